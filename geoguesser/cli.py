@@ -1,0 +1,66 @@
+"""What all entry points share: Hydra around a task, and errors that the user can read. Imports only Hydra."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig
+
+from geoguesser.configs import conf_dir
+from geoguesser.errors import GeoguesserError
+
+log = logging.getLogger(__name__)
+
+
+def launch(config_name: str, task: Callable[[DictConfig, Path], Any]) -> None:
+    """Composes the config and runs the task; ends the process with 1 where it (or any job) failed.
+
+    A `GeoguesserError` is printed without a traceback. In a multirun a failing job is logged in its own
+    folder, with its traceback, and the rest run on.
+
+    Args:
+        config_name: The primary config in conf/.
+        task: Takes the config and the run folder.
+    """
+    failed: list[str] = []
+
+    @hydra.main(version_base="1.3", config_path=conf_dir(), config_name=config_name)
+    def app(cfg: DictConfig) -> Any:
+        settings = HydraConfig.get()
+        folder = Path(settings.runtime.output_dir)
+        try:
+            return task(cfg, folder)
+        except Exception as error:
+            known = isinstance(error, GeoguesserError)
+            if settings.mode is RunMode.RUN and not known:
+                raise
+            _explain(error, folder)
+            if settings.mode is RunMode.RUN:
+                sys.exit(1)
+            overrides = " ".join(settings.overrides.task)
+            failed.append(f"{folder.name} ({overrides}): {type(error).__name__}: {str(error).splitlines()[0]}")
+            return None
+
+    app()
+    if failed:
+        print(f"{len(failed)} of the jobs failed:", *failed, sep="\n  ", file=sys.stderr)
+        sys.exit(1)
+
+
+def _explain(error: Exception, folder: Path) -> None:
+    """Prints the message; the traceback goes to error.log and the state to status.json, if there is a folder."""
+    print(f"error: {error}", file=sys.stderr)
+    if (folder / "status.json").is_file():
+        lines = traceback.format_exception(error)
+        (folder / "error.log").write_text("".join(lines), encoding="utf-8")
+        state = {"state": "failed", "error": f"{type(error).__name__}: {error}"}
+        (folder / "status.json").write_text(json.dumps(state, indent=2) + "\n", encoding="utf-8")

@@ -1,0 +1,1 @@
+"""Floor 1: places and their views, from files to batches. Uses geo, never model."""

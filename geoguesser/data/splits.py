@@ -1,0 +1,197 @@
+"""Splits: which places are for training, validation and test.
+
+Ids are hashed, so a place's side depends on its id and the split's seed alone: not on its row, nor on
+which other places there are. Shares are therefore approximate.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from geoguesser.errors import ConfigError, DataError, check_int, check_number
+from geoguesser.geo.distance import FloatArray
+
+NAMES = ("train", "val", "test")
+ALIASES = {"valid": "val", "validation": "val", "training": "train", "testing": "test"}
+StringArray = npt.NDArray[np.str_]
+
+
+def hash_share(ids: list[str], salt: str) -> FloatArray:
+    """(N,) a number from 0 to below 1 for each id, the same on every machine; salts are independent."""
+    digests = (hashlib.blake2b(f"{salt}:{one}".encode(), digest_size=8).digest() for one in ids)
+    return np.array([int.from_bytes(digest, "big") >> 11 for digest in digests]) / 2.0**53
+
+
+class Split(ABC):
+    """Assigns each place of a table to `train`, `val` or `test`."""
+
+    def assign(self, table: pd.DataFrame) -> StringArray:
+        """(N,) the split of each row.
+
+        Raises:
+            ConfigError: A value breaks its rule.
+            DataError: A split would be empty, or a recorded split is no known one.
+        """
+        if len(table) < len(NAMES):
+            raise DataError.at("data", "must hold at least 3 places, one for each split", found=len(table))
+        splits = self._assign(table)
+        empty = [name for name in NAMES if not (splits == name).any()]
+        if empty:
+            counts = ", ".join(f"{name} {int((splits == name).sum())}" for name in NAMES)
+            raise DataError.at(
+                "split",
+                f"must leave no split empty, but {' and '.join(empty)} would be ({counts})",
+                remedy=self._remedy(table),
+            )
+        return splits
+
+    @abstractmethod
+    def _assign(self, table: pd.DataFrame) -> StringArray: ...
+
+    def _remedy(self, table: pd.DataFrame) -> str:
+        return "Assign at least one place to each of train, val and test, or set split.val_share=0.1."
+
+
+@dataclass(frozen=True, kw_only=True)
+class RandomSplit(Split):
+    """By hash of the id.
+
+    Attributes:
+        shares: Shares of train, val and test; they must sum to 1.
+        seed: Draws the split; `seed` of the run does not touch it.
+    """
+
+    shares: list[float]
+    seed: int = 0
+
+    def _assign(self, table: pd.DataFrame) -> StringArray:
+        if len(self.shares) != 3 or abs(sum(self.shares) - 1.0) > 1e-6:
+            raise ConfigError.at("split.shares", "must be three numbers that sum to 1", found=self.shares)
+        for share in self.shares:
+            check_number("split.shares", share, low=0.0, high=1.0, open_low=True)
+        return self._with_seed(table, check_int("split.seed", self.seed, low=0))
+
+    def _with_seed(self, table: pd.DataFrame, seed: int) -> StringArray:
+        limits = np.cumsum(self.shares)[:2]
+        return np.array(NAMES)[
+            np.searchsorted(limits, hash_share(table["uuid"].tolist(), f"split{seed}"), "right")
+        ]
+
+    def _remedy(self, table: pd.DataFrame) -> str:
+        for seed in range(1000):
+            if len(set(self._with_seed(table, seed))) == 3:
+                return f"With so few places the hash can do that: split.seed={seed} fills all three."
+        return "Add places, or choose other split.shares."
+
+
+@dataclass(frozen=True, kw_only=True)
+class ColumnSplit(Split):
+    """By a column of data.csv that says train, val (valid, validation) or test.
+
+    Attributes:
+        column: The column's name.
+        val_share: Where the column names no val: this share of the training places, by hash.
+        seed: Draws those.
+    """
+
+    column: str = "split"
+    val_share: float = 0.0
+    seed: int = 0
+
+    def _assign(self, table: pd.DataFrame) -> StringArray:
+        if self.column not in table:
+            raise DataError.at(
+                f"split.column={self.column}",
+                "must be a column of every data.csv",
+                remedy=f"Columns are: {', '.join(map(str, table.columns))}.",
+            )
+        return _recorded(table, self.column, f"column {self.column}", self.val_share, self.seed)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FolderSplit(Split):
+    """By the folders train, val and test in which places or their views lie.
+
+    Attributes:
+        val_share: Where there is no val folder: this share of the training places, by hash.
+        seed: Draws those.
+    """
+
+    val_share: float = 0.0
+    seed: int = 0
+
+    def _assign(self, table: pd.DataFrame) -> StringArray:
+        without = table["folder_split"].fillna("") == ""
+        if without.any():
+            raise DataError.at(
+                f"place {table['uuid'][without].iloc[0]}",
+                f"must lie in a folder train, val or test ({int(without.sum())} places do not)",
+                remedy="Choose split=random, or sort the folders.",
+            )
+        return _recorded(table, "folder_split", "the folder", self.val_share, self.seed)
+
+
+@dataclass(frozen=True, kw_only=True)
+class KFoldSplit(Split):
+    """Fold number `fold` of `folds` is the test split; validation is a share of the rest. By hash.
+
+    Attributes:
+        folds: How many folds.
+        fold: Which one is tested, from 0.
+        val_share: The share of the other folds' places that serve for validation.
+        seed: Draws the folds.
+    """
+
+    folds: int = 5
+    fold: int = 0
+    val_share: float = 0.1
+    seed: int = 0
+
+    def _assign(self, table: pd.DataFrame) -> StringArray:
+        folds = check_int("split.folds", self.folds, low=2)
+        fold = check_int("split.fold", self.fold, low=0, high=folds - 1)
+        check_number("split.val_share", self.val_share, low=0.0, high=0.9, open_low=True)
+        ids = table["uuid"].tolist()
+        own = np.floor(hash_share(ids, f"fold{self.seed}") * folds).astype(int)
+        splits = np.where(hash_share(ids, f"val{self.seed}") < self.val_share, "val", "train")
+        return np.where(own == fold, "test", splits)
+
+    def _remedy(self, table: pd.DataFrame) -> str:
+        return "Choose another split.seed, or fewer split.folds."
+
+
+def _recorded(table: pd.DataFrame, column: str, what: str, val_share: float, seed: int) -> StringArray:
+    words = table[column].fillna("").astype(str).str.strip().str.lower().replace(ALIASES)
+    bad = ~words.isin(NAMES)
+    if bad.any():
+        raise DataError.at(
+            f"place {table['uuid'][bad].iloc[0]}: {what}",
+            f"must say train, val or test ({int(bad.sum())} places do not)",
+            found=str(table[column][bad].iloc[0]),
+        )
+    splits = words.to_numpy(dtype=np.str_)
+    share = check_number("split.val_share", val_share, low=0.0, high=0.9)
+    if share and not (splits == "val").any():
+        drawn = hash_share(table["uuid"].tolist(), f"val{seed}") < share
+        splits = np.where(drawn & (splits == "train"), "val", splits)
+    return splits
+
+
+def thin(ids: list[str], fraction: float, seed: int) -> npt.NDArray[np.bool_]:
+    """(N,) which training places stay with `data.fraction`; a smaller fraction's are among a larger one's.
+
+    Raises:
+        ConfigError: The fraction is not above 0 and up to 1.
+        DataError: None would stay.
+    """
+    check_number("data.fraction", fraction, low=0.0, high=1.0, open_low=True)
+    kept = hash_share(ids, f"fraction{seed}") < fraction
+    if not kept.any():
+        raise DataError.at("data.fraction", f"must leave a training place of {len(ids)}", found=fraction)
+    return kept

@@ -1,0 +1,495 @@
+"""One run: from a resolved config to a tested model and its folder. Below here nobody knows Hydra.
+
+Order: claim the folder, read and check the data, fit grid and head, train, test the best checkpoint, report.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytorch_lightning as pl
+import torch
+from lightning_fabric.utilities.exceptions import MisconfigurationException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from geoguesser import locator
+from geoguesser.configs import build, conf_dir, signature_of
+from geoguesser.data.datamodule import PlacesDataModule
+from geoguesser.errors import (
+    CheckpointError,
+    ConfigError,
+    GeoguesserError,
+    MissingFileError,
+    check_bool,
+    check_int,
+)
+from geoguesser.geo.region import Region
+from geoguesser.model.network import GeoNetwork
+from geoguesser.reporting import baselines, maps, plots
+from geoguesser.reporting import result as results
+from geoguesser.training.callbacks import LastCheckpoint, MetricsCsv
+from geoguesser.training.features import embed_all
+from geoguesser.training.finetuning import Finetuning
+from geoguesser.training.loggers import Record, public
+from geoguesser.training.module import GeoLightningModule
+from geoguesser.training.rate_finder import RateSearch, find_rate
+
+log = logging.getLogger(__name__)
+
+HEAD_GROUPS = ("grid", "loss", "decoder")  # used by those heads whose `fit` has a parameter of that name
+
+
+def resolve(cfg: DictConfig) -> dict[str, Any]:
+    """Turns the composed config into plain values, checks its top-level keys, drops what the head does not use.
+
+    Raises:
+        ConfigError: A value is missing, an interpolation fails, or a key is unknown.
+    """
+    try:
+        config = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
+    except OmegaConfBaseException as error:
+        key = getattr(error, "full_key", None) or "a key"
+        raise ConfigError.at(
+            str(key), f"must be given ({str(error).splitlines()[0]})", remedy=f"Add {key}=... to the command."
+        ) from error
+    assert isinstance(config, dict)
+    resolved = {str(key): value for key, value in config.items()}
+    unknown = sorted(set(resolved) - known_keys())
+    if unknown:
+        raise ConfigError(f"{unknown[0]} is no key of this program. Its keys: {', '.join(sorted(known_keys()))}.")
+    used = signature_of(resolved["head"], "head").parameters
+    return {key: value for key, value in resolved.items() if key not in HEAD_GROUPS or key in used}
+
+
+def known_keys() -> set[str]:
+    """The top-level keys of conf/train.yaml: its own and those of its groups."""
+    primary = OmegaConf.to_container(OmegaConf.load(Path(conf_dir()) / "train.yaml"))
+    assert isinstance(primary, dict)
+    groups = {str(key) for entry in primary["defaults"] if isinstance(entry, dict) for key in entry}
+    return (groups | {str(key) for key in primary}) - {"defaults", "hydra", "density", "experiment"}
+
+
+def run(cfg: DictConfig, folder: Path, *, group: str | None = None) -> dict[str, Any]:
+    """Trains, tests and reports one run.
+
+    Args:
+        cfg: The composed config.
+        folder: The run folder; it is made.
+        group: The sweep's name, for loggers.
+
+    Returns:
+        What result.json holds; after a dry run only the counts.
+
+    Raises:
+        GeoguesserError: What the user can mend.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    main = os.environ.get("LOCAL_RANK", "0") == "0"  # not a process that Lightning started for trainer=ddp
+    if main:
+        _claim(folder, resuming=bool(cfg.get("resume")))
+    state = "failed"
+    try:
+        found = Run(resolve(cfg), folder, group, main).go()
+        state = "done"
+        return found
+    finally:
+        if main:
+            results.write_json(folder / "status.json", {"state": state})
+
+
+def _claim(folder: Path, *, resuming: bool) -> None:
+    """Two runs must not share a folder: the second is refused."""
+    status = folder / "status.json"
+    if resuming:
+        return
+    try:
+        with status.open("x") as file:
+            file.write('{"state": "running"}\n')
+    except FileExistsError:
+        raise GeoguesserError(
+            f"{folder} holds a run already. Name another folder with hydra.run.dir=FOLDER, "
+            f"or go on with it: resume={folder}"
+        ) from None
+
+
+class Run:
+    """The parts of one run and the order in which they are made.
+
+    Args:
+        config: The resolved config.
+        folder: The run folder, which is there.
+        group: The sweep's name.
+        main: Whether this process writes the folder's files.
+    """
+
+    def __init__(self, config: dict[str, Any], folder: Path, group: str | None, main: bool) -> None:
+        self.config, self.folder, self.group, self.main = config, folder, group, main
+        self.started = time.perf_counter()
+        self.times: dict[str, float] = {}
+        self.search: RateSearch | None = None
+        for key in ("lr_find", "compile", "pictures", "dry_run"):
+            check_bool(key, config[key])
+        self.seed = check_int("seed", config["seed"], low=0, high=2**32 - 1)
+
+    def go(self) -> dict[str, Any]:
+        """Does the run."""
+        self._check_parts()
+        self.region: Region = build(self.config["region"], "region")
+        self.data = self._data()
+        self.data.read_table()
+        log.info("%s", describe(self.data))
+        pl.seed_everything(self.seed, workers=True, verbose=False)
+        self.network = self._network()
+        if self.network.head.grid is not None:
+            grid = results.grid_summary(self.network.head.grid, self._asked(), self.data.train_coords_deg)
+            assert grid is not None
+            log.info(
+                "grid: %s touch land, %s hold training places, %.1f km wide",
+                grid["touch_land"],
+                grid["hold_training_places"],
+                grid["side_km"],
+            )
+        if self.config["dry_run"]:
+            from geoguesser.reporting.estimate import show_estimate
+
+            return show_estimate(self.network, self.data, self.finetuning, self.config["trainer"])
+        self._write_config()
+        self.data.read_views()
+        if self.main:
+            self._write_findings()
+        self.times["data_s"] = self._lap()
+        record: Record = self._supplied("logger")
+        ok = False
+        try:
+            found = self._train(record)
+            ok = True
+        finally:
+            line = record.finish(ok)
+        if line and self.main:
+            log.info("%s", line)
+        return found
+
+    def _lap(self) -> float:
+        return round(time.perf_counter() - self.started - sum(self.times.values()), 3)
+
+    def _supplied(self, key: str, **more: Any) -> Any:
+        """Builds a node with those of the run's own facts that its target has a parameter for."""
+        node = self.config[key]
+        facts: dict[str, Any] = {
+            "folder": str(self.folder),
+            "config": self.config,
+            "name": self.config["name"] or self.folder.name,
+            "group": self.group,
+        }
+        wanted = signature_of(node, key).parameters
+        return build(node, key, **{name: fact for name, fact in facts.items() if name in wanted}, **more)
+
+    def _check_parts(self) -> None:
+        """Makes the cheap parts first, so that a wrong value fails before any long work."""
+        self.finetuning: Finetuning = build(self.config["finetune"], "finetune")
+        self.optimizer = build(self.config["optimizer"], "optimizer")
+        self.schedule = build(self.config["schedule"], "schedule")
+        self.image = build(self.config["image"], "image")
+        self.split = build(self.config["split"], "split")
+        self.augment = build(self.config["augment"], "augment")
+        self.head_parts = {name: build(self.config[name], name) for name in HEAD_GROUPS if name in self.config}
+        self.trainer = self._trainer(logger=False, callbacks=[])  # fails early on what Lightning refuses
+        if self.config["lr_find"] and self.trainer.world_size > 1:
+            raise ConfigError.at(
+                "lr_find", "must be false with several processes", remedy="Search on one device first."
+            )
+
+    def _data(self) -> PlacesDataModule:
+        made: PlacesDataModule = build(
+            self.config["data"],
+            "data",
+            region=self.region,
+            image=self.image,
+            split=self.split,
+            augment=self.augment,
+            seed=self.seed,
+        )
+        return made
+
+    def _asked(self) -> int | None:
+        grid = self.config.get("grid") or {}
+        return None if grid.get("spacing_km") is not None else grid.get("size")
+
+    def _network(self) -> GeoNetwork:
+        start_from = self.config["init_from"]
+        node = dict(self.config["backbone"])
+        if start_from or self.config["resume"]:
+            node |= {"pretrained": False, "weights": None}
+        backbone = build(node, "backbone")
+        fusion = build(self.config["fusion"], "fusion", feature_size=backbone.feature_size)
+        head = build(
+            self.config["head"],
+            "head",
+            in_features=fusion.output_size,
+            region=self.region,
+            train_coords_deg=self.data.train_coords_deg,
+            **self.head_parts,
+        )
+        network = GeoNetwork(backbone, fusion, head)
+        if start_from:
+            log.info("%s", start_network(network, start_from))
+        return network
+
+    def _write_config(self) -> None:
+        if self.main:
+            text = OmegaConf.to_yaml(OmegaConf.create(without_secrets(self.config)))
+            (self.folder / "config.yaml").write_text(text, encoding="utf-8")
+
+    def _write_findings(self) -> None:
+        skipped = self.data.findings.skipped
+        if skipped:
+            log.warning("left out: %s (see findings.csv)", self.data.findings.counts())
+            results.write_csv(self.folder / "findings.csv", pd.DataFrame([vars(one) for one in skipped]))
+
+    def _module(self) -> GeoLightningModule:
+        record = locator.record_of(self.network, self.region, self.image) | {"config": public(self.config)}
+        return GeoLightningModule(
+            self.network,
+            targets=self.network.head.targets(self.data.coords_deg),
+            optimizer=self.optimizer,
+            schedule=self.schedule,
+            finetuning=self.finetuning,
+            diagonal_km=self.region.diagonal_km,
+            record=record,
+            compile_network=self.config["compile"],
+            results_file=str(self.folder / ".test_results.pt"),
+        )
+
+    def _trainer(self, *, logger: Any, callbacks: list[Any]) -> pl.Trainer:
+        check_int("trainer.max_epochs", self.config["trainer"].get("max_epochs"), low=1)
+        try:
+            made: pl.Trainer = build(
+                self.config["trainer"],
+                "trainer",
+                logger=logger,
+                callbacks=callbacks,
+                default_root_dir=str(self.folder),
+                enable_checkpointing=bool(callbacks),
+            )
+        except (MisconfigurationException, ValueError, TypeError) as error:
+            if isinstance(error, GeoguesserError):
+                raise
+            raise ConfigError(f"trainer: Lightning refuses these values: {error}") from error
+        return made
+
+    def _callbacks(self) -> list[Any]:
+        checkpoints = str(self.folder / "checkpoints")
+        made: list[Any] = [MetricsCsv(self.folder / "metrics.csv"), LastCheckpoint(dirpath=checkpoints)]
+        for name, node in self.config["callbacks"].items():
+            if node is None:
+                continue
+            key = f"callbacks.{name}"
+            wanted = signature_of(node, key).parameters
+            own = node if "dirpath" in node or "dirpath" not in wanted else None
+            made.append(build(node, key) if own is not None else build(node, key, dirpath=checkpoints))
+        return made
+
+    def _train(self, record: Record) -> dict[str, Any]:
+        module = self._module()
+        trainer = self._trainer(logger=record.lightning(), callbacks=self._callbacks())
+        resume = self._resume_file()
+        if resume is not None:  # the whole network comes from there, and embeddings must be its own
+            tensors = locator.read_checkpoint(Path(resume))["state_dict"]
+            self.network.load_state_dict(
+                {
+                    key[len(locator.PREFIX) :]: value
+                    for key, value in tensors.items()
+                    if key.startswith(locator.PREFIX)
+                }
+            )
+        if self.finetuning.keeps_backbone and not self.augment.active:
+            device = trainer.strategy.root_device
+            self.data.use_features(embed_all(self.network, self.data.loader("all", pixels=True), device))
+        self.times["features_s"] = self._lap()
+        if self.config["lr_find"] and resume is None:
+            self._find_rate(module, trainer.strategy.root_device)
+        self.network.train()
+        trainer.fit(module, datamodule=self.data, ckpt_path=resume, weights_only=True)
+        if trainer.interrupted:
+            raise KeyboardInterrupt
+        self.times["fit_s"] = self._lap()
+        best = self.folder / "checkpoints" / "best.ckpt"
+        if not best.is_file():
+            raise CheckpointError(
+                f"{best} was not written: no validation gave an error. Check trainer.limit_val_batches."
+            )
+        trainer.test(module, datamodule=self.data, ckpt_path=str(best), weights_only=True, verbose=False)
+        self.times["test_s"] = self._lap()
+        return self._report(module, trainer, record) if self.main else {}
+
+    def _resume_file(self) -> str | None:
+        given = self.config["resume"]
+        if not given:
+            return None
+        last = Path(given) / "checkpoints" / "last.ckpt"
+        if not last.is_file():
+            raise MissingFileError.at(f"resume={given}", "must be a run folder with checkpoints/last.ckpt")
+        return str(last)
+
+    def _find_rate(self, module: GeoLightningModule, device: torch.device) -> None:
+        self.search = find_rate(module, self.data.loader("train", shuffle=True), device)
+        scale = self.search.chosen / module.base_rates[0]
+        module.base_rates = [rate * scale for rate in module.base_rates]
+        log.info("lr_find: head rate %.3g (asked: %.3g)", self.search.chosen, self.optimizer.lr)
+
+    def _report(self, module: GeoLightningModule, trainer: pl.Trainer, record: Record) -> dict[str, Any]:
+        found = torch.load(self.folder / ".test_results.pt", weights_only=True)
+        (self.folder / ".test_results.pt").unlink()
+        index = found["index"].numpy()
+        predictions = results.predictions_table(self.data, index, found["predicted_deg"].double().numpy())
+        results.write_csv(self.folder / "predictions_test.csv", predictions)
+        grid = self.network.head.grid
+        results.write_csv(self.folder / "places.csv", results.places_table(self.data, self.region, grid))
+        names = module.network.head.hit_names
+        hits: dict[str, float | None] = {"cell_top1": None, "cell_top5": None}
+        hits |= {name: float(column.double().mean()) for name, column in zip(names, found["hits"].T, strict=True)}
+        history = pd.read_csv(self.folder / "metrics.csv")
+        best = history.iloc[int(history["val/error_km_mean"].argmin())]
+        test_deg = self.data.coords_deg[index]
+        result: dict[str, Any] = {
+            "format": results.FORMAT,
+            "test": results.test_summary(predictions, hits, self.region.diagonal_km),
+            "val": {
+                key[4:]: float(value)
+                for key, value in best.items()
+                if str(key).startswith("val/") and not math.isnan(value)
+            },
+            "baseline": self._baselines(index),
+            "grid": results.grid_summary(grid, self._asked(), test_deg),
+            "counts": results.counts_of(self.data),
+            "parameters": self._parameters(),
+            "best_epoch": int(best["epoch"]),
+            "epochs": int(history["epoch"].max()) + 1,
+            "steps": int(trainer.global_step),
+            "seed": self.seed,
+            "lr_found": module.base_rates[0] if self.config["lr_find"] else None,
+            "device": str(trainer.strategy.root_device),
+            "versions": results.versions(),
+        }
+        pictures = self._pictures(history, predictions, result) if self.config["pictures"] else []
+        self.times["report_s"] = self._lap()
+        result["times"] = self.times | {"total_s": round(time.perf_counter() - self.started, 3)}
+        results.write_json(self.folder / "result.json", result)
+        record.results(result, pictures, predictions)
+        results.show(result, self.folder)
+        return result
+
+    def _baselines(self, test_index: Any) -> dict[str, Any]:
+        train, diagonal = self.data.rows["train"], self.region.diagonal_km
+        train_deg, test_deg = self.data.coords_deg[train], self.data.coords_deg[test_index]
+        thumbnails = self.data.thumbnails
+        return {
+            "best_constant": baselines.best_constant(train_deg, test_deg, diagonal),
+            "nearest": baselines.nearest(train_deg, test_deg, thumbnails[train], thumbnails[test_index], diagonal),
+        }
+
+    def _parameters(self) -> dict[str, int]:
+        sizes = {"head": 0, "backbone": 0}
+        for name, parameter in self.network.named_parameters():
+            sizes["backbone" if name.startswith("backbone.") else "head"] += parameter.numel()
+        learnt = sum(p.numel() for p in self.network.parameters() if p.requires_grad)
+        return {**sizes, "total": sum(sizes.values()), "learnt_at_end": learnt}
+
+    def _pictures(self, history: pd.DataFrame, predictions: pd.DataFrame, result: dict[str, Any]) -> list[Path]:
+        folder = self.folder / "pictures"
+        folder.mkdir(exist_ok=True)
+        true_deg = predictions[["true_latitude", "true_longitude"]].to_numpy()
+        predicted_deg = predictions[["latitude", "longitude"]].to_numpy()
+        errors = predictions["error_km"].to_numpy()
+        title = f"{self.region.name}, {self.config['name'] or self.folder.name}"
+        maps.draw_grid(
+            folder / "grid.png",
+            region=self.region,
+            grid=self.network.head.grid,
+            coords_deg=self.data.coords_deg,
+            splits=np.asarray(self.data.table["split"]),
+            title=title,
+        )
+        maps.draw_arrows(
+            folder / "arrows.png",
+            region=self.region,
+            true_deg=true_deg,
+            predicted_deg=predicted_deg,
+            error_km=errors,
+            title=title,
+        )
+        means = {name.replace("_", " "): entry["error_km_mean"] for name, entry in result["baseline"].items()}
+        plots.draw_errors(folder / "errors.png", error_km=errors, baselines=means, title=title)
+        plots.draw_curves(folder / "curves.png", history=history, best_epoch=result["best_epoch"], title=title)
+        if self.search is not None:
+            plots.draw_rate_search(
+                folder / "lr_find.png",
+                rates=self.search.rates,
+                losses=self.search.losses,
+                chosen=self.search.chosen,
+            )
+        return sorted(folder.glob("*.png"))
+
+
+def describe(data: PlacesDataModule) -> str:
+    """One line: how many places there are, by split."""
+    counts = results.counts_of(data)
+    parts = ", ".join(f"{counts[name]} {name}" for name in ("train", "val", "test", "unused") if counts[name])
+    return f"places: {counts['places']} ({parts})"
+
+
+def without_secrets(config: dict[str, Any]) -> dict[str, Any]:
+    """The resolved config for config.yaml: values under keys that look secret are not written."""
+    from geoguesser.training.loggers import SECRET
+
+    def clean(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: "(secret)" if SECRET.search(str(key)) else clean(one) for key, one in value.items()}
+        return value
+
+    cleaned: dict[str, Any] = clean(config)
+    return cleaned
+
+
+def start_network(network: GeoNetwork, path: str) -> str:
+    """Loads a run's network into a new one: all of it where the heads mean the same, else the backbone.
+
+    Returns:
+        A line that says which.
+
+    Raises:
+        MissingFileError: There is no such run.
+        CheckpointError: It is no checkpoint of ours, or has another backbone.
+    """
+    checkpoint = locator.read_checkpoint(locator.checkpoint_file(path))
+    given = checkpoint["geoguesser"]["network"]
+    if given["backbone"]["name"] != network.backbone.name:
+        raise CheckpointError.at(
+            f"init_from={path}",
+            f"must have the backbone {network.backbone.name}",
+            found=given["backbone"]["name"],
+        )
+    prefix = locator.PREFIX
+    tensors = {
+        key[len(prefix) :]: value for key, value in checkpoint["state_dict"].items() if key.startswith(prefix)
+    }
+    own = network.state_dict()
+    constants = ("head.class_vectors", "head.offset", "head.scale")
+    same = own.keys() == tensors.keys() and all(
+        own[key].shape == tensors[key].shape and (key not in constants or torch.equal(own[key], tensors[key]))
+        for key in own
+    )
+    if same:
+        network.load_state_dict(tensors)
+        return f"network from {path}"
+    part = {key: value for key, value in tensors.items() if key.startswith("backbone.")}
+    network.load_state_dict(own | part)
+    return f"backbone from {path}; fusion and head start afresh, for their cells or shapes differ"

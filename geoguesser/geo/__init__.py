@@ -1,0 +1,1 @@
+"""Floor 0: geography. No torch.nn, no images, no config."""

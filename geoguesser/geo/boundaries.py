@@ -1,0 +1,137 @@
+"""Boundaries: the shipped countries (Natural Earth 1:10m) and files of the user's own.
+
+All geometries here are shapely polygons with x = longitude, y = latitude in degrees, WGS 84.
+Provenance: `boundaries.zip` holds an `index.json`; scripts/make_boundaries.py made both.
+"""
+
+from __future__ import annotations
+
+import difflib
+import itertools
+import json
+import zipfile
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import shapely
+from shapely.geometry import MultiPolygon
+
+from geoguesser.errors import ConfigError, MissingFileError, RegionError
+
+ARCHIVE = Path(__file__).parent / "boundaries.zip"
+
+
+@cache
+def countries() -> dict[str, dict[str, str]]:
+    """The shipped countries: code -> {"name", "iso"}; the code is Natural Earth's unique `ADM0_A3`."""
+    with zipfile.ZipFile(ARCHIVE) as archive:
+        index: dict[str, dict[str, str]] = json.loads(archive.read("index.json"))["countries"]
+    return index
+
+
+def find_country(code: object) -> str:
+    """Turns a three-letter code (Natural Earth's, or ISO 3166 where those differ) into Natural Earth's.
+
+    Raises:
+        ConfigError: No such country; the message suggests near ones.
+    """
+    index = countries()
+    wanted = str(code).strip().upper()
+    if wanted in index:
+        return wanted
+    by_iso = [own for own, entry in index.items() if entry["iso"] == wanted]
+    if len(by_iso) == 1:
+        return by_iso[0]
+    by_name = {entry["name"].upper(): own for own, entry in index.items()}
+    near = difflib.get_close_matches(wanted, [*by_name, *index], n=4, cutoff=0.5)
+    codes = dict.fromkeys(by_name.get(word, word) for word in near)
+    hint = ", ".join(f"{own} ({index[own]['name']})" for own in codes)
+    remedy = f"Near ones: {hint}." if hint else "Codes are those of ISO 3166-1 alpha-3."
+    raise ConfigError.at("region.code", "must be the three-letter code of a country", found=code, remedy=remedy)
+
+
+def read_country(code: str) -> MultiPolygon:
+    """Reads one shipped country by its own code; countries across the date line come split there."""
+    with zipfile.ZipFile(ARCHIVE) as archive:
+        return _decode(archive.read(f"{code}.bin"))
+
+
+def read_world() -> MultiPolygon:
+    """Reads all countries as one collection of polygons (neighbours share their borders; about 1 s)."""
+    with zipfile.ZipFile(ARCHIVE) as archive:
+        parts = [_decode(archive.read(f"{code}.bin")) for code in countries()]
+    return MultiPolygon([polygon for part in parts for polygon in part.geoms])
+
+
+def _decode(blob: bytes) -> MultiPolygon:
+    """The inverse of `encode` in scripts/make_boundaries.py: delta-coded microdegrees in byte planes."""
+    header_size = int.from_bytes(blob[:4], "little")
+    counts: list[list[int]] = json.loads(blob[4 : 4 + header_size])
+    planes = np.frombuffer(blob, np.uint8, offset=4 + header_size).reshape(4, -1)
+    deltas = planes.T.copy().view("<i4").reshape(2, -1)
+    coords = np.cumsum(deltas, axis=1, dtype=np.int64).T / 1e6
+    flat = [count for polygon in counts for count in polygon]
+    ends = np.cumsum([0, *flat])
+    rings = [coords[start:stop] for start, stop in itertools.pairwise(ends)]
+    polygons, at = [], 0
+    for polygon in counts:
+        polygons.append((rings[at], rings[at + 1 : at + len(polygon)]))
+        at += len(polygon)
+    return MultiPolygon(polygons)
+
+
+def read_boundary_file(path: str | Path) -> MultiPolygon:
+    """Reads a GeoJSON, GeoPackage or Shapefile as polygons in degrees.
+
+    A file without a CRS is taken for WGS 84 if its numbers are degrees.
+
+    Raises:
+        MissingFileError: There is no such file.
+        RegionError: It cannot be read, holds no polygon, or its coordinates are no degrees.
+    """
+    file = Path(path).expanduser()
+    where = f"region.boundary {file}"
+    if not file.exists():
+        raise MissingFileError.at(where, "must be a file", remedy="Name a GeoJSON, GeoPackage or Shapefile.")
+    import geopandas  # an import of a second that only this path pays
+
+    try:
+        table = geopandas.read_file(file)
+    except Exception as error:
+        reason = str(error).splitlines()[0]
+        raise RegionError.at(
+            where,
+            f"cannot be read as GeoJSON, GeoPackage or Shapefile ({reason})",
+            remedy="Check that it opens in a GIS program; a Shapefile needs its .shx and .dbf beside it.",
+        ) from error
+    if not isinstance(table, geopandas.GeoDataFrame) or table.geometry.isna().all():
+        raise RegionError.at(where, "holds no geometry", remedy="Export the boundary as polygons.")
+    if table.crs is not None:
+        table = table.to_crs(4326)
+    return checked_polygons(shapely.union_all(shapely.make_valid(table.geometry.dropna().to_numpy())), where)
+
+
+def checked_polygons(geometry: shapely.Geometry, where: str) -> MultiPolygon:
+    """Returns the polygons of a geometry in degrees, made valid.
+
+    Raises:
+        RegionError: There are none, or coordinates are out of range (swapped axes are recognised).
+    """
+    valid = shapely.make_valid(geometry, method="structure", keep_collapsed=False)
+    parts = [part for part in shapely.get_parts(valid) if part.geom_type == "Polygon" and part.area > 0]
+    if not parts:
+        kinds = sorted({part.geom_type for part in shapely.get_parts(geometry)}) or ["nothing"]
+        raise RegionError.at(where, f"must hold polygons with an area, holds {', '.join(kinds)}")
+    land = MultiPolygon(parts)
+    west, south, east, north = land.bounds
+    if not np.isfinite(land.bounds).all() or west < -180 or east > 180 or south < -90 or north > 90:
+        swapped = south >= -180 and north <= 180 and west >= -90 and east <= 90
+        remedy = (
+            "Latitude and longitude look swapped: x must be longitude."
+            if swapped
+            else "Give the file a CRS, or store it in degrees (EPSG:4326)."
+        )
+        box = tuple(round(float(value), 3) for value in land.bounds)
+        raise RegionError.at(where, "must lie within 180 degrees W/E and 90 degrees S/N", found=box, remedy=remedy)
+    return land

@@ -1,0 +1,161 @@
+"""Grid: the classes of a classification head. One cell that holds training places is one class.
+
+`SquareGrid` says how a grid is to be made; its `fit` makes the `Grid` from the region and the
+training places alone. No place is ever dropped: one that lies outside every kept cell belongs to
+the kept cell whose centre is nearest.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from scipy.spatial import cKDTree
+
+from geoguesser.errors import DataError, check_choice, check_int, check_number
+from geoguesser.geo.cells import Cells, IntArray, cells_for, cells_from_state, cells_over
+from geoguesser.geo.distance import FloatArray
+from geoguesser.geo.region import Region
+
+POINTS = ("centroid", "clipped", "weighted")
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The kept cells of a partition and their class points.
+
+    Attributes:
+        region: The land; its space is where cells and distances between them live.
+        cells: The partition.
+        kept: (K,) ids of the cells that hold training places, ascending; class k is `kept[k]`.
+        class_points_deg: (K, 2) the point that stands for each class.
+        touching: (T,) ids of all cells that touch the land, for the record and for pictures.
+    """
+
+    region: Region
+    cells: Cells
+    kept: IntArray
+    class_points_deg: FloatArray
+    touching: IntArray
+
+    @property
+    def num_cells(self) -> int:
+        """K, the number of classes."""
+        return len(self.kept)
+
+    def assign(self, coords_deg: FloatArray) -> IntArray:
+        """(N, 2) places in degrees -> (N,) classes from 0 to K - 1."""
+        return self.assign_points(self.region.to_space(coords_deg))
+
+    def assign_points(self, points: FloatArray) -> IntArray:
+        """(N, d) places in the region's space (CRS metres or unit vectors) -> (N,) classes."""
+        classes = self._class_of[self.cells.locate(points)]
+        outside = np.flatnonzero(classes < 0)
+        if len(outside):
+            classes[outside] = self._centres.query(points[outside])[1]
+        return classes
+
+    def inside(self, coords_deg: FloatArray) -> np.ndarray[Any, np.dtype[np.bool_]]:
+        """(N,) whether each place lies in a kept cell itself, not merely nearest to one."""
+        return self._class_of[self.cells.locate(self.region.to_space(coords_deg))] >= 0
+
+    def outlines_deg(self, ids: IntArray) -> list[FloatArray]:
+        """(M,) cell ids -> M closed rings (V, 2) of latitude and longitude, for pictures."""
+        rings = self.cells.outlines(ids)
+        flat = self.region.from_space(rings.reshape(-1, rings.shape[-1]))
+        return list(flat.reshape(len(ids), -1, 2))
+
+    @cached_property
+    def _class_of(self) -> IntArray:
+        """Class by cell id, -1 where the cell is not kept; the last entry serves id -1."""
+        table = np.full(self.cells.count + 1, -1, dtype=np.int64)
+        table[self.kept] = np.arange(self.num_cells)
+        return table
+
+    @cached_property
+    def _centres(self) -> cKDTree:
+        return cKDTree(self.cells.centres(self.kept))
+
+    def state(self) -> dict[str, Any]:
+        """Plain values and arrays from which `grid_from_state` makes the same grid."""
+        return {
+            "cells": self.cells.state(),
+            "kept": self.kept,
+            "class_points_deg": self.class_points_deg,
+            "touching": self.touching,
+        }
+
+
+def grid_from_state(region: Region, state: dict[str, Any]) -> Grid:
+    """Makes the grid again that `Grid.state` described."""
+    return Grid(
+        region=region,
+        cells=cells_from_state(state["cells"]),
+        kept=np.asarray(state["kept"], dtype=np.int64),
+        class_points_deg=np.asarray(state["class_points_deg"], dtype=np.float64),
+        touching=np.asarray(state["touching"], dtype=np.int64),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class SquareGrid:
+    """Square cells: true squares in the region's CRS; for the world near-squares of equal area.
+
+    Attributes:
+        size: How many cells shall touch the land.
+        spacing_km: The side of a cell; where it is given, `size` is not used.
+        point: What stands for a cell: `centroid`, `clipped` (the centroid moved to the nearest land)
+            or `weighted` (the mean of its training places).
+    """
+
+    size: int | None = 60
+    spacing_km: float | None = None
+    point: str = "weighted"
+
+    def fit(self, region: Region, train_coords_deg: FloatArray) -> Grid:
+        """Makes the grid from the region and the training places.
+
+        Args:
+            region: The land.
+            train_coords_deg: (N, 2) the training places.
+
+        Returns:
+            The grid; every training place lies in one of its cells, or is nearest to it if it lies
+            in a cell that does not touch the land.
+
+        Raises:
+            ConfigError: A value breaks its rule.
+            DataError: There is no training place.
+        """
+        check_choice("grid.point", self.point, POINTS)
+        if len(train_coords_deg) == 0:
+            raise DataError("The training split holds no place, so no cell can be kept.")
+        if self.spacing_km is not None:
+            side_km = check_number("grid.spacing_km", self.spacing_km, low=0.0, open_low=True)
+            cells = cells_over(region, side_km)
+        else:
+            cells = cells_for(region, check_int("grid.size", self.size, low=1))
+        touching = cells.touching(region)
+        points = region.to_space(train_coords_deg)
+        held = np.unique(cells.locate(points))
+        kept = np.intersect1d(held, touching)
+        if len(kept) == 0:  # all training places lie at sea, in cells without land
+            kept = held[held >= 0] if (held >= 0).any() else touching[:1]
+        grid = Grid(region, cells, kept, region.from_space(cells.centres(kept)), touching)
+        if self.point == "centroid":
+            return grid
+        if self.point == "clipped":
+            class_points = region.snap(grid.class_points_deg)
+        else:
+            class_points = _means(region, points, grid.assign_points(points), grid.class_points_deg)
+        return Grid(region, cells, kept, class_points, touching)
+
+
+def _means(region: Region, points: FloatArray, classes: IntArray, fallback_deg: FloatArray) -> FloatArray:
+    """(K, 2) the mean in the region's space of each class's places."""
+    counts = np.bincount(classes, minlength=len(fallback_deg))
+    sums = [np.bincount(classes, weights=column, minlength=len(fallback_deg)) for column in points.T]
+    means = np.stack(sums, axis=-1) / np.maximum(counts, 1)[:, None]
+    return np.where(counts[:, None] > 0, region.from_space(means), fallback_deg)

@@ -1,0 +1,28 @@
+"""From distances to scores that people compare: game score, shares within so many km."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from geoguesser.geo.distance import FloatArray
+
+WORLD_DIAGONAL_KM = 14_927.0  # GeoGuessr's world map: 5000 exp(-d / 1492.7 km), with 10 d / D
+SHARE_RADII_KM = (1, 5, 10, 25, 50, 100, 200)
+
+
+def game_score(error_km: FloatArray, diagonal_km: float) -> FloatArray:
+    """The score of the geography game for one guess: 5000 exp(-10 d / D).
+
+    Args:
+        error_km: (N,) great-circle errors in km.
+        diagonal_km: D, the diagonal of the map in km (`Region.diagonal_km`).
+
+    Returns:
+        (N,) scores above 0 and up to 5000.
+    """
+    return 5000.0 * np.exp(-10.0 * error_km / diagonal_km)
+
+
+def shares_within(error_km: FloatArray, radii_km: tuple[int, ...] = SHARE_RADII_KM) -> dict[str, float]:
+    """The share of places whose error is at most each radius, from 0 to 1, keyed by the radius in km."""
+    return {str(radius): float(np.mean(error_km <= radius)) for radius in radii_km}

@@ -1,0 +1,163 @@
+"""Locator: a trained network with its region, grid, decoder and preprocessing. No Lightning, no Hydra.
+
+One checkpoint holds all of it as plain values and tensors, and loads with `weights_only=True`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from geoguesser import __version__
+from geoguesser.data.images import ImageSpec
+from geoguesser.data.views import read_place
+from geoguesser.errors import CheckpointError, MissingFileError
+from geoguesser.geo.distance import FloatArray
+from geoguesser.geo.region import Region, region_from_state
+from geoguesser.model.network import GeoNetwork, network_from_state
+
+FORMAT = 1
+PREFIX = "network."  # of the network's tensors in a training checkpoint's state dict
+
+
+class Locator:
+    """Says where places are.
+
+    Args:
+        network: The trained network.
+        region: The land it was trained for.
+        image: How views are brought to the size it was trained with.
+    """
+
+    def __init__(self, network: GeoNetwork, region: Region, image: ImageSpec) -> None:
+        self.network = network.eval()
+        self.region = region
+        self.image = image
+
+    @classmethod
+    def load(cls, path: str | Path, *, device: str | torch.device = "cpu") -> Locator:
+        """Loads a run folder (its best checkpoint) or a checkpoint file.
+
+        Raises:
+            MissingFileError: There is none.
+            CheckpointError: It is no locator, or of a newer format.
+        """
+        file = checkpoint_file(path)
+        checkpoint = read_checkpoint(file)
+        record = checkpoint["geoguesser"]
+        region = region_from_state(_to_arrays(record["region"]))
+        network = network_from_state(region, _to_arrays(record["network"]))
+        tensors = {
+            key[len(PREFIX) :]: value for key, value in checkpoint["state_dict"].items() if key.startswith(PREFIX)
+        }
+        try:
+            network.load_state_dict(tensors)
+        except RuntimeError as error:
+            raise CheckpointError(f"{file} does not fit the network that it describes: {error}") from error
+        return cls(network.to(device), region, ImageSpec(**record["image"]))
+
+    def save(self, path: str | Path) -> None:
+        """Writes one file that `load` reads, atomically."""
+        tensors = {PREFIX + key: value.cpu() for key, value in self.network.state_dict().items()}
+        target = Path(path)
+        fresh = target.with_name(target.name + ".new")
+        torch.save({"geoguesser": record_of(self.network, self.region, self.image), "state_dict": tensors}, fresh)
+        os.replace(fresh, target)
+
+    @torch.no_grad()
+    def predict(self, images: Tensor, mask: Tensor | None = None) -> FloatArray:
+        """Predicts coordinates.
+
+        Args:
+            images: (B, 4, 3, S, S) uint8, headings 0, 90, 180, 270, at the locator's image size.
+            mask: (B, 4) bool, true where there is a view; None for all.
+
+        Returns:
+            (B, 2) latitude and longitude in degrees.
+        """
+        device = next(self.network.parameters()).device
+        mask = torch.ones(images.shape[:2], dtype=torch.bool) if mask is None else mask
+        out = self.network(images.to(device), mask.to(device))
+        coords: FloatArray = self.network.head.decode(out).double().cpu().numpy()
+        return coords
+
+    def predict_folders(self, folders: Sequence[str | Path]) -> FloatArray:
+        """(N, 2) latitude and longitude of places given as folders of 0.jpg, 90.jpg, 180.jpg and 270.jpg.
+
+        Raises:
+            DataError: A view is missing or broken; the message names the file.
+        """
+        return self.predict(
+            torch.from_numpy(np.stack([read_place(str(folder), self.image) for folder in folders]))
+        )
+
+
+def record_of(network: GeoNetwork, region: Region, image: ImageSpec) -> dict[str, Any]:
+    """Plain values and tensors from which a locator is made again; the weights lie beside it."""
+    record: dict[str, Any] = _to_tensors(
+        {
+            "format": FORMAT,
+            "version": __version__,
+            "region": region.state(),
+            "network": network.state(),
+            "image": {"size": image.size, "fit": image.fit},
+        }
+    )
+    return record
+
+
+def checkpoint_file(path: str | Path) -> Path:
+    """The checkpoint that a path means: a file itself, or the best checkpoint of a run folder.
+
+    Raises:
+        MissingFileError: There is none.
+    """
+    given = Path(path).expanduser()
+    if given.is_file():
+        return given
+    best = given / "checkpoints" / "best.ckpt"
+    if not best.is_file():
+        raise MissingFileError.at(
+            str(given),
+            "must be a run folder with checkpoints/best.ckpt, or a checkpoint file",
+            remedy="Runs lie in outputs/DATE/TIME.",
+        )
+    return best
+
+
+def read_checkpoint(file: Path) -> dict[str, Any]:
+    """Reads a checkpoint's plain values and tensors.
+
+    Raises:
+        CheckpointError: It is none of ours, or of a newer format.
+    """
+    try:
+        checkpoint = torch.load(file, map_location="cpu", weights_only=True)
+        found = checkpoint["geoguesser"]["format"]
+    except Exception as error:
+        raise CheckpointError(f"{file} is no checkpoint of geoguesser: {str(error).splitlines()[0]}") from error
+    if found > FORMAT:
+        raise CheckpointError(f"{file} has format {found}; this version reads up to {FORMAT}. Update geoguesser.")
+    loaded: dict[str, Any] = checkpoint
+    return loaded
+
+
+def _to_tensors(value: Any) -> Any:
+    """NumPy arrays become tensors: `weights_only=True` refuses arrays."""
+    if isinstance(value, dict):
+        return {key: _to_tensors(one) for key, one in value.items()}
+    if isinstance(value, np.ndarray):
+        return torch.from_numpy(value.copy())
+    return value
+
+
+def _to_arrays(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _to_arrays(one) for key, one in value.items()}
+    return value.numpy() if isinstance(value, Tensor) else value

@@ -1,0 +1,1 @@
+"""Floor 1: networks, heads, decoders, metrics. Plain torch; uses geo, never data."""

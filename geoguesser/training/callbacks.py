@@ -1,0 +1,121 @@
+"""Callbacks of our own: the best checkpoint by name, and metrics.csv."""
+
+from __future__ import annotations
+
+import csv
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+from pytorch_lightning.callbacks import Callback, ModelCheckpoint
+
+from geoguesser.errors import check_int
+from geoguesser.training.module import MONITOR
+
+
+class BestCheckpoint(ModelCheckpoint):
+    """Keeps the checkpoints of lowest validation mean error; the lowest is always `best.ckpt`.
+
+    Args:
+        dirpath: The run's checkpoints folder.
+        save_top_k: How many to keep. With more than one they are named by epoch and step, and
+            `best.ckpt` is a hard link to the best of them.
+    """
+
+    def __init__(self, *, dirpath: str, save_top_k: int = 1) -> None:
+        check_int("callbacks.checkpoint.save_top_k", save_top_k, low=1)
+        super().__init__(
+            dirpath=dirpath,
+            filename="best" if save_top_k == 1 else "epoch{epoch:03d}-step{step:06d}",
+            monitor=MONITOR,
+            mode="min",
+            save_top_k=save_top_k,
+            auto_insert_metric_name=False,
+            enable_version_counter=False,
+        )
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Saves as Lightning does, then renews `best.ckpt`."""
+        super().on_validation_end(trainer, pl_module)
+        best, target = Path(self.best_model_path), Path(str(self.dirpath)) / "best.ckpt"
+        if self.save_top_k > 1 and trainer.is_global_zero and best.is_file():
+            fresh = target.with_suffix(".new")
+            fresh.unlink(missing_ok=True)
+            os.link(best, fresh)
+            os.replace(fresh, target)
+
+
+class LastCheckpoint(ModelCheckpoint):
+    """Keeps `last.ckpt` at the end of every epoch: between epochs, where resuming is exact.
+
+    Args:
+        dirpath: The run's checkpoints folder.
+    """
+
+    def __init__(self, *, dirpath: str) -> None:
+        super().__init__(
+            dirpath=dirpath,
+            filename="last",
+            monitor=None,
+            save_top_k=1,
+            save_on_train_epoch_end=True,
+            enable_version_counter=False,
+        )
+
+
+class MetricsCsv(Callback):
+    """Writes `metrics.csv`: one row per validation, at once, so that a killed run keeps its history.
+
+    Args:
+        path: The file. Where it exists (a resumed run), rows of epochs that are done again are dropped.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.rows: list[dict[str, Any]] = []
+        self.pending: list[dict[str, Any]] = []
+        self.started = time.perf_counter()
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Takes over the rows of the epochs before a resume."""
+        self.started = time.perf_counter()
+        if self.path.exists():
+            with self.path.open(newline="") as file:
+                self.rows = [row for row in csv.DictReader(file) if int(row["epoch"]) < trainer.current_epoch]
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Takes a validation's metrics."""
+        if not trainer.sanity_checking:
+            self.pending.append(self._row(trainer, "val/"))
+            self._write(trainer)
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Adds the epoch's training loss and rates to its last row."""
+        if not self.pending:
+            self.pending.append(self._head(trainer))
+        self.pending[-1] |= self._row(trainer, ("train/", "lr/"))
+        self.rows.extend(self.pending)
+        self.pending = []
+        self._write(trainer)
+
+    def _head(self, trainer: pl.Trainer) -> dict[str, Any]:
+        seconds = round(time.perf_counter() - self.started, 3)
+        return {"epoch": trainer.current_epoch, "step": trainer.global_step, "seconds": seconds}
+
+    def _row(self, trainer: pl.Trainer, prefixes: str | tuple[str, ...]) -> dict[str, Any]:
+        metrics = trainer.callback_metrics.items()
+        return self._head(trainer) | {key: float(value) for key, value in metrics if key.startswith(prefixes)}
+
+    def _write(self, trainer: pl.Trainer) -> None:
+        if not trainer.is_global_zero:
+            return
+        rows = [*self.rows, *self.pending]
+        columns = list(dict.fromkeys(key for row in rows for key in row))
+        fresh = self.path.with_suffix(".csv.new")
+        with fresh.open("w", newline="") as file:
+            writer = csv.DictWriter(file, columns, restval="")
+            writer.writeheader()
+            writer.writerows(rows)
+        os.replace(fresh, self.path)

@@ -1,0 +1,207 @@
+"""GeoLightningModule: a network in training. One `_step` for training, validation and test."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from geoguesser.data.datamodule import Batch, FeatureBatch
+from geoguesser.errors import CheckpointError, ConfigError, GeoguesserError
+from geoguesser.model.metrics import PlaceErrors, PlaceResults, error_summary
+from geoguesser.model.network import GeoNetwork
+from geoguesser.training.finetuning import Finetuning
+from geoguesser.training.optimizer import OptimizerSpec
+from geoguesser.training.schedule import Schedule, rates
+
+MONITOR = "val/error_km_mean"
+
+
+class GeoLightningModule(pl.LightningModule):
+    """Trains a GeoNetwork.
+
+    Args:
+        network: Backbone, fusion, head.
+        targets: (N, ...) the head's targets by row of the table of places, made once.
+        optimizer: Torch's optimizer and base rates.
+        schedule: The factor of the base rates.
+        finetuning: What is unlocked when.
+        diagonal_km: The region's diagonal, for the game score.
+        record: Plain values that go into every checkpoint under `geoguesser` (the locator's state).
+        results_file: Where a test leaves what each place got (index, predicted_deg, hits); a file, for
+            the test may run in a process that Lightning forked.
+        compile_network: Compile the backbone with torch.compile.
+    """
+
+    targets: Tensor
+
+    def __init__(
+        self,
+        network: GeoNetwork,
+        *,
+        targets: Tensor,
+        optimizer: OptimizerSpec,
+        schedule: Schedule,
+        finetuning: Finetuning,
+        diagonal_km: float,
+        record: dict[str, Any],
+        results_file: str | None = None,
+        compile_network: bool = False,
+    ) -> None:
+        super().__init__()
+        self.network = network
+        self.register_buffer("targets", targets, persistent=False)
+        self.optimizer_spec, self.schedule, self.finetuning = optimizer, schedule, finetuning
+        self.groups = finetuning.groups(network)
+        self.base_rates = [optimizer.base_rate(group) for group in self.groups]
+        self.diagonal_km, self.record, self.compile_network = diagonal_km, record, compile_network
+        self.errors = {"val": PlaceErrors(), "test": PlaceErrors()}
+        self._val_errors, self._test_errors = self.errors["val"], self.errors["test"]  # registers them
+        self.results_file = results_file
+
+    def configure_model(self) -> None:
+        """Compiles the backbone in place: the state dict keeps its keys."""
+        if self.compile_network:
+            self.compile_network = False
+            self.network.backbone.compile()
+
+    def setup(self, stage: str) -> None:
+        """Locks what is locked at this epoch, before any strategy wraps the network."""
+        if stage != "fit":
+            return
+        if self.trainer.world_size > 1 and self.finetuning.last_unlocking > 0:
+            raise ConfigError(
+                "trainer=ddp cannot train finetune=staged: parameters unlocked after epoch 0 would not be "
+                "synchronised between processes. Use one process (trainer=gpu or cpu), or finetune=full, frozen."
+            )
+        self.finetuning.apply(self.network, self.groups, self.current_epoch)
+
+    def configure_optimizers(self) -> Optimizer:
+        """All parameters, in the groups of the fine-tuning's stages."""
+        return self.optimizer_spec.make(self.network, self.groups)
+
+    def forward(self, images: Tensor, mask: Tensor) -> Tensor:
+        """(B, 4, 3, H, W) uint8 and (B, 4) mask -> (B, 2) predicted latitude and longitude."""
+        return self.network.head.decode(self.network(images, mask))
+
+    def _step(self, batch: Batch | FeatureBatch, stage: str) -> Tensor:
+        if isinstance(batch, FeatureBatch):
+            features = batch.features
+        else:
+            features = self.network.embed(batch.images, batch.mask)
+        head = self.network.head
+        out = self.network.from_features(features, batch.mask)
+        target = self.targets[batch.index]
+        loss = head.loss(out, target)
+        self.log(
+            f"{stage}/loss",
+            loss.detach(),
+            on_step=False,
+            on_epoch=True,
+            batch_size=len(batch.index),
+            sync_dist=True,
+        )
+        if stage != "train":
+            predicted = head.decode(out)
+            self.errors[stage].update(batch.index, predicted, batch.coords_deg, head.hits(out, target))
+        return loss
+
+    def training_step(self, batch: Batch | FeatureBatch, batch_idx: int) -> Tensor:
+        """The loss alone: no distance in km is computed while training."""
+        return self._step(batch, "train")
+
+    def validation_step(self, batch: Batch | FeatureBatch, batch_idx: int) -> None:
+        """Loss and errors in km."""
+        self._step(batch, "val")
+
+    def test_step(self, batch: Batch | FeatureBatch, batch_idx: int) -> None:
+        """Loss and errors in km."""
+        self._step(batch, "test")
+
+    def steps_per_epoch(self) -> int:
+        """Optimizer steps of one epoch."""
+        batches = int(self.trainer.num_training_batches)
+        return max(1, math.ceil(batches / self.trainer.accumulate_grad_batches))
+
+    def rates(self, step: int) -> list[float]:
+        """The learning rate of each parameter group for the optimizer step number `step`."""
+        return rates(
+            self.base_rates,
+            [group.unlock_epoch for group in self.groups],
+            self.schedule,
+            step=step,
+            steps_per_epoch=self.steps_per_epoch(),
+            max_epochs=int(self.trainer.max_epochs or 1),
+        )
+
+    def on_train_epoch_start(self) -> None:
+        """Unlocks what is due."""
+        self.finetuning.apply(self.network, self.groups, self.current_epoch)
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        """Sets the learning rates of the optimizer step that this batch belongs to."""
+        optimizer = self.trainer.optimizers[0]
+        for group, rate in zip(optimizer.param_groups, self.rates(self.trainer.global_step), strict=True):
+            group["lr"] = rate
+
+    def on_train_epoch_end(self) -> None:
+        """Logs the rates; stops a run whose loss is no number any more."""
+        optimizer = self.trainer.optimizers[0]
+        learning = [(group["name"], group["lr"]) for group in optimizer.param_groups if group["name"] != "locked"]
+        self.log_dict({f"lr/{name}": rate for name, rate in learning})
+        loss = float(self.trainer.callback_metrics.get("train/loss", torch.tensor(0.0)))
+        if not math.isfinite(loss):
+            shown = ", ".join(f"{name} {rate:.3g}" for name, rate in learning)
+            raise GeoguesserError(
+                f"The training loss is {loss} after epoch {self.current_epoch} (rates: {shown}). "
+                "Lower optimizer.lr or optimizer.backbone_lr, or set trainer.gradient_clip_val."
+            )
+
+    def on_validation_epoch_end(self) -> None:
+        """Logs the errors of all validation places; the schedule sees their mean."""
+        results = self._logged("val")
+        if not self.trainer.sanity_checking:
+            self.schedule.observe(float(results.error_km.double().mean()), self.trainer.global_step)
+
+    def on_test_epoch_end(self) -> None:
+        """Logs the errors of all test places, and keeps them."""
+        results = self._logged("test")
+        if self.results_file is not None and self.trainer.is_global_zero:
+            kept = {"index": results.index, "predicted_deg": results.predicted_deg, "hits": results.hits}
+            torch.save({key: value.cpu() for key, value in kept.items()}, self.results_file)
+
+    def _logged(self, stage: str) -> PlaceResults:
+        metric = self.errors[stage]
+        results: PlaceResults = metric.compute()
+        metric.reset()
+        summary = error_summary(results.error_km.double().cpu().numpy(), self.diagonal_km)
+        shares = summary.pop("share_within_km")
+        values = {f"{stage}/{key}": value for key, value in summary.items()}
+        values |= {f"{stage}/share_within_{radius}_km": share for radius, share in shares.items()}
+        for name, hits in zip(self.network.head.hit_names, results.hits.T, strict=True):
+            values[f"{stage}/{name}"] = float(hits.double().mean())
+        self.log_dict(values, rank_zero_only=False, sync_dist=False)
+        return results
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Adds plain values: what a locator needs, and the schedule's state."""
+        checkpoint["geoguesser"] = self.record
+        checkpoint["geoguesser_training"] = {
+            "schedule": self.schedule.state_dict(),
+            "base_rates": [float(rate) for rate in self.base_rates],
+            "groups": [group.name for group in self.groups],
+        }
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Restores the schedule and the base rates (a found rate is not searched again)."""
+        state = checkpoint.get("geoguesser_training")
+        if state is None or state["groups"] != [group.name for group in self.groups]:
+            raise CheckpointError(
+                "The checkpoint was made with other stages of fine-tuning; it cannot be resumed."
+            )
+        self.schedule.load_state_dict(state["schedule"])
+        self.base_rates = [float(rate) for rate in state["base_rates"]]
