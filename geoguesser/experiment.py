@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import math
 import os
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,7 @@ from geoguesser.training.features import embed_all
 from geoguesser.training.finetuning import Finetuning
 from geoguesser.training.loggers import Record, public
 from geoguesser.training.module import GeoLightningModule
+from geoguesser.training.progress import progress
 from geoguesser.training.rate_finder import RateSearch, find_rate
 
 log = logging.getLogger(__name__)
@@ -73,7 +75,8 @@ def known_keys() -> set[str]:
     """The top-level keys of conf/train.yaml: its own and those of its groups."""
     primary = OmegaConf.to_container(OmegaConf.load(Path(conf_dir()) / "train.yaml"))
     assert isinstance(primary, dict)
-    groups = {str(key) for entry in primary["defaults"] if isinstance(entry, dict) for key in entry}
+    entries = [str(key) for entry in primary["defaults"] if isinstance(entry, dict) for key in entry]
+    groups = {key for key in entries if not key.startswith("override ")}
     return (groups | {str(key) for key in primary}) - {"defaults", "hydra", "density", "experiment"}
 
 
@@ -166,7 +169,7 @@ class Run:
         if self.main:
             self._write_findings()
         self.times["data_s"] = self._lap()
-        record: Record = self._supplied("logger")
+        record: Record = self._supplied("logger", self.config["logger"])
         ok = False
         try:
             found = self._train(record)
@@ -180,17 +183,17 @@ class Run:
     def _lap(self) -> float:
         return round(time.perf_counter() - self.started - sum(self.times.values()), 3)
 
-    def _supplied(self, key: str, **more: Any) -> Any:
+    def _supplied(self, key: str, node: dict[str, Any]) -> Any:
         """Builds a node with those of the run's own facts that its target has a parameter for."""
-        node = self.config[key]
         facts: dict[str, Any] = {
             "folder": str(self.folder),
+            "dirpath": str(self.folder / "checkpoints"),
             "config": self.config,
             "name": self.config["name"] or self.folder.name,
             "group": self.group,
         }
         wanted = signature_of(node, key).parameters
-        return build(node, key, **{name: fact for name, fact in facts.items() if name in wanted}, **more)
+        return build(node, key, **{name: fact for name, fact in facts.items() if name in wanted})
 
     def _check_parts(self) -> None:
         """Makes the cheap parts first, so that a wrong value fails before any long work."""
@@ -278,6 +281,7 @@ class Run:
                 callbacks=callbacks,
                 default_root_dir=str(self.folder),
                 enable_checkpointing=bool(callbacks),
+                enable_progress_bar=sys.stderr.isatty(),
             )
         except (MisconfigurationException, ValueError, TypeError) as error:
             if isinstance(error, GeoguesserError):
@@ -286,15 +290,14 @@ class Run:
         return made
 
     def _callbacks(self) -> list[Any]:
-        checkpoints = str(self.folder / "checkpoints")
-        made: list[Any] = [MetricsCsv(self.folder / "metrics.csv"), LastCheckpoint(dirpath=checkpoints)]
+        made: list[Any] = [
+            MetricsCsv(self.folder / "metrics.csv"),
+            LastCheckpoint(dirpath=str(self.folder / "checkpoints")),
+            *progress(),
+        ]
         for name, node in self.config["callbacks"].items():
-            if node is None:
-                continue
-            key = f"callbacks.{name}"
-            wanted = signature_of(node, key).parameters
-            own = node if "dirpath" in node or "dirpath" not in wanted else None
-            made.append(build(node, key) if own is not None else build(node, key, dirpath=checkpoints))
+            if node is not None:
+                made.append(self._supplied(f"callbacks.{name}", node))
         return made
 
     def _train(self, record: Record) -> dict[str, Any]:
@@ -363,7 +366,7 @@ class Run:
             "format": results.FORMAT,
             "test": results.test_summary(predictions, hits, self.region.diagonal_km),
             "val": {
-                key[4:]: float(value)
+                str(key)[4:]: float(value)
                 for key, value in best.items()
                 if str(key).startswith("val/") and not math.isnan(value)
             },

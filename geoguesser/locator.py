@@ -141,7 +141,8 @@ def read_checkpoint(file: Path) -> dict[str, Any]:
         checkpoint = torch.load(file, map_location="cpu", weights_only=True)
         found = checkpoint["geoguesser"]["format"]
     except Exception as error:
-        raise CheckpointError(f"{file} is no checkpoint of geoguesser: {str(error).splitlines()[0]}") from error
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise CheckpointError(f"{file} is no checkpoint of geoguesser: {reason}") from error
     if found > FORMAT:
         raise CheckpointError(f"{file} has format {found}; this version reads up to {FORMAT}. Update geoguesser.")
     loaded: dict[str, Any] = checkpoint

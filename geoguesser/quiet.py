@@ -15,5 +15,9 @@ def quiet() -> None:
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
     # Few places make few batches; that is the user's data, not a mistake.
     warnings.filterwarnings("ignore", message=".*is smaller than the logging interval.*")
+    # A frozen backbone is in evaluation mode on purpose.
+    warnings.filterwarnings("ignore", message="Found .* module.s. in eval mode at the start of training.*")
+    # Lightning 2.6 calls a function that torch 2.15 renames.
+    warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.. is deprecated.*")
     # Resuming goes on in the same folder, on purpose.
     warnings.filterwarnings("ignore", message=".*Checkpoint directory .* exists and is not empty.*")

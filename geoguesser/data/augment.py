@@ -93,8 +93,8 @@ class Augment:
         height, width = views.shape[-2:]
         side = (draws[:, 0] + 1.0) / 2.0 * self.erase
         y, x = ((draws[:, axis] + 1.0) / 2.0 * (1.0 - side) for axis in (1, 2))
-        rows = torch.arange(height, device=views.device) / height
-        columns = torch.arange(width, device=views.device) / width
+        rows = (torch.arange(height, device=views.device) + 0.5) / height
+        columns = (torch.arange(width, device=views.device) + 0.5) / width
         in_rows = (rows >= y[:, None]) & (rows < (y + side)[:, None])
         in_columns = (columns >= x[:, None]) & (columns < (x + side)[:, None])
         hole = (in_rows[:, :, None] & in_columns[:, None, :])[:, None]

@@ -136,7 +136,8 @@ class PlaceSampler(Sampler[int]):
             generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
             order = torch.randperm(self.size, generator=generator)
         if self.even:
-            order = order.repeat(2)[: len(self) * self.world_size]
+            total = len(self) * self.world_size
+            order = order.repeat(math.ceil(total / max(self.size, 1)))[:total]
         return iter(order[self.rank :: self.world_size].tolist())
 
 
@@ -192,7 +193,7 @@ class PlacesDataModule(pl.LightningDataModule):
         self.memory_gib = check_number("data.memory_gib", memory_gib, low=0.0)
         self.seed = check_int("seed", seed, low=0)
         self.findings = Findings(dict(on_bad or {}))
-        self.table = pd.DataFrame()
+        self.table = self._as_read = pd.DataFrame()
         self.rows: dict[str, IntArray] = {}
         self._features: Tensor | None = None
 
@@ -207,6 +208,7 @@ class PlacesDataModule(pl.LightningDataModule):
         self._set_table(read_places(self.roots, self.region, self.findings))
 
     def _set_table(self, table: pd.DataFrame) -> None:
+        self._as_read = table  # its own column `split`, where it has one, is hidden below
         splits = self.split.assign(table).astype(object)
         train = np.flatnonzero(splits == "train")
         if self.fraction < 1.0:
@@ -236,7 +238,7 @@ class PlacesDataModule(pl.LightningDataModule):
         if broken:
             bad = np.array([row for row, _ in broken])
             keep = np.setdiff1d(np.arange(len(self.table)), bad)
-            self._set_table(self.table.iloc[keep].drop(columns="split").reset_index(drop=True))
+            self._set_table(self._as_read.iloc[keep].reset_index(drop=True))
             self.views, self.thumbnails = views.take(keep), self.thumbnails[keep]
 
     @property

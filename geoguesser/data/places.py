@@ -65,7 +65,7 @@ class Findings:
         fatal = [one for one in found if self.on_bad.get(one.kind, "error") == "error"]
         if fatal:
             counts = Counter(one.kind for one in fatal)
-            lines = [f"  {one.kind}: {one.where} {one.reason}" for one in fatal[:SHOWN]]
+            lines = [f"  {one.kind}: {f'{one.where} {one.reason}'.strip()}" for one in fatal[:SHOWN]]
             if len(fatal) > SHOWN:
                 lines.append(f"  and {len(fatal) - SHOWN} more")
             totals = ", ".join(f"{count} {kind}" for kind, count in counts.items())
@@ -122,14 +122,14 @@ def _read_root(name: str, number: int, findings: Findings) -> pd.DataFrame:
     root = Path(name).expanduser()
     if not root.is_dir():
         raise MissingFileError.at(f"data.roots[{number}]", "must be a folder", found=name)
-    files = [(root / "data.csv", "")] if (root / "data.csv").is_file() else []
-    files = files or [(folder / "data.csv", split) for folder, split in _split_folders(root)]
-    files = [(file, split) for file, split in files if file.is_file()]
+    files = [root / "data.csv"] if (root / "data.csv").is_file() else []
+    folders = [*_split_folders(root), *_split_folders(root / "images")]
+    files = files or [folder / "data.csv" for folder, _ in folders if (folder / "data.csv").is_file()]
     if not files:
         raise MissingFileError.at(
             f"data.roots[{number}] {root}", "must hold a file data.csv", remedy="See docs/data.md."
         )
-    table = pd.concat([_read_csv(file, findings) for file, _ in files], ignore_index=True)
+    table = pd.concat([_read_csv(file, findings) for file in files], ignore_index=True)
     return _with_folders(table, root, findings)
 
 
@@ -139,7 +139,13 @@ def _read_csv(file: Path, findings: Findings) -> pd.DataFrame:
         table = pd.read_csv(file, dtype=str, keep_default_na=False)
     except (ValueError, UnicodeDecodeError, pd.errors.ParserError) as error:
         raise DataError.at(str(file), f"must be a CSV file in UTF-8 ({str(error).strip()})") from error
+    if len(table) and not isinstance(table.index, pd.RangeIndex):  # pandas took the first field for an index
+        raise DataError.at(
+            str(file), "has rows with more fields than its first line", remedy="Look for commas at line ends."
+        )
     table.columns = [str(column).strip() for column in table.columns]
+    if table.columns.has_duplicates:
+        raise DataError.at(str(file), "must name each column once", found=list(table.columns))
     missing = [column for column in NEEDED if column not in table]
     if missing:
         raise DataError.at(
@@ -182,7 +188,7 @@ def _bad_coordinates(table: pd.DataFrame, lat: pd.Series, lon: pd.Series) -> Ite
             if not finite[row]
             else ("latitude must be within 90 degrees, longitude within 180")
         )
-        if finite[row] and abs(lon[row]) <= 90:
+        if finite[row] and abs(lat[row]) <= 180 and abs(lon[row]) <= 90:
             reason += " (they look swapped)"
         yield int(row), Finding("bad_row", table["row"][row], f"{reason}, got {found}")
 
@@ -208,7 +214,9 @@ def _with_folders(table: pd.DataFrame, root: Path, findings: Findings) -> pd.Dat
     wanted, found = set(table["uuid"]), []
     for folder, split in _image_folders(root):
         base = os.path.realpath(folder)
-        for entry in os.scandir(base):
+        with os.scandir(base) as scan:  # closed at once: a refusal below would leave it open
+            entries = list(scan)
+        for entry in entries:
             if entry.name not in wanted or not entry.is_dir():
                 continue
             if entry.is_symlink():
@@ -224,7 +232,8 @@ def _with_folders(table: pd.DataFrame, root: Path, findings: Findings) -> pd.Dat
             found.append(Finding("missing_images", row, f"has no folder of views images/{uuid} in {root}"))
     findings.settle(found)
     bad = {os.path.basename(one.where) for one in found if one.kind == "missing_view"}
-    kept = table[[uuid in places and uuid not in bad for uuid in table["uuid"]]].reset_index(drop=True)
+    good = np.array([uuid in places and uuid not in bad for uuid in table["uuid"]], dtype=bool)
+    kept = table[good].reset_index(drop=True)
     pairs = [places[uuid] for uuid in kept["uuid"]]
     return kept.assign(
         folder=[path for path, _ in pairs], folder_split=[split for _, split in pairs], root=str(root)
@@ -271,16 +280,16 @@ def _without_far(table: pd.DataFrame, region: Region, findings: Findings) -> pd.
     far = distance > FAR_KM
     if not far.any():
         return table
-    swapped = region.distance_to_land_km(coords[far][:, ::-1]) if np.abs(coords[far][:, 1]).max() <= 90 else None
-    hint = (
-        "; swapped, latitude and longitude would lie in it" if swapped is not None and (swapped == 0).any() else ""
-    )
+    turned = np.flatnonzero(far & (np.abs(coords[:, 1]) <= 90))
+    swapped = set(turned[region.distance_to_land_km(coords[turned][:, ::-1]) == 0].tolist())
+    hint = "; swapped, latitude and longitude would lie in it"
     findings.settle(
         [
             Finding(
                 "far_outside",
                 table["row"][row],
-                f"lies {distance[row]:.0f} km from region {region.name} (at most {FAR_KM:g} allowed){hint}",
+                f"lies {distance[row]:.0f} km from region {region.name} (at most {FAR_KM:g} allowed)"
+                + (hint if row in swapped else ""),
             )
             for row in np.flatnonzero(far)
         ]

@@ -71,10 +71,13 @@ class RandomSplit(Split):
     seed: int = 0
 
     def _assign(self, table: pd.DataFrame) -> StringArray:
-        if len(self.shares) != 3 or abs(sum(self.shares) - 1.0) > 1e-6:
-            raise ConfigError.at("split.shares", "must be three numbers that sum to 1", found=self.shares)
+        rule = "must be three numbers that sum to 1"
+        if not isinstance(self.shares, list | tuple) or len(self.shares) != 3:
+            raise ConfigError.at("split.shares", rule, found=self.shares)
         for share in self.shares:
             check_number("split.shares", share, low=0.0, high=1.0, open_low=True)
+        if abs(sum(self.shares) - 1.0) > 1e-6:
+            raise ConfigError.at("split.shares", rule, found=self.shares)
         return self._with_seed(table, check_int("split.seed", self.seed, low=0))
 
     def _with_seed(self, table: pd.DataFrame, seed: int) -> StringArray:

@@ -14,12 +14,14 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import shapely
 from shapely.geometry import MultiPolygon
 
 from geoguesser.errors import ConfigError, MissingFileError, RegionError
 
 ARCHIVE = Path(__file__).parent / "boundaries.zip"
+GIVE_CRS = "Give the file the CRS of its numbers, or store it in degrees (EPSG:4326), split at the date line."
 
 
 @cache
@@ -44,8 +46,9 @@ def find_country(code: object) -> str:
     if len(by_iso) == 1:
         return by_iso[0]
     by_name = {entry["name"].upper(): own for own, entry in index.items()}
+    starts = [name for name in by_name if wanted and name.startswith(wanted)]  # SLO: Slovakia, Slovenia
     near = difflib.get_close_matches(wanted, [*by_name, *index], n=4, cutoff=0.5)
-    codes = dict.fromkeys(by_name.get(word, word) for word in near)
+    codes = list(dict.fromkeys(by_name.get(word, word) for word in (*starts, *near)))[:4]
     hint = ", ".join(f"{own} ({index[own]['name']})" for own in codes)
     remedy = f"Near ones: {hint}." if hint else "Codes are those of ISO 3166-1 alpha-3."
     raise ConfigError.at("region.code", "must be the three-letter code of a country", found=code, remedy=remedy)
@@ -107,9 +110,23 @@ def read_boundary_file(path: str | Path) -> MultiPolygon:
         ) from error
     if not isinstance(table, geopandas.GeoDataFrame) or table.geometry.isna().all():
         raise RegionError.at(where, "holds no geometry", remedy="Export the boundary as polygons.")
-    if table.crs is not None:
-        table = table.to_crs(4326)
-    return checked_polygons(shapely.union_all(shapely.make_valid(table.geometry.dropna().to_numpy())), where)
+    crs = table.crs
+    geometries = (table if crs is None else table.to_crs(4326)).geometry.dropna().to_numpy()
+    if not np.isfinite(shapely.get_coordinates(geometries)).all():
+        name = "none" if crs is None else crs.name
+        raise RegionError.at(where, f"must have numbers that its CRS ({name}) turns into degrees", remedy=GIVE_CRS)
+    if crs is not None and crs.is_projected and _leaps_over_date_line(geometries):
+        remedy = "Store it in degrees (EPSG:4326), split at the date line."
+        raise RegionError.at(where, f"must not cross the date line in a projected CRS ({crs.name})", remedy=remedy)
+    return checked_polygons(shapely.union_all(shapely.make_valid(geometries)), where)
+
+
+def _leaps_over_date_line(geometries: npt.NDArray[np.object_]) -> bool:
+    """Whether a ring in degrees leaps from one side of the world to the other."""
+    rings = shapely.get_rings(shapely.get_parts(geometries))
+    coords, ring = shapely.get_coordinates(rings, return_index=True)
+    leaps = np.abs(np.diff(coords[:, 0])) > 180
+    return bool((leaps & (ring[1:] == ring[:-1])).any())
 
 
 def checked_polygons(geometry: shapely.Geometry, where: str) -> MultiPolygon:
@@ -122,16 +139,13 @@ def checked_polygons(geometry: shapely.Geometry, where: str) -> MultiPolygon:
     parts = [part for part in shapely.get_parts(valid) if part.geom_type == "Polygon" and part.area > 0]
     if not parts:
         kinds = sorted({part.geom_type for part in shapely.get_parts(geometry)}) or ["nothing"]
-        raise RegionError.at(where, f"must hold polygons with an area, holds {', '.join(kinds)}")
+        rule = f"must hold polygons with an area, holds {', '.join(kinds)}"
+        raise RegionError.at(where, rule, remedy="Export the boundary as polygons.")
     land = MultiPolygon(parts)
     west, south, east, north = land.bounds
     if not np.isfinite(land.bounds).all() or west < -180 or east > 180 or south < -90 or north > 90:
         swapped = south >= -180 and north <= 180 and west >= -90 and east <= 90
-        remedy = (
-            "Latitude and longitude look swapped: x must be longitude."
-            if swapped
-            else "Give the file a CRS, or store it in degrees (EPSG:4326)."
-        )
+        remedy = "Latitude and longitude look swapped: x must be longitude." if swapped else GIVE_CRS
         box = tuple(round(float(value), 3) for value in land.bounds)
         raise RegionError.at(where, "must lie within 180 degrees W/E and 90 degrees S/N", found=box, remedy=remedy)
     return land

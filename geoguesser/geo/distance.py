@@ -89,44 +89,45 @@ def geometric_median_deg(coords_deg: FloatArray, *, tolerance_km: float = 1e-4) 
         (2,) latitude and longitude in degrees.
 
     Source: Weiszfeld's algorithm on the sphere (Fletcher et al., NeuroImage 45 (2009), S143), in
-    the tangent plane at each step, with a start at the given point of least mean distance among at
-    most 1,000 of them, so that it does not stall far from the answer.
+    the tangent plane at each step, with a start at the mean or at the given point of least mean
+    distance among at most 1,000 of them, whichever is better. At a given point the plain step is
+    undefined: there it is that of Vardi and Zhang (PNAS 97 (2000), 1423).
     """
     vectors = to_unit(coords_deg)
-    starts = vectors[:: max(1, len(vectors) // 1000)]
-    means = np.stack([_angles(vectors, start).mean() for start in starts])
-    best = starts[np.argmin(means)]
-    best_mean = float(means.min())
-    point = from_unit(vectors.mean(axis=0))
-    here = to_unit(point) if np.linalg.norm(vectors.mean(axis=0)) > 1e-9 else best
+    starts = vectors[:: -(-len(vectors) // 1000)]
+    # The cosine is good to a few decimetres, and three times as quick as _angles.
+    best = starts[np.argmin([np.arccos(np.clip(vectors @ start, -1.0, 1.0)).mean() for start in starts])]
+    best_mean = _angles(vectors, best).mean()
+    mean = vectors.mean(axis=0)
+    length = float(np.linalg.norm(mean))
+    here = mean / length if length > 1e-9 else best
     if _angles(vectors, here).mean() > best_mean:
-        here = _nudged(best, vectors)
+        here = best
     for _ in range(1000):
-        angle = _angles(vectors, here)
-        tangent = vectors - np.sum(vectors * here, axis=-1, keepdims=True) * here
-        length = np.linalg.norm(tangent, axis=-1)
-        apart = length > 1e-12
-        if not apart.any():
-            break
-        directions = tangent[apart] / length[apart, None]
-        step = directions.sum(axis=0) / np.sum(1.0 / np.maximum(angle[apart], 1e-12))
+        step = _weiszfeld_step(vectors, here)
         size = float(np.linalg.norm(step))
         if size > 0:
             here = np.cos(size) * here + np.sin(size) * step / size
             here /= np.linalg.norm(here)
         if size * EARTH_RADIUS_KM < tolerance_km:
             break
-    found = here if _angles(vectors, here).mean() <= best_mean else best
-    return from_unit(found)
+    return from_unit(here if _angles(vectors, here).mean() <= best_mean else best)
+
+
+def _weiszfeld_step(vectors: FloatArray, here: FloatArray) -> FloatArray:
+    """The tangent vector, in radians, from `here` to the next point; zero where `here` is the median."""
+    angle = _angles(vectors, here)
+    apart = angle > 1e-9  # 6 mm; nearer ones hold `here` back, each with a force of 1
+    tangent = vectors[apart] - (vectors[apart] @ here)[:, None] * here
+    lengths = np.linalg.norm(tangent, axis=-1, keepdims=True)
+    pull = (tangent / np.maximum(lengths, 1e-12)).sum(axis=0)
+    force = float(np.linalg.norm(pull))
+    held_back = float(np.count_nonzero(~apart))
+    if force <= held_back:
+        return np.zeros(3)
+    return (1.0 - held_back / force) * pull / np.sum(1.0 / angle[apart])
 
 
 def _angles(vectors: FloatArray, point: FloatArray) -> FloatArray:
     cross = np.linalg.norm(np.cross(vectors, point), axis=-1)
     return np.arctan2(cross, vectors @ point)
-
-
-def _nudged(point: FloatArray, vectors: FloatArray) -> FloatArray:
-    """A start 1 m off a data point, towards the mean: Weiszfeld's step is undefined at a data point."""
-    towards = vectors.mean(axis=0) - point
-    moved = point + 1e-3 / EARTH_RADIUS_KM * towards / max(float(np.linalg.norm(towards)), 1e-12)
-    return moved / np.linalg.norm(moved)

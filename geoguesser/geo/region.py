@@ -139,6 +139,7 @@ class PlaneRegion(Region):
     def snap(self, coords_deg: FloatArray) -> FloatArray:
         """As in Region; points out of the CRS's reach go to the vertex of the land that is nearest."""
         coords = np.array(coords_deg, dtype=np.float64)
+        check_degrees(coords)
         far = np.flatnonzero(self._out_of_reach(coords))
         if len(far):
             vertices = shapely.get_coordinates(self.land_deg)[:, ::-1]

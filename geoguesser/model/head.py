@@ -46,8 +46,9 @@ class Head(nn.Module, ABC):
         self.linear = nn.Linear(in_features, output_size)
 
     def forward(self, fused: Tensor) -> Tensor:
-        """(B, in_features) -> (B, output_size)."""
-        out: Tensor = self.linear(fused)
+        """(B, in_features) -> (B, output_size), in full precision: bfloat16 has steps of kilometres."""
+        with torch.autocast(fused.device.type, enabled=False):
+            out: Tensor = self.linear(fused.to(self.linear.weight.dtype))
         return out
 
     @abstractmethod
@@ -200,7 +201,7 @@ class RegressionHead(Head):
     def decode(self, out: Tensor) -> Tensor:
         values = out.detach().cpu().double() * self.scale.cpu() + self.offset.cpu()
         if self.space == "sphere":
-            coords_deg = from_unit(values).numpy()
+            coords_deg = from_unit(values.nan_to_num()).numpy()
         else:
             coords_deg = self.region.to_degrees(self._into_box(values.numpy()))
         return torch.from_numpy(self.region.snap(coords_deg)).to(out.device, torch.float32)

@@ -64,10 +64,12 @@ class GeoNetwork(nn.Module):
         if not any(parameter.requires_grad for parameter in self.backbone.parameters()):
             self.backbone.eval()
             return self
-        for module in self.backbone.modules():
-            if isinstance(module, nn.modules.batchnorm._BatchNorm):
-                unlocked = module.weight is None or module.weight.requires_grad
-                module.train(self.train_batchnorm and unlocked)
+        for module in self.backbone.modules():  # parents come first
+            own = [parameter.requires_grad for parameter in module.parameters()]
+            if own and not any(own):
+                module.eval()
+            elif isinstance(module, nn.modules.batchnorm._BatchNorm):
+                module.train(module.training and self.train_batchnorm)
         return self
 
     def state(self) -> dict[str, Any]:

@@ -32,6 +32,7 @@ class BestCheckpoint(ModelCheckpoint):
             monitor=MONITOR,
             mode="min",
             save_top_k=save_top_k,
+            save_on_train_epoch_end=False,  # else Lightning saves after `on_validation_end` has renewed best.ckpt
             auto_insert_metric_name=False,
             enable_version_counter=False,
         )

@@ -112,6 +112,8 @@ class GeoLightningModule(pl.LightningModule):
 
     def training_step(self, batch: Batch | FeatureBatch, batch_idx: int) -> Tensor:
         """The loss alone: no distance in km is computed while training."""
+        learning = {f"lr/{name}": rate for name, rate in self._learning()}
+        self.log_dict(learning, on_step=True, on_epoch=False)
         return self._step(batch, "train")
 
     def validation_step(self, batch: Batch | FeatureBatch, batch_idx: int) -> None:
@@ -148,14 +150,16 @@ class GeoLightningModule(pl.LightningModule):
         for group, rate in zip(optimizer.param_groups, self.rates(self.trainer.global_step), strict=True):
             group["lr"] = rate
 
+    def _learning(self) -> list[tuple[str, float]]:
+        """Name and rate of each parameter group that learns at some time."""
+        groups = self.trainer.optimizers[0].param_groups
+        return [(group["name"], group["lr"]) for group in groups if group["name"] != "locked"]
+
     def on_train_epoch_end(self) -> None:
-        """Logs the rates; stops a run whose loss is no number any more."""
-        optimizer = self.trainer.optimizers[0]
-        learning = [(group["name"], group["lr"]) for group in optimizer.param_groups if group["name"] != "locked"]
-        self.log_dict({f"lr/{name}": rate for name, rate in learning})
+        """Stops a run whose loss is no number any more."""
         loss = float(self.trainer.callback_metrics.get("train/loss", torch.tensor(0.0)))
         if not math.isfinite(loss):
-            shown = ", ".join(f"{name} {rate:.3g}" for name, rate in learning)
+            shown = ", ".join(f"{name} {rate:.3g}" for name, rate in self._learning())
             raise GeoguesserError(
                 f"The training loss is {loss} after epoch {self.current_epoch} (rates: {shown}). "
                 "Lower optimizer.lr or optimizer.backbone_lr, or set trainer.gradient_clip_val."

@@ -143,7 +143,7 @@ class OneCycle(Schedule):
     def _factor(self, progress: Progress) -> float:
         top = self.rise * progress.total_steps - 1.0
         last = progress.total_steps - 1.0
-        if progress.step <= top:
+        if progress.step <= top and top > 0.0:
             return _cosine_between(self.start, 1.0, progress.step / top)
         return _cosine_between(1.0, self.final, min((progress.step - top) / max(last - top, 1e-9), 1.0))
 

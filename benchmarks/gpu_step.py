@@ -1,0 +1,119 @@
+"""On a GPU: images a second of our bf16 channels-last training step against a bare loop, resnext50_32x4d.
+
+    python benchmarks/gpu_step.py
+
+The network is the same in both, at random weights; views come from the device as uint8. Without a GPU it
+says so, and its ratios are null.
+"""
+
+from __future__ import annotations
+
+import copy
+import statistics
+import time
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from measure import median_ratio, report
+from torch.utils.data import DataLoader
+
+from geoguesser.data.datamodule import Batch
+from geoguesser.geo.grid import SquareGrid
+from geoguesser.geo.region import country
+from geoguesser.model.backbone import Backbone
+from geoguesser.model.decoder import MeanDecoder
+from geoguesser.model.fusion import ConcatFusion
+from geoguesser.model.head import ClassificationHead
+from geoguesser.model.losses import CrossEntropy
+from geoguesser.model.network import GeoNetwork
+from geoguesser.quiet import quiet
+from geoguesser.training.finetuning import Finetuning
+from geoguesser.training.module import GeoLightningModule
+from geoguesser.training.optimizer import Adam
+from geoguesser.training.schedule import Constant
+
+BATCHES, ROUNDS = 30, 5
+PLACES = {112: 128, 224: 48}
+
+
+def rates(size: int, places: int) -> tuple[list[float], list[float]]:
+    """Seconds of each round of ours and of the bare loop."""
+    region = country("HRV", "EPSG:3765")
+    backbone = Backbone(name="resnext50_32x4d", pretrained=False)
+    fusion = ConcatFusion(backbone.feature_size)
+    land = region.land_deg.geoms[0].exterior.coords
+    head = ClassificationHead.fit(
+        in_features=fusion.output_size, region=region, grid=SquareGrid(size=60), loss=CrossEntropy(),
+        train_coords_deg=torch.tensor(list(land)).flip(-1).double().numpy(), decoder=MeanDecoder(),
+    )  # fmt: skip
+    network = GeoNetwork(backbone, fusion, head)
+    images = torch.randint(0, 256, (places, 4, 3, size, size), dtype=torch.uint8, device="cuda")
+    index = torch.arange(places, device="cuda")
+    mask, coords = torch.ones(places, 4, dtype=torch.bool, device="cuda"), torch.zeros(places, 2, device="cuda")
+    batch = Batch(images, mask, coords, index)
+    targets = torch.randint(0, head.output_size, (places,))
+    bare_network = copy.deepcopy(network).cuda().to(memory_format=torch.channels_last).train()
+    bare_targets = targets.cuda()
+    optimizer = torch.optim.Adam(bare_network.parameters(), lr=1e-4)
+    bare: list[float] = []
+
+    def bare_epoch() -> None:
+        torch.cuda.synchronize()
+        start = time.perf_counter()
+        for _ in range(BATCHES):
+            optimizer.zero_grad()
+            with torch.autocast("cuda", torch.bfloat16):
+                out = bare_network(images, mask)
+                loss = torch.nn.functional.cross_entropy(out, bare_targets)
+            torch.autograd.backward(loss)
+            optimizer.step()
+        torch.cuda.synchronize()
+        bare.append(time.perf_counter() - start)
+
+    class InTurn(pl.Callback):
+        """Times Lightning's epoch, then runs a bare one."""
+
+        seconds: list[float] = []  # noqa: RUF012
+
+        def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
+            torch.cuda.synchronize()
+            self.start = time.perf_counter()
+
+        def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
+            torch.cuda.synchronize()
+            self.seconds.append(time.perf_counter() - self.start)
+            bare_epoch()
+
+    timer = InTurn()
+    timer.seconds = []
+    module = GeoLightningModule(
+        network, targets=targets, optimizer=Adam(lr=1e-4, backbone_lr=1e-4), schedule=Constant(),
+        finetuning=Finetuning(stages=[{"epoch": 0, "from": "all"}]), diagonal_km=650.0, record={},
+    )  # fmt: skip
+    trainer = pl.Trainer(
+        accelerator="gpu", devices=1, precision="bf16-mixed", max_epochs=ROUNDS + 1, logger=False,
+        callbacks=[timer], enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
+    )  # fmt: skip
+    trainer.fit(module, DataLoader([batch] * BATCHES, batch_size=None))
+    return timer.seconds[1:], bare[1:]
+
+
+def main() -> None:
+    quiet()
+    rows, ratios = {}, {}
+    for size, places in PLACES.items():
+        key = f"bare_over_ours_{size}px"
+        if not torch.cuda.is_available():
+            rows[f"{size} px"], ratios[key] = "no GPU here", None
+            continue
+        ours, bare = rates(size, places)
+        images = BATCHES * places * 4
+        rows[f"{size} px, ours"] = f"{images / statistics.median(ours):,.0f} images/s"
+        rows[f"{size} px, bare loop"] = f"{images / statistics.median(bare):,.0f} images/s"
+        ratios[key] = median_ratio(bare, ours)
+    report("bf16 channels-last training step, resnext50_32x4d", rows, ratios)
+
+
+if __name__ == "__main__":
+    main()

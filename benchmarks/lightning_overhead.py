@@ -1,0 +1,134 @@
+"""Our Lightning training step against a bare torch loop over the same tensors, efficientnet_lite0, all unlocked.
+
+    python benchmarks/lightning_overhead.py
+
+Both loops train copies of one network with Adam on the same batches in the same order. Each round is
+one epoch of each way, in turn.
+"""
+
+from __future__ import annotations
+
+import copy
+import time
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from measure import median_ratio, milliseconds, report
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from geoguesser.data.datamodule import Batch
+from geoguesser.geo.grid import SquareGrid
+from geoguesser.geo.region import country
+from geoguesser.model.backbone import Backbone
+from geoguesser.model.decoder import MeanDecoder
+from geoguesser.model.fusion import ConcatFusion
+from geoguesser.model.head import ClassificationHead
+from geoguesser.model.losses import CrossEntropy
+from geoguesser.model.network import GeoNetwork
+from geoguesser.quiet import quiet
+from geoguesser.training.finetuning import Finetuning
+from geoguesser.training.module import GeoLightningModule
+from geoguesser.training.optimizer import Adam
+from geoguesser.training.schedule import Constant
+
+PLACES, SIZE, BATCHES, ROUNDS = 8, 112, 12, 7
+
+
+def make_network() -> GeoNetwork:
+    region = country("HRV", "EPSG:3765")
+    rng = np.random.default_rng(0)
+    west, south, east, north = region.land_m.bounds
+    points = rng.uniform((west, south), (east, north), (500, 2))
+    backbone = Backbone(name="tf_efficientnet_lite0.in1k", source="pip")
+    fusion = ConcatFusion(backbone.feature_size)
+    head = ClassificationHead.fit(
+        in_features=fusion.output_size,
+        region=region,
+        train_coords_deg=region.snap(region.to_degrees(points)),
+        grid=SquareGrid(size=60),
+        loss=CrossEntropy(),
+        decoder=MeanDecoder(),
+    )
+    return GeoNetwork(backbone, fusion, head)
+
+
+def make_batches(classes: int) -> tuple[list[Batch], Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    batches = []
+    for number in range(BATCHES):
+        images = torch.randint(0, 256, (PLACES, 4, 3, SIZE, SIZE), dtype=torch.uint8, generator=generator)
+        index = torch.arange(number * PLACES, (number + 1) * PLACES)
+        batches.append(Batch(images, torch.ones(PLACES, 4, dtype=torch.bool), torch.zeros(PLACES, 2), index))
+    return batches, torch.randint(0, classes, (BATCHES * PLACES,), generator=generator)
+
+
+class Clock(pl.Callback):
+    """Notes how long each epoch's batches took, with everything that Lightning does between them."""
+
+    def __init__(self) -> None:
+        self.seconds: list[float] = []
+
+    def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
+        self.start = time.perf_counter()
+
+    def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
+        self.seconds.append(time.perf_counter() - self.start)
+
+
+def main() -> None:
+    torch.set_num_threads(2)
+    torch.manual_seed(0)
+    quiet()
+    network = make_network()
+    batches, targets = make_batches(network.head.output_size)
+    bare_network = copy.deepcopy(network).train()
+    optimizer = torch.optim.Adam(bare_network.parameters(), lr=1e-4)
+
+    def bare_epoch() -> float:
+        start = time.perf_counter()
+        for batch in batches:
+            optimizer.zero_grad()
+            out = bare_network(batch.images, batch.mask)
+            loss = torch.nn.functional.cross_entropy(out, targets[batch.index])
+            torch.autograd.backward(loss)
+            optimizer.step()
+        return time.perf_counter() - start
+
+    module = GeoLightningModule(
+        network,
+        targets=targets,
+        optimizer=Adam(lr=1e-4, backbone_lr=1e-4),
+        schedule=Constant(),
+        finetuning=Finetuning(stages=[{"epoch": 0, "from": "all"}]),
+        diagonal_km=650.0,
+        record={},
+    )
+    bare: list[float] = []
+
+    class InTurn(pl.Callback):
+        """One bare epoch after each of Lightning's."""
+
+        def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
+            bare.append(bare_epoch())
+
+    clock = Clock()
+    trainer = pl.Trainer(
+        accelerator="cpu", max_epochs=ROUNDS + 1, logger=False, callbacks=[clock, InTurn()],
+        enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
+    )  # fmt: skip
+    trainer.fit(module, DataLoader(batches, batch_size=None))
+    ours, theirs = clock.seconds[1:], bare[1:]
+    ratio = median_ratio(ours, theirs)
+    rows = {
+        "ours, a step": milliseconds([seconds / BATCHES for seconds in ours]),
+        "bare loop, a step": milliseconds([seconds / BATCHES for seconds in theirs]),
+        "overhead": f"{(ratio - 1) * 100:+.1f} %",
+    }
+    report(f"Training step of {PLACES} places at {SIZE} px, efficientnet_lite0", rows, {"ours_over_bare": ratio})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,138 @@
+"""Every YAML under conf/ is composed, and every target in it is bound to its signature."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from conftest import compose
+from omegaconf import OmegaConf
+
+from geoguesser.configs import build, check_keys, conf_dir, signature_of
+from geoguesser.errors import ConfigError
+from geoguesser.experiment import HEAD_GROUPS, known_keys, resolve
+
+CONF = Path(conf_dir())
+# What must be given by the user wherever such a choice is made.
+NEEDED = {
+    "region=country": ["region.code=SVN"],
+    "region=custom": ["region.boundary=land.geojson"],
+    "data=places": ["data.roots=[a,b]"],
+}
+# What experiment.py gives to the targets of each node.
+GIVEN = {
+    "data": {"region", "image", "split", "augment", "seed"},
+    "fusion": {"feature_size"},
+    "head": {"in_features", "region", "train_coords_deg", *HEAD_GROUPS},
+    "trainer": {"logger", "callbacks", "default_root_dir", "enable_checkpointing", "enable_progress_bar"},
+    "logger": {"folder", "config", "name", "group"},
+    "callbacks": {"dirpath"},
+}
+CHOICES = sorted(
+    f"{path.parent.name}={path.stem}"
+    for path in CONF.glob("*/*.yaml")
+    if path.stem != "common"  # included by the other choices of data
+)
+
+
+def targets(node: object, key: str) -> list[tuple[str, dict[str, object]]]:
+    """All nodes with a target, with their keys."""
+    if not isinstance(node, dict):
+        return []
+    found = [(key, node)] if "_target_" in node else []
+    for name, child in node.items():
+        found += targets(child, f"{key}.{name}" if key else str(name))
+    return found
+
+
+def test_every_file_is_reached():
+    files = {str(path.relative_to(CONF)) for path in CONF.rglob("*.yaml")}
+    reached = {choice.replace("=", "/") + ".yaml" for choice in CHOICES}
+    assert files == reached | {"train.yaml", "predict.yaml", "data/common.yaml", "hydra/job_logging/geoguesser.yaml"}
+
+
+@pytest.mark.parametrize("choice", CHOICES)
+def test_choice_composes_and_binds(choice: str):
+    config = resolve(compose([choice, *NEEDED.get(choice, [])]))
+    bound = targets(config, "")
+    assert bound
+    for key, node in bound:
+        top = key.split(".")[0]
+        parameters = signature_of(node, key).parameters
+        given = dict.fromkeys(GIVEN.get(top, set()) & set(parameters))
+        check_keys(node, key, given)
+
+
+def test_predict_composes():
+    config = OmegaConf.to_container(compose(["run=r", "images=i"], "predict"))
+    assert config["batch_size"] == 32
+
+
+def test_defaults_are_those_of_the_design():
+    config = resolve(compose([]))
+    assert config["data"]["places"] == 1000
+    assert config["region"] == {"_target_": "geoguesser.geo.region.country", "code": "HRV", "crs": "EPSG:3765"}
+    assert config["split"]["shares"] == [0.8, 0.1, 0.1]
+    assert (config["image"]["size"], config["image"]["fit"]) == (112, "crop")
+    assert config["backbone"]["name"].startswith("tf_efficientnet_lite0")
+    assert (config["grid"]["size"], config["grid"]["point"]) == (60, "weighted")
+    assert (config["optimizer"]["lr"], config["optimizer"]["backbone_lr"]) == (1e-3, 2e-5)
+    assert (config["schedule"]["factor"], config["schedule"]["patience"]) == (0.66, 5)
+    assert (config["data"]["batch_size"], config["trainer"]["max_epochs"]) == (32, 50)
+    assert config["callbacks"]["early_stopping"]["patience"] == 10
+    assert config["logger"]["mode"] == "offline"
+    assert config["seed"] == 0
+
+
+def test_a_head_drops_the_groups_that_it_does_not_use():
+    assert set(HEAD_GROUPS) <= set(resolve(compose([])))
+    assert not set(HEAD_GROUPS) & set(resolve(compose(["head=regression", "grid.size=30"])))
+
+
+@pytest.mark.parametrize("override", ["density=coarse", "grid.size=30"])
+def test_density_and_size_are_one_key(override: str):
+    assert resolve(compose([override]))["grid"]["size"] == 30
+    assert resolve(compose(["density=dense", "grid.size=7"]))["grid"]["size"] == 7
+
+
+def test_staged_brings_light_augmentation_and_yields_to_the_user():
+    assert resolve(compose(["finetune=staged"]))["augment"]["brightness"] > 0
+    assert "brightness" not in resolve(compose(["finetune=staged", "augment=none"]))["augment"]
+
+
+def test_unknown_top_level_key_is_refused_with_plus():
+    with pytest.raises(ConfigError, match=r"typo is no key of this program\. Its keys: .*seed"):
+        resolve(compose(["+typo=1"]))
+
+
+def test_missing_value_names_its_key():
+    with pytest.raises(ConfigError, match=r"region\.code must be given .* Add region\.code=\.\.\. to the command\."):
+        resolve(compose(["region=country"]))
+
+
+def test_known_keys_are_those_of_the_composed_config():
+    composed = set(OmegaConf.to_container(compose([])))
+    assert composed == known_keys()
+
+
+def test_build_names_unknown_and_missing_keys():
+    node = {"_target_": "geoguesser.geo.grid.SquareGrid", "size": 5}
+    assert build(node, "grid").size == 5
+    with pytest.raises(ConfigError, match=r"grid\.sise is no key of this choice\. Its keys: point, size, spacing_km\."):
+        build({**node, "sise": 60}, "grid")
+    with pytest.raises(ConfigError, match=r"data\.roots must be given"):
+        check_keys({"_target_": "geoguesser.data.datamodule.PlacesDataModule"}, "data", dict.fromkeys(GIVEN["data"]))
+    with pytest.raises(ConfigError, match=r"grid must be a config group's choice with a _target_, got {'size': 1}"):
+        build({"size": 1}, "grid")
+    with pytest.raises(ConfigError, match=r"grid\._target_ cannot be imported"):
+        build({"_target_": "geoguesser.nothing.Here"}, "grid")
+
+
+def test_values_are_checked_where_they_are_used():
+    with pytest.raises(ConfigError, match=r"^image\.size must be an integer from 16 to 4096, got 'abc'\.$"):
+        build({"_target_": "geoguesser.data.images.ImageSpec", "size": "abc", "fit": "crop"}, "image")
+
+
+def test_lists_arrive_as_plain_lists():
+    split = build({"_target_": "geoguesser.data.splits.RandomSplit", "shares": [0.5, 0.25, 0.25]}, "split")
+    assert type(split.shares) is list

@@ -1,0 +1,72 @@
+"""Shared by all tests: no network, one cache for the demo, jobs in this process and commands in others."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+os.environ["WANDB_MODE"] = "offline"
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ.setdefault("GEOGUESSER_CACHE", str(Path(tempfile.gettempdir()) / f"geoguesser-tests-{getpass.getuser()}"))
+os.environ["OMP_NUM_THREADS"] = os.environ.get("GEOGUESSER_TEST_THREADS", "1")  # two workers share two cores
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+SAMPLE = ROOT.parent / "shared" / "real_sample"
+TINY = [  # a run of about a second: no pip weights, no pictures, no service
+    "backbone.name=mobilenetv3_small_050",
+    "backbone.pretrained=false",
+    "backbone.source=hub",
+    "image=px56",
+    "image.size=32",
+    "data.places=60",
+    "data.px=56",
+    "density=coarse",
+    "logger=csv",
+    "pictures=false",
+    "trainer=cpu",
+    "trainer.max_epochs=2",
+]
+
+
+def compose(overrides: list[str], config_name: str = "train") -> Any:
+    """Composes a config as the command line would."""
+    import hydra
+
+    from geoguesser.configs import conf_dir
+
+    with hydra.initialize_config_dir(conf_dir(), version_base="1.3"):
+        return hydra.compose(config_name, overrides=overrides)
+
+
+@pytest.fixture
+def run_job(tmp_path: Path) -> Callable[..., dict[str, Any]]:
+    """Runs one job in this process: run_job(overrides, folder=...) -> result."""
+    from geoguesser.experiment import run
+    from geoguesser.quiet import quiet
+
+    def job(overrides: list[str], folder: Path | None = None) -> dict[str, Any]:
+        quiet()
+        return run(compose(overrides), folder or tmp_path / "run")
+
+    return job
+
+
+def command(*words: str, cwd: Path | None = None, env: dict[str, str] | None = None, timeout: float = 300) -> Any:
+    """Runs `python -m ...` as a user would, and returns the finished process."""
+    return subprocess.run(
+        [sys.executable, "-m", *words],
+        cwd=cwd or ROOT,
+        env=os.environ | (env or {}),
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+    )

@@ -1,0 +1,267 @@
+"""The commands as users type them, in processes of their own."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import ROOT, SAMPLE, TINY, command
+
+WORDS = [word for word in TINY if word != "logger=csv"]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory) -> tuple[Path, subprocess.CompletedProcess]:
+    """A run from the command line, with W&B offline, in a folder of its own."""
+    place = tmp_path_factory.mktemp("cli")
+    done = command("geoguesser.train", *WORDS, "name=trial", cwd=place, env={"SECRET_TOKEN": "hunter2"})
+    assert done.returncode == 0, done.stderr
+    (folder,) = (place / "outputs").glob("*/*")
+    return folder, done
+
+
+def test_train_ends_with_a_table_and_the_folder(trained):
+    folder, done = trained
+    assert "this model" in done.stdout
+    assert "best constant" in done.stdout
+    assert f"Run folder: {folder}" in done.stdout
+    assert "cells asked" in done.stdout
+    assert re.search(r"^epoch 2/2: loss .* km \(best ", done.stdout, re.MULTILINE)
+    assert "Traceback" not in done.stderr
+    assert "Warning" not in done.stderr
+    log = (folder / "train.log").read_text()
+    assert "epoch 2/2" in log
+    assert not [path for path in folder.parents[2].iterdir() if path.name != "outputs"]
+
+
+def test_offline_wandb_run_reads_back(trained):
+    """Through W&B's own reader: metrics, config without paths and secrets, pictures, predictions, state."""
+    folder, done = trained
+    (run,) = folder.glob("wandb/offline-run-*")
+    assert f"wandb sync {run}" in done.stdout
+    answer = subprocess.run(
+        [Path(sys.executable).parent / "wandb", "leet", "inspect", "--summary", "--json", run],
+        capture_output=True, text=True, check=True, timeout=60,
+    )  # fmt: skip
+    summary = answer.stdout
+    result = json.loads((folder / "result.json").read_text())
+    assert "test/error_km_mean" in summary
+    assert f"{result['test']['error_km_mean']:.4f}"[:6] in summary
+    assert "test/predictions" in summary
+    (binary,) = run.glob("*.wandb")
+    recorded = binary.read_bytes()
+    assert b"optimizer" in recorded
+    assert b"hunter2" not in recorded
+    assert os.uname().nodename.encode() not in recorded or len(os.uname().nodename) < 4
+    assert not list(run.glob("files/**/*.patch"))
+    for path in folder.rglob("*"):
+        if path.is_file():
+            assert b"hunter2" not in path.read_bytes(), path
+
+
+def test_predict_writes_what_the_test_saw(trained, tmp_path: Path):
+    folder, _ = trained
+    truth = pd.read_csv(folder / "predictions_test.csv").set_index("uuid")
+    cache = Path(os.environ["GEOGUESSER_CACHE"])
+    (root,) = (path for path in cache.glob("demo-*-60-0-56") if path.is_dir())
+    for uuid in truth.index:
+        shutil.copytree(root / "images" / uuid, tmp_path / "images" / uuid)
+    done = command("geoguesser.predict", f"run={folder}", f"images={tmp_path / 'images'}", f"out={tmp_path / 'p.csv'}")
+    assert done.returncode == 0, done.stderr
+    found = pd.read_csv(tmp_path / "p.csv")
+    assert list(found) == ["uuid", "latitude", "longitude"]
+    assert list(found.uuid) == sorted(truth.index)
+    both = truth.loc[found.uuid]
+    np.testing.assert_allclose(found[["latitude", "longitude"]], both[["latitude", "longitude"]], atol=2e-4)
+    assert f"{len(truth)} places written" in done.stdout
+
+    broken = tmp_path / "images" / truth.index[0] / "90.jpg"
+    broken.write_bytes(b"no image")
+    words = ["geoguesser.predict", f"run={folder}", f"images={tmp_path / 'images'}", f"out={tmp_path / 'q.csv'}"]
+    failed = command(*words)
+    assert failed.returncode == 1
+    assert failed.stderr.startswith("error: ")
+    assert "90.jpg is no whole JPEG image" in failed.stderr
+    assert "on_bad=skip" in failed.stderr
+    assert not (tmp_path / "q.csv").exists()
+    assert command(*words, "on_bad=skip").returncode == 0
+    assert len(pd.read_csv(tmp_path / "q.csv")) == len(truth) - 1
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([], "error: run must be given. Add run=... to the command; see --help."),
+        (["run=/nowhere", "images=."], "error: images=. must"),
+        (["run=r", "images=i", "+extra=1"], "error: extra is no key of this program."),
+        (["run=r", "images=i", "batch_size=0"], "error: batch_size must be a positive integer, got 0."),
+        (["run=r", "images=/nowhere"], "error: images=/nowhere must be a folder of place folders."),
+    ],
+)
+def test_predict_explains_bad_input(words: list[str], message: str, tmp_path: Path):
+    done = command("geoguesser.predict", *words, cwd=tmp_path)
+    assert done.returncode == 1
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_help_is_quick_and_needs_no_torch():
+    code = "import sys, geoguesser.train, geoguesser.predict; sys.exit('torch' in sys.modules or 'geopandas' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False, cwd=ROOT).returncode == 0
+    done = command("geoguesser.train", "--help")
+    assert done.returncode == 0
+    for word in ("backbone", "head: classification, regression", "--multirun", "experiment=quick", "resume="):
+        assert word in done.stdout
+    assert "images" in command("geoguesser.predict", "--help").stdout
+
+
+def test_config_can_be_shown_and_completed():
+    shown = command("geoguesser.train", "--cfg", "job", "head=regression")
+    assert "RegressionHead" in shown.stdout
+    script = Path(sys.executable).parent / "geoguesser-train"
+    env = os.environ | {"COMP_LINE": "geoguesser-train head=", "COMP_POINT": "22"}
+    done = subprocess.run([script, "-sc", "query=bash"], env=env, capture_output=True, text=True, check=True)
+    assert set(done.stdout.split()) == {"head=classification", "head=regression"}
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["grid.size=abc"], "error: grid.size must be a positive integer, got 'abc'."),
+        (["grid.sise=60"], "Key 'sise' is not in struct"),
+        (["image=56"], "image"),
+        (["data=places", "data.roots=[/nowhere]"], "error: data.roots[0] must be a folder, got '/nowhere'."),
+    ],
+)
+def test_bad_input_is_one_message_without_a_traceback(words: list[str], message: str, tmp_path: Path):
+    done = command("geoguesser.train", *words, "logger=csv", cwd=tmp_path)
+    assert done.returncode == 1
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    assert len(done.stderr.splitlines()) < 20
+    assert not list(tmp_path.rglob("result.json"))
+
+
+def test_multirun_gives_every_job_its_run_and_names_what_failed(tmp_path: Path):
+    sweep = ["--multirun", "head=classification,regression", "grid.size=10,abc", "trainer.max_epochs=1"]
+    done = command("geoguesser.train", *sweep, *WORDS[:-1], cwd=tmp_path)
+    assert done.returncode == 1
+    assert "1 of the jobs failed" in done.stderr
+    assert "grid.size=abc" in done.stderr
+    (folder,) = (tmp_path / "multirun").glob("*/*")
+    states = {path.parent.name: json.loads(path.read_text())["state"] for path in folder.glob("*/status.json")}
+    assert states == {"0": "done", "1": "failed", "2": "done", "3": "done"}
+    assert "grid.size must be a positive integer" in (folder / "1/error.log").read_text()
+    runs = list(folder.glob("*/wandb/offline-run-*"))
+    assert len(runs) == 3  # the failed job fails before anything is recorded; the others do not share a run
+    for run in runs:
+        (binary,) = run.glob("*.wandb")
+        assert folder.name.encode() in binary.read_bytes()  # the group
+
+
+def test_a_killed_run_goes_on_where_it_stopped(tmp_path: Path):
+    """SIGKILL in mid-training, then resume: the same history as a run that was never killed."""
+    words = [*TINY[:-1], "trainer.max_epochs=30", "callbacks.early_stopping=null"]
+    part, whole = tmp_path / "part", tmp_path / "whole"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "geoguesser.train", *words, f"hydra.run.dir={part}"],
+        cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+    for line in process.stdout:
+        if line.startswith("epoch  6/30"):
+            process.send_signal(signal.SIGKILL)
+            break
+    process.wait(timeout=60)
+    assert not (part / "result.json").exists()
+    resumed = command("geoguesser.train", f"resume={part}", cwd=tmp_path)
+    assert resumed.returncode == 0, resumed.stderr
+    assert command("geoguesser.train", *words, f"hydra.run.dir={whole}").returncode == 0
+    tables = [pd.read_csv(folder / "metrics.csv").drop(columns="seconds") for folder in (part, whole)]
+    pd.testing.assert_frame_equal(*tables)
+    results = [json.loads((folder / "result.json").read_text())["test"] for folder in (part, whole)]
+    assert results[0] == results[1]
+
+
+def test_resume_explains_a_wrong_folder(tmp_path: Path):
+    done = command("geoguesser.train", "resume=nowhere", cwd=tmp_path)
+    assert done.returncode == 1
+    assert "error: resume=nowhere must be a run folder" in done.stderr
+
+
+@pytest.mark.slow
+def test_the_wheel_carries_its_configs(tmp_path: Path):
+    """Built, installed beside the environment's packages, and run from elsewhere."""
+    subprocess.run(
+        [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", tmp_path, ROOT],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    (wheel,) = tmp_path.glob("*.whl")
+    site = tmp_path / "site"
+    subprocess.run(
+        [Path(sys.executable).parent / "uv", "pip", "install", "--quiet", "--no-deps", "--target", site, wheel],
+        check=True,
+    )
+    code = "import geoguesser, geoguesser.configs as c; print(geoguesser.__file__, c.conf_dir())"
+    env = {"PYTHONPATH": str(site)}
+    where = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=os.environ | env, capture_output=True, text=True)
+    assert where.stdout.split() == [str(site / "geoguesser/__init__.py"), str(site / "geoguesser/conf")]
+    done = command("geoguesser.train", *TINY, "trainer.max_epochs=1", cwd=tmp_path, env=env)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.slow
+def test_ddp_on_two_processes_counts_every_place_once(tmp_path: Path):
+    words = [*TINY, "trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2", "trainer.max_epochs=2"]
+    done = command("geoguesser.train", *words, f"hydra.run.dir={tmp_path / 'two'}", cwd=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    result = json.loads((tmp_path / "two/result.json").read_text())
+    table = pd.read_csv(tmp_path / "two/predictions_test.csv")
+    assert len(table) == table.uuid.nunique() == result["counts"]["test"]
+    refused = command("geoguesser.train", *words, "finetune=staged", cwd=tmp_path)
+    assert refused.returncode == 1
+    assert "trainer=ddp cannot train finetune=staged" in refused.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not SAMPLE.is_dir(), reason="the real sample lies beside the project, not in it")
+def test_real_sample_with_the_defaults(tmp_path: Path):
+    roots = f"data.roots=[{SAMPLE / 'original'},{SAMPLE / 'external'}]"
+    done = command("geoguesser.train", "data=places", roots, "split.seed=3", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    (folder,) = (tmp_path / "outputs").glob("*/*")
+    result = json.loads((folder / "result.json").read_text())
+    assert result["counts"]["places"] == 40
+    assert 10 < result["test"]["error_km_mean"] < 300
+    for path in folder.rglob("*"):  # W&B's record holds no path of the user's
+        if path.suffix == ".wandb":
+            assert str(SAMPLE).encode() not in path.read_bytes()
+
+
+@pytest.mark.slow
+def test_ctrl_c_ends_a_run_cleanly(tmp_path: Path):
+    words = [*TINY[:-1], "trainer.max_epochs=2000", "callbacks.early_stopping=null"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "geoguesser.train", *words, f"hydra.run.dir={tmp_path / 'run'}"],
+        cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    for line in process.stdout:
+        if line.startswith("epoch    3/"):
+            process.send_signal(signal.SIGINT)
+            break
+    started = time.monotonic()
+    _, stderr = process.communicate(timeout=60)
+    assert time.monotonic() - started < 30
+    assert process.returncode != 0
+    assert not (tmp_path / "run/result.json").exists()
+    assert (tmp_path / "run/checkpoints/last.ckpt").is_file()

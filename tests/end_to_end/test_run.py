@@ -1,0 +1,355 @@
+"""Whole jobs in this process: what a run leaves behind, resuming, staging, heads, regions, seeds."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyproj
+import pytest
+import torch
+from conftest import SAMPLE, TINY
+
+from geoguesser.errors import CheckpointError, ConfigError, DataError, GeoguesserError, MissingFileError
+from geoguesser.geo.distance import EARTH_RADIUS_KM
+
+STAGED = [
+    *TINY,
+    "finetune=staged",
+    "finetune.stages=[{epoch: 0, from: head}, {epoch: 1, from: last_2, lr: 1e-4}, {epoch: 2, from: all}]",
+    "callbacks.early_stopping=null",
+]
+
+
+def weights(file: Path) -> dict[str, torch.Tensor]:
+    return torch.load(file, weights_only=True)["state_dict"]
+
+
+def history(folder: Path) -> list[dict[str, str]]:
+    with (folder / "metrics.csv").open() as file:
+        return [{key: value for key, value in row.items() if key != "seconds"} for row in csv.DictReader(file)]
+
+
+@pytest.fixture(scope="module")
+def run_folder(tmp_path_factory) -> Path:
+    """One tiny run that several tests look at."""
+    from conftest import compose
+
+    from geoguesser.experiment import run
+    from geoguesser.quiet import quiet
+
+    quiet()
+    folder = tmp_path_factory.mktemp("job") / "run"
+    run(compose([*TINY, "pictures=true", "trainer.max_epochs=4"]), folder)
+    return folder
+
+
+def test_a_run_leaves_all_its_files(run_folder: Path):
+    names = {str(path.relative_to(run_folder)) for path in run_folder.rglob("*") if path.is_file()}
+    assert names == {
+        "config.yaml",
+        "metrics.csv",
+        "result.json",
+        "status.json",
+        "predictions_test.csv",
+        "places.csv",
+        "checkpoints/best.ckpt",
+        "checkpoints/last.ckpt",
+        *(f"pictures/{name}.png" for name in ("grid", "arrows", "errors", "curves")),
+    }
+    assert json.loads((run_folder / "status.json").read_text()) == {"state": "done"}
+    for picture in (run_folder / "pictures").iterdir():
+        assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_errors_agree_with_pyproj_and_with_the_result(run_folder: Path):
+    table = pd.read_csv(run_folder / "predictions_test.csv")
+    assert list(table) == ["uuid", "latitude", "longitude", "true_latitude", "true_longitude", "error_km"]
+    geod = pyproj.Geod(a=EARTH_RADIUS_KM * 1000, f=0)
+    metres = geod.inv(table.longitude, table.latitude, table.true_longitude, table.true_latitude)[2]
+    np.testing.assert_allclose(table.error_km, np.array(metres) / 1000, atol=1e-3)
+    result = json.loads((run_folder / "result.json").read_text())
+    test = result["test"]
+    assert test["error_km_mean"] == pytest.approx(table.error_km.mean(), abs=1e-6)
+    assert test["error_km_median"] == pytest.approx(table.error_km.median(), abs=1e-6)
+    assert test["error_km_p90"] == pytest.approx(np.percentile(table.error_km, 90), abs=1e-6)
+    assert set(test["share_within_km"]) == {"1", "5", "10", "25", "50", "100", "200"}
+    assert test["share_within_km"]["100"] == pytest.approx((table.error_km <= 100).mean())
+    assert test["places"] == len(table) == result["counts"]["test"]
+
+
+def test_result_holds_what_the_readme_promises(run_folder: Path):
+    result = json.loads((run_folder / "result.json").read_text())
+    counts = result["counts"]
+    assert counts["train"] + counts["val"] + counts["test"] == counts["places"] == 60
+    assert counts["skipped"] == {}
+    grid = result["grid"]
+    assert grid["asked"] == 30
+    assert 0 < grid["hold_training_places"] <= grid["touch_land"]
+    assert 0 < grid["error_floor_km_mean"] < grid["side_km"]
+    assert 0 <= result["test"]["cell_top1"] <= result["test"]["cell_top5"] <= 1
+    assert 0 < result["test"]["score_mean"] < 5000
+    assert set(result["baseline"]) == {"best_constant", "nearest"}
+    assert result["seed"] == 0
+    assert result["versions"]["torch"] == torch.__version__.split("+")[0] or result["versions"]["torch"]
+    assert result["times"]["total_s"] >= result["times"]["fit_s"] > 0
+    assert result["epochs"] == 4
+    errors = [float(row["val/error_km_mean"]) for row in history(run_folder)]
+    assert result["best_epoch"] == int(np.argmin(errors))
+    assert result["val"]["error_km_mean"] == pytest.approx(min(errors), rel=1e-5)
+
+
+def test_places_table_agrees_with_the_split_and_the_grid(run_folder: Path):
+    table = pd.read_csv(run_folder / "places.csv")
+    result = json.loads((run_folder / "result.json").read_text())
+    assert dict(table["split"].value_counts()) == {name: result["counts"][name] for name in ("train", "val", "test")}
+    train = table[table.split == "train"]
+    assert train.cell.nunique() == result["grid"]["hold_training_places"]
+    transformer = pyproj.Transformer.from_crs(4326, 3765, always_xy=True)
+    x, y = transformer.transform(table.longitude, table.latitude)
+    np.testing.assert_allclose(table.x_m, x, atol=0.02)
+    np.testing.assert_allclose(table.y_m, y, atol=0.02)
+    back = pyproj.Transformer.from_crs(3765, 4326, always_xy=True)
+    means = train.groupby("cell")[["x_m", "y_m"]].mean()  # point=weighted: means of training places alone
+    lon, lat = back.transform(means.x_m, means.y_m)
+    points = table.drop_duplicates("cell").set_index("cell").loc[means.index]
+    np.testing.assert_allclose(points.class_latitude, lat, atol=1e-6)
+    np.testing.assert_allclose(points.class_longitude, lon, atol=1e-6)
+
+
+def test_the_test_uses_the_best_checkpoint(run_folder: Path):
+    from geoguesser.data.demo import demo_root
+    from geoguesser.locator import Locator
+
+    table = pd.read_csv(run_folder / "predictions_test.csv")
+    root = demo_root(places=60, seed=0, px=56)
+    found = Locator.load(run_folder).predict_folders([root / "images" / uuid for uuid in table.uuid])
+    np.testing.assert_allclose(found, table[["latitude", "longitude"]], atol=2e-4)
+
+
+def test_checkpoints_hold_plain_values_and_no_paths(run_folder: Path):
+    for name in ("best", "last"):
+        file = run_folder / "checkpoints" / f"{name}.ckpt"
+        checkpoint = torch.load(file, weights_only=True)
+        assert checkpoint["geoguesser"]["format"] == 1
+        record = checkpoint["geoguesser"]
+        assert str(run_folder) not in repr(record)
+        assert "logger" not in record["config"]
+
+
+def test_the_same_seed_gives_the_same_run_and_another_does_not(run_job, tmp_path: Path):
+    first = run_job(TINY, tmp_path / "a")
+    again = run_job(TINY, tmp_path / "b")
+    other = run_job([*TINY, "seed=1"], tmp_path / "c")
+    assert history(tmp_path / "a") == history(tmp_path / "b")
+    assert first["test"] == again["test"]
+    assert first["test"]["error_km_mean"] != other["test"]["error_km_mean"]
+    assert first["counts"] == other["counts"]  # split.seed draws the split, not seed
+
+
+@pytest.mark.parametrize("stop", [1, 2, 3])
+def test_resuming_equals_not_stopping_around_unlockings(run_job, tmp_path: Path, stop: int):
+    """Stages unlock at epochs 1 and 2: the run is stopped before, at and after them."""
+    whole = run_job([*STAGED, "trainer.max_epochs=4"], tmp_path / "whole")
+    part = tmp_path / "part"
+    run_job([*STAGED, f"trainer.max_epochs={stop}"], part)
+    resumed = run_job([*STAGED, "trainer.max_epochs=4", f"resume={part}"], part)
+    assert history(part) == history(tmp_path / "whole")
+    left, right = weights(part / "checkpoints/last.ckpt"), weights(tmp_path / "whole/checkpoints/last.ckpt")
+    assert all(torch.equal(left[key], right[key]) for key in right)
+    assert resumed["test"] == whole["test"]
+    assert resumed["steps"] == whole["steps"]
+
+
+def test_staged_unlocks_when_due_and_batchnorm_stands_still(run_job, tmp_path: Path):
+    folders = {}
+    for epochs in (1, 2, 3):
+        folders[epochs] = tmp_path / str(epochs)
+        run_job([*STAGED, f"trainer.max_epochs={epochs}"], folders[epochs])
+    one, two, three = (weights(folders[epochs] / "checkpoints/last.ckpt") for epochs in (1, 2, 3))
+    stem, late = "network.backbone.model.conv_stem.weight", "network.backbone.model.conv_head.weight"
+    assert not torch.equal(one["network.head.linear.weight"], two["network.head.linear.weight"])
+    assert not torch.equal(one[late], two[late])
+    assert torch.equal(one[stem], two[stem])
+    assert not torch.equal(two[stem], three[stem])
+    statistics = [key for key in one if "running_mean" in key or "running_var" in key]
+    assert statistics
+    assert all(torch.equal(one[key], three[key]) for key in statistics)
+
+
+def test_frozen_from_features_equals_frozen_from_images(run_job, tmp_path: Path):
+    """The same training, once from cached embeddings, once through the backbone at each step."""
+    cached = run_job(TINY, tmp_path / "cached")
+    # An augmentation too small to change a uint8 pixel forces the way through the images.
+    images = run_job([*TINY, "augment=light", "augment.brightness=1e-6", "augment.contrast=0", "augment.saturation=0",
+                      "augment.zoom=0", "augment.shift=0", "augment.rotate_deg=0"], tmp_path / "images")  # fmt: skip
+    assert images["test"]["error_km_mean"] == pytest.approx(cached["test"]["error_km_mean"], rel=1e-3)
+    assert images["times"]["features_s"] < cached["times"]["features_s"] + 1
+
+
+@pytest.mark.parametrize("schedule", ["onecycle", "cosine", "step", "constant", "plateau"])
+def test_recorded_rates_follow_the_schedule(run_job, tmp_path: Path, schedule: str):
+    run_job([*TINY, f"schedule={schedule}", "trainer.max_epochs=3", "trainer.log_every_n_steps=1"], tmp_path / "run")
+    rates = [float(row["lr/head"]) for row in history(tmp_path / "run")]
+    assert len(rates) == 3
+    if schedule in ("step", "constant", "plateau"):
+        assert rates == pytest.approx([1e-3] * 3)
+    else:
+        assert rates[-1] < rates[0]
+        assert max(rates) <= 1e-3 * (1 + 1e-6)
+
+
+def test_regression_has_no_cells(run_job, tmp_path: Path):
+    result = run_job([*TINY, "head=regression", "pictures=true"], tmp_path / "run")
+    assert result["grid"] is None
+    assert result["test"]["cell_top1"] is None
+    assert result["test"]["cell_top5"] is None
+    assert "cell" not in pd.read_csv(tmp_path / "run" / "places.csv")
+    config = (tmp_path / "run" / "config.yaml").read_text()
+    assert "\ngrid:" not in config
+    assert "\ndecoder:" not in config
+
+
+@pytest.mark.parametrize("extra", [["head=regression", "head.space=sphere"], ["decoder=argmax", "fusion=mean"],
+                                   ["grid.spacing_km=80", "grid.point=clipped"], ["optimizer=sgd"],
+                                   ["optimizer=adamw", "trainer.accumulate_grad_batches=2",
+                                    "trainer.gradient_clip_val=1.0", "trainer.precision=bf16-mixed"],
+                                   ["trainer.val_check_interval=0.5", "callbacks.checkpoint.save_top_k=2"],
+                                   ["logger=tensorboard", "split=kfold"]])  # fmt: skip
+def test_choices_run(run_job, tmp_path: Path, extra: list[str]):
+    result = run_job([*TINY, *extra], tmp_path / "run")
+    assert np.isfinite(result["test"]["error_km_mean"])
+    assert (tmp_path / "run/checkpoints/best.ckpt").is_file()
+
+
+def test_world(run_job, tmp_path: Path):
+    result = run_job([*TINY, "region=world", "grid.size=200", "pictures=true"], tmp_path / "run")
+    assert result["grid"]["touch_land"] == pytest.approx(200, abs=4)
+    with pytest.raises(ConfigError, match=r"head\.space must be sphere for region world.*got 'crs'\. Add head\.space=sphere"):
+        run_job([*TINY, "region=world", "head=regression"], tmp_path / "other")
+
+
+def test_lr_find_is_recorded_and_not_repeated_on_resume(run_job, tmp_path: Path):
+    job = [*TINY, "lr_find=true", "pictures=true", "callbacks.early_stopping=null"]
+    first = run_job(job, tmp_path / "run")
+    assert 1e-6 < first["lr_found"] <= 1
+    assert (tmp_path / "run/pictures/lr_find.png").is_file()
+    assert float(history(tmp_path / "run")[0]["lr/head"]) == pytest.approx(first["lr_found"], rel=1e-5)
+    resumed = run_job([*job, "trainer.max_epochs=3", f"resume={tmp_path / 'run'}"], tmp_path / "run")
+    assert resumed["lr_found"] == first["lr_found"]
+    assert float(history(tmp_path / "run")[2]["lr/head"]) == pytest.approx(first["lr_found"], rel=1e-5)
+
+
+def test_init_from_takes_the_network_or_the_backbone(run_job, run_folder: Path, tmp_path: Path, caplog):
+    with caplog.at_level("INFO"):
+        run_job([*TINY, f"init_from={run_folder}", "trainer.max_epochs=1"], tmp_path / "same")
+        run_job([*TINY, f"init_from={run_folder}", "grid.size=10", "trainer.max_epochs=1"], tmp_path / "other")
+    assert f"network from {run_folder}" in caplog.text
+    assert "fusion and head start afresh" in caplog.text
+    stem = "network.backbone.model.conv_stem.weight"
+    assert torch.equal(weights(tmp_path / "other/checkpoints/last.ckpt")[stem], weights(run_folder / "checkpoints/last.ckpt")[stem])
+    with pytest.raises(CheckpointError, match="must have the backbone resnet10t, got 'mobilenetv3_small_050'"):
+        run_job([*TINY, "backbone.name=resnet10t", f"init_from={run_folder}"], tmp_path / "wrong")
+
+
+def test_a_folder_is_never_used_twice(run_job, tmp_path: Path):
+    run_job(TINY, tmp_path / "run")
+    before = (tmp_path / "run/result.json").read_bytes()
+    with pytest.raises(GeoguesserError, match=r"holds a run already.*hydra\.run\.dir=FOLDER"):
+        run_job(TINY, tmp_path / "run")
+    assert (tmp_path / "run/result.json").read_bytes() == before
+
+
+def test_fraction_thins_training_alone(run_job, tmp_path: Path):
+    whole, half = run_job(TINY, tmp_path / "a"), run_job([*TINY, "data.fraction=0.5"], tmp_path / "b")
+    assert half["counts"]["train"] + half["counts"]["unused"] == whole["counts"]["train"]
+    assert 0 < half["counts"]["unused"]
+    assert half["counts"]["test"] == whole["counts"]["test"]
+    assert half["counts"]["val"] == whole["counts"]["val"]
+
+
+def test_dry_run_counts_and_trains_nothing(run_job, tmp_path: Path, capsys):
+    facts = run_job([*TINY, "dry_run=true"], tmp_path / "run")
+    assert facts["places"]["places"] == 60
+    assert facts["parameters"]["total"] > facts["parameters"]["head"] > 0
+    assert facts["views_embedded_once"] is True
+    assert "nothing is trained" in capsys.readouterr().out
+    assert not (tmp_path / "run/checkpoints").exists()
+
+
+def test_skipped_places_are_counted_and_listed(run_job, tmp_path: Path):
+    from geoguesser.data.demo import demo_root
+
+    root = tmp_path / "root"
+    shutil.copytree(demo_root(places=60, seed=0, px=56), root)
+    folders = sorted((root / "images").iterdir())
+    (folders[0] / "90.jpg").write_bytes(b"broken")
+    (folders[1] / "0.jpg").unlink()
+    own = [word for word in TINY if not word.startswith("data.p")]
+    job = [*own, "data=places", f"data.roots=[{root}]"]
+    with pytest.raises(DataError, match=r"(?s)1 missing_view.*0\.jpg.*data\.on_bad\.missing_view=skip") as caught:
+        run_job(job, tmp_path / "one")
+    assert len(str(caught.value).splitlines()) < 20
+    with pytest.raises(DataError, match=r"(?s)1 broken_image.*90\.jpg is no whole JPEG"):
+        run_job([*job, "data.on_bad.missing_view=skip"], tmp_path / "two")
+    assert not (tmp_path / "two/checkpoints").exists()
+    assert json.loads((tmp_path / "two/status.json").read_text())["state"] == "failed"
+    skips = ["data.on_bad.missing_view=skip", "data.on_bad.broken_image=skip"]
+    result = run_job([*job, *skips], tmp_path / "three")
+    assert result["counts"]["skipped"] == {"missing_view": 1, "broken_image": 1}
+    assert result["counts"]["places"] == 58
+    assert len(pd.read_csv(tmp_path / "three/findings.csv")) == 2
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("grid.size=abc", r"^grid\.size must be a positive integer, got 'abc'\.$"),
+        ("grid.point=middle", r"^grid\.point must be one of centroid, clipped, weighted, got 'middle'\.$"),
+        ("data.batch_size=0", r"^data\.batch_size must be a positive integer, got 0\.$"),
+        ("data.fraction=2", r"^data\.fraction must be a number above 0 to 1, got 2\.$"),
+        ("trainer.max_epochs=abc", r"^trainer\.max_epochs must be a positive integer, got 'abc'\.$"),
+        ("trainer.precision=7", r"^trainer: Lightning refuses these values: .*7"),
+        ("trainer.devices=-3", r"^trainer: Lightning refuses these values"),
+        ("optimizer.lr=-1", r"^optimizer\.lr must be a number above 0, got -1\.$"),
+        ("schedule.factor=1.5", r"^schedule\.factor must be a number above 0 to 0\.999, got 1\.5\.$"),
+        ("split.shares=[0.5,0.5]", r"^split\.shares must be three numbers that sum to 1, got"),
+        ("seed=-1", r"^seed must be an integer from 0 to 4294967295, got -1\.$"),
+        ("pictures=maybe", r"^pictures must be true or false, got 'maybe'\.$"),
+        ("+grid.sise=60", r"^grid\.sise is no key of this choice\. Its keys: point, size, spacing_km\.$"),
+        ("+typo=1", r"^typo is no key of this program\."),
+        ("data.on_bad.bad_row=ignore", r"^data\.on_bad\.bad_row must be one of error, skip, got 'ignore'\.$"),
+        ("backbone.name=resnet5000", r"^backbone\.name must be a model that timm .* knows, got 'resnet5000'"),
+        ("region.code=XXX", r"^region\.code must be the three-letter code of a country, got 'XXX'"),
+        ("region.crs=EPSG:4326", r"^region\.crs must be projected and in metres, got"),
+        ("data.places=2", r"places"),
+        ("resume=/nowhere", r"^resume=/nowhere must be a run folder with checkpoints/last\.ckpt"),
+        ("init_from=/nowhere", r"^/nowhere must be a run folder with checkpoints/best\.ckpt, or a checkpoint file"),
+    ],
+)
+def test_a_wrong_value_is_one_clear_message(run_job, tmp_path: Path, override: str, message: str):
+    with pytest.raises(GeoguesserError, match=message):
+        run_job([*TINY, override], tmp_path / "run")
+    assert not (tmp_path / "run/checkpoints").exists()
+    assert not (tmp_path / "run/result.json").exists()
+
+
+def test_missing_roots(run_job, tmp_path: Path):
+    own = [word for word in TINY if not word.startswith("data.p")]
+    with pytest.raises(MissingFileError, match=r"^data\.roots\[0\] must be a folder, got '/nowhere'\.$"):
+        run_job([*own, "data=places", "data.roots=[/nowhere]"], tmp_path / "run")
+
+
+@pytest.mark.skipif(not SAMPLE.is_dir(), reason="the real sample lies beside the project, not in it")
+def test_real_sample_runs_and_is_sane(run_job, tmp_path: Path):
+    """40 places are too few to learn from; but nothing may break on real files."""
+    own = [word for word in TINY if not word.startswith("data.p")]
+    roots = f"data.roots=[{SAMPLE / 'original'},{SAMPLE / 'external'}]"
+    result: dict[str, Any] = run_job([*own, "data=places", roots, "split.seed=3"], tmp_path / "run")
+    assert result["counts"]["places"] == 40
+    assert 10 < result["test"]["error_km_mean"] < 400
