@@ -1,6 +1,6 @@
 """A million places to cells: ours against geopandas' spatial join, on one core.
 
-    python benchmarks/assign_places.py
+python benchmarks/assign_places.py
 """
 
 from __future__ import annotations
@@ -30,7 +30,9 @@ def main() -> None:
     table = geopandas.GeoDataFrame(geometry=shapely.polygons(outlines), crs=region.crs)
 
     def join() -> None:
-        places = geopandas.GeoDataFrame(geometry=geopandas.points_from_xy(points[:, 0], points[:, 1]), crs=region.crs)
+        places = geopandas.GeoDataFrame(
+            geometry=geopandas.points_from_xy(points[:, 0], points[:, 1]), crs=region.crs
+        )
         geopandas.sjoin(places, table, how="left", predicate="within")
 
     seconds = interleaved({"ours": lambda: grid.assign_points(points), "spatial join": join}, rounds=5, warmup=1)

@@ -1,6 +1,6 @@
 """One forward and backward of 4 B views against four of B views, efficientnet_lite0.
 
-    python benchmarks/four_views.py
+python benchmarks/four_views.py
 """
 
 from __future__ import annotations

@@ -38,7 +38,9 @@ def median_ratio(over: list[float], under: list[float]) -> float:
 
 def report(title: str, rows: dict[str, str], ratios: dict[str, float | None]) -> None:
     """Prints the machine, a table, and the ratios as one JSON object on the last line."""
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"{torch.get_num_threads()} CPU threads"
+    device = (
+        torch.cuda.get_device_name() if torch.cuda.is_available() else f"{torch.get_num_threads()} CPU threads"
+    )
     print(f"{title} ({device}, {platform.machine()}, torch {torch.__version__})")
     width = max(len(name) for name in rows)
     for name, value in rows.items():

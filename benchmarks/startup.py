@@ -1,6 +1,6 @@
 """Start-up: --help of the entry point, which imports no torch, against importing all that a run needs.
 
-    python benchmarks/startup.py
+python benchmarks/startup.py
 """
 
 from __future__ import annotations

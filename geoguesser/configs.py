@@ -7,7 +7,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
 from geoguesser.errors import ConfigError, GeoguesserError
+
+HEAD_GROUPS = ("grid", "loss", "decoder")  # used by those heads whose `fit` has a parameter of that name
 
 
 def conf_dir() -> str:
@@ -83,3 +88,46 @@ def check_keys(node: Mapping[str, Any], key: str, extra: Mapping[str, Any]) -> N
     missing = [name for name in named - given - set(extra) if parameters[name].default is inspect.Parameter.empty]
     if missing:
         raise ConfigError(f"{key}.{sorted(missing)[0]} must be given: {node['_target_']} needs it.")
+
+
+def plain(cfg: DictConfig, keys: set[str]) -> dict[str, Any]:
+    """Turns a composed config into plain values.
+
+    Args:
+        cfg: The composed config.
+        keys: The top-level keys that the program has; Hydra lets `+typo=1` pass.
+
+    Raises:
+        ConfigError: A value is missing, an interpolation fails, or a key is unknown.
+    """
+    try:
+        config = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
+    except OmegaConfBaseException as error:
+        key = str(getattr(error, "full_key", None) or "a key")
+        reason = str(error).splitlines()[0]
+        raise ConfigError.at(key, f"must be given ({reason})", remedy=f"Add {key}=... to the command.") from error
+    assert isinstance(config, dict)
+    unknown = sorted({str(key) for key in config} - keys)
+    if unknown:
+        raise ConfigError(f"{unknown[0]} is no key of this program. Its keys: {', '.join(sorted(keys))}.")
+    return {str(key): value for key, value in config.items()}
+
+
+def resolve(cfg: DictConfig) -> dict[str, Any]:
+    """The plain values of a training config, without the groups that the chosen head does not use.
+
+    Raises:
+        ConfigError: As `plain`.
+    """
+    config = plain(cfg, known_keys())
+    used = signature_of(config["head"], "head").parameters
+    return {key: value for key, value in config.items() if key not in HEAD_GROUPS or key in used}
+
+
+def known_keys(name: str = "train") -> set[str]:
+    """The top-level keys of a primary config: its own and those of its groups."""
+    primary = OmegaConf.to_container(OmegaConf.load(Path(conf_dir()) / f"{name}.yaml"))
+    assert isinstance(primary, dict)
+    entries = [str(key) for entry in primary["defaults"] if isinstance(entry, dict) for key in entry]
+    groups = {key for key in entries if not key.startswith("override ")}
+    return (groups | {str(key) for key in primary}) - {"defaults", "hydra", "density", "experiment"}

@@ -6,23 +6,20 @@ Order: claim the folder, read and check the data, fit grid and head, train, test
 from __future__ import annotations
 
 import logging
-import math
 import os
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import pytorch_lightning as pl
 import torch
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
 from geoguesser import locator
-from geoguesser.configs import build, conf_dir, signature_of
+from geoguesser.configs import HEAD_GROUPS, build, resolve, signature_of
 from geoguesser.data.datamodule import PlacesDataModule
 from geoguesser.errors import (
     CheckpointError,
@@ -34,50 +31,18 @@ from geoguesser.errors import (
 )
 from geoguesser.geo.region import Region
 from geoguesser.model.network import GeoNetwork
-from geoguesser.reporting import baselines, maps, plots
 from geoguesser.reporting import result as results
+from geoguesser.reporting.run_report import RunReport
 from geoguesser.training.callbacks import LastCheckpoint, MetricsCsv
 from geoguesser.training.features import embed_all
 from geoguesser.training.finetuning import Finetuning
-from geoguesser.training.loggers import Record, public
+from geoguesser.training.loggers import Record, public, without_secrets
 from geoguesser.training.module import GeoLightningModule
 from geoguesser.training.progress import progress
 from geoguesser.training.rate_finder import RateSearch, find_rate
+from geoguesser.training.transfer import network_tensors, start_network
 
 log = logging.getLogger(__name__)
-
-HEAD_GROUPS = ("grid", "loss", "decoder")  # used by those heads whose `fit` has a parameter of that name
-
-
-def resolve(cfg: DictConfig) -> dict[str, Any]:
-    """Turns the composed config into plain values, checks its top-level keys, drops what the head does not use.
-
-    Raises:
-        ConfigError: A value is missing, an interpolation fails, or a key is unknown.
-    """
-    try:
-        config = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
-    except OmegaConfBaseException as error:
-        key = getattr(error, "full_key", None) or "a key"
-        raise ConfigError.at(
-            str(key), f"must be given ({str(error).splitlines()[0]})", remedy=f"Add {key}=... to the command."
-        ) from error
-    assert isinstance(config, dict)
-    resolved = {str(key): value for key, value in config.items()}
-    unknown = sorted(set(resolved) - known_keys())
-    if unknown:
-        raise ConfigError(f"{unknown[0]} is no key of this program. Its keys: {', '.join(sorted(known_keys()))}.")
-    used = signature_of(resolved["head"], "head").parameters
-    return {key: value for key, value in resolved.items() if key not in HEAD_GROUPS or key in used}
-
-
-def known_keys() -> set[str]:
-    """The top-level keys of conf/train.yaml: its own and those of its groups."""
-    primary = OmegaConf.to_container(OmegaConf.load(Path(conf_dir()) / "train.yaml"))
-    assert isinstance(primary, dict)
-    entries = [str(key) for entry in primary["defaults"] if isinstance(entry, dict) for key in entry]
-    groups = {key for key in entries if not key.startswith("override ")}
-    return (groups | {str(key) for key in primary}) - {"defaults", "hydra", "density", "experiment"}
 
 
 def run(cfg: DictConfig, folder: Path, *, group: str | None = None) -> dict[str, Any]:
@@ -148,7 +113,7 @@ class Run:
         self.region: Region = build(self.config["region"], "region")
         self.data = self._data()
         self.data.read_table()
-        log.info("%s", describe(self.data))
+        log.info("%s", results.describe(self.data))
         pl.seed_everything(self.seed, workers=True, verbose=False)
         self.network = self._network()
         if self.network.head.grid is not None:
@@ -305,14 +270,7 @@ class Run:
         trainer = self._trainer(logger=record.lightning(), callbacks=self._callbacks())
         resume = self._resume_file()
         if resume is not None:  # the whole network comes from there, and embeddings must be its own
-            tensors = locator.read_checkpoint(Path(resume))["state_dict"]
-            self.network.load_state_dict(
-                {
-                    key[len(locator.PREFIX) :]: value
-                    for key, value in tensors.items()
-                    if key.startswith(locator.PREFIX)
-                }
-            )
+            self.network.load_state_dict(network_tensors(locator.read_checkpoint(Path(resume))))
         if self.finetuning.keeps_backbone and not self.augment.active:
             device = trainer.strategy.root_device
             self.data.use_features(embed_all(self.network, self.data.loader("all", pixels=True), device))
@@ -349,150 +307,25 @@ class Run:
         log.info("lr_find: head rate %.3g (asked: %.3g)", self.search.chosen, self.optimizer.lr)
 
     def _report(self, module: GeoLightningModule, trainer: pl.Trainer, record: Record) -> dict[str, Any]:
-        found = torch.load(self.folder / ".test_results.pt", weights_only=True)
-        (self.folder / ".test_results.pt").unlink()
-        index = found["index"].numpy()
-        predictions = results.predictions_table(self.data, index, found["predicted_deg"].double().numpy())
-        results.write_csv(self.folder / "predictions_test.csv", predictions)
-        grid = self.network.head.grid
-        results.write_csv(self.folder / "places.csv", results.places_table(self.data, self.region, grid))
-        names = module.network.head.hit_names
-        hits: dict[str, float | None] = {"cell_top1": None, "cell_top5": None}
-        hits |= {name: float(column.double().mean()) for name, column in zip(names, found["hits"].T, strict=True)}
-        history = pd.read_csv(self.folder / "metrics.csv")
-        best = history.iloc[int(history["val/error_km_mean"].argmin())]
-        test_deg = self.data.coords_deg[index]
-        result: dict[str, Any] = {
-            "format": results.FORMAT,
-            "test": results.test_summary(predictions, hits, self.region.diagonal_km),
-            "val": {
-                str(key)[4:]: float(value)
-                for key, value in best.items()
-                if str(key).startswith("val/") and not math.isnan(value)
-            },
-            "baseline": self._baselines(index),
-            "grid": results.grid_summary(grid, self._asked(), test_deg),
-            "counts": results.counts_of(self.data),
-            "parameters": self._parameters(),
-            "best_epoch": int(best["epoch"]),
-            "epochs": int(history["epoch"].max()) + 1,
+        file = self.folder / ".test_results.pt"
+        tested = torch.load(file, weights_only=True)
+        file.unlink()
+        report = RunReport(self.folder, self.data, self.region, self.network)
+        result, history, predictions = report.tables(tested, asked=self._asked())
+        result |= {
             "steps": int(trainer.global_step),
             "seed": self.seed,
             "lr_found": module.base_rates[0] if self.config["lr_find"] else None,
             "device": str(trainer.strategy.root_device),
             "versions": results.versions(),
         }
-        pictures = self._pictures(history, predictions, result) if self.config["pictures"] else []
+        title = f"{self.region.name}, {self.config['name'] or self.folder.name}"
+        pictures: list[Path] = []
+        if self.config["pictures"]:
+            pictures = report.pictures(result, history, predictions, title=title, search=self.search)
         self.times["report_s"] = self._lap()
         result["times"] = self.times | {"total_s": round(time.perf_counter() - self.started, 3)}
         results.write_json(self.folder / "result.json", result)
         record.results(result, pictures, predictions)
         results.show(result, self.folder)
         return result
-
-    def _baselines(self, test_index: Any) -> dict[str, Any]:
-        train, diagonal = self.data.rows["train"], self.region.diagonal_km
-        train_deg, test_deg = self.data.coords_deg[train], self.data.coords_deg[test_index]
-        thumbnails = self.data.thumbnails
-        return {
-            "best_constant": baselines.best_constant(train_deg, test_deg, diagonal),
-            "nearest": baselines.nearest(train_deg, test_deg, thumbnails[train], thumbnails[test_index], diagonal),
-        }
-
-    def _parameters(self) -> dict[str, int]:
-        sizes = {"head": 0, "backbone": 0}
-        for name, parameter in self.network.named_parameters():
-            sizes["backbone" if name.startswith("backbone.") else "head"] += parameter.numel()
-        learnt = sum(p.numel() for p in self.network.parameters() if p.requires_grad)
-        return {**sizes, "total": sum(sizes.values()), "learnt_at_end": learnt}
-
-    def _pictures(self, history: pd.DataFrame, predictions: pd.DataFrame, result: dict[str, Any]) -> list[Path]:
-        folder = self.folder / "pictures"
-        folder.mkdir(exist_ok=True)
-        true_deg = predictions[["true_latitude", "true_longitude"]].to_numpy()
-        predicted_deg = predictions[["latitude", "longitude"]].to_numpy()
-        errors = predictions["error_km"].to_numpy()
-        title = f"{self.region.name}, {self.config['name'] or self.folder.name}"
-        maps.draw_grid(
-            folder / "grid.png",
-            region=self.region,
-            grid=self.network.head.grid,
-            coords_deg=self.data.coords_deg,
-            splits=np.asarray(self.data.table["split"]),
-            title=title,
-        )
-        maps.draw_arrows(
-            folder / "arrows.png",
-            region=self.region,
-            true_deg=true_deg,
-            predicted_deg=predicted_deg,
-            error_km=errors,
-            title=title,
-        )
-        means = {name.replace("_", " "): entry["error_km_mean"] for name, entry in result["baseline"].items()}
-        plots.draw_errors(folder / "errors.png", error_km=errors, baselines=means, title=title)
-        plots.draw_curves(folder / "curves.png", history=history, best_epoch=result["best_epoch"], title=title)
-        if self.search is not None:
-            plots.draw_rate_search(
-                folder / "lr_find.png",
-                rates=self.search.rates,
-                losses=self.search.losses,
-                chosen=self.search.chosen,
-            )
-        return sorted(folder.glob("*.png"))
-
-
-def describe(data: PlacesDataModule) -> str:
-    """One line: how many places there are, by split."""
-    counts = results.counts_of(data)
-    parts = ", ".join(f"{counts[name]} {name}" for name in ("train", "val", "test", "unused") if counts[name])
-    return f"places: {counts['places']} ({parts})"
-
-
-def without_secrets(config: dict[str, Any]) -> dict[str, Any]:
-    """The resolved config for config.yaml: values under keys that look secret are not written."""
-    from geoguesser.training.loggers import SECRET
-
-    def clean(value: Any) -> Any:
-        if isinstance(value, dict):
-            return {key: "(secret)" if SECRET.search(str(key)) else clean(one) for key, one in value.items()}
-        return value
-
-    cleaned: dict[str, Any] = clean(config)
-    return cleaned
-
-
-def start_network(network: GeoNetwork, path: str) -> str:
-    """Loads a run's network into a new one: all of it where the heads mean the same, else the backbone.
-
-    Returns:
-        A line that says which.
-
-    Raises:
-        MissingFileError: There is no such run.
-        CheckpointError: It is no checkpoint of ours, or has another backbone.
-    """
-    checkpoint = locator.read_checkpoint(locator.checkpoint_file(path))
-    given = checkpoint["geoguesser"]["network"]
-    if given["backbone"]["name"] != network.backbone.name:
-        raise CheckpointError.at(
-            f"init_from={path}",
-            f"must have the backbone {network.backbone.name}",
-            found=given["backbone"]["name"],
-        )
-    prefix = locator.PREFIX
-    tensors = {
-        key[len(prefix) :]: value for key, value in checkpoint["state_dict"].items() if key.startswith(prefix)
-    }
-    own = network.state_dict()
-    constants = ("head.class_vectors", "head.offset", "head.scale")
-    same = own.keys() == tensors.keys() and all(
-        own[key].shape == tensors[key].shape and (key not in constants or torch.equal(own[key], tensors[key]))
-        for key in own
-    )
-    if same:
-        network.load_state_dict(tensors)
-        return f"network from {path}"
-    part = {key: value for key, value in tensors.items() if key.startswith("backbone.")}
-    network.load_state_dict(own | part)
-    return f"backbone from {path}; fusion and head start afresh, for their cells or shapes differ"

@@ -8,17 +8,16 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf import DictConfig
 from tqdm import tqdm
 
+from geoguesser.configs import known_keys, plain
 from geoguesser.data.views import read_place
 from geoguesser.errors import ConfigError, DataError, MissingFileError, check_choice, check_int
 from geoguesser.locator import Locator
 from geoguesser.reporting.result import write_csv
 
 log = logging.getLogger(__name__)
-KEYS = ("run", "images", "out", "batch_size", "device", "on_bad")
 
 
 def predict_folder(cfg: DictConfig) -> pd.DataFrame:
@@ -33,17 +32,7 @@ def predict_folder(cfg: DictConfig) -> pd.DataFrame:
     Raises:
         GeoguesserError: What the user can mend; `out` is then not written.
     """
-    try:
-        config = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
-    except OmegaConfBaseException as error:
-        key = getattr(error, "full_key", None) or "a key"
-        raise ConfigError.at(
-            str(key), "must be given", remedy=f"Add {key}=... to the command; see --help."
-        ) from error
-    assert isinstance(config, dict)
-    unknown = sorted(str(key) for key in set(config) - set(KEYS))
-    if unknown:
-        raise ConfigError(f"{unknown[0]} is no key of this program. Its keys: {', '.join(KEYS)}.")
+    config = plain(cfg, known_keys("predict"))
     batch_size = check_int("batch_size", config["batch_size"], low=1)
     skip = check_choice("on_bad", config["on_bad"], ("error", "skip")) == "skip"
     device = _device(str(config["device"]))

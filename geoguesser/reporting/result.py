@@ -83,6 +83,13 @@ def counts_of(data: PlacesDataModule) -> dict[str, Any]:
     }
 
 
+def describe(data: PlacesDataModule) -> str:
+    """One line: how many places there are, by split."""
+    counts = counts_of(data)
+    parts = ", ".join(f"{counts[name]} {name}" for name in ("train", "val", "test", "unused") if counts[name])
+    return f"places: {counts['places']} ({parts})"
+
+
 def versions() -> dict[str, str]:
     """Versions of what results depend on."""
     from importlib.metadata import version

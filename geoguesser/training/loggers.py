@@ -40,6 +40,18 @@ def public(config: Any) -> Any:
     return config
 
 
+def without_secrets(config: dict[str, Any]) -> dict[str, Any]:
+    """The resolved config for config.yaml: values under keys that look secret are not written."""
+
+    def clean(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: "(secret)" if SECRET.search(str(key)) else clean(one) for key, one in value.items()}
+        return value
+
+    cleaned: dict[str, Any] = clean(config)
+    return cleaned
+
+
 class Record(ABC):
     """One run's record with some service."""
 

@@ -1,4 +1,4 @@
-"""Progress of a run: one line per epoch, in the terminal and in the run's log, and a bar where there is a terminal."""
+"""Progress of a run: one line per epoch in log and terminal, and a bar where somebody sees it."""
 
 from __future__ import annotations
 

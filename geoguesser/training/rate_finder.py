@@ -1,4 +1,4 @@
-"""Learning-rate range test, on a copy: the run's own network, optimizer and order are not touched.
+"""Learning-rate range test, on a copy: the run's own network, optimizer, order and random numbers are not touched.
 
 Source: L. N. Smith, arXiv 1506.01186. The rate is raised exponentially batch by batch; the one with
 the steepest fall of the smoothed loss is taken.
@@ -54,6 +54,13 @@ def find_rate(
     Raises:
         GeoguesserError: The loss never fell.
     """
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        return _search(module, batches, device)
+
+
+def _search(
+    module: GeoLightningModule, batches: Iterable[Batch | FeatureBatch], device: torch.device
+) -> RateSearch:
     network = copy.deepcopy(module.network).to(device)
     groups = module.groups
     module.finetuning.apply(network, groups, 0)

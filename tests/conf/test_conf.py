@@ -8,9 +8,8 @@ import pytest
 from conftest import compose
 from omegaconf import OmegaConf
 
-from geoguesser.configs import build, check_keys, conf_dir, signature_of
+from geoguesser.configs import HEAD_GROUPS, build, check_keys, conf_dir, known_keys, resolve, signature_of
 from geoguesser.errors import ConfigError
-from geoguesser.experiment import HEAD_GROUPS, known_keys, resolve
 
 CONF = Path(conf_dir())
 # What must be given by the user wherever such a choice is made.
@@ -48,7 +47,12 @@ def targets(node: object, key: str) -> list[tuple[str, dict[str, object]]]:
 def test_every_file_is_reached():
     files = {str(path.relative_to(CONF)) for path in CONF.rglob("*.yaml")}
     reached = {choice.replace("=", "/") + ".yaml" for choice in CHOICES}
-    assert files == reached | {"train.yaml", "predict.yaml", "data/common.yaml", "hydra/job_logging/geoguesser.yaml"}
+    assert files == reached | {
+        "train.yaml",
+        "predict.yaml",
+        "data/common.yaml",
+        "hydra/job_logging/geoguesser.yaml",
+    }
 
 
 @pytest.mark.parametrize("choice", CHOICES)
@@ -106,7 +110,9 @@ def test_unknown_top_level_key_is_refused_with_plus():
 
 
 def test_missing_value_names_its_key():
-    with pytest.raises(ConfigError, match=r"region\.code must be given .* Add region\.code=\.\.\. to the command\."):
+    with pytest.raises(
+        ConfigError, match=r"region\.code must be given .* Add region\.code=\.\.\. to the command\."
+    ):
         resolve(compose(["region=country"]))
 
 
@@ -118,11 +124,17 @@ def test_known_keys_are_those_of_the_composed_config():
 def test_build_names_unknown_and_missing_keys():
     node = {"_target_": "geoguesser.geo.grid.SquareGrid", "size": 5}
     assert build(node, "grid").size == 5
-    with pytest.raises(ConfigError, match=r"grid\.sise is no key of this choice\. Its keys: point, size, spacing_km\."):
+    with pytest.raises(
+        ConfigError, match=r"grid\.sise is no key of this choice\. Its keys: point, size, spacing_km\."
+    ):
         build({**node, "sise": 60}, "grid")
     with pytest.raises(ConfigError, match=r"data\.roots must be given"):
-        check_keys({"_target_": "geoguesser.data.datamodule.PlacesDataModule"}, "data", dict.fromkeys(GIVEN["data"]))
-    with pytest.raises(ConfigError, match=r"grid must be a config group's choice with a _target_, got {'size': 1}"):
+        check_keys(
+            {"_target_": "geoguesser.data.datamodule.PlacesDataModule"}, "data", dict.fromkeys(GIVEN["data"])
+        )
+    with pytest.raises(
+        ConfigError, match=r"grid must be a config group's choice with a _target_, got {'size': 1}"
+    ):
         build({"size": 1}, "grid")
     with pytest.raises(ConfigError, match=r"grid\._target_ cannot be imported"):
         build({"_target_": "geoguesser.nothing.Here"}, "grid")

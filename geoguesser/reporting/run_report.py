@@ -1,0 +1,129 @@
+"""What a finished run leaves in its folder: tables, the parts of result.json, pictures."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from geoguesser.data.datamodule import PlacesDataModule
+from geoguesser.geo.region import Region
+from geoguesser.model.network import GeoNetwork
+from geoguesser.reporting import baselines, maps, plots
+from geoguesser.reporting import result as results
+from geoguesser.training.rate_finder import RateSearch
+
+
+class RunReport:
+    """The report of one run.
+
+    Args:
+        folder: The run folder, with its metrics.csv.
+        data: The places.
+        region: The land.
+        network: The trained network.
+    """
+
+    def __init__(self, folder: Path, data: PlacesDataModule, region: Region, network: GeoNetwork) -> None:
+        self.folder, self.data, self.region, self.network = folder, data, region, network
+
+    def tables(
+        self, tested: dict[str, Any], *, asked: int | None
+    ) -> tuple[dict[str, Any], pd.DataFrame, pd.DataFrame]:
+        """Writes predictions_test.csv and places.csv.
+
+        Args:
+            tested: index (N,), predicted_deg (N, 2) and hits (N, H) of the test places.
+            asked: The number of cells that the config asked for.
+
+        Returns:
+            The parts of result.json that follow from data and predictions; the history of metrics.csv;
+            the table of predictions.
+        """
+        index, head = tested["index"].numpy(), self.network.head
+        predictions = results.predictions_table(self.data, index, tested["predicted_deg"].double().numpy())
+        results.write_csv(self.folder / "predictions_test.csv", predictions)
+        results.write_csv(self.folder / "places.csv", results.places_table(self.data, self.region, head.grid))
+        hits: dict[str, float | None] = {"cell_top1": None, "cell_top5": None}
+        columns = zip(head.hit_names, tested["hits"].T, strict=True)
+        hits |= {name: float(column.double().mean()) for name, column in columns}
+        history = pd.read_csv(self.folder / "metrics.csv")
+        best = history.iloc[int(history["val/error_km_mean"].argmin())]
+        parts: dict[str, Any] = {
+            "format": results.FORMAT,
+            "test": results.test_summary(predictions, hits, self.region.diagonal_km),
+            "val": {
+                str(key)[4:]: float(value)
+                for key, value in best.items()
+                if str(key).startswith("val/") and not math.isnan(value)
+            },
+            "baseline": self._baselines(index),
+            "grid": results.grid_summary(head.grid, asked, self.data.coords_deg[index]),
+            "counts": results.counts_of(self.data),
+            "parameters": self._parameters(),
+            "best_epoch": int(best["epoch"]) + 1,
+            "epochs": int(history["epoch"].max()) + 1,
+        }
+        return parts, history, predictions
+
+    def _baselines(self, test_index: Any) -> dict[str, Any]:
+        train, diagonal = self.data.rows["train"], self.region.diagonal_km
+        train_deg, test_deg = self.data.coords_deg[train], self.data.coords_deg[test_index]
+        thumbnails = self.data.thumbnails
+        return {
+            "best_constant": baselines.best_constant(train_deg, test_deg, diagonal),
+            "nearest": baselines.nearest(train_deg, test_deg, thumbnails[train], thumbnails[test_index], diagonal),
+        }
+
+    def _parameters(self) -> dict[str, int]:
+        sizes = {"head": 0, "backbone": 0}
+        for name, parameter in self.network.named_parameters():
+            sizes["backbone" if name.startswith("backbone.") else "head"] += parameter.numel()
+        learnt = sum(parameter.numel() for parameter in self.network.parameters() if parameter.requires_grad)
+        return {**sizes, "total": sum(sizes.values()), "learnt_at_end": learnt}
+
+    def pictures(
+        self,
+        result: dict[str, Any],
+        history: pd.DataFrame,
+        predictions: pd.DataFrame,
+        *,
+        title: str,
+        search: RateSearch | None,
+    ) -> list[Path]:
+        """Draws all pictures into the run folder.
+
+        Returns:
+            Their files.
+        """
+        folder = self.folder / "pictures"
+        folder.mkdir(exist_ok=True)
+        errors = predictions["error_km"].to_numpy()
+        maps.draw_grid(
+            folder / "grid.png",
+            region=self.region,
+            grid=self.network.head.grid,
+            coords_deg=self.data.coords_deg,
+            splits=np.asarray(self.data.table["split"]),
+            title=title,
+        )
+        maps.draw_arrows(
+            folder / "arrows.png",
+            region=self.region,
+            true_deg=predictions[["true_latitude", "true_longitude"]].to_numpy(),
+            predicted_deg=predictions[["latitude", "longitude"]].to_numpy(),
+            error_km=errors,
+            title=title,
+        )
+        means = {name.replace("_", " "): entry["error_km_mean"] for name, entry in result["baseline"].items()}
+        plots.draw_errors(folder / "errors.png", error_km=errors, baselines=means, title=title)
+        best_epoch = result["best_epoch"] - 1
+        plots.draw_curves(folder / "curves.png", history=history, best_epoch=best_epoch, title=title)
+        if search is not None:
+            plots.draw_rate_search(
+                folder / "lr_find.png", rates=search.rates, losses=search.losses, chosen=search.chosen
+            )
+        return sorted(folder.glob("*.png"))

@@ -1,0 +1,52 @@
+"""Starting a network from what another run learnt."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from geoguesser import locator
+from geoguesser.errors import CheckpointError
+from geoguesser.model.network import GeoNetwork
+
+
+def network_tensors(checkpoint: dict[str, Any]) -> dict[str, Tensor]:
+    """The network's tensors of a checkpoint that `locator.read_checkpoint` read, under the network's own names."""
+    state: dict[str, Tensor] = checkpoint["state_dict"]
+    prefix = locator.PREFIX
+    return {key[len(prefix) :]: value for key, value in state.items() if key.startswith(prefix)}
+
+
+def start_network(network: GeoNetwork, path: str) -> str:
+    """Loads a run's network into a new one: all of it where the heads mean the same, else the backbone.
+
+    Returns:
+        A line that says which.
+
+    Raises:
+        MissingFileError: There is no such run.
+        CheckpointError: It is no checkpoint of ours, or has another backbone.
+    """
+    checkpoint = locator.read_checkpoint(locator.checkpoint_file(path))
+    given = checkpoint["geoguesser"]["network"]
+    if given["backbone"]["name"] != network.backbone.name:
+        raise CheckpointError.at(
+            f"init_from={path}",
+            f"must have the backbone {network.backbone.name}",
+            found=given["backbone"]["name"],
+        )
+    tensors = network_tensors(checkpoint)
+    own = network.state_dict()
+    constants = ("head.class_vectors", "head.offset", "head.scale")
+    same = own.keys() == tensors.keys() and all(
+        own[key].shape == tensors[key].shape and (key not in constants or torch.equal(own[key], tensors[key]))
+        for key in own
+    )
+    if same:
+        network.load_state_dict(tensors)
+        return f"network from {path}"
+    part = {key: value for key, value in tensors.items() if key.startswith("backbone.")}
+    network.load_state_dict(own | part)
+    return f"backbone from {path}; fusion and head start afresh, for their cells or shapes differ"
