@@ -16,7 +16,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from geoguesser.configs import conf_dir
-from geoguesser.errors import GeoguesserError
+from geoguesser.errors import ConfigError, GeoguesserError
 
 log = logging.getLogger(__name__)
 
@@ -50,10 +50,29 @@ def launch(config_name: str, task: Callable[[DictConfig, Path], Any]) -> None:
             failed.append(f"{folder.name} ({overrides}): {type(error).__name__}: {str(error).splitlines()[0]}")
             return None
 
+    try:
+        check_choices(sys.argv[1:])
+    except ConfigError as error:
+        sys.exit(f"error: {error}")
     app()
     if failed:
         print(f"{len(failed)} of the jobs failed:", *failed, sep="\n  ", file=sys.stderr)
         sys.exit(1)
+
+
+def check_choices(words: list[str]) -> None:
+    """Refuses a number as a group's choice (`image=56` for `image=px56`): Hydra ends with a traceback there.
+
+    Raises:
+        ConfigError: With the group's choices.
+    """
+    for word in words:
+        group, _, choice = word.partition("=")
+        folder = Path(conf_dir()) / group
+        numbers = [one for one in choice.split(",") if one.strip().isdecimal()]
+        if numbers and group.isidentifier() and folder.is_dir():
+            choices = ", ".join(sorted(path.stem for path in folder.glob("*.yaml")))
+            raise ConfigError.at(group, f"must be one of {choices}", found=int(numbers[0]))
 
 
 def _explain(error: Exception, folder: Path) -> None:

@@ -13,7 +13,9 @@ from typing import Any
 
 os.environ["WANDB_MODE"] = "offline"
 os.environ["HF_HUB_OFFLINE"] = "1"
-os.environ.setdefault("GEOGUESSER_CACHE", str(Path(tempfile.gettempdir()) / f"geoguesser-tests-{getpass.getuser()}"))
+os.environ.setdefault(
+    "GEOGUESSER_CACHE", str(Path(tempfile.gettempdir()) / f"geoguesser-tests-{getpass.getuser()}")
+)
 os.environ["OMP_NUM_THREADS"] = os.environ.get("GEOGUESSER_TEST_THREADS", "1")  # two workers share two cores
 
 import pytest

@@ -172,7 +172,9 @@ def _load_named(model: nn.Module, state: dict[str, Tensor], where: str) -> None:
         if key in state and state[key].shape != own[key].shape
     ]
     if missing or wrong or extra:
-        shown = "; ".join([*(f"missing {key}" for key in missing), *wrong, *(f"unknown {key}" for key in extra)][:3])
+        shown = "; ".join(
+            [*(f"missing {key}" for key in missing), *wrong, *(f"unknown {key}" for key in extra)][:3]
+        )
         raise WeightsError.at(
             where,
             f"must fit the model: {len(missing)} tensors are missing, {len(wrong)} have another shape, "

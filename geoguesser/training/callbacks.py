@@ -46,6 +46,7 @@ class BestCheckpoint(ModelCheckpoint):
             fresh.unlink(missing_ok=True)
             os.link(best, fresh)
             os.replace(fresh, target)
+            fresh.unlink(missing_ok=True)  # a rename onto another link of the same file leaves both
 
 
 class LastCheckpoint(ModelCheckpoint):

@@ -131,6 +131,8 @@ class WandbRecord(Record):
             disable_code=not capture_code,
             x_disable_meta=not capture_code,
             x_disable_stats=not capture_code,
+            x_save_requirements=capture_code,
+            host=None if capture_code else "-",  # x_disable_meta alone still records the host's name
             console="off",
             silent=True,
             init_timeout=20,

@@ -20,6 +20,14 @@ from conftest import ROOT, SAMPLE, TINY, command
 WORDS = [word for word in TINY if word != "logger=csv"]
 
 
+def read_back(run: Path) -> list[dict]:
+    """All records of an offline run, by W&B's own reader."""
+    wandb = Path(sys.executable).parent / "wandb"
+    words = [wandb, "leet", "inspect", "--json", run]
+    lines = subprocess.run(words, capture_output=True, text=True, check=True, timeout=60).stdout
+    return [json.loads(line) for line in lines.splitlines()]
+
+
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory) -> tuple[Path, subprocess.CompletedProcess]:
     """A run from the command line, with W&B offline, in a folder of its own."""
@@ -62,8 +70,17 @@ def test_offline_wandb_run_reads_back(trained):
     recorded = binary.read_bytes()
     assert b"optimizer" in recorded
     assert b"hunter2" not in recorded
-    assert os.uname().nodename.encode() not in recorded or len(os.uname().nodename) < 4
-    assert not list(run.glob("files/**/*.patch"))
+    assert str(folder).encode() not in recorded
+    records = read_back(run)
+    (start,) = (record["run"] for record in records if record["type"] == "run")
+    assert (start["host"], start["job_type"], start["display_name"]) == ("-", "train", "trial")
+    assert "git" not in start
+    assert "code_path" not in json.dumps(records)
+    (end,) = (record["exit"] for record in records if record["type"] == "exit")
+    assert end.get("exit_code", 0) == 0
+    files = {path.name for path in run.glob("files/**/*") if path.is_file()}
+    assert "requirements.txt" not in files
+    assert {"grid", "arrows", "errors", "curves"} <= {name.split("_")[0] for name in files if name.endswith("png")}
     for path in folder.rglob("*"):
         if path.is_file():
             assert b"hunter2" not in path.read_bytes(), path
@@ -142,7 +159,7 @@ def test_config_can_be_shown_and_completed():
     [
         (["grid.size=abc"], "error: grid.size must be a positive integer, got 'abc'."),
         (["grid.sise=60"], "Key 'sise' is not in struct"),
-        (["image=56"], "image"),
+        (["image=56"], "error: image must be one of px112, px224, px448, px56, got 56."),
         (["data=places", "data.roots=[/nowhere]"], "error: data.roots[0] must be a folder, got '/nowhere'."),
     ],
 )
@@ -172,6 +189,20 @@ def test_multirun_gives_every_job_its_run_and_names_what_failed(tmp_path: Path):
         assert folder.name.encode() in binary.read_bytes()  # the group
 
 
+def test_a_run_that_fails_in_training_is_recorded_as_failed(tmp_path: Path):
+    words = ["optimizer=sgd", "optimizer.lr=1e30", "trainer.max_epochs=3"]
+    done = command("geoguesser.train", *WORDS, *words, cwd=tmp_path)
+    assert done.returncode == 1
+    assert "error: The training loss is " in done.stderr
+    assert "Lower optimizer.lr" in done.stderr
+    assert "Traceback" not in done.stderr
+    (folder,) = (tmp_path / "outputs").glob("*/*")
+    assert json.loads((folder / "status.json").read_text())["state"] == "failed"
+    assert not (folder / "result.json").exists()
+    (run,) = folder.glob("wandb/offline-run-*")
+    assert [record["exit"]["exit_code"] for record in read_back(run) if record["type"] == "exit"] == [1]
+
+
 def test_a_killed_run_goes_on_where_it_stopped(tmp_path: Path):
     """SIGKILL in mid-training, then resume: the same history as a run that was never killed."""
     words = [*TINY[:-1], "trainer.max_epochs=30", "callbacks.early_stopping=null"]
@@ -184,6 +215,7 @@ def test_a_killed_run_goes_on_where_it_stopped(tmp_path: Path):
         if line.startswith("epoch  6/30"):
             process.send_signal(signal.SIGKILL)
             break
+    process.stdout.close()
     process.wait(timeout=60)
     assert not (part / "result.json").exists()
     resumed = command("geoguesser.train", f"resume={part}", cwd=tmp_path)

@@ -337,6 +337,11 @@ def test_skipped_places_are_counted_and_listed(run_job, tmp_path: Path):
         ("region.code=XXX", r"^region\.code must be the three-letter code of a country, got 'XXX'"),
         ("region.crs=EPSG:4326", r"^region\.crs must be projected and in metres, got"),
         ("data.places=2", r"places"),
+        ("trainer.accelerator=gpu", r"^trainer: Lightning refuses these values: .*gpu"),
+        (
+            "backbone.pretrained=true",
+            r"^backbone\.name .* asks for weights from .*Either fetch the weights elsewhere",
+        ),
         ("resume=/nowhere", r"^resume=/nowhere must be a run folder with checkpoints/last\.ckpt"),
         (
             "init_from=/nowhere",
@@ -365,3 +370,33 @@ def test_real_sample_runs_and_is_sane(run_job, tmp_path: Path):
     result: dict[str, Any] = run_job([*own, "data=places", roots, "split.seed=3"], tmp_path / "run")
     assert result["counts"]["places"] == 40
     assert 10 < result["test"]["error_km_mean"] < 400
+
+
+@pytest.mark.parametrize("choice", ["competition", "regression_baseline", "quick"])
+def test_experiments_can_be_laid_out(run_job, tmp_path: Path, choice: str):
+    """Every recipe is built whole and estimated, at random weights and on small views."""
+    small = [
+        "backbone.pretrained=false",
+        "data.places=60",
+        "data.px=56",
+        "image.size=32",
+        "logger=csv",
+        "dry_run=true",
+    ]
+    facts = run_job([f"experiment={choice}", *small], tmp_path / "run")
+    assert facts["places"]["places"] == 60
+    assert (facts["cells"] is None) == (choice == "regression_baseline")
+    assert facts["views_embedded_once"] == (choice != "competition")
+
+
+def test_compiled_training_keeps_the_checkpoints_keys(run_job, tmp_path: Path):
+    run_job([*TINY, "compile=true", "trainer.max_epochs=1"], tmp_path / "compiled")
+    run_job([*TINY, "trainer.max_epochs=1"], tmp_path / "plain")
+    files = [tmp_path / name / "checkpoints/best.ckpt" for name in ("compiled", "plain")]
+    assert weights(files[0]).keys() == weights(files[1]).keys()
+
+
+def test_debug_trainer(run_job, tmp_path: Path):
+    words = [word for word in TINY if not word.startswith("trainer")]
+    result = run_job([*words, "trainer=debug", "data.batch_size=8"], tmp_path / "run")
+    assert result["steps"] == 6

@@ -1,0 +1,236 @@
+"""Images: against PIL, which has its own decoder, crop and resize."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from geoguesser.data.images import ImageSpec
+from geoguesser.errors import ConfigError, DataError
+
+
+def scene(height: int, width: int, seed: int = 0) -> Image.Image:
+    """Smooth hills of colour, different in each corner: any shift, flip or exchange of channels shows."""
+    random = np.random.default_rng(seed)
+    y, x = np.linspace(0, 1, height)[:, None, None], np.linspace(0, 1, width)[None, :, None]
+    waves = random.uniform(2, 5, (2, 3))
+    pixels = 127 + 60 * np.sin(waves[0] * x * 2 + (0, 1, 2)) + 60 * np.cos(waves[1] * y * 2 + (0, 2, 4))
+    return Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
+
+
+def jpeg(image: Image.Image, **options: Any) -> bytes:
+    stream = io.BytesIO()
+    image.save(stream, "JPEG", **{"quality": 95, **options})
+    return stream.getvalue()
+
+
+def by_pil(data: bytes, size: int, fit: str) -> np.ndarray:
+    """(3, size, size) float."""
+    image = Image.open(io.BytesIO(data)).convert("RGB")
+    width, height = image.size
+    if fit == "crop":
+        side = min(width, height)
+        left, top = (width - side) // 2, (height - side) // 2
+        image = image.crop((left, top, left + side, top + side))
+    method = Image.Resampling.BOX if min(width, height) >= size else Image.Resampling.BICUBIC
+    return np.asarray(image.resize((size, size), method)).transpose(2, 0, 1).astype(float)
+
+
+def difference(first: np.ndarray, second: np.ndarray) -> float:
+    return float(np.abs(first.astype(float) - second).mean())
+
+
+SIZES = {
+    "square": (224, 224),
+    "landscape": (300, 640),
+    "portrait": (640, 300),
+    "odd": (333, 517),
+    "large": (1000, 1333),
+    "as it is": (48, 48),
+    "as high as it is": (48, 97),
+    "tiny": (13, 20),
+    "a bit too small": (47, 60),
+}
+
+
+@pytest.mark.parametrize("fit", ["crop", "squash"])
+@pytest.mark.parametrize("shape", SIZES.values(), ids=SIZES.keys())
+def test_views_are_those_of_pil(shape: tuple[int, int], fit: str) -> None:
+    data = jpeg(scene(*shape))
+    view = ImageSpec(size=48, fit=fit).decode(data)
+    assert (view.shape, view.dtype) == ((3, 48, 48), np.uint8)
+    assert view.flags["C_CONTIGUOUS"]
+    assert difference(view, by_pil(data, 48, fit)) < 1.5
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    height=st.integers(120, 400),
+    width=st.integers(120, 400),
+    size=st.integers(32, 130),
+    fit=st.sampled_from(["crop", "squash"]),
+)
+def test_views_of_any_size_are_those_of_pil(height: int, width: int, size: int, fit: str) -> None:
+    data = jpeg(scene(height, width), subsampling=0)
+    view = ImageSpec(size=size, fit=fit).decode(data)
+    assert view.shape == (3, size, size)
+    assert difference(view, by_pil(data, size, fit)) < 5.0  # a reduced image may end within one of its pixels
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 5), (3, 400), (16, 16)])
+@pytest.mark.parametrize("fit", ["crop", "squash"])
+def test_views_of_a_few_pixels_are_of_one_colour_still(shape: tuple[int, int], fit: str) -> None:
+    data = jpeg(Image.new("RGB", (shape[1], shape[0]), (200, 100, 20)))
+    view = ImageSpec(size=32, fit=fit).decode(data)
+    np.testing.assert_allclose(view, np.broadcast_to(np.array([200, 100, 20])[:, None, None], (3, 32, 32)), atol=2)
+
+
+def test_the_comparison_tells_fits_shifts_and_channels_apart() -> None:
+    """The tolerances above mean something: each likely mistake is far outside them."""
+    data = jpeg(scene(300, 640))
+    view = ImageSpec(size=48).decode(data)
+    assert difference(view, by_pil(data, 48, "squash")) > 10
+    assert difference(view[::-1], by_pil(data, 48, "crop")) > 10
+    assert difference(view[:, :, ::-1], by_pil(data, 48, "crop")) > 10
+    assert difference(view.transpose(0, 2, 1), by_pil(data, 48, "crop")) > 10
+    assert difference(np.roll(view, 2, axis=2), by_pil(data, 48, "crop")) > 5
+
+
+@pytest.mark.parametrize(("height", "width"), [(64, 192), (192, 64)])
+def test_the_crop_is_the_middle(height: int, width: int) -> None:
+    """Red and blue thirds beside a green one: green alone is left."""
+    pixels = np.zeros((192, 64, 3), np.uint8)
+    pixels[:64, :, 0], pixels[64:128, :, 1], pixels[128:, :, 2] = 255, 255, 255
+    image = Image.fromarray(pixels if height == 192 else pixels.transpose(1, 0, 2))
+    data = jpeg(image, quality=100, subsampling=0)
+    cropped = ImageSpec(size=32, fit="crop").decode(data)
+    np.testing.assert_allclose(cropped[:, 4:-4, 4:-4].mean((1, 2)), [0, 255, 0], atol=2)
+    squashed = ImageSpec(size=48, fit="squash").decode(data)
+    np.testing.assert_allclose(squashed.mean((1, 2)), [85, 85, 85], atol=3)
+
+
+def test_shrinking_is_a_mean_and_not_a_pick() -> None:
+    """A chequerboard of single pixels becomes grey; picked pixels would be black or white."""
+    board = (np.indices((96, 96)).sum(0) % 2 * 255).astype(np.uint8)
+    view = ImageSpec(size=16).decode(jpeg(Image.fromarray(np.stack([board] * 3, -1)), quality=100, subsampling=0))
+    np.testing.assert_allclose(view, 127.5, atol=3)
+
+
+@pytest.mark.parametrize(
+    "options", [{"progressive": True}, {"subsampling": 0}, {"subsampling": 1}, {"quality": 30}]
+)
+def test_all_ways_of_coding_are_read(options: dict[str, Any]) -> None:
+    data = jpeg(scene(150, 200), **options)
+    assert difference(ImageSpec(size=64).decode(data), by_pil(data, 64, "crop")) < 3
+
+
+@pytest.mark.parametrize("mode", ["L", "CMYK"])
+def test_grey_and_print_colours_become_rgb(mode: str) -> None:
+    data = jpeg(scene(150, 200).convert(mode))
+    assert Image.open(io.BytesIO(data)).mode == mode
+    view = ImageSpec(size=64).decode(data)
+    assert view.shape == (3, 64, 64)
+    assert difference(view, by_pil(data, 64, "crop")) < 3
+
+
+def test_colours_are_in_the_order_rgb() -> None:
+    data = jpeg(Image.new("RGB", (40, 40), (200, 100, 20)))
+    np.testing.assert_allclose(ImageSpec(size=16).decode(data).mean((1, 2)), (200, 100, 20), atol=2)
+
+
+def test_resize_takes_pixels_as_decode_does() -> None:
+    """The same function serves pixels from elsewhere, such as an upload."""
+    pixels = np.asarray(scene(100, 140))
+    before = pixels.copy()
+    view = ImageSpec(size=50).resize(pixels)
+    means = pixels[:, 20:120].reshape(50, 2, 50, 2, 3).mean((1, 3)).transpose(2, 0, 1)
+    np.testing.assert_allclose(view, means, atol=0.51)  # rounded
+    np.testing.assert_array_equal(pixels, before)
+
+
+def test_an_image_of_its_size_is_left_as_it_is() -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (32, 40, 3), np.uint8)
+    np.testing.assert_array_equal(ImageSpec(size=32).resize(pixels), pixels[:, 4:36].transpose(2, 0, 1))
+
+
+def test_read_is_decode_of_the_file(tmp_path: Path) -> None:
+    data = jpeg(scene(60, 80))
+    (tmp_path / "0.jpg").write_bytes(data)
+    spec = ImageSpec(size=32)
+    for path in (tmp_path / "0.jpg", str(tmp_path / "0.jpg")):
+        np.testing.assert_array_equal(spec.read(path), spec.decode(data))
+
+
+# What is no whole JPEG
+
+
+@settings(max_examples=50, deadline=None)
+@given(share=st.floats(0, 1, exclude_max=True), progressive=st.booleans())
+def test_a_truncated_image_is_refused_wherever_it_ends(share: float, progressive: bool) -> None:
+    """A lenient decoder would hand out its missing part as grey."""
+    data = jpeg(scene(60, 80), progressive=progressive)
+    with pytest.raises(ValueError, match=r".+"):
+        ImageSpec(size=16).decode(data[: int(share * len(data))])
+
+
+@pytest.mark.parametrize("lost", [1, 2, 3, 100])
+def test_the_last_bytes_count_too(lost: int) -> None:
+    with pytest.raises(ValueError, match="Premature end"):
+        ImageSpec(size=16).decode(jpeg(scene(60, 80))[:-lost])
+
+
+def png() -> bytes:
+    stream = io.BytesIO()
+    scene(30, 30).save(stream, "PNG")
+    return stream.getvalue()
+
+
+NO_JPEG = {
+    "empty": b"",
+    "text": b"<html>429 Too Many Requests</html>",
+    "PNG": png(),
+    "truncated": jpeg(scene(60, 80))[:-200],
+    "zeros": bytes(1000),
+    "mark alone": b"\xff\xd8\xff",
+}
+
+
+@pytest.mark.parametrize("data", NO_JPEG.values(), ids=NO_JPEG.keys())
+def test_a_file_that_is_none_is_named(data: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "0.jpg"
+    path.write_bytes(data)
+    with pytest.raises(DataError) as caught:
+        ImageSpec(size=16).read(path)
+    message = str(caught.value)
+    assert message.startswith(f"{path} is no whole JPEG image (")
+    assert message.endswith(").")
+    assert len(message) > len(f"{path} is no whole JPEG image ().")
+    assert ("(the file is empty)" in message) == (not data)
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+    for path, why in ((tmp_path / "0.jpg", "No such file or directory"), (tmp_path, "Is a directory")):
+        with pytest.raises(DataError) as caught:
+            ImageSpec(size=16).read(path)
+        assert str(caught.value) == f"{path} cannot be read ({why})."
+
+
+@pytest.mark.parametrize("size", [15, 0, -112, 4097, 112.0, "112", True, None])
+def test_a_size_that_is_none(size: Any) -> None:
+    with pytest.raises(ConfigError) as caught:
+        ImageSpec(size=size)
+    assert str(caught.value) == f"image.size must be an integer from 16 to 4096, got {size!r}."
+
+
+@pytest.mark.parametrize("fit", ["Crop", "pad", "", None])
+def test_a_fit_that_is_none(fit: Any) -> None:
+    with pytest.raises(ConfigError) as caught:
+        ImageSpec(fit=fit)
+    assert str(caught.value) == f"image.fit must be one of crop, squash, got {fit!r}."

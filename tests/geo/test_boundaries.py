@@ -1,0 +1,300 @@
+"""Boundaries: the shipped countries against known cities and areas; files of the user's own, good and bad."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import geopandas
+import numpy as np
+import pyproj
+import pytest
+import shapely
+from shapely.geometry import LineString, MultiPolygon, Point, Polygon, box
+
+from geoguesser.errors import ConfigError, MissingFileError, RegionError
+from geoguesser.geo.boundaries import (
+    checked_polygons,
+    countries,
+    find_country,
+    read_boundary_file,
+    read_country,
+    read_world,
+)
+
+SQUARE = box(15.0, 45.0, 16.0, 46.0)
+
+
+def write(path: Path, *geometries: shapely.Geometry | None, crs: object = 4326) -> Path:
+    geopandas.GeoDataFrame(geometry=list(geometries), crs=crs).to_file(path)
+    return path
+
+
+def message_of(path: Path) -> str:
+    with pytest.raises(RegionError) as caught:
+        read_boundary_file(path)
+    assert str(caught.value).startswith(f"region.boundary {path} ")
+    return str(caught.value)
+
+
+def test_the_archive_holds_250_countries_with_a_name_and_unique_codes() -> None:
+    index = countries()
+    assert len(index) == 250
+    assert all(re.fullmatch("[A-Z0-9]{3}", code) and entry["name"] for code, entry in index.items())
+    assert {code: index[code]["name"] for code in ("HRV", "SVN", "USA")} == {
+        "HRV": "Croatia",
+        "SVN": "Slovenia",
+        "USA": "United States of America",
+    }
+
+
+@pytest.mark.parametrize(
+    ("code", "lat", "lon"),
+    [
+        ("HRV", 45.815, 15.982),  # Zagreb
+        ("SVN", 46.056, 14.506),  # Ljubljana
+        ("FRA", 48.857, 2.352),  # Paris
+        ("JPN", 35.690, 139.690),  # Tokyo
+        ("NZL", -43.532, 172.636),  # Christchurch
+        ("FJI", -17.80, 178.00),  # inland of Viti Levu
+        ("RUS", 55.756, 37.617),  # Moscow
+        ("RUS", 66.50, -173.00),  # Chukotka, beyond the date line
+        ("USA", 61.195, -149.75),  # Anchorage
+        ("LSO", -29.50, 28.50),  # Lesotho
+        ("PSE", 31.904, 35.204),  # Ramallah
+        ("SSD", 4.859, 31.571),  # Juba
+    ],
+)
+def test_a_city_lies_in_its_own_country(code: str, lat: float, lon: float) -> None:
+    assert read_country(find_country(code)).contains(Point(lon, lat))
+
+
+def test_an_enclave_is_a_hole() -> None:
+    assert not read_country("ZAF").contains(Point(28.5, -29.5))  # Lesotho
+    assert not read_country("ITA").contains(Point(12.453, 41.903))  # the Vatican
+
+
+def test_croatia_is_natural_earths() -> None:
+    land = read_country("HRV")
+    assert isinstance(land, MultiPolygon)
+    assert len(land.geoms) == 25
+    assert shapely.get_num_coordinates(land) == 2341
+    assert land.is_valid
+
+
+def test_the_world_is_all_countries_together() -> None:
+    world = read_world()
+    corners = {part.bounds for part in world.geoms}
+    for code in ("HRV", "SVN", "FJI", "ZWE"):
+        assert {part.bounds for part in read_country(code).geoms} <= corners
+    west, south, east, north = world.bounds
+    assert (west, south, east) == (-180.0, -90.0, 180.0)
+    assert 83 < north < 84  # Greenland
+
+
+@pytest.mark.parametrize(
+    ("code", "own"),
+    [
+        ("HRV", "HRV"),
+        ("hrv", "HRV"),
+        (" Svn ", "SVN"),
+        ("PSE", "PSX"),
+        ("PSX", "PSX"),
+        ("SSD", "SDS"),
+        ("ESH", "SAH"),
+    ],
+)
+def test_codes_of_iso_and_of_natural_earth_are_known(code: str, own: str) -> None:
+    assert find_country(code) == own
+
+
+def test_every_iso_code_leads_to_its_country() -> None:
+    index = countries()
+    for own, entry in index.items():
+        if entry["iso"]:
+            assert index[find_country(entry["iso"])]["iso"] == entry["iso"]
+        assert find_country(own) == own
+    assert find_country("FRA") == "FRA"  # France, not Clipperton Island, which has its ISO code too
+
+
+@pytest.mark.parametrize(
+    ("wrong", "suggested"),
+    [
+        ("SLO", ["SVN (Slovenia)", "SVK (Slovakia)"]),
+        ("CRO", ["HRV (Croatia)"]),
+        ("GER", ["DEU (Germany)"]),
+        ("slovenia", ["SVN (Slovenia)"]),
+        ("Grmany", ["DEU (Germany)"]),
+        ("HRC", ["HRV (Croatia)"]),
+    ],
+)
+def test_a_wrong_code_suggests_near_ones(wrong: str, suggested: list[str]) -> None:
+    with pytest.raises(ConfigError) as caught:
+        find_country(wrong)
+    message = str(caught.value)
+    assert message.startswith(
+        f"region.code must be the three-letter code of a country, got {wrong!r}. Near ones: "
+    )
+    assert all(country in message for country in suggested)
+    assert message.count("(") <= 4
+
+
+@pytest.mark.parametrize("wrong", ["", "Q9Q", 12])
+def test_a_code_like_no_other_is_told_where_codes_come_from(wrong: object) -> None:
+    with pytest.raises(ConfigError) as caught:
+        find_country(wrong)
+    assert str(caught.value) == (
+        f"region.code must be the three-letter code of a country, got {wrong!r}. "
+        "Codes are those of ISO 3166-1 alpha-3."
+    )
+
+
+@pytest.mark.parametrize("name", ["land.geojson", "land.gpkg", "land.shp"])
+def test_each_kind_of_file_gives_its_polygons(tmp_path: Path, name: str) -> None:
+    island = box(17.0, 43.0, 17.5, 43.2)
+    hole = Polygon(SQUARE.exterior, [box(15.4, 45.4, 15.6, 45.6).exterior])
+    land = read_boundary_file(write(tmp_path / name, hole, island))
+    assert isinstance(land, MultiPolygon)
+    assert land.equals(shapely.union(hole, island))
+
+
+def test_a_path_may_be_text(tmp_path: Path) -> None:
+    assert read_boundary_file(str(write(tmp_path / "land.gpkg", SQUARE))).equals(SQUARE)
+
+
+@pytest.mark.parametrize("name", ["land.gpkg", "land.shp"])
+def test_a_file_in_another_crs_is_turned_into_degrees(tmp_path: Path, name: str) -> None:
+    ring = shapely.segmentize(SQUARE, 0.01)
+    forward = pyproj.Transformer.from_crs(4326, 3765, always_xy=True)
+    metres = shapely.transform(ring, lambda xy: np.stack(forward.transform(*xy.T), axis=-1))
+    land = read_boundary_file(write(tmp_path / name, metres, crs=3765))
+    assert shapely.hausdorff_distance(land, SQUARE) < 1e-8  # a millimetre
+
+
+def test_a_file_in_swapped_axis_order_of_its_crs_is_read_as_longitude_latitude(tmp_path: Path) -> None:
+    # EPSG:2193 is defined as northing, easting; files hold easting, northing all the same.
+    wellington = pyproj.Transformer.from_crs(4326, 2193, always_xy=True).transform(174.78, -41.29)
+    land = read_boundary_file(write(tmp_path / "nz.gpkg", Point(wellington).buffer(1000), crs=2193))
+    assert land.contains(Point(174.78, -41.29))
+
+
+@pytest.mark.filterwarnings("ignore:'crs' was not provided")
+def test_a_file_without_a_crs_is_taken_for_degrees(tmp_path: Path) -> None:
+    assert read_boundary_file(write(tmp_path / "land.shp", SQUARE, crs=None)).equals(SQUARE)
+
+
+@pytest.mark.filterwarnings("ignore:'crs' was not provided")
+def test_metres_without_a_crs_are_refused(tmp_path: Path) -> None:
+    path = write(tmp_path / "land.shp", box(4e5, 5e6, 4.5e5, 5.05e6), crs=None)
+    assert message_of(path).endswith(
+        "must lie within 180 degrees W/E and 90 degrees S/N, got (400000.0, 5000000.0, 450000.0, 5050000.0). "
+        "Give the file the CRS of its numbers, or store it in degrees (EPSG:4326), split at the date line."
+    )
+
+
+def test_swapped_axes_are_recognised(tmp_path: Path) -> None:
+    path = write(tmp_path / "tasmania.gpkg", box(-43.6, 144.6, -40.6, 148.4))
+    assert message_of(path).endswith(
+        "got (-43.6, 144.6, -40.6, 148.4). Latitude and longitude look swapped: x must be longitude."
+    )
+
+
+def test_longitudes_beyond_180_ask_for_a_split(tmp_path: Path) -> None:
+    message = message_of(write(tmp_path / "fiji.gpkg", box(177.0, -19.0, 182.0, -16.0)))
+    assert "got (177.0, -19.0, 182.0, -16.0)" in message
+    assert message.endswith("split at the date line.")
+
+
+def test_a_polygon_across_the_date_line_in_a_projected_crs_is_refused(tmp_path: Path) -> None:
+    # Its ring would leap from 179.9 to -179.9 and take in the whole world.
+    across = Point(pyproj.Transformer.from_crs(4326, 3832, always_xy=True).transform(180.0, -17.0)).buffer(50_000)
+    assert message_of(write(tmp_path / "fiji.gpkg", across, crs=3832)).endswith(
+        "must not cross the date line in a projected CRS (WGS 84 / PDC Mercator). "
+        "Store it in degrees (EPSG:4326), split at the date line."
+    )
+
+
+def test_polygons_on_both_sides_of_the_date_line_are_taken(tmp_path: Path) -> None:
+    to_metres = pyproj.Transformer.from_crs(4326, 3832, always_xy=True).transform
+    west, east = (Point(to_metres(lon, -17.0)).buffer(50_000) for lon in (179.0, -179.0))
+    land = read_boundary_file(write(tmp_path / "fiji.gpkg", MultiPolygon([west, east]), crs=3832))
+    assert [part.bounds[2] - part.bounds[0] < 1 for part in land.geoms] == [True, True]
+
+
+def test_numbers_that_no_crs_takes_are_refused(tmp_path: Path) -> None:
+    path = write(tmp_path / "land.gpkg", box(1e12, 1e12, 2e12, 2e12), crs=3765)
+    assert message_of(path).endswith(
+        "must have numbers that its CRS (HTRS96 / Croatia TM) turns into degrees. "
+        "Give the file the CRS of its numbers, or store it in degrees (EPSG:4326), split at the date line."
+    )
+
+
+@pytest.mark.parametrize("name", ["land.geojson", "land.gpkg"])
+def test_a_bow_tie_is_made_valid(tmp_path: Path, name: str) -> None:
+    bow_tie = Polygon([(15, 45), (16, 46), (16, 45), (15, 46)])
+    assert not bow_tie.is_valid
+    land = read_boundary_file(write(tmp_path / name, bow_tie))
+    assert land.is_valid
+    assert land.area == pytest.approx(0.5)  # two triangles of a quarter each
+    assert land.contains(Point(15.1, 45.5))
+    assert not land.contains(Point(15.5, 45.1))
+
+
+def test_overlapping_polygons_are_joined(tmp_path: Path) -> None:
+    land = read_boundary_file(write(tmp_path / "land.gpkg", SQUARE, box(15.5, 45.0, 16.5, 46.0)))
+    assert land.area == pytest.approx(1.5)
+
+
+def test_lines_and_points_beside_polygons_are_left_out(tmp_path: Path) -> None:
+    path = write(tmp_path / "land.geojson", SQUARE, LineString([(0, 0), (1, 1)]), Point(3, 3), None)
+    assert read_boundary_file(path).equals(SQUARE)
+
+
+@pytest.mark.parametrize(
+    ("geometries", "what"),
+    [
+        ([], "holds no geometry"),
+        ([None], "holds no geometry"),
+        ([Polygon()], "must hold polygons with an area, holds nothing"),
+        ([LineString([(0, 0), (1, 1)])], "must hold polygons with an area, holds LineString"),
+        ([Point(5, 5), LineString([(0, 0), (1, 1)])], "must hold polygons with an area, holds LineString, Point"),
+    ],
+)
+def test_a_file_without_polygons_is_refused(tmp_path: Path, geometries: list, what: str) -> None:
+    path = write(tmp_path / "land.geojson", *geometries)
+    assert message_of(path) == f"region.boundary {path} {what}. Export the boundary as polygons."
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "none.geojson"
+    with pytest.raises(MissingFileError) as caught:
+        read_boundary_file(path)
+    assert str(caught.value) == f"region.boundary {path} must be a file. Name a GeoJSON, GeoPackage or Shapefile."
+
+
+@pytest.mark.parametrize("content", ["hello", "", '{"type": "FeatureCollection", "features": ['])
+def test_what_is_no_geo_file_is_refused(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "land.geojson"
+    path.write_text(content)
+    message = message_of(path)
+    assert "cannot be read as GeoJSON, GeoPackage or Shapefile (" in message
+    assert message.endswith("a Shapefile needs its .shx and .dbf beside it.")
+    assert "\n" not in message
+
+
+def test_a_table_without_geometry_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "places.csv"
+    path.write_text("id,latitude\na,45\n")
+    assert message_of(path) == f"region.boundary {path} holds no geometry. Export the boundary as polygons."
+
+
+def test_a_shapefile_without_its_index_is_refused(tmp_path: Path) -> None:
+    path = write(tmp_path / "land.shp", SQUARE)
+    (tmp_path / "land.shx").unlink()
+    assert "a Shapefile needs its .shx and .dbf beside it." in message_of(path)
+
+
+def test_checked_polygons_drops_slivers_without_area() -> None:
+    spike = Polygon([(15, 45), (16, 45), (16, 46), (15, 46), (15, 45.5), (14, 45.5), (15, 45.5)])
+    land = checked_polygons(spike, "here")
+    assert land.equals(SQUARE)

@@ -1,0 +1,244 @@
+"""Distances: against pyproj.Geod on a sphere of the same radius, known city pairs and scipy."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pyproj
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from scipy.optimize import minimize
+
+from geoguesser.geo.distance import EARTH_RADIUS_KM, from_unit, geometric_median_deg, haversine_km, to_unit
+
+SPHERE = pyproj.Geod(a=EARTH_RADIUS_KM * 1000.0, f=0.0)
+PROPERTY = settings(max_examples=50, deadline=None)
+latitudes = st.floats(-90, 90)
+longitudes = st.floats(-180, 180)
+places = st.tuples(latitudes, longitudes).map(np.array)
+
+
+def geod_km(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    a, b = np.broadcast_arrays(a, b)
+    return SPHERE.inv(a[..., 1], a[..., 0], b[..., 1], b[..., 0])[2] / 1000.0
+
+
+def torch_km(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    return haversine_km(torch.from_numpy(a), torch.from_numpy(b)).numpy()
+
+
+def test_the_radius_is_the_iugg_mean_radius() -> None:
+    ellipsoid = pyproj.Geod(ellps="WGS84")
+    assert pytest.approx((2 * ellipsoid.a + ellipsoid.b) / 3000, abs=1e-4) == EARTH_RADIUS_KM
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "expected_km"),
+    [
+        # Great-circle distances as the usual distance calculators give them, to a kilometre.
+        ((45.8150, 15.9819), (43.5081, 16.4402), 259),  # Zagreb, Split
+        ((51.5074, -0.1278), (48.8566, 2.3522), 344),  # London, Paris
+        ((40.7128, -74.0060), (51.5074, -0.1278), 5570),  # New York, London
+        ((35.6762, 139.6503), (37.7749, -122.4194), 8270),  # Tokyo, San Francisco: across the date line
+        ((-33.8688, 151.2093), (-34.6037, -58.3816), 11_800),  # Sydney, Buenos Aires: near the south pole
+    ],
+)
+def test_known_city_pairs(a: tuple[float, float], b: tuple[float, float], expected_km: float) -> None:
+    assert haversine_km(np.array(a), np.array(b)) == pytest.approx(expected_km, rel=0.002)
+
+
+@pytest.mark.parametrize("distance", [haversine_km, torch_km], ids=["numpy", "torch"])
+@pytest.mark.parametrize(
+    ("a", "b", "share_of_circumference"),
+    [
+        ((12.0, 34.0), (12.0, 34.0), 0.0),  # zero
+        ((0.0, 180.0), (0.0, -180.0), 0.0),  # the date line itself
+        ((90.0, 0.0), (90.0, 123.0), 0.0),  # one pole, two longitudes
+        ((0.0, 179.5), (0.0, -179.5), 1 / 360),  # across the date line
+        ((60.0, 0.0), (61.0, 0.0), 1 / 360),
+        ((90.0, 0.0), (0.0, 77.0), 1 / 4),
+        ((90.0, 0.0), (-90.0, 0.0), 1 / 2),  # antipodes
+        ((0.0, 0.0), (0.0, 180.0), 1 / 2),
+        ((45.0, 16.0), (-45.0, -164.0), 1 / 2),
+    ],
+)
+def test_exact_arcs(distance, a: tuple, b: tuple, share_of_circumference: float) -> None:
+    expected = share_of_circumference * 2 * math.pi * EARTH_RADIUS_KM
+    assert distance(np.array(a), np.array(b)) == pytest.approx(expected, abs=1e-4)
+
+
+@PROPERTY
+@given(a=places, b=places)
+def test_numpy_and_torch_agree_with_geod(a: np.ndarray, b: np.ndarray) -> None:
+    # At antipodes the formula is good to a few decimetres (arcsin near 1), hence 1 m.
+    expected = geod_km(a, b)
+    assert haversine_km(a, b) == pytest.approx(expected, rel=1e-9, abs=1e-3)
+    assert torch_km(a, b) == pytest.approx(expected, rel=1e-9, abs=1e-3)
+
+
+@PROPERTY
+@given(a=places, north=st.floats(-1e-3, 1e-3), east=st.floats(-1e-3, 1e-3))
+def test_distances_of_metres_are_good_to_a_millimetre(a: np.ndarray, north: float, east: float) -> None:
+    b = np.array((np.clip(a[0] + north, -90, 90), np.clip(a[1] + east, -180, 180)))
+    assert haversine_km(a, b) == pytest.approx(geod_km(a, b), abs=1e-6)
+
+
+@PROPERTY
+@given(a=places, b=places)
+def test_near_antipodes_stay_finite_and_within_half_the_circumference(a: np.ndarray, b: np.ndarray) -> None:
+    antipode = np.array((-a[0], a[1] - 180 if a[1] > 0 else a[1] + 180))
+    near = antipode + (b - antipode) * 1e-12
+    for distance in (haversine_km, torch_km):
+        assert distance(a, near) == pytest.approx(math.pi * EARTH_RADIUS_KM, abs=1e-3)
+
+
+def test_single_precision_is_good_to_metres_within_a_country() -> None:
+    random = np.random.default_rng(0)
+    a, b = random.uniform((42.4, 13.4), (46.6, 19.5), (2, 1000, 2))
+    got = haversine_km(torch.from_numpy(a).float(), torch.from_numpy(b).float())
+    assert got.dtype == torch.float32
+    np.testing.assert_allclose(got.numpy(), geod_km(a, b), atol=5e-3)
+
+
+def test_leading_axes_broadcast() -> None:
+    random = np.random.default_rng(1)
+    a, b = random.uniform((-90, -180), (90, 180), (4, 2)), random.uniform((-90, -180), (90, 180), (3, 2))
+    table = haversine_km(a[:, None], b[None])
+    expected = [[geod_km(one, other) for other in b] for one in a]
+    assert table.shape == (4, 3)
+    np.testing.assert_allclose(table, expected, atol=1e-6)
+    np.testing.assert_allclose(torch_km(a[:, None], b[None]), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("coords", "vector"),
+    [
+        ((0, 0), (1, 0, 0)),
+        ((0, 90), (0, 1, 0)),
+        ((0, -90), (0, -1, 0)),
+        ((90, 55), (0, 0, 1)),
+        ((0, 180), (-1, 0, 0)),
+    ],
+)
+def test_axes_of_unit_vectors(coords: tuple, vector: tuple) -> None:
+    np.testing.assert_allclose(to_unit(np.array(coords, float)), vector, atol=1e-15)
+    np.testing.assert_allclose(to_unit(torch.tensor(coords, dtype=torch.float64)), vector, atol=1e-15)
+
+
+@PROPERTY
+@given(coords=arrays(float, (5, 2), elements=st.floats(-1, 1)), length=st.floats(1e-6, 1e6))
+def test_from_unit_inverts_to_unit(coords: np.ndarray, length: float) -> None:
+    coords = coords * (90.0, 180.0)
+    vectors = to_unit(coords)
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=-1), 1.0, rtol=1e-12)
+    back = from_unit(vectors * length)
+    assert (np.abs(back) <= (90.0, 180.0)).all()
+    np.testing.assert_allclose(haversine_km(back, coords), 0.0, atol=1e-6)
+    away_from_poles = np.abs(coords[:, 0]) < 89
+    np.testing.assert_allclose(back[away_from_poles, 0], coords[away_from_poles, 0], atol=1e-9)
+    around = (back - coords)[away_from_poles, 1]
+    np.testing.assert_allclose((around + 180) % 360 - 180, 0.0, atol=1e-9)  # 180 east is 180 west
+    np.testing.assert_allclose(to_unit(torch.from_numpy(coords)), vectors, atol=1e-14)
+    np.testing.assert_allclose(from_unit(torch.from_numpy(vectors * length)), back, atol=1e-12)
+
+
+def test_from_unit_takes_the_zero_vector() -> None:
+    np.testing.assert_array_equal(from_unit(np.zeros((1, 3))), [[0.0, 0.0]])
+    np.testing.assert_array_equal(from_unit(torch.zeros(1, 3)), [[0.0, 0.0]])
+
+
+def mean_km(point: np.ndarray, coords: np.ndarray) -> float:
+    return float(geod_km(np.asarray(point)[None], coords).mean())
+
+
+def wrapped(coords: np.ndarray) -> np.ndarray:
+    return np.stack((coords[:, 0], (coords[:, 1] + 180) % 360 - 180), axis=-1)
+
+
+@PROPERTY
+@given(
+    centre=st.tuples(st.floats(-50, 50), longitudes),
+    offsets=st.integers(2, 12).flatmap(lambda n: arrays(float, (n, 2), elements=st.floats(-1, 1))),
+    spread_deg=st.sampled_from([0.1, 2.0, 10.0, 30.0]),
+)
+def test_geometric_median_is_as_good_as_scipys(centre: tuple, offsets: np.ndarray, spread_deg: float) -> None:
+    coords = np.array(centre) + offsets * spread_deg  # longitudes may run past 180, which Geod takes
+    found = geometric_median_deg(wrapped(coords))
+    simplex = {"xatol": 1e-6, "fatol": 1e-6}
+    best = minimize(mean_km, coords.mean(axis=0), args=(coords,), method="Nelder-Mead", options=simplex).fun
+    best = min(best, *(mean_km(place, coords) for place in coords))
+    assert mean_km(found, coords) <= best + 1e-3
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_geometric_median_of_the_world_beats_every_point_of_a_raster(seed: int) -> None:
+    random = np.random.default_rng(seed)
+    coords = from_unit(random.normal(size=(int(random.integers(3, 40)), 3)))
+    lat, lon = np.meshgrid(np.arange(-88, 89, 4.0), np.arange(-180, 180, 4.0))
+    raster = np.stack((lat.ravel(), lon.ravel()), axis=-1)
+    least = geod_km(raster[:, None], coords[None]).mean(axis=1).min()
+    assert mean_km(geometric_median_deg(coords), coords) <= least + 1e-3
+
+
+@PROPERTY
+@given(majority=places, others=st.lists(places, min_size=1, max_size=5))
+def test_geometric_median_stays_at_a_place_that_holds_the_majority(
+    majority: np.ndarray, others: list[np.ndarray]
+) -> None:
+    coords = np.array([majority] * (len(others) + 1) + others)
+    assert haversine_km(geometric_median_deg(coords), majority) < 1e-3
+
+
+def test_geometric_median_lies_at_a_data_point_without_majority_too() -> None:
+    # Fermat's point of a triangle with an angle above 120 degrees is that vertex.
+    triangle = np.array([(45.0, 15.0), (45.3, 16.0), (45.3, 14.0)])
+    assert haversine_km(geometric_median_deg(triangle), triangle[0]) < 1e-3
+
+
+def test_geometric_median_is_fermats_point() -> None:
+    # Seen from it, the corners of a triangle with angles below 120 degrees stand 120 degrees apart.
+    triangle = np.array([(45.0, 15.0), (46.0, 16.0), (45.0, 17.0)])
+    lat, lon = geometric_median_deg(triangle)
+    azimuths = np.sort(SPHERE.inv(np.full(3, lon), np.full(3, lat), triangle[:, 1], triangle[:, 0])[0])
+    np.testing.assert_allclose(np.diff(azimuths), 120.0, atol=0.01)
+
+
+def test_geometric_median_leaves_a_data_point_that_is_nearly_the_answer() -> None:
+    # An angle just below 120 degrees: the answer lies near the vertex, where plain Weiszfeld stalls.
+    triangle = np.array([(0.0, 0.0), (10.0, 17.0), (10.0, -17.0)])
+    start = mean_km(triangle[0], triangle)
+    simplex = {"xatol": 1e-9, "fatol": 1e-9}
+    best = minimize(mean_km, (1.0, 0.0), args=(triangle,), method="Nelder-Mead", options=simplex).fun
+    assert best < start - 0.1
+    assert mean_km(geometric_median_deg(triangle), triangle) <= best + 1e-3
+
+
+@PROPERTY
+@given(a=places, b=places)
+def test_geometric_median_of_two_places_lies_between_them(a: np.ndarray, b: np.ndarray) -> None:
+    found = geometric_median_deg(np.array((a, b)))
+    assert haversine_km(found, a) + haversine_km(found, b) == pytest.approx(geod_km(a, b), abs=2e-3)
+
+
+@PROPERTY
+@given(place=places, count=st.integers(1, 5))
+def test_geometric_median_of_equal_places_is_that_place(place: np.ndarray, count: int) -> None:
+    assert haversine_km(geometric_median_deg(np.array([place] * count)), place) < 1e-3
+
+
+def test_geometric_median_across_the_date_line() -> None:
+    square = np.array([(-1.0, 179.0), (1.0, 179.0), (1.0, -179.0), (-1.0, -179.0)])
+    assert haversine_km(geometric_median_deg(square), np.array((0.0, 180.0))) < 1e-3
+
+
+def test_geometric_median_of_many_places() -> None:
+    # More than the 1,000 that serve as starts.
+    random = np.random.default_rng(3)
+    coords = np.concatenate((random.normal((45, 16), 0.3, (3000, 2)), random.normal((43, 17), 0.1, (500, 2))))
+    simplex = {"xatol": 1e-7, "fatol": 1e-7}
+    best = minimize(mean_km, coords.mean(axis=0), args=(coords,), method="Nelder-Mead", options=simplex)
+    assert mean_km(geometric_median_deg(coords), coords) <= best.fun + 1e-4

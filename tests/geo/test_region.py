@@ -1,0 +1,465 @@
+"""Region: areas, distances and nearest land against pyproj.Geod, shapely and geopandas; its refusals."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import geopandas
+import numpy as np
+import pandas as pd
+import pyproj
+import pytest
+import shapely
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from shapely.geometry import MultiPolygon, box
+
+from geoguesser.errors import ConfigError, MissingFileError, RegionError
+from geoguesser.geo import boundaries
+from geoguesser.geo.distance import EARTH_RADIUS_KM, from_unit
+from geoguesser.geo.region import PlaneRegion, Region, SphereRegion, country, custom, region_from_state, world
+
+ELLIPSOID = pyproj.Geod(ellps="WGS84")
+SPHERE = pyproj.Geod(a=EARTH_RADIUS_KM * 1000.0, f=0.0)
+PROPERTY = settings(max_examples=50, deadline=None)
+REAL = Path(__file__).parents[2] / ".." / "shared" / "real_coordinates.csv"
+DATE_LINE = ("USA", "RUS", "FJI", "NZL")
+
+
+@pytest.fixture(scope="module")
+def croatia() -> PlaneRegion:
+    return country("HRV", "EPSG:3765")
+
+
+@pytest.fixture(scope="module")
+def croatia_m() -> shapely.Geometry:
+    """Croatia's land in metres by another way than the region's own."""
+    return geopandas.GeoSeries([boundaries.read_country("HRV")], crs=4326).to_crs(3765).iloc[0]
+
+
+@pytest.fixture(scope="module")
+def earth() -> SphereRegion:
+    return world()
+
+
+@pytest.fixture(scope="module")
+def across() -> dict[str, PlaneRegion]:
+    return {code: country(code) for code in DATE_LINE}
+
+
+def metres(coords: np.ndarray, crs: object = 3765) -> np.ndarray:
+    return np.stack(
+        pyproj.Transformer.from_crs(4326, crs, always_xy=True).transform(coords[:, 1], coords[:, 0]), -1
+    )
+
+
+def around_croatia(count: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).uniform((41.5, 12.5), (47.5, 20.5), (count, 2))
+
+
+def over_the_world(count: int, seed: int = 0) -> np.ndarray:
+    return from_unit(np.random.default_rng(seed).normal(size=(count, 3)))
+
+
+def ellipsoidal_area_km2(land: MultiPolygon) -> float:
+    parts = shapely.orient_polygons(shapely.get_parts(land))
+    return sum(ELLIPSOID.geometry_area_perimeter(part)[0] for part in parts) / 1e6
+
+
+def test_croatias_area_and_diagonal(croatia: PlaneRegion) -> None:
+    assert ellipsoidal_area_km2(croatia.land_deg) == pytest.approx(55_023, abs=5)
+    assert croatia.area_km2 == pytest.approx(55_023, abs=5)  # its CRS is conformal: true to 0.01 % here
+    assert 600 < croatia.diagonal_km < 680  # some 460 km by 465 km
+    west, south, east, north = boundaries.read_country("HRV").bounds
+    corner_to_corner = ELLIPSOID.inv(west, south, east, north)[2] / 1000
+    assert croatia.diagonal_km == pytest.approx(corner_to_corner, rel=0.02)
+
+
+def test_plane_distances_are_ellipsoidal_ones(croatia: PlaneRegion) -> None:
+    a, b = around_croatia(500), around_croatia(500, seed=1)
+    plane = np.hypot(*(croatia.to_metres(a) - croatia.to_metres(b)).T)
+    true = np.array(ELLIPSOID.inv(a[:, 1], a[:, 0], b[:, 1], b[:, 0])[2])
+    np.testing.assert_allclose(plane, true, rtol=0.001)
+
+
+@PROPERTY
+@given(lat=st.floats(30, 60), lon=st.floats(0, 35))
+def test_metres_and_degrees_are_inverse(croatia: PlaneRegion, lat: float, lon: float) -> None:
+    coords = np.array([(lat, lon)])
+    back = croatia.to_degrees(croatia.to_metres(coords))
+    assert ELLIPSOID.inv(lon, lat, back[0, 1], back[0, 0])[2] < 1e-3
+    np.testing.assert_array_equal(croatia.to_space(coords), croatia.to_metres(coords))
+    np.testing.assert_array_equal(croatia.from_space(croatia.to_space(coords)), back)
+
+
+def test_metres_are_pyprojs_easting_and_northing(croatia: PlaneRegion) -> None:
+    coords = around_croatia(100)
+    np.testing.assert_allclose(croatia.to_metres(coords), metres(coords), atol=1e-6)
+    # On the central meridian of HTRS96/TM, 16.5 east, the easting is 500 km.
+    assert croatia.to_metres(np.array([(45.0, 16.5)]))[0, 0] == pytest.approx(500_000, abs=1e-3)
+
+
+def test_known_points_on_land_and_at_sea(croatia: PlaneRegion) -> None:
+    points = {
+        (45.815, 15.982): True,  # Zagreb
+        (45.555, 18.696): True,  # Osijek
+        (46.056, 14.506): False,  # Ljubljana
+        (43.85, 18.41): False,  # Sarajevo
+        (43.50, 14.50): False,  # the Adriatic
+    }
+    assert croatia.contains(np.array(list(points))).tolist() == list(points.values())
+
+
+def test_contains_is_shapelys(croatia: PlaneRegion, croatia_m: shapely.Geometry) -> None:
+    coords = around_croatia(3000)
+    inside = croatia.contains(coords)
+    assert 300 < inside.sum() < 2000
+    np.testing.assert_array_equal(inside, shapely.contains_xy(croatia_m, *metres(coords).T))
+
+
+def test_the_boundary_itself_is_land(croatia: PlaneRegion) -> None:
+    vertices = shapely.get_coordinates(croatia.land_deg)[:, ::-1]
+    assert croatia.contains(vertices).all()
+    np.testing.assert_array_equal(croatia.distance_to_land_km(vertices), 0.0)
+
+
+def test_snapping_moves_no_land_point_and_brings_all_others_to_the_nearest_land(
+    croatia: PlaneRegion, croatia_m: shapely.Geometry
+) -> None:
+    coords = around_croatia(2000)
+    before = coords.copy()
+    snapped = croatia.snap(coords)
+    np.testing.assert_array_equal(coords, before)
+    inside = shapely.contains_xy(croatia_m, *metres(coords).T)
+    np.testing.assert_array_equal(snapped[inside], coords[inside])
+    assert croatia.contains(snapped).all()
+    moved = np.hypot(*(metres(snapped) - metres(coords)).T)
+    nearest = shapely.distance(croatia_m, shapely.points(metres(coords)))
+    np.testing.assert_allclose(moved, nearest, atol=1e-3)
+    on_land = shapely.distance(croatia_m, shapely.points(metres(snapped)))
+    assert on_land.max() < 1e-3
+    km = SPHERE.inv(coords[:, 1], coords[:, 0], snapped[:, 1], snapped[:, 0])[2] / 1000
+    np.testing.assert_allclose(croatia.distance_to_land_km(coords), km, atol=1e-6)
+
+
+def test_snapping_twice_is_snapping_once(croatia: PlaneRegion) -> None:
+    once = croatia.snap(around_croatia(500))
+    np.testing.assert_array_equal(croatia.snap(once), once)
+
+
+def test_no_points_are_no_trouble(croatia: PlaneRegion, earth: SphereRegion) -> None:
+    for region in (croatia, earth):
+        assert region.contains(np.zeros((0, 2))).shape == (0,)
+        assert region.snap(np.zeros((0, 2))).shape == (0, 2)
+
+
+@pytest.mark.skipif(not REAL.exists(), reason="the real coordinates are not here")
+def test_real_street_view_positions_lie_in_croatia(croatia: PlaneRegion) -> None:
+    coords = pd.read_csv(REAL)[["latitude", "longitude"]].to_numpy()
+    assert len(coords) == 33_022
+    assert croatia.contains(coords).mean() == pytest.approx(0.971, abs=0.0005)
+    assert (croatia.distance_to_land_km(coords) <= 1.0).mean() == pytest.approx(0.993, abs=0.0005)
+
+
+@pytest.mark.parametrize("name", ["contains", "to_metres", "to_space", "distance_to_land_km", "snap"])
+@pytest.mark.parametrize(
+    "point", [(90.5, 16.0), (45.0, 180.5), (1000.0, 16.0), (math.nan, 16.0), (45.0, math.inf)]
+)
+def test_what_are_no_degrees_is_refused(croatia: PlaneRegion, name: str, point: tuple[float, float]) -> None:
+    with pytest.raises(
+        RegionError, match=r"^\(latitude, longitude\) must be finite, within 90 and 180 degrees, got"
+    ):
+        getattr(croatia, name)(np.array([(45.0, 16.0), point]))
+
+
+def test_far_points_are_refused_with_the_first_of_them(croatia: PlaneRegion) -> None:
+    points = np.array([(45.0, 16.0), (-45.0, -164.0), (40.0, -75.0)])
+    for method in (croatia.to_metres, croatia.to_space, croatia.contains):
+        with pytest.raises(RegionError) as caught:
+            method(points)
+        assert str(caught.value) == (
+            "a point (latitude, longitude) of region Croatia must lie within 3000 km of its land, for its CRS "
+            "holds only near it (2 of 3 points do not), got (-45.0, -164.0). "
+            "Check for swapped latitude and longitude, or choose another region."
+        )
+    croatia.to_metres(np.array([(60.0, -5.0), (30.0, 40.0)]))  # 2,000 km away: allowed
+
+
+def test_far_points_snap_to_the_nearest_vertex(croatia: PlaneRegion) -> None:
+    points = np.array([(-45.0, -164.0), (40.0, -75.0), (-90.0, 0.0), (0.0, 180.0), (45.8, 16.0)])
+    snapped = croatia.snap(points)
+    assert croatia.contains(snapped).all()
+    np.testing.assert_array_equal(snapped[-1], points[-1])
+    vertices = shapely.get_coordinates(croatia.land_deg)
+    for point, found in zip(points[:-1], snapped[:-1], strict=True):
+        many = np.broadcast_to(point, (len(vertices), 2))
+        least = min(SPHERE.inv(many[:, 1], many[:, 0], vertices[:, 0], vertices[:, 1])[2])
+        assert SPHERE.inv(point[1], point[0], found[1], found[0])[2] == pytest.approx(least, abs=1.0)
+
+
+@pytest.mark.parametrize("code", DATE_LINE)
+def test_a_country_across_the_date_line_has_its_true_area(across: dict[str, PlaneRegion], code: str) -> None:
+    assert across[code].area_km2 == pytest.approx(ellipsoidal_area_km2(boundaries.read_country(code)), rel=0.005)
+
+
+@pytest.mark.parametrize("code", DATE_LINE)
+def test_a_country_across_the_date_line_is_compact(across: dict[str, PlaneRegion], code: str) -> None:
+    region = across[code]
+    coords = shapely.get_coordinates(region.land_deg)
+    lat, lon = np.broadcast_to(region.centre_deg, (len(coords), 2)).T
+    radius_m = max(ELLIPSOID.inv(lon, lat, coords[:, 0], coords[:, 1])[2])
+    bounds = shapely.bounds(shapely.get_parts(region.land_m))
+    assert (bounds[:, 2:] - bounds[:, :2]).max() < 1.01 * 2 * radius_m
+    assert region.diagonal_km * 1000 < 1.01 * math.sqrt(8) * radius_m
+    assert np.abs(region.land_m.bounds).max() < 1.01 * radius_m  # around the centre of its own CRS
+
+
+@pytest.mark.parametrize(
+    ("code", "west", "east"),
+    [
+        ("USA", (51.9, 179.6), (51.9, -176.6)),  # the Aleutians on both sides
+        ("RUS", (67.0, 179.9), (67.0, -179.9)),  # Chukotka
+        ("FJI", (-16.8, 179.95), (-16.8, -179.95)),  # Taveuni
+        ("NZL", (-41.3, 174.8), (-43.95, -176.55)),  # Wellington, the Chatham Islands
+    ],
+)
+def test_points_on_both_sides_of_the_date_line_are_near(
+    across: dict[str, PlaneRegion], code: str, west: tuple[float, float], east: tuple[float, float]
+) -> None:
+    region = across[code]
+    plane = np.hypot(*np.diff(region.to_metres(np.array([west, east])), axis=0)[0])
+    true = ELLIPSOID.inv(west[1], west[0], east[1], east[0])[2]
+    assert plane == pytest.approx(true, rel=0.15)  # an equal-area CRS bends distances far from its centre
+
+
+@pytest.mark.parametrize(("code", "lat"), [("RUS", 67.5), ("FJI", -16.8)])
+def test_land_split_at_the_date_line_grows_together_again(
+    across: dict[str, PlaneRegion], code: str, lat: float
+) -> None:
+    region = across[code]
+    at = region.to_metres(np.array([(lat, 180.0), (lat, -180.0)]))
+    np.testing.assert_allclose(at[0], at[1], atol=1e-3)
+    middle = shapely.Point(at[0])
+    assert region.land_m.contains(middle)
+    assert region.land_m.boundary.distance(middle) > 500  # no seam there
+    assert len(region.land_m.geoms) < len(region.land_deg.geoms)
+
+
+@pytest.mark.parametrize("code", DATE_LINE)
+def test_vertices_of_a_country_across_the_date_line_are_its_land(
+    across: dict[str, PlaneRegion], code: str
+) -> None:
+    region = across[code]
+    vertices = shapely.get_coordinates(region.land_deg)[::7, ::-1]
+    # Where parts were joined, the coast was smoothed by up to a metre.
+    assert region.distance_to_land_km(vertices).max() < 0.002
+
+
+def test_every_shipped_country_is_a_region() -> None:
+    for code, entry in boundaries.countries().items():
+        region = country(code)
+        assert region.name == entry["name"]
+        assert region.land_m.is_valid
+        assert region.area_km2 > 0, code
+        # A box around it has at least its area, and no box has more area than half its diagonal's square.
+        assert region.diagonal_km**2 >= 2 * region.area_km2 * (1 - 1e-9), code
+
+
+def test_without_a_crs_a_country_gets_an_equal_area_one_at_its_centre() -> None:
+    slovenia = country("SVN")
+    assert slovenia.area_km2 == pytest.approx(ellipsoidal_area_km2(slovenia.land_deg), rel=1e-3)
+    np.testing.assert_allclose(slovenia.centre_deg, (46.12, 14.82), atol=0.1)  # the centre of Slovenia
+    np.testing.assert_allclose(slovenia.to_metres(slovenia.centre_deg[None]), 0.0, atol=10)
+    plane = slovenia.to_metres(np.array([(46.05, 14.51), (46.55, 15.65)]))  # Ljubljana, Maribor
+    true = ELLIPSOID.inv(14.51, 46.05, 15.65, 46.55)[2]
+    assert np.hypot(*(plane[1] - plane[0])) == pytest.approx(true, rel=1e-3)
+
+
+def test_the_centre_of_land_weighs_its_parts_by_their_true_area() -> None:
+    # Two small squares in degrees, on the equator and at 60 north, where a degree of longitude is half as
+    # long: the mean direction is (1, 0) + (cos 60, sin 60) / 2.
+    land = MultiPolygon([box(9.9, -0.1, 10.1, 0.1), box(9.9, 59.9, 10.1, 60.1)])
+    expected = math.degrees(math.atan2(math.sin(math.radians(60)) / 2, 1 + 0.25))
+    np.testing.assert_allclose(PlaneRegion("two squares", land).centre_deg, (expected, 10.0), atol=1e-3)
+
+
+def test_the_centre_of_land_on_both_sides_of_the_date_line() -> None:
+    land = MultiPolygon([box(179, -17, 180, -16), box(-180, -17, -179, -16)])
+    lat, lon = PlaneRegion("two squares", land).centre_deg
+    assert lat == pytest.approx(-16.5, abs=0.01)
+    assert abs(lon) == pytest.approx(180.0, abs=1e-6)
+
+
+@pytest.fixture
+def square_file(tmp_path: Path) -> Path:
+    path = tmp_path / "my square.gpkg"
+    geopandas.GeoDataFrame(geometry=[box(15, 45, 16, 46)], crs=4326).to_file(path)
+    return path
+
+
+def test_a_custom_region_is_named_after_its_file(square_file: Path) -> None:
+    region = custom(str(square_file))
+    assert region.name == "my square"
+    assert custom(str(square_file), name="Lika").name == "Lika"
+    assert region.contains(np.array([(45.5, 15.5), (45.5, 16.5)])).tolist() == [True, False]
+    # By hand, a spherical degree square at 45.5 north, sin(46) - sin(45) of a radian's breadth.
+    by_hand = (math.sin(math.radians(46)) - math.sin(math.radians(45))) * math.radians(1) * 6371.0**2
+    assert region.area_km2 == pytest.approx(by_hand, rel=0.005)
+
+
+@pytest.mark.parametrize("nothing", [None, ""])
+def test_a_custom_region_needs_a_file(nothing: str | None) -> None:
+    with pytest.raises(ConfigError) as caught:
+        custom(nothing)
+    assert str(caught.value) == f"region.boundary must name a file, got {nothing!r}."
+
+
+def test_a_custom_region_names_a_missing_file(tmp_path: Path) -> None:
+    with pytest.raises(MissingFileError, match=r"^region\.boundary .*none\.shp must be a file\. Name a GeoJSON"):
+        custom(str(tmp_path / "none.shp"))
+
+
+@pytest.mark.parametrize(
+    ("crs", "message"),
+    [
+        (
+            "EPSG:4326",
+            "region.crs must be projected and in metres, got 'WGS 84 (degree)'. "
+            "Leave it out for an equal-area CRS at the region's centre.",
+        ),
+        (
+            "EPSG:2263",
+            "region.crs must be projected and in metres, "
+            "got 'NAD83 / New York Long Island (ftUS) (US survey foot)'. "
+            "Leave it out for an equal-area CRS at the region's centre.",
+        ),
+        ("EPSG:nope", "region.crs must be a CRS that pyproj knows, got 'EPSG:nope'. For example EPSG:3765."),
+    ],
+)
+def test_a_crs_that_is_no_plane_in_metres_is_refused(square_file: Path, crs: str, message: str) -> None:
+    for make in (lambda: custom(str(square_file), crs=crs), lambda: country("HRV", crs)):
+        with pytest.raises(RegionError) as caught:
+            make()
+        assert str(caught.value) == message
+
+
+def test_a_crs_made_for_another_land_is_refused() -> None:
+    with pytest.raises(RegionError) as caught:
+        country("HRV", "EPSG:2154")
+    message = str(caught.value)
+    assert message.startswith("region.crs must be made for the land: RGF93 v1 / Lambert-93 is for France")
+    assert "got (13.5, 42.42, 19.41, 46.55). Name another CRS." in message
+
+
+def test_a_boundary_with_swapped_axes_is_recognised_by_the_crs(tmp_path: Path) -> None:
+    path = tmp_path / "swapped.gpkg"
+    geopandas.GeoDataFrame(geometry=[box(45, 15, 46, 16)], crs=4326).to_file(path)
+    with pytest.raises(RegionError, match=r"Latitude and longitude of the boundary look swapped\.$"):
+        custom(str(path), crs=3765)
+
+
+def test_a_crs_may_be_a_number_or_a_definition(square_file: Path) -> None:
+    zagreb = np.array([(45.8, 15.9)])
+    expected = metres(zagreb)
+    for crs in (3765, "EPSG:3765", pyproj.CRS.from_epsg(3765).to_wkt()):
+        np.testing.assert_allclose(custom(str(square_file), crs=crs).to_metres(zagreb), expected, atol=1e-6)
+
+
+def test_the_world_holds_the_points_that_a_spatial_join_finds(earth: SphereRegion) -> None:
+    coords = over_the_world(2000)
+    land = geopandas.GeoDataFrame(
+        geometry=[boundaries.read_country(code) for code in boundaries.countries()], crs=4326
+    )
+    points = geopandas.GeoDataFrame(geometry=geopandas.points_from_xy(coords[:, 1], coords[:, 0]), crs=4326)
+    expected = np.isin(np.arange(2000), points.sjoin(land, predicate="intersects").index)
+    inside = earth.contains(coords)
+    np.testing.assert_array_equal(inside, expected)
+    assert inside.mean() == pytest.approx(0.29, abs=0.04)  # the land's share of the Earth
+
+
+def test_the_worlds_points_at_the_date_line_and_the_poles(earth: SphereRegion) -> None:
+    points = np.array([(67.5, 180.0), (67.5, -180.0), (-90.0, 0.0), (90.0, 0.0), (0.0, 180.0)])
+    assert earth.contains(points).tolist() == [True, True, True, False, False]
+
+
+def test_the_worlds_snap_moves_sea_points_to_land_and_no_others(earth: SphereRegion) -> None:
+    coords = over_the_world(1000, seed=1)
+    inside, snapped = earth.contains(coords), earth.snap(coords)
+    np.testing.assert_array_equal(snapped[inside], coords[inside])
+    assert inside.any()
+    assert not inside.all()
+    tree = shapely.STRtree(shapely.get_parts(earth.land_deg))
+    miss_deg = tree.query_nearest(shapely.points(snapped[:, ::-1]), return_distance=True, all_matches=False)[1]
+    assert miss_deg.max() < 1e-4  # the chord of a boundary's piece leaves it by a metre or so
+
+
+@pytest.mark.parametrize(
+    ("point", "neighbours"),
+    [
+        ((43.5, 14.8), ("HRV", "ITA")),
+        ((45.0, 13.0), ("HRV", "ITA", "SVN")),
+        ((-17.5, -179.5), ("FJI", "TON")),  # land on both sides of the date line
+        ((70.0, -179.0), ("RUS", "USA")),
+    ],
+)
+def test_the_worlds_nearest_land_is_nearest(
+    earth: SphereRegion, point: tuple[float, float], neighbours: tuple[str, ...]
+) -> None:
+    dense = np.concatenate(
+        [shapely.get_coordinates(shapely.segmentize(boundaries.read_country(code), 0.01)) for code in neighbours]
+    )
+    many = np.broadcast_to(point, (len(dense), 2))
+    least_km = min(SPHERE.inv(many[:, 1], many[:, 0], dense[:, 0], dense[:, 1])[2]) / 1000
+    assert least_km > 5
+    assert earth.distance_to_land_km(np.array([point]))[0] == pytest.approx(least_km, abs=0.1)
+
+
+def test_the_world_has_no_plane(earth: SphereRegion) -> None:
+    for method in (earth.to_metres, earth.to_degrees):
+        with pytest.raises(RegionError) as caught:
+            method(np.zeros((1, 2)))
+        assert str(caught.value) == "region=world has no plane and no CRS. Use head.space=sphere for regression."
+
+
+def test_the_worlds_size_and_space(earth: SphereRegion) -> None:
+    assert earth.diagonal_km == 14_927
+    assert earth.area_km2 == pytest.approx(147e6, rel=0.01)  # the Earth's land with its inland ice
+    coords = over_the_world(100)
+    np.testing.assert_allclose(np.linalg.norm(earth.to_space(coords), axis=1), 1.0)
+    np.testing.assert_allclose(earth.from_space(earth.to_space(coords)), coords, atol=1e-9)
+    for method in (earth.to_space, earth.contains, earth.snap):
+        with pytest.raises(RegionError, match=r"must be finite, within 90 and 180 degrees, got \(91\.0, 0\.0\)"):
+            method(np.array([(91.0, 0.0)]))
+
+
+def plain(value: object) -> bool:
+    """Whether a checkpoint that is loaded with weights alone may hold it, arrays being turned into tensors."""
+    if isinstance(value, dict):
+        return all(type(key) is str and plain(inner) for key, inner in value.items())
+    return type(value) in (str, int, float, bool, np.ndarray) or (
+        isinstance(value, list) and all(map(plain, value))
+    )
+
+
+@pytest.mark.parametrize("make", [lambda: country("HRV", "EPSG:3765"), lambda: country("FJI")])
+def test_a_plane_region_comes_back_from_its_state(make) -> None:
+    region: Region = make()
+    state = region.state()
+    assert plain(state)
+    again = region_from_state(state)
+    assert type(again) is PlaneRegion
+    assert again.name == region.name
+    assert again.land_deg.equals_exact(region.land_deg)
+    coords = shapely.get_coordinates(region.land_deg)[:50, ::-1] + 0.2 * np.array((0.5, -0.5))
+    np.testing.assert_array_equal(again.to_metres(coords), region.to_metres(coords))
+    np.testing.assert_array_equal(again.snap(coords), region.snap(coords))
+    assert (again.diagonal_km, again.area_km2) == (region.diagonal_km, region.area_km2)
+
+
+def test_the_world_comes_back_from_its_state(earth: SphereRegion) -> None:
+    assert plain(earth.state())
+    again = region_from_state(earth.state())
+    assert type(again) is SphereRegion
+    coords = over_the_world(200)
+    np.testing.assert_array_equal(again.contains(coords), earth.contains(coords))

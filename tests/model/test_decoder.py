@@ -1,0 +1,63 @@
+"""Decoders against answers found by hand."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from geoguesser.geo.distance import haversine_km, to_unit
+from geoguesser.model.decoder import DECODERS, ArgmaxDecoder, MeanDecoder
+
+
+def vectors_of(points_deg: list[tuple[float, float]]) -> torch.Tensor:
+    return torch.from_numpy(to_unit(np.array(points_deg))).float()
+
+
+def test_mean_of_two_points_on_the_equator_lies_between_them() -> None:
+    found = MeanDecoder()(torch.tensor([[0.5, 0.5]]), vectors_of([(0, 10), (0, 30)]))
+    assert found[0].tolist() == pytest.approx([0.0, 20.0], abs=1e-4)
+
+
+def test_weighted_mean_by_hand() -> None:
+    # 0.75 (1, 0, 0) + 0.25 (0, 1, 0) points to atan(0.25 / 0.75) east on the equator.
+    found = MeanDecoder()(torch.tensor([[0.75, 0.25]]), vectors_of([(0, 0), (0, 90)]))
+    assert found[0].tolist() == pytest.approx([0.0, math.degrees(math.atan2(1, 3))], abs=1e-4)
+    # 0.5 to the north pole, 0.5 to (0, 0): 45 degrees north.
+    found = MeanDecoder()(torch.tensor([[0.5, 0.5]]), vectors_of([(90, 0), (0, 0)]))
+    assert found[0].tolist() == pytest.approx([45.0, 0.0], abs=1e-4)
+
+
+def test_mean_across_the_date_line() -> None:
+    found = MeanDecoder()(torch.tensor([[0.5, 0.5], [0.9, 0.1]]), vectors_of([(10, 179), (10, -179)]))
+    assert abs(found[0, 1]) == pytest.approx(180.0, abs=1e-4)
+    assert 178.9 < found[1, 1] < 179.9
+
+
+def test_argmax_is_the_likeliest_class_point() -> None:
+    points = [(45.0, 15.0), (46.0, 16.0), (-33.0, 151.0)]
+    posterior = torch.tensor([[0.2, 0.5, 0.3], [0.1, 0.1, 0.8], [0.6, 0.2, 0.2]])
+    found = ArgmaxDecoder()(posterior, vectors_of(points))
+    np.testing.assert_allclose(found.numpy(), [points[1], points[2], points[0]], atol=1e-4)
+
+
+@pytest.mark.parametrize("kind", sorted(DECODERS))
+def test_a_sure_posterior_gives_its_class_point(kind: str) -> None:
+    points = [(45.123, 15.456), (46.0, 16.0)]
+    decoder = DECODERS[kind]()
+    assert decoder.kind == kind
+    found = decoder(torch.eye(2), vectors_of(points))
+    np.testing.assert_allclose(found.numpy(), points, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", sorted(DECODERS))
+def test_mixed_precision_loses_no_kilometres(kind: str) -> None:
+    generator = torch.Generator().manual_seed(0)
+    vectors = vectors_of([(45 + row / 100, 15 + row / 50) for row in range(40)])
+    posterior = torch.softmax(torch.randn(8, 40, generator=generator), dim=-1)
+    exact = DECODERS[kind]()(posterior.double(), vectors.double())
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = DECODERS[kind]()(posterior, vectors)
+    assert float(haversine_km(found.double(), exact).max()) < 0.01

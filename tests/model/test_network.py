@@ -1,0 +1,181 @@
+"""GeoNetwork: views to features to an answer, and what is locked while training."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import numpy as np
+import pytest
+import shapely
+import torch
+from shapely.geometry import MultiPolygon
+from torch import nn
+
+from geoguesser.geo.region import PlaneRegion
+from geoguesser.model.backbone import Backbone
+from geoguesser.model.fusion import FUSIONS
+from geoguesser.model.head import RegressionHead
+from geoguesser.model.network import GeoNetwork, network_from_state
+
+REGION = PlaneRegion("Toyland", MultiPolygon([shapely.box(15.0, 45.0, 16.0, 45.7)]), "EPSG:3765")
+PLACES = np.array([[45.1, 15.2], [45.6, 15.9], [45.3, 15.5]])
+
+
+def make(fusion: str = "concat", name: str = "test_resnet") -> GeoNetwork:
+    torch.manual_seed(0)
+    backbone = Backbone(name=name, pretrained=False)
+    fused = FUSIONS[fusion](backbone.feature_size)
+    head = RegressionHead.fit(in_features=fused.output_size, region=REGION, train_coords_deg=PLACES)
+    return GeoNetwork(backbone, fused, head)
+
+
+def views(places: int, seed: int = 0) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randint(0, 256, (places, 4, 3, 32, 32), dtype=torch.uint8, generator=generator)
+
+
+def statistics(network: nn.Module) -> dict[str, torch.Tensor]:
+    return {key: value.clone() for key, value in network.named_buffers() if "running" in key or "batches" in key}
+
+
+def batchnorms(network: GeoNetwork) -> dict[str, nn.BatchNorm2d]:
+    return {k: m for k, m in network.backbone.model.named_modules() if isinstance(m, nn.BatchNorm2d)}
+
+
+def lock(network: GeoNetwork, *, open_prefix: tuple[str, ...] = ()) -> None:
+    for name, parameter in network.backbone.model.named_parameters():
+        parameter.requires_grad_(name.startswith(open_prefix) if open_prefix else False)
+
+
+def train_steps(network: GeoNetwork, count: int = 3) -> None:
+    network.train()
+    learning = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.SGD(learning, lr=0.01)
+    target = network.head.targets(PLACES)
+    for step in range(count):
+        optimizer.zero_grad()
+        loss = network.head.loss(network(views(3, step), torch.ones(3, 4, dtype=torch.bool)), target)
+        loss.backward()
+        optimizer.step()
+
+
+def test_embedding_all_views_at_once_equals_one_by_one() -> None:
+    network = make().eval()
+    images = views(3)
+    with torch.no_grad():
+        together = network.embed(images, torch.ones(3, 4, dtype=torch.bool))
+        assert tuple(together.shape) == (3, 4, network.backbone.feature_size)
+        for place in range(3):
+            for view in range(4):
+                alone = network.backbone(images[place, view][None])[0]
+                torch.testing.assert_close(together[place, view], alone, atol=1e-5, rtol=1e-4)
+
+
+def test_features_of_absent_views_are_zero_and_their_pixels_do_not_count() -> None:
+    network = make().eval()
+    mask = torch.tensor([[1, 0, 1, 1], [0, 0, 0, 1]], dtype=torch.bool)
+    images = views(2)
+    other = images.clone()
+    other[~mask] = 255 - other[~mask]
+    with torch.no_grad():
+        features = network.embed(images, mask)
+        assert (features[~mask] == 0).all()
+        assert (features[mask].abs().sum(dim=1) > 0).all()
+        torch.testing.assert_close(network(images, mask), network(other, mask))
+
+
+def test_cached_features_give_the_same_output_as_images() -> None:
+    network = make("mean").eval()
+    images, mask = views(2), torch.ones(2, 4, dtype=torch.bool)
+    with torch.no_grad():
+        assert torch.equal(network(images, mask), network.from_features(network.embed(images, mask), mask))
+
+
+def test_a_locked_backbone_stays_in_evaluation_and_stands_still() -> None:
+    network = make()
+    lock(network)
+    before = copy.deepcopy(network.state_dict())
+    network.train_batchnorm = True  # it speaks of unlocked layers only
+    train_steps(network)
+    assert not network.backbone.training
+    assert not any(module.training for module in network.backbone.modules())
+    assert network.head.training
+    after = network.state_dict()
+    for name, tensor in before.items():
+        if name.startswith("backbone."):
+            assert torch.equal(tensor, after[name]), name
+    assert not torch.equal(before["head.linear.weight"], after["head.linear.weight"])
+
+
+def test_statistics_stand_still_while_weights_learn() -> None:
+    network = make()
+    before = statistics(network)
+    weight = network.backbone.model.get_parameter("layer4.0.conv1.weight").detach().clone()
+    train_steps(network)
+    after = statistics(network)
+    assert before.keys() == after.keys()
+    assert before
+    for name, tensor in before.items():
+        assert torch.equal(tensor, after[name]), name
+    assert not torch.equal(weight, network.backbone.model.get_parameter("layer4.0.conv1.weight"))
+
+
+def test_train_batchnorm_moves_the_statistics_of_unlocked_layers_alone() -> None:
+    network = make()
+    lock(network, open_prefix=("layer4.",))
+    network.train_batchnorm = True
+    before = statistics(network)
+    train_steps(network)
+    moved = {name for name, tensor in statistics(network).items() if not torch.equal(tensor, before[name])}
+    expected = {name for name in before if name.startswith("backbone.model.layer4.")}
+    assert moved == expected
+    assert 0 < len(expected) < len(before)
+
+
+def test_dropout_of_locked_blocks_is_off() -> None:
+    network = make()
+    network.backbone.model.layer1.add_module("drop", nn.Dropout())  # type: ignore[union-attr,operator]
+    network.backbone.model.layer4.add_module("drop", nn.Dropout())  # type: ignore[union-attr,operator]
+    lock(network, open_prefix=("layer4.",))
+    network.train()
+    modes = {key: m.training for key, m in network.backbone.model.named_modules() if isinstance(m, nn.Dropout)}
+    assert modes == {"layer1.drop": False, "layer4.drop": True}
+
+
+def test_evaluation_mode_reaches_everything() -> None:
+    network = make()
+    network.train_batchnorm = True
+    assert network.train() is network
+    assert all(module.training for module in network.modules())
+    assert network.eval() is network
+    assert not any(module.training for module in network.modules())
+
+
+def test_training_mode_follows_each_change_of_locks() -> None:
+    network = make()
+    network.train_batchnorm = True
+    lock(network)
+    network.train()
+    assert not any(norm.training for norm in batchnorms(network).values())
+    for parameter in network.parameters():
+        parameter.requires_grad_(True)
+    network.train()
+    assert all(norm.training for norm in batchnorms(network).values())
+
+
+@pytest.mark.parametrize("fusion", ["concat", "mean"])
+def test_state_makes_the_same_network(fusion: str) -> None:
+    network = make(fusion)
+    again = network_from_state(REGION, network.state())
+    again.load_state_dict(network.state_dict())
+    images, mask = views(2), torch.tensor([[1, 1, 1, 1], [1, 1, 0, 1]], dtype=torch.bool)
+    with torch.no_grad():
+        assert torch.equal(again.eval()(images, mask), network.eval()(images, mask))
+
+
+def test_state_is_plain(tmp_path: Any) -> None:
+    state = make().state()
+    assert state["backbone"]["name"] == "test_resnet"
+    assert state["fusion"] == "concat"
+    assert {type(value) for value in state["head"].values()} <= {str, int, float, np.ndarray}

@@ -1,0 +1,230 @@
+"""Callbacks: best and last checkpoint, and metrics.csv."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytorch_lightning as pl
+import torch
+from torch.utils.data import DataLoader
+from training.toy_run import STAGED, EachStep, ToyData, toy_features, toy_module, toy_network, toy_trainer
+
+from geoguesser.errors import ConfigError
+from geoguesser.training.callbacks import BestCheckpoint, LastCheckpoint, MetricsCsv
+from geoguesser.training.schedule import Cosine
+
+
+class Scripted(pl.LightningModule):
+    """Gives the validation errors of a list; its only weight counts validations."""
+
+    def __init__(self, errors: list[float]) -> None:
+        super().__init__()
+        self.script = errors
+        self.count = torch.nn.Parameter(torch.zeros(()))
+        self.seen = 0
+
+    def training_step(self, batch: Any, batch_idx: int) -> torch.Tensor:
+        self.log("train/loss", torch.tensor(float(self.current_epoch)), on_step=False, on_epoch=True)
+        return self.count * 0
+
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
+        pass
+
+    def on_validation_epoch_end(self) -> None:
+        self.log("val/error_km_mean", self.script[self.seen])
+        self.seen += 1
+        self.count.data.fill_(self.seen)
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD(self.parameters(), lr=0.0)
+
+
+def fit(errors: list[float], folder: Path, callbacks: list[Any], **more: Any) -> pl.Trainer:
+    epochs = more.pop("epochs", len(errors))
+    trainer = toy_trainer(folder, epochs=epochs, callbacks=callbacks, **more)
+    loader = DataLoader(torch.zeros(4, 1), batch_size=1)  # type: ignore[arg-type]
+    trainer.fit(Scripted(errors), loader, loader)
+    return trainer
+
+
+def validation_of(path: Path) -> int:
+    """Which validation, counted from 1, a checkpoint was kept at."""
+    return int(torch.load(path, weights_only=True)["state_dict"]["count"])
+
+
+ERRORS = [[5.0, 4.0, 3.0, 2.0], [5.0, 1.0, 3.0, 4.0], [1.0, 2.0, 3.0, 4.0], [4.0, 2.0, 3.0, 1.0]]
+
+
+@pytest.mark.parametrize("errors", ERRORS)
+def test_best_of_one_kept(errors: list[float], tmp_path: Path) -> None:
+    fit(errors, tmp_path, [BestCheckpoint(dirpath=str(tmp_path / "c"))])
+    assert [path.name for path in (tmp_path / "c").iterdir()] == ["best.ckpt"]
+    assert validation_of(tmp_path / "c" / "best.ckpt") == errors.index(min(errors)) + 1
+
+
+@pytest.mark.parametrize("errors", ERRORS)
+def test_best_of_two_kept(errors: list[float], tmp_path: Path) -> None:
+    fit(errors, tmp_path, [BestCheckpoint(dirpath=str(tmp_path / "c"), save_top_k=2)])
+    names = sorted(path.name for path in (tmp_path / "c").iterdir())
+    lowest = sorted(range(4), key=lambda at: errors[at])[:2]
+    # Four steps an epoch.
+    expected = [f"epoch{epoch:03d}-step{4 * (epoch + 1):06d}.ckpt" for epoch in lowest]
+    assert names == sorted(["best.ckpt", *expected])
+    assert validation_of(tmp_path / "c" / "best.ckpt") == errors.index(min(errors)) + 1
+    assert (tmp_path / "c" / "best.ckpt").samefile(tmp_path / "c" / expected[0])
+
+
+@pytest.mark.parametrize("keep", [1, 2])
+def test_best_among_validations_within_an_epoch(keep: int, tmp_path: Path) -> None:
+    errors = [5.0, 4.0, 1.0, 3.0]
+    best = BestCheckpoint(dirpath=str(tmp_path / "c"), save_top_k=keep)
+    fit(errors, tmp_path, [best], epochs=2, val_check_interval=0.5)
+    assert validation_of(tmp_path / "c" / "best.ckpt") == 3
+
+
+def test_checkpoints_to_keep_must_be_a_positive_integer(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        BestCheckpoint(dirpath=str(tmp_path), save_top_k=0)
+    assert str(caught.value) == "callbacks.checkpoint.save_top_k must be a positive integer, got 0."
+
+
+def test_last_is_renewed_each_epoch(tmp_path: Path) -> None:
+    found: list[tuple[int, int]] = []
+
+    class Look(pl.Callback):
+        def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
+            path = tmp_path / "c" / "last.ckpt"
+            if path.exists():
+                found.append((trainer.current_epoch, validation_of(path)))
+
+    fit([1.0, 2.0, 3.0], tmp_path, [Look(), LastCheckpoint(dirpath=str(tmp_path / "c"))])
+    assert found == [(1, 1), (2, 2)]
+    assert validation_of(tmp_path / "c" / "last.ckpt") == 3
+    assert [path.name for path in (tmp_path / "c").iterdir()] == ["last.ckpt"]
+
+
+def test_last_and_best_side_by_side(tmp_path: Path) -> None:
+    folder = str(tmp_path / "c")
+    fit([2.0, 1.0, 3.0], tmp_path, [LastCheckpoint(dirpath=folder), BestCheckpoint(dirpath=folder)])
+    assert validation_of(tmp_path / "c" / "last.ckpt") == 3
+    assert validation_of(tmp_path / "c" / "best.ckpt") == 2
+
+
+def rows_of(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_one_row_per_epoch(tmp_path: Path) -> None:
+    fit([5.0, 4.0, 6.0], tmp_path, [MetricsCsv(tmp_path / "metrics.csv")])
+    rows = rows_of(tmp_path / "metrics.csv")
+    assert [list(row) for row in rows] == 3 * [["epoch", "step", "seconds", "val/error_km_mean", "train/loss"]]
+    table = [(row["epoch"], row["step"], row["val/error_km_mean"], row["train/loss"]) for row in rows]
+    assert table == [("0", "4", "5.0", "0.0"), ("1", "8", "4.0", "1.0"), ("2", "12", "6.0", "2.0")]
+    seconds = [float(row["seconds"]) for row in rows]
+    assert 0 <= seconds[0] <= seconds[1] <= seconds[2]
+    assert [path.name for path in tmp_path.iterdir()] == ["metrics.csv"]
+
+
+def test_one_row_per_validation_within_an_epoch(tmp_path: Path) -> None:
+    callback = MetricsCsv(tmp_path / "metrics.csv")
+    fit([5.0, 4.0, 6.0, 3.0], tmp_path, [callback], epochs=2, val_check_interval=0.5)
+    rows = rows_of(tmp_path / "metrics.csv")
+    table = [(row["epoch"], row["step"], row["val/error_km_mean"], row["train/loss"]) for row in rows]
+    assert table[:2] == [("0", "2", "5.0", ""), ("0", "4", "4.0", "0.0")]
+    assert table[2:] == [("1", "6", "6.0", ""), ("1", "8", "3.0", "1.0")]
+
+
+def test_epochs_without_validation_have_a_row_too(tmp_path: Path) -> None:
+    callback = MetricsCsv(tmp_path / "metrics.csv")
+    fit([5.0], tmp_path, [callback], epochs=2, check_val_every_n_epoch=2)
+    rows = rows_of(tmp_path / "metrics.csv")
+    assert [(row["epoch"], row["train/loss"], row["val/error_km_mean"]) for row in rows] == [
+        ("0", "0.0", ""),
+        ("1", "1.0", "5.0"),
+    ]
+
+
+def test_a_sanity_check_gives_no_row(tmp_path: Path) -> None:
+    fit([9.0, 5.0], tmp_path, [MetricsCsv(tmp_path / "metrics.csv")], epochs=1, num_sanity_val_steps=1)
+    assert [row["val/error_km_mean"] for row in rows_of(tmp_path / "metrics.csv")] == ["5.0"]
+
+
+def test_rates_are_those_of_the_epochs_last_step(tmp_path: Path) -> None:
+    network = toy_network()
+    module = toy_module(network=network, schedule=Cosine())
+    steps = EachStep()
+    callbacks = [MetricsCsv(tmp_path / "metrics.csv"), steps]
+    data = ToyData(features=toy_features(network))
+    toy_trainer(tmp_path, epochs=3, callbacks=callbacks).fit(module, datamodule=data)
+    rows = rows_of(tmp_path / "metrics.csv")
+    assert len(steps.rates) == 12
+    assert [float(row["lr/head"]) for row in rows] == pytest.approx([steps.rates[at]["head"] for at in (3, 7, 11)])
+    assert "lr/locked" not in rows[0]
+
+
+def test_rates_of_groups_that_are_unlocked_later_are_zero_before(tmp_path: Path) -> None:
+    module = toy_module(stages=STAGED)
+    toy_trainer(tmp_path, callbacks=[MetricsCsv(tmp_path / "metrics.csv")]).fit(module, datamodule=ToyData())
+    rows = rows_of(tmp_path / "metrics.csv")
+    table = [(row["lr/head"], row["lr/backbone@1"], row["lr/backbone@3"]) for row in rows]
+    assert [float(rate) for rate in table[0]] == pytest.approx([1e-2, 0.0, 0.0])
+    assert [float(rate) for rate in table[1]] == pytest.approx([1e-2, 3e-3, 0.0])
+
+
+class Stop(BaseException):
+    """As abrupt an end as there is within a process."""
+
+
+def test_a_resumed_run_drops_the_rows_of_epochs_that_are_done_again(tmp_path: Path) -> None:
+    path, folder = tmp_path / "metrics.csv", str(tmp_path / "c")
+    fit([5.0, 4.0], tmp_path, [MetricsCsv(path), LastCheckpoint(dirpath=folder)])
+    first = rows_of(path)
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join([*lines, "2,12,99.0,77.0,", ""]))  # of an epoch that was killed in its middle
+    trainer = toy_trainer(tmp_path, epochs=4, callbacks=[MetricsCsv(path), LastCheckpoint(dirpath=folder)])
+    loader = DataLoader(torch.zeros(4, 1), batch_size=1)  # type: ignore[arg-type]
+    again = Scripted([3.0, 2.0])
+    trainer.fit(again, loader, loader, ckpt_path=f"{folder}/last.ckpt", weights_only=True)
+    rows = rows_of(path)
+    assert rows[:2] == first
+    table = [(row["epoch"], row["step"], row["val/error_km_mean"], row["train/loss"]) for row in rows[2:]]
+    assert table == [("2", "12", "3.0", "2.0"), ("3", "16", "2.0", "3.0")]
+
+
+def test_a_fresh_run_takes_no_rows_over(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.csv"
+    path.write_text("epoch,step,seconds,val/error_km_mean\n0,4,1.0,77.0\n")
+    fit([5.0], tmp_path, [MetricsCsv(path)])
+    assert [row["val/error_km_mean"] for row in rows_of(path)] == ["5.0"]
+
+
+def test_a_run_that_ends_between_validations_keeps_its_history(tmp_path: Path) -> None:
+    class Bomb(pl.Callback):
+        def on_train_batch_start(self, trainer: pl.Trainer, *_: Any) -> None:
+            if trainer.global_step == 7:
+                raise Stop
+
+    path = tmp_path / "metrics.csv"
+    with pytest.raises(Stop):
+        fit([5.0, 4.0, 3.0], tmp_path, [MetricsCsv(path), Bomb()], epochs=2, val_check_interval=0.5)
+    table = [(row["epoch"], row["step"], row["val/error_km_mean"]) for row in rows_of(path)]
+    assert table == [("0", "2", "5.0"), ("0", "4", "4.0"), ("1", "6", "3.0")]
+
+
+def test_a_run_killed_while_writing_keeps_the_whole_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "metrics.csv"
+    fit([5.0, 4.0], tmp_path, [MetricsCsv(path)])
+    before = path.read_bytes()
+
+    def half(self: Any, rows: Any) -> None:
+        self.writerow(rows[0])
+        raise Stop
+
+    monkeypatch.setattr(csv.DictWriter, "writerows", half)
+    with pytest.raises(Stop):
+        fit([3.0], tmp_path, [MetricsCsv(path)])
+    assert path.read_bytes() == before

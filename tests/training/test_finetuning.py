@@ -1,0 +1,230 @@
+"""Fine-tuning: what learns when follows from the epoch alone, and no parameter is lost."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import pytest
+import torch
+from training.toy_run import HEAD_ONLY, STAGED, toy_network
+
+from geoguesser.errors import ConfigError
+from geoguesser.model.network import GeoNetwork
+from geoguesser.training.finetuning import Finetuning, parameters_of
+
+ALL = [{"epoch": 0, "from": "all"}]
+HEAD_NAMES = {"head.linear.weight", "head.linear.bias"}
+
+
+@pytest.fixture(scope="module")
+def network() -> GeoNetwork:
+    return toy_network()
+
+
+def under(network: GeoNetwork, *prefixes: str) -> set[str]:
+    full = tuple(f"backbone.model.{prefix}" for prefix in prefixes)
+    return {name for name, _ in network.named_parameters() if name.startswith(full)}
+
+
+def as_table(
+    network: GeoNetwork, stages: list[dict[str, Any]]
+) -> list[tuple[str, set[str], int | None, float | None]]:
+    groups = Finetuning(stages=stages).groups(network)
+    return [(group.name, set(group.names), group.unlock_epoch, group.lr) for group in groups]
+
+
+@pytest.mark.parametrize("stages", [HEAD_ONLY, STAGED, ALL, [{"epoch": 0, "from": "last_2"}]])
+@pytest.mark.parametrize("model", ["test_resnet", "mobilenetv3_small_050", "test_vit"])
+def test_every_parameter_is_in_exactly_one_group(stages: list[dict[str, Any]], model: str) -> None:
+    network = toy_network(model)
+    if model != "test_resnet" and stages is STAGED:
+        stages = [*HEAD_ONLY, {"epoch": 2, "from": "last_1"}, {"epoch": 4, "from": "blocks.2"}]
+    groups = Finetuning(stages=stages).groups(network)
+    counted = Counter(name for group in groups for name in group.names)
+    assert set(counted) == {name for name, _ in network.named_parameters()}
+    assert set(counted.values()) == {1}
+
+
+def test_frozen(network: GeoNetwork) -> None:
+    assert as_table(network, HEAD_ONLY) == [
+        ("head", HEAD_NAMES, 0, None),
+        ("locked", under(network, ""), None, 0.0),
+    ]
+
+
+def test_full(network: GeoNetwork) -> None:
+    assert as_table(network, ALL) == [
+        ("head", HEAD_NAMES, 0, None),
+        ("backbone", under(network, ""), 0, None),
+    ]
+
+
+def test_staged(network: GeoNetwork) -> None:
+    # test_resnet's blocks: stem, layer1 to layer4.
+    assert as_table(network, STAGED) == [
+        ("head", HEAD_NAMES, 0, None),
+        ("backbone@1", under(network, "layer4"), 1, 3e-3),
+        ("backbone@3", under(network, "layer3"), 3, None),
+        ("locked", under(network, "conv1", "bn1", "layer1", "layer2"), None, 0.0),
+    ]
+
+
+def test_the_first_stages_rate_is_the_heads(network: GeoNetwork) -> None:
+    table = as_table(network, [{"epoch": 0, "from": "head", "lr": 0.5}, {"epoch": 2, "from": "all", "lr": 0.1}])
+    assert [(name, lr) for name, _, _, lr in table] == [("head", 0.5), ("backbone@2", 0.1)]
+
+
+@pytest.mark.parametrize(
+    ("start", "prefixes"),
+    [
+        ("last_1", ["layer4"]),
+        ("last_3", ["layer2", "layer3", "layer4"]),
+        ("last_5", [""]),
+        ("layer3", ["layer3", "layer4"]),
+        ("layer2.0.bn2", ["layer2.0.bn2", "layer2.0.downsample", "layer3", "layer4"]),
+        ("all", [""]),
+    ],
+)
+def test_what_each_start_unlocks(network: GeoNetwork, start: str, prefixes: list[str]) -> None:
+    table = as_table(network, [*HEAD_ONLY, {"epoch": 1, "from": start}])
+    found = table[1][1]
+    expected = under(network, *prefixes)
+    assert found - expected <= under(network, "layer2.0")  # what stands behind a part within its block
+    assert expected <= found
+    if not start.startswith("layer2"):
+        assert found == expected
+
+
+def test_a_part_is_no_prefix_of_a_longer_name() -> None:
+    network = toy_network("test_vit")
+    table = as_table(network, [*HEAD_ONLY, {"epoch": 1, "from": "blocks.1"}])
+    assert "backbone.model.blocks.0.norm1.weight" not in table[1][1]
+    assert "backbone.model.blocks.1.norm1.weight" in table[1][1]
+    assert "backbone.model.norm.weight" in table[1][1]
+    with pytest.raises(ConfigError):
+        as_table(network, [*HEAD_ONLY, {"epoch": 1, "from": "block"}])
+
+
+PARTS = "Parts of test_resnet: conv1, bn1, layer1, layer2, layer3, layer4."
+
+
+@pytest.mark.parametrize(
+    ("start", "message"),
+    [
+        ("layer9", f"must be head, last_N, all or a part of the backbone, got 'layer9'. {PARTS}"),
+        ("layer", f"must be head, last_N, all or a part of the backbone, got 'layer'. {PARTS}"),
+        ("last_x", f"must be head, last_N, all or a part of the backbone, got 'last_x'. {PARTS}"),
+        ("last_0", "must be last_1 to last_5 for test_resnet, got 'last_0'."),
+        ("last_6", "must be last_1 to last_5 for test_resnet, got 'last_6'."),
+        ("head", "must unlock more than the stages before, got 'head'."),
+    ],
+)
+def test_starts_that_fit_nothing(network: GeoNetwork, start: str, message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        as_table(network, [*HEAD_ONLY, {"epoch": 1, "from": start}])
+    assert str(caught.value) == f"finetune.stages[1].from {message}"
+
+
+def test_a_stage_must_unlock_something_new(network: GeoNetwork) -> None:
+    with pytest.raises(ConfigError) as caught:
+        as_table(network, [{"epoch": 0, "from": "last_2"}, {"epoch": 3, "from": "layer4"}])
+    assert str(caught.value) == "finetune.stages[1].from must unlock more than the stages before, got 'layer4'."
+
+
+@pytest.mark.parametrize(
+    ("stages", "message"),
+    [
+        ([], "finetune.stages must hold at least one stage, got []."),
+        (["all"], "finetune.stages[0] must have the keys epoch and from, and may have lr, got 'all'."),
+        (
+            [{"epoch": 0}],
+            "finetune.stages[0] must have the keys epoch and from, and may have lr, got {'epoch': 0}.",
+        ),
+        (
+            [{"epoch": 0, "from": "all", "rate": 1}],
+            "finetune.stages[0] must have the keys epoch and from, and may have lr, "
+            "got {'epoch': 0, 'from': 'all', 'rate': 1}.",
+        ),
+        ([{"epoch": -1, "from": "all"}], "finetune.stages[0].epoch must be an integer from 0 up, got -1."),
+        ([{"epoch": 0.5, "from": "all"}], "finetune.stages[0].epoch must be an integer from 0 up, got 0.5."),
+        ([{"epoch": 0, "from": "all", "lr": 0}], "finetune.stages[0].lr must be a number above 0, got 0."),
+        ([{"epoch": 1, "from": "all"}], "finetune.stages must begin at epoch 0 and rise, got [1]."),
+        (
+            [{"epoch": 0, "from": "head"}, {"epoch": 0, "from": "all"}],
+            "finetune.stages must begin at epoch 0 and rise, got [0, 0].",
+        ),
+        (
+            [{"epoch": 0, "from": "head"}, {"epoch": 5, "from": "last_1"}, {"epoch": 2, "from": "all"}],
+            "finetune.stages must begin at epoch 0 and rise, got [0, 5, 2].",
+        ),
+    ],
+)
+def test_stages_that_break_a_rule(stages: Any, message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        Finetuning(stages=stages)
+    assert str(caught.value) == message
+
+
+def test_unknown_batchnorm() -> None:
+    with pytest.raises(ConfigError) as caught:
+        Finetuning(stages=HEAD_ONLY, batchnorm="eval")
+    assert str(caught.value) == "finetune.batchnorm must be one of frozen, train, got 'eval'."
+
+
+def learning(network: GeoNetwork) -> set[str]:
+    return {name for name, parameter in network.named_parameters() if parameter.requires_grad}
+
+
+@pytest.mark.parametrize("order", [[0, 1, 2, 3, 9], [9, 0, 3, 2, 1], [3, 3, 0, 0]])
+def test_what_learns_follows_from_the_epoch_alone(order: list[int]) -> None:
+    network = toy_network()
+    finetuning = Finetuning(stages=STAGED)
+    groups = finetuning.groups(network)
+    expected = {
+        0: HEAD_NAMES,
+        1: HEAD_NAMES | under(network, "layer4"),
+        2: HEAD_NAMES | under(network, "layer4"),
+        3: HEAD_NAMES | under(network, "layer4", "layer3"),
+        9: HEAD_NAMES | under(network, "layer4", "layer3"),
+    }
+    for epoch in order:
+        finetuning.apply(network, groups, epoch)
+        assert learning(network) == expected[epoch]
+
+
+@pytest.mark.parametrize("batchnorm", ["frozen", "train"])
+def test_modes_follow_from_the_epoch(batchnorm: str) -> None:
+    network = toy_network().train()
+    finetuning = Finetuning(stages=STAGED, batchnorm=batchnorm)
+    groups = finetuning.groups(network)
+    norms = {
+        name: module
+        for name, module in network.backbone.model.named_modules()
+        if isinstance(module, torch.nn.BatchNorm2d)
+    }
+    for epoch, opened in ((0, ()), (1, ("layer4",)), (3, ("layer3", "layer4"))):
+        finetuning.apply(network, groups, epoch)
+        training = {name for name, module in norms.items() if module.training}
+        unlocked = {name for name in norms if name.startswith(opened)} if opened else set()
+        assert training == (unlocked if batchnorm == "train" else set())
+    network.eval()
+    finetuning.apply(network, groups, 3)
+    assert not network.training
+    assert not any(module.training for module in norms.values())
+
+
+def test_keeps_backbone_and_last_unlocking() -> None:
+    assert Finetuning(stages=HEAD_ONLY).keeps_backbone
+    assert not Finetuning(stages=ALL).keeps_backbone
+    assert not Finetuning(stages=STAGED).keeps_backbone
+    assert Finetuning(stages=STAGED).last_unlocking == 3
+    assert Finetuning(stages=ALL).last_unlocking == 0
+
+
+def test_parameters_of_a_group_are_the_networks_own(network: GeoNetwork) -> None:
+    group = Finetuning(stages=HEAD_ONLY).groups(network)[0]
+    assert [id(one) for one in parameters_of(network, group)] == [
+        id(network.head.linear.weight),
+        id(network.head.linear.bias),
+    ]

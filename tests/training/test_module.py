@@ -1,0 +1,351 @@
+"""The LightningModule in real, tiny runs."""
+
+from __future__ import annotations
+
+import copy
+import shutil
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import pytorch_lightning as pl
+import torch
+from training.toy_run import (
+    HEAD_ONLY,
+    REGION,
+    STAGED,
+    TEST,
+    TRAIN,
+    VAL,
+    EachStep,
+    ToyData,
+    toy_features,
+    toy_module,
+    toy_network,
+    toy_places,
+    toy_trainer,
+)
+
+from geoguesser.errors import CheckpointError, ConfigError, GeoguesserError
+from geoguesser.geo.distance import haversine_km
+from geoguesser.model.head import RegressionHead
+from geoguesser.training.callbacks import BestCheckpoint, LastCheckpoint, MetricsCsv
+from geoguesser.training.optimizer import SGD, Adam
+from geoguesser.training.schedule import Cosine, Plateau, Schedule
+
+
+@pytest.fixture
+def cached() -> ToyData:
+    """Features of a frozen toy backbone."""
+    return ToyData(features=toy_features(toy_network()))
+
+
+def test_training_computes_no_distance(tmp_path: Path, cached: ToyData) -> None:
+    module = toy_module()
+
+    def forbidden(*_: Any) -> None:
+        raise AssertionError("decoded while training")
+
+    module.network.head.decode = forbidden  # type: ignore[method-assign,assignment]
+    trainer = toy_trainer(tmp_path, limit_val_batches=0)
+    trainer.fit(module, datamodule=cached)
+    assert set(trainer.callback_metrics) == {"train/loss", "lr/head"}
+    assert trainer.global_step == 8
+
+
+def test_training_loss_is_the_mean_over_places_of_uneven_batches(tmp_path: Path, cached: ToyData) -> None:
+    module = toy_module(optimizer=SGD(lr=1e-12, momentum=0.0))  # as good as standing still
+    cached.batch_size = 5  # 16 places: 5, 5, 5, 1
+    trainer = toy_trainer(tmp_path, epochs=1, limit_val_batches=0)
+    trainer.fit(module, datamodule=cached)
+    assert cached.features is not None
+    with torch.no_grad():
+        out = module.network.from_features(cached.features[:TRAIN], torch.ones(TRAIN, 4, dtype=torch.bool))
+        expected = torch.nn.functional.cross_entropy(out, module.targets[:TRAIN])
+    assert float(trainer.callback_metrics["train/loss"]) == pytest.approx(float(expected), rel=1e-5)
+
+
+def test_validation_means_are_per_place_not_per_batch(tmp_path: Path, cached: ToyData) -> None:
+    module = toy_module()
+    cached.batch_size = 6  # 7 places: a batch of 6 and one of 1
+    rows = torch.arange(TRAIN, TRAIN + VAL)
+    assert cached.features is not None
+    with torch.no_grad():
+        module.network.head.linear.weight.mul_(30.0)  # so that places differ
+        out = module.network.from_features(cached.features[rows], torch.ones(VAL, 4, dtype=torch.bool))
+        predicted = module.network.head.decode(out).double().numpy()
+        losses = torch.nn.functional.cross_entropy(out, module.targets[rows], reduction="none").double().numpy()
+    errors = haversine_km(predicted, cached.coords_deg[rows.numpy()])
+    found = toy_trainer(tmp_path).validate(module, datamodule=cached, verbose=False)[0]
+    assert found["val/loss"] == pytest.approx(losses.mean(), rel=1e-5)
+    assert found["val/error_km_mean"] == pytest.approx(errors.mean(), rel=1e-4)
+    assert found["val/error_km_median"] == pytest.approx(np.median(errors), rel=1e-4)
+    assert found["val/error_km_p90"] == pytest.approx(np.percentile(errors, 90), rel=1e-4)
+    assert found["val/share_within_25_km"] == pytest.approx((errors <= 25).mean())
+    scores = 5000 * np.exp(-10 * errors / REGION.diagonal_km)
+    assert found["val/score_mean"] == pytest.approx(scores.mean(), rel=1e-4)
+    hits = out.argmax(dim=1) == module.targets[rows]
+    assert found["val/cell_top1"] == pytest.approx(float(hits.double().mean()))
+    by_batch = (errors[:6].mean() + errors[6:].mean()) / 2
+    assert by_batch != pytest.approx(errors.mean(), rel=0.01)  # the mistake would show
+
+
+def test_validations_do_not_pile_up(tmp_path: Path, cached: ToyData) -> None:
+    module = toy_module()
+    trainer = toy_trainer(tmp_path)
+    first = trainer.validate(module, datamodule=cached, verbose=False)
+    assert trainer.validate(module, datamodule=cached, verbose=False) == first
+    assert len(module.errors["val"].index) == 0
+
+
+def test_test_leaves_what_each_place_got(tmp_path: Path, cached: ToyData) -> None:
+    file = tmp_path / "results.pt"
+    module = toy_module(results_file=str(file))
+    found = toy_trainer(tmp_path).test(module, datamodule=cached, verbose=False)[0]
+    kept = torch.load(file, weights_only=True)
+    assert kept["index"].tolist() == list(range(TRAIN + VAL, TRAIN + VAL + TEST))
+    errors = haversine_km(kept["predicted_deg"].double().numpy(), cached.coords_deg[kept["index"].numpy()])
+    assert found["test/error_km_mean"] == pytest.approx(errors.mean(), rel=1e-4)
+    assert tuple(kept["hits"].shape) == (TEST, 2)
+
+
+def test_forward_predicts_coordinates() -> None:
+    module = toy_module().eval()
+    pixels = toy_places()[1][:3]
+    with torch.no_grad():
+        found = module(pixels, torch.ones(3, 4, dtype=torch.bool))
+    assert tuple(found.shape) == (3, 2)
+    assert (REGION.distance_to_land_km(found.double().numpy()) < 1.0).all()
+
+
+@pytest.mark.parametrize("validates", [True, False])
+def test_a_loss_that_is_no_number_ends_the_run_with_the_rates(
+    tmp_path: Path, cached: ToyData, validates: bool
+) -> None:
+    module = toy_module()
+    torch.nn.init.constant_(module.network.head.linear.bias, float("nan"))
+    trainer = toy_trainer(tmp_path, limit_val_batches=1.0 if validates else 0)
+    with pytest.raises(GeoguesserError) as caught:
+        trainer.fit(module, datamodule=cached)
+    assert str(caught.value) == (
+        "The training loss is nan after epoch 0 (rates: head 0.01). "
+        "Lower optimizer.lr or optimizer.backbone_lr, or set trainer.gradient_clip_val."
+    )
+
+
+def test_a_regression_that_blows_up_ends_the_run_with_the_rates(tmp_path: Path, cached: ToyData) -> None:
+    network = toy_network()
+    size = network.fusion.output_size
+    network.head = RegressionHead.fit(
+        in_features=size, region=REGION, train_coords_deg=cached.coords_deg[:TRAIN], space="sphere"
+    )
+    torch.nn.init.constant_(network.head.linear.bias, float("nan"))
+    module = toy_module(network=network)
+    with pytest.raises(GeoguesserError, match="The training loss is nan after epoch 0"):
+        toy_trainer(tmp_path).fit(module, datamodule=cached)
+
+
+@pytest.mark.parametrize(("accumulate", "per_epoch"), [(1, 4), (3, 2)])
+def test_rates_of_every_step_of_a_staged_run(tmp_path: Path, accumulate: int, per_epoch: int) -> None:
+    steps = EachStep()
+    module = toy_module(stages=STAGED, schedule=Cosine(final=0.0), optimizer=SGD(lr=1e-2, backbone_lr=1e-3))
+    trainer = toy_trainer(tmp_path, epochs=4, callbacks=[steps], accumulate_grad_batches=accumulate)
+    trainer.fit(module, datamodule=ToyData())
+    total = 4 * per_epoch
+    assert len(steps.rates) == total
+
+    def cosine(base: float, unlocked: int, step: int) -> float:
+        if step < unlocked:
+            return 0.0
+        return base * (1 + np.cos(np.pi * (step - unlocked) / (total - unlocked))) / 2
+
+    for step, found in enumerate(steps.rates):
+        assert found == pytest.approx(
+            {
+                "head": cosine(1e-2, 0, step),
+                "backbone@1": cosine(3e-3, per_epoch, step),
+                "backbone@3": cosine(1e-3, 3 * per_epoch, step),
+                "locked": 0.0,
+            }
+        ), step
+
+
+class Snapshots(pl.Callback):
+    """Keeps the network's tensors as they are when each epoch begins, and at the end."""
+
+    def __init__(self) -> None:
+        self.taken: list[dict[str, torch.Tensor]] = []
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        self.taken.append(copy.deepcopy(pl_module.network.state_dict()))
+
+    on_train_end = on_train_epoch_start
+
+    def moved(self, epoch: int) -> set[str]:
+        """The parts that changed in an epoch."""
+        before, after = self.taken[epoch], self.taken[epoch + 1]
+        names = [name for name in before if not torch.equal(before[name], after[name])]
+        return {name.removeprefix("backbone.model.").split(".")[0] for name in names}
+
+
+def test_parts_move_only_once_they_are_unlocked(tmp_path: Path) -> None:
+    snapshots = Snapshots()
+    trainer = toy_trainer(tmp_path, epochs=4, callbacks=[snapshots])
+    trainer.fit(toy_module(stages=STAGED).train(), datamodule=ToyData())
+    assert snapshots.moved(0) == {"head"}
+    assert snapshots.moved(1) == snapshots.moved(2) == {"head", "layer4"}
+    assert snapshots.moved(3) == {"head", "layer4", "layer3"}
+    for name, tensor in snapshots.taken[-1].items():
+        if "running" in name or "batches" in name:
+            assert torch.equal(tensor, snapshots.taken[0][name]), name
+
+
+def test_statistics_of_unlocked_layers_move_where_asked(tmp_path: Path) -> None:
+    snapshots = Snapshots()
+    trainer = toy_trainer(tmp_path, epochs=2, callbacks=[snapshots])
+    trainer.fit(toy_module(stages=STAGED, batchnorm="train").train(), datamodule=ToyData())
+    for epoch, parts in ((0, set()), (1, {"layer4"})):
+        before, after = snapshots.taken[epoch], snapshots.taken[epoch + 1]
+        running = [name for name in before if "running" in name]
+        assert {name.split(".")[2] for name in running if not torch.equal(before[name], after[name])} == parts
+
+
+def test_cached_features_train_the_same_head_as_images(tmp_path: Path, cached: ToyData) -> None:
+    heads = []
+    for data in (cached, ToyData()):
+        module = toy_module()
+        module.network.train()
+        toy_trainer(tmp_path).fit(module, datamodule=data)
+        heads.append(module.network.head.linear.weight.detach())
+    torch.testing.assert_close(heads[0], heads[1], atol=1e-6, rtol=1e-5)
+    assert not torch.allclose(heads[0], toy_network().head.linear.weight, atol=1e-4)
+
+
+def plain(value: Any) -> bool:
+    if isinstance(value, dict):
+        return all(isinstance(key, str | int) and plain(one) for key, one in value.items())
+    if isinstance(value, list | tuple):
+        return all(plain(one) for one in value)
+    return value is None or type(value) in (str, int, float, bool, torch.Tensor)
+
+
+def test_checkpoints_hold_plain_values_alone(tmp_path: Path, cached: ToyData) -> None:
+    folder = str(tmp_path / "c")
+    callbacks = [BestCheckpoint(dirpath=folder), LastCheckpoint(dirpath=folder), MetricsCsv(tmp_path / "m.csv")]
+    module = toy_module(schedule=Plateau(), optimizer=Adam())
+    toy_trainer(tmp_path, callbacks=callbacks).fit(module, datamodule=cached)
+    for name in ("best", "last"):
+        checkpoint = torch.load(f"{folder}/{name}.ckpt", weights_only=True)
+        for key in set(checkpoint) - {"loops"}:
+            assert plain(checkpoint[key]), key
+        assert checkpoint["geoguesser"]["format"] == 1
+        assert checkpoint["geoguesser"]["config"] == {"seed": 0, "data": {"batch_size": 4}}
+        assert checkpoint["geoguesser_training"]["groups"] == ["head", "locked"]
+        assert checkpoint["geoguesser_training"]["base_rates"] == [1e-3, 0.0]
+        assert set(checkpoint["geoguesser_training"]["schedule"]) == {"best", "bad", "cooling", "fell_at"}
+        assert all(key.startswith("network.") for key in checkpoint["state_dict"])
+
+
+class Copy(pl.Callback):
+    """Copies last.ckpt as it is when an epoch begins."""
+
+    def __init__(self, folder: str, epoch: int) -> None:
+        self.folder, self.epoch = folder, epoch
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        if trainer.current_epoch == self.epoch:
+            shutil.copy(f"{self.folder}/last.ckpt", f"{self.folder}/kept.ckpt")
+
+
+@pytest.mark.parametrize("cut", [1, 3])
+@pytest.mark.parametrize("kind", ["plateau", "cosine"])
+def test_a_resumed_run_is_the_run_that_never_stopped(tmp_path: Path, cut: int, kind: str) -> None:
+    def schedule() -> Schedule:
+        return Plateau(factor=0.5, patience=0, threshold=0.9) if kind == "plateau" else Cosine()
+
+    def module() -> Any:
+        return toy_module(stages=STAGED, batchnorm="train", schedule=schedule(), optimizer=Adam(lr=1e-3)).train()
+
+    folder = str(tmp_path / "c")
+    steps = EachStep()
+    whole = module()
+    callbacks = [LastCheckpoint(dirpath=folder), Copy(folder, cut), steps]
+    toy_trainer(tmp_path, epochs=4, callbacks=callbacks).fit(whole, datamodule=ToyData(batch_size=8))
+    again, more = module(), EachStep()
+    torch.manual_seed(99)
+    with torch.no_grad():
+        for parameter in again.network.parameters():
+            parameter.zero_()
+    toy_trainer(tmp_path, epochs=4, callbacks=[LastCheckpoint(dirpath=folder), more]).fit(
+        again, datamodule=ToyData(batch_size=8), ckpt_path=f"{folder}/kept.ckpt", weights_only=True
+    )
+    assert more.rates == steps.rates[2 * cut :]
+    assert len({rate["head"] for rate in steps.rates}) > 2
+    for name, tensor in whole.network.state_dict().items():
+        assert torch.equal(tensor, again.network.state_dict()[name]), name
+    if kind == "plateau":
+        assert again.schedule.state_dict() == whole.schedule.state_dict()
+
+
+def test_a_found_rate_survives_a_resume(tmp_path: Path, cached: ToyData) -> None:
+    folder = str(tmp_path / "c")
+    module = toy_module()
+    module.base_rates = [0.123, 0.0]
+    toy_trainer(tmp_path, epochs=1, callbacks=[LastCheckpoint(dirpath=folder)]).fit(module, datamodule=cached)
+    steps = EachStep()
+    again = toy_module()
+    toy_trainer(tmp_path, epochs=2, callbacks=[LastCheckpoint(dirpath=folder), steps]).fit(
+        again, datamodule=cached, ckpt_path=f"{folder}/last.ckpt", weights_only=True
+    )
+    assert {rate["head"] for rate in steps.rates} == {0.123}
+
+
+@pytest.mark.parametrize("stages", [STAGED, [{"epoch": 0, "from": "last_1"}], [{"epoch": 0, "from": "all"}]])
+def test_other_stages_cannot_resume(tmp_path: Path, cached: ToyData, stages: list[dict[str, Any]]) -> None:
+    folder = str(tmp_path / "c")
+    toy_trainer(tmp_path, epochs=1, callbacks=[LastCheckpoint(dirpath=folder)]).fit(
+        toy_module(), datamodule=cached
+    )
+    with pytest.raises(CheckpointError) as caught:
+        toy_trainer(tmp_path, epochs=2).fit(
+            toy_module(stages=stages), datamodule=cached, ckpt_path=f"{folder}/last.ckpt", weights_only=True
+        )
+    assert "was made with other stages of fine-tuning" in str(caught.value)
+
+
+def test_several_processes_cannot_unlock_later() -> None:
+    module = toy_module(stages=STAGED)
+    module.trainer = SimpleNamespace(world_size=2)  # type: ignore[assignment]
+    module.setup("test")
+    with pytest.raises(ConfigError) as caught:
+        module.setup("fit")
+    assert str(caught.value) == (
+        "trainer=ddp cannot train finetune=staged: parameters unlocked after epoch 0 would not be "
+        "synchronised between processes. Use one process (trainer=gpu or cpu), or finetune=full, frozen."
+    )
+    frozen = toy_module(stages=HEAD_ONLY)
+    frozen.trainer = SimpleNamespace(world_size=2, current_epoch=0)  # type: ignore[assignment]
+    frozen.setup("fit")
+    assert not any(parameter.requires_grad for parameter in frozen.network.backbone.parameters())
+
+
+def test_the_plateau_sees_the_validation_mean_but_no_sanity_check(tmp_path: Path, cached: ToyData) -> None:
+    seen: list[tuple[float, int]] = []
+
+    class Watch(Plateau):
+        def observe(self, error: float, step: int) -> None:
+            seen.append((error, step))
+
+    errors: list[float] = []
+
+    class Note(pl.Callback):
+        def on_validation_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
+            if not trainer.sanity_checking:
+                errors.append(float(trainer.callback_metrics["val/error_km_mean"]))
+
+    module = toy_module(schedule=Watch())
+    toy_trainer(tmp_path, callbacks=[Note()], num_sanity_val_steps=1).fit(module, datamodule=cached)
+    assert [step for _, step in seen] == [4, 8]
+    assert [error for error, _ in seen] == pytest.approx(errors, rel=1e-6)

@@ -1,0 +1,159 @@
+"""A tiny country, network and datamodule for tests of training. No test file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+import shapely
+import torch
+from shapely.geometry import MultiPolygon
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from geoguesser.data.datamodule import PlaceSampler, PlacesDataset
+from geoguesser.data.images import ImageSpec
+from geoguesser.data.views import MemoryViews
+from geoguesser.geo.grid import SquareGrid
+from geoguesser.geo.region import PlaneRegion
+from geoguesser.locator import record_of
+from geoguesser.model.backbone import Backbone
+from geoguesser.model.decoder import MeanDecoder
+from geoguesser.model.fusion import MeanFusion
+from geoguesser.model.head import ClassificationHead
+from geoguesser.model.losses import CrossEntropy
+from geoguesser.model.network import GeoNetwork
+from geoguesser.training.finetuning import Finetuning
+from geoguesser.training.module import GeoLightningModule
+from geoguesser.training.optimizer import SGD, OptimizerSpec
+from geoguesser.training.schedule import Constant, Schedule
+
+REGION = PlaneRegion("Toyland", MultiPolygon([shapely.box(15.0, 45.0, 16.0, 45.7)]), "EPSG:3765")
+IMAGE = ImageSpec(size=32)
+TRAIN, VAL, TEST = 16, 7, 5
+HEAD_ONLY = [{"epoch": 0, "from": "head"}]
+STAGED = [
+    {"epoch": 0, "from": "head"},
+    {"epoch": 1, "from": "last_1", "lr": 3e-3},
+    {"epoch": 3, "from": "layer3"},
+]
+
+
+def toy_places() -> tuple[np.ndarray[Any, Any], Tensor]:
+    """(N, 2) places and (N, 4, 3, 32, 32) views, whose brightness tells the place."""
+    rng = np.random.default_rng(0)
+    count = TRAIN + VAL + TEST
+    coords = np.stack([rng.uniform(45.0, 45.7, count), rng.uniform(15.0, 16.0, count)], axis=-1)
+    pixels = rng.integers(0, 60, (count, 4, 3, 32, 32))
+    pixels[:, :, 0] += np.round((coords[:, 0] - 45.0) / 0.7 * 195).astype(int)[:, None, None, None]
+    pixels[:, :, 1] += np.round((coords[:, 1] - 15.0) * 195).astype(int)[:, None, None, None]
+    return coords, torch.from_numpy(pixels.astype(np.uint8))
+
+
+class ToyData(pl.LightningDataModule):
+    """Toy places in memory, or their features where given."""
+
+    def __init__(self, *, batch_size: int = 4, features: Tensor | None = None) -> None:
+        super().__init__()
+        self.coords_deg, self.pixels = toy_places()
+        self.batch_size = batch_size
+        self.features = features
+        ends = np.cumsum([TRAIN, VAL, TEST])
+        self.rows = {
+            "train": np.arange(ends[0]),
+            "val": np.arange(ends[0], ends[1]),
+            "test": np.arange(ends[1], ends[2]),
+            "all": np.arange(ends[2]),
+        }
+
+    def loader(self, name: str, *, shuffle: bool = False) -> DataLoader[Any]:
+        dataset = PlacesDataset(
+            self.rows[name],
+            views=MemoryViews(self.pixels),
+            features=self.features,
+            mask=torch.ones(len(self.coords_deg), 4, dtype=torch.bool),
+            coords_deg=self.coords_deg,
+        )
+        sampler = PlaceSampler(len(dataset), seed=0 if shuffle else None, rank=0, world_size=1, even=shuffle)
+        return DataLoader(dataset, batch_size=self.batch_size, sampler=sampler, collate_fn=lambda batch: batch)
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        return self.loader("train", shuffle=True)
+
+    def val_dataloader(self) -> DataLoader[Any]:
+        return self.loader("val")
+
+    def test_dataloader(self) -> DataLoader[Any]:
+        return self.loader("test")
+
+
+def toy_network(name: str = "test_resnet") -> GeoNetwork:
+    torch.manual_seed(0)
+    backbone = Backbone(name=name, pretrained=False)
+    fusion = MeanFusion(backbone.feature_size)
+    head = ClassificationHead.fit(
+        in_features=fusion.output_size,
+        region=REGION,
+        train_coords_deg=toy_places()[0][:TRAIN],
+        grid=SquareGrid(size=9),
+        loss=CrossEntropy(),
+        decoder=MeanDecoder(),
+    )
+    return GeoNetwork(backbone, fusion, head)
+
+
+def toy_features(network: GeoNetwork) -> Tensor:
+    with torch.no_grad():
+        return network.eval().embed(toy_places()[1], torch.ones(TRAIN + VAL + TEST, 4, dtype=torch.bool))
+
+
+def toy_module(
+    *,
+    network: GeoNetwork | None = None,
+    stages: list[dict[str, Any]] | None = None,
+    batchnorm: str = "frozen",
+    optimizer: OptimizerSpec | None = None,
+    schedule: Schedule | None = None,
+    results_file: str | None = None,
+) -> GeoLightningModule:
+    network = network or toy_network()
+    record = record_of(network, REGION, IMAGE) | {"config": {"seed": 0, "data": {"batch_size": 4}}}
+    return GeoLightningModule(
+        network,
+        targets=network.head.targets(toy_places()[0]),
+        optimizer=optimizer or SGD(lr=1e-2, backbone_lr=1e-3),
+        schedule=schedule or Constant(),
+        finetuning=Finetuning(stages=stages or HEAD_ONLY, batchnorm=batchnorm),
+        diagonal_km=REGION.diagonal_km,
+        record=record,
+        results_file=results_file,
+    )
+
+
+def toy_trainer(folder: Path, *, epochs: int = 2, callbacks: list[Any] | None = None, **more: Any) -> pl.Trainer:
+    return pl.Trainer(
+        **{
+            "accelerator": "cpu",
+            "max_epochs": epochs,
+            "logger": False,
+            "callbacks": callbacks or [],
+            "enable_checkpointing": any("Checkpoint" in type(one).__name__ for one in callbacks or []),
+            "enable_progress_bar": False,
+            "enable_model_summary": False,
+            "num_sanity_val_steps": 0,
+            "default_root_dir": str(folder),
+        }
+        | more
+    )
+
+
+class EachStep(pl.Callback):
+    """Notes the learning rates of each optimizer step."""
+
+    def __init__(self) -> None:
+        self.rates: list[dict[str, float]] = []
+
+    def on_before_optimizer_step(self, trainer: pl.Trainer, pl_module: Any, optimizer: Any) -> None:
+        self.rates.append({group["name"]: group["lr"] for group in optimizer.param_groups})
