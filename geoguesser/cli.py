@@ -16,7 +16,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from geoguesser.configs import conf_dir
-from geoguesser.errors import ConfigError, GeoguesserError
+from geoguesser.errors import ConfigError, GeoguesserError, first_line
 
 log = logging.getLogger(__name__)
 
@@ -47,7 +47,7 @@ def launch(config_name: str, task: Callable[[DictConfig, Path], Any]) -> None:
             if settings.mode is RunMode.RUN:
                 sys.exit(1)
             overrides = " ".join(settings.overrides.task)
-            failed.append(f"{folder.name} ({overrides}): {type(error).__name__}: {str(error).splitlines()[0]}")
+            failed.append(f"{folder.name} ({overrides}): {type(error).__name__}: {first_line(error)}")
             return None
 
     try:

@@ -10,7 +10,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from geoguesser.errors import ConfigError, GeoguesserError
+from geoguesser.errors import ConfigError, GeoguesserError, first_line
 
 HEAD_GROUPS = ("grid", "loss", "decoder")  # used by those heads whose `fit` has a parameter of that name
 
@@ -63,7 +63,7 @@ def build(node: Mapping[str, Any], key: str, **extra: Any) -> Any:
         cause = error.__cause__
         if isinstance(cause, GeoguesserError):
             raise cause from None
-        raise ConfigError(f"{key} cannot be made: {str(error).splitlines()[0]}") from error
+        raise ConfigError(f"{key} cannot be made: {first_line(error)}") from error
     return make(**extra)
 
 
@@ -104,7 +104,7 @@ def plain(cfg: DictConfig, keys: set[str]) -> dict[str, Any]:
         config = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as error:
         key = str(getattr(error, "full_key", None) or "a key")
-        reason = str(error).splitlines()[0]
+        reason = first_line(error)
         raise ConfigError.at(key, f"must be given ({reason})", remedy=f"Add {key}=... to the command.") from error
     assert isinstance(config, dict)
     unknown = sorted({str(key) for key in config} - keys)

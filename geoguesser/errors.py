@@ -55,6 +55,11 @@ class CheckpointError(GeoguesserError, RuntimeError):
     """A checkpoint or run folder is not one of ours, or does not fit."""
 
 
+def first_line(error: BaseException) -> str:
+    """The first line of a library's message, or its kind where it has none."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
 def check_int(key: str, value: Any, *, low: int, high: int | None = None) -> int:
     """Returns `value` where it is an integer from `low` to `high` (both included).
 

@@ -44,6 +44,8 @@ from geoguesser.training.transfer import network_tensors, start_network
 
 log = logging.getLogger(__name__)
 
+HALF_PRECISIONS = ("bf16-true", "16-true")
+
 
 def run(cfg: DictConfig, folder: Path, *, group: str | None = None) -> dict[str, Any]:
     """Trains, tests and reports one run.
@@ -238,6 +240,14 @@ class Run:
 
     def _trainer(self, *, logger: Any, callbacks: list[Any]) -> pl.Trainer:
         check_int("trainer.max_epochs", self.config["trainer"].get("max_epochs"), low=1)
+        precision = str(self.config["trainer"].get("precision", "32-true"))
+        if precision in HALF_PRECISIONS:
+            raise ConfigError.at(
+                "trainer.precision",
+                "must not hold coordinates in 16 bits, where a degree is all they tell apart",
+                found=precision,
+                remedy="Use bf16-mixed or 16-mixed.",
+            )
         try:
             made: pl.Trainer = build(
                 self.config["trainer"],

@@ -87,15 +87,24 @@ class Locator:
         coords: FloatArray = self.network.head.decode(out).double().cpu().numpy()
         return coords
 
-    def predict_folders(self, folders: Sequence[str | Path]) -> FloatArray:
-        """(N, 2) latitude and longitude of places given as folders of 0.jpg, 90.jpg, 180.jpg and 270.jpg.
+    def predict_folders(self, folders: Sequence[str | Path], *, batch_size: int = 32) -> FloatArray:
+        """Predicts places given as folders of 0.jpg, 90.jpg, 180.jpg and 270.jpg.
+
+        Args:
+            folders: N folders.
+            batch_size: How many places are in memory at once.
+
+        Returns:
+            (N, 2) latitude and longitude in degrees.
 
         Raises:
             DataError: A view is missing or broken; the message names the file.
         """
-        return self.predict(
-            torch.from_numpy(np.stack([read_place(str(folder), self.image) for folder in folders]))
-        )
+        found = [np.zeros((0, 2))]
+        for start in range(0, len(folders), batch_size):
+            views = [read_place(str(folder), self.image) for folder in folders[start : start + batch_size]]
+            found.append(self.predict(torch.from_numpy(np.stack(views))))
+        return np.concatenate(found)
 
 
 def record_of(network: GeoNetwork, region: Region, image: ImageSpec) -> dict[str, Any]:

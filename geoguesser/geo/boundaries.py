@@ -18,7 +18,7 @@ import numpy.typing as npt
 import shapely
 from shapely.geometry import MultiPolygon
 
-from geoguesser.errors import ConfigError, MissingFileError, RegionError
+from geoguesser.errors import ConfigError, MissingFileError, RegionError, first_line
 
 ARCHIVE = Path(__file__).parent / "boundaries.zip"
 GIVE_CRS = "Give the file the CRS of its numbers, or store it in degrees (EPSG:4326), split at the date line."
@@ -102,7 +102,7 @@ def read_boundary_file(path: str | Path) -> MultiPolygon:
     try:
         table = geopandas.read_file(file)
     except Exception as error:
-        reason = str(error).splitlines()[0]
+        reason = first_line(error)
         raise RegionError.at(
             where,
             f"cannot be read as GeoJSON, GeoPackage or Shapefile ({reason})",

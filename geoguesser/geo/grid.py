@@ -141,8 +141,8 @@ class SquareGrid:
         points = region.to_space(train_coords_deg)
         held = np.unique(cells.locate(points))
         kept = np.intersect1d(held, touching)
-        if len(kept) == 0:  # all training places lie at sea, in cells without land
-            kept = held[held >= 0] if (held >= 0).any() else touching[:1]
+        if len(kept) == 0:  # all training places lie at sea: the cells with land nearest to them
+            kept = np.unique(touching[cKDTree(cells.centres(touching)).query(points)[1]])
         grid = Grid(region, cells, kept, region.from_space(cells.centres(kept)), touching)
         if self.point == "centroid":
             return grid

@@ -23,6 +23,7 @@ from geoguesser.geo.distance import EARTH_RADIUS_KM, FloatArray, from_unit, have
 from geoguesser.geo.score import WORLD_DIAGONAL_KM
 
 ON_LAND_TOLERANCE_M = 0.01  # a snapped point can miss its polygon by 3e-10 m; 1 cm is still nowhere
+MOST_AREAL_SCALE = 1.1  # Web Mercator doubles areas in Croatia
 REACH_KM = 3000.0  # how far beyond its land a CRS is used; a transverse Mercator breaks down later
 
 
@@ -372,6 +373,15 @@ def _checked_crs(crs: Any, land_deg: MultiPolygon) -> pyproj.CRS:
                 found=tuple(round(value, 2) for value in land_deg.bounds),
                 remedy=remedy,
             )
+    lat, lon = (float(value) for value in spherical_centre(land_deg))
+    scale = float(pyproj.Proj(found).get_factors(lon, lat).areal_scale)
+    if not 1 / MOST_AREAL_SCALE <= scale <= MOST_AREAL_SCALE:
+        raise RegionError.at(
+            "region.crs",
+            f"must keep areas within 10 % at the land's centre; {found.name} multiplies them by {scale:.2f}",
+            found=str(crs)[:60],
+            remedy="Name a CRS made for the land, or leave it out for an equal-area CRS at the region's centre.",
+        )
     return found
 
 

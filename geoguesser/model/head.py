@@ -153,15 +153,13 @@ class RegressionHead(Head):
         scale: What they are then divided by: one number for all axes, so that errors weigh alike.
     """
 
-    offset: Tensor
-    scale: Tensor
-
     def __init__(self, in_features: int, *, region: Region, space: str, offset: FloatArray, scale: float) -> None:
         super().__init__(in_features, len(offset))
         self.region = region
         self.space = space
-        self.register_buffer("offset", torch.as_tensor(np.asarray(offset, dtype=np.float64)))
-        self.register_buffer("scale", torch.tensor(float(scale), dtype=torch.float64))
+        # No buffers: metres want 64 bits, which not every device has; they are used on the CPU alone.
+        self.offset = np.asarray(offset, dtype=np.float64)
+        self.scale = float(scale)
 
     @classmethod
     def fit(
@@ -192,14 +190,14 @@ class RegressionHead(Head):
 
     def targets(self, coords_deg: FloatArray) -> Tensor:
         space = to_unit(coords_deg) if self.space == "sphere" else self.region.to_metres(coords_deg)
-        scaled = (space - self.offset.cpu().numpy()) / float(self.scale)
+        scaled = (space - self.offset) / self.scale
         return torch.from_numpy(scaled).float()
 
     def loss(self, out: Tensor, target: Tensor) -> Tensor:
         return functional.mse_loss(out.float(), target)
 
     def decode(self, out: Tensor) -> Tensor:
-        values = out.detach().cpu().double() * self.scale.cpu() + self.offset.cpu()
+        values = out.detach().cpu().double() * self.scale + torch.from_numpy(self.offset)
         if self.space == "sphere":
             coords_deg = from_unit(values.nan_to_num()).numpy()
         else:
@@ -218,8 +216,8 @@ class RegressionHead(Head):
             "kind": "regression",
             "in_features": self.in_features,
             "space": self.space,
-            "offset": self.offset.cpu().numpy(),
-            "scale": float(self.scale),
+            "offset": self.offset,
+            "scale": self.scale,
         }
 
 

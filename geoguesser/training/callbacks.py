@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -44,7 +45,7 @@ class BestCheckpoint(ModelCheckpoint):
         if self.save_top_k > 1 and trainer.is_global_zero and best.is_file():
             fresh = target.with_suffix(".new")
             fresh.unlink(missing_ok=True)
-            os.link(best, fresh)
+            _link(best, fresh)
             os.replace(fresh, target)
             fresh.unlink(missing_ok=True)  # a rename onto another link of the same file leaves both
 
@@ -86,6 +87,8 @@ class MetricsCsv(Callback):
         if self.path.exists():
             with self.path.open(newline="") as file:
                 self.rows = [row for row in csv.DictReader(file) if int(row["epoch"]) < trainer.current_epoch]
+            if self.rows:
+                self.started -= float(self.rows[-1]["seconds"])
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Takes a validation's metrics."""
@@ -108,7 +111,9 @@ class MetricsCsv(Callback):
 
     def _row(self, trainer: pl.Trainer, prefixes: str | tuple[str, ...]) -> dict[str, Any]:
         metrics = trainer.callback_metrics.items()
-        return self._head(trainer) | {key: float(value) for key, value in metrics if key.startswith(prefixes)}
+        # Lightning keeps float32: seven digits are all that is meant.
+        values = {key: float(f"{float(value):.7g}") for key, value in metrics if key.startswith(prefixes)}
+        return self._head(trainer) | values
 
     def _write(self, trainer: pl.Trainer) -> None:
         if not trainer.is_global_zero:
@@ -121,3 +126,11 @@ class MetricsCsv(Callback):
             writer.writeheader()
             writer.writerows(rows)
         os.replace(fresh, self.path)
+
+
+def _link(source: Path, target: Path) -> None:
+    """A hard link, or a copy on a file system that has none."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)

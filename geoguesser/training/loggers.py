@@ -17,7 +17,7 @@ from typing import Any
 import pandas as pd
 from pytorch_lightning.loggers import Logger, TensorBoardLogger, WandbLogger
 
-from geoguesser.errors import GeoguesserError, check_choice
+from geoguesser.errors import GeoguesserError, check_choice, first_line
 
 log = logging.getLogger(__name__)
 
@@ -123,7 +123,9 @@ class WandbRecord(Record):
     ) -> None:
         check_choice("logger.mode", mode, ("offline", "online", "disabled", "shared", "dryrun"))
         self.mode = "offline" if mode == "dryrun" else mode
-        os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # must be set before wandb is imported
+        # Both must be set before wandb is imported: no telemetry, and no lines of its own in the terminal.
+        os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
+        os.environ.setdefault("WANDB_SILENT", "true")
         import wandb
 
         settings = wandb.Settings(
@@ -155,7 +157,7 @@ class WandbRecord(Record):
             self.run = self.logger.experiment
         except Exception as error:
             wandb.teardown(exit_code=1)
-            reason = str(error).splitlines()[0]
+            reason = first_line(error)
             raise GeoguesserError(
                 f"W&B cannot start this run ({reason}). "
                 "Log in with `wandb login`, or use WANDB_MODE=offline or logger=csv."

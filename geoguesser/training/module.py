@@ -157,19 +157,25 @@ class GeoLightningModule(pl.LightningModule):
 
     def on_train_epoch_end(self) -> None:
         """Stops a run whose loss is no number any more."""
-        loss = float(self.trainer.callback_metrics.get("train/loss", torch.tensor(0.0)))
-        if not math.isfinite(loss):
-            shown = ", ".join(f"{name} {rate:.3g}" for name, rate in self._learning())
-            raise GeoguesserError(
-                f"The training loss is {loss} after epoch {self.current_epoch} (rates: {shown}). "
-                "Lower optimizer.lr or optimizer.backbone_lr, or set trainer.gradient_clip_val."
-            )
+        loss = self.trainer.callback_metrics.get("train/loss", torch.tensor(0.0))
+        self._demand_finite("training loss", float(loss))
+
+    def _demand_finite(self, what: str, value: float) -> None:
+        if math.isfinite(value):
+            return
+        shown = ", ".join(f"{name} {rate:.3g}" for name, rate in self._learning())
+        raise GeoguesserError(
+            f"The {what} is {value} after epoch {self.current_epoch + 1} (rates: {shown}). "
+            "Lower optimizer.lr or optimizer.backbone_lr, or set trainer.gradient_clip_val."
+        )
 
     def on_validation_epoch_end(self) -> None:
         """Logs the errors of all validation places; the schedule sees their mean."""
         results = self._logged("val")
         if not self.trainer.sanity_checking:
-            self.schedule.observe(float(results.error_km.double().mean()), self.trainer.global_step)
+            error = float(results.error_km.double().mean())
+            self._demand_finite("validation error", error)
+            self.schedule.observe(error, self.trainer.global_step)
 
     def on_test_epoch_end(self) -> None:
         """Logs the errors of all test places, and keeps them."""
@@ -197,13 +203,13 @@ class GeoLightningModule(pl.LightningModule):
         checkpoint["geoguesser_training"] = {
             "schedule": self.schedule.state_dict(),
             "base_rates": [float(rate) for rate in self.base_rates],
-            "groups": [group.name for group in self.groups],
+            "groups": {group.name: list(group.names) for group in self.groups},
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Restores the schedule and the base rates (a found rate is not searched again)."""
         state = checkpoint.get("geoguesser_training")
-        if state is None or state["groups"] != [group.name for group in self.groups]:
+        if state is None or state["groups"] != {group.name: list(group.names) for group in self.groups}:
             raise CheckpointError(
                 "The checkpoint was made with other stages of fine-tuning; it cannot be resumed."
             )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
+import numpy as np
 from torch import Tensor
 
 from geoguesser import locator
@@ -39,14 +39,17 @@ def start_network(network: GeoNetwork, path: str) -> str:
         )
     tensors = network_tensors(checkpoint)
     own = network.state_dict()
-    constants = ("head.class_vectors", "head.offset", "head.scale")
-    same = own.keys() == tensors.keys() and all(
-        own[key].shape == tensors[key].shape and (key not in constants or torch.equal(own[key], tensors[key]))
-        for key in own
-    )
-    if same:
+    fits = own.keys() == tensors.keys() and all(own[key].shape == tensors[key].shape for key in own)
+    if fits and _same(given, network.state()):
         network.load_state_dict(tensors)
         return f"network from {path}"
     part = {key: value for key, value in tensors.items() if key.startswith("backbone.")}
     network.load_state_dict(own | part)
     return f"backbone from {path}; fusion and head start afresh, for their cells or shapes differ"
+
+
+def _same(given: Any, own: Any) -> bool:
+    """Whether two states mean the same: cells, class points, scales; arrays may come as tensors."""
+    if isinstance(own, dict):
+        return isinstance(given, dict) and given.keys() == own.keys() and all(_same(given[k], own[k]) for k in own)
+    return bool(np.array_equal(np.asarray(given), np.asarray(own)))

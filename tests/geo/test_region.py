@@ -463,3 +463,11 @@ def test_the_world_comes_back_from_its_state(earth: SphereRegion) -> None:
     assert type(again) is SphereRegion
     coords = over_the_world(200)
     np.testing.assert_array_equal(again.contains(coords), earth.contains(coords))
+
+
+def test_a_crs_that_swells_areas_is_refused():
+    message = (
+        r"^region\.crs must keep areas within 10 % at the land's centre; .*Mercator.* multiplies them by 2\.0\d"
+    )
+    with pytest.raises(RegionError, match=message):
+        country("HRV", "EPSG:3857")

@@ -130,7 +130,7 @@ def test_a_loss_that_is_no_number_ends_the_run_with_the_rates(
     with pytest.raises(GeoguesserError) as caught:
         trainer.fit(module, datamodule=cached)
     assert str(caught.value) == (
-        "The training loss is nan after epoch 0 (rates: head 0.01). "
+        f"The {'validation error' if validates else 'training loss'} is nan after epoch 1 (rates: head 0.01). "
         "Lower optimizer.lr or optimizer.backbone_lr, or set trainer.gradient_clip_val."
     )
 
@@ -143,7 +143,7 @@ def test_a_regression_that_blows_up_ends_the_run_with_the_rates(tmp_path: Path, 
     )
     torch.nn.init.constant_(network.head.linear.bias, float("nan"))
     module = toy_module(network=network)
-    with pytest.raises(GeoguesserError, match="The training loss is nan after epoch 0"):
+    with pytest.raises(GeoguesserError, match="The training loss is nan after epoch 1"):
         toy_trainer(tmp_path).fit(module, datamodule=cached)
 
 
@@ -242,7 +242,10 @@ def test_checkpoints_hold_plain_values_alone(tmp_path: Path, cached: ToyData) ->
             assert plain(checkpoint[key]), key
         assert checkpoint["geoguesser"]["format"] == 1
         assert checkpoint["geoguesser"]["config"] == {"seed": 0, "data": {"batch_size": 4}}
-        assert checkpoint["geoguesser_training"]["groups"] == ["head", "locked"]
+        assert {name: len(names) for name, names in checkpoint["geoguesser_training"]["groups"].items()} == {
+            "head": 2,
+            "locked": sum(1 for name, _ in module.network.named_parameters() if name.startswith("backbone.")),
+        }
         assert checkpoint["geoguesser_training"]["base_rates"] == [1e-3, 0.0]
         assert set(checkpoint["geoguesser_training"]["schedule"]) == {"best", "bad", "cooling", "fell_at"}
         assert all(key.startswith("network.") for key in checkpoint["state_dict"])

@@ -1,0 +1,43 @@
+"""The default run on the synthetic demo in several seeds: test error against the best constant's.
+
+    python benchmarks/demo_seeds.py
+
+Each seed also draws its own split. The last line is one JSON object of ratios to the best constant.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from pathlib import Path
+
+import hydra
+import numpy as np
+
+from geoguesser.configs import conf_dir
+from geoguesser.experiment import run
+from geoguesser.quiet import quiet
+
+SEEDS = range(5)
+
+
+def main() -> None:
+    quiet()
+    ratios, lines = [], []
+    with tempfile.TemporaryDirectory() as scratch, hydra.initialize_config_dir(conf_dir(), version_base="1.3"):
+        for seed in SEEDS:
+            words = [f"seed={seed}", f"split.seed={seed}", "pictures=false", "logger=csv"]
+            result = run(hydra.compose("train", overrides=words), Path(scratch) / str(seed))
+            model, baseline = result["test"]["error_km_mean"], result["baseline"]
+            constant, nearest = (baseline[name]["error_km_mean"] for name in ("best_constant", "nearest"))
+            ratios.append(model / constant)
+            lines.append(
+                f"  seed {seed}: model {model:.1f} km, nearest look-alike {nearest:.1f} km, "
+                f"best constant {constant:.1f} km, ratio {model / constant:.3f}"
+            )
+    print("Default run on the synthetic demo (1,000 places)", *lines, sep="\n")
+    print(json.dumps({"mean_ratio": round(float(np.mean(ratios)), 4), "worst_ratio": round(max(ratios), 4)}))
+
+
+if __name__ == "__main__":
+    main()
