@@ -142,19 +142,18 @@ class WandbRecord(Record):
         )
         self.folder = folder
         try:
-            self.logger = WandbLogger(
+            self.run = wandb.init(
                 name=name,
                 project=project,
                 entity=entity,
                 group=group,
                 job_type="train",
                 tags=list(tags or []),
-                save_dir=folder,
-                mode=self.mode,
+                dir=folder,
+                mode=self.mode,  # type: ignore[arg-type]  # checked above
                 config=public(config),
                 settings=settings,
             )
-            self.run = self.logger.experiment
         except Exception as error:
             wandb.teardown(exit_code=1)
             reason = first_line(error)
@@ -162,6 +161,9 @@ class WandbRecord(Record):
                 f"W&B cannot start this run ({reason}). "
                 "Log in with `wandb login`, or use WANDB_MODE=offline or logger=csv."
             ) from error
+        self.logger = WandbLogger(experiment=self.run)
+        self.run.define_metric("trainer/global_step")
+        self.run.define_metric("*", step_metric="trainer/global_step", step_sync=True)
         self.run.define_metric("epoch")
         self.run.define_metric("val/*", step_metric="epoch")
         self.run.define_metric("train/*", step_metric="epoch")
