@@ -329,7 +329,8 @@ class Run:
             "device": str(trainer.strategy.root_device),
             "versions": results.versions(),
         }
-        title = f"{self.region.name}, {self.config['name'] or self.folder.name}"
+        parts = (self.region.name, self.data.label, self.config["name"] or self.folder.name)
+        title = ", ".join(part for part in parts if part)
         pictures: list[Path] = []
         if self.config["pictures"]:
             pictures = report.pictures(result, history, predictions, title=title, search=self.search)

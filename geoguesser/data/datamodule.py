@@ -25,7 +25,7 @@ from tqdm import tqdm
 from geoguesser.data.augment import Augment
 from geoguesser.data.demo import demo_root
 from geoguesser.data.images import ImageSpec
-from geoguesser.data.places import Finding, Findings, coords_of, read_places
+from geoguesser.data.places import Findings, coords_of, read_places
 from geoguesser.data.splits import NAMES, Split, thin
 from geoguesser.data.views import MemoryViews, Views, load_views
 from geoguesser.errors import check_int, check_number
@@ -162,6 +162,7 @@ class PlacesDataModule(pl.LightningDataModule):
         table: After `prepare`: one row per place, with its `split` (train, val, test, or unused).
         coords_deg: (N, 2) float64 by row.
         mask: (N, 4) bool by row.
+        label: What pictures say of the data; empty for real places.
         rows: Split -> rows.
         thumbnails: After `read_views`: (N, 4, 3, 8, 8) uint8, what the nearest-neighbour baseline compares.
         findings: What was skipped.
@@ -194,6 +195,7 @@ class PlacesDataModule(pl.LightningDataModule):
         self.seed = check_int("seed", seed, low=0)
         self.findings = Findings(dict(on_bad or {}))
         self.table = self._as_read = pd.DataFrame()
+        self.label = ""
         self.rows: dict[str, IntArray] = {}
         self._features: Tensor | None = None
 
@@ -230,7 +232,7 @@ class PlacesDataModule(pl.LightningDataModule):
         loaded = load_views(self.table["folder"].tolist(), self.image, memory_gib=self.memory_gib)
         views, broken = loaded.views, loaded.broken
         self.thumbnails = loaded.thumbnails
-        self.findings.settle([Finding(one.kind, "", one.reason) for _, one in broken])
+        self.findings.settle([finding for _, finding in broken])
         self.views = views
         count, seconds = 4 * len(self.table), time.perf_counter() - start
         where = "kept in memory" if isinstance(views, MemoryViews) else "to be read again each epoch"
@@ -354,7 +356,7 @@ def demo_data(
             bar.update(done - bar.n)
 
         root = demo_root(places=places, seed=demo_seed, px=px, progress=show)
-    return PlacesDataModule(
+    data = PlacesDataModule(
         roots=[str(root)],
         region=region,
         image=image,
@@ -367,6 +369,8 @@ def demo_data(
         on_bad=on_bad,
         seed=seed,
     )
+    data.label = "synthetic demo"
+    return data
 
 
 def _as_is(batch: Any) -> Any:

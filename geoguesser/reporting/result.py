@@ -135,7 +135,7 @@ def show(result: dict[str, Any], folder: Path) -> None:
             f"{row['score_mean']:.0f}",
         )
     lines = [
-        f"Best epoch {result['best_epoch']} of {result['epochs']}; seed {result['seed']}; "
+        f"Best epoch {result['best_epoch'] + 1} of {result['epochs']}; seed {result['seed']}; "
         f"{result['times']['total_s']:.0f} s in all"
     ]
     grid = result["grid"]

@@ -64,7 +64,7 @@ class RunReport:
             "grid": results.grid_summary(head.grid, asked, self.data.coords_deg[index]),
             "counts": results.counts_of(self.data),
             "parameters": self._parameters(),
-            "best_epoch": int(best["epoch"]) + 1,
+            "best_epoch": int(best["epoch"]),  # from 0, as in metrics.csv and finetune.stages
             "epochs": int(history["epoch"].max()) + 1,
         }
         return parts, history, predictions
@@ -120,8 +120,8 @@ class RunReport:
         )
         means = {name.replace("_", " "): entry["error_km_mean"] for name, entry in result["baseline"].items()}
         plots.draw_errors(folder / "errors.png", error_km=errors, baselines=means, title=title)
-        best_epoch = result["best_epoch"] - 1
-        plots.draw_curves(folder / "curves.png", history=history, best_epoch=best_epoch, title=title)
+        counted = history.assign(epoch=history["epoch"] + 1)  # people count from 1
+        plots.draw_curves(folder / "curves.png", history=counted, best_epoch=result["best_epoch"] + 1, title=title)
         if search is not None:
             plots.draw_rate_search(
                 folder / "lr_find.png", rates=search.rates, losses=search.losses, chosen=search.chosen

