@@ -8,6 +8,7 @@ No picture here comes from real photographs.
 import shutil
 import sys
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -20,9 +21,10 @@ SHOWN = (1, 4, 5)  # places of the first demo seed: the coast, the plain in wint
 GAP = 6
 
 
-def views_of(root: Path, uuid: str) -> np.ndarray:
+def views_of(root: Path, uuid: str) -> Any:
     """The four views of a place side by side, white between them."""
-    views = [cv2.imread(str(root / "images" / uuid / f"{heading}.jpg")) for heading in (0, 90, 180, 270)]
+    folder = root / "images" / uuid
+    views: list[Any] = [cv2.imread(str(folder / f"{heading}.jpg")) for heading in (0, 90, 180, 270)]
     gap = np.full((views[0].shape[0], GAP, 3), 255, np.uint8)
     return np.hstack([part for view in views for part in (view, gap)][:-1])
 
@@ -33,7 +35,7 @@ def main(run: Path) -> None:
     rows = [views_of(root, table["uuid"][place]) for place in SHOWN]
     gap = np.full((GAP, rows[0].shape[1], 3), 255, np.uint8)
     PICTURES.mkdir(parents=True, exist_ok=True)
-    sheet = np.vstack([part for row in rows for part in (row, gap)][:-1])
+    sheet: Any = np.vstack([part for row in rows for part in (row, gap)][:-1])
     cv2.imwrite(str(PICTURES / "demo.jpg"), sheet, [cv2.IMWRITE_JPEG_QUALITY, 88])
     for name in ("grid", "arrows", "errors", "curves"):
         shutil.copyfile(run / "pictures" / f"{name}.png", PICTURES / f"{name}.png")

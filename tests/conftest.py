@@ -66,7 +66,7 @@ def command(*words: str, cwd: Path | None = None, env: dict[str, str] | None = N
     return subprocess.run(
         [sys.executable, "-m", *words],
         cwd=cwd or ROOT,
-        env=os.environ | (env or {}),
+        env={key: value for key, value in os.environ.items() if key != "HYDRA_FULL_ERROR"} | (env or {}),
         capture_output=True,
         text=True,
         timeout=timeout,

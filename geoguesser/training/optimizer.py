@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch.optim import Optimizer
@@ -63,31 +63,21 @@ class Adam(OptimizerSpec):
     """
 
     betas: tuple[float, float] = (0.9, 0.999)
+    _kind: ClassVar[Any] = torch.optim.Adam
 
     def __post_init__(self) -> None:
         super().__post_init__()
         _check_betas(self.betas)
 
     def _make(self, groups: list[dict[str, Any]]) -> Optimizer:
-        return torch.optim.Adam(groups, betas=(self.betas[0], self.betas[1]), weight_decay=self.weight_decay)
+        return self._kind(groups, betas=tuple(self.betas), weight_decay=self.weight_decay)
 
 
 @dataclass(frozen=True, kw_only=True)
-class AdamW(OptimizerSpec):
-    """torch.optim.AdamW: weight decay apart from the gradient.
+class AdamW(Adam):
+    """torch.optim.AdamW: weight decay apart from the gradient."""
 
-    Attributes:
-        betas: Decay of the two running means.
-    """
-
-    betas: tuple[float, float] = (0.9, 0.999)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        _check_betas(self.betas)
-
-    def _make(self, groups: list[dict[str, Any]]) -> Optimizer:
-        return torch.optim.AdamW(groups, betas=(self.betas[0], self.betas[1]), weight_decay=self.weight_decay)
+    _kind: ClassVar[Any] = torch.optim.AdamW
 
 
 @dataclass(frozen=True, kw_only=True)
