@@ -30,13 +30,14 @@ from geoguesser.errors import (
     check_int,
 )
 from geoguesser.geo.region import Region
+from geoguesser.model.backbone import Backbone
 from geoguesser.model.network import GeoNetwork
 from geoguesser.reporting import result as results
 from geoguesser.reporting.run_report import RunReport
 from geoguesser.training.callbacks import LastCheckpoint, MetricsCsv
 from geoguesser.training.features import embed_all
 from geoguesser.training.finetuning import Finetuning
-from geoguesser.training.loggers import Record, public, without_secrets
+from geoguesser.training.loggers import CsvRecord, Record, public, without_secrets
 from geoguesser.training.module import GeoLightningModule
 from geoguesser.training.progress import progress
 from geoguesser.training.rate_finder import RateSearch, find_rate
@@ -117,7 +118,10 @@ class Run:
         self.data.read_table()
         log.info("%s", results.describe(self.data))
         pl.seed_everything(self.seed, workers=True, verbose=False)
-        self.network = self._network()
+        backbone = self._backbone()
+        if not self.config["dry_run"]:  # before anything is learnt: broken images may take places out
+            self.data.read_views()
+        self.network = self._network(backbone)
         if self.network.head.grid is not None:
             grid = results.grid_summary(self.network.head.grid, self._asked(), self.data.train_coords_deg)
             assert grid is not None
@@ -131,12 +135,11 @@ class Run:
             from geoguesser.reporting.estimate import show_estimate
 
             return show_estimate(self.network, self.data, self.finetuning, self.config["trainer"])
-        self._write_config()
-        self.data.read_views()
         if self.main:
+            self._write_config()
             self._write_findings()
         self.times["data_s"] = self._lap()
-        record: Record = self._supplied("logger", self.config["logger"])
+        record: Record = self._supplied("logger", self.config["logger"]) if self.main else CsvRecord()
         ok = False
         try:
             found = self._train(record)
@@ -193,12 +196,14 @@ class Run:
         grid = self.config.get("grid") or {}
         return None if grid.get("spacing_km") is not None else grid.get("size")
 
-    def _network(self) -> GeoNetwork:
-        start_from = self.config["init_from"]
+    def _backbone(self) -> Backbone:
         node = dict(self.config["backbone"])
-        if start_from or self.config["resume"]:
+        if self.config["init_from"] or self.config["resume"]:  # its weights come from there
             node |= {"pretrained": False, "weights": None}
-        backbone = build(node, "backbone")
+        made: Backbone = build(node, "backbone")
+        return made
+
+    def _network(self, backbone: Backbone) -> GeoNetwork:
         fusion = build(self.config["fusion"], "fusion", feature_size=backbone.feature_size)
         head = build(
             self.config["head"],
@@ -209,14 +214,13 @@ class Run:
             **self.head_parts,
         )
         network = GeoNetwork(backbone, fusion, head)
-        if start_from:
-            log.info("%s", start_network(network, start_from))
+        if self.config["init_from"]:
+            log.info("%s", start_network(network, self.config["init_from"]))
         return network
 
     def _write_config(self) -> None:
-        if self.main:
-            text = OmegaConf.to_yaml(OmegaConf.create(without_secrets(self.config)))
-            (self.folder / "config.yaml").write_text(text, encoding="utf-8")
+        text = OmegaConf.to_yaml(OmegaConf.create(without_secrets(self.config)))
+        (self.folder / "config.yaml").write_text(text, encoding="utf-8")
 
     def _write_findings(self) -> None:
         skipped = self.data.findings.skipped

@@ -313,6 +313,9 @@ def test_skipped_places_are_counted_and_listed(run_job, tmp_path: Path):
     assert result["counts"]["skipped"] == {"missing_view": 1, "broken_image": 1}
     assert result["counts"]["places"] == 58
     assert len(pd.read_csv(tmp_path / "three/findings.csv")) == 2
+    places = pd.read_csv(tmp_path / "three/places.csv")  # the grid was fitted without what was left out
+    held = places[places.split == "train"].cell.nunique()
+    assert held == result["grid"]["hold_training_places"]
 
 
 @pytest.mark.parametrize(
