@@ -78,7 +78,8 @@ def check_choices(words: list[str]) -> None:
 def _explain(error: Exception, folder: Path) -> None:
     """Prints the message; the traceback goes to error.log and the state to status.json, if there is a folder."""
     print(f"error: {error}", file=sys.stderr)
-    if (folder / "status.json").is_file():
+    status = folder / "status.json"
+    if status.is_file() and json.loads(status.read_text(encoding="utf-8"))["state"] != "done":
         lines = traceback.format_exception(error)
         (folder / "error.log").write_text("".join(lines), encoding="utf-8")
         state = {"state": "failed", "error": f"{type(error).__name__}: {error}"}

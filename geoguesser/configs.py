@@ -55,6 +55,7 @@ def build(node: Mapping[str, Any], key: str, **extra: Any) -> Any:
     """
     from hydra.errors import HydraException
     from hydra.utils import instantiate
+    from lightning_fabric.utilities.exceptions import MisconfigurationException
 
     check_keys(node, key, extra)
     try:
@@ -64,7 +65,12 @@ def build(node: Mapping[str, Any], key: str, **extra: Any) -> Any:
         if isinstance(cause, GeoguesserError):
             raise cause from None
         raise ConfigError(f"{key} cannot be made: {first_line(error)}") from error
-    return make(**extra)
+    try:
+        return make(**extra)
+    except GeoguesserError:
+        raise
+    except (TypeError, ValueError, MisconfigurationException) as error:
+        raise ConfigError(f"{key} does not take these values: {first_line(error)}") from error
 
 
 def check_keys(node: Mapping[str, Any], key: str, extra: Mapping[str, Any]) -> None:

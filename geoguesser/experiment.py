@@ -5,6 +5,7 @@ Order: claim the folder, read and check the data, fit grid and head, train, test
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import sys
@@ -15,7 +16,6 @@ from typing import Any
 import pandas as pd
 import pytorch_lightning as pl
 import torch
-from lightning_fabric.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, OmegaConf
 
 from geoguesser import locator
@@ -38,23 +38,26 @@ from geoguesser.training.callbacks import LastCheckpoint, MetricsCsv
 from geoguesser.training.features import embed_all
 from geoguesser.training.finetuning import Finetuning
 from geoguesser.training.loggers import CsvRecord, Record, public, without_secrets
-from geoguesser.training.module import GeoLightningModule
+from geoguesser.training.module import GeoLightningModule, refuse_late_unlocking
 from geoguesser.training.progress import progress
 from geoguesser.training.rate_finder import RateSearch, find_rate
-from geoguesser.training.transfer import network_tensors, start_network
+from geoguesser.training.transfer import resume_network, start_network
 
 log = logging.getLogger(__name__)
 
 HALF_PRECISIONS = ("bf16-true", "16-true")
 
 
-def run(cfg: DictConfig, folder: Path, *, group: str | None = None) -> dict[str, Any]:
+def run(
+    cfg: DictConfig, folder: Path, *, group: str | None = None, overrides: list[str] | None = None
+) -> dict[str, Any]:
     """Trains, tests and reports one run.
 
     Args:
         cfg: The composed config.
         folder: The run folder; it is made.
         group: The sweep's name, for loggers.
+        overrides: What the command line asked for; recorded when training starts, for `resume=`.
 
     Returns:
         What result.json holds; after a dry run only the counts.
@@ -68,23 +71,31 @@ def run(cfg: DictConfig, folder: Path, *, group: str | None = None) -> dict[str,
         _claim(folder, resuming=bool(cfg.get("resume")))
     state = "failed"
     try:
-        found = Run(resolve(cfg), folder, group, main).go()
+        found = Run(resolve(cfg), folder, group, main, overrides or []).go()
         state = "done"
         return found
     finally:
-        if main:
+        if main and state == "done" and cfg.get("dry_run"):
+            (folder / "status.json").unlink()
+        elif main:
             results.write_json(folder / "status.json", {"state": state})
 
 
 def _claim(folder: Path, *, resuming: bool) -> None:
-    """Two runs must not share a folder: the second is refused."""
+    """Two runs must not share a folder: the second is refused, unless the first never came to train."""
     status = folder / "status.json"
     if resuming:
+        (folder / "result.json").unlink(missing_ok=True)  # what it says is about to change
+        results.write_json(status, {"state": "running"})
         return
     try:
         with status.open("x") as file:
             file.write('{"state": "running"}\n')
     except FileExistsError:
+        failed = json.loads(status.read_text(encoding="utf-8"))["state"] == "failed"
+        if failed and not (folder / "checkpoints").exists():
+            results.write_json(status, {"state": "running"})
+            return
         raise GeoguesserError(
             f"{folder} holds a run already. Name another folder with hydra.run.dir=FOLDER, "
             f"or go on with it: resume={folder}"
@@ -99,15 +110,20 @@ class Run:
         folder: The run folder, which is there.
         group: The sweep's name.
         main: Whether this process writes the folder's files.
+        overrides: What the command line asked for.
     """
 
-    def __init__(self, config: dict[str, Any], folder: Path, group: str | None, main: bool) -> None:
+    def __init__(
+        self, config: dict[str, Any], folder: Path, group: str | None, main: bool, overrides: list[str]
+    ) -> None:
         self.config, self.folder, self.group, self.main = config, folder, group, main
+        self.overrides = overrides
         self.started = time.perf_counter()
         self.times: dict[str, float] = {}
         self.search: RateSearch | None = None
         for key in ("lr_find", "compile", "pictures", "dry_run"):
             check_bool(key, config[key])
+        self.name = str(config["name"] or folder.name)
         self.seed = check_int("seed", config["seed"], low=0, high=2**32 - 1)
 
     def go(self) -> dict[str, Any]:
@@ -159,7 +175,7 @@ class Run:
             "folder": str(self.folder),
             "dirpath": str(self.folder / "checkpoints"),
             "config": self.config,
-            "name": self.config["name"] or self.folder.name,
+            "name": self.name,
             "group": self.group,
         }
         wanted = signature_of(node, key).parameters
@@ -175,6 +191,12 @@ class Run:
         self.augment = build(self.config["augment"], "augment")
         self.head_parts = {name: build(self.config[name], name) for name in HEAD_GROUPS if name in self.config}
         self.trainer = self._trainer(logger=False, callbacks=[])  # fails early on what Lightning refuses
+        refuse_late_unlocking(self.finetuning, self.trainer.world_size)
+        if not (self.config["callbacks"] or {}).get("checkpoint"):
+            raise ConfigError.at(
+                "callbacks.checkpoint", "must be there, for the test needs the best checkpoint", found=None
+            )
+        self._callbacks()
         if self.config["lr_find"] and self.trainer.world_size > 1:
             raise ConfigError.at(
                 "lr_find", "must be false with several processes", remedy="Search on one device first."
@@ -198,6 +220,8 @@ class Run:
 
     def _backbone(self) -> Backbone:
         node = dict(self.config["backbone"])
+        if self.config["init_from"] and node.get("weights"):
+            raise ConfigError.at("backbone.weights", "must be null with init_from", found=node["weights"])
         if self.config["init_from"] or self.config["resume"]:  # its weights come from there
             node |= {"pretrained": False, "weights": None}
         made: Backbone = build(node, "backbone")
@@ -221,6 +245,8 @@ class Run:
     def _write_config(self) -> None:
         text = OmegaConf.to_yaml(OmegaConf.create(without_secrets(self.config)))
         (self.folder / "config.yaml").write_text(text, encoding="utf-8")
+        recorded = OmegaConf.to_yaml(OmegaConf.create(self.overrides))
+        (self.folder / "overrides.yaml").write_text(recorded, encoding="utf-8")
 
     def _write_findings(self) -> None:
         skipped = self.data.findings.skipped
@@ -252,20 +278,15 @@ class Run:
                 found=precision,
                 remedy="Use bf16-mixed or 16-mixed.",
             )
-        try:
-            made: pl.Trainer = build(
-                self.config["trainer"],
-                "trainer",
-                logger=logger,
-                callbacks=callbacks,
-                default_root_dir=str(self.folder),
-                enable_checkpointing=bool(callbacks),
-                enable_progress_bar=sys.stderr.isatty(),
-            )
-        except (MisconfigurationException, ValueError, TypeError) as error:
-            if isinstance(error, GeoguesserError):
-                raise
-            raise ConfigError(f"trainer: Lightning refuses these values: {error}") from error
+        made: pl.Trainer = build(
+            self.config["trainer"],
+            "trainer",
+            logger=logger,
+            callbacks=callbacks,
+            default_root_dir=str(self.folder),
+            enable_checkpointing=bool(callbacks),
+            enable_progress_bar=sys.stderr.isatty(),
+        )
         return made
 
     def _callbacks(self) -> list[Any]:
@@ -284,17 +305,17 @@ class Run:
         trainer = self._trainer(logger=record.lightning(), callbacks=self._callbacks())
         resume = self._resume_file()
         if resume is not None:  # the whole network comes from there, and embeddings must be its own
-            self.network.load_state_dict(network_tensors(locator.read_checkpoint(Path(resume))))
+            resume_network(self.network, locator.read_checkpoint(Path(resume)), resume)
         if self.finetuning.keeps_backbone and not self.augment.active:
             device = trainer.strategy.root_device
+            if self.config["compile"]:
+                log.warning("compile=true is of no use here: every view is embedded once, before training")
             self.data.use_features(embed_all(self.network, self.data.loader("all", pixels=True), device))
         self.times["features_s"] = self._lap()
         if self.config["lr_find"] and resume is None:
             self._find_rate(module, trainer.strategy.root_device)
         self.network.train()
         trainer.fit(module, datamodule=self.data, ckpt_path=resume, weights_only=True)
-        if trainer.interrupted:
-            raise KeyboardInterrupt
         self.times["fit_s"] = self._lap()
         best = self.folder / "checkpoints" / "best.ckpt"
         if not best.is_file():
@@ -309,7 +330,7 @@ class Run:
         given = self.config["resume"]
         if not given:
             return None
-        last = Path(given) / "checkpoints" / "last.ckpt"
+        last = Path(given).expanduser() / "checkpoints" / "last.ckpt"
         if not last.is_file():
             raise MissingFileError.at(f"resume={given}", "must be a run folder with checkpoints/last.ckpt")
         return str(last)
@@ -318,7 +339,9 @@ class Run:
         self.search = find_rate(module, self.data.loader("train", shuffle=True), device)
         scale = self.search.chosen / module.base_rates[0]
         module.base_rates = [rate * scale for rate in module.base_rates]
-        log.info("lr_find: head rate %.3g (asked: %.3g)", self.search.chosen, self.optimizer.lr)
+        pairs = zip(module.groups, module.base_rates, strict=True)
+        shown = ", ".join(f"{group.name} {rate:.3g}" for group, rate in pairs if rate)
+        log.info("lr_find: base rates are now %s (the others keep their ratio to the head's)", shown)
 
     def _report(self, module: GeoLightningModule, trainer: pl.Trainer, record: Record) -> dict[str, Any]:
         file = self.folder / ".test_results.pt"
@@ -333,7 +356,7 @@ class Run:
             "device": str(trainer.strategy.root_device),
             "versions": results.versions(),
         }
-        parts = (self.region.name, self.data.label, self.config["name"] or self.folder.name)
+        parts = (self.region.name, self.data.label, self.name)
         title = ", ".join(part for part in parts if part)
         pictures: list[Path] = []
         if self.config["pictures"]:

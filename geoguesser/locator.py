@@ -84,7 +84,7 @@ class Locator:
         device = next(self.network.parameters()).device
         mask = torch.ones(images.shape[:2], dtype=torch.bool) if mask is None else mask
         out = self.network(images.to(device), mask.to(device))
-        coords: FloatArray = self.network.head.decode(out).double().cpu().numpy()
+        coords: FloatArray = self.network.head.decode(out).cpu().double().numpy()
         return coords
 
     def predict_folders(self, folders: Sequence[str | Path], *, batch_size: int = 32) -> FloatArray:

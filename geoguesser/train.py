@@ -22,7 +22,8 @@ def train(cfg: DictConfig, folder: Path) -> Any:
 
     quiet()
     multirun = HydraConfig.get().mode is RunMode.MULTIRUN
-    result = run(cfg, folder, group=folder.parent.name if multirun else None)
+    overrides = [word for word in HydraConfig.get().overrides.task if not word.startswith("resume=")]
+    result = run(cfg, folder, group=folder.parent.name if multirun else None, overrides=overrides)
     return result.get("val", {}).get("error_km_mean")
 
 
@@ -51,14 +52,14 @@ def with_resume(argv: list[str]) -> list[str]:
     if not given or given[-1] in ("", "null"):
         return argv
     folder = Path(given[-1]).expanduser()
-    recorded = folder / ".hydra" / "overrides.yaml"
+    recorded = folder / "overrides.yaml"
     if not recorded.is_file() or not (folder / "checkpoints" / "last.ckpt").is_file():
         raise MissingFileError.at(
             f"resume={folder}",
-            "must be a run folder with .hydra/overrides.yaml and checkpoints/last.ckpt",
+            "must be a run folder with overrides.yaml and checkpoints/last.ckpt",
             remedy="Runs lie in outputs/DATE/TIME.",
         )
-    old = [str(word) for word in OmegaConf.load(recorded) if not str(word).startswith("resume=")]
+    old = [str(word) for word in OmegaConf.load(recorded)]
     return [argv[0], *old, *argv[1:], f"hydra.run.dir='{folder}'"]
 
 

