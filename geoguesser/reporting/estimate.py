@@ -57,7 +57,7 @@ def show_estimate(
         },
         "views_embedded_once": cached,
         "at_most_epochs": epochs,
-        "estimated_minutes": round(seconds / 60, 2),
+        "estimated_minutes_on_this_cpu": round(seconds / 60, 2),
     }
     table = Table(title="Dry run: nothing is trained", title_justify="left", show_header=False)
     for key, value in facts.items():

@@ -336,7 +336,7 @@ def test_skipped_places_are_counted_and_listed(run_job, tmp_path: Path):
         ("seed=-1", r"^seed must be an integer from 0 to 4294967295, got -1\.$"),
         (
             "callbacks.checkpoint=null",
-            r"^callbacks\.checkpoint must be there, for the test needs the best checkpoint",
+            r"^callbacks\.checkpoint must be there, for the test needs",
         ),
         ("callbacks.early_stopping.mode=mni", r"^callbacks\.early_stopping does not take these values: .*mni"),
         ("pictures=maybe", r"^pictures must be true or false, got 'maybe'\.$"),
