@@ -16,7 +16,7 @@ from geoguesser.reporting.result import counts_of
 from geoguesser.training.finetuning import Finetuning
 
 TRIAL_PLACES = 8
-HEAD_STEP_S = 0.006  # of a step on cached features, Lightning's loop included; measured on 2 cores
+HEAD_STEP_S = 0.006  # of a step on cached features, a rough guess for two cores: Lightning's loop included
 
 
 def show_estimate(
