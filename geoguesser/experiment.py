@@ -190,6 +190,8 @@ class Run:
         self.split = build(self.config["split"], "split")
         self.augment = build(self.config["augment"], "augment")
         self.head_parts = {name: build(self.config[name], name) for name in HEAD_GROUPS if name in self.config}
+        if "grid" in self.head_parts:
+            self.head_parts["grid"].check()
         self.trainer = self._trainer(logger=False, callbacks=[])  # fails early on what Lightning refuses
         refuse_late_unlocking(self.finetuning, self.trainer.world_size)
         if not (self.config["callbacks"] or {}).get("checkpoint"):

@@ -114,6 +114,14 @@ class SquareGrid:
     spacing_km: float | None = None
     point: str = "weighted"
 
+    def check(self) -> None:
+        """Raises ConfigError where a value breaks its rule; a run asks before it reads any data."""
+        check_choice("grid.point", self.point, POINTS)
+        if self.spacing_km is not None:
+            check_number("grid.spacing_km", self.spacing_km, low=0.0, open_low=True)
+        else:
+            check_int("grid.size", self.size, low=1)
+
     def fit(self, region: Region, train_coords_deg: FloatArray) -> Grid:
         """Makes the grid from the region and the training places.
 
@@ -129,12 +137,11 @@ class SquareGrid:
             ConfigError: A value breaks its rule.
             DataError: There is no training place.
         """
-        check_choice("grid.point", self.point, POINTS)
+        self.check()
         if len(train_coords_deg) == 0:
             raise DataError("The training split holds no place, so no cell can be kept.")
         if self.spacing_km is not None:
-            side_km = check_number("grid.spacing_km", self.spacing_km, low=0.0, open_low=True)
-            cells = cells_over(region, side_km)
+            cells = cells_over(region, float(self.spacing_km))
         else:
             cells = cells_for(region, check_int("grid.size", self.size, low=1))
         touching = cells.touching(region)
