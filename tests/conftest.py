@@ -61,12 +61,22 @@ def run_job(tmp_path: Path) -> Callable[..., dict[str, Any]]:
     return job
 
 
-def command(*words: str, cwd: Path | None = None, env: dict[str, str] | None = None, timeout: float = 300) -> Any:
-    """Runs `python -m ...` as a user would, and returns the finished process."""
+def command(
+    *words: str,
+    cwd: Path | None = None,
+    env: dict[str, str] | None = None,
+    timeout: float = 300,
+    traced: bool = True,
+) -> Any:
+    """Runs `python -m ...` as a user would, and returns the finished process.
+
+    Under coverage's tracing Hydra believes in a debugger and prints tracebacks: `traced=False` does without.
+    """
     return subprocess.run(
         [sys.executable, "-m", *words],
         cwd=cwd or ROOT,
-        env={key: value for key, value in os.environ.items() if key != "HYDRA_FULL_ERROR"} | (env or {}),
+        env={key: value for key, value in os.environ.items() if traced or not key.startswith("COVERAGE_")}
+        | (env or {}),
         capture_output=True,
         text=True,
         timeout=timeout,

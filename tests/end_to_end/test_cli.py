@@ -167,7 +167,7 @@ def test_config_can_be_shown_and_completed():
     ],
 )
 def test_bad_input_is_one_message_without_a_traceback(words: list[str], message: str, tmp_path: Path):
-    done = command("geoguesser.train", *words, "logger=csv", cwd=tmp_path)
+    done = command("geoguesser.train", *words, "logger=csv", cwd=tmp_path, traced=False)
     assert done.returncode == 1
     assert message in done.stderr
     assert "Traceback" not in done.stderr
