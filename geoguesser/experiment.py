@@ -85,7 +85,6 @@ def _claim(folder: Path, *, resuming: bool) -> None:
     """Two runs must not share a folder: the second is refused, unless the first never came to train."""
     status = folder / "status.json"
     if resuming:
-        (folder / "result.json").unlink(missing_ok=True)  # what it says is about to change
         results.write_json(status, {"state": "running"})
         return
     try:
@@ -317,6 +316,7 @@ class Run:
         if self.config["lr_find"] and resume is None:
             self._find_rate(module, trainer.strategy.root_device)
         self.network.train()
+        module.on_accepted = self._forget_result
         trainer.fit(module, datamodule=self.data, ckpt_path=resume, weights_only=True)
         self.times["fit_s"] = self._lap()
         best = self.folder / "checkpoints" / "best.ckpt"
@@ -327,6 +327,11 @@ class Run:
         trainer.test(module, datamodule=self.data, ckpt_path=str(best), weights_only=True, verbose=False)
         self.times["test_s"] = self._lap()
         return self._report(module, trainer, record) if self.main else {}
+
+    def _forget_result(self) -> None:
+        """Once a resume is accepted, an older result.json no longer speaks of this run's checkpoints."""
+        if self.main:
+            (self.folder / "result.json").unlink(missing_ok=True)
 
     def _resume_file(self) -> str | None:
         given = self.config["resume"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import pytorch_lightning as pl
@@ -62,6 +63,7 @@ class GeoLightningModule(pl.LightningModule):
         self.errors = {"val": PlaceErrors(), "test": PlaceErrors()}
         self._val_errors, self._test_errors = self.errors["val"], self.errors["test"]  # registers them
         self.results_file = results_file
+        self.on_accepted: Callable[[], None] | None = None  # called when training really begins
 
     def configure_model(self) -> None:
         """Compiles the backbone in place: the state dict keeps its keys."""
@@ -135,6 +137,11 @@ class GeoLightningModule(pl.LightningModule):
             steps_per_epoch=self.steps_per_epoch(),
             max_epochs=int(self.trainer.max_epochs or 1),
         )
+
+    def on_train_start(self) -> None:
+        """Tells that training begins: a resume that does not fit was refused before this."""
+        if self.on_accepted is not None:
+            self.on_accepted()
 
     def on_train_epoch_start(self) -> None:
         """Unlocks what is due."""

@@ -52,6 +52,7 @@ def test_every_file_is_reached():
         "predict.yaml",
         "data/common.yaml",
         "hydra/job_logging/geoguesser.yaml",
+        "hydra/job_logging/terminal.yaml",
     }
 
 

@@ -424,11 +424,12 @@ def test_debug_trainer(run_job, tmp_path: Path):
 def test_resuming_something_else_is_refused(run_job, tmp_path: Path, change: str, message: str):
     run_job([*TINY, "trainer.max_epochs=1"], tmp_path / "run")
     before = weights(tmp_path / "run/checkpoints/best.ckpt")
+    result = (tmp_path / "run/result.json").read_bytes()
     with pytest.raises(CheckpointError, match=message):
         run_job([*TINY, f"resume={tmp_path / 'run'}", change], tmp_path / "run")
     after = weights(tmp_path / "run/checkpoints/best.ckpt")
     assert all(torch.equal(before[key], after[key]) for key in before)
-    assert not (tmp_path / "run/result.json").exists()  # nor does it look finished any more
+    assert (tmp_path / "run/result.json").read_bytes() == result  # nothing that was there is lost
 
 
 def test_a_moved_run_still_knows_its_best_checkpoint(run_job, tmp_path: Path):
