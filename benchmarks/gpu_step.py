@@ -18,7 +18,7 @@ import torch
 from measure import median_ratio, report
 from torch.utils.data import DataLoader
 
-from geoguesser.data.datamodule import Batch
+from geoguesser.data.batches import Batch
 from geoguesser.geo.grid import SquareGrid
 from geoguesser.geo.region import country
 from geoguesser.model.backbone import Backbone

@@ -19,7 +19,7 @@ from measure import median_ratio, milliseconds, report
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from geoguesser.data.datamodule import Batch
+from geoguesser.data.batches import Batch
 from geoguesser.geo.grid import SquareGrid
 from geoguesser.geo.region import country
 from geoguesser.model.backbone import Backbone

@@ -47,6 +47,10 @@ class RegionError(GeoguesserError, ValueError):
     """A boundary, CRS or coordinate does not fit the region."""
 
 
+class StoreError(GeoguesserError, OSError):
+    """A store cannot be written, is damaged, or does not fit."""
+
+
 class WeightsError(GeoguesserError, RuntimeError):
     """Weights cannot be fetched or do not fit the network."""
 

@@ -13,14 +13,13 @@ import time
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import pytorch_lightning as pl
 import torch
 from omegaconf import DictConfig, OmegaConf
 
 from geoguesser import locator
 from geoguesser.configs import HEAD_GROUPS, build, resolve, signature_of
-from geoguesser.data.datamodule import PlacesDataModule
+from geoguesser.data.datamodule import PlacesData
 from geoguesser.errors import (
     CheckpointError,
     ConfigError,
@@ -41,7 +40,7 @@ from geoguesser.training.loggers import CsvRecord, Record, public, without_secre
 from geoguesser.training.module import GeoLightningModule, refuse_late_unlocking
 from geoguesser.training.progress import progress
 from geoguesser.training.rate_finder import RateSearch, find_rate
-from geoguesser.training.transfer import resume_network, start_network
+from geoguesser.training.transfer import refuse_other_data, resume_network, start_network
 
 log = logging.getLogger(__name__)
 
@@ -136,6 +135,9 @@ class Run:
         backbone = self._backbone()
         if not self.config["dry_run"]:  # before anything is learnt: broken images may take places out
             self.data.read_views()
+            self._normalise(backbone)
+        for warning in self.data.audit()["warnings"]:
+            log.warning("%s", warning)
         self.network = self._network(backbone)
         if self.network.head.grid is not None:
             grid = results.grid_summary(self.network.head.grid, self._asked(), self.data.train_coords_deg)
@@ -187,6 +189,7 @@ class Run:
         self.schedule = build(self.config["schedule"], "schedule")
         self.image = build(self.config["image"], "image")
         self.split = build(self.config["split"], "split")
+        self.split.check()
         self.augment = build(self.config["augment"], "augment")
         self.head_parts = {name: build(self.config[name], name) for name in HEAD_GROUPS if name in self.config}
         if "grid" in self.head_parts:
@@ -203,8 +206,8 @@ class Run:
                 "lr_find", "must be false with several processes", remedy="Search on one device first."
             )
 
-    def _data(self) -> PlacesDataModule:
-        made: PlacesDataModule = build(
+    def _data(self) -> PlacesData:
+        made: PlacesData = build(
             self.config["data"],
             "data",
             region=self.region,
@@ -228,6 +231,14 @@ class Run:
         made: Backbone = build(node, "backbone")
         return made
 
+    def _normalise(self, backbone: Backbone) -> None:
+        """With image.normalise=dataset the network takes mean and std from the training views."""
+        if self.image.normalise == "dataset":
+            mean, std = self.data.pixel_stats()
+            backbone.normalise_by(mean, std)
+            shown = " ".join(f"{value:.3f}" for value in (*mean, *std))
+            log.info("normalised by the training views: mean and std of red, green, blue %s", shown)
+
     def _network(self, backbone: Backbone) -> GeoNetwork:
         fusion = build(self.config["fusion"], "fusion", feature_size=backbone.feature_size)
         head = build(
@@ -250,13 +261,16 @@ class Run:
         (self.folder / "overrides.yaml").write_text(recorded, encoding="utf-8")
 
     def _write_findings(self) -> None:
-        skipped = self.data.findings.skipped
-        if skipped:
-            log.warning("left out: %s (see findings.csv)", self.data.findings.counts())
-            results.write_csv(self.folder / "findings.csv", pd.DataFrame([vars(one) for one in skipped]))
+        findings = self.data.findings
+        if findings.skipped:
+            log.warning("left out: %s (see findings.csv)", findings.counts())
+        if findings.skipped or findings.kept:
+            results.write_csv(self.folder / "findings.csv", findings.table())
 
     def _module(self) -> GeoLightningModule:
-        record = locator.record_of(self.network, self.region, self.image) | {"config": public(self.config)}
+        self.fingerprint = self.data.fingerprint()
+        record = locator.record_of(self.network, self.region, self.image)
+        record |= {"config": public(self.config), "data": self.fingerprint}
         return GeoLightningModule(
             self.network,
             targets=self.network.head.targets(self.data.coords_deg),
@@ -306,7 +320,9 @@ class Run:
         trainer = self._trainer(logger=record.lightning(), callbacks=self._callbacks())
         resume = self._resume_file()
         if resume is not None:  # the whole network comes from there, and embeddings must be its own
-            resume_network(self.network, locator.read_checkpoint(Path(resume)), resume)
+            checkpoint = locator.read_checkpoint(Path(resume))
+            refuse_other_data(checkpoint, self.fingerprint, resume)
+            resume_network(self.network, checkpoint, resume)
         if self.finetuning.keeps_backbone and not self.augment.active:
             device = trainer.strategy.root_device
             if self.config["compile"]:
@@ -361,6 +377,8 @@ class Run:
             "seed": self.seed,
             "lr_found": module.base_rates[0] if self.config["lr_find"] else None,
             "device": str(trainer.strategy.root_device),
+            "audit": self.data.audit(),
+            "data": self.fingerprint,
             "versions": results.versions(),
         }
         parts = (self.region.name, self.data.label, self.name)

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from geoguesser import __version__
 from geoguesser.data.images import ImageSpec
-from geoguesser.data.views import read_place
+from geoguesser.data.views import read_folder
 from geoguesser.errors import CheckpointError, MissingFileError
 from geoguesser.geo.distance import FloatArray
 from geoguesser.geo.region import Region, region_from_state
@@ -33,12 +33,16 @@ class Locator:
         network: The trained network.
         region: The land it was trained for.
         image: How views are brought to the size it was trained with.
+        data: The fingerprint of the data it was trained on; None where it is not known.
     """
 
-    def __init__(self, network: GeoNetwork, region: Region, image: ImageSpec) -> None:
+    def __init__(
+        self, network: GeoNetwork, region: Region, image: ImageSpec, data: dict[str, Any] | None = None
+    ) -> None:
         self.network = network.eval()
         self.region = region
         self.image = image
+        self.data = data
 
     @classmethod
     def load(cls, path: str | Path, *, device: str | torch.device = "cpu") -> Locator:
@@ -60,14 +64,15 @@ class Locator:
             network.load_state_dict(tensors)
         except RuntimeError as error:
             raise CheckpointError(f"{file} does not fit the network that it describes: {error}") from error
-        return cls(network.to(device), region, ImageSpec(**record["image"]))
+        return cls(network.to(device), region, ImageSpec(**record["image"]), record.get("data"))
 
     def save(self, path: str | Path) -> None:
         """Writes one file that `load` reads, atomically."""
         tensors = {PREFIX + key: value.cpu() for key, value in self.network.state_dict().items()}
         target = Path(path)
         fresh = target.with_name(target.name + ".new")
-        torch.save({"geoguesser": record_of(self.network, self.region, self.image), "state_dict": tensors}, fresh)
+        record = record_of(self.network, self.region, self.image) | {"data": self.data}
+        torch.save({"geoguesser": record, "state_dict": tensors}, fresh)
         os.replace(fresh, target)
 
     @torch.no_grad()
@@ -87,12 +92,15 @@ class Locator:
         coords: FloatArray = self.network.head.decode(out).cpu().double().numpy()
         return coords
 
-    def predict_folders(self, folders: Sequence[str | Path], *, batch_size: int = 32) -> FloatArray:
+    def predict_folders(
+        self, folders: Sequence[str | Path], *, batch_size: int = 32, mask: bool = False
+    ) -> FloatArray:
         """Predicts places given as folders of 0.jpg, 90.jpg, 180.jpg and 270.jpg.
 
         Args:
             folders: N folders.
             batch_size: How many places are in memory at once.
+            mask: One to three views of a place are enough.
 
         Returns:
             (N, 2) latitude and longitude in degrees.
@@ -102,8 +110,11 @@ class Locator:
         """
         found = [np.zeros((0, 2))]
         for start in range(0, len(folders), batch_size):
-            views = [read_place(str(folder), self.image) for folder in folders[start : start + batch_size]]
-            found.append(self.predict(torch.from_numpy(np.stack(views))))
+            some = [
+                read_folder(str(folder), self.image, mask=mask) for folder in folders[start : start + batch_size]
+            ]
+            views, masks = (torch.from_numpy(np.stack(part)) for part in zip(*some, strict=True))
+            found.append(self.predict(views, masks))
         return np.concatenate(found)
 
 

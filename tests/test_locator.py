@@ -98,7 +98,7 @@ def test_folders_of_views(locator: Locator, tmp_path: Path) -> None:
     np.testing.assert_array_equal(found, locator.predict(torch.from_numpy(images)))
     assert not np.array_equal(found[0], found[1])
     (tmp_path / "a" / "90.jpg").unlink()
-    with pytest.raises(DataError, match=r"a/90\.jpg"):
+    with pytest.raises(DataError, match=r"/a lacks 90\.jpg\. With missing_views=mask"):
         locator.predict_folders(folders)
 
 

@@ -1,4 +1,4 @@
-"""PlacesDataModule: from roots to batches. The one data file that knows Lightning.
+"""Datamodules: from roots, or from a store, to batches. The one data file that knows Lightning.
 
 Order of a batch is drawn from (seed, epoch) alone and augmentation from (seed, step) alone, so a
 resumed run sees the same batches, whatever the number of workers.
@@ -7,11 +7,9 @@ resumed run sees the same batches, whatever the number of workers.
 from __future__ import annotations
 
 import logging
-import math
-import os
 import time
-from collections.abc import Iterator
-from typing import Any, NamedTuple
+from abc import ABC, abstractmethod
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,14 +17,22 @@ import pandas as pd
 import pytorch_lightning as pl
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader
 from tqdm import tqdm
 
+from geoguesser.data.audit import audit
 from geoguesser.data.augment import Augment
+from geoguesser.data.batches import Batch, PlaceBatches, PlaceSampler, PlacesDataset
 from geoguesser.data.demo import demo_root
+from geoguesser.data.examine import cores
+from geoguesser.data.findings import Finding, Findings
+from geoguesser.data.fingerprint import fingerprint
+from geoguesser.data.identity import find_identical
 from geoguesser.data.images import ImageSpec
-from geoguesser.data.places import Findings, coords_of, read_places
-from geoguesser.data.splits import NAMES, Split, thin
+from geoguesser.data.places import FAR_KM, coords_of, files_of, read_places, without_far
+from geoguesser.data.soundness import check_missing_views, pixel_stats, settle_images, stats_of_sums
+from geoguesser.data.splits import NAMES, UNUSED, Split, Ties, thin
+from geoguesser.data.store import Store
 from geoguesser.data.views import MemoryViews, Views, load_views
 from geoguesser.errors import check_int, check_number
 from geoguesser.geo.distance import FloatArray
@@ -36,212 +42,110 @@ log = logging.getLogger(__name__)
 IntArray = npt.NDArray[np.int64]
 
 
-class Batch(NamedTuple):
-    """Places with their views.
-
-    Attributes:
-        images: (B, 4, 3, H, W) uint8, headings 0, 90, 180, 270.
-        mask: (B, 4) bool, true where there is a view.
-        coords_deg: (B, 2) float32 latitude and longitude.
-        index: (B,) rows of the table of places.
-    """
-
-    images: Tensor
-    mask: Tensor
-    coords_deg: Tensor
-    index: Tensor  # type: ignore[assignment]  # a field of this name hides tuple.index, which nobody needs
-
-
-class FeatureBatch(NamedTuple):
-    """Places with the features of their views, for a head that trains from cached embeddings.
-
-    Attributes:
-        features: (B, 4, D) what `GeoNetwork.embed` gave.
-        mask: (B, 4) bool, true where there is a view.
-        coords_deg: (B, 2) float32 latitude and longitude.
-        index: (B,) rows of the table of places.
-    """
-
-    features: Tensor
-    mask: Tensor
-    coords_deg: Tensor
-    index: Tensor  # type: ignore[assignment]  # a field of this name hides tuple.index, which nobody needs
-
-
-class PlacesDataset(Dataset[Any]):
-    """Rows of the table of places; whole batches are gathered at once.
+class PlacesData(pl.LightningDataModule, ABC):
+    """Places with their views, split, and served in batches.
 
     Args:
-        rows: (M,) the rows that belong to this dataset.
-        views: Pixels by row.
-        features: (N, 4, D) features by row, or None to serve pixels.
-        mask: (N, 4) bool by row.
-        coords_deg: (N, 2) by row.
-    """
-
-    def __init__(
-        self, rows: IntArray, *, views: Views, features: Tensor | None, mask: Tensor, coords_deg: FloatArray
-    ) -> None:
-        self.rows = rows
-        self.views = views
-        self.features = features
-        self.mask = mask
-        self.coords_deg = torch.from_numpy(coords_deg).float()
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __getitem__(self, position: int) -> Batch | FeatureBatch:
-        """A batch of one place."""
-        return self.__getitems__([position])
-
-    def __getitems__(self, positions: list[int]) -> Batch | FeatureBatch:
-        """The batch of the places at these positions; torch's loader calls this once per batch."""
-        rows = self.rows[positions]
-        index = torch.from_numpy(rows)
-        rest = (self.mask[index], self.coords_deg[index], index)
-        if self.features is not None:
-            return FeatureBatch(self.features[index], *rest)
-        return Batch(self.views.gather(rows), *rest)
-
-
-class PlaceSampler(Sampler[int]):
-    """Positions of one process: every place once per epoch.
-
-    Args:
-        size: How many places there are.
-        seed: With the epoch it draws the order; None keeps the table's order.
-        rank: This process.
-        world_size: How many processes share the places.
-        even: All processes get as many (training in step needs that); the last few places are then
-            repeated from the epoch's beginning. Otherwise no place is repeated.
-    """
-
-    def __init__(self, size: int, *, seed: int | None, rank: int, world_size: int, even: bool) -> None:
-        self.size, self.seed, self.rank, self.world_size, self.even = size, seed, rank, world_size, even
-        self.epoch = 0
-
-    def set_epoch(self, epoch: int) -> None:
-        """Lightning calls this at the start of each epoch, after a resume too."""
-        self.epoch = epoch
-
-    def __len__(self) -> int:
-        if self.even:
-            return math.ceil(self.size / self.world_size)
-        return len(range(self.rank, self.size, self.world_size))
-
-    def __iter__(self) -> Iterator[int]:
-        order = torch.arange(self.size)
-        if self.seed is not None:
-            generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
-            order = torch.randperm(self.size, generator=generator)
-        if self.even:
-            total = len(self) * self.world_size
-            order = order.repeat(math.ceil(total / max(self.size, 1)))[:total]
-        return iter(order[self.rank :: self.world_size].tolist())
-
-
-class PlacesDataModule(pl.LightningDataModule):
-    """Places read from roots, checked, split, and served in batches.
-
-    Args:
-        roots: Folders as geoguesser/data/places.py describes them.
         region: The land; places far outside it are findings.
         image: How views are brought to their size.
         split: Which places are for training, validation and test.
         augment: Changes training views, on the device.
         batch_size: Places per batch (and per process).
         fraction: The share of the training places that is used.
-        num_workers: Processes that read JPEG files while training; null for one per core. Views that
-            are kept in memory need none.
-        memory_gib: Views are kept in memory where all of them take no more than this.
-        on_bad: kind of finding -> `error` or `skip`.
+        num_workers: Processes that decode image files while training; null for one per core. Views that
+            are only copied, from memory or a store, need none.
+        far_km: How far off the region's land a place may lie.
+        on_bad: kind of finding -> `error`, `skip` or `keep`.
         seed: Draws order and augmentation.
 
     Attributes:
-        table: After `prepare`: one row per place, with its `split` (train, val, test, or unused).
+        table: After `read_table`: one row per place, with its `split` (train, val, test, or unused).
         coords_deg: (N, 2) float64 by row.
-        mask: (N, 4) bool by row.
+        mask: (N, 4) bool by row, true where there is a view that is used.
         label: What pictures say of the data; empty for real places.
         rows: Split -> rows.
+        views: After `read_views`: pixels by row.
         thumbnails: After `read_views`: (N, 4, 3, 8, 8) uint8, what the nearest-neighbour baseline compares.
-        findings: What was skipped.
+        findings: What was found.
     """
+
+    memory_gib: float = 0.0  # what views may take of it
+    views: Views
+    thumbnails: npt.NDArray[np.uint8]
 
     def __init__(
         self,
         *,
-        roots: list[str] | str,
         region: Region,
         image: ImageSpec,
         split: Split,
         augment: Augment,
-        batch_size: int = 32,
-        fraction: float = 1.0,
-        num_workers: int | None = None,
-        memory_gib: float = 4.0,
-        on_bad: dict[str, str] | None = None,
-        seed: int = 0,
+        batch_size: int,
+        fraction: float,
+        num_workers: int | None,
+        far_km: float,
+        on_bad: dict[str, str] | None,
+        seed: int,
     ) -> None:
         super().__init__()
-        self.roots = [roots] if isinstance(roots, str) else roots
         self.region, self.image, self.split, self.augment = region, image, split, augment
         self.batch_size = check_int("data.batch_size", batch_size, low=1)
         self.fraction = check_number("data.fraction", fraction, low=0.0, high=1.0, open_low=True)
         self.num_workers = num_workers
         if num_workers is not None:
             check_int("data.num_workers", num_workers, low=0)
-        self.memory_gib = check_number("data.memory_gib", memory_gib, low=0.0)
+        self.far_km = check_number("data.far_km", far_km, low=0.0)
         self.seed = check_int("seed", seed, low=0)
         self.findings = Findings(dict(on_bad or {}))
-        self.table = self._as_read = pd.DataFrame()
+        self.table = pd.DataFrame()
         self.label = ""
         self.rows: dict[str, IntArray] = {}
         self._features: Tensor | None = None
 
+    @abstractmethod
     def read_table(self) -> None:
         """Reads, checks and splits the table of places; no image is decoded. Doing it again does nothing.
 
         Raises:
             GeoguesserError: What the data or the split break.
         """
-        if self.rows:
-            return
-        self._set_table(read_places(self.roots, self.region, self.findings))
 
-    def _set_table(self, table: pd.DataFrame) -> None:
-        self._as_read = table  # its own column `split`, where it has one, is hidden below
-        splits = self.split.assign(table).astype(object)
+    @abstractmethod
+    def read_views(self) -> None:
+        """Makes the views ready, and settles what is wrong with them.
+
+        Raises:
+            GeoguesserError: What the data break.
+        """
+
+    @abstractmethod
+    def pixel_stats(self) -> tuple[list[float], list[float]]:
+        """After `read_views`: mean and std of the training views' pixels by channel, of values from 0 to 1."""
+
+    @abstractmethod
+    def fingerprint(self) -> dict[str, Any]:
+        """After `read_views`: what tells these data from others, as geoguesser/data/fingerprint.py says."""
+
+    def _set_table(self, table: pd.DataFrame, mask: npt.NDArray[np.bool_], ties: Ties | None = None) -> None:
+        splits, bridges = self.split.assign_tied(table, self.region, ties)
+        splits = splits.astype(object)
         train = np.flatnonzero(splits == "train")
         if self.fraction < 1.0:
             kept = thin(table["uuid"].iloc[train].tolist(), self.fraction, getattr(self.split, "seed", 0))
-            splits[train[~kept]] = "unused"
+            splits[train[~kept]] = UNUSED
+        if bridges:
+            names, where = table["uuid"].to_numpy(), table["row"].to_numpy()
+            self.findings.settle(
+                Finding("split_bridge", str(where[one.row]), f"({names[one.row]}) {one.reason}") for one in bridges
+            )
         self.table = table.assign(split=splits)
         self.coords_deg = coords_of(table)
-        self.mask = torch.ones(len(table), 4, dtype=torch.bool)
+        self.mask = torch.from_numpy(mask)
         self.rows = {name: np.flatnonzero(splits == name) for name in NAMES}
 
-    def read_views(self) -> None:
-        """Decodes every view once: broken ones become findings; all are kept where they fit in memory.
-
-        Raises:
-            DataError: An image is broken and `data.on_bad.broken_image` is error, or a split is then empty.
-        """
-        self.read_table()
-        start = time.perf_counter()
-        loaded = load_views(self.table["folder"].tolist(), self.image, memory_gib=self.memory_gib)
-        views, broken = loaded.views, loaded.broken
-        self.thumbnails = loaded.thumbnails
-        self.findings.settle([finding for _, finding in broken])
-        self.views = views
-        count, seconds = 4 * len(self.table), time.perf_counter() - start
-        where = "kept in memory" if isinstance(views, MemoryViews) else "to be read again each epoch"
-        log.info("read %d views in %.1f s (%.0f a second), %s", count, seconds, count / seconds, where)
-        if broken:
-            bad = np.array([row for row, _ in broken])
-            keep = np.setdiff1d(np.arange(len(self.table)), bad)
-            self._set_table(self._as_read.iloc[keep].reset_index(drop=True))
-            self.views, self.thumbnails = views.take(keep), self.thumbnails[keep]
+    def audit(self) -> dict[str, Any]:
+        """How far the places of each split lie from the training places; see geoguesser/data/audit.py."""
+        return audit(self.coords_deg, np.asarray(self.table["split"]))
 
     @property
     def train_coords_deg(self) -> FloatArray:
@@ -271,13 +175,11 @@ class PlacesDataModule(pl.LightningDataModule):
             seed=self.seed if shuffle else None,
             rank=trainer.global_rank if trainer else 0,
             world_size=trainer.world_size if trainer else 1,
-            even=shuffle,
         )
         workers = self._workers() if features is None else 0
         return DataLoader(
             dataset,
-            batch_size=self.batch_size,
-            sampler=sampler,
+            batch_sampler=PlaceBatches(sampler, self.batch_size, in_step=shuffle),
             num_workers=workers,
             collate_fn=_as_is,
             pin_memory=torch.cuda.is_available(),
@@ -285,11 +187,9 @@ class PlacesDataModule(pl.LightningDataModule):
         )
 
     def _workers(self) -> int:
-        if isinstance(self.views, MemoryViews):
-            return 0  # a gather is faster than handing its result over from another process
-        if self.num_workers is not None:
-            return self.num_workers
-        return max(1, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+        if not self.views.worth_workers:
+            return 0
+        return self.num_workers if self.num_workers is not None else cores()
 
     def train_dataloader(self) -> DataLoader[Any]:
         """Training places, shuffled."""
@@ -313,6 +213,181 @@ class PlacesDataModule(pl.LightningDataModule):
         return batch._replace(images=self.augment(batch.images, seed))
 
 
+class PlacesDataModule(PlacesData):
+    """Places straight from roots of image files, `data=places`.
+
+    Args:
+        roots: Folders as geoguesser/data/places.py describes them.
+        region: As in PlacesData, like all that is not named here.
+        image: As there.
+        split: As there.
+        augment: As there.
+        batch_size: As there.
+        fraction: As there.
+        num_workers: As there.
+        memory_gib: Views are kept in memory where all of them take no more than this.
+        missing_views: `drop` a place that lacks a view, or `mask` what it lacks.
+        far_km: As there.
+        on_bad: As there.
+        seed: As there.
+    """
+
+    def __init__(
+        self,
+        *,
+        roots: list[str] | str,
+        region: Region,
+        image: ImageSpec,
+        split: Split,
+        augment: Augment,
+        batch_size: int = 32,
+        fraction: float = 1.0,
+        num_workers: int | None = None,
+        memory_gib: float = 4.0,
+        missing_views: str = "drop",
+        far_km: float = FAR_KM,
+        on_bad: dict[str, str] | None = None,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(
+            region=region,
+            image=image,
+            split=split,
+            augment=augment,
+            batch_size=batch_size,
+            fraction=fraction,
+            num_workers=num_workers,
+            far_km=far_km,
+            on_bad=on_bad,
+            seed=seed,
+        )
+        self.roots = [roots] if isinstance(roots, str) else roots
+        self.memory_gib = check_number("data.memory_gib", memory_gib, low=0.0)
+        self.masks_views = check_missing_views(missing_views)
+        self._as_read = pd.DataFrame()  # its own column `split`, where it has one, is hidden in `table`
+
+    def read_places(self) -> pd.DataFrame:
+        """The checked table of places, as `geoguesser.data.places.read_places` gives it."""
+        return read_places(self.roots, self.region, self.findings, far_km=self.far_km, mask=self.masks_views)
+
+    def read_table(self) -> None:
+        if self.rows:
+            return
+        self._as_read = self.read_places()
+        mask = np.array([[name is not None for name in names] for names in self._as_read["names"]], dtype=bool)
+        self._set_table(self._as_read, mask.reshape(-1, 4))
+
+    def read_views(self) -> None:
+        """Decodes every view once; they are kept where they fit in memory. Doing it again does nothing.
+
+        Raises:
+            DataError: A kind of finding is an error, or a split is empty without what is skipped.
+        """
+        if hasattr(self, "views"):
+            return
+        self.read_table()
+        start = time.perf_counter()
+        loaded = load_views(files_of(self._as_read), self.image, memory_gib=self.memory_gib)
+        count, seconds = 4 * len(self.table), time.perf_counter() - start
+        where = "kept in memory" if isinstance(loaded.views, MemoryViews) else "to be read again each epoch"
+        log.info("read %d views in %.1f s (%.0f a second), %s", count, seconds, count / seconds, where)
+        mask, dropped = settle_images(
+            self._as_read, loaded.facts, loaded.found, self.findings, mask=self.masks_views
+        )
+        some = np.flatnonzero(~dropped)
+        table, facts = self._as_read.iloc[some].reset_index(drop=True), loaded.facts.take(some)
+        identity = find_identical(table, coords_of(table), facts, self.findings)
+        kept = np.flatnonzero(~identity.dropped)
+        rows = some[kept]
+        self._as_read = table.iloc[kept].reset_index(drop=True)
+        recorded = np.full(len(kept), "", dtype="U6")
+        self._set_table(self._as_read, mask[rows], Ties(identity.groups[kept], recorded))
+        self.facts = facts.take(kept)
+        self.views = loaded.views if len(rows) == len(dropped) else loaded.views.take(rows)
+        self.thumbnails = self.facts.thumbnails
+
+    def pixel_stats(self) -> tuple[list[float], list[float]]:
+        return pixel_stats(self.facts, self.mask.numpy(), self.rows["train"], self.image.size)
+
+    def fingerprint(self) -> dict[str, Any]:
+        return fingerprint(self.table, self.mask.numpy(), self.facts.views["digest"], self.image)
+
+
+class StoreDataModule(PlacesData):
+    """Places from a prepared store, `data=store data.path=DIR`.
+
+    Args:
+        path: The folder that `python -m geoguesser.prepare` wrote.
+        region: As in PlacesData, like all that follow.
+        image: As there; the store must hold views of this size and fit.
+        split: As there; `split=store` takes the one that the store recorded.
+        augment: As there.
+        batch_size: As there.
+        fraction: As there.
+        far_km: As there.
+        on_bad: As there.
+        seed: As there.
+    """
+
+    def __init__(
+        self,
+        *,
+        path: str,
+        region: Region,
+        image: ImageSpec,
+        split: Split,
+        augment: Augment,
+        batch_size: int = 32,
+        fraction: float = 1.0,
+        far_km: float = FAR_KM,
+        on_bad: dict[str, str] | None = None,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(
+            region=region,
+            image=image,
+            split=split,
+            augment=augment,
+            batch_size=batch_size,
+            fraction=fraction,
+            num_workers=0,
+            far_km=far_km,
+            on_bad=on_bad,
+            seed=seed,
+        )
+        self.store = Store.open(path)
+        self.store.check_image(image)
+        self.label = self.store.label
+
+    def read_table(self) -> None:
+        if self.rows:
+            return
+        whole = self.store.table()
+        table = without_far(whole, self.region, self.findings, self.far_km)
+        self._rows = np.flatnonzero(whole["uuid"].isin(table["uuid"]))
+        recorded = np.full(len(table), "", dtype="U6")
+        groups = table["same_as"].to_numpy(dtype=np.int64)
+        self._set_table(table, self.store.mask()[self._rows], Ties(groups, recorded))
+
+    def read_views(self) -> None:
+        """Maps the shards into memory; nothing is read or decoded before a batch asks for it."""
+        if hasattr(self, "views"):
+            return
+        self.read_table()
+        self.views = self.store.views(self.image).take(self._rows)
+        self.thumbnails = self.store.thumbnails()[self._rows]
+        log.info("%d places from the store %s, views of %s", len(self.table), self.store.folder, self.image.name)
+
+    def pixel_stats(self) -> tuple[list[float], list[float]]:
+        rows = self._rows[self.rows["train"]]
+        pixels = int(self.mask[self.rows["train"]].sum()) * self.image.size**2
+        return stats_of_sums(self.store.sums(self.image)[rows].sum(axis=0), pixels)
+
+    def fingerprint(self) -> dict[str, Any]:
+        digests = self.store.digests()[self._rows]
+        return fingerprint(self.table, self.mask.numpy(), digests, self.image, self.store.decoder)
+
+
 def demo_data(
     *,
     places: int,
@@ -326,6 +401,8 @@ def demo_data(
     fraction: float = 1.0,
     num_workers: int | None = None,
     memory_gib: float = 4.0,
+    missing_views: str = "drop",
+    far_km: float = FAR_KM,
     on_bad: dict[str, str] | None = None,
     seed: int = 0,
 ) -> PlacesDataModule:
@@ -343,6 +420,8 @@ def demo_data(
         fraction: As there.
         num_workers: As there.
         memory_gib: As there.
+        missing_views: As there.
+        far_km: As there.
         on_bad: As there.
         seed: As there.
 
@@ -366,6 +445,8 @@ def demo_data(
         fraction=fraction,
         num_workers=num_workers,
         memory_gib=memory_gib,
+        missing_views=missing_views,
+        far_km=far_km,
         on_bad=on_bad,
         seed=seed,
     )

@@ -9,90 +9,41 @@ silence.
 from __future__ import annotations
 
 import os
-from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from geoguesser.data.examine import HEADINGS, STANDARD, Names, PlaceFiles
+from geoguesser.data.findings import Finding, Findings
+from geoguesser.data.images import SUFFIXES
 from geoguesser.data.splits import ALIASES, NAMES
-from geoguesser.errors import ConfigError, DataError, MissingFileError, check_choice
+from geoguesser.errors import ConfigError, DataError, MissingFileError
 from geoguesser.geo.distance import FloatArray
 from geoguesser.geo.region import Region
 
-HEADINGS = (0, 90, 180, 270)
 NEEDED = ("uuid", "latitude", "longitude")
 FAR_KM = 300.0  # a place so far off its region is a mistake, not a boat
-KINDS = ("bad_row", "duplicate_id", "missing_images", "missing_view", "broken_image", "far_outside")
-SHOWN = 8
+_HEADING_OF = {f"{heading}{suffix}": number for number, heading in enumerate(HEADINGS) for suffix in SUFFIXES}
 
 
-@dataclass(frozen=True)
-class Finding:
-    """One thing that is wrong: its kind (of `KINDS`), where, and why."""
-
-    kind: str
-    where: str
-    reason: str
-
-
-@dataclass
-class Findings:
-    """What was found, and what is done about each kind.
-
-    Attributes:
-        on_bad: kind -> `error` or `skip`; kinds that are not named are errors.
-        skipped: Findings whose places were left out.
-    """
-
-    on_bad: dict[str, str] = field(default_factory=dict)
-    skipped: list[Finding] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        for kind, action in self.on_bad.items():
-            if kind not in KINDS:
-                raise ConfigError.at(f"data.on_bad.{kind}", f"must be one of the kinds {', '.join(KINDS)}")
-            check_choice(f"data.on_bad.{kind}", action, ("error", "skip"))
-
-    def settle(self, found: list[Finding]) -> None:
-        """Takes findings in: raises where one of their kinds is an error, else records them as skipped.
-
-        Raises:
-            DataError: With up to eight findings, the counts and the way to skip them.
-        """
-        fatal = [one for one in found if self.on_bad.get(one.kind, "error") == "error"]
-        if fatal:
-            counts = Counter(one.kind for one in fatal)
-            lines = [f"  {one.kind}: {f'{one.where} {one.reason}'.strip()}" for one in fatal[:SHOWN]]
-            if len(fatal) > SHOWN:
-                lines.append(f"  and {len(fatal) - SHOWN} more")
-            totals = ", ".join(f"{count} {kind}" for kind, count in counts.items())
-            skips = " ".join(f"data.on_bad.{kind}=skip" for kind in counts)
-            raise DataError(
-                f"The data break rules ({totals}):\n"
-                + "\n".join(lines)
-                + f"\nMend them, or leave those places out (they are counted and listed): {skips}"
-            )
-        self.skipped.extend(found)
-
-    def counts(self) -> dict[str, int]:
-        """How many findings of each kind were skipped."""
-        return dict(Counter(one.kind for one in self.skipped))
-
-
-def read_places(roots: Iterable[str], region: Region, findings: Findings) -> pd.DataFrame:
+def read_places(
+    roots: Iterable[str], region: Region, findings: Findings, *, far_km: float = FAR_KM, mask: bool = False
+) -> pd.DataFrame:
     """Reads and checks the places of all roots.
 
     Args:
         roots: Folders; a root or its images folder may be a symbolic link.
         region: Places far outside it are findings.
-        findings: What to do about each kind; skipped ones are recorded there.
+        findings: What to do about each kind; they are recorded there.
+        far_km: How far off the region's land a place may lie.
+        mask: Keep places with one to three views.
 
     Returns:
-        One row per place: uuid, latitude, longitude (degrees), folder (of its views), folder_split
-        (train, val, test or empty), root, and the other columns of the CSV files.
+        One row per place: uuid, latitude, longitude (degrees), folder (of its views), names (of its files
+        by heading), folder_split (train, val, test or empty), root, row (where it stands), and the other
+        columns of the CSV files.
 
     Raises:
         ConfigError: No root is named.
@@ -107,10 +58,10 @@ def read_places(roots: Iterable[str], region: Region, findings: Findings) -> pd.
             found=paths,
             remedy="For example 'data.roots=[A,B]'.",
         )
-    table = pd.concat([_read_root(str(root), number, findings) for number, root in enumerate(paths)])
+    table = pd.concat([_read_root(str(root), number, findings, mask) for number, root in enumerate(paths)])
     table = table.reset_index(drop=True)
     table = _without_duplicates(table, findings)
-    return _without_far(table, region, findings)
+    return without_far(table, region, findings, far_km)
 
 
 def coords_of(table: pd.DataFrame) -> FloatArray:
@@ -118,7 +69,12 @@ def coords_of(table: pd.DataFrame) -> FloatArray:
     return table[["latitude", "longitude"]].to_numpy(dtype=np.float64)
 
 
-def _read_root(name: str, number: int, findings: Findings) -> pd.DataFrame:
+def files_of(table: pd.DataFrame) -> list[PlaceFiles]:
+    """(N,) the files of each place of a table."""
+    return [PlaceFiles(folder, names) for folder, names in zip(table["folder"], table["names"], strict=True)]
+
+
+def _read_root(name: str, number: int, findings: Findings, mask: bool) -> pd.DataFrame:
     root = Path(name).expanduser()
     if not root.is_dir():
         raise MissingFileError.at(f"data.roots[{number}]", "must be a folder", found=name)
@@ -130,7 +86,7 @@ def _read_root(name: str, number: int, findings: Findings) -> pd.DataFrame:
             f"data.roots[{number}] {root}", "must hold a file data.csv", remedy="See docs/data.md."
         )
     table = pd.concat([_read_csv(file, findings) for file in files], ignore_index=True)
-    return _with_folders(table, root, findings)
+    return _with_folders(table, root, findings, mask)
 
 
 def _read_csv(file: Path, findings: Findings) -> pd.DataFrame:
@@ -208,10 +164,13 @@ def _image_folders(root: Path) -> list[tuple[Path, str]]:
     return folders
 
 
-def _with_folders(table: pd.DataFrame, root: Path, findings: Findings) -> pd.DataFrame:
+def _with_folders(table: pd.DataFrame, root: Path, findings: Findings, mask: bool) -> pd.DataFrame:
     """Adds each place's folder of views and split; absent folders and views become findings."""
-    places: dict[str, tuple[str, str]] = {}
-    wanted, found = set(table["uuid"]), []
+    places: dict[str, tuple[str, Names, str]] = {}
+    wanted = set(table["uuid"])
+    found: list[Finding] = []  # of places that cannot be used as they are
+    noted: list[Finding] = []  # of places whose other views are used
+    bad: set[str] = set()
     for folder, split in _image_folders(root):
         base = os.path.realpath(folder)
         with os.scandir(base) as scan:  # closed at once: a refusal below would leave it open
@@ -225,28 +184,62 @@ def _with_folders(table: pd.DataFrame, root: Path, findings: Findings) -> pd.Dat
                 other = places[entry.name][0]
                 found.append(Finding("duplicate_id", entry.path, f"has the same id as {other}"))
                 continue
-            places[entry.name] = (entry.path, split)
-            found.extend(_missing_views(entry.path))
+            names, doubled = names_in(entry.path, base)
+            places[entry.name] = (entry.path, names, split)
+            missing = [f"{heading}.jpg" for heading, name in zip(HEADINGS, names, strict=True) if name is None]
+            if doubled:
+                reason = f"holds two files for one heading: {', '.join(doubled)}"
+                found.append(Finding("missing_view", entry.path, reason))
+                bad.add(entry.name)
+            elif missing and mask and len(missing) < len(HEADINGS):
+                noted.append(Finding("missing_view", entry.path, f"lacks {', '.join(missing)}"))
+            elif missing:
+                found.append(Finding("missing_view", entry.path, f"lacks {', '.join(missing)}"))
+                bad.add(entry.name)
     for row, uuid in zip(table["row"], table["uuid"], strict=True):
         if uuid not in places:
             found.append(Finding("missing_images", row, f"has no folder of views images/{uuid} in {root}"))
     findings.settle(found)
-    bad = {os.path.basename(one.where) for one in found if one.kind == "missing_view"}
+    findings.note(noted)
     good = np.array([uuid in places and uuid not in bad for uuid in table["uuid"]], dtype=bool)
     kept = table[good].reset_index(drop=True)
-    pairs = [places[uuid] for uuid in kept["uuid"]]
+    own = [places[uuid] for uuid in kept["uuid"]]
+    names_column = pd.Series([names for _, names, _ in own], dtype=object)
     return kept.assign(
-        folder=[path for path, _ in pairs], folder_split=[split for _, split in pairs], root=str(root)
+        folder=[path for path, _, _ in own],
+        names=names_column,
+        folder_split=[split for _, _, split in own],
+        root=str(root),
     )
 
 
-def _missing_views(folder: str) -> list[Finding]:
-    entries = {entry.name: entry for entry in os.scandir(folder)}
-    for entry in entries.values():
-        if entry.is_symlink():
-            _check_inside(entry.path, os.path.realpath(os.path.dirname(folder)))
-    missing = [f"{heading}.jpg" for heading in HEADINGS if f"{heading}.jpg" not in entries]
-    return [Finding("missing_view", folder, f"lacks {', '.join(missing)}")] if missing else []
+def names_in(folder: str, base: str | None = None) -> tuple[Names, list[str]]:
+    """The files of a place's folder by heading.
+
+    Args:
+        folder: The place's folder.
+        base: The folder that links must not lead out of; None for the folder itself.
+
+    Returns:
+        Their names, None where there is none, and the names of files that share a heading.
+
+    Raises:
+        DataError: A link leads out of `base`.
+    """
+    names: list[str | None] = [None] * len(HEADINGS)
+    doubled: list[str] = []
+    with os.scandir(folder) as entries:
+        for entry in sorted(entries, key=lambda one: one.name):
+            number = _HEADING_OF.get(entry.name)
+            if entry.is_symlink():
+                _check_inside(entry.path, os.path.realpath(folder) if base is None else base)
+            if number is None:
+                continue
+            if names[number] is not None:
+                doubled += [str(names[number]), entry.name]
+            names[number] = entry.name
+    found: Names = (names[0], names[1], names[2], names[3])
+    return (STANDARD if found == STANDARD else found), doubled
 
 
 def _check_inside(path: str, base: str) -> None:
@@ -272,12 +265,13 @@ def _without_duplicates(table: pd.DataFrame, findings: Findings) -> pd.DataFrame
     return table[~again].reset_index(drop=True)
 
 
-def _without_far(table: pd.DataFrame, region: Region, findings: Findings) -> pd.DataFrame:
+def without_far(table: pd.DataFrame, region: Region, findings: Findings, far_km: float) -> pd.DataFrame:
+    """Settles the places that lie more than `far_km` off the region's land, and returns the others."""
     if table.empty:
         return table
     coords = coords_of(table)
     distance = region.distance_to_land_km(coords)
-    far = distance > FAR_KM
+    far = distance > far_km
     if not far.any():
         return table
     turned = np.flatnonzero(far & (np.abs(coords[:, 1]) <= 90))
@@ -288,7 +282,7 @@ def _without_far(table: pd.DataFrame, region: Region, findings: Findings) -> pd.
             Finding(
                 "far_outside",
                 table["row"][row],
-                f"lies {distance[row]:.0f} km from region {region.name} (at most {FAR_KM:g} allowed)"
+                f"lies {distance[row]:.0f} km from region {region.name} (at most {far_km:g} allowed)"
                 + (hint if row in swapped else ""),
             )
             for row in np.flatnonzero(far)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -16,10 +17,14 @@ import pandas as pd
 
 from geoguesser.errors import ConfigError, DataError, check_int, check_number
 from geoguesser.geo.distance import FloatArray
+from geoguesser.geo.region import Region
 
 NAMES = ("train", "val", "test")
+UNUSED = "unused"
 ALIASES = {"valid": "val", "validation": "val", "training": "train", "testing": "test"}
 StringArray = npt.NDArray[np.str_]
+IntArray = npt.NDArray[np.int64]
+BoolArray = npt.NDArray[np.bool_]
 
 
 def hash_share(ids: list[str], salt: str) -> FloatArray:
@@ -28,11 +33,71 @@ def hash_share(ids: list[str], salt: str) -> FloatArray:
     return np.array([int.from_bytes(digest, "big") >> 11 for digest in digests]) / 2.0**53
 
 
-class Split(ABC):
-    """Assigns each place of a table to `train`, `val` or `test`."""
+@dataclass(frozen=True)
+class Ties:
+    """What binds places to a split or to each other, beside the rule of the split itself.
 
-    def assign(self, table: pd.DataFrame) -> StringArray:
-        """(N,) the split of each row.
+    Attributes:
+        groups: (N,) a number per place; places that are the same share one.
+        recorded: (N,) the split that a store recorded, empty for a new place.
+    """
+
+    groups: IntArray
+    recorded: StringArray
+
+
+@dataclass(frozen=True)
+class Bridge:
+    """A place that is the same as places on both sides of a split."""
+
+    row: int
+    other: int
+    reason: str
+
+
+def check_shares(shares: object) -> None:
+    """Raises ConfigError unless these are three positive numbers that sum to 1."""
+    rule = "must be three numbers that sum to 1"
+    if not isinstance(shares, list | tuple) or len(shares) != 3:
+        raise ConfigError.at("split.shares", rule, found=shares)
+    total = sum(check_number("split.shares", share, low=0.0, high=1.0, open_low=True) for share in shares)
+    if abs(total - 1.0) > 1e-6:
+        raise ConfigError.at("split.shares", rule, found=shares)
+
+
+def by_share(draws: FloatArray, shares: list[float]) -> StringArray:
+    """(N,) numbers from 0 to below 1 -> (N,) train, val or test."""
+    return np.array(NAMES)[np.searchsorted(np.cumsum(shares)[:2], draws, "right")]
+
+
+class Split(ABC):
+    """Assigns each place of a table to `train`, `val` or `test`; `blocks` also to `unused`.
+
+    Attributes:
+        given: Whether the user says which place goes where, so that nothing may move it.
+    """
+
+    given: ClassVar[bool] = False
+
+    def assign(self, table: pd.DataFrame, region: Region | None = None, ties: Ties | None = None) -> StringArray:
+        """(N,) the split of each row; as `assign_tied`, without its bridges."""
+        return self.assign_tied(table, region, ties)[0]
+
+    def assign_tied(
+        self, table: pd.DataFrame, region: Region | None = None, ties: Ties | None = None
+    ) -> tuple[StringArray, list[Bridge]]:
+        """Assigns each row to a split.
+
+        A recorded place keeps its split. A new one that is the same as others joins theirs; where these
+        lie on both sides of a split it becomes `unused`. New places that are the same stay together.
+
+        Args:
+            table: N places with uuid, latitude, longitude and the columns that the split reads.
+            region: In whose space blocks are laid.
+            ties: What binds places.
+
+        Returns:
+            (N,) the split of each row, and the places that bridge two splits.
 
         Raises:
             ConfigError: A value breaks its rule.
@@ -40,7 +105,15 @@ class Split(ABC):
         """
         if len(table) < len(NAMES):
             raise DataError.at("data", "must hold at least 3 places, one for each split", found=len(table))
-        splits = self._assign(table)
+        splits = self._assign(table, region).astype("U6")
+        bridges: list[Bridge] = []
+        movable = np.ones(len(table), dtype=bool)
+        if ties is not None:
+            movable = ties.recorded == ""
+            splits = np.where(movable, splits, ties.recorded)
+            bridges = _tie(splits, ties, movable, self.given)
+        if not self.given:
+            self._clear(table, region, splits, movable)
         empty = [name for name in NAMES if not (splits == name).any()]
         if empty:
             counts = ", ".join(f"{name} {int((splits == name).sum())}" for name in NAMES)
@@ -49,13 +122,42 @@ class Split(ABC):
                 f"must leave no split empty, but {' and '.join(empty)} would be ({counts})",
                 remedy=self._remedy(table),
             )
-        return splits
+        return splits, bridges
+
+    def check(self) -> None:
+        """Raises ConfigError where a value breaks its rule; a run asks before it reads any data."""
 
     @abstractmethod
-    def _assign(self, table: pd.DataFrame) -> StringArray: ...
+    def _assign(self, table: pd.DataFrame, region: Region | None) -> StringArray: ...
+
+    def _clear(self, table: pd.DataFrame, region: Region | None, splits: StringArray, movable: BoolArray) -> None:
+        """Takes places out of use, in place, that stand too near to another split; most splits take none."""
 
     def _remedy(self, table: pd.DataFrame) -> str:
         return "Assign at least one place to each of train, val and test, or set split.val_share=0.1."
+
+
+def _tie(splits: StringArray, ties: Ties, movable: BoolArray, given: bool) -> list[Bridge]:
+    """Brings places that are the same to one split, in place; returns those that bridge two."""
+    sizes = np.bincount(ties.groups)
+    bridges: list[Bridge] = []
+    rows = np.flatnonzero(sizes[ties.groups] > 1)
+    if len(rows) == 0:
+        return bridges
+    for group in np.split(rows[np.argsort(ties.groups[rows], kind="stable")], np.cumsum(sizes[sizes > 1])[:-1]):
+        fixed = group if given else group[~movable[group]]
+        sides = {str(one) for one in splits[fixed]} - {UNUSED}
+        if len(sides) > 1:
+            first = int(fixed[0])
+            other = int(next(row for row in fixed if splits[row] not in (splits[first], UNUSED)))
+            reason = f"is the same as places in {' and '.join(sorted(sides))}"
+            bridges.append(Bridge(other, first, reason))
+            if not given:
+                bridges += [Bridge(int(row), first, f"{reason}; it is not used") for row in group[movable[group]]]
+                splits[group[movable[group]]] = UNUSED
+        elif not given:
+            splits[group[movable[group]]] = sides.pop() if sides else splits[group[0]]
+    return bridges
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,21 +172,16 @@ class RandomSplit(Split):
     shares: list[float]
     seed: int = 0
 
-    def _assign(self, table: pd.DataFrame) -> StringArray:
-        rule = "must be three numbers that sum to 1"
-        if not isinstance(self.shares, list | tuple) or len(self.shares) != 3:
-            raise ConfigError.at("split.shares", rule, found=self.shares)
-        for share in self.shares:
-            check_number("split.shares", share, low=0.0, high=1.0, open_low=True)
-        if abs(sum(self.shares) - 1.0) > 1e-6:
-            raise ConfigError.at("split.shares", rule, found=self.shares)
-        return self._with_seed(table, check_int("split.seed", self.seed, low=0))
+    def check(self) -> None:
+        check_shares(self.shares)
+        check_int("split.seed", self.seed, low=0)
+
+    def _assign(self, table: pd.DataFrame, region: Region | None) -> StringArray:
+        self.check()
+        return self._with_seed(table, self.seed)
 
     def _with_seed(self, table: pd.DataFrame, seed: int) -> StringArray:
-        limits = np.cumsum(self.shares)[:2]
-        return np.array(NAMES)[
-            np.searchsorted(limits, hash_share(table["uuid"].tolist(), f"split{seed}"), "right")
-        ]
+        return by_share(hash_share(table["uuid"].tolist(), f"split{seed}"), self.shares)
 
     def _remedy(self, table: pd.DataFrame) -> str:
         for seed in range(1000):
@@ -103,11 +200,12 @@ class ColumnSplit(Split):
         seed: Draws those.
     """
 
+    given: ClassVar[bool] = True
     column: str = "split"
     val_share: float = 0.0
     seed: int = 0
 
-    def _assign(self, table: pd.DataFrame) -> StringArray:
+    def _assign(self, table: pd.DataFrame, region: Region | None) -> StringArray:
         if self.column not in table:
             raise DataError.at(
                 f"split.column={self.column}",
@@ -126,10 +224,11 @@ class FolderSplit(Split):
         seed: Draws those.
     """
 
+    given: ClassVar[bool] = True
     val_share: float = 0.0
     seed: int = 0
 
-    def _assign(self, table: pd.DataFrame) -> StringArray:
+    def _assign(self, table: pd.DataFrame, region: Region | None) -> StringArray:
         without = table["folder_split"].fillna("") == ""
         if without.any():
             raise DataError.at(
@@ -156,7 +255,7 @@ class KFoldSplit(Split):
     val_share: float = 0.1
     seed: int = 0
 
-    def _assign(self, table: pd.DataFrame) -> StringArray:
+    def _assign(self, table: pd.DataFrame, region: Region | None) -> StringArray:
         folds = check_int("split.folds", self.folds, low=2)
         fold = check_int("split.fold", self.fold, low=0, high=folds - 1)
         check_number("split.val_share", self.val_share, low=0.0, high=0.9, open_low=True)
@@ -167,6 +266,22 @@ class KFoldSplit(Split):
 
     def _remedy(self, table: pd.DataFrame) -> str:
         return "Choose another split.seed, or fewer split.folds."
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredSplit(Split):
+    """The split that a store recorded when it was prepared, `split=store`; for data=store."""
+
+    given: ClassVar[bool] = True
+
+    def _assign(self, table: pd.DataFrame, region: Region | None) -> StringArray:
+        if "store_split" not in table:
+            raise ConfigError.at(
+                "split",
+                "must not be store unless the data come from one",
+                remedy="Choose split=random, or data=store.",
+            )
+        return table["store_split"].to_numpy(dtype=np.str_)
 
 
 def _recorded(table: pd.DataFrame, column: str, what: str, val_share: float, seed: int) -> StringArray:

@@ -5,25 +5,23 @@ Reading all of them once is also the check that every image is whole, before tra
 
 from __future__ import annotations
 
-import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from geoguesser.data.examine import BROKEN, HEADINGS, Facts, PlaceFiles, examine_in_order
+from geoguesser.data.findings import Finding
 from geoguesser.data.images import ImageSpec
-from geoguesser.data.places import HEADINGS, Finding
+from geoguesser.data.places import names_in
 from geoguesser.errors import DataError
 
 IntArray = npt.NDArray[np.int64]
-THUMBNAIL = 8
 
 
 class Views(ABC):
@@ -36,6 +34,11 @@ class Views(ABC):
     @abstractmethod
     def take(self, rows: IntArray) -> Views:
         """The views of these rows alone, in their order."""
+
+    @property
+    def worth_workers(self) -> bool:
+        """Whether other processes help: where a gather is a copy, handing its result over takes longer."""
+        return False
 
 
 class MemoryViews(Views):
@@ -56,31 +59,39 @@ class MemoryViews(Views):
 
 
 class FileViews(Views):
-    """Views decoded from their JPEG files each time.
+    """Views decoded from their files each time.
 
     Args:
-        folders: (N,) each place's folder.
+        places: (N,) each place's files; a view without one is all zeros.
         image: How views are brought to their size.
     """
 
-    def __init__(self, folders: Sequence[str], image: ImageSpec) -> None:
-        self.folders = list(folders)
+    def __init__(self, places: Sequence[PlaceFiles], image: ImageSpec) -> None:
+        self.places = list(places)
         self.image = image
 
     def gather(self, rows: IntArray) -> Tensor:
-        return torch.from_numpy(np.stack([read_place(self.folders[row], self.image) for row in rows]))
+        return torch.from_numpy(np.stack([read_place(self.places[row], self.image) for row in rows]))
 
     def take(self, rows: IntArray) -> FileViews:
-        return FileViews([self.folders[row] for row in rows], self.image)
+        return FileViews([self.places[row] for row in rows], self.image)
+
+    @property
+    def worth_workers(self) -> bool:
+        return True
 
 
-def read_place(folder: str, image: ImageSpec) -> npt.NDArray[np.uint8]:
-    """(4, 3, H, W) the four views of one folder.
+def read_place(files: PlaceFiles, image: ImageSpec) -> npt.NDArray[np.uint8]:
+    """(4, 3, H, W) the four views of one place; a view that is none is all zeros.
 
     Raises:
-        DataError: A view is missing or broken; the message names the file.
+        DataError: A view is broken or its file has gone; the message names it.
     """
-    return np.stack([image.read(os.path.join(folder, f"{heading}.jpg")) for heading in HEADINGS])
+    views = np.zeros((4, 3, image.size, image.size), dtype=np.uint8)
+    for heading, name in enumerate(files.names):
+        if name is not None:
+            views[heading] = image.read(files.path(heading))
+    return views
 
 
 @dataclass(frozen=True)
@@ -89,62 +100,73 @@ class LoadedViews:
 
     Attributes:
         views: Their pixels by row.
-        thumbnails: (N, 4, 3, 8, 8) uint8 means of blocks.
-        broken: Row and finding of each place with a broken image; its thumbnails are zeros.
+        facts: What is known of each image.
+        found: Row, number of the heading, and finding, of all that is wrong or remarkable.
     """
 
     views: Views
-    thumbnails: npt.NDArray[np.uint8]
-    broken: list[tuple[int, Finding]]
+    facts: Facts
+    found: list[tuple[int, int, Finding]]
 
 
-def load_views(folders: Sequence[str], image: ImageSpec, *, memory_gib: float) -> LoadedViews:
+def load_views(places: Sequence[PlaceFiles], image: ImageSpec, *, memory_gib: float) -> LoadedViews:
     """Reads every view once, in parallel.
 
     Args:
-        folders: (N,) each place's folder.
+        places: (N,) each place's files.
         image: How views are brought to their size.
         memory_gib: Views are kept in memory where all of them take no more than this.
     """
-    shape = (len(folders), len(HEADINGS), 3, image.size, image.size)
+    shape = (len(places), 4, 3, image.size, image.size)
     keep = float(np.prod(shape)) <= memory_gib * 2**30
     pixels = torch.zeros(shape, dtype=torch.uint8) if keep else None
-    thumbnails = np.zeros((*shape[:3], THUMBNAIL, THUMBNAIL), dtype=np.uint8)
-    broken: list[tuple[int, Finding]] = []
-    for row, result in enumerate(_read_in_order(folders, image)):
-        if isinstance(result, DataError):
-            broken.append((row, Finding("broken_image", "", str(result))))
-            continue
-        thumbnails[row] = _block_means(result)
-        if pixels is not None:
-            pixels[row] = torch.from_numpy(result)
-    views: Views = FileViews(folders, image) if pixels is None else MemoryViews(pixels)
-    return LoadedViews(views, thumbnails, broken)
+    facts, found = Facts.empty(len(places)), []
+    with tqdm(total=len(places), desc="reading views", unit=" places", disable=None, leave=False) as bar:
+        for row, examined in enumerate(examine_in_order(places, [image])):
+            facts.put(row, examined)
+            found += [(row, heading, finding) for heading, finding in examined.found]
+            if pixels is not None:
+                pixels[row] = torch.from_numpy(examined.images[0])
+            bar.update()
+    views: Views = FileViews(_without_broken(places, facts), image) if pixels is None else MemoryViews(pixels)
+    return LoadedViews(views, facts, found)
 
 
-def _block_means(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    """(4, 3, H, W) -> (4, 3, 8, 8)."""
-    small = [
-        cv2.resize(view, (THUMBNAIL, THUMBNAIL), interpolation=cv2.INTER_AREA)
-        for view in pixels.reshape(-1, *pixels.shape[2:])
-    ]
-    return np.stack(small).reshape(*pixels.shape[:2], THUMBNAIL, THUMBNAIL)
+def _without_broken(places: Sequence[PlaceFiles], facts: Facts) -> list[PlaceFiles]:
+    """A view that is broken is not read again."""
+    files = list(places)
+    broken = facts.views["state"] == BROKEN
+    for row in np.flatnonzero(broken.any(axis=1)):
+        names = [None if bad else name for name, bad in zip(files[row].names, broken[row], strict=True)]
+        files[row] = PlaceFiles(files[row].folder, (names[0], names[1], names[2], names[3]))
+    return files
 
 
-def _read_in_order(folders: Sequence[str], image: ImageSpec) -> Iterator[npt.NDArray[np.uint8] | DataError]:
-    def attempt(folder: str) -> npt.NDArray[np.uint8] | DataError:
-        try:
-            return read_place(folder, image)
-        except DataError as error:
-            return error
+def read_folder(
+    folder: str, image: ImageSpec, *, mask: bool = False
+) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.bool_]]:
+    """The views of a folder of `0.jpg`, `90.jpg`, `180.jpg` and `270.jpg` (or .jpeg, .png, .webp).
 
-    chunk = 256  # a bounded number of results in flight, so that memory stays flat
-    threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    with (
-        ThreadPoolExecutor(threads) as pool,
-        tqdm(total=len(folders), desc="reading views", unit=" places", disable=None, leave=False) as bar,
-    ):
-        for start in range(0, len(folders), chunk):
-            for result in pool.map(attempt, folders[start : start + chunk]):
-                bar.update()
-                yield result
+    Args:
+        folder: The place's folder.
+        image: How views are brought to their size.
+        mask: One to three views are enough.
+
+    Returns:
+        (4, 3, H, W) views, zeros where there is none, and (4,) which there are.
+
+    Raises:
+        DataError: A view is missing or broken, a heading has two files, or the folder cannot be read.
+    """
+    try:
+        names, doubled = names_in(folder)
+    except OSError as error:
+        raise DataError.at(folder, f"cannot be read ({error.strerror})") from error
+    if doubled:
+        raise DataError.at(folder, "must hold one file for each heading", found=doubled)
+    there = np.array([name is not None for name in names])
+    if not there.all() and not (mask and there.any()):
+        missing = ", ".join(f"{heading}.jpg" for heading, one in zip(HEADINGS, there, strict=True) if not one)
+        way = "With missing_views=mask (in Python mask=True) fewer views are enough." if there.any() else ""
+        raise DataError.at(folder, f"lacks {missing}", remedy=way)
+    return read_place(PlaceFiles(folder, names), image), there

@@ -91,6 +91,11 @@ class Backbone(nn.Module):
         # Some models (mobilenetv3) widen once more after num_features; timm records that width apart.
         return int(cast(Any, getattr(self.model, "head_hidden_size", None) or self.model.num_features))
 
+    def normalise_by(self, mean: list[float], std: list[float]) -> None:
+        """Takes other channel means and deviations, of values from 0 to 1; three each, deviations above 0."""
+        self.mean.copy_(_channels(mean, "the mean of the training views"))
+        self.std.copy_(_channels(std, "the deviation of the training views", open_low=True))
+
     def forward(self, images: Tensor) -> Tensor:
         """(N, 3, H, W) uint8 -> (N, D). Normalises by the backbone's own mean and std."""
         floats = images.to(self.mean.dtype, memory_format=torch.channels_last)

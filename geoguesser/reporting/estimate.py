@@ -10,7 +10,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from geoguesser.data.datamodule import PlacesDataModule
+from geoguesser.data.datamodule import PlacesData
 from geoguesser.model.network import GeoNetwork
 from geoguesser.reporting.result import counts_of
 from geoguesser.training.finetuning import Finetuning
@@ -20,7 +20,7 @@ HEAD_STEP_S = 0.006  # of a step on cached features, a rough guess for two cores
 
 
 def show_estimate(
-    network: GeoNetwork, data: PlacesDataModule, finetuning: Finetuning, trainer: dict[str, Any]
+    network: GeoNetwork, data: PlacesData, finetuning: Finetuning, trainer: dict[str, Any]
 ) -> dict[str, Any]:
     """Prints and returns what a run would be.
 

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from geoguesser import __version__
-from geoguesser.data.datamodule import PlacesDataModule
+from geoguesser.data.datamodule import PlacesData
 from geoguesser.geo.distance import FloatArray, haversine_km
 from geoguesser.geo.grid import Grid
 from geoguesser.geo.region import PlaneRegion, Region
@@ -23,7 +23,7 @@ from geoguesser.model.metrics import error_summary
 FORMAT = 1
 
 
-def predictions_table(data: PlacesDataModule, index: Any, predicted_deg: FloatArray) -> pd.DataFrame:
+def predictions_table(data: PlacesData, index: Any, predicted_deg: FloatArray) -> pd.DataFrame:
     """One row per predicted place: uuid, latitude, longitude, true_latitude, true_longitude, error_km."""
     truth = data.coords_deg[index]
     return pd.DataFrame(
@@ -38,7 +38,7 @@ def predictions_table(data: PlacesDataModule, index: Any, predicted_deg: FloatAr
     )
 
 
-def places_table(data: PlacesDataModule, region: Region, grid: Grid | None) -> pd.DataFrame:
+def places_table(data: PlacesData, region: Region, grid: Grid | None) -> pd.DataFrame:
     """One row per place: its split, coordinates, CRS coordinates, cell and class point (empty without)."""
     table = data.table[["uuid", "latitude", "longitude", "split"]].copy()
     if isinstance(region, PlaneRegion):
@@ -72,18 +72,19 @@ def grid_summary(grid: Grid | None, asked: int | None, test_deg: FloatArray) -> 
     }
 
 
-def counts_of(data: PlacesDataModule) -> dict[str, Any]:
+def counts_of(data: PlacesData) -> dict[str, Any]:
     """Places by split, and what was skipped by kind."""
     splits = data.table["split"].value_counts()
     names = ("train", "val", "test", "unused")
     return {
         "places": len(data.table),
         **{name: int(splits.get(name, 0)) for name in names},
+        "masked_views": int((~data.mask).sum()),
         "skipped": data.findings.counts(),
     }
 
 
-def describe(data: PlacesDataModule) -> str:
+def describe(data: PlacesData) -> str:
     """One line: how many places there are, by split."""
     counts = counts_of(data)
     parts = ", ".join(f"{counts[name]} {name}" for name in ("train", "val", "test", "unused") if counts[name])

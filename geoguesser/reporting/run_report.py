@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from geoguesser.data.datamodule import PlacesDataModule
+from geoguesser.data.datamodule import PlacesData
 from geoguesser.geo.region import Region
 from geoguesser.model.network import GeoNetwork
 from geoguesser.reporting import baselines, maps, plots
@@ -27,7 +27,7 @@ class RunReport:
         network: The trained network.
     """
 
-    def __init__(self, folder: Path, data: PlacesDataModule, region: Region, network: GeoNetwork) -> None:
+    def __init__(self, folder: Path, data: PlacesData, region: Region, network: GeoNetwork) -> None:
         self.folder, self.data, self.region, self.network = folder, data, region, network
 
     def tables(

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from geoguesser.data.datamodule import Batch
+from geoguesser.data.batches import Batch
 from geoguesser.model.network import GeoNetwork
 
 log = logging.getLogger(__name__)

@@ -21,7 +21,7 @@ from geoguesser.errors import GeoguesserError, check_choice, first_line
 
 log = logging.getLogger(__name__)
 
-PRIVATE_KEYS = frozenset({"roots", "boundary", "weights", "init_from", "resume", "logger", "hydra"})
+PRIVATE_KEYS = frozenset({"roots", "path", "boundary", "weights", "init_from", "resume", "logger", "hydra"})
 SECRET = re.compile(r"key|token|secret|password|credential", re.IGNORECASE)
 
 

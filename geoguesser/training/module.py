@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from geoguesser.data.datamodule import Batch, FeatureBatch
+from geoguesser.data.batches import Batch, FeatureBatch
 from geoguesser.errors import CheckpointError, ConfigError, GeoguesserError
 from geoguesser.model.metrics import PlaceErrors, PlaceResults, error_summary
 from geoguesser.model.network import GeoNetwork

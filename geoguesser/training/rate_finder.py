@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from geoguesser.data.datamodule import Batch, FeatureBatch
+from geoguesser.data.batches import Batch, FeatureBatch
 from geoguesser.errors import GeoguesserError
 from geoguesser.geo.distance import FloatArray
 from geoguesser.training.module import GeoLightningModule

@@ -8,6 +8,7 @@ import numpy as np
 from torch import Tensor
 
 from geoguesser import locator
+from geoguesser.data.fingerprint import differences
 from geoguesser.errors import CheckpointError
 from geoguesser.model.network import GeoNetwork
 
@@ -64,6 +65,26 @@ def resume_network(network: GeoNetwork, checkpoint: dict[str, Any], where: str) 
             "Resume with the run's own data and keys, or start a new run with init_from=RUN_FOLDER."
         )
     network.load_state_dict(network_tensors(checkpoint))
+
+
+def refuse_other_data(checkpoint: dict[str, Any], here: dict[str, Any], where: str) -> None:
+    """Refuses to resume with data that are not those of the run, down to the bytes of its images.
+
+    Args:
+        checkpoint: What `locator.read_checkpoint` read.
+        here: The fingerprint of the data at hand.
+        where: The checkpoint, for the message.
+
+    Raises:
+        CheckpointError: They differ; the message says in what.
+    """
+    there = checkpoint["geoguesser"].get("data")
+    found = [] if there is None else differences(there, here)
+    if found:
+        raise CheckpointError(
+            f"{where} cannot be resumed: its data differ from those given now in {'; '.join(found)}. "
+            "Resume with the run's own data, or start a new run with init_from=RUN_FOLDER."
+        )
 
 
 def _meaning(state: dict[str, Any]) -> dict[str, Any]:

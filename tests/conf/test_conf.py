@@ -8,7 +8,8 @@ import pytest
 from conftest import compose
 from omegaconf import OmegaConf
 
-from geoguesser.configs import HEAD_GROUPS, build, check_keys, conf_dir, known_keys, resolve, signature_of
+from geoguesser.configs import HEAD_GROUPS, build, check_keys, conf_dir, known_keys, plain, resolve, signature_of
+from geoguesser.data.findings import KINDS
 from geoguesser.errors import ConfigError
 
 CONF = Path(conf_dir())
@@ -17,6 +18,7 @@ NEEDED = {
     "region=country": ["region.code=SVN"],
     "region=custom": ["region.boundary=land.geojson"],
     "data=places": ["data.roots=[a,b]"],
+    "data=store": ["data.path=a"],
 }
 # What experiment.py gives to the targets of each node.
 GIVEN = {
@@ -50,6 +52,7 @@ def test_every_file_is_reached():
     assert files == reached | {
         "train.yaml",
         "predict.yaml",
+        "prepare.yaml",
         "data/common.yaml",
         "hydra/job_logging/geoguesser.yaml",
         "hydra/job_logging/terminal.yaml",
@@ -71,6 +74,34 @@ def test_choice_composes_and_binds(choice: str):
 def test_predict_composes():
     config = OmegaConf.to_container(compose(["run=r", "images=i"], "predict"))
     assert config["batch_size"] == 32
+
+
+@pytest.mark.parametrize("choice", [one for one in CHOICES if one.split("=")[0] in ("region", "image", "split")])
+def test_prepare_composes_and_binds(choice: str):
+    needed = [*NEEDED["data=places"], *NEEDED.get(choice, [])]
+    config = plain(compose([choice, *needed], "prepare"), known_keys("prepare"))
+    assert set(config) == {
+        *("region", "data", "image", "split"),
+        *("out", "sizes", "check_only", "report", "pictures"),
+    }
+    bound = targets(config, "")
+    assert {key for key, _ in bound} == {"region", "data", "image", "split"}
+    for key, node in bound:
+        given = dict.fromkeys(GIVEN.get(key, set()) & set(signature_of(node, key).parameters))
+        check_keys(node, key, given)
+
+
+def test_every_kind_of_finding_stands_in_the_config_with_its_default():
+    config = resolve(compose(["data=places", *NEEDED["data=places"]]))
+    assert config["data"]["on_bad"] == {name: kind.default for name, kind in KINDS.items()}
+
+
+def test_a_store_brings_its_split_and_yields_to_the_user():
+    stored = resolve(compose(["data=store", "data.path=a"]))
+    assert stored["split"]["_target_"].endswith("StoredSplit")
+    assert "memory_gib" not in stored["data"]
+    chosen = resolve(compose(["data=store", "data.path=a", "split=kfold", "split.fold=2"]))
+    assert chosen["split"]["fold"] == 2
 
 
 def test_defaults_are_those_of_the_design():

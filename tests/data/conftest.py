@@ -48,11 +48,16 @@ def coords_for(count: int, seed: int = 0) -> np.ndarray:
 
 
 def write_root(
-    root: Path, ids: Sequence[str], *, columns: dict[str, Sequence[object]] | None = None, px: int = 24
+    root: Path,
+    ids: Sequence[str],
+    *,
+    columns: dict[str, Sequence[object]] | None = None,
+    px: int = 24,
+    seed: int = 0,
 ) -> Path:
     """A root with data.csv and images/<uuid>; places lie where `coords_for` puts them."""
     columns = columns or {}
-    coords = coords_for(len(ids)).tolist()
+    coords = coords_for(len(ids), seed).tolist()
     rows = [[one, *coords[at], *(values[at] for values in columns.values())] for at, one in enumerate(ids)]
     write_csv(root / "data.csv", rows, ("uuid", "latitude", "longitude", *columns))
     for one in ids:

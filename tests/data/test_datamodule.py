@@ -17,7 +17,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from geoguesser.data.augment import Augment
-from geoguesser.data.datamodule import Batch, FeatureBatch, PlaceSampler, PlacesDataModule
+from geoguesser.data.batches import Batch, FeatureBatch, PlaceBatches, PlaceSampler
+from geoguesser.data.datamodule import PlacesDataModule
 from geoguesser.data.images import ImageSpec
 from geoguesser.data.splits import ColumnSplit, FolderSplit, RandomSplit
 from geoguesser.data.views import FileViews, MemoryViews
@@ -57,7 +58,7 @@ def ready(root: Path, land: PlaneRegion) -> PlacesDataModule:
 
 def order_of(loader: DataLoader[Any], epoch: int | None = None) -> list[int]:
     if epoch is not None:
-        loader.sampler.set_epoch(epoch)  # type: ignore[union-attr, attr-defined]  # as Lightning does
+        loader.batch_sampler.sampler.set_epoch(epoch)  # type: ignore[union-attr, attr-defined]  # as Lightning does
     return [row for batch in loader for row in batch.index.tolist()]
 
 
@@ -211,7 +212,7 @@ def test_workers_give_the_same_batches(root: Path, land: PlaneRegion) -> None:
         assert loader.num_workers == workers
         batches = []
         for epoch in range(2):
-            loader.sampler.set_epoch(epoch)  # type: ignore[union-attr, attr-defined]
+            loader.batch_sampler.sampler.set_epoch(epoch)  # type: ignore[union-attr, attr-defined]
             batches += list(loader)
         runs.append([*batches, *data.val_dataloader()])
         del loader
@@ -252,28 +253,49 @@ def test_features_are_served_by_row_instead_of_pixels(ready: PlacesDataModule) -
 # Several processes
 
 
-def positions(size: int, *, world_size: int, even: bool, seed: int | None = 0, epoch: int = 0) -> list[list[int]]:
+def shares(
+    size: int, *, world_size: int, batch_size: int, in_step: bool, seed: int | None = 0, epoch: int = 0
+) -> list[list[list[int]]]:
+    """The batches of each process."""
     ranks = []
     for rank in range(world_size):
-        sampler = PlaceSampler(size, seed=seed, rank=rank, world_size=world_size, even=even)
+        sampler = PlaceSampler(size, seed=seed, rank=rank, world_size=world_size)
         sampler.set_epoch(epoch)
-        ranks.append(list(sampler))
-        assert len(sampler) == len(ranks[-1])
+        assert len(sampler) == len(list(sampler))
+        batches = PlaceBatches(sampler, batch_size, in_step=in_step)
+        ranks.append(list(batches))
+        assert len(batches) == len(ranks[-1])
     return ranks
 
 
-@settings(max_examples=50, deadline=None)
-@given(size=st.integers(1, 50), world_size=st.integers(1, 9), epoch=st.integers(0, 5))
-def test_processes_share_the_places(size: int, world_size: int, epoch: int) -> None:
-    ranks = positions(size, world_size=world_size, even=False, seed=None)
-    assert sorted(chain(*ranks)) == list(range(size))  # each counts once
-    assert all(rank == sorted(rank) for rank in ranks)
-    ranks = positions(size, world_size=world_size, even=True, epoch=epoch)
-    assert {len(rank) for rank in ranks} == {-(-size // world_size)}  # in step
-    assert set(chain(*ranks)) == set(range(size))
-    [alone] = positions(size, world_size=1, even=True, epoch=epoch)
-    together = [rank[turn] for turn in range(len(ranks[0])) for rank in ranks]
-    assert together == [alone[at % size] for at in range(len(together))]  # one order, dealt out in turn
+@settings(max_examples=200, deadline=None)
+@given(
+    size=st.integers(1, 60),
+    world_size=st.integers(1, 9),
+    batch_size=st.integers(1, 12),
+    epoch=st.integers(0, 5),
+)
+def test_processes_share_the_places(size: int, world_size: int, batch_size: int, epoch: int) -> None:
+    ranks = shares(size, world_size=world_size, batch_size=batch_size, in_step=False, seed=None)
+    assert sorted(chain(*chain(*ranks))) == list(range(size))  # each counts once
+    for rank in ranks:
+        assert list(chain(*rank)) == sorted(chain(*rank))
+        assert all(len(batch) == batch_size for batch in rank[:-1])
+    ranks = shares(size, world_size=world_size, batch_size=batch_size, in_step=True, epoch=epoch)
+    assert len({len(rank) for rank in ranks}) == 1  # in step
+    assert all(0 < len(batch) <= batch_size for rank in ranks for batch in rank)
+    seen = list(chain(*chain(*ranks)))
+    [alone] = shares(size, world_size=1, batch_size=size, in_step=True, epoch=epoch)
+    first = alone[0][0]
+    if size >= world_size and batch_size > 1:
+        assert sorted(seen) == list(range(size))  # each exactly once
+    else:  # a process with no place left gets the epoch's first, and no other place is repeated
+        assert set(seen) == set(range(size))
+        assert all(seen.count(place) == 1 for place in range(size) if place != first)
+    for rank, batches in enumerate(ranks):  # one order, dealt out in turn
+        own = list(chain(*batches))
+        dealt = alone[0][rank::world_size]
+        assert own in (dealt, [*dealt, first])
 
 
 def test_the_loaders_ask_the_trainer_for_their_rank(root: Path, land: PlaneRegion) -> None:
@@ -285,11 +307,11 @@ def test_the_loaders_ask_the_trainer_for_their_rank(root: Path, land: PlaneRegio
         orders["train"].append(order_of(data.train_dataloader(), 3))
         orders["val"].append(order_of(data.val_dataloader()))
         orders["test"].append(order_of(data.test_dataloader()))
-    for name in ("val", "test"):
+    for name in ("train", "val", "test"):
         assert sorted(chain(*orders[name])) == data.rows[name].tolist()
     first, second = orders["train"]
-    assert len(first) == len(second) == -(-len(data.rows["train"]) // 2)
-    assert set(first + second) == set(data.rows["train"].tolist())
+    assert abs(len(first) - len(second)) <= 1
+    assert first != sorted(first)
 
 
 # Augmentation
@@ -360,7 +382,7 @@ def test_broken_images_are_refused_all_at_once(damaged: Path, land: PlaneRegion)
     assert lines[0] == "The data break rules (3 broken_image):"
     files = [f"{damaged}/images/{IDS[row]}/{heading}.jpg" for row, heading in ((0, 0), (7, 90), (39, 180))]
     for line, file in zip(lines[1:4], files, strict=True):
-        assert line.startswith(f"  broken_image: {file} is no whole JPEG image (")
+        assert line.startswith(f"  broken_image: {file} is no whole image (")
     assert lines[4:] == [
         "Mend them, or leave those places out (they are counted and listed): data.on_bad.broken_image=skip"
     ]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import struct
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +12,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageOps
 
-from geoguesser.data.images import ImageSpec
+from geoguesser.data.images import ImageSpec, read_header
 from geoguesser.errors import ConfigError, DataError
 
 
@@ -186,32 +188,36 @@ def test_the_last_bytes_count_too(lost: int) -> None:
         ImageSpec(size=16).decode(jpeg(scene(60, 80))[:-lost])
 
 
-def png() -> bytes:
+def coded(kind: str, image: Image.Image | None = None) -> bytes:
     stream = io.BytesIO()
-    scene(30, 30).save(stream, "PNG")
+    (image or scene(30, 30)).save(stream, kind)
     return stream.getvalue()
 
 
-NO_JPEG = {
+NO_IMAGE = {
     "empty": b"",
     "text": b"<html>429 Too Many Requests</html>",
-    "PNG": png(),
+    "GIF": coded("GIF"),
+    "TIFF": coded("TIFF"),
+    "cut PNG": coded("PNG")[:-300],
+    "cut WebP": coded("WEBP")[:-30],
+    "PNG mark alone": coded("PNG")[:8],
     "truncated": jpeg(scene(60, 80))[:-200],
     "zeros": bytes(1000),
     "mark alone": b"\xff\xd8\xff",
 }
 
 
-@pytest.mark.parametrize("data", NO_JPEG.values(), ids=NO_JPEG.keys())
+@pytest.mark.parametrize("data", NO_IMAGE.values(), ids=NO_IMAGE.keys())
 def test_a_file_that_is_none_is_named(data: bytes, tmp_path: Path) -> None:
     path = tmp_path / "0.jpg"
     path.write_bytes(data)
     with pytest.raises(DataError) as caught:
         ImageSpec(size=16).read(path)
     message = str(caught.value)
-    assert message.startswith(f"{path} is no whole JPEG image (")
+    assert message.startswith(f"{path} is no whole image (")
     assert message.endswith(").")
-    assert len(message) > len(f"{path} is no whole JPEG image ().")
+    assert len(message) > len(f"{path} is no whole image ().")
     assert ("(the file is empty)" in message) == (not data)
 
 
@@ -234,3 +240,127 @@ def test_a_fit_that_is_none(fit: Any) -> None:
     with pytest.raises(ConfigError) as caught:
         ImageSpec(fit=fit)
     assert str(caught.value) == f"image.fit must be one of crop, squash, got {fit!r}."
+
+
+@pytest.mark.parametrize("normalise", ["imagenet", "", None])
+def test_a_normalisation_that_is_none(normalise: Any) -> None:
+    with pytest.raises(ConfigError) as caught:
+        ImageSpec(normalise=normalise)
+    assert str(caught.value) == f"image.normalise must be one of backbone, dataset, got {normalise!r}."
+
+
+# Other formats, modes and orientations
+
+
+@pytest.mark.parametrize("kind", ["PNG", "WEBP"])
+@pytest.mark.parametrize("fit", ["crop", "squash"])
+def test_other_formats_are_read(kind: str, fit: str) -> None:
+    stream = io.BytesIO()
+    scene(150, 200).save(stream, kind, **({"lossless": True} if kind == "WEBP" else {}))
+    data = stream.getvalue()
+    view = ImageSpec(size=64, fit=fit).decode(data)
+    assert view.flags["C_CONTIGUOUS"]
+    assert difference(view, by_pil(data, 64, fit)) < 1
+    header = read_header(data)
+    assert (header.width, header.height, header.mode, header.jpeg) == (200, 150, "RGB", False)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "WEBP"])
+def test_what_is_transparent_lies_on_white(kind: str) -> None:
+    pixels = np.zeros((40, 40, 4), np.uint8)
+    pixels[:20] = (200, 100, 20, 255)
+    pixels[20:] = (0, 0, 0, 0)
+    stream = io.BytesIO()
+    Image.fromarray(pixels).save(stream, kind, **({"lossless": True} if kind == "WEBP" else {}))
+    assert read_header(stream.getvalue()).mode == "transparent"
+    view = ImageSpec(size=40).decode(stream.getvalue())
+    np.testing.assert_allclose(view[:, :20].mean((1, 2)), (200, 100, 20), atol=1)
+    np.testing.assert_allclose(view[:, 20:].mean((1, 2)), (255, 255, 255), atol=1)
+
+
+def test_palettes_become_rgb() -> None:
+    image = scene(80, 80).quantize(64)
+    stream = io.BytesIO()
+    image.save(stream, "PNG")
+    assert read_header(stream.getvalue()).mode == "palette"
+    view = ImageSpec(size=80).decode(stream.getvalue())
+    np.testing.assert_array_equal(view, np.asarray(image.convert("RGB")).transpose(2, 0, 1))
+    clear = scene(80, 80).convert("P")
+    stream = io.BytesIO()
+    clear.save(stream, "PNG", transparency=0)
+    assert read_header(stream.getvalue()).mode == "transparent"
+
+
+def test_grey_of_sixteen_bits_is_scaled_and_not_cut() -> None:
+    ramp = np.linspace(0, 65535, 64 * 64).reshape(64, 64).astype(np.uint16)
+    stream = io.BytesIO()
+    Image.fromarray(ramp).save(stream, "PNG")
+    assert read_header(stream.getvalue()).mode == "grey"
+    view = ImageSpec(size=64).decode(stream.getvalue())
+    np.testing.assert_allclose(view[1], ramp / 257.0, atol=1.01)
+    np.testing.assert_array_equal(view[0], view[2])
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+def test_exif_orientations_are_undone(orientation: int, kind: str) -> None:
+    """Against Pillow's own transposition, on a picture whose eight orientations all differ."""
+    image = scene(60, 100)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    stream = io.BytesIO()
+    image.save(stream, kind, exif=exif, **({"quality": 95} if kind != "PNG" else {}))
+    data = stream.getvalue()
+    assert read_header(data).orientation == orientation
+    upright = ImageOps.exif_transpose(Image.open(io.BytesIO(data))).convert("RGB")
+    assert upright.size == ((100, 60) if orientation < 5 else (60, 100))
+    side = min(upright.size)
+    left, top = (upright.width - side) // 2, (upright.height - side) // 2
+    middle = np.asarray(upright.crop((left, top, left + side, top + side))).transpose(2, 0, 1)
+    assert difference(ImageSpec(size=60).decode(data), middle) < 2
+    others = [middle[:, ::-1], middle[:, :, ::-1], middle.transpose(0, 2, 1)]
+    assert min(difference(ImageSpec(size=60).decode(data), one) for one in others) > 5
+
+
+def test_damaged_exif_does_not_break_a_whole_picture() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    stream = io.BytesIO()
+    scene(60, 60).save(stream, "JPEG", exif=exif)
+    whole = stream.getvalue()
+    at = whole.index(b"Exif\0\0") + 6
+    for damage in (b"XX*\0", b"II*\0\xff\xff\xff\xff", b""):
+        data = whole[:at] + damage + whole[at + len(damage) :]
+        assert ImageSpec(size=32).decode(data).shape == (3, 32, 32)
+    exif[0x0112] = 77
+    stream = io.BytesIO()
+    scene(60, 60).save(stream, "JPEG", exif=exif)
+    assert read_header(stream.getvalue()).orientation == 1
+
+
+def test_exif_is_found_behind_other_segments_and_not_in_the_picture() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    stream = io.BytesIO()
+    scene(60, 60).save(stream, "JPEG", exif=exif)
+    whole = stream.getvalue()
+    comment = b"\xff\xfe" + (1002).to_bytes(2, "big") + b"Exif" + bytes(996)
+    assert read_header(whole[:2] + comment + whole[2:]).orientation == 3
+    plain = jpeg(scene(60, 60))
+    assert read_header(plain[:2] + comment + plain[2:]).orientation == 1
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG"])
+def test_decompression_bombs_are_refused_from_their_header(kind: str, tmp_path: Path) -> None:
+    if kind == "PNG":
+        head = struct.pack(">IIBBBBB", 50_000, 50_000, 8, 2, 0, 0, 0)
+        chunk = b"IHDR" + head
+        data = b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + chunk + struct.pack(">I", zlib.crc32(chunk))
+        data += struct.pack(">I", 0) + b"IDAT" + struct.pack(">I", zlib.crc32(b"IDAT"))
+    else:
+        data = jpeg(scene(60, 60))
+        at = data.index(b"\xff\xc0") + 5
+        data = data[:at] + struct.pack(">HH", 50_000, 50_000) + data[at + 4 :]
+    (tmp_path / "0.jpg").write_bytes(data)
+    with pytest.raises(DataError, match=r"0\.jpg is no whole image \(.*(50000 x 50000 pixels|far too large)"):
+        ImageSpec(size=16).read(tmp_path / "0.jpg")

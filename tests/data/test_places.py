@@ -17,7 +17,8 @@ import shapely
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from geoguesser.data.places import KINDS, SHOWN, Finding, Findings, coords_of, read_places
+from geoguesser.data.findings import KINDS, SHOWN, Finding, Findings
+from geoguesser.data.places import coords_of, files_of, read_places
 from geoguesser.errors import ConfigError, DataError, MissingFileError
 from geoguesser.geo.region import PlaneRegion
 
@@ -500,7 +501,7 @@ def test_folders_that_no_row_speaks_of_are_left_alone(
 def test_a_place_that_lacks_views(tmp_path: Path, write: SimpleNamespace, land: PlaneRegion) -> None:
     root = write.root(tmp_path / "root", ["a", "b", "c"])
     (root / "images/b/90.jpg").unlink()
-    (root / "images/b/270.jpg").rename(root / "images/b/270.jpeg")
+    (root / "images/b/270.jpg").rename(root / "images/b/270.bmp")
     line = f"{root}/images/b lacks 90.jpg, 270.jpg"
     assert refusal(root, land) == broken_rules("missing_view", line)
     table, findings = read(root, land, missing_view="skip")
@@ -543,9 +544,9 @@ def test_kinds_are_told_apart_in_one_message(tmp_path: Path, write: SimpleNamesp
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_each_kind_is_an_error_unless_it_is_skipped(kind: str) -> None:
+def test_each_kind_is_what_is_asked(kind: str) -> None:
     one = Finding(kind, "there", "is bad")
-    for on_bad in ({}, {kind: "error"}, {**SKIP_ALL, kind: "error"}):
+    for on_bad in ({kind: "error"}, {**SKIP_ALL, kind: "error"}):
         findings = Findings(on_bad)
         with pytest.raises(DataError) as caught:
             findings.settle([one])
@@ -555,15 +556,53 @@ def test_each_kind_is_an_error_unless_it_is_skipped(kind: str) -> None:
     findings.settle([one])
     findings.settle([one])
     assert findings.counts() == {kind: 2}
+    if not KINDS[kind].usable:
+        with pytest.raises(ConfigError, match=f"^data.on_bad.{kind} must be one of error, skip, got 'keep'"):
+            Findings({kind: "keep"})
+        return
+    findings = Findings({kind: "keep"})
+    findings.settle([one])
+    assert (findings.skipped, findings.kept, findings.counts()) == ([], [one], {})
+
+
+def test_defaults_stop_at_mistakes_and_note_curiosities() -> None:
+    stops = {kind for kind in KINDS if Findings().action(kind) == "error"}
+    assert stops == {
+        "bad_row",
+        "duplicate_id",
+        "missing_images",
+        "missing_view",
+        "broken_image",
+        "far_outside",
+        "gone",
+    }
+    noted = {kind for kind in KINDS if Findings().action(kind) == "keep"}
+    assert {"same_coordinates", "unusual_mode", "turned_image", "odd_aspect"} <= noted
+    assert "near_duplicate" not in noted
+
+
+def test_deferred_errors_are_gathered_and_raised_once() -> None:
+    findings = Findings({"odd_aspect": "skip"}, defer=True)
+    found = [Finding("bad_row", "a", "is bad"), Finding("odd_aspect", "b", "is long")]
+    findings.settle(found)
+    findings.settle([Finding("gone", "c", "is no more"), Finding("turned_image", "d", "lies")])
+    rows = findings.table().to_numpy().tolist()
+    assert rows == [
+        ["error", "bad_row", "a", "is bad"],
+        ["error", "gone", "c", "is no more"],
+        ["skip", "odd_aspect", "b", "is long"],
+        ["keep", "turned_image", "d", "lies"],
+    ]
+    with pytest.raises(DataError) as caught:
+        findings.raise_fatal()
+    assert str(caught.value).splitlines()[0] == "The data break rules (1 bad_row, 1 gone):"
+    assert str(caught.value).endswith(": data.on_bad.bad_row=skip data.on_bad.gone=skip")
 
 
 def test_unknown_kinds_and_actions_are_refused() -> None:
     with pytest.raises(ConfigError) as caught:
         Findings({"broken_images": "skip"})
-    assert str(caught.value) == (
-        "data.on_bad.broken_images must be one of the kinds bad_row, duplicate_id, missing_images, missing_view, "
-        "broken_image, far_outside."
-    )
+    assert str(caught.value) == (f"data.on_bad.broken_images must be one of the kinds {', '.join(KINDS)}.")
     with pytest.raises(ConfigError) as caught:
         Findings({"bad_row": "ignore"})
     assert str(caught.value) == "data.on_bad.bad_row must be one of error, skip, got 'ignore'."

@@ -15,10 +15,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from geoguesser.data import views as module
+from geoguesser.data import examine as module
 from geoguesser.data.images import ImageSpec
-from geoguesser.data.places import Finding
-from geoguesser.data.views import FileViews, LoadedViews, MemoryViews, load_views, read_place
+from geoguesser.data.examine import BROKEN, MISSING, OK, Examined, PlaceFiles, examine
+from geoguesser.data.findings import Finding
+from geoguesser.data.views import FileViews, MemoryViews, load_views, read_folder, read_place
 from geoguesser.errors import DataError
 
 SPEC = ImageSpec(size=24)
@@ -26,28 +27,28 @@ IDS = [f"place {at}" for at in range(9)]
 
 
 @pytest.fixture(scope="module")
-def folders(tmp_path_factory: pytest.TempPathFactory, write: SimpleNamespace) -> list[str]:
+def folders(tmp_path_factory: pytest.TempPathFactory, write: SimpleNamespace) -> list[PlaceFiles]:
     root = write.root(tmp_path_factory.mktemp("views"), IDS)
-    return [str(root / "images" / one) for one in IDS]
+    return [PlaceFiles(str(root / "images" / one)) for one in IDS]
 
 
-def by_pil(folder: str) -> np.ndarray:
+def by_pil(files: PlaceFiles) -> np.ndarray:
     """(4, 3, 24, 24); the files are of that size, so there is nothing to resize."""
-    pixels = [np.asarray(Image.open(Path(folder) / f"{heading}.jpg")) for heading in (0, 90, 180, 270)]
+    pixels = [np.asarray(Image.open(Path(files.folder) / f"{heading}.jpg")) for heading in (0, 90, 180, 270)]
     return np.stack(pixels).transpose(0, 3, 1, 2)
 
 
-def test_a_place_is_its_four_views_in_the_order_of_headings(folders: list[str]) -> None:
+def test_a_place_is_its_four_views_in_the_order_of_headings(folders: list[PlaceFiles]) -> None:
     views = read_place(folders[0], SPEC)
     assert (views.shape, views.dtype) == ((4, 3, 24, 24), np.uint8)
     np.testing.assert_allclose(views.astype(int), by_pil(folders[0]).astype(int), atol=2)
 
 
 @pytest.mark.parametrize(("memory_gib", "kind"), [(1.0, MemoryViews), (0.0, FileViews)])
-def test_views_are_kept_by_row(memory_gib: float, kind: type, folders: list[str]) -> None:
+def test_views_are_kept_by_row(memory_gib: float, kind: type, folders: list[PlaceFiles]) -> None:
     loaded = load_views(folders, SPEC, memory_gib=memory_gib)
     assert type(loaded.views) is kind
-    assert loaded.broken == []
+    assert loaded.found == []
     rows = np.array([7, 0, 3, 3])
     got = loaded.views.gather(rows)
     assert (got.shape, got.dtype) == ((4, 4, 3, 24, 24), torch.uint8)
@@ -57,7 +58,7 @@ def test_views_are_kept_by_row(memory_gib: float, kind: type, folders: list[str]
 
 @settings(max_examples=30, deadline=None)
 @given(data=st.data())
-def test_memory_and_files_give_the_same(data: st.DataObject, folders: list[str]) -> None:
+def test_memory_and_files_give_the_same(data: st.DataObject, folders: list[PlaceFiles]) -> None:
     a_row = st.integers(0, len(IDS) - 1)
     rows = np.array(data.draw(st.lists(a_row, min_size=1, max_size=12)))
     taken = np.array(data.draw(st.lists(a_row, min_size=1, max_size=12)))
@@ -68,100 +69,155 @@ def test_memory_and_files_give_the_same(data: st.DataObject, folders: list[str])
         assert torch.equal(views.take(taken).gather(again), files.gather(taken[again]))
 
 
-def test_the_limit_of_memory_is_that_of_all_views(folders: list[str]) -> None:
+def test_the_limit_of_memory_is_that_of_all_views(folders: list[PlaceFiles]) -> None:
     gib = len(folders) * 4 * 3 * 24 * 24 / 2**30
     assert isinstance(load_views(folders, SPEC, memory_gib=gib).views, MemoryViews)
     assert isinstance(load_views(folders, SPEC, memory_gib=gib * 0.999).views, FileViews)
 
 
 @pytest.mark.parametrize("size", [16, 24, 56])
-def test_thumbnails_are_means_of_blocks(size: int, folders: list[str]) -> None:
+def test_thumbnails_are_means_of_blocks(size: int, folders: list[PlaceFiles]) -> None:
     """In each mode the same, rounded, on views larger and smaller than the files."""
     spec = ImageSpec(size=size)
     loaded = load_views(folders, spec, memory_gib=1.0)
-    assert (loaded.thumbnails.shape, loaded.thumbnails.dtype) == ((9, 4, 3, 8, 8), np.uint8)
+    assert (loaded.facts.thumbnails.shape, loaded.facts.thumbnails.dtype) == ((9, 4, 3, 8, 8), np.uint8)
     step = size // 8
     pixels = loaded.views.gather(np.arange(9)).numpy().reshape(9, 4, 3, 8, step, 8, step)
-    np.testing.assert_allclose(loaded.thumbnails, pixels.mean((4, 6)), atol=0.51)
-    np.testing.assert_array_equal(load_views(folders, spec, memory_gib=0.0).thumbnails, loaded.thumbnails)
+    np.testing.assert_allclose(loaded.facts.thumbnails, pixels.mean((4, 6)), atol=0.51)
+    np.testing.assert_array_equal(
+        load_views(folders, spec, memory_gib=0.0).facts.thumbnails, loaded.facts.thumbnails
+    )
 
 
 def test_no_places_are_no_views() -> None:
     loaded = load_views([], SPEC, memory_gib=1.0)
-    assert loaded.thumbnails.shape == (0, 4, 3, 8, 8)
-    assert loaded.broken == []
+    assert loaded.facts.thumbnails.shape == (0, 4, 3, 8, 8)
+    assert loaded.found == []
 
 
 def test_rows_keep_their_order_whichever_thread_is_first(
-    folders: list[str], monkeypatch: pytest.MonkeyPatch
+    folders: list[PlaceFiles], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each place waits a time of its own; 600 of them are more than two chunks."""
     many = [folders[at % len(folders)] for at in range(600)]
-    once = {folder: read_place(folder, SPEC) for folder in folders}
+    once = {files: read_place(files, SPEC) for files in folders}
 
-    def slow(folder: str, _: ImageSpec) -> np.ndarray:
+    def slow(files: PlaceFiles, specs: list[ImageSpec]) -> Examined:
         time.sleep(np.random.default_rng().uniform(0, 0.002))
-        return once[folder]
+        return examine(files, specs)
 
-    monkeypatch.setattr(module, "read_place", slow)
+    monkeypatch.setattr(module, "examine", slow)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(8), raising=False)
     pixels = load_views(many, SPEC, memory_gib=1.0).views.gather(np.arange(600)).numpy()
-    np.testing.assert_array_equal(pixels, np.stack([once[folder] for folder in many]))
+    np.testing.assert_array_equal(pixels, np.stack([once[files] for files in many]))
 
 
 # What is broken
 
 
-def png() -> bytes:
+def gif() -> bytes:
     stream = io.BytesIO()
-    Image.new("RGB", (30, 30)).save(stream, "PNG")
+    Image.new("RGB", (30, 30)).save(stream, "GIF")
     return stream.getvalue()
 
 
 @pytest.fixture
-def damaged(tmp_path: Path, write: SimpleNamespace) -> list[str]:
-    """Nine places; rows 1, 4, 5 and 8 have an empty, a cut, a PNG and an absent view."""
+def damaged(tmp_path: Path, write: SimpleNamespace) -> list[PlaceFiles]:
+    """Nine places; rows 1, 4, 5 and 8 have an empty, a cut, a GIF and an absent view."""
     root = write.root(tmp_path / "root", IDS)
-    folders = [str(root / "images" / one) for one in IDS]
-    (Path(folders[1]) / "0.jpg").write_bytes(b"")
-    cut = Path(folders[4]) / "90.jpg"
+    folders = [root / "images" / one for one in IDS]
+    (folders[1] / "0.jpg").write_bytes(b"")
+    cut = folders[4] / "90.jpg"
     cut.write_bytes(cut.read_bytes()[:-20])
-    (Path(folders[5]) / "180.jpg").write_bytes(png())
-    (Path(folders[8]) / "270.jpg").unlink()
-    return folders
-
-
-def check_findings(loaded: LoadedViews, folders: list[str]) -> None:
-    assert [row for row, _ in loaded.broken] == [1, 4, 5, 8]
-    starts = [
-        f"{folders[1]}/0.jpg is no whole JPEG image (the file is empty).",
-        f"{folders[4]}/90.jpg is no whole JPEG image (Premature end of JPEG file).",
-        f"{folders[5]}/180.jpg is no whole JPEG image (",
-        f"{folders[8]}/270.jpg cannot be read (No such file or directory).",
-    ]
-    for (_, finding), start in zip(loaded.broken, starts, strict=True):
-        assert isinstance(finding, Finding)
-        assert finding.kind == "broken_image"
-        assert f"{finding.where}{finding.reason}".startswith(start)
+    (folders[5] / "180.jpg").write_bytes(gif())
+    (folders[8] / "270.jpg").unlink()
+    return [PlaceFiles(str(one)) for one in folders]
 
 
 @pytest.mark.parametrize("memory_gib", [1.0, 0.0])
-def test_broken_places_are_found_and_the_others_kept(memory_gib: float, damaged: list[str]) -> None:
+def test_broken_views_are_found_and_the_others_kept(memory_gib: float, damaged: list[PlaceFiles]) -> None:
     loaded = load_views(damaged, SPEC, memory_gib=memory_gib)
-    check_findings(loaded, damaged)
-    assert not loaded.thumbnails[[1, 4, 5, 8]].any()
+    assert [(row, heading) for row, heading, _ in loaded.found] == [(1, 0), (4, 1), (5, 2), (8, 3)]
+    wanted = [
+        Finding("broken_image", f"{damaged[1].folder}/0.jpg", "is no whole image (the file is empty)"),
+        Finding("broken_image", f"{damaged[4].folder}/90.jpg", "is no whole image (Premature end of JPEG file)"),
+        Finding(
+            "broken_image",
+            f"{damaged[5].folder}/180.jpg",
+            "is no whole image (no JPEG, PNG or WebP, or far too large)",
+        ),
+        Finding("broken_image", f"{damaged[8].folder}/270.jpg", "cannot be read (No such file or directory)"),
+    ]
+    assert [finding for _, _, finding in loaded.found] == wanted
+    states = np.full((9, 4), OK)
+    states[[1, 4, 5, 8], [0, 1, 2, 3]] = BROKEN
+    np.testing.assert_array_equal(loaded.facts.views["state"], states)
+    pixels = loaded.views.gather(np.arange(9)).numpy().astype(int)
+    assert not pixels[[1, 4, 5, 8], [0, 1, 2, 3]].any()
+    assert not loaded.facts.thumbnails[[1, 4, 5, 8], [0, 1, 2, 3]].any()
+    for row in range(9):
+        for heading in np.flatnonzero(states[row] == OK):
+            file = Path(damaged[row].folder) / f"{90 * heading}.jpg"
+            shown = np.asarray(Image.open(file)).transpose(2, 0, 1).astype(int)
+            np.testing.assert_allclose(pixels[row, heading], shown, atol=2)
+            assert loaded.facts.thumbnails[row, heading].any()
     whole = np.array([0, 2, 3, 6, 7])
-    assert loaded.thumbnails[whole].any(axis=(1, 2, 3, 4)).all()
-    expected = np.stack([by_pil(damaged[row]) for row in whole])
-    np.testing.assert_allclose(loaded.views.gather(whole).numpy().astype(int), expected.astype(int), atol=2)
-    kept = loaded.views.take(whole)
-    assert torch.equal(kept.gather(np.arange(5)), loaded.views.gather(whole))
+    assert torch.equal(loaded.views.take(whole).gather(np.arange(5)), loaded.views.gather(whole))
 
 
-def test_a_view_that_breaks_later_is_named(folders: list[str], tmp_path: Path, write: SimpleNamespace) -> None:
+def test_views_that_are_not_named_are_missing(folders: list[PlaceFiles]) -> None:
+    some = [PlaceFiles(folders[0].folder, ("0.jpg", None, None, "270.jpg")), folders[1]]
+    for gib in (1.0, 0.0):
+        loaded = load_views(some, SPEC, memory_gib=gib)
+        assert loaded.found == []
+        assert loaded.facts.views["state"].tolist() == [[OK, MISSING, MISSING, OK], [OK] * 4]
+        pixels = loaded.views.gather(np.array([0, 1])).numpy().astype(int)
+        assert not pixels[0, 1:3].any()
+        np.testing.assert_allclose(pixels[0, ::3], by_pil(folders[0])[::3].astype(int), atol=2)
+        np.testing.assert_allclose(pixels[1], by_pil(folders[1]).astype(int), atol=2)
+
+
+def test_a_view_that_breaks_later_is_named(tmp_path: Path, write: SimpleNamespace) -> None:
     root = write.root(tmp_path / "root", ["a"])
-    views = load_views([str(root / "images/a")], SPEC, memory_gib=0.0).views
+    views = load_views([PlaceFiles(str(root / "images/a"))], SPEC, memory_gib=0.0).views
     (root / "images/a/180.jpg").unlink()
     with pytest.raises(DataError) as caught:
         views.gather(np.array([0]))
     assert str(caught.value) == f"{root}/images/a/180.jpg cannot be read (No such file or directory)."
+
+
+# A folder by itself, as for prediction
+
+
+def test_a_folder_is_read_with_its_mask(tmp_path: Path, write: SimpleNamespace) -> None:
+    write.views(tmp_path / "a", "a")
+    pixels, mask = read_folder(str(tmp_path / "a"), SPEC)
+    np.testing.assert_array_equal(pixels, read_place(PlaceFiles(str(tmp_path / "a")), SPEC))
+    assert mask.tolist() == [True] * 4
+    (tmp_path / "a/90.jpg").rename(tmp_path / "a/90.jpeg")
+    again, mask = read_folder(str(tmp_path / "a"), SPEC)
+    np.testing.assert_array_equal(again, pixels)
+    (tmp_path / "a/270.jpg").unlink()
+    with pytest.raises(DataError) as caught:
+        read_folder(str(tmp_path / "a"), SPEC)
+    message = f"{tmp_path}/a lacks 270.jpg. With missing_views=mask (in Python mask=True) fewer views are enough."
+    assert str(caught.value) == message
+    masked, mask = read_folder(str(tmp_path / "a"), SPEC, mask=True)
+    assert mask.tolist() == [True, True, True, False]
+    assert not masked[3].any()
+    np.testing.assert_array_equal(masked[:3], pixels[:3])
+
+
+def test_a_folder_that_cannot_serve(tmp_path: Path, write: SimpleNamespace) -> None:
+    (tmp_path / "empty").mkdir()
+    write.views(tmp_path / "two", "two")
+    (tmp_path / "two/0.png").write_bytes(b"")
+    messages = {
+        "empty": "lacks 0.jpg, 90.jpg, 180.jpg, 270.jpg.",
+        "two": "must hold one file for each heading, got ['0.jpg', '0.png'].",
+        "none": "cannot be read (No such file or directory).",
+    }
+    for name, message in messages.items():
+        with pytest.raises(DataError) as caught:
+            read_folder(str(tmp_path / name), SPEC, mask=True)
+        assert str(caught.value) == f"{tmp_path}/{name} {message}"

@@ -112,7 +112,7 @@ def test_predict_writes_what_the_test_saw(trained, tmp_path: Path):
     broken = tmp_path / "images" / truth.index[0] / "90.jpg"
     broken.write_bytes(b"no image")
     words = [f"run={folder}", f"images={tmp_path / 'images'}", f"out={tmp_path / 'q.csv'}"]
-    with pytest.raises(GeoguesserError, match=r"90\.jpg is no whole JPEG image .*on_bad=skip"):
+    with pytest.raises(GeoguesserError, match=r"90\.jpg is no whole image .*on_bad=skip"):
         predict_folder(compose(words, "predict"))
     assert not (tmp_path / "q.csv").exists()
     predict_folder(compose([*words, "on_bad=skip"], "predict"))

@@ -12,7 +12,7 @@ import torch
 from torch.optim import Optimizer
 from training.toy_run import REGION, STAGED, TRAIN, ToyData, toy_features, toy_module, toy_network, toy_places
 
-from geoguesser.data.datamodule import FeatureBatch
+from geoguesser.data.batches import FeatureBatch
 from geoguesser.errors import GeoguesserError
 from geoguesser.model.head import RegressionHead
 from geoguesser.training import rate_finder

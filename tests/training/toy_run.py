@@ -13,7 +13,7 @@ from shapely.geometry import MultiPolygon
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from geoguesser.data.datamodule import PlaceSampler, PlacesDataset
+from geoguesser.data.batches import PlaceSampler, PlacesDataset
 from geoguesser.data.images import ImageSpec
 from geoguesser.data.views import MemoryViews
 from geoguesser.geo.grid import SquareGrid
@@ -76,7 +76,7 @@ class ToyData(pl.LightningDataModule):
             mask=torch.ones(len(self.coords_deg), 4, dtype=torch.bool),
             coords_deg=self.coords_deg,
         )
-        sampler = PlaceSampler(len(dataset), seed=0 if shuffle else None, rank=0, world_size=1, even=shuffle)
+        sampler = PlaceSampler(len(dataset), seed=0 if shuffle else None, rank=0, world_size=1)
         return DataLoader(dataset, batch_size=self.batch_size, sampler=sampler, collate_fn=lambda batch: batch)
 
     def train_dataloader(self) -> DataLoader[Any]:
