@@ -106,7 +106,7 @@ def _from_store(store: Store, locator: Locator, batch_size: int) -> Iterator[Pla
         held = " and ".join(store.manifest["images"])
         raise CheckpointError(
             f"images={store.folder} cannot be predicted by this run: size and fit of views differ "
-            f"({locator.image.name} in the run, {held} in the store). Prepare that size too, or name image folders."
+            f"({locator.image.name} in the run, {held} in the store). Prepare that size too, or name images."
         )
     own = store.fingerprint(locator.image)
     if locator.data is not None and (found := differences(locator.data, own, ("decoder",))):

@@ -78,7 +78,8 @@ def _warnings(found: dict[str, Any]) -> list[str]:
         near = test["within_m"][str(metres)]
         if near > most * test["places"]:
             return [
-                f"{near} of {test['places']} test places ({near / test['places']:.0%}) lie within {metres} m of a "
-                "training place: their error flatters what a new place would get. split=blocks keeps splits apart."
+                f"{near:,} of {test['places']:,} test places ({near / test['places']:.0%}) lie within {metres} m "
+                "of a training place: their error flatters what a new place would get. "
+                "split=blocks keeps splits apart."
             ]
     return []

@@ -44,6 +44,7 @@ KINDS: dict[str, Kind] = {
     "gone": Kind("error", False, "in the store, but no longer in the roots"),
     # What collecting brings with it: left out, for a test set with training images in it flatters.
     "placeholder_image": Kind("skip", True, "a tiny or featureless image"),
+    "no_view": Kind("skip", False, "with data.missing_views=mask: no view of it can be used"),
     "duplicate_panorama": Kind("skip", True, "the same panorama id twice"),
     "identical_image": Kind("skip", True, "the very bytes of another place's image"),
     "near_duplicate": Kind("skip", True, "at least three views look like those of a place beside it"),

@@ -14,7 +14,7 @@ import os
 import shutil
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -73,7 +73,7 @@ def shard_names(ids: Sequence[str], places: Sequence[PlaceFiles], specs: Sequenc
 
 def _signature(path: str) -> bytes:
     try:
-        status = os.stat(path)
+        status = Path(path).stat()
     except OSError:
         return b"\0gone"
     return f"\0{status.st_size}\0{status.st_mtime_ns}".encode()
@@ -143,7 +143,7 @@ def _fill(shards: list[_Shard], places: list[PlaceFiles], roots: list[str], bar:
     specs = [shard.spec for shard in shards]
     try:
         for slot, examined in enumerate(examine_in_order(places, specs)):
-            if examined.unreadable and not os.path.isdir(roots[slot]):
+            if examined.unreadable and not Path(roots[slot]).is_dir():
                 raise MissingFileError.at(
                     f"data.roots {roots[slot]}",
                     "has gone while it was being read",
@@ -244,10 +244,8 @@ class _Shard:
 
     def abandon(self) -> None:
         if self._file is not None:
-            try:
+            with suppress(OSError):  # a full disk complains again when the rest of the buffer is written
                 self._file.close()
-            except OSError:  # a full disk complains again when the rest of the buffer is written
-                pass
             Path(self._file.name).unlink(missing_ok=True)
 
     def report(self, packed: Packed, rows: range, places: list[PlaceFiles], *, first: bool) -> None:

@@ -60,7 +60,7 @@ def read_places(
         )
     table = pd.concat([_read_root(str(root), number, findings, mask) for number, root in enumerate(paths)])
     table = table.reset_index(drop=True)
-    table = _without_duplicates(table, findings)
+    table = without_duplicates(table, findings)
     return without_far(table, region, findings, far_km)
 
 
@@ -85,11 +85,11 @@ def _read_root(name: str, number: int, findings: Findings, mask: bool) -> pd.Dat
         raise MissingFileError.at(
             f"data.roots[{number}] {root}", "must hold a file data.csv", remedy="See docs/data.md."
         )
-    table = pd.concat([_read_csv(file, findings) for file in files], ignore_index=True)
+    table = pd.concat([read_csv(file, findings) for file in files], ignore_index=True)
     return _with_folders(table, root, findings, mask)
 
 
-def _read_csv(file: Path, findings: Findings) -> pd.DataFrame:
+def read_csv(file: Path, findings: Findings) -> pd.DataFrame:
     """Reads a table of places as text, then its coordinates as numbers; bad rows become findings."""
     try:
         table = pd.read_csv(file, dtype=str, keep_default_na=False)
@@ -253,7 +253,8 @@ def _check_inside(path: str, base: str) -> None:
         )
 
 
-def _without_duplicates(table: pd.DataFrame, findings: Findings) -> pd.DataFrame:
+def without_duplicates(table: pd.DataFrame, findings: Findings) -> pd.DataFrame:
+    """Settles the rows whose id came before, and returns the others."""
     again = table["uuid"].duplicated(keep="first")
     if not again.any():
         return table

@@ -5,13 +5,10 @@ Nothing of an old store is touched before the new manifest replaces its own in o
 
 from __future__ import annotations
 
-import json
 import logging
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -19,24 +16,22 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from geoguesser import __version__
 from geoguesser.data.audit import audit
+from geoguesser.data.committing import commit
 from geoguesser.data.datamodule import PlacesDataModule
 from geoguesser.data.examine import Facts
 from geoguesser.data.findings import Finding
-from geoguesser.data.fingerprint import digest_of, fingerprint
 from geoguesser.data.identity import Match, find_identical
-from geoguesser.data.images import ImageSpec, decoder
-from geoguesser.data.packing import Packed, pack, shard_ranges, write_whole, writing
+from geoguesser.data.images import ImageSpec
+from geoguesser.data.packing import pack, writing
 from geoguesser.data.places import coords_of, files_of
 from geoguesser.data.soundness import settle_images, stats_of_sums
 from geoguesser.data.splits import Ties
-from geoguesser.data.store import FORMAT, MANIFEST, MASK_COLUMNS, Store, is_store
+from geoguesser.data.store import Store, is_store
 from geoguesser.errors import StoreError
 
 log = logging.getLogger(__name__)
 BoolArray = npt.NDArray[np.bool_]
-INTERNAL = ("row", "folder", "names", "folder_split", "root")  # columns of ours that a store does not keep
 
 
 @dataclass(frozen=True)
@@ -85,19 +80,21 @@ def prepare(data: PlacesDataModule, specs: list[ImageSpec], out: Path | None) ->
         StoreError: `out` cannot be written, or another process writes there.
         MissingFileError: A root has gone.
     """
+    data.findings.defer = True
+    seen = data.read_places()  # before a folder is made: a root that is not there leaves none behind
     if out is None:
-        return _prepare(data, specs, None, None)
+        return _prepare(data, seen, specs, None, None)
     with writing(out):
         out.mkdir(parents=True, exist_ok=True)
     with locked(out):
         old = Store.open(out) if is_store(out) else None
-        return _prepare(data, specs, out, old)
+        return _prepare(data, seen, specs, out, old)
 
 
-def _prepare(data: PlacesDataModule, specs: list[ImageSpec], out: Path | None, old: Store | None) -> Prepared:
+def _prepare(
+    data: PlacesDataModule, seen: pd.DataFrame, specs: list[ImageSpec], out: Path | None, old: Store | None
+) -> Prepared:
     findings = data.findings
-    findings.defer = True
-    seen = data.read_places()
     recorded = _recorded(seen, old, data)
     if old is not None:
         specs = _with_old(specs, old)
@@ -136,12 +133,21 @@ def _prepare(data: PlacesDataModule, specs: list[ImageSpec], out: Path | None, o
         stats={spec.name: _stats(sums[spec.name], mask[rows], splits == "train", spec) for spec in specs},
         specs=specs,
         reused=packed.reused,
-        recorded=int((recorded != "").sum()),
+        recorded=int((recorded[rows] != "").sum()),
         changed=False,
     )
     if out is None:
         return prepared
-    changed = _commit(out, old, data, prepared, packed, rows, sums, identity.groups[kept])
+    changed = commit(
+        out,
+        old=None if old is None else old.manifest,
+        prepared=prepared,
+        packed=packed,
+        rows=rows,
+        sums=sums,
+        groups=identity.groups[kept],
+        about={"label": data.label, "split": repr(data.split)},
+    )
     return Prepared(**{**vars(prepared), "changed": changed})
 
 
@@ -180,133 +186,6 @@ def _stats(
 ) -> dict[str, list[float]]:
     mean, std = stats_of_sums(sums[train].sum(axis=0), int(mask[train].sum()) * spec.size**2)
     return {"mean": mean, "std": std}
-
-
-def _commit(
-    out: Path,
-    old: Store | None,
-    data: PlacesDataModule,
-    prepared: Prepared,
-    packed: Packed,
-    rows: npt.NDArray[np.int64],
-    sums: dict[str, npt.NDArray[np.int64]],
-    groups: npt.NDArray[np.int64],
-) -> bool:
-    """Writes table and facts, then the manifest; removes what it no longer names. Says whether it is new."""
-    ranges = shard_ranges(len(prepared.seen))
-    starts = np.array([one.start for one in ranges])
-    shard = np.searchsorted(starts, rows, "right") - 1
-    digests = prepared.facts.views["digest"]
-    images = {
-        spec.name: {
-            "size": spec.size,
-            "fit": spec.fit,
-            "shards": packed.shards[spec.name],
-            "fingerprint": fingerprint(prepared.table, prepared.mask, digests, spec),
-            "train_pixels": prepared.stats[spec.name],
-        }
-        for spec in prepared.specs
-    }
-    table = _stored_table(prepared, shard, rows - starts[shard], groups)
-    prints = {name: entry["fingerprint"] for name, entry in images.items()}
-    name = digest_of({"prints": prints, "table": pd.util.hash_pandas_object(table.astype(str)).sum()})
-    manifest: dict[str, Any] = {
-        "format": FORMAT,
-        "geoguesser": __version__,
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "label": data.label,
-        "decoder": decoder(),
-        "split": repr(data.split),
-        "places": len(table),
-        "table": f"places-{name}.parquet",
-        "facts": f"facts-{name}.npz",
-        "thumbnails": f"thumbnails-{name}.npy",
-        "shard_places": [len(one) for one in ranges],
-        "images": images,
-        "audit": prepared.audit,
-    }
-    manifest["files"] = [manifest[key] for key in ("table", "facts", "thumbnails")]
-    same = {key: value for key, value in manifest.items() if key != "created"}
-    if old is not None and same == {key: value for key, value in old.manifest.items() if key != "created"}:
-        _collect_garbage(out, manifest)
-        return False
-    with writing(out):
-        facts: dict[str, Any] = {"digests": digests} | {f"sums {key}": value for key, value in sums.items()}
-        write_whole(out / manifest["table"], lambda file: table.to_parquet(file, index=False))
-        write_whole(out / manifest["facts"], lambda file: np.savez(file, **facts))
-        folder = out / "views" / prepared.specs[0].name
-        shards = [folder / f"{one}.npz" for one in packed.shards[prepared.specs[0].name]]
-        write_whole(out / manifest["thumbnails"], lambda file: _copy_thumbnails(file, shards, starts, rows))
-        text = json.dumps(manifest, indent=1, allow_nan=False) + "\n"
-        write_whole(out / MANIFEST, lambda file: file.write(text.encode()))
-        _sync_folder(out)
-    _collect_garbage(out, manifest)
-    return True
-
-
-def _stored_table(
-    prepared: Prepared, shard: npt.NDArray[np.int64], slot: npt.NDArray[np.int64], groups: npt.NDArray[np.int64]
-) -> pd.DataFrame:
-    """The table as it is stored; a column `split` of the user's own stays beside ours."""
-    table = prepared.seen.set_index("uuid").loc[prepared.table["uuid"]].reset_index()
-    source = table["root"].map(os.path.basename).where(table["root"].map(os.path.basename) != "", table["root"])
-    own = table.drop(columns=[column for column in INTERNAL if column in table])
-    text = own.columns.difference(["latitude", "longitude"])
-    own[text] = own[text].fillna("").astype(str)  # columns that only some roots have
-    views = {column: prepared.mask[:, number] for number, column in enumerate(MASK_COLUMNS)}
-    return own.assign(
-        store_split=prepared.table["split"].to_numpy(),
-        source=source.to_numpy(),
-        **views,
-        shard=shard,
-        slot=slot,
-        same_as=groups,
-    )
-
-
-def _copy_thumbnails(
-    file: Any, shards: list[Path], starts: npt.NDArray[np.int64], rows: npt.NDArray[np.int64]
-) -> None:
-    """Writes one .npy of the thumbnails of the rows that stay, shard by shard."""
-    header = {"descr": "|u1", "fortran_order": False, "shape": (len(rows), 4, 3, 8, 8)}
-    np.lib.format.write_array_header_1_0(file, header)
-    ends = np.append(starts[1:], np.iinfo(np.int64).max)
-    for shard, start, end in zip(shards, starts, ends, strict=True):
-        own = rows[(rows >= start) & (rows < end)] - start
-        with np.load(shard) as told:
-            file.write(np.ascontiguousarray(told["thumbnails"][own]).tobytes())
-
-
-def _collect_garbage(out: Path, manifest: dict[str, Any]) -> None:
-    """Removes what no manifest names: earlier shards and tables, and what an interruption left half done.
-
-    A process that has them mapped keeps them until it ends.
-    """
-    named = {
-        f"{shard}{end}"
-        for one in manifest["images"].values()
-        for shard in one["shards"]
-        for end in (".bin", ".npz")
-    }
-    for path in (out / "views").glob("*/*"):
-        if path.name not in named and path.suffix in (".bin", ".npz", ".part"):
-            path.unlink(missing_ok=True)
-    for pattern in ("places-*.parquet*", "facts-*.npz*", "thumbnails-*.npy*", "*.part"):
-        for path in out.glob(pattern):
-            if path.name not in manifest["files"]:
-                path.unlink(missing_ok=True)
-
-
-def _sync_folder(folder: Path) -> None:
-    """Brings renames to the disk, where a folder can be opened for that."""
-    try:
-        number = os.open(folder, os.O_RDONLY)
-    except OSError:
-        return
-    try:
-        os.fsync(number)
-    finally:
-        os.close(number)
 
 
 @contextmanager

@@ -55,8 +55,7 @@ def settle_images(
     dropped = ~used.any(axis=1)
     where = table["row"].to_numpy()
     findings.settle(
-        Finding("missing_images", str(where[row]), "has no view that can be used")
-        for row in np.flatnonzero(dropped)
+        Finding("no_view", str(where[row]), "has no view that can be used") for row in np.flatnonzero(dropped)
     )
     return used, dropped
 

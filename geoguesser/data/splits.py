@@ -124,13 +124,16 @@ class Split(ABC):
             )
         return splits, bridges
 
+    @abstractmethod
     def check(self) -> None:
         """Raises ConfigError where a value breaks its rule; a run asks before it reads any data."""
 
     @abstractmethod
     def _assign(self, table: pd.DataFrame, region: Region | None) -> StringArray: ...
 
-    def _clear(self, table: pd.DataFrame, region: Region | None, splits: StringArray, movable: BoolArray) -> None:
+    def _clear(  # noqa: B027  # most splits have nothing to clear
+        self, table: pd.DataFrame, region: Region | None, splits: StringArray, movable: BoolArray
+    ) -> None:
         """Takes places out of use, in place, that stand too near to another split; most splits take none."""
 
     def _remedy(self, table: pd.DataFrame) -> str:
@@ -205,6 +208,9 @@ class ColumnSplit(Split):
     val_share: float = 0.0
     seed: int = 0
 
+    def check(self) -> None:
+        _check_val_share(self.val_share, self.seed)
+
     def _assign(self, table: pd.DataFrame, region: Region | None) -> StringArray:
         if self.column not in table:
             raise DataError.at(
@@ -227,6 +233,9 @@ class FolderSplit(Split):
     given: ClassVar[bool] = True
     val_share: float = 0.0
     seed: int = 0
+
+    def check(self) -> None:
+        _check_val_share(self.val_share, self.seed)
 
     def _assign(self, table: pd.DataFrame, region: Region | None) -> StringArray:
         without = table["folder_split"].fillna("") == ""
@@ -255,14 +264,17 @@ class KFoldSplit(Split):
     val_share: float = 0.1
     seed: int = 0
 
-    def _assign(self, table: pd.DataFrame, region: Region | None) -> StringArray:
-        folds = check_int("split.folds", self.folds, low=2)
-        fold = check_int("split.fold", self.fold, low=0, high=folds - 1)
+    def check(self) -> None:
+        check_int("split.fold", self.fold, low=0, high=check_int("split.folds", self.folds, low=2) - 1)
         check_number("split.val_share", self.val_share, low=0.0, high=0.9, open_low=True)
+        check_int("split.seed", self.seed, low=0)
+
+    def _assign(self, table: pd.DataFrame, region: Region | None) -> StringArray:
+        self.check()
         ids = table["uuid"].tolist()
-        own = np.floor(hash_share(ids, f"fold{self.seed}") * folds).astype(int)
+        own = np.floor(hash_share(ids, f"fold{self.seed}") * self.folds).astype(int)
         splits = np.where(hash_share(ids, f"val{self.seed}") < self.val_share, "val", "train")
-        return np.where(own == fold, "test", splits)
+        return np.where(own == self.fold, "test", splits)
 
     def _remedy(self, table: pd.DataFrame) -> str:
         return "Choose another split.seed, or fewer split.folds."
@@ -274,6 +286,9 @@ class StoredSplit(Split):
 
     given: ClassVar[bool] = True
 
+    def check(self) -> None:
+        """It has no values."""
+
     def _assign(self, table: pd.DataFrame, region: Region | None) -> StringArray:
         if "store_split" not in table:
             raise ConfigError.at(
@@ -282,6 +297,11 @@ class StoredSplit(Split):
                 remedy="Choose split=random, or data=store.",
             )
         return table["store_split"].to_numpy(dtype=np.str_)
+
+
+def _check_val_share(val_share: float, seed: int) -> None:
+    check_number("split.val_share", val_share, low=0.0, high=0.9)
+    check_int("split.seed", seed, low=0)
 
 
 def _recorded(table: pd.DataFrame, column: str, what: str, val_share: float, seed: int) -> StringArray:
@@ -294,9 +314,9 @@ def _recorded(table: pd.DataFrame, column: str, what: str, val_share: float, see
             found=str(table[column][bad].iloc[0]),
         )
     splits = words.to_numpy(dtype=np.str_)
-    share = check_number("split.val_share", val_share, low=0.0, high=0.9)
-    if share and not (splits == "val").any():
-        drawn = hash_share(table["uuid"].tolist(), f"val{seed}") < share
+    _check_val_share(val_share, seed)
+    if val_share and not (splits == "val").any():
+        drawn = hash_share(table["uuid"].tolist(), f"val{seed}") < val_share
         splits = np.where(drawn & (splits == "train"), "val", splits)
     return splits
 

@@ -1,7 +1,7 @@
 """Store: prepared views in memory-mapped shards, with one table of places. This file reads; packing.py writes.
 
 DIR/store.json                    the manifest; it is written last, so a store that has it is whole
-DIR/places-ID.parquet             one row per place: ids, coordinates, split, views there are, source, extra columns
+DIR/places-ID.parquet             one row per place: id, coordinates, split, views, source, further columns
 DIR/facts-ID.npz                  digests of image files, sums of pixels
 DIR/thumbnails-ID.npy             (N, 4, 3, 8, 8)
 DIR/views/px112-crop/KEY.bin      a shard: uint8 (places, 4, 3, 112, 112), as it lies in memory

@@ -121,13 +121,16 @@ class WorldFrame(Frame):
         return np.array((-180.0, south, 180.0, north))
 
     def furnish(self, axes: Axes) -> None:
-        """Meridians and parallels every 30 degrees, named outside of the map."""
+        """Meridians and parallels every 30 degrees, nearer on a map of a part, named outside of the map."""
         axes.set_axis_on()
         axes.spines[:].set_visible(False)
         axes.grid(True, color=FAINT, lw=0.5)
         axes.tick_params(length=0, labelsize=7.5, labelcolor=MUTED, pad=3)
-        for axis, letters, last in ((axes.xaxis, "WE", 150), (axes.yaxis, "SN", 60)):
-            ticks = list(range(-last, last + 1, 30))
+        narrow = axes.get_window_extent().width / axes.figure.dpi < 6.0  # in inches: fewer names, or they touch
+        for axis, letters, last in ((axes.xaxis, "WE", 179.0), (axes.yaxis, "SN", 89.0)):
+            low, high = sorted(axis.get_view_interval())
+            step = min(60.0 if narrow else 30.0, round_length((high - low) / 2))
+            ticks = step * np.arange(np.ceil(max(low, -last) / step), np.floor(min(high, last) / step) + 1)
             axis.set_ticks(ticks, [format_degree(tick, letters) for tick in ticks])
 
 

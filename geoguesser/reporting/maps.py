@@ -32,7 +32,6 @@ from geoguesser.geo.region import Region
 from geoguesser.reporting.frames import Frame, frame_of
 from geoguesser.reporting.style import (
     BLUE,
-    DPI,
     GREEN,
     HEADER_IN,
     INK,
@@ -121,18 +120,25 @@ def _outline(polygon: shapely.Polygon) -> Outline:
     return Outline.make_compound_path(*(Outline(np.asarray(ring.coords), closed=True) for ring in rings))
 
 
-def _set_map(figure: Figure, sheet: Sheet, frame: Frame, bounds: FloatArray) -> Axes:
-    """Axes with the land, whose limits fill the whole box of the map."""
-    axes = add_axes(figure, *sheet.map)
+def set_map(figure: Figure, box: tuple[float, float, float, float], frame: Frame, bounds: FloatArray) -> Axes:
+    """Axes with the land, whose limits are widened until they fill the whole box of the map.
+
+    Args:
+        figure: Where to draw.
+        box: Left, bottom, width and height in inches.
+        frame: How the region lies on paper.
+        bounds: (4,) west, south, east and north in drawing units.
+    """
+    axes = add_axes(figure, *box)
     west, south, east, north = bounds
-    _, _, across, up = sheet.map
+    _, _, across, up = box
     unit = max((east - west) / across, (north - south) * frame.stretch / up)  # drawing units per inch
     x, y = (west + east) / 2, (south + north) / 2
     axes.set_xlim(x - unit * across / 2, x + unit * across / 2)
     axes.set_ylim(y - unit * up / 2 / frame.stretch, y + unit * up / 2 / frame.stretch)
     axes.set_axis_off()
     frame.furnish(axes)
-    _draw_land(axes, frame, unit / DPI)
+    _draw_land(axes, frame, unit / figure.dpi)
     return axes
 
 
@@ -172,7 +178,7 @@ def draw_grid(
     sheet = sheet_for(bounds, frame.stretch)
     with picture(path, sheet.height) as figure:
         add_header(figure, title or capitalised(region.name), grid_summary(grid, len(xy)))
-        axes = _set_map(figure, sheet, frame, bounds)
+        axes = set_map(figure, sheet.map, frame, bounds)
         handles = [] if grid is None else _draw_cells(axes, frame, grid)
         handles += _draw_places(axes, xy, np.asarray(splits))
         _add_legend(figure, sheet, handles)
@@ -281,7 +287,7 @@ def draw_arrows(
     sheet = sheet_for(bounds, frame.stretch)
     with picture(path, sheet.height) as figure:
         add_header(figure, title or capitalised(region.name), arrows_summary(error_km, len(chosen)))
-        axes = _set_map(figure, sheet, frame, bounds)
+        axes = set_map(figure, sheet.map, frame, bounds)
         top_km = float(np.percentile(error_km, 98 if len(error_km) >= 50 else 100)) or 1.0
         colours = ScalarMappable(Normalize(0.0, top_km), ERROR_COLOURS)
         _draw_ways(axes, lasts, firsts, colours.to_rgba(shown_km), owners)

@@ -56,21 +56,23 @@ STYLE: dict[Any, Any] = {
 
 
 @contextmanager
-def picture(path: Path, height_in: float) -> Iterator[Figure]:
+def picture(path: Path, height_in: float, *, width_in: float = WIDTH_IN, dpi: int = DPI) -> Iterator[Figure]:
     """Gives an empty figure in the style of all pictures, and writes it whole or not at all.
 
     Args:
         path: The PNG to write; its folder is made where it is missing.
-        height_in: Height in inches of 120 pixels; the width is always 1,200 pixels.
+        height_in: Height in inches.
+        width_in: Width in inches; less for a picture that a phone must show legibly.
+        dpi: Pixels per inch.
     """
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(WIDTH_IN, height_in), dpi=DPI, facecolor="white")
+        figure = Figure(figsize=(width_in, height_in), dpi=dpi, facecolor="white")
         FigureCanvasAgg(figure)
         yield figure
         path.parent.mkdir(parents=True, exist_ok=True)
         part = path.with_name(f".{path.name}.{os.getpid()}.part")
         try:
-            figure.savefig(part, format="png", dpi=DPI, metadata={"Software": None})
+            figure.savefig(part, format="png", dpi=dpi, metadata={"Software": None})
             os.replace(part, path)
         finally:
             part.unlink(missing_ok=True)
@@ -100,3 +102,8 @@ def format_km(value_km: float) -> str:
     """A distance for people, with about three digits: 0.42 km, 4.2 km, 63 km, 1,234 km."""
     digits = 2 if value_km < 1 else 1 if value_km < 10 else 0
     return f"{value_km:,.{digits}f} km"
+
+
+def format_m(metres: int) -> str:
+    """A round distance for people: 500 m, 5 km."""
+    return f"{metres} m" if metres < 1000 else f"{metres / 1000:g} km"

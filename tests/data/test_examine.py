@@ -11,10 +11,9 @@ import pytest
 import xxhash
 from conftest import SAMPLE
 from hypothesis import given, settings
-from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from PIL import Image, ImageDraw
 from pictures import bytes_of, scene
+from PIL import Image, ImageDraw
 
 from geoguesser.data import examine as module
 from geoguesser.data.examine import (

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,8 +15,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from PIL import Image
 from pictures import bytes_of, scene
+from PIL import Image
 
 from geoguesser.data import packing
 from geoguesser.data.augment import Augment
@@ -617,3 +619,58 @@ def test_views_of_a_store_are_gathered_across_shards(store: Path) -> None:
     got = views.gather(np.array([3]))
     got += 1  # a batch is the caller's own
     assert torch.equal(views.gather(np.array([3]))[0], whole[3])
+
+
+# Real disks that are full or cannot be written (they need a mount, so they are skipped where that is not allowed)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of one MiB."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    made = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", disk], capture_output=True, check=False
+    )
+    if made.returncode:
+        pytest.skip("no mount is allowed here")
+    yield disk
+    subprocess.run(["umount", "-l", disk], check=True)
+
+
+def test_a_disk_that_fills_up_half_way(
+    land: PlaneRegion, tmp_path: Path, write: SimpleNamespace, small_disk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The old store stays, what is whole stays, and once there is space the same command goes on."""
+    root = write.root(tmp_path / "root", IDS)
+    out = small_disk / "store"
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=2**40))  # another process fills it
+    prepare(source([root], land), [SPEC], out)
+    before = files(out)
+    more = write.root(tmp_path / "more", [f"other {at}" for at in range(60)], seed=1)
+    ballast = small_disk / "ballast"
+    ballast.write_bytes(bytes(2**19 - 2**16))
+    with pytest.raises(StoreError) as caught:
+        prepare(source([root, more], land), [SPEC], out)
+    assert str(caught.value) == (
+        f"out={out} cannot be written (No space left on device). Free some space; what was packed is kept, "
+        "and the same command goes on from there."
+    )
+    check_same_store(out, before)
+    assert len(Store.open(out).table()) == 30
+    ballast.unlink()
+    subprocess.run(["mount", "-o", "remount,size=4m", small_disk], check=True)
+    told = prepare(source([root, more], land), [SPEC], out)
+    assert len(told.table) == 90
+    assert told.reused >= 24
+    assert not list(out.rglob("*.part"))
+
+
+def test_a_disk_that_cannot_be_written(root: Path, land: PlaneRegion, small_disk: Path) -> None:
+    subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
+    for out in (small_disk, small_disk / "new"):
+        with pytest.raises(StoreError) as caught:
+            prepare(source([root], land), [SPEC], out)
+        assert str(caught.value).startswith(
+            f"out={out} cannot be written (Read-only file system). Choose a folder that can be written"
+        )

@@ -48,11 +48,11 @@ def test_dropping_leaves_out_whole_places() -> None:
 
 def test_masking_leaves_out_views_and_only_empty_places() -> None:
     table, facts, found = case(STATES)
-    findings = Findings({"broken_image": "skip", "missing_images": "skip"})
+    findings = Findings({"broken_image": "skip"})
     used, dropped = settle_images(table, facts, found, findings, mask=True)
     np.testing.assert_array_equal(used, np.array(STATES) == OK)
     assert dropped.tolist() == [False, False, False, False, True]
-    assert findings.skipped[-1] == Finding("missing_images", "row 4", "has no view that can be used")
+    assert findings.skipped[-1] == Finding("no_view", "row 4", "has no view that can be used")
 
 
 def test_a_placeholder_may_be_kept_and_a_broken_image_never() -> None:
@@ -85,7 +85,7 @@ def test_errors_stop() -> None:
 
 @pytest.mark.parametrize("value", ["Mask", True, None, ""])
 def test_missing_views_that_are_no_word(value: object) -> None:
-    with pytest.raises(ConfigError, match="data.missing_views must be one of drop, mask, got"):
+    with pytest.raises(ConfigError, match=r"data\.missing_views must be one of drop, mask, got"):
         check_missing_views(value)
 
 

@@ -1,0 +1,164 @@
+"""Committing: the last step of preparing, by which an old store becomes the new one, or stays what it is."""
+
+from __future__ import annotations
+
+import json
+import os
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from geoguesser import __version__
+from geoguesser.data.fingerprint import digest_of, fingerprint
+from geoguesser.data.images import decoder
+from geoguesser.data.packing import Packed, shard_ranges, write_whole, writing
+from geoguesser.data.store import FORMAT, MANIFEST, MASK_COLUMNS
+
+if TYPE_CHECKING:
+    from geoguesser.data.preparing import Prepared
+
+IntArray = npt.NDArray[np.int64]
+INTERNAL = ("row", "folder", "names", "folder_split", "root")  # columns of ours that a store does not keep
+
+
+def commit(
+    out: Path,
+    *,
+    old: dict[str, Any] | None,
+    prepared: Prepared,
+    packed: Packed,
+    rows: IntArray,
+    sums: dict[str, IntArray],
+    groups: IntArray,
+    about: dict[str, str],
+) -> bool:
+    """Writes table and facts, then the manifest; removes what it no longer names.
+
+    Args:
+        out: The store's folder.
+        old: The manifest that is there.
+        prepared: The N places that the store holds.
+        packed: The shards of all places seen.
+        rows: (N,) their rows among those.
+        sums: Name of a size -> (N, 2, 3) sums of pixels.
+        groups: (N,) a number per place; places that are the same share one.
+        about: What the manifest says beside.
+
+    Returns:
+        Whether the store is another one now.
+
+    Raises:
+        StoreError: Something cannot be written; the old manifest is then still there.
+    """
+    ranges = shard_ranges(len(prepared.seen))
+    starts = np.array([one.start for one in ranges])
+    shard = np.searchsorted(starts, rows, "right") - 1
+    digests = prepared.facts.views["digest"]
+    images = {
+        spec.name: {
+            "size": spec.size,
+            "fit": spec.fit,
+            "shards": packed.shards[spec.name],
+            "fingerprint": fingerprint(prepared.table, prepared.mask, digests, spec),
+            "train_pixels": prepared.stats[spec.name],
+        }
+        for spec in prepared.specs
+    }
+    table = _stored_table(prepared, shard, rows - starts[shard], groups)
+    prints = {name: entry["fingerprint"] for name, entry in images.items()}
+    name = digest_of({"prints": prints, "table": pd.util.hash_pandas_object(table.astype(str)).sum()})
+    manifest: dict[str, Any] = {
+        "format": FORMAT,
+        "geoguesser": __version__,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "decoder": decoder(),
+        **about,
+        "places": len(table),
+        "table": f"places-{name}.parquet",
+        "facts": f"facts-{name}.npz",
+        "thumbnails": f"thumbnails-{name}.npy",
+        "shard_places": [len(one) for one in ranges],
+        "images": images,
+        "audit": prepared.audit,
+    }
+    manifest["files"] = [manifest[key] for key in ("table", "facts", "thumbnails")]
+    if old is not None and {**manifest, "created": None} == {**old, "created": None}:
+        _collect_garbage(out, manifest)
+        return False
+    with writing(out):
+        facts: dict[str, Any] = {"digests": digests} | {f"sums {key}": value for key, value in sums.items()}
+        write_whole(out / manifest["table"], lambda file: table.to_parquet(file, index=False))
+        write_whole(out / manifest["facts"], lambda file: np.savez(file, **facts))
+        folder = out / "views" / prepared.specs[0].name
+        shards = [folder / f"{one}.npz" for one in packed.shards[prepared.specs[0].name]]
+        write_whole(out / manifest["thumbnails"], lambda file: _copy_thumbnails(file, shards, starts, rows))
+        text = json.dumps(manifest, indent=1, allow_nan=False) + "\n"
+        write_whole(out / MANIFEST, lambda file: file.write(text.encode()))
+        _sync_folder(out)
+    _collect_garbage(out, manifest)
+    return True
+
+
+def _stored_table(prepared: Prepared, shard: IntArray, slot: IntArray, groups: IntArray) -> pd.DataFrame:
+    """The table as it is stored; a column `split` of the user's own stays beside ours."""
+    table = prepared.seen.set_index("uuid").loc[prepared.table["uuid"]].reset_index()
+    source = table["root"].map(os.path.basename).where(table["root"].map(os.path.basename) != "", table["root"])
+    own = table.drop(columns=[column for column in INTERNAL if column in table])
+    text = own.columns.difference(["latitude", "longitude"])
+    own[text] = own[text].fillna("").astype(str)  # columns that only some roots have
+    views = {column: prepared.mask[:, number] for number, column in enumerate(MASK_COLUMNS)}
+    return own.assign(
+        store_split=prepared.table["split"].to_numpy(),
+        source=source.to_numpy(),
+        **views,
+        shard=shard,
+        slot=slot,
+        same_as=groups,
+    )
+
+
+def _copy_thumbnails(file: Any, shards: list[Path], starts: IntArray, rows: IntArray) -> None:
+    """Writes one .npy of the thumbnails of the rows that stay, shard by shard."""
+    header = {"descr": "|u1", "fortran_order": False, "shape": (len(rows), 4, 3, 8, 8)}
+    np.lib.format.write_array_header_1_0(file, header)
+    ends = np.append(starts[1:], np.iinfo(np.int64).max)
+    for shard, start, end in zip(shards, starts, ends, strict=True):
+        own = rows[(rows >= start) & (rows < end)] - start
+        with np.load(shard) as told:
+            file.write(np.ascontiguousarray(told["thumbnails"][own]).tobytes())
+
+
+def _collect_garbage(out: Path, manifest: dict[str, Any]) -> None:
+    """Removes what no manifest names: earlier shards and tables, and what an interruption left half done.
+
+    A process that has them mapped keeps them until it ends.
+    """
+    named = {
+        f"{shard}{end}"
+        for one in manifest["images"].values()
+        for shard in one["shards"]
+        for end in (".bin", ".npz")
+    }
+    for path in (out / "views").glob("*/*"):
+        if path.name not in named and path.suffix in (".bin", ".npz", ".part"):
+            path.unlink(missing_ok=True)
+    for pattern in ("places-*.parquet*", "facts-*.npz*", "thumbnails-*.npy*", "*.part"):
+        for path in out.glob(pattern):
+            if path.name not in manifest["files"]:
+                path.unlink(missing_ok=True)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Brings renames to the disk, where a folder can be opened for that."""
+    try:
+        number = os.open(folder, os.O_RDONLY)
+    except OSError:
+        return
+    try:
+        os.fsync(number)
+    finally:
+        os.close(number)

@@ -1,0 +1,107 @@
+"""Preparation: one `python -m geoguesser.prepare`, from its config to a store and its report."""
+
+from __future__ import annotations
+
+import logging
+import time
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig
+
+from geoguesser.configs import build, known_keys, plain
+from geoguesser.data.augment import Augment
+from geoguesser.data.datamodule import PlacesDataModule
+from geoguesser.data.images import ImageSpec
+from geoguesser.data.preparing import Prepared, prepare
+from geoguesser.errors import ConfigError, DataError, StoreError, check_bool
+from geoguesser.reporting.data_report import DataReport
+from geoguesser.reporting.result import write_csv
+
+log = logging.getLogger(__name__)
+
+
+def prepare_data(cfg: DictConfig) -> Prepared:
+    """Checks, merges, splits and packs a dataset, or with `check_only=true` only looks at it.
+
+    Args:
+        cfg: The config of conf/prepare.yaml.
+
+    Returns:
+        What was found.
+
+    Raises:
+        GeoguesserError: What the user can mend. Findings are listed in findings.csv all the same.
+    """
+    start = time.perf_counter()
+    config = plain(cfg, known_keys("prepare"))
+    check_only = check_bool("check_only", config["check_only"])
+    pictures = check_bool("pictures", config["pictures"])
+    out = _folder("out", config["out"])
+    report = _folder("report", config["report"])
+    if out is None and not check_only:
+        raise ConfigError.at(
+            "out", "must name the store's folder", found=None, remedy="Or look only: check_only=true."
+        )
+    image: ImageSpec = build(config["image"], "image")
+    specs = _specs(image, config["sizes"])
+    split = build(config["split"], "split")
+    split.check()
+    data = build(
+        config["data"],
+        "data",
+        region=build(config["region"], "region"),
+        image=image,
+        split=split,
+        augment=Augment(),
+        seed=0,
+    )
+    if not isinstance(data, PlacesDataModule):
+        raise ConfigError.at("data", "must be places or demo: a store is prepared already", found="store")
+    target = report or (None if check_only else out)
+    try:
+        prepared = prepare(data, specs, None if check_only else out)
+    except DataError:
+        if target is not None and target.is_dir():
+            write_csv(target / "findings.csv", data.findings.table())
+            log.info("all findings: %s", target / "findings.csv")
+        raise
+    page, path = DataReport(prepared, data, out=None if check_only else out), None
+    if target is not None:  # before anything is printed: a closed pipe must not cost the report
+        try:
+            path = page.write(target, pictures=pictures)
+        except OSError as error:
+            raise StoreError.at(str(target), f"takes no report ({error.strerror or error})") from error
+    page.show()
+    if path is not None:
+        log.info("report: %s", path)
+    log.info("%.0f s in all", time.perf_counter() - start)
+    if not check_only:
+        log.info("train with: python -m geoguesser.train data=store data.path=%s image=px%d", out, image.size)
+    return prepared
+
+
+def _folder(key: str, given: Any) -> Path | None:
+    if given is None:
+        return None
+    path = Path(str(given)).expanduser()
+    if path.exists() and not path.is_dir():
+        raise ConfigError.at(key, "must be a folder, not a file", found=str(given))
+    return path
+
+
+def _specs(image: ImageSpec, sizes: Any) -> list[ImageSpec]:
+    """The sizes to pack, image.size first."""
+    if sizes is None:
+        return [image]
+    if not isinstance(sizes, list):
+        raise ConfigError.at(
+            "sizes", "must be a list of sizes in pixels", found=sizes, remedy="For example sizes=[112,224]."
+        )
+    specs = {image.size: image}
+    for size in sizes:
+        try:
+            specs.setdefault(size, ImageSpec(size=size, fit=image.fit))
+        except ConfigError as error:
+            raise ConfigError(str(error).replace("image.size", "sizes", 1)) from None
+    return list(specs.values())

@@ -1,0 +1,371 @@
+"""From roots to a store to a trained model, as users do it; and what is refused on the way."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from itertools import chain
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from conftest import ROOT, TINY, command, compose
+
+from geoguesser.data.demo import demo_root
+from geoguesser.data.images import ImageSpec
+from geoguesser.data.store import Store
+from geoguesser.errors import CheckpointError, ConfigError, DataError, MissingFileError
+from geoguesser.locator import Locator
+from geoguesser.prediction import predict_folder
+from geoguesser.preparation import prepare_data
+
+OWN = [word for word in TINY if not word.startswith("data.p")]
+SIZE = ["image=px56", "image.size=32"]
+
+
+@pytest.fixture(scope="module")
+def roots(tmp_path_factory) -> tuple[Path, Path]:
+    """60 synthetic places in two roots, 40 and 20."""
+    home = tmp_path_factory.mktemp("roots")
+    whole = demo_root(places=60, seed=0, px=56)
+    table = pd.read_csv(whole / "data.csv")
+    for name, rows in (("a", table[:40]), ("b", table[40:])):
+        (home / name / "images").mkdir(parents=True)
+        rows.to_csv(home / name / "data.csv", index=False)
+        for uuid in rows["uuid"]:
+            shutil.copytree(whole / "images" / uuid, home / name / "images" / uuid)
+    return home / "a", home / "b"
+
+
+def words(roots: tuple[Path, ...], *more: str) -> list[str]:
+    return [f"data.roots=[{','.join(map(str, roots))}]", *SIZE, *more]
+
+
+@pytest.fixture(scope="module")
+def prepared(roots: tuple[Path, Path], tmp_path_factory) -> tuple[Path, subprocess.CompletedProcess]:
+    """A store from the command line."""
+    place = tmp_path_factory.mktemp("prepare")
+    done = command("geoguesser.prepare", *words(roots, "out=store", "sizes=[56]"), cwd=place)
+    assert done.returncode == 0, done.stderr
+    return place / "store", done
+
+
+def test_prepare_ends_with_a_report_and_the_next_command(prepared):
+    store, done = prepared
+    assert done.stderr.count("\n") <= 1  # the progress bar is for terminals
+    assert "Traceback" not in done.stdout + done.stderr
+    for word in ("train", "val", "test", "px32", "px56"):
+        assert word in done.stdout
+    assert f"train with: python -m geoguesser.train data=store data.path={store.name}" in done.stdout
+    page = (store / "report.html").read_text()
+    assert page.lower().startswith("<!doctype html>")
+    assert page.count("data:image/") >= 4
+    assert list(pd.read_csv(store / "findings.csv")) == ["action", "kind", "where", "reason"]
+    assert {path.name for path in store.parent.iterdir()} == {"store"}  # nothing else is left behind
+
+
+def test_training_from_a_store_is_training_from_the_files(prepared, roots, run_job, tmp_path: Path):
+    store, _ = prepared
+    files = run_job([*OWN, "data=places", words(roots)[0]], tmp_path / "files")
+    ready = run_job([*OWN, "data=store", f"data.path={store}"], tmp_path / "store")
+    assert ready["test"] == files["test"]
+    assert ready["data"] == files["data"]
+    assert ready["baseline"] == files["baseline"]
+    assert ready["audit"] == files["audit"]
+    both = [pd.read_csv(tmp_path / name / "predictions_test.csv") for name in ("files", "store")]
+    pd.testing.assert_frame_equal(*both)
+    config = (tmp_path / "store/config.yaml").read_text()
+    assert "StoredSplit" in config
+
+
+def test_a_run_goes_on_with_its_own_data_alone(prepared, roots, run_job, tmp_path: Path):
+    """From the store or from the files it was made from, which are the same; not from others."""
+    store, _ = prepared
+    run_job([*OWN, "trainer.max_epochs=1", "data=store", f"data.path={store}"], tmp_path / "run")
+    resume = f"resume={tmp_path / 'run'}"
+    again = run_job([*OWN, "data=places", words(roots)[0], resume], tmp_path / "run")
+    assert again["epochs"] == 2
+    before = (tmp_path / "run/result.json").read_bytes()
+    shutil.copytree(roots[0], tmp_path / "other")
+    (image,) = list((tmp_path / "other/images").glob("*/90.jpg"))[:1]
+    image.write_bytes(image.read_bytes() + b"\0")
+    cases = {
+        "which places there are": [roots[0]],
+        "the contents of image files": [tmp_path / "other", roots[1]],
+    }
+    for difference, own in cases.items():
+        with pytest.raises(CheckpointError, match=f"cannot be resumed: its data differ.*{difference}"):
+            run_job([*OWN, "data=places", words(tuple(own))[0], resume], tmp_path / "run")
+    with pytest.raises(CheckpointError, match=r"size and fit of views \(px32-crop there, px56-crop here\)"):
+        run_job([*OWN, "data=store", f"data.path={store}", "image.size=56", resume], tmp_path / "run")
+    assert (tmp_path / "run/result.json").read_bytes() == before
+
+
+def test_predicting_a_store(prepared, roots, run_job, tmp_path: Path):
+    store, _ = prepared
+    run_job([*OWN, "data=store", f"data.path={store}"], tmp_path / "run")
+    base = [f"run={tmp_path / 'run'}", f"out={tmp_path / 'p.csv'}"]
+    told = predict_folder(compose([*base, f"images={store}"], "predict")).set_index("uuid")
+    assert len(told) == 60
+    truth = pd.read_csv(tmp_path / "run/predictions_test.csv").set_index("uuid")
+    np.testing.assert_allclose(told.loc[truth.index], truth[["latitude", "longitude"]], atol=2e-4)
+    folders = predict_folder(compose([*base, f"images={roots[1] / 'images'}"], "predict")).set_index("uuid")
+    np.testing.assert_allclose(told.loc[folders.index], folders, atol=2e-4)
+
+    small = tmp_path / "small"
+    prepare_data(compose(words(roots, f"out={small}", "image.size=24", "pictures=false"), "prepare"))
+    with pytest.raises(CheckpointError, match=r"size and fit of views differ \(px32-crop in the run, px24-crop"):
+        predict_folder(compose([*base, f"images={small}"], "predict"))
+    shutil.copytree(store, tmp_path / "older")
+    manifest = json.loads((tmp_path / "older/store.json").read_text())
+    manifest["images"]["px32-crop"]["fingerprint"]["decoder"] = "rules 0"
+    (tmp_path / "older/store.json").write_text(json.dumps(manifest))
+    with pytest.raises(CheckpointError, match=r"differ in what decoded them \(rules 1.* there, rules 0 here\)"):
+        predict_folder(compose([*base, f"images={tmp_path / 'older'}"], "predict"))
+
+
+def test_places_with_fewer_views_train_and_predict(roots, run_job, tmp_path: Path):
+    """The mask reaches fusion and prediction: what stands in a masked view makes no difference."""
+    root = tmp_path / "root"
+    shutil.copytree(roots[0], root)
+    folders = sorted((root / "images").iterdir())
+    for number, folder in enumerate(folders[:12]):
+        for heading in (0, 90, 180, 270)[: 1 + number % 3]:
+            (folder / f"{heading}.jpg").unlink()
+    (folders[13] / "0.jpg").write_bytes(b"broken")
+    mask = ["data.missing_views=mask", "data.on_bad.broken_image=skip"]
+    with pytest.raises(DataError, match="12 missing_view"):
+        run_job([*OWN, "data=places", f"data.roots=[{root}]"], tmp_path / "refused")
+    files = run_job([*OWN, "fusion=mean", "data=places", f"data.roots=[{root}]", *mask], tmp_path / "files")
+    assert files["counts"]["masked_views"] == 4 * (1 + 2 + 3) + 1
+    assert files["counts"]["places"] == 40
+    prepare_data(compose(words((root,), *mask, f"out={tmp_path / 'store'}", "pictures=false"), "prepare"))
+    ready = run_job([*OWN, "fusion=mean", "data=store", f"data.path={tmp_path / 'store'}"], tmp_path / "ready")
+    assert ready["test"] == files["test"]
+    dropped = prepare_data(
+        compose(
+            words(
+                (root,), "data.on_bad.missing_view=skip", mask[1], f"out={tmp_path / 'dropped'}", "pictures=false"
+            ),
+            "prepare",
+        )
+    )
+    assert len(dropped.table) == 27
+
+    base = [f"run={tmp_path / 'files'}", f"images={root / 'images'}", f"out={tmp_path / 'p.csv'}"]
+    with pytest.raises(DataError, match=r"lacks 0\.jpg\. With missing_views=mask .*on_bad=skip"):
+        predict_folder(compose(base, "predict"))
+    told = predict_folder(compose([*base, "missing_views=mask", "on_bad=skip"], "predict")).set_index("uuid")
+    assert len(told) == 39
+    name = folders[2].name  # it has one view alone: the mean of one is that one
+    locator = Locator.load(tmp_path / "files")
+    view = torch.from_numpy(locator.image.read(folders[2] / "270.jpg"))
+    junk = torch.randint(0, 256, (1, 4, 3, 32, 32), dtype=torch.uint8)
+    junk[0, 3] = view
+    alone = locator.predict(junk, torch.tensor([[False, False, False, True]]))
+    np.testing.assert_allclose(told.loc[name], alone[0], atol=1e-4)
+
+
+def test_the_network_normalises_by_the_training_views(prepared, run_job, tmp_path: Path):
+    store, _ = prepared
+    job = [*OWN, "data=store", f"data.path={store}", "image.normalise=dataset"]
+    run_job(job, tmp_path / "run")
+    manifest = json.loads((store / "store.json").read_text())["images"]["px32-crop"]["train_pixels"]
+    locator = Locator.load(tmp_path / "run")
+    np.testing.assert_allclose(locator.network.backbone.mean.flatten(), manifest["mean"], rtol=1e-6)
+    np.testing.assert_allclose(locator.network.backbone.std.flatten(), manifest["std"], rtol=1e-6)
+    own = run_job([*job[:-1], "image.normalise=backbone"], tmp_path / "own")
+    assert own["test"] != json.loads((tmp_path / "run/result.json").read_text())["test"]
+    truth = pd.read_csv(tmp_path / "run/predictions_test.csv").set_index("uuid")
+    base = [f"run={tmp_path / 'run'}", f"images={store}", f"out={tmp_path / 'p.csv'}"]
+    told = predict_folder(compose(base, "predict")).set_index("uuid")
+    np.testing.assert_allclose(told.loc[truth.index], truth[["latitude", "longitude"]], atol=2e-4)
+
+
+def test_blocks_train_and_the_audit_is_in_the_result(roots, run_job, tmp_path: Path):
+    blocks = ["split=blocks", "split.block_km=60", "split.buffer_km=20", "split.shares=[0.6,0.2,0.2]"]
+    result = run_job([*OWN, "data=places", words(roots)[0], *blocks], tmp_path / "run")
+    assert result["audit"]["test"]["nearest_training_km"]["p25"] >= 20
+    assert result["audit"]["test"]["within_m"]["5000"] == 0
+    assert result["audit"]["warnings"] == []
+    assert result["counts"]["unused"] > 0
+
+
+def test_a_dry_run_of_a_store_counts(prepared, run_job, tmp_path: Path):
+    store, _ = prepared
+    told = run_job([*OWN, "data=store", f"data.path={store}", "dry_run=true"], tmp_path / "dry")
+    assert told["places"]["places"] == 60
+    assert told["memory_gib"]["views"] == 0
+
+
+# What is refused, and what only looking does
+
+
+def test_looking_finds_all_mistakes_and_writes_nothing(roots, tmp_path: Path):
+    root = tmp_path / "root"
+    shutil.copytree(roots[1], root)
+    folders = sorted((root / "images").iterdir())
+    (folders[0] / "90.jpg").write_bytes(b"broken")
+    (folders[1] / "0.jpg").unlink()
+    with (root / "data.csv").open("a") as file:
+        file.write("extra,45.5,abc\n")
+    done = command("geoguesser.prepare", *words((root,), "check_only=true"), cwd=tmp_path, traced=False)
+    assert done.returncode == 1
+    assert "error: The data break rules (1 bad_row, 1 missing_view, 1 broken_image):" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "data.on_bad.broken_image=skip" in done.stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["root"]
+
+    (tmp_path / "look").mkdir()
+    with pytest.raises(DataError):
+        prepare_data(compose(words((root,), "check_only=true", f"report={tmp_path / 'look'}"), "prepare"))
+    assert len(pd.read_csv(tmp_path / "look/findings.csv")) == 3
+    skips = [f"data.on_bad.{kind}=skip" for kind in ("bad_row", "missing_view", "broken_image")]
+    told = prepare_data(
+        compose(
+            words((root,), "check_only=true", *skips, f"report={tmp_path / 'look'}", "pictures=false"), "prepare"
+        )
+    )
+    assert len(told.table) == 18
+    assert sorted(path.name for path in (tmp_path / "look").iterdir()) == ["findings.csv", "report.html"]
+
+
+@pytest.mark.parametrize(
+    ("change", "kind", "message"),
+    [
+        (
+            ["out=null"],
+            ConfigError,
+            r"out must name the store's folder, got None\. Or look only: check_only=true\.",
+        ),
+        (["sizes=56"], ConfigError, r"sizes must be a list of sizes in pixels, got 56"),
+        (["sizes=[56,8]"], ConfigError, r"sizes must be an integer from 16 to 4096, got 8"),
+        (["check_only=maybe"], ConfigError, r"check_only must be true or false, got 'maybe'"),
+        (["split.shares=[1,0,0]"], ConfigError, r"split\.shares must be a number above 0 to 1, got 0"),
+        (["data.missing_views=keep"], ConfigError, r"data\.missing_views must be one of drop, mask, got 'keep'"),
+        (
+            ["data.on_bad.bad_row=keep"],
+            ConfigError,
+            r"data\.on_bad\.bad_row must be one of error, skip, got 'keep'",
+        ),
+        (["+typo=1"], ConfigError, r"typo is no key of this program\. Its keys: .*check_only"),
+        (["data.roots=[nowhere]"], MissingFileError, r"data\.roots\[0\] must be a folder, got 'nowhere'"),
+        (
+            ["data=store", "~data.roots", "data.path=nowhere"],
+            MissingFileError,
+            r"data\.path=nowhere must be a folder",
+        ),
+    ],
+)
+def test_values_that_are_none_are_refused_first(
+    change: list[str], kind: type[Exception], message: str, roots, tmp_path: Path
+):
+    base = words(roots, f"out={tmp_path / 'store'}")
+    if change[0] == "data=store":
+        base, change = base[1:], [change[0], change[2]]
+    with pytest.raises(kind, match=message):
+        prepare_data(compose([*base, *change], "prepare"))
+    assert not (tmp_path / "store").exists()
+
+
+def test_a_store_cannot_be_prepared_once_more(prepared, tmp_path: Path):
+    store, _ = prepared
+    with pytest.raises(ConfigError, match="data must be places or demo: a store is prepared already"):
+        prepare_data(compose([*SIZE, "data=store", f"data.path={store}", f"out={tmp_path / 'x'}"], "prepare"))
+
+
+def test_a_file_is_no_folder_for_a_store(roots, tmp_path: Path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigError, match="out must be a folder, not a file"):
+        prepare_data(compose(words(roots, f"out={tmp_path / 'file'}"), "prepare"))
+
+
+# Slow: kills, and two processes
+
+DRIVER = """
+import sys
+sys.path.insert(0, {tests!r})
+from conftest import compose
+from geoguesser.data import packing
+packing.SHARD_PLACES = 4
+from geoguesser.preparation import prepare_data
+print("ready", flush=True)
+prepare_data(compose({words!r}, "prepare"))
+print("done", flush=True)
+"""
+
+
+@pytest.mark.slow
+def test_killed_at_any_moment_it_goes_on_and_ends_the_same(roots, tmp_path: Path):
+    """SIGKILL after a random time, again and again, while a store grows; then the same bytes as without kills."""
+    draws = random.Random(0)
+    sizes = ("sizes=[56,224,448,896]", "pictures=false")  # some seconds of work
+    whole, out = tmp_path / "whole", tmp_path / "killed"
+    prepare_data(compose(words(roots[::-1], f"out={whole}", *sizes), "prepare"))
+    prepare_data(compose(words(roots[1:], f"out={out}", *sizes), "prepare"))
+    old = json.loads((out / "store.json").read_text())
+    own = words(roots[::-1], f"out={out}", *sizes)
+    code = DRIVER.format(tests=str(ROOT / "tests"), words=own)
+    kills, packed = 0, []
+    for _ in range(5):
+        with subprocess.Popen(
+            [sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, text=True
+        ) as process:
+            assert process.stdout is not None
+            assert process.stdout.readline().strip() == "ready"
+            time.sleep(draws.uniform(0.1, 0.9))
+            process.send_signal(signal.SIGKILL)
+        kills += process.returncode == -signal.SIGKILL
+        packed.append(len(list(out.glob("views/*/*.npz"))))
+        if json.loads((out / "store.json").read_text())["places"] == 60:
+            break
+        assert json.loads((out / "store.json").read_text()) == old  # untouched
+        assert len(Store.open(out).table()) == 20  # and its files are all there
+    assert kills >= 2
+    assert packed == sorted(packed)  # what was whole stayed
+    prepare_data(compose(own, "prepare"))
+    ready, sure = (json.loads((folder / "store.json").read_text()) for folder in (out, whole))
+    assert ready["places"] == 60
+    for name, entry in sure["images"].items():
+        assert ready["images"][name]["fingerprint"] == entry["fingerprint"]
+    for size in (32, 224, 896):
+        views = [Store.open(folder).views(ImageSpec(size=size)) for folder in (out, whole)]
+        assert torch.equal(*(one.gather(np.arange(60)) for one in views))
+    assert not list(out.rglob("*.part"))
+
+
+@pytest.mark.slow
+def test_two_processes_read_each_its_own_part(prepared, tmp_path: Path):
+    """Every training place exactly once per epoch over both, in another order each epoch."""
+    store, _ = prepared
+    job = [*OWN, "data=store", f"data.path={store}", "trainer.devices=2", "augment=light", "data.batch_size=5"]
+    spy = "+callbacks.spy._target_=spying.RowSpy"
+    path = os.pathsep.join([str(ROOT / "tests"), os.environ.get("PYTHONPATH", "")])
+    done = command(
+        "geoguesser.train", *job, spy, f"hydra.run.dir={tmp_path / 'two'}", cwd=tmp_path, env={"PYTHONPATH": path}
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    places = pd.read_csv(tmp_path / "two/places.csv")
+    train = sorted(np.flatnonzero(places["split"] == "train").tolist())
+    lines = {}
+    for rank in range(2):
+        told = [json.loads(line) for line in (tmp_path / f"two/rows-{rank}.jsonl").read_text().splitlines()]
+        assert {line[1] for line in told} == {rank}
+        lines[rank] = told
+    orders = []
+    for epoch in range(2):
+        parts = [[line[2] for line in lines[rank] if line[0] == epoch] for rank in range(2)]
+        assert len(parts[0]) == len(parts[1])  # in step
+        own = [list(chain(*part)) for part in parts]
+        assert not set(own[0]) & set(own[1])
+        assert sorted(own[0] + own[1]) == train
+        orders.append(own)
+    assert orders[0] != orders[1]
