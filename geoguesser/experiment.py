@@ -327,7 +327,8 @@ class Run:
             device = trainer.strategy.root_device
             if self.config["compile"]:
                 log.warning("compile=true is of no use here: every view is embedded once, before training")
-            self.data.use_features(embed_all(self.network, self.data.loader("all", pixels=True), device))
+            every = self.data.loader("all", pixels=True)
+            self.data.use_features(embed_all(self.network, every, device, self.folder))
         self.times["features_s"] = self._lap()
         if self.config["lr_find"] and resume is None:
             self._find_rate(module, trainer.strategy.root_device)

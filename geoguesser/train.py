@@ -17,10 +17,12 @@ def train(cfg: DictConfig, folder: Path) -> Any:
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
 
+    from geoguesser.allocator import keep_freed_memory
     from geoguesser.experiment import run
     from geoguesser.quiet import quiet
 
     quiet()
+    keep_freed_memory()
     multirun = HydraConfig.get().mode is RunMode.MULTIRUN
     overrides = [word for word in HydraConfig.get().overrides.task if not word.startswith("resume=")]
     result = run(cfg, folder, group=folder.parent.name if multirun else None, overrides=overrides)

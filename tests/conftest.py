@@ -51,8 +51,11 @@ def compose(overrides: list[str], config_name: str = "train") -> Any:
 @pytest.fixture
 def run_job(tmp_path: Path) -> Callable[..., dict[str, Any]]:
     """Runs one job in this process: run_job(overrides, folder=...) -> result."""
+    from geoguesser.allocator import keep_freed_memory
     from geoguesser.experiment import run
     from geoguesser.quiet import quiet
+
+    keep_freed_memory()
 
     def job(overrides: list[str], folder: Path | None = None) -> dict[str, Any]:
         quiet()

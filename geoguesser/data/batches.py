@@ -87,7 +87,7 @@ class PlacesDataset(Dataset[Any]):
         index = torch.from_numpy(rows)
         rest = (self.mask[index], self.coords_deg[index], index)
         if self.features is not None:
-            return FeatureBatch(self.features[index], *rest)
+            return FeatureBatch(torch.index_select(self.features, 0, index), *rest)
         return Batch(self.views.gather(rows), *rest)
 
 

@@ -160,13 +160,16 @@ class StoreViews(Views):
 
     def __init__(self, maps: list[npt.NDArray[np.uint8]], shard: IntArray, slot: IntArray) -> None:
         self.maps, self.shard, self.slot = maps, shard, slot
+        self._flat = [
+            np.asarray(one).reshape(len(one), -1) for one in maps
+        ]  # bare arrays index quicker than memmaps
 
     def gather(self, rows: IntArray) -> Tensor:
         out = torch.empty((len(rows), *self.maps[0].shape[1:]), dtype=torch.uint8)
-        there = out.numpy()
+        there = out.numpy().reshape(len(rows), -1)
         pairs = zip(self.shard[rows].tolist(), self.slot[rows].tolist(), strict=True)
         for number, (shard, slot) in enumerate(pairs):
-            there[number] = self.maps[shard][slot]
+            there[number] = self._flat[shard][slot]
         return out
 
     def take(self, rows: IntArray) -> StoreViews:
