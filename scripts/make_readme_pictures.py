@@ -1,12 +1,16 @@
-"""Make docs/pictures: views of the synthetic demo, and the maps of a run folder.
+"""Make docs/pictures: views of the synthetic demo, the maps of a run folder, the top of a data report.
 
-    python scripts/make_readme_pictures.py outputs/DATE/TIME
+    python -m geoguesser.prepare data=demo data.places=300 split=blocks out=STORE
+    python scripts/make_readme_pictures.py outputs/DATE/TIME STORE/report.html
 
+The report is photographed by Chromium, from Debian's package or wherever `chromium` is found.
 No picture here comes from real photographs.
 """
 
 import shutil
+import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +33,23 @@ def views_of(root: Path, uuid: str) -> Any:
     return np.hstack([part for view in views for part in (view, gap)][:-1])
 
 
-def main(run: Path) -> None:
+def photograph(page: Path, target: Path) -> None:
+    """The top of a page, 1,200 pixels wide, by headless Chromium."""
+    with tempfile.TemporaryDirectory() as home:
+        quiet = (
+            "--no-first-run",
+            "--disable-background-networking",
+            "--disable-component-update",
+            "--disable-sync",
+        )
+        size = ("--window-size=1200,1560", "--hide-scrollbars", f"--screenshot={target}")
+        words = ["chromium", "--headless", "--no-sandbox", "--disable-gpu", *quiet, *size]
+        subprocess.run(
+            [*words, f"--user-data-dir={home}", page.resolve().as_uri()], check=True, capture_output=True
+        )
+
+
+def main(run: Path, report: Path) -> None:
     root = demo_root()
     table = pd.read_csv(root / "data.csv")
     rows = [views_of(root, table["uuid"][place]) for place in SHOWN]
@@ -39,7 +59,8 @@ def main(run: Path) -> None:
     cv2.imwrite(str(PICTURES / "demo.jpg"), sheet, [cv2.IMWRITE_JPEG_QUALITY, 88])
     for name in ("grid", "arrows", "errors", "curves"):
         shutil.copyfile(run / "pictures" / f"{name}.png", PICTURES / f"{name}.png")
+    photograph(report, PICTURES / "report.png")
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), Path(sys.argv[2]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import pandas as pd
@@ -40,6 +41,7 @@ class BlockSplit(Split):
         seed: Draws the split.
     """
 
+    kind: ClassVar[str] = "blocks"
     block_km: float
     buffer_km: float
     shares: list[float]

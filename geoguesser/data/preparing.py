@@ -146,7 +146,7 @@ def _prepare(
         rows=rows,
         sums=sums,
         groups=identity.groups[kept],
-        about={"label": data.label, "split": repr(data.split)},
+        about={"label": data.label, "split": str(data.split)},
     )
     return Prepared(**{**vars(prepared), "changed": changed})
 

@@ -74,9 +74,11 @@ class Split(ABC):
     """Assigns each place of a table to `train`, `val` or `test`; `blocks` also to `unused`.
 
     Attributes:
+        kind: Its name as a choice of the config group.
         given: Whether the user says which place goes where, so that nothing may move it.
     """
 
+    kind: ClassVar[str]
     given: ClassVar[bool] = False
 
     def assign(self, table: pd.DataFrame, region: Region | None = None, ties: Ties | None = None) -> StringArray:
@@ -123,6 +125,11 @@ class Split(ABC):
                 remedy=self._remedy(table),
             )
         return splits, bridges
+
+    def __str__(self) -> str:
+        """As one would ask for it: `split=random split.shares=[0.8, 0.1, 0.1] split.seed=0`."""
+        values = [f"split.{name}={value}" for name, value in vars(self).items()]
+        return " ".join([f"split={self.kind}", *values])
 
     @abstractmethod
     def check(self) -> None:
@@ -172,6 +179,7 @@ class RandomSplit(Split):
         seed: Draws the split; `seed` of the run does not touch it.
     """
 
+    kind: ClassVar[str] = "random"
     shares: list[float]
     seed: int = 0
 
@@ -203,6 +211,7 @@ class ColumnSplit(Split):
         seed: Draws those.
     """
 
+    kind: ClassVar[str] = "column"
     given: ClassVar[bool] = True
     column: str = "split"
     val_share: float = 0.0
@@ -230,6 +239,7 @@ class FolderSplit(Split):
         seed: Draws those.
     """
 
+    kind: ClassVar[str] = "folders"
     given: ClassVar[bool] = True
     val_share: float = 0.0
     seed: int = 0
@@ -259,6 +269,7 @@ class KFoldSplit(Split):
         seed: Draws the folds.
     """
 
+    kind: ClassVar[str] = "kfold"
     folds: int = 5
     fold: int = 0
     val_share: float = 0.1
@@ -284,6 +295,7 @@ class KFoldSplit(Split):
 class StoredSplit(Split):
     """The split that a store recorded when it was prepared, `split=store`; for data=store."""
 
+    kind: ClassVar[str] = "store"
     given: ClassVar[bool] = True
 
     def check(self) -> None:

@@ -145,7 +145,7 @@ def _views(prepared: Prepared) -> str:
 
 
 def _split(prepared: Prepared, data: PlacesDataModule, out: Path | None) -> str:
-    text = repr(data.split)
+    text = str(data.split)
     if out is None:
         return text
     if not prepared.recorded:

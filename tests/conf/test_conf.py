@@ -91,6 +91,14 @@ def test_prepare_composes_and_binds(choice: str):
         check_keys(node, key, given)
 
 
+@pytest.mark.parametrize("choice", [one for one in CHOICES if one.startswith("split=")])
+def test_a_split_says_how_to_ask_for_it(choice: str):
+    words = str(build(resolve(compose([choice]))["split"], "split")).replace(", ", ",").split()
+    assert words[0] == choice
+    again = build(resolve(compose(words))["split"], "split")
+    assert str(again).replace(", ", ",").split() == words
+
+
 def test_every_kind_of_finding_stands_in_the_config_with_its_default():
     config = resolve(compose(["data=places", *NEEDED["data=places"]]))
     assert config["data"]["on_bad"] == {name: kind.default for name, kind in KINDS.items()}

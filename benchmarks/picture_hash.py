@@ -1,0 +1,54 @@
+"""The perceptual hash: bits that differ after coding a view anew, and between different places.
+
+python benchmarks/picture_hash.py ROOT...     (roots with images/<uuid>/{0,90,180,270}.jpg)
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+from measure import report
+from PIL import Image
+
+from geoguesser.data.examine import HEADINGS, PlaceFiles, examine, hash_distance
+from geoguesser.data.identity import HASH_BITS
+from geoguesser.data.images import ImageSpec
+
+SPEC = ImageSpec(size=112)
+CHANGES = {"coded anew at quality 50": (None, 50), "resized to 512 px": (512, 75)}
+
+
+def coded(folder: Path, scratch: Path, size: int | None, quality: int) -> PlaceFiles:
+    """A place with its views coded anew."""
+    for heading in HEADINGS:
+        with Image.open(folder / f"{heading}.jpg") as image:
+            changed = image if size is None else image.resize((size, size))
+            changed.save(scratch / f"{heading}.jpg", quality=quality)
+    return PlaceFiles(str(scratch))
+
+
+def main() -> None:
+    folders = sorted(path for root in sys.argv[1:] for path in (Path(root) / "images").iterdir())
+    hashes = np.stack([examine(PlaceFiles(str(path)), [SPEC]).views["hash"] for path in folders])
+    rows, ratios = {}, {}
+    with tempfile.TemporaryDirectory() as name:
+        for change, (size, quality) in CHANGES.items():
+            told = [examine(coded(path, Path(name), size, quality), [SPEC]).views["hash"] for path in folders]
+            bits = hash_distance(hashes, np.stack(told))
+            rows[change] = f"median {np.median(bits):g}, most {bits.max()} of 112 bits, {bits.size} views"
+            ratios[change] = float(bits.max())
+    apart = np.sort(hash_distance(hashes[:, None], hashes[None]), axis=-1)[..., 2]
+    third = apart[~np.eye(len(apart), dtype=bool)]
+    rows["different places"] = (
+        f"third most alike of four views: least {third.min()}, median {np.median(third):g} bits"
+    )
+    rows["taken for alike"] = f"up to {HASH_BITS} bits in at least three views"
+    ratios["different places"] = float(third.min())
+    report(f"{len(folders)} places", rows, ratios)
+
+
+if __name__ == "__main__":
+    main()

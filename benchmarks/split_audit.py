@@ -1,0 +1,46 @@
+"""How much a random split flatters at real density, and what blocks cost: shares, and nearness to training places.
+
+python benchmarks/split_audit.py real_coordinates.csv     (columns uuid, latitude, longitude)
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from measure import report
+
+from geoguesser.data.audit import audit
+from geoguesser.data.blocks import BlockSplit
+from geoguesser.data.places import coords_of
+from geoguesser.data.splits import NAMES, UNUSED, RandomSplit, Split
+from geoguesser.geo.region import country
+
+SHARES = [0.8, 0.1, 0.1]
+
+
+def main() -> None:
+    table = pd.read_csv(sys.argv[1], dtype={"uuid": str})
+    region = country("HRV", "EPSG:3765")
+    splits: dict[str, Split] = {"random": RandomSplit(shares=SHARES)}
+    for block_km, buffer_km in ((10.0, 0.5), (20.0, 1.0), (40.0, 1.0)):
+        name = f"blocks of {block_km:g} km, buffer {buffer_km:g} km"
+        splits[name] = BlockSplit(block_km=block_km, buffer_km=buffer_km, shares=SHARES)
+    rows, ratios = {}, {}
+    for name, split in splits.items():
+        found = split.assign(table, region)
+        test: dict[str, Any] = audit(coords_of(table), found)["test"]
+        shares = ", ".join(f"{one} {(found == one).mean():.1%}" for one in (*NAMES, UNUSED))
+        near = ", ".join(
+            f"{count / test['places']:.1%} within {metres} m" for metres, count in test["within_m"].items()
+        )
+        rows[name] = f"{shares}; of the test places {near}; median {test['nearest_training_km']['p50']:.2f} km"
+        ratios[f"{name}: test within 500 m"] = test["within_m"]["500"] / test["places"]
+        ratios[f"{name}: unused"] = float(np.mean(found == UNUSED))
+    report(f"{len(table):,} places of {sys.argv[1].rsplit('/', 1)[-1]}", rows, ratios)
+
+
+if __name__ == "__main__":
+    main()
