@@ -10,6 +10,7 @@ import logging
 import os
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from geoguesser.data.datamodule import PlacesData
 from geoguesser.errors import (
     CheckpointError,
     ConfigError,
+    DataError,
     GeoguesserError,
     MissingFileError,
     check_bool,
@@ -129,16 +131,17 @@ class Run:
         self._check_parts()
         self.region: Region = build(self.config["region"], "region")
         self.data = self._data()
-        self.data.read_table()
+        self._read(self.data.read_table)
         log.info("%s", results.describe(self.data))
         pl.seed_everything(self.seed, workers=True, verbose=False)
         backbone = self._backbone()
         if not self.config["dry_run"]:  # before anything is learnt: broken images may take places out
-            self.data.read_views()
-            self._normalise(backbone)
+            self._read(self.data.read_views)
         for warning in self.data.audit()["warnings"]:
             log.warning("%s", warning)
         self.network = self._network(backbone)
+        if not self.config["dry_run"]:
+            self._normalise(backbone)  # last, for init_from brings a mean and std of its own
         if self.network.head.grid is not None:
             grid = results.grid_summary(self.network.head.grid, self._asked(), self.data.train_coords_deg)
             assert grid is not None
@@ -166,6 +169,15 @@ class Run:
         if line and self.main:
             log.info("%s", line)
         return found
+
+    def _read(self, step: Callable[[], None]) -> None:
+        """A step of reading the data; where it fails, what was found until then stays in the folder."""
+        try:
+            step()
+        except DataError:
+            if self.main:
+                self._write_findings()
+            raise
 
     def _lap(self) -> float:
         return round(time.perf_counter() - self.started - sum(self.times.values()), 3)
@@ -264,7 +276,7 @@ class Run:
         findings = self.data.findings
         if findings.skipped:
             log.warning("left out: %s (see findings.csv)", findings.counts())
-        if findings.skipped or findings.kept:
+        if findings.fatal or findings.skipped or findings.kept:
             results.write_csv(self.folder / "findings.csv", findings.table())
 
     def _module(self) -> GeoLightningModule:

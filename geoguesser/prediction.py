@@ -58,10 +58,12 @@ def predict_folder(cfg: DictConfig) -> pd.DataFrame:
         raise MissingFileError.at(f"out={out}", "must lie in a folder that exists", found=str(out.parent))
     locator = Locator.load(str(config["run"]), device=device)
     bad: list[str] = []
+    masked: list[str] = []
     if store is not None:
         total, batches = len(store.table()), _from_store(store, locator, batch_size)
     else:
-        total, batches = len(folders), _from_folders(folders, locator, batch_size, mask, bad if skip else None)
+        lists = (bad, masked) if skip else (None, None)
+        total, batches = len(folders), _from_folders(folders, locator, batch_size, mask, lists)
     names, coords = [], []
     with tqdm(total=total, desc="predicting", unit=" places", disable=None) as bar:
         for some in batches:
@@ -75,21 +77,27 @@ def predict_folder(cfg: DictConfig) -> pd.DataFrame:
     found = np.concatenate(coords)
     table = pd.DataFrame({"uuid": names, "latitude": found[:, 0], "longitude": found[:, 1]})
     write_csv(out, table)
-    for line in bad:
-        log.warning("left out: %s", line)
+    for word, lines in (("left out", bad), ("masked", masked)):
+        for line in lines:
+            log.warning("%s: %s", word, line)
     log.info("%d places written to %s, %d left out", len(table), out, len(bad))
     return table
 
 
 def _from_folders(
-    folders: list[Path], locator: Locator, batch_size: int, mask: bool, bad: list[str] | None
+    folders: list[Path],
+    locator: Locator,
+    batch_size: int,
+    mask: bool,
+    lists: tuple[list[str] | None, list[str] | None],
 ) -> Iterator[Places]:
-    """Batches of place folders; what cannot be read goes into `bad`, or is an error where there is none."""
+    """Batches of place folders; what cannot be read goes into the lists, or is an error where there are none."""
+    bad, masked = lists
     for start in range(0, len(folders), batch_size):
         names, some = [], []
         for folder in folders[start : start + batch_size]:
             try:
-                some.append(read_folder(str(folder), locator.image, mask=mask))
+                some.append(read_folder(str(folder), locator.image, mask=mask, broken=masked))
                 names.append(folder.name)
             except DataError as error:
                 if bad is None:

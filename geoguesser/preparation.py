@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
+import shlex
 import time
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig
 
-from geoguesser.configs import build, known_keys, plain
+from geoguesser.configs import build, conf_dir, known_keys, plain
 from geoguesser.data.augment import Augment
 from geoguesser.data.datamodule import PlacesDataModule
 from geoguesser.data.images import ImageSpec
@@ -60,11 +61,9 @@ def prepare_data(cfg: DictConfig) -> Prepared:
         raise ConfigError.at("data", "must be places or demo: a store is prepared already", found="store")
     target = report or (None if check_only else out)
     try:
-        prepared = prepare(data, specs, None if check_only else out)
+        prepared = prepare(data, specs, None if check_only else out, look=out)
     except DataError:
-        if target is not None and target.is_dir():
-            write_csv(target / "findings.csv", data.findings.table())
-            log.info("all findings: %s", target / "findings.csv")
+        _save_findings(target, data)
         raise
     page, path = DataReport(prepared, data, out=None if check_only else out), None
     if target is not None:  # before anything is printed: a closed pipe must not cost the report
@@ -77,13 +76,42 @@ def prepare_data(cfg: DictConfig) -> Prepared:
         log.info("report: %s", path)
     log.info("%.0f s in all", time.perf_counter() - start)
     if not check_only:
-        log.info("train with: python -m geoguesser.train data=store data.path=%s image=px%d", out, image.size)
+        log.info("train with: %s", _next_command(config, image, str(out)))
     return prepared
+
+
+def _save_findings(target: Path | None, data: PlacesDataModule) -> None:
+    """All findings, of which the message names a few. A folder that takes none is no second error."""
+    found = data.findings.table()
+    if target is None or found.empty:
+        return
+    try:
+        target.mkdir(parents=True, exist_ok=True)
+        write_csv(target / "findings.csv", found)
+        log.info("all %d findings: %s", len(found), target / "findings.csv")
+    except OSError as error:
+        log.warning("%s takes no findings.csv (%s)", target, error.strerror or error)
+
+
+def _next_command(config: dict[str, Any], image: ImageSpec, out: str) -> str:
+    """The command that trains from the store, as a shell takes it."""
+    words = ["data=store", f"data.path={out}"]
+    presets = {path.stem for path in (Path(conf_dir()) / "image").glob("*.yaml")}
+    words.append(f"image=px{image.size}" if f"px{image.size}" in presets else f"image.size={image.size}")
+    if image.fit != "crop":
+        words.append(f"image.fit={image.fit}")
+    region = {key: value for key, value in config["region"].items() if value is not None}
+    choice = str(region.pop("_target_")).rsplit(".", 1)[-1]
+    if region != {"code": "HRV", "crs": "EPSG:3765"}:
+        words += [f"region={choice}", *(f"region.{key}={value}" for key, value in region.items())]
+    return shlex.join(["python", "-m", "geoguesser.train", *words])
 
 
 def _folder(key: str, given: Any) -> Path | None:
     if given is None:
         return None
+    if not str(given).strip():
+        raise ConfigError.at(key, "must name a folder", found=given)
     path = Path(str(given)).expanduser()
     if path.exists() and not path.is_dir():
         raise ConfigError.at(key, "must be a folder, not a file", found=str(given))

@@ -24,6 +24,8 @@ from geoguesser.geo.cells import BandCells
 from geoguesser.geo.distance import EARTH_RADIUS_KM, FloatArray, to_unit
 from geoguesser.geo.region import PlaneRegion, Region
 
+MOST_BLOCKS = 2**53  # they are only numbered, never listed
+
 
 @dataclass(frozen=True, kw_only=True)
 class BlockSplit(Split):
@@ -79,7 +81,7 @@ def block_names(region: Region, coords_deg: FloatArray, block_km: float) -> Stri
         column, row = np.floor(region.to_metres(coords_deg).T / (block_km * 1000.0)).astype(np.int64)
         number = column * 2**32 + row
     else:
-        number = BandCells.over(region, block_km).locate(region.to_space(coords_deg))
+        number = BandCells.over(region, block_km, most=MOST_BLOCKS).locate(region.to_space(coords_deg))
     unique, inverse = np.unique(number, return_inverse=True)
     return unique.astype("U20")[inverse]
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
+import re
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,12 +18,18 @@ from geoguesser import __version__
 from geoguesser.data.fingerprint import digest_of, fingerprint
 from geoguesser.data.images import decoder
 from geoguesser.data.packing import Packed, shard_ranges, write_whole, writing
-from geoguesser.data.store import FORMAT, MANIFEST, MASK_COLUMNS
+from geoguesser.data.store import FORMAT, MANIFEST, MASK_COLUMNS, are_whole
 
 if TYPE_CHECKING:
     from geoguesser.data.preparing import Prepared
 
 IntArray = npt.NDArray[np.int64]
+log = logging.getLogger(__name__)
+
+OWN_FILE = re.compile(
+    r"(places-[0-9a-f]{16}\.parquet|facts-[0-9a-f]{16}\.npz|thumbnails-[0-9a-f]{16}\.npy|store\.json)(\.part)?"
+)
+OWN_SHARD = re.compile(r"(px\d+-(?:crop|squash)/[0-9a-f]{32})\.(?:bin|npz|part|npz\.part)")
 INTERNAL = ("row", "folder", "names", "folder_split", "root")  # columns of ours that a store does not keep
 
 
@@ -34,7 +42,7 @@ def commit(
     rows: IntArray,
     sums: dict[str, IntArray],
     groups: IntArray,
-    about: dict[str, str],
+    about: dict[str, Any],
 ) -> bool:
     """Writes table and facts, then the manifest; removes what it no longer names.
 
@@ -85,9 +93,10 @@ def commit(
         "images": images,
         "audit": prepared.audit,
     }
-    manifest["files"] = [manifest[key] for key in ("table", "facts", "thumbnails")]
-    if old is not None and {**manifest, "created": None} == {**old, "created": None}:
-        _collect_garbage(out, manifest)
+    names = [manifest[key] for key in ("table", "facts", "thumbnails")]
+    own = ("created", "files")
+    if old is not None and _without(manifest, own) == _without(old, own) and are_whole(out, old["files"]):
+        _collect_garbage(out, old)
         return False
     with writing(out):
         facts: dict[str, Any] = {"digests": digests} | {f"sums {key}": value for key, value in sums.items()}
@@ -96,6 +105,7 @@ def commit(
         folder = out / "views" / prepared.specs[0].name
         shards = [folder / f"{one}.npz" for one in packed.shards[prepared.specs[0].name]]
         write_whole(out / manifest["thumbnails"], lambda file: _copy_thumbnails(file, shards, starts, rows))
+        manifest["files"] = {one: (out / one).stat().st_size for one in names}
         text = json.dumps(manifest, indent=1, allow_nan=False) + "\n"
         write_whole(out / MANIFEST, lambda file: file.write(text.encode()))
         _sync_folder(out)
@@ -103,22 +113,40 @@ def commit(
     return True
 
 
+def _without(manifest: dict[str, Any], keys: tuple[str, ...]) -> dict[str, Any]:
+    return {key: value for key, value in manifest.items() if key not in keys}
+
+
 def _stored_table(prepared: Prepared, shard: IntArray, slot: IntArray, groups: IntArray) -> pd.DataFrame:
-    """The table as it is stored; a column `split` of the user's own stays beside ours."""
+    """The table as it is stored; a user's column that has the name of one of ours is kept under another."""
     table = prepared.seen.set_index("uuid").loc[prepared.table["uuid"]].reset_index()
-    source = table["root"].map(os.path.basename).where(table["root"].map(os.path.basename) != "", table["root"])
+    views = {column: prepared.mask[:, number] for number, column in enumerate(MASK_COLUMNS)}
+    ours: dict[str, Any] = {
+        "store_split": prepared.table["split"].to_numpy(),
+        "source": table["root"].map(_tails(table["root"].unique().tolist())).to_numpy(),
+        **views,
+        "shard": shard,
+        "slot": slot,
+        "same_as": groups,
+    }
     own = table.drop(columns=[column for column in INTERNAL if column in table])
+    renamed = {column: f"own_{column}" for column in ours if column in own}
+    if renamed:
+        log.warning("columns of your own are kept under other names: %s", renamed)
+        own = own.rename(columns=renamed)
     text = own.columns.difference(["latitude", "longitude"])
     own[text] = own[text].fillna("").astype(str)  # columns that only some roots have
-    views = {column: prepared.mask[:, number] for number, column in enumerate(MASK_COLUMNS)}
-    return own.assign(
-        store_split=prepared.table["split"].to_numpy(),
-        source=source.to_numpy(),
-        **views,
-        shard=shard,
-        slot=slot,
-        same_as=groups,
-    )
+    return own.assign(**ours)
+
+
+def _tails(roots: list[str]) -> dict[str, str]:
+    """Each root's name, with as many of the folders above it as tell all of them apart."""
+    parts = {root: Path(root).resolve().parts for root in roots}
+    for length in range(1, max(len(one) for one in parts.values()) + 1):
+        names = {root: "/".join(one[-length:]) for root, one in parts.items()}
+        if len(set(names.values())) == len(names):
+            return names
+    return names
 
 
 def _copy_thumbnails(file: Any, shards: list[Path], starts: IntArray, rows: IntArray) -> None:
@@ -132,24 +160,26 @@ def _copy_thumbnails(file: Any, shards: list[Path], starts: IntArray, rows: IntA
             file.write(np.ascontiguousarray(told["thumbnails"][own]).tobytes())
 
 
+def is_own(name: str) -> bool:
+    """Whether a file of this name, in a store's folder, is one of its tables or what is left of writing one."""
+    return bool(OWN_FILE.fullmatch(name))
+
+
 def _collect_garbage(out: Path, manifest: dict[str, Any]) -> None:
     """Removes what no manifest names: earlier shards and tables, and what an interruption left half done.
 
-    A process that has them mapped keeps them until it ends.
+    Only files that have the names of a store's own are touched. A process that has them mapped keeps them
+    until it ends.
     """
-    named = {
-        f"{shard}{end}"
-        for one in manifest["images"].values()
-        for shard in one["shards"]
-        for end in (".bin", ".npz")
-    }
+    images = manifest["images"]
+    named = {f"{name}/{shard}" for name, entry in images.items() for shard in entry["shards"]}
     for path in (out / "views").glob("*/*"):
-        if path.name not in named and path.suffix in (".bin", ".npz", ".part"):
+        own = OWN_SHARD.fullmatch(f"{path.parent.name}/{path.name}")
+        if own and (own[1] not in named or path.name.endswith(".part")):
             path.unlink(missing_ok=True)
-    for pattern in ("places-*.parquet*", "facts-*.npz*", "thumbnails-*.npy*", "*.part"):
-        for path in out.glob(pattern):
-            if path.name not in manifest["files"]:
-                path.unlink(missing_ok=True)
+    for path in out.iterdir():
+        if is_own(path.name) and path.name not in (*manifest["files"], MANIFEST):
+            path.unlink(missing_ok=True)
 
 
 def _sync_folder(folder: Path) -> None:

@@ -25,12 +25,18 @@ from geoguesser.data.augment import Augment
 from geoguesser.data.batches import Batch, PlaceBatches, PlaceSampler, PlacesDataset
 from geoguesser.data.demo import demo_root
 from geoguesser.data.examine import cores
-from geoguesser.data.findings import Finding, Findings
+from geoguesser.data.findings import Findings
 from geoguesser.data.fingerprint import fingerprint
 from geoguesser.data.identity import find_identical
 from geoguesser.data.images import ImageSpec
 from geoguesser.data.places import FAR_KM, coords_of, files_of, read_places, without_far
-from geoguesser.data.soundness import check_missing_views, pixel_stats, settle_images, stats_of_sums
+from geoguesser.data.soundness import (
+    check_missing_views,
+    pixel_stats,
+    settle_images,
+    split_places,
+    stats_of_sums,
+)
 from geoguesser.data.splits import NAMES, UNUSED, Split, Ties, thin
 from geoguesser.data.store import Store
 from geoguesser.data.views import MemoryViews, Views, load_views
@@ -102,6 +108,11 @@ class PlacesData(pl.LightningDataModule, ABC):
         self.rows: dict[str, IntArray] = {}
         self._features: Tensor | None = None
 
+    @property
+    def _fraction_seed(self) -> int:
+        """What draws `data.fraction`: the split's own seed."""
+        return int(getattr(self.split, "seed", 0))
+
     @abstractmethod
     def read_table(self) -> None:
         """Reads, checks and splits the table of places; no image is decoded. Doing it again does nothing.
@@ -127,17 +138,11 @@ class PlacesData(pl.LightningDataModule, ABC):
         """After `read_views`: what tells these data from others, as geoguesser/data/fingerprint.py says."""
 
     def _set_table(self, table: pd.DataFrame, mask: npt.NDArray[np.bool_], ties: Ties | None = None) -> None:
-        splits, bridges = self.split.assign_tied(table, self.region, ties)
-        splits = splits.astype(object)
+        splits = split_places(self.split, table, self.region, ties, self.findings).astype(object)
         train = np.flatnonzero(splits == "train")
         if self.fraction < 1.0:
-            kept = thin(table["uuid"].iloc[train].tolist(), self.fraction, getattr(self.split, "seed", 0))
+            kept = thin(table["uuid"].iloc[train].tolist(), self.fraction, self._fraction_seed)
             splits[train[~kept]] = UNUSED
-        if bridges:
-            names, where = table["uuid"].to_numpy(), table["row"].to_numpy()
-            self.findings.settle(
-                Finding("split_bridge", str(where[one.row]), f"({names[one.row]}) {one.reason}") for one in bridges
-            )
         self.table = table.assign(split=splits)
         self.coords_deg = coords_of(table)
         self.mask = torch.from_numpy(mask)
@@ -292,7 +297,12 @@ class PlacesDataModule(PlacesData):
         where = "kept in memory" if isinstance(loaded.views, MemoryViews) else "to be read again each epoch"
         log.info("read %d views in %.1f s (%.0f a second), %s", count, seconds, count / seconds, where)
         mask, dropped = settle_images(
-            self._as_read, loaded.facts, loaded.found, self.findings, mask=self.masks_views
+            self._as_read,
+            loaded.facts,
+            loaded.found,
+            self.findings,
+            mask=self.masks_views,
+            largest=self.image.size,
         )
         some = np.flatnonzero(~dropped)
         table, facts = self._as_read.iloc[some].reset_index(drop=True), loaded.facts.take(some)
@@ -358,33 +368,40 @@ class StoreDataModule(PlacesData):
         self.store = Store.open(path)
         self.store.check_image(image)
         self.label = self.store.label
+        # All at once: another process may replace the store while this one makes its network.
+        self._whole, self._mask, self._views = self.store.table(), self.store.mask(), self.store.views(image)
+        self._digests, self._sums = self.store.digests(), self.store.sums(image)
+        self._thumbnails = self.store.thumbnails()
+
+    @property
+    def _fraction_seed(self) -> int:
+        return int(getattr(self.split, "seed", self.store.manifest["split_seed"]))
 
     def read_table(self) -> None:
         if self.rows:
             return
-        whole = self.store.table()
-        table = without_far(whole, self.region, self.findings, self.far_km)
-        self._rows = np.flatnonzero(whole["uuid"].isin(table["uuid"]))
+        table = without_far(self._whole, self.region, self.findings, self.far_km)
+        self._rows = np.flatnonzero(self._whole["uuid"].isin(table["uuid"]))
         recorded = np.full(len(table), "", dtype="U6")
         groups = table["same_as"].to_numpy(dtype=np.int64)
-        self._set_table(table, self.store.mask()[self._rows], Ties(groups, recorded))
+        self._set_table(table, self._mask[self._rows], Ties(groups, recorded))
 
     def read_views(self) -> None:
-        """Maps the shards into memory; nothing is read or decoded before a batch asks for it."""
+        """Takes the mapped shards; nothing is read or decoded before a batch asks for it."""
         if hasattr(self, "views"):
             return
         self.read_table()
-        self.views = self.store.views(self.image).take(self._rows)
-        self.thumbnails = self.store.thumbnails()[self._rows]
+        self.views = self._views.take(self._rows)
+        self.thumbnails = self._thumbnails[self._rows]
         log.info("%d places from the store %s, views of %s", len(self.table), self.store.folder, self.image.name)
 
     def pixel_stats(self) -> tuple[list[float], list[float]]:
         rows = self._rows[self.rows["train"]]
         pixels = int(self.mask[self.rows["train"]].sum()) * self.image.size**2
-        return stats_of_sums(self.store.sums(self.image)[rows].sum(axis=0), pixels)
+        return stats_of_sums(self._sums[rows].sum(axis=0), pixels)
 
     def fingerprint(self) -> dict[str, Any]:
-        digests = self.store.digests()[self._rows]
+        digests = self._digests[self._rows]
         return fingerprint(self.table, self.mask.numpy(), digests, self.image, self.store.decoder)
 
 

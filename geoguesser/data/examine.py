@@ -26,6 +26,7 @@ HEADINGS = (0, 90, 180, 270)
 THUMBNAIL = 8
 OK, MISSING, BROKEN, PLACEHOLDER = range(4)  # states of a view
 ODD_ASPECT = 2.0
+TINY_PX = 16  # a smaller image shows nothing of a place
 FLAT_LEVELS, FLAT_SHARE = 3, 0.95  # a placeholder: nearly all of it within so many levels of its median
 AHEAD_BYTES = 2**26  # of pixels that wait for their turn, so that memory stays flat
 LUMA = np.array((0.299, 0.587, 0.114), dtype=np.float32)  # ITU-R BT.601
@@ -167,9 +168,8 @@ def _read(
     kinds: list[tuple[str, str]] = []
     short, long = sorted((header.width, header.height))
     size = f"{header.width} x {header.height} pixels"
-    if 2 * short < min(spec.size for spec in specs):
-        reason = f"is a tiny image of {size}, less than half of the size asked for"
-        kinds.append(("placeholder_image", reason))
+    if short < TINY_PX:
+        kinds.append(("placeholder_image", f"is a tiny image of {size}"))
     elif _is_flat(fitted[0], thumbnail):
         kinds.append(("placeholder_image", f"shows nothing: {FLAT_SHARE:.0%} of it is of one brightness"))
     if kinds:
@@ -179,8 +179,7 @@ def _read(
     if header.orientation != 1:
         kinds.append(("turned_image", f"has EXIF orientation {header.orientation}, turned upright"))
     if long >= ODD_ASPECT * short:
-        part = "loses its ends" if specs[0].fit == "crop" else "is squashed"
-        kinds.append(("odd_aspect", f"is {size}; with image.fit={specs[0].fit} it {part}"))
+        kinds.append(("odd_aspect", f"is {size}: image.fit=crop takes its ends off, squash squeezes it"))
     return fitted, thumbnail, kinds
 
 

@@ -54,6 +54,7 @@ KINDS: dict[str, Kind] = {
     "split_bridge": Kind("keep", True, "duplicates on both sides of a split"),
     "unusual_mode": Kind("keep", True, "grey, CMYK, palette or transparent; turned into RGB"),
     "turned_image": Kind("keep", True, "EXIF says that it lies on its side; turned upright"),
+    "small_image": Kind("keep", True, "less than half of the size asked for; it is enlarged"),
     "odd_aspect": Kind("keep", True, "at least twice as long one way as the other"),
 }
 
@@ -77,6 +78,7 @@ class Findings:
         fatal: Findings that are errors, where raising was deferred.
         skipped: Findings that left something out.
         kept: Findings that were only noted.
+        ids: The ids of all rows that were read, those of rows that were left out too.
     """
 
     on_bad: dict[str, str] = field(default_factory=dict)
@@ -84,6 +86,7 @@ class Findings:
     fatal: list[Finding] = field(default_factory=list)
     skipped: list[Finding] = field(default_factory=list)
     kept: list[Finding] = field(default_factory=list)
+    ids: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         for kind, action in self.on_bad.items():

@@ -29,6 +29,7 @@ ALIKE_VIEWS = 3
 NEAR_M = 100.0  # look-alikes farther apart are two places of one look
 NEIGHBOURS = 64  # of a place that are compared at most
 CHUNK = 2**16  # places compared at once
+NO_PANORAMA = ("nan", "none", "null", "na", "<na>")  # what programs write for nothing
 PANORAMA_COLUMNS = ("panorama_id", "pano_id", "panoid", "panoramaid")
 
 
@@ -111,10 +112,13 @@ def _groups(count: int, links: list[tuple[int, int]]) -> IntArray:
 
 
 def _same_panorama(table: pd.DataFrame, order: IntArray, kept: BoolArray) -> Iterator[Match]:
-    column = next((name for name in table.columns if str(name).strip().lower() in PANORAMA_COLUMNS), None)
-    if column is None:
-        return
-    values = table[column].fillna("").astype(str).str.strip().to_numpy()
+    """By the first of the columns for it that says something in a row: roots may name it differently."""
+    values: Any = np.full(len(table), "", dtype=object)
+    for column in table.columns:
+        if str(column).strip().lower() in PANORAMA_COLUMNS:
+            words = table[column].fillna("").astype(str).str.strip()
+            said = words.mask(words.str.lower().isin(NO_PANORAMA), "").to_numpy()
+            values = np.where(values == "", said, values)
     yield from _by_key(values, order[values[order] != ""], kept, "duplicate_panorama", "has the panorama id of")
 
 

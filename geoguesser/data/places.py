@@ -50,15 +50,19 @@ def read_places(
         MissingFileError: A root or its data.csv is missing.
         DataError: A column is missing, an id would leave its root, or a finding's kind is an error.
     """
-    paths = list(roots or [])
-    if not paths:
+    if not isinstance(roots, list | tuple) or not roots:
         raise ConfigError.at(
             "data.roots",
             "must name at least one folder",
-            found=paths,
+            found=roots,
             remedy="For example 'data.roots=[A,B]'.",
         )
-    table = pd.concat([_read_root(str(root), number, findings, mask) for number, root in enumerate(paths)])
+    paths = [str(root) for root in roots]
+    real = [os.path.realpath(Path(root).expanduser()) for root in paths]
+    twice = [root for at, root in enumerate(paths) if real[at] in real[:at]]
+    if twice:
+        raise ConfigError.at("data.roots", "must name each folder once", found=twice[0])
+    table = pd.concat([_read_root(root, number, findings, mask) for number, root in enumerate(paths)])
     table = table.reset_index(drop=True)
     table = without_duplicates(table, findings)
     return without_far(table, region, findings, far_km)
@@ -75,6 +79,16 @@ def files_of(table: pd.DataFrame) -> list[PlaceFiles]:
 
 
 def _read_root(name: str, number: int, findings: Findings, mask: bool) -> pd.DataFrame:
+    try:
+        return _read_whole_root(name, number, findings, mask)
+    except MissingFileError:
+        raise
+    except OSError as error:
+        where = f"data.roots[{number}] {error.filename or name}"
+        raise DataError.at(where, f"cannot be read ({error.strerror or error})") from error
+
+
+def _read_whole_root(name: str, number: int, findings: Findings, mask: bool) -> pd.DataFrame:
     root = Path(name).expanduser()
     if not root.is_dir():
         raise MissingFileError.at(f"data.roots[{number}]", "must be a folder", found=name)
@@ -92,7 +106,7 @@ def _read_root(name: str, number: int, findings: Findings, mask: bool) -> pd.Dat
 def read_csv(file: Path, findings: Findings) -> pd.DataFrame:
     """Reads a table of places as text, then its coordinates as numbers; bad rows become findings."""
     try:
-        table = pd.read_csv(file, dtype=str, keep_default_na=False)
+        table = pd.read_csv(file, dtype=str, keep_default_na=False, skip_blank_lines=False)
     except (ValueError, UnicodeDecodeError, pd.errors.ParserError) as error:
         raise DataError.at(str(file), f"must be a CSV file in UTF-8 ({str(error).strip()})") from error
     if len(table) and not isinstance(table.index, pd.RangeIndex):  # pandas took the first field for an index
@@ -112,12 +126,24 @@ def read_csv(file: Path, findings: Findings) -> pd.DataFrame:
     table = table.drop(columns=[column for column in table.columns if column.startswith("Unnamed:") or not column])
     table["uuid"] = table["uuid"].str.strip()
     table["row"] = [f"{file} row {line}" for line in range(2, len(table) + 2)]
+    table = _without_blank(table)
     _check_ids(table)
+    findings.ids.update(table["uuid"])
     numbers = {name: pd.to_numeric(table[name], errors="coerce") for name in ("latitude", "longitude")}
     bad = [*_bad_coordinates(table, numbers["latitude"], numbers["longitude"])]
     findings.settle([finding for _, finding in bad])
     table = table.assign(**numbers)
     return table.drop(index=[row for row, _ in bad]).reset_index(drop=True)
+
+
+def _without_blank(table: pd.DataFrame) -> pd.DataFrame:
+    """Lines without any word are no rows; they were read so that rows have the numbers of their lines."""
+    blank = table["uuid"] == ""
+    if blank.any():
+        words = table[blank].drop(columns=["row"])
+        blank[blank] = (words == "").all(axis=1)
+        table = table[~blank].reset_index(drop=True)
+    return table
 
 
 def _check_ids(table: pd.DataFrame) -> None:
@@ -174,7 +200,7 @@ def _with_folders(table: pd.DataFrame, root: Path, findings: Findings, mask: boo
     for folder, split in _image_folders(root):
         base = os.path.realpath(folder)
         with os.scandir(base) as scan:  # closed at once: a refusal below would leave it open
-            entries = list(scan)
+            entries = sorted(scan, key=lambda one: one.name)
         for entry in entries:
             if entry.name not in wanted or not entry.is_dir():
                 continue
@@ -230,7 +256,7 @@ def names_in(folder: str, base: str | None = None) -> tuple[Names, list[str]]:
     doubled: list[str] = []
     with os.scandir(folder) as entries:
         for entry in sorted(entries, key=lambda one: one.name):
-            number = _HEADING_OF.get(entry.name)
+            number = _HEADING_OF.get(entry.name.lower())
             if entry.is_symlink():
                 _check_inside(entry.path, os.path.realpath(folder) if base is None else base)
             if number is None:

@@ -17,7 +17,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from geoguesser.data.audit import audit
-from geoguesser.data.committing import commit
+from geoguesser.data.committing import commit, is_own
 from geoguesser.data.datamodule import PlacesDataModule
 from geoguesser.data.examine import Facts
 from geoguesser.data.findings import Finding
@@ -25,9 +25,9 @@ from geoguesser.data.identity import Match, find_identical
 from geoguesser.data.images import ImageSpec
 from geoguesser.data.packing import pack, writing
 from geoguesser.data.places import coords_of, files_of
-from geoguesser.data.soundness import settle_images, stats_of_sums
+from geoguesser.data.soundness import settle_images, split_places, stats_of_sums
 from geoguesser.data.splits import Ties
-from geoguesser.data.store import Store, is_store
+from geoguesser.data.store import MANIFEST, Store, is_store, read_manifest
 from geoguesser.errors import StoreError
 
 log = logging.getLogger(__name__)
@@ -65,7 +65,9 @@ class Prepared:
     changed: bool
 
 
-def prepare(data: PlacesDataModule, specs: list[ImageSpec], out: Path | None) -> Prepared:
+def prepare(
+    data: PlacesDataModule, specs: list[ImageSpec], out: Path | None, *, look: Path | None = None
+) -> Prepared:
     """Checks all places, and packs them into a store.
 
     Errors in the data are gathered: the first pass finds them all, then raises once.
@@ -74,21 +76,39 @@ def prepare(data: PlacesDataModule, specs: list[ImageSpec], out: Path | None) ->
         data: The roots, their region and split, and what to do about findings.
         specs: The sizes; those that an old store in `out` holds are kept up beside them.
         out: The store's folder; None writes nothing.
+        look: With `out` None: a store that is taken for what would be added to, and only read.
 
     Raises:
         DataError: The data break rules; all findings are in `data.findings`.
-        StoreError: `out` cannot be written, or another process writes there.
+        StoreError: `out` cannot be written, holds something else, or another process writes there.
         MissingFileError: A root has gone.
     """
     data.findings.defer = True
     seen = data.read_places()  # before a folder is made: a root that is not there leaves none behind
     if out is None:
-        return _prepare(data, seen, specs, None, None)
+        old = Store(look, read_manifest(look)) if look is not None and is_store(look) else None
+        return _prepare(data, seen, specs, None, old)
     with writing(out):
+        _refuse_strangers(out)
         out.mkdir(parents=True, exist_ok=True)
     with locked(out):
-        old = Store.open(out) if is_store(out) else None
+        old = Store(out, read_manifest(out)) if is_store(out) else None  # damaged shards are packed anew
         return _prepare(data, seen, specs, out, old)
+
+
+def _refuse_strangers(out: Path) -> None:
+    """A store is made in a folder of its own: what lies in there that is not a store's would be in danger."""
+    if not out.is_dir() or is_store(out):
+        return
+    ours = {".lock", "views", "findings.csv", "report.html", f"{MANIFEST}.part"}
+    strangers = sorted(path.name for path in out.iterdir() if path.name not in ours and not is_own(path.name))
+    if strangers:
+        raise StoreError.at(
+            f"out={out}",
+            "must be a store, or a folder that is new or empty",
+            found=strangers[:5],
+            remedy="Choose another folder.",
+        )
 
 
 def _prepare(
@@ -100,25 +120,17 @@ def _prepare(
         specs = _with_old(specs, old)
     packed = pack(out, seen["uuid"].tolist(), files_of(seen), seen["root"].tolist(), specs)
     facts = packed.facts[specs[0].name]
-    mask, dropped = settle_images(seen, facts, packed.found, findings, mask=data.masks_views)
+    mask, dropped = settle_images(
+        seen, facts, packed.found, findings, mask=data.masks_views, largest=max(spec.size for spec in specs)
+    )
     some = np.flatnonzero(~dropped)
     table = seen.iloc[some].reset_index(drop=True)
     identity = find_identical(table, coords_of(table), facts.take(some), findings, first=recorded[some] != "")
     kept = np.flatnonzero(~identity.dropped)
     rows = some[kept]
     table = table.iloc[kept].reset_index(drop=True)
-    splits = np.zeros(0, dtype="U6")
-    if len(table) or not findings.fatal:  # with errors and without places, the errors say more
-        ties = Ties(identity.groups[kept], recorded[rows])
-        splits, bridges = data.split.assign_tied(table, data.region, ties)
-        names, where = table["uuid"].to_numpy(), table["row"].to_numpy()
-        findings.settle(
-            Finding("split_bridge", str(where[one.row]), f"({names[one.row]}) {one.reason}") for one in bridges
-        )
-        if not findings.keeps("split_bridge"):
-            stay = np.setdiff1d(np.arange(len(table)), [one.row for one in bridges])
-            rows, kept, splits = rows[stay], kept[stay], splits[stay]
-            table = table.iloc[stay].reset_index(drop=True)
+    findings.raise_fatal()  # they say more than what the split would say of the few that are left
+    splits = split_places(data.split, table, data.region, Ties(identity.groups[kept], recorded[rows]), findings)
     findings.raise_fatal()
     coords = coords_of(table)
     ready = table.assign(split=splits)
@@ -146,7 +158,7 @@ def _prepare(
         rows=rows,
         sums=sums,
         groups=identity.groups[kept],
-        about={"label": data.label, "split": str(data.split)},
+        about={"label": data.label, "split": str(data.split), "split_seed": getattr(data.split, "seed", 0)},
     )
     return Prepared(**{**vars(prepared), "changed": changed})
 
@@ -156,7 +168,7 @@ def _recorded(seen: pd.DataFrame, old: Store | None, data: PlacesDataModule) -> 
     if old is None:
         return np.full(len(seen), "", dtype="U6")
     before = old.table().set_index("uuid")["store_split"]
-    gone = before.index.difference(pd.Index(seen["uuid"]))
+    gone = [uuid for uuid in before.index if uuid not in data.findings.ids]
     data.findings.settle(
         Finding("gone", f"{old.folder}: {uuid}", "is in the store, but in none of data.roots any more")
         for uuid in gone

@@ -10,9 +10,11 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from geoguesser.data.examine import OK, PLACEHOLDER, Facts
+from geoguesser.data.examine import HEADINGS, OK, PLACEHOLDER, Facts
 from geoguesser.data.findings import Finding, Findings
-from geoguesser.errors import check_choice
+from geoguesser.data.splits import Split, StringArray, Ties
+from geoguesser.errors import DataError, check_choice
+from geoguesser.geo.region import Region
 
 BoolArray = npt.NDArray[np.bool_]
 
@@ -27,7 +29,13 @@ def check_missing_views(value: object) -> bool:
 
 
 def settle_images(
-    table: pd.DataFrame, facts: Facts, found: list[tuple[int, int, Finding]], findings: Findings, *, mask: bool
+    table: pd.DataFrame,
+    facts: Facts,
+    found: list[tuple[int, int, Finding]],
+    findings: Findings,
+    *,
+    mask: bool,
+    largest: int,
 ) -> tuple[BoolArray, BoolArray]:
     """Settles what examining the images found.
 
@@ -37,6 +45,7 @@ def settle_images(
         found: Row, number of the heading, and finding.
         findings: What to do about each kind; all are recorded there.
         mask: Leave out single views, and a place only when none is left.
+        largest: The largest size asked for; an image of less than half of it is a finding.
 
     Returns:
         (N, 4) which views are used, and (N,) which places are left out.
@@ -44,6 +53,7 @@ def settle_images(
     Raises:
         DataError: A kind that was found is an error.
     """
+    found = found + _small(table, facts, largest)
     findings.settle(finding for _, _, finding in found)
     out = np.zeros((len(facts), 4), dtype=bool)
     for row, heading, finding in found:
@@ -58,6 +68,42 @@ def settle_images(
         Finding("no_view", str(where[row]), "has no view that can be used") for row in np.flatnonzero(dropped)
     )
     return used, dropped
+
+
+def _small(table: pd.DataFrame, facts: Facts, largest: int) -> list[tuple[int, int, Finding]]:
+    """Images that are enlarged more than twice; told from their facts, whatever size they were packed for."""
+    views = facts.views
+    short = np.minimum(views["width"], views["height"])
+    found = []
+    for row, heading in zip(*np.nonzero((views["state"] == OK) & (2 * short < largest)), strict=True):
+        size = f"{views['width'][row, heading]} x {views['height'][row, heading]} pixels"
+        where = f"{table['row'].iloc[row]}, heading {HEADINGS[heading]}"
+        found.append((int(row), int(heading), Finding("small_image", where, f"is {size}, for views of {largest}")))
+    return found
+
+
+def split_places(
+    split: Split, table: pd.DataFrame, region: Region, ties: Ties | None, findings: Findings
+) -> StringArray:
+    """Splits, and settles the places that are the same as places on both sides.
+
+    Where `data.on_bad.split_bridge` is skip these are not used; a split that keeps them apart by itself
+    (`split=blocks`, a recorded side) has done that already.
+
+    Raises:
+        ConfigError: A value breaks its rule.
+        DataError: A split would be empty; the message says what was left out before.
+    """
+    try:
+        splits, bridges = split.assign_tied(table, region, ties, drop=not findings.keeps("split_bridge"))
+    except DataError as error:
+        left = ", ".join(f"{count} {kind}" for kind, count in findings.counts().items())
+        raise DataError(f"{error} Left out before: {left}." if left else str(error)) from error
+    names, where = table["uuid"].to_numpy(), table["row"].to_numpy()
+    findings.settle(
+        Finding("split_bridge", str(where[one.row]), f"({names[one.row]}) {one.reason}") for one in bridges
+    )
+    return splits
 
 
 def pixel_stats(

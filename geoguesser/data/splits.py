@@ -21,6 +21,10 @@ from geoguesser.geo.region import Region
 
 NAMES = ("train", "val", "test")
 UNUSED = "unused"
+TIED = (
+    "Places that are the same stay together, recorded ones stay where they are, and near ones make way: that "
+    "empties it. Add places, or look at findings.csv and the splits that the store recorded."
+)
 ALIASES = {"valid": "val", "validation": "val", "training": "train", "testing": "test"}
 StringArray = npt.NDArray[np.str_]
 IntArray = npt.NDArray[np.int64]
@@ -86,7 +90,7 @@ class Split(ABC):
         return self.assign_tied(table, region, ties)[0]
 
     def assign_tied(
-        self, table: pd.DataFrame, region: Region | None = None, ties: Ties | None = None
+        self, table: pd.DataFrame, region: Region | None = None, ties: Ties | None = None, *, drop: bool = False
     ) -> tuple[StringArray, list[Bridge]]:
         """Assigns each row to a split.
 
@@ -97,6 +101,7 @@ class Split(ABC):
             table: N places with uuid, latitude, longitude and the columns that the split reads.
             region: In whose space blocks are laid.
             ties: What binds places.
+            drop: Places that bridge two splits become `unused`, given and recorded ones too.
 
         Returns:
             (N,) the split of each row, and the places that bridge two splits.
@@ -107,14 +112,17 @@ class Split(ABC):
         """
         if len(table) < len(NAMES):
             raise DataError.at("data", "must hold at least 3 places, one for each split", found=len(table))
-        splits = self._assign(table, region).astype("U6")
+        splits = alone = self._assign(table, region).astype("U6")
         bridges: list[Bridge] = []
         movable = np.ones(len(table), dtype=bool)
         if ties is not None:
             movable = ties.recorded == ""
-            splits = np.where(movable, splits, ties.recorded)
+            splits = np.where(movable, alone, ties.recorded)
             bridges = _tie(splits, ties, movable, self.given)
+            if drop:
+                splits[[one.row for one in bridges]] = UNUSED
         if not self.given:
+            splits = splits.copy()
             self._clear(table, region, splits, movable)
         empty = [name for name in NAMES if not (splits == name).any()]
         if empty:
@@ -122,7 +130,7 @@ class Split(ABC):
             raise DataError.at(
                 "split",
                 f"must leave no split empty, but {' and '.join(empty)} would be ({counts})",
-                remedy=self._remedy(table),
+                remedy=self._remedy(table) if len(set(alone) & set(NAMES)) < len(NAMES) else TIED,
             )
         return splits, bridges
 
@@ -158,10 +166,10 @@ def _tie(splits: StringArray, ties: Ties, movable: BoolArray, given: bool) -> li
         fixed = group if given else group[~movable[group]]
         sides = {str(one) for one in splits[fixed]} - {UNUSED}
         if len(sides) > 1:
-            first = int(fixed[0])
-            other = int(next(row for row in fixed if splits[row] not in (splits[first], UNUSED)))
+            first = int(next(row for row in fixed if splits[row] != UNUSED))
+            others = [int(row) for row in fixed if splits[row] not in (splits[first], UNUSED)]
             reason = f"is the same as places in {' and '.join(sorted(sides))}"
-            bridges.append(Bridge(other, first, reason))
+            bridges += [Bridge(row, first, reason) for row in others]
             if not given:
                 bridges += [Bridge(int(row), first, f"{reason}; it is not used") for row in group[movable[group]]]
                 splits[group[movable[group]]] = UNUSED
@@ -248,6 +256,10 @@ class FolderSplit(Split):
         _check_val_share(self.val_share, self.seed)
 
     def _assign(self, table: pd.DataFrame, region: Region | None) -> StringArray:
+        if "folder_split" not in table:
+            raise ConfigError.at(
+                "split", "must not be folders for a store", remedy="It recorded them: split=store."
+            )
         without = table["folder_split"].fillna("") == ""
         if without.any():
             raise DataError.at(
@@ -308,7 +320,12 @@ class StoredSplit(Split):
                 "must not be store unless the data come from one",
                 remedy="Choose split=random, or data=store.",
             )
-        return table["store_split"].to_numpy(dtype=np.str_)
+        splits = table["store_split"].astype(str)
+        bad = ~splits.isin([*NAMES, UNUSED])
+        if bad.any():
+            place = f"place {table['uuid'][bad].iloc[0]}: column store_split"
+            raise DataError.at(place, "must be what a store recorded", found=splits[bad].iloc[0])
+        return splits.to_numpy(dtype=np.str_)
 
 
 def _check_val_share(val_share: float, seed: int) -> None:

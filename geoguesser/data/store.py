@@ -11,9 +11,12 @@ DIR/views/px112-crop/KEY.npz      what examining its images told
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
+from zipfile import BadZipFile
 
 import numpy as np
 import numpy.typing as npt
@@ -29,7 +32,9 @@ from geoguesser.errors import ConfigError, MissingFileError, StoreError, first_l
 FORMAT = 1
 MANIFEST = "store.json"
 MASK_COLUMNS = tuple(f"view_{heading}" for heading in HEADINGS)
-AGAIN = "Prepare it again: python -m geoguesser.prepare."
+AGAIN = "Prepare it again, from the same roots: python -m geoguesser.prepare."
+LOST = "Its recorded splits are lost: remove the folder, or choose another one, and prepare again."
+KEYS = ("label", "decoder", "split_seed", "table", "facts", "thumbnails", "shard_places", "images", "files")
 
 
 @dataclass(frozen=True)
@@ -60,9 +65,9 @@ class Store:
                 remedy=f"python -m geoguesser.prepare 'data.roots=[A,B]' out={folder} makes one.",
             )
         store = cls(folder, read_manifest(folder))
-        for name in store.manifest["files"]:
-            if not (folder / name).is_file():
-                raise StoreError.at(str(folder / name), "is missing from its store", remedy=AGAIN)
+        for name, size in store.manifest["files"].items():
+            if not are_whole(folder, {name: size}):
+                raise StoreError.at(str(folder / name), f"must have {size:,} bytes", remedy=AGAIN)
         for name, entry in store.manifest["images"].items():
             for shard, places in zip(entry["shards"], store.manifest["shard_places"], strict=True):
                 file = folder / "views" / name / f"{shard}.bin"
@@ -94,7 +99,7 @@ class Store:
                 f"must be what the store {self.folder} holds: {held}",
                 found=f"image.size={image.size} image.fit={image.fit}",
                 remedy=f"Or pack this size too: python -m geoguesser.prepare ... image.size={image.size} "
-                f"out={self.folder}",
+                f"image.fit={image.fit} out={self.folder}",
             )
 
     def fingerprint(self, image: ImageSpec) -> dict[str, Any]:
@@ -112,7 +117,7 @@ class Store:
         try:
             table = pd.read_parquet(file)
         except Exception as error:  # pyarrow has kinds of its own
-            raise StoreError.at(str(file), f"cannot be read ({first_line(error)})", remedy=AGAIN) from error
+            raise StoreError.at(str(file), f"cannot be read ({first_line(error)})", remedy=LOST) from error
         return table.assign(row=str(self.folder) + " place " + table["uuid"])
 
     def mask(self) -> npt.NDArray[np.bool_]:
@@ -130,7 +135,9 @@ class Store:
 
     def thumbnails(self) -> npt.NDArray[np.uint8]:
         """(N, 4, 3, 8, 8), mapped from the disk."""
-        found: npt.NDArray[np.uint8] = np.load(self.folder / self.manifest["thumbnails"], mmap_mode="r")
+        file = self.folder / self.manifest["thumbnails"]
+        with _reading(file):
+            found: npt.NDArray[np.uint8] = np.load(file, mmap_mode="r")
         return found
 
     def views(self, image: ImageSpec) -> StoreViews:
@@ -145,7 +152,8 @@ class Store:
         return StoreViews(maps, table["shard"].to_numpy(), table["slot"].to_numpy())
 
     def _facts(self, name: str) -> Any:
-        with np.load(self.folder / self.manifest["facts"]) as facts:
+        file = self.folder / self.manifest["facts"]
+        with _reading(file), file.open("rb") as stream, np.load(stream) as facts:
             return facts[name]
 
 
@@ -197,7 +205,26 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         manifest: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
         form = int(manifest["format"])
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise StoreError.at(str(file), f"is no manifest of a store ({first_line(error)})", remedy=AGAIN) from error
+        raise StoreError.at(str(file), f"is no manifest of a store ({first_line(error)})", remedy=LOST) from error
     if form > FORMAT:
         raise StoreError(f"{file} has format {form}; this version reads up to {FORMAT}. Update geoguesser.")
+    missing = [key for key in KEYS if key not in manifest]
+    shards = {len(entry["shards"]) for entry in manifest.get("images", {}).values()}
+    if missing or shards != {len(manifest["shard_places"])}:
+        what = f"lacks {', '.join(missing)}" if missing else "names more shards for one size than for another"
+        raise StoreError.at(str(file), f"is no manifest of a store (it {what})", remedy=LOST)
     return manifest
+
+
+@contextmanager
+def _reading(file: Path) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, ValueError, KeyError, BadZipFile) as error:
+        raise StoreError.at(str(file), f"cannot be read ({first_line(error)})", remedy=AGAIN) from error
+
+
+def are_whole(folder: Path, sizes: dict[str, int]) -> bool:
+    """Whether all these files are there and of their size."""
+    paths = {folder / name: size for name, size in sizes.items()}
+    return all(path.is_file() and path.stat().st_size == size for path, size in paths.items())

@@ -143,7 +143,7 @@ def _without_broken(places: Sequence[PlaceFiles], facts: Facts) -> list[PlaceFil
 
 
 def read_folder(
-    folder: str, image: ImageSpec, *, mask: bool = False
+    folder: str, image: ImageSpec, *, mask: bool = False, broken: list[str] | None = None
 ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.bool_]]:
     """The views of a folder of `0.jpg`, `90.jpg`, `180.jpg` and `270.jpg` (or .jpeg, .png, .webp).
 
@@ -151,6 +151,7 @@ def read_folder(
         folder: The place's folder.
         image: How views are brought to their size.
         mask: One to three views are enough.
+        broken: With `mask`, where to say which views are broken; they are then absent. None makes each an error.
 
     Returns:
         (4, 3, H, W) views, zeros where there is none, and (4,) which there are.
@@ -169,4 +170,18 @@ def read_folder(
         missing = ", ".join(f"{heading}.jpg" for heading, one in zip(HEADINGS, there, strict=True) if not one)
         way = "With missing_views=mask (in Python mask=True) fewer views are enough." if there.any() else ""
         raise DataError.at(folder, f"lacks {missing}", remedy=way)
-    return read_place(PlaceFiles(folder, names), image), there
+    views = np.zeros((4, 3, image.size, image.size), dtype=np.uint8)
+    failures: list[DataError] = []
+    for heading in np.flatnonzero(there):
+        try:
+            views[heading] = image.read(PlaceFiles(folder, names).path(int(heading)))
+        except DataError as error:
+            if not mask or broken is None:
+                raise
+            failures.append(error)
+            there[heading] = False
+    if failures and not there.any():
+        raise failures[0]
+    if broken is not None:
+        broken += map(str, failures)
+    return views, there

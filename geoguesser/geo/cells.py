@@ -154,13 +154,13 @@ class BandCells(Cells):
         self.side_km = EARTH_RADIUS_KM * float(np.sqrt(4.0 * np.pi / self.count))
 
     @classmethod
-    def over(cls, region: Region, side_km: float) -> BandCells:
-        """The cells of about one side; they cover the sphere, wherever the land is."""
+    def over(cls, region: Region, side_km: float, *, most: int = MOST_CELLS) -> BandCells:
+        """The cells of about one side; they cover the sphere, wherever the land is. At most so many are laid."""
         bands = max(1, round(np.pi * EARTH_RADIUS_KM / side_km))
         middles = -np.pi / 2 + (np.arange(bands) + 0.5) * np.pi / bands
         around = 2.0 * np.pi * EARTH_RADIUS_KM * np.cos(middles) / side_km
         cells = np.maximum(np.round(around), 1).astype(int)
-        _check_count(int(cells.sum()), side_km)
+        _check_count(int(cells.sum()), side_km, most)
         return cls(cells.tolist())
 
     def locate(self, points: FloatArray) -> IntArray:
@@ -252,11 +252,11 @@ def cells_for(region: Region, size: int) -> Cells:
     return best
 
 
-def _check_count(cells: int, side_km: float) -> None:
-    if cells > MOST_CELLS:
+def _check_count(cells: int, side_km: float, most: int = MOST_CELLS) -> None:
+    if cells > most:
         raise ConfigError.at(
             "grid",
-            f"must not lay more than {MOST_CELLS:,} cells over the region",
+            f"must not lay more than {most:,} cells over the region",
             found=f"{cells:,} cells of {side_km:.3g} km",
             remedy="Choose a smaller grid.size or a larger grid.spacing_km.",
         )

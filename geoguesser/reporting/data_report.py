@@ -66,7 +66,7 @@ class DataReport:
     def _splits(self) -> Table:
         title = printable(title_of(self.prepared, self.data))
         table = Table(title=Text(title), title_justify="left", title_style="bold")
-        within = [f"≤ {format_m(metres)}" for metres in WITHIN_M]
+        within = [f"within {format_m(metres)}" for metres in WITHIN_M]
         for column in ("split", "places", "nearest training\nplace (median)", *within):
             table.add_column(column, justify="left" if column == "split" else "right")
         for row in split_rows(self.prepared):

@@ -92,7 +92,7 @@ def _meaning(state: dict[str, Any]) -> dict[str, Any]:
     head = {key: value for key, value in state["head"].items() if key not in ("grid", "decoder")}
     grid = state["head"].get("grid")
     cells = None if grid is None else {"cells": grid["cells"], "kept": grid["kept"]}
-    return {"backbone": state["backbone"], "fusion": state["fusion"], "head": head, "cells": cells}
+    return {"backbone": state["backbone"]["name"], "fusion": state["fusion"], "head": head, "cells": cells}
 
 
 def _same(given: Any, own: Any) -> bool:

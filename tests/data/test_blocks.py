@@ -135,7 +135,7 @@ def test_too_few_blocks_are_refused(land: PlaneRegion) -> None:
     places=st.lists(
         st.tuples(st.integers(0, 60), st.sampled_from([*NAMES, UNUSED]), st.booleans()), min_size=1, max_size=20
     ),
-    buffer_km=st.sampled_from([0.0, 1.5, 4.0]),
+    buffer_km=st.sampled_from([0.0, 1.5, 4.5]),
 )
 def test_those_that_may_move_make_way_and_no_one_without_need(
     places: list[tuple[int, str, bool]], buffer_km: float

@@ -104,7 +104,7 @@ def test_several_sizes_in_one_pass_are_what_each_alone_would_be(tmp_path: Path) 
 @pytest.mark.parametrize(
     ("view", "kind", "reason"),
     [
-        (scene(1, 20, 20), "placeholder_image", "is a tiny image of 20 x 20 pixels, less than half of the size"),
+        (scene(1, 15, 20), "placeholder_image", "is a tiny image of 20 x 15 pixels"),
         (Image.new("RGB", (1, 1)), "placeholder_image", "is a tiny image of 1 x 1 pixels"),
         (Image.new("RGB", (96, 96), (228, 227, 223)), "placeholder_image", "shows nothing: 95% of it"),
         (Image.new("RGB", (96, 96)), "placeholder_image", "shows nothing"),
@@ -112,7 +112,7 @@ def test_several_sizes_in_one_pass_are_what_each_alone_would_be(tmp_path: Path) 
         (bytes_of(scene(1).convert("CMYK")), "unusual_mode", "is CMYK, turned into RGB"),
         (bytes_of(scene(1).quantize(32), "PNG"), "unusual_mode", "is palette, turned into RGB"),
         (bytes_of(scene(1).convert("RGBA"), "PNG"), "unusual_mode", "is transparent, turned into RGB"),
-        (scene(1, 96, 200), "odd_aspect", "is 200 x 96 pixels; with image.fit=crop it loses its ends"),
+        (scene(1, 96, 200), "odd_aspect", "is 200 x 96 pixels: image.fit=crop takes its ends off"),
         (scene(1, 192, 96), "odd_aspect", "is 96 x 192 pixels"),
         (b"<html>404</html>", "broken_image", "is no whole image (no JPEG, PNG or WebP"),
         (b"", "broken_image", "is no whole image (the file is empty)"),

@@ -73,6 +73,12 @@ def test_the_same_panorama(column: str) -> None:
     ]
 
 
+def test_panoramas_under_several_names_and_words_for_none() -> None:
+    columns = {"panorama_id": ["a", "b", "", "nan", "NaN", None], "pano_id": ["", "", "b", "None", "null", ""]}
+    told = find_identical(table_of(6, **columns), far(6), facts_of(6), Findings())
+    assert told.dropped.tolist() == [False, False, True, False, False, False]
+
+
 def test_the_very_bytes_of_one_view_are_enough() -> None:
     facts, findings = facts_of(6), Findings()
     facts.views["digest"][3, 1] = facts.views["digest"][1, 2]

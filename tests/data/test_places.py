@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from geoguesser.data.findings import KINDS, SHOWN, Finding, Findings
-from geoguesser.data.places import coords_of, read_places
+from geoguesser.data.places import coords_of, files_of, read_places
 from geoguesser.errors import ConfigError, DataError, MissingFileError
 from geoguesser.geo.region import PlaneRegion
 
@@ -638,3 +638,71 @@ def test_skipping_leaves_out_the_bad_rows_alone(
         assert table["uuid"].tolist() == ["first", *(f"id{at}" for at in good)]
         assert table["longitude"].tolist() == [16, *(14.5 + at / 10 for at in good)]
         assert findings.counts() == {kind: defects.count(kind) for kind in set(defects) if kind}
+
+
+# What roots may be
+
+
+@pytest.mark.parametrize("roots", [5, "A", {"a": 1}, None, []])
+def test_roots_that_are_no_list(roots: Any, land: PlaneRegion) -> None:
+    with pytest.raises(ConfigError, match=r"^data\.roots must name at least one folder, got"):
+        read_places(roots, land, Findings())
+
+
+def test_a_root_given_twice_is_named(tmp_path: Path, write: SimpleNamespace, land: PlaneRegion) -> None:
+    root = write.root(tmp_path / "root", ["a"])
+    (tmp_path / "link").symlink_to(root)
+    for again in (root, tmp_path / "link", tmp_path / "link/../root"):
+        with pytest.raises(ConfigError) as caught:
+            read([root, again], land)
+        assert str(caught.value) == f"data.roots must name each folder once, got {str(again)!r}."
+
+
+def test_rows_have_the_numbers_of_their_lines(tmp_path: Path, write: SimpleNamespace, land: PlaneRegion) -> None:
+    root = write.root(tmp_path / "root", ["a", "b"])
+    (root / "data.csv").write_text("uuid,latitude,longitude\n\na,45,16\n\n,,\n\nb,x,16\n")
+    table, findings = read(root, land, bad_row="skip")
+    assert table["row"].tolist() == [f"{root}/data.csv row 3"]
+    assert findings.skipped[0].where == f"{root}/data.csv row 7"
+    assert findings.ids == {"a", "b"}
+
+
+def test_suffixes_in_any_case(tmp_path: Path, write: SimpleNamespace, land: PlaneRegion) -> None:
+    root = write.root(tmp_path / "root", ["a"])
+    (root / "images/a/90.jpg").rename(root / "images/a/90.JPG")
+    table, _ = read(root, land)
+    assert files_of(table)[0].names == ("0.jpg", "90.JPG", "180.jpg", "270.jpg")
+
+
+def test_masking_keeps_places_with_some_views(tmp_path: Path, write: SimpleNamespace, land: PlaneRegion) -> None:
+    root = write.root(tmp_path / "root", ["a", "b", "c", "d"])
+    (root / "images/b/90.jpg").unlink()
+    for heading in (0, 90, 180, 270):
+        (root / f"images/c/{heading}.jpg").unlink()
+    (root / "images/d/0.png").write_bytes(b"")
+    findings = Findings({"missing_view": "skip"})
+    table = read_places([str(root)], land, findings, mask=True)
+    assert table["uuid"].tolist() == ["a", "b"]
+    assert files_of(table)[1].names == ("0.jpg", None, "180.jpg", "270.jpg")
+    assert [one.reason for one in findings.kept] == ["lacks 90.jpg"]
+    assert [one.reason for one in findings.skipped] == [
+        "lacks 0.jpg, 90.jpg, 180.jpg, 270.jpg",
+        "holds two files for one heading: 0.jpg, 0.png",
+    ]
+
+
+@pytest.mark.parametrize("what", ["data.csv", "images", "images/a"])
+def test_what_the_system_does_not_give_is_told(
+    what: str, tmp_path: Path, write: SimpleNamespace, land: PlaneRegion
+) -> None:
+    """A link to itself stands for whatever cannot be opened; root may read all else."""
+    root = write.root(tmp_path / "root", ["a"])
+    target = root / what
+    if target.is_dir():
+        shutil.rmtree(target)
+    else:
+        target.unlink()
+    target.symlink_to(target.name)
+    with pytest.raises((DataError, MissingFileError)) as caught:
+        read(root, land)
+    assert str(root) in str(caught.value)

@@ -24,7 +24,7 @@ from geoguesser.data.blocks import BlockSplit
 from geoguesser.data.datamodule import PlacesDataModule, StoreDataModule
 from geoguesser.data.images import ImageSpec
 from geoguesser.data.preparing import Prepared, locked, prepare
-from geoguesser.data.splits import ColumnSplit, RandomSplit, StoredSplit
+from geoguesser.data.splits import ColumnSplit, FolderSplit, RandomSplit, StoredSplit
 from geoguesser.data.store import Store, StoreViews, is_store
 from geoguesser.data.store import bytes_of as place_bytes
 from geoguesser.errors import ConfigError, DataError, MissingFileError, StoreError
@@ -554,11 +554,178 @@ def test_a_half_store_is_never_read(store: Path) -> None:
     table = store / manifest["table"]
     content = table.read_bytes()
     table.write_bytes(content[:100])
-    with pytest.raises(StoreError, match=r"parquet cannot be read \(.*Prepare it again"):
-        Store.open(store).table()
-    table.unlink()
-    with pytest.raises(StoreError, match=r"parquet is missing from its store\. Prepare it again"):
+    with pytest.raises(StoreError, match=rf"parquet must have {len(content):,} bytes\. Prepare it again"):
         Store.open(store)
+    with pytest.raises(StoreError, match=r"parquet cannot be read \(.*Its recorded splits are lost"):
+        Store(store, manifest).table()
+    table.unlink()
+    with pytest.raises(StoreError, match=r"parquet must have"):
+        Store.open(store)
+    table.write_bytes(content)
+    facts = store / manifest["facts"]
+    facts.write_bytes(facts.read_bytes()[:-1])
+    with pytest.raises(StoreError, match=r"npz cannot be read \(.*Prepare it again"):
+        Store(store, manifest).digests()
+
+
+@pytest.mark.parametrize("broken", ["shard", "facts", "thumbnails"])
+def test_a_damaged_store_is_mended_by_preparing_again(
+    broken: str, root: Path, store: Path, land: PlaneRegion
+) -> None:
+    before = files(store)
+    manifest = json.loads((store / "store.json").read_text())
+    shard = manifest["images"]["px24-crop"]["shards"][2]
+    name = manifest[broken] if broken != "shard" else f"views/px24-crop/{shard}.bin"
+    (store / name).write_bytes(before[name][:-3])
+    with pytest.raises(StoreError, match="Prepare it again"):
+        Store.open(store)
+    told = prepare(source([root], land), [SPEC], store)
+    assert told.reused == (22 if broken == "shard" else 30)
+    Store.open(store)
+    after = files(store)
+    assert {key: after[key] for key in before if key != "store.json"} == {
+        key: before[key] for key in before if key != "store.json"
+    }
+
+
+def test_a_folder_of_other_things_is_no_place_for_a_store(root: Path, land: PlaneRegion, tmp_path: Path) -> None:
+    """Nothing in it is touched, whatever its name; nor in the folder of a store."""
+    mine = ("places-2024.parquet", "movie.part", "thumbnails-old.npy", "views/holiday/a.bin", "facts-of-life.npz")
+    for folder in (tmp_path / "mine", tmp_path / "store"):
+        if folder.name == "store":
+            prepare(source([root], land), [SPEC], folder)
+        for name in mine:
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_text(name)
+    with pytest.raises(StoreError) as caught:
+        prepare(source([root], land), [SPEC], tmp_path / "mine")
+    assert str(caught.value) == (
+        f"out={tmp_path / 'mine'} must be a store, or a folder that is new or empty, got ['facts-of-life.npz', "
+        "'movie.part', 'places-2024.parquet', 'thumbnails-old.npy']. Choose another folder."
+    )
+    prepare(source([root], land), [SPEC, ImageSpec(size=16)], tmp_path / "store")
+    for folder in (tmp_path / "mine", tmp_path / "store"):
+        assert {name: (folder / name).read_text() for name in mine} == {name: name for name in mine}
+    with pytest.raises(StoreError, match="must be a store, or a folder that is new or empty"):
+        prepare(source([root], land), [SPEC], root)
+
+
+def test_columns_of_the_users_are_kept_whatever_their_names(
+    land: PlaneRegion, tmp_path: Path, write: SimpleNamespace
+) -> None:
+    names = ("source", "shard", "slot", "same_as", "store_split", "view_0", "town")
+    columns = {name: [f"{name} {at}" for at in range(30)] for name in names}
+    for place in ("x", "y"):
+        ids = [f"{place}{at}" for at in range(30)]
+        write.root(tmp_path / place / "data", ids, columns=columns, seed=ord(place))
+    prepare(source([tmp_path / "x/data", tmp_path / "y/data"], land), [SPEC], tmp_path / "store")
+    table = Store.open(tmp_path / "store").table()
+    for name in names[:-1]:
+        assert table[f"own_{name}"].tolist() == columns[name] * 2
+    assert table["town"].tolist() == columns["town"] * 2
+    assert table["source"].tolist() == ["x/data"] * 30 + ["y/data"] * 30
+
+
+@pytest.mark.parametrize("order", [[24, 224], [224, 24]])
+def test_which_places_are_in_does_not_depend_on_the_order_of_sizes(
+    order: list[int], root: Path, land: PlaneRegion, tmp_path: Path
+) -> None:
+    for size in order:
+        data = source([root], land)
+        told = prepare(data, [ImageSpec(size=size)], tmp_path / "store")
+        assert len(told.table) == 30
+    noted = [one for one in data.findings.kept if one.kind == "small_image"]
+    assert len(noted) == 120
+    assert noted[0].reason == "is 24 x 24 pixels, for views of 224"
+    assert noted[0].where == f"{root}/data.csv row 2, heading 0"
+
+
+def test_bridges_of_a_given_split_are_told_each_and_left_out_where_asked(
+    land: PlaneRegion, tmp_path: Path, write: SimpleNamespace
+) -> None:
+    words = ["train"] * 15 + ["val"] * 5 + ["test"] * 10
+    root = write.root(tmp_path / "root", IDS, columns={"split": words})
+    table = pd.read_csv(root / "data.csv")
+    for row in (20, 21, 16):  # two test places and a validation place where a training place is
+        table.loc[row, ["latitude", "longitude"]] = table.loc[0, ["latitude", "longitude"]].to_numpy()
+        shutil.rmtree(root / "images" / IDS[row])
+        put_scenes(root / "images" / IDS[row], row)
+    table.to_csv(root / "data.csv", index=False)
+    for on_bad, unused in ((None, []), ({"split_bridge": "skip"}, [16, 20, 21])):
+        data = source([root], land, split=ColumnSplit(), on_bad=on_bad)
+        told = prepare(data, [SPEC], tmp_path / f"store-{len(unused)}")
+        assert np.flatnonzero(told.table["split"] == "unused").tolist() == unused
+        found = data.findings.skipped if on_bad else data.findings.kept
+        assert len([one for one in found if one.kind == "split_bridge"]) == 3
+        fresh = source([root], land, split=ColumnSplit(), on_bad=on_bad)
+        fresh.read_views()
+        assert fresh.table["split"].tolist() == told.table["split"].tolist()
+
+
+def test_mistakes_come_before_what_the_split_says_of_the_rest(
+    land: PlaneRegion, tmp_path: Path, write: SimpleNamespace
+) -> None:
+    root = write.root(tmp_path / "root", IDS[:10])
+    for one in IDS[:8]:
+        (root / "images" / one / "0.jpg").write_bytes(b"")
+    with pytest.raises(DataError, match=r"^The data break rules \(8 broken_image\)"):
+        prepare(source([root], land), [SPEC], None)
+    skip = {"broken_image": "skip"}
+    with pytest.raises(DataError, match=r"must hold at least 3 places.*got 2\. Left out before: 8 broken_image\."):
+        prepare(source([root], land, on_bad=skip), [SPEC], None)
+    with pytest.raises(DataError, match=r"Left out before: 8 broken_image\."):
+        source([root], land, on_bad=skip).read_views()
+
+
+def test_a_place_that_was_left_out_has_not_gone(land: PlaneRegion, tmp_path: Path, write: SimpleNamespace) -> None:
+    root = write.root(tmp_path / "root", IDS)
+    prepare(source([root], land), [SPEC], tmp_path / "store")
+    shutil.rmtree(root / "images" / IDS[4])
+    data = source([root], land, on_bad={"missing_images": "skip"})
+    assert len(prepare(data, [SPEC], tmp_path / "store").table) == 29
+    assert data.findings.counts() == {"missing_images": 1}
+
+
+def test_looking_beside_a_store_says_what_would_be_added_to_it(
+    root: Path, store: Path, land: PlaneRegion, tmp_path: Path, write: SimpleNamespace
+) -> None:
+    before = files(store)
+    other = RandomSplit(shares=[0.2, 0.4, 0.4], seed=9)
+    told = prepare(source([root, grown(root, tmp_path, write)], land, split=other), [SPEC], None, look=store)
+    assert told.recorded == 30
+    assert told.table["split"][:30].tolist() == Store.open(store).table()["store_split"].tolist()
+    part = write.root(tmp_path / "part", IDS[:10])
+    with pytest.raises(DataError, match="20 gone"):
+        prepare(source([part], land), [SPEC], None, look=store)
+    assert files(store) == before
+
+
+def test_a_fraction_of_a_store_is_that_of_its_files(root: Path, land: PlaneRegion, tmp_path: Path) -> None:
+    split = RandomSplit(shares=[0.6, 0.2, 0.2], seed=5)
+    prepare(source([root], land, split=split), [SPEC], tmp_path / "store")
+    fresh, ready = source([root], land, split=split, fraction=0.5), stored(tmp_path / "store", land, fraction=0.5)
+    for data in (fresh, ready):
+        data.read_table()
+    assert (fresh.table["split"] == "unused").any()
+    assert ready.table["split"].tolist() == fresh.table["split"].tolist()
+
+
+def test_a_store_that_is_replaced_meanwhile_is_kept_by_who_reads_it(
+    root: Path, store: Path, land: PlaneRegion, tmp_path: Path, write: SimpleNamespace
+) -> None:
+    data = stored(store, land)
+    prepare(source([root, grown(root, tmp_path, write)], land), [SPEC], store)
+    data.read_views()
+    assert len(data.table) == data.fingerprint()["places"] == 30
+    assert len(data.pixel_stats()[0]) == 3
+    assert len(data.views.gather(np.arange(30))) == 30
+
+
+def test_a_store_has_no_folders_to_split_by(store: Path, land: PlaneRegion) -> None:
+    with pytest.raises(
+        ConfigError, match=r"split must not be folders for a store\. It recorded them: split=store\."
+    ):
+        stored(store, land, split=FolderSplit()).read_table()
 
 
 @pytest.mark.parametrize(
@@ -567,6 +734,7 @@ def test_a_half_store_is_never_read(store: Path) -> None:
         ("", "is no manifest of a store"),
         ("[]", "is no manifest of a store"),
         ("{}", "is no manifest of a store"),
+        ('{"format": 1}', "is no manifest of a store (it lacks label, decoder, "),
         ('{"format": 2}', "has format 2; this version reads up to 1. Update geoguesser."),
     ],
 )

@@ -18,6 +18,7 @@ def case(states: list[list[int]]) -> tuple[pd.DataFrame, Facts, list[tuple[int, 
     """Places with views in these states, and the findings that examining would have given."""
     facts = Facts.empty(len(states))
     facts.views["state"] = states
+    facts.views["width"] = facts.views["height"] = 24
     kinds = {BROKEN: "broken_image", PLACEHOLDER: "placeholder_image"}
     found = [
         (row, heading, Finding(kinds[state], f"{row}/{heading}", "is bad"))
@@ -40,7 +41,7 @@ STATES = [
 def test_dropping_leaves_out_whole_places() -> None:
     table, facts, found = case(STATES)
     findings = Findings({"broken_image": "skip"})
-    used, dropped = settle_images(table, facts, found, findings, mask=False)
+    used, dropped = settle_images(table, facts, found, findings, mask=False, largest=24)
     assert dropped.tolist() == [False, True, True, True, True]
     assert used[0].all()
     assert findings.counts() == {"broken_image": 3, "placeholder_image": 2}
@@ -49,7 +50,7 @@ def test_dropping_leaves_out_whole_places() -> None:
 def test_masking_leaves_out_views_and_only_empty_places() -> None:
     table, facts, found = case(STATES)
     findings = Findings({"broken_image": "skip"})
-    used, dropped = settle_images(table, facts, found, findings, mask=True)
+    used, dropped = settle_images(table, facts, found, findings, mask=True, largest=24)
     np.testing.assert_array_equal(used, np.array(STATES) == OK)
     assert dropped.tolist() == [False, False, False, False, True]
     assert findings.skipped[-1] == Finding("no_view", "row 4", "has no view that can be used")
@@ -58,7 +59,7 @@ def test_masking_leaves_out_views_and_only_empty_places() -> None:
 def test_a_placeholder_may_be_kept_and_a_broken_image_never() -> None:
     table, facts, found = case(STATES)
     findings = Findings({"broken_image": "skip", "placeholder_image": "keep"})
-    used, dropped = settle_images(table, facts, found, findings, mask=True)
+    used, dropped = settle_images(table, facts, found, findings, mask=True, largest=24)
     expected = (np.array(STATES) == OK) | (np.array(STATES) == PLACEHOLDER)
     np.testing.assert_array_equal(used, expected)
     assert not dropped.any()
@@ -68,11 +69,11 @@ def test_curiosities_are_left_out_where_that_is_asked() -> None:
     table, facts, _ = case([[OK] * 4] * 3)
     found = [(1, 2, Finding("odd_aspect", "1/180.jpg", "is long"))]
     for mask, expected in ((True, [False] * 3), (False, [False, True, False])):
-        used, dropped = settle_images(table, facts, found, Findings({"odd_aspect": "skip"}), mask=mask)
+        used, dropped = settle_images(table, facts, found, Findings({"odd_aspect": "skip"}), mask=mask, largest=24)
         assert not used[1, 2]
         assert used.sum() == 11
         assert dropped.tolist() == expected
-        used, dropped = settle_images(table, facts, found, Findings(), mask=mask)
+        used, dropped = settle_images(table, facts, found, Findings(), mask=mask, largest=24)
         assert used.all()
         assert not dropped.any()
 
@@ -80,7 +81,7 @@ def test_curiosities_are_left_out_where_that_is_asked() -> None:
 def test_errors_stop() -> None:
     table, facts, found = case(STATES)
     with pytest.raises(DataError, match=r"The data break rules \(3 broken_image\)"):
-        settle_images(table, facts, found, Findings(), mask=False)
+        settle_images(table, facts, found, Findings(), mask=False, largest=24)
 
 
 @pytest.mark.parametrize("value", ["Mask", True, None, ""])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import shlex
 import shutil
 import signal
 import subprocess
@@ -164,7 +165,7 @@ def test_places_with_fewer_views_train_and_predict(roots, run_job, tmp_path: Pat
     with pytest.raises(DataError, match=r"lacks 0\.jpg\. With missing_views=mask .*on_bad=skip"):
         predict_folder(compose(base, "predict"))
     told = predict_folder(compose([*base, "missing_views=mask", "on_bad=skip"], "predict")).set_index("uuid")
-    assert len(told) == 39
+    assert len(told) == 40  # the broken view is masked
     name = folders[2].name  # it has one view alone: the mean of one is that one
     locator = Locator.load(tmp_path / "files")
     view = torch.from_numpy(locator.image.read(folders[2] / "270.jpg"))
@@ -286,6 +287,57 @@ def test_a_file_is_no_folder_for_a_store(roots, tmp_path: Path):
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError, match="out must be a folder, not a file"):
         prepare_data(compose(words(roots, f"out={tmp_path / 'file'}"), "prepare"))
+
+
+def test_init_from_does_not_undo_the_normalisation(prepared, run_job, tmp_path: Path):
+    store, _ = prepared
+    job = [*OWN, "data=store", f"data.path={store}"]
+    run_job([*job, "trainer.max_epochs=1"], tmp_path / "first")
+    more = ["image.normalise=dataset", f"init_from={tmp_path / 'first'}", "trainer.max_epochs=1"]
+    run_job([*job, *more], tmp_path / "second")
+    manifest = json.loads((store / "store.json").read_text())["images"]["px32-crop"]["train_pixels"]
+    first, second = (Locator.load(tmp_path / name).network for name in ("first", "second"))
+    np.testing.assert_allclose(second.backbone.mean.flatten(), manifest["mean"], rtol=1e-6)
+    assert torch.equal(first.backbone.model.conv_stem.weight, second.backbone.model.conv_stem.weight)
+
+
+def test_what_was_found_stays_where_a_run_fails_over_it(roots, run_job, tmp_path: Path):
+    root = tmp_path / "root"
+    shutil.copytree(roots[1], root)
+    (sorted((root / "images").iterdir())[0] / "90.jpg").write_bytes(b"broken")
+    with pytest.raises(DataError, match="1 broken_image"):
+        run_job([*OWN, "data=places", f"data.roots=[{root}]"], tmp_path / "run")
+    found = pd.read_csv(tmp_path / "run/findings.csv")
+    assert found[["action", "kind"]].to_numpy().tolist() == [["error", "broken_image"]]
+
+
+def test_a_broken_view_is_masked_in_prediction_too(prepared, roots, run_job, tmp_path: Path):
+    store, _ = prepared
+    run_job([*OWN, "trainer.max_epochs=1", "data=store", f"data.path={store}"], tmp_path / "run")
+    images = tmp_path / "images"
+    shutil.copytree(roots[1] / "images", images)
+    folders = sorted(images.iterdir())
+    (folders[0] / "90.jpg").write_bytes(b"broken")
+    for heading in (0, 90, 180, 270):
+        (folders[1] / f"{heading}.jpg").write_bytes(b"broken")
+    base = [f"run={tmp_path / 'run'}", f"images={images}", f"out={tmp_path / 'p.csv'}", "missing_views=mask"]
+    with pytest.raises(DataError, match=r"90\.jpg is no whole image .*on_bad=skip"):
+        predict_folder(compose(base, "predict"))
+    told = predict_folder(compose([*base, "on_bad=skip"], "predict"))
+    assert told["uuid"].tolist() == [folder.name for folder in folders if folder != folders[1]]
+
+
+def test_the_next_command_is_one_that_works(roots, run_job, tmp_path: Path, caplog):
+    out = tmp_path / "my store"
+    job = [words(roots)[0], f"out={out}", "image.size=40", "image.fit=squash", "pictures=false", "region=world"]
+    with caplog.at_level("INFO"):
+        prepare_data(compose(job, "prepare"))
+    (line,) = (record.getMessage() for record in caplog.records if record.getMessage().startswith("train with: "))
+    asked = shlex.split(line.removeprefix("train with: "))
+    assert asked[:3] == ["python", "-m", "geoguesser.train"]
+    own = [word for word in OWN if not word.startswith("image")]
+    result = run_job([*own, *asked[3:], "trainer.max_epochs=1"], tmp_path / "run")
+    assert result["data"]["image"] == "px40-squash"
 
 
 # Slow: kills, and two processes
