@@ -1,6 +1,8 @@
 """The data path against the predecessor's, against a bare gather and against the bare decoder; its memory.
 
-python benchmarks/data_loading.py [real_coordinates.csv]
+python benchmarks/data_loading.py [reading] [preparing] [memory] [table] [real_coordinates.csv]
+
+runs the parts named, or all of them.
 
 Pictures are synthetic (benchmarks/photos.py). Decoding and reading run on one core, `prepare` and the bare
 decoder on all. The optional file of real positions gives the million places of the table work their true
@@ -17,6 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -46,6 +49,7 @@ PLACES, PX, BATCH = 2000, 112, 32
 TABLE = 1_000_000
 REGION = country("HRV", "EPSG:3765")
 SPEC = ImageSpec(size=PX)
+PARTS = ("reading", "preparing", "memory", "table")
 RESIZED = transforms.Compose([transforms.ToTensor(), transforms.Resize((PX, PX))])
 
 
@@ -85,8 +89,8 @@ def one_way(name: str, root: Path, store: Path) -> list[float]:
         some = [rng.permutation(PLACES)[:BATCH] for _ in range(PLACES // BATCH)]
         images = 4 * PLACES if name == "from the store" else 4 * BATCH * len(some)
         work = {
-            "from the store": lambda: [batch.images.shape for batch in loader],
-            "bare gather": lambda: [shard[rows].shape for rows in some],
+            "from the store": lambda: held(loader),
+            "bare gather": lambda: held(shard[rows] for rows in some),
         }[name]
     seconds = []
     for _ in range(8):
@@ -94,6 +98,12 @@ def one_way(name: str, root: Path, store: Path) -> list[float]:
         work()
         seconds.append((time.perf_counter() - start) / images)
     return seconds
+
+
+def held(batches: Iterable[Any]) -> None:
+    """Takes batches as training does: the last one is held while the next is made."""
+    for batch in batches:
+        last = batch  # noqa: F841
 
 
 def one_core(root: Path, store: Path) -> tuple[dict[str, str], dict[str, float | None]]:
@@ -249,16 +259,22 @@ def main() -> None:
     if sys.argv[1:2] == ["--way"]:  # one_core starts this very script so
         print(json.dumps(one_way(sys.argv[2], Path(sys.argv[3]), Path(sys.argv[4]))))
         return
-    positions = Path(sys.argv[1]) if len(sys.argv) > 1 else None
+    asked = {word for word in sys.argv[1:] if word in PARTS} or set(PARTS)
+    files = [Path(word) for word in sys.argv[1:] if word not in PARTS]
     packing.SHARD_PLACES = 2**20  # one shard, so that the bare gather has the very same memory map
     with tempfile.TemporaryDirectory() as name:
         scratch = Path(name)
         root = make_root(scratch / "root", PLACES)
         size = np.mean([path.stat().st_size for path in (root / "images").glob("place-?/*.jpg")]) / 1000
         prepare(source(root), [SPEC], scratch / "store")
-        parts = [one_core(root, scratch / "store")]
         packing.SHARD_PLACES = 1024
-        parts += [all_cores(root, scratch), memory(scratch), table_work(scratch, positions)]
+        work: dict[str, Callable[[], tuple[dict[str, str], dict[str, float | None]]]] = {
+            "reading": lambda: one_core(root, scratch / "store"),
+            "preparing": lambda: all_cores(root, scratch),
+            "memory": lambda: memory(scratch),
+            "table": lambda: table_work(scratch, files[0] if files else None),
+        }
+        parts = [work[part]() for part in PARTS if part in asked]
     rows = {key: value for told, _ in parts for key, value in told.items()}
     ratios = {key: value for _, told in parts for key, value in told.items()}
     report(f"{PLACES:,} places, four synthetic 640-pixel JPEGs of {size:.0f} KB each, to {PX} px", rows, ratios)
