@@ -3,22 +3,35 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import Any
 
+import torch
 from torch import Tensor
 
+from geoguesser.errors import check_int, check_number
 from geoguesser.geo.distance import from_unit
+from geoguesser.geo.median import spherical_median
 
 
 class Decoder(ABC):
     """What turns posteriors into points.
 
+    Args:
+        temperature: The posterior is raised to the power 1 / temperature first: below 1 it is sharpened, above 1
+            flattened.
+
     Attributes:
         kind: The name under which a checkpoint records it.
+
+    Raises:
+        ConfigError: A value is out of range.
     """
 
     kind: str
 
-    @abstractmethod
+    def __init__(self, *, temperature: float = 1.0) -> None:
+        self.temperature = check_number("decoder.temperature", temperature, low=0.01, high=100.0)
+
     def __call__(self, posterior: Tensor, class_vectors: Tensor) -> Tensor:
         """Decodes.
 
@@ -29,6 +42,17 @@ class Decoder(ABC):
         Returns:
             (B, 2) latitude and longitude in degrees.
         """
+        if self.temperature != 1.0:
+            posterior = torch.softmax(posterior.log() / self.temperature, dim=-1)
+        return from_unit(self._vectors(posterior, class_vectors))
+
+    @abstractmethod
+    def _vectors(self, posterior: Tensor, class_vectors: Tensor) -> Tensor:
+        """(B, 3) vectors to the points, of any length."""
+
+    def state(self) -> dict[str, Any]:
+        """Plain values from which `decoder_from_state` makes the same decoder."""
+        return {"kind": self.kind, "temperature": self.temperature}
 
 
 class MeanDecoder(Decoder):
@@ -39,18 +63,60 @@ class MeanDecoder(Decoder):
 
     kind = "mean"
 
-    def __call__(self, posterior: Tensor, class_vectors: Tensor) -> Tensor:
+    def _vectors(self, posterior: Tensor, class_vectors: Tensor) -> Tensor:
         # No matrix product: under mixed precision, or TF32, that would lose kilometres.
-        return from_unit((posterior[..., None] * class_vectors).sum(dim=-2))
+        return (posterior[..., None] * class_vectors).sum(dim=-2)
 
 
 class ArgmaxDecoder(Decoder):
-    """The class point of the most probable cell."""
+    """The class point of the most probable cell; a temperature makes no difference."""
 
     kind = "argmax"
 
-    def __call__(self, posterior: Tensor, class_vectors: Tensor) -> Tensor:
-        return from_unit(class_vectors[posterior.argmax(dim=-1)])
+    def _vectors(self, posterior: Tensor, class_vectors: Tensor) -> Tensor:
+        return class_vectors[posterior.argmax(dim=-1)]
 
 
-DECODERS: dict[str, type[Decoder]] = {"mean": MeanDecoder, "argmax": ArgmaxDecoder}
+class TopKDecoder(Decoder):
+    """The probability-weighted mean of the `k` most probable cells alone.
+
+    Args:
+        k: How many; where there are fewer cells, all of them.
+        temperature: As in Decoder.
+    """
+
+    kind = "top_k"
+
+    def __init__(self, *, k: int = 5, temperature: float = 1.0) -> None:
+        super().__init__(temperature=temperature)
+        self.k = check_int("decoder.k", k, low=1)
+
+    def _vectors(self, posterior: Tensor, class_vectors: Tensor) -> Tensor:
+        top = posterior.topk(min(self.k, posterior.shape[-1]), dim=-1)
+        return (top.values[..., None] * class_vectors[top.indices]).sum(dim=-2)
+
+    def state(self) -> dict[str, Any]:
+        return super().state() | {"k": self.k}
+
+
+class MedianDecoder(Decoder):
+    """The posterior's geometric median: the answer with the least expected great-circle distance.
+
+    Where the score is the mean distance, it is the best answer that a true posterior allows.
+    """
+
+    kind = "median"
+
+    def _vectors(self, posterior: Tensor, class_vectors: Tensor) -> Tensor:
+        return spherical_median(posterior, class_vectors)
+
+
+DECODERS: dict[str, type[Decoder]] = {
+    one.kind: one for one in (MeanDecoder, ArgmaxDecoder, TopKDecoder, MedianDecoder)
+}
+
+
+def decoder_from_state(state: dict[str, Any]) -> Decoder:
+    """Makes the decoder again that `Decoder.state` described."""
+    values = {key: value for key, value in state.items() if key != "kind"}
+    return DECODERS[state["kind"]](**values)

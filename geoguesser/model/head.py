@@ -18,7 +18,7 @@ from geoguesser.errors import ConfigError, RegionError, check_choice
 from geoguesser.geo.distance import FloatArray, from_unit, to_unit
 from geoguesser.geo.grid import Grid, SquareGrid, grid_from_state
 from geoguesser.geo.region import PlaneRegion, Region
-from geoguesser.model.decoder import DECODERS, Decoder
+from geoguesser.model.decoder import Decoder, decoder_from_state
 from geoguesser.model.losses import CellLoss, CrossEntropy
 
 TOP_CELLS = 5
@@ -135,7 +135,7 @@ class ClassificationHead(Head):
             "kind": "classification",
             "in_features": self.in_features,
             "grid": self.grid.state(),
-            "decoder": self.decoder.kind,
+            "decoder": self.decoder.state(),
         }
 
 
@@ -239,5 +239,5 @@ def head_from_state(region: Region, state: dict[str, Any]) -> Head:
         state["in_features"],
         grid=grid_from_state(region, state["grid"]),
         loss=CrossEntropy(),
-        decoder=DECODERS[state["decoder"]](),
+        decoder=decoder_from_state(state["decoder"]),
     )

@@ -222,6 +222,7 @@ def test_regression_has_no_cells(run_job, tmp_path: Path):
 
 
 @pytest.mark.parametrize("extra", [["head=regression", "head.space=sphere"], ["decoder=argmax", "fusion=mean"],
+                                   ["decoder=median"], ["decoder=top_k", "decoder.k=3", "decoder.temperature=0.5"],
                                    ["grid.spacing_km=80", "grid.point=clipped"], ["optimizer=sgd"],
                                    ["optimizer=adamw", "trainer.accumulate_grad_batches=2",
                                     "trainer.gradient_clip_val=1.0", "trainer.precision=bf16-mixed"],

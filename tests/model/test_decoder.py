@@ -8,8 +8,16 @@ import numpy as np
 import pytest
 import torch
 
+from geoguesser.errors import ConfigError
 from geoguesser.geo.distance import haversine_km, to_unit
-from geoguesser.model.decoder import DECODERS, ArgmaxDecoder, MeanDecoder
+from geoguesser.model.decoder import (
+    DECODERS,
+    ArgmaxDecoder,
+    MeanDecoder,
+    MedianDecoder,
+    TopKDecoder,
+    decoder_from_state,
+)
 
 
 def vectors_of(points_deg: list[tuple[float, float]]) -> torch.Tensor:
@@ -61,3 +69,64 @@ def test_mixed_precision_loses_no_kilometres(kind: str) -> None:
     with torch.autocast("cpu", dtype=torch.bfloat16):
         found = DECODERS[kind]()(posterior, vectors)
     assert float(haversine_km(found.double(), exact).max()) < 0.01
+
+
+def test_top_k_is_the_mean_of_the_likeliest_alone() -> None:
+    points = [(0.0, 0.0), (0.0, 20.0), (0.0, 100.0), (60.0, 0.0)]
+    posterior = torch.tensor([[0.3, 0.3, 0.2, 0.2]])
+    found = TopKDecoder(k=2)(posterior, vectors_of(points))
+    assert found[0].tolist() == pytest.approx([0.0, 10.0], abs=1e-4)
+    every = TopKDecoder(k=9)(posterior, vectors_of(points))
+    np.testing.assert_allclose(every, MeanDecoder()(posterior, vectors_of(points)), atol=1e-4)
+    one = TopKDecoder(k=1)(torch.tensor([[0.1, 0.2, 0.4, 0.3]]), vectors_of(points))
+    np.testing.assert_allclose(one, [points[2]], atol=1e-4)
+
+
+def test_the_median_answers_least_expected_distance() -> None:
+    points = np.array([(45.0, 15.0), (45.0, 16.0), (45.5, 15.5), (43.0, 18.0)])
+    posterior = torch.tensor([[0.3, 0.25, 0.25, 0.2]])
+    vectors = vectors_of([tuple(point) for point in points])
+    costs = {}
+    for kind, decoder in DECODERS.items():
+        at = decoder()(posterior, vectors).double().numpy()[0]
+        costs[kind] = float(posterior[0].double().numpy() @ haversine_km(points, at))
+    assert costs["median"] == min(costs.values())
+    assert costs["median"] < costs["mean"] - 1
+
+
+@pytest.mark.parametrize("temperature", [0.5, 2.0, 10.0])
+def test_temperature_is_that_of_the_logits(temperature: float) -> None:
+    logits = torch.randn(6, 9, generator=torch.Generator().manual_seed(0)).double() * 3
+    vectors = vectors_of([(45 + row / 3, 15 + row / 2) for row in range(9)]).double()
+    for kind in ("mean", "median", "top_k"):
+        warm = DECODERS[kind](temperature=temperature)(torch.softmax(logits, -1), vectors)
+        plain = DECODERS[kind]()(torch.softmax(logits / temperature, -1), vectors)
+        np.testing.assert_allclose(warm, plain, atol=1e-6)
+    sure = torch.tensor([[1.0, 0.0]])
+    found = MeanDecoder(temperature=3.0)(sure, vectors_of([(45, 15), (46, 16)]))
+    np.testing.assert_allclose(found, [(45, 15)], atol=1e-4)  # the logarithm of 0 harms nobody
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: MeanDecoder(temperature=0), "decoder.temperature must be a number from 0.01 to 100, got 0."),
+        (
+            lambda: MedianDecoder(temperature=101),
+            "decoder.temperature must be a number from 0.01 to 100, got 101.",
+        ),
+        (lambda: TopKDecoder(k=0), "decoder.k must be a positive integer, got 0."),
+        (lambda: TopKDecoder(k=2.0), "decoder.k must be a positive integer, got 2.0."),
+    ],
+)
+def test_values_that_are_none(make: object, message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        make()  # type: ignore[operator]
+    assert str(caught.value) == message
+
+
+def test_a_decoder_is_made_again_from_its_state() -> None:
+    for decoder in (MeanDecoder(temperature=2.0), TopKDecoder(k=3), MedianDecoder(), ArgmaxDecoder()):
+        again = decoder_from_state(decoder.state())
+        assert type(again) is type(decoder)
+        assert again.state() == decoder.state()

@@ -1,0 +1,112 @@
+"""The spherical median against SciPy's minimiser, by hand, and by the condition that every median meets."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.optimize import minimize
+
+from geoguesser.geo.distance import from_unit, geometric_median_deg, haversine_km, to_unit
+from geoguesser.geo.median import spherical_median
+
+
+def median_deg(weights: np.ndarray, points_deg: np.ndarray) -> np.ndarray:
+    """(B, 2) by the function under test, in float64."""
+    vectors = torch.from_numpy(to_unit(np.asarray(points_deg, dtype=float)))
+    return from_unit(spherical_median(torch.from_numpy(np.atleast_2d(weights)), vectors).numpy())
+
+
+def expected_km(weights: np.ndarray, points_deg: np.ndarray, at: np.ndarray) -> float:
+    return float(weights @ haversine_km(points_deg, np.asarray(at, dtype=float)))
+
+
+def least_km(weights: np.ndarray, points_deg: np.ndarray, starts: list[np.ndarray]) -> float:
+    """The least expected distance that Nelder and Mead find, or a given point has."""
+
+    def at(place: np.ndarray) -> float:
+        latitude = np.clip(place[0], -90, 90)
+        return expected_km(weights, points_deg, np.array([latitude, (place[1] + 180) % 360 - 180]))
+
+    options = {"xatol": 1e-9, "fatol": 1e-9, "maxiter": 4000}
+    found = [minimize(at, start, method="Nelder-Mead", options=options).fun for start in starts]
+    return min([*found, *(expected_km(weights, points_deg, point) for point in points_deg)])
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(0, 10_000),
+    count=st.integers(1, 40),
+    spread=st.sampled_from([0.001, 1.0, 5.0, 30.0]),
+    sharp=st.sampled_from([0.05, 0.5, 5.0]),
+    west=st.sampled_from([-179.0, 16.0, 175.0]),
+)
+def test_no_point_is_better(seed: int, count: int, spread: float, sharp: float, west: float) -> None:
+    """Also across the date line, and where most of the weight lies on one point."""
+    random = np.random.default_rng(seed)
+    points = np.stack(
+        (random.uniform(45 - spread, 45 + spread, count), random.uniform(west, west + spread, count)), 1
+    )
+    points[:, 1] = (points[:, 1] + 180) % 360 - 180
+    weights = random.dirichlet(np.full(count, sharp), 3) + 1e-12
+    weights /= weights.sum(axis=1, keepdims=True)
+    found = median_deg(weights, points)
+    for own, place in zip(weights, found, strict=True):
+        best = least_km(own, points, [points[own.argmax()], place])
+        assert expected_km(own, points, place) <= best + 2e-3  # two metres
+
+
+def test_a_point_with_half_of_the_weight_is_the_median_itself() -> None:
+    points = np.array([[45.0, 16.0], [46.0, 17.0], [44.0, 18.0], [43.5, 14.0]])
+    found = median_deg(np.array([[0.52, 0.2, 0.2, 0.08], [0.0, 1.0, 0.0, 0.0], [0.1, 0.1, 0.7, 0.1]]), points)
+    np.testing.assert_allclose(found, points[[0, 1, 2]], atol=1e-9)
+
+
+def test_the_middle_of_a_cross_is_its_median() -> None:
+    cross = np.array([[1.0, 10.0], [-1.0, 10.0], [0.0, 11.0], [0.0, 9.0]])
+    np.testing.assert_allclose(median_deg(np.full(4, 0.25), cross), [[0.0, 10.0]], atol=1e-7)
+    with_middle = np.concatenate((cross, [[0.0, 10.0]]))
+    np.testing.assert_allclose(median_deg(np.full(5, 0.2), with_middle), [[0.0, 10.0]], atol=1e-9)
+
+
+def test_on_a_line_it_is_the_weighted_median() -> None:
+    equator = np.array([[0.0, longitude] for longitude in (0.0, 1.0, 5.0, 20.0)])
+    found = median_deg(np.array([[0.3, 0.3, 0.2, 0.2], [0.1, 0.1, 0.2, 0.6]]), equator)
+    np.testing.assert_allclose(found, [[0.0, 1.0], [0.0, 20.0]], atol=1e-7)
+
+
+def test_two_halves_of_the_world_give_the_better_one() -> None:
+    """Zagreb's cluster holds 60 %: the answer is there, not in between as the mean's."""
+    zagreb = np.array([45.8, 16.0]) + np.array([[0, 0], [0.5, 0], [0, 0.5]])
+    sydney = np.array([-33.9, 151.2]) + np.array([[0, 0], [0.5, 0]])
+    found = median_deg(np.array([[0.2, 0.2, 0.2, 0.2, 0.2]]), np.concatenate((zagreb, sydney)))
+    assert haversine_km(found[0], zagreb[0]) < 100
+
+
+def test_poles_and_antipodes() -> None:
+    ring = np.array([[89.0, longitude] for longitude in (0.0, 90.0, 180.0, -90.0)])
+    assert median_deg(np.full(4, 0.25), ring)[0, 0] == pytest.approx(90.0, abs=1e-6)
+    opposite = np.array([[0.0, 0.0], [0.0, 180.0]])
+    found = median_deg(np.array([[0.7, 0.3]]), opposite)
+    np.testing.assert_allclose(found, [[0.0, 0.0]], atol=1e-6)
+    assert np.isfinite(median_deg(np.array([[0.5, 0.5]]), opposite)).all()
+
+
+def test_it_agrees_with_the_single_one_of_numpy() -> None:
+    points = np.random.default_rng(0).uniform((42, 13), (46, 19), (300, 2))
+    found = median_deg(np.full(300, 1 / 300), points)[0]
+    assert haversine_km(found, geometric_median_deg(points)) < 0.01
+
+
+def test_rows_do_not_touch_each_other_and_types_are_kept() -> None:
+    random = np.random.default_rng(1)
+    vectors = torch.from_numpy(to_unit(random.uniform((42, 13), (46, 19), (50, 2)))).float()
+    weights = torch.softmax(torch.randn(20, 50, generator=torch.Generator().manual_seed(0)) * 3, dim=-1)
+    together = spherical_median(weights, vectors)
+    assert together.dtype == torch.float32
+    alone = torch.cat([spherical_median(row[None], vectors) for row in weights])
+    assert float(haversine_km(from_unit(together.double()), from_unit(alone.double())).max()) < 0.01
+    scaled = spherical_median(weights * 7.0, vectors)
+    assert float(haversine_km(from_unit(together.double()), from_unit(scaled.double())).max()) < 0.01
