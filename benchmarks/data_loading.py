@@ -29,9 +29,7 @@ import numpy as np
 import simplejpeg
 import torch
 from measure import interleaved, median_ratio, report
-from photos import KEEP_DOUBLES, make_root, peak_anonymous_mib
-from PIL import Image
-from torchvision import transforms
+from photos import HEADINGS, KEEP_DOUBLES, make_root, peak_anonymous_mib
 
 from geoguesser.allocator import keep_freed_memory
 from geoguesser.data import packing
@@ -42,7 +40,6 @@ from geoguesser.data.images import ImageSpec
 from geoguesser.data.places import files_of
 from geoguesser.data.preparing import prepare
 from geoguesser.data.splits import RandomSplit, StoredSplit
-from geoguesser.data.views import FileViews
 from geoguesser.geo.region import country
 
 PLACES, PX, BATCH = 2000, 112, 32
@@ -50,7 +47,6 @@ TABLE = 1_000_000
 REGION = country("HRV", "EPSG:3765")
 SPEC = ImageSpec(size=PX)
 PARTS = ("reading", "preparing", "memory", "table")
-RESIZED = transforms.Compose([transforms.ToTensor(), transforms.Resize((PX, PX))])
 
 
 def source(root: Path) -> PlacesDataModule:
@@ -60,42 +56,46 @@ def source(root: Path) -> PlacesDataModule:
     )
 
 
-def predecessor(path: str) -> Any:
-    """PIL, to a float tensor of all 640 x 640 pixels, then the tensor is resized."""
-    with Image.open(path) as image:
-        return RESIZED(image.convert("RGB"))
+BARE = """
+import json, os, sys, time
+os.sched_setaffinity(0, {0})
+way, px, paths = sys.argv[1], int(sys.argv[2]), sys.argv[3:]
+if way == "predecessor":
+    import torch
+    from PIL import Image
+    from torchvision import transforms
+    torch.set_num_threads(1)
+    small = transforms.Compose([transforms.ToTensor(), transforms.Resize((px, px))])
+    read = lambda path: small(Image.open(path).convert("RGB"))
+else:
+    from geoguesser.data.images import ImageSpec
+    read = ImageSpec(size=px).read
+seconds = []
+for _ in range(6):
+    start = time.perf_counter()
+    views = [read(path) for path in paths]
+    seconds.append((time.perf_counter() - start) / len(paths))
+print(json.dumps(seconds))
+"""
 
 
-def one_way(name: str, root: Path, store: Path) -> list[float]:
+def reading_the_store(name: str, store: Path) -> list[float]:
     """Seconds per image of each of eight rounds, on one core, in this process that does nothing else."""
     os.sched_setaffinity(0, {0})
     torch.set_num_threads(1)
-    if name in ("predecessor", "from JPEG"):
-        views = FileViews(files_of(source(root).read_places())[:20], SPEC)
-        paths = [files.path(heading) for files in views.places for heading in range(4)]
-        images = len(paths)
-        work = {
-            "predecessor": lambda: [predecessor(path) for path in paths],
-            "from JPEG": lambda: views.gather(np.arange(20)),
-        }[name]
-    else:
-        keep_freed_memory()  # as `train` does
-        data = StoreDataModule(
-            path=str(store), region=REGION, image=SPEC, split=StoredSplit(), augment=Augment(), batch_size=BATCH
-        )
-        data.read_views()
-        loader, shard = data.loader("all", shuffle=True), data.store.views(SPEC).maps[0]
-        rng, images = np.random.default_rng(0), 4 * PLACES
-        some = [rng.permutation(PLACES)[:BATCH] for _ in range(PLACES // BATCH)]
-        images = 4 * PLACES if name == "from the store" else 4 * BATCH * len(some)
-        work = {
-            "from the store": lambda: held(loader),
-            "bare gather": lambda: held(shard[rows] for rows in some),
-        }[name]
+    keep_freed_memory()  # as `train` does
+    data = StoreDataModule(
+        path=str(store), region=REGION, image=SPEC, split=StoredSplit(), augment=Augment(), batch_size=BATCH
+    )
+    data.read_views()
+    loader, shard = data.loader("all", shuffle=True), data.store.views(SPEC).maps[0]
+    rng = np.random.default_rng(0)
+    some = [rng.permutation(PLACES)[:BATCH] for _ in range(PLACES // BATCH)]
+    images = 4 * PLACES if name == "from the store" else 4 * BATCH * len(some)
     seconds = []
     for _ in range(8):
         start = time.perf_counter()
-        work()
+        held(loader if name == "from the store" else (shard[rows] for rows in some))
         seconds.append((time.perf_counter() - start) / images)
     return seconds
 
@@ -109,26 +109,31 @@ def held(batches: Iterable[Any]) -> None:
 def one_core(root: Path, store: Path) -> tuple[dict[str, str], dict[str, float | None]]:
     """The predecessor's way, ours from JPEG, ours from the store, and a bare gather of its one shard.
 
-    A new process is slower at the predecessor's way than one at work for a while, for the allocator learns to
-    keep blocks of five megabytes. Both are told: `first` is its first 80 images, `warm` the rest.
+    Each way runs in processes of its own that import what it needs and no more. A new process is slower at
+    the predecessor's way than one at work for a while, for the allocator learns to keep blocks of five megabytes:
+    `first` is one pass over 160 images, `warm` the median of the passes after it.
     """
-    told: dict[str, list[list[float]]] = {
-        name: [] for name in ("predecessor", "from JPEG", "from the store", "bare gather")
-    }
+    paths = [
+        str(root / "images" / f"place-{place}" / f"{heading}.jpg") for place in range(40) for heading in HEADINGS
+    ]
+    commands = {name: ["-c", BARE, name, str(PX), *paths] for name in ("predecessor", "from JPEG")}
+    commands |= {name: [__file__, "--way", name, str(store)] for name in ("from the store", "bare gather")}
+    told: dict[str, list[list[float]]] = {name: [] for name in commands}
     for number in range(5):
         for name in list(told) if number % 2 == 0 else reversed(list(told)):
-            words = [sys.executable, __file__, "--way", name, str(root), str(store)]
-            told[name].append(json.loads(subprocess.run(words, check=True, capture_output=True, text=True).stdout))
+            done = subprocess.run([sys.executable, *commands[name]], check=True, capture_output=True, text=True)
+            told[name].append(json.loads(done.stdout))
     first = {name: [run[0] for run in runs] for name, runs in told.items()}
     warm = {name: [float(np.median(run[1:])) for run in runs] for name, runs in told.items()}
-    rows = {}
-    for name in told:
-        at_first = f", {1 / float(np.median(first[name])):,.0f} at first" if name == "predecessor" else ""
-        rows[f"{name} (one core)"] = f"{1 / float(np.median(warm[name])):,.0f} images/s{at_first}"
+    rows = {
+        f"{name} (one core)": f"{1 / float(np.median(warm[name])):,.0f} images/s; first pass of a new process "
+        f"{1 / float(np.median(first[name])):,.0f}"
+        for name in told
+    }
     return rows, {
         "jpeg_over_predecessor_first": median_ratio(first["predecessor"], first["from JPEG"]),
         "jpeg_over_predecessor_warm": median_ratio(warm["predecessor"], warm["from JPEG"]),
-        "store_over_predecessor_first": median_ratio(first["predecessor"], warm["from the store"]),
+        "store_over_predecessor_first": median_ratio(first["predecessor"], first["from the store"]),
         "store_over_predecessor_warm": median_ratio(warm["predecessor"], warm["from the store"]),
         "store_over_bare_gather": median_ratio(warm["bare gather"], warm["from the store"]),
     }
@@ -257,7 +262,7 @@ def table_work(scratch: Path, positions: Path | None) -> tuple[dict[str, str], d
 
 def main() -> None:
     if sys.argv[1:2] == ["--way"]:  # one_core starts this very script so
-        print(json.dumps(one_way(sys.argv[2], Path(sys.argv[3]), Path(sys.argv[4]))))
+        print(json.dumps(reading_the_store(sys.argv[2], Path(sys.argv[3]))))
         return
     asked = {word for word in sys.argv[1:] if word in PARTS} or set(PARTS)
     files = [Path(word) for word in sys.argv[1:] if word not in PARTS]
