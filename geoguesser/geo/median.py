@@ -31,8 +31,8 @@ def spherical_median(weights: Tensor, vectors: Tensor, *, tolerance_km: float = 
 
     Source: Weiszfeld's algorithm in the tangent plane (Fletcher et al., NeuroImage 45 (2009), S143), with the step
     of Vardi and Zhang (PNAS 97 (2000), 1423) at a given point, and their condition for its being the median;
-    Newton steps, by the Hessian cot(angle) (I - u u') of a distance on the sphere, wherever it is positive;
-    a step that would lead uphill is shortened.
+    beside it Newton's step, by the Hessian cot(angle) (I - u u') of a distance on the sphere, wherever that is
+    positive. The better of the two is taken, and one that leads uphill is shortened.
     """
     device = torch.device("cpu") if vectors.device.type == "mps" else vectors.device  # which has no float64
     with torch.autocast(device.type, enabled=False):
@@ -48,22 +48,25 @@ def _search(p: Tensor, v: Tensor, tolerance: float) -> Tensor:
     cosine = (here @ v.T).clamp(-1.0, 1.0)
     angle = torch.acos(cosine)
     value = (angle * p).sum(-1)
-    scale = torch.ones_like(value)
+    scales = torch.ones(2, len(p), dtype=p.dtype, device=p.device)  # of Newton's step, of Weiszfeld's
     for _ in range(MOST_STEPS):
-        step = _step(here, p, v, angle, cosine) * scale[:, None]
-        length = step.norm(dim=-1, keepdim=True)
-        there = here * torch.cos(length) + step * torch.sinc(length / torch.pi)
-        there = functional.normalize(there, dim=-1)
-        next_cosine = (there @ v.T).clamp(-1.0, 1.0)
-        next_angle = torch.acos(next_cosine)
-        reached = (next_angle * p).sum(-1)
-        worse = reached > value
-        scale = torch.where(worse, scale / 4.0, (2.0 * scale).clamp(max=1.0))  # uphill: again, less far
-        stay = worse[:, None]
-        here, value = torch.where(stay, here, there), torch.minimum(value, reached)
-        cosine, angle = torch.where(stay, cosine, next_cosine), torch.where(stay, angle, next_angle)
-        if bool((length[:, 0] < tolerance).all()):
+        steps = _steps(here, p, v, angle, cosine)
+        if bool((steps[1].norm(dim=-1) < tolerance).all()):
             break
+        step = steps * scales[..., None]
+        length = step.norm(dim=-1, keepdim=True)
+        there = functional.normalize(here * torch.cos(length) + step * torch.sinc(length / torch.pi), dim=-1)
+        cosines = (there @ v.T).clamp(-1.0, 1.0)
+        angles = torch.acos(cosines)
+        reached = (angles * p).sum(-1)  # (2, B)
+        scales = torch.where(reached < value, (2.0 * scales).clamp(max=1.0), scales / 4.0)
+        best = reached.argmin(dim=0)
+        rows = torch.arange(len(p), device=p.device)
+        better = (reached[best, rows] < value)[:, None]
+        here = torch.where(better, there[best, rows], here)
+        cosine = torch.where(better, cosines[best, rows], cosine)
+        angle = torch.where(better, angles[best, rows], angle)
+        value = torch.minimum(value, reached[best, rows])
     return _snapped(here, value, p, v, heaviest)
 
 
@@ -87,15 +90,15 @@ def _pull(here: Tensor, p: Tensor, v: Tensor, angle: Tensor, cosine: Tensor) -> 
     return pull, unit, (p * touches).sum(-1, keepdim=True)
 
 
-def _step(here: Tensor, p: Tensor, v: Tensor, angle: Tensor, cosine: Tensor) -> Tensor:
-    """(B, 3) tangent vectors that lead downhill, in radians; zero where a row is at its median."""
+def _steps(here: Tensor, p: Tensor, v: Tensor, angle: Tensor, cosine: Tensor) -> Tensor:
+    """(2, B, 3) tangent vectors in radians: Newton's step and Weiszfeld's, which is zero at the median."""
     pull, unit, held = _pull(here, p, v, angle, cosine)
     force = pull.norm(dim=-1, keepdim=True)
     gain = (1.0 - held / force.clamp(min=1e-300)).clamp(min=0.0)
     weight = (p / angle.clamp(min=TOUCHES_RAD)).masked_fill(angle < TOUCHES_RAD, 0.0).sum(-1, keepdim=True)
     plain = gain * pull / weight.clamp(min=1e-300)
     newton, good = _newton(here, pull, unit, cosine, v)
-    return torch.where((good & (held[:, 0] == 0))[:, None], newton, plain)
+    return torch.stack((torch.where((good & (held[:, 0] == 0))[:, None], newton, plain), plain))
 
 
 def _newton(here: Tensor, pull: Tensor, unit: Tensor, cosine: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
