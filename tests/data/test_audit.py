@@ -36,7 +36,7 @@ def test_distances_are_those_of_all_pairs(places: list[tuple[float, float, str]]
     np.fill_diagonal(pairs, np.inf)
     train = splits == "train"
     expected = pairs[:, train].min(axis=1) if train.any() else np.full(len(coords), np.inf)
-    np.testing.assert_allclose(nearest_training_km(coords, splits), expected, atol=1e-4)
+    np.testing.assert_allclose(nearest_training_km(coords, splits), expected, atol=1e-3)  # a metre: antipodes
 
 
 def ladder(metres: list[float]) -> tuple[np.ndarray, np.ndarray]:
