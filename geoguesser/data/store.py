@@ -14,6 +14,7 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 from zipfile import BadZipFile
@@ -113,6 +114,11 @@ class Store:
         The column `split` of the user's own tables, if they had one, is as it was; `store_split` is the
         store's. `row` says where each place stands, for messages.
         """
+        return self._table
+
+    @cached_property
+    def _table(self) -> pd.DataFrame:
+        """Read once: mask and views ask for it too."""
         file = self.folder / self.manifest["table"]
         try:
             table = pd.read_parquet(file)
