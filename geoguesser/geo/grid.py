@@ -68,6 +68,11 @@ class Grid:
         return list(flat.reshape(len(ids), -1, 2))
 
     @cached_property
+    def class_sides_km(self) -> FloatArray:
+        """(K,) the side of each class's cell in km."""
+        return np.full(self.num_cells, self.cells.side_km)
+
+    @cached_property
     def _class_of(self) -> IntArray:
         """Class by cell id, -1 where the cell is not kept; the last entry serves id -1."""
         table = np.full(self.cells.count + 1, -1, dtype=np.int64)

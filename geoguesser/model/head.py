@@ -19,7 +19,7 @@ from geoguesser.geo.distance import FloatArray, from_unit, to_unit
 from geoguesser.geo.grid import Grid, SquareGrid, grid_from_state
 from geoguesser.geo.region import PlaneRegion, Region
 from geoguesser.model.decoder import Decoder, decoder_from_state
-from geoguesser.model.losses import CellLoss, CrossEntropy
+from geoguesser.model.losses import CellLoss, CrossEntropy, Target
 
 TOP_CELLS = 5
 
@@ -52,18 +52,18 @@ class Head(nn.Module, ABC):
         return out
 
     @abstractmethod
-    def targets(self, coords_deg: FloatArray) -> Tensor:
-        """(N, 2) true places in degrees -> (N, ...) what `loss` compares with; done once per run, on the CPU."""
+    def targets(self, coords_deg: FloatArray) -> Target:
+        """(N, 2) true places in degrees -> what `loss` compares with, N rows each; once per run, on the CPU."""
 
     @abstractmethod
-    def loss(self, out: Tensor, target: Tensor) -> Tensor:
-        """The batch's mean loss, a scalar."""
+    def loss(self, out: Tensor, target: Target) -> Tensor:
+        """The batch's mean loss, a scalar; `target` holds the batch's rows."""
 
     @abstractmethod
     def decode(self, out: Tensor) -> Tensor:
         """(B, output_size) -> (B, 2) latitude and longitude in degrees."""
 
-    def hits(self, out: Tensor, target: Tensor) -> Tensor:
+    def hits(self, out: Tensor, target: Target) -> Tensor:
         """(B, len(hit_names)) whether each kind of hit was made; this one reports none."""
         return torch.zeros(len(out), 0, dtype=torch.bool, device=out.device)
 
@@ -80,16 +80,26 @@ class ClassificationHead(Head):
         grid: The fitted grid: it holds the number of classes and the class points.
         loss: A loss of logits over cells.
         decoder: What turns the posterior into a point.
+        class_weights: (K,) the weight of a place in the loss by its class; None for all alike.
     """
 
     class_vectors: Tensor
     hit_names = ("cell_top1", "cell_top5")
 
-    def __init__(self, in_features: int, *, grid: Grid, loss: CellLoss, decoder: Decoder) -> None:
+    def __init__(
+        self,
+        in_features: int,
+        *,
+        grid: Grid,
+        loss: CellLoss,
+        decoder: Decoder,
+        class_weights: FloatArray | None = None,
+    ) -> None:
         super().__init__(in_features, grid.num_cells)
         self.grid = grid
         self.cell_loss = loss
         self.decoder = decoder
+        self.class_weights = class_weights
         self.register_buffer("class_vectors", torch.from_numpy(to_unit(grid.class_points_deg)).float())
 
     @classmethod
@@ -109,24 +119,39 @@ class ClassificationHead(Head):
             ConfigError: A value of the grid breaks its rule.
             DataError: There is no training place.
         """
-        return cls(in_features, grid=grid.fit(region, train_coords_deg), loss=loss, decoder=decoder)
+        fitted = grid.fit(region, train_coords_deg)
+        counts = np.bincount(fitted.assign(train_coords_deg), minlength=fitted.num_cells).astype(np.float64)
+        weights = loss.class_weights(counts)
+        return cls(in_features, grid=fitted, loss=loss, decoder=decoder, class_weights=weights)
 
-    def targets(self, coords_deg: FloatArray) -> Tensor:
+    def targets(self, coords_deg: FloatArray) -> Target:
         assert self.grid is not None
-        return torch.from_numpy(self.grid.assign(coords_deg))
+        found = self.cell_loss.targets(self.grid, coords_deg)
+        if self.class_weights is not None:
+            found["weight"] = torch.from_numpy(self.class_weights).float()[found["cell"]]
+        return found
 
-    def loss(self, out: Tensor, target: Tensor) -> Tensor:
-        return self.cell_loss(out, target)
+    def loss(self, out: Tensor, target: Target) -> Tensor:
+        return self.cell_loss(self.logits(out), target, self.class_vectors)
+
+    def logits(self, out: Tensor) -> Tensor:
+        """(B, output_size) -> (B, K) logits over cells."""
+        return out.float()
 
     def posterior(self, out: Tensor) -> Tensor:
-        """(B, K) logits -> (B, K) probabilities over cells."""
-        return torch.softmax(out.float(), dim=-1)
+        """(B, output_size) -> (B, K) probabilities over cells, as the network gives them, at no temperature."""
+        return torch.softmax(self.logits(out), dim=-1)
+
+    def points(self, out: Tensor) -> Tensor:
+        """(B, output_size) -> (K, 3) unit vectors of the cells' points; (B, K, 3) where they differ by place."""
+        return self.class_vectors
 
     def decode(self, out: Tensor) -> Tensor:
-        return self.decoder(self.posterior(out), self.class_vectors)
+        return self.decoder(self.posterior(out), self.points(out))
 
-    def hits(self, out: Tensor, target: Tensor) -> Tensor:
-        ranked = out.topk(min(TOP_CELLS, self.output_size), dim=-1).indices == target[:, None]
+    def hits(self, out: Tensor, target: Target) -> Tensor:
+        logits = self.logits(out)
+        ranked = logits.topk(min(TOP_CELLS, logits.shape[-1]), dim=-1).indices == target["cell"][:, None]
         return torch.stack((ranked[:, 0], ranked.any(dim=-1)), dim=-1)
 
     def state(self) -> dict[str, Any]:
@@ -185,16 +210,16 @@ class RegressionHead(Head):
             offset, scale = xy_m.min(axis=0), float(np.ptp(xy_m, axis=0).max()) or 1.0
         head = cls(in_features, region=region, space=space, offset=offset, scale=scale)
         with torch.no_grad():
-            head.linear.bias.copy_(head.targets(train_coords_deg).mean(dim=0))
+            head.linear.bias.copy_(head.targets(train_coords_deg)["point"].mean(dim=0))
         return head
 
-    def targets(self, coords_deg: FloatArray) -> Tensor:
+    def targets(self, coords_deg: FloatArray) -> Target:
         space = to_unit(coords_deg) if self.space == "sphere" else self.region.to_metres(coords_deg)
         scaled = (space - self.offset) / self.scale
-        return torch.from_numpy(scaled).float()
+        return {"point": torch.from_numpy(scaled).float()}
 
-    def loss(self, out: Tensor, target: Tensor) -> Tensor:
-        return functional.mse_loss(out.float(), target)
+    def loss(self, out: Tensor, target: Target) -> Tensor:
+        return functional.mse_loss(out.float(), target["point"])
 
     def decode(self, out: Tensor) -> Tensor:
         values = out.detach().cpu().double() * self.scale + torch.from_numpy(self.offset)

@@ -22,7 +22,9 @@ def smoothed(share: float) -> float:
 
 @pytest.mark.parametrize("share", [0.0, 0.1, 0.9])
 def test_label_smoothing_spreads_its_share_over_all_cells(share: float) -> None:
-    assert float(CrossEntropy(label_smoothing=share)(LOGITS, CELLS)) == pytest.approx(smoothed(share), rel=1e-5)
+    assert float(CrossEntropy(label_smoothing=share)(LOGITS, {"cell": CELLS}, torch.zeros(3, 3))) == pytest.approx(
+        smoothed(share), rel=1e-5
+    )
 
 
 def test_smoothing_changes_the_loss() -> None:
