@@ -8,6 +8,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from scipy.spatial import cKDTree
 from torch import Tensor
@@ -174,7 +175,7 @@ class Mix(Smoothed):
 
 def smoothed_targets(
     coords_deg: FloatArray, class_points_deg: FloatArray, reach_km: FloatArray
-) -> tuple[np.ndarray[tuple[int, int], np.dtype[np.int32]], np.ndarray[tuple[int, int], np.dtype[np.float32]]]:
+) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float32]]:
     """Shares of the class points near each place: exp(-distance / reach), summing to 1.
 
     Args:
@@ -195,7 +196,7 @@ def smoothed_targets(
         share = np.exp((arcs[:, :1] - arcs) / reach_km[:, None])
         share /= share.sum(axis=1, keepdims=True)
         if count == most or np.mean(share[:, -1] > NEGLIGIBLE) <= 0.01:
-            return near.astype(np.int32), share.astype(np.float32)
+            return np.asarray(near, dtype=np.int32), np.asarray(share, dtype=np.float32)
         count = min(2 * count, most)
 
 
