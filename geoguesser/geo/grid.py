@@ -39,6 +39,12 @@ class Grid:
     kept: IntArray
     class_points_deg: FloatArray
     touching: IntArray
+    parents: IntArray | None = None
+
+    @property
+    def num_outputs(self) -> int:
+        """How many outputs a head has for this grid."""
+        return self.num_cells if self.parents is None else int(self.parents.max()) + 1
 
     @property
     def num_cells(self) -> int:

@@ -57,6 +57,14 @@ class CellLoss(ABC):
         weights = np.maximum(counts, 1.0) ** -self.balance
         return weights * counts.sum() / (weights * counts).sum()
 
+    def shares(self, target: Target, num_cells: int) -> Tensor:
+        """(K,) float64 shares of the cells in the targets of these places, weighed as in the loss."""
+        weight = target.get("weight", torch.ones(len(target["cell"]))).double()
+        near, share = target.get("near", target["cell"][:, None]), target.get("share")
+        each = weight[:, None] * (torch.ones(near.shape) if share is None else share)
+        sums = torch.zeros(num_cells, dtype=torch.float64).index_add_(0, near.long().flatten(), each.flatten())
+        return sums / sums.sum()
+
     def __call__(self, logits: Tensor, target: Target, class_vectors: Tensor) -> Tensor:
         """The batch's mean loss, a scalar.
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 import io
 from typing import Any
 
@@ -17,9 +19,11 @@ from geoguesser.geo.distance import haversine_km, to_unit
 from geoguesser.geo.grid import SquareGrid
 from geoguesser.geo.region import PlaneRegion, Region, SphereRegion
 from geoguesser.locator import _to_arrays, _to_tensors
-from geoguesser.model.decoder import ArgmaxDecoder, MeanDecoder
-from geoguesser.model.head import ClassificationHead, Head, RegressionHead, head_from_state
-from geoguesser.model.losses import CrossEntropy
+from geoguesser.model.decoder import ArgmaxDecoder, MeanDecoder, MedianDecoder
+from geoguesser.model.head import ClassificationHead, Head, RegressionHead
+from geoguesser.model.heads import head_from_state
+from geoguesser.model.hybrid import HybridHead
+from geoguesser.model.losses import CrossEntropy, Smoothed
 
 WEIRD = [0.0, 0.5, 1.0, -3.0, 7.0, 1e6, -1e30, float("inf"), float("-inf"), float("nan")]
 
@@ -112,6 +116,60 @@ def test_loss_is_the_cell_loss(head: ClassificationHead) -> None:
     target = torch.arange(6)
     expected = -torch.log_softmax(out.double(), dim=1)[torch.arange(6), target].mean()
     assert float(head.loss(out, {"cell": target})) == pytest.approx(float(expected), rel=1e-5)
+
+
+def test_training_starts_from_the_shares_of_the_cells(region: PlaneRegion, places: Any) -> None:
+    parts = {"in_features": 8, "region": region, "train_coords_deg": places, "grid": SquareGrid(size=20)}
+    made = ClassificationHead.fit(**parts, loss=CrossEntropy(), decoder=MeanDecoder())
+    out = made(torch.randn(3, 8, generator=torch.Generator().manual_seed(0)))
+    cells = made.targets(places)["cell"].numpy()
+    shares = np.bincount(cells, minlength=made.num_logits) / len(places)
+    np.testing.assert_allclose(made.posterior(out).detach().numpy(), np.tile(shares, (3, 1)), atol=1e-5)
+    smooth = ClassificationHead.fit(**parts, loss=Smoothed(tau=0.5), decoder=MeanDecoder())
+    target = smooth.targets(places)
+    expected = np.zeros(smooth.num_logits)
+    np.add.at(expected, target["near"].numpy().ravel(), target["share"].double().numpy().ravel() / len(places))
+    found = smooth.posterior(smooth(torch.zeros(1, 8))).detach().numpy()[0]
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    even = ClassificationHead.fit(**parts, loss=CrossEntropy(balance=1.0), decoder=MeanDecoder())
+    found = even.posterior(even(torch.zeros(1, 8))).detach().numpy()[0]
+    np.testing.assert_allclose(found, 1 / even.num_logits, atol=1e-5)  # all cells hold places
+    weights = even.targets(places)["weight"].numpy()
+    np.testing.assert_allclose(weights * shares[cells] * even.num_logits, 1.0, rtol=1e-4)
+
+
+def test_what_the_head_is_given_is_centred_and_scaled(head: ClassificationHead) -> None:
+    made = copy.deepcopy(head)
+    fused = torch.randn(500, 8, generator=torch.Generator().manual_seed(0)) * torch.arange(1.0, 9.0) + 100.0
+    made.scale_by(fused)
+    values = fused.double().numpy()
+    np.testing.assert_allclose(made.centre.numpy(), values.mean(axis=0), rtol=1e-6)
+    assert float(made.spread) == pytest.approx(np.sqrt(values.var(axis=0).mean()), rel=1e-6)
+    with torch.no_grad():
+        made.linear.weight.normal_(generator=torch.Generator().manual_seed(1))
+    scaled = (values - values.mean(axis=0)) / np.sqrt(values.var(axis=0).mean())
+    expected = scaled @ made.linear.weight.detach().double().numpy().T + made.linear.bias.detach().double().numpy()
+    np.testing.assert_allclose(made(fused).detach().numpy(), expected, atol=1e-3)
+    made.scale_by(fused[:1])  # no spread at all
+    assert float(made.spread) == 1.0
+
+
+def test_pieces_of_several_grids_sum_the_logits_of_their_cells(region: PlaneRegion, places: Any) -> None:
+    grid = SquareGrid(size=20).fit(region, places)
+    parents = np.stack((np.arange(grid.num_cells), grid.num_cells + np.arange(grid.num_cells) // 4), axis=-1)
+    made = ClassificationHead(
+        8, grid=dataclasses.replace(grid, parents=parents), loss=CrossEntropy(), decoder=MeanDecoder()
+    )
+    assert made.output_size == parents.max() + 1
+    out = torch.randn(5, made.output_size, generator=torch.Generator().manual_seed(0))
+    logits = made.logits(out)
+    assert logits.shape == (5, grid.num_cells)
+    for piece, (own, other) in enumerate(parents):
+        torch.testing.assert_close(logits[:, piece], out[:, own] + out[:, other])
+    assert made.posterior(out).sum(dim=1).tolist() == pytest.approx([1.0] * 5)
+    target = made.targets(places[:5])
+    expected = torch.nn.functional.cross_entropy(logits, target["cell"])
+    torch.testing.assert_close(made.loss(out, target), expected)
 
 
 @pytest.fixture(scope="module")
@@ -230,10 +288,21 @@ def test_mixed_precision_keeps_the_heads_answer(
     assert float(haversine_km(found.double(), expected.double()).max()) < 0.001
 
 
-@pytest.mark.parametrize("kind", ["mean", "argmax", "crs", "sphere"])
+@pytest.mark.parametrize("kind", ["mean", "argmax", "crs", "sphere", "hybrid"])
 def test_state_survives_a_checkpoint(region: Region, places: Any, kind: str) -> None:
     made: Head
-    if kind in ("crs", "sphere"):
+    if kind == "hybrid":
+        made = HybridHead.fit(
+            in_features=8,
+            region=region,
+            train_coords_deg=places[:100],
+            grid=SquareGrid(size=12),
+            loss=Smoothed(),
+            decoder=MedianDecoder(),
+            offset_weight=0.5,
+        )
+        made.linear.reset_parameters()
+    elif kind in ("crs", "sphere"):
         made = RegressionHead.fit(in_features=8, region=region, train_coords_deg=places, space=kind)
     else:
         made = ClassificationHead.fit(
@@ -253,5 +322,5 @@ def test_state_survives_a_checkpoint(region: Region, places: Any, kind: str) -> 
     out = made(torch.randn(20, 8, generator=torch.Generator().manual_seed(5))).detach()
     assert torch.equal(again.decode(out), made.decode(out))
     expected = made.targets(places)
-    assert again.targets(places).keys() == expected.keys()
     assert all(torch.equal(value, expected[name]) for name, value in again.targets(places).items())
+    assert again.state().keys() == made.state().keys()

@@ -242,7 +242,7 @@ def test_checkpoints_hold_plain_values_alone(tmp_path: Path, cached: ToyData) ->
         checkpoint = torch.load(f"{folder}/{name}.ckpt", weights_only=True)
         for key in set(checkpoint) - {"loops"}:
             assert plain(checkpoint[key]), key
-        assert checkpoint["geoguesser"]["format"] == 1
+        assert checkpoint["geoguesser"]["format"] == 2
         assert checkpoint["geoguesser"]["config"] == {"seed": 0, "data": {"batch_size": 4}}
         assert {name: len(names) for name, names in checkpoint["geoguesser_training"]["groups"].items()} == {
             "head": 2,
