@@ -36,7 +36,7 @@ from geoguesser.model.decoder import Choice
 from geoguesser.model.network import GeoNetwork
 from geoguesser.reporting import result as results
 from geoguesser.reporting.run_report import RunReport
-from geoguesser.training.callbacks import LastCheckpoint, MetricsCsv
+from geoguesser.training.callbacks import LastCheckpoint, MetricsCsv, NamedCheckpoint
 from geoguesser.training.features import embed_all
 from geoguesser.training.finetuning import Finetuning
 from geoguesser.training.loggers import CsvRecord, Record, public, without_secrets
@@ -48,6 +48,7 @@ from geoguesser.training.transfer import refuse_other_data, resume_network, star
 
 log = logging.getLogger(__name__)
 
+SECONDS_BETWEEN_WRITES = 10.0  # of checkpoints, where an epoch takes a fraction of one
 HALF_PRECISIONS = ("bf16-true", "16-true")
 
 
@@ -330,7 +331,14 @@ class Run:
         for name, node in self.config["callbacks"].items():
             if node is not None:
                 made.append(self._supplied(f"callbacks.{name}", node))
+        for callback in made:
+            if isinstance(callback, NamedCheckpoint) and self._embeds_once():
+                callback.every_s = SECONDS_BETWEEN_WRITES
         return made
+
+    def _embeds_once(self) -> bool:
+        """Whether the backbone sees each view once, and epochs take less time than writing its weights."""
+        return self.finetuning.keeps_backbone and not self.augment.active
 
     def _train(self, record: Record) -> dict[str, Any]:
         module = self._module()
@@ -340,7 +348,7 @@ class Run:
             checkpoint = locator.read_checkpoint(Path(resume))
             refuse_other_data(checkpoint, self.fingerprint, resume)
             resume_network(self.network, checkpoint, resume)
-        if self.finetuning.keeps_backbone and not self.augment.active:
+        if self._embeds_once():
             device = trainer.strategy.root_device
             if self.config["compile"]:
                 log.warning("compile=true is of no use here: every view is embedded once, before training")

@@ -1,8 +1,15 @@
-"""Callbacks of our own: the best checkpoint by name, and metrics.csv."""
+"""Callbacks of our own: the best checkpoint by name, and metrics.csv.
+
+Where an epoch takes less time than writing the network (a head on cached features), checkpoints are written
+after the first epoch, then every few seconds, and at the end: `last.ckpt` always belongs to the end of an
+epoch, and `best.ckpt` to the best validation up to it.
+"""
 
 from __future__ import annotations
 
+import copy
 import csv
+import math
 import os
 import shutil
 import time
@@ -18,7 +25,13 @@ from geoguesser.training.module import MONITOR
 
 
 class NamedCheckpoint(ModelCheckpoint):
-    """A ModelCheckpoint whose state holds file names, not paths: a run folder may be moved, then resumed."""
+    """A ModelCheckpoint whose state holds file names, not paths: a run folder may be moved, then resumed.
+
+    Attributes:
+        every_s: How many seconds must lie between two writes, except at the end.
+    """
+
+    every_s: float = 0.0
 
     def state_dict(self) -> dict[str, Any]:
         """Lightning's state with the folder left out."""
@@ -59,6 +72,40 @@ class BestCheckpoint(NamedCheckpoint):
             auto_insert_metric_name=False,
             enable_version_counter=False,
         )
+        self._waiting: tuple[str, dict[str, Any]] | None = None
+
+    def _save_checkpoint(self, trainer: pl.Trainer, filepath: str) -> None:
+        """As Lightning does, but where writes are to be few, a copy of what learns waits for `flush`."""
+        if self.every_s == 0.0 or self.save_top_k != 1:
+            super()._save_checkpoint(trainer, filepath)
+            return
+        checkpoint = trainer._checkpoint_connector.dump_checkpoint(self.save_weights_only)
+        learns = {name for name, one in trainer.lightning_module.named_parameters() if one.requires_grad}
+        checkpoint["state_dict"] = {
+            name: value.clone() if name in learns else value for name, value in checkpoint["state_dict"].items()
+        }
+        checkpoint["optimizer_states"] = copy.deepcopy(checkpoint["optimizer_states"])
+        self._waiting = (filepath, checkpoint)
+        self._last_global_step_saved = trainer.global_step
+        self._last_checkpoint_saved = filepath
+
+    def flush(self, trainer: pl.Trainer) -> None:
+        """Writes the checkpoint that waits."""
+        if self._waiting is not None:
+            filepath, checkpoint = self._waiting
+            self._waiting = None
+            trainer.strategy.save_checkpoint(checkpoint, filepath)
+            trainer.strategy.barrier("BestCheckpoint.flush")
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Writes what waits."""
+        super().on_train_end(trainer, pl_module)
+        self.flush(trainer)
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        """Writes what waits: a run that breaks off keeps its best."""
+        super().on_exception(trainer, pl_module, exception)
+        self.flush(trainer)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Saves as Lightning does, then renews `best.ckpt`."""
@@ -73,13 +120,16 @@ class BestCheckpoint(NamedCheckpoint):
 
 
 class LastCheckpoint(NamedCheckpoint):
-    """Keeps `last.ckpt` at the end of every epoch: between epochs, where resuming is exact.
+    """Keeps `last.ckpt` at the end of an epoch: between epochs, where resuming is exact.
 
     Args:
         dirpath: The run's checkpoints folder.
+        every_s: How many seconds must lie between two writes, except after the first epoch and at the end.
     """
 
-    def __init__(self, *, dirpath: str) -> None:
+    def __init__(self, *, dirpath: str, every_s: float = 0.0) -> None:
+        self.every_s = every_s
+        self._written = -math.inf
         super().__init__(
             dirpath=dirpath,
             filename="last",
@@ -88,6 +138,20 @@ class LastCheckpoint(NamedCheckpoint):
             save_on_train_epoch_end=True,
             enable_version_counter=False,
         )
+
+    def _save_checkpoint(self, trainer: pl.Trainer, filepath: str) -> None:
+        """The best one first: what `last.ckpt` says of it must be on disk."""
+        for callback in trainer.checkpoint_callbacks:
+            if isinstance(callback, BestCheckpoint):
+                callback.flush(trainer)
+        super()._save_checkpoint(trainer, filepath)
+        self._written = time.monotonic()
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Saves as Lightning does, unless the last time was only just before and more epochs follow."""
+        ends = trainer.should_stop or trainer.current_epoch + 1 == trainer.max_epochs
+        if trainer.strategy.broadcast(ends or time.monotonic() - self._written >= self.every_s):
+            super().on_train_epoch_end(trainer, pl_module)
 
 
 class MetricsCsv(Callback):

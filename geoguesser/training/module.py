@@ -64,6 +64,8 @@ class GeoLightningModule(pl.LightningModule):
         self.errors = {"val": PlaceErrors(), "test": PlaceErrors()}
         self._val_errors, self._test_errors = self.errors["val"], self.errors["test"]  # registers them
         self.results_file = results_file
+        self._sums: dict[str, Tensor] = {}
+        self._counts: dict[str, int] = {}
         self.on_accepted: Callable[[], None] | None = None  # called when training really begins
 
     def configure_model(self) -> None:
@@ -105,14 +107,8 @@ class GeoLightningModule(pl.LightningModule):
         out = self.network.from_features(features, batch.mask)
         target = self.targets_of(batch.index)
         loss = head.loss(out, target)
-        self.log(
-            f"{stage}/loss",
-            loss.detach(),
-            on_step=False,
-            on_epoch=True,
-            batch_size=len(batch.index),
-            sync_dist=True,
-        )
+        self._sums[stage] += len(batch.index) * loss.detach()
+        self._counts[stage] += len(batch.index)
         if stage != "train":
             predicted = head.decode(out)
             self.errors[stage].update(batch.index, predicted, batch.coords_deg, head.hits(out, target))
@@ -120,9 +116,25 @@ class GeoLightningModule(pl.LightningModule):
 
     def training_step(self, batch: Batch | FeatureBatch, batch_idx: int) -> Tensor:
         """The loss alone: no distance in km is computed while training."""
-        learning = {f"lr/{name}": rate for name, rate in self._learning()}
-        self.log_dict(learning, on_step=True, on_epoch=False)
-        return self._step(batch, "train")
+        loss = self._step(batch, "train")
+        last = batch_idx + 1 >= self.trainer.num_training_batches
+        every = int(getattr(self.trainer, "log_every_n_steps", 1))
+        if last or (self.trainer.loggers and self.trainer.global_step % every == 0):
+            self.log_dict({f"lr/{name}": rate for name, rate in self._learning()})
+        if last:  # here and not at the epoch's end, for callbacks' hooks come before the module's
+            self._log_loss("train")
+        return loss
+
+    def _log_loss(self, stage: str) -> None:
+        """Logs the mean over the epoch's places; Lightning's own sums take longer than a step of a small head."""
+        both = torch.stack((self._sums[stage].double().cpu(), torch.tensor(self._counts[stage]).double()))
+        if self.trainer.world_size > 1:
+            both = self.trainer.strategy.reduce(both.to(self.device), reduce_op="sum").cpu()
+        self.log(f"{stage}/loss", both[0] / both[1], on_step=False, on_epoch=True)
+        self._start_sums(stage)
+
+    def _start_sums(self, stage: str) -> None:
+        self._sums[stage], self._counts[stage] = torch.zeros((), device=self.device), 0
 
     def validation_step(self, batch: Batch | FeatureBatch, batch_idx: int) -> None:
         """Loss and errors in km."""
@@ -155,6 +167,7 @@ class GeoLightningModule(pl.LightningModule):
 
     def on_train_epoch_start(self) -> None:
         """Unlocks what is due."""
+        self._start_sums("train")
         self.finetuning.apply(self.network, self.groups, self.current_epoch)
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
@@ -182,6 +195,14 @@ class GeoLightningModule(pl.LightningModule):
             "Lower optimizer.lr or optimizer.backbone_lr, or set trainer.gradient_clip_val."
         )
 
+    def on_validation_epoch_start(self) -> None:
+        """Forgets the losses of the validation before."""
+        self._start_sums("val")
+
+    def on_test_epoch_start(self) -> None:
+        """Forgets the losses of the test before."""
+        self._start_sums("test")
+
     def on_validation_epoch_end(self) -> None:
         """Logs the errors of all validation places; the schedule sees their mean."""
         results = self._logged("val")
@@ -198,6 +219,7 @@ class GeoLightningModule(pl.LightningModule):
             torch.save({key: value.cpu() for key, value in kept.items()}, self.results_file)
 
     def _logged(self, stage: str) -> PlaceResults:
+        self._log_loss(stage)
         metric = self.errors[stage]
         results: PlaceResults = metric.compute()
         metric.reset()
