@@ -293,6 +293,7 @@ class Run:
             record=record,
             compile_network=self.config["compile"],
             results_file=str(self.folder / ".test_results.pt"),
+            seed=self.seed,
         )
 
     def _trainer(self, *, logger: Any, callbacks: list[Any]) -> pl.Trainer:
