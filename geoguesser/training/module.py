@@ -101,10 +101,7 @@ class GeoLightningModule(pl.LightningModule):
 
     def _step(self, batch: Batch | FeatureBatch, stage: str) -> Tensor:
         mask = self._views(batch.mask, stage)
-        if isinstance(batch, FeatureBatch):
-            features = batch.features
-        else:
-            features = self.network.embed(batch.images, mask)
+        features = batch.features if isinstance(batch, FeatureBatch) else self.network.embed(batch.images, mask)
         head = self.network.head
         out = self.network.from_features(features, mask)
         target = self.targets[batch.index]
