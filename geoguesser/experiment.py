@@ -36,6 +36,7 @@ from geoguesser.model.network import GeoNetwork
 from geoguesser.reporting import result as results
 from geoguesser.reporting.run_report import RunReport
 from geoguesser.training.callbacks import LastCheckpoint, MetricsCsv
+from geoguesser.training.ema import refuse_lost_averages
 from geoguesser.training.features import embed_all
 from geoguesser.training.finetuning import Finetuning
 from geoguesser.training.loggers import CsvRecord, Record, public, without_secrets
@@ -330,11 +331,13 @@ class Run:
 
     def _train(self, record: Record) -> dict[str, Any]:
         module = self._module()
-        trainer = self._trainer(logger=record.lightning(), callbacks=self._callbacks())
+        callbacks = self._callbacks()
+        trainer = self._trainer(logger=record.lightning(), callbacks=callbacks)
         resume = self._resume_file()
         if resume is not None:  # the whole network comes from there, and embeddings must be its own
             checkpoint = locator.read_checkpoint(Path(resume))
             refuse_other_data(checkpoint, self.fingerprint, resume)
+            refuse_lost_averages(checkpoint, callbacks)
             resume_network(self.network, checkpoint, resume)
         if self.finetuning.keeps_backbone and not self.augment.active:
             device = trainer.strategy.root_device
