@@ -54,7 +54,7 @@ def test_a_run_with_all_of_them_and_its_resume(stages: list[str], run_job, tmp_p
         read_folder(str(root / "images" / uuid), ImageSpec(size=32), mask=False)[0] for uuid in predictions.uuid
     ]
     found = locator.predict(torch.stack([torch.from_numpy(one) for one in views]))
-    given = predictions[["predicted_latitude", "predicted_longitude"]].to_numpy()
+    given = predictions[["latitude", "longitude"]].to_numpy()
     assert haversine_km(found, given).max() < 0.1
     with pytest.raises(CheckpointError, match="it cannot be resumed without it"):
         run_job(
