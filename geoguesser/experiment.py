@@ -32,6 +32,7 @@ from geoguesser.errors import (
 )
 from geoguesser.geo.region import Region
 from geoguesser.model.backbone import Backbone
+from geoguesser.model.decoder import Choice
 from geoguesser.model.network import GeoNetwork
 from geoguesser.reporting import result as results
 from geoguesser.reporting.run_report import RunReport
@@ -41,6 +42,7 @@ from geoguesser.training.features import embed_all
 from geoguesser.training.finetuning import Finetuning
 from geoguesser.training.loggers import CsvRecord, Record, public, without_secrets
 from geoguesser.training.module import GeoLightningModule, refuse_late_unlocking
+from geoguesser.training.outputs import choose_decoder, scale_head
 from geoguesser.training.progress import progress
 from geoguesser.training.rate_finder import RateSearch, find_rate
 from geoguesser.training.transfer import refuse_other_data, resume_network, start_network
@@ -122,6 +124,8 @@ class Run:
         self.started = time.perf_counter()
         self.times: dict[str, float] = {}
         self.search: RateSearch | None = None
+        self.head_is_trained = False
+        self.choice: Choice | None = None
         for key in ("lr_find", "compile", "pictures", "dry_run"):
             check_bool(key, config[key])
         self.name = str(config["name"] or folder.name)
@@ -264,7 +268,8 @@ class Run:
         )
         network = GeoNetwork(backbone, fusion, head)
         if self.config["init_from"]:
-            log.info("%s", start_network(network, self.config["init_from"]))
+            line, self.head_is_trained = start_network(network, self.config["init_from"])
+            log.info("%s", line)
         return network
 
     def _write_config(self) -> None:
@@ -345,6 +350,8 @@ class Run:
                 log.warning("compile=true is of no use here: every view is embedded once, before training")
             every = self.data.loader("all", pixels=True)
             self.data.use_features(embed_all(self.network, every, device, self.folder))
+        if resume is None and not self.head_is_trained:
+            scale_head(self.network, self.data, trainer.strategy.root_device)
         self.times["features_s"] = self._lap()
         if self.config["lr_find"] and resume is None:
             self._find_rate(module, trainer.strategy.root_device)
@@ -357,6 +364,7 @@ class Run:
             raise CheckpointError(
                 f"{best} was not written: no validation gave an error. Check trainer.limit_val_batches."
             )
+        self.choice = choose_decoder(self.network, self.data, best, trainer.strategy.root_device, write=self.main)
         trainer.test(module, datamodule=self.data, ckpt_path=str(best), weights_only=True, verbose=False)
         self.times["test_s"] = self._lap()
         return self._report(module, trainer, record) if self.main else {}
@@ -383,6 +391,14 @@ class Run:
         shown = ", ".join(f"{group.name} {rate:.3g}" for group, rate in pairs if rate)
         log.info("lr_find: base rates are now %s (the others keep their ratio to the head's)", shown)
 
+    def _decoder(self) -> dict[str, Any] | None:
+        """What turned posteriors into points, and how `decoder=auto` came to it."""
+        decoder = getattr(self.network.head, "decoder", None)
+        if decoder is None or self.choice is None:
+            return None if decoder is None else decoder.state()
+        how = {name: value for name, value in self.choice._asdict().items() if name != "decoder"}
+        return decoder.state() | {"chosen": how}
+
     def _report(self, module: GeoLightningModule, trainer: pl.Trainer, record: Record) -> dict[str, Any]:
         file = self.folder / ".test_results.pt"
         tested = torch.load(file, weights_only=True)
@@ -392,6 +408,7 @@ class Run:
         result |= {
             "steps": int(trainer.global_step),
             "seed": self.seed,
+            "decoder": self._decoder(),
             "lr_found": module.base_rates[0] if self.config["lr_find"] else None,
             "device": str(trainer.strategy.root_device),
             "audit": self.data.audit(),

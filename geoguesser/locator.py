@@ -22,7 +22,7 @@ from geoguesser.geo.distance import FloatArray
 from geoguesser.geo.region import Region, region_from_state
 from geoguesser.model.network import GeoNetwork, network_from_state
 
-FORMAT = 1
+FORMAT = 2  # 1 had heads that did not scale what they are given
 PREFIX = "network."  # of the network's tensors in a training checkpoint's state dict
 
 
@@ -57,11 +57,8 @@ class Locator:
         record = checkpoint["geoguesser"]
         region = region_from_state(_to_arrays(record["region"]))
         network = network_from_state(region, _to_arrays(record["network"]))
-        tensors = {
-            key[len(PREFIX) :]: value for key, value in checkpoint["state_dict"].items() if key.startswith(PREFIX)
-        }
         try:
-            network.load_state_dict(tensors)
+            network.load_state_dict(network_tensors(checkpoint))
         except RuntimeError as error:
             raise CheckpointError(f"{file} does not fit the network that it describes: {error}") from error
         return cls(network.to(device), region, ImageSpec(**record["image"]), record.get("data"))
@@ -116,6 +113,16 @@ class Locator:
             views, masks = (torch.from_numpy(np.stack(part)) for part in zip(*some, strict=True))
             found.append(self.predict(views, masks))
         return np.concatenate(found)
+
+
+def network_tensors(checkpoint: dict[str, Any]) -> dict[str, Tensor]:
+    """The network's tensors of a checkpoint that `read_checkpoint` read, under the network's own names."""
+    state: dict[str, Tensor] = checkpoint["state_dict"]
+    tensors = {key[len(PREFIX) :]: value for key, value in state.items() if key.startswith(PREFIX)}
+    if checkpoint["geoguesser"]["format"] == 1:
+        width = tensors["head.linear.weight"].shape[1]
+        tensors |= {"head.centre": torch.zeros(width), "head.spread": torch.ones(())}
+    return tensors
 
 
 def record_of(network: GeoNetwork, region: Region, image: ImageSpec) -> dict[str, Any]:

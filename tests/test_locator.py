@@ -126,7 +126,19 @@ def test_a_newer_format_is_refused(locator: Locator, tmp_path: Path) -> None:
     torch.save({"geoguesser": record, "state_dict": {}}, path)
     with pytest.raises(CheckpointError) as caught:
         Locator.load(path)
-    assert str(caught.value) == f"{path} has format 2; this version reads up to 1. Update geoguesser."
+    assert str(caught.value) == f"{path} has format 3; this version reads up to 2. Update geoguesser."
+
+
+def test_a_file_of_the_first_format_answers_as_ever(locator: Locator, tmp_path: Path) -> None:
+    """Its head did not scale what it is given, and had no buffers for that."""
+    path = tmp_path / "old.ckpt"
+    locator.save(path)
+    old = torch.load(path, weights_only=True)
+    old["geoguesser"]["format"] = 1
+    del old["state_dict"]["network.head.centre"], old["state_dict"]["network.head.spread"]
+    torch.save(old, path)
+    images = toy_places()[1]
+    np.testing.assert_array_equal(Locator.load(path).predict(images), locator.predict(images))
 
 
 def foreign(kind: str, path: Path) -> None:

@@ -161,6 +161,11 @@ class PlacesData(pl.LightningDataModule, ABC):
         """Serves (N, 4, D) features by row instead of pixels from now on."""
         self._features = features
 
+    @property
+    def serves_features(self) -> bool:
+        """Whether batches hold features instead of pixels."""
+        return self._features is not None
+
     def loader(self, name: str, *, shuffle: bool = False, pixels: bool = False) -> DataLoader[Any]:
         """The batches of one split in the process at hand.
 

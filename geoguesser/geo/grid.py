@@ -39,6 +39,12 @@ class Grid:
     kept: IntArray
     class_points_deg: FloatArray
     touching: IntArray
+    parents: IntArray | None = None
+
+    @property
+    def num_outputs(self) -> int:
+        """How many outputs a head has for this grid."""
+        return self.num_cells if self.parents is None else int(self.parents.max()) + 1
 
     @property
     def num_cells(self) -> int:
@@ -66,6 +72,11 @@ class Grid:
         rings = self.cells.outlines(ids)
         flat = self.region.from_space(rings.reshape(-1, rings.shape[-1]))
         return list(flat.reshape(len(ids), -1, 2))
+
+    @cached_property
+    def class_sides_km(self) -> FloatArray:
+        """(K,) the side of each class's cell in km."""
+        return np.full(self.num_cells, self.cells.side_km)
 
     @cached_property
     def _class_of(self) -> IntArray:

@@ -1,4 +1,4 @@
-"""Heads: from the fused vector to a loss and to a point. Nothing outside this file asks which head it is.
+"""Heads: from the fused vector to a loss and to a point. Nothing but these files asks which head it is.
 
 Each head has a classmethod `fit` that makes it from the training places; a config names that method as
 its target, as a partial, and experiment.py completes it with the fitted region and places.
@@ -7,7 +7,7 @@ its target, as a partial, and experiment.py completes it with the fitted region 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -16,16 +16,19 @@ from torch.nn import functional
 
 from geoguesser.errors import ConfigError, RegionError, check_choice
 from geoguesser.geo.distance import FloatArray, from_unit, to_unit
-from geoguesser.geo.grid import Grid, SquareGrid, grid_from_state
+from geoguesser.geo.grid import Grid, SquareGrid
 from geoguesser.geo.region import PlaneRegion, Region
-from geoguesser.model.decoder import Decoder, decoder_from_state
-from geoguesser.model.losses import CellLoss, CrossEntropy
+from geoguesser.model.decoder import Decoder
+from geoguesser.model.losses import CellLoss, Target
 
 TOP_CELLS = 5
 
 
 class Head(nn.Module, ABC):
-    """A linear layer on the fused vector, and what its output means.
+    """A linear layer on the fused vector, centred and brought to unit variance, and what its output means.
+
+    The layer starts at zero weights, so that training starts from one answer for all places, the best that the
+    bias can give, and whatever it then says of a place it has learnt.
 
     Args:
         in_features: The width of the fused vector.
@@ -36,6 +39,8 @@ class Head(nn.Module, ABC):
         hit_names: What `hits` reports, in order.
     """
 
+    centre: Tensor
+    spread: Tensor
     grid: Grid | None = None
     hit_names: tuple[str, ...] = ()
 
@@ -44,53 +49,92 @@ class Head(nn.Module, ABC):
         self.in_features = in_features
         self.output_size = output_size
         self.linear = nn.Linear(in_features, output_size)
+        nn.init.zeros_(self.linear.weight)
+        nn.init.zeros_(self.linear.bias)
+        self.register_buffer("centre", torch.zeros(in_features))
+        self.register_buffer("spread", torch.ones(()))
+
+    def scale_by(self, fused: Tensor) -> None:
+        """Learns how fused vectors are centred and scaled: by each feature's mean, and by one deviation for all.
+
+        One for all, for what hardly varies between places is mostly noise, and would be blown up by its own.
+
+        Args:
+            fused: (N, in_features) of training places.
+        """
+        values = fused.double()
+        self.centre.copy_(values.mean(dim=0))
+        spread = float((values - values.mean(dim=0)).square().mean().sqrt())
+        self.spread.fill_(spread if spread > 0 else 1.0)
 
     def forward(self, fused: Tensor) -> Tensor:
         """(B, in_features) -> (B, output_size), in full precision: bfloat16 has steps of kilometres."""
         with torch.autocast(fused.device.type, enabled=False):
-            out: Tensor = self.linear(fused.to(self.linear.weight.dtype))
+            scaled = (fused.to(self.linear.weight.dtype) - self.centre) / self.spread
+            out: Tensor = self.linear(scaled)
         return out
 
     @abstractmethod
-    def targets(self, coords_deg: FloatArray) -> Tensor:
-        """(N, 2) true places in degrees -> (N, ...) what `loss` compares with; done once per run, on the CPU."""
+    def targets(self, coords_deg: FloatArray) -> Target:
+        """(N, 2) true places in degrees -> what `loss` compares with, N rows each; once per run, on the CPU."""
 
     @abstractmethod
-    def loss(self, out: Tensor, target: Tensor) -> Tensor:
-        """The batch's mean loss, a scalar."""
+    def loss(self, out: Tensor, target: Target) -> Tensor:
+        """The batch's mean loss, a scalar; `target` holds the batch's rows."""
 
     @abstractmethod
     def decode(self, out: Tensor) -> Tensor:
         """(B, output_size) -> (B, 2) latitude and longitude in degrees."""
 
-    def hits(self, out: Tensor, target: Tensor) -> Tensor:
+    def hits(self, out: Tensor, target: Target) -> Tensor:
         """(B, len(hit_names)) whether each kind of hit was made; this one reports none."""
         return torch.zeros(len(out), 0, dtype=torch.bool, device=out.device)
 
     @abstractmethod
     def state(self) -> dict[str, Any]:
-        """Plain values and arrays from which `head_from_state` makes the same head."""
+        """Plain values and arrays from which `heads.head_from_state` makes the same head."""
 
 
 class ClassificationHead(Head):
     """Logits over the grid's cells; the decoder turns their softmax into a point.
+
+    Where the grid combines several (`grid.parents`), each part's cells have an output, and a piece's logit is the
+    sum of those of the cells that it is cut from: one posterior over the pieces, the normalised product of what
+    the parts say.
 
     Args:
         in_features: The width of the fused vector.
         grid: The fitted grid: it holds the number of classes and the class points.
         loss: A loss of logits over cells.
         decoder: What turns the posterior into a point.
+        class_weights: (K,) the weight of a place in the loss by its class; None for all alike.
+        extra_outputs: Further outputs behind the logits, of a subclass.
     """
 
+    kind = "classification"
     class_vectors: Tensor
+    parents: Tensor | None
     hit_names = ("cell_top1", "cell_top5")
 
-    def __init__(self, in_features: int, *, grid: Grid, loss: CellLoss, decoder: Decoder) -> None:
-        super().__init__(in_features, grid.num_cells)
+    def __init__(
+        self,
+        in_features: int,
+        *,
+        grid: Grid,
+        loss: CellLoss,
+        decoder: Decoder,
+        class_weights: FloatArray | None = None,
+        extra_outputs: int = 0,
+    ) -> None:
+        super().__init__(in_features, grid.num_outputs + extra_outputs)
+        self.num_logits = grid.num_outputs
         self.grid = grid
         self.cell_loss = loss
         self.decoder = decoder
+        self.class_weights = class_weights
         self.register_buffer("class_vectors", torch.from_numpy(to_unit(grid.class_points_deg)).float())
+        parents = None if grid.parents is None else torch.from_numpy(grid.parents)
+        self.register_buffer("parents", parents, persistent=False)
 
     @classmethod
     def fit(
@@ -103,36 +147,78 @@ class ClassificationHead(Head):
         loss: CellLoss,
         decoder: Decoder,
     ) -> ClassificationHead:
-        """Fits the grid to the training places and makes the head for it.
+        """Fits the grid to the training places and makes the head for it; the bias starts at the cells' shares.
 
         Raises:
             ConfigError: A value of the grid breaks its rule.
             DataError: There is no training place.
         """
-        return cls(in_features, grid=grid.fit(region, train_coords_deg), loss=loss, decoder=decoder)
+        return cls._fit(in_features, region, train_coords_deg, grid, loss=loss, decoder=decoder)
 
-    def targets(self, coords_deg: FloatArray) -> Tensor:
+    @classmethod
+    def _fit(
+        cls,
+        in_features: int,
+        region: Region,
+        train_coords_deg: FloatArray,
+        grid: SquareGrid,
+        *,
+        loss: CellLoss,
+        decoder: Decoder,
+        **more: Any,
+    ) -> Self:
+        fitted = grid.fit(region, train_coords_deg)
+        counts = np.bincount(fitted.assign(train_coords_deg), minlength=fitted.num_cells).astype(np.float64)
+        weights = loss.class_weights(counts)
+        head = cls(in_features, grid=fitted, loss=loss, decoder=decoder, class_weights=weights, **more)
+        shares = loss.shares(head.targets(train_coords_deg), fitted.num_cells)
+        with torch.no_grad():
+            head.linear.bias[: head.num_logits] = head._bias_for(shares)
+        return head
+
+    def _bias_for(self, shares: Tensor) -> Tensor:
+        """(K,) shares of the cells -> (num_logits,) outputs that give them; nearly so in a combined grid."""
+        if self.parents is None:
+            return torch.log(shares.clamp(min=1e-6)).float()
+        parts = torch.zeros(self.num_logits, dtype=shares.dtype)
+        parts.index_add_(0, self.parents.flatten(), shares[:, None].expand(self.parents.shape).flatten())
+        return (torch.log(parts.clamp(min=1e-6)) / self.parents.shape[1]).float()
+
+    def targets(self, coords_deg: FloatArray) -> Target:
         assert self.grid is not None
-        return torch.from_numpy(self.grid.assign(coords_deg))
+        found = self.cell_loss.targets(self.grid, coords_deg)
+        if self.class_weights is not None:
+            found["weight"] = torch.from_numpy(self.class_weights).float()[found["cell"]]
+        return found
 
-    def loss(self, out: Tensor, target: Tensor) -> Tensor:
-        return self.cell_loss(out, target)
+    def loss(self, out: Tensor, target: Target) -> Tensor:
+        return self.cell_loss(self.logits(out), target, self.class_vectors)
+
+    def logits(self, out: Tensor) -> Tensor:
+        """(B, output_size) -> (B, K) logits over cells."""
+        logits = out[:, : self.num_logits].float()
+        return logits if self.parents is None else logits[:, self.parents].sum(dim=-1)
 
     def posterior(self, out: Tensor) -> Tensor:
-        """(B, K) logits -> (B, K) probabilities over cells."""
-        return torch.softmax(out.float(), dim=-1)
+        """(B, output_size) -> (B, K) probabilities over cells, as the network gives them, at no temperature."""
+        return torch.softmax(self.logits(out), dim=-1)
+
+    def points(self, out: Tensor) -> Tensor:
+        """(B, output_size) -> (K, 3) unit vectors of the cells' points; (B, K, 3) where they differ by place."""
+        return self.class_vectors
 
     def decode(self, out: Tensor) -> Tensor:
-        return self.decoder(self.posterior(out), self.class_vectors)
+        return self.decoder(self.posterior(out), self.points(out))
 
-    def hits(self, out: Tensor, target: Tensor) -> Tensor:
-        ranked = out.topk(min(TOP_CELLS, self.output_size), dim=-1).indices == target[:, None]
+    def hits(self, out: Tensor, target: Target) -> Tensor:
+        logits = self.logits(out)
+        ranked = logits.topk(min(TOP_CELLS, logits.shape[-1]), dim=-1).indices == target["cell"][:, None]
         return torch.stack((ranked[:, 0], ranked.any(dim=-1)), dim=-1)
 
     def state(self) -> dict[str, Any]:
         assert self.grid is not None
         return {
-            "kind": "classification",
+            "kind": self.kind,
             "in_features": self.in_features,
             "grid": self.grid.state(),
             "decoder": self.decoder.state(),
@@ -185,16 +271,16 @@ class RegressionHead(Head):
             offset, scale = xy_m.min(axis=0), float(np.ptp(xy_m, axis=0).max()) or 1.0
         head = cls(in_features, region=region, space=space, offset=offset, scale=scale)
         with torch.no_grad():
-            head.linear.bias.copy_(head.targets(train_coords_deg).mean(dim=0))
+            head.linear.bias.copy_(head.targets(train_coords_deg)["point"].mean(dim=0))
         return head
 
-    def targets(self, coords_deg: FloatArray) -> Tensor:
+    def targets(self, coords_deg: FloatArray) -> Target:
         space = to_unit(coords_deg) if self.space == "sphere" else self.region.to_metres(coords_deg)
         scaled = (space - self.offset) / self.scale
-        return torch.from_numpy(scaled).float()
+        return {"point": torch.from_numpy(scaled).float()}
 
-    def loss(self, out: Tensor, target: Tensor) -> Tensor:
-        return functional.mse_loss(out.float(), target)
+    def loss(self, out: Tensor, target: Target) -> Tensor:
+        return functional.mse_loss(out.float(), target["point"])
 
     def decode(self, out: Tensor) -> Tensor:
         values = out.detach().cpu().double() * self.scale + torch.from_numpy(self.offset)
@@ -219,25 +305,3 @@ class RegressionHead(Head):
             "offset": self.offset,
             "scale": self.scale,
         }
-
-
-def head_from_state(region: Region, state: dict[str, Any]) -> Head:
-    """Makes the head that `Head.state` described, without its weights, for prediction.
-
-    A classification head made so has the plain cross entropy as its loss: the loss does not touch
-    what a head answers, and is not recorded with it.
-    """
-    if state["kind"] == "regression":
-        return RegressionHead(
-            state["in_features"],
-            region=region,
-            space=state["space"],
-            offset=np.asarray(state["offset"], dtype=np.float64),
-            scale=state["scale"],
-        )
-    return ClassificationHead(
-        state["in_features"],
-        grid=grid_from_state(region, state["grid"]),
-        loss=CrossEntropy(),
-        decoder=decoder_from_state(state["decoder"]),
-    )

@@ -14,6 +14,7 @@ from torch.optim import Optimizer
 from geoguesser.data.batches import Batch, FeatureBatch
 from geoguesser.errors import CheckpointError, ConfigError, GeoguesserError
 from geoguesser.model.fusion import drop_views
+from geoguesser.model.losses import Target
 from geoguesser.model.metrics import PlaceErrors, PlaceResults, error_summary
 from geoguesser.model.network import GeoNetwork
 from geoguesser.training.finetuning import Finetuning
@@ -29,7 +30,7 @@ class GeoLightningModule(pl.LightningModule):
 
     Args:
         network: Backbone, fusion, head.
-        targets: (N, ...) the head's targets by row of the table of places, made once.
+        targets: The head's targets by row of the table of places, made once.
         optimizer: Torch's optimizer and base rates.
         schedule: The factor of the base rates.
         finetuning: What is unlocked when.
@@ -41,13 +42,11 @@ class GeoLightningModule(pl.LightningModule):
         seed: With the step it draws the views that are dropped in training.
     """
 
-    targets: Tensor
-
     def __init__(
         self,
         network: GeoNetwork,
         *,
-        targets: Tensor,
+        targets: Target,
         optimizer: OptimizerSpec,
         schedule: Schedule,
         finetuning: Finetuning,
@@ -59,7 +58,9 @@ class GeoLightningModule(pl.LightningModule):
     ) -> None:
         super().__init__()
         self.network = network
-        self.register_buffer("targets", targets, persistent=False)
+        self._target_names = tuple(targets)
+        for name, tensor in targets.items():
+            self.register_buffer(f"target_{name}", tensor, persistent=False)
         self.optimizer_spec, self.schedule, self.finetuning = optimizer, schedule, finetuning
         self.groups = finetuning.groups(network)
         self.base_rates = [optimizer.base_rate(group) for group in self.groups]
@@ -90,6 +91,15 @@ class GeoLightningModule(pl.LightningModule):
         """(B, 4, 3, H, W) uint8 and (B, 4) mask -> (B, 2) predicted latitude and longitude."""
         return self.network.head.decode(self.network(images, mask))
 
+    @property
+    def targets(self) -> Target:
+        """The head's targets of all places, on the module's device."""
+        return {name: getattr(self, f"target_{name}") for name in self._target_names}
+
+    def targets_of(self, index: Tensor) -> Target:
+        """The targets of the places in these rows."""
+        return {name: tensor[index] for name, tensor in self.targets.items()}
+
     def _views(self, mask: Tensor, stage: str) -> Tensor:
         """(B, 4) the views that count: in training some are dropped, drawn from (seed, step) alone."""
         share = self.network.fusion.view_dropout
@@ -104,7 +114,7 @@ class GeoLightningModule(pl.LightningModule):
         features = batch.features if isinstance(batch, FeatureBatch) else self.network.embed(batch.images, mask)
         head = self.network.head
         out = self.network.from_features(features, mask)
-        target = self.targets[batch.index]
+        target = self.targets_of(batch.index)
         loss = head.loss(out, target)
         self.log(
             f"{stage}/loss",

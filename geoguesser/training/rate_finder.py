@@ -70,7 +70,7 @@ def _search(
     ratios = [
         rate / module.base_rates[0] if now else 0.0 for rate, now in zip(module.base_rates, open_now, strict=True)
     ]
-    targets = module.targets.to(device)
+    targets = {name: tensor.to(device) for name, tensor in module.targets.items()}
     rates, losses, average, best = [], [], 0.0, np.inf
     for step, batch in zip(range(STEPS), _forever(batches), strict=False):
         rate = LOWEST * (HIGHEST / LOWEST) ** (step / (STEPS - 1))
@@ -78,7 +78,8 @@ def _search(
             group["lr"] = rate * ratio
         moved = type(batch)(*(part.to(device) for part in batch))
         features = moved.features if isinstance(moved, FeatureBatch) else network.embed(moved.images, moved.mask)
-        loss = network.head.loss(network.from_features(features, moved.mask), targets[moved.index])
+        target = {name: tensor[moved.index] for name, tensor in targets.items()}
+        loss = network.head.loss(network.from_features(features, moved.mask), target)
         optimizer.zero_grad()
         torch.autograd.backward(loss)
         optimizer.step()

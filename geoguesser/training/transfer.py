@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from torch import Tensor
 
 from geoguesser import locator
 from geoguesser.data.fingerprint import differences
@@ -14,18 +13,11 @@ from geoguesser.model.fusion import whole_state
 from geoguesser.model.network import GeoNetwork
 
 
-def network_tensors(checkpoint: dict[str, Any]) -> dict[str, Tensor]:
-    """The network's tensors of a checkpoint that `locator.read_checkpoint` read, under the network's own names."""
-    state: dict[str, Tensor] = checkpoint["state_dict"]
-    prefix = locator.PREFIX
-    return {key[len(prefix) :]: value for key, value in state.items() if key.startswith(prefix)}
-
-
-def start_network(network: GeoNetwork, path: str) -> str:
+def start_network(network: GeoNetwork, path: str) -> tuple[str, bool]:
     """Loads a run's network into a new one: all of it where the heads mean the same, else the backbone.
 
     Returns:
-        A line that says which.
+        A line that says which, and whether it was all of it.
 
     Raises:
         MissingFileError: There is no such run.
@@ -39,17 +31,17 @@ def start_network(network: GeoNetwork, path: str) -> str:
             f"must have the backbone {network.backbone.name}",
             found=given["backbone"]["name"],
         )
-    tensors = network_tensors(checkpoint)
+    tensors = locator.network_tensors(checkpoint)
     own = network.state_dict()
     if _same(_meaning(given), _meaning(network.state())):
         kept = {
             key: value for key, value in tensors.items() if key != "head.class_vectors"
         }  # points may have moved
         network.load_state_dict(own | kept)
-        return f"network from {path}"
+        return f"network from {path}", True
     part = {key: value for key, value in tensors.items() if key.startswith("backbone.")}
     network.load_state_dict(own | part)
-    return f"backbone from {path}; fusion and head start afresh, for their cells or shapes differ"
+    return f"backbone from {path}; fusion and head start afresh, for their cells or shapes differ", False
 
 
 def resume_network(network: GeoNetwork, checkpoint: dict[str, Any], where: str) -> None:
@@ -66,7 +58,7 @@ def resume_network(network: GeoNetwork, checkpoint: dict[str, Any], where: str) 
             f"{where} cannot be resumed: its {' and '.join(parts)} differ from what data and config now give. "
             "Resume with the run's own data and keys, or start a new run with init_from=RUN_FOLDER."
         )
-    network.load_state_dict(network_tensors(checkpoint))
+    network.load_state_dict(locator.network_tensors(checkpoint))
 
 
 def refuse_other_data(checkpoint: dict[str, Any], here: dict[str, Any], where: str) -> None:

@@ -110,3 +110,33 @@ def test_rows_do_not_touch_each_other_and_types_are_kept() -> None:
     assert float(haversine_km(from_unit(together.double()), from_unit(alone.double())).max()) < 0.01
     scaled = spherical_median(weights * 7.0, vectors)
     assert float(haversine_km(from_unit(together.double()), from_unit(scaled.double())).max()) < 0.01
+
+
+@pytest.mark.parametrize("count", [1, 5, 60, 700])
+def test_each_row_may_have_its_own_points(count: int) -> None:
+    random = np.random.default_rng(count)
+    points = random.uniform((42.0, 13.0), (46.5, 19.5), (4, count, 2))
+    weights = random.dirichlet(np.full(count, 0.3), 4)
+    together = spherical_median(torch.from_numpy(weights), torch.from_numpy(to_unit(points)))
+    for own, place, row in zip(weights, points, from_unit(together.numpy()), strict=True):
+        assert haversine_km(row, median_deg(own, place)[0]) < 0.003
+
+
+@pytest.mark.parametrize("sharp", [0.02, 0.3, 3.0])
+def test_many_points_are_all_weighed(sharp: float) -> None:
+    """More than those that are searched first, also where the heaviest of them hold little of the weight."""
+    random = np.random.default_rng(int(100 * sharp))
+    points = random.uniform((42.0, 13.0), (46.5, 19.5), (1000, 2))
+    weights = random.dirichlet(np.full(1000, sharp), 3)
+    for own, place in zip(weights, median_deg(weights, points), strict=True):
+        best = least_km(own, points, [points[own.argmax()], place])
+        assert expected_km(own, points, place) <= best + 1e-3
+
+
+def test_a_slow_row_does_not_disturb_the_others() -> None:
+    """One row whose median is hard to reach, among easy ones: each gets what it gets alone."""
+    points = np.array([[45.0, 16.0], [45.0, 16.000001], [45.3, 16.4], [44.1, 17.0], [43.0, 15.0]])
+    weights = np.array([[0.2501, 0.2499, 0.3, 0.1, 0.1], [0.2, 0.2, 0.2, 0.2, 0.2], [0.05, 0.0, 0.9, 0.05, 0.0]])
+    together = median_deg(weights, points)
+    for own, place in zip(weights, together, strict=True):
+        assert haversine_km(place, median_deg(own, points)[0]) < 0.003

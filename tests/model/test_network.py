@@ -27,6 +27,7 @@ def make(fusion: str = "concat", name: str = "test_resnet") -> GeoNetwork:
     backbone = Backbone(name=name, pretrained=False)
     fused = FUSIONS[fusion](backbone.feature_size)
     head = RegressionHead.fit(in_features=fused.output_size, region=REGION, train_coords_deg=PLACES)
+    head.linear.reset_parameters()  # at zero no gradient would reach the backbone in the first step
     return GeoNetwork(backbone, fused, head)
 
 

@@ -63,7 +63,7 @@ def test_training_loss_is_the_mean_over_places_of_uneven_batches(tmp_path: Path,
     assert cached.features is not None
     with torch.no_grad():
         out = module.network.from_features(cached.features[:TRAIN], torch.ones(TRAIN, 4, dtype=torch.bool))
-        expected = torch.nn.functional.cross_entropy(out, module.targets[:TRAIN])
+        expected = torch.nn.functional.cross_entropy(out, module.targets["cell"][:TRAIN])
     assert float(trainer.callback_metrics["train/loss"]) == pytest.approx(float(expected), rel=1e-5)
 
 
@@ -76,7 +76,9 @@ def test_validation_means_are_per_place_not_per_batch(tmp_path: Path, cached: To
         module.network.head.linear.weight.mul_(30.0)  # so that places differ
         out = module.network.from_features(cached.features[rows], torch.ones(VAL, 4, dtype=torch.bool))
         predicted = module.network.head.decode(out).double().numpy()
-        losses = torch.nn.functional.cross_entropy(out, module.targets[rows], reduction="none").double().numpy()
+        losses = (
+            torch.nn.functional.cross_entropy(out, module.targets["cell"][rows], reduction="none").double().numpy()
+        )
     errors = haversine_km(predicted, cached.coords_deg[rows.numpy()])
     found = toy_trainer(tmp_path).validate(module, datamodule=cached, verbose=False)[0]
     assert found["val/loss"] == pytest.approx(losses.mean(), rel=1e-5)
@@ -86,7 +88,7 @@ def test_validation_means_are_per_place_not_per_batch(tmp_path: Path, cached: To
     assert found["val/share_within_25_km"] == pytest.approx((errors <= 25).mean())
     scores = 5000 * np.exp(-10 * errors / REGION.diagonal_km)
     assert found["val/score_mean"] == pytest.approx(scores.mean(), rel=1e-4)
-    hits = out.argmax(dim=1) == module.targets[rows]
+    hits = out.argmax(dim=1) == module.targets["cell"][rows]
     assert found["val/cell_top1"] == pytest.approx(float(hits.double().mean()))
     by_batch = (errors[:6].mean() + errors[6:].mean()) / 2
     assert by_batch != pytest.approx(errors.mean(), rel=0.01)  # the mistake would show
@@ -240,7 +242,7 @@ def test_checkpoints_hold_plain_values_alone(tmp_path: Path, cached: ToyData) ->
         checkpoint = torch.load(f"{folder}/{name}.ckpt", weights_only=True)
         for key in set(checkpoint) - {"loops"}:
             assert plain(checkpoint[key]), key
-        assert checkpoint["geoguesser"]["format"] == 1
+        assert checkpoint["geoguesser"]["format"] == 2
         assert checkpoint["geoguesser"]["config"] == {"seed": 0, "data": {"batch_size": 4}}
         assert {name: len(names) for name, names in checkpoint["geoguesser_training"]["groups"].items()} == {
             "head": 2,

@@ -84,7 +84,7 @@ def test_first_loss_is_the_networks_own() -> None:
     batch = next(iter(ToyData().train_dataloader()))
     with torch.no_grad():
         out = module.network.train()(batch.images, batch.mask)
-        expected = torch.nn.functional.cross_entropy(out, module.targets[batch.index])
+        expected = torch.nn.functional.cross_entropy(out, module.targets["cell"][batch.index])
     found = find_rate(module, [batch], CPU)
     assert found.losses[0] == pytest.approx(float(expected), rel=1e-5)
 
@@ -149,7 +149,7 @@ def test_a_loss_that_rises_whatever_the_rate() -> None:
     network = toy_network()
     module = toy_module(network=network)
     counter = itertools.count(1.0)
-    network.head.cell_loss = lambda out, target: out.sum() * 0 + next(counter)  # type: ignore[assignment]
+    network.head.cell_loss = lambda out, target, class_vectors: out.sum() * 0 + next(counter)  # type: ignore[assignment]
     data = ToyData(features=toy_features(toy_network()))
     batch: FeatureBatch = next(iter(data.train_dataloader()))
     with pytest.raises(GeoguesserError) as caught:

@@ -47,7 +47,7 @@ def test_an_older_checkpoint_answers_starts_and_resumes(tmp_path: Path) -> None:
     expected = Locator(given, REGION, IMAGE).predict(images)
     assert (Locator.load(path).predict(images) == expected).all()
     started, resumed = toy_network(), toy_network()
-    assert start_network(started, path) == f"network from {path}"
+    assert start_network(started, path) == (f"network from {path}", True)
     resume_network(resumed, read_checkpoint(Path(path)), path)
     assert same(started, given)
     assert same(resumed, given)
@@ -55,7 +55,7 @@ def test_an_older_checkpoint_answers_starts_and_resumes(tmp_path: Path) -> None:
 
 def test_a_new_run_may_drop_views_and_takes_the_whole_network(tmp_path: Path) -> None:
     path = saved(changed(), tmp_path / "one.ckpt")
-    assert start_network(changed(view_dropout=0.5), path) == f"network from {path}"
+    assert start_network(changed(view_dropout=0.5), path) == (f"network from {path}", True)
 
 
 def test_a_resumed_run_keeps_its_view_dropout(tmp_path: Path) -> None:
@@ -69,7 +69,9 @@ def test_a_resumed_run_keeps_its_view_dropout(tmp_path: Path) -> None:
 def test_another_fusion_starts_afresh(tmp_path: Path, keys: dict[str, int]) -> None:
     path = saved(changed(width=16, layers=2), tmp_path / "one.ckpt")
     network = changed(**keys)
-    assert start_network(network, path).startswith(f"backbone from {path}; fusion and head start afresh")
+    line, whole = start_network(network, path)
+    assert line.startswith(f"backbone from {path}; fusion and head start afresh")
+    assert not whole
 
 
 def test_attention_comes_whole_and_answers_from_a_file(tmp_path: Path) -> None:
@@ -77,7 +79,7 @@ def test_attention_comes_whole_and_answers_from_a_file(tmp_path: Path) -> None:
     path = saved(given, tmp_path / "one.ckpt")
     started = toy_network()
     started.fusion = AttentionFusion(started.backbone.feature_size, width=8, layers=2)
-    assert start_network(started, path) == f"network from {path}"
+    assert start_network(started, path) == (f"network from {path}", True)
     assert same(started, given)
     images, mask = toy_places()[1][:3], torch.tensor([[1, 1, 0, 1], [1, 0, 0, 0], [1, 1, 1, 1]]).bool()
     expected = Locator(given, REGION, IMAGE).predict(images, mask)

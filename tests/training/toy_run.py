@@ -101,6 +101,8 @@ def toy_network(name: str = "test_resnet") -> GeoNetwork:
         loss=CrossEntropy(),
         decoder=MeanDecoder(),
     )
+    torch.manual_seed(1)
+    head.linear.reset_parameters()  # else all answers are one until something was learnt
     return GeoNetwork(backbone, fusion, head)
 
 
