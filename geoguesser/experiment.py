@@ -37,6 +37,7 @@ from geoguesser.model.network import GeoNetwork
 from geoguesser.reporting import result as results
 from geoguesser.reporting.run_report import RunReport
 from geoguesser.training.callbacks import LastCheckpoint, MetricsCsv, NamedCheckpoint
+from geoguesser.training.ema import refuse_lost_averages
 from geoguesser.training.features import embed_all
 from geoguesser.training.finetuning import Finetuning
 from geoguesser.training.loggers import CsvRecord, Record, public, without_secrets
@@ -299,6 +300,7 @@ class Run:
             record=record,
             compile_network=self.config["compile"],
             results_file=str(self.folder / ".test_results.pt"),
+            seed=self.seed,
         )
 
     def _trainer(self, *, logger: Any, callbacks: list[Any]) -> pl.Trainer:
@@ -342,11 +344,13 @@ class Run:
 
     def _train(self, record: Record) -> dict[str, Any]:
         module = self._module()
-        trainer = self._trainer(logger=record.lightning(), callbacks=self._callbacks())
+        callbacks = self._callbacks()
+        trainer = self._trainer(logger=record.lightning(), callbacks=callbacks)
         resume = self._resume_file()
         if resume is not None:  # the whole network comes from there, and embeddings must be its own
             checkpoint = locator.read_checkpoint(Path(resume))
             refuse_other_data(checkpoint, self.fingerprint, resume)
+            refuse_lost_averages(checkpoint, callbacks)
             resume_network(self.network, checkpoint, resume)
         if self._embeds_once():
             device = trainer.strategy.root_device

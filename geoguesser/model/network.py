@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from geoguesser.geo.region import Region
 from geoguesser.model.backbone import Backbone, backbone_from_state
-from geoguesser.model.fusion import FUSIONS, Fusion
+from geoguesser.model.fusion import Fusion, fusion_from_state
 from geoguesser.model.head import Head
 from geoguesser.model.heads import head_from_state
 
@@ -77,7 +77,7 @@ class GeoNetwork(nn.Module):
         """Plain values and arrays from which `network_from_state` makes the same network, without weights."""
         return {
             "backbone": self.backbone.state(),
-            "fusion": self.fusion.kind,
+            "fusion": self.fusion.state(),
             "head": self.head.state(),
         }
 
@@ -85,5 +85,5 @@ class GeoNetwork(nn.Module):
 def network_from_state(region: Region, state: dict[str, Any]) -> GeoNetwork:
     """Makes the network that `GeoNetwork.state` described, without its weights."""
     backbone = backbone_from_state(state["backbone"])
-    fusion = FUSIONS[state["fusion"]](backbone.feature_size)
+    fusion = fusion_from_state(state["fusion"], backbone.feature_size)
     return GeoNetwork(backbone, fusion, head_from_state(region, state["head"]))

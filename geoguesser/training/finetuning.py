@@ -6,7 +6,7 @@ Everything follows from the epoch alone, so a resumed run cannot lose an unlocki
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import nn
@@ -20,16 +20,19 @@ class ParameterGroup:
     """Parameters that are unlocked together.
 
     Attributes:
-        name: For logs: `head`, `backbone`, `backbone@3` (unlocked at epoch 3), `locked`.
+        name: For logs: `head`, `backbone`, `backbone@3` (unlocked at epoch 3), `locked`; with layer decay
+            `backbone.5`, `backbone@3.5` (block 5, counted from the stem's 0).
         names: Their names in the network.
         unlock_epoch: From when they learn; None for never.
         lr: Their base rate; None for the optimizer's.
+        factor: By what that rate is multiplied: the layer decay of their depth.
     """
 
     name: str
     names: tuple[str, ...]
     unlock_epoch: int | None
     lr: float | None
+    factor: float = 1.0
 
 
 class Finetuning:
@@ -41,13 +44,23 @@ class Finetuning:
             backbone's module (`blocks.5`): that block and all behind it. `lr` is the base rate of what
             the stage unlocks newly; null for the optimizer's.
         batchnorm: `frozen` (statistics stand still) or `train` (those of unlocked layers move).
+        layer_decay: From block to block towards the stem the rate is multiplied by this, above 0 and up to
+            1: early blocks hold what all images share and want to move less. A stage's `lr` is the rate of
+            the topmost block that it unlocks, the optimizer's backbone_lr that of the backbone's last block.
 
     Raises:
-        ConfigError: A stage breaks a rule.
+        ConfigError: A value breaks its rule.
+
+    Source: discriminative rates: J. Howard and S. Ruder (ULMFiT), arXiv 1801.06146 (they divide by 2.6 from
+    layer to layer); as a layer decay of 0.65 to 0.95: H. Bao et al. (BEiT), arXiv 2106.08254.
     """
 
-    def __init__(self, *, stages: list[dict[str, Any]], batchnorm: str = "frozen") -> None:
+    def __init__(
+        self, *, stages: list[dict[str, Any]], batchnorm: str = "frozen", layer_decay: float = 1.0
+    ) -> None:
         check_choice("finetune.batchnorm", batchnorm, ("frozen", "train"))
+        check_number("finetune.layer_decay", layer_decay, low=0.0, high=1.0, open_low=True)
+        self.layer_decay = float(layer_decay)
         self.train_batchnorm = batchnorm == "train"
         if not stages:
             raise ConfigError.at("finetune.stages", "must hold at least one stage", found=stages)
@@ -68,12 +81,20 @@ class Finetuning:
         epochs = [epoch for epoch, _, _ in self.stages]
         if epochs[0] != 0 or epochs != sorted(set(epochs)):
             raise ConfigError.at("finetune.stages", "must begin at epoch 0 and rise", found=epochs)
+        if self.layer_decay != 1.0 and self.keeps_backbone:
+            raise ConfigError.at(
+                "finetune.layer_decay",
+                "must be 1 where no block ever learns",
+                found=layer_decay,
+                remedy="Choose finetune=staged or full.",
+            )
 
     def groups(self, network: GeoNetwork) -> list[ParameterGroup]:
         """All parameters of the network, each in one group.
 
         Raises:
-            ConfigError: A stage's `from` fits no part of the backbone, or unlocks nothing new.
+            ConfigError: A stage's `from` fits no part of the backbone, or unlocks nothing new; or
+                there is a layer decay and timm tells the backbone's blocks not apart.
         """
         rest = tuple(name for name, _ in network.named_parameters() if not name.startswith("backbone."))
         first_lr = self.stages[0][2] if self.stages[0][1] == "head" else None
@@ -88,13 +109,39 @@ class Finetuning:
                 )
             taken.update(new)
             if new:
-                groups.append(ParameterGroup("backbone" if epoch == 0 else f"backbone@{epoch}", new, epoch, lr))
+                name = "backbone" if epoch == 0 else f"backbone@{epoch}"
+                groups += self._by_depth(network, ParameterGroup(name, new, epoch, lr))
         locked = tuple(
             name for name, _ in network.named_parameters() if name.startswith("backbone.") and name not in taken
         )
         if locked:
             groups.append(ParameterGroup("locked", locked, None, 0.0))
         return groups
+
+    def _by_depth(self, network: GeoNetwork, group: ParameterGroup) -> list[ParameterGroup]:
+        """One stage's parameters, with a layer decay in a group per block, from the stem on."""
+        if self.layer_decay == 1.0:
+            return [group]
+        blocks = network.backbone.blocks()
+        if len(blocks) == 1:
+            raise ConfigError.at(
+                "finetune.layer_decay",
+                f"must be 1 for {network.backbone.name}, whose blocks timm does not tell apart",
+                found=self.layer_decay,
+            )
+        new = set(group.names)
+        parts = [tuple(name for name in in_network(block) if name in new) for block in blocks]
+        touched = [number for number, names in enumerate(parts) if names]
+        top = len(blocks) - 1 if group.lr is None else touched[-1]
+        return [
+            replace(
+                group,
+                name=f"{group.name}.{number}",
+                names=parts[number],
+                factor=self.layer_decay ** (top - number),
+            )
+            for number in touched
+        ]
 
     def apply(self, network: GeoNetwork, groups: list[ParameterGroup], epoch: int) -> None:
         """Locks and unlocks parameters as the epoch demands, and sets the modes that follow from it."""
@@ -150,7 +197,12 @@ def unlocked_from(network: GeoNetwork, start: str, key: str) -> list[str]:
                 remedy=f"Parts of {network.backbone.name}: {', '.join(tops)}.",
             )
         chosen = ordered[first:]
-    return [f"backbone.model.{name}" for name in chosen]
+    return in_network(chosen)
+
+
+def in_network(names: list[str]) -> list[str]:
+    """The network's names of a timm model's parameters."""
+    return [f"backbone.model.{name}" for name in names]
 
 
 def parameters_of(network: nn.Module, group: ParameterGroup) -> list[nn.Parameter]:

@@ -13,6 +13,7 @@ from torch.optim import Optimizer
 
 from geoguesser.data.batches import Batch, FeatureBatch
 from geoguesser.errors import CheckpointError, ConfigError, GeoguesserError
+from geoguesser.model.fusion import drop_views
 from geoguesser.model.losses import Target
 from geoguesser.model.metrics import PlaceErrors, PlaceResults, error_summary
 from geoguesser.model.network import GeoNetwork
@@ -21,6 +22,7 @@ from geoguesser.training.optimizer import OptimizerSpec
 from geoguesser.training.schedule import Schedule, rates
 
 MONITOR = "val/error_km_mean"
+VIEW_DRAWS = 0x9E3779B9  # sets the seeds of view dropout apart from augmentation's; torch reads their low 32 bits
 
 
 class GeoLightningModule(pl.LightningModule):
@@ -37,6 +39,7 @@ class GeoLightningModule(pl.LightningModule):
         results_file: Where a test leaves what each place got (index, predicted_deg, hits); a file, for
             the test may run in a process that Lightning forked.
         compile_network: Compile the backbone with torch.compile.
+        seed: With the step it draws the views that are dropped in training.
     """
 
     def __init__(
@@ -51,6 +54,7 @@ class GeoLightningModule(pl.LightningModule):
         record: dict[str, Any],
         results_file: str | None = None,
         compile_network: bool = False,
+        seed: int = 0,
     ) -> None:
         super().__init__()
         self.network = network
@@ -63,7 +67,7 @@ class GeoLightningModule(pl.LightningModule):
         self.diagonal_km, self.record, self.compile_network = diagonal_km, record, compile_network
         self.errors = {"val": PlaceErrors(), "test": PlaceErrors()}
         self._val_errors, self._test_errors = self.errors["val"], self.errors["test"]  # registers them
-        self.results_file = results_file
+        self.results_file, self.seed = results_file, seed
         self._sums: dict[str, Tensor] = {}
         self._counts: dict[str, int] = {}
         self.on_accepted: Callable[[], None] | None = None  # called when training really begins
@@ -98,13 +102,20 @@ class GeoLightningModule(pl.LightningModule):
         """The targets of the places in these rows."""
         return {name: tensor[index] for name, tensor in self.targets.items()}
 
+    def _views(self, mask: Tensor, stage: str) -> Tensor:
+        """(B, 4) the views that count: in training some are dropped, drawn from (seed, step) alone."""
+        share = self.network.fusion.view_dropout
+        if stage != "train" or share == 0.0:
+            return mask
+        step = self.trainer.fit_loop.epoch_loop.total_batch_idx * self.trainer.world_size
+        draw = self.seed * 1_000_003 + step + self.trainer.global_rank + VIEW_DRAWS
+        return drop_views(mask, share, draw % 2**63)
+
     def _step(self, batch: Batch | FeatureBatch, stage: str) -> Tensor:
-        if isinstance(batch, FeatureBatch):
-            features = batch.features
-        else:
-            features = self.network.embed(batch.images, batch.mask)
+        mask = self._views(batch.mask, stage)
+        features = batch.features if isinstance(batch, FeatureBatch) else self.network.embed(batch.images, mask)
         head = self.network.head
-        out = self.network.from_features(features, batch.mask)
+        out = self.network.from_features(features, mask)
         target = self.targets_of(batch.index)
         loss = head.loss(out, target)
         self._sums[stage] += len(batch.index) * loss.detach()

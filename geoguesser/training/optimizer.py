@@ -37,9 +37,8 @@ class OptimizerSpec(ABC):
         """The group's rate before schedule and gate; 0 for parameters that never learn."""
         if group.unlock_epoch is None:
             return 0.0
-        if group.lr is not None:
-            return group.lr
-        return self.lr if group.name == "head" else self.backbone_lr
+        own = self.lr if group.name == "head" else self.backbone_lr
+        return (own if group.lr is None else group.lr) * group.factor
 
     def make(self, network: GeoNetwork, groups: list[ParameterGroup]) -> Optimizer:
         """The optimizer over all groups, in their order."""

@@ -9,6 +9,7 @@ import numpy as np
 from geoguesser import locator
 from geoguesser.data.fingerprint import differences
 from geoguesser.errors import CheckpointError
+from geoguesser.model.fusion import whole_state
 from geoguesser.model.network import GeoNetwork
 
 
@@ -49,7 +50,8 @@ def resume_network(network: GeoNetwork, checkpoint: dict[str, Any], where: str) 
     Raises:
         CheckpointError: Cells, class points or another part differ: data or config are not those of the run.
     """
-    given, own = checkpoint["geoguesser"]["network"], network.state()
+    given, own = dict(checkpoint["geoguesser"]["network"]), network.state()
+    given["fusion"] = whole_state(given["fusion"])
     parts = [part for part in own if not _same(given.get(part), own[part])]
     if parts:
         raise CheckpointError(
@@ -80,11 +82,12 @@ def refuse_other_data(checkpoint: dict[str, Any], here: dict[str, Any], where: s
 
 
 def _meaning(state: dict[str, Any]) -> dict[str, Any]:
-    """What an output of the head means: not its class points nor its decoder, which may change freely."""
+    """What an output of the head means: not class points, decoder nor view dropout, which may change freely."""
     head = {key: value for key, value in state["head"].items() if key not in ("grid", "decoder")}
     grid = state["head"].get("grid")
     cells = None if grid is None else {"cells": grid["cells"], "kept": grid["kept"]}
-    return {"backbone": state["backbone"]["name"], "fusion": state["fusion"], "head": head, "cells": cells}
+    fusion = {key: value for key, value in whole_state(state["fusion"]).items() if key != "view_dropout"}
+    return {"backbone": state["backbone"]["name"], "fusion": fusion, "head": head, "cells": cells}
 
 
 def _same(given: Any, own: Any) -> bool:

@@ -2,13 +2,41 @@
 
 from __future__ import annotations
 
+import itertools
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 
-from geoguesser.model.fusion import FUSIONS, ConcatFusion, Fusion, MeanFusion
+from geoguesser.errors import ConfigError
+from geoguesser.model.fusion import (
+    FUSIONS,
+    AttentionFusion,
+    ConcatFusion,
+    Fusion,
+    MeanFusion,
+    drop_views,
+    fusion_from_state,
+)
 
 MASK = torch.tensor([[1, 1, 1, 1], [1, 0, 0, 1], [0, 0, 1, 0], [0, 0, 0, 0]], dtype=torch.bool)
+
+
+ALL = torch.ones(4, 4, dtype=torch.bool)
+
+
+def make(kind: str, size: int = 6, **keys: Any) -> Fusion:
+    torch.manual_seed(0)
+    sizes = {"width": 8, "heads": 2} if kind == "attention" else {}
+    return FUSIONS[kind](size, **{**sizes, **keys})
+
+
+def awake(**keys: Any) -> Fusion:
+    """Attention as it may be after training: its own part as large as the mean."""
+    fusion = make("attention", **keys)
+    torch.nn.init.normal_(fusion.back.weight, std=0.5)  # type: ignore[arg-type,union-attr]
+    return fusion
 
 
 @pytest.fixture
@@ -35,9 +63,10 @@ def test_concat_keeps_the_order_of_headings_and_zeros_for_absent_views(features:
 
 @pytest.mark.parametrize("kind", sorted(FUSIONS))
 def test_what_an_absent_view_holds_changes_nothing(kind: str, features: torch.Tensor) -> None:
-    fusion: Fusion = FUSIONS[kind](6)
-    other = torch.where(MASK[..., None], features, torch.full_like(features, 1e6))
-    assert torch.equal(fusion(features, MASK), fusion(other, MASK))
+    fusion: Fusion = make(kind)
+    for held in (1e6, float("inf"), float("nan")):
+        other = torch.where(MASK[..., None], features, torch.full_like(features, held))
+        assert torch.equal(fusion(features, MASK), fusion(other, MASK))
     changed = features.clone()
     changed[1, 0] += 1  # a view that is there
     assert not torch.equal(fusion(features, MASK)[1], fusion(changed, MASK)[1])
@@ -45,6 +74,236 @@ def test_what_an_absent_view_holds_changes_nothing(kind: str, features: torch.Te
 
 @pytest.mark.parametrize("kind", sorted(FUSIONS))
 def test_output_size_and_kind(kind: str, features: torch.Tensor) -> None:
-    fusion: Fusion = FUSIONS[kind](6)
+    fusion: Fusion = make(kind)
     assert fusion.kind == kind
     assert tuple(fusion(features, MASK).shape) == (4, fusion.output_size)
+
+
+@pytest.mark.parametrize("kind", sorted(FUSIONS))
+def test_a_place_without_views_gives_zeros(kind: str, features: torch.Tensor) -> None:
+    fusion = awake() if kind == "attention" else make(kind, view_dropout=0.5)
+    found = fusion(features.requires_grad_(), MASK)
+    assert torch.equal(found[3], torch.zeros(fusion.output_size))
+    found.sum().backward()
+    assert features.grad is not None
+    assert features.grad.isfinite().all()
+    assert (features.grad[~MASK] == 0).all()
+
+
+@pytest.mark.parametrize("kind", sorted(FUSIONS))
+@pytest.mark.parametrize("share", [0.0, 0.25])
+def test_state_makes_the_same_fusion(kind: str, share: float, features: torch.Tensor) -> None:
+    fusion = make(kind, view_dropout=share)
+    state = fusion.state()
+    assert (state["kind"], state["view_dropout"]) == (kind, share)
+    again = fusion_from_state(state, 6)
+    assert again.state() == state
+    again.load_state_dict(fusion.state_dict())
+    assert torch.equal(again(features, MASK), fusion(features, MASK))
+
+
+def test_attention_records_its_size() -> None:
+    size = {"width": 12, "layers": 2, "heads": 3}
+    state = AttentionFusion(10, width=12, layers=2, heads=3).state()
+    assert state == {"kind": "attention", "view_dropout": 0.0, **size}
+    assert AttentionFusion(10, width=None, heads=5).state()["width"] == 10
+
+
+@pytest.mark.parametrize("kind", ["concat", "mean"])
+def test_an_older_checkpoint_holds_the_kind_alone(kind: str) -> None:
+    assert fusion_from_state(kind, 6).state() == {"kind": kind, "view_dropout": 0.0}
+
+
+def test_attention_against_its_formula(features: torch.Tensor) -> None:
+    """One layer by hand: norm, attention over the views that are there, norm, GELU layer, mean, back."""
+    fusion = awake(width=8, heads=2).double()
+    w = {name: tensor.detach().numpy() for name, tensor in fusion.named_parameters()}
+
+    def norm(x: np.ndarray[Any, Any], name: str) -> Any:
+        centred = x - x.mean(-1, keepdims=True)
+        return (
+            centred / np.sqrt((centred**2).mean(-1, keepdims=True) + 1e-5) * w[f"{name}.weight"]
+            + w[f"{name}.bias"]
+        )
+
+    def linear(x: Any, name: str) -> Any:
+        return x @ w[f"{name}.weight"].T + w[f"{name}.bias"]
+
+    for place in range(3):
+        there = np.flatnonzero(MASK[place].numpy())
+        own = features[place].double().numpy()[there]
+        x = linear(norm(own, "project.0"), "project.1") + w["headings"][there]
+        layer = "encoder.layers.0"
+        inner = norm(x, f"{layer}.norm1") @ w[f"{layer}.self_attn.in_proj_weight"].T
+        q, k, v = np.split(inner + w[f"{layer}.self_attn.in_proj_bias"], 3, axis=-1)
+        parts = []
+        for head in (slice(0, 4), slice(4, 8)):
+            scores = np.exp(q[:, head] @ k[:, head].T / 2.0)  # 2 is the root of 4
+            parts.append(scores / scores.sum(-1, keepdims=True) @ v[:, head])
+        x = x + linear(np.concatenate(parts, axis=-1), f"{layer}.self_attn.out_proj")
+        wide = torch.from_numpy(linear(norm(x, f"{layer}.norm2"), f"{layer}.linear1"))
+        x = x + linear(torch.nn.functional.gelu(wide).numpy(), f"{layer}.linear2")
+        branch = norm(x, "encoder.norm").mean(0) @ w["back.weight"].T
+        found = fusion(features.double(), MASK)[place].detach().numpy()
+        np.testing.assert_allclose(found, own.mean(0) + branch, rtol=1e-9, atol=1e-12)
+
+
+def test_attention_starts_near_the_mean_and_every_part_learns(features: torch.Tensor) -> None:
+    fusion = make("attention", size=6)
+    mean = MeanFusion(6)(features, MASK)
+    found = fusion(features, MASK)
+    assert 0.0 < float((found - mean).abs().max().detach()) < 0.1 * float(mean.std())
+    found.square().sum().backward()
+    for name, parameter in fusion.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.abs().sum() > 0, name
+
+
+def test_attention_tells_headings_apart_and_the_mean_does_not(features: torch.Tensor) -> None:
+    turned = features.roll(1, dims=1)  # by 90 degrees
+    fusion = awake()
+    assert not torch.allclose(fusion(features, ALL), fusion(turned, ALL), atol=1e-3)
+    assert torch.allclose(MeanFusion(6)(features, ALL), MeanFusion(6)(turned, ALL))
+    # The headings' vectors are all that tells them: turned with the views, the answer stays.
+    before = fusion(features, ALL)
+    with torch.no_grad():
+        fusion.headings.copy_(fusion.headings.roll(1, dims=0))  # type: ignore[operator,union-attr]
+    torch.testing.assert_close(fusion(turned, ALL), before, atol=1e-5, rtol=1e-4)
+
+
+def test_places_do_not_see_each_other(features: torch.Tensor) -> None:
+    fusion = awake().eval()
+    with torch.no_grad():
+        together = fusion(features, MASK)
+        for place in range(4):
+            alone = fusion(features[place][None], MASK[place][None])[0]
+            torch.testing.assert_close(alone, together[place], atol=1e-6, rtol=1e-5)
+
+
+def test_attention_answers_alike_in_training_and_evaluation(features: torch.Tensor) -> None:
+    fusion = awake(layers=2)
+    training = fusion.train()(features, MASK).detach()
+    with torch.no_grad():
+        torch.testing.assert_close(fusion.eval()(features, MASK), training, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_attention_under_autocast(dtype: torch.dtype, features: torch.Tensor) -> None:
+    fusion = awake()
+    exact = fusion(features, MASK).detach()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = fusion(features.to(dtype), MASK)
+        found.float().square().sum().backward()
+    torch.testing.assert_close(found.float(), exact, atol=0.05, rtol=0.05)
+    assert torch.equal(found[3], torch.zeros(6, dtype=found.dtype))
+    for name, parameter in fusion.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.isfinite().all(), name
+
+
+def learn(fusion: Fusion, features: torch.Tensor, mask: torch.Tensor, target: torch.Tensor) -> torch.nn.Linear:
+    """A linear layer and the fusion, trained together."""
+    head = torch.nn.Linear(fusion.output_size, int(target.max()) + 1)
+    optimizer = torch.optim.Adam([*fusion.parameters(), *head.parameters()], lr=1e-2)
+    for step in range(150):
+        seen = drop_views(mask, fusion.view_dropout, step)
+        loss = torch.nn.functional.cross_entropy(head(fusion(features, seen)), target)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    return head
+
+
+def right(fusion: Fusion, head: torch.nn.Linear, *given: torch.Tensor) -> float:
+    features, mask, target = given
+    with torch.no_grad():
+        return float((head(fusion(features, mask)).argmax(-1) == target).double().mean())
+
+
+@pytest.mark.parametrize(("kind", "learns"), [("concat", True), ("attention", True), ("mean", False)])
+def test_what_only_headings_tell(kind: str, learns: bool) -> None:
+    """The mark in the north means one class, the same mark in the south the other."""
+    generator = torch.Generator().manual_seed(0)
+    target = torch.randint(0, 2, (256,), generator=generator)
+    features = torch.rand(256, 4, 6, generator=generator)
+    features[torch.arange(256), target * 2, 0] += 1.0
+    mask = torch.ones(256, 4, dtype=torch.bool)
+    fusion = make(kind)
+    head = learn(fusion, features[:128], mask[:128], target[:128])
+    share = right(fusion, head, features[128:], mask[128:], target[128:])
+    assert share > 0.9 if learns else share < 0.7
+
+
+@pytest.mark.parametrize("kind", sorted(FUSIONS))
+def test_one_view_is_enough_where_it_carries_the_signal(kind: str) -> None:
+    """The east alone tells the class. Trained with view dropout, any views that hold the east do."""
+    generator = torch.Generator().manual_seed(0)
+    target = torch.randint(0, 3, (512,), generator=generator)
+    features = 0.2 * torch.rand(512, 4, 6, generator=generator)
+    features[torch.arange(512), 1, target] += 1.0
+    mask = torch.ones(512, 4, dtype=torch.bool)
+    fusion = make(kind, view_dropout=0.4)
+    head = learn(fusion, features[:256], mask[:256], target[:256])
+    for views in itertools.product([False, True], repeat=4):
+        seen = torch.tensor(views).expand(256, 4)
+        share = right(fusion, head, features[256:], seen, target[256:])
+        assert share > 0.95 if views[1] else share < 0.5, views
+
+
+def test_concat_keeps_the_size_of_a_logit_where_views_are_dropped(features: torch.Tensor) -> None:
+    same = features[:, :1].expand(4, 4, 6)
+    found = ConcatFusion(6, view_dropout=0.2)(same, MASK).unflatten(1, (4, 6)).sum(1)
+    for place in range(3):  # four views, two, one: as if the absent ones looked like those that are there
+        torch.testing.assert_close(found[place], 4 * features[place, 0])
+    plain, scaled = ConcatFusion(6), ConcatFusion(6, view_dropout=0.2)
+    assert torch.equal(plain(features, ALL), scaled(features, ALL))
+
+
+def test_dropped_views_follow_from_the_seed_alone() -> None:
+    mask = torch.ones(64, 4, dtype=torch.bool)
+    before = torch.get_rng_state()
+    first = drop_views(mask, 0.5, 7)
+    torch.manual_seed(5)
+    assert torch.equal(drop_views(mask, 0.5, 7), first)
+    assert not torch.equal(drop_views(mask, 0.5, 8), first)
+    assert mask.all()  # the given one is left alone
+    torch.set_rng_state(before)
+    drop_views(mask, 0.5, 7)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.9, 0.999])
+def test_share_of_dropped_views_and_never_all(share: float) -> None:
+    mask = torch.ones(20_000, 4, dtype=torch.bool)
+    found = drop_views(mask, share, 1)
+    assert found.any(dim=1).all()
+    expected = 1 - share + share**4 / 4
+    np.testing.assert_allclose(found.double().mean(0).numpy(), expected, atol=0.015)
+
+
+def test_absent_views_stay_absent_and_the_last_one_stays() -> None:
+    mask = MASK.repeat(2_000, 1)
+    found = drop_views(mask, 0.6, 3)
+    assert not (found & ~mask).any()
+    assert torch.equal(found.any(dim=1), mask.any(dim=1))
+    pair = found[1::4][:, [0, 3]].double().mean(0).numpy()
+    np.testing.assert_allclose(pair, 0.4 + 0.6**2 / 2, atol=0.04)
+    assert torch.equal(found[2::4], mask[2::4])
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"view_dropout": 1.0}, "fusion.view_dropout must be below 1, got 1.0."),
+        ({"view_dropout": -0.1}, "fusion.view_dropout must be a number from 0 to 1, got -0.1."),
+        ({"view_dropout": True}, "fusion.view_dropout must be a number from 0 to 1, got True."),
+        ({"width": 10, "heads": 4}, "fusion.width must be a multiple of fusion.heads=4, got 10."),
+        ({"width": 0}, "fusion.width must be a positive integer, got 0."),
+        ({"layers": 0}, "fusion.layers must be a positive integer, got 0."),
+        ({"heads": 1.5}, "fusion.heads must be a positive integer, got 1.5."),
+    ],
+)
+def test_wrong_values(keys: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        AttentionFusion(6, **keys)
+    assert str(caught.value) == message

@@ -165,7 +165,7 @@ def test_training_mode_follows_each_change_of_locks() -> None:
     assert all(norm.training for norm in batchnorms(network).values())
 
 
-@pytest.mark.parametrize("fusion", ["concat", "mean"])
+@pytest.mark.parametrize("fusion", sorted(FUSIONS))
 def test_state_makes_the_same_network(fusion: str) -> None:
     network = make(fusion)
     again = network_from_state(REGION, network.state())
@@ -175,8 +175,18 @@ def test_state_makes_the_same_network(fusion: str) -> None:
         assert torch.equal(again.eval()(images, mask), network.eval()(images, mask))
 
 
+@pytest.mark.parametrize("fusion", ["concat", "mean"])
+def test_a_network_of_an_older_checkpoint(fusion: str) -> None:
+    network = make(fusion).eval()
+    again = network_from_state(REGION, network.state() | {"fusion": fusion}).eval()
+    again.load_state_dict(network.state_dict())
+    images, mask = views(2), torch.tensor([[1, 1, 1, 1], [1, 1, 0, 1]], dtype=torch.bool)
+    with torch.no_grad():
+        assert torch.equal(again(images, mask), network(images, mask))
+
+
 def test_state_is_plain(tmp_path: Any) -> None:
     state = make().state()
     assert state["backbone"]["name"] == "test_resnet"
-    assert state["fusion"] == "concat"
+    assert state["fusion"] == {"kind": "concat", "view_dropout": 0.0}
     assert {type(value) for value in state["head"].values()} <= {str, int, float, np.ndarray}

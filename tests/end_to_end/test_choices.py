@@ -1,0 +1,63 @@
+"""Choices that touch training together, in one run from the config: attention, view dropout, layer decay, EMA."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+from conftest import TINY
+
+from geoguesser.data.demo import demo_root
+from geoguesser.data.images import ImageSpec
+from geoguesser.data.views import read_folder
+from geoguesser.errors import CheckpointError
+from geoguesser.geo.distance import haversine_km
+from geoguesser.locator import Locator
+from geoguesser.training.ema import RAW
+
+CHOICES = [
+    *TINY,
+    "fusion=attention",
+    "fusion.width=16",
+    "fusion.view_dropout=0.3",
+    "callbacks=ema",
+    "finetune=full",
+    "finetune.layer_decay=0.8",
+    "finetune.batchnorm=train",
+]
+LATER = ["finetune.stages=[{epoch:0,from:head},{epoch:1,from:last_2}]"]
+
+
+def checkpoint(folder: Path, name: str) -> dict[str, dict[str, torch.Tensor]]:
+    found: dict[str, dict[str, torch.Tensor]] = torch.load(folder / "checkpoints" / name, weights_only=True)
+    return found
+
+
+@pytest.mark.parametrize("stages", [[], LATER], ids=["full", "staged"])
+def test_a_run_with_all_of_them_and_its_resume(stages: list[str], run_job, tmp_path: Path) -> None:
+    choices = [*CHOICES, *stages]
+    run_job([*choices, "trainer.max_epochs=3"], tmp_path / "whole")
+    run_job([*choices, "trainer.max_epochs=2"], tmp_path / "parts")
+    run_job([*choices, "trainer.max_epochs=3", f"resume={tmp_path / 'parts'}"], tmp_path / "parts")
+    one, two = (checkpoint(tmp_path / name, "last.ckpt") for name in ("whole", "parts"))
+    for part in ("state_dict", RAW):
+        assert one[part].keys() == two[part].keys()
+        assert all(torch.equal(tensor, two[part][name]) for name, tensor in one[part].items()), part
+    history = pd.read_csv(tmp_path / "whole" / "metrics.csv")
+    assert any(column.startswith("lr/backbone") and "." in column for column in history.columns)
+    locator = Locator.load(tmp_path / "whole")
+    predictions = pd.read_csv(tmp_path / "whole" / "predictions_test.csv").head(3)
+    root = demo_root(places=60, seed=0, px=56)
+    views = [
+        read_folder(str(root / "images" / uuid), ImageSpec(size=32), mask=False)[0] for uuid in predictions.uuid
+    ]
+    found = locator.predict(torch.stack([torch.from_numpy(one) for one in views]))
+    given = predictions[["latitude", "longitude"]].to_numpy()
+    assert haversine_km(found, given).max() < 0.1
+    with pytest.raises(CheckpointError, match="it cannot be resumed without it"):
+        run_job(
+            [*choices, "callbacks=default", "trainer.max_epochs=4", f"resume={tmp_path / 'parts'}"],
+            tmp_path / "parts",
+        )

@@ -1,0 +1,248 @@
+"""EmaWeights in real, tiny runs: against the formula, in checkpoints, and over a resume."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import pytorch_lightning as pl
+import torch
+from conftest import compose
+from training.test_module import Copy, plain
+from training.toy_run import STAGED, TRAIN, VAL, ToyData, toy_features, toy_module, toy_network, toy_trainer
+
+from geoguesser.configs import build, resolve
+from geoguesser.errors import CheckpointError, ConfigError
+from geoguesser.geo.distance import haversine_km
+from geoguesser.locator import Locator
+from geoguesser.training.callbacks import BestCheckpoint, LastCheckpoint
+from geoguesser.training.ema import RAW, EmaWeights, refuse_lost_averages
+from geoguesser.training.module import GeoLightningModule
+from geoguesser.training.optimizer import SGD, Adam
+
+DECAY = 0.6  # below the warm-up's (1 + t) / (10 + t) from t = 12.5 on, so that runs of 16 steps see both
+ALL = [{"epoch": 0, "from": "all"}]
+
+
+class RawSteps(pl.Callback):
+    """Keeps the network's tensors before the first and after each optimizer step."""
+
+    def __init__(self) -> None:
+        self.taken: list[dict[str, torch.Tensor]] = []
+
+    def on_train_batch_start(self, trainer: pl.Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
+        if not self.taken:
+            self.taken.append(copy.deepcopy(pl_module.network.state_dict()))
+        self.before = trainer.global_step
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        if trainer.global_step > self.before:
+            self.taken.append(copy.deepcopy(pl_module.network.state_dict()))
+
+    def average(self, decay: float, steps: int | None = None) -> dict[str, torch.Tensor]:
+        """Every tensor averaged from the first step on, in double precision; integers as they are."""
+        taken = self.taken if steps is None else self.taken[: steps + 1]
+        found = {name: tensor.double() for name, tensor in taken[0].items()}
+        for step, raw in enumerate(taken[1:]):
+            d = min(decay, (1 + step) / (10 + step))
+            for name, tensor in raw.items():
+                floating = tensor.is_floating_point()
+                found[name] = d * found[name] + (1 - d) * tensor.double() if floating else tensor.double()
+        return found
+
+
+def staged(stages: list[dict[str, Any]] = STAGED, **more: Any) -> GeoLightningModule:
+    module = toy_module(stages=stages, batchnorm="train", optimizer=more.pop("optimizer", Adam(lr=3e-3)), **more)
+    return module.train()
+
+
+def close(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> None:
+    assert found.keys() == expected.keys()
+    for name, tensor in found.items():
+        torch.testing.assert_close(tensor.double(), expected[name], atol=2e-6, rtol=2e-6, msg=name)
+
+
+@pytest.mark.parametrize("stages", [STAGED, ALL])
+@pytest.mark.parametrize("more", [{}, {"accumulate_grad_batches": 3}, {"val_check_interval": 0.5}])
+def test_averages_are_those_of_the_formula(
+    stages: list[dict[str, Any]], more: dict[str, Any], tmp_path: Path
+) -> None:
+    raw, module = RawSteps(), staged(stages)
+    toy_trainer(tmp_path, epochs=4, callbacks=[EmaWeights(decay=DECAY), raw], **more).fit(
+        module, datamodule=ToyData()
+    )
+    assert len(raw.taken) == 1 + 4 * (2 if "accumulate_grad_batches" in more else 4)
+    found = module.network.state_dict()
+    close(found, raw.average(DECAY))
+    name = "backbone.model.layer4.0.bn1.running_mean"
+    assert not torch.allclose(found[name], raw.taken[-1][name], atol=1e-4)  # statistics are averaged as well
+    assert int(found["backbone.model.layer4.0.bn1.num_batches_tracked"]) > 0
+
+
+def test_training_itself_does_not_notice(tmp_path: Path) -> None:
+    runs = []
+    for ema in ([], [EmaWeights(decay=DECAY)]):
+        raw = RawSteps()
+        trainer = toy_trainer(tmp_path, epochs=4, callbacks=[*ema, raw], num_sanity_val_steps=1)
+        trainer.fit(staged(), datamodule=ToyData())
+        runs.append(raw.taken)
+    for one, other in zip(*runs, strict=True):
+        assert all(torch.equal(tensor, other[name]) for name, tensor in one.items())
+
+
+def test_what_is_locked_is_not_copied(tmp_path: Path) -> None:
+    kept: list[set[str]] = []
+
+    class Look(pl.Callback):
+        def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
+            kept.append({name.removeprefix("backbone.model.").split(".")[0] for name in ema._kept})
+
+    ema = EmaWeights()
+    toy_trainer(tmp_path, epochs=4, callbacks=[ema, Look()]).fit(staged(), datamodule=ToyData())
+    assert kept == [{"head"}, {"head", "layer4"}, {"head", "layer4"}, {"head", "layer4", "layer3"}]
+
+
+def test_cached_features(tmp_path: Path) -> None:
+    raw, ema = RawSteps(), EmaWeights(decay=DECAY)
+    module = toy_module()
+    data = ToyData(features=toy_features(module.network))
+    module.network.train()
+    toy_trainer(tmp_path, callbacks=[ema, raw]).fit(module, datamodule=data)
+    close(module.network.state_dict(), raw.average(DECAY))
+    assert {name.split(".")[0] for name in ema._kept} == {"head"}
+
+
+def error_of(locator: Locator, data: ToyData, rows: slice) -> float:
+    predicted = locator.predict(data.pixels[rows])
+    return float(haversine_km(predicted, data.coords_deg[rows]).mean())
+
+
+@pytest.mark.parametrize("ema_first", [True, False])
+@pytest.mark.parametrize("interval", [1.0, 0.5])
+def test_the_best_checkpoint_holds_what_was_validated(ema_first: bool, interval: float, tmp_path: Path) -> None:
+    folder, errors = tmp_path / "c", []
+
+    class Note(pl.Callback):
+        def on_validation_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
+            errors.append((float(trainer.callback_metrics["val/error_km_mean"]), trainer.global_step))
+
+    ema, best, raw = EmaWeights(decay=DECAY), BestCheckpoint(dirpath=str(folder)), RawSteps()
+    callbacks = [ema, best] if ema_first else [best, ema]
+    module, data = staged(optimizer=SGD(lr=0.5, backbone_lr=1e-2)), ToyData()
+    trainer = toy_trainer(tmp_path, epochs=4, callbacks=[*callbacks, raw, Note()], val_check_interval=interval)
+    trainer.fit(module, datamodule=data)
+    lowest, step = min(errors)
+    assert len({round(error, 2) for error, _ in errors}) > 2
+    locator = Locator.load(folder / "best.ckpt")
+    rows = slice(TRAIN, TRAIN + VAL)
+    assert error_of(locator, data, rows) == pytest.approx(lowest, rel=1e-5)
+    close(locator.network.state_dict(), raw.average(DECAY, step))
+    raw_network = toy_network()
+    raw_network.load_state_dict(raw.taken[step])
+    assert error_of(Locator(raw_network, locator.region, locator.image), data, rows) != pytest.approx(
+        lowest, rel=1e-3
+    )
+    checkpoint = torch.load(folder / "best.ckpt", weights_only=True)
+    assert set(checkpoint["state_dict"]) == set(module.state_dict())
+    assert all(plain(checkpoint[key]) for key in set(checkpoint) - {"loops"})
+    for name, tensor in checkpoint[RAW].items():
+        assert torch.equal(tensor, raw.taken[step][name])
+    found = trainer.test(module, datamodule=data, ckpt_path=str(folder / "best.ckpt"), weights_only=True)[0]
+    tested = error_of(locator, data, slice(TRAIN + VAL, None))
+    assert found["test/error_km_mean"] == pytest.approx(tested, rel=1e-5)
+
+
+def test_after_training_the_network_holds_the_averages(tmp_path: Path) -> None:
+    module, data = staged(), ToyData()
+    trainer = toy_trainer(tmp_path, callbacks=[EmaWeights(decay=DECAY)])
+    trainer.fit(module, datamodule=data)
+    before = copy.deepcopy(module.network.state_dict())
+    trainer.validate(module, datamodule=data, verbose=False)
+    trainer.test(module, datamodule=data, verbose=False)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in module.network.state_dict().items())
+
+
+@pytest.mark.parametrize("cut", [1, 3])
+def test_a_resumed_run_is_the_run_that_never_stopped(tmp_path: Path, cut: int) -> None:
+    def fit(name: str, *more: pl.Callback, **keys: Any) -> dict[str, Any]:
+        folder = str(tmp_path / name)
+        callbacks = [LastCheckpoint(dirpath=folder), EmaWeights(decay=DECAY), *more]
+        trainer = toy_trainer(tmp_path, epochs=4, callbacks=callbacks, num_sanity_val_steps=1)
+        trainer.fit(staged(), datamodule=ToyData(batch_size=8), **keys)
+        return dict(torch.load(f"{folder}/last.ckpt", weights_only=True))
+
+    whole = fit("one", Copy(str(tmp_path / "one"), cut))
+    torch.manual_seed(99)
+    again = fit("two", ckpt_path=str(tmp_path / "one" / "kept.ckpt"), weights_only=True)
+    for part in ("state_dict", RAW):
+        assert whole[part].keys() == again[part].keys()
+        assert all(torch.equal(tensor, again[part][name]) for name, tensor in whole[part].items()), part
+    raw = whole[RAW]["head.linear.weight"]
+    assert not torch.allclose(raw, whole["state_dict"]["network.head.linear.weight"], atol=1e-4)
+
+
+def test_a_second_fit_goes_on_from_the_raw_weights(tmp_path: Path) -> None:
+    module, ema = staged(ALL), EmaWeights(decay=DECAY)
+    first, second = RawSteps(), RawSteps()
+    toy_trainer(tmp_path, callbacks=[ema, first]).fit(module, datamodule=ToyData())
+    toy_trainer(tmp_path, callbacks=[ema, second]).fit(module, datamodule=ToyData())
+    assert all(torch.equal(tensor, second.taken[0][name]) for name, tensor in first.taken[-1].items())
+
+
+def test_resuming_with_and_without_do_not_mix(tmp_path: Path) -> None:
+    data = ToyData(features=toy_features(toy_network()))
+    for name, ema in (("with", [EmaWeights()]), ("without", [])):
+        callbacks = [LastCheckpoint(dirpath=str(tmp_path / name)), *ema]
+        toy_trainer(tmp_path, epochs=1, callbacks=callbacks).fit(toy_module(), datamodule=data)
+    callbacks = [LastCheckpoint(dirpath=str(tmp_path / "c")), EmaWeights()]
+    trainer = toy_trainer(tmp_path, callbacks=callbacks)
+    with pytest.raises(CheckpointError) as caught:
+        trainer.fit(
+            toy_module(), datamodule=data, ckpt_path=str(tmp_path / "without/last.ckpt"), weights_only=True
+        )
+    assert str(caught.value) == (
+        "The checkpoint was made without callbacks.ema; it cannot be resumed with it. "
+        "Resume without, or start a new run with init_from=RUN_FOLDER."
+    )
+    given = torch.load(tmp_path / "with" / "last.ckpt", weights_only=True)
+    refuse_lost_averages(given, callbacks)
+    refuse_lost_averages(torch.load(tmp_path / "without" / "last.ckpt", weights_only=True), [])
+    with pytest.raises(CheckpointError) as lost:
+        refuse_lost_averages(given, [LastCheckpoint(dirpath=str(tmp_path))])
+    assert str(lost.value) == (
+        "The checkpoint was made with callbacks.ema; it cannot be resumed without it. "
+        "Resume with callbacks=ema, or start a new run with init_from=RUN_FOLDER."
+    )
+
+
+def test_decay_warms_up() -> None:
+    ema = EmaWeights(decay=0.999)
+    found = [ema.decay_after(step) for step in (0, 8, 90, 8_990, 8_991, 100_000)]
+    np.testing.assert_allclose(found, [0.1, 0.5, 0.91, 8_991 / 9_000, 0.999, 0.999], atol=1e-9)
+
+
+def test_off_by_default_and_a_choice() -> None:
+    default = resolve(compose([]))["callbacks"]
+    asked = resolve(compose(["callbacks=ema", "callbacks.ema.decay=0.99"]))["callbacks"]
+    assert "ema" not in default
+    assert {name: node for name, node in asked.items() if name != "ema"} == default
+    assert build(asked["ema"], "callbacks.ema").decay == 0.99
+
+
+@pytest.mark.parametrize(
+    ("decay", "message"),
+    [
+        (1.0, "callbacks.ema.decay must be below 1, got 1.0."),
+        (0, "callbacks.ema.decay must be a number above 0 to 1, got 0."),
+        ("a", "callbacks.ema.decay must be a number above 0 to 1, got 'a'."),
+    ],
+)
+def test_wrong_values(decay: Any, message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        EmaWeights(decay=decay)
+    assert str(caught.value) == message
