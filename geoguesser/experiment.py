@@ -44,7 +44,7 @@ from geoguesser.training.loggers import CsvRecord, Record, public, without_secre
 from geoguesser.training.module import GeoLightningModule, refuse_late_unlocking
 from geoguesser.training.progress import progress
 from geoguesser.training.rate_finder import RateSearch, find_rate
-from geoguesser.training.transfer import refuse_other_data, resume_network, start_network
+from geoguesser.training.transfer import network_tensors, refuse_other_data, resume_network, start_network
 
 log = logging.getLogger(__name__)
 
@@ -388,7 +388,10 @@ class Run:
         file = self.folder / ".test_results.pt"
         tested = torch.load(file, weights_only=True)
         file.unlink()
-        report = RunReport(self.folder, self.data, self.region, self.network)
+        if trainer.world_size > 1:  # a test in processes of its own leaves this one with other weights
+            best = self.folder / "checkpoints" / "best.ckpt"
+            self.network.load_state_dict(network_tensors(locator.read_checkpoint(best)))
+        report = RunReport(self.folder, self.data, self.region, self.network, self.uncertainty)
         result, history, predictions = report.tables(tested, asked=self._asked())
         result |= {
             "steps": int(trainer.global_step),

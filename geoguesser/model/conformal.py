@@ -11,8 +11,8 @@ import math
 
 import numpy as np
 import numpy.typing as npt
+from scipy.special import betaincinv
 
-from geoguesser.geo.cells import IntArray
 from geoguesser.geo.distance import FloatArray
 
 BoolArray = npt.NDArray[np.bool_]
@@ -28,46 +28,52 @@ def quantile(scores: FloatArray, level: float) -> float:
 
     Source: A. N. Angelopoulos and S. Bates, "A Gentle Introduction to Conformal Prediction", arXiv 2107.07511.
     """
-    rank = math.ceil((len(scores) + 1) * level - 1e-9)  # 20 x 0.95 is a little more than 19 in binary
+    rank = _rank(len(scores), level)
     if rank > len(scores):
         return math.inf
-    return float(np.sort(scores)[max(rank, 1) - 1])
+    return float(np.sort(scores)[rank - 1])
 
 
 def mass_scores(posterior: FloatArray) -> FloatArray:
-    """(N, K) probabilities -> (N, K) for each cell the mass of all cells at least as probable as it.
+    """(N, K) probabilities -> (N, K) for each cell the mass of all cells that are more probable.
 
-    The set of cells whose score is at most a threshold grows with the threshold, from the most probable cell down;
-    cells that tie come in together. Deterministic: nothing is drawn at the set's edge.
+    A place's set are the cells whose score is at most a `quantile` of the true cells' scores: always the most
+    probable one, whose score is 0, then on down; cells that tie come in together. So the cell in which the mass is
+    reached belongs to the set, and nothing is drawn at random at its edge: that can only add coverage.
 
     Source: Y. Romano, M. Sesia, E. Candes, "Classification with Valid and Adaptive Coverage", arXiv 2006.02544,
     without its randomisation.
     """
     order = np.argsort(-posterior, axis=1, kind="stable")
     ranked = np.take_along_axis(posterior, order, axis=1)
-    mass = np.cumsum(ranked, axis=1)
-    last_of_tie = np.ones(ranked.shape, dtype=bool)
-    last_of_tie[:, :-1] = ranked[:, :-1] != ranked[:, 1:]
-    ends = np.where(last_of_tie, mass, np.inf)
-    tied = np.minimum.accumulate(ends[:, ::-1], axis=1)[:, ::-1]
-    scores = np.empty_like(tied)
-    np.put_along_axis(scores, order, tied, axis=1)
+    before = np.zeros_like(ranked)
+    np.cumsum(ranked[:, :-1], axis=1, out=before[:, 1:])
+    before[:, 1:][ranked[:, 1:] == ranked[:, :-1]] = 0.0  # a tie has the mass before its first cell
+    scores = np.empty_like(before)
+    np.put_along_axis(scores, order, np.maximum.accumulate(before, axis=1), axis=1)
     return scores
 
 
-def members(scores: FloatArray, best: IntArray, threshold: float) -> BoolArray:
-    """(N, K) which cells are in each place's set: those within the threshold, and always the most probable one.
+def usual_coverage(count: int, level: float) -> tuple[float, float]:
+    """Where the true coverage of a threshold lies for 95 of 100 draws of calibration places.
 
-    Without that one a place of which the model is surest would have an empty set. It can only add coverage.
+    Over draws it is distributed as Beta(rank, count + 1 - rank), so few calibration places may promise badly.
 
     Args:
-        scores: (N, K) mass scores.
-        best: (N,) the most probable cells.
-        threshold: A `quantile` of the true cells' scores; infinite for all cells.
+        count: The number of calibration places.
+        level: The nominal probability.
+
+    Source: V. Vovk, "Conditional validity of inductive conformal predictors", arXiv 1209.2673, section 3.
     """
-    inside: BoolArray = scores <= threshold
-    inside[np.arange(len(inside)), best] = True
-    return inside
+    rank = _rank(count, level)
+    if rank > count:
+        return 1.0, 1.0
+    low, high = betaincinv(rank, count + 1 - rank, (0.025, 0.975))
+    return float(low), float(high)
+
+
+def _rank(count: int, level: float) -> int:
+    return max(1, math.ceil((count + 1) * level - 1e-9))  # 20 x 0.95 is a little more than 19 in binary
 
 
 def interval_95(hits: int, count: int) -> tuple[float, float]:

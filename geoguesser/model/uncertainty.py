@@ -135,10 +135,10 @@ class Calibration:
 
     Attributes:
         places: How many these were.
-        temperature: Of the reported probabilities; None for a head without cells. The decoder's is its own.
+        temperature: Of the reported probabilities, not of the decoder; None for a head without cells.
         scale: What the raw expected error is multiplied by, so that its mean is right.
-        mass: level in percent -> the highest mass score of a cell in the set, None for all cells. The whole is None
-            for a head without cells.
+        mass: level in percent -> the highest mass score of a cell in the set, None for all cells. The whole is
+            None for a head without cells.
         stretch: level in percent -> the radius in raw expected errors, None where there are too few places.
     """
 
@@ -198,7 +198,7 @@ class Calibration:
         found = {"expected_error_km": self.scale * raw, **self._radii(raw)}
         found |= {"cell": best, "cell_probability": posterior.max(axis=1)}
         for name, most in (self.mass or {}).items():
-            inside = conformal.members(scores, best, math.inf if most is None else most)
+            inside = scores <= (math.inf if most is None else most)
             found |= {f"set_{name}_cells": inside.sum(axis=1), f"set_{name}_km2": inside @ said.sides_km**2}
             if cell is not None:
                 found[f"set_{name}_holds"] = inside[np.arange(len(cell)), cell]

@@ -179,7 +179,9 @@ class WandbRecord(Record):
         summary |= {
             f"test/share_within_{radius}_km": share for radius, share in result["test"]["share_within_km"].items()
         }
-        summary |= {f"baseline/{name}_km": entry["error_km_mean"] for name, entry in result["baseline"].items()}
+        summary |= {
+            f"baseline/{name}_km": entry["error_km_mean"] for name, entry in result["baseline"].items() if entry
+        }
         self.run.summary.update(summary)
         self.run.log({f"pictures/{path.stem}": wandb.Image(str(path)) for path in pictures})
         self.run.log({"test/predictions": wandb.Table(dataframe=predictions)})

@@ -63,7 +63,7 @@ def part_of(said: Said, rows: Any) -> Said:
 
 def test_mass_scores_by_hand() -> None:
     posterior = np.array([[0.5, 0.2, 0.3], [0.25, 0.5, 0.25], [1.0, 0.0, 0.0]])
-    expected = [[0.5, 1.0, 0.8], [1.0, 0.5, 1.0], [1.0, 1.0, 1.0]]  # ties come in together
+    expected = [[0.0, 0.8, 0.5], [0.5, 0.0, 0.5], [0.0, 1.0, 1.0]]  # ties come in together
     np.testing.assert_allclose(conformal.mass_scores(posterior), expected)
 
 
@@ -72,7 +72,7 @@ def test_mass_scores_are_their_definition() -> None:
     posterior = rng.integers(0, 5, (40, 7)) + 1e-9
     posterior /= posterior.sum(axis=1, keepdims=True)
     for row, scores in zip(posterior, conformal.mass_scores(posterior), strict=True):
-        np.testing.assert_allclose(scores, [row[row >= one].sum() for one in row])
+        np.testing.assert_allclose(scores, [row[row > one].sum() for one in row], atol=1e-12)
 
 
 def test_the_quantile_is_the_right_order_statistic() -> None:
@@ -87,9 +87,9 @@ def test_the_quantile_is_the_right_order_statistic() -> None:
 
 def test_sets_hold_the_most_probable_cell_and_grow() -> None:
     posterior = np.array([[0.9, 0.06, 0.04], [0.4, 0.35, 0.25]])
-    scores, best = conformal.mass_scores(posterior), posterior.argmax(axis=1)
-    sizes = [conformal.members(scores, best, at).sum(axis=1).tolist() for at in (0.1, 0.8, 0.97, math.inf)]
-    assert sizes == [[1, 1], [1, 2], [2, 2], [3, 3]]
+    scores = conformal.mass_scores(posterior)
+    sizes = [(scores <= at).sum(axis=1).tolist() for at in (0.0, 0.7, 0.93, math.inf)]
+    assert sizes == [[1, 1], [1, 2], [2, 3], [3, 3]]
 
 
 @pytest.mark.parametrize(("hits", "count"), [(0, 1), (1, 1), (9, 10), (450, 500), (500, 500)])
@@ -175,6 +175,14 @@ def test_the_expected_error_has_the_right_mean_and_chunks_are_no_matter(monkeypa
     for name, values in whole.items():
         np.testing.assert_array_equal(chunked[name], values)
     np.testing.assert_allclose(whole["set_90_km2"], whole["set_90_cells"] * 1600.0)
+
+
+@pytest.mark.parametrize(("count", "level"), [(20, 0.9), (36, 0.5), (163, 0.95)])
+def test_usual_coverage_is_that_of_many_draws(count: int, level: float) -> None:
+    draws = np.random.default_rng(2).random((4000, count))  # scores whose coverage is themselves
+    true = [conformal.quantile(scores, level) for scores in draws]
+    assert conformal.usual_coverage(count, level) == pytest.approx(np.percentile(true, (2.5, 97.5)), abs=0.01)
+    assert conformal.usual_coverage(18, 0.95) == (1.0, 1.0)
 
 
 def test_higher_levels_have_larger_sets_and_probabilities_fit() -> None:
