@@ -100,9 +100,9 @@ def _draw_coverage(axes: Axes, kinds: dict[str, dict[str, Any] | None]) -> None:
         reach = np.abs(np.stack(ends) - held)
         look: dict[str, Any] = {"fmt": marker, "ms": 7, "color": colour, "lw": 1.6, "capsize": 4}
         axes.errorbar(at, held, yerr=reach, label=f"{name}, with 95 % interval", **look)
-    for at, level in enumerate(levels):
+    for number, level in enumerate(levels):
         usual = next(found[level]["usual"] for found in kinds.values() if found and found[level])
-        wide, first = np.array([at - 0.35, at + 0.35]), at == 0
+        wide, first = np.array([number - 0.35, number + 0.35]), number == 0
         look = {"color": MUTED, "lw": 1.0, "ls": (0, (5, 2)), "label": "promised" if first else ""}
         axes.plot(wide, np.full(2, float(level) / 100), **look)
         label = "where 95 of 100 calibrations would lie" if first else ""
