@@ -255,7 +255,7 @@ def test_validation_is_dealt_out_between_choosing_and_calibration(root: Path, la
     for one in (whole, data):
         one.read_views()
     assert len(whole.rows["calibration"]) == 0
-    data.hold_out(0.6, 1)
+    data.hold_out(0.85, 1)
     val, held = data.rows["val"].tolist(), data.rows["calibration"].tolist()
     assert val
     assert held
@@ -264,9 +264,9 @@ def test_validation_is_dealt_out_between_choosing_and_calibration(root: Path, la
     assert data.table["split"].tolist() == whole.table["split"].tolist()
     assert order_of(data.val_dataloader()) == val
     assert order_of(data.loader("calibration")) == held
-    data.hold_out(0.6, 1)
+    data.hold_out(0.85, 1)
     assert data.rows["calibration"].tolist() == held
-    data.hold_out(0.6, 20)
+    data.hold_out(0.85, 20)
     assert data.rows["val"].tolist() == whole.rows["val"].tolist()
     assert order_of(data.loader("calibration")) == []
 
