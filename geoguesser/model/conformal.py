@@ -63,7 +63,7 @@ def usual_coverage(count: int, level: float) -> tuple[float, float]:
         count: The number of calibration places.
         level: The nominal probability.
 
-    Source: V. Vovk, "Conditional validity of inductive conformal predictors", arXiv 1209.2673, section 3.
+    Source: V. Vovk, "Conditional validity of inductive conformal predictors", arXiv 1209.2673.
     """
     rank = _rank(count, level)
     if rank > count:

@@ -158,7 +158,7 @@ class Calibration:
             error_km: (N,) true errors of the answers.
 
         Source: of radii that follow the expected error, J. Lei et al., "Distribution-Free Predictive Inference for
-        Regression", arXiv 1604.04173, section 5.2.
+        Regression", arXiv 1604.04173, its locally weighted form.
         """
         temperature, mass = None, None
         if said.logits is not None and cell is not None:
