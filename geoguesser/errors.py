@@ -128,3 +128,15 @@ def check_bool(key: str, value: Any) -> bool:
     if not isinstance(value, bool):
         raise ConfigError.at(key, "must be true or false", found=value)
     return value
+
+
+def check_mapping(key: str, value: Any, names: tuple[str, ...]) -> dict[str, Any]:
+    """Returns `value` where it is a mapping with these keys and no other.
+
+    Raises:
+        ConfigError: It is not.
+    """
+    if not isinstance(value, dict) or set(value) != set(names):
+        found = sorted(map(str, value)) if isinstance(value, dict) else value
+        raise ConfigError.at(key, f"must have the keys {', '.join(names)}, and no other", found=found)
+    return value

@@ -21,6 +21,7 @@ from omegaconf import DictConfig, OmegaConf
 from geoguesser import locator
 from geoguesser.configs import HEAD_GROUPS, build, resolve, signature_of
 from geoguesser.data.datamodule import PlacesData
+from geoguesser.data.splits import check_hold_out
 from geoguesser.errors import (
     CheckpointError,
     ConfigError,
@@ -29,6 +30,7 @@ from geoguesser.errors import (
     MissingFileError,
     check_bool,
     check_int,
+    check_mapping,
 )
 from geoguesser.geo.region import Region
 from geoguesser.model.backbone import Backbone
@@ -143,6 +145,7 @@ class Run:
         backbone = self._backbone()
         if not self.config["dry_run"]:  # before anything is learnt: broken images may take places out
             self._read(self.data.read_views)
+        self.data.hold_out(self.uncertainty["calibration"], self.uncertainty["fewest"])
         for warning in self.data.audit()["warnings"]:
             log.warning("%s", warning)
         self.network = self._network(backbone)
@@ -208,6 +211,8 @@ class Run:
         self.image = build(self.config["image"], "image")
         self.split = build(self.config["split"], "split")
         self.split.check()
+        self.uncertainty = check_mapping("uncertainty", self.config["uncertainty"], ("calibration", "fewest"))
+        check_hold_out(self.uncertainty["calibration"], self.uncertainty["fewest"])
         self.augment = build(self.config["augment"], "augment")
         self.head_parts = {name: build(self.config[name], name) for name in HEAD_GROUPS if name in self.config}
         if "grid" in self.head_parts:
@@ -411,7 +416,10 @@ class Run:
         file = self.folder / ".test_results.pt"
         tested = torch.load(file, weights_only=True)
         file.unlink()
-        report = RunReport(self.folder, self.data, self.region, self.network)
+        if trainer.world_size > 1:  # a test in processes of its own leaves this one with other weights
+            best = self.folder / "checkpoints" / "best.ckpt"
+            self.network.load_state_dict(locator.network_tensors(locator.read_checkpoint(best)))
+        report = RunReport(self.folder, self.data, self.region, self.network, self.uncertainty)
         result, history, predictions = report.tables(tested, asked=self._asked())
         result |= {
             "steps": int(trainer.global_step),

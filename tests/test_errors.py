@@ -8,7 +8,15 @@ from typing import Any
 import pytest
 
 from geoguesser import errors
-from geoguesser.errors import ConfigError, GeoguesserError, check_bool, check_choice, check_int, check_number
+from geoguesser.errors import (
+    ConfigError,
+    GeoguesserError,
+    check_bool,
+    check_choice,
+    check_int,
+    check_mapping,
+    check_number,
+)
 
 
 @pytest.mark.parametrize(
@@ -86,6 +94,14 @@ def test_check_choice_names_the_choices() -> None:
         with pytest.raises(ConfigError) as caught:
             check_choice("grid.point", value, ("centroid", "weighted"))
         assert str(caught.value) == f"grid.point must be one of centroid, weighted, got {value!r}."
+
+
+def test_check_mapping_wants_its_keys_and_no_other() -> None:
+    assert check_mapping("k", {"a": 1, "b": None}, ("b", "a")) == {"a": 1, "b": None}
+    for value, found in (({"a": 1}, "['a']"), ({"a": 1, "b": 2, "c": 3}, "['a', 'b', 'c']"), (3, "3")):
+        with pytest.raises(ConfigError) as caught:
+            check_mapping("k", value, ("a", "b"))
+        assert str(caught.value) == f"k must have the keys a, b, and no other, got {found}."
 
 
 def test_check_bool_takes_booleans_alone() -> None:

@@ -37,7 +37,7 @@ from geoguesser.data.soundness import (
     split_places,
     stats_of_sums,
 )
-from geoguesser.data.splits import NAMES, UNUSED, Split, Ties, thin
+from geoguesser.data.splits import NAMES, UNUSED, Split, Ties, hold_out, thin
 from geoguesser.data.store import Store
 from geoguesser.data.views import MemoryViews, Views, load_views
 from geoguesser.errors import check_int, check_number
@@ -69,7 +69,8 @@ class PlacesData(pl.LightningDataModule, ABC):
         coords_deg: (N, 2) float64 by row.
         mask: (N, 4) bool by row, true where there is a view that is used.
         label: What pictures say of the data; empty for real places.
-        rows: Split -> rows.
+        rows: Split -> rows. The split `val` is dealt out between `val`, which chooses weights, and `calibration`,
+            empty until `hold_out` takes some.
         views: After `read_views`: pixels by row.
         thumbnails: After `read_views`: (N, 4, 3, 8, 8) uint8, what the nearest-neighbour baseline compares.
         findings: What was found.
@@ -147,6 +148,21 @@ class PlacesData(pl.LightningDataModule, ABC):
         self.coords_deg = coords_of(table)
         self.mask = torch.from_numpy(mask)
         self.rows = {name: np.flatnonzero(splits == name) for name in NAMES}
+        self.rows["calibration"] = np.zeros(0, dtype=np.int64)
+
+    def hold_out(self, share: float, fewest: int) -> None:
+        """Takes a part of the validation places for calibration alone, after `read_views`; `table` stays as it is.
+
+        Args:
+            share: About how much of them, from 0 to 0.9.
+            fewest: Where either part would hold fewer places, none are taken.
+
+        Raises:
+            ConfigError: A value is out of range.
+        """
+        rows = np.flatnonzero(self.table["split"] == "val")
+        taken = hold_out(self.table["uuid"].iloc[rows].tolist(), share, fewest, self._fraction_seed)
+        self.rows |= {"val": rows[~taken], "calibration": rows[taken]}
 
     def audit(self) -> dict[str, Any]:
         """How far the places of each split lie from the training places; see geoguesser/data/audit.py."""
@@ -157,29 +173,32 @@ class PlacesData(pl.LightningDataModule, ABC):
         """(M, 2) the training places: all that a grid or a head may learn from."""
         return self.coords_deg[self.rows["train"]]
 
+    @property
+    def features(self) -> Tensor | None:
+        """(N, 4, D) features of the views by row, None where pixels are served."""
+        return self._features
+
     def use_features(self, features: Tensor) -> None:
         """Serves (N, 4, D) features by row instead of pixels from now on."""
         self._features = features
 
-    @property
-    def serves_features(self) -> bool:
-        """Whether batches hold features instead of pixels."""
-        return self._features is not None
-
-    def loader(self, name: str, *, shuffle: bool = False, pixels: bool = False) -> DataLoader[Any]:
+    def loader(
+        self, name: str, *, shuffle: bool = False, pixels: bool = False, whole: bool = False
+    ) -> DataLoader[Any]:
         """The batches of one split in the process at hand.
 
         Args:
-            name: train, val or test, or `all`.
+            name: train, val, calibration or test, or `all`.
             shuffle: In an order drawn from seed and epoch, else in the table's.
             pixels: Serve pixels even where features are there.
+            whole: Every place in this process, even where several share them.
         """
         rows = np.arange(len(self.table)) if name == "all" else self.rows[name]
         features = None if pixels else self._features
         dataset = PlacesDataset(
             rows, views=self.views, features=features, mask=self.mask, coords_deg=self.coords_deg
         )
-        trainer = self.trainer
+        trainer = None if whole else self.trainer
         sampler = PlaceSampler(
             len(rows),
             seed=self.seed if shuffle else None,
@@ -206,7 +225,7 @@ class PlacesData(pl.LightningDataModule, ABC):
         return self.loader("train", shuffle=True)
 
     def val_dataloader(self) -> DataLoader[Any]:
-        """Validation places, in order, each once over all processes."""
+        """Validation places that choose weights, in order, each once over all processes."""
         return self.loader("val")
 
     def test_dataloader(self) -> DataLoader[Any]:

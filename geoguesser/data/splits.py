@@ -362,3 +362,22 @@ def thin(ids: list[str], fraction: float, seed: int) -> npt.NDArray[np.bool_]:
     if not kept.any():
         raise DataError.at("data.fraction", f"must leave a training place of {len(ids)}", found=fraction)
     return kept
+
+
+def hold_out(ids: list[str], share: float, fewest: int, seed: int) -> npt.NDArray[np.bool_]:
+    """(N,) which validation places serve calibration alone: about `share` of them, by hash of the id.
+
+    None do where either part would hold fewer than `fewest`: then choosing weights needs all of them more.
+
+    Raises:
+        ConfigError: As `check_hold_out`.
+    """
+    check_hold_out(share, fewest)
+    taken = hash_share(ids, f"calibration{seed}") < share
+    return taken if min(taken.sum(), (~taken).sum()) >= fewest else np.zeros(len(ids), dtype=bool)
+
+
+def check_hold_out(share: object, fewest: object) -> None:
+    """Raises ConfigError unless the share is from 0 to 0.9 and `fewest` a positive integer."""
+    check_number("uncertainty.calibration", share, low=0.0, high=0.9)
+    check_int("uncertainty.fewest", fewest, low=1)

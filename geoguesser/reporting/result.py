@@ -19,6 +19,7 @@ from geoguesser.geo.distance import FloatArray, haversine_km
 from geoguesser.geo.grid import Grid
 from geoguesser.geo.region import PlaneRegion, Region
 from geoguesser.model.metrics import error_summary
+from geoguesser.reporting.budget import budget_line
 
 FORMAT = 1
 
@@ -39,7 +40,7 @@ def predictions_table(data: PlacesData, index: Any, predicted_deg: FloatArray) -
 
 
 def places_table(data: PlacesData, region: Region, grid: Grid | None) -> pd.DataFrame:
-    """One row per place: its split, coordinates, CRS coordinates, cell and class point (empty without)."""
+    """One row per place: split, CRS coordinates, cell and class point (empty without), whether it calibrates."""
     table = data.table[["uuid", "latitude", "longitude", "split"]].copy()
     if isinstance(region, PlaneRegion):
         table[["x_m", "y_m"]] = np.round(region.to_metres(data.coords_deg), 2)
@@ -48,6 +49,7 @@ def places_table(data: PlacesData, region: Region, grid: Grid | None) -> pd.Data
         table["cell"] = cell
         table[["class_latitude", "class_longitude"]] = grid.class_points_deg[cell]
         table["inside_cell"] = grid.inside(data.coords_deg)
+    table["calibration"] = np.isin(np.arange(len(table)), data.rows["calibration"])
     return table
 
 
@@ -123,10 +125,14 @@ def show(result: dict[str, Any], folder: Path) -> None:
         table.add_column(column, justify="left" if not column else "right")
     rows = {
         "this model": test,
+        "ridge on features": baseline["ridge"],
+        "nearest by features": baseline["nearest_features"],
         "nearest look-alike": baseline["nearest"],
         "best constant": baseline["best_constant"],
     }
     for name, row in rows.items():
+        if row is None:
+            continue
         table.add_row(
             name,
             f"{row['error_km_mean']:.1f}",
@@ -148,6 +154,9 @@ def show(result: dict[str, Any], folder: Path) -> None:
             f"({grid['side_km']:.1f} km wide); right cell {top1:.1%}, among five {top5:.1%}; "
             f"error floor of the grid {grid['error_floor_km_mean']:.1f} km"
         )
+    sources = budget_line(result["budget"])
+    if sources is not None:
+        lines.append(sources)
     console = Console(soft_wrap=True, highlight=False)
     console.print(table)
     for line in lines:

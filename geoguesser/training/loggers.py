@@ -52,6 +52,15 @@ def without_secrets(config: dict[str, Any]) -> dict[str, Any]:
     return cleaned
 
 
+def summary_of(result: dict[str, Any]) -> dict[str, float]:
+    """The figures of a result that name a run in a table of runs; a baseline that is not known is left out."""
+    test = result["test"]
+    summary = {f"test/{key}": value for key, value in test.items() if isinstance(value, float)}
+    summary |= {f"test/share_within_{radius}_km": share for radius, share in test["share_within_km"].items()}
+    known = {name: entry for name, entry in result["baseline"].items() if entry is not None}
+    return summary | {f"baseline/{name}_km": entry["error_km_mean"] for name, entry in known.items()}
+
+
 class Record(ABC):
     """One run's record with some service."""
 
@@ -175,12 +184,7 @@ class WandbRecord(Record):
     def results(self, result: dict[str, Any], pictures: list[Path], predictions: pd.DataFrame) -> None:
         import wandb
 
-        summary = {f"test/{key}": value for key, value in result["test"].items() if isinstance(value, float)}
-        summary |= {
-            f"test/share_within_{radius}_km": share for radius, share in result["test"]["share_within_km"].items()
-        }
-        summary |= {f"baseline/{name}_km": entry["error_km_mean"] for name, entry in result["baseline"].items()}
-        self.run.summary.update(summary)
+        self.run.summary.update(summary_of(result))
         self.run.log({f"pictures/{path.stem}": wandb.Image(str(path)) for path in pictures})
         self.run.log({"test/predictions": wandb.Table(dataframe=predictions)})
 

@@ -77,10 +77,10 @@ def scale_head(network: GeoNetwork, data: PlacesData, device: torch.device) -> N
     """
     network.eval().to(device)
     fused, count = [], 0
-    for batch in data.loader("train", shuffle=not data.serves_features):
+    for batch in data.loader("train", shuffle=data.features is None, whole=True):
         fused.append(_fused(network, batch).float().cpu())
         count += len(batch.index)
-        if not data.serves_features and count >= SCALED_BY:
+        if data.features is None and count >= SCALED_BY:
             break
     network.cpu()
     network.head.scale_by(torch.cat(fused))
@@ -107,7 +107,7 @@ def choose_decoder(
     checkpoint = locator.read_checkpoint(best)
     network.load_state_dict(locator.network_tensors(checkpoint))
     network.to(device)
-    found = outputs_of(network, data.loader("val"))
+    found = outputs_of(network, data.loader("val", whole=True))
     network.cpu()
     coords_deg = torch.from_numpy(data.coords_deg)[found.rows]
     choice = head.decoder.choose(head.posterior(found.out), head.points(found.out), coords_deg)

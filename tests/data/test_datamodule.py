@@ -250,6 +250,34 @@ def test_features_are_served_by_row_instead_of_pixels(ready: PlacesDataModule) -
     assert torch.equal(pixels.images, ready.views.gather(ready.rows["val"][:4]))
 
 
+def test_validation_is_dealt_out_between_choosing_and_calibration(root: Path, land: PlaneRegion) -> None:
+    whole, data = module(root, land), module(root, land)
+    for one in (whole, data):
+        one.read_views()
+    assert len(whole.rows["calibration"]) == 0
+    data.hold_out(0.85, 1)
+    val, held = data.rows["val"].tolist(), data.rows["calibration"].tolist()
+    assert val
+    assert held
+    assert sorted(val + held) == whole.rows["val"].tolist()
+    assert data.fingerprint() == whole.fingerprint()
+    assert data.table["split"].tolist() == whole.table["split"].tolist()
+    assert order_of(data.val_dataloader()) == val
+    assert order_of(data.loader("calibration")) == held
+    data.hold_out(0.85, 1)
+    assert data.rows["calibration"].tolist() == held
+    data.hold_out(0.85, 20)
+    assert data.rows["val"].tolist() == whole.rows["val"].tolist()
+    assert order_of(data.loader("calibration")) == []
+
+
+def test_features_are_told(ready: PlacesDataModule) -> None:
+    assert ready.features is None
+    features = torch.zeros(40, 4, 2)
+    ready.use_features(features)
+    assert ready.features is features
+
+
 # Several processes
 
 
@@ -309,6 +337,7 @@ def test_the_loaders_ask_the_trainer_for_their_rank(root: Path, land: PlaneRegio
         orders["test"].append(order_of(data.test_dataloader()))
     for name in ("train", "val", "test"):
         assert sorted(chain(*orders[name])) == data.rows[name].tolist()
+    assert order_of(data.loader("test", whole=True)) == data.rows["test"].tolist()
     first, second = orders["train"]
     assert abs(len(first) - len(second)) <= 1
     assert first != sorted(first)

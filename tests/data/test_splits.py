@@ -21,7 +21,9 @@ from geoguesser.data.splits import (
     KFoldSplit,
     RandomSplit,
     Split,
+    check_hold_out,
     hash_share,
+    hold_out,
     thin,
 )
 from geoguesser.errors import ConfigError, DataError
@@ -353,3 +355,34 @@ def test_a_fraction_that_is_none(fraction: Any) -> None:
     with pytest.raises(ConfigError) as caught:
         thin(MANY[:10], fraction, 0)
     assert str(caught.value) == f"data.fraction must be a number above 0 to 1, got {fraction!r}."
+
+
+# The calibration part of validation
+
+
+def test_a_part_is_held_out_by_hash_alone() -> None:
+    taken = hold_out(MANY, 0.33, 20, 4)
+    assert taken.tolist() == [by_hand(one, "calibration4") < 0.33 for one in MANY]
+    assert taken.mean() == pytest.approx(0.33, abs=0.02)
+    np.testing.assert_array_equal(hold_out(MANY[500:], 0.33, 20, 4), taken[500:])
+    assert (hold_out(MANY, 0.1, 20, 4) <= taken).all()
+    assert (hold_out(MANY, 0.33, 20, 5) != taken).any()
+
+
+def test_none_are_held_out_where_either_part_would_be_small() -> None:
+    held = int(hold_out(MANY[:60], 0.33, 1, 0).sum())
+    assert 1 < held < 30
+    assert hold_out(MANY[:60], 0.33, held, 0).sum() == held
+    assert hold_out(MANY[:60], 0.33, held + 1, 0).sum() == 0
+    assert hold_out(MANY[:60], 0.9, 20, 0).sum() == 0
+    assert hold_out(MANY[:60], 0.0, 1, 0).sum() == 0
+    assert hold_out([], 0.33, 1, 0).shape == (0,)
+
+
+def test_what_is_held_out_has_rules() -> None:
+    for share in (-0.1, 0.95, "half", None, True):
+        with pytest.raises(ConfigError, match=r"^uncertainty\.calibration must be a number from 0 to 0\.9, got"):
+            check_hold_out(share, 20)
+    for fewest in (0, 2.5, None):
+        with pytest.raises(ConfigError, match=r"^uncertainty\.fewest must be a positive integer, got"):
+            check_hold_out(0.33, fewest)

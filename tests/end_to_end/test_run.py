@@ -61,7 +61,7 @@ def test_a_run_leaves_all_its_files(run_folder: Path):
         "places.csv",
         "checkpoints/best.ckpt",
         "checkpoints/last.ckpt",
-        *(f"pictures/{name}.png" for name in ("grid", "arrows", "errors", "curves")),
+        *(f"pictures/{name}.png" for name in ("grid", "arrows", "errors", "curves", "budget")),
     }
     assert json.loads((run_folder / "status.json").read_text()) == {"state": "done"}
     for picture in (run_folder / "pictures").iterdir():
@@ -95,7 +95,15 @@ def test_result_holds_what_the_readme_promises(run_folder: Path):
     assert 0 < grid["error_floor_km_mean"] < grid["side_km"]
     assert 0 <= result["test"]["cell_top1"] <= result["test"]["cell_top5"] <= 1
     assert 0 < result["test"]["score_mean"] < 5000
-    assert set(result["baseline"]) == {"best_constant", "nearest"}
+    assert set(result["baseline"]) == {"best_constant", "nearest", "nearest_features", "ridge"}
+    assert all(entry["error_km_mean"] > 0 for entry in result["baseline"].values())
+    budget = result["budget"]
+    assert budget["error_km_mean"] == pytest.approx(result["test"]["error_km_mean"])
+    assert budget["floor_km_mean"] == pytest.approx(grid["error_floor_km_mean"], abs=1e-3)
+    assert budget["by_cell"]["right"]["share"] == pytest.approx(result["test"]["cell_top1"])
+    assert sum(group["km"] for group in budget["by_cell"].values()) == pytest.approx(budget["error_km_mean"])
+    assert result["uncertainty"]["calibration_places"] == 0
+    assert "too few for calibration" in result["uncertainty"]["reason"]
     assert result["seed"] == 0
     assert result["versions"]["torch"] == torch.__version__.split("+")[0] or result["versions"]["torch"]
     assert result["times"]["total_s"] >= result["times"]["fit_s"] > 0
@@ -123,6 +131,45 @@ def test_places_table_agrees_with_the_split_and_the_grid(run_folder: Path):
     points = table.drop_duplicates("cell").set_index("cell").loc[means.index]
     np.testing.assert_allclose(points.class_latitude, lat, atol=1e-6)
     np.testing.assert_allclose(points.class_longitude, lon, atol=1e-6)
+
+
+CALIBRATED = [*TINY, "split.shares=[0.3,0.4,0.3]", "uncertainty.fewest=5", "uncertainty.calibration=0.5"]
+
+
+@pytest.mark.parametrize("head", ["classification", "regression"])
+def test_uncertainty_is_calibrated_on_validation_places_that_chose_nothing(run_job, tmp_path: Path, head: str):
+    result = run_job([*CALIBRATED, f"head={head}", "pictures=true"], tmp_path / "run")
+    part = result["uncertainty"]
+    places = pd.read_csv(tmp_path / "run/places.csv")
+    assert part["calibration_places"] == places.calibration.sum() > 5
+    assert set(places.split[places.calibration]) == {"val"}
+    assert result["counts"]["val"] == (places.split == "val").sum() > part["calibration_places"] + 5
+    table = pd.read_csv(tmp_path / "run/predictions_test.csv")
+    assert list(table)[:6] == ["uuid", "latitude", "longitude", "true_latitude", "true_longitude", "error_km"]
+    radius = part["radii"]["50"]
+    assert radius["coverage"] == pytest.approx((table.error_km <= table.radius_50_km).mean())
+    assert radius["low"] <= radius["coverage"] <= radius["high"]
+    assert part["radii"]["95"] is None  # fewer than 19 places cannot promise it
+    assert (tmp_path / "run/pictures/calibration.png").is_file()
+    assert (tmp_path / "run/pictures/abstention.png").is_file() == (head == "classification")
+    if head == "regression":
+        assert part["sets"] is None
+        assert "cell" not in table
+        assert table.radius_50_km.nunique() == 1
+        return
+    assert part["temperature"] > 0
+    assert result["test"]["cell_top1"] == pytest.approx(
+        (table.merge(places, on="uuid").eval("cell_x == cell_y")).mean()
+    )
+    assert table.expected_error_km.mean() == pytest.approx(part["expected_error_km_mean"], abs=1e-6)
+    assert (table.set_50_cells <= table.set_90_cells).all()
+    assert (table.set_95_cells == result["grid"]["hold_training_places"]).all()
+
+
+def test_without_cached_features_their_baselines_are_not_known(run_job, tmp_path: Path):
+    result = run_job([*CALIBRATED, "augment=light", "trainer.max_epochs=1"], tmp_path / "run")
+    assert result["baseline"]["ridge"] is result["baseline"]["nearest_features"] is None
+    assert result["uncertainty"]["calibration_places"] > 5
 
 
 def test_the_test_uses_the_best_checkpoint(run_folder: Path):
@@ -340,6 +387,8 @@ def test_skipped_places_are_counted_and_listed(run_job, tmp_path: Path):
             r"^callbacks\.checkpoint must be there, for the test needs",
         ),
         ("callbacks.early_stopping.mode=mni", r"^callbacks\.early_stopping does not take these values: .*mni"),
+        ("uncertainty.calibration=2", r"^uncertainty\.calibration must be a number from 0 to 0\.9, got 2\.$"),
+        ("+uncertainty.few=2", r"^uncertainty must have the keys calibration, fewest, and no other, got"),
         ("pictures=maybe", r"^pictures must be true or false, got 'maybe'\.$"),
         ("+grid.sise=60", r"^grid\.sise is no key of this choice\. Its keys: point, size, spacing_km\.$"),
         ("+typo=1", r"^typo is no key of this program\."),

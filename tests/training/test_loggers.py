@@ -10,7 +10,7 @@ from pytorch_lightning.loggers import TensorBoardLogger
 from training.toy_run import ToyData, toy_features, toy_module, toy_network, toy_trainer
 
 from geoguesser.errors import ConfigError
-from geoguesser.training.loggers import CsvRecord, TensorBoardRecord, WandbRecord, public
+from geoguesser.training.loggers import CsvRecord, TensorBoardRecord, WandbRecord, public, summary_of
 
 
 def test_public_drops_paths_and_secrets_at_every_depth() -> None:
@@ -39,6 +39,18 @@ def test_public_drops_paths_and_secrets_at_every_depth() -> None:
         "none": None,
     }
     assert config["api_key"] == "abc"  # the config itself is left alone
+
+
+def test_the_summary_leaves_out_what_is_not_known() -> None:
+    result = {
+        "test": {"places": 3, "error_km_mean": 5.0, "cell_top1": None, "share_within_km": {"25": 0.5}},
+        "baseline": {"best_constant": {"error_km_mean": 9.0}, "ridge": None},
+    }
+    assert summary_of(result) == {
+        "test/error_km_mean": 5.0,
+        "test/share_within_25_km": 0.5,
+        "baseline/best_constant_km": 9.0,
+    }
 
 
 def test_csv_records_nothing_besides_the_run_folder() -> None:
