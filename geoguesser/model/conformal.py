@@ -84,4 +84,5 @@ def interval_95(hits: int, count: int) -> tuple[float, float]:
     share, square = hits / count, Z_95**2
     middle = (share + square / (2 * count)) / (1 + square / count)
     half = Z_95 / (1 + square / count) * math.sqrt(share * (1 - share) / count + square / (4 * count**2))
-    return max(0.0, middle - half), min(1.0, middle + half)
+    low, high = max(0.0, middle - half), min(1.0, middle + half)
+    return 0.0 if hits == 0 else low, 1.0 if hits == count else high  # exactly: rounding misses it by 1e-16

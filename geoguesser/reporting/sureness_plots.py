@@ -68,7 +68,7 @@ def _draw_reliability(axes: Axes, uncertainty: dict[str, Any]) -> None:
     axes.set_ylabel("share of right cells")
     axes.plot((0, 1), (0, 1), color=MUTED, lw=1.0, ls=(0, (5, 2)), label="as promised")
     if uncertainty["reliability"] is None:
-        axes.text(0.5, 0.42, "a head without cells has none", ha="center", color=MUTED)
+        axes.text(0.66, 0.2, "a head without cells has none", ha="center", color=MUTED)
     else:
         for when, colour, marker in (("before", SKY, "s"), ("after", BLUE, "o")):
             curve = uncertainty["reliability"][when]
@@ -180,7 +180,7 @@ def _draw_causes(axes: Axes, budget: dict[str, Any]) -> None:
     axes.set_ylim(-0.5, 0.5)
     by_cell = budget["by_cell"]
     if by_cell is None:
-        axes.barh(0.0, budget["error_km_mean"], height=1.0, color=GREY)
+        axes.barh(0.0, budget["error_km_mean"], height=1.0, color=BLUE)
         axes.text(0.0, -0.75, "a head without cells: no grid, no wrong cells", va="top", color=MUTED)
         return
     floor = sum(group["floor_km"] for group in by_cell.values())
