@@ -186,7 +186,7 @@ def test_checkpoints_hold_plain_values_and_no_paths(run_folder: Path):
     for name in ("best", "last"):
         file = run_folder / "checkpoints" / f"{name}.ckpt"
         checkpoint = torch.load(file, weights_only=True)
-        assert checkpoint["geoguesser"]["format"] == 1
+        assert checkpoint["geoguesser"]["format"] == 2
         record = checkpoint["geoguesser"]
         rest = {key: value for key, value in checkpoint.items() if key != "state_dict"}
         assert str(run_folder) not in repr(rest)
