@@ -100,12 +100,12 @@ class EmaWeights(Callback):
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Writes the averages as the weights, and the raw weights apart."""
+        """Writes the averages as the weights, and the raw weights apart; copies, for a checkpoint may wait."""
         state = checkpoint["state_dict"]
         held = {name: state[PREFIX + name] for name in self._kept}
         averages, raw = (held, self._kept) if self._swapped else (self._kept, held)
-        checkpoint["state_dict"] = state | {PREFIX + name: tensor for name, tensor in averages.items()}
-        checkpoint[RAW] = dict(raw)
+        checkpoint["state_dict"] = state | {PREFIX + name: tensor.clone() for name, tensor in averages.items()}
+        checkpoint[RAW] = {name: tensor.clone() for name, tensor in raw.items()}
 
     def on_load_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]

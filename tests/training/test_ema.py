@@ -157,6 +157,27 @@ def test_the_best_checkpoint_holds_what_was_validated(ema_first: bool, interval:
     assert found["test/error_km_mean"] == pytest.approx(tested, rel=1e-5)
 
 
+def test_a_best_checkpoint_that_waits_to_be_written_stays_as_it_was(tmp_path: Path) -> None:
+    best, raw, steps = BestCheckpoint(dirpath=str(tmp_path)), RawSteps(), []
+    best.every_s = 1e9
+
+    class Note(pl.Callback):
+        def on_validation_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
+            steps.append((float(trainer.callback_metrics["val/error_km_mean"]), trainer.global_step))
+
+    module = toy_module(optimizer=SGD(lr=5.0))
+    data = ToyData(features=toy_features(module.network))
+    module.network.train()
+    callbacks = [EmaWeights(decay=DECAY), best, raw, Note()]
+    toy_trainer(tmp_path, epochs=8, callbacks=callbacks).fit(module, datamodule=data)
+    step = min(steps)[1]
+    assert step < 8 * 4  # it waited while training went on
+    checkpoint = torch.load(tmp_path / "best.ckpt", weights_only=True)
+    close(Locator.load(tmp_path / "best.ckpt").network.state_dict(), raw.average(DECAY, step))
+    for name, tensor in checkpoint[RAW].items():
+        assert torch.equal(tensor, raw.taken[step][name])
+
+
 def test_after_training_the_network_holds_the_averages(tmp_path: Path) -> None:
     module, data = staged(), ToyData()
     trainer = toy_trainer(tmp_path, callbacks=[EmaWeights(decay=DECAY)])
