@@ -189,7 +189,7 @@ def grid_summary(grid: Grid | None, places: int) -> str:
     if grid is None:
         return f"{places:,} places, no cells"
     cells = f"{len(grid.touching):,} cells touch land, {grid.num_cells:,} hold training places"
-    return f"{cells}; side of a cell {format_km(grid.cells.side_km)}"
+    return f"{cells}; side of a cell {format_km(grid.side_km)}"
 
 
 def capitalised(name: str) -> str:
