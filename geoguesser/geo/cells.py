@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from geoguesser.geo.distance import EARTH_RADIUS_KM, FloatArray, from_unit, to_u
 from geoguesser.geo.overlay import StripCells
 from geoguesser.geo.partition import MOST_CELLS, BoxCells, Cells, IntArray, box_rings, check_count
 from geoguesser.geo.quadtree import QuadtreeCells
-from geoguesser.geo.region import PlaneRegion, Region, SphereRegion
+from geoguesser.geo.region import PlaneRegion, Region
 from geoguesser.geo.voronoi import VoronoiCells
 
 __all__ = ["BandCells", "Cells", "IntArray", "SquareCells", "cells_for", "cells_from_state", "cells_over"]
@@ -89,7 +90,7 @@ class SquareCells(BoxCells):
 
     def touching(self, region: Region) -> IntArray:
         assert isinstance(region, PlaneRegion)
-        ids = self._under_boxes(shapely.bounds(shapely.get_parts(region.land_m)))
+        ids = self._under_boxes(region.parts_bounds_m)
         low = self.centres(ids) - self.side_m / 2
         boxes = shapely.box(low[:, 0], low[:, 1], low[:, 0] + self.side_m, low[:, 1] + self.side_m)
         return ids[shapely.intersects(region.land_m, boxes)]
@@ -143,11 +144,8 @@ class BandCells(BoxCells):
         return cls(cells.tolist())
 
     def locate(self, points: FloatArray) -> IntArray:
-        return self._locate_deg(from_unit(points))
-
-    def _locate_deg(self, coords_deg: FloatArray) -> IntArray:
-        sine = np.sin(np.radians(coords_deg[:, 0]))
-        return self.locate_chart(np.stack((coords_deg[:, 1], sine), axis=-1))
+        coords_deg = from_unit(points)
+        return self.locate_chart(np.stack((coords_deg[:, 1], np.sin(np.radians(coords_deg[:, 0]))), axis=-1))
 
     def locate_chart(self, chart: FloatArray) -> IntArray:
         longitude, sine = chart.T
@@ -179,13 +177,6 @@ class BandCells(BoxCells):
     def sides_km(self, ids: IntArray) -> FloatArray:
         return np.full(len(ids), self.side_km)
 
-    def touching(self, region: Region) -> IntArray:
-        """Cells with land at their centre or with a point of a boundary (these stand 0.05 degrees apart)."""
-        assert isinstance(region, SphereRegion)
-        ids = np.arange(self.count, dtype=np.int64)
-        with_centre = ids[region.contains(region.from_space(self.centres(ids)))]
-        return np.union1d(with_centre, self._locate_deg(region.boundary_deg))
-
     def state(self) -> dict[str, Any]:
         return {"kind": "band", "cells_per_band": self.cells_per_band}
 
@@ -212,7 +203,13 @@ def cells_for(region: Region, size: int) -> Cells:
         The partition; its count is within 2 % of `size` from 60 up.
     """
 
-    def count(cells: Cells) -> int:
+    @cache
+    def counted(bands: tuple[int, ...]) -> int:
+        return len(BandCells(list(bands)).touching(region))
+
+    def count(cells: Cells) -> int:  # on the sphere, sides that are near each other make the same cells
+        if isinstance(cells, BandCells):
+            return counted(tuple(cells.cells_per_band))
         return len(cells.touching(region))
 
     coarse = 2.0 * region.diagonal_km / np.sqrt(size)

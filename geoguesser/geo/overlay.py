@@ -137,7 +137,10 @@ def band_raster(cells: BandCells, phase: float = 0.0) -> Raster:
     edges, owners, first = [], [], 0
     for number in per_band:
         shifted = -180.0 + 360.0 * (np.arange(number) + phase) / number
-        if phase > 0:
+        if number == 1:  # all round: no edge
+            edges.append(np.array((-180.0, 180.0)))
+            owners.append(np.array([first]))
+        elif phase > 0:
             edges.append(np.concatenate(([-180.0], shifted, [180.0])))
             owners.append(first + np.array([number - 1, *range(number)]))
         else:

@@ -16,7 +16,7 @@ from scipy.sparse import csr_array
 
 from geoguesser.errors import ConfigError
 from geoguesser.geo.distance import EARTH_RADIUS_KM, FloatArray, to_unit
-from geoguesser.geo.region import PlaneRegion, Region, SphereRegion
+from geoguesser.geo.region import RUN, PlaneRegion, Region, SphereRegion
 
 IntArray = npt.NDArray[np.int64]
 MOST_CELLS = 4_000_000  # of the raster, land or not; a table of so many entries takes 32 MB
@@ -109,8 +109,14 @@ class BoxCells(Cells):
         if isinstance(region, PlaneRegion):
             return ids[shapely.intersects(region.land_m, shapely.box(*self.boxes(ids).T))]
         assert isinstance(region, SphereRegion)
-        with_centre = ids[region.contains(region.from_space(self.centres(ids)))]
-        return np.union1d(with_centre, self.locate(region.to_space(region.boundary_deg)))
+        met = region.contains(region.from_space(self.centres(ids)))
+        chart, low, high = region.boundary_runs
+        at_low, at_high = self.locate_chart(low), self.locate_chart(high)
+        whole = at_low == at_high  # the run lies in one cell: nine times of ten, where cells are large
+        met[at_low[whole]] = True
+        rest = np.flatnonzero(~whole)[:, None] * RUN + np.arange(RUN)
+        met[self.locate_chart(chart[rest[rest < len(chart)]])] = True
+        return ids[met]
 
     def sides_km(self, ids: IntArray) -> FloatArray:
         west, south, east, north = self.boxes(ids).T

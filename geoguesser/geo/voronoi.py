@@ -10,7 +10,7 @@ from scipy.sparse import csr_array
 from scipy.spatial import ConvexHull, QhullError, SphericalVoronoi, Voronoi, cKDTree
 
 from geoguesser.geo.distance import EARTH_RADIUS_KM, FloatArray
-from geoguesser.geo.partition import Cells, IntArray, adjacency
+from geoguesser.geo.partition import Cells, IntArray, adjacency, box_rings
 from geoguesser.geo.region import PlaneRegion, Region
 
 NEAR_KM = 0.01  # places that are nearer to a centre do not become one
@@ -186,9 +186,12 @@ def _lunes(centres: FloatArray) -> tuple[list[FloatArray], FloatArray, IntArray]
     """The cells of centres on one circle, or of fewer than four: lunes from one pole of it to the other."""
     count = len(centres)
     if count == 1:  # the whole sphere, cut open at the date line
-        edge = np.linspace(-np.pi / 2, np.pi / 2, 181)
-        west = np.stack((-np.cos(edge), np.zeros(181), np.sin(edge)), axis=-1)
-        return [np.concatenate((west, west[::-1]))], np.array([4.0 * np.pi * EARTH_RADIUS_KM**2]), _no_pairs()
+        west, south, east, north = (np.array([value]) for value in (-180.0, -90.0, 180.0, 90.0))
+        return (
+            list(box_rings(south, north, west, east)),
+            np.array([4.0 * np.pi * EARTH_RADIUS_KM**2]),
+            np.zeros((2, 0), dtype=np.int64),
+        )
     pole = np.linalg.svd(centres - centres.mean(axis=0))[2][-1]
     one = np.linalg.svd(pole[None])[2][1]
     other = np.cross(pole, one)
@@ -208,10 +211,6 @@ def _lunes(centres: FloatArray) -> tuple[list[FloatArray], FloatArray, IntArray]
         widths[k] = after - before
     every = np.stack(np.meshgrid(np.arange(count), np.arange(count))).reshape(2, -1)  # all meet at both poles
     return rings, 2.0 * widths * EARTH_RADIUS_KM**2, every
-
-
-def _no_pairs() -> IntArray:
-    return np.zeros((2, 0), dtype=np.int64)
 
 
 def _along_circles(corners: FloatArray) -> FloatArray:
