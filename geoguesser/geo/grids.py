@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from geoguesser.errors import ConfigError, check_int, check_number
 from geoguesser.geo.cells import BandCells, Cells, SquareCells, cells_for, cells_over
@@ -25,13 +26,16 @@ class QuadtreeGrid(GridMaker):
     Attributes:
         max_places: How many training places a cell may hold, unless its quarters would be too small.
         min_side_km: No cell has a smaller side.
+        size: Must be None; the config's group density would write it.
     """
 
     max_places: int = 25
     min_side_km: float = 1.0
+    size: None = None
 
     def check(self) -> None:
         super().check()
+        _check_no_size(self.size, "grid.max_places")
         check_int("grid.max_places", self.max_places, low=1)
         check_number("grid.min_side_km", self.min_side_km, low=0.0, open_low=True)
 
@@ -115,12 +119,15 @@ class PyramidGrid(OverlayGrid):
 
     Attributes:
         sizes: How many cells of each raster shall touch the land, ascending.
+        size: Must be None; the config's group density would write it.
     """
 
     sizes: Sequence[int] = (15, 60)
+    size: None = None
 
     def check(self) -> None:
         super().check()
+        _check_no_size(self.size, "grid.sizes")
         if not isinstance(self.sizes, list | tuple) or len(self.sizes) < 2:
             raise ConfigError.at(
                 "grid.sizes", "must be two or more numbers of cells, such as [15,60]", found=self.sizes
@@ -132,6 +139,12 @@ class PyramidGrid(OverlayGrid):
 
     def rasters(self, region: Region) -> list[Raster]:
         return [_raster(cells_for(region, size)) for size in self.sizes]
+
+
+def _check_no_size(size: Any, instead: str) -> None:
+    if size is not None:
+        rule = f"must be null for this grid, whose number of cells follows from {instead}"
+        raise ConfigError.at("grid.size", rule, found=size, remedy="Leave it out, or add grid.size=null.")
 
 
 def _raster(cells: Cells, phase: float = 0.0) -> Raster:

@@ -141,11 +141,15 @@ def test_density_and_size_are_one_key(override: str):
 
 @pytest.mark.parametrize("choice", ["grid=quadtree", "grid=pyramid"])
 def test_a_grid_without_a_number_of_cells_takes_no_density(choice: str):
-    assert "size" not in resolve(compose([choice]))["grid"]
-    assert "size" not in resolve(compose([choice, "experiment=competition"]))["grid"]
-    both = resolve(compose([choice, "density=dense"]))["grid"]
-    with pytest.raises(ConfigError, match=r"^grid\.size is no key of this choice\. Its keys: .*point.*\.$"):
-        build(both, "grid")
+    for words in ([choice], [choice, "density=dense"], [choice, "experiment=quick"]):
+        config = resolve(compose(words))["grid"]
+        assert config["size"] is None
+        build(config, "grid").check()
+    for words in ([choice, "grid.size=60"], [choice, "experiment=competition"]):
+        with pytest.raises(
+            ConfigError, match=r"^grid\.size must be null for this grid, whose number of cells fol"
+        ):
+            build(resolve(compose(words))["grid"], "grid").check()
 
 
 @pytest.mark.parametrize("choice", ["grid=kmeans", "grid=staggered"])

@@ -369,6 +369,11 @@ def test_pieces_of_a_pyramid_of_which_one_is_moved_are_those_of_two_rasters(
 
 WRONG = [
     (QuadtreeGrid(max_places=0), "grid.max_places must be a positive integer, got 0."),
+    (
+        QuadtreeGrid(size=60),  # type: ignore[arg-type]
+        "grid.size must be null for this grid, whose number of cells follows from grid.max_places, got 60. "
+        "Leave it out, or add grid.size=null.",
+    ),
     (QuadtreeGrid(max_places="abc"), "grid.max_places must be a positive integer, got 'abc'."),  # type: ignore[arg-type]
     (QuadtreeGrid(min_side_km=0), "grid.min_side_km must be a number above 0, got 0."),
     (QuadtreeGrid(point="no"), "grid.point must be one of centroid, clipped, weighted, got 'no'."),
