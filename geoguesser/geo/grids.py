@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 from geoguesser.errors import ConfigError, check_int, check_number
@@ -134,7 +135,7 @@ class PyramidGrid(OverlayGrid):
             )
         for number, size in enumerate(self.sizes):
             check_int(f"grid.sizes[{number}]", size, low=1)
-        if any(fine <= coarse for coarse, fine in zip(self.sizes[:-1], self.sizes[1:], strict=True)):
+        if any(fine <= coarse for coarse, fine in pairwise(self.sizes)):
             raise ConfigError.at("grid.sizes", "must ascend, from coarse to fine", found=list(self.sizes))
 
     def rasters(self, region: Region) -> list[Raster]:

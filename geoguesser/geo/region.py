@@ -277,12 +277,11 @@ class SphereRegion(Region):
         """Boundary points in order, and the boxes of runs of RUN of them, by longitude and sine of latitude.
 
         Returns:
-            (N, 2) points, longitude from -180 to below 180; (R, 2) low and (R, 2) high corners; run r holds points RUN * r up to RUN * (r + 1).
+            (N, 2) points, longitude from -180 to below 180; (R, 2) low and (R, 2) high corners. Run r holds
+            points RUN * r up to RUN * (r + 1).
         """
-        chart = np.stack(
-            ((self.boundary_deg[:, 1] + 180.0) % 360.0 - 180.0, np.sin(np.radians(self.boundary_deg[:, 0]))),
-            axis=-1,
-        )
+        latitude, longitude = self.boundary_deg.T
+        chart = np.stack(((longitude + 180.0) % 360.0 - 180.0, np.sin(np.radians(latitude))), axis=-1)
         starts = np.arange(0, len(chart), RUN)
         return chart, np.minimum.reduceat(chart, starts), np.maximum.reduceat(chart, starts)
 

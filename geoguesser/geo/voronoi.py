@@ -15,6 +15,7 @@ from geoguesser.geo.region import PlaneRegion, Region
 
 NEAR_KM = 0.01  # places that are nearer to a centre do not become one
 MOST_ROUNDS = 100
+SETTLED = 1e-4  # share of the distinct places that may still change their cell when k-means ends
 WIDER = 0.05  # of the box in which cells of the plane are drawn and measured, on each side
 STEP_RAD = 0.02  # between points of an outline on the sphere: 130 km
 
@@ -120,7 +121,7 @@ def kmeans(
     before: IntArray | None = None
     for _ in range(MOST_ROUNDS):
         nearest = np.asarray(cKDTree(centres).query(points)[1], dtype=np.int64)
-        if before is not None and np.array_equal(nearest, before):
+        if before is not None and np.mean(nearest != before) <= SETTLED:
             break
         before = nearest
         centres = _means(points, counts, nearest, len(centres))

@@ -163,8 +163,8 @@ def _open_at_date_line(ring: FloatArray) -> FloatArray:
     if ring[-1, 0] < ring[0, 0]:
         points = points[::-1]
     points = np.roll(points, -int(np.argmin(points[:, 0])), axis=0)
-    latitude = np.interp(180.0, *points.T, period=360.0)
-    pole = np.copysign(90.0, latitude)
+    latitude = float(np.interp(180.0, points[:, 0], points[:, 1], period=360.0))
+    pole = float(np.copysign(90.0, latitude))
     start, corners = (-180.0, latitude), [(180.0, latitude), (180.0, pole), (-180.0, pole), (-180.0, latitude)]
     return np.concatenate(([start], points, corners))
 

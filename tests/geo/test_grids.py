@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
+import itertools
 import re
 from typing import Any
 
@@ -265,8 +267,6 @@ def test_one_place_alone_or_a_hundred_times_makes_one_class(
 def test_class_points_are_what_was_asked_for(
     regions: dict[str, Region], training: dict[str, np.ndarray], maker: str, land: str, point: str
 ) -> None:
-    import dataclasses
-
     region, places = regions[land], training[land]
     grid = dataclasses.replace(MAKERS[maker], point=point).fit(region, places)
     centres = region.from_space(grid.cells.centres(grid.kept))
@@ -332,7 +332,7 @@ def test_parents_are_the_rasters_cells_that_hold_the_piece(
     assert grid.parents.shape == (grid.num_cells, len(rasters))
     assert np.unique(grid.parents).tolist() == list(range(grid.num_outputs))
     spans = [(column.min(), column.max()) for column in grid.parents.T]
-    assert all(before[1] + 1 == after[0] for before, after in zip(spans[:-1], spans[1:], strict=True))
+    assert all(before[1] + 1 == after[0] for before, after in itertools.pairwise(spans))
     assert len(np.unique(grid.parents, axis=0)) == grid.num_cells  # a piece is one cell of each
     # Two places share a class just where each raster has them in one cell (but for slivers).
     chart = to_chart(grid.region.to_space(training[land]))
