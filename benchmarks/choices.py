@@ -3,9 +3,9 @@
     python benchmarks/choices.py [PLACES] [SEEDS]
 
 Every run is a whole run of `geoguesser.train` on cached features of the frozen default backbone; each seed also
-draws its own split. All choices see the same places, so what counts is the difference to the default in the same seed:
-its mean and 95 % interval (Student's t over the seeds). The predecessor's recipe (views side by side, true cell,
-weighted mean) is one of the rows. The table is Markdown; the last line is one JSON object.
+draws its own split. All choices see the same places, so what counts is the difference to the default in the same
+seed: its mean and 95 % interval (Student's t over the seeds). The predecessor's recipe (views side by side, true
+cell, weighted mean) is one of the rows. The table is Markdown; the last line is one JSON object.
 """
 
 from __future__ import annotations

@@ -242,8 +242,7 @@ class Run:
         return made
 
     def _asked(self) -> int | None:
-        grid = self.config.get("grid") or {}
-        return None if grid.get("spacing_km") is not None else grid.get("size")
+        return self.head_parts["grid"].asked if "grid" in self.head_parts else None
 
     def _backbone(self) -> Backbone:
         node = dict(self.config["backbone"])

@@ -1,60 +1,29 @@
-"""Partitions of a region's space into cells with ids: squares in the plane, equal-area cells on the sphere.
+"""Square cells: true squares in the plane, near-squares of equal area on the sphere; and how many cells are laid.
 
-A partition knows no places and no classes; geo/grid.py makes both from it.
+What a partition is stands in geo/partition.py; geo/grid.py makes classes from it.
 """
 
 from __future__ import annotations
 
 import math
-from abc import ABC, abstractmethod
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import shapely
 
-from geoguesser.errors import ConfigError
 from geoguesser.geo.distance import EARTH_RADIUS_KM, FloatArray, from_unit, to_unit
-from geoguesser.geo.region import PlaneRegion, Region, SphereRegion
+from geoguesser.geo.overlay import StripCells
+from geoguesser.geo.partition import MOST_CELLS, BoxCells, Cells, IntArray, box_rings, check_count
+from geoguesser.geo.quadtree import QuadtreeCells
+from geoguesser.geo.region import PlaneRegion, Region
+from geoguesser.geo.voronoi import VoronoiCells
 
-IntArray = npt.NDArray[np.int64]
-MOST_CELLS = 4_000_000  # of the raster, land or not; a table of so many entries takes 32 MB
-
-
-class Cells(ABC):
-    """A partition. Ids run from 0 to `count` - 1, whether or not there is land.
-
-    Attributes:
-        side_km: The side of a cell.
-        count: The number of ids.
-    """
-
-    side_km: float
-    count: int
-
-    @abstractmethod
-    def locate(self, points: FloatArray) -> IntArray:
-        """(N, d) points of the region's space -> (N,) ids, -1 outside of all cells."""
-
-    @abstractmethod
-    def centres(self, ids: IntArray) -> FloatArray:
-        """(M,) ids -> (M, d) centres in the region's space."""
-
-    @abstractmethod
-    def outlines(self, ids: IntArray) -> FloatArray:
-        """(M,) ids -> (M, V, d) closed rings in the region's space."""
-
-    @abstractmethod
-    def touching(self, region: Region) -> IntArray:
-        """The ids of the cells that touch the region's land, ascending."""
-
-    @abstractmethod
-    def state(self) -> dict[str, Any]:
-        """Plain values from which `cells_from_state` makes the same partition."""
+__all__ = ["BandCells", "Cells", "IntArray", "SquareCells", "cells_for", "cells_from_state", "cells_over"]
 
 
-class SquareCells(Cells):
+class SquareCells(BoxCells):
     """True squares in the CRS's metres, numbered row by row from the south-west.
 
     A square takes in its western and southern edges, so a point on a shared edge lies in exactly one.
@@ -66,6 +35,8 @@ class SquareCells(Cells):
         columns: How many squares from west to east.
         rows: How many from south to north.
     """
+
+    sphere = False
 
     def __init__(self, west_m: float, south_m: float, side_m: float, columns: int, rows: int) -> None:
         self.west_m, self.south_m, self.side_m = west_m, south_m, side_m
@@ -90,12 +61,12 @@ class SquareCells(Cells):
             west_m, columns = west_m + (phase[0] - 1.0) * side, columns + 1
         if phase[1]:
             south_m, rows = south_m + (phase[1] - 1.0) * side, rows + 1
-        _check_count(columns * rows, side_km)
+        check_count(columns * rows, side_km)
         return cls(west_m, south_m, side, columns, rows)
 
-    def locate(self, points: FloatArray) -> IntArray:
-        column = np.floor((points[:, 0] - self.west_m) * (1.0 / self.side_m)).astype(np.int64)
-        row = np.floor((points[:, 1] - self.south_m) * (1.0 / self.side_m)).astype(np.int64)
+    def locate_chart(self, chart: FloatArray) -> IntArray:
+        column = np.floor((chart[:, 0] - self.west_m) * (1.0 / self.side_m)).astype(np.int64)
+        row = np.floor((chart[:, 1] - self.south_m) * (1.0 / self.side_m)).astype(np.int64)
         ids = row * self.columns + column
         inside = (column >= 0) & (column < self.columns) & (row >= 0) & (row < self.rows)
         ids[~inside] = -1
@@ -106,13 +77,20 @@ class SquareCells(Cells):
         y = self.south_m + (ids // self.columns + 0.5) * self.side_m
         return np.stack((x, y), axis=-1)
 
+    def boxes(self, ids: IntArray) -> FloatArray:
+        middle = self.centres(ids)
+        return np.concatenate((middle - self.side_m / 2, middle + self.side_m / 2), axis=1)
+
     def outlines(self, ids: IntArray) -> FloatArray:
         corners = np.array([(-1, -1), (1, -1), (1, 1), (-1, 1), (-1, -1)]) * self.side_m / 2
         return self.centres(ids)[:, None, :] + corners
 
+    def sides_km(self, ids: IntArray) -> FloatArray:
+        return np.full(len(ids), self.side_km)
+
     def touching(self, region: Region) -> IntArray:
         assert isinstance(region, PlaneRegion)
-        ids = self._under_boxes(shapely.bounds(shapely.get_parts(region.land_m)))
+        ids = self._under_boxes(region.parts_bounds_m)
         low = self.centres(ids) - self.side_m / 2
         boxes = shapely.box(low[:, 0], low[:, 1], low[:, 0] + self.side_m, low[:, 1] + self.side_m)
         return ids[shapely.intersects(region.land_m, boxes)]
@@ -135,7 +113,7 @@ class SquareCells(Cells):
         return {"kind": "square", **{name: getattr(self, name) for name in names}}
 
 
-class BandCells(Cells):
+class BandCells(BoxCells):
     """Near-square cells of exactly equal area on the sphere, in bands of latitude from the south.
 
     Band i holds `cells_per_band[i]` cells of equal width, about as wide as the band is high; the
@@ -146,11 +124,13 @@ class BandCells(Cells):
         cells_per_band: How many cells each band holds.
     """
 
+    sphere = True
+
     def __init__(self, cells_per_band: list[int]) -> None:
         self.cells_per_band = [int(cells) for cells in cells_per_band]
         self._first = np.cumsum([0, *self.cells_per_band])
         self.count = int(self._first[-1])
-        self._edges_sin = np.clip(-1.0 + 2.0 * self._first / self.count, -1.0, 1.0)
+        self.band_edges = np.clip(-1.0 + 2.0 * self._first / self.count, -1.0, 1.0)
         self.side_km = EARTH_RADIUS_KM * float(np.sqrt(4.0 * np.pi / self.count))
 
     @classmethod
@@ -160,47 +140,42 @@ class BandCells(Cells):
         middles = -np.pi / 2 + (np.arange(bands) + 0.5) * np.pi / bands
         around = 2.0 * np.pi * EARTH_RADIUS_KM * np.cos(middles) / side_km
         cells = np.maximum(np.round(around), 1).astype(int)
-        _check_count(int(cells.sum()), side_km, most)
+        check_count(int(cells.sum()), side_km, most)
         return cls(cells.tolist())
 
     def locate(self, points: FloatArray) -> IntArray:
-        return self._locate_deg(from_unit(points))
+        coords_deg = from_unit(points)
+        return self.locate_chart(np.stack((coords_deg[:, 1], np.sin(np.radians(coords_deg[:, 0]))), axis=-1))
 
-    def _locate_deg(self, coords_deg: FloatArray) -> IntArray:
-        sine = np.sin(np.radians(coords_deg[:, 0]))
-        band = np.clip(np.searchsorted(self._edges_sin, sine, side="right") - 1, 0, len(self.cells_per_band) - 1)
+    def locate_chart(self, chart: FloatArray) -> IntArray:
+        longitude, sine = chart.T
+        band = np.clip(np.searchsorted(self.band_edges, sine, side="right") - 1, 0, len(self.cells_per_band) - 1)
         cells = np.asarray(self.cells_per_band)[band]
-        column = np.floor((coords_deg[:, 1] + 180.0) / 360.0 * cells).astype(np.int64) % cells
+        column = np.floor((longitude + 180.0) / 360.0 * cells).astype(np.int64) % cells
         return (self._first[band] + column).astype(np.int64)
 
     def _edges_deg(self, ids: IntArray) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
         """South, north, west and east edge of each cell."""
         band = np.searchsorted(self._first, ids, side="right") - 1
-        latitudes = np.degrees(np.arcsin(self._edges_sin))
+        latitudes = np.degrees(np.arcsin(self.band_edges))
         width = 360.0 / np.asarray(self.cells_per_band)[band]
         west = -180.0 + (ids - self._first[band]) * width
         return latitudes[band], latitudes[band + 1], west, west + width
+
+    def boxes(self, ids: IntArray) -> FloatArray:
+        _, _, west, east = self._edges_deg(ids)
+        band = np.searchsorted(self._first, ids, side="right") - 1
+        return np.stack((west, self.band_edges[band], east, self.band_edges[band + 1]), axis=-1)
 
     def centres(self, ids: IntArray) -> FloatArray:
         south, north, west, east = self._edges_deg(ids)
         return to_unit(np.stack(((south + north) / 2, (west + east) / 2), axis=-1))
 
     def outlines(self, ids: IntArray) -> FloatArray:
-        south, north, west, east = self._edges_deg(ids)
-        along = np.linspace(0.0, 1.0, 9)
-        up, right = np.zeros((4, 9)), np.zeros((4, 9))
-        right[0], up[1], right[2], up[3] = along, along, along[::-1], along[::-1]
-        right[1], up[2] = 1.0, 1.0
-        lat = south[:, None] + up.ravel() * (north - south)[:, None]
-        lon = west[:, None] + right.ravel() * (east - west)[:, None]
-        return to_unit(np.stack((lat, lon), axis=-1))
+        return box_rings(*self._edges_deg(ids))
 
-    def touching(self, region: Region) -> IntArray:
-        """Cells with land at their centre or with a point of a boundary (these stand 0.05 degrees apart)."""
-        assert isinstance(region, SphereRegion)
-        ids = np.arange(self.count, dtype=np.int64)
-        with_centre = ids[region.contains(region.from_space(self.centres(ids)))]
-        return np.union1d(with_centre, self._locate_deg(region.boundary_deg))
+    def sides_km(self, ids: IntArray) -> FloatArray:
+        return np.full(len(ids), self.side_km)
 
     def state(self) -> dict[str, Any]:
         return {"kind": "band", "cells_per_band": self.cells_per_band}
@@ -228,7 +203,13 @@ def cells_for(region: Region, size: int) -> Cells:
         The partition; its count is within 2 % of `size` from 60 up.
     """
 
-    def count(cells: Cells) -> int:
+    @cache
+    def counted(bands: tuple[int, ...]) -> int:
+        return len(BandCells(list(bands)).touching(region))
+
+    def count(cells: Cells) -> int:  # on the sphere, sides that are near each other make the same cells
+        if isinstance(cells, BandCells):
+            return counted(tuple(cells.cells_per_band))
         return len(cells.touching(region))
 
     coarse = 2.0 * region.diagonal_km / np.sqrt(size)
@@ -252,17 +233,13 @@ def cells_for(region: Region, size: int) -> Cells:
     return best
 
 
-def _check_count(cells: int, side_km: float, most: int = MOST_CELLS) -> None:
-    if cells > most:
-        raise ConfigError.at(
-            "grid",
-            f"must not lay more than {most:,} cells over the region",
-            found=f"{cells:,} cells of {side_km:.3g} km",
-            remedy="Choose a smaller grid.size or a larger grid.spacing_km.",
-        )
-
-
 def cells_from_state(state: dict[str, Any]) -> Cells:
     """Makes the partition again that `Cells.state` described."""
-    kinds: dict[str, Callable[..., Cells]] = {"square": SquareCells, "band": BandCells}
+    kinds: dict[str, Callable[..., Cells]] = {
+        "square": SquareCells,
+        "band": BandCells,
+        "quadtree": QuadtreeCells,
+        "voronoi": VoronoiCells,
+        "strips": StripCells,
+    }
     return kinds[state["kind"]](**{key: value for key, value in state.items() if key != "kind"})

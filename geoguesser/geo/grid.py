@@ -1,17 +1,19 @@
 """Grid: the classes of a classification head. One cell that holds training places is one class.
 
-`SquareGrid` says how a grid is to be made; its `fit` makes the `Grid` from the region and the
-training places alone. No place is ever dropped: one that lies outside every kept cell belongs to
-the kept cell whose centre is nearest.
+A `GridMaker` says how a grid is to be made; its `fit` makes the `Grid` from the region and the training places
+alone. `SquareGrid` is the usual one, geo/grids.py has others. No place is ever dropped: one that lies outside
+every kept cell belongs to the kept cell whose centre is nearest.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
+from scipy.sparse import csr_array
 from scipy.spatial import cKDTree
 
 from geoguesser.errors import DataError, check_choice, check_int, check_number
@@ -32,6 +34,9 @@ class Grid:
         kept: (K,) ids of the cells that hold training places, ascending; class k is `kept[k]`.
         class_points_deg: (K, 2) the point that stands for each class.
         touching: (T,) ids of all cells that touch the land, for the record and for pictures.
+        parents: (K, G) where cells are the pieces of G overlaid partitions: for each class, the number of the
+            cell of each partition that it is a piece of. Numbers run on from one partition to the next, and
+            each from 0 to `num_outputs` - 1 occurs. None where a cell is simply a cell.
     """
 
     region: Region
@@ -43,7 +48,7 @@ class Grid:
 
     @property
     def num_outputs(self) -> int:
-        """How many outputs a head has for this grid."""
+        """How many numbers a head gives for a place: one per class, or per cell of the overlaid partitions."""
         return self.num_cells if self.parents is None else int(self.parents.max()) + 1
 
     @property
@@ -69,14 +74,26 @@ class Grid:
 
     def outlines_deg(self, ids: IntArray) -> list[FloatArray]:
         """(M,) cell ids -> M closed rings (V, 2) of latitude and longitude, for pictures."""
-        rings = self.cells.outlines(ids)
-        flat = self.region.from_space(rings.reshape(-1, rings.shape[-1]))
-        return list(flat.reshape(len(ids), -1, 2))
+        rings = list(self.cells.outlines(ids))
+        if not rings:
+            return []
+        flat = self.region.from_space(np.concatenate(rings))
+        return np.split(flat, np.cumsum([len(ring) for ring in rings[:-1]]))
 
     @cached_property
     def class_sides_km(self) -> FloatArray:
-        """(K,) the side of each class's cell in km."""
-        return np.full(self.num_cells, self.cells.side_km)
+        """(K,) the side of each class's cell in km, the square root of its area."""
+        return self.cells.sides_km(self.kept)
+
+    @property
+    def side_km(self) -> float:
+        """The median of the sides of the classes' cells, in km."""
+        return float(np.median(self.class_sides_km))
+
+    @cached_property
+    def neighbours(self) -> csr_array[Any, tuple[int, int]]:
+        """(K, K) bool, symmetric: which classes' cells share an edge or a corner."""
+        return self.cells.neighbours(self.kept)
 
     @cached_property
     def _class_of(self) -> IntArray:
@@ -91,47 +108,55 @@ class Grid:
 
     def state(self) -> dict[str, Any]:
         """Plain values and arrays from which `grid_from_state` makes the same grid."""
-        return {
+        state = {
             "cells": self.cells.state(),
             "kept": self.kept,
             "class_points_deg": self.class_points_deg,
             "touching": self.touching,
         }
+        return state if self.parents is None else state | {"parents": self.parents}
 
 
 def grid_from_state(region: Region, state: dict[str, Any]) -> Grid:
     """Makes the grid again that `Grid.state` described."""
+    parents = state.get("parents")
     return Grid(
         region=region,
         cells=cells_from_state(state["cells"]),
         kept=np.asarray(state["kept"], dtype=np.int64),
         class_points_deg=np.asarray(state["class_points_deg"], dtype=np.float64),
         touching=np.asarray(state["touching"], dtype=np.int64),
+        parents=None if parents is None else np.asarray(parents, dtype=np.int64),
     )
 
 
 @dataclass(frozen=True, kw_only=True)
-class SquareGrid:
-    """Square cells: true squares in the region's CRS; for the world near-squares of equal area.
+class GridMaker(ABC):
+    """How a grid is to be made.
 
     Attributes:
-        size: How many cells shall touch the land.
-        spacing_km: The side of a cell; where it is given, `size` is not used.
         point: What stands for a cell: `centroid`, `clipped` (the centroid moved to the nearest land)
             or `weighted` (the mean of its training places).
     """
 
-    size: int | None = 60
-    spacing_km: float | None = None
     point: str = "weighted"
 
     def check(self) -> None:
         """Raises ConfigError where a value breaks its rule; a run asks before it reads any data."""
         check_choice("grid.point", self.point, POINTS)
-        if self.spacing_km is not None:
-            check_number("grid.spacing_km", self.spacing_km, low=0.0, open_low=True)
-        else:
-            check_int("grid.size", self.size, low=1)
+
+    @property
+    def asked(self) -> int | None:
+        """How many cells were asked for, where a number of cells was."""
+        return None
+
+    @abstractmethod
+    def cells(self, region: Region, train_coords_deg: FloatArray) -> Cells:
+        """The partition for a region and (N, 2) training places, N at least 1."""
+
+    def keep(self, held: IntArray, touching: IntArray) -> IntArray:
+        """Which of the ids that hold training places are kept, knowing which touch the land; here all."""
+        return held
 
     def fit(self, region: Region, train_coords_deg: FloatArray) -> Grid:
         """Makes the grid from the region and the training places.
@@ -142,7 +167,7 @@ class SquareGrid:
 
         Returns:
             The grid; every training place lies in one of its cells, or is nearest to it if it lies
-            in a cell that does not touch the land.
+            in a cell that is not kept.
 
         Raises:
             ConfigError: A value breaks its rule.
@@ -151,24 +176,68 @@ class SquareGrid:
         self.check()
         if len(train_coords_deg) == 0:
             raise DataError("The training split holds no place, so no cell can be kept.")
-        if self.spacing_km is not None:
-            cells = cells_over(region, float(self.spacing_km))
-        else:
-            cells = cells_for(region, check_int("grid.size", self.size, low=1))
+        cells = self.cells(region, train_coords_deg)
         touching = cells.touching(region)
         points = region.to_space(train_coords_deg)
         held = np.unique(cells.locate(points))
-        kept = np.intersect1d(held, touching)
+        kept = self.keep(held[held >= 0], touching)
         if len(kept) == 0:  # all training places lie at sea: the cells with land nearest to them
             kept = np.unique(touching[cKDTree(cells.centres(touching)).query(points)[1]])
-        grid = Grid(region, cells, kept, region.from_space(cells.centres(kept)), touching)
+        parents = _numbered(cells.parents(kept))
+        grid = Grid(region, cells, kept, region.from_space(cells.centres(kept)), touching, parents)
         if self.point == "centroid":
             return grid
         if self.point == "clipped":
             class_points = region.snap(grid.class_points_deg)
         else:
             class_points = _means(region, points, grid.assign_points(points), grid.class_points_deg)
-        return Grid(region, cells, kept, class_points, touching)
+        return replace(grid, class_points_deg=class_points)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SquareGrid(GridMaker):
+    """Square cells: true squares in the region's CRS; for the world near-squares of equal area.
+
+    A cell that holds training places but does not touch the land is not kept.
+
+    Attributes:
+        size: How many cells shall touch the land.
+        spacing_km: The side of a cell; where it is given, `size` is not used.
+    """
+
+    size: int | None = 60
+    spacing_km: float | None = None
+
+    def check(self) -> None:
+        super().check()
+        if self.spacing_km is not None:
+            check_number("grid.spacing_km", self.spacing_km, low=0.0, open_low=True)
+        else:
+            check_int("grid.size", self.size, low=1)
+
+    @property
+    def asked(self) -> int | None:
+        return self.size if self.spacing_km is None else None
+
+    def cells(self, region: Region, train_coords_deg: FloatArray) -> Cells:
+        if self.spacing_km is not None:
+            return cells_over(region, float(self.spacing_km))
+        return cells_for(region, check_int("grid.size", self.size, low=1))
+
+    def keep(self, held: IntArray, touching: IntArray) -> IntArray:
+        return np.intersect1d(held, touching)
+
+
+def _numbered(cells: IntArray | None) -> IntArray | None:
+    """(K, G) cells of G partitions -> the same, numbered from 0 without gaps, each partition after the last."""
+    if cells is None:
+        return None
+    columns, first = [], 0
+    for column in cells.T:
+        found, number = np.unique(column, return_inverse=True)
+        columns.append(first + number)
+        first += len(found)
+    return np.stack(columns, axis=-1).astype(np.int64)
 
 
 def _means(region: Region, points: FloatArray, classes: IntArray, fallback_deg: FloatArray) -> FloatArray:

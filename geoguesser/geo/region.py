@@ -24,6 +24,7 @@ from geoguesser.geo.score import WORLD_DIAGONAL_KM
 
 ON_LAND_TOLERANCE_M = 0.01  # a snapped point can miss its polygon by 3e-10 m; 1 cm is still nowhere
 MOST_AREAL_SCALE = 1.1  # Web Mercator doubles areas in Croatia
+RUN = 16  # boundary points in a row that are looked at together: up to 90 km
 REACH_KM = 3000.0  # how far beyond its land a CRS is used; a transverse Mercator breaks down later
 
 
@@ -124,6 +125,11 @@ class PlaneRegion(Region):
     def diagonal_km(self) -> float:
         west, south, east, north = self.land_m.bounds
         return float(np.hypot(east - west, north - south)) / 1000.0
+
+    @cached_property
+    def parts_bounds_m(self) -> FloatArray:
+        """(P, 4) the bounding box of each part of the land, in CRS metres."""
+        return shapely.bounds(shapely.get_parts(self.land_m))
 
     @property
     def area_km2(self) -> float:
@@ -265,6 +271,19 @@ class SphereRegion(Region):
     def boundary_deg(self) -> FloatArray:
         """(N, 2) points on all boundaries, at most 0.05 degrees apart."""
         return _cut_segments(*_ring_segments(self.land_deg), longest=0.05)[0][:, ::-1].copy()
+
+    @cached_property
+    def boundary_runs(self) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """Boundary points in order, and the boxes of runs of RUN of them, by longitude and sine of latitude.
+
+        Returns:
+            (N, 2) points, longitude from -180 to below 180; (R, 2) low and (R, 2) high corners. Run r holds
+            points RUN * r up to RUN * (r + 1).
+        """
+        latitude, longitude = self.boundary_deg.T
+        chart = np.stack(((longitude + 180.0) % 360.0 - 180.0, np.sin(np.radians(latitude))), axis=-1)
+        starts = np.arange(0, len(chart), RUN)
+        return chart, np.minimum.reduceat(chart, starts), np.maximum.reduceat(chart, starts)
 
     @cached_property
     def _vertices(self) -> tuple[Any, FloatArray, FloatArray]:

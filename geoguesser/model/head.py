@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from geoguesser.errors import ConfigError, RegionError, check_choice
 from geoguesser.geo.distance import FloatArray, from_unit, to_unit
-from geoguesser.geo.grid import Grid, SquareGrid
+from geoguesser.geo.grid import Grid, GridMaker
 from geoguesser.geo.region import PlaneRegion, Region
 from geoguesser.model.decoder import Decoder
 from geoguesser.model.losses import CellLoss, Target
@@ -143,7 +143,7 @@ class ClassificationHead(Head):
         in_features: int,
         region: Region,
         train_coords_deg: FloatArray,
-        grid: SquareGrid,
+        grid: GridMaker,
         loss: CellLoss,
         decoder: Decoder,
     ) -> ClassificationHead:
@@ -161,7 +161,7 @@ class ClassificationHead(Head):
         in_features: int,
         region: Region,
         train_coords_deg: FloatArray,
-        grid: SquareGrid,
+        grid: GridMaker,
         *,
         loss: CellLoss,
         decoder: Decoder,

@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from geoguesser.errors import check_number
 from geoguesser.geo.distance import EARTH_RADIUS_KM, FloatArray, to_unit
-from geoguesser.geo.grid import Grid, SquareGrid
+from geoguesser.geo.grid import Grid, GridMaker
 from geoguesser.geo.region import Region
 from geoguesser.model.decoder import Decoder
 from geoguesser.model.head import ClassificationHead
@@ -74,7 +74,7 @@ class HybridHead(ClassificationHead):
         in_features: int,
         region: Region,
         train_coords_deg: FloatArray,
-        grid: SquareGrid,
+        grid: GridMaker,
         loss: CellLoss,
         decoder: Decoder,
         offset_weight: float = 1.0,

@@ -115,13 +115,9 @@ def floors_km(vectors: FloatArray, cell: IntArray, test_deg: FloatArray) -> Floa
 
 
 def touching(grid: Grid, left: IntArray, right: IntArray) -> BoolArray:
-    """(N,) whether pairs of classes are the same or their cells touch: centres within 1.5 sides of each other.
-
-    In a raster of squares that takes in corners, and no cell farther off.
-    """
-    centres_deg = grid.region.from_space(grid.cells.centres(grid.kept))
-    sides_km = (grid.class_sides_km[left] + grid.class_sides_km[right]) / 2
-    return haversine_km(centres_deg[left], centres_deg[right]) < 1.5 * sides_km
+    """(N,) whether pairs of classes are the same or their cells touch, at a corner at least."""
+    touch = np.asarray(grid.neighbours[left, right]).ravel()
+    return (left == right) | touch.astype(bool)
 
 
 def nearest_km(train_deg: FloatArray, test_deg: FloatArray) -> FloatArray:

@@ -42,6 +42,10 @@ class Frame(ABC):
         """(V, 2) a cell's outline in degrees -> (V, 2) in drawing units."""
         return self.project(ring_deg)
 
+    def rings(self, ring_deg: FloatArray) -> list[FloatArray]:
+        """The outline as often as it must be drawn: twice where it crosses the date line."""
+        return [self.ring(ring_deg)]
+
     @abstractmethod
     def lines(self, starts_deg: FloatArray, ends_deg: FloatArray) -> tuple[FloatArray, FloatArray, IntArray]:
         """As `split_at_date_line`, in drawing units."""
@@ -110,6 +114,19 @@ class WorldFrame(Frame):
         lon = np.unwrap(ring_deg[:, 1], period=360.0)
         return np.stack((lon - 360.0 * np.round(lon.mean() / 360.0), ring_deg[:, 0]), axis=-1)
 
+    def rings(self, ring_deg: FloatArray) -> list[FloatArray]:
+        """An outline that crosses the date line is drawn on both sides; one round a pole is closed along it."""
+        ring = self.ring(ring_deg)
+        if abs(ring[-1, 0] - ring[0, 0]) > 180.0:
+            return [_open_at_date_line(ring)]
+        low, high = ring[:, 0].min(), ring[:, 0].max()
+        drawn = [ring]
+        if low < -180.0 - 1e-6:
+            drawn.append(ring + np.array((360.0, 0.0)))
+        if high > 180.0 + 1e-6:
+            drawn.append(ring - np.array((360.0, 0.0)))
+        return drawn
+
     def lines(self, starts_deg: FloatArray, ends_deg: FloatArray) -> tuple[FloatArray, FloatArray, IntArray]:
         lasts, firsts, owners = split_at_date_line(starts_deg, ends_deg)
         return lasts[..., ::-1], firsts[..., ::-1], owners
@@ -137,6 +154,19 @@ class WorldFrame(Frame):
 def frame_of(region: Region) -> Frame:
     """The way to draw a region."""
     return PlaneFrame(region) if isinstance(region, PlaneRegion) else WorldFrame(region)
+
+
+def _open_at_date_line(ring: FloatArray) -> FloatArray:
+    """(V, 2) an outline that runs once round a pole -> closed along the date line and the edge of the map."""
+    points = ring[:-1].copy()
+    points[:, 0] = (points[:, 0] + 180.0) % 360.0 - 180.0
+    if ring[-1, 0] < ring[0, 0]:
+        points = points[::-1]
+    points = np.roll(points, -int(np.argmin(points[:, 0])), axis=0)
+    latitude = float(np.interp(180.0, points[:, 0], points[:, 1], period=360.0))
+    pole = float(np.copysign(90.0, latitude))
+    start, corners = (-180.0, latitude), [(180.0, latitude), (180.0, pole), (-180.0, pole), (-180.0, latitude)]
+    return np.concatenate(([start], points, corners))
 
 
 def format_degree(degree: float, letters: str) -> str:

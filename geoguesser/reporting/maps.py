@@ -189,7 +189,7 @@ def grid_summary(grid: Grid | None, places: int) -> str:
     if grid is None:
         return f"{places:,} places, no cells"
     cells = f"{len(grid.touching):,} cells touch land, {grid.num_cells:,} hold training places"
-    return f"{cells}; side of a cell {format_km(grid.cells.side_km)}"
+    return f"{cells}; side of a cell {format_km(grid.side_km)}"
 
 
 def capitalised(name: str) -> str:
@@ -223,7 +223,7 @@ def _draw_cells(axes: Axes, frame: Frame, grid: Grid) -> list[Artist]:
     looks = ((dropped_cells(grid), "without, dropped", dropped), (grid.kept, "with training places", kept))
     handles: list[Artist] = []
     for level, (ids, label, look) in enumerate(looks):
-        rings = [frame.ring(ring) for ring in grid.outlines_deg(ids)]
+        rings = [drawn for ring in grid.outlines_deg(ids) for drawn in frame.rings(ring)]
         if rings:
             axes.add_collection(PolyCollection(rings, lw=edge, zorder=1 + level, **look), autolim=False)
             edges = LineCollection(rings, colors=look["ec"], lw=edge, zorder=5 + level / 2)
@@ -233,15 +233,16 @@ def _draw_cells(axes: Axes, frame: Frame, grid: Grid) -> list[Artist]:
 
 
 def _cell_px(axes: Axes, frame: Frame, grid: Grid) -> float:
-    """Height of a cell on paper, in pixels."""
-    ring = axes.transData.transform(frame.ring(grid.outlines_deg(grid.kept[:1])[0]))
+    """Height of a middling cell on paper, in pixels."""
+    middling = np.argsort(grid.class_sides_km, kind="stable")[(grid.num_cells - 1) // 2]
+    ring = axes.transData.transform(frame.ring(grid.outlines_deg(grid.kept[[middling]])[0]))
     return float(np.ptp(ring[:, 1]))
 
 
 def _draw_class_points(axes: Axes, frame: Frame, grid: Grid, cell_px: float) -> list[Artist]:
     """A diamond per class, with a line from the cell's centre where it was moved visibly."""
     centres_deg = grid.region.from_space(grid.cells.centres(grid.kept))
-    moved = haversine_km(centres_deg, grid.class_points_deg) > 0.1 * grid.cells.side_km
+    moved = haversine_km(centres_deg, grid.class_points_deg) > 0.1 * grid.class_sides_km
     size = float(np.clip(cell_px / 9, 1.5, 7.0))
     look: dict[str, Any] = {"marker": "D", "color": INK, "mec": "white", "mew": 0.13 * size}
     axes.plot(*frame.project(grid.class_points_deg).T, ls="", ms=size, zorder=8, **look)

@@ -68,7 +68,7 @@ def grid_summary(grid: Grid | None, asked: int | None, test_deg: FloatArray) -> 
         "asked": asked,
         "touch_land": len(grid.touching),
         "hold_training_places": grid.num_cells,
-        "side_km": grid.cells.side_km,
+        "side_km": grid.side_km,
         "error_floor_km_mean": float(floor.mean()),
         "test_places_outside_cells": int((~grid.inside(test_deg)).sum()),
     }

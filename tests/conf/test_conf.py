@@ -139,6 +139,26 @@ def test_density_and_size_are_one_key(override: str):
     assert resolve(compose(["density=dense", "grid.size=7"]))["grid"]["size"] == 7
 
 
+@pytest.mark.parametrize("choice", ["grid=quadtree", "grid=pyramid"])
+def test_a_grid_without_a_number_of_cells_takes_no_density(choice: str):
+    for words in ([choice], [choice, "density=dense"], [choice, "experiment=quick"]):
+        config = resolve(compose(words))["grid"]
+        assert config["size"] is None
+        build(config, "grid").check()
+    for words in ([choice, "grid.size=60"], [choice, "experiment=competition"]):
+        with pytest.raises(
+            ConfigError, match=r"^grid\.size must be null for this grid, whose number of cells fol"
+        ):
+            build(resolve(compose(words))["grid"], "grid").check()
+
+
+@pytest.mark.parametrize("choice", ["grid=kmeans", "grid=staggered"])
+def test_a_grid_with_a_number_of_cells_takes_a_density(choice: str):
+    assert resolve(compose([choice]))["grid"]["size"] == 60
+    assert resolve(compose([choice, "density=coarse"]))["grid"]["size"] == 30
+    assert resolve(compose(["grid.size=7", choice]))["grid"]["size"] == 7
+
+
 def test_staged_brings_light_augmentation_and_yields_to_the_user():
     assert resolve(compose(["finetune=staged"]))["augment"]["brightness"] > 0
     assert "brightness" not in resolve(compose(["finetune=staged", "augment=none"]))["augment"]

@@ -7,10 +7,12 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 import pytest
+import shapely
 from PIL import Image
 
-from geoguesser.geo.distance import haversine_km
-from geoguesser.geo.grid import Grid, SquareGrid
+from geoguesser.geo.distance import from_unit, haversine_km
+from geoguesser.geo.grid import Grid, GridMaker, SquareGrid
+from geoguesser.geo.grids import KMeansGrid, PyramidGrid, QuadtreeGrid, StaggeredGrid
 from geoguesser.geo.region import PlaneRegion, Region, country, world
 from geoguesser.reporting import frames, maps
 
@@ -110,6 +112,49 @@ def test_a_cell_that_ends_at_the_date_line_stays_on_its_side() -> None:
     np.testing.assert_allclose(frame.ring(east)[:, 0], [170.0, 180.0, 180.0, 170.0, 170.0])
     west = np.array([[0.0, 180.0], [0.0, -170.0], [10.0, -170.0], [10.0, 180.0], [0.0, 180.0]])
     np.testing.assert_allclose(frame.ring(west)[:, 0], [-180.0, -170.0, -170.0, -180.0, -180.0])
+
+
+def test_a_cell_over_the_date_line_is_drawn_on_both_sides() -> None:
+    frame = frames.frame_of(world())
+    ring = np.array([[0.0, 170.0], [0.0, -170.0], [10.0, -170.0], [10.0, 170.0], [0.0, 170.0]])
+    east, west = sorted(frame.rings(ring), key=lambda drawn: -drawn[:, 0].max())
+    np.testing.assert_allclose(east[:, 0], [170.0, 190.0, 190.0, 170.0, 170.0])
+    np.testing.assert_allclose(west, east - (360.0, 0.0))
+    inside = np.array([[0.0, 10.0], [0.0, 20.0], [10.0, 20.0], [0.0, 10.0]])
+    (alone,) = frame.rings(inside)
+    np.testing.assert_array_equal(alone, inside[:, ::-1])
+
+
+@pytest.mark.parametrize("way", [1, -1])
+@pytest.mark.parametrize("latitude", [70.0, -70.0])
+def test_a_cell_round_a_pole_is_drawn_to_the_edge_of_the_map(way: int, latitude: float) -> None:
+    longitude = np.array([30.0, 120.0, -150.0, -60.0, 30.0])[::way]
+    (ring,) = frames.frame_of(world()).rings(np.stack((np.full(5, latitude), longitude), axis=-1))
+    shape = shapely.Polygon(ring)
+    assert shape.is_valid
+    assert shape.equals(
+        shapely.box(
+            -180.0, min(latitude, np.copysign(90, latitude)), 180.0, max(latitude, np.copysign(90, latitude))
+        )
+    )
+
+
+@pytest.mark.parametrize("land", ["croatia", "world"])
+@pytest.mark.parametrize(
+    "maker", [QuadtreeGrid(max_places=10), KMeansGrid(size=20), StaggeredGrid(size=20), PyramidGrid(sizes=[5, 20])]
+)
+def test_grids_with_cells_of_different_size(
+    tmp_path: Path, croatia: PlaneRegion, land: str, maker: GridMaker
+) -> None:
+    region = croatia if land == "croatia" else world()
+    coords = places_in(croatia, 200)
+    if land == "world":
+        coords = from_unit(np.random.default_rng(0).normal(size=(200, 3)))
+    grid = maker.fit(region, coords)
+    path = tmp_path / "grid.png"
+    maps.draw_grid(path, region=region, grid=grid, coords_deg=coords, splits=splits_of(200))
+    check_picture(path)
+    assert f"{grid.num_cells} hold training places" in maps.grid_summary(grid, 200)
 
 
 def test_far_point_widens_the_map_little(croatia: PlaneRegion) -> None:
