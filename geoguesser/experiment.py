@@ -36,7 +36,7 @@ from geoguesser.model.network import GeoNetwork
 from geoguesser.reporting import result as results
 from geoguesser.reporting.run_report import RunReport
 from geoguesser.training.callbacks import LastCheckpoint, MetricsCsv
-from geoguesser.training.features import embed_all
+from geoguesser.training.features import Features
 from geoguesser.training.finetuning import Finetuning
 from geoguesser.training.loggers import CsvRecord, Record, public, without_secrets
 from geoguesser.training.module import GeoLightningModule, refuse_late_unlocking
@@ -121,6 +121,7 @@ class Run:
         self.started = time.perf_counter()
         self.times: dict[str, float] = {}
         self.search: RateSearch | None = None
+        self.served: dict[str, Any] | None = None  # features instead of pixels
         for key in ("lr_find", "compile", "pictures", "dry_run"):
             check_bool(key, config[key])
         self.name = str(config["name"] or folder.name)
@@ -197,6 +198,7 @@ class Run:
     def _check_parts(self) -> None:
         """Makes the cheap parts first, so that a wrong value fails before any long work."""
         self.finetuning: Finetuning = build(self.config["finetune"], "finetune")
+        self.features: Features = build(self.config["features"], "features")
         self.optimizer = build(self.config["optimizer"], "optimizer")
         self.schedule = build(self.config["schedule"], "schedule")
         self.image = build(self.config["image"], "image")
@@ -228,6 +230,7 @@ class Run:
             augment=self.augment,
             seed=self.seed,
         )
+        made.cache = self.features.cache
         return made
 
     def _asked(self) -> int | None:
@@ -339,8 +342,7 @@ class Run:
             device = trainer.strategy.root_device
             if self.config["compile"]:
                 log.warning("compile=true is of no use here: every view is embedded once, before training")
-            every = self.data.loader("all", pixels=True)
-            self.data.use_features(embed_all(self.network, every, device, self.folder))
+            self.served = self.features.serve(self.network, self.data, self.fingerprint, device, self.folder)
         self.times["features_s"] = self._lap()
         if self.config["lr_find"] and resume is None:
             self._find_rate(module, trainer.strategy.root_device)
@@ -392,6 +394,7 @@ class Run:
             "device": str(trainer.strategy.root_device),
             "audit": self.data.audit(),
             "data": self.fingerprint,
+            "features": self.served,
             "versions": results.versions(),
         }
         parts = (self.region.name, self.data.label, self.name)
