@@ -40,7 +40,7 @@ from geoguesser.reporting import result as results
 from geoguesser.reporting.run_report import RunReport
 from geoguesser.training.callbacks import LastCheckpoint, MetricsCsv, NamedCheckpoint
 from geoguesser.training.ema import refuse_lost_averages
-from geoguesser.training.features import embed_all
+from geoguesser.training.features import Features
 from geoguesser.training.finetuning import Finetuning
 from geoguesser.training.loggers import CsvRecord, Record, public, without_secrets
 from geoguesser.training.module import GeoLightningModule, refuse_late_unlocking
@@ -129,6 +129,7 @@ class Run:
         self.search: RateSearch | None = None
         self.head_is_trained = False
         self.choice: Choice | None = None
+        self.served: dict[str, Any] | None = None  # features instead of pixels
         for key in ("lr_find", "compile", "pictures", "dry_run"):
             check_bool(key, config[key])
         self.name = str(config["name"] or folder.name)
@@ -206,6 +207,7 @@ class Run:
     def _check_parts(self) -> None:
         """Makes the cheap parts first, so that a wrong value fails before any long work."""
         self.finetuning: Finetuning = build(self.config["finetune"], "finetune")
+        self.features: Features = build(self.config["features"], "features")
         self.optimizer = build(self.config["optimizer"], "optimizer")
         self.schedule = build(self.config["schedule"], "schedule")
         self.image = build(self.config["image"], "image")
@@ -239,6 +241,7 @@ class Run:
             augment=self.augment,
             seed=self.seed,
         )
+        made.cache = self.features.cache
         return made
 
     def _asked(self) -> int | None:
@@ -360,8 +363,7 @@ class Run:
             device = trainer.strategy.root_device
             if self.config["compile"]:
                 log.warning("compile=true is of no use here: every view is embedded once, before training")
-            every = self.data.loader("all", pixels=True)
-            self.data.use_features(embed_all(self.network, every, device, self.folder))
+            self.served = self.features.serve(self.network, self.data, self.fingerprint, device, self.folder)
         if resume is None and not self.head_is_trained:
             scale_head(self.network, self.data, trainer.strategy.root_device)
         self.times["features_s"] = self._lap()
@@ -428,6 +430,7 @@ class Run:
             "device": str(trainer.strategy.root_device),
             "audit": self.data.audit(),
             "data": self.fingerprint,
+            "features": self.served,
             "versions": results.versions(),
         }
         parts = (self.region.name, self.data.label, self.name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -11,14 +12,25 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 os.environ["WANDB_MODE"] = "offline"
 os.environ["HF_HUB_OFFLINE"] = "1"
-os.environ.setdefault(
-    "GEOGUESSER_CACHE", str(Path(tempfile.gettempdir()) / f"geoguesser-tests-{getpass.getuser()}")
-)
-os.environ["OMP_NUM_THREADS"] = os.environ.get("GEOGUESSER_TEST_THREADS", "1")  # two workers share two cores
+SHARED = Path(tempfile.gettempdir()) / f"geoguesser-tests-{getpass.getuser()}"
 
-import pytest
+
+def own_cache() -> Path:
+    """A cache of this session alone, for features of older code would hide its mistakes; the demo is shared."""
+    SHARED.mkdir(parents=True, exist_ok=True)
+    own = Path(tempfile.mkdtemp(prefix="geoguesser-session-"))
+    for root in SHARED.glob("demo-*"):
+        (own / root.name).symlink_to(root)
+    return own
+
+
+OWN_CACHE = None if "GEOGUESSER_CACHE" in os.environ else own_cache()  # xdist's workers inherit it
+os.environ["GEOGUESSER_CACHE"] = str(OWN_CACHE or os.environ["GEOGUESSER_CACHE"])
+os.environ["OMP_NUM_THREADS"] = os.environ.get("GEOGUESSER_TEST_THREADS", "1")  # two workers share two cores
 
 ROOT = Path(__file__).resolve().parent.parent
 SAMPLE = ROOT.parent / "shared" / "real_sample"
@@ -36,6 +48,16 @@ TINY = [  # a run of about a second: no pip weights, no pictures, no service
     "trainer=cpu",
     "trainer.max_epochs=2",
 ]
+
+
+def pytest_unconfigure() -> None:
+    """What was rendered in this session serves the next one; features do not."""
+    if OWN_CACHE is None:
+        return
+    for root in OWN_CACHE.glob("demo-*"):
+        if not root.is_symlink() and not (SHARED / root.name).exists():
+            shutil.move(root, SHARED / root.name)
+    shutil.rmtree(OWN_CACHE, ignore_errors=True)
 
 
 def compose(overrides: list[str], config_name: str = "train") -> Any:

@@ -7,7 +7,7 @@ resumed run sees the same batches, whatever the number of workers.
 from __future__ import annotations
 
 import logging
-import time
+import math
 from abc import ABC, abstractmethod
 from typing import Any
 
@@ -23,8 +23,10 @@ from tqdm import tqdm
 from geoguesser.data.audit import audit
 from geoguesser.data.augment import Augment
 from geoguesser.data.batches import Batch, PlaceBatches, PlaceSampler, PlacesDataset
+from geoguesser.data.cache import Cache
 from geoguesser.data.demo import demo_root
 from geoguesser.data.examine import cores
+from geoguesser.data.examined import known_views
 from geoguesser.data.findings import Findings
 from geoguesser.data.fingerprint import fingerprint
 from geoguesser.data.identity import find_identical
@@ -39,7 +41,7 @@ from geoguesser.data.soundness import (
 )
 from geoguesser.data.splits import NAMES, UNUSED, Split, Ties, hold_out, thin
 from geoguesser.data.store import Store
-from geoguesser.data.views import MemoryViews, Views, load_views
+from geoguesser.data.views import Views
 from geoguesser.errors import check_int, check_number
 from geoguesser.geo.distance import FloatArray
 from geoguesser.geo.region import Region
@@ -56,7 +58,7 @@ class PlacesData(pl.LightningDataModule, ABC):
         image: How views are brought to their size.
         split: Which places are for training, validation and test.
         augment: Changes training views, on the device.
-        batch_size: Places per batch (and per process).
+        batch_size: Places per batch of pixels (and per process).
         fraction: The share of the training places that is used.
         num_workers: Processes that decode image files while training; null for one per core. Views that
             are only copied, from memory or a store, need none.
@@ -74,9 +76,13 @@ class PlacesData(pl.LightningDataModule, ABC):
         views: After `read_views`: pixels by row.
         thumbnails: After `read_views`: (N, 4, 3, 8, 8) uint8, what the nearest-neighbour baseline compares.
         findings: What was found.
+        decoded: Whether `read_views` decoded all views.
+        cache: Where earlier runs left what they found in the same files; None to look at all anew.
     """
 
     memory_gib: float = 0.0  # what views may take of it
+    cache: Cache | None = None
+    decoded: bool = False
     views: Views
     thumbnails: npt.NDArray[np.uint8]
 
@@ -108,6 +114,7 @@ class PlacesData(pl.LightningDataModule, ABC):
         self.label = ""
         self.rows: dict[str, IntArray] = {}
         self._features: Tensor | None = None
+        self._feature_batch: int | None = None
 
     @property
     def _fraction_seed(self) -> int:
@@ -178,9 +185,19 @@ class PlacesData(pl.LightningDataModule, ABC):
         """(N, 4, D) features of the views by row, None where pixels are served."""
         return self._features
 
-    def use_features(self, features: Tensor) -> None:
-        """Serves (N, 4, D) features by row instead of pixels from now on."""
-        self._features = features
+    def use_features(self, features: Tensor, batch_size: int | None = None) -> None:
+        """Serves (N, 4, D) features by row instead of pixels from now on, so many places at once."""
+        self._features, self._feature_batch = features, batch_size
+
+    @property
+    def feature_batch_size(self) -> int:
+        """Places per batch of features: as asked, else a sixteenth of the training places, from 32 to 512.
+
+        It is never less than `data.batch_size` unless asked: steps of a head alone cost next to nothing, and
+        a larger batch takes fewer of them.
+        """
+        sixteenth = math.ceil(len(self.rows["train"]) / 16)
+        return self._feature_batch or max(self.batch_size, min(max(sixteenth, 32), 512))
 
     def loader(
         self, name: str, *, shuffle: bool = False, pixels: bool = False, whole: bool = False
@@ -206,9 +223,10 @@ class PlacesData(pl.LightningDataModule, ABC):
             world_size=trainer.world_size if trainer else 1,
         )
         workers = self._workers() if features is None else 0
+        batch_size = self.batch_size if features is None else self.feature_batch_size
         return DataLoader(
             dataset,
-            batch_sampler=PlaceBatches(sampler, self.batch_size, in_step=shuffle),
+            batch_sampler=PlaceBatches(sampler, batch_size, in_step=shuffle),
             num_workers=workers,
             collate_fn=_as_is,
             pin_memory=torch.cuda.is_available(),
@@ -309,17 +327,15 @@ class PlacesDataModule(PlacesData):
     def read_views(self) -> None:
         """Decodes every view once; they are kept where they fit in memory. Doing it again does nothing.
 
+        With a cache in which these very files were examined before, none is read until a batch needs it.
+
         Raises:
             DataError: A kind of finding is an error, or a split is empty without what is skipped.
         """
         if hasattr(self, "views"):
             return
         self.read_table()
-        start = time.perf_counter()
-        loaded = load_views(files_of(self._as_read), self.image, memory_gib=self.memory_gib)
-        count, seconds = 4 * len(self.table), time.perf_counter() - start
-        where = "kept in memory" if isinstance(loaded.views, MemoryViews) else "to be read again each epoch"
-        log.info("read %d views in %.1f s (%.0f a second), %s", count, seconds, count / seconds, where)
+        loaded = known_views(files_of(self._as_read), self.image, memory_gib=self.memory_gib, cache=self.cache)
         mask, dropped = settle_images(
             self._as_read,
             loaded.facts,
@@ -336,7 +352,7 @@ class PlacesDataModule(PlacesData):
         self._as_read = table.iloc[kept].reset_index(drop=True)
         recorded = np.full(len(kept), "", dtype="U6")
         self._set_table(self._as_read, mask[rows], Ties(identity.groups[kept], recorded))
-        self.facts = facts.take(kept)
+        self.facts, self.decoded = facts.take(kept), loaded.decoded
         self.views = loaded.views if len(rows) == len(dropped) else loaded.views.take(rows)
         self.thumbnails = self.facts.thumbnails
 

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from geoguesser.data import demo_draw
+from geoguesser.data.cache import cache_folder
 from geoguesser.data.demo_land import synthetic_land
 from geoguesser.data.demo_render import HEADINGS, bearings_deg
 from geoguesser.errors import check_int
@@ -101,14 +102,6 @@ def demo_root(
         made = make_demo(Path(scratch) / "new", places=places, seed=seed, px=px, progress=progress)
         _put_in_place(made, root, places, Path(scratch) / "old")
     return root
-
-
-def cache_folder() -> Path:
-    """$GEOGUESSER_CACHE, else $XDG_CACHE_HOME/geoguesser, else ~/.cache/geoguesser."""
-    if own := os.environ.get("GEOGUESSER_CACHE"):
-        return Path(own).expanduser()
-    shared = os.environ.get("XDG_CACHE_HOME")
-    return (Path(shared).expanduser() if shared else Path.home() / ".cache") / "geoguesser"
 
 
 def place_uuid(seed: int, index: int) -> str:

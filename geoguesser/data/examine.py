@@ -22,6 +22,7 @@ from geoguesser.data.findings import Finding
 from geoguesser.data.images import MODES, ByteArray, ImageSpec, decode_rgb, planes, read_bytes, read_header
 from geoguesser.errors import DataError
 
+RULES = 1  # raise it whenever the same file gives other facts or findings
 HEADINGS = (0, 90, 180, 270)
 THUMBNAIL = 8
 OK, MISSING, BROKEN, PLACEHOLDER = range(4)  # states of a view

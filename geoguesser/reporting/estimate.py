@@ -37,7 +37,8 @@ def show_estimate(
     forward, both = _seconds_per_place(network, data.image.size, learns=not cached)
     epochs = int(trainer["max_epochs"])
     if cached:
-        seconds = counts["places"] * forward + epochs * -(-counts["train"] // data.batch_size) * HEAD_STEP_S
+        steps = -(-counts["train"] // data.feature_batch_size)
+        seconds = counts["places"] * forward + epochs * steps * HEAD_STEP_S
     else:
         seconds = epochs * (counts["train"] * both + counts["val"] * forward) + counts["test"] * forward
     learnt = sum(parameter.numel() for parameter in network.parameters())

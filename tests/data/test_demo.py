@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import hashlib
-import os
 import uuid
 from pathlib import Path
 
@@ -242,17 +241,6 @@ def test_an_interrupted_run_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         demo.demo_root(places=2, px=32, cache=tmp_path, progress=interrupt)
     assert list(tmp_path.iterdir()) == []
-
-
-def test_where_the_cache_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("GEOGUESSER_CACHE", str(tmp_path / "own"))
-    assert demo.cache_folder() == tmp_path / "own"
-    monkeypatch.delenv("GEOGUESSER_CACHE")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
-    assert demo.cache_folder() == tmp_path / "xdg" / "geoguesser"
-    monkeypatch.delenv("XDG_CACHE_HOME")
-    monkeypatch.setenv("HOME", str(tmp_path))
-    assert demo.cache_folder() == Path(os.environ["HOME"]) / ".cache" / "geoguesser"
 
 
 @pytest.mark.parametrize(

@@ -458,7 +458,7 @@ def test_compiled_training_keeps_the_checkpoints_keys(run_job, tmp_path: Path):
 
 def test_debug_trainer(run_job, tmp_path: Path):
     words = [word for word in TINY if not word.startswith("trainer")]
-    result = run_job([*words, "trainer=debug", "data.batch_size=8"], tmp_path / "run")
+    result = run_job([*words, "trainer=debug", "features.batch_size=8"], tmp_path / "run")
     assert result["steps"] == 6
 
 

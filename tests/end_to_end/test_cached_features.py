@@ -1,0 +1,171 @@
+"""Whole runs that share a cache: what is a hit, what is not, and that no result depends on it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import timm
+import torch
+from conftest import TINY
+
+from geoguesser.data import examine
+from geoguesser.data.demo import demo_root
+from geoguesser.errors import ConfigError, DataError
+
+OWN = [word for word in TINY if not word.startswith(("data.p", "trainer.max"))] + ["trainer.max_epochs=1"]
+HIT = "nothing was decoded or embedded"
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    root = tmp_path / "root"
+    shutil.copytree(demo_root(places=60, seed=0, px=56), root)
+    return root
+
+
+@pytest.fixture
+def job(tmp_path: Path, root: Path, run_job: Any, monkeypatch: pytest.MonkeyPatch, caplog: Any) -> Any:
+    """Runs on `root` with a cache of the test's own; gives result, log and how many files were decoded."""
+    caplog.set_level("INFO")
+    decoded = [0]
+    whole = examine.decode_rgb
+
+    def counted(*arguments: Any) -> Any:
+        decoded[0] += 1
+        return whole(*arguments)
+
+    monkeypatch.setattr(examine, "decode_rgb", counted)
+    monkeypatch.setenv("GEOGUESSER_CACHE", str(tmp_path / "cache"))
+    numbers = iter(range(100))
+
+    def run(*words: str, base: list[str] = OWN) -> tuple[dict[str, Any], str, int]:
+        caplog.clear()
+        decoded[0] = 0
+        data = (
+            ["data=places", f"data.roots=[{root}]"] if not any(word.startswith("data=") for word in words) else []
+        )
+        result = run_job([*base, *data, *words], tmp_path / f"run{next(numbers)}")
+        return result, caplog.text, decoded[0]
+
+    return run
+
+
+def test_another_split_seed_or_head_is_a_hit(job: Any, tmp_path: Path) -> None:
+    trained = f"backbone.weights={tmp_path / 'trained.pth'}"  # without weights the seed draws them
+    torch.save(timm.create_model("mobilenetv3_small_050", num_classes=0).state_dict(), tmp_path / "trained.pth")
+    first, log, decoded = job(trained)
+    assert "embedded 240 views once" in log
+    assert (decoded, first["features"]["cached"]) == (240, False)
+    for change in (
+        *("split.seed=1", "seed=1", "grid.size=10", "head=regression", "fusion=mean", "decoder=argmax"),
+        *("data.fraction=0.5", "features.batch_size=7", "split=kfold"),
+    ):
+        result, log, decoded = job(trained, change)
+        assert HIT in log, change
+        assert decoded == 0, change
+        assert result["features"] == {"cached": True, "key": first["features"]["key"]}
+
+
+def test_other_weights_sizes_bytes_or_masks_are_misses(job: Any, root: Path) -> None:
+    keys = [job()[0]["features"]["key"]]
+    file = root / "images" / sorted(os.listdir(root / "images"))[5] / "90.jpg"
+
+    def missed(*words: str) -> int:
+        result, log, decoded = job(*words)
+        assert "embedded 240 views once" in log or "embedded 236 views once" in log
+        keys.append(result["features"]["key"])
+        return int(decoded)
+
+    assert missed("backbone.name=resnet10t") == 240  # embedded anew; that files are sound was known
+    assert missed("image.normalise=dataset") == 240
+    assert missed("image.size=40") == 240
+    data = bytearray(file.read_bytes())
+    data[-2:] = b"\xff\xd9"
+    data[data.index(b"\xff\xda") - 1] ^= 1
+    stat = file.stat()
+    file.write_bytes(bytes(data))
+    assert file.stat().st_size == stat.st_size
+    assert missed("data.on_bad.broken_image=skip") in (236, 240)
+    file.unlink()
+    assert missed("data.missing_views=mask") == 239
+    assert len(set(keys)) == len(keys)
+    assert HIT in job("data.missing_views=mask")[1]
+
+
+def test_a_file_that_is_only_touched_is_looked_at_again_but_not_embedded(job: Any, root: Path) -> None:
+    first, _, _ = job()
+    os.utime(next((root / "images").rglob("0.jpg")))
+    again, log, decoded = job()
+    assert decoded == 240
+    assert again["features"] == {"cached": True, "key": first["features"]["key"]}
+    assert "nothing was embedded" in log
+
+
+def test_a_file_that_broke_since_then_stops_the_run(job: Any, root: Path) -> None:
+    job()
+    file = next((root / "images").rglob("0.jpg"))
+    file.write_bytes(b"\0" * file.stat().st_size)
+    with pytest.raises(DataError, match="1 broken_image"):
+        job()
+
+
+@pytest.mark.parametrize("words", [[], ["image.normalise=dataset", "head=regression"]])
+def test_a_result_does_not_depend_on_the_cache(job: Any, tmp_path: Path, words: list[str]) -> None:
+    runs = [job(*words, f"features.cache={kept}")[0] for kept in ("false", "true", "true")]
+    assert [run["features"]["cached"] for run in runs] == [False, False, True]
+    own = ("times", "features")
+    assert len({json.dumps({k: v for k, v in run.items() if k not in own}) for run in runs}) == 1
+    folders = [tmp_path / f"run{at}" for at in range(3)]
+    for name in ("predictions_test.csv", "places.csv"):
+        assert len({(folder / name).read_bytes() for folder in folders}) == 1
+    states = [torch.load(one / "checkpoints/last.ckpt", weights_only=True)["state_dict"] for one in folders]
+    assert all(torch.equal(states[0][key], state[key]) for state in states[1:] for key in states[0])
+
+
+def test_training_from_pixels_reads_known_files_when_it_needs_them(job: Any) -> None:
+    job()
+    plain, _, _ = job("finetune=full", "features.cache=false")
+    again, log, decoded = job("finetune=full")
+    assert decoded == 240
+    assert "240 views were examined by an earlier run" in log
+    assert "read 240 views" in log
+    assert again["test"] == plain["test"]
+    assert again["features"] is None
+
+
+def test_a_cache_that_cannot_be_written_is_one_warning(job: Any, tmp_path: Path) -> None:
+    (tmp_path / "cache").write_text("")
+    result, log, _ = job()
+    assert log.count("nothing is kept for later runs") == 1
+    assert result["features"] == {"cached": False, "key": None}
+
+
+def test_a_store_is_not_touched_on_a_hit(job: Any, root: Path, tmp_path: Path, monkeypatch: Any) -> None:
+    from conftest import compose
+
+    from geoguesser.data.store import StoreViews
+    from geoguesser.preparation import prepare_data
+
+    words = [f"data.roots=[{root}]", "image=px56", "image.size=32", f"out={tmp_path / 'store'}", "pictures=false"]
+    prepare_data(compose(["data=places", *words], "prepare"))
+    first, _, _ = job()
+    monkeypatch.setattr(StoreViews, "gather", None)  # any use of pixels fails
+    again, log, decoded = job("data=store", f"data.path={tmp_path / 'store'}")
+    assert decoded == 0
+    assert HIT in log
+    assert again["features"] == {"cached": True, "key": first["features"]["key"]}
+
+
+def test_values_are_checked_before_the_data_are_read(job: Any) -> None:
+    for word, message in (
+        ("features.limit_gib=x", "features.limit_gib must be a number from 0, got 'x'."),
+        ("+features.typo=1", "features.typo is no key of this choice. Its keys: batch_size, cache, limit_gib."),
+    ):
+        with pytest.raises(ConfigError) as caught:
+            job(word, "data=places", "data.roots=[/nowhere]")
+        assert str(caught.value) == message

@@ -1,0 +1,76 @@
+"""A network for tests of kept features that takes its time; as a script, one process that makes them."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from geoguesser.data.batches import Batch, PlaceBatches, PlaceSampler, PlacesDataset
+from geoguesser.data.cache import Cache
+from geoguesser.data.views import MemoryViews
+from geoguesser.training.features import kept_features
+
+COUNT, WIDTH = 19, 5
+PIXELS = torch.randint(0, 256, (COUNT, 4, 3, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+
+
+class Slow(nn.Module):
+    """Stands for a network: means of each view, after a while."""
+
+    def __init__(self, seconds: float = 0.0, *, fails: bool = False) -> None:
+        super().__init__()
+        self.backbone = SimpleNamespace(feature_size=WIDTH)
+        self.seconds, self.fails, self.embedded = seconds, fails, 0
+
+    def embed(self, images: Tensor, mask: Tensor) -> Tensor:
+        time.sleep(self.seconds)
+        self.embedded += len(images)
+        if self.fails:
+            raise OSError("from the network, not from the cache")
+        means: Tensor = images.float().mean((2, 3, 4)) * mask
+        return means[..., None] * torch.arange(1.0, WIDTH + 1)
+
+    def expected(self) -> Tensor:
+        return PIXELS.float().mean((2, 3, 4))[..., None] * torch.arange(1.0, WIDTH + 1)
+
+
+def batches() -> DataLoader[Any]:
+    """All places, in order."""
+    data = PlacesDataset(
+        torch.arange(COUNT).numpy(),
+        views=MemoryViews(PIXELS),
+        features=None,
+        mask=torch.ones(COUNT, 4, dtype=torch.bool),
+        coords_deg=torch.zeros(COUNT, 2).double().numpy(),
+    )
+    sampler = PlaceSampler(COUNT, seed=None, rank=0, world_size=1)
+    return DataLoader(data, batch_sampler=PlaceBatches(sampler, 8, in_step=False), collate_fn=_as_is)
+
+
+def _as_is(batch: Batch) -> Batch:
+    return batch
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level="INFO", stream=sys.stdout, format="%(message)s")
+    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+    kept_cache, network = Cache(Path(sys.argv[1]), limit_gib=1), Slow(float(sys.argv[2]))
+    entry = kept_cache.entry("features", {})
+    found = kept_features(
+        network,  # type: ignore[arg-type]
+        batches(),
+        torch.device("cpu"),
+        entry=entry,
+        cache=kept_cache,
+    )
+    assert found is not None
+    assert torch.equal(found[0], network.expected())
+    print(f"{network.embedded} places embedded, {found[1]}")
