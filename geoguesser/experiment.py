@@ -364,6 +364,7 @@ class Run:
             if self.config["compile"]:
                 log.warning("compile=true is of no use here: every view is embedded once, before training")
             self.served = self.features.serve(self.network, self.data, self.fingerprint, device, self.folder)
+            self.data.condense_features(self.network.fusion.condense)
         if resume is None and not self.head_is_trained:
             scale_head(self.network, self.data, trainer.strategy.root_device)
         self.times["features_s"] = self._lap()

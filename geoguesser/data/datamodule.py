@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -48,6 +49,7 @@ from geoguesser.geo.region import Region
 
 log = logging.getLogger(__name__)
 IntArray = npt.NDArray[np.int64]
+MOST_CONDENSED_BYTES = 2**28
 
 
 class PlacesData(pl.LightningDataModule, ABC):
@@ -114,6 +116,7 @@ class PlacesData(pl.LightningDataModule, ABC):
         self.label = ""
         self.rows: dict[str, IntArray] = {}
         self._features: Tensor | None = None
+        self._condensed: Tensor | None = None
         self._feature_batch: int | None = None
 
     @property
@@ -187,7 +190,26 @@ class PlacesData(pl.LightningDataModule, ABC):
 
     def use_features(self, features: Tensor, batch_size: int | None = None) -> None:
         """Serves (N, 4, D) features by row instead of pixels from now on, so many places at once."""
-        self._features, self._feature_batch = features, batch_size
+        self._features, self._feature_batch, self._condensed = features, batch_size, None
+
+    def condense_features(self, condense: Callable[[Tensor, Tensor], Tensor | None]) -> None:
+        """Serves one vector per place instead of its views', where `condense` gives one and they are not too many.
+
+        Args:
+            condense: (B, 4, D) features and (B, 4) mask -> (B, 1, D), or None.
+        """
+        assert self._features is not None
+        count, _, width = self._features.shape
+        if 4 * count * width > MOST_CONDENSED_BYTES:
+            return
+        found = torch.empty(count, 1, width)
+        for start in range(0, count, 1024):
+            some = slice(start, start + 1024)
+            part = condense(self._features[some], self.mask[some])
+            if part is None:
+                return
+            found[some] = part
+        self._condensed = found
 
     @property
     def feature_batch_size(self) -> int:
@@ -211,10 +233,10 @@ class PlacesData(pl.LightningDataModule, ABC):
             whole: Every place in this process, even where several share them.
         """
         rows = np.arange(len(self.table)) if name == "all" else self.rows[name]
-        features = None if pixels else self._features
-        dataset = PlacesDataset(
-            rows, views=self.views, features=features, mask=self.mask, coords_deg=self.coords_deg
-        )
+        features, mask = None if pixels else self._features, self.mask
+        if features is not None and self._condensed is not None:
+            features, mask = self._condensed, mask.any(dim=1, keepdim=True)
+        dataset = PlacesDataset(rows, views=self.views, features=features, mask=mask, coords_deg=self.coords_deg)
         trainer = None if whole else self.trainer
         sampler = PlaceSampler(
             len(rows),

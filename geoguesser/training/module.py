@@ -70,6 +70,7 @@ class GeoLightningModule(pl.LightningModule):
         self.results_file, self.seed = results_file, seed
         self._sums: dict[str, Tensor] = {}
         self._counts: dict[str, int] = {}
+        self._opened: list[bool] | None = None
         self.on_accepted: Callable[[], None] | None = None  # called when training really begins
 
     def configure_model(self) -> None:
@@ -179,7 +180,11 @@ class GeoLightningModule(pl.LightningModule):
     def on_train_epoch_start(self) -> None:
         """Unlocks what is due."""
         self._start_sums("train")
-        self.finetuning.apply(self.network, self.groups, self.current_epoch)
+        epoch = self.current_epoch
+        opened = [group.unlock_epoch is not None and epoch >= group.unlock_epoch for group in self.groups]
+        if opened != self._opened:  # going through a network's modules takes as long as some steps of a head
+            self.finetuning.apply(self.network, self.groups, epoch)
+            self._opened = opened
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         """Sets the learning rates of the optimizer step that this batch belongs to."""
