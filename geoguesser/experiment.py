@@ -47,6 +47,7 @@ from geoguesser.training.module import GeoLightningModule, refuse_late_unlocking
 from geoguesser.training.outputs import choose_decoder, scale_head
 from geoguesser.training.progress import progress
 from geoguesser.training.rate_finder import RateSearch, find_rate
+from geoguesser.training.threads import threads_for
 from geoguesser.training.transfer import refuse_other_data, resume_network, start_network
 
 log = logging.getLogger(__name__)
@@ -245,7 +246,7 @@ class Run:
         return made
 
     def _asked(self) -> int | None:
-        return self.head_parts["grid"].asked if "grid" in self.head_parts else None
+        return self.head_parts["grid"].asked(self.region) if "grid" in self.head_parts else None
 
     def _backbone(self) -> Backbone:
         node = dict(self.config["backbone"])
@@ -372,7 +373,8 @@ class Run:
             self._find_rate(module, trainer.strategy.root_device)
         self.network.train()
         module.on_accepted = self._forget_result
-        trainer.fit(module, datamodule=self.data, ckpt_path=resume, weights_only=True)
+        with threads_for(self._step_size()):
+            trainer.fit(module, datamodule=self.data, ckpt_path=resume, weights_only=True)
         self.times["fit_s"] = self._lap()
         best = self.folder / "checkpoints" / "best.ckpt"
         if not best.is_file():
@@ -383,6 +385,13 @@ class Run:
         trainer.test(module, datamodule=self.data, ckpt_path=str(best), weights_only=True, verbose=False)
         self.times["test_s"] = self._lap()
         return self._report(module, trainer, record) if self.main else {}
+
+    def _step_size(self) -> int:
+        """Multiplications of the largest product in a step; beyond all bounds where a backbone runs in it."""
+        if self.data.features is None:
+            return sys.maxsize
+        head = self.network.head
+        return self.data.feature_batch_size * head.in_features * head.output_size
 
     def _forget_result(self) -> None:
         """Once a resume is accepted, an older result.json no longer speaks of this run's checkpoints."""

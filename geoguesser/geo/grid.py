@@ -19,8 +19,9 @@ from scipy.spatial import cKDTree
 from geoguesser.errors import DataError, check_choice, check_int, check_number
 from geoguesser.geo.cells import Cells, IntArray, cells_for, cells_from_state, cells_over
 from geoguesser.geo.distance import FloatArray
-from geoguesser.geo.region import Region
+from geoguesser.geo.region import Region, SphereRegion
 
+COUNTRY_CELLS, WORLD_CELLS = 60, 240
 POINTS = ("centroid", "clipped", "weighted")
 
 
@@ -145,9 +146,8 @@ class GridMaker(ABC):
         """Raises ConfigError where a value breaks its rule; a run asks before it reads any data."""
         check_choice("grid.point", self.point, POINTS)
 
-    @property
-    def asked(self) -> int | None:
-        """How many cells were asked for, where a number of cells was."""
+    def asked(self, region: Region) -> int | None:
+        """How many cells are asked for in a region, where a number of cells is."""
         return None
 
     @abstractmethod
@@ -201,31 +201,40 @@ class SquareGrid(GridMaker):
     A cell that holds training places but does not touch the land is not kept.
 
     Attributes:
-        size: How many cells shall touch the land.
+        size: How many cells shall touch the land; None for `usual_size`.
         spacing_km: The side of a cell; where it is given, `size` is not used.
     """
 
-    size: int | None = 60
+    size: int | None = None
     spacing_km: float | None = None
 
     def check(self) -> None:
         super().check()
         if self.spacing_km is not None:
             check_number("grid.spacing_km", self.spacing_km, low=0.0, open_low=True)
-        else:
-            check_int("grid.size", self.size, low=1)
+        check_size(self.size)
 
-    @property
-    def asked(self) -> int | None:
-        return self.size if self.spacing_km is None else None
+    def asked(self, region: Region) -> int | None:
+        return (self.size or usual_size(region)) if self.spacing_km is None else None
 
     def cells(self, region: Region, train_coords_deg: FloatArray) -> Cells:
         if self.spacing_km is not None:
             return cells_over(region, float(self.spacing_km))
-        return cells_for(region, check_int("grid.size", self.size, low=1))
+        return cells_for(region, self.size or usual_size(region))
 
     def keep(self, held: IntArray, touching: IntArray) -> IntArray:
         return np.intersect1d(held, touching)
+
+
+def check_size(size: Any) -> None:
+    """Raises ConfigError unless `grid.size` is None or a positive integer."""
+    if size is not None:
+        check_int("grid.size", size, low=1)
+
+
+def usual_size(region: Region) -> int:
+    """How many cells a grid has where nobody says: 60 for a country; 240, about 1,000 km wide, for the world."""
+    return WORLD_CELLS if isinstance(region, SphereRegion) else COUNTRY_CELLS
 
 
 def _numbered(cells: IntArray | None) -> IntArray | None:

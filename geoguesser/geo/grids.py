@@ -11,7 +11,7 @@ from typing import Any
 from geoguesser.errors import ConfigError, check_int, check_number
 from geoguesser.geo.cells import BandCells, Cells, SquareCells, cells_for, cells_over
 from geoguesser.geo.distance import FloatArray
-from geoguesser.geo.grid import GridMaker
+from geoguesser.geo.grid import GridMaker, check_size, usual_size
 from geoguesser.geo.overlay import Raster, band_raster, overlay, square_raster
 from geoguesser.geo.quadtree import QuadtreeCells
 from geoguesser.geo.region import Region
@@ -53,24 +53,23 @@ class KMeansGrid(GridMaker):
     The cell's centroid, for `grid.point`, is the centre that k-means found.
 
     Attributes:
-        size: How many cells; there are fewer where fewer training places are apart by 10 m.
+        size: How many cells, None for `usual_size`; there are fewer where fewer training places are apart by 10 m.
         seed: Draws the start of k-means.
     """
 
-    size: int = 60
+    size: int | None = None
     seed: int = 0
 
     def check(self) -> None:
         super().check()
-        check_int("grid.size", self.size, low=1)
+        check_size(self.size)
         check_int("grid.seed", self.seed, low=0)
 
-    @property
-    def asked(self) -> int | None:
-        return self.size
+    def asked(self, region: Region) -> int | None:
+        return self.size or usual_size(region)
 
     def cells(self, region: Region, train_coords_deg: FloatArray) -> Cells:
-        return VoronoiCells.over(region, train_coords_deg, size=self.size, seed=self.seed)
+        return VoronoiCells.over(region, train_coords_deg, size=self.size or usual_size(region), seed=self.seed)
 
 
 class OverlayGrid(GridMaker):
@@ -89,12 +88,12 @@ class StaggeredGrid(OverlayGrid):
     """Rasters of one side, each moved north-east against the last by 1 / copies of a side.
 
     Attributes:
-        size: How many cells of the first raster shall touch the land.
+        size: How many cells of the first raster shall touch the land; None for `usual_size`.
         spacing_km: The side of a cell; where it is given, `size` is not used.
         copies: How many rasters.
     """
 
-    size: int | None = 60
+    size: int | None = None
     spacing_km: float | None = None
     copies: int = 2
 
@@ -102,15 +101,14 @@ class StaggeredGrid(OverlayGrid):
         super().check()
         if self.spacing_km is not None:
             check_number("grid.spacing_km", self.spacing_km, low=0.0, open_low=True)
-        else:
-            check_int("grid.size", self.size, low=1)
+        check_size(self.size)
         check_int("grid.copies", self.copies, low=2, high=8)
 
     def rasters(self, region: Region) -> list[Raster]:
         if self.spacing_km is not None:
             cells = cells_over(region, float(self.spacing_km))
         else:
-            cells = cells_for(region, check_int("grid.size", self.size, low=1))
+            cells = cells_for(region, self.size or usual_size(region))
         return [_raster(cells, copy / self.copies) for copy in range(self.copies)]
 
 

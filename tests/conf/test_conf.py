@@ -119,13 +119,18 @@ def test_defaults_are_those_of_the_design():
     assert config["split"]["shares"] == [0.8, 0.1, 0.1]
     assert (config["image"]["size"], config["image"]["fit"]) == (112, "crop")
     assert config["backbone"]["name"].startswith("tf_efficientnet_lite0")
-    assert (config["grid"]["size"], config["grid"]["point"]) == (60, "weighted")
+    assert (config["grid"]["size"], config["grid"]["point"]) == (None, "weighted")  # 60 for a country
     assert (config["optimizer"]["lr"], config["optimizer"]["backbone_lr"]) == (1e-3, 2e-5)
     assert (config["schedule"]["factor"], config["schedule"]["patience"]) == (0.66, 5)
     assert (config["data"]["batch_size"], config["trainer"]["max_epochs"]) == (32, 50)
     assert config["callbacks"]["early_stopping"]["patience"] == 10
     assert config["logger"]["mode"] == "offline"
     assert config["seed"] == 0
+    assert [config[name]["_target_"].split(".")[-1] for name in ("fusion", "loss", "decoder")] == [
+        "MeanFusion",
+        "Smoothed",
+        "MedianDecoder",
+    ]
 
 
 def test_a_head_drops_the_groups_that_it_does_not_use():

@@ -407,7 +407,10 @@ def test_too_many_pieces_are_refused(regions: dict[str, Region], maker: Any) -> 
         maker.fit(regions["croatia"], np.array([(45.8, 16.0)]))
 
 
-def test_what_was_asked_for() -> None:
-    asked = {name: maker.asked for name, maker in MAKERS.items()}
+def test_what_was_asked_for(regions: dict[str, Region]) -> None:
+    croatia = regions["croatia"]
+    assert SquareGrid().asked(croatia) == KMeansGrid().asked(croatia) == 60
+    assert SquareGrid().asked(regions["world"]) == 240
+    asked = {name: maker.asked(croatia) for name, maker in MAKERS.items()}
     assert asked == {**dict.fromkeys(MAKERS), "square": 60, "kmeans": 40}
-    assert SquareGrid(spacing_km=10.0).asked is None
+    assert SquareGrid(spacing_km=10.0).asked(croatia) is None

@@ -1,0 +1,29 @@
+"""Threads: how many of torch's own a small step is worth."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+WORTH_THREADS = 2**27  # multiplications of one product; below, threads wait longer for each other than they work
+
+
+@contextmanager
+def threads_for(multiplications: int) -> Iterator[None]:
+    """Runs with one thread where the largest product of a step is small, else with as many as before.
+
+    OpenMP's threads spin while they wait for each other: where other programs use the cores, a step of a head
+    was seen to take six times as long with two threads as with one, and alone on the machine no less.
+
+    Args:
+        multiplications: Of the largest product in a step: batch x inputs x outputs.
+    """
+    before = torch.get_num_threads()
+    if multiplications < WORTH_THREADS:
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
