@@ -159,7 +159,8 @@ def test_a_grid_without_a_number_of_cells_takes_no_density(choice: str):
 
 @pytest.mark.parametrize("choice", ["grid=kmeans", "grid=staggered"])
 def test_a_grid_with_a_number_of_cells_takes_a_density(choice: str):
-    assert resolve(compose([choice]))["grid"]["size"] == 60
+    assert resolve(compose([choice]))["grid"]["size"] is None
+    assert resolve(compose([choice, "density=medium"]))["grid"]["size"] == 60
     assert resolve(compose([choice, "density=coarse"]))["grid"]["size"] == 30
     assert resolve(compose(["grid.size=7", choice]))["grid"]["size"] == 7
 
