@@ -31,7 +31,7 @@ WORDS = [
 
 
 def one_run(folder: Path, *words: str) -> dict[str, Any]:
-    """A run as the command line makes it, with `seconds` and `cpu_s` of all threads: they tell a busy machine."""
+    """A run as the command line makes it; with `seconds`, and `cpu_s` of its threads (for busy machines)."""
     import hydra
 
     from geoguesser.configs import conf_dir

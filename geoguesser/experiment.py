@@ -427,11 +427,15 @@ class Run:
         file = self.folder / ".test_results.pt"
         tested = torch.load(file, weights_only=True)
         file.unlink()
+        best = self.folder / "checkpoints" / "best.ckpt"
         if trainer.world_size > 1:  # a test in processes of its own leaves this one with other weights
-            best = self.folder / "checkpoints" / "best.ckpt"
             self.network.load_state_dict(locator.network_tensors(locator.read_checkpoint(best)))
         report = RunReport(self.folder, self.data, self.region, self.network, self.uncertainty)
         result, history, predictions = report.tables(tested, asked=self._asked())
+        if report.calibration is not None:  # whoever predicts with this checkpoint can say how sure it is
+            checkpoint = locator.read_checkpoint(best)
+            checkpoint["geoguesser"]["calibration"] = report.calibration.state()
+            locator.write_checkpoint(best, checkpoint)
         result |= {
             "steps": int(trainer.global_step),
             "seed": self.seed,

@@ -34,15 +34,21 @@ class Locator:
         region: The land it was trained for.
         image: How views are brought to the size it was trained with.
         data: The fingerprint of the data it was trained on; None where it is not known.
+        calibration: The state of the run's `uncertainty.Calibration`; None where there is none.
     """
 
     def __init__(
-        self, network: GeoNetwork, region: Region, image: ImageSpec, data: dict[str, Any] | None = None
+        self,
+        network: GeoNetwork,
+        region: Region,
+        image: ImageSpec,
+        data: dict[str, Any] | None = None,
+        calibration: dict[str, Any] | None = None,
     ) -> None:
         self.network = network.eval()
         self.region = region
         self.image = image
-        self.data = data
+        self.data, self.calibration = data, calibration
 
     @classmethod
     def load(cls, path: str | Path, *, device: str | torch.device = "cpu") -> Locator:
@@ -61,16 +67,15 @@ class Locator:
             network.load_state_dict(network_tensors(checkpoint))
         except RuntimeError as error:
             raise CheckpointError(f"{file} does not fit the network that it describes: {error}") from error
-        return cls(network.to(device), region, ImageSpec(**record["image"]), record.get("data"))
+        image, data, calibration = ImageSpec(**record["image"]), record.get("data"), record.get("calibration")
+        return cls(network.to(device), region, image, data, calibration)
 
     def save(self, path: str | Path) -> None:
         """Writes one file that `load` reads, atomically."""
         tensors = {PREFIX + key: value.cpu() for key, value in self.network.state_dict().items()}
-        target = Path(path)
-        fresh = target.with_name(target.name + ".new")
-        record = record_of(self.network, self.region, self.image) | {"data": self.data}
-        torch.save({"geoguesser": record, "state_dict": tensors}, fresh)
-        os.replace(fresh, target)
+        record = record_of(self.network, self.region, self.image)
+        record |= {"data": self.data, "calibration": self.calibration}
+        write_checkpoint(Path(path), {"geoguesser": record, "state_dict": tensors})
 
     @torch.no_grad()
     def predict(self, images: Tensor, mask: Tensor | None = None) -> FloatArray:
@@ -113,6 +118,13 @@ class Locator:
             views, masks = (torch.from_numpy(np.stack(part)) for part in zip(*some, strict=True))
             found.append(self.predict(views, masks))
         return np.concatenate(found)
+
+
+def write_checkpoint(file: Path, checkpoint: dict[str, Any]) -> None:
+    """Writes a checkpoint atomically: one that `read_checkpoint` read, with more in its record."""
+    fresh = file.with_name(file.name + ".new")
+    torch.save(checkpoint, fresh)
+    os.replace(fresh, file)
 
 
 def network_tensors(checkpoint: dict[str, Any]) -> dict[str, Tensor]:

@@ -6,7 +6,6 @@ Before: how the head centres and scales what it is given. After: which decoder `
 from __future__ import annotations
 
 import logging
-import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -122,7 +121,5 @@ def choose_decoder(
     )
     if write:
         checkpoint["geoguesser"]["network"]["head"]["decoder"] = choice.decoder.state()
-        fresh = best.with_suffix(".new")
-        torch.save(checkpoint, fresh)
-        os.replace(fresh, best)
+        locator.write_checkpoint(best, checkpoint)
     return choice

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -15,6 +16,7 @@ from geoguesser.data.views import read_folder
 from geoguesser.errors import CheckpointError
 from geoguesser.geo.distance import haversine_km
 from geoguesser.locator import Locator
+from geoguesser.model.uncertainty import calibration_from_state, said_of
 from geoguesser.training.ema import RAW
 
 CHOICES = [
@@ -61,3 +63,56 @@ def test_a_run_with_all_of_them_and_its_resume(stages: list[str], run_job, tmp_p
             [*choices, "callbacks=default", "trainer.max_epochs=4", f"resume={tmp_path / 'parts'}"],
             tmp_path / "parts",
         )
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["head=hybrid", "decoder=auto", "loss=mix"],
+        ["grid=quadtree", "loss=expected_distance"],
+        ["grid=kmeans", "loss.balance=1.0"],
+        ["grid=staggered", "decoder=auto"],
+        ["grid=pyramid", "grid.sizes=[5,20]", "head=hybrid"],
+        ["region=world", "grid=quadtree", "decoder=top_k"],
+    ],
+    ids=",".join,
+)
+def test_what_a_run_learnt_answers_alike_from_its_checkpoint(words: list[str], run_job, tmp_path: Path) -> None:
+    result = run_job([*TINY, "density=usual", *words], tmp_path / "run")
+    locator = Locator.load(tmp_path / "run")
+    predictions = pd.read_csv(tmp_path / "run" / "predictions_test.csv")
+    root = demo_root(places=60, seed=0, px=56)
+    views = [
+        read_folder(str(root / "images" / uuid), ImageSpec(size=32), mask=False)[0] for uuid in predictions.uuid
+    ]
+    found = locator.predict(torch.stack([torch.from_numpy(one) for one in views]))
+    assert haversine_km(found, predictions[["latitude", "longitude"]].to_numpy()).max() < 0.1
+    decoder = result["decoder"]
+    assert locator.network.head.state()["decoder"] == {k: v for k, v in decoder.items() if k != "chosen"}
+    if "decoder=auto" in words:
+        assert decoder["kind"] != "auto"
+        assert decoder["chosen"]["error_km"] <= decoder["chosen"]["usual_km"]
+        assert decoder["chosen"]["places"] == result["counts"]["val"]
+    else:
+        assert "chosen" not in decoder
+
+
+def test_a_checkpoint_says_how_sure_it_is(run_job, tmp_path: Path) -> None:
+    """From the checkpoint alone come the very columns that the run wrote."""
+    words = [*TINY, "density=coarse", "uncertainty.fewest=2", "split.shares=[0.5,0.3,0.2]"]
+    run_job(words, tmp_path / "run")
+    locator = Locator.load(tmp_path / "run")
+    assert locator.calibration is not None
+    predictions = pd.read_csv(tmp_path / "run" / "predictions_test.csv")
+    root = demo_root(places=60, seed=0, px=56)
+    views = [
+        read_folder(str(root / "images" / uuid), ImageSpec(size=32), mask=False)[0] for uuid in predictions.uuid
+    ]
+    images = torch.stack([torch.from_numpy(one) for one in views])
+    with torch.no_grad():
+        out = locator.network(images, torch.ones(images.shape[:2], dtype=torch.bool))
+    known = calibration_from_state(locator.calibration).of_places(said_of(locator.network.head, out))
+    np.testing.assert_allclose(known["expected_error_km"], predictions.expected_error_km, rtol=1e-3)
+    np.testing.assert_array_equal(known["cell"], predictions.cell)
+    locator.save(tmp_path / "again.ckpt")
+    assert Locator.load(tmp_path / "again.ckpt").calibration == locator.calibration
