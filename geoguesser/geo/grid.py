@@ -212,7 +212,8 @@ class SquareGrid(GridMaker):
         super().check()
         if self.spacing_km is not None:
             check_number("grid.spacing_km", self.spacing_km, low=0.0, open_low=True)
-        check_size(self.size)
+        else:
+            check_size(self.size)
 
     def asked(self, region: Region) -> int | None:
         return (self.size or usual_size(region)) if self.spacing_km is None else None

@@ -101,7 +101,8 @@ class StaggeredGrid(OverlayGrid):
         super().check()
         if self.spacing_km is not None:
             check_number("grid.spacing_km", self.spacing_km, low=0.0, open_low=True)
-        check_size(self.size)
+        else:
+            check_size(self.size)
         check_int("grid.copies", self.copies, low=2, high=8)
 
     def rasters(self, region: Region) -> list[Raster]:

@@ -144,7 +144,7 @@ def test_help_is_quick_and_needs_no_torch():
     assert subprocess.run([sys.executable, "-c", code], check=False, cwd=ROOT).returncode == 0
     done = command("geoguesser.train", "--help")
     assert done.returncode == 0
-    for word in ("backbone", "head: classification, regression", "--multirun", "experiment=quick", "resume="):
+    for word in ("backbone", "head: classification, hybrid, regression", "--multirun", "experiment=quick", "resume="):
         assert word in done.stdout
     assert "images" in command("geoguesser.predict", "--help").stdout
 
@@ -155,7 +155,7 @@ def test_config_can_be_shown_and_completed():
     script = Path(sys.executable).parent / "geoguesser-train"
     env = os.environ | {"COMP_LINE": "geoguesser-train head=", "COMP_POINT": "22"}
     done = subprocess.run([script, "-sc", "query=bash"], env=env, capture_output=True, text=True, check=True)
-    assert set(done.stdout.split()) == {"head=classification", "head=regression"}
+    assert set(done.stdout.split()) == {"head=classification", "head=hybrid", "head=regression"}
 
 
 @pytest.mark.parametrize(

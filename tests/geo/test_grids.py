@@ -379,7 +379,7 @@ WRONG = [
     (QuadtreeGrid(point="no"), "grid.point must be one of centroid, clipped, weighted, got 'no'."),
     (KMeansGrid(size=0), "grid.size must be a positive integer, got 0."),
     (KMeansGrid(seed=-1), "grid.seed must be an integer from 0 up, got -1."),
-    (StaggeredGrid(size=None), "grid.size must be a positive integer, got None."),
+    (StaggeredGrid(size=0), "grid.size must be a positive integer, got 0."),
     (StaggeredGrid(spacing_km=-2.0), "grid.spacing_km must be a number above 0, got -2.0."),
     (StaggeredGrid(copies=1), "grid.copies must be an integer from 2 to 8, got 1."),
     (
