@@ -144,7 +144,8 @@ def test_help_is_quick_and_needs_no_torch():
     assert subprocess.run([sys.executable, "-c", code], check=False, cwd=ROOT).returncode == 0
     done = command("geoguesser.train", "--help")
     assert done.returncode == 0
-    for word in ("backbone", "head: classification, hybrid, regression", "--multirun", "experiment=quick", "resume="):
+    words = ("backbone", "head: classification, hybrid, regression", "--multirun", "experiment=quick", "resume=")
+    for word in words:
         assert word in done.stdout
     assert "images" in command("geoguesser.predict", "--help").stdout
 
