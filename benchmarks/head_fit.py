@@ -32,7 +32,7 @@ from geoguesser.model.losses import CellLoss, CrossEntropy, Smoothed
 from geoguesser.quiet import quiet
 
 PLACES, WIDTH, CELLS, BATCH, ROUNDS = 5000, 1280, 1000, 256, 3
-WORDS = [f"data.places={PLACES}", "data.px=112", "pictures=false", "logger=csv", "trainer=cpu"]
+WORDS = [f"data.places={PLACES}", "data.demo_seed=3", "pictures=false", "logger=csv", "trainer=cpu"]
 
 
 def whole_runs() -> tuple[dict[str, str], float]:
