@@ -47,6 +47,7 @@ def one_run(folder: Path, *words: str) -> dict[str, Any]:
 def main() -> None:
     from geoguesser.allocator import keep_freed_memory
     from geoguesser.quiet import quiet
+    from geoguesser.data.datamodule import PlacesData
     from geoguesser.training.features import Features
 
     quiet()
@@ -66,7 +67,7 @@ def main() -> None:
                 shutil.rmtree(own / kind, ignore_errors=True)
             for way in ("cache empty", "cache filled"):
                 runs[way].append(one_run(Path(scratch) / f"{way} {number}"))
-        with patch.object(Features, "serve", return_value=None):
+        with patch.object(Features, "serve", return_value=None), patch.object(PlacesData, "condense_features"):
             runs["backbone in each epoch"].append(one_run(Path(scratch) / "without", "features.cache=false"))
     assert all(one["features"]["cached"] for one in runs["cache filled"])
     assert not any(one["features"]["cached"] for one in runs["cache empty"])
