@@ -9,6 +9,8 @@ has its own folder. The ways with a cache are run several times, the one without
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 import shutil
 import statistics
@@ -40,7 +42,8 @@ def one_run(folder: Path, *words: str) -> dict[str, Any]:
     with hydra.initialize_config_dir(conf_dir(), version_base="1.3"):
         config = hydra.compose("train", overrides=[*WORDS, *words])
     start, cpu = time.perf_counter(), time.process_time()
-    result = run(config, folder)
+    with contextlib.redirect_stdout(io.StringIO()):  # each run prints a table of its own
+        result = run(config, folder)
     return result | {"seconds": time.perf_counter() - start, "cpu_s": time.process_time() - cpu}
 
 

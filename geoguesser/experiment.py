@@ -341,14 +341,11 @@ class Run:
         for name, node in self.config["callbacks"].items():
             if node is not None:
                 made.append(self._supplied(f"callbacks.{name}", node))
-        for callback in made:
-            if isinstance(callback, NamedCheckpoint) and self._embeds_once():
-                callback.every_s = SECONDS_BETWEEN_WRITES
+        if self.finetuning.embeds_once(self.augment):  # an epoch then takes less time than writing the weights
+            for callback in made:
+                if isinstance(callback, NamedCheckpoint):
+                    callback.every_s = SECONDS_BETWEEN_WRITES
         return made
-
-    def _embeds_once(self) -> bool:
-        """Whether the backbone sees each view once, and epochs take less time than writing its weights."""
-        return self.finetuning.keeps_backbone and not self.augment.active
 
     def _train(self, record: Record) -> dict[str, Any]:
         module = self._module()
@@ -360,7 +357,7 @@ class Run:
             refuse_other_data(checkpoint, self.fingerprint, resume)
             refuse_lost_averages(checkpoint, callbacks)
             resume_network(self.network, checkpoint, resume)
-        if self._embeds_once():
+        if self.finetuning.embeds_once(self.augment):
             device = trainer.strategy.root_device
             if self.config["compile"]:
                 log.warning("compile=true is of no use here: every view is embedded once, before training")

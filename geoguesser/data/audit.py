@@ -12,7 +12,7 @@ import numpy.typing as npt
 from scipy.spatial import cKDTree
 
 from geoguesser.data.splits import NAMES
-from geoguesser.geo.distance import EARTH_RADIUS_KM, FloatArray, to_unit
+from geoguesser.geo.distance import FloatArray, arc_km, to_unit
 
 WITHIN_M = (50, 500, 5000)
 # A place this near to a training place is mostly seen already: the same street, often the same houses.
@@ -37,7 +37,7 @@ def nearest_training_km(coords_deg: FloatArray, splits: npt.NDArray[Any]) -> Flo
         if train.sum() > 1:
             nearest: Any = tree.query(vectors[train], k=2, workers=-1)[0]
             chords[train] = nearest[:, 1]
-    return np.where(np.isinf(chords), np.inf, 2.0 * EARTH_RADIUS_KM * np.arcsin(np.minimum(chords / 2.0, 1.0)))
+    return np.where(np.isinf(chords), np.inf, arc_km(chords))
 
 
 def audit(coords_deg: FloatArray, splits: npt.NDArray[Any]) -> dict[str, Any]:

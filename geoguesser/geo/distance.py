@@ -45,6 +45,16 @@ def _haversine_torch(a_deg: torch.Tensor, b_deg: torch.Tensor) -> torch.Tensor:
     return 2.0 * EARTH_RADIUS_KM * torch.asin(torch.sqrt(chord.clamp(0.0, 1.0)))
 
 
+def arc_km(chord: ArrayT) -> ArrayT:
+    """Great-circle distances of chords: straight distances of unit vectors, from 0 to 2; in km.
+
+    From differences of vectors this holds metres even in 32 bits, where an arccos of their products does not.
+    """
+    if isinstance(chord, torch.Tensor):
+        return 2.0 * EARTH_RADIUS_KM * torch.asin((chord / 2.0).clamp(max=1.0))
+    return 2.0 * EARTH_RADIUS_KM * np.arcsin(np.minimum(chord / 2.0, 1.0))
+
+
 def to_unit(coords_deg: ArrayT) -> ArrayT:
     """Turns coordinates into unit vectors.
 

@@ -210,18 +210,13 @@ class SquareGrid(GridMaker):
 
     def check(self) -> None:
         super().check()
-        if self.spacing_km is not None:
-            check_number("grid.spacing_km", self.spacing_km, low=0.0, open_low=True)
-        else:
-            check_size(self.size)
+        check_raster(self.size, self.spacing_km)
 
     def asked(self, region: Region) -> int | None:
         return (self.size or usual_size(region)) if self.spacing_km is None else None
 
     def cells(self, region: Region, train_coords_deg: FloatArray) -> Cells:
-        if self.spacing_km is not None:
-            return cells_over(region, float(self.spacing_km))
-        return cells_for(region, self.size or usual_size(region))
+        return one_sided(region, self.size, self.spacing_km)
 
     def keep(self, held: IntArray, touching: IntArray) -> IntArray:
         return np.intersect1d(held, touching)
@@ -236,6 +231,21 @@ def check_size(size: Any) -> None:
 def usual_size(region: Region) -> int:
     """How many cells a grid has where nobody says: 60 for a country; 240, about 1,000 km wide, for the world."""
     return WORLD_CELLS if isinstance(region, SphereRegion) else COUNTRY_CELLS
+
+
+def check_raster(size: Any, spacing_km: Any) -> None:
+    """Raises ConfigError unless the one that decides is right: the spacing where it is given, else the size."""
+    if spacing_km is not None:
+        check_number("grid.spacing_km", spacing_km, low=0.0, open_low=True)
+    else:
+        check_size(size)
+
+
+def one_sided(region: Region, size: int | None, spacing_km: float | None) -> Cells:
+    """Cells of one side: so wide as `spacing_km` where it is given, else so many as `size` or `usual_size`."""
+    if spacing_km is not None:
+        return cells_over(region, float(spacing_km))
+    return cells_for(region, size or usual_size(region))
 
 
 def _numbered(cells: IntArray | None) -> IntArray | None:

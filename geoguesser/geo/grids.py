@@ -9,9 +9,9 @@ from itertools import pairwise
 from typing import Any
 
 from geoguesser.errors import ConfigError, check_int, check_number
-from geoguesser.geo.cells import BandCells, Cells, SquareCells, cells_for, cells_over
+from geoguesser.geo.cells import BandCells, Cells, SquareCells, cells_for
 from geoguesser.geo.distance import FloatArray
-from geoguesser.geo.grid import GridMaker, check_size, usual_size
+from geoguesser.geo.grid import GridMaker, check_raster, check_size, one_sided, usual_size
 from geoguesser.geo.overlay import Raster, band_raster, overlay, square_raster
 from geoguesser.geo.quadtree import QuadtreeCells
 from geoguesser.geo.region import Region
@@ -99,17 +99,11 @@ class StaggeredGrid(OverlayGrid):
 
     def check(self) -> None:
         super().check()
-        if self.spacing_km is not None:
-            check_number("grid.spacing_km", self.spacing_km, low=0.0, open_low=True)
-        else:
-            check_size(self.size)
+        check_raster(self.size, self.spacing_km)
         check_int("grid.copies", self.copies, low=2, high=8)
 
     def rasters(self, region: Region) -> list[Raster]:
-        if self.spacing_km is not None:
-            cells = cells_over(region, float(self.spacing_km))
-        else:
-            cells = cells_for(region, self.size or usual_size(region))
+        cells = one_sided(region, self.size, self.spacing_km)
         return [_raster(cells, copy / self.copies) for copy in range(self.copies)]
 
 

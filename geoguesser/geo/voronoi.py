@@ -9,7 +9,7 @@ import numpy as np
 from scipy.sparse import csr_array
 from scipy.spatial import ConvexHull, QhullError, SphericalVoronoi, Voronoi, cKDTree
 
-from geoguesser.geo.distance import EARTH_RADIUS_KM, FloatArray
+from geoguesser.geo.distance import EARTH_RADIUS_KM, FloatArray, arc_km
 from geoguesser.geo.partition import Cells, IntArray, adjacency, box_rings
 from geoguesser.geo.region import PlaneRegion, Region
 
@@ -73,7 +73,7 @@ class VoronoiCells(Cells):
         if self.count == 1:
             return sides
         away = np.asarray(self._tree.query(self._points[ids], k=[2])[0])[:, 0]
-        nearest = away / 1000.0 if self.box_m else 2.0 * EARTH_RADIUS_KM * np.arcsin(np.minimum(away / 2.0, 1.0))
+        nearest = away / 1000.0 if self.box_m else arc_km(away)
         return np.minimum(sides, 2.0 * nearest)
 
     def neighbours(self, ids: IntArray) -> csr_array[Any, tuple[int, int]]:

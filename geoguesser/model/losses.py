@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from geoguesser.errors import ConfigError, check_number
-from geoguesser.geo.distance import EARTH_RADIUS_KM, FloatArray, to_unit
+from geoguesser.geo.distance import FloatArray, arc_km, to_unit
 from geoguesser.geo.grid import Grid
 
 Target = dict[str, Tensor]
@@ -200,7 +200,7 @@ def smoothed_targets(
     count = min(FEWEST_NEAR, most)
     while True:
         chords, near = tree.query(vectors, k=np.arange(1, count + 1))
-        arcs = 2.0 * EARTH_RADIUS_KM * np.arcsin(np.minimum(chords / 2.0, 1.0))
+        arcs = arc_km(np.asarray(chords))
         share = np.exp((arcs[:, :1] - arcs) / reach_km[:, None])
         share /= share.sum(axis=1, keepdims=True)
         if count == most or np.mean(share[:, -1] > NEGLIGIBLE) <= 0.01:
@@ -215,7 +215,7 @@ def arcs_km(vectors: Tensor, class_vectors: Tensor) -> Tensor:
     """
     with torch.autocast(vectors.device.type, enabled=False):
         chords = torch.cdist(vectors[None], class_vectors[None], compute_mode="donot_use_mm_for_euclid_dist")[0]
-        return 2.0 * EARTH_RADIUS_KM * torch.asin((chords / 2.0).clamp(max=1.0))
+        return arc_km(chords)
 
 
 def _unit_km(grid: Grid, count: int) -> Tensor:

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from scipy.spatial import cKDTree
 
 from geoguesser.geo.cells import IntArray
-from geoguesser.geo.distance import EARTH_RADIUS_KM, FloatArray, from_unit, haversine_km, to_unit
+from geoguesser.geo.distance import FloatArray, arc_km, from_unit, haversine_km, to_unit
 from geoguesser.geo.grid import Grid
 from geoguesser.geo.region import PlaneRegion, Region
 from geoguesser.model.uncertainty import Said
@@ -123,7 +123,7 @@ def touching(grid: Grid, left: IntArray, right: IntArray) -> BoolArray:
 def nearest_km(train_deg: FloatArray, test_deg: FloatArray) -> FloatArray:
     """(N,) great-circle distance of each test place to the nearest training place."""
     chords = cKDTree(to_unit(train_deg)).query(to_unit(test_deg))[0]
-    return 2.0 * EARTH_RADIUS_KM * np.arcsin(np.minimum(chords / 2.0, 1.0))
+    return arc_km(np.asarray(chords))
 
 
 def _bins(distance_km: FloatArray) -> dict[str, BoolArray]:

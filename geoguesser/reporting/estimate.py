@@ -33,7 +33,7 @@ def show_estimate(
         trainer: The trainer's config.
     """
     counts = counts_of(data)
-    cached = finetuning.keeps_backbone and not data.augment.active
+    cached = finetuning.embeds_once(data.augment)
     forward, both = _seconds_per_place(network, data.image.size, learns=not cached)
     epochs = int(trainer["max_epochs"])
     if cached:

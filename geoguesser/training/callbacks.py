@@ -28,7 +28,7 @@ class NamedCheckpoint(ModelCheckpoint):
     """A ModelCheckpoint whose state holds file names, not paths: a run folder may be moved, then resumed.
 
     Attributes:
-        every_s: How many seconds must lie between two writes, except at the end.
+        every_s: How many seconds must lie between two writes, except after the first epoch and at the end.
     """
 
     every_s: float = 0.0
@@ -124,11 +124,9 @@ class LastCheckpoint(NamedCheckpoint):
 
     Args:
         dirpath: The run's checkpoints folder.
-        every_s: How many seconds must lie between two writes, except after the first epoch and at the end.
     """
 
-    def __init__(self, *, dirpath: str, every_s: float = 0.0) -> None:
-        self.every_s = every_s
+    def __init__(self, *, dirpath: str) -> None:
         self._written = -math.inf
         super().__init__(
             dirpath=dirpath,

@@ -11,6 +11,7 @@ from typing import Any
 
 from torch import nn
 
+from geoguesser.data.augment import Augment
 from geoguesser.errors import ConfigError, check_choice, check_int, check_number
 from geoguesser.model.network import GeoNetwork
 
@@ -157,6 +158,10 @@ class Finetuning:
     def keeps_backbone(self) -> bool:
         """Whether the backbone never learns, so that its embeddings can be computed once."""
         return all(start == "head" for _, start, _ in self.stages)
+
+    def embeds_once(self, augment: Augment) -> bool:
+        """Whether the backbone sees each view once: it never learns, and views never change."""
+        return self.keeps_backbone and not augment.active
 
     @property
     def last_unlocking(self) -> int:

@@ -24,6 +24,7 @@ from geoguesser.data.splits import ColumnSplit, FolderSplit, RandomSplit
 from geoguesser.data.views import FileViews, MemoryViews
 from geoguesser.errors import ConfigError, DataError
 from geoguesser.geo.region import PlaneRegion
+from geoguesser.model.fusion import ConcatFusion, MeanFusion
 
 PX = 16
 SPEC = ImageSpec(size=PX)
@@ -248,6 +249,26 @@ def test_features_are_served_by_row_instead_of_pixels(ready: PlacesDataModule) -
     pixels = next(iter(ready.loader("val", pixels=True)))
     assert isinstance(pixels, Batch)
     assert torch.equal(pixels.images, ready.views.gather(ready.rows["val"][:4]))
+
+
+def test_one_vector_per_place_is_served_where_it_says_the_same(ready: PlacesDataModule) -> None:
+    features = torch.randn(40, 4, 7)
+    mask = ready.mask.clone()
+    ready.mask[:, 3] = False
+    ready.use_features(features)
+    ready.condense_features(ConcatFusion(7).condense)  # which needs all four
+    assert next(iter(ready.val_dataloader())).features.shape[1:] == (4, 7)
+    fusion = MeanFusion(7)
+    ready.condense_features(fusion.condense)
+    for batch in ready.train_dataloader():
+        assert batch.features.shape == (len(batch.index), 1, 7)
+        assert batch.mask.shape == (len(batch.index), 1)
+        expected = fusion(features[batch.index], ready.mask[batch.index])
+        assert torch.equal(fusion(batch.features, batch.mask), expected)
+    assert ready.features is features
+    ready.use_features(features)  # others: nothing of the old ones stays
+    assert next(iter(ready.val_dataloader())).features.shape[1:] == (4, 7)
+    ready.mask = mask
 
 
 def test_validation_is_dealt_out_between_choosing_and_calibration(root: Path, land: PlaneRegion) -> None:

@@ -308,7 +308,10 @@ def test_ctrl_c_ends_a_run_cleanly(tmp_path: Path):
             process.send_signal(signal.SIGINT)
             break
     started = time.monotonic()
-    process.communicate(timeout=60)
+    try:
+        process.communicate(timeout=60)
+    finally:
+        process.kill()  # a run that goes on must not disturb the tests after this one
     assert time.monotonic() - started < 30
     assert process.returncode != 0
     assert not (tmp_path / "run/result.json").exists()

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.optimize import minimize
 
-from geoguesser.geo.distance import EARTH_RADIUS_KM, from_unit, geometric_median_deg, haversine_km, to_unit
+from geoguesser.geo.distance import EARTH_RADIUS_KM, arc_km, from_unit, geometric_median_deg, haversine_km, to_unit
 
 SPHERE = pyproj.Geod(a=EARTH_RADIUS_KM * 1000.0, f=0.0)
 PROPERTY = settings(max_examples=50, deadline=None)
@@ -242,3 +242,13 @@ def test_geometric_median_of_many_places() -> None:
     simplex = {"xatol": 1e-7, "fatol": 1e-7}
     best = minimize(mean_km, coords.mean(axis=0), args=(coords,), method="Nelder-Mead", options=simplex)
     assert mean_km(geometric_median_deg(coords), coords) <= best.fun + 1e-4
+
+
+def test_arcs_of_chords_are_great_circle_distances() -> None:
+    rng = np.random.default_rng(0)
+    a, b = rng.uniform((-90, -180), (90, 180), (2, 200, 2))
+    chords = np.linalg.norm(to_unit(a) - to_unit(b), axis=-1)
+    np.testing.assert_allclose(arc_km(chords), haversine_km(a, b), rtol=1e-9)
+    np.testing.assert_allclose(arc_km(torch.from_numpy(chords)).numpy(), arc_km(chords), rtol=1e-12)
+    half = np.pi * EARTH_RADIUS_KM
+    np.testing.assert_allclose(arc_km(np.array([0.0, np.sqrt(2.0), 2.0, 2.0 + 1e-12])), [0, half / 2, half, half])

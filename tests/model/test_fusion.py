@@ -291,6 +291,17 @@ def test_absent_views_stay_absent_and_the_last_one_stays() -> None:
     assert torch.equal(found[2::4], mask[2::4])
 
 
+def test_only_what_learns_nothing_of_views_gives_one_vector() -> None:
+    features = torch.randn(3, 4, 6, generator=torch.Generator().manual_seed(0))
+    mask = torch.tensor([[True, True, True, True], [True, False, False, True], [False, False, False, False]])
+    one = MeanFusion(6).condense(features, mask)
+    assert one is not None
+    assert one.shape == (3, 1, 6)
+    assert torch.equal(one[:, 0], MeanFusion(6)(features, mask))
+    for fusion in (MeanFusion(6, view_dropout=0.3), ConcatFusion(6), AttentionFusion(6, width=4)):
+        assert fusion.condense(features, mask) is None
+
+
 @pytest.mark.parametrize(
     ("keys", "message"),
     [

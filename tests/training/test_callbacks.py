@@ -113,6 +113,43 @@ def test_last_and_best_side_by_side(tmp_path: Path) -> None:
     assert validation_of(tmp_path / "c" / "best.ckpt") == 2
 
 
+def seldom(folder: Path) -> list[Any]:
+    """Both checkpoints as where epochs are quick: after the first no write is due for a long time."""
+    made: list[Any] = [LastCheckpoint(dirpath=str(folder)), BestCheckpoint(dirpath=str(folder))]
+    for one in made:
+        one.every_s = 1e9
+    return made
+
+
+def test_where_epochs_are_quick_few_are_written(tmp_path: Path) -> None:
+    """After the first epoch and at the end; then they are what they would have been."""
+    found: list[tuple[int, int, int]] = []
+
+    class Look(pl.Callback):
+        def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
+            paths = [tmp_path / "c" / f"{name}.ckpt" for name in ("last", "best")]
+            if trainer.current_epoch:
+                found.append((trainer.current_epoch, *map(validation_of, paths)))
+
+    fit([4.0, 2.0, 1.0, 3.0], tmp_path, [Look(), *seldom(tmp_path / "c")])
+    assert found == [(1, 1, 1), (2, 1, 1), (3, 1, 1)]
+    assert validation_of(tmp_path / "c" / "last.ckpt") == 4
+    assert validation_of(tmp_path / "c" / "best.ckpt") == 3
+    assert sorted(path.name for path in (tmp_path / "c").iterdir()) == ["best.ckpt", "last.ckpt"]
+
+
+def test_a_run_that_breaks_off_keeps_its_best(tmp_path: Path) -> None:
+    class Break(pl.Callback):
+        def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
+            if trainer.current_epoch == 3:
+                raise RuntimeError("enough")
+
+    with pytest.raises(RuntimeError, match="enough"):
+        fit([4.0, 2.0, 1.0, 3.0], tmp_path, [Break(), *seldom(tmp_path / "c")])
+    assert validation_of(tmp_path / "c" / "best.ckpt") == 3
+    assert validation_of(tmp_path / "c" / "last.ckpt") == 1
+
+
 def rows_of(path: Path) -> list[dict[str, str]]:
     with path.open(newline="") as file:
         return list(csv.DictReader(file))
