@@ -70,6 +70,22 @@ def compose(overrides: list[str], config_name: str = "train") -> Any:
         return hydra.compose(config_name, overrides=overrides)
 
 
+@pytest.fixture(scope="session")
+def croatia() -> Any:
+    """The first country, in its own CRS."""
+    from geoguesser.geo.region import country
+
+    return country("HRV", "EPSG:3765")
+
+
+@pytest.fixture(scope="session")
+def earth() -> Any:
+    """The world, on the sphere."""
+    from geoguesser.geo.region import world
+
+    return world()
+
+
 @pytest.fixture
 def run_job(tmp_path: Path) -> Callable[..., dict[str, Any]]:
     """Runs one job in this process: run_job(overrides, folder=...) -> result."""

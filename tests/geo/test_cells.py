@@ -18,7 +18,7 @@ from geoguesser.errors import ConfigError
 from geoguesser.geo import boundaries
 from geoguesser.geo.cells import BandCells, Cells, SquareCells, cells_for, cells_from_state, cells_over
 from geoguesser.geo.distance import EARTH_RADIUS_KM, from_unit, to_unit
-from geoguesser.geo.region import PlaneRegion, Region, SphereRegion, country, world
+from geoguesser.geo.region import PlaneRegion, Region, SphereRegion, country
 
 PROPERTY = settings(max_examples=50, deadline=None)
 sides_m = st.floats(100, 500_000)
@@ -36,11 +36,6 @@ def plane() -> dict[str, PlaneRegion]:
         "FJI": country("FJI"),
         "MDV": country("MDV"),
     }
-
-
-@pytest.fixture(scope="module")
-def earth() -> SphereRegion:
-    return world()
 
 
 def bands(side_km: float) -> BandCells:

@@ -11,19 +11,9 @@ from hypothesis import strategies as st
 from geoguesser.geo.distance import EARTH_RADIUS_KM, from_unit, to_unit
 from geoguesser.geo.partition import to_chart
 from geoguesser.geo.quadtree import DEPTH, QuadtreeCells
-from geoguesser.geo.region import PlaneRegion, Region, SphereRegion, country, world
+from geoguesser.geo.region import PlaneRegion, Region, SphereRegion
 
 PROPERTY = settings(max_examples=40, deadline=None)
-
-
-@pytest.fixture(scope="module")
-def croatia() -> PlaneRegion:
-    return country("HRV", "EPSG:3765")
-
-
-@pytest.fixture(scope="module")
-def earth() -> SphereRegion:
-    return world()
 
 
 def made(region: Region, coords: np.ndarray, max_places: int = 5, min_side_km: float = 1.0) -> QuadtreeCells:

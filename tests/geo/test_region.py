@@ -18,7 +18,7 @@ from shapely.geometry import MultiPolygon, box
 from geoguesser.errors import ConfigError, MissingFileError, RegionError
 from geoguesser.geo import boundaries
 from geoguesser.geo.distance import EARTH_RADIUS_KM, from_unit
-from geoguesser.geo.region import PlaneRegion, Region, SphereRegion, country, custom, region_from_state, world
+from geoguesser.geo.region import PlaneRegion, Region, SphereRegion, country, custom, region_from_state
 
 ELLIPSOID = pyproj.Geod(ellps="WGS84")
 SPHERE = pyproj.Geod(a=EARTH_RADIUS_KM * 1000.0, f=0.0)
@@ -28,19 +28,9 @@ DATE_LINE = ("USA", "RUS", "FJI", "NZL")
 
 
 @pytest.fixture(scope="module")
-def croatia() -> PlaneRegion:
-    return country("HRV", "EPSG:3765")
-
-
-@pytest.fixture(scope="module")
 def croatia_m() -> shapely.Geometry:
     """Croatia's land in metres by another way than the region's own."""
     return geopandas.GeoSeries([boundaries.read_country("HRV")], crs=4326).to_crs(3765).iloc[0]
-
-
-@pytest.fixture(scope="module")
-def earth() -> SphereRegion:
-    return world()
 
 
 @pytest.fixture(scope="module")

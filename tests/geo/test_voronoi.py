@@ -10,20 +10,10 @@ from hypothesis import strategies as st
 from sklearn.cluster import KMeans
 
 from geoguesser.geo.distance import EARTH_RADIUS_KM, from_unit, to_unit
-from geoguesser.geo.region import PlaneRegion, SphereRegion, country, world
+from geoguesser.geo.region import PlaneRegion, SphereRegion
 from geoguesser.geo.voronoi import VoronoiCells, kmeans
 
 PROPERTY = settings(max_examples=40, deadline=None)
-
-
-@pytest.fixture(scope="module")
-def croatia() -> PlaneRegion:
-    return country("HRV", "EPSG:3765")
-
-
-@pytest.fixture(scope="module")
-def earth() -> SphereRegion:
-    return world()
 
 
 def inertia(points: np.ndarray, centres: np.ndarray) -> float:

@@ -16,17 +16,12 @@ from geoguesser.data.examine import BROKEN, MISSING, OK, PLACEHOLDER, Facts, Pla
 from geoguesser.data.identity import Match
 from geoguesser.data.images import ImageSpec
 from geoguesser.geo.distance import haversine_km
-from geoguesser.geo.region import PlaneRegion, country, world
+from geoguesser.geo.region import PlaneRegion, world
 from geoguesser.reporting import data_pictures, data_views
 from geoguesser.reporting.frames import frame_of
 from geoguesser.reporting.maps import SPLIT_COLOURS
 
 ZAGREB = (45.81, 15.98)
-
-
-@pytest.fixture(scope="module")
-def croatia() -> PlaneRegion:
-    return country("HRV", "EPSG:3765")
 
 
 def near_zagreb(count: int, spread_deg: float = 0.02) -> np.ndarray:

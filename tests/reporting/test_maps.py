@@ -17,11 +17,6 @@ from geoguesser.geo.region import PlaneRegion, Region, country, world
 from geoguesser.reporting import frames, maps
 
 
-@pytest.fixture(scope="module")
-def croatia() -> PlaneRegion:
-    return country("HRV", "EPSG:3765")
-
-
 def places_in(region: Region, count: int, seed: int = 0) -> np.ndarray:
     west, south, east, north = region.land_deg.bounds
     random = np.random.default_rng(seed)
