@@ -299,10 +299,13 @@ def test_real_sample_with_the_defaults(tmp_path: Path):
 @pytest.mark.slow
 def test_ctrl_c_ends_a_run_cleanly(tmp_path: Path):
     words = [*TINY[:-1], "trainer.max_epochs=2000", "callbacks.early_stopping=null"]
+    # A shell starts what it runs in the background with SIGINT ignored, and children inherit that.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     process = subprocess.Popen(
         [sys.executable, "-m", "geoguesser.train", *words, f"hydra.run.dir={tmp_path / 'run'}"],
         cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
+    signal.signal(signal.SIGINT, before)
     for line in process.stdout:
         if line.startswith("epoch    3/"):
             process.send_signal(signal.SIGINT)
