@@ -17,8 +17,10 @@ from omegaconf import DictConfig
 
 from geoguesser.configs import conf_dir
 from geoguesser.errors import ConfigError, GeoguesserError, first_line
+from geoguesser.sweeps.identity import register
 
 log = logging.getLogger(__name__)
+register()  # wherever a job's task is, so is the name of its folder
 
 
 def launch(config_name: str, task: Callable[[DictConfig, Path], Any]) -> None:
@@ -76,11 +78,9 @@ def check_choices(words: list[str]) -> None:
 
 
 def _explain(error: Exception, folder: Path) -> None:
-    """Prints the message; the traceback goes to error.log and the state to status.json, if there is a folder."""
+    """Prints the message; the traceback goes to error.log, if there is a run folder that this run had begun."""
     print(f"error: {error}", file=sys.stderr)
     status = folder / "status.json"
     if status.is_file() and json.loads(status.read_text(encoding="utf-8"))["state"] != "done":
         lines = traceback.format_exception(error)
         (folder / "error.log").write_text("".join(lines), encoding="utf-8")
-        state = {"state": "failed", "error": f"{type(error).__name__}: {error}"}
-        (folder / "status.json").write_text(json.dumps(state, indent=2) + "\n", encoding="utf-8")

@@ -17,6 +17,7 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from omegaconf import DictConfig, OmegaConf
+from pytorch_lightning.strategies.launchers.subprocess_script import _SubprocessScriptLauncher
 
 from geoguesser import locator
 from geoguesser.configs import HEAD_GROUPS, build, resolve, signature_of
@@ -33,6 +34,7 @@ from geoguesser.errors import (
     check_mapping,
 )
 from geoguesser.geo.region import Region
+from geoguesser.kept import Kept
 from geoguesser.model.backbone import Backbone
 from geoguesser.model.decoder import Choice
 from geoguesser.model.network import GeoNetwork
@@ -57,15 +59,21 @@ HALF_PRECISIONS = ("bf16-true", "16-true")
 
 
 def run(
-    cfg: DictConfig, folder: Path, *, group: str | None = None, overrides: list[str] | None = None
+    cfg: DictConfig,
+    folder: Path,
+    *,
+    group: str | None = None,
+    overrides: list[str] | None = None,
+    kept: Kept | None = None,
 ) -> dict[str, Any]:
     """Trains, tests and reports one run.
 
     Args:
         cfg: The composed config.
         folder: The run folder; it is made.
-        group: The sweep's name, for loggers.
+        group: The sweep's name, for loggers; its jobs print no table of results.
         overrides: What the command line asked for; recorded when training starts, for `resume=`.
+        kept: What earlier runs of this process read, and what later ones need not read again.
 
     Returns:
         What result.json holds; after a dry run only the counts.
@@ -77,16 +85,21 @@ def run(
     main = os.environ.get("LOCAL_RANK", "0") == "0"  # not a process that Lightning started for trainer=ddp
     if main:
         _claim(folder, resuming=bool(cfg.get("resume")))
-    state = "failed"
+    status: dict[str, Any] = {"state": "interrupted"}  # by Ctrl-C, or a signal that asks the process to end
     try:
-        found = Run(resolve(cfg), folder, group, main, overrides or []).go()
-        state = "done"
+        found = Run(
+            resolve(cfg), folder, group=group, main=main, overrides=overrides or [], kept=kept or Kept()
+        ).go()
+        status = {"state": "done"}
         return found
+    except Exception as error:
+        status = {"state": "failed", "error": f"{type(error).__name__}: {error}"}
+        raise
     finally:
-        if main and state == "done" and cfg.get("dry_run"):
+        if main and status["state"] == "done" and cfg.get("dry_run"):
             (folder / "status.json").unlink()
         elif main:
-            results.write_json(folder / "status.json", {"state": state})
+            results.write_json(folder / "status.json", status)
 
 
 def _claim(folder: Path, *, resuming: bool) -> None:
@@ -99,8 +112,8 @@ def _claim(folder: Path, *, resuming: bool) -> None:
         with status.open("x") as file:
             file.write('{"state": "running"}\n')
     except FileExistsError:
-        failed = json.loads(status.read_text(encoding="utf-8"))["state"] == "failed"
-        if failed and not (folder / "checkpoints").exists():
+        ended = json.loads(status.read_text(encoding="utf-8"))["state"] in ("failed", "interrupted")
+        if ended and not (folder / "checkpoints").exists():
             results.write_json(status, {"state": "running"})
             return
         raise GeoguesserError(
@@ -118,13 +131,21 @@ class Run:
         group: The sweep's name.
         main: Whether this process writes the folder's files.
         overrides: What the command line asked for.
+        kept: What runs of this process share.
     """
 
     def __init__(
-        self, config: dict[str, Any], folder: Path, group: str | None, main: bool, overrides: list[str]
+        self,
+        config: dict[str, Any],
+        folder: Path,
+        *,
+        group: str | None,
+        main: bool,
+        overrides: list[str],
+        kept: Kept,
     ) -> None:
         self.config, self.folder, self.group, self.main = config, folder, group, main
-        self.overrides = overrides
+        self.overrides, self.kept = overrides, kept
         self.started = time.perf_counter()
         self.times: dict[str, float] = {}
         self.search: RateSearch | None = None
@@ -139,7 +160,8 @@ class Run:
     def go(self) -> dict[str, Any]:
         """Does the run."""
         self._check_parts()
-        self.region: Region = build(self.config["region"], "region")
+        node = self.config["region"]
+        self.region: Region = self.kept.get("region", node, lambda: build(node, "region"))
         self.data = self._data()
         self._read(self.data.read_table)
         log.info("%s", results.describe(self.data))
@@ -147,6 +169,7 @@ class Run:
         backbone = self._backbone()
         if not self.config["dry_run"]:  # before anything is learnt: broken images may take places out
             self._read(self.data.read_views)
+            self.kept.keep("data", self._reading(), self.data.anew(self.augment, self.seed))
         self.data.hold_out(self.uncertainty["calibration"], self.uncertainty["fewest"])
         for warning in self.data.audit()["warnings"]:
             log.warning("%s", warning)
@@ -222,6 +245,13 @@ class Run:
             self.head_parts["grid"].check()
         self.trainer = self._trainer(logger=False, callbacks=[])  # fails early on what Lightning refuses
         refuse_late_unlocking(self.finetuning, self.trainer.world_size)
+        if self.group is not None and isinstance(self.trainer.strategy.launcher, _SubprocessScriptLauncher):
+            raise ConfigError.at(
+                "trainer.strategy",
+                "must not start the command anew in each process of a sweep",
+                found=self.config["trainer"].get("strategy", "auto"),
+                remedy="Use trainer.devices=1, trainer.strategy=ddp_fork on CPUs, or one command per run.",
+            )
         if not (self.config["callbacks"] or {}).get("checkpoint"):
             raise ConfigError.at(
                 "callbacks.checkpoint", "must be there, for the test needs the best checkpoint", found=None
@@ -232,7 +262,14 @@ class Run:
                 "lr_find", "must be false with several processes", remedy="Search on one device first."
             )
 
+    def _reading(self) -> list[Any]:
+        """All that the data depend on, as they are read and before anything is held out or augmented."""
+        return [self.config[name] for name in ("region", "data", "image", "split", "features")]
+
     def _data(self) -> PlacesData:
+        known: PlacesData | None = self.kept.find("data", self._reading())
+        if known is not None:
+            return known.anew(self.augment, self.seed)
         made: PlacesData = build(
             self.config["data"],
             "data",
@@ -295,7 +332,7 @@ class Run:
             results.write_csv(self.folder / "findings.csv", findings.table())
 
     def _module(self) -> GeoLightningModule:
-        self.fingerprint = self.data.fingerprint()
+        self.fingerprint = self.kept.get("fingerprint", self._reading(), self.data.fingerprint)
         record = locator.record_of(self.network, self.region, self.image)
         record |= {"config": public(self.config), "data": self.fingerprint}
         return GeoLightningModule(
@@ -361,7 +398,9 @@ class Run:
             device = trainer.strategy.root_device
             if self.config["compile"]:
                 log.warning("compile=true is of no use here: every view is embedded once, before training")
-            self.served = self.features.serve(self.network, self.data, self.fingerprint, device, self.folder)
+            self.served = self.features.serve(
+                self.network, self.data, self.fingerprint, device, self.folder, kept=self.kept
+            )
             self.data.condense_features(self.network.fusion.condense)
         if resume is None and not self.head_is_trained:
             scale_head(self.network, self.data, trainer.strategy.root_device)
@@ -428,7 +467,8 @@ class Run:
         if trainer.world_size > 1:  # a test in processes of its own leaves this one with other weights
             self.network.load_state_dict(locator.network_tensors(locator.read_checkpoint(best)))
         report = RunReport(self.folder, self.data, self.region, self.network, self.uncertainty)
-        result, history, predictions = report.tables(tested, asked=self._asked())
+        known = self._baselines(report, tested["index"].numpy())
+        result, history, predictions = report.tables(tested, asked=self._asked(), baselines=known)
         if report.calibration is not None:  # whoever predicts with this checkpoint can say how sure it is
             checkpoint = locator.read_checkpoint(best)
             checkpoint["geoguesser"]["calibration"] = report.calibration.state()
@@ -453,5 +493,14 @@ class Run:
         result["times"] = self.times | {"total_s": round(time.perf_counter() - self.started, 3)}
         results.write_json(self.folder / "result.json", result)
         record.results(result, pictures, predictions)
-        results.show(result, self.folder)
+        if self.group is None:
+            results.show(result, self.folder)
         return result
+
+    def _baselines(self, report: RunReport, rows: Any) -> dict[str, Any]:
+        """What needs no training; it follows from data and features, which jobs of a sweep mostly share."""
+        features = self.served["key"] if self.served else None
+        if features is None and self.data.features is not None:
+            return report.baselines(rows)
+        key = [self._reading(), self.uncertainty, features, len(rows)]
+        return self.kept.get("baselines", key, lambda: report.baselines(rows))

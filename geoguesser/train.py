@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from geoguesser.cli import launch
 from geoguesser.errors import MissingFileError
+from geoguesser.sweeps.command import end_of_sweep
 
 
 def train(cfg: DictConfig, folder: Path) -> Any:
@@ -18,15 +20,30 @@ def train(cfg: DictConfig, folder: Path) -> Any:
     from hydra.types import RunMode
 
     from geoguesser.allocator import keep_freed_memory
-    from geoguesser.experiment import run
     from geoguesser.quiet import quiet
 
     quiet()
     keep_freed_memory()
-    multirun = HydraConfig.get().mode is RunMode.MULTIRUN
-    overrides = [word for word in HydraConfig.get().overrides.task if not word.startswith("resume=")]
-    result = run(cfg, folder, group=folder.parent.name if multirun else None, overrides=overrides)
-    return result.get("val", {}).get("error_km_mean")
+    hydra = HydraConfig.get()
+    overrides = [word for word in hydra.overrides.task if not word.startswith("resume=")]
+    if hydra.mode is RunMode.MULTIRUN:
+        from geoguesser.sweeps.job import run_job
+
+        processes = processes_of(hydra.launcher)
+        return run_job(cfg, folder, number=int(hydra.job.num), overrides=overrides, processes=processes)
+    from geoguesser.experiment import run
+
+    return run(cfg, folder, overrides=overrides).get("val", {}).get("error_km_mean")
+
+
+def processes_of(launcher: Mapping[str, Any]) -> int:
+    """How many jobs of a sweep run on this machine at once: joblib's `n_jobs`, where -1 means one per core."""
+    if "joblib" not in str(launcher.get("_target_")):
+        return 1
+    from geoguesser.data.examine import system_cores
+
+    asked = int(launcher.get("n_jobs") or 1)
+    return asked if asked > 0 else max(1, system_cores() + 1 + asked)
 
 
 def main() -> None:
@@ -35,7 +52,15 @@ def main() -> None:
         sys.argv = with_resume(sys.argv)
     except MissingFileError as error:
         sys.exit(f"error: {error}")
-    launch("train", train)
+    code: Any = 1
+    try:
+        launch("train", train)
+        code = 0
+    except SystemExit as end:
+        code = end.code
+    finally:
+        sweep = end_of_sweep()
+    sys.exit(code or sweep)
 
 
 def with_resume(argv: list[str]) -> list[str]:

@@ -6,11 +6,12 @@ resumed run sees the same batches, whatever the number of workers.
 
 from __future__ import annotations
 
+import copy
 import logging
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -118,6 +119,18 @@ class PlacesData(pl.LightningDataModule, ABC):
         self._features: Tensor | None = None
         self._condensed: Tensor | None = None
         self._feature_batch: int | None = None
+
+    def anew(self, augment: Augment, seed: int) -> Self:
+        """The same places for another run: what was read is shared, what a run does to them is not.
+
+        Args:
+            augment: As for the class, like `seed`.
+            seed: As there.
+        """
+        fresh = copy.copy(self)
+        fresh.augment, fresh.seed, fresh.rows = augment, check_int("seed", seed, low=0), dict(self.rows)
+        fresh._features = fresh._condensed = fresh._feature_batch = None
+        return fresh
 
     @property
     def _fraction_seed(self) -> int:

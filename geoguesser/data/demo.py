@@ -9,7 +9,6 @@ what stands at a place, `demo_render` and `demo_objects` draw it, `demo_draw` in
 from __future__ import annotations
 
 import hashlib
-import os
 import tempfile
 import uuid
 from collections.abc import Callable
@@ -19,6 +18,7 @@ from geoguesser.data import demo_draw
 from geoguesser.data.cache import cache_folder
 from geoguesser.data.demo_land import synthetic_land
 from geoguesser.data.demo_render import HEADINGS, bearings_deg
+from geoguesser.data.examine import cores
 from geoguesser.errors import check_int
 from geoguesser.geo.distance import FloatArray
 
@@ -56,7 +56,7 @@ def make_demo(
     (folder / "images").mkdir(parents=True, exist_ok=True)
 
     jobs = (_job(folder / "images" / name, seed, index, coords_deg[index], px) for index, name in enumerate(names))
-    processes = min(os.cpu_count() or 1, 8) if places >= WORTH_PROCESSES else 1
+    processes = min(cores(), 8) if places >= WORTH_PROCESSES else 1
     for done, _ in enumerate(demo_draw.draw_all(jobs, processes), start=1):
         if progress is not None:
             progress(done, places)

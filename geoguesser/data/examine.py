@@ -23,6 +23,7 @@ from geoguesser.data.images import MODES, ByteArray, ImageSpec, decode_rgb, plan
 from geoguesser.errors import DataError
 
 RULES = 1  # raise it whenever the same file gives other facts or findings
+CORES = "GEOGUESSER_CORES"  # environment: how many of them this process may use
 HEADINGS = (0, 90, 180, 270)
 THUMBNAIL = 8
 OK, MISSING, BROKEN, PLACEHOLDER = range(4)  # states of a view
@@ -231,7 +232,14 @@ def hash_distance(a: npt.NDArray[np.uint64], b: npt.NDArray[np.uint64]) -> npt.N
 
 
 def cores() -> int:
-    """How many cores this process may use."""
+    """How many cores this process may use: its share of a sweep's, or all that the system gives it."""
+    if os.environ.get(CORES, "").isdecimal():
+        return max(1, int(os.environ[CORES]))
+    return system_cores()
+
+
+def system_cores() -> int:
+    """How many cores the system gives this process."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 

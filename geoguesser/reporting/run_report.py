@@ -44,13 +44,14 @@ class RunReport:
         self.calibration: Calibration | None = None
 
     def tables(
-        self, tested: dict[str, Any], *, asked: int | None
+        self, tested: dict[str, Any], *, asked: int | None, baselines: dict[str, Any]
     ) -> tuple[dict[str, Any], pd.DataFrame, pd.DataFrame]:
         """Writes predictions_test.csv and places.csv.
 
         Args:
             tested: index (N,), predicted_deg (N, 2) and hits (N, H) of the test places.
             asked: The number of cells that the config asked for.
+            baselines: What the method `baselines` gave.
 
         Returns:
             The parts of result.json that follow from data and predictions; the history of metrics.csv;
@@ -78,7 +79,7 @@ class RunReport:
                 for key, value in best.items()
                 if str(key).startswith("val/") and not math.isnan(value)
             },
-            "baseline": self._baselines(index),
+            "baseline": baselines,
             "uncertainty": uncertainty,
             "budget": budget(
                 error_km=error_km,
@@ -119,7 +120,12 @@ class RunReport:
         known = self.calibration.of_places(said, true_cell)
         return sureness.summarise(self.calibration, known, said, true_cell, error_km), known
 
-    def _baselines(self, test_index: Any) -> dict[str, Any]:
+    def baselines(self, test_index: Any) -> dict[str, Any]:
+        """The part of result.json on what needs no training.
+
+        Args:
+            test_index: (N,) the rows of the places that were tested.
+        """
         train, diagonal = self.data.rows["train"], self.region.diagonal_km
         train_deg, test_deg = self.data.coords_deg[train], self.data.coords_deg[test_index]
         thumbnails = self.data.thumbnails

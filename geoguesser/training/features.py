@@ -29,6 +29,7 @@ from geoguesser.data.batches import Batch
 from geoguesser.data.cache import Cache, Entry, reserve
 from geoguesser.data.datamodule import PlacesData
 from geoguesser.errors import check_bool, check_int, check_number
+from geoguesser.kept import Kept
 from geoguesser.model.network import GeoNetwork
 
 log = logging.getLogger(__name__)
@@ -65,6 +66,8 @@ class Features:
         fingerprint: dict[str, Any],
         device: torch.device,
         folder: Path,
+        *,
+        kept: Kept | None = None,
     ) -> dict[str, Any]:
         """Makes the data serve features: those of the cache, or of the network here and now.
 
@@ -74,6 +77,7 @@ class Features:
             fingerprint: Of the data.
             device: Where to embed.
             folder: The run folder, for features that are not kept.
+            kept: What runs of this process share; features of the cache are mapped and checked once.
 
         Returns:
             For result.json: whether they were `cached`, and their `key` in the cache.
@@ -82,7 +86,15 @@ class Features:
         found, key = None, None
         if self.cache is not None and self.cache.usable:
             entry = self.cache.entry("features", parts_of(network, fingerprint, device))
-            found, key = kept_features(network, loader, device, entry=entry, cache=self.cache), entry.key
+            known = kept.find("features", entry.key) if kept else None
+            found = (
+                (known, True)
+                if known is not None
+                else kept_features(network, loader, device, entry=entry, cache=self.cache)
+            )
+            key = entry.key
+            if kept and found:
+                kept.keep("features", key, found[0])
             if found and found[1]:
                 what = "embedded" if data.decoded else "decoded or embedded"
                 views = 4 * len(data.table)

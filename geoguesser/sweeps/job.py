@@ -1,0 +1,145 @@
+"""One job of a sweep: run, or left alone where the sweep folder holds it already; a failure is its own."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import os
+import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import DictConfig, OmegaConf
+
+from geoguesser.data.examine import CORES, system_cores
+from geoguesser.errors import CheckpointError, ConfigError, GeoguesserError, check_bool, check_mapping, first_line
+from geoguesser.experiment import run
+from geoguesser.kept import Kept
+from geoguesser.sweeps.folder import SweepFolder, clear, held, state_of
+
+log = logging.getLogger(__name__)
+KEPT = Kept()  # of this process: jobs of a sweep mostly read the same
+RESUMABLE = ("interrupted", "running")  # running, though nobody holds its lock: its process was killed
+
+
+def run_job(
+    cfg: DictConfig, folder: Path, *, number: int, overrides: list[str], processes: int = 1, **facts: Any
+) -> float | None:
+    """Runs one job, unless it is done.
+
+    A job that another of the same command equals is left alone, and so is one that is done, unless
+    `sweep.resume=false`. One that was killed goes on from its last checkpoint; one that failed begins again.
+
+    Args:
+        cfg: The composed config.
+        folder: The job's folder in the sweep's; it is there.
+        number: The job's number in the command.
+        overrides: What it was asked for by.
+        processes: How many jobs run on this machine at once; each gets its share of the cores.
+        facts: More that `experiment.run` takes.
+
+    Returns:
+        The mean validation error in km, for a sweeper that looks for the lowest; None where the job failed.
+    """
+    sweep = SweepFolder(folder.parent)
+    said: dict[str, Any] = {"number": number, "overrides": overrides}
+    with held(folder) as mine:
+        twin = sweep.met(folder.name)
+        if not mine or (twin is not None and twin["number"] != number):
+            sweep.record(folder.name, "duplicate", **said)
+            same = f"#{twin['number']}" if twin else "one that another process runs"
+            log.info("#%d is the same as %s: %s", number, same, folder)
+            return validation_error(folder)
+        if state_of(folder) == "done" and check_bool("sweep.resume", cfg.sweep.resume):
+            sweep.record(folder.name, "kept", **said)
+            log.info("#%d is done already: %s", number, folder)
+            return validation_error(folder)
+        sweep.record(folder.name, "running", **said)
+        outcome, error = "interrupted", None
+        try:
+            with hushed():
+                share_cores(processes)
+                _run(cfg, folder, overrides=overrides, **facts)
+            outcome = "done"
+        except Exception as failure:
+            outcome, error = "failed", f"{type(failure).__name__}: {first_line(failure)}"
+            explain(failure, folder)
+        finally:
+            sweep.record(folder.name, outcome, **said, error=error)
+        found = validation_error(folder)
+        if outcome == "done":
+            shown = "counted" if found is None else f"validation {found:.1f} km"
+            log.info("#%d %s: %s", number, shown, folder)
+        return found
+
+
+def _run(cfg: DictConfig, folder: Path, *, overrides: list[str], **facts: Any) -> None:
+    """As `experiment.run`; goes on where a killed job stopped, if its last checkpoint allows it."""
+    check_mapping("sweep", OmegaConf.to_container(cfg.sweep), ("name", "resume"))
+    if cfg.resume:
+        raise ConfigError.at("resume", "must be null in a sweep", found=cfg.resume)
+    group = group_of(folder.parent, str(cfg.sweep.name))
+    given: dict[str, Any] = {"group": group, "overrides": overrides, "kept": KEPT, **facts}
+    if state_of(folder) in RESUMABLE and (folder / "checkpoints" / "last.ckpt").is_file():
+        log.info("goes on where it was stopped: %s", folder)
+        try:
+            run(OmegaConf.merge(cfg, {"resume": str(folder)}), folder, **given)  # type: ignore[arg-type]
+            return
+        except CheckpointError as error:
+            log.warning("%s The job begins again.", error)
+    clear(folder)
+    run(cfg, folder, **given)
+
+
+def group_of(sweep: Path, name: str) -> str:
+    """The sweep's name, for services: `sweep.name`, or the folder's own where `hydra.sweep.dir` was given."""
+    wanted = Path(name).parts
+    return name if sweep.parts[-len(wanted) :] == wanted else sweep.name
+
+
+def validation_error(folder: Path) -> float | None:
+    """The mean validation error in km of a finished run, or None."""
+    try:
+        value = json.loads((folder / "result.json").read_text(encoding="utf-8"))["val"]["error_km_mean"]
+    except (FileNotFoundError, KeyError):
+        return None
+    return float(value) if math.isfinite(value) else None
+
+
+def explain(error: Exception, folder: Path) -> None:
+    """A failed job's traceback goes to its error.log, its message also to the terminal."""
+    lines = "".join(traceback.format_exception(error))
+    (folder / "error.log").write_text(lines, encoding="utf-8")
+    kind = "" if isinstance(error, GeoguesserError) else f"{type(error).__name__}: "
+    log.error("error: %s%s (%s)", kind, error, folder / "error.log")
+
+
+@contextmanager
+def hushed() -> Iterator[None]:
+    """A job's lines go to its own log; the terminal of a sweep has warnings alone."""
+    console = [one for one in logging.root.handlers if getattr(one, "stream", None) in (sys.stdout, sys.stderr)]
+    levels = [one.level for one in console]
+    for one in console:
+        one.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        for one, level in zip(console, levels, strict=True):
+            one.setLevel(level)
+
+
+def share_cores(processes: int) -> None:
+    """Gives this process its share of the cores, so that jobs side by side do not fight for them.
+
+    Args:
+        processes: How many jobs run at once.
+    """
+    if processes > 1:
+        share = max(1, system_cores() // processes)
+        os.environ[CORES] = str(share)
+        torch.set_num_threads(share)
