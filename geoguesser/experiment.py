@@ -50,7 +50,7 @@ from geoguesser.training.outputs import choose_decoder, scale_head
 from geoguesser.training.progress import progress
 from geoguesser.training.rate_finder import RateSearch, find_rate
 from geoguesser.training.threads import threads_for
-from geoguesser.training.transfer import refuse_other_data, resume_network, start_network
+from geoguesser.training.transfer import ended_early, refuse_other_data, resume_network, start_network
 
 log = logging.getLogger(__name__)
 
@@ -394,6 +394,8 @@ class Run:
             refuse_other_data(checkpoint, self.fingerprint, resume)
             refuse_lost_averages(checkpoint, callbacks)
             resume_network(self.network, checkpoint, resume)
+            if ended_early(checkpoint, callbacks):
+                trainer.fit_loop.max_epochs = int(checkpoint["epoch"]) + 1
         if self.finetuning.embeds_once(self.augment):
             device = trainer.strategy.root_device
             if self.config["compile"]:

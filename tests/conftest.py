@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import json
 import os
 import shutil
 import subprocess
@@ -123,3 +124,11 @@ def command(
         timeout=timeout,
         check=False,
     )
+
+
+def read_back(run: Path) -> list[dict]:
+    """All records of an offline run, by W&B's own reader."""
+    wandb = Path(sys.executable).parent / "wandb"
+    words = [wandb, "leet", "inspect", "--json", run]
+    lines = subprocess.run(words, capture_output=True, text=True, check=True, timeout=60).stdout
+    return [json.loads(line) for line in lines.splitlines()]

@@ -60,6 +60,14 @@ def draw_sweep(path: Path, *, table: pd.DataFrame, varied: list[str], left_out: 
             _draw_key(axes, table, key, first=place == 0)
 
 
+def short(value: str) -> str:
+    """A value for people: a number of a search with four digits, all else as it is."""
+    try:
+        return f"{float(value):.4g}" if "." in value else value
+    except ValueError:
+        return value
+
+
 def _draw_jobs(axes: Axes, shown: pd.DataFrame, varied: list[str]) -> None:
     rows = np.arange(len(shown))
     val, test = shown["val_error_km_mean"].to_numpy(float), shown["test_error_km_mean"].to_numpy(float)
@@ -74,7 +82,7 @@ def _draw_jobs(axes: Axes, shown: pd.DataFrame, varied: list[str]) -> None:
 
 
 def _label(row: pd.Series, varied: list[str]) -> str:
-    words = [f"{key.split('.')[-1]} {row[key]}" for key in varied if row[key] != ""]
+    words = [f"{key.split('.')[-1]} {short(row[key])}" for key in varied if row[key] != ""]
     return shortened(", ".join(words) or str(row["job"]), 52)
 
 

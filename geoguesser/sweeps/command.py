@@ -66,6 +66,7 @@ def go_on_searching(sweeper: DictConfig) -> None:
     import optuna
 
     optuna.logging.set_verbosity(logging.WARNING)
+    logging.getLogger("alembic").setLevel(logging.WARNING)  # plugins that it has, one line for each
     known = {study.study_name: study for study in optuna.get_all_study_summaries(sweeper.storage)}
     if sweeper.study_name not in known:
         return

@@ -14,7 +14,7 @@ from rich.table import Table
 
 from geoguesser.configs import HEAD_GROUPS
 from geoguesser.reporting.result import write_csv
-from geoguesser.reporting.sweep_plot import draw_sweep
+from geoguesser.reporting.sweep_plot import draw_sweep, short
 from geoguesser.sweeps.folder import SweepFolder, is_running, state_of
 
 FIGURES = {  # column -> where result.json has it
@@ -180,7 +180,7 @@ def _terminal_table(table: pd.DataFrame, varied: list[str]) -> Table:
         words = ["" if pd.isna(value) else f"{value:.1f}" for value in figures]
         seconds = "" if pd.isna(row["seconds"]) else f"{row['seconds']:.0f}"
         job = str(row["job"]) + ("" if row["state"] == "done" else f" {row['state']}")
-        shown.add_row(*(str(row[key]) for key in varied), *words, seconds, job)
+        shown.add_row(*(short(row[key]) for key in varied), *words, seconds, job)
     return shown
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from pytorch_lightning.callbacks import EarlyStopping
 
 from geoguesser import locator
 from geoguesser.data.fingerprint import differences
@@ -79,6 +80,18 @@ def refuse_other_data(checkpoint: dict[str, Any], here: dict[str, Any], where: s
             f"{where} cannot be resumed: its data differ from those given now in {'; '.join(found)}. "
             "Resume with the run's own data, or start a new run with init_from=RUN_FOLDER."
         )
+
+
+def ended_early(checkpoint: dict[str, Any], callbacks: list[Any]) -> bool:
+    """Whether early stopping had ended the run of a checkpoint: Lightning keeps the count, not the decision.
+
+    Args:
+        checkpoint: What `locator.read_checkpoint` read.
+        callbacks: Those of the run at hand; more patience than the run had lets it go on.
+    """
+    states = checkpoint.get("callbacks", {})
+    stops = [one for one in callbacks if isinstance(one, EarlyStopping) and one.state_key in states]
+    return any(states[one.state_key]["wait_count"] >= one.patience for one in stops)
 
 
 def _meaning(state: dict[str, Any]) -> dict[str, Any]:

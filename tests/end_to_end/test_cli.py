@@ -15,20 +15,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import ROOT, SAMPLE, TINY, command, compose
+from conftest import ROOT, SAMPLE, TINY, command, compose, read_back
 
 from geoguesser.errors import GeoguesserError
 from geoguesser.prediction import predict_folder
 
 WORDS = [word for word in TINY if word != "logger=csv"]
-
-
-def read_back(run: Path) -> list[dict]:
-    """All records of an offline run, by W&B's own reader."""
-    wandb = Path(sys.executable).parent / "wandb"
-    words = [wandb, "leet", "inspect", "--json", run]
-    lines = subprocess.run(words, capture_output=True, text=True, check=True, timeout=60).stdout
-    return [json.loads(line) for line in lines.splitlines()]
 
 
 @pytest.fixture(scope="module")
@@ -181,24 +173,29 @@ def test_multirun_gives_every_job_its_run_and_names_what_failed(tmp_path: Path):
     sweep = ["--multirun", "grid.size=10,abc", "optimizer=sgd", "optimizer.lr=1e-3,1e30", "trainer.max_epochs=3"]
     done = command("geoguesser.train", *sweep, *WORDS[:-1], cwd=tmp_path)
     assert done.returncode == 1
+    assert "1 done, 3 failed" in done.stdout
     assert "3 of the jobs failed" in done.stderr
     assert "grid.size=abc" in done.stderr
-    assert "error: The validation error is nan after epoch" in done.stderr
+    assert "error: The validation error is nan after epoch" in done.stdout
     assert "Traceback" not in done.stderr
     (folder,) = (tmp_path / "multirun").glob("*/*")
-    states = {path.parent.name: json.loads(path.read_text())["state"] for path in folder.glob("*/status.json")}
-    assert states == {"0": "done", "1": "failed", "2": "failed", "3": "failed"}
-    assert "grid.size must be a positive integer" in (folder / "2/error.log").read_text()
-    assert not (folder / "1/result.json").exists()
-    assert (folder / "0/result.json").exists()
+    table = pd.read_csv(folder / "summary.csv", dtype=str)
+    jobs = {(row["grid.size"], row["optimizer.lr"]): folder / row["job"] for row in table.to_dict("records")}
+    states = {asked: json.loads((path / "status.json").read_text())["state"] for asked, path in jobs.items()}
+    done_one, broken = jobs[("10", "0.001")], jobs[("10", "1e+30")]
+    assert [states[asked] for asked, path in jobs.items() if path != done_one] == ["failed"] * 3
+    assert states[("10", "0.001")] == "done"
+    assert "grid.size must be a positive integer" in (jobs[("abc", "0.001")] / "error.log").read_text()
+    assert not (broken / "result.json").exists()
+    assert (done_one / "result.json").exists()
     ends = {}
     for run in folder.glob("*/wandb/offline-run-*"):  # what was refused leaves no record; the others share none
         records = read_back(run)
         (start,) = (record["run"] for record in records if record["type"] == "run")
         (end,) = (record["exit"] for record in records if record["type"] == "exit")
-        ends[run.parents[1].name] = end.get("exit_code", 0)
-        assert start["run_group"] == folder.name
-    assert ends == {"0": 0, "1": 1}
+        ends[run.parents[1]] = end.get("exit_code", 0)
+        assert start["run_group"] == "/".join(folder.parts[-2:])
+    assert ends == {done_one: 0, broken: 1}
 
 
 @pytest.mark.slow

@@ -1,0 +1,197 @@
+"""Sweeps as users start, stop and repeat them."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from conftest import ROOT, TINY, command, read_back
+from omegaconf import OmegaConf
+
+FAULT = """
+from pytorch_lightning import Callback
+
+
+class Fault(Callback):
+    def __init__(self, at, size):
+        self.breaks = at == size
+
+    def on_train_epoch_end(self, trainer, pl_module):
+        if self.breaks:
+            raise RuntimeError("a fault of the test's")
+"""
+WANDB = [word for word in TINY if word != "logger=csv"]
+
+
+def states(folder: Path) -> dict[str, str]:
+    return {path.parent.name: json.loads(path.read_text())["state"] for path in folder.glob("*/status.json")}
+
+
+def start(words: list[str], cwd: Path, **env: str) -> subprocess.Popen:
+    """A command that a test will stop; a shell has what it runs in the background ignore SIGINT."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "geoguesser.train", *words],
+        cwd=cwd, env=os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{cwd}"} | env, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    )  # fmt: skip
+    signal.signal(signal.SIGINT, before)
+    return process
+
+
+def wait_for(process: subprocess.Popen, text: str) -> None:
+    for line in process.stdout:
+        if text in line:
+            return
+    raise AssertionError(f"the command never said {text!r}")
+
+
+@pytest.mark.slow
+def test_a_sweep_with_faults_that_is_killed_and_repeated(tmp_path: Path):
+    """Twelve jobs, an exception, a value out of range, SIGKILL in the middle: ten results in the end."""
+    (tmp_path / "fault.py").write_text(FAULT)
+    sizes = "grid.size=8,9,10,11,12,-1,13,14,15,16,17,18"
+    fault = ["+callbacks.fault={_target_:fault.Fault,at:11,size:${grid.size}}"]
+    words = ["--multirun", sizes, *fault, *WANDB, "sweep.name=faults"]
+    folder = tmp_path / "multirun/faults"
+
+    process = start(words, tmp_path)
+    wait_for(process, "#8 : grid.size=15")
+    while not list(folder.glob("*/wandb/offline-run-*")) or len(list(folder.glob("*/status.json"))) < 9:
+        time.sleep(0.01)
+    time.sleep(0.3)  # in the middle of the ninth job
+    process.send_signal(signal.SIGKILL)
+    process.communicate(timeout=60)
+    before = states(folder)
+    assert sorted(before.values()) == [*["done"] * 6, "failed", "failed", "running"]
+    (killed,) = (name for name, state in before.items() if state == "running")
+    written = {
+        name: (folder / name / "result.json").stat().st_mtime_ns for name in before if before[name] == "done"
+    }
+
+    done = command("geoguesser.train", *words, cwd=tmp_path, env={"PYTHONPATH": str(tmp_path)})
+    assert done.returncode == 1
+    assert "4 done, 6 done before, 2 failed" in done.stdout
+    assert "2 of the jobs failed or did not end:" in done.stderr
+    assert "(grid.size=-1): ConfigError: grid.size must be a positive integer, got -1." in done.stderr
+    assert "(grid.size=11): RuntimeError: a fault of the test's" in done.stderr
+    assert done.stderr.count("Traceback") == 0
+    after = states(folder)
+    assert sorted(after.values()) == [*["done"] * 10, "failed", "failed"]
+    assert all((folder / name / "result.json").stat().st_mtime_ns == at for name, at in written.items())
+
+    table = pd.read_csv(folder / "summary.csv")
+    assert len(table) == 12
+    assert table["state"].tolist() == [*["done"] * 10, "failed", "failed"]
+    assert table["val_error_km_mean"].head(10).is_monotonic_increasing
+    assert set(table["grid.size"]) == {*range(8, 19), -1}
+    for row in table.head(10).to_dict("records"):
+        result = json.loads((folder / row["job"] / "result.json").read_text())
+        assert row["test_error_km_mean"] == pytest.approx(result["test"]["error_km_mean"], abs=1e-6)
+        assert OmegaConf.load(folder / row["job"] / "config.yaml").grid.size == row["grid.size"]
+    assert (folder / "summary.png").is_file()
+    (broken,) = (row["job"] for row in table.to_dict("records") if row["grid.size"] == 11)
+    error = (folder / broken / "error.log").read_text()
+    assert "Traceback" in error
+    assert "on_train_epoch_end" in error
+    assert "places:" in (folder / broken / "train.log").read_text()
+
+    ends: dict[str, list[int | None]] = {}
+    for run in sorted(folder.glob("*/wandb/offline-run-*")):
+        records = read_back(run)
+        begun = [record["run"]["run_group"] for record in records if record["type"] == "run"]
+        assert begun == ["faults"] or (begun == [] and run.parents[1].name == killed)  # W&B writes a little later
+        codes = [record["exit"].get("exit_code", 0) for record in records if record["type"] == "exit"]
+        ends.setdefault(run.parents[1].name, []).append(codes[0] if codes else None)
+    done_jobs = {name for name, state in after.items() if state == "done"}
+    assert set(ends) == done_jobs | {broken}  # what is refused before it begins leaves no record
+    assert all(ends[name][-1] == 0 for name in done_jobs)
+    assert ends[killed][:-1] in ([], [None])  # killed: it has no end, unless it had not begun
+    assert set(ends[broken]) == {1}
+    assert len(ends[broken]) == 2
+
+
+@pytest.mark.slow
+def test_ctrl_c_ends_a_sweep_cleanly_and_says_how_to_go_on(tmp_path: Path):
+    words = ["--multirun", "seed=0,1,2", *TINY, "sweep.name=stopped"]
+    words += ["trainer.max_epochs=5000", "callbacks.early_stopping=null"]
+    process = start(words, tmp_path)
+    wait_for(process, "#0 : seed=0")
+    log = tmp_path / "multirun/stopped"
+    while not any("epoch    3/" in path.read_text() for path in log.glob("*/train.log")):
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "Traceback" not in output
+    assert "#0" in output
+    assert "interrupted" in output
+    assert "The same command with sweep.name=stopped runs what is missing." in output
+    assert list(states(log).values()) == ["interrupted"]
+    assert (log / "summary.csv").is_file()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("launcher", ["joblib", "submitit_local"])
+def test_launchers_of_others_share_the_sweep_folder(launcher: str, tmp_path: Path):
+    """Two jobs and a duplicate, one that is refused, in processes of their own; the summary knows all."""
+    choice = {
+        "joblib": ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"],
+        "submitit_local": ["hydra/launcher=submitit_local", "hydra.launcher.timeout_min=5"],
+    }[launcher]
+    words = ["--multirun", "head=classification,regression", "grid.size=10,-1", *TINY, "sweep.name=many", *choice]
+    done = command("geoguesser.train", *words, cwd=tmp_path, traced=False)
+    folder = tmp_path / "multirun/many"
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "2 done, 1 duplicates, 1 failed" in done.stdout
+    assert "ConfigError: grid.size must be a positive integer, got -1." in done.stderr
+    assert sorted(states(folder).values()) == ["done", "done", "failed"]
+    assert pd.read_csv(folder / "summary.csv")["state"].tolist() == ["done", "done", "failed"]
+    again = command("geoguesser.train", *words, "trainer=cpu", cwd=tmp_path, traced=False)
+    assert "2 done before, 1 duplicates, 1 failed" in again.stdout
+
+
+@pytest.mark.slow
+def test_a_search_goes_on_until_its_trials_are_done(tmp_path: Path):
+    words = ["sweep=optuna", *TINY, "sweep.name=search", "grid.size=range(8,12)"]
+    first = command("geoguesser.train", *words, "hydra.sweeper.n_trials=2", cwd=tmp_path, traced=False)
+    assert first.returncode == 0, first.stdout + first.stderr
+    folder = tmp_path / "multirun/search"
+    asked = set(pd.read_csv(folder / "summary.csv")["optimizer.lr"])
+    assert len(asked) == 2
+    second = command("geoguesser.train", *words, "hydra.sweeper.n_trials=3", cwd=tmp_path, traced=False)
+    assert "2 of 3 trials are done: 1 to go" in second.stdout
+    table = pd.read_csv(folder / "summary.csv")
+    assert len(set(table["optimizer.lr"]) - asked) == 1  # not asked once more what it had asked first
+    assert table["grid.size"].between(8, 12).all()
+    assert table["loss.tau"].between(0.1, 1.0).all()
+    best = OmegaConf.load(folder / "optimization_results.yaml")
+    assert best.best_value == pytest.approx(table["val_error_km_mean"].min())
+    third = command("geoguesser.train", *words, "hydra.sweeper.n_trials=3", cwd=tmp_path, traced=False)
+    assert "3 of 3 trials are done: 0 to go" in third.stdout
+    assert len(pd.read_csv(folder / "summary.csv")) == 3
+
+
+def test_a_named_sweep_runs_without_multirun_and_groups_of_a_head_do_not_count(tmp_path: Path):
+    words = ["sweep=grid_density", "grid.size=10,12", "head=regression", *TINY]
+    done = command("geoguesser.train", *words, cwd=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "1 done, 1 duplicates" in done.stdout
+    (folder,) = (tmp_path / "multirun").glob("*/*")  # by date and time
+    assert len(states(folder)) == 1
+
+
+@pytest.mark.parametrize("name", ["../elsewhere", "''"])
+def test_a_sweep_is_not_put_elsewhere(name: str, tmp_path: Path):
+    done = command("geoguesser.train", "--multirun", "seed=0,1", *TINY, f"sweep.name={name}", cwd=tmp_path)
+    assert done.returncode == 1
+    assert "error: sweep.name must be a folder's name below multirun/" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not list(tmp_path.rglob("status.json"))

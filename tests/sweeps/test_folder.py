@@ -1,0 +1,127 @@
+"""A sweep's folder: what is recorded, by whom, and who works where."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from geoguesser.sweeps.folder import COMMAND, SweepFolder, clear, held, is_running, state_of
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from geoguesser.sweeps.folder import held
+with held(Path(sys.argv[1])) as mine:
+    print(mine, flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.fixture(autouse=True)
+def _no_command(monkeypatch):
+    monkeypatch.setenv(COMMAND, "left over")  # so that it is put back after `begin` has set it
+    monkeypatch.delenv(COMMAND)
+
+
+def test_jobs_of_a_command_record_to_it_from_any_process(tmp_path: Path):
+    sweep = SweepFolder.begin(tmp_path)
+    sweep.record("abc", "running", number=0, overrides=["seed=0"])
+    code = (
+        "import sys; from pathlib import Path; from geoguesser.sweeps.folder import SweepFolder; "
+        "SweepFolder(Path(sys.argv[1])).record('def', 'done', number=1, overrides=['seed=1'])"
+    )
+    subprocess.run([sys.executable, "-c", code, tmp_path], check=True, env=os.environ)
+    sweep.record("abc", "done", number=0, overrides=["seed=0"])
+    sweep.record("abc", "duplicate", number=2, overrides=["seed=0"])
+    assert [(one["number"], one["job"], one["outcome"]) for one in sweep.outcomes()] == [
+        (0, "abc", "done"),
+        (1, "def", "done"),
+        (2, "abc", "duplicate"),
+    ]
+    assert sweep.met("abc")["number"] == 0  # not the duplicate's
+    assert sweep.met("ghi") is None
+
+
+def test_a_node_that_lost_the_environment_takes_the_latest_command(tmp_path: Path, monkeypatch):
+    SweepFolder(tmp_path, "20260101-000000-aaaaaa").record("abc", "failed", number=0, overrides=[])
+    (tmp_path / ".commands" / "20260101-000000-aaaaaa.json").write_text("{}")
+    second = SweepFolder.begin(tmp_path)
+    monkeypatch.delenv(COMMAND)
+    assert SweepFolder(tmp_path).command == second.command
+    assert second.outcomes() == []  # what an earlier command came to is its own
+    assert SweepFolder(tmp_path / "nowhere").command == "0"
+
+
+def test_one_process_holds_a_job_until_it_dies(tmp_path: Path):
+    other = subprocess.Popen([sys.executable, "-c", HOLD, tmp_path], stdout=subprocess.PIPE, text=True)
+    assert other.stdout.readline() == "True\n"
+    with held(tmp_path) as mine:
+        assert not mine
+    assert is_running(tmp_path)
+    other.send_signal(signal.SIGKILL)
+    other.wait()
+    other.stdout.close()
+    assert not is_running(tmp_path)
+    with held(tmp_path) as mine:
+        assert mine
+
+
+def test_a_job_whose_process_was_killed_counts_as_interrupted(tmp_path: Path):
+    sweep = SweepFolder.begin(tmp_path)
+    (tmp_path / "abc").mkdir()
+    sweep.record("abc", "running", number=0, overrides=[])
+    with held(tmp_path / "abc"):
+        assert sweep.outcomes()[0]["outcome"] == "running"
+    assert sweep.outcomes()[0]["outcome"] == "interrupted"
+
+
+@pytest.mark.parametrize(
+    ("text", "state"),
+    [
+        (None, "none"),
+        ('{"state": "done"}', "done"),
+        ('{"state": "failed", "error": "x"}', "failed"),
+        ("", "interrupted"),
+        ('{"sta', "interrupted"),
+        ("[]", "interrupted"),
+        ("{}", "interrupted"),
+    ],
+)
+def test_states_are_read_also_where_a_write_was_cut_off(text: str | None, state: str, tmp_path: Path):
+    if text is not None:
+        (tmp_path / "status.json").write_text(text)
+    assert state_of(tmp_path) == state
+
+
+def test_what_a_job_left_goes_but_for_its_logs(tmp_path: Path):
+    for name in ("checkpoints", ".hydra", "wandb", "pictures"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "file").write_text("x")
+    for name in ("train.log", "error.log", "result.json", "status.json", ".lock"):
+        (tmp_path / name).write_text("x")
+    elsewhere = tmp_path.parent / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "mine").write_text("x")
+    (tmp_path / "link").symlink_to(elsewhere)
+    clear(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        ".hydra",
+        ".lock",
+        "error.log",
+        "train.log",
+        "wandb",
+    ]
+    assert (elsewhere / "mine").exists()
+
+
+def test_records_are_whole_files(tmp_path: Path):
+    sweep = SweepFolder.begin(tmp_path)
+    sweep.record("abc", "failed", number=0, overrides=["a=1"], error="ValueError: no")
+    (file,) = (tmp_path / ".commands" / sweep.command).iterdir()
+    assert json.loads(file.read_text())["error"] == "ValueError: no"

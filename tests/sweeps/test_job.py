@@ -1,0 +1,214 @@
+"""One job of a sweep: run, left alone, gone on with, or failed by itself."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+from conftest import TINY, compose
+
+from geoguesser.data.examine import CORES, cores
+from geoguesser.experiment import run
+from geoguesser.kept import Kept
+from geoguesser.quiet import quiet
+from geoguesser.sweeps import job
+from geoguesser.sweeps.folder import COMMAND, SweepFolder, held, state_of
+from geoguesser.sweeps.job import group_of, hushed, run_job, share_cores
+
+
+@pytest.fixture
+def sweep(tmp_path: Path, monkeypatch) -> SweepFolder:
+    """A sweep that has begun, in a process that has kept nothing."""
+    quiet()
+    monkeypatch.setenv(COMMAND, "left over")
+    monkeypatch.setattr(job, "KEPT", Kept())
+    return SweepFolder.begin(tmp_path / "sweep")
+
+
+def do(sweep: SweepFolder, *words: str, number: int = 0, name: str = "abc") -> float | None:
+    folder = sweep.path / name
+    folder.mkdir(parents=True, exist_ok=True)
+    return run_job(compose([*TINY, *words]), folder, number=number, overrides=list(words))
+
+
+def outcomes(sweep: SweepFolder) -> list[tuple[int, str]]:
+    return [(one["number"], one["outcome"]) for one in sweep.outcomes()]
+
+
+def test_a_job_is_run_once_and_a_second_one_of_the_command_is_its_duplicate(sweep, caplog):
+    caplog.set_level(logging.INFO, "geoguesser.sweeps")
+    first = do(sweep)
+    written = (sweep.path / "abc/result.json").stat().st_mtime_ns
+    assert first == json.loads((sweep.path / "abc/result.json").read_text())["val"]["error_km_mean"]
+    assert do(sweep, number=1) == first
+    assert outcomes(sweep) == [(0, "done"), (1, "duplicate")]
+    assert "#1 is the same as #0" in caplog.text
+    later = SweepFolder.begin(sweep.path)  # the command again
+    assert do(later, number=0) == first
+    assert outcomes(later) == [(0, "kept")]
+    assert (sweep.path / "abc/result.json").stat().st_mtime_ns == written
+    anew = SweepFolder.begin(sweep.path)
+    assert do(anew, "sweep.resume=false") == first  # the same numbers from the same config
+    assert outcomes(anew) == [(0, "done")]
+    assert (sweep.path / "abc/result.json").stat().st_mtime_ns > written
+
+
+def test_a_job_that_another_process_runs_is_left_to_it(sweep):
+    (sweep.path / "abc").mkdir()
+    with held(sweep.path / "abc"):
+        assert do(sweep) is None
+    assert outcomes(sweep) == [(0, "duplicate")]
+    assert not (sweep.path / "abc/status.json").exists()
+
+
+def test_a_failure_is_the_jobs_own_and_begins_again_next_time(sweep, caplog):
+    assert do(sweep, "trainer.max_epochs=0") is None
+    assert outcomes(sweep) == [(0, "failed")]
+    assert "trainer.max_epochs must be a positive integer, got 0" in sweep.outcomes()[0]["error"]
+    assert "Traceback" in (sweep.path / "abc/error.log").read_text()
+    assert "error: trainer.max_epochs" in caplog.text
+    assert json.loads((sweep.path / "abc/status.json").read_text())["state"] == "failed"
+    later = SweepFolder.begin(sweep.path)
+    assert do(later) is not None  # mended
+    assert outcomes(later) == [(0, "done")]
+
+
+def test_a_job_that_was_killed_goes_on_and_ends_as_if_it_had_not_been(sweep, caplog):
+    """Killed between the last epoch, which early stopping chose, and the test."""
+    caplog.set_level(logging.INFO, "geoguesser.sweeps")
+    words = ("trainer.max_epochs=30", "callbacks.early_stopping.patience=1", "optimizer.lr=0.003")
+    first = do(sweep, *words)
+    folder = sweep.path / "abc"
+    before = {name: (folder / name).read_text() for name in ("predictions_test.csv", "metrics.csv", "places.csv")}
+    epochs = json.loads((folder / "result.json").read_text())["epochs"]
+    assert 1 < epochs < 30
+    for name in ("result.json", "predictions_test.csv"):
+        (folder / name).unlink()
+    (folder / "status.json").write_text('{"state": "running"}')
+    later = SweepFolder.begin(sweep.path)
+    assert do(later, *words) == first
+    assert outcomes(later) == [(0, "done")]
+    assert "goes on where it was stopped" in caplog.text
+    for name, text in before.items():
+        assert (folder / name).read_text() == text
+    assert json.loads((folder / "result.json").read_text())["epochs"] == epochs
+
+
+def test_a_checkpoint_that_was_cut_off_begins_the_job_again(sweep, caplog):
+    first = do(sweep)
+    folder = sweep.path / "abc"
+    last = folder / "checkpoints/last.ckpt"
+    last.write_bytes(last.read_bytes()[:1000])
+    (folder / "status.json").write_text('{"state": "running"}')
+    assert do(SweepFolder.begin(sweep.path)) == first
+    assert "The job begins again." in caplog.text
+
+
+def test_ctrl_c_is_no_failure(sweep, monkeypatch):
+    def interrupted(*args: object, **kwargs: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(job, "run", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        do(sweep)
+    assert outcomes(sweep) == [(0, "interrupted")]
+
+
+def test_jobs_share_what_they_read_and_come_to_the_same_as_alone(sweep, tmp_path: Path, monkeypatch):
+    """Also where one of them holds other places out, augments, or is of another size."""
+    from geoguesser.data import datamodule
+
+    reads: list[int] = []
+    read_places = datamodule.read_places
+    monkeypatch.setattr(datamodule, "read_places", lambda *a, **k: reads.append(1) or read_places(*a, **k))
+    jobs = [
+        ("seed=0",),
+        ("seed=1", "grid.size=12", "uncertainty.calibration=0.5", "uncertainty.fewest=1"),
+        ("seed=0", "augment=light", "finetune=full", "trainer.max_epochs=1"),
+        ("seed=0", "head=regression"),
+    ]
+    for number, words in enumerate(jobs):
+        assert do(sweep, *words, number=number, name=str(number)) is not None
+    assert len(reads) == 1
+    for number, words in enumerate(jobs):
+        alone = tmp_path / f"alone-{number}"
+        run(compose([*TINY, *words]), alone)
+        shared = sweep.path / str(number)
+        for name in ("metrics.csv", "predictions_test.csv", "places.csv"):
+            tables = [pd.read_csv(folder / name) for folder in (alone, shared)]
+            tables = [table.drop(columns="seconds", errors="ignore") for table in tables]
+            pd.testing.assert_frame_equal(*tables)
+        results = [json.loads((folder / "result.json").read_text()) for folder in (alone, shared)]
+        for part in ("test", "val", "baseline", "counts", "data", "audit", "grid"):
+            assert results[0][part] == results[1][part]
+    do(sweep, "split.seed=1", number=9, name="other")
+    assert len(reads) == 5 + 1  # and another split is read anew
+
+
+def test_a_resume_in_a_sweep_and_processes_that_repeat_the_command_are_refused(sweep):
+    do(sweep, "resume=elsewhere", name="a")
+    do(sweep, "trainer.devices=2", "+trainer.strategy=ddp", name="b", number=1)
+    do(sweep, "+sweep.nmae=x", name="c", number=2)
+    errors = [one["error"] for one in sweep.outcomes()]
+    assert "resume must be null in a sweep, got 'elsewhere'" in errors[0]
+    assert "trainer.strategy must not start the command anew in each process of a sweep, got 'ddp'" in errors[1]
+    assert "sweep must have the keys name, resume, and no other" in errors[2]
+
+
+@pytest.mark.parametrize(
+    ("folder", "name", "group"),
+    [
+        ("/x/multirun/a", "a", "a"),
+        ("/x/multirun/2026-01-01/10-00-00", "2026-01-01/10-00-00", "2026-01-01/10-00-00"),
+        ("/x/elsewhere", "2026-01-01/10-00-00", "elsewhere"),
+    ],
+)
+def test_services_group_jobs_by_the_sweeps_name(folder: str, name: str, group: str):
+    assert group_of(Path(folder), name) == group
+
+
+def test_the_terminal_of_a_sweep_shows_warnings_alone(capsys):
+    console, log = logging.StreamHandler(sys.stdout), logging.getLogger("geoguesser.x")
+    console.setLevel(logging.INFO)
+    logging.root.addHandler(console)
+    log.setLevel(logging.INFO)
+    try:
+        with hushed():
+            log.info("epoch 1")
+            log.warning("mind")
+        log.info("after")
+    finally:
+        logging.root.removeHandler(console)
+    assert capsys.readouterr().out == "mind\nafter\n"
+
+
+def test_jobs_side_by_side_share_the_cores(monkeypatch):
+    monkeypatch.setenv(CORES, "left over")
+    monkeypatch.setattr("geoguesser.sweeps.job.system_cores", lambda: 8)
+    before = torch.get_num_threads()
+    try:
+        share_cores(4)
+        assert (cores(), torch.get_num_threads()) == (2, 2)
+        share_cores(4)  # the next job of the same process
+        assert cores() == 2
+        share_cores(20)
+        assert cores() == 1
+        del os.environ[CORES]
+        share_cores(1)
+        assert CORES not in os.environ
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_a_job_folder_without_status_is_no_job(sweep):
+    (sweep.path / "notes").mkdir()
+    assert sweep.jobs() == []
+    assert state_of(sweep.path / "notes") == "none"
+    shutil.rmtree(sweep.path)

@@ -1,0 +1,155 @@
+"""What a sweep came to: the table, the picture, the words, the exit code."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from hydra.utils import get_object
+from omegaconf import OmegaConf
+from PIL import Image
+
+from geoguesser.errors import ConfigError
+from geoguesser.reporting.sweep_plot import draw_sweep, short
+from geoguesser.sweeps import command
+from geoguesser.sweeps.command import check_name, end_of_sweep
+from geoguesser.sweeps.folder import COMMAND, SweepFolder
+from geoguesser.sweeps.summary import Summary
+
+
+def width_of(path: Path) -> int:
+    with Image.open(path) as image:
+        return image.width
+
+
+@pytest.fixture
+def sweep(tmp_path: Path, monkeypatch) -> SweepFolder:
+    """Three finished jobs, a failed one, one that was killed, and a duplicate."""
+    monkeypatch.setenv(COMMAND, "left over")
+    found = SweepFolder.begin(tmp_path / "a sweep")
+    jobs = {
+        "aaa": (["head=classification", "grid.size=60", "logger=csv"], {"grid": {}, "loss": {}}, 40.0),
+        "bbb": (["head=classification", "grid.size=30", "logger=csv"], {"grid": {}, "loss": {}}, 38.5),
+        "ccc": (["head=regression", "grid.size=60", "logger=csv"], {"head": {}}, 70.25),
+        "ddd": (["head=classification", "grid.size=-1", "logger=csv"], None, None),
+        "eee": (["head=classification", "+grid.size=120", "logger=csv"], {"grid": {}}, None),
+    }
+    for number, (name, (words, config, error)) in enumerate(jobs.items()):
+        folder = found.path / name
+        (folder / ".hydra").mkdir(parents=True)
+        OmegaConf.save(OmegaConf.create(words), folder / ".hydra/overrides.yaml")
+        if config is not None:
+            OmegaConf.save(OmegaConf.create(config), folder / "config.yaml")
+        state, said = "done", {}
+        if error is not None:
+            test = {"error_km_mean": error + 1, "error_km_median": error / 2, "score_mean": 3000.0}
+            result = {"val": {"error_km_mean": error}, "test": test, "epochs": 7, "times": {"total_s": 1.5}}
+            (folder / "result.json").write_text(json.dumps(result))
+        elif name == "ddd":
+            state, said = "failed", {"error": "ConfigError: grid.size must be positive,\ngot -1."}
+        else:
+            state = "running"
+        (folder / "status.json").write_text(json.dumps({"state": state, **said}))
+        found.record(name, state, number=number, overrides=words, error=said.get("error"))
+    found.record("ccc", "duplicate", number=5, overrides=["head=regression", "grid.size=30", "logger=csv"])
+    return found
+
+
+def test_one_row_per_job_by_validation_error_with_the_keys_that_vary(sweep: SweepFolder):
+    summary = Summary.of(sweep)
+    summary.write()
+    table = pd.read_csv(sweep.path / "summary.csv", dtype={"grid.size": str}, keep_default_na=False)
+    assert list(table.columns) == [
+        *("job", "state", "head", "grid.size", "val_error_km_mean", "test_error_km_mean"),
+        *("test_error_km_median", "test_error_km_p90", "test_score_mean", "epochs", "seconds", "error"),
+    ]
+    assert table["job"].tolist() == ["bbb", "aaa", "ccc", "ddd", "eee"]
+    assert table["state"].tolist() == ["done", "done", "done", "failed", "interrupted"]
+    assert table["grid.size"].tolist() == ["30", "60", "", "-1", "120"]  # regression has no grid
+    assert table["val_error_km_mean"].tolist()[:3] == ["38.5000000", "40.0000000", "70.2500000"]
+    assert table["epochs"].tolist() == ["7", "7", "7", "", ""]
+    assert table["error"].tolist()[3] == "ConfigError: grid.size must be positive, got -1."
+    assert width_of(sweep.path / "summary.png") == 1200
+
+
+def test_the_end_names_what_was_the_same_and_what_failed(sweep: SweepFolder, capsys, monkeypatch):
+    monkeypatch.setattr(command, "_begun", [(sweep, "a sweep")])
+    assert end_of_sweep() == 1
+    out, err = capsys.readouterr()
+    assert "3 done, 1 duplicates, 1 failed, 1 interrupted" in out
+    assert "#5 (head=regression grid.size=30) is the same as #2" in out
+    assert "2 of the jobs failed or did not end:" in err
+    assert "#3 ddd (head=classification grid.size=-1): ConfigError: grid.size must be positive" in err
+    assert "#4 eee (head=classification +grid.size=120): interrupted" in err
+    assert "sweep.name=a sweep runs what is missing" in err
+    assert end_of_sweep() == 0  # there is no sweep any more
+
+
+def test_a_full_disk_does_not_hide_what_failed(sweep: SweepFolder, capsys, monkeypatch):
+    def full(self: Summary) -> None:
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(Summary, "write", full)
+    monkeypatch.setattr(command, "_begun", [(sweep, "elsewhere")])
+    assert end_of_sweep() == 1
+    err = capsys.readouterr().err
+    assert "the summary cannot be written: No space left on device" in err
+    assert "#3 ddd" in err
+    assert f"hydra.sweep.dir={sweep.path} runs what is missing" in err
+
+
+def test_a_sweep_without_a_figure_has_no_picture(tmp_path: Path, monkeypatch):
+    monkeypatch.setenv(COMMAND, "left over")
+    empty = SweepFolder.begin(tmp_path)
+    summary = Summary.of(empty)
+    summary.write()
+    summary.show()
+    assert (tmp_path / "summary.csv").read_text().startswith("job,state,val_error_km_mean")
+    assert not (tmp_path / "summary.png").exists()
+
+
+@pytest.mark.parametrize("name", ["luck", "2026-11-25/10-00-00", "with space", 7])
+def test_names_of_sweeps(name):
+    assert check_name(name) == str(name)
+
+
+@pytest.mark.parametrize("name", [None, "", "/abs", "a/../b", "..", "a//b", "a\\b", "a\nb", "./a"])
+def test_a_sweep_stays_below_multirun(name):
+    with pytest.raises(ConfigError, match=r"^sweep\.name must be a folder's name below multirun/, got "):
+        check_name(name)
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [("0.0012520653814999472", "0.001252"), ("60", "60"), ("px112", "px112"), ("[0.1,0.2]", "[0.1,0.2]")],
+)
+def test_numbers_of_a_search_are_shown_short(value: str, shown: str):
+    assert short(value) == shown
+
+
+@pytest.mark.parametrize("jobs", [1, 3, 70])
+def test_the_picture_of_any_number_of_jobs(jobs: int, tmp_path: Path):
+    rows = [
+        {
+            "job": f"j{number}",
+            "val_error_km_mean": 40.0 + number,
+            "test_error_km_mean": 42.0 - number / 2,
+            "optimizer.lr": str(10 ** -(1 + number % 4)),
+            "fusion": ("mean", "a very long name of a choice", "")[number % 3],
+            "split.fold": str(number % 5),
+            "seed": str(number),
+        }
+        for number in range(jobs)
+    ]
+    varied = ["optimizer.lr", "fusion", "split.fold", "seed"] if jobs > 1 else []
+    for name in ("a.png", "b.png"):
+        draw_sweep(tmp_path / name, table=pd.DataFrame(rows), varied=varied, left_out=2, title="Sweep $x$")
+    assert width_of(tmp_path / "a.png") == 1200
+    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+
+
+def test_hydra_finds_the_callback():
+    config = OmegaConf.load(Path(__file__).parents[2] / "conf/train.yaml")
+    assert get_object(config.hydra.callbacks.sweep._target_) is command.SweepStart
