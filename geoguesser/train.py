@@ -58,6 +58,8 @@ def main() -> None:
         code = 0
     except SystemExit as end:
         code = end.code
+    except KeyboardInterrupt:
+        code = "interrupted"
     finally:
         sweep = end_of_sweep()
     sys.exit(code or sweep)
