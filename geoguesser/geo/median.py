@@ -15,7 +15,8 @@ MOST_STEPS = 300
 TOUCHES_RAD = 5e-8  # 0.3 m: nearer points count as the very same; arccos resolves no less in float64
 SLACK_RAD = 2e-8  # 10 cm: by so much a step may seem to lead uphill, which is arccos's noise
 FAR_RAD = 0.3  # no step is longer
-FLAT = 1e-6  # of the greatest curvature possible: less is none, and that one is taken instead
+FLAT = 1e-6  # of the greatest curvature possible: with less, or a negative one, there is no parabola to go down
+SADDLE = 0.1  # of it: so much, or what is negative turned round, is taken instead
 ROOT_STEPS = 3  # of Newton's to the distance from the pinned point; with them no answer was 1 m off
 CANDIDATES = 4  # heaviest points that may start a search
 MANY = 192  # of more points, the heaviest of each row are searched first, and all of them from there
@@ -143,7 +144,11 @@ def _search(points: _Points, here: Tensor, tolerance: float) -> Tensor:
         if 2 * count <= len(here) and points.p.numel() > WORTH_SHRINKING:
             found[rows], still = here, moving.nonzero()[:, 0]
             rows, points, here, moving, damping = (
-                rows[still], points.of(still), here[still], moving[still], damping[still]
+                rows[still],
+                points.of(still),
+                here[still],
+                moving[still],
+                damping[still],
             )
             back, cosines_back, value_back = back[still], cosines_back[still], value_back[still]
     found[rows] = here
@@ -170,7 +175,9 @@ def _step(here: Tensor, points: _Points, cosine: Tensor, damping: Tensor) -> tup
     curve, frame = _curvatures(here, pull + 1e-12 * tangent, total, points.moments(turned))
     away = tangent * (torch.atan2(sine, own) / sine)
     force, offset = (frame @ torch.stack((pull, away), dim=-1)).permute(2, 1, 0).unbind(0)  # (2, B) each
-    curve = torch.where(curve > FLAT * bound, curve, bound)
+    bowl = curve > FLAT * bound
+    newton = bowl[1] & (damping < 0.01)  # the lesser one
+    curve = torch.where(bowl, curve, torch.maximum(curve.abs(), SADDLE * bound))
     curve = torch.lerp(curve, bound.expand_as(curve), damping.expand_as(curve))
     step, lands = _least(curve, force, offset, weight)
     length = step.norm(dim=0)
@@ -178,13 +185,11 @@ def _step(here: Tensor, points: _Points, cosine: Tensor, damping: Tensor) -> tup
     step = step * (FAR_RAD / length.clamp(min=FAR_RAD))
     there = functional.normalize(here + (step.T[:, None] @ frame)[:, 0], dim=-1)
     there = torch.where(lands[:, None], torch.where(touches, here, pinned), there)
-    error = length * torch.where(damping > 0.01, 1.0, (length * bound).clamp(max=1.0))  # Newton's falls squared
+    error = length * torch.where(newton, (length * bound).clamp(max=1.0), 1.0)  # that of Newton's steps is squared
     return there, error.masked_fill_(lands & touches[:, 0], 0.0)
 
 
-def _take_out(
-    p: Tensor, square: Tensor, column: Tensor, touches: Tensor, unit: Tensor, turned: Tensor
-) -> Tensor:
+def _take_out(p: Tensor, square: Tensor, column: Tensor, touches: Tensor, unit: Tensor, turned: Tensor) -> Tensor:
     """Sets the pinned points' parts of the sums to 0, and theirs that are one with it; (B,) returns its weight."""
     weight = p.gather(1, column)
     if bool(touches.any()):
