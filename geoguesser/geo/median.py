@@ -45,7 +45,7 @@ class _Points(NamedTuple):
     def moments(self, weights: Tensor) -> Tensor:
         """(B, K) -> (B, 3, 3) the weighted sums of v v'."""
         if self.vv is not None:
-            return (weights @ self.vv).unflatten(-1, (3, 3))
+            return (weights @ self.vv).reshape(-1, 3, 3)
         return torch.bmm(self.v.mT * weights[:, None], self.v)
 
     def at(self, columns: Tensor) -> Tensor:
@@ -85,14 +85,14 @@ def spherical_median(weights: Tensor, vectors: Tensor, *, tolerance_km: float = 
         tolerance_km: A row is done when it is expected to lie nearer than this to its answer.
 
     Returns:
-        (B, 3) unit vectors, of the type and on the device of `vectors`; where the median is a given point, that one.
+        (B, 3) unit vectors, of the type and on the device of `vectors`; a given point itself where that is the median.
 
     Source: Newton's method in the tangent plane, with the Hessian of distances on the sphere, the sum of
     p cot(angle) (I - u u'), but for one point: the one that bends the mean distance most from a parabola near the
     place at hand stays a cone, p |s - s_i|. The sum of both is least at that point itself, or at the root of a
-    concave function, as in trust regions (J. More and D. Sorensen, SIAM J. Sci. Stat. Comput. 4 (1983), 553). So the
-    steps shrink quadratically also where the median is a given point or lies next to one. A step that leads uphill
-    is undone and tried again with curvatures nearer to those of Weiszfeld's algorithm, with which none does
+    concave function, as in trust regions (J. More and D. Sorensen, SIAM J. Sci. Stat. Comput. 4 (1983), 553). So
+    the steps shrink quadratically also where the median is a given point or lies next to one. A step that leads
+    uphill is undone and tried again with curvatures nearer to those of Weiszfeld's algorithm, with which none does
     (Fletcher et al., NeuroImage 45 (2009), S143).
     """
     device = torch.device("cpu") if vectors.device.type == "mps" else vectors.device  # which has no float64
@@ -156,15 +156,14 @@ def _search(points: _Points, here: Tensor, tolerance: float) -> Tensor:
 
 
 def _step(here: Tensor, points: _Points, cosine: Tensor, damping: Tensor) -> tuple[Tensor, Tensor]:
-    """(B, 3) the next places, and (B,) how far they may still lie from the median, in radians; 0 at a given one."""
+    """(B, 3) the next places, and (B,) how far they may still lie from the median in radians; 0 at a given one."""
     one = torch.ones((), dtype=here.dtype, device=here.device)
     square = torch.addcmul(one, cosine, cosine, value=-1.0).clamp_(min=TOUCHES_RAD**2)  # of the sines
     inverse = square.rsqrt()
     turned = (cosine * inverse).div_(square).mul_(points.p)
     column = turned.argmax(dim=-1, keepdim=True)  # the pinned point
     unit = points.p * inverse
-    touches = square.gather(1, column) <= TOUCHES_RAD**2
-    weight = _take_out(points.p, square, column, touches, unit, turned)
+    weight, touches = _take_out(points.p, square, column, out_of=(unit, turned))
     bend = unit * cosine  # p cot(angle)
     total = bend.sum(-1)
     pull = points.sums(unit) - total[:, None] * here
@@ -189,18 +188,25 @@ def _step(here: Tensor, points: _Points, cosine: Tensor, damping: Tensor) -> tup
     return there, error.masked_fill_(lands & touches[:, 0], 0.0)
 
 
-def _take_out(p: Tensor, square: Tensor, column: Tensor, touches: Tensor, unit: Tensor, turned: Tensor) -> Tensor:
-    """Sets the pinned points' parts of the sums to 0, and theirs that are one with it; (B,) returns its weight."""
+def _take_out(
+    p: Tensor, square: Tensor, column: Tensor, *, out_of: tuple[Tensor, Tensor]
+) -> tuple[Tensor, Tensor]:
+    """Sets the pinned points' parts of sums to 0, and those of points that are one with it.
+
+    Returns:
+        (B,) the weight of the pinned point, and (B, 1) whether the search stands at it.
+    """
+    touches = square.gather(1, column) <= TOUCHES_RAD**2
     weight = p.gather(1, column)
     if bool(touches.any()):
         same = (square <= TOUCHES_RAD**2) & touches
         if int(same.sum()) > int(touches.sum()):
-            unit.masked_fill_(same, 0.0)
-            turned.masked_fill_(same, 0.0)
+            for part in out_of:
+                part.masked_fill_(same, 0.0)
             weight = torch.where(touches, (p * same).sum(-1, keepdim=True), weight)
-    unit.scatter_(1, column, 0.0)
-    turned.scatter_(1, column, 0.0)
-    return weight[:, 0]
+    for part in out_of:
+        part.scatter_(1, column, 0.0)
+    return weight[:, 0], touches
 
 
 def _curvatures(here: Tensor, towards: Tensor, total: Tensor, moment: Tensor) -> tuple[Tensor, Tensor]:
@@ -211,7 +217,7 @@ def _curvatures(here: Tensor, towards: Tensor, total: Tensor, moment: Tensor) ->
     half, mean = (yy - xx) / 2.0, total - (xx + yy) / 2.0
     radius, angle = torch.hypot(half, xy), torch.atan2(-xy, half) / 2.0
     cos, sin = torch.cos(angle), torch.sin(angle)
-    turn = torch.stack((cos, sin, -sin, cos), dim=-1).unflatten(-1, (2, 2))
+    turn = torch.stack((cos, sin, -sin, cos), dim=-1).reshape(-1, 2, 2)
     return torch.stack((mean + radius, mean - radius)), turn @ frame
 
 
