@@ -8,7 +8,8 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from torch import Tensor
+from pytorch_lightning.trainer.states import TrainerFn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from geoguesser.data.batches import Batch, FeatureBatch
@@ -71,6 +72,7 @@ class GeoLightningModule(pl.LightningModule):
         self._sums: dict[str, Tensor] = {}
         self._counts: dict[str, int] = {}
         self._opened: list[bool] | None = None
+        self._trained: list[nn.Module] = []  # while validation goes on, the modules that were in training
         self.on_accepted: Callable[[], None] | None = None  # called when training really begins
 
     def configure_model(self) -> None:
@@ -132,7 +134,7 @@ class GeoLightningModule(pl.LightningModule):
         last = batch_idx + 1 >= self.trainer.num_training_batches
         every = int(getattr(self.trainer, "log_every_n_steps", 1))
         if last or (self.trainer.loggers and self.trainer.global_step % every == 0):
-            self.log_dict({f"lr/{name}": rate for name, rate in self._learning()})
+            self._record({f"lr/{name}": rate for name, rate in self._learning()})
         if last:  # here and not at the epoch's end, for callbacks' hooks come before the module's
             self._log_loss("train")
         return loss
@@ -142,8 +144,17 @@ class GeoLightningModule(pl.LightningModule):
         both = torch.stack((self._sums[stage].double().cpu(), torch.tensor(self._counts[stage]).double()))
         if self.trainer.world_size > 1:
             both = self.trainer.strategy.reduce(both.to(self.device), reduce_op="sum").cpu()
-        self.log(f"{stage}/loss", both[0] / both[1], on_step=False, on_epoch=True)
+        self._record({f"{stage}/loss": float(both[0] / both[1])})
         self._start_sums(stage)
+
+    def _record(self, values: dict[str, float]) -> None:
+        """Logs an epoch's values; where only callbacks want them, not by Lightning's way, which takes longer than
+        the validation of a small head."""
+        trainer = self.trainer
+        if trainer.loggers or trainer.state.fn != TrainerFn.FITTING:
+            self.log_dict(values, on_step=False, on_epoch=True, rank_zero_only=False, sync_dist=False)
+        else:
+            trainer.callback_metrics.update({name: torch.tensor(value) for name, value in values.items()})
 
     def _start_sums(self, stage: str) -> None:
         self._sums[stage], self._counts[stage] = torch.zeros((), device=self.device), 0
@@ -211,6 +222,18 @@ class GeoLightningModule(pl.LightningModule):
             "Lower optimizer.lr or optimizer.backbone_lr, or set trainer.gradient_clip_val."
         )
 
+    def on_validation_model_eval(self) -> None:
+        """As Lightning does, but what stands in evaluation already, a frozen backbone's many parts, is left alone."""
+        self._trained = [module for module in self.modules() if module.training]
+        for module in self._trained:
+            module.training = False
+
+    def on_validation_model_train(self) -> None:
+        """The inverse."""
+        for module in self._trained:
+            module.training = True
+        self._trained = []
+
     def on_validation_epoch_start(self) -> None:
         """Forgets the losses of the validation before."""
         self._start_sums("val")
@@ -245,7 +268,7 @@ class GeoLightningModule(pl.LightningModule):
         values |= {f"{stage}/share_within_{radius}_km": share for radius, share in shares.items()}
         for name, hits in zip(self.network.head.hit_names, results.hits.T, strict=True):
             values[f"{stage}/{name}"] = float(hits.cpu().double().mean())
-        self.log_dict(values, rank_zero_only=False, sync_dist=False)
+        self._record(values)
         return results
 
     def _asked_rates(self) -> list[float]:
