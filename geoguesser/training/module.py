@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -103,7 +104,7 @@ class GeoLightningModule(pl.LightningModule):
 
     def targets_of(self, index: Tensor) -> Target:
         """The targets of the places in these rows."""
-        return {name: tensor[index] for name, tensor in self.targets.items()}
+        return {name: torch.index_select(tensor, 0, index) for name, tensor in self.targets.items()}
 
     def _views(self, mask: Tensor, stage: str) -> Tensor:
         """(B, 4) the views that count: in training some are dropped, drawn from (seed, step) alone."""
@@ -185,6 +186,9 @@ class GeoLightningModule(pl.LightningModule):
 
     def on_train_start(self) -> None:
         """Tells that training begins: a resume that does not fit was refused before this."""
+        # Lightning has it 1, and torch's optimizers, which ask for a GPU in each step, then ask the driver's files
+        # each time: as long as a small head's step. The device is chosen by now.
+        os.environ["PYTORCH_NVML_BASED_CUDA_CHECK"] = "0"
         if self.on_accepted is not None:
             self.on_accepted()
 
@@ -221,6 +225,11 @@ class GeoLightningModule(pl.LightningModule):
             f"The {what} is {value} after epoch {self.current_epoch + 1} (rates: {shown}). "
             "Lower optimizer.lr or optimizer.backbone_lr, or set trainer.gradient_clip_val."
         )
+
+    def on_validation_model_zero_grad(self) -> None:
+        """As Lightning does, without a walk through all modules."""
+        for optimizer in self.trainer.optimizers:
+            optimizer.zero_grad()
 
     def on_validation_model_eval(self) -> None:
         """As Lightning does, but what stands in evaluation already, a frozen backbone's many parts, is left alone."""
