@@ -135,7 +135,7 @@ class GeoLightningModule(pl.LightningModule):
         last = batch_idx + 1 >= self.trainer.num_training_batches
         every = int(getattr(self.trainer, "log_every_n_steps", 1))
         if last or (self.trainer.loggers and self.trainer.global_step % every == 0):
-            self._record({f"lr/{name}": rate for name, rate in self._learning()})
+            self._record({f"lr/{name}": rate for name, rate in self._learning()}, on_step=True)
         if last:  # here and not at the epoch's end, for callbacks' hooks come before the module's
             self._log_loss("train")
         return loss
@@ -148,12 +148,15 @@ class GeoLightningModule(pl.LightningModule):
         self._record({f"{stage}/loss": float(both[0] / both[1])})
         self._start_sums(stage)
 
-    def _record(self, values: dict[str, float]) -> None:
-        """Logs an epoch's values; where only callbacks want them, not by Lightning's way, which takes longer than
-        the validation of a small head."""
+    def _record(self, values: dict[str, float], *, on_step: bool = False) -> None:
+        """Logs values of an epoch, or of a step.
+
+        Where callbacks alone want them, they get them at once: Lightning's own way takes longer than the validation
+        of a small head.
+        """
         trainer = self.trainer
         if trainer.loggers or trainer.state.fn != TrainerFn.FITTING:
-            self.log_dict(values, on_step=False, on_epoch=True, rank_zero_only=False, sync_dist=False)
+            self.log_dict(values, on_step=on_step, on_epoch=not on_step)
         else:
             trainer.callback_metrics.update({name: torch.tensor(value) for name, value in values.items()})
 
@@ -232,7 +235,7 @@ class GeoLightningModule(pl.LightningModule):
             optimizer.zero_grad()
 
     def on_validation_model_eval(self) -> None:
-        """As Lightning does, but what stands in evaluation already, a frozen backbone's many parts, is left alone."""
+        """As Lightning does, but the many parts of a frozen backbone, which are in evaluation already, are let be."""
         self._trained = [module for module in self.modules() if module.training]
         for module in self._trained:
             module.training = False
