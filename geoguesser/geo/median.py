@@ -85,7 +85,7 @@ def spherical_median(weights: Tensor, vectors: Tensor, *, tolerance_km: float = 
         tolerance_km: A row is done when it is expected to lie nearer than this to its answer.
 
     Returns:
-        (B, 3) unit vectors, of the type and on the device of `vectors`; a given point itself where it is the median.
+        (B, 3) unit vectors, of the type and on the device of `vectors`; a given point itself, where that is best.
 
     Source: Newton's method in the tangent plane, with the Hessian of distances on the sphere, the sum of
     p cot(angle) (I - u u'), but for one point: the one that bends the mean distance most from a parabola near the

@@ -151,8 +151,8 @@ class GeoLightningModule(pl.LightningModule):
     def _record(self, values: dict[str, float], *, on_step: bool = False) -> None:
         """Logs values of an epoch, or of a step.
 
-        Where callbacks alone want them, they get them at once: Lightning's own way takes longer than the validation
-        of a small head.
+        Where callbacks alone want them, they get them at once: Lightning's own way takes longer than the
+        validation of a small head.
         """
         trainer = self.trainer
         if trainer.loggers or trainer.state.fn != TrainerFn.FITTING:
@@ -235,7 +235,7 @@ class GeoLightningModule(pl.LightningModule):
             optimizer.zero_grad()
 
     def on_validation_model_eval(self) -> None:
-        """As Lightning does, but the many parts of a frozen backbone, which are in evaluation already, are let be."""
+        """As Lightning does, but the many parts of a frozen backbone, in evaluation already, are let be."""
         self._trained = [module for module in self.modules() if module.training]
         for module in self._trained:
             module.training = False
