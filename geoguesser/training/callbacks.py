@@ -178,7 +178,8 @@ class MetricsCsv(Callback):
         """Takes a validation's metrics."""
         if not trainer.sanity_checking:
             self.pending.append(self._row(trainer, "val/"))
-            self._write(trainer)
+            if not trainer.is_last_batch:  # else the epoch's end, which comes at once, writes it
+                self._write(trainer)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Adds the epoch's training loss and rates to its last row."""
