@@ -51,6 +51,7 @@ from geoguesser.geo.region import Region
 log = logging.getLogger(__name__)
 IntArray = npt.NDArray[np.int64]
 MOST_CONDENSED_BYTES = 2**28
+EVALUATED_TOGETHER = 1024  # places per batch of features where nothing is learnt from them
 
 
 class PlacesData(pl.LightningDataModule, ABC):
@@ -258,7 +259,9 @@ class PlacesData(pl.LightningDataModule, ABC):
             world_size=trainer.world_size if trainer else 1,
         )
         workers = self._workers() if features is None else 0
-        batch_size = self.batch_size if features is None else self.feature_batch_size
+        batch_size = self.batch_size
+        if features is not None:  # without gradients and steps, only memory bounds a batch
+            batch_size = self.feature_batch_size if shuffle else max(self.feature_batch_size, EVALUATED_TOGETHER)
         return DataLoader(
             dataset,
             batch_sampler=PlaceBatches(sampler, batch_size, in_step=shuffle),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -11,30 +12,41 @@ from torch.nn import functional
 from geoguesser.geo.distance import EARTH_RADIUS_KM
 
 MOST_STEPS = 300
-STEPS_TOGETHER = 6  # then rows that are done are left alone, for one slow row would make all of them wait
 TOUCHES_RAD = 5e-8  # 0.3 m: nearer points count as the very same; arccos resolves no less in float64
-SLACK_RAD = 2e-9  # 1 cm: by so much a step may seem to lead uphill, which is arccos's noise
+SLACK_RAD = 2e-8  # 10 cm: by so much a step may seem to lead uphill, which is arccos's noise
 FAR_RAD = 0.3  # no step is longer
+FLAT = 1e-6  # of the greatest curvature possible: with less, or a negative one, there is no parabola to go down
+SADDLE = 0.1  # of it: so much, or what is negative turned round, is taken instead
+ROOT_STEPS = 3  # of Newton's to the distance from the pinned point; with them no answer was 1 m off
 CANDIDATES = 4  # heaviest points that may start a search
 MANY = 192  # of more points, the heaviest of each row are searched first, and all of them from there
 HEAVIEST = 64
+ROUGHLY = 1000.0  # times the tolerance, with which the heaviest alone are searched
+WORTH_SHRINKING = 2**13  # weights; with fewer, leaving rows that are done alone costs more than it spares
 
 
 class _Points(NamedTuple):
-    """Weighted points: p (B, K) with rows that sum to 1, v (K, 3) or (B, K, 3) unit vectors."""
+    """Weighted points: p (B, K) with rows that sum to 1, v (K, 3) or (B, K, 3) unit vectors, vv their products."""
 
     p: Tensor
     v: Tensor
+    vv: Tensor | None  # (K, 9) where rows share the points
 
     def dots(self, here: Tensor) -> Tensor:
         """(B, 3) -> (B, K) cosines."""
         if self.v.dim() == 2:
-            return (here @ self.v.T).clamp(-1.0, 1.0)
-        return torch.bmm(self.v, here[..., None])[..., 0].clamp(-1.0, 1.0)
+            return (here @ self.v.T).clamp_(-1.0, 1.0)
+        return torch.bmm(self.v, here[..., None])[..., 0].clamp_(-1.0, 1.0)
 
     def sums(self, weights: Tensor) -> Tensor:
         """(B, K) -> (B, 3) the weighted sums of the points."""
         return weights @ self.v if self.v.dim() == 2 else torch.bmm(weights[:, None], self.v)[:, 0]
+
+    def moments(self, weights: Tensor) -> Tensor:
+        """(B, K) -> (B, 3, 3) the weighted sums of v v'."""
+        if self.vv is not None:
+            return (weights @ self.vv).reshape(-1, 3, 3)
+        return torch.bmm(self.v.mT * weights[:, None], self.v)
 
     def at(self, columns: Tensor) -> Tensor:
         """(B, M) -> (B, M, 3) some points of each row."""
@@ -44,18 +56,20 @@ class _Points(NamedTuple):
 
     def of(self, rows: Tensor) -> _Points:
         """Some rows."""
-        return _Points(self.p[rows], self.v if self.v.dim() == 2 else self.v[rows])
+        return _Points(self.p[rows], self.v if self.v.dim() == 2 else self.v[rows], self.vv)
 
     def heaviest(self, count: int) -> _Points:
         """The heaviest points of each row, weights summing to 1 again."""
         p, columns = self.p.topk(count, dim=-1)
-        return _Points(p / p.sum(dim=-1, keepdim=True), self.at(columns))
+        return _Points(p / p.sum(dim=-1, keepdim=True), self.at(columns), None)
 
-    def value(self, here: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """(B, K) cosines and angles, and (B,) the mean angle."""
-        cosine = self.dots(here)
-        angle = torch.acos(cosine)
-        return cosine, angle, (angle * self.p).sum(-1)
+
+def _points(weights: Tensor, vectors: Tensor) -> _Points:
+    """In 64 bits, where a cosine still tells metres apart."""
+    v = functional.normalize(vectors.to(torch.float64), dim=-1)
+    p = weights.to(torch.float64)
+    vv = (v[:, :, None] * v[:, None, :]).flatten(1) if v.dim() == 2 else None
+    return _Points(p / p.sum(dim=-1, keepdim=True), v, vv)
 
 
 @torch.no_grad()
@@ -68,27 +82,29 @@ def spherical_median(weights: Tensor, vectors: Tensor, *, tolerance_km: float = 
     Args:
         weights: (B, K) not negative, each row with a positive sum.
         vectors: (K, 3) unit vectors, or (B, K, 3) where each row has its own.
-        tolerance_km: A row is done when its step is shorter.
+        tolerance_km: A row is done when it is expected to lie nearer than this to its answer.
 
     Returns:
-        (B, 3) unit vectors, of the type and on the device of `vectors`.
+        (B, 3) unit vectors, of the type and on the device of `vectors`; a given point itself, where that is best.
 
-    Source: Weiszfeld's algorithm in the tangent plane (Fletcher et al., NeuroImage 45 (2009), S143), with the step
-    of Vardi and Zhang (PNAS 97 (2000), 1423) at a given point, and their condition for its being the median.
-    Where the Hessian, a sum of cot(angle) (I - u u') per distance on the sphere, is positive, Newton's step is
-    taken instead; one that leads uphill is undone, and Weiszfeld's is tried, then shortened.
+    Source: Newton's method in the tangent plane, with the Hessian of distances on the sphere, the sum of
+    p cot(angle) (I - u u'), but for one point: the one that bends the mean distance most from a parabola near the
+    place at hand stays a cone, p |s - s_i|. The sum of both is least at that point itself, or at the root of a
+    concave function, as in trust regions (J. More and D. Sorensen, SIAM J. Sci. Stat. Comput. 4 (1983), 553). So
+    the steps shrink quadratically also where the median is a given point or lies next to one. A step that leads
+    uphill is undone and tried again with curvatures nearer to those of Weiszfeld's algorithm, with which none does
+    (Fletcher et al., NeuroImage 45 (2009), S143).
     """
     device = torch.device("cpu") if vectors.device.type == "mps" else vectors.device  # which has no float64
     with torch.autocast(device.type, enabled=False):
-        v = functional.normalize(vectors.to(device, torch.float64), dim=-1)
-        p = weights.to(device, torch.float64)
-        points = _Points(p / p.sum(dim=-1, keepdim=True), v)
+        points = _points(weights.to(device), vectors.to(device))
         tolerance = tolerance_km / EARTH_RADIUS_KM
-        few = points.heaviest(HEAVIEST) if p.shape[1] > MANY else points
-        here = _search(few, _start(few, points.sums(points.p)), tolerance, MOST_STEPS)
-        if few is not points:
-            here = _search(points, here, tolerance, MOST_STEPS)
-        found = _snapped(here, points)
+        many = points.p.shape[1] > MANY
+        few = points.heaviest(HEAVIEST) if many else points
+        here = _start(few, points.sums(points.p))
+        if many:
+            here = _search(few, here, ROUGHLY * tolerance)
+        found = _search(points, here, tolerance)
     return found.to(vectors.device, vectors.dtype)
 
 
@@ -100,92 +116,126 @@ def _start(points: _Points, mean: Tensor) -> Tensor:
     mean = torch.where(small, heaviest[:, 0], functional.normalize(mean, dim=-1))
     starts = torch.cat((mean[:, None], heaviest), dim=1)
     cosine = starts @ (points.v.T if points.v.dim() == 2 else points.v.mT)  # (B, M, K)
-    mean_angle = torch.einsum("bmk,bk->bm", torch.acos(cosine.clamp(-1.0, 1.0)), points.p)
+    mean_angle = torch.einsum("bmk,bk->bm", torch.acos(cosine.clamp_(-1.0, 1.0)), points.p)
     return starts[torch.arange(len(starts), device=starts.device), mean_angle.argmin(dim=-1)]
 
 
-def _search(points: _Points, here: Tensor, tolerance: float, most: int) -> Tensor:
-    """(B, 3) from a start to where no step is longer than the tolerance."""
-    cosine, angle, value = points.value(here)
-    plain = torch.zeros(len(here), dtype=torch.bool, device=here.device)  # rows where Newton's step led uphill
-    scale = torch.ones(len(here), 1, dtype=here.dtype, device=here.device)
-    for _ in range(min(STEPS_TOGETHER, most)):
-        step = _step(here, points, angle, cosine, plain)
-        moving = step.norm(dim=-1) >= tolerance
-        if not bool(moving.any()):
-            return here
-        step = step * scale
-        length = step.norm(dim=-1, keepdim=True)
-        there = functional.normalize(here * torch.cos(length) + step * torch.sinc(length / torch.pi), dim=-1)
-        cosines, angles, reached = points.value(there)
-        better = (reached < value + SLACK_RAD)[:, None]
-        scale = torch.where(better, (2.0 * scale).clamp(max=1.0), torch.where(plain[:, None], scale / 4.0, scale))
-        plain = ~better[:, 0]
-        here = torch.where(better, there, here)
-        cosine, angle = torch.where(better, cosines, cosine), torch.where(better, angles, angle)
-        value = torch.where(better[:, 0], reached, value)
-    if most > STEPS_TOGETHER:
-        rows = moving.nonzero()[:, 0]
-        here[rows] = _search(points.of(rows), here[rows], tolerance, most - STEPS_TOGETHER)
-    return here
+def _search(points: _Points, here: Tensor, tolerance: float) -> Tensor:
+    """(B, 3) from a start to the median within the tolerance, in radians."""
+    found, rows = here.clone(), torch.arange(len(here), device=here.device)
+    moving = torch.ones_like(rows, dtype=torch.bool)
+    damping = torch.zeros_like(here[:, 0])  # 0 for Newton's curvatures to 1 for Weiszfeld's
+    back, cosines_back, value_back = here, points.dots(here), torch.full_like(damping, torch.inf)
+    for _ in range(MOST_STEPS):
+        cosine = points.dots(here)
+        value = (torch.acos(cosine) * points.p).sum(-1)
+        worse = value > value_back + SLACK_RAD
+        if bool(worse.any()):
+            here = torch.where(worse[:, None], back, here)
+            cosine = torch.where(worse[:, None], cosines_back, cosine)
+            value = torch.where(worse, value_back, value)
+        damping = torch.where(worse, (4.0 * damping).clamp(0.1, 1.0), damping / 4.0)
+        back, cosines_back, value_back = here, cosine, value
+        here, error = _step(here, points, cosine, damping)
+        moving &= error >= tolerance
+        count = int(moving.sum())
+        if count == 0:
+            break
+        if 2 * count <= len(here) and points.p.numel() > WORTH_SHRINKING:
+            found[rows], still = here, moving.nonzero()[:, 0]
+            rows, points, here, moving, damping = (
+                rows[still],
+                points.of(still),
+                here[still],
+                moving[still],
+                damping[still],
+            )
+            back, cosines_back, value_back = back[still], cosines_back[still], value_back[still]
+    found[rows] = here
+    return found
 
 
-def _pull(here: Tensor, points: _Points, cosine: Tensor, touches: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """(B, 3) the points' weighted directions, summed; (B, K) weights over sines; (B, K) one over sines squared."""
-    square = 1.0 / (1.0 - cosine * cosine).clamp(min=TOUCHES_RAD**2)  # the antipode has no direction
-    unit = (points.p * square.sqrt()).masked_fill(touches, 0.0)
-    return points.sums(unit) - (unit * cosine).sum(-1, keepdim=True) * here, unit, square
-
-
-def _step(here: Tensor, points: _Points, angle: Tensor, cosine: Tensor, plain: Tensor) -> Tensor:
-    """(B, 3) the next step, a tangent vector in radians; zero at the median where that is a given point."""
-    touches = angle < TOUCHES_RAD
-    pull, unit, square = _pull(here, points, cosine, touches)
-    newton, good = _newton(here, pull, unit * cosine, square, points)
-    held = (points.p * touches).sum(-1, keepdim=True)
-    force = pull.norm(dim=-1, keepdim=True)
-    gain = (1.0 - held / force.clamp(min=1e-300)).clamp(min=0.0)
-    weight = (points.p / angle.clamp(min=TOUCHES_RAD)).masked_fill(touches, 0.0).sum(-1, keepdim=True)
-    weiszfeld = gain * pull / weight.clamp(min=1e-300)
-    return torch.where((good & ~plain & (held[:, 0] == 0))[:, None], newton, weiszfeld)
-
-
-def _newton(here: Tensor, pull: Tensor, bend: Tensor, square: Tensor, points: _Points) -> tuple[Tensor, Tensor]:
-    """(B, 3) Newton's steps in the tangent plane, and where they lead downhill; `bend` is p cot(angle)."""
-    axis = functional.one_hot(here.abs().argmin(dim=-1), 3).to(here.dtype)
-    east = functional.normalize(torch.linalg.cross(axis, here), dim=-1)
-    north = torch.linalg.cross(here, east)
-    turned = bend * square
-    # sum of turned (v . east)^2 and its like, as one 3 x 3 moment of the points: fewer passes over them
-    moment = _moment(turned, points.v)
+def _step(here: Tensor, points: _Points, cosine: Tensor, damping: Tensor) -> tuple[Tensor, Tensor]:
+    """(B, 3) the next places, and (B,) how far they may still lie from the median in radians; 0 at a given one."""
+    one = torch.ones((), dtype=here.dtype, device=here.device)
+    square = torch.addcmul(one, cosine, cosine, value=-1.0).clamp_(min=TOUCHES_RAD**2)  # of the sines
+    inverse = square.rsqrt()
+    turned = (cosine * inverse).div_(square).mul_(points.p)
+    column = turned.argmax(dim=-1, keepdim=True)  # the pinned point
+    unit = points.p * inverse
+    weight, touches = _take_out(points.p, square, column, out_of=(unit, turned))
+    bend = unit * cosine  # p cot(angle)
     total = bend.sum(-1)
-    a = total - torch.einsum("bi,bij,bj->b", east, moment, east)
-    b = -torch.einsum("bi,bij,bj->b", east, moment, north)
-    c = total - torch.einsum("bi,bij,bj->b", north, moment, north)
-    gx, gy = (pull * east).sum(-1), (pull * north).sum(-1)
-    determinant, trace = a * c - b * b, a + c
-    good = (determinant > 1e-12 * trace * trace) & (trace > 0)
-    safe = torch.where(good, determinant, 1.0)
-    sx, sy = (c * gx - b * gy) / safe, (a * gy - b * gx) / safe
-    shrink = (FAR_RAD / torch.hypot(sx, sy).clamp(min=FAR_RAD))[:, None]
-    return shrink * (sx[:, None] * east + sy[:, None] * north), good
+    pull = points.sums(unit) - total[:, None] * here
+    bound = bend.clamp_(min=0.0).sum(-1) + 2.0 / math.pi  # 1 / angle < cot(angle) + 2 / pi, and beyond a right one
+    pinned, own = points.at(column)[:, 0], cosine.gather(1, column)
+    tangent = pinned - own * here
+    sine = tangent.norm(dim=-1, keepdim=True).clamp_(min=TOUCHES_RAD)
+    curve, frame = _curvatures(here, pull + 1e-12 * tangent, total, points.moments(turned))
+    away = tangent * (torch.atan2(sine, own) / sine)
+    force, offset = (frame @ torch.stack((pull, away), dim=-1)).permute(2, 1, 0).unbind(0)  # (2, B) each
+    bowl = curve > FLAT * bound
+    newton = bowl[1] & (damping < 0.01)  # the lesser one
+    curve = torch.where(bowl, curve, torch.maximum(curve.abs(), SADDLE * bound))
+    curve = torch.lerp(curve, bound.expand_as(curve), damping.expand_as(curve))
+    step, lands = _least(curve, force, offset, weight)
+    length = step.norm(dim=0)
+    lands &= length <= FAR_RAD
+    step = step * (FAR_RAD / length.clamp(min=FAR_RAD))
+    there = functional.normalize(here + (step.T[:, None] @ frame)[:, 0], dim=-1)
+    there = torch.where(lands[:, None], torch.where(touches, here, pinned), there)
+    error = length * torch.where(newton, (length * bound).clamp(max=1.0), 1.0)  # that of Newton's steps is squared
+    return there, error.masked_fill_(lands & touches[:, 0], 0.0)
 
 
-def _moment(weights: Tensor, v: Tensor) -> Tensor:
-    """(B, 3, 3) the sum of weight times v v'."""
-    if v.dim() == 2:
-        return (weights @ (v[:, :, None] * v[:, None, :]).flatten(1)).reshape(-1, 3, 3)
-    return torch.bmm(v.mT * weights[:, None], v)
+def _take_out(
+    p: Tensor, square: Tensor, column: Tensor, *, out_of: tuple[Tensor, Tensor]
+) -> tuple[Tensor, Tensor]:
+    """Sets the pinned points' parts of sums to 0, and those of points that are one with it.
+
+    Returns:
+        (B,) the weight of the pinned point, and (B, 1) whether the search stands at it.
+    """
+    touches = square.gather(1, column) <= TOUCHES_RAD**2
+    weight = p.gather(1, column)
+    if bool(touches.any()):
+        same = (square <= TOUCHES_RAD**2) & touches
+        if int(same.sum()) > int(touches.sum()):
+            for part in out_of:
+                part.masked_fill_(same, 0.0)
+            weight = torch.where(touches, (p * same).sum(-1, keepdim=True), weight)
+    for part in out_of:
+        part.scatter_(1, column, 0.0)
+    return weight[:, 0], touches
 
 
-def _snapped(here: Tensor, points: _Points) -> Tensor:
-    """(B, 3) the given point itself where it is the median: the others' pull there is no more than its weight."""
-    cosine = points.dots(here)
-    value = (torch.acos(cosine) * points.p).sum(-1)
-    nearest = points.at(cosine.argmax(dim=-1, keepdim=True))[:, 0]
-    cosine, angle, reached = points.value(nearest)
-    touches = angle < TOUCHES_RAD
-    pull, _, _ = _pull(nearest, points, cosine, touches)
-    own = (points.p * touches).sum(-1)
-    fits = (pull.norm(dim=-1) <= own) & (reached <= value + SLACK_RAD)
-    return torch.where(fits[:, None], nearest, here)
+def _curvatures(here: Tensor, towards: Tensor, total: Tensor, moment: Tensor) -> tuple[Tensor, Tensor]:
+    """(2, B) the Hessian's eigenvalues, total - moment in the tangent plane, and (B, 2, 3) their directions."""
+    east = functional.normalize(towards, dim=-1)
+    frame = torch.stack((east, torch.linalg.cross(here, east)), dim=1)
+    xx, xy, _, yy = (frame @ moment @ frame.mT).flatten(1).unbind(-1)
+    half, mean = (yy - xx) / 2.0, total - (xx + yy) / 2.0
+    radius, angle = torch.hypot(half, xy), torch.atan2(-xy, half) / 2.0
+    cos, sin = torch.cos(angle), torch.sin(angle)
+    turn = torch.stack((cos, sin, -sin, cos), dim=-1).reshape(-1, 2, 2)
+    return torch.stack((mean + radius, mean - radius)), turn @ frame
+
+
+def _least(curve: Tensor, force: Tensor, offset: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+    """(2, B) where weight |s - offset| - force s + curve s^2 / 2 is least, and (B,) whether that is at the offset.
+
+    Elsewhere s = offset - t b / (weight + curve t), b = curve offset - force, where t = |s - offset| makes
+    |b / (weight + curve t)| = 1. One over the left side is concave in t: Newton's steps from 0 never go too far.
+    """
+    slope = curve * offset - force
+    squares = slope * slope
+    bent, size = squares * curve, squares.sum(0)
+    pull = size.sqrt()
+    t = ((pull - weight) * size / bent.sum(0).clamp_(min=1e-300)).clamp_(min=0.0)
+    for _ in range(ROOT_STEPS):
+        stiff = torch.addcmul(weight, curve, t)
+        second = stiff * stiff
+        left = (squares / second).sum(0)
+        t = t + (left.sqrt() - 1.0) * left / (bent / (second * stiff)).sum(0).clamp_(min=1e-300)
+    lands = pull <= weight
+    return torch.where(lands, offset, offset - t * slope / torch.addcmul(weight, curve, t)), lands

@@ -103,6 +103,8 @@ class MeanFusion(Fusion):
         super().__init__(feature_size, feature_size, view_dropout)
 
     def forward(self, features: Tensor, mask: Tensor) -> Tensor:
+        if features.shape[1] == 1:  # condensed: the mean is there already
+            return features[:, 0]
         return _mean(features, mask)
 
     def condense(self, features: Tensor, mask: Tensor) -> Tensor | None:

@@ -70,7 +70,7 @@ class Head(nn.Module, ABC):
     def forward(self, fused: Tensor) -> Tensor:
         """(B, in_features) -> (B, output_size), in full precision: bfloat16 has steps of kilometres."""
         with torch.autocast(fused.device.type, enabled=False):
-            scaled = (fused.to(self.linear.weight.dtype) - self.centre) / self.spread
+            scaled = (fused.to(self.linear.weight.dtype) - self.centre).div_(self.spread)
             out: Tensor = self.linear(scaled)
         return out
 

@@ -7,7 +7,6 @@ epoch, and `best.ckpt` to the best validation up to it.
 
 from __future__ import annotations
 
-import copy
 import csv
 import math
 import os
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
+import torch
 from pytorch_lightning.callbacks import Callback, ModelCheckpoint
 
 from geoguesser.errors import check_int
@@ -84,7 +84,7 @@ class BestCheckpoint(NamedCheckpoint):
         checkpoint["state_dict"] = {
             name: value.clone() if name in learns else value for name, value in checkpoint["state_dict"].items()
         }
-        checkpoint["optimizer_states"] = copy.deepcopy(checkpoint["optimizer_states"])
+        checkpoint["optimizer_states"] = _copied(checkpoint["optimizer_states"])
         self._waiting = (filepath, checkpoint)
         self._last_global_step_saved = trainer.global_step
         self._last_checkpoint_saved = filepath
@@ -178,7 +178,8 @@ class MetricsCsv(Callback):
         """Takes a validation's metrics."""
         if not trainer.sanity_checking:
             self.pending.append(self._row(trainer, "val/"))
-            self._write(trainer)
+            if not trainer.is_last_batch:  # else the epoch's end, which comes at once, writes it
+                self._write(trainer)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Adds the epoch's training loss and rates to its last row."""
@@ -210,6 +211,17 @@ class MetricsCsv(Callback):
             writer.writeheader()
             writer.writerows(rows)
         os.replace(fresh, self.path)
+
+
+def _copied(value: Any) -> Any:
+    """Plain values with tensors of their own; what the copy module does, but without asking each number."""
+    if isinstance(value, torch.Tensor):
+        return value.clone()
+    if isinstance(value, dict):
+        return {key: _copied(one) for key, one in value.items()}
+    if isinstance(value, list) and not all(isinstance(one, int) for one in value):
+        return [_copied(one) for one in value]
+    return value
 
 
 def _link(source: Path, target: Path) -> None:

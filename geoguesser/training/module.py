@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from torch import Tensor
+from pytorch_lightning.trainer.states import TrainerFn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from geoguesser.data.batches import Batch, FeatureBatch
@@ -71,6 +73,7 @@ class GeoLightningModule(pl.LightningModule):
         self._sums: dict[str, Tensor] = {}
         self._counts: dict[str, int] = {}
         self._opened: list[bool] | None = None
+        self._trained: list[nn.Module] = []  # while validation goes on, the modules that were in training
         self.on_accepted: Callable[[], None] | None = None  # called when training really begins
 
     def configure_model(self) -> None:
@@ -101,7 +104,7 @@ class GeoLightningModule(pl.LightningModule):
 
     def targets_of(self, index: Tensor) -> Target:
         """The targets of the places in these rows."""
-        return {name: tensor[index] for name, tensor in self.targets.items()}
+        return {name: torch.index_select(tensor, 0, index) for name, tensor in self.targets.items()}
 
     def _views(self, mask: Tensor, stage: str) -> Tensor:
         """(B, 4) the views that count: in training some are dropped, drawn from (seed, step) alone."""
@@ -132,7 +135,7 @@ class GeoLightningModule(pl.LightningModule):
         last = batch_idx + 1 >= self.trainer.num_training_batches
         every = int(getattr(self.trainer, "log_every_n_steps", 1))
         if last or (self.trainer.loggers and self.trainer.global_step % every == 0):
-            self.log_dict({f"lr/{name}": rate for name, rate in self._learning()})
+            self._record({f"lr/{name}": rate for name, rate in self._learning()}, on_step=True)
         if last:  # here and not at the epoch's end, for callbacks' hooks come before the module's
             self._log_loss("train")
         return loss
@@ -142,8 +145,20 @@ class GeoLightningModule(pl.LightningModule):
         both = torch.stack((self._sums[stage].double().cpu(), torch.tensor(self._counts[stage]).double()))
         if self.trainer.world_size > 1:
             both = self.trainer.strategy.reduce(both.to(self.device), reduce_op="sum").cpu()
-        self.log(f"{stage}/loss", both[0] / both[1], on_step=False, on_epoch=True)
+        self._record({f"{stage}/loss": float(both[0] / both[1])})
         self._start_sums(stage)
+
+    def _record(self, values: dict[str, float], *, on_step: bool = False) -> None:
+        """Logs values of an epoch, or of a step.
+
+        Where callbacks alone want them, they get them at once: Lightning's own way takes longer than the
+        validation of a small head.
+        """
+        trainer = self.trainer
+        if trainer.loggers or trainer.state.fn != TrainerFn.FITTING:
+            self.log_dict(values, on_step=on_step, on_epoch=not on_step)
+        else:
+            trainer.callback_metrics.update({name: torch.tensor(value) for name, value in values.items()})
 
     def _start_sums(self, stage: str) -> None:
         self._sums[stage], self._counts[stage] = torch.zeros((), device=self.device), 0
@@ -174,6 +189,9 @@ class GeoLightningModule(pl.LightningModule):
 
     def on_train_start(self) -> None:
         """Tells that training begins: a resume that does not fit was refused before this."""
+        # Lightning has it 1, and torch's optimizers, which ask for a GPU in each step, then ask the driver's files
+        # each time: as long as a small head's step. The device is chosen by now.
+        os.environ["PYTORCH_NVML_BASED_CUDA_CHECK"] = "0"
         if self.on_accepted is not None:
             self.on_accepted()
 
@@ -211,6 +229,23 @@ class GeoLightningModule(pl.LightningModule):
             "Lower optimizer.lr or optimizer.backbone_lr, or set trainer.gradient_clip_val."
         )
 
+    def on_validation_model_zero_grad(self) -> None:
+        """As Lightning does, without a walk through all modules."""
+        for optimizer in self.trainer.optimizers:
+            optimizer.zero_grad()
+
+    def on_validation_model_eval(self) -> None:
+        """As Lightning does, but the many parts of a frozen backbone, in evaluation already, are let be."""
+        self._trained = [module for module in self.modules() if module.training]
+        for module in self._trained:
+            module.training = False
+
+    def on_validation_model_train(self) -> None:
+        """The inverse."""
+        for module in self._trained:
+            module.training = True
+        self._trained = []
+
     def on_validation_epoch_start(self) -> None:
         """Forgets the losses of the validation before."""
         self._start_sums("val")
@@ -245,7 +280,7 @@ class GeoLightningModule(pl.LightningModule):
         values |= {f"{stage}/share_within_{radius}_km": share for radius, share in shares.items()}
         for name, hits in zip(self.network.head.hit_names, results.hits.T, strict=True):
             values[f"{stage}/{name}"] = float(hits.cpu().double().mean())
-        self.log_dict(values, rank_zero_only=False, sync_dist=False)
+        self._record(values)
         return results
 
     def _asked_rates(self) -> list[float]:

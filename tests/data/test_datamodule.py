@@ -251,6 +251,17 @@ def test_features_are_served_by_row_instead_of_pixels(ready: PlacesDataModule) -
     assert torch.equal(pixels.images, ready.views.gather(ready.rows["val"][:4]))
 
 
+def test_features_are_evaluated_in_large_batches_and_trained_on_as_asked(ready: PlacesDataModule) -> None:
+    ready.use_features(torch.randn(40, 4, 7), 3)
+    assert [len(batch.index) for batch in ready.val_dataloader()] == [len(ready.rows["val"])]
+    sizes = [len(batch.index) for batch in ready.train_dataloader()]
+    assert set(sizes[:-1]) == {3}
+    assert sum(sizes) == len(ready.rows["train"])
+    ready.use_features(torch.randn(40, 4, 7), 2000)
+    assert ready.val_dataloader().batch_sampler.batch_size == 2000
+    assert ready.loader("val", pixels=True).batch_sampler.batch_size == ready.batch_size
+
+
 def test_one_vector_per_place_is_served_where_it_says_the_same(ready: PlacesDataModule) -> None:
     features = torch.randn(40, 4, 7)
     mask = ready.mask.clone()

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import minimize
 
-from geoguesser.geo.distance import from_unit, geometric_median_deg, haversine_km, to_unit
+from geoguesser.geo import median
+from geoguesser.geo.distance import EARTH_RADIUS_KM, from_unit, geometric_median_deg, haversine_km, to_unit
 from geoguesser.geo.median import spherical_median
 
 
@@ -140,3 +141,28 @@ def test_a_slow_row_does_not_disturb_the_others() -> None:
     together = median_deg(weights, points)
     for own, place in zip(weights, together, strict=True):
         assert haversine_km(place, median_deg(own, points)[0]) < 0.003
+
+
+@pytest.mark.parametrize("count", [60, 1000])
+def test_few_steps_are_enough_for_every_row(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Among many rows some medians lie next to a given point, where plain methods crawl."""
+    random = np.random.default_rng(count)
+    points = random.uniform((42.4, 13.5), (46.5, 19.4), (count, 2))
+    weights = np.exp(3.0 * random.normal(size=(400, count)))
+    converged = median_deg(weights, points)
+    monkeypatch.setattr(median, "MOST_STEPS", 8)
+    assert haversine_km(median_deg(weights, points), converged).max() < 1e-3
+
+
+@pytest.mark.parametrize("count", [3, 60, 400])
+def test_around_the_world_no_place_nearby_is_better(count: int) -> None:
+    """There may be several minima there, and the search ends in one."""
+    random = np.random.default_rng(count)
+    points = from_unit(random.normal(size=(count, 3)))
+    weights = random.dirichlet(np.full(count, 0.5), 32)
+    found = median_deg(weights, points)
+    for _ in range(40):
+        shift = random.normal(size=(32, 3)) * 10.0 ** random.uniform(-2.0, 2.0) / EARTH_RADIUS_KM
+        nearby = from_unit(to_unit(found) + shift)
+        for own, place, other in zip(weights, found, nearby, strict=True):
+            assert expected_km(own, points, place) <= expected_km(own, points, other) + 1e-4

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.loggers import CSVLogger
 from training.toy_run import (
     HEAD_ONLY,
     REGION,
@@ -100,6 +101,47 @@ def test_validations_do_not_pile_up(tmp_path: Path, cached: ToyData) -> None:
     first = trainer.validate(module, datamodule=cached, verbose=False)
     assert trainer.validate(module, datamodule=cached, verbose=False) == first
     assert len(module.errors["val"].index) == 0
+
+
+def test_callbacks_see_the_same_with_a_logger_and_without(tmp_path: Path) -> None:
+    seen = []
+    for logger in (False, CSVLogger(tmp_path)):
+        cached = ToyData(features=toy_features(toy_network()))
+        trainer = toy_trainer(tmp_path, logger=logger)
+        trainer.fit(toy_module(), datamodule=cached)
+        seen.append({name: float(value) for name, value in trainer.callback_metrics.items()})
+    assert {"train/loss", "lr/head", "val/loss", "val/error_km_mean", "val/cell_top1"} <= set(seen[0])
+    assert seen[0] == pytest.approx(seen[1], rel=1e-6)
+
+
+class Modes(pl.Callback):
+    """Which parts of the module are in training, before, in and after validation."""
+
+    def __init__(self) -> None:
+        self.found: list[set[str]] = []
+
+    def _look(self, pl_module: pl.LightningModule) -> None:
+        self.found.append({name for name, one in pl_module.named_modules() if one.training})
+
+    def on_train_batch_end(self, trainer: Any, pl_module: pl.LightningModule, *_: Any) -> None:
+        self._look(pl_module)
+
+    def on_validation_batch_start(self, trainer: Any, pl_module: pl.LightningModule, *_: Any) -> None:
+        self._look(pl_module)
+
+    def on_train_epoch_end(self, trainer: Any, pl_module: pl.LightningModule) -> None:
+        self._look(pl_module)
+
+
+def test_nothing_is_in_training_while_validating_and_all_is_put_back(tmp_path: Path) -> None:
+    modes = Modes()
+    module = toy_module(stages=[{"epoch": 0, "from": "last_1"}], batchnorm="train")
+    trainer = toy_trainer(tmp_path, epochs=1, limit_train_batches=1, limit_val_batches=1, callbacks=[modes])
+    trainer.fit(module, datamodule=ToyData())
+    training, validating, after = modes.found
+    assert any(name.startswith("network.backbone.") for name in training)
+    assert (validating, after) == (set(), training)
+    assert not any(parameter.grad is not None for parameter in module.parameters())
 
 
 def test_test_leaves_what_each_place_got(tmp_path: Path, cached: ToyData) -> None:
