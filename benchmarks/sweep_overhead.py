@@ -1,10 +1,10 @@
-"""What the framework takes per job of a sweep, beside training: with what jobs share, and in processes of their own.
+"""What the framework takes per job of a sweep, beside training: in one process, and in processes of their own.
 
     python benchmarks/sweep_overhead.py
 
-A basic sweep over seeds on the synthetic demo, features cached, pictures off. Each job writes down when it began, when
-its first step began and when its last one ended; the overhead is what lies between the last step of one job and the
-first step of the next one: Hydra, data, grid, head, test, tables, the record. The other way is one command per job.
+A basic sweep over seeds on the synthetic demo, features cached, pictures off. Each job writes down when its first step
+began and when its last one ended. The overhead is what lies between the last step of a job and the first step of the
+next one: Hydra, data, grid, head, test, tables, the record. The other way is one command per job.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +62,7 @@ def sweep(folder: Path, logger: str) -> tuple[float, float]:
     seeds = ",".join(map(str, range(JOBS)))
     train(folder, "--multirun", f"seed={seeds}", f"logger={logger}", f"sweep.name={logger}")
     clocks = sorted(json.loads(path.read_text()) for path in folder.glob(f"multirun/{logger}/*/clock.json"))
-    between = [later[0] - earlier[1] for earlier, later in zip(clocks, clocks[1:], strict=False)]
+    between = [later[0] - earlier[1] for earlier, later in pairwise(clocks)]
     return statistics.median(between), statistics.median(last - first for first, last in clocks)
 
 
@@ -78,11 +79,8 @@ def main() -> None:
         "one command per job, logger=csv": f"{alone:.2f} s",
         "(the steps of a job, 10 epochs)": f"{steps:.2f} s",
     }
-    report(
-        "Overhead per job, 1,000 synthetic places",
-        rows,
-        {"overhead_s": round(shared, 3), "overhead_wandb_s": round(with_wandb, 3), "alone_over_shared": alone / shared},
-    )
+    ratios = {"overhead_s": shared, "overhead_wandb_s": with_wandb, "alone_over_shared": alone / shared}
+    report("Overhead per job, 1,000 synthetic places", rows, ratios)
 
 
 if __name__ == "__main__":
