@@ -2,9 +2,9 @@
 
     python benchmarks/sweep_overhead.py
 
-A basic sweep over seeds on the synthetic demo, features cached, pictures off. Each job writes down when its first step
-began and when its last one ended. The overhead is what lies between the last step of a job and the first step of the
-next one: Hydra, data, grid, head, test, tables, the record. The other way is one command per job.
+A basic sweep over seeds on the synthetic demo, features cached, pictures off. Each job writes down when its first
+step began and when its last one ended. The overhead is what lies between the last step of a job and the first step
+of the next one: Hydra, data, grid, head, test, tables, the record. The other way is one command per job.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def train(folder: Path, *words: str) -> float:
     """Runs the command in a folder; seconds that it took."""
     start = time.perf_counter()
     env = os.environ | {"PYTHONPATH": str(Path(__file__).resolve().parent)}
-    command = [sys.executable, "-m", "geoguesser.train", *WORDS, CLOCK, *words]
+    command = [sys.executable, "-m", "geoguesser.train", *words, *WORDS, CLOCK]
     subprocess.run(command, cwd=folder, env=env, check=True, capture_output=True, text=True)
     return time.perf_counter() - start
 
