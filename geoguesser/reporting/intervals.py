@@ -96,7 +96,9 @@ def mean_interval(pivot: Pivot, confidence: float, seeds: SeedNoise | None = Non
     """
     below, above = pivot.reach(1.0 - confidence)
     more = 0.0 if seeds is None else seeds.reach(1.0 - confidence)
-    return Interval(pivot.value, pivot.value - float(np.hypot(below, more)), pivot.value + float(np.hypot(above, more)))
+    return Interval(
+        pivot.value, pivot.value - float(np.hypot(below, more)), pivot.value + float(np.hypot(above, more))
+    )
 
 
 def median_interval(resampling: Resampling, values: FloatArray, confidence: float) -> Interval:

@@ -14,7 +14,9 @@ from geoguesser.reporting.bootstrap import IntArray
 
 FEWEST_BLOCKS = 60  # with fewer, the spread between blocks is known too badly
 STEPS = (1.0, 1.5, 2.0, 3.0, 5.0, 7.0)
-SIDES_KM = tuple(step * 10.0**power for power in (-1, 0, 1, 2, 3) for step in STEPS if 0.5 <= step * 10.0**power <= 3000)
+SIDES_KM = tuple(
+    step * 10.0**power for power in (-1, 0, 1, 2, 3) for step in STEPS if 0.5 <= step * 10.0**power <= 3000
+)
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,9 @@ class Units:
 
     def __str__(self) -> str:
         """For people: `72 blocks of 30 km`, `20 places`."""
-        return f"{self.count:,} places" if self.block_km is None else f"{self.count:,} blocks of {self.block_km:g} km"
+        return (
+            f"{self.count:,} places" if self.block_km is None else f"{self.count:,} blocks of {self.block_km:g} km"
+        )
 
 
 def check_block_km(value: object) -> float | None:
