@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import sys
 from pathlib import Path
 from typing import Any
@@ -40,7 +41,7 @@ def with_runs(argv: list[str]) -> list[str]:
     """
     runs: list[str] = []
     others: list[str] = []
-    for before, word in zip(argv, argv[1:], strict=False):
+    for before, word in itertools.pairwise(argv):
         is_other = word.startswith("-") or "=" in word or before in TAKE_A_WORD
         (others if is_other and not Path(word).expanduser().is_dir() else runs).append(word)
     if not runs:

@@ -115,33 +115,31 @@ class _Parts:
 
     def _results(self) -> list[Html]:
         confidence = percent_of(self.comparison.settings.confidence)
-        head = ["", "configuration", "runs", "test places", "mean km", confidence, "spread of seeds",
-                "median km", confidence, "validation km", "training"]  # fmt: skip
+        head = ["", "configuration", "runs", "test places", "mean km", "spread of seeds", "median km",
+                "validation km", "training"]  # fmt: skip
         rows = [self._result(entry) for entry in self.comparison.entries]
-        return [
-            page.table(head, rows, words=3, sortable=True, lead="Errors in km, least mean first."),
-            *self._charts([
-                (lambda path: plots.draw_intervals(path, self.comparison),
-                 "Mean error of each configuration with its interval",
-                 f"Mean errors with {confidence} intervals. For differences look below: these may overlap "
-                 "where a difference is clear."),
-            ]),
+        lead = f"Errors in km with {confidence} intervals, least mean first."
+        charts = [
+            (lambda path: plots.draw_intervals(path, self.comparison),
+             "Mean error of each configuration with its interval",
+             f"Mean errors with {confidence} intervals. For differences look below: these may overlap "
+             "where a difference is clear."),
         ]  # fmt: skip
+        return [page.table(head, rows, words=3, sortable=True, lead=lead), *self._charts(charts)]
 
     def _result(self, entry: Entry) -> list[object]:
         numbers = self.numbers
         spread = "–" if entry.seed_std_km is None else f"± {numbers.km(entry.seed_std_km)}"
-        places = page.joined((f"{len(entry.group.uuid):,}", tag("div", drawn_text(entry), class_="meaning")))
         return [
             self._name(entry),
             entry.label,
             runs_text(entry),
-            Keyed(places, len(entry.group.uuid)),
-            Keyed(tag("strong", numbers.km(entry.mean.value)), entry.mean.value),
-            Keyed(numbers.limits(entry.mean), entry.mean.low),
+            Keyed(_over(f"{len(entry.group.uuid):,}", drawn_text(entry)), len(entry.group.uuid)),
+            Keyed(
+                _over(tag("strong", numbers.km(entry.mean.value)), numbers.limits(entry.mean)), entry.mean.value
+            ),
             Keyed(spread, entry.seed_std_km),
-            Keyed(numbers.km(entry.median.value), entry.median.value),
-            Keyed(numbers.limits(entry.median), entry.median.low),
+            Keyed(_over(numbers.km(entry.median.value), numbers.limits(entry.median)), entry.median.value),
             Keyed(numbers.km(entry.val_km), entry.val_km),
             Keyed(seconds_text(entry.fit_s), entry.fit_s),
         ]
@@ -153,10 +151,9 @@ class _Parts:
 
     def _differences(self) -> list[Html]:
         confidence = percent_of(self.comparison.settings.confidence)
-        head = ["", "configuration", "verdict", "shared places", "mean km", confidence, "median km", confidence,
-                "nearer", "p (Holm)"]  # fmt: skip
+        head = ["", "configuration", "verdict", "shared places", "mean km", "median km", "nearer", "p (Holm)"]
         rows = [self._difference(entry) for entry in self.comparison.entries if entry.difference is not None]
-        lead = f"Error less that of {self.base.letter} ({self.base.label}) on the places that both tested."
+        lead = f"Error less that of {self.base.letter} ({self.base.label}) on the places that both tested, with {confidence} intervals."
         known = any(entry.difference and entry.difference.mean for entry in self.comparison.entries)
         charts = [
             (lambda path: plots.draw_differences(path, self.comparison),
@@ -179,18 +176,17 @@ class _Parts:
                 entry.label,
                 verdict,
                 Keyed(f"{found.places:,}", found.places),
-                *[empty] * 6,
+                *[empty] * 4,
             ]
-        places = page.joined((f"{found.places:,}", tag("div", str(found.units), class_="meaning")))
+        mean, median = found.mean, found.median
+        limits = [numbers.limits(one, signed=True) for one in (mean, median)]
         return [
             self._name(entry),
             entry.label,
             verdict,
-            Keyed(places, found.places),
-            Keyed(tag("strong", numbers.signed(found.mean.value)), found.mean.value),
-            Keyed(numbers.limits(found.mean, signed=True), found.mean.low),
-            Keyed(numbers.signed(found.median.value), found.median.value),
-            Keyed(numbers.limits(found.median, signed=True), found.median.low),
+            Keyed(_over(f"{found.places:,}", str(found.units)), found.places),
+            Keyed(_over(tag("strong", numbers.signed(mean.value)), limits[0]), mean.value),
+            Keyed(_over(numbers.signed(median.value), limits[1]), median.value),
             Keyed(f"{found.nearer:.0%}", found.nearer),
             Keyed(p_text(found.p_holm), found.p_holm),
         ]
@@ -257,12 +253,13 @@ class _Parts:
         lost = sum(place.photos is None for place in self.places)
         lead = "Places that all configurations tested, by the range of their errors."
         if lost:
-            lead += f" The views of {lost} of them are no longer where the runs' data were; coordinates say where they are."
+            lead += f" The views of {lost} of them are no longer where the runs' data were: see the coordinates."
         return [tag("p", lead, class_="muted"), tag("div", *map(self._place, self.places), class_="pair")]
 
     def _place(self, place: SpreadPlace) -> Html:
-        latitude, longitude = place.coords_deg
-        at = f"{abs(latitude):.5f}° {'NS'[latitude < 0]}, {abs(longitude):.5f}° {'EW'[longitude < 0]}"
+        latitude, longitude = map(float, place.coords_deg)
+        at = f"{abs(latitude):.5f}° {'S' if latitude < 0 else 'N'}, "
+        at += f"{abs(longitude):.5f}° {'W' if longitude < 0 else 'E'}"
         pairs = sorted(zip(place.errors_km, self.comparison.entries, strict=True), key=lambda pair: pair[0])
         errors = [tag("span", tag("strong", entry.letter), f" {self.numbers.km(km)} km") for km, entry in pairs]
         shown = [] if place.photos is None else [views_row(place.photos, place.uuid)]
@@ -277,8 +274,10 @@ class _Parts:
                 fold = "–" if run.fold is None else str(run.fold)
                 cells = [tag("code", run.name), entry.letter, "done", str(run.seed), fold]
                 rows.append([*cells, Keyed(self.numbers.km(error), error), str(epochs)])
-        for one in self.comparison.unused:
-            rows.append([tag("code", one.name), "–", one.state, "–", "–", Keyed("–", None), "–"])
+        rows += [
+            [tag("code", one.name), "–", one.state, "–", "–", Keyed("–", None), "–"]
+            for one in self.comparison.unused
+        ]
         head = ["run", "group", "state", "seed", "fold", "mean km", "epochs"]
         return [page.table(head, rows, words=3, sortable=True)]
 
@@ -287,10 +286,15 @@ class _Parts:
         confidence = percent_of(settings.confidence)
         pairs = [(name, text.format(confidence=confidence)) for name, text in EXPLAINED]
         how = (
-            f"{settings.samples:,} resamples, drawn with seed {settings.seed}. Means: the farther of Student's t and "
-            "the bootstrap-t on each side; medians: percentiles. docs/compare.md says more, and where this ends."
+            f"{settings.samples:,} resamples, of seed {settings.seed}. Means: the farther of Student's t "
+            "and the bootstrap-t on each side; medians: percentiles. docs/compare.md says more, and where this ends."
         )
         return [page.facts([*pairs, ("bootstrap", how)])]
+
+
+def _over(value: object, below: str) -> Html:
+    """A figure with a line below it that says more."""
+    return page.joined((value, tag("div", below, class_="meaning"))) if below else page.joined((value,))
 
 
 def _style(verdict: str) -> str | None:

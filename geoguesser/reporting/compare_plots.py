@@ -82,7 +82,7 @@ def _draw_rows(path: Path, rows: Sequence[tuple[str, Any, str]], label: str, lin
     with picture(path, height, width_in=WIDTH_IN, dpi=SHARP_DPI) as figure:
         axes = add_axes(figure, 0.5, 0.6, WIDTH_IN - 0.65, height - 0.7)
         for at, (_, interval, colour) in enumerate(rows):
-            if interval.low is not None:
+            if interval.low is not None and interval.high is not None:
                 axes.plot((interval.low, interval.high), (at, at), color=colour, lw=2.4, solid_capstyle="butt")
             axes.plot(interval.value, at, "o", color=colour, ms=6, mec="white", mew=0.8, zorder=4)
         if line is not None:
@@ -103,11 +103,11 @@ def draw_times(path: Path, comparison: Comparison) -> None:
     )
     with picture(path, 3.6, width_in=WIDTH_IN, dpi=SHARP_DPI) as figure:
         axes = add_axes(figure, 0.62, 0.55, WIDTH_IN - 0.85, 2.9)
-        best = front(times, errors)
+        best, colours = front(times, errors), colours_of(comparison)
         axes.step(times[best], errors[best], where="post", color=MUTED, lw=1.2, ls=(0, (4, 2)), zorder=2)
         for entry, time, error in zip(entries, times, errors, strict=True):
-            colour = INK if entry is _base(comparison) else BLUE
-            if entry.mean.low is not None:
+            colour = colours.get(entry.letter, MUTED)
+            if entry.mean.low is not None and entry.mean.high is not None:
                 axes.plot((time, time), (entry.mean.low, entry.mean.high), color=colour, lw=1.4, alpha=0.45)
             axes.plot(time, error, "o", color=colour, ms=6, mec="white", mew=0.8, zorder=4)
             axes.annotate(
@@ -152,7 +152,8 @@ def draw_shares(path: Path, comparison: Comparison) -> None:
             errors = np.sort(entry.group.errors.ravel())
             share = np.arange(1, len(errors) + 1) / len(errors)
             axes.step(errors, share, where="post", color=colours[entry.letter], lw=1.5, label=entry.letter)
-            _letter(axes, entry.letter, colours[entry.letter], errors, share, (0.25 + 0.06 * number))
+            middle = min(int((0.25 + 0.06 * number) * len(errors)), len(errors) - 1)
+            _letter(axes, entry.letter, colours[entry.letter], (float(errors[middle]), float(share[middle])))
         axes.set_xscale("log")
         axes.set_xlim(low, float(pooled.max()) * 1.1)
         axes.set_ylim(0.0, 1.0)
@@ -162,11 +163,11 @@ def draw_shares(path: Path, comparison: Comparison) -> None:
         axes.set_ylabel("share of test places")
 
 
-def _letter(axes: Axes, letter: str, colour: str, x: FloatArray, y: FloatArray, height: float) -> None:
-    at = min(int(np.searchsorted(y, height)), len(x) - 1)
+def _letter(axes: Axes, letter: str, colour: str, at: tuple[float, float]) -> None:
+    """Writes a group's letter on its curve."""
     look: dict[str, Any] = {"fontweight": "bold", "fontsize": 8, "ha": "center", "va": "center", "zorder": 6}
     box = {"boxstyle": "circle,pad=0.12", "fc": "white", "ec": colour, "lw": 0.8}
-    axes.text(float(x[at]), float(y[at]), letter, color=colour, bbox=box, clip_on=True, **look)
+    axes.text(*at, letter, color=colour, bbox=box, clip_on=True, **look)
 
 
 def draw_learning(path: Path, comparison: Comparison) -> None:
@@ -191,7 +192,7 @@ def draw_learning(path: Path, comparison: Comparison) -> None:
                 ends += curve[len(curve) // 4 :, 1].tolist()
             at = min(len(curve) - 1, (number * len(curve)) // MOST_CURVES + len(curve) // 3) if len(curve) else 0
             if len(curve):
-                _letter(axes, entry.letter, colour, curve[at : at + 1, 0] + 1, curve[at : at + 1, 1], 0.0)
+                _letter(axes, entry.letter, colour, (float(curve[at, 0]) + 1, float(curve[at, 1])))
         if ends:
             low, high = min(ends), max(ends)
             axes.set_ylim(low - 0.08 * (high - low + 1e-6), high + 0.35 * (high - low + 1e-6))
@@ -226,7 +227,8 @@ def draw_error_map(path: Path, *, region: Region, entry: Entry, top_km: float) -
         size_pt = float(np.clip(1.2 * dot_size_pt(len(order)), 1.6, 6.0))
         few = len(order) <= 1000
         look: dict[str, Any] = {"linewidths": 0.4 if few else 0.0, "edgecolors": "white", "zorder": 4}
-        axes.scatter(*xy[order].T, s=size_pt**2, c=colours.to_rgba(entry.group.error_km[order]), **look)
+        look |= {"s": size_pt**2, "c": colours.to_rgba(entry.group.error_km[order])}
+        axes.scatter(*xy[order].T, **look)
 
 
 def draw_scale(path: Path, top_km: float) -> None:

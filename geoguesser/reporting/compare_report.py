@@ -15,15 +15,16 @@ from geoguesser.reporting.compare_page import compare_page
 from geoguesser.reporting.compare_views import SpreadPlace
 from geoguesser.reporting.compare_words import (
     Numbers,
+    drawn_text,
     headline,
     notes,
     p_text,
     percent_of,
     runs_text,
     seconds_text,
-    verdict_text,
 )
 from geoguesser.reporting.compared import BETTER, UNCLEAR, WORSE, Comparison, Entry
+from geoguesser.reporting.data_summary import counted
 from geoguesser.reporting.intervals import Interval
 from geoguesser.reporting.page import printable, write_page
 from geoguesser.reporting.result import write_csv
@@ -45,7 +46,7 @@ def write(comparison: Comparison, places: Sequence[SpreadPlace], out: Path, *, p
 
 
 def as_table(comparison: Comparison) -> pd.DataFrame:
-    """One row per configuration: what differs in it, its figures, its difference from the baseline; km, seconds."""
+    """One row per configuration: what differs in it, its figures, its difference from the baseline."""
     rows = []
     for at, entry in enumerate(comparison.entries):
         row = _figures(entry) | {key: values[at] for key, values in comparison.columns.items()}
@@ -88,6 +89,13 @@ def _limits(name: str, interval: Interval | None) -> dict[str, float | None]:
 def show(comparison: Comparison) -> None:
     """Prints the short report: the table, what came of it, what to know, which runs are not in it."""
     console = Console(soft_wrap=True, highlight=False)
+    runs = sum(len(entry.group.runs) for entry in comparison.entries)
+    confidence = percent_of(comparison.settings.confidence)
+    title = f"{counted(len(comparison.entries), 'configuration')}, {counted(runs, 'run')}; {confidence} intervals"
+    console.print(Text(title, style="bold"))
+    for entry in comparison.entries:
+        more = f"  ({runs_text(entry)}; {drawn_text(entry)}; training {seconds_text(entry.fit_s)})"
+        console.print(Text.assemble((f"  {entry.letter}  ", "bold"), printable(entry.label), (more, "dim")))
     console.print(_table(comparison))
     console.print(Text(printable(headline(comparison)), style="bold"))
     for note in notes(comparison):
@@ -98,28 +106,23 @@ def show(comparison: Comparison) -> None:
 
 
 def _table(comparison: Comparison) -> Table:
-    numbers, confidence = Numbers(comparison), percent_of(comparison.settings.confidence)
-    runs = sum(len(entry.group.runs) for entry in comparison.entries)
-    title = f"{len(comparison.entries)} configurations, {runs} runs; errors in km, with {confidence} intervals"
-    table = Table(title=Text(title), title_justify="left", title_style="bold")
-    for column in ("", "configuration", "runs", "places"):
-        table.add_column(column, justify="right" if column == "places" else "left")
-    for column in ("mean", "median", "training", "difference", "p (Holm)"):
-        table.add_column(column, justify="right")
-    table.add_column("verdict")
+    """As wide as a terminal of 80 columns: intervals stand below their figures, configurations above the table."""
+    numbers = Numbers(comparison)
+    table = Table(title_justify="left")
+    table.add_column("")
+    for column in ("mean km", "median km", "difference", "verdict"):
+        table.add_column(column, justify="left" if column == "verdict" else "right", no_wrap=True)
     for entry in comparison.entries:
         found = entry.difference
-        style = STYLES.get("" if found is None else found.verdict, "")
+        verdict = "baseline" if found is None else found.verdict
+        p = "" if found is None or found.p_holm is None else f"p {p_text(found.p_holm)}"
+        difference = "" if found is None or found.mean is None else numbers.signed(found.mean.value)
+        below = "" if found is None else numbers.limits(found.mean, signed=True)
         table.add_row(
-            entry.letter,
-            Text(printable(shortened(entry.label, 48))),
-            runs_text(entry),
-            f"{len(entry.group.uuid):,}",
-            numbers.interval(entry.mean),
-            numbers.interval(entry.median),
-            seconds_text(entry.fit_s),
-            "" if found is None else numbers.interval(found.mean, signed=True),
-            "" if found is None else p_text(found.p_holm),
-            Text(verdict_text(comparison, entry), style=style),
+            Text(entry.letter, style="bold"),
+            f"{numbers.km(entry.mean.value)}\n{numbers.limits(entry.mean)}",
+            f"{numbers.km(entry.median.value)}\n{numbers.limits(entry.median)}",
+            f"{difference}\n{below}",
+            Text.assemble((verdict, STYLES.get(verdict, "")), f"\n{p}"),
         )
     return table

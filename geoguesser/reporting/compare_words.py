@@ -81,7 +81,9 @@ def runs_text(entry: Entry) -> str:
 
 def drawn_text(entry: Entry) -> str:
     """What was drawn for a group's intervals."""
-    return "too few places for an interval" if entry.units is None else str(entry.units)
+    if entry.units is None:
+        return f"{counted(len(entry.group.uuid), 'place')}, too few for an interval"
+    return str(entry.units)
 
 
 def verdict_text(comparison: Comparison, entry: Entry) -> str:
