@@ -22,7 +22,7 @@ from geoguesser.reporting.compare_words import (
     percent_of,
     runs_text,
     seconds_text,
-    verdict_text,
+    why,
 )
 from geoguesser.reporting.compared import BETTER, NOISE, UNCLEAR, WORSE, Comparison, Entry
 from geoguesser.reporting.data_figures import views_row
@@ -80,7 +80,7 @@ def _tiles(comparison: Comparison) -> Html:
     sizes = {len(entry.group.uuid) for entry in entries}
     places = f"{min(sizes):,}" if len(sizes) == 1 else f"{min(sizes):,}–{max(sizes):,}"
     counts = [
-        (len(entries), "configurations"),
+        (len(entries), "configs"),
         (sum(len(entry.group.runs) for entry in entries), "runs"),
         (places, "test places"),
         (len(comparison.unused), "not used"),
@@ -115,8 +115,8 @@ class _Parts:
 
     def _results(self) -> list[Html]:
         confidence = percent_of(self.comparison.settings.confidence)
-        head = ["", "configuration", "runs", "test places", "mean km", "spread of seeds", "median km",
-                "validation km", "training"]  # fmt: skip
+        head = ["", "mean km", "spread of seeds", "median km", "validation km", "training", "test places", "runs",
+                "configuration"]  # fmt: skip
         rows = [self._result(entry) for entry in self.comparison.entries]
         lead = f"Errors in km with {confidence} intervals, least mean first."
         charts = [
@@ -125,16 +125,14 @@ class _Parts:
              f"Mean errors with {confidence} intervals. For differences look below: these may overlap "
              "where a difference is clear."),
         ]  # fmt: skip
-        return [page.table(head, rows, words=3, sortable=True, lead=lead), *self._charts(charts)]
+        return [page.table(head, rows, words=(0, 7, 8), sortable=True, lead=lead), *self._charts(charts)]
 
     def _result(self, entry: Entry) -> list[object]:
         numbers = self.numbers
         spread = "–" if entry.seed_std_km is None else f"± {numbers.km(entry.seed_std_km)}"
+        places = len(entry.group.uuid)
         return [
             self._name(entry),
-            entry.label,
-            runs_text(entry),
-            Keyed(_over(f"{len(entry.group.uuid):,}", drawn_text(entry)), len(entry.group.uuid)),
             Keyed(
                 _over(tag("strong", numbers.km(entry.mean.value)), numbers.limits(entry.mean)), entry.mean.value
             ),
@@ -142,6 +140,9 @@ class _Parts:
             Keyed(_over(numbers.km(entry.median.value), numbers.limits(entry.median)), entry.median.value),
             Keyed(numbers.km(entry.val_km), entry.val_km),
             Keyed(seconds_text(entry.fit_s), entry.fit_s),
+            Keyed(_over(f"{places:,}", drawn_text(entry)), places),
+            runs_text(entry),
+            entry.label,
         ]
 
     def _name(self, entry: Entry) -> Html:
@@ -151,9 +152,10 @@ class _Parts:
 
     def _differences(self) -> list[Html]:
         confidence = percent_of(self.comparison.settings.confidence)
-        head = ["", "configuration", "verdict", "shared places", "mean km", "median km", "nearer", "p (Holm)"]
+        head = ["", "verdict", "mean km", "median km", "nearer", "p (Holm)", "shared places", "configuration"]
         rows = [self._difference(entry) for entry in self.comparison.entries if entry.difference is not None]
-        lead = f"Error less that of {self.base.letter} ({self.base.label}) on the places that both tested, with {confidence} intervals."
+        own = f"{self.base.letter} ({self.base.label})"
+        lead = f"Error less that of {own} on the places that both tested, with {confidence} intervals."
         known = any(entry.difference and entry.difference.mean for entry in self.comparison.entries)
         charts = [
             (lambda path: plots.draw_differences(path, self.comparison),
@@ -161,34 +163,36 @@ class _Parts:
              "Left of the line is better. Green and red: beyond noise; grey: within it."),
         ]  # fmt: skip
         return [
-            page.table(head, rows, words=3, lead=lead, sortable=True),
+            page.table(head, rows, words=(0, 1, 7), lead=lead, sortable=True),
             *(self._charts(charts) if known else []),
         ]
 
     def _difference(self, entry: Entry) -> list[object]:
         numbers, found = self.numbers, entry.difference
         assert found is not None
-        verdict = tag("span", verdict_text(self.comparison, entry), class_="label", style=_style(found.verdict))
+        verdict = _over(
+            tag("span", found.verdict, class_="label", style=_style(found.verdict)), why(self.comparison, found)
+        )
         if found.mean is None or found.median is None or found.nearer is None:
             empty = Keyed("–", None)
             return [
                 self._name(entry),
-                entry.label,
                 verdict,
-                Keyed(f"{found.places:,}", found.places),
                 *[empty] * 4,
+                Keyed(f"{found.places:,}", found.places),
+                entry.label,
             ]
         mean, median = found.mean, found.median
         limits = [numbers.limits(one, signed=True) for one in (mean, median)]
         return [
             self._name(entry),
-            entry.label,
             verdict,
-            Keyed(_over(f"{found.places:,}", str(found.units)), found.places),
             Keyed(_over(tag("strong", numbers.signed(mean.value)), limits[0]), mean.value),
             Keyed(_over(numbers.signed(median.value), limits[1]), median.value),
             Keyed(f"{found.nearer:.0%}", found.nearer),
             Keyed(p_text(found.p_holm), found.p_holm),
+            Keyed(_over(f"{found.places:,}", str(found.units)), found.places),
+            entry.label,
         ]
 
     def _config(self) -> list[Html]:
@@ -287,7 +291,8 @@ class _Parts:
         pairs = [(name, text.format(confidence=confidence)) for name, text in EXPLAINED]
         how = (
             f"{settings.samples:,} resamples, of seed {settings.seed}. Means: the farther of Student's t "
-            "and the bootstrap-t on each side; medians: percentiles. docs/compare.md says more, and where this ends."
+            "and the bootstrap-t on each side; medians: percentiles."
+            " docs/compare.md says more, also where this ends."
         )
         return [page.facts([*pairs, ("bootstrap", how)])]
 

@@ -36,7 +36,8 @@ from geoguesser.reporting.style import (
 
 WIDTH_IN, SHARP_DPI = 5.0, 200
 ROW_IN = 0.34  # of a list of intervals
-COLOURS = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY, INK, MUTED)
+BROWN, GREY = "#8C564B", "#7F7F7F"
+COLOURS = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY, BROWN, GREY)
 MOST_CURVES = len(COLOURS)
 VERDICT_COLOURS = {BASELINE: INK, BETTER: GREEN, WORSE: VERMILION, UNCLEAR: ORANGE}  # others are grey
 
@@ -57,9 +58,8 @@ def shown_entries(comparison: Comparison, most: int) -> list[Entry]:
 
 def draw_intervals(path: Path, comparison: Comparison) -> None:
     """Draws the mean error of each entry with its interval."""
-    rows = [
-        (entry.letter, entry.mean, INK if entry is _base(comparison) else BLUE) for entry in comparison.entries
-    ]
+    colours = colours_of(comparison)
+    rows = [(entry.letter, entry.mean, colours.get(entry.letter, MUTED)) for entry in comparison.entries]
     _draw_rows(path, rows, "mean error in km", None)
 
 

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from geoguesser.reporting.compared import FEWEST_PLACES, NOISE, REFUSED, UNCLEAR, Comparison, Entry
+from geoguesser.reporting.compared import FEWEST_PLACES, NOISE, REFUSED, UNCLEAR, Comparison, Difference, Entry
 from geoguesser.reporting.data_summary import counted
 from geoguesser.reporting.intervals import Interval
 
@@ -86,16 +86,13 @@ def drawn_text(entry: Entry) -> str:
     return str(entry.units)
 
 
-def verdict_text(comparison: Comparison, entry: Entry) -> str:
-    """The verdict on a group, with its reason where it needs one."""
-    found = entry.difference
-    if found is None:
-        return "baseline"
+def why(comparison: Comparison, found: Difference) -> str:
+    """More about a verdict that needs it; empty for the others."""
     if found.verdict == REFUSED:
-        return f"not compared: {counted(found.places, 'shared place')}, {FEWEST_PLACES} needed"
+        return f"{counted(found.places, 'shared place')}, {FEWEST_PLACES} needed"
     if found.verdict == UNCLEAR:
-        return f"not clear among {comparisons(comparison)} comparisons"
-    return found.verdict
+        return f"among {comparisons(comparison)} comparisons"
+    return ""
 
 
 def comparisons(comparison: Comparison) -> int:

@@ -10,7 +10,7 @@ import base64
 import hashlib
 import html
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -195,7 +195,7 @@ def table(
     head: Sequence[object],
     rows: Sequence[Sequence[object]],
     *,
-    words: int = 1,
+    words: int | Collection[int] = 1,
     lead: object = None,
     sortable: bool = False,
 ) -> Html:
@@ -204,11 +204,12 @@ def table(
     Args:
         head: The columns' headings.
         rows: Cells.
-        words: How many columns, from the left, are words; the others are numbers and stand to the right.
+        words: How many columns, from the left, are words, or which; the others are numbers and stand to the right.
         lead: A sentence above it, which does not scroll with it.
         sortable: Whether its headings sort it, on a page with `SORTING`; cells may then be `Keyed`.
     """
-    looks = [None if number < words else "number" for number in range(len(head))]
+    left = range(words) if isinstance(words, int) else words
+    looks = [None if number in left else "number" for number in range(len(head))]
     first = [tag("th", cell, scope="col", class_=look) for cell, look in zip(head, looks, strict=True)]
     body = [
         tag(
