@@ -25,8 +25,8 @@ from geoguesser.reporting.compare_words import (
     why,
 )
 from geoguesser.reporting.compared import BETTER, NOISE, UNCLEAR, WORSE, Comparison, Entry
-from geoguesser.reporting.data_figures import views_row
 from geoguesser.reporting.data_summary import counted
+from geoguesser.reporting.data_views import views_row
 from geoguesser.reporting.page import Html, Keyed, tag
 
 MOST_MAPS = 6

@@ -25,9 +25,9 @@ from geoguesser.reporting.compare_words import (
 )
 from geoguesser.reporting.compared import BETTER, UNCLEAR, WORSE, Comparison, Entry
 from geoguesser.reporting.data_summary import counted
+from geoguesser.reporting.files import write_csv
 from geoguesser.reporting.intervals import Interval
 from geoguesser.reporting.page import printable, write_page
-from geoguesser.reporting.result import write_csv
 from geoguesser.reporting.style import shortened
 
 STYLES = {BETTER: "green", WORSE: "red", UNCLEAR: "yellow"}
