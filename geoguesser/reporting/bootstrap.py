@@ -40,8 +40,8 @@ class Pivot:
         """How far the limits of an interval lie below and above the mean.
 
         Each limit is the farther one of two: Student's t, right for values that lie evenly about their mean
-        but too narrow above the mean of skewed ones, as errors are; and the bootstrap-t, right for skewed
-        values but too narrow for few values with heavy tails, as differences of errors are.
+        but too narrow above the mean of skewed ones, as errors are; and the bootstrap-t (widened as percentiles
+        are), right for skewed values but too narrow for few values with heavy tails, as differences of errors.
 
         Args:
             miss: How seldom the interval may miss the truth, above 0 and below 1: 0.05 for 95 %.
@@ -57,7 +57,8 @@ class Pivot:
         even = float(stats.t.ppf(1.0 - miss / 2.0, self.freedom))
         below = above = even
         if len(self.studentised):
-            low, high = np.quantile(self.studentised, (miss / 2.0, 1.0 - miss / 2.0))
+            cut = widened(miss, self.freedom)
+            low, high = np.quantile(self.studentised, (cut, 1.0 - cut))
             below, above = max(even, float(high)), max(even, -float(low))
         return below * self.error, above * self.error
 
@@ -133,14 +134,16 @@ class Resampling:
         ]
         return np.concatenate(found)
 
-    def widened(self, miss: float) -> float:
-        """The share below which the percentile of a bootstrap is cut, so that few units miss no more often.
 
-        A percentile interval is as narrow as if the spread were known; Student's t says how much wider it must
-        be. Source: T. C. Hesterberg, "What Teachers Should Know About the Bootstrap", The American Statistician
-        69 (2015), 371, section 5.3, without its factor sqrt(n / (n - 1)), which is for means.
-        """
-        return float(stats.norm.cdf(stats.t.ppf(miss / 2.0, self.units - 1)))
+def widened(miss: float, freedom: int) -> float:
+    """The share below which percentiles of a bootstrap are cut, so that few units miss no more often.
+
+    Percentiles are as narrow as if the spread were known; Student's t says how much wider they must be.
+
+    Source: T. C. Hesterberg, "What Teachers Should Know About the Bootstrap", The American Statistician 69
+    (2015), 371, section 5.3, without its factor sqrt(n / (n - 1)), which is for the spread of plain means.
+    """
+    return float(stats.norm.cdf(stats.t.ppf(miss / 2.0, freedom)))
 
 
 def _weighted_medians(ordered: FloatArray, weights: FloatArray) -> FloatArray:

@@ -162,14 +162,16 @@ def _state(folder: Path) -> tuple[str, str] | None:
     if not file.is_file():
         return "unreadable", f"it has no {STATUS}"
     status = json.loads(file.read_text(encoding="utf-8"))
+    if not isinstance(status, dict) or "state" not in status:
+        return "unreadable", f"its {STATUS} says no state"
     state = str(status["state"])
     return None if state == "done" else (state, str(status.get("error", "")))
 
 
 def _read(name: str, folder: Path, read_config: ReadConfig) -> Run:
     result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
-    if result.get("format") != 1:
-        raise DataError.at(f"{name}/result.json", "must be of format 1", found=result.get("format"))
+    if not isinstance(result, dict) or result.get("format") != 1:
+        raise DataError.at(f"{name}/result.json", "must be of format 1", found=dict(result).get("format"))
     for part in ("test", "val", "times", "data"):
         if part not in result:
             raise DataError.at(f"{name}/result.json", f"must have the part {part}")

@@ -23,7 +23,6 @@ from geoguesser.reporting.intervals import (
     SeedNoise,
     holm,
     mean_interval,
-    median_difference,
     median_interval,
     of_both,
     p_value,
@@ -63,7 +62,7 @@ class Difference:
         places: How many those are.
         units: What was drawn; None where there were too few places.
         mean: Of the errors' differences, in km; None with `units`.
-        median: Difference of the median errors, in km; None with `units`.
+        median: Of the same: what it is for a typical place; None with `units`.
         nearer: The share of places that the group put nearer, ties counting half.
         p: Of the mean difference.
         p_holm: The same, allowing for all the comparisons made.
@@ -290,7 +289,7 @@ def _difference(entry: Entry, baseline: Entry, drawing: _Drawing) -> Difference:
         len(shared),
         units,
         mean_interval(pivot, confidence, seeds),
-        median_difference(draws, ours.mean(axis=0), theirs.mean(axis=0), confidence),
+        median_interval(draws, change, confidence),
         float((change < 0).mean() + (change == 0).mean() / 2.0),
         p_value(pivot, seeds),
         seeds=sum(noise is not None for noise in noises),

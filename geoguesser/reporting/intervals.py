@@ -12,7 +12,7 @@ import numpy as np
 from scipy import stats
 
 from geoguesser.geo.distance import FloatArray
-from geoguesser.reporting.bootstrap import Pivot, Resampling
+from geoguesser.reporting.bootstrap import Pivot, Resampling, widened
 
 
 @dataclass(frozen=True)
@@ -35,12 +35,19 @@ class SeedNoise:
     """What the draw of seeds adds to the uncertainty of a mean over them.
 
     Attributes:
-        variance: Of that mean, through the seeds alone; at least 0.
+        observed: Variance of that mean as the seeds' own means show it.
+        through_places: How much of it the places' own noise puts there.
         freedom: Degrees of freedom, not a whole number where two groups of seeds are taken together.
     """
 
-    variance: float
+    observed: float
+    through_places: float
     freedom: float
+
+    @property
+    def variance(self) -> float:
+        """What is left for the seeds; at least 0."""
+        return max(0.0, self.observed - self.through_places)
 
     def reach(self, miss: float) -> float:
         """Half the width of Student's t interval that is missed as seldom as `miss` says."""
@@ -53,7 +60,7 @@ def seed_noise(errors: FloatArray) -> SeedNoise | None:
     """What seeds add, from the errors of several seeds on the same places.
 
     In a table of seeds by places the variance of the seeds' means holds a part that the places' own noise
-    puts there; that part is in the interval over places already, and is taken out.
+    puts there; that part is in the interval over places already.
 
     Args:
         errors: (S, N) one row per seed, N at least 2.
@@ -70,7 +77,7 @@ def seed_noise(errors: FloatArray) -> SeedNoise | None:
     means = errors.mean(axis=1)
     rest = errors - means[:, None] - errors.mean(axis=0) + errors.mean()
     own = float((rest**2).sum() / ((seeds - 1) * (places - 1) * places))
-    return SeedNoise(max(0.0, float(means.var(ddof=1)) - own) / seeds, seeds - 1)
+    return SeedNoise(float(means.var(ddof=1)) / seeds, own / seeds, seeds - 1)
 
 
 def of_both(a: SeedNoise | None, b: SeedNoise | None) -> SeedNoise | None:
@@ -80,10 +87,11 @@ def of_both(a: SeedNoise | None, b: SeedNoise | None) -> SeedNoise | None:
     """
     if a is None or b is None:
         return a or b
-    total = a.variance + b.variance
-    if total == 0.0:
-        return SeedNoise(0.0, a.freedom + b.freedom)
-    return SeedNoise(total, total**2 / (a.variance**2 / a.freedom + b.variance**2 / b.freedom))
+    total = a.observed + b.observed
+    freedom = a.freedom + b.freedom
+    if total > 0.0:
+        freedom = total**2 / (a.observed**2 / a.freedom + b.observed**2 / b.freedom)
+    return SeedNoise(total, a.through_places + b.through_places, freedom)
 
 
 def mean_interval(pivot: Pivot, confidence: float, seeds: SeedNoise | None = None) -> Interval:
@@ -103,19 +111,9 @@ def mean_interval(pivot: Pivot, confidence: float, seeds: SeedNoise | None = Non
 
 def median_interval(resampling: Resampling, values: FloatArray, confidence: float) -> Interval:
     """The interval of the median of (N,) values over places: widened percentiles of the bootstrap."""
-    cut = resampling.widened(1.0 - confidence)
+    cut = widened(1.0 - confidence, resampling.units - 1)
     low, high = np.quantile(resampling.medians(values), (cut, 1.0 - cut))
     return Interval(float(np.median(values)), float(low), float(high))
-
-
-def median_difference(resampling: Resampling, a: FloatArray, b: FloatArray, confidence: float) -> Interval:
-    """The interval of median(a) - median(b) over the same places: percentiles of the bootstrap.
-
-    They are not widened: benchmarks/intervals.py shows that they cover enough as they are.
-    """
-    moved = resampling.medians(a) - resampling.medians(b)
-    low, high = np.quantile(moved, ((1.0 - confidence) / 2.0, (1.0 + confidence) / 2.0))
-    return Interval(float(np.median(a) - np.median(b)), float(low), float(high))
 
 
 def p_value(pivot: Pivot, seeds: SeedNoise | None = None) -> float:
@@ -124,13 +122,13 @@ def p_value(pivot: Pivot, seeds: SeedNoise | None = None) -> float:
     So p is below 0.05 exactly where the 95 % interval leaves out 0.
 
     Returns:
-        From 1 / (B + 1) to 1: B resamples cannot say less.
+        From 1 / (B + 1) to 1, for B resamples cannot say less; 0 where all places differ by the same.
     """
     if pivot.value == 0.0:
         return 1.0
-    least = 1.0 / (1 + max(len(pivot.studentised), 1))
     if pivot.error == 0.0 and (seeds is None or seeds.variance == 0.0):
-        return least
+        return 0.0
+    least = 1.0 / (1 + len(pivot.studentised))
     low, high = 0.0, 1.0
     for _ in range(40):  # the limits move inwards as `miss` grows
         miss = (low + high) / 2.0
@@ -141,7 +139,7 @@ def p_value(pivot: Pivot, seeds: SeedNoise | None = None) -> float:
             low = miss
         else:
             high = miss
-    return max(least, low)
+    return max(least if pivot.error else 0.0, low)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

@@ -13,7 +13,6 @@ from geoguesser.reporting.intervals import (
     SeedNoise,
     holm,
     mean_interval,
-    median_difference,
     median_interval,
     of_both,
     p_value,
@@ -32,7 +31,7 @@ def coverage(count: int, simulations: int, samples: int = 2000) -> dict[str, flo
             ("mean", mean_interval(draws.mean(place), 0.95), 30.0),
             ("median", median_interval(draws, place, 0.95), 30.0 * np.log(2.0)),
             ("difference", mean_interval(draws.mean(a - b), 0.95), 0.0),
-            ("difference of medians", median_difference(draws, a, b, 0.95), 0.0),
+            ("median difference", median_interval(draws, a - b, 0.95), 0.0),
         ):
             held.setdefault(name, []).append(one.low <= truth <= one.high)
     return {name: float(np.mean(own)) for name, own in held.items()}
@@ -63,7 +62,7 @@ def test_the_percentiles_that_are_usual_would_not():
 
 def test_p_is_below_five_percent_just_where_the_interval_leaves_out_0():
     random, draws = np.random.default_rng(0), Resampling(np.arange(30), samples=2000, seed=0)
-    for seeds in (None, SeedNoise(0.04, 3.0)):
+    for seeds in (None, SeedNoise(0.05, 0.01, 3.0)):
         seen = set()
         for shift in np.linspace(-0.8, 0.8, 23):
             pivot = draws.mean(random.normal(size=30) + shift)
@@ -82,7 +81,8 @@ def test_p_of_even_values_is_near_students():
 def test_p_of_equal_and_of_all_the_same_differences():
     draws = Resampling(np.arange(20), samples=1000, seed=0)
     assert p_value(draws.mean(np.zeros(20))) == 1.0
-    assert p_value(draws.mean(np.full(20, 2.0))) < 1.0
+    assert p_value(draws.mean(np.full(20, 2.0))) == 0.0
+    assert 0.0 < p_value(draws.mean(np.full(20, 2.0)), SeedNoise(1.0, 0.0, 2)) < 1.0
 
 
 def test_p_cannot_say_more_than_the_resamples():
@@ -113,40 +113,42 @@ def test_seed_noise_is_the_analysis_of_variances():
     component = (between - rest / ((seeds - 1) * (places - 1))) / places
     noise = seed_noise(table)
     assert noise is not None
-    assert noise.variance == pytest.approx(component / seeds)
+    assert noise.observed - noise.through_places == pytest.approx(component / seeds)
     assert noise.freedom == 3
 
 
 def test_seeds_that_say_the_same_add_nothing_and_one_seed_tells_nothing():
     place = np.random.default_rng(0).gamma(2.0, 10.0, 30)
     same = seed_noise(np.stack([place] * 3))
-    assert same == SeedNoise(0.0, 2)
+    assert same is not None
+    assert same.variance == pytest.approx(0.0, abs=1e-20)
     assert seed_noise(place[None]) is None
     pivot = Resampling(np.arange(30), samples=1000, seed=0).mean(place)
-    assert mean_interval(pivot, 0.95, same) == mean_interval(pivot, 0.95)
+    alone, both = mean_interval(pivot, 0.95), mean_interval(pivot, 0.95, same)
+    assert (both.low, both.high) == (pytest.approx(alone.low), pytest.approx(alone.high))
 
 
 def test_seeds_widen_by_their_squares():
     pivot = Resampling(np.arange(30), samples=1000, seed=0).mean(np.random.default_rng(0).normal(size=30))
-    alone, both = mean_interval(pivot, 0.95), mean_interval(pivot, 0.95, SeedNoise(4.0, 5.0))
+    alone, both = mean_interval(pivot, 0.95), mean_interval(pivot, 0.95, SeedNoise(6.0, 2.0, 5.0))
     half = stats.t.ppf(0.975, 5) * 2.0
     assert both.value - both.low == pytest.approx(np.hypot(alone.value - alone.low, half))
     assert both.high - both.value == pytest.approx(np.hypot(alone.high - alone.value, half))
 
 
 def test_two_sides_add_as_welch_and_satterthwaite_say():
-    both = of_both(SeedNoise(1.0, 2), SeedNoise(3.0, 4))
+    one, other = SeedNoise(1.0, 0.25, 2), SeedNoise(3.0, 0.5, 4)
+    both = of_both(one, other)
     assert both is not None
-    assert both.variance == 4.0
+    assert both.variance == 4.0 - 0.75
     assert both.freedom == pytest.approx(16.0 / (1.0 / 2 + 9.0 / 4))
     assert of_both(None, None) is None
-    assert of_both(SeedNoise(1.0, 2), None) == SeedNoise(1.0, 2)
-    assert of_both(SeedNoise(0.0, 2), SeedNoise(0.0, 4)) == SeedNoise(0.0, 6)
+    assert of_both(one, None) == one
+    assert of_both(SeedNoise(0.0, 0.0, 2), SeedNoise(0.0, 0.0, 4)) == SeedNoise(0.0, 0.0, 6)
+    assert SeedNoise(1.0, 2.0, 3).reach(0.05) == 0.0
 
 
 def test_the_median_lies_in_its_interval_and_confidence_widens_it():
     values, draws = np.random.default_rng(0).gamma(1.0, 30.0, 40), Resampling(np.arange(40), samples=2000, seed=0)
     narrow, wide = median_interval(draws, values, 0.8), median_interval(draws, values, 0.99)
     assert wide.low < narrow.low < np.median(values) < narrow.high < wide.high
-    again = median_difference(draws, values, values, 0.95)
-    assert (again.value, again.low, again.high) == (0.0, 0.0, 0.0)
