@@ -11,6 +11,7 @@ from geoguesser.reporting.data_summary import counted
 from geoguesser.reporting.intervals import Interval
 
 MINUS = "\N{MINUS SIGN}"
+BOLD_PLACES = 40  # with fewer, intervals of means of very skewed errors fall short (benchmarks/intervals.py)
 
 
 class Numbers:
@@ -134,6 +135,12 @@ def notes(comparison: Comparison) -> list[str]:
             "Differences are taken over the places that both of two tested, and say how many those are."
         )
     found += _on_seeds(comparison, numbers)
+    few = [entry for entry in entries if FEWEST_PLACES <= len(entry.group.uuid) < BOLD_PLACES]
+    if few:
+        found.append(
+            f"{_listed([entry.letter for entry in few])}: tested on fewer than {BOLD_PLACES} places, among which rare "
+            "large misses may be lacking: the interval of such a mean can be too narrow."
+        )
     tests = comparisons(comparison)
     if tests > 1:
         found.append(
