@@ -9,6 +9,8 @@ import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import numpy as np
+
 from geoguesser import __version__
 from geoguesser.reporting import compare_plots as plots
 from geoguesser.reporting import page
@@ -66,7 +68,7 @@ def compare_page(comparison: Comparison, places: Sequence[SpreadPlace], *, pictu
         "header",
         tag("h1", title),
         tag("nav", *links, aria_label="contents"),
-        tag("p", tag("strong", headline(comparison)), class_="alert", role="note"),
+        tag("p", tag("strong", headline(comparison)), class_="card"),
         _tiles(comparison),
         tag("ul", *(tag("li", note) for note in notes(comparison)), class_="small"),
     )
@@ -255,7 +257,7 @@ class _Parts:
 
     def _places(self) -> list[Html]:
         lost = sum(place.photos is None for place in self.places)
-        lead = "Places that all configurations tested, by the range of their errors."
+        lead = "Places that all those compared were tested on, by the range of their errors."
         if lost:
             lead += f" The views of {lost} of them are no longer where the runs' data were: see the coordinates."
         return [tag("p", lead, class_="muted"), tag("div", *map(self._place, self.places), class_="pair")]
@@ -264,7 +266,12 @@ class _Parts:
         latitude, longitude = map(float, place.coords_deg)
         at = f"{abs(latitude):.5f}° {'S' if latitude < 0 else 'N'}, "
         at += f"{abs(longitude):.5f}° {'W' if longitude < 0 else 'E'}"
-        pairs = sorted(zip(place.errors_km, self.comparison.entries, strict=True), key=lambda pair: pair[0])
+        known = [
+            (float(km), entry)
+            for km, entry in zip(place.errors_km, self.comparison.entries, strict=True)
+            if np.isfinite(km)
+        ]
+        pairs = sorted(known, key=lambda pair: pair[0])
         errors = [tag("span", tag("strong", entry.letter), f" {self.numbers.km(km)} km") for km, entry in pairs]
         shown = [] if place.photos is None else [views_row(place.photos, place.uuid)]
         words = [tag("div", *errors, class_="side"), tag("div", at, class_="muted small"), tag("code", place.uuid)]

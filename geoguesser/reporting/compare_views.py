@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import simplejpeg
 
 from geoguesser.data.demo import demo_folder
@@ -33,7 +34,7 @@ class SpreadPlace:
     Attributes:
         uuid: Its id.
         coords_deg: (2,) where it is.
-        errors_km: (E,) the error of each entry of the comparison.
+        errors_km: (E,) the error of each entry of the comparison; NaN for one that was tested on other places.
         photos: Its four views; None where the data are no longer there.
     """
 
@@ -44,28 +45,42 @@ class SpreadPlace:
 
 
 def spread_places(comparison: Comparison, most: int) -> list[SpreadPlace]:
-    """The places on which the groups differ most, of those that all of them tested.
+    """The places on which the groups differ most.
+
+    Of those that all groups tested; but for groups that share too few with the baseline, which have no say.
 
     Args:
         comparison: What was compared.
         most: How many at most.
 
     Returns:
-        By descending range of the groups' errors; none where there is one group, or no place that all share.
+        By descending range of the groups' errors; none where nothing was compared, or no place is shared.
     """
-    groups = [entry.group for entry in comparison.entries]
-    shared = shared_places(groups[0], groups[0])
-    for group in groups[1:]:
-        shared = shared.intersection(shared_places(groups[0], group))
-    if len(groups) < 2 or most < 1:
+    base = comparison.entries[comparison.baseline].group
+    compared = [one.group for one in comparison.entries if one.difference and one.difference.mean]
+    if not compared or most < 1:
         return []
-    errors = np.stack([group.error_km[group.uuid.get_indexer(shared)] for group in groups])
-    truth = groups[0].true_deg[groups[0].uuid.get_indexer(shared)]
+    shared = shared_places(base, base)
+    for group in compared:
+        shared = shared.intersection(shared_places(base, group))
+    errors = np.stack([_errors(group, shared) for group in (base, *compared)])
     order = np.argsort(-np.ptp(errors, axis=0), kind="stable")[:most]
-    sources = _sources(groups)
+    found = shared[order]
+    everyone = np.stack([_errors(entry.group, found) for entry in comparison.entries])
+    truth, sources = (
+        base.true_deg[base.uuid.get_indexer(found)],
+        _sources([entry.group for entry in comparison.entries]),
+    )
     return [
-        SpreadPlace(str(shared[at]), truth[at], errors[:, at], _photos(str(shared[at]), sources)) for at in order
+        SpreadPlace(str(uuid), truth[at], everyone[:, at], _photos(str(uuid), sources))
+        for at, uuid in enumerate(found)
     ]
+
+
+def _errors(group: Group, uuid: pd.Index[str]) -> FloatArray:
+    """(N,) a group's errors of some places; NaN where it did not test one."""
+    at = group.uuid.get_indexer(uuid)
+    return np.where(at >= 0, group.error_km[at], np.nan)
 
 
 def _sources(groups: Sequence[Group]) -> list[Path | Store]:

@@ -138,8 +138,8 @@ def notes(comparison: Comparison) -> list[str]:
     few = [entry for entry in entries if FEWEST_PLACES <= len(entry.group.uuid) < BOLD_PLACES]
     if few:
         found.append(
-            f"{_listed([entry.letter for entry in few])}: tested on fewer than {BOLD_PLACES} places, among which rare "
-            "large misses may be lacking: the interval of such a mean can be too narrow."
+            f"{_listed([entry.letter for entry in few])}: tested on fewer than {BOLD_PLACES} places. Rare large "
+            "misses may be lacking among them: the interval of such a mean can be too narrow."
         )
     tests = comparisons(comparison)
     if tests > 1:
