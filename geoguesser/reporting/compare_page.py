@@ -24,6 +24,7 @@ from geoguesser.reporting.compare_words import (
     percent_of,
     runs_text,
     seconds_text,
+    short_reason,
     why,
 )
 from geoguesser.reporting.compared import BETTER, NOISE, UNCLEAR, WORSE, Comparison, Entry
@@ -257,7 +258,10 @@ class _Parts:
 
     def _places(self) -> list[Html]:
         lost = sum(place.photos is None for place in self.places)
-        lead = "Places that all those compared were tested on, by the range of their errors."
+        lead = (
+            "Places that all those compared were tested on, by the range of their errors. Maps: a star where it "
+        )
+        lead += "is, letters where the first seed of each configuration put it."
         if lost:
             lead += f" The views of {lost} of them are no longer where the runs' data were: see the coordinates."
         return [tag("p", lead, class_="muted"), tag("div", *map(self._place, self.places), class_="pair")]
@@ -274,8 +278,25 @@ class _Parts:
         pairs = sorted(known, key=lambda pair: pair[0])
         errors = [tag("span", tag("strong", entry.letter), f" {self.numbers.km(km)} km") for km, entry in pairs]
         shown = [] if place.photos is None else [views_row(place.photos, place.uuid)]
+        if self.folder is not None:
+            shown.append(self._answers(place))
         words = [tag("div", *errors, class_="side"), tag("div", at, class_="muted small"), tag("code", place.uuid)]
         return tag("figure", *shown, tag("figcaption", *words), class_="card")
+
+    def _answers(self, place: SpreadPlace) -> Html:
+        """A map of where the groups that have curves put a place."""
+        colours = plots.colours_of(self.comparison)
+        answers = [
+            (entry.letter, colours[entry.letter], answer)
+            for entry, answer in zip(self.comparison.entries, place.answers_deg, strict=True)
+            if entry.letter in colours and np.isfinite(answer).all()
+        ]
+        return self._image(
+            lambda path: plots.draw_answers(
+                path, region=self.comparison.region, true_deg=place.coords_deg, answers=answers
+            ),
+            f"Map with place {place.uuid} as a star, and where {' '.join(one[0] for one in answers)} put it",
+        )
 
     def _runs(self) -> list[Html]:
         rows: list[list[object]] = []
@@ -286,7 +307,7 @@ class _Parts:
                 cells = [tag("code", run.name), entry.letter, "done", str(run.seed), fold]
                 rows.append([*cells, Keyed(self.numbers.km(error), error), str(epochs)])
         rows += [
-            [tag("code", one.name), "–", one.state, "–", "–", Keyed("–", None), "–"]
+            [tag("code", one.name), "–", _over(one.state, short_reason(one)), "–", "–", Keyed("–", None), "–"]
             for one in self.comparison.unused
         ]
         head = ["run", "group", "state", "seed", "fold", "mean km", "epochs"]

@@ -231,6 +231,35 @@ def draw_error_map(path: Path, *, region: Region, entry: Entry, top_km: float) -
         axes.scatter(*xy[order].T, **look)
 
 
+def draw_answers(
+    path: Path, *, region: Region, true_deg: FloatArray, answers: Sequence[tuple[str, str, FloatArray]]
+) -> None:
+    """Draws where one place is, and where the groups put it.
+
+    Args:
+        path: The PNG to write.
+        region: The land.
+        true_deg: (2,) where it is: a star.
+        answers: Letter, colour and (2,) answer in degrees of each group, at least one.
+    """
+    frame = frame_of(region)
+    points = frame.project(np.stack([true_deg, *(answer for _, _, answer in answers)]))
+    low, high = points.min(axis=0), points.max(axis=0)
+    whole = frame.bounds(points[:1], [])
+    half = np.maximum(0.62 * (high - low).max(), 0.08 * (whole[2:] - whole[:2]).max())
+    centre = (low + high) / 2
+    up = 2.4
+    shape = np.array((half * (WIDTH_IN - 0.65) / up, half)) * (1.0, 1.0 / frame.stretch)
+    left, below = (0.55, 0.3) if frame.stretch > 1 else (0.1, 0.42)
+    bounds = np.concatenate((centre - shape, centre + shape))
+    with picture(path, up + below + 0.1, width_in=WIDTH_IN, dpi=SHARP_DPI) as figure:
+        axes = set_map(figure, (left, below, WIDTH_IN - left - 0.1, up), frame, bounds)
+        for (letter, colour, _), point in zip(answers, points[1:], strict=True):
+            axes.plot(*np.stack((points[0], point)).T, color=colour, lw=1.2, alpha=0.7, zorder=5)
+            _letter(axes, letter, colour, (float(point[0]), float(point[1])))
+        axes.plot(*points[0], "*", color=INK, ms=13, mec="white", mew=0.8, zorder=7)
+
+
 def draw_scale(path: Path, top_km: float) -> None:
     """Draws the colours of the error maps."""
     with picture(path, 0.62, width_in=WIDTH_IN, dpi=SHARP_DPI) as figure:

@@ -35,12 +35,14 @@ class SpreadPlace:
         uuid: Its id.
         coords_deg: (2,) where it is.
         errors_km: (E,) the error of each entry of the comparison; NaN for one that was tested on other places.
+        answers_deg: (E, 2) where each entry's first seed put it; NaN as in `errors_km`.
         photos: Its four views; None where the data are no longer there.
     """
 
     uuid: str
     coords_deg: FloatArray
     errors_km: FloatArray
+    answers_deg: FloatArray
     photos: list[Photo] | None
 
 
@@ -67,12 +69,11 @@ def spread_places(comparison: Comparison, most: int) -> list[SpreadPlace]:
     order = np.argsort(-np.ptp(errors, axis=0), kind="stable")[:most]
     found = shared[order]
     everyone = np.stack([_errors(entry.group, found) for entry in comparison.entries])
-    truth, sources = (
-        base.true_deg[base.uuid.get_indexer(found)],
-        _sources([entry.group for entry in comparison.entries]),
-    )
+    answers = np.stack([_answers(entry.group, found) for entry in comparison.entries])
+    truth = base.true_deg[base.uuid.get_indexer(found)]
+    sources = _sources([entry.group for entry in comparison.entries])
     return [
-        SpreadPlace(str(uuid), truth[at], everyone[:, at], _photos(str(uuid), sources))
+        SpreadPlace(str(uuid), truth[at], everyone[:, at], answers[:, at], _photos(str(uuid), sources))
         for at, uuid in enumerate(found)
     ]
 
@@ -81,6 +82,11 @@ def _errors(group: Group, uuid: pd.Index[str]) -> FloatArray:
     """(N,) a group's errors of some places; NaN where it did not test one."""
     at = group.uuid.get_indexer(uuid)
     return np.where(at >= 0, group.error_km[at], np.nan)
+
+
+def _answers(group: Group, uuid: pd.Index[str]) -> FloatArray:
+    at = group.uuid.get_indexer(uuid)
+    return np.where(at[:, None] >= 0, group.predicted_deg[at], np.nan)
 
 
 def _sources(groups: Sequence[Group]) -> list[Path | Store]:

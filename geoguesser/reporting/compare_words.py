@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 
+from geoguesser.reporting.compare_runs import Unused
 from geoguesser.reporting.compared import FEWEST_PLACES, NOISE, REFUSED, UNCLEAR, Comparison, Difference, Entry
 from geoguesser.reporting.data_summary import counted
 from geoguesser.reporting.intervals import Interval
@@ -94,6 +95,14 @@ def why(comparison: Comparison, found: Difference) -> str:
     if found.verdict == UNCLEAR:
         return f"among {comparisons(comparison)} comparisons"
     return ""
+
+
+def short_reason(one: Unused) -> str:
+    """Why a run is not used, without what an error's message may say of the user's machine."""
+    if one.state == "repeat":
+        return one.reason
+    kind = one.reason.partition(":")[0]
+    return kind if kind.isidentifier() else ""
 
 
 def comparisons(comparison: Comparison) -> int:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,10 +16,14 @@ import pytest
 from browser import needs_browser, visit
 from conftest import ROOT, TINY, command, compose
 from omegaconf import OmegaConf
+from PIL import Image
 
 from geoguesser.compare import with_runs
 from geoguesser.comparison import compare_runs
+from geoguesser.data.demo import demo_folder
 from geoguesser.errors import ConfigError, DataError, MissingFileError
+from geoguesser.preparation import prepare_data
+from geoguesser.reporting.compare_views import spread_places
 
 SPLIT = ["split.shares=[0.4,0.1,0.5]"]  # 30 of 60 places are for the test
 JOBS = (["seed=0"], ["seed=1"], ["head=regression", "seed=0"], ["head=regression", "seed=1"])
@@ -122,6 +128,27 @@ def test_an_error_is_printed_without_a_traceback(tmp_path: Path):
     assert done.stderr == (
         "error: nowhere must be a run folder, or a sweep's. Runs lie in outputs/DATE/TIME.\n"
     )  # fmt: skip
+
+
+def test_views_come_from_a_store(sweep: Path, tmp_path: Path):
+    """Runs whose data were a store, of which only 32 pixels are there."""
+    words = ["data=demo", "data.places=60", "data.px=56", "image.size=32", f"out={tmp_path / 'store'}"]
+    prepare_data(compose([*words, "pictures=false"], "prepare"))
+    for job in ("0", "2"):
+        shutil.copytree(sweep / job, tmp_path / "s" / job)
+        config = OmegaConf.load(tmp_path / "s" / job / "config.yaml")
+        config.data = {"_target_": "geoguesser.data.datamodule.StoreDataModule", "path": str(tmp_path / "store")}
+        OmegaConf.save(config, tmp_path / "s" / job / "config.yaml")
+    given = with_runs(["compare", str(tmp_path / "s"), f"out={tmp_path / 'c.html'}", "bootstrap.samples=1000"])
+    found = compare_runs(compose(given[1:], "compare"))
+    for place in spread_places(found, 3):
+        assert place.photos is not None
+        views = [np.asarray(Image.open(io.BytesIO(photo.jpeg)).convert("RGB"), float) for photo in place.photos]
+        assert [view.shape for view in views] == [(32, 32, 3)] * 4
+        root = demo_folder(places=60, seed=0, px=56)
+        file = Image.open(root / "images" / place.uuid / "90.jpg").resize((32, 32), Image.Resampling.BOX)
+        assert np.abs(views[1] - np.asarray(file, float)).mean() < 12.0
+    assert (tmp_path / "c.html").read_text().count("data:image/jpeg") == 24
 
 
 def test_words_become_one_key(tmp_path: Path, monkeypatch):

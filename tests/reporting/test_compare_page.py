@@ -15,6 +15,7 @@ from PIL import Image
 from run_folders import some_places, write_run
 
 from geoguesser.comparison import choices, read_config
+from geoguesser.geo.distance import haversine_km
 from geoguesser.geo.region import Region
 from geoguesser.reporting import compare_plots as plots
 from geoguesser.reporting import page
@@ -54,7 +55,8 @@ def four(tmp_path_factory, croatia) -> Comparison:
         write_run(sweep / str(seed), PLACES, errors(seed), changes={**data, "seed": seed}, val_km=20.0)
     write_run(sweep / "3", PLACES, 0.6 * errors(3), changes={**data, "grid.size": 30}, fit_s=100.0)
     write_run(sweep / "4", PLACES[:10], errors(4)[:10], changes={**data, "grid.size": 15})
-    write_run(sweep / "5", PLACES, errors(5), state="failed")
+    failed = write_run(sweep / "5", PLACES, errors(5), state="failed")
+    (failed / "status.json").write_text('{"state": "failed", "error": "MissingFileError: /home/alice/x is gone"}')
     return compared(croatia, sweep)
 
 
@@ -91,7 +93,7 @@ def test_the_page_says_what_was_found(four: Comparison):
     assert "10 shared places, 20 needed" in seen.text
     assert "3 seeds" in seen.text
     assert "<b>sweep/5" in seen.text  # as text, not as an element
-    assert "failed" in seen.text
+    assert "failed MissingFileError" in " ".join(seen.text.split())
     for heading in (
         "Results",
         "What differs",
@@ -100,9 +102,9 @@ def test_the_page_says_what_was_found(four: Comparison):
         "How to read this",
     ):
         assert heading in seen.text
-    # intervals, differences, three curves, a scale, three maps, four views of each place
+    # intervals, differences, three curves, a scale, three maps, a map and four views of each place
     shown = sum(place.photos is not None for place in spread_places(four, 4))
-    assert len(seen.images) == 2 + 3 + 1 + 3 + 4 * shown
+    assert len(seen.images) == 2 + 3 + 1 + 3 + 4 + 4 * shown
     assert shown >= 3
     assert all(image["alt"] and image["src"].startswith("data:image/") for image in seen.images)
 
@@ -136,6 +138,8 @@ def test_places_that_differ_most_come_first_with_their_views(four: Comparison, c
         assert place.errors_km[base] == pytest.approx(table[base][place.uuid])
         expected = table[few].get(place.uuid, np.nan)  # one was tested on ten places, and has no say
         np.testing.assert_allclose(place.errors_km[few], expected)
+        far_km = haversine_km(place.answers_deg[[good]], place.coords_deg[None])
+        np.testing.assert_allclose(far_km, place.errors_km[good], rtol=1e-4)
         if place.uuid in PLACES["uuid"][90:].tolist():
             assert place.photos is None
             continue
@@ -204,7 +208,7 @@ def test_the_terminal_says_the_same_in_80_columns(four: Comparison, capsys, monk
     for entry in four.entries:
         assert Numbers(four).km(entry.mean.value) in text
         assert entry.label in text
-    assert "not used: <b>sweep/5 (failed)" in text
+    assert "not used: <b>sweep/5 (failed): MissingFileError: /home/alice/x is gone" in text
 
 
 def test_numbers_are_written_for_people(four: Comparison):
