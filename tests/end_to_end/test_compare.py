@@ -86,13 +86,15 @@ def test_the_page_stands_in_a_browser(compared, tmp_path: Path):
     assert 'aria-label="contents"' in seen.dom
 
 
-def test_keys_and_words_mix(sweep: Path, tmp_path: Path):
+def test_keys_and_words_mix(sweep: Path, tmp_path: Path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
     words = ["out=b.html", str(sweep / "0"), "baseline=2", str(sweep / "2"), "pictures=false", "places=0"]
-    done = command("geoguesser.compare", *words, "confidence=0.9", "bootstrap.samples=1000", cwd=tmp_path)
-    assert (done.returncode, done.stderr) == (0, "")
+    given = with_runs(["compare", *words, "confidence=0.9", "bootstrap.samples=1000"])
+    compare_runs(compose(given[1:], "compare"))
     text = (tmp_path / "b.html").read_text()
     assert "<img" not in text
     assert "90 %" in text
+    assert "90 % intervals" in capsys.readouterr().out
     assert pd.read_csv(tmp_path / "b.csv").set_index("head").loc["regression", "verdict"] == "baseline"
 
 
