@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -55,7 +56,6 @@ def build(node: Mapping[str, Any], key: str, **extra: Any) -> Any:
     """
     from hydra.errors import HydraException
     from hydra.utils import instantiate
-    from lightning_fabric.utilities.exceptions import MisconfigurationException
 
     check_keys(node, key, extra)
     try:
@@ -69,8 +69,16 @@ def build(node: Mapping[str, Any], key: str, **extra: Any) -> Any:
         return make(**extra)
     except GeoguesserError:
         raise
-    except (TypeError, ValueError, MisconfigurationException) as error:
+    except Exception as error:
+        if not isinstance(error, _refusals()):
+            raise
         raise ConfigError(f"{key} does not take these values: {first_line(error)}") from error
+
+
+def _refusals() -> tuple[type[Exception], ...]:
+    """How a target says that it does not take a value; Lightning's own kind only where Lightning is loaded."""
+    lightning = sys.modules.get("lightning_fabric.utilities.exceptions")
+    return (TypeError, ValueError, *([lightning.MisconfigurationException] if lightning else []))
 
 
 def check_keys(node: Mapping[str, Any], key: str, extra: Mapping[str, Any]) -> None:

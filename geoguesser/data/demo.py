@@ -93,8 +93,8 @@ def demo_root(
     check_int("data.places", places, low=1, high=MAX_PLACES)
     check_int("data.demo_seed", seed, low=0)
     check_int("data.px", px, low=16, high=2048)
-    home = Path(cache).expanduser() if cache is not None else cache_folder()
-    root = home / f"demo-v{VERSION}-{places}-{seed}-{px}"
+    root = demo_folder(places=places, seed=seed, px=px, cache=cache)
+    home = root.parent
     if _is_complete(root, places):
         return root
     home.mkdir(parents=True, exist_ok=True)
@@ -102,6 +102,12 @@ def demo_root(
         made = make_demo(Path(scratch) / "new", places=places, seed=seed, px=px, progress=progress)
         _put_in_place(made, root, places, Path(scratch) / "old")
     return root
+
+
+def demo_folder(*, places: int, seed: int, px: int, cache: str | Path | None = None) -> Path:
+    """Where `demo_root` keeps a dataset, whether it is there or not."""
+    home = Path(cache).expanduser() if cache is not None else cache_folder()
+    return home / f"demo-v{VERSION}-{places}-{seed}-{px}"
 
 
 def place_uuid(seed: int, index: int) -> str:

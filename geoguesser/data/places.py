@@ -181,7 +181,7 @@ def _split_folders(folder: Path) -> list[tuple[Path, str]]:
     return [(folder / word, split) for word, split in names.items() if (folder / word).is_dir()]
 
 
-def _image_folders(root: Path) -> list[tuple[Path, str]]:
+def image_folders(root: Path) -> list[tuple[Path, str]]:
     """The folders in which place folders may lie, each with the split that it stands for, or ''."""
     images = root / "images"
     folders = [*([(images, "")] if images.is_dir() else []), *_split_folders(images)]
@@ -197,7 +197,7 @@ def _with_folders(table: pd.DataFrame, root: Path, findings: Findings, mask: boo
     found: list[Finding] = []  # of places that cannot be used as they are
     noted: list[Finding] = []  # of places whose other views are used
     bad: set[str] = set()
-    for folder, split in _image_folders(root):
+    for folder, split in image_folders(root):
         base = os.path.realpath(folder)
         with os.scandir(base) as scan:  # closed at once: a refusal below would leave it open
             entries = sorted(scan, key=lambda one: one.name)
@@ -237,6 +237,14 @@ def _with_folders(table: pd.DataFrame, root: Path, findings: Findings, mask: boo
         folder_split=[split for _, _, split in own],
         root=str(root),
     )
+
+
+def views_folder(root: Path, uuid: str) -> Path | None:
+    """The folder of one place's views under a root; None where there is none, or the id is no name of a folder."""
+    if Path(uuid).name != uuid:
+        return None
+    folders = (folder / uuid for folder, _ in image_folders(root))
+    return next((folder for folder in folders if folder.is_dir()), None)
 
 
 def names_in(folder: str, base: str | None = None) -> tuple[Names, list[str]]:

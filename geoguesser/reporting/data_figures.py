@@ -5,7 +5,7 @@ Where there is nothing to show, a sentence says so. At most a dozen pairs and sa
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +17,7 @@ from geoguesser.data.places import coords_of, files_of
 from geoguesser.data.preparing import Prepared
 from geoguesser.reporting import data_pictures, page
 from geoguesser.reporting.data_summary import bytes_text, counted, split_rows
-from geoguesser.reporting.data_views import COMPASS, Photo, pick_pairs, pick_samples, read_photos, reasons
+from geoguesser.reporting.data_views import pick_pairs, pick_samples, read_photos, reasons, views_row
 from geoguesser.reporting.frames import frame_of
 from geoguesser.reporting.maps import SPLIT_COLOURS, SPLIT_NAMES
 from geoguesser.reporting.page import Html, tag
@@ -154,18 +154,3 @@ def split_name(name: str) -> Html:
     """A split's name beside a dot of its colour."""
     dot = tag("span", class_="dot", style=f"background:{SPLIT_COLOURS[name]}")
     return tag("span", dot, SPLIT_NAMES.get(name, name), class_="name")
-
-
-def views_row(photos: Sequence[Photo], uuid: str) -> Html:
-    """Four views in a row, each with the letter of its heading; a hatched box where there is none."""
-    boxes = []
-    for photo, side in zip(photos, COMPASS, strict=True):
-        letter = tag("b", side[0].upper(), aria_hidden="true")
-        if photo.jpeg is not None:
-            shown = page.image(photo.jpeg, alt=f"view to the {side} of place {uuid}")
-            boxes.append(tag("div", shown, letter, class_="view"))
-            continue
-        said = f"no view to the {side} of place {uuid}: {photo.why_not}"
-        box = tag("div", tag("i", photo.why_not), letter, class_="view none", role="img", aria_label=said)
-        boxes.append(box)
-    return tag("div", *boxes, class_="views")

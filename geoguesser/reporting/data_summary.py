@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from geoguesser.data.audit import WITHIN_M
-from geoguesser.data.datamodule import PlacesDataModule
 from geoguesser.data.findings import KINDS, Finding, Findings
-from geoguesser.data.preparing import Prepared
 from geoguesser.data.splits import NAMES, UNUSED
+
+if TYPE_CHECKING:  # they bring Lightning, which a comparison need not wait for
+    from geoguesser.data.datamodule import PlacesDataModule
+    from geoguesser.data.preparing import Prepared
 
 OF_TABLES = (
     "bad_row",

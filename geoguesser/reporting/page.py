@@ -7,10 +7,12 @@ knows nothing of places.
 from __future__ import annotations
 
 import base64
+import hashlib
 import html
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 # A browser that obeys this loads nothing from outside, whatever got into the page.
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
@@ -61,6 +63,11 @@ thead th { color: var(--muted); font-weight: 600; vertical-align: bottom; }
 tbody th { font-weight: 600; }
 .meaning { font-weight: 400; color: var(--muted); font-size: .875rem; }
 .number { text-align: right; }
+th button { all: unset; cursor: pointer; }
+th button:focus-visible { outline: 2px solid var(--link); outline-offset: 2px; border-radius: .15rem; }
+th button::after { content: "\\2195"; margin-left: .3em; opacity: .45; }
+th[aria-sort="ascending"] button::after { content: "\\2191"; opacity: 1; }
+th[aria-sort="descending"] button::after { content: "\\2193"; opacity: 1; }
 td.number, .name { white-space: nowrap; }
 .dot { display: inline-block; width: .7em; height: .7em; border-radius: 50%; margin-right: .45em; }
 .key { display: flex; flex-wrap: wrap; gap: .2rem 1.2rem; margin: 0 0 .5rem; padding: 0; list-style: none; }
@@ -99,6 +106,33 @@ footer { margin-top: 3rem; color: var(--muted); font-size: .875rem; }
   .facts { grid-template-columns: 1fr; gap: 0; }
   .facts dd { margin-bottom: .6rem; }
   th, td { padding-right: .8rem; font-size: .9rem; }
+}
+"""
+
+
+# Lets a click or the return key on a heading sort its table. Without it the page lacks nothing else.
+SORTING = """
+for (const table of document.querySelectorAll("table.sortable")) {
+  const body = table.tBodies[0], heads = [...table.tHead.rows[0].cells];
+  heads.forEach((head, column) => {
+    const button = document.createElement("button");
+    button.type = "button";
+    button.append(...head.childNodes);
+    head.append(button);
+    button.addEventListener("click", () => {
+      const up = head.getAttribute("aria-sort") !== "ascending";
+      heads.forEach((other) => other.removeAttribute("aria-sort"));
+      head.setAttribute("aria-sort", up ? "ascending" : "descending");
+      const key = (row) => row.cells[column].dataset.key ?? row.cells[column].textContent;
+      const order = (a, b) => {
+        const x = key(a), y = key(b);
+        if (x === "" || y === "") return (x === "") - (y === "");
+        const both = isNaN(x) || isNaN(y) ? x.localeCompare(y, "en", { numeric: true }) : x - y;
+        return up ? both : -both;
+      };
+      body.append(...[...body.rows].sort(order));
+    });
+  });
 }
 """
 
@@ -145,32 +179,58 @@ def section(anchor: str, heading: str, *content: object) -> Html:
     return tag("section", tag("h2", heading, id=f"{anchor}-h"), *content, id=anchor, aria_labelledby=f"{anchor}-h")
 
 
+class Keyed(NamedTuple):
+    """A cell of a table that is sorted by something else than its text; nothing comes last.
+
+    Attributes:
+        content: What is shown.
+        key: By what it is sorted.
+    """
+
+    content: object
+    key: float | str | None
+
+
 def table(
-    head: Sequence[object], rows: Sequence[Sequence[object]], *, words: int = 1, lead: object = None
+    head: Sequence[object],
+    rows: Sequence[Sequence[object]],
+    *,
+    words: int | Collection[int] = 1,
+    lead: object = None,
+    sortable: bool = False,
 ) -> Html:
     """A table that scrolls sideways by itself where the screen is narrow; each row's first cell is its heading.
 
     Args:
         head: The columns' headings.
         rows: Cells.
-        words: How many columns, from the left, are words; the others are numbers and stand to the right.
+        words: How many columns, from the left, are words, or which; the others are numbers and stand to the right.
         lead: A sentence above it, which does not scroll with it.
+        sortable: Whether its headings sort it, on a page with `SORTING`; cells may then be `Keyed`.
     """
-    looks = [None if number < words else "number" for number in range(len(head))]
+    left = range(words) if isinstance(words, int) else words
+    looks = [None if number in left else "number" for number in range(len(head))]
     first = [tag("th", cell, scope="col", class_=look) for cell, look in zip(head, looks, strict=True)]
     body = [
         tag(
             "tr",
-            tag("th", row[0], scope="row"),
-            *(tag("td", cell, class_=look) for cell, look in zip(row[1:], looks[1:], strict=True)),
+            _cell("th", row[0], scope="row"),
+            *(_cell("td", cell, class_=look) for cell, look in zip(row[1:], looks[1:], strict=True)),
         )
         for row in rows
     ]
-    whole = tag("table", tag("thead", tag("tr", *first)), tag("tbody", *body))
+    kind = "sortable" if sortable else None
+    whole = tag("table", tag("thead", tag("tr", *first)), tag("tbody", *body), class_=kind)
     label = ", ".join(str(cell) for cell in head)
     scrolls = tag("div", whole, class_="wide", tabindex=0, role="region", aria_label=f"table: {label}")
     above = [] if lead is None else [tag("p", lead, class_="muted")]
     return joined((*above, scrolls))
+
+
+def _cell(name: str, cell: object, **attributes: object) -> Html:
+    if not isinstance(cell, Keyed):
+        return tag(name, cell, **attributes)
+    return tag(name, cell.content, data_key="" if cell.key is None else cell.key, **attributes)
 
 
 def facts(pairs: Sequence[tuple[object, object]]) -> Html:
@@ -185,17 +245,28 @@ def image(data: bytes, *, alt: str, class_: str | None = None) -> Html:
     return tag("img", src=source, alt=alt, class_=class_)
 
 
-def page(title: str, *content: object) -> str:
-    """The whole file."""
+def page(title: str, *content: object, script: str = "") -> str:
+    """The whole file.
+
+    Args:
+        title: Of the window.
+        content: The parts, one after the other.
+        script: JavaScript that runs when the page stands; no other may run on it.
+    """
+    policy = POLICY
+    if script:
+        digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
+        policy += f"; script-src 'sha256-{digest}'"
     head = tag(
         "head",
         tag("meta", charset="utf-8"),
-        tag("meta", http_equiv="Content-Security-Policy", content=POLICY),
+        tag("meta", http_equiv="Content-Security-Policy", content=policy),
         tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
         tag("title", title),
         tag("style", Html(STYLE)),
     )
-    body = tag("body", tag("main", joined(content, "\n")))
+    last = [tag("script", Html(script))] if script else []
+    body = tag("body", tag("main", joined(content, "\n")), *last)
     return f"<!doctype html>\n{tag('html', head, body, lang='en')}\n"
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
 import platform
 from pathlib import Path
 from typing import Any
@@ -20,6 +18,8 @@ from geoguesser.geo.grid import Grid
 from geoguesser.geo.region import PlaneRegion, Region
 from geoguesser.model.metrics import error_summary
 from geoguesser.reporting.budget import budget_line
+from geoguesser.reporting.files import write_csv as write_csv  # noqa: PLC0414  # a run writes all its files through this module
+from geoguesser.reporting.files import write_json as write_json  # noqa: PLC0414
 
 FORMAT = 1
 
@@ -101,20 +101,6 @@ def versions() -> dict[str, str]:
     return {"geoguesser": __version__, "python": platform.python_version()} | {
         name: version(name) for name in packages
     }
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Writes JSON atomically; numbers that JSON does not know (NaN) are an error, not a surprise later."""
-    fresh = path.with_name(path.name + ".new")
-    fresh.write_text(json.dumps(value, indent=2, allow_nan=False) + "\n", encoding="utf-8")
-    os.replace(fresh, path)
-
-
-def write_csv(path: Path, table: pd.DataFrame) -> None:
-    """Writes a CSV file atomically; numbers with 7 decimals (1 cm)."""
-    fresh = path.with_name(path.name + ".new")
-    table.to_csv(fresh, index=False, float_format="%.7f")
-    os.replace(fresh, path)
 
 
 def show(result: dict[str, Any], folder: Path) -> None:

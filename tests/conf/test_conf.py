@@ -53,6 +53,7 @@ def test_every_file_is_reached():
         "train.yaml",
         "predict.yaml",
         "prepare.yaml",
+        "compare.yaml",
         "data/common.yaml",
         "hydra/job_logging/geoguesser.yaml",
         "hydra/job_logging/terminal.yaml",
@@ -74,6 +75,12 @@ def test_choice_composes_and_binds(choice: str):
 def test_predict_composes():
     config = OmegaConf.to_container(compose(["run=r", "images=i"], "predict"))
     assert config["batch_size"] == 32
+
+
+def test_compare_composes():
+    config = plain(compose(["runs=[a,b]"], "compare"), known_keys("compare"))
+    assert config["runs"] == ["a", "b"]
+    assert config["bootstrap"] == {"samples": 5000, "seed": 0, "block_km": None}
 
 
 @pytest.mark.parametrize("choice", [one for one in CHOICES if one.split("=")[0] in ("region", "image", "split")])
