@@ -44,9 +44,10 @@ from geoguesser.training.callbacks import LastCheckpoint, MetricsCsv, NamedCheck
 from geoguesser.training.ema import refuse_lost_averages
 from geoguesser.training.features import Features
 from geoguesser.training.finetuning import Finetuning
-from geoguesser.training.loggers import CsvRecord, Record, public, without_secrets
+from geoguesser.training.loggers import CsvRecord, Outcome, Record
 from geoguesser.training.module import GeoLightningModule, refuse_late_unlocking
 from geoguesser.training.outputs import choose_decoder, scale_head
+from geoguesser.training.privacy import public, without_secrets
 from geoguesser.training.progress import progress
 from geoguesser.training.rate_finder import RateSearch, find_rate
 from geoguesser.training.threads import threads_for
@@ -65,6 +66,7 @@ def run(
     group: str | None = None,
     overrides: list[str] | None = None,
     kept: Kept | None = None,
+    choices: dict[str, str] | None = None,
 ) -> dict[str, Any]:
     """Trains, tests and reports one run.
 
@@ -74,6 +76,7 @@ def run(
         group: The sweep's name, for loggers; its jobs print no table of results.
         overrides: What the command line asked for; recorded when training starts, for `resume=`.
         kept: What earlier runs of this process read, and what later ones need not read again.
+        choices: What was chosen of each config group, for loggers.
 
     Returns:
         What result.json holds; after a dry run only the counts.
@@ -88,7 +91,13 @@ def run(
     status: dict[str, Any] = {"state": "interrupted"}  # by Ctrl-C, or a signal that asks the process to end
     try:
         found = Run(
-            resolve(cfg), folder, group=group, main=main, overrides=overrides or [], kept=kept or Kept()
+            resolve(cfg),
+            folder,
+            group=group,
+            main=main,
+            overrides=overrides or [],
+            choices=choices or {},
+            kept=kept or Kept(),
         ).go()
         status = {"state": "done"}
         return found
@@ -132,6 +141,7 @@ class Run:
         main: Whether this process writes the folder's files.
         overrides: What the command line asked for.
         kept: What runs of this process share.
+        choices: What was chosen of each config group.
     """
 
     def __init__(
@@ -142,10 +152,11 @@ class Run:
         group: str | None,
         main: bool,
         overrides: list[str],
+        choices: dict[str, str],
         kept: Kept,
     ) -> None:
         self.config, self.folder, self.group, self.main = config, folder, group, main
-        self.overrides, self.kept = overrides, kept
+        self.overrides, self.choices, self.kept = overrides, choices, kept
         self.started = time.perf_counter()
         self.times: dict[str, float] = {}
         self.search: RateSearch | None = None
@@ -193,13 +204,16 @@ class Run:
             self._write_config()
             self._write_findings()
         self.times["data_s"] = self._lap()
-        record: Record = self._supplied("logger", self.config["logger"]) if self.main else CsvRecord()
-        ok = False
+        self.record.start()
+        outcome: Outcome = "failed"
         try:
-            found = self._train(record)
-            ok = True
+            found = self._train(self.record)
+            outcome = "done"
+        except (KeyboardInterrupt, SystemExit):  # Lightning's way to end at Ctrl-C
+            outcome = "interrupted"
+            raise
         finally:
-            line = record.finish(ok)
+            line = self.record.finish(outcome)
         if line and self.main:
             log.info("%s", line)
         return found
@@ -224,6 +238,8 @@ class Run:
             "config": self.config,
             "name": self.name,
             "group": self.group,
+            "choices": self.choices,
+            "overrides": self.overrides,
         }
         wanted = signature_of(node, key).parameters
         return build(node, key, **{name: fact for name, fact in facts.items() if name in wanted})
@@ -257,6 +273,8 @@ class Run:
                 "callbacks.checkpoint", "must be there, for the test needs the best checkpoint", found=None
             )
         self._callbacks()
+        silent = self.config["dry_run"] or not self.main
+        self.record: Record = CsvRecord() if silent else self._supplied("logger", self.config["logger"])
         if self.config["lr_find"] and self.trainer.world_size > 1:
             raise ConfigError.at(
                 "lr_find", "must be false with several processes", remedy="Search on one device first."

@@ -26,14 +26,21 @@ def train(cfg: DictConfig, folder: Path) -> Any:
     keep_freed_memory()
     hydra = HydraConfig.get()
     overrides = [word for word in hydra.overrides.task if not word.startswith("resume=")]
+    choices = dict(hydra.runtime.choices)
     if hydra.mode is RunMode.MULTIRUN:
         from geoguesser.sweeps.job import run_job
 
-        processes = processes_of(hydra.launcher)
-        return run_job(cfg, folder, number=int(hydra.job.num), overrides=overrides, processes=processes)
+        return run_job(
+            cfg,
+            folder,
+            number=int(hydra.job.num),
+            overrides=overrides,
+            processes=processes_of(hydra.launcher),
+            choices=choices,
+        )
     from geoguesser.experiment import run
 
-    return run(cfg, folder, overrides=overrides).get("val", {}).get("error_km_mean")
+    return run(cfg, folder, overrides=overrides, choices=choices).get("val", {}).get("error_km_mean")
 
 
 def processes_of(launcher: Mapping[str, Any]) -> int:

@@ -26,7 +26,7 @@ GIVEN = {
     "fusion": {"feature_size"},
     "head": {"in_features", "region", "train_coords_deg", *HEAD_GROUPS},
     "trainer": {"logger", "callbacks", "default_root_dir", "enable_checkpointing", "enable_progress_bar"},
-    "logger": {"folder", "config", "name", "group"},
+    "logger": {"folder", "config", "name", "group", "choices", "overrides"},
     "callbacks": {"dirpath"},
 }
 CHOICES = sorted(
@@ -54,6 +54,7 @@ def test_every_file_is_reached():
         "predict.yaml",
         "prepare.yaml",
         "compare.yaml",
+        "dashboard.yaml",
         "data/common.yaml",
         "hydra/job_logging/geoguesser.yaml",
         "hydra/job_logging/terminal.yaml",
@@ -81,6 +82,12 @@ def test_compare_composes():
     config = plain(compose(["runs=[a,b]"], "compare"), known_keys("compare"))
     assert config["runs"] == ["a", "b"]
     assert config["bootstrap"] == {"samples": 5000, "seed": 0, "block_km": None}
+
+
+def test_dashboard_composes_and_names_the_project_that_runs_go_to():
+    config = plain(compose(["sweep=a"], "dashboard"), known_keys("dashboard"))
+    assert set(config) == {"sweep", "project", "entity", "title", "patience_s"}
+    assert config["project"] == resolve(compose([]))["logger"]["project"]
 
 
 @pytest.mark.parametrize("choice", [one for one in CHOICES if one.split("=")[0] in ("region", "image", "split")])

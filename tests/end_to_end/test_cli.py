@@ -295,7 +295,7 @@ def test_real_sample_with_the_defaults(tmp_path: Path):
 
 @pytest.mark.slow
 def test_ctrl_c_ends_a_run_cleanly(tmp_path: Path):
-    words = [*TINY[:-1], "trainer.max_epochs=2000", "callbacks.early_stopping=null"]
+    words = [*WORDS[:-1], "trainer.max_epochs=2000", "callbacks.early_stopping=null"]
     # A shell starts what it runs in the background with SIGINT ignored, and children inherit that.
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     process = subprocess.Popen(
@@ -316,3 +316,6 @@ def test_ctrl_c_ends_a_run_cleanly(tmp_path: Path):
     assert process.returncode != 0
     assert not (tmp_path / "run/result.json").exists()
     assert (tmp_path / "run/checkpoints/last.ckpt").is_file()
+    (record,) = (tmp_path / "run").glob("wandb/offline-run-*")
+    (end,) = (one["exit"] for one in read_back(record) if one["type"] == "exit")
+    assert end["exit_code"] == 255

@@ -1,0 +1,26 @@
+"""python -m geoguesser.dashboard: a page in W&B that compares the runs of a sweep."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig
+
+from geoguesser.cli import launch
+
+
+def dashboard(cfg: DictConfig, folder: Path) -> Any:
+    """Makes the page; W&B is imported here, so that --help need not wait for it."""
+    from geoguesser.sweep_page import make_page
+
+    make_page(cfg)
+
+
+def main() -> None:
+    """The entry point; also the console script geoguesser-dashboard."""
+    launch("dashboard", dashboard)
+
+
+if __name__ == "__main__":
+    main()

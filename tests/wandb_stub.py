@@ -1,0 +1,273 @@
+"""A server that answers W&B's client, agent and dashboards as W&B does, for tests. No test file.
+
+It keeps all that it was sent: `runs` by id, `views` that were saved, and `received`, every byte of every request.
+"""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import json
+import re
+import threading
+from contextlib import suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+KEY = "0123456789abcdef" * 2 + "01234567"  # 40 characters, as W&B's own
+ENTITY = "someone"
+
+
+class WandbStub:
+    """Listens on a free port of this machine from `with` to the end of it, or until `die()`.
+
+    Args:
+        key: The API key that is accepted; any other gets 401.
+        silent: Accepts connections and never answers.
+    """
+
+    def __init__(self, *, key: str = KEY, silent: bool = False) -> None:
+        self.key, self.silent = key, silent
+        self.runs: dict[str, dict[str, Any]] = {}
+        self.views: list[dict[str, Any]] = []
+        self.artifacts: list[dict[str, Any]] = []
+        self.operations: list[tuple[str, dict[str, Any]]] = []
+        self.received: list[bytes] = []
+        self.refuses = ""  # what it says to whoever begins a run, with 403
+        self.sweep = ""  # the sweep's file, for `wandb agent`
+        self.jobs: list[dict[str, Any]] = []  # what the agent is told to do, one at each heartbeat
+        self._end = threading.Event()
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> WandbStub:
+        handler = type("Handler", (_Handler,), {"stub": self})
+        self._server = _Server(("127.0.0.1", 0), handler)
+        threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.die()
+
+    def die(self) -> None:
+        """Stops listening; whoever connects is refused."""
+        self._end.set()
+        self._server.shutdown()
+        self._server.server_close()
+
+    @property
+    def url(self) -> str:
+        """The address of the server."""
+        return f"http://127.0.0.1:{self._server.server_port}"
+
+    @property
+    def env(self) -> dict[str, str]:
+        """The environment of a user who is logged in here, and online."""
+        return {"WANDB_BASE_URL": self.url, "WANDB_API_KEY": self.key, "WANDB_MODE": "online"}
+
+    def run(self, name: str) -> dict[str, Any]:
+        """What is known of a run, made where it is new."""
+        with self._lock:
+            empty: dict[str, Any] = {"history": [], "summary": {}, "files": {}, "exit": None}
+            return self.runs.setdefault(name, {"id": name, **empty})
+
+    def answer(self, query: str, variables: dict[str, Any]) -> dict[str, Any]:
+        """The `data` of a GraphQL answer."""
+        named = re.search(r"(?:query|mutation)\s+(\w+)", query)
+        name = named[1] if named else "query"
+        self.operations.append((name, variables))
+        if name.lower() == "upsertview2" or name == "upsertView":
+            return self._save_view(variables)
+        if "viewer {" in query or "viewer{" in query:
+            return {"viewer": _viewer()}
+        method = getattr(self, f"_{name[0].lower()}{name[1:]}", None)
+        found: dict[str, Any] = method(variables) if method is not None else {}
+        return found
+
+    def _upsertBucket(self, given: dict[str, Any]) -> dict[str, Any]:
+        run = self.run(given["name"] or given["id"])
+        run.update({key: value for key, value in given.items() if value is not None and key not in ("id", "name")})
+        run["config"] = json.loads(run["config"]) if isinstance(run.get("config"), str) else run.get("config")
+        return {"upsertBucket": {"bucket": self._bucket(run), "inserted": True}}
+
+    def _bucket(self, run: dict[str, Any]) -> dict[str, Any]:
+        project = {"id": "p", "name": run.get("project"), "entity": {"id": "e", "name": ENTITY}}
+        return {
+            "id": f"gid-{run['id']}",
+            "name": run["id"],
+            "displayName": run.get("displayName") or run["id"],
+            "description": "",
+            "config": json.dumps(run.get("config") or {}),
+            "sweepName": run.get("sweep"),
+            "project": project,
+            "historyLineCount": 0,
+        }
+
+    def _createRunFiles(self, given: dict[str, Any]) -> dict[str, Any]:
+        place = f"{self.url}/put/{given['run']}"
+        files = [{"name": name, "uploadUrl": f"{place}/{name}"} for name in given["files"]]
+        return {"createRunFiles": {"runID": given["run"], "uploadHeaders": [], "files": files}}
+
+    def _createArtifact(self, given: dict[str, Any]) -> dict[str, Any]:
+        self.artifacts.append(given["input"])  # as one that the server has already: nothing more is sent of it
+        sequence = {"latestArtifact": None}
+        return {"createArtifact": {"artifact": {"id": "a", "state": "COMMITTED", "artifactSequence": sequence}}}
+
+    def _artifactType(self, given: dict[str, Any]) -> dict[str, Any]:
+        return {"project": None}
+
+    def _runResumeStatus(self, given: dict[str, Any]) -> dict[str, Any]:
+        return {
+            "model": {"id": "p", "name": given["project"], "entity": {"id": "e", "name": ENTITY}, "bucket": None}
+        }
+
+    def _getProjects(self, given: dict[str, Any]) -> dict[str, Any]:
+        names = {"entityName": ENTITY, "createdAt": "2026-01-01T00:00:00", "isBenchmark": False, "user": None}
+        nodes = [
+            {"node": {"__typename": "Project", "id": "p", "name": name, **names}}
+            for name in {run["project"] for run in self.runs.values()}
+        ]
+        return {
+            "models": {
+                "pageInfo": {"__typename": "PageInfo", "endCursor": None, "hasNextPage": False},
+                "edges": nodes,
+            }
+        }
+
+    def _projectInternalId(self, given: dict[str, Any]) -> dict[str, Any]:
+        return {"project": {"id": "p", "internalId": "1"}}
+
+    def _runs(self, given: dict[str, Any]) -> dict[str, Any]:
+        group = json.loads(given["filters"]).get("group")
+        found = [
+            run
+            for run in self.runs.values()
+            if (run["project"], run.get("groupName")) == (given["project"], group)
+        ]
+        if not any(run["project"] == given["project"] for run in self.runs.values()):
+            return {"project": None}
+        edges = [{"cursor": run["id"], "node": self._node(run)} for run in found]
+        page = {"pageInfo": {"endCursor": None, "hasNextPage": False}, "edges": edges}
+        return {"project": {"internalId": "1", "runCount": len(found), "readOnly": False, "runs": page}}
+
+    def _node(self, run: dict[str, Any]) -> dict[str, Any]:
+        states = {None: "running", 0: "finished"}
+        return self._bucket(run) | {
+            "projectId": "1",
+            "state": states.get(run["exit"], "failed"),
+            "group": run.get("groupName"),
+            "summaryMetrics": json.dumps(run["summary"]),
+            "systemMetrics": "{}",
+            "historyKeys": {},
+            "user": {"name": ENTITY, "username": ENTITY},
+            **dict.fromkeys(("tags", "jobType", "createdAt", "heartbeatAt", "description", "notes", "commit")),
+        }
+
+    def _sweepWithRuns(self, given: dict[str, Any]) -> dict[str, Any]:
+        return {
+            "project": {"sweep": {"id": "s", "name": given["sweep"], "config": self.sweep, "runs": {"edges": []}}}
+        }
+
+    def _createAgent(self, given: dict[str, Any]) -> dict[str, Any]:
+        return {"createAgent": {"agent": {"id": "agent"}}}
+
+    def _heartbeat(self, given: dict[str, Any]) -> dict[str, Any]:
+        commands = [self.jobs.pop(0)] if self.jobs else []
+        return {"agentHeartbeat": {"agent": {"id": "agent"}, "commands": json.dumps(commands)}}
+
+    def _save_view(self, given: dict[str, Any]) -> dict[str, Any]:
+        self.views.append({**given, "spec": json.loads(given["spec"])})
+        project = {"id": "p", "name": given["projectName"], "entityName": given["entityName"]}
+        kept = {key: given[key] for key in ("name", "type", "displayName", "description", "spec")}
+        view = kept | {"id": f"view{len(self.views)}", "project": project, "updatedAt": None}
+        return {"upsertView": {"view": view, "inserted": True}}
+
+    def stream(self, name: str, sent: dict[str, Any]) -> None:
+        """Takes one request of a run's file stream: history, summary, the end."""
+        run = self.run(name)
+        for file, part in (sent.get("files") or {}).items():
+            lines = [json.loads(line) for line in part["content"]]
+            if "history" in file:
+                run["history"] += lines
+            elif "summary" in file:
+                run["summary"] = lines[-1]
+        if sent.get("complete"):
+            run["exit"] = sent.get("exitcode", 0)
+
+
+def _viewer() -> dict[str, Any]:
+    teams = {"edges": [{"node": {"id": "e", "name": ENTITY}}]}
+    names = {"id": "u", "entity": ENTITY, "username": ENTITY, "name": ENTITY, "email": "", "admin": False}
+    return names | {"deletedAt": None, "flags": "{}", "teams": teams, "apiKeys": {"edges": []}}
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads, block_on_close = True, False
+
+    def handle_error(self, *_: object) -> None:
+        """A client that went away is nothing to report."""
+
+
+class _Handler(BaseHTTPRequestHandler):
+    stub: WandbStub
+    protocol_version = "HTTP/1.1"
+
+    def _go(self) -> None:
+        stub = self.stub
+        body = self._body()
+        stub.received.append(f"{self.requestline}\n{self.headers}".encode() + body)
+        if stub.silent:
+            stub._end.wait()
+            self.close_connection = True
+            return
+        path = self.path.partition("?")[0]
+        if path.startswith("/put/"):
+            run, _, name = path[len("/put/") :].partition("/")
+            stub.run(run)["files"][name] = body
+            self._reply(200, {})
+        elif path.startswith("/sdk/otel"):
+            self._reply(200, {})
+        elif not self._known():
+            self._reply(401, {"errors": [{"message": "user is not logged in"}], "code": "PERMISSION_ERROR"})
+        elif path == "/graphql":
+            asked = json.loads(body)
+            if stub.refuses and "mutation UpsertBucket" in asked["query"]:
+                self._reply(403, {"errors": [{"message": stub.refuses}]})
+                return
+            self._reply(200, {"data": stub.answer(asked["query"], asked.get("variables") or {})})
+        elif path.endswith("/file_stream"):
+            stub.stream(path.split("/")[-2], json.loads(body))
+            self._reply(200, {"exitcode": None, "limits": {}})
+        else:
+            self._reply(404, {})
+
+    do_GET = do_POST = do_PUT = _go
+
+    def _body(self) -> bytes:
+        if self.headers.get("Transfer-Encoding") == "chunked":
+            parts = []
+            while size := int(self.rfile.readline(), 16):
+                parts.append(self.rfile.read(size))
+                self.rfile.readline()
+            self.rfile.readline()
+            body = b"".join(parts)
+        else:
+            body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        return gzip.decompress(body) if self.headers.get("Content-Encoding") == "gzip" else body
+
+    def _known(self) -> bool:
+        kind, _, word = self.headers.get("Authorization", "").partition(" ")
+        if kind != "Basic":
+            return word == self.stub.key
+        return base64.b64decode(word).decode().partition(":")[2] == self.stub.key
+
+    def _reply(self, status: int, value: dict[str, Any]) -> None:
+        text = json.dumps(value).encode()
+        with suppress(OSError):
+            self.send_response(status)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(text)))
+            self.end_headers()
+            self.wfile.write(text)
+
+    def log_message(self, *_: object) -> None:
+        """Says nothing."""
