@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ def dashboard(cfg: DictConfig, folder: Path) -> Any:
 
 def main() -> None:
     """The entry point; also the console script geoguesser-dashboard."""
+    sys.argv = [f"of={word[6:]}" if word.startswith("sweep=") else word for word in sys.argv]
     launch("dashboard", dashboard)
 
 

@@ -34,7 +34,7 @@ def make_page(cfg: DictConfig) -> str:
     config = plain(cfg, known_keys("dashboard"))
     patience_s = check_number("patience_s", config["patience_s"], low=0, open_low=True)
     reports_package()
-    group, folder = _group_of(str(config["sweep"]))
+    group, folder = _group_of(str(config["of"]))
     try:
         api = log_in(patience_s)
         entity = config["entity"] or api.default_entity

@@ -118,7 +118,7 @@ def test_help_is_quick_and_needs_neither_torch_nor_wandb():
 
 def test_runs_without_cells_have_no_panel_of_cells(stub):
     put(stub, "regression")
-    page("sweep=trial", "title=Mine")
+    page("of=trial", "title=Mine")
     (view,) = stub.views
     assert view["displayName"] == "Mine"
     assert [panel["viewType"] for panel in panels(view["spec"])[0][1]] == [
@@ -132,7 +132,7 @@ def test_a_sweep_that_is_not_uploaded_is_explained(stub, tmp_path):
     offline(tmp_path / "multirun/trial", "a")
     offline(tmp_path / "multirun/trial", "b")
     with pytest.raises(DataError) as caught:
-        page("sweep=trial")
+        page("of=trial")
     assert str(caught.value) == (
         f"W&B's project {ENTITY}/geoguesser must have runs of the group trial. "
         "2 runs lie offline in multirun/trial. "
@@ -146,14 +146,14 @@ def test_a_sweep_that_nobody_knows_is_explained(stub):
         with pytest.raises(
             DataError, match=r"must have runs of the group trial\. Check sweep, project and entity\.$"
         ):
-            page("sweep=trial", f"entity={entity}")
+            page("of=trial", f"entity={entity}")
 
 
 def test_runs_that_are_not_uploaded_are_counted(stub, tmp_path, caplog):
     put(stub, "a")
     offline(tmp_path / "multirun/trial", "a", synced=True)
     offline(tmp_path / "multirun/trial", "b")
-    page(f"sweep={tmp_path / 'multirun/trial'}")
+    page(f"of={tmp_path / 'multirun/trial'}")
     (warning,) = (one.getMessage() for one in caplog.records if one.levelname == "WARNING")
     assert warning.startswith(
         f"1 runs of {tmp_path}/multirun/trial are not uploaded, so they are not on the page."
@@ -163,14 +163,14 @@ def test_runs_that_are_not_uploaded_are_counted(stub, tmp_path, caplog):
 def test_a_missing_package_names_the_extra(stub, monkeypatch):
     monkeypatch.setitem(sys.modules, "wandb_workspaces.reports", None)
     with pytest.raises(ConfigError, match=r"Install the extra: pip install 'geoguesser\[dashboard\]'$"):
-        page("sweep=trial")
+        page("of=trial")
 
 
 def test_a_wrong_key_and_a_silent_server_are_explained(stub, monkeypatch):
     monkeypatch.setenv("WANDB_API_KEY", "f" * 40)
     with pytest.raises(ConfigError, match=r"^W&B refuses to log you in \(.*\)\. Log in with `wandb login`\.$"):
-        page("sweep=trial")
+        page("of=trial")
     stub.die()
     end_client()
     with pytest.raises(GeoguesserError, match=r"^W&B does not answer \(.*\)\. Try again later\.$"):
-        page("sweep=trial", "patience_s=1")
+        page("of=trial", "patience_s=1")

@@ -85,8 +85,8 @@ def test_compare_composes():
 
 
 def test_dashboard_composes_and_names_the_project_that_runs_go_to():
-    config = plain(compose(["sweep=a"], "dashboard"), known_keys("dashboard"))
-    assert set(config) == {"sweep", "project", "entity", "title", "patience_s"}
+    config = plain(compose(["of=a"], "dashboard"), known_keys("dashboard"))
+    assert set(config) == {"of", "project", "entity", "title", "patience_s"}
     assert config["project"] == resolve(compose([]))["logger"]["project"]
 
 
