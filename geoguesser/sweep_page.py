@@ -57,9 +57,11 @@ def make_page(cfg: DictConfig) -> str:
 def _group_of(sweep: str) -> tuple[str, Path]:
     """The sweep's name, which is its group in W&B, and its folder here, which need not exist."""
     folder = Path(sweep).expanduser()
-    if not folder.is_dir() and len(folder.parts) == 1:
+    if not folder.is_dir() and not folder.is_absolute():
         folder = Path("multirun") / sweep
-    return folder.resolve().name, folder
+    parts = folder.resolve().parts
+    below = parts[len(parts) - parts[::-1].index("multirun") :] if "multirun" in parts else ()
+    return "/".join(below) or folder.resolve().name, folder
 
 
 def _runs_of(api: Any, entity: str, project: str, group: str, folder: Path) -> list[SweepRun]:

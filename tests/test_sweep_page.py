@@ -174,3 +174,16 @@ def test_a_wrong_key_and_a_silent_server_are_explained(stub, monkeypatch):
     end_client()
     with pytest.raises(GeoguesserError, match=r"^W&B does not answer \(.*\)\. Try again later\.$"):
         page("of=trial", "patience_s=1")
+
+
+def test_a_sweep_by_date_and_time_is_the_group_of_that_name(tmp_path: Path, monkeypatch):
+    from geoguesser.sweep_page import _group_of
+
+    folder = tmp_path / "multirun/2026-11-25/10-00-00"
+    folder.mkdir(parents=True)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert _group_of(str(folder))[0] == "2026-11-25/10-00-00"
+    assert _group_of("2026-11-25/10-00-00")[0] == "2026-11-25/10-00-00"
+    assert _group_of("trial")[0] == "trial"
+    assert _group_of("elsewhere")[0] == "elsewhere"
