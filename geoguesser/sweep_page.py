@@ -33,6 +33,8 @@ def make_page(cfg: DictConfig) -> str:
     """
     config = plain(cfg, known_keys("dashboard"))
     patience_s = check_number("patience_s", config["patience_s"], low=0, open_low=True)
+    if config["of"] is None:
+        raise ConfigError.at("sweep", "must be a sweep's folder, or its name", found=None)
     reports_package()
     group, folder = _group_of(str(config["of"]))
     try:

@@ -187,3 +187,8 @@ def test_a_sweep_by_date_and_time_is_the_group_of_that_name(tmp_path: Path, monk
     assert _group_of("2026-11-25/10-00-00")[0] == "2026-11-25/10-00-00"
     assert _group_of("trial")[0] == "trial"
     assert _group_of("elsewhere")[0] == "elsewhere"
+
+
+def test_the_sweep_must_be_named():
+    with pytest.raises(ConfigError, match=r"^sweep must be a sweep's folder, or its name, got None"):
+        make_page(compose([], "dashboard"))

@@ -10,14 +10,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from geoguesser.effect import WITHOUT_EFFECT
 from geoguesser.geo.distance import FloatArray
 from geoguesser.reporting.compare_runs import Run, Unused
 
-# Keys that name, record or place a run, and change nothing in what it comes to.
-WITHOUT_EFFECT = frozenset(
-    {"name", "logger", "pictures", "dry_run", "resume", "hydra", "sweep"}
-    | {"features.cache", "features.limit_gib", "data.num_workers", "data.memory_gib"}
-)
+LEFT_OUT = frozenset(f"{group}.{key}".lstrip(".") for group, keys in WITHOUT_EFFECT.items() for key in keys)
 FOLDERS = frozenset({"data.roots", "data.path"})  # a run's data are told apart by their fingerprint
 BY_HEAD = ("grid", "loss", "decoder")  # there or not as the head wants them
 CONTENTS = ("ids", "coordinates", "masks", "views")  # of a fingerprint: all but the split, the size and versions
@@ -89,7 +86,7 @@ def flat(config: Mapping[str, Any]) -> dict[str, Any]:
     def visit(node: Mapping[str, Any], before: str) -> None:
         for key, value in node.items():
             name = f"{before}{key}"
-            if name in WITHOUT_EFFECT:
+            if name in LEFT_OUT:
                 continue
             if isinstance(value, Mapping):
                 visit(value, f"{name}.")

@@ -16,7 +16,7 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, read_write
 
 from geoguesser.errors import ConfigError, first_line
-from geoguesser.sweeps.folder import SweepFolder
+from geoguesser.sweeps.folder import COMMAND, SweepFolder, group_of
 
 log = logging.getLogger(__name__)
 
@@ -93,7 +93,7 @@ def end_of_sweep() -> int:
     from geoguesser.sweeps.summary import Summary
 
     sweep, name = _begun.pop()
-    os.environ.pop("GEOGUESSER_SWEEP_COMMAND", None)
+    os.environ.pop(COMMAND, None)
     summary = Summary.of(sweep)
     try:
         summary.write()
@@ -102,7 +102,7 @@ def end_of_sweep() -> int:
     summary.show()
     missing = summary.missing
     if missing:
-        again = f"sweep.name={name}" if sweep.path.parts[-len(Path(name).parts) :] == Path(name).parts else ""
-        again = again or f"hydra.sweep.dir={sweep.path}"
+        named = group_of(sweep.path, name) == name
+        again = f"sweep.name={name}" if named else f"hydra.sweep.dir={sweep.path}"
         print(f"The same command with {again} runs what is missing.", file=sys.stderr)  # noqa: T201
     return 1 if missing else 0

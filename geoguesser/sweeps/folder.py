@@ -5,6 +5,7 @@
 .commands/ID/HASH.NUM.json   a job that was the same as another one of the command
 
 Jobs write files of their own, so any number of processes, on any number of nodes, can work at once.
+Imports nothing heavy, for the entry point has it.
 """
 
 from __future__ import annotations
@@ -94,6 +95,12 @@ class SweepFolder:
     def jobs(self) -> list[Path]:
         """The folders of all jobs, of whatever command."""
         return sorted(path.parent for path in self.path.glob("*/status.json"))
+
+
+def group_of(sweep: Path, name: str) -> str:
+    """The sweep's name, for services: `sweep.name`, or the folder's own where `hydra.sweep.dir` was given."""
+    wanted = Path(name).parts
+    return name if sweep.parts[-len(wanted) :] == wanted else sweep.name
 
 
 @contextmanager

@@ -15,15 +15,10 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from geoguesser.configs import resolve
+from geoguesser.effect import WITHOUT_EFFECT
 from geoguesser.errors import ConfigError
 
 LENGTH = 10  # hexadecimal digits: among 10,000 jobs two different ones meet once in 20,000 sweeps
-WITHOUT = {
-    "": ("logger", "name", "pictures", "dry_run", "resume"),
-    "data": ("num_workers", "memory_gib"),
-    "features": ("cache", "limit_gib"),
-    "trainer": ("log_every_n_steps", "enable_model_summary", "enable_progress_bar", "default_root_dir"),
-}
 
 
 def what_counts(config: dict[str, Any]) -> dict[str, Any]:
@@ -32,8 +27,8 @@ def what_counts(config: dict[str, Any]) -> dict[str, Any]:
     Args:
         config: What `geoguesser.configs.resolve` gave.
     """
-    kept = {key: value for key, value in config.items() if key not in WITHOUT[""]}
-    for group, names in WITHOUT.items():
+    kept = {key: value for key, value in config.items() if key not in WITHOUT_EFFECT[""]}
+    for group, names in WITHOUT_EFFECT.items():
         if group and isinstance(kept.get(group), dict):
             kept[group] = {key: value for key, value in kept[group].items() if key not in names}
     return kept

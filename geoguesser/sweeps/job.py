@@ -20,7 +20,7 @@ from geoguesser.data.examine import CORES, system_cores
 from geoguesser.errors import CheckpointError, ConfigError, GeoguesserError, check_bool, check_mapping, first_line
 from geoguesser.experiment import run
 from geoguesser.kept import Kept
-from geoguesser.sweeps.folder import SweepFolder, clear, held, state_of
+from geoguesser.sweeps.folder import SweepFolder, clear, group_of, held, state_of
 
 log = logging.getLogger(__name__)
 KEPT = Kept()  # of this process: jobs of a sweep mostly read the same
@@ -94,12 +94,6 @@ def _run(cfg: DictConfig, folder: Path, *, overrides: list[str], **facts: Any) -
             log.warning("%s The job begins again.", error)
     clear(folder)
     run(cfg, folder, **given)
-
-
-def group_of(sweep: Path, name: str) -> str:
-    """The sweep's name, for services: `sweep.name`, or the folder's own where `hydra.sweep.dir` was given."""
-    wanted = Path(name).parts
-    return name if sweep.parts[-len(wanted) :] == wanted else sweep.name
 
 
 def validation_error(folder: Path) -> float | None:

@@ -10,11 +10,12 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from geoguesser.effect import WITHOUT_EFFECT
 from geoguesser.training.privacy import has_path, is_private, public
 
 TAGGED = ("experiment", "region", "data", "backbone", "fusion", "finetune", "head", "grid", "loss", "decoder")
 ALONE = ("experiment", "head", "backbone", "region", "image")  # whose choices say by themselves what they are
-UNSAID = ("name", "pictures", "logger", "sweep", "hydra")  # overrides that change no result
+UNSAID = (*WITHOUT_EFFECT[""], "sweep", "hydra")  # overrides that change no result
 NAME_LENGTH, TAG_LENGTH = 100, 64  # W&B's own limits are 128 and 64
 
 # Measures that are best at their highest; all others, errors and losses, are best at their lowest.

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
 from geoguesser.configs import resolve
-from geoguesser.sweeps.identity import LENGTH, WITHOUT, job_name, job_name_of, register, what_counts
+from geoguesser.effect import WITHOUT_EFFECT
+from geoguesser.sweeps.identity import LENGTH, job_name, job_name_of, register, what_counts
 
 PLAIN = st.recursive(
     st.none() | st.booleans() | st.integers(-9, 9) | st.floats(allow_nan=False) | st.text(max_size=3),
@@ -87,7 +88,7 @@ def test_the_order_of_keys_is_nothing(config):
     assert set(job_name(config)) <= set("0123456789abcdef")
 
 
-@given(st.dictionaries(st.sampled_from(["a", "b"]), st.integers(0, 2)), st.sampled_from(WITHOUT[""]), PLAIN)
+@given(st.dictionaries(st.sampled_from(["a", "b"]), st.integers(0, 2)), st.sampled_from(WITHOUT_EFFECT[""]), PLAIN)
 def test_what_is_left_out_is_left_out_at_the_top_alone(config, key, value):
     assert what_counts(config | {key: value}) == config
     assert what_counts({"a": {key: value}}) == {"a": {key: value}}
@@ -96,9 +97,9 @@ def test_what_is_left_out_is_left_out_at_the_top_alone(config, key, value):
 def test_every_key_that_is_left_out_is_one():
     """A key that is renamed in conf/ must not silently begin to count."""
     config = resolve(compose(["data=places", "data.roots=[a]"]))
-    known = {group: set(config if not group else config[group]) for group in WITHOUT}
+    known = {group: set(config if not group else config[group]) for group in WITHOUT_EFFECT}
     optional = {"trainer": {"enable_progress_bar", "default_root_dir"}}  # the experiment's own, or the user's
-    for group, names in WITHOUT.items():
+    for group, names in WITHOUT_EFFECT.items():
         assert set(names) - optional.get(group, set()) <= known[group]
 
 

@@ -19,8 +19,8 @@ from geoguesser.experiment import run
 from geoguesser.kept import Kept
 from geoguesser.quiet import quiet
 from geoguesser.sweeps import job
-from geoguesser.sweeps.folder import COMMAND, SweepFolder, held, state_of
-from geoguesser.sweeps.job import group_of, hushed, run_job, share_cores
+from geoguesser.sweeps.folder import COMMAND, SweepFolder, group_of, held, state_of
+from geoguesser.sweeps.job import hushed, run_job, share_cores
 
 
 @pytest.fixture
