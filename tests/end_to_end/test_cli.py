@@ -199,6 +199,16 @@ def test_multirun_gives_every_job_its_run_and_names_what_failed(tmp_path: Path):
 
 
 @pytest.mark.slow
+def test_several_jobs_of_another_command_end_with_what_failed(tmp_path: Path):
+    """Only training has sweep folders; other commands name the failed ones all the same."""
+    done = command("geoguesser.predict", "--multirun", "run=a,b", "images=x", cwd=tmp_path)
+    assert done.returncode == 1
+    assert "2 of the jobs failed:" in done.stderr
+    assert "(run=b images=x): MissingFileError: images=x must be a folder of place folders." in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.slow
 def test_a_killed_run_goes_on_where_it_stopped(tmp_path: Path):
     """SIGKILL in mid-training, then resume: the same history as a run that was never killed."""
     words = [*TINY[:-1], "trainer.max_epochs=30", "callbacks.early_stopping=null"]
