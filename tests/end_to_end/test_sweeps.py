@@ -16,16 +16,22 @@ from conftest import ROOT, TINY, command, read_back
 from omegaconf import OmegaConf
 
 FAULT = """
+import os
+import signal
+
 from pytorch_lightning import Callback
 
 
 class Fault(Callback):
     def __init__(self, at, size):
         self.breaks = at == size
+        self.dies = os.environ.get("DIES_AT") == str(size)
 
     def on_train_epoch_end(self, trainer, pl_module):
         if self.breaks:
             raise RuntimeError("a fault of the test's")
+        if self.dies:
+            os.kill(os.getpid(), signal.SIGKILL)
 """
 WANDB = [word for word in TINY if word != "logger=csv"]
 
@@ -62,13 +68,9 @@ def test_a_sweep_with_faults_that_is_killed_and_repeated(tmp_path: Path):
     words = ["--multirun", sizes, *fault, *WANDB, "sweep.name=faults"]
     folder = tmp_path / "multirun/faults"
 
-    process = start(words, tmp_path)
-    wait_for(process, "#8 : grid.size=15")
-    while not list(folder.glob("*/wandb/offline-run-*")) or len(list(folder.glob("*/status.json"))) < 9:
-        time.sleep(0.01)
-    time.sleep(0.3)  # in the middle of the ninth job
-    process.send_signal(signal.SIGKILL)
-    process.communicate(timeout=60)
+    process = start(words, tmp_path, DIES_AT="15")  # in the middle of the ninth job
+    process.communicate(timeout=300)
+    assert process.returncode == -signal.SIGKILL
     before = states(folder)
     assert sorted(before.values()) == [*["done"] * 6, "failed", "failed", "running"]
     (killed,) = (name for name, state in before.items() if state == "running")
