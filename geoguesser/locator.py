@@ -15,12 +15,14 @@ import torch
 from torch import Tensor
 
 from geoguesser import __version__
+from geoguesser.answers import Answers, answers_of
 from geoguesser.data.images import ImageSpec
 from geoguesser.data.views import read_folder
 from geoguesser.errors import CheckpointError, MissingFileError
 from geoguesser.geo.distance import FloatArray
 from geoguesser.geo.region import Region, region_from_state
 from geoguesser.model.network import GeoNetwork, network_from_state
+from geoguesser.model.uncertainty import Calibration, Said, calibration_from_state, said_of
 
 FORMAT = 2  # 1 had heads that did not scale what they are given
 PREFIX = "network."  # of the network's tensors in a training checkpoint's state dict
@@ -88,11 +90,28 @@ class Locator:
         Returns:
             (B, 2) latitude and longitude in degrees.
         """
+        coords: FloatArray = self.network.head.decode(self._output(images, mask)).cpu().double().numpy()
+        return coords
+
+    @torch.no_grad()
+    def said(self, images: Tensor, mask: Tensor | None = None) -> Said:
+        """What the head says of places, as `predict` takes them: points, logits, the cells' points."""
+        return said_of(self.network.head, self._output(images, mask))
+
+    def answer(self, images: Tensor, mask: Tensor | None = None) -> Answers:
+        """Predicts coordinates, and how sure they are, of places as `predict` takes them."""
+        return answers_of(self.said(images, mask), self.region, self.network.head.grid, self.uncertainty)
+
+    @property
+    def uncertainty(self) -> Calibration | None:
+        """What the run's calibration places taught; None where it had none."""
+        return None if self.calibration is None else calibration_from_state(self.calibration)
+
+    def _output(self, images: Tensor, mask: Tensor | None) -> Tensor:
         device = next(self.network.parameters()).device
         mask = torch.ones(images.shape[:2], dtype=torch.bool) if mask is None else mask
-        out = self.network(images.to(device), mask.to(device))
-        coords: FloatArray = self.network.head.decode(out).cpu().double().numpy()
-        return coords
+        out: Tensor = self.network(images.to(device), mask.to(device))
+        return out
 
     def predict_folders(
         self, folders: Sequence[str | Path], *, batch_size: int = 32, mask: bool = False

@@ -194,15 +194,22 @@ class Calibration:
         if said.logits is None or said.sides_km is None or self.temperature is None:
             return self._radii(raw_expected_km(said, None))
         raw, posterior = raw_expected_km(said, self.temperature), tempered(said.logits, self.temperature)
-        best, scores = posterior.argmax(axis=1), conformal.mass_scores(posterior)
         found = {"expected_error_km": self.scale * raw, **self._radii(raw)}
-        found |= {"cell": best, "cell_probability": posterior.max(axis=1)}
-        for name, most in (self.mass or {}).items():
-            inside = scores <= (math.inf if most is None else most)
+        found |= {"cell": posterior.argmax(axis=1), "cell_probability": posterior.max(axis=1)}
+        for name, inside in self.sets(posterior).items():
             found |= {f"set_{name}_cells": inside.sum(axis=1), f"set_{name}_km2": inside @ said.sides_km**2}
             if cell is not None:
                 found[f"set_{name}_holds"] = inside[np.arange(len(cell)), cell]
         return found
+
+    def sets(self, posterior: FloatArray) -> dict[str, conformal.BoolArray]:
+        """Level -> (N, K) which cells together hold the true place with that probability.
+
+        Args:
+            posterior: (N, K) probabilities at the calibration's temperature.
+        """
+        scores = conformal.mass_scores(posterior)
+        return {name: scores <= (math.inf if most is None else most) for name, most in (self.mass or {}).items()}
 
     def _radii(self, raw: FloatArray) -> dict[str, npt.NDArray[Any]]:
         known = {name: stretch for name, stretch in self.stretch.items() if stretch is not None}
