@@ -1,4 +1,4 @@
-"""Maps that can be moved: Leaflet, which comes with the package, and what it draws, as GeoJSON. No tiles, no requests.
+"""Maps that can be moved: Leaflet, which comes with the package, and what it draws, as GeoJSON. No tiles.
 
 Leaflet 1.9.4 (BSD-2-Clause) lies in reporting/leaflet/ as its npm package has it. Longitudes may pass 180 degrees
 here, so that an outline which crosses the date line stays in one piece.
@@ -72,7 +72,7 @@ def bounds(region: Region) -> list[list[float]]:
 
 
 def _polygon(ring_deg: FloatArray) -> dict[str, Any]:
-    """(V, 2) latitude and longitude of a closed ring; one that crosses the date line goes on beyond 180 degrees."""
+    """(V, 2) degrees of a closed ring; one that crosses the date line goes on beyond 180 degrees."""
     longitude = np.unwrap(ring_deg[:, 1], period=360.0)
     points = np.round(np.stack((longitude, ring_deg[:, 0]), axis=-1), DIGITS)
     return {"type": "Polygon", "coordinates": [points.tolist()]}
