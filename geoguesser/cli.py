@@ -41,6 +41,10 @@ def launch(config_name: str, task: Callable[[DictConfig, Path], Any]) -> None:
         folder = Path(settings.runtime.output_dir)
         try:
             return task(cfg, folder)
+        except KeyboardInterrupt:
+            if settings.mode is not RunMode.RUN:
+                raise
+            sys.exit(130)  # as shells have it: 128 and the number of SIGINT
         except Exception as error:
             known = isinstance(error, GeoguesserError)
             if settings.mode is RunMode.RUN and not known:

@@ -84,11 +84,17 @@ class Ensemble:
             mask: (B, 4) bool, true where there is a view; None for all.
         """
         members = zip(self.locators, self._spec_of, strict=True)
-        if len(self.locators) == 1:
-            return self.locators[0].answer(images[0], mask)
-        if self.grid is None:
-            return self._by_points([one.answer(images[spec], mask) for one, spec in members])
-        return self._by_posteriors([one.said(images[spec], mask) for one, spec in members])
+        return self._together([one.said(images[spec], mask) for one, spec in members])
+
+    def blind(self) -> Answers:
+        """The answer for one place of which nothing is seen: what the heads say of the mean training place."""
+        return self._together([one.blind() for one in self.locators])
+
+    def _together(self, said: list[Said]) -> Answers:
+        if len(said) > 1 and self.grid is not None:
+            return self._by_posteriors(said)
+        answers = [one.complete(own) for one, own in zip(self.locators, said, strict=True)]
+        return answers[0] if len(answers) == 1 else self._by_points(answers)
 
     def _common_grid(self) -> Grid | None:
         grids = [one.network.head.grid for one in self.locators]

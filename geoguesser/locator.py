@@ -100,7 +100,17 @@ class Locator:
 
     def answer(self, images: Tensor, mask: Tensor | None = None) -> Answers:
         """Predicts coordinates, and how sure they are, of places as `predict` takes them."""
-        return answers_of(self.said(images, mask), self.region, self.network.head.grid, self.uncertainty)
+        return self.complete(self.said(images, mask))
+
+    def complete(self, said: Said) -> Answers:
+        """What the head said of places, with what calibration places taught."""
+        return answers_of(said, self.region, self.network.head.grid, self.uncertainty)
+
+    @torch.no_grad()
+    def blind(self) -> Said:
+        """What the head says of one place of which nothing is seen: its features are the training places' mean."""
+        head = self.network.head
+        return said_of(head, head(head.centre[None]))
 
     @property
     def uncertainty(self) -> Calibration | None:

@@ -13,10 +13,10 @@ from geoguesser.cli import launch
 def predict(cfg: DictConfig, folder: Path) -> Any:
     """Runs the prediction; torch is imported here, so that --help need not wait for it."""
     from geoguesser.allocator import keep_freed_memory
-    from geoguesser.prediction import predict_folder
+    from geoguesser.prediction import predict_places
 
     keep_freed_memory()
-    predict_folder(cfg)
+    predict_places(cfg)
 
 
 def main() -> None:

@@ -1,147 +1,224 @@
-"""Prediction for a folder of place folders, or for a store: the table that a competition asks for."""
+"""Prediction: one `python -m geoguesser.predict`, from its config to the table that a competition asks for."""
 
 from __future__ import annotations
 
 import logging
+import re
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 import torch
+import xxhash
 from omegaconf import DictConfig
-from torch import Tensor
 from tqdm import tqdm
 
+from geoguesser.answering import Batch, answer_places, answer_store, check_store
 from geoguesser.configs import known_keys, plain
-from geoguesser.data.fingerprint import differences
+from geoguesser.data.inputs import Asked, asked_places, missing_headings, signature
 from geoguesser.data.store import Store, is_store
-from geoguesser.data.views import read_folder
-from geoguesser.errors import CheckpointError, ConfigError, DataError, MissingFileError, check_choice, check_int
-from geoguesser.locator import Locator
-from geoguesser.reporting.result import write_csv
+from geoguesser.ensemble import Ensemble
+from geoguesser.errors import ConfigError, DataError, MissingFileError, StoreError, check_choice, check_int
+from geoguesser.locator import checkpoint_file
+from geoguesser.reporting.answer_table import COMPETITION, answer_rows, blank_row, columns_of
+from geoguesser.reporting.files import write_csv
+from geoguesser.reporting.row_journal import RowJournal
 
 log = logging.getLogger(__name__)
+SHOWN = 10  # of what is broken, in the log; all of it is in the table
 
 
-class Places(NamedTuple):
-    """Some places to predict: their ids, (B, 4, 3, S, S) uint8 views and (B, 4) mask."""
+class Settings(NamedTuple):
+    """What the config says beside the inputs."""
 
-    names: list[str]
-    views: Tensor
-    mask: Tensor
+    batch_size: int
+    whole: bool  # a place needs all four views
+    on_bad: str
+    short: bool  # a competition's columns alone
 
 
-def predict_folder(cfg: DictConfig) -> pd.DataFrame:
-    """Predicts all places of `images` and writes `out`: uuid, latitude, longitude.
+def predict_places(cfg: DictConfig) -> pd.DataFrame:
+    """Predicts all places of `images` and writes `out`.
 
     Args:
         cfg: The config of conf/predict.yaml.
 
     Returns:
-        The table that was written, in order of the folders' names, or in that of the store.
+        The table that was written: in the order of the inputs, or of the store.
 
     Raises:
-        GeoguesserError: What the user can mend; `out` is then not written.
+        GeoguesserError: What the user can mend; `out` is then not written, and what was done is kept.
     """
     config = plain(cfg, known_keys("predict"))
-    batch_size = check_int("batch_size", config["batch_size"], low=1)
-    skip = check_choice("on_bad", config["on_bad"], ("error", "skip")) == "skip"
-    mask = check_choice("missing_views", config["missing_views"], ("error", "mask")) == "mask"
-    device = _device(str(config["device"]))
-    images = Path(str(config["images"])).expanduser()
-    store = Store.open(images) if is_store(images) else None
-    folders = _place_folders(images) if store is None else []
+    settings = Settings(
+        batch_size=check_int("batch_size", config["batch_size"], low=1),
+        whole=check_choice("missing_views", config["missing_views"], ("mask", "error")) == "error",
+        on_bad=check_choice("on_bad", config["on_bad"], ("blank", "blind", "skip", "error")),
+        short=check_choice("columns", config["columns"], ("all", "competition")) == "competition",
+    )
+    device = device_of(str(config["device"]))
     out = Path(str(config["out"])).expanduser()
     if not out.parent.is_dir():
         raise MissingFileError.at(f"out={out}", "must lie in a folder that exists", found=str(out.parent))
-    locator = Locator.load(str(config["run"]), device=device)
-    bad: list[str] = []
-    masked: list[str] = []
-    if store is not None:
-        total, batches = len(store.table()), _from_store(store, locator, batch_size)
+    source = _source(config["images"], config["root"])
+    ensemble = load_runs(config["run"], device=device)
+    if isinstance(source, Store):
+        check_store(ensemble, source, "images")
+        ids = source.table()["uuid"].tolist()
+        signs = [digest.tobytes().hex() for digest in source.digests()]
     else:
-        lists = (bad, masked) if skip else (None, None)
-        total, batches = len(folders), _from_folders(folders, locator, batch_size, mask, lists)
-    names, coords = [], []
-    with tqdm(total=total, desc="predicting", unit=" places", disable=None) as bar:
-        for some in batches:
-            names += some.names
-            coords.append(locator.predict(some.views, some.mask))
-            bar.update(len(some.names))
-    if not names:
-        raise DataError.at(
-            f"images={images}", f"must hold a place with four whole views; {len(bad)} were left out"
+        ids, signs = [one.uuid for one in source], [signature(one) for one in source]
+        if settings.whole and settings.on_bad == "error":
+            _check_whole(source)
+    key = _key(config)
+    journal = RowJournal(out.with_name(f"{out.name}.journal"), key, columns_of(ensemble.grid is not None))
+    try:
+        _fill(journal, ensemble, source, (ids, signs), settings)
+    except KeyboardInterrupt:
+        log.warning("interrupted: %d of %d places are kept; the same command goes on", len(journal.rows), len(ids))
+        raise
+    finally:
+        journal.close(remove=not journal.rows)
+    return _finish(journal, ids, out, settings)
+
+
+def load_runs(run: Any, *, device: torch.device) -> Ensemble:
+    """Loads the run or runs that a config names.
+
+    Raises:
+        ConfigError: It names none, or runs of different regions.
+        MissingFileError: One is not there.
+        CheckpointError: One is no locator.
+    """
+    given = [run] if isinstance(run, str) else run
+    if not isinstance(given, list) or not given or not all(isinstance(one, str) and one for one in given):
+        raise ConfigError.at("run", "must name a run folder, or several", found=run)
+    ensemble = Ensemble.load(given, device=device)
+    if len(given) > 1:
+        way = (
+            "posteriors are averaged" if ensemble.grid is not None else "points by geometric median: grids differ"
         )
-    found = np.concatenate(coords)
-    table = pd.DataFrame({"uuid": names, "latitude": found[:, 0], "longitude": found[:, 1]})
-    write_csv(out, table)
-    for word, lines in (("left out", bad), ("masked", masked)):
-        for line in lines:
-            log.warning("%s: %s", word, line)
-    log.info("%d places written to %s, %d left out", len(table), out, len(bad))
+        log.info("an ensemble of %d runs: %s", len(given), way)
+    if not ensemble.calibrated:
+        log.info("not calibrated, so no expected errors and radii: %s", ", ".join(given))
+    return ensemble
+
+
+def _source(images: Any, root: Any) -> Store | list[Asked]:
+    if isinstance(images, str) and is_store(Path(images).expanduser()):
+        return Store.open(Path(images).expanduser())
+    return asked_places(images, None if root is None else str(root))
+
+
+def _key(config: dict[str, Any]) -> dict[str, Any]:
+    """What rows depend on beside their images."""
+    runs = [config["run"]] if isinstance(config["run"], str) else config["run"]
+    digests = [xxhash.xxh3_128_hexdigest(checkpoint_file(run).read_bytes()) for run in runs]
+    return {"format": 1, "runs": digests} | {name: config[name] for name in ("missing_views", "on_bad")}
+
+
+def _check_whole(places: list[Asked]) -> None:
+    for one in places:
+        lacks = missing_headings(one)
+        if lacks:
+            names = ", ".join(f"{heading}.jpg" for heading in lacks)
+            raise DataError.at(
+                one.files.folder, f"lacks {names}", remedy="With missing_views=mask fewer views are enough."
+            )
+
+
+def _fill(
+    journal: RowJournal,
+    ensemble: Ensemble,
+    source: Store | list[Asked],
+    named: tuple[list[str], list[str]],
+    settings: Settings,
+) -> None:
+    """Answers what the journal lacks."""
+    ids, signs = named
+    pairs = enumerate(zip(ids, signs, strict=True))
+    wanted = np.array([row for row, pair in pairs if not journal.has(*pair)], dtype=np.int64)
+    done = len(ids) - len(wanted)
+    if done:
+        log.info("%d of %d places are done already", done, len(ids))
+    if isinstance(source, Store):
+        batches = answer_store(ensemble, source, wanted, batch_size=settings.batch_size)
+    else:
+        batches = answer_places(ensemble, [source[row] for row in wanted], batch_size=settings.batch_size)
+    with tqdm(total=len(ids), initial=done, desc="predicting", unit=" places", disable=None) as bar:
+        for batch in batches:
+            own = wanted[batch.rows]
+            sign_of = {ids[row]: signs[row] for row in own}
+            for table in _rows(batch, list(sign_of), ensemble, settings):
+                journal.add(table, [sign_of[uuid] for uuid in table["uuid"]])
+            bar.update(len(own))
+
+
+def _rows(batch: Batch, uuids: list[str], ensemble: Ensemble, settings: Settings) -> Iterator[pd.DataFrame]:
+    """The rows of a batch: of the places that were answered, then of each that was not."""
+    with_cells = ensemble.grid is not None
+    views = batch.there.sum(axis=1)
+    notes = ["; ".join(one) for one in batch.broken]
+    seen = views > 0
+    good = views == 4 if settings.whole else seen
+    if settings.on_bad == "error" and not good.all():
+        first = int(np.argmin(good))
+        reason = notes[first] or f"has {views[first]} of 4 views"
+        raise DataError.at(
+            f"place {uuids[first]}", f"cannot be answered: {reason}",
+            remedy="To go on without: on_bad=blank, blind or skip.",
+        )  # fmt: skip
+    if batch.answers is not None:
+        told = [uuid for uuid, one in zip(uuids, seen, strict=True) if one]
+        noted = [note for note, one in zip(notes, seen, strict=True) if one]
+        table = answer_rows(told, batch.answers, views[seen], noted, with_cells=with_cells)
+        if good[seen].any():
+            yield table[good[seen]]
+    for row in np.flatnonzero(~good):
+        if settings.on_bad == "blind":
+            yield answer_rows([uuids[row]], ensemble.blind(), views[[row]], [notes[row]], with_cells=with_cells)
+        else:
+            yield blank_row(uuids[row], notes[row], with_cells=with_cells)
+
+
+def _finish(journal: RowJournal, ids: list[str], out: Path, settings: Settings) -> pd.DataFrame:
+    """Writes the table, and says what was wrong."""
+    table = journal.table(ids)
+    whole = {name: "Int64" for name in table if name == "views" or re.fullmatch(r"cell_\d", str(name))}
+    table = table.astype(whole)  # a column of whole numbers stays one where some are blank
+    bad = table["views"] < (4 if settings.whole else 1)
+    noted = table[table["broken"] != ""]
+    if settings.on_bad == "skip":
+        table = table[~bad]
+    if bad.all():
+        raise DataError.at("images", f"must hold a place with a whole view; {len(ids)} places have none")
+    try:
+        write_csv(out, table[list(COMPETITION)] if settings.short else table)
+    except OSError as error:
+        raise StoreError.at(f"out={out}", f"cannot be written ({error.strerror or error})") from error
+    journal.close(remove=True)
+    for uuid, note in zip(noted["uuid"][:SHOWN], noted["broken"], strict=False):
+        log.warning("%s: %s", uuid, note)
+    if len(noted) > SHOWN:
+        log.warning("%d more places with broken views: column broken", len(noted) - SHOWN)
+    fewer = Counter(table["views"][table["views"] < 4].astype(int).tolist())
+    parts = [f"{count} with {views} of 4 views" for views, count in sorted(fewer.items(), reverse=True)]
+    word = {"skip": "left out", "blind": "answered blindly"}.get(settings.on_bad, "left blank")
+    log.info("%d places written to %s, %d %s", len(table), out, int(bad.sum()), word)
+    if parts:
+        log.info("of these %s", ", ".join(parts))
     return table
 
 
-def _from_folders(
-    folders: list[Path],
-    locator: Locator,
-    batch_size: int,
-    mask: bool,
-    lists: tuple[list[str] | None, list[str] | None],
-) -> Iterator[Places]:
-    """Batches of place folders; what cannot be read goes into the lists, or is an error where there are none."""
-    bad, masked = lists
-    for start in range(0, len(folders), batch_size):
-        names, some = [], []
-        for folder in folders[start : start + batch_size]:
-            try:
-                some.append(read_folder(str(folder), locator.image, mask=mask, broken=masked))
-                names.append(folder.name)
-            except DataError as error:
-                if bad is None:
-                    raise DataError(f"{error} To leave such places out: on_bad=skip") from error
-                bad.append(str(error))
-        if some:
-            views, masks = (torch.from_numpy(np.stack(part)) for part in zip(*some, strict=True))
-            yield Places(names, views, masks)
+def device_of(name: str) -> torch.device:
+    """The device that a config names; `auto` is CUDA's where there is one.
 
-
-def _from_store(store: Store, locator: Locator, batch_size: int) -> Iterator[Places]:
-    """Batches of a store, whose views must have been prepared as those that the run was trained on."""
-    if locator.image.name not in store.manifest["images"]:
-        held = " and ".join(store.manifest["images"])
-        raise CheckpointError(
-            f"images={store.folder} cannot be predicted by this run: size and fit of views differ "
-            f"({locator.image.name} in the run, {held} in the store). Prepare that size too, or name images."
-        )
-    own = store.fingerprint(locator.image)
-    if locator.data is not None and (found := differences(locator.data, own, ("decoder",))):
-        raise CheckpointError(
-            f"images={store.folder} cannot be predicted by this run, for the store's views differ in "
-            f"{'; '.join(found)}. Prepare the store again with the run's versions, or name image folders."
-        )
-    ids, masks, views = store.table()["uuid"].tolist(), torch.from_numpy(store.mask()), store.views(locator.image)
-    for start in range(0, len(ids), batch_size):
-        rows = np.arange(start, min(start + batch_size, len(ids)))
-        yield Places([ids[row] for row in rows], views.gather(rows), masks[rows])
-
-
-def _place_folders(images: Path) -> list[Path]:
-    if not images.is_dir():
-        raise MissingFileError.at(f"images={images}", "must be a folder of place folders")
-    folders = sorted(path for path in images.iterdir() if path.is_dir() and not path.name.startswith("."))
-    if not folders:
-        raise DataError.at(
-            f"images={images}",
-            "must hold folders, one per place",
-            remedy="Each holds 0.jpg, 90.jpg, 180.jpg, 270.jpg.",
-        )
-    return folders
-
-
-def _device(name: str) -> torch.device:
+    Raises:
+        ConfigError: This machine has no such device.
+    """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     try:

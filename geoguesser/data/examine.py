@@ -7,9 +7,7 @@ decides what a finding means: that is data/soundness.py.
 from __future__ import annotations
 
 import os
-from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, fields
 from typing import Any, NamedTuple, Self
 
@@ -20,6 +18,7 @@ import xxhash
 
 from geoguesser.data.findings import Finding
 from geoguesser.data.images import MODES, ByteArray, ImageSpec, decode_rgb, planes, read_bytes, read_header
+from geoguesser.data.ordered import in_order
 from geoguesser.errors import DataError
 
 RULES = 1  # raise it whenever the same file gives other facts or findings
@@ -248,18 +247,12 @@ def examine_in_order(places: Sequence[PlaceFiles], specs: Sequence[ImageSpec]) -
 
     Threads serve, for reading, decoding, resizing and hashing all release Python's lock.
     """
-    threads = cores()
+    yield from in_order(
+        lambda files: examine(files, specs), places, threads=cores(), ahead=ahead_of(specs), name="examine"
+    )
+
+
+def ahead_of(specs: Sequence[ImageSpec]) -> int:
+    """How many places may wait with their pixels: some for each core, within a fixed amount of memory."""
     size = sum(12 * spec.size**2 for spec in specs)
-    ahead = max(2 * threads, min(256, AHEAD_BYTES // size))
-    waiting: deque[Future[Examined]] = deque()
-    with ThreadPoolExecutor(threads, thread_name_prefix="examine") as pool:
-        try:
-            for files in places:
-                waiting.append(pool.submit(examine, files, specs))
-                if len(waiting) > ahead:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-        finally:
-            for one in waiting:
-                one.cancel()
+    return max(2 * cores(), min(256, AHEAD_BYTES // size))

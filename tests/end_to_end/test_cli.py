@@ -18,7 +18,7 @@ import pytest
 from conftest import ROOT, SAMPLE, TINY, command, compose, read_back
 
 from geoguesser.errors import GeoguesserError
-from geoguesser.prediction import predict_folder
+from geoguesser.prediction import predict_places
 
 WORDS = [word for word in TINY if word != "logger=csv"]
 
@@ -105,9 +105,9 @@ def test_predict_writes_what_the_test_saw(trained, tmp_path: Path):
     broken.write_bytes(b"no image")
     words = [f"run={folder}", f"images={tmp_path / 'images'}", f"out={tmp_path / 'q.csv'}"]
     with pytest.raises(GeoguesserError, match=r"90\.jpg is no whole image .*on_bad=skip"):
-        predict_folder(compose(words, "predict"))
+        predict_places(compose(words, "predict"))
     assert not (tmp_path / "q.csv").exists()
-    predict_folder(compose([*words, "on_bad=skip"], "predict"))
+    predict_places(compose([*words, "on_bad=skip"], "predict"))
     assert len(pd.read_csv(tmp_path / "q.csv")) == len(truth) - 1
 
 
@@ -128,7 +128,7 @@ def test_predict_explains_bad_input(words: list[str], message: str, tmp_path: Pa
     (tmp_path / "tests" / "place").mkdir(parents=True)
     monkeypatch.chdir(tmp_path)
     with pytest.raises(GeoguesserError, match=message):
-        predict_folder(compose(words, "predict"))
+        predict_places(compose(words, "predict"))
 
 
 def test_help_is_quick_and_needs_no_torch():

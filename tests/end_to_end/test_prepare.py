@@ -25,7 +25,7 @@ from geoguesser.data.images import ImageSpec
 from geoguesser.data.store import Store
 from geoguesser.errors import CheckpointError, ConfigError, DataError, MissingFileError
 from geoguesser.locator import Locator
-from geoguesser.prediction import predict_folder
+from geoguesser.prediction import predict_places
 from geoguesser.preparation import prepare_data
 
 OWN = [word for word in TINY if not word.startswith("data.p")]
@@ -114,23 +114,23 @@ def test_predicting_a_store(prepared, roots, run_job, tmp_path: Path):
     store, _ = prepared
     run_job([*OWN, "data=store", f"data.path={store}"], tmp_path / "run")
     base = [f"run={tmp_path / 'run'}", f"out={tmp_path / 'p.csv'}"]
-    told = predict_folder(compose([*base, f"images={store}"], "predict")).set_index("uuid")
+    told = predict_places(compose([*base, f"images={store}"], "predict")).set_index("uuid")
     assert len(told) == 60
     truth = pd.read_csv(tmp_path / "run/predictions_test.csv").set_index("uuid")
     np.testing.assert_allclose(told.loc[truth.index], truth[["latitude", "longitude"]], atol=2e-4)
-    folders = predict_folder(compose([*base, f"images={roots[1] / 'images'}"], "predict")).set_index("uuid")
+    folders = predict_places(compose([*base, f"images={roots[1] / 'images'}"], "predict")).set_index("uuid")
     np.testing.assert_allclose(told.loc[folders.index], folders, atol=2e-4)
 
     small = tmp_path / "small"
     prepare_data(compose(words(roots, f"out={small}", "image.size=24", "pictures=false"), "prepare"))
     with pytest.raises(CheckpointError, match=r"size and fit of views differ \(px32-crop in the run, px24-crop"):
-        predict_folder(compose([*base, f"images={small}"], "predict"))
+        predict_places(compose([*base, f"images={small}"], "predict"))
     shutil.copytree(store, tmp_path / "older")
     manifest = json.loads((tmp_path / "older/store.json").read_text())
     manifest["images"]["px32-crop"]["fingerprint"]["decoder"] = "rules 0"
     (tmp_path / "older/store.json").write_text(json.dumps(manifest))
     with pytest.raises(CheckpointError, match=r"differ in what decoded them \(rules 1.* there, rules 0 here\)"):
-        predict_folder(compose([*base, f"images={tmp_path / 'older'}"], "predict"))
+        predict_places(compose([*base, f"images={tmp_path / 'older'}"], "predict"))
 
 
 def test_places_with_fewer_views_train_and_predict(roots, run_job, tmp_path: Path):
@@ -163,8 +163,8 @@ def test_places_with_fewer_views_train_and_predict(roots, run_job, tmp_path: Pat
 
     base = [f"run={tmp_path / 'files'}", f"images={root / 'images'}", f"out={tmp_path / 'p.csv'}"]
     with pytest.raises(DataError, match=r"lacks 0\.jpg\. With missing_views=mask .*on_bad=skip"):
-        predict_folder(compose(base, "predict"))
-    told = predict_folder(compose([*base, "missing_views=mask", "on_bad=skip"], "predict")).set_index("uuid")
+        predict_places(compose(base, "predict"))
+    told = predict_places(compose([*base, "missing_views=mask", "on_bad=skip"], "predict")).set_index("uuid")
     assert len(told) == 40  # the broken view is masked
     name = folders[2].name  # it has one view alone: the mean of one is that one
     locator = Locator.load(tmp_path / "files")
@@ -187,7 +187,7 @@ def test_the_network_normalises_by_the_training_views(prepared, run_job, tmp_pat
     assert own["test"] != json.loads((tmp_path / "run/result.json").read_text())["test"]
     truth = pd.read_csv(tmp_path / "run/predictions_test.csv").set_index("uuid")
     base = [f"run={tmp_path / 'run'}", f"images={store}", f"out={tmp_path / 'p.csv'}"]
-    told = predict_folder(compose(base, "predict")).set_index("uuid")
+    told = predict_places(compose(base, "predict")).set_index("uuid")
     np.testing.assert_allclose(told.loc[truth.index], truth[["latitude", "longitude"]], atol=2e-4)
 
 
@@ -322,8 +322,8 @@ def test_a_broken_view_is_masked_in_prediction_too(prepared, roots, run_job, tmp
         (folders[1] / f"{heading}.jpg").write_bytes(b"broken")
     base = [f"run={tmp_path / 'run'}", f"images={images}", f"out={tmp_path / 'p.csv'}", "missing_views=mask"]
     with pytest.raises(DataError, match=r"90\.jpg is no whole image .*on_bad=skip"):
-        predict_folder(compose(base, "predict"))
-    told = predict_folder(compose([*base, "on_bad=skip"], "predict"))
+        predict_places(compose(base, "predict"))
+    told = predict_places(compose([*base, "on_bad=skip"], "predict"))
     assert told["uuid"].tolist() == [folder.name for folder in folders if folder != folders[1]]
 
 

@@ -1,0 +1,110 @@
+"""Answering: from places on disk to answers, in batches; reading goes on while the network works. No Hydra."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from geoguesser.answers import Answers
+from geoguesser.data.fingerprint import differences
+from geoguesser.data.inputs import Asked, Seen, read_in_order
+from geoguesser.data.store import Store
+from geoguesser.ensemble import Ensemble
+from geoguesser.errors import CheckpointError
+
+IntArray = npt.NDArray[np.int64]
+
+
+class Batch(NamedTuple):
+    """Some places, answered.
+
+    Attributes:
+        rows: (B,) their numbers among all.
+        there: (B, 4) which of their views were seen.
+        broken: (B,) what was wrong with each, by file.
+        answers: Of those that had a view, in order; None where none had.
+    """
+
+    rows: IntArray
+    there: npt.NDArray[np.bool_]
+    broken: list[list[str]]
+    answers: Answers | None
+
+
+def answer_places(ensemble: Ensemble, places: Sequence[Asked], *, batch_size: int) -> Iterator[Batch]:
+    """Reads places and answers, in order; what cannot be read is named and left unanswered.
+
+    Args:
+        ensemble: Who answers.
+        places: What is asked.
+        batch_size: How many places the network takes at once.
+    """
+    seen, start = read_in_order(places, ensemble.specs), 0
+    while some := list(islice(seen, batch_size)):
+        yield _batch(ensemble, some, start)
+        start += len(some)
+
+
+def _batch(ensemble: Ensemble, some: list[Seen], start: int) -> Batch:
+    there = np.stack([one.there for one in some])
+    whole = np.flatnonzero(there.any(axis=1))
+    answers = None
+    if len(whole):
+        images = [
+            torch.from_numpy(np.stack([some[row].images[number] for row in whole]))
+            for number in range(len(ensemble.specs))
+        ]
+        answers = ensemble.answer(images, torch.from_numpy(there[whole]))
+    return Batch(np.arange(start, start + len(some)), there, [one.broken for one in some], answers)
+
+
+def answer_store(
+    ensemble: Ensemble, store: Store, rows: IntArray | None = None, *, batch_size: int
+) -> Iterator[Batch]:
+    """Answers for the places of a store, in order.
+
+    Args:
+        ensemble: Who answers.
+        store: A prepared store; `check_store` says whether it fits.
+        rows: (N,) of its table; None for all.
+        batch_size: How many places the network takes at once.
+    """
+    wanted = np.arange(len(store.table())) if rows is None else rows
+    masks, views = store.mask(), [store.views(spec) for spec in ensemble.specs]
+    for start in range(0, len(wanted), batch_size):
+        some = wanted[start : start + batch_size]
+        there = masks[some]
+        answers = ensemble.answer([one.gather(some) for one in views], torch.from_numpy(there))
+        yield Batch(np.arange(start, start + len(some)), there, [[] for _ in some], answers)
+
+
+def check_store(ensemble: Ensemble, store: Store, key: str) -> None:
+    """Refuses a store whose views were not prepared as those that the runs were trained on.
+
+    Args:
+        ensemble: Who shall answer.
+        store: The store.
+        key: Of the config, for the message.
+
+    Raises:
+        CheckpointError: Size, fit or decoder differ.
+    """
+    where = f"{key}={store.folder} cannot be predicted by this run"
+    for locator in ensemble.locators:
+        if locator.image.name not in store.manifest["images"]:
+            held = " and ".join(store.manifest["images"])
+            raise CheckpointError(
+                f"{where}: size and fit of views differ ({locator.image.name} in the run, {held} in the store). "
+                "Prepare that size too, or name images."
+            )
+        own = store.fingerprint(locator.image)
+        if locator.data is not None and (found := differences(locator.data, own, ("decoder",))):
+            raise CheckpointError(
+                f"{where}, for the store's views differ in {'; '.join(found)}. Prepare the store again with the "
+                "run's versions, or name image folders."
+            )
