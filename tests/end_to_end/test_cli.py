@@ -95,33 +95,42 @@ def test_predict_writes_what_the_test_saw(trained, tmp_path: Path):
     )
     assert done.returncode == 0, done.stderr
     found = pd.read_csv(tmp_path / "p.csv")
-    assert list(found) == ["uuid", "latitude", "longitude"]
+    assert list(found)[:8] == [
+        "uuid", "latitude", "longitude", "expected_error_km", "radius_50_km", "radius_90_km", "in_region", "views"
+    ]  # fmt: skip
     assert list(found.uuid) == sorted(truth.index)
     both = truth.loc[found.uuid]
     np.testing.assert_allclose(found[["latitude", "longitude"]], both[["latitude", "longitude"]], atol=2e-4)
     assert f"{len(truth)} places written" in done.stdout
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["images", "p.csv"]  # and no journal
 
     broken = tmp_path / "images" / truth.index[0] / "90.jpg"
     broken.write_bytes(b"no image")
     words = [f"run={folder}", f"images={tmp_path / 'images'}", f"out={tmp_path / 'q.csv'}"]
-    with pytest.raises(GeoguesserError, match=r"90\.jpg is no whole image .*on_bad=skip"):
-        predict_places(compose(words, "predict"))
+    whole = [*words, "missing_views=error", "columns=competition"]
+    with pytest.raises(GeoguesserError, match=r"cannot be answered: 90\.jpg is no whole image .*on_bad=blank"):
+        predict_places(compose([*whole, "on_bad=error"], "predict"))
     assert not (tmp_path / "q.csv").exists()
-    predict_places(compose([*words, "on_bad=skip"], "predict"))
-    assert len(pd.read_csv(tmp_path / "q.csv")) == len(truth) - 1
+    predict_places(compose([*whole, "on_bad=skip"], "predict"))
+    short = pd.read_csv(tmp_path / "q.csv")
+    assert len(short) == len(truth) - 1
+    assert list(short) == ["uuid", "latitude", "longitude"]
 
 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
         ([], "^run must be given"),
-        (["run=/nowhere", "images=tests/place"], "^images=tests/place must hold folders, one per place"),
+        (
+            ["run=/nowhere", "images=tests/place"],
+            "^images=tests/place must hold a place: a folder of place",
+        ),
         (["run=/nowhere", "images=tests"], "^/nowhere must be a run folder with checkpoints/best.ckpt"),
         (["run=r", "images=i", "+extra=1"], "^extra is no key of this program. Its keys: batch_size, device"),
         (["run=r", "images=i", "batch_size=0"], "^batch_size must be a positive integer, got 0.$"),
         (["run=r", "images=i", "device=abacus"], "^device must be auto or a device of this machine, got 'abacus'"),
         (["run=r", "images=tests", "out=/nowhere/p.csv"], "^out=/nowhere/p.csv must lie in a folder that exists"),
-        (["run=r", "images=/nowhere"], "^images=/nowhere must be a folder of place folders.$"),
+        (["run=r", "images=/nowhere"], "^images=/nowhere must be there. It can be a folder of place folders"),
     ],
 )
 def test_predict_explains_bad_input(words: list[str], message: str, tmp_path: Path, monkeypatch):

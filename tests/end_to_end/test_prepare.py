@@ -117,9 +117,10 @@ def test_predicting_a_store(prepared, roots, run_job, tmp_path: Path):
     told = predict_places(compose([*base, f"images={store}"], "predict")).set_index("uuid")
     assert len(told) == 60
     truth = pd.read_csv(tmp_path / "run/predictions_test.csv").set_index("uuid")
-    np.testing.assert_allclose(told.loc[truth.index], truth[["latitude", "longitude"]], atol=2e-4)
+    point = ["latitude", "longitude"]
+    np.testing.assert_allclose(told.loc[truth.index, point], truth[point], atol=2e-4)
     folders = predict_places(compose([*base, f"images={roots[1] / 'images'}"], "predict")).set_index("uuid")
-    np.testing.assert_allclose(told.loc[folders.index], folders, atol=2e-4)
+    np.testing.assert_allclose(told.loc[folders.index, point], folders[point], atol=2e-4)
 
     small = tmp_path / "small"
     prepare_data(compose(words(roots, f"out={small}", "image.size=24", "pictures=false"), "prepare"))
@@ -162,17 +163,19 @@ def test_places_with_fewer_views_train_and_predict(roots, run_job, tmp_path: Pat
     assert len(dropped.table) == 27
 
     base = [f"run={tmp_path / 'files'}", f"images={root / 'images'}", f"out={tmp_path / 'p.csv'}"]
-    with pytest.raises(DataError, match=r"lacks 0\.jpg\. With missing_views=mask .*on_bad=skip"):
-        predict_places(compose(base, "predict"))
-    told = predict_places(compose([*base, "missing_views=mask", "on_bad=skip"], "predict")).set_index("uuid")
+    with pytest.raises(DataError, match=r"lacks 0\.jpg\. With missing_views=mask fewer views are enough"):
+        predict_places(compose([*base, "missing_views=error", "on_bad=error"], "predict"))
+    told = predict_places(compose(base, "predict")).set_index("uuid")
     assert len(told) == 40  # the broken view is masked
+    assert told["broken"][folders[13].name].startswith("0.jpg is no whole image")
+    assert told["views"].sum() == 4 * 40 - 4 * (1 + 2 + 3) - 1
     name = folders[2].name  # it has one view alone: the mean of one is that one
     locator = Locator.load(tmp_path / "files")
     view = torch.from_numpy(locator.image.read(folders[2] / "270.jpg"))
     junk = torch.randint(0, 256, (1, 4, 3, 32, 32), dtype=torch.uint8)
     junk[0, 3] = view
     alone = locator.predict(junk, torch.tensor([[False, False, False, True]]))
-    np.testing.assert_allclose(told.loc[name], alone[0], atol=1e-4)
+    np.testing.assert_allclose(told.loc[name, ["latitude", "longitude"]].astype(float), alone[0], atol=1e-4)
 
 
 def test_the_network_normalises_by_the_training_views(prepared, run_job, tmp_path: Path):
@@ -188,7 +191,8 @@ def test_the_network_normalises_by_the_training_views(prepared, run_job, tmp_pat
     truth = pd.read_csv(tmp_path / "run/predictions_test.csv").set_index("uuid")
     base = [f"run={tmp_path / 'run'}", f"images={store}", f"out={tmp_path / 'p.csv'}"]
     told = predict_places(compose(base, "predict")).set_index("uuid")
-    np.testing.assert_allclose(told.loc[truth.index], truth[["latitude", "longitude"]], atol=2e-4)
+    point = ["latitude", "longitude"]
+    np.testing.assert_allclose(told.loc[truth.index, point], truth[point], atol=2e-4)
 
 
 def test_blocks_train_and_the_audit_is_in_the_result(roots, run_job, tmp_path: Path):
@@ -320,9 +324,11 @@ def test_a_broken_view_is_masked_in_prediction_too(prepared, roots, run_job, tmp
     (folders[0] / "90.jpg").write_bytes(b"broken")
     for heading in (0, 90, 180, 270):
         (folders[1] / f"{heading}.jpg").write_bytes(b"broken")
-    base = [f"run={tmp_path / 'run'}", f"images={images}", f"out={tmp_path / 'p.csv'}", "missing_views=mask"]
-    with pytest.raises(DataError, match=r"90\.jpg is no whole image .*on_bad=skip"):
-        predict_places(compose(base, "predict"))
+    base = [f"run={tmp_path / 'run'}", f"images={images}", f"out={tmp_path / 'p.csv'}"]
+    with pytest.raises(
+        DataError, match=rf"place {folders[1].name} cannot be answered: 0\.jpg is no .*on_bad=blank"
+    ):
+        predict_places(compose([*base, "on_bad=error"], "predict"))
     told = predict_places(compose([*base, "on_bad=skip"], "predict"))
     assert told["uuid"].tolist() == [folder.name for folder in folders if folder != folders[1]]
 

@@ -263,3 +263,22 @@ def test_said_of_heads_with_and_without_cells() -> None:
     assert set(known) == {"radius_50_km", "radius_90_km", "radius_95_km"}
     assert calibration.scale == pytest.approx(error_km.mean())
     assert (known["radius_50_km"] == np.sort(error_km)[math.ceil(41 * 0.5) - 1]).all()
+
+
+def test_distances_to_the_cells_of_a_network_are_good_to_a_few_metres():
+    """Its points have 32 bits: taken as they are, an answer on a cell's own point would lie 2 km off it."""
+    region = PlaneRegion("box", MultiPolygon([shapely.box(15.0, 45.0, 16.0, 46.0)]), "EPSG:3765")
+    places = np.random.default_rng(0).uniform((45.0, 15.0), (46.0, 16.0), (300, 2))
+    head = ClassificationHead.fit(
+        in_features=4, region=region, train_coords_deg=places, grid=SquareGrid(size=100), loss=CrossEntropy(),
+        decoder=MeanDecoder(),
+    )  # fmt: skip
+    assert head.grid is not None
+    points_deg = head.grid.class_points_deg
+    said = said_of(head, torch.zeros(len(points_deg), head.output_size), points_deg)
+    assert said.vectors is not None
+    np.testing.assert_allclose(np.diag(distances_km(points_deg, said.vectors)), 0.0, atol=0.2)
+    some = np.roll(points_deg, 1, axis=0)
+    np.testing.assert_allclose(
+        np.diag(distances_km(some, said.vectors)), haversine_km(some, points_deg), atol=0.003
+    )
