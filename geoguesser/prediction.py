@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-import torch
 import xxhash
 from omegaconf import DictConfig
 from tqdm import tqdm
@@ -21,7 +20,8 @@ from geoguesser.configs import known_keys, plain
 from geoguesser.data.inputs import Asked, asked_places, missing_headings, signature
 from geoguesser.data.store import Store, is_store
 from geoguesser.ensemble import Ensemble
-from geoguesser.errors import ConfigError, DataError, MissingFileError, StoreError, check_choice, check_int
+from geoguesser.errors import DataError, MissingFileError, StoreError, check_choice, check_int
+from geoguesser.loading import device_of, load_runs
 from geoguesser.locator import checkpoint_file
 from geoguesser.reporting.answer_table import COMPETITION, answer_rows, blank_row, columns_of
 from geoguesser.reporting.files import write_csv
@@ -83,28 +83,6 @@ def predict_places(cfg: DictConfig) -> pd.DataFrame:
     finally:
         journal.close(remove=not journal.rows)
     return _finish(journal, ids, out, settings)
-
-
-def load_runs(run: Any, *, device: torch.device) -> Ensemble:
-    """Loads the run or runs that a config names.
-
-    Raises:
-        ConfigError: It names none, or runs of different regions.
-        MissingFileError: One is not there.
-        CheckpointError: One is no locator.
-    """
-    given = [run] if isinstance(run, str) else run
-    if not isinstance(given, list) or not given or not all(isinstance(one, str) and one for one in given):
-        raise ConfigError.at("run", "must name a run folder, or several", found=run)
-    ensemble = Ensemble.load(given, device=device)
-    if len(given) > 1:
-        way = (
-            "posteriors are averaged" if ensemble.grid is not None else "points by geometric median: grids differ"
-        )
-        log.info("an ensemble of %d runs: %s", len(given), way)
-    if not ensemble.calibrated:
-        log.info("not calibrated, so no expected errors and radii: %s", ", ".join(given))
-    return ensemble
 
 
 def _source(images: Any, root: Any) -> Store | list[Asked]:
@@ -211,19 +189,3 @@ def _finish(journal: RowJournal, ids: list[str], out: Path, settings: Settings) 
     if parts:
         log.info("of these %s", ", ".join(parts))
     return table
-
-
-def device_of(name: str) -> torch.device:
-    """The device that a config names; `auto` is CUDA's where there is one.
-
-    Raises:
-        ConfigError: This machine has no such device.
-    """
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        device = torch.device(name)
-        torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise ConfigError.at("device", "must be auto or a device of this machine", found=name) from error
-    return device

@@ -7,7 +7,9 @@ import numpy as np
 from geoguesser.geo.distance import FloatArray
 
 WORLD_DIAGONAL_KM = 14_927.0  # GeoGuessr's world map: 5000 exp(-d / 1492.7 km), with 10 d / D
-SHARE_RADII_KM = (1, 5, 10, 25, 50, 100, 200)
+SHARE_RADII_KM = (1, 5, 10, 25, 50, 100, 200)  # for a country
+# Street, city, region, country, continent: N. Vo et al., "Revisiting IM2GPS in the Deep Learning Era" (2017).
+FIELD_RADII_KM = (1, 25, 200, 750, 2500)
 
 
 def game_score(error_km: FloatArray, diagonal_km: float) -> FloatArray:

@@ -1,0 +1,28 @@
+"""python -m geoguesser.evaluate: all figures of a run on any labelled places, or of any program's predictions."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig
+
+from geoguesser.cli import launch
+
+
+def evaluate(cfg: DictConfig, folder: Path) -> Any:
+    """Runs the evaluation; torch is imported here, so that --help need not wait for it."""
+    from geoguesser.allocator import keep_freed_memory
+    from geoguesser.evaluation import evaluate_places
+
+    keep_freed_memory()
+    evaluate_places(cfg)
+
+
+def main() -> None:
+    """The entry point; also the console script geoguesser-evaluate."""
+    launch("evaluate", evaluate)
+
+
+if __name__ == "__main__":
+    main()
