@@ -40,6 +40,7 @@ from geoguesser.reporting.evaluated import evaluate, hits, sureness
 from geoguesser.reporting.units import check_block_km
 
 log = logging.getLogger(__name__)
+SPLITS = (*NAMES, "unused")
 POINT = ["latitude", "longitude"]
 TRUE_POINT = [f"true_{name}" for name in POINT]
 WAYS = (
@@ -79,8 +80,6 @@ def evaluate_places(cfg: DictConfig) -> dict[str, Any]:
     }
     pictures = check_bool("pictures", config["pictures"])
     check_int("batch_size", config["batch_size"], low=1)
-    if config["split"] is not None:
-        check_choice("split", config["split"], NAMES)
     out = Path(str(config["out"])).expanduser()
     if out.exists() and not out.is_dir():
         raise ConfigError.at("out", "must be a folder, not a file", found=str(out))
@@ -129,8 +128,9 @@ def _from_files(config: dict[str, Any]) -> Evaluated:
 def _from_run(config: dict[str, Any]) -> Evaluated:
     if config["run"] is None:
         raise ConfigError.at("run", "must be given, or predictions", found=None, remedy=WAYS)
-    keys = ("roots", "path", "missing_views", "far_km", "on_bad")
+    keys = ("roots", "path", "split", "missing_views", "far_km", "on_bad")
     data = check_mapping("data", config["data"], keys)
+    split = None if data["split"] is None else check_choice("data.split", data["split"], SPLITS)
     if data["roots"] is not None and data["path"] is not None:
         raise ConfigError.at("data.path", "must not be given with data.roots", found=data["path"], remedy=WAYS)
     ensemble = load_runs(config["run"], device=device_of(str(config["device"])))
@@ -145,13 +145,13 @@ def _from_run(config: dict[str, Any]) -> Evaluated:
         check_store(ensemble, store, "data.path")
         whole = store.table()
         table = without_far(whole.assign(at=np.arange(len(whole))), ensemble.region, findings, far_km)
-        table = _of_split(table, "store_split", config["split"])
+        table = _of_split(table, "store_split", split)
         rows = table["at"].to_numpy()
         return _answered(table, answer_store(ensemble, store, rows, batch_size=size), ensemble, findings)
     roots = [data["roots"]] if isinstance(data["roots"], str) else data["roots"]
     table = read_places(roots, ensemble.region, findings, far_km=far_km, mask=masks)
     column = "split" if "split" in table else "folder_split"
-    table = _of_split(table, column, config["split"])
+    table = _of_split(table, column, split)
     asked = [Asked(uuid, files) for uuid, files in zip(table["uuid"], files_of(table), strict=True)]
     return _answered(table, answer_places(ensemble, asked, batch_size=size), ensemble, findings)
 

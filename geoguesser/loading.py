@@ -26,9 +26,7 @@ def load_runs(run: Any, *, device: torch.device) -> Ensemble:
         raise ConfigError.at("run", "must name a run folder, or several", found=run)
     ensemble = Ensemble.load(given, device=device)
     if len(given) > 1:
-        way = (
-            "posteriors are averaged" if ensemble.grid is not None else "points by geometric median: grids differ"
-        )
+        way = "points by geometric median, for grids differ" if ensemble.grid is None else "posteriors averaged"
         log.info("an ensemble of %d runs: %s", len(given), way)
     if not ensemble.calibrated:
         log.info("not calibrated, so no expected errors and radii: %s", ", ".join(given))

@@ -20,7 +20,7 @@ from geoguesser.data.examine import HEADINGS, Names, PlaceFiles, ahead_of, cores
 from geoguesser.data.images import SUFFIXES, ByteArray, ImageSpec, read_bytes
 from geoguesser.data.input_table import rows_of
 from geoguesser.data.ordered import in_order
-from geoguesser.data.places import image_folders, names_in
+from geoguesser.data.places import image_folders, is_view, names_in
 from geoguesser.errors import ConfigError, DataError, MissingFileError
 
 NO_VIEWS: Names = (None, None, None, None)
@@ -126,11 +126,10 @@ def _found_at(path: Path, word: str, root: str | None) -> tuple[list[Asked], lis
 def _in_folder(path: Path) -> tuple[list[Asked], list[Path]]:
     if (path / "data.csv").is_file() and (folders := image_folders(path)):
         return [one for folder, _ in folders for one in _place_folders(folder)], []
-    names, _ = names_in(str(path))
-    if names != NO_VIEWS:
+    files = sorted(one for one in path.iterdir() if one.suffix.lower() in SUFFIXES and one.is_file())
+    if any(is_view(one.name) for one in files):
         return [_asked(path)], []
-    loose = [one for one in path.iterdir() if one.suffix.lower() in SUFFIXES and not one.name.startswith(".")]
-    return _place_folders(path), sorted(one for one in loose if one.is_file())
+    return _place_folders(path), [one for one in files if not one.name.startswith(".")]
 
 
 def _place_folders(path: Path) -> list[Asked]:

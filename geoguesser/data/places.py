@@ -276,6 +276,11 @@ def names_in(folder: str, base: str | None = None) -> tuple[Names, list[str]]:
     return (STANDARD if found == STANDARD else found), doubled
 
 
+def is_view(name: str) -> bool:
+    """Whether a file of this name in a place's folder is one of its views."""
+    return name.lower() in _HEADING_OF
+
+
 def _check_inside(path: str, base: str) -> None:
     real = os.path.realpath(path)
     if os.path.commonpath((real, base)) != base:

@@ -43,6 +43,15 @@ def test_a_folder_of_places_with_one_to_four_views(tmp_path: Path):
     assert found[2].notes == ("holds no view",)
 
 
+def test_place_folders_may_be_links(tmp_path: Path):
+    photo(tmp_path / "elsewhere" / "p" / "0.jpg")
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set" / "q").symlink_to(tmp_path / "elsewhere" / "p")
+    (found,) = asked_places(str(tmp_path / "set"))
+    assert (found.uuid, found.views) == ("q", 1)
+    assert read_asked(found, [SPEC]).there.tolist() == [True, False, False, False]
+
+
 def test_a_place_by_itself_and_a_dataset(tmp_path: Path):
     photo(tmp_path / "images" / "p" / "90.jpg")
     assert names_of(asked_places(str(tmp_path / "images" / "p"))) == {"p": [None, "90.jpg", None, None]}
