@@ -23,6 +23,7 @@ from geoguesser.geo.median import spherical_median
 from geoguesser.geo.region import Region
 from geoguesser.locator import Locator
 from geoguesser.model.decoder import Decoder, MedianDecoder
+from geoguesser.model.folding import folded
 from geoguesser.model.head import ClassificationHead
 from geoguesser.model.uncertainty import LEVELS, Calibration, Said, tempered
 
@@ -70,6 +71,11 @@ class Ensemble:
             ConfigError: There is none, or they were trained for different regions.
         """
         return cls([Locator.load(path, device=device) for path in paths])
+
+    def fold(self) -> None:
+        """Makes its networks quicker, for good: they answer as before but for rounding, and cannot be saved."""
+        for one in self.locators:
+            one.network.backbone = folded(one.network.backbone)
 
     @property
     def calibrated(self) -> bool:

@@ -25,6 +25,7 @@ def load_runs(run: Any, *, device: torch.device) -> Ensemble:
     if not isinstance(given, list) or not given or not all(isinstance(one, str) and one for one in given):
         raise ConfigError.at("run", "must name a run folder, or several", found=run)
     ensemble = Ensemble.load(given, device=device)
+    ensemble.fold()
     if len(given) > 1:
         way = "points by geometric median, for grids differ" if ensemble.grid is None else "posteriors averaged"
         log.info("an ensemble of %d runs: %s", len(given), way)

@@ -1,0 +1,98 @@
+"""Prediction from JPEG files against its two parts alone: decoding all views, and the network's forward pass.
+
+    python benchmarks/predict_speed.py
+
+Files are synthetic street views of 640 pixels (benchmarks/photos.py), read from the page cache. On a CPU the two
+parts share the cores, so prediction cannot be as quick as the slower of them unless one of them gets quicker: it
+folds BatchNorm, the bare forward pass does not. On a GPU the forward pass leaves the cores to decoding.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import torch
+from measure import interleaved, median_ratio, report
+from photos import make_root
+
+from geoguesser.allocator import keep_freed_memory
+from geoguesser.answering import answer_places
+from geoguesser.data.examine import cores
+from geoguesser.data.images import ImageSpec
+from geoguesser.data.inputs import asked_places, read_asked
+from geoguesser.ensemble import Ensemble
+from geoguesser.geo.grid import SquareGrid
+from geoguesser.geo.region import country
+from geoguesser.locator import Locator
+from geoguesser.model.backbone import Backbone
+from geoguesser.model.decoder import MedianDecoder
+from geoguesser.model.fusion import MeanFusion
+from geoguesser.model.head import ClassificationHead
+from geoguesser.model.losses import CrossEntropy
+from geoguesser.model.network import GeoNetwork
+
+PLACES, BATCH, ROUNDS = 192, 32, 5
+
+
+def locator(px: int, device: str) -> Locator:
+    """efficientnet_lite0 with a head of 60 cells that was trained on nothing."""
+    region = country("HRV", "EPSG:3765")
+    drawn = np.random.default_rng(0).uniform((42.4, 13.5), (46.5, 19.4), (4000, 2))
+    backbone = Backbone(name="tf_efficientnet_lite0.in1k", source="pip")
+    fusion = MeanFusion(backbone.feature_size)
+    head = ClassificationHead.fit(
+        in_features=fusion.output_size,
+        region=region,
+        train_coords_deg=drawn[region.contains(drawn)],
+        grid=SquareGrid(size=60),
+        loss=CrossEntropy(),
+        decoder=MedianDecoder(),
+    )
+    torch.manual_seed(0)
+    with torch.no_grad():
+        head.linear.weight.normal_(0.0, 1.0)
+    return Locator(GeoNetwork(backbone, fusion, head).to(device), region, ImageSpec(size=px))
+
+
+def main() -> None:
+    keep_freed_memory()
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    rows: dict[str, str] = {}
+    ratios: dict[str, float | None] = {}
+    with tempfile.TemporaryDirectory() as scratch:
+        asked = asked_places(str(make_root(Path(scratch), PLACES) / "images"))
+        for px in (112, 224):
+            own = locator(px, device)
+            quick = Ensemble([locator(px, device)])
+            quick.fold()
+            spec = [own.image]
+            views = torch.from_numpy(np.stack([read_asked(one, spec).images[0] for one in asked]))
+
+            def decode() -> None:
+                with ThreadPoolExecutor(cores()) as pool:
+                    list(pool.map(lambda one: read_asked(one, spec).there, asked))
+
+            def forward(who: Locator) -> None:
+                for start in range(0, PLACES, BATCH):
+                    who.answer(views[start : start + BATCH])
+
+            ways = {
+                "decode": decode,
+                "forward": lambda: forward(own),
+                "folded forward": lambda: forward(quick.locators[0]),
+                "predict": lambda: list(answer_places(quick, asked, batch_size=BATCH)),
+            }
+            seconds = interleaved(ways, rounds=ROUNDS, warmup=1)
+            for name, taken in seconds.items():
+                rows[f"{name}, {px} px"] = f"{PLACES / float(np.median(taken)):7.1f} places/s"
+            slower = [max(pair) for pair in zip(seconds["decode"], seconds["forward"], strict=True)]
+            ratios[f"predict_over_slower_{px}"] = median_ratio(slower, seconds["predict"])
+            ratios[f"folded_over_forward_{px}"] = median_ratio(seconds["forward"], seconds["folded forward"])
+    report(f"{PLACES} places of four views of 640 px, efficientnet_lite0", rows, ratios)
+
+
+if __name__ == "__main__":
+    main()
