@@ -11,18 +11,20 @@ from __future__ import annotations
 
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 from measure import interleaved, median_ratio, report
 from photos import make_root
+from torch import Tensor
 
 from geoguesser.allocator import keep_freed_memory
 from geoguesser.answering import answer_places
 from geoguesser.data.examine import cores
 from geoguesser.data.images import ImageSpec
-from geoguesser.data.inputs import asked_places, read_asked
+from geoguesser.data.inputs import Asked, asked_places, read_asked
 from geoguesser.ensemble import Ensemble
 from geoguesser.geo.grid import SquareGrid
 from geoguesser.geo.region import country
@@ -57,6 +59,32 @@ def locator(px: int, device: str) -> Locator:
     return Locator(GeoNetwork(backbone, fusion, head).to(device), region, ImageSpec(size=px))
 
 
+def decode(asked: list[Asked], image: ImageSpec) -> list[bool]:
+    """All views, on all cores."""
+    with ThreadPoolExecutor(cores()) as pool:
+        return list(pool.map(lambda one: bool(read_asked(one, [image]).there.all()), asked))
+
+
+def forward(who: Locator, views: Tensor) -> None:
+    """The answers for views in memory."""
+    for start in range(0, len(views), BATCH):
+        who.answer(views[start : start + BATCH])
+
+
+def compare(px: int, asked: list[Asked], device: str) -> dict[str, list[float]]:
+    """Seconds of each way."""
+    own, quick = locator(px, device), Ensemble([locator(px, device)])
+    quick.fold()
+    views = torch.from_numpy(np.stack([read_asked(one, [own.image]).images[0] for one in asked]))
+    ways = {
+        "decode": partial(decode, asked, own.image),
+        "forward": partial(forward, own, views),
+        "folded forward": partial(forward, quick.locators[0], views),
+        "predict": lambda: list(answer_places(quick, asked, batch_size=BATCH)),
+    }
+    return interleaved(ways, rounds=ROUNDS, warmup=1)
+
+
 def main() -> None:
     keep_freed_memory()
     device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -65,27 +93,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         asked = asked_places(str(make_root(Path(scratch), PLACES) / "images"))
         for px in (112, 224):
-            own = locator(px, device)
-            quick = Ensemble([locator(px, device)])
-            quick.fold()
-            spec = [own.image]
-            views = torch.from_numpy(np.stack([read_asked(one, spec).images[0] for one in asked]))
-
-            def decode() -> None:
-                with ThreadPoolExecutor(cores()) as pool:
-                    list(pool.map(lambda one: read_asked(one, spec).there, asked))
-
-            def forward(who: Locator) -> None:
-                for start in range(0, PLACES, BATCH):
-                    who.answer(views[start : start + BATCH])
-
-            ways = {
-                "decode": decode,
-                "forward": lambda: forward(own),
-                "folded forward": lambda: forward(quick.locators[0]),
-                "predict": lambda: list(answer_places(quick, asked, batch_size=BATCH)),
-            }
-            seconds = interleaved(ways, rounds=ROUNDS, warmup=1)
+            seconds = compare(px, asked, device)
             for name, taken in seconds.items():
                 rows[f"{name}, {px} px"] = f"{PLACES / float(np.median(taken)):7.1f} places/s"
             slower = [max(pair) for pair in zip(seconds["decode"], seconds["forward"], strict=True)]
