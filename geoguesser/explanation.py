@@ -1,4 +1,4 @@
-"""Explanation: one `python -m geoguesser.report`, from its config to a page, pictures, and W&B's record of them."""
+"""Explanation: one `python -m geoguesser.report`, from its config to a page, pictures, and their record in W&B."""
 
 from __future__ import annotations
 
@@ -102,7 +102,11 @@ def _record(asked: Any, run: Run) -> WandbRecord | None:
     has = str(own.get("_target_", "")).endswith(WANDB) and own.get("mode") != "disabled"
     if asked is False or (asked == "auto" and not has):
         return None
-    node: Any = own if has else OmegaConf.to_container(OmegaConf.load(Path(conf_dir()) / "logger" / "wandb.yaml"), resolve=True)
+    node: Any = (
+        own
+        if has
+        else OmegaConf.to_container(OmegaConf.load(Path(conf_dir()) / "logger" / "wandb.yaml"), resolve=True)
+    )
     node = {**node, "mode": os.environ.get("WANDB_MODE", node.get("mode", "offline")), "tags": ["report"]}
     files = sorted(run.folder.glob("wandb/*run-*/run-*.wandb"))
     of = files[0].stem.removeprefix("run-") if files else run.name

@@ -122,8 +122,10 @@ def _layout(model: Any, leaf: Tensor, name: str) -> Callable[[Tensor], Tensor]:
     prefix = int(getattr(model, "num_prefix_tokens", 0))
     side = math.isqrt(leaf.shape[1] - prefix) if leaf.dim() == 3 else 0
     if leaf.dim() != 3 or side * side != leaf.shape[1] - prefix:
-        raise CheckpointError(f"The last map of {name} has shape {tuple(leaf.shape)}: no rows and columns are in it.")
-    return lambda values: values[:, prefix:].transpose(1, 2).unflatten(2, (side, side))
+        raise CheckpointError(
+            f"The last map of {name} has shape {tuple(leaf.shape)}: no rows and columns are in it."
+        )
+    return lambda values: values[:, prefix:].transpose(1, 2).reshape(len(values), -1, side, side)
 
 
 def activation(network: GeoNetwork, images: Tensor, mask: Tensor, cell: int | None = None) -> Activation:

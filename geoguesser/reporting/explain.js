@@ -2,7 +2,7 @@
 const data = JSON.parse(document.getElementById("data").textContent);
 const compass = ["north", "east", "south", "west"];
 const still = matchMedia("(prefers-reduced-motion: reduce)").matches;
-const map = L.map("map", {
+const map = L.map("place-map", {
   preferCanvas: true, attributionControl: false, zoomSnap: 0.25, zoomAnimation: !still, fadeAnimation: !still,
   inertia: !still,
 });

@@ -1,4 +1,4 @@
-"""Coverage at every level: how often what is promised to hold the true place does, on places that taught nothing."""
+"""Coverage at every level: how often what is promised to hold the true place does, where nothing was learnt."""
 
 from __future__ import annotations
 

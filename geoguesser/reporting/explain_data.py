@@ -1,4 +1,4 @@
-"""What the map of a report shows, as plain values for its script: outline, cells, places with answers and views."""
+"""What the map of a report shows, as plain values for its script: outline, cells, places with their views."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import json
 from typing import Any
 
 import numpy as np
+from matplotlib import colormaps
 from matplotlib.colors import to_hex
 from tqdm import tqdm
 
@@ -14,13 +15,14 @@ from geoguesser.geo.cells import IntArray
 from geoguesser.geo.distance import FloatArray
 from geoguesser.reporting import web_map
 from geoguesser.reporting.explain_subject import Subject
-from geoguesser.reporting.maps import ERROR_COLOURS, pick_by_rank
+from geoguesser.reporting.maps import pick_by_rank
 from geoguesser.reporting.page import Html, printable
 from geoguesser.reporting.run_views import photos_of
 
 MOST_CELLS, LEAST_PROBABILITY = 24, 0.005  # of a place's posterior on the map
 MOST_BYTES = 6_000_000  # of all embedded views together
 STEPS = 8  # of the colours of errors
+RAMP = colormaps["plasma_r"](np.linspace(0.16, 0.68, STEPS))  # can be told on light and on dark
 RADII = ("50", "90")
 
 
@@ -36,7 +38,9 @@ def data_of(subject: Subject, *, thumbnails: int) -> dict[str, Any]:
     """
     top_km = float(np.percentile(subject.error_km, 95)) or 1.0
     views = _views(subject, thumbnails)
-    places = [_place(subject, row) | ({"views": views[row]} if row in views else {}) for row in range(len(subject.table))]
+    places = [
+        _place(subject, row) | ({"views": views[row]} if row in views else {}) for row in range(len(subject.table))
+    ]
     classes = sorted({number for place in places for number, _ in place["cells"]})
     polygons: dict[str, Any] = {}
     if subject.grid is not None and classes:
@@ -45,7 +49,7 @@ def data_of(subject: Subject, *, thumbnails: int) -> dict[str, Any]:
     return {
         "outline": web_map.outline(subject.region),
         "bounds": web_map.bounds(subject.region),
-        "colours": [to_hex(ERROR_COLOURS(step / (STEPS - 1))) for step in range(STEPS)],
+        "colours": [to_hex(colour) for colour in RAMP],
         "top_km": round(top_km, 3),
         "cells": polygons,
         "places": places,

@@ -51,7 +51,10 @@ def draw_headings(path: Path, *, found: dict[str, FloatArray]) -> None:
         found: As `headings_of` gives it.
     """
     with picture(path, 2.7, width_in=WIDTH_IN, dpi=SHARP_DPI) as figure:
-        for left, name, title in ((0.1, "moved_km", "Answer moves by, in km"), (2.6, "worse_km", "Error grows by, in km")):
+        for left, name, title in (
+            (0.1, "moved_km", "Answer moves by, in km"),
+            (2.6, "worse_km", "Error grows by, in km"),
+        ):
             _draw(add_axes(figure, left + 0.35, 0.35, 1.95, 2.0), found[name], title, signed=name == "worse_km")
 
 

@@ -140,15 +140,17 @@ def draw_lines(path: Path, *, region: Region, lines: Lines) -> None:
     box, height = map_box(frame, bounds, 0.3)
     with picture(path, height, width_in=WIDTH_IN, dpi=SHARP_DPI) as figure:
         axes = set_map(figure, box, frame, bounds)
-        _draw_way(axes, frame, lines.straight_deg, BLUE, 3.2, 0.55)
-        _draw_way(axes, frame, lines.circle_deg, VERMILION, 1.3, 1.0)
+        _draw_way(axes, frame, lines.straight_deg, colour=BLUE, width_pt=3.2, alpha=0.55)
+        _draw_way(axes, frame, lines.circle_deg, colour=VERMILION, width_pt=1.3, alpha=1.0)
         axes.plot(*frame.project(lines.ends_deg).T, "o", ls="", ms=5, color=INK, mec="white", mew=0.8, zorder=7)
         looks = ((VERMILION, "great circle"), (BLUE, "straight on the map"))
         for at, (colour, label) in enumerate(looks):
             figure.text((0.12 + 1.5 * at) / WIDTH_IN, 0.08 / height, f"— {label}", color=colour, fontsize=8.5)
 
 
-def _draw_way(axes: Axes, frame: Frame, points_deg: FloatArray, colour: str, width_pt: float, alpha: float) -> None:
+def _draw_way(
+    axes: Axes, frame: Frame, points_deg: FloatArray, *, colour: str, width_pt: float, alpha: float
+) -> None:
     lasts, firsts, _ = frame.lines(points_deg[:-1], points_deg[1:])
     look = LineCollection([*lasts, *firsts], colors=colour, lw=width_pt, alpha=alpha, zorder=6, capstyle="butt")
     axes.add_collection(look, autolim=False)

@@ -43,7 +43,9 @@ def map_box(frame: Frame, bounds: FloatArray, below: float) -> tuple[tuple[float
     return (left, foot + below, across, up), up + foot + below + 0.1
 
 
-def add_bar(figure: Figure, colours: ScalarMappable, label: str, *, extend: str = "neither", percent: bool = False) -> None:
+def add_bar(
+    figure: Figure, colours: ScalarMappable, label: str, *, extend: str = "neither", percent: bool = False
+) -> None:
     """The colours of a map along its foot."""
     axes = add_axes(figure, 0.3, 0.38, WIDTH_IN - 0.6, 0.13)
     form = PercentFormatter(1.0, decimals=None) if percent else FuncFormatter(lambda value, _: f"{value:,g}")
@@ -54,24 +56,25 @@ def add_bar(figure: Figure, colours: ScalarMappable, label: str, *, extend: str 
     figure.text(1 - 0.3 / WIDTH_IN, 0.54 / figure.get_size_inches()[1], label, fontsize=8, ha="right", va="bottom")
 
 
-def posterior_on(axes: Axes, frame: Frame, grid: Grid, posterior: FloatArray) -> ScalarMappable:
-    """Cells coloured by their probability; those below a hundredth of the highest are left out.
+def posterior_rings(frame: Frame, grid: Grid, posterior: FloatArray) -> list[tuple[int, FloatArray]]:
+    """Classes with their outlines in drawing units; those below a hundredth of the highest are left out.
 
     Args:
-        axes: A map.
-        frame: How the region lies on it.
+        frame: How the region lies on a map.
         grid: The cells.
         posterior: (K,) probabilities.
     """
-    top = float(posterior.max())
-    shown = np.flatnonzero(posterior >= top / 100)
-    colours = ScalarMappable(Normalize(0.0, top), POSTERIOR_COLOURS)
-    rings, faces = [], []
-    for number, ring in zip(shown, grid.outlines_deg(grid.kept[shown]), strict=True):
-        drawn = frame.rings(ring)
-        rings += drawn
-        faces += [colours.to_rgba(posterior[number])] * len(drawn)
-    axes.add_collection(PolyCollection(rings, facecolors=faces, edgecolors="#B08A5A", lw=0.3, zorder=2), autolim=False)
+    shown = np.flatnonzero(posterior >= posterior.max() / 100)
+    outlines = zip(shown, grid.outlines_deg(grid.kept[shown]), strict=True)
+    return [(int(number), drawn) for number, ring in outlines for drawn in frame.rings(ring)]
+
+
+def posterior_on(axes: Axes, rings: list[tuple[int, FloatArray]], posterior: FloatArray) -> ScalarMappable:
+    """Colours cells, as `posterior_rings` gives them, by their probability."""
+    colours = ScalarMappable(Normalize(0.0, float(posterior.max())), POSTERIOR_COLOURS)
+    faces = [colours.to_rgba(posterior[number]) for number, _ in rings]
+    look: dict[str, Any] = {"facecolors": faces, "edgecolors": "#B08A5A", "lw": 0.3, "zorder": 2}
+    axes.add_collection(PolyCollection([ring for _, ring in rings], **look), autolim=False)
     return colours
 
 
@@ -140,12 +143,24 @@ def draw_fields(path: Path, *, region: Region, fields: Fields) -> None:
         axes = set_map(figure, box, frame, bounds)
         for some, places, error_km in zip(rings, fields.places, fields.error_km, strict=True):
             rgba = colours.to_rgba(error_km)
-            look: dict[str, Any] = {"facecolors": [rgba], "edgecolors": "white", "lw": 0.8, "zorder": 4, "alpha": 0.85}
+            look: dict[str, Any] = {
+                "facecolors": [rgba],
+                "edgecolors": "white",
+                "lw": 0.8,
+                "zorder": 4,
+                "alpha": 0.85,
+            }
             axes.add_collection(PolyCollection(some, **look), autolim=False)
             middle = (some[0].min(axis=0) + some[0].max(axis=0)) / 2
             ink = "white" if np.dot(rgba[:3], (0.299, 0.587, 0.114)) < 0.55 else INK
             words: dict[str, Any] = {"ha": "center", "va": "center", "color": ink, "zorder": 6, "clip_on": True}
-            axes.text(*middle, f"{error_km:,.0f}\n({places})", fontsize=6 if len(rings) < 45 else 4.5, **words)
+            axes.text(
+                float(middle[0]),
+                float(middle[1]),
+                f"{error_km:,.0f}\n({places})",
+                fontsize=6 if len(rings) < 45 else 4.5,
+                **words,
+            )
         extend = "max" if fields.error_km.max() > top_km else "neither"
         add_bar(figure, colours, "mean error in km (places)", extend=extend)
 
@@ -211,7 +226,9 @@ def draw_confusion(path: Path, *, region: Region, grid: Grid, confusion: Confusi
         axes.plot(*frame.project(grid.class_points_deg).T, "o", ms=2.0, mew=0, color=MUTED, zorder=4)
         handles = [
             matplotlib.lines.Line2D([], [], color=ORANGE, lw=2, label="neighbouring cells"),
-            matplotlib.lines.Line2D([], [], color=VERMILION, lw=2, label="cells apart; arrows from true to answered"),
+            matplotlib.lines.Line2D(
+                [], [], color=VERMILION, lw=2, label="cells apart; arrows from true to answered"
+            ),
         ]
         figure.legend(handles=handles, loc="lower left", ncols=2, fontsize=7.5, bbox_to_anchor=(0.01, 0.0))
 
@@ -222,6 +239,8 @@ def _arc(axes: Axes, frame: Frame, ends_deg: FloatArray, width_pt: float, colour
     if len(firsts):
         axes.add_collection(LineCollection(list(firsts), colors=colour, lw=width_pt, zorder=5), autolim=False)
     bow = 0.0 if len(firsts) else 0.22
-    look: dict[str, Any] = {"arrowstyle": f"-|>,head_length={0.25 + 0.08 * width_pt},head_width={0.12 + 0.05 * width_pt}"}
+    look: dict[str, Any] = {
+        "arrowstyle": f"-|>,head_length={0.25 + 0.08 * width_pt},head_width={0.12 + 0.05 * width_pt}"
+    }
     look |= {"connectionstyle": f"arc3,rad={bow}", "color": colour, "lw": width_pt, "shrinkA": 1, "shrinkB": 2}
     axes.annotate("", lasts[0, 1], lasts[0, 0], arrowprops=look, zorder=5, annotation_clip=False)

@@ -53,7 +53,9 @@ def parts_of(network: GeoNetwork, image_px: int) -> list[Part]:
     last = "a point" if grid is None else f"{_decoder(head)} of the probabilities of {end}"
     return [
         Part("views", "north, east, south, west", f"{NUM_VIEWS} × 3 × {image_px} × {image_px}"),
-        Part(f"backbone {backbone.name}", f"{count_of(backbone)}; the same for each view", f"{NUM_VIEWS} × {size:,}"),
+        Part(
+            f"backbone {backbone.name}", f"{count_of(backbone)}; the same for each view", f"{NUM_VIEWS} × {size:,}"
+        ),
         Part(f"fusion {fusion.kind}", count_of(fusion), f"{fusion.output_size:,}"),
         Part(f"head {kind}", f"{count_of(head)}; {outputs}", f"{head.output_size:,}"),
         Part("answer", last, "latitude, longitude"),
@@ -125,6 +127,8 @@ def draw_filters(path: Path, *, weights: FloatArray) -> None:
     with picture(path, height, width_in=WIDTH_IN, dpi=SHARP_DPI) as figure:
         for at, one in enumerate(shown):
             row, column = divmod(at, columns)
-            axes = add_axes(figure, 0.1 + column * (side + gap), height - 0.1 - (row + 1) * (side + gap) + gap, side, side)
+            axes = add_axes(
+                figure, 0.1 + column * (side + gap), height - 0.1 - (row + 1) * (side + gap) + gap, side, side
+            )
             axes.set_axis_off()
             axes.imshow(one, interpolation="nearest", aspect="auto")

@@ -21,8 +21,12 @@ from geoguesser.reporting.style import format_km
 from geoguesser.training.privacy import public
 
 PHOTO_QUALITY = 84
-SHOWN_PARTS = ("data", "region", "split", "image", "backbone", "fusion", "head", "grid", "loss", "decoder", "finetune",
-               "augment", "optimizer", "schedule")  # fmt: skip
+SHOWN_PARTS = ("data", "region", "split", "image", "backbone", "fusion", "head", "grid", "loss", "decoder",
+               "finetune", "augment", "optimizer", "schedule")  # fmt: skip
+FIGURES = (
+    "Errors are great-circle distances from the true to the predicted point, on places that neither trained nor "
+    "chose the network."
+)
 DRIFT_KM = 0.1  # what rounding on another device may move an answer
 
 
@@ -55,7 +59,7 @@ def explain_page(subject: Subject, gallery: Gallery, data: Mapping[str, Any], *,
     values = tag("script", as_script_data(dict(data)), type="application/json", id="data")
     footer = tag(
         "footer",
-        f"geoguesser {__version__}, python -m geoguesser.report. The map is drawn by Leaflet 1.9.4 (BSD-2-Clause).",
+        f"geoguesser {__version__}, python -m geoguesser.report. Leaflet 1.9.4 (BSD-2-Clause) draws the map.",
     )
     scripts = "\n".join((script, page.SORTING, text["explain.js"]))
     return page.page(title, header, *sections, footer, values, script=scripts, style=style + text["explain.css"])
@@ -67,7 +71,9 @@ OWN_FILES = ("explain.js", "explain.css")
 def _notes(subject: Subject, label: str) -> list[Html]:
     notes = []
     if label.startswith("synthetic"):
-        notes.append("The data are synthetic: drawn places, not photographs. No figure here says anything of real ones.")
+        notes.append(
+            "The data are synthetic: drawn places, not photographs. No figure here says anything of real ones."
+        )
     if subject.drift_km is not None and subject.drift_km > DRIFT_KM:
         notes.append(
             f"The network's answers now differ by up to {format_km(subject.drift_km)} from those that the run "
@@ -92,33 +98,41 @@ def _tiles(result: Mapping[str, Any]) -> Html:
 def _facts(subject: Subject) -> list[tuple[object, object]]:
     result, test = subject.run.result, subject.run.result["test"]
     pairs: list[tuple[object, object]] = [
-        ("figures", "Errors are great-circle distances from the true to the predicted point, on places that neither "
-         "trained nor chose the network."),
-    ]  # fmt: skip
+        ("figures", FIGURES),
+    ]
     if result.get("baseline", {}).get("best_constant"):
         constant = result["baseline"]["best_constant"]["error_km_mean"]
-        pairs.append(("best constant", f"One answer for all places, the best there is, would be {format_km(constant)} off."))
+        pairs.append(
+            ("best constant", f"One answer for all places, the best there is, would be {format_km(constant)} off.")
+        )
     if test.get("cell_top1") is not None:
-        pairs.append(("cells", f"Right cell {percent(test['cell_top1'])}, among the first five {percent(test['cell_top5'])}."))
+        pairs.append(
+            (
+                "cells",
+                f"Right cell {percent(test['cell_top1'])}, among the first five {percent(test['cell_top5'])}.",
+            )
+        )
     if "best_epoch" in result:
-        pairs.append(("training", f"Best epoch {result['best_epoch'] + 1} of {result['epochs']}; seed {result['seed']}; "
-                      f"{result['times']['total_s']:.0f} s in all on {result['device']}."))  # fmt: skip
+        epochs = f"Best epoch {result['best_epoch'] + 1} of {result['epochs']}; seed {result['seed']}; "
+        pairs.append(("training", f"{epochs}{result['times']['total_s']:.0f} s in all on {result['device']}."))
     shown, whole = len(subject.table), len(subject.run.predictions)
     if shown < whole:
-        pairs.append(("shown", f"{shown:,} of {whole:,} test places on the map and in the list, evenly by rank of error."))
+        pairs.append(
+            ("shown", f"{shown:,} of {whole:,} test places on the map and in the list, evenly by rank of error.")
+        )
     return pairs
 
 
 def _map(subject: Subject, data: Mapping[str, Any]) -> list[Html]:
     embedded = sum("views" in place for place in data["places"])
     lead = (
-        "A line runs from where each place is to where the model puts it. Choose a place to see its posterior (the "
-        "darker a cell, the more probable), its 50 % (whole) and 90 % circles (dashed) and its views. "
+        "A line runs from where each place is to where the model puts it. Choose a place to see its posterior "
+        "(the darker a cell, the more probable), its 50 % (whole) and 90 % circles (dashed) and its views. "
         f"The views of {embedded:,} of {counted(len(data['places']), 'place')} are in this file."
     )
     steps = [tag("i", style=f"background:{colour}") for colour in data["colours"]]
     ramp = tag("div", "0 km", *steps, f"{format_km(data['top_km'])} and more", class_="ramp")
-    area = tag("div", id="map", tabindex=0, role="application",
+    area = tag("div", id="place-map", tabindex=0, role="application",
                aria_label="map of the test places; arrow keys move it, plus and minus zoom")  # fmt: skip
     hint = tag("p", "The map and the choice of places need JavaScript.", class_="muted")
     stage = tag("div", area, ramp)

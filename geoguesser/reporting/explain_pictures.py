@@ -1,4 +1,4 @@
-"""All pictures of a report, drawn into the run's folder one after the other; and what could not be drawn, and why."""
+"""All pictures of a report, drawn into the run's folder one after the other; and what is missing, and why."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from geoguesser.reporting.explain_headings import draw_headings, headings_of
 from geoguesser.reporting.explain_lines import draw_lines, lines_of
 from geoguesser.reporting.explain_network import draw_filters, draw_network, parts_of
 from geoguesser.reporting.explain_subject import GONE, Subject, known_of
-from geoguesser.reporting.explain_words import BARS, MOVED, WORDS, Words, lines_words
+from geoguesser.reporting.explain_words import BARS, MOVED, WORDS, Words, confusion_words, lines_words
 from geoguesser.reporting.run_views import pixels_of
 from geoguesser.reporting.style import format_km, shortened
 
@@ -104,7 +104,9 @@ class _Plan:
         yield from self._looking()
         yield from self._network()
 
-    def _one(self, name: str, part: str, draw: Draw, *, file: str = "", words: Words | None = None, **more: bool) -> Planned:
+    def _one(
+        self, name: str, part: str, draw: Draw, *, file: str = "", words: Words | None = None, **more: bool
+    ) -> Planned:
         kept = more.pop("kept", False)
         drawn = Drawn(Path(f"{file or name}.png"), part, words or WORDS[name], **more)
         return drawn, draw, kept
@@ -115,14 +117,20 @@ class _Plan:
             self.missing["views, posteriors and activation maps"] = GONE
         elif len(subject.looked.at) < len(subject.table):
             lost = len(subject.table) - len(subject.looked.at)
-            self.missing["views of some places"] = f"The images of {lost:,} of {len(subject.table):,} are not there."
+            self.missing["views of some places"] = (
+                f"The images of {lost:,} of {len(subject.table):,} are not there."
+            )
         yield self._one("extremes", "places", self._draw_extremes, photos=True)
         for number, row in enumerate(subject.examples, start=1):
             if row in subject.seats:
                 draw, file = partial(self._draw_posterior, row=row), f"posterior_{number}"
-                yield self._one("posterior", "places", draw, file=file, words=self._of("posterior", row), photos=True)
+                yield self._one(
+                    "posterior", "places", draw, file=file, words=self._of("posterior", row), photos=True
+                )
         if subject.grid is None:
-            self.missing["posteriors, confusion, activation maps"] = "The head has no cells: it answers with a point alone."
+            self.missing["posteriors, confusion, activation maps"] = (
+                "The head has no cells: it answers with a point alone."
+            )
         shown = next((row for row in subject.examples[len(subject.examples) // 2 :] if row in subject.seats), None)
         if shown is not None:
             yield self._one("quadruplet", "places", partial(self._draw_quadruplet, row=shown), photos=True)
@@ -157,16 +165,21 @@ class _Plan:
         error_km = predictions["error_km"].to_numpy(dtype=np.float64)
         true_deg = predictions[["true_latitude", "true_longitude"]].to_numpy(dtype=np.float64)
         answers_deg = predictions[["latitude", "longitude"]].to_numpy(dtype=np.float64)
-        yield self._one(
-            "arrows", "errors", partial(maps.draw_arrows, region=region, true_deg=true_deg, predicted_deg=answers_deg,
-            error_km=error_km, title=self.title), wide=True, kept=True,
-        )  # fmt: skip
-        fields = explain_maps.fields_of(region, true_deg, error_km)
-        if len(fields.ids):
-            yield self._one("fields", "errors", partial(explain_maps.draw_fields, region=region, fields=fields))
+        draw: Draw = partial(
+            maps.draw_arrows,
+            region=region,
+            true_deg=true_deg,
+            predicted_deg=answers_deg,
+            error_km=error_km,
+            title=self.title,
+        )
+        yield self._one("arrows", "errors", draw, wide=True, kept=True)
         if self.result.get("budget"):
             draw = partial(sureness_plots.draw_budget, budget=self.result["budget"], title=self.title)
             yield self._one("budget", "errors", draw, wide=True, kept=True)
+        fields = explain_maps.fields_of(region, true_deg, error_km)
+        if len(fields.ids):
+            yield self._one("fields", "errors", partial(explain_maps.draw_fields, region=region, fields=fields))
         answered = subject.answered()
         if answered is None:
             self.missing.setdefault("confusion", GONE)
@@ -176,7 +189,7 @@ class _Plan:
             found = explain_maps.confusion_of(subject.grid, own, cells, neighbours=self.neighbours)
             if len(found.pairs):
                 draw = partial(explain_maps.draw_confusion, region=region, grid=subject.grid, confusion=found)
-                yield self._one("confusion", "errors", draw)
+                yield self._one("confusion", "errors", draw, words=confusion_words(found))
         lines = lines_of(region, true_deg)
         if lines is not None:
             words = lines_words(lines, region)
@@ -217,14 +230,14 @@ class _Plan:
             if row not in subject.seats:
                 continue
             try:
-                found = self._activation(row)
+                own = self._activation(row)
             except CheckpointError as error:
                 self.missing["class-activation maps"] = str(error)
                 return
-            words = self._of(found.method, row)
+            words = self._of(own.method, row)
             bars = BARS[attribution.is_linear(subject.locator.network)]
             words = words._replace(caption=" ".join((words.caption, bars, MOVED)))
-            draw = partial(self._draw_activation, row=row, found=found)
+            draw = partial(self._draw_activation, row=row, found=own)
             yield self._one("activation", "looking", draw, file=f"activation_{number}", words=words, photos=True)
 
     def _activation(self, row: int) -> Activation:

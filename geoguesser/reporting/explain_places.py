@@ -22,7 +22,7 @@ from geoguesser.geo.grid import Grid
 from geoguesser.geo.region import Region
 from geoguesser.model.attribution import EXACT
 from geoguesser.reporting.compare_plots import SHARP_DPI, WIDTH_IN
-from geoguesser.reporting.explain_maps import BAR_IN, add_bar, map_box, points_on, posterior_on
+from geoguesser.reporting.explain_maps import BAR_IN, add_bar, map_box, points_on, posterior_on, posterior_rings
 from geoguesser.reporting.frames import Frame, frame_of
 from geoguesser.reporting.maps import set_map
 from geoguesser.reporting.style import BLUE, FAINT, INK, MUTED, VERMILION, add_axes, format_km, picture, shortened
@@ -98,14 +98,15 @@ def draw_posterior(
         sight: The place.
     """
     frame = frame_of(region)
-    bounds = frame.bounds(frame.project(np.stack((sight.true_deg, sight.answer_deg))), [])
+    rings = [] if grid is None or posterior is None else posterior_rings(frame, grid, posterior)
+    bounds = frame.bounds(frame.project(np.stack((sight.true_deg, sight.answer_deg))), [one for _, one in rings])
     box, height = map_box(frame, bounds, 0.0 if posterior is None else BAR_IN)
     side = (WIDTH_IN - 0.2 - 3 * GAP_IN) / 4
     with picture(path, height + side + 0.15, width_in=WIDTH_IN, dpi=SHARP_DPI) as figure:
         show_views(figure, 0.1, height + 0.05, side, sight.views)
         axes = set_map(figure, box, frame, bounds)
-        if grid is not None and posterior is not None:
-            add_bar(figure, posterior_on(axes, frame, grid, posterior), "probability of a cell", percent=True)
+        if posterior is not None:
+            add_bar(figure, posterior_on(axes, rings, posterior), "probability of a cell", percent=True)
         points_on(axes, frame, sight.true_deg, sight.answer_deg)
 
 
@@ -200,7 +201,9 @@ def overlay(maps: FloatArray, method: str, px: int) -> FloatArray:
     What is strongest anywhere hides `STRONGEST` of the view, what is zero nothing.
     """
     top = float(np.abs(maps).max()) or 1.0
-    large = np.stack([cv2.resize(one.astype(np.float32), (px, px), interpolation=cv2.INTER_LINEAR) for one in maps])
+    large = np.stack(
+        [cv2.resize(one.astype(np.float32), (px, px), interpolation=cv2.INTER_LINEAR) for one in maps]
+    )
     share = np.clip(large / top, -1.0, 1.0)
     colours: FloatArray = SIGNED((share + 1) / 2) if method == EXACT else UNSIGNED(0.25 + 0.75 * np.abs(share))
     colours[..., 3] = STRONGEST * np.sqrt(np.abs(share))

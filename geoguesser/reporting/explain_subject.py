@@ -11,6 +11,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from geoguesser.data.images import ByteArray
 from geoguesser.errors import ConfigError, DataError
 from geoguesser.geo.cells import IntArray
 from geoguesser.geo.distance import FloatArray, haversine_km
@@ -52,7 +53,7 @@ class Subject:
     looked: Looked | None
     held_out: Known | None
     examples: list[int]
-    _arrays: dict[int, list[np.ndarray | None] | None] = field(default_factory=dict, repr=False)  # type: ignore[type-arg]
+    _arrays: dict[int, list[ByteArray | None] | None] = field(default_factory=dict, repr=False)
 
     @property
     def region(self) -> Region:
@@ -90,7 +91,7 @@ class Subject:
         if self.looked is None:
             return None
         features, mask = self.on_device(self.looked.features), self.on_device(self.looked.mask)
-        pairs = zip(features.split(TOGETHER), mask.split(TOGETHER), strict=True)
+        pairs = zip(torch.split(features, TOGETHER), torch.split(mask, TOGETHER), strict=True)
         parts = [attribution.leave_one_out(self.locator.network, *pair) for pair in pairs]
         lost = [one.lost for one in parts if one.lost is not None]
         return LeftOut(
@@ -134,9 +135,7 @@ class Subject:
         )
 
 
-def subject_of(
-    run: Run, locator: Locator, *, most: int, examples: int, places: Sequence[str] | None
-) -> Subject:
+def subject_of(run: Run, locator: Locator, *, most: int, examples: int, places: Sequence[str] | None) -> Subject:
     """Chooses places and lets the network look at them.
 
     Args:
@@ -176,7 +175,9 @@ def _rows_of(places: Sequence[str], table: pd.DataFrame) -> IntArray:
     found = pd.Index(table["uuid"]).get_indexer(pd.Index([str(one) for one in places]))
     if (found < 0).any():
         missing = str(places[int(np.argmin(found))])
-        raise ConfigError.at("places", "must name test places of the run, as in its predictions_test.csv", found=missing)
+        raise ConfigError.at(
+            "places", "must name test places of the run, as in its predictions_test.csv", found=missing
+        )
     return np.asarray(found, dtype=np.int64)
 
 

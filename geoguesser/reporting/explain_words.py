@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from geoguesser.geo.region import PlaneRegion, Region
 from geoguesser.reporting.explain_lines import Lines
+from geoguesser.reporting.explain_maps import MOST_ARCS, Confusion
 from geoguesser.reporting.style import format_km
 
 
@@ -41,7 +42,7 @@ WORDS = {
         "A place and its four views",
         "Each view stands on the side that it looks to; the star is where they were taken.",
     ),
-    "arrows": Words("True to predicted", "Each arrow starts where a test place is and ends where the model puts it."),
+    "arrows": Words("True to predicted", "Each arrow goes from where a test place is to where the model puts it."),
     "fields": Words(
         "Error by part of the land",
         "Mean error of the test places in each square, and in brackets how many these are; a square of one or two "
@@ -67,8 +68,8 @@ WORDS = {
     ),
     "abstention": Words(
         "Abstention",
-        "The error of the places that still get an answer, when those of largest expected error get none: the lower "
-        "to the right, the better the model knows where it errs.",
+        "The error of the places that still get an answer, when those of largest expected error get none: the "
+        "lower to the right, the better the model knows where it errs.",
     ),
     "headings": Words(
         "What each heading contributes",
@@ -77,8 +78,8 @@ WORDS = {
     ),
     "CAM": Words(
         "Class activation",
-        "Red parts of a view speak for the answered cell, blue ones against it, measured against the average view; "
-        "a view's colours sum to its bar, what it adds to the cell's score.",
+        "Red parts of a view speak for the answered cell, blue ones against it, measured against the average "
+        "view; a view's colours sum to its bar, what it adds to the cell's score.",
     ),
     "Grad-CAM": Words(
         "Class activation (Grad-CAM)",
@@ -102,19 +103,37 @@ BARS = {  # whether the fusion is linear -> what the bars below an activation ar
 MOVED = "Kilometres: how far the answer moves without that view."
 
 
+def confusion_words(found: Confusion) -> Words:
+    """The words of the confusion's picture, with its counts."""
+    words, drawn = WORDS["confusion"], min(MOST_ARCS, len(found.pairs))
+    near = int(found.counts[found.near].sum())
+    counts = (
+        f"{found.wrong:,} of {found.places:,} places got another cell"
+        + (f", {near:,} of these one that touches" if near else "")
+        + f"; the {drawn:,} most frequent of {len(found.pairs):,} pairs are drawn."
+    )
+    return words._replace(caption=f"{words.caption} {counts}")
+
+
 def lines_words(lines: Lines, region: Region) -> Words:
     """The words of the great circle's picture, with what was computed."""
-    plane = isinstance(region, PlaneRegion)
-    way = "straight in the CRS" if plane else "straight in degrees"
+    way = "straight in the CRS" if isinstance(region, PlaneRegion) else "straight in degrees"
+    off, most, sphere = map(percent, (lines.off_mean, lines.off_most, lines.ellipsoid_most))
     return Words(
         "Great circle against straight line",
-        f"Of {lines.pairs:,} pairs of test places, these two have the ways farthest apart: {format_km(lines.apart_km)} "
-        f"between the great circle and the way {way}, on {format_km(lines.great_km)} (on the map "
-        f"{format_km(lines.straight_km)}). Lengths on the map are off by {percent(lines.off_mean)} on average, by "
-        f"{percent(lines.off_most)} at most; the sphere is off the ellipsoid by {percent(lines.ellipsoid_most)} at most.",
+        f"Of {lines.pairs:,} pairs of test places, these two have the ways farthest apart: "
+        f"{format_km(lines.apart_km)} between the great circle and the way {way}, on {format_km(lines.great_km)} "
+        f"(on the map {format_km(lines.straight_km)}). Lengths on the map are off by {off} on average, by {most} "
+        f"at most; the sphere is off the ellipsoid by {sphere} at most.",
     )
 
 
 def percent(share: float) -> str:
     """A share for people: 0.14 %, 12 %."""
-    return f"{100 * share:.2f} %" if share < 0.01 else f"{100 * share:.1f} %" if share < 0.1 else f"{100 * share:.0f} %"
+    return (
+        f"{100 * share:.2f} %"
+        if share < 0.01
+        else f"{100 * share:.1f} %"
+        if share < 0.1
+        else f"{100 * share:.0f} %"
+    )

@@ -145,7 +145,9 @@ class WandbRecord(Record):
             x_disable_stats=not self.capture_code,
             x_save_requirements=self.capture_code,
             host=None if self.capture_code else "-",  # x_disable_meta alone still records the host's name
-            program=None if self.capture_code else f"geoguesser.{self.facts["job_type"]}",  # and the path of the program
+            program=None
+            if self.capture_code
+            else f"geoguesser.{self.facts['job_type']}",  # and the path of the program
             console="off",
             silent=True,
             init_timeout=self.patience_s,
