@@ -212,6 +212,8 @@ class _Plan:
         test = known_of(subject.looked, subject.true_deg[subject.looked.at], subject.grid)
         calibration = subject.locator.uncertainty
         held = coverage(test, subject.held_out, None if calibration is None else calibration.temperature)
+        if subject.held_out is None and calibration is not None:
+            self.missing["coverage of sets and radii at every level"] = "No image of a calibration place is there."
         if held:
             draw = partial(draw_coverage, held=held, places=len(subject.looked.at))
             yield self._one("coverage", "sureness", draw)

@@ -182,18 +182,18 @@ def _rows_of(places: Sequence[str], table: pd.DataFrame) -> IntArray:
 
 
 def _held_out(run: Run, locator: Locator, sources: list[Source], most: int) -> Known | None:
-    """The calibration places, as the network sees them; None where the run had none, or too many to look at."""
+    """Calibration places, `most` at most, as the network sees them; None where there is none."""
     file = run.folder / "places.csv"
     if locator.uncertainty is None or not file.is_file():
         return None
     table = pd.read_csv(file, dtype={"uuid": str}, keep_default_na=False)
     own = table[table["calibration"].astype(str) == "True"] if "calibration" in table else table.iloc[:0]
-    if not 0 < len(own) <= most:
-        return None
+    own = own.iloc[:most]
     found = look(locator, own["uuid"].tolist(), sources, what="looking at calibration places")
-    if found is None or len(found.at) < len(own):
+    if found is None:
         return None
-    return known_of(found, own[["latitude", "longitude"]].to_numpy(dtype=np.float64), locator.network.head.grid)
+    true_deg = own[["latitude", "longitude"]].to_numpy(dtype=np.float64)[found.at]
+    return known_of(found, true_deg, locator.network.head.grid)
 
 
 def known_of(looked: Looked, true_deg: FloatArray, grid: Grid | None) -> Known:

@@ -51,7 +51,8 @@ def outline(region: Region, *, most_points: int = 10_000) -> dict[str, Any]:
         parts = large if len(large) else np.array([shapely.envelope(region.land_deg)])
         count = int(shapely.get_num_coordinates(parts).sum())
         tolerance_deg *= 1.25
-    return _rounded(dict(mapping(shapely.multipolygons(parts))))
+    simplified: Any = shapely.multipolygons(parts)
+    return _rounded(dict(mapping(simplified)))
 
 
 def cells(grid: Grid, classes: IntArray | None = None) -> dict[str, Any]:
