@@ -8,6 +8,7 @@ const map = L.map("place-map", {
 });
 map.fitBounds(data.bounds, { animate: false });
 map.setMinZoom(map.getZoom() - 2);
+map.fitBounds(L.latLngBounds(data.places.flatMap((place) => [place.true, place.answer])).pad(0.12), { animate: false });
 L.control.scale({ imperial: false }).addTo(map);
 const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 const errorColour = (km) =>
@@ -140,7 +141,9 @@ function go(step) {
 
 body.addEventListener("click", (event) => {
   const button = event.target.closest("[data-place]");
-  if (button) select(Number(button.dataset.place));
+  if (!button) return;
+  select(Number(button.dataset.place));
+  document.getElementById("picked").scrollIntoView({ behavior: still ? "auto" : "smooth", block: "nearest" });
 });
 
 const filter = document.getElementById("filter"), seen = document.getElementById("seen");

@@ -21,7 +21,7 @@ from geoguesser.reporting.explain_headings import draw_headings, headings_of
 from geoguesser.reporting.explain_lines import draw_lines, lines_of
 from geoguesser.reporting.explain_network import draw_filters, draw_network, parts_of
 from geoguesser.reporting.explain_subject import GONE, Subject, known_of
-from geoguesser.reporting.explain_words import BARS, MOVED, WORDS, Words, confusion_words, lines_words
+from geoguesser.reporting.explain_words import BARS, BARS_SHORT, MOVED, WORDS, Words, confusion_words, lines_words
 from geoguesser.reporting.run_views import pixels_of
 from geoguesser.reporting.style import format_km, shortened
 
@@ -259,6 +259,7 @@ class _Plan:
             method=found.method,
             share=self._share(seat, found.cell),
             moved_km=subject.left_out.moved_km[seat].cpu().numpy(),
+            bars=BARS_SHORT[attribution.is_linear(subject.locator.network)],
         )
 
     def _share(self, seat: int, cell: int) -> FloatArray:

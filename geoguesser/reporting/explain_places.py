@@ -31,7 +31,7 @@ COMPASS = "NESW"  # by heading
 GAP_IN = 0.06
 SIGNED, UNSIGNED = matplotlib.colormaps["RdBu_r"], matplotlib.colormaps["YlOrRd"]
 STRONGEST = 0.72  # of an overlay: how far it may hide the view
-NEAR_KM = 40.0  # half the height of a small map, at least
+LEAST_AROUND, LEAST_AROUND_WORLD = 0.08, 0.015  # of the whole map: what a small one shows around its points
 
 Views = Sequence[ByteArray | None]
 
@@ -117,7 +117,8 @@ def small_map(figure: Figure, box: tuple[float, float, float, float], frame: Fra
     low, high = points.min(axis=0), points.max(axis=0)
     if frame.stretch > 1 and abs(points[0, 0] - points[1, 0]) > 180:  # over the date line: the whole world
         low, high = whole[:2], whole[2:]
-    reach = np.array((1.0, 1.0 / frame.stretch)) * 0.09 * (whole[2:] - whole[:2]).max()
+    around = (LEAST_AROUND_WORLD if frame.stretch > 1 else LEAST_AROUND) * (whole[2:] - whole[:2]).max()
+    reach = np.array((1.0, 1.0 / frame.stretch)) * max(around, 0.3 * float((high - low).max()))
     bounds = np.concatenate((low - reach, high + reach))
     axes = set_map(figure, box, frame, bounds)
     for name in ("xaxis", "yaxis"):  # a degree or a scale bar would not fit
@@ -211,7 +212,14 @@ def overlay(maps: FloatArray, method: str, px: int) -> FloatArray:
 
 
 def draw_activation(
-    path: Path, *, sight: Sight, maps: FloatArray, method: str, share: FloatArray, moved_km: FloatArray
+    path: Path,
+    *,
+    sight: Sight,
+    maps: FloatArray,
+    method: str,
+    share: FloatArray,
+    moved_km: FloatArray,
+    bars: str,
 ) -> None:
     """Draws a place's views, what in them spoke for the answered cell, and what each had to do with the answer.
 
@@ -222,6 +230,7 @@ def draw_activation(
         method: `CAM` or `Grad-CAM`.
         share: (4,) what each view adds to the score of the cell; NaN where it is not known.
         moved_km: (4,) how far the answer moves without each view; NaN likewise.
+        bars: What `share` is.
     """
     views: Views = [None] * 4 if sight.views is None else sight.views
     side = (WIDTH_IN - 0.2 - 3 * GAP_IN) / 4
@@ -234,8 +243,8 @@ def draw_activation(
             if view is not None:
                 axes.imshow(colours, extent=(0, 1, 0, 1), interpolation="bilinear", aspect="auto", zorder=3)
         _draw_bars(add_axes(figure, 0.1, 0.42, WIDTH_IN - 0.2, bars_in), share, moved_km)
-        unit = "bars: what each view adds to the cell's logit, less the mean logit; "
-        figure.text(0.1 / WIDTH_IN, 0.05 / height, unit + "km: how far the answer moves without it", fontsize=6.5)
+        words = f"bars: {bars}; km: how far the answer moves without it"
+        figure.text(0.1 / WIDTH_IN, 0.05 / height, words, fontsize=6.5)
 
 
 def _draw_bars(axes: Axes, share: FloatArray, moved_km: FloatArray) -> None:

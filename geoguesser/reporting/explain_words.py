@@ -84,7 +84,7 @@ WORDS = {
     "Grad-CAM": Words(
         "Class activation (Grad-CAM)",
         "Dark parts of a view speak for the answered cell, to first order: this network's last map is not simply "
-        "averaged and weighed.",
+        "averaged and weighed. A view without colour has nothing that does.",
     ),
     "network": Words(
         "From views to an answer",
@@ -100,6 +100,7 @@ BARS = {  # whether the fusion is linear -> what the bars below an activation ar
     True: "Bars: what each view adds to the cell's score against the average view.",
     False: "Bars: what the cell's score loses without that view, for what it adds cannot be told apart.",
 }
+BARS_SHORT = {True: "what each view adds to the cell's score", False: "what the cell's score loses without it"}
 MOVED = "Kilometres: how far the answer moves without that view."
 
 
@@ -130,10 +131,5 @@ def lines_words(lines: Lines, region: Region) -> Words:
 
 def percent(share: float) -> str:
     """A share for people: 0.14 %, 12 %."""
-    return (
-        f"{100 * share:.2f} %"
-        if share < 0.01
-        else f"{100 * share:.1f} %"
-        if share < 0.1
-        else f"{100 * share:.0f} %"
-    )
+    digits = 2 if 0 < share < 0.01 else 1 if 0 < share < 0.1 else 0
+    return f"{100 * share:.{digits}f} %"

@@ -198,7 +198,12 @@ def test_an_overlay_hides_most_where_the_map_is_strongest(method: str):
 @pytest.mark.parametrize("method", [EXACT, GRADIENT])
 def test_an_activation_is_drawn(method: str, croatia, tmp_path):
     share, moved_km = np.array([0.5, -0.2, np.nan, 1.0]), np.array([1.0, 20.0, np.nan, 300.0])
-    given = {"maps": np.abs(RANDOM.normal(size=(4, 4, 4))), "method": method, "share": share, "moved_km": moved_km}
+    given: dict[str, Any] = {
+        "maps": np.abs(RANDOM.normal(size=(4, 4, 4))),
+        "method": method,
+        "bars": "what is added",
+    }
+    given |= {"share": share, "moved_km": moved_km}
     pixels = check_drawn(
         lambda path: explain_places.draw_activation(path, sight=sight(croatia), **given), tmp_path, least=0.3
     )
