@@ -304,6 +304,25 @@ def test_views_that_are_masked_are_left_out(trained: Path, tmp_path: Path):
 
 
 @pytest.mark.slow
+def test_images_may_lie_in_a_store(trained: Path, tmp_path: Path):
+    from geoguesser.preparation import prepare_data
+
+    words = ["data=demo", "data.places=60", "data.px=56", "image.size=32", f"out={tmp_path / 'store'}"]
+    prepare_data(compose([*words, "pictures=false"], "prepare"))
+    run = shutil.copytree(trained, tmp_path / "run")
+    config = OmegaConf.load(run / "config.yaml")
+    config.data = {"_target_": "geoguesser.data.datamodule.StoreDataModule", "path": str(tmp_path / "store")}
+    OmegaConf.save(config, run / "config.yaml")
+    subject, _ = explain(run, "examples=1")
+    assert len(subject.looked.at) == len(subject.table)
+    assert subject.drift_km < 0.1
+    text = (run / "report.html").read_text()
+    assert "The data are synthetic" in text  # the store says so
+    assert str(tmp_path) not in text
+    assert all(len(place["views"]) == 4 for place in values_in(run / "report.html")["places"])
+
+
+@pytest.mark.slow
 def test_pictures_go_into_a_record_of_their_own(tmp_path: Path):
     run = train(tmp_path / "run", "grid.size=20", "logger=wandb")
     before = set((run / "wandb").glob("offline-run-*"))
