@@ -8,7 +8,7 @@ const map = L.map("place-map", {
 });
 map.fitBounds(data.bounds, { animate: false });
 map.setMinZoom(map.getZoom() - 2);
-map.fitBounds(L.latLngBounds(data.places.flatMap((place) => [place.true, place.answer])).pad(0.12), { animate: false });
+map.fitBounds(L.latLngBounds(data.places.flatMap((place) => [place.true, place.answer])).pad(0.06), { animate: false });
 L.control.scale({ imperial: false }).addTo(map);
 const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 const errorColour = (km) =>
@@ -51,9 +51,11 @@ function draw() {
   const top = place.cells.length ? place.cells[0][1] : 1;
   for (const [number, probability] of place.cells) {
     L.polygon(near(place.answer[1], data.cells[number]), { color: "#b35900", weight: 0.6, fillColor: "#d95f02",
-      fillOpacity: 0.08 + 0.72 * (probability / top) })
+      fillOpacity: 0.08 + 0.62 * (probability / top) })
       .bindTooltip(`${(100 * probability).toFixed(1)} %`, { sticky: true }).addTo(posterior);
   }
+  posterior.eachLayer((cell) => cell.bringToBack());
+  land.bringToBack(); // from below: land, cells, places
   for (const [level, radius] of Object.entries(place.radii || {})) {
     L.circle(place.answer, { radius: radius * 1000, color: "#0072b2", weight: 1.5, fill: false, interactive: false,
       dashArray: level === "50" ? null : "6 4" }).addTo(marks);
