@@ -9,10 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError
 
-from geoguesser.configs import build, conf_dir, known_keys, plain
+from geoguesser.configs import build, conf_dir, known_keys, plain, read_config
 from geoguesser.errors import (
     ConfigError,
     GeoguesserError,
@@ -61,21 +59,6 @@ def compare_runs(cfg: DictConfig) -> Comparison:
     log.info("page: %s", out)
     log.info("table: %s", table)
     return found
-
-
-def read_config(file: Path) -> dict[str, Any]:
-    """A run's config.yaml as plain values.
-
-    Raises:
-        ConfigError: It is no config.
-    """
-    try:
-        found = OmegaConf.to_container(OmegaConf.load(file), resolve=True)
-    except (OmegaConfBaseException, YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{file} cannot be read ({first_line(error)}).") from error
-    if not isinstance(found, dict) or not isinstance(found.get("seed"), int):
-        raise ConfigError.at(str(file), "must be the config of a run, with its seed")
-    return {str(key): value for key, value in found.items()}
 
 
 def choices() -> dict[tuple[str, str], str]:

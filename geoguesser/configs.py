@@ -10,6 +10,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from geoguesser.errors import ConfigError, GeoguesserError, first_line
 
@@ -148,3 +149,18 @@ def known_keys(name: str = "train") -> set[str]:
     entries = [str(key) for entry in primary["defaults"] if isinstance(entry, dict) for key in entry]
     groups = {key for key in entries if not key.startswith("override ")}
     return (groups | {str(key) for key in primary}) - {"defaults", "hydra", "density", "experiment"}
+
+
+def read_config(file: Path) -> dict[str, Any]:
+    """A run's config.yaml as plain values.
+
+    Raises:
+        ConfigError: It is no config.
+    """
+    try:
+        found = OmegaConf.to_container(OmegaConf.load(file), resolve=True)
+    except (OmegaConfBaseException, YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{file} cannot be read ({first_line(error)}).") from error
+    if not isinstance(found, dict) or not isinstance(found.get("seed"), int):
+        raise ConfigError.at(str(file), "must be the config of a run, with its seed")
+    return {str(key): value for key, value in found.items()}

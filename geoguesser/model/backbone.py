@@ -98,9 +98,12 @@ class Backbone(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """(N, 3, H, W) uint8 -> (N, D). Normalises by the backbone's own mean and std."""
+        return cast(Tensor, self.model(self.normalised(images)))
+
+    def normalised(self, images: Tensor) -> Tensor:
+        """(N, 3, H, W) uint8 -> (N, 3, H, W) floats by the backbone's own mean and std: what its model takes."""
         floats = images.to(self.mean.dtype, memory_format=torch.channels_last)
-        normal = torch.addcmul(-self.mean / self.std, floats, 1.0 / (255.0 * self.std))
-        return cast(Tensor, self.model(normal))
+        return torch.addcmul(-self.mean / self.std, floats, 1.0 / (255.0 * self.std))
 
     def blocks(self) -> list[list[str]]:
         """Names of the parameters of each block, from the stem to the last, by timm's own grouping."""

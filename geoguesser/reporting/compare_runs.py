@@ -1,4 +1,4 @@
-"""Runs, read back from their folders: what `python -m geoguesser.compare` is given."""
+"""Runs, read back from their folders: what `python -m geoguesser.compare` and `.report` are given."""
 
 from __future__ import annotations
 
@@ -103,6 +103,32 @@ def read_runs(words: Sequence[str], read_config: ReadConfig) -> tuple[list[Run],
         listed = "; ".join(f"{one.name} is {one.state}" for one in unused)
         raise DataError.at("The runs to compare", f"must hold one that is done, but {listed}")
     return runs, unused
+
+
+def read_run(word: str, read_config: ReadConfig) -> Run:
+    """Reads one run's folder.
+
+    Args:
+        word: The folder.
+        read_config: As in `read_runs`.
+
+    Raises:
+        MissingFileError: It is no run's folder.
+        DataError: The run is not done, or what it left cannot be read.
+    """
+    folder = Path(word).expanduser()
+    if not folder.is_dir() or not is_run(folder):
+        raise MissingFileError.at(f"run={word}", "must be a run folder", remedy="Runs lie in outputs/DATE/TIME.")
+    try:
+        state = _state(folder)
+        if state is None:
+            ((name, own),) = _named([word])
+            return _read(name, own, read_config)
+    except GeoguesserError:
+        raise
+    except (OSError, ValueError, KeyError) as error:
+        raise DataError.at(f"run={word}", f"must be whole ({first_line(error)})") from error
+    raise DataError.at(f"run={word}", "must be a run that is done", found=": ".join(filter(None, state)))
 
 
 def is_run(folder: Path) -> bool:

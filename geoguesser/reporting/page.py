@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 # A browser that obeys this loads nothing from outside, whatever got into the page.
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
-VOID = ("img", "meta")  # elements without content or end
+VOID = ("img", "input", "meta")  # elements without content or end
 
 STYLE = """
 :root {
@@ -245,13 +245,14 @@ def image(data: bytes, *, alt: str, class_: str | None = None) -> Html:
     return tag("img", src=source, alt=alt, class_=class_)
 
 
-def page(title: str, *content: object, script: str = "") -> str:
+def page(title: str, *content: object, script: str = "", style: str = "") -> str:
     """The whole file.
 
     Args:
         title: Of the window.
         content: The parts, one after the other.
         script: JavaScript that runs when the page stands; no other may run on it.
+        style: CSS beside the style of all pages.
     """
     policy = POLICY
     if script:
@@ -263,7 +264,7 @@ def page(title: str, *content: object, script: str = "") -> str:
         tag("meta", http_equiv="Content-Security-Policy", content=policy),
         tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
         tag("title", title),
-        tag("style", Html(STYLE)),
+        tag("style", Html(STYLE + style)),
     )
     last = [tag("script", Html(script))] if script else []
     body = tag("body", tag("main", joined(content, "\n")), *last)

@@ -21,6 +21,7 @@ from geoguesser.geo.grid import Grid
 from geoguesser.geo.region import Region
 
 DIGITS = 4  # of a degree: 11 m
+FINEST_DEG = 0.0005  # 55 m: what no map of a country shows
 
 
 @cache
@@ -32,21 +33,26 @@ def leaflet() -> tuple[str, str]:
     return re.sub(r"\n//# sourceMappingURL=.*", "\n", script), re.sub(r"url\([^)]*\)", "none", style)
 
 
-def outline(region: Region, *, most_points: int = 4000) -> dict[str, Any]:
+def outline(region: Region, *, most_points: int = 10_000) -> dict[str, Any]:
     """The region's land as a GeoJSON geometry in degrees, simplified until it has few enough points to move fast.
+
+    Each of its polygons stays valid; neighbouring ones (countries of the world) may come to overlap a little.
 
     Args:
         region: The land.
-        most_points: How many vertices it may have; small islands go last.
+        most_points: How many vertices it may have; small islands go first.
     """
-    land, tolerance_deg = region.land_deg, 0.0005
-    simple: Any = land
-    while shapely.get_num_coordinates(simple) > most_points:
-        parts = shapely.get_parts(shapely.simplify(land, tolerance_deg))
-        large = parts[shapely.area(parts) > tolerance_deg**2]
-        simple = shapely.multipolygons(large) if len(large) else shapely.envelope(land)
-        tolerance_deg *= 1.5
-    return _rounded(dict(mapping(simple)))
+    parts = shapely.get_parts(region.land_deg)
+    count = int(shapely.get_num_coordinates(parts).sum())
+    tolerance_deg = FINEST_DEG * max(1.0, count / (4 * most_points))
+    while count > most_points:
+        simple = shapely.simplify(parts, tolerance_deg)  # one by one: all at once takes minutes for the world
+        large = simple[shapely.area(simple) > (2 * tolerance_deg) ** 2]
+        parts = large if len(large) else np.array([shapely.envelope(region.land_deg)])
+        count = int(shapely.get_num_coordinates(parts).sum())
+        tolerance_deg *= 1.25
+    simplified: Any = shapely.multipolygons(parts)
+    return _rounded(dict(mapping(simplified)))
 
 
 def cells(grid: Grid, classes: IntArray | None = None) -> dict[str, Any]:

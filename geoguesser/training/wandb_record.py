@@ -48,6 +48,7 @@ class WandbRecord(Record):
         tags: More words to filter runs by.
         capture_code: Also record code, git state and host.
         patience_s: How long to wait for the server at most: for its first answer, to start, and at the end.
+        job_type: What the run does; `report` for the pictures of one that has ended.
     """
 
     def __init__(
@@ -65,6 +66,7 @@ class WandbRecord(Record):
         tags: list[str] | str | None = None,
         capture_code: bool = False,
         patience_s: float = 60.0,
+        job_type: str = "train",
     ) -> None:
         check_choice("logger.mode", mode, MODES)
         check_bool("logger.capture_code", capture_code)
@@ -77,7 +79,7 @@ class WandbRecord(Record):
             "project": project,
             "entity": entity,
             "group": group or os.environ.get("WANDB_SWEEP_ID"),  # which W&B's own agent sets
-            "job_type": "train",
+            "job_type": job_type,
             "tags": [*tags_of(config, choices), *map(str, more)],
             "config": config_columns(config, choices),
             "dir": folder,
@@ -143,7 +145,9 @@ class WandbRecord(Record):
             x_disable_stats=not self.capture_code,
             x_save_requirements=self.capture_code,
             host=None if self.capture_code else "-",  # x_disable_meta alone still records the host's name
-            program=None if self.capture_code else "geoguesser.train",  # and the path of the program
+            program=None
+            if self.capture_code
+            else f"geoguesser.{self.facts['job_type']}",  # and the path of the program
             console="off",
             silent=True,
             init_timeout=self.patience_s,
@@ -165,11 +169,17 @@ class WandbRecord(Record):
     def lightning(self) -> Logger | bool:
         return self.logger
 
+    def pictures(self, files: list[Path]) -> None:
+        """Records pictures under their names."""
+        import wandb
+
+        shown = {f"pictures/{path.stem}": wandb.Image(str(path)) for path in files}
+        self.attempt(lambda: self.run.log(shown))
+
     def results(self, result: dict[str, Any], pictures: list[Path], predictions: pd.DataFrame) -> None:
         import wandb
 
-        shown = {f"pictures/{path.stem}": wandb.Image(str(path)) for path in pictures}
-        self.attempt(lambda: self.run.log(shown))
+        self.pictures(pictures)
         self.attempt(lambda: self.run.log({"test/predictions": wandb.Table(dataframe=predictions)}))
         # Last: plain numbers, in place of {"min": ...}, which would be columns of another name.
         self.attempt(lambda: self.run.summary.update(summary_of(result)))

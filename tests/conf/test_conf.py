@@ -56,6 +56,7 @@ def test_every_file_is_reached():
         "compare.yaml",
         "dashboard.yaml",
         "evaluate.yaml",
+        "report.yaml",
         "data/common.yaml",
         "hydra/job_logging/geoguesser.yaml",
         "hydra/job_logging/terminal.yaml",
@@ -83,6 +84,13 @@ def test_compare_composes():
     config = plain(compose(["runs=[a,b]"], "compare"), known_keys("compare"))
     assert config["runs"] == ["a", "b"]
     assert config["bootstrap"] == {"samples": 5000, "seed": 0, "block_km": None}
+
+
+def test_report_composes():
+    config = plain(compose(["run=r"], "report"), known_keys("report"))
+    named = ("run", "out", "most", "places", "examples", "thumbnails", "neighbours", "wandb", "device")
+    assert set(config) == set(named)
+    assert (config["out"], config["wandb"]) == (None, "auto")
 
 
 def test_dashboard_composes_and_names_the_project_that_runs_go_to():

@@ -14,7 +14,8 @@ from pictures import scene
 from PIL import Image
 from run_folders import some_places, write_run
 
-from geoguesser.comparison import choices, read_config
+from geoguesser.comparison import choices
+from geoguesser.configs import read_config
 from geoguesser.geo.distance import haversine_km
 from geoguesser.geo.region import Region
 from geoguesser.reporting import compare_plots as plots

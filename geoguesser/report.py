@@ -1,0 +1,30 @@
+"""python -m geoguesser.report: what a run's network answers, where and why it errs, as one page."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig
+
+from geoguesser.cli import launch
+
+
+def report(cfg: DictConfig, folder: Path) -> Any:
+    """Writes the report; torch is imported here, so that --help need not wait for it."""
+    from geoguesser.allocator import keep_freed_memory
+    from geoguesser.explanation import explain_run
+    from geoguesser.quiet import quiet
+
+    keep_freed_memory()
+    quiet()
+    explain_run(cfg)
+
+
+def main() -> None:
+    """The entry point; also the console script geoguesser-report."""
+    launch("report", report)
+
+
+if __name__ == "__main__":
+    main()

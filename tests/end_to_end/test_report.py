@@ -1,0 +1,420 @@
+"""python -m geoguesser.report on real runs, as users type it."""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from browser import CHROMIUM, QUIET, needs_browser, visit
+from conftest import ROOT, TINY, command, compose, read_back
+from omegaconf import OmegaConf
+from PIL import Image
+
+from geoguesser.configs import read_config
+from geoguesser.errors import CheckpointError, ConfigError, DataError, GeoguesserError, MissingFileError
+from geoguesser.explanation import explain_run
+from geoguesser.geo.distance import haversine_km
+from geoguesser.locator import Locator
+from geoguesser.reporting.compare_runs import read_run
+from geoguesser.reporting.explain_pictures import Gallery
+from geoguesser.reporting.explain_subject import GONE, Subject
+
+SPLIT = ["split.shares=[0.4,0.3,0.3]", "uncertainty.calibration=0.5", "uncertainty.fewest=5"]
+ALWAYS = {"arrows", "extremes", "fields", "budget", "great_circle", "network", "filters"}
+SEEN = {"headings", "coverage", "quadruplet", "posterior_1"}  # where the images are there
+SURE = {"calibration", "abstention"}
+
+
+def train(folder: Path, *words: str) -> Path:
+    from geoguesser.experiment import run
+    from geoguesser.quiet import quiet
+
+    quiet()
+    run(compose([*TINY, *SPLIT, *words]), folder)
+    return folder
+
+
+def explain(run: Path, *words: str) -> tuple[Subject, Gallery]:
+    return explain_run(compose([f"run={run}", "device=cpu", *words], "report"))
+
+
+def values_in(page: Path) -> dict[str, Any]:
+    """What the map of a page shows."""
+    found = re.search(r'<script type="application/json" id="data">(.*?)</script>', page.read_text(), re.DOTALL)
+    values: dict[str, Any] = json.loads(found[1])
+    return values
+
+
+def names(run: Path) -> set[str]:
+    return {path.stem for path in (run / "pictures").glob("*.png")}
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory) -> Path:
+    return train(tmp_path_factory.mktemp("report") / "run", "grid.size=20")
+
+
+@pytest.fixture(scope="module")
+def reported(trained: Path) -> tuple[Path, subprocess.CompletedProcess]:
+    """One report from the command line."""
+    return trained, command("geoguesser.report", f"run={trained}", "examples=3", "thumbnails=7")
+
+
+def test_the_command_writes_a_page_and_pictures(reported):
+    run, done = reported
+    assert done.returncode == 0, done.stderr
+    assert "report.html" in done.stdout
+    assert names(run) == ALWAYS | SEEN | SURE | {"posterior_2", "posterior_3", "confusion"} | {
+        f"activation_{number}" for number in (1, 2, 3)
+    }
+    for path in (run / "pictures").glob("*.png"):
+        with Image.open(path) as picture:
+            assert picture.width in (1000, 1200)
+    assert not (run / "wandb").exists()
+
+
+def test_the_map_shows_what_the_run_and_its_network_say(reported):
+    run, _ = reported
+    values, table = values_in(run / "report.html"), pd.read_csv(run / "predictions_test.csv").set_index("uuid")
+    assert sorted(place["id"] for place in values["places"]) == sorted(table.index)
+    errors = [place["error"] for place in values["places"]]
+    assert errors == sorted(errors)
+    whole = read_run(str(run), read_config)
+    locator = Locator.load(run)
+    for place in values["places"]:
+        row = table.loc[place["id"]]
+        assert place["true"] == pytest.approx([row["true_latitude"], row["true_longitude"]], abs=1e-6)
+        assert place["answer"] == pytest.approx([row["latitude"], row["longitude"]], abs=1e-6)
+        assert place["error"] == pytest.approx(row["error_km"], abs=1e-3)
+        assert place["expected"] == pytest.approx(row["expected_error_km"], rel=1e-3)
+        assert place["radii"]["50"] == pytest.approx(row["radius_50_km"], rel=1e-3)
+        assert place["cells"][0][0] == row["cell"]
+        assert place["cells"][0][1] == pytest.approx(row["cell_probability"], abs=1e-3)
+        assert {str(cell) for cell, _ in place["cells"]} <= set(values["cells"])
+    assert len(whole.predictions) == len(values["places"])
+    assert locator.network.head.grid.num_cells >= len(values["cells"])
+
+
+def test_so_many_views_are_in_the_page_as_were_asked_for(reported):
+    run, _ = reported
+    values = values_in(run / "report.html")
+    shown = [place for place in values["places"] if "views" in place]
+    assert len(shown) == 7
+    text = (run / "report.html").read_text()
+    assert f"The views of 7 of {len(values['places'])} places are in this file" in text
+    for place in shown:
+        sizes = [Image.open(io.BytesIO(base64.b64decode(view))).size for view in place["views"]]
+        assert sizes == [(160, 160)] * 4
+
+
+def test_the_page_says_what_its_figures_are_and_names_no_folder(reported):
+    run, _ = reported
+    text = (run / "report.html").read_text()
+    result = json.loads((run / "result.json").read_text())
+    assert f"<b>{result['test']['places']}</b>" in text
+    assert "The data are synthetic" in text
+    assert "now differ" not in text  # the network answers as it did
+    assert "script-src &#x27;sha256-" in text
+    words = re.sub(r'base64,[A-Za-z0-9+/=]+|"views":\[[^]]*\]', "", text)
+    assert str(run.parent) not in words
+    assert "/root" not in words
+    assert len(text) < 12_000_000
+
+
+@needs_browser
+def test_the_page_stands_in_a_browser(reported, tmp_path: Path):
+    run, _ = reported
+    seen = visit(run / "report.html", tmp_path)
+    assert seen.console == []
+    assert seen.hosts == set()
+    places = values_in(run / "report.html")["places"]
+    middle = places[len(places) // 2]["id"]
+    assert re.search(rf'id="picked"[^>]*><h3>{middle}</h3>', seen.dom)  # the script chose it
+    assert 'aria-current="true"' in seen.dom
+    assert f"{len(places)} of {len(places)} places listed" in seen.dom
+    assert seen.dom.count("<canvas") == 1
+
+
+def told(page: Path, scratch: Path, script: str, *, width: int = 1280) -> Any:
+    """What a script finds on a page once it stands; the page's policy is loosened for it, and nothing else.
+
+    The page stands in a frame, for a window of headless Chromium is never narrower than 500 pixels.
+    """
+    text = page.read_text().replace("script-src &#x27;sha256-", "script-src 'unsafe-inline' 'x-")
+    told_by = f"parent.postMessage(JSON.stringify((() => {{{script}}})()), '*')"
+    own = f"<script>addEventListener('load', () => {{{told_by}}})</script></body>"
+    (scratch / "told.html").write_text(text.replace("</body>", own))
+    listener = "<script>addEventListener('message', (event) => { document.title = event.data; })</script>"
+    frame = f"<!doctype html><title></title>{listener}<iframe src=told.html width={width} height=844></iframe>"
+    (scratch / "frame.html").write_text(frame)
+    words = [CHROMIUM, *QUIET, f"--user-data-dir={scratch / 'told'}", "--virtual-time-budget=5000", "--dump-dom"]
+    done = subprocess.run(
+        [*words, (scratch / "frame.html").as_uri()], capture_output=True, text=True, timeout=120, check=True
+    )
+    return json.loads(html.unescape(re.search(r"<title>(.*?)</title>", done.stdout)[1]))
+
+
+@needs_browser
+def test_places_are_chosen_filtered_and_sorted(reported, tmp_path: Path):
+    run, _ = reported
+    script = """
+      const rows = [...document.querySelectorAll("[data-place]")];
+      const head = () => document.querySelector("#picked h3");
+      rows[2].click();
+      const first = head().textContent;
+      document.querySelectorAll(".steps button")[1].click();
+      const next = head().textContent, focused = document.activeElement.textContent;
+      const filter = document.getElementById("filter");
+      filter.value = rows[5].textContent.slice(0, 8);
+      filter.dispatchEvent(new Event("input"));
+      const count = document.getElementById("count").textContent;
+      filter.value = "";
+      filter.dispatchEvent(new Event("input"));
+      const sort = document.querySelectorAll(".finder thead button")[1];
+      sort.click();
+      sort.click();
+      return [first, next, focused, count, document.querySelector(".finder tbody button").textContent];"""
+    ids = [place["id"] for place in values_in(run / "report.html")["places"]]
+    found = told(run / "report.html", tmp_path, script)
+    assert found == [ids[2], ids[3], "Next", f"1 of {len(ids)} places listed", ids[-1]]
+
+
+@needs_browser
+def test_the_page_is_no_wider_than_a_phone(reported, tmp_path: Path):
+    """Elements that scroll by themselves do not count."""
+    run, _ = reported
+    script = """return [innerWidth, document.documentElement.scrollWidth,
+      document.querySelector("#place-map").offsetHeight];"""
+    inner, wide, tall = told(run / "report.html", tmp_path, script, width=390)
+    assert (inner, wide) == (390, 390)
+    assert 200 < tall < 600
+
+
+@pytest.mark.slow
+def test_places_may_be_named_and_fewer_shown(trained: Path, tmp_path: Path):
+    table = pd.read_csv(trained / "predictions_test.csv").sort_values("error_km")
+    asked = [table["uuid"].iloc[3], table["uuid"].iloc[1]]
+    run = shutil.copytree(trained, tmp_path / "run")
+    out = tmp_path / "other.html"
+    words = [f"places=[{','.join(asked)}]", "most=5", "thumbnails=0", f"out={out}", "neighbours=false"]
+    subject, gallery = explain(run, *words)
+    assert [subject.table["uuid"].iloc[row] for row in subject.examples] == asked
+    assert 5 <= len(subject.table) <= 7
+    assert "posterior_3" not in names(run)
+    assert sum(one.words.title.startswith("Posterior") for one in gallery.drawn) == 2
+    text = out.read_text()
+    assert f"{len(subject.table)} of {len(table)} test places on the map" in text
+    assert not any("views" in place for place in values_in(out)["places"])
+
+
+def test_without_images_the_page_says_so(trained: Path, tmp_path: Path):
+    run = shutil.copytree(trained, tmp_path / "run")
+    config = OmegaConf.load(run / "config.yaml")
+    config.data = {"_target_": "geoguesser.data.datamodule.PlacesDataModule", "roots": [str(tmp_path / "nowhere")]}
+    OmegaConf.save(config, run / "config.yaml")
+    shutil.rmtree(run / "pictures", ignore_errors=True)
+    subject, gallery = explain(run)
+    assert subject.looked is None
+    assert names(run) == ALWAYS | SURE | {"confusion"}  # the run's own table has each place's cell
+    assert GONE in gallery.missing.values()
+    text = (run / "report.html").read_text()
+    assert GONE in text
+    assert str(tmp_path) not in text
+    values = values_in(run / "report.html")
+    assert values["cells"] == {}
+    assert len(values["places"]) == len(subject.run.predictions)
+
+
+def test_a_head_without_cells_is_explained_by_what_it_has(tmp_path: Path):
+    run = train(tmp_path / "run", "head=regression", "fusion=concat", "fusion.view_dropout=0.2")
+    _, gallery = explain(run, "examples=1")
+    assert names(run) == ALWAYS | SEEN | {"calibration"}
+    assert any("no cells" in why for why in gallery.missing.values())
+    place = values_in(run / "report.html")["places"][0]
+    assert place["cells"] == []
+    assert "radii" in place
+    assert "expected" not in place
+
+
+@pytest.mark.slow
+def test_a_run_without_calibration_says_why(tmp_path: Path):
+    run = train(tmp_path / "run", "grid.size=20", "uncertainty.calibration=0.0")
+    _, gallery = explain(run, "examples=1")
+    assert names(run) == ALWAYS | SEEN | {"confusion", "activation_1"}
+    assert "uncertainty.calibration is 0" in gallery.missing["calibration and abstention"]
+    assert "uncertainty.calibration is 0" in (run / "report.html").read_text()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["head=hybrid", "grid.size=20"],
+        ["grid=staggered", "grid.size=20", "fusion=attention", "fusion.width=32"],
+        ["region=world", "head=classification", "fusion=concat"],
+        ["region=world", "head=regression", "head.space=sphere"],
+        ["grid=kmeans", "grid.size=12", "backbone.name=test_vit"],
+    ],
+    ids=" ".join,
+)
+def test_every_kind_of_run_is_explained(words: list[str], tmp_path: Path):
+    run = train(tmp_path / "run", *words)
+    subject, _ = explain(run, "examples=3")
+    cells = subject.grid is not None
+    assert (ALWAYS | SEEN) - ({"filters"} if "test_vit" in words[-1] else set()) <= names(run)
+    assert ("activation_3" in names(run)) == cells
+    assert subject.drift_km < 0.1
+    if CHROMIUM is not None:
+        seen = visit(run / "report.html", tmp_path)
+        assert (seen.console, seen.hosts) == ([], set())
+
+
+@pytest.mark.slow
+def test_views_that_are_masked_are_left_out(trained: Path, tmp_path: Path):
+    from geoguesser.data.demo import demo_root
+
+    root = shutil.copytree(demo_root(places=60, px=56), tmp_path / "photos")
+    for number, folder in enumerate(sorted((root / "images").iterdir())):
+        if number % 2:
+            (folder / "90.jpg").unlink()
+    words = ["data=places", f"data.roots=[{root}]", "data.missing_views=mask"]
+    words = [word for word in TINY if not word.startswith(("data.places", "data.px"))] + [
+        *words,
+        *SPLIT,
+        "grid.size=20",
+    ]
+    from geoguesser.experiment import run as run_one
+
+    run = tmp_path / "run"
+    run_one(compose(words), run)
+    subject, _ = explain(run, "examples=3")
+    assert subject.drift_km < 0.1
+    lacks = [place for place in values_in(run / "report.html")["places"] if None in place["views"]]
+    assert 0 < len(lacks) < len(subject.table)
+    assert all(place["views"].index(None) == 1 for place in lacks)
+    masked = ~subject.looked.mask.numpy()[:, 1]
+    assert len(lacks) == masked.sum()
+    assert torch.isnan(subject.left_out.moved_km[torch.from_numpy(masked), 1]).all()
+
+
+@pytest.mark.slow
+def test_images_may_lie_in_a_store(trained: Path, tmp_path: Path):
+    from geoguesser.preparation import prepare_data
+
+    words = ["data=demo", "data.places=60", "data.px=56", "image.size=32", f"out={tmp_path / 'store'}"]
+    prepare_data(compose([*words, "pictures=false"], "prepare"))
+    run = shutil.copytree(trained, tmp_path / "run")
+    config = OmegaConf.load(run / "config.yaml")
+    config.data = {"_target_": "geoguesser.data.datamodule.StoreDataModule", "path": str(tmp_path / "store")}
+    OmegaConf.save(config, run / "config.yaml")
+    subject, _ = explain(run, "examples=1")
+    assert len(subject.looked.at) == len(subject.table)
+    assert subject.drift_km < 0.1
+    text = (run / "report.html").read_text()
+    assert "The data are synthetic" in text  # the store says so
+    assert str(tmp_path) not in text
+    assert all(len(place["views"]) == 4 for place in values_in(run / "report.html")["places"])
+
+
+@pytest.mark.slow
+def test_pictures_go_into_a_record_of_their_own(tmp_path: Path):
+    run = train(tmp_path / "run", "grid.size=20", "logger=wandb")
+    before = set((run / "wandb").glob("offline-run-*"))
+    explain(run, "examples=1")
+    (folder,) = set((run / "wandb").glob("offline-run-*")) - before
+    records = read_back(folder)
+    text = json.dumps(records)
+    assert '"report"' in text
+    (trained,) = before
+    assert trained.name.rsplit("-", 1)[-1] in text  # whose report it is
+    for name in names(run):
+        assert f"pictures/{name}" in text
+    assert str(tmp_path) not in text
+    explain(run, "examples=1", "wandb=false")
+    assert set((run / "wandb").glob("offline-run-*")) == before | {folder}
+
+
+@pytest.mark.slow
+def test_answers_that_have_changed_are_told(trained: Path, tmp_path: Path):
+    run = shutil.copytree(trained, tmp_path / "run")
+    table = pd.read_csv(run / "predictions_test.csv")
+    table.loc[0, "latitude"] += 0.5
+    table.to_csv(run / "predictions_test.csv", index=False)
+    subject, _ = explain(run, "examples=0", "thumbnails=0")
+    assert subject.drift_km == pytest.approx(float(haversine_km(np.zeros(2), np.array([0.5, 0.0]))), rel=1e-3)
+    assert "answers now differ by up to 56 km" in (run / "report.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("words", "kind", "message"),
+    [
+        (["run=nowhere"], MissingFileError, "run=nowhere must be a run folder. Runs lie in outputs/DATE/TIME."),
+        ([], ConfigError, "run must be given"),
+        (["run=RUN", "out=x.pdf"], ConfigError, "out must be the name of an .html file, got 'x.pdf'."),
+        (["run=RUN", "out=no/x.html"], MissingFileError, "out=no/x.html must lie in a folder that exists, got"),
+        (["run=RUN", "most=0"], ConfigError, "most must be an integer from 1 to 20000, got 0."),
+        (["run=RUN", "examples=-1"], ConfigError, "examples must be an integer from 0 to 30, got -1."),
+        (["run=RUN", "thumbnails=x"], ConfigError, "thumbnails must be an integer from 0 to 1000, got 'x'."),
+        (["run=RUN", "neighbours=1"], ConfigError, "neighbours must be true or false, got 1."),
+        (["run=RUN", "wandb=maybe"], ConfigError, "wandb must be auto, true or false, got 'maybe'."),
+        (["run=RUN", "device=abacus"], ConfigError, "device must be auto or a device of this machine, got"),
+        (["run=RUN", "places=[x]"], ConfigError, "places must name test places of the run"),
+        (["run=RUN", "places=[]"], ConfigError, "places must be null, or name test places, got []."),
+        (["run=RUN", "+typo=1"], ConfigError, "typo is no key of this program."),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_is_said(
+    trained: Path, tmp_path: Path, monkeypatch, words: list[str], kind: Any, message: str
+):
+    monkeypatch.chdir(tmp_path)
+    given = [word.replace("RUN", str(trained)) for word in words]
+    with pytest.raises(kind) as caught:
+        explain_run(compose(given, "report"))
+    assert isinstance(caught.value, GeoguesserError)
+    assert str(caught.value).startswith(message)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_that_is_not_done_is_refused(trained: Path, tmp_path: Path):
+    run = shutil.copytree(trained, tmp_path / "run")
+    (run / "status.json").write_text('{"state": "failed", "error": "DataError: gone"}')
+    with pytest.raises(DataError, match="must be a run that is done, got 'failed: DataError: gone'"):
+        explain(run)
+    (run / "status.json").write_text('{"state": "done"}')
+    (run / "checkpoints" / "best.ckpt").write_bytes(b"no checkpoint")
+    with pytest.raises(CheckpointError, match="is no checkpoint of geoguesser"):
+        explain(run)
+    (run / "predictions_test.csv").unlink()
+    with pytest.raises(DataError, match="must be whole"):
+        explain(run)
+
+
+def test_an_error_is_printed_without_a_traceback(tmp_path: Path):
+    done = command("geoguesser.report", "run=nowhere", cwd=tmp_path, traced=False)
+    assert done.returncode == 1
+    assert done.stderr == "error: run=nowhere must be a run folder. Runs lie in outputs/DATE/TIME.\n"
+
+
+def test_help_is_quick_and_names_every_key():
+    done = command("geoguesser.report", "--help")
+    assert done.returncode == 0
+    for key in ("run", "out", "most", "places", "examples", "thumbnails", "neighbours", "wandb", "device"):
+        assert f"\n  {key} " in done.stdout
+    code = (
+        "import sys; heavy = lambda *names: sorted(set(names) & set(sys.modules));"
+        "import geoguesser.report; print(heavy('torch', 'matplotlib', 'pandas', 'wandb'))"
+    )
+    words = [sys.executable, "-c", code]
+    assert subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True).stdout == "[]\n"
