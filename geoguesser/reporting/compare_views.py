@@ -94,7 +94,7 @@ def _sources(groups: Sequence[Group]) -> list[Path | Store]:
     found: dict[str, Path | Store] = {}
     for group in groups:
         for run in group.runs:
-            for path in _folders(run.config.get("data") or {}):
+            for path in data_folders(run.config.get("data") or {}):
                 if str(path) in found or not path.is_dir():
                     continue
                 try:
@@ -104,7 +104,8 @@ def _sources(groups: Sequence[Group]) -> list[Path | Store]:
     return list(found.values())
 
 
-def _folders(data: Mapping[str, Any]) -> Iterator[Path]:
+def data_folders(data: Mapping[str, Any]) -> Iterator[Path]:
+    """Where the data of a run were, by the `data` of its config; they may have gone."""
     if data.get("path"):
         yield Path(str(data["path"])).expanduser()
     for root in data.get("roots") or []:

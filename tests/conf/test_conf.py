@@ -55,6 +55,7 @@ def test_every_file_is_reached():
         "prepare.yaml",
         "compare.yaml",
         "dashboard.yaml",
+        "serve.yaml",
         "data/common.yaml",
         "hydra/job_logging/geoguesser.yaml",
         "hydra/job_logging/terminal.yaml",
