@@ -81,32 +81,39 @@ def load_models(runs: list[str], device: str) -> list[Model]:
     Raises:
         GeoguesserError: One cannot be loaded, or the device is none.
     """
+    from geoguesser.app.held_out import label_of
     from geoguesser.app.models import Model, name_for
 
     where = _device(device)
     models: list[Model] = []
     for run in runs:
         path = Path(run).expanduser()
-        ensemble = Ensemble.load([path], device=where)
+        ensemble, config = Ensemble.load([path], device=where), _config(path)
         name = name_for(path, [one.name for one in models])
-        places, why = _held_out(path)
-        model = Model(name, ensemble, _test(path), places, why)
+        places, why = _held_out(path, config)
+        model = Model(name, ensemble, label_of(config or {}), _test(path), places, why)
         log.info("model %s: %s, %s", name, ensemble.region.name, why or f"{len(places or [])} places for the game")
         models.append(model)
     return models
 
 
-def _held_out(run: Path) -> tuple[HeldOut | None, str]:
+def _config(run: Path) -> dict[str, Any] | None:
+    """A run's config as plain values; None where it has none that can be read."""
+    try:
+        found: Any = OmegaConf.to_container(OmegaConf.load(run / "config.yaml"), resolve=True)
+    except (OSError, OmegaConfBaseException, YAMLError, UnicodeDecodeError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def _held_out(run: Path, config: dict[str, Any] | None) -> tuple[HeldOut | None, str]:
     """The places for the game, or why there is none."""
     from geoguesser.app.held_out import held_out
 
-    if not (run / "config.yaml").is_file():
-        return None, "The model was loaded without its run folder, so there are no held-out places."
+    if config is None:
+        return None, "The model has no run folder with a config.yaml, so it is not known where its photos are."
     try:
-        config: Any = OmegaConf.to_container(OmegaConf.load(run / "config.yaml"), resolve=True)
         return held_out(run, config), ""
-    except (OmegaConfBaseException, YAMLError, UnicodeDecodeError):
-        return None, "The run's config.yaml cannot be read, so there are no held-out places."
     except DataError as error:
         return None, str(error)
 

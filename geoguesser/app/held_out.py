@@ -121,6 +121,13 @@ def held_out(folder: Path, config: Mapping[str, Any]) -> HeldOut:
     )
 
 
+def label_of(config: Mapping[str, Any]) -> str:
+    """What is to say of the data that a run learnt from, `synthetic demo`; empty for real places."""
+    if "demo_seed" in (config.get("data") or {}):
+        return "synthetic demo"
+    return next((one.label for one in _sources(config) if isinstance(one, Store)), "")
+
+
 def _sources(config: Mapping[str, Any]) -> list[Path | Store]:
     found: list[Path | Store] = []
     for path in data_folders(config.get("data") or {}):

@@ -21,6 +21,7 @@ class Model:
     Attributes:
         name: What it is called in addresses: letters, digits, dots, dashes, underscores.
         ensemble: What answers; one member.
+        label: What is to say of the data that it learnt from; empty for real places.
         test: The figures of its test split, as in result.json; empty where they are not known.
         held_out: The places of its test split whose photos are there; None for none.
         no_game: Why there is no game, as a sentence; empty where there is one.
@@ -28,6 +29,7 @@ class Model:
 
     name: str
     ensemble: Ensemble
+    label: str = ""
     test: Mapping[str, Any] = field(default_factory=dict)
     held_out: HeldOut | None = None
     no_game: str = ""

@@ -90,6 +90,7 @@ def info_of(model: Model) -> ModelInfo:
     return ModelInfo(
         name=model.name,
         region=ensemble.region.name,
+        data=model.label,
         bounds=web_map.bounds(ensemble.region),
         cells=None if grid is None else grid.num_cells,
         cell_side_km=None if grid is None else grid.side_km,

@@ -56,6 +56,7 @@ class ModelInfo(BaseModel):
 
     name: str = Field(examples=["2026-11-27_23-37-08"])
     region: str = Field(examples=["Croatia"])
+    data: str = Field(description="What is to say of its data: `synthetic demo`; empty for real places.")
     bounds: list[list[float]] = Field(description="[[south, west], [north, east]] of the land.")
     cells: int | None = Field(description="How many; null for a model without.")
     cell_side_km: float | None = Field(description="The median of the cells' sides.")
