@@ -18,7 +18,7 @@ export class Play {
     at("no-game").hidden = model.game_places > 0;
     at("no-game").textContent = `There is no game with this model. ${model.no_game}`;
     at("game-start").hidden = model.game_places === 0;
-    at("round").hidden = true;
+    at("round").hidden = at("act").hidden = true;
   }
 
   // Comes back to the page's part of the game.
@@ -27,12 +27,13 @@ export class Play {
     this.map.whole();
     at("result").replaceChildren();
     this.say("");
+    at("act").hidden = !this.game;
     if (this.game) this.shown();
   }
 
   close() {
     this.map.stopAim();
-    this.point = null;
+    at("act").hidden = true;
   }
 
   async attempt(work) {
@@ -51,7 +52,7 @@ export class Play {
     return this.attempt(async () => {
       this.game = await send("/games", { model: this.model.name });
       at("game-start").hidden = true;
-      at("round").hidden = false;
+      at("round").hidden = at("act").hidden = false;
       this.round();
     });
   }

@@ -7,13 +7,16 @@ import { showResult } from "./result.js";
 import { at, km, make } from "./words.js";
 
 const WAIT_MS = 200; // until no further photo comes
+const NARROW = matchMedia("(max-width: 52rem)");
 const map = new RegionMap();
 const play = new Play(map, say, complain);
 const photos = new Photos(changed);
 let models = [], model = null, said = null, asking = null, timer = 0;
 
-function say(words) {
+// Says something to who cannot see the page; to all others too where it stands nowhere else.
+function say(words, seen = false) {
   at("status").textContent = words;
+  at("status").classList.toggle("hidden", !seen);
 }
 
 function complain(words) {
@@ -55,7 +58,7 @@ function changed(remark = "") {
     say("");
     return;
   }
-  say("Looking…");
+  say("Looking…", true);
   timer = setTimeout(look, WAIT_MS);
 }
 
@@ -63,7 +66,9 @@ async function look() {
   asking = new AbortController();
   try {
     said = await predict(model.name, photos.files, asking.signal);
-    if (!at("photos").hidden) say(showResult(map, model, said));
+    if (at("photos").hidden) return;
+    say(showResult(map, model, said));
+    if (NARROW.matches) at("map-box").scrollIntoView({ block: "end" });
   } catch (error) {
     if (error.name === "AbortError") return;
     map.clear();

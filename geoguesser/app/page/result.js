@@ -1,5 +1,5 @@
 // Result: a prediction on the map and in words.
-import { at, capital, coordinates, km, make, percent } from "./words.js";
+import { at, coordinates, km, make, percent } from "./words.js";
 
 export function showResult(map, model, said) {
   map.clear();
@@ -42,17 +42,19 @@ function tiles(said) {
   const entries = [];
   if (said.expected_error_km !== null) entries.push([km(said.expected_error_km), "expected error"]);
   for (const level of ["50", "90"]) {
-    if (said.radius_km[level] !== undefined) entries.push([km(said.radius_km[level]), `radius that holds it with ${level} %`]);
+    if (said.radius_km[level] !== undefined) entries.push([km(said.radius_km[level]), `${level}\u00a0% radius`]);
   }
   return make("ul", { className: "tiles" }, ...entries.map(([number, words]) => make("li", {}, make("b", {}, number), words)));
 }
 
 function sureness(model, said) {
   if (!model.calibrated) return "This run has no calibration places: its probabilities are the network's own, and it knows no radii.";
-  const sets = ["50", "90"].filter((level) => said.sets[level]);
-  const cells = (level) => `${said.sets[level].length} ${said.sets[level].length === 1 ? "cell" : "cells"}`;
-  const words = sets.map((level) => `${cells(level)} hold${said.sets[level].length === 1 ? "s" : ""} it with ${level} %`);
-  return words.length ? `${capital(words.join(", "))}. Such figures are right on average over places like those of the run's test.` : "";
+  const words = ["50", "90"].filter((level) => level in said.radius_km).map((level) => {
+    const count = said.sets[level]?.length, cells = count === undefined ? "" : ` (or in ${count === 1 ? "one cell" : `${count} cells`})`;
+    return `with ${level}\u00a0% within ${km(said.radius_km[level])}${cells}`;
+  });
+  if (!words.length) return "There were too few calibration places to say how near it is.";
+  return `The place lies ${words.join(", ")}: right on average over places like those of the run's test.`;
 }
 
 function topCells(map, said) {

@@ -4,12 +4,12 @@ export const HEADINGS = ["north", "east", "south", "west"];
 
 export function km(value) {
   const digits = value < 1 ? 2 : value < 10 ? 1 : 0;
-  return `${value.toLocaleString("en", { minimumFractionDigits: digits, maximumFractionDigits: digits })} km`;
+  return `${value.toLocaleString("en", { minimumFractionDigits: digits, maximumFractionDigits: digits })}\u00a0km`;
 }
 
 export function percent(share) {
   const value = 100 * share;
-  return value > 0 && value < 1 ? "< 1 %" : `${Math.round(value)} %`;
+  return value > 0 && value < 1 ? "<\u00a01\u00a0%" : `${Math.round(value)}\u00a0%`;
 }
 
 export function score(value) {
@@ -18,7 +18,7 @@ export function score(value) {
 
 export function coordinates({ latitude, longitude }) {
   const side = longitude < 0 ? "W" : "E", half = latitude < 0 ? "S" : "N";
-  return `${Math.abs(latitude).toFixed(4)}° ${half}, ${Math.abs(longitude).toFixed(4)}° ${side}`;
+  return `${Math.abs(latitude).toFixed(4)}°\u00a0${half}, ${Math.abs(longitude).toFixed(4)}°\u00a0${side}`;
 }
 
 export function capital(word) {
