@@ -86,9 +86,9 @@ class Gate:
             return 421, "The Host header names a host that this server is not."
         if scope["method"] not in ("GET", "HEAD", "OPTIONS"):
             origin = headers.get("origin")
-            if origin is not None and urlsplit(origin).netloc.lower() != host.lower():
-                return 403, "The request comes from a page of another site."
-            if headers.get("sec-fetch-site") in ("cross-site", "same-site"):
+            own = (f"http://{host.lower()}", f"https://{host.lower()}")
+            foreign = headers.get("sec-fetch-site") in ("cross-site", "same-site")
+            if foreign or (origin is not None and origin.lower() not in own):
                 return 403, "The request comes from a page of another site."
         declared = headers.get("content-length", "0")
         if declared.isdecimal() and int(declared) > self._most(scope):

@@ -88,12 +88,12 @@ class Service:
         places: list[PlaceAnswer] = []
         async with self._folder:
             for start in range(0, len(folders), self.limits.batch):
-                places += await self._some(model, folders[start : start + self.limits.batch])
+                places += await self._some(root, model, folders[start : start + self.limits.batch])
         left_out = sum(one.prediction is None for one in places)
         return FolderAnswer(model=model.name, places=places, left_out=left_out)
 
-    async def _some(self, model: Model, folders: Sequence[Path]) -> list[PlaceAnswer]:
-        read = await self.aside(lambda: [self._read(model, folder) for folder in folders])
+    async def _some(self, root: Path, model: Model, folders: Sequence[Path]) -> list[PlaceAnswer]:
+        read = await self.aside(lambda: [self._read(root, model, folder) for folder in folders])
         whole = [one for one in read if not isinstance(one, str)]
         found: Iterator[Prediction] = iter(())
         if whole:
@@ -108,10 +108,10 @@ class Service:
             for folder, one in zip(folders, read, strict=True)
         ]
 
-    def _read(self, model: Model, folder: Path) -> tuple[list[Tensor], Tensor] | str:
+    def _read(self, root: Path, model: Model, folder: Path) -> tuple[list[Tensor], Tensor] | str:
         """A place's views, or why there are none."""
         try:
-            photos = uploads.read_photos(folder, self.limits)
+            photos = uploads.read_photos(root, folder, self.limits)
             return uploads.read_views(photos, model.ensemble.specs, self.limits)
         except ProblemError as problem:
             return str(problem.detail)

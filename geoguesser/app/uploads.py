@@ -16,7 +16,7 @@ from geoguesser.app.limits import Limits
 from geoguesser.app.problems import ProblemError
 from geoguesser.app.schemas import COMPASS
 from geoguesser.data.examine import HEADINGS
-from geoguesser.data.images import ByteArray, Header, ImageSpec, decode_rgb, read_header
+from geoguesser.data.images import SUFFIXES, ByteArray, Header, ImageSpec, decode_rgb, read_header
 from geoguesser.data.places import names_in
 from geoguesser.errors import DataError, first_line
 
@@ -107,7 +107,8 @@ def place_folders(root: Path, folder: Path, most: int) -> list[Path]:
     Raises:
         ProblemError: There is none, or there are too many.
     """
-    if any(names_of(folder)):
+    stems = {str(heading) for heading in HEADINGS}
+    if any(one.stem in stems and one.suffix.lower() in SUFFIXES and not one.is_dir() for one in folder.iterdir()):
         return [folder]
     inside = sorted(
         one
@@ -136,24 +137,30 @@ def names_of(folder: Path) -> list[str | None]:
     return list(names)
 
 
-def read_photos(folder: Path, limits: Limits) -> list[bytes | None]:
+def read_photos(root: Path, folder: Path, limits: Limits) -> list[bytes | None]:
     """(4,) the bytes of a place's files by heading.
 
+    Args:
+        root: The allowed root, resolved; no link may lead out of it.
+        folder: The place's.
+        limits: How large a file may be.
+
     Raises:
-        ProblemError: There is none, or one is too large or no file.
+        ProblemError: There is none, or one is too large, no file, or outside the root.
     """
     names = names_of(folder)
     if not any(names):
         wanted = ", ".join(f"{heading}.jpg" for heading in HEADINGS)
         raise ProblemError(422, f"{folder.name} must hold one to four of {wanted}.")
-    return [None if name is None else _bytes(folder / name, limits) for name in names]
+    return [None if name is None else _bytes(root, folder / name, limits) for name in names]
 
 
-def _bytes(file: Path, limits: Limits) -> bytes:
+def _bytes(root: Path, file: Path, limits: Limits) -> bytes:
     where = f"{file.parent.name}/{file.name}"
     try:
-        if not file.is_file():  # a pipe would be read for ever
-            raise ProblemError(422, f"{where} must be a file.")
+        file = file.resolve()
+        if not file.is_relative_to(root) or not file.is_file():  # a pipe would be read for ever
+            raise ProblemError(422, f"{where} must be a file inside the server's root.")
         if file.stat().st_size > limits.upload_bytes:
             raise ProblemError(413, f"{where} must have at most {limits.upload_mib:g} MiB.")
         return file.read_bytes()
