@@ -1,4 +1,4 @@
-"""Requests drawn by schemathesis from the API's own OpenAPI file: each is answered as the file says, over a socket."""
+"""Requests drawn by schemathesis from the API's own OpenAPI file: each is answered as the file says."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ NOTHING_GIVEN = ("GET /api/v1/health", "GET /api/v1/models")  # there is nothing
 
 
 def drawn(address: str, examples: int) -> set[tuple[str, int]]:
-    """Sends what is drawn for each operation, proper and improper, and checks each answer; which answers there were."""
+    """Sends what is drawn for each operation, proper and improper; the answers, each of which is checked."""
     schema = schemathesis.openapi.from_url(f"{address}api/openapi.json")
     found: set[tuple[str, int]] = set()
     for operation in (one.ok() for one in schema.get_all_operations()):
