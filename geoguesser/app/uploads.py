@@ -38,20 +38,19 @@ def read_views(
         ProblemError: 415, 413 or 422; it names the heading.
     """
     out = [np.zeros((1, 4, 3, spec.size, spec.size), dtype=np.uint8) for spec in specs]
-    least = max(spec.size for spec in specs)
     for heading, data in enumerate(photos):
-        if data is not None:
-            pixels = _pixels(data, COMPASS[heading], least, limits)
-            for views, spec in zip(out, specs, strict=True):
-                views[0, heading] = spec.resize(pixels) if len(specs) == 1 else spec.decode(data)
+        if data is None:
+            continue
+        header = checked_header(data, COMPASS[heading], limits)
+        for views, spec in zip(out, specs, strict=True):
+            views[0, heading] = _view(data, header, spec, COMPASS[heading])
     mask = torch.tensor([[data is not None for data in photos]])
     return [torch.from_numpy(views) for views in out], mask
 
 
-def _pixels(data: bytes, where: str, least: int, limits: Limits) -> ByteArray:
-    header = checked_header(data, where, limits)
+def _view(data: bytes, header: Header, spec: ImageSpec, where: str) -> ByteArray:
     try:
-        return decode_rgb(data, header, least)
+        return spec.resize(decode_rgb(data, header, spec.size))
     except Exception as error:  # Pillow raises many things over damaged files, and none of them is ours
         raise ProblemError(422, f"{where} is no whole image ({first_line(error)}).") from error
 
@@ -66,7 +65,7 @@ def checked_header(data: bytes, where: str, limits: Limits) -> Header:
         raise ProblemError(415, f"{where} must be a JPEG, PNG or WebP file; its bytes are none.")
     try:
         header = read_header(data)
-    except Exception as error:  # as in `_pixels`
+    except Exception as error:  # as in `_view`
         raise ProblemError(422, f"{where} is no whole image ({first_line(error)}).") from error
     if header.width * header.height > limits.megapixels * 1e6:
         size = f"{header.width} x {header.height} pixels"
