@@ -1,6 +1,6 @@
 """Load run of the server: places a second through HTTP against the bare decode and forward of the same photos.
 
-    python benchmarks/serve.py RUN_FOLDER [--clients 16] [--requests 96] [--rounds 5]
+    python benchmarks/serve.py RUN_FOLDER [--clients 16] [--requests 96] [--rounds 5] [--threads 2]
 
 Two servers are started as a user would, one that batches and one that does not (limits.batch=1), and asked in turn
 by so many clients at once; in between this process itself decodes the same photos and sends them through the same
@@ -88,9 +88,12 @@ def main() -> None:
     parser.add_argument("--clients", type=int, default=16)
     parser.add_argument("--requests", type=int, default=96)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument(
+        "--threads", type=int, default=os.cpu_count() or 1, help="torch's, of servers and bare forward"
+    )
     given = parser.parse_args()
     keep_freed_memory()
-    torch.set_num_threads(os.cpu_count() or 1)
+    torch.set_num_threads(given.threads)
     ensemble, limits = Ensemble.load([given.run]), Limits()
     with tempfile.TemporaryDirectory() as folder:
         root = make_root(Path(folder) / "root", PLACES) / "images"
@@ -112,7 +115,11 @@ def main() -> None:
         for photos in places:
             read_views(photos, ensemble.specs, limits)
 
-    with served(given.run) as batching, served(given.run, "limits.batch=1", "limits.wait_ms=0") as single:
+    own = f"threads={given.threads}"
+    with (
+        served(given.run, own) as batching,
+        served(given.run, own, "limits.batch=1", "limits.wait_ms=0") as single,
+    ):
         addresses = {"batches": batching, "one by one": single}
 
         def load(name: str) -> None:

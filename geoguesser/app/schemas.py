@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
+STRICT = ConfigDict(extra="forbid", strict=True)  # true is no number, and "5" none either
 Heading = Literal["north", "east", "south", "west"]
 COMPASS: tuple[Heading, ...] = ("north", "east", "south", "west")  # by heading: 0, 90, 180, 270 degrees
 LEVELS_WORD = "Level in percent"
@@ -111,7 +112,7 @@ class Prediction(BaseModel):
 class FolderQuestion(BaseModel):
     """A folder to predict."""
 
-    model_config = {"extra": "forbid"}
+    model_config = STRICT
     folder: str = Field(min_length=1, max_length=1000, examples=["holiday/zadar"], description=(
         "Inside the server's root and relative to it: a place folder with 0.jpg (north), 90.jpg, 180.jpg, 270.jpg "
         "(one to four), or a folder of place folders."
@@ -138,7 +139,7 @@ class FolderAnswer(BaseModel):
 class GameQuestion(BaseModel):
     """A game to begin."""
 
-    model_config = {"extra": "forbid"}
+    model_config = STRICT
     model: str | None = Field(default=None, description="Whom to play against; null for the first.")
     rounds: int = Field(default=5, ge=1, le=20)
 
@@ -146,7 +147,7 @@ class GameQuestion(BaseModel):
 class Guess(Point):
     """Where the person believes the place to be."""
 
-    model_config = {"extra": "forbid"}
+    model_config = STRICT
     round: int = Field(ge=1, le=20, description="The number of the round that is on.")
 
 

@@ -112,6 +112,7 @@ def server_for(app: ASGIApp, limits: Limits) -> uvicorn.Server:
 def run_until_stopped(app: ASGIApp, own: socket.socket, limits: Limits) -> None:
     """Serves until Ctrl-C or SIGTERM; requests at work may end."""
     logging.getLogger("uvicorn.error").setLevel(logging.WARNING)  # its own lines say less than ours
+    logging.getLogger("python_multipart").setLevel(logging.ERROR)  # else anybody could fill the log
     log.info("Serving on %s (Ctrl-C ends it)", address_of(own))
     with contextlib.suppress(KeyboardInterrupt):  # uvicorn raises it again when it has shut down
         server_for(app, limits).run(sockets=[own])

@@ -50,5 +50,5 @@ def test_a_few_requests_of_each_kind(server, tmp_path):
 @pytest.mark.slow
 def test_many_requests_of_each_kind(server, photos):
     with server(root=photos, upload_mib=1) as address:
-        found = drawn(address, 60)
+        found = drawn(address, 40)
     assert max(status for _, status in found) < 500
