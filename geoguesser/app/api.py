@@ -76,7 +76,8 @@ def _general(service: Service, gate: Gate) -> APIRouter:
     @router.get("/models", responses=documented())
     async def models() -> schemas.ModelList:
         """The models to choose from; the first is asked where none is named."""
-        return schemas.ModelList(models=[info_of(model) for model in service.models.values()])
+        known = [info_of(model) for model in service.models.values()]
+        return schemas.ModelList(models=known, upload_mib=service.limits.upload_mib)
 
     @router.get("/models/{model}/outline", responses=documented(404))
     async def outline(model: ModelName) -> schemas.Geometry:

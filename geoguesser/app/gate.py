@@ -7,6 +7,7 @@ browser from loading or framing anything.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Collection
 from typing import Any
 from urllib.parse import urlsplit
@@ -61,9 +62,11 @@ class Gate:
         if scope["type"] != "http":  # a web socket; there is none here
             await send({"type": "websocket.close", "code": 1008})
             return
-        guarded = Guarded(send, scope["path"])
+        guarded = Guarded(send)
         refusal = self._refusal(scope)
         if refusal is not None:
+            if refusal[0] == 429:
+                await self._discard(scope, receive)
             await answer(*refusal)(scope, receive, guarded)
             return
         counted = scope["method"] == "POST"
@@ -96,6 +99,13 @@ class Gate:
         if scope["method"] == "POST" and self.at_work >= self.limits.requests:
             return 429, "The server has as much to do as it takes on. Try again in a second."
         return None
+
+    async def _discard(self, scope: Scope, receive: Receive) -> None:
+        """Takes a body in and keeps none of it: who is hung up on in mid-sentence does not hear the answer."""
+        limited = self._limited(scope, receive)
+        with contextlib.suppress(ProblemError):
+            while (await limited()).get("more_body", False):
+                pass
 
     def _limited(self, scope: Scope, receive: Receive) -> Receive:
         """Reads a body as long as it is small enough and quick enough."""
@@ -131,14 +141,13 @@ class Guarded:
 
     Args:
         send: Of the server.
-        path: What was asked for.
 
     Attributes:
         started: Whether the answer has begun.
     """
 
-    def __init__(self, send: Send, path: str) -> None:
-        self.send, self.path, self.started = send, path, False
+    def __init__(self, send: Send) -> None:
+        self.send, self.started = send, False
 
     async def __call__(self, message: Any) -> None:
         if message["type"] == "http.response.start":

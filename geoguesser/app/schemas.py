@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-STRICT = ConfigDict(extra="forbid", strict=True)  # true is no number, and "5" none either
+STRICT = ConfigDict(extra="forbid", strict=True)
 Heading = Literal["north", "east", "south", "west"]
 COMPASS: tuple[Heading, ...] = ("north", "east", "south", "west")  # by heading: 0, 90, 180, 270 degrees
 LEVELS_WORD = "Level in percent"
+
+
+def _number(value: Any) -> Any:
+    if isinstance(value, bool | str):
+        raise ValueError("must be a number")
+    return value
+
+
+Whole = Annotated[int, Field(strict=False), BeforeValidator(_number)]  # 5.0 is one for JSON, true and "5" are none
 
 
 class Point(BaseModel):
@@ -75,6 +84,7 @@ class ModelList(BaseModel):
     """The server's models; the first is the one that is asked where none is named."""
 
     models: list[ModelInfo]
+    upload_mib: float = Field(description="How large a request with photos may be, in MiB.")
 
 
 class Share(BaseModel):
@@ -141,14 +151,14 @@ class GameQuestion(BaseModel):
 
     model_config = STRICT
     model: str | None = Field(default=None, description="Whom to play against; null for the first.")
-    rounds: int = Field(default=5, ge=1, le=20)
+    rounds: Whole = Field(default=5, ge=1, le=20)
 
 
 class Guess(Point):
     """Where the person believes the place to be."""
 
     model_config = STRICT
-    round: int = Field(ge=1, le=20, description="The number of the round that is on.")
+    round: Whole = Field(ge=1, le=20, description="The number of the round that is on.")
 
 
 class RoundResult(BaseModel):

@@ -198,7 +198,7 @@ def test_a_game_tells_nothing_before_the_guess(client, trained, models):
     scores = 5000 * np.exp(-10 * errors / diagonal)
     assert [result["your_score"], result["model_score"]] == pytest.approx(scores)
     assert after["round"] == 2
-    last = one.post(f"{root}/guess", json={"round": 2, "latitude": -45, "longitude": -160}).json()
+    last = one.post(f"{root}/guess", json={"round": 2.0, "latitude": -45, "longitude": -160}).json()
     assert last["round"] is None
     assert last["your_total"] == pytest.approx(sum(result["your_score"] for result in last["results"]))
     over = one.post(f"{root}/guess", json={"round": 2, "latitude": 0, "longitude": 0})

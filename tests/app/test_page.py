@@ -85,6 +85,19 @@ def test_one_photo_chosen_and_one_that_is_none(address, place, tmp_path):
         assert "415" in line
 
 
+def test_photos_that_are_too_large_are_not_sent(models, place, tmp_path):
+    (tmp_path / "0.jpg").write_bytes((place / "0.jpg").read_bytes() + bytes(2**21))
+    with serving(app_of(models, upload_mib=1), Limits(upload_mib=1)) as address, Tab(tmp_path) as tab:
+        tab.open(address)
+        tab.wait(READY)
+        tab.choose_files("#choose", tmp_path / "0.jpg")
+        tab.wait("!document.querySelector('#problem').hidden")
+        told = tab.run("document.querySelector('#problem').textContent")
+        assert told == "The photos have 3 MiB together; the server takes 1."
+        assert not [url for url in tab.requests if url.endswith("/predict")]
+        check_quiet(tab, address)
+
+
 def test_a_whole_round_with_the_mouse(address, tmp_path):
     with Tab(tmp_path) as tab:
         tab.open(address)

@@ -11,7 +11,7 @@ const NARROW = matchMedia("(max-width: 52rem)");
 const map = new RegionMap();
 const play = new Play(map, say, complain);
 const photos = new Photos(changed);
-let models = [], model = null, said = null, asking = null, timer = 0;
+let models = [], model = null, said = null, asking = null, timer = 0, most = Infinity;
 
 // Says something to who cannot see the page; to all others too where it stands nowhere else.
 function say(words, seen = false) {
@@ -63,6 +63,11 @@ function changed(remark = "") {
 }
 
 async function look() {
+  if (photos.bytes > most * 2 ** 20) {
+    say("");
+    complain(`The photos have ${Math.ceil(photos.bytes / 2 ** 20)} MiB together; the server takes ${most}.`);
+    return;
+  }
   asking = new AbortController();
   try {
     said = await predict(model.name, photos.files, asking.signal);
@@ -102,7 +107,7 @@ function route() {
 
 async function start() {
   try {
-    ({ models } = await ask("/models"));
+    ({ models, upload_mib: most } = await ask("/models"));
     at("model").replaceChildren(...models.map((one) => make("option", { value: one.name }, one.name)));
     at("model-choice").hidden = models.length < 2;
     at("model").addEventListener("change", (event) => choose(event.target.value).catch((error) => complain(error.message)));

@@ -21,6 +21,10 @@ export class Photos {
     return HEADINGS.filter((heading) => this.files[heading]).length;
   }
 
+  get bytes() {
+    return HEADINGS.reduce((sum, heading) => sum + (this.files[heading]?.size ?? 0), 0);
+  }
+
   slot(heading) {
     const input = make("input", { type: "file", accept: TYPES.join(), className: "hidden", id: `file-${heading}`,
       "aria-label": `Photo that looks ${heading}` });
