@@ -34,7 +34,7 @@ class Limits:
     request_s: float = 60.0
     requests: int = 32
     connections: int = 256
-    batch: int = 16
+    batch: int = 8
     wait_ms: float = 3.0
     places: int = 256
     games: int = 1000

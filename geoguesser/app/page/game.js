@@ -109,16 +109,17 @@ export class Play {
     at("cross-at").textContent = "";
     at("next").hidden = false;
     at("next").textContent = over ? "Play again" : "Next round";
-    const words = this.words(result, over);
-    at("result").replaceChildren(make("h2", {}, over ? `${this.winner()} ${words}` : words), tiles(result), this.table());
-    this.say(words);
+    const words = this.words(result);
+    const heading = over ? [make("h2", {}, this.winner()), make("p", {}, `In the last round: ${words}`)] : [make("h2", {}, words)];
+    at("result").replaceChildren(...heading, tiles(result), this.table());
+    this.say(over ? `${words} ${this.winner()}` : words);
     return undefined;
   }
 
-  words(result, over) {
+  words(result) {
     const gap = result.your_score - result.model_score;
     const better = Math.abs(gap) < 0.5 ? "A draw" : gap > 0 ? "You were nearer" : "The model was nearer";
-    return `${over ? "In the last round: " : ""}${better}: ${km(result.your_error_km)} against ${km(result.model_error_km)}.`;
+    return `${better}: ${km(result.your_error_km)} against ${km(result.model_error_km)}.`;
   }
 
   winner() {
