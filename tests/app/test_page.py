@@ -7,14 +7,21 @@ import shutil
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import httpx
 import numpy as np
 import pytest
 from app_serving import app_of, serving
 from browser import needs_browser
+from conftest import TINY, compose
 from devtools import Tab
 
 from geoguesser.app.limits import Limits
+from geoguesser.app.models import Model
 from geoguesser.app.pages import page_files
+from geoguesser.ensemble import Ensemble
+from geoguesser.experiment import run
+from geoguesser.locator import Locator
+from geoguesser.model.uncertainty import Calibration
 from geoguesser.serving import load_models
 
 pytestmark = needs_browser
@@ -197,6 +204,30 @@ def test_on_a_phone_nothing_is_wider_than_the_screen(address, place, tmp_path):
         tab.open(f"{address}api")
         tab.wait("document.querySelectorAll('#paths section').length === 10")
         assert tab.run(wide) <= 390
+        check_quiet(tab, address)
+
+
+def test_a_model_without_cells_has_circles(place, tmp_path):
+    run(compose([*TINY, "head=regression"]), tmp_path / "points")
+    locator = Locator.load(tmp_path / "points")
+    stretch = {"50": 30.0, "90": 80.0, "95": None}  # of more calibration places than such a small run has
+    locator.calibration = Calibration(places=50, temperature=None, scale=1.0, mass=None, stretch=stretch).state()
+    models = [Model("points", Ensemble([locator]))]
+    with serving(app_of(models), Limits()) as address, Tab(tmp_path) as tab:
+        told = httpx.post(
+            f"{address}api/v1/predict", files={"north": ("a", (place / "0.jpg").read_bytes())}
+        ).json()
+        assert (told["top_cells"], told["posterior"], told["sets"]) == ([], [], {})
+        assert told["expected_error_km"] is None
+        assert httpx.get(f"{address}api/v1/models/points/cells").json()["features"] == []
+        tab.open(address)
+        tab.wait(READY)
+        tab.choose_files("#choose", place / "0.jpg")
+        tab.wait(SHOWN)
+        assert told["radius_km"] == {"50": 30.0, "90": 80.0}
+        assert tab.run("document.querySelectorAll('#map path.circle').length") == 2
+        assert tab.run("document.querySelectorAll('#map path.cell').length") == 0
+        assert tab.run("document.querySelector('.shares')") is None
         check_quiet(tab, address)
 
 
