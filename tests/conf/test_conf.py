@@ -57,6 +57,7 @@ def test_every_file_is_reached():
         "dashboard.yaml",
         "evaluate.yaml",
         "report.yaml",
+        "serve.yaml",
         "data/common.yaml",
         "hydra/job_logging/geoguesser.yaml",
         "hydra/job_logging/terminal.yaml",

@@ -1,0 +1,77 @@
+"""Problems: how the API says no. One JSON form for all, and nothing in it that is the owner's alone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, Field
+from starlette.exceptions import HTTPException
+
+MEANINGS = {
+    400: "The request is no proper HTTP or multipart.",
+    403: "The request comes from a page of another site.",
+    404: "There is nothing of that name.",
+    405: "There is no such method here.",
+    408: "The request did not arrive in time.",
+    409: "The round is not the one that is on.",
+    413: "The request or a photo is too large, or there are too many places.",
+    415: "A photo is no JPEG, PNG or WebP file.",
+    421: "The Host header names a host that this server is not.",
+    422: "A value breaks its rule.",
+    429: "The server has as much to do as it takes on. Retry-After says when to come back.",
+    500: "The server has made a mistake; its log says which.",
+    503: "The answer took too long, or the server is full.",
+}
+RETRY_S = "1"
+
+
+class Problem(BaseModel):
+    """Why a request was not answered."""
+
+    detail: str = Field(
+        description="What rule was broken, in a sentence.", examples=["north must be a JPEG file."]
+    )
+
+
+class ProblemError(HTTPException):
+    """A request that cannot be answered: a status of `MEANINGS`, and a sentence that a client may read."""
+
+
+def documented(*codes: int) -> dict[int | str, dict[str, Any]]:
+    """These statuses for an endpoint's OpenAPI, and those that any endpoint may have."""
+    every = (400, 403, 421, 422, 429, 500, 503)
+    headers = {429: {"headers": {"Retry-After": {"description": "Seconds.", "schema": {"type": "integer"}}}}}
+    return {
+        code: {"model": Problem, "description": MEANINGS[code], **headers.get(code, {})}
+        for code in sorted({*every, *codes})
+    }
+
+
+def answer(status: int, detail: str) -> JSONResponse:
+    """The response that says it."""
+    headers = {"Retry-After": RETRY_S} if status in (429, 503) else {}
+    return JSONResponse(Problem(detail=detail).model_dump(), status, headers=headers)
+
+
+def explain_problems(app: FastAPI) -> None:
+    """Gives an application these answers in place of its framework's own."""
+
+    @app.exception_handler(HTTPException)
+    async def known(request: Request, error: HTTPException) -> JSONResponse:
+        said = answer(error.status_code, str(error.detail))
+        said.headers.update(error.headers or {})
+        return said
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
+        lines = [
+            f"{'.'.join(str(part) for part in one['loc'][1:]) or 'body'}: {one['msg']}" for one in error.errors()
+        ]
+        return answer(422, "; ".join(lines[:5]))
+
+    @app.exception_handler(Exception)
+    async def unknown(request: Request, error: Exception) -> JSONResponse:
+        return answer(500, "The server has made a mistake. Its log says which.")

@@ -1,0 +1,72 @@
+"""A trained run of about a second, and servers of it: in this process, and on a real socket."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from app_serving import app_of, serving
+from conftest import TINY, compose
+from starlette.testclient import TestClient
+
+from geoguesser.app.limits import Limits
+from geoguesser.app.models import Model
+from geoguesser.data.demo import demo_folder
+from geoguesser.serving import load_models
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory) -> Path:
+    """A run folder."""
+    from geoguesser.experiment import run
+    from geoguesser.quiet import quiet
+
+    quiet()
+    folder = tmp_path_factory.mktemp("served") / "trained"
+    run(compose(TINY), folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def models(trained) -> list[Model]:
+    return load_models([str(trained)], "cpu")
+
+
+@pytest.fixture(scope="session")
+def photos() -> Path:
+    """Place folders: those of the demo that the run was trained on."""
+    return demo_folder(places=60, seed=0, px=56) / "images"
+
+
+@pytest.fixture(scope="session")
+def place(photos) -> Path:
+    """One place folder."""
+    return min(photos.iterdir())
+
+
+@pytest.fixture
+def client(models) -> Iterator[Callable[..., TestClient]]:
+    """client(root=..., limit=...) -> a client of an application in this process."""
+    with contextlib.ExitStack() as stack:
+
+        def start(**settings: Any) -> TestClient:
+            one = TestClient(
+                app_of(models, **settings), base_url="http://127.0.0.1", raise_server_exceptions=False
+            )
+            return stack.enter_context(one)
+
+        yield start
+
+
+@pytest.fixture
+def server(models) -> Callable[..., AbstractContextManager[str]]:
+    """`with server(limit=...) as address`."""
+
+    def start(*, root: Path | None = None, **limits: Any) -> AbstractContextManager[str]:
+        return serving(app_of(models, root=root, **limits), Limits(**limits))
+
+    return start
