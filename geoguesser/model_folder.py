@@ -1,4 +1,4 @@
-"""Model folder: a trained model as two files without pickle, tensors (model.safetensors) and the rest (config.json).
+"""Model folder: a trained model as two files without pickle: tensors and plain values.
 
 Written from a locator and read into one; docs/export.md describes both files. Asking it is portable.py's business.
 """

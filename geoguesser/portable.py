@@ -156,7 +156,9 @@ class Model:
             some = images[start : start + batch_size]
             if some.shape[-2:] != (size, size):
                 views = some.flatten(0, 1).permute(0, 2, 3, 1).contiguous().numpy()
-                some = torch.from_numpy(np.stack([self.image.resize(one) for one in views])).reshape(-1, 4, 3, size, size)
+                some = torch.from_numpy(np.stack([self.image.resize(one) for one in views])).reshape(
+                    -1, 4, 3, size, size
+                )
             parts.append(self.locator.answer(some, mask[start : start + batch_size]))
         return joined(parts)
 

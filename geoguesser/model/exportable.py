@@ -37,7 +37,7 @@ class ExportableNetwork(nn.Module):
 
     Attributes:
         outputs: The names of what `forward` returns, in order.
-        snapped: Whether its points are those of the network; false where these would then be moved to the land.
+        temperature: As given, 1 for none.
 
     Raises:
         RegionError: A regression head's CRS has no inverse that a polynomial gives to a metre.
@@ -48,8 +48,8 @@ class ExportableNetwork(nn.Module):
     ) -> None:
         super().__init__()
         self.network = network.eval()
-        self.answer, self.outputs = _answer(network.head, temperature or 1.0, steps)
-        self.snapped = "posterior" in self.outputs
+        self.temperature = 1.0 if temperature is None else temperature
+        self.answer, self.outputs = _answer(network.head, self.temperature, steps)
 
     def forward(self, images: Tensor, mask: Tensor) -> tuple[Tensor, ...]:
         """Answers.

@@ -50,9 +50,7 @@ def push_folder(folder: Path, repository: str, *, private: bool) -> str:
     Raises:
         GeoguesserError: The hub cannot be reached or refuses; the folder stays as it is.
     """
-    import httpx
     from huggingface_hub import HfApi
-    from huggingface_hub.errors import HfHubHTTPError
 
     api = HfApi()
     key = f"push={repository}"
@@ -62,10 +60,10 @@ def push_folder(folder: Path, repository: str, *, private: bool) -> str:
             raise ConfigError.at(
                 key, "is a public repository, and push_private=true", remedy="Add push_private=false, or rename."
             )
-        api.upload_folder(
-            repo_id=repository, folder_path=folder, commit_message="Model exported by geoguesser"
-        )
-    except (HfHubHTTPError, httpx.HTTPError, OSError) as error:
+        api.upload_folder(repo_id=repository, folder_path=folder, commit_message="Model exported by geoguesser")
+    except GeoguesserError:
+        raise
+    except Exception as error:  # its client's own kinds depend on its version
         reason = TOKEN.sub("(secret)", first_line(error))
         raise GeoguesserError.at(
             key, f"failed at {api.endpoint} ({reason})", remedy=f"The folder {folder} is whole; try again later."
