@@ -6,7 +6,6 @@ import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,7 +13,6 @@ import torch
 from omegaconf import DictConfig
 from rich.console import Console
 from rich.table import Table
-from torch.export import ExportedProgram
 
 from geoguesser import __version__
 from geoguesser.configs import known_keys, plain
@@ -32,7 +30,6 @@ from geoguesser.errors import (
 from geoguesser.locator import Locator, checkpoint_file, read_checkpoint
 from geoguesser.model.exportable import ExportableNetwork
 from geoguesser.model.programs import (
-    Answering,
     Difference,
     Probe,
     check_onnx,
@@ -178,46 +175,36 @@ def _fill(folder: Path, locator: Locator, facts: RunFacts, settings: Settings, t
     if "portable" in settings.formats:
         about = {"license": settings.license, "synthetic": facts.data == "demo"}
         write_model(locator, folder, about)
-    checks = []
-    if tried:
-        uncertainty = locator.uncertainty
-        temperature = uncertainty.temperature if uncertainty is not None else None
-        network = ExportableNetwork(locator.network, temperature=temperature, steps=settings.steps)
-        record = _record(locator, network, settings)
-        program = exported(network, locator.image.size)
-        checks = [
-            (name, _program(name, folder, program, record, network, tried, settings))
-            for name in ("model.pt2", "model.onnx")
-            if {"model.pt2": "torch", "model.onnx": "onnx"}[name] in settings.formats
-        ]
-        _show(checks, settings)
+    checks = _programs(folder, locator, settings, tried) if tried else []
     names = [one.name for one in folder.iterdir()]
     files = {name: what for name, what in FILES.items() if name in names or name == CARD}
     card = card_of(locator, facts, settings.license, files, [_shown(name, found) for name, found in checks])
     (folder / CARD).write_text(model_card(card), encoding="utf-8")
 
 
-def _program(
-    name: str,
-    folder: Path,
-    program: ExportedProgram,
-    record: dict[str, Any],
-    network: ExportableNetwork,
-    tried: list[Probe],
-    settings: Settings,
-) -> Difference:
-    """Writes one program, opens it again and compares it with torch."""
-    file = folder / name
-    opened: Callable[[Path], Answering]
-    if name == "model.onnx":
-        write_onnx(program, file, record, network.outputs)
-        opened = opened_onnx
-    else:
+def _programs(
+    folder: Path, locator: Locator, settings: Settings, tried: list[Probe]
+) -> list[tuple[str, Difference]]:
+    """Writes programs, opens each again and compares it with torch."""
+    uncertainty = locator.uncertainty
+    temperature = uncertainty.temperature if uncertainty is not None else None
+    network = ExportableNetwork(locator.network, temperature=temperature, steps=settings.steps)
+    record = _record(locator, network, settings)
+    log.info("tracing the network: about half a minute")
+    program = exported(network, locator.image.size)
+    checks = []
+    if "torch" in settings.formats:
+        file = folder / "model.pt2"
         write_torch(program, file, record)
-        opened = opened_torch
-    found = difference(opened(file), network, tried)
-    demand(found, name, posterior=settings.posterior, km=settings.km)
-    return found
+        checks.append((file.name, difference(opened_torch(file), network, tried)))
+    if "onnx" in settings.formats:
+        file = folder / "model.onnx"
+        write_onnx(program, file, record, network.outputs)
+        checks.append((file.name, difference(opened_onnx(file), network, tried)))
+    _show(checks, settings)
+    for name, found in checks:
+        demand(found, name, posterior=settings.posterior, km=settings.km)
+    return checks
 
 
 def _record(locator: Locator, network: ExportableNetwork, settings: Settings) -> dict[str, Any]:
@@ -256,9 +243,9 @@ def _show(checks: list[tuple[str, Difference]], settings: Settings) -> None:
 
 def _replace(fresh: Path, out: Path) -> None:
     """Puts the finished files in place of those of an earlier export."""
-    os.chmod(fresh, 0o755)  # a temporary folder is its owner's alone
     if not out.exists():
-        os.rename(fresh, out)
+        fresh.chmod(0o755)  # a temporary folder is its owner's alone
+        fresh.rename(out)
         return
     for name in FILES:
         (out / name).unlink(missing_ok=True)

@@ -21,10 +21,11 @@ SYNTHETIC = (
     "nothing of real places."
 )
 PROGRAMS = (
-    "Inputs: `images` (B, 4, 3, S, S) uint8 RGB, headings 0, 90, 180, 270, and `mask` (B, 4) bool, true where there "
-    "is a view. Outputs: `posterior` (B, K) float32 at the calibrated temperature (of a model with cells), and "
-    "`coords_deg` (B, 2) float64, latitude and longitude."
+    "Inputs: `images` (B, 4, 3, S, S) uint8 RGB, headings 0, 90, 180, 270, and `mask` (B, 4) bool, true where "
+    "there is a view. Outputs: `posterior` (B, K) float32 at the calibrated temperature, of a model with cells, "
+    "and `coords_deg` (B, 2) float64, latitude and longitude."
 )
+NOT_MOVED = "Programs do not move points to the land, as the model itself does; they were compared before that."
 MARK = "library_name: geoguesser"  # a README.md with this is ours to replace
 
 
@@ -93,9 +94,9 @@ def _what(card: Card) -> str:
     cells = f" over {card.cells} cells, decoded by {card.decoder}" if card.cells is not None else ""
     return (
         "## What it is\n\n"
-        f"It takes one to four views of a place (to north, east, south and west) and says where in {card.region} the "
-        f"place lies, and how sure that is. Backbone {card.backbone}, head {card.head}{cells}; views as {card.views}. "
-        "Made with the program `geoguesser`."
+        "It takes one to four views of a place (to north, east, south and west) and says where in "
+        f"{card.region} the place lies, and how sure that is. Backbone {card.backbone}, head {card.head}{cells}; "
+        f"views as {card.views}. Made with the program `geoguesser`."
     )
 
 
@@ -185,9 +186,6 @@ def _files(card: Card) -> str:
         ]
         lines += ["", PROGRAMS]
         if card.cells is None:
-            lines += [
-                "",
-                "Programs do not move points to the land, as the model itself does; the comparison is before that.",
-            ]
+            lines += ["", NOT_MOVED]
     versions = ", ".join(f"{name} {value}" for name, value in card.versions.items())
     return "\n".join([*lines, "", f"Made with {versions}."])

@@ -1,4 +1,4 @@
-"""Run facts: what a run folder knows of its model, for the model's card. Reads result.json and predictions_test.csv."""
+"""Run facts: what a run folder knows of its model, for the model's card: its data, its result, intervals."""
 
 from __future__ import annotations
 
