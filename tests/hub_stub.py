@@ -66,7 +66,13 @@ def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
                 self.answer({"url": f"{hub.address}/{name}"})
             elif "/preupload/" in self.path:
                 asked = json.loads(body)["files"]
-                self.answer({"files": [{"path": one["path"], "uploadMode": "regular"} for one in asked]})
+                self.answer(
+                    {
+                        "files": [
+                            {"path": one["path"], "uploadMode": "regular", "shouldIgnore": False} for one in asked
+                        ]
+                    }
+                )
             elif "/commit/" in self.path:
                 if hub.refuses:
                     self.answer({"error": "no"}, 403)
