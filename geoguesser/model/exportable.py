@@ -31,7 +31,7 @@ class ExportableNetwork(nn.Module):
     """Views of places to what the model says of them.
 
     Args:
-        network: The trained network.
+        network: The trained network; from then on it takes no gradients.
         temperature: Of the posterior that is given out, what the run's calibration found; not of the decoder.
         steps: How many the search of a geometric median takes.
 
@@ -47,7 +47,7 @@ class ExportableNetwork(nn.Module):
         self, network: GeoNetwork, *, temperature: float | None = None, steps: int = STEADY_STEPS
     ) -> None:
         super().__init__()
-        self.network = network.eval()
+        self.network = network.eval().requires_grad_(False)  # a scan takes no gradients
         self.temperature = 1.0 if temperature is None else temperature
         self.answer, self.outputs = _answer(network.head, self.temperature, steps)
 
