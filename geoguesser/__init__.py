@@ -1,3 +1,27 @@
-"""Train models that say where a street-level photo was taken."""
+"""Train models that say where a street-level photo was taken.
+
+`geoguesser.load(folder)` opens a trained one; nothing heavy is imported before that.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from geoguesser.portable import Model as Model
+    from geoguesser.portable import load as load
 
 __version__ = "0.1.0"
+__all__ = ["Model", "__version__", "load"]
+
+
+def __getattr__(name: str) -> Any:
+    """Imports what is asked for; torch alone takes seconds."""
+    if name in ("Model", "load"):
+        return getattr(import_module("geoguesser.portable"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -225,9 +225,19 @@ def _orientation(data: bytes) -> int:
     return found if found in range(1, 9) else 1
 
 
+def opened_rgb(image: Image.Image) -> ByteArray:
+    """A picture that Pillow opened -> (H, W, 3) RGB, upright by its EXIF orientation."""
+    found = image.getexif().get(ExifTags.Base.Orientation, 1)
+    rgb = _rgb(image)
+    return _upright(rgb, found) if found in range(2, 9) else rgb
+
+
 def _by_pillow(data: bytes) -> ByteArray:
+    return _rgb(_open(data))
+
+
+def _rgb(image: Image.Image) -> ByteArray:
     """Grey of 16 bits is scaled to 8; what is transparent lies on white."""
-    image = _open(data)
     image.load()
     if image.mode.startswith("I;16") or image.mode == "I":
         grey = np.clip(np.asarray(image, dtype=np.int64) >> 8, 0, 255).astype(np.uint8)

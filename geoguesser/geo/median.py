@@ -22,7 +22,11 @@ CANDIDATES = 4  # heaviest points that may start a search
 MANY = 192  # of more points, the heaviest of each row are searched first, and all of them from there
 HEAVIEST = 64
 ROUGHLY = 1000.0  # times the tolerance, with which the heaviest alone are searched
+STEADY_STEPS = 16  # of `steady_median`: for a country 10 are enough
 WORTH_SHRINKING = 2**13  # weights; with fewer, leaving rows that are done alone costs more than it spares
+
+
+_State = tuple[Tensor, Tensor, Tensor, Tensor]  # where to go back to, its mean angle, the next place, the damping
 
 
 class _Points(NamedTuple):
@@ -108,6 +112,47 @@ def spherical_median(weights: Tensor, vectors: Tensor, *, tolerance_km: float = 
     return found.to(vectors.device, vectors.dtype)
 
 
+def steady_median(weights: Tensor, vectors: Tensor, *, steps: int = STEADY_STEPS) -> Tensor:
+    """As `spherical_median`, by a fixed number of steps, whatever the values: for programs that are exported.
+
+    Nothing here asks a tensor for a value. In a country it comes as near as `spherical_median` does. Of points all
+    around the world with a flat posterior it may not arrive, or find another of several minima: more steps help
+    against the first.
+
+    Args:
+        weights: (B, K) as there.
+        vectors: (K, 3) or (B, K, 3) as there.
+        steps: How many.
+
+    Returns:
+        (B, 3) unit vectors in 64 bits.
+    """
+    points = _points(weights, vectors)
+    here = _start(points, points.sums(points.p))
+    nought = torch.zeros_like(here[:, 0])
+
+    def step(state: _State, _: Tensor) -> tuple[_State, Tensor]:
+        back, value_back, here, damping = state
+        value = (torch.acos(points.dots(here)) * points.p).sum(-1)
+        worse = value > value_back + SLACK_RAD
+        damping = torch.where(worse, (4.0 * damping).clamp(0.1, 1.0), damping / 4.0)
+        back = torch.where(worse[:, None], back, here)
+        there, error = _step(back, points, points.dots(back), damping, steady=True)
+        return (back, torch.where(worse, value_back, value), there, damping), error
+
+    state: _State = (here.clone(), nought + torch.inf, here, nought)
+    if torch.compiler.is_exporting():  # the program then holds one step, not as many as it takes
+        from torch._higher_order_ops.scan import scan
+
+        state, _ = scan(step, state, torch.zeros(steps))
+    else:
+        for _ in range(steps):
+            state, _ = step(state, nought)
+    back, value_back, here, _ = state
+    value = (torch.acos(points.dots(here)) * points.p).sum(-1)
+    return torch.where((value > value_back + SLACK_RAD)[:, None], back, here)
+
+
 def _start(points: _Points, mean: Tensor) -> Tensor:
     """(B, 3) the best of the mean and the heaviest points."""
     columns = points.p.topk(min(CANDIDATES, points.p.shape[1]), dim=-1).indices
@@ -117,7 +162,7 @@ def _start(points: _Points, mean: Tensor) -> Tensor:
     starts = torch.cat((mean[:, None], heaviest), dim=1)
     cosine = starts @ (points.v.T if points.v.dim() == 2 else points.v.mT)  # (B, M, K)
     mean_angle = torch.einsum("bmk,bk->bm", torch.acos(cosine.clamp_(-1.0, 1.0)), points.p)
-    return starts[torch.arange(len(starts), device=starts.device), mean_angle.argmin(dim=-1)]
+    return starts[torch.arange(starts.shape[0], device=starts.device), mean_angle.argmin(dim=-1)]
 
 
 def _search(points: _Points, here: Tensor, tolerance: float) -> Tensor:
@@ -155,7 +200,9 @@ def _search(points: _Points, here: Tensor, tolerance: float) -> Tensor:
     return found
 
 
-def _step(here: Tensor, points: _Points, cosine: Tensor, damping: Tensor) -> tuple[Tensor, Tensor]:
+def _step(
+    here: Tensor, points: _Points, cosine: Tensor, damping: Tensor, *, steady: bool = False
+) -> tuple[Tensor, Tensor]:
     """(B, 3) the next places, and (B,) how far they may still lie from the median in radians; 0 at a given one."""
     one = torch.ones((), dtype=here.dtype, device=here.device)
     square = torch.addcmul(one, cosine, cosine, value=-1.0).clamp_(min=TOUCHES_RAD**2)  # of the sines
@@ -163,7 +210,7 @@ def _step(here: Tensor, points: _Points, cosine: Tensor, damping: Tensor) -> tup
     turned = (cosine * inverse).div_(square).mul_(points.p)
     column = turned.argmax(dim=-1, keepdim=True)  # the pinned point
     unit = points.p * inverse
-    weight, touches = _take_out(points.p, square, column, out_of=(unit, turned))
+    weight, touches = _take_out(points.p, square, column, out_of=(unit, turned), steady=steady)
     bend = unit * cosine  # p cot(angle)
     total = bend.sum(-1)
     pull = points.sums(unit) - total[:, None] * here
@@ -189,18 +236,20 @@ def _step(here: Tensor, points: _Points, cosine: Tensor, damping: Tensor) -> tup
 
 
 def _take_out(
-    p: Tensor, square: Tensor, column: Tensor, *, out_of: tuple[Tensor, Tensor]
+    p: Tensor, square: Tensor, column: Tensor, *, out_of: tuple[Tensor, Tensor], steady: bool
 ) -> tuple[Tensor, Tensor]:
     """Sets the pinned points' parts of sums to 0, and those of points that are one with it.
+
+    Where it need not be `steady`, what most steps do not need is left out.
 
     Returns:
         (B,) the weight of the pinned point, and (B, 1) whether the search stands at it.
     """
     touches = square.gather(1, column) <= TOUCHES_RAD**2
     weight = p.gather(1, column)
-    if bool(touches.any()):
+    if steady or bool(touches.any()):
         same = (square <= TOUCHES_RAD**2) & touches
-        if int(same.sum()) > int(touches.sum()):
+        if steady or int(same.sum()) > int(touches.sum()):
             for part in out_of:
                 part.masked_fill_(same, 0.0)
             weight = torch.where(touches, (p * same).sum(-1, keepdim=True), weight)

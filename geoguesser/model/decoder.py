@@ -10,7 +10,7 @@ from torch import Tensor
 
 from geoguesser.errors import check_int, check_number
 from geoguesser.geo.distance import from_unit, haversine_km
-from geoguesser.geo.median import spherical_median
+from geoguesser.geo.median import STEADY_STEPS, spherical_median, steady_median
 
 TEMPERATURES = (0.5, 0.7, 1.0, 1.4, 2.0)  # what `decoder=auto` tries
 TOP_KS = (3, 5, 10)
@@ -49,9 +49,26 @@ class Decoder(ABC):
             posterior = torch.softmax(posterior.log() / self.temperature, dim=-1)
         return from_unit(self._vectors(posterior, class_vectors))
 
+    def steady(self, posterior: Tensor, class_vectors: Tensor, *, steps: int = STEADY_STEPS) -> Tensor:
+        """As calling it, but in 64 bits and with the same operations for all values, so that it can be exported.
+
+        Args:
+            posterior: As there.
+            class_vectors: As there.
+            steps: How many the search of a geometric median takes.
+        """
+        posterior, class_vectors = posterior.double(), class_vectors.double()
+        if self.temperature != 1.0:
+            posterior = torch.softmax(posterior.log() / self.temperature, dim=-1)
+        return from_unit(self._steady_vectors(posterior, class_vectors, steps))
+
     @abstractmethod
     def _vectors(self, posterior: Tensor, class_vectors: Tensor) -> Tensor:
         """(B, 3) vectors to the points, of any length."""
+
+    def _steady_vectors(self, posterior: Tensor, class_vectors: Tensor, steps: int) -> Tensor:
+        """As `_vectors`; a decoder whose operations depend on values has an own way."""
+        return self._vectors(posterior, class_vectors)
 
     def state(self) -> dict[str, Any]:
         """Plain values from which `decoder_from_state` makes the same decoder."""
@@ -112,6 +129,9 @@ class MedianDecoder(Decoder):
 
     def _vectors(self, posterior: Tensor, class_vectors: Tensor) -> Tensor:
         return spherical_median(posterior, class_vectors)
+
+    def _steady_vectors(self, posterior: Tensor, class_vectors: Tensor, steps: int) -> Tensor:
+        return steady_median(posterior, class_vectors, steps=steps)
 
 
 def _of_columns(class_vectors: Tensor, columns: Tensor) -> Tensor:

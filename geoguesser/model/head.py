@@ -283,12 +283,14 @@ class RegressionHead(Head):
         return functional.mse_loss(out.float(), target["point"])
 
     def decode(self, out: Tensor) -> Tensor:
+        return torch.from_numpy(self.region.snap(self.before_land(out))).to(out.device, torch.float32)
+
+    def before_land(self, out: Tensor) -> FloatArray:
+        """(B, output_size) -> (B, 2) latitude and longitude in degrees, before they are moved to the land."""
         values = out.detach().cpu().double() * self.scale + torch.from_numpy(self.offset)
         if self.space == "sphere":
-            coords_deg = from_unit(values.nan_to_num()).numpy()
-        else:
-            coords_deg = self.region.to_degrees(self._into_box(values.numpy()))
-        return torch.from_numpy(self.region.snap(coords_deg)).to(out.device, torch.float32)
+            return from_unit(values.nan_to_num()).numpy()
+        return self.region.to_degrees(self._into_box(values.numpy()))
 
     def _into_box(self, xy_m: FloatArray) -> FloatArray:
         """Clips to the land's bounding box: far outside, a CRS's inverse has no meaning."""

@@ -106,7 +106,7 @@ class HybridHead(ClassificationHead):
 
     def _offsets(self, out: Tensor) -> Tensor:
         """(B, K, 2) east and north, in sides of the cell."""
-        return out[:, self.num_logits :].float().reshape(len(out), -1, 2)
+        return out[:, self.num_logits :].float().reshape(out.shape[0], -1, 2)
 
     def state(self) -> dict[str, Any]:
         return super().state() | {"offset_weight": self.offset_weight}

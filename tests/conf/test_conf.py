@@ -58,6 +58,7 @@ def test_every_file_is_reached():
         "evaluate.yaml",
         "report.yaml",
         "serve.yaml",
+        "export.yaml",
         "data/common.yaml",
         "hydra/job_logging/geoguesser.yaml",
         "hydra/job_logging/terminal.yaml",
@@ -98,6 +99,14 @@ def test_dashboard_composes_and_names_the_project_that_runs_go_to():
     config = plain(compose(["of=a"], "dashboard"), known_keys("dashboard"))
     assert set(config) == {"of", "project", "entity", "title", "patience_s"}
     assert config["project"] == resolve(compose([]))["logger"]["project"]
+
+
+def test_export_composes():
+    config = plain(compose(["run=r", "out=o"], "export"), known_keys("export"))
+    assert config["formats"] == ["portable", "torch", "onnx"]
+    assert config["tolerance"] == {"posterior": 1e-4, "km": 0.01}
+    assert config["push"] is None
+    assert config["push_private"] is True
 
 
 @pytest.mark.parametrize("choice", [one for one in CHOICES if one.split("=")[0] in ("region", "image", "split")])

@@ -11,7 +11,7 @@ from scipy.optimize import minimize
 
 from geoguesser.geo import median
 from geoguesser.geo.distance import EARTH_RADIUS_KM, from_unit, geometric_median_deg, haversine_km, to_unit
-from geoguesser.geo.median import spherical_median
+from geoguesser.geo.median import spherical_median, steady_median
 
 
 def median_deg(weights: np.ndarray, points_deg: np.ndarray) -> np.ndarray:
@@ -166,3 +166,45 @@ def test_around_the_world_no_place_nearby_is_better(count: int) -> None:
         nearby = from_unit(to_unit(found) + shift)
         for own, place, other in zip(weights, found, nearby, strict=True):
             assert expected_km(own, points, place) <= expected_km(own, points, other) + 1e-4
+
+
+def apart_m(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    return 2000.0 * EARTH_RADIUS_KM * torch.asin(((a - b).norm(dim=-1) / 2.0).clamp(max=1.0))
+
+
+@pytest.mark.parametrize("count", [1, 2, 9, 53, 205])
+@pytest.mark.parametrize("sharp", [0.0, 1.0, 4.0, 20.0])
+def test_a_fixed_number_of_steps_finds_the_same_in_a_country(count: int, sharp: float) -> None:
+    random = np.random.default_rng(count)
+    places_deg = np.stack([random.uniform(42.5, 46.5, count), random.uniform(13.5, 19.5, count)], axis=-1)
+    vectors = torch.from_numpy(to_unit(places_deg))
+    logits = torch.from_numpy(sharp * random.standard_normal((200, count)))
+    near = torch.from_numpy(random.integers(count, size=100))
+    logits[:100] -= sharp * (vectors - vectors[near][:, None]).norm(dim=-1) / 0.01  # falls off from some cell
+    weights = torch.softmax(logits, dim=-1)
+    own = torch.nn.functional.normalize(
+        vectors + 0.003 * torch.from_numpy(random.standard_normal((200, count, 3))), dim=-1
+    )
+    for points in (vectors, own):
+        exact = spherical_median(weights, points, tolerance_km=1e-6)
+        assert float(apart_m(steady_median(weights, points), exact).max()) < 1.0
+
+
+def test_a_fixed_number_of_steps_sees_a_point_with_half_of_the_weight() -> None:
+    vectors = torch.from_numpy(to_unit(np.array([[45.0, 15.0], [45.5, 16.0], [44.0, 17.0]])))
+    for half in (0.499, 0.5, 0.501, 1.0):
+        weights = torch.tensor([[half, 0.6 * (1.0 - half), 0.4 * (1.0 - half)]], dtype=torch.float64)
+        exact = spherical_median(weights, vectors, tolerance_km=1e-6)
+        assert float(apart_m(steady_median(weights, vectors), exact).max()) < 0.1
+
+
+def test_around_the_world_more_steps_come_nearer() -> None:
+    random = np.random.default_rng(0)
+    places_deg = np.stack([np.degrees(np.arcsin(random.uniform(-1, 1, 240))), random.uniform(-180, 180, 240)], -1)
+    vectors = torch.from_numpy(to_unit(places_deg))
+    weights = torch.softmax(torch.from_numpy(4.0 * random.standard_normal((400, 240))), dim=-1)
+    exact = spherical_median(weights, vectors)
+    off_m = [apart_m(steady_median(weights, vectors, steps=steps), exact) for steps in (2, 8, 64)]
+    shares = [float((one > 10.0).double().mean()) for one in off_m]
+    assert shares[0] > shares[2]
+    assert shares[2] < 0.03
