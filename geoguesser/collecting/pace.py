@@ -1,0 +1,80 @@
+"""Pace: how fast a provider may be asked, and how long to wait before it is asked again.
+
+It knows nothing of HTTP but the header Retry-After.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+
+from geoguesser.errors import check_number
+
+SLACK = 0.05  # of a rate: the most that a second may hold beyond its even share
+DOUBLINGS = 16  # of a wait; far more than any limit on it
+
+
+class Bucket:
+    """A token bucket that lets no second hold more than the rate.
+
+    It fills at 95 % of the rate and holds 5 % of a second's requests (and one), so that a second with a burst at
+    its start is still within the limit.
+
+    Args:
+        per_second: The limit.
+        key: The config key, for messages.
+
+    Source: the generic cell rate algorithm (ITU-T I.371), which is a token bucket without a timer.
+    """
+
+    def __init__(self, per_second: float, key: str = "per_second") -> None:
+        rate = check_number(key, per_second, low=0.0, high=100_000.0, open_low=True)
+        slack = SLACK * rate if rate * SLACK >= 1 else 0.0
+        self._step_s = 1.0 / (rate - slack)
+        self._early_s = max(0.0, slack - 1.0) * self._step_s
+        self._next_s = time.monotonic()
+        self._queue = asyncio.Lock()  # first come, first served
+
+    async def take(self) -> None:
+        """Waits for its turn."""
+        async with self._queue:
+            while (wait := self._next_s - self._early_s - time.monotonic()) > 0:
+                await asyncio.sleep(wait)
+            self._next_s = max(self._next_s, time.monotonic()) + self._step_s
+
+    def pause(self, seconds: float) -> None:
+        """Lets nobody through for so long, those that wait already neither."""
+        self._next_s = max(self._next_s, time.monotonic() + seconds + self._early_s)
+
+
+def backoff_s(attempt: int, *, first_s: float, longest_s: float, draw: random.Random) -> float:
+    """How long to wait after failed attempt number 1, 2, ...
+
+    Returns:
+        Seconds, drawn evenly from 0 to `first_s` doubled each time, at most to `longest_s`.
+
+    Source: "full jitter" of M. Brooker, Exponential Backoff and Jitter, AWS Architecture Blog (2015).
+    """
+    return draw.uniform(0.0, min(longest_s, first_s * 2.0 ** min(attempt - 1, DOUBLINGS)))
+
+
+def retry_after_s(header: str | None, now: datetime | None = None) -> float | None:
+    """Seconds that a Retry-After header asks for: a number of them, or a date (RFC 9110, section 10.2.3).
+
+    Returns:
+        At least 0; None where there is no such header or it makes no sense.
+    """
+    if header is None:
+        return None
+    text = header.strip()
+    if text.isascii() and text.isdecimal():
+        return float(text)
+    try:
+        then = parsedate_to_datetime(text)
+    except (ValueError, TypeError, IndexError):
+        return None
+    then = then if then.tzinfo else then.replace(tzinfo=UTC)
+    return max(0.0, (then - (now or datetime.now(UTC))).total_seconds())
