@@ -80,13 +80,12 @@ def spent(db: sqlite3.Connection, provider: str, day: str | None = None) -> Spen
     return Spent(int(row[0]), int(row[2]), int(row[1]), int(row[3]))
 
 
-def reserve(db: sqlite3.Connection, provider: str, kind: str, *, micros: int, budget: Budget) -> None:
-    """Reserves one request, within a transaction.
+def reserve(db: sqlite3.Connection, *, provider: str, kind: str, micros: int, day: str, budget: Budget) -> None:
+    """Reserves one request on a UTC day, within a transaction.
 
     Raises:
         BudgetSpentError: It would pass a budget; nothing is changed.
     """
-    day = today()
     so_far = spent(db, provider, day)
     limits = (
         ("requests", budget.requests, so_far.requests + 1, 1),
@@ -105,7 +104,7 @@ def reserve(db: sqlite3.Connection, provider: str, kind: str, *, micros: int, bu
     )
 
 
-def give_back(db: sqlite3.Connection, provider: str, kind: str, *, micros: int, day: str) -> None:
+def give_back(db: sqlite3.Connection, *, provider: str, kind: str, micros: int, day: str) -> None:
     """Undoes the reservation of a request that was certainly not sent."""
     db.execute(
         "UPDATE spent SET requests = requests - 1, micros = micros - ? "
