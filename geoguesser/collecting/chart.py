@@ -87,7 +87,8 @@ class PlaneChart(Chart):
         return shapely.contains_xy(self.region.land_m, xy[:, 0], xy[:, 1])
 
     def touches(self, boxes: FloatArray) -> BoolArray:
-        return shapely.intersects(self.region.land_m, shapely.box(*boxes.T))
+        touched: Any = shapely.intersects(self.region.land_m, shapely.box(*boxes.T))
+        return touched
 
     def shares(self, coords_deg: FloatArray) -> FloatArray:
         if self.equal_area:

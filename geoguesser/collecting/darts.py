@@ -1,9 +1,9 @@
 """Darts: points thrown at land one after another, each refused that lies too near to one before it.
 
-That is Poisson disk sampling by dart throwing. Boxes that are wholly within the spacing of a point, off the land or
-far from the layer are dropped, and those that are left are quartered, so a plan ends also where the land is full
-(M. S. Ebeida et al., "A Simple Algorithm for Maximal Poisson-Disk Sampling in High Dimensions", Computer Graphics
-Forum 31 (2012), 785). Each *owner* (a cell, or the whole region) has boxes and a quota of its own.
+That is Poisson disk sampling by dart throwing. Boxes that are wholly within the spacing of a point, off the land
+or far from the layer are dropped, and those that are left are quartered, so it ends also where the land is full:
+M. S. Ebeida et al., "A Simple Algorithm for Maximal Poisson-Disk Sampling in High Dimensions", Computer Graphics
+Forum 31 (2012), 785. Each *owner* (a cell, or the whole region) has boxes and a quota of its own.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class Target:
         return (counts > 0) & (self.fruitless < FRUITLESS)
 
     def aim(self, rng: np.random.Generator, darts: IntArray) -> tuple[FloatArray, IntArray]:
-        """(O,) so many darts by owner -> (N, 2) points of the chart even over their boxes, (N,) owners; shuffled."""
+        """(O,) darts by owner -> (N, 2) points of the chart, even over its owner's boxes; (N,) owners."""
         size = self.boxes[:, 2:] - self.boxes[:, :2]
         edges = np.concatenate(([0.0], np.cumsum(size.prod(axis=1))))
         first = np.searchsorted(self.owners, np.arange(len(darts)), side="left")
@@ -140,7 +140,9 @@ class Darts:
         darts = np.where(live, np.ceil(1.2 * target.needs / np.maximum(target.rates, 0.02)) + 8.0, 0.0)
         if self.spacing_m > 0:  # more would only refuse each other, in pairs by the million
             _, reach_m = self.chart.reach_m(target.boxes)
-            room = 16.0 + np.bincount(target.owners, np.maximum(reach_m / self.spacing_m, 0.5) ** 2, len(darts)) * 4.0
+            room = (
+                16.0 + np.bincount(target.owners, np.maximum(reach_m / self.spacing_m, 0.5) ** 2, len(darts)) * 4.0
+            )
             darts = np.minimum(darts, room)
         return np.ceil(darts * min(1.0, MOST_AT_ONCE / darts.sum())).astype(np.int64)
 

@@ -33,7 +33,7 @@ def farthest_first(
     whose entries may be too far tells the next.
     """
     points = to_unit(candidates_deg)
-    chords = cKDTree(to_unit(existing_deg)).query(points)[0]
+    chords: FloatArray = np.asarray(cKDTree(to_unit(existing_deg)).query(points)[0], dtype=np.float64)
     tree = cKDTree(points)
     heap = [(-chord, number) for number, chord in enumerate(chords.tolist())]
     heapq.heapify(heap)

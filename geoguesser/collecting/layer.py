@@ -53,14 +53,15 @@ class Layer:
         slack_km = 0.51 * PIECE_KM  # from a piece's middle to its ends
         bound = 2.0 * np.sin(min((float(limit_km.max()) + slack_km) / (2.0 * EARTH_RADIUS_KM), np.pi / 2))
         count = min(NEIGHBOURS, self._tree.n)
-        middle, piece = self._tree.query(vectors, k=list(range(1, count + 1)), distance_upper_bound=bound)
+        found: Any = self._tree.query(vectors, k=list(range(1, count + 1)), distance_upper_bound=bound)
+        middle, piece = found
         at, column = np.nonzero(np.isfinite(middle))
         near = np.zeros(len(vectors), dtype=np.bool_)
         near[at[self._distance_km(vectors[at], piece[at, column]) <= limit_km[at]]] = True
         open_ = ~near & np.isfinite(middle[:, -1]) & (_arc_km(middle[:, -1]) <= limit_km + slack_km)
         for row in np.flatnonzero(open_):  # many short pieces about, and none of the nearest middles was enough
-            found = np.array(self._tree.query_ball_point(vectors[row], bound))
-            near[row] = bool((self._distance_km(vectors[row][None], found) <= limit_km[row]).any())
+            about = np.array(self._tree.query_ball_point(vectors[row], bound))
+            near[row] = bool((self._distance_km(vectors[row][None], about) <= limit_km[row]).any())
         return near | self._inside(coords_deg, ~near)
 
     def _distance_km(self, vectors: FloatArray, pieces: Any) -> FloatArray:
@@ -107,7 +108,9 @@ def read_layer(path: str | Path, key: str = "strategy.near") -> Layer:
     try:
         table = geopandas.read_file(file)
     except Exception as error:
-        raise DataError.at(where, f"cannot be read as a vector layer ({first_line(error)})", remedy=GOES_ON) from error
+        raise DataError.at(
+            where, f"cannot be read as a vector layer ({first_line(error)})", remedy=GOES_ON
+        ) from error
     geometries = table.geometry.dropna().to_numpy() if isinstance(table, geopandas.GeoDataFrame) else np.array([])
     geometries = geometries[~shapely.is_empty(geometries)]
     if not len(geometries):
@@ -122,7 +125,9 @@ def read_layer(path: str | Path, key: str = "strategy.near") -> Layer:
         check_degrees(coords)
     except RegionError as error:
         remedy = "Give the file the CRS of its numbers."
-        raise DataError.at(where, f"must have numbers that its CRS turns into degrees ({error})", remedy=remedy) from error
+        raise DataError.at(
+            where, f"must have numbers that its CRS turns into degrees ({error})", remedy=remedy
+        ) from error
     return Layer(degrees)
 
 

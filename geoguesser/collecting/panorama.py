@@ -1,7 +1,8 @@
 """Panoramas: perspective views cut from an equirectangular picture of the whole sphere.
 
-Column and row are longitude and latitude of the direction of sight, the middle column looks to `compass_deg`. The
-horizon is taken to be level: a pose's pitch and roll are not undone. What a file says of itself is collecting/tags.py.
+Column and row are longitude and latitude of the direction of sight, the middle column looks to `compass_deg`.
+The horizon is taken to be level: a pose's pitch and roll are not undone. What a file says of itself is
+collecting/tags.py.
 """
 
 from __future__ import annotations
@@ -58,8 +59,8 @@ def cut_views(
 
     Args:
         panorama: (H, W, 3), W = 2 H.
-        compass_deg: Compass heading of the panorama's middle column: GPano's PoseHeadingDegrees, "for the center of
-            the image", clockwise from north.
+        compass_deg: Compass heading of the panorama's middle column, clockwise from north: GPano's
+            PoseHeadingDegrees.
         headings_deg: (V,) compass headings of the views.
         pitch_deg: How far all views look up, from -90 to 90.
         fov_deg: Field of view from edge to edge, across and up, above 0 and below 170.
@@ -103,7 +104,7 @@ def checked_band(panorama: ByteArray, band: Band | None, where: str) -> Band:
     """The rows that a picture holds.
 
     Raises:
-        DataError: It is no (H, W, 3) picture, its width is not twice the sphere's height, or the band does not fit.
+        DataError: It is no (H, W, 3) picture, its width is not twice the sphere's height, or the band misfits.
     """
     if panorama.ndim != 3 or panorama.shape[2] != 3 or panorama.dtype != np.uint8:
         raise DataError.at(where, "must be (H, W, 3) uint8", found=(panorama.shape, str(panorama.dtype)))
@@ -152,7 +153,7 @@ def _shrunk(panorama: ByteArray, scale: float) -> ByteArray:
     if scale > 0.95:  # not worth the blur
         return panorama
     height, width = (max(1, math.ceil(side * scale)) for side in panorama.shape[:2])
-    return cv2.resize(panorama, (width, height), interpolation=cv2.INTER_AREA).reshape(height, width, 3)
+    return np.asarray(cv2.resize(panorama, (width, height), interpolation=cv2.INTER_AREA), dtype=np.uint8)
 
 
 def _padded(source: ByteArray, band: Band, rows: int) -> ByteArray:
@@ -163,7 +164,7 @@ def _padded(source: ByteArray, band: Band, rows: int) -> ByteArray:
         padded[0] = np.roll(source[0], half, axis=0)
     if band.top + rows >= band.height:
         padded[-1] = np.roll(source[-1], half, axis=0)
-    return cv2.copyMakeBorder(padded, 0, 0, 1, 1, cv2.BORDER_WRAP)
+    return np.asarray(cv2.copyMakeBorder(padded, 0, 0, 1, 1, cv2.BORDER_WRAP), dtype=np.uint8)
 
 
 def _rows_of(latitudes: Float32Array, height: int, drawn: int, band: Band) -> Float32Array:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -30,6 +30,7 @@ class Strategy(ABC):
     """How points are chosen.
 
     Attributes:
+        name: As the choice of the config group is called.
         spacing_m: No two points, nor a point and a place that exists, are nearer to each other than this.
         near: A vector layer (roads, settlements) that points must lie near to; None for anywhere on land.
         near_m: How near.
@@ -38,6 +39,7 @@ class Strategy(ABC):
         existing_deg: (M, 2) the places that exist, once `sample` has read them.
     """
 
+    name: ClassVar[str]
     spacing_m: float = 100.0
     near: str | None = None
     near_m: float = 100.0
@@ -114,7 +116,7 @@ class Strategy(ABC):
 class Uniform(Strategy):
     """Points evenly by area over the land: a place is as likely in each square kilometre."""
 
-    name = "uniform"
+    name: ClassVar[str] = "uniform"
 
     def _draw(self, region: Region, darts: Darts, rng: np.random.Generator, places: int) -> FloatArray:
         boxes = darts.chart.boxes()
@@ -131,7 +133,7 @@ class PerCell(Strategy):
         cell_km: The side of a cell instead; it wins over size.
     """
 
-    name = "per_cell"
+    name: ClassVar[str] = "per_cell"
     size: int | None = 60
     cell_km: float | None = None
 
@@ -180,7 +182,7 @@ class FillGaps(Strategy):
         candidates: How many points to choose from for each that is wanted; more find the middle of a gap better.
     """
 
-    name = "fill_gaps"
+    name: ClassVar[str] = "fill_gaps"
     candidates: int = 8
 
     def __post_init__(self) -> None:
@@ -205,9 +207,7 @@ class FillGaps(Strategy):
         assert self.existing_deg is not None
         chosen, gaps_km = np.zeros(0, dtype=np.int64), np.zeros(0)
         if len(candidates):
-            chosen, gaps_km = farthest_first(
-                candidates, self.existing_deg, most=places, spacing_m=self.spacing_m
-            )
+            chosen, gaps_km = farthest_first(candidates, self.existing_deg, most=places, spacing_m=self.spacing_m)
         self._report |= {
             "candidates": len(candidates),
             "largest_gap_km": float(gaps_km[0]) if len(chosen) else 0.0,
@@ -227,7 +227,7 @@ def dealt(places: int, open_: np.ndarray[Any, np.dtype[np.bool_]], rng: np.rando
 
 
 def in_turn(owners: IntArray, rng: np.random.Generator) -> IntArray:
-    """(N,) an order of points in which each owner has its turn once, in an order by lot, before any has it twice."""
+    """(N,) an order of points in which each owner has a turn, in an order by lot, before any has two."""
     order = np.argsort(owners, kind="stable")
     rank = np.empty(len(owners), dtype=np.int64)
     rank[order] = np.arange(len(owners)) - np.searchsorted(owners[order], owners[order], side="left")
@@ -236,7 +236,9 @@ def in_turn(owners: IntArray, rng: np.random.Generator) -> IntArray:
 
 def plan_lines(report: dict[str, Any]) -> list[str]:
     """What a plan came to, as lines for people."""
-    made = f"{report['made']:,} of {report['asked']:,} points in {report['region']} by strategy={report['strategy']}"
+    made = (
+        f"{report['made']:,} of {report['asked']:,} points in {report['region']} by strategy={report['strategy']}"
+    )
     lines = [made + (f", at least {report['spacing_m']:g} m apart" if report["spacing_m"] else "")]
     if report["existing"]:
         lines.append(f"{report['existing']:,} places exist already")
