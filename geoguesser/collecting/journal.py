@@ -1,8 +1,8 @@
 """Journal: one SQLite file that says what was planned, found, asked for and paid. It survives a kill at any moment.
 
-points      where to ask; `place` is what was found there
+points      where to ask: `planned` -> `found` (a place), `empty` (and why), or `failed` for now
 places      panoramas that were found: `found` -> `wanted` or `dropped` (and why) -> `done`, or `failed` for now
-views       four of each wanted place, with the bytes of their files once these are whole on disk
+views       those whose files are whole on disk, and how many bytes these have
 spent       requests and money that were reserved, by UTC day, provider and kind
 
 It holds no key and no URL. All changes go through `Commits`: many at once, in one transaction that is on disk
@@ -45,7 +45,7 @@ CREATE TABLE IF NOT EXISTS places (
 CREATE INDEX IF NOT EXISTS places_by_state ON places (state, id);
 CREATE INDEX IF NOT EXISTS places_by_latitude ON places (latitude);
 CREATE TABLE IF NOT EXISTS views (
-    place INTEGER NOT NULL, heading INTEGER NOT NULL, state TEXT NOT NULL, bytes INTEGER NOT NULL,
+    place INTEGER NOT NULL, heading INTEGER NOT NULL, bytes INTEGER NOT NULL,
     PRIMARY KEY (place, heading)
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS spent (

@@ -17,7 +17,10 @@ from geoguesser.errors import ConfigError, MissingFileError
 
 HIDDEN = "***"
 VARIABLE = re.compile(r"[A-Z][A-Z0-9_]{2,63}")
-LIKE_A_KEY = re.compile(r"AIza[\w-]{10,}|MLY\|?\d{6,}|[A-Za-z0-9_+=|-]{32,}")  # Google's, Mapillary's, any long word
+LIKE_A_KEY = re.compile(
+    r"AIza[\w-]{10,}|MLY\|?\d{6,}|[A-Za-z0-9_+=|-]{32,}"
+)  # Google's, Mapillary's, any long word
+SURELY_A_KEY = re.compile(r"AIza[\w-]{30,}|MLY(\||%7C)\d{6,}")
 LEAST = 8  # characters; a shorter one is a mistake, and hiding it would hide words
 
 
@@ -76,10 +79,31 @@ def read_key(where: str, *, variable: Any, file: Any, needed: bool = True) -> st
     return _checked(f"the environment variable {variable}", value) if value else ""
 
 
+def refuse_keys(config: Any, where: str = "") -> None:
+    """Refuses a config in which a value looks like a key of Google's or Mapillary's.
+
+    Raises:
+        ConfigError: With its place, without the value.
+    """
+    if isinstance(config, dict):
+        for name, value in config.items():
+            refuse_keys(value, f"{where}.{name}" if where else str(name))
+    elif isinstance(config, list):
+        for number, value in enumerate(config):
+            refuse_keys(value, f"{where}[{number}]")
+    elif SURELY_A_KEY.search(str(config)):
+        raise ConfigError(
+            f"{where} looks like a key, and is not shown. Keys never stand in a config or on a command line: put it "
+            "into the environment, or into a file that only you may read."
+        )
+
+
 def _from_file(where: str, file: Any) -> str:
     name = str(file)
     if LIKE_A_KEY.fullmatch(name):
-        raise ConfigError(f"{where} must be the path of a file; what stands there looks like a key and is not shown.")
+        raise ConfigError(
+            f"{where} must be the path of a file; what stands there looks like a key and is not shown."
+        )
     path = Path(name).expanduser()
     try:
         about = path.stat()
@@ -100,5 +124,7 @@ def _from_file(where: str, file: Any) -> str:
 
 def _checked(where: str, value: str) -> str:
     if len(value) < LEAST or not value.isascii() or not value.isprintable() or " " in value:
-        raise ConfigError(f"{where} must hold one key of at least {LEAST} characters without spaces, and only that.")
+        raise ConfigError(
+            f"{where} must hold one key of at least {LEAST} characters without spaces, and only that."
+        )
     return value

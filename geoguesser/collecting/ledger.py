@@ -13,7 +13,7 @@ from typing import Any
 
 from geoguesser.errors import ConfigError, GeoguesserError, check_int, check_mapping, check_number
 
-MICROS = 1_000_000  # of the currency's unit: sums of integers do not drift
+MICROS = 1_000_000  # in a US dollar: sums of integers do not drift
 
 
 class BudgetSpentError(GeoguesserError):
@@ -27,7 +27,7 @@ class Budget:
     Attributes:
         requests: In all.
         requests_per_day: In one UTC day.
-        micros: Money in all, in millionths of the provider's currency.
+        micros: Money in all, in millionths of a US dollar.
         micros_per_day: In one UTC day.
     """
 
@@ -57,7 +57,7 @@ class Budget:
 
 @dataclass(frozen=True)
 class Spent:
-    """What was reserved so far: requests and millionths of the currency, in all and today."""
+    """What was reserved so far: requests and millionths of a US dollar, in all and today."""
 
     requests: int
     requests_today: int
@@ -96,7 +96,9 @@ def reserve(db: sqlite3.Connection, *, provider: str, kind: str, micros: int, da
     for key, limit, then, unit in limits:
         free = unit == MICROS and micros == 0  # what costs nothing passes no budget of money
         if limit is not None and then > limit and not free:
-            raise BudgetSpentError(f"budget.{key}={limit / unit:g} is spent: the next {kind} request would pass it.")
+            raise BudgetSpentError(
+                f"budget.{key}={limit / unit:g} is spent: the next {kind} request would pass it."
+            )
     db.execute(
         "INSERT INTO spent VALUES (?, ?, ?, 1, ?) ON CONFLICT DO UPDATE SET requests = requests + 1, "
         "micros = micros + excluded.micros",
@@ -114,20 +116,23 @@ def give_back(db: sqlite3.Connection, *, provider: str, kind: str, micros: int, 
 
 
 def spent_by_kind(db: sqlite3.Connection, provider: str) -> dict[str, tuple[int, int]]:
-    """Kind -> requests and millionths of the currency, in all."""
+    """Kind -> requests and millionths of a US dollar, in all."""
     rows = db.execute(
-        "SELECT kind, sum(requests), sum(micros) FROM spent WHERE provider = ? GROUP BY kind ORDER BY kind", (provider,)
+        "SELECT kind, sum(requests), sum(micros) FROM spent WHERE provider = ? GROUP BY kind ORDER BY kind",
+        (provider,),
     )
     return {str(kind): (int(requests), int(micros)) for kind, requests, micros in rows}
 
 
 def check_price(key: str, value: Any) -> int:
-    """Millionths of the currency per request, from a price per 1,000.
+    """Millionths of a US dollar per request, from a price per 1,000.
 
     Raises:
         ConfigError: It is no number from 0 up, or no whole number of millionths per request.
     """
     micros = check_number(key, value, low=0.0, high=1e6) * MICROS / 1000
     if abs(micros - round(micros)) > 1e-6:
-        raise ConfigError.at(key, "must have at most three decimals, for it is a price per 1,000 requests", found=value)
+        raise ConfigError.at(
+            key, "must have at most three decimals, for it is a price per 1,000 requests", found=value
+        )
     return round(micros)
