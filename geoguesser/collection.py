@@ -19,12 +19,13 @@ from geoguesser.collecting.download import download_places, forget_lost_views
 from geoguesser.collecting.filters import Filters, choose
 from geoguesser.collecting.journal import Commits, Journal
 from geoguesser.collecting.keys import Keys, refuse_keys
-from geoguesser.collecting.ledger import Budget
+from geoguesser.collecting.ledger import MICROS, Budget, spent
+from geoguesser.collecting.manners import Http
 from geoguesser.collecting.metadata import ask_points
 from geoguesser.collecting.points import check_planned, check_same_plan, keep_plan, planned
 from geoguesser.collecting.provider import Provider
-from geoguesser.collecting.tables import write_places
-from geoguesser.collecting.web import Http, Web
+from geoguesser.collecting.tables import TABLE, write_places
+from geoguesser.collecting.web import Web
 from geoguesser.configs import build, known_keys, plain
 from geoguesser.errors import ConfigError, ProviderError, check_bool, check_choice, check_int
 
@@ -80,11 +81,17 @@ class _Asking:
                 continue
             if one == "download":
                 self._choose()
+            own = state.due(self._journal, self._provider, points=one == "metadata", places=one == "download")
+            if not own:
+                log.info("step=%s: nothing is left to be asked for", one)
+                self._close(one)
+                continue
             _show_cost(
                 "all of it" if step == "all" and one == "metadata" else f"step={one}",
                 self._journal, self._provider, self._budget,
                 points=one == "metadata", places=one == "download" or step == "all",
             )  # fmt: skip
+            self._check_money(own)
             try:
                 end = asyncio.run(self._ask(one))
             finally:
@@ -96,6 +103,19 @@ class _Asking:
             raise SystemExit(INTERRUPTED)
         if ends:
             log.warning("%s Run the same command again when there is more: it goes on.", ends[0])
+
+    def _check_money(self, requests: dict[str, int]) -> None:
+        """Refuses a step of which the budget allows nothing that costs, before anything is asked."""
+        prices = [self._provider.kinds[kind].micros for kind in requests]
+        limit, used = self._budget.micros, spent(self._journal.db, self._provider.name).micros
+        if limit is not None and max(prices) > 0 and limit - used < max(prices):
+            whole = sum(self._provider.kinds[kind].micros * count for kind, count in requests.items())
+            raise ConfigError.at(
+                "budget.money",
+                "allows none of these requests",
+                found=limit / MICROS,
+                remedy=f"All of them need budget.money={(used + whole) / MICROS:.2f} (USD, over all runs).",
+            )
 
     async def _ask(self, step: str) -> str:
         stop, interrupted = asyncio.Event(), asyncio.Event()
@@ -144,12 +164,12 @@ class _Asking:
         """Whatever ended the step: the table is written, and what was done and remains is shown."""
         if step == "metadata":
             self._choose()
-        done = write_places(self._journal)
+        else:
+            log.info("%s: %d places", self._journal.folder / TABLE, write_places(self._journal))
         for line in state.lines_of(state.standing(self._journal)):
             log.info("%s", line)
         for line in state.budget_lines(self._journal, self._provider, self._budget):
             log.info("%s", line)
-        log.info("%s: %d places", self._journal.folder / "data.csv", done)
 
 
 def _plan(config: dict[str, Any], journal: Journal, provider: Provider) -> None:

@@ -13,10 +13,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from geoguesser.collecting.answers import AbsentError, FailedError
 from geoguesser.collecting.journal import Journal
 from geoguesser.collecting.provider import Panorama, Provider
 from geoguesser.collecting.view_files import view_path, whole_view, write_view
-from geoguesser.collecting.web import AbsentError, FailedError, Web
+from geoguesser.collecting.web import Web
 from geoguesser.collecting.working import work_through
 from geoguesser.data.examine import HEADINGS
 
@@ -115,12 +116,11 @@ def _wanted(db: sqlite3.Connection, *, provider: str, last: int) -> list[Wanted]
         "FROM places WHERE state = 'wanted' AND provider = ? AND id > ? ORDER BY id LIMIT ?",
         (provider, last, BATCH),
     )
-    return [_place(*row) for row in rows]
+    return [_place(row) for row in rows]
 
 
-def _place(
-    number: int, uuid: str, panorama_id: str, latitude: float, longitude: float, extra: str, done: Any
-) -> Wanted:
+def _place(row: tuple[Any, ...]) -> Wanted:
+    number, uuid, panorama_id, latitude, longitude, extra, done = row
     recorded = frozenset(int(heading) for heading in (done or "").split(",") if heading)
     return Wanted(number, uuid, Panorama(panorama_id, latitude, longitude, extra=json.loads(extra)), recorded)
 

@@ -15,17 +15,19 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
+from geoguesser.collecting.answers import AbsentError, AgainError, Reply
 from geoguesser.collecting.keys import read_key
+from geoguesser.collecting.manners import check_base_url, kinds_of
 from geoguesser.collecting.provider import Panorama, Provider
 from geoguesser.collecting.view_files import PlaceholderError, check_view
-from geoguesser.collecting.web import AbsentError, AgainError, Reply, Web, check_base_url, kinds_of
+from geoguesser.collecting.web import Web
 from geoguesser.errors import ConfigError, ProviderError, check_bool, check_choice, check_int, check_number
 
 TERMS = (
-    "Google's terms for Street View (Google Maps Platform Terms of Service, section 3.2.3, and the Service Specific "
-    "Terms) forbid to download images in bulk, to store them beyond short caching, and to build datasets from them, "
-    "for machine learning too, unless Google has allowed you more in writing. Whether you may do this is for you to "
-    "know: read the terms of your account and region. If you may, say so: provider.accept_terms=true"
+    "Google's terms for Street View (Google Maps Platform Terms of Service, section 3.2.3, and the Service "
+    "Specific Terms) forbid to download images in bulk, to store them beyond short caching, and to build datasets "
+    "from them, for machine learning too, unless Google has allowed you more in writing. Whether you may do this "
+    "is for you to know: read the terms of your account and region. If you may, say so: provider.accept_terms=true"
 )
 
 
@@ -151,8 +153,8 @@ def read_metadata(reply: Reply) -> Panorama:
         raise AgainError("over_query_limit", reply.retry_after_s)
     if status == "REQUEST_DENIED":
         raise ProviderError(
-            "google refuses the request (REQUEST_DENIED): the key is wrong or restricted, the Street View Static API is "
-            "not enabled for it, billing is off, or a signature is missing or wrong."
+            "google refuses the request (REQUEST_DENIED): the key is wrong or restricted, the Street View Static "
+            "API is not enabled for it, billing is off, or a signature is missing or wrong."
         )
     if status == "INVALID_REQUEST":
         raise AbsentError("invalid_request")

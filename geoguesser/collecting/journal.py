@@ -1,4 +1,4 @@
-"""Journal: one SQLite file that says what was planned, found, asked for and paid. It survives a kill at any moment.
+"""Journal: one SQLite file of what was planned, found, asked for and paid. It survives a kill at any moment.
 
 points      where to ask: `planned` -> `found` (a place), `empty` (and why), or `failed` for now
 places      panoramas that were found: `found` -> `wanted` or `dropped` (and why) -> `done`, or `failed` for now
@@ -23,8 +23,10 @@ from geoguesser.errors import GeoguesserError, StoreError
 
 try:
     import fcntl
+
+    LOCKS = True
 except ImportError:  # no POSIX: nothing keeps a second process out
-    fcntl = None  # type: ignore[assignment]
+    LOCKS = False
 
 NAME, LOCK = "journal.sqlite", "journal.lock"
 FORMAT = 1
@@ -75,14 +77,17 @@ class Journal:
             raise StoreError.at(f"out={folder}", f"cannot be written ({error.strerror or error})") from error
         try:
             self.db = sqlite3.connect(self.file, isolation_level=None, check_same_thread=False)
-            self.db.execute("PRAGMA journal_mode=WAL")
-            self.db.execute("PRAGMA synchronous=FULL")  # what was paid must not be forgotten when the power goes
-            self.db.execute("PRAGMA cache_size=-4096")  # KiB
-            self.db.executescript(TABLES)
-            self._check_format()
+            try:
+                self._open()
+            except BaseException:
+                self.db.close()
+                raise
         except sqlite3.Error as error:
             os.close(self._lock)
             raise StoreError.at(str(self.file), f"is no journal that can be used ({error})") from error
+        except BaseException:
+            os.close(self._lock)
+            raise
 
     def __enter__(self) -> Self:
         return self
@@ -130,7 +135,11 @@ class Journal:
         found = self.rows("SELECT value FROM meta WHERE key = ?", key)
         return str(found[0][0]) if found else None
 
-    def _check_format(self) -> None:
+    def _open(self) -> None:
+        self.db.execute("PRAGMA journal_mode=WAL")
+        self.db.execute("PRAGMA synchronous=FULL")  # what was paid must not be forgotten when the power goes
+        self.db.execute("PRAGMA cache_size=-4096")  # KiB
+        self.db.executescript(TABLES)
         self.change(lambda db: db.execute("INSERT OR IGNORE INTO meta VALUES ('format', ?)", (str(FORMAT),)))
         if (found := self.meta("format")) != str(FORMAT):
             raise StoreError.at(str(self.file), f"must be a journal of format {FORMAT}", found=found)
@@ -192,7 +201,7 @@ def _locked(folder: Path) -> int:
     """The descriptor of the held lock, which holds the process's number; the system frees it after a kill."""
     path = folder / LOCK
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-    if fcntl is None:
+    if not LOCKS:
         return descriptor
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -73,8 +73,8 @@ def read_key(where: str, *, variable: Any, file: Any, needed: bool = True) -> st
     value = os.environ.get(variable, "").strip()
     if not value and needed:
         raise ConfigError(
-            f"{where} is missing: the environment variable {variable} is not set. Set it, or name a file that only "
-            f"you may read: {where}_file=PATH."
+            f"{where} is missing: the environment variable {variable} is not set. Set it, or name a file that "
+            f"only you may read: {where}_file=PATH."
         )
     return _checked(f"the environment variable {variable}", value) if value else ""
 
@@ -93,8 +93,8 @@ def refuse_keys(config: Any, where: str = "") -> None:
             refuse_keys(value, f"{where}[{number}]")
     elif SURELY_A_KEY.search(str(config)):
         raise ConfigError(
-            f"{where} looks like a key, and is not shown. Keys never stand in a config or on a command line: put it "
-            "into the environment, or into a file that only you may read."
+            f"{where} looks like a key, and is not shown. Keys never stand in a config or on a command line: put "
+            "it into the environment, or into a file that only you may read."
         )
 
 

@@ -20,11 +20,13 @@ from urllib.parse import quote, urlencode, urlsplit
 import pyproj
 import simplejpeg
 
+from geoguesser.collecting.answers import AbsentError, AgainError, Reply
 from geoguesser.collecting.google import read_view
 from geoguesser.collecting.keys import read_key
+from geoguesser.collecting.manners import check_base_url, kinds_of
 from geoguesser.collecting.provider import Panorama, Provider
 from geoguesser.collecting.view_files import PlaceholderError, check_view
-from geoguesser.collecting.web import AbsentError, AgainError, Reply, Web, check_base_url, kinds_of
+from geoguesser.collecting.web import Web
 from geoguesser.data.examine import HEADINGS
 from geoguesser.data.images import ByteArray, decode_rgb, read_header
 from geoguesser.errors import ConfigError, DataError, check_choice, check_int, check_number

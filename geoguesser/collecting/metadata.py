@@ -8,8 +8,9 @@ from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
+from geoguesser.collecting.answers import AbsentError, FailedError
 from geoguesser.collecting.provider import Panorama, Provider, place_uuid
-from geoguesser.collecting.web import AbsentError, FailedError, Web
+from geoguesser.collecting.web import Web
 from geoguesser.collecting.working import work_through
 
 BATCH = 256
@@ -60,7 +61,8 @@ async def ask_points(provider: Provider, web: Web, *, concurrency: int, progress
 
 def _open_points(db: sqlite3.Connection, *, last: int) -> list[Point]:
     rows = db.execute(
-        "SELECT id, latitude, longitude FROM points WHERE state IN ('planned', 'failed') AND id > ? ORDER BY id LIMIT ?",
+        "SELECT id, latitude, longitude FROM points "
+        "WHERE state IN ('planned', 'failed') AND id > ? ORDER BY id LIMIT ?",
         (last, BATCH),
     )
     return [Point(*row) for row in rows]

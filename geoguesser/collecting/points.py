@@ -43,8 +43,8 @@ def check_same_plan(journal: Journal, settings: dict[str, Any]) -> bool:
         return not differing or int(settings["places"]) <= int(found["places"])
     key = differing[0]
     raise ConfigError(
-        f"out={journal.folder} holds a plan made with {key}={found.get(key)!r}, got {settings.get(key)!r}. Give the "
-        "same settings (more places are added to it), or plan in another folder."
+        f"out={journal.folder} holds a plan made with {key}={found.get(key)!r}, got {settings.get(key)!r}. Give "
+        "the same settings (more places are added to it), or plan in another folder."
     )
 
 

@@ -8,7 +8,8 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from geoguesser.collecting.web import Kind, Web
+from geoguesser.collecting.manners import Kind
+from geoguesser.collecting.web import Web
 
 NAMESPACE = uuid.UUID("5b1f3c39-0a8e-5e0e-9a54-0e3d5b0d8c51")  # ours; place ids are drawn from it
 

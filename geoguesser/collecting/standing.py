@@ -1,4 +1,4 @@
-"""Standing: how far a folder has come, what was skipped and why, what is still to be asked for and what that costs."""
+"""Standing: how far a folder has come, what was skipped and why, what is left to ask for and what that costs."""
 
 from __future__ import annotations
 
@@ -71,8 +71,8 @@ def lines_of(found: Standing) -> list[str]:
     lines = [
         f"points: {sum(found.points.values()):,} planned, {sum(found.points.values()) - open_points:,} answered, "
         f"{open_points:,} to ask for",
-        f"places: {sum(found.places.values()):,} found, {found.places['done']:,} done, {open_places:,} to download; "
-        f"{found.views:,} views on disk",
+        f"places: {sum(found.places.values()):,} found, {found.places['done']:,} done, "
+        f"{open_places:,} to download; {found.views:,} views on disk",
     ]
     for word, counts in (("skipped", found.skipped), ("failed for now", found.failed)):
         for why, count in sorted(counts.items(), key=lambda one: (-one[1], one[0])):
@@ -97,7 +97,8 @@ def due(journal: Journal, provider: Provider, *, points: bool, places: bool) -> 
     if places:
         views = len(HEADINGS)
         (left, begun) = journal.rows(
-            "SELECT count(*), total(have) FROM (SELECT (SELECT count(*) FROM views WHERE place = places.id) AS have "
+            "SELECT count(*), total(have) FROM (SELECT "
+            "(SELECT count(*) FROM views WHERE place = places.id) AS have "
             "FROM places WHERE provider = ? AND state IN ('found', 'wanted', 'failed'))", provider.name,
         )[0]  # fmt: skip
         open_views = (left + (asks if points else 0)) * views - int(begun)

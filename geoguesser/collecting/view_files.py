@@ -1,4 +1,4 @@
-"""View files: whether an image is a whole view that shows something, and how it comes onto the disk in one step."""
+"""View files: whether an image is a whole view that shows something, and how it comes onto the disk at once."""
 
 from __future__ import annotations
 

@@ -6,118 +6,23 @@ No URL and no exception of the HTTP library leaves this file, for both may hold 
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import random
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, NamedTuple, NoReturn, Self, TypeVar
-from urllib.parse import urlsplit
+from typing import Any, NoReturn, Self, TypeVar
 
 from geoguesser import __version__
+from geoguesser.collecting.answers import AbsentError, AgainError, FailedError, Reply, StoppedError, by_status
 from geoguesser.collecting.journal import Commits
-from geoguesser.collecting.ledger import Budget, check_price, give_back, reserve, today
+from geoguesser.collecting.ledger import Budget, give_back, reserve, today
+from geoguesser.collecting.manners import Http, Kind
 from geoguesser.collecting.pace import Bucket, backoff_s, retry_after_s
-from geoguesser.errors import ConfigError, ProviderError, check_int, check_mapping, check_number
+from geoguesser.errors import ProviderError
 
 CHUNK = 2**16
 T = TypeVar("T")
-
-
-class AgainError(Exception):
-    """An answer that another attempt may better: its kind, and how long the provider asks to wait."""
-
-    def __init__(self, kind: str, wait_s: float | None = None) -> None:
-        super().__init__(kind)
-        self.kind, self.wait_s = kind, wait_s
-
-
-class AbsentError(Exception):
-    """An answer that is final: what was asked for is not there. Its kind counts as skipped."""
-
-
-class FailedError(Exception):
-    """All attempts failed, the last one by this kind; a later run asks again."""
-
-
-class StoppedError(Exception):
-    """The user stops; the request was not sent."""
-
-
-@dataclass(frozen=True)
-class Http:
-    """How a server is dealt with; the config's `http`.
-
-    Attributes:
-        concurrency: Requests under way at once.
-        connect_timeout_s: For a connection.
-        timeout_s: For a whole answer.
-        tries: Attempts of one request.
-        first_wait_s: Before the second attempt at most so long; doubled each time.
-        longest_wait_s: No wait is longer; a provider that asks for a longer one ends the step.
-        give_up_after: So many requests failed in a row end the step: the server is away.
-        most_mib: A longer answer is not read.
-    """
-
-    concurrency: int
-    connect_timeout_s: float
-    timeout_s: float
-    tries: int
-    first_wait_s: float
-    longest_wait_s: float
-    give_up_after: int
-    most_mib: float
-
-    @classmethod
-    def of(cls, node: Any) -> Http:
-        """From the config.
-
-        Raises:
-            ConfigError: A value is out of range.
-        """
-        given = check_mapping("http", node, tuple(one.name for one in fields(cls)))
-        return cls(
-            concurrency=check_int("http.concurrency", given["concurrency"], low=1, high=512),
-            tries=check_int("http.tries", given["tries"], low=1, high=50),
-            give_up_after=check_int("http.give_up_after", given["give_up_after"], low=1),
-            **{
-                key: check_number(f"http.{key}", given[key], low=0.0, open_low=True)
-                for key in ("connect_timeout_s", "timeout_s", "first_wait_s", "longest_wait_s", "most_mib")
-            },
-        )
-
-
-@dataclass(frozen=True)
-class Kind:
-    """One kind of request: its price in millionths of a US dollar, and how many a second."""
-
-    micros: int
-    per_second: float
-
-
-def kinds_of(node: Any, names: tuple[str, ...]) -> dict[str, Kind]:
-    """From the config's `provider.requests`: name -> price_per_1000 and per_second.
-
-    Raises:
-        ConfigError: A kind is missing, or a value out of range.
-    """
-    kinds = {}
-    for name, one in check_mapping("provider.requests", node, names).items():
-        key = f"provider.requests.{name}"
-        given = check_mapping(key, one, ("price_per_1000", "per_second"))
-        rate = check_number(f"{key}.per_second", given["per_second"], low=0.0, high=100_000.0, open_low=True)
-        kinds[name] = Kind(check_price(f"{key}.price_per_1000", given["price_per_1000"]), rate)
-    return kinds
-
-
-class Reply(NamedTuple):
-    """An answer: status, content type in small letters, seconds of Retry-After, body."""
-
-    status: int
-    content_type: str
-    retry_after_s: float | None
-    body: bytes
 
 
 @dataclass
@@ -177,7 +82,7 @@ class Web:
             kind: Of the request, for price and pace.
             url: As it is sent; it may hold a key.
             accept: What a content type must begin with.
-            read: Gives the result of an answer with status 200, or raises AgainError, AbsentError or ProviderError.
+            read: Gives the result of an answer with status 200, or raises AgainError, AbsentError, ProviderError.
             headers: Beside our own; they may hold a key.
             heavy: Run `read` in a thread, for it decodes images.
 
@@ -239,8 +144,9 @@ class Web:
         self._failed_in_row += 1
         if self._failed_in_row >= self.http.give_up_after:
             raise ProviderError(
-                f"{self.provider}: the last {self._failed_in_row} requests failed in {self.http.tries} attempts each, "
-                f"the last one by {kind}. The server seems to be away. Run the same command again later: it goes on."
+                f"{self.provider}: the last {self._failed_in_row} requests failed in {self.http.tries} attempts "
+                f"each, the last one by {kind}. The server seems to be away. Run the same command again later: it "
+                "goes on."
             )
         raise FailedError(kind)
 
@@ -263,7 +169,7 @@ class Web:
             raise AgainError("no_connection") from None
         except (aiohttp.ClientError, OSError):
             raise AgainError("broken_connection") from None
-        return _by_status(self.provider, reply, accept)
+        return by_status(self.provider, reply, accept)
 
     async def _body(self, response: Any) -> bytes:
         most = int(self.http.most_mib * 2**20)
@@ -275,54 +181,6 @@ class Web:
                 raise AgainError("answer_too_long")
             parts.append(part)
         return b"".join(parts)
-
-
-def _by_status(provider: str, reply: Reply, accept: str) -> Reply:
-    status = reply.status
-    if status == 429 or (status == 503 and reply.retry_after_s is not None):
-        raise AgainError("too_many_requests", reply.retry_after_s)
-    if status >= 500 or status == 408:
-        raise AgainError("server_error", reply.retry_after_s)
-    if status in (401, 403):
-        raise ProviderError(
-            f"{provider} refuses the key or the account (HTTP {status}). Look at the key, its restrictions, billing and "
-            "quota in the provider's console; then run the same command again."
-        )
-    if status in (404, 410):
-        raise AbsentError("not_there")
-    if status != 200:  # redirects too: a key must not follow them to another host
-        raise AbsentError(f"http_{status}")
-    if not reply.content_type.startswith(accept):
-        raise AgainError("wrong_content_type")
-    return reply
-
-
-def check_base_url(key: str, value: Any) -> str:
-    """A server's address without its last slash.
-
-    Raises:
-        ConfigError: It is not https (plain http only reaches this machine), or it holds a question mark or a user.
-    """
-    parts = urlsplit(str(value))
-    bare = not (parts.query or parts.fragment or "@" in parts.netloc)
-    if not (
-        bare
-        and parts.hostname
-        and (parts.scheme == "https" or (parts.scheme == "http" and _local(parts.hostname)))
-    ):
-        raise ConfigError(
-            f"{key} must be an address https://HOST/PATH, so that keys travel encrypted, and no more."
-        )
-    return str(value).rstrip("/")
-
-
-def _local(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 async def _unless(stop: asyncio.Event, work: Any) -> None:

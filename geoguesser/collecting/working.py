@@ -1,4 +1,4 @@
-"""Working: many items at once, in order of their numbers, until all are done, a budget is spent or somebody stops."""
+"""Working: many items at once, in order of their numbers, until all are done or it is stopped."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import TypeVar
 
+from geoguesser.collecting.answers import StoppedError
 from geoguesser.collecting.ledger import BudgetSpentError
-from geoguesser.collecting.web import StoppedError
 
 T = TypeVar("T")
 

@@ -1,7 +1,7 @@
-"""A local server over real sockets that answers as the documented APIs of Google and Mapillary do, faults included.
+"""A local server over real sockets that answers as the documented APIs of Google and Mapillary do, faults too.
 
-What it answers follows from the seed and the request alone, and which attempts fail from how often it was asked for
-the same. Every request is logged with its time, what it asked for and what came of it.
+What it answers follows from the seed and the request alone, and which attempts fail from how often it was asked
+for the same. Every request is logged with its time, what it asked for and what came of it.
 """
 
 from __future__ import annotations
@@ -140,25 +140,26 @@ class Server:
         words = request.query
         asked = words.get("location", words.get("pano", ""))
         if refusal := self._refusal(request):
-            return self._json(request, "metadata", asked, {"status": "REQUEST_DENIED", "error_message": refusal}, refusal)
+            denied = {"status": "REQUEST_DENIED", "error_message": refusal}
+            return self._json("metadata", asked, denied, refusal)
         if fault := self._fault("metadata", asked):
             if fault == "limit":
-                return self._json(request, "metadata", asked, {"status": "OVER_QUERY_LIMIT"}, fault)
+                return self._json("metadata", asked, {"status": "OVER_QUERY_LIMIT"}, fault)
             return await self._broken(request, "metadata", asked, fault, b"{}" * 50, "application/json")
         try:
             latitude, longitude = (float(part) for part in asked.split(","))
         except ValueError:
-            return self._json(request, "metadata", asked, {"status": "INVALID_REQUEST"}, "invalid")
+            return self._json("metadata", asked, {"status": "INVALID_REQUEST"}, "invalid")
         found = self.panorama(latitude, longitude, float(words.get("radius", 50)))
         if found is None:
-            return self._json(request, "metadata", asked, {"status": "ZERO_RESULTS"})
+            return self._json("metadata", asked, {"status": "ZERO_RESULTS"})
         return self._json(
-            request, "metadata", asked,
+            "metadata", asked,
             {
                 "status": "OK",
                 "pano_id": found[0],
                 "location": {"lat": found[1], "lng": found[2]},
-                "date": f"{2010 + int(12 * self.share('year', found[0]))}-{1 + int(12 * self.share('month', found[0])):02d}",
+                "date": f"{2010 + int(12 * self.share('year', found[0]))}-07",
                 "copyright": "© Google" if self.share("owner", found[0]) < 0.9 else "© Somebody Else",
             },
         )  # fmt: skip
@@ -173,7 +174,8 @@ class Server:
         pano = words["pano"]
         if fault := self._fault("image", asked):
             fault = "429" if fault == "limit" else fault
-            return await self._broken(request, "image", asked, fault, self._view(pano, int(words["heading"])), "image/jpeg")
+            view = self._view(pano, int(words["heading"]))
+            return await self._broken(request, "image", asked, fault, view, "image/jpeg")
         if self.share("gone", pano) < self.gone_share:
             self._note("image", asked, "gone")
             return web.Response(status=404 if words.get("return_error_code") == "true" else 200, body=grey(size))
@@ -207,7 +209,9 @@ class Server:
             return ""
         path, _, signature = request.path_qs.partition("&signature=")
         digest = hmac.new(base64.urlsafe_b64decode(SECRET), path.encode(), hashlib.sha1).digest()
-        return "" if hmac.compare_digest(base64.urlsafe_b64encode(digest).decode(), signature) else "Bad signature."
+        return (
+            "" if hmac.compare_digest(base64.urlsafe_b64encode(digest).decode(), signature) else "Bad signature."
+        )
 
     # Mapillary
 
@@ -217,22 +221,26 @@ class Server:
             return denied
         west, south, east, north = (float(part) for part in asked.split(","))
         if (east - west) * (north - south) >= 0.01:
-            return self._json(request, "search", asked, {"error": {"code": 100}}, "too large", status=400)
+            return self._json("search", asked, {"error": {"code": 100}}, "too large", status=400)
         if fault := self._fault("search", asked):
             fault = "429" if fault == "limit" else fault
             return await self._broken(request, "search", asked, fault, b"{}" * 50, "application/json")
         found = self.panorama(round((south + north) / 2, 7), round((west + east) / 2, 7), 50.0)
         if found is None:
-            return self._json(request, "search", asked, {"data": []})
+            return self._json("search", asked, {"data": []})
         images = [self._mapillary_image(*found, compass_deg=360 * self.share("compass", found[0]))]
         if request.query.get("is_pano") == "false":
             images = [
-                self._mapillary_image(f"{found[0]}f{turn}", found[1] + 1e-5 * number, found[2], compass_deg=turn + 7.0)
+                self._mapillary_image(
+                    f"{found[0]}f{turn}", found[1] + 1e-5 * number, found[2], compass_deg=turn + 7.0
+                )
                 for number, turn in enumerate((0, 90, 180, 270, 45))
             ]
-        return self._json(request, "search", asked, {"data": images})
+        return self._json("search", asked, {"data": images})
 
-    def _mapillary_image(self, name: str, latitude: float, longitude: float, *, compass_deg: float) -> dict[str, Any]:
+    def _mapillary_image(
+        self, name: str, latitude: float, longitude: float, *, compass_deg: float
+    ) -> dict[str, Any]:
         return {
             "id": name,
             "geometry": {"type": "Point", "coordinates": [longitude + 1e-3, latitude]},  # the camera's GPS is off
@@ -252,7 +260,7 @@ class Server:
             fault = "429" if fault == "limit" else fault
             return await self._broken(request, "lookup", name, fault, b"{}" * 50, "application/json")
         address = f"http://127.0.0.1:{self.port}/thumbs/{name}?{THUMBNAIL_SECRET}"
-        return self._json(request, "lookup", name, {"id": name, request.query["fields"]: address})
+        return self._json("lookup", name, {"id": name, request.query["fields"]: address})
 
     async def _thumbnail(self, request: web.Request) -> web.StreamResponse:
         name = request.match_info["id"]
@@ -273,8 +281,8 @@ class Server:
     def _denied(self, request: web.Request, kind: str, asked: str) -> web.Response | None:
         if request.headers.get("Authorization") == f"OAuth {TOKEN}":
             return None
-        return self._json(request, kind, asked, {"error": {"code": 190, "message": "Invalid OAuth 2.0 Access Token"}},
-                          "denied", status=401)  # fmt: skip
+        body = {"error": {"code": 190, "message": "Invalid OAuth 2.0 Access Token"}}
+        return self._json(kind, asked, body, "denied", status=401)
 
     # Both
 
@@ -289,9 +297,7 @@ class Server:
     def _note(self, kind: str, asked: str, came: str) -> None:
         self.log.append(Entry(time.monotonic(), kind, asked, came))
 
-    def _json(
-        self, request: web.Request, kind: str, asked: str, body: Any, came: str = "ok", *, status: int = 200
-    ) -> web.Response:
+    def _json(self, kind: str, asked: str, body: Any, came: str = "ok", *, status: int = 200) -> web.Response:
         self._note(kind, asked, came)
         return web.json_response(body, status=status)
 
@@ -351,7 +357,7 @@ def noise_view(name: str) -> bytes:
 
 @lru_cache(maxsize=64)
 def sphere(compass_deg: float) -> bytes:
-    """A panorama, 512 x 256, whose middle column looks to `compass_deg`: red to the north, then green, blue, grey."""
+    """A panorama, 512 x 256, whose middle looks to `compass_deg`: red to the north, then green, blue, grey."""
     columns = (np.arange(512) + 0.5) / 512 * 360 - 180 + compass_deg
     quarter = (np.floor((columns + 45) / 90).astype(int)) % 4
     colours = np.array([(220, 30, 30), (30, 220, 30), (30, 30, 220), (230, 230, 230)], dtype=np.uint8)
@@ -364,4 +370,3 @@ def _jpeg(image: np.ndarray) -> bytes:
     stream = io.BytesIO()
     Image.fromarray(image).save(stream, "JPEG", quality=90)
     return stream.getvalue()
-
