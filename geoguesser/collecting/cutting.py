@@ -105,7 +105,7 @@ def cut_sphere(data: bytes, tags: Tags, *, where: str, **look: Any) -> ByteArray
         image = decode_rgb(data, header, max(header.height, header.width))
     except ValueError as error:
         raise DataError.at(where, f"is no whole image ({error})") from error
-    return cut_views(image, band=band_of(tags, header, where), where=where, **look)
+    return cut_views(image, band=band_of(tags, image.shape[1], where), where=where, **look)
 
 
 def check_look(headings_deg: Sequence[float], pitch_deg: float, fov_deg: float, size: int, quality: int) -> None:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import heapq
-
 import numpy as np
 import numpy.typing as npt
 from scipy.spatial import cKDTree
 
+from geoguesser.collecting.darts import chord_of
 from geoguesser.geo.distance import FloatArray, arc_km, to_unit
 
 IntArray = npt.NDArray[np.int64]
+
+BLOCK = 256  # candidates that are looked at together
 
 
 def farthest_first(
@@ -29,26 +30,47 @@ def farthest_first(
         chosen: it never grows.
 
     Source: T. F. Gonzalez, "Clustering to minimize the maximum intercluster distance", Theoretical Computer
-    Science 38 (1985), 293; only candidates within a chosen one's own distance can have come nearer, and a heap
-    whose entries may be too far tells the next.
+    Science 38 (1985), 293. Candidates lie in blocks of neighbours; only blocks within a chosen one's own distance
+    of it can have changed.
     """
     points = to_unit(candidates_deg)
-    chords: FloatArray = np.asarray(cKDTree(to_unit(existing_deg)).query(points)[0], dtype=np.float64)
-    tree = cKDTree(points)
-    heap = [(-chord, number) for number, chord in enumerate(chords.tolist())]
-    heapq.heapify(heap)
+    order, blocks = in_blocks(points)
+    nearest = np.asarray(cKDTree(to_unit(existing_deg)).query(points)[0], dtype=np.float64)
+    squares = np.where(order < 0, -1.0, nearest[order] ** 2)  # of chords: no root is taken in the loop
+    middles = blocks.mean(axis=1)
+    radii = np.linalg.norm(blocks - middles[:, None], axis=-1).max(axis=1)
+    largest = squares.max(axis=1)
+    least = max(chord_of(spacing_m), 1e-9) ** 2
     chosen: list[int] = []
     gaps: list[float] = []
-    while heap and len(chosen) < most:
-        key, number = heapq.heappop(heap)
-        chord = float(chords[number])
-        if chord < -key:  # a place came nearer since
-            heapq.heappush(heap, (-chord, number))
-            continue
-        if arc_km(np.array(chord)) * 1000.0 < spacing_m or chord == 0.0:
+    while len(chosen) < most:
+        block = int(np.argmax(largest))
+        at = int(np.argmax(squares[block]))
+        if (square := float(squares[block, at])) < least:
             break
-        chosen.append(number)
-        gaps.append(chord)
-        near = np.asarray(tree.query_ball_point(points[number], chord))
-        chords[near] = np.minimum(chords[near], np.linalg.norm(points[near] - points[number], axis=-1))
+        chosen.append(int(order[block, at]))
+        gaps.append(square**0.5)
+        point = blocks[block, at]
+        apart = middles - point
+        touched = np.flatnonzero(np.einsum("bd,bd->b", apart, apart) < (gaps[-1] + radii) ** 2)
+        ways = blocks[touched] - point
+        nearer = np.minimum(squares[touched], np.einsum("bsd,bsd->bs", ways, ways))
+        squares[touched] = nearer
+        largest[touched] = nearer.max(axis=1)
     return np.array(chosen, dtype=np.int64), arc_km(np.array(gaps, dtype=np.float64))
+
+
+def in_blocks(points: FloatArray) -> tuple[IntArray, FloatArray]:
+    """Sorts points into blocks of neighbours.
+
+    Args:
+        points: (C, d), C at least 1.
+
+    Returns:
+        (B, S) numbers of the points, -1 in the last block where there are no more, and (B, S, d) the points; those
+        that are none repeat the last one.
+    """
+    order = np.asarray(cKDTree(points).indices, dtype=np.int64)
+    missing = -len(order) % BLOCK
+    blocks = points[np.concatenate((order, np.repeat(order[-1:], missing)))].reshape(-1, BLOCK, points.shape[1])
+    return np.concatenate((order, np.full(missing, -1))).reshape(-1, BLOCK), blocks

@@ -169,7 +169,7 @@ def _place(views: dict[int, Photo]) -> Chosen:
 def _write(place: Chosen, out: Path, fov_deg: float, size: int, quality: int) -> str:
     """Writes a place's views unless they are there; says which: `written` or `there`."""
     folder = out / "images" / place.name
-    if folder.is_dir():  # folders come whole or not at all
+    if all((folder / f"{HEADINGS[number]}.jpg").is_file() for number in place.views):
         return "there"
     first = next(iter(place.views.values()))
     if first.sphere:

@@ -23,6 +23,7 @@ from geoguesser.geo.region import Region
 
 MOST_PLACES = 10_000_000
 MOST_SPACING_M = 1_000_000.0
+FIRST_BLOCK = 1024  # points
 
 
 @dataclass(kw_only=True)
@@ -61,8 +62,8 @@ class Strategy(ABC):
             seed: The same seed and inputs give the same points.
 
         Returns:
-            (N, 2) latitude and longitude in degrees, N from 0 to `places`, in an order of which each beginning is
-            a smaller plan of the same kind.
+            (N, 2) latitude and longitude in degrees, N from 0 to `places`. A plan for more places begins with the
+            plan for fewer, all else the same.
 
         Raises:
             ConfigError: A number is out of its range.
@@ -120,8 +121,8 @@ class Uniform(Strategy):
 
     def _draw(self, region: Region, darts: Darts, rng: np.random.Generator, places: int) -> FloatArray:
         boxes = darts.chart.boxes()
-        target = Target(boxes, np.zeros(len(boxes), dtype=np.int64), np.array([places]))
-        return darts.throw(target)[0]
+        target = Target(boxes, np.zeros(len(boxes), dtype=np.int64), np.zeros(1, dtype=np.int64))
+        return in_blocks(darts, target, places, rng)[0]
 
 
 @dataclass(kw_only=True)
@@ -154,13 +155,8 @@ class PerCell(Strategy):
             cells = cells_for(region, self.size)
         assert isinstance(cells, SquareCells | BandCells)
         ids = cells.touching(region)
-        quotas = dealt(places, np.ones(len(ids), dtype=np.bool_), rng)
-        target = Target(cells.boxes(ids), np.arange(len(ids)), quotas.copy())
-        points, owners = darts.throw(target)
-        while len(points) < places and target.open().any():
-            target.needs = dealt(places - len(points), target.open(), rng)
-            more, of = darts.throw(target)
-            points, owners = np.concatenate((points, more)), np.concatenate((owners, of))
+        target = Target(cells.boxes(ids), np.arange(len(ids)), np.zeros(len(ids), dtype=np.int64))
+        points, owners = in_blocks(darts, target, places, rng)
         counts = np.bincount(owners, minlength=len(ids))
         self._report |= {
             "cells": len(ids),
@@ -168,10 +164,10 @@ class PerCell(Strategy):
             "quota": places / max(len(ids), 1),
             "least_in_cell": int(counts.min()),
             "most_in_cell": int(counts.max()),
-            "cells_short": int(np.count_nonzero(counts < quotas)),
+            "cells_short": int(np.count_nonzero(counts < places // max(len(ids), 1))),
             "cells_empty": int(np.count_nonzero(counts == 0)),
         }
-        return points[in_turn(owners, rng)]
+        return points
 
 
 @dataclass(kw_only=True)
@@ -179,15 +175,16 @@ class FillGaps(Strategy):
     """Points where the places that exist are farthest, the largest gap first.
 
     Attributes:
-        candidates: How many points to choose from for each that is wanted; more find the middle of a gap better.
+        candidates: How many points on land to choose from, at least twice as many as places; more find the
+            middle of a gap better.
     """
 
     name: ClassVar[str] = "fill_gaps"
-    candidates: int = 8
+    candidates: int = 200_000
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_int("strategy.candidates", self.candidates, low=2, high=1000)
+        check_int("strategy.candidates", self.candidates, low=2, high=MOST_PLACES)
         if self.existing is None:
             raise ConfigError.at(
                 "strategy.existing",
@@ -200,9 +197,12 @@ class FillGaps(Strategy):
         return 0.0
 
     def _draw(self, region: Region, darts: Darts, rng: np.random.Generator, places: int) -> FloatArray:
+        if self.candidates < 2 * places:
+            raise ConfigError.at(
+                "strategy.candidates", f"must be at least twice places={places}", found=self.candidates
+            )
         boxes = darts.chart.boxes()
-        wanted = min(max(self.candidates * places, 20_000), 2 * MOST_PLACES)
-        target = Target(boxes, np.zeros(len(boxes), dtype=np.int64), np.array([wanted]))
+        target = Target(boxes, np.zeros(len(boxes), dtype=np.int64), np.array([self.candidates]))
         candidates = darts.throw(target)[0]
         assert self.existing_deg is not None
         chosen, gaps_km = np.zeros(0, dtype=np.int64), np.zeros(0)
@@ -216,14 +216,25 @@ class FillGaps(Strategy):
         return candidates[chosen]
 
 
-def dealt(places: int, open_: np.ndarray[Any, np.dtype[np.bool_]], rng: np.random.Generator) -> IntArray:
-    """(O,) places dealt equally to the open owners; what is left over goes to some of them, drawn by lot."""
-    shares = np.zeros(len(open_), dtype=np.int64)
-    owners = np.flatnonzero(open_)
-    if len(owners):
-        shares[owners] = places // len(owners)
-        shares[rng.permutation(owners)[: places % len(owners)]] += 1
-    return shares
+def in_blocks(darts: Darts, target: Target, places: int, rng: np.random.Generator) -> tuple[FloatArray, IntArray]:
+    """Throws in blocks, each twice as large as the one before, the same number for each owner that has room.
+
+    Blocks do not depend on how many places are wanted, so a plan for more begins with the plan for fewer.
+
+    Returns:
+        (N, 2) coordinates in degrees and (N,) owners, N up to `places`; within a block owners have turns.
+    """
+    coords: list[FloatArray] = [np.zeros((0, 2))]
+    owners: list[IntArray] = [np.zeros(0, dtype=np.int64)]
+    block, made = max(1, FIRST_BLOCK // max(len(target.needs), 1)), 0
+    while made < places and target.open().any():
+        target.needs = np.where(target.open(), block, 0)
+        found, of = darts.throw(target)
+        order = in_turn(of, rng)
+        coords.append(found[order])
+        owners.append(of[order])
+        made, block = made + len(found), 2 * block
+    return np.concatenate(coords)[:places], np.concatenate(owners)[:places]
 
 
 def in_turn(owners: IntArray, rng: np.random.Generator) -> IntArray:

@@ -44,7 +44,7 @@ def read_photos(paths: list[Path], skipped: list[dict[str, Any]]) -> list[Photo]
     for path in tqdm(paths, desc="reading photos", unit=" photos", disable=None, leave=False):
         try:
             data = read_file(path)
-            header = read_header(data)
+            read_header(data)
         except (DataError, ValueError) as error:
             skipped.append(skip(path, "not_read", str(error)))
             continue
@@ -58,7 +58,7 @@ def read_photos(paths: list[Path], skipped: list[dict[str, Any]]) -> list[Photo]
         else:
             seen[digest] = path
             try:
-                sphere = tags.is_sphere or (header.width == 2 * header.height and _closes(data))
+                sphere = tags.is_sphere or _closes(data)
             except ValueError as error:
                 skipped.append(skip(path, "broken", str(error)))
                 continue
@@ -72,7 +72,7 @@ def _closes(data: bytes) -> bool:
     Phones take ordinary photos of that format too.
     """
     header = read_header(data)
-    if header.height < LEAST_SPHERE_PX:
+    if header.width != 2 * header.height or header.height < LEAST_SPHERE_PX or header.orientation != 1:
         return False
     image = decode_rgb(data, header, LEAST_SPHERE_PX).astype(np.float32)
     steps = np.abs(np.diff(image, axis=1)).mean(axis=(0, 2))

@@ -15,7 +15,7 @@ from typing import Any
 from PIL import ExifTags, Image
 
 from geoguesser.collecting.panorama import Band
-from geoguesser.data.images import FORMATS, Header
+from geoguesser.data.images import FORMATS
 from geoguesser.errors import DataError
 
 _GPANO = re.compile(r"(?<![/\w])GPano:(\w+)(?:\s*=\s*[\"']([^\"']*)[\"']|\s*>([^<]*)<)")
@@ -74,10 +74,10 @@ def read_sphere(packet: str) -> dict[str, str]:
     return {name: (one or other).strip() for name, one, other in _GPANO.findall(packet)}
 
 
-def band_of(tags: Tags, header: Header, where: str) -> Band | None:
+def band_of(tags: Tags, width_px: int, where: str) -> Band | None:
     """The rows of the sphere that a panorama holds by its cropped area; None where it does not say.
 
-    The area counts the pixels as they were taken: a picture that was made smaller since is scaled.
+    The area counts the pixels as they were taken: a picture that was made smaller since, to `width_px`, is scaled.
 
     Raises:
         DataError: Not all columns are there, or the numbers make no sense.
@@ -96,7 +96,7 @@ def band_of(tags: Tags, header: Header, where: str) -> Band | None:
             found=f"{width:.0f} of {full_width:.0f} columns",
             remedy="Partial panoramas are cut only where rows are missing, never columns.",
         )
-    scale = header.width / width
+    scale = width_px / width
     return Band(round(top * scale), round(full_height * scale))
 
 
