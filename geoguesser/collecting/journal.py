@@ -72,10 +72,11 @@ class Journal:
         self.file = folder / NAME
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            self._lock = _locked(folder)
+            lock = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o666)
         except OSError as error:
             raise StoreError.at(f"out={folder}", f"cannot be written ({error.strerror or error})") from error
         try:
+            _hold(lock, folder)
             self.db = sqlite3.connect(self.file, isolation_level=None, check_same_thread=False)
             try:
                 self._open()
@@ -83,11 +84,12 @@ class Journal:
                 self.db.close()
                 raise
         except sqlite3.Error as error:
-            os.close(self._lock)
+            os.close(lock)
             raise StoreError.at(str(self.file), f"is no journal that can be used ({error})") from error
         except BaseException:
-            os.close(self._lock)
+            os.close(lock)
             raise
+        self._lock = lock
 
     def __enter__(self) -> Self:
         return self
@@ -197,24 +199,19 @@ def _result(work: Callable[[sqlite3.Connection], Any], db: sqlite3.Connection) -
         return error
 
 
-def _locked(folder: Path) -> int:
-    """The descriptor of the held lock, which holds the process's number; the system frees it after a kill."""
-    path = folder / LOCK
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+def _hold(lock: int, folder: Path) -> None:
+    """Takes the lock and writes this process's number into it; the system frees it after a kill."""
     if not LOCKS:
-        return descriptor
+        return
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        holder = path.read_text(encoding="ascii", errors="replace").strip() or "unknown"
-        os.close(descriptor)
+        holder = os.read(lock, 20).decode("ascii", "replace").strip() or "unknown"
         raise StoreError(
             f"out={folder} is in use by another process (number {holder}), which holds {LOCK}. Wait until it has "
             "ended, or name another folder."
         ) from None
-    except BaseException:
-        os.close(descriptor)
-        raise
-    os.ftruncate(descriptor, 0)
-    os.write(descriptor, f"{os.getpid()}\n".encode())
-    return descriptor
+    except OSError as error:
+        raise StoreError.at(f"out={folder}", f"must lie where files can be locked ({error.strerror})") from error
+    os.ftruncate(lock, 0)
+    os.write(lock, f"{os.getpid()}\n".encode())

@@ -34,7 +34,8 @@ def fill(journal: Journal, places: list[dict]) -> None:
         journal.change(
             lambda db, row=row: db.execute(
                 "INSERT INTO places (provider, panorama_id, uuid, latitude, longitude, date, copyright, "
-                "extra, point, state, why) VALUES ('p', :id, :id, :latitude, :longitude, :date, :copyright, '{}', :point, "
+                "extra, point, state, why) VALUES "
+                "('p', :id, :id, :latitude, :longitude, :date, :copyright, '{}', :point, "
                 ":state, :why)", row,
             )
         )  # fmt: skip
