@@ -55,7 +55,7 @@ def cut_views(
     """Cuts square perspective views from a panorama.
 
     A view's pixel is the mean of up to 4 x 4 bilinear samples over its own area, and a panorama that is finer than
-    these is shrunk before (by area), to the size at which the finest pixels of the view still find a column each.
+    these is shrunk before (by area), to no less than two columns for the pixels at the middle of the view's edge.
 
     Args:
         panorama: (H, W, 3), W = 2 H.
@@ -144,8 +144,8 @@ def _sampling(width: int, fov_deg: float, size: int) -> tuple[float, int]:
     """How much to shrink a panorama of this width, at most 1, and how many samples to a pixel's side."""
     half = math.tan(math.radians(fov_deg / 2.0))
     columns = 2.0 * half / size * width / (2.0 * math.pi)  # to a pixel in the middle of a view
-    finest = min(float(MOST_SAMPLES), 1.0 + half * half)  # pixels at the middle of an edge are finer by this
-    scale = min(1.0, finest / columns)
+    finest = 1.0 + half * half  # pixels at the middle of an edge are finer by this
+    scale = min(1.0, min(float(MOST_SAMPLES), 2.0 * finest) / columns)
     return scale, min(MOST_SAMPLES, max(1, math.ceil(columns * scale - 1e-9)))
 
 
