@@ -25,7 +25,7 @@ async def work_through(
         batch_after: Gives the next items after a number, each with its number; empty at the end.
         do: Does one.
         concurrency: How many at once.
-        stop: Once it is set no item is begun. It is set here where work ends early.
+        stop: Once it is set no item is begun. It is set here where `do` raised.
 
     Returns:
         Why it ended early (a budget is spent), or an empty string.
@@ -39,7 +39,7 @@ async def work_through(
     turn = asyncio.Lock()
 
     async def work() -> None:
-        while not stop.is_set():
+        while not (stop.is_set() or spent):
             async with turn:
                 item = await anext(source, None)
             if item is None:
@@ -49,8 +49,7 @@ async def work_through(
             except StoppedError:
                 return
             except BudgetSpentError as error:
-                spent.append(str(error))
-                stop.set()
+                spent.append(str(error))  # what others have reserved is still sent
             except Exception as error:  # the others must end what they began before it is raised
                 failed.append(error)
                 stop.set()
