@@ -29,7 +29,7 @@ from geoguesser.collecting.written import (
     write_table,
 )
 from geoguesser.data.examine import HEADINGS
-from geoguesser.errors import DataError, check_int, check_number
+from geoguesser.errors import check_int, check_number
 from geoguesser.geo.distance import from_unit, to_unit
 
 
@@ -83,6 +83,7 @@ def photos_to_places(
 
     Raises:
         ConfigError: A number is out of its range, or `out` holds places of other settings.
+        DataError: A panorama is no full sphere by its shape or its tags.
         MissingFileError: There is no such folder.
     """
     check_number("group_m", group_m, low=0.0, high=1000.0)
@@ -100,15 +101,10 @@ def photos_to_places(
         photos, skipped, group_m=group_m, group_s=group_s, tolerance_deg=tolerance_deg, min_views=min_views
     )
     counts = Counter(dict.fromkeys(("written", "there"), 0))
-    whole: list[Chosen] = []
     for place in tqdm(places, desc="writing places", unit=" places", disable=None, leave=False):
-        try:
-            counts[_write(place, target, fov_deg, size, quality)] += 1
-            whole.append(place)
-        except DataError as error:
-            skipped += [skip(photo.path, "broken", str(error)) for photo in set(place.views.values())]
-    _write_tables(source, target, whole, skipped)
-    return {"files": len(paths), **_summary(whole), **counts, **_leftovers(target, whole), **_kinds(skipped)}
+        counts[_write(place, target, fov_deg, size, quality)] += 1
+    _write_tables(source, target, places, skipped)
+    return {"files": len(paths), **_summary(places), **counts, **_leftovers(target, places), **_kinds(skipped)}
 
 
 def _places(

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import xxhash
 from tqdm import tqdm
 
-from geoguesser.collecting.tags import Tags, read_tags
+from geoguesser.collecting.tags import Tags, band_of, read_tags
 from geoguesser.collecting.written import read_file
 from geoguesser.data.images import decode_rgb, read_header
 from geoguesser.errors import DataError
@@ -44,11 +45,12 @@ def read_photos(paths: list[Path], skipped: list[dict[str, Any]]) -> list[Photo]
     for path in tqdm(paths, desc="reading photos", unit=" photos", disable=None, leave=False):
         try:
             data = read_file(path)
-            read_header(data)
+            tags = read_tags(data)
+            sphere = _is_sphere(data, tags, str(path))
         except (DataError, ValueError) as error:
             skipped.append(skip(path, "not_read", str(error)))
             continue
-        tags, digest = read_tags(data), xxhash.xxh3_128_hexdigest(data)
+        digest = xxhash.xxh3_128_hexdigest(data)
         if digest in seen:
             skipped.append(skip(path, "same_file", f"the very bytes of {seen[digest].name}"))
         elif tags.position_deg is None:
@@ -57,24 +59,38 @@ def read_photos(paths: list[Path], skipped: list[dict[str, Any]]) -> list[Photo]
             skipped.append(skip(path, "no_direction", "no GPSImgDirection or PoseHeadingDegrees that makes sense"))
         else:
             seen[digest] = path
-            try:
-                sphere = tags.is_sphere or _closes(data)
-            except ValueError as error:
-                skipped.append(skip(path, "broken", str(error)))
-                continue
             photos.append(Photo(path, digest, tags, sphere))
     return sorted(photos, key=lambda one: (one.tags.taken is None, str(one.tags.taken), str(one.path)))
 
 
-def _closes(data: bytes) -> bool:
+def _is_sphere(data: bytes, tags: Tags, where: str) -> bool:
+    """Whether a photo is a 360-degree panorama; decodes all of it once, at reduced scale, so it is whole too.
+
+    Raises:
+        DataError: A panorama that cannot be cut: a part of the horizon, or of another shape.
+        ValueError: Broken or truncated.
+    """
+    header = read_header(data)
+    image = decode_rgb(data, header, LEAST_SPHERE_PX)
+    if tags.is_sphere:
+        reduced = image.shape[1] / max(image.shape[:2]) * max(header.width, header.height)
+        band = band_of(tags, round(reduced), where)
+        height = (header.height if header.orientation < 5 else header.width) if band is None else band.height
+        if abs(reduced - 2 * height) > 2:
+            found = f"{reduced:.0f} x {height}"
+            raise DataError.at(
+                where, "calls itself equirectangular and must be twice as wide as high", found=found
+            )
+        return True
+    shaped = header.width == 2 * header.height and header.orientation == 1
+    return shaped and header.height >= LEAST_SPHERE_PX and _closes(image.astype(np.float32))
+
+
+def _closes(image: npt.NDArray[np.float32]) -> bool:
     """Whether a picture of the format 2:1 that does not say so is a whole turn: its last column meets its first.
 
     Phones take ordinary photos of that format too.
     """
-    header = read_header(data)
-    if header.width != 2 * header.height or header.height < LEAST_SPHERE_PX or header.orientation != 1:
-        return False
-    image = decode_rgb(data, header, LEAST_SPHERE_PX).astype(np.float32)
     steps = np.abs(np.diff(image, axis=1)).mean(axis=(0, 2))
     seam = float(np.abs(image[:, 0] - image[:, -1]).mean())
     return seam <= max(SEAM_LEVELS, SEAM_TIMES * float(np.median(steps)))

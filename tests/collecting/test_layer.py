@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import numpy as np
 import pytest
 import shapely
-from vector_files import write_existing, write_layer
 from pyproj import Geod
 from shapely.geometry import LineString, MultiPoint, Point, box
+from vector_files import write_existing, write_layer
 
 from geoguesser.collecting.layer import Layer, cut_pieces, read_existing, read_layer
 from geoguesser.errors import DataError, MissingFileError
@@ -21,7 +22,7 @@ GEOD = Geod(a=EARTH_RADIUS_KM * 1000, f=0)
 def steps_along(shape: shapely.Geometry, count: int = 4000) -> np.ndarray:
     """(count, 2) points along a line's edges, latitude and longitude."""
     ends = shapely.get_coordinates(shape)
-    legs = [np.linspace(a, b, count) for a, b in zip(ends[:-1], ends[1:], strict=True)]
+    legs = [np.linspace(a, b, count) for a, b in itertools.pairwise(ends)]
     return np.concatenate(legs)[:, ::-1]
 
 
@@ -93,7 +94,9 @@ def test_layers_that_cannot_be_used_are_refused_by_name(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"bad\.geojson cannot be read as a vector layer \("):
         read_layer(tmp_path / "bad.geojson")
     (tmp_path / "empty.geojson").write_text('{"type": "FeatureCollection", "features": []}')
-    with pytest.raises(DataError, match=r"empty\.geojson must hold at least one line, point or polygon, got 'none'"):
+    with pytest.raises(
+        DataError, match=r"empty\.geojson must hold at least one line, point or polygon, got 'none'"
+    ):
         read_layer(tmp_path / "empty.geojson")
     with pytest.warns(UserWarning, match="crs"):
         path = write_layer(tmp_path / "nocrs.shp", [Point(16, 45)], None)
@@ -116,7 +119,10 @@ def test_existing_places_are_read_from_a_file_or_its_folder(tmp_path: Path) -> N
     [
         ("uuid,lat,lon\na,1,2\n", r"must have the columns latitude and longitude, got \['uuid', 'lat', 'lon'\]"),
         ("uuid,latitude,longitude\n", r"must hold at least one place"),
-        ("uuid,latitude,longitude\na,45,16\nb,x,16\nc,99,0\n", r"row 3 must have .* got \('x', '16'\)\. 2 such rows"),
+        (
+            "uuid,latitude,longitude\na,45,16\nb,x,16\nc,99,0\n",
+            r"row 3 must have .* got \('x', '16'\)\. 2 such rows",
+        ),
         ("", r"must be a CSV file in UTF-8"),
     ],
 )

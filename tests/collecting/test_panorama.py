@@ -15,7 +15,7 @@ LEVELS = 1.6  # of 255: half a level of rounding in the panorama, in a sample an
 
 
 def sphere(height: int) -> np.ndarray:
-    """A panorama whose colour is the direction: (right, ahead, up) of the middle column, from -1 to 1, as 0 to 255."""
+    """A panorama whose colour is the direction: right, ahead and up of its middle column, -1 to 1 as 0 to 255."""
     longitude = ((np.arange(2 * height) + 0.5) / (2 * height) - 0.5) * 2 * np.pi
     latitude = (0.5 - (np.arange(height) + 0.5) / height) * np.pi
     right = np.cos(latitude)[:, None] * np.sin(longitude)
@@ -93,7 +93,7 @@ def test_the_seam_does_not_show() -> None:
 
 
 def seen(panorama: np.ndarray, size: int, samples: int) -> np.ndarray:
-    """The view to heading 0, each pixel the mean of `samples` x `samples` columns and rows, looked up one by one."""
+    """The view to heading 0, each pixel the mean of `samples` x `samples` points, looked up one by one."""
     looks = rays(size * samples, 90.0, 0.0, 0.0)
     height, width = panorama.shape[:2]
     longitude = np.arctan2(looks[..., 0], looks[..., 1]) / (2 * np.pi) + 0.5
@@ -129,7 +129,9 @@ def test_a_band_without_poles_gives_the_same_views() -> None:
 
 
 def test_a_view_of_rows_that_are_not_there_is_refused() -> None:
-    with pytest.raises(DataError, match=r"^p\.jpg shows latitudes -20 to 20 degrees, and a view of pitch 0 and field"):
+    with pytest.raises(
+        DataError, match=r"^p\.jpg shows latitudes -20 to 20 degrees, and a view of pitch 0 and field"
+    ):
         cut_views(PANORAMA[199:313], compass_deg=0.0, band=Band(199, 512), where="p.jpg")
     with pytest.raises(DataError, match=r"p\.jpg must hold rows within its sphere's 512, .* got '300 to 620'"):
         cut_views(PANORAMA[:320], compass_deg=0.0, band=Band(300, 512), where="p.jpg")

@@ -76,9 +76,7 @@ def test_uniform_is_even_over_the_world(earth: SphereRegion) -> None:
     bands = np.arange(-90, 91, 10)
     ellipsoid = "+proj=cea +R=6371008.8"
     parts = geopandas.GeoSeries(shapely.get_parts(earth.land_deg), crs=4326).make_valid()
-    areas = [
-        parts.clip_by_rect(-180, south, 180, south + 10).to_crs(ellipsoid).area.sum() for south in bands[:-1]
-    ]
+    areas = [parts.clip_by_rect(-180, south, 180, south + 10).to_crs(ellipsoid).area.sum() for south in bands[:-1]]
     counts = np.histogram(points[:, 0], bands)[0]
     used = np.array(areas) > 0
     expected = np.array(areas)[used] / sum(areas) * len(points)
@@ -105,9 +103,13 @@ def test_land_that_is_full_is_full_and_said_to_be() -> None:
     report = strategy.report()
     assert (report["asked"], report["made"], report["short"]) == (5000, len(points), 5000 - len(points))
     assert report["refused_spacing"] > 0
-    fits = SQUARE.area_km2 / (np.pi * 1.0**2) * 0.547  # the jamming limit of random discs in a plane; edges add some
+    fits = (
+        SQUARE.area_km2 / (np.pi * 1.0**2) * 0.547
+    )  # the jamming limit of random discs in a plane; edges add some
     assert fits * 0.98 < len(points) < fits * 1.2
-    assert plan_lines(report)[-1] == f"{report['short']:,} points fewer than asked: the spacing leaves no more room"
+    assert (
+        plan_lines(report)[-1] == f"{report['short']:,} points fewer than asked: the spacing leaves no more room"
+    )
 
 
 def test_points_keep_away_from_places_that_exist(tmp_path: Path) -> None:
@@ -231,7 +233,7 @@ def test_first_of_each_and_in_turn() -> None:
         (lambda: PerCell(size=0), r"^strategy\.size must be an integer from 1"),
         (lambda: PerCell(size=None), r"^strategy\.size must be given, or strategy\.cell_km"),
         (lambda: PerCell(cell_km=0.0), r"^strategy\.cell_km must be a number from 0\.1"),
-        (lambda: FillGaps(), r"^strategy\.existing must name a data\.csv .* got None\. Without places that exist"),
+        (FillGaps, r"^strategy\.existing must name a data\.csv .* got None\. Without places that exist"),
         (lambda: FillGaps(existing="x", candidates=1), r"^strategy\.candidates must be an integer from 2"),
         (lambda: Uniform().sample(SQUARE, places=0, seed=0), r"^places must be an integer from 1"),
         (lambda: Uniform().sample(SQUARE, places=1, seed=-1), r"^seed must be an integer from 0"),
@@ -246,8 +248,8 @@ def test_candidates_must_suffice(tmp_path: Path) -> None:
     path = write_existing(tmp_path / "data.csv", np.array([[45.1, 16.1]]))
     with pytest.raises(ConfigError, match=r"^strategy\.candidates must be at least twice places=600, got 1000"):
         FillGaps(existing=str(path), candidates=1000).sample(SQUARE, places=600, seed=0)
+    path.write_text("uuid\n")
     with pytest.raises(DataError, match=r"^strategy\.existing"):
-        (tmp_path / "data.csv").write_text("uuid\n")
         FillGaps(existing=str(path)).sample(SQUARE, places=6, seed=0)
 
 
