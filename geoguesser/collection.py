@@ -219,17 +219,15 @@ def _show_cost(
 def _own_pictures(step: str, config: dict[str, Any], out: Path) -> None:
     """Places from photos or panoramas of the user's own: nobody is asked."""
     key = {"photos": "photos", "cut": "panoramas"}[step]
-    if not config[key]:
-        raise ConfigError.at(key, f"must name a folder for step={step}", found=config[key])
-    folder = Path(str(config[key])).expanduser()
+    given = dict(config[key])
+    folder = given.pop("folder")
+    if not folder:
+        raise ConfigError.at(f"{key}.folder", f"must name a folder for step={step}", found=folder)
     if step == "photos":
-        from geoguesser.collecting.photos import photos_to_places
-
-        counts = photos_to_places(folder, out)
+        from geoguesser.collecting.photos import photos_to_places as make
     else:
-        from geoguesser.collecting.cutting import cut_files
-
-        counts = cut_files(folder, out)
+        from geoguesser.collecting.cutting import cut_files as make
+    counts: dict[str, Any] = make(Path(str(folder)).expanduser(), out, **given)
     for name, count in counts.items():
         log.info("%s: %s", name, count)
 

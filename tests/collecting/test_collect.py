@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import re
@@ -16,9 +17,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from collecting.provider_server import KEY, SECRET, THUMBNAIL_SECRET, TOKEN, Server
+from collecting.provider_server import KEY, SECRET, THUMBNAIL_SECRET, TOKEN, Server, noise_view, sphere
 from conftest import ROOT, TINY, command, compose
 from omegaconf import OmegaConf
+from photo_files import tagged
+from PIL import Image
 
 from geoguesser.collecting.journal import Journal
 from geoguesser.collecting.points import keep_plan
@@ -306,7 +309,7 @@ def test_what_is_refused_before_anything_is_asked(tmp_path: Path, monkeypatch, k
     refused(ConfigError, r"^filters\.min_distance_m must", "step=plan", out, "filters.min_distance_m=-1")
     refused(ConfigError, r"^http\.tries must be an integer from 1", "step=plan", out, "http.tries=0")
     refused(ConfigError, r"^budget\.money must be a number", "step=plan", out, "budget.money=lots")
-    refused(ConfigError, r"^photos must name a folder for step=photos", "step=photos", out)
+    refused(ConfigError, r"^photos\.folder must name a folder for step=photos", "step=photos", out)
     refused(
         ConfigError,
         r"^provider\.key_file looks like a key, and is not",
@@ -351,13 +354,33 @@ def test_more_places_are_added_to_a_plan_and_nothing_is_asked_twice(tmp_path: Pa
     assert len(pd.read_csv(tmp_path / "out" / "plan.csv")) == 20
 
 
+def test_panoramas_and_photos_of_ones_own_become_views_and_nobody_is_asked(tmp_path: Path, caplog):
+    caplog.set_level(logging.INFO)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "first.jpg").write_bytes(sphere(90.0))
+    given = ["step=cut", f"out={tmp_path}/cut", f"panoramas.folder={tmp_path}/mine", "panoramas.size=64"]
+    collect_places(compose([*given, "panoramas.compass_deg=90"], "collect"))
+    assert len(list((tmp_path / "cut").rglob("*.jpg"))) == 4
+    assert "cut: 1" in caplog.text
+    north = Image.open(next((tmp_path / "cut").rglob("0.jpg"))).convert("RGB")
+    assert north.getpixel((32, 12)) == pytest.approx((220, 30, 30), abs=12)
+    picture = Image.open(io.BytesIO(noise_view("photo")))
+    for heading in (0, 90, 180, 270):
+        tagged(tmp_path / "photos" / f"{heading}.jpg", picture, position=(45.5, 16.25), direction=heading)
+    caplog.clear()
+    given = ["step=photos", f"out={tmp_path}/places", f"photos.folder={tmp_path}/photos", "photos.min_views=4"]
+    collect_places(compose(given, "collect"))
+    assert "places: 1" in caplog.text
+    assert pd.read_csv(tmp_path / "places" / "data.csv")["latitude"].tolist() == pytest.approx([45.5], abs=1e-6)
+
+
 # What takes minutes.
 
 
 @pytest.mark.slow
 def test_two_thousand_places_with_faults_and_three_kills_end_complete(tmp_path: Path):
     plan(tmp_path, 2000)
-    rate, concurrency = 250, 16
+    rate, concurrency = 120, 16
     limits = [f"provider.requests.{kind}.per_second={rate}" for kind in ("metadata", "image")]
     with Server(fault_share=0.1, slow_s=2.0, retry_after_s=0) as server:
         most = 12_000
@@ -381,7 +404,7 @@ def test_two_thousand_places_with_faults_and_three_kills_end_complete(tmp_path: 
         (counted,) = journal.rows("SELECT sum(requests) FROM spent")[0]
     assert sent <= counted <= sent + 3 * concurrency
     faults = Counter(entry.came for entry in server.log)
-    assert min(faults[fault] for fault in server.faults) > 50
+    assert min(faults[fault] for fault in server.faults) > 20
 
 
 @pytest.mark.slow

@@ -29,7 +29,9 @@ def test_a_second_process_is_refused_by_name(tmp_path: Path):
     with Journal(tmp_path):
         code = f"from geoguesser.collecting.journal import *; Journal(Path({str(tmp_path)!r}))"
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-        message = f"StoreError: out={tmp_path} is in use by another process (number {os.getpid()}), which holds {LOCK}."
+        message = (
+            f"StoreError: out={tmp_path} is in use by another process (number {os.getpid()}), which holds {LOCK}."
+        )
         assert done.returncode != 0
         assert message in done.stderr
     with Journal(tmp_path):  # it is free again

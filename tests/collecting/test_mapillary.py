@@ -158,7 +158,7 @@ def test_flat_images_come_as_they_are(tmp_path: Path):
 
 @pytest.mark.usefixtures("token")
 def test_a_thumbnail_on_another_host_is_not_asked_for(tmp_path: Path):
-    with Server(empty_share=0.0) as server, pytest.raises(AbsentError, match="^foreign_host$"):
+    with Server(empty_share=0.0) as server, pytest.raises(AbsentError, match=r"^foreign_host$"):
         asking(tmp_path, server, image_hosts=["fbcdn.net"])
     assert server.counts()["thumbnail"] == 0
 
