@@ -20,7 +20,7 @@ from geoguesser.errors import ConfigError, DataError, check_int, check_number
 
 ByteArray = npt.NDArray[np.uint8]
 
-UNTURNED = "no PoseHeadingDegrees and no GPSImgDirection that makes sense; compass_deg=... gives one to all files"
+UNTURNED = "no PoseHeadingDegrees or GPSImgDirection; panoramas.compass_deg=... gives one to all files"
 
 
 def cut_files(
@@ -55,11 +55,11 @@ def cut_files(
         DataError: Two files would have the same folder.
         MissingFileError: There is no such folder.
     """
-    check_look(headings_deg, pitch_deg, fov_deg, size, quality)
+    check_look("panoramas", headings_deg, pitch_deg=pitch_deg, fov_deg=fov_deg, size=size, quality=quality)
     if compass_deg is not None:
-        check_number("compass_deg", compass_deg)
+        check_number("panoramas.compass_deg", compass_deg)
     source, target = Path(folder).expanduser(), Path(out).expanduser()
-    names = _names(source, list(photo_files(source, target)))
+    names = _names(source, list(photo_files(source, target, "panoramas.folder")))
     look = {"pitch_deg": float(pitch_deg), "fov_deg": float(fov_deg), "size": size}
     headings = [float(heading) for heading in headings_deg]
     settings = {"compass_deg": compass_deg, "headings_deg": headings, "quality": quality, **look}
@@ -108,21 +108,25 @@ def cut_sphere(data: bytes, tags: Tags, *, where: str, **look: Any) -> ByteArray
     return cut_views(image, band=band_of(tags, image.shape[1], where), where=where, **look)
 
 
-def check_look(headings_deg: Sequence[float], pitch_deg: float, fov_deg: float, size: int, quality: int) -> None:
-    """Checks all numbers before the first file is read.
+def check_look(
+    key: str, headings_deg: Sequence[float], *, pitch_deg: float, fov_deg: float, size: int, quality: int
+) -> None:
+    """Checks all numbers of the config's node `key` before the first file is read.
 
     Raises:
         ConfigError: One is out of its range, or a heading is named twice.
     """
     for heading in headings_deg:
-        check_number("headings_deg", heading, low=-360.0, high=360.0)
+        check_number(f"{key}.headings_deg", heading, low=-360.0, high=360.0)
     turns = [float(heading) % 360.0 for heading in headings_deg]
     if not turns or len(set(turns)) < len(turns):
-        raise ConfigError.at("headings_deg", "must name at least one heading, each once", found=list(headings_deg))
-    check_number("pitch_deg", pitch_deg, low=-90.0, high=90.0)
-    check_number("fov_deg", fov_deg, low=1.0, high=150.0)
-    check_int("size", size, low=16, high=4096)
-    check_int("quality", quality, low=1, high=100)
+        raise ConfigError.at(
+            f"{key}.headings_deg", "must name at least one heading, each once", found=list(headings_deg)
+        )
+    check_number(f"{key}.pitch_deg", pitch_deg, low=-90.0, high=90.0)
+    check_number(f"{key}.fov_deg", fov_deg, low=1.0, high=150.0)
+    check_int(f"{key}.size", size, low=16, high=4096)
+    check_int(f"{key}.quality", quality, low=1, high=100)
 
 
 def _names(source: Path, paths: list[Path]) -> dict[str, Path]:

@@ -86,14 +86,14 @@ def photos_to_places(
         DataError: A panorama is no full sphere by its shape or its tags.
         MissingFileError: There is no such folder.
     """
-    check_number("group_m", group_m, low=0.0, high=1000.0)
+    check_number("photos.group_m", group_m, low=0.0, high=1000.0)
     if group_s is not None:
-        check_number("group_s", group_s, low=0.0)
-    check_number("tolerance_deg", tolerance_deg, low=0.0, high=45.0)
-    check_int("min_views", min_views, low=1, high=4)
-    check_look(HEADINGS, 0.0, fov_deg, size, quality)
+        check_number("photos.group_s", group_s, low=0.0)
+    check_number("photos.tolerance_deg", tolerance_deg, low=0.0, high=45.0)
+    check_int("photos.min_views", min_views, low=1, high=4)
+    check_look("photos", HEADINGS, pitch_deg=0.0, fov_deg=fov_deg, size=size, quality=quality)
     source, target = Path(folder).expanduser(), Path(out).expanduser()
-    paths = list(photo_files(source, target))
+    paths = list(photo_files(source, target, "photos.folder"))
     keep_settings(target, {"fov_deg": float(fov_deg), "size": size, "quality": quality})
     skipped: list[dict[str, Any]] = []
     photos = read_photos(paths, skipped)

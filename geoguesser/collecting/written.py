@@ -48,7 +48,7 @@ def read_photo(data: bytes, least: int, where: str) -> ByteArray:
     return image
 
 
-def photo_files(folder: Path, out: Path) -> Iterator[Path]:
+def photo_files(folder: Path, out: Path, key: str) -> Iterator[Path]:
     """All files of photos under a folder, sorted; those under `out` and hidden ones are not of them.
 
     Raises:
@@ -56,7 +56,7 @@ def photo_files(folder: Path, out: Path) -> Iterator[Path]:
         ConfigError: `out` is the folder itself.
     """
     if not folder.is_dir():
-        raise MissingFileError.at("photos", "must be a folder of photos", found=str(folder))
+        raise MissingFileError.at(key, "must be a folder", found=str(folder))
     own = out.resolve()
     if own == folder.resolve():
         raise ConfigError.at("out", "must not be the folder of the photos itself", found=str(out))

@@ -58,7 +58,7 @@ def test_what_cannot_be_cut_is_listed(tmp_path: Path) -> None:
     )
     with (tmp_path / "out" / "skipped.csv").open(newline="") as stream:
         listed = {row["file"]: row["reason"] for row in csv.DictReader(stream)}
-    assert "compass_deg=... gives one to all files" in listed["unturned.jpg"]
+    assert "panoramas.compass_deg=... gives one to all files" in listed["unturned.jpg"]
     assert "plain.jpg must be a full equirectangular panorama" in listed["plain.jpg"]
     assert "holds 180 of 360 degrees" in listed["part.jpg"]
 
@@ -91,5 +91,5 @@ def test_two_files_of_one_name_are_refused(tmp_path: Path) -> None:
     ],
 )
 def test_numbers_out_of_range_are_named(tmp_path: Path, key: str, value: object) -> None:
-    with pytest.raises(ConfigError, match=rf"^{key} must "):
+    with pytest.raises(ConfigError, match=rf"^panoramas\.{key} must "):
         cut_files(tmp_path, tmp_path / "out", **{key: value})

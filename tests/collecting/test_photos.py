@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import command
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from photo_files import gpano, pixels_of, sphere_picture, tagged
@@ -211,7 +212,7 @@ def test_places_under_the_photos_are_no_photos(tmp_path: Path) -> None:
         assert photos_to_places(tmp_path / "p", tmp_path / "p" / "out")["files"] == 1
     with pytest.raises(ConfigError, match=r"^out must not be the folder of the photos itself"):
         photos_to_places(tmp_path / "p", tmp_path / "p")
-    with pytest.raises(MissingFileError, match=r"^photos must be a folder of photos, got '.*none'"):
+    with pytest.raises(MissingFileError, match=r"^photos\.folder must be a folder, got '.*none'"):
         photos_to_places(tmp_path / "none", tmp_path / "out")
 
 
@@ -227,7 +228,7 @@ def test_places_under_the_photos_are_no_photos(tmp_path: Path) -> None:
     ],
 )
 def test_numbers_out_of_range_are_named(tmp_path: Path, key: str, value: float) -> None:
-    with pytest.raises(ConfigError, match=rf"^{key} must be"):
+    with pytest.raises(ConfigError, match=rf"^photos\.{key} must be"):
         photos_to_places(tmp_path, tmp_path / "out", **{key: value})
     assert not (tmp_path / "out").exists()
 
@@ -272,3 +273,18 @@ def test_skipped_adds_up(tmp_path: Path) -> None:
     photos_to_places(photos, tmp_path / "out", tolerance_deg=35.0, min_views=2)
     files = [row["file"] for name in ("sources", "skipped") for row in rows(tmp_path / "out" / f"{name}.csv")]
     assert Counter(files) == Counter(f"{number:02}.jpg" for number in range(25))
+
+
+def test_the_command_makes_places_and_views(tmp_path: Path) -> None:
+    photos, out = tmp_path / "p", tmp_path / "out"
+    tagged(photos / "a.jpg", sphere_picture(256), position=SPOT, xmp=gpano(PoseHeadingDegrees=90))
+    done = command("geoguesser.collect", "step=photos", f"photos.folder={photos}", f"out={out}", "photos.size=32")
+    assert done.returncode == 0, done.stderr
+    assert "places: 1" in done.stdout + done.stderr
+    assert len(list(out.rglob("*.jpg"))) == 4
+    done = command(
+        "geoguesser.collect", "step=cut", f"panoramas.folder={photos / 'none'}", f"out={tmp_path / 'cut'}"
+    )
+    assert done.returncode == 1
+    assert "panoramas.folder must be a folder" in done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
