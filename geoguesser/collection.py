@@ -6,7 +6,7 @@ import asyncio
 import logging
 import signal
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -22,7 +22,7 @@ from geoguesser.collecting.keys import Keys, refuse_keys
 from geoguesser.collecting.ledger import MICROS, Budget, spent
 from geoguesser.collecting.manners import Http
 from geoguesser.collecting.metadata import ask_points
-from geoguesser.collecting.points import check_planned, check_same_plan, keep_plan, planned
+from geoguesser.collecting.points import check_planned, check_same_plan, keep_plan, keep_provider, planned
 from geoguesser.collecting.provider import Provider
 from geoguesser.collecting.tables import TABLE, write_places
 from geoguesser.collecting.web import Web
@@ -32,6 +32,7 @@ from geoguesser.errors import ConfigError, ProviderError, check_bool, check_choi
 log = logging.getLogger(__name__)
 
 STEPS = ("plan", "metadata", "download", "all", "photos", "cut")
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
 INTERRUPTED = 130  # as a shell tells of a process that Ctrl-C ended
 
 
@@ -61,6 +62,7 @@ def collect_places(cfg: DictConfig) -> None:
             _plan(config, journal, provider)
         check_planned(journal)
         if asking:
+            keep_provider(journal, provider.name, provider.look)
             _Asking(journal, provider, budget, http, filters).run(step)
         else:
             _show_cost("all of it", journal, provider, budget, points=True, places=True)
@@ -125,9 +127,12 @@ class _Asking:
             log.info("stopping: what is under way ends first")
             interrupted.set()
             stop.set()
+            for number in SIGNALS:  # a second one ends at once
+                loop.remove_signal_handler(number)
 
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, on_signal)
+        with suppress(NotImplementedError):  # no POSIX: Ctrl-C then ends at once
+            for number in SIGNALS:
+                loop.add_signal_handler(number, on_signal)
         commits = Commits(self._journal)
         web = Web(self._provider.name, self._provider.kinds, self._budget, self._http, commits, stop)
         try:
@@ -137,7 +142,7 @@ class _Asking:
         finally:
             await commits.close()
             for kind, count in web.counts.most_common():
-                log.info("asked again: %d times after %s", count, kind)
+                log.info("attempts that failed: %d by %s", count, kind)
         return "interrupted" if interrupted.is_set() else end
 
     async def _work(self, step: str, web: Web, progress: Callable[[], object]) -> str:

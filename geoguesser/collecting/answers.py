@@ -20,7 +20,7 @@ class AbsentError(Exception):
 
 
 class FailedError(Exception):
-    """All attempts failed, the last one by this kind; a later run asks again."""
+    """No attempt worked, or none would, by this kind; a later run asks again."""
 
 
 class StoppedError(Exception):
@@ -49,7 +49,8 @@ def by_status(provider: str, reply: Reply, accept: str) -> Reply:
 
     Raises:
         AgainError: Another attempt may help.
-        AbsentError: It will not; what was asked for is not there.
+        AbsentError: What was asked for is not there.
+        FailedError: The server does not take this request.
         ProviderError: The key or the account is refused.
     """
     status = reply.status
@@ -65,7 +66,7 @@ def by_status(provider: str, reply: Reply, accept: str) -> Reply:
     if status in (404, 410):
         raise AbsentError("not_there")
     if status != 200:  # redirects too: a key must not follow them to another host
-        raise AbsentError(f"http_{status}")
+        raise FailedError(f"http_{status}")
     if not reply.content_type.startswith(accept):
         raise AgainError("wrong_content_type")
     return reply

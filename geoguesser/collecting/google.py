@@ -15,7 +15,7 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
-from geoguesser.collecting.answers import AbsentError, AgainError, Reply
+from geoguesser.collecting.answers import AbsentError, AgainError, FailedError, Reply
 from geoguesser.collecting.keys import read_key
 from geoguesser.collecting.manners import check_base_url, kinds_of
 from geoguesser.collecting.provider import Panorama, Provider
@@ -80,6 +80,7 @@ class Google(Provider):
         self._pitch = check_number("provider.pitch_deg", pitch_deg, low=-90.0, high=90.0)
         self.kinds = kinds_of(requests, ("metadata", "image"))
         self.per_point, self.per_place = {"metadata": 1}, {"image": 4}
+        self.look = {"size": self._size, "fov_deg": self._fov, "pitch_deg": self._pitch}
         self._key, self._secret = "", b""
 
     def unlock(self) -> list[str]:
@@ -138,7 +139,8 @@ def read_metadata(reply: Reply) -> Panorama:
     """The panorama of a metadata answer.
 
     Raises:
-        AbsentError: There is none near the point, or the request is invalid.
+        AbsentError: There is none near the point.
+        FailedError: The request is invalid.
         AgainError: For now, or the answer makes no sense.
         ProviderError: The key is refused.
     """
@@ -157,7 +159,7 @@ def read_metadata(reply: Reply) -> Panorama:
             "API is not enabled for it, billing is off, or a signature is missing or wrong."
         )
     if status == "INVALID_REQUEST":
-        raise AbsentError("invalid_request")
+        raise FailedError("invalid_request")
     if status != "OK":
         raise AgainError("unknown_error")
     try:

@@ -1,4 +1,4 @@
-"""Manners: how a server is dealt with, as the config says: how much at once, how fast, how often, at what price."""
+"""Manners: how a server is dealt with, as the config says: how much at once, how fast, at what price."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ from urllib.parse import quote, urlencode, urlsplit
 import pyproj
 import simplejpeg
 
-from geoguesser.collecting.answers import AbsentError, AgainError, Reply
+from geoguesser.collecting.answers import AbsentError, AgainError, FailedError, Reply
 from geoguesser.collecting.google import read_view
 from geoguesser.collecting.keys import read_key
 from geoguesser.collecting.manners import check_base_url, kinds_of
@@ -97,6 +97,9 @@ class Mapillary(Provider):
         self.kinds = kinds_of(requests, ("search", "lookup", "image"))
         images = 4 if self._flat else 1
         self.per_point, self.per_place = {"search": 1}, {"lookup": images, "image": images}
+        self.look = {"views": str(views), "thumbnail": self._field}
+        if not self._flat:
+            self.look |= {"size": self._size, "fov_deg": self._fov, "pitch_deg": self._pitch}
         self._headers: dict[str, str] = {}
 
     def unlock(self) -> list[str]:
@@ -177,11 +180,11 @@ class Mapillary(Provider):
     def _check_host(self, address: str) -> None:
         host = (urlsplit(address).hostname or "").lower()
         if not any(host == one or host.endswith(f".{one}") for one in self._hosts):
-            raise AbsentError("foreign_host")
+            raise FailedError("foreign_host")
         try:
             check_base_url("a thumbnail's address", address.split("?", maxsplit=1)[0])
         except ConfigError:
-            raise AbsentError("foreign_host") from None
+            raise FailedError("foreign_host") from None
 
 
 def read_search(reply: Reply, *, point: tuple[float, float], radius_m: float) -> list[Panorama]:

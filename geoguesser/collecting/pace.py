@@ -13,15 +13,16 @@ from email.utils import parsedate_to_datetime
 
 from geoguesser.errors import check_number
 
-SLACK = 0.05  # of a rate: the most that a second may hold beyond its even share
+FILL, BURST = 0.9, 0.05  # shares of a rate: what is let through evenly, and at once after a rest
 DOUBLINGS = 16  # of a wait; far more than any limit on it
 
 
 class Bucket:
     """A token bucket that lets no second hold more than the rate.
 
-    It fills at 95 % of the rate and holds 5 % of a second's requests (and one), so that a second with a burst at
-    its start is still within the limit.
+    It fills at 90 % of the rate and holds 5 % of a second's requests, so that a second with a burst at its start
+    is still within the limit, and the rest of 5 % is for requests that bunch up on their way to the server. A rate
+    of less than 20 a second is let through one by one.
 
     Args:
         per_second: The limit.
@@ -32,9 +33,8 @@ class Bucket:
 
     def __init__(self, per_second: float, key: str = "per_second") -> None:
         rate = check_number(key, per_second, low=0.0, high=100_000.0, open_low=True)
-        slack = SLACK * rate if rate * SLACK >= 1 else 0.0
-        self._step_s = 1.0 / (rate - slack)
-        self._early_s = max(0.0, slack - 1.0) * self._step_s
+        self._step_s = 1.0 / (FILL * rate)
+        self._early_s = max(0.0, BURST * rate - 1.0) * self._step_s
         self._next_s = time.monotonic()
         self._queue = asyncio.Lock()  # first come, first served
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,26 @@ def check_same_plan(journal: Journal, settings: dict[str, Any]) -> bool:
         f"out={journal.folder} holds a plan made with {key}={found.get(key)!r}, got {settings.get(key)!r}. Give "
         "the same settings (more places are added to it), or plan in another folder."
     )
+
+
+def keep_provider(journal: Journal, name: str, look: Mapping[str, Any]) -> None:
+    """Notes who a folder's points are asked of and what its views are made with: it holds one kind only.
+
+    Raises:
+        ConfigError: Another provider, or other views, were there first.
+    """
+    given = {"provider": name, **{f"provider.{key}": value for key, value in look.items()}}
+    text = journal.meta("provider")
+    if text is None:
+        journal.change(lambda db: db.execute("INSERT INTO meta VALUES ('provider', ?)", (json.dumps(given),)))
+        return
+    found = json.loads(text)
+    for key in sorted(found.keys() | given.keys()):
+        if found.get(key) != given.get(key):
+            raise ConfigError(
+                f"out={journal.folder} was collected with {key}={found.get(key)!r}, got {given.get(key)!r}. Give "
+                "the same, or collect into another folder: training takes several."
+            )
 
 
 def keep_plan(journal: Journal, coords_deg: FloatArray, settings: dict[str, Any]) -> int:

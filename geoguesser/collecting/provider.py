@@ -43,12 +43,14 @@ class Provider(ABC):
         kinds: Of its requests: price and pace.
         per_point: Kind -> requests that a point takes.
         per_place: Kind -> requests that a place's views take at most.
+        look: What its views are made with, and so may not change within a folder.
     """
 
     name: ClassVar[str]
     kinds: Mapping[str, Kind]
     per_point: Mapping[str, int]
     per_place: Mapping[str, int]
+    look: Mapping[str, Any]
 
     @abstractmethod
     def unlock(self) -> list[str]:

@@ -12,7 +12,6 @@ from geoguesser.data.examine import HEADINGS
 
 WORDS = {
     "no_panorama": "the provider has none there",
-    "invalid_request": "the provider calls the request invalid",
     "no_four_headings": "no image looks to one of the four headings",
     "no_date": "no date, and filters.from or filters.to is given",
     "too_old": "before filters.from",
@@ -24,7 +23,7 @@ WORDS = {
     "view:no_imagery": "a grey or tiny picture instead of a view",
     "view:not_there": "the provider no longer has the panorama",
     "view:no_full_sphere": "the panorama is no full sphere",
-    "view:foreign_host": "its thumbnail lies on a host that is not in provider.image_hosts",
+    "foreign_host": "its thumbnail lies on a host that is not in provider.image_hosts",
 }
 
 
@@ -76,7 +75,7 @@ def lines_of(found: Standing) -> list[str]:
     ]
     for word, counts in (("skipped", found.skipped), ("failed for now", found.failed)):
         for why, count in sorted(counts.items(), key=lambda one: (-one[1], one[0])):
-            told = WORDS.get(why, "a later run asks again" if word != "skipped" else "")
+            told = WORDS.get(why, "" if word == "skipped" else "a later run asks again")
             lines.append(f"{word}: {count:,} {why.removeprefix('view:')}{f' ({told})' if told else ''}")
     return lines
 

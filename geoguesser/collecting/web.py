@@ -82,13 +82,14 @@ class Web:
             kind: Of the request, for price and pace.
             url: As it is sent; it may hold a key.
             accept: What a content type must begin with.
-            read: Gives the result of an answer with status 200, or raises AgainError, AbsentError, ProviderError.
+            read: Gives the result of an answer with status 200, or raises AgainError, AbsentError, FailedError or
+                ProviderError.
             headers: Beside our own; they may hold a key.
             heavy: Run `read` in a thread, for it decodes images.
 
         Raises:
             AbsentError: The answer is final.
-            FailedError: No attempt worked.
+            FailedError: No attempt worked, or the server does not take such a request.
             BudgetSpentError: The next attempt would pass a budget.
             StoppedError: The user stops.
             ProviderError: The provider refuses all of us, or is away.
@@ -103,6 +104,8 @@ class Web:
                 if attempt == self.http.tries:
                     self._give_up(again.kind)
                 await self._rest(kind, attempt, again)
+            except FailedError as failed:
+                self._give_up(str(failed))
             except AbsentError:
                 self._failed_in_row = 0
                 raise
@@ -144,9 +147,9 @@ class Web:
         self._failed_in_row += 1
         if self._failed_in_row >= self.http.give_up_after:
             raise ProviderError(
-                f"{self.provider}: the last {self._failed_in_row} requests failed in {self.http.tries} attempts "
-                f"each, the last one by {kind}. The server seems to be away. Run the same command again later: it "
-                "goes on."
+                f"{self.provider}: the last {self._failed_in_row} requests failed in up to {self.http.tries} "
+                f"attempts each, the last one by {kind}. The server is away, or does not take what is asked. Run "
+                "the same command again later: it goes on."
             )
         raise FailedError(kind)
 

@@ -15,6 +15,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from email.utils import formatdate
 from functools import lru_cache
@@ -30,6 +31,7 @@ TOKEN = "MLY|1234567890123456|0f1e2d3c4b5a69788796a5b4c3d2e1f0"
 THUMBNAIL_SECRET = "oh=SIGNED-THUMBNAIL-ADDRESS"
 FAULTS = ("limit", "429", "429 date", "500", "slow", "truncated", "wrong type", "cut")
 PRICES = {"metadata": 0.0, "image": 0.007, "search": 0.0, "lookup": 0.0, "thumbnail": 0.0}  # USD each
+_ARRIVED: ContextVar[float] = ContextVar("arrived")
 SNAP_DEG = 0.0005  # points within such a square find one panorama
 
 
@@ -119,7 +121,7 @@ class Server:
 
     async def _serve(self) -> None:
         self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
-        app = web.Application()
+        app = web.Application(middlewares=[_stamp])
         app.router.add_get("/maps/api/streetview/metadata", self._metadata)
         app.router.add_get("/maps/api/streetview", self._image)
         app.router.add_get("/graph/images", self._search)
@@ -295,7 +297,7 @@ class Server:
         return self.view(pano, heading) if self.view else noise_view(f"{pano}/{heading}")
 
     def _note(self, kind: str, asked: str, came: str) -> None:
-        self.log.append(Entry(time.monotonic(), kind, asked, came))
+        self.log.append(Entry(_ARRIVED.get(), kind, asked, came))
 
     def _json(self, kind: str, asked: str, body: Any, came: str = "ok", *, status: int = 200) -> web.Response:
         self._note(kind, asked, came)
@@ -333,6 +335,13 @@ class Server:
         await response.write(body[: len(body) // 2])
         request.transport.close()
         return response
+
+
+@web.middleware
+async def _stamp(request: web.Request, handler: Any) -> web.StreamResponse:
+    """Notes when a request came; its handler runs in a context of its own."""
+    _ARRIVED.set(time.monotonic())
+    return await handler(request)
 
 
 @lru_cache

@@ -327,6 +327,16 @@ def test_what_is_refused_before_anything_is_asked(tmp_path: Path, monkeypatch, k
     )
 
 
+def test_a_folder_holds_views_of_one_kind(tmp_path: Path, keys):
+    plan(tmp_path, 3)
+    with Server() as server:
+        collect(server, tmp_path, "metadata")
+        with pytest.raises(ConfigError, match=r"was collected with provider\.size=640, got 320\. Give the same"):
+            collect(server, tmp_path, "download", "provider.size=320")
+    refused(ConfigError, "was collected with provider='google', got 'mapil", "step=metadata", f"out={tmp_path}",
+            "provider=mapillary")  # fmt: skip
+
+
 def test_a_missing_aiohttp_names_the_extra(tmp_path: Path, keys, monkeypatch):
     plan(tmp_path, 3)
     monkeypatch.setitem(sys.modules, "aiohttp", None)

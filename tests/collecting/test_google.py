@@ -10,7 +10,7 @@ import pytest
 import simplejpeg
 from collecting.provider_server import SECRET, grey, noise_view
 
-from geoguesser.collecting.answers import AbsentError, AgainError, Reply
+from geoguesser.collecting.answers import AbsentError, AgainError, FailedError, Reply
 from geoguesser.collecting.google import Google, read_metadata, read_view, sign
 from geoguesser.errors import ConfigError, ProviderError
 
@@ -65,7 +65,7 @@ def test_ok_gives_the_panorama_where_it_was_taken():
     [
         ("ZERO_RESULTS", AbsentError, "no_panorama"),
         ("NOT_FOUND", AbsentError, "no_panorama"),
-        ("INVALID_REQUEST", AbsentError, "invalid_request"),
+        ("INVALID_REQUEST", FailedError, "invalid_request"),
         ("OVER_QUERY_LIMIT", AgainError, "over_query_limit"),
         ("UNKNOWN_ERROR", AgainError, "unknown_error"),
         ("NEVER_HEARD_OF", AgainError, "unknown_error"),

@@ -14,7 +14,7 @@ import simplejpeg
 from collecting.provider_server import TOKEN, Server
 from collecting.test_web import HTTP, NO_LIMIT
 
-from geoguesser.collecting.answers import AbsentError, AgainError, Reply
+from geoguesser.collecting.answers import AbsentError, AgainError, FailedError, Reply
 from geoguesser.collecting.journal import Commits, Journal
 from geoguesser.collecting.manners import Http
 from geoguesser.collecting.mapillary import Mapillary, choose_flat, read_search
@@ -158,7 +158,7 @@ def test_flat_images_come_as_they_are(tmp_path: Path):
 
 @pytest.mark.usefixtures("token")
 def test_a_thumbnail_on_another_host_is_not_asked_for(tmp_path: Path):
-    with Server(empty_share=0.0) as server, pytest.raises(AbsentError, match=r"^foreign_host$"):
+    with Server(empty_share=0.0) as server, pytest.raises(FailedError, match=r"^foreign_host$"):
         asking(tmp_path, server, image_hosts=["fbcdn.net"])
     assert server.counts()["thumbnail"] == 0
 
