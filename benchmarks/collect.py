@@ -53,11 +53,11 @@ def main() -> None:
             peaks.append(peak)
             rows[f"{count:,} points"] = f"peak {peak:,.0f} MiB, {sent:,} requests in {seconds:,.0f} s"
         ratios[f"peak_{places[-1]}_over_{places[0]}"] = peaks[-1] / peaks[0]
-    print(f"Collecting ({os.cpu_count()} CPUs, Python {sys.version.split()[0]}; synthetic views of 64 px)")
-    width = max(map(len, rows))
-    for name, value in rows.items():
-        print(f"  {name:<{width}}  {value}")
-    print(json.dumps({name: round(value, 4) for name, value in ratios.items()}))
+        print(f"Collecting ({os.cpu_count()} CPUs, Python {sys.version.split()[0]}; synthetic views of 64 px)")
+        width = max(map(len, rows))
+        for name, value in rows.items():
+            print(f"  {name:<{width}}  {value}")
+        print(json.dumps({name: round(value, 4) for name, value in ratios.items()}), flush=True)
 
 
 def throughput(out: Path, count: int) -> float:

@@ -229,10 +229,13 @@ def _own_pictures(step: str, config: dict[str, Any], out: Path) -> None:
     if not folder:
         raise ConfigError.at(f"{key}.folder", f"must name a folder for step={step}", found=folder)
     if step == "photos":
-        from geoguesser.collecting.photos import photos_to_places as make
+        from geoguesser.collecting.photos import photos_to_places
+
+        counts = photos_to_places(str(folder), out, **given)
     else:
-        from geoguesser.collecting.cutting import cut_files as make
-    counts: dict[str, Any] = make(Path(str(folder)).expanduser(), out, **given)
+        from geoguesser.collecting.cutting import cut_files
+
+        counts = cut_files(str(folder), out, **given)
     for name, count in counts.items():
         log.info("%s: %s", name, count)
 
