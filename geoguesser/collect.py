@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig
 
 from geoguesser.cli import launch
+from geoguesser.collecting.keys import refuse_keys
+from geoguesser.errors import ConfigError
 
 
 def collect(cfg: DictConfig, folder: Path) -> Any:
@@ -19,6 +22,10 @@ def collect(cfg: DictConfig, folder: Path) -> Any:
 
 def main() -> None:
     """The entry point; also the console script geoguesser-collect."""
+    try:
+        refuse_keys({"the command line": sys.argv[1:]})  # before Hydra repeats a word that it does not know
+    except ConfigError as error:
+        sys.exit(f"error: {error}")
     launch("collect", collect)
 
 

@@ -327,6 +327,14 @@ def test_what_is_refused_before_anything_is_asked(tmp_path: Path, monkeypatch, k
     )
 
 
+@pytest.mark.parametrize("value", [KEY, TOKEN])
+def test_a_key_on_the_command_line_is_not_repeated(value: str):
+    done = command("geoguesser.collect", "out=a", f"provider.key={value}")
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: the command line[1] looks like a key, and is not shown.")
+    assert value not in done.stdout + done.stderr
+
+
 def test_a_folder_holds_views_of_one_kind(tmp_path: Path, keys):
     plan(tmp_path, 3)
     with Server() as server:
