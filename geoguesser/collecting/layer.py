@@ -16,9 +16,11 @@ from geoguesser.geo.distance import EARTH_RADIUS_KM, FloatArray, haversine_km, t
 from geoguesser.geo.region import check_degrees
 
 BoolArray = npt.NDArray[np.bool_]
+IntArray = npt.NDArray[np.int64]
 
-PIECE_KM = 0.5  # the longest piece of a line that is one entry of the index
-NEIGHBOURS = 8  # pieces that are looked at first
+PIECE_KM = 0.1  # the longest piece of a line that is one entry of the index, ...
+MOST_PIECES = 3_000_000  # ... unless there would be more of them than this
+NEIGHBOURS = (4, 32, 256)  # pieces that are looked at, more where the nearest ones do not tell
 STRAIGHT_M = 1000.0  # a line of a projected file is followed in steps of this when it is turned into degrees
 GOES_ON = "Give a GeoJSON, GeoPackage or Shapefile of lines, points or polygons."
 
@@ -41,7 +43,10 @@ class Layer:
         points = shapely.get_coordinates(self.parts[kinds == shapely.GeometryType.POINT])
         starts = np.concatenate((ends[:-1][joined], points))[:, ::-1]
         stops = np.concatenate((ends[1:][joined], points))[:, ::-1]
-        self._starts, self._stops = (to_unit(side) for side in cut_pieces(starts, stops, PIECE_KM))
+        longest_km = max(PIECE_KM, float(haversine_km(starts, stops).sum()) / MOST_PIECES)
+        self._starts, self._stops = (to_unit(side) for side in cut_pieces(starts, stops, longest_km))
+        lengths_km = _arc_km(np.linalg.norm(self._starts - self._stops, axis=-1))
+        self._half_km = 0.51 * float(lengths_km.max())  # from a piece's middle to its ends
         self._tree = cKDTree((self._starts + self._stops) / 2.0)
 
     def within(self, coords_deg: FloatArray, limit_m: float | FloatArray) -> BoolArray:
@@ -50,19 +55,28 @@ class Layer:
             return np.zeros(0, dtype=np.bool_)
         vectors = to_unit(coords_deg)
         limit_km = np.broadcast_to(np.asarray(limit_m, dtype=np.float64) / 1000.0, (len(vectors),))
-        slack_km = 0.51 * PIECE_KM  # from a piece's middle to its ends
-        bound = 2.0 * np.sin(min((float(limit_km.max()) + slack_km) / (2.0 * EARTH_RADIUS_KM), np.pi / 2))
-        count = min(NEIGHBOURS, self._tree.n)
-        found: Any = self._tree.query(vectors, k=list(range(1, count + 1)), distance_upper_bound=bound)
-        middle, piece = found
-        at, column = np.nonzero(np.isfinite(middle))
         near = np.zeros(len(vectors), dtype=np.bool_)
-        near[at[self._distance_km(vectors[at], piece[at, column]) <= limit_km[at]]] = True
-        open_ = ~near & np.isfinite(middle[:, -1]) & (_arc_km(middle[:, -1]) <= limit_km + slack_km)
-        for row in np.flatnonzero(open_):  # many short pieces about, and none of the nearest middles was enough
-            about = np.array(self._tree.query_ball_point(vectors[row], bound))
+        rows = np.arange(len(vectors))
+        for count in NEIGHBOURS:
+            if len(rows):
+                rows = self._settle(rows, vectors, limit_km, near, min(count, self._tree.n))
+        for row in rows:  # hardly ever: hundreds of pieces are about, and all of them a little too far
+            about = np.array(self._tree.query_ball_point(vectors[row], _chord(limit_km[row] + self._half_km)))
             near[row] = bool((self._distance_km(vectors[row][None], about) <= limit_km[row]).any())
         return near | self._inside(coords_deg, ~near)
+
+    def _settle(
+        self, rows: IntArray, vectors: FloatArray, limit_km: FloatArray, near: BoolArray, count: int
+    ) -> Any:
+        """Looks at the `count` pieces with the nearest middles; gives the rows of which they do not tell."""
+        bound = _chord(float(limit_km[rows].max()) + self._half_km)
+        found: Any = self._tree.query(vectors[rows], k=list(range(1, count + 1)), distance_upper_bound=bound)
+        middle, piece = found
+        at, column = np.nonzero(np.isfinite(middle))
+        hit = self._distance_km(vectors[rows[at]], piece[at, column]) <= limit_km[rows[at]]
+        near[rows[at[hit]]] = True
+        farthest_km = np.where(np.isfinite(middle[:, -1]), _arc_km(middle[:, -1]), np.inf)
+        return rows[~near[rows] & (farthest_km <= limit_km[rows] + self._half_km) & (count < self._tree.n)]
 
     def _distance_km(self, vectors: FloatArray, pieces: Any) -> FloatArray:
         starts, along = self._starts[pieces], self._stops[pieces] - self._starts[pieces]
@@ -77,6 +91,10 @@ class Layer:
             points: Any = shapely.points(coords_deg[rows, ::-1])
             inside[rows[self._areas.query(points, predicate="intersects")[0]]] = True
         return inside
+
+
+def _chord(distance_km: float) -> float:
+    return float(2.0 * np.sin(min(distance_km / (2.0 * EARTH_RADIUS_KM), np.pi / 2)))
 
 
 def _arc_km(chord: FloatArray) -> FloatArray:

@@ -42,14 +42,15 @@ def test_distance_to_lines_is_that_of_their_nearest_point() -> None:
     np.testing.assert_array_equal(layer.within(points, limits), np.arange(300) % 2 == 1)
 
 
-def test_distance_holds_where_many_short_pieces_lie_about() -> None:
+@pytest.mark.parametrize("count", [5, 50, 400])
+def test_distance_holds_where_many_short_pieces_lie_about(count: int) -> None:
     """The nearest middles are of short pieces; the long piece that passes nearer has its middle farther off."""
-    cluster = [LineString([(16.0028 + 1e-5 * n, 45.0016), (16.0028 + 1e-5 * n, 45.00161)]) for n in range(50)]
-    long = LineString([(15.9971, 45.0005), (16.0031, 45.0005)])  # 470 m: one piece
+    cluster = [LineString([(16.003 + 1e-7 * n, 45.00085), (16.003 + 1e-7 * n, 45.00086)]) for n in range(count)]
+    long = LineString([(16.0019, 45.0005), (16.0031, 45.0005)])  # 94 m: one piece; the cluster is 39 m off
     layer = Layer(np.array([*cluster, long], dtype=object))
     at_end = np.array([[45.0005, 16.0031]])
     assert layer.within(at_end, 1.0).all()
-    beside = np.array([[45.0007, 16.0030]])
+    beside = np.array([[45.0003, 16.0030]])
     assert layer.within(beside, 23.0).all()
     assert not layer.within(beside, 21.0).any()
 
