@@ -40,11 +40,11 @@ async def work_through(
 
     async def work() -> None:
         while not (stop.is_set() or spent):
-            async with turn:
-                item = await anext(source, None)
-            if item is None:
-                return
             try:
+                async with turn:
+                    item = await anext(source, None)
+                if item is None:
+                    return
                 await do(item[0])
             except StoppedError:
                 return

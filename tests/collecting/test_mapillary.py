@@ -112,7 +112,7 @@ def asking(folder: Path, server: Server, **given: Any) -> Any:
         own = {"base_url": server.mapillary, "image_hosts": ["127.0.0.1"], **given}
         provider = Mapillary(**{**GIVEN, **own})
         provider.unlock()
-        http = Http.of({**HTTP, "most_mib": 1, "timeout_s": 20, "tries": 8})
+        http = Http.of({**HTTP, "most_mib": 1, "timeout_s": 5, "tries": 8})
         try:
             async with Web("mapillary", provider.kinds, NO_LIMIT, http, commits, asyncio.Event()) as web:
                 found = await provider.find(web, 45.1, 16.2)
