@@ -8,21 +8,22 @@ from __future__ import annotations
 import asyncio
 import random
 import time
+from collections import deque
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
 from geoguesser.errors import check_number
 
-FILL, BURST = 0.9, 0.05  # shares of a rate: what is let through evenly, and at once after a rest
+FILL = 0.9  # of a rate: the rest is for requests that bunch up on their way to the server
+BURST = 0.5  # of a second's requests: what may be made up for at once after a rest
 DOUBLINGS = 16  # of a wait; far more than any limit on it
 
 
 class Bucket:
-    """A token bucket that lets no second hold more than the rate.
+    """A token bucket of which no second holds more than the rate.
 
-    It fills at 90 % of the rate and holds 5 % of a second's requests, so that a second with a burst at its start
-    is still within the limit, and the rest of 5 % is for requests that bunch up on their way to the server. A rate
-    of less than 20 a second is let through one by one.
+    It fills at 90 % of the rate and holds half a second's requests, so what a stall missed is made up for. Beside
+    it the times of the last requests are kept, 90 % of a second's: none is let through before the first of them is a second old, so a burst never adds to what was let through just before.
 
     Args:
         per_second: The limit.
@@ -36,14 +37,21 @@ class Bucket:
         self._step_s = 1.0 / (FILL * rate)
         self._early_s = max(0.0, BURST * rate - 1.0) * self._step_s
         self._next_s = time.monotonic()
+        self._last_s: deque[float] = deque(maxlen=max(1, int(FILL * rate)))
         self._queue = asyncio.Lock()  # first come, first served
 
     async def take(self) -> None:
         """Waits for its turn."""
         async with self._queue:
-            while (wait := self._next_s - self._early_s - time.monotonic()) > 0:
+            while (wait := self._wait_s(time.monotonic())) > 0:
                 await asyncio.sleep(wait)
-            self._next_s = max(self._next_s, time.monotonic()) + self._step_s
+            now = time.monotonic()
+            self._next_s = max(self._next_s, now) + self._step_s
+            self._last_s.append(now)
+
+    def _wait_s(self, now: float) -> float:
+        full = len(self._last_s) == self._last_s.maxlen
+        return max(self._next_s - self._early_s, self._last_s[0] + 1.0 if full else now) - now
 
     def pause(self, seconds: float) -> None:
         """Lets nobody through for so long, those that wait already neither."""
