@@ -23,7 +23,8 @@ class Bucket:
     """A token bucket of which no second holds more than the rate.
 
     It fills at 90 % of the rate and holds half a second's requests, so what a stall missed is made up for. Beside
-    it the times of the last requests are kept, 90 % of a second's: none is let through before the first of them is a second old, so a burst never adds to what was let through just before.
+    it the times of the last requests are kept, 90 % of a second's: none is let through before the first of them is
+    a second old, so a burst never adds to what was let through just before.
 
     Args:
         per_second: The limit.
