@@ -35,6 +35,9 @@ from geoguesser.errors import ConfigError, GeoguesserError, MissingFileError, Pr
 KEYS = {"GOOGLE_MAPS_API_KEY": KEY, "GOOGLE_MAPS_SIGNING_SECRET": SECRET, "MAPILLARY_TOKEN": TOKEN}
 QUICK = ["pictures=false", "http.first_wait_s=0.05", "http.timeout_s=0.6", "http.tries=12"]
 SOON = tuple(fault for fault in FAULTS if fault != "429 date")  # a date is up to a second away, for all requests
+BUNCHED = (
+    1.2  # a server that waits for the processor sees requests later, and nearer together, than they were sent
+)
 FAST = [f"provider.requests.{kind}.per_second=2000" for kind in ("metadata", "image")]
 COLUMNS = ["uuid", "latitude", "longitude", "panorama_id", "date", "copyright", "provider"]
 
@@ -417,8 +420,8 @@ def test_two_thousand_places_with_faults_and_three_kills_end_complete(tmp_path: 
     assert len(table) > 1600
     check_paid_once(server, tmp_path, kills, concurrency=concurrency)
     for kind in ("metadata", "image"):
-        assert server.most_in(1.0, kind) <= rate * 1.05
-        assert server.most_in(10.0, kind) <= 10 * rate * 1.01
+        assert server.most_in(10.0, kind) <= 10 * rate
+        assert server.most_in(1.0, kind) <= rate * BUNCHED
     with Journal(tmp_path) as journal:
         (counted,) = journal.rows("SELECT sum(requests) FROM spent")[0]
     assert sent <= counted <= sent + 3 * concurrency
@@ -437,7 +440,8 @@ def test_throughput_is_most_of_what_the_limit_allows(tmp_path: Path):
     for kind in ("metadata", "image"):
         times = np.sort([entry.at_s for entry in server.log if entry.kind == kind])
         assert (len(times) - 1) / (times[-1] - times[0]) >= 0.8 * rate
-        assert server.most_in(1.0, kind) <= rate * 1.05
+        assert server.most_in(5.0, kind) <= 5 * rate
+        assert server.most_in(1.0, kind) <= rate * BUNCHED
 
 
 @pytest.mark.slow
