@@ -59,6 +59,10 @@ class CheckpointError(GeoguesserError, RuntimeError):
     """A checkpoint or run folder is not one of ours, or does not fit."""
 
 
+class ProviderError(GeoguesserError, RuntimeError):
+    """A provider of street views refuses to answer, cannot be reached, or may not be asked."""
+
+
 def first_line(error: BaseException) -> str:
     """The first line of a library's message, or its kind where it has none."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -17,7 +17,7 @@ import numpy.typing as npt
 import xxhash
 
 from geoguesser.data.findings import Finding
-from geoguesser.data.images import MODES, ByteArray, ImageSpec, decode_rgb, planes, read_bytes, read_header
+from geoguesser.data.images import MODES, ByteArray, Header, ImageSpec, decode_rgb, planes, read_bytes, read_header
 from geoguesser.data.ordered import in_order
 from geoguesser.errors import DataError
 
@@ -169,11 +169,8 @@ def _read(
     kinds: list[tuple[str, str]] = []
     short, long = sorted((header.width, header.height))
     size = f"{header.width} x {header.height} pixels"
-    if short < TINY_PX:
-        kinds.append(("placeholder_image", f"is a tiny image of {size}"))
-    elif _is_flat(fitted[0], thumbnail):
-        kinds.append(("placeholder_image", f"shows nothing: {FLAT_SHARE:.0%} of it is of one brightness"))
-    if kinds:
+    if reason := placeholder(header, fitted[0], thumbnail):
+        kinds.append(("placeholder_image", reason))
         view["state"] = PLACEHOLDER
     if mode:
         kinds.append(("unusual_mode", f"is {header.mode}, turned into RGB"))
@@ -182,6 +179,21 @@ def _read(
     if long >= ODD_ASPECT * short:
         kinds.append(("odd_aspect", f"is {size}: image.fit=crop takes its ends off, squash squeezes it"))
     return fitted, thumbnail, kinds
+
+
+def placeholder(header: Header, image: npt.NDArray[Any], thumbnail: npt.NDArray[Any] | None = None) -> str:
+    """Why an image stands for one that is not there, as the rest of a sentence; empty where it shows something.
+
+    Args:
+        header: What it says of itself.
+        image: (size, size, 3), fitted.
+        thumbnail: (8, 8, 3) means of blocks, where they are known.
+    """
+    if min(header.width, header.height) < TINY_PX:
+        return f"is a tiny image of {header.width} x {header.height} pixels"
+    if _is_flat(image, _thumbnail(image) if thumbnail is None else thumbnail):
+        return f"shows nothing: {FLAT_SHARE:.0%} of it is of one brightness"
+    return ""
 
 
 def _thumbnail(image: npt.NDArray[Any]) -> npt.NDArray[Any]:

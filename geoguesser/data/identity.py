@@ -19,6 +19,7 @@ from scipy.spatial import cKDTree
 
 from geoguesser.data.examine import OK, Facts, hash_distance
 from geoguesser.data.findings import Finding, Findings
+from geoguesser.data.panorama_ids import NO_PANORAMA, PANORAMA_COLUMNS
 from geoguesser.geo.distance import EARTH_RADIUS_KM, FloatArray, haversine_km, to_unit
 
 IntArray = npt.NDArray[np.int64]
@@ -29,8 +30,6 @@ ALIKE_VIEWS = 3
 NEAR_M = 100.0  # look-alikes farther apart are two places of one look
 NEIGHBOURS = 64  # of a place that are compared at most
 CHUNK = 2**16  # places compared at once
-NO_PANORAMA = ("nan", "none", "null", "na", "<na>")  # what programs write for nothing
-PANORAMA_COLUMNS = ("panorama_id", "pano_id", "panoid", "panoramaid")
 
 
 @dataclass(frozen=True)

@@ -181,7 +181,7 @@ def draw_grid(
         axes = set_map(figure, sheet.map, frame, bounds)
         handles = [] if grid is None else _draw_cells(axes, frame, grid)
         handles += _draw_places(axes, xy, np.asarray(splits))
-        _add_legend(figure, sheet, handles)
+        add_legend(figure, sheet, handles)
 
 
 def grid_summary(grid: Grid | None, places: int) -> str:
@@ -205,7 +205,7 @@ def _draw_places(axes: Axes, xy: FloatArray, splits: npt.NDArray[Any]) -> list[A
         if len(chosen):
             alpha = 0.9 if len(xy) < 5000 else 0.6
             _dots(axes, chosen, colour, dot_size_pt(len(xy)), alpha=alpha, zorder=4)
-            handles.append(_dot_handle(colour, count_label(len(chosen), SPLIT_NAMES.get(split, split))))
+            handles.append(dot_handle(colour, count_label(len(chosen), SPLIT_NAMES.get(split, split))))
     return handles
 
 
@@ -295,10 +295,10 @@ def draw_arrows(
         _dots(axes, true_xy, INK, float(np.clip(dot_size_pt(len(chosen)), 2.2, 5.0)), zorder=6)
         head: dict[str, Any] = {"marker": ">", "markevery": (1, 2), "ms": 6}
         handles: list[Artist] = [
-            _dot_handle(INK, "true point"),
+            dot_handle(INK, "true point"),
             Line2D([0], [0], color=MUTED, lw=1.6, label="to the predicted point", **head),
         ]
-        _add_legend(figure, sheet, handles)
+        add_legend(figure, sheet, handles)
         _add_colour_bar(figure, sheet, colours, extend="max" if error_km.max() > top_km else "neither")
 
 
@@ -345,7 +345,8 @@ def _add_colour_bar(figure: Figure, sheet: Sheet, colours: ScalarMappable, exten
     bar.ax.grid(False)
 
 
-def _add_legend(figure: Figure, sheet: Sheet, handles: list[Artist]) -> None:
+def add_legend(figure: Figure, sheet: Sheet, handles: list[Artist]) -> None:
+    """Writes the legend into its box of the picture."""
     left, bottom, _, up = sheet.side
     corner = (left / WIDTH_IN, (bottom + up) / sheet.height)
     columns = 1 if sheet.beside or len(handles) < 4 else 2
@@ -361,5 +362,6 @@ def _add_legend(figure: Figure, sheet: Sheet, handles: list[Artist]) -> None:
     )
 
 
-def _dot_handle(colour: str, label: str) -> Line2D:
+def dot_handle(colour: str, label: str) -> Line2D:
+    """An entry of the legend: a dot with its label."""
     return Line2D([], [], ls="", marker="o", ms=6, mew=0, color=colour, label=label)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import inspect
 from pathlib import Path
 
 import pytest
 from conftest import compose
 from omegaconf import OmegaConf
 
+from geoguesser.collecting.cutting import cut_files
+from geoguesser.collecting.photos import photos_to_places
 from geoguesser.configs import HEAD_GROUPS, build, check_keys, conf_dir, known_keys, plain, resolve, signature_of
 from geoguesser.data.findings import KINDS
 from geoguesser.errors import ConfigError
@@ -19,6 +22,7 @@ NEEDED = {
     "region=custom": ["region.boundary=land.geojson"],
     "data=places": ["data.roots=[a,b]"],
     "data=store": ["data.path=a"],
+    "strategy=fill_gaps": ["strategy.existing=a"],
 }
 # What experiment.py gives to the targets of each node.
 GIVEN = {
@@ -29,11 +33,13 @@ GIVEN = {
     "logger": {"folder", "config", "name", "group", "choices", "overrides"},
     "callbacks": {"dirpath"},
 }
-CHOICES = sorted(
+ALL_CHOICES = sorted(
     f"{path.parent.name}={path.stem}"
     for path in CONF.glob("*/*.yaml")
     if path.stem != "common"  # included by the other choices of data
 )
+COLLECTING = ("provider", "strategy")  # groups of collect.yaml alone
+CHOICES = [one for one in ALL_CHOICES if one.split("=")[0] not in COLLECTING]
 
 
 def targets(node: object, key: str) -> list[tuple[str, dict[str, object]]]:
@@ -48,11 +54,12 @@ def targets(node: object, key: str) -> list[tuple[str, dict[str, object]]]:
 
 def test_every_file_is_reached():
     files = {str(path.relative_to(CONF)) for path in CONF.rglob("*.yaml")}
-    reached = {choice.replace("=", "/") + ".yaml" for choice in CHOICES}
+    reached = {choice.replace("=", "/") + ".yaml" for choice in ALL_CHOICES}
     assert files == reached | {
         "train.yaml",
         "predict.yaml",
         "prepare.yaml",
+        "collect.yaml",
         "compare.yaml",
         "dashboard.yaml",
         "evaluate.yaml",
@@ -122,6 +129,34 @@ def test_prepare_composes_and_binds(choice: str):
     for key, node in bound:
         given = dict.fromkeys(GIVEN.get(key, set()) & set(signature_of(node, key).parameters))
         check_keys(node, key, given)
+
+
+@pytest.mark.parametrize("choice", [one for one in ALL_CHOICES if one.split("=")[0] in ("region", *COLLECTING)])
+def test_collect_composes_and_binds(choice: str):
+    config = plain(compose(["out=a", choice, *NEEDED.get(choice, [])], "collect"), known_keys("collect"))
+    assert set(config) == {
+        *("region", "strategy", "provider"),
+        *("step", "out", "places", "seed", "pictures", "photos", "panoramas", "budget", "filters", "http"),
+    }
+    bound = targets(config, "")
+    assert {key for key, _ in bound} == {"region", "strategy", "provider"}
+    for key, node in bound:
+        check_keys(node, key, {})
+        if key != "region":
+            build(node, key)
+
+
+def test_collect_has_safe_defaults_and_its_keys_fit_what_they_are_given_to():
+    config = plain(compose(["out=a"], "collect"), known_keys("collect"))
+    assert config["provider"]["accept_terms"] is False
+    assert config["budget"]["money"] == 0
+    for name, target in (("photos", photos_to_places), ("panoramas", cut_files)):
+        parameters = inspect.signature(target).parameters
+        given = {key: value for key, value in config[name].items() if key != "folder"}
+        assert given.keys() == parameters.keys() - {"folder", "out"}
+        for key, value in given.items():
+            default = parameters[key].default
+            assert value == (list(default) if isinstance(default, tuple) else default)
 
 
 @pytest.mark.parametrize("choice", [one for one in CHOICES if one.startswith("split=")])

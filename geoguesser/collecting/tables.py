@@ -1,0 +1,56 @@
+"""Tables: data.csv of the places that are done, and other CSV files, each written in one step and row by row."""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from geoguesser.collecting.journal import Journal
+from geoguesser.collecting.view_files import flush_folder
+from geoguesser.errors import StoreError
+
+TABLE = "data.csv"
+COLUMNS = ("uuid", "latitude", "longitude", "panorama_id", "date", "copyright", "provider")
+
+
+def write_places(journal: Journal) -> int:
+    """Writes data.csv: the places all of whose views are whole on disk, in the order of their points.
+
+    Returns:
+        How many there are.
+    """
+    rows = journal.db.execute(
+        "SELECT uuid, printf('%.7f', latitude), printf('%.7f', longitude), panorama_id, date, copyright, provider "
+        "FROM places WHERE state = 'done' ORDER BY point, id"
+    )
+    return write_table(journal.folder / TABLE, COLUMNS, rows)
+
+
+def write_table(path: Path, columns: tuple[str, ...], rows: Iterable[tuple[Any, ...]]) -> int:
+    """Writes a CSV file so that it is there whole or as it was.
+
+    Returns:
+        How many rows it has.
+
+    Raises:
+        StoreError: The disk is full, or the like.
+    """
+    part = path.with_name(f".{path.name}.part")
+    count = 0
+    try:
+        with part.open("w", encoding="utf-8", newline="") as stream:
+            writer = csv.writer(stream, lineterminator="\n")
+            writer.writerow(columns)
+            for row in rows:
+                writer.writerow(row)
+                count += 1
+            stream.flush()
+            os.fsync(stream.fileno())
+        part.replace(path)
+        flush_folder(path.parent)
+    except OSError as error:
+        raise StoreError.at(str(path), f"cannot be written ({error.strerror or error})") from error
+    return count

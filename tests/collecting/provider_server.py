@@ -1,0 +1,381 @@
+"""A local server over real sockets that answers as the documented APIs of Google and Mapillary do, faults too.
+
+What it answers follows from the seed and the request alone, and which attempts fail from how often it was asked
+for the same. Every request is logged with its time, what it asked for and what came of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+import hmac
+import io
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from email.utils import formatdate
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import numpy as np
+from aiohttp import web
+from PIL import Image
+
+KEY = "AIzaSyTESTKEY-not-a-real-one-0123456789ab"
+SECRET = base64.urlsafe_b64encode(b"a signing secret of tests").decode()
+TOKEN = "MLY|1234567890123456|0f1e2d3c4b5a69788796a5b4c3d2e1f0"
+THUMBNAIL_SECRET = "oh=SIGNED-THUMBNAIL-ADDRESS"
+FAULTS = ("limit", "429", "429 date", "500", "slow", "truncated", "wrong type", "cut")
+PRICES = {"metadata": 0.0, "image": 0.007, "search": 0.0, "lookup": 0.0, "thumbnail": 0.0}  # USD each
+_ARRIVED: ContextVar[float] = ContextVar("arrived")
+SNAP_DEG = 0.0005  # points within such a square find one panorama
+
+
+class Entry(NamedTuple):
+    """One request: when, its kind, what it asked for, and what came of it (`ok`, or a fault or status)."""
+
+    at_s: float
+    kind: str
+    asked: str
+    came: str
+
+
+@dataclass
+class Server:
+    """The server, in a thread of its own. Use it with `with`.
+
+    Attributes:
+        seed: Another seed, other panoramas and faults.
+        faults: Which occur.
+        fault_share: Of all requests.
+        empty_share: Of points without a panorama.
+        twice_share: Of points that find a panorama far away that others find too.
+        grey_share: Of panoramas whose views are grey pictures with status 200.
+        gone_share: Of panoramas whose views are answered with 404.
+        slow_s: How long a slow answer takes.
+        delay_s: How long any answer takes.
+        retry_after_s: What 429 asks for.
+        signed: Whether a signature is needed.
+        panoramas: (id, latitude, longitude) of real ones instead of those that follow from the seed.
+        view: (panorama id, heading) -> JPEG.
+        log: Of all requests.
+    """
+
+    seed: int = 0
+    faults: tuple[str, ...] = FAULTS
+    fault_share: float = 0.0
+    empty_share: float = 0.1
+    twice_share: float = 0.05
+    grey_share: float = 0.01
+    gone_share: float = 0.01
+    slow_s: float = 30.0
+    delay_s: float = 0.0
+    retry_after_s: int = 1
+    signed: bool = False
+    panoramas: list[tuple[str, float, float]] | None = None
+    view: Callable[[str, int], bytes] | None = None
+    log: list[Entry] = field(default_factory=list)
+
+    def __enter__(self) -> Server:
+        self._tries: Counter[str] = Counter()
+        self._started = threading.Event()
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()), daemon=True)
+        self._thread.start()
+        assert self._started.wait(30)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._loop.call_soon_threadsafe(self._stop.set)
+        self._thread.join(30)
+
+    @property
+    def google(self) -> str:
+        return f"http://127.0.0.1:{self.port}/maps/api/streetview"
+
+    @property
+    def mapillary(self) -> str:
+        return f"http://127.0.0.1:{self.port}/graph"
+
+    def counts(self) -> Counter[str]:
+        """Kind -> requests."""
+        return Counter(entry.kind for entry in self.log)
+
+    def cost(self) -> float:
+        """US dollars."""
+        return sum(PRICES[entry.kind] for entry in self.log)
+
+    def answered(self, kind: str) -> Counter[str]:
+        """What was asked for -> how often it was given whole."""
+        return Counter(entry.asked for entry in self.log if entry.kind == kind and entry.came == "ok")
+
+    def most_in(self, seconds: float, kind: str | None = None) -> int:
+        """The most requests in any half-open window of so many seconds."""
+        times = np.sort([entry.at_s for entry in self.log if kind in (None, entry.kind)])
+        if not len(times):
+            return 0
+        return int((np.searchsorted(times, times + seconds) - np.arange(len(times))).max())
+
+    async def _serve(self) -> None:
+        self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
+        app = web.Application(middlewares=[_stamp])
+        app.router.add_get("/maps/api/streetview/metadata", self._metadata)
+        app.router.add_get("/maps/api/streetview", self._image)
+        app.router.add_get("/graph/images", self._search)
+        app.router.add_get("/graph/{id}", self._lookup)
+        app.router.add_get("/thumbs/{id}", self._thumbnail)
+        runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+        await runner.setup()
+        site = web.TCPSite(runner, "127.0.0.1", 0)
+        await site.start()
+        self.port = runner.addresses[0][1]
+        self._started.set()
+        await self._stop.wait()
+        await runner.cleanup()
+
+    # Google
+
+    async def _metadata(self, request: web.Request) -> web.StreamResponse:
+        words = request.query
+        asked = words.get("location", words.get("pano", ""))
+        if refusal := self._refusal(request):
+            denied = {"status": "REQUEST_DENIED", "error_message": refusal}
+            return self._json("metadata", asked, denied, refusal)
+        if fault := self._fault("metadata", asked):
+            if fault == "limit":
+                return self._json("metadata", asked, {"status": "OVER_QUERY_LIMIT"}, fault)
+            return await self._broken(request, "metadata", asked, fault, b"{}" * 50, "application/json")
+        try:
+            latitude, longitude = (float(part) for part in asked.split(","))
+        except ValueError:
+            return self._json("metadata", asked, {"status": "INVALID_REQUEST"}, "invalid")
+        found = self.panorama(latitude, longitude, float(words.get("radius", 50)))
+        if found is None:
+            return self._json("metadata", asked, {"status": "ZERO_RESULTS"})
+        return self._json(
+            "metadata", asked,
+            {
+                "status": "OK",
+                "pano_id": found[0],
+                "location": {"lat": found[1], "lng": found[2]},
+                "date": f"{2010 + int(12 * self.share('year', found[0]))}-07",
+                "copyright": "© Google" if self.share("owner", found[0]) < 0.9 else "© Somebody Else",
+            },
+        )  # fmt: skip
+
+    async def _image(self, request: web.Request) -> web.StreamResponse:
+        words = request.query
+        asked = f"{words.get('pano', '')}/{words.get('heading', '')}"
+        if refusal := self._refusal(request):
+            self._note("image", asked, refusal)
+            return web.Response(status=403, text=refusal)
+        size = int(words["size"].split("x")[0])
+        pano = words["pano"]
+        if fault := self._fault("image", asked):
+            fault = "429" if fault == "limit" else fault
+            view = self._view(pano, int(words["heading"]))
+            return await self._broken(request, "image", asked, fault, view, "image/jpeg")
+        if self.share("gone", pano) < self.gone_share:
+            self._note("image", asked, "gone")
+            return web.Response(status=404 if words.get("return_error_code") == "true" else 200, body=grey(size))
+        if self.share("grey", pano) < self.grey_share:
+            self._note("image", asked, "grey")
+            return web.Response(body=grey(size), content_type="image/jpeg")
+        await asyncio.sleep(self.delay_s)
+        self._note("image", asked, "ok")
+        return web.Response(body=self._view(pano, int(words["heading"])), content_type="image/jpeg")
+
+    def panorama(self, latitude: float, longitude: float, radius_m: float) -> tuple[str, float, float] | None:
+        """What is near a point."""
+        if self.panoramas is not None:
+            found = np.array([one[1:] for one in self.panoramas])
+            scale = np.array((111_000.0, 111_000.0 * np.cos(np.radians(latitude))))
+            metres = np.hypot(*((found - (latitude, longitude)) * scale).T)
+            nearest = int(metres.argmin())
+            return self.panoramas[nearest] if metres[nearest] <= radius_m else None
+        here = f"{latitude:.7f},{longitude:.7f}"
+        if self.share("empty", here) < self.empty_share:
+            return None
+        step = 0.5 if self.share("twice", here) < self.twice_share else SNAP_DEG
+        row, column = round(latitude / step), round(longitude / step)
+        pano = hashlib.sha256(f"{self.seed} {step} {row} {column}".encode()).hexdigest()[:22]
+        return pano, round(row * step + 1e-5, 7), round(column * step + 2e-5, 7)
+
+    def _refusal(self, request: web.Request) -> str:
+        if request.query.get("key") != KEY:
+            return "The provided API key is invalid."
+        if not self.signed:
+            return ""
+        path, _, signature = request.path_qs.partition("&signature=")
+        digest = hmac.new(base64.urlsafe_b64decode(SECRET), path.encode(), hashlib.sha1).digest()
+        return (
+            "" if hmac.compare_digest(base64.urlsafe_b64encode(digest).decode(), signature) else "Bad signature."
+        )
+
+    # Mapillary
+
+    async def _search(self, request: web.Request) -> web.StreamResponse:
+        asked = request.query.get("bbox", "")
+        if (denied := self._denied(request, "search", asked)) is not None:
+            return denied
+        west, south, east, north = (float(part) for part in asked.split(","))
+        if (east - west) * (north - south) >= 0.01:
+            return self._json("search", asked, {"error": {"code": 100}}, "too large", status=400)
+        if fault := self._fault("search", asked):
+            fault = "429" if fault == "limit" else fault
+            return await self._broken(request, "search", asked, fault, b"{}" * 50, "application/json")
+        found = self.panorama(round((south + north) / 2, 7), round((west + east) / 2, 7), 50.0)
+        if found is None:
+            return self._json("search", asked, {"data": []})
+        images = [self._mapillary_image(*found, compass_deg=360 * self.share("compass", found[0]))]
+        if request.query.get("is_pano") == "false":
+            images = [
+                self._mapillary_image(
+                    f"{found[0]}f{turn}", found[1] + 1e-5 * number, found[2], compass_deg=turn + 7.0
+                )
+                for number, turn in enumerate((0, 90, 180, 270, 45))
+            ]
+        return self._json("search", asked, {"data": images})
+
+    def _mapillary_image(
+        self, name: str, latitude: float, longitude: float, *, compass_deg: float
+    ) -> dict[str, Any]:
+        return {
+            "id": name,
+            "geometry": {"type": "Point", "coordinates": [longitude + 1e-3, latitude]},  # the camera's GPS is off
+            "computed_geometry": {"type": "Point", "coordinates": [longitude, latitude]},
+            "compass_angle": (compass_deg + 20) % 360,
+            "computed_compass_angle": compass_deg % 360,
+            "captured_at": 1_560_000_000_000,
+            "is_pano": True,
+            "creator": {"username": "someone", "id": "1"},
+        }
+
+    async def _lookup(self, request: web.Request) -> web.StreamResponse:
+        name = request.match_info["id"]
+        if (denied := self._denied(request, "lookup", name)) is not None:
+            return denied
+        if fault := self._fault("lookup", name):
+            fault = "429" if fault == "limit" else fault
+            return await self._broken(request, "lookup", name, fault, b"{}" * 50, "application/json")
+        address = f"http://127.0.0.1:{self.port}/thumbs/{name}?{THUMBNAIL_SECRET}"
+        return self._json("lookup", name, {"id": name, request.query["fields"]: address})
+
+    async def _thumbnail(self, request: web.Request) -> web.StreamResponse:
+        name = request.match_info["id"]
+        if "Authorization" in request.headers:
+            self._note("thumbnail", name, "sent a token")
+            return web.Response(status=400)
+        if request.query_string != THUMBNAIL_SECRET:
+            self._note("thumbnail", name, "not signed")
+            return web.Response(status=403)
+        flat = len(name) > 22
+        body = self._view(name, 0) if flat else sphere(360 * self.share("compass", name))
+        if fault := self._fault("thumbnail", name):
+            fault = "429" if fault == "limit" else fault
+            return await self._broken(request, "thumbnail", name, fault, body, "image/jpeg")
+        self._note("thumbnail", name, "ok")
+        return web.Response(body=body, content_type="image/jpeg")
+
+    def _denied(self, request: web.Request, kind: str, asked: str) -> web.Response | None:
+        if request.headers.get("Authorization") == f"OAuth {TOKEN}":
+            return None
+        body = {"error": {"code": 190, "message": "Invalid OAuth 2.0 Access Token"}}
+        return self._json(kind, asked, body, "denied", status=401)
+
+    # Both
+
+    def share(self, *words: str) -> float:
+        """A number from 0 to 1 that follows from the seed and these words."""
+        digest = hashlib.sha256(" ".join((str(self.seed), *words)).encode()).digest()
+        return int.from_bytes(digest[:8], "big") / 2**64
+
+    def _view(self, pano: str, heading: int) -> bytes:
+        return self.view(pano, heading) if self.view else noise_view(f"{pano}/{heading}")
+
+    def _note(self, kind: str, asked: str, came: str) -> None:
+        self.log.append(Entry(_ARRIVED.get(), kind, asked, came))
+
+    def _json(self, kind: str, asked: str, body: Any, came: str = "ok", *, status: int = 200) -> web.Response:
+        self._note(kind, asked, came)
+        return web.json_response(body, status=status)
+
+    def _fault(self, kind: str, asked: str) -> str:
+        key = f"{kind} {asked}"
+        self._tries[key] += 1
+        drawn = self.share("fault", key, str(self._tries[key]))
+        if drawn >= self.fault_share:
+            return ""
+        return self.faults[int(drawn / self.fault_share * len(self.faults))]
+
+    async def _broken(
+        self, request: web.Request, kind: str, asked: str, fault: str, body: bytes, content_type: str
+    ) -> web.StreamResponse:
+        self._note(kind, asked, fault)
+        if fault == "429":
+            return web.Response(status=429, headers={"Retry-After": str(self.retry_after_s)})
+        if fault == "429 date":
+            return web.Response(status=429, headers={"Retry-After": formatdate(time.time() + 1, usegmt=True)})
+        if fault == "500":
+            return web.Response(status=500, text="an internal error")
+        if fault == "slow":
+            await asyncio.sleep(self.slow_s)
+            return web.Response(body=body, content_type=content_type)
+        if fault == "wrong type":
+            return web.Response(text="<html>Sorry</html>", content_type="text/html")
+        response = web.StreamResponse(headers={"Content-Type": content_type, "Content-Length": str(len(body))})
+        assert request.transport is not None
+        if fault == "cut":
+            request.transport.abort()
+            return response
+        await response.prepare(request)  # truncated
+        await response.write(body[: len(body) // 2])
+        request.transport.close()
+        return response
+
+
+@web.middleware
+async def _stamp(request: web.Request, handler: Any) -> web.StreamResponse:
+    """Notes when a request came; its handler runs in a context of its own."""
+    _ARRIVED.set(time.monotonic())
+    return await handler(request)
+
+
+@lru_cache
+def grey(size: int) -> bytes:
+    """The picture that stands for no imagery."""
+    return _jpeg(np.full((size, size, 3), 228, dtype=np.uint8))
+
+
+@lru_cache
+def _noise(number: int) -> bytes:
+    rng = np.random.default_rng(number)
+    small = rng.integers(0, 256, (8, 8, 3), dtype=np.uint8)
+    return _jpeg(np.kron(small, np.ones((8, 8, 1), dtype=np.uint8)))
+
+
+def noise_view(name: str) -> bytes:
+    """A coloured JPEG, other bytes for another name: the name stands in a comment of it."""
+    data = _noise(int(hashlib.sha256(name.encode()).hexdigest()[:8], 16) % 64)
+    comment = name.encode()
+    return data[:2] + b"\xff\xfe" + (len(comment) + 2).to_bytes(2, "big") + comment + data[2:]
+
+
+@lru_cache(maxsize=64)
+def sphere(compass_deg: float) -> bytes:
+    """A panorama, 512 x 256, whose middle looks to `compass_deg`: red to the north, then green, blue, grey."""
+    columns = (np.arange(512) + 0.5) / 512 * 360 - 180 + compass_deg
+    quarter = (np.floor((columns + 45) / 90).astype(int)) % 4
+    colours = np.array([(220, 30, 30), (30, 220, 30), (30, 30, 220), (230, 230, 230)], dtype=np.uint8)
+    image = np.repeat(colours[quarter][None], 256, axis=0).copy()
+    image[128:] = image[128:] // 2  # the ground is darker
+    return _jpeg(image)
+
+
+def _jpeg(image: np.ndarray) -> bytes:
+    stream = io.BytesIO()
+    Image.fromarray(image).save(stream, "JPEG", quality=90)
+    return stream.getvalue()

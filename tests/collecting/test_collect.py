@@ -1,0 +1,470 @@
+"""Collecting as users do, against a local server: whole, within budget, killed at any moment, silent on keys."""
+
+from __future__ import annotations
+
+import io
+import logging
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from collecting.provider_server import FAULTS, KEY, SECRET, THUMBNAIL_SECRET, TOKEN, Server, noise_view, sphere
+from conftest import ROOT, TINY, command, compose
+from omegaconf import OmegaConf
+from photo_files import tagged
+from PIL import Image
+
+from geoguesser.collecting.journal import Journal
+from geoguesser.collecting.points import keep_plan
+from geoguesser.collecting.view_files import whole_view
+from geoguesser.collection import collect_places
+from geoguesser.data.demo import demo_root
+from geoguesser.data.findings import Findings
+from geoguesser.data.places import read_places
+from geoguesser.errors import ConfigError, GeoguesserError, MissingFileError, ProviderError, StoreError
+
+KEYS = {"GOOGLE_MAPS_API_KEY": KEY, "GOOGLE_MAPS_SIGNING_SECRET": SECRET, "MAPILLARY_TOKEN": TOKEN}
+QUICK = ["pictures=false", "http.first_wait_s=0.05", "http.timeout_s=0.6", "http.tries=12"]
+SOON = tuple(fault for fault in FAULTS if fault != "429 date")  # a date is up to a second away, for all requests
+BUNCHED = (
+    1.2  # a server that waits for the processor sees requests later, and nearer together, than they were sent
+)
+FAST = [f"provider.requests.{kind}.per_second=2000" for kind in ("metadata", "image")]
+COLUMNS = ["uuid", "latitude", "longitude", "panorama_id", "date", "copyright", "provider"]
+
+
+def words(server: Server, out: Path, step: str, *more: str) -> list[str]:
+    own = ["provider.accept_terms=true", f"provider.base_url={server.google}", "budget.money=1000", *FAST]
+    return [f"step={step}", f"out={out}", *QUICK, *own, *more]
+
+
+def plan(out: Path, count: int, seed: int = 0) -> None:
+    """Points without a region: what a strategy draws is tested elsewhere."""
+    draw = np.random.default_rng(seed)
+    with Journal(out) as journal:
+        keep_plan(journal, draw.uniform((43.0, 13.5), (46.0, 19.0), (count, 2)), {"places": count})
+
+
+def collect(server: Server, out: Path, step: str, *more: str) -> None:
+    """A step in this process."""
+    collect_places(compose(words(server, out, step, *more), "collect"))
+
+
+def start(*given: str) -> subprocess.Popen:
+    return subprocess.Popen(
+        [sys.executable, "-m", "geoguesser.collect", *given], cwd=ROOT, env=os.environ | KEYS,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+
+
+def whole_views(out: Path) -> set[str]:
+    """All views on disk that are whole, as uuid/heading."""
+    return {f"{path.parent.name}/{path.stem}" for path in out.glob("images/*/*.jpg") if whole_view(path)}
+
+
+def check_complete(out: Path, server: Server) -> pd.DataFrame:
+    """Everything that the server has is there, whole, where it was taken, and training reads it."""
+    table = pd.read_csv(out / "data.csv")
+    assert list(table) == COLUMNS
+    with Journal(out) as journal:
+        points = journal.rows("SELECT latitude, longitude, state FROM points")
+        ids = dict(journal.rows("SELECT uuid, panorama_id FROM places"))
+    assert {state for *_, state in points} <= {"found", "empty"}
+    there = [found for lat, lon, _ in points if (found := server.panorama(lat, lon, 50.0))]
+    good = {
+        name: (lat, lon)
+        for name, lat, lon in there
+        if server.share("gone", name) >= server.gone_share and server.share("grey", name) >= server.grey_share
+    }
+    assert set(table["panorama_id"]) == set(good)
+    for row in table.itertuples():
+        assert (row.latitude, row.longitude) == pytest.approx(good[row.panorama_id], abs=1e-7)
+    expected = {f"{uuid}/{heading}" for uuid in table["uuid"] for heading in (0, 90, 180, 270)}
+    assert expected <= whole_views(out)
+    for uuid in table["uuid"][:20]:
+        for heading in (0, 90, 180, 270):
+            name = f"{ids[uuid]}/{heading}".encode()  # the server writes it into each view
+            assert name in (out / "images" / uuid / f"{heading}.jpg").read_bytes()[:100]
+    assert not list(out.rglob("*.part"))
+    return table
+
+
+@pytest.fixture
+def keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in KEYS.items():
+        monkeypatch.setenv(name, value)
+
+
+@pytest.mark.usefixtures("keys")
+def test_all_steps_from_the_command_line_and_no_key_in_anything_that_they_leave(tmp_path: Path, croatia, caplog):
+    caplog.set_level(logging.DEBUG)
+    out = tmp_path / "out"
+    with Server(signed=True, fault_share=0.15, slow_s=2.0, retry_after_s=0) as server:
+        given = words(server, out, "all", "places=40", "hydra.job_logging.root.level=DEBUG")
+        wrong = command("geoguesser.collect", *given, env=KEYS | {"GOOGLE_MAPS_API_KEY": f"{KEY}x"})
+        asked = len(server.log)
+        first = command("geoguesser.collect", *given, env=KEYS)
+        sent = len(server.log)
+        collect_places(compose(given, "collect"))
+        assert len(server.log) == sent
+    assert (wrong.returncode, first.returncode) == (1, 0)
+    assert wrong.stderr.startswith("error: google refuses the request (REQUEST_DENIED)")
+    assert asked <= 16  # those that were under way; nothing went on
+    table = check_complete(out, server)
+    outputs = [wrong.stdout, wrong.stderr, first.stdout, first.stderr, caplog.text]
+    outputs.append(OmegaConf.to_yaml(compose(given, "collect")))
+    outputs += [path.read_bytes().decode("latin-1") for path in tmp_path.rglob("*") if path.is_file()]
+    for secret in (KEY, SECRET, "signature="):
+        assert not [one for one in outputs if secret in one]
+    assert "Traceback" not in "".join(outputs)
+    assert re.search(r"image +160 +0 +7 +1\.12", wrong.stdout)  # before anything was asked
+    assert wrong.stdout.index("budget left: 25,000 requests today, 1,000.00 USD") > wrong.stdout.index("1.12")
+    assert f"{out}/data.csv: {len(table)} places" in first.stdout
+    assert "step=download: nothing is left to be asked for" in caplog.text
+    read = read_places([str(out)], croatia, Findings())
+    assert len(read) == len(table) >= 25
+    assert read["panorama_id"].is_unique
+
+
+@pytest.mark.usefixtures("keys")
+def test_mapillary_from_the_command_line_and_no_token_in_anything(tmp_path: Path, caplog):
+    caplog.set_level(logging.DEBUG)
+    plan(tmp_path / "out", 12)
+    with Server(fault_share=0.1, slow_s=2.0, retry_after_s=0, faults=SOON) as server:
+        own = ["provider=mapillary", f"provider.base_url={server.mapillary}", "provider.image_hosts=[127.0.0.1]"]
+        own += [f"out={tmp_path}/out", *QUICK, "provider.size=64", "hydra.job_logging.root.level=DEBUG"]
+        collect_places(compose(["step=metadata", *own], "collect"))
+        done = command("geoguesser.collect", "step=download", *own)
+    assert done.returncode == 0, done.stderr
+    table = pd.read_csv(tmp_path / "out" / "data.csv")
+    assert len(table) >= 8
+    assert set(table["copyright"]) == {"someone on Mapillary, CC BY-SA 4.0"}
+    assert len(whole_views(tmp_path / "out")) == 4 * len(table)
+    outputs = [done.stdout, done.stderr, caplog.text]
+    outputs += [path.read_bytes().decode("latin-1") for path in tmp_path.rglob("*") if path.is_file()]
+    for secret in (TOKEN, TOKEN.split("|")[2], THUMBNAIL_SECRET, "OAuth"):
+        assert not [one for one in outputs if secret in one]
+
+
+def killed(given: list[str], server: Server, out: Path, after: int) -> set[str]:
+    """Starts a process and kills it once the server had so many more requests; gives the whole views then."""
+    aim, process = len(server.log) + after, start(*given)
+    while len(server.log) < aim and process.poll() is None:
+        time.sleep(0.002)
+    assert process.poll() is None, process.stdout.read()
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    return whole_views(out)
+
+
+def finished(given: list[str]) -> None:
+    """Runs a process to its end."""
+    process = start(*given)
+    output = process.communicate(timeout=900)[0]
+    assert process.returncode == 0, output
+
+
+def check_paid_once(server: Server, out: Path, at_kills: list[tuple[int, set[str]]], *, concurrency: int) -> None:
+    """No view that was whole on disk is asked for again; twice are at most those that were under way at a kill."""
+    with Journal(out) as journal:
+        uuids = dict(journal.rows("SELECT panorama_id, uuid FROM places"))
+    for entries, views in at_kills:
+        later = {entry.asked for entry in server.log[entries:] if entry.kind == "image"}
+        again = {f"{uuids[name]}/{heading}" for name, heading in (one.split("/") for one in later)}
+        assert not again & views
+    for kind in ("image", "metadata"):
+        twice = [asked for asked, count in server.answered(kind).items() if count > 1]
+        assert len(twice) <= concurrency * len(at_kills)
+        assert max(server.answered(kind).values()) <= 1 + len(at_kills)
+
+
+def test_a_kill_costs_only_what_was_under_way(tmp_path: Path, keys):
+    plan(tmp_path, 60)
+    with Server(fault_share=0.1, slow_s=2.0, retry_after_s=0, faults=SOON, delay_s=0.01) as server:
+        collect(server, tmp_path, "metadata")
+        views = killed(words(server, tmp_path, "download"), server, tmp_path, 80)
+        assert len(views) >= 30
+        kills = [(len(server.log), views)]
+        collect(server, tmp_path, "download")
+        sent = len(server.log)
+    check_complete(tmp_path, server)
+    check_paid_once(server, tmp_path, kills, concurrency=16)
+    with Journal(tmp_path) as journal:
+        (counted,) = journal.rows("SELECT sum(requests) FROM spent")[0]
+    assert sent <= counted <= sent + 16  # never one too few
+
+
+def test_a_view_that_is_on_disk_but_not_recorded_is_not_asked_for(tmp_path: Path, keys, caplog):
+    plan(tmp_path, 10)
+    caplog.set_level(logging.INFO)
+    with Server(grey_share=0.0, gone_share=0.0) as server:
+        for step in ("metadata", "download"):
+            collect(server, tmp_path, step)
+        sent = server.counts()["image"]
+        with Journal(tmp_path) as journal:
+            journal.change(lambda db: db.execute("DELETE FROM views"))
+            journal.change(lambda db: db.execute("UPDATE places SET state = 'wanted' WHERE state = 'done'"))
+        half = sorted(tmp_path.glob("images/*/90.jpg"))[0]
+        half.write_bytes(half.read_bytes()[:-500])
+        collect(server, tmp_path, "download")
+        assert server.counts()["image"] == sent + 1  # that which is not whole
+        table = check_complete(tmp_path, server)
+        sorted(tmp_path.glob("images/*/0.jpg"))[0].unlink()  # somebody removes a recorded one
+        collect(server, tmp_path, "download")
+        assert server.counts()["image"] == sent + 2
+    assert "1 views are no longer on disk as they were written" in caplog.text
+    assert len(check_complete(tmp_path, server)) == len(table)
+
+
+def test_ctrl_c_ends_cleanly_and_it_goes_on(tmp_path: Path, keys):
+    plan(tmp_path, 60)
+    with Server(delay_s=0.02) as server:
+        collect(server, tmp_path, "metadata")
+        process, aim = start(*words(server, tmp_path, "download", "http.concurrency=4")), len(server.log) + 40
+        while len(server.log) < aim:
+            time.sleep(0.005)
+        process.send_signal(signal.SIGINT)
+        output = process.communicate(timeout=30)[0]
+        sent = len(server.log)
+        assert process.returncode == 130
+        assert "stopped; the same command goes on" in output
+        assert "Traceback" not in output
+        assert sent <= aim + 8
+        table = pd.read_csv(tmp_path / "data.csv")  # what is done so far
+        assert 5 <= len(table) < 40
+        assert {f"{uuid}/0" for uuid in table["uuid"]} <= whole_views(tmp_path)
+        collect(server, tmp_path, "download")
+    check_complete(tmp_path, server)
+    assert max(server.answered("image").values()) == 1
+    with Journal(tmp_path) as journal:
+        assert journal.rows("SELECT sum(requests) FROM spent") == [(len(server.log),)]
+
+
+def test_budgets_end_a_step_and_more_lets_it_go_on(tmp_path: Path, keys, caplog):
+    caplog.set_level(logging.INFO)
+    plan(tmp_path, 30)
+    with Server(fault_share=0.1, slow_s=2.0, retry_after_s=0, faults=SOON) as server:
+        run = partial(collect, server, tmp_path)
+        run("metadata", "budget.requests_per_day=12")
+        run("metadata", "budget.requests_per_day=12")  # the day is not over
+        assert len(server.log) == 12
+        assert "budget.requests_per_day=12 is spent: the next metadata request would pass it." in caplog.text
+        run("metadata")
+        with pytest.raises(
+            ConfigError, match=r"^budget\.money allows none of these requests, got 0\.0\. All of them"
+        ):
+            run("download", "budget.money=0")
+        with pytest.raises(ConfigError, match=r"^budget\.money allows none of these requests"):
+            run("download", "budget.money=0.006")
+        caplog.clear()
+        run("download", "budget.money=0.1")
+        assert server.counts()["image"] == 14  # of 7 thousandths each
+        assert server.cost() <= 0.1
+        assert "budget.money=0.1 does not cover this: asking ends where the budget does" in caplog.text
+        run("download", "budget.requests=70")
+        assert len(server.log) == 70
+        run("download")
+    check_complete(tmp_path, server)
+
+
+def test_filters_keep_money_together(tmp_path: Path, keys, caplog):
+    caplog.set_level(logging.INFO)
+    plan(tmp_path, 60)
+    with Server(twice_share=0.5, grey_share=0.0, gone_share=0.0) as server:
+        run = partial(collect, server, tmp_path)
+        run("metadata")
+        kept = [
+            "filters.from=2015-01",
+            "filters.copyright_allow=['^© Google$']",
+            "filters.min_distance_m=1",
+        ]
+        run("download", *kept)
+        table = pd.read_csv(tmp_path / "data.csv")
+        assert 5 < len(table) < 40
+        assert server.counts()["image"] == 4 * len(table)
+        assert table["date"].min() >= "2015-01"
+        assert set(table["copyright"]) == {"© Google"}
+        for word in ("same_panorama", "too_old", "copyright", "no_panorama"):
+            assert f" {word} (" in caplog.text
+        run("download")  # without filters
+    assert len(check_complete(tmp_path, server)) > len(table)
+
+
+def refused(kind: type[GeoguesserError], message: str, *given: str) -> None:
+    with pytest.raises(kind, match=message):
+        collect_places(compose([*QUICK, *given], "collect"))
+
+
+def test_what_is_refused_before_anything_is_asked(tmp_path: Path, monkeypatch, keys):
+    out = f"out={tmp_path}"
+    accepted = "provider.accept_terms=true"
+    refused(ConfigError, "^step must be one of plan, metadata, download, all, photos, cut", "step=fetch", out)
+    refused(ConfigError, r"^provider=google may not be asked as it stands\. Google's terms", "step=metadata", out)
+    refused(MissingFileError, "holds no plan yet. Make one first: step=plan", "step=metadata", out, accepted)
+    refused(ConfigError, r"^filters\.min_distance_m must", "step=plan", out, "filters.min_distance_m=-1")
+    refused(ConfigError, r"^http\.tries must be an integer from 1", "step=plan", out, "http.tries=0")
+    refused(ConfigError, r"^budget\.money must be a number", "step=plan", out, "budget.money=lots")
+    refused(ConfigError, r"^photos\.folder must name a folder for step=photos", "step=photos", out)
+    refused(
+        ConfigError,
+        r"^provider\.key_file looks like a key, and is not",
+        "step=plan",
+        out,
+        f"provider.key_file={KEY}",
+    )
+    plan(tmp_path, 5)
+    refused(ConfigError, "holds a plan made with places=5", "step=plan", out)
+    with Journal(tmp_path):
+        refused(StoreError, r"is in use by another process \(number", "step=metadata", out, accepted)
+    monkeypatch.delenv("GOOGLE_MAPS_API_KEY")
+    refused(
+        ConfigError, r"^provider\.key is missing: the environment variable GOOGLE_MAPS", "step=all", out, accepted
+    )
+
+
+@pytest.mark.parametrize("value", [KEY, TOKEN])
+def test_a_key_on_the_command_line_is_not_repeated(value: str):
+    done = command("geoguesser.collect", "out=a", f"provider.key={value}")
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: the command line[1] looks like a key, and is not shown.")
+    assert value not in done.stdout + done.stderr
+
+
+def test_a_folder_holds_views_of_one_kind(tmp_path: Path, keys):
+    plan(tmp_path, 3)
+    with Server() as server:
+        collect(server, tmp_path, "metadata")
+        with pytest.raises(ConfigError, match=r"was collected with provider\.size=640, got 320\. Give the same"):
+            collect(server, tmp_path, "download", "provider.size=320")
+    refused(ConfigError, "was collected with provider='google', got 'mapil", "step=metadata", f"out={tmp_path}",
+            "provider=mapillary")  # fmt: skip
+
+
+def test_a_missing_aiohttp_names_the_extra(tmp_path: Path, keys, monkeypatch):
+    plan(tmp_path, 3)
+    monkeypatch.setitem(sys.modules, "aiohttp", None)
+    with pytest.raises(ProviderError, match=r"pip install 'geoguesser\[collect\]'"):
+        collect_places(compose(["step=metadata", f"out={tmp_path}", "provider.accept_terms=true"], "collect"))
+
+
+def test_importing_the_entry_point_is_quick():
+    code = "import sys, geoguesser.collect; print([m for m in ('torch', 'aiohttp', 'pandas') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_more_places_are_added_to_a_plan_and_nothing_is_asked_twice(tmp_path: Path, keys):
+    with Server(grey_share=0.0, gone_share=0.0) as server:
+        for count in (12, 20, 20):
+            own = [f"places={count}", "region=custom", f"region.boundary={tmp_path}/land.geojson"]
+            (tmp_path / "land.geojson").write_text(
+                '{"type": "Polygon", "coordinates": [[[15, 45], [16, 45], [16, 46], [15, 46], [15, 45]]]}'
+            )
+            collect(server, tmp_path / "out", "all", *own)
+    assert server.counts()["metadata"] == 20
+    assert max(server.answered("image").values()) == 1
+    check_complete(tmp_path / "out", server)
+    assert len(pd.read_csv(tmp_path / "out" / "plan.csv")) == 20
+
+
+def test_panoramas_and_photos_of_ones_own_become_views_and_nobody_is_asked(tmp_path: Path, caplog):
+    caplog.set_level(logging.INFO)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "first.jpg").write_bytes(sphere(90.0))
+    given = ["step=cut", f"out={tmp_path}/cut", f"panoramas.folder={tmp_path}/mine", "panoramas.size=64"]
+    collect_places(compose([*given, "panoramas.compass_deg=90"], "collect"))
+    assert len(list((tmp_path / "cut").rglob("*.jpg"))) == 4
+    assert "cut: 1" in caplog.text
+    north = Image.open(next((tmp_path / "cut").rglob("0.jpg"))).convert("RGB")
+    assert north.getpixel((32, 12)) == pytest.approx((220, 30, 30), abs=12)
+    picture = Image.open(io.BytesIO(noise_view("photo")))
+    for heading in (0, 90, 180, 270):
+        tagged(tmp_path / "photos" / f"{heading}.jpg", picture, position=(45.5, 16.25), direction=heading)
+    caplog.clear()
+    given = ["step=photos", f"out={tmp_path}/places", f"photos.folder={tmp_path}/photos", "photos.min_views=4"]
+    collect_places(compose(given, "collect"))
+    assert "places: 1" in caplog.text
+    assert pd.read_csv(tmp_path / "places" / "data.csv")["latitude"].tolist() == pytest.approx([45.5], abs=1e-6)
+
+
+# What takes minutes.
+
+
+@pytest.mark.slow
+def test_two_thousand_places_with_faults_and_three_kills_end_complete(tmp_path: Path):
+    plan(tmp_path, 2000)
+    rate, concurrency = 120, 16
+    limits = [f"provider.requests.{kind}.per_second={rate}" for kind in ("metadata", "image")]
+    with Server(fault_share=0.1, slow_s=2.0, retry_after_s=0) as server:
+        most = 12_000
+        own = [*limits, f"budget.requests={most}", "http.timeout_s=1.5"]
+        killed(words(server, tmp_path, "metadata", *own), server, tmp_path, 900)
+        finished(words(server, tmp_path, "metadata", *own))
+        kills = []
+        for after in (1500, 2500):
+            views = killed(words(server, tmp_path, "download", *own), server, tmp_path, after)
+            kills.append((len(server.log), views))
+        finished(words(server, tmp_path, "download", *own))
+        sent = len(server.log)
+    assert sent <= most
+    table = check_complete(tmp_path, server)
+    assert len(table) > 1600
+    check_paid_once(server, tmp_path, kills, concurrency=concurrency)
+    for kind in ("metadata", "image"):
+        assert server.most_in(10.0, kind) <= 10 * rate
+        assert server.most_in(1.0, kind) <= rate * BUNCHED
+    with Journal(tmp_path) as journal:
+        (counted,) = journal.rows("SELECT sum(requests) FROM spent")[0]
+    assert sent <= counted <= sent + 3 * concurrency
+    faults = Counter(entry.came for entry in server.log)
+    assert min(faults[fault] for fault in server.faults) > 20
+
+
+@pytest.mark.slow
+def test_throughput_is_most_of_what_the_limit_allows(tmp_path: Path):
+    plan(tmp_path, 400)
+    rate = 100
+    limits = [f"provider.requests.{kind}.per_second={rate}" for kind in ("metadata", "image")]
+    with Server(delay_s=0.05) as server:
+        for step in ("metadata", "download"):
+            finished(words(server, tmp_path, step, *limits))
+    for kind in ("metadata", "image"):
+        times = np.sort([entry.at_s for entry in server.log if entry.kind == kind])
+        assert (len(times) - 1) / (times[-1] - times[0]) >= 0.8 * rate
+        assert server.most_in(5.0, kind) <= 5 * rate
+        assert server.most_in(1.0, kind) <= rate * BUNCHED
+
+
+@pytest.mark.slow
+def test_from_a_provider_to_a_trained_model(tmp_path: Path):
+    """Collected from a server whose views are the synthetic country's, prepared, and trained on."""
+    demo = demo_root(places=120, seed=0, px=56)
+    table = pd.read_csv(demo / "data.csv")
+    views = {row.uuid: demo / "images" / row.uuid for row in table.itertuples()}
+    panoramas = [(row.uuid, row.latitude, row.longitude) for row in table.itertuples()]
+    own = [word for word in TINY if not word.startswith("data.p")]
+    with Server(
+        panoramas=panoramas, view=lambda pano, heading: (views[pano] / f"{heading}.jpg").read_bytes(),
+        grey_share=0.0, gone_share=0.0, fault_share=0.1, slow_s=2.0, retry_after_s=0,
+    ) as server:  # fmt: skip
+        given = words(server, tmp_path / "croatia", "all", "places=300", "provider.radius_m=60000")
+        done = command("geoguesser.collect", *given, env=KEYS)
+    assert done.returncode == 0, done.stderr
+    places = len(pd.read_csv(tmp_path / "croatia" / "data.csv"))
+    assert places >= 80
+    prepare = ["data.roots=[croatia]", "out=store", "image=px56", "image.size=32"]
+    done = command("geoguesser.prepare", *prepare, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert f"{places}" in done.stdout
+    done = command("geoguesser.train", *own, "data=store", "data.path=store", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "best constant" in done.stdout

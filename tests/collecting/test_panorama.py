@@ -1,0 +1,153 @@
+"""Views of panoramas: against rays turned by explicit rotation matrices, and by property."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.spatial.transform import Rotation
+
+from geoguesser.collecting.panorama import Band, cut_views
+from geoguesser.errors import ConfigError, DataError
+
+LEVELS = 1.6  # of 255: half a level of rounding in the panorama, in a sample and in a view, and remap's 1/32 pixel
+
+
+def sphere(height: int) -> np.ndarray:
+    """A panorama whose colour is the direction: right, ahead and up of its middle column, -1 to 1 as 0 to 255."""
+    longitude = ((np.arange(2 * height) + 0.5) / (2 * height) - 0.5) * 2 * np.pi
+    latitude = (0.5 - (np.arange(height) + 0.5) / height) * np.pi
+    right = np.cos(latitude)[:, None] * np.sin(longitude)
+    ahead = np.cos(latitude)[:, None] * np.cos(longitude)
+    up = np.broadcast_to(np.sin(latitude)[:, None], right.shape)
+    return np.rint(127.5 + 127.5 * np.stack((right, ahead, up), axis=-1)).astype(np.uint8)
+
+
+PANORAMA = sphere(512)
+
+
+def rays(size: int, fov_deg: float, turn_deg: float, pitch_deg: float) -> np.ndarray:
+    """(size, size, 3) where each pixel looks: right, ahead, up; the camera is pitched first, then turned right."""
+    steps = ((np.arange(size) + 0.5) * 2 / size - 1) * np.tan(np.radians(fov_deg / 2))
+    right, down = np.meshgrid(steps, steps)
+    looks = np.stack((right, np.ones_like(right), -down), axis=-1)
+    looks /= np.linalg.norm(looks, axis=-1, keepdims=True)
+    turned = Rotation.from_euler("xz", [pitch_deg, -turn_deg], degrees=True).apply(looks.reshape(-1, 3))
+    return turned.reshape(size, size, 3)
+
+
+@pytest.mark.parametrize("fov_deg", [40.0, 90.0, 120.0])
+@pytest.mark.parametrize("pitch_deg", [0.0, 25.0, -90.0, 90.0, 83.0])
+def test_each_pixel_looks_where_rotation_matrices_say(pitch_deg: float, fov_deg: float) -> None:
+    headings = (0, 90, 180, 270, 213.4)
+    views = cut_views(
+        PANORAMA, compass_deg=33.0, headings_deg=headings, pitch_deg=pitch_deg, fov_deg=fov_deg, size=96
+    )
+    for view, heading in zip(views, headings, strict=True):
+        wanted = 127.5 + 127.5 * rays(96, fov_deg, heading - 33.0, pitch_deg)
+        assert np.abs(view - wanted).max() < LEVELS
+
+
+def test_the_field_of_view_is_from_edge_to_edge() -> None:
+    """The outer edge of the outermost pixel is at half the field of view; its middle half a pixel inside."""
+    view = cut_views(PANORAMA, compass_deg=0.0, headings_deg=[0], fov_deg=90.0, size=64)[0]
+    right = (view[32, -1, 0] / 127.5 - 1) / (view[32, -1, 1] / 127.5 - 1)  # the tangent
+    assert right == pytest.approx(1 - 1 / 64, abs=0.02)
+    assert view[0, 32, 2] > 200  # up is up
+    assert view[32, 0, 0] < 55  # left is left
+
+
+@settings(max_examples=12, deadline=None)
+@given(
+    heading=st.floats(-360, 360), compass=st.floats(-720, 720), pitch=st.floats(-90, 90), fov=st.floats(20, 130)
+)
+def test_a_whole_turn_changes_nothing(heading: float, compass: float, pitch: float, fov: float) -> None:
+    def cut(turn: float, centre: float) -> np.ndarray:
+        look = {"pitch_deg": pitch, "fov_deg": fov, "size": 24}
+        return cut_views(PANORAMA, compass_deg=centre, headings_deg=[turn], **look).astype(int)
+
+    view = cut(heading, compass)
+    assert np.abs(cut(heading + 360.0, compass) - view).max() <= 1
+    assert np.abs(cut(heading, compass - 720.0) - view).max() <= 1
+    assert np.abs(cut(heading + 11.0, compass + 11.0) - view).max() <= 1
+
+
+@settings(max_examples=8, deadline=None)
+@given(columns=st.integers(0, 1023), heading=st.sampled_from([0, 90, 180, 270]), seed=st.integers(0, 99))
+def test_columns_that_move_are_a_compass_that_turns(columns: int, heading: int, seed: int) -> None:
+    noise = np.random.default_rng(seed).integers(0, 256, (64, 128, 3), dtype=np.uint8)
+    panorama = np.repeat(np.repeat(noise, 8, axis=0), 8, axis=1)  # a picture without symmetry, with a seam
+    moved = np.roll(panorama, columns, axis=1)
+    turned = 360.0 * columns / 1024  # what was in the middle lies so far to the right now
+    one = cut_views(panorama, compass_deg=20.0, headings_deg=[heading], size=176).astype(int)
+    other = cut_views(moved, compass_deg=20.0 - turned, headings_deg=[heading], size=176).astype(int)
+    difference = np.abs(one - other)
+    assert difference.mean() < 0.5
+    assert difference.max() <= 12  # remap counts in 32nds of a pixel, and edges of noise are steep
+
+
+def test_the_seam_does_not_show() -> None:
+    view = cut_views(PANORAMA, compass_deg=0.0, headings_deg=[180], size=128)[0].astype(int)
+    assert np.abs(np.diff(view, axis=1)).max() <= 3
+
+
+def seen(panorama: np.ndarray, size: int, samples: int) -> np.ndarray:
+    """The view to heading 0, each pixel the mean of `samples` x `samples` points, looked up one by one."""
+    looks = rays(size * samples, 90.0, 0.0, 0.0)
+    height, width = panorama.shape[:2]
+    longitude = np.arctan2(looks[..., 0], looks[..., 1]) / (2 * np.pi) + 0.5
+    latitude = 0.5 - np.arcsin(looks[..., 2]) / np.pi
+    found = panorama[(latitude * height).astype(int), (longitude * width).astype(int) % width].astype(float)
+    return found.reshape(size, samples, size, samples, 3).mean(axis=(1, 3))
+
+
+@pytest.mark.parametrize("size", [64, 100])
+def test_detail_too_fine_for_a_view_does_not_become_false_patterns(size: int) -> None:
+    """Noise and stripes of two columns, against the mean of 12 x 12 samples; one sample alone is far off."""
+    noise = np.random.default_rng(0).integers(0, 256, (512, 1024, 3), dtype=np.uint8)
+    stripes = np.zeros((1024, 2048, 3), dtype=np.uint8)
+    stripes[:, (np.arange(2048) // 2) % 2 == 0] = 255
+    for panorama in (noise, stripes):
+        wanted = seen(panorama, size, 12)
+        view = cut_views(panorama, compass_deg=0.0, headings_deg=[0], size=size)[0].astype(float)
+        careless = seen(panorama, size, 1)
+        assert np.sqrt(np.mean((view - wanted) ** 2)) < 0.2 * np.sqrt(np.mean((careless - wanted) ** 2))
+
+
+def test_detail_that_a_view_can_show_stays() -> None:
+    panorama = np.zeros((512, 1024, 3), dtype=np.uint8)
+    panorama[:, (np.arange(1024) // 16) % 2 == 0] = 255
+    view = cut_views(panorama, compass_deg=0.0, headings_deg=[0], size=256)[0]
+    assert view[128].std() > 115
+
+
+def test_a_band_without_poles_gives_the_same_views() -> None:
+    whole = cut_views(PANORAMA, compass_deg=10.0, size=64)
+    part = cut_views(PANORAMA[100:420], compass_deg=10.0, size=64, band=Band(100, 512))
+    assert np.abs(whole.astype(int) - part).max() <= 2
+
+
+def test_a_view_of_rows_that_are_not_there_is_refused() -> None:
+    with pytest.raises(
+        DataError, match=r"^p\.jpg shows latitudes -20 to 20 degrees, and a view of pitch 0 and field"
+    ):
+        cut_views(PANORAMA[199:313], compass_deg=0.0, band=Band(199, 512), where="p.jpg")
+    with pytest.raises(DataError, match=r"p\.jpg must hold rows within its sphere's 512, .* got '300 to 620'"):
+        cut_views(PANORAMA[:320], compass_deg=0.0, band=Band(300, 512), where="p.jpg")
+
+
+def test_other_shapes_are_refused_by_the_name_of_the_file() -> None:
+    with pytest.raises(DataError, match=r"^p\.jpg must be a full equirectangular panorama, .* got '1024 x 400'"):
+        cut_views(PANORAMA[:400], compass_deg=0.0, where="p.jpg")
+    with pytest.raises(DataError, match=r"must be \(H, W, 3\) uint8"):
+        cut_views(PANORAMA[..., 0], compass_deg=0.0)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("pitch_deg", 91.0), ("fov_deg", 0.0), ("fov_deg", 171.0), ("size", 8), ("compass_deg", float("nan"))],
+)
+def test_numbers_out_of_range_are_named(key: str, value: float) -> None:
+    with pytest.raises(ConfigError, match=rf"^{key} must be"):
+        cut_views(PANORAMA, **{"compass_deg": 0.0, key: value})

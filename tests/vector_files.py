@@ -1,0 +1,19 @@
+"""Vector layers and tables for tests of plans."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import geopandas
+import numpy as np
+
+
+def write_layer(path: Path, shapes: list, crs: object = 4326) -> Path:
+    geopandas.GeoDataFrame(geometry=shapes, crs=crs).to_file(path)
+    return path
+
+
+def write_existing(path: Path, coords_deg: np.ndarray) -> Path:
+    rows = [f"p{number},{lat!r},{lon!r}" for number, (lat, lon) in enumerate(coords_deg.tolist())]
+    path.write_text("\n".join(["uuid,latitude,longitude", *rows]) + "\n")
+    return path
