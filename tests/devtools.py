@@ -161,8 +161,18 @@ class Tab:
             self.ask("Input.dispatchDragEvent", type=kind, x=x, y=y, data=data)
 
     def click(self, selector: str, *, right: float = 0, down: float = 0) -> None:
-        """Clicks an element, so many pixels from its middle."""
-        x, y = self.middle(selector)
+        """Clicks an element, so many pixels from its middle; waits until it is there and nothing covers it."""
+        one = json.dumps(selector)
+        deadline = time.monotonic() + 20
+        while True:
+            x, y = self.middle(selector)
+            hit = f"document.elementFromPoint({x + right}, {y + down})?.closest({one}) != null"
+            if self.run(f"document.querySelector({one}).offsetWidth > 0 && {hit}") and (x, y) == self.middle(
+                selector
+            ):
+                break
+            assert time.monotonic() < deadline, f"{selector} cannot be clicked; console: {self.console}"
+            time.sleep(0.05)
         for kind in ("mousePressed", "mouseReleased"):
             self.ask("Input.dispatchMouseEvent", type=kind, x=x + right, y=y + down, button="left", clickCount=1)
 

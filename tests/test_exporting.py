@@ -172,6 +172,7 @@ def test_wrong_values_are_refused_before_any_work(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow  # in processes of their own
 def test_a_program_that_is_too_far_off_is_not_left(run: Path, tmp_path: Path) -> None:
     out = tmp_path / "model"
     with pytest.raises(CheckpointError, match=r"^model\.pt2 differs from torch by .* and was removed"):
@@ -241,6 +242,7 @@ def test_regression_is_exported_and_says_that_it_stays_at_sea(tmp_path: Path) ->
     assert "Programs do not move points to the land" in (made / "README.md").read_text()
 
 
+@pytest.mark.slow  # in processes of their own
 def test_the_command_line(run: Path, tmp_path: Path) -> None:
     done = command("geoguesser.export", f"run={run}", "out=model", "formats=[portable]", cwd=tmp_path)
     assert done.returncode == 0, done.stderr

@@ -208,6 +208,7 @@ print("loaded:", *sorted(heavy.intersection(sys.modules)))
 """
 
 
+@pytest.mark.slow  # in processes of their own
 def test_a_plain_process_needs_neither_lightning_nor_hydra(locator: Locator, tmp_path: Path) -> None:
     images = toy_places()[1][:3]
     locator.save(tmp_path / "model.ckpt")

@@ -72,12 +72,14 @@ def test_too_large_is_refused_before_it_is_read(server, place):
         answer = spoken(address, declared)  # and not one byte of it is sent
         assert answer.startswith(b"HTTP/1.1 413 ")
         assert b"at most 10,485 bytes" in answer
+        begun = b'--y\r\nContent-Disposition: form-data; name="north"; filename="a.jpg"\r\n\r\n'
         chunk = b"2000\r\n" + b"x" * 0x2000 + b"\r\n"
+        first = b"%x\r\n" % len(begun) + begun + b"\r\n"
         kind = b"Content-Type: multipart/form-data; boundary=y\r\n"
         head = (
             b"POST /api/v1/predict HTTP/1.1\r\nHost: localhost\r\n" + kind + b"Transfer-Encoding: chunked\r\n\r\n"
         )
-        assert spoken(address, head, chunk, chunk).startswith(b"HTTP/1.1 413 ")  # it never ends
+        assert spoken(address, head, first, chunk, chunk).startswith(b"HTTP/1.1 413 ")  # it never ends
         small = httpx.post(f"{address}api/v1/games", content=b"{" + b" " * 70_000 + b"}")
         assert small.status_code == 413
 

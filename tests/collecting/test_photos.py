@@ -275,6 +275,7 @@ def test_skipped_adds_up(tmp_path: Path) -> None:
     assert Counter(files) == Counter(f"{number:02}.jpg" for number in range(25))
 
 
+@pytest.mark.slow  # in processes of their own
 def test_the_command_makes_places(tmp_path: Path) -> None:
     photos, out = tmp_path / "p", tmp_path / "out"
     tagged(photos / "a.jpg", sphere_picture(256), position=SPOT, xmp=gpano(PoseHeadingDegrees=90))

@@ -173,6 +173,7 @@ for _ in range(int(sys.argv[2])):
 """
 
 
+@pytest.mark.slow  # in processes of their own
 def test_a_lock_is_held_by_one_process_at_a_time(tmp_path: Path) -> None:
     """Three count up to 40 each; lock files come and go all the time."""
     (tmp_path / "count").write_text("0")

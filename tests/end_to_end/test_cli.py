@@ -177,6 +177,7 @@ def test_bad_input_is_one_message_without_a_traceback(words: list[str], message:
     assert not list(tmp_path.rglob("result.json"))
 
 
+@pytest.mark.slow  # in processes of their own
 def test_multirun_gives_every_job_its_run_and_names_what_failed(tmp_path: Path):
     """Of four jobs two are refused, one fails in training, one is done; all run in one process."""
     sweep = ["--multirun", "grid.size=10,abc", "optimizer=sgd", "optimizer.lr=1e-3,1e30", "trainer.max_epochs=3"]

@@ -124,6 +124,7 @@ def test_what_is_wrong_is_said(sweep: Path, tmp_path: Path, monkeypatch, words: 
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow  # in processes of their own
 def test_an_error_is_printed_without_a_traceback(tmp_path: Path):
     done = command("geoguesser.compare", "nowhere", cwd=tmp_path, traced=False)
     assert done.returncode == 1
@@ -164,6 +165,7 @@ def test_words_become_one_key(tmp_path: Path, monkeypatch):
     assert with_runs(["c", "--help"]) == ["c", "--help"]
 
 
+@pytest.mark.slow  # in processes of their own
 def test_help_is_quick_and_names_every_key():
     done = command("geoguesser.compare", "--help")
     assert done.returncode == 0

@@ -159,6 +159,7 @@ def test_bad_views_cost_their_row_and_no_other(made, tmp_path: Path, caplog):
     assert len(whole) == 57
 
 
+@pytest.mark.slow  # in processes of their own
 def test_a_killed_prediction_goes_on(made, tmp_path: Path):
     """Killed in the middle, the same command predicts only what is missing, and the table is the same."""
     place, root = made

@@ -214,6 +214,7 @@ def test_a_dry_run_of_a_store_counts(prepared, run_job, tmp_path: Path):
 # What is refused, and what only looking does
 
 
+@pytest.mark.slow  # in processes of their own
 def test_looking_finds_all_mistakes_and_writes_nothing(roots, tmp_path: Path):
     root = tmp_path / "root"
     shutil.copytree(roots[1], root)

@@ -401,6 +401,7 @@ def test_a_run_that_is_not_done_is_refused(trained: Path, tmp_path: Path):
         explain(run)
 
 
+@pytest.mark.slow  # in processes of their own
 def test_an_error_is_printed_without_a_traceback(tmp_path: Path):
     done = command("geoguesser.report", "run=nowhere", cwd=tmp_path, traced=False)
     assert done.returncode == 1

@@ -178,7 +178,7 @@ def test_the_test_uses_the_best_checkpoint(run_folder: Path):
 
     table = pd.read_csv(run_folder / "predictions_test.csv")
     root = demo_root(places=60, seed=0, px=56)
-    found = Locator.load(run_folder).predict_placess([root / "images" / uuid for uuid in table.uuid])
+    found = Locator.load(run_folder).predict_folders([root / "images" / uuid for uuid in table.uuid])
     np.testing.assert_allclose(found, table[["latitude", "longitude"]], atol=2e-4)
 
 

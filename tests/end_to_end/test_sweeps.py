@@ -181,6 +181,7 @@ def test_a_search_goes_on_until_its_trials_are_done(tmp_path: Path):
     assert len(pd.read_csv(folder / "summary.csv")) == 3
 
 
+@pytest.mark.slow  # in processes of their own
 def test_a_named_sweep_runs_without_multirun_and_groups_of_a_head_do_not_count(tmp_path: Path):
     words = ["sweep=grid_density", "grid.size=10,12", "head=regression", *TINY]
     done = command("geoguesser.train", *words, cwd=tmp_path)

@@ -23,15 +23,17 @@ PIXELS = torch.randint(0, 256, (COUNT, 4, 3, 8, 8), dtype=torch.uint8, generator
 
 
 class Slow(nn.Module):
-    """Stands for a network: means of each view, after a while."""
+    """Stands for a network: means of each view, after a while, or once a file is there."""
 
-    def __init__(self, seconds: float = 0.0, *, fails: bool = False) -> None:
+    def __init__(self, seconds: float = 0.0, *, fails: bool = False, gate: Path | None = None) -> None:
         super().__init__()
         self.backbone = SimpleNamespace(feature_size=WIDTH)
-        self.seconds, self.fails, self.embedded = seconds, fails, 0
+        self.seconds, self.fails, self.embedded, self.gate = seconds, fails, 0, gate
 
     def embed(self, images: Tensor, mask: Tensor) -> Tensor:
         time.sleep(self.seconds)
+        while self.gate is not None and not self.gate.exists():
+            time.sleep(0.01)
         self.embedded += len(images)
         if self.fails:
             raise OSError("from the network, not from the cache")
@@ -62,7 +64,8 @@ def _as_is(batch: Batch) -> Batch:
 if __name__ == "__main__":
     logging.basicConfig(level="INFO", stream=sys.stdout, format="%(message)s")
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
-    kept_cache, network = Cache(Path(sys.argv[1]), limit_gib=1), Slow(float(sys.argv[2]))
+    own_gate = Path(sys.argv[3]) if len(sys.argv) > 3 else None
+    kept_cache, network = Cache(Path(sys.argv[1]), limit_gib=1), Slow(float(sys.argv[2]), gate=own_gate)
     entry = kept_cache.entry("features", {})
     found = kept_features(
         network,  # type: ignore[arg-type]

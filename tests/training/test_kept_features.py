@@ -172,11 +172,11 @@ def test_values_that_are_none(options: dict[str, Any], message: str) -> None:
 # Processes
 
 
-def start(cache: Path, seconds: float) -> subprocess.Popen[str]:
-    """A process that makes the features, taking so long for each batch."""
+def start(cache: Path, seconds: float, *gate: Path) -> subprocess.Popen[str]:
+    """A process that makes the features, taking so long for each batch, or until a file is there."""
     file = Path(__file__).with_name("slow_network.py")
     root = str(Path(module.__file__).parents[2])
-    words = [sys.executable, str(file), str(cache), str(seconds)]
+    words = [sys.executable, str(file), str(cache), str(seconds), *map(str, gate)]
     env = os.environ | {"PYTHONPATH": root}
     return subprocess.Popen(words, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
@@ -189,18 +189,25 @@ def until(there: Any) -> None:
     pytest.fail("nothing happened for a minute")
 
 
+@pytest.mark.slow  # in processes of their own
 def test_of_two_processes_one_embeds_and_the_other_waits(tmp_path: Path) -> None:
-    both = [start(tmp_path, 0.4), start(tmp_path, 0.4)]
-    said = [one.communicate(timeout=120)[0] for one in both]
-    assert [one.returncode for one in both] == [0, 0], said
-    embedding, waiting = sorted(said, key=lambda text: "waiting for another process that embeds" in text)
+    cache, gate = tmp_path / "cache", tmp_path / "go"
+    first = start(cache, 0, gate)
+    until(lambda: list(cache.rglob("*.part")))
+    second = start(cache, 0)
+    assert second.stdout is not None
+    line = second.stdout.readline()
+    gate.touch()
+    embedding, waiting = first.communicate(timeout=120)[0], line + second.communicate(timeout=120)[0]
+    assert (first.returncode, second.returncode) == (0, 0), embedding + waiting
     assert f"embedded {4 * COUNT} views once" in embedding
     assert f"{COUNT} places embedded, False" in embedding
     assert "waiting for another process that embeds" in waiting
     assert "0 places embedded, True" in waiting
-    assert sorted(one.suffix for one in tmp_path.rglob("*") if one.is_file()) == [".bin", ".json"]
+    assert sorted(one.suffix for one in cache.rglob("*") if one.is_file()) == [".bin", ".json"]
 
 
+@pytest.mark.slow  # in processes of their own
 def test_a_process_that_is_killed_leaves_a_part_that_the_next_replaces(tmp_path: Path) -> None:
     killed = start(tmp_path, 30)
     until(lambda: list(tmp_path.rglob("*.part")))

@@ -301,6 +301,7 @@ def test_a_server_that_dies_costs_seconds_and_no_run(tmp_path, monkeypatch, capl
     assert len([row for row in sent["history"] if "val/error_km_mean" in row]) == 4
 
 
+@pytest.mark.slow  # in processes of their own
 def test_the_states_of_runs_are_right_after_an_upload(tmp_path, monkeypatch):
     """Done, failed, interrupted; and killed, which ends without a word, then begun anew as another run."""
     monkeypatch.setenv("WANDB_MODE", "offline")

@@ -39,6 +39,7 @@ def networks_are_ours() -> bool:
     return subprocess.run(words, check=False, capture_output=True).returncode == 0
 
 
+@pytest.mark.slow  # in processes of their own
 @pytest.mark.skipif(not networks_are_ours(), reason="needs Linux and the right to make a network namespace")
 def test_an_offline_run_asks_nobody_where_wandb_by_itself_does(tmp_path: Path):
     unset = ("WANDB_MODE", "WANDB_ERROR_REPORTING", "WANDB_SILENT", "WANDB_SERVICE")
