@@ -286,6 +286,7 @@ print("loaded:", *sorted(heavy.intersection(sys.modules)))
 """
 
 
+@pytest.mark.slow  # in a process of its own
 def test_a_plain_process_needs_neither_lightning_nor_hydra(folder: Path, tmp_path: Path) -> None:
     images = toy_places()[1][:3].numpy()
     np.save(tmp_path / "images.npy", images)

@@ -163,7 +163,9 @@ def test_config_can_be_shown_and_completed():
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["grid.size=abc"], "error: grid.size must be a positive integer, got 'abc'."),
+        pytest.param(
+            ["grid.size=abc"], "error: grid.size must be a positive integer, got 'abc'.", marks=pytest.mark.slow
+        ),
         (["grid.sise=60"], "Key 'sise' is not in struct"),
         (["image=56"], "error: image must be one of px112, px224, px448, px56, got 56."),
     ],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import re
@@ -47,18 +48,28 @@ def sweep(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def compared(sweep: Path, tmp_path_factory) -> tuple[Path, subprocess.CompletedProcess]:
-    """One comparison from the command line, in a folder of its own."""
-    place = tmp_path_factory.mktemp("compare")
-    return place, command("geoguesser.compare", str(sweep), "bootstrap.samples=1000", cwd=place)
+def compared(sweep: Path, tmp_path_factory) -> tuple[Path, str]:
+    """One comparison in a folder of its own, and what it printed."""
+    place, said = tmp_path_factory.mktemp("compare"), io.StringIO()
+    words = [str(sweep), f"out={place / 'compare.html'}", "bootstrap.samples=1000"]
+    with contextlib.redirect_stdout(said):
+        compare_runs(compose(with_runs(["compare", *words])[1:], "compare"))
+    return place, said.getvalue()
+
+
+@pytest.mark.slow  # in a process of its own
+def test_the_command_writes_where_it_is_started(sweep: Path, tmp_path: Path):
+    done = command("geoguesser.compare", str(sweep), "bootstrap.samples=1000", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["compare.csv", "compare.html"]
+    assert "2 configurations, 4 runs" in done.stdout
 
 
 def test_a_sweep_becomes_a_page_and_a_table(sweep: Path, compared):
-    place, done = compared
-    assert (done.returncode, done.stderr) == (0, "")
+    place, said = compared
     assert sorted(path.name for path in place.iterdir()) == ["compare.csv", "compare.html"]
-    assert "2 configurations, 4 runs" in done.stdout
-    assert re.search(r"not used: heads/4 \(failed\)", done.stdout)
+    assert "2 configurations, 4 runs" in said
+    assert re.search(r"not used: heads/4 \(failed\)", said)
     table = pd.read_csv(place / "compare.csv").set_index("head")
     assert set(table.index) == {"classification", "regression"}
     for head, jobs in (("classification", (0, 1)), ("regression", (2, 3))):

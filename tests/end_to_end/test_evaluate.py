@@ -36,20 +36,27 @@ def made(tmp_path_factory) -> tuple[Path, Path]:
     return place, root
 
 
-def test_a_runs_own_test_is_evaluated_again(made, tmp_path: Path):
+@pytest.mark.slow  # in a process of its own
+def test_the_command_prints_figures_and_leaves_its_folder_alone(made, tmp_path: Path):
     place, _ = made
     done = command("geoguesser.evaluate", f"run={place / 'run'}", f"out={tmp_path / 'e'}", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
+    assert "mean error" in done.stdout
+    assert f"Folder: {tmp_path / 'e'}" in done.stdout
+    assert [path.name for path in tmp_path.iterdir()] == ["e"]
+
+
+def test_a_runs_own_test_is_evaluated_again(made, tmp_path: Path, capsys):
+    place, _ = made
+    evaluate_places(compose([f"run={place / 'run'}", f"out={tmp_path / 'e'}"], "evaluate"))
+    assert "mean error" in capsys.readouterr().out
     found = json.loads((tmp_path / "e/evaluation.json").read_text())
     test = json.loads((place / "run/result.json").read_text())["test"]
     assert found["error_km"]["mean"]["value"] == pytest.approx(test["error_km_mean"], abs=1e-5)
     for radius, share in test["share_within_km"].items():
         assert found["share_within_km"][radius]["value"] == share
-    assert "mean error" in done.stdout
-    assert f"Folder: {tmp_path / 'e'}" in done.stdout
     names = sorted(path.name for path in (tmp_path / "e").iterdir())
     assert names == ["arrows.png", "errors.csv", "errors.png", "evaluation.json"]
-    assert [path.name for path in tmp_path.iterdir()] == ["e"]
 
 
 def test_labelled_places_from_files_and_a_table_of_any_program(made, tmp_path: Path):

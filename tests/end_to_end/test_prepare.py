@@ -51,16 +51,18 @@ def words(roots: tuple[Path, ...], *more: str) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def prepared(roots: tuple[Path, Path], tmp_path_factory) -> tuple[Path, subprocess.CompletedProcess]:
-    """A store from the command line."""
-    place = tmp_path_factory.mktemp("prepare")
-    done = command("geoguesser.prepare", *words(roots, "out=store", "sizes=[56]"), cwd=place)
+def prepared(roots: tuple[Path, Path], tmp_path_factory) -> Path:
+    """A store."""
+    store = tmp_path_factory.mktemp("prepare") / "store"
+    prepare_data(compose(words(roots, f"out={store}", "sizes=[56]"), "prepare"))
+    return store
+
+
+@pytest.mark.slow  # in a process of its own
+def test_prepare_ends_with_a_report_and_the_next_command(roots, tmp_path: Path):
+    store = tmp_path / "store"
+    done = command("geoguesser.prepare", *words(roots, "out=store", "sizes=[56]"), cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    return place / "store", done
-
-
-def test_prepare_ends_with_a_report_and_the_next_command(prepared):
-    store, done = prepared
     assert done.stderr.count("\n") <= 1  # the progress bar is for terminals
     assert "Traceback" not in done.stdout + done.stderr
     for word in ("train", "val", "test", "px32", "px56"):
@@ -74,7 +76,7 @@ def test_prepare_ends_with_a_report_and_the_next_command(prepared):
 
 
 def test_training_from_a_store_is_training_from_the_files(prepared, roots, run_job, tmp_path: Path):
-    store, _ = prepared
+    store = prepared
     files = run_job([*OWN, "data=places", words(roots)[0]], tmp_path / "files")
     ready = run_job([*OWN, "data=store", f"data.path={store}"], tmp_path / "store")
     assert ready["test"] == files["test"]
@@ -89,7 +91,7 @@ def test_training_from_a_store_is_training_from_the_files(prepared, roots, run_j
 
 def test_a_run_goes_on_with_its_own_data_alone(prepared, roots, run_job, tmp_path: Path):
     """From the store or from the files it was made from, which are the same; not from others."""
-    store, _ = prepared
+    store = prepared
     run_job([*OWN, "trainer.max_epochs=1", "data=store", f"data.path={store}"], tmp_path / "run")
     resume = f"resume={tmp_path / 'run'}"
     again = run_job([*OWN, "data=places", words(roots)[0], resume], tmp_path / "run")
@@ -111,7 +113,7 @@ def test_a_run_goes_on_with_its_own_data_alone(prepared, roots, run_job, tmp_pat
 
 
 def test_predicting_a_store(prepared, roots, run_job, tmp_path: Path):
-    store, _ = prepared
+    store = prepared
     run_job([*OWN, "data=store", f"data.path={store}"], tmp_path / "run")
     base = [f"run={tmp_path / 'run'}", f"out={tmp_path / 'p.csv'}"]
     told = predict_places(compose([*base, f"images={store}"], "predict")).set_index("uuid")
@@ -179,7 +181,7 @@ def test_places_with_fewer_views_train_and_predict(roots, run_job, tmp_path: Pat
 
 
 def test_the_network_normalises_by_the_training_views(prepared, run_job, tmp_path: Path):
-    store, _ = prepared
+    store = prepared
     job = [*OWN, "data=store", f"data.path={store}", "image.normalise=dataset"]
     run_job(job, tmp_path / "run")
     manifest = json.loads((store / "store.json").read_text())["images"]["px32-crop"]["train_pixels"]
@@ -205,7 +207,7 @@ def test_blocks_train_and_the_audit_is_in_the_result(roots, run_job, tmp_path: P
 
 
 def test_a_dry_run_of_a_store_counts(prepared, run_job, tmp_path: Path):
-    store, _ = prepared
+    store = prepared
     told = run_job([*OWN, "data=store", f"data.path={store}", "dry_run=true"], tmp_path / "dry")
     assert told["places"]["places"] == 60
     assert told["memory_gib"]["views"] == 0
@@ -283,7 +285,7 @@ def test_values_that_are_none_are_refused_first(
 
 
 def test_a_store_cannot_be_prepared_once_more(prepared, tmp_path: Path):
-    store, _ = prepared
+    store = prepared
     with pytest.raises(ConfigError, match="data must be places or demo: a store is prepared already"):
         prepare_data(compose([*SIZE, "data=store", f"data.path={store}", f"out={tmp_path / 'x'}"], "prepare"))
 
@@ -295,7 +297,7 @@ def test_a_file_is_no_folder_for_a_store(roots, tmp_path: Path):
 
 
 def test_init_from_does_not_undo_the_normalisation(prepared, run_job, tmp_path: Path):
-    store, _ = prepared
+    store = prepared
     job = [*OWN, "data=store", f"data.path={store}"]
     run_job([*job, "trainer.max_epochs=1"], tmp_path / "first")
     more = ["image.normalise=dataset", f"init_from={tmp_path / 'first'}", "trainer.max_epochs=1"]
@@ -317,7 +319,7 @@ def test_what_was_found_stays_where_a_run_fails_over_it(roots, run_job, tmp_path
 
 
 def test_a_broken_view_is_masked_in_prediction_too(prepared, roots, run_job, tmp_path: Path):
-    store, _ = prepared
+    store = prepared
     run_job([*OWN, "trainer.max_epochs=1", "data=store", f"data.path={store}"], tmp_path / "run")
     images = tmp_path / "images"
     shutil.copytree(roots[1] / "images", images)
@@ -404,7 +406,7 @@ def test_killed_at_any_moment_it_goes_on_and_ends_the_same(roots, tmp_path: Path
 @pytest.mark.slow
 def test_two_processes_read_each_its_own_part(prepared, tmp_path: Path):
     """Every training place exactly once per epoch over both, in another order each epoch."""
-    store, _ = prepared
+    store = prepared
     job = [*OWN, "data=store", f"data.path={store}", "trainer.devices=2", "augment=light", "data.batch_size=5"]
     spy = "+callbacks.spy._target_=spying.RowSpy"
     path = os.pathsep.join([str(ROOT / "tests"), os.environ.get("PYTHONPATH", "")])

@@ -67,15 +67,23 @@ def trained(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def reported(trained: Path) -> tuple[Path, subprocess.CompletedProcess]:
-    """One report from the command line."""
-    return trained, command("geoguesser.report", f"run={trained}", "examples=3", "thumbnails=7")
+def reported(trained: Path) -> Path:
+    """A run with its report."""
+    explain_run(compose([f"run={trained}", "examples=3", "thumbnails=7"], "report"))
+    return trained
 
 
-def test_the_command_writes_a_page_and_pictures(reported):
-    run, done = reported
+@pytest.mark.slow  # in a process of its own
+def test_the_command_says_where_the_page_is(trained: Path, tmp_path: Path):
+    out = tmp_path / "page.html"
+    done = command("geoguesser.report", f"run={trained}", "examples=1", "thumbnails=1", f"out={out}")
     assert done.returncode == 0, done.stderr
-    assert "report.html" in done.stdout
+    assert f"page: {out}" in done.stdout
+    assert "Traceback" not in done.stderr
+
+
+def test_a_report_is_a_page_and_pictures(reported):
+    run = reported
     assert names(run) == ALWAYS | SEEN | SURE | {"posterior_2", "posterior_3", "confusion"} | {
         f"activation_{number}" for number in (1, 2, 3)
     }
@@ -86,7 +94,7 @@ def test_the_command_writes_a_page_and_pictures(reported):
 
 
 def test_the_map_shows_what_the_run_and_its_network_say(reported):
-    run, _ = reported
+    run = reported
     values, table = values_in(run / "report.html"), pd.read_csv(run / "predictions_test.csv").set_index("uuid")
     assert sorted(place["id"] for place in values["places"]) == sorted(table.index)
     errors = [place["error"] for place in values["places"]]
@@ -108,7 +116,7 @@ def test_the_map_shows_what_the_run_and_its_network_say(reported):
 
 
 def test_so_many_views_are_in_the_page_as_were_asked_for(reported):
-    run, _ = reported
+    run = reported
     values = values_in(run / "report.html")
     shown = [place for place in values["places"] if "views" in place]
     assert len(shown) == 7
@@ -120,7 +128,7 @@ def test_so_many_views_are_in_the_page_as_were_asked_for(reported):
 
 
 def test_the_page_says_what_its_figures_are_and_names_no_folder(reported):
-    run, _ = reported
+    run = reported
     text = (run / "report.html").read_text()
     result = json.loads((run / "result.json").read_text())
     assert f"<b>{result['test']['places']}</b>" in text
@@ -135,7 +143,7 @@ def test_the_page_says_what_its_figures_are_and_names_no_folder(reported):
 
 @needs_browser
 def test_the_page_stands_in_a_browser(reported, tmp_path: Path):
-    run, _ = reported
+    run = reported
     seen = visit(run / "report.html", tmp_path)
     assert seen.console == []
     assert seen.hosts == set()
@@ -168,7 +176,7 @@ def told(page: Path, scratch: Path, script: str, *, width: int = 1280) -> Any:
 
 @needs_browser
 def test_places_are_chosen_filtered_and_sorted(reported, tmp_path: Path):
-    run, _ = reported
+    run = reported
     script = """
       const rows = [...document.querySelectorAll("[data-place]")];
       const head = () => document.querySelector("#picked h3");
@@ -194,7 +202,7 @@ def test_places_are_chosen_filtered_and_sorted(reported, tmp_path: Path):
 @needs_browser
 def test_the_page_is_no_wider_than_a_phone(reported, tmp_path: Path):
     """Elements that scroll by themselves do not count."""
-    run, _ = reported
+    run = reported
     script = """return [innerWidth, document.documentElement.scrollWidth,
       document.querySelector("#place-map").offsetHeight];"""
     inner, wide, tall = told(run / "report.html", tmp_path, script, width=390)
