@@ -7,12 +7,11 @@ import math
 import numpy as np
 
 from geoguesser.reporting.compare_runs import Unused
-from geoguesser.reporting.compared import FEWEST_PLACES, NOISE, REFUSED, UNCLEAR, Comparison, Difference, Entry
+from geoguesser.reporting.compared import NOISE, REFUSED, UNCLEAR, Comparison, Difference, Entry
 from geoguesser.reporting.data_summary import counted
-from geoguesser.reporting.intervals import Interval
+from geoguesser.reporting.intervals import FEWEST_FOR_MEAN, FEWEST_PLACES, Interval
 
 MINUS = "\N{MINUS SIGN}"
-BOLD_PLACES = 40  # with fewer, intervals of means of very skewed errors fall short (benchmarks/intervals.py)
 
 
 class Numbers:
@@ -144,11 +143,11 @@ def notes(comparison: Comparison) -> list[str]:
             "Differences are taken over the places that both of two tested, and say how many those are."
         )
     found += _on_seeds(comparison, numbers)
-    few = [entry for entry in entries if FEWEST_PLACES <= len(entry.group.uuid) < BOLD_PLACES]
+    few = [entry for entry in entries if FEWEST_PLACES <= len(entry.group.uuid) < FEWEST_FOR_MEAN]
     if few:
         found.append(
-            f"{_listed([entry.letter for entry in few])}: tested on fewer than {BOLD_PLACES} places. Rare large "
-            "misses may be lacking among them: the interval of such a mean can be too narrow."
+            f"{_listed([entry.letter for entry in few])}: tested on fewer than {FEWEST_FOR_MEAN} places. Rare "
+            "large misses may be lacking among them, so their means have no interval."
         )
     tests = comparisons(comparison)
     if tests > 1:

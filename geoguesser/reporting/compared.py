@@ -19,6 +19,8 @@ from geoguesser.reporting.bootstrap import Resampling
 from geoguesser.reporting.compare_groups import Choices, Group, differing, groups_of
 from geoguesser.reporting.compare_runs import Run, Unused
 from geoguesser.reporting.intervals import (
+    FEWEST_FOR_MEAN,
+    FEWEST_PLACES,
     Interval,
     SeedNoise,
     holm,
@@ -30,7 +32,6 @@ from geoguesser.reporting.intervals import (
 )
 from geoguesser.reporting.units import Units, units_of
 
-FEWEST_PLACES = 20  # for an interval or a difference; benchmarks/intervals.py shows that it holds from there on
 MOVED_KM = 0.1  # a place with the same id in two runs must lie where it was
 BASELINE, BETTER, WORSE, NOISE, UNCLEAR, REFUSED = (
     "baseline", "better", "worse", "within noise", "not clear", "not compared",
@@ -229,7 +230,8 @@ def _entry(group: Group, letter: str, label: str, drawing: _Drawing) -> Entry:
     if len(order) >= FEWEST_PLACES:
         confidence = drawing.settings.confidence
         units, draws = drawing.of(group.uuid[order], group.true_deg[order])
-        mean = mean_interval(draws.mean(over_seeds), confidence, seed_noise(errors))
+        if len(order) >= FEWEST_FOR_MEAN:
+            mean = mean_interval(draws.mean(over_seeds), confidence, seed_noise(errors))
         median = median_interval(draws, over_seeds, confidence)
     return Entry(
         letter,

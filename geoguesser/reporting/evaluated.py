@@ -15,12 +15,16 @@ from geoguesser.geo.score import FIELD_RADII_KM, SHARE_RADII_KM, WORLD_DIAGONAL_
 from geoguesser.model.conformal import interval_95
 from geoguesser.reporting.bootstrap import Pivot, Resampling
 from geoguesser.reporting.budget import parts_of
-from geoguesser.reporting.intervals import Interval, mean_interval, median_interval
+from geoguesser.reporting.intervals import (
+    FEWEST_FOR_MEAN,
+    FEWEST_PLACES,
+    Interval,
+    mean_interval,
+    median_interval,
+)
 from geoguesser.reporting.units import units_of
 
 FORMAT = 1
-FEWEST_PLACES = 20  # with fewer there is no interval
-BOLD_PLACES = 40  # with fewer, intervals of means of very skewed errors fall short (benchmarks/intervals.py)
 REACH_KM = 2500.0  # places farther off the land are drawn by blocks of the sphere
 
 
@@ -48,7 +52,7 @@ def evaluate(
     Returns:
         Plain values: places, units, `error_km` (mean, median, p90), `share_within_km` by radius, `score` (of the
         region and of the world) and `by_part`. A figure is a dictionary of value, low and high; the limits are
-        null where there are fewer than 20 places.
+        null where there are fewer than 20 places, and of means and scores where there are fewer than 40.
     """
     error_km = haversine_km(predicted_deg, true_deg)
     drawn_in = region if region.distance_to_land_km(true_deg).max() < REACH_KM else world()
@@ -87,7 +91,7 @@ def evaluate(
 
 def _means(resampling: Resampling | None, confidence: float) -> Callable[[FloatArray], Interval]:
     def of(values: FloatArray) -> Interval:
-        if resampling is None:
+        if resampling is None or len(values) < FEWEST_FOR_MEAN:
             return Interval(float(values.mean()))
         return mean_interval(resampling.mean(values), confidence)
 

@@ -12,8 +12,8 @@ from rich.table import Table
 from geoguesser.geo.region import Region
 from geoguesser.geo.score import FIELD_RADII_KM, SHARE_RADII_KM
 from geoguesser.reporting import maps, plots
-from geoguesser.reporting.evaluated import BOLD_PLACES, FEWEST_PLACES
 from geoguesser.reporting.files import write_csv, write_json
+from geoguesser.reporting.intervals import FEWEST_FOR_MEAN, FEWEST_PLACES
 
 
 def write(folder: Path, found: dict[str, Any], table: pd.DataFrame, region: Region, *, pictures: bool) -> None:
@@ -74,8 +74,8 @@ def _lines(found: dict[str, Any]) -> list[str]:
     lines = [f"Intervals: bootstrap over {found['units']}."]
     if found["places"] < FEWEST_PLACES:
         lines = [f"No intervals: they need at least {FEWEST_PLACES} places."]
-    elif found["places"] < BOLD_PLACES:
-        lines[0] += f" With fewer than {BOLD_PLACES} places they may be too narrow."
+    elif found["places"] < FEWEST_FOR_MEAN:
+        lines[0] += f" Those of means need at least {FEWEST_FOR_MEAN} places."
     if len(found["by_part"]) > 1:
         parts = found["by_part"].items()
         words = [f"{name} {_km(one['error_km_mean'])} ({one['places']:,})" for name, one in parts]

@@ -14,6 +14,9 @@ from scipy import stats
 from geoguesser.geo.distance import FloatArray
 from geoguesser.reporting.bootstrap import Pivot, Resampling, widened
 
+FEWEST_PLACES = 20  # for an interval of a median, a share or a difference
+FEWEST_FOR_MEAN = 40  # of errors: with fewer, rare large misses may be lacking, and no interval holds what it says
+
 
 @dataclass(frozen=True)
 class Interval:

@@ -56,6 +56,12 @@ def test_few_places_get_no_interval_and_far_ones_a_sphere(croatia):
     assert found["error_km"]["mean"]["low"] is None
     assert found["share_within_km"]["25"]["high"] is None
     assert evaluate(predicted[:1], true[:1], croatia, **HOW)["places"] == 1
+    some = evaluate(*drawn(39), croatia, **HOW)
+    assert some["error_km"]["mean"]["low"] is None  # of so few places a mean has none, a median has
+    assert some["score"]["country"]["low"] is None
+    assert some["error_km"]["median"]["low"] < some["error_km"]["median"]["value"]
+    assert some["share_within_km"]["25"]["low"] is not None
+    assert evaluate(*drawn(40), croatia, **HOW)["error_km"]["mean"]["low"] is not None
     true[0] = (-33.9, 151.2)  # Sydney, far beyond the reach of a Croatian CRS
     far = evaluate(predicted, true, croatia, **HOW)
     assert far["error_km"]["mean"]["value"] > 800
