@@ -92,6 +92,19 @@ def test_figures_are_those_of_the_predictions(tmp_path: Path, croatia):
     assert change.iloc[0] == pytest.approx(expected if change.index[0] == "grid.size=2" else -expected)
 
 
+def test_means_of_few_places_have_no_interval_but_differences_have(tmp_path: Path, croatia):
+    one = write_run(tmp_path / "one", PLACES[:39], own_noise(0)[:39], changes=size(1))
+    two = write_run(tmp_path / "two", PLACES[:39], own_noise(1)[:39], changes=size(2))
+    found = compared(croatia, [one, two])
+    for entry in found.entries:
+        assert (entry.mean.low, entry.mean.high) == (None, None)
+        assert entry.median.low < entry.median.value < entry.median.high
+    (difference,) = (entry.difference for entry in found.entries if entry.difference is not None)
+    assert difference.mean.low < difference.mean.high
+    assert any("fewer than 40 places" in note and "no interval" in note for note in notes(found))
+    assert as_table(found)["error_km_mean_low"].isna().all()
+
+
 def test_the_baseline_is_the_one_of_least_validation_error_or_the_users(tmp_path: Path, croatia):
     folders = [
         write_run(tmp_path / name, PLACES, own_noise(at), changes=size(at), val_km=val)
