@@ -26,6 +26,7 @@ from geoguesser.model.decoder import Decoder, MedianDecoder
 from geoguesser.model.folding import folded
 from geoguesser.model.head import ClassificationHead
 from geoguesser.model.uncertainty import LEVELS, Calibration, Said, tempered
+from geoguesser.model_folder import open_locator
 
 LEAST = 1e-44  # a probability whose logarithm is taken
 
@@ -63,14 +64,14 @@ class Ensemble:
 
     @classmethod
     def load(cls, paths: Sequence[str | Path], *, device: str | torch.device = "cpu") -> Self:
-        """Loads run folders (their best checkpoints) or checkpoint files.
+        """Loads run folders (their best checkpoints), exported folders or checkpoint files.
 
         Raises:
             MissingFileError: One of them is not there.
             CheckpointError: One is no locator.
             ConfigError: There is none, or they were trained for different regions.
         """
-        return cls([Locator.load(path, device=device) for path in paths])
+        return cls([open_locator(path, device=device)[0] for path in paths])
 
     def fold(self) -> None:
         """Makes its networks quicker, for good: they answer as before but for rounding, and cannot be saved."""

@@ -7,11 +7,11 @@ import os
 from pathlib import Path
 from typing import Any
 
-import torch
 from omegaconf import DictConfig, OmegaConf
 
 from geoguesser.configs import build, conf_dir, known_keys, plain, read_config
 from geoguesser.errors import ConfigError, MissingFileError, StoreError, check_bool, check_int
+from geoguesser.loading import device_of
 from geoguesser.locator import Locator
 from geoguesser.reporting.compare_runs import Run, read_run
 from geoguesser.reporting.explain_pictures import Gallery
@@ -45,7 +45,7 @@ def explain_run(cfg: DictConfig) -> tuple[Subject, Gallery]:
     places = _places(config["places"])
     run = read_run(str(config["run"]), read_config)
     out = _out(config["out"], run)
-    locator = Locator.load(run.folder, device=_device(str(config["device"])))
+    locator = Locator.load(run.folder, device=device_of(str(config["device"])))
     record = _record(config["wandb"], run)
     subject = subject_of(run, locator, most=most, examples=examples, places=places)
     try:
@@ -77,17 +77,6 @@ def _out(given: Any, run: Run) -> Path:
     if not out.parent.is_dir():
         raise MissingFileError.at(f"out={given}", "must lie in a folder that exists", found=str(out.parent))
     return out
-
-
-def _device(name: str) -> torch.device:
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        device = torch.device(name)
-        torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise ConfigError.at("device", "must be auto or a device of this machine", found=name) from error
-    return device
 
 
 def _record(asked: Any, run: Run) -> WandbRecord | None:

@@ -22,7 +22,7 @@ from geoguesser.data.examine import HEADINGS
 from geoguesser.data.images import ImageSpec, decoder
 from geoguesser.errors import CheckpointError, MissingFileError, first_line
 from geoguesser.geo.region import region_from_state
-from geoguesser.locator import Locator, record_of
+from geoguesser.locator import Locator, checkpoint_file, record_of
 from geoguesser.model.network import GeoNetwork, network_from_state
 from geoguesser.model.uncertainty import calibration_from_state
 
@@ -101,6 +101,38 @@ def read_model(folder: Path, *, device: str | torch.device = "cpu") -> tuple[Loc
     network.to(device)
     known = ("region", "network", "calibration", "data", "weights_sha256")
     return made, {name: value for name, value in config.items() if name not in known}
+
+
+def open_locator(path: str | Path, *, device: str | torch.device = "cpu") -> tuple[Locator, dict[str, Any]]:
+    """Opens whatever holds a trained network.
+
+    Args:
+        path: A folder that `write_model` wrote, a run folder (its best checkpoint is taken), or a checkpoint file.
+        device: Where it works.
+
+    Returns:
+        The locator, and what the folder says beside it; nothing of a run or a checkpoint.
+
+    Raises:
+        MissingFileError: There is none.
+        CheckpointError: It is damaged, incomplete, or of a newer format.
+    """
+    given = Path(path).expanduser()
+    if (given / CONFIG).is_file():
+        return read_model(given, device=device)
+    if (given / WEIGHTS).is_file():
+        raise MissingFileError.at(str(given), f"must hold {CONFIG} beside {WEIGHTS}", remedy="Export it again.")
+    return Locator.load(given, device=device), {}
+
+
+def network_file(path: str | Path) -> Path:
+    """The file with the weights of what `open_locator` opens.
+
+    Raises:
+        MissingFileError: There is none.
+    """
+    given = Path(path).expanduser()
+    return given / WEIGHTS if (given / CONFIG).is_file() else checkpoint_file(given)
 
 
 def _read_config(file: Path) -> dict[str, Any]:

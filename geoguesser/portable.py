@@ -21,11 +21,11 @@ from geoguesser.data.examine import HEADINGS
 from geoguesser.data.images import ImageSpec, opened_rgb
 from geoguesser.data.inputs import asked_places
 from geoguesser.ensemble import Ensemble
-from geoguesser.errors import ConfigError, DataError, MissingFileError, check_int, first_line
+from geoguesser.errors import ConfigError, DataError, check_int, first_line
 from geoguesser.geo.grid import Grid
 from geoguesser.geo.region import Region
 from geoguesser.locator import Locator
-from geoguesser.model_folder import CONFIG, WEIGHTS, read_model
+from geoguesser.model_folder import open_locator
 
 Photo = str | Path | Image.Image
 Place = Mapping[int, Photo]  # heading (0, 90, 180, 270) -> photo
@@ -175,14 +175,7 @@ def load(path: str | Path, *, device: str | torch.device = "cpu") -> Model:
         MissingFileError: There is none.
         CheckpointError: It is damaged, incomplete, or of a newer format.
     """
-    given = Path(path).expanduser()
-    if not (given / CONFIG).is_file():
-        if (given / WEIGHTS).is_file():
-            raise MissingFileError.at(
-                str(given), f"must hold {CONFIG} beside {WEIGHTS}", remedy="Export it again."
-            )
-        return Model(Locator.load(given, device=device))
-    return Model(*read_model(given, device=device))
+    return Model(*open_locator(path, device=device))
 
 
 def _checked(

@@ -22,7 +22,7 @@ from geoguesser.data.store import Store, is_store
 from geoguesser.ensemble import Ensemble
 from geoguesser.errors import DataError, MissingFileError, StoreError, check_choice, check_int
 from geoguesser.loading import device_of, load_runs
-from geoguesser.locator import checkpoint_file
+from geoguesser.model_folder import network_file
 from geoguesser.reporting.answer_table import COMPETITION, answer_rows, blank_row, columns_of
 from geoguesser.reporting.files import write_csv
 from geoguesser.reporting.row_journal import RowJournal
@@ -94,7 +94,7 @@ def _source(images: Any, root: Any) -> Store | list[Asked]:
 def _key(config: dict[str, Any]) -> dict[str, Any]:
     """What rows depend on beside their images."""
     runs = [config["run"]] if isinstance(config["run"], str) else config["run"]
-    digests = [xxhash.xxh3_128_hexdigest(checkpoint_file(run).read_bytes()) for run in runs]
+    digests = [xxhash.xxh3_128_hexdigest(network_file(run).read_bytes()) for run in runs]
     return {"format": 1, "runs": digests} | {name: config[name] for name in ("missing_views", "on_bad")}
 
 

@@ -20,6 +20,7 @@ from training.toy_run import IMAGE, REGION, toy_network, toy_places
 import geoguesser
 from geoguesser.answers import Answers
 from geoguesser.data.images import ImageSpec
+from geoguesser.ensemble import Ensemble
 from geoguesser.errors import CheckpointError, ConfigError, DataError, MissingFileError
 from geoguesser.geo.grids import PyramidGrid
 from geoguesser.geo.region import SphereRegion
@@ -28,7 +29,7 @@ from geoguesser.model.decoder import MedianDecoder
 from geoguesser.model.head import ClassificationHead, RegressionHead
 from geoguesser.model.losses import CrossEntropy
 from geoguesser.model.uncertainty import Calibration
-from geoguesser.model_folder import CONFIG, WEIGHTS, write_model
+from geoguesser.model_folder import CONFIG, WEIGHTS, network_file, write_model
 from geoguesser.portable import Model
 
 
@@ -132,6 +133,19 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 root / name / f"{heading}.png"
             )
     return root
+
+
+def test_the_programs_take_a_folder_as_they_take_a_run(locator: Locator, folder: Path, tmp_path: Path) -> None:
+    """An ensemble, which predict, evaluate and serve ask, opens it; its file of weights tells it from others."""
+    images = toy_places()[1]
+    locator.save(tmp_path / "model.ckpt")
+    both = Ensemble.load([folder, tmp_path / "model.ckpt"])
+    assert both.grid is not None
+    check_same(Ensemble.load([folder]).answer([images]), locator.answer(images))
+    assert network_file(folder) == folder / WEIGHTS
+    assert network_file(tmp_path / "model.ckpt") == tmp_path / "model.ckpt"
+    with pytest.raises(MissingFileError, match="must be a run folder with checkpoints/best.ckpt"):
+        network_file(tmp_path)
 
 
 def test_paths_pictures_and_pixels_are_the_same_to_it(photos: Path, folder: Path) -> None:
