@@ -144,7 +144,7 @@ def test_the_programs_take_a_folder_as_they_take_a_run(locator: Locator, folder:
     check_same(Ensemble.load([folder]).answer([images]), locator.answer(images))
     assert network_file(folder) == folder / WEIGHTS
     assert network_file(tmp_path / "model.ckpt") == tmp_path / "model.ckpt"
-    with pytest.raises(MissingFileError, match="must be a run folder with checkpoints/best.ckpt"):
+    with pytest.raises(MissingFileError, match=r"must be a run folder with checkpoints/best.ckpt"):
         network_file(tmp_path)
 
 
