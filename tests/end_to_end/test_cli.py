@@ -216,7 +216,7 @@ def test_several_jobs_of_another_command_end_with_what_failed(tmp_path: Path):
     done = command("geoguesser.predict", "--multirun", "run=a,b", "images=x", cwd=tmp_path)
     assert done.returncode == 1
     assert "2 of the jobs failed:" in done.stderr
-    assert "(run=b images=x): MissingFileError: images=x must be a folder of place folders." in done.stderr
+    assert "(run=b images=x): MissingFileError: images=x must be there." in done.stderr
     assert "Traceback" not in done.stderr
 
 
