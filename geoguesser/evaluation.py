@@ -17,7 +17,7 @@ from geoguesser.configs import build, known_keys, plain
 from geoguesser.data.coordinate_table import PREDICTED, TRUE, Columns, check_alike, matched, read_points
 from geoguesser.data.findings import Findings
 from geoguesser.data.inputs import Asked
-from geoguesser.data.places import coords_of, files_of, read_places, without_far
+from geoguesser.data.places import FAR_KM, coords_of, files_of, read_places, without_far
 from geoguesser.data.splits import NAMES
 from geoguesser.data.store import Store
 from geoguesser.ensemble import Ensemble
@@ -80,6 +80,7 @@ def evaluate_places(cfg: DictConfig) -> dict[str, Any]:
     }
     pictures = check_bool("pictures", config["pictures"])
     check_int("batch_size", config["batch_size"], low=1)
+    check_choice("on_missing", config["on_missing"], ("error", "skip"))
     out = Path(str(config["out"])).expanduser()
     if out.exists() and not out.is_dir():
         raise ConfigError.at("out", "must be a folder, not a file", found=str(out))
@@ -112,15 +113,23 @@ def _from_files(config: dict[str, Any]) -> Evaluated:
     ):
         names = {name: named[own][name] for name in ("id", *POINT)}
         marked = config["truth"] is None and own == "truth_columns"
-        parts.append(read_points(file, key, Columns(own, words, marked, **names), str(named[own]["units"])))
+        told, units = Columns(own, words, marked, **names), str(named[own]["units"])
+        parts.append(read_points(file, key, told, units, blank=key == "predictions"))
     table, missing, extra = matched(*parts)
-    if missing and check_choice("on_missing", config["on_missing"], ("error", "skip")) == "error":
+    if missing and config["on_missing"] == "error":
         raise DataError.at(
             f"predictions={given}", f"must hold every place of the truth, {missing} are missing",
             remedy="To leave them out, which flatters: on_missing=skip.",
         )  # fmt: skip
     check_alike(table[POINT].to_numpy(), table[TRUE_POINT].to_numpy())
     region: Region = build(config["region"], "region")
+    away_km = region.distance_to_land_km(table[TRUE_POINT].to_numpy())
+    if away_km.max() > FAR_KM:
+        log.warning(
+            "%d of %d true places lie more than %g km from region %s, up to %.0f km: is it theirs, and are their "
+            "latitudes and longitudes not swapped?",
+            int((away_km > FAR_KM).sum()), len(table), FAR_KM, region.name, away_km.max(),
+        )  # fmt: skip
     counts = {"places_without_a_prediction_left_out": missing, "predictions_of_no_place": extra}
     return Evaluated(table[["uuid", *POINT, *TRUE_POINT]], region, counts)
 
@@ -133,6 +142,10 @@ def _from_run(config: dict[str, Any]) -> Evaluated:
     split = None if data["split"] is None else check_choice("data.split", data["split"], SPLITS)
     if data["roots"] is not None and data["path"] is not None:
         raise ConfigError.at("data.path", "must not be given with data.roots", found=data["path"], remedy=WAYS)
+    if config["truth"] is not None:
+        raise ConfigError.at("truth", "is for predictions=FILE, not for a run", found=config["truth"], remedy=WAYS)
+    if split is not None and data["roots"] is None and data["path"] is None:
+        raise ConfigError.at("data.split", "needs data.roots or data.path", found=split, remedy=WAYS)
     ensemble = load_runs(config["run"], device=device_of(str(config["device"])))
     if data["roots"] is None and data["path"] is None:
         return _own_test(config["run"], ensemble.region)

@@ -29,8 +29,9 @@ def load_runs(run: Any, *, device: torch.device) -> Ensemble:
     if len(given) > 1:
         way = "points by geometric median, for grids differ" if ensemble.grid is None else "posteriors averaged"
         log.info("an ensemble of %d runs: %s", len(given), way)
-    if not ensemble.calibrated:
-        log.info("not calibrated, so no expected errors and radii: %s", ", ".join(given))
+    bare = [run for run, one in zip(given, ensemble.locators, strict=True) if one.calibration is None]
+    if bare:
+        log.info("not calibrated, so no expected errors and radii: %s", ", ".join(bare))
     return ensemble
 
 

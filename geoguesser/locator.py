@@ -210,6 +210,8 @@ def read_checkpoint(file: Path) -> dict[str, Any]:
         found = checkpoint["geoguesser"]["format"]
     except Exception as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
+        if isinstance(error, KeyError) or reason.startswith("Weights only load failed"):
+            reason = "it was written by another program"
         raise CheckpointError(f"{file} is no checkpoint of geoguesser: {reason}") from error
     if found > FORMAT:
         raise CheckpointError(f"{file} has format {found}; this version reads up to {FORMAT}. Update geoguesser.")

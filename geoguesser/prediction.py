@@ -20,7 +20,7 @@ from geoguesser.configs import known_keys, plain
 from geoguesser.data.inputs import Asked, asked_places, missing_headings, signature
 from geoguesser.data.store import Store, is_store
 from geoguesser.ensemble import Ensemble
-from geoguesser.errors import DataError, MissingFileError, StoreError, check_choice, check_int
+from geoguesser.errors import ConfigError, DataError, MissingFileError, StoreError, check_choice, check_int
 from geoguesser.loading import device_of, load_runs
 from geoguesser.model_folder import network_file
 from geoguesser.reporting.answer_table import COMPETITION, answer_rows, blank_row, columns_of
@@ -61,8 +61,7 @@ def predict_places(cfg: DictConfig) -> pd.DataFrame:
     )
     device = device_of(str(config["device"]))
     out = Path(str(config["out"])).expanduser()
-    if not out.parent.is_dir():
-        raise MissingFileError.at(f"out={out}", "must lie in a folder that exists", found=str(out.parent))
+    _check_out(out, config["images"])
     source = _source(config["images"], config["root"])
     ensemble = load_runs(config["run"], device=device)
     if isinstance(source, Store):
@@ -74,7 +73,11 @@ def predict_places(cfg: DictConfig) -> pd.DataFrame:
         if settings.whole and settings.on_bad == "error":
             _check_whole(source)
     key = _key(config)
-    journal = RowJournal(out.with_name(f"{out.name}.journal"), key, columns_of(ensemble.grid is not None))
+    try:
+        journal = RowJournal(out.with_name(f"{out.name}.journal"), key, columns_of(ensemble.grid is not None))
+    except OSError as error:
+        where = f"out={out}: {out.name}.journal"
+        raise StoreError.at(where, f"cannot be written beside it ({error.strerror or error})") from error
     try:
         _fill(journal, ensemble, source, (ids, signs), settings)
     except KeyboardInterrupt:
@@ -83,6 +86,16 @@ def predict_places(cfg: DictConfig) -> pd.DataFrame:
     finally:
         journal.close(remove=not journal.rows)
     return _finish(journal, ids, out, settings)
+
+
+def _check_out(out: Path, images: Any) -> None:
+    if not out.parent.is_dir():
+        raise MissingFileError.at(f"out={out}", "must lie in a folder that exists", found=str(out.parent))
+    if out.is_dir() or out.suffix.lower() != ".csv":
+        raise ConfigError.at("out", "must be the name of a .csv file", found=str(out))
+    given = images if isinstance(images, list) else [images]
+    if out.exists() and any(out.resolve() == Path(str(one)).expanduser().resolve() for one in given):
+        raise ConfigError.at("out", "must be another file than images, for it is replaced", found=str(out))
 
 
 def _source(images: Any, root: Any) -> Store | list[Asked]:
@@ -142,9 +155,11 @@ def _rows(batch: Batch, uuids: list[str], ensemble: Ensemble, settings: Settings
     notes = ["; ".join(one) for one in batch.broken]
     seen = views > 0
     good = views == 4 if settings.whole else seen
+    for row in np.flatnonzero(~good & (views > 0)):
+        notes[row] = "; ".join(filter(None, (notes[row], f"has {views[row]} of 4 views")))
     if settings.on_bad == "error" and not good.all():
         first = int(np.argmin(good))
-        reason = notes[first] or f"has {views[first]} of 4 views"
+        reason = notes[first] or "has no view"
         raise DataError.at(
             f"place {uuids[first]}", f"cannot be answered: {reason}",
             remedy="To go on without: on_bad=blank, blind or skip.",
@@ -159,7 +174,7 @@ def _rows(batch: Batch, uuids: list[str], ensemble: Ensemble, settings: Settings
         if settings.on_bad == "blind":
             yield answer_rows([uuids[row]], ensemble.blind(), views[[row]], [notes[row]], with_cells=with_cells)
         else:
-            yield blank_row(uuids[row], notes[row], with_cells=with_cells)
+            yield blank_row(uuids[row], int(views[row]), notes[row], with_cells=with_cells)
 
 
 def _finish(journal: RowJournal, ids: list[str], out: Path, settings: Settings) -> pd.DataFrame:
@@ -171,8 +186,11 @@ def _finish(journal: RowJournal, ids: list[str], out: Path, settings: Settings) 
     noted = table[table["broken"] != ""]
     if settings.on_bad == "skip":
         table = table[~bad]
-    if bad.all():
-        raise DataError.at("images", f"must hold a place with a whole view; {len(ids)} places have none")
+    if bad.all() and settings.on_bad != "blind":
+        journal.close(remove=True)
+        rule = "four whole views" if settings.whole else "a whole view"
+        first = "; ".join(noted[["uuid", "broken"]].iloc[0]) if len(noted) else "nothing"
+        raise DataError.at("images", f"must hold a place with {rule}; of {len(ids)} none has: {first}")
     try:
         write_csv(out, table[list(COMPETITION)] if settings.short else table)
     except OSError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ import pandas as pd
 from geoguesser.errors import ConfigError, DataError, MissingFileError, check_choice, first_line
 from geoguesser.geo.distance import FloatArray, haversine_km
 
+log = logging.getLogger(__name__)
 SUFFIXES = (".csv", ".tsv", ".parquet")
 UNITS = ("degrees", "radians")
 IDS = ("uuid", "id", "place_id", "place", "image_id", "name", "filename")
@@ -40,7 +42,9 @@ class Columns:
     longitude: str | None = None
 
 
-def read_points(file: Path, key: str, columns: Columns, units: str = "degrees") -> pd.DataFrame:
+def read_points(
+    file: Path, key: str, columns: Columns, units: str = "degrees", *, blank: bool = False
+) -> pd.DataFrame:
     """Reads points.
 
     Args:
@@ -48,6 +52,7 @@ def read_points(file: Path, key: str, columns: Columns, units: str = "degrees") 
         key: The config key that names the file, for messages.
         columns: Where they stand.
         units: Of the file's coordinates.
+        blank: Rows without coordinates are left out: places that were given no answer.
 
     Returns:
         uuid (text; None in all rows where the file has no ids), latitude and longitude in degrees, and row.
@@ -68,8 +73,9 @@ def read_points(file: Path, key: str, columns: Columns, units: str = "degrees") 
     elif own_id not in table:
         raise ConfigError.at(f"{columns.key}.id", f"must be a column of {file}", found=own_id)
     table["row"] = [f"{file} row {line}" for line in range(2, len(table) + 2)]
-    blank = table[list(found.values())].replace(r"^\s*$", np.nan, regex=True).isna().all(axis=1)
-    table = table[~blank].reset_index(drop=True)  # places that were given no answer
+    if blank:
+        empty = table[list(found.values())].replace(r"^\s*$", np.nan, regex=True).isna().all(axis=1)
+        table = table[~empty].reset_index(drop=True)
     points = table[["row"]].assign(uuid=None if own_id is None else table[own_id].astype(str).str.strip())
     for member, name in found.items():
         values = pd.to_numeric(table[name], errors="coerce")
@@ -79,6 +85,9 @@ def read_points(file: Path, key: str, columns: Columns, units: str = "degrees") 
             where, value = f"{points['row'][bad[0]]}: {name}", str(table[name][bad[0]])
             raise DataError.at(where, f"must be a number ({len(bad)} are not)", found=value)
     if own_id is not None:
+        nameless = table[own_id].isna() | points["uuid"].isin(("", "nan"))
+        if nameless.any():
+            raise DataError.at(f"{points['row'][int(nameless.argmax())]}: {own_id}", "must not be empty")
         twice = points["uuid"].duplicated()
         if twice.any():
             first = points[twice].iloc[0]
@@ -99,6 +108,8 @@ def _read(file: Path, key: str) -> pd.DataFrame:
             table = pd.read_csv(file, sep="\t" if file.suffix.lower() == ".tsv" else ",", dtype=str)
     except Exception as error:  # pandas and pyarrow have many kinds
         raise DataError.at(f"{key}={file}", f"cannot be read ({first_line(error)})") from error
+    if len(table.columns) == 1 and ";" in str(table.columns[0]):
+        raise DataError.at(f"{key}={file}", "must be separated by commas, not by semicolons")
     if table.empty:
         raise DataError.at(f"{key}={file}", "must hold at least one row")
     return table
@@ -169,15 +180,33 @@ def matched(points: pd.DataFrame, truth: pd.DataFrame) -> tuple[pd.DataFrame, in
             )  # fmt: skip
         table = true.assign(latitude=points["latitude"], longitude=points["longitude"])
         table["uuid"] = [str(row) for row in range(1, len(table) + 1)]
+        log.warning("no ids in either file: the rows of one stand for those of the other, in order")
         return table, 0, 0
     if not all(named):
         lacks = "truth_columns.id" if named[0] else "columns.id"
         raise DataError.at(lacks, "must name the column of ids, for the other file has them", found=None)
     table = true.merge(points.drop(columns="row"), on="uuid", how="inner", validate="one_to_one")
+    alike = {_bare(uuid) for uuid in points["uuid"]} & {_bare(uuid) for uuid in truth["uuid"]}
+    if len(alike) > len(table):
+        log.warning(
+            "%d ids would be the same but for case, leading zeros, .0 or a suffix", len(alike) - len(table)
+        )
     if table.empty:
         some = f"{points['uuid'][0]!r} and {truth['uuid'][0]!r}"
-        raise DataError.at("predictions and truth", f"must have ids in common; they begin with {some}")
+        remedy = "They differ in case, leading zeros, .0 or a suffix: write them alike." if alike else ""
+        raise DataError.at(
+            "predictions and truth", f"must have ids in common; they begin with {some}", remedy=remedy
+        )
     return table, len(truth) - len(table), len(points) - len(table)
+
+
+def _bare(uuid: str) -> str:
+    """An id without what programs add to it or take from it."""
+    bare = uuid.lower().removesuffix(".0")
+    stem, dot, suffix = bare.rpartition(".")
+    if dot and suffix in ("jpg", "jpeg", "png", "webp"):
+        bare = stem
+    return bare.lstrip("0") or "0"
 
 
 def check_alike(predicted_deg: FloatArray, true_deg: FloatArray) -> None:

@@ -45,12 +45,17 @@ def rows_of(file: Path, root: str | None) -> list[tuple[str, PlaceFiles]]:
     except (ValueError, OSError) as error:  # pandas' own errors are ValueErrors
         raise DataError.at(str(file), f"must be a CSV file in UTF-8 ({str(error).strip()})") from error
     table.columns = [str(column).strip().lower() for column in table.columns]
+    if len(table.columns) == 1 and ";" in table.columns[0]:
+        raise DataError.at(str(file), "must be separated by commas, not by semicolons", found=table.columns[0])
     if table.columns.has_duplicates:
         raise DataError.at(str(file), "must name each column once", found=list(table.columns))
     table["row"] = [f"{file} row {line}" for line in range(2, len(table) + 2)]
     ids = next((name for name in IDS if name in table), None)
     wide = {name: at for name, at in BY_HEADING.items() if name in table}
     path = next((name for name in PATHS if name in table), None)
+    odd = [name for name in table.columns if name.removeprefix("-").isdecimal() and name not in BY_HEADING]
+    if odd:
+        raise DataError.at(f"{file}: column {odd[0]}", "must be a heading of 0, 90, 180 or 270", found=odd[0])
     if len(set(wide.values())) < len(wide):
         raise DataError.at(str(file), "must name each heading once", found=sorted(wide))
     if wide and ids is not None:
@@ -70,7 +75,7 @@ def _long(table: pd.DataFrame, ids: str | None, path: str) -> list[tuple[str, in
     """Id, number of the heading, path and row of each photo; without headings each is a view to the north."""
     found = []
     for row in _dicts(table):
-        heading = row.get("heading", "0") or "0"
+        heading = (row.get("heading", "0") or "0").removesuffix(".0")
         if heading not in BY_HEADING:
             allowed = "0, 90, 180 or 270"
             raise DataError.at(f"{row['row']}: heading", f"must be {allowed}", found=heading)
@@ -90,12 +95,15 @@ def _places(found: list[tuple[str, int, str, str]], base: str) -> list[tuple[str
             continue
         if own[at] is not None:
             where = f"for heading {HEADINGS[at]} of {uuid}"
-            raise DataError.at(row, f"names a second photo {where}", found=path, remedy="Name each place once.")
+            remedy = "Name each view once. Without a column uuid the id is the file's name."
+            raise DataError.at(row, f"names a second photo {where}", found=path, remedy=remedy)
+        if "\x00" in path:
+            raise DataError.at(row, "must name a file", found=path)
         whole = os.path.realpath(os.path.join(base, path))
         if os.path.commonpath((whole, real)) != real:
             raise DataError.at(
                 row, f"names a file outside of {base}", found=path,
-                remedy="Put root=FOLDER before all of them, or correct the row.",
+                remedy="Name the folder that holds all of them, root=FOLDER, or correct the row.",
             )  # fmt: skip
         own[at] = path
     return [(uuid, PlaceFiles(base, _as_names(own))) for uuid, own in names.items()]

@@ -6,6 +6,7 @@ Nothing is opened here but folders and the CSV file: which views there are is fo
 from __future__ import annotations
 
 import glob
+import logging
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -23,10 +24,12 @@ from geoguesser.data.ordered import in_order
 from geoguesser.data.places import image_folders, is_view, names_in
 from geoguesser.errors import ConfigError, DataError, MissingFileError
 
+log = logging.getLogger(__name__)
+OTHER_SUFFIXES = (".bmp", ".gif", ".tif", ".tiff", ".heic", ".avif")  # pictures, but none that are read
 NO_VIEWS: Names = (None, None, None, None)
 FORMS = (
-    "a folder of place folders (each with 1 to 4 of 0.jpg, 90.jpg, 180.jpg, 270.jpg), a place folder, photos, "
-    "or a CSV file of paths"
+    "a folder of place folders (each with 1 to 4 of 0.jpg, 90.jpg, 180.jpg, 270.jpg), a place folder, photos "
+    "(JPEG, PNG or WebP), or a CSV file of paths"
 )
 
 
@@ -126,16 +129,31 @@ def _found_at(path: Path, word: str, root: str | None) -> tuple[list[Asked], lis
 def _in_folder(path: Path) -> tuple[list[Asked], list[Path]]:
     if (path / "data.csv").is_file() and (folders := image_folders(path)):
         return [one for folder, _ in folders for one in _place_folders(folder)], []
-    files = sorted(one for one in path.iterdir() if one.suffix.lower() in SUFFIXES and one.is_file())
-    if any(is_view(one.name) for one in files):
+    there = sorted(one for one in path.iterdir() if one.is_file() and not one.name.startswith("."))
+    files = [one for one in there if one.suffix.lower() in SUFFIXES]
+    views = [one.name for one in files if is_view(one.name)]
+    if views and len(views) < len(files):
+        other = next(one.name for one in files if one.name not in views)
+        raise DataError.at(
+            f"images={path}", f"must be one place or a folder of photos, and holds {views[0]} beside {other}",
+            remedy=f"For photos: \"images='{path}/*'\". For one place take the others away.",
+        )  # fmt: skip
+    if views:
         return [_asked(path)], []
-    return _place_folders(path), [one for one in files if not one.name.startswith(".")]
+    unread = [one.name for one in there if one.suffix.lower() in OTHER_SUFFIXES]
+    if unread:
+        log.warning("%s: %d pictures are no JPEG, PNG or WebP and left out: %s", path, len(unread), _some(unread))
+    return _place_folders(path), files
 
 
 def _place_folders(path: Path) -> list[Asked]:
     with os.scandir(path) as entries:
         names = sorted(one.name for one in entries if one.is_dir() and not one.name.startswith("."))
     return [_asked(path / name) for name in names]
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:5]) + (", .." if len(names) > 5 else "")
 
 
 def _asked(folder: Path) -> Asked:
@@ -145,13 +163,20 @@ def _asked(folder: Path) -> Asked:
     except (DataError, OSError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         return Asked(folder.name, PlaceFiles(str(folder), NO_VIEWS), (str(reason),))
+    unused = sorted(
+        one.name
+        for one in folder.iterdir()
+        if one.suffix.lower() in (*SUFFIXES, *OTHER_SUFFIXES) and not is_view(one.name)
+    )
+    notes = () if names != NO_VIEWS else ("holds no view",)
+    if unused and None in names:
+        notes = (*notes, f"not used: {_some(unused)}")
     if not doubled:
-        notes = () if names != NO_VIEWS else ("holds no view",)
         return Asked(folder.name, PlaceFiles(str(folder), names), notes)
     unclear = {Path(one).stem for one in doubled}
     kept = [None if name is not None and Path(name).stem in unclear else name for name in names]
     note = f"two files for one heading: {', '.join(sorted(set(doubled)))}"
-    return Asked(folder.name, PlaceFiles(str(folder), (kept[0], kept[1], kept[2], kept[3])), (note,))
+    return Asked(folder.name, PlaceFiles(str(folder), (kept[0], kept[1], kept[2], kept[3])), (*notes, note))
 
 
 def _listed(uuid: str, files: PlaceFiles) -> Asked:

@@ -85,7 +85,7 @@ def _top_cells(answers: Answers) -> dict[str, object]:
     return table
 
 
-def blank_row(uuid: str, broken: str, *, with_cells: bool) -> pd.DataFrame:
-    """The row of a place of which nothing could be seen, and which is given no answer."""
-    row = dict.fromkeys(columns_of(with_cells)) | {"uuid": uuid, "views": 0, "broken": broken}
+def blank_row(uuid: str, views: int, broken: str, *, with_cells: bool) -> pd.DataFrame:
+    """The row of a place of which nothing, or too little, could be seen, and which is given no answer."""
+    row = dict.fromkeys(columns_of(with_cells)) | {"uuid": uuid, "views": views, "broken": broken}
     return pd.DataFrame([row])

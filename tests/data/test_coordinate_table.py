@@ -63,7 +63,9 @@ def test_radians_are_turned(tmp_path: Path):
 
 def test_blank_answers_are_no_answers(tmp_path: Path):
     (tmp_path / "p.csv").write_text("uuid,latitude,longitude\na,45,16\nb,,\nc, ,\n")
-    assert read_points(tmp_path / "p.csv", "predictions", OWN)["uuid"].tolist() == ["a"]
+    assert read_points(tmp_path / "p.csv", "predictions", OWN, blank=True)["uuid"].tolist() == ["a"]
+    with pytest.raises(DataError, match="row 3: latitude must be a number"):  # the truth has no blanks
+        read_points(tmp_path / "p.csv", "truth", Columns("truth_columns", TRUE))
 
 
 @pytest.mark.parametrize(
@@ -77,6 +79,8 @@ def test_blank_answers_are_no_answers(tmp_path: Path):
         ("uuid,latitude,longitude\na,45,16\na,45,16\n", "row 3: uuid must be there once only, got 'a'"),
         ("uuid,latitude,longitude\n", "must hold at least one row"),
         ("uuid,latitude\na,45\n", "has no column for predicted longitude"),
+        ("uuid,latitude,longitude\na,45,16\n,45,16\n", "row 3: uuid must not be empty"),
+        ("uuid;latitude;longitude\na;45;16\n", "must be separated by commas, not by semicolons"),
     ],
 )
 def test_what_is_wrong_in_a_file_is_named(text: str, message: str, tmp_path: Path):
@@ -112,9 +116,10 @@ def test_places_are_matched_by_id_in_the_order_of_the_truth(tmp_path: Path):
     np.testing.assert_allclose(table["true_latitude"], [45.0, 43.5])
 
 
-def test_without_ids_rows_stand_for_each_other(tmp_path: Path):
+def test_without_ids_rows_stand_for_each_other(tmp_path: Path, caplog):
     bare = PLACES.drop(columns="uuid")
     table, missing, extra = matched(points(bare, "p", tmp_path), points(bare, "t", tmp_path))
+    assert "the rows of one stand for those of the other" in caplog.text
     assert table["uuid"].tolist() == ["1", "2", "3"]
     assert (missing, extra) == (0, 0)
     with pytest.raises(DataError, match=r"must have as many rows as each other.*got '3 and 2'"):
@@ -124,6 +129,18 @@ def test_without_ids_rows_stand_for_each_other(tmp_path: Path):
     other = PLACES.assign(uuid=["x", "y", "z"])
     with pytest.raises(DataError, match="must have ids in common; they begin with 'a' and 'x'"):
         matched(points(PLACES, "p", tmp_path), points(other, "t", tmp_path))
+
+
+def test_ids_that_differ_in_form_are_told(tmp_path: Path, caplog):
+    truth = points(PLACES.assign(uuid=["007", "A.jpg", "b"]), "t", tmp_path)
+    for ids in (["7", "x", "y"], ["x", "a", "y"], ["7.0", "x", "y"], ["x", "y", "B"]):
+        with pytest.raises(
+            DataError, match=r"They differ in case, leading zeros, .0 or a suffix: write them alike"
+        ):
+            matched(points(PLACES.assign(uuid=ids), "p", tmp_path), truth)
+    table, missing, _ = matched(points(PLACES.assign(uuid=["7", "A.jpg", "b"]), "p", tmp_path), truth)
+    assert (len(table), missing) == (2, 1)
+    assert "1 ids would be the same but for case, leading zeros, .0 or a suffix" in caplog.text
 
 
 def test_other_units_and_swapped_columns_are_seen():

@@ -40,7 +40,29 @@ def test_a_folder_of_places_with_one_to_four_views(tmp_path: Path):
         "empty": [None] * 4,
     }
     assert [one.views for one in found] == [1, 4, 0]
+    assert found[0].notes == ("not used: notes.txt.jpg",)
+    assert found[1].notes == ()
     assert found[2].notes == ("holds no view",)
+
+
+def test_what_is_no_view_and_no_photo_is_named(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    photo(tmp_path / "set" / "p" / "90.jpg")
+    (tmp_path / "set" / "p" / "0.bmp").write_bytes(b"BM")
+    (found,) = asked_places(str(tmp_path / "set"))
+    assert found.notes == ("not used: 0.bmp",)
+    photo(tmp_path / "photos" / "a.jpg")
+    (tmp_path / "photos" / "b.gif").write_bytes(b"GIF")
+    (tmp_path / "photos" / "c.TIF").write_bytes(b"II")
+    assert list(names_of(asked_places(str(tmp_path / "photos")))) == ["a"]
+    assert "2 pictures are no JPEG, PNG or WebP and left out: b.gif, c.TIF" in caplog.text
+
+
+def test_photos_that_are_numbered_are_no_place(tmp_path: Path):
+    for number in range(0, 100, 10):
+        photo(tmp_path / f"{number}.jpg")
+    with pytest.raises(DataError, match=r"one place or a folder of photos, and holds 0\.jpg beside 10\.jpg.*\*'"):
+        asked_places(str(tmp_path))
+    assert len(asked_places(str(tmp_path / "*.jpg"))) == 10
 
 
 def test_place_folders_may_be_links(tmp_path: Path):
@@ -110,7 +132,7 @@ def test_a_long_csv_with_a_root(tmp_path: Path):
     photo(tmp_path / "photos" / "1.jpg")
     photo(tmp_path / "photos" / "2.jpg")
     file = tmp_path / "list.csv"
-    file.write_text("uuid,path,heading\np,1.jpg,270\nq,2.jpg,\np,2.jpg,0\n")
+    file.write_text("uuid,path,heading\np,1.jpg,270.0\nq,2.jpg,\np,2.jpg,0\n")
     found = asked_places(str(file), str(tmp_path / "photos"))
     assert names_of(found) == {"p": ["2.jpg", None, None, "1.jpg"], "q": ["2.jpg", None, None, None]}
     assert read_asked(found[0], [SPEC]).there.tolist() == [True, False, False, True]
@@ -128,6 +150,13 @@ def test_a_long_csv_with_a_root(tmp_path: Path):
         ("uuid,path,heading\np,a.jpg,45\n", "row 2: heading must be 0, 90, 180 or 270, got '45'"),
         ("uuid,path\np,a.jpg\np,b.jpg\n", "row 3 names a second photo for heading 0 of p"),
         ("uuid,latitude\np,45\n", "must have a column for each heading"),
+        ("uuid,0,45\np,a.jpg,b.jpg\n", "column 45 must be a heading of 0, 90, 180 or 270, got '45'"),
+        ("uuid;0;90\np;a.jpg;b.jpg\n", "must be separated by commas, not by semicolons"),
+        ("uuid,path\np,a\x00b.jpg\n", "row 2 must name a file"),
+        (
+            "path\n1/0.jpg\n2/0.jpg\n",
+            "row 3 names a second photo .*Without a column uuid the id is the file's name",
+        ),
         ("uuid,uuid\np,q\n", "must name each column once|must have a column for each"),
         ("", "must be a CSV file in UTF-8"),
     ],

@@ -130,11 +130,14 @@ def test_predict_writes_what_the_test_saw(trained, tmp_path: Path):
         (["run=r", "images=i", "batch_size=0"], "^batch_size must be a positive integer, got 0.$"),
         (["run=r", "images=i", "device=abacus"], "^device must be auto or a device of this machine, got 'abacus'"),
         (["run=r", "images=tests", "out=/nowhere/p.csv"], "^out=/nowhere/p.csv must lie in a folder that exists"),
+        (["run=r", "images=tests", "out=tests"], "^out must be the name of a .csv file, got 'tests'"),
+        (["run=r", "images=[p.csv]", "out=p.csv"], "^out must be another file than images, for it is replaced"),
         (["run=r", "images=/nowhere"], "^images=/nowhere must be there. It can be a folder of place folders"),
     ],
 )
 def test_predict_explains_bad_input(words: list[str], message: str, tmp_path: Path, monkeypatch):
     (tmp_path / "tests" / "place").mkdir(parents=True)
+    (tmp_path / "p.csv").write_text("path\nx.jpg\n")
     monkeypatch.chdir(tmp_path)
     with pytest.raises(GeoguesserError, match=message):
         predict_places(compose(words, "predict"))

@@ -164,6 +164,32 @@ def test_bad_views_cost_their_row_and_no_other(made, tmp_path: Path, caplog):
     assert list(pd.read_csv(tmp_path / "p.csv")) == ["uuid", *POINT]
     whole = predict_places(compose([*base, "missing_views=error", "on_bad=skip"], "predict"))
     assert len(whole) == 57
+    told = predict_places(compose([*base, "missing_views=error"], "predict")).set_index("uuid")
+    assert told.loc[folders[2].name, "views"] == 1
+    assert told.loc[folders[2].name, "broken"] == "has 1 of 4 views"
+    assert pd.isna(told.loc[folders[2].name, "latitude"])
+
+
+def test_places_of_which_nothing_is_seen(made, tmp_path: Path):
+    place, _ = made
+    (tmp_path / "images" / "p").mkdir(parents=True)
+    base = [f"run={place / 'run'}", f"images={tmp_path / 'images'}", f"out={tmp_path / 'p.csv'}"]
+    for mode in ("blank", "skip"):
+        with pytest.raises(
+            GeoguesserError, match="must hold a place with a whole view; of 1 none has: p; holds no"
+        ):
+            predict_places(compose([*base, f"on_bad={mode}"], "predict"))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["images"]
+    blind = predict_places(compose([*base, "on_bad=blind"], "predict"))
+    assert blind[POINT].notna().all().all()
+
+
+def test_true_places_far_from_the_region_are_told(tmp_path: Path, caplog):
+    true = pd.DataFrame({"uuid": ["a", "b"], "latitude": [16.0, 18.0], "longitude": [45.0, 45.5]})  # swapped
+    true.to_csv(tmp_path / "t.csv", index=False)
+    files = [f"predictions={tmp_path / 't.csv'}", f"truth={tmp_path / 't.csv'}", f"out={tmp_path / 'e'}"]
+    evaluate_places(compose([*files, "pictures=false"], "evaluate"))
+    assert "2 of 2 true places lie more than 300 km from region Croatia" in caplog.text
 
 
 @pytest.mark.slow  # in processes of their own
@@ -210,6 +236,9 @@ def test_a_killed_prediction_goes_on(made, tmp_path: Path):
         (["predictions=/nowhere.csv"], "^predictions=/nowhere.csv must be a file"),
         (["run=r", "confidence=2"], "^confidence must be a number from 0.5 to 0.999"),
         (["run=r", "bootstrap.samples=3"], "^bootstrap.samples must be an integer from 1000"),
+        (["run=r", "data.split=val"], "^data.split needs data.roots or data.path, got 'val'"),
+        (["run=r", "truth=t.csv"], "^truth is for predictions=FILE, not for a run, got 't.csv'"),
+        (["predictions=p.csv", "on_missing=foo"], "^on_missing must be one of error, skip, got 'foo'"),
         (["run=[]"], r"^run must name a run folder, or several, got \[\]"),
         (["run=r", "out=pyproject.toml"], "^out must be a folder, not a file"),
     ],
