@@ -19,7 +19,7 @@ from geoguesser.answering import answer_places
 from geoguesser.answers import Answers, joined
 from geoguesser.data.examine import HEADINGS
 from geoguesser.data.images import ImageSpec, opened_rgb
-from geoguesser.data.inputs import asked_places
+from geoguesser.data.inputs import UNUSED, asked_places
 from geoguesser.ensemble import Ensemble
 from geoguesser.errors import ConfigError, DataError, check_int, first_line
 from geoguesser.geo.grid import Grid
@@ -116,10 +116,11 @@ class Model:
     def _of_paths(self, paths: Sequence[Any], batch_size: int) -> Answers:
         parts = []
         for batch in answer_places(Ensemble([self.locator]), asked_places(list(paths)), batch_size=batch_size):
-            wrong = next((one for one in batch.broken if one), None)
+            notes = (note for one in batch.broken for note in one)
+            wrong = next((note for note in notes if not note.startswith(UNUSED)), None)
             if wrong is not None:
                 raise DataError.at(
-                    "images", f"must be whole: {wrong[0]}",
+                    "images", f"must be whole: {wrong}",
                     remedy="python -m geoguesser.predict goes on without what is broken.",
                 )  # fmt: skip
             assert batch.answers is not None

@@ -192,6 +192,16 @@ def test_what_it_is_not_given_right_it_says(case: int, folder: Path) -> None:
         geoguesser.load(folder).predict(images, **more)
 
 
+def test_a_picture_beside_the_views_is_no_mistake(photos: Path, folder: Path, tmp_path: Path) -> None:
+    place = tmp_path / "set" / "p"
+    place.mkdir(parents=True)
+    for name in ("0.png", "thumbnail.png"):
+        (place / name).write_bytes((photos / "b" / "0.png").read_bytes())
+    model = geoguesser.load(folder)
+    alone = model.predict({0: place / "0.png"})
+    np.testing.assert_array_equal(model.predict(tmp_path / "set").coords_deg, alone.coords_deg)
+
+
 def test_a_broken_photo_is_named(photos: Path, folder: Path, tmp_path: Path) -> None:
     (tmp_path / "0.jpg").write_bytes((photos / "b" / "0.png").read_bytes()[:99])
     model = geoguesser.load(folder)

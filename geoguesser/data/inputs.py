@@ -26,6 +26,7 @@ from geoguesser.errors import ConfigError, DataError, MissingFileError
 
 log = logging.getLogger(__name__)
 OTHER_SUFFIXES = (".bmp", ".gif", ".tif", ".tiff", ".heic", ".avif")  # pictures, but none that are read
+UNUSED = "not used: "  # begins a note that tells of no mistake
 NO_VIEWS: Names = (None, None, None, None)
 FORMS = (
     "a folder of place folders (each with 1 to 4 of 0.jpg, 90.jpg, 180.jpg, 270.jpg), a place folder, photos "
@@ -170,7 +171,7 @@ def _asked(folder: Path) -> Asked:
     )
     notes = () if names != NO_VIEWS else ("holds no view",)
     if unused and None in names:
-        notes = (*notes, f"not used: {_some(unused)}")
+        notes = (*notes, f"{UNUSED}{_some(unused)}")
     if not doubled:
         return Asked(folder.name, PlaceFiles(str(folder), names), notes)
     unclear = {Path(one).stem for one in doubled}

@@ -81,8 +81,19 @@ def interval_95(hits: int, count: int) -> tuple[float, float]:
 
     Source: E. B. Wilson, J. Am. Stat. Assoc. 22 (1927), 209.
     """
-    share, square = hits / count, Z_95**2
+    return wilson(hits / count, count, Z_95)
+
+
+def wilson(share: float, count: float, z: float) -> tuple[float, float]:
+    """Wilson's interval of a share.
+
+    Args:
+        share: From 0 to 1.
+        count: Of how many independent cases, above 0; not a whole number where it is an effective one.
+        z: The normal distribution's (or Student's) point for the confidence.
+    """
+    square = z**2
     middle = (share + square / (2 * count)) / (1 + square / count)
-    half = Z_95 / (1 + square / count) * math.sqrt(share * (1 - share) / count + square / (4 * count**2))
+    half = z / (1 + square / count) * math.sqrt(share * (1 - share) / count + square / (4 * count**2))
     low, high = max(0.0, middle - half), min(1.0, middle + half)
-    return 0.0 if hits == 0 else low, 1.0 if hits == count else high  # exactly: rounding misses it by 1e-16
+    return 0.0 if share == 0 else low, 1.0 if share == 1 else high  # exactly: rounding misses it by 1e-16

@@ -12,7 +12,8 @@ from geoguesser.answers import Answers
 from geoguesser.geo.distance import FloatArray, haversine_km
 from geoguesser.geo.region import Region, world
 from geoguesser.geo.score import FIELD_RADII_KM, SHARE_RADII_KM, WORLD_DIAGONAL_KM, game_score
-from geoguesser.model.conformal import interval_95
+from geoguesser.model.conformal import interval_95, wilson
+from geoguesser.model.head import TOP_CELLS
 from geoguesser.reporting.bootstrap import Pivot, Resampling
 from geoguesser.reporting.budget import parts_of
 from geoguesser.reporting.intervals import (
@@ -118,10 +119,7 @@ def share_interval(hits: np.ndarray[Any, Any], resampling: Resampling | None, co
     if pivot.error > 0.0:
         count = min(float(len(hits)), share * (1.0 - share) / pivot.error**2)
     z = float(stats.t.ppf(0.5 + confidence / 2.0, max(resampling.units - 1, 1)))
-    middle = (share + z**2 / (2 * count)) / (1 + z**2 / count)
-    half = z / (1 + z**2 / count) * np.sqrt(share * (1 - share) / count + z**2 / (4 * count**2))
-    low, high = max(0.0, middle - half), min(1.0, middle + half)
-    return Interval(share, 0.0 if share == 0.0 else float(low), 1.0 if share == 1.0 else float(high))
+    return Interval(share, *wilson(share, count, z))
 
 
 def _by_part(region: Region, true_deg: FloatArray, error_km: FloatArray) -> dict[str, Any]:
@@ -166,7 +164,7 @@ def hits(answers: Answers, true_deg: FloatArray) -> dict[str, float] | None:
     """The share of places whose cell was the most probable one, or one of five; None without cells."""
     if answers.grid is None or answers.posterior is None:
         return None
-    best, _ = answers.top_cells(5)
+    best, _ = answers.top_cells(TOP_CELLS)
     right = best == answers.grid.assign(true_deg)[:, None]
     return {"cell_top1": float(right[:, 0].mean()), "cell_top5": float(right.any(axis=1).mean())}
 
