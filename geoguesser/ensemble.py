@@ -79,6 +79,11 @@ class Ensemble:
             one.network.backbone = folded(one.network.backbone)
 
     @property
+    def device(self) -> torch.device:
+        """Where its networks are."""
+        return next(self.locators[0].network.parameters()).device
+
+    @property
     def calibrated(self) -> bool:
         """Whether probabilities, radii and expected errors rest on calibration places."""
         return self._uncertainty is not None
