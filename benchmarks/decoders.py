@@ -1,7 +1,8 @@
-"""What a decoder costs against an evaluation pass from images: each decoder on batches of 32 places.
+"""What a decoder costs against an evaluation pass from images, of which the backbone's forward is taken alone.
 
     python benchmarks/decoders.py
 
+An evaluation decodes the outputs of many batches together; so does this, and shows the time per batch of 32 places.
 Each round has posteriors of its own, for where a median lies next to a class point a search may take longer.
 """
 
@@ -20,13 +21,15 @@ from geoguesser.allocator import keep_freed_memory
 from geoguesser.geo.distance import to_unit
 from geoguesser.model.backbone import Backbone
 from geoguesser.model.decoder import DECODERS, Decoder
+from geoguesser.training.module import DECODED_AT_ONCE
 
 PLACES, PX, DRAWS = 32, 112, 15
 CELLS = (60, 1000)
+BATCHES = DECODED_AT_ONCE // PLACES
 
 
 def decode_next(decoder: Decoder, posteriors: Iterator[Tensor], vectors: Tensor) -> Tensor:
-    """The points of the next batch."""
+    """The points of the next places."""
     return decoder(next(posteriors), vectors)
 
 
@@ -42,13 +45,14 @@ def main() -> None:
     for cells in CELLS:
         coords = np.random.default_rng(0).uniform((42.4, 13.5), (46.5, 19.4), (cells, 2))
         vectors = torch.from_numpy(to_unit(coords)).float()
-        drawn = torch.softmax(3.0 * torch.randn(DRAWS, PLACES, cells, generator=generator), dim=-1)
+        drawn = torch.softmax(3.0 * torch.randn(DRAWS, DECODED_AT_ONCE, cells, generator=generator), dim=-1)
         with torch.no_grad():
             ways = {"backbone": lambda: backbone(views)}
             for kind, decoder in DECODERS.items():
                 ways[kind] = partial(decode_next, decoder(), cycle(drawn), vectors)
             seconds = interleaved(ways, rounds=DRAWS)
         for kind in DECODERS:
+            seconds[kind] = [taken / BATCHES for taken in seconds[kind]]
             rows[f"{kind}, {cells} cells"] = milliseconds(seconds[kind])
             ratios[f"{kind}_{cells}"] = median_ratio(seconds[kind], seconds["backbone"])
         rows[f"backbone, beside {cells} cells"] = milliseconds(seconds["backbone"])

@@ -95,6 +95,27 @@ def test_validation_means_are_per_place_not_per_batch(tmp_path: Path, cached: To
     assert by_batch != pytest.approx(errors.mean(), rel=0.01)  # the mistake would show
 
 
+def test_outputs_are_decoded_together_and_each_place_once(
+    tmp_path: Path, cached: ToyData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module, cached.batch_size, sizes = toy_module(), 2, []  # 7 places: 2, 2, 2, 1
+    with torch.no_grad():
+        module.network.head.linear.weight.normal_(generator=torch.Generator().manual_seed(0))
+    decode = module.network.head.decode
+
+    def counted(out: torch.Tensor) -> torch.Tensor:
+        sizes.append(len(out))
+        return decode(out)
+
+    module.network.head.decode = counted  # type: ignore[method-assign,assignment]
+    found = []
+    for most in (1024, 4, 1):
+        monkeypatch.setattr("geoguesser.training.module.DECODED_AT_ONCE", most)
+        found += toy_trainer(tmp_path).validate(module, datamodule=cached, verbose=False)
+    assert sizes == [7, 4, 3, 2, 2, 2, 1]
+    assert found[1:] == [pytest.approx(found[0], rel=1e-6)] * 2
+
+
 def test_validations_do_not_pile_up(tmp_path: Path, cached: ToyData) -> None:
     module = toy_module()
     trainer = toy_trainer(tmp_path)
