@@ -39,9 +39,9 @@ class Pivot:
     def reach(self, miss: float) -> tuple[float, float]:
         """How far the limits of an interval lie below and above the mean.
 
-        Each limit is the farther one of two: Student's t, right for values that lie evenly about their mean
-        but too narrow above the mean of skewed ones, as errors are; and the bootstrap-t (widened as percentiles
-        are), right for skewed values but too narrow for few values with heavy tails, as differences of errors.
+        Each limit is that of the bootstrap-t (widened as percentiles are), right for skewed values, as errors
+        are, but too narrow for few values with heavy tails, as differences of errors; and where it lies nearer
+        than Student's t, which is right for values that lie evenly about their mean, the middle between both.
 
         Args:
             miss: How seldom the interval may miss the truth, above 0 and below 1: 0.05 for 95 %.
@@ -50,7 +50,7 @@ class Pivot:
             Two distances, at least 0.
 
         Source: B. Efron and R. J. Tibshirani, "An Introduction to the Bootstrap" (1993), section 12.5 for the
-        bootstrap-t. Taking the farther one is our own choice: benchmarks/intervals.py shows what it covers.
+        bootstrap-t. The middle is our own choice: benchmarks/intervals.py shows what it covers.
         """
         if self.error == 0.0:
             return 0.0, 0.0
@@ -59,7 +59,7 @@ class Pivot:
         if len(self.studentised):
             cut = widened(miss, self.freedom)
             low, high = np.quantile(self.studentised, (cut, 1.0 - cut))
-            below, above = max(even, float(high)), max(even, -float(low))
+            below, above = (max(own, (own + even) / 2.0) for own in (float(high), -float(low)))
         return below * self.error, above * self.error
 
 

@@ -59,12 +59,17 @@ def test_studentised_means_are_those_of_a_loop():
     np.testing.assert_allclose(resampling.mean(values).studentised, np.sort(found), rtol=1e-6, atol=1e-9)
 
 
-def test_limits_are_never_inside_students_t():
+def test_limits_are_the_bootstrap_ts_or_half_way_to_students():
     values = errors(25)
-    below, above = Resampling(np.arange(25), samples=5000, seed=0).mean(values).reach(0.05)
+    pivot = Resampling(np.arange(25), samples=5000, seed=0).mean(values)
+    below, above = pivot.reach(0.05)
     low, high = stats.t.interval(0.95, 24, loc=values.mean(), scale=stats.sem(values))
-    assert values.mean() - below <= low + 1e-9
-    assert values.mean() + above > high + 0.5  # these values are skewed, so the upper limit lies farther off
+    cut = stats.norm.cdf(stats.t.ppf(0.025, 24))
+    own_high, own_low = values.mean() - stats.sem(values) * np.quantile(pivot.studentised, (cut, 1 - cut))
+    assert own_high > high + 0.5  # these values are skewed, so the upper limit lies farther off, the lower one nearer
+    assert own_low > low + 0.5
+    assert values.mean() + above == pytest.approx(own_high)
+    assert values.mean() - below == pytest.approx((own_low + low) / 2)
 
 
 def test_many_places_give_what_scipys_bootstrap_gives():
