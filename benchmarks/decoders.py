@@ -2,7 +2,7 @@
 
     python benchmarks/decoders.py
 
-An evaluation decodes the outputs of many batches together; so does this, and shows the time per batch of 32 places.
+An evaluation decodes the outputs of many batches together; so does this, and shows the time per 32 places.
 Each round has posteriors of its own, for where a median lies next to a class point a search may take longer.
 """
 

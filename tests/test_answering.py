@@ -1,4 +1,4 @@
-"""Answering: places in order whatever the batches, on as many cores as there are, and threads put back after it."""
+"""Answering: places in order whatever the batches, on as many cores as there are, and threads are put back."""
 
 from __future__ import annotations
 

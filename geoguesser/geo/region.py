@@ -19,11 +19,12 @@ from shapely.geometry import MultiPolygon
 
 from geoguesser.errors import ConfigError, RegionError
 from geoguesser.geo import boundaries
+from geoguesser.geo.crs import checked_crs, equal_area_crs, project_polygons, spherical_centre
 from geoguesser.geo.distance import EARTH_RADIUS_KM, FloatArray, from_unit, haversine_km, to_unit
 from geoguesser.geo.score import WORLD_DIAGONAL_KM
+from geoguesser.geo.segments import cut_segments, nearest_on_segments, ring_segments
 
 ON_LAND_TOLERANCE_M = 0.01  # a snapped point can miss its polygon by 3e-10 m; 1 cm is still nowhere
-MOST_AREAL_SCALE = 1.1  # Web Mercator doubles areas in Croatia
 RUN = 16  # boundary points in a row that are looked at together: up to 90 km
 REACH_KM = 3000.0  # how far beyond its land a CRS is used; a transverse Mercator breaks down later
 
@@ -116,9 +117,9 @@ class PlaneRegion(Region):
 
     def __init__(self, name: str, land_deg: MultiPolygon, crs: Any = None) -> None:
         super().__init__(name, land_deg)
-        self.crs = _equal_area_crs(self.centre_deg) if crs is None else _checked_crs(crs, land_deg)
+        self.crs = equal_area_crs(self.centre_deg) if crs is None else checked_crs(crs, land_deg)
         self._forward = pyproj.Transformer.from_crs(4326, self.crs, always_xy=True)
-        self.land_m = _project_polygons(land_deg, self._forward)
+        self.land_m = project_polygons(land_deg, self._forward)
         shapely.prepare(self.land_m)
 
     @property
@@ -195,11 +196,11 @@ class PlaneRegion(Region):
     def _nearest_boundary_m(self, xy_m: FloatArray) -> FloatArray:
         tree, starts, ends = self._segments
         chosen = tree.nearest(shapely.points(xy_m))
-        return _nearest_on_segments(xy_m, starts[chosen], ends[chosen])
+        return nearest_on_segments(xy_m, starts[chosen], ends[chosen])
 
     @cached_property
     def _segments(self) -> tuple[shapely.STRtree, FloatArray, FloatArray]:
-        starts, ends = _ring_segments(self.land_m)
+        starts, ends = ring_segments(self.land_m)
         lines: Any = shapely.linestrings(np.stack((starts, ends), axis=1))
         return shapely.STRtree(lines), starts, ends
 
@@ -257,7 +258,7 @@ class SphereRegion(Region):
         vectors = to_unit(np.asarray(coords_deg, dtype=np.float64))
         _, found = tree.query(vectors, k=4)
         repeated = np.repeat(vectors[:, None], found.shape[1], axis=1)
-        near = _nearest_on_segments(repeated, starts[found], ends[found])
+        near = nearest_on_segments(repeated, starts[found], ends[found])
         best = np.argmin(np.linalg.norm(near - repeated, axis=-1), axis=1)
         return from_unit(near[np.arange(len(near)), best])
 
@@ -270,7 +271,7 @@ class SphereRegion(Region):
     @cached_property
     def boundary_deg(self) -> FloatArray:
         """(N, 2) points on all boundaries, at most 0.05 degrees apart."""
-        return _cut_segments(*_ring_segments(self.land_deg), longest=0.05)[0][:, ::-1].copy()
+        return cut_segments(*ring_segments(self.land_deg), longest=0.05)[0][:, ::-1].copy()
 
     @cached_property
     def boundary_runs(self) -> tuple[FloatArray, FloatArray, FloatArray]:
@@ -287,7 +288,7 @@ class SphereRegion(Region):
 
     @cached_property
     def _vertices(self) -> tuple[Any, FloatArray, FloatArray]:
-        starts, ends = _cut_segments(*_ring_segments(self.land_deg), longest=0.05)
+        starts, ends = cut_segments(*ring_segments(self.land_deg), longest=0.05)
         a, b = to_unit(starts[:, ::-1]), to_unit(ends[:, ::-1])
         return cKDTree((a + b) / 2.0), a, b
 
@@ -349,97 +350,3 @@ def check_degrees(coords_deg: FloatArray) -> None:
     if not good.all():
         first = tuple(float(value) for value in coords_deg[np.argmin(good)])
         raise RegionError.at("(latitude, longitude)", "must be finite, within 90 and 180 degrees", found=first)
-
-
-def spherical_centre(land_deg: MultiPolygon) -> FloatArray:
-    """(2,) the direction of the mean of all polygons' centroids, weighted by their area."""
-    parts = shapely.get_parts(land_deg)
-    centroids = shapely.get_coordinates(shapely.centroid(parts))[:, ::-1]
-    weights = shapely.area(parts) * np.cos(np.radians(centroids[:, 0]))
-    return from_unit((to_unit(centroids) * weights[:, None]).sum(axis=0))
-
-
-def _equal_area_crs(centre_deg: FloatArray) -> pyproj.CRS:
-    lat, lon = (round(float(value), 4) for value in centre_deg)
-    return pyproj.CRS.from_proj4(f"+proj=laea +lat_0={lat} +lon_0={lon} +datum=WGS84 +units=m +no_defs")
-
-
-def _checked_crs(crs: Any, land_deg: MultiPolygon) -> pyproj.CRS:
-    try:
-        found = pyproj.CRS.from_user_input(crs)
-    except pyproj.exceptions.CRSError as error:
-        raise RegionError.at(
-            "region.crs", "must be a CRS that pyproj knows", found=crs, remedy="For example EPSG:3765."
-        ) from error
-    units = {axis.unit_name for axis in found.axis_info}
-    if not found.is_projected or units != {"metre"}:
-        raise RegionError.at(
-            "region.crs",
-            "must be projected and in metres",
-            found=f"{found.name} ({', '.join(sorted(units))})",
-            remedy="Leave it out for an equal-area CRS at the region's centre.",
-        )
-    area = found.area_of_use
-    if area is not None and area.west <= area.east:
-        use = shapely.box(area.west - 1, area.south - 1, area.east + 1, area.north + 1)
-        box = shapely.box(*land_deg.bounds)
-        if not use.intersects(box):
-            swapped = use.intersects(shapely.box(*np.array(land_deg.bounds)[[1, 0, 3, 2]]))
-            remedy = "Latitude and longitude of the boundary look swapped." if swapped else "Name another CRS."
-            raise RegionError.at(
-                "region.crs",
-                f"must be made for the land: {found.name} is for {area.name}",
-                found=tuple(round(value, 2) for value in land_deg.bounds),
-                remedy=remedy,
-            )
-    lat, lon = (float(value) for value in spherical_centre(land_deg))
-    scale = float(pyproj.Proj(found).get_factors(lon, lat).areal_scale)
-    if not 1 / MOST_AREAL_SCALE <= scale <= MOST_AREAL_SCALE:
-        raise RegionError.at(
-            "region.crs",
-            f"must keep areas within 10 % at the land's centre; {found.name} multiplies them by {scale:.2f}",
-            found=str(crs)[:60],
-            remedy="Name a CRS made for the land, or leave it out for an equal-area CRS at the region's centre.",
-        )
-    return found
-
-
-def _project_polygons(land_deg: MultiPolygon, forward: pyproj.Transformer) -> MultiPolygon:
-    """Projects the land; parts that were split at the date line grow together again."""
-    west, _, east, _ = land_deg.bounds
-    at_date_line = west <= -179.99 or east >= 179.99
-    source = shapely.segmentize(land_deg, 0.1) if at_date_line else land_deg
-
-    def project(lon_lat: FloatArray) -> FloatArray:
-        return np.stack(forward.transform(lon_lat[:, 0], lon_lat[:, 1]), axis=-1)
-
-    plane = shapely.make_valid(shapely.transform(source, project), method="structure", keep_collapsed=False)
-    if at_date_line:
-        plane = shapely.buffer(shapely.buffer(plane, 1.0, quad_segs=1), -1.0, quad_segs=1)
-    parts = [part for part in shapely.get_parts(plane) if part.geom_type == "Polygon"]
-    return MultiPolygon(parts)
-
-
-def _ring_segments(land: MultiPolygon) -> tuple[FloatArray, FloatArray]:
-    """(M, 2) starts and (M, 2) ends of all boundary segments."""
-    rings = shapely.get_rings(shapely.get_parts(land))
-    coords, ring = shapely.get_coordinates(rings, return_index=True)
-    inner = ring[1:] == ring[:-1]
-    return coords[:-1][inner], coords[1:][inner]
-
-
-def _cut_segments(starts: FloatArray, ends: FloatArray, *, longest: float) -> tuple[FloatArray, FloatArray]:
-    """Cuts segments into equal pieces no longer than `longest` (shapely.segmentize takes 17 s for the world)."""
-    pieces = np.maximum(np.ceil(np.linalg.norm(ends - starts, axis=-1) / longest).astype(np.int64), 1)
-    segment = np.repeat(np.arange(len(starts)), pieces)
-    piece = np.arange(len(segment)) - np.repeat(np.cumsum(pieces) - pieces, pieces)
-    step = ((ends - starts) / pieces[:, None])[segment]
-    return starts[segment] + step * piece[:, None], starts[segment] + step * (piece + 1)[:, None]
-
-
-def _nearest_on_segments(points: FloatArray, starts: FloatArray, ends: FloatArray) -> FloatArray:
-    """(..., d) the point of each segment that is nearest to its own point."""
-    along = ends - starts
-    squared = np.maximum(np.sum(along * along, axis=-1), 1e-300)
-    share = np.clip(np.sum((points - starts) * along, axis=-1) / squared, 0.0, 1.0)
-    return starts + share[..., None] * along

@@ -66,7 +66,7 @@ def test_limits_are_the_bootstrap_ts_or_half_way_to_students():
     low, high = stats.t.interval(0.95, 24, loc=values.mean(), scale=stats.sem(values))
     cut = stats.norm.cdf(stats.t.ppf(0.025, 24))
     own_high, own_low = values.mean() - stats.sem(values) * np.quantile(pivot.studentised, (cut, 1 - cut))
-    assert own_high > high + 0.5  # these values are skewed, so the upper limit lies farther off, the lower one nearer
+    assert own_high > high + 0.5  # skewed values: the upper limit lies farther off, the lower one nearer
     assert own_low > low + 0.5
     assert values.mean() + above == pytest.approx(own_high)
     assert values.mean() - below == pytest.approx((own_low + low) / 2)
