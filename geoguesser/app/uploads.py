@@ -16,7 +16,15 @@ from geoguesser.app.limits import Limits
 from geoguesser.app.problems import ProblemError
 from geoguesser.app.schemas import COMPASS
 from geoguesser.data.examine import HEADINGS
-from geoguesser.data.images import SUFFIXES, ByteArray, Header, ImageSpec, decode_rgb, read_header
+from geoguesser.data.images import (
+    SUFFIXES,
+    ByteArray,
+    Header,
+    ImageSpec,
+    TooLargeError,
+    decode_rgb,
+    read_header,
+)
 from geoguesser.data.places import names_in
 from geoguesser.errors import DataError, first_line
 
@@ -61,10 +69,15 @@ def checked_header(data: bytes, where: str, limits: Limits) -> Header:
     Raises:
         ProblemError: It is none (415), damaged (422), or too large (413).
     """
+    if not data:
+        raise ProblemError(422, f"{where} must be a photo; the file is empty.")
     if not is_photo(data):
         raise ProblemError(415, f"{where} must be a JPEG, PNG or WebP file; its bytes are none.")
     try:
         header = read_header(data)
+    except TooLargeError as error:
+        rule = f"{where} must have at most {limits.megapixels:g} megapixels"
+        raise ProblemError(413, f"{rule}; it has {first_line(error)}.") from error
     except Exception as error:  # as in `_view`
         raise ProblemError(422, f"{where} is no whole image ({first_line(error)}).") from error
     if header.width * header.height > limits.megapixels * 1e6:
