@@ -17,6 +17,7 @@ from geoguesser.app.problems import ProblemError
 from geoguesser.app.schemas import COMPASS
 from geoguesser.data.examine import HEADINGS
 from geoguesser.data.images import (
+    MOST_PIXELS,
     SUFFIXES,
     ByteArray,
     Header,
@@ -76,8 +77,8 @@ def checked_header(data: bytes, where: str, limits: Limits) -> Header:
     try:
         header = read_header(data)
     except TooLargeError as error:
-        rule = f"{where} must have at most {limits.megapixels:g} megapixels"
-        raise ProblemError(413, f"{rule}; it has {first_line(error)}.") from error
+        most = min(limits.megapixels, MOST_PIXELS / 1e6)
+        raise ProblemError(413, f"{where} must have at most {most:g} megapixels; it has far more.") from error
     except Exception as error:  # as in `_view`
         raise ProblemError(422, f"{where} is no whole image ({first_line(error)}).") from error
     if header.width * header.height > limits.megapixels * 1e6:
