@@ -239,6 +239,7 @@ def test_without_images_the_page_says_so(trained: Path, tmp_path: Path):
     assert GONE in gallery.missing.values()
     text = (run / "report.html").read_text()
     assert GONE in text
+    assert "Choose a place" not in text  # there is nothing more to see of it
     assert str(tmp_path) not in text
     values = values_in(run / "report.html")
     assert values["cells"] == {}
@@ -250,6 +251,13 @@ def test_a_head_without_cells_is_explained_by_what_it_has(tmp_path: Path):
     _, gallery = explain(run, "examples=1")
     assert names(run) == ALWAYS | SEEN | {"calibration"}
     assert any("no cells" in why for why in gallery.missing.values())
+    assert GONE not in gallery.missing.values()  # its images are there
+    titles = [one.words.title for one in gallery.drawn]
+    assert any(title.startswith("Place and answer: ") for title in titles)
+    text = (run / "report.html").read_text()
+    assert "Posterior" not in text
+    assert "The darker a cell" not in text
+    assert "Choose a place to see its 50 % (whole) and 90 % circles (dashed) and its views." in text
     place = values_in(run / "report.html")["places"][0]
     assert place["cells"] == []
     assert "radii" in place
