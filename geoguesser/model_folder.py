@@ -102,9 +102,7 @@ def read_model(folder: Path, *, device: str | torch.device = "cpu") -> tuple[Loc
         raise
     except Exception as error:
         reason = f"{type(error).__name__}: {first_line(error)}"
-        raise CheckpointError.at(
-            where, f"does not describe a model ({reason})", remedy=REMEDY
-        ) from error
+        raise CheckpointError.at(where, f"does not describe a model ({reason})", remedy=REMEDY) from error
     _fill(network, tensors, str(folder / WEIGHTS))
     network.to(device)
     known = ("region", "network", "calibration", "data", "weights_sha256", "description_sha256")
