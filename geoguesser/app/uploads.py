@@ -118,16 +118,20 @@ def place_folders(root: Path, folder: Path, most: int) -> list[Path]:
     """The place folders that a folder means: itself, where it holds views, else those in it; links out are none.
 
     Raises:
-        ProblemError: There is none, or there are too many.
+        ProblemError: There is none, there are too many, or the folder cannot be read.
     """
     stems = {str(heading) for heading in HEADINGS}
-    if any(one.stem in stems and one.suffix.lower() in SUFFIXES and not one.is_dir() for one in folder.iterdir()):
-        return [folder]
-    inside = sorted(
-        one
-        for one in folder.iterdir()
-        if not one.name.startswith(".") and one.is_dir() and one.resolve().is_relative_to(root)
-    )
+    try:
+        entries = sorted(folder.iterdir())
+        if any(one.stem in stems and one.suffix.lower() in SUFFIXES and not one.is_dir() for one in entries):
+            return [folder]
+        inside = [
+            one
+            for one in entries
+            if not one.name.startswith(".") and one.is_dir() and one.resolve().is_relative_to(root)
+        ]
+    except (OSError, RuntimeError) as error:  # not ours to read, gone meanwhile, links in a ring
+        raise ProblemError(422, "folder cannot be read.") from error
     if not inside:
         raise ProblemError(422, "folder must hold 0.jpg, 90.jpg, 180.jpg or 270.jpg, or folders that do.")
     if len(inside) > most:

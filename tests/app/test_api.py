@@ -15,6 +15,8 @@ import torch
 from PIL import Image
 
 from geoguesser.app.gate import HEADERS
+from geoguesser.app.problems import ProblemError
+from geoguesser.app.uploads import place_folders
 from geoguesser.data.views import read_folder
 from geoguesser.geo.distance import haversine_km
 from geoguesser.locator import Locator
@@ -133,6 +135,12 @@ def test_a_view_that_leads_out_of_its_folder_is_refused(client, place, tmp_path)
     (told,) = answer.json()["places"]
     assert told["prediction"] is None
     assert told["problem"] == "p cannot be read."
+
+
+def test_a_folder_that_went_away_meanwhile_cannot_be_read(tmp_path):
+    with pytest.raises(ProblemError) as caught:
+        place_folders(tmp_path, tmp_path / "gone", 3)
+    assert (caught.value.status_code, caught.value.detail) == (422, "folder cannot be read.")
 
 
 def test_no_root_and_too_many_places(client, photos):
