@@ -27,6 +27,7 @@ from geoguesser.collecting.provider import Provider
 from geoguesser.collecting.tables import TABLE, write_places
 from geoguesser.collecting.web import Web
 from geoguesser.configs import build, known_keys, plain
+from geoguesser.counted import counted
 from geoguesser.errors import ConfigError, ProviderError, check_bool, check_choice, check_int
 
 log = logging.getLogger(__name__)
@@ -162,7 +163,7 @@ class _Asking:
 
     def _choose(self) -> None:
         if lost := forget_lost_views(self._journal):
-            log.warning("%d views are no longer on disk as they were written: they are brought again", lost)
+            log.warning("%s no longer on disk as written, to be brought again", counted(lost, "view"))
         self._journal.change(lambda db: choose(db, self._filters))
 
     def _close(self, step: str) -> None:
@@ -170,7 +171,7 @@ class _Asking:
         if step == "metadata":
             self._choose()
         else:
-            log.info("%s: %d places", self._journal.folder / TABLE, write_places(self._journal))
+            log.info("%s: %s", self._journal.folder / TABLE, counted(write_places(self._journal), "place"))
         for line in state.lines_of(state.standing(self._journal)):
             log.info("%s", line)
         for line in state.budget_lines(self._journal, self._provider, self._budget):

@@ -82,8 +82,7 @@ def evaluate_places(cfg: DictConfig) -> dict[str, Any]:
     check_int("batch_size", config["batch_size"], low=1)
     check_choice("on_missing", config["on_missing"], ("error", "skip"))
     out = Path(str(config["out"])).expanduser()
-    if out.exists() and not out.is_dir():
-        raise ConfigError.at("out", "must be a folder, not a file", found=str(out))
+    evaluation_report.check_folder(out)
     ready = _from_files(config) if config["predictions"] is not None else _from_run(config)
     predicted_deg, true_deg = (ready.table[names].to_numpy(dtype=np.float64) for names in (POINT, TRUE_POINT))
     table = ready.table.assign(error_km=haversine_km(predicted_deg, true_deg))

@@ -16,6 +16,7 @@ from rich.table import Table
 
 from geoguesser import __version__
 from geoguesser.configs import known_keys, plain
+from geoguesser.counted import counted
 from geoguesser.data.inputs import asked_places, read_in_order
 from geoguesser.errors import (
     ConfigError,
@@ -92,7 +93,7 @@ def export_run(cfg: DictConfig) -> Path:
     _check_out(settings.out)
     file = checkpoint_file(str(config["run"]))
     locator = Locator.load(file)
-    facts = read_facts(file, read_checkpoint(file)["geoguesser"].get("config"))
+    facts = read_facts(file, read_checkpoint(file)["geoguesser"].get("config"), locator.region)
     programs = [name for name in settings.formats if name != "portable"]
     tried = probes(locator.image.size) + _own_probes(config["check_on"], locator) if programs else []
     settings.out.parent.mkdir(parents=True, exist_ok=True)
@@ -166,7 +167,7 @@ def _own_probes(check_on: Any, locator: Locator) -> list[Probe]:
     if not seen:
         raise MissingFileError.at("check_on", "must hold a place with a whole view")
     parts = [(torch.from_numpy(one.images[0][None]), torch.from_numpy(one.there[None])) for one in seen]
-    log.info("programs are also compared on %d places of check_on", len(parts))
+    log.info("programs are also compared on %s of check_on", counted(len(parts), "place"))
     return [Probe(images, mask) for images, mask in parts]
 
 

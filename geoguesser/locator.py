@@ -18,7 +18,7 @@ from geoguesser import __version__
 from geoguesser.answers import Answers, answers_of
 from geoguesser.data.images import ImageSpec
 from geoguesser.data.views import read_folder
-from geoguesser.errors import CheckpointError, MissingFileError
+from geoguesser.errors import CheckpointError, GeoguesserError, MissingFileError, first_line
 from geoguesser.geo.distance import FloatArray
 from geoguesser.geo.region import Region, region_from_state
 from geoguesser.model.network import GeoNetwork, network_from_state
@@ -63,13 +63,20 @@ class Locator:
         file = checkpoint_file(path)
         checkpoint = read_checkpoint(file)
         record = checkpoint["geoguesser"]
-        region = region_from_state(_to_arrays(record["region"]))
-        network = network_from_state(region, _to_arrays(record["network"]))
         try:
-            network.load_state_dict(network_tensors(checkpoint))
+            region = region_from_state(_to_arrays(record["region"]))
+            network = network_from_state(region, _to_arrays(record["network"]))
+            image, data, calibration = ImageSpec(**record["image"]), record.get("data"), record.get("calibration")
+            tensors = network_tensors(checkpoint)
+        except GeoguesserError:
+            raise
+        except Exception as error:  # whatever is missing or not as it should be
+            reason = f"{type(error).__name__}: {first_line(error)}"
+            raise CheckpointError.at(str(file), f"does not describe a model ({reason})") from error
+        try:
+            network.load_state_dict(tensors)
         except RuntimeError as error:
             raise CheckpointError(f"{file} does not fit the network that it describes: {error}") from error
-        image, data, calibration = ImageSpec(**record["image"]), record.get("data"), record.get("calibration")
         return cls(network.to(device), region, image, data, calibration)
 
     def save(self, path: str | Path) -> None:
@@ -207,7 +214,7 @@ def read_checkpoint(file: Path) -> dict[str, Any]:
     """
     try:
         checkpoint = torch.load(file, map_location="cpu", weights_only=True)
-        found = checkpoint["geoguesser"]["format"]
+        found = int(checkpoint["geoguesser"]["format"])
     except Exception as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         if isinstance(error, KeyError) or reason.startswith("Weights only load failed"):

@@ -28,7 +28,9 @@ from geoguesser.model.uncertainty import calibration_from_state
 
 FORMAT = 1
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
+DESCRIBED = ("views", "region", "network", "calibration", "data")  # of config.json: what the model is made from
 NETWORK, RECORD = "network.", "config."  # how tensors' names begin: the network's, and what config.json refers to
+REMEDY = "Export it again."
 PACKAGES = ("torch", "timm", "numpy", "safetensors", "pyproj", "shapely")
 
 
@@ -62,6 +64,7 @@ def write_model(locator: Locator, folder: Path, about: Mapping[str, Any]) -> Non
         "calibration": locator.calibration,
         "data": locator.data,
     }
+    config["description_sha256"] = _digest_of(json.loads(json.dumps(config)))
     (folder / WEIGHTS).write_bytes(data)
     (folder / CONFIG).write_text(json.dumps(config, indent=2, allow_nan=False) + "\n", encoding="utf-8")
 
@@ -79,6 +82,11 @@ def read_model(folder: Path, *, device: str | torch.device = "cpu") -> tuple[Loc
     config = _read_config(folder / CONFIG)
     tensors = _read_weights(folder / WEIGHTS, str(config.get("weights_sha256")))
     where = str(folder / CONFIG)
+    if config.get("description_sha256") != _digest_of(config):
+        raise CheckpointError.at(
+            where, f"is damaged or was changed by hand: the SHA-256 of {', '.join(DESCRIBED)} is not that in it",
+            remedy="Copy the folder again, or export it again.",
+        )  # fmt: skip
     try:
         state = _with_arrays(config["network"], tensors, folder)
         if ":" in state["backbone"]["name"]:  # timm would fetch what stands behind the colon
@@ -94,12 +102,10 @@ def read_model(folder: Path, *, device: str | torch.device = "cpu") -> tuple[Loc
         raise
     except Exception as error:
         reason = f"{type(error).__name__}: {first_line(error)}"
-        raise CheckpointError.at(
-            where, f"does not describe a model ({reason})", remedy="Export it again."
-        ) from error
+        raise CheckpointError.at(where, f"does not describe a model ({reason})", remedy=REMEDY) from error
     _fill(network, tensors, str(folder / WEIGHTS))
     network.to(device)
-    known = ("region", "network", "calibration", "data", "weights_sha256")
+    known = ("region", "network", "calibration", "data", "weights_sha256", "description_sha256")
     return made, {name: value for name, value in config.items() if name not in known}
 
 
@@ -121,7 +127,7 @@ def open_locator(path: str | Path, *, device: str | torch.device = "cpu") -> tup
     if (given / CONFIG).is_file():
         return read_model(given, device=device)
     if (given / WEIGHTS).is_file():
-        raise MissingFileError.at(str(given), f"must hold {CONFIG} beside {WEIGHTS}", remedy="Export it again.")
+        raise MissingFileError.at(str(given), f"must hold {CONFIG} beside {WEIGHTS}", remedy=REMEDY)
     return Locator.load(given, device=device), {}
 
 
@@ -138,16 +144,23 @@ def network_file(path: str | Path) -> Path:
 def _read_config(file: Path) -> dict[str, Any]:
     try:
         config = json.loads(file.read_bytes())
-        found = config["format"]
-        newer = found > FORMAT
-    except (OSError, ValueError, TypeError, KeyError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError.at(str(file), f"is no description of a model ({first_line(error)})") from error
-    if newer:
+    found = config.get("format") if isinstance(config, dict) else None
+    if type(found) is not int or found < 1:
+        raise CheckpointError.at(str(file), "is no description of a model (it has no format)", remedy=REMEDY)
+    if found > FORMAT:
         raise CheckpointError.at(
             str(file), f"must have a format up to {FORMAT}", found=found, remedy="Update geoguesser."
         )
     whole: dict[str, Any] = config
     return whole
+
+
+def _digest_of(config: Mapping[str, Any]) -> str:
+    """The SHA-256 of what a model is made from, in JSON with sorted keys."""
+    text = json.dumps([config.get(name) for name in DESCRIBED], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _read_weights(file: Path, digest: str) -> dict[str, Tensor]:

@@ -5,6 +5,7 @@ What the folder holds is model_folder.py's business.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from geoguesser.ensemble import Ensemble
 from geoguesser.errors import ConfigError, DataError, check_int, first_line
 from geoguesser.geo.grid import Grid
 from geoguesser.geo.region import Region
+from geoguesser.loading import device_of
 from geoguesser.locator import Locator
 from geoguesser.model_folder import open_locator
 
@@ -101,16 +103,20 @@ class Model:
             raise ConfigError.at("images", f"must be {FORMS}", found=type(images).__name__)
         if isinstance(given[0], Mapping):
             return self._of_mappings(given, batch_size)
+        wrong = next((one for one in given if not isinstance(one, str | Path)), None)
+        if wrong is not None:
+            raise ConfigError.at("images", f"must be {FORMS}", found=f"a {type(wrong).__name__} among them")
         return self._of_paths(given, batch_size)
 
     def ids(self, paths: str | Path | Sequence[str | Path]) -> list[str]:
         """The ids of the places that `predict` answers for where it is given paths, in its order.
 
         Raises:
+            ConfigError: It is no path, nor several.
             MissingFileError: A path names nothing.
             DataError: There is no place.
         """
-        given = [paths] if isinstance(paths, str | Path) else list(paths)
+        given: Any = list(paths) if isinstance(paths, Sequence) and not isinstance(paths, str) else paths
         return [one.uuid for one in asked_places(given)]
 
     def _of_paths(self, paths: Sequence[Any], batch_size: int) -> Answers:
@@ -170,28 +176,42 @@ def load(path: str | Path, *, device: str | torch.device = "cpu") -> Model:
     Args:
         path: A folder that `python -m geoguesser.export` wrote, a run folder (its best checkpoint is taken), or a
             checkpoint file.
-        device: Where it works, `cpu` or `cuda`.
+        device: Where it works, `cpu` or `cuda`; `auto` is CUDA's where there is one.
 
     Raises:
+        ConfigError: `path` is no path, or this machine has no such device.
         MissingFileError: There is none.
         CheckpointError: It is damaged, incomplete, or of a newer format.
     """
-    return Model(*open_locator(path, device=device))
+    if not isinstance(path, str | os.PathLike) or not str(path):
+        raise ConfigError.at(
+            "path", "must name a folder that python -m geoguesser.export wrote, a run folder or a checkpoint file",
+            found=path,
+        )  # fmt: skip
+    return Model(*open_locator(path, device=device_of(str(device))))
 
 
 def _checked(
     images: npt.NDArray[np.uint8] | Tensor, mask: npt.NDArray[np.bool_] | Tensor | None
 ) -> tuple[Tensor, Tensor]:
+    shape, kind = tuple(images.shape), str(images.dtype).removeprefix("torch.")
+    if kind != "uint8" or len(shape) != 5 or shape[1:3] != (4, 3) or 0 in shape:
+        raise ConfigError.at("images", "must be uint8 pixels (B, 4, 3, H, W)", found=f"{kind} {shape}")
     pixels = torch.from_numpy(np.ascontiguousarray(images)) if isinstance(images, np.ndarray) else images.cpu()
-    if pixels.dtype != torch.uint8 or pixels.dim() != 5 or pixels.shape[1:3] != (4, 3) or 0 in pixels.shape:
-        found = f"{str(pixels.dtype).removeprefix('torch.')} {tuple(pixels.shape)}"
-        raise ConfigError.at("images", "must be uint8 pixels (B, 4, 3, H, W)", found=found)
-    whole = torch.ones(pixels.shape[:2], dtype=torch.bool)
-    there = whole if mask is None else torch.as_tensor(mask)
-    if there.dtype != torch.bool or there.shape != whole.shape:
-        rule = f"must be bool {tuple(whole.shape)}, true where there is a view"
-        raise ConfigError.at("mask", rule, found=f"{str(there.dtype).removeprefix('torch.')} {tuple(there.shape)}")
+    there = torch.ones(shape[:2], dtype=torch.bool) if mask is None else _mask(mask, shape[:2])
     blind = torch.nonzero(~there.any(dim=1))[:, 0].tolist()
     if blind:
         raise DataError.at(f"mask[{blind[0]}]", "must be true somewhere: the place has no view")
     return pixels, there
+
+
+def _mask(mask: Any, shape: tuple[int, ...]) -> Tensor:
+    """Which views there are, as a tensor on the CPU."""
+    rule = f"must be bool {shape}, true where there is a view"
+    try:
+        there = torch.as_tensor(mask).cpu()
+    except (TypeError, ValueError, RuntimeError) as error:  # words, rows of different lengths, other objects
+        raise ConfigError.at("mask", rule, found=type(mask).__name__) from error
+    if there.dtype != torch.bool or there.shape != shape:
+        raise ConfigError.at("mask", rule, found=f"{str(there.dtype).removeprefix('torch.')} {tuple(there.shape)}")
+    return there

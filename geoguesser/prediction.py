@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from geoguesser.answering import Batch, answer_places, answer_store, check_store
 from geoguesser.configs import known_keys, plain
+from geoguesser.counted import counted
 from geoguesser.data.inputs import Asked, asked_places, missing_headings, signature
 from geoguesser.data.store import Store, is_store
 from geoguesser.ensemble import Ensemble
@@ -199,11 +200,11 @@ def _finish(journal: RowJournal, ids: list[str], out: Path, settings: Settings) 
     for uuid, note in zip(noted["uuid"][:SHOWN], noted["broken"], strict=False):
         log.warning("%s: %s", uuid, note)
     if len(noted) > SHOWN:
-        log.warning("%d more places with broken views: column broken", len(noted) - SHOWN)
+        log.warning("%s more with broken views: column broken", counted(len(noted) - SHOWN, "place"))
     fewer = Counter(table["views"][table["views"] < 4].astype(int).tolist())
     parts = [f"{count} with {views} of 4 views" for views, count in sorted(fewer.items(), reverse=True)]
     word = {"skip": "left out", "blind": "answered blindly"}.get(settings.on_bad, "left blank")
-    log.info("%d places written to %s, %d %s", len(table), out, int(bad.sum()), word)
+    log.info("%s written to %s, %d %s", counted(len(table), "place"), out, int(bad.sum()), word)
     if parts:
         log.info("of these %s", ", ".join(parts))
     return table

@@ -14,8 +14,11 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from geoguesser.configs import known_keys, plain
+from geoguesser.counted import counted
 from geoguesser.errors import ConfigError, DataError, MissingFileError, check_int
 from geoguesser.loading import device_of, load_runs
+from geoguesser.locator import checkpoint_file, read_checkpoint
+from geoguesser.model_folder import CONFIG
 
 if TYPE_CHECKING:  # the app needs the extra geoguesser[serve]
     from geoguesser.app.held_out import HeldOut
@@ -80,7 +83,6 @@ def load_models(runs: list[str], device: str) -> list[Model]:
     Raises:
         GeoguesserError: One cannot be loaded, or the device is none.
     """
-    from geoguesser.app.held_out import label_of
     from geoguesser.app.models import Model, name_for
 
     where = device_of(device)
@@ -90,8 +92,9 @@ def load_models(runs: list[str], device: str) -> list[Model]:
         ensemble, config = load_runs(str(path), device=where), _config(path)
         name = name_for(path, [one.name for one in models])
         places, why = _held_out(path, config)
-        model = Model(name, ensemble, label_of(config or {}), _test(path), places, why)
-        log.info("model %s: %s, %s", name, ensemble.region.name, why or f"{len(places or [])} places for the game")
+        model = Model(name, ensemble, _label(path, config), _test(path), places, why)
+        game = why or f"{counted(len(places or []), 'place')} for the game"
+        log.info("model %s: %s, %s", name, ensemble.region.name, game)
         models.append(model)
     return models
 
@@ -103,6 +106,17 @@ def _config(run: Path) -> dict[str, Any] | None:
     except (OSError, OmegaConfBaseException, YAMLError, UnicodeDecodeError):
         return None
     return found if isinstance(found, dict) else None
+
+
+def _label(run: Path, config: dict[str, Any] | None) -> str:
+    """What is to say of a model's data: by its run's config, its export's, or that in its checkpoint."""
+    from geoguesser.app.held_out import DEMO, label_of
+
+    if config is not None:
+        return label_of(config)
+    if (run / CONFIG).is_file():
+        return DEMO if json.loads((run / CONFIG).read_bytes()).get("synthetic") else ""
+    return label_of(read_checkpoint(checkpoint_file(run))["geoguesser"].get("config") or {})
 
 
 def _held_out(run: Path, config: dict[str, Any] | None) -> tuple[HeldOut | None, str]:

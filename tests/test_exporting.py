@@ -16,11 +16,13 @@ import pytest
 import torch
 from conftest import ROOT, command, compose
 from PIL import Image
+from run_folders import KM_PER_DEGREE
 from test_portable import check_same, toy_locator
 from training.toy_run import REGION, toy_network, toy_places
 
 import geoguesser
 from geoguesser.errors import CheckpointError, ConfigError, MissingFileError
+from geoguesser.evaluation import evaluate_places
 from geoguesser.exporting import export_run
 from geoguesser.locator import Locator
 from geoguesser.model.head import RegressionHead
@@ -52,8 +54,16 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.save(checkpoint, file)
     (folder / "result.json").write_text(json.dumps(RESULT))
     errors = np.random.default_rng(0).gamma(2.0, 15.0, 40)
-    pd.DataFrame({"error_km": errors * 30.0 / errors.mean()}).to_csv(folder / "predictions_test.csv")
+    predictions(errors * 30.0 / errors.mean()).to_csv(folder / "predictions_test.csv")
     return folder
+
+
+def predictions(error_km: np.ndarray[Any, Any]) -> pd.DataFrame:
+    """A test's table: places all over the toy country, put so far north of where they are."""
+    drawn = np.random.default_rng(1).uniform((45.0, 15.0), (45.7, 16.0), (len(error_km), 2))
+    coords = pd.DataFrame(drawn, columns=["latitude", "longitude"])
+    moved = coords.assign(latitude=coords["latitude"] + error_km / KM_PER_DEGREE)
+    return moved.join(coords.add_prefix("true_")).assign(error_km=error_km)
 
 
 def export(run: Path, out: Path, *words: str) -> Path:
@@ -109,7 +119,9 @@ def test_the_card_says_what_is_known(exported: Path, run: Path) -> None:
     assert card.startswith("---\nlibrary_name: geoguesser\nlicense: cc-by-4.0\ntags:\n- geolocation\n")
     assert "**The data are synthetic**" in card
     assert re.search(
-        r"\| this model \| 30\.0 \(2\d\.\d to 3\d\.\d\) \| 25\.0 \(\d+\.\d to \d+\.\d\) \| 50\.0% \| 3000 \|", card
+        r"intervals: bootstrap over 40 places\.\n\n(?:.*\n){2}"
+        r"\| this model \| 30\.0 \(2\d\.\d to 3\d\.\d\) \| 25\.0 \(\d+\.\d to \d+\.\d\) \| 50\.0% \| 3000 \|",
+        card,
     )
     assert "| best constant answer | 99.0 | 90.0 | 0.0% | 900 |" in card
     assert (
@@ -120,6 +132,33 @@ def test_the_card_says_what_is_known(exported: Path, run: Path) -> None:
     assert re.search(r"\| model\.onnx \| 6 \| \d\.\de-\d\d \| \d\.\d\d m \|", card)
     for file in exported.iterdir():
         assert str(run).encode() not in file.read_bytes(), file
+
+
+@pytest.mark.parametrize(("places", "units"), [(1, None), (30, "30 places"), (90, r"\d+ blocks of \d+ km")])
+def test_the_cards_intervals_are_those_of_evaluate(
+    places: int, units: str | None, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(run, tmp_path / "run")
+    error_km = np.random.default_rng(places).gamma(2.0, 15.0, places)
+    predictions(error_km).assign(uuid=range(places)).to_csv(tmp_path / "run" / "predictions_test.csv", index=False)
+    test = RESULT["test"] | figures(error_km.mean(), float(np.median(error_km)), 0.5, 3000.0) | {"places": places}
+    (tmp_path / "run" / "result.json").write_text(json.dumps(RESULT | {"test": test}))
+    card = (export(tmp_path / "run", tmp_path / "model", "formats=[portable]") / "README.md").read_text()
+    words = [f"run={tmp_path / 'run'}", f"out={tmp_path / 'evaluation'}", "pictures=false"]
+    found = evaluate_places(compose(words, "evaluate"))
+    shown = []
+    for name in ("mean", "median"):
+        one = found["error_km"][name]
+        limits = "" if one["low"] is None else f" ({one['low']:.1f} to {one['high']:.1f})"
+        shown.append(f"{one['value']:.1f}{limits}")
+    assert f"| this model | {shown[0]} | {shown[1]} |" in card
+    assert f"{places} held-out test place{'s' if places > 1 else ''}." in card
+    if units is None:
+        assert "intervals" not in card
+    else:
+        assert re.search(f"bootstrap over {units}\\.", card)
+        assert f"bootstrap over {found['units']}." in card
+        assert f"Intervals: bootstrap over {found['units']}." in capsys.readouterr().out
 
 
 def test_a_checkpoint_alone_has_no_figures(run: Path, tmp_path: Path) -> None:

@@ -168,6 +168,25 @@ def test_a_foreign_file_is_refused(kind: str, tmp_path: Path) -> None:
     assert "\n" not in message
 
 
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"region": {}}, "KeyError"),
+        ({"network": 3}, "TypeError"),
+        ({"image": {"width": 3}}, "TypeError"),
+    ],
+)
+def test_a_record_of_nothing_is_refused(
+    changes: dict[str, object], reason: str, locator: Locator, tmp_path: Path
+) -> None:
+    locator.save(tmp_path / "model.ckpt")
+    checkpoint = torch.load(tmp_path / "model.ckpt", weights_only=True)
+    checkpoint["geoguesser"] |= changes
+    torch.save(checkpoint, tmp_path / "model.ckpt")
+    with pytest.raises(CheckpointError, match=rf"model\.ckpt does not describe a model \({reason}: "):
+        Locator.load(tmp_path / "model.ckpt")
+
+
 def test_tensors_that_do_not_fit_the_record_are_refused(locator: Locator, tmp_path: Path) -> None:
     path = tmp_path / "model.ckpt"
     locator.save(path)

@@ -29,7 +29,7 @@ from geoguesser.model.decoder import MedianDecoder
 from geoguesser.model.head import ClassificationHead, RegressionHead
 from geoguesser.model.losses import CrossEntropy
 from geoguesser.model.uncertainty import Calibration
-from geoguesser.model_folder import CONFIG, WEIGHTS, network_file, write_model
+from geoguesser.model_folder import CONFIG, DESCRIBED, WEIGHTS, network_file, write_model
 from geoguesser.portable import Model
 
 
@@ -176,6 +176,13 @@ WRONG: list[tuple[Any, dict[str, Any], type[Exception], str]] = [
     (np.zeros((0, 4, 3, 8, 8), np.uint8), {}, ConfigError, r"got 'uint8 \(0, 4, 3, 8, 8\)'"),
     (VIEWS, {"mask": np.zeros((1, 4), bool)}, DataError, r"^mask\[0\] must be true somew"),
     (VIEWS, {"mask": np.ones((2, 4), bool)}, ConfigError, r"^mask must be bool \(1, 4\)"),
+    (VIEWS, {"mask": "all"}, ConfigError, r"^mask must be bool \(1, 4\), true where .*, got 'str'"),
+    (VIEWS, {"mask": [[True], [True, False]]}, ConfigError, r"^mask must be bool \(1, 4\), .*, got 'list'"),
+    (VIEWS, {"mask": np.array([None])}, ConfigError, r"^mask must be bool \(1, 4\), .*, got 'ndarray'"),
+    (np.array([None]), {}, ConfigError, r"^images must be uint8 pixels .*, got 'object \(1,\)'"),
+    (np.array(["a"]), {}, ConfigError, r"^images must be uint8 pixels .*, got '<U1 \(1,\)'"),
+    ([VIEWS], {}, ConfigError, r"^images must be a path or several, .*, got 'a ndarray among them'"),
+    (["a", {0: "b.jpg"}], {}, ConfigError, r"^images must be a path or several, .*, got 'a dict among them'"),
     (VIEWS, {"batch_size": 0}, ConfigError, r"^batch_size must be a positive"),
     ({0: "no.jpg"}, {}, DataError, r"^no\.jpg cannot be read"),
     ({45: "a.jpg"}, {}, ConfigError, r"^images\[0\] must map some of \(0, 90, 180, 270\) to photos, got \['45'\]"),
@@ -212,10 +219,12 @@ def test_a_broken_photo_is_named(photos: Path, folder: Path, tmp_path: Path) -> 
 
 
 def copied(folder: Path, to: Path, **changes: Any) -> Path:
-    """The folder with other values in config.json, and its right digest."""
+    """The folder with other values in config.json, and their right digest."""
     to.mkdir(exist_ok=True)
     (to / WEIGHTS).write_bytes((folder / WEIGHTS).read_bytes())
     config = json.loads((folder / CONFIG).read_text()) | changes
+    text = json.dumps([config[name] for name in DESCRIBED], sort_keys=True)
+    config["description_sha256"] = hashlib.sha256(text.encode()).hexdigest()
     (to / CONFIG).write_text(json.dumps(config))
     return to
 
@@ -251,7 +260,7 @@ def test_damage_is_noticed(folder: Path, tmp_path: Path) -> None:
         json.dumps({"format": 1, "weights_sha256": hashlib.sha256(b"no tensors").hexdigest()})
     )
     assert refused(copy).startswith("FOLDER/model.safetensors holds no tensors (")
-    for text in ("{", "[]", "{}", '{"format": "a"}'):
+    for text in ("{", "[]", "{}", '{"format": "a"}', '{"format": 0}', "[" * 100_000):
         (copy / CONFIG).write_text(text)
         assert refused(copy).startswith("FOLDER/config.json is no description of a model (")
     (copy / WEIGHTS).unlink()
@@ -263,6 +272,49 @@ def test_damage_is_noticed(folder: Path, tmp_path: Path) -> None:
     (copy / WEIGHTS).touch()
     with pytest.raises(MissingFileError, match=r"must hold config\.json beside model\.safetensors"):
         geoguesser.load(copy)
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [(("calibration", "scale"), 99.0), (("calibration", "stretch"), {}), (("views", "size"), 64), (("data",), 7)],
+)
+def test_a_description_that_was_changed_is_refused(
+    path: tuple[str, ...], value: object, folder: Path, tmp_path: Path
+) -> None:
+    copy = copied(folder, tmp_path)
+    config = json.loads((copy / CONFIG).read_text())
+    node = config
+    for key in path[:-1]:
+        node = node[key]
+    node[path[-1]] = value
+    (copy / CONFIG).write_text(json.dumps(config))
+    found = refused(copy)
+    assert found.startswith("FOLDER/config.json is damaged or was changed by hand: the SHA-256 of views, region, ")
+    assert found.endswith(" Copy the folder again, or export it again.")
+
+
+def test_its_licence_may_be_changed_by_hand(folder: Path, tmp_path: Path) -> None:
+    copy = copied(folder, tmp_path)
+    config = json.loads((copy / CONFIG).read_text()) | {"license": "cc0-1.0"}
+    (copy / CONFIG).write_text(json.dumps(config, indent=7))
+    assert geoguesser.load(copy).about["license"] == "cc0-1.0"
+
+
+@pytest.mark.parametrize("path", [None, 5, b"model", [], ""])
+def test_what_is_no_path_is_said_to_be_none(path: Any) -> None:
+    with pytest.raises(ConfigError, match=r"^path must name a folder that python -m geoguesser\.export wrote, "):
+        geoguesser.load(path)
+
+
+def test_a_device_that_is_not_there_is_named(folder: Path) -> None:
+    with pytest.raises(ConfigError, match=r"^device must be auto or a device of this machine, got 'nope'\.$"):
+        geoguesser.load(folder, device="nope")
+
+
+@pytest.mark.parametrize("paths", [None, 5, b"x", [None], []])
+def test_ids_are_of_paths(paths: Any, folder: Path) -> None:
+    with pytest.raises(ConfigError, match=r"^images must name a folder of place folders"):
+        geoguesser.load(folder).ids(paths)
 
 
 def test_tensors_that_lack_or_do_not_fit_are_named(folder: Path, tmp_path: Path) -> None:

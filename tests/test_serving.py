@@ -15,15 +15,19 @@ from types import SimpleNamespace
 import httpx
 import pytest
 from conftest import ROOT, TINY, command, compose
+from training.toy_run import IMAGE, REGION, toy_network
 
 from geoguesser import serving
 from geoguesser.app.limits import Limits, limits_from
 from geoguesser.app.models import name_for
+from geoguesser.app.server import listen
 from geoguesser.configs import known_keys, plain
 from geoguesser.errors import ConfigError, GeoguesserError
 from geoguesser.experiment import run
+from geoguesser.locator import Locator
+from geoguesser.model_folder import write_model
 from geoguesser.quiet import quiet
-from geoguesser.serving import check_extra, serve_runs
+from geoguesser.serving import check_extra, load_models, serve_runs
 
 
 def test_the_file_says_what_the_code_would():
@@ -69,8 +73,23 @@ def test_a_port_that_is_taken():
         other.bind(("127.0.0.1", 0))
         other.listen()
         port = other.getsockname()[1]
-        with pytest.raises(ConfigError, match=rf"^port cannot be used \(Address already in use\), got {port}\.$"):
+        with pytest.raises(ConfigError, match=rf"^port cannot be used \(Address .*, got {port}\. port=0 "):
             serve_runs(compose(["run=r", f"port={port}"], "serve"))
+
+
+def test_two_servers_that_start_at_once_never_have_one_port():
+    with listen("127.0.0.1", 0) as own:  # neither has loaded its models
+        port = own.getsockname()[1]
+        with pytest.raises(ConfigError, match="port cannot be used"), listen("127.0.0.1", port):
+            pass
+
+
+@pytest.mark.parametrize(("synthetic", "label"), [(True, "synthetic demo"), (False, "")])
+def test_an_exported_model_says_whether_its_data_are_synthetic(synthetic, label, tmp_path):
+    write_model(Locator(toy_network(), REGION, IMAGE), tmp_path, {"synthetic": synthetic})
+    (model,) = load_models([str(tmp_path)], "cpu")
+    assert model.label == label
+    assert "no run folder" in model.no_game
 
 
 def test_the_extra_is_named_where_it_is_missing(monkeypatch):

@@ -127,7 +127,8 @@ async def _check_fields(request: Request) -> None:
     names = [name for name, _ in (await request.form()).multi_items()]
     for name in names:
         if name not in FIELDS:
-            raise ProblemError(422, f"A field must be one of {', '.join(sorted(FIELDS))}.")
+            known = ", ".join(sorted(FIELDS))
+            raise ProblemError(422, f"A field must be one of {known}, got {name[:40]!r}.")
         if names.count(name) > 1:
             raise ProblemError(422, f"{name} must be given once.")
 

@@ -123,6 +123,7 @@ class Games:
         Raises:
             ProblemError: 404, there is none, or it has been forgotten.
         """
-        if given not in self._games:
+        found = self._games.get(given)  # at once, for another thread may forget it
+        if found is None:
             raise ProblemError(404, "There is no such game, or it was begun too long ago. Begin a new one.")
-        return self._games[given]
+        return found

@@ -29,6 +29,7 @@ from geoguesser.reporting.run_views import folders_of
 log = logging.getLogger(__name__)
 PHOTO_PX, QUALITY = 640, 85  # of the longer side; enough for half a desktop's screen
 COLUMNS = ["uuid", "latitude", "longitude", "true_latitude", "true_longitude"]
+DEMO = "synthetic demo"  # what is to say of the demo's places
 PREDICTIONS = "predictions_test.csv"
 
 
@@ -124,7 +125,7 @@ def held_out(folder: Path, config: Mapping[str, Any]) -> HeldOut:
 def label_of(config: Mapping[str, Any]) -> str:
     """What is to say of the data that a run learnt from, `synthetic demo`; empty for real places."""
     if "demo_seed" in (config.get("data") or {}):
-        return "synthetic demo"
+        return DEMO
     return next((one.label for one in _sources(config) if isinstance(one, Store)), "")
 
 

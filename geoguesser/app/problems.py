@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from http import HTTPStatus
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -26,6 +27,10 @@ MEANINGS = {
     503: "The answer took too long, or the server is full.",
 }
 RETRY_S = "1"
+RULES = {  # a framework's words -> ours
+    "Expected UploadFile": "must be a photo, sent as a file",
+    "valid dictionary or object": "must be a JSON object, sent with Content-Type: application/json",
+}
 
 
 class Problem(BaseModel):
@@ -61,17 +66,25 @@ def explain_problems(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     async def known(request: Request, error: HTTPException) -> JSONResponse:
-        said = answer(error.status_code, str(error.detail))
+        phrase = HTTPStatus(error.status_code).phrase  # is all that the framework says: no sentence
+        plain = error.detail == phrase and error.status_code in MEANINGS
+        said = answer(error.status_code, MEANINGS[error.status_code] if plain else str(error.detail))
         said.headers.update(error.headers or {})
         return said
 
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
         lines = [
-            f"{'.'.join(str(part) for part in one['loc'][1:]) or 'body'}: {one['msg']}" for one in error.errors()
+            f"{'.'.join(str(part) for part in one['loc'][1:]) or 'body'}: {_rule(one['msg'])}"
+            for one in error.errors()
         ]
         return answer(422, "; ".join(lines[:5]))
 
     @app.exception_handler(Exception)
     async def unknown(request: Request, error: Exception) -> JSONResponse:
         return answer(500, "The server has made a mistake. Its log says which.")
+
+
+def _rule(words: str) -> str:
+    """What a validator says, in words that name none of its classes."""
+    return next((rule for known, rule in RULES.items() if known in words), words)

@@ -75,10 +75,12 @@ def listen(host: str, port: int) -> Iterator[socket.socket]:
     try:
         own.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         own.bind(address)
+        own.listen()  # who comes before the models are loaded waits; bound alone, two servers could have one port
     except OSError as error:
         own.close()
         key, value = ("host", host) if error.errno == errno.EADDRNOTAVAIL else ("port", port)
-        raise ConfigError.at(key, f"cannot be used ({error.strerror})", found=value) from error
+        remedy = "port=0 takes any that is free." if error.errno == errno.EADDRINUSE else ""
+        raise ConfigError.at(key, f"cannot be used ({error.strerror})", found=value, remedy=remedy) from error
     with contextlib.closing(own):
         yield own
 

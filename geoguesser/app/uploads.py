@@ -16,7 +16,16 @@ from geoguesser.app.limits import Limits
 from geoguesser.app.problems import ProblemError
 from geoguesser.app.schemas import COMPASS
 from geoguesser.data.examine import HEADINGS
-from geoguesser.data.images import SUFFIXES, ByteArray, Header, ImageSpec, decode_rgb, read_header
+from geoguesser.data.images import (
+    MOST_PIXELS,
+    SUFFIXES,
+    ByteArray,
+    Header,
+    ImageSpec,
+    TooLargeError,
+    decode_rgb,
+    read_header,
+)
 from geoguesser.data.places import names_in
 from geoguesser.errors import DataError, first_line
 
@@ -61,10 +70,15 @@ def checked_header(data: bytes, where: str, limits: Limits) -> Header:
     Raises:
         ProblemError: It is none (415), damaged (422), or too large (413).
     """
+    if not data:
+        raise ProblemError(422, f"{where} must be a photo; the file is empty.")
     if not is_photo(data):
         raise ProblemError(415, f"{where} must be a JPEG, PNG or WebP file; its bytes are none.")
     try:
         header = read_header(data)
+    except TooLargeError as error:
+        most = min(limits.megapixels, MOST_PIXELS / 1e6)
+        raise ProblemError(413, f"{where} must have at most {most:g} megapixels; it has far more.") from error
     except Exception as error:  # as in `_view`
         raise ProblemError(422, f"{where} is no whole image ({first_line(error)}).") from error
     if header.width * header.height > limits.megapixels * 1e6:
@@ -104,16 +118,20 @@ def place_folders(root: Path, folder: Path, most: int) -> list[Path]:
     """The place folders that a folder means: itself, where it holds views, else those in it; links out are none.
 
     Raises:
-        ProblemError: There is none, or there are too many.
+        ProblemError: There is none, there are too many, or the folder cannot be read.
     """
     stems = {str(heading) for heading in HEADINGS}
-    if any(one.stem in stems and one.suffix.lower() in SUFFIXES and not one.is_dir() for one in folder.iterdir()):
-        return [folder]
-    inside = sorted(
-        one
-        for one in folder.iterdir()
-        if not one.name.startswith(".") and one.is_dir() and one.resolve().is_relative_to(root)
-    )
+    try:
+        entries = sorted(folder.iterdir())
+        if any(one.stem in stems and one.suffix.lower() in SUFFIXES and not one.is_dir() for one in entries):
+            return [folder]
+        inside = [
+            one
+            for one in entries
+            if not one.name.startswith(".") and one.is_dir() and one.resolve().is_relative_to(root)
+        ]
+    except (OSError, RuntimeError) as error:  # not ours to read, gone meanwhile, links in a ring
+        raise ProblemError(422, "folder cannot be read.") from error
     if not inside:
         raise ProblemError(422, "folder must hold 0.jpg, 90.jpg, 180.jpg or 270.jpg, or folders that do.")
     if len(inside) > most:

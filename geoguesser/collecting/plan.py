@@ -16,6 +16,7 @@ from geoguesser.collecting.chart import chart_of
 from geoguesser.collecting.darts import Darts, IntArray, Target
 from geoguesser.collecting.gaps import farthest_first
 from geoguesser.collecting.layer import Layer, read_existing, read_layer
+from geoguesser.counted import counted
 from geoguesser.errors import ConfigError, check_int, check_number
 from geoguesser.geo.cells import BandCells, SquareCells, cells_for, cells_over
 from geoguesser.geo.distance import FloatArray
@@ -252,7 +253,7 @@ def plan_lines(report: dict[str, Any]) -> list[str]:
     )
     lines = [made + (f", at least {report['spacing_m']:g} m apart" if report["spacing_m"] else "")]
     if report["existing"]:
-        lines.append(f"{report['existing']:,} places exist already")
+        lines.append(f"places that are there already: {report['existing']:,}")
     if report["near"]:
         lines.append(
             f"within {report['near_m']:g} m of {report['near']} ({report['refused_near']:,} trials were not near)"
@@ -268,5 +269,5 @@ def plan_lines(report: dict[str, Any]) -> list[str]:
         lines.append(f"the first point is in the largest gap, {gaps} from the nearest place")
     if report["short"]:
         why = "the spacing" + (" and the layer" if report["near"] else "")
-        lines.append(f"{report['short']:,} points fewer than asked: {why} leaves no more room")
+        lines.append(f"{counted(report['short'], 'point')} fewer than asked: {why} leaves no more room")
     return lines

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from geoguesser.collecting.journal import Journal
 from geoguesser.collecting.ledger import MICROS, Budget, Spent, spent, spent_by_kind
 from geoguesser.collecting.provider import Provider
+from geoguesser.counted import counted
 from geoguesser.data.examine import HEADINGS
 
 WORDS = {
@@ -71,7 +72,7 @@ def lines_of(found: Standing) -> list[str]:
         f"points: {sum(found.points.values()):,} planned, {sum(found.points.values()) - open_points:,} answered, "
         f"{open_points:,} to ask for",
         f"places: {sum(found.places.values()):,} found, {found.places['done']:,} done, "
-        f"{open_places:,} to download; {found.views:,} views on disk",
+        f"{open_places:,} to download; {counted(found.views, 'view')} on disk",
     ]
     for word, counts in (("skipped", found.skipped), ("failed for now", found.failed)):
         for why, count in sorted(counts.items(), key=lambda one: (-one[1], one[0])):
@@ -117,7 +118,7 @@ def budget_lines(journal: Journal, provider: Provider, budget: Budget) -> list[s
         f"{count:,} {kind}" for kind, (count, _) in spent_by_kind(journal.db, provider.name).items()
     )
     return [
-        f"spent: {so_far.requests:,} requests ({by_kind or 'none'}), {so_far.micros / MICROS:,.2f} USD",
+        f"spent: {counted(so_far.requests, 'request')} ({by_kind or 'none'}), {so_far.micros / MICROS:,.2f} USD",
         f"budget left: {_left(so_far, budget)}",
     ]
 

@@ -22,6 +22,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
+from geoguesser.counted import counted
 from geoguesser.data.audit import audit
 from geoguesser.data.augment import Augment
 from geoguesser.data.batches import Batch, PlaceBatches, PlaceSampler, PlacesDataset
@@ -471,7 +472,12 @@ class StoreDataModule(PlacesData):
         self.read_table()
         self.views = self._views.take(self._rows)
         self.thumbnails = self._thumbnails[self._rows]
-        log.info("%d places from the store %s, views of %s", len(self.table), self.store.folder, self.image.name)
+        log.info(
+            "%s from the store %s, views of %s",
+            counted(len(self.table), "place"),
+            self.store.folder,
+            self.image.name,
+        )
 
     def pixel_stats(self) -> tuple[list[float], list[float]]:
         rows = self._rows[self.rows["train"]]

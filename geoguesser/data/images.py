@@ -37,6 +37,10 @@ def decoder() -> str:
     return ", ".join([f"rules {RULES}", *(f"{name} {version(name)}" for name in libraries)])
 
 
+class TooLargeError(ValueError):
+    """An image has more pixels than are read."""
+
+
 @dataclass(frozen=True)
 class Header:
     """What an image says of itself.
@@ -60,7 +64,8 @@ def read_header(data: bytes) -> Header:
     """Reads what an image says of itself, without decoding it.
 
     Raises:
-        ValueError: It is no image, or a decompression bomb.
+        TooLargeError: It has more than `MOST_PIXELS`: a decompression bomb.
+        ValueError: It is no image.
     """
     if not data:
         raise ValueError("the file is empty")
@@ -76,7 +81,7 @@ def read_header(data: bytes) -> Header:
         header = Header(*image.size, _mode(image), _orientation(data), False)
     if header.width * header.height > MOST_PIXELS:
         size = f"{header.width} x {header.height} pixels"
-        raise ValueError(f"{size} are more than the {MOST_PIXELS:,} that are read")
+        raise TooLargeError(f"{size} are more than the {MOST_PIXELS:,} that are read")
     return header
 
 
@@ -192,8 +197,10 @@ def read_bytes(path: str | Path) -> bytes:
 def _open(data: bytes) -> Image.Image:
     try:
         return Image.open(io.BytesIO(data), formats=FORMATS)
-    except (UnidentifiedImageError, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise ValueError("no JPEG, PNG or WebP, or far too large") from error
+    except UnidentifiedImageError as error:
+        raise ValueError("no JPEG, PNG or WebP") from error
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:  # far beyond, it opens none
+        raise TooLargeError(f"far more pixels than the {MOST_PIXELS:,} that are read") from error
 
 
 def _mode(image: Image.Image) -> str:

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from geoguesser import __version__
+from geoguesser.counted import counted
 from geoguesser.reporting import compare_plots as plots
 from geoguesser.reporting import page
 from geoguesser.reporting.compare_views import SpreadPlace
@@ -28,7 +29,6 @@ from geoguesser.reporting.compare_words import (
     why,
 )
 from geoguesser.reporting.compared import BETTER, NOISE, UNCLEAR, WORSE, Comparison, Entry
-from geoguesser.reporting.data_summary import counted
 from geoguesser.reporting.data_views import views_row
 from geoguesser.reporting.page import Html, Keyed, tag
 

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from geoguesser.counted import counted
 from geoguesser.reporting.compare_page import compare_page
 from geoguesser.reporting.compare_views import SpreadPlace
 from geoguesser.reporting.compare_words import (
@@ -24,7 +25,6 @@ from geoguesser.reporting.compare_words import (
     seconds_text,
 )
 from geoguesser.reporting.compared import BETTER, UNCLEAR, WORSE, Comparison, Entry
-from geoguesser.reporting.data_summary import counted
 from geoguesser.reporting.files import write_csv
 from geoguesser.reporting.intervals import Interval
 from geoguesser.reporting.page import printable, write_page

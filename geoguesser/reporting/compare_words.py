@@ -6,9 +6,9 @@ import math
 
 import numpy as np
 
+from geoguesser.counted import counted
 from geoguesser.reporting.compare_runs import Unused
 from geoguesser.reporting.compared import NOISE, REFUSED, UNCLEAR, Comparison, Difference, Entry
-from geoguesser.reporting.data_summary import counted
 from geoguesser.reporting.intervals import FEWEST_FOR_MEAN, FEWEST_PLACES, Interval
 
 MINUS = "\N{MINUS SIGN}"

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from geoguesser.counted import counted
 from geoguesser.data.audit import WITHIN_M
 from geoguesser.data.findings import KINDS, Finding, Findings
 from geoguesser.data.splits import NAMES, UNUSED
@@ -119,11 +120,6 @@ def bytes_text(count: int) -> str:
         if count >= unit:
             return f"{count / unit:,.{digits}f} {name}"
     return f"{count / 1e3:,.0f} kB"
-
-
-def counted(count: int, word: str) -> str:
-    """`1 place`, `26,417 places`."""
-    return f"{count:,} {word}{'' if count == 1 else 's'}"
 
 
 def _places(prepared: Prepared, findings: Findings) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -9,15 +10,38 @@ import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
+from geoguesser.counted import counted
+from geoguesser.errors import ConfigError
 from geoguesser.geo.region import Region
 from geoguesser.geo.score import FIELD_RADII_KM, SHARE_RADII_KM
 from geoguesser.reporting import maps, plots
 from geoguesser.reporting.files import write_csv, write_json
 from geoguesser.reporting.intervals import FEWEST_FOR_MEAN, FEWEST_PLACES
 
+PICTURES = ("errors.png", "arrows.png")
+FILES = ("evaluation.json", "errors.csv", *PICTURES)
+
+
+def check_folder(out: Path) -> None:
+    """Refuses what is no folder, and one that holds anything but an earlier evaluation.
+
+    Raises:
+        ConfigError: It is such a one.
+    """
+    if not out.exists():
+        return
+    if not out.is_dir():
+        raise ConfigError.at("out", "must be a folder, not a file", found=str(out))
+    others = sorted(one.name for one in out.iterdir() if one.name not in FILES)
+    if others:
+        raise ConfigError.at(
+            f"out={out}", "must be new, empty, or an earlier evaluation", found=others[0],
+            remedy="Name another folder: out=FOLDER.",
+        )  # fmt: skip
+
 
 def write(folder: Path, found: dict[str, Any], table: pd.DataFrame, region: Region, *, pictures: bool) -> None:
-    """Writes evaluation.json, errors.csv and two pictures.
+    """Writes evaluation.json, errors.csv and two pictures; pictures of an earlier evaluation go.
 
     Args:
         folder: It is made where it is missing.
@@ -28,7 +52,10 @@ def write(folder: Path, found: dict[str, Any], table: pd.DataFrame, region: Regi
     """
     folder.mkdir(parents=True, exist_ok=True)
     write_csv(folder / "errors.csv", table)
-    if pictures:
+    if not pictures:
+        for name in PICTURES:
+            (folder / name).unlink(missing_ok=True)
+    else:
         errors = table["error_km"].to_numpy()
         title = f"{maps.capitalised(region.name)}, evaluation"
         plots.draw_errors(folder / "errors.png", error_km=errors, baselines={}, title=title)
@@ -47,7 +74,7 @@ def show(found: dict[str, Any], folder: Path) -> None:
     """Prints the figures with their intervals."""
     console = Console(soft_wrap=True, highlight=False)
     limits = f"{found['confidence']:.0%} interval"
-    table = Table(title=f"{found['places']:,} places, {found['region']}", title_justify="left")
+    table = Table(title=f"{counted(found['places'], 'place')}, {found['region']}", title_justify="left")
     for column in ("", "", limits):
         table.add_column(column, justify="right" if column == "" else "left")
     table.columns[0].justify = "left"
@@ -93,7 +120,10 @@ def _lines(found: dict[str, Any]) -> list[str]:
             lines.append(f"{what} that hold the place: {', '.join(words)}")
     for name, count in found["counts"].items():
         if count:
-            lines.append(f"{count:,} {name.replace('_', ' ')}")
+            what = name.replace("_", " ")  # `places with broken views`, `left out: bad_row`
+            if count == 1:
+                what = re.sub("^(place|prediction)s", r"\1", what)
+            lines.append(f"{count:,} {what}")
     return lines
 
 

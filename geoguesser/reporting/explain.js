@@ -137,7 +137,8 @@ function go(step) {
   const rows = [...body.rows].filter((row) => !row.hidden);
   if (!rows.length) return;
   const at = rows.findIndex((row) => row.hasAttribute("aria-current"));
-  select(Number(rows[(at + step + rows.length) % rows.length].querySelector("button").dataset.place));
+  const from = at < 0 && step < 0 ? 0 : at; // of one that is filtered away: the first or the last that is listed
+  select(Number(rows[(from + step + rows.length) % rows.length].querySelector("button").dataset.place));
   document.querySelectorAll(".steps button")[step < 0 ? 0 : 1].focus();
 }
 

@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from geoguesser.geo.distance import FloatArray, haversine_km
 from geoguesser.model.attribution import LeftOut
 from geoguesser.reporting.compare_plots import SHARP_DPI, WIDTH_IN
+from geoguesser.reporting.intervals import FEWEST_FOR_MEAN
 from geoguesser.reporting.style import BLUE, GREEN, MUTED, VERMILION, add_axes, picture
 
 NAMES = ("north", "east", "south", "west")
@@ -26,7 +27,8 @@ def headings_of(left_out: LeftOut, true_deg: FloatArray, error_km: FloatArray) -
 
     Returns:
         (2, 4) each, mean and half of its 95 % interval by heading: `moved_km`, how far the answer moves, and
-        `worse_km`, by how much the error grows. NaN for a heading that no place has beside another.
+        `worse_km`, by how much the error grows. NaN for a heading that no place has beside another; of fewer
+        than 40 places the half is NaN, for their interval would not hold what it says.
     """
     coords = left_out.coords_deg.cpu().numpy()
     worse = haversine_km(coords, true_deg[:, None]) - error_km[:, None]
@@ -40,7 +42,8 @@ def _means(values: FloatArray) -> FloatArray:
     with np.errstate(invalid="ignore", divide="ignore"):
         mean = filled.sum(axis=0) / counts
         spread = np.sqrt((np.where(there, values - mean, 0.0) ** 2).sum(axis=0) / (counts - 1))
-        return np.stack((mean, Z_95 * spread / np.sqrt(counts)))
+        half = np.where(counts < FEWEST_FOR_MEAN, np.nan, Z_95 * spread / np.sqrt(counts))
+        return np.stack((mean, half))
 
 
 def draw_headings(path: Path, *, found: dict[str, FloatArray]) -> None:
@@ -64,7 +67,8 @@ def _draw(axes: Axes, found: FloatArray, title: str, *, signed: bool) -> None:
     at = np.arange(4)[there]
     colours = [BLUE if not signed else VERMILION if one > 0 else GREEN for one in mean[there]]
     axes.bar(at, mean[there], width=0.6, color=colours)
-    axes.errorbar(at, mean[there], yerr=np.nan_to_num(half[there]), fmt="none", ecolor=MUTED, lw=1.0, capsize=3)
+    known = np.isfinite(half)
+    axes.errorbar(np.arange(4)[known], mean[known], yerr=half[known], fmt="none", ecolor=MUTED, lw=1.0, capsize=3)
     axes.axhline(0.0, color=MUTED, lw=0.8)
     axes.set_xticks(range(4), NAMES, fontsize=8)
     axes.set_xlim(-0.6, 3.6)

@@ -214,11 +214,11 @@ def draw_confusion(path: Path, *, region: Region, grid: Grid, confusion: Confusi
     """
     frame = frame_of(region)
     pairs, counts, near = (part[:most] for part in (confusion.pairs, confusion.counts, confusion.near))
-    bounds = frame.bounds(frame.project(grid.class_points_deg), [])
+    rings = [one for ring in grid.outlines_deg(grid.kept) for one in frame.rings(ring)]
+    bounds = frame.bounds(frame.project(grid.class_points_deg), rings)
     box, height = map_box(frame, bounds, 0.3)
     with picture(path, height, width_in=WIDTH_IN, dpi=SHARP_DPI) as figure:
         axes = set_map(figure, box, frame, bounds)
-        rings = [one for ring in grid.outlines_deg(grid.kept) for one in frame.rings(ring)]
         axes.add_collection(LineCollection(rings, colors="#BFCBD4", lw=0.4, zorder=2), autolim=False)
         for (start, end), count, touch in reversed(list(zip(pairs, counts, near, strict=True))):
             width = 0.7 + 3.3 * float(count) / float(counts.max())

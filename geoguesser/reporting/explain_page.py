@@ -10,8 +10,8 @@ from typing import Any
 from PIL import Image
 
 from geoguesser import __version__
+from geoguesser.counted import counted
 from geoguesser.reporting import page, web_map
-from geoguesser.reporting.data_summary import counted
 from geoguesser.reporting.explain_data import as_script_data
 from geoguesser.reporting.explain_pictures import Drawn, Gallery
 from geoguesser.reporting.explain_subject import Subject
@@ -125,10 +125,16 @@ def _facts(subject: Subject) -> list[tuple[object, object]]:
 
 def _map(subject: Subject, data: Mapping[str, Any]) -> list[Html]:
     embedded = sum("views" in place for place in data["places"])
+    what = [
+        *(["its posterior (the darker a cell, the more probable)"] if _any(data, "cells") else []),
+        *(["its 50 % (whole) and 90 % circles (dashed)"] if _any(data, "radii") else []),
+        *(["its views"] if embedded else []),
+    ]
+    listed = " and ".join(filter(None, (", ".join(what[:-1]), *what[-1:])))
+    seen = f" Choose a place to see {listed}." if what else ""
     lead = (
-        "A line runs from where each place is to where the model puts it. Choose a place to see its posterior "
-        "(the darker a cell, the more probable), its 50 % (whole) and 90 % circles (dashed) and its views. "
-        f"The views of {embedded:,} of {counted(len(data['places']), 'place')} are in this file."
+        f"A line runs from where each place is to where the model puts it.{seen} The views of {embedded:,} of "
+        f"{counted(len(data['places']), 'place')} are in this file."
     )
     steps = [tag("i", style=f"background:{colour}") for colour in data["colours"]]
     ramp = tag("div", "0 km", *steps, f"{format_km(data['top_km'])} and more", class_="ramp")
@@ -141,6 +147,11 @@ def _map(subject: Subject, data: Mapping[str, Any]) -> list[Html]:
         tag("p", lead, class_="muted"),
         tag("div", stage, picked, _finder(data["places"]), class_="explorer"),
     ]
+
+
+def _any(data: Mapping[str, Any], name: str) -> bool:
+    """Whether any place of the map has it."""
+    return any(place.get(name) for place in data["places"])
 
 
 def _finder(places: list[dict[str, Any]]) -> Html:

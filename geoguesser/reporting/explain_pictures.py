@@ -124,9 +124,8 @@ class _Plan:
         for number, row in enumerate(subject.examples, start=1):
             if row in subject.seats:
                 draw, file = partial(self._draw_posterior, row=row), f"posterior_{number}"
-                yield self._one(
-                    "posterior", "places", draw, file=file, words=self._of("posterior", row), photos=True
-                )
+                words = self._of("answer" if subject.grid is None else "posterior", row)
+                yield self._one("posterior", "places", draw, file=file, words=words, photos=True)
         if subject.grid is None:
             self.missing["posteriors, confusion, activation maps"] = (
                 "The head has no cells: it answers with a point alone."
@@ -181,9 +180,9 @@ class _Plan:
         if len(fields.ids):
             yield self._one("fields", "errors", partial(explain_maps.draw_fields, region=region, fields=fields))
         answered = subject.answered()
-        if answered is None:
-            self.missing.setdefault("confusion", GONE)
-        elif subject.grid is not None:
+        if subject.grid is not None and answered is None:
+            self.missing["confusion"] = GONE
+        elif subject.grid is not None and answered is not None:
             rows, cells = answered
             own = subject.grid.assign(subject.true_deg[rows])
             found = explain_maps.confusion_of(subject.grid, own, cells, neighbours=self.neighbours)

@@ -38,6 +38,11 @@ WORDS = {
         "The darker a cell, the more probable; star: where the place is, cross: the answer. "
         "An answer between two dark cells is a compromise of both.",
     ),
+    "answer": Words(
+        "Place and answer",
+        "Above the four views; star: where the place is, cross: the answer. The head has no cells, so there is no "
+        "posterior.",
+    ),
     "quadruplet": Words(
         "A place and its four views",
         "Each view stands on the side that it looks to; the star is where they were taken.",
@@ -74,7 +79,8 @@ WORDS = {
     "headings": Words(
         "What each heading contributes",
         "Left: how far answers move when the view to that side is left out. Right: by how much the error grows "
-        "(below zero: without it answers are better). Lines are 95 % intervals of the mean.",
+        "(below zero: without it answers are better). Lines are 95 % intervals of the mean, where there are 40 "
+        "places or more.",
     ),
     "CAM": Words(
         "Class activation",

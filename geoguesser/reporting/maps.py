@@ -25,6 +25,7 @@ from matplotlib.patches import Patch
 from matplotlib.path import Path as Outline
 from matplotlib.ticker import FuncFormatter
 
+from geoguesser.counted import counted
 from geoguesser.geo.cells import IntArray
 from geoguesser.geo.distance import FloatArray, haversine_km
 from geoguesser.geo.grid import Grid
@@ -187,7 +188,7 @@ def draw_grid(
 def grid_summary(grid: Grid | None, places: int) -> str:
     """The line under the heading: how many cells touch land and hold training places, and their side."""
     if grid is None:
-        return f"{places:,} places, no cells"
+        return f"{counted(places, 'place')}, no cells"
     cells = f"{len(grid.touching):,} cells touch land, {grid.num_cells:,} hold training places"
     return f"{cells}; side of a cell {format_km(grid.side_km)}"
 

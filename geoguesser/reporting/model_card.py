@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from geoguesser.counted import counted
 from geoguesser.reporting.intervals import Interval
 
 BASELINES = {
@@ -44,6 +45,7 @@ class Card:
         result: The run's result.json; None where there is none.
         mean: The mean test error with its interval; None where it is not known, like the median.
         median: The median.
+        units: What their intervals' bootstrap drew: `72 blocks of 30 km`; None where there are none.
         calibration_places: How many calibrated its probabilities; 0 for none.
         license: Of the weights; None where none is stated.
         files: Name -> what it is.
@@ -61,6 +63,7 @@ class Card:
     result: dict[str, Any] | None
     mean: Interval | None
     median: Interval | None
+    units: str | None
     calibration_places: int
     license: str | None
     files: dict[str, str]
@@ -111,9 +114,9 @@ def _figures(card: Card) -> str:
     ]
     baselines = card.result.get("baseline", {})
     lines += [_row(words, baselines[name]) for name, words in BASELINES.items() if baselines.get(name)]
-    known = card.mean is not None and card.mean.low is not None
-    note = " In brackets, 95 % intervals over places." if known else ""
-    return f"## Figures\n\n{test['places']} held-out test places.{note}\n\n" + "\n".join(lines)
+    known = any(one is not None and one.low is not None for one in (card.mean, card.median))
+    note = f" In brackets, 95 % intervals: bootstrap over {card.units}." if known else ""
+    return f"## Figures\n\n{counted(test['places'], 'held-out test place')}.{note}\n\n" + "\n".join(lines)
 
 
 def _row(name: str, row: dict[str, Any], mean: Interval | None = None, median: Interval | None = None) -> str:
@@ -141,10 +144,10 @@ def _data(card: Card) -> str:
             f"{counts[name]:,} {name}" for name in ("train", "val", "test", "unused") if counts[name]
         )
         skipped = sum(counts["skipped"].values())
-        said += f": {counts['places']:,} places ({split})"
+        said += f": {counted(counts['places'], 'place')} ({split})"
         said += f", {skipped:,} more left out as unsound" if skipped else ""
     sure = (
-        f"{card.calibration_places} validation places calibrated its probabilities and radii."
+        f"{counted(card.calibration_places, 'validation place')} calibrated its probabilities and radii."
         if card.calibration_places
         else "No places calibrated it: probabilities are the network's own, and there are no radii."
     )

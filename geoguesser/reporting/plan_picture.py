@@ -13,6 +13,7 @@ from matplotlib.collections import LineCollection
 from matplotlib.lines import Line2D
 
 from geoguesser.collecting.layer import Layer
+from geoguesser.counted import counted
 from geoguesser.geo.distance import FloatArray
 from geoguesser.geo.region import Region
 from geoguesser.reporting.frames import Frame, frame_of
@@ -65,7 +66,7 @@ def draw_plan(
 def plan_summary(count: int, report: dict[str, Any] | None) -> str:
     """The line under the heading: how many points of how many, by which strategy, how far apart, near to what."""
     if report is None:
-        return f"{count:,} points"
+        return counted(count, "point")
     words = [f"{count:,} of {report['asked']:,} points, strategy={report['strategy']}"]
     if report["spacing_m"]:
         words.append(f"at least {report['spacing_m']:,g} m apart")

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from geoguesser import __version__
+from geoguesser.counted import counted
 from geoguesser.data.datamodule import PlacesData
 from geoguesser.geo.distance import FloatArray, haversine_km
 from geoguesser.geo.grid import Grid
@@ -106,7 +107,7 @@ def versions() -> dict[str, str]:
 def show(result: dict[str, Any], folder: Path) -> None:
     """Prints the short table that ends a run, and the folder's name."""
     test, baseline = result["test"], result["baseline"]
-    table = Table(title=f"Test, {test['places']} places", title_justify="left")
+    table = Table(title=f"Test, {counted(test['places'], 'place')}", title_justify="left")
     for column in ("", "mean km", "median km", "p90 km", "within 25 km", "score"):
         table.add_column(column, justify="left" if not column else "right")
     rows = {

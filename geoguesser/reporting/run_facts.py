@@ -7,19 +7,19 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 import pandas as pd
 
 from geoguesser.errors import CheckpointError, first_line
+from geoguesser.geo.region import Region
 from geoguesser.locator import Locator
-from geoguesser.reporting.bootstrap import Resampling
-from geoguesser.reporting.intervals import Interval, mean_interval, median_interval
+from geoguesser.reporting.evaluated import evaluate
+from geoguesser.reporting.intervals import Interval
 from geoguesser.reporting.model_card import Card
 from geoguesser.reporting.result import versions
 
 KINDS = {"demo_data": "demo", "PlacesDataModule": "places", "StoreDataModule": "store"}
-SAMPLES = 2000
-FEWEST = 20  # places for an interval
+EVALUATE: dict[str, Any] = {"confidence": 0.95, "samples": 5000, "seed": 0, "block_km": None}  # conf/evaluate.yaml
+POINT = ["latitude", "longitude"]
 
 
 class RunFacts(NamedTuple):
@@ -28,22 +28,25 @@ class RunFacts(NamedTuple):
     Attributes:
         data: `demo`, `places` or `store`; None where it is not known.
         result: result.json; None where there is none.
-        mean: The mean test error and its 95 % interval over places; None where there are no predictions.
+        mean: The mean test error and its 95 % interval, as `evaluate` gives it; None without predictions.
         median: The median, likewise.
+        units: What the intervals' bootstrap drew: `108 places`, `72 blocks of 30 km`; None without predictions.
     """
 
     data: str | None
     result: dict[str, Any] | None = None
     mean: Interval | None = None
     median: Interval | None = None
+    units: str | None = None
 
 
-def read_facts(checkpoint: Path, config: Mapping[str, Any] | None) -> RunFacts:
+def read_facts(checkpoint: Path, config: Mapping[str, Any] | None, region: Region) -> RunFacts:
     """Reads what the run that a checkpoint belongs to left.
 
     Args:
         checkpoint: Of a run folder (in its `checkpoints`), or any other.
         config: The run's, as the checkpoint records it; None where it does not.
+        region: The run's, for the blocks of its intervals.
 
     Raises:
         CheckpointError: result.json or predictions_test.csv is there and broken.
@@ -55,17 +58,21 @@ def read_facts(checkpoint: Path, config: Mapping[str, Any] | None) -> RunFacts:
     try:
         result = json.loads((run / "result.json").read_bytes())
         count = int(result["test"]["places"])
-        table = run / "predictions_test.csv"
-        error_km = pd.read_csv(table)["error_km"].to_numpy(np.float64) if table.is_file() else np.zeros(0)
+        file = run / "predictions_test.csv"
+        if not file.is_file():
+            return RunFacts(data, result)
+        table = pd.read_csv(file)
+        predicted_deg = table[POINT].to_numpy(float)
+        true_deg = table[[f"true_{name}" for name in POINT]].to_numpy(float)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CheckpointError.at(
             str(run), f"must hold a whole result.json and predictions_test.csv ({first_line(error)})"
         ) from error
-    if len(error_km) != count or count < FEWEST:
+    if len(table) != count or count == 0:
         return RunFacts(data, result)
-    resampling = Resampling(np.arange(count), samples=SAMPLES, seed=0)
-    mean = mean_interval(resampling.mean(error_km), 0.95)
-    return RunFacts(data, result, mean, median_interval(resampling, error_km, 0.95))
+    found = evaluate(predicted_deg, true_deg, region, **EVALUATE)
+    mean, median = (Interval(**found["error_km"][name]) for name in ("mean", "median"))
+    return RunFacts(data, result, mean, median, found["units"])
 
 
 def card_of(
@@ -97,6 +104,7 @@ def card_of(
         result=facts.result,
         mean=facts.mean,
         median=facts.median,
+        units=facts.units,
         calibration_places=0 if locator.uncertainty is None else locator.uncertainty.places,
         license=license_name,
         files=files,

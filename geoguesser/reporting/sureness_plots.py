@@ -10,6 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.patches import Patch
 
+from geoguesser.counted import counted
 from geoguesser.reporting.style import (
     BLUE,
     GREEN,
@@ -49,7 +50,7 @@ def draw_calibration(path: Path, *, uncertainty: dict[str, Any], title: str = ""
         title: The heading.
     """
     curves = uncertainty["reliability"]
-    subtitle = f"calibrated on {uncertainty['calibration_places']:,} validation places that chose nothing"
+    subtitle = f"calibrated on {counted(uncertainty['calibration_places'], 'validation place')} that chose nothing"
     if curves is not None:
         subtitle += f"; temperature {uncertainty['temperature']:.2f}"
     height = HEADER_IN + 4.9
@@ -210,7 +211,7 @@ def _draw_groups(axes: Axes, groups: dict[str, Any], heading: str) -> None:
             axes.barh(row, km, left=start, height=0.72, color=colour)
             start += km
         mean = "" if group["error_km_mean"] is None else f"mean {format_km(group['error_km_mean'])}, "
-        places = f"{group['places']:,} place{'' if group['places'] == 1 else 's'}"
+        places = counted(group["places"], "place")
         axes.text(start + 0.02 * longest, row, f"{mean}{places}", va="center", fontsize=8, color=MUTED)
     axes.set_yticks(range(len(names)), names)
     axes.set_ylim(len(names) - 0.5, -0.5)

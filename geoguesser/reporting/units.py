@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from geoguesser.counted import counted
 from geoguesser.data.blocks import block_names
 from geoguesser.errors import check_number
 from geoguesser.geo.distance import FloatArray
@@ -38,9 +39,9 @@ class Units:
 
     def __str__(self) -> str:
         """For people: `72 blocks of 30 km`, `20 places`."""
-        return (
-            f"{self.count:,} places" if self.block_km is None else f"{self.count:,} blocks of {self.block_km:g} km"
-        )
+        if self.block_km is None:
+            return counted(self.count, "place")
+        return f"{counted(self.count, 'block')} of {self.block_km:g} km"
 
 
 def check_block_km(value: object) -> float | None:

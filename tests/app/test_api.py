@@ -6,6 +6,8 @@ import io
 import json
 import os
 import shutil
+import struct
+import zlib
 
 import numpy as np
 import pytest
@@ -13,9 +15,12 @@ import torch
 from PIL import Image
 
 from geoguesser.app.gate import HEADERS
+from geoguesser.app.problems import ProblemError
+from geoguesser.app.uploads import place_folders
 from geoguesser.data.views import read_folder
 from geoguesser.geo.distance import haversine_km
 from geoguesser.locator import Locator
+from geoguesser.serving import load_models
 
 API = "/api/v1"
 COMPASS = {"north": "0.jpg", "east": "90.jpg", "south": "180.jpg", "west": "270.jpg"}
@@ -45,6 +50,12 @@ def test_models_and_health(client, models, trained):
     health = one.get(f"{API}/health").json()
     assert health["status"] == "ok"
     assert (health["at_work"], health["most"]) == (0, 32)
+
+
+def test_a_checkpoint_alone_says_that_its_data_are_synthetic(trained, tmp_path):
+    shutil.copy(trained / "checkpoints" / "best.ckpt", tmp_path / "model.ckpt")
+    (model,) = load_models([str(tmp_path / "model.ckpt")], "cpu")
+    assert (model.label, model.held_out) == ("synthetic demo", None)
 
 
 def test_map_of_a_model(client, models):
@@ -126,6 +137,12 @@ def test_a_view_that_leads_out_of_its_folder_is_refused(client, place, tmp_path)
     assert told["problem"] == "p cannot be read."
 
 
+def test_a_folder_that_went_away_meanwhile_cannot_be_read(tmp_path):
+    with pytest.raises(ProblemError) as caught:
+        place_folders(tmp_path, tmp_path / "gone", 3)
+    assert (caught.value.status_code, caught.value.detail) == (422, "folder cannot be read.")
+
+
 def test_no_root_and_too_many_places(client, photos):
     without = client().post(f"{API}/predict/folder", json={"folder": "a"})
     assert without.status_code == 404
@@ -146,6 +163,16 @@ def test_what_is_no_photo(client, place):
     large = one.post(f"{API}/predict", files={"west": ("a.png", picture(), "image/png")})
     assert large.status_code == 413
     assert large.json()["detail"] == "west must have at most 0.001 megapixels, got 40 x 30 pixels."
+    head = b"IHDR" + struct.pack(">IIBBBBB", 60_000, 60_000, 8, 2, 0, 0, 0)  # more than Pillow opens
+    bomb = b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + head + struct.pack(">I", zlib.crc32(head))
+    bomb += struct.pack(">I", 0) + b"IDAT" + struct.pack(">I", zlib.crc32(b"IDAT"))
+    for limits, words in (({}, "50"), ({"megapixels": 9999}, "178.957")):
+        said = client(**limits).post(f"{API}/predict", files={"north": ("a.png", bomb, "image/png")})
+        assert said.status_code == 413
+        assert said.json()["detail"] == f"north must have at most {words} megapixels; it has far more."
+    empty = client().post(f"{API}/predict", files={"south": ("a.jpg", b"", "image/jpeg")})
+    assert empty.status_code == 422
+    assert empty.json()["detail"] == "south must be a photo; the file is empty."
     for kind in ("PNG", "WEBP", "JPEG"):  # the name and the type that are given do not count
         said = client().post(f"{API}/predict", files={"east": ("a.txt", picture(kind=kind), "text/plain")})
         assert said.status_code == 200, said.text
@@ -157,7 +184,8 @@ def test_fields(client, place):
     for files, data, rule in [
         ([], {"model": "trained"}, "There must be a photo"),
         ([("north", photo), ("north", photo)], {}, "north must be given once."),
-        ([("up", photo)], {}, "A field must be one of areas, east, model, north, south, west."),
+        ([("up", photo)], {}, "A field must be one of areas, east, model, north, south, west, got 'up'."),
+        ([("north", (None, "words"))], {}, "north: must be a photo, sent as a file"),
     ]:
         answer = one.post(f"{API}/predict", files=files or {"x": ""}, data=data) if files else one.post(
             f"{API}/predict", data=data
@@ -166,6 +194,17 @@ def test_fields(client, place):
         assert rule in answer.json()["detail"]
     unknown = one.post(f"{API}/predict", files={"north": photo}, data={"model": "other"})
     assert unknown.status_code == 404
+    form = one.post(f"{API}/predict/folder", content=b'{"folder": "a"}')  # as curl -d sends it
+    assert form.status_code == 422
+    assert form.json()["detail"] == "body: must be a JSON object, sent with Content-Type: application/json"
+
+
+def test_where_there_is_nothing_a_sentence_says_so(client):
+    one = client()
+    assert one.get(f"{API}/nothing").json() == {"detail": "There is nothing of that name."}
+    refused = one.delete(f"{API}/models")
+    assert (refused.status_code, refused.json()) == (405, {"detail": "There is no such method here."})
+    assert refused.headers["allow"] == "GET"
 
 
 def test_a_game_tells_nothing_before_the_guess(client, trained, models):

@@ -207,13 +207,19 @@ def test_on_a_phone_nothing_is_wider_than_the_screen(address, place, tmp_path):
         check_quiet(tab, address)
 
 
-def test_a_model_without_cells_has_circles(place, tmp_path):
-    run(compose([*TINY, "head=regression"]), tmp_path / "points")
-    locator = Locator.load(tmp_path / "points")
+@pytest.fixture(scope="module")
+def points(tmp_path_factory) -> Model:
+    """A model without cells."""
+    folder = tmp_path_factory.mktemp("points") / "points"
+    run(compose([*TINY, "head=regression"]), folder)
+    locator = Locator.load(folder)
     stretch = {"50": 30.0, "90": 80.0, "95": None}  # of more calibration places than such a small run has
     locator.calibration = Calibration(places=50, temperature=None, scale=1.0, mass=None, stretch=stretch).state()
-    models = [Model("points", Ensemble([locator]))]
-    with serving(app_of(models), Limits()) as address, Tab(tmp_path) as tab:
+    return Model("points", Ensemble([locator]))
+
+
+def test_a_model_without_cells_has_circles(points, place, tmp_path):
+    with serving(app_of([points]), Limits()) as address, Tab(tmp_path) as tab:
         told = httpx.post(
             f"{address}api/v1/predict", files={"north": ("a", (place / "0.jpg").read_bytes())}
         ).json()
@@ -229,6 +235,67 @@ def test_a_model_without_cells_has_circles(place, tmp_path):
         assert tab.run("document.querySelectorAll('#map path.cell').length") == 0
         assert tab.run("document.querySelector('.shares')") is None
         check_quiet(tab, address)
+
+
+def test_a_game_that_the_server_forgot_can_be_begun_anew(models, tmp_path):
+    with serving(app_of(models, games=1), Limits()) as address, Tab(tmp_path) as tab:
+        tab.open(f"{address}#game")
+        tab.wait(READY)
+        tab.click("#begin")
+        tab.wait(VIEWS)
+        assert httpx.post(f"{address}api/v1/games", json={}).status_code == 201  # the only one it remembers
+        tab.click("#map")
+        tab.click("#guess")
+        tab.wait("document.querySelector('#problem').textContent.includes('Begin a new one')")
+        assert tab.run("document.querySelector('#round').hidden && document.querySelector('#act').hidden")
+        tab.console.clear()  # the browser's own line about the 404
+        tab.click("#begin")
+        tab.wait(VIEWS)
+        assert tab.run("document.querySelector('#problem').hidden")
+        check_quiet(tab, address)
+
+
+def test_the_game_waits_where_the_person_goes_to_the_photos(address, tmp_path):
+    late = "const own = fetch; fetch = (...a) => new Promise((go) => setTimeout(go, 400)).then(() => own(...a))"
+    with Tab(tmp_path) as tab:
+        tab.open(f"{address}#game")
+        tab.wait(READY)
+        tab.run(f"(() => {{ {late}; }})()")
+        tab.click("#begin")
+        tab.click("#to-photos")
+        tab.wait("!document.querySelector('#photos').hidden")
+        tab.run("new Promise((go) => setTimeout(go, 900))")
+        assert tab.run("document.querySelector('#act').hidden && !document.querySelector('#map.aims')")
+        tab.click("#to-game")
+        tab.wait(VIEWS)
+        assert tab.run("document.querySelector('#round-title').textContent") == "Round 1 of 4"
+        assert tab.run("document.querySelector('#how-many').textContent") == "Four places"
+        check_quiet(tab, address)
+
+
+def test_of_two_models_chosen_quickly_the_last_one_counts(models, points, place, tmp_path):
+    late = (
+        "const own = fetch; fetch = (path, ...a) => new Promise((go) => "
+        "setTimeout(go, path.includes('/models/points/') ? 900 : 0)).then(() => own(path, ...a))"
+    )
+    choose = (
+        "const one = document.querySelector('#model'); one.value = NAME; one.dispatchEvent(new Event('change'));"
+    )
+    with serving(app_of([*models, points]), Limits()) as address, Tab(tmp_path) as tab:
+        tab.open(address)
+        tab.wait(READY)
+        tab.run(f"(() => {{ {late}; }})()")
+        for name in ("points", "trained"):
+            tab.run(f"(() => {{ {choose.replace('NAME', json.dumps(name))} }})()")
+        tab.run("new Promise((go) => setTimeout(go, 1500))")
+        tab.choose_files("#choose", place / "0.jpg")
+        tab.wait(SHOWN)
+        assert tab.run("document.querySelectorAll('#map path.cell').length") > 0  # `points` has none
+        check_quiet(tab, address)
+
+
+def test_nothing_can_be_begun_before_the_models_are_there():
+    assert '<div id="game-start" hidden>' in page_files()["index.html"].text
 
 
 def test_without_its_photos_there_is_no_game(trained, tmp_path):

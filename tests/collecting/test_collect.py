@@ -221,7 +221,7 @@ def test_a_view_that_is_on_disk_but_not_recorded_is_not_asked_for(tmp_path: Path
         sorted(tmp_path.glob("images/*/0.jpg"))[0].unlink()  # somebody removes a recorded one
         collect(server, tmp_path, "download")
         assert server.counts()["image"] == sent + 2
-    assert "1 views are no longer on disk as they were written" in caplog.text
+    assert "1 view no longer on disk as written, to be brought again" in caplog.text
     assert len(check_complete(tmp_path, server)) == len(table)
 
 

@@ -57,6 +57,16 @@ def test_a_runs_own_test_is_evaluated_again(made, tmp_path: Path, capsys):
         assert found["share_within_km"][radius]["value"] == share
     names = sorted(path.name for path in (tmp_path / "e").iterdir())
     assert names == ["arrows.png", "errors.csv", "errors.png", "evaluation.json"]
+    evaluate_places(compose([f"run={place / 'run'}", f"out={tmp_path / 'e'}", "pictures=false"], "evaluate"))
+    assert sorted(path.name for path in (tmp_path / "e").iterdir()) == ["errors.csv", "evaluation.json"]
+
+
+def test_a_folder_that_holds_other_things_is_left_alone(tmp_path: Path):
+    (tmp_path / "thesis.txt").write_text("mine")
+    (tmp_path / "errors.csv").write_text("mine")
+    with pytest.raises(GeoguesserError, match=r"must be new, empty, or an earlier evaluation, got 'thesis\.txt'"):
+        evaluate_places(compose(["run=/nowhere", f"out={tmp_path}"], "evaluate"))
+    assert {path.read_text() for path in tmp_path.iterdir()} == {"mine"}
 
 
 def test_labelled_places_from_files_and_a_table_of_any_program(made, tmp_path: Path):

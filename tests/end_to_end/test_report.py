@@ -190,13 +190,18 @@ def test_places_are_chosen_filtered_and_sorted(reported, tmp_path: Path):
       const count = document.getElementById("count").textContent;
       filter.value = "";
       filter.dispatchEvent(new Event("input"));
+      rows[0].click();
+      rows[0].closest("tr").hidden = true;
+      document.querySelectorAll(".steps button")[0].click();
+      const last = head().textContent;
+      filter.dispatchEvent(new Event("input"));
       const sort = document.querySelectorAll(".finder thead button")[1];
       sort.click();
       sort.click();
-      return [first, next, focused, count, document.querySelector(".finder tbody button").textContent];"""
+      return [first, next, focused, count, last, document.querySelector(".finder tbody button").textContent];"""
     ids = [place["id"] for place in values_in(run / "report.html")["places"]]
     found = told(run / "report.html", tmp_path, script)
-    assert found == [ids[2], ids[3], "Next", f"1 of {len(ids)} places listed", ids[-1]]
+    assert found == [ids[2], ids[3], "Next", f"1 of {len(ids)} places listed", ids[-1], ids[-1]]
 
 
 @needs_browser
@@ -239,6 +244,7 @@ def test_without_images_the_page_says_so(trained: Path, tmp_path: Path):
     assert GONE in gallery.missing.values()
     text = (run / "report.html").read_text()
     assert GONE in text
+    assert "Choose a place" not in text  # there is nothing more to see of it
     assert str(tmp_path) not in text
     values = values_in(run / "report.html")
     assert values["cells"] == {}
@@ -250,6 +256,13 @@ def test_a_head_without_cells_is_explained_by_what_it_has(tmp_path: Path):
     _, gallery = explain(run, "examples=1")
     assert names(run) == ALWAYS | SEEN | {"calibration"}
     assert any("no cells" in why for why in gallery.missing.values())
+    assert GONE not in gallery.missing.values()  # its images are there
+    titles = [one.words.title for one in gallery.drawn]
+    assert any(title.startswith("Place and answer: ") for title in titles)
+    text = (run / "report.html").read_text()
+    assert "Posterior" not in text
+    assert "The darker a cell" not in text
+    assert "Choose a place to see its 50 % (whole) and 90 % circles (dashed) and its views." in text
     place = values_in(run / "report.html")["places"][0]
     assert place["cells"] == []
     assert "radii" in place

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from geoguesser.answers import Answers
 from geoguesser.geo.grid import SquareGrid
 from geoguesser.reporting.bootstrap import Resampling
 from geoguesser.reporting.evaluated import evaluate, hits, share_interval, sureness
+from geoguesser.reporting.evaluation_report import show
 
 SPHERE = Geod(a=6371008.8, f=0.0)
 HOW = {"confidence": 0.95, "samples": 1000, "seed": 0, "block_km": 0.0}
@@ -120,3 +122,19 @@ def test_how_sure_it_was_is_counted(croatia):
     bare = Answers(predicted, np.ones(300, bool))
     assert sureness(bare, true) is None
     assert hits(bare, true) is None
+
+
+def test_printed_counts_of_one_are_singular(croatia, capsys):
+    one = np.array([[45.5, 16.0]])
+    found = evaluate(one, one, croatia, **HOW)
+    counts = {"places_with_broken_views": 1, "predictions_of_no_place": 1, "left out: bad_row": 1}
+    show(found | {"counts": counts}, Path("folder"))
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("1 place, ")
+    assert lines[-4:] == [
+        "1 place with broken views",
+        "1 prediction of no place",
+        "1 left out: bad row",
+        "Folder: folder",
+    ]
+    assert found["units"] == "1 place"

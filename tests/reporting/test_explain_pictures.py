@@ -148,6 +148,18 @@ def test_confusion_is_drawn(region, grid, tmp_path):
     assert (np.abs(pixels.astype(int) - (213, 94, 0)).max(axis=2) < 8).sum() > 300  # arcs of cells apart
 
 
+def test_no_cell_of_a_confusion_is_cut_off(croatia, tmp_path):
+    coords = places_in(croatia, 200)
+    grid = SquareGrid(size=40).fit(croatia, coords)
+    found = explain_maps.confusion_of(grid, np.array([0, 1]), np.array([1, 0]))
+    pixels = check_drawn(
+        lambda path: explain_maps.draw_confusion(path, region=croatia, grid=grid, confusion=found), tmp_path
+    )
+    lines = np.abs(pixels.astype(int) - (191, 203, 212)).max(axis=2) < 40
+    top = lines[np.flatnonzero(lines.any(axis=1))[0]]
+    assert top.sum() > 100  # the upper side of the northernmost cells, and not just where their other sides end
+
+
 def test_no_confusion_has_no_pairs(grid):
     cells = np.arange(grid.num_cells)
     found = explain_maps.confusion_of(grid, cells, cells)
@@ -309,6 +321,10 @@ def test_headings_are_means_of_what_leaving_out_does(tmp_path):
     assert found["worse_km"][0, 2] == pytest.approx(np.mean(errors))
     assert found["worse_km"][1, 2] == pytest.approx(1.96 * np.std(errors, ddof=1) / np.sqrt(50))
     assert np.isnan(found["moved_km"][:, 3]).all()
+    few = headings_of(LeftOut(moved[10:49], coords[10:49], None), true_deg[10:49], error_km[10:49])
+    assert np.isfinite(few["moved_km"][0, :3]).all()
+    assert np.isnan(few["moved_km"][1]).all()  # 39 places hold no interval of a mean
+    check_drawn(lambda path: draw_headings(path, found=few), tmp_path)
     check_drawn(lambda path: draw_headings(path, found=found), tmp_path)
 
 

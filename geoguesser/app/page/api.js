@@ -12,7 +12,10 @@ export async function ask(path, options = {}) {
   }
   const found = await response.json().catch(() => null);
   if (response.status === 429) throw new Error("The server is busy. Try again in a moment.");
-  if (!response.ok) throw new Error(found?.detail ?? `The server answered with status ${response.status}.`);
+  if (!response.ok) {
+    const words = found?.detail ?? `The server answered with status ${response.status}.`;
+    throw Object.assign(new Error(words), { status: response.status });
+  }
   return found;
 }
 

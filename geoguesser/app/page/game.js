@@ -2,6 +2,8 @@
 import { ask, send } from "./api.js";
 import { HEADINGS, at, capital, km, make, score } from "./words.js";
 
+const ROUNDS = ["No places", "One place", "Two places", "Three places", "Four places", "Five places"];
+
 export class Play {
   constructor(map, say, complain) {
     Object.assign(this, { map, say, complain, game: null, point: null, busy: false });
@@ -18,6 +20,7 @@ export class Play {
     at("no-game").hidden = model.game_places > 0;
     at("no-game").textContent = `There is no game with this model. ${model.no_game}`;
     at("game-start").hidden = model.game_places === 0;
+    at("how-many").textContent = ROUNDS[Math.min(model.game_places, ROUNDS.length - 1)];
     at("round").hidden = at("act").hidden = true;
   }
 
@@ -43,17 +46,33 @@ export class Play {
     try {
       await work();
     } catch (error) {
+      if (error.status === 404) this.forget();
       this.complain(error.message);
     }
     this.busy = false;
   }
 
+  // The server no longer knows the game: a new one can begin.
+  forget() {
+    this.map.stopAim();
+    if (!at("game").hidden) {
+      this.map.clear();
+      at("result").replaceChildren();
+    }
+    this.offer(this.model);
+  }
+
   begin() {
     return this.attempt(async () => {
-      this.game = await send("/games", { model: this.model.name });
+      const { model } = this;
+      const game = await send("/games", { model: model.name });
+      if (this.model !== model) return; // another was chosen meanwhile
+      this.game = game;
+      this.showing = game.round;
       at("game-start").hidden = true;
-      at("round").hidden = at("act").hidden = false;
-      this.round();
+      at("round").hidden = false;
+      at("act").hidden = at("game").hidden;
+      if (!at("game").hidden) this.round();
     });
   }
 
@@ -86,7 +105,11 @@ export class Play {
   guess() {
     if (!this.point || this.showing !== this.game.round) return undefined;
     return this.attempt(async () => {
-      this.game = await send(`/games/${this.game.game}/guess`, { round: this.showing, ...this.point });
+      const { game } = this;
+      const told = await send(`/games/${game.game}/guess`, { round: this.showing, ...this.point });
+      if (this.game !== game) return; // another model was chosen meanwhile
+      this.game = told;
+      if (at("game").hidden) return; // it is shown when the person comes back
       this.shown();
       at("next").focus({ preventScroll: true });
     });

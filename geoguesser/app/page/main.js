@@ -33,11 +33,15 @@ function about() {
 }
 
 async function choose(name) {
-  model = models.find((one) => one.name === name);
+  const chosen = models.find((one) => one.name === name);
+  model = chosen;
+  clearTimeout(timer);
+  asking?.abort();
   at("map").dataset.region = model.region;
   about();
   const path = `/models/${encodeURIComponent(name)}`;
   const [outline, cells] = await Promise.all([ask(`${path}/outline`), ask(`${path}/cells`)]);
+  if (model !== chosen) return; // another was chosen meanwhile, and its answer may have come first
   map.stopAim();
   map.show(model, outline, cells);
   play.offer(model);

@@ -48,7 +48,10 @@ function tiles(said) {
 }
 
 function sureness(model, said) {
-  if (!model.calibrated) return "This run has no calibration places: its probabilities are the network's own, and it knows no radii.";
+  if (!model.calibrated) {
+    const own = model.cells === null ? "" : " its probabilities are the network's own, and";
+    return `This run has no calibration places:${own} it knows no radii.`;
+  }
   const words = ["50", "90"].filter((level) => level in said.radius_km).map((level) => {
     const count = said.sets[level]?.length, cells = count === undefined ? "" : ` (or in ${count === 1 ? "one cell" : `${count} cells`})`;
     return `with ${level}\u00a0% within ${km(said.radius_km[level])}${cells}`;
