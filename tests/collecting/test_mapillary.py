@@ -17,7 +17,8 @@ from collecting.test_web import HTTP, NO_LIMIT
 from geoguesser.collecting.answers import AbsentError, AgainError, FailedError, Reply
 from geoguesser.collecting.journal import Commits, Journal
 from geoguesser.collecting.manners import Http
-from geoguesser.collecting.mapillary import Mapillary, choose_flat, read_search
+from geoguesser.collecting.mapillary import Mapillary
+from geoguesser.collecting.mapillary_answers import choose_flat, read_search
 from geoguesser.collecting.provider import Panorama
 from geoguesser.collecting.web import Web
 from geoguesser.errors import ConfigError, ProviderError

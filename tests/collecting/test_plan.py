@@ -19,7 +19,8 @@ from vector_files import write_existing, write_layer
 
 from geoguesser.collecting.darts import first_come, first_of_each
 from geoguesser.collecting.layer import Layer
-from geoguesser.collecting.plan import FillGaps, PerCell, Strategy, Uniform, in_turn, plan_lines
+from geoguesser.collecting.plan import FillGaps, PerCell, Strategy, Uniform, in_turn
+from geoguesser.collecting.plan_lines import plan_lines
 from geoguesser.configs import build, plain
 from geoguesser.errors import ConfigError, DataError
 from geoguesser.geo.distance import arc_km, haversine_km, to_unit
