@@ -170,13 +170,13 @@ class Mapillary(Provider):
             read=partial(read_address, field=self._field),
         )
         self._check_host(address)
-        return await web.get("image", address, accept="image/", read=read, heavy=True)
+        return await web.get("image", address, accept="image/", read=read, heavy=True, keyed=False)
 
     def _check_host(self, address: str) -> None:
-        host = (urlsplit(address).hostname or "").lower()
-        if not any(host == one or host.endswith(f".{one}") for one in self._hosts):
-            raise FailedError("foreign_host")
         try:
             check_base_url("a thumbnail's address", address.split("?", maxsplit=1)[0])
-        except ConfigError:
+            host = (urlsplit(address).hostname or "").lower()
+        except (ConfigError, ValueError):
             raise FailedError("foreign_host") from None
+        if not any(host == one or host.endswith(f".{one}") for one in self._hosts):
+            raise FailedError("foreign_host")

@@ -27,7 +27,7 @@ def read_search(reply: Reply, *, point: tuple[float, float], radius_m: float) ->
     """
     try:
         images = [_panorama(image) for image in json.loads(reply.body)["data"]]
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError, OverflowError, OSError):
         raise AgainError("broken_answer") from None
     known = [image for image in images if image is not None]
     far = _metres(point, [(image.latitude, image.longitude) for image in known])

@@ -23,6 +23,7 @@ WORDS = {
     "view:no_imagery": "a grey or tiny picture instead of a view",
     "view:not_there": "the provider no longer has the panorama",
     "view:no_full_sphere": "the panorama is no full sphere",
+    "answer_too_long": "larger than http.most_mib; a later run asks again",
     "foreign_host": "its thumbnail lies on a host that is not in provider.image_hosts",
 }
 
