@@ -14,8 +14,16 @@ from geoguesser.collecting.journal import Journal
 from geoguesser.collecting.keys import Keys, hidden, refuse_keys
 from geoguesser.collecting.ledger import Budget
 from geoguesser.collecting.manners import Http
-from geoguesser.collecting.points import check_planned, check_same_plan, keep_plan, keep_provider, planned
+from geoguesser.collecting.points import (
+    check_planned,
+    check_same_plan,
+    keep_plan,
+    keep_provider,
+    planned,
+    write_plan,
+)
 from geoguesser.collecting.provider import Provider
+from geoguesser.collecting.tables import COLUMNS, check_own
 from geoguesser.configs import build, known_keys, plain
 from geoguesser.errors import ConfigError, check_bool, check_choice, check_int
 
@@ -37,10 +45,11 @@ def collect_places(cfg: DictConfig) -> None:
     config = plain(cfg, known_keys("collect"))
     refuse_keys(config)
     step = check_choice("step", config["step"], STEPS)
-    out = Path(str(config["out"])).expanduser()
+    out = _folder(config["out"])
     if step in ("photos", "cut"):
         _own_pictures(step, config, out)
         return
+    check_own(out, COLUMNS)
     asking = step != "plan"
     budget, http, filters = Budget.of(config["budget"]), Http.of(config["http"]), Filters.of(config["filters"])
     provider: Provider = build(config["provider"], "provider")
@@ -56,11 +65,18 @@ def collect_places(cfg: DictConfig) -> None:
             show_cost("all of it", journal, provider, budget, points=True, places=True)
 
 
+def _folder(value: Any) -> Path:
+    if value is None or isinstance(value, bool | list | dict) or not str(value).strip():
+        raise ConfigError.at("out", "must name a folder", found=value)
+    return Path(str(value)).expanduser()
+
+
 def _plan(config: dict[str, Any], journal: Journal, provider: Provider) -> None:
     places, seed = check_int("places", config["places"], low=1), check_int("seed", config["seed"], low=0)
     pictures = check_bool("pictures", config["pictures"])
     settings = {"places": places, "seed": seed, "region": config["region"], "strategy": config["strategy"]}
     if check_same_plan(journal, settings):
+        write_plan(journal)  # a kill may have come between the journal and its copy
         log.info("the plan is there: %d points", planned(journal))
         return
     from geoguesser.collecting.plan_lines import plan_lines
@@ -88,6 +104,8 @@ def _plan(config: dict[str, Any], journal: Journal, provider: Provider) -> None:
 
 def _own_pictures(step: str, config: dict[str, Any], out: Path) -> None:
     """Places from photos or panoramas of the user's own: nobody is asked."""
+    from geoguesser.collecting.written import summary_lines
+
     key = {"photos": "photos", "cut": "panoramas"}[step]
     given = dict(config[key])
     folder = given.pop("folder")
@@ -101,5 +119,5 @@ def _own_pictures(step: str, config: dict[str, Any], out: Path) -> None:
         from geoguesser.collecting.cutting import cut_files
 
         counts = cut_files(str(folder), out, **given)
-    for name, count in counts.items():
-        log.info("%s: %s", name, count)
+    for line in summary_lines(counts):
+        log.info("%s", line)

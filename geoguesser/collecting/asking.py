@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import signal
 from collections.abc import Callable
 from contextlib import suppress
@@ -77,7 +78,7 @@ class Asking:
                 "budget.money",
                 "allows none of these requests",
                 found=limit / MICROS,
-                remedy=f"All of them need budget.money={(used + whole) / MICROS:.2f} (USD, over all runs).",
+                remedy=f"All of them need budget.money={_cents_up(used + whole):.2f} (USD, over all runs).",
             )
 
     async def _ask(self, step: str) -> str:
@@ -150,6 +151,11 @@ def show_cost(
         log.info("%s", line)
     if passed := state.passes(journal, provider, budget, requests):
         log.warning("%s does not cover this: asking ends where the budget does", passed)
+
+
+def _cents_up(micros: int) -> float:
+    """US dollars, rounded up to whole cents: what is named as enough must be."""
+    return math.ceil(micros * 100 / MICROS) / 100
 
 
 def _unit(step: str) -> str:

@@ -74,7 +74,8 @@ class Journal:
             folder.mkdir(parents=True, exist_ok=True)
             lock = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o666)
         except OSError as error:
-            raise StoreError.at(f"out={folder}", f"cannot be written ({error.strerror or error})") from error
+            rule = f"must be a folder that can be written ({error.strerror or error})"
+            raise StoreError.at(f"out={folder}", rule, remedy="Name another.") from error
         try:
             _hold(lock, folder)
             self.db = sqlite3.connect(self.file, isolation_level=None, check_same_thread=False)

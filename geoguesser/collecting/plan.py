@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -51,6 +52,10 @@ class Strategy(ABC):
 
     def __post_init__(self) -> None:
         check_number("strategy.spacing_m", self.spacing_m, low=0.0, high=MOST_SPACING_M)
+        for name in ("near", "existing"):
+            value = getattr(self, name)
+            if value is not None and not (isinstance(value, str | Path) and str(value).strip()):
+                raise ConfigError.at(f"strategy.{name}", "must be the path of a file, or null", found=value)
         check_number("strategy.near_m", self.near_m, low=0.0, high=MOST_SPACING_M, open_low=True)
 
     def sample(self, region: Region, *, places: int, seed: int) -> FloatArray:

@@ -27,6 +27,6 @@ def plan_lines(report: dict[str, Any]) -> list[str]:
         gaps = f"{report['largest_gap_km']:.3g} km, the last {report['last_gap_km']:.3g} km"
         lines.append(f"the first point is in the largest gap, {gaps} from the nearest place")
     if report["short"]:
-        why = "the spacing" + (" and the layer" if report["near"] else "")
-        lines.append(f"{report['short']:,} points fewer than asked: {why} leaves no more room")
+        why = "the spacing and the layer leave" if report["near"] else "the spacing leaves"
+        lines.append(f"{report['short']:,} points fewer than asked: {why} no more room")
     return lines

@@ -314,6 +314,11 @@ def test_what_is_refused_before_anything_is_asked(tmp_path: Path, monkeypatch, k
     refused(ConfigError, r"^http\.tries must be an integer from 1", "step=plan", out, "http.tries=0")
     refused(ConfigError, r"^budget\.money must be a number", "step=plan", out, "budget.money=lots")
     refused(ConfigError, r"^photos\.folder must name a folder for step=photos", "step=photos", out)
+    refused(ConfigError, "^out must name a folder, got ''", "step=plan", "out=")
+    refused(ConfigError, r"^strategy\.near must be the path of a file, or null, got 5", "step=plan", out,
+            "strategy.near=5")  # fmt: skip
+    refused(ConfigError, r"^panoramas\.headings_deg must be a list of numbers, got 5", "step=cut", out,
+            f"panoramas.folder={tmp_path}", "panoramas.headings_deg=5")  # fmt: skip
     refused(
         ConfigError,
         r"^provider\.key_file looks like a key, and is not",
@@ -347,6 +352,61 @@ def test_a_folder_holds_views_of_one_kind(tmp_path: Path, keys):
             collect(server, tmp_path, "download", "provider.size=320")
     refused(ConfigError, "was collected with provider='google', got 'mapil", "step=metadata", f"out={tmp_path}",
             "provider=mapillary")  # fmt: skip
+
+
+def test_a_provider_that_answered_nothing_binds_a_folder_to_nothing(tmp_path: Path, keys, monkeypatch):
+    plan(tmp_path, 3)
+    monkeypatch.setenv("GOOGLE_MAPS_API_KEY", f"{KEY}x")
+    with Server(empty_share=0.0) as server:
+        with pytest.raises(ProviderError, match="REQUEST_DENIED"):
+            collect(server, tmp_path, "metadata")
+        own = ["provider=mapillary", f"provider.base_url={server.mapillary}", "provider.image_hosts=[127.0.0.1]"]
+        for step in ("metadata", "download"):
+            collect_places(compose([*QUICK, *own, f"step={step}", f"out={tmp_path}"], "collect"))
+    assert set(pd.read_csv(tmp_path / "data.csv")["provider"]) == {"mapillary"}
+
+
+def test_a_table_of_another_dataset_is_never_written_over(tmp_path: Path, keys):
+    mine = b"uuid,latitude,longitude\na,45.0,16.0\n"
+    (tmp_path / "data.csv").write_bytes(mine)
+    out = f"out={tmp_path}"
+    message = r"data\.csv was not written by this step, which would write over it\. Name another out"
+    for given in (["step=plan"], ["step=metadata"], ["step=download"], ["step=all"],
+                  ["step=photos", f"photos.folder={tmp_path}"]):  # fmt: skip
+        refused(StoreError, message, *given, out)
+    assert (tmp_path / "data.csv").read_bytes() == mine
+    assert [path.name for path in tmp_path.iterdir()] == ["data.csv"]
+
+
+def test_photos_do_not_go_among_places_that_a_provider_is_asked_for(tmp_path: Path):
+    plan(tmp_path / "out", 3)
+    given = ["step=photos", f"out={tmp_path}/out", f"photos.folder={tmp_path}"]
+    refused(StoreError, r"holds places that a provider was or will be asked for \(journal\.sqlite\)", *given)
+
+
+def test_the_money_that_is_named_as_enough_is_enough(tmp_path: Path, keys):
+    """58 places: 232 images of 0.7 cents are 1.624 USD."""
+    plan(tmp_path, 58)
+    with Server(empty_share=0.0, twice_share=0.0, grey_share=0.0, gone_share=0.0) as server:
+        collect(server, tmp_path, "metadata")
+        with pytest.raises(ConfigError, match=r"All of them need budget\.money=1\.63 \(USD") as caught:
+            collect(server, tmp_path, "download", "budget.money=0")
+        money = re.search(r"budget\.money=[\d.]*\d", str(caught.value).partition("need")[2])
+        assert money is not None
+        collect(server, tmp_path, "download", money.group())
+    assert len(pd.read_csv(tmp_path / "data.csv")) == 58
+
+
+def test_a_plan_whose_table_was_lost_gets_it_back(tmp_path: Path, caplog):
+    given = ["step=plan", f"out={tmp_path}/out", "places=5", "region=custom", "pictures=false",
+             f"region.boundary={tmp_path}/land.geojson"]  # fmt: skip
+    square = "[[15, 45], [16, 45], [16, 46], [15, 46], [15, 45]]"
+    (tmp_path / "land.geojson").write_text(f'{{"type": "Polygon", "coordinates": [{square}]}}')
+    collect_places(compose(given, "collect"))
+    whole = (tmp_path / "out" / "plan.csv").read_bytes()
+    (tmp_path / "out" / "plan.csv").unlink()
+    collect_places(compose(given, "collect"))
+    assert (tmp_path / "out" / "plan.csv").read_bytes() == whole
 
 
 def test_a_missing_aiohttp_names_the_extra(tmp_path: Path, keys, monkeypatch):
@@ -383,7 +443,7 @@ def test_panoramas_and_photos_of_ones_own_become_views_and_nobody_is_asked(tmp_p
     given = ["step=cut", f"out={tmp_path}/cut", f"panoramas.folder={tmp_path}/mine", "panoramas.size=64"]
     collect_places(compose([*given, "panoramas.compass_deg=90"], "collect"))
     assert len(list((tmp_path / "cut").rglob("*.jpg"))) == 4
-    assert "cut: 1" in caplog.text
+    assert re.search(r"^.*cut +1$", caplog.text, re.MULTILINE)
     north = Image.open(next((tmp_path / "cut").rglob("0.jpg"))).convert("RGB")
     assert north.getpixel((32, 12)) == pytest.approx((220, 30, 30), abs=12)
     picture = Image.open(io.BytesIO(noise_view("photo")))
@@ -392,7 +452,7 @@ def test_panoramas_and_photos_of_ones_own_become_views_and_nobody_is_asked(tmp_p
     caplog.clear()
     given = ["step=photos", f"out={tmp_path}/places", f"photos.folder={tmp_path}/photos", "photos.min_views=4"]
     collect_places(compose(given, "collect"))
-    assert "places: 1" in caplog.text
+    assert re.search(r"^.*places +1$", caplog.text, re.MULTILINE)
     assert pd.read_csv(tmp_path / "places" / "data.csv")["latitude"].tolist() == pytest.approx([45.5], abs=1e-6)
 
 

@@ -18,10 +18,11 @@ from pictures import scene
 from PIL import Image
 
 from geoguesser.collecting.grouping import group, nearest_headings
-from geoguesser.collecting.photos import photos_to_places, summary_lines
+from geoguesser.collecting.photos import photos_to_places
+from geoguesser.collecting.written import summary_lines
 from geoguesser.data.findings import Findings
 from geoguesser.data.places import read_places
-from geoguesser.errors import ConfigError, MissingFileError
+from geoguesser.errors import ConfigError, MissingFileError, StoreError
 from geoguesser.geo.distance import haversine_km
 
 SPOT = (45.5, 16.1)
@@ -128,6 +129,41 @@ def test_what_is_no_view_is_counted_by_kind_and_listed(tmp_path: Path) -> None:
     assert "Premature end" in listed["cut.jpg"]["reason"]
     assert [row["file"] for row in rows(tmp_path / "out" / "sources.csv")] in (["good.jpg"], ["same.jpg"])
     assert f"{'skipped not_read':<{max(map(len, report))}}  3" in summary_lines(report)
+
+
+@pytest.mark.parametrize(
+    ("tags", "box", "reason"),
+    [
+        ({"CroppedAreaTopPixels": 100}, (0, 100, 512, 150), "shows latitudes -15 to 20 degrees"),
+        ({"CroppedAreaTopPixels": 9000}, (0, 0, 512, 256), "must hold rows within its sphere's 256"),
+        ({"FullPanoHeightPixels": 200}, (0, 0, 512, 200), "twice as wide as the sphere is high"),
+    ],
+)
+def test_a_panorama_that_cannot_be_cut_is_skipped_and_the_others_are_used(
+    tmp_path: Path, tags: dict[str, int], box: tuple[int, int, int, int], reason: str
+) -> None:
+    area = {"CroppedAreaImageWidthPixels": 512, "FullPanoWidthPixels": 512, "FullPanoHeightPixels": 256, **tags}
+    photos = tmp_path / "photos"
+    part = sphere_picture(256).crop(box)
+    tagged(photos / "part.jpg", part, position=SPOT, xmp=gpano(PoseHeadingDegrees=0, **area))
+    shoot(photos, "good.jpg", 2, 0.0)
+    report = photos_to_places(photos, tmp_path / "out")
+    assert (report["places"], report["views"], report["skipped_not_read"]) == (1, 1, 1)
+    (row,) = rows(tmp_path / "out" / "skipped.csv")
+    assert (row["file"], row["kind"]) == ("part.jpg", "not_read")
+    assert reason in row["reason"]
+
+
+def test_a_folder_that_cannot_be_written_and_one_without_photos(tmp_path: Path) -> None:
+    shoot(tmp_path / "photos", "good.jpg", 2, 0.0)
+    (tmp_path / "file").write_text("")
+    for out in (tmp_path / "file", tmp_path / "file" / "out"):
+        with pytest.raises(StoreError, match=r"cannot be written \(.+\)\. Make room or give yourself the right"):
+            photos_to_places(tmp_path / "photos", out)
+    (tmp_path / "none").mkdir()
+    with pytest.raises(MissingFileError, match=r"^photos\.folder must hold JPEG, PNG or WebP files, got"):
+        photos_to_places(tmp_path / "none", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_magnetic_and_unstated_directions_are_counted(tmp_path: Path) -> None:

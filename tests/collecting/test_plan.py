@@ -139,7 +139,7 @@ def test_a_layer_off_the_land_leaves_no_room(tmp_path: Path) -> None:
     path = write_layer(tmp_path / "far.gpkg", [Point(20, 50)])
     strategy = Uniform(near=str(path))
     assert strategy.sample(SQUARE, places=10, seed=0).shape == (0, 2)
-    assert plan_lines(strategy.report())[-1].endswith("the spacing and the layer leaves no more room") is True
+    assert plan_lines(strategy.report())[-1].endswith("the spacing and the layer leave no more room") is True
 
 
 def test_quotas_are_equal_to_one(croatia: Any) -> None:
