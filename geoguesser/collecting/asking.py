@@ -48,6 +48,8 @@ class Asking:
             own = state.due(self._journal, self._provider, points=one == "metadata", places=one == "download")
             if not own:
                 log.info("step=%s: nothing is left to be asked for", one)
+                if one == "download" and (open_points := self._open("metadata")):
+                    log.warning("%d points were not asked for yet: step=metadata does that", open_points)
                 self._close(one)
                 continue
             show_cost(

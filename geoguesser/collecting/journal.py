@@ -86,7 +86,10 @@ class Journal:
                 raise
         except sqlite3.Error as error:
             os.close(lock)
-            raise StoreError.at(str(self.file), f"is no journal that can be used ({error})") from error
+            raise StoreError.at(
+                str(self.file), f"is no journal that can be used ({error})",
+                remedy="Move it away to begin another: what was paid is then forgotten, views on disk are not.",
+            ) from error  # fmt: skip
         except BaseException:
             os.close(lock)
             raise

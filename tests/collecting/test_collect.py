@@ -397,6 +397,14 @@ def test_the_money_that_is_named_as_enough_is_enough(tmp_path: Path, keys):
     assert len(pd.read_csv(tmp_path / "data.csv")) == 58
 
 
+def test_a_download_before_any_point_was_asked_for_says_so(tmp_path: Path, keys, caplog):
+    plan(tmp_path, 3)
+    with Server() as server:
+        collect(server, tmp_path, "download")
+    assert server.log == []
+    assert "3 points were not asked for yet: step=metadata does that" in caplog.text
+
+
 def test_a_plan_whose_table_was_lost_gets_it_back(tmp_path: Path, caplog):
     given = ["step=plan", f"out={tmp_path}/out", "places=5", "region=custom", "pictures=false",
              f"region.boundary={tmp_path}/land.geojson"]  # fmt: skip

@@ -83,7 +83,7 @@ os.kill(os.getpid(), signal.SIGKILL)
 
 def test_another_file_is_refused(tmp_path: Path):
     (tmp_path / NAME).write_bytes(b"no database, but some other file" * 100)
-    with pytest.raises(StoreError, match=r"journal\.sqlite is no journal that can be used"):
+    with pytest.raises(StoreError, match=r"journal\.sqlite is no journal that can be used .* Move it away"):
         Journal(tmp_path)
     (tmp_path / NAME).unlink()
     with Journal(tmp_path) as journal:
