@@ -70,6 +70,18 @@ def test_uniform_is_even_where_the_crs_is_not() -> None:
     assert check_even(region, points, [box(x, 45, x + 2, 46) for x in range(15, 45, 2)], 6933) > 0.001
 
 
+@pytest.mark.filterwarnings("error")
+def test_uniform_is_even_where_boxes_stick_out_of_the_projection() -> None:
+    """Land of nearly the whole world on a plane: the corners about it are no places at all."""
+    land = shapely.segmentize(box(-170, -80, 170, 80), 0.5)
+    region = PlaneRegion("most", MultiPolygon([land]))
+    points = Uniform(spacing_m=5000.0).sample(region, places=10_000, seed=0)
+    sines = np.sin(np.radians(points[:, 0])) / np.sin(np.radians(80.0))
+    for even in (sines, points[:, 1] / 170.0):
+        observed = np.histogram(even, bins=20, range=(-1.0, 1.0))[0]
+        assert chisquare(observed, np.full(20, observed.sum() / 20)).pvalue > 0.001
+
+
 def test_uniform_is_even_over_the_world(earth: SphereRegion) -> None:
     """By bands of latitude, against the areas of land in them by a cylindrical equal-area projection."""
     points = Uniform(spacing_m=0.0).sample(earth, places=20_000, seed=2)
