@@ -24,9 +24,12 @@ from photo_files import tagged
 from PIL import Image
 
 from geoguesser.collecting.journal import Journal
+from geoguesser.collecting.ledger import Budget
 from geoguesser.collecting.points import keep_plan
+from geoguesser.collecting.standing import due, passes
 from geoguesser.collecting.view_files import whole_view
 from geoguesser.collection import collect_places
+from geoguesser.configs import build, known_keys, plain
 from geoguesser.data.demo import demo_root
 from geoguesser.data.findings import Findings
 from geoguesser.data.places import read_places
@@ -274,6 +277,29 @@ def test_budgets_end_a_step_and_more_lets_it_go_on(tmp_path: Path, keys, caplog)
         assert len(server.log) == 70
         run("download")
     check_complete(tmp_path, server)
+
+
+@pytest.mark.parametrize(
+    ("budget", "told"),
+    [
+        (("budget.requests_per_day=24",), "budget.requests_per_day=24"),
+        (("budget.requests_per_day=25",), ""),
+        (("budget.money_per_day=0.139",), "budget.money_per_day=0.139"),
+        (("budget.money_per_day=0.14",), ""),
+        (("budget.requests=24", "budget.money=0"), "budget.requests=24"),
+    ],
+)
+def test_a_budget_that_does_not_cover_all_is_named_before(
+    tmp_path: Path, caplog, budget: tuple[str, ...], told: str
+):
+    """Five points and 20 images of 0.7 cents."""
+    plan(tmp_path, 5)
+    given = [f"out={tmp_path}", "budget.money=null", *budget]
+    with Journal(tmp_path) as journal:
+        config = plain(compose(given, "collect"), known_keys("collect"))
+        provider = build(config["provider"], "provider")
+        requests = due(journal, provider, points=True, places=True)
+        assert passes(journal, provider, Budget.of(config["budget"]), requests) == told
 
 
 def test_filters_keep_money_together(tmp_path: Path, keys, caplog):
