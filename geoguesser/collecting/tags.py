@@ -8,7 +8,6 @@ from __future__ import annotations
 import io
 import math
 import re
-import warnings
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -56,9 +55,7 @@ class Tags:
 def read_tags(data: bytes) -> Tags:
     """Reads the tags of a JPEG, PNG or WebP; damaged ones are as if they were not there."""
     try:
-        with warnings.catch_warnings():  # of a large picture: read_header has a bound of its own
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            image = Image.open(io.BytesIO(data), formats=FORMATS)
+        image = Image.open(io.BytesIO(data), formats=FORMATS)
         exif = image.getexif()
         gps, camera = exif.get_ifd(ExifTags.IFD.GPSInfo), exif.get_ifd(ExifTags.IFD.Exif)
         packet = image.info.get("xmp") or image.info.get("XML:com.adobe.xmp") or b""

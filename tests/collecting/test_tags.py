@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import warnings
 from datetime import datetime
 from pathlib import Path
 
@@ -93,14 +92,6 @@ def test_properties_are_read_as_attributes_and_as_elements() -> None:
         "FullPanoWidthPixels": "8192",
         "CroppedAreaTopPixels": "7",
     }
-
-
-def test_a_large_picture_is_read_without_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    data = tagged(tmp_path / "a.jpg", Image.new("RGB", (80, 60)), position=(45.5, 16.0)).read_bytes()
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 3000)  # Pillow warns of more, and refuses twice as many
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        assert read_tags(data).position_deg == pytest.approx((45.5, 16.0))
 
 
 def test_damaged_tags_are_no_tags() -> None:
