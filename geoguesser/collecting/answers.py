@@ -36,13 +36,14 @@ class Reply(NamedTuple):
     body: bytes
 
 
-def by_status(provider: str, reply: Reply, accept: str) -> Reply:
+def by_status(provider: str, reply: Reply, accept: str, *, keyed: bool = True) -> Reply:
     """Deals with what means the same everywhere.
 
     Args:
         provider: Its name.
         reply: The answer.
         accept: What its content type must begin with.
+        keyed: Whether the request bore the key, so that a refusal is of the key and not of this one thing.
 
     Returns:
         The answer, if it is one of status 200 and the right type.
@@ -58,7 +59,7 @@ def by_status(provider: str, reply: Reply, accept: str) -> Reply:
         raise AgainError("too_many_requests", reply.retry_after_s)
     if status >= 500 or status == 408:
         raise AgainError("server_error", reply.retry_after_s)
-    if status in (401, 403):
+    if status in (401, 403) and keyed:
         raise ProviderError(
             f"{provider} refuses the key or the account (HTTP {status}). Look at the key, its restrictions, "
             "billing and quota in the provider's console; then run the same command again."

@@ -48,12 +48,18 @@ class Chart(ABC):
         return np.ones(len(coords_deg))
 
     def reach_m(self, boxes: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """(B, 2) the middles of boxes in degrees, and (B,) how far their corners lie from them, in metres."""
+        """(B, 2) the middles of boxes in degrees, and (B,) how far their corners lie from them, in metres.
+
+        A box that sticks out of the projection has no such distance: it is infinite, and its middle (0, 0).
+        """
         west, south, east, north = boxes.T
         corners = ((west, south), (west, north), (east, south), (east, north))
         middles_deg = self.to_degrees(np.stack(((west + east) / 2, (south + north) / 2), axis=-1))
-        reach_km = [haversine_km(self.to_degrees(np.stack(one, axis=-1)), middles_deg) for one in corners]
-        return middles_deg, 1010.0 * np.max(reach_km, axis=0)  # and a hundredth: edges are no great circles
+        with np.errstate(invalid="ignore"):
+            reach_km = [haversine_km(self.to_degrees(np.stack(one, axis=-1)), middles_deg) for one in corners]
+        reach_m = 1010.0 * np.max(reach_km, axis=0)  # and a hundredth: edges are no great circles
+        whole = np.isfinite(reach_m)
+        return np.where(whole[:, None], middles_deg, 0.0), np.where(whole, reach_m, np.inf)
 
 
 class PlaneChart(Chart):
@@ -65,6 +71,7 @@ class PlaneChart(Chart):
         west, south, east, north = region.land_m.bounds
         across, up = (axis.ravel() for axis in np.meshgrid(*np.linspace((west, south), (east, north), PROBES).T))
         probes = self._scales(region.to_degrees(np.stack((across, up), axis=-1)))
+        probes = probes[np.isfinite(probes)]  # corners may lie outside of the projection
         self.equal_area = bool(probes.max() - probes.min() < 1e-6)
         self._least = SAFETY * float(probes.min())
 

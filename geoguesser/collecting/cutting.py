@@ -53,13 +53,14 @@ def cut_files(
     Raises:
         ConfigError: A number is out of its range, or `out` holds views of other settings.
         DataError: Two files would have the same folder.
-        MissingFileError: There is no such folder.
+        MissingFileError: There is no such folder, or no such file in it.
+        StoreError: `out` cannot be written.
     """
     check_look("panoramas", headings_deg, pitch_deg=pitch_deg, fov_deg=fov_deg, size=size, quality=quality)
     if compass_deg is not None:
         check_number("panoramas.compass_deg", compass_deg)
     source, target = Path(folder).expanduser(), Path(out).expanduser()
-    names = _names(source, list(photo_files(source, target, "panoramas.folder")))
+    names = _names(source, photo_files(source, target, "panoramas.folder"))
     look = {"pitch_deg": float(pitch_deg), "fov_deg": float(fov_deg), "size": size}
     headings = [float(heading) for heading in headings_deg]
     settings = {"compass_deg": compass_deg, "headings_deg": headings, "quality": quality, **look}
@@ -72,20 +73,21 @@ def cut_files(
             continue
         try:
             data = read_file(path)
+            read_header(data)
             tags = read_tags(data)
             centre = tags.direction_deg if compass_deg is None else compass_deg
             if centre is None:
                 skipped.append(_skip(source, path, "no_direction", UNTURNED))
                 continue
             views = cut_sphere(data, tags, where=str(path), compass_deg=centre, headings_deg=headings, **look)
-        except DataError as error:
+        except (DataError, ValueError) as error:
             skipped.append(_skip(source, path, "not_cut", str(error)))
             continue
         write_folder(target / name, {file: encode(view, quality) for file, view in zip(files, views, strict=True)})
         counts["cut"] += 1
         counts["tilted"] += tags.tilted
         counts["magnetic"] += compass_deg is None and tags.reference == "magnetic"
-    write_table(target / "skipped.csv", skipped, ["file", "kind", "reason"])
+    write_table(target / "skipped.csv", skipped, ("file", "kind", "reason"))
     kinds = Counter(f"skipped_{one['kind']}" for one in skipped)
     return {**counts, "skipped": len(skipped), **dict(sorted(kinds.items()))}
 
@@ -116,6 +118,8 @@ def check_look(
     Raises:
         ConfigError: One is out of its range, or a heading is named twice.
     """
+    if not isinstance(headings_deg, list | tuple):
+        raise ConfigError.at(f"{key}.headings_deg", "must be a list of numbers", found=headings_deg)
     for heading in headings_deg:
         check_number(f"{key}.headings_deg", heading, low=-360.0, high=360.0)
     turns = [float(heading) % 360.0 for heading in headings_deg]

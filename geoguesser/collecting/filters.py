@@ -23,6 +23,7 @@ from geoguesser.errors import ConfigError, DataError, MissingFileError, check_ma
 
 MONTH = re.compile(r"\d{4}-(0[1-9]|1[0-2])")
 METRES_PER_DEGREE = 110_574.0  # of latitude at the equator, where it is least
+NEAR_POLE_DEG = 89.0  # beyond it any longitude may be near
 WGS84 = pyproj.Geod(ellps="WGS84")
 BATCH = 1000
 
@@ -54,6 +55,7 @@ class Filters:
         Raises:
             ConfigError: A value breaks a rule.
             MissingFileError: A dataset has no data.csv.
+            DataError: One is no table, or a row of it has no position.
         """
         names = ("from", "to", "copyright_allow", "copyright_deny", "min_distance_m", "existing")
         given = check_mapping("filters", node, names)
@@ -66,6 +68,8 @@ class Filters:
             if not path.is_file():
                 raise MissingFileError.at(f"filters.existing[{number}]", "must hold a file data.csv", found=folder)
             tables.append(path)
+        for _ in _existing(tuple(tables)):  # all that is bad is found before anything is asked
+            pass
         return cls(
             first,
             last,
@@ -132,7 +136,8 @@ def _taken(db: sqlite3.Connection, least_m: float, latitude: float, longitude: f
     if least_m <= 0:
         return ""
     tall = 1.001 * least_m / METRES_PER_DEGREE
-    wide = tall / max(1e-6, math.cos(math.radians(min(89.9, abs(latitude) + tall))))
+    top = abs(latitude) + tall
+    wide = tall / math.cos(math.radians(top)) if top < NEAR_POLE_DEG else 360.0
     near = db.execute(
         "SELECT latitude, longitude FROM others WHERE latitude BETWEEN ? AND ? "
         "AND (longitude BETWEEN ? AND ? OR longitude < ? OR longitude > ?)",
@@ -151,7 +156,13 @@ def _existing(tables: tuple[Path, ...]) -> Iterator[tuple[float, float, str]]:
     for table in tables:
         try:
             with table.open(encoding="utf-8-sig", newline="") as stream:
-                for line, row in enumerate(csv.DictReader(stream), start=2):
+                reader = csv.DictReader(stream)
+                names = {str(name).strip().lower() for name in reader.fieldnames or ()}
+                if not names >= {"latitude", "longitude"}:
+                    raise DataError.at(
+                        str(table), "must have the columns latitude and longitude", found=reader.fieldnames or []
+                    )
+                for line, row in enumerate(reader, start=2):
                     yield _row(table, line, row)
         except (UnicodeDecodeError, csv.Error, OSError) as error:
             raise DataError.at(str(table), f"must be a CSV file in UTF-8 ({first_line(error)})") from error
@@ -161,8 +172,13 @@ def _row(table: Path, line: int, row: dict[str, Any]) -> tuple[float, float, str
     words = {str(key).strip().lower(): str(value or "").strip() for key, value in row.items() if key}
     try:
         latitude, longitude = float(words["latitude"]), float(words["longitude"])
-    except (KeyError, ValueError):
-        raise DataError.at(f"{table} row {line}", "must have numbers as latitude and longitude") from None
+        if not (abs(latitude) <= 90 and abs(longitude) <= 180):
+            raise ValueError
+    except ValueError:
+        raise DataError.at(
+            f"{table} row {line}", "must have a latitude within 90 and a longitude within 180 degrees",
+            found=(words["latitude"], words["longitude"]), remedy="Mend or remove the row.",
+        ) from None  # fmt: skip
     names = (words[name] for name in PANORAMA_COLUMNS if words.get(name))
     return latitude, longitude, next((name for name in names if name.lower() not in NO_PANORAMA), "")
 
@@ -179,7 +195,7 @@ def _list(key: str, value: Any) -> list[str]:
     if value is None:
         return []
     if not isinstance(value, list) or not all(isinstance(one, str) and one for one in value):
-        raise ConfigError.at(key, "must be a list of words", found=value)
+        raise ConfigError.at(key, "must be a list of words", found=value, remedy=f"For one word: '{key}=[WORD]'.")
     return value
 
 

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from datetime import datetime
+from itertools import product
+from operator import add
 
 import numpy as np
 import numpy.typing as npt
-from scipy.spatial import cKDTree
 
 from geoguesser.collecting.darts import chord_of
 from geoguesser.data.examine import HEADINGS
 from geoguesser.geo.distance import FloatArray, to_unit
 
 IntArray = npt.NDArray[np.int64]
+SHIFTS = tuple(product((-1, 0, 1), repeat=3))  # a cell and those about it
 
 
 def group(
@@ -33,22 +36,29 @@ def group(
         (N,) the number of each photo's leader: the nearest one, of equally near ones the first.
     """
     leaders = np.arange(len(coords_deg), dtype=np.int64)
-    if len(coords_deg) < 2:
-        return leaders
-    vectors = to_unit(coords_deg)
-    pairs = cKDTree(vectors).query_pairs(chord_of(group_m) + 1e-12, output_type="ndarray")
-    apart = np.linalg.norm(vectors[pairs[:, 0]] - vectors[pairs[:, 1]], axis=-1)
-    order = np.lexsort((pairs[:, 0], apart, pairs[:, 1]))  # by the later photo, then by distance
-    for number in order.tolist():
-        earlier, later = pairs[number].tolist()
-        if leaders[later] == later and leaders[earlier] == earlier and _together(taken, earlier, later, group_s):
-            leaders[later] = earlier
+    vectors, times = to_unit(coords_deg), _seconds(taken)
+    reach = chord_of(group_m) + 1e-12
+    cells = np.floor(vectors / reach).astype(np.int64)
+    found: dict[tuple[int, ...], list[int]] = defaultdict(
+        list
+    )  # the leaders of each cell; not all pairs of photos
+    for number, cell in enumerate(map(tuple, cells.tolist())):
+        about = [one for shift in SHIFTS for one in found.get(tuple(map(add, cell, shift)), ())]
+        near = np.array(sorted(about), dtype=np.int64)
+        apart = np.linalg.norm(vectors[near] - vectors[number], axis=-1)
+        good = apart <= reach
+        if group_s is not None:
+            good &= ~(np.abs(times[near] - times[number]) > group_s)  # an unknown time fits
+        if good.any():
+            leaders[number] = near[good][np.argmin(apart[good])]
+        else:
+            found[cell].append(number)
     return leaders
 
 
-def _together(taken: Sequence[datetime | None], one: int, other: int, group_s: float | None) -> bool:
-    first, second = taken[one], taken[other]
-    return group_s is None or first is None or second is None or abs((second - first).total_seconds()) <= group_s
+def _seconds(taken: Sequence[datetime | None]) -> FloatArray:
+    start = datetime(1970, 1, 1)
+    return np.array([np.nan if one is None else (one - start).total_seconds() for one in taken], dtype=np.float64)
 
 
 def nearest_headings(directions_deg: FloatArray) -> tuple[IntArray, FloatArray]:

@@ -74,7 +74,8 @@ class Journal:
             folder.mkdir(parents=True, exist_ok=True)
             lock = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o666)
         except OSError as error:
-            raise StoreError.at(f"out={folder}", f"cannot be written ({error.strerror or error})") from error
+            rule = f"must be a folder that can be written ({error.strerror or error})"
+            raise StoreError.at(f"out={folder}", rule, remedy="Name another.") from error
         try:
             _hold(lock, folder)
             self.db = sqlite3.connect(self.file, isolation_level=None, check_same_thread=False)
@@ -85,7 +86,10 @@ class Journal:
                 raise
         except sqlite3.Error as error:
             os.close(lock)
-            raise StoreError.at(str(self.file), f"is no journal that can be used ({error})") from error
+            raise StoreError.at(
+                str(self.file), f"is no journal that can be used ({error})",
+                remedy="Move it away to begin another: what was paid is then forgotten, views on disk are not.",
+            ) from error  # fmt: skip
         except BaseException:
             os.close(lock)
             raise

@@ -5,15 +5,18 @@ A config names a variable or a file, never a key. Nothing here writes a key anyw
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import stat
-from collections.abc import Iterable
+import traceback
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 from urllib.parse import quote, quote_plus
 
-from geoguesser.errors import ConfigError, MissingFileError
+from geoguesser.errors import ConfigError, MissingFileError, ProviderError
 
 HIDDEN = "***"
 VARIABLE = re.compile(r"[A-Z][A-Z0-9_]{2,63}")
@@ -44,6 +47,33 @@ class Keys:
     def stand_in(self, text: str) -> bool:
         """Whether a key stands in the text."""
         return any(form in text for form in self._forms)
+
+
+@contextmanager
+def hidden(keys: Keys) -> Iterator[None]:
+    """No key in any log line, nor in an error that nobody foresaw."""
+
+    def hide(record: logging.LogRecord) -> bool:
+        record.msg, record.args = keys.hide(record.getMessage()), None
+        return True
+
+    handlers = logging.getLogger().handlers
+    for handler in handlers:
+        handler.addFilter(hide)
+    try:
+        yield
+    except Exception as error:
+        _raise_clean(error, keys)
+    finally:
+        for handler in handlers:
+            handler.removeFilter(hide)
+
+
+def _raise_clean(error: Exception, keys: Keys) -> NoReturn:
+    text = "".join(traceback.format_exception(error))
+    if keys.stand_in(text):  # the traceback would show it
+        raise ProviderError(f"{type(error).__name__}: {keys.hide(str(error))}") from None
+    raise error
 
 
 def read_key(where: str, *, variable: Any, file: Any, needed: bool = True) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import sqlite3
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any
 
 from geoguesser.errors import ConfigError, GeoguesserError, check_int, check_mapping, check_number
@@ -49,7 +50,7 @@ class Budget:
             for key in ("requests", "requests_per_day")
         }
         money = {
-            key: None if given[key] is None else int(check_number(f"budget.{key}", given[key], low=0.0) * MICROS)
+            key: None if given[key] is None else _micros(f"budget.{key}", given[key])
             for key in ("money", "money_per_day")
         }
         return cls(requests["requests"], requests["requests_per_day"], money["money"], money["money_per_day"])
@@ -63,6 +64,11 @@ class Spent:
     requests_today: int
     micros: int
     micros_today: int
+
+
+def _micros(key: str, value: Any) -> int:
+    """Millionths of a US dollar by the decimals that were written: as a float 8.12 times a million is less."""
+    return int(Decimal(str(check_number(key, value, low=0.0))) * MICROS)
 
 
 def today() -> str:

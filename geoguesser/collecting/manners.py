@@ -83,7 +83,11 @@ def check_base_url(key: str, value: Any) -> str:
     Raises:
         ConfigError: It is not https (plain http only reaches this machine), or it holds a question mark or a user.
     """
-    parts = urlsplit(str(value))
+    try:
+        parts = urlsplit(str(value))
+        _ = parts.port  # a property that checks
+    except ValueError:
+        parts = urlsplit("")
     bare = not (parts.query or parts.fragment or "@" in parts.netloc)
     if not (
         bare

@@ -25,6 +25,7 @@ Float32Array = npt.NDArray[np.float32]
 
 MOST_SAMPLES = 4  # along each side of a view's pixel
 STRIP_SAMPLES = 2**21  # directions held at once: 16 MiB
+MOST_PROBES = 256  # along each side of a view
 WIDEST_PX = 32_766  # OpenCV's remap counts columns in 16 bits
 
 
@@ -81,8 +82,11 @@ def cut_views(
     check_number("pitch_deg", pitch_deg, low=-90.0, high=90.0)
     check_number("fov_deg", fov_deg, low=0.0, high=170.0, open_low=True)
     check_int("size", size, low=16, high=4096)
-    band = checked_band(panorama, band, where)
-    _check_shown(panorama.shape[0], band, (size, fov_deg, pitch_deg), where)
+    if panorama.ndim != 3 or panorama.shape[2] != 3 or panorama.dtype != np.uint8:
+        raise DataError.at(where, "must be (H, W, 3) uint8", found=(panorama.shape, str(panorama.dtype)))
+    height, width = panorama.shape[:2]
+    band = checked_band(height, width, band, where)
+    check_shown(height, band, pitch_deg=pitch_deg, fov_deg=fov_deg, size=size, where=where)
     scale, samples = _sampling(panorama.shape[1], fov_deg, size)
     source = _padded(_shrunk(panorama, scale), band, panorama.shape[0])
     views = np.empty((len(headings_deg), size, size, 3), dtype=np.uint8)
@@ -100,15 +104,12 @@ def cut_views(
     return views
 
 
-def checked_band(panorama: ByteArray, band: Band | None, where: str) -> Band:
-    """The rows that a picture holds.
+def checked_band(height: int, width: int, band: Band | None, where: str) -> Band:
+    """The rows that a picture of so many pixels holds.
 
     Raises:
-        DataError: It is no (H, W, 3) picture, its width is not twice the sphere's height, or the band misfits.
+        DataError: It is too wide, its width is not twice the sphere's height, or the band misfits.
     """
-    if panorama.ndim != 3 or panorama.shape[2] != 3 or panorama.dtype != np.uint8:
-        raise DataError.at(where, "must be (H, W, 3) uint8", found=(panorama.shape, str(panorama.dtype)))
-    height, width = panorama.shape[:2]
     if width > WIDEST_PX:
         raise DataError.at(where, f"must not be wider than {WIDEST_PX} pixels", found=width)
     band = Band(0, height) if band is None else band
@@ -125,10 +126,14 @@ def checked_band(panorama: ByteArray, band: Band | None, where: str) -> Band:
     return band
 
 
-def _check_shown(height: int, band: Band, look: tuple[int, float, float], where: str) -> None:
-    """Refuses views of rows that the picture lacks; the edge rows may be off by a pixel."""
-    size, fov_deg, pitch_deg = look
-    _, latitudes = _directions(min(size, 256), fov_deg, pitch_deg, 0, min(size, 256))
+def check_shown(height: int, band: Band, *, pitch_deg: float, fov_deg: float, size: int, where: str) -> None:
+    """Refuses views of rows that the picture lacks; the edge rows may be off by a pixel.
+
+    Raises:
+        DataError: With the latitudes that there are.
+    """
+    probes = min(size, MOST_PROBES)
+    _, latitudes = _directions(probes, fov_deg, pitch_deg, 0, probes)
     row = (0.5 - latitudes.astype(np.float64) / 180.0) * band.height - band.top
     if row.min() < -1.0 or row.max() > height + 1.0:
         highest, lowest = (90.0 - 180.0 * at / band.height for at in (band.top, band.top + height))

@@ -18,7 +18,9 @@ from tqdm import tqdm
 
 from geoguesser.collecting.cutting import check_look, cut_sphere
 from geoguesser.collecting.grouping import group, nearest_headings
+from geoguesser.collecting.journal import NAME as JOURNAL
 from geoguesser.collecting.reading import Photo, read_photos, skip
+from geoguesser.collecting.tables import TABLE, check_own
 from geoguesser.collecting.written import (
     encode,
     keep_settings,
@@ -29,8 +31,10 @@ from geoguesser.collecting.written import (
     write_table,
 )
 from geoguesser.data.examine import HEADINGS
-from geoguesser.errors import check_int, check_number
+from geoguesser.errors import StoreError, check_int, check_number
 from geoguesser.geo.distance import from_unit, to_unit
+
+COLUMNS = ("uuid", "latitude", "longitude", "date", "provider")
 
 
 @dataclass(frozen=True)
@@ -83,8 +87,8 @@ def photos_to_places(
 
     Raises:
         ConfigError: A number is out of its range, or `out` holds places of other settings.
-        DataError: A panorama is no full sphere by its shape or its tags.
-        MissingFileError: There is no such folder.
+        MissingFileError: There is no such folder, or no photo in it.
+        StoreError: `out` holds places of something else, or cannot be written.
     """
     check_number("photos.group_m", group_m, low=0.0, high=1000.0)
     if group_s is not None:
@@ -93,10 +97,11 @@ def photos_to_places(
     check_int("photos.min_views", min_views, low=1, high=4)
     check_look("photos", HEADINGS, pitch_deg=0.0, fov_deg=fov_deg, size=size, quality=quality)
     source, target = Path(folder).expanduser(), Path(out).expanduser()
-    paths = list(photo_files(source, target, "photos.folder"))
+    _check_out(target)
+    paths = photo_files(source, target, "photos.folder")
     keep_settings(target, {"fov_deg": float(fov_deg), "size": size, "quality": quality})
     skipped: list[dict[str, Any]] = []
-    photos = read_photos(paths, skipped)
+    photos = read_photos(paths, skipped, fov_deg=fov_deg, size=size)
     places = _places(
         photos, skipped, group_m=group_m, group_s=group_s, tolerance_deg=tolerance_deg, min_views=min_views
     )
@@ -105,6 +110,15 @@ def photos_to_places(
         counts[_write(place, target, fov_deg, size, quality)] += 1
     _write_tables(source, target, places, skipped)
     return {"files": len(paths), **_summary(places), **counts, **_leftovers(target, places), **_kinds(skipped)}
+
+
+def _check_out(out: Path) -> None:
+    check_own(out, COLUMNS)
+    if (out / JOURNAL).exists():
+        raise StoreError.at(
+            f"out={out}", f"holds places that a provider was or will be asked for ({JOURNAL})",
+            remedy="Name another out: training takes several folders.",
+        )  # fmt: skip
 
 
 def _places(
@@ -196,9 +210,9 @@ def _write_tables(source: Path, out: Path, places: list[Chosen], skipped: list[d
                 {"uuid": place.name, "heading": HEADINGS[number], "file": file, "direction_deg": direction}
             )
     skips = [{**one, "file": str(one["file"].relative_to(source))} for one in skipped]
-    write_table(out / "data.csv", rows, ["uuid", "latitude", "longitude", "date", "provider"])
-    write_table(out / "sources.csv", sources, ["uuid", "heading", "file", "direction_deg"])
-    write_table(out / "skipped.csv", sorted(skips, key=lambda one: str(one["file"])), ["file", "kind", "reason"])
+    write_table(out / TABLE, rows, COLUMNS)
+    write_table(out / "sources.csv", sources, ("uuid", "heading", "file", "direction_deg"))
+    write_table(out / "skipped.csv", sorted(skips, key=lambda one: str(one["file"])), ("file", "kind", "reason"))
 
 
 def _summary(places: list[Chosen]) -> dict[str, int]:
@@ -227,12 +241,3 @@ def _leftovers(out: Path, places: list[Chosen]) -> dict[str, int]:
 def _kinds(skipped: list[dict[str, Any]]) -> dict[str, int]:
     kinds = Counter(f"skipped_{one['kind']}" for one in skipped)
     return {"skipped": len(skipped), **dict(sorted(kinds.items()))}
-
-
-def summary_lines(report: dict[str, Any]) -> list[str]:
-    """What became of photos or panoramas, as a line per count, in the order of the report."""
-    width = max(len(name) for name in report)
-    return [
-        f"{name.replace('_', ' ', 1) if name.startswith('skipped_') else name:<{width}}  {count:,}"
-        for name, count in report.items()
-    ]

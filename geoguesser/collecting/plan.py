@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -16,7 +17,6 @@ from geoguesser.collecting.chart import chart_of
 from geoguesser.collecting.darts import Darts, IntArray, Target
 from geoguesser.collecting.gaps import farthest_first
 from geoguesser.collecting.layer import Layer, read_existing, read_layer
-from geoguesser.counted import counted
 from geoguesser.errors import ConfigError, check_int, check_number
 from geoguesser.geo.cells import BandCells, SquareCells, cells_for, cells_over
 from geoguesser.geo.distance import FloatArray
@@ -52,6 +52,10 @@ class Strategy(ABC):
 
     def __post_init__(self) -> None:
         check_number("strategy.spacing_m", self.spacing_m, low=0.0, high=MOST_SPACING_M)
+        for name in ("near", "existing"):
+            value = getattr(self, name)
+            if value is not None and not (isinstance(value, str | Path) and str(value).strip()):
+                raise ConfigError.at(f"strategy.{name}", "must be the path of a file, or null", found=value)
         check_number("strategy.near_m", self.near_m, low=0.0, high=MOST_SPACING_M, open_low=True)
 
     def sample(self, region: Region, *, places: int, seed: int) -> FloatArray:
@@ -244,30 +248,3 @@ def in_turn(owners: IntArray, rng: np.random.Generator) -> IntArray:
     rank = np.empty(len(owners), dtype=np.int64)
     rank[order] = np.arange(len(owners)) - np.searchsorted(owners[order], owners[order], side="left")
     return np.lexsort((rng.random(len(owners)), rank))
-
-
-def plan_lines(report: dict[str, Any]) -> list[str]:
-    """What a plan came to, as lines for people."""
-    made = (
-        f"{report['made']:,} of {report['asked']:,} points in {report['region']} by strategy={report['strategy']}"
-    )
-    lines = [made + (f", at least {report['spacing_m']:g} m apart" if report["spacing_m"] else "")]
-    if report["existing"]:
-        lines.append(f"places that are there already: {report['existing']:,}")
-    if report["near"]:
-        lines.append(
-            f"within {report['near_m']:g} m of {report['near']} ({report['refused_near']:,} trials were not near)"
-        )
-    if "cells" in report:
-        lines.append(
-            f"{report['cells']:,} cells of {report['cell_km']:.3g} km: {report['least_in_cell']:,} to "
-            f"{report['most_in_cell']:,} points in each; {report['cells_short']:,} had no room for their "
-            f"{report['quota']:.1f}, {report['cells_empty']:,} stay empty"
-        )
-    if "largest_gap_km" in report:
-        gaps = f"{report['largest_gap_km']:.3g} km, the last {report['last_gap_km']:.3g} km"
-        lines.append(f"the first point is in the largest gap, {gaps} from the nearest place")
-    if report["short"]:
-        why = "the spacing" + (" and the layer" if report["near"] else "")
-        lines.append(f"{counted(report['short'], 'point')} fewer than asked: {why} leaves no more room")
-    return lines

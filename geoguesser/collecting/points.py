@@ -53,12 +53,14 @@ def keep_provider(journal: Journal, name: str, look: Mapping[str, Any]) -> None:
     """Notes who a folder's points are asked of and what its views are made with: it holds one kind only.
 
     Raises:
-        ConfigError: Another provider, or other views, were there first.
+        ConfigError: Another provider, or other views, were there first, and a point was answered.
     """
     given = {"provider": name, **{f"provider.{key}": value for key, value in look.items()}}
     text = journal.meta("provider")
-    if text is None:
-        journal.change(lambda db: db.execute("INSERT INTO meta VALUES ('provider', ?)", (json.dumps(given),)))
+    (answered,) = journal.rows("SELECT count(*) FROM points WHERE state NOT IN ('planned', 'failed')")[0]
+    if text is None or not answered:  # a wrong key, say: nothing is there that could be mixed
+        words = "INSERT OR REPLACE INTO meta VALUES ('provider', ?)"
+        journal.change(lambda db: db.execute(words, (json.dumps(given),)))
         return
     found = json.loads(text)
     for key in sorted(found.keys() | given.keys()):

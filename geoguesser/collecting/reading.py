@@ -11,6 +11,7 @@ import numpy.typing as npt
 import xxhash
 from tqdm import tqdm
 
+from geoguesser.collecting.panorama import check_shown, checked_band
 from geoguesser.collecting.tags import Tags, band_of, read_tags
 from geoguesser.collecting.written import read_file
 from geoguesser.data.images import decode_rgb, read_header
@@ -38,15 +39,22 @@ class Photo:
     sphere: bool
 
 
-def read_photos(paths: list[Path], skipped: list[dict[str, Any]]) -> list[Photo]:
-    """The photos with position and direction, in the order in which they were taken, then by name."""
+def read_photos(paths: list[Path], skipped: list[dict[str, Any]], *, fov_deg: float, size: int) -> list[Photo]:
+    """The photos with position and direction, in the order in which they were taken, then by name.
+
+    Args:
+        paths: Their files.
+        skipped: Gets a row for each that is left out.
+        fov_deg: Of the views that panoramas must have room for.
+        size: Of these views in pixels.
+    """
     photos: list[Photo] = []
     seen: dict[str, Path] = {}
     for path in tqdm(paths, desc="reading photos", unit=" photos", disable=None, leave=False):
         try:
             data = read_file(path)
             tags = read_tags(data)
-            sphere = _is_sphere(data, tags, str(path))
+            sphere = _is_sphere(data, tags, str(path), fov_deg=fov_deg, size=size)
         except (DataError, ValueError) as error:
             skipped.append(skip(path, "not_read", str(error)))
             continue
@@ -63,27 +71,23 @@ def read_photos(paths: list[Path], skipped: list[dict[str, Any]]) -> list[Photo]
     return sorted(photos, key=lambda one: (one.tags.taken is None, str(one.tags.taken), str(one.path)))
 
 
-def _is_sphere(data: bytes, tags: Tags, where: str) -> bool:
+def _is_sphere(data: bytes, tags: Tags, where: str, *, fov_deg: float, size: int) -> bool:
     """Whether a photo is a 360-degree panorama; decodes all of it once, at reduced scale, so it is whole too.
 
     Raises:
-        DataError: A panorama that cannot be cut: a part of the horizon, or of another shape.
+        DataError: A panorama of which no level views of this field of view can be cut.
         ValueError: Broken or truncated.
     """
     header = read_header(data)
     image = decode_rgb(data, header, LEAST_SPHERE_PX)
-    if tags.is_sphere:
-        reduced = image.shape[1] / max(image.shape[:2]) * max(header.width, header.height)
-        band = band_of(tags, round(reduced), where)
-        height = (header.height if header.orientation < 5 else header.width) if band is None else band.height
-        if abs(reduced - 2 * height) > 2:
-            found = f"{reduced:.0f} x {height}"
-            raise DataError.at(
-                where, "calls itself equirectangular and must be twice as wide as high", found=found
-            )
-        return True
-    shaped = header.width == 2 * header.height and header.orientation == 1
-    return shaped and header.height >= LEAST_SPHERE_PX and _closes(image.astype(np.float32))
+    height, width = (header.height, header.width) if header.orientation < 5 else (header.width, header.height)
+    if not tags.is_sphere:
+        shaped = width == 2 * height and header.orientation == 1 and height >= LEAST_SPHERE_PX
+        if not (shaped and _closes(image.astype(np.float32))):
+            return False
+    band = checked_band(height, width, band_of(tags, width, where), where)
+    check_shown(height, band, pitch_deg=0.0, fov_deg=fov_deg, size=size, where=where)
+    return True
 
 
 def _closes(image: npt.NDArray[np.float32]) -> bool:

@@ -24,6 +24,7 @@ WORDS = {
     "view:no_imagery": "a grey or tiny picture instead of a view",
     "view:not_there": "the provider no longer has the panorama",
     "view:no_full_sphere": "the panorama is no full sphere",
+    "answer_too_long": "larger than http.most_mib; a later run asks again",
     "foreign_host": "its thumbnail lies on a host that is not in provider.image_hosts",
 }
 
@@ -143,10 +144,14 @@ def _left(so_far: Spent, budget: Budget) -> str:
 def passes(journal: Journal, provider: Provider, budget: Budget, requests: dict[str, int]) -> str:
     """Which budget these requests would pass in all, as `budget.KEY=VALUE`; empty where none."""
     so_far = spent(journal.db, provider.name)
-    count = so_far.requests + sum(requests.values())
-    micros = so_far.micros + sum(provider.kinds[kind].micros * number for kind, number in requests.items())
-    if budget.requests is not None and count > budget.requests:
-        return f"budget.requests={budget.requests}"
-    if budget.micros is not None and micros > budget.micros:
-        return f"budget.money={budget.micros / MICROS:g}"
+    count = sum(requests.values())
+    micros = sum(provider.kinds[kind].micros * number for kind, number in requests.items())
+    for key, limit, then, unit in (
+        ("requests", budget.requests, so_far.requests + count, 1),
+        ("money", budget.micros, so_far.micros + micros, MICROS),
+        ("requests_per_day", budget.requests_per_day, so_far.requests_today + count, 1),
+        ("money_per_day", budget.micros_per_day, so_far.micros_today + micros, MICROS),
+    ):
+        if limit is not None and then > limit and not (unit == MICROS and not micros):
+            return f"budget.{key}={limit / unit:.15g}"
     return ""

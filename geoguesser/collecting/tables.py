@@ -29,6 +29,27 @@ def write_places(journal: Journal) -> int:
     return write_table(journal.folder / TABLE, COLUMNS, rows)
 
 
+def check_own(folder: Path, columns: tuple[str, ...]) -> None:
+    """Refuses a folder whose data.csv has other columns than ours: it would be written over.
+
+    Raises:
+        StoreError: It is the table of a dataset that came from elsewhere.
+    """
+    path = folder / TABLE
+    if not path.exists():
+        return
+    try:
+        with path.open(encoding="utf-8-sig") as stream:
+            first = stream.readline().strip()
+    except (OSError, UnicodeDecodeError):
+        first = ""
+    if first != ",".join(columns):
+        raise StoreError.at(
+            str(path), "was not written by this step, which would write over it",
+            remedy="Name another out: training takes several folders.",
+        )  # fmt: skip
+
+
 def write_table(path: Path, columns: tuple[str, ...], rows: Iterable[tuple[Any, ...]]) -> int:
     """Writes a CSV file so that it is there whole or as it was.
 

@@ -75,6 +75,7 @@ class Web:
         read: Callable[[Reply], T],
         headers: Mapping[str, str] | None = None,
         heavy: bool = False,
+        keyed: bool = True,
     ) -> T:
         """Asks until `read` takes the answer.
 
@@ -86,6 +87,7 @@ class Web:
                 ProviderError.
             headers: Beside our own; they may hold a key.
             heavy: Run `read` in a thread, for it decodes images.
+            keyed: Whether the key goes with it; a refusal then ends everything, else it fails this request.
 
         Raises:
             AbsentError: The answer is final.
@@ -97,7 +99,7 @@ class Web:
         for attempt in range(1, self.http.tries + 1):
             await self._turn(kind)
             try:
-                reply = await self._send(url, headers or {}, accept)
+                reply = await self._send(url, headers or {}, accept, keyed)
                 result = await asyncio.to_thread(read, reply) if heavy else read(reply)
             except AgainError as again:
                 self.counts[again.kind] += 1
@@ -153,7 +155,7 @@ class Web:
             )
         raise FailedError(kind)
 
-    async def _send(self, url: str, headers: Mapping[str, str], accept: str) -> Reply:
+    async def _send(self, url: str, headers: Mapping[str, str], accept: str, keyed: bool) -> Reply:
         """One attempt; statuses that mean the same everywhere are dealt with here."""
         aiohttp = _aiohttp()
         from yarl import URL
@@ -172,7 +174,7 @@ class Web:
             raise AgainError("no_connection") from None
         except (aiohttp.ClientError, OSError):
             raise AgainError("broken_connection") from None
-        return by_status(self.provider, reply, accept)
+        return by_status(self.provider, reply, accept, keyed=keyed)
 
     async def _body(self, response: Any) -> bytes:
         most = int(self.http.most_mib * 2**20)
@@ -181,7 +183,7 @@ class Web:
             size += len(part)
             if size > most:
                 response.close()
-                raise AgainError("answer_too_long")
+                raise FailedError("answer_too_long")  # as it will be the next time, and may be paid for
             parts.append(part)
         return b"".join(parts)
 

@@ -12,6 +12,7 @@ import json
 import zipfile
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +22,8 @@ from shapely.geometry import MultiPolygon
 from geoguesser.errors import ConfigError, MissingFileError, RegionError, first_line
 
 ARCHIVE = Path(__file__).parent / "boundaries.zip"
+LONGEST_DEG, LONGEST_M = 0.05, 5000.0  # of an edge; another way between its ends is off by less than a metre
+MOST_PIECES = 100_000  # numbers that are no degrees would make millions
 GIVE_CRS = "Give the file the CRS of its numbers, or store it in degrees (EPSG:4326), split at the date line."
 
 
@@ -111,7 +114,11 @@ def read_boundary_file(path: str | Path) -> MultiPolygon:
     if not isinstance(table, geopandas.GeoDataFrame) or table.geometry.isna().all():
         raise RegionError.at(where, "holds no geometry", remedy="Export the boundary as polygons.")
     crs = table.crs
-    geometries = (table if crs is None else table.to_crs(4326)).geometry.dropna().to_numpy()
+    geometries = table.geometry.dropna().to_numpy()
+    if np.isfinite(shapely.get_coordinates(geometries)).all():
+        geometries = np.array([_followed(shapely.union_all(shapely.make_valid(geometries)), crs)])
+    if crs is not None:
+        geometries = geopandas.GeoSeries(geometries, crs=crs).to_crs(4326).to_numpy()
     if not np.isfinite(shapely.get_coordinates(geometries)).all():
         name = "none" if crs is None else crs.name
         raise RegionError.at(where, f"must have numbers that its CRS ({name}) turns into degrees", remedy=GIVE_CRS)
@@ -119,6 +126,17 @@ def read_boundary_file(path: str | Path) -> MultiPolygon:
         remedy = "Store it in degrees (EPSG:4326), split at the date line."
         raise RegionError.at(where, f"must not cross the date line in a projected CRS ({crs.name})", remedy=remedy)
     return checked_polygons(shapely.union_all(shapely.make_valid(geometries)), where)
+
+
+def _followed(geometry: shapely.Geometry, crs: Any) -> shapely.Geometry:
+    """Cuts long edges, which are straight in the file's CRS, so that they go the same way in another.
+
+    A box of 6 by 4 degrees would be off by kilometres. Features were united before: the cuts of an edge that two
+    of them share would differ by a rounding.
+    """
+    projected = crs is not None and crs.is_projected
+    longest = LONGEST_M / crs.axis_info[0].unit_conversion_factor if projected else LONGEST_DEG
+    return shapely.segmentize(geometry, max(longest, shapely.length(geometry) / MOST_PIECES))
 
 
 def _leaps_over_date_line(geometries: npt.NDArray[np.object_]) -> bool:

@@ -20,6 +20,7 @@ from geoguesser.reporting.frames import Frame, frame_of
 from geoguesser.reporting.maps import add_legend, capitalised, dot_handle, dot_size_pt, set_map, sheet_for
 from geoguesser.reporting.style import BLUE, ORANGE, PURPLE, add_header, picture
 
+STEP_DEG = 0.1  # a layer's lines are straight in degrees, and bent on the map
 MOST_LINES = 200_000  # of a layer; of more, every n-th is drawn
 
 
@@ -91,7 +92,8 @@ def _draw_layer(axes: Axes, frame: Frame, layer: Layer | None) -> list[Artist]:
     kinds = shapely.get_type_id(layer.parts)
     points = shapely.get_coordinates(layer.parts[kinds == shapely.GeometryType.POINT])[:, ::-1]
     others = layer.parts[kinds != shapely.GeometryType.POINT]
-    lines = [np.asarray(line.coords)[:, ::-1] for line in _thinned(_lines(others))]
+    followed = shapely.segmentize(_thinned(_lines(others)), STEP_DEG)
+    lines = [np.asarray(line.coords)[:, ::-1] for line in followed]
     look: dict[str, Any] = {"color": PURPLE, "lw": 0.6}
     if lines:
         drawn = [frame.project(line) for line in lines]

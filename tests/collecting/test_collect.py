@@ -24,9 +24,12 @@ from photo_files import tagged
 from PIL import Image
 
 from geoguesser.collecting.journal import Journal
+from geoguesser.collecting.ledger import Budget
 from geoguesser.collecting.points import keep_plan
+from geoguesser.collecting.standing import due, passes
 from geoguesser.collecting.view_files import whole_view
 from geoguesser.collection import collect_places
+from geoguesser.configs import build, known_keys, plain
 from geoguesser.data.demo import demo_root
 from geoguesser.data.findings import Findings
 from geoguesser.data.places import read_places
@@ -276,6 +279,29 @@ def test_budgets_end_a_step_and_more_lets_it_go_on(tmp_path: Path, keys, caplog)
     check_complete(tmp_path, server)
 
 
+@pytest.mark.parametrize(
+    ("budget", "told"),
+    [
+        (("budget.requests_per_day=24",), "budget.requests_per_day=24"),
+        (("budget.requests_per_day=25",), ""),
+        (("budget.money_per_day=0.139",), "budget.money_per_day=0.139"),
+        (("budget.money_per_day=0.14",), ""),
+        (("budget.requests=24", "budget.money=0"), "budget.requests=24"),
+    ],
+)
+def test_a_budget_that_does_not_cover_all_is_named_before(
+    tmp_path: Path, caplog, budget: tuple[str, ...], told: str
+):
+    """Five points and 20 images of 0.7 cents."""
+    plan(tmp_path, 5)
+    given = [f"out={tmp_path}", "budget.money=null", *budget]
+    with Journal(tmp_path) as journal:
+        config = plain(compose(given, "collect"), known_keys("collect"))
+        provider = build(config["provider"], "provider")
+        requests = due(journal, provider, points=True, places=True)
+        assert passes(journal, provider, Budget.of(config["budget"]), requests) == told
+
+
 def test_filters_keep_money_together(tmp_path: Path, keys, caplog):
     caplog.set_level(logging.INFO)
     plan(tmp_path, 60)
@@ -314,6 +340,11 @@ def test_what_is_refused_before_anything_is_asked(tmp_path: Path, monkeypatch, k
     refused(ConfigError, r"^http\.tries must be an integer from 1", "step=plan", out, "http.tries=0")
     refused(ConfigError, r"^budget\.money must be a number", "step=plan", out, "budget.money=lots")
     refused(ConfigError, r"^photos\.folder must name a folder for step=photos", "step=photos", out)
+    refused(ConfigError, "^out must name a folder, got ''", "step=plan", "out=")
+    refused(ConfigError, r"^strategy\.near must be the path of a file, or null, got 5", "step=plan", out,
+            "strategy.near=5")  # fmt: skip
+    refused(ConfigError, r"^panoramas\.headings_deg must be a list of numbers, got 5", "step=cut", out,
+            f"panoramas.folder={tmp_path}", "panoramas.headings_deg=5")  # fmt: skip
     refused(
         ConfigError,
         r"^provider\.key_file looks like a key, and is not",
@@ -347,6 +378,69 @@ def test_a_folder_holds_views_of_one_kind(tmp_path: Path, keys):
             collect(server, tmp_path, "download", "provider.size=320")
     refused(ConfigError, "was collected with provider='google', got 'mapil", "step=metadata", f"out={tmp_path}",
             "provider=mapillary")  # fmt: skip
+
+
+def test_a_provider_that_answered_nothing_binds_a_folder_to_nothing(tmp_path: Path, keys, monkeypatch):
+    plan(tmp_path, 3)
+    monkeypatch.setenv("GOOGLE_MAPS_API_KEY", f"{KEY}x")
+    with Server(empty_share=0.0) as server:
+        with pytest.raises(ProviderError, match="REQUEST_DENIED"):
+            collect(server, tmp_path, "metadata")
+        own = ["provider=mapillary", f"provider.base_url={server.mapillary}", "provider.image_hosts=[127.0.0.1]"]
+        for step in ("metadata", "download"):
+            collect_places(compose([*QUICK, *own, f"step={step}", f"out={tmp_path}"], "collect"))
+    assert set(pd.read_csv(tmp_path / "data.csv")["provider"]) == {"mapillary"}
+
+
+def test_a_table_of_another_dataset_is_never_written_over(tmp_path: Path, keys):
+    mine = b"uuid,latitude,longitude\na,45.0,16.0\n"
+    (tmp_path / "data.csv").write_bytes(mine)
+    out = f"out={tmp_path}"
+    message = r"data\.csv was not written by this step, which would write over it\. Name another out"
+    for given in (["step=plan"], ["step=metadata"], ["step=download"], ["step=all"],
+                  ["step=photos", f"photos.folder={tmp_path}"]):  # fmt: skip
+        refused(StoreError, message, *given, out)
+    assert (tmp_path / "data.csv").read_bytes() == mine
+    assert [path.name for path in tmp_path.iterdir()] == ["data.csv"]
+
+
+def test_photos_do_not_go_among_places_that_a_provider_is_asked_for(tmp_path: Path):
+    plan(tmp_path / "out", 3)
+    given = ["step=photos", f"out={tmp_path}/out", f"photos.folder={tmp_path}"]
+    refused(StoreError, r"holds places that a provider was or will be asked for \(journal\.sqlite\)", *given)
+
+
+def test_the_money_that_is_named_as_enough_is_enough(tmp_path: Path, keys):
+    """58 places: 232 images of 0.7 cents are 1.624 USD."""
+    plan(tmp_path, 58)
+    with Server(empty_share=0.0, twice_share=0.0, grey_share=0.0, gone_share=0.0) as server:
+        collect(server, tmp_path, "metadata")
+        with pytest.raises(ConfigError, match=r"All of them need budget\.money=1\.63 \(USD") as caught:
+            collect(server, tmp_path, "download", "budget.money=0")
+        money = re.search(r"budget\.money=[\d.]*\d", str(caught.value).partition("need")[2])
+        assert money is not None
+        collect(server, tmp_path, "download", money.group())
+    assert len(pd.read_csv(tmp_path / "data.csv")) == 58
+
+
+def test_a_download_before_any_point_was_asked_for_says_so(tmp_path: Path, keys, caplog):
+    plan(tmp_path, 3)
+    with Server() as server:
+        collect(server, tmp_path, "download")
+    assert server.log == []
+    assert "3 points were not asked for yet: step=metadata does that" in caplog.text
+
+
+def test_a_plan_whose_table_was_lost_gets_it_back(tmp_path: Path, caplog):
+    given = ["step=plan", f"out={tmp_path}/out", "places=5", "region=custom", "pictures=false",
+             f"region.boundary={tmp_path}/land.geojson"]  # fmt: skip
+    square = "[[15, 45], [16, 45], [16, 46], [15, 46], [15, 45]]"
+    (tmp_path / "land.geojson").write_text(f'{{"type": "Polygon", "coordinates": [{square}]}}')
+    collect_places(compose(given, "collect"))
+    whole = (tmp_path / "out" / "plan.csv").read_bytes()
+    (tmp_path / "out" / "plan.csv").unlink()
+    collect_places(compose(given, "collect"))
+    assert (tmp_path / "out" / "plan.csv").read_bytes() == whole
 
 
 def test_a_missing_aiohttp_names_the_extra(tmp_path: Path, keys, monkeypatch):
@@ -383,7 +477,7 @@ def test_panoramas_and_photos_of_ones_own_become_views_and_nobody_is_asked(tmp_p
     given = ["step=cut", f"out={tmp_path}/cut", f"panoramas.folder={tmp_path}/mine", "panoramas.size=64"]
     collect_places(compose([*given, "panoramas.compass_deg=90"], "collect"))
     assert len(list((tmp_path / "cut").rglob("*.jpg"))) == 4
-    assert "cut: 1" in caplog.text
+    assert re.search(r"^.*cut +1$", caplog.text, re.MULTILINE)
     north = Image.open(next((tmp_path / "cut").rglob("0.jpg"))).convert("RGB")
     assert north.getpixel((32, 12)) == pytest.approx((220, 30, 30), abs=12)
     picture = Image.open(io.BytesIO(noise_view("photo")))
@@ -392,7 +486,7 @@ def test_panoramas_and_photos_of_ones_own_become_views_and_nobody_is_asked(tmp_p
     caplog.clear()
     given = ["step=photos", f"out={tmp_path}/places", f"photos.folder={tmp_path}/photos", "photos.min_views=4"]
     collect_places(compose(given, "collect"))
-    assert "places: 1" in caplog.text
+    assert re.search(r"^.*places +1$", caplog.text, re.MULTILINE)
     assert pd.read_csv(tmp_path / "places" / "data.csv")["latitude"].tolist() == pytest.approx([45.5], abs=1e-6)
 
 

@@ -53,12 +53,13 @@ def test_what_cannot_be_cut_is_listed(tmp_path: Path) -> None:
     assert (report["cut"], report["skipped"], report["skipped_no_direction"], report["skipped_not_cut"]) == (
         0,
         4,
-        2,
-        2,
+        1,
+        3,
     )
     with (tmp_path / "out" / "skipped.csv").open(newline="") as stream:
         listed = {row["file"]: row["reason"] for row in csv.DictReader(stream)}
     assert "panoramas.compass_deg=... gives one to all files" in listed["unturned.jpg"]
+    assert listed["broken.jpg"] == "the file is empty"
     assert "plain.jpg must be a full equirectangular panorama" in listed["plain.jpg"]
     assert "holds 180 of 360 degrees" in listed["part.jpg"]
 

@@ -48,7 +48,7 @@ def chosen(journal: Journal, given: Filters) -> tuple[list[str], dict[str, int]]
     )
 
 
-@pytest.mark.parametrize("latitude", [0.0, 45.0, -79.9])
+@pytest.mark.parametrize("latitude", [0.0, 45.0, -79.9, 89.95])
 def test_the_least_distance_is_that_of_brute_force(latitude: float, tmp_path: Path):
     draw = np.random.default_rng(3)
     coords = np.array((latitude, 179.999)) + draw.normal(size=(300, 2)) * (
@@ -120,9 +120,23 @@ def test_existing_datasets(tmp_path: Path):
         assert chosen(journal, filters(existing=existing)) == (["a", "nan"], {"in_existing": 1})
         wanted = chosen(journal, filters(existing=existing, min_distance_m=20.0))
         assert wanted == (["nan"], {"in_existing": 1, "too_near": 1})
-        (tmp_path / "data.csv").write_text("uuid,latitude,longitude\nx,north,16.0\n")
-        with pytest.raises(DataError, match=r"data\.csv row 2 must have numbers as latitude and longitude"):
-            chosen(journal, filters(existing=existing))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("uuid,latitude,longitude\nx,north,16.0\n", r"data\.csv row 2 must have a latitude within 90 and a long"),
+        ("uuid,latitude,longitude\nx,45,16\ny,nan,16.0\n", r"data\.csv row 3 .* got \('nan', '16\.0'\)\. Mend"),
+        ("uuid,latitude,longitude\nx,450,16.0\n", r"row 2 must have a latitude within 90"),
+        ("uuid,latitude,longitude\nx,45\n", r"row 2 must have a latitude within 90"),
+        ("uuid,lat,lon\nx,45,16\n", r"data\.csv must have the columns latitude and longitude, got \['uuid', 'lat"),
+        ("", r"data\.csv must have the columns latitude and longitude, got \[\]"),
+    ],
+)
+def test_a_dataset_that_could_let_a_duplicate_in_is_refused_at_once(text: str, message: str, tmp_path: Path):
+    (tmp_path / "data.csv").write_text(text)
+    with pytest.raises(DataError, match=message):
+        filters(existing=[str(tmp_path)])
 
 
 @pytest.mark.parametrize(
@@ -132,7 +146,10 @@ def test_existing_datasets(tmp_path: Path):
         ({"from_": "2019-13"}, r"filters\.from must be a month"),
         ({"from_": "2019-05", "to": "2019-04"}, r"filters\.from must not be later than filters\.to"),
         ({"copyright_allow": ["("]}, r"filters\.copyright_allow must be a regular expression \("),
-        ({"copyright_deny": "Google"}, r"filters\.copyright_deny must be a list of words"),
+        (
+            {"copyright_deny": "Google"},
+            r"filters\.copyright_deny must be a list of words, got 'Google'\. For one",
+        ),
         ({"min_distance_m": -1}, r"filters\.min_distance_m must be a number from 0"),
     ],
 )

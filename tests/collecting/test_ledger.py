@@ -62,6 +62,13 @@ def test_many_at_once_and_a_restart_stay_within(limits: dict, allowed: int, tmp_
     assert reserve_many(tmp_path, 50, budget(**limits)) == 0  # another process, later
 
 
+@pytest.mark.parametrize("dollars", [8.12, 4.06, 2.03])
+def test_a_budget_of_money_is_what_its_decimals_say(dollars: float, tmp_path: Path):
+    """As floats these are a little less, and the last image that they pay for would stay away."""
+    most = round(dollars / 0.007)
+    assert reserve_many(tmp_path, most + 1, budget(money=dollars)) == most
+
+
 def test_a_new_day_has_its_own_requests_and_the_total_stays(tmp_path: Path):
     limits = budget(requests=25, requests_per_day=10)
     days = ("2026-11-27", "2026-11-28", "2026-11-29", "2026-11-30")

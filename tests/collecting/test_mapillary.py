@@ -17,7 +17,8 @@ from collecting.test_web import HTTP, NO_LIMIT
 from geoguesser.collecting.answers import AbsentError, AgainError, FailedError, Reply
 from geoguesser.collecting.journal import Commits, Journal
 from geoguesser.collecting.manners import Http
-from geoguesser.collecting.mapillary import Mapillary, choose_flat, read_search
+from geoguesser.collecting.mapillary import Mapillary
+from geoguesser.collecting.mapillary_answers import choose_flat, read_search
 from geoguesser.collecting.provider import Panorama
 from geoguesser.collecting.web import Web
 from geoguesser.errors import ConfigError, ProviderError
@@ -83,7 +84,15 @@ def test_an_image_without_position_or_direction_is_not_used(missing: str):
 
 
 @pytest.mark.parametrize(
-    "body", [b"", b"[]", b'{"data": [1]}', b'{"data": [{"geometry": {}, "compass_angle": 1}]}']
+    "body",
+    [
+        b"",
+        b"[]",
+        b'{"data": [1]}',
+        b'{"data": [{"geometry": {}, "compass_angle": 1}]}',
+        b'{"data": [{"id": 1, "geometry": {"coordinates": []}, "compass_angle": 1}]}',
+        b'{"data": [{"id": 1, "geometry": {"coordinates": [16, 45]}, "compass_angle": 1, "captured_at": 1e99}]}',
+    ],
 )
 def test_an_answer_without_sense_is_asked_for_again(body: bytes):
     with pytest.raises(AgainError, match="broken_answer"):
@@ -161,6 +170,23 @@ def test_a_thumbnail_on_another_host_is_not_asked_for(tmp_path: Path):
     with Server(empty_share=0.0) as server, pytest.raises(FailedError, match=r"^foreign_host$"):
         asking(tmp_path, server, image_hosts=["fbcdn.net"])
     assert server.counts()["thumbnail"] == 0
+
+
+@pytest.mark.usefixtures("token")
+@pytest.mark.parametrize("address", ["https://[", "https://127.0.0.1:port/a", "ftp://127.0.0.1/a", "127.0.0.1"])
+def test_an_address_that_is_none_fails_this_place_alone(address: str, tmp_path: Path, monkeypatch):
+    monkeypatch.setattr("geoguesser.collecting.mapillary.read_address", lambda reply, field: address)
+    with Server(empty_share=0.0) as server, pytest.raises(FailedError, match=r"^foreign_host$"):
+        asking(tmp_path, server)
+
+
+@pytest.mark.usefixtures("token")
+def test_a_thumbnail_that_expired_fails_this_place_alone(tmp_path: Path, monkeypatch):
+    with Server(empty_share=0.0) as server:
+        expired = f"{server.mapillary.removesuffix('graph')}thumbs/x?oh=expired"
+        monkeypatch.setattr("geoguesser.collecting.mapillary.read_address", lambda reply, field: expired)
+        with pytest.raises(FailedError, match=r"^http_403$"):
+            asking(tmp_path, server)
 
 
 def test_a_wrong_token_ends_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

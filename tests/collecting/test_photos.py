@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import shutil
+import tracemalloc
 from collections import Counter
 from datetime import datetime
 from pathlib import Path
@@ -18,10 +19,11 @@ from pictures import scene
 from PIL import Image
 
 from geoguesser.collecting.grouping import group, nearest_headings
-from geoguesser.collecting.photos import photos_to_places, summary_lines
+from geoguesser.collecting.photos import photos_to_places
+from geoguesser.collecting.written import summary_lines
 from geoguesser.data.findings import Findings
 from geoguesser.data.places import read_places
-from geoguesser.errors import ConfigError, MissingFileError
+from geoguesser.errors import ConfigError, MissingFileError, StoreError
 from geoguesser.geo.distance import haversine_km
 
 SPOT = (45.5, 16.1)
@@ -128,6 +130,41 @@ def test_what_is_no_view_is_counted_by_kind_and_listed(tmp_path: Path) -> None:
     assert "Premature end" in listed["cut.jpg"]["reason"]
     assert [row["file"] for row in rows(tmp_path / "out" / "sources.csv")] in (["good.jpg"], ["same.jpg"])
     assert f"{'skipped not_read':<{max(map(len, report))}}  3" in summary_lines(report)
+
+
+@pytest.mark.parametrize(
+    ("tags", "box", "reason"),
+    [
+        ({"CroppedAreaTopPixels": 100}, (0, 100, 512, 150), "shows latitudes -15 to 20 degrees"),
+        ({"CroppedAreaTopPixels": 9000}, (0, 0, 512, 256), "must hold rows within its sphere's 256"),
+        ({"FullPanoHeightPixels": 200}, (0, 0, 512, 200), "twice as wide as the sphere is high"),
+    ],
+)
+def test_a_panorama_that_cannot_be_cut_is_skipped_and_the_others_are_used(
+    tmp_path: Path, tags: dict[str, int], box: tuple[int, int, int, int], reason: str
+) -> None:
+    area = {"CroppedAreaImageWidthPixels": 512, "FullPanoWidthPixels": 512, "FullPanoHeightPixels": 256, **tags}
+    photos = tmp_path / "photos"
+    part = sphere_picture(256).crop(box)
+    tagged(photos / "part.jpg", part, position=SPOT, xmp=gpano(PoseHeadingDegrees=0, **area))
+    shoot(photos, "good.jpg", 2, 0.0)
+    report = photos_to_places(photos, tmp_path / "out")
+    assert (report["places"], report["views"], report["skipped_not_read"]) == (1, 1, 1)
+    (row,) = rows(tmp_path / "out" / "skipped.csv")
+    assert (row["file"], row["kind"]) == ("part.jpg", "not_read")
+    assert reason in row["reason"]
+
+
+def test_a_folder_that_cannot_be_written_and_one_without_photos(tmp_path: Path) -> None:
+    shoot(tmp_path / "photos", "good.jpg", 2, 0.0)
+    (tmp_path / "file").write_text("")
+    for out in (tmp_path / "file", tmp_path / "file" / "out"):
+        with pytest.raises(StoreError, match=r"cannot be written \(.+\)\. Make room or give yourself the right"):
+            photos_to_places(tmp_path / "photos", out)
+    (tmp_path / "none").mkdir()
+    with pytest.raises(MissingFileError, match=r"^photos\.folder must hold JPEG, PNG or WebP files, got"):
+        photos_to_places(tmp_path / "none", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_magnetic_and_unstated_directions_are_counted(tmp_path: Path) -> None:
@@ -250,6 +287,34 @@ def test_no_photo_is_far_from_its_leader(steps: list[int], reach: int) -> None:
     assert set(leaders.tolist()) == set(own)
 
 
+def test_leaders_are_those_of_one_by_one() -> None:
+    """Against the words of the docs, pair by pair; across the date line and at a pole too."""
+    draw = np.random.default_rng(4)
+    for middle in ((45.5, 16.0), (0.0, 180.0), (89.9999, 10.0)):
+        coords = np.array(middle) + draw.normal(0.0, 1.5e-4, (300, 2))
+        coords[:, 1] = (coords[:, 1] + 180.0) % 360.0 - 180.0
+        days = [None if one > 3 else datetime(2024, 5, 1 + one) for one in draw.integers(0, 6, 300)]
+        leaders: list[int] = []
+        for number in range(300):
+            apart_m = haversine_km(coords[number], coords[:number]) * 1000.0
+            fits = [
+                (apart_m[one], one) for one in range(number)
+                if leaders[one] == one and apart_m[one] <= 10.0
+                and (days[one] is None or days[number] is None or days[one] == days[number])
+            ]  # fmt: skip
+            leaders.append(min(fits)[1] if fits else number)
+        assert group(coords, days, group_m=10.0, group_s=600.0).tolist() == leaders
+
+
+def test_thousands_of_photos_of_one_spot_take_no_memory_for_their_pairs() -> None:
+    coords = np.random.default_rng(0).normal((45.5, 16.0), 1e-6, (4000, 2))
+    tracemalloc.start()
+    assert set(group(coords, [None] * 4000, group_m=10.0, group_s=600.0)) == {0}
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 10 * 2**20  # eight million pairs are 128 MiB
+
+
 def test_photos_of_two_days_are_two_places_and_one_without_a_date_fits_any() -> None:
     coords = np.array([SPOT] * 4)
     days = [datetime(2024, 5, 6, 10), datetime(2024, 5, 6, 10, 9), datetime(2024, 5, 7, 10), None]
@@ -281,6 +346,6 @@ def test_the_command_makes_places(tmp_path: Path) -> None:
     tagged(photos / "a.jpg", sphere_picture(256), position=SPOT, xmp=gpano(PoseHeadingDegrees=90))
     done = command("geoguesser.collect", "step=photos", f"photos.folder={photos}", f"out={out}", "photos.size=32")
     assert done.returncode == 0, done.stderr
-    assert "places: 1" in done.stdout + done.stderr
+    assert "places     1\n" in done.stdout
     assert len(list(out.rglob("*.jpg"))) == 4
     assert len(list((out / "images").iterdir())) == 1

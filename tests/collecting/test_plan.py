@@ -19,7 +19,8 @@ from vector_files import write_existing, write_layer
 
 from geoguesser.collecting.darts import first_come, first_of_each
 from geoguesser.collecting.layer import Layer
-from geoguesser.collecting.plan import FillGaps, PerCell, Strategy, Uniform, in_turn, plan_lines
+from geoguesser.collecting.plan import FillGaps, PerCell, Strategy, Uniform, in_turn
+from geoguesser.collecting.plan_lines import plan_lines
 from geoguesser.configs import build, plain
 from geoguesser.errors import ConfigError, DataError
 from geoguesser.geo.distance import arc_km, haversine_km, to_unit
@@ -67,6 +68,18 @@ def test_uniform_is_even_where_the_crs_is_not() -> None:
     region = PlaneRegion("wide", MultiPolygon([land]), "EPSG:32633")
     points = Uniform(spacing_m=0.0).sample(region, places=60_000, seed=3)
     assert check_even(region, points, [box(x, 45, x + 2, 46) for x in range(15, 45, 2)], 6933) > 0.001
+
+
+@pytest.mark.filterwarnings("error")
+def test_uniform_is_even_where_boxes_stick_out_of_the_projection() -> None:
+    """Land of nearly the whole world on a plane: the corners about it are no places at all."""
+    land = shapely.segmentize(box(-170, -80, 170, 80), 0.5)
+    region = PlaneRegion("most", MultiPolygon([land]))
+    points = Uniform(spacing_m=5000.0).sample(region, places=10_000, seed=0)
+    sines = np.sin(np.radians(points[:, 0])) / np.sin(np.radians(80.0))
+    for even in (sines, points[:, 1] / 170.0):
+        observed = np.histogram(even, bins=20, range=(-1.0, 1.0))[0]
+        assert chisquare(observed, np.full(20, observed.sum() / 20)).pvalue > 0.001
 
 
 def test_uniform_is_even_over_the_world(earth: SphereRegion) -> None:
@@ -138,7 +151,7 @@ def test_a_layer_off_the_land_leaves_no_room(tmp_path: Path) -> None:
     path = write_layer(tmp_path / "far.gpkg", [Point(20, 50)])
     strategy = Uniform(near=str(path))
     assert strategy.sample(SQUARE, places=10, seed=0).shape == (0, 2)
-    assert plan_lines(strategy.report())[-1].endswith("the spacing and the layer leaves no more room") is True
+    assert plan_lines(strategy.report())[-1].endswith("the spacing and the layer leave no more room") is True
 
 
 def test_quotas_are_equal_to_one(croatia: Any) -> None:

@@ -157,9 +157,19 @@ def test_a_refused_key_ends_it(status: int, tmp_path: Path):
 def test_a_long_answer_is_not_read(tmp_path: Path):
     answer = aioweb.Response
     with other_server(lambda request: answer(body=bytes(10**6), content_type="image/jpeg")) as (url, _):
-        error, web, _ = asking(tmp_path, get(url), tries=2)
+        error, _, paid = asking(tmp_path, get(url), tries=2)
     assert isinstance(error, FailedError)
-    assert dict(web.counts) == {"answer_too_long": 2}
+    assert (str(error), paid) == ("answer_too_long", 1)  # it would be as long, and as dear, the next time
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_refusal_of_what_bears_no_key_is_one_of_this_thing_alone(status: int, tmp_path: Path):
+    with other_server(lambda request: aioweb.Response(status=status)) as (url, _):
+        error, _, paid = asking(
+            tmp_path, lambda web: web.get("image", url, accept="image/", read=body_of, keyed=False)
+        )
+    assert isinstance(error, FailedError)
+    assert (str(error), paid) == (f"http_{status}", 1)
 
 
 def test_no_request_is_sent_that_is_not_in_the_ledger(tmp_path: Path):

@@ -288,6 +288,25 @@ def square_file(tmp_path: Path) -> Path:
     return path
 
 
+def test_the_edges_of_a_box_in_degrees_are_parallels_and_meridians(tmp_path: Path) -> None:
+    """On the plane of such a region they are curves: straight ones leave out 70.1 and take in 85.5 north."""
+    path = tmp_path / "box.geojson"
+    geopandas.GeoDataFrame(geometry=[box(-30, 70, 0, 85), box(0, 70, 30, 85)], crs=4326).to_file(path)
+    region = custom(str(path))
+    points = np.array([(70.01, 0.0), (69.99, 0.0), (84.99, 0.0), (85.01, 0.0), (75.0, 29.99), (75.0, 30.01)])
+    assert region.contains(points).tolist() == [True, False] * 3
+    by_hand = (math.sin(math.radians(85)) - math.sin(math.radians(70))) * math.radians(60) * 6371.0**2
+    assert region.area_km2 == pytest.approx(by_hand, rel=0.01)
+    assert len(shapely.get_rings(shapely.get_parts(region.land_m))) == 1  # nothing was torn where the two touch
+
+
+def test_the_edges_of_a_box_in_metres_are_straight_in_metres(tmp_path: Path) -> None:
+    path = tmp_path / "box.gpkg"
+    drawn = box(300_000, 4_700_000, 700_000, 5_100_000)
+    geopandas.GeoDataFrame(geometry=[drawn], crs=3765).to_file(path)
+    assert shapely.hausdorff_distance(custom(str(path), crs=3765).land_m, drawn) < 2.0
+
+
 def test_a_custom_region_is_named_after_its_file(square_file: Path) -> None:
     region = custom(str(square_file))
     assert region.name == "my square"

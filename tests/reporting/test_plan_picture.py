@@ -60,6 +60,16 @@ def test_a_plan_of_the_world_is_drawn(tmp_path: Path, earth: Any) -> None:
     assert share_like(tmp_path / "p.png", BLUE) > 0.0005
 
 
+def test_a_long_line_is_drawn_where_its_points_are(tmp_path: Path, croatia: Any) -> None:
+    """It is straight in degrees: on the map 400 km of it bend by kilometres."""
+    line = LineString([(13.6, 45.2), (18.6, 45.5)])
+    for name, drawn in (("ends", line), ("fine", line.segmentize(0.01))):
+        layer = Layer(np.array([drawn]))
+        draw_plan(tmp_path / f"{name}.png", region=croatia, planned_deg=np.zeros((0, 2)), layer=layer)
+    ends, fine = (np.asarray(Image.open(tmp_path / f"{name}.png"), dtype=int) for name in ("ends", "fine"))
+    assert np.mean(np.abs(ends - fine).max(axis=-1) > 40) < 1e-4
+
+
 def test_the_line_under_the_heading() -> None:
     report = {"asked": 2000, "strategy": "uniform", "spacing_m": 100.0, "near": "a/roads.gpkg", "near_m": 50.0}
     assert plan_summary(1500, report) == (
