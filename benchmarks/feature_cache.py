@@ -49,7 +49,7 @@ def one_run(folder: Path, *words: str) -> dict[str, Any]:
 
 def main() -> None:
     from geoguesser.allocator import keep_freed_memory
-    from geoguesser.data.datamodule import PlacesData
+    from geoguesser.data.places_data import PlacesData
     from geoguesser.quiet import quiet
     from geoguesser.training.features import Features
 

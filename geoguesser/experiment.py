@@ -21,7 +21,7 @@ from pytorch_lightning.strategies.launchers.subprocess_script import _Subprocess
 
 from geoguesser import locator
 from geoguesser.configs import HEAD_GROUPS, build, resolve, signature_of
-from geoguesser.data.datamodule import PlacesData
+from geoguesser.data.places_data import PlacesData
 from geoguesser.data.splits import check_hold_out
 from geoguesser.errors import (
     CheckpointError,

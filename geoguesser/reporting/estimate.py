@@ -10,7 +10,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from geoguesser.data.datamodule import PlacesData
+from geoguesser.data.places_data import PlacesData
 from geoguesser.model.network import GeoNetwork
 from geoguesser.reporting.result import counts_of
 from geoguesser.training.finetuning import Finetuning

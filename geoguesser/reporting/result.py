@@ -13,7 +13,7 @@ from rich.table import Table
 
 from geoguesser import __version__
 from geoguesser.counted import counted
-from geoguesser.data.datamodule import PlacesData
+from geoguesser.data.places_data import PlacesData
 from geoguesser.geo.distance import FloatArray, haversine_km
 from geoguesser.geo.grid import Grid
 from geoguesser.geo.region import PlaneRegion, Region

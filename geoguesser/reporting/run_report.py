@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from geoguesser.data.datamodule import PlacesData
+from geoguesser.data.places_data import PlacesData
 from geoguesser.geo.distance import FloatArray, haversine_km
 from geoguesser.geo.region import Region
 from geoguesser.model.network import GeoNetwork

@@ -27,7 +27,7 @@ from tqdm import tqdm
 
 from geoguesser.data.batches import Batch
 from geoguesser.data.cache import Cache, Entry, reserve
-from geoguesser.data.datamodule import PlacesData
+from geoguesser.data.places_data import PlacesData
 from geoguesser.errors import check_bool, check_int, check_number
 from geoguesser.kept import Kept
 from geoguesser.model.network import GeoNetwork

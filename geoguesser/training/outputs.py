@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader
 
 from geoguesser import locator
 from geoguesser.data.batches import Batch, FeatureBatch
-from geoguesser.data.datamodule import PlacesData
+from geoguesser.data.places_data import PlacesData
 from geoguesser.model.decoder import AutoDecoder, Choice
 from geoguesser.model.head import ClassificationHead
 from geoguesser.model.network import GeoNetwork
