@@ -79,7 +79,12 @@ def build(node: Mapping[str, Any], key: str, **extra: Any) -> Any:
 def _refusals() -> tuple[type[Exception], ...]:
     """How a target says that it does not take a value; Lightning's own kind only where Lightning is loaded."""
     lightning = sys.modules.get("lightning_fabric.utilities.exceptions")
-    return (TypeError, ValueError, *([lightning.MisconfigurationException] if lightning else []))
+    return (
+        TypeError,
+        ValueError,
+        ModuleNotFoundError,
+        *([lightning.MisconfigurationException] if lightning else []),
+    )
 
 
 def check_keys(node: Mapping[str, Any], key: str, extra: Mapping[str, Any]) -> None:
