@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import shlex
 import sys
 import time
 from collections.abc import Callable
@@ -20,7 +21,7 @@ from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.strategies.launchers.subprocess_script import _SubprocessScriptLauncher
 
 from geoguesser import locator
-from geoguesser.configs import HEAD_GROUPS, build, resolve, signature_of
+from geoguesser.configs import HEAD_GROUPS, build, override, resolve, signature_of
 from geoguesser.data.datamodule import PlacesData
 from geoguesser.data.splits import check_hold_out
 from geoguesser.errors import (
@@ -142,7 +143,7 @@ def _claim(folder: Path, *, resuming: bool) -> str | None:
             return None
         raise GeoguesserError(
             f"{folder} holds a run already. Name another folder with hydra.run.dir=FOLDER, "
-            f"or go on with it: resume={folder}"
+            f"or go on with it: {shlex.quote(override('resume', folder))}"
         ) from None
 
 
