@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,6 +15,7 @@ from yaml import YAMLError
 
 from geoguesser.errors import ConfigError, GeoguesserError, first_line
 
+PLAIN = re.compile(r"[A-Za-z0-9_./:+%@-]+")  # what Hydra reads as it is, whatever stands where in it
 HEAD_GROUPS = ("grid", "loss", "decoder")  # used by those heads whose `fit` has a parameter of that name
 
 
@@ -24,6 +26,20 @@ def conf_dir() -> str:
     inside = package / "conf"
     found = inside if (inside / "train.yaml").is_file() else beside
     return str(found)
+
+
+def override(key: str, value: object) -> str:
+    """`key=value` as Hydra reads it back: a path with spaces or letters beyond ASCII in quotes of its own.
+
+    Args:
+        key: The config key.
+        value: A path, say; it is written as text.
+    """
+    text = str(value)
+    if PLAIN.fullmatch(text):
+        return f"{key}={text}"
+    escaped = re.sub(r"(\\*)('|$)", lambda found: 2 * found[1] + ("\\'" if found[2] else ""), text)
+    return f"{key}='{escaped}'"
 
 
 def signature_of(node: Mapping[str, Any], key: str) -> inspect.Signature:
@@ -79,7 +95,12 @@ def build(node: Mapping[str, Any], key: str, **extra: Any) -> Any:
 def _refusals() -> tuple[type[Exception], ...]:
     """How a target says that it does not take a value; Lightning's own kind only where Lightning is loaded."""
     lightning = sys.modules.get("lightning_fabric.utilities.exceptions")
-    return (TypeError, ValueError, *([lightning.MisconfigurationException] if lightning else []))
+    return (
+        TypeError,
+        ValueError,
+        ModuleNotFoundError,
+        *([lightning.MisconfigurationException] if lightning else []),
+    )
 
 
 def check_keys(node: Mapping[str, Any], key: str, extra: Mapping[str, Any]) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import shlex
 import sys
 import time
 from collections.abc import Callable
@@ -20,7 +21,7 @@ from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.strategies.launchers.subprocess_script import _SubprocessScriptLauncher
 
 from geoguesser import locator
-from geoguesser.configs import HEAD_GROUPS, build, resolve, signature_of
+from geoguesser.configs import HEAD_GROUPS, build, override, resolve, signature_of
 from geoguesser.data.places_data import PlacesData
 from geoguesser.data.splits import check_hold_out
 from geoguesser.errors import (
@@ -40,6 +41,12 @@ from geoguesser.model.decoder import Choice
 from geoguesser.model.network import GeoNetwork
 from geoguesser.reporting import result as results
 from geoguesser.reporting.run_report import RunReport
+from geoguesser.training.bounds import (
+    check_early_stopping,
+    check_trainer,
+    lightnings_refusals,
+    say_what_never_comes,
+)
 from geoguesser.training.callbacks import LastCheckpoint, MetricsCsv, NamedCheckpoint
 from geoguesser.training.ema import refuse_lost_averages
 from geoguesser.training.features import Features
@@ -56,7 +63,6 @@ from geoguesser.training.transfer import ended_early, refuse_other_data, resume_
 log = logging.getLogger(__name__)
 
 SECONDS_BETWEEN_WRITES = 10.0  # of checkpoints, where an epoch takes a fraction of one
-HALF_PRECISIONS = ("bf16-true", "16-true")
 
 
 def run(
@@ -86,11 +92,11 @@ def run(
     """
     folder.mkdir(parents=True, exist_ok=True)
     main = os.environ.get("LOCAL_RANK", "0") == "0"  # not a process that Lightning started for trainer=ddp
-    if main:
-        _claim(folder, resuming=bool(cfg.get("resume")))
+    earlier = _claim(folder, resuming=bool(cfg.get("resume"))) if main else None
     status: dict[str, Any] = {"state": "interrupted"}  # by Ctrl-C, or a signal that asks the process to end
+    job: Run | None = None
     try:
-        found = Run(
+        job = Run(
             resolve(cfg),
             folder,
             group=group,
@@ -98,36 +104,46 @@ def run(
             overrides=overrides or [],
             choices=choices or {},
             kept=kept or Kept(),
-        ).go()
+        )
+        found = job.go()
         status = {"state": "done"}
         return found
     except Exception as error:
         status = {"state": "failed", "error": f"{type(error).__name__}: {error}"}
         raise
     finally:
-        if main and status["state"] == "done" and cfg.get("dry_run"):
+        begun = job is not None and (job.begun or (status["state"] == "done" and not cfg.get("dry_run")))
+        if earlier is not None and not begun:  # a resume that was refused leaves the run as it was
+            (folder / "status.json").write_text(earlier, encoding="utf-8")
+        elif main and status["state"] == "done" and cfg.get("dry_run"):
             (folder / "status.json").unlink()
         elif main:
             results.write_json(folder / "status.json", status)
 
 
-def _claim(folder: Path, *, resuming: bool) -> None:
-    """Two runs must not share a folder: the second is refused, unless the first never came to train."""
+def _claim(folder: Path, *, resuming: bool) -> str | None:
+    """Two runs must not share a folder: the second is refused, unless the first never came to train.
+
+    Returns:
+        Of a run that is resumed, what its status.json said.
+    """
     status = folder / "status.json"
     if resuming:
+        earlier = status.read_text(encoding="utf-8") if status.is_file() else None
         results.write_json(status, {"state": "running"})
-        return
+        return earlier
     try:
         with status.open("x") as file:
             file.write('{"state": "running"}\n')
+        return None
     except FileExistsError:
         ended = json.loads(status.read_text(encoding="utf-8"))["state"] in ("failed", "interrupted")
         if ended and not (folder / "checkpoints").exists():
             results.write_json(status, {"state": "running"})
-            return
+            return None
         raise GeoguesserError(
             f"{folder} holds a run already. Name another folder with hydra.run.dir=FOLDER, "
-            f"or go on with it: resume={folder}"
+            f"or go on with it: {shlex.quote(override('resume', folder))}"
         ) from None
 
 
@@ -163,6 +179,7 @@ class Run:
         self.head_is_trained = False
         self.choice: Choice | None = None
         self.served: dict[str, Any] | None = None  # features instead of pixels
+        self.begun = False  # training; until then a resume may be refused, and must leave the run as it was
         for key in ("lr_find", "compile", "pictures", "dry_run"):
             check_bool(key, config[key])
         self.name = str(config["name"] or folder.name)
@@ -200,7 +217,7 @@ class Run:
             from geoguesser.reporting.estimate import show_estimate
 
             return show_estimate(self.network, self.data, self.finetuning, self.config["trainer"])
-        if self.main:
+        if self.main and not self.config["resume"]:
             self._write_config()
             self._write_findings()
         self.times["data_s"] = self._lap()
@@ -223,7 +240,7 @@ class Run:
         try:
             step()
         except DataError:
-            if self.main:
+            if self.main and not self.config["resume"]:
                 self._write_findings()
             raise
 
@@ -261,6 +278,8 @@ class Run:
             self.head_parts["grid"].check()
         self.trainer = self._trainer(logger=False, callbacks=[])  # fails early on what Lightning refuses
         refuse_late_unlocking(self.finetuning, self.trainer.world_size)
+        if self.main:
+            say_what_never_comes(self.finetuning, self.schedule, self.config["trainer"]["max_epochs"])
         if self.group is not None and isinstance(self.trainer.strategy.launcher, _SubprocessScriptLauncher):
             raise ConfigError.at(
                 "trainer.strategy",
@@ -310,6 +329,7 @@ class Run:
         if self.config["init_from"] or self.config["resume"]:  # its weights come from there
             node |= {"pretrained": False, "weights": None}
         made: Backbone = build(node, "backbone")
+        made.check_size(self.image.size)
         return made
 
     def _normalise(self, backbone: Backbone) -> None:
@@ -367,15 +387,7 @@ class Run:
         )
 
     def _trainer(self, *, logger: Any, callbacks: list[Any]) -> pl.Trainer:
-        check_int("trainer.max_epochs", self.config["trainer"].get("max_epochs"), low=1)
-        precision = str(self.config["trainer"].get("precision", "32-true"))
-        if precision in HALF_PRECISIONS:
-            raise ConfigError.at(
-                "trainer.precision",
-                "must not hold coordinates in 16 bits, where a degree is all they tell apart",
-                found=precision,
-                remedy="Use bf16-mixed or 16-mixed.",
-            )
+        check_trainer(self.config["trainer"])
         made: pl.Trainer = build(
             self.config["trainer"],
             "trainer",
@@ -405,6 +417,7 @@ class Run:
     def _train(self, record: Record) -> dict[str, Any]:
         module = self._module()
         callbacks = self._callbacks()
+        check_early_stopping(callbacks, self.network.head.hit_names)
         trainer = self._trainer(logger=record.lightning(), callbacks=callbacks)
         resume = self._resume_file()
         if resume is not None:  # the whole network comes from there, and embeddings must be its own
@@ -428,14 +441,15 @@ class Run:
         if self.config["lr_find"] and resume is None:
             self._find_rate(module, trainer.strategy.root_device)
         self.network.train()
-        module.on_accepted = self._forget_result
-        with threads_for(self._step_size()):
+        module.on_accepted = self._begin
+        with threads_for(self._step_size()), lightnings_refusals():
             trainer.fit(module, datamodule=self.data, ckpt_path=resume, weights_only=True)
         self.times["fit_s"] = self._lap()
         best = self.folder / "checkpoints" / "best.ckpt"
         if not best.is_file():
             raise CheckpointError(
-                f"{best} was not written: no validation gave an error. Check trainer.limit_val_batches."
+                f"{best} was not written: no validation gave an error. "
+                "Check trainer.max_steps, trainer.max_time and trainer.limit_train_batches."
             )
         self.choice = choose_decoder(self.network, self.data, best, trainer.strategy.root_device, write=self.main)
         trainer.test(module, datamodule=self.data, ckpt_path=str(best), weights_only=True, verbose=False)
@@ -449,9 +463,13 @@ class Run:
         head = self.network.head
         return self.data.feature_batch_size * head.in_features * head.output_size
 
-    def _forget_result(self) -> None:
-        """Once a resume is accepted, an older result.json no longer speaks of this run's checkpoints."""
-        if self.main:
+    def _begin(self) -> None:
+        """Training begins, so a resume was accepted: what the folder says of the run is now this command's."""
+        self.begun = True
+        if self.main and self.config["resume"]:
+            self._write_config()
+            self._write_findings()
+        if self.main:  # an older one no longer speaks of this run's checkpoints
             (self.folder / "result.json").unlink(missing_ok=True)
 
     def _resume_file(self) -> str | None:

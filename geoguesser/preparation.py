@@ -10,7 +10,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from geoguesser.configs import build, conf_dir, known_keys, plain
+from geoguesser.configs import build, conf_dir, known_keys, override, plain
 from geoguesser.data.augment import Augment
 from geoguesser.data.datamodule import PlacesDataModule
 from geoguesser.data.images import ImageSpec
@@ -95,7 +95,7 @@ def _save_findings(target: Path | None, data: PlacesDataModule) -> None:
 
 def _next_command(config: dict[str, Any], image: ImageSpec, out: str) -> str:
     """The command that trains from the store, as a shell takes it."""
-    words = ["data=store", f"data.path={out}"]
+    words = ["data=store", override("data.path", out)]
     presets = {path.stem for path in (Path(conf_dir()) / "image").glob("*.yaml")}
     words.append(f"image=px{image.size}" if f"px{image.size}" in presets else f"image.size={image.size}")
     if image.fit != "crop":
@@ -103,7 +103,7 @@ def _next_command(config: dict[str, Any], image: ImageSpec, out: str) -> str:
     region = {key: value for key, value in config["region"].items() if value is not None}
     choice = str(region.pop("_target_")).rsplit(".", 1)[-1]
     if region != {"code": "HRV", "crs": "EPSG:3765"}:
-        words += [f"region={choice}", *(f"region.{key}={value}" for key, value in region.items())]
+        words += [f"region={choice}", *(override(f"region.{key}", value) for key, value in region.items())]
     return shlex.join(["python", "-m", "geoguesser.train", *words])
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from geoguesser import train
-from geoguesser.train import processes_of
+from geoguesser.train import processes_of, with_resume
 
 
 @pytest.mark.parametrize(
@@ -46,3 +48,19 @@ def test_the_exit_code_is_that_of_the_run_or_of_the_sweep(end, sweep: int, code,
     with pytest.raises(SystemExit) as found:
         train.main()
     assert found.value.code == code
+
+
+@pytest.mark.parametrize(
+    "name", ["plain-2.0", "with space", "šuma", "it's", "a,b", "a=b", "(x)", "back\\", "back\\'s"]
+)
+def test_a_resumed_folder_may_have_any_name(name: str, tmp_path: Path):
+    """Hydra reads the word as well, and would stumble over most of these."""
+    run = tmp_path / name
+    (run / "checkpoints").mkdir(parents=True)
+    (run / "checkpoints/last.ckpt").touch()
+    (run / "overrides.yaml").write_text("- seed=3\n")
+    words = with_resume(["train", f"resume={run}", "pictures=false"])
+    assert [words[1], words[3]] == ["seed=3", "pictures=false"]
+    parsed = OverridesParser.create().parse_overrides(words[1:])
+    found = {one.key_or_group: one.value() for one in parsed}
+    assert found["resume"] == found["hydra.run.dir"] == str(run)

@@ -130,10 +130,12 @@ class Findings:
             lines.append(f"  and {len(self.fatal) - SHOWN} more")
         totals = ", ".join(f"{count} {kind}" for kind, count in counts.items())
         skips = " ".join(f"data.on_bad.{kind}=skip" for kind in counts)
+        some_views = any(one.reason.startswith("lacks ") and one.reason.count(",") < 3 for one in self.fatal)
+        masks = "; places with 1 to 3 views may stay: data.missing_views=mask" if some_views else ""
         raise DataError(
             f"The data break rules ({totals}):\n"
             + "\n".join(lines)
-            + f"\nMend them, or leave those places out (they are counted and listed): {skips}"
+            + f"\nMend them, or leave those places out (they are counted and listed): {skips}{masks}"
         )
 
     def counts(self) -> dict[str, int]:

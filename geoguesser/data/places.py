@@ -122,6 +122,7 @@ def read_csv(file: Path, findings: Findings) -> pd.DataFrame:
             str(file),
             f"must have the columns {', '.join(NEEDED)}; missing: {', '.join(missing)}",
             found=list(table.columns),
+            remedy=_how_to_name(list(table.columns)),
         )
     table = table.drop(columns=[column for column in table.columns if column.startswith("Unnamed:") or not column])
     table["uuid"] = table["uuid"].str.strip()
@@ -134,6 +135,14 @@ def read_csv(file: Path, findings: Findings) -> pd.DataFrame:
     findings.settle([finding for _, finding in bad])
     table = table.assign(**numbers)
     return table.drop(index=[row for row, _ in bad]).reset_index(drop=True)
+
+
+def _how_to_name(columns: list[str]) -> str:
+    """What to do where columns are missing: other separators, or other names."""
+    other = next((word for word in (";", "\t", "|") if len(columns) == 1 and word in columns[0]), None)
+    if other is not None:
+        return f"Its fields are parted by {other!r}: save it with commas, and numbers with a decimal point."
+    return "Rename the columns of the first line."
 
 
 def _without_blank(table: pd.DataFrame) -> pd.DataFrame:

@@ -25,6 +25,7 @@ TIED = (
     "Places that are the same stay together, recorded ones stay where they are, and near ones make way: that "
     "empties it. Add places, or look at findings.csv and the splits that the store recorded."
 )
+OURS = ("row", "folder", "names", "folder_split", "root")  # columns that reading the places adds
 ALIASES = {"valid": "val", "validation": "val", "training": "train", "testing": "test"}
 StringArray = npt.NDArray[np.str_]
 IntArray = npt.NDArray[np.int64]
@@ -233,7 +234,7 @@ class ColumnSplit(Split):
             raise DataError.at(
                 f"split.column={self.column}",
                 "must be a column of every data.csv",
-                remedy=f"Columns are: {', '.join(map(str, table.columns))}.",
+                remedy=f"Columns are: {', '.join(str(one) for one in table if one not in OURS)}.",
             )
         return _recorded(table, self.column, f"column {self.column}", self.val_share, self.seed)
 
@@ -341,6 +342,7 @@ def _recorded(table: pd.DataFrame, column: str, what: str, val_share: float, see
             f"place {table['uuid'][bad].iloc[0]}: {what}",
             f"must say train, val or test ({int(bad.sum())} places do not)",
             found=str(table[column][bad].iloc[0]),
+            remedy="Write one of these words for each place; for folds, a column of them per fold.",
         )
     splits = words.to_numpy(dtype=np.str_)
     _check_val_share(val_share, seed)

@@ -91,6 +91,22 @@ class Backbone(nn.Module):
         # Some models (mobilenetv3) widen once more after num_features; timm records that width apart.
         return int(cast(Any, getattr(self.model, "head_hidden_size", None) or self.model.num_features))
 
+    def check_size(self, size: int) -> None:
+        """Refuses views of another size than a model takes that has one alone, as transformers mostly do.
+
+        Raises:
+            ConfigError: It has another one.
+        """
+        cfg = cast(dict[str, Any], self.model.pretrained_cfg)
+        own = int(cfg["input_size"][-1])
+        if cfg.get("fixed_input_size") and size != own:
+            raise ConfigError.at(
+                "image.size",
+                f"must be {own} for {self.name}, which takes views of one size alone",
+                found=size,
+                remedy=f"Add image.size={own}.",
+            )
+
     def normalise_by(self, mean: list[float], std: list[float]) -> None:
         """Takes other channel means and deviations, of values from 0 to 1; three each, deviations above 0."""
         self.mean.copy_(_channels(mean, "the mean of the training views"))

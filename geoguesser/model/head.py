@@ -226,7 +226,7 @@ class ClassificationHead(Head):
 
 
 class RegressionHead(Head):
-    """A point itself: two CRS coordinates, scaled to about 0 to 1, or a unit vector.
+    """A point itself: two CRS coordinates or a unit vector, scaled to about 0 to 1 over the training places.
 
     The linear layer's bias starts at the mean of the training targets, so that training starts from
     the best constant answer (in the mean squared sense) and not from a corner of the map.
@@ -257,18 +257,16 @@ class RegressionHead(Head):
             ConfigError: `head.space` is unknown, or `crs` where the region has no plane.
         """
         check_choice("head.space", space, ("crs", "sphere"))
-        if space == "sphere":
-            offset, scale = np.zeros(3), 1.0
-        else:
-            if not isinstance(region, PlaneRegion):
-                raise ConfigError.at(
-                    "head.space",
-                    f"must be sphere for region {region.name}, which has no plane",
-                    found=space,
-                    remedy="Add head.space=sphere.",
-                )
-            xy_m = region.to_metres(train_coords_deg)
-            offset, scale = xy_m.min(axis=0), float(np.ptp(xy_m, axis=0).max()) or 1.0
+        if space == "crs" and not isinstance(region, PlaneRegion):
+            raise ConfigError.at(
+                "head.space",
+                f"must be sphere for region {region.name}, which has no plane",
+                found=space,
+                remedy="Add head.space=sphere.",
+            )
+        # On the sphere too: a country takes up a few hundredths of it, and a usual rate steps over all of that.
+        values = to_unit(train_coords_deg) if space == "sphere" else region.to_metres(train_coords_deg)
+        offset, scale = values.min(axis=0), float(np.ptp(values, axis=0).max()) or 1.0
         head = cls(in_features, region=region, space=space, offset=offset, scale=scale)
         with torch.no_grad():
             head.linear.bias.copy_(head.targets(train_coords_deg)["point"].mean(dim=0))

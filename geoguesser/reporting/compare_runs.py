@@ -100,7 +100,7 @@ def read_runs(words: Sequence[str], read_config: ReadConfig) -> tuple[list[Run],
             reason = str(error) if isinstance(error, GeoguesserError) else first_line(error)
             unused.append(Unused(name, "unreadable", reason.replace(str(folder), name)))
     if not runs:
-        listed = "; ".join(f"{one.name} is {one.state}" for one in unused)
+        listed = "; ".join(f"{one.name} is {one.state} ({one.reason})".replace(" ()", "") for one in unused)
         raise DataError.at("The runs to compare", f"must hold one that is done, but {listed}")
     return runs, unused
 

@@ -125,7 +125,7 @@ def headline(comparison: Comparison) -> str:
         "worse": "worse beyond noise",
         UNCLEAR: "different alone, but not among so many comparisons",
         NOISE: "within noise of it",
-        REFUSED: "tested on other places, so not compared",
+        REFUSED: f"not compared, for they share fewer than {FEWEST_PLACES} test places with it",
     }
     parts = [
         f"{', '.join(by_verdict[verdict])}: {text}" for verdict, text in words.items() if verdict in by_verdict

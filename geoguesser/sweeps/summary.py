@@ -53,7 +53,11 @@ class Summary:
         """Reads the folders of all jobs, of this command and earlier ones."""
         jobs = [_job(folder) for folder in sweep.jobs()]
         keys = list(dict.fromkeys(key for job in jobs for key in job["asked"]))
-        varied = [key for key in keys if len({job["asked"].get(key, "") for job in jobs}) > 1]
+        varied = [
+            key
+            for key in keys
+            if len({job["asked"].get(key, "") for job in jobs if _counts(key, job["used"])}) > 1
+        ]
         rows = [
             {
                 "job": job["job"],
@@ -136,12 +140,14 @@ def _job(folder: Path) -> dict[str, Any]:
     if state == "running" and not is_running(folder):
         state = "interrupted"
     config = OmegaConf.load(folder / "config.yaml") if (folder / "config.yaml").is_file() else None
+    used = None if config is None else set(map(str, config))
     result = json.loads((folder / "result.json").read_text(encoding="utf-8")) if state == "done" else {}
     status = json.loads((folder / "status.json").read_text(encoding="utf-8")) if state == "failed" else {}
     return {
         "job": folder.name,
         "state": state,
-        "asked": _asked(folder, None if config is None else set(map(str, config))),
+        "asked": _asked(folder, used),
+        "used": used,
         "result": result,
         "error": " ".join(str(status.get("error", "")).split()),
     }
@@ -152,13 +158,14 @@ def _asked(folder: Path, used: set[str] | None) -> dict[str, str]:
     path = folder / ".hydra" / "overrides.yaml"
     words = [str(word) for word in OmegaConf.load(path)] if path.is_file() else []
     asked = {_key(word): word.partition("=")[2] for word in words}
+    return {key: value for key, value in asked.items() if _counts(key, used) and not key.startswith("sweep")}
 
-    def counts(key: str) -> bool:
-        top = key.split(".", maxsplit=1)[0]
-        group = OF_GRIDS.get(top, top)
-        return used is None or group not in HEAD_GROUPS or group in used
 
-    return {key: value for key, value in asked.items() if counts(key) and not key.startswith("sweep")}
+def _counts(key: str, used: set[str] | None) -> bool:
+    """Whether a job's head uses what a key says; of a job that has no config, nobody knows that it does not."""
+    top = key.split(".", maxsplit=1)[0]
+    group = OF_GRIDS.get(top, top)
+    return used is None or group not in HEAD_GROUPS or group in used
 
 
 def _at(result: dict[str, Any], path: tuple[str, ...]) -> float | None:

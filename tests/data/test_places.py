@@ -37,6 +37,9 @@ def refusal(roots: Path | list[Path], land: PlaneRegion, **on_bad: str) -> str:
     return str(caught.value)
 
 
+MASK = "; places with 1 to 3 views may stay: data.missing_views=mask"
+
+
 def broken_rules(kind: str, *lines: str) -> str:
     """The message for findings of one kind."""
     listed = "\n".join(f"  {kind}: {line}" for line in lines)
@@ -306,12 +309,13 @@ def test_a_root_without_a_table(tmp_path: Path, write: SimpleNamespace, land: Pl
         (
             b"id,lat,longitude\na,45,16\n",
             "must have the columns uuid, latitude, longitude; missing: uuid, latitude, "
-            "got ['id', 'lat', 'longitude'].",
+            "got ['id', 'lat', 'longitude']. Rename the columns of the first line.",
         ),
         (
             b"uuid;latitude;longitude\na;45;16\n",
             "must have the columns uuid, latitude, longitude; missing: uuid, latitude, longitude, "
-            "got ['uuid;latitude;longitude'].",
+            "got ['uuid;latitude;longitude']. Its fields are parted by ';': save it with commas, and numbers with "
+            "a decimal point.",
         ),
         (
             b"uuid, uuid,latitude,longitude\na,b,45,16\n",
@@ -336,8 +340,19 @@ def test_every_table_of_several_must_have_the_columns(
     write.csv(bad / "data.csv", [["b", 45]], ["uuid", "latitude"])
     assert refusal([good, bad], land) == (
         f"{bad}/data.csv must have the columns uuid, latitude, longitude; missing: longitude, "
-        "got ['uuid', 'latitude']."
+        "got ['uuid', 'latitude']. Rename the columns of the first line."
     )
+
+
+def test_a_place_that_lacks_a_view_may_be_kept_with_the_others(
+    tmp_path: Path, write: SimpleNamespace, land: PlaneRegion
+) -> None:
+    root = write.root(tmp_path / "root", ["a", "b"])
+    (root / "images/a/90.jpg").unlink()
+    assert refusal(root, land).endswith("data.on_bad.missing_view=skip" + MASK)
+    for heading in (0, 180, 270):
+        (root / f"images/a/{heading}.jpg").unlink()
+    assert "data.missing_views=mask" not in refusal(root, land)  # no view is left to keep
 
 
 # Coordinates
@@ -503,7 +518,7 @@ def test_a_place_that_lacks_views(tmp_path: Path, write: SimpleNamespace, land: 
     (root / "images/b/90.jpg").unlink()
     (root / "images/b/270.jpg").rename(root / "images/b/270.bmp")
     line = f"{root}/images/b lacks 90.jpg, 270.jpg"
-    assert refusal(root, land) == broken_rules("missing_view", line)
+    assert refusal(root, land) == broken_rules("missing_view", line) + MASK
     table, findings = read(root, land, missing_view="skip")
     assert table["uuid"].tolist() == ["a", "c"]
     assert findings.skipped == [Finding("missing_view", f"{root}/images/b", "lacks 90.jpg, 270.jpg")]
@@ -534,7 +549,7 @@ def test_kinds_are_told_apart_in_one_message(tmp_path: Path, write: SimpleNamesp
         "The data break rules (1 missing_images, 2 missing_view):",
     )
     assert len(lines) == 5
-    assert set(lines[-1].split(": ")[1].split()) == {
+    assert set(lines[-1].removesuffix(MASK).split(": ")[1].split()) == {
         "data.on_bad.missing_view=skip",
         "data.on_bad.missing_images=skip",
     }

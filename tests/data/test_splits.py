@@ -222,7 +222,7 @@ def test_folders_are_taken_at_their_word() -> None:
 
 def test_a_missing_column() -> None:
     with pytest.raises(DataError) as caught:
-        ColumnSplit(column="part").assign(table_of(["a", "b", "c"], split="train"))
+        ColumnSplit(column="part").assign(table_of(["a", "b", "c"], split="train", row="data.csv row 2", root="r"))
     assert str(caught.value) == ("split.column=part must be a column of every data.csv. Columns are: uuid, split.")
 
 
@@ -233,7 +233,8 @@ def test_an_unknown_word(word: str | None, shown: str) -> None:
     with pytest.raises(DataError) as caught:
         ColumnSplit().assign(table)
     message = r"place b: column split must say train, val or test \(2 places do not\), got "
-    assert re.fullmatch(rf"{message}'?({shown})'?\.", str(caught.value)), str(caught.value)
+    remedy = r"Write one of these words for each place; for folds, a column of them per fold\."
+    assert re.fullmatch(rf"{message}'?({shown})'?\. {remedy}", str(caught.value)), str(caught.value)
 
 
 def test_places_outside_the_folders() -> None:

@@ -337,8 +337,8 @@ def test_a_broken_view_is_masked_in_prediction_too(prepared, roots, run_job, tmp
 
 
 def test_the_next_command_is_one_that_works(roots, run_job, tmp_path: Path, caplog):
-    out = tmp_path / "my store"
-    job = [words(roots)[0], f"out={out}", "image.size=40", "image.fit=squash", "pictures=false", "region=world"]
+    out = tmp_path / "my störe"
+    job = [words(roots)[0], f"out='{out}'", "image.size=40", "image.fit=squash", "pictures=false", "region=world"]
     with caplog.at_level("INFO"):
         prepare_data(compose(job, "prepare"))
     (line,) = (record.getMessage() for record in caplog.records if record.getMessage().startswith("train with: "))

@@ -402,6 +402,16 @@ def test_skipped_places_are_counted_and_listed(run_job, tmp_path: Path):
             "backbone.pretrained=true",
             r"^backbone\.name .* asks for weights from .*Either fetch the weights elsewhere",
         ),
+        ("trainer.val_check_interval=0", r"^trainer\.val_check_interval must be a number above 0, got 0\.$"),
+        ("+trainer.fast_dev_run=true", r"^trainer\.fast_dev_run must be false.* Use trainer=debug\.$"),
+        (
+            "callbacks.early_stopping.monitor=val/eror",
+            r"^callbacks\.early_stopping\.monitor must be one of val/loss",
+        ),
+        (
+            "+trainer.limit_train_batches=1e-9",
+            r"^trainer or callbacks cannot be as they are: .*limit_train_batches",
+        ),
         ("resume=/nowhere", r"^resume=/nowhere must be a run folder with checkpoints/last\.ckpt"),
         (
             "init_from=/nowhere",
@@ -474,12 +484,14 @@ def test_debug_trainer(run_job, tmp_path: Path):
 def test_resuming_something_else_is_refused(run_job, tmp_path: Path, change: str, message: str):
     run_job([*TINY, "trainer.max_epochs=1"], tmp_path / "run")
     before = weights(tmp_path / "run/checkpoints/best.ckpt")
-    result = (tmp_path / "run/result.json").read_bytes()
+    said = {path: path.read_bytes() for path in (tmp_path / "run").glob("*.[jyc]*") if path.is_file()}
+    assert {path.name for path in said} >= {"result.json", "status.json", "config.yaml", "overrides.yaml"}
     with pytest.raises(CheckpointError, match=message):
         run_job([*TINY, f"resume={tmp_path / 'run'}", change], tmp_path / "run")
     after = weights(tmp_path / "run/checkpoints/best.ckpt")
     assert all(torch.equal(before[key], after[key]) for key in before)
-    assert (tmp_path / "run/result.json").read_bytes() == result  # nothing that was there is lost
+    for path, content in said.items():  # nothing that was there is lost, and the run can still be resumed
+        assert path.read_bytes() == content, path.name
 
 
 def test_a_moved_run_still_knows_its_best_checkpoint(run_job, tmp_path: Path):

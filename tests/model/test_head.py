@@ -229,9 +229,20 @@ def test_sphere_targets_are_unit_vectors_and_decode_back(world: SphereRegion) ->
     head = RegressionHead.fit(in_features=4, region=world, train_coords_deg=cities, space="sphere")
     targets = head.targets(cities)["point"]
     assert head.output_size == 3
-    torch.testing.assert_close(targets.norm(dim=1), torch.ones(4))
-    found = head.decode(targets * 7.0).double().numpy()  # the length of the vector does not count
+    vectors = targets.double() * head.scale + torch.from_numpy(head.offset)
+    torch.testing.assert_close(vectors.norm(dim=1), torch.ones(4, dtype=torch.float64))
+    longer = (vectors * 7.0 - torch.from_numpy(head.offset)) / head.scale
+    found = head.decode(longer.float()).double().numpy()  # the length of the vector does not count
     assert haversine_km(found, cities).max() < 0.003
+
+
+@pytest.mark.parametrize("space", ["crs", "sphere"])
+def test_a_countrys_targets_fill_a_range_of_one(region: PlaneRegion, places: Any, space: str) -> None:
+    """On the sphere a country is small: unscaled, one step of a usual rate would lead across it."""
+    head = RegressionHead.fit(in_features=2, region=region, train_coords_deg=places[:100], space=space)
+    targets = head.targets(places[:100])["point"]
+    assert float(targets.min()) == pytest.approx(0.0, abs=1e-5)
+    assert float(targets.max()) == pytest.approx(1.0, abs=1e-5)
 
 
 def test_any_output_decodes_to_land_of_the_world(world: SphereRegion) -> None:

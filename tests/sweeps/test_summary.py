@@ -30,11 +30,19 @@ def sweep(tmp_path: Path, monkeypatch) -> SweepFolder:
     monkeypatch.setenv(COMMAND, "left over")
     found = SweepFolder.begin(tmp_path / "a sweep")
     jobs = {
-        "aaa": (["head=classification", "grid.size=60", "logger=csv"], {"grid": {}, "loss": {}}, 40.0),
-        "bbb": (["head=classification", "grid.size=30", "logger=csv"], {"grid": {}, "loss": {}}, 38.5),
-        "ccc": (["head=regression", "grid.size=60", "logger=csv"], {"head": {}}, 70.25),
-        "ddd": (["head=classification", "grid.size=-1", "logger=csv"], None, None),
-        "eee": (["head=classification", "+grid.size=120", "logger=csv"], {"grid": {}}, None),
+        "aaa": (
+            ["head=classification", "grid.size=60", "density=coarse", "logger=csv"],
+            {"grid": {}, "loss": {}},
+            40.0,
+        ),
+        "bbb": (
+            ["head=classification", "grid.size=30", "density=coarse", "logger=csv"],
+            {"grid": {}, "loss": {}},
+            38.5,
+        ),
+        "ccc": (["head=regression", "grid.size=60", "density=coarse", "logger=csv"], {"head": {}}, 70.25),
+        "ddd": (["head=classification", "grid.size=-1", "density=coarse", "logger=csv"], None, None),
+        "eee": (["head=classification", "+grid.size=120", "density=coarse", "logger=csv"], {"grid": {}}, None),
     }
     for number, (name, (words, config, error)) in enumerate(jobs.items()):
         folder = found.path / name
@@ -58,6 +66,7 @@ def sweep(tmp_path: Path, monkeypatch) -> SweepFolder:
 
 
 def test_one_row_per_job_by_validation_error_with_the_keys_that_vary(sweep: SweepFolder):
+    """The density does not: it is the same in all jobs whose head has a grid."""
     summary = Summary.of(sweep)
     summary.write()
     table = pd.read_csv(sweep.path / "summary.csv", dtype={"grid.size": str}, keep_default_na=False)
