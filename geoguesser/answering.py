@@ -20,6 +20,8 @@ from geoguesser.data.store import Store
 from geoguesser.ensemble import Ensemble
 from geoguesser.errors import CheckpointError
 
+PIXELS_AT_ONCE = 32 * 112**2  # of the views that a network on one core takes: its layers then fit into the cache
+
 IntArray = npt.NDArray[np.int64]
 Item = TypeVar("Item")
 
@@ -106,16 +108,16 @@ def _at_once(
     """Answers batches in order: on an accelerator one after the other, on a CPU one on each core.
 
     A network on two cores waits at each layer for the slower of them, more so while other threads decode;
-    a network on each core waits for nobody. Measured: benchmarks/predict_speed.py.
+    a network on each core waits for nobody, and is quickest with few places. benchmarks/predict_speed.py.
     """
     if ensemble.device.type != "cpu":
         yield from map(answered, batches(batch_size))
         return
     workers = min(cores(), batch_size)
+    pixels = max(4 * spec.size**2 for spec in ensemble.specs)
+    size = max(1, min(batch_size // workers, PIXELS_AT_ONCE // pixels))
     with _one_thread_each():
-        yield from in_order(
-            answered, batches(batch_size // workers), threads=workers, ahead=workers, name="answer"
-        )
+        yield from in_order(answered, batches(size), threads=workers, ahead=workers, name="answer")
 
 
 @contextmanager

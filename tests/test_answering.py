@@ -56,6 +56,14 @@ def test_places_are_answered_in_order_on_any_number_of_cores(
     assert [bool(one) for batch in found for one in batch.broken] == [row == BROKEN for row in range(len(IMAGES))]
 
 
+def test_large_views_come_in_smaller_batches(places: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("geoguesser.answering.cores", lambda: 2)
+    for pixels, most in ((3 * 4 * 32**2, 3), (1, 1), (100 * 4 * 32**2, 10)):
+        monkeypatch.setattr("geoguesser.answering.PIXELS_AT_ONCE", pixels)
+        found = answer_places(Ensemble([locator(0)]), asked_places(str(places)), batch_size=20)
+        assert max(len(one.rows) for one in found) == most
+
+
 def test_each_core_runs_a_network_of_one_thread_and_the_threads_are_put_back(places: Path):
     ensemble, seen = Ensemble([locator(0)]), set()
     answer = ensemble.answer
