@@ -18,51 +18,36 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from omegaconf import DictConfig, OmegaConf
-from pytorch_lightning.strategies.launchers.subprocess_script import _SubprocessScriptLauncher
 
 from geoguesser import locator
-from geoguesser.configs import HEAD_GROUPS, build, override, resolve, signature_of
-from geoguesser.data.places_data import PlacesData
-from geoguesser.data.splits import check_hold_out
+from geoguesser.configs import build, override, resolve
 from geoguesser.errors import (
     CheckpointError,
-    ConfigError,
     DataError,
     GeoguesserError,
     MissingFileError,
-    check_bool,
-    check_int,
-    check_mapping,
 )
 from geoguesser.geo.region import Region
 from geoguesser.kept import Kept
 from geoguesser.model.backbone import Backbone
 from geoguesser.model.decoder import Choice
-from geoguesser.model.network import GeoNetwork
+from geoguesser.parts import Parts
 from geoguesser.reporting import result as results
 from geoguesser.reporting.run_report import RunReport
 from geoguesser.training.bounds import (
     check_early_stopping,
-    check_trainer,
     lightnings_refusals,
-    say_what_never_comes,
 )
-from geoguesser.training.callbacks import LastCheckpoint, MetricsCsv, NamedCheckpoint
 from geoguesser.training.ema import refuse_lost_averages
-from geoguesser.training.features import Features
-from geoguesser.training.finetuning import Finetuning
-from geoguesser.training.loggers import CsvRecord, Outcome, Record
-from geoguesser.training.module import GeoLightningModule, refuse_late_unlocking
+from geoguesser.training.loggers import Outcome, Record
+from geoguesser.training.module import GeoLightningModule
 from geoguesser.training.outputs import choose_decoder, scale_head
 from geoguesser.training.privacy import public, without_secrets
-from geoguesser.training.progress import progress
 from geoguesser.training.rate_finder import RateSearch, find_rate
 from geoguesser.training.threads import threads_for
-from geoguesser.training.transfer import ended_early, refuse_other_data, resume_network, start_network
+from geoguesser.training.transfer import ended_early, refuse_other_data, resume_network
 
 log = logging.getLogger(__name__)
-
-SECONDS_BETWEEN_WRITES = 10.0  # of checkpoints, where an epoch takes a fraction of one
 
 
 def run(
@@ -148,7 +133,7 @@ def _claim(folder: Path, *, resuming: bool) -> str | None:
 
 
 class Run:
-    """The parts of one run and the order in which they are made.
+    """One run: the order in which its parts are put together, trained, tested and reported.
 
     Args:
         config: The resolved config.
@@ -172,40 +157,38 @@ class Run:
         kept: Kept,
     ) -> None:
         self.config, self.folder, self.group, self.main = config, folder, group, main
-        self.overrides, self.choices, self.kept = overrides, choices, kept
+        self.overrides, self.kept = overrides, kept
         self.started = time.perf_counter()
         self.times: dict[str, float] = {}
         self.search: RateSearch | None = None
-        self.head_is_trained = False
+        self.head_is_trained = False  # by init_from
         self.choice: Choice | None = None
         self.served: dict[str, Any] | None = None  # features instead of pixels
         self.begun = False  # training; until then a resume may be refused, and must leave the run as it was
-        for key in ("lr_find", "compile", "pictures", "dry_run"):
-            check_bool(key, config[key])
-        self.name = str(config["name"] or folder.name)
-        self.seed = check_int("seed", config["seed"], low=0, high=2**32 - 1)
+        self.parts = Parts(config, folder, group=group, main=main, overrides=overrides, choices=choices)
 
     def go(self) -> dict[str, Any]:
         """Does the run."""
-        self._check_parts()
+        parts = self.parts
         node = self.config["region"]
         self.region: Region = self.kept.get("region", node, lambda: build(node, "region"))
-        self.data = self._data()
+        self.data = parts.data(self.region, self.kept)
         self._read(self.data.read_table)
         log.info("%s", results.describe(self.data))
-        pl.seed_everything(self.seed, workers=True, verbose=False)
-        backbone = self._backbone()
+        pl.seed_everything(parts.seed, workers=True, verbose=False)
+        backbone = parts.backbone()
         if not self.config["dry_run"]:  # before anything is learnt: broken images may take places out
             self._read(self.data.read_views)
-            self.kept.keep("data", self._reading(), self.data.anew(self.augment, self.seed))
-        self.data.hold_out(self.uncertainty["calibration"], self.uncertainty["fewest"])
+            self.kept.keep("data", parts.reading(), self.data.anew(parts.augment, parts.seed))
+        self.data.hold_out(parts.uncertainty["calibration"], parts.uncertainty["fewest"])
         for warning in self.data.audit()["warnings"]:
             log.warning("%s", warning)
-        self.network = self._network(backbone)
+        self.network, self.head_is_trained = parts.network(backbone, self.region, self.data)
         if not self.config["dry_run"]:
             self._normalise(backbone)  # last, for init_from brings a mean and std of its own
         if self.network.head.grid is not None:
-            grid = results.grid_summary(self.network.head.grid, self._asked(), self.data.train_coords_deg)
+            asked = parts.asked(self.region)
+            grid = results.grid_summary(self.network.head.grid, asked, self.data.train_coords_deg)
             assert grid is not None
             log.info(
                 "grid: %s touch land, %s hold training places, %.1f km wide",
@@ -216,21 +199,21 @@ class Run:
         if self.config["dry_run"]:
             from geoguesser.reporting.estimate import show_estimate
 
-            return show_estimate(self.network, self.data, self.finetuning, self.config["trainer"])
+            return show_estimate(self.network, self.data, self.parts.finetuning, self.config["trainer"])
         if self.main and not self.config["resume"]:
             self._write_config()
             self._write_findings()
         self.times["data_s"] = self._lap()
-        self.record.start()
+        self.parts.record.start()
         outcome: Outcome = "failed"
         try:
-            found = self._train(self.record)
+            found = self._train(self.parts.record)
             outcome = "done"
         except (KeyboardInterrupt, SystemExit):  # Lightning's way to end at Ctrl-C
             outcome = "interrupted"
             raise
         finally:
-            line = self.record.finish(outcome)
+            line = self.parts.record.finish(outcome)
         if line and self.main:
             log.info("%s", line)
         return found
@@ -247,114 +230,13 @@ class Run:
     def _lap(self) -> float:
         return round(time.perf_counter() - self.started - sum(self.times.values()), 3)
 
-    def _supplied(self, key: str, node: dict[str, Any]) -> Any:
-        """Builds a node with those of the run's own facts that its target has a parameter for."""
-        facts: dict[str, Any] = {
-            "folder": str(self.folder),
-            "dirpath": str(self.folder / "checkpoints"),
-            "config": self.config,
-            "name": self.name,
-            "group": self.group,
-            "choices": self.choices,
-            "overrides": self.overrides,
-        }
-        wanted = signature_of(node, key).parameters
-        return build(node, key, **{name: fact for name, fact in facts.items() if name in wanted})
-
-    def _check_parts(self) -> None:
-        """Makes the cheap parts first, so that a wrong value fails before any long work."""
-        self.finetuning: Finetuning = build(self.config["finetune"], "finetune")
-        self.features: Features = build(self.config["features"], "features")
-        self.optimizer = build(self.config["optimizer"], "optimizer")
-        self.schedule = build(self.config["schedule"], "schedule")
-        self.image = build(self.config["image"], "image")
-        self.split = build(self.config["split"], "split")
-        self.split.check()
-        self.uncertainty = check_mapping("uncertainty", self.config["uncertainty"], ("calibration", "fewest"))
-        check_hold_out(self.uncertainty["calibration"], self.uncertainty["fewest"])
-        self.augment = build(self.config["augment"], "augment")
-        self.head_parts = {name: build(self.config[name], name) for name in HEAD_GROUPS if name in self.config}
-        if "grid" in self.head_parts:
-            self.head_parts["grid"].check()
-        self.trainer = self._trainer(logger=False, callbacks=[])  # fails early on what Lightning refuses
-        refuse_late_unlocking(self.finetuning, self.trainer.world_size)
-        if self.main:
-            say_what_never_comes(self.finetuning, self.schedule, self.config["trainer"]["max_epochs"])
-        if self.group is not None and isinstance(self.trainer.strategy.launcher, _SubprocessScriptLauncher):
-            raise ConfigError.at(
-                "trainer.strategy",
-                "must not start the command anew in each process of a sweep",
-                found=self.config["trainer"].get("strategy", "auto"),
-                remedy="Use trainer.devices=1, trainer.strategy=ddp_fork on CPUs, or one command per run.",
-            )
-        if not (self.config["callbacks"] or {}).get("checkpoint"):
-            raise ConfigError.at(
-                "callbacks.checkpoint", "must be there, for the test needs the best checkpoint", found=None
-            )
-        self._callbacks()
-        silent = self.config["dry_run"] or not self.main
-        self.record: Record = CsvRecord() if silent else self._supplied("logger", self.config["logger"])
-        if self.config["lr_find"] and self.trainer.world_size > 1:
-            raise ConfigError.at(
-                "lr_find", "must be false with several processes", remedy="Search on one device first."
-            )
-
-    def _reading(self) -> list[Any]:
-        """All that the data depend on, as they are read and before anything is held out or augmented."""
-        return [self.config[name] for name in ("region", "data", "image", "split", "features")]
-
-    def _data(self) -> PlacesData:
-        known: PlacesData | None = self.kept.find("data", self._reading())
-        if known is not None:
-            return known.anew(self.augment, self.seed)
-        made: PlacesData = build(
-            self.config["data"],
-            "data",
-            region=self.region,
-            image=self.image,
-            split=self.split,
-            augment=self.augment,
-            seed=self.seed,
-        )
-        made.cache = self.features.cache
-        return made
-
-    def _asked(self) -> int | None:
-        return self.head_parts["grid"].asked(self.region) if "grid" in self.head_parts else None
-
-    def _backbone(self) -> Backbone:
-        node = dict(self.config["backbone"])
-        if self.config["init_from"] and node.get("weights"):
-            raise ConfigError.at("backbone.weights", "must be null with init_from", found=node["weights"])
-        if self.config["init_from"] or self.config["resume"]:  # its weights come from there
-            node |= {"pretrained": False, "weights": None}
-        made: Backbone = build(node, "backbone")
-        made.check_size(self.image.size)
-        return made
-
     def _normalise(self, backbone: Backbone) -> None:
         """With image.normalise=dataset the network takes mean and std from the training views."""
-        if self.image.normalise == "dataset":
+        if self.parts.image.normalise == "dataset":
             mean, std = self.data.pixel_stats()
             backbone.normalise_by(mean, std)
             shown = " ".join(f"{value:.3f}" for value in (*mean, *std))
             log.info("normalised by the training views: mean and std of red, green, blue %s", shown)
-
-    def _network(self, backbone: Backbone) -> GeoNetwork:
-        fusion = build(self.config["fusion"], "fusion", feature_size=backbone.feature_size)
-        head = build(
-            self.config["head"],
-            "head",
-            in_features=fusion.output_size,
-            region=self.region,
-            train_coords_deg=self.data.train_coords_deg,
-            **self.head_parts,
-        )
-        network = GeoNetwork(backbone, fusion, head)
-        if self.config["init_from"]:
-            line, self.head_is_trained = start_network(network, self.config["init_from"])
-            log.info("%s", line)
-        return network
 
     def _write_config(self) -> None:
         text = OmegaConf.to_yaml(OmegaConf.create(without_secrets(self.config)))
@@ -370,55 +252,27 @@ class Run:
             results.write_csv(self.folder / "findings.csv", findings.table())
 
     def _module(self) -> GeoLightningModule:
-        self.fingerprint = self.kept.get("fingerprint", self._reading(), self.data.fingerprint)
-        record = locator.record_of(self.network, self.region, self.image)
+        self.fingerprint = self.kept.get("fingerprint", self.parts.reading(), self.data.fingerprint)
+        record = locator.record_of(self.network, self.region, self.parts.image)
         record |= {"config": public(self.config), "data": self.fingerprint}
         return GeoLightningModule(
             self.network,
             targets=self.network.head.targets(self.data.coords_deg),
-            optimizer=self.optimizer,
-            schedule=self.schedule,
-            finetuning=self.finetuning,
+            optimizer=self.parts.optimizer,
+            schedule=self.parts.schedule,
+            finetuning=self.parts.finetuning,
             diagonal_km=self.region.diagonal_km,
             record=record,
             compile_network=self.config["compile"],
             results_file=str(self.folder / ".test_results.pt"),
-            seed=self.seed,
+            seed=self.parts.seed,
         )
-
-    def _trainer(self, *, logger: Any, callbacks: list[Any]) -> pl.Trainer:
-        check_trainer(self.config["trainer"])
-        made: pl.Trainer = build(
-            self.config["trainer"],
-            "trainer",
-            logger=logger,
-            callbacks=callbacks,
-            default_root_dir=str(self.folder),
-            enable_checkpointing=bool(callbacks),
-            enable_progress_bar=sys.stderr.isatty(),
-        )
-        return made
-
-    def _callbacks(self) -> list[Any]:
-        made: list[Any] = [
-            MetricsCsv(self.folder / "metrics.csv"),
-            LastCheckpoint(dirpath=str(self.folder / "checkpoints")),
-            *progress(),
-        ]
-        for name, node in self.config["callbacks"].items():
-            if node is not None:
-                made.append(self._supplied(f"callbacks.{name}", node))
-        if self.finetuning.embeds_once(self.augment):  # an epoch then takes less time than writing the weights
-            for callback in made:
-                if isinstance(callback, NamedCheckpoint):
-                    callback.every_s = SECONDS_BETWEEN_WRITES
-        return made
 
     def _train(self, record: Record) -> dict[str, Any]:
         module = self._module()
-        callbacks = self._callbacks()
+        callbacks = self.parts.callbacks()
         check_early_stopping(callbacks, self.network.head.hit_names)
-        trainer = self._trainer(logger=record.lightning(), callbacks=callbacks)
+        trainer = self.parts.trainer(logger=record.lightning(), callbacks=callbacks)
         resume = self._resume_file()
         if resume is not None:  # the whole network comes from there, and embeddings must be its own
             checkpoint = locator.read_checkpoint(Path(resume))
@@ -427,11 +281,11 @@ class Run:
             resume_network(self.network, checkpoint, resume)
             if ended_early(checkpoint, callbacks):
                 trainer.fit_loop.max_epochs = int(checkpoint["epoch"]) + 1
-        if self.finetuning.embeds_once(self.augment):
+        if self.parts.finetuning.embeds_once(self.parts.augment):
             device = trainer.strategy.root_device
             if self.config["compile"]:
                 log.warning("compile=true is of no use here: every view is embedded once, before training")
-            self.served = self.features.serve(
+            self.served = self.parts.features.serve(
                 self.network, self.data, self.fingerprint, device, self.folder, kept=self.kept
             )
             self.data.condense_features(self.network.fusion.condense)
@@ -504,16 +358,16 @@ class Run:
         best = self.folder / "checkpoints" / "best.ckpt"
         if trainer.world_size > 1:  # a test in processes of its own leaves this one with other weights
             self.network.load_state_dict(locator.network_tensors(locator.read_checkpoint(best)))
-        report = RunReport(self.folder, self.data, self.region, self.network, self.uncertainty)
+        report = RunReport(self.folder, self.data, self.region, self.network, self.parts.uncertainty)
         known = self._baselines(report, tested["index"].numpy())
-        result, history, predictions = report.tables(tested, asked=self._asked(), baselines=known)
+        result, history, predictions = report.tables(tested, asked=self.parts.asked(self.region), baselines=known)
         if report.calibration is not None:  # whoever predicts with this checkpoint can say how sure it is
             checkpoint = locator.read_checkpoint(best)
             checkpoint["geoguesser"]["calibration"] = report.calibration.state()
             locator.write_checkpoint(best, checkpoint)
         result |= {
             "steps": int(trainer.global_step),
-            "seed": self.seed,
+            "seed": self.parts.seed,
             "decoder": self._decoder(),
             "lr_found": module.base_rates[0] if self.config["lr_find"] else None,
             "device": str(trainer.strategy.root_device),
@@ -522,7 +376,7 @@ class Run:
             "features": self.served,
             "versions": results.versions(),
         }
-        parts = (self.region.name, self.data.label, self.name)
+        parts = (self.region.name, self.data.label, self.parts.name)
         title = ", ".join(part for part in parts if part)
         pictures: list[Path] = []
         if self.config["pictures"]:
@@ -540,5 +394,5 @@ class Run:
         features = self.served["key"] if self.served else None
         if features is None and self.data.features is not None:
             return report.baselines(rows)
-        key = [self._reading(), self.uncertainty, features, len(rows)]
+        key = [self.parts.reading(), self.parts.uncertainty, features, len(rows)]
         return self.kept.get("baselines", key, lambda: report.baselines(rows))
