@@ -36,21 +36,22 @@ class Pivot:
     freedom: int
     studentised: FloatArray
 
-    def reach(self, miss: float) -> tuple[float, float]:
+    def reach(self, miss: float, *, towards_even: float = 1.0) -> tuple[float, float]:
         """How far the limits of an interval lie below and above the mean.
 
-        Each limit is that of the bootstrap-t (widened as percentiles are), right for skewed values, as errors
-        are, but too narrow for few values with heavy tails, as differences of errors; and where it lies nearer
-        than Student's t, which is right for values that lie evenly about their mean, the middle between both.
+        Each limit is the farther one of two: Student's t, right for values that lie evenly about their mean
+        but too narrow above the mean of skewed ones, as errors are; and the bootstrap-t (widened as percentiles
+        are), right for skewed values but too narrow for few values with heavy tails, as differences of errors.
 
         Args:
             miss: How seldom the interval may miss the truth, above 0 and below 1: 0.05 for 95 %.
+            towards_even: Where Student's t lies farther, how much of the way to it is gone, from 0 to 1.
 
         Returns:
             Two distances, at least 0.
 
         Source: B. Efron and R. J. Tibshirani, "An Introduction to the Bootstrap" (1993), section 12.5 for the
-        bootstrap-t. The middle is our own choice: benchmarks/intervals.py shows what it covers.
+        bootstrap-t. Taking the farther one is our own choice: benchmarks/intervals.py shows what it covers.
         """
         if self.error == 0.0:
             return 0.0, 0.0
@@ -59,7 +60,7 @@ class Pivot:
         if len(self.studentised):
             cut = widened(miss, self.freedom)
             low, high = np.quantile(self.studentised, (cut, 1.0 - cut))
-            below, above = (max(own, (own + even) / 2.0) for own in (float(high), -float(low)))
+            below, above = (own + towards_even * max(0.0, even - own) for own in (float(high), -float(low)))
         return below * self.error, above * self.error
 
 

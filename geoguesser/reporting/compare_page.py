@@ -318,8 +318,8 @@ class _Parts:
         confidence = percent_of(settings.confidence)
         pairs = [(name, text.format(confidence=confidence)) for name, text in EXPLAINED]
         how = (
-            f"{settings.samples:,} resamples, of seed {settings.seed}. Means: the bootstrap-t, or the "
-            "middle between it and Student's t where that lies farther off; medians: percentiles."
+            f"{settings.samples:,} resamples, of seed {settings.seed}. Means: the farther of Student's t "
+            "and the bootstrap-t on each side; medians: percentiles."
             " docs/compare.md says more, also where this ends."
         )
         return [page.facts([*pairs, ("bootstrap", how)])]

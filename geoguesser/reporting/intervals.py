@@ -15,6 +15,7 @@ from geoguesser.geo.distance import FloatArray
 from geoguesser.reporting.bootstrap import Pivot, Resampling, widened
 
 FEWEST_PLACES = 20  # for an interval of a median, a share or a difference
+BESIDE_SEEDS = 0.5  # of the way to Student's t: the seeds' part, which is never below 0, widens by chance alone
 FEWEST_FOR_MEAN = 40  # of errors: with fewer, rare large misses may be lacking, and no interval holds what it says
 
 
@@ -105,11 +106,17 @@ def mean_interval(pivot: Pivot, confidence: float, seeds: SeedNoise | None = Non
     Source: G. Y. Zou and A. Donner, "Construction of confidence limits about effect measures", Statistics in
     Medicine 27 (2008), 1693 (the method of variance estimates recovery).
     """
-    below, above = pivot.reach(1.0 - confidence)
-    more = 0.0 if seeds is None else seeds.reach(1.0 - confidence)
+    below, above, more = _reaches(pivot, 1.0 - confidence, seeds)
     return Interval(
         pivot.value, pivot.value - float(np.hypot(below, more)), pivot.value + float(np.hypot(above, more))
     )
+
+
+def _reaches(pivot: Pivot, miss: float, seeds: SeedNoise | None) -> tuple[float, float, float]:
+    """How far the places' part of an interval goes below and above the mean, and the seeds' part on both sides."""
+    if seeds is None:
+        return *pivot.reach(miss), 0.0
+    return *pivot.reach(miss, towards_even=BESIDE_SEEDS), seeds.reach(miss)
 
 
 def median_interval(resampling: Resampling, values: FloatArray, confidence: float) -> Interval:
@@ -135,9 +142,8 @@ def p_value(pivot: Pivot, seeds: SeedNoise | None = None) -> float:
     low, high = 0.0, 1.0
     for _ in range(40):  # the limits move inwards as `miss` grows
         miss = (low + high) / 2.0
-        below, above = pivot.reach(miss)
+        below, above, more = _reaches(pivot, miss, seeds)
         towards = below if pivot.value > 0 else above
-        more = 0.0 if seeds is None else seeds.reach(miss)
         if float(np.hypot(towards, more)) >= abs(pivot.value):
             low = miss
         else:

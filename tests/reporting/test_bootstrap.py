@@ -59,17 +59,19 @@ def test_studentised_means_are_those_of_a_loop():
     np.testing.assert_allclose(resampling.mean(values).studentised, np.sort(found), rtol=1e-6, atol=1e-9)
 
 
-def test_limits_are_the_bootstrap_ts_or_half_way_to_students():
+def test_limits_are_the_farther_ones_or_go_some_of_the_way_to_students_t():
     values = errors(25)
     pivot = Resampling(np.arange(25), samples=5000, seed=0).mean(values)
-    below, above = pivot.reach(0.05)
     low, high = stats.t.interval(0.95, 24, loc=values.mean(), scale=stats.sem(values))
     cut = stats.norm.cdf(stats.t.ppf(0.025, 24))
     own_high, own_low = values.mean() - stats.sem(values) * np.quantile(pivot.studentised, (cut, 1 - cut))
     assert own_high > high + 0.5  # skewed values: the upper limit lies farther off, the lower one nearer
     assert own_low > low + 0.5
-    assert values.mean() + above == pytest.approx(own_high)
-    assert values.mean() - below == pytest.approx((own_low + low) / 2)
+    for share, lower in ((1.0, low), (0.5, (own_low + low) / 2), (0.0, own_low)):
+        below, above = pivot.reach(0.05, towards_even=share)
+        assert values.mean() + above == pytest.approx(own_high)
+        assert values.mean() - below == pytest.approx(lower)
+    assert pivot.reach(0.05) == pivot.reach(0.05, towards_even=1.0)
 
 
 def test_many_places_give_what_scipys_bootstrap_gives():
