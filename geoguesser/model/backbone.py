@@ -18,7 +18,15 @@ import torch
 from timm.models._manipulate import group_parameters
 from torch import Tensor, nn
 
-from geoguesser.errors import ConfigError, MissingFileError, WeightsError, check_bool, check_choice, check_number
+from geoguesser.errors import (
+    ConfigError,
+    MissingFileError,
+    WeightsError,
+    check_bool,
+    check_choice,
+    check_number,
+    first_line,
+)
 
 # ImageNet weights that come with pip: model -> (package, class with get_model_file_path).
 PIP_WEIGHTS = {
@@ -92,20 +100,25 @@ class Backbone(nn.Module):
         return int(cast(Any, getattr(self.model, "head_hidden_size", None) or self.model.num_features))
 
     def check_size(self, size: int) -> None:
-        """Refuses views of another size than a model takes that has one alone, as transformers mostly do.
+        """Refuses views of a size that the model does not take, as transformers mostly take their own alone.
 
         Raises:
-            ConfigError: It has another one.
+            ConfigError: It does not take them.
         """
         cfg = cast(dict[str, Any], self.model.pretrained_cfg)
         own = int(cfg["input_size"][-1])
-        if cfg.get("fixed_input_size") and size != own:
-            raise ConfigError.at(
-                "image.size",
-                f"must be {own} for {self.name}, which takes views of one size alone",
-                found=size,
-                remedy=f"Add image.size={own}.",
-            )
+        if not cfg.get("fixed_input_size") or size == own:
+            return
+        was_training = self.training
+        self.eval()
+        try:  # some take multiples of their patches all the same
+            with torch.no_grad():
+                self.model(self.mean.new_zeros(1, 3, size, size))
+        except (AssertionError, RuntimeError, ValueError) as error:
+            rule = f"must suit {self.name}, made for {own} ({first_line(error).rstrip('.')})"
+            raise ConfigError.at("image.size", rule, found=size, remedy=f"Add image.size={own}.") from error
+        finally:
+            self.train(was_training)
 
     def normalise_by(self, mean: list[float], std: list[float]) -> None:
         """Takes other channel means and deviations, of values from 0 to 1; three each, deviations above 0."""

@@ -164,6 +164,10 @@ from pathlib import Path
 from geoguesser.data.cache import Cache
 import logging; logging.basicConfig(level="INFO", stream=sys.stdout, format="%(message)s")
 entry = Cache(Path(sys.argv[1]), limit_gib=1).entry("features", {})
+ready = Path(sys.argv[3])
+(ready / sys.argv[4]).touch()
+while len(list(ready.iterdir())) < 3:  # imports take their time: begin together, so that they meet
+    time.sleep(0.001)
 for _ in range(int(sys.argv[2])):
     with entry.lock("counts"):
         count = Path(sys.argv[1]) / "count"
@@ -176,15 +180,18 @@ for _ in range(int(sys.argv[2])):
 @pytest.mark.slow  # in processes of their own
 def test_a_lock_is_held_by_one_process_at_a_time(tmp_path: Path) -> None:
     """Three count up to 40 each; lock files come and go all the time."""
-    (tmp_path / "count").write_text("0")
-    words = [sys.executable, "-c", HOLDER, str(tmp_path), "40"]
+    (cache := tmp_path / "cache").mkdir()
+    (cache / "count").write_text("0")
+    (ready := tmp_path / "ready").mkdir()
+    words = [sys.executable, "-c", HOLDER, str(cache), "40", str(ready)]
     root = str(Path(module.__file__).parents[2])
-    some = [subprocess.Popen(words, env=os.environ | {"PYTHONPATH": root}, stdout=-1, text=True) for _ in range(3)]
+    env = os.environ | {"PYTHONPATH": root}
+    some = [subprocess.Popen([*words, str(number)], env=env, stdout=-1, text=True) for number in range(3)]
     said = [one.communicate(timeout=120)[0] for one in some]
     assert [one.returncode for one in some] == [0, 0, 0]
-    assert (tmp_path / "count").read_text() == "120"
+    assert (cache / "count").read_text() == "120"
     assert "waiting for another process that counts" in "".join(said)
-    assert names(tmp_path) == ["count"]
+    assert names(cache) == ["count"]
 
 
 def test_checksums_tell_single_bits() -> None:

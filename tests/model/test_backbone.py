@@ -371,9 +371,16 @@ def test_a_model_of_one_size_refuses_others() -> None:
     with pytest.raises(ConfigError) as caught:
         backbone.check_size(112)
     assert str(caught.value) == (
-        "image.size must be 224 for vit_tiny_patch16_224, which takes views of one size alone, got 112. "
-        "Add image.size=224."
+        "image.size must suit vit_tiny_patch16_224, made for 224 "
+        "(Input height (112) doesn't match model (224)), got 112. Add image.size=224."
     )
+    assert backbone.training
+    some = Backbone(name="test_vit", pretrained=False)  # made for 160, and takes any number of its patches
+    some.check_size(32)
+    with pytest.raises(
+        ConfigError, match=r"should be divisible by patch size \(16\)\), got 56"
+    ):
+        some.check_size(56)
     Backbone(name="mobilenetv3_small_050", pretrained=False).check_size(112)  # a convolution takes any
 
 
