@@ -377,9 +377,7 @@ def test_a_model_of_one_size_refuses_others() -> None:
     assert backbone.training
     some = Backbone(name="test_vit", pretrained=False)  # made for 160, and takes any number of its patches
     some.check_size(32)
-    with pytest.raises(
-        ConfigError, match=r"should be divisible by patch size \(16\)\), got 56"
-    ):
+    with pytest.raises(ConfigError, match=r"should be divisible by patch size \(16\)\), got 56"):
         some.check_size(56)
     Backbone(name="mobilenetv3_small_050", pretrained=False).check_size(112)  # a convolution takes any
 
