@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from itertools import islice
 from typing import NamedTuple, TypeVar
 
@@ -19,6 +18,7 @@ from geoguesser.data.ordered import in_order
 from geoguesser.data.store import Store
 from geoguesser.ensemble import Ensemble
 from geoguesser.errors import CheckpointError
+from geoguesser.threads import one_thread
 
 PIXELS_AT_ONCE = 32 * 112**2  # of the views that a network on one core takes: its layers then fit into the cache
 
@@ -116,19 +116,8 @@ def _at_once(
     workers = min(cores(), batch_size)
     pixels = max(4 * spec.size**2 for spec in ensemble.specs)
     size = max(1, min(batch_size // workers, PIXELS_AT_ONCE // pixels))
-    with _one_thread_each():
+    with one_thread():
         yield from in_order(answered, batches(size), threads=workers, ahead=workers, name="answer")
-
-
-@contextmanager
-def _one_thread_each() -> Iterator[None]:
-    """Lets threads that start meanwhile use one core each in torch."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def check_store(ensemble: Ensemble, store: Store, key: str) -> None:

@@ -31,9 +31,10 @@ from geoguesser.geo.region import Region
 from geoguesser.kept import Kept
 from geoguesser.model.backbone import Backbone
 from geoguesser.model.decoder import Choice
-from geoguesser.parts import Parts
+from geoguesser.parts import Order, Parts
 from geoguesser.reporting import result as results
 from geoguesser.reporting.run_report import RunReport
+from geoguesser.threads import threads_for
 from geoguesser.training.bounds import (
     check_early_stopping,
     lightnings_refusals,
@@ -44,7 +45,6 @@ from geoguesser.training.module import GeoLightningModule
 from geoguesser.training.outputs import choose_decoder, scale_head
 from geoguesser.training.privacy import public, without_secrets
 from geoguesser.training.rate_finder import RateSearch, find_rate
-from geoguesser.training.threads import threads_for
 from geoguesser.training.transfer import ended_early, refuse_other_data, resume_network
 
 log = logging.getLogger(__name__)
@@ -81,15 +81,7 @@ def run(
     status: dict[str, Any] = {"state": "interrupted"}  # by Ctrl-C, or a signal that asks the process to end
     job: Run | None = None
     try:
-        job = Run(
-            resolve(cfg),
-            folder,
-            group=group,
-            main=main,
-            overrides=overrides or [],
-            choices=choices or {},
-            kept=kept or Kept(),
-        )
+        job = Run(Order(resolve(cfg), folder, group, main, overrides or [], choices or {}), kept or Kept())
         found = job.go()
         status = {"state": "done"}
         return found
@@ -136,36 +128,20 @@ class Run:
     """One run: the order in which its parts are put together, trained, tested and reported.
 
     Args:
-        config: The resolved config.
-        folder: The run folder, which is there.
-        group: The sweep's name.
-        main: Whether this process writes the folder's files.
-        overrides: What the command line asked for.
+        order: What is asked of it.
         kept: What runs of this process share.
-        choices: What was chosen of each config group.
     """
 
-    def __init__(
-        self,
-        config: dict[str, Any],
-        folder: Path,
-        *,
-        group: str | None,
-        main: bool,
-        overrides: list[str],
-        choices: dict[str, str],
-        kept: Kept,
-    ) -> None:
-        self.config, self.folder, self.group, self.main = config, folder, group, main
-        self.overrides, self.kept = overrides, kept
+    def __init__(self, order: Order, kept: Kept) -> None:
+        self.config, self.folder, self.group, self.main, self.overrides, _ = order
+        self.kept = kept
         self.started = time.perf_counter()
         self.times: dict[str, float] = {}
         self.search: RateSearch | None = None
-        self.head_is_trained = False  # by init_from
         self.choice: Choice | None = None
         self.served: dict[str, Any] | None = None  # features instead of pixels
         self.begun = False  # training; until then a resume may be refused, and must leave the run as it was
-        self.parts = Parts(config, folder, group=group, main=main, overrides=overrides, choices=choices)
+        self.parts = Parts(order)
 
     def go(self) -> dict[str, Any]:
         """Does the run."""
@@ -199,21 +175,21 @@ class Run:
         if self.config["dry_run"]:
             from geoguesser.reporting.estimate import show_estimate
 
-            return show_estimate(self.network, self.data, self.parts.finetuning, self.config["trainer"])
+            return show_estimate(self.network, self.data, parts.finetuning, self.config["trainer"])
         if self.main and not self.config["resume"]:
             self._write_config()
             self._write_findings()
         self.times["data_s"] = self._lap()
-        self.parts.record.start()
+        parts.record.start()
         outcome: Outcome = "failed"
         try:
-            found = self._train(self.parts.record)
+            found = self._train(parts.record)
             outcome = "done"
         except (KeyboardInterrupt, SystemExit):  # Lightning's way to end at Ctrl-C
             outcome = "interrupted"
             raise
         finally:
-            line = self.parts.record.finish(outcome)
+            line = parts.record.finish(outcome)
         if line and self.main:
             log.info("%s", line)
         return found

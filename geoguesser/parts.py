@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytorch_lightning as pl
 from pytorch_lightning.strategies.launchers.subprocess_script import _SubprocessScriptLauncher
@@ -35,16 +35,31 @@ log = logging.getLogger(__name__)
 SECONDS_BETWEEN_WRITES = 10.0  # of checkpoints, where an epoch takes a fraction of one
 
 
-class Parts:
-    """What a resolved config names.
+class Order(NamedTuple):
+    """What is asked of a run.
 
-    Args:
+    Attributes:
         config: The resolved config.
-        folder: The run folder.
+        folder: The run folder, which is there.
         group: The sweep's name; None for a run by itself.
         main: Whether this process writes the folder's files.
         overrides: What the command line asked for.
         choices: What was chosen of each config group.
+    """
+
+    config: dict[str, Any]
+    folder: Path
+    group: str | None
+    main: bool
+    overrides: list[str]
+    choices: dict[str, str]
+
+
+class Parts:
+    """What a resolved config names.
+
+    Args:
+        order: What is asked of the run.
 
     Attributes:
         name: The run's name.
@@ -64,21 +79,11 @@ class Parts:
         ConfigError: A value breaks its rule, or values do not go together.
     """
 
-    def __init__(
-        self,
-        config: dict[str, Any],
-        folder: Path,
-        *,
-        group: str | None,
-        main: bool,
-        overrides: list[str],
-        choices: dict[str, str],
-    ) -> None:
-        self._config, self._folder, self._main = config, folder, main
-        self._group, self._overrides, self._choices = group, overrides, choices
+    def __init__(self, order: Order) -> None:
+        self._order, config = order, order.config
         for key in ("lr_find", "compile", "pictures", "dry_run"):
             check_bool(key, config[key])
-        self.name = str(config["name"] or folder.name)
+        self.name = str(config["name"] or order.folder.name)
         self.seed = check_int("seed", config["seed"], low=0, high=2**32 - 1)
         self.finetuning: Finetuning = build(config["finetune"], "finetune")
         self.features: Features = build(config["features"], "features")
@@ -94,28 +99,28 @@ class Parts:
         if "grid" in self.head_parts:
             self.head_parts["grid"].check()
         self._check_training()
-        silent = config["dry_run"] or not main
+        silent = config["dry_run"] or not order.main
         self.record: Record = CsvRecord() if silent else self._supplied("logger", config["logger"])
 
     def _check_training(self) -> None:
         """Makes trainer and callbacks once, for the checks; those that train are made when the logger is there."""
         trainer = self.trainer(logger=False, callbacks=[])  # fails early on what Lightning refuses
         refuse_late_unlocking(self.finetuning, trainer.world_size)
-        if self._main:
-            say_what_never_comes(self.finetuning, self.schedule, self._config["trainer"]["max_epochs"])
-        if self._group is not None and isinstance(trainer.strategy.launcher, _SubprocessScriptLauncher):
+        if self._order.main:
+            say_what_never_comes(self.finetuning, self.schedule, self._order.config["trainer"]["max_epochs"])
+        if self._order.group is not None and isinstance(trainer.strategy.launcher, _SubprocessScriptLauncher):
             raise ConfigError.at(
                 "trainer.strategy",
                 "must not start the command anew in each process of a sweep",
-                found=self._config["trainer"].get("strategy", "auto"),
+                found=self._order.config["trainer"].get("strategy", "auto"),
                 remedy="Use trainer.devices=1, trainer.strategy=ddp_fork on CPUs, or one command per run.",
             )
-        if not (self._config["callbacks"] or {}).get("checkpoint"):
+        if not (self._order.config["callbacks"] or {}).get("checkpoint"):
             raise ConfigError.at(
                 "callbacks.checkpoint", "must be there, for the test needs the best checkpoint", found=None
             )
         self.callbacks()
-        if self._config["lr_find"] and trainer.world_size > 1:
+        if self._order.config["lr_find"] and trainer.world_size > 1:
             raise ConfigError.at(
                 "lr_find", "must be false with several processes", remedy="Search on one device first."
             )
@@ -123,20 +128,20 @@ class Parts:
     def _supplied(self, key: str, node: dict[str, Any]) -> Any:
         """Builds a node with those of the run's own facts that its target has a parameter for."""
         facts: dict[str, Any] = {
-            "folder": str(self._folder),
-            "dirpath": str(self._folder / "checkpoints"),
-            "config": self._config,
+            "folder": str(self._order.folder),
+            "dirpath": str(self._order.folder / "checkpoints"),
+            "config": self._order.config,
             "name": self.name,
-            "group": self._group,
-            "choices": self._choices,
-            "overrides": self._overrides,
+            "group": self._order.group,
+            "choices": self._order.choices,
+            "overrides": self._order.overrides,
         }
         wanted = signature_of(node, key).parameters
         return build(node, key, **{name: fact for name, fact in facts.items() if name in wanted})
 
     def reading(self) -> list[Any]:
         """All that the data depend on, as they are read and before anything is held out or augmented."""
-        return [self._config[name] for name in ("region", "data", "image", "split", "features")]
+        return [self._order.config[name] for name in ("region", "data", "image", "split", "features")]
 
     def data(self, region: Region, kept: Kept) -> PlacesData:
         """The places, none of them read yet, or those that an earlier run of this process read."""
@@ -144,7 +149,7 @@ class Parts:
         if known is not None:
             return known.anew(self.augment, self.seed)
         made: PlacesData = build(
-            self._config["data"],
+            self._order.config["data"],
             "data",
             region=region,
             image=self.image,
@@ -161,10 +166,10 @@ class Parts:
 
     def backbone(self) -> Backbone:
         """The backbone, with its weights unless they come from another run."""
-        node = dict(self._config["backbone"])
-        if self._config["init_from"] and node.get("weights"):
+        node = dict(self._order.config["backbone"])
+        if self._order.config["init_from"] and node.get("weights"):
             raise ConfigError.at("backbone.weights", "must be null with init_from", found=node["weights"])
-        if self._config["init_from"] or self._config["resume"]:  # its weights come from there
+        if self._order.config["init_from"] or self._order.config["resume"]:  # its weights come from there
             node |= {"pretrained": False, "weights": None}
         made: Backbone = build(node, "backbone")
         made.check_size(self.image.size)
@@ -172,9 +177,9 @@ class Parts:
 
     def network(self, backbone: Backbone, region: Region, data: PlacesData) -> tuple[GeoNetwork, bool]:
         """The network for places whose split is known, and whether its head is trained already (`init_from`)."""
-        fusion = build(self._config["fusion"], "fusion", feature_size=backbone.feature_size)
+        fusion = build(self._order.config["fusion"], "fusion", feature_size=backbone.feature_size)
         head = build(
-            self._config["head"],
+            self._order.config["head"],
             "head",
             in_features=fusion.output_size,
             region=region,
@@ -182,20 +187,20 @@ class Parts:
             **self.head_parts,
         )
         network, trained = GeoNetwork(backbone, fusion, head), False
-        if self._config["init_from"]:
-            line, trained = start_network(network, self._config["init_from"])
+        if self._order.config["init_from"]:
+            line, trained = start_network(network, self._order.config["init_from"])
             log.info("%s", line)
         return network, trained
 
     def trainer(self, *, logger: Any, callbacks: list[Any]) -> pl.Trainer:
         """Lightning's trainer."""
-        check_trainer(self._config["trainer"])
+        check_trainer(self._order.config["trainer"])
         made: pl.Trainer = build(
-            self._config["trainer"],
+            self._order.config["trainer"],
             "trainer",
             logger=logger,
             callbacks=callbacks,
-            default_root_dir=str(self._folder),
+            default_root_dir=str(self._order.folder),
             enable_checkpointing=bool(callbacks),
             enable_progress_bar=sys.stderr.isatty(),
         )
@@ -204,11 +209,11 @@ class Parts:
     def callbacks(self) -> list[Any]:
         """New callbacks: those of every run, and those of the config."""
         made: list[Any] = [
-            MetricsCsv(self._folder / "metrics.csv"),
-            LastCheckpoint(dirpath=str(self._folder / "checkpoints")),
+            MetricsCsv(self._order.folder / "metrics.csv"),
+            LastCheckpoint(dirpath=str(self._order.folder / "checkpoints")),
             *progress(),
         ]
-        for name, node in self._config["callbacks"].items():
+        for name, node in self._order.config["callbacks"].items():
             if node is not None:
                 made.append(self._supplied(f"callbacks.{name}", node))
         if self.finetuning.embeds_once(self.augment):  # an epoch then takes less time than writing the weights

@@ -64,6 +64,18 @@ def test_large_views_come_in_smaller_batches(places: Path, monkeypatch: pytest.M
         assert max(len(one.rows) for one in found) == most
 
 
+def test_on_an_accelerator_whole_batches_are_answered_one_after_the_other(places: Path):
+    class Elsewhere(Ensemble):
+        """Says that it lies on an accelerator."""
+
+        device = torch.device("meta")
+
+    found = list(answer_places(Elsewhere([locator(0)]), asked_places(str(places)), batch_size=20))
+    assert [len(one.rows) for one in found] == [20, len(IMAGES) - 20]
+    alone = list(answer_places(Ensemble([locator(0)]), asked_places(str(places)), batch_size=20))
+    np.testing.assert_allclose(answered(found), answered(alone), atol=1e-5)
+
+
 def test_each_core_runs_a_network_of_one_thread_and_the_threads_are_put_back(places: Path):
     ensemble, seen = Ensemble([locator(0)]), set()
     answer = ensemble.answer

@@ -1,7 +1,7 @@
 """Heads: from the fused vector to a loss and to a point. Nothing but these files asks which head it is.
 
 Each head has a classmethod `fit` that makes it from the training places; a config names that method as
-its target, as a partial, and experiment.py completes it with the fitted region and places.
+its target, as a partial, and parts.py completes it with the fitted region and places.
 """
 
 from __future__ import annotations

@@ -7,11 +7,24 @@ from pathlib import Path
 
 import pytest
 from conftest import compose
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hypothesis import given
+from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
 from geoguesser.collecting.cutting import cut_files
 from geoguesser.collecting.photos import photos_to_places
-from geoguesser.configs import HEAD_GROUPS, build, check_keys, conf_dir, known_keys, plain, resolve, signature_of
+from geoguesser.configs import (
+    HEAD_GROUPS,
+    build,
+    check_keys,
+    conf_dir,
+    known_keys,
+    override,
+    plain,
+    resolve,
+    signature_of,
+)
 from geoguesser.data.findings import KINDS
 from geoguesser.errors import ConfigError
 
@@ -24,7 +37,7 @@ NEEDED = {
     "data=store": ["data.path=a"],
     "strategy=fill_gaps": ["strategy.existing=a"],
 }
-# What experiment.py gives to the targets of each node.
+# What parts.py gives to the targets of each node.
 GIVEN = {
     "data": {"region", "image", "split", "augment", "seed"},
     "fusion": {"feature_size"},
@@ -282,3 +295,9 @@ def test_values_are_checked_where_they_are_used():
 def test_lists_arrive_as_plain_lists():
     split = build({"_target_": "geoguesser.data.splits.RandomSplit", "shares": [0.5, 0.25, 0.25]}, "split")
     assert type(split.shares) is list
+
+
+@given(st.text(st.characters(exclude_categories=["Cc", "Cs"]), min_size=1))
+def test_hydra_reads_a_shown_word_back_as_it_was(path: str) -> None:
+    told = OverridesParser.create().parse_override(override("data.path", f"/{path}"))
+    assert (told.key_or_group, told.value()) == ("data.path", f"/{path}")

@@ -1,13 +1,24 @@
-"""Threads: how many of torch's own a small step is worth."""
+"""Threads: how many of torch's own some work is worth."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import torch
 
 WORTH_THREADS = 2**27  # multiplications of one product; below, threads wait longer for each other than they work
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Lets torch use one thread: here, and in each thread that starts meanwhile. Afterwards as many as before."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 @contextmanager
@@ -20,10 +31,5 @@ def threads_for(multiplications: int) -> Iterator[None]:
     Args:
         multiplications: Of the largest product in a step: batch x inputs x outputs.
     """
-    before = torch.get_num_threads()
-    if multiplications < WORTH_THREADS:
-        torch.set_num_threads(1)
-    try:
+    with one_thread() if multiplications < WORTH_THREADS else nullcontext():
         yield
-    finally:
-        torch.set_num_threads(before)
