@@ -39,9 +39,7 @@ def group(
     vectors, times = to_unit(coords_deg), _seconds(taken)
     reach = chord_of(group_m) + 1e-12
     cells = np.floor(vectors / reach).astype(np.int64)
-    found: dict[tuple[int, ...], list[int]] = defaultdict(
-        list
-    )  # the leaders of each cell; not all pairs of photos
+    found: dict[tuple[int, ...], list[int]] = defaultdict(list)  # leaders by cell: all pairs would be too many
     for number, cell in enumerate(map(tuple, cells.tolist())):
         about = [one for shift in SHIFTS for one in found.get(tuple(map(add, cell, shift)), ())]
         near = np.array(sorted(about), dtype=np.int64)
