@@ -10,6 +10,7 @@ from omegaconf import DictConfig
 
 from geoguesser.cli import launch
 from geoguesser.collecting.keys import refuse_keys
+from geoguesser.collecting.lifeline import tie
 from geoguesser.errors import ConfigError
 
 
@@ -26,6 +27,7 @@ def main() -> None:
         refuse_keys({"the command line": sys.argv[1:]})  # before Hydra repeats a word that it does not know
     except ConfigError as error:
         sys.exit(f"error: {error}")
+    tie()  # before anything is imported that has threads
     launch("collect", collect)
 
 

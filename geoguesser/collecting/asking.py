@@ -17,6 +17,7 @@ from geoguesser.collecting.download import download_places, forget_lost_views
 from geoguesser.collecting.filters import Filters, choose
 from geoguesser.collecting.journal import Commits, Journal
 from geoguesser.collecting.ledger import MICROS, Budget, spent
+from geoguesser.collecting.lifeline import lifeline
 from geoguesser.collecting.manners import Http
 from geoguesser.collecting.metadata import ask_points
 from geoguesser.collecting.provider import Provider
@@ -39,7 +40,14 @@ class Asking:
         self._http, self._filters = http, filters
 
     def run(self, step: str) -> None:
-        """Asks for metadata, downloads, or both; says what it costs before and what remains after each."""
+        """Asks for metadata, downloads, or both; says what it costs before and what remains after each.
+
+        Where the command is killed meanwhile, what is under way ends first.
+        """
+        with lifeline.held(self._journal.ends):
+            self._run(step)
+
+    def _run(self, step: str) -> None:
         ends: list[str] = []
         for one in ("metadata", "download"):
             if step not in (one, "all") or ends:
@@ -88,12 +96,19 @@ class Asking:
         stop, interrupted = asyncio.Event(), asyncio.Event()
         loop = asyncio.get_running_loop()
 
-        def on_signal() -> None:
-            log.info("stopping: what is under way ends first")
+        def stop_now() -> None:
             interrupted.set()
             stop.set()
+
+        def on_signal() -> None:
+            log.info("stopping: what is under way ends first")
+            stop_now()
             for number in SIGNALS:  # a second one ends at once
                 loop.remove_signal_handler(number)
+
+        def on_cut() -> None:
+            with suppress(RuntimeError):  # the loop has ended, and with it what was under way
+                loop.call_soon_threadsafe(stop_now)
 
         with suppress(NotImplementedError):  # no POSIX: Ctrl-C then ends at once
             for number in SIGNALS:
@@ -102,7 +117,8 @@ class Asking:
         web = Web(self._provider.name, self._provider.kinds, self._budget, self._http, commits, stop)
         try:
             async with web:
-                with tqdm(total=self._open(step), desc=step, unit=_unit(step), disable=None) as bar:
+                bar = tqdm(total=self._open(step), desc=step, unit=_unit(step), disable=None)
+                with bar, lifeline.held(on_cut):
                     end = await self._work(step, web, bar.update)
         finally:
             await commits.close()

@@ -12,8 +12,10 @@ before anybody goes on.
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import sqlite3
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -28,7 +30,11 @@ try:
 except ImportError:  # no POSIX: nothing keeps a second process out
     LOCKS = False
 
+log = logging.getLogger(__name__)
+
 NAME, LOCK = "journal.sqlite", "journal.lock"
+ENDING = "ending"  # in the lock's file: its process only waits for what is under way
+LOOKS_S, PATIENCE_S = 0.05, 1.0
 FORMAT = 1
 T = TypeVar("T")
 TABLES = """
@@ -101,6 +107,10 @@ class Journal:
     def __exit__(self, *_: object) -> None:
         self.db.close()
         os.close(self._lock)
+
+    def ends(self) -> None:
+        """Tells others that they may wait for this process: it ends with what is under way."""
+        os.pwrite(self._lock, f"{os.getpid()} {ENDING}\n".encode(), 0)
 
     def change(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Runs `work` in a transaction of its own, and returns what it returns once that is on disk."""
@@ -204,18 +214,33 @@ def _result(work: Callable[[sqlite3.Connection], Any], db: sqlite3.Connection) -
 
 
 def _hold(lock: int, folder: Path) -> None:
-    """Takes the lock and writes this process's number into it; the system frees it after a kill."""
+    """Takes the lock and writes this process's number into it; the system frees it after a kill.
+
+    One whose command was killed still ends what is under way: it is waited for.
+    """
     if not LOCKS:
         return
+    told, patient_until = False, time.monotonic() + PATIENCE_S
+    while not _took(lock, folder):
+        holder, _, state = os.pread(lock, 40, 0).decode("ascii", "replace").strip().partition(" ")
+        if state == ENDING and not told:
+            log.info("waiting for process %s, which ends what was under way when it was killed", holder)
+            told = True
+        if state != ENDING and time.monotonic() > patient_until:  # which may just have been killed
+            raise StoreError(
+                f"out={folder} is in use by another process (number {holder or 'unknown'}), which holds {LOCK}. "
+                "Wait until it has ended, or name another folder."
+            )
+        time.sleep(LOOKS_S)
+    os.ftruncate(lock, 0)
+    os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
+
+
+def _took(lock: int, folder: Path) -> bool:
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        holder = os.read(lock, 20).decode("ascii", "replace").strip() or "unknown"
-        raise StoreError(
-            f"out={folder} is in use by another process (number {holder}), which holds {LOCK}. Wait until it has "
-            "ended, or name another folder."
-        ) from None
+        return False
     except OSError as error:
         raise StoreError.at(f"out={folder}", f"must lie where files can be locked ({error.strerror})") from error
-    os.ftruncate(lock, 0)
-    os.write(lock, f"{os.getpid()}\n".encode())
+    return True
