@@ -152,14 +152,14 @@ def plain(cfg: DictConfig, keys: set[str]) -> dict[str, Any]:
 def resolve(cfg: DictConfig) -> dict[str, Any]:
     """The plain values of a training config, without the groups that the chosen head does not use.
 
-    Also without `sweep`, which is of the command and not of the run.
+    Also without `sweep`, which is of the command and not of the run, and `epochs`, which trainer.max_epochs holds.
 
     Raises:
         ConfigError: As `plain`.
     """
     config = plain(cfg, known_keys())
     used = signature_of(config["head"], "head").parameters
-    unused = {"sweep", *(key for key in HEAD_GROUPS if key not in used)}
+    unused = {"sweep", "epochs", *(key for key in HEAD_GROUPS if key not in used)}
     return {key: value for key, value in config.items() if key not in unused}
 
 

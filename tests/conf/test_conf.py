@@ -201,9 +201,9 @@ def test_defaults_are_those_of_the_design():
     assert (config["image"]["size"], config["image"]["fit"]) == (112, "crop")
     assert config["backbone"]["name"].startswith("tf_efficientnet_lite0")
     assert (config["grid"]["size"], config["grid"]["point"]) == (None, "weighted")  # 60 for a country
-    assert (config["optimizer"]["lr"], config["optimizer"]["backbone_lr"]) == (1e-3, 2e-5)
-    assert (config["schedule"]["factor"], config["schedule"]["patience"]) == (0.66, 5)
-    assert (config["data"]["batch_size"], config["trainer"]["max_epochs"]) == (32, 50)
+    assert (config["optimizer"]["lr"], config["optimizer"]["backbone_lr"]) == (1.5e-3, 2e-5)
+    assert (config["schedule"]["_target_"].split(".")[-1], config["schedule"]["final"]) == ("Cosine", 0.0)
+    assert (config["data"]["batch_size"], config["trainer"]["max_epochs"]) == (32, 20)
     assert config["callbacks"]["early_stopping"]["patience"] == 10
     assert config["logger"]["mode"] == "offline"
     assert config["seed"] == 0
@@ -244,6 +244,20 @@ def test_a_grid_with_a_number_of_cells_takes_a_density(choice: str):
     assert resolve(compose([choice, "density=medium"]))["grid"]["size"] == 60
     assert resolve(compose([choice, "density=coarse"]))["grid"]["size"] == 30
     assert resolve(compose(["grid.size=7", choice]))["grid"]["size"] == 7
+
+
+@pytest.mark.parametrize("choice", ["staged", "full"])
+def test_a_backbone_that_learns_brings_a_plateau_and_more_epochs_and_yields_to_the_user(choice: str):
+    def asked(*words: str) -> tuple[str, float]:
+        config = resolve(compose([f"finetune={choice}", *words]))
+        assert "epochs" not in config
+        return config["schedule"]["_target_"].split(".")[-1], config["trainer"]["max_epochs"]
+
+    assert asked() == ("Plateau", 50)
+    assert resolve(compose([f"finetune={choice}"]))["schedule"]["factor"] == 0.66
+    assert asked("schedule=cosine", "epochs=7") == ("Cosine", 7)
+    assert asked("epochs=7", "trainer.max_epochs=9") == ("Plateau", 9)
+    assert asked("trainer=debug") == ("Plateau", 2)
 
 
 def test_staged_brings_light_augmentation_and_yields_to_the_user():

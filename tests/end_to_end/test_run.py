@@ -246,7 +246,14 @@ def test_frozen_from_features_equals_frozen_from_images(run_job, tmp_path: Path)
 @pytest.mark.parametrize("schedule", ["onecycle", "cosine", "step", "constant", "plateau"])
 def test_recorded_rates_follow_the_schedule(run_job, tmp_path: Path, schedule: str):
     run_job(
-        [*TINY, f"schedule={schedule}", "trainer.max_epochs=3", "trainer.log_every_n_steps=1"], tmp_path / "run"
+        [
+            *TINY,
+            f"schedule={schedule}",
+            "optimizer.lr=1e-3",
+            "trainer.max_epochs=3",
+            "trainer.log_every_n_steps=1",
+        ],
+        tmp_path / "run",
     )
     rates = [float(row["lr/head"]) for row in history(tmp_path / "run")]
     assert len(rates) == 3
@@ -291,7 +298,7 @@ def test_world(run_job, tmp_path: Path):
 
 
 def test_lr_find_is_recorded_and_not_repeated_on_resume(run_job, tmp_path: Path):
-    job = [*TINY, "lr_find=true", "pictures=true", "callbacks.early_stopping=null"]
+    job = [*TINY, "lr_find=true", "schedule=constant", "pictures=true", "callbacks.early_stopping=null"]
     first = run_job(job, tmp_path / "run")
     assert 1e-6 < first["lr_found"] <= 1
     assert (tmp_path / "run/pictures/lr_find.png").is_file()
@@ -379,7 +386,7 @@ def test_skipped_places_are_counted_and_listed(run_job, tmp_path: Path):
         ("trainer.precision=7", r"^trainer does not take these values: .*7"),
         ("trainer.devices=-3", r"^trainer does not take these values"),
         ("optimizer.lr=-1", r"^optimizer\.lr must be a number above 0, got -1\.$"),
-        ("schedule.factor=1.5", r"^schedule\.factor must be a number above 0 to 0\.999, got 1\.5\.$"),
+        ("schedule.final=1.5", r"^schedule\.final must be a number from 0 to 1, got 1\.5\.$"),
         ("split.shares=[0.5,0.5]", r"^split\.shares must be three numbers that sum to 1, got"),
         ("seed=-1", r"^seed must be an integer from 0 to 4294967295, got -1\.$"),
         (

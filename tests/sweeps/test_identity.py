@@ -39,8 +39,10 @@ def name(*words: str) -> str:
         ["trainer.log_every_n_steps=1"],
         ["sweep.name=other", "sweep.resume=false"],
         ["grid.size=null", "density=usual", "head=classification", "seed=0"],  # said, though it is so anyway
-        ["optimizer.lr=0.001"],
-        ["optimizer.lr=1e-3"],
+        ["optimizer.lr=0.0015"],
+        ["optimizer.lr=1.5e-3"],
+        ["epochs=20"],
+        ["trainer.max_epochs=20"],
     ],
 )
 def test_what_does_not_change_results_does_not_change_the_name(words):
@@ -60,6 +62,7 @@ def test_what_does_not_change_results_does_not_change_the_name(words):
         ["image=px56"],
         ["uncertainty.calibration=0"],
         ["trainer.max_epochs=51"],
+        ["epochs=51"],
         ["callbacks.early_stopping=null"],
         ["init_from=some/run"],
         ["lr_find=true"],
