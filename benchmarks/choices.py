@@ -49,7 +49,10 @@ def recipes() -> list[str]:
     heads = [f"{DEFAULT} head=hybrid", f"{DEFAULT} head=hybrid decoder=argmax", "fusion=mean head=regression"]
     heads += ["fusion=concat head=regression"]
     others = [f"{DEFAULT} loss.balance=0.5", f"{DEFAULT} fusion.view_dropout=0.3", f"{DEFAULT} callbacks=ema"]
-    return [*crossed, *grids, *reach, *heads, *others]
+    rates = [f"{DEFAULT} schedule=plateau optimizer.lr=1e-3 epochs=50", f"{DEFAULT} schedule=onecycle"]
+    rates += [f"{DEFAULT} optimizer.lr={rate}" for rate in ("5e-4", "1e-3", "2e-3", "3e-3")]
+    rates += [f"{DEFAULT} epochs={epochs}" for epochs in (10, 40)]
+    return [*crossed, *grids, *reach, *heads, *others, *rates]
 
 
 def main() -> None:

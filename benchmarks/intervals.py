@@ -179,7 +179,8 @@ def main() -> None:
     over_places(found, given)
     over_blocks(found)
     over_seeds(found)
-    print(f"Coverage of nominal {CONFIDENCE:.0%} intervals, {SIMULATIONS:,} simulations each, {WITH_SEEDS:,} with seeds")
+    each = f"{SIMULATIONS:,} simulations each, {WITH_SEEDS:,} with seeds"
+    print(f"Coverage of nominal {CONFIDENCE:.0%} intervals, {each}")
     for name, value in found.items():
         print(f"  {value:7.1%}  {name}")
     inside = [0.93 <= value <= 0.97 for name, value in found.items() if not name.startswith("(")]

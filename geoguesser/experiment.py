@@ -223,7 +223,7 @@ class Run:
     def _write_findings(self) -> None:
         findings = self.data.findings
         if findings.skipped:
-            log.warning("left out: %s (see findings.csv)", findings.counts())
+            log.warning("left out: %s (see findings.csv)", findings.left_out())
         if findings.fatal or findings.skipped or findings.kept:
             results.write_csv(self.folder / "findings.csv", findings.table())
 

@@ -58,7 +58,7 @@ class Asking:
             if not own:
                 log.info("step=%s: nothing is left to be asked for", one)
                 if one == "download" and (open_points := self._open("metadata")):
-                    log.warning("%d points were not asked for yet: step=metadata does that", open_points)
+                    log.warning("%s not asked for yet: step=metadata does that", counted(open_points, "point"))
                 self._close(one)
                 continue
             show_cost(

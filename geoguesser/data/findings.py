@@ -142,6 +142,10 @@ class Findings:
         """How many findings of each kind left something out."""
         return dict(Counter(one.kind for one in self.skipped))
 
+    def left_out(self) -> str:
+        """The counts in words: `3 missing_image, 1 out_of_region`; empty where nothing was left out."""
+        return ", ".join(f"{count:,} {kind}" for kind, count in self.counts().items())
+
     def table(self) -> pd.DataFrame:
         """One row per finding: action, kind, where, reason."""
         lists = {"error": self.fatal, "skip": self.skipped, "keep": self.kept}

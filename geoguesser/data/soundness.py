@@ -97,7 +97,7 @@ def split_places(
     try:
         splits, bridges = split.assign_tied(table, region, ties, drop=not findings.keeps("split_bridge"))
     except DataError as error:
-        left = ", ".join(f"{count} {kind}" for kind, count in findings.counts().items())
+        left = findings.left_out()
         raise DataError(f"{error} Left out before: {left}." if left else str(error)) from error
     names, where = table["uuid"].to_numpy(), table["row"].to_numpy()
     findings.settle(

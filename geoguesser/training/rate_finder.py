@@ -16,6 +16,7 @@ import torch
 from geoguesser.data.batches import Batch, FeatureBatch
 from geoguesser.errors import GeoguesserError
 from geoguesser.geo.distance import FloatArray
+from geoguesser.model.fusion import drop_views
 from geoguesser.training.module import GeoLightningModule
 
 LOWEST, HIGHEST, STEPS = 1e-6, 1.0, 100
@@ -77,9 +78,11 @@ def _search(
         for group, ratio in zip(optimizer.param_groups, ratios, strict=True):
             group["lr"] = rate * ratio
         moved = type(batch)(*(part.to(device) for part in batch))
-        features = moved.features if isinstance(moved, FeatureBatch) else network.embed(moved.images, moved.mask)
+        share = network.fusion.view_dropout
+        mask = drop_views(moved.mask, share, step) if share else moved.mask  # as training does
+        features = moved.features if isinstance(moved, FeatureBatch) else network.embed(moved.images, mask)
         target = {name: tensor[moved.index] for name, tensor in targets.items()}
-        loss = network.head.loss(network.from_features(features, moved.mask), target)
+        loss = network.head.loss(network.from_features(features, mask), target)
         optimizer.zero_grad()
         torch.autograd.backward(loss)
         optimizer.step()

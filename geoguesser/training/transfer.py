@@ -55,8 +55,9 @@ def resume_network(network: GeoNetwork, checkpoint: dict[str, Any], where: str) 
     given["fusion"] = whole_state(given["fusion"])
     parts = [part for part in own if not _same(given.get(part), own[part])]
     if parts:
+        differ = "differs" if len(parts) == 1 else "differ"
         raise CheckpointError(
-            f"{where} cannot be resumed: its {' and '.join(parts)} differ from what data and config now give. "
+            f"{where} cannot be resumed: its {' and '.join(parts)} {differ} from what data and config now give. "
             "Resume with the run's own data and keys, or start a new run with init_from=RUN_FOLDER."
         )
     network.load_state_dict(locator.network_tensors(checkpoint))

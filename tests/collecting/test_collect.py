@@ -468,7 +468,7 @@ def test_a_download_before_any_point_was_asked_for_says_so(tmp_path: Path, keys,
     with Server() as server:
         collect(server, tmp_path, "download")
     assert server.log == []
-    assert "3 points were not asked for yet: step=metadata does that" in caplog.text
+    assert "3 points not asked for yet: step=metadata does that" in caplog.text
 
 
 def test_a_plan_whose_table_was_lost_gets_it_back(tmp_path: Path, caplog):

@@ -113,7 +113,10 @@ def test_keys_and_words_mix(sweep: Path, tmp_path: Path, monkeypatch, capsys):
     ("words", "message"),
     [
         (["nowhere"], "error: nowhere must be a run folder, or a sweep's."),
-        ([], "error: runs must be given"),
+        (
+            [],
+            "error: runs must name run or sweep folders, got []. For example python -m geoguesser.",
+        ),
         (["RUN", "out=x.pdf"], "error: out must be the name of an .html file, got 'x.pdf'."),
         (["RUN", "out=no/x.html"], "error: out=no/x.html must lie in a folder that exists, got 'no'."),
         (["RUN", "baseline=other"], "error: baseline must be one of the runs: 0, got 'other'."),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -348,7 +349,7 @@ def test_dry_run_counts_and_trains_nothing(run_job, tmp_path: Path, capsys):
     assert not (tmp_path / "run/checkpoints").exists()
 
 
-def test_skipped_places_are_counted_and_listed(run_job, tmp_path: Path):
+def test_skipped_places_are_counted_and_listed(run_job, tmp_path: Path, caplog):
     from geoguesser.data.demo import demo_root
 
     root = tmp_path / "root"
@@ -368,6 +369,9 @@ def test_skipped_places_are_counted_and_listed(run_job, tmp_path: Path):
     skips = ["data.on_bad.missing_view=skip", "data.on_bad.broken_image=skip"]
     result = run_job([*job, *skips], tmp_path / "three")
     assert result["counts"]["skipped"] == {"missing_view": 1, "broken_image": 1}
+    assert re.search(
+        r"left out: (1 missing_view, 1 broken_image|1 broken_image, 1 missing_view) \(see", caplog.text
+    )
     assert result["counts"]["places"] == 58
     assert len(pd.read_csv(tmp_path / "three/findings.csv")) == 2
     places = pd.read_csv(tmp_path / "three/places.csv")  # the grid was fitted without what was left out
@@ -482,7 +486,7 @@ def test_debug_trainer(run_job, tmp_path: Path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ("grid.size=10", r"cannot be resumed: its head differ from what data and config now give"),
+        ("grid.size=10", r"cannot be resumed: its head differs from what data and config now give"),
         ("decoder=argmax", r"cannot be resumed: its head differ"),
         ("data.fraction=0.6", r"cannot be resumed: its data differ from those given now in splits\."),
         ("optimizer.lr=0.5", r"^A resumed run keeps its learning rates.*init_from=RUN_FOLDER\.$"),

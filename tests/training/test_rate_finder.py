@@ -14,6 +14,7 @@ from training.toy_run import REGION, STAGED, TRAIN, ToyData, toy_features, toy_m
 
 from geoguesser.data.batches import FeatureBatch
 from geoguesser.errors import GeoguesserError
+from geoguesser.model.fusion import MeanFusion
 from geoguesser.model.head import RegressionHead
 from geoguesser.training import rate_finder
 from geoguesser.training.optimizer import SGD, Adam
@@ -106,6 +107,16 @@ def test_it_leaves_no_trace() -> None:
     assert all(parameter.grad is None for parameter in module.network.parameters())
     assert module.base_rates == base_rates
     assert torch.equal(torch.get_rng_state(), random_state)
+
+
+def test_views_are_dropped_as_in_training() -> None:
+    network = toy_network()
+    data = ToyData(features=toy_features(network))
+    whole = find_rate(toy_module(network=network), data.train_dataloader(), CPU)
+    network.fusion = MeanFusion(network.fusion.output_size, view_dropout=0.5)
+    some = [find_rate(toy_module(network=network), data.train_dataloader(), CPU) for _ in range(2)]
+    assert some[0].losses[5] != whole.losses[5]
+    np.testing.assert_array_equal(some[0].losses, some[1].losses)
 
 
 def test_the_same_search_twice_gives_the_same() -> None:

@@ -62,7 +62,7 @@ def test_a_resumed_run_keeps_its_view_dropout(tmp_path: Path) -> None:
     path = saved(changed(), tmp_path / "one.ckpt")
     with pytest.raises(CheckpointError) as caught:
         resume_network(changed(view_dropout=0.5), read_checkpoint(Path(path)), "run")
-    assert str(caught.value).startswith("run cannot be resumed: its fusion differ from what data and config")
+    assert str(caught.value).startswith("run cannot be resumed: its fusion differs from what data and config")
 
 
 @pytest.mark.parametrize("keys", [{"width": 8}, {"width": 16}, {"width": 8, "layers": 2}])
