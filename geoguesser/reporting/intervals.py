@@ -15,7 +15,7 @@ from geoguesser.geo.distance import FloatArray
 from geoguesser.reporting.bootstrap import Pivot, Resampling, widened
 
 FEWEST_PLACES = 20  # for an interval of a median, a share or a difference
-BESIDE_SEEDS = 0.5  # of the way to Student's t: the seeds' part, which is never below 0, widens by chance alone
+BESIDE_SEEDS = 0.25  # of the way to Student's t: the seeds' part, which is never below 0, widens by chance alone
 FEWEST_FOR_MEAN = 40  # of errors: with fewer, rare large misses may be lacking, and no interval holds what it says
 
 

@@ -10,6 +10,7 @@ from scipy import stats
 
 from geoguesser.reporting.bootstrap import Resampling
 from geoguesser.reporting.intervals import (
+    BESIDE_SEEDS,
     SeedNoise,
     holm,
     mean_interval,
@@ -124,7 +125,7 @@ def test_seeds_that_say_the_same_add_nothing_and_one_seed_tells_nothing():
     assert same.variance == pytest.approx(0.0, abs=1e-20)
     assert seed_noise(place[None]) is None
     pivot = Resampling(np.arange(30), samples=1000, seed=0).mean(place)
-    below, above = pivot.reach(0.05, towards_even=0.5)
+    below, above = pivot.reach(0.05, towards_even=BESIDE_SEEDS)
     both = mean_interval(pivot, 0.95, same)
     assert (both.low, both.high) == (pytest.approx(pivot.value - below), pytest.approx(pivot.value + above))
 
@@ -133,7 +134,7 @@ def test_seeds_widen_by_their_squares():
     pivot = Resampling(np.arange(30), samples=1000, seed=0).mean(np.random.default_rng(0).normal(size=30))
     both = mean_interval(pivot, 0.95, SeedNoise(6.0, 2.0, 5.0))
     half = stats.t.ppf(0.975, 5) * 2.0
-    below, above = pivot.reach(0.05, towards_even=0.5)
+    below, above = pivot.reach(0.05, towards_even=BESIDE_SEEDS)
     assert both.value - both.low == pytest.approx(np.hypot(below, half))
     assert both.high - both.value == pytest.approx(np.hypot(above, half))
 
