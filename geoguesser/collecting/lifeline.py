@@ -80,6 +80,7 @@ def tie() -> None:
         sys.exit(_wait(worker))
     os.close(kept)
     os.setsid()  # Ctrl-C and a closed terminal reach the first process alone
+    _wake_when_cut(end)
     threading.Thread(target=lifeline.watch, args=(end,), name="lifeline", daemon=True).start()
 
 
@@ -111,6 +112,16 @@ def _wait(worker: int) -> int:
             signal.signal(-code, signal.SIG_DFL)
         os.kill(os.getpid(), -code)
     return code
+
+
+def _wake_when_cut(end: int) -> None:
+    """Has the system send SIGCONT with the cut: a halted worker would never see it. Linux alone can do that."""
+    import fcntl  # not on Windows
+
+    if hasattr(fcntl, "F_SETSIG"):
+        fcntl.fcntl(end, fcntl.F_SETOWN, os.getpid())
+        fcntl.fcntl(end, fcntl.F_SETSIG, signal.SIGCONT)
+        fcntl.fcntl(end, fcntl.F_SETFL, os.O_ASYNC)
 
 
 def _let_go_of_outputs() -> None:

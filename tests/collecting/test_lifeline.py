@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -96,26 +97,38 @@ time.sleep(30)
     assert process.returncode == 130
 
 
+def become(wanted: str, *processes: int) -> None:
+    until = time.monotonic() + 20
+    while not {Path(f"/proc/{one}/stat").read_text().split()[2] for one in processes} <= set(wanted):
+        assert time.monotonic() < until
+        time.sleep(0.01)
+
+
 def test_a_halted_command_halts_its_worker_and_both_go_on(tmp_path: Path):
     process = start(HOLDS, tmp_path)
     worker = int(wait_for(tmp_path / "worker"))
-
-    def states() -> str:
-        return "".join(Path(f"/proc/{one}/stat").read_text().split()[2] for one in (process.pid, worker))
-
-    def become(wanted: str) -> None:
-        until = time.monotonic() + 20
-        while not set(states()) <= set(wanted):
-            assert time.monotonic() < until, states()
-            time.sleep(0.01)
-
     process.send_signal(signal.SIGTSTP)
-    become("T")
+    become("T", process.pid, worker)
     process.send_signal(signal.SIGCONT)
-    become("SR")
+    become("SR", process.pid, worker)
     process.kill()
     assert process.communicate(timeout=20)[0] == "works\n"
     assert gone(worker)
+
+
+def test_a_halted_commands_worker_wakes_and_ends_what_it_holds_when_that_is_killed(tmp_path: Path):
+    process = start(HOLDS, tmp_path)
+    worker = int(wait_for(tmp_path / "worker"))
+    process.send_signal(signal.SIGTSTP)
+    become("T", process.pid, worker)
+    process.kill()
+    try:
+        assert process.communicate(timeout=20)[0] == "works\n"
+        assert wait_for(tmp_path / "written") == "all"
+        assert gone(worker)
+    finally:
+        with suppress(ProcessLookupError):
+            os.kill(worker, signal.SIGKILL)
 
 
 def test_a_killed_commands_worker_ends_what_it_holds_and_leaves_the_pipe_at_once(tmp_path: Path):
