@@ -29,6 +29,7 @@ from geoguesser.errors import ConfigError
 log = logging.getLogger(__name__)
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+TWICE_S = 1.0
 INTERRUPTED = 130  # as a shell tells of a process that Ctrl-C ended
 
 
@@ -103,6 +104,11 @@ class Asking:
         def on_signal() -> None:
             log.info("stopping: what is under way ends first")
             stop_now()
+            for number in SIGNALS:  # pkill and systemd tell both processes, and the first one passes it on
+                loop.add_signal_handler(number, lambda: None)
+            loop.call_later(TWICE_S, let_through)
+
+        def let_through() -> None:
             for number in SIGNALS:  # a second one ends at once
                 loop.remove_signal_handler(number)
 

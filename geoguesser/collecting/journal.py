@@ -18,6 +18,7 @@ import sqlite3
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
@@ -110,7 +111,8 @@ class Journal:
 
     def ends(self) -> None:
         """Tells others that they may wait for this process: it ends with what is under way."""
-        os.pwrite(self._lock, f"{os.getpid()} {ENDING}\n".encode(), 0)
+        with suppress(OSError):  # on a full disk others are refused, but this process must end all the same
+            os.pwrite(self._lock, f"{os.getpid()} {ENDING}\n".encode(), 0)
 
     def change(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Runs `work` in a transaction of its own, and returns what it returns once that is on disk."""

@@ -20,7 +20,7 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 PASSED_ON = ("SIGINT", "SIGTERM")
-DESCRIPTORS = (1, 2)
+DESCRIPTORS = (0, 1, 2)
 
 
 class Lifeline:
@@ -55,7 +55,7 @@ class Lifeline:
         """Waits until nobody holds the pipe's other end, then tells."""
         while os.read(end, 1):
             pass
-        _let_go_of_outputs()
+        _let_go()
         with self._lock:
             self.cut.set()
             if not self._called:
@@ -71,8 +71,13 @@ def tie() -> None:
     """Forks. Returns in the process that does the work; the other one never does, but exits as that one does."""
     if not hasattr(os, "fork"):
         return
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:  # closed by whoever started this
+            stream.flush()
+    while (spare := os.open(os.devnull, os.O_RDWR)) <= max(DESCRIPTORS):
+        pass  # what a closed stream left free must not become something else, which a cut would let go of
+    os.close(spare)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # ignored, as some shells hand it on, it tells no exit status
     end, kept = os.pipe()
     worker = os.fork()
     if worker:
@@ -80,6 +85,7 @@ def tie() -> None:
         sys.exit(_wait(worker))
     os.close(kept)
     os.setsid()  # Ctrl-C and a closed terminal reach the first process alone
+    _wake_when_cut(end)
     threading.Thread(target=lifeline.watch, args=(end,), name="lifeline", daemon=True).start()
 
 
@@ -113,9 +119,19 @@ def _wait(worker: int) -> int:
     return code
 
 
-def _let_go_of_outputs() -> None:
+def _wake_when_cut(end: int) -> None:
+    """Has the system send SIGCONT with the cut: a halted worker would never see it. Linux alone can do that."""
+    import fcntl  # not on Windows
+
+    if hasattr(fcntl, "F_SETSIG"):
+        fcntl.fcntl(end, fcntl.F_SETOWN, os.getpid())
+        fcntl.fcntl(end, fcntl.F_SETSIG, signal.SIGCONT)
+        fcntl.fcntl(end, fcntl.F_SETFL, os.O_ASYNC)
+
+
+def _let_go() -> None:
     """Leaves terminals and pipes, whose other end may wait for this one or be gone; files are written on."""
-    nothing = os.open(os.devnull, os.O_WRONLY)
+    nothing = os.open(os.devnull, os.O_RDWR)
     for descriptor in DESCRIPTORS:
         with suppress(OSError):
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):

@@ -75,10 +75,15 @@ def kill_command(process: subprocess.Popen) -> None:
     os.killpg(process.pid, signal.SIGKILL)
 
 
-def kill_worker(process: subprocess.Popen) -> None:
-    """As the system does that lacks memory: the process that does the work."""
+def worker_of(process: subprocess.Popen) -> int:
+    """The process that does the work."""
     (worker,) = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-    os.kill(int(worker), signal.SIGKILL)
+    return int(worker)
+
+
+def kill_worker(process: subprocess.Popen) -> None:
+    """As the system does that lacks memory."""
+    os.kill(worker_of(process), signal.SIGKILL)
 
 
 def whole_views(out: Path) -> set[str]:
@@ -290,6 +295,25 @@ def test_ctrl_c_ends_cleanly_and_it_goes_on(tmp_path: Path, keys):
     assert max(server.answered("image").values()) == 1
     with Journal(tmp_path) as journal:
         assert journal.rows("SELECT sum(requests) FROM spent") == [(len(server.log),)]
+
+
+def test_a_signal_that_both_processes_get_is_one(tmp_path: Path, keys):
+    """As pkill and systemd send it: what is under way still ends first."""
+    plan(tmp_path, 30)
+    with Server(delay_s=1.0) as server:
+        collect(server, tmp_path, "metadata")
+        own = ["http.timeout_s=20", "provider.requests.image.per_second=20"]  # some are always half a second away
+        process, aim = start(*words(server, tmp_path, "download", *own)), len(server.log) + 5
+        while len(server.log) < aim:
+            time.sleep(0.005)
+        os.kill(worker_of(process), signal.SIGTERM)
+        time.sleep(0.1)
+        process.send_signal(signal.SIGTERM)
+        output = process.communicate(timeout=30)[0]
+        assert process.returncode == 130, output
+        assert "stopped; the same command goes on" in output
+        assert counted_requests(tmp_path) == len(server.log)
+        assert len(whole_views(tmp_path)) == server.answered("image").total()
 
 
 def test_budgets_end_a_step_and_more_lets_it_go_on(tmp_path: Path, keys, caplog):

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -78,6 +79,24 @@ def test_the_command_ends_as_its_worker_does(tmp_path: Path, code: str, status: 
     assert output == ("error: words\n" if status == 1 else "")
 
 
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "<&- >&-", "<&- >&- 2>&-"])
+def test_closed_streams_stay_nothing(tmp_path: Path, closed: str):
+    code = """
+(here / "worker").write_text(str(min(os.open(here, os.O_RDONLY) for _ in range(3))))
+sys.exit(3)
+"""
+    words = ["bash", "-c", f'exec "$@" {closed}', "", sys.executable, "-c", HEAD + code, str(tmp_path)]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (3, "")
+    assert int((tmp_path / "worker").read_text()) > 2
+
+
+def test_the_exit_status_is_known_where_ended_children_are_ignored(tmp_path: Path):
+    words = ["bash", "-c", "trap '' CHLD; exec \"$@\"", "", sys.executable, "-c", HEAD + "sys.exit(3)", "."]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (3, "")
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_signals_are_passed_on(tmp_path: Path, number: int):
     code = """
@@ -96,26 +115,38 @@ time.sleep(30)
     assert process.returncode == 130
 
 
+def become(wanted: str, *processes: int) -> None:
+    until = time.monotonic() + 20
+    while not {Path(f"/proc/{one}/stat").read_text().split()[2] for one in processes} <= set(wanted):
+        assert time.monotonic() < until
+        time.sleep(0.01)
+
+
 def test_a_halted_command_halts_its_worker_and_both_go_on(tmp_path: Path):
     process = start(HOLDS, tmp_path)
     worker = int(wait_for(tmp_path / "worker"))
-
-    def states() -> str:
-        return "".join(Path(f"/proc/{one}/stat").read_text().split()[2] for one in (process.pid, worker))
-
-    def become(wanted: str) -> None:
-        until = time.monotonic() + 20
-        while not set(states()) <= set(wanted):
-            assert time.monotonic() < until, states()
-            time.sleep(0.01)
-
     process.send_signal(signal.SIGTSTP)
-    become("T")
+    become("T", process.pid, worker)
     process.send_signal(signal.SIGCONT)
-    become("SR")
+    become("SR", process.pid, worker)
     process.kill()
     assert process.communicate(timeout=20)[0] == "works\n"
     assert gone(worker)
+
+
+def test_a_halted_commands_worker_wakes_and_ends_what_it_holds_when_that_is_killed(tmp_path: Path):
+    process = start(HOLDS, tmp_path)
+    worker = int(wait_for(tmp_path / "worker"))
+    process.send_signal(signal.SIGTSTP)
+    become("T", process.pid, worker)
+    process.kill()
+    try:
+        assert process.communicate(timeout=20)[0] == "works\n"
+        assert wait_for(tmp_path / "written") == "all"
+        assert gone(worker)
+    finally:
+        with suppress(ProcessLookupError):
+            os.kill(worker, signal.SIGKILL)
 
 
 def test_a_killed_commands_worker_ends_what_it_holds_and_leaves_the_pipe_at_once(tmp_path: Path):
@@ -125,6 +156,21 @@ def test_a_killed_commands_worker_ends_what_it_holds_and_leaves_the_pipe_at_once
     assert process.communicate(timeout=20)[0] == "works\n"
     assert wait_for(tmp_path / "written") == "all"
     assert gone(worker)
+
+
+def test_a_killed_commands_worker_leaves_the_terminal_at_once(tmp_path: Path):
+    ours, theirs = os.openpty()
+    process = start(HOLDS.replace("0.3", "2"), tmp_path, stdin=theirs, stdout=theirs, stderr=theirs)
+    os.close(theirs)
+    wait_for(tmp_path / "worker")
+    process.kill()
+    process.wait()
+    with suppress(OSError):  # as soon as nobody has it open
+        while os.read(ours, 100):
+            pass
+    os.close(ours)
+    assert not (tmp_path / "written").exists()
+    assert wait_for(tmp_path / "written") == "all"
 
 
 def test_what_it_prints_into_a_file_stays(tmp_path: Path):
