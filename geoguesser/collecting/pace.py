@@ -14,7 +14,7 @@ from email.utils import parsedate_to_datetime
 
 from geoguesser.errors import check_number
 
-FILL = 0.9  # of a rate: the rest is for requests that bunch up on their way to the server
+FILL = 0.85  # of a rate: the rest is for requests that bunch up on their way to the server
 BURST = 0.25  # of a second's requests: what may be made up for at once after a rest
 DOUBLINGS = 16  # of a wait; far more than any limit on it
 
@@ -22,8 +22,8 @@ DOUBLINGS = 16  # of a wait; far more than any limit on it
 class Bucket:
     """A token bucket of which no second holds more than the rate.
 
-    It fills at 90 % of the rate and holds a quarter of a second's requests, so what a stall missed is made up for.
-    Beside it the times of the last requests are kept, 90 % of a second's: none is let through before the first of
+    It fills at 85 % of the rate and holds a quarter of a second's requests, so what a stall missed is made up for.
+    Beside it the times of the last requests are kept, 85 % of a second's: none is let through before the first of
     them is a second old, so a burst never adds to what was let through just before.
 
     Args:

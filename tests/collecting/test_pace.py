@@ -39,7 +39,7 @@ def test_no_second_holds_more_than_the_rate_and_most_of_it_is_used(per_second: i
     times = times_of(per_second, int(1.5 * per_second), idle_s=0.2)  # an idle time before saves no burst up
     within = np.searchsorted(times, times + 1.0) - np.arange(len(times))
     assert within.max() <= per_second
-    assert (len(times) - 1) / (times[-1] - times[0]) >= 0.6 * per_second  # 0.9 where the machine is quiet
+    assert (len(times) - 1) / (times[-1] - times[0]) >= 0.6 * per_second  # 0.85 where the machine is quiet
 
 
 def test_a_low_rate_is_even():
