@@ -201,7 +201,11 @@ def cells_for(region: Region, size: int) -> Cells:
 
     Returns:
         The partition; its count is within 2 % of `size` from 60 up.
+
+    Raises:
+        ConfigError: More cells would be laid than can be.
     """
+    check_count(size)  # before a search: at least so many are laid
 
     @cache
     def counted(bands: tuple[int, ...]) -> int:

@@ -167,13 +167,13 @@ def box_rings(south: FloatArray, north: FloatArray, west: FloatArray, east: Floa
     return to_unit(np.stack((latitude, longitude), axis=-1))
 
 
-def check_count(cells: int, side_km: float, most: int = MOST_CELLS) -> None:
+def check_count(cells: int, side_km: float | None = None, most: int = MOST_CELLS) -> None:
     """Raises ConfigError where more than `most` cells would be laid."""
     if cells > most:
         raise ConfigError.at(
             "grid",
             f"must not lay more than {most:,} cells over the region",
-            found=f"{cells:,} cells of {side_km:.3g} km",
+            found=f"{cells:,} cells" if side_km is None else f"{cells:,} cells of {side_km:.3g} km",
             remedy="Choose a smaller grid.size or a larger grid.spacing_km.",
         )
 

@@ -407,6 +407,12 @@ def test_too_many_pieces_are_refused(regions: dict[str, Region], maker: Any) -> 
         maker.fit(regions["croatia"], np.array([(45.8, 16.0)]))
 
 
+def test_more_cells_than_can_be_laid_are_refused_before_a_search(regions: dict[str, Region]) -> None:
+    message = "grid must not lay more than 4,000,000 cells over the region, got '4,000,001 cells'."
+    with pytest.raises(ConfigError, match=f"^{re.escape(message)}"):
+        SquareGrid(size=4_000_001).fit(regions["croatia"], np.array([(45.8, 16.0)]))
+
+
 def test_what_was_asked_for(regions: dict[str, Region]) -> None:
     croatia = regions["croatia"]
     assert SquareGrid().asked(croatia) == KMeansGrid().asked(croatia) == 60
