@@ -29,7 +29,7 @@ from geoguesser.errors import ConfigError
 log = logging.getLogger(__name__)
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
-TWICE_S = 1.0
+TWICE_S = 1.0  # a signal that comes again within it is the same one
 INTERRUPTED = 130  # as a shell tells of a process that Ctrl-C ended
 
 

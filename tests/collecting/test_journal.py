@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import logging
 import os
 import signal
 import sqlite3
@@ -54,6 +55,25 @@ def test_a_note_that_cannot_be_written_keeps_no_cut_from_those_who_must_hear_of_
 
 def no_space(*_: object) -> int:
     raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_a_process_that_ends_is_waited_for(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    caplog.set_level(logging.INFO)
+    code = f"""
+import time
+from geoguesser.collecting.journal import *
+with Journal(Path({str(tmp_path)!r})) as journal:
+    journal.ends()
+    print("ends", flush=True)
+    time.sleep(2)
+"""
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "ends\n"
+        with Journal(tmp_path):  # longer than a process that does not end is waited for
+            line = f"waiting for process {holder.pid}, which ends what was under way when it was killed"
+            assert caplog.messages == [line]
+            assert (tmp_path / LOCK).read_text() == f"{os.getpid()}\n"
 
 
 def test_many_changes_are_one_transaction_and_one_that_is_refused_harms_no_other(tmp_path: Path):
