@@ -10,6 +10,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from geoguesser.config_history import normalise_config
 from geoguesser.configs import build, conf_dir, known_keys, plain, read_config
 from geoguesser.errors import (
     ConfigError,
@@ -106,7 +107,7 @@ def _out(given: str) -> Path:
 
 def _region(runs: list[Run]) -> Region:
     """The region of all runs; the world where they differ, or where its boundary is no longer there."""
-    nodes = {json.dumps(run.config.get("region"), sort_keys=True) for run in runs}
+    nodes = {json.dumps(normalise_config(run.config).get("region"), sort_keys=True) for run in runs}
     if len(nodes) > 1:
         log.warning("the runs have different regions: maps and blocks are those of the world")
         return world()

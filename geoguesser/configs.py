@@ -6,6 +6,7 @@ import inspect
 import re
 import sys
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,11 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
+from geoguesser.config_history import shorten_target, update_config
 from geoguesser.errors import ConfigError, GeoguesserError, first_line
 
 PLAIN = re.compile(r"[A-Za-z0-9_./:+%@-]+")  # what Hydra reads as it is, whatever stands where in it
+TARGET = re.compile(r"^\s*_target_: (geoguesser\.[\w.]+)", re.MULTILINE)
 HEAD_GROUPS = ("grid", "loss", "decoder")  # used by those heads whose `fit` has a parameter of that name
 
 
@@ -173,7 +176,7 @@ def known_keys(name: str = "train") -> set[str]:
 
 
 def read_config(file: Path) -> dict[str, Any]:
-    """A run's config.yaml as plain values.
+    """Reads a run's config.yaml as plain values, with the current names of keys and targets.
 
     Raises:
         ConfigError: It is no config.
@@ -184,4 +187,17 @@ def read_config(file: Path) -> dict[str, Any]:
         raise ConfigError(f"{file} cannot be read ({first_line(error)}).") from error
     if not isinstance(found, dict) or not isinstance(found.get("seed"), int):
         raise ConfigError.at(str(file), "must be the config of a run, with its seed")
-    return {str(key): value for key, value in found.items()}
+    return update_config({str(key): value for key, value in found.items()}, current_targets())
+
+
+@cache
+def current_targets() -> dict[str, str]:
+    """Returns short name -> import path of this package's targets in conf/, where only one target has that name.
+
+    A class that moved is found by these without an entry in `config_history.OLD_TARGETS`.
+    """
+    paths: dict[str, set[str]] = {}
+    for file in sorted(Path(conf_dir()).rglob("*.yaml")):
+        for target in TARGET.findall(file.read_text(encoding="utf-8")):
+            paths.setdefault(shorten_target(target), set()).add(target)
+    return {short: next(iter(targets)) for short, targets in paths.items() if len(targets) == 1}

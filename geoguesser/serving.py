@@ -13,7 +13,8 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from geoguesser.configs import known_keys, plain
+from geoguesser.config_history import update_config
+from geoguesser.configs import current_targets, known_keys, plain
 from geoguesser.counted import counted
 from geoguesser.errors import ConfigError, DataError, MissingFileError, check_int
 from geoguesser.loading import device_of, load_runs
@@ -105,7 +106,7 @@ def _config(run: Path) -> dict[str, Any] | None:
         found: Any = OmegaConf.to_container(OmegaConf.load(run / "config.yaml"), resolve=True)
     except (OSError, OmegaConfBaseException, YAMLError, UnicodeDecodeError):
         return None
-    return found if isinstance(found, dict) else None
+    return update_config(found, current_targets()) if isinstance(found, dict) else None
 
 
 def _label(run: Path, config: dict[str, Any] | None) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from geoguesser.cli import launch
+from geoguesser.config_history import update_override
 from geoguesser.configs import override
 from geoguesser.errors import MissingFileError
 from geoguesser.sweeps.command import end_of_sweep
@@ -96,7 +97,7 @@ def with_resume(argv: list[str]) -> list[str]:
             "must be a run folder with overrides.yaml and checkpoints/last.ckpt",
             remedy="Runs lie in outputs/DATE/TIME.",
         )
-    old = [str(word) for word in OmegaConf.load(recorded)]
+    old = [update_override(str(word)) for word in OmegaConf.load(recorded)]
     asked = [override("resume", folder) if word.startswith("resume=") else word for word in argv[1:]]
     return [argv[0], *old, *asked, override("hydra.run.dir", folder)]
 

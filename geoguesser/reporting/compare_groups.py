@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from geoguesser.config_history import ADDED_KEYS, normalise_config, shorten_target
 from geoguesser.effect import WITHOUT_EFFECT
 from geoguesser.geo.distance import FloatArray
 from geoguesser.reporting.compare_runs import Run, Unused
@@ -98,8 +99,8 @@ def flat(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _identity(run: Run) -> str:
-    """What makes two runs the same but for seed and fold."""
-    config = {key: value for key, value in flat(run.config).items() if key not in FOLDERS}
+    """Returns a text that runs share if they differ in seed and fold only, whatever versions wrote them."""
+    config = {key: value for key, value in flat(normalise_config(run.config)).items() if key not in FOLDERS}
     config.pop("seed", None)
     config.pop("split.fold", None)
     data = {part: run.result["data"].get(part) for part in CONTENTS}
@@ -126,7 +127,7 @@ def _group(runs: tuple[Run, ...]) -> Group:
 
 
 def differing(groups: Sequence[Group], choices: Choices) -> dict[str, list[str]]:
-    """What differs between the groups.
+    """Lists the keys whose values differ between the groups, with the values of each group.
 
     Left out: names, loggers, folders, seeds and folds (which stand beside), and what is only there because
     another choice is, like the grid of a head with cells.
@@ -138,9 +139,14 @@ def differing(groups: Sequence[Group], choices: Choices) -> dict[str, list[str]]
     Returns:
         Key -> a value for each group, in the order of the config; `–` where a group has no such key.
     """
-    configs = [flat(group.config) for group in groups]
+    configs = [flat(normalise_config(group.config)) for group in groups]
+    choices = {(group, shorten_target(target)): word for (group, target), word in choices.items()}
     keys = [key for key in dict.fromkeys(key for config in configs for key in config) if not _stands_beside(key)]
-    shown = {key: [_value(key, config, choices) for config in configs] for key in keys if _differs(key, configs)}
+    shown = {
+        key: [_value(key, _with_default(key, config, configs), choices) for config in configs]
+        for key in keys
+        if _differs(key, configs)
+    }
     renamed: dict[str, list[str]] = {}
     for key, values in shown.items():  # `callbacks.ema: null` and `callbacks.ema._target_` are one key
         word = key.removesuffix("._target_")
@@ -174,6 +180,13 @@ def _same_parent(key: str, config: Mapping[str, Any], configs: Sequence[Mapping[
     target = f"{key.rpartition('.')[0]}._target_"
     theirs = {other.get(target) for other in configs if key in other}
     return config.get(target) in theirs
+
+
+def _with_default(key: str, config: Mapping[str, Any], configs: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
+    """Adds a key to a config again that `normalise_config` left out because it has the value of older versions."""
+    if key in ADDED_KEYS and key not in config and _same_parent(key, config, configs):
+        return {**config, key: ADDED_KEYS[key]}
+    return config
 
 
 def _value(key: str, config: Mapping[str, Any], choices: Choices) -> str:

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
+from geoguesser.config_history import shorten_target
 from geoguesser.errors import CheckpointError, first_line
 from geoguesser.geo.region import Region
 from geoguesser.locator import Locator
@@ -51,8 +52,8 @@ def read_facts(checkpoint: Path, config: Mapping[str, Any] | None, region: Regio
     Raises:
         CheckpointError: result.json or predictions_test.csv is there and broken.
     """
-    target = str(((config or {}).get("data") or {}).get("_target_", "")).rsplit(".", 1)[-1]
-    data, run = KINDS.get(target), checkpoint.parent.parent
+    target = str(((config or {}).get("data") or {}).get("_target_", ""))
+    data, run = KINDS.get(shorten_target(target)), checkpoint.parent.parent
     if checkpoint.parent.name != "checkpoints" or not (run / "result.json").is_file():
         return RunFacts(data)
     try:

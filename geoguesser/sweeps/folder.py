@@ -28,7 +28,8 @@ except ImportError:  # no POSIX: then two commands must not work in one sweep at
     LOCKS = False
 
 COMMAND = "GEOGUESSER_SWEEP_COMMAND"  # environment: which command a job belongs to, in whatever process it runs
-LEFT = (".hydra", ".lock", "train.log", "error.log", "wandb", "tensorboard")  # by a job that is done again
+# Files that stay when a job starts again. The recorded config stays, for the sweep recognises the job by it.
+LEFT = (".hydra", ".lock", "config.yaml", "train.log", "error.log", "wandb", "tensorboard")
 
 
 class SweepFolder:

@@ -12,6 +12,7 @@ from omegaconf import OmegaConf
 from rich.console import Console
 from rich.table import Table
 
+from geoguesser.config_history import update_override
 from geoguesser.configs import HEAD_GROUPS
 from geoguesser.reporting.result import write_csv
 from geoguesser.reporting.sweep_plot import draw_sweep, short
@@ -140,7 +141,7 @@ def _job(folder: Path) -> dict[str, Any]:
     if state == "running" and not is_running(folder):
         state = "interrupted"
     config = OmegaConf.load(folder / "config.yaml") if (folder / "config.yaml").is_file() else None
-    used = None if config is None else set(map(str, config))
+    used = None if config is None else {update_override(str(key)) for key in config}
     result = json.loads((folder / "result.json").read_text(encoding="utf-8")) if state == "done" else {}
     status = json.loads((folder / "status.json").read_text(encoding="utf-8")) if state == "failed" else {}
     return {
@@ -156,7 +157,7 @@ def _job(folder: Path) -> dict[str, Any]:
 def _asked(folder: Path, used: set[str] | None) -> dict[str, str]:
     """What the job was asked for by, key by key, without what its head does not use."""
     path = folder / ".hydra" / "overrides.yaml"
-    words = [str(word) for word in OmegaConf.load(path)] if path.is_file() else []
+    words = [update_override(str(word)) for word in OmegaConf.load(path)] if path.is_file() else []
     asked = {_key(word): word.partition("=")[2] for word in words}
     return {key: value for key, value in asked.items() if _counts(key, used) and not key.startswith("sweep")}
 

@@ -1,0 +1,179 @@
+"""History of config keys and targets, so that what earlier versions recorded still means the same.
+
+Run folders and sweep folders hold configs and overrides of the version that wrote them. `update_config` and
+`update_override` translate these to the current names. `normalise_config` gives two configs that mean the same the
+same values, whatever versions wrote them.
+
+Pure Python: entry points import this module before anything heavy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+PACKAGE = "geoguesser."
+
+# Import path in an earlier version -> current import path. The name of a renamed class is taken from here as well.
+OLD_TARGETS: dict[str, str] = {}
+
+# Dotted key of an earlier version -> current dotted key. A group's name stands for all keys below it.
+RENAMED_KEYS: dict[str, str] = {}
+
+# Dotted key that only some versions have -> the value that the versions without it behave as.
+ADDED_KEYS: dict[str, Any] = {}
+
+
+def shorten_target(target: str) -> str:
+    """Returns the part of a target that survives a move: `Class`, `Class.method` or `function`.
+
+    Targets outside this package stay as they are, so that a user's own class is never taken for one of ours.
+
+    Args:
+        target: Import path of any version, or a name that is already short.
+    """
+    target = OLD_TARGETS.get(target, target)
+    if not target.startswith(PACKAGE):
+        return target
+
+    short = _last_parts(target)
+    renamed = {_last_parts(old): _last_parts(new) for old, new in OLD_TARGETS.items()}
+    return renamed.get(short, short)
+
+
+def update_target(target: str, current: Mapping[str, str]) -> str:
+    """Returns the current import path of a target.
+
+    Args:
+        target: Import path of any version.
+        current: Short name -> import path, for targets of this package that `OLD_TARGETS` does not list.
+    """
+    target = OLD_TARGETS.get(target, target)
+    if not target.startswith(PACKAGE) or target in current.values():
+        return target
+    return current.get(shorten_target(target), target)
+
+
+def update_config(config: Mapping[str, Any], current: Mapping[str, str]) -> dict[str, Any]:
+    """Returns a recorded config with the current keys and import paths.
+
+    Args:
+        config: Plain values, as any version recorded them.
+        current: As in `update_target`.
+    """
+
+    def visit(node: Any) -> Any:
+        if isinstance(node, Mapping):
+            return {key: rename(value) if key == "_target_" else visit(value) for key, value in node.items()}
+        return [visit(item) for item in node] if isinstance(node, list | tuple) else node
+
+    def rename(target: Any) -> Any:
+        return update_target(target, current) if isinstance(target, str) else target
+
+    updated: dict[str, Any] = visit(_rename_keys(config))
+    return updated
+
+
+def update_override(word: str) -> str:
+    """Returns a recorded override of the command line with the current name of its group or key.
+
+    Args:
+        word: `key=value`, with `+`, `++` or `~` in front or without.
+    """
+    name, equals, value = word.partition("=")
+    bare = name.lstrip("+~")
+    if bare.endswith("_target_"):
+        value = OLD_TARGETS.get(value, value)
+    return f"{name[: len(name) - len(bare)]}{_rename(bare)}{equals}{value}"
+
+
+def normalise_config(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns a config in the form that is the same for all versions.
+
+    Keys have their current names, targets are short, integral floats are integers, and a key of `ADDED_KEYS` is
+    left out if its value is that of the versions without it.
+
+    Args:
+        config: Plain values, as any version recorded or composed them.
+    """
+    renamed = _rename_keys(config)
+    for key, value in ADDED_KEYS.items():
+        node = _find(renamed, key.split(".")[:-1])
+        last = key.rpartition(".")[2]
+        if node is not None and last in node and _normalise(node[last]) == _normalise(value):
+            del node[last]
+
+    normalised: dict[str, Any] = _normalise(renamed)
+    return normalised
+
+
+def _last_parts(target: str) -> str:
+    """Returns `Class`, `Class.method` or `function`: classes are recognised by their capital letter."""
+    parts = target.split(".")
+    is_method = len(parts) > 1 and parts[-2][:1].isupper()
+    return ".".join(parts[-2:] if is_method else parts[-1:])
+
+
+def _normalise(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {
+            str(key): shorten_target(item) if key == "_target_" and isinstance(item, str) else _normalise(item)
+            for key, item in value.items()
+        }
+    if isinstance(value, list | tuple):
+        return [_normalise(item) for item in value]
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    return value
+
+
+def _rename(key: str) -> str:
+    """Returns the current name of a dotted key, by the longest renamed key that it is or lies below."""
+    parts = key.split(".")
+    for length in range(len(parts), 0, -1):
+        start = ".".join(parts[:length])
+        if start in RENAMED_KEYS:
+            return ".".join([RENAMED_KEYS[start], *parts[length:]])
+    return key
+
+
+def _rename_keys(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns a copy with the current keys; a value under the current name comes before one under the old name."""
+    renamed: dict[str, Any] = _copy(config)
+
+    # Keys below a renamed group may have new names of their own: the deepest come first.
+    for old in sorted(RENAMED_KEYS, key=lambda key: -key.count(".")):
+        *parents, last = old.split(".")
+        node = _find(renamed, parents)
+        if node is None or last not in node:
+            continue
+        value = node.pop(last)
+
+        *parents, last = RENAMED_KEYS[old].split(".")
+        node = renamed
+        for parent in parents:
+            node = node.setdefault(parent, {})
+        _add(node, last, value)
+    return renamed
+
+
+def _add(node: dict[str, Any], key: str, value: Any) -> None:
+    """Adds a value to a mapping, in place; values that are present stay, also inside nested mappings."""
+    present = node.setdefault(key, value)
+    if present is not value and isinstance(present, dict) and isinstance(value, dict):
+        for name, item in value.items():
+            _add(present, name, item)
+
+
+def _find(config: dict[str, Any], parents: list[str]) -> dict[str, Any] | None:
+    """Returns the mapping at a path of keys, or None if there is none."""
+    node: Any = config
+    for parent in parents:
+        node = node.get(parent) if isinstance(node, dict) else None
+    return node if isinstance(node, dict) else None
+
+
+def _copy(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _copy(item) for key, item in value.items()}
+    return [_copy(item) for item in value] if isinstance(value, list | tuple) else value
