@@ -17,7 +17,7 @@ from scipy.sparse import csr_array
 from scipy.spatial import cKDTree
 
 from geoguesser.errors import DataError, check_choice, check_int, check_number
-from geoguesser.geo.cells import Cells, IntArray, cells_for, cells_from_state, cells_over
+from geoguesser.geo.cells.square import Cells, IntArray, cells_for, cells_from_state, cells_over
 from geoguesser.geo.distance import FloatArray
 from geoguesser.geo.region import Region, SphereRegion
 

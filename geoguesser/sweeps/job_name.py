@@ -1,0 +1,112 @@
+"""Identity of a sweep's jobs: a name for all of a config that changes results, and for nothing else.
+
+Jobs with one name are one job, whatever they are called, wherever they are logged and drawn, and however many
+processes read their images. Choices that the head does not use are gone from a resolved config, so they do not
+count either. Paths that a job reads from do: other data are another job.
+
+A sweep folder may hold jobs of earlier versions, whose names were made of other keys, defaults and module paths.
+So a job first looks for a folder whose recorded config means the same, and takes its name.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import yaml
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from geoguesser.commands.configs import resolve
+from geoguesser.errors import ConfigError
+from geoguesser.runs.config_history import normalise_config
+from geoguesser.runs.config_keys import WITHOUT_EFFECT
+from geoguesser.sweeps.folder import state_of
+
+LENGTH = 10  # hexadecimal digits: among 10,000 jobs two different ones meet once in 20,000 sweeps
+LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # several times faster where libyaml is installed
+
+# Recorded config -> its modification time and size, and the name of the job that it describes. Jobs of one process
+# share it, so that a sweep of 1,000 jobs reads each file once.
+_recorded: dict[Path, tuple[tuple[int, int], str | None]] = {}
+
+
+def what_counts(config: dict[str, Any]) -> dict[str, Any]:
+    """The part of a resolved config that changes results.
+
+    Args:
+        config: What `geoguesser.commands.configs.resolve` gave.
+    """
+    kept = {key: value for key, value in config.items() if key not in WITHOUT_EFFECT[""]}
+    for group, names in WITHOUT_EFFECT.items():
+        if group and isinstance(kept.get(group), dict):
+            kept[group] = {key: value for key, value in kept[group].items() if key not in names}
+    return kept
+
+
+def job_name(config: dict[str, Any]) -> str:
+    """Returns the name of a job: `LENGTH` hexadecimal digits of SHA-256 over the part that changes results.
+
+    It is the same for a composed config and for the config.yaml that any version wrote of it, unless that hides a
+    secret: such a job is recognised by its folder's name only.
+
+    Args:
+        config: Plain values; the order of keys does not matter.
+    """
+    counted = what_counts(normalise_config(config))
+    text = json.dumps(counted, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:LENGTH]
+
+
+def job_name_of(cfg: DictConfig) -> str:
+    """The name of the job that a composed config describes; one that is refused later has a name as well.
+
+    Args:
+        cfg: As Hydra composed it, with or without its own node `hydra`.
+    """
+    task = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])
+    try:
+        return job_name(resolve(task))
+    except (ConfigError, OmegaConfBaseException):
+        return job_name({"refused": OmegaConf.to_container(task)})
+
+
+def find_job(sweep: Path, name: str) -> str | None:
+    """Returns the job folder of a sweep whose recorded config describes the job, or None.
+
+    Among several, a finished one comes first, then the one with the job's own name.
+
+    Args:
+        sweep: Folder of the sweep; it may be missing.
+        name: Name of the job, as `job_name` gives it.
+    """
+    folders = [file.parent for file in sweep.glob("*/config.yaml") if _recorded_name(file) == name]
+    folders.sort(key=lambda folder: (state_of(folder) != "done", folder.name != name, folder.name))
+    return folders[0].name if folders else None
+
+
+def _recorded_name(file: Path) -> str | None:
+    """Returns the name of the job that a config.yaml describes; None for a file that is no config."""
+    try:
+        stat = file.stat()
+        version = (stat.st_mtime_ns, stat.st_size)
+        if file not in _recorded or _recorded[file][0] != version:
+            config = yaml.load(file.read_bytes(), Loader=LOADER)
+            _recorded[file] = version, job_name(config) if isinstance(config, dict) else None
+    except (OSError, yaml.YAMLError, UnicodeDecodeError):  # unreadable, or removed meanwhile
+        return None
+    return _recorded[file][1]
+
+
+def _job_name(*, _root_: DictConfig) -> str:
+    """Returns the folder's name for Hydra, which asks in the process of the job, whatever launcher started it."""
+    name = job_name_of(_root_)
+    sweep = OmegaConf.select(_root_, "hydra.sweep.dir", default=None)
+    return (sweep and find_job(Path(str(sweep)).absolute(), name)) or name
+
+
+def register() -> None:
+    """Makes `${job_name:}` known to OmegaConf: the one resolver of this project."""
+    OmegaConf.register_new_resolver("job_name", _job_name, replace=True)
