@@ -24,7 +24,7 @@ Choices = Mapping[tuple[str, str], str]
 
 
 @dataclass(frozen=True)
-class Group:
+class RunGroup:
     """Runs of one configuration: its seeds and folds.
 
     Attributes:
@@ -63,7 +63,7 @@ class Group:
         return means
 
 
-def groups_of(runs: Sequence[Run]) -> tuple[list[Group], list[Unused]]:
+def group_runs(runs: Sequence[Run]) -> tuple[list[RunGroup], list[Unused]]:
     """Puts runs that differ in seed or fold alone together.
 
     Returns:
@@ -80,7 +80,7 @@ def groups_of(runs: Sequence[Run]) -> tuple[list[Group], list[Unused]]:
     return [_group(tuple(own.values())) for own in members.values()], repeats
 
 
-def flat(config: Mapping[str, Any]) -> dict[str, Any]:
+def flatten_config(config: Mapping[str, Any]) -> dict[str, Any]:
     """A config by dotted keys, without those that change nothing; lists stay whole."""
     found: dict[str, Any] = {}
 
@@ -100,14 +100,16 @@ def flat(config: Mapping[str, Any]) -> dict[str, Any]:
 
 def _identity(run: Run) -> str:
     """Returns a text that runs share if they differ in seed and fold only, whatever versions wrote them."""
-    config = {key: value for key, value in flat(normalise_config(run.config)).items() if key not in FOLDERS}
+    config = {
+        key: value for key, value in flatten_config(normalise_config(run.config)).items() if key not in FOLDERS
+    }
     config.pop("seed", None)
     config.pop("split.fold", None)
     data = {part: run.result["data"].get(part) for part in CONTENTS}
     return json.dumps([config, data], sort_keys=True, default=str)
 
 
-def _group(runs: tuple[Run, ...]) -> Group:
+def _group(runs: tuple[Run, ...]) -> RunGroup:
     """Test places of a seed's folds one after the other; of several seeds, those that all of them tested."""
     tables = []
     for seed in sorted({run.seed for run in runs}):
@@ -117,7 +119,7 @@ def _group(runs: tuple[Run, ...]) -> Group:
     for table in tables[1:]:
         shared = shared.intersection(table.index, sort=False)
     tables = [table.loc[shared] for table in tables]
-    return Group(
+    return RunGroup(
         runs,
         shared,
         tables[0][["true_latitude", "true_longitude"]].to_numpy(dtype=np.float64),
@@ -126,7 +128,7 @@ def _group(runs: tuple[Run, ...]) -> Group:
     )
 
 
-def differing(groups: Sequence[Group], choices: Choices) -> dict[str, list[str]]:
+def find_differences(groups: Sequence[RunGroup], choices: Choices) -> dict[str, list[str]]:
     """Lists the keys whose values differ between the groups, with the values of each group.
 
     Left out: names, loggers, folders, seeds and folds (which stand beside), and what is only there because
@@ -139,7 +141,7 @@ def differing(groups: Sequence[Group], choices: Choices) -> dict[str, list[str]]
     Returns:
         Key -> a value for each group, in the order of the config; `–` where a group has no such key.
     """
-    configs = [flat(normalise_config(group.config)) for group in groups]
+    configs = [flatten_config(normalise_config(group.config)) for group in groups]
     choices = {(group, shorten_target(target)): word for (group, target), word in choices.items()}
     keys = [key for key in dict.fromkeys(key for config in configs for key in config) if not _stands_beside(key)]
     shown = {

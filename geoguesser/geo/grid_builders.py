@@ -14,12 +14,12 @@ from geoguesser.geo.cells.quadtree import QuadtreeCells
 from geoguesser.geo.cells.square import BandCells, Cells, SquareCells, cells_for
 from geoguesser.geo.cells.voronoi import VoronoiCells
 from geoguesser.geo.distance import FloatArray
-from geoguesser.geo.grid import GridMaker, check_raster, check_size, one_sided, usual_size
+from geoguesser.geo.grid import GridBuilder, check_raster, check_single_size, check_size, choose_size
 from geoguesser.geo.region import Region
 
 
 @dataclass(frozen=True, kw_only=True)
-class QuadtreeGrid(GridMaker):
+class QuadtreeGrid(GridBuilder):
     """Boxes that are split in four while they hold many training places: small cells where places are dense.
 
     Squares in the region's CRS; for the world boxes of longitude and sine of latitude, of equal area per level.
@@ -47,13 +47,13 @@ class QuadtreeGrid(GridMaker):
 
 
 @dataclass(frozen=True, kw_only=True)
-class KMeansGrid(GridMaker):
+class KMeansGrid(GridBuilder):
     """The Voronoi cells of the centres that k-means finds in the training places.
 
     The cell's centroid, for `grid.point`, is the centre that k-means found.
 
     Attributes:
-        size: How many cells, None for `usual_size`; there are fewer where fewer training places are apart by 10 m.
+        size: Number of cells, or None for `choose_size`. There are fewer if fewer training places are 10 m apart.
         seed: Draws the start of k-means.
     """
 
@@ -66,13 +66,13 @@ class KMeansGrid(GridMaker):
         check_int("grid.seed", self.seed, low=0)
 
     def asked(self, region: Region) -> int | None:
-        return self.size or usual_size(region)
+        return self.size or choose_size(region)
 
     def cells(self, region: Region, train_coords_deg: FloatArray) -> Cells:
-        return VoronoiCells.over(region, train_coords_deg, size=self.size or usual_size(region), seed=self.seed)
+        return VoronoiCells.over(region, train_coords_deg, size=self.size or choose_size(region), seed=self.seed)
 
 
-class OverlayGrid(GridMaker):
+class OverlayGrid(GridBuilder):
     """Several rasters over each other. A class is a piece, what lies in one cell of each, with places in it."""
 
     @abstractmethod
@@ -88,7 +88,7 @@ class StaggeredGrid(OverlayGrid):
     """Rasters of one side, each moved north-east against the last by 1 / copies of a side.
 
     Attributes:
-        size: How many cells of the first raster shall touch the land; None for `usual_size`.
+        size: How many cells of the first raster shall touch the land; None for `choose_size`.
         spacing_km: The side of a cell; where it is given, `size` is not used.
         copies: How many rasters.
     """
@@ -103,7 +103,7 @@ class StaggeredGrid(OverlayGrid):
         check_int("grid.copies", self.copies, low=2, high=8)
 
     def rasters(self, region: Region) -> list[Raster]:
-        cells = one_sided(region, self.size, self.spacing_km)
+        cells = check_single_size(region, self.size, self.spacing_km)
         return [_raster(cells, copy / self.copies) for copy in range(self.copies)]
 
 

@@ -15,7 +15,13 @@ from typing import Any
 PACKAGE = "geoguesser."
 
 # Import path in an earlier version -> current import path. The name of a renamed class is taken from here as well.
-OLD_TARGETS: dict[str, str] = {}
+OLD_TARGETS: dict[str, str] = {
+    "geoguesser.model.losses.Smoothed": "geoguesser.model.losses.SmoothedCrossEntropy",
+    "geoguesser.training.features.Features": "geoguesser.training.feature_cache.FeatureCache",
+    "geoguesser.training.loggers.CsvRecord": "geoguesser.tracking.loggers.CsvRunLogger",
+    "geoguesser.training.loggers.TensorBoardRecord": "geoguesser.tracking.loggers.TensorBoardRunLogger",
+    "geoguesser.training.wandb_record.WandbRecord": "geoguesser.tracking.wandb_run.WandbRunLogger",
+}
 
 # Dotted key of an earlier version -> current dotted key. A group's name stands for all keys below it.
 RENAMED_KEYS: dict[str, str] = {}

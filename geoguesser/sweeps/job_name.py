@@ -23,7 +23,7 @@ from geoguesser.commands.configs import resolve
 from geoguesser.errors import ConfigError
 from geoguesser.runs.config_history import normalise_config
 from geoguesser.runs.config_keys import WITHOUT_EFFECT
-from geoguesser.sweeps.folder import state_of
+from geoguesser.sweeps.folder import read_state
 
 LENGTH = 10  # hexadecimal digits: among 10,000 jobs two different ones meet once in 20,000 sweeps
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # several times faster where libyaml is installed
@@ -33,7 +33,7 @@ LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # several times faster w
 _recorded: dict[Path, tuple[tuple[int, int], str | None]] = {}
 
 
-def what_counts(config: dict[str, Any]) -> dict[str, Any]:
+def result_config(config: dict[str, Any]) -> dict[str, Any]:
     """The part of a resolved config that changes results.
 
     Args:
@@ -46,7 +46,7 @@ def what_counts(config: dict[str, Any]) -> dict[str, Any]:
     return kept
 
 
-def job_name(config: dict[str, Any]) -> str:
+def make_job_name(config: dict[str, Any]) -> str:
     """Returns the name of a job: `LENGTH` hexadecimal digits of SHA-256 over the part that changes results.
 
     It is the same for a composed config and for the config.yaml that any version wrote of it, unless that hides a
@@ -55,12 +55,12 @@ def job_name(config: dict[str, Any]) -> str:
     Args:
         config: Plain values; the order of keys does not matter.
     """
-    counted = what_counts(normalise_config(config))
+    counted = result_config(normalise_config(config))
     text = json.dumps(counted, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:LENGTH]
 
 
-def job_name_of(cfg: DictConfig) -> str:
+def find_job_name(cfg: DictConfig) -> str:
     """The name of the job that a composed config describes; one that is refused later has a name as well.
 
     Args:
@@ -68,9 +68,9 @@ def job_name_of(cfg: DictConfig) -> str:
     """
     task = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])
     try:
-        return job_name(resolve(task))
+        return make_job_name(resolve(task))
     except (ConfigError, OmegaConfBaseException):
-        return job_name({"refused": OmegaConf.to_container(task)})
+        return make_job_name({"refused": OmegaConf.to_container(task)})
 
 
 def find_job(sweep: Path, name: str) -> str | None:
@@ -80,10 +80,10 @@ def find_job(sweep: Path, name: str) -> str | None:
 
     Args:
         sweep: Folder of the sweep; it may be missing.
-        name: Name of the job, as `job_name` gives it.
+        name: Name of the job, as `make_job_name` gives it.
     """
     folders = [file.parent for file in sweep.glob("*/config.yaml") if _recorded_name(file) == name]
-    folders.sort(key=lambda folder: (state_of(folder) != "done", folder.name != name, folder.name))
+    folders.sort(key=lambda folder: (read_state(folder) != "done", folder.name != name, folder.name))
     return folders[0].name if folders else None
 
 
@@ -94,7 +94,7 @@ def _recorded_name(file: Path) -> str | None:
         version = (stat.st_mtime_ns, stat.st_size)
         if file not in _recorded or _recorded[file][0] != version:
             config = yaml.load(file.read_bytes(), Loader=LOADER)
-            _recorded[file] = version, job_name(config) if isinstance(config, dict) else None
+            _recorded[file] = version, make_job_name(config) if isinstance(config, dict) else None
     except (OSError, yaml.YAMLError, UnicodeDecodeError):  # unreadable, or removed meanwhile
         return None
     return _recorded[file][1]
@@ -102,11 +102,11 @@ def _recorded_name(file: Path) -> str | None:
 
 def _job_name(*, _root_: DictConfig) -> str:
     """Returns the folder's name for Hydra, which asks in the process of the job, whatever launcher started it."""
-    name = job_name_of(_root_)
+    name = find_job_name(_root_)
     sweep = OmegaConf.select(_root_, "hydra.sweep.dir", default=None)
     return (sweep and find_job(Path(str(sweep)).absolute(), name)) or name
 
 
-def register() -> None:
+def register_resolver() -> None:
     """Makes `${job_name:}` known to OmegaConf: the one resolver of this project."""
     OmegaConf.register_new_resolver("job_name", _job_name, replace=True)

@@ -19,7 +19,7 @@ from geoguesser.geo.distance import EARTH_RADIUS_KM, FloatArray, to_unit
 from geoguesser.geo.region import RUN, PlaneRegion, Region, SphereRegion
 
 IntArray = npt.NDArray[np.int64]
-MOST_CELLS = 4_000_000  # of the raster, land or not; a table of so many entries takes 32 MB
+MAX_CELLS = 4_000_000  # of the raster, land or not; a table of so many entries takes 32 MB
 PER_EDGE = 9  # points along each edge of an outline on the sphere
 SAME = 1e-7  # edges of boxes nearer than this share of a box's side are one
 
@@ -135,10 +135,10 @@ class BoxCells(Cells):
         if self.sphere:
             at_poles = (np.flatnonzero(boxes[:, 1] <= -1.0), np.flatnonzero(boxes[:, 3] >= 1.0))
             pairs += [np.stack(np.meshgrid(polar, polar)).reshape(2, -1) for polar in at_poles]
-        return adjacency(np.concatenate(pairs, axis=1), len(ids))
+        return find_adjacent(np.concatenate(pairs, axis=1), len(ids))
 
 
-def adjacency(pairs: IntArray, count: int) -> csr_array[Any, tuple[int, int]]:
+def find_adjacent(pairs: IntArray, count: int) -> csr_array[Any, tuple[int, int]]:
     """(2, P) pairs of numbers below `count`, in any order, twice or not -> (count, count) bool, symmetric."""
     one, other = pairs[:, pairs[0] != pairs[1]]
     keys = np.unique(np.concatenate((one * count + other, other * count + one)))
@@ -167,7 +167,7 @@ def box_rings(south: FloatArray, north: FloatArray, west: FloatArray, east: Floa
     return to_unit(np.stack((latitude, longitude), axis=-1))
 
 
-def check_count(cells: int, side_km: float | None = None, most: int = MOST_CELLS) -> None:
+def check_count(cells: int, side_km: float | None = None, most: int = MAX_CELLS) -> None:
     """Raises ConfigError where more than `most` cells would be laid."""
     if cells > most:
         raise ConfigError.at(

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import shapely
 
-from geoguesser.geo.cells.base import MOST_CELLS, BoxCells, Cells, IntArray, box_rings, check_count
+from geoguesser.geo.cells.base import MAX_CELLS, BoxCells, Cells, IntArray, box_rings, check_count
 from geoguesser.geo.cells.overlay import StripCells
 from geoguesser.geo.cells.quadtree import QuadtreeCells
 from geoguesser.geo.cells.voronoi import VoronoiCells
@@ -134,7 +134,7 @@ class BandCells(BoxCells):
         self.side_km = EARTH_RADIUS_KM * float(np.sqrt(4.0 * np.pi / self.count))
 
     @classmethod
-    def over(cls, region: Region, side_km: float, *, most: int = MOST_CELLS) -> BandCells:
+    def over(cls, region: Region, side_km: float, *, most: int = MAX_CELLS) -> BandCells:
         """The cells of about one side; they cover the sphere, wherever the land is. At most so many are laid."""
         bands = max(1, round(np.pi * EARTH_RADIUS_KM / side_km))
         middles = -np.pi / 2 + (np.arange(bands) + 0.5) * np.pi / bands

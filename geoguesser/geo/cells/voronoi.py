@@ -9,12 +9,12 @@ import numpy as np
 from scipy.sparse import csr_array
 from scipy.spatial import ConvexHull, QhullError, SphericalVoronoi, Voronoi, cKDTree
 
-from geoguesser.geo.cells.base import Cells, IntArray, adjacency, box_rings
+from geoguesser.geo.cells.base import Cells, IntArray, box_rings, find_adjacent
 from geoguesser.geo.distance import EARTH_RADIUS_KM, FloatArray, arc_km
 from geoguesser.geo.region import PlaneRegion, Region
 
 NEAR_KM = 0.01  # places that are nearer to a centre do not become one
-MOST_ROUNDS = 100
+MAX_ROUNDS = 100
 SETTLED = 1e-4  # share of the distinct places that may still change their cell when k-means ends
 WIDER = 0.05  # of the box in which cells of the plane are drawn and measured, on each side
 STEP_RAD = 0.02  # between points of an outline on the sphere: 130 km
@@ -78,7 +78,7 @@ class VoronoiCells(Cells):
 
     def neighbours(self, ids: IntArray) -> csr_array[Any, tuple[int, int]]:
         """The Delaunay neighbours, in the plane those that share an edge within the box."""
-        return adjacency(self._shapes[2], self.count)[ids][:, ids]
+        return find_adjacent(self._shapes[2], self.count)[ids][:, ids]
 
     @cached_property
     def _shapes(self) -> tuple[list[FloatArray], FloatArray, IntArray]:
@@ -119,7 +119,7 @@ def kmeans(
     """
     centres = _start(points, counts, size, random, near)
     before: IntArray | None = None
-    for _ in range(MOST_ROUNDS):
+    for _ in range(MAX_ROUNDS):
         nearest = np.asarray(cKDTree(centres).query(points)[1], dtype=np.int64)
         if before is not None and np.mean(nearest != before) <= SETTLED:
             break
