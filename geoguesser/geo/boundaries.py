@@ -23,12 +23,12 @@ from geoguesser.errors import ConfigError, MissingFileError, RegionError, first_
 
 ARCHIVE = Path(__file__).parent / "boundaries.zip"
 LONGEST_DEG, LONGEST_M = 0.05, 5000.0  # of an edge; another way between its ends is off by less than a metre
-MOST_PIECES = 100_000  # numbers that are no degrees would make millions
+MAX_PIECES = 100_000  # numbers that are no degrees would make millions
 GIVE_CRS = "Give the file the CRS of its numbers, or store it in degrees (EPSG:4326), split at the date line."
 
 
 @cache
-def countries() -> dict[str, dict[str, str]]:
+def load_countries() -> dict[str, dict[str, str]]:
     """The shipped countries: code -> {"name", "iso"}; the code is Natural Earth's unique `ADM0_A3`."""
     with zipfile.ZipFile(ARCHIVE) as archive:
         index: dict[str, dict[str, str]] = json.loads(archive.read("index.json"))["countries"]
@@ -41,7 +41,7 @@ def find_country(code: object) -> str:
     Raises:
         ConfigError: No such country; the message suggests near ones.
     """
-    index = countries()
+    index = load_countries()
     wanted = str(code).strip().upper()
     if wanted in index:
         return wanted
@@ -66,7 +66,7 @@ def read_country(code: str) -> MultiPolygon:
 def read_world() -> MultiPolygon:
     """Reads all countries as one collection of polygons (neighbours share their borders; about 1 s)."""
     with zipfile.ZipFile(ARCHIVE) as archive:
-        parts = [_decode(archive.read(f"{code}.bin")) for code in countries()]
+        parts = [_decode(archive.read(f"{code}.bin")) for code in load_countries()]
     return MultiPolygon([polygon for part in parts for polygon in part.geoms])
 
 
@@ -125,7 +125,7 @@ def read_boundary_file(path: str | Path) -> MultiPolygon:
     if crs is not None and crs.is_projected and _leaps_over_date_line(geometries):
         remedy = "Store it in degrees (EPSG:4326), split at the date line."
         raise RegionError.at(where, f"must not cross the date line in a projected CRS ({crs.name})", remedy=remedy)
-    return checked_polygons(shapely.union_all(shapely.make_valid(geometries)), where)
+    return check_polygons(shapely.union_all(shapely.make_valid(geometries)), where)
 
 
 def _followed(geometry: shapely.Geometry, crs: Any) -> shapely.Geometry:
@@ -136,7 +136,7 @@ def _followed(geometry: shapely.Geometry, crs: Any) -> shapely.Geometry:
     """
     projected = crs is not None and crs.is_projected
     longest = LONGEST_M / crs.axis_info[0].unit_conversion_factor if projected else LONGEST_DEG
-    return shapely.segmentize(geometry, max(longest, shapely.length(geometry) / MOST_PIECES))
+    return shapely.segmentize(geometry, max(longest, shapely.length(geometry) / MAX_PIECES))
 
 
 def _leaps_over_date_line(geometries: npt.NDArray[np.object_]) -> bool:
@@ -147,7 +147,7 @@ def _leaps_over_date_line(geometries: npt.NDArray[np.object_]) -> bool:
     return bool((leaps & (ring[1:] == ring[:-1])).any())
 
 
-def checked_polygons(geometry: shapely.Geometry, where: str) -> MultiPolygon:
+def check_polygons(geometry: shapely.Geometry, where: str) -> MultiPolygon:
     """Returns the polygons of a geometry in degrees, made valid.
 
     Raises:

@@ -12,10 +12,10 @@ from shapely.geometry import MultiPolygon
 from geoguesser.errors import RegionError
 from geoguesser.geo.distance import FloatArray, from_unit, to_unit
 
-MOST_AREAL_SCALE = 1.1  # Web Mercator doubles areas in Croatia
+MAX_AREAL_SCALE = 1.1  # Web Mercator doubles areas in Croatia
 
 
-def spherical_centre(land_deg: MultiPolygon) -> FloatArray:
+def compute_spherical_centre(land_deg: MultiPolygon) -> FloatArray:
     """(2,) the direction of the mean of all polygons' centroids, weighted by their area."""
     parts = shapely.get_parts(land_deg)
     centroids = shapely.get_coordinates(shapely.centroid(parts))[:, ::-1]
@@ -23,13 +23,13 @@ def spherical_centre(land_deg: MultiPolygon) -> FloatArray:
     return from_unit((to_unit(centroids) * weights[:, None]).sum(axis=0))
 
 
-def equal_area_crs(centre_deg: FloatArray) -> pyproj.CRS:
+def make_equal_area_crs(centre_deg: FloatArray) -> pyproj.CRS:
     """Lambert azimuthal equal-area at a (2,) centre, latitude and longitude in degrees."""
     lat, lon = (round(float(value), 4) for value in centre_deg)
     return pyproj.CRS.from_proj4(f"+proj=laea +lat_0={lat} +lon_0={lon} +datum=WGS84 +units=m +no_defs")
 
 
-def checked_crs(crs: Any, land_deg: MultiPolygon) -> pyproj.CRS:
+def check_crs(crs: Any, land_deg: MultiPolygon) -> pyproj.CRS:
     """A CRS that somebody named, if it can be used for the land.
 
     Raises:
@@ -63,9 +63,9 @@ def checked_crs(crs: Any, land_deg: MultiPolygon) -> pyproj.CRS:
                 found=tuple(round(value, 2) for value in land_deg.bounds),
                 remedy=remedy,
             )
-    lat, lon = (float(value) for value in spherical_centre(land_deg))
+    lat, lon = (float(value) for value in compute_spherical_centre(land_deg))
     scale = float(pyproj.Proj(found).get_factors(lon, lat).areal_scale)
-    if not 1 / MOST_AREAL_SCALE <= scale <= MOST_AREAL_SCALE:
+    if not 1 / MAX_AREAL_SCALE <= scale <= MAX_AREAL_SCALE:
         raise RegionError.at(
             "region.crs",
             f"must keep areas within 10 % at the land's centre; {found.name} multiplies them by {scale:.2f}",

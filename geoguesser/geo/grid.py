@@ -1,6 +1,6 @@
 """Grid: the classes of a classification head. One cell that holds training places is one class.
 
-A `GridMaker` says how a grid is to be made; its `fit` makes the `Grid` from the region and the training places
+A `GridBuilder` says how a grid is to be made; its `fit` makes the `Grid` from the region and the training places
 alone. `SquareGrid` is the usual one, geo/grids.py has others. No place is ever dropped: one that lies outside
 every kept cell belongs to the kept cell whose centre is nearest.
 """
@@ -17,7 +17,7 @@ from scipy.sparse import csr_array
 from scipy.spatial import cKDTree
 
 from geoguesser.errors import DataError, check_choice, check_int, check_number
-from geoguesser.geo.cells import Cells, IntArray, cells_for, cells_from_state, cells_over
+from geoguesser.geo.cells.square import Cells, IntArray, cells_for, cells_from_state, cells_over
 from geoguesser.geo.distance import FloatArray
 from geoguesser.geo.region import Region, SphereRegion
 
@@ -132,7 +132,7 @@ def grid_from_state(region: Region, state: dict[str, Any]) -> Grid:
 
 
 @dataclass(frozen=True, kw_only=True)
-class GridMaker(ABC):
+class GridBuilder(ABC):
     """How a grid is to be made.
 
     Attributes:
@@ -195,13 +195,13 @@ class GridMaker(ABC):
 
 
 @dataclass(frozen=True, kw_only=True)
-class SquareGrid(GridMaker):
+class SquareGrid(GridBuilder):
     """Square cells: true squares in the region's CRS; for the world near-squares of equal area.
 
     A cell that holds training places but does not touch the land is not kept.
 
     Attributes:
-        size: How many cells shall touch the land; None for `usual_size`.
+        size: How many cells shall touch the land; None for `choose_size`.
         spacing_km: The side of a cell; where it is given, `size` is not used.
     """
 
@@ -213,10 +213,10 @@ class SquareGrid(GridMaker):
         check_raster(self.size, self.spacing_km)
 
     def asked(self, region: Region) -> int | None:
-        return (self.size or usual_size(region)) if self.spacing_km is None else None
+        return (self.size or choose_size(region)) if self.spacing_km is None else None
 
     def cells(self, region: Region, train_coords_deg: FloatArray) -> Cells:
-        return one_sided(region, self.size, self.spacing_km)
+        return check_single_size(region, self.size, self.spacing_km)
 
     def keep(self, held: IntArray, touching: IntArray) -> IntArray:
         return np.intersect1d(held, touching)
@@ -228,7 +228,7 @@ def check_size(size: Any) -> None:
         check_int("grid.size", size, low=1)
 
 
-def usual_size(region: Region) -> int:
+def choose_size(region: Region) -> int:
     """How many cells a grid has where nobody says: 60 for a country; 240, about 1,000 km wide, for the world."""
     return WORLD_CELLS if isinstance(region, SphereRegion) else COUNTRY_CELLS
 
@@ -241,11 +241,11 @@ def check_raster(size: Any, spacing_km: Any) -> None:
         check_size(size)
 
 
-def one_sided(region: Region, size: int | None, spacing_km: float | None) -> Cells:
-    """Cells of one side: so wide as `spacing_km` where it is given, else so many as `size` or `usual_size`."""
+def check_single_size(region: Region, size: int | None, spacing_km: float | None) -> Cells:
+    """Cells of one side: so wide as `spacing_km` where it is given, else so many as `size` or `choose_size`."""
     if spacing_km is not None:
         return cells_over(region, float(spacing_km))
-    return cells_for(region, size or usual_size(region))
+    return cells_for(region, size or choose_size(region))
 
 
 def _numbered(cells: IntArray | None) -> IntArray | None:

@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from geoguesser.geo.distance import EARTH_RADIUS_KM
 
-MOST_STEPS = 300
+MAX_STEPS = 300
 TOUCHES_RAD = 5e-8  # 0.3 m: nearer points count as the very same; arccos resolves no less in float64
 SLACK_RAD = 2e-8  # 10 cm: by so much a step may seem to lead uphill, which is arccos's noise
 FAR_RAD = 0.3  # no step is longer
@@ -22,7 +22,7 @@ CANDIDATES = 4  # heaviest points that may start a search
 MANY = 192  # of more points, the heaviest of each row are searched first, and all of them from there
 HEAVIEST = 64
 ROUGHLY = 1000.0  # times the tolerance, with which the heaviest alone are searched
-STEADY_STEPS = 16  # of `steady_median`: for a country 10 are enough
+STEADY_STEPS = 16  # of `spherical_median_fixed_steps`: for a country 10 are enough
 WORTH_SHRINKING = 2**13  # weights; with fewer, leaving rows that are done alone costs more than it spares
 
 
@@ -112,7 +112,7 @@ def spherical_median(weights: Tensor, vectors: Tensor, *, tolerance_km: float = 
     return found.to(vectors.device, vectors.dtype)
 
 
-def steady_median(weights: Tensor, vectors: Tensor, *, steps: int = STEADY_STEPS) -> Tensor:
+def spherical_median_fixed_steps(weights: Tensor, vectors: Tensor, *, steps: int = STEADY_STEPS) -> Tensor:
     """As `spherical_median`, by a fixed number of steps, whatever the values: for programs that are exported.
 
     Nothing here asks a tensor for a value. In a country it comes as near as `spherical_median` does. Of points all
@@ -171,7 +171,7 @@ def _search(points: _Points, here: Tensor, tolerance: float) -> Tensor:
     moving = torch.ones_like(rows, dtype=torch.bool)
     damping = torch.zeros_like(here[:, 0])  # 0 for Newton's curvatures to 1 for Weiszfeld's
     back, cosines_back, value_back = here, points.dots(here), torch.full_like(damping, torch.inf)
-    for _ in range(MOST_STEPS):
+    for _ in range(MAX_STEPS):
         cosine = points.dots(here)
         value = (torch.acos(cosine) * points.p).sum(-1)
         worse = value > value_back + SLACK_RAD

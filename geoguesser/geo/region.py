@@ -19,7 +19,7 @@ from shapely.geometry import MultiPolygon
 
 from geoguesser.errors import ConfigError, RegionError
 from geoguesser.geo import boundaries
-from geoguesser.geo.crs import checked_crs, equal_area_crs, project_polygons, spherical_centre
+from geoguesser.geo.crs import check_crs, compute_spherical_centre, make_equal_area_crs, project_polygons
 from geoguesser.geo.distance import EARTH_RADIUS_KM, FloatArray, from_unit, haversine_km, to_unit
 from geoguesser.geo.score import WORLD_DIAGONAL_KM
 from geoguesser.geo.segments import cut_segments, nearest_on_segments, ring_segments
@@ -86,7 +86,7 @@ class Region(ABC):
     @cached_property
     def centre_deg(self) -> FloatArray:
         """(2,) the spherical centre of the land: the mean of its polygons' centroids by area."""
-        return spherical_centre(self.land_deg)
+        return compute_spherical_centre(self.land_deg)
 
     def snap(self, coords_deg: FloatArray) -> FloatArray:
         """(N, 2) each point itself where it lies on land, else the nearest point of the land."""
@@ -117,7 +117,7 @@ class PlaneRegion(Region):
 
     def __init__(self, name: str, land_deg: MultiPolygon, crs: Any = None) -> None:
         super().__init__(name, land_deg)
-        self.crs = equal_area_crs(self.centre_deg) if crs is None else checked_crs(crs, land_deg)
+        self.crs = make_equal_area_crs(self.centre_deg) if crs is None else check_crs(crs, land_deg)
         self._forward = pyproj.Transformer.from_crs(4326, self.crs, always_xy=True)
         self.land_m = project_polygons(land_deg, self._forward)
         shapely.prepare(self.land_m)
@@ -316,7 +316,7 @@ def country(code: str, crs: Any = None) -> PlaneRegion:
         RegionError: The CRS does not fit.
     """
     own = boundaries.find_country(code)
-    name = boundaries.countries()[own]["name"]
+    name = boundaries.load_countries()[own]["name"]
     return PlaneRegion(name, boundaries.read_country(own), crs)
 
 

@@ -14,9 +14,9 @@ from shapely.geometry import LineString, MultiPolygon, Point, Polygon, box
 
 from geoguesser.errors import ConfigError, MissingFileError, RegionError
 from geoguesser.geo.boundaries import (
-    checked_polygons,
-    countries,
+    check_polygons,
     find_country,
+    load_countries,
     read_boundary_file,
     read_country,
     read_world,
@@ -38,7 +38,7 @@ def message_of(path: Path) -> str:
 
 
 def test_the_archive_holds_250_countries_with_a_name_and_unique_codes() -> None:
-    index = countries()
+    index = load_countries()
     assert len(index) == 250
     assert all(re.fullmatch("[A-Z0-9]{3}", code) and entry["name"] for code, entry in index.items())
     assert {code: index[code]["name"] for code in ("HRV", "SVN", "USA")} == {
@@ -109,7 +109,7 @@ def test_codes_of_iso_and_of_natural_earth_are_known(code: str, own: str) -> Non
 
 
 def test_every_iso_code_leads_to_its_country() -> None:
-    index = countries()
+    index = load_countries()
     for own, entry in index.items():
         if entry["iso"]:
             assert index[find_country(entry["iso"])]["iso"] == entry["iso"]
@@ -296,5 +296,5 @@ def test_a_shapefile_without_its_index_is_refused(tmp_path: Path) -> None:
 
 def test_checked_polygons_drops_slivers_without_area() -> None:
     spike = Polygon([(15, 45), (16, 45), (16, 46), (15, 46), (15, 45.5), (14, 45.5), (15, 45.5)])
-    land = checked_polygons(spike, "here")
+    land = check_polygons(spike, "here")
     assert land.equals(SQUARE)

@@ -1,0 +1,148 @@
+"""Other grids than squares of one size: by how many places a cell holds, by k-means, by several rasters."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+from geoguesser.errors import ConfigError, check_int, check_number
+from geoguesser.geo.cells.overlay import Raster, band_raster, overlay, square_raster
+from geoguesser.geo.cells.quadtree import QuadtreeCells
+from geoguesser.geo.cells.square import BandCells, Cells, SquareCells, cells_for
+from geoguesser.geo.cells.voronoi import VoronoiCells
+from geoguesser.geo.distance import FloatArray
+from geoguesser.geo.grid import GridBuilder, check_raster, check_single_size, check_size, choose_size
+from geoguesser.geo.region import Region
+
+
+@dataclass(frozen=True, kw_only=True)
+class QuadtreeGrid(GridBuilder):
+    """Boxes that are split in four while they hold many training places: small cells where places are dense.
+
+    Squares in the region's CRS; for the world boxes of longitude and sine of latitude, of equal area per level.
+
+    Attributes:
+        max_places: How many training places a cell may hold, unless its quarters would be too small.
+        min_side_km: No cell has a smaller side.
+        size: Must be None; the config's group density would write it.
+    """
+
+    max_places: int = 25
+    min_side_km: float = 1.0
+    size: None = None
+
+    def check(self) -> None:
+        super().check()
+        _check_no_size(self.size, "grid.max_places")
+        check_int("grid.max_places", self.max_places, low=1)
+        check_number("grid.min_side_km", self.min_side_km, low=0.0, open_low=True)
+
+    def cells(self, region: Region, train_coords_deg: FloatArray) -> Cells:
+        return QuadtreeCells.over(
+            region, train_coords_deg, max_places=self.max_places, min_side_km=self.min_side_km
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class KMeansGrid(GridBuilder):
+    """The Voronoi cells of the centres that k-means finds in the training places.
+
+    The cell's centroid, for `grid.point`, is the centre that k-means found.
+
+    Attributes:
+        size: How many cells, None for `choose_size`; there are fewer where fewer training places are apart by 10 m.
+        seed: Draws the start of k-means.
+    """
+
+    size: int | None = None
+    seed: int = 0
+
+    def check(self) -> None:
+        super().check()
+        check_size(self.size)
+        check_int("grid.seed", self.seed, low=0)
+
+    def asked(self, region: Region) -> int | None:
+        return self.size or choose_size(region)
+
+    def cells(self, region: Region, train_coords_deg: FloatArray) -> Cells:
+        return VoronoiCells.over(region, train_coords_deg, size=self.size or choose_size(region), seed=self.seed)
+
+
+class OverlayGrid(GridBuilder):
+    """Several rasters over each other. A class is a piece, what lies in one cell of each, with places in it."""
+
+    @abstractmethod
+    def rasters(self, region: Region) -> list[Raster]:
+        """The rasters, at least two."""
+
+    def cells(self, region: Region, train_coords_deg: FloatArray) -> Cells:
+        return overlay(self.rasters(region))
+
+
+@dataclass(frozen=True, kw_only=True)
+class StaggeredGrid(OverlayGrid):
+    """Rasters of one side, each moved north-east against the last by 1 / copies of a side.
+
+    Attributes:
+        size: How many cells of the first raster shall touch the land; None for `choose_size`.
+        spacing_km: The side of a cell; where it is given, `size` is not used.
+        copies: How many rasters.
+    """
+
+    size: int | None = None
+    spacing_km: float | None = None
+    copies: int = 2
+
+    def check(self) -> None:
+        super().check()
+        check_raster(self.size, self.spacing_km)
+        check_int("grid.copies", self.copies, low=2, high=8)
+
+    def rasters(self, region: Region) -> list[Raster]:
+        cells = check_single_size(region, self.size, self.spacing_km)
+        return [_raster(cells, copy / self.copies) for copy in range(self.copies)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PyramidGrid(OverlayGrid):
+    """Rasters from coarse to fine.
+
+    Attributes:
+        sizes: How many cells of each raster shall touch the land, ascending.
+        size: Must be None; the config's group density would write it.
+    """
+
+    sizes: Sequence[int] = (15, 60)
+    size: None = None
+
+    def check(self) -> None:
+        super().check()
+        _check_no_size(self.size, "grid.sizes")
+        if not isinstance(self.sizes, list | tuple) or len(self.sizes) < 2:
+            raise ConfigError.at(
+                "grid.sizes", "must be two or more numbers of cells, such as [15,60]", found=self.sizes
+            )
+        for number, size in enumerate(self.sizes):
+            check_int(f"grid.sizes[{number}]", size, low=1)
+        if any(fine <= coarse for coarse, fine in pairwise(self.sizes)):
+            raise ConfigError.at("grid.sizes", "must ascend, from coarse to fine", found=list(self.sizes))
+
+    def rasters(self, region: Region) -> list[Raster]:
+        return [_raster(cells_for(region, size)) for size in self.sizes]
+
+
+def _check_no_size(size: Any, instead: str) -> None:
+    if size is not None:
+        rule = f"must be null for this grid, whose number of cells follows from {instead}"
+        raise ConfigError.at("grid.size", rule, found=size, remedy="Leave it out, or add grid.size=null.")
+
+
+def _raster(cells: Cells, phase: float = 0.0) -> Raster:
+    if isinstance(cells, SquareCells):
+        return square_raster(cells, phase)
+    assert isinstance(cells, BandCells)
+    return band_raster(cells, phase)

@@ -1,0 +1,120 @@
+"""The picture of a sweep: its jobs by validation error, and the error over each thing that varies."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.ticker import NullFormatter, NullLocator
+
+from geoguesser.reporting.style import (
+    BLUE,
+    FAINT,
+    HEADER_IN,
+    MUTED,
+    ORANGE,
+    WIDTH_IN,
+    add_axes,
+    add_header,
+    format_km,
+    picture,
+    shorten,
+)
+
+MAX_JOBS = 40
+MAX_KEYS = 3
+ROW_IN, LABEL_IN, PANEL_IN = 0.22, 3.6, 2.2
+WIDE = 4.0  # a ratio of numbers from which on their axis is logarithmic
+
+
+def draw_sweep(path: Path, *, table: pd.DataFrame, varied: list[str], left_out: int, title: str) -> None:
+    """Draws the jobs as rows, best first, and a panel for each of the first keys that vary.
+
+    Args:
+        path: The PNG to write.
+        table: One row per finished job, by validation error, at least one: val_error_km_mean,
+            test_error_km_mean, and the columns of `varied`.
+        varied: Names of columns with what varies, as text.
+        left_out: How many jobs have no figures.
+        title: The heading.
+    """
+    shown = table.head(MAX_JOBS)
+    keys = varied[:MAX_KEYS]
+    jobs_in = max(ROW_IN * len(shown), 0.6)
+    panels_in = PANEL_IN + 1.1 if keys else 0.0
+    height = HEADER_IN + 0.1 + jobs_in + 0.65 + panels_in
+    with picture(path, height) as figure:
+        best = format_km(float(table["val_error_km_mean"].iloc[0]))
+        parts = [f"{len(table)} jobs, lowest validation error {best}"]
+        parts += [f"the best {MAX_JOBS} are drawn"] if len(table) > MAX_JOBS else []
+        parts += [f"{left_out} without figures left out"] if left_out else []
+        add_header(figure, title, "; ".join(parts))
+        bottom = 0.65 + panels_in
+        _draw_jobs(add_axes(figure, LABEL_IN, bottom, WIDTH_IN - LABEL_IN - 0.4, jobs_in), shown, varied)
+        width = (WIDTH_IN - 0.9) / MAX_KEYS
+        for place, key in enumerate(keys):
+            axes = add_axes(figure, 0.7 + place * width, 0.65, width - 0.55, PANEL_IN)
+            _draw_key(axes, table, key, first=place == 0)
+
+
+def shorten_label(value: str) -> str:
+    """A value for people: a number of a search with four digits, all else as it is."""
+    try:
+        return f"{float(value):.4g}" if "." in value else value
+    except ValueError:
+        return value
+
+
+def _draw_jobs(axes: Axes, shown: pd.DataFrame, varied: list[str]) -> None:
+    rows = np.arange(len(shown))
+    val, test = shown["val_error_km_mean"].to_numpy(float), shown["test_error_km_mean"].to_numpy(float)
+    axes.hlines(rows, np.fmin(val, test), np.fmax(val, test), color=FAINT, linewidth=2.0, zorder=1)
+    axes.plot(test, rows, "o", color=ORANGE, markersize=5, label="test", zorder=2)
+    axes.plot(val, rows, "o", color=BLUE, markersize=6, markerfacecolor="none", label="validation", zorder=3)
+    axes.set_yticks(rows, [_label(row, varied) for _, row in shown.iterrows()], fontsize=8)
+    axes.set_ylim(len(shown) - 0.4, -0.6)
+    axes.set_xlabel("mean error, km")
+    axes.grid(visible=False, axis="y")
+    axes.legend(loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=2, borderaxespad=0.1, handletextpad=0.2)
+
+
+def _label(row: pd.Series, varied: list[str]) -> str:
+    words = [f"{key.split('.')[-1]} {shorten_label(row[key])}" for key in varied if row[key] != ""]
+    return shorten(", ".join(words) or str(row["job"]), 52)
+
+
+def _draw_key(axes: Axes, table: pd.DataFrame, key: str, *, first: bool) -> None:
+    """The validation error over one key; a bar marks the mean of each value."""
+    some = table[table[key] != ""]
+    error = some["val_error_km_mean"].to_numpy(float)
+    numbers = _numbers(some[key])
+    names = list(dict.fromkeys(some[key])) if numbers is None else []
+    x = np.array([names.index(value) for value in some[key]], dtype=float) if numbers is None else numbers
+    axes.plot(x, error, "o", color=BLUE, markersize=5, alpha=0.7)
+    ticks = np.unique(x)
+    means = [error[x == tick].mean() for tick in ticks]
+    axes.plot(ticks, means, "-" if numbers is not None else "_", color=MUTED, linewidth=1.2, markersize=16)
+    if numbers is None:
+        axes.set_xticks(range(len(names)), [shorten(name, 14) for name in names], rotation=20, ha="right")
+        axes.set_xlim(-0.6, len(names) - 0.4)
+    elif ticks.min() > 0 and ticks.max() / ticks.min() >= WIDE:
+        axes.set_xscale("log")
+    if numbers is not None and len(ticks) <= 6:
+        axes.xaxis.set_minor_locator(NullLocator())
+        axes.xaxis.set_minor_formatter(NullFormatter())
+        axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+    axes.set_title(shorten(key, 34))
+    if first:
+        axes.set_ylabel("validation error, km")
+
+
+def _numbers(values: pd.Series) -> np.ndarray[tuple[int], np.dtype[np.float64]] | None:
+    """The values as finite numbers, or None where one of them is none."""
+    try:
+        found = np.array([float(value) for value in values])
+    except ValueError:
+        return None
+    return found if all(map(math.isfinite, found)) else None
