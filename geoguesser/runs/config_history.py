@@ -153,22 +153,34 @@ def _rename_keys(config: Mapping[str, Any]) -> dict[str, Any]:
         node = _find(renamed, parents)
         if node is None or last not in node:
             continue
-        value = node.pop(last)
 
-        *parents, last = RENAMED_KEYS[old].split(".")
-        node = renamed
-        for parent in parents:
-            node = node.setdefault(parent, {})
-        _add(node, last, value)
+        new = RENAMED_KEYS[old].split(".")
+        if _accepts(renamed, new[:-1]):
+            value = node.pop(last)
+            _add(renamed, new, value)
     return renamed
 
 
-def _add(node: dict[str, Any], key: str, value: Any) -> None:
-    """Adds a value to a mapping, in place; values that are present stay, also inside nested mappings."""
-    present = node.setdefault(key, value)
+def _accepts(config: dict[str, Any], parents: list[str]) -> bool:
+    """Returns False if a group of the path is switched off, as by `callbacks.ema: null`."""
+    node: Any = config
+    for parent in parents:
+        node = node.get(parent, {})
+        if not isinstance(node, dict):
+            return False
+    return True
+
+
+def _add(config: dict[str, Any], path: list[str], value: Any) -> None:
+    """Adds a value at a path of keys, in place; values that are present stay, also inside nested mappings."""
+    node = config
+    for parent in path[:-1]:
+        node = node.setdefault(parent, {})
+
+    present = node.setdefault(path[-1], value)
     if present is not value and isinstance(present, dict) and isinstance(value, dict):
         for name, item in value.items():
-            _add(present, name, item)
+            _add(present, [name], item)
 
 
 def _find(config: dict[str, Any], parents: list[str]) -> dict[str, Any] | None:

@@ -12,6 +12,7 @@ from run_folders import some_places, write_run
 
 from geoguesser.commands.compare import load_choices, read_config
 from geoguesser.evaluation.run_groups import RunGroup, find_differences, group_runs
+from geoguesser.runs.config_history import ADDED_KEYS
 from geoguesser.runs.run_folder import Run, read_runs
 
 PLACES = some_places(30)
@@ -58,6 +59,14 @@ def test_the_split_seed_and_other_data_make_other_groups(tmp_path: Path):
 def test_the_same_data_in_another_folder_are_the_same(tmp_path: Path):
     groups = made(tmp_path, {"seed": 0}, {"seed": 1, "data.roots": ["/elsewhere"]})
     assert len(groups) == 1
+
+
+def test_runs_of_versions_with_other_paths_and_keys_are_one_group(tmp_path: Path, monkeypatch):
+    monkeypatch.setitem(ADDED_KEYS, "grid.point", "centre")
+    later = {"seed": 1, "grid._target_": "geoguesser.before.SquareGrid", "grid.size": 60.0, "grid.point": "centre"}
+    groups = made(tmp_path, {}, later, {"grid.point": "weighted"})
+    assert [group.seeds for group in groups] == [[0, 1], [0]]
+    assert find_differences(groups, load_choices()) == {"grid.point": ["centre", "weighted"]}
 
 
 def test_folds_are_put_together_and_seeds_with_other_folds_share_places(tmp_path: Path):
