@@ -31,16 +31,16 @@ import torch
 from measure import interleaved, median_ratio, report
 from photos import HEADINGS, KEEP_DOUBLES, make_root, peak_anonymous_mib
 
-from geoguesser.allocator import keep_freed_memory
 from geoguesser.data import packing
 from geoguesser.data.augment import Augment
 from geoguesser.data.datamodule import PlacesDataModule, StoreDataModule
-from geoguesser.data.examine import cores
 from geoguesser.data.images import ImageSpec
 from geoguesser.data.places import files_of
 from geoguesser.data.preparing import prepare
 from geoguesser.data.splits import RandomSplit, StoredSplit
 from geoguesser.geo.region import country
+from geoguesser.system.allocator import keep_freed_memory
+from geoguesser.system.cpu import cores
 
 PLACES, PX, BATCH = 2000, 112, 32
 TABLE = 1_000_000

@@ -16,7 +16,7 @@ import numpy as np
 
 from geoguesser.configs import conf_dir
 from geoguesser.experiment import run
-from geoguesser.quiet import quiet
+from geoguesser.system.log_filters import quiet
 
 SEEDS = range(5)
 

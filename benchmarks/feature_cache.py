@@ -22,8 +22,8 @@ from unittest.mock import patch
 
 from measure import report
 
-from geoguesser.data.cache import cache_folder
 from geoguesser.data.demo import demo_root
+from geoguesser.system.disk_cache import cache_folder
 
 EPOCHS, PLACES, PX, ROUNDS = 10, 1000, 112, 2
 WORDS = [
@@ -48,9 +48,9 @@ def one_run(folder: Path, *words: str) -> dict[str, Any]:
 
 
 def main() -> None:
-    from geoguesser.allocator import keep_freed_memory
     from geoguesser.data.places_data import PlacesData
-    from geoguesser.quiet import quiet
+    from geoguesser.system.allocator import keep_freed_memory
+    from geoguesser.system.log_filters import quiet
     from geoguesser.training.features import Features
 
     quiet()

@@ -20,9 +20,7 @@ from measure import interleaved, median_ratio, report
 from photos import make_root
 from torch import Tensor
 
-from geoguesser.allocator import keep_freed_memory
 from geoguesser.answering import answer_places
-from geoguesser.data.examine import cores
 from geoguesser.data.images import ImageSpec
 from geoguesser.data.inputs import Asked, asked_places, read_asked
 from geoguesser.ensemble import Ensemble
@@ -35,6 +33,8 @@ from geoguesser.model.fusion import MeanFusion
 from geoguesser.model.head import ClassificationHead
 from geoguesser.model.losses import CrossEntropy
 from geoguesser.model.network import GeoNetwork
+from geoguesser.system.allocator import keep_freed_memory
+from geoguesser.system.cpu import cores
 
 PLACES, BATCH, ROUNDS = 192, 32, 5
 

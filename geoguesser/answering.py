@@ -11,14 +11,13 @@ import numpy.typing as npt
 import torch
 
 from geoguesser.answers import Answers
-from geoguesser.data.examine import cores
 from geoguesser.data.fingerprint import differences
 from geoguesser.data.inputs import Asked, Seen, read_in_order
-from geoguesser.data.ordered import in_order
 from geoguesser.data.store import Store
 from geoguesser.ensemble import Ensemble
 from geoguesser.errors import CheckpointError
-from geoguesser.threads import one_thread
+from geoguesser.system.cpu import cores, one_thread
+from geoguesser.system.parallel import in_order
 
 PIXELS_AT_ONCE = 32 * 112**2  # of the views that a network on one core takes: its layers then fit into the cache
 

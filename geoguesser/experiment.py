@@ -28,13 +28,13 @@ from geoguesser.errors import (
     MissingFileError,
 )
 from geoguesser.geo.region import Region
-from geoguesser.kept import Kept
 from geoguesser.model.backbone import Backbone
 from geoguesser.model.decoder import Choice
 from geoguesser.parts import Order, Parts
 from geoguesser.reporting import result as results
 from geoguesser.reporting.run_report import RunReport
-from geoguesser.threads import threads_for
+from geoguesser.system.cpu import threads_for
+from geoguesser.system.memo import Memo
 from geoguesser.training.bounds import (
     check_early_stopping,
     lightnings_refusals,
@@ -56,7 +56,7 @@ def run(
     *,
     group: str | None = None,
     overrides: list[str] | None = None,
-    kept: Kept | None = None,
+    memo: Memo | None = None,
     choices: dict[str, str] | None = None,
 ) -> dict[str, Any]:
     """Trains, tests and reports one run.
@@ -66,7 +66,7 @@ def run(
         folder: The run folder; it is made.
         group: The sweep's name, for loggers; its jobs print no table of results.
         overrides: What the command line asked for; recorded when training starts, for `resume=`.
-        kept: What earlier runs of this process read, and what later ones need not read again.
+        memo: Data read by earlier runs of this process, for later runs.
         choices: What was chosen of each config group, for loggers.
 
     Returns:
@@ -81,7 +81,7 @@ def run(
     status: dict[str, Any] = {"state": "interrupted"}  # by Ctrl-C, or a signal that asks the process to end
     job: Run | None = None
     try:
-        job = Run(Order(resolve(cfg), folder, group, main, overrides or [], choices or {}), kept or Kept())
+        job = Run(Order(resolve(cfg), folder, group, main, overrides or [], choices or {}), memo or Memo())
         found = job.go()
         status = {"state": "done"}
         return found
@@ -129,12 +129,12 @@ class Run:
 
     Args:
         order: What is asked of it.
-        kept: What runs of this process share.
+        memo: Cache shared by the runs of this process.
     """
 
-    def __init__(self, order: Order, kept: Kept) -> None:
+    def __init__(self, order: Order, memo: Memo) -> None:
         self.config, self.folder, self.group, self.main, self.overrides, _ = order
-        self.kept = kept
+        self.memo = memo
         self.started = time.perf_counter()
         self.times: dict[str, float] = {}
         self.search: RateSearch | None = None
@@ -147,15 +147,15 @@ class Run:
         """Does the run."""
         parts = self.parts
         node = self.config["region"]
-        self.region: Region = self.kept.get("region", node, lambda: build(node, "region"))
-        self.data = parts.data(self.region, self.kept)
+        self.region: Region = self.memo.get_or_make("region", node, lambda: build(node, "region"))
+        self.data = parts.data(self.region, self.memo)
         self._read(self.data.read_table)
         log.info("%s", results.describe(self.data))
         pl.seed_everything(parts.seed, workers=True, verbose=False)
         backbone = parts.backbone()
         if not self.config["dry_run"]:  # before anything is learnt: broken images may take places out
             self._read(self.data.read_views)
-            self.kept.keep("data", parts.reading(), self.data.anew(parts.augment, parts.seed))
+            self.memo.put("data", parts.reading(), self.data.anew(parts.augment, parts.seed))
         self.data.hold_out(parts.uncertainty["calibration"], parts.uncertainty["fewest"])
         for warning in self.data.audit()["warnings"]:
             log.warning("%s", warning)
@@ -228,7 +228,7 @@ class Run:
             results.write_csv(self.folder / "findings.csv", findings.table())
 
     def _module(self) -> GeoLightningModule:
-        self.fingerprint = self.kept.get("fingerprint", self.parts.reading(), self.data.fingerprint)
+        self.fingerprint = self.memo.get_or_make("fingerprint", self.parts.reading(), self.data.fingerprint)
         record = locator.record_of(self.network, self.region, self.parts.image)
         record |= {"config": public(self.config), "data": self.fingerprint}
         return GeoLightningModule(
@@ -262,7 +262,7 @@ class Run:
             if self.config["compile"]:
                 log.warning("compile=true is of no use here: every view is embedded once, before training")
             self.served = self.parts.features.serve(
-                self.network, self.data, self.fingerprint, device, self.folder, kept=self.kept
+                self.network, self.data, self.fingerprint, device, self.folder, memo=self.memo
             )
             self.data.condense_features(self.network.fusion.condense)
         if resume is None and not self.head_is_trained:
@@ -371,4 +371,4 @@ class Run:
         if features is None and self.data.features is not None:
             return report.baselines(rows)
         key = [self.parts.reading(), self.parts.uncertainty, features, len(rows)]
-        return self.kept.get("baselines", key, lambda: report.baselines(rows))
+        return self.memo.get_or_make("baselines", key, lambda: report.baselines(rows))

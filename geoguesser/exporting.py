@@ -14,9 +14,7 @@ from omegaconf import DictConfig
 from rich.console import Console
 from rich.table import Table
 
-from geoguesser import __version__
 from geoguesser.configs import known_keys, plain
-from geoguesser.counted import counted
 from geoguesser.data.inputs import asked_places, read_in_order
 from geoguesser.errors import (
     ConfigError,
@@ -47,6 +45,8 @@ from geoguesser.model_folder import CONFIG, WEIGHTS, write_model
 from geoguesser.reporting.hub import check_push, push_folder
 from geoguesser.reporting.model_card import MARK, model_card
 from geoguesser.reporting.run_facts import RunFacts, card_of, read_facts
+from geoguesser.system.text import counted
+from geoguesser.system.versions import __version__
 
 log = logging.getLogger(__name__)
 FORMATS = ("portable", "torch", "onnx")

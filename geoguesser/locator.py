@@ -14,7 +14,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from geoguesser import __version__
 from geoguesser.answers import Answers, answers_of
 from geoguesser.data.images import ImageSpec
 from geoguesser.data.views import read_folder
@@ -23,6 +22,7 @@ from geoguesser.geo.distance import FloatArray
 from geoguesser.geo.region import Region, region_from_state
 from geoguesser.model.network import GeoNetwork, network_from_state
 from geoguesser.model.uncertainty import Calibration, Said, calibration_from_state, said_of
+from geoguesser.system.versions import __version__
 
 FORMAT = 2  # 1 had heads that did not scale what they are given
 PREFIX = "network."  # of the network's tensors in a training checkpoint's state dict

@@ -18,9 +18,9 @@ from geoguesser.data.places_data import PlacesData
 from geoguesser.data.splits import check_hold_out
 from geoguesser.errors import ConfigError, check_bool, check_int, check_mapping
 from geoguesser.geo.region import Region
-from geoguesser.kept import Kept
 from geoguesser.model.backbone import Backbone
 from geoguesser.model.network import GeoNetwork
+from geoguesser.system.memo import Memo
 from geoguesser.training.bounds import check_trainer, say_what_never_comes
 from geoguesser.training.callbacks import LastCheckpoint, MetricsCsv, NamedCheckpoint
 from geoguesser.training.features import Features
@@ -143,9 +143,9 @@ class Parts:
         """All that the data depend on, as they are read and before anything is held out or augmented."""
         return [self._order.config[name] for name in ("region", "data", "image", "split", "features")]
 
-    def data(self, region: Region, kept: Kept) -> PlacesData:
+    def data(self, region: Region, memo: Memo) -> PlacesData:
         """The places, none of them read yet, or those that an earlier run of this process read."""
-        known: PlacesData | None = kept.find("data", self.reading())
+        known: PlacesData | None = memo.get("data", self.reading())
         if known is not None:
             return known.anew(self.augment, self.seed)
         made: PlacesData = build(

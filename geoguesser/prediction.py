@@ -17,7 +17,6 @@ from tqdm import tqdm
 
 from geoguesser.answering import Batch, answer_places, answer_store, check_store
 from geoguesser.configs import known_keys, plain
-from geoguesser.counted import counted
 from geoguesser.data.inputs import Asked, asked_places, missing_headings, signature
 from geoguesser.data.store import Store, is_store
 from geoguesser.ensemble import Ensemble
@@ -27,6 +26,7 @@ from geoguesser.model_folder import network_file
 from geoguesser.reporting.answer_table import COMPETITION, answer_rows, blank_row, columns_of
 from geoguesser.reporting.files import write_csv
 from geoguesser.reporting.row_journal import RowJournal
+from geoguesser.system.text import counted
 
 log = logging.getLogger(__name__)
 SHOWN = 10  # of what is broken, in the log; all of it is in the table

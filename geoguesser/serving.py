@@ -14,11 +14,11 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from geoguesser.configs import known_keys, plain
-from geoguesser.counted import counted
 from geoguesser.errors import ConfigError, DataError, MissingFileError, check_int
 from geoguesser.loading import device_of, load_runs
 from geoguesser.locator import checkpoint_file, read_checkpoint
 from geoguesser.model_folder import CONFIG
+from geoguesser.system.text import counted
 
 if TYPE_CHECKING:  # the app needs the extra geoguesser[serve]
     from geoguesser.app.held_out import HeldOut

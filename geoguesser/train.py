@@ -20,8 +20,8 @@ def train(cfg: DictConfig, folder: Path) -> Any:
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
 
-    from geoguesser.allocator import keep_freed_memory
-    from geoguesser.quiet import quiet
+    from geoguesser.system.allocator import keep_freed_memory
+    from geoguesser.system.log_filters import quiet
 
     quiet()
     keep_freed_memory()
@@ -48,7 +48,7 @@ def processes_of(launcher: Mapping[str, Any]) -> int:
     """How many jobs of a sweep run on this machine at once: joblib's `n_jobs`, where -1 means one per core."""
     if "joblib" not in str(launcher.get("_target_")):
         return 1
-    from geoguesser.data.examine import system_cores
+    from geoguesser.system.cpu import system_cores
 
     asked = int(launcher.get("n_jobs") or 1)
     return asked if asked > 0 else max(1, system_cores() + 1 + asked)

@@ -90,9 +90,9 @@ def earth() -> Any:
 @pytest.fixture
 def run_job(tmp_path: Path) -> Callable[..., dict[str, Any]]:
     """Runs one job in this process: run_job(overrides, folder=...) -> result."""
-    from geoguesser.allocator import keep_freed_memory
     from geoguesser.experiment import run
-    from geoguesser.quiet import quiet
+    from geoguesser.system.allocator import keep_freed_memory
+    from geoguesser.system.log_filters import quiet
 
     keep_freed_memory()
 

@@ -26,8 +26,8 @@ from geoguesser.errors import ConfigError, GeoguesserError
 from geoguesser.experiment import run
 from geoguesser.locator import Locator
 from geoguesser.model_folder import write_model
-from geoguesser.quiet import quiet
 from geoguesser.serving import check_extra, load_models, serve_runs
+from geoguesser.system.log_filters import quiet
 
 
 def test_the_file_says_what_the_code_would():

@@ -9,13 +9,13 @@ from typing import Annotated, Any
 from fastapi import APIRouter, FastAPI, File, Form, Path, Request, Response, UploadFile
 from starlette.types import ASGIApp
 
-from geoguesser import __version__
 from geoguesser.app import pages, schemas
 from geoguesser.app.gate import Gate
 from geoguesser.app.problems import ProblemError, documented, explain_problems
 from geoguesser.app.said import game_of, info_of
 from geoguesser.app.schemas import COMPASS
 from geoguesser.app.service import Service
+from geoguesser.system.versions import __version__
 
 ROOT = "/api/v1"
 ABOUT = """

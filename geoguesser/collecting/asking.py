@@ -23,8 +23,8 @@ from geoguesser.collecting.metadata import ask_points
 from geoguesser.collecting.provider import Provider
 from geoguesser.collecting.tables import TABLE, write_places
 from geoguesser.collecting.web import Web
-from geoguesser.counted import counted
 from geoguesser.errors import ConfigError
+from geoguesser.system.text import counted
 
 log = logging.getLogger(__name__)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from geoguesser.counted import counted
+from geoguesser.system.text import counted
 
 
 def plan_lines(report: dict[str, Any]) -> list[str]:

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from geoguesser.collecting.journal import Journal
 from geoguesser.collecting.ledger import MICROS, Budget, Spent, spent, spent_by_kind
 from geoguesser.collecting.provider import Provider
-from geoguesser.counted import counted
 from geoguesser.data.examine import HEADINGS
+from geoguesser.system.text import counted
 
 WORDS = {
     "no_panorama": "the provider has none there",

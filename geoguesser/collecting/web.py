@@ -13,13 +13,13 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, NoReturn, Self, TypeVar
 
-from geoguesser import __version__
 from geoguesser.collecting.answers import AbsentError, AgainError, FailedError, Reply, StoppedError, by_status
 from geoguesser.collecting.journal import Commits
 from geoguesser.collecting.ledger import Budget, give_back, reserve, today
 from geoguesser.collecting.manners import Http, Kind
 from geoguesser.collecting.pace import Bucket, backoff_s, retry_after_s
 from geoguesser.errors import ProviderError
+from geoguesser.system.versions import __version__
 
 CHUNK = 2**16
 T = TypeVar("T")

@@ -14,11 +14,12 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from geoguesser import __version__
-from geoguesser.data.fingerprint import digest_of, fingerprint
+from geoguesser.data.fingerprint import fingerprint
 from geoguesser.data.images import decoder
 from geoguesser.data.packing import Packed, shard_ranges, write_whole, writing
 from geoguesser.data.store import FORMAT, MANIFEST, MASK_COLUMNS, are_whole
+from geoguesser.system.disk_cache import compute_digest
+from geoguesser.system.versions import __version__
 
 if TYPE_CHECKING:
     from geoguesser.data.preparing import Prepared
@@ -78,7 +79,7 @@ def commit(
     }
     table = _stored_table(prepared, shard, rows - starts[shard], groups)
     prints = {name: entry["fingerprint"] for name, entry in images.items()}
-    name = digest_of({"prints": prints, "table": pd.util.hash_pandas_object(table.astype(str)).sum()})
+    name = compute_digest({"prints": prints, "table": pd.util.hash_pandas_object(table.astype(str)).sum()})
     manifest: dict[str, Any] = {
         "format": FORMAT,
         "geoguesser": __version__,

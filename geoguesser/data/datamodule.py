@@ -12,7 +12,6 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from geoguesser.counted import counted
 from geoguesser.data.augment import Augment
 from geoguesser.data.demo import demo_root
 from geoguesser.data.examined import known_views
@@ -31,6 +30,7 @@ from geoguesser.data.splits import Split, Ties
 from geoguesser.data.store import Store
 from geoguesser.errors import check_number
 from geoguesser.geo.region import Region
+from geoguesser.system.text import counted
 
 log = logging.getLogger(__name__)
 

@@ -15,12 +15,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 from geoguesser.data import demo_draw
-from geoguesser.data.cache import cache_folder
 from geoguesser.data.demo_land import synthetic_land
 from geoguesser.data.demo_render import HEADINGS, bearings_deg
-from geoguesser.data.examine import cores
 from geoguesser.errors import check_int
 from geoguesser.geo.distance import FloatArray
+from geoguesser.system.cpu import cores
+from geoguesser.system.disk_cache import cache_folder
 
 VERSION = 1  # part of the cache's name: raise it whenever a view or a position changes
 MAX_PLACES = 1_000_000

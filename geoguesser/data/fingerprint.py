@@ -55,11 +55,6 @@ def fingerprint(
     }
 
 
-def digest_of(found: dict[str, Any]) -> str:
-    """One short name for a whole fingerprint."""
-    return _digest(repr(sorted(found.items())).encode())
-
-
 def differences(there: dict[str, Any], here: dict[str, Any], parts: tuple[str, ...] = tuple(NAMES)) -> list[str]:
     """What differs between two fingerprints, in words: `the number of places (1000 there, 1200 here)`."""
     found = []

@@ -17,12 +17,13 @@ import numpy as np
 import numpy.typing as npt
 import xxhash
 
-from geoguesser.data.examine import HEADINGS, Names, PlaceFiles, ahead_of, cores
+from geoguesser.data.examine import HEADINGS, Names, PlaceFiles, ahead_of
 from geoguesser.data.images import SUFFIXES, ByteArray, ImageSpec, read_bytes
 from geoguesser.data.input_table import rows_of
-from geoguesser.data.ordered import in_order
 from geoguesser.data.places import image_folders, is_view, names_in
 from geoguesser.errors import ConfigError, DataError, MissingFileError
+from geoguesser.system.cpu import cores
+from geoguesser.system.parallel import in_order
 
 log = logging.getLogger(__name__)
 OTHER_SUFFIXES = (".bmp", ".gif", ".tif", ".tiff", ".heic", ".avif")  # pictures, but none that are read

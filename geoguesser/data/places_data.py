@@ -23,8 +23,6 @@ from torch.utils.data import DataLoader
 from geoguesser.data.audit import audit
 from geoguesser.data.augment import Augment
 from geoguesser.data.batches import Batch, PlaceBatches, PlaceSampler, PlacesDataset
-from geoguesser.data.cache import Cache
-from geoguesser.data.examine import cores
 from geoguesser.data.findings import Findings
 from geoguesser.data.images import ImageSpec
 from geoguesser.data.places import coords_of
@@ -36,6 +34,8 @@ from geoguesser.data.views import Views
 from geoguesser.errors import check_int, check_number
 from geoguesser.geo.distance import FloatArray
 from geoguesser.geo.region import Region
+from geoguesser.system.cpu import cores
+from geoguesser.system.disk_cache import Cache
 
 IntArray = npt.NDArray[np.int64]
 MOST_CONDENSED_BYTES = 2**28

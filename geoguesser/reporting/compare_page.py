@@ -11,8 +11,6 @@ from pathlib import Path
 
 import numpy as np
 
-from geoguesser import __version__
-from geoguesser.counted import counted
 from geoguesser.reporting import compare_plots as plots
 from geoguesser.reporting import page
 from geoguesser.reporting.compare_views import SpreadPlace
@@ -31,6 +29,8 @@ from geoguesser.reporting.compare_words import (
 from geoguesser.reporting.compared import BETTER, NOISE, UNCLEAR, WORSE, Comparison, Entry
 from geoguesser.reporting.data_views import views_row
 from geoguesser.reporting.page import Html, Keyed, tag
+from geoguesser.system.text import counted
+from geoguesser.system.versions import __version__
 
 MOST_MAPS = 6
 LABEL_COLOURS = {BETTER: "#009E73", WORSE: "#D55E00", UNCLEAR: "#D97A00", NOISE: None}

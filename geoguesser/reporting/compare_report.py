@@ -11,7 +11,6 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from geoguesser.counted import counted
 from geoguesser.reporting.compare_page import compare_page
 from geoguesser.reporting.compare_views import SpreadPlace
 from geoguesser.reporting.compare_words import (
@@ -29,6 +28,7 @@ from geoguesser.reporting.files import write_csv
 from geoguesser.reporting.intervals import Interval
 from geoguesser.reporting.page import printable, write_page
 from geoguesser.reporting.style import shortened
+from geoguesser.system.text import counted
 
 STYLES = {BETTER: "green", WORSE: "red", UNCLEAR: "yellow"}
 

@@ -6,10 +6,10 @@ import math
 
 import numpy as np
 
-from geoguesser.counted import counted
 from geoguesser.reporting.compare_runs import Unused
 from geoguesser.reporting.compared import NOISE, REFUSED, UNCLEAR, Comparison, Difference, Entry
 from geoguesser.reporting.intervals import FEWEST_FOR_MEAN, FEWEST_PLACES, Interval
+from geoguesser.system.text import counted
 
 MINUS = "\N{MINUS SIGN}"
 

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 
-from geoguesser.counted import counted
 from geoguesser.data.audit import nearest_training_km
 from geoguesser.data.datamodule import PlacesDataModule
 from geoguesser.data.identity import Match
@@ -22,6 +21,7 @@ from geoguesser.reporting.data_views import pick_pairs, pick_samples, read_photo
 from geoguesser.reporting.frames import frame_of
 from geoguesser.reporting.maps import SPLIT_COLOURS, SPLIT_NAMES
 from geoguesser.reporting.page import Html, tag
+from geoguesser.system.text import counted
 
 
 class Figures:

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from geoguesser.counted import counted
 from geoguesser.data.audit import WITHIN_M
 from geoguesser.data.findings import KINDS, Finding, Findings
 from geoguesser.data.splits import NAMES, UNUSED
+from geoguesser.system.text import counted
 
 if TYPE_CHECKING:  # they bring Lightning, which a comparison need not wait for
     from geoguesser.data.datamodule import PlacesDataModule

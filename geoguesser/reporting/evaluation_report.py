@@ -10,13 +10,13 @@ import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
-from geoguesser.counted import counted
 from geoguesser.errors import ConfigError
 from geoguesser.geo.region import Region
 from geoguesser.geo.score import FIELD_RADII_KM, SHARE_RADII_KM
 from geoguesser.reporting import maps, plots
 from geoguesser.reporting.files import write_csv, write_json
 from geoguesser.reporting.intervals import FEWEST_FOR_MEAN, FEWEST_PLACES
+from geoguesser.system.text import counted
 
 PICTURES = ("errors.png", "arrows.png")
 FILES = ("evaluation.json", "errors.csv", *PICTURES)

@@ -9,8 +9,6 @@ from typing import Any
 
 from PIL import Image
 
-from geoguesser import __version__
-from geoguesser.counted import counted
 from geoguesser.reporting import page, web_map
 from geoguesser.reporting.explain_data import as_script_data
 from geoguesser.reporting.explain_pictures import Drawn, Gallery
@@ -18,6 +16,8 @@ from geoguesser.reporting.explain_subject import Subject
 from geoguesser.reporting.explain_words import PARTS, percent
 from geoguesser.reporting.page import Html, Keyed, tag
 from geoguesser.reporting.style import format_km
+from geoguesser.system.text import counted
+from geoguesser.system.versions import __version__
 from geoguesser.training.privacy import public
 
 PHOTO_QUALITY = 84

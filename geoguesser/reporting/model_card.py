@@ -8,8 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from geoguesser.counted import counted
 from geoguesser.reporting.intervals import Interval
+from geoguesser.system.text import counted
 
 BASELINES = {
     "ridge": "ridge regression on the backbone's features",

@@ -13,12 +13,12 @@ from matplotlib.collections import LineCollection
 from matplotlib.lines import Line2D
 
 from geoguesser.collecting.layer import Layer
-from geoguesser.counted import counted
 from geoguesser.geo.distance import FloatArray
 from geoguesser.geo.region import Region
 from geoguesser.reporting.frames import Frame, frame_of
 from geoguesser.reporting.maps import add_legend, capitalised, dot_handle, dot_size_pt, set_map, sheet_for
 from geoguesser.reporting.style import BLUE, ORANGE, PURPLE, add_header, picture
+from geoguesser.system.text import counted
 
 STEP_DEG = 0.1  # a layer's lines are straight in degrees, and bent on the map
 MOST_LINES = 200_000  # of a layer; of more, every n-th is drawn

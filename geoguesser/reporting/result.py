@@ -11,8 +11,6 @@ import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
-from geoguesser import __version__
-from geoguesser.counted import counted
 from geoguesser.data.places_data import PlacesData
 from geoguesser.geo.distance import FloatArray, haversine_km
 from geoguesser.geo.grid import Grid
@@ -21,6 +19,8 @@ from geoguesser.model.metrics import error_summary
 from geoguesser.reporting.budget import budget_line
 from geoguesser.reporting.files import write_csv as write_csv  # noqa: PLC0414  # a run writes all its files through this module
 from geoguesser.reporting.files import write_json as write_json  # noqa: PLC0414
+from geoguesser.system.text import counted
+from geoguesser.system.versions import __version__
 
 FORMAT = 1
 

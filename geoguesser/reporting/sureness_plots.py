@@ -10,7 +10,6 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.patches import Patch
 
-from geoguesser.counted import counted
 from geoguesser.reporting.style import (
     BLUE,
     GREEN,
@@ -27,6 +26,7 @@ from geoguesser.reporting.style import (
     format_km,
     picture,
 )
+from geoguesser.system.text import counted
 
 GREY = "#BDBDBD"
 PERCENT = matplotlib.ticker.PercentFormatter(1.0, decimals=0)

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from geoguesser.counted import counted
 from geoguesser.data.blocks import block_names
 from geoguesser.errors import check_number
 from geoguesser.geo.distance import FloatArray
 from geoguesser.geo.region import Region
 from geoguesser.reporting.bootstrap import IntArray
+from geoguesser.system.text import counted
 
 FEWEST_BLOCKS = 60  # with fewer, the spread between blocks is known too badly
 STEPS = (1.0, 1.5, 2.0, 3.0, 5.0, 7.0)

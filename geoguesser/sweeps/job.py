@@ -16,14 +16,15 @@ from typing import Any
 import torch
 from omegaconf import DictConfig, OmegaConf
 
-from geoguesser.data.examine import CORES, system_cores
 from geoguesser.errors import CheckpointError, ConfigError, GeoguesserError, check_bool, check_mapping, first_line
 from geoguesser.experiment import run
-from geoguesser.kept import Kept
 from geoguesser.sweeps.folder import SweepFolder, clear, group_of, held, state_of
+from geoguesser.system.cpu import CORES, system_cores
+from geoguesser.system.memo import Memo
 
 log = logging.getLogger(__name__)
-KEPT = Kept()  # of this process: jobs of a sweep mostly read the same
+# Jobs of a sweep that run in one process mostly read the same data.
+MEMO = Memo()
 RESUMABLE = ("interrupted", "running")  # running, though nobody holds its lock: its process was killed
 
 
@@ -84,7 +85,7 @@ def _run(cfg: DictConfig, folder: Path, *, overrides: list[str], **facts: Any) -
     if cfg.resume:
         raise ConfigError.at("resume", "must be null in a sweep", found=cfg.resume)
     group = group_of(folder.parent, str(cfg.sweep.name))
-    given: dict[str, Any] = {"group": group, "overrides": overrides, "kept": KEPT, **facts}
+    given: dict[str, Any] = {"group": group, "overrides": overrides, "memo": MEMO, **facts}
     if state_of(folder) in RESUMABLE and (folder / "checkpoints" / "last.ckpt").is_file():
         log.info("goes on where it was stopped: %s", folder)
         try:

@@ -1,7 +1,7 @@
 """Embeddings once: with a frozen backbone and no augmentation, features never change, nor from run to run.
 
-They lie in a mapped file of the cache (data/cache.py), under a name that follows from all that they depend on.
-Where nothing may be kept there, each run embeds its views once for itself.
+They lie in a mapped file of the cache (system/disk_cache.py), under a name that follows from everything they
+depend on. Where nothing may be kept there, each run embeds its views once for itself.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from geoguesser.data.batches import Batch
-from geoguesser.data.cache import Cache, Entry, reserve
 from geoguesser.data.places_data import PlacesData
 from geoguesser.errors import check_bool, check_int, check_number
-from geoguesser.kept import Kept
 from geoguesser.model.network import GeoNetwork
+from geoguesser.system.disk_cache import Cache, Entry, reserve
+from geoguesser.system.memo import Memo
 
 log = logging.getLogger(__name__)
 
@@ -67,7 +67,7 @@ class Features:
         device: torch.device,
         folder: Path,
         *,
-        kept: Kept | None = None,
+        memo: Memo | None = None,
     ) -> dict[str, Any]:
         """Makes the data serve features: those of the cache, or of the network here and now.
 
@@ -77,7 +77,7 @@ class Features:
             fingerprint: Of the data.
             device: Where to embed.
             folder: The run folder, for features that are not kept.
-            kept: What runs of this process share; features of the cache are mapped and checked once.
+            memo: Cache shared by the runs of this process, so that features are mapped and checked once.
 
         Returns:
             For result.json: whether they were `cached`, and their `key` in the cache.
@@ -86,15 +86,15 @@ class Features:
         found, key = None, None
         if self.cache is not None and self.cache.usable:
             entry = self.cache.entry("features", parts_of(network, fingerprint, device))
-            known = kept.find("features", entry.key) if kept else None
+            known = memo.get("features", entry.key) if memo else None
             found = (
                 (known, True)
                 if known is not None
                 else kept_features(network, loader, device, entry=entry, cache=self.cache)
             )
             key = entry.key
-            if kept and found:
-                kept.keep("features", key, found[0])
+            if memo and found:
+                memo.put("features", key, found[0])
             if found and found[1]:
                 what = "embedded" if data.decoded else "decoded or embedded"
                 views = 4 * len(data.table)

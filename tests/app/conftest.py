@@ -23,7 +23,7 @@ from geoguesser.serving import load_models
 def trained(tmp_path_factory) -> Path:
     """A run folder."""
     from geoguesser.experiment import run
-    from geoguesser.quiet import quiet
+    from geoguesser.system.log_filters import quiet
 
     quiet()
     folder = tmp_path_factory.mktemp("served") / "trained"

@@ -17,7 +17,6 @@ import torch
 from geoguesser.data import examined as module
 from geoguesser.data import views as views_module
 from geoguesser.data.augment import Augment
-from geoguesser.data.cache import Cache
 from geoguesser.data.datamodule import PlacesDataModule
 from geoguesser.data.examine import Facts, PlaceFiles
 from geoguesser.data.examined import known_views
@@ -26,6 +25,7 @@ from geoguesser.data.splits import RandomSplit
 from geoguesser.data.views import FileViews, LazyViews, LoadedViews, MemoryViews
 from geoguesser.errors import DataError
 from geoguesser.geo.region import PlaneRegion
+from geoguesser.system.disk_cache import Cache
 
 PX = 16
 SPEC = ImageSpec(size=PX)

@@ -9,8 +9,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from geoguesser.data.fingerprint import NAMES, differences, digest_of, fingerprint
+from geoguesser.data.fingerprint import NAMES, differences, fingerprint
 from geoguesser.data.images import ImageSpec
+from geoguesser.system.disk_cache import compute_digest
 
 
 def parts() -> dict[str, Any]:
@@ -31,7 +32,7 @@ def test_the_same_gives_the_same() -> None:
     assert first == again
     assert set(first) == set(NAMES)
     assert differences(first, again) == []
-    assert digest_of(first) == digest_of(again)
+    assert compute_digest(first) == compute_digest(again)
     assert all(isinstance(value, str | int) for value in first.values())  # plain, for checkpoints
 
 
@@ -87,7 +88,7 @@ def test_each_part_has_its_own_reason(change: Callable[[dict[str, Any]], None], 
     assert [part for part in NAMES if before[part] != after[part]] == changed
     said = differences(before, after)
     assert [one.split(" (")[0] for one in said] == [NAMES[part] for part in changed]
-    assert digest_of(before) != digest_of(after)
+    assert compute_digest(before) != compute_digest(after)
 
 
 def test_differences_say_what_can_be_said() -> None:

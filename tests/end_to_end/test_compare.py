@@ -34,7 +34,7 @@ JOBS = (["seed=0"], ["seed=1"], ["head=regression", "seed=0"], ["head=regression
 def sweep(tmp_path_factory) -> Path:
     """Two heads with two seeds each, a job that failed, and what else a sweep's folder holds."""
     from geoguesser.experiment import run
-    from geoguesser.quiet import quiet
+    from geoguesser.system.log_filters import quiet
 
     quiet()
     folder = tmp_path_factory.mktemp("multirun") / "heads"

@@ -39,7 +39,7 @@ SURE = {"calibration", "abstention"}
 
 def train(folder: Path, *words: str) -> Path:
     from geoguesser.experiment import run
-    from geoguesser.quiet import quiet
+    from geoguesser.system.log_filters import quiet
 
     quiet()
     run(compose([*TINY, *SPLIT, *words]), folder)

@@ -42,7 +42,7 @@ def run_folder(tmp_path_factory) -> Path:
     from conftest import compose
 
     from geoguesser.experiment import run
-    from geoguesser.quiet import quiet
+    from geoguesser.system.log_filters import quiet
 
     quiet()
     folder = tmp_path_factory.mktemp("job") / "run"

@@ -14,13 +14,13 @@ import pytest
 import torch
 from conftest import TINY, compose
 
-from geoguesser.data.examine import CORES, cores
 from geoguesser.experiment import run
-from geoguesser.kept import Kept
-from geoguesser.quiet import quiet
 from geoguesser.sweeps import job
 from geoguesser.sweeps.folder import COMMAND, SweepFolder, group_of, held, state_of
 from geoguesser.sweeps.job import hushed, run_job, share_cores
+from geoguesser.system.cpu import CORES, cores
+from geoguesser.system.log_filters import quiet
+from geoguesser.system.memo import Memo
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ def sweep(tmp_path: Path, monkeypatch) -> SweepFolder:
     """A sweep that has begun, in a process that has kept nothing."""
     quiet()
     monkeypatch.setenv(COMMAND, "left over")
-    monkeypatch.setattr(job, "KEPT", Kept())
+    monkeypatch.setattr(job, "MEMO", Memo())
     return SweepFolder.begin(tmp_path / "sweep")
 
 

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from geoguesser.data.batches import Batch, PlaceBatches, PlaceSampler, PlacesDataset
-from geoguesser.data.cache import Cache
 from geoguesser.data.views import MemoryViews
+from geoguesser.system.disk_cache import Cache
 from geoguesser.training.features import kept_features
 
 COUNT, WIDTH = 19, 5

@@ -15,8 +15,8 @@ import torch
 from torch import nn
 from training.slow_network import COUNT, Slow, batches
 
-from geoguesser.data.cache import Cache
 from geoguesser.errors import ConfigError
+from geoguesser.system.disk_cache import Cache
 from geoguesser.training import features as module
 from geoguesser.training.features import Features, kept_features, parts_of, weights_digest
 

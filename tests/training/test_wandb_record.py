@@ -21,7 +21,7 @@ from wandb_stub import ENTITY, WandbStub
 
 from geoguesser.errors import ConfigError, GeoguesserError
 from geoguesser.experiment import run
-from geoguesser.quiet import quiet
+from geoguesser.system.log_filters import quiet
 from geoguesser.training.wandb_record import WandbRecord
 
 CHOICES = {"head": "classification", "grid": "square", "backbone": "efficientnet_lite0", "logger": "wandb"}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from geoguesser.threads import WORTH_THREADS, threads_for
+from geoguesser.system.cpu import WORTH_THREADS, threads_for
 
 
 @pytest.fixture(autouse=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from geoguesser.counted import counted
+from geoguesser.system.text import counted
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ Nothing here is needed: whatever is removed, damaged or cannot be written is onl
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import os
@@ -24,7 +25,6 @@ import numpy as np
 import numpy.typing as npt
 import xxhash
 
-from geoguesser.data.fingerprint import digest_of
 from geoguesser.errors import first_line
 
 try:
@@ -66,7 +66,7 @@ class Cache:
 
     def entry(self, kind: str, parts: dict[str, Any]) -> Entry:
         """The entry that all these parts determine: plain strings and numbers."""
-        return Entry(self.folder / kind, digest_of(parts), parts)
+        return Entry(self.folder / kind, compute_digest(parts), parts)
 
     def fits(self, size: int) -> bool:
         """Whether so many bytes may be kept at all."""
@@ -226,6 +226,11 @@ class Entry:
             scratch.replace(self.about)
         finally:
             _remove(scratch)
+
+
+def compute_digest(parts: dict[str, Any]) -> str:
+    """Returns a short name that all values of a dictionary determine, whatever the order of its keys."""
+    return hashlib.blake2b(repr(sorted(parts.items())).encode(), digest_size=8).hexdigest()
 
 
 def checksum(payload: npt.NDArray[np.uint8]) -> str:

@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from geoguesser.data import cache as module
-from geoguesser.data.cache import Cache, Entry, cache_folder, reserve
+from geoguesser.system import disk_cache as module
+from geoguesser.system.disk_cache import Cache, Entry, cache_folder, reserve
 
 GIB = 2**30
 
@@ -161,7 +161,7 @@ def test_without_locks_entries_still_appear_at_once(tmp_path: Path, monkeypatch:
 HOLDER = """
 import sys, time
 from pathlib import Path
-from geoguesser.data.cache import Cache
+from geoguesser.system.disk_cache import Cache
 import logging; logging.basicConfig(level="INFO", stream=sys.stdout, format="%(message)s")
 entry = Cache(Path(sys.argv[1]), limit_gib=1).entry("features", {})
 ready = Path(sys.argv[3])

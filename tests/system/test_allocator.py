@@ -12,7 +12,7 @@ import pytest
 
 CODE = """
 import json, resource, sys
-from geoguesser.allocator import keep_freed_memory
+from geoguesser.system.allocator import keep_freed_memory
 told = keep_freed_memory() if sys.argv[1] == "kept" else None
 def blocks():
     kept = [bytearray(b"x") * 2**20 for _ in range(8)]
