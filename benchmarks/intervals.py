@@ -17,8 +17,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from geoguesser.arrays import FloatArray
 from geoguesser.data.demo_land import synthetic_land
-from geoguesser.geo.distance import FloatArray
 from geoguesser.reporting.bootstrap import Resampling
 from geoguesser.reporting.intervals import (
     FEWEST_FOR_MEAN,

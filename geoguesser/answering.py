@@ -11,6 +11,7 @@ import numpy.typing as npt
 import torch
 
 from geoguesser.answers import Answers
+from geoguesser.arrays import IntArray
 from geoguesser.data.fingerprint import differences
 from geoguesser.data.inputs import Asked, Seen, read_in_order
 from geoguesser.data.store import Store
@@ -21,7 +22,6 @@ from geoguesser.system.parallel import in_order
 
 PIXELS_AT_ONCE = 32 * 112**2  # of the views that a network on one core takes: its layers then fit into the cache
 
-IntArray = npt.NDArray[np.int64]
 Item = TypeVar("Item")
 
 

@@ -15,9 +15,10 @@ import torch
 from torch import Tensor
 
 from geoguesser.answers import Answers, answers_of
+from geoguesser.arrays import FloatArray
 from geoguesser.data.images import ImageSpec
 from geoguesser.errors import ConfigError
-from geoguesser.geo.distance import FloatArray, from_unit, to_unit
+from geoguesser.geo.distance import from_unit, to_unit
 from geoguesser.geo.grid import Grid
 from geoguesser.geo.median import spherical_median
 from geoguesser.geo.region import Region

@@ -15,10 +15,10 @@ import torch
 from torch import Tensor
 
 from geoguesser.answers import Answers, answers_of
+from geoguesser.arrays import FloatArray
 from geoguesser.data.images import ImageSpec
 from geoguesser.data.views import read_folder
 from geoguesser.errors import CheckpointError, GeoguesserError, MissingFileError, first_line
-from geoguesser.geo.distance import FloatArray
 from geoguesser.geo.region import Region, region_from_state
 from geoguesser.model.network import GeoNetwork, network_from_state
 from geoguesser.model.uncertainty import Calibration, Said, calibration_from_state, said_of

@@ -7,18 +7,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 from tqdm import tqdm
 
+from geoguesser.arrays import ByteArray
 from geoguesser.collecting.panorama import cut_views
 from geoguesser.collecting.tags import Tags, band_of, read_tags
 from geoguesser.collecting.written import encode, keep_settings, photo_files, read_file, write_folder, write_table
 from geoguesser.data.examine import HEADINGS
 from geoguesser.data.images import decode_rgb, read_header
 from geoguesser.errors import ConfigError, DataError, check_int, check_number
-
-ByteArray = npt.NDArray[np.uint8]
 
 UNTURNED = "no PoseHeadingDegrees or GPSImgDirection; panoramas.compass_deg=... gives one to all files"
 

@@ -12,14 +12,12 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 import numpy as np
-import numpy.typing as npt
 from scipy.spatial import cKDTree
 
-from geoguesser.collecting.chart import BoolArray, Chart, quartered
+from geoguesser.arrays import BoolArray, FloatArray, IntArray
+from geoguesser.collecting.chart import Chart, quartered
 from geoguesser.collecting.layer import Layer
-from geoguesser.geo.distance import EARTH_RADIUS_KM, FloatArray, to_unit
-
-IntArray = npt.NDArray[np.int64]
+from geoguesser.geo.distance import EARTH_RADIUS_KM, to_unit
 
 MOST_AT_ONCE = 200_000  # darts
 MOST_BOXES = 1_000_000

@@ -16,6 +16,7 @@ from urllib.parse import quote, urlencode, urlsplit
 
 import simplejpeg
 
+from geoguesser.arrays import ByteArray
 from geoguesser.collecting.answers import AbsentError, FailedError, Reply
 from geoguesser.collecting.google import read_view
 from geoguesser.collecting.keys import read_key
@@ -24,7 +25,6 @@ from geoguesser.collecting.mapillary_answers import choose_flat, read_address, r
 from geoguesser.collecting.provider import Panorama, Provider
 from geoguesser.collecting.view_files import PlaceholderError, check_view
 from geoguesser.collecting.web import Web
-from geoguesser.data.images import ByteArray
 from geoguesser.errors import ConfigError, DataError, check_choice, check_int, check_number
 
 FIELDS = "id,geometry,computed_geometry,captured_at,compass_angle,computed_compass_angle,is_pano,creator"

@@ -10,10 +10,11 @@ from typing import Any
 
 import pyproj
 
+from geoguesser.arrays import ByteArray
 from geoguesser.collecting.answers import AbsentError, AgainError, Reply
 from geoguesser.collecting.provider import Panorama
 from geoguesser.data.examine import HEADINGS
-from geoguesser.data.images import ByteArray, decode_rgb, read_header
+from geoguesser.data.images import decode_rgb, read_header
 
 WGS84 = pyproj.Geod(ellps="WGS84")
 

@@ -13,13 +13,13 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from geoguesser.arrays import FloatArray, IntArray
 from geoguesser.collecting.chart import chart_of
-from geoguesser.collecting.darts import Darts, IntArray, Target
+from geoguesser.collecting.darts import Darts, Target
 from geoguesser.collecting.gaps import farthest_first
 from geoguesser.collecting.layer import Layer, read_existing, read_layer
 from geoguesser.errors import ConfigError, check_int, check_number
 from geoguesser.geo.cells import BandCells, SquareCells, cells_for, cells_over
-from geoguesser.geo.distance import FloatArray
 from geoguesser.geo.region import Region
 
 MOST_PLACES = 10_000_000

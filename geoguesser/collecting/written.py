@@ -15,14 +15,12 @@ from typing import Any
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 import simplejpeg
 
+from geoguesser.arrays import ByteArray
 from geoguesser.data.images import SUFFIXES, decode_rgb, read_bytes, read_header
 from geoguesser.errors import ConfigError, DataError, MissingFileError, StoreError
-
-ByteArray = npt.NDArray[np.uint8]
 
 ELSEWHERE = "Make room or give yourself the right to write there, or name another out."
 UNREADABLE = (".heic", ".heif", ".avif", ".tif", ".tiff", ".dng", ".cr2", ".nef", ".arw")

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
+from geoguesser.arrays import IntArray
 from geoguesser.data.fingerprint import fingerprint
 from geoguesser.data.images import decoder
 from geoguesser.data.packing import Packed, shard_ranges, write_whole, writing
@@ -24,7 +24,6 @@ from geoguesser.system.versions import __version__
 if TYPE_CHECKING:
     from geoguesser.data.preparing import Prepared
 
-IntArray = npt.NDArray[np.int64]
 log = logging.getLogger(__name__)
 
 OWN_FILE = re.compile(

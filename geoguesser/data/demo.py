@@ -14,11 +14,11 @@ import uuid
 from collections.abc import Callable
 from pathlib import Path
 
+from geoguesser.arrays import FloatArray
 from geoguesser.data import demo_draw
 from geoguesser.data.demo_land import synthetic_land
 from geoguesser.data.demo_render import HEADINGS, bearings_deg
 from geoguesser.errors import check_int
-from geoguesser.geo.distance import FloatArray
 from geoguesser.system.cpu import cores
 from geoguesser.system.disk_cache import cache_folder
 

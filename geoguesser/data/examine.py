@@ -16,8 +16,9 @@ import numpy as np
 import numpy.typing as npt
 import xxhash
 
+from geoguesser.arrays import ByteArray
 from geoguesser.data.findings import Finding
-from geoguesser.data.images import MODES, ByteArray, Header, ImageSpec, decode_rgb, planes, read_bytes, read_header
+from geoguesser.data.images import MODES, Header, ImageSpec, decode_rgb, planes, read_bytes, read_header
 from geoguesser.errors import DataError
 from geoguesser.system.cpu import cores
 from geoguesser.system.parallel import in_order

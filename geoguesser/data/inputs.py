@@ -17,8 +17,9 @@ import numpy as np
 import numpy.typing as npt
 import xxhash
 
+from geoguesser.arrays import ByteArray
 from geoguesser.data.examine import HEADINGS, Names, PlaceFiles, ahead_of
-from geoguesser.data.images import SUFFIXES, ByteArray, ImageSpec, read_bytes
+from geoguesser.data.images import SUFFIXES, ImageSpec, read_bytes
 from geoguesser.data.input_table import rows_of
 from geoguesser.data.places import image_folders, is_view, names_in
 from geoguesser.errors import ConfigError, DataError, MissingFileError

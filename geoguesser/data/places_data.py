@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from geoguesser.arrays import FloatArray, IntArray
 from geoguesser.data.audit import audit
 from geoguesser.data.augment import Augment
 from geoguesser.data.batches import Batch, PlaceBatches, PlaceSampler, PlacesDataset
@@ -32,12 +33,10 @@ from geoguesser.data.soundness import (
 from geoguesser.data.splits import NAMES, UNUSED, Split, Ties, hold_out, thin
 from geoguesser.data.views import Views
 from geoguesser.errors import check_int, check_number
-from geoguesser.geo.distance import FloatArray
 from geoguesser.geo.region import Region
 from geoguesser.system.cpu import cores
 from geoguesser.system.disk_cache import Cache
 
-IntArray = npt.NDArray[np.int64]
 MOST_CONDENSED_BYTES = 2**28
 EVALUATED_TOGETHER = 1024  # places per batch of features where nothing is learnt from them
 

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from geoguesser.arrays import BoolArray
 from geoguesser.data.audit import audit
 from geoguesser.data.committing import commit, is_own
 from geoguesser.data.datamodule import PlacesDataModule
@@ -31,7 +32,6 @@ from geoguesser.data.store import MANIFEST, Store, is_store, read_manifest
 from geoguesser.errors import StoreError
 
 log = logging.getLogger(__name__)
-BoolArray = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)

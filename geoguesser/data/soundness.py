@@ -10,13 +10,12 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from geoguesser.arrays import BoolArray, StringArray
 from geoguesser.data.examine import HEADINGS, OK, PLACEHOLDER, Facts
 from geoguesser.data.findings import Finding, Findings
-from geoguesser.data.splits import Split, StringArray, Ties
+from geoguesser.data.splits import Split, Ties
 from geoguesser.errors import DataError, check_choice
 from geoguesser.geo.region import Region
-
-BoolArray = npt.NDArray[np.bool_]
 
 
 def check_missing_views(value: object) -> bool:

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from geoguesser.arrays import IntArray
 from geoguesser.data.examine import BROKEN, HEADINGS, Examined, Facts, PlaceFiles, examine_in_order
 from geoguesser.data.findings import Finding
 from geoguesser.data.images import ImageSpec
@@ -24,7 +25,6 @@ from geoguesser.data.places import names_in
 from geoguesser.errors import DataError
 
 log = logging.getLogger(__name__)
-IntArray = npt.NDArray[np.int64]
 
 
 class Views(ABC):

@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 import shapely
 
-from geoguesser.geo.distance import EARTH_RADIUS_KM, FloatArray, from_unit, to_unit
+from geoguesser.arrays import FloatArray, IntArray
+from geoguesser.geo.distance import EARTH_RADIUS_KM, from_unit, to_unit
 from geoguesser.geo.overlay import StripCells
-from geoguesser.geo.partition import MOST_CELLS, BoxCells, Cells, IntArray, box_rings, check_count
+from geoguesser.geo.partition import MOST_CELLS, BoxCells, Cells, box_rings, check_count
 from geoguesser.geo.quadtree import QuadtreeCells
 from geoguesser.geo.region import PlaneRegion, Region
 from geoguesser.geo.voronoi import VoronoiCells

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from geoguesser.geo.distance import FloatArray
-from geoguesser.geo.partition import BoxCells, IntArray, check_count
+from geoguesser.arrays import FloatArray, IntArray
+from geoguesser.geo.partition import BoxCells, check_count
 
 if TYPE_CHECKING:
     from geoguesser.geo.cells import BandCells, SquareCells

@@ -9,8 +9,9 @@ import numpy as np
 from scipy.sparse import csr_array
 from scipy.spatial import ConvexHull, QhullError, SphericalVoronoi, Voronoi, cKDTree
 
-from geoguesser.geo.distance import EARTH_RADIUS_KM, FloatArray, arc_km
-from geoguesser.geo.partition import Cells, IntArray, adjacency, box_rings
+from geoguesser.arrays import FloatArray, IntArray
+from geoguesser.geo.distance import EARTH_RADIUS_KM, arc_km
+from geoguesser.geo.partition import Cells, adjacency, box_rings
 from geoguesser.geo.region import PlaneRegion, Region
 
 NEAR_KM = 0.01  # places that are nearer to a centre do not become one

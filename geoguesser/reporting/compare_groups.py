@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from geoguesser.arrays import FloatArray
 from geoguesser.effect import WITHOUT_EFFECT
-from geoguesser.geo.distance import FloatArray
 from geoguesser.reporting.compare_runs import Run, Unused
 
 LEFT_OUT = frozenset(f"{group}.{key}".lstrip(".") for group, keys in WITHOUT_EFFECT.items() for key in keys)

@@ -16,7 +16,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, PercentFormatter
 
-from geoguesser.geo.distance import FloatArray
+from geoguesser.arrays import FloatArray
 from geoguesser.geo.region import Region
 from geoguesser.reporting.compared import BASELINE, BETTER, UNCLEAR, WORSE, Comparison, Entry
 from geoguesser.reporting.frames import frame_of

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from geoguesser.geo.distance import FloatArray
+from geoguesser.arrays import FloatArray
 from geoguesser.reporting.compare_groups import Group
 from geoguesser.reporting.compared import Comparison, shared_places
 from geoguesser.reporting.data_views import Photo

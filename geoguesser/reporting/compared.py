@@ -12,8 +12,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
+from geoguesser.arrays import FloatArray
 from geoguesser.errors import ConfigError
-from geoguesser.geo.distance import FloatArray, haversine_km
+from geoguesser.geo.distance import haversine_km
 from geoguesser.geo.region import Region
 from geoguesser.reporting.bootstrap import Resampling
 from geoguesser.reporting.compare_groups import Choices, Group, differing, groups_of

@@ -9,7 +9,8 @@ import numpy as np
 from scipy import stats
 
 from geoguesser.answers import Answers
-from geoguesser.geo.distance import FloatArray, haversine_km
+from geoguesser.arrays import FloatArray
+from geoguesser.geo.distance import haversine_km
 from geoguesser.geo.region import Region, world
 from geoguesser.geo.score import FIELD_RADII_KM, SHARE_RADII_KM, WORLD_DIAGONAL_KM, game_score
 from geoguesser.model.conformal import interval_95, wilson

@@ -8,8 +8,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.ticker import PercentFormatter
 
-from geoguesser.geo.cells import IntArray
-from geoguesser.geo.distance import FloatArray
+from geoguesser.arrays import FloatArray, IntArray
 from geoguesser.model import conformal
 from geoguesser.model.uncertainty import Said, raw_expected_km, tempered
 from geoguesser.reporting.compare_plots import SHARP_DPI, WIDTH_IN

@@ -11,8 +11,7 @@ from matplotlib import colormaps
 from matplotlib.colors import to_hex
 from tqdm import tqdm
 
-from geoguesser.geo.cells import IntArray
-from geoguesser.geo.distance import FloatArray
+from geoguesser.arrays import FloatArray, IntArray
 from geoguesser.reporting import web_map
 from geoguesser.reporting.explain_subject import Subject
 from geoguesser.reporting.maps import pick_by_rank

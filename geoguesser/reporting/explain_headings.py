@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 from matplotlib.axes import Axes
 
-from geoguesser.geo.distance import FloatArray, haversine_km
+from geoguesser.arrays import FloatArray
+from geoguesser.geo.distance import haversine_km
 from geoguesser.model.attribution import LeftOut
 from geoguesser.reporting.compare_plots import SHARP_DPI, WIDTH_IN
 from geoguesser.reporting.intervals import FEWEST_FOR_MEAN

@@ -14,10 +14,8 @@ from torch import Tensor
 from tqdm import tqdm
 
 from geoguesser.answers import Answers, answers_of
-from geoguesser.data.images import ByteArray
-from geoguesser.geo.cells import IntArray
+from geoguesser.arrays import BoolArray, ByteArray, IntArray
 from geoguesser.locator import Locator
-from geoguesser.model.conformal import BoolArray
 from geoguesser.model.uncertainty import Said, said_of
 from geoguesser.reporting.run_views import Source, pixels_of
 

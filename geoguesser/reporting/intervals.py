@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-from geoguesser.geo.distance import FloatArray
+from geoguesser.arrays import FloatArray
 from geoguesser.reporting.bootstrap import Pivot, Resampling, widened
 
 FEWEST_PLACES = 20  # for an interval of a median, a share or a difference

@@ -11,8 +11,9 @@ import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
+from geoguesser.arrays import FloatArray
 from geoguesser.data.places_data import PlacesData
-from geoguesser.geo.distance import FloatArray, haversine_km
+from geoguesser.geo.distance import haversine_km
 from geoguesser.geo.grid import Grid
 from geoguesser.geo.region import PlaneRegion, Region
 from geoguesser.model.metrics import error_summary

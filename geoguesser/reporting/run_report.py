@@ -10,8 +10,9 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from geoguesser.arrays import FloatArray
 from geoguesser.data.places_data import PlacesData
-from geoguesser.geo.distance import FloatArray, haversine_km
+from geoguesser.geo.distance import haversine_km
 from geoguesser.geo.region import Region
 from geoguesser.model.network import GeoNetwork
 from geoguesser.model.uncertainty import Calibration, Said, said_of

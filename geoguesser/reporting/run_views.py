@@ -14,14 +14,14 @@ import numpy as np
 import numpy.typing as npt
 import simplejpeg
 
+from geoguesser.arrays import BoolArray, ByteArray
 from geoguesser.data.demo import demo_folder
 from geoguesser.data.examine import PlaceFiles
-from geoguesser.data.images import ByteArray, ImageSpec
+from geoguesser.data.images import ImageSpec
 from geoguesser.data.places import names_in, views_folder
 from geoguesser.data.store import Store, is_store
 from geoguesser.data.views import read_folder
 from geoguesser.errors import GeoguesserError
-from geoguesser.model.conformal import BoolArray
 from geoguesser.reporting.data_views import QUALITY, SHOWN_PX, Photo, read_photos
 
 Source = Path | Store

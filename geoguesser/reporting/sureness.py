@@ -10,9 +10,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from geoguesser.geo.cells import IntArray
-from geoguesser.geo.distance import FloatArray
-from geoguesser.model.conformal import BoolArray, interval_95, usual_coverage
+from geoguesser.arrays import BoolArray, FloatArray, IntArray
+from geoguesser.model.conformal import interval_95, usual_coverage
 from geoguesser.model.uncertainty import LEVELS, Calibration, Said, nll, tempered
 
 BINS = 10

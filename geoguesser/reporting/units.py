@@ -6,11 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from geoguesser.arrays import FloatArray, IntArray
 from geoguesser.data.blocks import block_names
 from geoguesser.errors import check_number
-from geoguesser.geo.distance import FloatArray
 from geoguesser.geo.region import Region
-from geoguesser.reporting.bootstrap import IntArray
 from geoguesser.system.text import counted
 
 FEWEST_BLOCKS = 60  # with fewer, the spread between blocks is known too badly
