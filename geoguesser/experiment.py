@@ -34,6 +34,7 @@ from geoguesser.parts import Order, Parts
 from geoguesser.reporting import result as results
 from geoguesser.reporting.run_report import RunReport
 from geoguesser.system.cpu import threads_for
+from geoguesser.system.files import write_csv, write_json
 from geoguesser.system.memo import Memo
 from geoguesser.training.bounds import (
     check_early_stopping,
@@ -95,7 +96,7 @@ def run(
         elif main and status["state"] == "done" and cfg.get("dry_run"):
             (folder / "status.json").unlink()
         elif main:
-            results.write_json(folder / "status.json", status)
+            write_json(folder / "status.json", status)
 
 
 def _claim(folder: Path, *, resuming: bool) -> str | None:
@@ -107,7 +108,7 @@ def _claim(folder: Path, *, resuming: bool) -> str | None:
     status = folder / "status.json"
     if resuming:
         earlier = status.read_text(encoding="utf-8") if status.is_file() else None
-        results.write_json(status, {"state": "running"})
+        write_json(status, {"state": "running"})
         return earlier
     try:
         with status.open("x") as file:
@@ -116,7 +117,7 @@ def _claim(folder: Path, *, resuming: bool) -> str | None:
     except FileExistsError:
         ended = json.loads(status.read_text(encoding="utf-8"))["state"] in ("failed", "interrupted")
         if ended and not (folder / "checkpoints").exists():
-            results.write_json(status, {"state": "running"})
+            write_json(status, {"state": "running"})
             return None
         raise GeoguesserError(
             f"{folder} holds a run already. Name another folder with hydra.run.dir=FOLDER, "
@@ -225,7 +226,7 @@ class Run:
         if findings.skipped:
             log.warning("left out: %s (see findings.csv)", findings.left_out())
         if findings.fatal or findings.skipped or findings.kept:
-            results.write_csv(self.folder / "findings.csv", findings.table())
+            write_csv(self.folder / "findings.csv", findings.table())
 
     def _module(self) -> GeoLightningModule:
         self.fingerprint = self.memo.get_or_make("fingerprint", self.parts.reading(), self.data.fingerprint)
@@ -359,7 +360,7 @@ class Run:
             pictures = report.pictures(result, history, predictions, title=title, search=self.search)
         self.times["report_s"] = self._lap()
         result["times"] = self.times | {"total_s": round(time.perf_counter() - self.started, 3)}
-        results.write_json(self.folder / "result.json", result)
+        write_json(self.folder / "result.json", result)
         record.results(result, pictures, predictions)
         if self.group is None:
             results.show(result, self.folder)

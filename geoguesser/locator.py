@@ -5,7 +5,6 @@ One checkpoint holds all of it as plain values and tensors, and loads with `weig
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from geoguesser.errors import CheckpointError, GeoguesserError, MissingFileError
 from geoguesser.geo.region import Region, region_from_state
 from geoguesser.model.network import GeoNetwork, network_from_state
 from geoguesser.model.uncertainty import Calibration, Said, calibration_from_state, said_of
+from geoguesser.system.files import open_replacement
 from geoguesser.system.versions import __version__
 
 FORMAT = 2  # 1 had heads that did not scale what they are given
@@ -158,9 +158,8 @@ class Locator:
 
 def write_checkpoint(file: Path, checkpoint: dict[str, Any]) -> None:
     """Writes a checkpoint atomically: one that `read_checkpoint` read, with more in its record."""
-    fresh = file.with_name(file.name + ".new")
-    torch.save(checkpoint, fresh)
-    os.replace(fresh, file)
+    with open_replacement(file) as stream:
+        torch.save(checkpoint, stream)
 
 
 def network_tensors(checkpoint: dict[str, Any]) -> dict[str, Tensor]:

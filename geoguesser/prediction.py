@@ -24,8 +24,8 @@ from geoguesser.errors import ConfigError, DataError, MissingFileError, StoreErr
 from geoguesser.loading import device_of, load_runs
 from geoguesser.model_folder import network_file
 from geoguesser.reporting.answer_table import COMPETITION, answer_rows, blank_row, columns_of
-from geoguesser.reporting.files import write_csv
 from geoguesser.reporting.row_journal import RowJournal
+from geoguesser.system.files import write_csv
 from geoguesser.system.text import counted
 
 log = logging.getLogger(__name__)

@@ -17,7 +17,7 @@ from geoguesser.data.images import ImageSpec
 from geoguesser.data.preparing import Prepared, prepare
 from geoguesser.errors import ConfigError, DataError, StoreError, check_bool
 from geoguesser.reporting.data_report import DataReport
-from geoguesser.reporting.result import write_csv
+from geoguesser.system.files import write_csv
 
 log = logging.getLogger(__name__)
 

@@ -30,6 +30,7 @@ from geoguesser.data.soundness import settle_images, split_places, stats_of_sums
 from geoguesser.data.splits import Ties
 from geoguesser.data.store import MANIFEST, Store, is_store, read_manifest
 from geoguesser.errors import StoreError
+from geoguesser.system.locks import FileLock
 
 log = logging.getLogger(__name__)
 
@@ -207,17 +208,16 @@ def locked(out: Path) -> Iterator[None]:
     Raises:
         StoreError: Another process holds it.
     """
-    import fcntl
-
+    lock = FileLock(out / ".lock", required=True)
     with writing(out):
-        file = (out / ".lock").open("a")
-    with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise StoreError.at(
-                f"out={out}",
-                "is being written by another process",
-                remedy="Wait for it, or choose another folder.",
-            ) from None
+        is_free = lock.try_acquire()
+    if not is_free:
+        raise StoreError.at(
+            f"out={out}",
+            "is being written by another process",
+            remedy="Wait for it, or choose another folder.",
+        )
+    try:
         yield
+    finally:
+        lock.release()

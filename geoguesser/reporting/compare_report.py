@@ -24,10 +24,10 @@ from geoguesser.reporting.compare_words import (
     seconds_text,
 )
 from geoguesser.reporting.compared import BETTER, UNCLEAR, WORSE, Comparison, Entry
-from geoguesser.reporting.files import write_csv
 from geoguesser.reporting.intervals import Interval
-from geoguesser.reporting.page import printable, write_page
+from geoguesser.reporting.page import printable
 from geoguesser.reporting.style import shortened
+from geoguesser.system.files import write_csv, write_text
 from geoguesser.system.text import counted
 
 STYLES = {BETTER: "green", WORSE: "red", UNCLEAR: "yellow"}
@@ -39,7 +39,7 @@ def write(comparison: Comparison, places: Sequence[SpreadPlace], out: Path, *, p
     Returns:
         The CSV file.
     """
-    write_page(out, compare_page(comparison, places, pictures=pictures))
+    write_text(out, compare_page(comparison, places, pictures=pictures))
     table = out.with_suffix(".csv")
     write_csv(table, as_table(comparison))
     return table

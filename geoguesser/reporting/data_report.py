@@ -13,9 +13,9 @@ from geoguesser.data.datamodule import PlacesDataModule
 from geoguesser.data.preparing import Prepared
 from geoguesser.reporting.data_page import data_page
 from geoguesser.reporting.data_summary import Group, facts_of, groups_of, split_rows, title_of
-from geoguesser.reporting.page import printable, write_page
-from geoguesser.reporting.result import write_csv
+from geoguesser.reporting.page import printable
 from geoguesser.reporting.style import format_km, format_m
+from geoguesser.system.files import write_csv, write_text
 
 EXAMPLES = 2  # of each kind of finding; more are in the page, all in findings.csv
 ACTION_STYLES = {"error": "bold red", "skip": "yellow", "keep": ""}
@@ -46,7 +46,7 @@ class DataReport:
         folder.mkdir(parents=True, exist_ok=True)
         write_csv(folder / "findings.csv", self.data.findings.table())
         path = folder / "report.html"
-        write_page(path, data_page(self.prepared, self.data, self.out, pictures=pictures))
+        write_text(path, data_page(self.prepared, self.data, self.out, pictures=pictures))
         return path
 
     def show(self) -> None:

@@ -14,8 +14,8 @@ from geoguesser.errors import ConfigError
 from geoguesser.geo.region import Region
 from geoguesser.geo.score import FIELD_RADII_KM, SHARE_RADII_KM
 from geoguesser.reporting import maps, plots
-from geoguesser.reporting.files import write_csv, write_json
 from geoguesser.reporting.intervals import FEWEST_FOR_MEAN, FEWEST_PLACES
+from geoguesser.system.files import write_csv, write_json
 from geoguesser.system.text import counted
 
 PICTURES = ("errors.png", "arrows.png")

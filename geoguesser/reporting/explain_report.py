@@ -9,7 +9,7 @@ from geoguesser.reporting.explain_data import data_of
 from geoguesser.reporting.explain_page import explain_page
 from geoguesser.reporting.explain_pictures import Gallery, draw_all
 from geoguesser.reporting.explain_subject import Subject
-from geoguesser.reporting.page import write_page
+from geoguesser.system.files import write_text
 
 SYNTHETIC = "synthetic demo"  # what the demo's datamodule calls itself
 
@@ -40,5 +40,5 @@ def write_report(subject: Subject, out: Path, *, thumbnails: int, neighbours: bo
     title = title_of(subject, label)
     gallery = draw_all(subject, subject.run.folder / "pictures", title=title, neighbours=neighbours)
     data = data_of(subject, thumbnails=thumbnails)
-    write_page(out, explain_page(subject, gallery, data, title=title, label=label))
+    write_text(out, explain_page(subject, gallery, data, title=title, label=label))
     return gallery

@@ -18,8 +18,6 @@ from geoguesser.geo.grid import Grid
 from geoguesser.geo.region import PlaneRegion, Region
 from geoguesser.model.metrics import error_summary
 from geoguesser.reporting.budget import budget_line
-from geoguesser.reporting.files import write_csv as write_csv  # noqa: PLC0414  # a run writes all its files through this module
-from geoguesser.reporting.files import write_json as write_json  # noqa: PLC0414
 from geoguesser.system.text import counted
 from geoguesser.system.versions import __version__
 

@@ -19,6 +19,7 @@ from geoguesser.model.uncertainty import Calibration, Said, said_of
 from geoguesser.reporting import baselines, maps, plots, sureness, sureness_plots
 from geoguesser.reporting import result as results
 from geoguesser.reporting.budget import budget
+from geoguesser.system.files import write_csv
 from geoguesser.training.outputs import outputs_of
 from geoguesser.training.rate_finder import RateSearch
 
@@ -65,8 +66,8 @@ class RunReport:
         said = self._said("test", index, answers_deg) if head.grid is not None else Said(answers_deg)
         uncertainty, known = self._uncertainty(said, index, error_km)
         predictions = predictions.assign(**{name: known[name] for name in sureness.COLUMNS if name in known})
-        results.write_csv(self.folder / "predictions_test.csv", predictions)
-        results.write_csv(self.folder / "places.csv", results.places_table(self.data, self.region, head.grid))
+        write_csv(self.folder / "predictions_test.csv", predictions)
+        write_csv(self.folder / "places.csv", results.places_table(self.data, self.region, head.grid))
         hits: dict[str, float | None] = {"cell_top1": None, "cell_top5": None}
         columns = zip(head.hit_names, tested["hits"].T, strict=True)
         hits |= {name: float(column.double().mean()) for name, column in columns}

@@ -170,9 +170,9 @@ def kept_features(
             if found is not None:
                 return found, True
             cache.make_room(size)
-            part = stack.enter_context(entry.writing())
-            reserve(part, size)
-            room = np.memmap(part, dtype=np.float32, mode="r+", shape=shape)
+            replacement = stack.enter_context(entry.writing())
+            reserve(replacement.temporary, size)
+            room = np.memmap(replacement.temporary, dtype=np.float32, mode="r+", shape=shape)
         except OSError as error:
             cache.give_up(error)
             return None
@@ -180,7 +180,7 @@ def kept_features(
         seconds = _embed(features, network, loader, device)
         try:
             room.flush()
-            entry.keep(part, shape=list(shape), dtype="float32")
+            entry.keep(replacement, shape=list(shape), dtype="float32")
         except OSError as error:
             cache.give_up(error)
         else:

@@ -46,7 +46,7 @@ def test_a_note_that_cannot_be_written_keeps_no_cut_from_those_who_must_hear_of_
     end, kept = os.pipe()
     line, called = Lifeline(), []
     with Journal(tmp_path) as journal, line.held(journal.ends), line.held(lambda: called.append("asking")):
-        monkeypatch.setattr(os, "pwrite", no_space)
+        monkeypatch.setattr("geoguesser.system.locks.FileLock.write_note", no_space)
         os.close(kept)
         line.watch(end)
     os.close(end)
