@@ -131,3 +131,12 @@ def test_another_file_is_refused(tmp_path: Path):
     (tmp_path / "file").write_text("")
     with pytest.raises(StoreError, match=r"must be a folder that can be written \(Not a directory\)\. Name"):
         Journal(tmp_path / "file" / "out")
+
+
+def test_a_folder_without_locks_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    with pytest.raises(StoreError, match=r"must lie where files can be locked \(No locks available\)"):
+        Journal(tmp_path)
