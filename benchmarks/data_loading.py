@@ -32,7 +32,6 @@ from measure import interleaved, median_ratio, report
 from photos import HEADINGS, KEEP_DOUBLES, make_root, peak_anonymous_mib
 
 from geoguesser.data.augment import Augment
-from geoguesser.data.checks.inspection import cores
 from geoguesser.data.images import ImageSpec
 from geoguesser.data.places import list_files
 from geoguesser.data.prepare import prepare_store
@@ -41,6 +40,7 @@ from geoguesser.data.splits import RandomSplit, StoredSplit
 from geoguesser.data.store import shards as packing
 from geoguesser.geo.region import country
 from geoguesser.system.allocator import keep_freed_memory
+from geoguesser.system.cpu import cores
 
 PLACES, PX, BATCH = 2000, 112, 32
 TABLE = 1_000_000

@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from geoguesser.arrays import FloatArray
 from geoguesser.data.demo.land import synthetic_land
 from geoguesser.evaluation.bootstrap import Resampling
 from geoguesser.evaluation.intervals import (
@@ -28,7 +29,6 @@ from geoguesser.evaluation.intervals import (
     compute_seed_noise,
 )
 from geoguesser.evaluation.resampling_units import make_units
-from geoguesser.geo.distance import FloatArray
 
 SIMULATIONS, SAMPLES, CONFIDENCE = 2000, 5000, 0.95
 WITH_SEEDS = 8000  # simulations of each of the many cases with seeds: 2,000 leave a coverage uncertain by 1 %

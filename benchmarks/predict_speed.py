@@ -20,7 +20,6 @@ from measure import interleaved, median_ratio, report
 from photos import make_root
 from torch import Tensor
 
-from geoguesser.data.checks.inspection import cores
 from geoguesser.data.images import ImageSpec
 from geoguesser.geo.grid import SquareGrid
 from geoguesser.geo.region import country
@@ -35,6 +34,7 @@ from geoguesser.model.heads.classification import ClassificationHead
 from geoguesser.model.losses import CrossEntropy
 from geoguesser.model.network import GeoNetwork
 from geoguesser.system.allocator import keep_freed_memory
+from geoguesser.system.cpu import cores
 
 PLACES, BATCH, ROUNDS = 192, 32, 5
 

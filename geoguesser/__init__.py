@@ -8,11 +8,12 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from geoguesser.system.versions import __version__
+
 if TYPE_CHECKING:
     from geoguesser.inference.api import Model as Model
     from geoguesser.inference.api import load as load
 
-__version__ = "0.1.0"
 __all__ = ["Model", "__version__", "load"]
 
 

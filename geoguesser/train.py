@@ -49,7 +49,7 @@ def count_processes(launcher: Mapping[str, Any]) -> int:
     """How many jobs of a sweep run on this machine at once: joblib's `n_jobs`, where -1 means one per core."""
     if "joblib" not in str(launcher.get("_target_")):
         return 1
-    from geoguesser.data.checks.inspection import system_cores
+    from geoguesser.system.cpu import system_cores
 
     asked = int(launcher.get("n_jobs") or 1)
     return asked if asked > 0 else max(1, system_cores() + 1 + asked)

@@ -9,7 +9,6 @@ from typing import Annotated, Any
 from fastapi import APIRouter, FastAPI, File, Form, Path, Request, Response, UploadFile
 from starlette.types import ASGIApp
 
-from geoguesser import __version__
 from geoguesser.app import schemas
 from geoguesser.app import static_files as pages
 from geoguesser.app.middleware import RequestFilter
@@ -17,6 +16,7 @@ from geoguesser.app.problems import ProblemError, document_problems, explain_pro
 from geoguesser.app.responses import to_game, to_model_info
 from geoguesser.app.schemas import COMPASS
 from geoguesser.app.service import Service
+from geoguesser.system.versions import __version__
 
 ROOT = "/api/v1"
 ABOUT = """

@@ -18,12 +18,12 @@ import numpy as np
 import pandas as pd
 import simplejpeg
 
+from geoguesser.arrays import FloatArray
 from geoguesser.data.checks.inspection import PlaceFiles
 from geoguesser.data.images import ImageSpec, decode_rgb, read_bytes, read_header
 from geoguesser.data.places import find_views_folder, list_names
 from geoguesser.data.store.reader import Store, is_store
 from geoguesser.errors import DataError, GeoguesserError, first_line
-from geoguesser.geo.distance import FloatArray
 from geoguesser.runs.run_images import find_folders
 
 log = logging.getLogger(__name__)

@@ -15,17 +15,9 @@ from torch import Tensor
 from geoguesser.app.limits import Limits
 from geoguesser.app.problems import ProblemError
 from geoguesser.app.schemas import COMPASS
+from geoguesser.arrays import ByteArray
 from geoguesser.data.checks.inspection import HEADINGS
-from geoguesser.data.images import (
-    MAX_PIXELS,
-    SUFFIXES,
-    ByteArray,
-    Header,
-    ImageSpec,
-    TooLargeError,
-    decode_rgb,
-    read_header,
-)
+from geoguesser.data.images import MAX_PIXELS, SUFFIXES, Header, ImageSpec, TooLargeError, decode_rgb, read_header
 from geoguesser.data.places import list_names
 from geoguesser.errors import DataError, first_line
 

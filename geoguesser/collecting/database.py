@@ -23,13 +23,7 @@ from pathlib import Path
 from typing import Any, Self, TypeVar
 
 from geoguesser.errors import GeoguesserError, StoreError
-
-try:
-    import fcntl
-
-    LOCKS = True
-except ImportError:  # no POSIX: nothing keeps a second process out
-    LOCKS = False
+from geoguesser.system.locks import FileLock, LocksUnsupportedError
 
 log = logging.getLogger(__name__)
 
@@ -79,12 +73,17 @@ class Journal:
         self.file = folder / NAME
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            lock = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o666)
+            self._lock = _take_lock(folder)
+        except StoreError:
+            raise
+        except LocksUnsupportedError as error:
+            raise StoreError.at(
+                f"out={folder}", f"must lie where files can be locked ({error.strerror})"
+            ) from error
         except OSError as error:
             rule = f"must be a folder that can be written ({error.strerror or error})"
             raise StoreError.at(f"out={folder}", rule, remedy="Name another.") from error
         try:
-            _hold(lock, folder)
             self.db = sqlite3.connect(self.file, isolation_level=None, check_same_thread=False)
             try:
                 self._open()
@@ -92,27 +91,26 @@ class Journal:
                 self.db.close()
                 raise
         except sqlite3.Error as error:
-            os.close(lock)
+            self._lock.release()
             raise StoreError.at(
                 str(self.file), f"is no journal that can be used ({error})",
                 remedy="Move it away to begin another: what was paid is then forgotten, views on disk are not.",
             ) from error  # fmt: skip
         except BaseException:
-            os.close(lock)
+            self._lock.release()
             raise
-        self._lock = lock
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.db.close()
-        os.close(self._lock)
+        self._lock.release()
 
     def ends(self) -> None:
         """Tells others that they may wait for this process: it ends with what is under way."""
         with suppress(OSError):  # on a full disk others are refused, but this process must end all the same
-            os.pwrite(self._lock, f"{os.getpid()} {ENDING}\n".encode(), 0)
+            self._lock.write_note(f"{os.getpid()} {ENDING}")
 
     def change(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Runs `work` in a transaction of its own, and returns what it returns once that is on disk."""
@@ -215,34 +213,34 @@ def _result(work: Callable[[sqlite3.Connection], Any], db: sqlite3.Connection) -
         return error
 
 
-def _hold(lock: int, folder: Path) -> None:
-    """Takes the lock and writes this process's number into it; the system frees it after a kill.
+def _take_lock(folder: Path) -> FileLock:
+    """Locks the folder and writes this process's number into the lock file.
 
-    One whose command was killed still ends what is under way: it is waited for.
+    A process that only ends its requests in flight is waited for.
+
+    Raises:
+        StoreError: Another process holds the lock.
+        LocksUnsupportedError: The folder's file system has no locks.
+        OSError: The lock file cannot be written.
     """
-    if not LOCKS:
-        return
-    told, patient_until = False, time.monotonic() + PATIENCE_S
-    while not _took(lock, folder):
-        holder, _, state = os.pread(lock, 40, 0).decode("ascii", "replace").strip().partition(" ")
-        if state == ENDING and not told:
+    lock = FileLock(folder / LOCK, required=True)
+    logged, wait_until = False, time.monotonic() + PATIENCE_S
+    while not lock.try_acquire():
+        holder, _, state = lock.read_note().partition(" ")
+        if state == ENDING and not logged:
             log.info("waiting for process %s, which ends what was under way when it was killed", holder)
-            told = True
-        if state != ENDING and time.monotonic() > patient_until:  # which may just have been killed
+            logged = True
+        # A holder that was just killed needs a moment to end.
+        if state != ENDING and time.monotonic() > wait_until:
             raise StoreError(
                 f"out={folder} is in use by another process (number {holder or 'unknown'}), which holds {LOCK}. "
                 "Wait until it has ended, or name another folder."
             )
         time.sleep(LOOKS_S)
-    os.ftruncate(lock, 0)
-    os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
 
-
-def _took(lock: int, folder: Path) -> bool:
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError as error:
-        raise StoreError.at(f"out={folder}", f"must lie where files can be locked ({error.strerror})") from error
-    return True
+        lock.write_note(str(os.getpid()))
+    except OSError:
+        lock.release()
+        raise
+    return lock

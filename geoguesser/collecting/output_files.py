@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from geoguesser.data.checks.inspection import is_placeholder
 from geoguesser.data.images import ImageSpec, decode_rgb, read_header
 from geoguesser.errors import StoreError
+from geoguesser.system.files import write_bytes
 
 LOOK = ImageSpec(size=112)  # the size at which a view is looked at
 
@@ -47,35 +47,13 @@ def whole_view(path: Path) -> int:
 
 
 def write_view(path: Path, data: bytes) -> None:
-    """Writes a file so that it is there whole or not at all, whatever happens.
+    """Writes a view atomically and flushes it to the disk; its folder is created if it is missing.
 
     Raises:
         StoreError: The disk is full, or the like.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, data)
+        write_bytes(path, data, durable=True, exclusive=True)
     except OSError as error:
         raise StoreError.at(str(path), f"cannot be written ({error.strerror or error})") from error
-
-
-def write_atomically(path: Path, data: bytes) -> None:
-    """Writes beside, flushes to disk, and renames; then flushes the folder, for a name can be lost too."""
-    part = path.with_name(f".{path.name}.part")
-    with part.open("wb") as stream:
-        stream.write(data)
-        stream.flush()
-        os.fsync(stream.fileno())
-    part.replace(path)
-    flush_folder(path.parent)
-
-
-def flush_folder(folder: Path) -> None:
-    """Flushes the names in a folder to disk, where the system can."""
-    if os.name != "posix":
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

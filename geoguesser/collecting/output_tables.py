@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import csv
-import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from geoguesser.collecting.database import Journal
-from geoguesser.collecting.output_files import flush_folder
 from geoguesser.errors import StoreError
+from geoguesser.system.files import open_replacement
 
 TABLE = "data.csv"
 COLUMNS = ("uuid", "latitude", "longitude", "panorama_id", "date", "copyright", "provider")
@@ -51,27 +50,27 @@ def check_own(folder: Path, columns: tuple[str, ...]) -> None:
 
 
 def write_table(path: Path, columns: tuple[str, ...], rows: Iterable[tuple[Any, ...]]) -> int:
-    """Writes a CSV file so that it is there whole or as it was.
+    """Writes a CSV file atomically and flushes it to the disk.
+
+    Args:
+        path: CSV file in a folder that this process has locked.
+        columns: Names of the columns.
+        rows: Rows, written one at a time.
 
     Returns:
-        How many rows it has.
+        Number of rows.
 
     Raises:
         StoreError: The disk is full, or the like.
     """
-    part = path.with_name(f".{path.name}.part")
     count = 0
     try:
-        with part.open("w", encoding="utf-8", newline="") as stream:
+        with open_replacement(path, "w", durable=True, exclusive=True) as stream:
             writer = csv.writer(stream, lineterminator="\n")
             writer.writerow(columns)
             for row in rows:
                 writer.writerow(row)
                 count += 1
-            stream.flush()
-            os.fsync(stream.fileno())
-        part.replace(path)
-        flush_folder(path.parent)
     except OSError as error:
         raise StoreError.at(str(path), f"cannot be written ({error.strerror or error})") from error
     return count

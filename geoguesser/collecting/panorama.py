@@ -17,10 +17,10 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from geoguesser.arrays import ByteArray
 from geoguesser.data.checks.inspection import HEADINGS
 from geoguesser.errors import DataError, check_int, check_number
 
-ByteArray = npt.NDArray[np.uint8]
 Float32Array = npt.NDArray[np.float32]
 
 MAX_SAMPLES = 4  # along each side of a view's pixel

@@ -14,7 +14,6 @@ from omegaconf import DictConfig
 from rich.console import Console
 from rich.table import Table
 
-from geoguesser import __version__
 from geoguesser.commands.configs import known_keys, to_plain
 from geoguesser.errors import (
     ConfigError,
@@ -47,6 +46,7 @@ from geoguesser.inference.inputs import find_places, load_in_order
 from geoguesser.inference.predictor import Predictor, find_checkpoint, read_checkpoint
 from geoguesser.inference.saved_model import CONFIG, WEIGHTS, write_model
 from geoguesser.system.text import format_count
+from geoguesser.system.versions import __version__
 
 log = logging.getLogger(__name__)
 FORMATS = ("portable", "torch", "onnx")

@@ -25,7 +25,7 @@ from geoguesser.inference.loading import choose_device, load_runs
 from geoguesser.inference.output_journal import RowJournal
 from geoguesser.inference.output_table import COMPETITION, list_columns, make_blank_row, make_rows
 from geoguesser.inference.saved_model import find_network_file
-from geoguesser.reporting.files import write_csv
+from geoguesser.system.files import write_csv
 from geoguesser.system.text import format_count
 
 log = logging.getLogger(__name__)

@@ -17,7 +17,7 @@ from geoguesser.data.prepare import Prepared, prepare_store
 from geoguesser.data.sources.places import PlacesDataModule
 from geoguesser.errors import ConfigError, DataError, StoreError, check_bool
 from geoguesser.reporting.dataset.report import DataReport
-from geoguesser.reporting.run.result import write_csv
+from geoguesser.system.files import write_csv
 
 log = logging.getLogger(__name__)
 

@@ -20,7 +20,7 @@ from geoguesser.errors import ConfigError, check_bool, check_int, check_mapping
 from geoguesser.geo.region import Region
 from geoguesser.model.backbone import Backbone
 from geoguesser.model.network import GeoNetwork
-from geoguesser.system.memo import Kept
+from geoguesser.system.memo import Memo
 from geoguesser.tracking.loggers import CsvRunLogger, RunLogger
 from geoguesser.training.callbacks import LastCheckpoint, MetricsCsv, NamedCheckpoint
 from geoguesser.training.feature_cache import FeatureCache
@@ -143,9 +143,9 @@ class RunParts:
         """All that the data depend on, as they are read and before anything is held out or augmented."""
         return [self._order.config[name] for name in ("region", "data", "image", "split", "features")]
 
-    def data(self, region: Region, kept: Kept) -> PlacesData:
+    def data(self, region: Region, memo: Memo) -> PlacesData:
         """The places, none of them read yet, or those that an earlier run of this process read."""
-        known: PlacesData | None = kept.find("data", self.reading())
+        known: PlacesData | None = memo.get("data", self.reading())
         if known is not None:
             return known.anew(self.augment, self.seed)
         made: PlacesData = build(

@@ -35,7 +35,8 @@ from geoguesser.reporting.run import result as results
 from geoguesser.reporting.run.report import RunReport
 from geoguesser.runs.redaction import redact_config, remove_secrets
 from geoguesser.system.cpu import limit_threads
-from geoguesser.system.memo import Kept
+from geoguesser.system.files import write_csv, write_json
+from geoguesser.system.memo import Memo
 from geoguesser.tracking.loggers import Outcome, RunLogger
 from geoguesser.training.ema import refuse_lost_averages
 from geoguesser.training.lr_finder import RateSearch, find_rate
@@ -56,7 +57,7 @@ def run(
     *,
     group: str | None = None,
     overrides: list[str] | None = None,
-    kept: Kept | None = None,
+    memo: Memo | None = None,
     choices: dict[str, str] | None = None,
 ) -> dict[str, Any]:
     """Trains, tests and reports one run.
@@ -66,7 +67,7 @@ def run(
         folder: The run folder; it is made.
         group: The sweep's name, for loggers; its jobs print no table of results.
         overrides: What the command line asked for; recorded when training starts, for `resume=`.
-        kept: What earlier runs of this process read, and what later ones need not read again.
+        memo: Data read by earlier runs of this process, for later runs.
         choices: What was chosen of each config group, for loggers.
 
     Returns:
@@ -82,7 +83,7 @@ def run(
     job: TrainingRun | None = None
     try:
         job = TrainingRun(
-            RunRequest(resolve(cfg), folder, group, main, overrides or [], choices or {}), kept or Kept()
+            RunRequest(resolve(cfg), folder, group, main, overrides or [], choices or {}), memo or Memo()
         )
         found = job.go()
         status = {"state": "done"}
@@ -97,7 +98,7 @@ def run(
         elif main and status["state"] == "done" and cfg.get("dry_run"):
             (folder / "status.json").unlink()
         elif main:
-            results.write_json(folder / "status.json", status)
+            write_json(folder / "status.json", status)
 
 
 def _claim(folder: Path, *, resuming: bool) -> str | None:
@@ -109,7 +110,7 @@ def _claim(folder: Path, *, resuming: bool) -> str | None:
     status = folder / "status.json"
     if resuming:
         earlier = status.read_text(encoding="utf-8") if status.is_file() else None
-        results.write_json(status, {"state": "running"})
+        write_json(status, {"state": "running"})
         return earlier
     try:
         with status.open("x") as file:
@@ -118,7 +119,7 @@ def _claim(folder: Path, *, resuming: bool) -> str | None:
     except FileExistsError:
         ended = json.loads(status.read_text(encoding="utf-8"))["state"] in ("failed", "interrupted")
         if ended and not (folder / "checkpoints").exists():
-            results.write_json(status, {"state": "running"})
+            write_json(status, {"state": "running"})
             return None
         raise GeoguesserError(
             f"{folder} holds a run already. Name another folder with hydra.run.dir=FOLDER, "
@@ -131,12 +132,12 @@ class TrainingRun:
 
     Args:
         order: What is asked of it.
-        kept: What runs of this process share.
+        memo: Cache shared by the runs of this process.
     """
 
-    def __init__(self, order: RunRequest, kept: Kept) -> None:
+    def __init__(self, order: RunRequest, memo: Memo) -> None:
         self.config, self.folder, self.group, self.main, self.overrides, _ = order
-        self.kept = kept
+        self.memo = memo
         self.started = time.perf_counter()
         self.times: dict[str, float] = {}
         self.search: RateSearch | None = None
@@ -149,15 +150,15 @@ class TrainingRun:
         """Does the run."""
         parts = self.parts
         node = self.config["region"]
-        self.region: Region = self.kept.get("region", node, lambda: build(node, "region"))
-        self.data = parts.data(self.region, self.kept)
+        self.region: Region = self.memo.get_or_make("region", node, lambda: build(node, "region"))
+        self.data = parts.data(self.region, self.memo)
         self._read(self.data.read_table)
         log.info("%s", results.describe_data(self.data))
         pl.seed_everything(parts.seed, workers=True, verbose=False)
         backbone = parts.backbone()
         if not self.config["dry_run"]:  # before anything is learnt: broken images may take places out
             self._read(self.data.read_views)
-            self.kept.keep("data", parts.reading(), self.data.anew(parts.augment, parts.seed))
+            self.memo.put("data", parts.reading(), self.data.anew(parts.augment, parts.seed))
         self.data.hold_out(parts.uncertainty["calibration"], parts.uncertainty["fewest"])
         for warning in self.data.audit()["warnings"]:
             log.warning("%s", warning)
@@ -227,10 +228,10 @@ class TrainingRun:
         if findings.skipped:
             log.warning("left out: %s (see findings.csv)", findings.left_out())
         if findings.fatal or findings.skipped or findings.kept:
-            results.write_csv(self.folder / "findings.csv", findings.table())
+            write_csv(self.folder / "findings.csv", findings.table())
 
     def _module(self) -> GeoLightningModule:
-        self.fingerprint = self.kept.get("fingerprint", self.parts.reading(), self.data.fingerprint)
+        self.fingerprint = self.memo.get_or_make("fingerprint", self.parts.reading(), self.data.fingerprint)
         record = locator.make_record(self.network, self.region, self.parts.image)
         record |= {"config": redact_config(self.config), "data": self.fingerprint}
         return GeoLightningModule(
@@ -264,7 +265,7 @@ class TrainingRun:
             if self.config["compile"]:
                 log.warning("compile=true is of no use here: every view is embedded once, before training")
             self.served = self.parts.features.serve(
-                self.network, self.data, self.fingerprint, device, self.folder, kept=self.kept
+                self.network, self.data, self.fingerprint, device, self.folder, memo=self.memo
             )
             self.data.condense_features(self.network.fusion.condense)
         if resume is None and not self.head_is_trained:
@@ -361,7 +362,7 @@ class TrainingRun:
             pictures = report.pictures(result, history, predictions, title=title, search=self.search)
         self.times["report_s"] = self._lap()
         result["times"] = self.times | {"total_s": round(time.perf_counter() - self.started, 3)}
-        results.write_json(self.folder / "result.json", result)
+        write_json(self.folder / "result.json", result)
         record.results(result, pictures, predictions)
         if self.group is None:
             results.print_result(result, self.folder)
@@ -373,4 +374,4 @@ class TrainingRun:
         if features is None and self.data.features is not None:
             return report.baselines(rows)
         key = [self.parts.reading(), self.parts.uncertainty, features, len(rows)]
-        return self.kept.get("baselines", key, lambda: report.baselines(rows))
+        return self.memo.get_or_make("baselines", key, lambda: report.baselines(rows))

@@ -10,16 +10,12 @@ import math
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
+from geoguesser.arrays import FloatArray, IntArray
 from geoguesser.data.views import Views
-from geoguesser.geo.distance import FloatArray
-
-IntArray = npt.NDArray[np.int64]
 
 
 class Batch(NamedTuple):

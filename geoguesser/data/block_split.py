@@ -9,19 +9,11 @@ import numpy as np
 import pandas as pd
 from scipy.spatial import cKDTree
 
-from geoguesser.data.splits import (
-    NAMES,
-    UNUSED,
-    BoolArray,
-    Split,
-    StringArray,
-    assign_by_share,
-    check_shares,
-    hash_share,
-)
+from geoguesser.arrays import BoolArray, FloatArray, StringArray
+from geoguesser.data.splits import NAMES, UNUSED, Split, assign_by_share, check_shares, hash_share
 from geoguesser.errors import check_int, check_number
 from geoguesser.geo.cells.square import BandCells
-from geoguesser.geo.distance import EARTH_RADIUS_KM, FloatArray, to_unit
+from geoguesser.geo.distance import EARTH_RADIUS_KM, to_unit
 from geoguesser.geo.region import PlaneRegion, Region
 
 MAX_BLOCKS = 2**53  # they are only numbered, never listed

@@ -20,24 +20,23 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from geoguesser.arrays import FloatArray, IntArray
 from geoguesser.data.augment import Augment
 from geoguesser.data.batches import Batch, PlaceBatches, PlaceSampler, PlacesDataset
 from geoguesser.data.checks.filtering import (
     split_places,
 )
 from geoguesser.data.checks.findings import Findings
-from geoguesser.data.checks.inspection import cores
 from geoguesser.data.checks.leakage import audit_split
 from geoguesser.data.images import ImageSpec
 from geoguesser.data.places import get_coords
 from geoguesser.data.splits import NAMES, UNUSED, Split, SplitConstraints, hold_out, thin_training
 from geoguesser.data.views import Views
 from geoguesser.errors import check_int, check_number
-from geoguesser.geo.distance import FloatArray
 from geoguesser.geo.region import Region
+from geoguesser.system.cpu import cores
 from geoguesser.system.disk_cache import Cache
 
-IntArray = npt.NDArray[np.int64]
 MAX_CONDENSED_BYTES = 2**28
 EVALUATED_TOGETHER = 1024  # places per batch of features where nothing is learnt from them
 

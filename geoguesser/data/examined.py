@@ -118,9 +118,8 @@ def _keep(entry: Entry, loaded: LoadedViews, cache: Cache) -> None:
     found = [[row, heading, one.kind, one.where, one.reason] for row, heading, one in loaded.found]
     try:
         cache.make_room(size)
-        with entry.writing() as part:
-            with part.open("wb") as stream:
-                np.savez(stream, allow_pickle=False, **arrays)
-            entry.keep(part, found=found)
+        with entry.writing() as replacement:
+            np.savez(replacement.stream, allow_pickle=False, **arrays)
+            entry.keep(replacement, found=found)
     except OSError as error:
         cache.give_up(error)

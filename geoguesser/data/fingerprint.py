@@ -55,11 +55,6 @@ def compute_fingerprint(
     }
 
 
-def compute_digest(found: dict[str, Any]) -> str:
-    """One short name for a whole fingerprint."""
-    return _digest(repr(sorted(found.items())).encode())
-
-
 def find_differing_parts(
     there: dict[str, Any], here: dict[str, Any], parts: tuple[str, ...] = tuple(NAMES)
 ) -> list[str]:

@@ -18,9 +18,8 @@ import numpy.typing as npt
 import simplejpeg
 from PIL import ExifTags, Image, UnidentifiedImageError
 
+from geoguesser.arrays import ByteArray
 from geoguesser.errors import DataError, check_choice, check_int
-
-ByteArray = npt.NDArray[np.uint8]
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 FORMATS = ("JPEG", "PNG", "WEBP")  # of Pillow's many readers

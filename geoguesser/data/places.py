@@ -15,12 +15,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from geoguesser.arrays import FloatArray
 from geoguesser.data.checks.findings import Finding, Findings
 from geoguesser.data.checks.inspection import HEADINGS, STANDARD, Names, PlaceFiles
 from geoguesser.data.images import SUFFIXES
 from geoguesser.data.splits import ALIASES, NAMES
 from geoguesser.errors import ConfigError, DataError, MissingFileError
-from geoguesser.geo.distance import FloatArray
 from geoguesser.geo.region import Region
 
 NEEDED = ("uuid", "latitude", "longitude")

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from geoguesser.arrays import BoolArray
 from geoguesser.data.checks.duplicates import Match, find_duplicates
 from geoguesser.data.checks.filtering import compute_stats, record_image_findings, split_places
 from geoguesser.data.checks.findings import Finding
@@ -29,9 +30,9 @@ from geoguesser.data.store.reader import MANIFEST, Store, is_store, read_manifes
 from geoguesser.data.store.shards import open_for_writing, pack_shards
 from geoguesser.data.store.writer import commit, is_own_file
 from geoguesser.errors import StoreError
+from geoguesser.system.locks import FileLock
 
 log = logging.getLogger(__name__)
-BoolArray = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -209,17 +210,16 @@ def lock_store(out: Path) -> Iterator[None]:
     Raises:
         StoreError: Another process holds it.
     """
-    import fcntl
-
+    lock = FileLock(out / ".lock", required=True)
     with open_for_writing(out):
-        file = (out / ".lock").open("a")
-    with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise StoreError.at(
-                f"out={out}",
-                "is being written by another process",
-                remedy="Wait for it, or choose another folder.",
-            ) from None
+        is_free = lock.try_acquire()
+    if not is_free:
+        raise StoreError.at(
+            f"out={out}",
+            "is being written by another process",
+            remedy="Wait for it, or choose another folder.",
+        )
+    try:
         yield
+    finally:
+        lock.release()

@@ -15,8 +15,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from geoguesser.arrays import BoolArray, FloatArray, IntArray, StringArray
 from geoguesser.errors import ConfigError, DataError, check_int, check_number
-from geoguesser.geo.distance import FloatArray
 from geoguesser.geo.region import Region
 
 NAMES = ("train", "val", "test")
@@ -27,9 +27,6 @@ TIED = (
 )
 OURS = ("row", "folder", "names", "folder_split", "root")  # columns that reading the places adds
 ALIASES = {"valid": "val", "validation": "val", "training": "train", "testing": "test"}
-StringArray = npt.NDArray[np.str_]
-IntArray = npt.NDArray[np.int64]
-BoolArray = npt.NDArray[np.bool_]
 
 
 def hash_share(ids: list[str], salt: str) -> FloatArray:

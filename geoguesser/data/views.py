@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from geoguesser.arrays import IntArray
 from geoguesser.data.checks.findings import Finding
 from geoguesser.data.checks.inspection import (
     BROKEN,
@@ -31,7 +32,6 @@ from geoguesser.data.places import list_names
 from geoguesser.errors import DataError
 
 log = logging.getLogger(__name__)
-IntArray = npt.NDArray[np.int64]
 
 
 class Views(ABC):

@@ -9,7 +9,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from geoguesser.geo.distance import FloatArray, geometric_median_deg, haversine_km
+from geoguesser.arrays import FloatArray
+from geoguesser.geo.distance import geometric_median_deg, haversine_km
 from geoguesser.geo.region import PlaneRegion, Region
 from geoguesser.model.metrics import summarise_errors
 

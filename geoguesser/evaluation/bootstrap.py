@@ -9,12 +9,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 from scipy import stats
 
-from geoguesser.geo.distance import FloatArray
-
-IntArray = npt.NDArray[np.int64]
+from geoguesser.arrays import FloatArray, IntArray
 
 CHUNK = 4_000_000  # numbers at once: 32 MB
 KEPT = 8_000_000  # draws that are small enough to be kept for all runs on the same places

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
+from geoguesser.arrays import FloatArray
 from geoguesser.errors import ConfigError
 from geoguesser.evaluation.bootstrap import Resampling
 from geoguesser.evaluation.intervals import (
@@ -28,7 +29,7 @@ from geoguesser.evaluation.intervals import (
 )
 from geoguesser.evaluation.resampling_units import ResamplingUnits, make_units
 from geoguesser.evaluation.run_groups import Choices, RunGroup, find_differences, group_runs
-from geoguesser.geo.distance import FloatArray, haversine_km
+from geoguesser.geo.distance import haversine_km
 from geoguesser.geo.region import Region
 from geoguesser.runs.run_folder import Run, Unused
 

@@ -9,17 +9,13 @@ import itertools
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from scipy.spatial import cKDTree
 
-from geoguesser.geo.cells.square import IntArray
-from geoguesser.geo.distance import FloatArray, arc_km, from_unit, haversine_km, to_unit
+from geoguesser.arrays import BoolArray, FloatArray, IntArray, StringArray
+from geoguesser.geo.distance import arc_km, from_unit, haversine_km, to_unit
 from geoguesser.geo.grid import Grid
 from geoguesser.geo.region import PlaneRegion, Region
 from geoguesser.model.uncertainty import HeadOutput
-
-BoolArray = npt.NDArray[np.bool_]
-StringArray = npt.NDArray[np.str_]
 
 MIN_IN_PART = 10  # test places; parts of the land with fewer are told together
 ELSEWHERE = "elsewhere"

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
+from geoguesser.arrays import FloatArray
 from geoguesser.evaluation.bootstrap import BootstrapMean, Resampling, widen
-from geoguesser.geo.distance import FloatArray
 
 MIN_PLACES = 20  # for an interval of a median, a share or a difference
 BESIDE_SEEDS = 0.25  # of the way to Student's t: the seeds' part, which is never below 0, widens by chance alone

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
+from geoguesser.arrays import FloatArray
 from geoguesser.evaluation.bootstrap import BootstrapMean, Resampling
 from geoguesser.evaluation.error_budget import divide_region
 from geoguesser.evaluation.intervals import (
@@ -18,7 +19,7 @@ from geoguesser.evaluation.intervals import (
     compute_median_interval,
 )
 from geoguesser.evaluation.resampling_units import make_units
-from geoguesser.geo.distance import FloatArray, haversine_km
+from geoguesser.geo.distance import haversine_km
 from geoguesser.geo.region import Region, world
 from geoguesser.geo.score import FIELD_RADII_KM, SHARE_RADII_KM, WORLD_DIAGONAL_KM, compute_game_score
 from geoguesser.inference.predictions import Predictions

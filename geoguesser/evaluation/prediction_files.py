@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from geoguesser.arrays import FloatArray
 from geoguesser.errors import ConfigError, DataError, MissingFileError, check_choice, first_line
-from geoguesser.geo.distance import FloatArray, haversine_km
+from geoguesser.geo.distance import haversine_km
 
 log = logging.getLogger(__name__)
 SUFFIXES = (".csv", ".tsv", ".parquet")

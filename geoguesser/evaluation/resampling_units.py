@@ -6,10 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from geoguesser.arrays import FloatArray, IntArray
 from geoguesser.data.block_split import name_blocks
 from geoguesser.errors import check_number
-from geoguesser.evaluation.bootstrap import IntArray
-from geoguesser.geo.distance import FloatArray
 from geoguesser.geo.region import Region
 from geoguesser.system.text import format_count
 

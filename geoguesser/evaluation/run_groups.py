@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from geoguesser.geo.distance import FloatArray
+from geoguesser.arrays import FloatArray
 from geoguesser.runs.config_history import ADDED_KEYS, normalise_config, shorten_target
 from geoguesser.runs.config_keys import WITHOUT_EFFECT
 from geoguesser.runs.run_folder import Run, Unused

@@ -10,9 +10,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from geoguesser.geo.cells.square import IntArray
-from geoguesser.geo.distance import FloatArray
-from geoguesser.model.conformal import BoolArray, compute_coverage_range, interval_95
+from geoguesser.arrays import BoolArray, FloatArray, IntArray
+from geoguesser.model.conformal import compute_coverage_range, interval_95
 from geoguesser.model.uncertainty import LEVELS, Calibration, HeadOutput, apply_temperature, compute_nll
 
 BINS = 10

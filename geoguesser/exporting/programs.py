@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -22,6 +21,7 @@ from torch.export import ExportedProgram
 
 from geoguesser.errors import CheckpointError, ConfigError, first_line
 from geoguesser.exporting.traceable import ExportableNetwork, compute_distance_km
+from geoguesser.system.files import open_replacement, replace_file
 
 INPUTS = ("images", "mask")
 RECORD = "geoguesser.json"  # what a program says of itself: a file in torch's, metadata in ONNX's
@@ -74,10 +74,8 @@ def write_torch(program: ExportedProgram, file: Path, record: dict[str, Any]) ->
         file: `model.pt2`.
         record: Plain values that it says of itself.
     """
-    fresh = file.with_name("new-" + file.name)
-    with _hushed():
-        torch.export.save(program, fresh, extra_files={RECORD: json.dumps(record)})
-    os.replace(fresh, file)
+    with _hushed(), open_replacement(file) as stream:
+        torch.export.save(program, stream, extra_files={RECORD: json.dumps(record)})
 
 
 def write_onnx(program: ExportedProgram, file: Path, record: dict[str, Any], outputs: Sequence[str]) -> None:
@@ -108,9 +106,9 @@ def write_onnx(program: ExportedProgram, file: Path, record: dict[str, Any], out
         )
     assert made is not None
     made.model.metadata_props["geoguesser"] = json.dumps(record)
-    fresh = file.with_name("new-" + file.name)
-    made.save(fresh, external_data=False)
-    os.replace(fresh, file)
+
+    with replace_file(file) as temporary:
+        made.save(temporary, external_data=False)
 
 
 def check_onnx() -> None:

@@ -13,8 +13,9 @@ import torch
 from numpy.polynomial import chebyshev
 from torch import Tensor, nn
 
+from geoguesser.arrays import FloatArray
 from geoguesser.errors import RegionError
-from geoguesser.geo.distance import FloatArray, arc_km, from_unit, haversine_km, to_unit
+from geoguesser.geo.distance import arc_km, from_unit, haversine_km, to_unit
 from geoguesser.geo.median import STEADY_STEPS
 from geoguesser.geo.region import PlaneRegion
 from geoguesser.model.heads.classification import ClassificationHead, Head, RegressionHead

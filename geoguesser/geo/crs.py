@@ -9,8 +9,9 @@ import pyproj
 import shapely
 from shapely.geometry import MultiPolygon
 
+from geoguesser.arrays import FloatArray
 from geoguesser.errors import RegionError
-from geoguesser.geo.distance import FloatArray, from_unit, to_unit
+from geoguesser.geo.distance import from_unit, to_unit
 
 MAX_AREAL_SCALE = 1.1  # Web Mercator doubles areas in Croatia
 

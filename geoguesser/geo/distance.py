@@ -9,12 +9,12 @@ from __future__ import annotations
 from typing import TypeVar
 
 import numpy as np
-import numpy.typing as npt
 import torch
+
+from geoguesser.arrays import FloatArray
 
 EARTH_RADIUS_KM = 6371.0088  # IUGG mean radius, (2a + b) / 3 of WGS 84
 
-FloatArray = npt.NDArray[np.float64]
 ArrayT = TypeVar("ArrayT", FloatArray, torch.Tensor)
 
 

@@ -16,9 +16,9 @@ import numpy as np
 from scipy.sparse import csr_array
 from scipy.spatial import cKDTree
 
+from geoguesser.arrays import FloatArray, IntArray
 from geoguesser.errors import DataError, check_choice, check_int, check_number
-from geoguesser.geo.cells.square import Cells, IntArray, cells_for, cells_from_state, cells_over
-from geoguesser.geo.distance import FloatArray
+from geoguesser.geo.cells.square import Cells, cells_for, cells_from_state, cells_over
 from geoguesser.geo.region import Region, SphereRegion
 
 COUNTRY_CELLS, WORLD_CELLS = 60, 240

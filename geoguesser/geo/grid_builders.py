@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
+from geoguesser.arrays import FloatArray
 from geoguesser.errors import ConfigError, check_int, check_number
 from geoguesser.geo.cells.overlay import Raster, band_raster, overlay, square_raster
 from geoguesser.geo.cells.quadtree import QuadtreeCells
 from geoguesser.geo.cells.square import BandCells, Cells, SquareCells, cells_for
 from geoguesser.geo.cells.voronoi import VoronoiCells
-from geoguesser.geo.distance import FloatArray
 from geoguesser.geo.grid import GridBuilder, check_raster, check_single_size, check_size, choose_size
 from geoguesser.geo.region import Region
 

@@ -17,10 +17,11 @@ import shapely
 from scipy.spatial import cKDTree
 from shapely.geometry import MultiPolygon
 
+from geoguesser.arrays import FloatArray
 from geoguesser.errors import ConfigError, RegionError
 from geoguesser.geo import boundaries
 from geoguesser.geo.crs import check_crs, compute_spherical_centre, make_equal_area_crs, project_polygons
-from geoguesser.geo.distance import EARTH_RADIUS_KM, FloatArray, from_unit, haversine_km, to_unit
+from geoguesser.geo.distance import EARTH_RADIUS_KM, from_unit, haversine_km, to_unit
 from geoguesser.geo.score import WORLD_DIAGONAL_KM
 from geoguesser.geo.segments import cut_segments, nearest_on_segments, ring_segments
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from geoguesser.geo.distance import FloatArray
+from geoguesser.arrays import FloatArray
 
 WORLD_DIAGONAL_KM = 14_927.0  # GeoGuessr's world map: 5000 exp(-d / 1492.7 km), with 10 d / D
 SHARE_RADII_KM = (1, 5, 10, 25, 50, 100, 200)  # for a country

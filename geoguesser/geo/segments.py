@@ -6,7 +6,7 @@ import numpy as np
 import shapely
 from shapely.geometry import MultiPolygon
 
-from geoguesser.geo.distance import FloatArray
+from geoguesser.arrays import FloatArray
 
 
 def ring_segments(land: MultiPolygon) -> tuple[FloatArray, FloatArray]:

@@ -10,19 +10,18 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from geoguesser.data.checks.inspection import cores
+from geoguesser.arrays import IntArray
 from geoguesser.data.fingerprint import find_differing_parts
 from geoguesser.data.store.reader import Store
 from geoguesser.errors import CheckpointError
 from geoguesser.inference.ensemble import Ensemble
 from geoguesser.inference.inputs import InputPlace, LoadedPlace, load_in_order
 from geoguesser.inference.predictions import Predictions
-from geoguesser.system.cpu import use_one_thread
+from geoguesser.system.cpu import cores, use_one_thread
 from geoguesser.system.parallel import map_in_order
 
 PIXELS_AT_ONCE = 32 * 112**2  # of the views that a network on one core takes: its layers then fit into the cache
 
-IntArray = npt.NDArray[np.int64]
 Item = TypeVar("Item")
 
 

@@ -14,9 +14,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from geoguesser.arrays import FloatArray
 from geoguesser.data.images import ImageSpec
 from geoguesser.errors import ConfigError
-from geoguesser.geo.distance import FloatArray, from_unit, to_unit
+from geoguesser.geo.distance import from_unit, to_unit
 from geoguesser.geo.grid import Grid
 from geoguesser.geo.median import spherical_median
 from geoguesser.geo.region import Region

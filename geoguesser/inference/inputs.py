@@ -17,11 +17,13 @@ import numpy as np
 import numpy.typing as npt
 import xxhash
 
-from geoguesser.data.checks.inspection import HEADINGS, Names, PlaceFiles, choose_prefetch, cores
-from geoguesser.data.images import SUFFIXES, ByteArray, ImageSpec, read_bytes
+from geoguesser.arrays import ByteArray
+from geoguesser.data.checks.inspection import HEADINGS, Names, PlaceFiles, choose_prefetch
+from geoguesser.data.images import SUFFIXES, ImageSpec, read_bytes
 from geoguesser.data.places import find_image_folders, is_view, list_names
 from geoguesser.errors import ConfigError, DataError, MissingFileError
 from geoguesser.inference.input_table import read_input_table
+from geoguesser.system.cpu import cores
 from geoguesser.system.parallel import map_in_order
 
 log = logging.getLogger(__name__)

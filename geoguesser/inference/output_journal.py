@@ -8,12 +8,13 @@ from __future__ import annotations
 import json
 import logging
 import math
-import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+
+from geoguesser.system.files import flush_to_disk
 
 log = logging.getLogger(__name__)
 
@@ -80,8 +81,7 @@ class RowJournal:
 
     def _write(self, lines: list[str]) -> None:
         self._out.write("".join(f"{line}\n" for line in lines).encode())
-        self._out.flush()
-        os.fsync(self._out.fileno())
+        flush_to_disk(self._out)
 
     def table(self, uuids: list[str]) -> pd.DataFrame:
         """The rows of these ids, in their order; those without one are left out."""

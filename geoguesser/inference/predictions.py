@@ -9,13 +9,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from geoguesser.geo.cells.square import IntArray
-from geoguesser.geo.distance import FloatArray
+from geoguesser.arrays import BoolArray, FloatArray, IntArray
 from geoguesser.geo.grid import Grid
 from geoguesser.geo.region import Region
 from geoguesser.model.uncertainty import LEVELS, Calibration, HeadOutput, apply_temperature
-
-BoolArray = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,6 @@ One checkpoint holds all of it as plain values and tensors, and loads with `weig
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,15 +13,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from geoguesser import __version__
+from geoguesser.arrays import FloatArray
 from geoguesser.data.images import ImageSpec
 from geoguesser.data.views import read_folder
 from geoguesser.errors import CheckpointError, GeoguesserError, MissingFileError, first_line
-from geoguesser.geo.distance import FloatArray
 from geoguesser.geo.region import Region, region_from_state
 from geoguesser.inference.predictions import Predictions, calibrate
 from geoguesser.model.network import GeoNetwork, network_from_state
 from geoguesser.model.uncertainty import Calibration, HeadOutput, calibration_from_state, decode_output
+from geoguesser.system.files import open_replacement
+from geoguesser.system.versions import __version__
 
 FORMAT = 2  # 1 had heads that did not scale what they are given
 PREFIX = "network."  # of the network's tensors in a training checkpoint's state dict
@@ -158,9 +158,8 @@ class Predictor:
 
 def write_checkpoint(file: Path, checkpoint: dict[str, Any]) -> None:
     """Writes a checkpoint atomically: one that `read_checkpoint` read, with more in its record."""
-    fresh = file.with_name(file.name + ".new")
-    torch.save(checkpoint, fresh)
-    os.replace(fresh, file)
+    with open_replacement(file) as stream:
+        torch.save(checkpoint, stream)
 
 
 def to_tensors(checkpoint: dict[str, Any]) -> dict[str, Tensor]:

@@ -10,12 +10,10 @@ from __future__ import annotations
 import math
 
 import numpy as np
-import numpy.typing as npt
 from scipy.special import betaincinv
 
-from geoguesser.geo.distance import FloatArray
+from geoguesser.arrays import FloatArray
 
-BoolArray = npt.NDArray[np.bool_]
 Z_95 = 1.959963984540054  # the normal distribution's 97.5 % point
 
 

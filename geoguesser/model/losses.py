@@ -14,8 +14,9 @@ from scipy.spatial import cKDTree
 from torch import Tensor
 from torch.nn import functional
 
+from geoguesser.arrays import FloatArray
 from geoguesser.errors import ConfigError, check_number
-from geoguesser.geo.distance import FloatArray, arc_km, to_unit
+from geoguesser.geo.distance import arc_km, to_unit
 from geoguesser.geo.grid import Grid
 
 LossTarget = dict[str, Tensor]

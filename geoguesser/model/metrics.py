@@ -10,7 +10,8 @@ from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
-from geoguesser.geo.distance import FloatArray, haversine_km
+from geoguesser.arrays import FloatArray
+from geoguesser.geo.distance import haversine_km
 from geoguesser.geo.score import compute_game_score, compute_shares_within
 
 

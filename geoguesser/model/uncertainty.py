@@ -16,8 +16,8 @@ import numpy.typing as npt
 from scipy.optimize import minimize_scalar
 from torch import Tensor
 
-from geoguesser.geo.cells.square import IntArray
-from geoguesser.geo.distance import EARTH_RADIUS_KM, FloatArray, to_unit
+from geoguesser.arrays import BoolArray, FloatArray, IntArray
+from geoguesser.geo.distance import EARTH_RADIUS_KM, to_unit
 from geoguesser.model import conformal
 from geoguesser.model.heads.classification import ClassificationHead, Head
 
@@ -210,7 +210,7 @@ class Calibration:
                 found[f"set_{name}_holds"] = inside[np.arange(len(cell)), cell]
         return found
 
-    def sets(self, posterior: FloatArray) -> dict[str, conformal.BoolArray]:
+    def sets(self, posterior: FloatArray) -> dict[str, BoolArray]:
         """Level -> (N, K) which cells together hold the true place with that probability.
 
         Args:

@@ -15,8 +15,8 @@ from geoguesser.evaluation.intervals import MIN_FOR_MEAN, MIN_PLACES
 from geoguesser.geo.region import Region
 from geoguesser.geo.score import FIELD_RADII_KM, SHARE_RADII_KM
 from geoguesser.reporting import maps
-from geoguesser.reporting.files import write_csv, write_json
 from geoguesser.reporting.run import plots
+from geoguesser.system.files import write_csv, write_json
 from geoguesser.system.text import format_count
 
 PICTURES = ("errors.png", "arrows.png")

@@ -9,9 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import html
-import os
 from collections.abc import Collection, Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 # A browser that obeys this loads nothing from outside, whatever got into the page.
@@ -269,10 +267,3 @@ def page(title: str, *content: object, script: str = "", style: str = "") -> str
     last = [tag("script", Html(script))] if script else []
     body = tag("body", tag("main", joined(content, "\n")), *last)
     return f"<!doctype html>\n{tag('html', head, body, lang='en')}\n"
-
-
-def write_page(path: Path, text: str) -> None:
-    """Writes the file whole or not at all."""
-    fresh = path.with_name(path.name + ".new")
-    fresh.write_text(text, encoding="utf-8")
-    os.replace(fresh, path)

@@ -25,8 +25,8 @@ from matplotlib.patches import Patch
 from matplotlib.path import Path as Outline
 from matplotlib.ticker import FuncFormatter
 
-from geoguesser.geo.cells.square import IntArray
-from geoguesser.geo.distance import FloatArray, haversine_km
+from geoguesser.arrays import FloatArray, IntArray
+from geoguesser.geo.distance import haversine_km
 from geoguesser.geo.grid import Grid
 from geoguesser.geo.region import Region
 from geoguesser.reporting.projections import MapProjection, make_projection

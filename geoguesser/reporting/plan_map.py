@@ -12,8 +12,8 @@ from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.lines import Line2D
 
+from geoguesser.arrays import FloatArray
 from geoguesser.collecting.planning.layers import Layer
-from geoguesser.geo.distance import FloatArray
 from geoguesser.geo.region import Region
 from geoguesser.reporting.maps import (
     add_legend,

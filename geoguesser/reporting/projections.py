@@ -13,8 +13,8 @@ import shapely
 from matplotlib.axes import Axes
 from matplotlib.transforms import blended_transform_factory
 
-from geoguesser.geo.cells.square import IntArray
-from geoguesser.geo.distance import EARTH_RADIUS_KM, FloatArray, from_unit, haversine_km, to_unit
+from geoguesser.arrays import FloatArray, IntArray
+from geoguesser.geo.distance import EARTH_RADIUS_KM, from_unit, haversine_km, to_unit
 from geoguesser.geo.region import REACH_KM, PlaneRegion, Region
 from geoguesser.reporting.style import FAINT, INK, MUTED
 

@@ -6,7 +6,6 @@ The same input gives the same bytes.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +15,8 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+
+from geoguesser.system.files import open_replacement
 
 DPI = 120
 WIDTH_IN = 10.0  # 1,200 pixels: the width of a README's column at double density
@@ -57,7 +58,7 @@ STYLE: dict[Any, Any] = {
 
 @contextmanager
 def picture(path: Path, height_in: float, *, width_in: float = WIDTH_IN, dpi: int = DPI) -> Iterator[Figure]:
-    """Gives an empty figure in the style of all pictures, and writes it whole or not at all.
+    """Gives an empty figure in the style of all pictures, and writes it atomically.
 
     Args:
         path: The PNG to write; its folder is made where it is missing.
@@ -70,12 +71,8 @@ def picture(path: Path, height_in: float, *, width_in: float = WIDTH_IN, dpi: in
         FigureCanvasAgg(figure)
         yield figure
         path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(f".{path.name}.{os.getpid()}.part")
-        try:
-            figure.savefig(part, format="png", dpi=dpi, metadata={"Software": None})
-            os.replace(part, path)
-        finally:
-            part.unlink(missing_ok=True)
+        with open_replacement(path) as stream:
+            figure.savefig(stream, format="png", dpi=dpi, metadata={"Software": None})
 
 
 def add_axes(figure: Figure, left: float, bottom: float, width: float, height: float) -> Axes:

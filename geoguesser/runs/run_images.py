@@ -14,14 +14,14 @@ import numpy as np
 import numpy.typing as npt
 import simplejpeg
 
+from geoguesser.arrays import BoolArray, ByteArray
 from geoguesser.data.checks.inspection import PlaceFiles
 from geoguesser.data.demo.dataset import demo_folder
-from geoguesser.data.images import ByteArray, ImageSpec
+from geoguesser.data.images import ImageSpec
 from geoguesser.data.places import find_views_folder, list_names
 from geoguesser.data.store.reader import Store, is_store
 from geoguesser.data.views import read_folder
 from geoguesser.errors import GeoguesserError
-from geoguesser.model.conformal import BoolArray
 from geoguesser.reporting.dataset.samples import QUALITY, SHOWN_PX, SamplePhoto, load_sample_photos
 
 Source = Path | Store

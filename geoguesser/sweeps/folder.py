@@ -20,12 +20,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-try:
-    import fcntl
-
-    LOCKS = True
-except ImportError:  # no POSIX: then two commands must not work in one sweep at the same time
-    LOCKS = False
+from geoguesser.system.files import write_json
+from geoguesser.system.locks import FileLock
 
 COMMAND = "GEOGUESSER_SWEEP_COMMAND"  # environment: which command a job belongs to, in whatever process it runs
 # Files that stay when a job starts again. The recorded config stays, for the sweep recognises the job by it.
@@ -56,7 +52,7 @@ class SweepFolder:
         sweep = cls(path, command)
         sweep._outcomes.mkdir(parents=True, exist_ok=True)
         began = {"began": time.time(), "process": os.getpid()}
-        _write(path / ".commands" / f"{command}.json", began)
+        write_json(path / ".commands" / f"{command}.json", began, indent=1)
         return sweep
 
     @property
@@ -76,7 +72,7 @@ class SweepFolder:
         self._outcomes.mkdir(parents=True, exist_ok=True)
         name = f"{job}.{number}" if outcome == "duplicate" else job
         said = {"job": job, "outcome": outcome, "number": number, "overrides": overrides, **more}
-        _write(self._outcomes / f"{name}.json", said)
+        write_json(self._outcomes / f"{name}.json", said, indent=1)
 
     def met(self, job: str) -> dict[str, Any] | None:
         """What this command recorded of a job, or None."""
@@ -114,32 +110,19 @@ def hold_folder(folder: Path) -> Iterator[bool]:
     Yields:
         False where another process holds it.
     """
-    if not LOCKS:
-        yield True
-        return
-    descriptor = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o666)
+    lock = FileLock(folder / ".lock")
     try:
-        yield _lock(descriptor)
+        yield lock.try_acquire()
     finally:
-        os.close(descriptor)
+        lock.release()
 
 
 def is_running(folder: Path) -> bool:
     """Whether a process works in a job's folder."""
-    if not LOCKS or not (folder / ".lock").exists():
+    if not (folder / ".lock").exists():
         return False
     with hold_folder(folder) as free:
         return not free
-
-
-def _lock(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError:  # a file system without locks
-        return True
-    return True
 
 
 def read_state(folder: Path) -> str:
@@ -166,9 +149,3 @@ def clear_folder(folder: Path) -> None:
 def _read(path: Path) -> dict[str, Any]:
     found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return found
-
-
-def _write(path: Path, value: dict[str, Any]) -> None:
-    fresh = path.with_name(f".{path.name}.{os.getpid()}.new")
-    fresh.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
-    os.replace(fresh, path)

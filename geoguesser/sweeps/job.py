@@ -17,13 +17,14 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from geoguesser.commands.train import run
-from geoguesser.data.checks.inspection import CORES, system_cores
 from geoguesser.errors import CheckpointError, ConfigError, GeoguesserError, check_bool, check_mapping, first_line
 from geoguesser.sweeps.folder import SweepFolder, clear_folder, get_group, hold_folder, read_state
-from geoguesser.system.memo import Kept
+from geoguesser.system.cpu import CORES, system_cores
+from geoguesser.system.memo import Memo
 
 log = logging.getLogger(__name__)
-MEMO = Kept()  # of this process: jobs of a sweep mostly read the same
+# Jobs of a sweep that run in one process mostly read the same data.
+MEMO = Memo()
 RESUMABLE = ("interrupted", "running")  # running, though nobody holds its lock: its process was killed
 
 
@@ -84,7 +85,7 @@ def _run(cfg: DictConfig, folder: Path, *, overrides: list[str], **facts: Any) -
     if cfg.resume:
         raise ConfigError.at("resume", "must be null in a sweep", found=cfg.resume)
     group = get_group(folder.parent, str(cfg.sweep.name))
-    given: dict[str, Any] = {"group": group, "overrides": overrides, "kept": MEMO, **facts}
+    given: dict[str, Any] = {"group": group, "overrides": overrides, "memo": MEMO, **facts}
     if read_state(folder) in RESUMABLE and (folder / "checkpoints" / "last.ckpt").is_file():
         log.info("goes on where it was stopped: %s", folder)
         try:

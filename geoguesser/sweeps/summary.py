@@ -13,10 +13,10 @@ from rich.console import Console
 from rich.table import Table
 
 from geoguesser.commands.configs import HEAD_GROUPS
-from geoguesser.reporting.run.result import write_csv
 from geoguesser.reporting.run.sweep_plot import draw_sweep, shorten_label
 from geoguesser.runs.config_history import update_override
 from geoguesser.sweeps.folder import SweepFolder, is_running, read_state
+from geoguesser.system.files import write_csv
 
 FIGURES = {  # column -> where result.json has it
     "val_error_km_mean": ("val", "error_km_mean"),

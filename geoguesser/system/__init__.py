@@ -1,1 +1,1 @@
-"""The process and its disk: memory, files, locks, caches, processors. Nothing about places."""
+"""Services of the process and its disk: files, locks, caches, threads. Knows nothing of places."""

@@ -1,18 +1,35 @@
-"""Threads: how many of torch's own some work is worth."""
+"""CPU cores of this process and threads of torch."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 
-import torch
+# Environment variable: number of cores that this process may use.
+CORES = "GEOGUESSER_CORES"
+# Multiplications of one matrix product; below, threads wait for each other longer than they work.
+WORTH_THREADS = 2**27
 
-WORTH_THREADS = 2**27  # multiplications of one product; below, threads wait longer for each other than they work
+
+def cores() -> int:
+    """Returns the number of cores this process may use: its share of a sweep's, or all of the system's."""
+    if os.environ.get(CORES, "").isdecimal():
+        return max(1, int(os.environ[CORES]))
+    return system_cores()
+
+
+def system_cores() -> int:
+    """Returns the number of cores the operating system gives this process."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @contextmanager
 def use_one_thread() -> Iterator[None]:
-    """Lets torch use one thread: here, and in each thread that starts meanwhile. Afterwards as many as before."""
+    """Limits torch to one thread, here and in threads started meanwhile, and restores the number afterwards."""
+    # Entry points ask for cores before anything needs torch, whose import takes seconds.
+    import torch
+
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -23,13 +40,13 @@ def use_one_thread() -> Iterator[None]:
 
 @contextmanager
 def limit_threads(multiplications: int) -> Iterator[None]:
-    """Runs with one thread where the largest product of a step is small, else with as many as before.
+    """Limits torch to one thread if the largest product of a step is small.
 
     OpenMP's threads spin while they wait for each other: where other programs use the cores, a step of a head
-    was seen to take six times as long with two threads as with one, and alone on the machine no less.
+    was seen to take six times as long with two threads as with one. On an idle machine one thread is as fast.
 
     Args:
-        multiplications: Of the largest product in a step: batch x inputs x outputs.
+        multiplications: Size of the largest product in a step: batch x inputs x outputs.
     """
     with use_one_thread() if multiplications < WORTH_THREADS else nullcontext():
         yield

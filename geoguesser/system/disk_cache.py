@@ -1,15 +1,16 @@
-"""Cache: what one run made and later runs can use. Each entry is a payload and a JSON file that is written last.
+"""Disk cache: results of one run that later runs can use. An entry is a payload and a JSON file, written last.
 
-CACHE/KIND/KEY.bin     the payload (KIND `features` or `examined`)
-CACHE/KIND/KEY.json    what it is of, its size and checksum: the payload is whole exactly when this is there
-CACHE/KIND/KEY.lock    while a process makes it; the lock is gone with the process
-CACHE/KIND/*.part      while it is being written
+CACHE/KIND/KEY.bin     payload (KIND `features` or `examined`)
+CACHE/KIND/KEY.json    what the payload depends on, its size and checksum; without it the entry does not exist
+CACHE/KIND/KEY.lock    exists while a process makes the entry; the lock ends with the process
+CACHE/KIND/.*.part     temporary file while an entry is written
 
-Nothing here is needed: whatever is removed, damaged or cannot be written is only made anew.
+Entries that are removed, damaged or cannot be written are computed again.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import os
@@ -24,15 +25,9 @@ import numpy as np
 import numpy.typing as npt
 import xxhash
 
-from geoguesser.data.fingerprint import compute_digest
 from geoguesser.errors import first_line
-
-try:
-    import fcntl
-
-    LOCKS = True
-except ImportError:  # no POSIX: without a lock two processes make the same thing, and the later one stays
-    LOCKS = False
+from geoguesser.system.files import Replacement, write_json
+from geoguesser.system.locks import FileLock
 
 log = logging.getLogger(__name__)
 
@@ -175,42 +170,40 @@ class Entry:
             OSError: The folder cannot be written.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
-        path = self.folder / f"{self.key}.lock"
-        descriptor = _locked(path, doing)
+        lock = FileLock(self.folder / f"{self.key}.lock")
+        lock.acquire(doing)
         try:
             yield
         finally:
-            if LOCKS:
-                _remove(path)  # while it is held: who waits for it finds out and asks for the new one
-            os.close(descriptor)
+            lock.release(remove=True)
 
     @contextmanager
-    def writing(self) -> Iterator[Path]:
-        """A name for the payload while it is written; with the lock held. What is not kept goes.
+    def writing(self) -> Iterator[Replacement]:
+        """Yields a temporary file for the payload, which is removed unless `keep` is called with it.
+
+        The lock must be held.
 
         Raises:
             OSError: The folder cannot be written.
         """
-        if LOCKS:
-            for left in self.folder.glob(f"{self.key}-*.part"):  # of a process that was killed
-                _remove(left)
-        part = self.folder / f"{self.key}-{os.getpid()}.part"
+        replacement = Replacement(self.file, exclusive=True)
         try:
-            yield part
+            yield replacement
         finally:
-            _remove(part)
+            replacement.discard()
 
-    def keep(self, part: Path, **more: Any) -> None:
-        """Gives a written payload its name, and tells of it last.
+    def keep(self, replacement: Replacement, **more: Any) -> None:
+        """Gives a written payload its name, then writes the JSON file that makes the entry valid.
 
         Args:
-            part: As `writing` named it.
-            more: Plain values that `read` shall give back.
+            replacement: Temporary file from `writing`, with the payload in it.
+            more: Plain values that `read` shall return.
 
         Raises:
             OSError: The disk is full, or the like.
         """
-        payload = np.memmap(part, dtype=np.uint8, mode="r")
+        replacement.stream.flush()
+        payload = np.memmap(replacement.temporary, dtype=np.uint8, mode="r")
         about = {
             "of": self.parts,
             "bytes": payload.nbytes,
@@ -218,14 +211,16 @@ class Entry:
             "made": time.strftime("%Y-%m-%d %H:%M:%S"),
             **more,
         }
+
+        # Without its JSON file the entry does not exist: no reader sees the old one with the new payload.
         _remove(self.about)
-        part.replace(self.file)
-        scratch = part.with_suffix(".json.part")
-        try:
-            scratch.write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
-            scratch.replace(self.about)
-        finally:
-            _remove(scratch)
+        replacement.commit()
+        write_json(self.about, about, indent=1)
+
+
+def compute_digest(parts: dict[str, Any]) -> str:
+    """Returns a short name that all values of a dictionary determine, whatever the order of its keys."""
+    return hashlib.blake2b(repr(sorted(parts.items())).encode(), digest_size=8).hexdigest()
 
 
 def checksum(payload: npt.NDArray[np.uint8]) -> str:
@@ -246,34 +241,6 @@ def reserve(file: Path, size: int) -> None:
         zeros = bytes(2**20)
         for start in range(0, size, len(zeros)):
             stream.write(zeros[: size - start])
-
-
-def _locked(path: Path, doing: str) -> int:
-    """The descriptor of a lock file that is held, and that still has its name."""
-    while True:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-        try:
-            _flock(descriptor, path, doing)
-            if not LOCKS or os.path.samestat(os.fstat(descriptor), path.stat()):
-                return descriptor
-        except FileNotFoundError:  # who held it has made the entry, and removed the file
-            pass
-        except BaseException:
-            os.close(descriptor)
-            raise
-        os.close(descriptor)
-
-
-def _flock(descriptor: int, path: Path, doing: str) -> None:
-    if not LOCKS:
-        return
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        log.info("waiting for another process that %s (%s)", doing, path)
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-    except OSError as error:  # a file system without locks
-        log.debug("%s cannot be locked: %s", path, error)
 
 
 def _stats(folder: Path) -> list[tuple[Path, os.stat_result]]:

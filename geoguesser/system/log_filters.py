@@ -1,4 +1,4 @@
-"""Silences what libraries print that no user can act on; each entry says why."""
+"""Filters for log lines and warnings of libraries that no user can act on."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import warnings
 
 
 def filter_logs() -> None:
-    """Sets the filters, once per process."""
+    """Sets the filters for this process."""
     # Device and tip lines of Lightning: the run's own lines say what matters.
     logging.getLogger("pytorch_lightning.utilities.rank_zero").setLevel(logging.WARNING)
     logging.getLogger("pytorch_lightning.accelerators").setLevel(logging.WARNING)

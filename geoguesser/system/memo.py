@@ -1,4 +1,4 @@
-"""What several runs of one process need, made once: a sweep reads its data for its first job alone."""
+"""In-process cache shared by the jobs of a sweep, so that data are read once."""
 
 from __future__ import annotations
 
@@ -9,40 +9,41 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 
-class Kept:
-    """One thing of each kind, kept under all that it depends on.
+class Memo:
+    """Cache of one value per kind, each under a key that names everything the value depends on.
 
-    What is kept is shared, so nobody changes it. Of each kind only the last one stays: views of several sizes
-    need not fit in memory at once.
+    Values are shared and must not be changed. A value with a new key replaces the one of the same kind: images of
+    several sizes need not fit in memory at once.
     """
 
     def __init__(self) -> None:
-        self._kept: dict[str, tuple[str, Any]] = {}
+        self._values: dict[str, tuple[str, Any]] = {}
 
-    def find(self, kind: str, key: Any) -> Any:
-        """What was kept under this key, or None; what was kept of this kind under another key goes.
+    def get(self, kind: str, key: Any) -> Any:
+        """Returns the value of a kind if it has this key, else forgets it and returns None.
 
         Args:
-            kind: `data`, say.
-            key: Plain values, all that it depends on.
+            kind: Kind of the value, such as `data`.
+            key: Plain values, everything that the value depends on.
         """
-        name = _name(key)
-        if kind in self._kept and self._kept[kind][0] != name:
-            del self._kept[kind]
-        return self._kept[kind][1] if kind in self._kept else None
+        name = _to_name(key)
+        if kind in self._values and self._values[kind][0] != name:
+            # Free the memory before the caller makes the next value.
+            del self._values[kind]
+        return self._values[kind][1] if kind in self._values else None
 
-    def keep(self, kind: str, key: Any, made: Any) -> None:
-        """Keeps it for `find`."""
-        self._kept[kind] = (_name(key), made)
+    def put(self, kind: str, key: Any, value: Any) -> None:
+        """Stores a value for `get`."""
+        self._values[kind] = (_to_name(key), value)
 
-    def get(self, kind: str, key: Any, make: Callable[[], T]) -> T:
-        """What was kept, else what `make` gives, which is kept then."""
-        found: T | None = self.find(kind, key)
-        if found is None:
-            found = make()
-            self.keep(kind, key, found)
-        return found
+    def get_or_make(self, kind: str, key: Any, make: Callable[[], T]) -> T:
+        """Returns the stored value; without one, calls `make` and stores its result."""
+        value: T | None = self.get(kind, key)
+        if value is None:
+            value = make()
+            self.put(kind, key, value)
+        return value
 
 
-def _name(key: Any) -> str:
+def _to_name(key: Any) -> str:
     return json.dumps(key, sort_keys=True, default=str)

@@ -1,4 +1,4 @@
-"""Ordered: work on many things at once; results come in the order of the things. Knows nothing of images."""
+"""Parallel map over threads whose results keep the order of the items."""
 
 from __future__ import annotations
 
@@ -8,30 +8,32 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
 Item = TypeVar("Item")
-Done = TypeVar("Done")
+Result = TypeVar("Result")
 
 
 def map_in_order(
-    work: Callable[[Item], Done], items: Iterable[Item], *, threads: int, ahead: int, name: str
-) -> Iterator[Done]:
-    """Works on items in threads and yields what comes of them in their order.
+    work: Callable[[Item], Result], items: Iterable[Item], *, threads: int, ahead: int, name: str
+) -> Iterator[Result]:
+    """Maps `work` over items in threads and yields the results in the order of the items.
 
     Args:
-        work: What is done to each item.
-        items: Taken one by one, as results are asked for.
-        threads: How many work at once.
-        ahead: How many items may be at work or wait for their turn, so that memory stays flat.
-        name: Of the threads.
+        work: Function applied to each item.
+        items: Items, taken one at a time as results are requested.
+        threads: Number of threads.
+        ahead: Maximum number of items in work or waiting for their turn, so that memory stays flat.
+        name: Prefix of the threads' names.
     """
-    waiting: deque[Future[Done]] = deque()
+    pending: deque[Future[Result]] = deque()
     with ThreadPoolExecutor(threads, thread_name_prefix=name) as pool:
         try:
             for item in items:
-                waiting.append(pool.submit(work, item))
-                if len(waiting) > ahead:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
+                pending.append(pool.submit(work, item))
+                if len(pending) > ahead:
+                    yield pending.popleft().result()
+
+            while pending:
+                yield pending.popleft().result()
         finally:
-            for one in waiting:
-                one.cancel()
+            # The caller may stop early; the pool then waits only for items already in work.
+            for future in pending:
+                future.cancel()

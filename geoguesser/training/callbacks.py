@@ -21,6 +21,7 @@ import torch
 from pytorch_lightning.callbacks import Callback, ModelCheckpoint
 
 from geoguesser.errors import check_int
+from geoguesser.system.files import open_replacement, replace_file
 from geoguesser.training.module import MONITOR
 
 
@@ -112,11 +113,8 @@ class BestCheckpoint(NamedCheckpoint):
         super().on_validation_end(trainer, pl_module)
         best, target = Path(self.best_model_path), Path(str(self.dirpath)) / "best.ckpt"
         if self.save_top_k > 1 and trainer.is_global_zero and best.is_file():
-            fresh = target.with_suffix(".new")
-            fresh.unlink(missing_ok=True)
-            _link(best, fresh)
-            os.replace(fresh, target)
-            fresh.unlink(missing_ok=True)  # a rename onto another link of the same file leaves both
+            with replace_file(target) as temporary:
+                _link(best, temporary)
 
 
 class LastCheckpoint(NamedCheckpoint):
@@ -205,12 +203,11 @@ class MetricsCsv(Callback):
             return
         rows = [*self.rows, *self.pending]
         columns = list(dict.fromkeys(key for row in rows for key in row))
-        fresh = self.path.with_suffix(".csv.new")
-        with fresh.open("w", newline="") as file:
-            writer = csv.DictWriter(file, columns, restval="")
+
+        with open_replacement(self.path, "w") as stream:
+            writer = csv.DictWriter(stream, columns, restval="")
             writer.writeheader()
             writer.writerows(rows)
-        os.replace(fresh, self.path)
 
 
 def _copied(value: Any) -> Any:
@@ -225,7 +222,8 @@ def _copied(value: Any) -> Any:
 
 
 def _link(source: Path, target: Path) -> None:
-    """A hard link, or a copy on a file system that has none."""
+    """Makes `target`, which exists and is empty, a hard link to `source`, or a copy if links are not supported."""
+    target.unlink()
     try:
         os.link(source, target)
     except OSError:

@@ -1,7 +1,7 @@
 """Embeddings once: with a frozen backbone and no augmentation, features never change, nor from run to run.
 
-They lie in a mapped file of the cache (data/cache.py), under a name that follows from all that they depend on.
-Where nothing may be kept there, each run embeds its views once for itself.
+They lie in a mapped file of the cache (system/disk_cache.py), under a name that follows from everything they
+depend on. Where nothing may be kept there, each run embeds its views once for itself.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from geoguesser.data.datamodule import PlacesData
 from geoguesser.errors import check_bool, check_int, check_number
 from geoguesser.model.network import GeoNetwork
 from geoguesser.system.disk_cache import Cache, Entry, reserve
-from geoguesser.system.memo import Kept
+from geoguesser.system.memo import Memo
 
 log = logging.getLogger(__name__)
 
@@ -67,7 +67,7 @@ class FeatureCache:
         device: torch.device,
         folder: Path,
         *,
-        kept: Kept | None = None,
+        memo: Memo | None = None,
     ) -> dict[str, Any]:
         """Makes the data serve features: those of the cache, or of the network here and now.
 
@@ -77,7 +77,7 @@ class FeatureCache:
             fingerprint: Of the data.
             device: Where to embed.
             folder: The run folder, for features that are not kept.
-            kept: What runs of this process share; features of the cache are mapped and checked once.
+            memo: Cache shared by the runs of this process, so that features are mapped and checked once.
 
         Returns:
             For result.json: whether they were `cached`, and their `key` in the cache.
@@ -86,15 +86,15 @@ class FeatureCache:
         found, key = None, None
         if self.cache is not None and self.cache.usable:
             entry = self.cache.entry("features", list_key_parts(network, fingerprint, device))
-            known = kept.find("features", entry.key) if kept else None
+            known = memo.get("features", entry.key) if memo else None
             found = (
                 (known, True)
                 if known is not None
                 else load_cached_features(network, loader, device, entry=entry, cache=self.cache)
             )
             key = entry.key
-            if kept and found:
-                kept.keep("features", key, found[0])
+            if memo and found:
+                memo.put("features", key, found[0])
             if found and found[1]:
                 what = "embedded" if data.decoded else "decoded or embedded"
                 views = 4 * len(data.table)
@@ -170,9 +170,9 @@ def load_cached_features(
             if found is not None:
                 return found, True
             cache.make_room(size)
-            part = stack.enter_context(entry.writing())
-            reserve(part, size)
-            room = np.memmap(part, dtype=np.float32, mode="r+", shape=shape)
+            replacement = stack.enter_context(entry.writing())
+            reserve(replacement.temporary, size)
+            room = np.memmap(replacement.temporary, dtype=np.float32, mode="r+", shape=shape)
         except OSError as error:
             cache.give_up(error)
             return None
@@ -180,7 +180,7 @@ def load_cached_features(
         seconds = _embed(features, network, loader, device)
         try:
             room.flush()
-            entry.keep(part, shape=list(shape), dtype="float32")
+            entry.keep(replacement, shape=list(shape), dtype="float32")
         except OSError as error:
             cache.give_up(error)
         else:

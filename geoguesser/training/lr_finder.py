@@ -13,9 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from geoguesser.arrays import FloatArray
 from geoguesser.data.batches import Batch, FeatureBatch
 from geoguesser.errors import GeoguesserError
-from geoguesser.geo.distance import FloatArray
 from geoguesser.model.fusion import drop_views
 from geoguesser.training.module import GeoLightningModule
 

@@ -46,7 +46,7 @@ def test_a_note_that_cannot_be_written_keeps_no_cut_from_those_who_must_hear_of_
     end, kept = os.pipe()
     line, called = Lifeline(), []
     with Journal(tmp_path) as journal, line.held(journal.ends), line.held(lambda: called.append("asking")):
-        monkeypatch.setattr(os, "pwrite", no_space)
+        monkeypatch.setattr("geoguesser.system.locks.FileLock.write_note", no_space)
         os.close(kept)
         line.watch(end)
     os.close(end)
@@ -131,3 +131,12 @@ def test_another_file_is_refused(tmp_path: Path):
     (tmp_path / "file").write_text("")
     with pytest.raises(StoreError, match=r"must be a folder that can be written \(Not a directory\)\. Name"):
         Journal(tmp_path / "file" / "out")
+
+
+def test_a_folder_without_locks_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    with pytest.raises(StoreError, match=r"must lie where files can be locked \(No locks available\)"):
+        Journal(tmp_path)

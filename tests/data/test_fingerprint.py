@@ -9,8 +9,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from geoguesser.data.fingerprint import NAMES, compute_digest, compute_fingerprint, find_differing_parts
+from geoguesser.data.fingerprint import NAMES, compute_fingerprint, find_differing_parts
 from geoguesser.data.images import ImageSpec
+from geoguesser.system.disk_cache import compute_digest
 
 
 def parts() -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import pytest
@@ -206,14 +206,15 @@ def test_saving_over_a_file_is_all_or_nothing(
     locator.save(path)
     before = path.read_bytes()
 
-    def broken(_: Any, file: Path) -> None:
-        Path(file).write_bytes(b"half")
+    def broken(_: Any, stream: BinaryIO) -> None:
+        stream.write(b"half")
         raise OSError("disk full")
 
     monkeypatch.setattr(torch, "save", broken)
     with pytest.raises(OSError, match="disk full"):
         locator.save(path)
     assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
 
 
 SCRIPT = """

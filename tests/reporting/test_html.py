@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from geoguesser.reporting import html as page
+from geoguesser.system.files import write_text
 
 
 class Texts(HTMLParser):
@@ -81,7 +82,7 @@ def test_picture_lies_in_the_page_whole(kind: str) -> None:
 
 def test_whole_page_is_written_whole(tmp_path: Path) -> None:
     text = page.page("A < B", page.section("one", "First", page.tag("p", "x")))
-    page.write_page(tmp_path / "report.html", text)
+    write_text(tmp_path / "report.html", text)
     assert [path.name for path in tmp_path.iterdir()] == ["report.html"]
     seen = Texts((tmp_path / "report.html").read_text(encoding="utf-8"))
     assert text.startswith("<!doctype html>")

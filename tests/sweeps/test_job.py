@@ -15,12 +15,12 @@ import torch
 from conftest import TINY, compose
 
 from geoguesser.commands.train import run
-from geoguesser.data.checks.inspection import CORES, cores
 from geoguesser.sweeps import job
 from geoguesser.sweeps.folder import COMMAND, SweepFolder, get_group, hold_folder, read_state
 from geoguesser.sweeps.job import quiet_console, run_job, share_cores
+from geoguesser.system.cpu import CORES, cores
 from geoguesser.system.log_filters import filter_logs
-from geoguesser.system.memo import Kept
+from geoguesser.system.memo import Memo
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ def sweep(tmp_path: Path, monkeypatch) -> SweepFolder:
     """A sweep that has begun, in a process that has kept nothing."""
     filter_logs()
     monkeypatch.setenv(COMMAND, "left over")
-    monkeypatch.setattr(job, "MEMO", Kept())
+    monkeypatch.setattr(job, "MEMO", Memo())
     return SweepFolder.begin(tmp_path / "sweep")
 
 

@@ -7,10 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 from tqdm import tqdm
 
+from geoguesser.arrays import ByteArray
 from geoguesser.collecting.panorama import cut_views
 from geoguesser.collecting.photos.exif import Tags, band_of, read_tags
 from geoguesser.collecting.photos.writer import (
@@ -24,8 +23,6 @@ from geoguesser.collecting.photos.writer import (
 from geoguesser.data.checks.inspection import HEADINGS
 from geoguesser.data.images import decode_rgb, read_header
 from geoguesser.errors import ConfigError, DataError, check_int, check_number
-
-ByteArray = npt.NDArray[np.uint8]
 
 UNTURNED = "no PoseHeadingDegrees or GPSImgDirection; panoramas.compass_deg=... gives one to all files"
 

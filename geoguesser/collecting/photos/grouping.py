@@ -9,13 +9,12 @@ from itertools import product
 from operator import add
 
 import numpy as np
-import numpy.typing as npt
 
+from geoguesser.arrays import FloatArray, IntArray
 from geoguesser.collecting.planning.poisson_disk import chord_of
 from geoguesser.data.checks.inspection import HEADINGS
-from geoguesser.geo.distance import FloatArray, to_unit
+from geoguesser.geo.distance import to_unit
 
-IntArray = npt.NDArray[np.int64]
 SHIFTS = tuple(product((-1, 0, 1), repeat=3))  # a cell and those about it
 
 

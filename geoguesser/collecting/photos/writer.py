@@ -6,8 +6,6 @@ Views are encoded afresh, so no EXIF, position or camera of the original goes wi
 from __future__ import annotations
 
 import json
-import os
-import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,14 +13,13 @@ from typing import Any
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 import simplejpeg
 
+from geoguesser.arrays import ByteArray
 from geoguesser.data.images import SUFFIXES, decode_rgb, read_bytes, read_header
 from geoguesser.errors import ConfigError, DataError, MissingFileError, StoreError
-
-ByteArray = npt.NDArray[np.uint8]
+from geoguesser.system.files import flush_to_disk, replace_folder, write_csv, write_json
 
 ELSEWHERE = "Make room or give yourself the right to write there, or name another out."
 UNREADABLE = (".heic", ".heif", ".avif", ".tif", ".tiff", ".dng", ".cr2", ".nef", ".arw")
@@ -85,23 +82,16 @@ def read_file(path: Path) -> bytes:
 
 
 def write_folder(folder: Path, files: Mapping[str, bytes]) -> None:
-    """Writes a folder of files in one step: it is complete, or not there. One that is there is replaced.
+    """Writes a folder of files atomically and flushes them to the disk; an existing folder is replaced.
 
     Raises:
         StoreError: The disk is full, or the like.
     """
-    part = folder.with_name(f".{folder.name}.part")
-    with _writing(folder):
-        shutil.rmtree(part, ignore_errors=True)
-        part.mkdir(parents=True)
+    with _writing(folder), replace_folder(folder) as temporary:
         for name, data in files.items():
-            with (part / name).open("wb") as stream:
+            with (temporary / name).open("xb") as stream:
                 stream.write(data)
-                stream.flush()
-                os.fsync(stream.fileno())
-        if folder.exists():
-            shutil.rmtree(folder)
-        os.replace(part, folder)
+                flush_to_disk(stream)
 
 
 def write_table(path: Path, rows: list[dict[str, Any]], columns: tuple[str, ...]) -> None:
@@ -110,11 +100,9 @@ def write_table(path: Path, rows: list[dict[str, Any]], columns: tuple[str, ...]
     Raises:
         StoreError: The disk is full, or the like.
     """
-    fresh = path.with_name(f".{path.name}.part")
     with _writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        pd.DataFrame(rows, columns=list(columns)).to_csv(fresh, index=False, float_format="%.7f")
-        os.replace(fresh, path)
+        write_csv(path, pd.DataFrame(rows, columns=list(columns)))
 
 
 def keep_settings(out: Path, settings: dict[str, Any]) -> None:
@@ -137,11 +125,9 @@ def keep_settings(out: Path, settings: dict[str, Any]) -> None:
             changed = ", ".join(f"{name} {old.get(name)!r}, now {settings.get(name)!r}" for name in names)
             raise ConfigError(f"out {out} holds views made with other settings: {changed}. Use another out.")
         return
-    fresh = file.with_name(f".{file.name}.part")
     with _writing(out):
         out.mkdir(parents=True, exist_ok=True)
-        fresh.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
-        os.replace(fresh, file)
+        write_json(file, settings)
 
 
 @contextmanager

@@ -9,14 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from geoguesser.arrays import FloatArray
 from geoguesser.collecting.database import Journal
 from geoguesser.collecting.output_tables import write_table
 from geoguesser.errors import ConfigError, MissingFileError
 
 PLAN = "plan.csv"
-FloatArray = npt.NDArray[np.float64]
 
 
 def planned(journal: Journal) -> int:

@@ -10,14 +10,12 @@ from abc import ABC, abstractmethod
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyproj
 import shapely
 
-from geoguesser.geo.distance import FloatArray, haversine_km
+from geoguesser.arrays import BoolArray, FloatArray
+from geoguesser.geo.distance import haversine_km
 from geoguesser.geo.region import PlaneRegion, Region, SphereRegion
-
-BoolArray = npt.NDArray[np.bool_]
 
 SIDES = 24  # boxes along the longer side of a region at the start
 PROBES = 48  # along each side, to find where the CRS makes areas smallest

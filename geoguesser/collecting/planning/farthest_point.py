@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 from scipy.spatial import cKDTree
 
+from geoguesser.arrays import FloatArray, IntArray
 from geoguesser.collecting.planning.poisson_disk import chord_of
-from geoguesser.geo.distance import FloatArray, arc_km, to_unit
-
-IntArray = npt.NDArray[np.int64]
+from geoguesser.geo.distance import arc_km, to_unit
 
 BLOCK = 256  # candidates that are looked at together
 

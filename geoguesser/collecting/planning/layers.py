@@ -11,12 +11,10 @@ import pandas as pd
 import shapely
 from scipy.spatial import cKDTree
 
+from geoguesser.arrays import BoolArray, FloatArray, IntArray
 from geoguesser.errors import DataError, MissingFileError, RegionError, first_line
-from geoguesser.geo.distance import EARTH_RADIUS_KM, FloatArray, haversine_km, to_unit
+from geoguesser.geo.distance import EARTH_RADIUS_KM, haversine_km, to_unit
 from geoguesser.geo.region import check_degrees
-
-BoolArray = npt.NDArray[np.bool_]
-IntArray = npt.NDArray[np.int64]
 
 PIECE_KM = 0.1  # the longest piece of a line that is one entry of the index, ...
 MAX_PIECES = 3_000_000  # ... unless there would be more of them than this

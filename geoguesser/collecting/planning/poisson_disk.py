@@ -12,14 +12,12 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 import numpy as np
-import numpy.typing as npt
 from scipy.spatial import cKDTree
 
-from geoguesser.collecting.planning.charts import BoolArray, Chart, quartered
+from geoguesser.arrays import BoolArray, FloatArray, IntArray
+from geoguesser.collecting.planning.charts import Chart, quartered
 from geoguesser.collecting.planning.layers import Layer
-from geoguesser.geo.distance import EARTH_RADIUS_KM, FloatArray, to_unit
-
-IntArray = npt.NDArray[np.int64]
+from geoguesser.geo.distance import EARTH_RADIUS_KM, to_unit
 
 MAX_AT_ONCE = 200_000  # darts
 MAX_BOXES = 1_000_000

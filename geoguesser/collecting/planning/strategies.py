@@ -13,13 +13,13 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from geoguesser.arrays import FloatArray, IntArray
 from geoguesser.collecting.planning.charts import chart_of
 from geoguesser.collecting.planning.farthest_point import farthest_first
 from geoguesser.collecting.planning.layers import Layer, read_existing, read_layer
-from geoguesser.collecting.planning.poisson_disk import Darts, IntArray, Target
+from geoguesser.collecting.planning.poisson_disk import Darts, Target
 from geoguesser.errors import ConfigError, check_int, check_number
 from geoguesser.geo.cells.square import BandCells, SquareCells, cells_for, cells_over
-from geoguesser.geo.distance import FloatArray
 from geoguesser.geo.region import Region
 
 MAX_PLACES = 10_000_000

@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, NoReturn, Self, TypeVar
 
-from geoguesser import __version__
 from geoguesser.collecting.budget import Budget, give_back, reserve, today
 from geoguesser.collecting.database import Commits
 from geoguesser.collecting.providers.http_responses import (
@@ -27,6 +26,7 @@ from geoguesser.collecting.providers.http_responses import (
 from geoguesser.collecting.providers.http_settings import Http, Kind
 from geoguesser.collecting.providers.rate_limit import Bucket, backoff_s, retry_after_s
 from geoguesser.errors import ProviderError
+from geoguesser.system.versions import __version__
 
 CHUNK = 2**16
 T = TypeVar("T")

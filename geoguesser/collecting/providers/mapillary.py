@@ -16,6 +16,7 @@ from urllib.parse import quote, urlencode, urlsplit
 
 import simplejpeg
 
+from geoguesser.arrays import ByteArray
 from geoguesser.collecting.output_files import PlaceholderError, check_view
 from geoguesser.collecting.providers.base import Panorama, Provider
 from geoguesser.collecting.providers.credentials import read_key
@@ -29,7 +30,6 @@ from geoguesser.collecting.providers.mapillary_responses import (
     read_panorama,
     read_search,
 )
-from geoguesser.data.images import ByteArray
 from geoguesser.errors import ConfigError, DataError, check_choice, check_int, check_number
 
 FIELDS = "id,geometry,computed_geometry,captured_at,compass_angle,computed_compass_angle,is_pano,creator"

@@ -10,10 +10,11 @@ from typing import Any
 
 import pyproj
 
+from geoguesser.arrays import ByteArray
 from geoguesser.collecting.providers.base import Panorama
 from geoguesser.collecting.providers.http_responses import AbsentError, AgainError, Reply
 from geoguesser.data.checks.inspection import HEADINGS
-from geoguesser.data.images import ByteArray, decode_rgb, read_header
+from geoguesser.data.images import decode_rgb, read_header
 
 WGS84 = pyproj.Geod(ellps="WGS84")
 

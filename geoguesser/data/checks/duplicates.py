@@ -17,13 +17,11 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
+from geoguesser.arrays import BoolArray, FloatArray, IntArray
 from geoguesser.data.checks.findings import Finding, Findings
 from geoguesser.data.checks.inspection import OK, ImageStats, compute_hash_distance
 from geoguesser.data.panorama_ids import NO_PANORAMA, PANORAMA_COLUMNS
-from geoguesser.geo.distance import EARTH_RADIUS_KM, FloatArray, haversine_km, to_unit
-
-IntArray = npt.NDArray[np.int64]
-BoolArray = npt.NDArray[np.bool_]
+from geoguesser.geo.distance import EARTH_RADIUS_KM, haversine_km, to_unit
 
 HASH_BITS = 10  # of 112 that may differ; see examine.picture_hash for what was measured
 ALIKE_VIEWS = 3

@@ -10,13 +10,12 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from geoguesser.arrays import BoolArray, StringArray
 from geoguesser.data.checks.findings import Finding, Findings
 from geoguesser.data.checks.inspection import HEADINGS, OK, PLACEHOLDER, ImageStats
-from geoguesser.data.splits import Split, SplitConstraints, StringArray
+from geoguesser.data.splits import Split, SplitConstraints
 from geoguesser.errors import DataError, check_choice
 from geoguesser.geo.region import Region
-
-BoolArray = npt.NDArray[np.bool_]
 
 
 def check_missing_views(value: object) -> bool:

@@ -16,22 +16,14 @@ import numpy as np
 import numpy.typing as npt
 import xxhash
 
+from geoguesser.arrays import ByteArray
 from geoguesser.data.checks.findings import Finding
-from geoguesser.data.images import (
-    MODES,
-    ByteArray,
-    Header,
-    ImageSpec,
-    decode_rgb,
-    read_bytes,
-    read_header,
-    to_planes,
-)
+from geoguesser.data.images import MODES, Header, ImageSpec, decode_rgb, read_bytes, read_header, to_planes
 from geoguesser.errors import DataError
+from geoguesser.system.cpu import cores
 from geoguesser.system.parallel import map_in_order
 
 RULES = 1  # raise it whenever the same file gives other facts or findings
-CORES = "GEOGUESSER_CORES"  # environment: how many of them this process may use
 HEADINGS = (0, 90, 180, 270)
 THUMBNAIL = 8
 OK, MISSING, BROKEN, PLACEHOLDER = range(4)  # states of a view
@@ -249,18 +241,6 @@ def compute_picture_hash(thumbnails: ByteArray) -> npt.NDArray[np.uint64]:
 def compute_hash_distance(a: npt.NDArray[np.uint64], b: npt.NDArray[np.uint64]) -> npt.NDArray[np.int64]:
     """(..., 2) hashes -> (...) how many of their 112 bits differ."""
     return np.bitwise_count(a ^ b).sum(axis=-1).astype(np.int64)
-
-
-def cores() -> int:
-    """How many cores this process may use: its share of a sweep's, or all that the system gives it."""
-    if os.environ.get(CORES, "").isdecimal():
-        return max(1, int(os.environ[CORES]))
-    return system_cores()
-
-
-def system_cores() -> int:
-    """How many cores the system gives this process."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def inspect_in_order(places: Sequence[PlaceFiles], specs: Sequence[ImageSpec]) -> Iterator[InspectedPlace]:

@@ -11,8 +11,9 @@ import numpy as np
 import numpy.typing as npt
 from scipy.spatial import cKDTree
 
+from geoguesser.arrays import FloatArray
 from geoguesser.data.splits import NAMES
-from geoguesser.geo.distance import FloatArray, arc_km, to_unit
+from geoguesser.geo.distance import arc_km, to_unit
 
 WITHIN_M = (50, 500, 5000)
 # A place this near to a training place is mostly seen already: the same street, often the same houses.

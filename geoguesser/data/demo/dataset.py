@@ -14,12 +14,12 @@ import uuid
 from collections.abc import Callable
 from pathlib import Path
 
-from geoguesser.data.checks.inspection import cores
+from geoguesser.arrays import FloatArray
 from geoguesser.data.demo import workers as demo_draw
 from geoguesser.data.demo.land import synthetic_land
 from geoguesser.data.demo.renderer import HEADINGS, bearings_deg
 from geoguesser.errors import check_int
-from geoguesser.geo.distance import FloatArray
+from geoguesser.system.cpu import cores
 from geoguesser.system.disk_cache import cache_folder
 
 VERSION = 1  # part of the cache's name: raise it whenever a view or a position changes

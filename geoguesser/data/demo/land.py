@@ -14,9 +14,9 @@ import numpy as np
 import numpy.typing as npt
 import shapely
 
+from geoguesser.arrays import FloatArray
 from geoguesser.data.demo.scene import Horizon, Image, Surroundings
 from geoguesser.geo.boundaries import read_country
-from geoguesser.geo.distance import FloatArray
 from geoguesser.geo.region import PlaneRegion, country
 
 RASTER_M = 500.0

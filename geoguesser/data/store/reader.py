@@ -25,9 +25,10 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from geoguesser.arrays import IntArray
 from geoguesser.data.checks.inspection import HEADINGS
 from geoguesser.data.images import ImageSpec
-from geoguesser.data.views import IntArray, Views
+from geoguesser.data.views import Views
 from geoguesser.errors import ConfigError, MissingFileError, StoreError, first_line
 
 FORMAT = 1

@@ -10,11 +10,10 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,6 +26,7 @@ from geoguesser.data.checks.inspection import ImageStats, PlaceFiles, inspect_in
 from geoguesser.data.images import ImageSpec, choose_decoder
 from geoguesser.data.store.reader import count_bytes
 from geoguesser.errors import MissingFileError, StoreError
+from geoguesser.system.files import Replacement, open_replacement
 
 SHARD_PLACES = 1024  # 147 MiB at 112 px: a fair object for object storage, two seconds of work for two cores
 SPARE_BYTES = 2**24  # for the table and the report
@@ -173,7 +173,7 @@ class _Shard:
         self.facts = ImageStats.empty(0)
         self.found: list[tuple[int, int, str, str]] = []
         self.unreadable = 0
-        self._file: Any = None
+        self._replacement: Replacement | None = None
         self.whole = out is not None and self._load()
 
     @property
@@ -209,13 +209,13 @@ class _Shard:
             if self.out is not None:
                 with open_for_writing(self.out):
                     self.path.parent.mkdir(parents=True, exist_ok=True)
-                    self._file = self.path.with_suffix(".part").open("wb")
+                    self._replacement = Replacement(self.path, durable=True)
         self.facts.put(slot, examined, number)
         self.found += [(slot, heading, one.kind, one.reason) for heading, one in examined.found]
         self.unreadable += examined.unreadable
-        if self._file is not None and self.out is not None:
+        if self._replacement is not None and self.out is not None:
             with open_for_writing(self.out):
-                self._file.write(examined.images[number].data)
+                self._replacement.stream.write(examined.images[number].data)
 
     def seal(self) -> None:
         """Brings the shard to the disk for good, and only then to its name; its facts come last.
@@ -226,13 +226,14 @@ class _Shard:
         self.facts, self.found = ImageStats.empty(0), []
 
     def _write(self) -> None:
-        if self._file is None or self.out is None:
+        if self._replacement is None or self.out is None:
             return
         with open_for_writing(self.out):
-            self._file.flush()
-            os.fsync(self._file.fileno())
-            self._file.close()
-            os.replace(self._file.name, self.path)
+            try:
+                self._replacement.commit()
+            finally:
+                self._replacement.discard()
+
             facts: dict[str, Any] = {
                 "views": self.facts.views,
                 "thumbnails": self.facts.thumbnails,
@@ -240,13 +241,12 @@ class _Shard:
                 "found": np.array(json.dumps(self.found)),
                 "unreadable": np.array(self.unreadable),
             }
-            write_whole(self.path.with_suffix(".npz"), lambda file: np.savez(file, **facts))
+            with open_replacement(self.path.with_suffix(".npz"), durable=True) as stream:
+                np.savez(stream, **facts)
 
     def abandon(self) -> None:
-        if self._file is not None:
-            with suppress(OSError):  # a full disk complains again when the rest of the buffer is written
-                self._file.close()
-            Path(self._file.name).unlink(missing_ok=True)
+        if self._replacement is not None:
+            self._replacement.discard()
 
     def report(self, packed: PackedShard, rows: range, places: list[PlaceFiles], *, first: bool) -> None:
         """Hands facts on by row; findings, which are the same for each size, once."""
@@ -286,16 +286,3 @@ def open_for_writing(out: Path) -> Iterator[None]:
             f"cannot be written ({error.strerror or error})",
             remedy=f"{way}; what was packed is kept, and the same command goes on from there.",
         ) from error
-
-
-def write_whole(path: Path, write: Any) -> None:
-    """Writes a file that appears under its name complete and on the disk, or not at all."""
-    part = path.with_name(f"{path.name}.part")
-    try:
-        with part.open("wb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)

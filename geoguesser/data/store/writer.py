@@ -4,26 +4,26 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import re
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
-from geoguesser import __version__
-from geoguesser.data.fingerprint import compute_digest, compute_fingerprint
+from geoguesser.arrays import IntArray
+from geoguesser.data.fingerprint import compute_fingerprint
 from geoguesser.data.images import choose_decoder
 from geoguesser.data.store.reader import FORMAT, MANIFEST, MASK_COLUMNS, check_shards
-from geoguesser.data.store.shards import PackedShard, open_for_writing, shard_ranges, write_whole
+from geoguesser.data.store.shards import PackedShard, open_for_writing, shard_ranges
+from geoguesser.system.disk_cache import compute_digest
+from geoguesser.system.files import get_target_name, open_replacement, write_bytes
+from geoguesser.system.versions import __version__
 
 if TYPE_CHECKING:
     from geoguesser.data.prepare import Prepared
 
-IntArray = npt.NDArray[np.int64]
 log = logging.getLogger(__name__)
 
 OWN_FILE = re.compile(
@@ -100,15 +100,19 @@ def commit(
         return False
     with open_for_writing(out):
         facts: dict[str, Any] = {"digests": digests} | {f"sums {key}": value for key, value in sums.items()}
-        write_whole(out / manifest["table"], lambda file: table.to_parquet(file, index=False))
-        write_whole(out / manifest["facts"], lambda file: np.savez(file, **facts))
+        with open_replacement(out / manifest["table"], durable=True) as stream:
+            table.to_parquet(stream, index=False)
+        with open_replacement(out / manifest["facts"], durable=True) as stream:
+            np.savez(stream, **facts)
         folder = out / "views" / prepared.specs[0].name
         shards = [folder / f"{one}.npz" for one in packed.shards[prepared.specs[0].name]]
-        write_whole(out / manifest["thumbnails"], lambda file: _copy_thumbnails(file, shards, starts, rows))
+        with open_replacement(out / manifest["thumbnails"], durable=True) as stream:
+            _copy_thumbnails(stream, shards, starts, rows)
+
         manifest["files"] = {one: (out / one).stat().st_size for one in names}
         text = json.dumps(manifest, indent=1, allow_nan=False) + "\n"
-        write_whole(out / MANIFEST, lambda file: file.write(text.encode()))
-        _sync_folder(out)
+        write_bytes(out / MANIFEST, text.encode(), durable=True)
+
     _collect_garbage(out, manifest)
     return True
 
@@ -161,8 +165,8 @@ def _copy_thumbnails(file: Any, shards: list[Path], starts: IntArray, rows: IntA
 
 
 def is_own_file(name: str) -> bool:
-    """Whether a file of this name, in a store's folder, is one of its tables or what is left of writing one."""
-    return bool(OWN_FILE.fullmatch(name))
+    """Tells if a file of this name, in a store's folder, is one of its tables or a temporary file of one."""
+    return bool(OWN_FILE.fullmatch(get_target_name(name)))
 
 
 def _collect_garbage(out: Path, manifest: dict[str, Any]) -> None:
@@ -174,21 +178,9 @@ def _collect_garbage(out: Path, manifest: dict[str, Any]) -> None:
     images = manifest["images"]
     named = {f"{name}/{shard}" for name, entry in images.items() for shard in entry["shards"]}
     for path in (out / "views").glob("*/*"):
-        own = OWN_SHARD.fullmatch(f"{path.parent.name}/{path.name}")
+        own = OWN_SHARD.fullmatch(f"{path.parent.name}/{get_target_name(path.name)}")
         if own and (own[1] not in named or path.name.endswith(".part")):
             path.unlink(missing_ok=True)
     for path in out.iterdir():
         if is_own_file(path.name) and path.name not in (*manifest["files"], MANIFEST):
             path.unlink(missing_ok=True)
-
-
-def _sync_folder(folder: Path) -> None:
-    """Brings renames to the disk, where a folder can be opened for that."""
-    try:
-        number = os.open(folder, os.O_RDONLY)
-    except OSError:
-        return
-    try:
-        os.fsync(number)
-    finally:
-        os.close(number)

@@ -10,15 +10,14 @@ from abc import ABC, abstractmethod
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import shapely
 from scipy.sparse import csr_array
 
+from geoguesser.arrays import FloatArray, IntArray
 from geoguesser.errors import ConfigError
-from geoguesser.geo.distance import EARTH_RADIUS_KM, FloatArray, to_unit
+from geoguesser.geo.distance import EARTH_RADIUS_KM, to_unit
 from geoguesser.geo.region import RUN, PlaneRegion, Region, SphereRegion
 
-IntArray = npt.NDArray[np.int64]
 MAX_CELLS = 4_000_000  # of the raster, land or not; a table of so many entries takes 32 MB
 PER_EDGE = 9  # points along each edge of an outline on the sphere
 SAME = 1e-7  # edges of boxes nearer than this share of a box's side are one

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from geoguesser.geo.cells.base import BoxCells, IntArray, check_count
-from geoguesser.geo.distance import FloatArray
+from geoguesser.arrays import FloatArray, IntArray
+from geoguesser.geo.cells.base import BoxCells, check_count
 
 if TYPE_CHECKING:
     from geoguesser.geo.cells.square import BandCells, SquareCells

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from geoguesser.geo.cells.base import BoxCells, IntArray, to_chart
-from geoguesser.geo.distance import FloatArray
+from geoguesser.arrays import FloatArray, IntArray
+from geoguesser.geo.cells.base import BoxCells, to_chart
 from geoguesser.geo.region import PlaneRegion, Region
 
 DEPTH = 26  # levels at most: cells of a few millimetres in Croatia, of 15 cm in the world

@@ -13,11 +13,12 @@ from typing import Any
 import numpy as np
 import shapely
 
-from geoguesser.geo.cells.base import MAX_CELLS, BoxCells, Cells, IntArray, box_rings, check_count
+from geoguesser.arrays import FloatArray, IntArray
+from geoguesser.geo.cells.base import MAX_CELLS, BoxCells, Cells, box_rings, check_count
 from geoguesser.geo.cells.overlay import StripCells
 from geoguesser.geo.cells.quadtree import QuadtreeCells
 from geoguesser.geo.cells.voronoi import VoronoiCells
-from geoguesser.geo.distance import EARTH_RADIUS_KM, FloatArray, from_unit, to_unit
+from geoguesser.geo.distance import EARTH_RADIUS_KM, from_unit, to_unit
 from geoguesser.geo.region import PlaneRegion, Region
 
 __all__ = ["BandCells", "Cells", "IntArray", "SquareCells", "cells_for", "cells_from_state", "cells_over"]

@@ -9,8 +9,9 @@ import numpy as np
 from scipy.sparse import csr_array
 from scipy.spatial import ConvexHull, QhullError, SphericalVoronoi, Voronoi, cKDTree
 
-from geoguesser.geo.cells.base import Cells, IntArray, box_rings, find_adjacent
-from geoguesser.geo.distance import EARTH_RADIUS_KM, FloatArray, arc_km
+from geoguesser.arrays import FloatArray, IntArray
+from geoguesser.geo.cells.base import Cells, box_rings, find_adjacent
+from geoguesser.geo.distance import EARTH_RADIUS_KM, arc_km
 from geoguesser.geo.region import PlaneRegion, Region
 
 NEAR_KM = 0.01  # places that are nearer to a centre do not become one

@@ -14,8 +14,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from geoguesser.arrays import FloatArray
 from geoguesser.errors import ConfigError, RegionError, check_choice
-from geoguesser.geo.distance import FloatArray, from_unit, to_unit
+from geoguesser.geo.distance import from_unit, to_unit
 from geoguesser.geo.grid import Grid, GridBuilder
 from geoguesser.geo.region import PlaneRegion, Region
 from geoguesser.model.decoder import Decoder

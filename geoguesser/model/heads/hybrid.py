@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from geoguesser.arrays import FloatArray
 from geoguesser.errors import check_number
-from geoguesser.geo.distance import EARTH_RADIUS_KM, FloatArray, to_unit
+from geoguesser.geo.distance import EARTH_RADIUS_KM, to_unit
 from geoguesser.geo.grid import Grid, GridBuilder
 from geoguesser.geo.region import Region
 from geoguesser.model.decoder import Decoder

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 
-from geoguesser import __version__
 from geoguesser.evaluation.comparison import BETTER, NOISE, UNCLEAR, WORSE, Comparison, GroupResult
 from geoguesser.reporting import html as page
 from geoguesser.reporting.comparison import plots
@@ -31,6 +30,7 @@ from geoguesser.reporting.comparison.text import (
 from geoguesser.reporting.dataset.samples import make_views_row
 from geoguesser.reporting.html import Html, Keyed, tag
 from geoguesser.system.text import format_count
+from geoguesser.system.versions import __version__
 
 MAX_MAPS = 6
 LABEL_COLOURS = {BETTER: "#009E73", WORSE: "#D55E00", UNCLEAR: "#D97A00", NOISE: None}

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from geoguesser.arrays import FloatArray
 from geoguesser.evaluation.comparison import Comparison, find_shared_places
 from geoguesser.evaluation.run_groups import RunGroup
-from geoguesser.geo.distance import FloatArray
 from geoguesser.reporting.dataset.samples import SamplePhoto
 from geoguesser.runs.run_images import find_sources, load_photos
 

@@ -16,8 +16,8 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, PercentFormatter
 
+from geoguesser.arrays import FloatArray
 from geoguesser.evaluation.comparison import BASELINE, BETTER, UNCLEAR, WORSE, Comparison, GroupResult
-from geoguesser.geo.distance import FloatArray
 from geoguesser.geo.region import Region
 from geoguesser.reporting.maps import ERROR_COLOURS, choose_dot_size_pt, set_map
 from geoguesser.reporting.projections import make_projection

@@ -25,9 +25,9 @@ from geoguesser.reporting.comparison.text import (
     format_share,
     list_notes,
 )
-from geoguesser.reporting.files import write_csv
-from geoguesser.reporting.html import printable, write_page
+from geoguesser.reporting.html import printable
 from geoguesser.reporting.style import shorten
+from geoguesser.system.files import write_csv, write_text
 from geoguesser.system.text import format_count
 
 STYLES = {BETTER: "green", WORSE: "red", UNCLEAR: "yellow"}
@@ -39,7 +39,7 @@ def write_comparison(comparison: Comparison, places: Sequence[SpreadPlace], out:
     Returns:
         The CSV file.
     """
-    write_page(out, render_page(comparison, places, pictures=pictures))
+    write_text(out, render_page(comparison, places, pictures=pictures))
     table = out.with_suffix(".csv")
     write_csv(table, make_table(comparison))
     return table

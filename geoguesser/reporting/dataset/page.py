@@ -9,7 +9,6 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from geoguesser import __version__
 from geoguesser.data.checks.leakage import WITHIN_M
 from geoguesser.data.prepare import Prepared
 from geoguesser.data.sources.places import PlacesDataModule
@@ -27,6 +26,7 @@ from geoguesser.reporting.dataset.summary import (
 from geoguesser.reporting.html import Html, tag
 from geoguesser.reporting.maps import SPLIT_NAMES
 from geoguesser.reporting.style import format_km, format_m
+from geoguesser.system.versions import __version__
 
 LISTED = 50  # findings of each kind
 ACTIONS = {"error": "stops", "skip": "left out", "keep": "noted"}

@@ -18,9 +18,9 @@ from matplotlib.colors import to_rgb
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, PercentFormatter
 
+from geoguesser.arrays import BoolArray, FloatArray
 from geoguesser.data.checks.inspection import LUMA
 from geoguesser.data.checks.leakage import WITHIN_M
-from geoguesser.geo.distance import FloatArray
 from geoguesser.geo.region import Region
 from geoguesser.reporting.maps import SPLIT_COLOURS, SPLIT_NAMES, choose_dot_size_pt, set_map
 from geoguesser.reporting.projections import MapProjection, make_projection
@@ -31,7 +31,6 @@ CHART_IN = 2.9  # height of a chart
 MAX_IN_WINDOW = 400  # dots that can be told apart
 MIN_IN_WINDOW = 60  # fewer need no second map
 MIN_KM = 0.005  # what lies nearer is drawn here: a log axis has no zero
-BoolArray = npt.NDArray[np.bool_]
 
 
 def draw_places(

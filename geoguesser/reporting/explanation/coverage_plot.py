@@ -8,8 +8,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.ticker import PercentFormatter
 
-from geoguesser.geo.cells.square import IntArray
-from geoguesser.geo.distance import FloatArray
+from geoguesser.arrays import FloatArray, IntArray
 from geoguesser.model import conformal
 from geoguesser.model.uncertainty import HeadOutput, apply_temperature, compute_raw_expected_km
 from geoguesser.reporting.comparison.plots import SHARP_DPI, WIDTH_IN

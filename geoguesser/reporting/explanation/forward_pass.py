@@ -13,11 +13,9 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from geoguesser.data.images import ByteArray
-from geoguesser.geo.cells.square import IntArray
+from geoguesser.arrays import BoolArray, ByteArray, IntArray
 from geoguesser.inference.predictions import Predictions, calibrate
 from geoguesser.inference.predictor import Predictor
-from geoguesser.model.conformal import BoolArray
 from geoguesser.model.uncertainty import HeadOutput, decode_output
 from geoguesser.runs.run_images import Source, load_pixels
 

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from geoguesser.arrays import FloatArray
 from geoguesser.errors import CheckpointError
-from geoguesser.geo.distance import FloatArray
 from geoguesser.model import attribution
 from geoguesser.model.attribution import Activation
 from geoguesser.reporting import maps

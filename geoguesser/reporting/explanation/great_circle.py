@@ -10,7 +10,8 @@ import pyproj
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 
-from geoguesser.geo.distance import EARTH_RADIUS_KM, FloatArray, from_unit, haversine_km, to_unit
+from geoguesser.arrays import FloatArray
+from geoguesser.geo.distance import EARTH_RADIUS_KM, from_unit, haversine_km, to_unit
 from geoguesser.geo.region import PlaneRegion, Region
 from geoguesser.reporting.comparison.plots import SHARP_DPI, WIDTH_IN
 from geoguesser.reporting.explanation.maps import compute_map_box

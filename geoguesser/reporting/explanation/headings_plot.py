@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 from matplotlib.axes import Axes
 
+from geoguesser.arrays import FloatArray
 from geoguesser.evaluation.intervals import MIN_FOR_MEAN
-from geoguesser.geo.distance import FloatArray, haversine_km
+from geoguesser.geo.distance import haversine_km
 from geoguesser.model.attribution import LeftOut
 from geoguesser.reporting.comparison.plots import SHARP_DPI, WIDTH_IN
 from geoguesser.reporting.style import BLUE, GREEN, MUTED, VERMILION, add_axes, picture

@@ -11,8 +11,7 @@ from matplotlib import colormaps
 from matplotlib.colors import to_hex
 from tqdm import tqdm
 
-from geoguesser.geo.cells.square import IntArray
-from geoguesser.geo.distance import FloatArray
+from geoguesser.arrays import FloatArray, IntArray
 from geoguesser.reporting import web_map
 from geoguesser.reporting.explanation.subject import Subject
 from geoguesser.reporting.html import Html, printable

@@ -18,9 +18,9 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, PercentFormatter
 
+from geoguesser.arrays import FloatArray, IntArray
 from geoguesser.evaluation.error_budget import find_touching_cells
-from geoguesser.geo.cells.square import Cells, IntArray, cells_for
-from geoguesser.geo.distance import FloatArray
+from geoguesser.geo.cells.square import Cells, cells_for
 from geoguesser.geo.grid import Grid
 from geoguesser.geo.region import Region
 from geoguesser.reporting.comparison.plots import SHARP_DPI, WIDTH_IN

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 from torch import nn
 
-from geoguesser.geo.distance import FloatArray
+from geoguesser.arrays import FloatArray
 from geoguesser.model.fusion import NUM_VIEWS
 from geoguesser.model.network import GeoNetwork
 from geoguesser.reporting.comparison.plots import SHARP_DPI, WIDTH_IN

@@ -9,7 +9,6 @@ from typing import Any
 
 from PIL import Image
 
-from geoguesser import __version__
 from geoguesser.reporting import html as page
 from geoguesser.reporting import web_map
 from geoguesser.reporting.explanation.gallery import DrawnPicture, Gallery
@@ -20,6 +19,7 @@ from geoguesser.reporting.html import Html, Keyed, tag
 from geoguesser.reporting.style import format_km
 from geoguesser.runs.redaction import redact_config
 from geoguesser.system.text import format_count
+from geoguesser.system.versions import __version__
 
 PHOTO_QUALITY = 84
 SHOWN_PARTS = ("data", "region", "split", "image", "backbone", "fusion", "head", "grid", "loss", "decoder",

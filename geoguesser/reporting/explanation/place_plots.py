@@ -16,8 +16,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from geoguesser.data.images import ByteArray
-from geoguesser.geo.distance import FloatArray
+from geoguesser.arrays import ByteArray, FloatArray
 from geoguesser.geo.grid import Grid
 from geoguesser.geo.region import Region
 from geoguesser.model.attribution import EXACT

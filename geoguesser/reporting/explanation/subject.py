@@ -11,10 +11,9 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from geoguesser.data.images import ByteArray
+from geoguesser.arrays import ByteArray, FloatArray, IntArray
 from geoguesser.errors import ConfigError, DataError
-from geoguesser.geo.cells.square import IntArray
-from geoguesser.geo.distance import FloatArray, haversine_km
+from geoguesser.geo.distance import haversine_km
 from geoguesser.geo.grid import Grid
 from geoguesser.geo.region import Region
 from geoguesser.inference.predictor import Predictor

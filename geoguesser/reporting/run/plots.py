@@ -14,7 +14,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 
-from geoguesser.geo.distance import FloatArray
+from geoguesser.arrays import FloatArray
 from geoguesser.reporting.style import (
     BLUE,
     GREEN,

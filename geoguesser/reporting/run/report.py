@@ -10,11 +10,12 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from geoguesser.arrays import FloatArray
 from geoguesser.data.datamodule import PlacesData
 from geoguesser.evaluation import baselines
 from geoguesser.evaluation import uncertainty_metrics as sureness
 from geoguesser.evaluation.error_budget import compute_budget
-from geoguesser.geo.distance import FloatArray, haversine_km
+from geoguesser.geo.distance import haversine_km
 from geoguesser.geo.region import Region
 from geoguesser.model.network import GeoNetwork
 from geoguesser.model.uncertainty import Calibration, HeadOutput, decode_output
@@ -22,6 +23,7 @@ from geoguesser.reporting import maps
 from geoguesser.reporting.run import plots
 from geoguesser.reporting.run import result as results
 from geoguesser.reporting.run import uncertainty_plots as sureness_plots
+from geoguesser.system.files import write_csv
 from geoguesser.training.lr_finder import RateSearch
 from geoguesser.training.outputs import compute_outputs
 
@@ -68,8 +70,8 @@ class RunReport:
         said = self._said("test", index, answers_deg) if head.grid is not None else HeadOutput(answers_deg)
         uncertainty, known = self._uncertainty(said, index, error_km)
         predictions = predictions.assign(**{name: known[name] for name in sureness.COLUMNS if name in known})
-        results.write_csv(self.folder / "predictions_test.csv", predictions)
-        results.write_csv(self.folder / "places.csv", results.make_places_table(self.data, self.region, head.grid))
+        write_csv(self.folder / "predictions_test.csv", predictions)
+        write_csv(self.folder / "places.csv", results.make_places_table(self.data, self.region, head.grid))
         hits: dict[str, float | None] = {"cell_top1": None, "cell_top5": None}
         columns = zip(head.hit_names, tested["hits"].T, strict=True)
         hits |= {name: float(column.double().mean()) for name, column in columns}

@@ -11,16 +11,15 @@ import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
-from geoguesser import __version__
+from geoguesser.arrays import FloatArray
 from geoguesser.data.datamodule import PlacesData
 from geoguesser.evaluation.error_budget import format_budget
-from geoguesser.geo.distance import FloatArray, haversine_km
+from geoguesser.geo.distance import haversine_km
 from geoguesser.geo.grid import Grid
 from geoguesser.geo.region import PlaneRegion, Region
 from geoguesser.model.metrics import summarise_errors
-from geoguesser.reporting.files import write_csv as write_csv  # noqa: PLC0414  # a run writes all its files through this module
-from geoguesser.reporting.files import write_json as write_json  # noqa: PLC0414
 from geoguesser.system.text import format_count
+from geoguesser.system.versions import __version__
 
 FORMAT = 1
 

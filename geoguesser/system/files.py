@@ -1,0 +1,243 @@
+"""Atomic writes: a file has its old contents or all of its new ones, whatever happens in between.
+
+New contents go to a temporary file in the same folder, which a rename then puts in place. The temporary file has a
+random name and is created exclusively, so a symbolic link or file that somebody placed there is never written to.
+A process that is killed can leave its temporary file behind, as `.NAME.RANDOM.part`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, Literal, overload
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+TEMPORARY = re.compile(r"\.(?P<target>.+)\.[0-9a-f]{16}\.part")
+
+# Windows lacks O_NOFOLLOW and would translate line ends without O_BINARY; other systems lack O_BINARY.
+_EXCLUSIVE = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
+
+
+class Replacement:
+    """New contents of a file, which take the file's name when they are complete.
+
+    Use `open_replacement` or `replace_file` where one `with` block holds all of the writing.
+
+    Args:
+        path: File to write or replace; its folder must exist.
+        mode: `w` for UTF-8 text, `wb` for bytes. Line ends are written as they are given.
+        durable: Flush contents and name to the disk, so that the file also survives a power failure.
+        exclusive: No other process writes this file now, for the caller holds a lock: temporary files of it that a
+            killed process left are removed.
+
+    Attributes:
+        stream: Open temporary file.
+        temporary: Its path.
+    """
+
+    def __init__(
+        self, path: Path, mode: Literal["w", "wb"] = "wb", *, durable: bool = False, exclusive: bool = False
+    ) -> None:
+        self.path, self.durable = path, durable
+        if exclusive:
+            remove_temporaries(path)
+
+        self.temporary, descriptor = _create_temporary(path)
+        text: dict[str, Any] = {"encoding": "utf-8", "newline": ""} if mode == "w" else {}
+        self.stream: IO[Any] = os.fdopen(descriptor, mode, **text)
+
+    def commit(self) -> None:
+        """Gives the written contents the file's name.
+
+        Raises:
+            OSError: The disk is full, or similar; the file keeps its old contents.
+        """
+        if self.durable:
+            flush_to_disk(self.stream)
+        # Windows does not rename open files.
+        self.stream.close()
+        os.replace(self.temporary, self.path)
+
+        # A name that is only in memory can be lost although the contents are on the disk.
+        if self.durable:
+            _flush_folder(self.path.parent)
+
+    def discard(self) -> None:
+        """Removes the temporary file; without effect after `commit`."""
+        # Closing flushes what is left in the buffer, for which a full disk has no room either.
+        with suppress(OSError):
+            self.stream.close()
+        with suppress(OSError):
+            self.temporary.unlink()
+
+
+@overload
+def open_replacement(
+    path: Path, mode: Literal["wb"] = "wb", *, durable: bool = False, exclusive: bool = False
+) -> AbstractContextManager[IO[bytes]]: ...
+@overload
+def open_replacement(
+    path: Path, mode: Literal["w"], *, durable: bool = False, exclusive: bool = False
+) -> AbstractContextManager[IO[str]]: ...
+@contextmanager
+def open_replacement(
+    path: Path, mode: Literal["w", "wb"] = "wb", *, durable: bool = False, exclusive: bool = False
+) -> Iterator[IO[Any]]:
+    """Opens a temporary file for writing; it replaces `path` when the block ends without an error.
+
+    Args:
+        path: See `Replacement`, as for the other arguments.
+        mode: `w` for UTF-8 text, `wb` for bytes.
+        durable: Flush contents and name to the disk.
+        exclusive: No other process writes this file now.
+
+    Raises:
+        OSError: The file cannot be written; it keeps its old contents.
+    """
+    replacement = Replacement(path, mode, durable=durable, exclusive=exclusive)
+    try:
+        yield replacement.stream
+        replacement.commit()
+    finally:
+        replacement.discard()
+
+
+@contextmanager
+def replace_file(path: Path, *, durable: bool = False) -> Iterator[Path]:
+    """Yields the path of an empty temporary file, which replaces `path` when the block ends without an error.
+
+    Serves functions that only write to a path; `open_replacement` serves all others.
+
+    Args:
+        path: File to write or replace; its folder must exist.
+        durable: Flush contents and name to the disk.
+
+    Raises:
+        OSError: The file cannot be written; it keeps its old contents.
+    """
+    replacement = Replacement(path, durable=durable)
+    try:
+        yield replacement.temporary
+        replacement.commit()
+    finally:
+        replacement.discard()
+
+
+@contextmanager
+def replace_folder(path: Path) -> Iterator[Path]:
+    """Yields an empty temporary folder, which replaces the folder `path` when the block ends without an error.
+
+    Missing parents of `path` are created. A reader can find no folder for the moment between the removal of the
+    old one and the rename, but never an incomplete one.
+
+    Args:
+        path: Folder to write or replace. No other process may write it at the same time: temporary folders left by
+            a killed process are removed.
+
+    Raises:
+        OSError: The folder cannot be written.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    remove_temporaries(path)
+    temporary = _name_temporary(path)
+    temporary.mkdir()
+    try:
+        yield temporary
+        if path.exists():
+            shutil.rmtree(path)
+        os.replace(temporary, path)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def write_bytes(path: Path, data: bytes, *, durable: bool = False, exclusive: bool = False) -> None:
+    """Writes bytes atomically; see `Replacement`."""
+    with open_replacement(path, durable=durable, exclusive=exclusive) as stream:
+        stream.write(data)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes UTF-8 text atomically."""
+    with open_replacement(path, "w") as stream:
+        stream.write(text)
+
+
+def write_json(path: Path, value: Any, *, indent: int = 2) -> None:
+    """Writes JSON atomically.
+
+    Raises:
+        ValueError: A number is NaN or infinite, which JSON lacks.
+    """
+    write_text(path, json.dumps(value, indent=indent, allow_nan=False) + "\n")
+
+
+def write_csv(path: Path, table: pd.DataFrame) -> None:
+    """Writes a table as CSV atomically, without its index; numbers have 7 decimals (1 cm in degrees)."""
+    with open_replacement(path, "w") as stream:
+        table.to_csv(stream, index=False, float_format="%.7f")
+
+
+def flush_to_disk(stream: IO[Any]) -> None:
+    """Flushes what was written to an open file to the disk, so that it survives a power failure."""
+    stream.flush()
+    os.fsync(stream.fileno())
+
+
+def remove_temporaries(path: Path) -> None:
+    """Removes temporary files and folders of `path` that killed processes left, also those of earlier versions."""
+    prefix = f".{path.name}."
+    for other in _list_folder(path.parent):
+        if other.startswith(prefix) and (get_target_name(other) == path.name or other == f"{prefix}part"):
+            temporary = path.with_name(other)
+            if temporary.is_dir() and not temporary.is_symlink():
+                shutil.rmtree(temporary, ignore_errors=True)
+            else:
+                temporary.unlink(missing_ok=True)
+
+
+def get_target_name(name: str) -> str:
+    """Returns the name of the file that a temporary file was to replace; other names are returned unchanged."""
+    match = TEMPORARY.fullmatch(name)
+    return match["target"] if match else name
+
+
+def _name_temporary(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{secrets.token_hex(8)}.part")
+
+
+def _create_temporary(path: Path) -> tuple[Path, int]:
+    """Returns a new file beside `path` and its descriptor. Its permissions follow from the umask."""
+    while True:
+        temporary = _name_temporary(path)
+        try:
+            return temporary, os.open(temporary, _EXCLUSIVE, 0o666)
+        except FileExistsError:
+            # Somebody placed a file or a link under this name: try another.
+            continue
+
+
+def _list_folder(folder: Path) -> list[str]:
+    try:
+        return os.listdir(folder)
+    except FileNotFoundError:
+        return []
+
+
+def _flush_folder(folder: Path) -> None:
+    """Flushes the names in a folder to the disk, where the system lets a folder be opened for that."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except OSError:
+        return
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
