@@ -94,7 +94,7 @@ def test_folders_of_views(locator: Predictor, tmp_path: Path) -> None:
     images = np.stack(
         [[IMAGE.read(Path(folder) / f"{heading}.jpg") for heading in (0, 90, 180, 270)] for folder in folders]
     )
-    found = predictor.predict_folders(folders)
+    found = locator.predict_folders(folders)
     np.testing.assert_array_equal(found, locator.predict(torch.from_numpy(images)))
     assert not np.array_equal(found[0], found[1])
     (tmp_path / "a" / "90.jpg").unlink()
