@@ -22,7 +22,7 @@ import numpy as np
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
-from collecting.provider_server import KEY, Server  # noqa: E402
+from support.provider_server import KEY, Server  # noqa: E402
 
 from geoguesser.collecting.journal import Journal  # noqa: E402
 from geoguesser.collecting.points import keep_plan  # noqa: E402

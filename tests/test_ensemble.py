@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from scipy.optimize import minimize
-from training.toy_run import IMAGE, REGION, toy_network, toy_places
+from support.toy_run import IMAGE, REGION, toy_network, toy_places
 
 from geoguesser.answers import answers_of, joined
 from geoguesser.data.images import ImageSpec

@@ -16,9 +16,9 @@ import pytest
 import torch
 from conftest import ROOT, command, compose
 from PIL import Image
-from run_folders import KM_PER_DEGREE
+from support.run_folders import KM_PER_DEGREE
+from support.toy_run import REGION, toy_network, toy_places
 from test_portable import check_same, toy_locator
-from training.toy_run import REGION, toy_network, toy_places
 
 import geoguesser
 from geoguesser.errors import CheckpointError, ConfigError, MissingFileError

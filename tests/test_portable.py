@@ -15,7 +15,7 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
-from training.toy_run import IMAGE, REGION, toy_network, toy_places
+from support.toy_run import IMAGE, REGION, toy_network, toy_places
 
 import geoguesser
 from geoguesser.answers import Answers

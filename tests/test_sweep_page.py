@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 from conftest import ROOT, command, compose
+from support.wandb_stub import ENTITY, WandbStub
 from training.test_wandb_record import end_client, train, upload
-from wandb_stub import ENTITY, WandbStub
 
 from geoguesser.errors import ConfigError, DataError, GeoguesserError
 from geoguesser.sweep_page import make_page

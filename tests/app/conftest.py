@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from app_serving import app_of, serving
 from conftest import TINY, compose
 from starlette.testclient import TestClient
+from support.app_server import app_of, serving
 
 from geoguesser.app.limits import Limits
 from geoguesser.app.models import Model

@@ -10,10 +10,10 @@ from urllib.parse import urlsplit
 import httpx
 import numpy as np
 import pytest
-from app_serving import app_of, serving
-from browser import needs_browser
 from conftest import TINY, compose
-from devtools import Tab
+from support.app_server import app_of, serving
+from support.browser import needs_browser
+from support.devtools import Tab
 
 from geoguesser.app.limits import Limits
 from geoguesser.app.models import Model

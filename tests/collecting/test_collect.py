@@ -18,11 +18,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from collecting.provider_server import FAULTS, KEY, SECRET, THUMBNAIL_SECRET, TOKEN, Server, noise_view, sphere
 from conftest import ROOT, TINY, command, compose
 from omegaconf import OmegaConf
-from photo_files import tagged
 from PIL import Image
+from support.photo_files import tagged
+from support.provider_server import FAULTS, KEY, SECRET, THUMBNAIL_SECRET, TOKEN, Server, noise_view, sphere
 
 from geoguesser.collecting.journal import Journal
 from geoguesser.collecting.ledger import Budget

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from photo_files import gpano, pixels_of, sphere_picture, tagged
-from pictures import scene
+from support.photo_files import gpano, pixels_of, sphere_picture, tagged
+from support.pictures import scene
 
 from geoguesser.collecting.cutting import cut_files
 from geoguesser.errors import ConfigError, DataError

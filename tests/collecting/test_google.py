@@ -8,7 +8,7 @@ import json
 import numpy as np
 import pytest
 import simplejpeg
-from collecting.provider_server import SECRET, grey, noise_view
+from support.provider_server import SECRET, grey, noise_view
 
 from geoguesser.collecting.answers import AbsentError, AgainError, FailedError, Reply
 from geoguesser.collecting.google import Google, read_metadata, read_view, sign

@@ -10,7 +10,7 @@ import pytest
 import shapely
 from pyproj import Geod
 from shapely.geometry import LineString, MultiPoint, Point, box
-from vector_files import write_existing, write_layer
+from support.vector_files import write_existing, write_layer
 
 from geoguesser.collecting.layer import Layer, cut_pieces, read_existing, read_layer
 from geoguesser.errors import DataError, MissingFileError

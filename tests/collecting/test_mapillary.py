@@ -11,8 +11,8 @@ import numpy as np
 import pyproj
 import pytest
 import simplejpeg
-from collecting.provider_server import TOKEN, Server
 from collecting.test_web import HTTP, NO_LIMIT
+from support.provider_server import TOKEN, Server
 
 from geoguesser.collecting.answers import AbsentError, AgainError, FailedError, Reply
 from geoguesser.collecting.journal import Commits, Journal

@@ -14,9 +14,9 @@ import pytest
 from conftest import command
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from photo_files import gpano, pixels_of, sphere_picture, tagged
-from pictures import scene
 from PIL import Image
+from support.photo_files import gpano, pixels_of, sphere_picture, tagged
+from support.pictures import scene
 
 from geoguesser.collecting.grouping import group, nearest_headings
 from geoguesser.collecting.photos import photos_to_places

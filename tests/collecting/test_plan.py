@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from scipy.spatial import cKDTree
 from scipy.stats import chisquare
 from shapely.geometry import LineString, MultiPolygon, Point, box
-from vector_files import write_existing, write_layer
+from support.vector_files import write_existing, write_layer
 
 from geoguesser.collecting.darts import first_come, first_of_each
 from geoguesser.collecting.layer import Layer

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from photo_files import gpano, tagged
 from PIL import Image
+from support.photo_files import gpano, tagged
 
 from geoguesser.collecting.panorama import Band
 from geoguesser.collecting.tags import Tags, band_of, read_sphere, read_tags

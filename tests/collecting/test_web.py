@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from aiohttp import web as aioweb
-from collecting.provider_server import KEY, Server
+from support.provider_server import KEY, Server
 
 from geoguesser.collecting.answers import AbsentError, FailedError, Reply, StoppedError
 from geoguesser.collecting.journal import Commits, Journal

@@ -12,8 +12,8 @@ import xxhash
 from conftest import SAMPLE
 from hypothesis import given, settings
 from hypothesis.extra import numpy as hnp
-from pictures import bytes_of, scene
 from PIL import Image, ImageDraw
+from support.pictures import bytes_of, scene
 
 from geoguesser.data import examine as module
 from geoguesser.data.examine import (

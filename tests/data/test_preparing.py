@@ -15,8 +15,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from pictures import bytes_of, scene
 from PIL import Image
+from support.pictures import bytes_of, scene
 
 from geoguesser.data import packing
 from geoguesser.data.augment import Augment

@@ -14,10 +14,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from browser import needs_browser, visit
 from conftest import ROOT, TINY, command, compose
 from omegaconf import OmegaConf
 from PIL import Image
+from support.browser import needs_browser, visit
 
 from geoguesser.compare import with_runs
 from geoguesser.comparison import compare_runs

@@ -17,10 +17,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from browser import CHROMIUM, QUIET, needs_browser, visit
 from conftest import ROOT, TINY, command, compose, read_back
 from omegaconf import OmegaConf
 from PIL import Image
+from support.browser import CHROMIUM, QUIET, needs_browser, visit
 
 from geoguesser.configs import read_config
 from geoguesser.errors import CheckpointError, ConfigError, DataError, GeoguesserError, MissingFileError

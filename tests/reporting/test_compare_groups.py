@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from run_folders import some_places, write_run
+from support.run_folders import some_places, write_run
 
 from geoguesser.comparison import choices, read_config
 from geoguesser.reporting.compare_groups import Group, differing, groups_of

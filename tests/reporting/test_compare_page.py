@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from browser import needs_browser, visit
-from pictures import scene
 from PIL import Image
-from run_folders import some_places, write_run
+from support.browser import needs_browser, visit
+from support.pictures import scene
+from support.run_folders import some_places, write_run
 
 from geoguesser.comparison import choices
 from geoguesser.configs import read_config

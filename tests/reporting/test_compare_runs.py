@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from run_folders import some_places, write_run
+from support.run_folders import some_places, write_run
 
 from geoguesser.comparison import read_config
 from geoguesser.errors import DataError, MissingFileError

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from run_folders import some_places, write_run
 from scipy import stats
+from support.run_folders import some_places, write_run
 
 from geoguesser.comparison import choices, read_config
 from geoguesser.errors import ConfigError

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from hub_stub import Hub, hub_stub
+from support.hub_stub import Hub, hub_stub
 
 from geoguesser.errors import ConfigError
 from geoguesser.reporting.hub import check_push

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import pytorch_lightning as pl
 import torch
+from support.toy_run import STAGED, EachStep, ToyData, toy_features, toy_module, toy_network, toy_trainer
 from torch.utils.data import DataLoader
-from training.toy_run import STAGED, EachStep, ToyData, toy_features, toy_module, toy_network, toy_trainer
 
 from geoguesser.errors import ConfigError
 from geoguesser.training.callbacks import BestCheckpoint, LastCheckpoint, MetricsCsv

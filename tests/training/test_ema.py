@@ -11,8 +11,8 @@ import pytest
 import pytorch_lightning as pl
 import torch
 from conftest import compose
+from support.toy_run import STAGED, TRAIN, VAL, ToyData, toy_features, toy_module, toy_network, toy_trainer
 from training.test_module import Copy, plain
-from training.toy_run import STAGED, TRAIN, VAL, ToyData, toy_features, toy_module, toy_network, toy_trainer
 
 from geoguesser.configs import build, resolve
 from geoguesser.errors import CheckpointError, ConfigError

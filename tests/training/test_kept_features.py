@@ -12,8 +12,9 @@ from typing import Any
 
 import pytest
 import torch
+from support import slow_network
+from support.slow_network import COUNT, Slow, batches
 from torch import nn
-from training.slow_network import COUNT, Slow, batches
 
 from geoguesser.data.cache import Cache
 from geoguesser.errors import ConfigError
@@ -174,7 +175,7 @@ def test_values_that_are_none(options: dict[str, Any], message: str) -> None:
 
 def start(cache: Path, seconds: float, *gate: Path) -> subprocess.Popen[str]:
     """A process that makes the features, taking so long for each batch, or until a file is there."""
-    file = Path(__file__).with_name("slow_network.py")
+    file = Path(slow_network.__file__)
     root = str(Path(module.__file__).parents[2])
     words = [sys.executable, str(file), str(cache), str(seconds), *map(str, gate)]
     env = os.environ | {"PYTHONPATH": root}

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from training.toy_run import STAGED, EachStep, ToyData, toy_module, toy_network, toy_trainer
+from support.toy_run import STAGED, EachStep, ToyData, toy_module, toy_network, toy_trainer
 
 from geoguesser.errors import CheckpointError, ConfigError
 from geoguesser.model.network import GeoNetwork

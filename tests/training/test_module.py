@@ -13,7 +13,7 @@ import pytest
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.loggers import CSVLogger
-from training.toy_run import (
+from support.toy_run import (
     HEAD_ONLY,
     REGION,
     STAGED,

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import pytorch_lightning as pl
 import torch
+from support.toy_run import STAGED, ToyData, toy_features, toy_module, toy_network, toy_trainer
 from training.test_module import Copy
-from training.toy_run import STAGED, ToyData, toy_features, toy_module, toy_network, toy_trainer
 
 from geoguesser.model.fusion import MeanFusion
 from geoguesser.model.network import GeoNetwork

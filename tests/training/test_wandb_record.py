@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 from conftest import ROOT, TINY, compose
-from wandb_stub import ENTITY, WandbStub
+from support.wandb_stub import ENTITY, WandbStub
 
 from geoguesser.errors import ConfigError, GeoguesserError
 from geoguesser.experiment import run

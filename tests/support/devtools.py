@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any, Self
 
 import aiohttp
-from browser import CHROMIUM, QUIET
+
+from support.browser import CHROMIUM, QUIET
 
 KEYS = {  # key -> code of Windows' virtual keys, text that it types
     **{"Tab": (9, ""), "Enter": (13, "\r"), "Escape": (27, ""), " ": (32, " ")},

@@ -1,6 +1,6 @@
 """Runs a program in a network of its own and tells whom it wanted to reach. No test file; for Linux, as root.
 
-    unshare --net python quiet_net.py PROGRAM WORD...
+    unshare --net python isolated_network.py PROGRAM WORD...
 
 The network is a loopback that answers for every address, so nothing leaves it, and each attempt is a packet to
 see. Prints one line per address that was asked for, then ends as the program did.
