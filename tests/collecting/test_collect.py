@@ -23,6 +23,7 @@ from omegaconf import OmegaConf
 from PIL import Image
 from support.photo_files import tagged
 from support.provider_server import FAULTS, KEY, SECRET, THUMBNAIL_SECRET, TOKEN, Server, noise_view, sphere
+from support.waiting import wait_until
 
 from geoguesser.collecting.journal import Journal
 from geoguesser.collecting.ledger import Budget
@@ -184,8 +185,7 @@ def killed(
 ) -> set[str]:
     """Starts a process and kills it once the server had so many more requests; gives the whole views then."""
     aim, process = len(server.log) + after, start(*given)
-    while len(server.log) < aim and process.poll() is None:
-        time.sleep(0.002)
+    wait_until(lambda: len(server.log) >= aim or process.poll() is not None, timeout_s=300, interval_s=0.002)
     assert process.poll() is None, process.stdout.read()
     kill(process)
     process.communicate(timeout=10)
@@ -280,8 +280,7 @@ def test_ctrl_c_ends_cleanly_and_it_goes_on(tmp_path: Path, keys):
     with Server(delay_s=0.02) as server:
         collect(server, tmp_path, "metadata")
         process, aim = start(*words(server, tmp_path, "download", "http.concurrency=4")), len(server.log) + 40
-        while len(server.log) < aim:
-            time.sleep(0.005)
+        wait_until(lambda: len(server.log) >= aim or process.poll() is not None, timeout_s=300)
         process.send_signal(signal.SIGINT)
         output = process.communicate(timeout=30)[0]
         sent = len(server.log)
@@ -306,8 +305,7 @@ def test_a_signal_that_both_processes_get_is_one(tmp_path: Path, keys):
         collect(server, tmp_path, "metadata")
         own = ["http.timeout_s=20", "provider.requests.image.per_second=20"]  # some are always half a second away
         process, aim = start(*words(server, tmp_path, "download", *own)), len(server.log) + 5
-        while len(server.log) < aim:
-            time.sleep(0.005)
+        wait_until(lambda: len(server.log) >= aim or process.poll() is not None, timeout_s=300)
         os.kill(worker_of(process), signal.SIGTERM)
         time.sleep(0.1)
         process.send_signal(signal.SIGTERM)

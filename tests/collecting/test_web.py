@@ -224,7 +224,9 @@ def test_stopping_sends_nothing_more_and_gives_back_what_was_not_sent(tmp_path: 
 
         async def ask(web: Web) -> list:
             tasks = [asyncio.create_task(get(image_url(server, f"p{number}"))(web)) for number in range(10)]
-            await asyncio.sleep(0.6)
+            async with asyncio.timeout(20):
+                while len(server.log) < 3:
+                    await asyncio.sleep(0.01)
             web.stop.set()
             return await asyncio.gather(*tasks, return_exceptions=True)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from geoguesser.app.limits import Limits
 from geoguesser.app.models import Model
 from geoguesser.app.server import address_of, listen, server_for
 from geoguesser.app.service import Service
+from support.waiting import wait_until
 
 LOCAL = ["127.0.0.1", "localhost", "::1"]
 
@@ -32,9 +32,8 @@ def serving(app: Any, limits: Limits) -> Iterator[str]:
         server = server_for(app, limits)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [own]}, daemon=True)
         thread.start()
-        while not server.started:
-            assert thread.is_alive()
-            time.sleep(0.01)
+        wait_until(lambda: server.started or not thread.is_alive())
+        assert thread.is_alive()
         try:
             yield address_of(own)
         finally:

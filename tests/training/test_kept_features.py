@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ import pytest
 import torch
 from support import slow_network
 from support.slow_network import COUNT, Slow, batches
+from support.waiting import wait_until
 from torch import nn
 
 from geoguesser.data.cache import Cache
@@ -182,19 +182,11 @@ def start(cache: Path, seconds: float, *gate: Path) -> subprocess.Popen[str]:
     return subprocess.Popen(words, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
-def until(there: Any) -> None:
-    for _ in range(1200):
-        if there():
-            return
-        time.sleep(0.05)
-    pytest.fail("nothing happened for a minute")
-
-
 @pytest.mark.slow  # in processes of their own
 def test_of_two_processes_one_embeds_and_the_other_waits(tmp_path: Path) -> None:
     cache, gate = tmp_path / "cache", tmp_path / "go"
     first = start(cache, 0, gate)
-    until(lambda: list(cache.rglob("*.part")))
+    wait_until(lambda: list(cache.rglob("*.part")))
     second = start(cache, 0)
     assert second.stdout is not None
     line = second.stdout.readline()
@@ -211,10 +203,10 @@ def test_of_two_processes_one_embeds_and_the_other_waits(tmp_path: Path) -> None
 @pytest.mark.slow  # in processes of their own
 def test_a_process_that_is_killed_leaves_a_part_that_the_next_replaces(tmp_path: Path) -> None:
     killed = start(tmp_path, 30)
-    until(lambda: list(tmp_path.rglob("*.part")))
+    wait_until(lambda: list(tmp_path.rglob("*.part")))
     waiting = start(tmp_path, 0)
     assert waiting.stdout is not None
-    until(lambda: "waiting" in waiting.stdout.readline())  # type: ignore[union-attr]
+    wait_until(lambda: "waiting" in waiting.stdout.readline())  # type: ignore[union-attr]
     killed.send_signal(signal.SIGKILL)
     killed.communicate(timeout=60)
     said = waiting.communicate(timeout=60)[0]
