@@ -170,7 +170,7 @@ def test_a_wrong_key_and_a_silent_server_are_explained(stub, monkeypatch):
     monkeypatch.setenv("WANDB_API_KEY", "f" * 40)
     with pytest.raises(ConfigError, match=r"^W&B refuses to log you in \(.*\)\. Log in with `wandb login`\.$"):
         page("of=trial")
-    stub.die()
+    stub.stop()
     end_client()
     with pytest.raises(GeoguesserError, match=r"^W&B does not answer \(.*\)\. Try again later\.$"):
         page("of=trial", "patience_s=1")

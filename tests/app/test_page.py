@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from conftest import TINY, compose
 from playwright.sync_api import Page, expect
-from support.app_server import app_of, serving
+from support.app_server import build_app, serve_app
 from support.browser import HeldRequests, PageLog, drop_files, needs_browser, open_page
 
 from geoguesser.app.limits import Limits
@@ -33,7 +33,7 @@ PAGE_WIDTH = "document.documentElement.scrollWidth"
 @pytest.fixture(scope="module")
 def address(models):
     """Address of a server for all of these tests."""
-    with serving(app_of(models), Limits()) as url:
+    with serve_app(build_app(models), Limits()) as url:
         yield url
 
 
@@ -125,7 +125,10 @@ def test_one_photo_chosen_and_one_that_is_none(address, place, tmp_path):
 
 def test_photos_that_are_too_large_are_not_sent(models, place, tmp_path):
     (tmp_path / "0.jpg").write_bytes((place / "0.jpg").read_bytes() + bytes(2**21))
-    with serving(app_of(models, upload_mib=1), Limits(upload_mib=1)) as address, open_page() as (page, log):
+    with (
+        serve_app(build_app(models, upload_mib=1), Limits(upload_mib=1)) as address,
+        open_page() as (page, log),
+    ):
         open_app(page, address)
         page.set_input_files("#choose", tmp_path / "0.jpg")
         expect(page.locator("#problem")).to_have_text("The photos have 3 MiB together; the server takes 1.")
@@ -239,7 +242,7 @@ def points(tmp_path_factory) -> Model:
 
 
 def test_a_model_without_cells_has_circles(points, place):
-    with serving(app_of([points]), Limits()) as address, open_page() as (page, log):
+    with serve_app(build_app([points]), Limits()) as address, open_page() as (page, log):
         response = httpx.post(
             f"{address}api/v1/predict", files={"north": ("a", (place / "0.jpg").read_bytes())}
         ).json()
@@ -258,7 +261,7 @@ def test_a_model_without_cells_has_circles(points, place):
 
 
 def test_a_game_that_the_server_forgot_can_be_begun_anew(models):
-    with serving(app_of(models, games=1), Limits()) as address, open_page() as (page, log):
+    with serve_app(build_app(models, games=1), Limits()) as address, open_page() as (page, log):
         open_app(page, f"{address}#game")
         begin_game(page)
 
@@ -301,7 +304,7 @@ def test_the_game_waits_where_the_person_goes_to_the_photos(address):
 
 
 def test_of_two_models_chosen_quickly_the_last_one_counts(models, points, place):
-    with serving(app_of([*models, points]), Limits()) as address, open_page() as (page, log):
+    with serve_app(build_app([*models, points]), Limits()) as address, open_page() as (page, log):
         open_app(page, address)
         held = HeldRequests(page, "**/models/points/*")
         page.select_option("#model", "points")
@@ -332,8 +335,8 @@ def test_without_its_photos_there_is_no_game(trained, tmp_path):
     # A demo of 61 places has never been drawn.
     config = (bare / "config.yaml").read_text().replace("places: 60", "places: 61")
     (bare / "config.yaml").write_text(config)
-    app = app_of(load_models([str(bare), str(trained)], "cpu"))
-    with serving(app, Limits()) as address, open_page() as (page, log):
+    app = build_app(load_models([str(bare), str(trained)], "cpu"))
+    with serve_app(app, Limits()) as address, open_page() as (page, log):
         open_app(page, f"{address}#game")
         expect(page.locator("#no-game")).to_be_visible()
         expect(page.locator("#no-game")).to_contain_text("not where they were")

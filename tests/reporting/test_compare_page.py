@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 from support.browser import needs_browser, open_page
-from support.pictures import scene
-from support.run_folders import some_places, write_run
+from support.pictures import make_picture
+from support.run_folders import make_places, write_run
 
 from geoguesser.comparison import choices
 from geoguesser.configs import read_config
@@ -28,7 +28,7 @@ from geoguesser.reporting.compare_words import Numbers, p_text, seconds_text
 from geoguesser.reporting.compared import Comparison, Settings, compare
 from geoguesser.reporting.intervals import Interval
 
-PLACES = some_places(100)
+PLACES = make_places(100)
 HARD = np.random.default_rng(0).gamma(2.0, 15.0, 100)
 
 
@@ -49,7 +49,7 @@ def four(tmp_path_factory, croatia) -> Comparison:
     for uuid in PLACES["uuid"][:90]:
         (root / "images" / uuid).mkdir(parents=True)
         for heading in (0, 90, 180, 270):
-            scene(heading, 64, 64).save(root / "images" / uuid / f"{heading}.jpg")
+            make_picture(heading, 64, 64).save(root / "images" / uuid / f"{heading}.jpg")
     data = {"data.roots": [str(root)]}
     sweep = home / "<b>sweep"
     for seed in range(3):
@@ -167,7 +167,7 @@ def test_views_that_are_gone_are_said_to_be(tmp_path: Path, croatia):
 def test_an_id_never_leads_out_of_its_root(tmp_path: Path, croatia):
     (tmp_path / "root" / "images").mkdir(parents=True)
     (tmp_path / "secret").mkdir()
-    scene(0, 64, 64).save(tmp_path / "secret" / "0.jpg")
+    make_picture(0, 64, 64).save(tmp_path / "secret" / "0.jpg")
     odd = PLACES.assign(uuid=[f"../../secret{'/' * at}" for at in range(100)])
     roots = {"data.roots": [str(tmp_path / "root")]}
     found = compared(

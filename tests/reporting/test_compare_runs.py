@@ -7,13 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support.run_folders import some_places, write_run
+from support.run_folders import make_places, write_run
 
 from geoguesser.comparison import read_config
 from geoguesser.errors import DataError, MissingFileError
 from geoguesser.reporting.compare_runs import read_runs
 
-PLACES = some_places(20)
+PLACES = make_places(20)
 ERRORS = np.linspace(1, 40, 20)
 
 

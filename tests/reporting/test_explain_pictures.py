@@ -14,7 +14,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
-from support.pictures import scene
+from support.pictures import make_picture
 
 from geoguesser.geo.distance import EARTH_RADIUS_KM, haversine_km, to_unit
 from geoguesser.geo.grid import Grid, SquareGrid
@@ -67,7 +67,7 @@ def grid(region: Region) -> Grid:
 
 def sight(region: Region, seed: int = 0, views: bool = True) -> Sight:
     true_deg, answer_deg = places_in(region, 2, seed)
-    shown = [np.asarray(scene(number, 80, 80)) for number in range(4)] if views else None
+    shown = [np.asarray(make_picture(number, 80, 80)) for number in range(4)] if views else None
     return Sight(f"place-{seed}", true_deg, answer_deg, float(haversine_km(true_deg, answer_deg)), shown)
 
 

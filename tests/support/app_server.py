@@ -18,7 +18,7 @@ from support.waiting import wait_until
 LOCAL = ["127.0.0.1", "localhost", "::1"]
 
 
-def app_of(
+def build_app(
     models: list[Model], *, root: Path | None = None, hosts: list[str] | None = LOCAL, **limits: Any
 ) -> Any:
     """An application with some limits of its own."""
@@ -26,7 +26,7 @@ def app_of(
 
 
 @contextlib.contextmanager
-def serving(app: Any, limits: Limits) -> Iterator[str]:
+def serve_app(app: Any, limits: Limits) -> Iterator[str]:
     """Serves on a socket of this machine, in a thread; gives the address."""
     with listen("127.0.0.1", 0) as own:
         server = server_for(app, limits)

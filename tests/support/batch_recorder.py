@@ -9,7 +9,7 @@ from typing import Any
 from pytorch_lightning import Callback
 
 
-class RowSpy(Callback):
+class BatchRecorder(Callback):
     """Appends [epoch, rank, rows] for each training batch.
 
     Args:

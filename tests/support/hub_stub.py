@@ -11,7 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 
-class Hub:
+class HubStub:
     """What the stub knows.
 
     Attributes:
@@ -30,7 +30,7 @@ class Hub:
         self.refuses = False
 
 
-def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
+def _handler(hub: HubStub) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         def log_message(self, *words: Any) -> None:
             pass
@@ -102,9 +102,9 @@ def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
 
 
 @contextmanager
-def hub_stub() -> Iterator[Hub]:
+def run_hub_stub() -> Iterator[HubStub]:
     """Runs the stub."""
-    hub = Hub()
+    hub = HubStub()
     server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(hub))
     hub.address = f"http://127.0.0.1:{server.server_port}"
     thread = threading.Thread(target=server.serve_forever, daemon=True)

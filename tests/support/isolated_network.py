@@ -18,7 +18,7 @@ ALL_PROTOCOLS = 3  # ETH_P_ALL of linux/if_ether.h
 IPV4, IPV6, UDP = 0x0800, 0x86DD, 17
 
 
-def wanted(packet: bytes) -> str | None:
+def get_destination(packet: bytes) -> str | None:
     """Whom an Ethernet frame is for: an address that is not this machine's, or any name server."""
     (kind,) = struct.unpack("!H", packet[12:14])
     if kind == IPV6:
@@ -44,7 +44,7 @@ def main() -> None:
 
     def listen() -> None:
         while True:
-            address = wanted(tap.recv(65535))
+            address = get_destination(tap.recv(65535))
             if address is not None:
                 seen.add(address)
 

@@ -9,7 +9,7 @@ import numpy as np
 from PIL import ExifTags, Image
 
 
-def tagged(
+def save_photo(
     path: Path,
     image: Image.Image,
     *,
@@ -46,13 +46,13 @@ def tagged(
     return path
 
 
-def pixels_of(path: Path) -> np.ndarray:
+def read_pixels(path: Path) -> np.ndarray:
     """(H, W, 3) as floats."""
     with Image.open(path) as image:
         return np.asarray(image, dtype=float)
 
 
-def sphere_picture(height: int = 512) -> Image.Image:
+def make_panorama(height: int = 512) -> Image.Image:
     """A panorama whose colour is the direction: right, ahead and up of its middle column, -1 to 1 as 0 to 255."""
     longitude = ((np.arange(2 * height) + 0.5) / (2 * height) - 0.5) * 2 * np.pi
     latitude = (0.5 - (np.arange(height) + 0.5) / height) * np.pi
@@ -62,7 +62,7 @@ def sphere_picture(height: int = 512) -> Image.Image:
     return Image.fromarray(np.rint(127.5 + 127.5 * np.stack((right, ahead, up), axis=-1)).astype(np.uint8))
 
 
-def gpano(**properties: object) -> str:
+def make_gpano(**properties: object) -> str:
     """An XMP packet as cameras write it, half of it as attributes and half as elements."""
     attributes = elements = ""
     for number, (name, value) in enumerate({"ProjectionType": "equirectangular", **properties}.items()):

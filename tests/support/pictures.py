@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 
-def scene(seed: int, height: int = 96, width: int = 96) -> Image.Image:
+def make_picture(seed: int, height: int = 96, width: int = 96) -> Image.Image:
     """A picture with large and small structure, of its own for each seed."""
     random = np.random.default_rng(seed)
     coarse = Image.fromarray(random.integers(0, 256, (9, 9, 3), np.uint8)).resize((width, height), 3)
@@ -16,7 +16,7 @@ def scene(seed: int, height: int = 96, width: int = 96) -> Image.Image:
     return Image.fromarray(np.clip(np.asarray(coarse) + noise, 0, 255).astype(np.uint8))
 
 
-def bytes_of(image: Image.Image, kind: str = "JPEG", **options: object) -> bytes:
+def encode_image(image: Image.Image, kind: str = "JPEG", **options: object) -> bytes:
     stream = io.BytesIO()
     image.save(stream, kind, **options)
     return stream.getvalue()

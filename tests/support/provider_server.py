@@ -45,7 +45,7 @@ class Entry(NamedTuple):
 
 
 @dataclass
-class Server:
+class ProviderServer:
     """The server, in a thread of its own. Use it with `with`.
 
     Attributes:
@@ -80,7 +80,7 @@ class Server:
     view: Callable[[str, int], bytes] | None = None
     log: list[Entry] = field(default_factory=list)
 
-    def __enter__(self) -> Server:
+    def __enter__(self) -> ProviderServer:
         self._tries: Counter[str] = Counter()
         self._started = threading.Event()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()), daemon=True)
@@ -112,7 +112,7 @@ class Server:
         """What was asked for -> how often it was given whole."""
         return Counter(entry.asked for entry in self.log if entry.kind == kind and entry.came == "ok")
 
-    def most_in(self, seconds: float, kind: str | None = None) -> int:
+    def max_requests_within(self, seconds: float, kind: str | None = None) -> int:
         """The most requests in any half-open window of so many seconds."""
         times = np.sort([entry.at_s for entry in self.log if kind in (None, entry.kind)])
         if not len(times):
@@ -180,10 +180,12 @@ class Server:
             return await self._broken(request, "image", asked, fault, view, "image/jpeg")
         if self.share("gone", pano) < self.gone_share:
             self._note("image", asked, "gone")
-            return web.Response(status=404 if words.get("return_error_code") == "true" else 200, body=grey(size))
+            return web.Response(
+                status=404 if words.get("return_error_code") == "true" else 200, body=make_grey_jpeg(size)
+            )
         if self.share("grey", pano) < self.grey_share:
             self._note("image", asked, "grey")
-            return web.Response(body=grey(size), content_type="image/jpeg")
+            return web.Response(body=make_grey_jpeg(size), content_type="image/jpeg")
         await asyncio.sleep(self.delay_s)
         self._note("image", asked, "ok")
         return web.Response(body=self._view(pano, int(words["heading"])), content_type="image/jpeg")
@@ -273,7 +275,7 @@ class Server:
             self._note("thumbnail", name, "not signed")
             return web.Response(status=403)
         flat = len(name) > 22
-        body = self._view(name, 0) if flat else sphere(360 * self.share("compass", name))
+        body = self._view(name, 0) if flat else make_panorama_jpeg(360 * self.share("compass", name))
         if fault := self._fault("thumbnail", name):
             fault = "429" if fault == "limit" else fault
             return await self._broken(request, "thumbnail", name, fault, body, "image/jpeg")
@@ -294,7 +296,7 @@ class Server:
         return int.from_bytes(digest[:8], "big") / 2**64
 
     def _view(self, pano: str, heading: int) -> bytes:
-        return self.view(pano, heading) if self.view else noise_view(f"{pano}/{heading}")
+        return self.view(pano, heading) if self.view else make_noise_jpeg(f"{pano}/{heading}")
 
     def _note(self, kind: str, asked: str, came: str) -> None:
         self.log.append(Entry(_ARRIVED.get(), kind, asked, came))
@@ -345,7 +347,7 @@ async def _stamp(request: web.Request, handler: Any) -> web.StreamResponse:
 
 
 @lru_cache
-def grey(size: int) -> bytes:
+def make_grey_jpeg(size: int) -> bytes:
     """The picture that stands for no imagery."""
     return _jpeg(np.full((size, size, 3), 228, dtype=np.uint8))
 
@@ -357,7 +359,7 @@ def _noise(number: int) -> bytes:
     return _jpeg(np.kron(small, np.ones((8, 8, 1), dtype=np.uint8)))
 
 
-def noise_view(name: str) -> bytes:
+def make_noise_jpeg(name: str) -> bytes:
     """A coloured JPEG, other bytes for another name: the name stands in a comment of it."""
     data = _noise(int(hashlib.sha256(name.encode()).hexdigest()[:8], 16) % 64)
     comment = name.encode()
@@ -365,7 +367,7 @@ def noise_view(name: str) -> bytes:
 
 
 @lru_cache(maxsize=64)
-def sphere(compass_deg: float) -> bytes:
+def make_panorama_jpeg(compass_deg: float) -> bytes:
     """A panorama, 512 x 256, whose middle looks to `compass_deg`: red to the north, then green, blue, grey."""
     columns = (np.arange(512) + 0.5) / 512 * 360 - 180 + compass_deg
     quarter = (np.floor((columns + 45) / 90).astype(int)) % 4

@@ -29,7 +29,7 @@ CONFIG: dict[str, Any] = {
 }
 
 
-def some_places(count: int, seed: int = 0) -> pd.DataFrame:
+def make_places(count: int, seed: int = 0) -> pd.DataFrame:
     """Places in the middle of Croatia: uuid, true_latitude, true_longitude."""
     random = np.random.default_rng(seed)
     return pd.DataFrame(

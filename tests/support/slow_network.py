@@ -22,7 +22,7 @@ COUNT, WIDTH = 19, 5
 PIXELS = torch.randint(0, 256, (COUNT, 4, 3, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 
 
-class Slow(nn.Module):
+class SlowNetwork(nn.Module):
     """Stands for a network: means of each view, after a while, or once a file is there."""
 
     def __init__(self, seconds: float = 0.0, *, fails: bool = False, gate: Path | None = None) -> None:
@@ -44,7 +44,7 @@ class Slow(nn.Module):
         return PIXELS.float().mean((2, 3, 4))[..., None] * torch.arange(1.0, WIDTH + 1)
 
 
-def batches() -> DataLoader[Any]:
+def make_loader() -> DataLoader[Any]:
     """All places, in order."""
     data = PlacesDataset(
         torch.arange(COUNT).numpy(),
@@ -65,11 +65,11 @@ if __name__ == "__main__":
     logging.basicConfig(level="INFO", stream=sys.stdout, format="%(message)s")
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     own_gate = Path(sys.argv[3]) if len(sys.argv) > 3 else None
-    kept_cache, network = Cache(Path(sys.argv[1]), limit_gib=1), Slow(float(sys.argv[2]), gate=own_gate)
+    kept_cache, network = Cache(Path(sys.argv[1]), limit_gib=1), SlowNetwork(float(sys.argv[2]), gate=own_gate)
     entry = kept_cache.entry("features", {})
     found = kept_features(
         network,  # type: ignore[arg-type]
-        batches(),
+        make_loader(),
         torch.device("cpu"),
         entry=entry,
         cache=kept_cache,

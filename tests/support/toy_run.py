@@ -151,7 +151,7 @@ def toy_trainer(folder: Path, *, epochs: int = 2, callbacks: list[Any] | None = 
     )
 
 
-class EachStep(pl.Callback):
+class LearningRateRecorder(pl.Callback):
     """Notes the learning rates of each optimizer step."""
 
     def __init__(self) -> None:

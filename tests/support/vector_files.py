@@ -13,7 +13,7 @@ def write_layer(path: Path, shapes: list, crs: object = 4326) -> Path:
     return path
 
 
-def write_existing(path: Path, coords_deg: np.ndarray) -> Path:
+def write_places_csv(path: Path, coords_deg: np.ndarray) -> Path:
     rows = [f"p{number},{lat!r},{lon!r}" for number, (lat, lon) in enumerate(coords_deg.tolist())]
     path.write_text("\n".join(["uuid,latitude,longitude", *rows]) + "\n")
     return path

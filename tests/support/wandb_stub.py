@@ -19,7 +19,7 @@ ENTITY = "someone"
 
 
 class WandbStub:
-    """Listens on a free port of this machine from `with` to the end of it, or until `die()`.
+    """Listens on a free port of this machine from `with` to the end of it, or until `stop()`.
 
     Args:
         key: The API key that is accepted; any other gets 401.
@@ -46,9 +46,9 @@ class WandbStub:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.die()
+        self.stop()
 
-    def die(self) -> None:
+    def stop(self) -> None:
         """Stops listening; whoever connects is refused."""
         self._end.set()
         self._server.shutdown()

@@ -20,7 +20,7 @@ from support.toy_run import (
     TEST,
     TRAIN,
     VAL,
-    EachStep,
+    LearningRateRecorder,
     ToyData,
     toy_features,
     toy_module,
@@ -214,7 +214,7 @@ def test_a_regression_that_blows_up_ends_the_run_with_the_rates(tmp_path: Path, 
 
 @pytest.mark.parametrize(("accumulate", "per_epoch"), [(1, 4), (3, 2)])
 def test_rates_of_every_step_of_a_staged_run(tmp_path: Path, accumulate: int, per_epoch: int) -> None:
-    steps = EachStep()
+    steps = LearningRateRecorder()
     module = toy_module(stages=STAGED, schedule=Cosine(final=0.0), optimizer=SGD(lr=1e-2, backbone_lr=1e-3))
     trainer = toy_trainer(tmp_path, epochs=4, callbacks=[steps], accumulate_grad_batches=accumulate)
     trainer.fit(module, datamodule=ToyData())
@@ -337,11 +337,11 @@ def test_a_resumed_run_is_the_run_that_never_stopped(tmp_path: Path, cut: int, k
         return toy_module(stages=STAGED, batchnorm="train", schedule=schedule(), optimizer=Adam(lr=1e-3)).train()
 
     folder = str(tmp_path / "c")
-    steps = EachStep()
+    steps = LearningRateRecorder()
     whole = module()
     callbacks = [LastCheckpoint(dirpath=folder), Copy(folder, cut), steps]
     toy_trainer(tmp_path, epochs=4, callbacks=callbacks).fit(whole, datamodule=ToyData(batch_size=8))
-    again, more = module(), EachStep()
+    again, more = module(), LearningRateRecorder()
     torch.manual_seed(99)
     with torch.no_grad():
         for parameter in again.network.parameters():
@@ -362,7 +362,7 @@ def test_a_found_rate_survives_a_resume(tmp_path: Path, cached: ToyData) -> None
     module = toy_module()
     module.base_rates = [0.123, 0.0]
     toy_trainer(tmp_path, epochs=1, callbacks=[LastCheckpoint(dirpath=folder)]).fit(module, datamodule=cached)
-    steps = EachStep()
+    steps = LearningRateRecorder()
     again = toy_module()
     toy_trainer(tmp_path, epochs=2, callbacks=[LastCheckpoint(dirpath=folder), steps]).fit(
         again, datamodule=cached, ckpt_path=f"{folder}/last.ckpt", weights_only=True

@@ -189,7 +189,7 @@ def upload(server: WandbStub, *runs: Path) -> None:
 def test_a_server_that_is_not_there_costs_seconds_and_no_run(tmp_path, monkeypatch, caplog, kind):
     with WandbStub(silent=kind == "silent") as server:
         if kind == "refused":
-            server.die()
+            server.stop()
         user(monkeypatch, server.env)
         started = time.monotonic()
         result = train(tmp_path / "run", "logger.mode=online", "logger.patience_s=2", "seed=3")
@@ -275,7 +275,7 @@ def test_a_server_that_dies_costs_seconds_and_no_run(tmp_path, monkeypatch, capl
     words = ["logger.patience_s=3", "seed=3", "trainer.max_epochs=4"]
     with WandbStub() as server:
         user(monkeypatch, server.env)
-        monkeypatch.setattr(WandbRecord, "lightning", lambda self: (server.die(), self.logger)[1])
+        monkeypatch.setattr(WandbRecord, "lightning", lambda self: (server.stop(), self.logger)[1])
         started = time.monotonic()
         result = train(tmp_path / "run", "logger.mode=online", *words)
         took = time.monotonic() - started
