@@ -11,7 +11,7 @@ import numpy as np
 import pyproj
 import pytest
 import simplejpeg
-from collecting.test_web import HTTP, NO_LIMIT
+from support.http_settings import HTTP, NO_LIMIT
 from support.provider_server import TOKEN, ProviderServer
 
 from geoguesser.collecting.answers import AbsentError, AgainError, FailedError, Reply

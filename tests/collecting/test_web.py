@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from aiohttp import web as aioweb
+from support.http_settings import HTTP, NO_LIMIT
 from support.provider_server import KEY, ProviderServer
 
 from geoguesser.collecting.answers import AbsentError, FailedError, Reply, StoppedError
@@ -20,12 +21,6 @@ from geoguesser.collecting.ledger import Budget, BudgetSpentError, spent_by_kind
 from geoguesser.collecting.manners import Http, Kind
 from geoguesser.collecting.web import Web
 from geoguesser.errors import ProviderError
-
-HTTP = {
-    "concurrency": 8, "connect_timeout_s": 2, "timeout_s": 20, "tries": 4, "first_wait_s": 0.01,
-    "longest_wait_s": 5, "give_up_after": 1000, "most_mib": 0.05,
-}  # fmt: skip
-NO_LIMIT = Budget(None, None, None, None)
 
 
 def body_of(reply: Reply) -> bytes:

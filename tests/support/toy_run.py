@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -159,3 +160,23 @@ class LearningRateRecorder(pl.Callback):
 
     def on_before_optimizer_step(self, trainer: pl.Trainer, pl_module: Any, optimizer: Any) -> None:
         self.rates.append({group["name"]: group["lr"] for group in optimizer.param_groups})
+
+
+class CheckpointCopier(pl.Callback):
+    """Copies last.ckpt to kept.ckpt at the start of an epoch."""
+
+    def __init__(self, folder: str, epoch: int) -> None:
+        self.folder, self.epoch = folder, epoch
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        if trainer.current_epoch == self.epoch:
+            shutil.copy(f"{self.folder}/last.ckpt", f"{self.folder}/kept.ckpt")
+
+
+def is_plain(value: Any) -> bool:
+    """Returns whether a checkpoint's value consists of builtin types and tensors only."""
+    if isinstance(value, dict):
+        return all(isinstance(key, str | int) and is_plain(one) for key, one in value.items())
+    if isinstance(value, list | tuple):
+        return all(is_plain(one) for one in value)
+    return value is None or type(value) in (str, int, float, bool, torch.Tensor)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import shutil
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -20,8 +19,10 @@ from support.toy_run import (
     TEST,
     TRAIN,
     VAL,
+    CheckpointCopier,
     LearningRateRecorder,
     ToyData,
+    is_plain,
     toy_features,
     toy_module,
     toy_network,
@@ -288,14 +289,6 @@ def test_cached_features_train_the_same_head_as_images(tmp_path: Path, cached: T
     assert not torch.allclose(heads[0], toy_network().head.linear.weight, atol=1e-4)
 
 
-def plain(value: Any) -> bool:
-    if isinstance(value, dict):
-        return all(isinstance(key, str | int) and plain(one) for key, one in value.items())
-    if isinstance(value, list | tuple):
-        return all(plain(one) for one in value)
-    return value is None or type(value) in (str, int, float, bool, torch.Tensor)
-
-
 def test_checkpoints_hold_plain_values_alone(tmp_path: Path, cached: ToyData) -> None:
     folder = str(tmp_path / "c")
     callbacks = [BestCheckpoint(dirpath=folder), LastCheckpoint(dirpath=folder), MetricsCsv(tmp_path / "m.csv")]
@@ -304,7 +297,7 @@ def test_checkpoints_hold_plain_values_alone(tmp_path: Path, cached: ToyData) ->
     for name in ("best", "last"):
         checkpoint = torch.load(f"{folder}/{name}.ckpt", weights_only=True)
         for key in set(checkpoint) - {"loops"}:
-            assert plain(checkpoint[key]), key
+            assert is_plain(checkpoint[key]), key
         assert checkpoint["geoguesser"]["format"] == 2
         assert checkpoint["geoguesser"]["config"] == {"seed": 0, "data": {"batch_size": 4}}
         assert {name: len(names) for name, names in checkpoint["geoguesser_training"]["groups"].items()} == {
@@ -314,17 +307,6 @@ def test_checkpoints_hold_plain_values_alone(tmp_path: Path, cached: ToyData) ->
         assert checkpoint["geoguesser_training"]["base_rates"] == [1e-3, 0.0]
         assert set(checkpoint["geoguesser_training"]["schedule"]) == {"best", "bad", "cooling", "fell_at"}
         assert all(key.startswith("network.") for key in checkpoint["state_dict"])
-
-
-class Copy(pl.Callback):
-    """Copies last.ckpt as it is when an epoch begins."""
-
-    def __init__(self, folder: str, epoch: int) -> None:
-        self.folder, self.epoch = folder, epoch
-
-    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
-        if trainer.current_epoch == self.epoch:
-            shutil.copy(f"{self.folder}/last.ckpt", f"{self.folder}/kept.ckpt")
 
 
 @pytest.mark.parametrize("cut", [1, 3])
@@ -339,7 +321,7 @@ def test_a_resumed_run_is_the_run_that_never_stopped(tmp_path: Path, cut: int, k
     folder = str(tmp_path / "c")
     steps = LearningRateRecorder()
     whole = module()
-    callbacks = [LastCheckpoint(dirpath=folder), Copy(folder, cut), steps]
+    callbacks = [LastCheckpoint(dirpath=folder), CheckpointCopier(folder, cut), steps]
     toy_trainer(tmp_path, epochs=4, callbacks=callbacks).fit(whole, datamodule=ToyData(batch_size=8))
     again, more = module(), LearningRateRecorder()
     torch.manual_seed(99)
