@@ -1,4 +1,4 @@
-"""Servers for tests: an application with some limits of its own, and one that listens on a real socket."""
+"""Applications with limits set by the test, in this process or behind a socket."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ LOCAL = ["127.0.0.1", "localhost", "::1"]
 def build_app(
     models: list[Model], *, root: Path | None = None, hosts: list[str] | None = LOCAL, **limits: Any
 ) -> Any:
-    """An application with some limits of its own."""
+    """Builds an application; keyword arguments are fields of `Limits`."""
     return make_app(Service(models, Limits(**limits), root=root and root.resolve(), threads=1), hosts=hosts)
 
 
 @contextlib.contextmanager
 def serve_app(app: Any, limits: Limits) -> Iterator[str]:
-    """Serves on a socket of this machine, in a thread; gives the address."""
-    with listen("127.0.0.1", 0) as own:
+    """Serves an application on a local socket, in a thread, and yields its address."""
+    with listen("127.0.0.1", 0) as listener:
         server = server_for(app, limits)
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [own]}, daemon=True)
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
         thread.start()
         wait_until(lambda: server.started or not thread.is_alive())
         assert thread.is_alive()
         try:
-            yield address_of(own)
+            yield address_of(listener)
         finally:
             server.should_exit = True
             thread.join(20)

@@ -1,9 +1,9 @@
-"""Runs a program in a network of its own and tells whom it wanted to reach. No test file; for Linux, as root.
+"""Runs a program in a network without an exit and prints the addresses that it tried to reach.
 
     unshare --net python isolated_network.py PROGRAM WORD...
 
-The network is a loopback that answers for every address, so nothing leaves it, and each attempt is a packet to
-see. Prints one line per address that was asked for, then ends as the program did.
+Linux only, as root. The only interface is a loopback that has every address, so that each attempt is a packet
+on it. The exit status is that of the program.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ IPV4, IPV6, UDP = 0x0800, 0x86DD, 17
 
 
 def get_destination(packet: bytes) -> str | None:
-    """Whom an Ethernet frame is for: an address that is not this machine's, or any name server."""
+    """Returns the destination of an Ethernet frame, or None for this machine; name servers always count."""
     (kind,) = struct.unpack("!H", packet[12:14])
     if kind == IPV6:
         address = socket.inet_ntop(socket.AF_INET6, packet[38:54])

@@ -1,4 +1,4 @@
-"""Photos with tags, for tests; all pictures are synthetic."""
+"""Synthetic photos with EXIF and XMP metadata."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def save_photo(
     gps: dict[int, Any] | None = None,
     xmp: str | None = None,
 ) -> Path:
-    """Saves a picture with EXIF; `position` is latitude and longitude in degrees, `gps` adds or replaces tags."""
+    """Saves an image with EXIF; `position` is latitude and longitude in degrees, `gps` adds or replaces tags."""
     tags: dict[int, Any] = {}
     if position is not None:
         for first, value, letters in ((1, position[0], "NS"), (3, position[1], "EW")):
@@ -47,13 +47,17 @@ def save_photo(
 
 
 def read_pixels(path: Path) -> np.ndarray:
-    """(H, W, 3) as floats."""
+    """Returns an image file as an (H, W, 3) array of floats."""
     with Image.open(path) as image:
         return np.asarray(image, dtype=float)
 
 
 def make_panorama(height: int = 512) -> Image.Image:
-    """A panorama whose colour is the direction: right, ahead and up of its middle column, -1 to 1 as 0 to 255."""
+    """Makes a panorama whose colour is the direction.
+
+    Red, green and blue are the components right, ahead and up relative to the middle column, -1 to 1 scaled to
+    0 to 255.
+    """
     longitude = ((np.arange(2 * height) + 0.5) / (2 * height) - 0.5) * 2 * np.pi
     latitude = (0.5 - (np.arange(height) + 0.5) / height) * np.pi
     right = np.cos(latitude)[:, None] * np.sin(longitude)
@@ -63,7 +67,7 @@ def make_panorama(height: int = 512) -> Image.Image:
 
 
 def make_gpano(**properties: object) -> str:
-    """An XMP packet as cameras write it, half of it as attributes and half as elements."""
+    """Makes an XMP packet as cameras write it, with properties both as attributes and as elements."""
     attributes = elements = ""
     for number, (name, value) in enumerate({"ProjectionType": "equirectangular", **properties}.items()):
         if number % 2:

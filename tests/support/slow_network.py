@@ -1,4 +1,4 @@
-"""A network for tests of kept features that takes its time; as a script, one process that makes them."""
+"""Network with a delay, for tests of cached features; as a script, a process that computes and caches them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ PIXELS = torch.randint(0, 256, (COUNT, 4, 3, 8, 8), dtype=torch.uint8, generator
 
 
 class SlowNetwork(nn.Module):
-    """Stands for a network: means of each view, after a while, or once a file is there."""
+    """Network whose features are the means of the views, available after a delay or once a file exists."""
 
     def __init__(self, seconds: float = 0.0, *, fails: bool = False, gate: Path | None = None) -> None:
         super().__init__()
@@ -45,7 +45,7 @@ class SlowNetwork(nn.Module):
 
 
 def make_loader() -> DataLoader[Any]:
-    """All places, in order."""
+    """Makes a loader of all places in order."""
     data = PlacesDataset(
         torch.arange(COUNT).numpy(),
         views=MemoryViews(PIXELS),
