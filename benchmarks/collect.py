@@ -22,7 +22,7 @@ import numpy as np
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
-from collecting.provider_server import KEY, Server  # noqa: E402
+from support.provider_server import KEY, ProviderServer  # noqa: E402
 
 from geoguesser.collecting.database import Journal  # noqa: E402
 from geoguesser.collecting.pipeline.plan_table import keep_plan  # noqa: E402
@@ -66,18 +66,18 @@ def main() -> None:
 
 def throughput(out: Path, count: int) -> tuple[float, tuple[int, int]]:
     """The share of the limit that image requests come to, and the most that the server saw in 1 s and in 5 s."""
-    with Server(delay_s=0.05) as server:
+    with ProviderServer(delay_s=0.05) as server:
         plan(out, count)
         for step in ("metadata", "download"):
             run(server, out, step, RATE)
         times = np.sort([entry.at_s for entry in server.log if entry.kind == "image"])
-        most = server.most_in(1.0, "image"), server.most_in(5.0, "image")
+        most = server.max_requests_within(1.0, "image"), server.most_in(5.0, "image")
     return (len(times) - 1) / float(times[-1] - times[0]) / RATE, most
 
 
 def collect(out: Path, count: int, rate: float) -> tuple[float, float, int]:
     """Peak memory in MiB of the hungrier step, seconds, requests."""
-    with Server() as server:
+    with ProviderServer() as server:
         plan(out, count)
         start = time.perf_counter()
         peaks = [run(server, out, step, rate) for step in ("metadata", "download")]
@@ -90,7 +90,7 @@ def plan(out: Path, count: int) -> None:
         keep_plan(journal, draw.uniform((42.0, 13.0), (47.0, 20.0), (count, 2)), {"places": count})
 
 
-def run(server: Server, out: Path, step: str, rate: float) -> float:
+def run(server: ProviderServer, out: Path, step: str, rate: float) -> float:
     """Peak memory in MiB."""
     words = [
         f"step={step}", f"out={out}", "provider.accept_terms=true", f"provider.base_url={server.google}",

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from app_serving import app_of, serving
 from conftest import TINY, compose
 from starlette.testclient import TestClient
+from support.app_server import build_app, serve_app
 
 from geoguesser.app.limits import Limits
 from geoguesser.app.registry import ServedModel
@@ -55,7 +55,7 @@ def client(models) -> Iterator[Callable[..., TestClient]]:
 
         def start(**settings: Any) -> TestClient:
             one = TestClient(
-                app_of(models, **settings), base_url="http://127.0.0.1", raise_server_exceptions=False
+                build_app(models, **settings), base_url="http://127.0.0.1", raise_server_exceptions=False
             )
             return stack.enter_context(one)
 
@@ -67,6 +67,6 @@ def server(models) -> Callable[..., AbstractContextManager[str]]:
     """`with server(limit=...) as address`."""
 
     def start(*, root: Path | None = None, **limits: Any) -> AbstractContextManager[str]:
-        return serving(app_of(models, root=root, **limits), Limits(**limits))
+        return serve_app(build_app(models, root=root, **limits), Limits(**limits))
 
     return start

@@ -9,6 +9,7 @@ import time
 import numpy as np
 import pytest
 import torch
+from support.waiting import wait_until
 
 from geoguesser.app.batching import Batcher
 from geoguesser.inference.predictions import Predictions
@@ -17,17 +18,20 @@ from geoguesser.inference.predictions import Predictions
 class Echo:
     """An ensemble whose answer is the first pixel of each place; it writes down how it was asked."""
 
-    def __init__(self, takes_s: float = 0.0) -> None:
+    def __init__(self, takes_s: float = 0.0, release: threading.Event | None = None) -> None:
         self.sizes: list[int] = []
         self.threads: set[str] = set()
         self.torch_threads: set[int] = set()
         self.takes_s = takes_s
+        self.release = release
 
     def answer(self, images, mask) -> Predictions:
         self.sizes.append(len(mask))
         self.threads.add(threading.current_thread().name)
         self.torch_threads.add(torch.get_num_threads())
         time.sleep(self.takes_s)
+        if self.release is not None:
+            assert self.release.wait(60)
         first = images[0][:, 0, 0, 0, 0].double().numpy()
         assert len(images[0]) == len(mask)
         return Predictions(np.stack([first, first], axis=1), np.ones(len(mask), dtype=bool))
@@ -108,17 +112,22 @@ def test_a_mistake_reaches_those_who_asked_and_no_one_else():
 
 
 def test_who_has_given_up_is_not_worked_for():
-    slow = Echo(0.2)
+    release = threading.Event()
+    held = Echo(release=release)
 
     async def go() -> None:
         async with Batcher(most=1, wait_s=0.0, threads=1) as batcher:
-            first = asyncio.ensure_future(ask(batcher, slow, 1))
-            await asyncio.sleep(0.05)
-            second = asyncio.ensure_future(ask(batcher, slow, 2))
-            third = asyncio.ensure_future(ask(batcher, slow, 3))
-            await asyncio.sleep(0.01)
+            first = asyncio.ensure_future(ask(batcher, held, 1))
+            await asyncio.to_thread(wait_until, lambda: held.sizes)
+            second = asyncio.ensure_future(ask(batcher, held, 2))
+            third = asyncio.ensure_future(ask(batcher, held, 3))
+
+            # Both requests reach the queue before the second is cancelled.
+            for _ in range(10):
+                await asyncio.sleep(0)
             second.cancel()
+            release.set()
             await asyncio.gather(first, third)
 
     asyncio.run(go())
-    assert len(slow.sizes) == 2
+    assert len(held.sizes) == 2

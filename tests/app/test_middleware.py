@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 from starlette.websockets import WebSocketDisconnect
+from support.waiting import wait_until
 
 from geoguesser.app import server as server_module
 
@@ -112,9 +113,11 @@ def test_headers_without_end_are_too_many(server):
 
 
 def test_an_answer_that_takes_too_long(client, models, monkeypatch, place):
-    monkeypatch.setattr(models[0].ensemble, "answer", lambda *words: time.sleep(1.0))
+    release = threading.Event()
+    monkeypatch.setattr(models[0].ensemble, "answer", lambda *words: release.wait(60))
     photo = {"north": ("a", (place / "0.jpg").read_bytes())}
     answer = client(request_s=0.2).post(f"{API}/predict", files=photo)
+    release.set()
     assert answer.status_code == 503
     assert answer.json() == {"detail": "The answer took too long."}
 
@@ -137,8 +140,7 @@ def test_more_than_the_server_takes_on(server, models, monkeypatch, place):
         people = [threading.Thread(target=lambda: served.append(ask().status_code)) for _ in range(2)]
         for person in people:
             person.start()
-        while httpx.get(f"{address}api/v1/health").json()["at_work"] < 2:
-            time.sleep(0.01)
+        wait_until(lambda: httpx.get(f"{address}api/v1/health").json()["at_work"] == 2)
         large = httpx.post(f"{address}api/v1/predict", files={"north": ("a", bytes(2**22))}, timeout=60)
         for refused in (ask(), large):
             assert refused.status_code == 429

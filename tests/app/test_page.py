@@ -1,8 +1,9 @@
-"""The page at work in real Chromium: photos, game, the keyboard alone, a phone; nothing comes from elsewhere."""
+"""The page at work in Chromium: photos, the game, keyboard only, a phone; no request leaves this machine."""
 
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -10,10 +11,10 @@ from urllib.parse import urlsplit
 import httpx
 import numpy as np
 import pytest
-from app_serving import app_of, serving
-from browser import needs_browser
 from conftest import TINY, compose
-from devtools import Tab
+from playwright.sync_api import Page, expect
+from support.app_server import build_app, serve_app
+from support.browser import HeldRequests, PageLog, drop_files, needs_browser, open_page
 
 from geoguesser.app.limits import Limits
 from geoguesser.app.registry import ServedModel
@@ -25,186 +26,208 @@ from geoguesser.inference.predictor import Predictor
 from geoguesser.model.uncertainty import Calibration
 
 pytestmark = needs_browser
-READY = (
-    "document.querySelector('#map path.land') && document.querySelector('#about').textContent.includes('Croatia')"
-)
-SHOWN = "document.querySelector('#map path.answer') !== null"
-VIEWS = (
-    "[...document.querySelectorAll('#views img')].filter((one) => one.complete && one.naturalWidth).length === 4"
-)
+ANSWER = "#map path.answer"
+PAGE_WIDTH = "document.documentElement.scrollWidth"
 
 
 @pytest.fixture(scope="module")
 def address(models):
-    """One server for all of these tests."""
-    with serving(app_of(models), Limits()) as found:
-        yield found
+    """Address of a server for all of these tests."""
+    with serve_app(build_app(models), Limits()) as url:
+        yield url
 
 
-def check_quiet(tab: Tab, address: str) -> None:
-    """No line in the console, and no request to anyone but the server."""
-    assert tab.console == []
-    own = urlsplit(address).netloc
-    others = [
-        url for url in tab.requests if urlsplit(url).scheme not in ("data", "blob") and urlsplit(url).netloc != own
-    ]
-    assert others == []
-    assert tab.requests
+def open_app(page: Page, address: str) -> None:
+    """Opens the application and waits for its map and model."""
+    page.goto(address)
+    expect(page.locator("#map path.land").first).to_be_visible()
+    expect(page.locator("#about")).to_contain_text("Croatia")
 
 
-def focused(tab: Tab) -> str:
-    return str(tab.run("document.activeElement.id || document.activeElement.textContent"))
+def begin_game(page: Page) -> None:
+    """Begins a game and waits for the four views."""
+    page.click("#begin")
+    wait_for_views(page)
 
 
-def test_dropped_photos_are_found_on_the_map(address, place, tmp_path):
-    with Tab(tmp_path) as tab:
-        tab.open(address)
-        tab.wait(READY)
-        assert not tab.run(SHOWN)
-        tab.drop("#drop", *(place / f"{heading}.jpg" for heading in (270, 0, 180, 90)))
-        tab.wait(SHOWN)
-        assert tab.run("document.querySelectorAll('#slots img:not([hidden])').length") == 4
-        assert tab.run("document.querySelectorAll('#map path.cell').length") >= 1
-        assert tab.run("document.querySelector('#result h2').textContent").startswith("Best guess: ")
-        assert "all four directions" in tab.run("document.querySelector('#result').textContent")
-        assert tab.run("document.querySelectorAll('.shares li').length") == 5
-        assert tab.run("document.querySelector('#status').textContent").startswith("Best guess ")
-        tab.click(".shares button")
-        assert tab.run("document.querySelectorAll('#map path.chosen').length") == 1
-        tab.click("#clear")
-        assert not tab.run(SHOWN)
-        check_quiet(tab, address)
+def wait_for_views(page: Page) -> None:
+    """Waits until the four views of a round are there; a view that cannot be decoded is an error."""
+    views = page.locator("#views img")
+    expect(views).to_have_count(4)
+    views.evaluate_all("(images) => Promise.all(images.map((image) => image.decode()))")
+
+
+def click_map(page: Page, *, right: float = 0, down: float = 0) -> None:
+    """Clicks the map, some pixels from its middle."""
+    box = page.locator("#map").bounding_box()
+    assert box is not None
+    page.click("#map", position={"x": box["width"] / 2 + right, "y": box["height"] / 2 + down})
+
+
+def get_focused(page: Page) -> str:
+    """Returns the id of the focused element, or its text."""
+    return str(page.evaluate("document.activeElement.id || document.activeElement.textContent"))
+
+
+def press_tab_until(page: Page, element_id: str) -> None:
+    """Moves the focus to an element that is at most 12 stops away."""
+    for _ in range(12):
+        if get_focused(page) == element_id:
+            break
+        page.keyboard.press("Tab")
+    assert get_focused(page) == element_id
+
+
+def check_quiet(log: PageLog, address: str) -> None:
+    """Checks that the console is empty and that only the server of the test got requests."""
+    assert log.console == []
+    urls = [urlsplit(url) for url in log.requests]
+    assert {url.netloc for url in urls if url.scheme not in ("data", "blob")} == {urlsplit(address).netloc}
+
+
+def test_dropped_photos_are_found_on_the_map(address, place):
+    with open_page() as (page, log):
+        open_app(page, address)
+        expect(page.locator(ANSWER)).to_have_count(0)
+        drop_files(page, "#drop", *(place / f"{heading}.jpg" for heading in (270, 0, 180, 90)))
+        expect(page.locator(ANSWER)).to_have_count(1)
+        expect(page.locator("#slots img:not([hidden])")).to_have_count(4)
+        assert page.locator("#map path.cell").count() >= 1
+        expect(page.locator("#result h2")).to_have_text(re.compile(r"^Best guess: "))
+        expect(page.locator("#result")).to_contain_text("all four directions")
+        expect(page.locator(".shares li")).to_have_count(5)
+        expect(page.locator("#status")).to_have_text(re.compile(r"^Best guess "))
+        page.locator(".shares button").first.click()
+        expect(page.locator("#map path.chosen")).to_have_count(1)
+        page.click("#clear")
+        expect(page.locator(ANSWER)).to_have_count(0)
+        check_quiet(log, address)
 
 
 def test_one_photo_chosen_and_one_that_is_none(address, place, tmp_path):
     (tmp_path / "no.jpg").write_bytes(b"no photo at all")
-    with Tab(tmp_path, dark=True) as tab:
-        tab.open(address)
-        tab.wait(READY)
-        tab.choose_files("#file-south", place / "0.jpg")  # the slot counts, not the name
-        tab.wait(SHOWN)
-        assert "From a photo of south" in tab.run("document.querySelector('#result').textContent")
-        tab.choose_files("#file-east", tmp_path / "no.jpg")
-        tab.wait("!document.querySelector('#problem').hidden")
-        assert "east must be a JPEG, PNG or WebP file" in tab.run("document.querySelector('#problem').textContent")
-        assert not tab.run(SHOWN)
-        (line,) = tab.console  # Chromium's own, of every answer that is no 2xx
+    with open_page(color_scheme="dark") as (page, log):
+        open_app(page, address)
+
+        # The slot sets the direction, not the file's name.
+        page.set_input_files("#file-south", place / "0.jpg")
+        expect(page.locator(ANSWER)).to_have_count(1)
+        expect(page.locator("#result")).to_contain_text("From a photo of south")
+
+        page.set_input_files("#file-east", tmp_path / "no.jpg")
+        expect(page.locator("#problem")).to_contain_text("east must be a JPEG, PNG or WebP file")
+        expect(page.locator(ANSWER)).to_have_count(0)
+
+        # Chromium writes a line for every response that is not 2xx.
+        (line,) = log.console
         assert "415" in line
 
 
 def test_photos_that_are_too_large_are_not_sent(models, place, tmp_path):
     (tmp_path / "0.jpg").write_bytes((place / "0.jpg").read_bytes() + bytes(2**21))
-    with serving(app_of(models, upload_mib=1), Limits(upload_mib=1)) as address, Tab(tmp_path) as tab:
-        tab.open(address)
-        tab.wait(READY)
-        tab.choose_files("#choose", tmp_path / "0.jpg")
-        tab.wait("!document.querySelector('#problem').hidden")
-        told = tab.run("document.querySelector('#problem').textContent")
-        assert told == "The photos have 3 MiB together; the server takes 1."
-        assert not [url for url in tab.requests if url.endswith("/predict")]
-        check_quiet(tab, address)
+    with (
+        serve_app(build_app(models, upload_mib=1), Limits(upload_mib=1)) as address,
+        open_page() as (page, log),
+    ):
+        open_app(page, address)
+        page.set_input_files("#choose", tmp_path / "0.jpg")
+        expect(page.locator("#problem")).to_have_text("The photos have 3 MiB together; the server takes 1.")
+        assert not [url for url in log.requests if url.endswith("/predict")]
+        check_quiet(log, address)
 
 
-def test_a_whole_round_with_the_mouse(address, tmp_path):
-    with Tab(tmp_path) as tab:
-        tab.open(address)
-        tab.wait(READY)
-        tab.click("#to-game")
-        tab.click("#begin")
-        tab.wait(VIEWS)
-        assert tab.run("document.querySelector('#guess').disabled")
-        tab.click("#map", right=30, down=-40)
-        tab.wait("!document.querySelector('#guess').disabled")
-        assert tab.run("document.querySelector('#map path.truth')") is None
-        tab.click("#guess")
-        tab.wait("document.querySelector('#map path.truth')")
+def test_a_whole_round_with_the_mouse(address):
+    with open_page() as (page, log):
+        open_app(page, address)
+        page.click("#to-game")
+        begin_game(page)
+        expect(page.locator("#guess")).to_be_disabled()
+        click_map(page, right=30, down=-40)
+        expect(page.locator("#guess")).to_be_enabled()
+        expect(page.locator("#map path.truth")).to_have_count(0)
+        page.click("#guess")
         for name in ("truth", "own", "answer"):
-            assert tab.run(f"document.querySelectorAll('#map path.{name}').length") == 1
-        assert "nearer" in tab.run("document.querySelector('#result h2').textContent")
-        score = int(tab.run("document.querySelector('.tiles b').textContent").replace(",", ""))
+            expect(page.locator(f"#map path.{name}")).to_have_count(1)
+        expect(page.locator("#result h2")).to_contain_text("nearer")
+        score = int(page.locator(".tiles b").first.inner_text().replace(",", ""))
         assert 0 <= score <= 5000
-        check_quiet(tab, address)
+        check_quiet(log, address)
 
 
-def test_a_whole_game_by_keyboard_alone(address, models, tmp_path):
+def test_a_whole_game_by_keyboard_alone(address, models):
     rounds = min(5, len(models[0].held_out))
-    with Tab(tmp_path) as tab:
-        tab.open(f"{address}#game")
-        tab.wait(READY)
-        for _ in range(12):
-            if focused(tab) == "begin":
-                break
-            tab.press("Tab")
-        assert focused(tab) == "begin"
-        tab.press("Enter")
+    with open_page() as (page, log):
+        open_app(page, f"{address}#game")
+        press_tab_until(page, "begin")
+        page.keyboard.press("Enter")
         for number in range(1, rounds + 1):
-            tab.wait(f"document.querySelector('#round-title').textContent === 'Round {number} of {rounds}'")
-            for _ in range(12):
-                if focused(tab) == "map":
-                    break
-                tab.press("Tab")
-            assert "Arrow keys move the cross" in tab.run("document.activeElement.getAttribute('aria-label')")
-            tab.press("ArrowUp", times=3)
-            first = tab.run("document.querySelector('#cross-at').textContent")
-            tab.press("ArrowLeft", shift=True)
-            second = tab.run("document.querySelector('#cross-at').textContent")
+            expect(page.locator("#round-title")).to_have_text(f"Round {number} of {rounds}")
+            press_tab_until(page, "map")
+            expect(page.locator("#map")).to_have_attribute("aria-label", re.compile("Arrow keys move the cross"))
+
+            # North with the large step, then west with the small one.
+            for _ in range(3):
+                page.keyboard.press("ArrowUp")
+            first = page.locator("#cross-at").inner_text()
+            page.keyboard.press("Shift+ArrowLeft")
+            second = page.locator("#cross-at").inner_text()
             north, east = (
                 np.array([float(word.split("°")[0]) for word in at.split(",")]) for at in (first, second)
             )
             assert north[0] == east[0]
             assert north[1] > east[1]
-            tab.press("+")
-            tab.press("Enter")
-            tab.wait("document.querySelector('#map path.truth')")
-            tab.wait("document.activeElement.id === 'next'")
-            tab.press("Enter" if number < rounds else "Escape")
-        assert tab.run("document.querySelector('#next').textContent") == "Play again"
-        assert tab.run("document.querySelectorAll('#result tbody tr').length") == rounds
-        check_quiet(tab, address)
+
+            page.keyboard.press("+")
+            page.keyboard.press("Enter")
+            expect(page.locator("#map path.truth")).to_have_count(1)
+            expect(page.locator("#next")).to_be_focused()
+            page.keyboard.press("Enter" if number < rounds else "Escape")
+        expect(page.locator("#next")).to_have_text("Play again")
+        expect(page.locator("#result tbody tr")).to_have_count(rounds)
+        check_quiet(log, address)
 
 
-def test_the_same_photo_by_keyboard(address, place, tmp_path):
+def test_the_same_photo_by_keyboard(address, place):
     """Every slot can be reached and named; a view that is removed gives the focus back."""
-    with Tab(tmp_path) as tab:
-        tab.open(address)
-        tab.wait(READY)
+    with open_page() as (page, log):
+        open_app(page, address)
         names = []
         for _ in range(14):
-            tab.press("Tab")
-            names.append(str(tab.run("document.activeElement.getAttribute('aria-label')")))
+            page.keyboard.press("Tab")
+            names.append(str(page.evaluate("document.activeElement.getAttribute('aria-label')")))
         for heading in ("north", "east", "south", "west"):
             assert f"Photo that looks {heading}" in names
-        tab.choose_files("#file-west", place / "0.jpg")
-        tab.wait(SHOWN)
-        tab.click("[aria-label='Remove the photo that looks west']")
-        tab.wait(f"!({SHOWN})")
-        assert focused(tab) == "file-west"
-        check_quiet(tab, address)
+        page.set_input_files("#file-west", place / "0.jpg")
+        expect(page.locator(ANSWER)).to_have_count(1)
+        page.click("[aria-label='Remove the photo that looks west']")
+        expect(page.locator(ANSWER)).to_have_count(0)
+        expect(page.locator("#file-west")).to_be_focused()
+        check_quiet(log, address)
 
 
-def test_on_a_phone_nothing_is_wider_than_the_screen(address, place, tmp_path):
-    with Tab(tmp_path, width=390, height=844, dark=True) as tab:
-        tab.open(address)
-        tab.wait(READY)
-        tab.choose_files("#choose", *(place / f"{heading}.jpg" for heading in (0, 90)))
-        tab.wait(SHOWN)
-        wide = "document.documentElement.scrollWidth"
-        assert tab.run(wide) <= 390
-        tab.click("#to-game")
-        tab.click("#begin")
-        tab.wait(VIEWS)
-        tab.click("#map", right=20)
-        tab.wait("!document.querySelector('#guess').disabled")
-        tab.click("#guess")
-        tab.wait("document.querySelector('#map path.truth')")
-        assert tab.run(wide) <= 390
-        small = "[...document.querySelectorAll('button, .button, nav a')].filter((one) => one.offsetParent)"
-        heights = tab.run(f"{small}.map((one) => one.getBoundingClientRect().height)")
-        assert min(heights) >= 30
-        tab.open(f"{address}api")
-        tab.wait("document.querySelectorAll('#paths section').length === 10")
-        assert tab.run(wide) <= 390
-        check_quiet(tab, address)
+def test_on_a_phone_nothing_is_wider_than_the_screen(address, place):
+    with open_page(width=390, height=844, color_scheme="dark") as (page, log):
+        open_app(page, address)
+        page.set_input_files("#choose", [place / f"{heading}.jpg" for heading in (0, 90)])
+        expect(page.locator(ANSWER)).to_have_count(1)
+        assert page.evaluate(PAGE_WIDTH) <= 390
+
+        page.click("#to-game")
+        begin_game(page)
+        click_map(page, right=20)
+        page.click("#guess")
+        expect(page.locator("#map path.truth")).to_have_count(1)
+        assert page.evaluate(PAGE_WIDTH) <= 390
+        heights_px = page.evaluate(
+            "[...document.querySelectorAll('button, .button, nav a')].filter((element) => element.offsetParent)"
+            ".map((element) => element.getBoundingClientRect().height)"
+        )
+        assert min(heights_px) >= 30
+
+        page.goto(f"{address}api")
+        expect(page.locator("#paths section")).to_have_count(10)
+        assert page.evaluate(PAGE_WIDTH) <= 390
+        check_quiet(log, address)
 
 
 @pytest.fixture(scope="module")
@@ -218,80 +241,87 @@ def points(tmp_path_factory) -> ServedModel:
     return ServedModel("points", Ensemble([locator]))
 
 
-def test_a_model_without_cells_has_circles(points, place, tmp_path):
-    with serving(app_of([points]), Limits()) as address, Tab(tmp_path) as tab:
-        told = httpx.post(
+def test_a_model_without_cells_has_circles(points, place):
+    with serve_app(build_app([points]), Limits()) as address, open_page() as (page, log):
+        response = httpx.post(
             f"{address}api/v1/predict", files={"north": ("a", (place / "0.jpg").read_bytes())}
         ).json()
-        assert (told["top_cells"], told["posterior"], told["sets"]) == ([], [], {})
-        assert told["expected_error_km"] is None
+        assert (response["top_cells"], response["posterior"], response["sets"]) == ([], [], {})
+        assert response["expected_error_km"] is None
+        assert response["radius_km"] == {"50": 30.0, "90": 80.0}
         assert httpx.get(f"{address}api/v1/models/points/cells").json()["features"] == []
-        tab.open(address)
-        tab.wait(READY)
-        tab.choose_files("#choose", place / "0.jpg")
-        tab.wait(SHOWN)
-        assert told["radius_km"] == {"50": 30.0, "90": 80.0}
-        assert tab.run("document.querySelectorAll('#map path.circle').length") == 2
-        assert tab.run("document.querySelectorAll('#map path.cell').length") == 0
-        assert tab.run("document.querySelector('.shares')") is None
-        check_quiet(tab, address)
+
+        open_app(page, address)
+        page.set_input_files("#choose", place / "0.jpg")
+        expect(page.locator(ANSWER)).to_have_count(1)
+        expect(page.locator("#map path.circle")).to_have_count(2)
+        expect(page.locator("#map path.cell")).to_have_count(0)
+        expect(page.locator(".shares")).to_have_count(0)
+        check_quiet(log, address)
 
 
-def test_a_game_that_the_server_forgot_can_be_begun_anew(models, tmp_path):
-    with serving(app_of(models, games=1), Limits()) as address, Tab(tmp_path) as tab:
-        tab.open(f"{address}#game")
-        tab.wait(READY)
-        tab.click("#begin")
-        tab.wait(VIEWS)
-        assert httpx.post(f"{address}api/v1/games", json={}).status_code == 201  # the only one it remembers
-        tab.click("#map")
-        tab.click("#guess")
-        tab.wait("document.querySelector('#problem').textContent.includes('Begin a new one')")
-        assert tab.run("document.querySelector('#round').hidden && document.querySelector('#act').hidden")
-        tab.console.clear()  # the browser's own line about the 404
-        tab.click("#begin")
-        tab.wait(VIEWS)
-        assert tab.run("document.querySelector('#problem').hidden")
-        check_quiet(tab, address)
+def test_a_game_that_the_server_forgot_can_be_begun_anew(models):
+    with serve_app(build_app(models, games=1), Limits()) as address, open_page() as (page, log):
+        open_app(page, f"{address}#game")
+        begin_game(page)
+
+        # The server remembers one game only, so that another client's game replaces this one.
+        assert httpx.post(f"{address}api/v1/games", json={}).status_code == 201
+        click_map(page)
+        page.click("#guess")
+        expect(page.locator("#problem")).to_contain_text("Begin a new one")
+        expect(page.locator("#round")).to_be_hidden()
+        expect(page.locator("#act")).to_be_hidden()
+
+        # The browser has written a line about the response 404.
+        log.console.clear()
+        begin_game(page)
+        expect(page.locator("#problem")).to_be_hidden()
+        check_quiet(log, address)
 
 
-def test_the_game_waits_where_the_person_goes_to_the_photos(address, tmp_path):
-    late = "const own = fetch; fetch = (...a) => new Promise((go) => setTimeout(go, 400)).then(() => own(...a))"
-    with Tab(tmp_path) as tab:
-        tab.open(f"{address}#game")
-        tab.wait(READY)
-        tab.run(f"(() => {{ {late}; }})()")
-        tab.click("#begin")
-        tab.click("#to-photos")
-        tab.wait("!document.querySelector('#photos').hidden")
-        tab.run("new Promise((go) => setTimeout(go, 900))")
-        assert tab.run("document.querySelector('#act').hidden && !document.querySelector('#map.aims')")
-        tab.click("#to-game")
-        tab.wait(VIEWS)
-        assert tab.run("document.querySelector('#round-title').textContent") == "Round 1 of 4"
-        assert tab.run("document.querySelector('#how-many').textContent") == "Four places"
-        check_quiet(tab, address)
+def test_the_game_waits_where_the_person_goes_to_the_photos(address):
+    with open_page() as (page, log):
+        open_app(page, f"{address}#game")
+        held = HeldRequests(page, "**/api/v1/games")
+        page.click("#begin")
+        held.wait(1)
+        page.click("#to-photos")
+        expect(page.locator("#photos")).to_be_visible()
+
+        # The game begins while the other part of the page is open.
+        expect(page.locator("#round")).to_have_attribute("hidden", "")
+        held.release()
+        expect(page.locator("#round:not([hidden])")).to_have_count(1)
+        expect(page.locator("#act")).to_be_hidden()
+        expect(page.locator("#map.aims")).to_have_count(0)
+
+        page.click("#to-game")
+        wait_for_views(page)
+        expect(page.locator("#round-title")).to_have_text("Round 1 of 4")
+        expect(page.locator("#how-many")).to_have_text("Four places")
+        check_quiet(log, address)
 
 
-def test_of_two_models_chosen_quickly_the_last_one_counts(models, points, place, tmp_path):
-    late = (
-        "const own = fetch; fetch = (path, ...a) => new Promise((go) => "
-        "setTimeout(go, path.includes('/models/points/') ? 900 : 0)).then(() => own(path, ...a))"
-    )
-    choose = (
-        "const one = document.querySelector('#model'); one.value = NAME; one.dispatchEvent(new Event('change'));"
-    )
-    with serving(app_of([*models, points]), Limits()) as address, Tab(tmp_path) as tab:
-        tab.open(address)
-        tab.wait(READY)
-        tab.run(f"(() => {{ {late}; }})()")
-        for name in ("points", "trained"):
-            tab.run(f"(() => {{ {choose.replace('NAME', json.dumps(name))} }})()")
-        tab.run("new Promise((go) => setTimeout(go, 1500))")
-        tab.choose_files("#choose", place / "0.jpg")
-        tab.wait(SHOWN)
-        assert tab.run("document.querySelectorAll('#map path.cell').length") > 0  # `points` has none
-        check_quiet(tab, address)
+def test_of_two_models_chosen_quickly_the_last_one_counts(models, points, place):
+    with serve_app(build_app([*models, points]), Limits()) as address, open_page() as (page, log):
+        open_app(page, address)
+        held = HeldRequests(page, "**/models/points/*")
+        page.select_option("#model", "points")
+        held.wait(2)
+        with page.expect_response("**/models/trained/outline"), page.expect_response("**/models/trained/cells"):
+            page.select_option("#model", "trained")
+
+        # The responses for the model that was chosen first arrive last.
+        with page.expect_response("**/models/points/outline"), page.expect_response("**/models/points/cells"):
+            held.release()
+        page.wait_for_load_state("networkidle")
+
+        # The model `points` has no cells.
+        page.set_input_files("#choose", place / "0.jpg")
+        expect(page.locator(ANSWER)).to_have_count(1)
+        assert page.locator("#map path.cell").count() > 0
+        check_quiet(log, address)
 
 
 def test_nothing_can_be_begun_before_the_models_are_there():
@@ -301,20 +331,21 @@ def test_nothing_can_be_begun_before_the_models_are_there():
 def test_without_its_photos_there_is_no_game(trained, tmp_path):
     bare = tmp_path / "bare"
     shutil.copytree(trained, bare, ignore=shutil.ignore_patterns("wandb"))
-    config = (bare / "config.yaml").read_text().replace("places: 60", "places: 61")  # a demo that was never drawn
+
+    # A demo of 61 places has never been drawn.
+    config = (bare / "config.yaml").read_text().replace("places: 60", "places: 61")
     (bare / "config.yaml").write_text(config)
-    with serving(app_of(load_models([str(bare), str(trained)], "cpu")), Limits()) as address, Tab(tmp_path) as tab:
-        tab.open(f"{address}#game")
-        tab.wait(READY)
-        assert tab.run("!document.querySelector('#no-game').hidden")
-        assert "not where they were" in tab.run("document.querySelector('#no-game').textContent")
-        assert tab.run("document.querySelector('#game-start').hidden")
-        options = tab.run("[...document.querySelectorAll('#model option')].map((one) => one.value)")
-        assert options == ["bare", "trained"]
-        tab.run("document.querySelector('#model').value = 'trained'")
-        tab.run("document.querySelector('#model').dispatchEvent(new Event('change'))")
-        tab.wait("document.querySelector('#no-game').hidden && !document.querySelector('#game-start').hidden")
-        check_quiet(tab, address)
+    app = build_app(load_models([str(bare), str(trained)], "cpu"))
+    with serve_app(app, Limits()) as address, open_page() as (page, log):
+        open_app(page, f"{address}#game")
+        expect(page.locator("#no-game")).to_be_visible()
+        expect(page.locator("#no-game")).to_contain_text("not where they were")
+        expect(page.locator("#game-start")).to_be_hidden()
+        expect(page.locator("#model option")).to_have_text(["bare", "trained"])
+        page.select_option("#model", "trained")
+        expect(page.locator("#no-game")).to_be_hidden()
+        expect(page.locator("#game-start")).to_be_visible()
+        check_quiet(log, address)
 
 
 def test_files_of_the_page_name_no_other_host():

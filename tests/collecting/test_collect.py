@@ -18,11 +18,21 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from collecting.provider_server import FAULTS, KEY, SECRET, THUMBNAIL_SECRET, TOKEN, Server, noise_view, sphere
 from conftest import ROOT, TINY, command, compose
 from omegaconf import OmegaConf
-from photo_files import tagged
 from PIL import Image
+from support.photo_files import save_photo
+from support.provider_server import (
+    FAULTS,
+    KEY,
+    SECRET,
+    THUMBNAIL_SECRET,
+    TOKEN,
+    ProviderServer,
+    make_noise_jpeg,
+    make_panorama_jpeg,
+)
+from support.waiting import wait_until
 
 from geoguesser.collecting.budget import Budget
 from geoguesser.collecting.database import Journal
@@ -46,7 +56,7 @@ FAST = [f"provider.requests.{kind}.per_second=2000" for kind in ("metadata", "im
 COLUMNS = ["uuid", "latitude", "longitude", "panorama_id", "date", "copyright", "provider"]
 
 
-def words(server: Server, out: Path, step: str, *more: str) -> list[str]:
+def words(server: ProviderServer, out: Path, step: str, *more: str) -> list[str]:
     own = ["provider.accept_terms=true", f"provider.base_url={server.google}", "budget.money=1000", *FAST]
     return [f"step={step}", f"out={out}", *QUICK, *own, *more]
 
@@ -58,7 +68,7 @@ def plan(out: Path, count: int, seed: int = 0) -> None:
         keep_plan(journal, draw.uniform((43.0, 13.5), (46.0, 19.0), (count, 2)), {"places": count})
 
 
-def collect(server: Server, out: Path, step: str, *more: str) -> None:
+def collect(server: ProviderServer, out: Path, step: str, *more: str) -> None:
     """A step in this process."""
     run_collect(compose(words(server, out, step, *more), "collect"))
 
@@ -91,7 +101,7 @@ def whole_views(out: Path) -> set[str]:
     return {f"{path.parent.name}/{path.stem}" for path in out.glob("images/*/*.jpg") if whole_view(path)}
 
 
-def check_complete(out: Path, server: Server) -> pd.DataFrame:
+def check_complete(out: Path, server: ProviderServer) -> pd.DataFrame:
     """Everything that the server has is there, whole, where it was taken, and training reads it."""
     table = pd.read_csv(out / "data.csv")
     assert list(table) == COLUMNS
@@ -128,7 +138,7 @@ def keys(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_all_steps_from_the_command_line_and_no_key_in_anything_that_they_leave(tmp_path: Path, croatia, caplog):
     caplog.set_level(logging.DEBUG)
     out = tmp_path / "out"
-    with Server(signed=True, fault_share=0.15, slow_s=2.0, retry_after_s=0) as server:
+    with ProviderServer(signed=True, fault_share=0.15, slow_s=2.0, retry_after_s=0) as server:
         given = words(server, out, "all", "places=40", "hydra.job_logging.root.level=DEBUG")
         wrong = command("geoguesser.collect", *given, env=KEYS | {"GOOGLE_MAPS_API_KEY": f"{KEY}x"})
         asked = len(server.log)
@@ -159,7 +169,7 @@ def test_all_steps_from_the_command_line_and_no_key_in_anything_that_they_leave(
 def test_mapillary_from_the_command_line_and_no_token_in_anything(tmp_path: Path, caplog):
     caplog.set_level(logging.DEBUG)
     plan(tmp_path / "out", 12)
-    with Server(fault_share=0.1, slow_s=2.0, retry_after_s=0, faults=SOON) as server:
+    with ProviderServer(fault_share=0.1, slow_s=2.0, retry_after_s=0, faults=SOON) as server:
         own = ["provider=mapillary", f"provider.base_url={server.mapillary}", "provider.image_hosts=[127.0.0.1]"]
         own += [f"out={tmp_path}/out", *QUICK, "provider.size=64", "hydra.job_logging.root.level=DEBUG"]
         run_collect(compose(["step=metadata", *own], "collect"))
@@ -177,15 +187,14 @@ def test_mapillary_from_the_command_line_and_no_token_in_anything(tmp_path: Path
 
 def killed(
     given: list[str],
-    server: Server,
+    server: ProviderServer,
     out: Path,
     after: int,
     kill: Callable[[subprocess.Popen], None] = kill_command,
 ) -> set[str]:
     """Starts a process and kills it once the server had so many more requests; gives the whole views then."""
     aim, process = len(server.log) + after, start(*given)
-    while len(server.log) < aim and process.poll() is None:
-        time.sleep(0.002)
+    wait_until(lambda: len(server.log) >= aim or process.poll() is not None, timeout_s=300, interval_s=0.002)
     assert process.poll() is None, process.stdout.read()
     kill(process)
     process.communicate(timeout=10)
@@ -200,7 +209,7 @@ def finished(given: list[str]) -> None:
     assert process.returncode == 0, output
 
 
-def check_whole_views_stay(server: Server, out: Path, at_kills: list[tuple[int, set[str]]]) -> None:
+def check_whole_views_stay(server: ProviderServer, out: Path, at_kills: list[tuple[int, set[str]]]) -> None:
     """No view that was whole on disk at a kill is asked for again."""
     with Journal(out) as journal:
         uuids = dict(journal.rows("SELECT panorama_id, uuid FROM places"))
@@ -210,7 +219,7 @@ def check_whole_views_stay(server: Server, out: Path, at_kills: list[tuple[int, 
         assert not again & views
 
 
-def most_given(server: Server, kind: str) -> int:
+def most_given(server: ProviderServer, kind: str) -> int:
     """How often the server gave the same thing whole, at most."""
     return max(server.answered(kind).values())
 
@@ -224,7 +233,7 @@ def test_a_kill_pays_nothing_twice(tmp_path: Path, keys):
     plan(tmp_path, 60)
     patient = "http.timeout_s=10"
     faults = tuple(fault for fault in SOON if fault != "slow")  # what comes after the timeout is asked for again
-    with Server(fault_share=0.1, retry_after_s=0, faults=faults, delay_s=0.1) as server:
+    with ProviderServer(fault_share=0.1, retry_after_s=0, faults=faults, delay_s=0.1) as server:
         for step, after in (("metadata", 20), ("download", 40), ("download", 60)):
             killed(words(server, tmp_path, step, patient), server, tmp_path, after)
             if step == "metadata":
@@ -238,7 +247,7 @@ def test_a_kill_pays_nothing_twice(tmp_path: Path, keys):
 
 def test_a_kill_of_the_process_that_works_costs_only_what_was_under_way(tmp_path: Path, keys):
     plan(tmp_path, 60)
-    with Server(fault_share=0.1, slow_s=2.0, retry_after_s=0, faults=SOON, delay_s=0.01) as server:
+    with ProviderServer(fault_share=0.1, slow_s=2.0, retry_after_s=0, faults=SOON, delay_s=0.01) as server:
         collect(server, tmp_path, "metadata")
         views = killed(words(server, tmp_path, "download"), server, tmp_path, 80, kill_worker)
         assert len(views) >= 30
@@ -256,7 +265,7 @@ def test_a_kill_of_the_process_that_works_costs_only_what_was_under_way(tmp_path
 def test_a_view_that_is_on_disk_but_not_recorded_is_not_asked_for(tmp_path: Path, keys, caplog):
     plan(tmp_path, 10)
     caplog.set_level(logging.INFO)
-    with Server(grey_share=0.0, gone_share=0.0) as server:
+    with ProviderServer(grey_share=0.0, gone_share=0.0) as server:
         for step in ("metadata", "download"):
             collect(server, tmp_path, step)
         sent = server.counts()["image"]
@@ -277,11 +286,10 @@ def test_a_view_that_is_on_disk_but_not_recorded_is_not_asked_for(tmp_path: Path
 
 def test_ctrl_c_ends_cleanly_and_it_goes_on(tmp_path: Path, keys):
     plan(tmp_path, 60)
-    with Server(delay_s=0.02) as server:
+    with ProviderServer(delay_s=0.02) as server:
         collect(server, tmp_path, "metadata")
         process, aim = start(*words(server, tmp_path, "download", "http.concurrency=4")), len(server.log) + 40
-        while len(server.log) < aim:
-            time.sleep(0.005)
+        wait_until(lambda: len(server.log) >= aim or process.poll() is not None, timeout_s=300)
         process.send_signal(signal.SIGINT)
         output = process.communicate(timeout=30)[0]
         sent = len(server.log)
@@ -302,12 +310,11 @@ def test_ctrl_c_ends_cleanly_and_it_goes_on(tmp_path: Path, keys):
 def test_a_signal_that_both_processes_get_is_one(tmp_path: Path, keys):
     """As pkill and systemd send it: what is under way still ends first."""
     plan(tmp_path, 30)
-    with Server(delay_s=1.0) as server:
+    with ProviderServer(delay_s=1.0) as server:
         collect(server, tmp_path, "metadata")
         own = ["http.timeout_s=20", "provider.requests.image.per_second=20"]  # some are always half a second away
         process, aim = start(*words(server, tmp_path, "download", *own)), len(server.log) + 5
-        while len(server.log) < aim:
-            time.sleep(0.005)
+        wait_until(lambda: len(server.log) >= aim or process.poll() is not None, timeout_s=300)
         os.kill(worker_of(process), signal.SIGTERM)
         time.sleep(0.1)
         process.send_signal(signal.SIGTERM)
@@ -321,7 +328,7 @@ def test_a_signal_that_both_processes_get_is_one(tmp_path: Path, keys):
 def test_budgets_end_a_step_and_more_lets_it_go_on(tmp_path: Path, keys, caplog):
     caplog.set_level(logging.INFO)
     plan(tmp_path, 30)
-    with Server(fault_share=0.1, slow_s=2.0, retry_after_s=0, faults=SOON) as server:
+    with ProviderServer(fault_share=0.1, slow_s=2.0, retry_after_s=0, faults=SOON) as server:
         run = partial(collect, server, tmp_path)
         run("metadata", "budget.requests_per_day=12")
         run("metadata", "budget.requests_per_day=12")  # the day is not over
@@ -371,7 +378,7 @@ def test_a_budget_that_does_not_cover_all_is_named_before(
 def test_filters_keep_money_together(tmp_path: Path, keys, caplog):
     caplog.set_level(logging.INFO)
     plan(tmp_path, 60)
-    with Server(twice_share=0.5, grey_share=0.0, gone_share=0.0) as server:
+    with ProviderServer(twice_share=0.5, grey_share=0.0, gone_share=0.0) as server:
         run = partial(collect, server, tmp_path)
         run("metadata")
         kept = [
@@ -438,7 +445,7 @@ def test_a_key_on_the_command_line_is_not_repeated(value: str):
 
 def test_a_folder_holds_views_of_one_kind(tmp_path: Path, keys):
     plan(tmp_path, 3)
-    with Server() as server:
+    with ProviderServer() as server:
         collect(server, tmp_path, "metadata")
         with pytest.raises(ConfigError, match=r"was collected with provider\.size=640, got 320\. Give the same"):
             collect(server, tmp_path, "download", "provider.size=320")
@@ -449,7 +456,7 @@ def test_a_folder_holds_views_of_one_kind(tmp_path: Path, keys):
 def test_a_provider_that_answered_nothing_binds_a_folder_to_nothing(tmp_path: Path, keys, monkeypatch):
     plan(tmp_path, 3)
     monkeypatch.setenv("GOOGLE_MAPS_API_KEY", f"{KEY}x")
-    with Server(empty_share=0.0) as server:
+    with ProviderServer(empty_share=0.0) as server:
         with pytest.raises(ProviderError, match="REQUEST_DENIED"):
             collect(server, tmp_path, "metadata")
         own = ["provider=mapillary", f"provider.base_url={server.mapillary}", "provider.image_hosts=[127.0.0.1]"]
@@ -479,7 +486,7 @@ def test_photos_do_not_go_among_places_that_a_provider_is_asked_for(tmp_path: Pa
 def test_the_money_that_is_named_as_enough_is_enough(tmp_path: Path, keys):
     """58 places: 232 images of 0.7 cents are 1.624 USD."""
     plan(tmp_path, 58)
-    with Server(empty_share=0.0, twice_share=0.0, grey_share=0.0, gone_share=0.0) as server:
+    with ProviderServer(empty_share=0.0, twice_share=0.0, grey_share=0.0, gone_share=0.0) as server:
         collect(server, tmp_path, "metadata")
         with pytest.raises(ConfigError, match=r"All of them need budget\.money=1\.63 \(USD") as caught:
             collect(server, tmp_path, "download", "budget.money=0")
@@ -491,7 +498,7 @@ def test_the_money_that_is_named_as_enough_is_enough(tmp_path: Path, keys):
 
 def test_a_download_before_any_point_was_asked_for_says_so(tmp_path: Path, keys, caplog):
     plan(tmp_path, 3)
-    with Server() as server:
+    with ProviderServer() as server:
         collect(server, tmp_path, "download")
     assert server.log == []
     assert "3 points not asked for yet: step=metadata does that" in caplog.text
@@ -523,7 +530,7 @@ def test_importing_the_entry_point_is_quick():
 
 
 def test_more_places_are_added_to_a_plan_and_nothing_is_asked_twice(tmp_path: Path, keys):
-    with Server(grey_share=0.0, gone_share=0.0) as server:
+    with ProviderServer(grey_share=0.0, gone_share=0.0) as server:
         for count in (12, 20, 20):
             own = [f"places={count}", "region=custom", f"region.boundary={tmp_path}/land.geojson"]
             (tmp_path / "land.geojson").write_text(
@@ -539,16 +546,16 @@ def test_more_places_are_added_to_a_plan_and_nothing_is_asked_twice(tmp_path: Pa
 def test_panoramas_and_photos_of_ones_own_become_views_and_nobody_is_asked(tmp_path: Path, caplog):
     caplog.set_level(logging.INFO)
     (tmp_path / "mine").mkdir()
-    (tmp_path / "mine" / "first.jpg").write_bytes(sphere(90.0))
+    (tmp_path / "mine" / "first.jpg").write_bytes(make_panorama_jpeg(90.0))
     given = ["step=cut", f"out={tmp_path}/cut", f"panoramas.folder={tmp_path}/mine", "panoramas.size=64"]
     run_collect(compose([*given, "panoramas.compass_deg=90"], "collect"))
     assert len(list((tmp_path / "cut").rglob("*.jpg"))) == 4
     assert re.search(r"^.*cut +1$", caplog.text, re.MULTILINE)
     north = Image.open(next((tmp_path / "cut").rglob("0.jpg"))).convert("RGB")
     assert north.getpixel((32, 12)) == pytest.approx((220, 30, 30), abs=12)
-    picture = Image.open(io.BytesIO(noise_view("photo")))
+    picture = Image.open(io.BytesIO(make_noise_jpeg("photo")))
     for heading in (0, 90, 180, 270):
-        tagged(tmp_path / "photos" / f"{heading}.jpg", picture, position=(45.5, 16.25), direction=heading)
+        save_photo(tmp_path / "photos" / f"{heading}.jpg", picture, position=(45.5, 16.25), direction=heading)
     caplog.clear()
     given = ["step=photos", f"out={tmp_path}/places", f"photos.folder={tmp_path}/photos", "photos.min_views=4"]
     run_collect(compose(given, "collect"))
@@ -564,7 +571,7 @@ def test_two_thousand_places_with_faults_and_three_kills_end_complete(tmp_path: 
     plan(tmp_path, 2000)
     rate = 120
     limits = [f"provider.requests.{kind}.per_second={rate}" for kind in ("metadata", "image")]
-    with Server(fault_share=0.1, slow_s=6.0, retry_after_s=0) as server:
+    with ProviderServer(fault_share=0.1, slow_s=6.0, retry_after_s=0) as server:
         most = 12_000
         own = [*limits, f"budget.requests={most}", "http.timeout_s=4"]  # a busy machine answers sooner
         killed(words(server, tmp_path, "metadata", *own), server, tmp_path, 900)
@@ -581,8 +588,8 @@ def test_two_thousand_places_with_faults_and_three_kills_end_complete(tmp_path: 
     check_whole_views_stay(server, tmp_path, kills)
     assert most_given(server, "metadata") == most_given(server, "image") == 1
     for kind in ("metadata", "image"):
-        assert server.most_in(10.0, kind) <= 10 * rate
-        assert server.most_in(1.0, kind) <= rate * BUNCHED
+        assert server.max_requests_within(10.0, kind) <= 10 * rate
+        assert server.max_requests_within(1.0, kind) <= rate * BUNCHED
     assert counted_requests(tmp_path) == sent
     faults = Counter(entry.came for entry in server.log)
     assert min(faults[fault] for fault in server.faults) > 20
@@ -593,14 +600,14 @@ def test_throughput_is_most_of_what_the_limit_allows(tmp_path: Path):
     plan(tmp_path, 400)
     rate = 100
     limits = [f"provider.requests.{kind}.per_second={rate}" for kind in ("metadata", "image")]
-    with Server(delay_s=0.05) as server:
+    with ProviderServer(delay_s=0.05) as server:
         for step in ("metadata", "download"):
             finished(words(server, tmp_path, step, *limits))
     for kind in ("metadata", "image"):
         times = np.sort([entry.at_s for entry in server.log if entry.kind == kind])
         assert (len(times) - 1) / (times[-1] - times[0]) >= 0.8 * rate
-        assert server.most_in(5.0, kind) <= 5 * rate
-        assert server.most_in(1.0, kind) <= rate * BUNCHED
+        assert server.max_requests_within(5.0, kind) <= 5 * rate
+        assert server.max_requests_within(1.0, kind) <= rate * BUNCHED
 
 
 @pytest.mark.slow
@@ -611,7 +618,7 @@ def test_from_a_provider_to_a_trained_model(tmp_path: Path):
     views = {row.uuid: demo / "images" / row.uuid for row in table.itertuples()}
     panoramas = [(row.uuid, row.latitude, row.longitude) for row in table.itertuples()]
     own = [word for word in TINY if not word.startswith("data.p")]
-    with Server(
+    with ProviderServer(
         panoramas=panoramas, view=lambda pano, heading: (views[pano] / f"{heading}.jpg").read_bytes(),
         grey_share=0.0, gone_share=0.0, fault_share=0.1, slow_s=2.0, retry_after_s=0,
     ) as server:  # fmt: skip

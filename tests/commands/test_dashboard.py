@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 from conftest import ROOT, command, compose
-from training.test_wandb_record import end_client, train, upload
-from wandb_stub import ENTITY, WandbStub
+from support.wandb_runs import end_client, train_run, upload_runs
+from support.wandb_stub import ENTITY, WandbStub
 
 from geoguesser.commands.dashboard import run_dashboard
 from geoguesser.errors import ConfigError, DataError, GeoguesserError
@@ -56,11 +56,11 @@ def test_the_page_of_an_uploaded_sweep(stub, tmp_path, monkeypatch):
     monkeypatch.setenv("WANDB_MODE", "offline")
     words = {"few": "grid.size=9", "many": "grid.size=20"}
     results = {
-        name: train(tmp_path / "multirun/trial" / name, word, "trainer.max_epochs=1", group="trial")
+        name: train_run(tmp_path / "multirun/trial" / name, word, "trainer.max_epochs=1", group="trial")
         for name, word in words.items()
     }
     end_client()
-    upload(stub, *tmp_path.glob("multirun/trial/*/wandb/offline-run-*"))
+    upload_runs(stub, *tmp_path.glob("multirun/trial/*/wandb/offline-run-*"))
     done = command("geoguesser.dashboard", "sweep=multirun/trial", cwd=tmp_path, env=stub.env)
     assert done.returncode == 0, done.stderr
     assert f"2 runs of trial: {stub.url}/{ENTITY}/geoguesser/reports/Sweep-trial--view1" in done.stdout
@@ -170,7 +170,7 @@ def test_a_wrong_key_and_a_silent_server_are_explained(stub, monkeypatch):
     monkeypatch.setenv("WANDB_API_KEY", "f" * 40)
     with pytest.raises(ConfigError, match=r"^W&B refuses to log you in \(.*\)\. Log in with `wandb login`\.$"):
         page("of=trial")
-    stub.die()
+    stub.stop()
     end_client()
     with pytest.raises(GeoguesserError, match=r"^W&B does not answer \(.*\)\. Try again later\.$"):
         page("of=trial", "patience_s=1")

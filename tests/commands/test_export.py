@@ -16,9 +16,9 @@ import pytest
 import torch
 from conftest import ROOT, command, compose
 from PIL import Image
-from run_folders import KM_PER_DEGREE
-from test_portable import check_same, toy_locator
-from training.toy_run import REGION, toy_network, toy_places
+from support.run_folders import KM_PER_DEGREE
+from support.toy_locators import check_same_answers, make_calibrated_locator
+from support.toy_run import REGION, toy_network, toy_places
 
 import geoguesser
 from geoguesser.commands.evaluate import run_evaluate
@@ -48,7 +48,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("run")
     (folder / "checkpoints").mkdir()
     file = folder / "checkpoints" / "best.ckpt"
-    toy_locator().save(file)
+    make_calibrated_locator().save(file)
     checkpoint = torch.load(file, weights_only=True)
     checkpoint["geoguesser"]["config"] = {"data": {"_target_": "geoguesser.data.sources.places.demo_data"}}
     torch.save(checkpoint, file)
@@ -82,7 +82,7 @@ def test_the_folder_answers_as_the_run(run: Path, exported: Path) -> None:
     assert [one.name for one in exported.parent.iterdir()] == ["model"]
     images = toy_places()[1]
     model = geoguesser.load(exported)
-    check_same(model.predict(images), Predictor.load(run).answer(images))
+    check_same_answers(model.predict(images), Predictor.load(run).answer(images))
     assert (model.about["synthetic"], model.about["license"]) == (True, "cc-by-4.0")
 
 
@@ -276,7 +276,7 @@ def test_regression_is_exported_and_says_that_it_stays_at_sea(tmp_path: Path) ->
     network.head = RegressionHead.fit(
         in_features=network.fusion.output_size, region=REGION, train_coords_deg=toy_places()[0]
     )
-    Predictor(network, REGION, toy_locator().image).save(tmp_path / "some.ckpt")
+    Predictor(network, REGION, make_calibrated_locator().image).save(tmp_path / "some.ckpt")
     made = export(tmp_path / "some.ckpt", tmp_path / "model")
     assert "Programs do not move points to the land" in (made / "README.md").read_text()
 

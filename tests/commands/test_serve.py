@@ -15,7 +15,7 @@ from types import SimpleNamespace
 import httpx
 import pytest
 from conftest import ROOT, TINY, command, compose
-from training.toy_run import IMAGE, REGION, toy_network
+from support.toy_run import IMAGE, REGION, toy_network
 
 from geoguesser.app.limits import Limits, make_limits
 from geoguesser.app.registry import make_model_name

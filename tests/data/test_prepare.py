@@ -15,8 +15,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from pictures import bytes_of, scene
 from PIL import Image
+from support.pictures import encode_image, make_picture
 
 from geoguesser.data.augment import Augment
 from geoguesser.data.block_split import BlockSplit
@@ -50,7 +50,9 @@ def put_scenes(folder: Path, seed: int) -> None:
     """Four views of a look of their own; the ramps of `write.views` all look alike."""
     folder.mkdir(parents=True)
     for number, heading in enumerate((0, 90, 180, 270)):
-        (folder / f"{heading}.jpg").write_bytes(bytes_of(scene(100 * seed + number, 48, 48), quality=92))
+        (folder / f"{heading}.jpg").write_bytes(
+            encode_image(make_picture(100 * seed + number, 48, 48), quality=92)
+        )
 
 
 def files(folder: Path) -> dict[str, bytes]:
@@ -191,20 +193,20 @@ def planted(tmp_path: Path, write: SimpleNamespace) -> list[Path]:
         rows[one] = [one, *coords[at], ""]
     put = lambda one, heading, data: (first / "images" / one / f"{heading}.jpg").write_bytes(data)  # noqa: E731
     put("broken", 0, b"<html>")
-    put("cut", 90, bytes_of(scene(1, 48, 48))[:-40])
-    put("tiny", 180, bytes_of(scene(1, 8, 8)))
-    put("grey", 270, bytes_of(Image.new("RGB", (48, 48), (228, 227, 223))))
+    put("cut", 90, encode_image(make_picture(1, 48, 48))[:-40])
+    put("tiny", 180, encode_image(make_picture(1, 8, 8)))
+    put("grey", 270, encode_image(Image.new("RGB", (48, 48), (228, 227, 223))))
     (first / "images/lacks/90.jpg").unlink()
-    put("mode", 0, bytes_of(scene(77, 48, 48).convert("CMYK")))
+    put("mode", 0, encode_image(make_picture(77, 48, 48).convert("CMYK")))
     exif = Image.Exif()
     exif[0x0112] = 8
-    put("turned", 0, bytes_of(scene(78, 48, 48), exif=exif))
-    put("long", 0, bytes_of(scene(79, 48, 120)))
+    put("turned", 0, encode_image(make_picture(78, 48, 48), exif=exif))
+    put("long", 0, encode_image(make_picture(79, 48, 120)))
     rows["pano1"][3] = rows["pano2"][3] = "CAoSLEFGMVFpcE"
     shutil.copy(first / "images/g3/0.jpg", first / "images/bytes/180.jpg")
     for heading in (0, 90, 180, 270):  # g4 coded anew, 20 m to the north
         image = Image.open(first / f"images/g4/{heading}.jpg")
-        put("near", heading, bytes_of(image, quality=60))
+        put("near", heading, encode_image(image, quality=60))
     rows["near"][1:3] = [rows["g4"][1] + 0.00018, rows["g4"][2]]
     rows["spot"][1:3] = rows["g5"][1:3]
     shutil.copy(first / "images/again/0.jpg", first / "images/again/90.jpg")
@@ -453,7 +455,7 @@ def test_a_file_that_changed_is_packed_anew(land: PlaneRegion, tmp_path: Path, w
     root = write.root(tmp_path / "root", IDS)
     prepare_store(source([root], land), [SPEC], tmp_path / "store")
     image = root / "images" / IDS[10] / "90.jpg"
-    image.write_bytes(bytes_of(scene(3, 24, 24)))
+    image.write_bytes(encode_image(make_picture(3, 24, 24)))
     os.utime(image, ns=(1, 1))
     told = prepare_store(source([root], land), [SPEC], tmp_path / "store")
     assert told.reused == 22

@@ -8,13 +8,13 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 from conftest import ROOT, TINY, command, compose
+from support.waiting import wait_until
 
 from geoguesser.commands.evaluate import run_evaluate
 from geoguesser.commands.predict import run_predict
@@ -214,9 +214,10 @@ def test_a_killed_prediction_goes_on(made, tmp_path: Path):
     process = subprocess.Popen(
         [sys.executable, "-m", *words], cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.PIPE
     )
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline and not (journal.is_file() and len(journal.read_bytes().splitlines()) > 20):
-        time.sleep(0.01)
+    wait_until(
+        lambda: process.poll() is not None or (journal.is_file() and journal.read_bytes().count(b"\n") > 20),
+        timeout_s=120,
+    )
     process.send_signal(signal.SIGKILL)
     process.communicate()
     done = len(journal.read_bytes().splitlines()) - 1

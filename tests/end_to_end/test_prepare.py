@@ -408,10 +408,15 @@ def test_two_processes_read_each_its_own_part(prepared, tmp_path: Path):
     """Every training place exactly once per epoch over both, in another order each epoch."""
     store = prepared
     job = [*OWN, "data=store", f"data.path={store}", "trainer.devices=2", "augment=light", "data.batch_size=5"]
-    spy = "+callbacks.spy._target_=spying.RowSpy"
+    recorder = "+callbacks.recorder._target_=support.batch_recorder.BatchRecorder"
     path = os.pathsep.join([str(ROOT / "tests"), os.environ.get("PYTHONPATH", "")])
     done = command(
-        "geoguesser.train", *job, spy, f"hydra.run.dir={tmp_path / 'two'}", cwd=tmp_path, env={"PYTHONPATH": path}
+        "geoguesser.train",
+        *job,
+        recorder,
+        f"hydra.run.dir={tmp_path / 'two'}",
+        cwd=tmp_path,
+        env={"PYTHONPATH": path},
     )
     assert done.returncode == 0, done.stdout + done.stderr
     places = pd.read_csv(tmp_path / "two/places.csv")

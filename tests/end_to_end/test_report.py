@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import html
 import io
 import json
 import re
@@ -17,10 +16,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from browser import CHROMIUM, QUIET, needs_browser, visit
 from conftest import ROOT, TINY, command, compose, read_back
 from omegaconf import OmegaConf
 from PIL import Image
+from playwright.sync_api import expect
+from support.browser import CHROMIUM, needs_browser, open_page
 
 from geoguesser.commands.configs import read_config
 from geoguesser.commands.report import run_report
@@ -142,77 +142,61 @@ def test_the_page_says_what_its_figures_are_and_names_no_folder(reported):
 
 
 @needs_browser
-def test_the_page_stands_in_a_browser(reported, tmp_path: Path):
-    run = reported
-    seen = visit(run / "report.html", tmp_path)
-    assert seen.console == []
-    assert seen.hosts == set()
-    places = values_in(run / "report.html")["places"]
-    middle = places[len(places) // 2]["id"]
-    assert re.search(rf'id="picked"[^>]*><h3>{middle}</h3>', seen.dom)  # the script chose it
-    assert 'aria-current="true"' in seen.dom
-    assert f"{len(places)} of {len(places)} places listed" in seen.dom
-    assert seen.dom.count("<canvas") == 1
+def test_the_page_stands_in_a_browser(reported):
+    places = values_in(reported / "report.html")["places"]
+    with open_page() as (page, log):
+        page.goto((reported / "report.html").as_uri())
 
-
-def told(page: Path, scratch: Path, script: str, *, width: int = 1280) -> Any:
-    """What a script finds on a page once it stands; the page's policy is loosened for it, and nothing else.
-
-    The page stands in a frame, for a window of headless Chromium is never narrower than 500 pixels.
-    """
-    text = page.read_text().replace("script-src &#x27;sha256-", "script-src 'unsafe-inline' 'x-")
-    told_by = f"parent.postMessage(JSON.stringify((() => {{{script}}})()), '*')"
-    own = f"<script>addEventListener('load', () => {{{told_by}}})</script></body>"
-    (scratch / "told.html").write_text(text.replace("</body>", own))
-    listener = "<script>addEventListener('message', (event) => { document.title = event.data; })</script>"
-    frame = f"<!doctype html><title></title>{listener}<iframe src=told.html width={width} height=844></iframe>"
-    (scratch / "frame.html").write_text(frame)
-    words = [CHROMIUM, *QUIET, f"--user-data-dir={scratch / 'told'}", "--virtual-time-budget=5000", "--dump-dom"]
-    done = subprocess.run(
-        [*words, (scratch / "frame.html").as_uri()], capture_output=True, text=True, timeout=120, check=True
-    )
-    return json.loads(html.unescape(re.search(r"<title>(.*?)</title>", done.stdout)[1]))
+        # The script chooses the place in the middle of the list.
+        assert page.locator("#picked h3").all_inner_texts() == [places[len(places) // 2]["id"]]
+        assert page.locator("[aria-current=true]").count() >= 1
+        assert page.locator("#count").inner_text() == f"{len(places)} of {len(places)} places listed"
+        assert page.locator("canvas").count() == 1
+    assert log.console == []
 
 
 @needs_browser
-def test_places_are_chosen_filtered_and_sorted(reported, tmp_path: Path):
-    run = reported
-    script = """
-      const rows = [...document.querySelectorAll("[data-place]")];
-      const head = () => document.querySelector("#picked h3");
-      rows[2].click();
-      const first = head().textContent;
-      document.querySelectorAll(".steps button")[1].click();
-      const next = head().textContent, focused = document.activeElement.textContent;
-      const filter = document.getElementById("filter");
-      filter.value = rows[5].textContent.slice(0, 8);
-      filter.dispatchEvent(new Event("input"));
-      const count = document.getElementById("count").textContent;
-      filter.value = "";
-      filter.dispatchEvent(new Event("input"));
-      rows[0].click();
-      rows[0].closest("tr").hidden = true;
-      document.querySelectorAll(".steps button")[0].click();
-      const last = head().textContent;
-      filter.dispatchEvent(new Event("input"));
-      const sort = document.querySelectorAll(".finder thead button")[1];
-      sort.click();
-      sort.click();
-      return [first, next, focused, count, last, document.querySelector(".finder tbody button").textContent];"""
-    ids = [place["id"] for place in values_in(run / "report.html")["places"]]
-    found = told(run / "report.html", tmp_path, script)
-    assert found == [ids[2], ids[3], "Next", f"1 of {len(ids)} places listed", ids[-1], ids[-1]]
+def test_places_are_chosen_filtered_and_sorted(reported):
+    ids = [place["id"] for place in values_in(reported / "report.html")["places"]]
+    with open_page() as (page, log):
+        page.goto((reported / "report.html").as_uri())
+        rows = page.locator("[data-place]")
+        chosen = page.locator("#picked h3")
+        previous_step, next_step = page.locator(".steps button").all()
+
+        rows.nth(2).click()
+        expect(chosen).to_have_text(ids[2])
+        next_step.click()
+        expect(chosen).to_have_text(ids[3])
+        expect(page.locator(".steps button").nth(1)).to_be_focused()
+
+        page.fill("#filter", rows.nth(5).inner_text()[:8])
+        expect(page.locator("#count")).to_have_text(f"1 of {len(ids)} places listed")
+        page.fill("#filter", "")
+        expect(page.locator("#count")).to_have_text(f"{len(ids)} of {len(ids)} places listed")
+
+        # Before the first place comes the last.
+        rows.nth(0).click()
+        previous_step.click()
+        expect(chosen).to_have_text(ids[-1])
+
+        # Places are listed by error, so that the second click puts the largest first.
+        by_error = page.locator(".finder thead button").nth(1)
+        by_error.click()
+        by_error.click()
+        expect(page.locator(".finder tbody button").first).to_have_text(ids[-1])
+    assert log.console == []
 
 
 @needs_browser
-def test_the_page_is_no_wider_than_a_phone(reported, tmp_path: Path):
-    """Elements that scroll by themselves do not count."""
-    run = reported
-    script = """return [innerWidth, document.documentElement.scrollWidth,
-      document.querySelector("#place-map").offsetHeight];"""
-    inner, wide, tall = told(run / "report.html", tmp_path, script, width=390)
-    assert (inner, wide) == (390, 390)
-    assert 200 < tall < 600
+def test_the_page_is_no_wider_than_a_phone(reported):
+    """Elements that scroll on their own do not count."""
+    with open_page(width=390, height=844) as (page, _):
+        page.goto((reported / "report.html").as_uri())
+        assert page.evaluate("[innerWidth, document.documentElement.scrollWidth]") == [390, 390]
+        box = page.locator("#place-map").bounding_box()
+    assert box is not None
+    assert 200 < box["height"] < 600
 
 
 @pytest.mark.slow
@@ -301,8 +285,9 @@ def test_every_kind_of_run_is_explained(words: list[str], tmp_path: Path):
     assert ("activation_3" in names(run)) == cells
     assert subject.drift_km < 0.1
     if CHROMIUM is not None:
-        seen = visit(run / "report.html", tmp_path)
-        assert (seen.console, seen.hosts) == ([], set())
+        with open_page() as (page, log):
+            page.goto((run / "report.html").as_uri())
+        assert log.console == []
 
 
 @pytest.mark.slow

@@ -7,13 +7,13 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pandas as pd
 import pytest
 from conftest import ROOT, TINY, command, read_back
 from omegaconf import OmegaConf
+from support.waiting import wait_until
 
 FAULT = """
 import os
@@ -127,8 +127,7 @@ def test_ctrl_c_ends_a_sweep_cleanly_and_says_how_to_go_on(tmp_path: Path):
     process = start(words, tmp_path)
     wait_for(process, "#0 : seed=0")
     log = tmp_path / "multirun/stopped"
-    while not any("epoch    3/" in path.read_text() for path in log.glob("*/train.log")):
-        time.sleep(0.05)
+    wait_until(lambda: any("epoch    3/" in path.read_text() for path in log.glob("*/train.log")), timeout_s=120)
     process.send_signal(signal.SIGINT)
     output, _ = process.communicate(timeout=60)
     assert process.returncode == 1

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from run_folders import some_places, write_run
 from scipy import stats
+from support.run_folders import make_places, write_run
 
 from geoguesser.commands.compare import load_choices, read_config
 from geoguesser.errors import ConfigError
@@ -28,7 +28,7 @@ from geoguesser.reporting.comparison.report import make_table
 from geoguesser.reporting.comparison.text import format_headline, list_notes
 from geoguesser.runs.run_folder import read_runs
 
-PLACES = some_places(200)
+PLACES = make_places(200)
 HARD = np.random.default_rng(0).gamma(2.0, 15.0, 200)  # how hard each place is, for all runs
 QUICK = ComparisonSettings(samples=1000)
 
@@ -127,7 +127,7 @@ def test_runs_on_other_places_are_compared_on_those_they_share(tmp_path: Path, c
         write_run(tmp_path / "all", PLACES, own_noise(0), changes=size(0), val_km=1.0),
         write_run(tmp_path / "part", PLACES[:80], own_noise(0)[:80] + 3.0, changes=size(1)),
         write_run(tmp_path / "few", PLACES[:19], own_noise(0)[:19], changes=size(2)),
-        write_run(tmp_path / "none", some_places(30, seed=9), own_noise(0)[:30], changes=size(3)),
+        write_run(tmp_path / "none", make_places(30, seed=9), own_noise(0)[:30], changes=size(3)),
     ]
     found = compared(croatia, folders)
     by_label = {entry.label: entry for entry in found.entries}

@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from run_folders import some_places, write_run
+from support.run_folders import make_places, write_run
 
 from geoguesser.commands.compare import load_choices, read_config
 from geoguesser.evaluation.run_groups import RunGroup, find_differences, group_runs
 from geoguesser.runs.config_history import ADDED_KEYS
 from geoguesser.runs.run_folder import Run, read_runs
 
-PLACES = some_places(30)
+PLACES = make_places(30)
 KFOLD = {"split._target_": "geoguesser.data.splits.KFoldSplit", "split.folds": 3, "split.shares-": None}
 
 

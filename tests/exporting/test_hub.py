@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from hub_stub import Hub, hub_stub
+from support.hub_stub import HubStub, run_hub_stub
 
 from geoguesser.errors import ConfigError
 from geoguesser.exporting.hub import check_push
@@ -51,12 +51,12 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def hub() -> Hub:
-    with hub_stub() as running:
+def hub() -> HubStub:
+    with run_hub_stub() as running:
         yield running
 
 
-def test_a_folder_arrives_in_a_private_repository(folder: Path, hub: Hub, tmp_path: Path) -> None:
+def test_a_folder_arrives_in_a_private_repository(folder: Path, hub: HubStub, tmp_path: Path) -> None:
     env = {"HF_ENDPOINT": hub.address, "HF_TOKEN": TOKEN}
     found = pushed(folder, tmp_path / "home", "alice/model", "private", "private", **env)
     assert found == 2 * f"pushed to {hub.address}/alice/model\n"  # the second time it is there already

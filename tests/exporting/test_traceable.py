@@ -11,7 +11,7 @@ import pytest
 import shapely
 import torch
 from shapely.geometry import MultiPolygon
-from training.toy_run import REGION, TRAIN, toy_network, toy_places
+from support.toy_run import REGION, TRAIN, toy_network, toy_places
 
 from geoguesser.errors import CheckpointError, RegionError
 from geoguesser.exporting import traceable as exportable

@@ -15,7 +15,8 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
-from training.toy_run import IMAGE, REGION, toy_network, toy_places
+from support.toy_locators import check_same_answers, make_calibrated_locator
+from support.toy_run import IMAGE, REGION, toy_network, toy_places
 
 import geoguesser
 from geoguesser.data.images import ImageSpec
@@ -24,29 +25,16 @@ from geoguesser.geo.grid_builders import PyramidGrid
 from geoguesser.geo.region import SphereRegion
 from geoguesser.inference.api import Model
 from geoguesser.inference.ensemble import Ensemble
-from geoguesser.inference.predictions import Predictions
 from geoguesser.inference.predictor import Predictor
 from geoguesser.inference.saved_model import CONFIG, DESCRIBED, WEIGHTS, find_network_file, write_model
 from geoguesser.model.decoder import MedianDecoder
 from geoguesser.model.heads.classification import ClassificationHead, RegressionHead
 from geoguesser.model.losses import CrossEntropy
-from geoguesser.model.uncertainty import Calibration
-
-
-def toy_locator() -> Predictor:
-    network = toy_network()
-    assert isinstance(network.head, ClassificationHead)
-    network.head.decoder = MedianDecoder(temperature=0.9)
-    with torch.no_grad():
-        network.head.linear.weight.mul_(30.0)
-    said = Predictor(network, REGION, IMAGE).said(toy_places()[1])
-    learnt = Calibration.fit(said, network.head.grid.assign(toy_places()[0]), np.linspace(1.0, 60.0, 28))
-    return Predictor(network, REGION, IMAGE, {"places": 28, "decoder": "some"}, learnt.state())
 
 
 @pytest.fixture(scope="module")
 def locator() -> Predictor:
-    return toy_locator()
+    return make_calibrated_locator()
 
 
 @pytest.fixture(scope="module")
@@ -54,18 +42,6 @@ def folder(locator: Predictor, tmp_path_factory: pytest.TempPathFactory) -> Path
     made = tmp_path_factory.mktemp("portable")
     write_model(locator, made, {"license": "mit", "synthetic": True})
     return made
-
-
-def check_same(found: Predictions, own: Predictions) -> None:
-    np.testing.assert_array_equal(found.coords_deg, own.coords_deg)
-    np.testing.assert_array_equal(found.in_region, own.in_region)
-    for one, other in ((found.posterior, own.posterior), (found.expected_error_km, own.expected_error_km)):
-        assert (one is None) == (other is None)
-        if one is not None and other is not None:
-            np.testing.assert_array_equal(one, other)
-    assert (found.radius_km or {}).keys() == (own.radius_km or {}).keys()
-    for level, radius in (found.radius_km or {}).items():
-        np.testing.assert_array_equal(radius, (own.radius_km or {})[level])
 
 
 def test_it_answers_as_the_locator_bit_by_bit(locator: Predictor, folder: Path) -> None:
@@ -77,11 +53,11 @@ def test_it_answers_as_the_locator_bit_by_bit(locator: Predictor, folder: Path) 
     mask[:, 0] = True
     found = model.predict(images, mask=mask)
     own = locator.answer(images, mask)
-    check_same(found, own)
+    check_same_answers(found, own)
     assert found.radius_km is not None
     assert "90" in found.radius_km
     assert np.ptp(found.coords_deg, axis=0).min() > 0.01
-    check_same(model.predict(images.numpy(), mask=mask.numpy(), batch_size=28), own)
+    check_same_answers(model.predict(images.numpy(), mask=mask.numpy(), batch_size=28), own)
     assert len(model.predict(images, batch_size=5)) == len(images)
     assert (model.region.name, model.image, model.about["license"]) == ("Toyland", IMAGE, "mit")
     assert model.grid is not None
@@ -107,7 +83,7 @@ def test_other_heads_and_regions_survive_the_folder(kind: str, tmp_path: Path) -
     write_model(made, tmp_path, {})
     images = toy_places()[1][:4]
     model = geoguesser.load(tmp_path)
-    check_same(model.predict(images), made.answer(images))
+    check_same_answers(model.predict(images), made.answer(images))
     assert model.image.fit == "squash"
 
 
@@ -116,7 +92,7 @@ def test_a_run_and_a_checkpoint_are_models_too(locator: Predictor, tmp_path: Pat
     locator.save(tmp_path / "checkpoints" / "best.ckpt")
     images = toy_places()[1][:3]
     for path in (tmp_path, str(tmp_path / "checkpoints" / "best.ckpt")):
-        check_same(geoguesser.load(path).predict(images), locator.answer(images))
+        check_same_answers(geoguesser.load(path).predict(images), locator.answer(images))
     with pytest.raises(MissingFileError, match=r"must be a run folder with checkpoints/best\.ckpt"):
         geoguesser.load(tmp_path / "nothing")
 
@@ -141,7 +117,7 @@ def test_the_programs_take_a_folder_as_they_take_a_run(locator: Predictor, folde
     locator.save(tmp_path / "model.ckpt")
     both = Ensemble.load([folder, tmp_path / "model.ckpt"])
     assert both.grid is not None
-    check_same(Ensemble.load([folder]).answer([images]), locator.answer(images))
+    check_same_answers(Ensemble.load([folder]).answer([images]), locator.answer(images))
     assert find_network_file(folder) == folder / WEIGHTS
     assert find_network_file(tmp_path / "model.ckpt") == tmp_path / "model.ckpt"
     with pytest.raises(MissingFileError, match=r"must be a run folder with checkpoints/best.ckpt"):
@@ -152,16 +128,16 @@ def test_paths_pictures_and_pixels_are_the_same_to_it(photos: Path, folder: Path
     model = geoguesser.load(folder)
     assert model.ids(photos) == ["a", "b"]
     by_folder = model.predict(str(photos))
-    check_same(model.predict([photos / "a", photos / "b"]), by_folder)
+    check_same_answers(model.predict([photos / "a", photos / "b"]), by_folder)
     paths = [{90: photos / "a" / "90.png"}, {at: photos / "b" / f"{at}.png" for at in (0, 90, 180, 270)}]
     opened = [{heading: Image.open(path) for heading, path in place.items()} for place in paths]
-    check_same(model.predict(paths), by_folder)
-    check_same(model.predict(opened), by_folder)
+    check_same_answers(model.predict(paths), by_folder)
+    check_same_answers(model.predict(opened), by_folder)
     pixels = np.zeros((2, 4, 3, 48, 64), dtype=np.uint8)
     for row, place in enumerate(opened):
         for heading, photo in place.items():
             pixels[row, heading // 90] = np.asarray(photo).transpose(2, 0, 1)
-    check_same(model.predict(pixels, mask=pixels.any(axis=(2, 3, 4))), by_folder)
+    check_same_answers(model.predict(pixels, mask=pixels.any(axis=(2, 3, 4))), by_folder)
     one = model.predict(paths[0])
     assert one.coords_deg.shape == (1, 2)
     np.testing.assert_allclose(one.coords_deg[0], by_folder.coords_deg[0], atol=1e-4)

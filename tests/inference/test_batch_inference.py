@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from test_ensemble import IMAGES, locator
+from support.toy_locators import IMAGES, make_locator
 
 from geoguesser.inference.batch_inference import PredictedBatch, predict_places
 from geoguesser.inference.ensemble import Ensemble
@@ -46,7 +46,7 @@ def test_places_are_answered_in_order_on_any_number_of_cores(
     places: Path, batch_size: int, count: int, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr("geoguesser.inference.batch_inference.cores", lambda: count)
-    ensemble = Ensemble([locator(0)])
+    ensemble = Ensemble([make_locator(0)])
     found = list(predict_places(ensemble, find_places(str(places)), batch_size=batch_size))
     np.testing.assert_array_equal(np.concatenate([one.rows for one in found]), np.arange(len(IMAGES)))
     assert max(len(one.rows) for one in found) <= batch_size
@@ -60,7 +60,7 @@ def test_large_views_come_in_smaller_batches(places: Path, monkeypatch: pytest.M
     monkeypatch.setattr("geoguesser.inference.batch_inference.cores", lambda: 2)
     for pixels, most in ((3 * 4 * 32**2, 3), (1, 1), (100 * 4 * 32**2, 10)):
         monkeypatch.setattr("geoguesser.inference.batch_inference.PIXELS_AT_ONCE", pixels)
-        found = predict_places(Ensemble([locator(0)]), find_places(str(places)), batch_size=20)
+        found = predict_places(Ensemble([make_locator(0)]), find_places(str(places)), batch_size=20)
         assert max(len(one.rows) for one in found) == most
 
 
@@ -70,14 +70,14 @@ def test_on_an_accelerator_whole_batches_are_answered_one_after_the_other(places
 
         device = torch.device("meta")
 
-    found = list(predict_places(Elsewhere([locator(0)]), find_places(str(places)), batch_size=20))
+    found = list(predict_places(Elsewhere([make_locator(0)]), find_places(str(places)), batch_size=20))
     assert [len(one.rows) for one in found] == [20, len(IMAGES) - 20]
-    alone = list(predict_places(Ensemble([locator(0)]), find_places(str(places)), batch_size=20))
+    alone = list(predict_places(Ensemble([make_locator(0)]), find_places(str(places)), batch_size=20))
     np.testing.assert_allclose(answered(found), answered(alone), atol=1e-5)
 
 
 def test_each_core_runs_a_network_of_one_thread_and_the_threads_are_put_back(places: Path):
-    ensemble, seen = Ensemble([locator(0)]), set()
+    ensemble, seen = Ensemble([make_locator(0)]), set()
     answer = ensemble.answer
 
     def looked(images, mask=None):
@@ -99,7 +99,7 @@ def test_each_core_runs_a_network_of_one_thread_and_the_threads_are_put_back(pla
 
 
 def test_what_goes_wrong_in_a_network_reaches_the_asker(places: Path):
-    ensemble = Ensemble([locator(0)])
+    ensemble = Ensemble([make_locator(0)])
 
     def broken(images, mask=None):
         raise RuntimeError("out of memory")

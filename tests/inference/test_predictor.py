@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from training.toy_run import IMAGE, REGION, ToyData, toy_module, toy_network, toy_places, toy_trainer
+from support.toy_run import IMAGE, REGION, ToyData, toy_module, toy_network, toy_places, toy_trainer
 
 from geoguesser.data.images import ImageSpec
 from geoguesser.errors import CheckpointError, DataError, MissingFileError

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from run_folders import some_places, write_run
+from support.run_folders import make_places, write_run
 
 from geoguesser.commands.compare import read_config
 from geoguesser.errors import DataError, MissingFileError
 from geoguesser.runs.run_folder import read_runs
 
-PLACES = some_places(20)
+PLACES = make_places(20)
 ERRORS = np.linspace(1, 40, 20)
 
 

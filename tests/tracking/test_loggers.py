@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from pytorch_lightning.loggers import TensorBoardLogger
-from training.toy_run import ToyData, toy_features, toy_module, toy_network, toy_trainer
+from support.toy_run import ToyData, toy_features, toy_module, toy_network, toy_trainer
 
 from geoguesser.tracking.loggers import CsvRunLogger, TensorBoardRunLogger
 

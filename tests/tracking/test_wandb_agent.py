@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 from conftest import ROOT, TINY, compose
-from wandb_stub import ENTITY, WandbStub
+from support.wandb_stub import ENTITY, WandbStub
 
 from geoguesser.commands.configs import resolve
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import json
 import logging
-import os
 import platform
 import signal
 import subprocess
@@ -13,20 +12,14 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-from conftest import ROOT, TINY, compose
-from wandb_stub import ENTITY, WandbStub
+from conftest import ROOT
+from support.wandb_runs import CHOICES, end_client, make_record, train_run, upload_runs
+from support.wandb_stub import ENTITY, WandbStub
 
-from geoguesser.commands.train import run
 from geoguesser.errors import ConfigError, GeoguesserError
-from geoguesser.system.log_filters import filter_logs
 from geoguesser.tracking.wandb_run import WandbRunLogger
-
-CHOICES = {"head": "classification", "grid": "square", "backbone": "efficientnet_lite0", "logger": "wandb"}
-WORDS = [word for word in TINY if word != "logger=csv"]
-WANDB = Path(sys.executable).parent / "wandb"
 
 
 @pytest.fixture(autouse=True)
@@ -38,13 +31,6 @@ def fresh_client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[No
         monkeypatch.delenv(name, raising=False)
     yield
     end_client()
-
-
-def end_client() -> None:
-    """As at the end of a process."""
-    wandb = sys.modules.get("wandb")
-    if wandb is not None:
-        wandb.teardown()
 
 
 @pytest.fixture
@@ -60,26 +46,10 @@ def user(monkeypatch: pytest.MonkeyPatch, env: dict[str, str]) -> None:
         monkeypatch.setenv(name, value)
 
 
-def train(
-    folder: Path, *words: str, group: str | None = None, overrides: list[str] | None = None
-) -> dict[str, Any]:
-    """One run in this process."""
-    filter_logs()
-    cfg = compose([*WORDS, *words])
-    return run(cfg, folder, group=group, overrides=overrides or list(words), choices=CHOICES)
-
-
-def record(folder: Path, **more: Any) -> WandbRunLogger:
-    """A record without a run around it."""
-    given: dict[str, Any] = {"config": {"seed": 1}, "name": "a", "group": "g", "choices": CHOICES, "overrides": []}
-    folder.mkdir(exist_ok=True)
-    return WandbRunLogger(**{"folder": str(folder), **given, **more})
-
-
 def test_an_online_run_sends_what_its_table_needs(stub, tmp_path, monkeypatch):
     user(monkeypatch, stub.env)
     words = ["grid.size=9", "pictures=true", "seed=5", "logger.mode=online"]
-    result = train(tmp_path / "run", *words, group="trial")
+    result = train_run(tmp_path / "run", *words, group="trial")
     (sent,) = stub.runs.values()
     assert (sent["groupName"], sent["jobType"], sent["project"]) == ("trial", "train", "geoguesser")
     assert sent["displayName"] == "grid.size=9 seed=5"
@@ -128,7 +98,7 @@ def test_nothing_private_leaves_the_machine_or_lies_in_its_records(stub, tmp_pat
     config = {"api_key": "hunter2", "data": {"roots": [str(tmp_path)], "note": f"see {tmp_path}/x"}, "seed": 1}
     user(monkeypatch, stub.env)
     for mode in ("online", "offline"):
-        made = record(tmp_path / mode, config=config, overrides=words, mode=mode)
+        made = make_record(tmp_path / mode, config=config, overrides=words, mode=mode)
         made.start()
         made.run.log({"val/error_km_mean": 1.0, "epoch": 0})
         made.finish("done")
@@ -155,7 +125,7 @@ def test_a_wrong_key_is_found_before_any_work(stub, tmp_path, monkeypatch):
     with pytest.raises(
         ConfigError, match=r"^W&B refuses to log you in \(.*user is not logged in\)\. Log in with `w"
     ):
-        train(tmp_path / "run", "logger.mode=online", "data.places=0")
+        train_run(tmp_path / "run", "logger.mode=online", "data.places=0")
     assert {path.name for path in (tmp_path / "run").iterdir()} == {"status.json"}
     assert not stub.runs
 
@@ -168,31 +138,17 @@ def test_a_key_that_is_missing_or_none_is_explained(stub, tmp_path, monkeypatch,
     else:
         monkeypatch.setenv("WANDB_API_KEY", key)
     with pytest.raises(ConfigError, match=rf"{reason}.*use WANDB_MODE=offline or logger=csv\.$"):
-        record(tmp_path / "run", mode="online")
-
-
-def upload(server: WandbStub, *runs: Path) -> None:
-    """`wandb sync`, as docs/wandb.md says it; nothing of the machine's folders is sent then either."""
-    env = {name: value for name, value in os.environ.items() if name != "WANDB_SERVICE"} | server.env
-    env |= {"WANDB_PROGRAM": "geoguesser", "WANDB_ERROR_REPORTING": "false"}
-    words = [WANDB, "sync", "--include-online", *runs]
-    place = runs[0].parents[1]  # for it writes logs where it is called
-    done = subprocess.run(words, env=env, cwd=place, capture_output=True, text=True, check=False, timeout=100)
-    assert done.returncode == 0, done.stdout + done.stderr
-    sent = b"\n".join(server.received)
-    for word in (str(runs[0].parents[2]), str(Path.home()), sys.prefix):
-        assert word.encode() not in sent, word
-    print({k: v for k, v in env.items() if "WANDB" in k or "HTTP" in k})
+        make_record(tmp_path / "run", mode="online")
 
 
 @pytest.mark.parametrize("kind", ["refused", "silent"])
 def test_a_server_that_is_not_there_costs_seconds_and_no_run(tmp_path, monkeypatch, caplog, kind):
     with WandbStub(silent=kind == "silent") as server:
         if kind == "refused":
-            server.die()
+            server.stop()
         user(monkeypatch, server.env)
         started = time.monotonic()
-        result = train(tmp_path / "run", "logger.mode=online", "logger.patience_s=2", "seed=3")
+        result = train_run(tmp_path / "run", "logger.mode=online", "logger.patience_s=2", "seed=3")
         took = time.monotonic() - started
     assert took - result["times"]["total_s"] < 30
     (warning,) = (
@@ -203,7 +159,7 @@ def test_a_server_that_is_not_there_costs_seconds_and_no_run(tmp_path, monkeypat
     assert json.loads((tmp_path / "run/result.json").read_text()) == result
     (kept,) = (tmp_path / "run").glob("wandb/offline-run-*")
     with WandbStub() as later:
-        upload(later, kept)
+        upload_runs(later, kept)
     (sent,) = later.runs.values()
     assert sent["summary"]["test/error_km_mean"] == pytest.approx(result["test"]["error_km_mean"])
     assert sent["exit"] == 0
@@ -211,7 +167,7 @@ def test_a_server_that_is_not_there_costs_seconds_and_no_run(tmp_path, monkeypat
 
 def test_a_server_that_falls_silent_before_the_run_begins_costs_seconds(stub, tmp_path, monkeypatch, caplog):
     user(monkeypatch, stub.env)
-    made = record(tmp_path / "run", mode="online", patience_s=2)
+    made = make_record(tmp_path / "run", mode="online", patience_s=2)
     stub.silent = True
     started = time.monotonic()
     made.start()
@@ -234,7 +190,7 @@ def test_a_server_that_falls_silent_before_the_run_begins_costs_seconds(stub, tm
 )
 def test_wrong_values_are_refused_before_wandb_starts(tmp_path, given, message):
     with pytest.raises(ConfigError) as caught:
-        record(tmp_path, **given)
+        make_record(tmp_path, **given)
     assert str(caught.value) == message
     assert list(tmp_path.iterdir()) == []
 
@@ -242,7 +198,7 @@ def test_wrong_values_are_refused_before_wandb_starts(tmp_path, given, message):
 def test_what_is_asked_for_is_sent(stub, tmp_path, monkeypatch):
     user(monkeypatch, stub.env)
     more = {"capture_code": True, "tags": ["mine", 2], "project": "else", "config": {"seed": 1, "name": "called"}}
-    made = record(tmp_path / "run", mode="online", **more)
+    made = make_record(tmp_path / "run", mode="online", **more)
     made.start()
     assert made.finish("done") == f"W&B: {stub.url}/{ENTITY}/else/runs/{made.run.id}"
     (sent,) = stub.runs.values()
@@ -251,7 +207,7 @@ def test_what_is_asked_for_is_sent(stub, tmp_path, monkeypatch):
 
 
 def test_disabled_records_nothing(tmp_path):
-    made = record(tmp_path / "run", mode="disabled")
+    made = make_record(tmp_path / "run", mode="disabled")
     made.start()
     made.lightning().log_metrics({"val/error_km_mean": 1.0}, step=0)
     assert made.finish("done") is None
@@ -261,7 +217,7 @@ def test_disabled_records_nothing(tmp_path):
 def test_a_run_that_the_server_refuses_is_explained(stub, tmp_path, monkeypatch):
     user(monkeypatch, stub.env)
     stub.refuses = "permission denied"
-    made = record(tmp_path / "run", mode="online", entity="others", patience_s=5)
+    made = make_record(tmp_path / "run", mode="online", entity="others", patience_s=5)
     with pytest.raises(GeoguesserError) as caught:
         made.start()
     assert str(caught.value) == (
@@ -275,9 +231,9 @@ def test_a_server_that_dies_costs_seconds_and_no_run(tmp_path, monkeypatch, capl
     words = ["logger.patience_s=3", "seed=3", "trainer.max_epochs=4"]
     with WandbStub() as server:
         user(monkeypatch, server.env)
-        monkeypatch.setattr(WandbRunLogger, "lightning", lambda self: (server.die(), self.logger)[1])
+        monkeypatch.setattr(WandbRunLogger, "lightning", lambda self: (server.stop(), self.logger)[1])
         started = time.monotonic()
-        result = train(tmp_path / "run", "logger.mode=online", *words)
+        result = train_run(tmp_path / "run", "logger.mode=online", *words)
         took = time.monotonic() - started
     monkeypatch.undo()
     assert took < 40
@@ -287,7 +243,7 @@ def test_a_server_that_dies_costs_seconds_and_no_run(tmp_path, monkeypatch, capl
     (kept,) = (tmp_path / "run").glob("wandb/run-*")
     (warning,) = warnings
     assert warning.endswith(f"to upload it later: wandb sync --include-online {kept}")
-    alone = train(tmp_path / "alone", "logger.mode=offline", *words)
+    alone = train_run(tmp_path / "alone", "logger.mode=offline", *words)
     assert {key: alone[key] for key in alone if key != "times"} == {
         key: result[key] for key in result if key != "times"
     }
@@ -295,7 +251,7 @@ def test_a_server_that_dies_costs_seconds_and_no_run(tmp_path, monkeypatch, capl
         texts = [(tmp_path / folder / name).read_text() for folder in ("run", "alone")]
         assert len(texts[0].splitlines()) == len(texts[1].splitlines())
     with WandbStub() as later:
-        upload(later, kept)
+        upload_runs(later, kept)
     (sent,) = later.runs.values()
     assert sent["summary"]["test/error_km_mean"] == pytest.approx(result["test"]["error_km_mean"])
     assert len([row for row in sent["history"] if "val/error_km_mean" in row]) == 4
@@ -306,27 +262,28 @@ def test_the_states_of_runs_are_right_after_an_upload(tmp_path, monkeypatch):
     """Done, failed, interrupted; and killed, which ends without a word, then begun anew as another run."""
     monkeypatch.setenv("WANDB_MODE", "offline")
     for outcome in ("done", "failed", "interrupted"):
-        made = record(tmp_path / outcome)
+        made = make_record(tmp_path / outcome)
         made.start()
         made.run.log({"val/error_km_mean": 5.0, "epoch": 0})
         line = made.finish(outcome)
         assert line == f"W&B was offline; to upload this run: wandb sync {Path(made.run.dir).parent}"
     code = (
         "import os, signal, sys, time; from pathlib import Path; sys.path.insert(0, 'tests')\n"
-        "from training.test_wandb_record import record\n"
-        "made = record(Path(sys.argv[1])); made.start(); file = next(Path(made.run.dir).parent.glob('*.wandb'))\n"
+        "from support.wandb_runs import make_record\n"
+        "made = make_record(Path(sys.argv[1])); made.start()\n"
+        "file = next(Path(made.run.dir).parent.glob('*.wandb'))\n"
         "while file.stat().st_size < 1000: made.run.log({'val/error_km_mean': 5.0, 'epoch': 0})\n"
         "os.kill(os.getpid(), signal.SIGKILL)"
     )
     killed = subprocess.run([sys.executable, "-c", code, tmp_path / "killed"], cwd=ROOT, check=False, timeout=100)
     assert killed.returncode == -signal.SIGKILL
-    again = record(tmp_path / "killed")
+    again = make_record(tmp_path / "killed")
     again.start()
     again.finish("done")
     end_client()
     with WandbStub() as server:
         runs = [*tmp_path.glob("*/wandb/offline-run-*")]
-        upload(server, *runs)
+        upload_runs(server, *runs)
     assert len(runs) == len(server.runs) == 5
     assert {run["groupName"] for run in server.runs.values()} == {"g"}
     ends = [(run["exit"], run["summary"].get("outcome")) for run in server.runs.values()]
@@ -338,7 +295,7 @@ def test_the_states_of_runs_are_right_after_an_upload(tmp_path, monkeypatch):
 
 
 def test_a_run_outlives_the_processes_of_wandb(tmp_path, caplog):
-    made = record(tmp_path / "run")
+    made = make_record(tmp_path / "run")
     made.start()
     started = [one for one in gc.get_objects() if type(one) is subprocess.Popen and one.returncode is None]
     (core,) = (one for one in started if "wandb-core" in str(one.args))
@@ -352,7 +309,7 @@ def test_a_run_outlives_the_processes_of_wandb(tmp_path, caplog):
     ]
     assert warnings == ["W&B could not record all of this run (Connection lost). The run goes on.", warnings[-1]]
     assert warnings[-1].startswith("W&B did not take all of this run within 60 s (Connection lost).")
-    following = record(tmp_path / "next")  # the next job of a sweep is recorded again
+    following = make_record(tmp_path / "next")  # the next job of a sweep is recorded again
     following.start()
     following.finish("done")
     end_client()
@@ -367,7 +324,7 @@ def test_an_empty_record_of_a_killed_run_is_in_nobodys_way(tmp_path):
         (wandb / name / "files").mkdir(parents=True)
         (wandb / name / f"run-{name[-8:]}.wandb").write_bytes(bytes(size))
     (wandb / "latest-run").symlink_to("offline-run-20260101_000000-aaaaaaaa")
-    made = record(tmp_path / "run")
+    made = make_record(tmp_path / "run")
     made.start()
     made.finish("done")
     left = sorted(path.name[-8:] for path in wandb.glob("offline-run-*"))

@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
-QUIET_NET = Path(__file__).parents[1] / "training" / "quiet_net.py"
+ISOLATED_NETWORK = ROOT / "tests" / "support" / "isolated_network.py"
 WAIT = "import time, wandb; time.sleep(3); wandb.teardown()\n"
 OURS = (
     "import sys; from pathlib import Path; sys.path.insert(0, 'tests')\n"
     "import pandas as pd\n"
-    "from training.test_wandb_record import record\n"
-    "made = record(Path(sys.argv[1]))\n"
+    "from support.wandb_runs import make_record\n"
+    "made = make_record(Path(sys.argv[1]))\n"
     "made.start()\n"
     "made.lightning().log_metrics({'val/error_km_mean': 5.0}, step=0)\n"
     "made.results({}, [Path('docs/pictures/grid.png')], pd.DataFrame({'uuid': ['a']}))\n"
@@ -44,7 +44,7 @@ def networks_are_ours() -> bool:
 def test_an_offline_run_asks_nobody_where_wandb_by_itself_does(tmp_path: Path):
     unset = ("WANDB_MODE", "WANDB_ERROR_REPORTING", "WANDB_SILENT", "WANDB_SERVICE")
     env = {name: value for name, value in os.environ.items() if name not in unset}
-    words = ["unshare", "--net", sys.executable, str(QUIET_NET), sys.executable, "-c"]
+    words = ["unshare", "--net", sys.executable, str(ISOLATED_NETWORK), sys.executable, "-c"]
     both = [
         subprocess.Popen(
             [*words, code, str(tmp_path / name)],

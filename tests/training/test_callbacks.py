@@ -9,8 +9,16 @@ from typing import Any
 import pytest
 import pytorch_lightning as pl
 import torch
+from support.toy_run import (
+    STAGED,
+    LearningRateRecorder,
+    ToyData,
+    toy_features,
+    toy_module,
+    toy_network,
+    toy_trainer,
+)
 from torch.utils.data import DataLoader
-from training.toy_run import STAGED, EachStep, ToyData, toy_features, toy_module, toy_network, toy_trainer
 
 from geoguesser.errors import ConfigError
 from geoguesser.training.callbacks import BestCheckpoint, LastCheckpoint, MetricsCsv
@@ -193,7 +201,7 @@ def test_a_sanity_check_gives_no_row(tmp_path: Path) -> None:
 def test_rates_are_those_of_the_epochs_last_step(tmp_path: Path) -> None:
     network = toy_network()
     module = toy_module(network=network, schedule=Cosine())
-    steps = EachStep()
+    steps = LearningRateRecorder()
     callbacks = [MetricsCsv(tmp_path / "metrics.csv"), steps]
     data = ToyData(features=toy_features(network))
     toy_trainer(tmp_path, epochs=3, callbacks=callbacks).fit(module, datamodule=data)

@@ -11,8 +11,18 @@ import pytest
 import pytorch_lightning as pl
 import torch
 from conftest import compose
-from training.test_module import Copy, plain
-from training.toy_run import STAGED, TRAIN, VAL, ToyData, toy_features, toy_module, toy_network, toy_trainer
+from support.toy_run import (
+    STAGED,
+    TRAIN,
+    VAL,
+    CheckpointCopier,
+    ToyData,
+    is_plain,
+    toy_features,
+    toy_module,
+    toy_network,
+    toy_trainer,
+)
 
 from geoguesser.commands.configs import build, resolve
 from geoguesser.errors import CheckpointError, ConfigError
@@ -149,7 +159,7 @@ def test_the_best_checkpoint_holds_what_was_validated(ema_first: bool, interval:
     )
     checkpoint = torch.load(folder / "best.ckpt", weights_only=True)
     assert set(checkpoint["state_dict"]) == set(module.state_dict())
-    assert all(plain(checkpoint[key]) for key in set(checkpoint) - {"loops"})
+    assert all(is_plain(checkpoint[key]) for key in set(checkpoint) - {"loops"})
     for name, tensor in checkpoint[RAW].items():
         assert torch.equal(tensor, raw.taken[step][name])
     found = trainer.test(module, datamodule=data, ckpt_path=str(folder / "best.ckpt"), weights_only=True)[0]
@@ -197,7 +207,7 @@ def test_a_resumed_run_is_the_run_that_never_stopped(tmp_path: Path, cut: int) -
         trainer.fit(staged(), datamodule=ToyData(batch_size=8), **keys)
         return dict(torch.load(f"{folder}/last.ckpt", weights_only=True))
 
-    whole = fit("one", Copy(str(tmp_path / "one"), cut))
+    whole = fit("one", CheckpointCopier(str(tmp_path / "one"), cut))
     torch.manual_seed(99)
     again = fit("two", ckpt_path=str(tmp_path / "one" / "kept.ckpt"), weights_only=True)
     for part in ("state_dict", RAW):

@@ -6,14 +6,15 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from support import slow_network
+from support.slow_network import COUNT, SlowNetwork, make_loader
+from support.waiting import wait_until
 from torch import nn
-from training.slow_network import COUNT, Slow, batches
 
 from geoguesser.errors import ConfigError
 from geoguesser.system.disk_cache import Cache
@@ -30,13 +31,15 @@ PRINT = {"places": 3, "masks": "m", "views": "v", "image": "px32-crop", "decoder
 
 
 def made(cache: Cache, network: Any, parts: dict[str, Any] | None = None) -> tuple[torch.Tensor, bool]:
-    found = load_cached_features(network, batches(), CPU, entry=cache.entry("features", parts or {}), cache=cache)
+    found = load_cached_features(
+        network, make_loader(), CPU, entry=cache.entry("features", parts or {}), cache=cache
+    )
     assert found is not None
     return found
 
 
 def test_the_second_time_nothing_is_embedded(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    cache, network = Cache(tmp_path, limit_gib=1), Slow()
+    cache, network = Cache(tmp_path, limit_gib=1), SlowNetwork()
     with caplog.at_level("INFO"):
         first, cached = made(cache, network)
         assert (cached, network.embedded) == (False, COUNT)
@@ -54,14 +57,14 @@ def test_random_numbers_do_not_depend_on_the_cache(tmp_path: Path) -> None:
     cache, drawn = Cache(tmp_path, limit_gib=1), []
     for _ in range(2):
         torch.manual_seed(0)
-        made(cache, Slow())
+        made(cache, SlowNetwork())
         drawn.append(torch.rand(3))
     assert torch.equal(*drawn)
 
 
 @pytest.mark.parametrize("damage", ["bits", "cut", "empty", "no json"])
 def test_a_damaged_map_is_made_anew(damage: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    cache, network = Cache(tmp_path, limit_gib=1), Slow()
+    cache, network = Cache(tmp_path, limit_gib=1), SlowNetwork()
     made(cache, network)
     (file,) = tmp_path.rglob("*.bin")
     data = bytearray(file.read_bytes())
@@ -80,14 +83,16 @@ def test_a_damaged_map_is_made_anew(damage: str, tmp_path: Path, caplog: pytest.
 def test_a_set_above_the_limit_is_not_kept(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     cache = Cache(tmp_path, limit_gib=1e-9)
     with caplog.at_level("INFO"):
-        found = load_cached_features(Slow(), batches(), CPU, entry=cache.entry("features", {}), cache=cache)
+        found = load_cached_features(
+            SlowNetwork(), make_loader(), CPU, entry=cache.entry("features", {}), cache=cache
+        )
     assert found is None
     assert "more than features.limit_gib=1e-09: they are not kept" in caplog.text
     assert list(tmp_path.rglob("*.bin")) == []
 
 
 def test_new_features_take_the_place_of_the_oldest(tmp_path: Path) -> None:
-    network = Slow()
+    network = SlowNetwork()
     size = 4 * network.expected().numel()
     cache = Cache(tmp_path, limit_gib=2.9 * size / 2**30)
     for at in range(3):
@@ -110,8 +115,8 @@ def test_a_cache_that_cannot_be_written_is_no_error(
         monkeypatch.setattr(module, "reserve", full)
     else:
         monkeypatch.setattr(module.Entry, "keep", full)
-    cache, network = Cache(tmp_path / "cache", limit_gib=1), Slow()
-    found = load_cached_features(network, batches(), CPU, entry=cache.entry("features", {}), cache=cache)
+    cache, network = Cache(tmp_path / "cache", limit_gib=1), SlowNetwork()
+    found = load_cached_features(network, make_loader(), CPU, entry=cache.entry("features", {}), cache=cache)
     if where == "keeping":  # then they are there, but for this run alone
         assert found is not None
         assert torch.equal(found[0], network.expected())
@@ -122,7 +127,7 @@ def test_a_cache_that_cannot_be_written_is_no_error(
 
 
 def test_an_error_while_embedding_leaves_nothing_and_is_not_swallowed(tmp_path: Path) -> None:
-    cache, network = Cache(tmp_path, limit_gib=1), Slow(fails=True)
+    cache, network = Cache(tmp_path, limit_gib=1), SlowNetwork(fails=True)
     with pytest.raises(OSError, match="from the network"):
         made(cache, network)
     assert [one for one in tmp_path.rglob("*") if one.is_file()] == []
@@ -181,26 +186,18 @@ def test_values_that_are_none(options: dict[str, Any], message: str) -> None:
 
 def start(cache: Path, seconds: float, *gate: Path) -> subprocess.Popen[str]:
     """A process that makes the features, taking so long for each batch, or until a file is there."""
-    file = Path(__file__).with_name("slow_network.py")
+    file = Path(slow_network.__file__)
     root = str(Path(module.__file__).parents[2])
     words = [sys.executable, str(file), str(cache), str(seconds), *map(str, gate)]
     env = os.environ | {"PYTHONPATH": root}
     return subprocess.Popen(words, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
-def until(there: Any) -> None:
-    for _ in range(1200):
-        if there():
-            return
-        time.sleep(0.05)
-    pytest.fail("nothing happened for a minute")
-
-
 @pytest.mark.slow  # in processes of their own
 def test_of_two_processes_one_embeds_and_the_other_waits(tmp_path: Path) -> None:
     cache, gate = tmp_path / "cache", tmp_path / "go"
     first = start(cache, 0, gate)
-    until(lambda: list(cache.rglob("*.part")))
+    wait_until(lambda: list(cache.rglob("*.part")))
     second = start(cache, 0)
     assert second.stdout is not None
     line = second.stdout.readline()
@@ -217,16 +214,16 @@ def test_of_two_processes_one_embeds_and_the_other_waits(tmp_path: Path) -> None
 @pytest.mark.slow  # in processes of their own
 def test_a_process_that_is_killed_leaves_a_part_that_the_next_replaces(tmp_path: Path) -> None:
     killed = start(tmp_path, 30)
-    until(lambda: list(tmp_path.rglob("*.part")))
+    wait_until(lambda: list(tmp_path.rglob("*.part")))
     waiting = start(tmp_path, 0)
     assert waiting.stdout is not None
-    until(lambda: "waiting" in waiting.stdout.readline())  # type: ignore[union-attr]
+    wait_until(lambda: "waiting" in waiting.stdout.readline())  # type: ignore[union-attr]
     killed.send_signal(signal.SIGKILL)
     killed.communicate(timeout=60)
     said = waiting.communicate(timeout=60)[0]
     assert f"{COUNT} places embedded, False" in said
     assert sorted(one.suffix for one in tmp_path.rglob("*") if one.is_file()) == [".bin", ".json"]
-    network = Slow()
+    network = SlowNetwork()
     again, cached = made(Cache(tmp_path, limit_gib=1), network)
     assert cached
     assert torch.equal(again, network.expected())

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from training.toy_run import HEAD_ONLY, STAGED, toy_network
+from support.toy_run import HEAD_ONLY, STAGED, toy_network
 
 from geoguesser.errors import ConfigError
 from geoguesser.model.network import GeoNetwork

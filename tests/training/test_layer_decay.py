@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from training.toy_run import STAGED, EachStep, ToyData, toy_module, toy_network, toy_trainer
+from support.toy_run import STAGED, LearningRateRecorder, ToyData, toy_module, toy_network, toy_trainer
 
 from geoguesser.errors import CheckpointError, ConfigError
 from geoguesser.model.network import GeoNetwork
@@ -120,7 +120,7 @@ def decayed(decay: float) -> GeoLightningModule:
 
 
 def test_rates_of_every_step_are_base_times_depth_times_schedule_times_gate(tmp_path: Path) -> None:
-    steps = EachStep()
+    steps = LearningRateRecorder()
     toy_trainer(tmp_path, epochs=4, callbacks=[steps]).fit(decayed(0.5), datamodule=ToyData())
     per_epoch, total = 4, 16
     assert len(steps.rates) == total
@@ -144,7 +144,7 @@ def test_a_resume_keeps_its_decay(tmp_path: Path) -> None:
             toy_trainer(tmp_path, epochs=2, callbacks=[LastCheckpoint(dirpath=folder)]).fit(
                 decayed(decay), datamodule=data, ckpt_path=f"{folder}/last.ckpt", weights_only=True
             )
-    steps = EachStep()
+    steps = LearningRateRecorder()
     toy_trainer(tmp_path, epochs=2, callbacks=[LastCheckpoint(dirpath=folder), steps]).fit(
         decayed(0.5), datamodule=data, ckpt_path=f"{folder}/last.ckpt", weights_only=True
     )

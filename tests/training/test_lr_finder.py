@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from support.toy_run import REGION, STAGED, TRAIN, ToyData, toy_features, toy_module, toy_network, toy_places
 from torch.optim import Optimizer
-from training.toy_run import REGION, STAGED, TRAIN, ToyData, toy_features, toy_module, toy_network, toy_places
 
 from geoguesser.data.batches import FeatureBatch
 from geoguesser.errors import GeoguesserError

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import shutil
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,15 +12,17 @@ import pytest
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.loggers import CSVLogger
-from training.toy_run import (
+from support.toy_run import (
     HEAD_ONLY,
     REGION,
     STAGED,
     TEST,
     TRAIN,
     VAL,
-    EachStep,
+    CheckpointCopier,
+    LearningRateRecorder,
     ToyData,
+    is_plain,
     toy_features,
     toy_module,
     toy_network,
@@ -214,7 +215,7 @@ def test_a_regression_that_blows_up_ends_the_run_with_the_rates(tmp_path: Path, 
 
 @pytest.mark.parametrize(("accumulate", "per_epoch"), [(1, 4), (3, 2)])
 def test_rates_of_every_step_of_a_staged_run(tmp_path: Path, accumulate: int, per_epoch: int) -> None:
-    steps = EachStep()
+    steps = LearningRateRecorder()
     module = toy_module(stages=STAGED, schedule=Cosine(final=0.0), optimizer=SGD(lr=1e-2, backbone_lr=1e-3))
     trainer = toy_trainer(tmp_path, epochs=4, callbacks=[steps], accumulate_grad_batches=accumulate)
     trainer.fit(module, datamodule=ToyData())
@@ -288,14 +289,6 @@ def test_cached_features_train_the_same_head_as_images(tmp_path: Path, cached: T
     assert not torch.allclose(heads[0], toy_network().head.linear.weight, atol=1e-4)
 
 
-def plain(value: Any) -> bool:
-    if isinstance(value, dict):
-        return all(isinstance(key, str | int) and plain(one) for key, one in value.items())
-    if isinstance(value, list | tuple):
-        return all(plain(one) for one in value)
-    return value is None or type(value) in (str, int, float, bool, torch.Tensor)
-
-
 def test_checkpoints_hold_plain_values_alone(tmp_path: Path, cached: ToyData) -> None:
     folder = str(tmp_path / "c")
     callbacks = [BestCheckpoint(dirpath=folder), LastCheckpoint(dirpath=folder), MetricsCsv(tmp_path / "m.csv")]
@@ -304,7 +297,7 @@ def test_checkpoints_hold_plain_values_alone(tmp_path: Path, cached: ToyData) ->
     for name in ("best", "last"):
         checkpoint = torch.load(f"{folder}/{name}.ckpt", weights_only=True)
         for key in set(checkpoint) - {"loops"}:
-            assert plain(checkpoint[key]), key
+            assert is_plain(checkpoint[key]), key
         assert checkpoint["geoguesser"]["format"] == 2
         assert checkpoint["geoguesser"]["config"] == {"seed": 0, "data": {"batch_size": 4}}
         assert {name: len(names) for name, names in checkpoint["geoguesser_training"]["groups"].items()} == {
@@ -314,17 +307,6 @@ def test_checkpoints_hold_plain_values_alone(tmp_path: Path, cached: ToyData) ->
         assert checkpoint["geoguesser_training"]["base_rates"] == [1e-3, 0.0]
         assert set(checkpoint["geoguesser_training"]["schedule"]) == {"best", "bad", "cooling", "fell_at"}
         assert all(key.startswith("network.") for key in checkpoint["state_dict"])
-
-
-class Copy(pl.Callback):
-    """Copies last.ckpt as it is when an epoch begins."""
-
-    def __init__(self, folder: str, epoch: int) -> None:
-        self.folder, self.epoch = folder, epoch
-
-    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
-        if trainer.current_epoch == self.epoch:
-            shutil.copy(f"{self.folder}/last.ckpt", f"{self.folder}/kept.ckpt")
 
 
 @pytest.mark.parametrize("cut", [1, 3])
@@ -337,11 +319,11 @@ def test_a_resumed_run_is_the_run_that_never_stopped(tmp_path: Path, cut: int, k
         return toy_module(stages=STAGED, batchnorm="train", schedule=schedule(), optimizer=Adam(lr=1e-3)).train()
 
     folder = str(tmp_path / "c")
-    steps = EachStep()
+    steps = LearningRateRecorder()
     whole = module()
-    callbacks = [LastCheckpoint(dirpath=folder), Copy(folder, cut), steps]
+    callbacks = [LastCheckpoint(dirpath=folder), CheckpointCopier(folder, cut), steps]
     toy_trainer(tmp_path, epochs=4, callbacks=callbacks).fit(whole, datamodule=ToyData(batch_size=8))
-    again, more = module(), EachStep()
+    again, more = module(), LearningRateRecorder()
     torch.manual_seed(99)
     with torch.no_grad():
         for parameter in again.network.parameters():
@@ -362,7 +344,7 @@ def test_a_found_rate_survives_a_resume(tmp_path: Path, cached: ToyData) -> None
     module = toy_module()
     module.base_rates = [0.123, 0.0]
     toy_trainer(tmp_path, epochs=1, callbacks=[LastCheckpoint(dirpath=folder)]).fit(module, datamodule=cached)
-    steps = EachStep()
+    steps = LearningRateRecorder()
     again = toy_module()
     toy_trainer(tmp_path, epochs=2, callbacks=[LastCheckpoint(dirpath=folder), steps]).fit(
         again, datamodule=cached, ckpt_path=f"{folder}/last.ckpt", weights_only=True

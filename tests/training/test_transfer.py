@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from training.toy_run import IMAGE, REGION, toy_network, toy_places
+from support.toy_run import IMAGE, REGION, toy_network, toy_places
 
 from geoguesser.errors import CheckpointError
 from geoguesser.inference.predictor import Predictor, read_checkpoint

@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 import pytorch_lightning as pl
 import torch
-from training.test_module import Copy
-from training.toy_run import STAGED, ToyData, toy_features, toy_module, toy_network, toy_trainer
+from support.toy_run import STAGED, CheckpointCopier, ToyData, toy_features, toy_module, toy_network, toy_trainer
 
 from geoguesser.model.fusion import MeanFusion
 from geoguesser.model.network import GeoNetwork
@@ -89,7 +88,7 @@ def test_a_resumed_run_is_the_run_that_never_stopped(tmp_path: Path, cut: int) -
         trainer.fit(module, datamodule=ToyData(batch_size=8), **more)
         return module
 
-    whole = fit([Copy(folder, cut)])
+    whole = fit([CheckpointCopier(folder, cut)])
     torch.manual_seed(99)
     again = fit([], ckpt_path=f"{folder}/kept.ckpt", weights_only=True)
     for name, tensor in whole.network.state_dict().items():

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from photo_files import gpano, tagged
 from PIL import Image
+from support.photo_files import make_gpano, save_photo
 
 from geoguesser.collecting.panorama import Band
 from geoguesser.collecting.photos.exif import Tags, band_of, read_sphere, read_tags
@@ -20,7 +20,7 @@ GREY = Image.new("RGB", (40, 30), "grey")
 
 
 def tags_of(folder: Path, **tags: object) -> Tags:
-    return read_tags(tagged(folder / "a.jpg", GREY, **tags).read_bytes())
+    return read_tags(save_photo(folder / "a.jpg", GREY, **tags).read_bytes())
 
 
 @settings(max_examples=25, deadline=None)
@@ -42,7 +42,7 @@ def test_all_of_one_photo(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("suffix", ["jpg", "png", "webp"])
 def test_each_format_is_read(tmp_path: Path, suffix: str) -> None:
-    path = tagged(tmp_path / f"a.{suffix}", GREY, position=(45.0, 16.0), direction=10.0)
+    path = save_photo(tmp_path / f"a.{suffix}", GREY, position=(45.0, 16.0), direction=10.0)
     assert read_tags(path.read_bytes()).direction_deg == 10.0
 
 
@@ -76,16 +76,16 @@ def test_directions(tmp_path: Path, direction: float, reference: str | None, wan
 
 def test_the_heading_of_a_sphere_wins_over_the_direction(tmp_path: Path) -> None:
     found = tags_of(
-        tmp_path, direction=10.0, reference="M", xmp=gpano(PoseHeadingDegrees=33.5, PoseRollDegrees=-2)
+        tmp_path, direction=10.0, reference="M", xmp=make_gpano(PoseHeadingDegrees=33.5, PoseRollDegrees=-2)
     )
     assert (found.direction_deg, found.reference) == (33.5, "true")
     assert found.is_sphere
     assert found.tilted
-    assert not tags_of(tmp_path, xmp=gpano(PosePitchDegrees=0.5)).tilted
+    assert not tags_of(tmp_path, xmp=make_gpano(PosePitchDegrees=0.5)).tilted
 
 
 def test_properties_are_read_as_attributes_and_as_elements() -> None:
-    packet = gpano(PoseHeadingDegrees=12.25, FullPanoWidthPixels=8192, CroppedAreaTopPixels=" 7 ")
+    packet = make_gpano(PoseHeadingDegrees=12.25, FullPanoWidthPixels=8192, CroppedAreaTopPixels=" 7 ")
     assert read_sphere(packet) == {
         "ProjectionType": "equirectangular",
         "PoseHeadingDegrees": "12.25",

@@ -14,9 +14,9 @@ import pytest
 from conftest import command
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from photo_files import gpano, pixels_of, sphere_picture, tagged
-from pictures import scene
 from PIL import Image
+from support.photo_files import make_gpano, make_panorama, read_pixels, save_photo
+from support.pictures import make_picture
 
 from geoguesser.collecting.photos.grouping import group, nearest_headings
 from geoguesser.collecting.photos.import_photos import photos_to_places
@@ -37,7 +37,7 @@ def rows(path: Path) -> list[dict[str, str]]:
 
 def shoot(folder: Path, name: str, seed: int, direction: float, **tags: object) -> Path:
     more = {"position": SPOT, "direction": direction, **tags}
-    return tagged(folder / name, scene(seed, 60, 80), **more)
+    return save_photo(folder / name, make_picture(seed, 60, 80), **more)
 
 
 def bytes_below(folder: Path) -> dict[str, bytes]:
@@ -57,9 +57,9 @@ def test_four_photos_of_one_spot_are_a_place(tmp_path: Path, croatia) -> None:
     assert table[["latitude", "longitude"]].iloc[0].tolist() == pytest.approx(SPOT, abs=1e-6)
     assert rows(out / "data.csv")[0]["date"] == "2024-05-06"
     for number, heading in enumerate((0, 90, 180, 270)):
-        view = pixels_of(out / "images" / table["uuid"][0] / f"{heading}.jpg")
+        view = read_pixels(out / "images" / table["uuid"][0] / f"{heading}.jpg")
         assert view.shape == (30, 40, 3)
-        small = np.asarray(scene(number, 60, 80).resize((40, 30), Image.Resampling.BOX), dtype=float)
+        small = np.asarray(make_picture(number, 60, 80).resize((40, 30), Image.Resampling.BOX), dtype=float)
         assert np.abs(view - small).mean() < 8
     assert [(row["heading"], row["file"]) for row in rows(out / "sources.csv")] == [
         ("0", "0.jpg"),
@@ -82,11 +82,13 @@ def test_views_tell_nothing_of_the_camera(tmp_path: Path) -> None:
 
 
 def test_a_photo_on_its_side_is_turned_upright(tmp_path: Path) -> None:
-    upright = scene(3, 60, 80)
-    tagged(tmp_path / "p" / "a.jpg", upright.rotate(90, expand=True), position=SPOT, direction=0.0, orientation=6)
+    upright = make_picture(3, 60, 80)
+    save_photo(
+        tmp_path / "p" / "a.jpg", upright.rotate(90, expand=True), position=SPOT, direction=0.0, orientation=6
+    )
     photos_to_places(tmp_path / "p", tmp_path / "out")
     (view,) = (tmp_path / "out").rglob("0.jpg")
-    assert np.abs(pixels_of(view) - np.asarray(upright, dtype=float)).mean() < 8
+    assert np.abs(read_pixels(view) - np.asarray(upright, dtype=float)).mean() < 8
 
 
 def test_the_photo_that_looks_nearest_to_a_heading_is_its_view(tmp_path: Path) -> None:
@@ -105,8 +107,8 @@ def test_the_photo_that_looks_nearest_to_a_heading_is_its_view(tmp_path: Path) -
 
 def test_what_is_no_view_is_counted_by_kind_and_listed(tmp_path: Path) -> None:
     photos = tmp_path / "photos"
-    tagged(photos / "sub" / "nowhere.jpg", scene(0), direction=0.0)
-    tagged(photos / "nodirection.jpg", scene(1), position=SPOT)
+    save_photo(photos / "sub" / "nowhere.jpg", make_picture(0), direction=0.0)
+    save_photo(photos / "nodirection.jpg", make_picture(1), position=SPOT)
     shoot(photos, "good.jpg", 2, 0.0, reference="M")
     shutil.copy(photos / "good.jpg", photos / "same.jpg")
     (photos / "broken.jpg").write_bytes(b"no image")
@@ -145,8 +147,8 @@ def test_a_panorama_that_cannot_be_cut_is_skipped_and_the_others_are_used(
 ) -> None:
     area = {"CroppedAreaImageWidthPixels": 512, "FullPanoWidthPixels": 512, "FullPanoHeightPixels": 256, **tags}
     photos = tmp_path / "photos"
-    part = sphere_picture(256).crop(box)
-    tagged(photos / "part.jpg", part, position=SPOT, xmp=gpano(PoseHeadingDegrees=0, **area))
+    part = make_panorama(256).crop(box)
+    save_photo(photos / "part.jpg", part, position=SPOT, xmp=make_gpano(PoseHeadingDegrees=0, **area))
     shoot(photos, "good.jpg", 2, 0.0)
     report = photos_to_places(photos, tmp_path / "out")
     assert (report["places"], report["views"], report["skipped_not_read"]) == (1, 1, 1)
@@ -185,8 +187,11 @@ def test_few_views_are_left_out_where_more_are_wanted(tmp_path: Path) -> None:
 def test_a_panorama_gives_all_four_views(tmp_path: Path) -> None:
     """Its middle column looks to 30 degrees: so north lies 30 degrees left of it, which its colours say."""
     photos = tmp_path / "p"
-    tagged(
-        photos / "pano.jpg", sphere_picture(), position=SPOT, xmp=gpano(PoseHeadingDegrees=30, PoseRollDegrees=9)
+    save_photo(
+        photos / "pano.jpg",
+        make_panorama(),
+        position=SPOT,
+        xmp=make_gpano(PoseHeadingDegrees=30, PoseRollDegrees=9),
     )
     shoot(photos, "plain.jpg", 0, 0.0)
     report = photos_to_places(photos, tmp_path / "out", size=65)
@@ -194,15 +199,15 @@ def test_a_panorama_gives_all_four_views(tmp_path: Path) -> None:
     assert {name: report[name] for name in wanted} == wanted
     for heading in (0, 90, 180, 270):
         (view,) = (tmp_path / "out").rglob(f"{heading}.jpg")
-        middle = pixels_of(view)[32, 32] / 127.5 - 1
+        middle = read_pixels(view)[32, 32] / 127.5 - 1
         turn = np.radians(heading - 30)
         np.testing.assert_allclose(middle, (np.sin(turn), np.cos(turn), 0.0), atol=0.04)
 
 
 def test_a_panorama_that_does_not_say_so_is_known_by_its_seam(tmp_path: Path) -> None:
     photos = tmp_path / "p"
-    tagged(photos / "pano.jpg", sphere_picture(), position=SPOT, direction=0.0)
-    tagged(photos / "wide.jpg", scene(5, 512, 1024), position=(46.0, 16.0), direction=0.0)
+    save_photo(photos / "pano.jpg", make_panorama(), position=SPOT, direction=0.0)
+    save_photo(photos / "wide.jpg", make_picture(5, 512, 1024), position=(46.0, 16.0), direction=0.0)
     report = photos_to_places(photos, tmp_path / "out")
     assert (report["places"], report["panoramas"], report["views"]) == (2, 1, 5)
 
@@ -343,7 +348,7 @@ def test_skipped_adds_up(tmp_path: Path) -> None:
 @pytest.mark.slow  # in processes of their own
 def test_the_command_makes_places(tmp_path: Path) -> None:
     photos, out = tmp_path / "p", tmp_path / "out"
-    tagged(photos / "a.jpg", sphere_picture(256), position=SPOT, xmp=gpano(PoseHeadingDegrees=90))
+    save_photo(photos / "a.jpg", make_panorama(256), position=SPOT, xmp=make_gpano(PoseHeadingDegrees=90))
     done = command("geoguesser.collect", "step=photos", f"photos.folder={photos}", f"out={out}", "photos.size=32")
     assert done.returncode == 0, done.stderr
     assert "places     1\n" in done.stdout

@@ -10,7 +10,7 @@ import pytest
 import shapely
 from pyproj import Geod
 from shapely.geometry import LineString, MultiPoint, Point, box
-from vector_files import write_existing, write_layer
+from support.vector_files import write_layer, write_places_csv
 
 from geoguesser.collecting.planning.layers import Layer, cut_pieces, read_existing, read_layer
 from geoguesser.errors import DataError, MissingFileError
@@ -110,7 +110,7 @@ def test_layers_that_cannot_be_used_are_refused_by_name(tmp_path: Path) -> None:
 
 def test_existing_places_are_read_from_a_file_or_its_folder(tmp_path: Path) -> None:
     coords = around(5)
-    path = write_existing(tmp_path / "data.csv", coords)
+    path = write_places_csv(tmp_path / "data.csv", coords)
     np.testing.assert_array_equal(read_existing(path), coords)
     np.testing.assert_array_equal(read_existing(tmp_path), coords)
 

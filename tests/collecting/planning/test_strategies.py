@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from scipy.spatial import cKDTree
 from scipy.stats import chisquare
 from shapely.geometry import LineString, MultiPolygon, Point, box
-from vector_files import write_existing, write_layer
+from support.vector_files import write_layer, write_places_csv
 
 from geoguesser.collecting.planning.layers import Layer
 from geoguesser.collecting.planning.plan_lines import plan_lines
@@ -127,7 +127,7 @@ def test_land_that_is_full_is_full_and_said_to_be() -> None:
 
 def test_points_keep_away_from_places_that_exist(tmp_path: Path) -> None:
     existing = Uniform(spacing_m=0.0).sample(SQUARE, places=50, seed=4)
-    path = write_existing(tmp_path / "data.csv", existing)
+    path = write_places_csv(tmp_path / "data.csv", existing)
     for strategy in (Uniform, PerCell, FillGaps):
         made = strategy(spacing_m=1500.0, existing=str(path)).sample(SQUARE, places=40, seed=5)
         assert len(made) == 40
@@ -196,7 +196,7 @@ def test_quotas_over_the_world(earth: SphereRegion) -> None:
 def test_the_largest_gap_is_first(tmp_path: Path) -> None:
     west = Uniform(spacing_m=0.0).sample(SQUARE, places=300, seed=0)
     existing = west[west[:, 1] < 16.2]
-    strategy = FillGaps(existing=str(write_existing(tmp_path / "data.csv", existing)), candidates=5000)
+    strategy = FillGaps(existing=str(write_places_csv(tmp_path / "data.csv", existing)), candidates=5000)
     points = strategy.sample(SQUARE, places=50, seed=1)
     gaps = [haversine_km(existing, points[0]).min()]
     gaps += [haversine_km(np.concatenate((existing, points[:n])), points[n]).min() for n in range(1, 50)]
@@ -211,7 +211,7 @@ def test_the_largest_gap_is_first(tmp_path: Path) -> None:
 
 
 def test_a_longer_plan_begins_with_the_shorter(tmp_path: Path) -> None:
-    path = str(write_existing(tmp_path / "data.csv", np.array([[45.1, 16.1]])))
+    path = str(write_places_csv(tmp_path / "data.csv", np.array([[45.1, 16.1]])))
     for strategy in (Uniform(spacing_m=300.0), PerCell(size=12), FillGaps(existing=path, candidates=4000)):
         long = strategy.sample(SQUARE, places=1700, seed=3)
         for count in (1, 40, 1100):
@@ -258,7 +258,7 @@ def test_values_that_break_a_rule_are_named(make: Any, message: str) -> None:
 
 
 def test_candidates_must_suffice(tmp_path: Path) -> None:
-    path = write_existing(tmp_path / "data.csv", np.array([[45.1, 16.1]]))
+    path = write_places_csv(tmp_path / "data.csv", np.array([[45.1, 16.1]]))
     with pytest.raises(ConfigError, match=r"^strategy\.candidates must be at least twice places=600, got 1000"):
         FillGaps(existing=str(path), candidates=1000).sample(SQUARE, places=600, seed=0)
     path.write_text("uuid\n")

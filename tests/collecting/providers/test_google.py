@@ -8,7 +8,7 @@ import json
 import numpy as np
 import pytest
 import simplejpeg
-from collecting.provider_server import SECRET, grey, noise_view
+from support.provider_server import SECRET, make_grey_jpeg, make_noise_jpeg
 
 from geoguesser.collecting.providers.google import Google, read_metadata, read_view, sign
 from geoguesser.collecting.providers.http_responses import AbsentError, AgainError, FailedError, Reply
@@ -99,13 +99,13 @@ def test_an_answer_without_sense_is_asked_for_again(body: object):
 
 
 def test_a_view_is_whole_and_shows_something():
-    view = noise_view("a")
+    view = make_noise_jpeg("a")
     assert read_view(Reply(200, "image/jpeg", None, view)) == view
     for body in (view[: len(view) // 2], view[:-2], b"", b"<html>", b"\x89PNG\r\n\x1a\n"):
         with pytest.raises(AgainError, match="broken_image"):
             read_view(Reply(200, "image/jpeg", None, body))
     tiny = simplejpeg.encode_jpeg(np.zeros((1, 1, 3), dtype=np.uint8))
-    for body in (grey(640), tiny):
+    for body in (make_grey_jpeg(640), tiny):
         with pytest.raises(AbsentError, match="no_imagery"):
             read_view(Reply(200, "image/jpeg", None, body))
 

@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 from aiohttp import web as aioweb
-from collecting.provider_server import KEY, Server
+from support.http_settings import HTTP, NO_LIMIT
+from support.provider_server import KEY, ProviderServer
 
 from geoguesser.collecting.budget import Budget, BudgetSpentError, spent_by_kind
 from geoguesser.collecting.database import Commits, Journal
@@ -20,12 +21,6 @@ from geoguesser.collecting.providers.http_client import Web
 from geoguesser.collecting.providers.http_responses import AbsentError, FailedError, Reply, StoppedError
 from geoguesser.collecting.providers.http_settings import Http, Kind
 from geoguesser.errors import ProviderError
-
-HTTP = {
-    "concurrency": 8, "connect_timeout_s": 2, "timeout_s": 20, "tries": 4, "first_wait_s": 0.01,
-    "longest_wait_s": 5, "give_up_after": 1000, "most_mib": 0.05,
-}  # fmt: skip
-NO_LIMIT = Budget(None, None, None, None)
 
 
 def body_of(reply: Reply) -> bytes:
@@ -63,7 +58,7 @@ def get(url: str) -> Callable[[Web], Any]:
     return lambda web: web.get("image", url, accept="image/", read=body_of)
 
 
-def image_url(server: Server, pano: str = "p", heading: int = 0) -> str:
+def image_url(server: ProviderServer, pano: str = "p", heading: int = 0) -> str:
     return f"{server.google}?pano={pano}&heading={heading}&size=64x64&key={KEY}&return_error_code=true"
 
 
@@ -80,7 +75,7 @@ def image_url(server: Server, pano: str = "p", heading: int = 0) -> str:
     ],
 )
 def test_each_fault_is_asked_again_so_often_and_counted(fault: str, kind: str, tmp_path: Path):
-    with Server(faults=(fault,), fault_share=1.0, slow_s=2.0, retry_after_s=0) as server:
+    with ProviderServer(faults=(fault,), fault_share=1.0, slow_s=2.0, retry_after_s=0) as server:
         timeout_s = 0.3 if fault == "slow" else 20
         error, web, paid = asking(tmp_path, get(image_url(server)), timeout_s=timeout_s)
     assert isinstance(error, FailedError)
@@ -91,7 +86,7 @@ def test_each_fault_is_asked_again_so_often_and_counted(fault: str, kind: str, t
 
 
 def test_retry_after_holds_all_back(tmp_path: Path):
-    with Server(faults=("429",), fault_share=0.5, retry_after_s=1) as server:
+    with ProviderServer(faults=("429",), fault_share=0.5, retry_after_s=1) as server:
         wanted = [f"p{number}" for number in range(4)]
 
         async def ask(web: Web) -> list[bytes]:
@@ -108,7 +103,7 @@ def test_retry_after_holds_all_back(tmp_path: Path):
 
 
 def test_a_wait_that_is_too_long_ends_it(tmp_path: Path):
-    with Server(faults=("429",), fault_share=1.0, retry_after_s=3600) as server:
+    with ProviderServer(faults=("429",), fault_share=1.0, retry_after_s=3600) as server:
         error, _, paid = asking(tmp_path, get(image_url(server)))
     assert isinstance(error, ProviderError)
     assert "asks to wait 3600 s (too_many_requests), which is longer than http.longest_wait_s=5" in str(error)
@@ -194,7 +189,7 @@ def test_no_request_is_sent_that_is_not_in_the_ledger(tmp_path: Path):
 
 
 def test_the_budget_holds_for_retries_and_for_many_at_once(tmp_path: Path):
-    with Server(fault_share=0.5, faults=("500",)) as server:
+    with ProviderServer(fault_share=0.5, faults=("500",)) as server:
 
         async def ask(web: Web) -> list:
             wanted = (get(image_url(server, f"p{number}"))(web) for number in range(40))
@@ -206,7 +201,7 @@ def test_the_budget_holds_for_retries_and_for_many_at_once(tmp_path: Path):
 
 
 def test_the_rate_at_the_server_stays_within_the_limit(tmp_path: Path):
-    with Server() as server:
+    with ProviderServer() as server:
 
         async def ask(web: Web) -> list:
             wanted = (get(image_url(server, f"p{number}"))(web) for number in range(150))
@@ -215,16 +210,18 @@ def test_the_rate_at_the_server_stays_within_the_limit(tmp_path: Path):
         start = time.monotonic()
         asking(tmp_path, ask, per_second=80.0)
         took = time.monotonic() - start
-    assert server.most_in(1.0) <= 80 * 1.15  # server and client share a process here, and bunch up
+    assert server.max_requests_within(1.0) <= 80 * 1.15  # server and client share a process here, and bunch up
     assert 150 / took >= 0.5 * 80
 
 
 def test_stopping_sends_nothing_more_and_gives_back_what_was_not_sent(tmp_path: Path):
-    with Server() as server:
+    with ProviderServer() as server:
 
         async def ask(web: Web) -> list:
             tasks = [asyncio.create_task(get(image_url(server, f"p{number}"))(web)) for number in range(10)]
-            await asyncio.sleep(0.6)
+            async with asyncio.timeout(20):
+                while len(server.log) < 3:
+                    await asyncio.sleep(0.01)
             web.stop.set()
             return await asyncio.gather(*tasks, return_exceptions=True)
 

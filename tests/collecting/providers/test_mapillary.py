@@ -11,8 +11,8 @@ import numpy as np
 import pyproj
 import pytest
 import simplejpeg
-from collecting.provider_server import TOKEN, Server
-from collecting.test_web import HTTP, NO_LIMIT
+from support.http_settings import HTTP, NO_LIMIT
+from support.provider_server import TOKEN, ProviderServer
 
 from geoguesser.collecting.database import Commits, Journal
 from geoguesser.collecting.providers.base import Panorama
@@ -113,7 +113,7 @@ def test_four_flat_images_by_their_compass_angles():
         choose_flat(near[:3], spread_m=15.0, tolerance_deg=30.0)
 
 
-def asking(folder: Path, server: Server, **given: Any) -> Any:
+def asking(folder: Path, server: ProviderServer, **given: Any) -> Any:
     """Finds what is near a point and brings its views."""
 
     async def run(journal: Journal) -> Any:
@@ -142,7 +142,7 @@ def token(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("seed", range(3))
 def test_views_cut_from_a_panorama_look_to_their_headings(seed: int, tmp_path: Path):
     """The server paints red to the north, green to the east, blue to the south, grey to the west."""
-    with Server(seed=seed, empty_share=0.0, fault_share=0.2, retry_after_s=0, slow_s=0.1) as server:
+    with ProviderServer(seed=seed, empty_share=0.0, fault_share=0.2, retry_after_s=0, slow_s=0.1) as server:
         found, views = asking(tmp_path, server)
     assert found.panorama_id == server.panorama(45.1, 16.2, 50)[0]
     assert [heading for heading, _ in views] == [0, 90, 180, 270]
@@ -158,7 +158,7 @@ def test_views_cut_from_a_panorama_look_to_their_headings(seed: int, tmp_path: P
 
 @pytest.mark.usefixtures("token")
 def test_flat_images_come_as_they_are(tmp_path: Path):
-    with Server(empty_share=0.0) as server:
+    with ProviderServer(empty_share=0.0) as server:
         found, views = asking(tmp_path, server, views="flat")
         name = server.panorama(45.1, 16.2, 50)[0]
     assert found.panorama_id == "+".join(f"{name}f{turn}" for turn in (0, 90, 180, 270))
@@ -167,7 +167,7 @@ def test_flat_images_come_as_they_are(tmp_path: Path):
 
 @pytest.mark.usefixtures("token")
 def test_a_thumbnail_on_another_host_is_not_asked_for(tmp_path: Path):
-    with Server(empty_share=0.0) as server, pytest.raises(FailedError, match=r"^foreign_host$"):
+    with ProviderServer(empty_share=0.0) as server, pytest.raises(FailedError, match=r"^foreign_host$"):
         asking(tmp_path, server, image_hosts=["fbcdn.net"])
     assert server.counts()["thumbnail"] == 0
 
@@ -176,13 +176,13 @@ def test_a_thumbnail_on_another_host_is_not_asked_for(tmp_path: Path):
 @pytest.mark.parametrize("address", ["https://[", "https://127.0.0.1:port/a", "ftp://127.0.0.1/a", "127.0.0.1"])
 def test_an_address_that_is_none_fails_this_place_alone(address: str, tmp_path: Path, monkeypatch):
     monkeypatch.setattr("geoguesser.collecting.providers.mapillary.read_address", lambda reply, field: address)
-    with Server(empty_share=0.0) as server, pytest.raises(FailedError, match=r"^foreign_host$"):
+    with ProviderServer(empty_share=0.0) as server, pytest.raises(FailedError, match=r"^foreign_host$"):
         asking(tmp_path, server)
 
 
 @pytest.mark.usefixtures("token")
 def test_a_thumbnail_that_expired_fails_this_place_alone(tmp_path: Path, monkeypatch):
-    with Server(empty_share=0.0) as server:
+    with ProviderServer(empty_share=0.0) as server:
         expired = f"{server.mapillary.removesuffix('graph')}thumbs/x?oh=expired"
         monkeypatch.setattr("geoguesser.collecting.providers.mapillary.read_address", lambda reply, field: expired)
         with pytest.raises(FailedError, match=r"^http_403$"):
@@ -192,7 +192,7 @@ def test_a_thumbnail_that_expired_fails_this_place_alone(tmp_path: Path, monkeyp
 def test_a_wrong_token_ends_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("MAPILLARY_TOKEN", "MLY|1|another-token")
     with (
-        Server() as server,
+        ProviderServer() as server,
         pytest.raises(ProviderError, match=r"^mapillary refuses the key .* \(HTTP 401\)") as e,
     ):
         asking(tmp_path, server)

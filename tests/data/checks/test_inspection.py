@@ -12,8 +12,8 @@ import xxhash
 from conftest import SAMPLE
 from hypothesis import given, settings
 from hypothesis.extra import numpy as hnp
-from pictures import bytes_of, scene
 from PIL import Image, ImageDraw
+from support.pictures import encode_image, make_picture
 
 from geoguesser.data.checks import inspection as module
 from geoguesser.data.checks.inspection import (
@@ -37,7 +37,7 @@ def put(folder: Path, **files: Image.Image | bytes) -> PlaceFiles:
     """A place whose views are scenes, but for those given: h0=..., h90=..."""
     folder.mkdir(parents=True, exist_ok=True)
     for number, heading in enumerate((0, 90, 180, 270)):
-        own = files.get(f"h{heading}", scene(number))
+        own = files.get(f"h{heading}", make_picture(number))
         if isinstance(own, bytes):
             (folder / f"{heading}.jpg").write_bytes(own)
         else:
@@ -50,7 +50,7 @@ def kinds(files: PlaceFiles, spec: ImageSpec = SPEC) -> list[tuple[int, str]]:
 
 
 def test_a_plain_place_has_facts_and_nothing_remarkable(tmp_path: Path) -> None:
-    files = put(tmp_path / "a", h90=scene(5, 90, 130))
+    files = put(tmp_path / "a", h90=make_picture(5, 90, 130))
     told = inspect_place(files, [SPEC])
     assert (told.found, told.unreadable) == ([], 0)
     assert told.views["state"].tolist() == [OK] * 4
@@ -86,7 +86,7 @@ def test_sums_stay_exact_on_the_largest_views() -> None:
 
 
 def test_several_sizes_in_one_pass_are_what_each_alone_would_be(tmp_path: Path) -> None:
-    files = put(tmp_path / "a", h0=scene(9, 640, 640), h90=bytes_of(scene(8, 300, 200), "PNG"))
+    files = put(tmp_path / "a", h0=make_picture(9, 640, 640), h90=encode_image(make_picture(8, 300, 200), "PNG"))
     specs = [ImageSpec(size=48), ImageSpec(size=112), ImageSpec(size=224, fit="squash")]
     together = inspect_place(files, specs)
     for number, spec in enumerate(specs):
@@ -104,19 +104,19 @@ def test_several_sizes_in_one_pass_are_what_each_alone_would_be(tmp_path: Path) 
 @pytest.mark.parametrize(
     ("view", "kind", "reason"),
     [
-        (scene(1, 15, 20), "placeholder_image", "is a tiny image of 20 x 15 pixels"),
+        (make_picture(1, 15, 20), "placeholder_image", "is a tiny image of 20 x 15 pixels"),
         (Image.new("RGB", (1, 1)), "placeholder_image", "is a tiny image of 1 x 1 pixels"),
         (Image.new("RGB", (96, 96), (228, 227, 223)), "placeholder_image", "shows nothing: 95% of it"),
         (Image.new("RGB", (96, 96)), "placeholder_image", "shows nothing"),
-        (scene(1).convert("L"), "unusual_mode", "is grey, turned into RGB"),
-        (bytes_of(scene(1).convert("CMYK")), "unusual_mode", "is CMYK, turned into RGB"),
-        (bytes_of(scene(1).quantize(32), "PNG"), "unusual_mode", "is palette, turned into RGB"),
-        (bytes_of(scene(1).convert("RGBA"), "PNG"), "unusual_mode", "is transparent, turned into RGB"),
-        (scene(1, 96, 200), "odd_aspect", "is 200 x 96 pixels: image.fit=crop takes its ends off"),
-        (scene(1, 192, 96), "odd_aspect", "is 96 x 192 pixels"),
+        (make_picture(1).convert("L"), "unusual_mode", "is grey, turned into RGB"),
+        (encode_image(make_picture(1).convert("CMYK")), "unusual_mode", "is CMYK, turned into RGB"),
+        (encode_image(make_picture(1).quantize(32), "PNG"), "unusual_mode", "is palette, turned into RGB"),
+        (encode_image(make_picture(1).convert("RGBA"), "PNG"), "unusual_mode", "is transparent, turned into RGB"),
+        (make_picture(1, 96, 200), "odd_aspect", "is 200 x 96 pixels: image.fit=crop takes its ends off"),
+        (make_picture(1, 192, 96), "odd_aspect", "is 96 x 192 pixels"),
         (b"<html>404</html>", "broken_image", "is no whole image (no JPEG, PNG or WebP"),
         (b"", "broken_image", "is no whole image (the file is empty)"),
-        (bytes_of(scene(1))[:-50], "broken_image", "is no whole image (Premature end of JPEG file)"),
+        (encode_image(make_picture(1))[:-50], "broken_image", "is no whole image (Premature end of JPEG file)"),
     ],
 )
 def test_each_kind_is_found(view: Image.Image | bytes, kind: str, reason: str, tmp_path: Path) -> None:
@@ -131,8 +131,8 @@ def test_each_kind_is_found(view: Image.Image | bytes, kind: str, reason: str, t
 def test_a_turned_image_is_found_and_stands_upright(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
-    image = scene(1)
-    told = inspect_place(put(tmp_path / "a", h0=bytes_of(image, exif=exif, quality=95)), [ImageSpec(size=96)])
+    image = make_picture(1)
+    told = inspect_place(put(tmp_path / "a", h0=encode_image(image, exif=exif, quality=95)), [ImageSpec(size=96)])
     assert [(heading, one.kind, one.reason) for heading, one in told.found] == [
         (0, "turned_image", "has EXIF orientation 6, turned upright")
     ]
@@ -149,13 +149,13 @@ def test_a_picture_that_says_no_imagery_is_a_placeholder(tmp_path: Path) -> None
 
 @pytest.mark.parametrize("brightness", [0.06, 0.15, 1.0])
 def test_dark_and_foggy_pictures_are_pictures(brightness: float, tmp_path: Path) -> None:
-    dark = scene(4).point(lambda value: int(value * brightness))
-    fog = scene(4).point(lambda value: int(180 + value * 0.1))
+    dark = make_picture(4).point(lambda value: int(value * brightness))
+    fog = make_picture(4).point(lambda value: int(180 + value * 0.1))
     assert kinds(put(tmp_path / "a", h0=dark, h90=fog)) == []
 
 
 def test_usual_aspects_are_not_odd(tmp_path: Path) -> None:
-    assert kinds(put(tmp_path / "a", h0=scene(1, 90, 160), h90=scene(2, 100, 199))) == []
+    assert kinds(put(tmp_path / "a", h0=make_picture(1, 90, 160), h90=make_picture(2, 100, 199))) == []
 
 
 def test_files_that_cannot_be_read_are_told_from_those_that_are_broken(tmp_path: Path) -> None:
@@ -189,9 +189,9 @@ def test_the_hash_is_the_signs_of_steps_between_blocks() -> None:
 def test_the_same_picture_coded_anew_has_nearly_the_same_hash_and_others_have_not(
     seed: int, tmp_path: Path
 ) -> None:
-    image, other = scene(seed, 240, 240), scene(seed + 100, 240, 240)
-    again = bytes_of(image, quality=40)
-    smaller = bytes_of(image.resize((200, 200), 1), quality=75)
+    image, other = make_picture(seed, 240, 240), make_picture(seed + 100, 240, 240)
+    again = encode_image(image, quality=40)
+    smaller = encode_image(image.resize((200, 200), 1), quality=75)
     told = inspect_place(put(tmp_path / "a", h0=image, h90=again, h180=smaller, h270=other), [SPEC])
     hashes = told.views["hash"]
     assert compute_hash_distance(hashes[0], hashes[1]) <= 10

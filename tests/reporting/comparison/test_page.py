@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from browser import needs_browser, visit
-from pictures import scene
 from PIL import Image
-from run_folders import some_places, write_run
+from support.browser import needs_browser, open_page
+from support.pictures import make_picture
+from support.run_folders import make_places, write_run
 
 from geoguesser.commands.compare import load_choices
 from geoguesser.commands.configs import read_config
@@ -28,7 +28,7 @@ from geoguesser.reporting.comparison.report import make_table, print_comparison,
 from geoguesser.reporting.comparison.text import Numbers, format_p, format_seconds
 from geoguesser.runs.run_folder import read_runs
 
-PLACES = some_places(100)
+PLACES = make_places(100)
 HARD = np.random.default_rng(0).gamma(2.0, 15.0, 100)
 
 
@@ -49,7 +49,7 @@ def four(tmp_path_factory, croatia) -> Comparison:
     for uuid in PLACES["uuid"][:90]:
         (root / "images" / uuid).mkdir(parents=True)
         for heading in (0, 90, 180, 270):
-            scene(heading, 64, 64).save(root / "images" / uuid / f"{heading}.jpg")
+            make_picture(heading, 64, 64).save(root / "images" / uuid / f"{heading}.jpg")
     data = {"data.roots": [str(root)]}
     sweep = home / "<b>sweep"
     for seed in range(3):
@@ -167,7 +167,7 @@ def test_views_that_are_gone_are_said_to_be(tmp_path: Path, croatia):
 def test_an_id_never_leads_out_of_its_root(tmp_path: Path, croatia):
     (tmp_path / "root" / "images").mkdir(parents=True)
     (tmp_path / "secret").mkdir()
-    scene(0, 64, 64).save(tmp_path / "secret" / "0.jpg")
+    make_picture(0, 64, 64).save(tmp_path / "secret" / "0.jpg")
     odd = PLACES.assign(uuid=[f"../../secret{'/' * at}" for at in range(100)])
     roots = {"data.roots": [str(tmp_path / "root")]}
     found = compared(
@@ -240,29 +240,37 @@ def test_the_baseline_is_among_those_shown(four: Comparison):
 def test_a_browser_finds_no_fault_and_asks_nobody(four: Comparison, tmp_path: Path):
     good = tmp_path / "compare.html"
     write_comparison(four, find_spread_places(four, 4), good, pictures=True)
-    seen = visit(good, tmp_path)
-    assert seen.console == []
-    assert seen.hosts == set()
-    assert seen.dom.count("<button") > 20  # the script ran
+    with open_page() as (browser_page, log):
+        browser_page.goto(good.as_uri())
+        assert log.console == []
+        # The script makes the buttons.
+        assert browser_page.locator("button").count() > 20
+
+
+@needs_browser
+def test_a_page_with_faults_is_reported(tmp_path: Path):
     bad = tmp_path / "bad.html"
     bad.write_text('<img src="http://photos.example/x.png"><script>nothing();</script>')
-    faults = visit(bad, tmp_path)
-    assert faults.hosts == {"photos.example"}
-    assert len(faults.console) == 1
+    with pytest.raises(AssertionError, match=r"photos\.example"), open_page() as (browser_page, log):
+        browser_page.goto(bad.as_uri())
+    assert log.outside_requests == ["http://photos.example/x.png"]
+    assert len([line for line in log.console if "nothing is not defined" in line]) == 1
 
 
 @needs_browser
 def test_headings_sort_by_number_and_word_with_nothing_last(tmp_path: Path):
     rows = [["b", page.Keyed("9 km", 9.0)], ["a", page.Keyed("10 km", 10.0)], ["c", page.Keyed("–", None)]]
     table = page.table(["name", "far"], rows, sortable=True)
-    orders = {}
-    for name, clicks in (("up", "b[1].click()"), ("down", "b[1].click();b[1].click()"), ("word", "b[0].click()")):
-        script = f'{page.SORTING}const b = document.querySelectorAll("th button");{clicks};'
-        (tmp_path / f"{name}.html").write_text(page.page("t", table, script=script))
-        dom = visit(tmp_path / f"{name}.html", tmp_path).dom
-        orders[name] = "".join(re.findall(r'<th scope="row">(\w)</th>', dom))
-        assert len(re.findall(r"<th[^>]* aria-sort=", dom)) == 1
-    assert orders == {"up": "bac", "down": "abc", "word": "abc"}
+    file = tmp_path / "table.html"
+    file.write_text(page.page("t", table, script=page.SORTING))
+    orders = []
+    with open_page() as (browser_page, _):
+        browser_page.goto(file.as_uri())
+        for heading in ("far", "far", "name"):
+            browser_page.locator("th button", has_text=heading).click()
+            orders.append("".join(browser_page.locator("tbody th").all_inner_texts()))
+            assert browser_page.locator("th[aria-sort]").count() == 1
+    assert orders == ["bac", "abc", "abc"]
 
 
 @needs_browser
@@ -270,6 +278,7 @@ def test_no_other_script_runs_on_the_page(tmp_path: Path):
     text = page.page("t", page.Html("<p>x</p>"), script="document.title = 'ours'")
     text = text.replace("</body>", "<script>document.title = 'theirs'</script></body>")
     (tmp_path / "x.html").write_text(text)
-    seen = visit(tmp_path / "x.html", tmp_path)
-    assert "<title>ours</title>" in seen.dom
-    assert len(seen.console) == 1
+    with open_page() as (browser_page, log):
+        browser_page.goto((tmp_path / "x.html").as_uri())
+        assert browser_page.title() == "ours"
+    assert len(log.console) == 1

@@ -13,8 +13,8 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from pictures import scene
 from PIL import Image
+from support.pictures import make_picture
 
 from geoguesser.geo.distance import EARTH_RADIUS_KM, haversine_km, to_unit
 from geoguesser.geo.grid import Grid, SquareGrid
@@ -69,7 +69,7 @@ def grid(region: Region) -> Grid:
 
 def sight(region: Region, seed: int = 0, views: bool = True) -> PlaceImages:
     true_deg, answer_deg = places_in(region, 2, seed)
-    shown = [np.asarray(scene(number, 80, 80)) for number in range(4)] if views else None
+    shown = [np.asarray(make_picture(number, 80, 80)) for number in range(4)] if views else None
     return PlaceImages(f"place-{seed}", true_deg, answer_deg, float(haversine_km(true_deg, answer_deg)), shown)
 
 

@@ -1,7 +1,7 @@
-"""A local server over real sockets that answers as the documented APIs of Google and Mapillary do, faults too.
+"""Local server that responds as the documented APIs of Google and Mapillary do, with faults on demand.
 
-What it answers follows from the seed and the request alone, and which attempts fail from how often it was asked
-for the same. Every request is logged with its time, what it asked for and what came of it.
+Responses depend on the seed and the request only, and faults also on the number of earlier attempts at the same
+request. Every request is logged with its time, its subject and its outcome.
 """
 
 from __future__ import annotations
@@ -32,11 +32,13 @@ THUMBNAIL_SECRET = "oh=SIGNED-THUMBNAIL-ADDRESS"
 FAULTS = ("limit", "429", "429 date", "500", "slow", "truncated", "wrong type", "cut")
 PRICES = {"metadata": 0.0, "image": 0.007, "search": 0.0, "lookup": 0.0, "thumbnail": 0.0}  # USD each
 _ARRIVED: ContextVar[float] = ContextVar("arrived")
-SNAP_DEG = 0.0005  # points within such a square find one panorama
+
+# Points within a square of this size find the same panorama.
+SNAP_DEG = 0.0005
 
 
 class Entry(NamedTuple):
-    """One request: when, its kind, what it asked for, and what came of it (`ok`, or a fault or status)."""
+    """Logged request: time, kind, subject, and outcome (`ok`, a fault or a status)."""
 
     at_s: float
     kind: str
@@ -45,24 +47,24 @@ class Entry(NamedTuple):
 
 
 @dataclass
-class Server:
-    """The server, in a thread of its own. Use it with `with`.
+class ProviderServer:
+    """Server in a thread of its own, between the begin and the end of `with`.
 
     Attributes:
-        seed: Another seed, other panoramas and faults.
-        faults: Which occur.
-        fault_share: Of all requests.
-        empty_share: Of points without a panorama.
-        twice_share: Of points that find a panorama far away that others find too.
-        grey_share: Of panoramas whose views are grey pictures with status 200.
-        gone_share: Of panoramas whose views are answered with 404.
-        slow_s: How long a slow answer takes.
-        delay_s: How long any answer takes.
-        retry_after_s: What 429 asks for.
-        signed: Whether a signature is needed.
-        panoramas: (id, latitude, longitude) of real ones instead of those that follow from the seed.
-        view: (panorama id, heading) -> JPEG.
-        log: Of all requests.
+        seed: Seed of panoramas and faults.
+        faults: Kinds of faults that occur.
+        fault_share: Share of requests with a fault.
+        empty_share: Share of points without a panorama.
+        twice_share: Share of points that find a distant panorama, shared with other points.
+        grey_share: Share of panoramas whose views are grey pictures with the status 200.
+        gone_share: Share of panoramas whose views have the status 404.
+        slow_s: Duration of a slow response.
+        delay_s: Duration of any other image response.
+        retry_after_s: Value of the header Retry-After of the status 429.
+        signed: Requires signed requests.
+        panoramas: (id, latitude, longitude) of panoramas that replace the random ones.
+        view: Function that maps a panorama id and a heading to a JPEG file.
+        log: All requests.
     """
 
     seed: int = 0
@@ -80,7 +82,7 @@ class Server:
     view: Callable[[str, int], bytes] | None = None
     log: list[Entry] = field(default_factory=list)
 
-    def __enter__(self) -> Server:
+    def __enter__(self) -> ProviderServer:
         self._tries: Counter[str] = Counter()
         self._started = threading.Event()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()), daemon=True)
@@ -101,19 +103,19 @@ class Server:
         return f"http://127.0.0.1:{self.port}/graph"
 
     def counts(self) -> Counter[str]:
-        """Kind -> requests."""
+        """Counts the requests of each kind."""
         return Counter(entry.kind for entry in self.log)
 
     def cost(self) -> float:
-        """US dollars."""
+        """Computes the price of all requests in US dollars."""
         return sum(PRICES[entry.kind] for entry in self.log)
 
     def answered(self, kind: str) -> Counter[str]:
-        """What was asked for -> how often it was given whole."""
+        """Counts the complete responses for each subject."""
         return Counter(entry.asked for entry in self.log if entry.kind == kind and entry.came == "ok")
 
-    def most_in(self, seconds: float, kind: str | None = None) -> int:
-        """The most requests in any half-open window of so many seconds."""
+    def max_requests_within(self, seconds: float, kind: str | None = None) -> int:
+        """Computes the maximum number of requests in any half-open window of that length."""
         times = np.sort([entry.at_s for entry in self.log if kind in (None, entry.kind)])
         if not len(times):
             return 0
@@ -180,16 +182,18 @@ class Server:
             return await self._broken(request, "image", asked, fault, view, "image/jpeg")
         if self.share("gone", pano) < self.gone_share:
             self._note("image", asked, "gone")
-            return web.Response(status=404 if words.get("return_error_code") == "true" else 200, body=grey(size))
+            return web.Response(
+                status=404 if words.get("return_error_code") == "true" else 200, body=make_grey_jpeg(size)
+            )
         if self.share("grey", pano) < self.grey_share:
             self._note("image", asked, "grey")
-            return web.Response(body=grey(size), content_type="image/jpeg")
+            return web.Response(body=make_grey_jpeg(size), content_type="image/jpeg")
         await asyncio.sleep(self.delay_s)
         self._note("image", asked, "ok")
         return web.Response(body=self._view(pano, int(words["heading"])), content_type="image/jpeg")
 
     def panorama(self, latitude: float, longitude: float, radius_m: float) -> tuple[str, float, float] | None:
-        """What is near a point."""
+        """Finds the panorama near a point."""
         if self.panoramas is not None:
             found = np.array([one[1:] for one in self.panoramas])
             scale = np.array((111_000.0, 111_000.0 * np.cos(np.radians(latitude))))
@@ -245,7 +249,8 @@ class Server:
     ) -> dict[str, Any]:
         return {
             "id": name,
-            "geometry": {"type": "Point", "coordinates": [longitude + 1e-3, latitude]},  # the camera's GPS is off
+            # The camera's own position is off; the computed one is right.
+            "geometry": {"type": "Point", "coordinates": [longitude + 1e-3, latitude]},
             "computed_geometry": {"type": "Point", "coordinates": [longitude, latitude]},
             "compass_angle": (compass_deg + 20) % 360,
             "computed_compass_angle": compass_deg % 360,
@@ -273,7 +278,7 @@ class Server:
             self._note("thumbnail", name, "not signed")
             return web.Response(status=403)
         flat = len(name) > 22
-        body = self._view(name, 0) if flat else sphere(360 * self.share("compass", name))
+        body = self._view(name, 0) if flat else make_panorama_jpeg(360 * self.share("compass", name))
         if fault := self._fault("thumbnail", name):
             fault = "429" if fault == "limit" else fault
             return await self._broken(request, "thumbnail", name, fault, body, "image/jpeg")
@@ -289,12 +294,12 @@ class Server:
     # Both
 
     def share(self, *words: str) -> float:
-        """A number from 0 to 1 that follows from the seed and these words."""
+        """Draws a number from 0 to 1 that depends on the seed and the words only."""
         digest = hashlib.sha256(" ".join((str(self.seed), *words)).encode()).digest()
         return int.from_bytes(digest[:8], "big") / 2**64
 
     def _view(self, pano: str, heading: int) -> bytes:
-        return self.view(pano, heading) if self.view else noise_view(f"{pano}/{heading}")
+        return self.view(pano, heading) if self.view else make_noise_jpeg(f"{pano}/{heading}")
 
     def _note(self, kind: str, asked: str, came: str) -> None:
         self.log.append(Entry(_ARRIVED.get(), kind, asked, came))
@@ -331,7 +336,9 @@ class Server:
         if fault == "cut":
             request.transport.abort()
             return response
-        await response.prepare(request)  # truncated
+
+        # Truncated: half of the announced bytes.
+        await response.prepare(request)
         await response.write(body[: len(body) // 2])
         request.transport.close()
         return response
@@ -339,14 +346,14 @@ class Server:
 
 @web.middleware
 async def _stamp(request: web.Request, handler: Any) -> web.StreamResponse:
-    """Notes when a request came; its handler runs in a context of its own."""
+    """Stores the arrival time of a request in the context of its handler."""
     _ARRIVED.set(time.monotonic())
     return await handler(request)
 
 
 @lru_cache
-def grey(size: int) -> bytes:
-    """The picture that stands for no imagery."""
+def make_grey_jpeg(size: int) -> bytes:
+    """Makes the grey picture that Google sends where it has no imagery."""
     return _jpeg(np.full((size, size, 3), 228, dtype=np.uint8))
 
 
@@ -357,21 +364,26 @@ def _noise(number: int) -> bytes:
     return _jpeg(np.kron(small, np.ones((8, 8, 1), dtype=np.uint8)))
 
 
-def noise_view(name: str) -> bytes:
-    """A coloured JPEG, other bytes for another name: the name stands in a comment of it."""
+def make_noise_jpeg(name: str) -> bytes:
+    """Makes a coloured JPEG file that carries the name in a comment, so that no two are equal."""
     data = _noise(int(hashlib.sha256(name.encode()).hexdigest()[:8], 16) % 64)
     comment = name.encode()
     return data[:2] + b"\xff\xfe" + (len(comment) + 2).to_bytes(2, "big") + comment + data[2:]
 
 
 @lru_cache(maxsize=64)
-def sphere(compass_deg: float) -> bytes:
-    """A panorama, 512 x 256, whose middle looks to `compass_deg`: red to the north, then green, blue, grey."""
+def make_panorama_jpeg(compass_deg: float) -> bytes:
+    """Makes a panorama of 512 x 256 pixels whose middle looks to `compass_deg`.
+
+    North is red, east green, south blue and west grey.
+    """
     columns = (np.arange(512) + 0.5) / 512 * 360 - 180 + compass_deg
     quarter = (np.floor((columns + 45) / 90).astype(int)) % 4
     colours = np.array([(220, 30, 30), (30, 220, 30), (30, 30, 220), (230, 230, 230)], dtype=np.uint8)
     image = np.repeat(colours[quarter][None], 256, axis=0).copy()
-    image[128:] = image[128:] // 2  # the ground is darker
+
+    # The ground is darker than the sky.
+    image[128:] = image[128:] // 2
     return _jpeg(image)
 
 

@@ -1,6 +1,6 @@
-"""A server that answers W&B's client, agent and dashboards as W&B does, for tests. No test file.
+"""Local server that responds to W&B's client, agent and dashboards as W&B does.
 
-It keeps all that it was sent: `runs` by id, `views` that were saved, and `received`, every byte of every request.
+It records the `runs` by id, the saved `views`, and in `received` every byte of every request.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ ENTITY = "someone"
 
 
 class WandbStub:
-    """Listens on a free port of this machine from `with` to the end of it, or until `die()`.
+    """Server on a free local port, from `with` to the end of it or until `stop()`.
 
     Args:
-        key: The API key that is accepted; any other gets 401.
-        silent: Accepts connections and never answers.
+        key: Accepted API key; any other gets the status 401.
+        silent: Accepts connections and never responds.
     """
 
     def __init__(self, *, key: str = KEY, silent: bool = False) -> None:
@@ -33,9 +33,14 @@ class WandbStub:
         self.artifacts: list[dict[str, Any]] = []
         self.operations: list[tuple[str, dict[str, Any]]] = []
         self.received: list[bytes] = []
-        self.refuses = ""  # what it says to whoever begins a run, with 403
-        self.sweep = ""  # the sweep's file, for `wandb agent`
-        self.jobs: list[dict[str, Any]] = []  # what the agent is told to do, one at each heartbeat
+
+        # Message with which a new run is refused, with the status 403.
+        self.refuses = ""
+
+        # For `wandb agent`: the sweep's configuration file, and commands, one for each heartbeat.
+        self.sweep = ""
+        self.jobs: list[dict[str, Any]] = []
+
         self._end = threading.Event()
         self._lock = threading.Lock()
 
@@ -46,32 +51,32 @@ class WandbStub:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.die()
+        self.stop()
 
-    def die(self) -> None:
-        """Stops listening; whoever connects is refused."""
+    def stop(self) -> None:
+        """Stops listening, so that connections are refused."""
         self._end.set()
         self._server.shutdown()
         self._server.server_close()
 
     @property
     def url(self) -> str:
-        """The address of the server."""
+        """Address of the server."""
         return f"http://127.0.0.1:{self._server.server_port}"
 
     @property
     def env(self) -> dict[str, str]:
-        """The environment of a user who is logged in here, and online."""
+        """Environment of a user who is logged in to this server, online."""
         return {"WANDB_BASE_URL": self.url, "WANDB_API_KEY": self.key, "WANDB_MODE": "online"}
 
     def run(self, name: str) -> dict[str, Any]:
-        """What is known of a run, made where it is new."""
+        """Returns the record of a run, which is made if it is new."""
         with self._lock:
             empty: dict[str, Any] = {"history": [], "summary": {}, "files": {}, "exit": None}
             return self.runs.setdefault(name, {"id": name, **empty})
 
     def answer(self, query: str, variables: dict[str, Any]) -> dict[str, Any]:
-        """The `data` of a GraphQL answer."""
+        """Returns the `data` of a GraphQL response."""
         named = re.search(r"(?:query|mutation)\s+(\w+)", query)
         name = named[1] if named else "query"
         self.operations.append((name, variables))
@@ -108,7 +113,8 @@ class WandbStub:
         return {"createRunFiles": {"runID": given["run"], "uploadHeaders": [], "files": files}}
 
     def _createArtifact(self, given: dict[str, Any]) -> dict[str, Any]:
-        self.artifacts.append(given["input"])  # as one that the server has already: nothing more is sent of it
+        # The response is that for an artifact that the server has already, so that no files follow.
+        self.artifacts.append(given["input"])
         sequence = {"latestArtifact": None}
         return {"createArtifact": {"artifact": {"id": "a", "state": "COMMITTED", "artifactSequence": sequence}}}
 
@@ -182,7 +188,7 @@ class WandbStub:
         return {"upsertView": {"view": view, "inserted": True}}
 
     def stream(self, name: str, sent: dict[str, Any]) -> None:
-        """Takes one request of a run's file stream: history, summary, the end."""
+        """Records a request of a run's file stream: history, summary or exit code."""
         run = self.run(name)
         for file, part in (sent.get("files") or {}).items():
             lines = [json.loads(line) for line in part["content"]]
@@ -204,7 +210,7 @@ class _Server(ThreadingHTTPServer):
     daemon_threads, block_on_close = True, False
 
     def handle_error(self, *_: object) -> None:
-        """A client that went away is nothing to report."""
+        """Ignores clients that disconnect."""
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -270,4 +276,4 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(text)
 
     def log_message(self, *_: object) -> None:
-        """Says nothing."""
+        """Logs nothing."""

@@ -1,4 +1,4 @@
-"""Photos with tags, for tests; all pictures are synthetic."""
+"""Synthetic photos with EXIF and XMP metadata."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 from PIL import ExifTags, Image
 
 
-def tagged(
+def save_photo(
     path: Path,
     image: Image.Image,
     *,
@@ -21,7 +21,7 @@ def tagged(
     gps: dict[int, Any] | None = None,
     xmp: str | None = None,
 ) -> Path:
-    """Saves a picture with EXIF; `position` is latitude and longitude in degrees, `gps` adds or replaces tags."""
+    """Saves an image with EXIF; `position` is latitude and longitude in degrees, `gps` adds or replaces tags."""
     tags: dict[int, Any] = {}
     if position is not None:
         for first, value, letters in ((1, position[0], "NS"), (3, position[1], "EW")):
@@ -46,14 +46,18 @@ def tagged(
     return path
 
 
-def pixels_of(path: Path) -> np.ndarray:
-    """(H, W, 3) as floats."""
+def read_pixels(path: Path) -> np.ndarray:
+    """Returns an image file as an (H, W, 3) array of floats."""
     with Image.open(path) as image:
         return np.asarray(image, dtype=float)
 
 
-def sphere_picture(height: int = 512) -> Image.Image:
-    """A panorama whose colour is the direction: right, ahead and up of its middle column, -1 to 1 as 0 to 255."""
+def make_panorama(height: int = 512) -> Image.Image:
+    """Makes a panorama whose colour is the direction.
+
+    Red, green and blue are the components right, ahead and up relative to the middle column, -1 to 1 scaled to
+    0 to 255.
+    """
     longitude = ((np.arange(2 * height) + 0.5) / (2 * height) - 0.5) * 2 * np.pi
     latitude = (0.5 - (np.arange(height) + 0.5) / height) * np.pi
     right = np.cos(latitude)[:, None] * np.sin(longitude)
@@ -62,8 +66,8 @@ def sphere_picture(height: int = 512) -> Image.Image:
     return Image.fromarray(np.rint(127.5 + 127.5 * np.stack((right, ahead, up), axis=-1)).astype(np.uint8))
 
 
-def gpano(**properties: object) -> str:
-    """An XMP packet as cameras write it, half of it as attributes and half as elements."""
+def make_gpano(**properties: object) -> str:
+    """Makes an XMP packet as cameras write it, with properties both as attributes and as elements."""
     attributes = elements = ""
     for number, (name, value) in enumerate({"ProjectionType": "equirectangular", **properties}.items()):
         if number % 2:

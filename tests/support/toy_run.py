@@ -1,7 +1,8 @@
-"""A tiny country, network and datamodule for tests of training. No test file."""
+"""Tiny country, network and datamodule for tests of training."""
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,7 @@ STAGED = [
 
 
 def toy_places() -> tuple[np.ndarray[Any, Any], Tensor]:
-    """(N, 2) places and (N, 4, 3, 32, 32) views, whose brightness tells the place."""
+    """Makes (N, 2) coordinates and (N, 4, 3, 32, 32) views whose brightness depends on the place."""
     rng = np.random.default_rng(0)
     count = TRAIN + VAL + TEST
     coords = np.stack([rng.uniform(45.0, 45.7, count), rng.uniform(15.0, 16.0, count)], axis=-1)
@@ -53,7 +54,7 @@ def toy_places() -> tuple[np.ndarray[Any, Any], Tensor]:
 
 
 class ToyData(pl.LightningDataModule):
-    """Toy places in memory, or their features where given."""
+    """Datamodule of the toy places in memory, or of their features if given."""
 
     def __init__(self, *, batch_size: int = 4, features: Tensor | None = None) -> None:
         super().__init__()
@@ -101,8 +102,10 @@ def toy_network(name: str = "test_resnet") -> GeoNetwork:
         loss=CrossEntropy(),
         decoder=MeanDecoder(),
     )
+
+    # A new head answers the same for every place.
     torch.manual_seed(1)
-    head.linear.reset_parameters()  # else all answers are one until something was learnt
+    head.linear.reset_parameters()
     return GeoNetwork(backbone, fusion, head)
 
 
@@ -151,11 +154,31 @@ def toy_trainer(folder: Path, *, epochs: int = 2, callbacks: list[Any] | None = 
     )
 
 
-class EachStep(pl.Callback):
-    """Notes the learning rates of each optimizer step."""
+class LearningRateRecorder(pl.Callback):
+    """Callback that records the learning rates of each optimizer step."""
 
     def __init__(self) -> None:
         self.rates: list[dict[str, float]] = []
 
     def on_before_optimizer_step(self, trainer: pl.Trainer, pl_module: Any, optimizer: Any) -> None:
         self.rates.append({group["name"]: group["lr"] for group in optimizer.param_groups})
+
+
+class CheckpointCopier(pl.Callback):
+    """Callback that copies last.ckpt to kept.ckpt at the start of an epoch."""
+
+    def __init__(self, folder: str, epoch: int) -> None:
+        self.folder, self.epoch = folder, epoch
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        if trainer.current_epoch == self.epoch:
+            shutil.copy(f"{self.folder}/last.ckpt", f"{self.folder}/kept.ckpt")
+
+
+def is_plain(value: Any) -> bool:
+    """Returns whether a checkpoint's value consists of builtin types and tensors only."""
+    if isinstance(value, dict):
+        return all(isinstance(key, str | int) and is_plain(one) for key, one in value.items())
+    if isinstance(value, list | tuple):
+        return all(is_plain(one) for one in value)
+    return value is None or type(value) in (str, int, float, bool, torch.Tensor)

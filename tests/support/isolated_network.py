@@ -1,9 +1,9 @@
-"""Runs a program in a network of its own and tells whom it wanted to reach. No test file; for Linux, as root.
+"""Runs a program in a network without an exit and prints the addresses that it tried to reach.
 
-    unshare --net python quiet_net.py PROGRAM WORD...
+    unshare --net python isolated_network.py PROGRAM WORD...
 
-The network is a loopback that answers for every address, so nothing leaves it, and each attempt is a packet to
-see. Prints one line per address that was asked for, then ends as the program did.
+Linux only, as root. The only interface is a loopback that has every address, so that each attempt is a packet
+on it. The exit status is that of the program.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ ALL_PROTOCOLS = 3  # ETH_P_ALL of linux/if_ether.h
 IPV4, IPV6, UDP = 0x0800, 0x86DD, 17
 
 
-def wanted(packet: bytes) -> str | None:
-    """Whom an Ethernet frame is for: an address that is not this machine's, or any name server."""
+def get_destination(packet: bytes) -> str | None:
+    """Returns the destination of an Ethernet frame, or None for this machine; name servers always count."""
     (kind,) = struct.unpack("!H", packet[12:14])
     if kind == IPV6:
         address = socket.inet_ntop(socket.AF_INET6, packet[38:54])
@@ -44,7 +44,7 @@ def main() -> None:
 
     def listen() -> None:
         while True:
-            address = wanted(tap.recv(65535))
+            address = get_destination(tap.recv(65535))
             if address is not None:
                 seen.add(address)
 

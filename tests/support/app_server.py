@@ -1,10 +1,9 @@
-"""Servers for tests: an application with some limits of its own, and one that listens on a real socket."""
+"""Applications with limits set by the test, in this process or behind a socket."""
 
 from __future__ import annotations
 
 import contextlib
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,29 +13,29 @@ from geoguesser.app.limits import Limits
 from geoguesser.app.registry import ServedModel
 from geoguesser.app.server import find_address, listen, make_server
 from geoguesser.app.service import Service
+from support.waiting import wait_until
 
 LOCAL = ["127.0.0.1", "localhost", "::1"]
 
 
-def app_of(
+def build_app(
     models: list[ServedModel], *, root: Path | None = None, hosts: list[str] | None = LOCAL, **limits: Any
 ) -> Any:
-    """An application with some limits of its own."""
+    """Builds an application; keyword arguments are fields of `Limits`."""
     return make_app(Service(models, Limits(**limits), root=root and root.resolve(), threads=1), hosts=hosts)
 
 
 @contextlib.contextmanager
-def serving(app: Any, limits: Limits) -> Iterator[str]:
-    """Serves on a socket of this machine, in a thread; gives the address."""
-    with listen("127.0.0.1", 0) as own:
+def serve_app(app: Any, limits: Limits) -> Iterator[str]:
+    """Serves an application on a local socket, in a thread, and yields its address."""
+    with listen("127.0.0.1", 0) as listener:
         server = make_server(app, limits)
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [own]}, daemon=True)
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
         thread.start()
-        while not server.started:
-            assert thread.is_alive()
-            time.sleep(0.01)
+        wait_until(lambda: server.started or not thread.is_alive())
+        assert thread.is_alive()
         try:
-            yield find_address(own)
+            yield find_address(listener)
         finally:
             server.should_exit = True
             thread.join(20)

@@ -1,4 +1,4 @@
-"""A network for tests of kept features that takes its time; as a script, one process that makes them."""
+"""Network with a delay, for tests of cached features; as a script, a process that computes and caches them."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ COUNT, WIDTH = 19, 5
 PIXELS = torch.randint(0, 256, (COUNT, 4, 3, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 
 
-class Slow(nn.Module):
-    """Stands for a network: means of each view, after a while, or once a file is there."""
+class SlowNetwork(nn.Module):
+    """Network whose features are the means of the views, available after a delay or once a file exists."""
 
     def __init__(self, seconds: float = 0.0, *, fails: bool = False, gate: Path | None = None) -> None:
         super().__init__()
@@ -44,8 +44,8 @@ class Slow(nn.Module):
         return PIXELS.float().mean((2, 3, 4))[..., None] * torch.arange(1.0, WIDTH + 1)
 
 
-def batches() -> DataLoader[Any]:
-    """All places, in order."""
+def make_loader() -> DataLoader[Any]:
+    """Makes a loader of all places in order."""
     data = PlacesDataset(
         torch.arange(COUNT).numpy(),
         views=MemoryViews(PIXELS),
@@ -65,11 +65,11 @@ if __name__ == "__main__":
     logging.basicConfig(level="INFO", stream=sys.stdout, format="%(message)s")
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     own_gate = Path(sys.argv[3]) if len(sys.argv) > 3 else None
-    kept_cache, network = Cache(Path(sys.argv[1]), limit_gib=1), Slow(float(sys.argv[2]), gate=own_gate)
+    kept_cache, network = Cache(Path(sys.argv[1]), limit_gib=1), SlowNetwork(float(sys.argv[2]), gate=own_gate)
     entry = kept_cache.entry("features", {})
     found = load_cached_features(
         network,  # type: ignore[arg-type]
-        batches(),
+        make_loader(),
         torch.device("cpu"),
         entry=entry,
         cache=kept_cache,

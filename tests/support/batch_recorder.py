@@ -1,4 +1,4 @@
-"""A callback for tests: writes down which places each process trained on."""
+"""Callback that records the places that each process trains on."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any
 from pytorch_lightning import Callback
 
 
-class RowSpy(Callback):
-    """Appends [epoch, rank, rows] for each training batch.
+class BatchRecorder(Callback):
+    """Callback that appends [epoch, rank, rows] to a file for each training batch.
 
     Args:
         folder: The run folder.

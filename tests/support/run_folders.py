@@ -1,4 +1,4 @@
-"""Run folders for tests of comparisons: what a run leaves, with errors of the test's own choice."""
+"""Run folders for tests of comparisons, with errors chosen by the test."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ CONFIG: dict[str, Any] = {
 }
 
 
-def some_places(count: int, seed: int = 0) -> pd.DataFrame:
-    """Places in the middle of Croatia: uuid, true_latitude, true_longitude."""
+def make_places(count: int, seed: int = 0) -> pd.DataFrame:
+    """Makes a table of places in the middle of Croatia: uuid, true_latitude, true_longitude."""
     random = np.random.default_rng(seed)
     return pd.DataFrame(
         {
@@ -52,17 +52,17 @@ def write_run(
     state: str = "done",
     data: str = "a",
 ) -> Path:
-    """Writes a run's folder; predictions lie `error_km` south of the places, which is what haversine says.
+    """Writes the folder of a run whose predictions lie `error_km` south of the places.
 
     Args:
-        folder: It is made.
-        places: As `some_places` gives them.
-        error_km: One error per place.
-        changes: Dotted key -> value; None of a dotted key that ends in `-` takes the key out.
+        folder: Folder to make.
+        places: Table from `make_places`.
+        error_km: Error of each place.
+        changes: Maps dotted config keys to values; a key that ends in `-` is removed.
         val_km: Mean validation error.
-        fit_s: Seconds of training.
-        state: What status.json says.
-        data: Names the data in the fingerprint.
+        fit_s: Training time in seconds.
+        state: State in status.json.
+        data: Name of the data in the fingerprint.
     """
     folder.mkdir(parents=True)
     config = copy.deepcopy(CONFIG)

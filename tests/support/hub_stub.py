@@ -1,4 +1,4 @@
-"""A model hub's HTTP API, as much of it as pushing a folder asks for; it keeps what it is sent. No test file."""
+"""Local server with the part of a model hub's HTTP API that pushing a folder uses."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 
-class Hub:
-    """What the stub knows.
+class HubStub:
+    """State of the server.
 
     Attributes:
-        address: For HF_ENDPOINT.
-        repositories: Name -> whether it is private.
-        files: Repository -> path -> contents.
-        tokens: What requests said who they are.
-        refuses: Answers 403 to a commit.
+        address: Value for HF_ENDPOINT.
+        repositories: Maps each name to whether the repository is private.
+        files: Maps each repository to its files, path to contents.
+        tokens: Authorization headers of the requests.
+        refuses: Makes the server respond with 403 to a commit.
     """
 
     def __init__(self) -> None:
@@ -30,7 +30,7 @@ class Hub:
         self.refuses = False
 
 
-def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
+def _handler(hub: HubStub) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         def log_message(self, *words: Any) -> None:
             pass
@@ -86,7 +86,8 @@ def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
                 address = f"{hub.address}/{name}/commit/{'1' * 40}"
                 self.answer({"commitUrl": address, "commitOid": "1" * 40, "success": True})
             else:
-                self.answer({"errors": [], "warnings": []})  # whether a card's front matter is right
+                # The client asks whether the front matter of the model card is valid.
+                self.answer({"errors": [], "warnings": []})
 
         def body(self) -> bytes:
             if self.headers.get("Transfer-Encoding") != "chunked":
@@ -102,9 +103,9 @@ def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
 
 
 @contextmanager
-def hub_stub() -> Iterator[Hub]:
-    """Runs the stub."""
-    hub = Hub()
+def run_hub_stub() -> Iterator[HubStub]:
+    """Runs the server in a thread and yields its state."""
+    hub = HubStub()
     server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(hub))
     hub.address = f"http://127.0.0.1:{server.server_port}"
     thread = threading.Thread(target=server.serve_forever, daemon=True)
