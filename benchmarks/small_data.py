@@ -46,7 +46,6 @@ RECIPES = {
     "loss.tau=0.5": "loss.tau=0.5",
     "loss.tau=1": "loss.tau=1.0",
     "decoder=mean": "decoder=mean",
-    "decoder=auto": "decoder=auto",
     "grid.size=30": "grid.size=30",
     "grid.size=120": "grid.size=120",
     "grid=staggered": "grid=staggered",

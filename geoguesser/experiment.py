@@ -30,7 +30,6 @@ from geoguesser.errors import (
 from geoguesser.geo.region import Region
 from geoguesser.kept import Kept
 from geoguesser.model.backbone import Backbone
-from geoguesser.model.decoder import Choice
 from geoguesser.parts import Order, Parts
 from geoguesser.reporting import result as results
 from geoguesser.reporting.run_report import RunReport
@@ -42,7 +41,7 @@ from geoguesser.training.bounds import (
 from geoguesser.training.ema import refuse_lost_averages
 from geoguesser.training.loggers import Outcome, Record
 from geoguesser.training.module import GeoLightningModule
-from geoguesser.training.outputs import choose_decoder, scale_head
+from geoguesser.training.outputs import scale_head
 from geoguesser.training.privacy import public, without_secrets
 from geoguesser.training.rate_finder import RateSearch, find_rate
 from geoguesser.training.transfer import ended_early, refuse_other_data, resume_network
@@ -138,7 +137,6 @@ class Run:
         self.started = time.perf_counter()
         self.times: dict[str, float] = {}
         self.search: RateSearch | None = None
-        self.choice: Choice | None = None
         self.served: dict[str, Any] | None = None  # features instead of pixels
         self.begun = False  # training; until then a resume may be refused, and must leave the run as it was
         self.parts = Parts(order)
@@ -281,7 +279,6 @@ class Run:
                 f"{best} was not written: no validation gave an error. "
                 "Check trainer.max_steps, trainer.max_time and trainer.limit_train_batches."
             )
-        self.choice = choose_decoder(self.network, self.data, best, trainer.strategy.root_device, write=self.main)
         trainer.test(module, datamodule=self.data, ckpt_path=str(best), weights_only=True, verbose=False)
         self.times["test_s"] = self._lap()
         return self._report(module, trainer, record) if self.main else {}
@@ -319,14 +316,6 @@ class Run:
         shown = ", ".join(f"{group.name} {rate:.3g}" for group, rate in pairs if rate)
         log.info("lr_find: base rates are now %s (the others keep their ratio to the head's)", shown)
 
-    def _decoder(self) -> dict[str, Any] | None:
-        """What turned posteriors into points, and how `decoder=auto` came to it."""
-        decoder = getattr(self.network.head, "decoder", None)
-        if decoder is None or self.choice is None:
-            return None if decoder is None else decoder.state()
-        how = {name: value for name, value in self.choice._asdict().items() if name != "decoder"}
-        return decoder.state() | {"chosen": how}
-
     def _report(self, module: GeoLightningModule, trainer: pl.Trainer, record: Record) -> dict[str, Any]:
         file = self.folder / ".test_results.pt"
         tested = torch.load(file, weights_only=True)
@@ -341,10 +330,13 @@ class Run:
             checkpoint = locator.read_checkpoint(best)
             checkpoint["geoguesser"]["calibration"] = report.calibration.state()
             locator.write_checkpoint(best, checkpoint)
+
+        # Regression heads have no decoder.
+        decoder = getattr(self.network.head, "decoder", None)
         result |= {
             "steps": int(trainer.global_step),
             "seed": self.parts.seed,
-            "decoder": self._decoder(),
+            "decoder": None if decoder is None else decoder.state(),
             "lr_found": module.base_rates[0] if self.config["lr_find"] else None,
             "device": str(trainer.strategy.root_device),
             "audit": self.data.audit(),
