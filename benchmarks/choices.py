@@ -31,7 +31,7 @@ from geoguesser.quiet import quiet
 PLACES, SEEDS = 1000, 5
 USUAL = ["pictures=false", "logger=csv", "trainer=cpu"]
 FUSIONS = ("mean", "concat", "attention")
-LOSSES = ("cross_entropy", "smoothed", "expected_distance", "mix")
+LOSSES = ("cross_entropy", "smoothed", "expected_distance")
 DECODERS = ("mean", "argmax", "top_k", "median")
 DEFAULT = "fusion=mean loss=smoothed decoder=median"
 PREDECESSOR = "fusion=concat loss=cross_entropy decoder=mean"

@@ -42,7 +42,6 @@ RECIPES = {
     "the predecessor's": "fusion=concat loss=cross_entropy decoder=mean",
     "fusion=concat": "fusion=concat",
     "loss=cross_entropy": "loss=cross_entropy",
-    "loss=mix": "loss=mix",
     "loss.tau=0.5": "loss.tau=0.5",
     "loss.tau=1": "loss.tau=1.0",
     "decoder=mean": "decoder=mean",

@@ -26,6 +26,7 @@ register()  # wherever a job's task is, so is the name of its folder
 # Choices of config groups that an earlier version had -> what to use instead.
 REMOVED_CHOICES = {
     ("decoder", "auto"): "decoder=auto was removed in version 0.2. Choose decoder=median, mean, top_k or argmax.",
+    ("loss", "mix"): "loss=mix was removed in version 0.2. Choose loss=smoothed, the default.",
 }
 
 

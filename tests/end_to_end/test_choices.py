@@ -68,7 +68,7 @@ def test_a_run_with_all_of_them_and_its_resume(stages: list[str], run_job, tmp_p
 @pytest.mark.parametrize(
     "words",
     [
-        ["head=hybrid", "loss=mix"],
+        ["head=hybrid"],
         ["grid=quadtree", "loss=expected_distance"],
         ["grid=kmeans", "loss.balance=1.0"],
         ["grid=staggered", "decoder=argmax"],
