@@ -18,10 +18,9 @@ from geoguesser.model.attribution import Activation
 from geoguesser.reporting import explain_maps, explain_places, maps, sureness_plots
 from geoguesser.reporting.explain_coverage import coverage, draw_coverage
 from geoguesser.reporting.explain_headings import draw_headings, headings_of
-from geoguesser.reporting.explain_lines import draw_lines, lines_of
 from geoguesser.reporting.explain_network import draw_filters, draw_network, parts_of
 from geoguesser.reporting.explain_subject import GONE, Subject, known_of
-from geoguesser.reporting.explain_words import BARS, BARS_SHORT, MOVED, WORDS, Words, confusion_words, lines_words
+from geoguesser.reporting.explain_words import BARS, BARS_SHORT, MOVED, WORDS, Words, confusion_words
 from geoguesser.reporting.run_views import pixels_of
 from geoguesser.reporting.style import format_km, shortened
 
@@ -189,10 +188,6 @@ class _Plan:
             if len(found.pairs):
                 draw = partial(explain_maps.draw_confusion, region=region, grid=subject.grid, confusion=found)
                 yield self._one("confusion", "errors", draw, words=confusion_words(found))
-        lines = lines_of(region, true_deg)
-        if lines is not None:
-            words = lines_words(lines, region)
-            yield self._one("great_circle", "errors", partial(draw_lines, region=region, lines=lines), words=words)
 
     def _sureness(self) -> Iterator[Planned]:
         subject, known = self.subject, self.result.get("uncertainty") or {}
