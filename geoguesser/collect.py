@@ -10,7 +10,6 @@ from omegaconf import DictConfig
 
 from geoguesser.cli import launch
 from geoguesser.collecting.keys import refuse_keys
-from geoguesser.collecting.lifeline import tie
 from geoguesser.errors import ConfigError
 
 
@@ -27,7 +26,6 @@ def main() -> None:
         refuse_keys({"the command line": sys.argv[1:]})  # before Hydra repeats a word that it does not know
     except ConfigError as error:
         sys.exit(f"error: {error}")
-    tie()  # before anything is imported that has threads
     launch("collect", collect)
 
 
