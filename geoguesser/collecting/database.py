@@ -12,13 +12,11 @@ before anybody goes on.
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import sqlite3
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
@@ -31,11 +29,9 @@ try:
 except ImportError:  # no POSIX: nothing keeps a second process out
     LOCKS = False
 
-log = logging.getLogger(__name__)
-
 NAME, LOCK = "journal.sqlite", "journal.lock"
-ENDING = "ending"  # in the lock's file: its process only waits for what is under way
-LOOKS_S, PATIENCE_S = 0.05, 1.0
+POLL_S = 0.05
+MAX_LOCK_WAIT_S = 1.0  # the system frees the lock of a killed process a moment after its end
 FORMAT = 1
 T = TypeVar("T")
 TABLES = """
@@ -108,11 +104,6 @@ class Journal:
     def __exit__(self, *_: object) -> None:
         self.db.close()
         os.close(self._lock)
-
-    def ends(self) -> None:
-        """Tells others that they may wait for this process: it ends with what is under way."""
-        with suppress(OSError):  # on a full disk others are refused, but this process must end all the same
-            os.pwrite(self._lock, f"{os.getpid()} {ENDING}\n".encode(), 0)
 
     def change(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Runs `work` in a transaction of its own, and returns what it returns once that is on disk."""
@@ -216,24 +207,24 @@ def _result(work: Callable[[sqlite3.Connection], Any], db: sqlite3.Connection) -
 
 
 def _hold(lock: int, folder: Path) -> None:
-    """Takes the lock and writes this process's number into it; the system frees it after a kill.
+    """Takes the lock and writes this process's number into it.
 
-    One whose command was killed still ends what is under way: it is waited for.
+    Raises:
+        StoreError: Another process holds it.
     """
     if not LOCKS:
         return
-    told, patient_until = False, time.monotonic() + PATIENCE_S
+
+    deadline = time.monotonic() + MAX_LOCK_WAIT_S
     while not _took(lock, folder):
-        holder, _, state = os.pread(lock, 40, 0).decode("ascii", "replace").strip().partition(" ")
-        if state == ENDING and not told:
-            log.info("waiting for process %s, which ends what was under way when it was killed", holder)
-            told = True
-        if state != ENDING and time.monotonic() > patient_until:  # which may just have been killed
+        if time.monotonic() > deadline:
+            holder = os.pread(lock, 40, 0).decode("ascii", "replace").strip()
             raise StoreError(
                 f"out={folder} is in use by another process (number {holder or 'unknown'}), which holds {LOCK}. "
                 "Wait until it has ended, or name another folder."
             )
-        time.sleep(LOOKS_S)
+        time.sleep(POLL_S)
+
     os.ftruncate(lock, 0)
     os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
 
