@@ -31,8 +31,8 @@ from geoguesser.system.log_filters import filter_logs
 PLACES, SEEDS = 1000, 5
 USUAL = ["pictures=false", "logger=csv", "trainer=cpu"]
 FUSIONS = ("mean", "concat", "attention")
-LOSSES = ("cross_entropy", "smoothed", "expected_distance", "mix")
-DECODERS = ("mean", "argmax", "top_k", "median", "auto")
+LOSSES = ("cross_entropy", "smoothed", "expected_distance")
+DECODERS = ("mean", "argmax", "top_k", "median")
 DEFAULT = "fusion=mean loss=smoothed decoder=median"
 PREDECESSOR = "fusion=concat loss=cross_entropy decoder=mean"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import sys
 import traceback
 from collections.abc import Callable
@@ -21,6 +22,12 @@ from geoguesser.sweeps.job_name import register_resolver
 
 log = logging.getLogger(__name__)
 register_resolver()  # wherever a job's task is, so is the name of its folder
+
+# Choices of config groups that an earlier version had -> what to use instead.
+REMOVED_CHOICES = {
+    ("decoder", "auto"): "decoder=auto was removed in version 0.2. Choose decoder=median, mean, top_k or argmax.",
+    ("loss", "mix"): "loss=mix was removed in version 0.2. Choose loss=smoothed, the default.",
+}
 
 
 def launch(config_name: str, task: Callable[[DictConfig, Path], Any]) -> None:
@@ -67,13 +74,24 @@ def launch(config_name: str, task: Callable[[DictConfig, Path], Any]) -> None:
 
 
 def check_choices(words: list[str]) -> None:
-    """Refuses a number as a group's choice (`image=56` for `image=px56`): Hydra ends with a traceback there.
+    """Refuses choices that Hydra would refuse with a traceback, or without naming the remedy.
+
+    These are numbers (`image=56` for `image=px56`), and choices that were removed, also where they are values of a
+    sweep (`decoder=median,auto`).
+
+    Args:
+        words: The words of the command line.
 
     Raises:
-        ConfigError: With the group's choices.
+        ConfigError: With the choices there are.
     """
     for word in words:
         group, _, choice = word.partition("=")
+
+        for name in re.findall(r"\w+", choice):
+            if (message := REMOVED_CHOICES.get((group.lstrip("+"), name))) is not None:
+                raise ConfigError(message)
+
         folder = Path(conf_dir()) / group
         numbers = [one for one in choice.split(",") if one.strip().isdecimal()]
         if numbers and group.isidentifier() and folder.is_dir():

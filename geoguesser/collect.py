@@ -9,7 +9,6 @@ from typing import Any
 from omegaconf import DictConfig
 
 from geoguesser.cli import launch
-from geoguesser.collecting.pipeline.supervisor import tie
 from geoguesser.collecting.providers.credentials import refuse_keys
 from geoguesser.errors import ConfigError
 
@@ -27,7 +26,6 @@ def main() -> None:
         refuse_keys({"the command line": sys.argv[1:]})  # before Hydra repeats a word that it does not know
     except ConfigError as error:
         sys.exit(f"error: {error}")
-    tie()  # before anything is imported that has threads
     launch("collect", collect)
 
 

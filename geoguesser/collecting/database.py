@@ -12,24 +12,20 @@ before anybody goes on.
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import sqlite3
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
 from geoguesser.errors import GeoguesserError, StoreError
 from geoguesser.system.locks import FileLock, LocksUnsupportedError
 
-log = logging.getLogger(__name__)
-
 NAME, LOCK = "journal.sqlite", "journal.lock"
-ENDING = "ending"  # in the lock's file: its process only waits for what is under way
-LOOKS_S, PATIENCE_S = 0.05, 1.0
+POLL_S = 0.05
+MAX_LOCK_WAIT_S = 1.0  # the system frees the lock of a killed process a moment after its end
 FORMAT = 1
 T = TypeVar("T")
 TABLES = """
@@ -106,11 +102,6 @@ class Journal:
     def __exit__(self, *_: object) -> None:
         self.db.close()
         self._lock.release()
-
-    def ends(self) -> None:
-        """Tells others that they may wait for this process: it ends with what is under way."""
-        with suppress(OSError):  # on a full disk others are refused, but this process must end all the same
-            self._lock.write_note(f"{os.getpid()} {ENDING}")
 
     def change(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Runs `work` in a transaction of its own, and returns what it returns once that is on disk."""
@@ -216,27 +207,21 @@ def _result(work: Callable[[sqlite3.Connection], Any], db: sqlite3.Connection) -
 def _take_lock(folder: Path) -> FileLock:
     """Locks the folder and writes this process's number into the lock file.
 
-    A process that only ends its requests in flight is waited for.
-
     Raises:
         StoreError: Another process holds the lock.
         LocksUnsupportedError: The folder's file system has no locks.
         OSError: The lock file cannot be written.
     """
     lock = FileLock(folder / LOCK, required=True)
-    logged, wait_until = False, time.monotonic() + PATIENCE_S
+    deadline = time.monotonic() + MAX_LOCK_WAIT_S
     while not lock.try_acquire():
-        holder, _, state = lock.read_note().partition(" ")
-        if state == ENDING and not logged:
-            log.info("waiting for process %s, which ends what was under way when it was killed", holder)
-            logged = True
-        # A holder that was just killed needs a moment to end.
-        if state != ENDING and time.monotonic() > wait_until:
+        if time.monotonic() > deadline:
+            holder = lock.read_note() or "unknown"
             raise StoreError(
-                f"out={folder} is in use by another process (number {holder or 'unknown'}), which holds {LOCK}. "
+                f"out={folder} is in use by another process (number {holder}), which holds {LOCK}. "
                 "Wait until it has ended, or name another folder."
             )
-        time.sleep(LOOKS_S)
+        time.sleep(POLL_S)
 
     try:
         lock.write_note(str(os.getpid()))

@@ -30,7 +30,6 @@ from geoguesser.errors import (
 from geoguesser.geo.region import Region
 from geoguesser.inference import predictor as locator
 from geoguesser.model.backbone import Backbone
-from geoguesser.model.decoder import Choice
 from geoguesser.reporting.run import result as results
 from geoguesser.reporting.run.report import RunReport
 from geoguesser.runs.redaction import redact_config, remove_secrets
@@ -41,7 +40,7 @@ from geoguesser.tracking.loggers import Outcome, RunLogger
 from geoguesser.training.ema import refuse_lost_averages
 from geoguesser.training.lr_finder import RateSearch, find_rate
 from geoguesser.training.module import GeoLightningModule
-from geoguesser.training.outputs import choose_decoder, scale_head
+from geoguesser.training.outputs import scale_head
 from geoguesser.training.trainer_checks import (
     as_config_errors,
     check_early_stopping,
@@ -141,7 +140,6 @@ class TrainingRun:
         self.started = time.perf_counter()
         self.times: dict[str, float] = {}
         self.search: RateSearch | None = None
-        self.choice: Choice | None = None
         self.served: dict[str, Any] | None = None  # features instead of pixels
         self.begun = False  # training; until then a resume may be refused, and must leave the run as it was
         self.parts = RunParts(order)
@@ -284,7 +282,6 @@ class TrainingRun:
                 f"{best} was not written: no validation gave an error. "
                 "Check trainer.max_steps, trainer.max_time and trainer.limit_train_batches."
             )
-        self.choice = choose_decoder(self.network, self.data, best, trainer.strategy.root_device, write=self.main)
         trainer.test(module, datamodule=self.data, ckpt_path=str(best), weights_only=True, verbose=False)
         self.times["test_s"] = self._lap()
         return self._report(module, trainer, record) if self.main else {}
@@ -322,14 +319,6 @@ class TrainingRun:
         shown = ", ".join(f"{group.name} {rate:.3g}" for group, rate in pairs if rate)
         log.info("lr_find: base rates are now %s (the others keep their ratio to the head's)", shown)
 
-    def _decoder(self) -> dict[str, Any] | None:
-        """What turned posteriors into points, and how `decoder=auto` came to it."""
-        decoder = getattr(self.network.head, "decoder", None)
-        if decoder is None or self.choice is None:
-            return None if decoder is None else decoder.state()
-        how = {name: value for name, value in self.choice._asdict().items() if name != "decoder"}
-        return decoder.state() | {"chosen": how}
-
     def _report(self, module: GeoLightningModule, trainer: pl.Trainer, record: RunLogger) -> dict[str, Any]:
         file = self.folder / ".test_results.pt"
         tested = torch.load(file, weights_only=True)
@@ -344,10 +333,13 @@ class TrainingRun:
             checkpoint = locator.read_checkpoint(best)
             checkpoint["geoguesser"]["calibration"] = report.calibration.state()
             locator.write_checkpoint(best, checkpoint)
+
+        # Regression heads have no decoder.
+        decoder = getattr(self.network.head, "decoder", None)
         result |= {
             "steps": int(trainer.global_step),
             "seed": self.parts.seed,
-            "decoder": self._decoder(),
+            "decoder": None if decoder is None else decoder.state(),
             "lr_found": module.base_rates[0] if self.config["lr_find"] else None,
             "device": str(trainer.strategy.root_device),
             "audit": self.data.audit(),

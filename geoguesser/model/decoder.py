@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from geoguesser.errors import check_int, check_number
-from geoguesser.geo.distance import from_unit, haversine_km
+from geoguesser.geo.distance import from_unit
 from geoguesser.geo.median import STEADY_STEPS, spherical_median, spherical_median_fixed_steps
-
-TEMPERATURES = (0.5, 0.7, 1.0, 1.4, 2.0)  # what `decoder=auto` tries
-TOP_KS = (3, 5, 10)
 
 
 class Decoder(ABC):
@@ -141,73 +138,18 @@ def _of_columns(class_vectors: Tensor, columns: Tensor) -> Tensor:
     return class_vectors.gather(1, columns[..., None].expand(-1, -1, 3))
 
 
-class AutoDecoder(MedianDecoder):
-    """The geometric median until training is over; then what validation places say is best.
-
-    `choose` tries every kind at several temperatures. The median at temperature 1 stays unless another is better
-    by more than the standard error of the difference: of many choices on few places one is always better by luck.
-    """
-
-    kind = "auto"
-
-    def __init__(self) -> None:
-        super().__init__()
-
-    def choose(self, posterior: Tensor, class_vectors: Tensor, coords_deg: Tensor) -> Choice:
-        """Chooses by the mean error of places.
-
-        Args:
-            posterior: (N, K) of the places, at no temperature.
-            class_vectors: (K, 3), or (N, K, 3).
-            coords_deg: (N, 2) float64 true places.
-        """
-        tried: list[tuple[float, Decoder, Tensor]] = []
-        for temperature in TEMPERATURES:
-            for decoder in _candidates(temperature):
-                found = decoder(posterior, class_vectors).double().cpu()
-                error_km = haversine_km(found, coords_deg)
-                tried.append((float(error_km.mean()), decoder, error_km))
-        usual = next(one for one in tried if one[1].state() == MedianDecoder().state())
-        best = min(tried, key=lambda one: one[0])
-        gain = usual[2] - best[2]
-        noise = float(gain.std()) / len(gain) ** 0.5 if len(gain) > 1 else float("inf")
-        taken = best if float(gain.mean()) > noise else usual
-        return Choice(taken[1], taken[0], usual[0], len(tried), len(gain))
-
-    def state(self) -> dict[str, Any]:
-        return {"kind": self.kind}
-
-
-class Choice(NamedTuple):
-    """What `AutoDecoder.choose` came to.
-
-    Attributes:
-        decoder: The decoder to use.
-        error_km: Its mean error over the places that it was chosen on.
-        usual_km: That of the median at temperature 1.
-        tried: How many decoders were tried.
-        places: On how many places.
-    """
-
-    decoder: Decoder
-    error_km: float
-    usual_km: float
-    tried: int
-    places: int
-
-
-def _candidates(temperature: float) -> list[Decoder]:
-    made: list[Decoder] = [MedianDecoder(temperature=temperature), MeanDecoder(temperature=temperature)]
-    made += [TopKDecoder(k=k, temperature=temperature) for k in TOP_KS]
-    return [*made, ArgmaxDecoder()] if temperature == 1.0 else made
-
-
 DECODERS: dict[str, type[Decoder]] = {
-    one.kind: one for one in (MeanDecoder, ArgmaxDecoder, TopKDecoder, MedianDecoder, AutoDecoder)
+    decoder.kind: decoder for decoder in (MeanDecoder, ArgmaxDecoder, TopKDecoder, MedianDecoder)
 }
 
 
 def decoder_from_state(state: dict[str, Any]) -> Decoder:
-    """Makes the decoder again that `Decoder.state` described."""
+    """Builds a decoder from its `state`.
+
+    Version 0.1 recorded the kind "auto" in checkpoints of unfinished runs. It decoded like "median" until the end
+    of training, when the chosen decoder took its place in the checkpoint.
+    """
     values = {key: value for key, value in state.items() if key != "kind"}
-    return DECODERS[state["kind"]](**values)
+    kind = "median" if state["kind"] == "auto" else state["kind"]
+
+    return DECODERS[kind](**values)

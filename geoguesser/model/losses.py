@@ -141,8 +141,8 @@ class SmoothedCrossEntropy(CellLoss):
 class ExpectedDistance(CellLoss):
     """The expected great-circle distance under the posterior, in sides of an average cell: sum of p_c d(x, g_c).
 
-    It is what the score asks for, but a posterior that is surely wrong hardly feels it, and it does not care for
-    probabilities as such: see `Mix`.
+    This is the score itself, but its gradient vanishes for a posterior that is confidently wrong, and it does not
+    train calibrated probabilities.
 
     Args:
         balance: As in CellLoss.
@@ -150,36 +150,12 @@ class ExpectedDistance(CellLoss):
 
     def targets(self, grid: Grid, coords_deg: FloatArray) -> LossTarget:
         vectors = torch.from_numpy(to_unit(coords_deg)).float()
-        return super().targets(grid, coords_deg) | {"vector": vectors, "unit_km": _unit_km(grid, len(vectors))}
+        unit_km = torch.full((len(vectors),), float(np.mean(grid.class_sides_km)))
+        return super().targets(grid, coords_deg) | {"vector": vectors, "unit_km": unit_km}
 
     def of_each(self, logits: Tensor, target: LossTarget, class_vectors: Tensor) -> Tensor:
         distance = compute_arcs_km(target["vector"], class_vectors) / target["unit_km"][:, None]
         return (torch.softmax(logits, dim=1) * distance).sum(dim=1)
-
-
-class Mix(SmoothedCrossEntropy):
-    """The smoothed cross entropy, and `weight` times the expected distance.
-
-    Args:
-        tau: As in Smoothed.
-        weight: Of the expected distance, which is in sides of an average cell.
-        balance: As in CellLoss.
-
-    Raises:
-        ConfigError: A value is out of range.
-    """
-
-    def __init__(self, *, tau: float = 0.3, weight: float = 0.2, balance: float = 0.0) -> None:
-        super().__init__(tau=tau, balance=balance)
-        self.weight = check_number("loss.weight", weight, low=0.0, high=1000.0)
-        self._expected = ExpectedDistance()
-
-    def targets(self, grid: Grid, coords_deg: FloatArray) -> LossTarget:
-        return super().targets(grid, coords_deg) | self._expected.targets(grid, coords_deg)
-
-    def of_each(self, logits: Tensor, target: LossTarget, class_vectors: Tensor) -> Tensor:
-        expected = self._expected.of_each(logits, target, class_vectors)
-        return super().of_each(logits, target, class_vectors) + self.weight * expected
 
 
 def compute_smoothed_targets(
@@ -217,7 +193,3 @@ def compute_arcs_km(vectors: Tensor, class_vectors: Tensor) -> Tensor:
     with torch.autocast(vectors.device.type, enabled=False):
         chords = torch.cdist(vectors[None], class_vectors[None], compute_mode="donot_use_mm_for_euclid_dist")[0]
         return arc_km(chords)
-
-
-def _unit_km(grid: Grid, count: int) -> Tensor:
-    return torch.full((count,), float(np.mean(grid.class_sides_km)))

@@ -1,8 +1,9 @@
-"""EmaWeights: an exponential moving average of the network's weights, which is what validation sees and keeps.
+"""Exponential moving average of the network's weights, which validation sees and checkpoints keep.
 
-Not Lightning's own EMAWeightAveraging (read in 2.6.6): that copies the whole module, with targets, metrics and
-all that is locked, averages integers as well, has no warm-up, and keeps no average from before an unlocking.
-The averaging itself is torch's.
+A class over Lightning's `WeightAveraging` was tried with 2.6.6 and fails tests in
+tests/training/test_ema.py. It copies the complete LightningModule, so a frozen backbone is averaged at each
+step and stands twice in each checkpoint. And after a fit, `trainer.test(ckpt_path=...)` loads the raw weights
+of the checkpoint, not the averages. The averaging function here is torch's.
 """
 
 from __future__ import annotations
@@ -19,26 +20,26 @@ from geoguesser.errors import CheckpointError, ConfigError, check_number
 from geoguesser.inference.predictor import PREFIX
 from geoguesser.model.network import GeoNetwork
 
-RAW = "geoguesser_ema"  # in a checkpoint: the raw weights, by the network's names
+RAW = "geoguesser_ema"  # key of the raw weights in a checkpoint, by the network's names
 
 
 class EmaWeights(Callback):
-    """Averages the weights after each optimizer step; the averages are validated, tested and kept.
+    """Exponential moving average of the weights after each optimizer step.
 
-    `average = d average + (1 - d) weights` with `d = min(decay, (1 + t) / (10 + t))` after t steps, so
-    that the start is soon forgotten in a short run. Averaged are parameters that learn and the statistics of
-    BatchNorm layers in training; their counts are taken as they are. A locked tensor is its own average, so
-    it is not copied, and its average begins with its value at the unlocking: just as if all had been
-    averaged from the first step on.
+    `average = d average + (1 - d) weights` with `d = min(decay, (1 + t) / (10 + t))` after t steps: the warm-up
+    lets a short run forget its initial weights. Parameters that are trained and the statistics of BatchNorm layers
+    in training are averaged; the counts of these layers are taken as they are. A locked tensor equals its average,
+    so it is not copied until it is unlocked. The result is that of averaging all tensors from the first step on.
 
-    A checkpoint holds the averages where weights always stand, so that whatever reads it needs nothing
-    special, and the raw weights apart, for a resume. After training the network holds the averages.
+    The averages are validated and tested. A checkpoint holds them under the network's own keys, so that prediction
+    works without this class, and the raw weights under `geoguesser_ema`, from which training is resumed. After
+    training the network holds the averages.
 
     Args:
-        decay: d in the long run, above 0 and below 1; about 1 / (1 - decay) steps count.
+        decay: d in a long run, above 0 and below 1; the average is over about the last 1 / (1 - decay) steps.
 
     Raises:
-        ConfigError: `callbacks.ema.decay` breaks its rule.
+        ConfigError: `callbacks.ema.decay` is out of range.
 
     Source: B. Polyak and A. Juditsky, SIAM J. Control Optim. 30 (1992); the warm-up is that of TensorFlow's
     `ExponentialMovingAverage` with `num_updates`.
@@ -48,69 +49,75 @@ class EmaWeights(Callback):
         self.decay = check_number("callbacks.ema.decay", decay, low=0.0, high=1.0, open_low=True)
         if self.decay == 1.0:
             raise ConfigError.at("callbacks.ema.decay", "must be below 1", found=decay)
-        self._kept: dict[str, Tensor] = {}  # the averages; the raw weights while the network holds the averages
-        self._swapped = False
+        self._averages: dict[str, Tensor] = {}
+        # The raw weights while the network holds the averages, else None.
+        self._raw: dict[str, Tensor] | None = None
+        # The network's own tensors in the order of the averages, gathered once per epoch.
+        self._weights: dict[str, Tensor] = {}
         self._step = 0
-        self._epochs_pairs: tuple[list[Tensor], list[Tensor]] | None = None  # gathered once, for many short steps
 
     def decay_after(self, step: int) -> float:
-        """The decay at the optimizer step that follows `step` others."""
+        """Returns the decay at the optimizer step that follows `step` others."""
         return min(self.decay, (1 + step) / (10 + step))
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Training goes on with the raw weights, also where another fit came before."""
-        self._swap(pl_module, averages=False)
+        """Restores the raw weights if an earlier fit left the averages in the network."""
+        self._restore_raw(pl_module)
 
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        """Takes in what has been unlocked since, before it moves."""
+        """Starts the averages of tensors unlocked for this epoch, with their values before its first step."""
         self._step = trainer.global_step
-        if batch_idx == 0 or self._epochs_pairs is None:
-            network = _network(pl_module)
-            tensors = network.state_dict()
-            for name in moving(network) - self._kept.keys():
-                self._kept[name] = tensors[name].clone()
-            self._epochs_pairs = self._pairs(pl_module)
+        if batch_idx > 0 and self._weights:
+            return
+
+        network = _network(pl_module)
+        names = self._averages.keys() | _moving_names(network)
+        self._weights = {name: tensor for name, tensor in network.state_dict().items() if name in names}
+        self._averages = {
+            name: self._averages[name].to(tensor.device) if name in self._averages else tensor.clone()
+            for name, tensor in self._weights.items()
+        }
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Averages, where this batch ended an optimizer step."""
+        """Updates the averages if the batch ended an optimizer step; gradients may be accumulated over several."""
         if trainer.global_step > self._step:
-            assert self._epochs_pairs is not None
-            raw, averages = self._epochs_pairs
-            average = get_ema_multi_avg_fn(self.decay_after(self._step))  # type: ignore[no-untyped-call]
-            average(averages, raw, self._step)
+            update = get_ema_multi_avg_fn(self.decay_after(self._step))  # type: ignore[no-untyped-call]
+            update(list(self._averages.values()), list(self._weights.values()), self._step)
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Puts the averages into the network."""
         if trainer.state.fn == TrainerFn.FITTING:
-            self._swap(pl_module, averages=True)
+            self._use_averages(pl_module)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Puts the raw weights back. The best checkpoint may be written before or after: it looks the same."""
+        """Restores the raw weights. A checkpoint written before or after has the same content."""
         if trainer.state.fn == TrainerFn.FITTING:
-            self._swap(pl_module, averages=False)
+            self._restore_raw(pl_module)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Leaves the averages in the network."""
-        self._swap(pl_module, averages=True)
+        self._use_averages(pl_module)
 
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Writes the averages as the weights, and the raw weights apart; copies, for a checkpoint may wait."""
+        """Writes the averages as the weights, and the raw weights under `geoguesser_ema`."""
         state = checkpoint["state_dict"]
-        held = {name: state[PREFIX + name] for name in self._kept}
-        averages, raw = (held, self._kept) if self._swapped else (self._kept, held)
-        checkpoint["state_dict"] = state | {PREFIX + name: tensor.clone() for name, tensor in averages.items()}
+        raw = self._raw if self._raw is not None else {name: state[PREFIX + name] for name in self._averages}
+
+        # Copies, because a checkpoint may be written later, when training has gone on.
         checkpoint[RAW] = {name: tensor.clone() for name, tensor in raw.items()}
+        averages = {PREFIX + name: tensor.clone() for name, tensor in self._averages.items()}
+        checkpoint["state_dict"] = state | averages
 
     def on_load_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """On a resume, takes the averages and puts the raw weights into the network."""
+        """Takes the averages from a checkpoint that is resumed, and puts its raw weights into the network."""
         if trainer.state.fn != TrainerFn.FITTING:
             return
         if RAW not in checkpoint:
@@ -118,30 +125,38 @@ class EmaWeights(Callback):
                 "The checkpoint was made without callbacks.ema; it cannot be resumed with it. "
                 "Resume without, or start a new run with init_from=RUN_FOLDER."
             )
-        raw, tensors = checkpoint[RAW], _network(pl_module).state_dict()
-        self._kept = {name: checkpoint["state_dict"][PREFIX + name].clone() for name in raw}
-        self._swapped, self._epochs_pairs = False, None
-        for name, tensor in raw.items():
-            tensors[name].copy_(tensor)
 
-    def _pairs(self, pl_module: pl.LightningModule) -> tuple[list[Tensor], list[Tensor]]:
-        """What the network holds and what is kept here, in the same order, on the same devices."""
-        held = _network(pl_module).state_dict()
-        self._kept = {name: tensor.to(held[name].device) for name, tensor in self._kept.items()}
-        return [held[name] for name in self._kept], list(self._kept.values())
+        self._averages = {name: checkpoint["state_dict"][PREFIX + name].clone() for name in checkpoint[RAW]}
+        self._raw, self._weights = None, {}
+        _copy_into(pl_module, checkpoint[RAW])
 
-    def _swap(self, pl_module: pl.LightningModule, *, averages: bool) -> None:
-        if self._swapped == averages:
-            return
-        for held, kept in zip(*self._pairs(pl_module), strict=True):
-            before = held.clone()
-            held.copy_(kept)
-            kept.copy_(before)
-        self._swapped = averages
+    def _use_averages(self, pl_module: pl.LightningModule) -> None:
+        if self._raw is None:
+            state = _network(pl_module).state_dict()
+            self._raw = {name: state[name].clone() for name in self._averages}
+            _copy_into(pl_module, self._averages)
+
+    def _restore_raw(self, pl_module: pl.LightningModule) -> None:
+        if self._raw is not None:
+            _copy_into(pl_module, self._raw)
+            self._raw = None
 
 
-def moving(network: GeoNetwork) -> set[str]:
-    """Names of the tensors that training may change now: unlocked ones, and BatchNorm's statistics."""
+def refuse_lost_averages(checkpoint: dict[str, Any], callbacks: list[Any]) -> None:
+    """Refuses to resume a run with averages without the callback: training would go on from the averages.
+
+    Raises:
+        CheckpointError: The checkpoint has averages, and no callback is `EmaWeights`.
+    """
+    if RAW in checkpoint and not any(isinstance(callback, EmaWeights) for callback in callbacks):
+        raise CheckpointError(
+            "The checkpoint was made with callbacks.ema; it cannot be resumed without it. "
+            "Resume with callbacks=ema, or start a new run with init_from=RUN_FOLDER."
+        )
+
+
+def _moving_names(network: GeoNetwork) -> set[str]:
+    """Returns the names of tensors that training may change now: unlocked parameters and BatchNorm statistics."""
     names = {name for name, parameter in network.named_parameters() if parameter.requires_grad}
     for prefix, module in network.named_modules():
         if module.training and isinstance(module, nn.modules.batchnorm._BatchNorm):
@@ -150,13 +165,10 @@ def moving(network: GeoNetwork) -> set[str]:
     return names & network.state_dict().keys()
 
 
-def refuse_lost_averages(checkpoint: dict[str, Any], callbacks: list[Any]) -> None:
-    """Raises CheckpointError where a run with averages would be resumed without: it would train on from them."""
-    if RAW in checkpoint and not any(isinstance(one, EmaWeights) for one in callbacks):
-        raise CheckpointError(
-            "The checkpoint was made with callbacks.ema; it cannot be resumed without it. "
-            "Resume with callbacks=ema, or start a new run with init_from=RUN_FOLDER."
-        )
+def _copy_into(pl_module: pl.LightningModule, tensors: dict[str, Tensor]) -> None:
+    state = _network(pl_module).state_dict()
+    for name, tensor in tensors.items():
+        state[name].copy_(tensor)
 
 
 def _network(pl_module: pl.LightningModule) -> GeoNetwork:

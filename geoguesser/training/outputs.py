@@ -1,12 +1,7 @@
-"""Outputs of a whole set of places at once, and what is learnt from them before and after training.
-
-Before: how the head centres and scales what it is given. After: which decoder `decoder=auto` takes.
-"""
+"""Head outputs of all places of a split, and the scaling of the head's inputs before training."""
 
 from __future__ import annotations
 
-import logging
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -15,12 +10,7 @@ from torch.utils.data import DataLoader
 
 from geoguesser.data.batches import Batch, FeatureBatch
 from geoguesser.data.datamodule import PlacesData
-from geoguesser.inference import predictor as locator
-from geoguesser.model.decoder import AutoDecoder, Choice
-from geoguesser.model.heads.classification import ClassificationHead
 from geoguesser.model.network import GeoNetwork
-
-log = logging.getLogger(__name__)
 
 SCALED_BY = 512  # places at most, where each must be embedded first
 
@@ -83,43 +73,3 @@ def scale_head(network: GeoNetwork, data: PlacesData, device: torch.device) -> N
             break
     network.cpu()
     network.head.scale_by(torch.cat(fused))
-
-
-def choose_decoder(
-    network: GeoNetwork, data: PlacesData, best: Path, device: torch.device, *, write: bool
-) -> Choice | None:
-    """With `decoder=auto` chooses by the validation places, puts the choice into the network and the checkpoint.
-
-    Args:
-        network: Its weights become those of the checkpoint.
-        data: The places.
-        best: The checkpoint of lowest validation error; its record is renewed.
-        device: Where to run.
-        write: Whether this process writes files.
-
-    Returns:
-        The choice; None for any other decoder.
-    """
-    head = network.head
-    if not isinstance(head, ClassificationHead) or not isinstance(head.decoder, AutoDecoder):
-        return None
-    checkpoint = locator.read_checkpoint(best)
-    network.load_state_dict(locator.to_tensors(checkpoint))
-    network.to(device)
-    found = compute_outputs(network, data.loader("val", whole=True))
-    network.cpu()
-    coords_deg = torch.from_numpy(data.coords_deg)[found.rows]
-    choice = head.decoder.choose(head.posterior(found.out), head.points(found.out), coords_deg)
-    head.decoder = choice.decoder
-    shown = ", ".join(f"{key} {value}" for key, value in choice.decoder.state().items())
-    log.info(
-        "decoder=auto: %s (%.1f km on %d validation places; the median as it is %.1f)",
-        shown,
-        choice.error_km,
-        choice.places,
-        choice.usual_km,
-    )
-    if write:
-        checkpoint["geoguesser"]["network"]["head"]["decoder"] = choice.decoder.state()
-        locator.write_checkpoint(best, checkpoint)
-    return choice

@@ -10,6 +10,7 @@ from pytorch_lightning.callbacks import EarlyStopping
 from geoguesser.data.fingerprint import find_differing_parts
 from geoguesser.errors import CheckpointError
 from geoguesser.inference import predictor as locator
+from geoguesser.model.decoder import decoder_from_state
 from geoguesser.model.fusion import full_state
 from geoguesser.model.network import GeoNetwork
 
@@ -53,6 +54,11 @@ def resume_network(network: GeoNetwork, checkpoint: dict[str, Any], where: str) 
     """
     given, own = dict(checkpoint["geoguesser"]["network"]), network.state()
     given["fusion"] = full_state(given["fusion"])
+
+    # Version 0.1 recorded decoder=auto of unfinished runs, which is the median today.
+    if (decoder := given["head"].get("decoder")) is not None:
+        given["head"] = given["head"] | {"decoder": decoder_from_state(decoder).state()}
+
     parts = [part for part in own if not _same(given.get(part), own[part])]
     if parts:
         differ = "differs" if len(parts) == 1 else "differ"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import logging
 import os
 import signal
 import sqlite3
@@ -15,7 +14,6 @@ from pathlib import Path
 import pytest
 
 from geoguesser.collecting.database import LOCK, NAME, Commits, Journal
-from geoguesser.collecting.pipeline.supervisor import Lifeline
 from geoguesser.errors import ConfigError, StoreError
 
 
@@ -39,41 +37,6 @@ def test_a_second_process_is_refused_by_name(tmp_path: Path):
         assert message in done.stderr
     with Journal(tmp_path):  # it is free again
         pass
-
-
-def test_a_note_that_cannot_be_written_keeps_no_cut_from_those_who_must_hear_of_it(tmp_path: Path, monkeypatch):
-    monkeypatch.setattr("geoguesser.collecting.pipeline.supervisor.DESCRIPTORS", ())
-    end, kept = os.pipe()
-    line, called = Lifeline(), []
-    with Journal(tmp_path) as journal, line.held(journal.ends), line.held(lambda: called.append("asking")):
-        monkeypatch.setattr("geoguesser.system.locks.FileLock.write_note", no_space)
-        os.close(kept)
-        line.watch(end)
-    os.close(end)
-    assert called == ["asking"]
-
-
-def no_space(*_: object) -> int:
-    raise OSError(errno.ENOSPC, "No space left on device")
-
-
-def test_a_process_that_ends_is_waited_for(tmp_path: Path, caplog: pytest.LogCaptureFixture):
-    caplog.set_level(logging.INFO)
-    code = f"""
-import time
-from geoguesser.collecting.database import *
-with Journal(Path({str(tmp_path)!r})) as journal:
-    journal.ends()
-    print("ends", flush=True)
-    time.sleep(2)
-"""
-    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as holder:
-        assert holder.stdout is not None
-        assert holder.stdout.readline() == "ends\n"
-        with Journal(tmp_path):  # longer than a process that does not end is waited for
-            line = f"waiting for process {holder.pid}, which ends what was under way when it was killed"
-            assert caplog.messages == [line]
-            assert (tmp_path / LOCK).read_text() == f"{os.getpid()}\n"
 
 
 def test_many_changes_are_one_transaction_and_one_that_is_refused_harms_no_other(tmp_path: Path):

@@ -3,8 +3,8 @@
     python fork_commands.py COMMANDS
 
 COMMANDS is a JSON file: `commands` maps a name to a program and its words, `history` changes the dictionaries of
-`geoguesser.runs.config_history`, as a later version would. NAME.log holds the output of a command; exits.json holds
-the exit status of each.
+`geoguesser.runs.config_history`, as a later version would. NAME.log holds the output of a command; exits.json
+holds the exit status of each.
 """
 
 from __future__ import annotations

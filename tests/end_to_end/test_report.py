@@ -32,7 +32,7 @@ from geoguesser.reporting.explanation.subject import GONE, Subject
 from geoguesser.runs.run_folder import read_run
 
 SPLIT = ["split.shares=[0.4,0.3,0.3]", "uncertainty.calibration=0.5", "uncertainty.fewest=5"]
-ALWAYS = {"arrows", "extremes", "fields", "budget", "great_circle", "network", "filters"}
+ALWAYS = {"arrows", "extremes", "fields", "budget", "network", "filters"}
 SEEN = {"headings", "coverage", "quadruplet", "posterior_1"}  # where the images are there
 SURE = {"calibration", "abstention"}
 

@@ -36,6 +36,14 @@ def test_the_radius_is_the_iugg_mean_radius() -> None:
     assert pytest.approx((2 * ellipsoid.a + ellipsoid.b) / 3000, abs=1e-4) == EARTH_RADIUS_KM
 
 
+def test_the_sphere_is_off_the_ellipsoid_by_no_more_than_is_documented() -> None:
+    a_deg, b_deg = np.random.default_rng(0).uniform((42.3, 13.4), (46.6, 19.5), (2, 1000, 2))
+    ellipsoid = pyproj.Geod(ellps="WGS84")
+    geodesic_km = ellipsoid.inv(a_deg[:, 1], a_deg[:, 0], b_deg[:, 1], b_deg[:, 0])[2] / 1000.0
+    off = np.abs(haversine_km(a_deg, b_deg) / geodesic_km - 1.0)
+    assert off.max() < 0.003
+
+
 @pytest.mark.parametrize(
     ("a", "b", "expected_km"),
     [

@@ -21,7 +21,6 @@ from geoguesser.model.losses import (
     CellLoss,
     CrossEntropy,
     ExpectedDistance,
-    Mix,
     SmoothedCrossEntropy,
     compute_arcs_km,
     compute_smoothed_targets,
@@ -99,18 +98,7 @@ def test_expected_distance_is_the_mean_under_the_posterior(grid: Grid) -> None:
     assert found * grid.cells.side_km == pytest.approx(expected, rel=1e-5)
 
 
-def test_mix_adds_the_two(grid: Grid) -> None:
-    places, logits = drawn(40, 5), some_logits(grid, 40)
-    parts = [
-        float(loss_of(one, grid, places, logits)) for one in (SmoothedCrossEntropy(tau=0.4), ExpectedDistance())
-    ]
-    found = float(loss_of(Mix(tau=0.4, weight=0.7), grid, places, logits))
-    assert found == pytest.approx(parts[0] + 0.7 * parts[1], rel=1e-5)
-
-
-@pytest.mark.parametrize(
-    "loss", [CrossEntropy(label_smoothing=0.1), SmoothedCrossEntropy(), ExpectedDistance(), Mix()]
-)
+@pytest.mark.parametrize("loss", [CrossEntropy(label_smoothing=0.1), SmoothedCrossEntropy(), ExpectedDistance()])
 def test_gradients_agree_with_finite_differences(grid: Grid, loss: CellLoss) -> None:
     places = drawn(3, 6)
     vectors = torch.from_numpy(to_unit(grid.class_points_deg)).double()
@@ -122,7 +110,7 @@ def test_gradients_agree_with_finite_differences(grid: Grid, loss: CellLoss) -> 
     assert torch.autograd.gradcheck(lambda x: loss.of_each(x, target, vectors).sum(), logits)
 
 
-@pytest.mark.parametrize("loss", [CrossEntropy(), SmoothedCrossEntropy(), ExpectedDistance(), Mix()])
+@pytest.mark.parametrize("loss", [CrossEntropy(), SmoothedCrossEntropy(), ExpectedDistance()])
 def test_descending_leads_to_the_true_place(grid: Grid, loss: CellLoss) -> None:
     places = drawn(10, 7)
     logits = torch.zeros(10, grid.num_cells, requires_grad=True)
@@ -204,7 +192,7 @@ def test_losses_work_for_the_world() -> None:
     places = np.stack([np.degrees(np.arcsin(rng.uniform(-0.9, 0.9, 300))), rng.uniform(-180, 180, 300)], axis=-1)
     grid = SquareGrid(size=200).fit(SphereRegion(), places)
     logits = torch.zeros(300, grid.num_cells)
-    for loss in (SmoothedCrossEntropy(), ExpectedDistance(), Mix()):
+    for loss in (SmoothedCrossEntropy(), ExpectedDistance()):
         assert torch.isfinite(loss_of(loss, grid, places, logits))
     mean = geod_km(places, grid.class_points_deg).mean()
     assert float(loss_of(ExpectedDistance(), grid, places, logits)) * grid.cells.side_km == pytest.approx(
@@ -228,7 +216,6 @@ def test_losses_work_for_the_world() -> None:
         (lambda: CrossEntropy(balance=2.0), "loss.balance must be a number from 0 to 1, got 2.0."),
         (lambda: SmoothedCrossEntropy(tau=0), "loss.tau must be a number above 0 to 100, got 0."),
         (lambda: SmoothedCrossEntropy(tau=True), "loss.tau must be a number above 0 to 100, got True."),
-        (lambda: Mix(weight="a"), "loss.weight must be a number from 0 to 1000, got 'a'."),
     ],
 )
 def test_wrong_values_are_refused(make: Any, message: str) -> None:

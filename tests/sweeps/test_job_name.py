@@ -78,7 +78,7 @@ def test_other_data_are_another_job():
 
 def test_choices_that_a_head_does_not_use_do_not_count():
     plain = name("head=regression")
-    assert name("head=regression", "grid.size=30", "loss=mix", "decoder=mean", "density=fine") == plain
+    assert name("head=regression", "grid.size=30", "loss=cross_entropy", "decoder=mean", "density=fine") == plain
     assert name("head=regression", "grid=kmeans") == plain
     assert name("head=classification", "grid.size=30") != name("head=classification")
 

@@ -67,11 +67,14 @@ def test_tags_are_short_enough_for_wandb():
 
 def test_names_say_what_was_asked_for_and_nothing_private():
     words = [
-        *("head=regression", "+grid.size=30", "seed=1", "~callbacks.early_stopping", "loss=mix"),
+        *("head=regression", "+grid.size=30", "seed=1", "~callbacks.early_stopping", "loss=smoothed"),
         *("logger.entity=ann", "name=x", "pictures=false", "data.roots=[a,b]", "data.note='/home/ann'"),
         *("hydra.run.dir=x", "+a.token=hunter2", "init_from=runs/1"),
     ]
-    assert make_run_name(words, CHOICES, "f") == "regression grid.size=30 seed=1 callbacks.early_stopping loss=mix"
+    assert (
+        make_run_name(words, CHOICES, "f")
+        == "regression grid.size=30 seed=1 callbacks.early_stopping loss=smoothed"
+    )
     assert make_run_name([], CHOICES, "12-30-01") == "12-30-01"
 
 

@@ -110,7 +110,7 @@ def test_what_is_locked_is_not_copied(tmp_path: Path) -> None:
 
     class Look(pl.Callback):
         def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
-            kept.append({name.removeprefix("backbone.model.").split(".")[0] for name in ema._kept})
+            kept.append({name.removeprefix("backbone.model.").split(".")[0] for name in ema._averages})
 
     ema = EmaWeights()
     toy_trainer(tmp_path, epochs=4, callbacks=[ema, Look()]).fit(staged(), datamodule=ToyData())
@@ -124,7 +124,7 @@ def test_cached_features(tmp_path: Path) -> None:
     module.network.train()
     toy_trainer(tmp_path, callbacks=[ema, raw]).fit(module, datamodule=data)
     close(module.network.state_dict(), raw.average(DECAY))
-    assert {name.split(".")[0] for name in ema._kept} == {"head"}
+    assert {name.split(".")[0] for name in ema._averages} == {"head"}
 
 
 def error_of(locator: Predictor, data: ToyData, rows: slice) -> float:

@@ -11,6 +11,7 @@ from support.toy_run import IMAGE, REGION, toy_network, toy_places
 
 from geoguesser.errors import CheckpointError
 from geoguesser.inference.predictor import Predictor, read_checkpoint
+from geoguesser.model.decoder import MedianDecoder
 from geoguesser.model.fusion import AttentionFusion, MeanFusion
 from geoguesser.model.network import GeoNetwork
 from geoguesser.training.transfer import resume_network, start_network
@@ -51,6 +52,23 @@ def test_an_older_checkpoint_answers_starts_and_resumes(tmp_path: Path) -> None:
     resume_network(resumed, read_checkpoint(Path(path)), path)
     assert same(started, given)
     assert same(resumed, given)
+
+
+def test_a_checkpoint_with_the_removed_decoder_auto_answers_and_resumes_by_the_median_only(tmp_path: Path) -> None:
+    given = toy_network()
+    given.head.decoder = MedianDecoder()
+    path = saved(given, tmp_path / "old.ckpt")
+    checkpoint = torch.load(path, weights_only=True)
+    checkpoint["geoguesser"]["network"]["head"]["decoder"] = {"kind": "auto"}
+    torch.save(checkpoint, path)
+
+    images = toy_places()[1][:3]
+    assert (Predictor.load(path).predict(images) == Predictor(given, REGION, IMAGE).predict(images)).all()
+    resumed = toy_network()
+    resumed.head.decoder = MedianDecoder()
+    resume_network(resumed, read_checkpoint(Path(path)), path)
+    with pytest.raises(CheckpointError, match="cannot be resumed: its head differs"):
+        resume_network(toy_network(), read_checkpoint(Path(path)), path)
 
 
 def test_a_new_run_may_drop_views_and_takes_the_whole_network(tmp_path: Path) -> None:

@@ -19,7 +19,6 @@ from geoguesser.collecting.pipeline.cost import cost_lines, cost_of
 from geoguesser.collecting.pipeline.download import download_places, forget_lost_views
 from geoguesser.collecting.pipeline.filters import Filters, choose
 from geoguesser.collecting.pipeline.metadata import ask_points
-from geoguesser.collecting.pipeline.supervisor import lifeline
 from geoguesser.collecting.providers.base import Provider
 from geoguesser.collecting.providers.http_client import Web
 from geoguesser.collecting.providers.http_settings import Http
@@ -29,7 +28,6 @@ from geoguesser.system.text import format_count
 log = logging.getLogger(__name__)
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
-TWICE_S = 1.0  # a signal that comes again within it is the same one
 INTERRUPTED = 130  # as a shell tells of a process that Ctrl-C ended
 
 
@@ -41,14 +39,7 @@ class Asking:
         self._http, self._filters = http, filters
 
     def run(self, step: str) -> None:
-        """Asks for metadata, downloads, or both; says what it costs before and what remains after each.
-
-        Where the command is killed meanwhile, what is under way ends first.
-        """
-        with lifeline.held(self._journal.ends):
-            self._run(step)
-
-    def _run(self, step: str) -> None:
+        """Asks for metadata, downloads, or both; says what it costs before and what remains after each."""
         ends: list[str] = []
         for one in ("metadata", "download"):
             if step not in (one, "all") or ends:
@@ -99,34 +90,22 @@ class Asking:
         stop, interrupted = asyncio.Event(), asyncio.Event()
         loop = asyncio.get_running_loop()
 
-        def stop_now() -> None:
+        def on_signal() -> None:
+            for number in SIGNALS:
+                loop.remove_signal_handler(number)
+            log.info("stopping: requests in flight are finished and recorded first; a second signal ends at once")
             interrupted.set()
             stop.set()
 
-        def on_signal() -> None:
-            log.info("stopping: what is under way ends first")
-            stop_now()
-            for number in SIGNALS:  # pkill and systemd tell both processes, and the first one passes it on
-                loop.add_signal_handler(number, lambda: None)
-            loop.call_later(TWICE_S, let_through)
-
-        def let_through() -> None:
-            for number in SIGNALS:  # a second one ends at once
-                loop.remove_signal_handler(number)
-
-        def on_cut() -> None:
-            with suppress(RuntimeError):  # the loop has ended, and with it what was under way
-                loop.call_soon_threadsafe(stop_now)
-
-        with suppress(NotImplementedError):  # no POSIX: Ctrl-C then ends at once
+        # Event loops of Windows take no signal handlers: Ctrl-C then ends at once.
+        with suppress(NotImplementedError):
             for number in SIGNALS:
                 loop.add_signal_handler(number, on_signal)
         commits = Commits(self._journal)
         web = Web(self._provider.name, self._provider.kinds, self._budget, self._http, commits, stop)
         try:
             async with web:
-                bar = tqdm(total=self._open(step), desc=step, unit=_unit(step), disable=None)
-                with bar, lifeline.held(on_cut):
+                with tqdm(total=self._open(step), desc=step, unit=_unit(step), disable=None) as bar:
                     end = await self._work(step, web, bar.update)
         finally:
             await commits.close()

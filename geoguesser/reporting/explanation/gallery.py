@@ -19,19 +19,10 @@ from geoguesser.reporting import maps
 from geoguesser.reporting.explanation import maps as explain_maps
 from geoguesser.reporting.explanation import place_plots as explain_places
 from geoguesser.reporting.explanation.coverage_plot import compute_coverage, draw_coverage
-from geoguesser.reporting.explanation.great_circle import draw_lines, lines_of
 from geoguesser.reporting.explanation.headings_plot import compute_heading_errors, draw_headings
 from geoguesser.reporting.explanation.network_plot import draw_filters, draw_network, list_parts
 from geoguesser.reporting.explanation.subject import GONE, Subject, make_labelled_output
-from geoguesser.reporting.explanation.text import (
-    BARS,
-    BARS_SHORT,
-    MOVED,
-    WORDS,
-    ReportText,
-    describe_confusion,
-    lines_words,
-)
+from geoguesser.reporting.explanation.text import BARS, BARS_SHORT, MOVED, WORDS, ReportText, describe_confusion
 from geoguesser.reporting.run import uncertainty_plots as sureness_plots
 from geoguesser.reporting.style import format_km, shorten
 from geoguesser.runs.run_images import load_pixels
@@ -200,10 +191,6 @@ class _Plan:
             if len(found.pairs):
                 draw = partial(explain_maps.draw_confusion, region=region, grid=subject.grid, confusion=found)
                 yield self._one("confusion", "errors", draw, words=describe_confusion(found))
-        lines = lines_of(region, true_deg)
-        if lines is not None:
-            words = lines_words(lines, region)
-            yield self._one("great_circle", "errors", partial(draw_lines, region=region, lines=lines), words=words)
 
     def _sureness(self) -> Iterator[Planned]:
         subject, known = self.subject, self.result.get("uncertainty") or {}

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from geoguesser.geo.region import PlaneRegion, Region
-from geoguesser.reporting.explanation.great_circle import Lines
 from geoguesser.reporting.explanation.maps import MAX_ARCS, Confusion
-from geoguesser.reporting.style import format_km
 
 
 class ReportText(NamedTuple):
@@ -120,19 +117,6 @@ def describe_confusion(found: Confusion) -> ReportText:
         + f"; the {drawn:,} most frequent of {len(found.pairs):,} pairs are drawn."
     )
     return words._replace(caption=f"{words.caption} {counts}")
-
-
-def lines_words(lines: Lines, region: Region) -> ReportText:
-    """The words of the great circle's picture, with what was computed."""
-    way = "straight in the CRS" if isinstance(region, PlaneRegion) else "straight in degrees"
-    off, most, sphere = map(format_percent, (lines.off_mean, lines.off_most, lines.ellipsoid_most))
-    return ReportText(
-        "Great circle against straight line",
-        f"Of {lines.pairs:,} pairs of test places, these two have the ways farthest apart: "
-        f"{format_km(lines.apart_km)} between the great circle and the way {way}, on {format_km(lines.great_km)} "
-        f"(on the map {format_km(lines.straight_km)}). Lengths on the map are off by {off} on average, by {most} "
-        f"at most; the sphere is off the ellipsoid by {sphere} at most.",
-    )
 
 
 def format_percent(share: float) -> str:

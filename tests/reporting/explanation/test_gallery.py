@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyproj
 import pytest
 import torch
 from hypothesis import given
@@ -16,7 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from support.pictures import make_picture
 
-from geoguesser.geo.distance import EARTH_RADIUS_KM, haversine_km, to_unit
+from geoguesser.geo.distance import haversine_km, to_unit
 from geoguesser.geo.grid import Grid, SquareGrid
 from geoguesser.geo.region import Region
 from geoguesser.model.attribution import EXACT, GRADIENT, LeftOut
@@ -28,7 +27,6 @@ from geoguesser.model.losses import CrossEntropy
 from geoguesser.model.network import GeoNetwork
 from geoguesser.model.uncertainty import Calibration, HeadOutput
 from geoguesser.reporting.explanation import coverage_plot as covered
-from geoguesser.reporting.explanation import great_circle as lines
 from geoguesser.reporting.explanation import maps as explain_maps
 from geoguesser.reporting.explanation import network_plot as explain_network
 from geoguesser.reporting.explanation import place_plots as explain_places
@@ -336,60 +334,6 @@ def test_headings_are_means_of_what_leaving_out_does(tmp_path):
 
 def places_in_box(count: int) -> np.ndarray:
     return np.random.default_rng(3).uniform((44.0, 15.0), (46.0, 18.0), (count, 2))
-
-
-@pytest.mark.parametrize(
-    ("a", "b"),
-    [
-        ((45.0, 15.0), (46.0, 18.0)),
-        ((60.0, 170.0), (50.0, -150.0)),
-        ((80.0, 0.0), (80.0, 179.0)),
-        ((1.0, 2.0), (1.0, 2.0)),
-    ],
-)
-def test_a_great_circle_is_that_of_proj(a, b):
-    found = lines.great_circle(np.array(a), np.array(b), 10)
-    sphere = pyproj.Geod(a=EARTH_RADIUS_KM * 1000, f=0.0)
-    between = np.array(sphere.npts(a[1], a[0], b[1], b[0], 9))[:, ::-1]
-    np.testing.assert_allclose(haversine_km(found[1:-1], between), 0.0, atol=1e-3)
-    np.testing.assert_allclose(haversine_km(found[[0, -1]], np.array([a, b])), 0.0, atol=1e-6)
-
-
-@pytest.mark.parametrize(("a", "b"), [((45.0, 15.0), (46.0, 18.0)), ((60.0, 170.0), (50.0, -150.0))])
-def test_lines_lie_apart_by_the_distance_of_their_points(a, b, earth):
-    straight = lines.straight_line(earth, np.array(a), np.array(b))
-    circle = lines.great_circle(np.array(a), np.array(b), 20_000)
-    nearest = haversine_km(straight[:, None], circle[None]).min(axis=1)
-    assert lines.apart_km(straight, np.array(a), np.array(b)) == pytest.approx(nearest.max(), rel=1e-3)
-
-
-def test_a_straight_line_of_the_world_takes_the_short_way(earth):
-    found = lines.straight_line(earth, np.array([10.0, 170.0]), np.array([20.0, -170.0]), 4)
-    np.testing.assert_allclose(found[:, 0], [10.0, 12.5, 15.0, 17.5, 20.0])
-    np.testing.assert_allclose(np.abs(found[:, 1]), [170.0, 175.0, 180.0, 175.0, 170.0])
-
-
-def test_lengths_on_the_map_of_a_country_are_its_crs(croatia):
-    a, b = places_in(croatia, 20).reshape(2, 10, 2)
-    metres = np.linalg.norm(croatia.to_metres(a) - croatia.to_metres(b), axis=1)
-    np.testing.assert_allclose(lines.map_km(croatia, a, b), metres / 1000)
-    way = lines.straight_line(croatia, a[0], b[0], 4)
-    np.testing.assert_allclose(
-        croatia.to_metres(way)[2], croatia.to_metres(np.stack((a[0], b[0]))).mean(axis=0), atol=0.01
-    )
-
-
-def test_croatia_is_nearly_flat_and_the_world_is_not(croatia, earth, tmp_path):
-    small, large = (lines.lines_of(region, places_in(region, 100)) for region in (croatia, earth))
-    assert small.apart_km < 1.0
-    assert small.off_most < 0.005
-    assert small.ellipsoid_most < 0.004  # docstring of geo/distance.py: at most 0.3 %
-    assert large.apart_km > 1000.0
-    assert large.off_mean > 0.01
-    assert large.straight_km > large.great_km
-    for region, found in ((croatia, small), (earth, large)):
-        check_drawn(lambda path, r=region, one=found: lines.draw_lines(path, region=r, lines=one), tmp_path)
-    assert lines.lines_of(croatia, places_in(croatia, 1)) is None
 
 
 @given(count=st.integers(1, 200), wanted=st.integers(0, 30))
