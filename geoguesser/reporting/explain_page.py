@@ -54,14 +54,17 @@ def explain_page(subject: Subject, gallery: Gallery, data: Mapping[str, Any], *,
         page.facts(_facts(subject)),
     )
     script, style = web_map.leaflet()
-    text = {name: (files("geoguesser.reporting") / name).read_text(encoding="utf-8") for name in OWN_FILES}
+    text = {
+        name: (files("geoguesser.reporting") / "templates" / name).read_text(encoding="utf-8")
+        for name in OWN_FILES
+    }
     sections = [page.section(name, PARTS[name], *content) for name, content in parts]
     values = tag("script", as_script_data(dict(data)), type="application/json", id="data")
     footer = tag(
         "footer",
         f"geoguesser {__version__}, python -m geoguesser.report. Leaflet 1.9.4 (BSD-2-Clause) draws the map.",
     )
-    scripts = "\n".join((script, page.SORTING, text["explain.js"]))
+    scripts = "\n".join((script, page.read_source("sorting.js"), text["explain.js"]))
     return page.page(title, header, *sections, footer, values, script=scripts, style=style + text["explain.css"])
 
 
