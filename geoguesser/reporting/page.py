@@ -23,7 +23,7 @@ from markupsafe import Markup
 
 from geoguesser import __version__
 from geoguesser.counted import counted
-from geoguesser.reporting.style import format_km, format_m
+from geoguesser.reporting.style import format_km
 
 # A browser that obeys this loads nothing from outside, whatever got into the page.
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
@@ -79,7 +79,6 @@ def html_environment() -> Environment:
     environment.globals |= {
         "counted": counted,
         "format_km": format_km,
-        "format_m": format_m,
         "version": __version__,
     }
     environment.filters |= {"data_uri": to_data_uri, "thousands": "{:,}".format}
