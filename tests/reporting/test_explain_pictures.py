@@ -30,7 +30,7 @@ from geoguesser.model.uncertainty import Calibration, Said
 from geoguesser.reporting import explain_coverage as covered
 from geoguesser.reporting import explain_lines as lines
 from geoguesser.reporting import explain_maps, explain_network, explain_places
-from geoguesser.reporting.explain_data import _spread, as_script_data, top_cells
+from geoguesser.reporting.explain_data import _spread, top_cells
 from geoguesser.reporting.explain_headings import draw_headings, headings_of
 from geoguesser.reporting.explain_places import Sight
 from geoguesser.reporting.explain_subject import thirds
@@ -410,11 +410,3 @@ def test_the_most_probable_cells_come_first():
     posterior[[7, 3]] = 0.5, 0.301
     posterior /= posterior.sum()
     assert top_cells(posterior) == [[7, 0.5005], [3, 0.3013]]
-
-
-def test_data_cannot_end_their_element():
-    text = as_script_data({"id": "</script><b>", "n": 1})
-    assert "<" not in text
-    assert text == '{"id":"\\u003c/script>\\u003cb>","n":1}'
-    with pytest.raises(ValueError, match="not JSON compliant"):
-        as_script_data({"n": float("nan")})
