@@ -92,3 +92,21 @@ def test_whole_page_is_written_whole(tmp_path: Path) -> None:
     assert "prefers-color-scheme: dark" in text
     section = next(one for one in seen.attributes if one.get("id") == "one")
     assert section["aria-labelledby"] in [one.get("id") for one in seen.attributes]
+
+
+def test_data_for_scripts_cannot_end_their_element() -> None:
+    template = page.html_environment().from_string("{{ data | tojson }}")
+    assert (
+        template.render(data={"id": "</script><b>", "n": 1})
+        == '{"id":"\\u003c/script\\u003e\\u003cb\\u003e","n":1}'
+    )
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        template.render(data={"n": float("nan")})
+
+
+def test_markdown_shows_text_as_it_is() -> None:
+    template = page.markdown_environment().from_string("| {{ name }} |\n")
+    assert (
+        template.render(name="a|b\n*c* <i> `d` e_f")
+        == "| a\\|b\N{REPLACEMENT CHARACTER}\\*c\\* \\<i\\> \\`d\\` e_f |\n"
+    )
