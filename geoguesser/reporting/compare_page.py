@@ -12,25 +12,15 @@ import numpy as np
 
 from geoguesser.counted import counted
 from geoguesser.reporting import compare_plots as plots
+from geoguesser.reporting import compare_words as words
 from geoguesser.reporting.compare_views import SpreadPlace
-from geoguesser.reporting.compare_words import (
-    Numbers,
-    drawn_text,
-    headline,
-    notes,
-    p_text,
-    percent_of,
-    runs_text,
-    seconds_text,
-    short_reason,
-    why,
-)
+from geoguesser.reporting.compare_words import Numbers
 from geoguesser.reporting.compared import BETTER, UNCLEAR, WORSE, Comparison
 from geoguesser.reporting.page import draw_data_uri, read_source, render_page
+from geoguesser.reporting.text import format_confidence
 
 MAX_MAPS = 6
 VERDICT_COLOURS = {BETTER: "#009E73", WORSE: "#D55E00", UNCLEAR: "#D97A00"}
-FORMATS = (drawn_text, p_text, runs_text, seconds_text, short_reason, why)
 
 
 def compare_page(comparison: Comparison, places: Sequence[SpreadPlace], *, pictures: bool) -> str:
@@ -48,13 +38,10 @@ def compare_page(comparison: Comparison, places: Sequence[SpreadPlace], *, pictu
         "comparison.html",
         scripts=(read_source("sorting.js"),),
         title=f"Comparison of {counted(len(entries), 'configuration')}",
-        sections=_sections(comparison, pictures=pictures, places=bool(places)),
-        headline=headline(comparison),
-        notes=notes(comparison),
-        tiles=_tiles(comparison),
+        words=words,
         comparison=comparison,
         base=base,
-        confidence=percent_of(comparison.settings.confidence),
+        confidence=format_confidence(comparison.settings.confidence),
         numbers=numbers,
         colours=plots.colours_of(comparison),
         verdict_colours=VERDICT_COLOURS,
@@ -62,37 +49,7 @@ def compare_page(comparison: Comparison, places: Sequence[SpreadPlace], *, pictu
         places=[_place(comparison, place, numbers, pictures=pictures) for place in places],
         max_curves=plots.MOST_CURVES,
         max_maps=MAX_MAPS,
-        **{function.__name__: function for function in FORMATS},
     )
-
-
-def _sections(comparison: Comparison, *, pictures: bool, places: bool) -> dict[str, str]:
-    """Anchor -> heading of each section that the page has."""
-    several = len(comparison.entries) > 1
-    letter = comparison.entries[comparison.baseline].letter
-    sections = {
-        "results": "Results",
-        "differences": f"Against the baseline {letter}" if several else "",
-        "config": "What differs" if comparison.columns else "",
-        "curves": "Time, errors, learning" if pictures else "",
-        "maps": "Where the errors are" if pictures else "",
-        "places": "Where they differ most" if several and places else "",
-        "runs": "Runs",
-        "reading": "How to read this",
-    }
-    return {anchor: heading for anchor, heading in sections.items() if heading}
-
-
-def _tiles(comparison: Comparison) -> list[tuple[object, str]]:
-    entries = comparison.entries
-    sizes = {len(entry.group.uuid) for entry in entries}
-    places = f"{min(sizes):,}" if len(sizes) == 1 else f"{min(sizes):,}–{max(sizes):,}"
-    return [
-        (len(entries), "configs"),
-        (sum(len(entry.group.runs) for entry in entries), "runs"),
-        (places, "test places"),
-        (len(comparison.unused), "not used"),
-    ]
 
 
 def _draw_pictures(comparison: Comparison) -> dict[str, Any]:
@@ -118,7 +75,6 @@ def _draw_pictures(comparison: Comparison) -> dict[str, Any]:
 
 def _place(comparison: Comparison, place: SpreadPlace, numbers: Numbers, *, pictures: bool) -> dict[str, Any]:
     """Values of a place's card: errors from the least, position, views, map of the predictions."""
-    latitude, longitude = map(float, place.coords_deg)
     errors = [
         (float(km), entry.letter)
         for km, entry in zip(place.errors_km, comparison.entries, strict=True)
@@ -128,8 +84,7 @@ def _place(comparison: Comparison, place: SpreadPlace, numbers: Numbers, *, pict
         "uuid": place.uuid,
         "photos": place.photos,
         "errors": [(letter, numbers.km(km)) for km, letter in sorted(errors)],
-        "position": f"{abs(latitude):.5f}° {'S' if latitude < 0 else 'N'}, "
-        f"{abs(longitude):.5f}° {'W' if longitude < 0 else 'E'}",
+        "coords_deg": place.coords_deg.tolist(),
         "picture": "",
     }
     if not pictures:

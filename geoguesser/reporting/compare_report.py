@@ -19,16 +19,14 @@ from geoguesser.reporting.compare_words import (
     drawn_text,
     headline,
     notes,
-    p_text,
-    percent_of,
     runs_text,
-    seconds_text,
 )
 from geoguesser.reporting.compared import BETTER, UNCLEAR, WORSE, Comparison, Entry
 from geoguesser.reporting.files import write_csv
 from geoguesser.reporting.intervals import Interval
-from geoguesser.reporting.page import printable, write_page
+from geoguesser.reporting.page import write_page
 from geoguesser.reporting.style import shortened
+from geoguesser.reporting.text import format_confidence, format_p_value, format_seconds, printable
 
 STYLES = {BETTER: "green", WORSE: "red", UNCLEAR: "yellow"}
 
@@ -90,11 +88,11 @@ def show(comparison: Comparison) -> None:
     """Prints the short report: the table, what came of it, what to know, which runs are not in it."""
     console = Console(soft_wrap=True, highlight=False)
     runs = sum(len(entry.group.runs) for entry in comparison.entries)
-    confidence = percent_of(comparison.settings.confidence)
+    confidence = format_confidence(comparison.settings.confidence)
     title = f"{counted(len(comparison.entries), 'configuration')}, {counted(runs, 'run')}; {confidence} intervals"
     console.print(Text(title, style="bold"))
     for entry in comparison.entries:
-        more = f"  ({runs_text(entry)}; {drawn_text(entry)}; training {seconds_text(entry.fit_s)})"
+        more = f"  ({runs_text(entry)}; {drawn_text(entry)}; training {format_seconds(entry.fit_s)})"
         console.print(Text.assemble((f"  {entry.letter}  ", "bold"), printable(entry.label), (more, "dim")))
     console.print(_table(comparison))
     console.print(Text(printable(headline(comparison)), style="bold"))
@@ -115,7 +113,7 @@ def _table(comparison: Comparison) -> Table:
     for entry in comparison.entries:
         found = entry.difference
         verdict = "baseline" if found is None else found.verdict
-        p = "" if found is None or found.p_holm is None else f"p {p_text(found.p_holm)}"
+        p = "" if found is None or found.p_holm is None else f"p {format_p_value(found.p_holm)}"
         difference = "" if found is None or found.mean is None else numbers.signed(found.mean.value)
         below = "" if found is None else numbers.limits(found.mean, signed=True)
         table.add_row(

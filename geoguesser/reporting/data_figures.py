@@ -14,11 +14,11 @@ from geoguesser.data.datamodule import PlacesDataModule
 from geoguesser.data.places import coords_of, files_of
 from geoguesser.data.preparing import Prepared
 from geoguesser.reporting import data_pictures
-from geoguesser.reporting.data_summary import bytes_text
 from geoguesser.reporting.data_views import pick_pairs, pick_samples, read_photos, reasons
 from geoguesser.reporting.frames import frame_of
 from geoguesser.reporting.maps import SPLIT_NAMES
 from geoguesser.reporting.page import draw_data_uri
+from geoguesser.reporting.text import format_bytes
 
 
 def make_figures(prepared: Prepared, data: PlacesDataModule) -> dict[str, Any]:
@@ -84,7 +84,7 @@ def _draw_views(prepared: Prepared) -> dict[str, Any] | None:
         "sizes": draw_data_uri(data_pictures.draw_file_sizes, file_bytes=sizes),
         "median": data_pictures.format_kb(float(np.median(sizes)) / 1000),
         "count": len(sizes),
-        "total": bytes_text(int(sizes.sum())),
+        "total": format_bytes(int(sizes.sum())),
     }
 
 

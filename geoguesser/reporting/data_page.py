@@ -11,16 +11,13 @@ from geoguesser.data.audit import WITHIN_M
 from geoguesser.data.datamodule import PlacesDataModule
 from geoguesser.data.preparing import Prepared
 from geoguesser.reporting.data_figures import make_figures
-from geoguesser.reporting.data_summary import facts_of, groups_of, percent, size_rows, split_rows, title_of
+from geoguesser.reporting.data_summary import facts_of, groups_of, size_rows, split_rows, title_of
 from geoguesser.reporting.maps import SPLIT_COLOURS, SPLIT_NAMES
 from geoguesser.reporting.page import render_page
 from geoguesser.reporting.style import format_m
 
 MAX_LISTED = 50  # findings of each kind
 ACTIONS = {"error": "stops", "skip": "left out", "keep": "noted"}
-SECTIONS = {"splits": "Splits", "map": "Where the places lie", "samples": "Sample places", "images": "Images",
-            "duplicates": "Places that are the same", "findings": "Findings"}  # fmt: skip
-WITH_PICTURES = {"map", "samples", "duplicates"}
 
 
 def data_page(prepared: Prepared, data: PlacesDataModule, out: Path | None, *, pictures: bool) -> str:
@@ -43,7 +40,6 @@ def data_page(prepared: Prepared, data: PlacesDataModule, out: Path | None, *, p
     return render_page(
         "data.html",
         title=title_of(prepared, data),
-        sections={name: text for name, text in SECTIONS.items() if pictures or name not in WITH_PICTURES},
         warnings=prepared.audit["warnings"],
         tiles=[(f"{count:,}", name) for count, name in tiles],
         facts=facts_of(prepared, data, out),
@@ -51,7 +47,6 @@ def data_page(prepared: Prepared, data: PlacesDataModule, out: Path | None, *, p
         splits=splits,
         total=len(prepared.table),
         distances=[f"within {format_m(metres)}" for metres in WITHIN_M],
-        percent=percent,
         split_names=SPLIT_NAMES,
         split_colours=SPLIT_COLOURS,
         sizes=size_rows(prepared),

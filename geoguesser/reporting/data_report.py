@@ -13,9 +13,10 @@ from geoguesser.data.datamodule import PlacesDataModule
 from geoguesser.data.preparing import Prepared
 from geoguesser.reporting.data_page import data_page
 from geoguesser.reporting.data_summary import Group, facts_of, groups_of, split_rows, title_of
-from geoguesser.reporting.page import printable, write_page
+from geoguesser.reporting.page import write_page
 from geoguesser.reporting.result import write_csv
 from geoguesser.reporting.style import format_km, format_m
+from geoguesser.reporting.text import printable
 
 EXAMPLES = 2  # of each kind of finding; more are in the page, all in findings.csv
 ACTION_STYLES = {"error": "bold red", "skip": "yellow", "keep": ""}

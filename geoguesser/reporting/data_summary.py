@@ -13,6 +13,7 @@ from geoguesser.counted import counted
 from geoguesser.data.audit import WITHIN_M
 from geoguesser.data.findings import KINDS, Finding, Findings
 from geoguesser.data.splits import NAMES, UNUSED
+from geoguesser.reporting.text import format_bytes
 
 if TYPE_CHECKING:  # they bring Lightning, which a comparison need not wait for
     from geoguesser.data.datamodule import PlacesDataModule
@@ -108,20 +109,6 @@ def facts_of(prepared: Prepared, data: PlacesDataModule, out: Path | None) -> li
     ]
 
 
-def percent(count: int, total: int) -> str:
-    """`12%`; a share that is there but would be rounded to nothing is `<1%`."""
-    share = count / total
-    return "<1%" if 0 < share < 0.005 else f"{share:.0%}"
-
-
-def bytes_text(count: int) -> str:
-    """`8 kB`, `450 MB`, `4.9 GB`."""
-    for unit, name, digits in ((1e9, "GB", 1), (1e6, "MB", 0)):
-        if count >= unit:
-            return f"{count / unit:,.{digits}f} {name}"
-    return f"{count / 1e3:,.0f} kB"
-
-
 def _places(prepared: Prepared, findings: Findings) -> str:
     seen, kept = len(prepared.seen), len(prepared.table)
     text = (
@@ -155,7 +142,7 @@ def _split(prepared: Prepared, data: PlacesDataModule, out: Path | None) -> str:
 
 def _packed(prepared: Prepared, out: Path | None) -> str:
     seen = len(prepared.seen)
-    sizes = ", ".join(f"{one.name} ({bytes_text(seen * 12 * one.size**2)})" for one in prepared.specs)
+    sizes = ", ".join(f"{one.name} ({format_bytes(seen * 12 * one.size**2)})" for one in prepared.specs)
     if out is None:
         return f"only looked at; {sizes} would be packed."
     text = f"{sizes}, in {out}. "

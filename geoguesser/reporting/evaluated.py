@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -71,8 +72,8 @@ def evaluate(
         "confidence": confidence,
         "units": str(units),
         "error_km": {
-            "mean": _plain(mean(error_km)),
-            "median": _plain(
+            "mean": asdict(mean(error_km)),
+            "median": asdict(
                 Interval(float(np.median(error_km)))
                 if resampling is None
                 else median_interval(resampling, error_km, confidence)
@@ -80,10 +81,10 @@ def evaluate(
             "p90": float(np.percentile(error_km, 90)),
         },
         "share_within_km": {
-            str(radius): _plain(share_interval(error_km <= radius, resampling, confidence)) for radius in radii
+            str(radius): asdict(share_interval(error_km <= radius, resampling, confidence)) for radius in radii
         },
         "score": {
-            name: {"diagonal_km": diagonal, **_plain(mean(game_score(error_km, diagonal)))}
+            name: {"diagonal_km": diagonal, **asdict(mean(game_score(error_km, diagonal)))}
             for name, diagonal in scores.items()
         },
         "by_part": _by_part(drawn_in, true_deg, error_km),
@@ -172,7 +173,3 @@ def hits(answers: Answers, true_deg: FloatArray) -> dict[str, float] | None:
 def _coverage(holds: np.ndarray[Any, Any]) -> dict[str, float]:
     low, high = interval_95(int(holds.sum()), len(holds))
     return {"coverage": float(holds.mean()), "low": low, "high": high}
-
-
-def _plain(interval: Interval) -> dict[str, float | None]:
-    return {"value": interval.value, "low": interval.low, "high": interval.high}

@@ -15,8 +15,8 @@ from geoguesser.geo.distance import FloatArray
 from geoguesser.reporting import web_map
 from geoguesser.reporting.explain_subject import Subject
 from geoguesser.reporting.maps import pick_by_rank
-from geoguesser.reporting.page import printable
 from geoguesser.reporting.run_views import photos_of
+from geoguesser.reporting.text import printable
 
 MOST_CELLS, LEAST_PROBABILITY = 24, 0.005  # of a place's posterior on the map
 MOST_BYTES = 6_000_000  # of all embedded views together

@@ -11,8 +11,9 @@ from PIL import Image
 from geoguesser.reporting import web_map
 from geoguesser.reporting.explain_pictures import Drawn, Gallery
 from geoguesser.reporting.explain_subject import Subject
-from geoguesser.reporting.explain_words import PARTS, percent
+from geoguesser.reporting.explain_words import PARTS
 from geoguesser.reporting.page import read_source, render_page, to_data_uri
+from geoguesser.reporting.text import join_words
 from geoguesser.training.privacy import public
 
 PHOTO_QUALITY = 84
@@ -37,7 +38,6 @@ def explain_page(subject: Subject, gallery: Gallery, data: Mapping[str, Any], *,
         part: [_picture(drawn) for drawn in gallery.drawn if drawn.part == part] for part in PARTS
     }
     pictures = {part: drawings for part, drawings in pictures.items() if drawings}
-    parts = {"map", *pictures, "config", *(["missing"] if gallery.missing else [])}
     config = public(subject.run.config)
 
     return render_page(
@@ -45,11 +45,10 @@ def explain_page(subject: Subject, gallery: Gallery, data: Mapping[str, Any], *,
         scripts=(script, read_source("sorting.js"), read_source("explain.js")),
         styles=(style, read_source("explain.css")),
         title=title,
-        sections={part: heading for part, heading in PARTS.items() if part in parts},
+        headings=PARTS,
         synthetic=label.startswith("synthetic"),
         drift_km=drift_km if drift_km is not None and drift_km > DRIFT_KM else None,
         result=subject.run.result,
-        percent=percent,
         predictions=len(subject.run.predictions),
         places=data["places"],
         embedded=sum("views" in place for place in data["places"]),
@@ -69,7 +68,7 @@ def _describe_shown(places: list[dict[str, Any]]) -> str:
         "views": "its views",
     }
     shown = [text for name, text in texts.items() if any(place.get(name) for place in places)]
-    return " and ".join(filter(None, (", ".join(shown[:-1]), *shown[-1:])))
+    return join_words(shown)
 
 
 def _picture(drawn: Drawn) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from geoguesser.geo.region import PlaneRegion, Region
 from geoguesser.reporting.explain_lines import Lines
 from geoguesser.reporting.explain_maps import MOST_ARCS, Confusion
 from geoguesser.reporting.style import format_km
+from geoguesser.reporting.text import format_percent
 
 
 class Words(NamedTuple):
@@ -125,7 +126,7 @@ def confusion_words(found: Confusion) -> Words:
 def lines_words(lines: Lines, region: Region) -> Words:
     """The words of the great circle's picture, with what was computed."""
     way = "straight in the CRS" if isinstance(region, PlaneRegion) else "straight in degrees"
-    off, most, sphere = map(percent, (lines.off_mean, lines.off_most, lines.ellipsoid_most))
+    off, most, sphere = map(format_percent, (lines.off_mean, lines.off_most, lines.ellipsoid_most))
     return Words(
         "Great circle against straight line",
         f"Of {lines.pairs:,} pairs of test places, these two have the ways farthest apart: "
@@ -133,9 +134,3 @@ def lines_words(lines: Lines, region: Region) -> Words:
         f"(on the map {format_km(lines.straight_km)}). Lengths on the map are off by {off} on average, by {most} "
         f"at most; the sphere is off the ellipsoid by {sphere} at most.",
     )
-
-
-def percent(share: float) -> str:
-    """A share for people: 0.14 %, 12 %."""
-    digits = 2 if 0 < share < 0.01 else 1 if 0 < share < 0.1 else 0
-    return f"{100 * share:.{digits}f} %"

@@ -45,6 +45,7 @@ from geoguesser.reporting.style import (
     format_km,
     picture,
 )
+from geoguesser.reporting.text import format_number
 
 SPLIT_COLOURS = {"unused": "#999999", "train": BLUE, "val": ORANGE, "test": GREEN}  # drawn in this order
 SPLIT_NAMES = {"train": "training", "val": "validation"}
@@ -339,7 +340,7 @@ def _add_colour_bar(figure: Figure, sheet: Sheet, colours: ScalarMappable, exten
         cax=add_axes(figure, *where),
         extend=extend,
         orientation="vertical" if sheet.beside else "horizontal",
-        format=FuncFormatter(lambda value, _: f"{value:,g}"),
+        format=FuncFormatter(format_number),
     )
     bar.set_label("error in km")
     bar.outline.set_visible(False)

@@ -10,6 +10,7 @@ from typing import Any
 
 from geoguesser.reporting.intervals import Interval
 from geoguesser.reporting.page import render_markdown
+from geoguesser.reporting.text import format_interval
 
 BASELINES = {
     "ridge": "ridge regression on the backbone's features",
@@ -77,12 +78,9 @@ def model_card(card: Card) -> str:
 
 def _row(
     name: str, figures: dict[str, Any], mean: Interval | None = None, median: Interval | None = None
-) -> tuple[str, str, str, dict[str, Any]]:
+) -> tuple[Any, ...]:
     """Name, mean and median error as text, and all figures."""
-    return name, _number(figures["error_km_mean"], mean), _number(figures["error_km_median"], median), figures
-
-
-def _number(value: float, interval: Interval | None) -> str:
-    if interval is None or interval.low is None or interval.high is None:
-        return f"{value:.1f}"
-    return f"{value:.1f} ({interval.low:.1f} to {interval.high:.1f})"
+    values = ((figures["error_km_mean"], mean), (figures["error_km_median"], median))
+    limits = [(value, interval or Interval(value)) for value, interval in values]
+    texts = [format_interval(value, one.low, one.high, "{:.1f}".format) for value, one in limits]
+    return name, *texts, figures

@@ -23,6 +23,7 @@ from markupsafe import Markup
 from geoguesser import __version__
 from geoguesser.counted import counted
 from geoguesser.reporting.style import format_km
+from geoguesser.reporting.text import format_p_value, format_part, format_percent, format_seconds, printable
 
 # A browser that obeys this loads nothing from outside, whatever got into the page.
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
@@ -30,14 +31,9 @@ POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri
 # Characters that begin emphasis, code, links, HTML or a new cell of a table.
 MARKDOWN_SIGNS = re.compile(r"([\\`*\[\]<>|])")
 
+FILTERS = (format_km, format_p_value, format_part, format_percent, format_seconds)
+
 P = ParamSpec("P")
-
-
-def printable(text: str) -> str:
-    """Replaces characters that cannot be shown or written: control characters and lone surrogates."""
-    if text.isprintable():
-        return text
-    return "".join(sign if sign.isprintable() else "\N{REPLACEMENT CHARACTER}" for sign in text)
 
 
 def escape_markdown(value: object) -> str:
@@ -67,6 +63,7 @@ def _finalize_html(value: object) -> object:
 def html_environment() -> Environment:
     """Environment of the pages: it escapes all text and replaces characters that cannot be shown."""
     environment = Environment(
+        extensions=["jinja2.ext.do"],
         loader=PackageLoader("geoguesser.reporting"),
         autoescape=True,
         undefined=StrictUndefined,
@@ -74,11 +71,8 @@ def html_environment() -> Environment:
         lstrip_blocks=True,
         finalize=_finalize_html,
     )
-    environment.globals |= {
-        "counted": counted,
-        "format_km": format_km,
-        "version": __version__,
-    }
+    environment.globals |= {"counted": counted, "version": __version__}
+    environment.filters |= {function.__name__: function for function in FILTERS}
     environment.filters |= {"data_uri": to_data_uri, "thousands": "{:,}".format}
     environment.policies["json.dumps_kwargs"] = {"allow_nan": False, "separators": (",", ":")}
     return environment

@@ -24,9 +24,10 @@ from geoguesser.reporting.compare_page import compare_page
 from geoguesser.reporting.compare_report import as_table, show, write
 from geoguesser.reporting.compare_runs import read_runs
 from geoguesser.reporting.compare_views import spread_places
-from geoguesser.reporting.compare_words import Numbers, p_text, seconds_text
+from geoguesser.reporting.compare_words import Numbers
 from geoguesser.reporting.compared import Comparison, Settings, compare
 from geoguesser.reporting.intervals import Interval
+from geoguesser.reporting.text import format_p_value, format_seconds
 
 PLACES = some_places(100)
 HARD = np.random.default_rng(0).gamma(2.0, 15.0, 100)
@@ -220,8 +221,8 @@ def test_numbers_are_written_for_people(four: Comparison):
     assert numbers.interval(Interval(1.0, -2.0, 3.0), signed=True) == "+1.0 (−2.0 to +3.0)"
     assert numbers.interval(Interval(1.0)) == "1.0"
     assert numbers.interval(None) == "–"
-    assert [p_text(p) for p in (None, 0.0001, 0.0123, 0.5)] == ["–", "<0.001", "0.012", "0.50"]
-    assert [seconds_text(s) for s in (0.44, 42, 200, 7500)] == ["0.4 s", "42 s", "3 min 20 s", "2 h 5 min"]
+    assert [format_p_value(p) for p in (None, 0.0001, 0.0123, 0.5)] == ["–", "<0.001", "0.012", "0.50"]
+    assert [format_seconds(s) for s in (0.44, 42, 200, 7500)] == ["0.4 s", "42 s", "3 min 20 s", "2 h 5 min"]
 
 
 def test_the_front_is_what_nothing_beats():
@@ -253,7 +254,7 @@ def test_a_browser_finds_no_fault_and_asks_nobody(four: Comparison, tmp_path: Pa
 
 def page_of(body: str, script: str) -> str:
     """A page with this in its middle."""
-    text = '{% extends "base.html" %}{% import "macros.html" as m %}{% block main %}' + body + "{% endblock %}"
+    text = '{% extends "base.html" %}{% import "macros.html" as m %}{% block sections %}' + body + "{% endblock %}"
     return page.render_page(page.html_environment().from_string(text), title="t", scripts=[script])
 
 

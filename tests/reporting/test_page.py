@@ -14,6 +14,7 @@ from jinja2 import UndefinedError
 from PIL import Image
 
 from geoguesser.reporting import page
+from geoguesser.reporting.text import printable
 
 
 class Texts(HTMLParser):
@@ -52,10 +53,10 @@ def test_text_stays_text_in_content_and_attributes(text: str) -> None:
 
 @pytest.mark.parametrize("text", NASTY)
 def test_text_stays_text_in_every_macro(text: str) -> None:
-    macros = """{{ m.tiles([(text, text)]) }}{{ m.facts([(text, text)]) }}{{ m.contents([(text, text)]) }}
+    macros = """{{ m.tiles([(text, text)]) }}{{ m.facts([(text, text)]) }}
         {{ m.over(text, text, strong=true) }}{{ m.dotted(text, text) }}{{ m.number(text, text, text) }}
         {{ m.figure(text, text, text, class=text) }}
-        {% call m.section(text, text) %}
+        {% call m.section([], text, text) %}
         {% call m.table([text], lead=text) %}{{ text }}{% endcall %}{% endcall %}"""
     seen, plain = Texts(render(macros, text=text)), Texts(render(macros, text="x"))
     assert seen.names == plain.names
@@ -69,9 +70,9 @@ def test_missing_value_is_an_error() -> None:
 
 @pytest.mark.parametrize("text", ["a\x1b[31mb", "a\nb", "a\x00b", "a\udcffb", "a\u202eb"])
 def test_what_cannot_be_shown_or_written_is_replaced(text: str) -> None:
-    assert page.printable(text)[0] == "a"
-    assert "\N{REPLACEMENT CHARACTER}" in page.printable(text)
-    assert page.printable(text) in render("{{ m.over(text) }}", text=text)
+    assert printable(text)[0] == "a"
+    assert "\N{REPLACEMENT CHARACTER}" in printable(text)
+    assert printable(text) in render("{{ m.over(text) }}", text=text)
 
 
 def test_table_has_headings_for_columns_and_rows() -> None:
@@ -98,7 +99,7 @@ def test_picture_lies_in_the_page_whole(kind: str) -> None:
 def test_whole_page_is_written_whole(tmp_path: Path) -> None:
     template = page.html_environment().from_string(
         '{% extends "base.html" %}{% import "macros.html" as m %}'
-        '{% block main %}{% call m.section("one", "First") %}<p>x</p>{% endcall %}{% endblock %}'
+        '{% block sections %}{% call m.section(contents, "one", "First") %}<p>x</p>{% endcall %}{% endblock %}'
     )
     text = page.render_page(template, title="A < B", scripts=["1 < 2"], styles=["a > b { }"])
     page.write_page(tmp_path / "report.html", text)
