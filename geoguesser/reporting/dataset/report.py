@@ -13,9 +13,10 @@ from geoguesser.data.prepare import Prepared
 from geoguesser.data.sources.places import PlacesDataModule
 from geoguesser.reporting.dataset.page import render_page
 from geoguesser.reporting.dataset.summary import PlaceGroup, group_places, list_facts, make_split_rows, make_title
-from geoguesser.reporting.html import printable, write_page
+from geoguesser.reporting.html import write_page
 from geoguesser.reporting.run.result import write_csv
 from geoguesser.reporting.style import format_km, format_m
+from geoguesser.reporting.text import printable
 
 EXAMPLES = 2  # of each kind of finding; more are in the page, all in findings.csv
 ACTION_STYLES = {"error": "bold red", "skip": "yellow", "keep": ""}

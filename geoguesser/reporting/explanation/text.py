@@ -8,6 +8,7 @@ from geoguesser.geo.region import PlaneRegion, Region
 from geoguesser.reporting.explanation.great_circle import Lines
 from geoguesser.reporting.explanation.maps import MAX_ARCS, Confusion
 from geoguesser.reporting.style import format_km
+from geoguesser.reporting.text import format_percent
 
 
 class ReportText(NamedTuple):
@@ -133,9 +134,3 @@ def lines_words(lines: Lines, region: Region) -> ReportText:
         f"(on the map {format_km(lines.straight_km)}). Lengths on the map are off by {off} on average, by {most} "
         f"at most; the sphere is off the ellipsoid by {sphere} at most.",
     )
-
-
-def format_percent(share: float) -> str:
-    """A share for people: 0.14 %, 12 %."""
-    digits = 2 if 0 < share < 0.01 else 1 if 0 < share < 0.1 else 0
-    return f"{100 * share:.{digits}f} %"

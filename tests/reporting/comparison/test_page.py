@@ -25,7 +25,8 @@ from geoguesser.reporting.comparison import plots
 from geoguesser.reporting.comparison.page import render_page
 from geoguesser.reporting.comparison.places import find_spread_places
 from geoguesser.reporting.comparison.report import make_table, print_comparison, write_comparison
-from geoguesser.reporting.comparison.text import Numbers, format_p, format_seconds
+from geoguesser.reporting.comparison.text import Numbers
+from geoguesser.reporting.text import format_p_value, format_seconds
 from geoguesser.runs.run_folder import read_runs
 
 PLACES = some_places(100)
@@ -74,7 +75,7 @@ class Parsed(HTMLParser):
         self.counts[tag] = self.counts.get(tag, 0) + 1
         if tag == "img":
             self.images.append(dict(attrs))
-        if tag not in page.VOID:
+        if tag not in ("img", "meta"):
             self.open.append(tag)
 
     def handle_endtag(self, tag):
@@ -220,7 +221,7 @@ def test_numbers_are_written_for_people(four: Comparison):
     assert numbers.interval(Interval(1.0, -2.0, 3.0), signed=True) == "+1.0 (−2.0 to +3.0)"
     assert numbers.interval(Interval(1.0)) == "1.0"
     assert numbers.interval(None) == "–"
-    assert [format_p(p) for p in (None, 0.0001, 0.0123, 0.5)] == ["–", "<0.001", "0.012", "0.50"]
+    assert [format_p_value(p) for p in (None, 0.0001, 0.0123, 0.5)] == ["–", "<0.001", "0.012", "0.50"]
     assert [format_seconds(s) for s in (0.44, 42, 200, 7500)] == ["0.4 s", "42 s", "3 min 20 s", "2 h 5 min"]
 
 
@@ -251,14 +252,22 @@ def test_a_browser_finds_no_fault_and_asks_nobody(four: Comparison, tmp_path: Pa
     assert len(faults.console) == 1
 
 
+def page_of(body: str, script: str) -> str:
+    """A page with this in its middle."""
+    text = '{% extends "base.html" %}{% import "macros.html" as m %}{% block sections %}' + body + "{% endblock %}"
+    return page.render_page(page.html_environment().from_string(text), title="t", scripts=[script])
+
+
 @needs_browser
 def test_headings_sort_by_number_and_word_with_nothing_last(tmp_path: Path):
-    rows = [["b", page.Keyed("9 km", 9.0)], ["a", page.Keyed("10 km", 10.0)], ["c", page.Keyed("–", None)]]
-    table = page.table(["name", "far"], rows, sortable=True)
+    rows = """{% call m.table(["name", "far"], sortable=true) %}
+      <tr><th scope="row">b</th>{{ m.number("9 km", 9.0) }}</tr>
+      <tr><th scope="row">a</th>{{ m.number("10 km", 10.0) }}</tr>
+      <tr><th scope="row">c</th>{{ m.number("–", none) }}</tr>{% endcall %}"""
     orders = {}
     for name, clicks in (("up", "b[1].click()"), ("down", "b[1].click();b[1].click()"), ("word", "b[0].click()")):
-        script = f'{page.SORTING}const b = document.querySelectorAll("th button");{clicks};'
-        (tmp_path / f"{name}.html").write_text(page.page("t", table, script=script))
+        script = f'{page.read_source("sorting.js")}const b = document.querySelectorAll("th button");{clicks};'
+        (tmp_path / f"{name}.html").write_text(page_of(rows, script))
         dom = visit(tmp_path / f"{name}.html", tmp_path).dom
         orders[name] = "".join(re.findall(r'<th scope="row">(\w)</th>', dom))
         assert len(re.findall(r"<th[^>]* aria-sort=", dom)) == 1
@@ -267,7 +276,7 @@ def test_headings_sort_by_number_and_word_with_nothing_last(tmp_path: Path):
 
 @needs_browser
 def test_no_other_script_runs_on_the_page(tmp_path: Path):
-    text = page.page("t", page.Html("<p>x</p>"), script="document.title = 'ours'")
+    text = page_of("<p>x</p>", "document.title = 'ours'")
     text = text.replace("</body>", "<script>document.title = 'theirs'</script></body>")
     (tmp_path / "x.html").write_text(text)
     seen = visit(tmp_path / "x.html", tmp_path)
