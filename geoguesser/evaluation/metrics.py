@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -72,8 +73,8 @@ def compute_metrics(
         "confidence": confidence,
         "units": str(units),
         "error_km": {
-            "mean": _plain(mean(error_km)),
-            "median": _plain(
+            "mean": asdict(mean(error_km)),
+            "median": asdict(
                 Interval(float(np.median(error_km)))
                 if resampling is None
                 else compute_median_interval(resampling, error_km, confidence)
@@ -81,11 +82,11 @@ def compute_metrics(
             "p90": float(np.percentile(error_km, 90)),
         },
         "share_within_km": {
-            str(radius): _plain(compute_share_interval(error_km <= radius, resampling, confidence))
+            str(radius): asdict(compute_share_interval(error_km <= radius, resampling, confidence))
             for radius in radii
         },
         "score": {
-            name: {"diagonal_km": diagonal, **_plain(mean(compute_game_score(error_km, diagonal)))}
+            name: {"diagonal_km": diagonal, **asdict(mean(compute_game_score(error_km, diagonal)))}
             for name, diagonal in scores.items()
         },
         "by_part": _by_part(drawn_in, true_deg, error_km),
@@ -176,7 +177,3 @@ def compute_hits(answers: Predictions, true_deg: FloatArray) -> dict[str, float]
 def _coverage(holds: np.ndarray[Any, Any]) -> dict[str, float]:
     low, high = interval_95(int(holds.sum()), len(holds))
     return {"coverage": float(holds.mean()), "low": low, "high": high}
-
-
-def _plain(interval: Interval) -> dict[str, float | None]:
-    return {"value": interval.value, "low": interval.low, "high": interval.high}

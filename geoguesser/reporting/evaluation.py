@@ -16,11 +16,13 @@ from geoguesser.geo.region import Region
 from geoguesser.geo.score import FIELD_RADII_KM, SHARE_RADII_KM
 from geoguesser.reporting import maps
 from geoguesser.reporting.run import plots
+from geoguesser.reporting.text import format_limits
 from geoguesser.system.files import write_csv, write_json
 from geoguesser.system.text import format_count
 
 PICTURES = ("errors.png", "arrows.png")
 FILES = ("evaluation.json", "errors.csv", *PICTURES)
+_km, _percent = "{:,.1f} km".format, "{:.1%}".format
 
 
 def check_folder(out: Path) -> None:
@@ -130,13 +132,5 @@ def _lines(found: dict[str, Any]) -> list[str]:
     return lines
 
 
-def _km(value: float) -> str:
-    return f"{value:,.1f} km"
-
-
-def _percent(value: float) -> str:
-    return f"{value:.1%}"
-
-
 def _limits(figure: dict[str, Any], write: Any) -> str:
-    return "" if figure["low"] is None else f"{write(figure['low'])} to {write(figure['high'])}"
+    return format_limits(figure["low"], figure["high"], write)

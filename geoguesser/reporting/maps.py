@@ -44,6 +44,7 @@ from geoguesser.reporting.style import (
     format_km,
     picture,
 )
+from geoguesser.reporting.text import format_number
 from geoguesser.system.text import format_count
 
 SPLIT_COLOURS = {"unused": "#999999", "train": BLUE, "val": ORANGE, "test": GREEN}  # drawn in this order
@@ -341,7 +342,7 @@ def _add_colour_bar(figure: Figure, sheet: Sheet, colours: ScalarMappable, exten
         cax=add_axes(figure, *where),
         extend=extend,
         orientation="vertical" if sheet.beside else "horizontal",
-        format=FuncFormatter(lambda value, _: f"{value:,g}"),
+        format=FuncFormatter(format_number),
     )
     bar.set_label("error in km")
     bar.outline.set_visible(False)

@@ -194,8 +194,8 @@ def test_a_store_is_trained_from_and_extended(home: Path, printed):
 
 
 def test_runs_and_exports_are_served(home: Path, monkeypatch):
-    from app_serving import app_of
     from starlette.testclient import TestClient
+    from support.app_server import build_app
 
     from geoguesser.commands.serve import load_models
 
@@ -206,7 +206,7 @@ def test_runs_and_exports_are_served(home: Path, monkeypatch):
     place = min((home / "more" / "images").iterdir())
     headings = {"north": 0, "east": 90, "south": 180, "west": 270}
     files = {name: ("photo", (place / f"{at}.jpg").read_bytes(), "image/jpeg") for name, at in headings.items()}
-    with TestClient(app_of(models), base_url="http://127.0.0.1") as client:
+    with TestClient(build_app(models), base_url="http://127.0.0.1") as client:
         assert client.post("/api/v1/predict", files=files).status_code == 200
 
 

@@ -33,6 +33,7 @@ from geoguesser.reporting.style import (
     add_axes,
     picture,
 )
+from geoguesser.reporting.text import format_number
 
 WIDTH_IN, SHARP_DPI = 5.0, 200
 ROW_IN = 0.34  # of a list of intervals
@@ -91,7 +92,7 @@ def _draw_rows(path: Path, rows: Sequence[tuple[str, Any, str]], label: str, lin
         axes.set_ylim(len(rows) - 0.4, -0.6)
         axes.grid(False, axis="y")
         axes.xaxis.set_major_locator(MaxNLocator(6))
-        axes.xaxis.set_major_formatter(FuncFormatter(_plain))
+        axes.xaxis.set_major_formatter(format_number)
         axes.set_xlabel(label)
 
 
@@ -116,7 +117,7 @@ def draw_times(path: Path, comparison: Comparison) -> None:
         _log_seconds(axes, times)
         axes.set_xlabel("time of training in seconds")
         axes.set_ylabel("mean error in km")
-        axes.yaxis.set_major_formatter(FuncFormatter(_plain))
+        axes.yaxis.set_major_formatter(format_number)
 
 
 def find_pareto_front(times: FloatArray, errors: FloatArray) -> list[int]:
@@ -136,7 +137,7 @@ def _log_seconds(axes: Axes, times: FloatArray) -> None:
     axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if high / low < 100 else (1.0,)))
     if high / low < 2.5:  # a log axis would have no tick
         axes.xaxis.set_major_locator(MaxNLocator(4))
-    axes.xaxis.set_major_formatter(FuncFormatter(_plain))
+    axes.xaxis.set_major_formatter(format_number)
     axes.xaxis.set_minor_formatter(NullFormatter())
 
 
@@ -158,7 +159,7 @@ def draw_shares(path: Path, comparison: Comparison) -> None:
         axes.set_xlim(low, float(pooled.max()) * 1.1)
         axes.set_ylim(0.0, 1.0)
         axes.yaxis.set_major_formatter(PercentFormatter(1.0))
-        axes.xaxis.set_major_formatter(FuncFormatter(_plain))
+        axes.xaxis.set_major_formatter(format_number)
         axes.set_xlabel("error in km, at most")
         axes.set_ylabel("share of test places")
 
@@ -201,8 +202,8 @@ def draw_learning(path: Path, comparison: Comparison) -> None:
         axes.xaxis.set_major_locator(
             MaxNLocator(6, integer=True) if max(lengths, default=0) <= 60 else LogLocator()
         )
-        axes.xaxis.set_major_formatter(FuncFormatter(_plain))
-        axes.yaxis.set_major_formatter(FuncFormatter(_plain))
+        axes.xaxis.set_major_formatter(format_number)
+        axes.yaxis.set_major_formatter(format_number)
         axes.set_xlabel("epoch")
         axes.set_ylabel("mean validation error in km")
 
@@ -268,13 +269,9 @@ def draw_scale(path: Path, top_km: float) -> None:
             cax=add_axes(figure, 0.25, 0.4, WIDTH_IN - 0.6, 0.14),
             extend="max",
             orientation="horizontal",
-            format=FuncFormatter(_plain),
+            format=FuncFormatter(format_number),
         )
         bar.outline.set_visible(False)
         bar.ax.grid(False)
         bar.ax.tick_params(labelsize=8)
         figure.text(1 - 0.05 / WIDTH_IN, 0.02, "km", fontsize=8, ha="right", va="bottom")
-
-
-def _plain(value: float, _: float | None = None) -> str:
-    return f"{value:,g}"

@@ -13,20 +13,17 @@ from rich.text import Text
 
 from geoguesser.evaluation.comparison import BETTER, UNCLEAR, WORSE, Comparison, GroupResult
 from geoguesser.evaluation.intervals import Interval
-from geoguesser.reporting.comparison.page import render_page
+from geoguesser.reporting.comparison.page import render_comparison
 from geoguesser.reporting.comparison.places import SpreadPlace
 from geoguesser.reporting.comparison.text import (
     Numbers,
     format_headline,
-    format_p,
     format_resampling,
     format_runs,
-    format_seconds,
-    format_share,
     list_notes,
 )
-from geoguesser.reporting.html import printable
 from geoguesser.reporting.style import shorten
+from geoguesser.reporting.text import format_confidence, format_p_value, format_seconds, printable
 from geoguesser.system.files import write_csv, write_text
 from geoguesser.system.text import format_count
 
@@ -39,7 +36,7 @@ def write_comparison(comparison: Comparison, places: Sequence[SpreadPlace], out:
     Returns:
         The CSV file.
     """
-    write_text(out, render_page(comparison, places, pictures=pictures))
+    write_text(out, render_comparison(comparison, places, pictures=pictures))
     table = out.with_suffix(".csv")
     write_csv(table, make_table(comparison))
     return table
@@ -90,7 +87,7 @@ def print_comparison(comparison: Comparison) -> None:
     """Prints the short report: the table, what came of it, what to know, which runs are not in it."""
     console = Console(soft_wrap=True, highlight=False)
     runs = sum(len(entry.group.runs) for entry in comparison.entries)
-    confidence = format_share(comparison.settings.confidence)
+    confidence = format_confidence(comparison.settings.confidence)
     configurations = format_count(len(comparison.entries), "configuration")
     title = f"{configurations}, {format_count(runs, 'run')}; {confidence} intervals"
     console.print(Text(title, style="bold"))
@@ -116,7 +113,7 @@ def _table(comparison: Comparison) -> Table:
     for entry in comparison.entries:
         found = entry.difference
         verdict = "baseline" if found is None else found.verdict
-        p = "" if found is None or found.p_holm is None else f"p {format_p(found.p_holm)}"
+        p = "" if found is None or found.p_holm is None else f"p {format_p_value(found.p_holm)}"
         difference = "" if found is None or found.mean is None else numbers.signed(found.mean.value)
         below = "" if found is None else numbers.limits(found.mean, signed=True)
         table.add_row(

@@ -8,6 +8,7 @@ import numpy as np
 
 from geoguesser.evaluation.comparison import NOISE, REFUSED, UNCLEAR, Comparison, GroupDifference, GroupResult
 from geoguesser.evaluation.intervals import MIN_FOR_MEAN, MIN_PLACES, Interval
+from geoguesser.reporting.text import format_interval, format_limits, join_words
 from geoguesser.runs.run_folder import Unused
 from geoguesser.system.text import format_count
 
@@ -31,43 +32,16 @@ class Numbers:
 
     def limits(self, interval: Interval | None, *, signed: bool = False) -> str:
         """`36.0 to 47.1`; empty where there is none."""
-        if interval is None or interval.low is None or interval.high is None:
+        if interval is None:
             return ""
-        write = self.signed if signed else self.km
-        return f"{write(interval.low)} to {write(interval.high)}"
+        return format_limits(interval.low, interval.high, self.signed if signed else self.km)
 
     def interval(self, interval: Interval | None, *, signed: bool = False) -> str:
         """`41.2 (36.0 to 47.1)`."""
         if interval is None:
             return "–"
-        value = self.signed(interval.value) if signed else self.km(interval.value)
-        limits = self.limits(interval, signed=signed)
-        return f"{value} ({limits})" if limits else value
-
-
-def format_seconds(seconds: float) -> str:
-    """`0.5 s`, `42 s`, `3 min 20 s`, `2 h 5 min`."""
-    if seconds < 9.95:
-        return f"{seconds:.1f} s"
-    whole = round(seconds)
-    if whole < 120:
-        return f"{whole} s"
-    minutes, rest = divmod(whole, 60)
-    if minutes < 120:
-        return f"{minutes} min {rest} s"
-    return f"{minutes // 60} h {minutes % 60} min"
-
-
-def format_p(p: float | None) -> str:
-    """`0.03`, `<0.001`."""
-    if p is None:
-        return "–"
-    return "<0.001" if p < 0.001 else f"{p:.3f}" if p < 0.0995 else f"{p:.2f}"
-
-
-def format_share(confidence: float) -> str:
-    """`95 %`."""
-    return f"{100 * confidence:g} %"
+        write = self.signed if signed else self.km
+        return format_interval(interval.value, interval.low, interval.high, write)
 
 
 def format_runs(entry: GroupResult) -> str:
@@ -148,7 +122,7 @@ def list_notes(comparison: Comparison) -> list[str]:
     few = [entry for entry in entries if MIN_PLACES <= len(entry.group.uuid) < MIN_FOR_MEAN]
     if few:
         found.append(
-            f"{_listed([entry.letter for entry in few])}: tested on fewer than {MIN_FOR_MEAN} places. Rare "
+            f"{join_words([entry.letter for entry in few])}: tested on fewer than {MIN_FOR_MEAN} places. Rare "
             "large misses may be lacking among them, so their means have no interval."
         )
     tests = list_comparisons(comparison)
@@ -194,7 +168,7 @@ def _on_seeds(comparison: Comparison, numbers: Numbers) -> list[str]:
     who = (
         "Each configuration has"
         if len(single) == len(entries)
-        else f"{_listed(single)} {'has' if len(single) == 1 else 'have'}"
+        else f"{join_words(single)} {'has' if len(single) == 1 else 'have'}"
     )
     text = f"{who} one seed: the intervals there hold the luck of places, not that of the seed."
     if spreads:
@@ -203,7 +177,3 @@ def _on_seeds(comparison: Comparison, numbers: Numbers) -> list[str]:
     else:
         text += " To know it, train each with several: seed=0,1,2,3,4."
     return [text]
-
-
-def _listed(letters: list[str]) -> str:
-    return letters[0] if len(letters) == 1 else f"{', '.join(letters[:-1])} and {letters[-1]}"

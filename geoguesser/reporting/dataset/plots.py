@@ -25,6 +25,7 @@ from geoguesser.geo.region import Region
 from geoguesser.reporting.maps import SPLIT_COLOURS, SPLIT_NAMES, choose_dot_size_pt, set_map
 from geoguesser.reporting.projections import MapProjection, make_projection
 from geoguesser.reporting.style import INK, SKY, VERMILION, add_axes, format_m, picture
+from geoguesser.reporting.text import format_number
 
 WIDTH_IN, SHARP_DPI = 5.0, 200
 CHART_IN = 2.9  # height of a chart
@@ -254,7 +255,7 @@ def draw_file_sizes(path: Path, *, file_bytes: npt.NDArray[np.int64]) -> None:
         )
         axes.xaxis.set_major_locator(LogLocator(subs=steps))
         for axis in (axes.xaxis, axes.yaxis):
-            axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
+            axis.set_major_formatter(format_number)
         axes.xaxis.set_minor_formatter(NullFormatter())
         axes.yaxis.set_major_locator(MaxNLocator(5, integer=True))
         axes.set_xlabel("size of an image file in kB")

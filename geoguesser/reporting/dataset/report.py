@@ -11,10 +11,10 @@ from rich.text import Text
 from geoguesser.data.checks.leakage import WITHIN_M
 from geoguesser.data.prepare import Prepared
 from geoguesser.data.sources.places import PlacesDataModule
-from geoguesser.reporting.dataset.page import render_page
+from geoguesser.reporting.dataset.page import render_dataset
 from geoguesser.reporting.dataset.summary import PlaceGroup, group_places, list_facts, make_split_rows, make_title
-from geoguesser.reporting.html import printable
 from geoguesser.reporting.style import format_km, format_m
+from geoguesser.reporting.text import printable
 from geoguesser.system.files import write_csv, write_text
 
 EXAMPLES = 2  # of each kind of finding; more are in the page, all in findings.csv
@@ -46,7 +46,7 @@ class DataReport:
         folder.mkdir(parents=True, exist_ok=True)
         write_csv(folder / "findings.csv", self.data.findings.table())
         path = folder / "report.html"
-        write_text(path, render_page(self.prepared, self.data, self.out, pictures=pictures))
+        write_text(path, render_dataset(self.prepared, self.data, self.out, pictures=pictures))
         return path
 
     def show(self) -> None:

@@ -15,11 +15,8 @@ from geoguesser.data.checks.inspection import BROKEN, MISSING, PLACEHOLDER, Plac
 from geoguesser.data.images import ImageSpec
 from geoguesser.data.splits import NAMES
 from geoguesser.errors import DataError
-from geoguesser.reporting import html as page
-from geoguesser.reporting.html import Html, tag
 
 SHOWN_PX, QUALITY = 160, 82  # about 7 kB a view
-COMPASS = ("north", "east", "south", "west")  # by heading
 WHY_NOT = {MISSING: "missing", BROKEN: "broken", PLACEHOLDER: "placeholder"}
 
 
@@ -97,18 +94,3 @@ def pick_pairs(matches: Sequence[Match], most: int = 6) -> list[Match]:
         ranked.append((rank[one.kind], kinds.index(one.kind), number))
         rank[one.kind] += 1
     return [matches[number] for _, _, number in sorted(sorted(ranked)[:most], key=lambda three: three[1:])]
-
-
-def make_views_row(photos: Sequence[SamplePhoto], uuid: str) -> Html:
-    """Four views in a row, each with the letter of its heading; a hatched box where there is none."""
-    boxes = []
-    for photo, side in zip(photos, COMPASS, strict=True):
-        letter = tag("b", side[0].upper(), aria_hidden="true")
-        if photo.jpeg is not None:
-            shown = page.image(photo.jpeg, alt=f"view to the {side} of place {uuid}")
-            boxes.append(tag("div", shown, letter, class_="view"))
-            continue
-        said = f"no view to the {side} of place {uuid}: {photo.why_not}"
-        box = tag("div", tag("i", photo.why_not), letter, class_="view none", role="img", aria_label=said)
-        boxes.append(box)
-    return tag("div", *boxes, class_="views")

@@ -12,6 +12,7 @@ import numpy as np
 from geoguesser.data.checks.findings import KINDS, Finding, Findings
 from geoguesser.data.checks.leakage import WITHIN_M
 from geoguesser.data.splits import NAMES, UNUSED
+from geoguesser.reporting.text import format_bytes
 from geoguesser.system.text import format_count
 
 if TYPE_CHECKING:  # they bring Lightning, which a comparison need not wait for
@@ -106,20 +107,6 @@ def list_facts(prepared: Prepared, data: PlacesDataModule, out: Path | None) -> 
         ("Packed" if out is not None else "Not packed", _packed(prepared, out)),
         *_pixels(prepared),
     ]
-
-
-def format_percent(count: int, total: int) -> str:
-    """`12%`; a share that is there but would be rounded to nothing is `<1%`."""
-    share = count / total
-    return "<1%" if 0 < share < 0.005 else f"{share:.0%}"
-
-
-def format_bytes(count: int) -> str:
-    """`8 kB`, `450 MB`, `4.9 GB`."""
-    for unit, name, digits in ((1e9, "GB", 1), (1e6, "MB", 0)):
-        if count >= unit:
-            return f"{count / unit:,.{digits}f} {name}"
-    return f"{count / 1e3:,.0f} kB"
 
 
 def _places(prepared: Prepared, findings: Findings) -> str:

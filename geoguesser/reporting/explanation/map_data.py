@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import json
 from typing import Any
 
 import numpy as np
@@ -14,8 +13,8 @@ from tqdm import tqdm
 from geoguesser.arrays import FloatArray, IntArray
 from geoguesser.reporting import web_map
 from geoguesser.reporting.explanation.subject import Subject
-from geoguesser.reporting.html import Html, printable
 from geoguesser.reporting.maps import pick_by_rank
+from geoguesser.reporting.text import printable
 from geoguesser.runs.run_images import load_photos
 
 MAX_CELLS, MIN_PROBABILITY = 24, 0.005  # of a place's posterior on the map
@@ -113,9 +112,3 @@ def _spread(rows: IntArray) -> IntArray:
     bits = max(1, int(len(rows) - 1).bit_length())
     keys = [int(format(rank, f"0{bits}b")[::-1], 2) for rank in range(len(rows))]
     return rows[np.argsort(keys, kind="stable")]
-
-
-def to_script_data(values: dict[str, Any]) -> Html:
-    """JSON that may stand within a script element: no `<` can end it."""
-    text = json.dumps(values, allow_nan=False, separators=(",", ":"))
-    return Html(text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029"))

@@ -27,6 +27,7 @@ from geoguesser.reporting.comparison.plots import SHARP_DPI, WIDTH_IN
 from geoguesser.reporting.maps import ERROR_COLOURS, set_map
 from geoguesser.reporting.projections import MapProjection, make_projection
 from geoguesser.reporting.style import BLUE, INK, MUTED, ORANGE, VERMILION, add_axes, picture
+from geoguesser.reporting.text import format_number
 
 BAR_IN = 0.62  # below a map: its colours
 POSTERIOR_COLOURS = matplotlib.colormaps["YlOrRd"]
@@ -50,7 +51,7 @@ def add_bar(
 ) -> None:
     """The colours of a map along its foot."""
     axes = add_axes(figure, 0.3, 0.38, WIDTH_IN - 0.6, 0.13)
-    form = PercentFormatter(1.0, decimals=None) if percent else FuncFormatter(lambda value, _: f"{value:,g}")
+    form = PercentFormatter(1.0, decimals=None) if percent else FuncFormatter(format_number)
     bar = figure.colorbar(colours, cax=axes, orientation="horizontal", extend=extend, format=form)
     bar.outline.set_visible(False)
     bar.ax.grid(False)

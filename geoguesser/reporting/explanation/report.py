@@ -7,7 +7,7 @@ from pathlib import Path
 from geoguesser.data.store.reader import Store
 from geoguesser.reporting.explanation.gallery import Gallery, draw_gallery
 from geoguesser.reporting.explanation.map_data import make_map_data
-from geoguesser.reporting.explanation.page import render_page
+from geoguesser.reporting.explanation.page import render_explanation
 from geoguesser.reporting.explanation.subject import Subject
 from geoguesser.system.files import write_text
 
@@ -40,5 +40,5 @@ def write_report(subject: Subject, out: Path, *, thumbnails: int, neighbours: bo
     title = make_title(subject, label)
     gallery = draw_gallery(subject, subject.run.folder / "pictures", title=title, neighbours=neighbours)
     data = make_map_data(subject, thumbnails=thumbnails)
-    write_text(out, render_page(subject, gallery, data, title=title, label=label))
+    write_text(out, render_explanation(subject, gallery, data, title=title, label=label))
     return gallery

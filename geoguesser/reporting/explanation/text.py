@@ -117,9 +117,3 @@ def describe_confusion(found: Confusion) -> ReportText:
         + f"; the {drawn:,} most frequent of {len(found.pairs):,} pairs are drawn."
     )
     return words._replace(caption=f"{words.caption} {counts}")
-
-
-def format_percent(share: float) -> str:
-    """A share for people: 0.14 %, 12 %."""
-    digits = 2 if 0 < share < 0.01 else 1 if 0 < share < 0.1 else 0
-    return f"{100 * share:.{digits}f} %"

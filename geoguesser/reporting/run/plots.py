@@ -31,6 +31,7 @@ from geoguesser.reporting.style import (
     picture,
     shorten,
 )
+from geoguesser.reporting.text import format_number
 
 DASHES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1.5, 1.5)), (0, (6, 2, 1.5, 2)), (0, (3, 1, 1, 1, 1, 1)))
 MAX_RATES_NAMED = 6
@@ -64,8 +65,8 @@ def draw_errors(path: Path, *, error_km: FloatArray, baselines: dict[str, float]
         above.axvline(marks["mean"], color=VERMILION, lw=1.8, zorder=4)
         above.set_ylabel("test places")
         above.yaxis.set_major_locator(matplotlib.ticker.MaxNLocator(6, integer=True))
-        above.yaxis.set_major_formatter(_plain)
-        below.xaxis.set_major_formatter(_plain)
+        above.yaxis.set_major_formatter(format_number)
+        below.xaxis.set_major_formatter(format_number)
         above.tick_params(labelbottom=False)
         _draw_share(below, error_km, marks, end_km)
         _draw_baselines((above, below), baselines)
@@ -223,13 +224,8 @@ def _label_log(axis: Axis, ratio: float) -> None:
     """Ticks at powers of ten; at 1, 2 and 5 where the axis spans few decades."""
     subs = (1.0, 2.0, 5.0) if ratio < 100 else (1.0,)
     axis.set_major_locator(matplotlib.ticker.LogLocator(subs=subs))
-    axis.set_major_formatter(_plain)
+    axis.set_major_formatter(format_number)
     axis.set_minor_formatter(matplotlib.ticker.NullFormatter())
-
-
-def _plain(value: float, _: float | None = None) -> str:
-    """Plain numbers for axes: 0.001, 2e-05, 40, 12,000."""
-    return f"{value:,g}"
 
 
 def _finish_panel(axes: Axes, heading: str, epochs: pd.Series[Any]) -> None:
@@ -242,7 +238,7 @@ def _finish_panel(axes: Axes, heading: str, epochs: pd.Series[Any]) -> None:
         axes.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(6, integer=True))
     else:
         axes.set_xticks(known)
-    axes.xaxis.set_major_formatter(_plain)
+    axes.xaxis.set_major_formatter(format_number)
     if not axes.lines:
         axes.text(0.5, 0.5, "no values", transform=axes.transAxes, ha="center", color=MUTED)
         axes.set_yticks([])

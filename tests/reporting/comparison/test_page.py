@@ -22,10 +22,11 @@ from geoguesser.geo.distance import haversine_km
 from geoguesser.geo.region import Region
 from geoguesser.reporting import html as page
 from geoguesser.reporting.comparison import plots
-from geoguesser.reporting.comparison.page import render_page
+from geoguesser.reporting.comparison.page import render_comparison
 from geoguesser.reporting.comparison.places import find_spread_places
 from geoguesser.reporting.comparison.report import make_table, print_comparison, write_comparison
-from geoguesser.reporting.comparison.text import Numbers, format_p, format_seconds
+from geoguesser.reporting.comparison.text import Numbers
+from geoguesser.reporting.text import format_p_value, format_seconds
 from geoguesser.runs.run_folder import read_runs
 
 PLACES = make_places(100)
@@ -74,7 +75,7 @@ class Parsed(HTMLParser):
         self.counts[tag] = self.counts.get(tag, 0) + 1
         if tag == "img":
             self.images.append(dict(attrs))
-        if tag not in page.VOID:
+        if tag not in ("img", "meta"):
             self.open.append(tag)
 
     def handle_endtag(self, tag):
@@ -86,7 +87,7 @@ class Parsed(HTMLParser):
 
 
 def test_the_page_says_what_was_found(four: Comparison):
-    seen = Parsed(render_page(four, find_spread_places(four, 4), pictures=True))
+    seen = Parsed(render_comparison(four, find_spread_places(four, 4), pictures=True))
     assert seen.open == []
     assert "Comparison of 3 configurations" in seen.text
     assert "A: better than it beyond noise" in seen.text
@@ -111,7 +112,7 @@ def test_the_page_says_what_was_found(four: Comparison):
 
 
 def test_no_folder_of_the_users_machine_is_on_the_page(four: Comparison):
-    text = render_page(four, find_spread_places(four, 4), pictures=True)
+    text = render_comparison(four, find_spread_places(four, 4), pictures=True)
     words = re.sub(r"base64,[A-Za-z0-9+/=]+", "", text)
     assert str(four.entries[0].group.runs[0].folder.parents[1]) not in words
     assert "alice" not in words
@@ -119,7 +120,7 @@ def test_no_folder_of_the_users_machine_is_on_the_page(four: Comparison):
 
 
 def test_without_pictures_there_are_no_charts(four: Comparison):
-    text = render_page(four, [], pictures=False)
+    text = render_comparison(four, [], pictures=False)
     assert Parsed(text).images == []
     assert "Where the errors are" not in text
     assert len(text) < 60_000
@@ -159,7 +160,7 @@ def test_views_that_are_gone_are_said_to_be(tmp_path: Path, croatia):
     )
     places = find_spread_places(found, 3)
     assert [place.photos for place in places] == [None] * 3
-    seen = Parsed(render_page(found, places, pictures=False))
+    seen = Parsed(render_comparison(found, places, pictures=False))
     assert "The views of 3 of them are no longer where the runs' data were" in seen.text
     assert f"{places[0].coords_deg[0]:.5f}° N" in seen.text
 
@@ -180,7 +181,7 @@ def test_an_id_never_leads_out_of_its_root(tmp_path: Path, croatia):
 
 def test_one_run_makes_a_page_too(tmp_path: Path, croatia):
     found = compared(croatia, write_run(tmp_path / "one", PLACES, errors(0)))
-    seen = Parsed(render_page(found, find_spread_places(found, 3), pictures=True))
+    seen = Parsed(render_comparison(found, find_spread_places(found, 3), pictures=True))
     assert "There is nothing to compare it with" in seen.text
     assert "Against the baseline" not in seen.text
 
@@ -220,7 +221,7 @@ def test_numbers_are_written_for_people(four: Comparison):
     assert numbers.interval(Interval(1.0, -2.0, 3.0), signed=True) == "+1.0 (−2.0 to +3.0)"
     assert numbers.interval(Interval(1.0)) == "1.0"
     assert numbers.interval(None) == "–"
-    assert [format_p(p) for p in (None, 0.0001, 0.0123, 0.5)] == ["–", "<0.001", "0.012", "0.50"]
+    assert [format_p_value(p) for p in (None, 0.0001, 0.0123, 0.5)] == ["–", "<0.001", "0.012", "0.50"]
     assert [format_seconds(s) for s in (0.44, 42, 200, 7500)] == ["0.4 s", "42 s", "3 min 20 s", "2 h 5 min"]
 
 
@@ -257,12 +258,20 @@ def test_a_page_with_faults_is_reported(tmp_path: Path):
     assert len([line for line in log.console if "nothing is not defined" in line]) == 1
 
 
+def page_of(body: str, script: str) -> str:
+    """A page with this in its middle."""
+    text = '{% extends "base.html" %}{% import "macros.html" as m %}{% block sections %}' + body + "{% endblock %}"
+    return page.render_html(page.make_html_environment().from_string(text), title="t", scripts=[script])
+
+
 @needs_browser
 def test_headings_sort_by_number_and_word_with_nothing_last(tmp_path: Path):
-    rows = [["b", page.Keyed("9 km", 9.0)], ["a", page.Keyed("10 km", 10.0)], ["c", page.Keyed("–", None)]]
-    table = page.table(["name", "far"], rows, sortable=True)
+    rows = """{% call m.table(["name", "far"], sortable=true) %}
+      <tr><th scope="row">b</th>{{ m.number("9 km", 9.0) }}</tr>
+      <tr><th scope="row">a</th>{{ m.number("10 km", 10.0) }}</tr>
+      <tr><th scope="row">c</th>{{ m.number("–", none) }}</tr>{% endcall %}"""
     file = tmp_path / "table.html"
-    file.write_text(page.page("t", table, script=page.SORTING))
+    file.write_text(page_of(rows, page.read_source("sorting.js")))
     orders = []
     with open_page() as (browser_page, _):
         browser_page.goto(file.as_uri())
@@ -275,7 +284,7 @@ def test_headings_sort_by_number_and_word_with_nothing_last(tmp_path: Path):
 
 @needs_browser
 def test_no_other_script_runs_on_the_page(tmp_path: Path):
-    text = page.page("t", page.Html("<p>x</p>"), script="document.title = 'ours'")
+    text = page_of("<p>x</p>", "document.title = 'ours'")
     text = text.replace("</body>", "<script>document.title = 'theirs'</script></body>")
     (tmp_path / "x.html").write_text(text)
     with open_page() as (browser_page, log):

@@ -23,6 +23,7 @@ from geoguesser.data.prepare import Prepared, prepare_store
 from geoguesser.data.sources.places import PlacesDataModule
 from geoguesser.data.splits import RandomSplit
 from geoguesser.geo.region import country
+from geoguesser.reporting import text
 from geoguesser.reporting.dataset import summary as data_summary
 from geoguesser.reporting.dataset.report import DataReport
 
@@ -357,7 +358,7 @@ def test_warning_stands_in_terminal_and_page(
     ("count", "total", "said"), [(0, 9, "0%"), (1, 1000, "<1%"), (1, 8, "12%"), (9, 9, "100%")]
 )
 def test_percent(count: int, total: int, said: str) -> None:
-    assert data_summary.format_percent(count, total) == said
+    assert text.format_part(count, total) == said
 
 
 def test_many_sizes_of_images_are_gathered(messy: SimpleNamespace) -> None:

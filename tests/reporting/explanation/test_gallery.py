@@ -31,7 +31,7 @@ from geoguesser.reporting.explanation import maps as explain_maps
 from geoguesser.reporting.explanation import network_plot as explain_network
 from geoguesser.reporting.explanation import place_plots as explain_places
 from geoguesser.reporting.explanation.headings_plot import compute_heading_errors, draw_headings
-from geoguesser.reporting.explanation.map_data import _spread, find_top_cells, to_script_data
+from geoguesser.reporting.explanation.map_data import _spread, find_top_cells
 from geoguesser.reporting.explanation.place_plots import PlaceImages
 from geoguesser.reporting.explanation.subject import divide_in_thirds
 
@@ -360,11 +360,3 @@ def test_the_most_probable_cells_come_first():
     posterior[[7, 3]] = 0.5, 0.301
     posterior /= posterior.sum()
     assert find_top_cells(posterior) == [[7, 0.5005], [3, 0.3013]]
-
-
-def test_data_cannot_end_their_element():
-    text = to_script_data({"id": "</script><b>", "n": 1})
-    assert "<" not in text
-    assert text == '{"id":"\\u003c/script>\\u003cb>","n":1}'
-    with pytest.raises(ValueError, match="not JSON compliant"):
-        to_script_data({"n": float("nan")})
