@@ -150,7 +150,7 @@ def test_few_steps_are_enough_for_every_row(count: int, monkeypatch: pytest.Monk
     points = random.uniform((42.4, 13.5), (46.5, 19.4), (count, 2))
     weights = np.exp(3.0 * random.normal(size=(400, count)))
     converged = median_deg(weights, points)
-    monkeypatch.setattr(median, "MOST_STEPS", 8)
+    monkeypatch.setattr(median, "MAX_STEPS", 8)
     assert haversine_km(median_deg(weights, points), converged).max() < 1e-3
 
 
