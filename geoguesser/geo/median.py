@@ -152,7 +152,7 @@ def spherical_median(
     Args:
         weights: (B, K) non-negative weights, each row with a positive sum.
         vectors: (K, 3) unit vectors, or (B, K, 3) if each row has its own.
-        tolerance_km: A row is finished when its last step was shorter than this.
+        tolerance_km: A row is finished when its estimated error is smaller.
         candidates: Number of heaviest points that are tried as start.
 
     Returns:
@@ -249,17 +249,17 @@ def _start_search(points: _Points, start: Tensor) -> _State:
 
 
 def _search(points: _Points, start: Tensor, tolerance: float) -> Tensor:
-    """Steps from a start (B, 3) until each row's step is shorter than the tolerance, in radians."""
+    """Steps from a start (B, 3) until each row's estimated error is below the tolerance, in radians."""
     median = start.clone()
     rows = torch.arange(len(start), device=start.device)
     state = _start_search(points, start)
 
     for _ in range(MAX_STEPS):
-        state, length = _advance(points, state)
+        state, error = _advance(points, state)
         median[rows] = state.proposal
 
         # Only unfinished rows go on; a few of them take much longer than the others.
-        moving = (length >= tolerance).nonzero()[:, 0]
+        moving = (error >= tolerance).nonzero()[:, 0]
         if len(moving) == 0:
             break
         if len(moving) < len(rows):
@@ -271,7 +271,7 @@ def _search(points: _Points, start: Tensor, tolerance: float) -> Tensor:
 
 
 def _advance(points: _Points, state: _State) -> tuple[_State, Tensor]:
-    """Accepts or undoes the proposal and makes the next; returns the new state and (B,) the length of its step."""
+    """Accepts or undoes the proposal and makes the next; returns the new state and (B,) the next one's error."""
     cosine = points.compute_cosines(state.proposal)
     angle = torch.acos(cosine)
     value = (angle * points.weights).sum(-1)
@@ -285,8 +285,8 @@ def _advance(points: _Points, state: _State) -> tuple[_State, Tensor]:
     value = torch.where(uphill, state.value, value)
     damping = torch.where(uphill, (4.0 * state.damping).clamp(0.1, 1.0), state.damping / 4.0)
 
-    proposal, length = _propose(points, here, cosine, angle, damping)
-    return _State(here, cosine, angle, value, damping, proposal), length
+    proposal, error = _propose(points, here, cosine, angle, damping)
+    return _State(here, cosine, angle, value, damping, proposal), error
 
 
 def _propose(
@@ -295,7 +295,7 @@ def _propose(
     """Minimises the model (2) around each place.
 
     Returns:
-        (B, 3) proposals, and (B,) the lengths of their steps in radians.
+        (B, 3) proposals, and (B,) estimates of their distances to the median in radians.
     """
     angle = angle.clamp(min=TOUCHING_RAD)
     sine = (1.0 - cosine * cosine).clamp(min=TOUCHING_RAD**2).sqrt()
@@ -306,8 +306,8 @@ def _propose(
     touching = angle <= TOUCHING_RAD
     touches = touching.gather(1, pinned)
     is_pinned = (touching & touches).scatter(1, pinned, True)
-    weight = points.weights.masked_fill(~is_pinned, 0.0).sum(-1)
-    others = points.weights.masked_fill(is_pinned, 0.0)
+    weight = torch.where(is_pinned, points.weights, 0.0).sum(-1)
+    others = torch.where(is_pinned, 0.0, points.weights)
 
     # f of (2) in three dimensions: u_i = (v_i - cos(theta_i) x) / sin(theta_i).
     per_sine = others / sine
@@ -323,8 +323,9 @@ def _propose(
     curvature, axes = _decompose(hessian)
     basis = axes @ basis
     weiszfeld = (others / angle).sum(-1, keepdim=True)
+    positive = curvature > MIN_CURVATURE * weiszfeld
     saddle = torch.maximum(curvature.abs(), SADDLE_CURVATURE * weiszfeld)
-    curvature = torch.where(curvature > MIN_CURVATURE * weiszfeld, curvature, saddle)
+    curvature = torch.where(positive, curvature, saddle)
     curvature = torch.lerp(curvature, weiszfeld.expand_as(curvature), damping[:, None].expand_as(curvature))
 
     # o of (2): theta_j along the tangent from x to v_j. Its length, sin(theta_j), is more exact than from the cosine.
@@ -344,7 +345,13 @@ def _propose(
     # The minimum at the pinned point is that point to the bit; one that is touched already would only be a twin.
     at_pinned = at_pinned & (length <= MAX_STEP_RAD)
     proposal = torch.where(at_pinned[:, None], torch.where(touches, here, vector), proposal)
-    return proposal, torch.where(at_pinned & touches[:, 0], 0.0, length)
+
+    # Newton's method converges quadratically: the next step will be about |s|^2 F''' / F'', and the third derivative
+    # of a distance is to the second as 1 / theta_i, so Weiszfeld's curvature estimates their ratio. Other steps are
+    # not known to be better than their length.
+    is_newton = positive.all(dim=-1) & (damping < 0.01)
+    error = torch.where(is_newton, length * (length * weiszfeld[:, 0]).clamp(max=1.0), length)
+    return proposal, torch.where(at_pinned & touches[:, 0], 0.0, error)
 
 
 def _make_tangent_basis(here: Tensor) -> Tensor:
