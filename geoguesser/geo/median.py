@@ -1,4 +1,4 @@
-"""Weighted geometric median on the sphere for batches of weights: the point of least expected great-circle distance.
+"""Weighted geometric median on the sphere, batched: the point of least expected great-circle distance.
 
 Notation. x is the current place and v_i are the given points, all unit vectors; p_i are weights that sum to 1;
 theta_i = arccos(x . v_i). The rows of E (2, 3) are an orthonormal basis of the tangent plane at x, and s (2,) is a
@@ -7,14 +7,14 @@ To minimise: F(x) = sum_i p_i theta_i.
 
 Step. `_propose` minimises a model of F around x. The distance to one point is, to second order in s,
 
-    theta_i(s) = theta_i - u_i . s + cot(theta_i) (|s|^2 - (u_i . s)^2) / 2.                                      (1)
+    theta_i(s) = theta_i - u_i . s + cot(theta_i) (|s|^2 - (u_i . s)^2) / 2.                                    (1)
 
-The n-th order term of the series grows as 1 / theta_i^(n-1), so (1) fails for a point that is no farther away than
-the step is long. Near the median there is often one such point, where plain methods crawl. This *pinned* point j
-keeps its distance, that of the tangent plane, |s - o| with o = theta_j u_j. The model without a constant is then
+The n-th order term of the series grows as 1 / theta_i^(n-1), so (1) fails for a point that is no farther away
+than the step is long. Near the median there is often one such point, where plain methods crawl. This *pinned*
+point j keeps its distance in the tangent plane, |s - o| with o = theta_j u_j. Up to a constant, the model is
 
-    m(s) = w |s - o| - f . s + s' H s / 2,   w = p_j,   f = sum_i p_i u_i,                                        (2)
-    H = sum_i p_i cot(theta_i) (I - u_i u_i'),   sums over i other than j.                                        (3)
+    m(s) = w |s - o| - f . s + s' H s / 2,   w = p_j,   f = sum_i p_i u_i,                                      (2)
+    H = sum_i p_i cot(theta_i) (I - u_i u_i'),   sums over i other than j.                                      (3)
 
 Minimum of the model, for positive definite H. With b = H o - f, the gradient at s other than o is
 
@@ -23,14 +23,14 @@ Minimum of the model, for positive definite H. With b = H o - f, the gradient at
 and s = o is the minimum if and only if the other points pull it with a force of at most its weight, |b| <= w: the
 condition of Vardi and Zhang. Otherwise t = |s - o| > 0, a gradient of zero reads (w + t H) (s - o) = -t b, so
 
-    s = o - t (w + t H)^-1 b,   and, from the length of s - o,   |(w + t H)^-1 b| = 1.                            (4)
+    s = o - t (w + t H)^-1 b,   and, from the length of s - o,   |(w + t H)^-1 b| = 1.                          (4)
 
-This is the secular equation of trust-region methods. 1 / |(w + t H)^-1 b| is a concave, increasing function of t, so
-that Newton's method for (4) in this form rises from t = 0 towards the root and never passes it.
+This is the secular equation of trust-region methods. 1 / |(w + t H)^-1 b| is a concave, increasing function of t,
+so that Newton's method for (4) in this form rises from t = 0 towards the root and never passes it.
 
-Safeguards. The Hessian of F may be singular (points on a great circle) or indefinite (points around the world), and
-(1) may be poor far from the median. Replacing H by (sum_i p_i / theta_i) I gives Weiszfeld's algorithm, none of
-whose steps leads uphill. A step that leads uphill is therefore undone and repeated with eigenvalues of H moved
+Safeguards. The Hessian of F may be singular (points on a great circle) or indefinite (points around the world),
+and (1) may be poor far from the median. Replacing H by (sum_i p_i / theta_i) I gives Weiszfeld's algorithm, none
+of whose steps leads uphill. A step that leads uphill is therefore undone and repeated with eigenvalues of H moved
 towards Weiszfeld's (`damping`), as in the method of Levenberg and Marquardt.
 
 Sources:
@@ -66,8 +66,8 @@ SADDLE_CURVATURE = 0.1
 
 ROOT_STEPS = 4  # Newton steps for the secular equation
 
-# The search may start at the mean or at one of the CANDIDATES heaviest points. Of more than MANY_POINTS points, the
-# HEAVIEST of each row are searched first, to COARSE_FACTOR times the tolerance: that is cheap and nearly the answer.
+# The search starts at the mean or at one of the CANDIDATES heaviest points. Of more than MANY_POINTS points, the
+# HEAVIEST of each row are searched first, to COARSE_FACTOR times the tolerance: cheap, and nearly the answer.
 CANDIDATES = 4
 MANY_POINTS = 192
 HEAVIEST = 64
@@ -146,8 +146,8 @@ def spherical_median(
 ) -> Tensor:
     """Finds the point with the least weighted mean great-circle distance to given points, for each row of weights.
 
-    The mean distance has one minimum if the points lie in a half of the sphere. Otherwise there may be several, and
-    the search starts at the best of the weighted mean and the heaviest points.
+    The mean distance has one minimum if the points lie in a half of the sphere. Otherwise there may be several,
+    and the search starts at the best of the weighted mean and the heaviest points.
 
     Args:
         weights: (B, K) non-negative weights, each row with a positive sum.
@@ -201,10 +201,12 @@ def steady_median(weights: Tensor, vectors: Tensor, *, steps: int = STEADY_STEPS
         # A scan stores one step in the program instead of `steps` copies of it.
         from torch._higher_order_ops.scan import scan
 
-        def scan_step(carry: _State, _: Tensor) -> tuple[_State, Tensor]:
-            return _advance(points, carry)
+        def scan_step(parts: tuple[Tensor, ...], _: Tensor) -> tuple[tuple[Tensor, ...], Tensor]:
+            state, error = _advance(points, _State(*parts))
+            return tuple(state), error
 
-        state, _ = scan(scan_step, state, torch.zeros(steps))
+        parts, _ = scan(scan_step, tuple(state), torch.zeros(steps))
+        state = _State(*parts)
     else:
         for _ in range(steps):
             state, _ = _advance(points, state)
@@ -328,7 +330,8 @@ def _propose(
     curvature = torch.where(positive, curvature, saddle)
     curvature = torch.lerp(curvature, weiszfeld.expand_as(curvature), damping[:, None].expand_as(curvature))
 
-    # o of (2): theta_j along the tangent from x to v_j. Its length, sin(theta_j), is more exact than from the cosine.
+    # o of (2): theta_j along the tangent from x to v_j, whose length is sin(theta_j), for small angles more exact
+    # than from the cosine.
     vector = points.take_columns(pinned)[:, 0]
     tangent = vector - cosine.gather(1, pinned) * here
     length = tangent.norm(dim=-1, keepdim=True).clamp(min=TOUCHING_RAD)
@@ -346,9 +349,9 @@ def _propose(
     at_pinned = at_pinned & (length <= MAX_STEP_RAD)
     proposal = torch.where(at_pinned[:, None], torch.where(touches, here, vector), proposal)
 
-    # Newton's method converges quadratically: the next step will be about |s|^2 F''' / F'', and the third derivative
-    # of a distance is to the second as 1 / theta_i, so Weiszfeld's curvature estimates their ratio. Other steps are
-    # not known to be better than their length.
+    # Newton's method converges quadratically: the error left is about |s|^2 F''' / F''. The third derivative of a
+    # distance is to the second as 1 / theta_i, so Weiszfeld's curvature estimates their ratio. For other steps,
+    # only their length is known.
     is_newton = positive.all(dim=-1) & (damping < 0.01)
     error = torch.where(is_newton, length * (length * weiszfeld[:, 0]).clamp(max=1.0), length)
     return proposal, torch.where(at_pinned & touches[:, 0], 0.0, error)
@@ -402,9 +405,10 @@ def _minimise_model(curvature: Tensor, force: Tensor, offset: Tensor, weight: Te
     pull = gradient.norm(dim=-1)
     at_offset = pull <= weight
 
-    # Newton's method for g(t) = 1 / q - 1 = 0 with q = |y|, y = b / (w + t h). With q' = -(y . (h y / (w + t h))) / q
-    # the step is -g / g' = (1 / q - 1) q^2 / q' = (q - 1) q^2 / (y . (h y / (w + t h))).
-    # From t = 0, multiplied out, for w may be 0: (|b| - w) |b|^2 / (b . (h b)).
+    # Newton's method for g(t) = 1 / q - 1 = 0 with q = |y|, y = b / (w + t h).
+    # With q' = -(y . (h y / (w + t h))) / q, the step is
+    #     -g / g' = (1 / q - 1) q^2 / q' = (q - 1) q^2 / (y . (h y / (w + t h))).
+    # The first, from t = 0, is multiplied out because w may be 0: (|b| - w) |b|^2 / (b . (h b)).
     tiny = 1e-300
     bend = (curvature * gradient**2).sum(-1)
     t = ((pull - weight) * pull**2 / bend.clamp(min=tiny)).clamp(min=0.0)
