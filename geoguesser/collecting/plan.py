@@ -18,7 +18,8 @@ from geoguesser.collecting.darts import Darts, IntArray, Target
 from geoguesser.collecting.gaps import farthest_first
 from geoguesser.collecting.layer import Layer, read_existing, read_layer
 from geoguesser.errors import ConfigError, check_int, check_number
-from geoguesser.geo.cells import BandCells, SquareCells, cells_for, cells_over
+from geoguesser.geo.cell_factory import cells_for, cells_over
+from geoguesser.geo.cells import BandCells, SquareCells
 from geoguesser.geo.distance import FloatArray
 from geoguesser.geo.region import Region
 

@@ -9,7 +9,8 @@ from itertools import pairwise
 from typing import Any
 
 from geoguesser.errors import ConfigError, check_int, check_number
-from geoguesser.geo.cells import BandCells, Cells, SquareCells, cells_for
+from geoguesser.geo.cell_factory import cells_for
+from geoguesser.geo.cells import BandCells, Cells, SquareCells
 from geoguesser.geo.distance import FloatArray
 from geoguesser.geo.grid import GridMaker, check_raster, check_size, one_sided, usual_size
 from geoguesser.geo.overlay import Raster, band_raster, overlay, square_raster

@@ -19,7 +19,7 @@ from geoguesser.geo.distance import EARTH_RADIUS_KM, FloatArray, to_unit
 from geoguesser.geo.region import RUN, PlaneRegion, Region, SphereRegion
 
 IntArray = npt.NDArray[np.int64]
-MOST_CELLS = 4_000_000  # of the raster, land or not; a table of so many entries takes 32 MB
+MAX_CELLS = 4_000_000  # of the raster, land or not; a table of so many entries takes 32 MB
 PER_EDGE = 9  # points along each edge of an outline on the sphere
 SAME = 1e-7  # edges of boxes nearer than this share of a box's side are one
 
@@ -167,7 +167,7 @@ def box_rings(south: FloatArray, north: FloatArray, west: FloatArray, east: Floa
     return to_unit(np.stack((latitude, longitude), axis=-1))
 
 
-def check_count(cells: int, side_km: float | None = None, most: int = MOST_CELLS) -> None:
+def check_count(cells: int, side_km: float | None = None, most: int = MAX_CELLS) -> None:
     """Raises ConfigError where more than `most` cells would be laid."""
     if cells > most:
         raise ConfigError.at(

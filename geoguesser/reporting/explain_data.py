@@ -19,7 +19,7 @@ from geoguesser.reporting.maps import pick_by_rank
 from geoguesser.reporting.page import Html, printable
 from geoguesser.reporting.run_views import photos_of
 
-MOST_CELLS, LEAST_PROBABILITY = 24, 0.005  # of a place's posterior on the map
+MAX_CELLS, LEAST_PROBABILITY = 24, 0.005  # of a place's posterior on the map
 MOST_BYTES = 6_000_000  # of all embedded views together
 STEPS = 8  # of the colours of errors
 RAMP = colormaps["plasma_r"](np.linspace(0.16, 0.68, STEPS))  # can be told on light and on dark
@@ -79,7 +79,7 @@ def _place(subject: Subject, row: int) -> dict[str, Any]:
 
 def top_cells(posterior: FloatArray) -> list[list[float]]:
     """[class, probability] of the most probable cells, best first."""
-    order = np.argsort(-posterior, kind="stable")[:MOST_CELLS]
+    order = np.argsort(-posterior, kind="stable")[:MAX_CELLS]
     return [[int(one), round(float(posterior[one]), 4)] for one in order if posterior[one] >= LEAST_PROBABILITY]
 
 

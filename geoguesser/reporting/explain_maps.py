@@ -18,7 +18,8 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, PercentFormatter
 
-from geoguesser.geo.cells import Cells, IntArray, cells_for
+from geoguesser.geo.cell_factory import cells_for
+from geoguesser.geo.cells import Cells, IntArray
 from geoguesser.geo.distance import FloatArray
 from geoguesser.geo.grid import Grid
 from geoguesser.geo.region import Region

@@ -16,7 +16,8 @@ from shapely.geometry import MultiPolygon, box
 
 from geoguesser.errors import ConfigError
 from geoguesser.geo import boundaries
-from geoguesser.geo.cells import BandCells, Cells, SquareCells, cells_for, cells_from_state, cells_over
+from geoguesser.geo.cell_factory import cells_for, cells_from_state, cells_over
+from geoguesser.geo.cells import BandCells, Cells, SquareCells
 from geoguesser.geo.distance import EARTH_RADIUS_KM, from_unit, to_unit
 from geoguesser.geo.region import PlaneRegion, Region, SphereRegion, country
 

@@ -16,7 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from geoguesser.errors import ConfigError, DataError
-from geoguesser.geo.cells import SquareCells, cells_for
+from geoguesser.geo.cell_factory import cells_for
+from geoguesser.geo.cells import SquareCells
 from geoguesser.geo.distance import EARTH_RADIUS_KM, from_unit, haversine_km, to_unit
 from geoguesser.geo.grid import POINTS, Grid, GridMaker, SquareGrid, grid_from_state
 from geoguesser.geo.grids import KMeansGrid, OverlayGrid, PyramidGrid, QuadtreeGrid, StaggeredGrid

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from geoguesser.geo.cells import BandCells, SquareCells
+from geoguesser.geo.cells import BandCells, SquareCells, StripCells
 from geoguesser.geo.distance import EARTH_RADIUS_KM, from_unit, to_unit
-from geoguesser.geo.overlay import SLIVER, Raster, StripCells, band_raster, overlay, square_raster
+from geoguesser.geo.overlay import SLIVER, Raster, band_raster, overlay, square_raster
 from geoguesser.geo.partition import to_chart
 
 PROPERTY = settings(max_examples=40, deadline=None)
