@@ -1,4 +1,4 @@
-"""Other grids than squares of one size: by how many places a cell holds, by k-means, by several rasters."""
+"""Grids other than squares of one size: quadtrees, k-means, and overlays of several rasters."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from geoguesser.geo.voronoi import VoronoiCells
 
 @dataclass(frozen=True, kw_only=True)
 class QuadtreeGrid(GridMaker):
-    """Boxes that are split in four while they hold many training places: small cells where places are dense.
+    """Boxes that are split in four while they hold many training places: small cells if places are dense.
 
     Squares in the region's CRS; for the world boxes of longitude and sine of latitude, of equal area per level.
 
     Attributes:
-        max_places: How many training places a cell may hold, unless its quarters would be too small.
-        min_side_km: No cell has a smaller side.
-        size: Must be None; the config's group density would write it.
+        max_places: Maximum number of training places in a cell, unless its quarters would be too small.
+        min_side_km: Minimum side of a cell.
+        size: Must be None. It exists because the config group `density` sets it.
     """
 
     max_places: int = 25
@@ -49,13 +49,13 @@ class QuadtreeGrid(GridMaker):
 
 @dataclass(frozen=True, kw_only=True)
 class KMeansGrid(GridMaker):
-    """The Voronoi cells of the centres that k-means finds in the training places.
+    """Voronoi cells of the centres that k-means finds in the training places.
 
-    The cell's centroid, for `grid.point`, is the centre that k-means found.
+    The centroid of a cell, for `grid.point`, is its centre.
 
     Attributes:
-        size: How many cells, None for `usual_size`; there are fewer where fewer training places are apart by 10 m.
-        seed: Draws the start of k-means.
+        size: Number of cells, None for `usual_size`; fewer if fewer training places are apart by 10 m.
+        seed: Seed of the start of k-means.
     """
 
     size: int | None = None
@@ -74,7 +74,7 @@ class KMeansGrid(GridMaker):
 
 
 class OverlayGrid(GridMaker):
-    """Several rasters over each other. A class is a piece, what lies in one cell of each, with places in it."""
+    """Overlay of several rasters. A class is a piece, the intersection of one cell of each, that holds places."""
 
     @abstractmethod
     def rasters(self, region: Region) -> list[Raster]:
@@ -89,9 +89,9 @@ class StaggeredGrid(OverlayGrid):
     """Rasters of one side, each moved north-east against the last by 1 / copies of a side.
 
     Attributes:
-        size: How many cells of the first raster shall touch the land; None for `usual_size`.
-        spacing_km: The side of a cell; where it is given, `size` is not used.
-        copies: How many rasters.
+        size: Number of cells of the first raster that touch the land; None for `usual_size`.
+        spacing_km: Side of a cell; if it is given, `size` is not used.
+        copies: Number of rasters.
     """
 
     size: int | None = None
@@ -105,7 +105,7 @@ class StaggeredGrid(OverlayGrid):
 
     def rasters(self, region: Region) -> list[Raster]:
         cells = one_sided(region, self.size, self.spacing_km)
-        return [_raster(cells, copy / self.copies) for copy in range(self.copies)]
+        return [_make_raster(cells, copy / self.copies) for copy in range(self.copies)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,8 +113,8 @@ class PyramidGrid(OverlayGrid):
     """Rasters from coarse to fine.
 
     Attributes:
-        sizes: How many cells of each raster shall touch the land, ascending.
-        size: Must be None; the config's group density would write it.
+        sizes: Number of cells of each raster that touch the land, ascending.
+        size: Must be None. It exists because the config group `density` sets it.
     """
 
     sizes: Sequence[int] = (15, 60)
@@ -123,26 +123,31 @@ class PyramidGrid(OverlayGrid):
     def check(self) -> None:
         super().check()
         _check_no_size(self.size, "grid.sizes")
+
         if not isinstance(self.sizes, list | tuple) or len(self.sizes) < 2:
             raise ConfigError.at(
                 "grid.sizes", "must be two or more numbers of cells, such as [15,60]", found=self.sizes
             )
+
         for number, size in enumerate(self.sizes):
             check_int(f"grid.sizes[{number}]", size, low=1)
+
         if any(fine <= coarse for coarse, fine in pairwise(self.sizes)):
             raise ConfigError.at("grid.sizes", "must ascend, from coarse to fine", found=list(self.sizes))
 
     def rasters(self, region: Region) -> list[Raster]:
-        return [_raster(cells_for(region, size)) for size in self.sizes]
+        return [_make_raster(cells_for(region, size)) for size in self.sizes]
 
 
 def _check_no_size(size: Any, instead: str) -> None:
+    """Raises ConfigError unless `grid.size` is None."""
     if size is not None:
         rule = f"must be null for this grid, whose number of cells follows from {instead}"
         raise ConfigError.at("grid.size", rule, found=size, remedy="Leave it out, or add grid.size=null.")
 
 
-def _raster(cells: Cells, phase: float = 0.0) -> Raster:
+def _make_raster(cells: Cells, phase: float = 0.0) -> Raster:
+    """Makes a raster, moved by a share of a side, of the cells that `cells_for` or `one_sided` made."""
     if isinstance(cells, SquareCells):
         return square_raster(cells, phase)
     assert isinstance(cells, BandCells)

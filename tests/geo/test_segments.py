@@ -7,7 +7,7 @@ import pytest
 import shapely
 from shapely.geometry import MultiPolygon, Polygon
 
-from geoguesser.geo.segments import cut_segments, nearest_on_segments, ring_segments
+from geoguesser.geo.boundaries import cut_segments, nearest_on_segments, ring_segments
 
 LAND = MultiPolygon(
     [
