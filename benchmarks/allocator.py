@@ -19,7 +19,7 @@ VIEWS, ROUNDS = 128, 5
 CODE = """
 import json, resource, sys, time
 import torch
-from geoguesser.allocator import keep_freed_memory
+from geoguesser.system.allocator import keep_freed_memory
 from geoguesser.model.backbone import Backbone
 if sys.argv[1] == "kept":
     assert keep_freed_memory()

@@ -23,10 +23,10 @@ import hydra
 import numpy as np
 from scipy import stats
 
-from geoguesser.allocator import keep_freed_memory
-from geoguesser.configs import conf_dir
-from geoguesser.experiment import run
-from geoguesser.quiet import quiet
+from geoguesser.commands.configs import conf_dir
+from geoguesser.commands.train import run
+from geoguesser.system.allocator import keep_freed_memory
+from geoguesser.system.log_filters import quiet
 
 PLACES, SEEDS = 1000, 5
 USUAL = ["pictures=false", "logger=csv", "trainer=cpu"]

@@ -24,8 +24,8 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 from collecting.provider_server import KEY, Server  # noqa: E402
 
-from geoguesser.collecting.journal import Journal  # noqa: E402
-from geoguesser.collecting.points import keep_plan  # noqa: E402
+from geoguesser.collecting.database import Journal  # noqa: E402
+from geoguesser.collecting.pipeline.plan_table import keep_plan  # noqa: E402
 
 RATE = 100.0  # requests a second for the throughput
 ANY_RATE = 100_000.0

@@ -31,16 +31,16 @@ import torch
 from measure import interleaved, median_ratio, report
 from photos import HEADINGS, KEEP_DOUBLES, make_root, peak_anonymous_mib
 
-from geoguesser.allocator import keep_freed_memory
-from geoguesser.data import packing
 from geoguesser.data.augment import Augment
-from geoguesser.data.datamodule import PlacesDataModule, StoreDataModule
-from geoguesser.data.examine import cores
+from geoguesser.data.checks.inspection import cores
 from geoguesser.data.images import ImageSpec
 from geoguesser.data.places import files_of
-from geoguesser.data.preparing import prepare
+from geoguesser.data.prepare import prepare
+from geoguesser.data.sources.places import PlacesDataModule, StoreDataModule
 from geoguesser.data.splits import RandomSplit, StoredSplit
+from geoguesser.data.store import shards as packing
 from geoguesser.geo.region import country
+from geoguesser.system.allocator import keep_freed_memory
 
 PLACES, PX, BATCH = 2000, 112, 32
 TABLE = 1_000_000
@@ -208,9 +208,9 @@ TABLE_WORK = """
 import json, sys, time
 import numpy as np
 from pathlib import Path
-from geoguesser.data.audit import audit
-from geoguesser.data.blocks import BlockSplit
-from geoguesser.data.findings import Findings
+from geoguesser.data.checks.leakage import audit
+from geoguesser.data.block_split import BlockSplit
+from geoguesser.data.checks.findings import Findings
 from geoguesser.data.places import coords_of, read_csv, without_duplicates, without_far
 from geoguesser.geo.grid import SquareGrid
 from geoguesser.geo.region import country

@@ -17,10 +17,10 @@ import torch
 from measure import interleaved, median_ratio, milliseconds, report
 from torch import Tensor
 
-from geoguesser.allocator import keep_freed_memory
 from geoguesser.geo.distance import to_unit
 from geoguesser.model.backbone import Backbone
 from geoguesser.model.decoder import DECODERS, Decoder
+from geoguesser.system.allocator import keep_freed_memory
 from geoguesser.training.module import DECODED_AT_ONCE
 
 PLACES, PX, DRAWS = 32, 112, 15

@@ -14,9 +14,9 @@ from pathlib import Path
 import hydra
 import numpy as np
 
-from geoguesser.configs import conf_dir
-from geoguesser.experiment import run
-from geoguesser.quiet import quiet
+from geoguesser.commands.configs import conf_dir
+from geoguesser.commands.train import run
+from geoguesser.system.log_filters import quiet
 
 SEEDS = range(5)
 

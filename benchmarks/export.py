@@ -17,17 +17,17 @@ import torch
 from measure import interleaved, median_ratio, report
 
 from geoguesser.data.images import ImageSpec
+from geoguesser.exporting.programs import exported, opened_onnx, opened_torch, write_onnx, write_torch
+from geoguesser.exporting.traceable import ExportableNetwork
 from geoguesser.geo.grid import SquareGrid
 from geoguesser.geo.region import country
-from geoguesser.locator import Locator
+from geoguesser.inference.predictor import Locator
 from geoguesser.model.backbone import Backbone
 from geoguesser.model.decoder import MedianDecoder
-from geoguesser.model.exportable import ExportableNetwork
 from geoguesser.model.fusion import MeanFusion
-from geoguesser.model.head import ClassificationHead
+from geoguesser.model.heads.classification import ClassificationHead
 from geoguesser.model.losses import CrossEntropy
 from geoguesser.model.network import GeoNetwork
-from geoguesser.model.programs import exported, opened_onnx, opened_torch, write_onnx, write_torch
 
 ROUNDS = 15
 

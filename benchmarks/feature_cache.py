@@ -22,8 +22,8 @@ from unittest.mock import patch
 
 from measure import report
 
-from geoguesser.data.cache import cache_folder
-from geoguesser.data.demo import demo_root
+from geoguesser.data.demo.dataset import demo_root
+from geoguesser.system.disk_cache import cache_folder
 
 EPOCHS, PLACES, PX, ROUNDS = 10, 1000, 112, 2
 WORDS = [
@@ -36,8 +36,8 @@ def one_run(folder: Path, *words: str) -> dict[str, Any]:
     """A run as the command line makes it; with `seconds`, and `cpu_s` of its threads (for busy machines)."""
     import hydra
 
-    from geoguesser.configs import conf_dir
-    from geoguesser.experiment import run
+    from geoguesser.commands.configs import conf_dir
+    from geoguesser.commands.train import run
 
     with hydra.initialize_config_dir(conf_dir(), version_base="1.3"):
         config = hydra.compose("train", overrides=[*WORDS, *words])
@@ -48,10 +48,10 @@ def one_run(folder: Path, *words: str) -> dict[str, Any]:
 
 
 def main() -> None:
-    from geoguesser.allocator import keep_freed_memory
-    from geoguesser.data.places_data import PlacesData
-    from geoguesser.quiet import quiet
-    from geoguesser.training.features import Features
+    from geoguesser.data.datamodule import PlacesData
+    from geoguesser.system.allocator import keep_freed_memory
+    from geoguesser.system.log_filters import quiet
+    from geoguesser.training.feature_cache import Features
 
     quiet()
     keep_freed_memory()

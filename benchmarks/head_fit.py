@@ -21,15 +21,15 @@ import numpy as np
 import torch
 from measure import interleaved, median_ratio, milliseconds, report
 
-from geoguesser.allocator import keep_freed_memory
-from geoguesser.configs import conf_dir
-from geoguesser.experiment import run
+from geoguesser.commands.configs import conf_dir
+from geoguesser.commands.train import run
 from geoguesser.geo.grid import SquareGrid
 from geoguesser.geo.region import country
 from geoguesser.model.decoder import MedianDecoder
-from geoguesser.model.head import ClassificationHead
+from geoguesser.model.heads.classification import ClassificationHead
 from geoguesser.model.losses import CellLoss, CrossEntropy, Smoothed
-from geoguesser.quiet import quiet
+from geoguesser.system.allocator import keep_freed_memory
+from geoguesser.system.log_filters import quiet
 
 PLACES, WIDTH, CELLS, BATCH, ROUNDS = 5000, 1280, 1000, 256, 3
 WORDS = [f"data.places={PLACES}", "data.demo_seed=3", "pictures=false", "logger=csv", "trainer=cpu"]

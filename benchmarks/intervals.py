@@ -17,10 +17,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from geoguesser.data.demo_land import synthetic_land
-from geoguesser.geo.distance import FloatArray
-from geoguesser.reporting.bootstrap import Resampling
-from geoguesser.reporting.intervals import (
+from geoguesser.data.demo.land import synthetic_land
+from geoguesser.evaluation.bootstrap import Resampling
+from geoguesser.evaluation.intervals import (
     FEWEST_FOR_MEAN,
     Interval,
     mean_interval,
@@ -28,7 +27,8 @@ from geoguesser.reporting.intervals import (
     of_both,
     seed_noise,
 )
-from geoguesser.reporting.units import units_of
+from geoguesser.evaluation.resampling_units import units_of
+from geoguesser.geo.distance import FloatArray
 
 SIMULATIONS, SAMPLES, CONFIDENCE = 2000, 5000, 0.95
 WITH_SEEDS = 8000  # simulations of each of the many cases with seeds: 2,000 leave a coverage uncertain by 1 %

@@ -25,10 +25,10 @@ from geoguesser.geo.region import country
 from geoguesser.model.backbone import Backbone
 from geoguesser.model.decoder import MeanDecoder
 from geoguesser.model.fusion import ConcatFusion
-from geoguesser.model.head import ClassificationHead
+from geoguesser.model.heads.classification import ClassificationHead
 from geoguesser.model.losses import CrossEntropy
 from geoguesser.model.network import GeoNetwork
-from geoguesser.quiet import quiet
+from geoguesser.system.log_filters import quiet
 from geoguesser.training.finetuning import Finetuning
 from geoguesser.training.module import GeoLightningModule
 from geoguesser.training.optimizer import Adam

@@ -22,7 +22,7 @@ from measure import interleaved, median_ratio, report
 from scipy.spatial.transform import Rotation
 
 from geoguesser.collecting.panorama import cut_views
-from geoguesser.collecting.plan import FillGaps, PerCell, Strategy, Uniform
+from geoguesser.collecting.planning.strategies import FillGaps, PerCell, Strategy, Uniform
 from geoguesser.geo.distance import haversine_km
 from geoguesser.geo.region import PlaneRegion, country
 

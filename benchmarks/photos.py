@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 import simplejpeg
 
-from geoguesser.data.demo import demo_root
+from geoguesser.data.demo.dataset import demo_root
 from geoguesser.geo.region import country
 
 DISTINCT = 100

@@ -13,8 +13,8 @@ import numpy as np
 from measure import report
 from PIL import Image
 
-from geoguesser.data.examine import HEADINGS, PlaceFiles, examine, hash_distance
-from geoguesser.data.identity import HASH_BITS
+from geoguesser.data.checks.duplicates import HASH_BITS
+from geoguesser.data.checks.inspection import HEADINGS, PlaceFiles, examine, hash_distance
 from geoguesser.data.images import ImageSpec
 
 SPEC = ImageSpec(size=112)

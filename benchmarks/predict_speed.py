@@ -20,21 +20,21 @@ from measure import interleaved, median_ratio, report
 from photos import make_root
 from torch import Tensor
 
-from geoguesser.allocator import keep_freed_memory
-from geoguesser.answering import answer_places
-from geoguesser.data.examine import cores
+from geoguesser.data.checks.inspection import cores
 from geoguesser.data.images import ImageSpec
-from geoguesser.data.inputs import Asked, asked_places, read_asked
-from geoguesser.ensemble import Ensemble
 from geoguesser.geo.grid import SquareGrid
 from geoguesser.geo.region import country
-from geoguesser.locator import Locator
+from geoguesser.inference.batch_inference import answer_places
+from geoguesser.inference.ensemble import Ensemble
+from geoguesser.inference.inputs import Asked, asked_places, read_asked
+from geoguesser.inference.predictor import Locator
 from geoguesser.model.backbone import Backbone
 from geoguesser.model.decoder import MedianDecoder
 from geoguesser.model.fusion import MeanFusion
-from geoguesser.model.head import ClassificationHead
+from geoguesser.model.heads.classification import ClassificationHead
 from geoguesser.model.losses import CrossEntropy
 from geoguesser.model.network import GeoNetwork
+from geoguesser.system.allocator import keep_freed_memory
 
 PLACES, BATCH, ROUNDS = 192, 32, 5
 

@@ -29,10 +29,10 @@ import torch
 from measure import interleaved, median_ratio, report
 from photos import HEADINGS, make_root
 
-from geoguesser.allocator import keep_freed_memory
 from geoguesser.app.limits import Limits
 from geoguesser.app.uploads import COMPASS, read_views
-from geoguesser.ensemble import Ensemble
+from geoguesser.inference.ensemble import Ensemble
+from geoguesser.system.allocator import keep_freed_memory
 
 PLACES, BATCH = 48, 16
 BOUNDARY = "----a-place-with-four-photos"

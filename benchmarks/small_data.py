@@ -26,12 +26,12 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from geoguesser.allocator import keep_freed_memory
-from geoguesser.configs import conf_dir
-from geoguesser.data.demo import demo_root
-from geoguesser.experiment import run
+from geoguesser.commands.configs import conf_dir
+from geoguesser.commands.train import run
+from geoguesser.data.demo.dataset import demo_root
 from geoguesser.geo.region import country
-from geoguesser.quiet import quiet
+from geoguesser.system.allocator import keep_freed_memory
+from geoguesser.system.log_filters import quiet
 
 PLACES, DRAWS, FOLDS, BLOCK_M = 306, 2, 5, 40_000.0
 EXCHANGED = (0, 2, 3)  # of four views

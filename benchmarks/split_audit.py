@@ -12,8 +12,8 @@ import numpy as np
 import pandas as pd
 from measure import report
 
-from geoguesser.data.audit import audit
-from geoguesser.data.blocks import BlockSplit
+from geoguesser.data.block_split import BlockSplit
+from geoguesser.data.checks.leakage import audit
 from geoguesser.data.places import coords_of
 from geoguesser.data.splits import NAMES, UNUSED, RandomSplit, Split
 from geoguesser.geo.region import country

@@ -19,7 +19,7 @@ def main() -> None:
         {
             "--help": lambda: call("-m", "geoguesser.train", "--help"),
             "--cfg job": lambda: call("-m", "geoguesser.train", "--cfg", "job"),
-            "importing a run's modules": lambda: call("-c", "import geoguesser.experiment"),
+            "importing a run's modules": lambda: call("-c", "import geoguesser.commands.train"),
         },
         rounds=3,
         warmup=1,

@@ -9,8 +9,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from geoguesser.portable import Model as Model
-    from geoguesser.portable import load as load
+    from geoguesser.inference.api import Model as Model
+    from geoguesser.inference.api import load as load
 
 __version__ = "0.1.0"
 __all__ = ["Model", "__version__", "load"]
@@ -19,7 +19,7 @@ __all__ = ["Model", "__version__", "load"]
 def __getattr__(name: str) -> Any:
     """Imports what is asked for; torch alone takes seconds."""
     if name in ("Model", "load"):
-        return getattr(import_module("geoguesser.portable"), name)
+        return getattr(import_module("geoguesser.inference.api"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -15,9 +15,9 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from geoguesser.configs import conf_dir
+from geoguesser.commands.configs import conf_dir
 from geoguesser.errors import ConfigError, GeoguesserError, first_line
-from geoguesser.sweeps.identity import register
+from geoguesser.sweeps.job_name import register
 
 log = logging.getLogger(__name__)
 register()  # wherever a job's task is, so is the name of its folder

@@ -9,14 +9,14 @@ from typing import Any
 from omegaconf import DictConfig
 
 from geoguesser.cli import launch
-from geoguesser.collecting.keys import refuse_keys
-from geoguesser.collecting.lifeline import tie
+from geoguesser.collecting.pipeline.supervisor import tie
+from geoguesser.collecting.providers.credentials import refuse_keys
 from geoguesser.errors import ConfigError
 
 
 def collect(cfg: DictConfig, folder: Path) -> Any:
     """Runs the steps; what they need is imported here, so that --help need not wait for it."""
-    from geoguesser.collection import collect_places
+    from geoguesser.commands.collect import collect_places
 
     collect_places(cfg)
 

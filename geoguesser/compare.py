@@ -19,7 +19,7 @@ TAKE_A_WORD = {
 
 def compare(cfg: DictConfig, folder: Path) -> Any:
     """Compares; torch is imported here, so that --help need not wait for it."""
-    from geoguesser.comparison import compare_runs
+    from geoguesser.commands.compare import compare_runs
 
     compare_runs(cfg)
 

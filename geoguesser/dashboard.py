@@ -13,7 +13,7 @@ from geoguesser.cli import launch
 
 def dashboard(cfg: DictConfig, folder: Path) -> Any:
     """Makes the page; W&B is imported here, so that --help need not wait for it."""
-    from geoguesser.sweep_page import make_page
+    from geoguesser.commands.dashboard import make_page
 
     make_page(cfg)
 

@@ -12,8 +12,8 @@ from geoguesser.cli import launch
 
 def evaluate(cfg: DictConfig, folder: Path) -> Any:
     """Runs the evaluation; torch is imported here, so that --help need not wait for it."""
-    from geoguesser.allocator import keep_freed_memory
-    from geoguesser.evaluation import evaluate_places
+    from geoguesser.commands.evaluate import evaluate_places
+    from geoguesser.system.allocator import keep_freed_memory
 
     keep_freed_memory()
     evaluate_places(cfg)

@@ -12,7 +12,7 @@ from geoguesser.cli import launch
 
 def export(cfg: DictConfig, folder: Path) -> Any:
     """Runs the export; torch is imported here, so that --help need not wait for it."""
-    from geoguesser.exporting import export_run
+    from geoguesser.commands.export import export_run
 
     export_run(cfg)
 

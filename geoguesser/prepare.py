@@ -12,7 +12,7 @@ from geoguesser.cli import launch
 
 def prepare(cfg: DictConfig, folder: Path) -> Any:
     """Prepares; torch is imported here, so that --help need not wait for it."""
-    from geoguesser.preparation import prepare_data
+    from geoguesser.commands.prepare import prepare_data
 
     prepare_data(cfg)
 

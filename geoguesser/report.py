@@ -12,9 +12,9 @@ from geoguesser.cli import launch
 
 def report(cfg: DictConfig, folder: Path) -> Any:
     """Writes the report; torch is imported here, so that --help need not wait for it."""
-    from geoguesser.allocator import keep_freed_memory
-    from geoguesser.explanation import explain_run
-    from geoguesser.quiet import quiet
+    from geoguesser.commands.report import explain_run
+    from geoguesser.system.allocator import keep_freed_memory
+    from geoguesser.system.log_filters import quiet
 
     keep_freed_memory()
     quiet()

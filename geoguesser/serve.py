@@ -12,8 +12,8 @@ from geoguesser.cli import launch
 
 def serve(cfg: DictConfig, folder: Path) -> Any:
     """Serves until it is stopped; torch is imported here, so that --help need not wait for it."""
-    from geoguesser.allocator import keep_freed_memory
-    from geoguesser.serving import serve_runs
+    from geoguesser.commands.serve import serve_runs
+    from geoguesser.system.allocator import keep_freed_memory
 
     keep_freed_memory()
     serve_runs(cfg)

@@ -10,9 +10,9 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from geoguesser.cli import launch
-from geoguesser.configs import override
+from geoguesser.commands.configs import override
 from geoguesser.errors import MissingFileError
-from geoguesser.sweeps.command import end_of_sweep
+from geoguesser.sweeps.callback import end_of_sweep
 
 
 def train(cfg: DictConfig, folder: Path) -> Any:
@@ -20,8 +20,8 @@ def train(cfg: DictConfig, folder: Path) -> Any:
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
 
-    from geoguesser.allocator import keep_freed_memory
-    from geoguesser.quiet import quiet
+    from geoguesser.system.allocator import keep_freed_memory
+    from geoguesser.system.log_filters import quiet
 
     quiet()
     keep_freed_memory()
@@ -39,7 +39,7 @@ def train(cfg: DictConfig, folder: Path) -> Any:
             processes=processes_of(hydra.launcher),
             choices=choices,
         )
-    from geoguesser.experiment import run
+    from geoguesser.commands.train import run
 
     return run(cfg, folder, overrides=overrides, choices=choices).get("val", {}).get("error_km_mean")
 
@@ -48,7 +48,7 @@ def processes_of(launcher: Mapping[str, Any]) -> int:
     """How many jobs of a sweep run on this machine at once: joblib's `n_jobs`, where -1 means one per core."""
     if "joblib" not in str(launcher.get("_target_")):
         return 1
-    from geoguesser.data.examine import system_cores
+    from geoguesser.data.checks.inspection import system_cores
 
     asked = int(launcher.get("n_jobs") or 1)
     return asked if asked > 0 else max(1, system_cores() + 1 + asked)

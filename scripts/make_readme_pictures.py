@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 import pandas as pd
 
-from geoguesser.data.demo import demo_root
+from geoguesser.data.demo.dataset import demo_root
 
 PICTURES = Path(__file__).parent.parent / "docs" / "pictures"
 SHOWN = (1, 4, 5)  # places of the first demo seed: the coast, the plain in winter, the mountains

@@ -11,7 +11,7 @@ from typing import Any
 
 from geoguesser.app.api import make_app
 from geoguesser.app.limits import Limits
-from geoguesser.app.models import Model
+from geoguesser.app.registry import Model
 from geoguesser.app.server import address_of, listen, server_for
 from geoguesser.app.service import Service
 

@@ -65,7 +65,7 @@ def compose(overrides: list[str], config_name: str = "train") -> Any:
     """Composes a config as the command line would."""
     import hydra
 
-    from geoguesser.configs import conf_dir
+    from geoguesser.commands.configs import conf_dir
 
     with hydra.initialize_config_dir(conf_dir(), version_base="1.3"):
         return hydra.compose(config_name, overrides=overrides)
@@ -90,9 +90,9 @@ def earth() -> Any:
 @pytest.fixture
 def run_job(tmp_path: Path) -> Callable[..., dict[str, Any]]:
     """Runs one job in this process: run_job(overrides, folder=...) -> result."""
-    from geoguesser.allocator import keep_freed_memory
-    from geoguesser.experiment import run
-    from geoguesser.quiet import quiet
+    from geoguesser.commands.train import run
+    from geoguesser.system.allocator import keep_freed_memory
+    from geoguesser.system.log_filters import quiet
 
     keep_freed_memory()
 

@@ -23,7 +23,7 @@ from geoguesser.train import processes_of, with_resume
     ],
 )
 def test_jobs_at_once_are_those_of_joblib(launcher: dict, processes: int, monkeypatch):
-    monkeypatch.setattr("geoguesser.data.examine.system_cores", lambda: 8)
+    monkeypatch.setattr("geoguesser.data.checks.inspection.system_cores", lambda: 8)
     assert processes_of(launcher) == processes
 
 

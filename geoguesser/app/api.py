@@ -10,10 +10,11 @@ from fastapi import APIRouter, FastAPI, File, Form, Path, Request, Response, Upl
 from starlette.types import ASGIApp
 
 from geoguesser import __version__
-from geoguesser.app import pages, schemas
-from geoguesser.app.gate import Gate
+from geoguesser.app import schemas
+from geoguesser.app import static_files as pages
+from geoguesser.app.middleware import Gate
 from geoguesser.app.problems import ProblemError, documented, explain_problems
-from geoguesser.app.said import game_of, info_of
+from geoguesser.app.responses import game_of, info_of
 from geoguesser.app.schemas import COMPASS
 from geoguesser.app.service import Service
 

@@ -16,8 +16,8 @@ from typing import NamedTuple, Self
 import torch
 from torch import Tensor
 
-from geoguesser.answers import Answers
-from geoguesser.ensemble import Ensemble
+from geoguesser.inference.ensemble import Ensemble
+from geoguesser.inference.predictions import Answers
 
 
 class Asked(NamedTuple):

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from geoguesser.app.held_out import HeldOut
-from geoguesser.app.models import Model
+from geoguesser.app.game_places import HeldOut
 from geoguesser.app.problems import ProblemError
+from geoguesser.app.registry import Model
 from geoguesser.geo.distance import haversine_km
 from geoguesser.geo.score import game_score
 

@@ -15,9 +15,9 @@ from geoguesser.app import uploads
 from geoguesser.app.batching import Batcher
 from geoguesser.app.game import Games
 from geoguesser.app.limits import Limits
-from geoguesser.app.models import Model
 from geoguesser.app.problems import ProblemError
-from geoguesser.app.said import prediction_of
+from geoguesser.app.registry import Model
+from geoguesser.app.responses import prediction_of
 from geoguesser.app.schemas import FolderAnswer, PlaceAnswer, Prediction
 
 DECODERS = 2  # threads that decode; more would only take the network's cores

@@ -15,7 +15,7 @@ from torch import Tensor
 from geoguesser.app.limits import Limits
 from geoguesser.app.problems import ProblemError
 from geoguesser.app.schemas import COMPASS
-from geoguesser.data.examine import HEADINGS
+from geoguesser.data.checks.inspection import HEADINGS
 from geoguesser.data.images import (
     MOST_PIXELS,
     SUFFIXES,

@@ -1,291 +1,290 @@
-"""Datamodules: where places come from. Roots of image files, a store, or the synthetic demo.
+"""PlacesData: places with their views, split, and served in batches. The one data file that knows Lightning.
 
-What all of them do with their places is PlacesData's business.
+Order of a batch is drawn from (seed, epoch) alone and augmentation from (seed, step) alone, so a
+resumed run sees the same batches, whatever the number of workers. Where places come from: datamodule.py.
 """
 
 from __future__ import annotations
 
-import logging
-from typing import Any
+import copy
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Any, Self
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
-from tqdm import tqdm
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
 
-from geoguesser.counted import counted
 from geoguesser.data.augment import Augment
-from geoguesser.data.demo import demo_root
-from geoguesser.data.examined import known_views
-from geoguesser.data.fingerprint import fingerprint
-from geoguesser.data.identity import find_identical
-from geoguesser.data.images import ImageSpec
-from geoguesser.data.places import FAR_KM, coords_of, files_of, read_places, without_far
-from geoguesser.data.places_data import PlacesData
-from geoguesser.data.soundness import (
-    check_missing_views,
-    pixel_stats,
-    settle_images,
-    stats_of_sums,
+from geoguesser.data.batches import Batch, PlaceBatches, PlaceSampler, PlacesDataset
+from geoguesser.data.checks.filtering import (
+    split_places,
 )
-from geoguesser.data.splits import Split, Ties
-from geoguesser.data.store import Store
-from geoguesser.errors import check_number
+from geoguesser.data.checks.findings import Findings
+from geoguesser.data.checks.inspection import cores
+from geoguesser.data.checks.leakage import audit
+from geoguesser.data.images import ImageSpec
+from geoguesser.data.places import coords_of
+from geoguesser.data.splits import NAMES, UNUSED, Split, Ties, hold_out, thin
+from geoguesser.data.views import Views
+from geoguesser.errors import check_int, check_number
+from geoguesser.geo.distance import FloatArray
 from geoguesser.geo.region import Region
+from geoguesser.system.disk_cache import Cache
 
-log = logging.getLogger(__name__)
+IntArray = npt.NDArray[np.int64]
+MOST_CONDENSED_BYTES = 2**28
+EVALUATED_TOGETHER = 1024  # places per batch of features where nothing is learnt from them
 
 
-class PlacesDataModule(PlacesData):
-    """Places straight from roots of image files, `data=places`.
+class PlacesData(pl.LightningDataModule, ABC):
+    """Places with their views, split, and served in batches.
 
     Args:
-        roots: Folders as geoguesser/data/places.py describes them.
-        region: As in PlacesData, like all that is not named here.
-        image: As there.
-        split: As there.
-        augment: As there.
-        batch_size: As there.
-        fraction: As there.
-        num_workers: As there.
-        memory_gib: Views are kept in memory where all of them take no more than this.
-        missing_views: `drop` a place that lacks a view, or `mask` what it lacks.
-        far_km: As there.
-        on_bad: As there.
-        seed: As there.
+        region: The land; places far outside it are findings.
+        image: How views are brought to their size.
+        split: Which places are for training, validation and test.
+        augment: Changes training views, on the device.
+        batch_size: Places per batch of pixels (and per process).
+        fraction: The share of the training places that is used.
+        num_workers: Processes that decode image files while training; null for one per core. Views that
+            are only copied, from memory or a store, need none.
+        far_km: How far off the region's land a place may lie.
+        on_bad: kind of finding -> `error`, `skip` or `keep`.
+        seed: Draws order and augmentation.
+
+    Attributes:
+        table: After `read_table`: one row per place, with its `split` (train, val, test, or unused).
+        coords_deg: (N, 2) float64 by row.
+        mask: (N, 4) bool by row, true where there is a view that is used.
+        label: What pictures say of the data; empty for real places.
+        rows: Split -> rows. The split `val` is dealt out between `val`, which chooses weights, and `calibration`,
+            empty until `hold_out` takes some.
+        views: After `read_views`: pixels by row.
+        thumbnails: After `read_views`: (N, 4, 3, 8, 8) uint8, what the nearest-neighbour baseline compares.
+        findings: What was found.
+        decoded: Whether `read_views` decoded all views.
+        cache: Where earlier runs left what they found in the same files; None to look at all anew.
     """
+
+    memory_gib: float = 0.0  # what views may take of it
+    cache: Cache | None = None
+    decoded: bool = False
+    views: Views
+    thumbnails: npt.NDArray[np.uint8]
 
     def __init__(
         self,
         *,
-        roots: list[str] | str,
         region: Region,
         image: ImageSpec,
         split: Split,
         augment: Augment,
-        batch_size: int = 32,
-        fraction: float = 1.0,
-        num_workers: int | None = None,
-        memory_gib: float = 4.0,
-        missing_views: str = "drop",
-        far_km: float = FAR_KM,
-        on_bad: dict[str, str] | None = None,
-        seed: int = 0,
+        batch_size: int,
+        fraction: float,
+        num_workers: int | None,
+        far_km: float,
+        on_bad: dict[str, str] | None,
+        seed: int,
     ) -> None:
-        super().__init__(
-            region=region,
-            image=image,
-            split=split,
-            augment=augment,
-            batch_size=batch_size,
-            fraction=fraction,
-            num_workers=num_workers,
-            far_km=far_km,
-            on_bad=on_bad,
-            seed=seed,
-        )
-        self.roots = [roots] if isinstance(roots, str) else roots
-        self.memory_gib = check_number("data.memory_gib", memory_gib, low=0.0)
-        self.masks_views = check_missing_views(missing_views)
-        self._as_read = pd.DataFrame()  # its own column `split`, where it has one, is hidden in `table`
+        super().__init__()
+        self.region, self.image, self.split, self.augment = region, image, split, augment
+        self.batch_size = check_int("data.batch_size", batch_size, low=1)
+        self.fraction = check_number("data.fraction", fraction, low=0.0, high=1.0, open_low=True)
+        self.num_workers = num_workers
+        if num_workers is not None:
+            check_int("data.num_workers", num_workers, low=0)
+        self.far_km = check_number("data.far_km", far_km, low=0.0)
+        self.seed = check_int("seed", seed, low=0)
+        self.findings = Findings(dict(on_bad or {}))
+        self.table = pd.DataFrame()
+        self.label = ""
+        self.rows: dict[str, IntArray] = {}
+        self._features: Tensor | None = None
+        self._condensed: Tensor | None = None
+        self._feature_batch: int | None = None
 
-    def read_places(self) -> pd.DataFrame:
-        """The checked table of places, as `geoguesser.data.places.read_places` gives it."""
-        return read_places(self.roots, self.region, self.findings, far_km=self.far_km, mask=self.masks_views)
+    def anew(self, augment: Augment, seed: int) -> Self:
+        """The same places for another run: what was read is shared, what a run does to them is not.
 
-    def read_table(self) -> None:
-        if self.rows:
-            return
-        self._as_read = self.read_places()
-        mask = np.array([[name is not None for name in names] for names in self._as_read["names"]], dtype=bool)
-        self._set_table(self._as_read, mask.reshape(-1, 4))
-
-    def read_views(self) -> None:
-        """Decodes every view once; they are kept where they fit in memory. Doing it again does nothing.
-
-        With a cache in which these very files were examined before, none is read until a batch needs it.
-
-        Raises:
-            DataError: A kind of finding is an error, or a split is empty without what is skipped.
+        Args:
+            augment: As for the class, like `seed`.
+            seed: As there.
         """
-        if hasattr(self, "views"):
-            return
-        self.read_table()
-        loaded = known_views(files_of(self._as_read), self.image, memory_gib=self.memory_gib, cache=self.cache)
-        mask, dropped = settle_images(
-            self._as_read,
-            loaded.facts,
-            loaded.found,
-            self.findings,
-            mask=self.masks_views,
-            largest=self.image.size,
-        )
-        some = np.flatnonzero(~dropped)
-        table, facts = self._as_read.iloc[some].reset_index(drop=True), loaded.facts.take(some)
-        identity = find_identical(table, coords_of(table), facts, self.findings)
-        kept = np.flatnonzero(~identity.dropped)
-        rows = some[kept]
-        self._as_read = table.iloc[kept].reset_index(drop=True)
-        recorded = np.full(len(kept), "", dtype="U6")
-        self._set_table(self._as_read, mask[rows], Ties(identity.groups[kept], recorded))
-        self.facts, self.decoded = facts.take(kept), loaded.decoded
-        self.views = loaded.views if len(rows) == len(dropped) else loaded.views.take(rows)
-        self.thumbnails = self.facts.thumbnails
-
-    def pixel_stats(self) -> tuple[list[float], list[float]]:
-        return pixel_stats(self.facts, self.mask.numpy(), self.rows["train"], self.image.size)
-
-    def fingerprint(self) -> dict[str, Any]:
-        return fingerprint(self.table, self.mask.numpy(), self.facts.views["digest"], self.image)
-
-
-class StoreDataModule(PlacesData):
-    """Places from a prepared store, `data=store data.path=DIR`.
-
-    Args:
-        path: The folder that `python -m geoguesser.prepare` wrote.
-        region: As in PlacesData, like all that follow.
-        image: As there; the store must hold views of this size and fit.
-        split: As there; `split=store` takes the one that the store recorded.
-        augment: As there.
-        batch_size: As there.
-        fraction: As there.
-        far_km: As there.
-        on_bad: As there.
-        seed: As there.
-    """
-
-    def __init__(
-        self,
-        *,
-        path: str,
-        region: Region,
-        image: ImageSpec,
-        split: Split,
-        augment: Augment,
-        batch_size: int = 32,
-        fraction: float = 1.0,
-        far_km: float = FAR_KM,
-        on_bad: dict[str, str] | None = None,
-        seed: int = 0,
-    ) -> None:
-        super().__init__(
-            region=region,
-            image=image,
-            split=split,
-            augment=augment,
-            batch_size=batch_size,
-            fraction=fraction,
-            num_workers=0,
-            far_km=far_km,
-            on_bad=on_bad,
-            seed=seed,
-        )
-        self.store = Store.open(path)
-        self.store.check_image(image)
-        self.label = self.store.label
-        # All at once: another process may replace the store while this one makes its network.
-        self._whole, self._mask, self._views = self.store.table(), self.store.mask(), self.store.views(image)
-        self._digests, self._sums = self.store.digests(), self.store.sums(image)
-        self._thumbnails = self.store.thumbnails()
+        fresh = copy.copy(self)
+        fresh.augment, fresh.seed, fresh.rows = augment, check_int("seed", seed, low=0), dict(self.rows)
+        fresh._features = fresh._condensed = fresh._feature_batch = None
+        return fresh
 
     @property
     def _fraction_seed(self) -> int:
-        return int(getattr(self.split, "seed", self.store.manifest["split_seed"]))
+        """What draws `data.fraction`: the split's own seed."""
+        return int(getattr(self.split, "seed", 0))
 
+    @abstractmethod
     def read_table(self) -> None:
-        if self.rows:
-            return
-        table = without_far(self._whole, self.region, self.findings, self.far_km)
-        self._rows = np.flatnonzero(self._whole["uuid"].isin(table["uuid"]))
-        recorded = np.full(len(table), "", dtype="U6")
-        groups = table["same_as"].to_numpy(dtype=np.int64)
-        self._set_table(table, self._mask[self._rows], Ties(groups, recorded))
+        """Reads, checks and splits the table of places; no image is decoded. Doing it again does nothing.
 
+        Raises:
+            GeoguesserError: What the data or the split break.
+        """
+
+    @abstractmethod
     def read_views(self) -> None:
-        """Takes the mapped shards; nothing is read or decoded before a batch asks for it."""
-        if hasattr(self, "views"):
+        """Makes the views ready, and settles what is wrong with them.
+
+        Raises:
+            GeoguesserError: What the data break.
+        """
+
+    @abstractmethod
+    def pixel_stats(self) -> tuple[list[float], list[float]]:
+        """After `read_views`: mean and std of the training views' pixels by channel, of values from 0 to 1."""
+
+    @abstractmethod
+    def fingerprint(self) -> dict[str, Any]:
+        """After `read_views`: what tells these data from others, as geoguesser/data/fingerprint.py says."""
+
+    def _set_table(self, table: pd.DataFrame, mask: npt.NDArray[np.bool_], ties: Ties | None = None) -> None:
+        splits = split_places(self.split, table, self.region, ties, self.findings).astype(object)
+        train = np.flatnonzero(splits == "train")
+        if self.fraction < 1.0:
+            kept = thin(table["uuid"].iloc[train].tolist(), self.fraction, self._fraction_seed)
+            splits[train[~kept]] = UNUSED
+        self.table = table.assign(split=splits)
+        self.coords_deg = coords_of(table)
+        self.mask = torch.from_numpy(mask)
+        self.rows = {name: np.flatnonzero(splits == name) for name in NAMES}
+        self.rows["calibration"] = np.zeros(0, dtype=np.int64)
+
+    def hold_out(self, share: float, fewest: int) -> None:
+        """Takes a part of the validation places for calibration alone, after `read_views`; `table` stays as it is.
+
+        Args:
+            share: About how much of them, from 0 to 0.9.
+            fewest: Where either part would hold fewer places, none are taken.
+
+        Raises:
+            ConfigError: A value is out of range.
+        """
+        rows = np.flatnonzero(self.table["split"] == "val")
+        taken = hold_out(self.table["uuid"].iloc[rows].tolist(), share, fewest, self._fraction_seed)
+        self.rows |= {"val": rows[~taken], "calibration": rows[taken]}
+
+    def audit(self) -> dict[str, Any]:
+        """How far the places of each split lie from the training places; see geoguesser/data/checks/leakage.py."""
+        return audit(self.coords_deg, np.asarray(self.table["split"]))
+
+    @property
+    def train_coords_deg(self) -> FloatArray:
+        """(M, 2) the training places: all that a grid or a head may learn from."""
+        return self.coords_deg[self.rows["train"]]
+
+    @property
+    def features(self) -> Tensor | None:
+        """(N, 4, D) features of the views by row, None where pixels are served."""
+        return self._features
+
+    def use_features(self, features: Tensor, batch_size: int | None = None) -> None:
+        """Serves (N, 4, D) features by row instead of pixels from now on, so many places at once."""
+        self._features, self._feature_batch, self._condensed = features, batch_size, None
+
+    def condense_features(self, condense: Callable[[Tensor, Tensor], Tensor | None]) -> None:
+        """Serves one vector per place instead of its views', where `condense` gives one and they are not too many.
+
+        Args:
+            condense: (B, 4, D) features and (B, 4) mask -> (B, 1, D), or None.
+        """
+        assert self._features is not None
+        count, _, width = self._features.shape
+        if 4 * count * width > MOST_CONDENSED_BYTES:
             return
-        self.read_table()
-        self.views = self._views.take(self._rows)
-        self.thumbnails = self._thumbnails[self._rows]
-        log.info(
-            "%s from the store %s, views of %s",
-            counted(len(self.table), "place"),
-            self.store.folder,
-            self.image.name,
+        found = torch.empty(count, 1, width)
+        for start in range(0, count, 1024):
+            some = slice(start, start + 1024)
+            part = condense(self._features[some], self.mask[some])
+            if part is None:
+                return
+            found[some] = part
+        self._condensed = found
+
+    @property
+    def feature_batch_size(self) -> int:
+        """Places per batch of features: as asked, else a sixteenth of the training places, from 32 to 512.
+
+        It is never less than `data.batch_size` unless asked: steps of a head alone cost next to nothing, and
+        a larger batch takes fewer of them.
+        """
+        sixteenth = math.ceil(len(self.rows["train"]) / 16)
+        return self._feature_batch or max(self.batch_size, min(max(sixteenth, 32), 512))
+
+    def loader(
+        self, name: str, *, shuffle: bool = False, pixels: bool = False, whole: bool = False
+    ) -> DataLoader[Any]:
+        """The batches of one split in the process at hand.
+
+        Args:
+            name: train, val, calibration or test, or `all`.
+            shuffle: In an order drawn from seed and epoch, else in the table's.
+            pixels: Serve pixels even where features are there.
+            whole: Every place in this process, even where several share them.
+        """
+        rows = np.arange(len(self.table)) if name == "all" else self.rows[name]
+        features, mask = None if pixels else self._features, self.mask
+        if features is not None and self._condensed is not None:
+            features, mask = self._condensed, mask.any(dim=1, keepdim=True)
+        dataset = PlacesDataset(rows, views=self.views, features=features, mask=mask, coords_deg=self.coords_deg)
+        trainer = None if whole else self.trainer
+        sampler = PlaceSampler(
+            len(rows),
+            seed=self.seed if shuffle else None,
+            rank=trainer.global_rank if trainer else 0,
+            world_size=trainer.world_size if trainer else 1,
+        )
+        workers = self._workers() if features is None else 0
+        batch_size = self.batch_size
+        if features is not None:  # without gradients and steps, only memory bounds a batch
+            batch_size = self.feature_batch_size if shuffle else max(self.feature_batch_size, EVALUATED_TOGETHER)
+        return DataLoader(
+            dataset,
+            batch_sampler=PlaceBatches(sampler, batch_size, in_step=shuffle),
+            num_workers=workers,
+            collate_fn=_as_is,
+            pin_memory=torch.cuda.is_available(),
+            persistent_workers=workers > 0,
         )
 
-    def pixel_stats(self) -> tuple[list[float], list[float]]:
-        rows = self._rows[self.rows["train"]]
-        pixels = int(self.mask[self.rows["train"]].sum()) * self.image.size**2
-        return stats_of_sums(self._sums[rows].sum(axis=0), pixels)
+    def _workers(self) -> int:
+        if not self.views.worth_workers:
+            return 0
+        return self.num_workers if self.num_workers is not None else cores()
 
-    def fingerprint(self) -> dict[str, Any]:
-        digests = self._digests[self._rows]
-        return fingerprint(self.table, self.mask.numpy(), digests, self.image, self.store.decoder)
+    def train_dataloader(self) -> DataLoader[Any]:
+        """Training places, shuffled."""
+        return self.loader("train", shuffle=True)
+
+    def val_dataloader(self) -> DataLoader[Any]:
+        """Validation places that choose weights, in order, each once over all processes."""
+        return self.loader("val")
+
+    def test_dataloader(self) -> DataLoader[Any]:
+        """Test places, in order, each once over all processes."""
+        return self.loader("test")
+
+    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        """Augments training views once they are on the device."""
+        trainer = self.trainer
+        if trainer is None or not trainer.training or not isinstance(batch, Batch):
+            return batch
+        step = trainer.fit_loop.epoch_loop.total_batch_idx * trainer.world_size + trainer.global_rank
+        seed = (self.seed * 1_000_003 + step) % 2**63
+        return batch._replace(images=self.augment(batch.images, seed))
 
 
-def demo_data(
-    *,
-    places: int,
-    px: int,
-    region: Region,
-    image: ImageSpec,
-    split: Split,
-    augment: Augment,
-    demo_seed: int = 0,
-    batch_size: int = 32,
-    fraction: float = 1.0,
-    num_workers: int | None = None,
-    memory_gib: float = 4.0,
-    missing_views: str = "drop",
-    far_km: float = FAR_KM,
-    on_bad: dict[str, str] | None = None,
-    seed: int = 0,
-) -> PlacesDataModule:
-    """The synthetic country as a datamodule: it is rendered into the cache once, then read like any root.
-
-    Args:
-        places: How many places.
-        px: Height and width of the rendered views.
-        region: As in PlacesDataModule, like all that follow.
-        image: As there.
-        split: As there.
-        augment: As there.
-        demo_seed: Draws the synthetic places.
-        batch_size: As there.
-        fraction: As there.
-        num_workers: As there.
-        memory_gib: As there.
-        missing_views: As there.
-        far_km: As there.
-        on_bad: As there.
-        seed: As there.
-
-    Raises:
-        ConfigError: `data.places`, `data.px` or `data.demo_seed` is out of range.
-    """
-    with tqdm(desc="rendering the synthetic country", unit=" places", disable=None, leave=False) as bar:
-
-        def show(done: int, total: int) -> None:
-            bar.total = total
-            bar.update(done - bar.n)
-
-        root = demo_root(places=places, seed=demo_seed, px=px, progress=show)
-    data = PlacesDataModule(
-        roots=[str(root)],
-        region=region,
-        image=image,
-        split=split,
-        augment=augment,
-        batch_size=batch_size,
-        fraction=fraction,
-        num_workers=num_workers,
-        memory_gib=memory_gib,
-        missing_views=missing_views,
-        far_km=far_km,
-        on_bad=on_bad,
-        seed=seed,
-    )
-    data.label = "synthetic demo"
-    return data
+def _as_is(batch: Any) -> Any:
+    return batch

@@ -18,11 +18,11 @@ from zipfile import BadZipFile
 import numpy as np
 import xxhash
 
-from geoguesser.data.cache import Cache, Entry
-from geoguesser.data.examine import RULES, Facts, PlaceFiles
-from geoguesser.data.findings import Finding
+from geoguesser.data.checks.findings import Finding
+from geoguesser.data.checks.inspection import RULES, Facts, PlaceFiles
 from geoguesser.data.images import ImageSpec, decoder
 from geoguesser.data.views import FileViews, LazyViews, LoadedViews, Views, fits_memory, load_views, without_broken
+from geoguesser.system.disk_cache import Cache, Entry
 
 log = logging.getLogger(__name__)
 

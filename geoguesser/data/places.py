@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from geoguesser.data.examine import HEADINGS, STANDARD, Names, PlaceFiles
-from geoguesser.data.findings import Finding, Findings
+from geoguesser.data.checks.findings import Finding, Findings
+from geoguesser.data.checks.inspection import HEADINGS, STANDARD, Names, PlaceFiles
 from geoguesser.data.images import SUFFIXES
 from geoguesser.data.splits import ALIASES, NAMES
 from geoguesser.errors import ConfigError, DataError, MissingFileError

@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from geoguesser.data.examine import BROKEN, HEADINGS, Examined, Facts, PlaceFiles, examine_in_order
-from geoguesser.data.findings import Finding
+from geoguesser.data.checks.findings import Finding
+from geoguesser.data.checks.inspection import BROKEN, HEADINGS, Examined, Facts, PlaceFiles, examine_in_order
 from geoguesser.data.images import ImageSpec
 from geoguesser.data.places import names_in
 from geoguesser.errors import DataError

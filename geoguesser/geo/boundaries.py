@@ -145,7 +145,7 @@ def read_boundary_file(path: str | Path) -> MultiPolygon:
         remedy = "Store it in degrees (EPSG:4326), split at the date line."
         raise RegionError.at(where, f"must not cross the date line in a projected CRS ({crs.name})", remedy=remedy)
 
-    return checked_polygons(shapely.union_all(shapely.make_valid(geometries)), where)
+    return check_polygons(shapely.union_all(shapely.make_valid(geometries)), where)
 
 
 def _cut_long_edges(geometry: shapely.Geometry, crs: Any) -> shapely.Geometry:
@@ -166,7 +166,7 @@ def _crosses_date_line(geometries: npt.NDArray[np.object_]) -> bool:
     return bool((is_jump & (ring[1:] == ring[:-1])).any())
 
 
-def checked_polygons(geometry: shapely.Geometry, where: str) -> MultiPolygon:
+def check_polygons(geometry: shapely.Geometry, where: str) -> MultiPolygon:
     """Returns the polygons of a geometry in degrees, made valid.
 
     Raises:
@@ -190,7 +190,7 @@ def checked_polygons(geometry: shapely.Geometry, where: str) -> MultiPolygon:
     return land
 
 
-def ring_segments(land: MultiPolygon) -> tuple[FloatArray, FloatArray]:
+def extract_ring_segments(land: MultiPolygon) -> tuple[FloatArray, FloatArray]:
     """Returns (M, 2) starts and (M, 2) ends of all boundary segments."""
     rings = shapely.get_rings(shapely.get_parts(land))
     coords, ring = shapely.get_coordinates(rings, return_index=True)
@@ -212,7 +212,7 @@ def cut_segments(starts: FloatArray, ends: FloatArray, *, longest: float) -> tup
     return starts[segment] + step * piece[:, None], starts[segment] + step * (piece + 1)[:, None]
 
 
-def nearest_on_segments(points: FloatArray, starts: FloatArray, ends: FloatArray) -> FloatArray:
+def find_nearest_on_segments(points: FloatArray, starts: FloatArray, ends: FloatArray) -> FloatArray:
     """Finds the nearest point (..., d) of each segment to its point.
 
     On the line a + s (b - a), the nearest point to p has s = (p - a) . (b - a) / |b - a|^2; on the segment, s is

@@ -15,7 +15,7 @@ from geoguesser.geo.distance import FloatArray, from_unit, to_unit
 MAX_AREAL_SCALE = 1.1  # Web Mercator doubles areas in Croatia
 
 
-def spherical_centre(land_deg: MultiPolygon) -> FloatArray:
+def compute_spherical_centre(land_deg: MultiPolygon) -> FloatArray:
     """Computes the centre (2,) of land: the direction of the mean of all polygons' centroids, weighted by area."""
     parts = shapely.get_parts(land_deg)
     centroids = shapely.get_coordinates(shapely.centroid(parts))[:, ::-1]
@@ -25,13 +25,13 @@ def spherical_centre(land_deg: MultiPolygon) -> FloatArray:
     return from_unit((to_unit(centroids) * weights[:, None]).sum(axis=0))
 
 
-def equal_area_crs(centre_deg: FloatArray) -> pyproj.CRS:
+def make_equal_area_crs(centre_deg: FloatArray) -> pyproj.CRS:
     """Makes a Lambert azimuthal equal-area CRS at a (2,) centre, latitude and longitude in degrees."""
     lat, lon = (round(float(value), 4) for value in centre_deg)
     return pyproj.CRS.from_proj4(f"+proj=laea +lat_0={lat} +lon_0={lon} +datum=WGS84 +units=m +no_defs")
 
 
-def checked_crs(crs: Any, land_deg: MultiPolygon) -> pyproj.CRS:
+def check_crs(crs: Any, land_deg: MultiPolygon) -> pyproj.CRS:
     """Returns the CRS that a user named, if it can be used for the land.
 
     Raises:
@@ -69,7 +69,7 @@ def checked_crs(crs: Any, land_deg: MultiPolygon) -> pyproj.CRS:
                 remedy=remedy,
             )
 
-    lat, lon = (float(value) for value in spherical_centre(land_deg))
+    lat, lon = (float(value) for value in compute_spherical_centre(land_deg))
     scale = float(pyproj.Proj(parsed).get_factors(lon, lat).areal_scale)
     if not 1 / MAX_AREAL_SCALE <= scale <= MAX_AREAL_SCALE:
         raise RegionError.at(

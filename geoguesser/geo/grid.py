@@ -17,9 +17,9 @@ from scipy.sparse import csr_array
 from scipy.spatial import cKDTree
 
 from geoguesser.errors import DataError, check_choice, check_int, check_number
-from geoguesser.geo.cell_factory import cells_for, cells_from_state, cells_over
+from geoguesser.geo.cells.base import Cells, IntArray
+from geoguesser.geo.cells.factory import cells_for, cells_over, restore_cells
 from geoguesser.geo.distance import FloatArray
-from geoguesser.geo.partition import Cells, IntArray
 from geoguesser.geo.region import Region, SphereRegion
 
 COUNTRY_CELLS, WORLD_CELLS = 60, 240
@@ -130,7 +130,7 @@ def grid_from_state(region: Region, state: dict[str, Any]) -> Grid:
     parents = state.get("parents")
     return Grid(
         region=region,
-        cells=cells_from_state(state["cells"]),
+        cells=restore_cells(state["cells"]),
         kept=np.asarray(state["kept"], dtype=np.int64),
         class_points_deg=np.asarray(state["class_points_deg"], dtype=np.float64),
         touching=np.asarray(state["touching"], dtype=np.int64),
@@ -213,7 +213,7 @@ class SquareGrid(GridMaker):
     A cell that holds training places but does not touch the land is not kept.
 
     Attributes:
-        size: Number of cells that touch the land; None for `usual_size`.
+        size: Number of cells that touch the land; None for `default_num_cells`.
         spacing_km: Side of a cell; if it is given, `size` is not used.
     """
 
@@ -225,10 +225,10 @@ class SquareGrid(GridMaker):
         check_raster(self.size, self.spacing_km)
 
     def asked(self, region: Region) -> int | None:
-        return (self.size or usual_size(region)) if self.spacing_km is None else None
+        return (self.size or default_num_cells(region)) if self.spacing_km is None else None
 
     def cells(self, region: Region, train_coords_deg: FloatArray) -> Cells:
-        return one_sided(region, self.size, self.spacing_km)
+        return make_uniform_cells(region, self.size, self.spacing_km)
 
     def keep(self, held: IntArray, touching: IntArray) -> IntArray:
         return np.intersect1d(held, touching)
@@ -240,7 +240,7 @@ def check_size(size: Any) -> None:
         check_int("grid.size", size, low=1)
 
 
-def usual_size(region: Region) -> int:
+def default_num_cells(region: Region) -> int:
     """Returns the default number of cells: 60 for a country; 240, about 1,000 km wide, for the world."""
     return WORLD_CELLS if isinstance(region, SphereRegion) else COUNTRY_CELLS
 
@@ -253,11 +253,11 @@ def check_raster(size: Any, spacing_km: Any) -> None:
         check_size(size)
 
 
-def one_sided(region: Region, size: int | None, spacing_km: float | None) -> Cells:
-    """Makes cells of one side: `spacing_km` if it is given, otherwise as `size` or `usual_size` requires."""
+def make_uniform_cells(region: Region, size: int | None, spacing_km: float | None) -> Cells:
+    """Makes cells of one side: `spacing_km` if it is given, otherwise as `size` or `default_num_cells` requires."""
     if spacing_km is not None:
         return cells_over(region, float(spacing_km))
-    return cells_for(region, size or usual_size(region))
+    return cells_for(region, size or default_num_cells(region))
 
 
 def _renumber(cells: IntArray | None) -> IntArray | None:

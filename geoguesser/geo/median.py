@@ -102,7 +102,7 @@ class _Points(NamedTuple):
         """(B, K) -> (B, 3, 3) sums of factor times v v'."""
         if self.shared:
             products = self.vectors[:, :, None] * self.vectors[:, None, :]
-            return (factors @ products.flatten(1)).unflatten(1, (3, 3))
+            return (factors @ products.flatten(1)).reshape(-1, 3, 3)
         return (self.vectors.mT * factors[:, None]) @ self.vectors
 
     def take_columns(self, columns: Tensor) -> Tensor:
@@ -386,7 +386,7 @@ def _decompose(matrices: Tensor) -> tuple[Tensor, Tensor]:
 
     values = torch.stack((mean + radius, mean - radius), dim=-1)
     cos, sin = torch.cos(turn), torch.sin(turn)
-    return values, torch.stack((cos, sin, -sin, cos), dim=-1).unflatten(1, (2, 2))
+    return values, torch.stack((cos, sin, -sin, cos), dim=-1).reshape(-1, 2, 2)
 
 
 def _minimise_model(curvature: Tensor, force: Tensor, offset: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:

@@ -19,8 +19,8 @@ from shapely.geometry import MultiPolygon
 
 from geoguesser.errors import ConfigError, RegionError
 from geoguesser.geo import boundaries
-from geoguesser.geo.boundaries import cut_segments, nearest_on_segments, ring_segments
-from geoguesser.geo.crs import checked_crs, equal_area_crs, project_polygons, spherical_centre
+from geoguesser.geo.boundaries import cut_segments, extract_ring_segments, find_nearest_on_segments
+from geoguesser.geo.crs import check_crs, compute_spherical_centre, make_equal_area_crs, project_polygons
 from geoguesser.geo.distance import EARTH_RADIUS_KM, FloatArray, from_unit, haversine_km, to_unit
 from geoguesser.geo.score import WORLD_DIAGONAL_KM
 
@@ -87,7 +87,7 @@ class Region(ABC):
     @cached_property
     def centre_deg(self) -> FloatArray:
         """(2,) the spherical centre of the land: the mean of its polygons' centroids by area."""
-        return spherical_centre(self.land_deg)
+        return compute_spherical_centre(self.land_deg)
 
     def snap(self, coords_deg: FloatArray) -> FloatArray:
         """(N, 2) the point itself if it lies on land, otherwise the nearest point of the land."""
@@ -118,7 +118,7 @@ class PlaneRegion(Region):
 
     def __init__(self, name: str, land_deg: MultiPolygon, crs: Any = None) -> None:
         super().__init__(name, land_deg)
-        self.crs = equal_area_crs(self.centre_deg) if crs is None else checked_crs(crs, land_deg)
+        self.crs = make_equal_area_crs(self.centre_deg) if crs is None else check_crs(crs, land_deg)
         self._forward = pyproj.Transformer.from_crs(4326, self.crs, always_xy=True)
         self.land_m = project_polygons(land_deg, self._forward)
         shapely.prepare(self.land_m)
@@ -208,12 +208,12 @@ class PlaneRegion(Region):
         """(N, 2) the nearest point of the boundary in CRS metres."""
         tree, starts, ends = self._segments
         nearest = tree.nearest(shapely.points(xy_m))
-        return nearest_on_segments(xy_m, starts[nearest], ends[nearest])
+        return find_nearest_on_segments(xy_m, starts[nearest], ends[nearest])
 
     @cached_property
     def _segments(self) -> tuple[shapely.STRtree, FloatArray, FloatArray]:
         """Search tree, starts and ends of the boundary's segments in CRS metres."""
-        starts, ends = ring_segments(self.land_m)
+        starts, ends = extract_ring_segments(self.land_m)
         lines: Any = shapely.linestrings(np.stack((starts, ends), axis=1))
         return shapely.STRtree(lines), starts, ends
 
@@ -278,7 +278,7 @@ class SphereRegion(Region):
         _, segments = tree.query(vectors, k=4)
 
         repeated = np.repeat(vectors[:, None], segments.shape[1], axis=1)
-        nearest = nearest_on_segments(repeated, starts[segments], ends[segments])
+        nearest = find_nearest_on_segments(repeated, starts[segments], ends[segments])
         best = np.argmin(np.linalg.norm(nearest - repeated, axis=-1), axis=1)
         return from_unit(nearest[np.arange(len(nearest)), best])
 
@@ -292,7 +292,7 @@ class SphereRegion(Region):
     @cached_property
     def boundary_deg(self) -> FloatArray:
         """(N, 2) points on all boundaries, at most BOUNDARY_STEP_DEG apart."""
-        return cut_segments(*ring_segments(self.land_deg), longest=BOUNDARY_STEP_DEG)[0][:, ::-1].copy()
+        return cut_segments(*extract_ring_segments(self.land_deg), longest=BOUNDARY_STEP_DEG)[0][:, ::-1].copy()
 
     @cached_property
     def boundary_runs(self) -> tuple[FloatArray, FloatArray, FloatArray]:
@@ -311,7 +311,7 @@ class SphereRegion(Region):
     @cached_property
     def _vector_segments(self) -> tuple[Any, FloatArray, FloatArray]:
         """Search tree of the middles, and starts and ends of the boundary's segments, as vectors."""
-        starts, ends = cut_segments(*ring_segments(self.land_deg), longest=BOUNDARY_STEP_DEG)
+        starts, ends = cut_segments(*extract_ring_segments(self.land_deg), longest=BOUNDARY_STEP_DEG)
         start_vectors, end_vectors = to_unit(starts[:, ::-1]), to_unit(ends[:, ::-1])
         return cKDTree((start_vectors + end_vectors) / 2.0), start_vectors, end_vectors
 

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from geoguesser.errors import CheckpointError
 from geoguesser.geo.distance import haversine_km
 from geoguesser.model.fusion import ConcatFusion, MeanFusion
-from geoguesser.model.head import ClassificationHead
+from geoguesser.model.heads.classification import ClassificationHead
 from geoguesser.model.network import GeoNetwork
 
 EXACT, GRADIENT = "CAM", "Grad-CAM"

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from geoguesser.geo.region import Region
 from geoguesser.model.backbone import Backbone, backbone_from_state
 from geoguesser.model.fusion import Fusion, fusion_from_state
-from geoguesser.model.head import Head
-from geoguesser.model.heads import head_from_state
+from geoguesser.model.heads.classification import Head
+from geoguesser.model.heads.registry import head_from_state
 
 
 class GeoNetwork(nn.Module):

@@ -16,10 +16,10 @@ import numpy.typing as npt
 from scipy.optimize import minimize_scalar
 from torch import Tensor
 
-from geoguesser.geo.cells import IntArray
+from geoguesser.geo.cells.square import IntArray
 from geoguesser.geo.distance import EARTH_RADIUS_KM, FloatArray, to_unit
 from geoguesser.model import conformal
-from geoguesser.model.head import ClassificationHead, Head
+from geoguesser.model.heads.classification import ClassificationHead, Head
 
 LEVELS = {"50": 0.5, "90": 0.9, "95": 0.95}
 TEMPERATURES = (0.05, 20.0)  # where the temperature is sought

@@ -25,12 +25,11 @@ from matplotlib.patches import Patch
 from matplotlib.path import Path as Outline
 from matplotlib.ticker import FuncFormatter
 
-from geoguesser.counted import counted
-from geoguesser.geo.cells import IntArray
+from geoguesser.geo.cells.square import IntArray
 from geoguesser.geo.distance import FloatArray, haversine_km
 from geoguesser.geo.grid import Grid
 from geoguesser.geo.region import Region
-from geoguesser.reporting.frames import Frame, frame_of
+from geoguesser.reporting.projections import Frame, frame_of
 from geoguesser.reporting.style import (
     BLUE,
     GREEN,
@@ -45,6 +44,7 @@ from geoguesser.reporting.style import (
     format_km,
     picture,
 )
+from geoguesser.system.text import counted
 
 SPLIT_COLOURS = {"unused": "#999999", "train": BLUE, "val": ORANGE, "test": GREEN}  # drawn in this order
 SPLIT_NAMES = {"train": "training", "val": "validation"}

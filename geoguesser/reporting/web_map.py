@@ -15,7 +15,7 @@ import numpy as np
 import shapely
 from shapely.geometry import mapping
 
-from geoguesser.geo.cells import IntArray
+from geoguesser.geo.cells.square import IntArray
 from geoguesser.geo.distance import FloatArray
 from geoguesser.geo.grid import Grid
 from geoguesser.geo.region import Region

@@ -16,11 +16,11 @@ from typing import Any
 import torch
 from omegaconf import DictConfig, OmegaConf
 
-from geoguesser.data.examine import CORES, system_cores
+from geoguesser.commands.train import run
+from geoguesser.data.checks.inspection import CORES, system_cores
 from geoguesser.errors import CheckpointError, ConfigError, GeoguesserError, check_bool, check_mapping, first_line
-from geoguesser.experiment import run
-from geoguesser.kept import Kept
 from geoguesser.sweeps.folder import SweepFolder, clear, group_of, held, state_of
+from geoguesser.system.memo import Kept
 
 log = logging.getLogger(__name__)
 KEPT = Kept()  # of this process: jobs of a sweep mostly read the same

@@ -12,9 +12,9 @@ from omegaconf import OmegaConf
 from rich.console import Console
 from rich.table import Table
 
-from geoguesser.configs import HEAD_GROUPS
-from geoguesser.reporting.result import write_csv
-from geoguesser.reporting.sweep_plot import draw_sweep, short
+from geoguesser.commands.configs import HEAD_GROUPS
+from geoguesser.reporting.run.result import write_csv
+from geoguesser.reporting.run.sweep_plot import draw_sweep, short
 from geoguesser.sweeps.folder import SweepFolder, is_running, state_of
 
 FIGURES = {  # column -> where result.json has it

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from geoguesser.errors import CheckpointError, ConfigError, check_number
-from geoguesser.locator import PREFIX
+from geoguesser.inference.predictor import PREFIX
 from geoguesser.model.network import GeoNetwork
 
 RAW = "geoguesser_ema"  # in a checkpoint: the raw weights, by the network's names

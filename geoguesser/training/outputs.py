@@ -13,11 +13,11 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from geoguesser import locator
 from geoguesser.data.batches import Batch, FeatureBatch
-from geoguesser.data.places_data import PlacesData
+from geoguesser.data.datamodule import PlacesData
+from geoguesser.inference import predictor as locator
 from geoguesser.model.decoder import AutoDecoder, Choice
-from geoguesser.model.head import ClassificationHead
+from geoguesser.model.heads.classification import ClassificationHead
 from geoguesser.model.network import GeoNetwork
 
 log = logging.getLogger(__name__)

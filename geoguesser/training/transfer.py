@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 from pytorch_lightning.callbacks import EarlyStopping
 
-from geoguesser import locator
 from geoguesser.data.fingerprint import differences
 from geoguesser.errors import CheckpointError
+from geoguesser.inference import predictor as locator
 from geoguesser.model.fusion import whole_state
 from geoguesser.model.network import GeoNetwork
 

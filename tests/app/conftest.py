@@ -14,16 +14,16 @@ from conftest import TINY, compose
 from starlette.testclient import TestClient
 
 from geoguesser.app.limits import Limits
-from geoguesser.app.models import Model
-from geoguesser.data.demo import demo_folder
-from geoguesser.serving import load_models
+from geoguesser.app.registry import Model
+from geoguesser.commands.serve import load_models
+from geoguesser.data.demo.dataset import demo_folder
 
 
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory) -> Path:
     """A run folder."""
-    from geoguesser.experiment import run
-    from geoguesser.quiet import quiet
+    from geoguesser.commands.train import run
+    from geoguesser.system.log_filters import quiet
 
     quiet()
     folder = tmp_path_factory.mktemp("served") / "trained"

@@ -14,13 +14,13 @@ import pytest
 import torch
 from PIL import Image
 
-from geoguesser.app.gate import HEADERS
+from geoguesser.app.middleware import HEADERS
 from geoguesser.app.problems import ProblemError
 from geoguesser.app.uploads import place_folders
+from geoguesser.commands.serve import load_models
 from geoguesser.data.views import read_folder
 from geoguesser.geo.distance import haversine_km
-from geoguesser.locator import Locator
-from geoguesser.serving import load_models
+from geoguesser.inference.predictor import Locator
 
 API = "/api/v1"
 COMPASS = {"north": "0.jpg", "east": "90.jpg", "south": "180.jpg", "west": "270.jpg"}

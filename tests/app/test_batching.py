@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from geoguesser.answers import Answers
 from geoguesser.app.batching import Batcher
+from geoguesser.inference.predictions import Answers
 
 
 class Echo:

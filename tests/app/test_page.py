@@ -16,13 +16,13 @@ from conftest import TINY, compose
 from devtools import Tab
 
 from geoguesser.app.limits import Limits
-from geoguesser.app.models import Model
-from geoguesser.app.pages import page_files
-from geoguesser.ensemble import Ensemble
-from geoguesser.experiment import run
-from geoguesser.locator import Locator
+from geoguesser.app.registry import Model
+from geoguesser.app.static_files import page_files
+from geoguesser.commands.serve import load_models
+from geoguesser.commands.train import run
+from geoguesser.inference.ensemble import Ensemble
+from geoguesser.inference.predictor import Locator
 from geoguesser.model.uncertainty import Calibration
-from geoguesser.serving import load_models
 
 pytestmark = needs_browser
 READY = (

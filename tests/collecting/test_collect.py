@@ -24,15 +24,15 @@ from omegaconf import OmegaConf
 from photo_files import tagged
 from PIL import Image
 
-from geoguesser.collecting.journal import Journal
-from geoguesser.collecting.ledger import Budget
-from geoguesser.collecting.points import keep_plan
-from geoguesser.collecting.standing import due, passes
-from geoguesser.collecting.view_files import whole_view
-from geoguesser.collection import collect_places
-from geoguesser.configs import build, known_keys, plain
-from geoguesser.data.demo import demo_root
-from geoguesser.data.findings import Findings
+from geoguesser.collecting.budget import Budget
+from geoguesser.collecting.database import Journal
+from geoguesser.collecting.output_files import whole_view
+from geoguesser.collecting.pipeline.plan_table import keep_plan
+from geoguesser.collecting.pipeline.status import due, passes
+from geoguesser.commands.collect import collect_places
+from geoguesser.commands.configs import build, known_keys, plain
+from geoguesser.data.checks.findings import Findings
+from geoguesser.data.demo.dataset import demo_root
 from geoguesser.data.places import read_places
 from geoguesser.errors import ConfigError, GeoguesserError, MissingFileError, ProviderError, StoreError
 

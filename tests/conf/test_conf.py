@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from geoguesser.collecting.cutting import cut_files
-from geoguesser.collecting.photos import photos_to_places
-from geoguesser.configs import (
+from geoguesser.collecting.photos.cut_panoramas import cut_files
+from geoguesser.collecting.photos.import_photos import photos_to_places
+from geoguesser.commands.configs import (
     HEAD_GROUPS,
     build,
     check_keys,
@@ -25,7 +25,7 @@ from geoguesser.configs import (
     resolve,
     signature_of,
 )
-from geoguesser.data.findings import KINDS
+from geoguesser.data.checks.findings import KINDS
 from geoguesser.errors import ConfigError
 
 CONF = Path(conf_dir())
@@ -291,7 +291,7 @@ def test_build_names_unknown_and_missing_keys():
         build({**node, "sise": 60}, "grid")
     with pytest.raises(ConfigError, match=r"data\.roots must be given"):
         check_keys(
-            {"_target_": "geoguesser.data.datamodule.PlacesDataModule"}, "data", dict.fromkeys(GIVEN["data"])
+            {"_target_": "geoguesser.data.sources.places.PlacesDataModule"}, "data", dict.fromkeys(GIVEN["data"])
         )
     with pytest.raises(
         ConfigError, match=r"grid must be a config group's choice with a _target_, got {'size': 1}"

@@ -9,8 +9,8 @@ from conftest import compose
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
-from geoguesser.configs import conf_dir, resolve
-from geoguesser.sweeps.identity import job_name
+from geoguesser.commands.configs import conf_dir, resolve
+from geoguesser.sweeps.job_name import job_name
 
 SWEEPS = sorted(path.stem for path in Path(conf_dir(), "sweep").glob("*.yaml"))
 

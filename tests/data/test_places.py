@@ -17,7 +17,7 @@ import shapely
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from geoguesser.data.findings import KINDS, SHOWN, Finding, Findings
+from geoguesser.data.checks.findings import KINDS, SHOWN, Finding, Findings
 from geoguesser.data.places import coords_of, files_of, read_places
 from geoguesser.errors import ConfigError, DataError, MissingFileError
 from geoguesser.geo.region import PlaneRegion

@@ -15,9 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from geoguesser.data import examine as module
-from geoguesser.data.examine import BROKEN, MISSING, OK, Examined, PlaceFiles, examine
-from geoguesser.data.findings import Finding
+from geoguesser.data.checks import inspection as module
+from geoguesser.data.checks.findings import Finding
+from geoguesser.data.checks.inspection import BROKEN, MISSING, OK, Examined, PlaceFiles, examine
 from geoguesser.data.images import ImageSpec
 from geoguesser.data.views import FileViews, MemoryViews, load_views, read_folder, read_place
 from geoguesser.errors import DataError

@@ -13,8 +13,8 @@ import timm
 import torch
 from conftest import TINY
 
-from geoguesser.data import examine
-from geoguesser.data.demo import demo_root
+from geoguesser.data.checks import inspection as examine
+from geoguesser.data.demo.dataset import demo_root
 from geoguesser.errors import ConfigError, DataError
 
 OWN = [word for word in TINY if not word.startswith(("data.p", "trainer.max"))] + ["trainer.max_epochs=1"]
@@ -148,8 +148,8 @@ def test_a_cache_that_cannot_be_written_is_one_warning(job: Any, tmp_path: Path)
 def test_a_store_is_not_touched_on_a_hit(job: Any, root: Path, tmp_path: Path, monkeypatch: Any) -> None:
     from conftest import compose
 
-    from geoguesser.data.store import StoreViews
-    from geoguesser.preparation import prepare_data
+    from geoguesser.commands.prepare import prepare_data
+    from geoguesser.data.store.reader import StoreViews
 
     words = [f"data.roots=[{root}]", "image=px56", "image.size=32", f"out={tmp_path / 'store'}", "pictures=false"]
     prepare_data(compose(["data=places", *words], "prepare"))

@@ -10,12 +10,12 @@ import pytest
 import torch
 from conftest import TINY
 
-from geoguesser.data.demo import demo_root
+from geoguesser.data.demo.dataset import demo_root
 from geoguesser.data.images import ImageSpec
 from geoguesser.data.views import read_folder
 from geoguesser.errors import CheckpointError
 from geoguesser.geo.distance import haversine_km
-from geoguesser.locator import Locator
+from geoguesser.inference.predictor import Locator
 from geoguesser.model.uncertainty import calibration_from_state, said_of
 from geoguesser.training.ema import RAW
 

@@ -17,8 +17,8 @@ import pandas as pd
 import pytest
 from conftest import ROOT, SAMPLE, TINY, command, compose, read_back
 
+from geoguesser.commands.predict import predict_places
 from geoguesser.errors import GeoguesserError
-from geoguesser.prediction import predict_places
 
 WORDS = [word for word in TINY if word != "logger=csv"]
 
@@ -267,7 +267,7 @@ def test_the_wheel_carries_its_configs(tmp_path: Path):
         [Path(sys.executable).parent / "uv", "pip", "install", "--quiet", "--no-deps", "--target", site, wheel],
         check=True,
     )
-    code = "import geoguesser, geoguesser.configs as c; print(geoguesser.__file__, c.conf_dir())"
+    code = "import geoguesser, geoguesser.commands.configs as c; print(geoguesser.__file__, c.conf_dir())"
     env = {"PYTHONPATH": str(site)}
     where = subprocess.run(
         [sys.executable, "-c", code],

@@ -19,12 +19,12 @@ from conftest import ROOT, TINY, command, compose
 from omegaconf import OmegaConf
 from PIL import Image
 
+from geoguesser.commands.compare import compare_runs
+from geoguesser.commands.prepare import prepare_data
 from geoguesser.compare import with_runs
-from geoguesser.comparison import compare_runs
-from geoguesser.data.demo import demo_folder
+from geoguesser.data.demo.dataset import demo_folder
 from geoguesser.errors import ConfigError, DataError, MissingFileError
-from geoguesser.preparation import prepare_data
-from geoguesser.reporting.compare_views import spread_places
+from geoguesser.reporting.comparison.places import spread_places
 
 SPLIT = ["split.shares=[0.4,0.1,0.5]"]  # 30 of 60 places are for the test
 JOBS = (["seed=0"], ["seed=1"], ["head=regression", "seed=0"], ["head=regression", "seed=1"])
@@ -33,8 +33,8 @@ JOBS = (["seed=0"], ["seed=1"], ["head=regression", "seed=0"], ["head=regression
 @pytest.fixture(scope="module")
 def sweep(tmp_path_factory) -> Path:
     """Two heads with two seeds each, a job that failed, and what else a sweep's folder holds."""
-    from geoguesser.experiment import run
-    from geoguesser.quiet import quiet
+    from geoguesser.commands.train import run
+    from geoguesser.system.log_filters import quiet
 
     quiet()
     folder = tmp_path_factory.mktemp("multirun") / "heads"
@@ -154,7 +154,10 @@ def test_views_come_from_a_store(sweep: Path, tmp_path: Path):
     for job in ("0", "2"):
         shutil.copytree(sweep / job, tmp_path / "s" / job)
         config = OmegaConf.load(tmp_path / "s" / job / "config.yaml")
-        config.data = {"_target_": "geoguesser.data.datamodule.StoreDataModule", "path": str(tmp_path / "store")}
+        config.data = {
+            "_target_": "geoguesser.data.sources.places.StoreDataModule",
+            "path": str(tmp_path / "store"),
+        }
         OmegaConf.save(config, tmp_path / "s" / job / "config.yaml")
     given = with_runs(["compare", str(tmp_path / "s"), f"out={tmp_path / 'c.html'}", "bootstrap.samples=1000"])
     found = compare_runs(compose(given[1:], "compare"))
@@ -188,7 +191,7 @@ def test_help_is_quick_and_names_every_key():
     code = (
         "import sys; heavy = lambda *names: sorted(set(names) & set(sys.modules));"
         "import geoguesser.compare; print(heavy('torch', 'matplotlib', 'pandas'));"
-        "import geoguesser.comparison; print(heavy('pytorch_lightning', 'wandb', 'timm'))"
+        "import geoguesser.commands.compare; print(heavy('pytorch_lightning', 'wandb', 'timm'))"
     )
     words = [sys.executable, "-c", code]
     assert subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True).stdout == "[]\n[]\n"

@@ -13,7 +13,7 @@ import pytest
 from sklearn.linear_model import RidgeCV
 from sklearn.preprocessing import StandardScaler
 
-from geoguesser.data.demo import demo_root
+from geoguesser.data.demo.dataset import demo_root
 from geoguesser.geo.distance import haversine_km
 from geoguesser.geo.region import country
 

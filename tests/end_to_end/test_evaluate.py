@@ -16,9 +16,9 @@ import pandas as pd
 import pytest
 from conftest import ROOT, TINY, command, compose
 
+from geoguesser.commands.evaluate import evaluate_places
+from geoguesser.commands.predict import predict_places
 from geoguesser.errors import GeoguesserError
-from geoguesser.evaluation import evaluate_places
-from geoguesser.prediction import predict_places
 
 POINT = ["latitude", "longitude"]
 
@@ -26,7 +26,7 @@ POINT = ["latitude", "longitude"]
 @pytest.fixture(scope="module")
 def made(tmp_path_factory) -> tuple[Path, Path]:
     """A run with calibration, and the dataset that it was trained on."""
-    from geoguesser.experiment import run
+    from geoguesser.commands.train import run
 
     place = tmp_path_factory.mktemp("made")
     run(compose([*TINY, "uncertainty.fewest=2", "split.shares=[0.5,0.25,0.25]"]), place / "run")
@@ -106,7 +106,7 @@ def test_labelled_places_from_files_and_a_table_of_any_program(made, tmp_path: P
 
 
 def test_one_split_of_a_store(made, tmp_path: Path):
-    from geoguesser.preparation import prepare_data
+    from geoguesser.commands.prepare import prepare_data
 
     place, root = made
     store = tmp_path / "store"

@@ -20,13 +20,13 @@ import pytest
 import torch
 from conftest import ROOT, TINY, command, compose
 
-from geoguesser.data.demo import demo_root
+from geoguesser.commands.predict import predict_places
+from geoguesser.commands.prepare import prepare_data
+from geoguesser.data.demo.dataset import demo_root
 from geoguesser.data.images import ImageSpec
-from geoguesser.data.store import Store
+from geoguesser.data.store.reader import Store
 from geoguesser.errors import CheckpointError, ConfigError, DataError, MissingFileError
-from geoguesser.locator import Locator
-from geoguesser.prediction import predict_places
-from geoguesser.preparation import prepare_data
+from geoguesser.inference.predictor import Locator
 
 OWN = [word for word in TINY if not word.startswith("data.p")]
 SIZE = ["image=px56", "image.size=32"]
@@ -355,9 +355,9 @@ DRIVER = """
 import sys
 sys.path.insert(0, {tests!r})
 from conftest import compose
-from geoguesser.data import packing
+from geoguesser.data.store import shards as packing
 packing.SHARD_PLACES = 4
-from geoguesser.preparation import prepare_data
+from geoguesser.commands.prepare import prepare_data
 print("ready", flush=True)
 prepare_data(compose({words!r}, "prepare"))
 print("done", flush=True)

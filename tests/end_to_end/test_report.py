@@ -22,14 +22,14 @@ from conftest import ROOT, TINY, command, compose, read_back
 from omegaconf import OmegaConf
 from PIL import Image
 
-from geoguesser.configs import read_config
+from geoguesser.commands.configs import read_config
+from geoguesser.commands.report import explain_run
 from geoguesser.errors import CheckpointError, ConfigError, DataError, GeoguesserError, MissingFileError
-from geoguesser.explanation import explain_run
 from geoguesser.geo.distance import haversine_km
-from geoguesser.locator import Locator
-from geoguesser.reporting.compare_runs import read_run
-from geoguesser.reporting.explain_pictures import Gallery
-from geoguesser.reporting.explain_subject import GONE, Subject
+from geoguesser.inference.predictor import Locator
+from geoguesser.reporting.explanation.gallery import Gallery
+from geoguesser.reporting.explanation.subject import GONE, Subject
+from geoguesser.runs.run_folder import read_run
 
 SPLIT = ["split.shares=[0.4,0.3,0.3]", "uncertainty.calibration=0.5", "uncertainty.fewest=5"]
 ALWAYS = {"arrows", "extremes", "fields", "budget", "great_circle", "network", "filters"}
@@ -38,8 +38,8 @@ SURE = {"calibration", "abstention"}
 
 
 def train(folder: Path, *words: str) -> Path:
-    from geoguesser.experiment import run
-    from geoguesser.quiet import quiet
+    from geoguesser.commands.train import run
+    from geoguesser.system.log_filters import quiet
 
     quiet()
     run(compose([*TINY, *SPLIT, *words]), folder)
@@ -235,7 +235,10 @@ def test_places_may_be_named_and_fewer_shown(trained: Path, tmp_path: Path):
 def test_without_images_the_page_says_so(trained: Path, tmp_path: Path):
     run = shutil.copytree(trained, tmp_path / "run")
     config = OmegaConf.load(run / "config.yaml")
-    config.data = {"_target_": "geoguesser.data.datamodule.PlacesDataModule", "roots": [str(tmp_path / "nowhere")]}
+    config.data = {
+        "_target_": "geoguesser.data.sources.places.PlacesDataModule",
+        "roots": [str(tmp_path / "nowhere")],
+    }
     OmegaConf.save(config, run / "config.yaml")
     shutil.rmtree(run / "pictures", ignore_errors=True)
     subject, gallery = explain(run)
@@ -304,7 +307,7 @@ def test_every_kind_of_run_is_explained(words: list[str], tmp_path: Path):
 
 @pytest.mark.slow
 def test_views_that_are_masked_are_left_out(trained: Path, tmp_path: Path):
-    from geoguesser.data.demo import demo_root
+    from geoguesser.data.demo.dataset import demo_root
 
     root = shutil.copytree(demo_root(places=60, px=56), tmp_path / "photos")
     for number, folder in enumerate(sorted((root / "images").iterdir())):
@@ -316,7 +319,7 @@ def test_views_that_are_masked_are_left_out(trained: Path, tmp_path: Path):
         *SPLIT,
         "grid.size=20",
     ]
-    from geoguesser.experiment import run as run_one
+    from geoguesser.commands.train import run as run_one
 
     run = tmp_path / "run"
     run_one(compose(words), run)
@@ -332,13 +335,13 @@ def test_views_that_are_masked_are_left_out(trained: Path, tmp_path: Path):
 
 @pytest.mark.slow
 def test_images_may_lie_in_a_store(trained: Path, tmp_path: Path):
-    from geoguesser.preparation import prepare_data
+    from geoguesser.commands.prepare import prepare_data
 
     words = ["data=demo", "data.places=60", "data.px=56", "image.size=32", f"out={tmp_path / 'store'}"]
     prepare_data(compose([*words, "pictures=false"], "prepare"))
     run = shutil.copytree(trained, tmp_path / "run")
     config = OmegaConf.load(run / "config.yaml")
-    config.data = {"_target_": "geoguesser.data.datamodule.StoreDataModule", "path": str(tmp_path / "store")}
+    config.data = {"_target_": "geoguesser.data.sources.places.StoreDataModule", "path": str(tmp_path / "store")}
     OmegaConf.save(config, run / "config.yaml")
     subject, _ = explain(run, "examples=1")
     assert len(subject.looked.at) == len(subject.table)

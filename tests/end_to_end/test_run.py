@@ -41,8 +41,8 @@ def run_folder(tmp_path_factory) -> Path:
     """One tiny run that several tests look at."""
     from conftest import compose
 
-    from geoguesser.experiment import run
-    from geoguesser.quiet import quiet
+    from geoguesser.commands.train import run
+    from geoguesser.system.log_filters import quiet
 
     quiet()
     folder = tmp_path_factory.mktemp("job") / "run"
@@ -174,8 +174,8 @@ def test_without_cached_features_their_baselines_are_not_known(run_job, tmp_path
 
 
 def test_the_test_uses_the_best_checkpoint(run_folder: Path):
-    from geoguesser.data.demo import demo_root
-    from geoguesser.locator import Locator
+    from geoguesser.data.demo.dataset import demo_root
+    from geoguesser.inference.predictor import Locator
 
     table = pd.read_csv(run_folder / "predictions_test.csv")
     root = demo_root(places=60, seed=0, px=56)
@@ -350,7 +350,7 @@ def test_dry_run_counts_and_trains_nothing(run_job, tmp_path: Path, capsys):
 
 
 def test_skipped_places_are_counted_and_listed(run_job, tmp_path: Path, caplog):
-    from geoguesser.data.demo import demo_root
+    from geoguesser.data.demo.dataset import demo_root
 
     root = tmp_path / "root"
     shutil.copytree(demo_root(places=60, seed=0, px=56), root)

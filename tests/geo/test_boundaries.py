@@ -14,7 +14,7 @@ from shapely.geometry import LineString, MultiPolygon, Point, Polygon, box
 
 from geoguesser.errors import ConfigError, MissingFileError, RegionError
 from geoguesser.geo.boundaries import (
-    checked_polygons,
+    check_polygons,
     countries,
     find_country,
     read_boundary_file,
@@ -296,5 +296,5 @@ def test_a_shapefile_without_its_index_is_refused(tmp_path: Path) -> None:
 
 def test_checked_polygons_drops_slivers_without_area() -> None:
     spike = Polygon([(15, 45), (16, 45), (16, 46), (15, 46), (15, 45.5), (14, 45.5), (15, 45.5)])
-    land = checked_polygons(spike, "here")
+    land = check_polygons(spike, "here")
     assert land.equals(SQUARE)

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from geoguesser.errors import ConfigError, DataError, RegionError
-from geoguesser.geo.cells import SquareCells
+from geoguesser.geo.cells.square import SquareCells
 from geoguesser.geo.distance import from_unit, haversine_km, to_unit
 from geoguesser.geo.grid import POINTS, Grid, SquareGrid, grid_from_state
 from geoguesser.geo.region import PlaneRegion, Region, country, world

@@ -12,13 +12,13 @@ from torch import Tensor
 from geoguesser.errors import CheckpointError
 from geoguesser.geo.distance import haversine_km
 from geoguesser.geo.grid import GridMaker, SquareGrid
-from geoguesser.geo.grids import StaggeredGrid
+from geoguesser.geo.grid_builders import StaggeredGrid
 from geoguesser.model import attribution
 from geoguesser.model.backbone import Backbone
 from geoguesser.model.decoder import MedianDecoder
 from geoguesser.model.fusion import AttentionFusion, ConcatFusion, Fusion, MeanFusion
-from geoguesser.model.head import ClassificationHead, RegressionHead
-from geoguesser.model.hybrid import HybridHead
+from geoguesser.model.heads.classification import ClassificationHead, RegressionHead
+from geoguesser.model.heads.hybrid import HybridHead
 from geoguesser.model.losses import CrossEntropy
 from geoguesser.model.network import GeoNetwork
 

@@ -18,7 +18,7 @@ from geoguesser.geo.grid import SquareGrid
 from geoguesser.geo.region import PlaneRegion
 from geoguesser.model import conformal
 from geoguesser.model.decoder import MeanDecoder
-from geoguesser.model.head import ClassificationHead, RegressionHead
+from geoguesser.model.heads.classification import ClassificationHead, RegressionHead
 from geoguesser.model.losses import CrossEntropy
 from geoguesser.model.uncertainty import (
     FARTHEST_KM,

@@ -12,9 +12,10 @@ from PIL import Image
 
 from geoguesser.geo.distance import from_unit, haversine_km
 from geoguesser.geo.grid import Grid, GridMaker, SquareGrid
-from geoguesser.geo.grids import KMeansGrid, PyramidGrid, QuadtreeGrid, StaggeredGrid
+from geoguesser.geo.grid_builders import KMeansGrid, PyramidGrid, QuadtreeGrid, StaggeredGrid
 from geoguesser.geo.region import PlaneRegion, Region, country, world
-from geoguesser.reporting import frames, maps
+from geoguesser.reporting import maps
+from geoguesser.reporting import projections as frames
 
 
 def places_in(region: Region, count: int, seed: int = 0) -> np.ndarray:

@@ -11,7 +11,7 @@ import shapely
 from shapely.geometry import shape
 
 from geoguesser.geo.grid import Grid, GridMaker, SquareGrid
-from geoguesser.geo.grids import KMeansGrid, QuadtreeGrid, StaggeredGrid
+from geoguesser.geo.grid_builders import KMeansGrid, QuadtreeGrid, StaggeredGrid
 from geoguesser.reporting import web_map
 
 

@@ -14,13 +14,13 @@ import pytest
 import torch
 from conftest import TINY, compose
 
-from geoguesser.data.examine import CORES, cores
-from geoguesser.experiment import run
-from geoguesser.kept import Kept
-from geoguesser.quiet import quiet
+from geoguesser.commands.train import run
+from geoguesser.data.checks.inspection import CORES, cores
 from geoguesser.sweeps import job
 from geoguesser.sweeps.folder import COMMAND, SweepFolder, group_of, held, state_of
 from geoguesser.sweeps.job import hushed, run_job, share_cores
+from geoguesser.system.log_filters import quiet
+from geoguesser.system.memo import Kept
 
 
 @pytest.fixture
@@ -123,7 +123,7 @@ def test_ctrl_c_is_no_failure(sweep, monkeypatch):
 
 def test_jobs_share_what_they_read_and_come_to_the_same_as_alone(sweep, tmp_path: Path, monkeypatch):
     """Also where one of them holds other places out, augments, or is of another size."""
-    from geoguesser.data import datamodule
+    from geoguesser.data.sources import places as datamodule
 
     reads: list[int] = []
     read_places = datamodule.read_places

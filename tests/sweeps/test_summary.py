@@ -12,9 +12,9 @@ from omegaconf import OmegaConf
 from PIL import Image
 
 from geoguesser.errors import ConfigError
-from geoguesser.reporting.sweep_plot import draw_sweep, short
-from geoguesser.sweeps import command
-from geoguesser.sweeps.command import check_name, end_of_sweep
+from geoguesser.reporting.run.sweep_plot import draw_sweep, short
+from geoguesser.sweeps import callback as command
+from geoguesser.sweeps.callback import check_name, end_of_sweep
 from geoguesser.sweeps.folder import COMMAND, SweepFolder
 from geoguesser.sweeps.summary import Summary
 

@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from geoguesser.data.batches import Batch, PlaceBatches, PlaceSampler, PlacesDataset
-from geoguesser.data.cache import Cache
 from geoguesser.data.views import MemoryViews
-from geoguesser.training.features import kept_features
+from geoguesser.system.disk_cache import Cache
+from geoguesser.training.feature_cache import kept_features
 
 COUNT, WIDTH = 19, 5
 PIXELS = torch.randint(0, 256, (COUNT, 4, 3, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))

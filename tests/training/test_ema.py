@@ -14,10 +14,10 @@ from conftest import compose
 from training.test_module import Copy, plain
 from training.toy_run import STAGED, TRAIN, VAL, ToyData, toy_features, toy_module, toy_network, toy_trainer
 
-from geoguesser.configs import build, resolve
+from geoguesser.commands.configs import build, resolve
 from geoguesser.errors import CheckpointError, ConfigError
 from geoguesser.geo.distance import haversine_km
-from geoguesser.locator import Locator
+from geoguesser.inference.predictor import Locator
 from geoguesser.training.callbacks import BestCheckpoint, LastCheckpoint
 from geoguesser.training.ema import RAW, EmaWeights, refuse_lost_averages
 from geoguesser.training.module import GeoLightningModule

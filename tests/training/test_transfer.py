@@ -10,7 +10,7 @@ import torch
 from training.toy_run import IMAGE, REGION, toy_network, toy_places
 
 from geoguesser.errors import CheckpointError
-from geoguesser.locator import Locator, read_checkpoint
+from geoguesser.inference.predictor import Locator, read_checkpoint
 from geoguesser.model.fusion import AttentionFusion, MeanFusion
 from geoguesser.model.network import GeoNetwork
 from geoguesser.training.transfer import resume_network, start_network

@@ -18,11 +18,11 @@ from geoguesser.data.images import ImageSpec
 from geoguesser.data.views import MemoryViews
 from geoguesser.geo.grid import SquareGrid
 from geoguesser.geo.region import PlaneRegion
-from geoguesser.locator import record_of
+from geoguesser.inference.predictor import record_of
 from geoguesser.model.backbone import Backbone
 from geoguesser.model.decoder import MeanDecoder
 from geoguesser.model.fusion import MeanFusion
-from geoguesser.model.head import ClassificationHead
+from geoguesser.model.heads.classification import ClassificationHead
 from geoguesser.model.losses import CrossEntropy
 from geoguesser.model.network import GeoNetwork
 from geoguesser.training.finetuning import Finetuning

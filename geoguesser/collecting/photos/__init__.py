@@ -1,0 +1,1 @@
+"""Places from one's own photos and panoramas."""

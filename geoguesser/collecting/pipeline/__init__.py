@@ -1,0 +1,1 @@
+"""The steps of collecting: metadata, filters, download, their workers, status and cost."""

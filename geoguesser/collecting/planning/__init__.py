@@ -1,0 +1,1 @@
+"""Where to ask for street views: sampling strategies, their layers and charts."""

@@ -1,0 +1,1 @@
+"""Inspection of images and rows: findings, filtering, duplicates, leakage."""

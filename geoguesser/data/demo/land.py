@@ -1,0 +1,226 @@
+"""The map of the synthetic country: a real coastline, all else invented in the spirit of Croatia.
+
+It says where synthetic places lie, what surrounds a place (relief, climate, customs of building) and
+what is seen on its horizon. It draws nothing; `demo_render` does. The relief is made of a few ridges
+that stand roughly where real ones do, and noise: it is no elevation model.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import shapely
+
+from geoguesser.data.demo.scene import Horizon, Image, Surroundings
+from geoguesser.geo.boundaries import read_country
+from geoguesser.geo.distance import FloatArray
+from geoguesser.geo.region import PlaneRegion, country
+
+RASTER_M = 500.0
+MARGIN_M = 70_000.0  # beyond Croatia's bounds; more than SIGHT_KM, so that no ray leaves the raster
+SIGHT_KM = 60.0
+SEA_SIGHT_KM = 12.0  # sea that begins further away is not drawn
+BAND_ENDS_KM = (5.0, 18.0, SIGHT_KM)  # near, middle and far relief, each a silhouette of its own
+RAY_KM = np.geomspace(0.3, SIGHT_KM, 72)
+EYE_M = 12.0  # above the ground; a wall or bush at arm's length should not hide the sea
+NUM_CUSTOMS = 10
+NEIGHBOURS = ("SVN", "HUN", "BIH", "SRB", "MNE", "ITA", "AUT", "ALB", "KOS", "ROU")  # all land in the raster
+
+# Ridges: height in m, half-width in km, and points (latitude, longitude) along the crest. Placed by eye.
+RIDGES: tuple[tuple[float, float, tuple[tuple[float, float], ...]], ...] = (
+    (1150, 5, ((45.15, 14.22), (45.45, 14.15))),  # Ucka
+    (1200, 14, ((45.55, 14.45), (45.43, 14.65), (45.2, 15.05))),  # Gorski kotar
+    (1650, 7, ((44.98, 14.95), (44.75, 15.02), (44.5, 15.25), (44.35, 15.45), (44.25, 15.75))),  # Velebit
+    (850, 14, ((45.15, 15.1), (44.85, 15.45), (44.6, 15.75))),  # Lika
+    (1350, 7, ((44.8, 15.75), (44.5, 16.05))),  # Pljesevica
+    (1600, 8, ((44.2, 16.2), (44.0, 16.45), (43.8, 16.65), (43.6, 16.95))),  # Dinara
+    (1000, 4, ((43.6, 16.3), (43.5, 16.7))),  # Kozjak, Mosor
+    (1650, 4, ((43.42, 16.92), (43.22, 17.2))),  # Biokovo
+    (600, 3, ((43.05, 17.1), (42.85, 17.7))),  # Peljesac
+    (1300, 6, ((42.85, 17.95), (42.65, 18.4), (42.5, 18.6))),  # above Dubrovnik
+    (600, 4, ((43.33, 16.5), (43.3, 16.75), (43.17, 16.6), (43.13, 17.0))),  # Brac, Hvar
+    (500, 3, ((45.05, 14.35), (44.7, 14.4))),  # Cres
+    (400, 4, ((45.05, 14.65), (44.5, 15.0))),  # Krk, Rab, Pag
+    (950, 5, ((45.83, 15.82), (45.98, 16.15))),  # Medvednica
+    (950, 4, ((46.22, 15.9), (46.18, 16.3))),  # Ivanscica
+    (1000, 6, ((45.7, 15.3), (45.82, 15.6))),  # Zumberak
+    (600, 4, ((46.13, 16.42), (46.16, 16.65))),  # Kalnik
+    (280, 6, ((46.05, 16.75), (45.75, 17.3))),  # Bilogora
+    (900, 7, ((45.42, 17.25), (45.53, 17.75), (45.42, 18.0))),  # Psunj, Papuk
+    (480, 9, ((45.3, 15.8), (45.2, 16.45))),  # Banovina
+    (500, 5, ((45.15, 19.2), (45.15, 19.9))),  # Fruska gora
+    (2200, 18, ((46.35, 14.7), (46.4, 13.9))),  # Slovene Alps
+    (1300, 12, ((46.5, 15.2), (46.45, 15.6))),  # Pohorje
+    (1700, 26, ((44.7, 16.6), (44.2, 17.3), (43.8, 17.9), (43.3, 18.5), (42.8, 19.0))),  # Bosnia
+    (700, 15, ((44.9, 16.8), (44.85, 18.0))),  # northern Bosnia
+)
+
+# Towns: share of the clustered places and position, roughly by population.
+TOWNS = (
+    (8, 45.81, 15.98), (3, 43.51, 16.46), (2, 45.33, 14.44), (2, 45.55, 18.69), (1.5, 44.12, 15.24),
+    (1.2, 44.87, 13.85), (1.2, 45.16, 18.01), (1, 45.49, 15.55), (1, 46.31, 16.34), (1, 43.73, 15.9),
+    (1, 42.65, 18.09), (1, 45.9, 16.84), (1, 45.35, 19.0), (0.8, 46.39, 16.43), (0.8, 45.47, 16.38),
+    (0.8, 45.29, 18.81), (0.6, 46.16, 16.83), (0.6, 44.55, 15.37),
+)  # fmt: skip
+
+
+class SyntheticLand:
+    """The map, as rasters in the region's metres. `synthetic_land` makes the only one."""
+
+    def __init__(self) -> None:
+        self.region: PlaneRegion = country("HRV", "EPSG:3765")
+        west, south, east, north = self.region.land_m.bounds
+        self._origin = np.array((west - MARGIN_M, south - MARGIN_M))
+        size = (np.array((east, north)) + MARGIN_M - self._origin) / RASTER_M
+        self._shape = (int(size[1]) + 1, int(size[0]) + 1)
+        land = self._land_raster()
+        sea_km = cv2.distanceTransform(land, cv2.DIST_L2, 5) * (RASTER_M / 1000.0)
+        elevation = self._elevation_raster(sea_km) * land
+        self._rays = np.dstack((elevation, 1.0 - land.astype(np.float32)))
+        self._fields = np.dstack((elevation, sea_km, *self._customs_rasters()))
+
+    def surroundings(self, xy_m: FloatArray) -> Surroundings:
+        """What surrounds a place.
+
+        Args:
+            xy_m: (2,) easting and northing.
+        """
+        elevation, sea_km, *customs = (float(value) for value in self._sample(self._fields, xy_m[None])[0])
+        lat, lon = self.region.to_degrees(xy_m[None])[0]
+        istria = float(np.exp(-(((lat - 45.2) / 0.3) ** 2 + ((lon - 13.85) / 0.33) ** 2)))
+        east = float(1.0 / (1.0 + np.exp(-(lon - 17.3) / 0.35))) * float(lat > 44.5)
+        mediterranean = np.exp(-((sea_km / 22.0) ** 2) - (max(elevation - 150.0, 0.0) / 550.0) ** 2)
+        mountain = float(np.clip((elevation - 180.0) / 600.0, 0.0, 1.0))
+        mediterranean = float(np.clip(mediterranean + 0.6 * istria, 0.0, 1.0))
+        return Surroundings(elevation, sea_km, mediterranean, istria, east, mountain, tuple(customs))
+
+    def horizon(self, xy_m: FloatArray, bearings_deg: FloatArray) -> Horizon:
+        """What is seen from a place.
+
+        Args:
+            xy_m: (2,) easting and northing.
+            bearings_deg: (N,) clockwise from north.
+        """
+        angle = np.radians(bearings_deg)
+        steps_m = RAY_KM * 1000.0
+        ray = np.stack((np.sin(angle), np.cos(angle)), axis=-1)[:, None] * steps_m[:, None]
+        seen = self._sample(self._rays, (xy_m + ray).reshape(-1, 2)).reshape(len(angle), len(steps_m), 2)
+        eye_m = float(self._sample(self._rays, xy_m[None])[0, 0]) + EYE_M
+        slope = np.where(seen[..., 1] < 0.5, (seen[..., 0] - eye_m) / steps_m, -1.0)
+        return Horizon(*_silhouettes(slope), _first_sea_km(slope, seen[..., 1]))
+
+    def positions(self, seed: int, places: int) -> FloatArray:
+        """Draws places on land: two in three uniformly, the others near towns.
+
+        Args:
+            seed: The demo's seed.
+            places: How many; more places continue the same sequence.
+
+        Returns:
+            (places, 2) latitude and longitude in degrees, with six decimals.
+        """
+        coords = np.zeros((places, 2))
+        left = np.arange(places)
+        generators = [np.random.default_rng((seed, index, 0)) for index in range(places)]
+        while len(left):
+            drawn = self.region.to_degrees(np.concatenate([self._draw(generators[i]) for i in left]))
+            drawn = drawn.round(6).reshape(len(left), -1, 2)
+            inside = self.region.contains(drawn.reshape(-1, 2)).reshape(drawn.shape[:2])
+            coords[left] = drawn[np.arange(len(left)), inside.argmax(axis=1)]
+            left = left[~inside.any(axis=1)]
+        return coords
+
+    def _draw(self, rng: np.random.Generator) -> FloatArray:
+        """(24, 2) candidates in metres, of which the first on land is taken."""
+        if rng.random() < 2 / 3:
+            west, south, east, north = self.region.land_m.bounds
+            return rng.uniform((west, south), (east, north), (24, 2))
+        weights = np.array([town[0] for town in TOWNS])
+        town = TOWNS[rng.choice(len(TOWNS), p=weights / weights.sum())]
+        return self.region.to_metres(np.array([town[1:]])) + rng.normal(0.0, 9000.0, (24, 2))
+
+    def _sample(self, raster: Image, xy_m: FloatArray) -> Image:
+        """(N, channels) the raster at (N, 2) points, bilinear."""
+        at = ((xy_m - self._origin) / RASTER_M).astype(np.float32)[None]
+        nothing = np.empty(0, np.float32)  # both coordinates are in the first map
+        values: Image = cv2.remap(raster, at, nothing, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)[0]
+        return values
+
+    def _pixels(self, lon_lat: FloatArray) -> npt.NDArray[np.int32]:
+        """(N, 2) pixels in 1/16, as OpenCV's `shift=4` wants them."""
+        xy_m = self.region.to_metres(np.clip(lon_lat[:, ::-1], (40.0, 8.0), (50.0, 26.0)))
+        return np.rint((xy_m - self._origin) / RASTER_M * 16.0).astype(np.int32)
+
+    def _land_raster(self) -> npt.NDArray[np.uint8]:
+        land = np.zeros(self._shape, np.uint8)
+        for shape in (self.region.land_deg, *(read_country(code) for code in NEIGHBOURS)):
+            rings = shapely.get_rings(shapely.get_parts(shape))
+            cv2.fillPoly(land, [self._pixels(shapely.get_coordinates(ring)) for ring in rings], 1, shift=4)
+        return land
+
+    def _elevation_raster(self, sea_km: Image) -> Image:
+        relief = np.zeros(self._shape, np.float32)
+        for height_m, width_km, crest in RIDGES:
+            free = np.ones(self._shape, np.uint8)
+            cv2.polylines(free, [self._pixels(np.array(crest)[:, ::-1])], False, 0, 1, shift=4)
+            away_km = cv2.distanceTransform(free, cv2.DIST_L2, 5) * (RASTER_M / 1000.0)
+            relief = np.maximum(relief, height_m * np.exp(-((away_km / width_km) ** 1.4)))
+        rough = smooth_noise(self._shape, (160, 70, 30, 12, 6), seed=1)
+        hills_m = 70.0 * np.clip(1.0 + smooth_noise(self._shape, (24, 10), seed=2), 0.0, None)
+        rise = np.tanh(sea_km / 2.5)
+        elevation: Image = (
+            relief * (1.0 + 0.3 * rough) + 0.15 * hills_m + hills_m * np.tanh(relief / 150.0)
+        ) * rise
+        return np.clip(elevation, 0.0, None).astype(np.float32)
+
+    def _customs_rasters(self) -> list[Image]:
+        return [smooth_noise(self._shape, (420, 240), seed=10 + index) for index in range(NUM_CUSTOMS)]
+
+
+def smooth_noise(shape: tuple[int, int], wavelengths: tuple[int, ...], seed: int) -> Image:
+    """Adds smooth noise of several wavelengths, the longer ones stronger.
+
+    Args:
+        shape: Height and width.
+        wavelengths: In pixels.
+        seed: Of the noise.
+
+    Returns:
+        (height, width) float32 of mean 0 and deviation 1.
+    """
+    rng = np.random.default_rng(seed)
+    total = np.zeros(shape, np.float32)
+    for wavelength in wavelengths:
+        coarse = (shape[1] * 2 // wavelength + 3, shape[0] * 2 // wavelength + 3)
+        grid = rng.standard_normal(coarse[::-1]).astype(np.float32)
+        total += cv2.resize(grid, shape[::-1], interpolation=cv2.INTER_CUBIC) * np.float32(wavelength**0.8)
+    scaled: Image = (total - total.mean()) / total.std()
+    return scaled
+
+
+def _silhouettes(slope: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """(3, N) greatest angle and its distance in each band, from (N, steps) slopes."""
+    starts = np.searchsorted(RAY_KM, (0.0, *BAND_ENDS_KM[:-1]))
+    ends = np.searchsorted(RAY_KM, BAND_ENDS_KM, side="right")
+    bands = [slope[:, start:end] for start, end in zip(starts, ends, strict=True)]
+    tops = np.array([np.arctan(np.maximum(band.max(axis=1), 0.0)) for band in bands])
+    peaks = [RAY_KM[start + band.argmax(axis=1)] for start, band in zip(starts, bands, strict=True)]
+    return tops, np.array(peaks)
+
+
+def _first_sea_km(slope: FloatArray, sea: FloatArray) -> FloatArray:
+    """(N,) where the sea begins along each ray, unless higher land stands before it."""
+    is_sea = (sea >= 0.5) & (RAY_KM <= SEA_SIGHT_KM)
+    first = is_sea.argmax(axis=1)
+    before = np.maximum.accumulate(slope, axis=1)[np.arange(len(sea)), first]
+    seen = is_sea.any(axis=1) & (before < 0.02)  # about one degree: a low rise does not hide it
+    return np.where(seen, RAY_KM[first], np.inf)
+
+
+@cache
+def synthetic_land() -> SyntheticLand:
+    """The one map, made at its first use (about 0.5 s)."""
+    return SyntheticLand()

@@ -1,0 +1,223 @@
+"""Preparing: from roots to a store: check, merge, split, pack, commit. Or only to what there is to say of them.
+
+Nothing of an old store is touched before the new manifest replaces its own in one step.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from geoguesser.data.checks.duplicates import Match, find_identical
+from geoguesser.data.checks.filtering import settle_images, split_places, stats_of_sums
+from geoguesser.data.checks.findings import Finding
+from geoguesser.data.checks.inspection import Facts
+from geoguesser.data.checks.leakage import audit
+from geoguesser.data.images import ImageSpec
+from geoguesser.data.places import coords_of, files_of
+from geoguesser.data.sources.places import PlacesDataModule
+from geoguesser.data.splits import Ties
+from geoguesser.data.store.reader import MANIFEST, Store, is_store, read_manifest
+from geoguesser.data.store.shards import pack, writing
+from geoguesser.data.store.writer import commit, is_own
+from geoguesser.errors import StoreError
+
+log = logging.getLogger(__name__)
+BoolArray = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What preparing found; N places are in the store (or would be).
+
+    Attributes:
+        table: N places; `split` is the one they have now.
+        mask: (N, 4) which views are used.
+        facts: Of the images, for the first size; without thumbnails.
+        seen: The table before images and duplicates were settled; rows of `matches` are rows of it.
+        matches: Pairs of places that are the same, by row of `seen`.
+        audit: As geoguesser/data/checks/leakage.py gives it.
+        stats: Name of a size -> mean and std of the training views' pixels, by channel.
+        specs: The sizes.
+        reused: How many places were packed before.
+        recorded: How many of the places a store had recorded.
+        changed: Whether a store was written; false where it was the same already.
+    """
+
+    table: pd.DataFrame
+    mask: BoolArray
+    facts: Facts
+    seen: pd.DataFrame
+    matches: list[Match]
+    audit: dict[str, Any]
+    stats: dict[str, dict[str, list[float]]]
+    specs: list[ImageSpec]
+    reused: int
+    recorded: int
+    changed: bool
+
+
+def prepare(
+    data: PlacesDataModule, specs: list[ImageSpec], out: Path | None, *, look: Path | None = None
+) -> Prepared:
+    """Checks all places, and packs them into a store.
+
+    Errors in the data are gathered: the first pass finds them all, then raises once.
+
+    Args:
+        data: The roots, their region and split, and what to do about findings.
+        specs: The sizes; those that an old store in `out` holds are kept up beside them.
+        out: The store's folder; None writes nothing.
+        look: With `out` None: a store that is taken for what would be added to, and only read.
+
+    Raises:
+        DataError: The data break rules; all findings are in `data.findings`.
+        StoreError: `out` cannot be written, holds something else, or another process writes there.
+        MissingFileError: A root has gone.
+    """
+    data.findings.defer = True
+    seen = data.read_places()  # before a folder is made: a root that is not there leaves none behind
+    if out is None:
+        old = Store(look, read_manifest(look)) if look is not None and is_store(look) else None
+        return _prepare(data, seen, specs, None, old)
+    with writing(out):
+        _refuse_strangers(out)
+        out.mkdir(parents=True, exist_ok=True)
+    with locked(out):
+        old = Store(out, read_manifest(out)) if is_store(out) else None  # damaged shards are packed anew
+        return _prepare(data, seen, specs, out, old)
+
+
+def _refuse_strangers(out: Path) -> None:
+    """A store is made in a folder of its own: what lies in there that is not a store's would be in danger."""
+    if not out.is_dir() or is_store(out):
+        return
+    ours = {".lock", "views", "findings.csv", "report.html", f"{MANIFEST}.part"}
+    strangers = sorted(path.name for path in out.iterdir() if path.name not in ours and not is_own(path.name))
+    if strangers:
+        raise StoreError.at(
+            f"out={out}",
+            "must be a store, or a folder that is new or empty",
+            found=strangers[:5],
+            remedy="Choose another folder.",
+        )
+
+
+def _prepare(
+    data: PlacesDataModule, seen: pd.DataFrame, specs: list[ImageSpec], out: Path | None, old: Store | None
+) -> Prepared:
+    findings = data.findings
+    recorded = _recorded(seen, old, data)
+    if old is not None:
+        specs = _with_old(specs, old)
+    packed = pack(out, seen["uuid"].tolist(), files_of(seen), seen["root"].tolist(), specs)
+    facts = packed.facts[specs[0].name]
+    mask, dropped = settle_images(
+        seen, facts, packed.found, findings, mask=data.masks_views, largest=max(spec.size for spec in specs)
+    )
+    some = np.flatnonzero(~dropped)
+    table = seen.iloc[some].reset_index(drop=True)
+    identity = find_identical(table, coords_of(table), facts.take(some), findings, first=recorded[some] != "")
+    kept = np.flatnonzero(~identity.dropped)
+    rows = some[kept]
+    table = table.iloc[kept].reset_index(drop=True)
+    findings.raise_fatal()  # they say more than what the split would say of the few that are left
+    splits = split_places(data.split, table, data.region, Ties(identity.groups[kept], recorded[rows]), findings)
+    findings.raise_fatal()
+    coords = coords_of(table)
+    ready = table.assign(split=splits)
+    sums = {name: _place_sums(one, rows, mask[rows]) for name, one in packed.facts.items()}
+    prepared = Prepared(
+        table=ready,
+        mask=mask[rows],
+        facts=facts.take(rows),
+        seen=seen,
+        matches=[_renumbered(one, some) for one in identity.matches],
+        audit=audit(coords, splits),
+        stats={spec.name: _stats(sums[spec.name], mask[rows], splits == "train", spec) for spec in specs},
+        specs=specs,
+        reused=packed.reused,
+        recorded=int((recorded[rows] != "").sum()),
+        changed=False,
+    )
+    if out is None:
+        return prepared
+    changed = commit(
+        out,
+        old=None if old is None else old.manifest,
+        prepared=prepared,
+        packed=packed,
+        rows=rows,
+        sums=sums,
+        groups=identity.groups[kept],
+        about={"label": data.label, "split": str(data.split), "split_seed": getattr(data.split, "seed", 0)},
+    )
+    return Prepared(**{**vars(prepared), "changed": changed})
+
+
+def _recorded(seen: pd.DataFrame, old: Store | None, data: PlacesDataModule) -> npt.NDArray[np.str_]:
+    """(N,) the split that the old store recorded, empty for new places; places that have gone are findings."""
+    if old is None:
+        return np.full(len(seen), "", dtype="U6")
+    before = old.table().set_index("uuid")["store_split"]
+    gone = [uuid for uuid in before.index if uuid not in data.findings.ids]
+    data.findings.settle(
+        Finding("gone", f"{old.folder}: {uuid}", "is in the store, but in none of data.roots any more")
+        for uuid in gone
+    )
+    return seen["uuid"].map(before).fillna("").to_numpy(dtype="U6")
+
+
+def _with_old(specs: list[ImageSpec], old: Store) -> list[ImageSpec]:
+    """The sizes asked for, and those that the store holds already."""
+    names = {spec.name for spec in specs}
+    entries = [entry for name, entry in old.manifest["images"].items() if name not in names]
+    return [*specs, *(ImageSpec(size=entry["size"], fit=entry["fit"]) for entry in entries)]
+
+
+def _renumbered(match: Match, rows: npt.NDArray[np.int64]) -> Match:
+    return Match(match.kind, int(rows[match.row]), int(rows[match.earlier]), match.reason)
+
+
+def _place_sums(facts: Facts, rows: npt.NDArray[np.int64], mask: BoolArray) -> npt.NDArray[np.int64]:
+    """(N, 2, 3) sums over each place's used views."""
+    found: npt.NDArray[np.int64] = (facts.sums[rows] * mask[..., None, None]).sum(axis=1)
+    return found
+
+
+def _stats(
+    sums: npt.NDArray[np.int64], mask: BoolArray, train: BoolArray, spec: ImageSpec
+) -> dict[str, list[float]]:
+    mean, std = stats_of_sums(sums[train].sum(axis=0), int(mask[train].sum()) * spec.size**2)
+    return {"mean": mean, "std": std}
+
+
+@contextmanager
+def locked(out: Path) -> Iterator[None]:
+    """Holds the store's folder against other processes that would write there; the lock ends with the process.
+
+    Raises:
+        StoreError: Another process holds it.
+    """
+    import fcntl
+
+    with writing(out):
+        file = (out / ".lock").open("a")
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise StoreError.at(
+                f"out={out}",
+                "is being written by another process",
+                remedy="Wait for it, or choose another folder.",
+            ) from None
+        yield

@@ -1,0 +1,1 @@
+"""Data sources: where places and their views come from."""

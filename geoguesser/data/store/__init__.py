@@ -1,0 +1,1 @@
+"""The store: prepared images in packed shards, read and written."""

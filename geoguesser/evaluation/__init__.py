@@ -1,0 +1,1 @@
+"""Statistics of predictions: metrics, intervals, comparison, error budget. No pictures."""

@@ -1,0 +1,1 @@
+"""A trained model as files for others: programs, ONNX, model card, hub."""

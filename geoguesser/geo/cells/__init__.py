@@ -1,0 +1,1 @@
+"""Partitions of a region into cells."""

@@ -1,0 +1,156 @@
+"""Grids other than squares of one size: quadtrees, k-means, and overlays of several rasters."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+from geoguesser.errors import ConfigError, check_int, check_number
+from geoguesser.geo.cells.factory import cells_for
+from geoguesser.geo.cells.overlay import Raster, make_band_raster, make_square_raster, overlay
+from geoguesser.geo.cells.quadtree import QuadtreeCells
+from geoguesser.geo.cells.square import BandCells, Cells, SquareCells
+from geoguesser.geo.cells.voronoi import VoronoiCells
+from geoguesser.geo.distance import FloatArray
+from geoguesser.geo.grid import GridMaker, check_raster, check_size, default_num_cells, make_uniform_cells
+from geoguesser.geo.region import Region
+
+
+@dataclass(frozen=True, kw_only=True)
+class QuadtreeGrid(GridMaker):
+    """Boxes that are split in four while they hold many training places: small cells if places are dense.
+
+    Squares in the region's CRS; for the world boxes of longitude and sine of latitude, of equal area per level.
+
+    Attributes:
+        max_places: Maximum number of training places in a cell, unless its quarters would be too small.
+        min_side_km: Minimum side of a cell.
+        size: Must be None. It exists because the config group `density` sets it.
+    """
+
+    max_places: int = 25
+    min_side_km: float = 1.0
+    size: None = None
+
+    def check(self) -> None:
+        super().check()
+        _check_no_size(self.size, "grid.max_places")
+        check_int("grid.max_places", self.max_places, low=1)
+        check_number("grid.min_side_km", self.min_side_km, low=0.0, open_low=True)
+
+    def cells(self, region: Region, train_coords_deg: FloatArray) -> Cells:
+        return QuadtreeCells.over(
+            region, train_coords_deg, max_places=self.max_places, min_side_km=self.min_side_km
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class KMeansGrid(GridMaker):
+    """Voronoi cells of the centres that k-means finds in the training places.
+
+    The centroid of a cell, for `grid.point`, is its centre.
+
+    Attributes:
+        size: Number of cells, None for `default_num_cells`; fewer if fewer training places are apart by 10 m.
+        seed: Seed of the start of k-means.
+    """
+
+    size: int | None = None
+    seed: int = 0
+
+    def check(self) -> None:
+        super().check()
+        check_size(self.size)
+        check_int("grid.seed", self.seed, low=0)
+
+    def asked(self, region: Region) -> int | None:
+        return self.size or default_num_cells(region)
+
+    def cells(self, region: Region, train_coords_deg: FloatArray) -> Cells:
+        return VoronoiCells.over(
+            region, train_coords_deg, size=self.size or default_num_cells(region), seed=self.seed
+        )
+
+
+class OverlayGrid(GridMaker):
+    """Overlay of several rasters. A class is a piece, the intersection of one cell of each, that holds places."""
+
+    @abstractmethod
+    def rasters(self, region: Region) -> list[Raster]:
+        """The rasters, at least two."""
+
+    def cells(self, region: Region, train_coords_deg: FloatArray) -> Cells:
+        return overlay(self.rasters(region))
+
+
+@dataclass(frozen=True, kw_only=True)
+class StaggeredGrid(OverlayGrid):
+    """Rasters of one side, each moved north-east against the last by 1 / copies of a side.
+
+    Attributes:
+        size: Number of cells of the first raster that touch the land; None for `default_num_cells`.
+        spacing_km: Side of a cell; if it is given, `size` is not used.
+        copies: Number of rasters.
+    """
+
+    size: int | None = None
+    spacing_km: float | None = None
+    copies: int = 2
+
+    def check(self) -> None:
+        super().check()
+        check_raster(self.size, self.spacing_km)
+        check_int("grid.copies", self.copies, low=2, high=8)
+
+    def rasters(self, region: Region) -> list[Raster]:
+        cells = make_uniform_cells(region, self.size, self.spacing_km)
+        return [_make_raster(cells, copy / self.copies) for copy in range(self.copies)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PyramidGrid(OverlayGrid):
+    """Rasters from coarse to fine.
+
+    Attributes:
+        sizes: Number of cells of each raster that touch the land, ascending.
+        size: Must be None. It exists because the config group `density` sets it.
+    """
+
+    sizes: Sequence[int] = (15, 60)
+    size: None = None
+
+    def check(self) -> None:
+        super().check()
+        _check_no_size(self.size, "grid.sizes")
+
+        if not isinstance(self.sizes, list | tuple) or len(self.sizes) < 2:
+            raise ConfigError.at(
+                "grid.sizes", "must be two or more numbers of cells, such as [15,60]", found=self.sizes
+            )
+
+        for number, size in enumerate(self.sizes):
+            check_int(f"grid.sizes[{number}]", size, low=1)
+
+        if any(fine <= coarse for coarse, fine in pairwise(self.sizes)):
+            raise ConfigError.at("grid.sizes", "must ascend, from coarse to fine", found=list(self.sizes))
+
+    def rasters(self, region: Region) -> list[Raster]:
+        return [_make_raster(cells_for(region, size)) for size in self.sizes]
+
+
+def _check_no_size(size: Any, instead: str) -> None:
+    """Raises ConfigError unless `grid.size` is None."""
+    if size is not None:
+        rule = f"must be null for this grid, whose number of cells follows from {instead}"
+        raise ConfigError.at("grid.size", rule, found=size, remedy="Leave it out, or add grid.size=null.")
+
+
+def _make_raster(cells: Cells, phase: float = 0.0) -> Raster:
+    """Makes a raster, moved by a share of a side, of the cells that `cells_for` or `make_uniform_cells` made."""
+    if isinstance(cells, SquareCells):
+        return make_square_raster(cells, phase)
+    assert isinstance(cells, BandCells)
+    return make_band_raster(cells, phase)

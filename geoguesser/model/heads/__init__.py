@@ -1,0 +1,1 @@
+"""Heads: classification over cells, regression, and the hybrid of both."""

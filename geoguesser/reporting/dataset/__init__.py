@@ -1,0 +1,1 @@
+"""The report about a data set."""

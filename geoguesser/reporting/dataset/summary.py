@@ -1,0 +1,200 @@
+"""What there is to say of a prepared dataset, in words and numbers; terminal and page say the same."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from geoguesser.data.checks.findings import KINDS, Finding, Findings
+from geoguesser.data.checks.leakage import WITHIN_M
+from geoguesser.data.splits import NAMES, UNUSED
+from geoguesser.system.text import counted
+
+if TYPE_CHECKING:  # they bring Lightning, which a comparison need not wait for
+    from geoguesser.data.prepare import Prepared
+    from geoguesser.data.sources.places import PlacesDataModule
+
+OF_TABLES = (
+    "bad_row",
+    "duplicate_id",
+    "missing_images",
+    "missing_view",
+    "far_outside",
+)  # before any image is read
+
+
+@dataclass(frozen=True)
+class SplitRow:
+    """One split.
+
+    Attributes:
+        name: train, val, test or unused.
+        places: How many.
+        median_km: Of the distance to the nearest training place, of training places to another one; None where
+            there is none.
+        within: How many lie within 50, 500 and 5,000 m of one; None with the median.
+    """
+
+    name: str
+    places: int
+    median_km: float | None
+    within: list[int] | None
+
+
+@dataclass(frozen=True)
+class Group:
+    """All findings of one kind with which the same was done.
+
+    Attributes:
+        kind: One of `KINDS`.
+        action: error, skip or keep.
+        found: The findings, in the order in which they were found.
+    """
+
+    kind: str
+    action: str
+    found: list[Finding]
+
+    @property
+    def what(self) -> str:
+        """What the kind means."""
+        return KINDS[self.kind].what
+
+
+def split_rows(prepared: Prepared) -> list[SplitRow]:
+    """The splits that hold places, and what the audit says of them."""
+    splits = np.asarray(prepared.table["split"])
+    rows: list[SplitRow] = []
+    for name in (*NAMES, UNUSED):
+        places = int((splits == name).sum())
+        if not places:
+            continue
+        said = prepared.audit.get(name)
+        median = None if said is None else float(said["nearest_training_km"]["p50"])
+        within = None if said is None else [int(said["within_m"][str(metres)]) for metres in WITHIN_M]
+        rows.append(SplitRow(name, places, median, within))
+    return rows
+
+
+def groups_of(findings: Findings) -> list[Group]:
+    """Findings by action and kind: what stops first, then what was left out, then what was noted."""
+    groups: list[Group] = []
+    for action, those in (("error", findings.fatal), ("skip", findings.skipped), ("keep", findings.kept)):
+        counts = Counter(one.kind for one in those)
+        for kind, _ in sorted(counts.items(), key=lambda pair: (-pair[1], pair[0])):
+            groups.append(Group(kind, action, [one for one in those if one.kind == kind]))
+    return groups
+
+
+def title_of(prepared: Prepared, data: PlacesDataModule) -> str:
+    """The heading: whose places, how many, and whether they are synthetic."""
+    label = f" ({data.label})" if data.label else ""
+    return f"Data report: {counted(len(prepared.table), 'place')} in {data.region.name}{label}"
+
+
+def facts_of(prepared: Prepared, data: PlacesDataModule, out: Path | None) -> list[tuple[str, str]]:
+    """What to know beside the splits and findings: a name and a sentence or two each."""
+    return [
+        ("Roots", ", ".join(map(str, data.roots))),
+        ("Places", _places(prepared, data.findings)),
+        ("Views", _views(prepared)),
+        ("Split", _split(prepared, data, out)),
+        ("Packed" if out is not None else "Not packed", _packed(prepared, out)),
+        *_pixels(prepared),
+    ]
+
+
+def percent(count: int, total: int) -> str:
+    """`12%`; a share that is there but would be rounded to nothing is `<1%`."""
+    share = count / total
+    return "<1%" if 0 < share < 0.005 else f"{share:.0%}"
+
+
+def bytes_text(count: int) -> str:
+    """`8 kB`, `450 MB`, `4.9 GB`."""
+    for unit, name, digits in ((1e9, "GB", 1), (1e6, "MB", 0)):
+        if count >= unit:
+            return f"{count / unit:,.{digits}f} {name}"
+    return f"{count / 1e3:,.0f} kB"
+
+
+def _places(prepared: Prepared, findings: Findings) -> str:
+    seen, kept = len(prepared.seen), len(prepared.table)
+    text = (
+        f"{seen:,} read, all used." if seen == kept else f"{seen:,} read, {kept:,} used, {seen - kept:,} left out."
+    )
+    before = Counter(one.kind for one in findings.skipped if one.kind in OF_TABLES)
+    if before:
+        kinds = ", ".join(f"{count:,} {kind}" for kind, count in sorted(before.items()))
+        rest = "row or folder was" if before.total() == 1 else "rows or folders were"
+        text += f" Before that, {before.total():,} {rest} left out ({kinds})."
+    return text
+
+
+def _views(prepared: Prepared) -> str:
+    masked = ~prepared.mask
+    if not masked.any():
+        return f"{prepared.mask.size:,}, four of each place."
+    places = counted(int(masked.any(axis=1).sum()), "place")
+    return f"{int(prepared.mask.sum()):,} used, {int(masked.sum()):,} masked, at {places}."
+
+
+def _split(prepared: Prepared, data: PlacesDataModule, out: Path | None) -> str:
+    text = str(data.split)
+    if out is None:
+        return text
+    if not prepared.recorded:
+        return f"{text}; no place had one before."
+    before = f"{prepared.recorded:,} of {len(prepared.table):,} places"
+    return f"{text}; {before} were split before and keep theirs."
+
+
+def _packed(prepared: Prepared, out: Path | None) -> str:
+    seen = len(prepared.seen)
+    sizes = ", ".join(f"{one.name} ({bytes_text(seen * 12 * one.size**2)})" for one in prepared.specs)
+    if out is None:
+        return f"only looked at; {sizes} would be packed."
+    text = f"{sizes}, in {out}. "
+    if prepared.reused == seen:
+        text += "All places were packed before"
+    elif prepared.reused:
+        text += f"{prepared.reused:,} of {seen:,} places were packed before"
+    else:
+        text += "No place was packed before"
+    return text + ("." if prepared.changed else "; the store was the same already, nothing was written.")
+
+
+def _pixels(prepared: Prepared) -> list[tuple[str, str]]:
+    """Mean and std of the training views by size; red, green and blue from 0 to 1."""
+    return [
+        (
+            f"Pixels of {name}",
+            f"mean {_three(stats['mean'])}, std {_three(stats['std'])} (red, green, blue of training views)",
+        )
+        for name, stats in prepared.stats.items()
+    ]
+
+
+def _three(values: list[float]) -> str:
+    return " ".join(f"{value:.3f}" for value in values)
+
+
+def size_rows(prepared: Prepared, most: int = 6) -> list[tuple[str, int]]:
+    """The commonest sizes of used views, as found in their files, with their counts; the rest in one row."""
+    views = prepared.facts.views[prepared.mask]
+    if not len(views):
+        return []
+    sizes, counts = np.unique(np.stack((views["width"], views["height"]), axis=1), axis=0, return_counts=True)
+    order = np.argsort(-counts, kind="stable")
+    head = order if len(order) <= most + 1 else order[:most]
+    rows = [(f"{sizes[at, 0]} × {sizes[at, 1]}", int(counts[at])) for at in head]
+    rest = order[len(head) :]
+    if len(rest):
+        (low, tall), (high, taller) = sizes[rest].min(axis=0), sizes[rest].max(axis=0)
+        name = f"{len(rest):,} others, {low} to {high} wide, {tall} to {taller} high"
+        rows.append((name, int(counts[rest].sum())))
+    return rows

@@ -1,0 +1,1 @@
+"""The report that explains a run's predictions."""

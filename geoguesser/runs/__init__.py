@@ -1,0 +1,1 @@
+"""A run folder on disk, read back: its config, results, predictions and images."""

@@ -1,0 +1,1 @@
+"""The process and its disk: memory, files, locks, caches, processors. Nothing about places."""

@@ -1,0 +1,121 @@
+"""Tags: written by Pillow, read by us."""
+
+from __future__ import annotations
+
+import io
+from datetime import datetime
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from photo_files import gpano, tagged
+from PIL import Image
+
+from geoguesser.collecting.panorama import Band
+from geoguesser.collecting.photos.exif import Tags, band_of, read_sphere, read_tags
+from geoguesser.errors import DataError
+
+GREY = Image.new("RGB", (40, 30), "grey")
+
+
+def tags_of(folder: Path, **tags: object) -> Tags:
+    return read_tags(tagged(folder / "a.jpg", GREY, **tags).read_bytes())
+
+
+@settings(max_examples=25, deadline=None)
+@given(latitude=st.floats(-90, 90), longitude=st.floats(-180, 180))
+def test_positions_come_back(tmp_path_factory: pytest.TempPathFactory, latitude: float, longitude: float) -> None:
+    if max(abs(latitude), abs(longitude)) < 1e-6:
+        return
+    found = tags_of(tmp_path_factory.mktemp("tags"), position=(latitude, longitude)).position_deg
+    assert found == pytest.approx((latitude, longitude), abs=1e-5)
+
+
+def test_all_of_one_photo(tmp_path: Path) -> None:
+    found = tags_of(tmp_path, position=(-33.5, -70.25), direction=271.5, taken="2024:05:06 07:08:09")
+    assert found.position_deg == pytest.approx((-33.5, -70.25))
+    assert (found.direction_deg, found.reference) == (271.5, "true")
+    assert found.taken == datetime(2024, 5, 6, 7, 8, 9)
+    assert not found.is_sphere
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "webp"])
+def test_each_format_is_read(tmp_path: Path, suffix: str) -> None:
+    path = tagged(tmp_path / f"a.{suffix}", GREY, position=(45.0, 16.0), direction=10.0)
+    assert read_tags(path.read_bytes()).direction_deg == 10.0
+
+
+@pytest.mark.parametrize(
+    ("gps", "why"),
+    [
+        ({1: "N", 2: (45.0, 0.0, 0.0)}, "no longitude"),
+        ({2: (45.0, 0.0, 0.0), 3: "E", 4: (16.0, 0.0, 0.0)}, "no hemisphere"),
+        ({1: "N", 2: (95.0, 0.0, 0.0), 3: "E", 4: (16.0, 0.0, 0.0)}, "beyond the pole"),
+        ({1: "N", 2: (0.0, 0.0, 0.0), 3: "E", 4: (0.0, 0.0, 0.0)}, "what cameras write that do not know"),
+        ({1: "X", 2: (45.0, 0.0, 0.0), 3: "E", 4: (16.0, 0.0, 0.0)}, "no such hemisphere"),
+    ],
+)
+def test_positions_that_make_no_sense_are_none(tmp_path: Path, gps: dict, why: str) -> None:
+    assert tags_of(tmp_path, gps=gps).position_deg is None, why
+
+
+@pytest.mark.parametrize(
+    ("direction", "reference", "wanted"),
+    [
+        (10.0, "M", (10.0, "magnetic")),
+        (10.0, None, (10.0, "unstated")),
+        (360.0, "T", (0.0, "true")),
+        (361.0, "T", (None, "true")),
+    ],
+)
+def test_directions(tmp_path: Path, direction: float, reference: str | None, wanted: tuple) -> None:
+    found = tags_of(tmp_path, direction=direction, reference=reference)
+    assert (found.direction_deg, found.reference) == wanted
+
+
+def test_the_heading_of_a_sphere_wins_over_the_direction(tmp_path: Path) -> None:
+    found = tags_of(
+        tmp_path, direction=10.0, reference="M", xmp=gpano(PoseHeadingDegrees=33.5, PoseRollDegrees=-2)
+    )
+    assert (found.direction_deg, found.reference) == (33.5, "true")
+    assert found.is_sphere
+    assert found.tilted
+    assert not tags_of(tmp_path, xmp=gpano(PosePitchDegrees=0.5)).tilted
+
+
+def test_properties_are_read_as_attributes_and_as_elements() -> None:
+    packet = gpano(PoseHeadingDegrees=12.25, FullPanoWidthPixels=8192, CroppedAreaTopPixels=" 7 ")
+    assert read_sphere(packet) == {
+        "ProjectionType": "equirectangular",
+        "PoseHeadingDegrees": "12.25",
+        "FullPanoWidthPixels": "8192",
+        "CroppedAreaTopPixels": "7",
+    }
+
+
+def test_damaged_tags_are_no_tags() -> None:
+    stream = io.BytesIO()
+    GREY.save(stream, "JPEG", exif=b"Exif\x00\x00II*\x00\xff\xff\xff\x7f")
+    assert read_tags(stream.getvalue()) == Tags()
+    assert read_tags(b"no image") == Tags()
+
+
+def area(**more: object) -> Tags:
+    names = {"CroppedAreaImageWidthPixels": 8000, "FullPanoWidthPixels": 8000, "FullPanoHeightPixels": 4000}
+    return Tags(sphere={name: str(value) for name, value in {**names, **more}.items()})
+
+
+def test_the_cropped_area_is_a_band_of_the_picture_as_it_is_now() -> None:
+    assert band_of(Tags(), 2000, "p") is None
+    assert band_of(area(CroppedAreaTopPixels=400), 8000, "p") == Band(400, 4000)
+    assert band_of(area(CroppedAreaTopPixels=400), 2000, "p") == Band(100, 1000)
+
+
+def test_a_part_of_the_horizon_is_refused() -> None:
+    with pytest.raises(
+        DataError, match=r"^p\.jpg must hold all of the horizon, holds 180 of 360 degrees, got '4000 o"
+    ):
+        band_of(area(CroppedAreaImageWidthPixels=4000), 4000, "p.jpg")
+    with pytest.raises(DataError, match=r"^p\.jpg must have a cropped area of positive numbers"):
+        band_of(area(FullPanoHeightPixels=-1), 4000, "p.jpg")

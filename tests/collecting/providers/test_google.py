@@ -1,0 +1,150 @@
+"""Google: its signature against the example that its documentation gives, and each status of an answer."""
+
+from __future__ import annotations
+
+import base64
+import json
+
+import numpy as np
+import pytest
+import simplejpeg
+from collecting.provider_server import SECRET, grey, noise_view
+
+from geoguesser.collecting.providers.google import Google, read_metadata, read_view, sign
+from geoguesser.collecting.providers.http_responses import AbsentError, AgainError, FailedError, Reply
+from geoguesser.errors import ConfigError, ProviderError
+
+GIVEN = {
+    "accept_terms": True,
+    "base_url": "https://maps.googleapis.com/maps/api/streetview",
+    "key_variable": "GOOGLE_MAPS_API_KEY",
+    "key_file": None,
+    "secret_variable": "GOOGLE_MAPS_SIGNING_SECRET",
+    "secret_file": None,
+    "radius_m": 50,
+    "source": "outdoor",
+    "size": 640,
+    "fov_deg": 90,
+    "pitch_deg": 0,
+    "requests": {
+        "metadata": {"price_per_1000": 0.0, "per_second": 50},
+        "image": {"price_per_1000": 7.0, "per_second": 50},
+    },
+}
+OK = {
+    "status": "OK",
+    "pano_id": "tu510ie_z4ptBZYo2BGEJg",
+    "location": {"lat": 48.857832, "lng": 2.295226},
+    "date": "2023-05",
+    "copyright": "© Google",
+}
+
+
+def reply(body: object, wait: float | None = None) -> Reply:
+    return Reply(200, "application/json", wait, json.dumps(body).encode())
+
+
+def test_the_signature_is_that_of_the_documented_example():
+    """From developers.google.com, "Digital Signature Guide", sample with the private key given there."""
+    secret = base64.urlsafe_b64decode("vNIXE0xscrmjlyV-12Nj_BvUPaw=")
+    url = "https://maps.googleapis.com/maps/api/geocode/json?address=New+York&client=clientID"
+    assert sign(url, secret) == "chaRF2hTJKOScPr-RQCEhZbSzIE="
+
+
+def test_ok_gives_the_panorama_where_it_was_taken():
+    found = read_metadata(reply(OK))
+    assert found.panorama_id == "tu510ie_z4ptBZYo2BGEJg"
+    assert (found.latitude, found.longitude) == (48.857832, 2.295226)
+    assert (found.date, found.copyright) == ("2023-05", "© Google")
+    bare = read_metadata(reply({key: OK[key] for key in ("status", "pano_id", "location")}))
+    assert (bare.date, bare.copyright) == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("status", "error", "kind"),
+    [
+        ("ZERO_RESULTS", AbsentError, "no_panorama"),
+        ("NOT_FOUND", AbsentError, "no_panorama"),
+        ("INVALID_REQUEST", FailedError, "invalid_request"),
+        ("OVER_QUERY_LIMIT", AgainError, "over_query_limit"),
+        ("UNKNOWN_ERROR", AgainError, "unknown_error"),
+        ("NEVER_HEARD_OF", AgainError, "unknown_error"),
+        ("REQUEST_DENIED", ProviderError, "REQUEST_DENIED"),
+    ],
+)
+def test_each_status(status: str, error: type[Exception], kind: str):
+    with pytest.raises(error, match=kind) as found:
+        read_metadata(reply({"status": status, "error_message": "with THE-KEY in it"}, 7.0))
+    assert "THE-KEY" not in str(found.value)
+    if status == "OVER_QUERY_LIMIT":
+        assert found.value.wait_s == 7.0
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        [],
+        {},
+        "text",
+        {**OK, "location": None},
+        {**OK, "location": {"lat": "x", "lng": 1}},
+        {**OK, "pano_id": ""},
+        {**OK, "location": {"lat": 91, "lng": 1}},
+        {**OK, "location": {"lat": 1, "lng": float("nan")}},
+    ],
+)  # fmt: skip
+def test_an_answer_without_sense_is_asked_for_again(body: object):
+    with pytest.raises(AgainError, match="broken_answer"):
+        read_metadata(reply(body))
+
+
+def test_a_view_is_whole_and_shows_something():
+    view = noise_view("a")
+    assert read_view(Reply(200, "image/jpeg", None, view)) == view
+    for body in (view[: len(view) // 2], view[:-2], b"", b"<html>", b"\x89PNG\r\n\x1a\n"):
+        with pytest.raises(AgainError, match="broken_image"):
+            read_view(Reply(200, "image/jpeg", None, body))
+    tiny = simplejpeg.encode_jpeg(np.zeros((1, 1, 3), dtype=np.uint8))
+    for body in (grey(640), tiny):
+        with pytest.raises(AbsentError, match="no_imagery"):
+            read_view(Reply(200, "image/jpeg", None, body))
+
+
+def test_terms_must_be_accepted_before_a_key_is_read(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.delenv("GOOGLE_MAPS_API_KEY", raising=False)
+    with pytest.raises(ConfigError, match=r"forbid to download images in bulk.*provider\.accept_terms=true$"):
+        Google(**{**GIVEN, "accept_terms": False}).unlock()
+    with pytest.raises(ConfigError, match=r"provider\.key is missing"):
+        Google(**GIVEN).unlock()
+
+
+def test_a_bad_secret_is_refused_without_showing_it(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("GOOGLE_MAPS_API_KEY", "k" * 20)
+    monkeypatch.setenv("GOOGLE_MAPS_SIGNING_SECRET", "not/base64!!")
+    with pytest.raises(ConfigError, match=r"^provider\.secret must be the signing secret") as error:
+        Google(**GIVEN).unlock()
+    assert "not/base64" not in str(error.value)
+    monkeypatch.setenv("GOOGLE_MAPS_SIGNING_SECRET", SECRET)
+    assert Google(**GIVEN).unlock() == ["k" * 20, SECRET]
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("base_url", "http://maps.googleapis.com/x", r"^provider\.base_url must be an address https://HOST/PATH"),
+        ("base_url", "https://[host/x", r"^provider\.base_url must be an address"),
+        ("base_url", "https://host:port/x", r"^provider\.base_url must be an address"),
+        ("base_url", "https://host/x?key=secret", r"^provider\.base_url must be an address"),
+        ("base_url", "https://user:secret@host/x", r"^provider\.base_url must be an address"),
+        ("size", 641, r"^provider\.size must be an integer from 16 to 640"),
+        ("fov_deg", 130, r"^provider\.fov_deg must be"),
+        ("source", "indoor", r"^provider\.source must be one of outdoor, default"),
+        ("accept_terms", "yes", r"^provider\.accept_terms must be true or false"),
+        ("requests", {}, r"^provider\.requests must have the keys metadata, image"),
+        ("requests", {"metadata": {}, "image": {}}, r"^provider\.requests\.metadata must have the keys"),
+    ],
+)  # fmt: skip
+def test_bad_values_are_refused(key: str, value: object, message: str):
+    with pytest.raises(ConfigError, match=message) as error:
+        Google(**{**GIVEN, key: value})
+    assert "secret" not in str(error.value)

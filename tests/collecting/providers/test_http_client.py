@@ -1,0 +1,268 @@
+"""One request after another over real sockets: each fault is met as it should be, and every request is counted."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import web as aioweb
+from collecting.provider_server import KEY, Server
+
+from geoguesser.collecting.budget import Budget, BudgetSpentError, spent_by_kind
+from geoguesser.collecting.database import Commits, Journal
+from geoguesser.collecting.providers.http_client import Web
+from geoguesser.collecting.providers.http_responses import AbsentError, FailedError, Reply, StoppedError
+from geoguesser.collecting.providers.http_settings import Http, Kind
+from geoguesser.errors import ProviderError
+
+HTTP = {
+    "concurrency": 8, "connect_timeout_s": 2, "timeout_s": 20, "tries": 4, "first_wait_s": 0.01,
+    "longest_wait_s": 5, "give_up_after": 1000, "most_mib": 0.05,
+}  # fmt: skip
+NO_LIMIT = Budget(None, None, None, None)
+
+
+def body_of(reply: Reply) -> bytes:
+    return reply.body
+
+
+def asking(
+    folder: Path,
+    ask: Callable[[Web], Any],
+    *,
+    budget: Budget = NO_LIMIT,
+    per_second: float = 1000.0,
+    **http: float,
+) -> tuple[Any, Web, int]:
+    """Runs `ask(web)`; gives its result, or what it raised, the web, and the requests in the ledger."""
+
+    async def run(journal: Journal) -> tuple[Any, Web]:
+        commits = Commits(journal)
+        kinds = {"image": Kind(7000, per_second)}
+        web = Web("p", kinds, budget, Http.of({**HTTP, **http}), commits, asyncio.Event())
+        try:
+            async with web:
+                return await ask(web), web
+        except Exception as error:
+            return error, web
+        finally:
+            await commits.close()
+
+    with Journal(folder) as journal:
+        result, web = asyncio.run(run(journal))
+        return result, web, spent_by_kind(journal.db, "p").get("image", (0, 0))[0]
+
+
+def get(url: str) -> Callable[[Web], Any]:
+    return lambda web: web.get("image", url, accept="image/", read=body_of)
+
+
+def image_url(server: Server, pano: str = "p", heading: int = 0) -> str:
+    return f"{server.google}?pano={pano}&heading={heading}&size=64x64&key={KEY}&return_error_code=true"
+
+
+@pytest.mark.parametrize(
+    ("fault", "kind"),
+    [
+        ("429", "too_many_requests"),
+        ("429 date", "too_many_requests"),
+        ("500", "server_error"),
+        ("slow", "timeout"),
+        ("truncated", "truncated_answer"),
+        ("wrong type", "wrong_content_type"),
+        ("cut", "broken_connection"),
+    ],
+)
+def test_each_fault_is_asked_again_so_often_and_counted(fault: str, kind: str, tmp_path: Path):
+    with Server(faults=(fault,), fault_share=1.0, slow_s=2.0, retry_after_s=0) as server:
+        timeout_s = 0.3 if fault == "slow" else 20
+        error, web, paid = asking(tmp_path, get(image_url(server)), timeout_s=timeout_s)
+    assert isinstance(error, FailedError)
+    assert str(error) == kind
+    assert dict(web.counts) == {kind: 4}
+    assert [entry.came for entry in server.log] == [fault] * 4
+    assert paid == 4
+
+
+def test_retry_after_holds_all_back(tmp_path: Path):
+    with Server(faults=("429",), fault_share=0.5, retry_after_s=1) as server:
+        wanted = [f"p{number}" for number in range(4)]
+
+        async def ask(web: Web) -> list[bytes]:
+            return await asyncio.gather(*(get(image_url(server, pano))(web) for pano in wanted))
+
+        found, _, paid = asking(tmp_path, ask, tries=9)
+        assert [len(one) > 500 for one in found] == [True] * 4
+    refused = [entry.at_s for entry in server.log if entry.came == "429"]
+    assert refused
+    first = min(refused)
+    later = [entry.at_s for entry in server.log if entry.at_s > first + 0.2]
+    assert min(later) >= first + 0.95
+    assert paid == len(server.log)
+
+
+def test_a_wait_that_is_too_long_ends_it(tmp_path: Path):
+    with Server(faults=("429",), fault_share=1.0, retry_after_s=3600) as server:
+        error, _, paid = asking(tmp_path, get(image_url(server)))
+    assert isinstance(error, ProviderError)
+    assert "asks to wait 3600 s (too_many_requests), which is longer than http.longest_wait_s=5" in str(error)
+    assert paid == 1
+
+
+def test_a_server_that_is_away_ends_it_soon(tmp_path: Path):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{taken.getsockname()[1]}/?key={KEY}"
+
+        async def ask(web: Web) -> None:
+            for _ in range(5):
+                with pytest.raises(FailedError):
+                    await get(url)(web)
+
+        error, web, paid = asking(tmp_path, ask, tries=2, give_up_after=3)
+    assert isinstance(error, ProviderError)
+    assert str(error).startswith("p: the last 3 requests failed in up to 2 attempts each, the last one by no_conn")
+    assert KEY not in str(error)
+    assert (paid, web.counts["no_connection"]) == (6, 6)
+
+
+@pytest.mark.parametrize(
+    ("status", "kind", "error"),
+    [(404, "not_there", AbsentError), (400, "http_400", FailedError), (302, "http_302", FailedError)],
+)
+def test_final_answers_are_not_asked_again(status: int, kind: str, error: type[Exception], tmp_path: Path):
+    other = other_server(lambda request: aioweb.Response(status=status, headers={"Location": "/other"}))
+    with other as (url, seen):
+        found, _, paid = asking(tmp_path, get(url))
+    assert isinstance(found, error)
+    assert str(found) == kind
+    assert (paid, len(seen)) == (1, 1)  # a redirect is not followed
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_refused_key_ends_it(status: int, tmp_path: Path):
+    with other_server(lambda request: aioweb.Response(status=status)) as (url, _):
+        error, _, paid = asking(tmp_path, get(url))
+    assert isinstance(error, ProviderError)
+    assert str(error).startswith(f"p refuses the key or the account (HTTP {status}).")
+    assert paid == 1
+
+
+def test_a_long_answer_is_not_read(tmp_path: Path):
+    answer = aioweb.Response
+    with other_server(lambda request: answer(body=bytes(10**6), content_type="image/jpeg")) as (url, _):
+        error, _, paid = asking(tmp_path, get(url), tries=2)
+    assert isinstance(error, FailedError)
+    assert (str(error), paid) == ("answer_too_long", 1)  # it would be as long, and as dear, the next time
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_refusal_of_what_bears_no_key_is_one_of_this_thing_alone(status: int, tmp_path: Path):
+    with other_server(lambda request: aioweb.Response(status=status)) as (url, _):
+        error, _, paid = asking(
+            tmp_path, lambda web: web.get("image", url, accept="image/", read=body_of, keyed=False)
+        )
+    assert isinstance(error, FailedError)
+    assert (str(error), paid) == (f"http_{status}", 1)
+
+
+def test_no_request_is_sent_that_is_not_in_the_ledger(tmp_path: Path):
+    """A connection that is closed under a second request: aiohttp would send that again by itself."""
+    calls = 0
+
+    def answer(request: aioweb.Request) -> aioweb.Response:
+        nonlocal calls
+        calls += 1
+        if calls == 2:
+            request.transport.abort()
+        return aioweb.Response(body=b"x", content_type="image/jpeg")
+
+    async def ask(web: Web) -> None:
+        await get(url)(web)
+        await get(url)(web)
+
+    with other_server(answer) as (url, seen):
+        _, web, paid = asking(tmp_path, ask)
+    assert paid == len(seen) == 3
+    assert dict(web.counts) == {"broken_connection": 1}
+
+
+def test_the_budget_holds_for_retries_and_for_many_at_once(tmp_path: Path):
+    with Server(fault_share=0.5, faults=("500",)) as server:
+
+        async def ask(web: Web) -> list:
+            wanted = (get(image_url(server, f"p{number}"))(web) for number in range(40))
+            return await asyncio.gather(*wanted, return_exceptions=True)
+
+        found, _, paid = asking(tmp_path, ask, budget=Budget(25, None, None, None))
+    assert any(isinstance(one, BudgetSpentError) for one in found)
+    assert paid == len(server.log) == 25
+
+
+def test_the_rate_at_the_server_stays_within_the_limit(tmp_path: Path):
+    with Server() as server:
+
+        async def ask(web: Web) -> list:
+            wanted = (get(image_url(server, f"p{number}"))(web) for number in range(150))
+            return await asyncio.gather(*wanted)
+
+        start = time.monotonic()
+        asking(tmp_path, ask, per_second=80.0)
+        took = time.monotonic() - start
+    assert server.most_in(1.0) <= 80 * 1.15  # server and client share a process here, and bunch up
+    assert 150 / took >= 0.5 * 80
+
+
+def test_stopping_sends_nothing_more_and_gives_back_what_was_not_sent(tmp_path: Path):
+    with Server() as server:
+
+        async def ask(web: Web) -> list:
+            tasks = [asyncio.create_task(get(image_url(server, f"p{number}"))(web)) for number in range(10)]
+            await asyncio.sleep(0.6)
+            web.stop.set()
+            return await asyncio.gather(*tasks, return_exceptions=True)
+
+        found, _, paid = asking(tmp_path, ask, per_second=5.0)
+    assert sum(isinstance(one, StoppedError) for one in found) >= 5
+    assert paid == len(server.log) == sum(isinstance(one, bytes) for one in found)
+
+
+class other_server:  # it reads as a function
+    """A server with one answer; gives its address and the list of paths that were asked for."""
+
+    def __init__(self, answer: Callable[[aioweb.Request], aioweb.Response]) -> None:
+        self._answer, self._seen = answer, []
+
+    def __enter__(self) -> tuple[str, list[str]]:
+        self._ready = threading.Event()
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()), daemon=True)
+        self._thread.start()
+        assert self._ready.wait(10)
+        return f"http://127.0.0.1:{self._port}/x?key={KEY}", self._seen
+
+    def __exit__(self, *_: object) -> None:
+        self._loop.call_soon_threadsafe(self._stop.set)
+        self._thread.join(10)
+
+    async def _serve(self) -> None:
+        self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
+
+        async def handle(request: aioweb.Request) -> aioweb.Response:
+            self._seen.append(request.path)
+            return self._answer(request)
+
+        app = aioweb.Application()
+        app.router.add_get("/{path}", handle)
+        runner = aioweb.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+        await runner.setup()
+        await aioweb.TCPSite(runner, "127.0.0.1", 0).start()
+        self._port = runner.addresses[0][1]
+        self._ready.set()
+        await self._stop.wait()
+        await runner.cleanup()

@@ -1,0 +1,114 @@
+"""The bucket against a clock, the backoff's bounds, and both forms of Retry-After."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from geoguesser.collecting.providers.rate_limit import Bucket, backoff_s, retry_after_s
+from geoguesser.errors import ConfigError
+
+
+def times_of(per_second: float, count: int, *, idle_s: float = 0.0) -> np.ndarray:
+    """When so many that all wait at once get through."""
+
+    async def run() -> list[float]:
+        bucket, times = Bucket(per_second), []
+
+        async def one() -> None:
+            await bucket.take()
+            times.append(time.monotonic())
+
+        await asyncio.sleep(idle_s)
+        await asyncio.gather(*(one() for _ in range(count)))
+        return times
+
+    return np.sort(asyncio.run(run()))
+
+
+@pytest.mark.parametrize("per_second", [40, 400])
+def test_no_second_holds_more_than_the_rate_and_most_of_it_is_used(per_second: int):
+    times = times_of(per_second, int(1.5 * per_second), idle_s=0.2)  # an idle time before saves no burst up
+    within = np.searchsorted(times, times + 1.0) - np.arange(len(times))
+    assert within.max() <= per_second
+    assert (len(times) - 1) / (times[-1] - times[0]) >= 0.6 * per_second  # 0.85 where the machine is quiet
+
+
+def test_a_low_rate_is_even():
+    assert np.diff(times_of(2, 3)).min() >= 0.5
+
+
+def test_what_a_stall_missed_is_made_up_for_within_the_limit():
+    async def run() -> np.ndarray:
+        bucket, times = Bucket(100), []
+        for number in range(150):
+            if number % 50 == 25:
+                time.sleep(0.2)  # everything stands still, this loop too
+            await bucket.take()
+            times.append(time.monotonic())
+        return np.array(times)
+
+    times = asyncio.run(run())
+    within = np.searchsorted(times, times + 1.0) - np.arange(len(times))
+    assert within.max() <= 100
+    assert (len(times) - 1) / (times[-1] - times[0]) >= 0.75 * 100
+
+
+def test_a_pause_holds_back_those_that_wait_already():
+    async def run() -> float:
+        bucket = Bucket(2)
+        start = time.monotonic()
+        waiting = [asyncio.create_task(bucket.take()) for _ in range(2)]
+        await asyncio.sleep(0.05)
+        bucket.pause(0.8)
+        await asyncio.gather(*waiting)
+        return time.monotonic() - start
+
+    assert asyncio.run(run()) >= 0.8
+
+
+def test_a_rate_must_be_above_nothing():
+    with pytest.raises(ConfigError, match=r"^per_second must be a number above 0 to 100000, got 0\.$"):
+        Bucket(0)
+
+
+@given(st.integers(1, 2000), st.integers(0, 2**32))
+def test_backoff_is_drawn_up_to_a_limit_that_doubles(attempt: int, seed: int):
+    wait = backoff_s(attempt, first_s=0.5, longest_s=60.0, draw=random.Random(seed))
+    assert 0.0 <= wait <= min(60.0, 0.5 * 2.0 ** min(attempt - 1, 20))
+
+
+def test_backoff_has_full_jitter():
+    draw = random.Random(1)
+    waits = [backoff_s(4, first_s=1.0, longest_s=100.0, draw=draw) for _ in range(4000)]
+    assert np.percentile(waits, [10, 50, 90]) == pytest.approx([0.8, 4.0, 7.2], abs=0.3)  # even from 0 to 8
+
+
+NOW = datetime(2026, 11, 27, 12, 0, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("header", "seconds"),
+    [
+        ("120", 120.0),
+        (" 0 ", 0.0),
+        ("Fri, 27 Nov 2026 12:00:30 GMT", 30.0),
+        ("Fri, 27 Nov 2026 11:59:00 GMT", 0.0),  # past
+        (format_datetime(NOW + timedelta(hours=1)), 3600.0),
+        (None, None),
+        ("soon", None),
+        ("-5", None),
+        ("1.5", None),
+        ("٣", None),
+    ],
+)
+def test_retry_after(header: str | None, seconds: float | None):
+    assert retry_after_s(header, NOW) == seconds

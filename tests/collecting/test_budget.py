@@ -1,0 +1,118 @@
+"""No budget is passed: not by many at once, not over days or restarts, not by a rounding."""
+
+from __future__ import annotations
+
+import asyncio
+from functools import partial
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from geoguesser.collecting.budget import (
+    Budget,
+    BudgetSpentError,
+    check_price,
+    give_back,
+    reserve,
+    spent,
+    spent_by_kind,
+    today,
+)
+from geoguesser.collecting.database import Commits, Journal
+from geoguesser.errors import ConfigError
+
+NO_LIMIT = {"requests": None, "requests_per_day": None, "money": None, "money_per_day": None}
+
+
+def budget(**limits: float) -> Budget:
+    return Budget.of({**NO_LIMIT, **limits})
+
+
+def reserve_many(folder: Path, count: int, limits: Budget, *, micros: int = 7000, day: str = "2026-11-27") -> int:
+    """Asks for so many at once, and returns how many were allowed."""
+
+    async def run(journal: Journal) -> int:
+        commits = Commits(journal)
+        work = partial(reserve, provider="p", kind="image", micros=micros, day=day, budget=limits)
+        found = await asyncio.gather(*(commits.change(work) for _ in range(count)), return_exceptions=True)
+        await commits.close()
+        assert all(one is None or isinstance(one, BudgetSpentError) for one in found)
+        return sum(one is None for one in found)
+
+    with Journal(folder) as journal:
+        return asyncio.run(run(journal))
+
+
+@pytest.mark.parametrize(
+    ("limits", "allowed"),
+    [
+        ({"requests": 20}, 20),
+        ({"requests_per_day": 13}, 13),
+        ({"money": 0.07}, 10),
+        ({"money": 0.0699}, 9),
+        ({"money_per_day": 0.035}, 5),
+        ({"requests": 20, "money": 0.021}, 3),
+        ({"money": 0}, 0),
+    ],
+)
+def test_many_at_once_and_a_restart_stay_within(limits: dict, allowed: int, tmp_path: Path):
+    assert reserve_many(tmp_path, 50, budget(**limits)) == allowed
+    assert reserve_many(tmp_path, 50, budget(**limits)) == 0  # another process, later
+
+
+@pytest.mark.parametrize("dollars", [8.12, 4.06, 2.03])
+def test_a_budget_of_money_is_what_its_decimals_say(dollars: float, tmp_path: Path):
+    """As floats these are a little less, and the last image that they pay for would stay away."""
+    most = round(dollars / 0.007)
+    assert reserve_many(tmp_path, most + 1, budget(money=dollars)) == most
+
+
+def test_a_new_day_has_its_own_requests_and_the_total_stays(tmp_path: Path):
+    limits = budget(requests=25, requests_per_day=10)
+    days = ("2026-11-27", "2026-11-28", "2026-11-29", "2026-11-30")
+    assert [reserve_many(tmp_path, 50, limits, day=day) for day in days] == [10, 10, 5, 0]
+
+
+def test_what_costs_nothing_passes_no_budget_of_money(tmp_path: Path):
+    assert reserve_many(tmp_path, 5, budget(money=0), micros=0) == 5
+
+
+def test_the_message_names_the_budget(tmp_path: Path):
+    with (
+        Journal(tmp_path) as journal,
+        pytest.raises(BudgetSpentError, match=r"^budget\.money=0\.5 is spent: the next image request would"),
+    ):
+        journal.change(
+            partial(reserve, provider="p", kind="image", micros=600_000, day=today(), budget=budget(money=0.5))
+        )
+
+
+def test_what_was_not_sent_is_given_back(tmp_path: Path):
+    reserve_many(tmp_path, 3, budget(), day=today())
+    with Journal(tmp_path) as journal:
+        work = partial(give_back, provider="p", kind="image", micros=7000, day=today())
+        journal.change(work)
+        assert spent_by_kind(journal.db, "p") == {"image": (2, 14_000)}
+        assert spent(journal.db, "p") == (found := spent(journal.db, "p", today()))
+        assert (found.requests, found.requests_today, found.micros) == (2, 2, 14_000)
+        assert spent(journal.db, "another").requests == 0
+
+
+@given(st.integers(1, 10**6), st.integers(1, 50))
+def test_a_price_is_exact(thousandths: int, count: int):
+    """A price with three decimals per 1,000 requests is a whole number of millionths per request."""
+    assert check_price("key", thousandths / 1000) * count == thousandths * count
+
+
+@pytest.mark.parametrize("value", [-1, "7", 7.0001, float("nan"), True])
+def test_a_bad_price_is_refused(value: object):
+    with pytest.raises(ConfigError, match=r"^provider\.requests\.image\.price_per_1000 must"):
+        check_price("provider.requests.image.price_per_1000", value)
+
+
+@pytest.mark.parametrize("limits", [{"requests": -1}, {"requests": 1.5}, {"money": "10"}, {"moneys": 1}])
+def test_a_bad_budget_is_refused(limits: dict):
+    with pytest.raises(ConfigError, match=r"^budget"):
+        budget(**limits)

@@ -1,0 +1,247 @@
+"""Examining: one reading gives pixels, facts and what is remarkable; planted cases are found, others are not."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import xxhash
+from conftest import SAMPLE
+from hypothesis import given, settings
+from hypothesis.extra import numpy as hnp
+from pictures import bytes_of, scene
+from PIL import Image, ImageDraw
+
+from geoguesser.data.checks import inspection as module
+from geoguesser.data.checks.inspection import (
+    BROKEN,
+    MISSING,
+    OK,
+    PLACEHOLDER,
+    Facts,
+    PlaceFiles,
+    examine,
+    examine_in_order,
+    hash_distance,
+    picture_hash,
+)
+from geoguesser.data.images import MODES, ImageSpec
+
+SPEC = ImageSpec(size=48)
+
+
+def put(folder: Path, **files: Image.Image | bytes) -> PlaceFiles:
+    """A place whose views are scenes, but for those given: h0=..., h90=..."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for number, heading in enumerate((0, 90, 180, 270)):
+        own = files.get(f"h{heading}", scene(number))
+        if isinstance(own, bytes):
+            (folder / f"{heading}.jpg").write_bytes(own)
+        else:
+            own.save(folder / f"{heading}.jpg", "JPEG", quality=92)
+    return PlaceFiles(str(folder))
+
+
+def kinds(files: PlaceFiles, spec: ImageSpec = SPEC) -> list[tuple[int, str]]:
+    return [(heading, one.kind) for heading, one in examine(files, [spec]).found]
+
+
+def test_a_plain_place_has_facts_and_nothing_remarkable(tmp_path: Path) -> None:
+    files = put(tmp_path / "a", h90=scene(5, 90, 130))
+    told = examine(files, [SPEC])
+    assert (told.found, told.unreadable) == ([], 0)
+    assert told.views["state"].tolist() == [OK] * 4
+    assert told.views["width"].tolist() == [96, 130, 96, 96]
+    assert told.views["height"].tolist() == [96, 90, 96, 96]
+    assert [MODES[mode] for mode in told.views["mode"]] == ["RGB"] * 4
+    for heading in range(4):
+        data = Path(files.path(heading)).read_bytes()
+        assert told.views["bytes"][heading] == len(data)
+        assert told.views["digest"][heading].astype("<u8").tobytes() == xxhash.xxh3_128(data).digest()
+        np.testing.assert_array_equal(told.images[0][heading], SPEC.decode(data))
+    pixels = told.images[0].astype(np.int64)
+    np.testing.assert_array_equal(told.sums[0][:, 0], pixels.sum(axis=(2, 3)))
+    np.testing.assert_array_equal(told.sums[0][:, 1], (pixels**2).sum(axis=(2, 3)))
+    blocks = pixels.reshape(4, 3, 8, 6, 8, 6).mean((3, 5))
+    np.testing.assert_allclose(told.thumbnails[0], blocks, atol=0.51)
+
+
+@settings(max_examples=40, deadline=None)
+@given(pixels=hnp.arrays(np.uint8, hnp.array_shapes(min_dims=2, max_dims=2, min_side=1, max_side=70)))
+def test_sums_are_exact(pixels: np.ndarray) -> None:
+    image = np.repeat(pixels[..., None], 3, axis=2)
+    sums = module._sums(image)
+    wide = image.astype(np.int64)
+    np.testing.assert_array_equal(sums, [wide.sum((0, 1)), (wide**2).sum((0, 1))])
+
+
+def test_sums_stay_exact_on_the_largest_views() -> None:
+    image = np.full((4096, 4096, 3), 255, np.uint8)
+    image[0, 0] = 254
+    count = 4096 * 4096
+    assert module._sums(image).tolist() == [[255 * count - 1] * 3, [255**2 * count - 509] * 3]
+
+
+def test_several_sizes_in_one_pass_are_what_each_alone_would_be(tmp_path: Path) -> None:
+    files = put(tmp_path / "a", h0=scene(9, 640, 640), h90=bytes_of(scene(8, 300, 200), "PNG"))
+    specs = [ImageSpec(size=48), ImageSpec(size=112), ImageSpec(size=224, fit="squash")]
+    together = examine(files, specs)
+    for number, spec in enumerate(specs):
+        alone = examine(files, [spec])
+        np.testing.assert_array_equal(together.images[number], alone.images[0])
+        np.testing.assert_array_equal(together.thumbnails[number], alone.thumbnails[0])
+        np.testing.assert_array_equal(together.sums[number], alone.sums[0])
+        for heading in range(4):
+            np.testing.assert_array_equal(together.images[number][heading], spec.read(files.path(heading)))
+
+
+# What is remarkable
+
+
+@pytest.mark.parametrize(
+    ("view", "kind", "reason"),
+    [
+        (scene(1, 15, 20), "placeholder_image", "is a tiny image of 20 x 15 pixels"),
+        (Image.new("RGB", (1, 1)), "placeholder_image", "is a tiny image of 1 x 1 pixels"),
+        (Image.new("RGB", (96, 96), (228, 227, 223)), "placeholder_image", "shows nothing: 95% of it"),
+        (Image.new("RGB", (96, 96)), "placeholder_image", "shows nothing"),
+        (scene(1).convert("L"), "unusual_mode", "is grey, turned into RGB"),
+        (bytes_of(scene(1).convert("CMYK")), "unusual_mode", "is CMYK, turned into RGB"),
+        (bytes_of(scene(1).quantize(32), "PNG"), "unusual_mode", "is palette, turned into RGB"),
+        (bytes_of(scene(1).convert("RGBA"), "PNG"), "unusual_mode", "is transparent, turned into RGB"),
+        (scene(1, 96, 200), "odd_aspect", "is 200 x 96 pixels: image.fit=crop takes its ends off"),
+        (scene(1, 192, 96), "odd_aspect", "is 96 x 192 pixels"),
+        (b"<html>404</html>", "broken_image", "is no whole image (no JPEG, PNG or WebP"),
+        (b"", "broken_image", "is no whole image (the file is empty)"),
+        (bytes_of(scene(1))[:-50], "broken_image", "is no whole image (Premature end of JPEG file)"),
+    ],
+)
+def test_each_kind_is_found(view: Image.Image | bytes, kind: str, reason: str, tmp_path: Path) -> None:
+    told = examine(put(tmp_path / "a", h180=view), [SPEC])
+    assert [(heading, one.kind, one.where) for heading, one in told.found] == [(2, kind, f"{tmp_path}/a/180.jpg")]
+    assert told.found[0][1].reason.startswith(reason)
+    state = {"broken_image": BROKEN, "placeholder_image": PLACEHOLDER}.get(kind, OK)
+    assert told.views["state"].tolist() == [OK, OK, state, OK]
+    assert told.unreadable == 0
+
+
+def test_a_turned_image_is_found_and_stands_upright(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    image = scene(1)
+    told = examine(put(tmp_path / "a", h0=bytes_of(image, exif=exif, quality=95)), [ImageSpec(size=96)])
+    assert [(heading, one.kind, one.reason) for heading, one in told.found] == [
+        (0, "turned_image", "has EXIF orientation 6, turned upright")
+    ]
+    upright = np.asarray(image.rotate(-90)).transpose(2, 0, 1).astype(int)
+    assert np.abs(told.images[0][0].astype(int) - upright).mean() < 8
+
+
+def test_a_picture_that_says_no_imagery_is_a_placeholder(tmp_path: Path) -> None:
+    """As providers draw it: a line of text on grey."""
+    image = Image.new("RGB", (640, 640), (228, 227, 223))
+    ImageDraw.Draw(image).text((230, 310), "Sorry, we have no imagery here.", fill=(100, 100, 100))
+    assert kinds(put(tmp_path / "a", h0=image), ImageSpec(size=112)) == [(0, "placeholder_image")]
+
+
+@pytest.mark.parametrize("brightness", [0.06, 0.15, 1.0])
+def test_dark_and_foggy_pictures_are_pictures(brightness: float, tmp_path: Path) -> None:
+    dark = scene(4).point(lambda value: int(value * brightness))
+    fog = scene(4).point(lambda value: int(180 + value * 0.1))
+    assert kinds(put(tmp_path / "a", h0=dark, h90=fog)) == []
+
+
+def test_usual_aspects_are_not_odd(tmp_path: Path) -> None:
+    assert kinds(put(tmp_path / "a", h0=scene(1, 90, 160), h90=scene(2, 100, 199))) == []
+
+
+def test_files_that_cannot_be_read_are_told_from_those_that_are_broken(tmp_path: Path) -> None:
+    files = put(tmp_path / "a", h0=b"")
+    (tmp_path / "a/90.jpg").unlink()
+    told = examine(files, [SPEC])
+    assert told.views["state"].tolist() == [BROKEN, BROKEN, OK, OK]
+    assert told.unreadable == 1
+    assert told.found[1][1].reason == "cannot be read (No such file or directory)"
+    told = examine(PlaceFiles(files.folder, (None, None, "180.jpg", "270.jpg")), [SPEC])
+    assert told.views["state"].tolist() == [MISSING, MISSING, OK, OK]
+    assert (told.found, told.unreadable) == ([], 0)
+
+
+# The hash of a picture
+
+
+def test_the_hash_is_the_signs_of_steps_between_blocks() -> None:
+    luma = np.arange(64, dtype=np.uint8).reshape(8, 8)
+    thumbnail = np.repeat(luma[None], 3, axis=0)
+    rising = picture_hash(thumbnail)
+    assert [bin(int(part)).count("1") for part in rising] == [56, 56]
+    assert [int(part) for part in picture_hash(thumbnail[:, ::-1, ::-1])] == [0, 0]
+    assert int(hash_distance(rising, picture_hash(thumbnail[:, :, ::-1]))) == 56
+    flat = picture_hash(np.zeros((5, 4, 3, 8, 8), np.uint8))
+    assert flat.shape == (5, 4, 2)
+    assert not flat.any()
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_the_same_picture_coded_anew_has_nearly_the_same_hash_and_others_have_not(
+    seed: int, tmp_path: Path
+) -> None:
+    image, other = scene(seed, 240, 240), scene(seed + 100, 240, 240)
+    again = bytes_of(image, quality=40)
+    smaller = bytes_of(image.resize((200, 200), 1), quality=75)
+    told = examine(put(tmp_path / "a", h0=image, h90=again, h180=smaller, h270=other), [SPEC])
+    hashes = told.views["hash"]
+    assert hash_distance(hashes[0], hashes[1]) <= 10
+    assert hash_distance(hashes[0], hashes[2]) <= 10
+    assert hash_distance(hashes[0], hashes[3]) > 20
+
+
+@pytest.mark.skipif(not SAMPLE.is_dir(), reason="the real sample is not here")
+def test_real_places_are_told_apart() -> None:
+    folders = sorted(path for root in SAMPLE.iterdir() for path in (root / "images").iterdir())
+    told = [examine(PlaceFiles(str(path)), [ImageSpec(size=112)]) for path in folders]
+    assert [one.found for one in told] == [[] for _ in told]
+    hashes = np.stack([one.views["hash"] for one in told])
+    apart = np.sort(hash_distance(hashes[:, None], hashes[None]), axis=-1)[..., 2]
+    assert apart[~np.eye(len(apart), dtype=bool)].min() > 20  # the third most alike of four views
+
+
+# Many places
+
+
+def test_places_come_in_order_and_few_are_in_flight(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = put(tmp_path / "a")
+    begun, lock = [0], threading.Lock()
+
+    def counted(*arguments: object) -> object:
+        with lock:
+            begun[0] += 1
+        return examine(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(module, "examine", counted)
+    monkeypatch.setattr(module, "AHEAD_BYTES", 8 * 12 * 48**2)
+    done = 0
+    for told in examine_in_order([files] * 60, [SPEC]):
+        done += 1
+        assert told.views["state"].tolist() == [OK] * 4
+        assert begun[0] <= done + 8 + 2
+    assert done == 60
+    stopped = examine_in_order([files] * 60, [SPEC])
+    next(stopped)
+    stopped.close()  # whoever stops early waits for what is in flight alone
+    assert begun[0] < 60 + 25
+
+
+def test_facts_are_taken_and_put_by_row(tmp_path: Path, write: SimpleNamespace) -> None:
+    facts = Facts.empty(3)
+    told = examine(put(tmp_path / "a"), [SPEC])
+    facts.put(1, told)
+    some = facts.take(np.array([1, 0]))
+    assert len(some) == 2
+    np.testing.assert_array_equal(some.views[0], told.views)
+    np.testing.assert_array_equal(some.thumbnails[0], told.thumbnails[0])
+    assert not some.sums[1].any()
+    assert Facts.empty(2, thumbnail=0).thumbnails.nbytes == 0

@@ -1,0 +1,79 @@
+"""The audit: distances to the nearest training place, against all pairs by pyproj."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pyproj
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from geoguesser.data.checks.leakage import audit, nearest_training_km
+from geoguesser.geo.distance import EARTH_RADIUS_KM
+
+SPHERE = pyproj.Geod(a=EARTH_RADIUS_KM * 1000, f=0)
+
+
+def all_pairs_km(coords: np.ndarray) -> np.ndarray:
+    count = len(coords)
+    a, b = np.repeat(coords, count, axis=0), np.tile(coords, (count, 1))
+    return np.array(SPHERE.inv(a[:, 1], a[:, 0], b[:, 1], b[:, 0])[2]).reshape(count, count) / 1000
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    places=st.lists(
+        st.tuples(st.floats(-90, 90), st.floats(-180, 180), st.sampled_from(["train", "val", "test", "unused"])),
+        min_size=1,
+        max_size=25,
+    )
+)
+def test_distances_are_those_of_all_pairs(places: list[tuple[float, float, str]]) -> None:
+    coords = np.array([place[:2] for place in places])
+    splits = np.array([place[2] for place in places])
+    pairs = all_pairs_km(coords)
+    np.fill_diagonal(pairs, np.inf)
+    train = splits == "train"
+    expected = pairs[:, train].min(axis=1) if train.any() else np.full(len(coords), np.inf)
+    np.testing.assert_allclose(nearest_training_km(coords, splits), expected, atol=1e-3)  # a metre: antipodes
+
+
+def ladder(metres: list[float]) -> tuple[np.ndarray, np.ndarray]:
+    """Test places so far north of training places that lie 100 km apart."""
+    coords, splits = [], []
+    for number, north in enumerate(metres):
+        lat, lon = 40.0, float(number)
+        coords.append((lat, lon))
+        splits.append("train")
+        coords.append((lat + math.degrees(north / 1000 / EARTH_RADIUS_KM), lon))
+        splits.append("test")
+    return np.array(coords), np.array(splits)
+
+
+def test_counts_within_distances_and_quartiles() -> None:
+    metres = [10, 49, 51, 499, 501, 4999, 5001, 20000]
+    told = audit(*ladder(metres))
+    assert told["test"]["places"] == 8
+    assert told["test"]["within_m"] == {"50": 2, "500": 4, "5000": 6}
+    quartiles = told["test"]["nearest_training_km"]
+    np.testing.assert_allclose(list(quartiles.values()), np.percentile(metres, (25, 50, 75)) / 1000, atol=2e-4)
+    assert told["train"]["within_m"]["5000"] == 0  # of another training place
+    assert "val" not in told
+
+
+def test_it_warns_where_a_test_would_flatter_and_only_there() -> None:
+    assert audit(*ladder([10000.0] * 60))["warnings"] == []
+    assert audit(*ladder([10000.0] * 97 + [20.0]))["warnings"] != []
+    [warning] = audit(*ladder([10000.0] * 90 + [20.0] * 10))["warnings"]
+    assert warning.startswith("10 of 100 test places (10%) lie within 50 m of a training place")
+    assert "split=blocks" in warning
+    [warning] = audit(*ladder([10000.0] * 80 + [300.0] * 20))["warnings"]
+    assert warning.startswith("20 of 100 test places (20%) lie within 500 m of a training place")
+    assert audit(*ladder([10000.0] * 91 + [300.0] * 9))["warnings"] == []
+
+
+def test_without_test_places_there_is_nothing_to_warn_of() -> None:
+    told = audit(np.array([[45.0, 16.0], [45.0, 17.0]]), np.array(["train", "train"]))
+    assert set(told) == {"train", "warnings"}
+    assert told["warnings"] == []

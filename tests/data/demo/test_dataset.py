@@ -1,0 +1,262 @@
+"""The synthetic country: reproducible, on land, in the format of real data, and different by heading."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import uuid
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import shapely
+import simplejpeg
+
+from geoguesser.data.demo import dataset as demo
+from geoguesser.data.demo import workers as demo_draw
+from geoguesser.data.demo.land import NEIGHBOURS, SEA_SIGHT_KM, SyntheticLand, synthetic_land
+from geoguesser.data.demo.renderer import HEADINGS, bearings_deg
+from geoguesser.errors import ConfigError
+from geoguesser.geo.boundaries import read_country
+
+PLACES, PX = 24, 96
+VIEW_NAMES = ["0.jpg", "180.jpg", "270.jpg", "90.jpg"]
+
+
+@pytest.fixture(scope="module")
+def land() -> SyntheticLand:
+    return synthetic_land()
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return demo.make_demo(tmp_path_factory.mktemp("demo") / "root", places=PLACES, px=PX)
+
+
+def table(root: Path) -> list[dict[str, str]]:
+    with (root / "data.csv").open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def contents(root: Path) -> dict[str, str]:
+    files = sorted(path for path in root.rglob("*") if path.is_file())
+    return {str(path.relative_to(root)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+def decode(root: Path, name: str, heading: int) -> np.ndarray:
+    return simplejpeg.decode_jpeg((root / "images" / name / f"{heading}.jpg").read_bytes())
+
+
+def test_format_is_that_of_real_data(root: Path) -> None:
+    rows = table(root)
+    assert (root / "data.csv").read_text(encoding="utf-8").startswith("uuid,latitude,longitude\n")
+    assert len({row["uuid"] for row in rows}) == PLACES
+    assert sorted(path.name for path in (root / "images").iterdir()) == sorted(row["uuid"] for row in rows)
+    for row in rows:
+        assert str(uuid.UUID(row["uuid"])) == row["uuid"]
+        assert sorted(path.name for path in (root / "images" / row["uuid"]).iterdir()) == VIEW_NAMES
+        for heading in HEADINGS:
+            view = decode(root, row["uuid"], heading)
+            assert view.shape == (PX, PX, 3)
+            assert view.std() > 10
+
+
+def test_same_seed_same_bytes_and_fewer_places_are_the_first(root: Path, tmp_path: Path) -> None:
+    fewer = demo.make_demo(tmp_path / "fewer", places=7, px=PX)
+    assert table(fewer) == table(root)[:7]
+    all_files, some_files = contents(root), contents(fewer)
+    del some_files["data.csv"]
+    assert some_files.items() <= all_files.items()
+    assert len(some_files) == 7 * 4
+
+
+def test_child_processes_draw_the_same(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(demo, "WORTH_PROCESSES", 1)
+    monkeypatch.setattr(demo, "cores", lambda: 2)
+    monkeypatch.setattr(demo_draw, "JOBS_AHEAD", 2)
+    seen: list[tuple[int, int]] = []
+    again = demo.make_demo(
+        tmp_path / "again", places=PLACES, px=PX, progress=lambda done, places: seen.append((done, places))
+    )
+    assert contents(again) == contents(root)
+    assert seen == [(done, PLACES) for done in range(1, PLACES + 1)]
+
+
+def test_a_failing_child_process_is_told(tmp_path: Path, land: SyntheticLand) -> None:
+    xy_m = land.region.to_metres(np.array([[45.8, 16.0]]))[0]
+    horizons = tuple(land.horizon(xy_m, bearings_deg(heading)) for heading in HEADINGS)
+    nowhere = str(tmp_path / "missing" / "place")
+    job = demo_draw.Job(nowhere, 0, 0, 32, land.surroundings(xy_m), horizons)
+    with pytest.raises(RuntimeError, match="exit code 1"):
+        list(demo_draw.draw_all(iter([job]), 2))
+
+
+def test_opencv_keeps_its_threads(tmp_path: Path) -> None:
+    before = cv2.getNumThreads()
+    demo.make_demo(tmp_path / "one", places=1, px=32)
+    assert cv2.getNumThreads() == before
+
+
+def test_seeds_differ(root: Path, tmp_path: Path) -> None:
+    other = demo.make_demo(tmp_path / "other", places=3, seed=1, px=PX)
+    assert not {row["uuid"] for row in table(other)} & {row["uuid"] for row in table(root)}
+    assert not {row["latitude"] for row in table(other)} & {row["latitude"] for row in table(root)}
+
+
+def test_positions_lie_on_land_all_over_the_country(root: Path, land: SyntheticLand) -> None:
+    written = np.array([(float(row["latitude"]), float(row["longitude"])) for row in table(root)])
+    coords = land.positions(0, 400)
+    assert np.array_equal(coords[:PLACES], written)
+    assert land.region.contains(coords).all()
+    points = shapely.points(coords[:, ::-1])
+    assert shapely.contains(land.region.land_deg, points).all()
+    assert len(np.unique(coords, axis=0)) == 400
+    spread = coords.max(axis=0) - coords.min(axis=0)
+    assert spread[0] > 3.0  # of 4.1 degrees
+    assert spread[1] > 5.0  # of 5.9
+
+
+@pytest.mark.parametrize(
+    ("coords_deg", "seaward", "landward"),
+    [
+        ((43.735, 15.885), 225, 45),  # Sibenik
+        ((45.08, 13.64), 270, 90),  # Porec, west coast of Istria
+        ((42.645, 18.085), 225, 45),  # Dubrovnik
+    ],
+)
+def test_known_coasts(land: SyntheticLand, coords_deg: tuple[float, float], seaward: int, landward: int) -> None:
+    xy_m = land.region.to_metres(np.array([coords_deg]))[0]
+    there, back = land.horizon(xy_m, np.array([float(seaward), float(landward)])).sea_km
+    assert there < 8.0
+    assert back > there
+
+
+def test_sea_agrees_with_the_polygons(land: SyntheticLand) -> None:
+    """Rays that shapely finds clearly at sea, or clearly on land, are seen so (unless relief hides it)."""
+    shores = [land.region.land_deg, *(read_country(code) for code in NEIGHBOURS)]
+    all_land = shapely.union_all([shapely.buffer(land.region.land_m, 0), *(project(land, s) for s in shores[1:])])
+    shapely.prepare(all_land)
+    bearings = np.arange(0.0, 360.0, 15.0)
+    found = expected = 0
+    for xy_m in land.region.to_metres(land.positions(3, 60)):
+        seen = land.horizon(xy_m, bearings).sea_km
+        for bearing, sea_km in zip(bearings, seen, strict=True):
+            ray = ray_to(xy_m, bearing, SEA_SIGHT_KM + 1.5)
+            wet_m = shapely.length(shapely.difference(ray, all_land))
+            if wet_m == 0:
+                assert sea_km == np.inf
+            early = shapely.difference(ray_to(xy_m, bearing, 6.0), all_land)
+            if shapely.length(early) > 2500:
+                expected += 1
+                found += sea_km < 6.5
+    assert expected > 50
+    assert found > 0.6 * expected  # the others hide behind relief
+
+
+def project(land: SyntheticLand, shape: shapely.MultiPolygon) -> shapely.Geometry:
+    near = shapely.intersection(shape, shapely.box(12.0, 41.5, 21.0, 47.5))
+    return shapely.buffer(
+        shapely.transform(near, lambda lon_lat: land.region.to_metres(lon_lat[:, ::-1])), 300.0
+    )  # Natural Earth's neighbours share borders to within a few metres after projection
+
+
+def ray_to(xy_m: np.ndarray, bearing_deg: float, km: float) -> shapely.LineString:
+    angle = np.radians(bearing_deg)
+    step = np.array((np.sin(angle), np.cos(angle)))
+    return shapely.linestrings([xy_m + 300.0 * step, xy_m + 1000.0 * km * step])
+
+
+def test_relief_depends_on_the_heading(land: SyntheticLand) -> None:
+    """Below Velebit the mountain stands to the north-east and nothing does to the south-west."""
+    xy_m = land.region.to_metres(np.array([[44.53, 15.08]]))[0]
+    inland, seaward = land.horizon(xy_m, np.array([60.0, 240.0])).relief_rad.max(axis=0)
+    assert inland > 0.05
+    assert inland > 2 * seaward
+
+
+def test_what_surrounds_a_place(land: SyntheticLand) -> None:
+    split, osijek, delnice, pazin = (
+        land.surroundings(xy) for xy in land.region.to_metres(
+            np.array([(43.52, 16.45), (45.55, 18.69), (45.4, 14.8), (45.24, 13.94)])
+        )
+    )  # fmt: skip
+    assert split.mediterranean > 0.8 > osijek.mediterranean + 0.7
+    assert osijek.east > 0.9 > delnice.east + 0.8
+    assert delnice.mountain > 0.5 > osijek.mountain + 0.4
+    assert pazin.istria > 0.8 > split.istria + 0.7
+
+
+def test_southern_views_are_brighter(root: Path) -> None:
+    """The sun stands in the south, so the sky there is brighter."""
+    sky = {
+        heading: np.mean([decode(root, row["uuid"], heading)[: PX // 3].mean() for row in table(root)])
+        for heading in HEADINGS
+    }
+    assert sky[180] > sky[0] + 10
+    assert sky[0] < min(sky[90], sky[270])
+
+
+def test_cached_once(tmp_path: Path) -> None:
+    calls: list[int] = []
+    options = {"places": 3, "px": 32, "cache": tmp_path}
+    first = demo.demo_root(**options, progress=lambda done, places: calls.append(done))
+    assert first == tmp_path / f"demo-v{demo.VERSION}-3-0-32"
+    before = {path: path.stat().st_mtime_ns for path in first.rglob("*")}
+    assert demo.demo_root(**options, progress=lambda done, places: calls.append(done)) == first
+    assert {path: path.stat().st_mtime_ns for path in first.rglob("*")} == before
+    assert calls == [1, 2, 3]
+    assert [path.name for path in tmp_path.iterdir()] == [first.name]
+
+
+@pytest.mark.parametrize("missing", ["data.csv", "view"])
+def test_a_half_made_folder_is_replaced(tmp_path: Path, missing: str) -> None:
+    options = {"places": 2, "px": 32, "cache": tmp_path}
+    root = demo.demo_root(**options)
+    whole = contents(root)
+    (root / "stray.txt").write_text("not ours")
+    (root / "data.csv" if missing == "data.csv" else next(root.rglob("90.jpg"))).unlink()
+    assert contents(demo.demo_root(**options)) == whole
+    assert [path.name for path in tmp_path.iterdir()] == [root.name]
+
+
+def test_the_loser_of_a_race_uses_the_winners(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    options = {"places": 2, "px": 32, "cache": tmp_path}
+    draw = demo.make_demo
+
+    def meanwhile_another(folder: Path, **arguments: object) -> Path:
+        monkeypatch.setattr(demo, "make_demo", draw)
+        winner = demo.demo_root(**options)
+        (winner / "winner").touch()
+        return draw(folder, **arguments)
+
+    monkeypatch.setattr(demo, "make_demo", meanwhile_another)
+    assert (demo.demo_root(**options) / "winner").exists()
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_an_interrupted_run_leaves_nothing(tmp_path: Path) -> None:
+    def interrupt(done: int, places: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        demo.demo_root(places=2, px=32, cache=tmp_path, progress=interrupt)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"places": 0}, "data.places must be an integer from 1 to 1000000, got 0"),
+        ({"places": "many"}, "data.places .* got 'many'"),
+        ({"seed": -1}, "data.demo_seed must be an integer from 0 up, got -1"),
+        ({"px": 8}, "data.px must be an integer from 16 to 2048, got 8"),
+        ({"px": True}, "data.px .* got True"),
+    ],
+)
+def test_errors_name_the_key(tmp_path: Path, arguments: dict[str, int], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        demo.demo_root(**arguments, cache=tmp_path)
+    with pytest.raises(ConfigError, match=message):
+        demo.make_demo(tmp_path / "new", **arguments)
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,543 @@
+"""The datamodule: batches, their order, processes and workers, and what is left out. No Trainer but a stand-in."""
+
+from __future__ import annotations
+
+import hashlib
+from itertools import chain
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from geoguesser.data.augment import Augment
+from geoguesser.data.batches import Batch, FeatureBatch, PlaceBatches, PlaceSampler
+from geoguesser.data.images import ImageSpec
+from geoguesser.data.sources.places import PlacesDataModule
+from geoguesser.data.splits import ColumnSplit, FolderSplit, RandomSplit
+from geoguesser.data.views import FileViews, MemoryViews
+from geoguesser.errors import ConfigError, DataError
+from geoguesser.geo.region import PlaneRegion
+from geoguesser.model.fusion import ConcatFusion, MeanFusion
+
+PX = 16
+SPEC = ImageSpec(size=PX)
+SPLIT = RandomSplit(shares=[0.6, 0.2, 0.2])
+IDS = [f"place {at}" for at in range(40)]
+SPLIT_NAMES = ("train", "val", "test")
+
+
+def side(uuid: str) -> str:
+    """What SPLIT says of an id, by hand."""
+    share = int(hashlib.blake2b(f"split0:{uuid}".encode(), digest_size=8).hexdigest(), 16) / 2**64
+    return "train" if share < 0.6 else "val" if share < 0.8 else "test"
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory, write: SimpleNamespace) -> Path:
+    """40 places; nobody changes them."""
+    return write.root(tmp_path_factory.mktemp("places"), IDS, px=PX)
+
+
+def module(root: Path, land: PlaneRegion, **options: Any) -> PlacesDataModule:
+    given = {"image": SPEC, "split": SPLIT, "augment": Augment(), "batch_size": 4, "num_workers": 0}
+    return PlacesDataModule(roots=[str(root)], region=land, **{**given, **options})
+
+
+@pytest.fixture
+def ready(root: Path, land: PlaneRegion) -> PlacesDataModule:
+    data = module(root, land)
+    data.read_views()
+    return data
+
+
+def order_of(loader: DataLoader[Any], epoch: int | None = None) -> list[int]:
+    if epoch is not None:
+        loader.batch_sampler.sampler.set_epoch(epoch)  # type: ignore[union-attr, attr-defined]  # as Lightning does
+    return [row for batch in loader for row in batch.index.tolist()]
+
+
+def trainer(*, rank: int = 0, world_size: int = 1, training: bool = True, step: int = 0) -> Any:
+    """What the datamodule asks of a Trainer."""
+    epoch_loop = SimpleNamespace(total_batch_idx=step)
+    return SimpleNamespace(
+        global_rank=rank, world_size=world_size, training=training, fit_loop=SimpleNamespace(epoch_loop=epoch_loop)
+    )
+
+
+# The table and its splits
+
+
+def test_the_table_is_split_by_id(root: Path, land: PlaneRegion, write: SimpleNamespace) -> None:
+    data = module(root, land)
+    data.read_table()
+    assert data.table["uuid"].tolist() == IDS
+    assert data.table["split"].tolist() == [side(one) for one in IDS]
+    for name in SPLIT_NAMES:
+        assert data.rows[name].tolist() == [at for at, one in enumerate(IDS) if side(one) == name]
+    np.testing.assert_array_equal(data.coords_deg, write.coords(40))
+    assert data.mask.shape == (40, 4)
+    assert data.mask.all()
+    first = data.table
+    data.read_table()
+    assert data.table is first
+
+
+def test_what_is_learnt_from_sees_training_places_alone(
+    root: Path, land: PlaneRegion, write: SimpleNamespace
+) -> None:
+    for fraction in (1.0, 0.5):
+        data = module(root, land, fraction=fraction)
+        data.read_table()
+        rows = data.rows["train"]
+        assert all(side(IDS[row]) == "train" for row in rows)
+        np.testing.assert_array_equal(data.train_coords_deg, write.coords(40)[rows])
+        assert data.train_coords_deg.dtype == np.float64
+        data.coords_deg[[row for row in range(40) if row not in rows]] = np.nan
+        assert np.isfinite(data.train_coords_deg).all()
+
+
+def test_a_fraction_thins_training_alone(root: Path, land: PlaneRegion) -> None:
+    kept: dict[float, set[int]] = {}
+    for fraction in (0.3, 0.6, 1.0):
+        data = module(root, land, fraction=fraction)
+        data.read_views()
+        for name in ("val", "test"):
+            assert data.rows[name].tolist() == [at for at, one in enumerate(IDS) if side(one) == name]
+        kept[fraction] = set(data.rows["train"].tolist())
+        unused = set(np.flatnonzero(data.table["split"] == "unused").tolist())
+        assert kept[fraction] | unused == {at for at, one in enumerate(IDS) if side(one) == "train"}
+        assert not kept[fraction] & unused
+        assert sorted(order_of(data.train_dataloader())) == sorted(kept[fraction])
+    assert kept[0.3] < kept[0.6] < kept[1.0]
+
+
+def test_the_seed_of_the_run_leaves_the_splits_alone(root: Path, land: PlaneRegion) -> None:
+    first, second = module(root, land, seed=0, fraction=0.5), module(root, land, seed=1, fraction=0.5)
+    for data in (first, second):
+        data.read_table()
+    assert first.table["split"].tolist() == second.table["split"].tolist()
+
+
+def test_roots_may_be_one_name_or_several(
+    root: Path, land: PlaneRegion, tmp_path: Path, write: SimpleNamespace
+) -> None:
+    other = write.root(tmp_path / "other", ["x", "y"], px=PX)
+    options = {"region": land, "image": SPEC, "split": SPLIT, "augment": Augment()}
+    one = PlacesDataModule(roots=str(root), **options)
+    two = PlacesDataModule(roots=[str(root), str(other)], **options)
+    for data in (one, two):
+        data.read_table()
+    assert one.table["uuid"].tolist() == IDS
+    assert two.table["uuid"].tolist() == [*IDS, "x", "y"]
+
+
+# Batches
+
+
+@pytest.mark.parametrize("memory_gib", [1.0, 0.0])
+def test_batches_are_what_they_say(
+    memory_gib: float, root: Path, land: PlaneRegion, write: SimpleNamespace
+) -> None:
+    data = module(root, land, memory_gib=memory_gib)
+    data.read_views()
+    assert isinstance(data.views, MemoryViews if memory_gib else FileViews)
+    for loader in (data.train_dataloader(), data.val_dataloader(), data.test_dataloader()):
+        sizes = []
+        for batch in loader:
+            assert isinstance(batch, Batch)
+            size = len(batch.index)
+            sizes.append(size)
+            assert (batch.images.shape, batch.images.dtype) == ((size, 4, 3, PX, PX), torch.uint8)
+            assert (batch.mask.shape, batch.mask.dtype) == ((size, 4), torch.bool)
+            assert (batch.coords_deg.shape, batch.coords_deg.dtype) == ((size, 2), torch.float32)
+            assert (batch.index.shape, batch.index.dtype) == ((size,), torch.int64)
+            assert batch.mask.all()
+            for row, coords, images in zip(batch.index.tolist(), batch.coords_deg, batch.images, strict=True):
+                np.testing.assert_allclose(coords, write.coords(40)[row], rtol=1e-7)
+                for heading, view in zip((0, 90, 180, 270), images, strict=True):
+                    drawn = write.picture(IDS[row], heading, PX).transpose(2, 0, 1)
+                    np.testing.assert_allclose(view.int(), drawn.astype(int), atol=12)
+        assert set(sizes[:-1]) <= {4}
+        assert 1 <= sizes[-1] <= 4
+        assert len(loader) == len(sizes)
+
+
+def test_every_place_comes_once_an_epoch(ready: PlacesDataModule) -> None:
+    train = ready.train_dataloader()
+    for epoch in range(3):
+        assert sorted(order_of(train, epoch)) == ready.rows["train"].tolist()
+    for name, loader in (("val", ready.val_dataloader()), ("test", ready.test_dataloader())):
+        for _ in range(2):
+            assert order_of(loader) == ready.rows[name].tolist()  # in the table's order
+    assert order_of(ready.loader("all")) == list(range(40))
+
+
+def test_the_order_of_training_is_drawn_from_seed_and_epoch(root: Path, land: PlaneRegion) -> None:
+    orders = {}
+    for seed in (0, 1):
+        for _ in range(2):
+            data = module(root, land, seed=seed)
+            data.read_views()
+            torch.manual_seed(hash(str(orders)) % 1000)  # the global generator has no say
+            loader = data.train_dataloader()
+            for epoch in (2, 0, 1):
+                order = order_of(loader, epoch)
+                assert orders.setdefault((seed, epoch), order) == order
+    assert len({tuple(order) for order in orders.values()}) == 6
+    assert all(order != sorted(order) for order in orders.values())
+
+
+def test_a_single_place_is_a_batch_of_one(ready: PlacesDataModule) -> None:
+    dataset = ready.val_dataloader().dataset
+    row = ready.rows["val"][2]
+    one = dataset[2]
+    assert one.index.tolist() == [row]
+    assert torch.equal(one.images, ready.views.gather(np.array([row])))
+
+
+@pytest.mark.filterwarnings("ignore:This DataLoader will create")  # on a machine of one core
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded")  # Python 3.12 says it of any fork
+def test_workers_give_the_same_batches(root: Path, land: PlaneRegion) -> None:
+    runs: list[list[Batch]] = []
+    for workers in (0, 2):
+        data = module(root, land, memory_gib=0.0, num_workers=workers)
+        data.read_views()
+        loader = data.train_dataloader()
+        assert loader.num_workers == workers
+        batches = []
+        for epoch in range(2):
+            loader.batch_sampler.sampler.set_epoch(epoch)  # type: ignore[union-attr, attr-defined]
+            batches += list(loader)
+        runs.append([*batches, *data.val_dataloader()])
+        del loader
+    assert len(runs[0]) == len(runs[1])
+    for alone, helped in zip(*runs, strict=True):
+        assert type(helped) is Batch
+        assert all(torch.equal(*pair) for pair in zip(alone, helped, strict=True))
+
+
+def test_views_in_memory_and_features_take_no_workers(root: Path, land: PlaneRegion) -> None:
+    data = module(root, land, num_workers=2)
+    data.read_views()
+    assert data.train_dataloader().num_workers == 0
+    data = module(root, land, num_workers=2, memory_gib=0.0)
+    data.read_views()
+    assert data.val_dataloader().num_workers == 2
+    data.use_features(torch.zeros(40, 4, 5))
+    assert data.val_dataloader().num_workers == 0
+    assert data.loader("val", pixels=True).num_workers == 2
+
+
+def test_features_are_served_by_row_instead_of_pixels(ready: PlacesDataModule) -> None:
+    features = torch.randn(40, 4, 7)
+    ready.use_features(features)
+    seen = []
+    for batch in ready.train_dataloader():
+        assert isinstance(batch, FeatureBatch)
+        assert torch.equal(batch.features, features[batch.index])
+        assert torch.equal(batch.coords_deg, torch.from_numpy(ready.coords_deg[batch.index.numpy()]).float())
+        assert (batch.mask.shape, batch.mask.dtype) == ((len(batch.index), 4), torch.bool)
+        seen += batch.index.tolist()
+    assert sorted(seen) == ready.rows["train"].tolist()
+    pixels = next(iter(ready.loader("val", pixels=True)))
+    assert isinstance(pixels, Batch)
+    assert torch.equal(pixels.images, ready.views.gather(ready.rows["val"][:4]))
+
+
+def test_features_are_evaluated_in_large_batches_and_trained_on_as_asked(ready: PlacesDataModule) -> None:
+    ready.use_features(torch.randn(40, 4, 7), 3)
+    assert [len(batch.index) for batch in ready.val_dataloader()] == [len(ready.rows["val"])]
+    sizes = [len(batch.index) for batch in ready.train_dataloader()]
+    assert set(sizes[:-1]) == {3}
+    assert sum(sizes) == len(ready.rows["train"])
+    ready.use_features(torch.randn(40, 4, 7), 2000)
+    assert ready.val_dataloader().batch_sampler.batch_size == 2000
+    assert ready.loader("val", pixels=True).batch_sampler.batch_size == ready.batch_size
+
+
+def test_one_vector_per_place_is_served_where_it_says_the_same(ready: PlacesDataModule) -> None:
+    features = torch.randn(40, 4, 7)
+    mask = ready.mask.clone()
+    ready.mask[:, 3] = False
+    ready.use_features(features)
+    ready.condense_features(ConcatFusion(7).condense)  # which needs all four
+    assert next(iter(ready.val_dataloader())).features.shape[1:] == (4, 7)
+    fusion = MeanFusion(7)
+    ready.condense_features(fusion.condense)
+    for batch in ready.train_dataloader():
+        assert batch.features.shape == (len(batch.index), 1, 7)
+        assert batch.mask.shape == (len(batch.index), 1)
+        expected = fusion(features[batch.index], ready.mask[batch.index])
+        assert torch.equal(fusion(batch.features, batch.mask), expected)
+    assert ready.features is features
+    ready.use_features(features)  # others: nothing of the old ones stays
+    assert next(iter(ready.val_dataloader())).features.shape[1:] == (4, 7)
+    ready.mask = mask
+
+
+def test_validation_is_dealt_out_between_choosing_and_calibration(root: Path, land: PlaneRegion) -> None:
+    whole, data = module(root, land), module(root, land)
+    for one in (whole, data):
+        one.read_views()
+    assert len(whole.rows["calibration"]) == 0
+    data.hold_out(0.85, 1)
+    val, held = data.rows["val"].tolist(), data.rows["calibration"].tolist()
+    assert val
+    assert held
+    assert sorted(val + held) == whole.rows["val"].tolist()
+    assert data.fingerprint() == whole.fingerprint()
+    assert data.table["split"].tolist() == whole.table["split"].tolist()
+    assert order_of(data.val_dataloader()) == val
+    assert order_of(data.loader("calibration")) == held
+    data.hold_out(0.85, 1)
+    assert data.rows["calibration"].tolist() == held
+    data.hold_out(0.85, 20)
+    assert data.rows["val"].tolist() == whole.rows["val"].tolist()
+    assert order_of(data.loader("calibration")) == []
+
+
+def test_features_are_told(ready: PlacesDataModule) -> None:
+    assert ready.features is None
+    features = torch.zeros(40, 4, 2)
+    ready.use_features(features)
+    assert ready.features is features
+
+
+# Several processes
+
+
+def shares(
+    size: int, *, world_size: int, batch_size: int, in_step: bool, seed: int | None = 0, epoch: int = 0
+) -> list[list[list[int]]]:
+    """The batches of each process."""
+    ranks = []
+    for rank in range(world_size):
+        sampler = PlaceSampler(size, seed=seed, rank=rank, world_size=world_size)
+        sampler.set_epoch(epoch)
+        assert len(sampler) == len(list(sampler))
+        batches = PlaceBatches(sampler, batch_size, in_step=in_step)
+        ranks.append(list(batches))
+        assert len(batches) == len(ranks[-1])
+    return ranks
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    size=st.integers(1, 60),
+    world_size=st.integers(1, 9),
+    batch_size=st.integers(1, 12),
+    epoch=st.integers(0, 5),
+)
+def test_processes_share_the_places(size: int, world_size: int, batch_size: int, epoch: int) -> None:
+    ranks = shares(size, world_size=world_size, batch_size=batch_size, in_step=False, seed=None)
+    assert sorted(chain(*chain(*ranks))) == list(range(size))  # each counts once
+    for rank in ranks:
+        assert list(chain(*rank)) == sorted(chain(*rank))
+        assert all(len(batch) == batch_size for batch in rank[:-1])
+    ranks = shares(size, world_size=world_size, batch_size=batch_size, in_step=True, epoch=epoch)
+    assert len({len(rank) for rank in ranks}) == 1  # in step
+    assert all(0 < len(batch) <= batch_size for rank in ranks for batch in rank)
+    seen = list(chain(*chain(*ranks)))
+    [alone] = shares(size, world_size=1, batch_size=size, in_step=True, epoch=epoch)
+    first = alone[0][0]
+    if size >= world_size and batch_size > 1:
+        assert sorted(seen) == list(range(size))  # each exactly once
+    else:  # a process with no place left gets the epoch's first, and no other place is repeated
+        assert set(seen) == set(range(size))
+        assert all(seen.count(place) == 1 for place in range(size) if place != first)
+    for rank, batches in enumerate(ranks):  # one order, dealt out in turn
+        own = list(chain(*batches))
+        dealt = alone[0][rank::world_size]
+        assert own in (dealt, [*dealt, first])
+
+
+def test_the_loaders_ask_the_trainer_for_their_rank(root: Path, land: PlaneRegion) -> None:
+    orders: dict[str, list[list[int]]] = {"train": [], "val": [], "test": []}
+    for rank in range(2):
+        data = module(root, land)
+        data.read_views()
+        data.trainer = trainer(rank=rank, world_size=2)
+        orders["train"].append(order_of(data.train_dataloader(), 3))
+        orders["val"].append(order_of(data.val_dataloader()))
+        orders["test"].append(order_of(data.test_dataloader()))
+    for name in ("train", "val", "test"):
+        assert sorted(chain(*orders[name])) == data.rows[name].tolist()
+    assert order_of(data.loader("test", whole=True)) == data.rows["test"].tolist()
+    first, second = orders["train"]
+    assert abs(len(first) - len(second)) <= 1
+    assert first != sorted(first)
+
+
+# Augmentation
+
+
+def batch_of(data: PlacesDataModule) -> Batch:
+    return next(iter(data.loader("train")))
+
+
+def augmented(data: PlacesDataModule, batch: Batch, **options: Any) -> Tensor:
+    data.trainer = trainer(**options)
+    changed = data.on_after_batch_transfer(batch, 0)
+    assert all(torch.equal(*pair) for pair in zip(changed[1:], batch[1:], strict=True))
+    return changed.images
+
+
+def test_training_views_are_augmented_by_seed_step_and_process(root: Path, land: PlaneRegion) -> None:
+    def fresh(seed: int = 0) -> PlacesDataModule:
+        data = module(root, land, augment=Augment(brightness=0.5, shift=0.1), seed=seed)
+        data.read_views()
+        return data
+
+    data, batch = fresh(), batch_of(fresh())
+    first = augmented(data, batch, step=5)
+    assert not torch.equal(first, batch.images)
+    assert torch.equal(augmented(fresh(), batch, step=5), first)  # a resumed run
+    others = [
+        augmented(data, batch, step=6),
+        augmented(fresh(seed=1), batch, step=5),
+        augmented(data, batch, step=5, rank=1, world_size=2),
+        augmented(data, batch, step=5, rank=0, world_size=2),
+    ]
+    assert len({one.numpy().tobytes() for one in [first, *others]}) == 5
+
+
+def test_nothing_else_is_augmented(root: Path, land: PlaneRegion) -> None:
+    data = module(root, land, augment=Augment(brightness=0.5))
+    data.read_views()
+    batch = batch_of(data)
+    assert data.on_after_batch_transfer(batch, 0) is batch  # without a trainer
+    assert torch.equal(augmented(data, batch, training=False), batch.images)
+    features = FeatureBatch(torch.zeros(4, 4, 5), *batch[1:])
+    data.trainer = trainer()
+    assert data.on_after_batch_transfer(features, 0) is features
+
+
+# Broken images
+
+
+def damage(root: Path, ids: list[str]) -> None:
+    for number, one in enumerate(ids):
+        (root / "images" / one / f"{90 * (number % 4)}.jpg").write_bytes(b"no image")
+
+
+@pytest.fixture
+def damaged(tmp_path: Path, write: SimpleNamespace) -> Path:
+    root = write.root(tmp_path / "root", IDS, px=PX)
+    damage(root, [IDS[0], IDS[7], IDS[39]])
+    return root
+
+
+def test_broken_images_are_refused_all_at_once(damaged: Path, land: PlaneRegion) -> None:
+    data = module(damaged, land)
+    data.read_table()  # decodes nothing
+    with pytest.raises(DataError) as caught:
+        data.read_views()
+    lines = str(caught.value).splitlines()
+    assert lines[0] == "The data break rules (3 broken_image):"
+    files = [f"{damaged}/images/{IDS[row]}/{heading}.jpg" for row, heading in ((0, 0), (7, 90), (39, 180))]
+    for line, file in zip(lines[1:4], files, strict=True):
+        assert line.startswith(f"  broken_image: {file} is no whole image (")
+    assert lines[4:] == [
+        "Mend them, or leave those places out (they are counted and listed): data.on_bad.broken_image=skip"
+    ]
+
+
+@pytest.mark.parametrize("memory_gib", [1.0, 0.0])
+@pytest.mark.parametrize("fraction", [1.0, 0.5])
+def test_skipped_images_leave_everything_else_in_line(
+    memory_gib: float, fraction: float, damaged: Path, root: Path, land: PlaneRegion, write: SimpleNamespace
+) -> None:
+    options = {"memory_gib": memory_gib, "fraction": fraction}
+    whole = module(root, land, **options)
+    whole.read_views()
+    data = module(damaged, land, on_bad={"broken_image": "skip"}, **options)
+    data.read_views()
+    keep = [row for row in range(40) if row not in (0, 7, 39)]
+    assert data.findings.counts() == {"broken_image": 3}
+    assert data.table["uuid"].tolist() == [IDS[row] for row in keep]
+    assert data.table.index.tolist() == list(range(37))
+    assert data.table["split"].tolist() == whole.table["split"].iloc[keep].tolist()  # nobody changes sides
+    np.testing.assert_array_equal(data.coords_deg, write.coords(40)[keep])
+    np.testing.assert_array_equal(data.thumbnails, whole.thumbnails[keep])
+    assert data.mask.shape == (37, 4)
+    seen = []
+    for name in SPLIT_NAMES:
+        for batch in data.loader(name):
+            there = np.array(keep)[batch.index.numpy()]
+            assert torch.equal(batch.images, whole.views.gather(there))
+            np.testing.assert_array_equal(batch.coords_deg, write.coords(40)[there].astype(np.float32))
+            assert {data.table["split"][row] for row in batch.index.tolist()} == {name}
+            seen += batch.index.tolist()
+    assert sorted(seen) == np.flatnonzero(data.table["split"] != "unused").tolist()
+    data.read_views()  # again: what is left is whole
+    assert len(data.table) == 37
+    assert data.findings.counts() == {"broken_image": 3}
+
+
+@pytest.mark.parametrize("column", ["split", "part"])
+def test_a_recorded_split_outlives_skipped_images(
+    column: str, tmp_path: Path, write: SimpleNamespace, land: PlaneRegion
+) -> None:
+    words = [SPLIT_NAMES[at % 3] for at in range(9)]
+    root = write.root(tmp_path / "root", IDS[:9], px=PX, columns={column: words, "town": list("abcdefghi")})
+    damage(root, [IDS[4]])
+    data = module(root, land, split=ColumnSplit(column=column), on_bad={"broken_image": "skip"}, fraction=0.9)
+    data.read_views()
+    kept = [word for at, word in enumerate(words) if at != 4]
+    assert [word if word != "unused" else "train" for word in data.table["split"]] == kept
+    assert data.table["town"].tolist() == list("abcdfghi")
+
+
+def test_folders_as_splits_outlive_skipped_images(
+    tmp_path: Path, write: SimpleNamespace, land: PlaneRegion
+) -> None:
+    words = [SPLIT_NAMES[at % 3] for at in range(9)]
+    write.csv(tmp_path / "data.csv", [[IDS[at], 45, 15 + at / 10] for at in range(9)])
+    for at, word in enumerate(words):
+        write.views(tmp_path / word / "images" / IDS[at], IDS[at], PX)
+    (tmp_path / "val/images" / IDS[4] / "0.jpg").write_bytes(b"")
+    data = module(tmp_path, land, split=FolderSplit(), on_bad={"broken_image": "skip"})
+    data.read_views()
+    assert data.table["split"].tolist() == [word for at, word in enumerate(words) if at != 4]
+
+
+def test_a_split_that_skipping_empties_is_refused(
+    tmp_path: Path, write: SimpleNamespace, land: PlaneRegion
+) -> None:
+    root = write.root(tmp_path / "root", IDS[:4], px=PX, columns={"split": ["train", "train", "val", "test"]})
+    damage(root, [IDS[2]])
+    data = module(root, land, split=ColumnSplit(), on_bad={"broken_image": "skip"})
+    with pytest.raises(
+        DataError, match=r"^split must leave no split empty, but val would be \(train 2, val 0, test 1\)"
+    ):
+        data.read_views()
+
+
+# Values
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "message"),
+    [
+        ("batch_size", 0, "data.batch_size must be a positive integer, got 0."),
+        ("batch_size", 2.0, "data.batch_size must be a positive integer, got 2.0."),
+        ("fraction", 0, "data.fraction must be a number above 0 to 1, got 0."),
+        ("fraction", 1.5, "data.fraction must be a number above 0 to 1, got 1.5."),
+        ("num_workers", -1, "data.num_workers must be an integer from 0 up, got -1."),
+        ("memory_gib", -1.0, "data.memory_gib must be a number from 0, got -1.0."),
+        ("memory_gib", None, "data.memory_gib must be a number from 0, got None."),
+        ("seed", -1, "seed must be an integer from 0 up, got -1."),
+        ("on_bad", {"bad_row": "drop"}, "data.on_bad.bad_row must be one of error, skip, got 'drop'."),
+    ],
+)
+def test_values_that_are_none(option: str, value: Any, message: str, root: Path, land: PlaneRegion) -> None:
+    with pytest.raises(ConfigError) as caught:
+        module(root, land, **{option: value})
+    assert str(caught.value) == message

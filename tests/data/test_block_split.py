@@ -1,0 +1,229 @@
+"""Blocks: no two splits come near each other, and nobody changes sides when others come."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.spatial.distance import cdist
+
+from geoguesser.data.block_split import BlockSplit, block_names, too_near
+from geoguesser.data.splits import NAMES, UNUSED, RandomSplit, Ties
+from geoguesser.errors import ConfigError, DataError
+from geoguesser.geo.distance import haversine_km
+from geoguesser.geo.region import PlaneRegion, SphereRegion
+
+SHARES = [0.6, 0.2, 0.2]
+
+
+def table_of(coords: np.ndarray, prefix: str = "p") -> pd.DataFrame:
+    ids = [f"{prefix}{at}" for at in range(len(coords))]
+    return pd.DataFrame({"uuid": ids, "latitude": coords[:, 0], "longitude": coords[:, 1]})
+
+
+def clustered(count: int, seed: int = 0) -> np.ndarray:
+    """Places in towns, as they really lie; some within metres of each other."""
+    random = np.random.default_rng(seed)
+    towns = random.uniform((44.1, 14.1), (45.9, 17.9), (40, 2))
+    return towns[random.integers(0, 40, count)] + random.normal(0, 0.05, (count, 2))
+
+
+def nearest_of_other_splits_km(coords: np.ndarray, splits: np.ndarray) -> float:
+    used = splits != UNUSED
+    here, own = coords[used], splits[used]
+    apart = haversine_km(here[:, None], here[None])
+    return float(apart[own[:, None] != own[None]].min())
+
+
+@pytest.mark.parametrize(("block_km", "buffer_km"), [(20, 1), (5, 2.5), (40, 2)])
+def test_splits_stay_apart(block_km: float, buffer_km: float, land: PlaneRegion) -> None:
+    coords = clustered(800)
+    split = BlockSplit(block_km=block_km, buffer_km=buffer_km, shares=SHARES)
+    splits = split.assign(table_of(coords), land)
+    assert nearest_of_other_splits_km(coords, splits) >= buffer_km * (1 - 1e-6)
+    assert set(splits) <= {*NAMES, UNUSED}
+    without = BlockSplit(block_km=block_km, buffer_km=0, shares=SHARES).assign(table_of(coords), land)
+    assert UNUSED not in without
+    assert ((splits == without) | (splits == UNUSED)).all()
+    assert nearest_of_other_splits_km(coords, without) < buffer_km  # so the buffer did something
+    assert (splits[without == "test"] == "test").all()  # the test set is what makes others give way
+
+
+def test_a_block_is_whole(land: PlaneRegion) -> None:
+    coords = clustered(500)
+    splits = BlockSplit(block_km=10, buffer_km=0, shares=SHARES).assign(table_of(coords), land)
+    squares = np.floor(land.to_metres(coords) / 10_000)
+    for square in np.unique(squares, axis=0):
+        assert len(set(splits[(squares == square).all(axis=1)])) == 1
+    names = block_names(land, coords, 10.0)
+    assert len(set(names)) == len(np.unique(squares, axis=0))
+
+
+def test_on_the_sphere_blocks_are_about_so_large() -> None:
+    region = SphereRegion()
+    random = np.random.default_rng(0)
+    north = np.array([[60.0, 20.0]]) + random.uniform(-5, 5, (2000, 2))
+    names = block_names(region, north, 200.0)
+    counts = []
+    for name in np.unique(names):
+        own = north[names == name]
+        counts.append(len(own))
+        assert haversine_km(own[:, None], own[None]).max() < 330  # the diagonal of 200 km, and a little
+    area = 10 * 10 * 111.2**2 * np.cos(np.radians(60))
+    assert area / 200**2 <= len(counts) <= 2.5 * area / 200**2
+    splits = BlockSplit(block_km=200, buffer_km=20, shares=SHARES).assign(table_of(north), region)
+    assert nearest_of_other_splits_km(north, splits) >= 20 * (1 - 1e-6)
+
+
+def test_across_the_date_line_neighbours_are_neighbours() -> None:
+    coords = np.array([[10.0, 179.9995], [10.0, -179.9995]] * 200) + np.random.default_rng(0).uniform(
+        -8, 8, (400, 1)
+    ) * (1, 0)
+    splits = BlockSplit(block_km=100, buffer_km=5, shares=SHARES).assign(table_of(coords), SphereRegion())
+    assert nearest_of_other_splits_km(coords, splits) >= 5 * (1 - 1e-6)
+
+
+def test_blocks_do_not_move_when_places_come(land: PlaneRegion) -> None:
+    few, many = clustered(300), np.concatenate((clustered(300), clustered(300, seed=1)))
+    split = BlockSplit(block_km=15, buffer_km=0, shares=SHARES)
+    first, then = split.assign(table_of(few), land), split.assign(table_of(many), land)
+    np.testing.assert_array_equal(first, then[:300])
+    other = BlockSplit(block_km=15, buffer_km=0, shares=SHARES, seed=1).assign(table_of(few), land)
+    assert (first != other).any()
+
+
+def test_shares_are_those_of_blocks(land: PlaneRegion) -> None:
+    random = np.random.default_rng(0)
+    coords = random.uniform((44, 14), (46, 18), (20_000, 2))
+    splits = BlockSplit(block_km=5, buffer_km=0, shares=[0.7, 0.1, 0.2]).assign(table_of(coords), land)
+    for name, share in zip(NAMES, (0.7, 0.1, 0.2), strict=True):
+        assert (splits == name).mean() == pytest.approx(share, abs=0.03)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"block_km": 0}, "split.block_km must be a number from 0.1 to 5000, got 0."),
+        ({"block_km": "20"}, "split.block_km must be a number from 0.1 to 5000, got '20'."),
+        ({"buffer_km": -1}, "split.buffer_km must be a number from 0 to 10, got -1."),
+        ({"buffer_km": 11}, "split.buffer_km must be a number from 0 to 10, got 11."),
+        ({"shares": [0.8, 0.2]}, "split.shares must be three numbers that sum to 1, got [0.8, 0.2]."),
+        ({"seed": -1}, "split.seed must be an integer from 0 up, got -1."),
+    ],
+)
+def test_values_that_are_none(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        BlockSplit(**{"block_km": 20, "buffer_km": 1, "shares": SHARES, **options}).check()
+    assert str(caught.value) == message
+
+
+def test_too_few_blocks_are_refused(land: PlaneRegion) -> None:
+    coords = np.array([[45.0, 16.0]] * 30)
+    with pytest.raises(DataError, match=r"split must leave no split empty.*Choose a smaller split\.block_km"):
+        BlockSplit(block_km=20, buffer_km=0, shares=SHARES).assign(table_of(coords), land)
+
+
+# Who makes way
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    places=st.lists(
+        st.tuples(st.integers(0, 60), st.sampled_from([*NAMES, UNUSED]), st.booleans()), min_size=1, max_size=20
+    ),
+    buffer_km=st.sampled_from([0.0, 1.5, 4.5]),
+)
+def test_those_that_may_move_make_way_and_no_one_without_need(
+    places: list[tuple[int, str, bool]], buffer_km: float
+) -> None:
+    """On a line of kilometres: as little as the rules ask for, by a walk through all pairs."""
+    line = np.array([[at] for at, _, _ in places], dtype=float)
+    coords = np.column_stack((np.degrees(line[:, 0] / 6371.0088), np.zeros(len(places))))
+    splits, movable = np.array([one for _, one, _ in places]), np.array([one for _, _, one in places])
+    out = too_near(coords, splits, movable, buffer_km)
+    apart = cdist(line, line)
+    stays = [at for at in range(len(places)) if not movable[at] and splits[at] != UNUSED]
+    for name in ("test", "val", "train"):
+        own = [at for at in range(len(places)) if movable[at] and splits[at] == name]
+        stays += [
+            at for at in own
+            if not any(splits[other] != name and buffer_km > 0 and apart[at, other] < buffer_km for other in stays)
+        ]  # fmt: skip
+    used = [at for at in range(len(places)) if splits[at] != UNUSED]
+    assert sorted(stays) == [at for at in used if not out[at]]
+
+
+# Ties: recorded places and places that are the same
+
+
+def ties(groups: list[int], recorded: list[str]) -> Ties:
+    return Ties(np.array(groups), np.array(recorded, dtype="U6"))
+
+
+def test_recorded_places_stay_and_their_likes_join_them() -> None:
+    table = table_of(np.zeros((40, 2)))
+    split = RandomSplit(shares=SHARES)
+    alone = split.assign(table)
+    recorded = ["test"] * 3 + ["val"] * 3 + ["train"] * 3 + [""] * 31
+    groups = list(range(40))
+    groups[20], groups[21], groups[22] = groups[0], groups[4], groups[8]
+    told, bridges = split.assign_tied(table, None, ties(groups, recorded))
+    assert bridges == []
+    assert told[:9].tolist() == recorded[:9]
+    assert told[[20, 21, 22]].tolist() == ["test", "val", "train"]
+    others = [at for at in range(9, 40) if at not in (20, 21, 22)]
+    np.testing.assert_array_equal(told[others], alone[others])
+
+
+def test_new_places_that_are_the_same_stay_together() -> None:
+    table = table_of(np.zeros((60, 2)))
+    groups = [at // 2 for at in range(60)]
+    told = RandomSplit(shares=SHARES).assign(table, None, ties(groups, [""] * 60))
+    np.testing.assert_array_equal(told[::2], told[1::2])
+    np.testing.assert_array_equal(told[::2], RandomSplit(shares=SHARES).assign(table)[::2])
+
+
+def test_a_new_place_between_two_splits_is_not_used() -> None:
+    table = table_of(np.zeros((30, 2)))
+    recorded = ["train", "test", "train"] + [""] * 27
+    groups = list(range(30))
+    groups[1] = groups[10] = groups[11] = 0
+    told, bridges = RandomSplit(shares=SHARES).assign_tied(table, None, ties(groups, recorded))
+    assert told[:3].tolist() == recorded[:3]
+    assert told[[10, 11]].tolist() == [UNUSED, UNUSED]
+    assert [(one.row, one.other) for one in bridges] == [(1, 0), (10, 0), (11, 0)]
+    assert bridges[0].reason == "is the same as places in test and train"
+    assert bridges[1].reason == "is the same as places in test and train; it is not used"
+
+
+def test_unused_places_make_no_bridge() -> None:
+    table = table_of(np.zeros((30, 2)))
+    recorded = ["train", UNUSED] + [""] * 28
+    groups = list(range(30))
+    groups[1] = groups[5] = 0
+    told, bridges = RandomSplit(shares=SHARES).assign_tied(table, None, ties(groups, recorded))
+    assert bridges == []
+    assert told[[0, 1, 5]].tolist() == ["train", UNUSED, "train"]
+
+
+def test_new_places_make_way_for_recorded_ones(land: PlaneRegion) -> None:
+    """A new place beside a recorded one of another split is not used; the recorded one never moves."""
+    old = clustered(200)
+    split = BlockSplit(block_km=10, buffer_km=1, shares=SHARES)
+    first = split.assign(table_of(old), land)
+    # The recorded sides are turned round, so that new places meet neighbours of every split.
+    turned = np.array([{"train": "test", "test": "train"}.get(one, one) for one in first])
+    new = old + np.random.default_rng(1).normal(0, 0.003, old.shape)
+    coords = np.concatenate((old, new))
+    recorded = np.concatenate((turned, np.full(200, "")))
+    told = split.assign(table_of(coords), land, Ties(np.arange(400), recorded))
+    np.testing.assert_array_equal(told[:200], turned)
+    fresh = np.flatnonzero(told[200:] != UNUSED) + 200
+    others = np.flatnonzero(told != UNUSED)
+    apart = haversine_km(coords[fresh][:, None], coords[others][None])
+    assert apart[told[fresh][:, None] != told[others][None]].min() >= 1 - 1e-6
+    assert (told[200:] == UNUSED).any()

@@ -1,0 +1,239 @@
+"""Findings of an earlier run: the same as looking anew in all that follows, and never of other files."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from dataclasses import fields
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import simplejpeg
+import torch
+
+from geoguesser.data import examined as module
+from geoguesser.data import views as views_module
+from geoguesser.data.augment import Augment
+from geoguesser.data.checks.inspection import Facts, PlaceFiles
+from geoguesser.data.examined import known_views
+from geoguesser.data.images import ImageSpec
+from geoguesser.data.sources.places import PlacesDataModule
+from geoguesser.data.splits import RandomSplit
+from geoguesser.data.views import FileViews, LazyViews, LoadedViews, MemoryViews
+from geoguesser.errors import DataError
+from geoguesser.geo.region import PlaneRegion
+from geoguesser.system.disk_cache import Cache
+
+PX = 16
+SPEC = ImageSpec(size=PX)
+IDS = [f"place {at}" for at in range(30)]
+
+
+@pytest.fixture
+def root(tmp_path: Path, write: SimpleNamespace) -> Path:
+    """Thirty places; some broken, absent, alike, grey or tiny views among them."""
+    root = write.root(tmp_path / "root", IDS, px=PX)
+    images = root / "images"
+    (images / IDS[0] / "0.jpg").write_bytes(b"")
+    (images / IDS[1] / "90.jpg").write_bytes((images / IDS[1] / "90.jpg").read_bytes()[:-30])
+    (images / IDS[2] / "180.jpg").unlink()
+    shutil.copy(images / IDS[3] / "0.jpg", images / IDS[4] / "0.jpg")
+    grey = simplejpeg.encode_jpeg(np.full((PX, PX, 1), 99, dtype=np.uint8), colorspace="GRAY")
+    (images / IDS[5] / "270.jpg").write_bytes(grey)
+    return root
+
+
+@pytest.fixture
+def decoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Counts places that are examined."""
+    counts = [0]
+    whole = views_module.examine_in_order
+
+    def counted(places: Any, specs: Any) -> Any:
+        counts[0] += len(places)
+        return whole(places, specs)
+
+    monkeypatch.setattr(views_module, "examine_in_order", counted)
+    return counts
+
+
+def module_of(root: Path, land: PlaneRegion, cache: Cache | None, **options: Any) -> PlacesDataModule:
+    skips = {"broken_image": "skip", "missing_view": "skip"}
+    split = RandomSplit(shares=[0.6, 0.2, 0.2])
+    given = {"image": SPEC, "split": split, "augment": Augment(), "on_bad": skips, "batch_size": 4}
+    data = PlacesDataModule(roots=[str(root)], region=land, num_workers=0, **{**given, **options})
+    data.cache = cache
+    return data
+
+
+@pytest.mark.parametrize("missing", ["drop", "mask"])
+@pytest.mark.parametrize("memory_gib", [1.0, 0.0])
+def test_all_is_the_same_with_and_without(
+    missing: str, memory_gib: float, root: Path, land: PlaneRegion, tmp_path: Path, decoded: list[int]
+) -> None:
+    cache = Cache(tmp_path / "cache", limit_gib=1)
+    options = {"missing_views": missing, "memory_gib": memory_gib}
+    plain, first, again = (module_of(root, land, one, **options) for one in (None, cache, cache))
+    plain.read_views()
+    first.read_views()
+    looked = decoded[0]
+    again.read_views()
+    assert decoded[0] == looked
+    assert (plain.decoded, first.decoded, again.decoded) == (True, True, False)
+    assert isinstance(again.views, LazyViews if memory_gib else FileViews)
+    for data in (first, again):
+        assert data.table.equals(plain.table)
+        assert data.findings.table().equals(plain.findings.table())
+        assert torch.equal(data.mask, plain.mask)
+        assert data.fingerprint() == plain.fingerprint()
+        assert data.pixel_stats() == plain.pixel_stats()
+        assert data.audit() == plain.audit()
+        for field in fields(Facts):
+            np.testing.assert_array_equal(getattr(data.facts, field.name), getattr(plain.facts, field.name))
+        np.testing.assert_array_equal(data.thumbnails, plain.thumbnails)
+        rows = np.arange(len(plain.table))
+        assert torch.equal(data.views.gather(rows), plain.views.gather(rows))
+        for here, there in zip(data.train_dataloader(), plain.train_dataloader(), strict=True):
+            assert all(torch.equal(*pair) for pair in zip(here, there, strict=True))
+    assert len(plain.findings.table()) > 3
+
+
+def known(root: Path, cache: Cache, image: ImageSpec = SPEC, memory_gib: float = 1.0) -> LoadedViews:
+    places = [PlaceFiles(str(root / "images" / one)) for one in IDS[6:]]
+    return known_views(places, image, memory_gib=memory_gib, cache=cache)
+
+
+def later(file: Path) -> None:
+    stat = file.stat()
+    os.utime(file, ns=(stat.st_atime_ns, stat.st_mtime_ns + 1_000_000))
+
+
+@pytest.mark.parametrize(
+    "change", ["time", "bytes", "byte and time back", "name", "size of views", "rules", "decoder"]
+)
+def test_any_change_of_a_file_or_a_rule_is_a_miss(
+    change: str, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = Cache(tmp_path / "cache", limit_gib=1)
+    assert known(root, cache).decoded
+    assert not known(root, cache).decoded
+    file = root / "images" / IDS[20] / "90.jpg"
+    image = SPEC
+    if change == "time":
+        later(file)
+    elif change == "bytes":
+        file.write_bytes(file.read_bytes() + b"\0")
+    elif change == "byte and time back":  # what a careless copy would not show: ctime does
+        stat, data = file.stat(), bytearray(file.read_bytes())
+        data[len(data) // 2] ^= 1
+        file.write_bytes(bytes(data))
+        os.utime(file, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    elif change == "name":
+        (root / "images" / IDS[20]).rename(root / "images" / "elsewhere")
+        (root / "images" / IDS[20]).symlink_to("elsewhere")
+        later(root / "images" / "elsewhere" / "90.jpg")
+    elif change == "size of views":
+        image = ImageSpec(size=24)
+    elif change == "rules":
+        monkeypatch.setattr(module, "RULES", 77)
+    else:
+        monkeypatch.setattr(module, "decoder", lambda: "another")
+    assert known(root, cache, image).decoded
+
+
+def test_a_file_that_broke_is_found(root: Path, tmp_path: Path) -> None:
+    cache = Cache(tmp_path / "cache", limit_gib=1)
+    assert known(root, cache).found == []
+    file = root / "images" / IDS[9] / "90.jpg"
+    file.write_bytes(b"\0" * file.stat().st_size)
+    assert [finding.kind for _, _, finding in known(root, cache).found] == ["broken_image"]
+    assert [finding.kind for _, _, finding in known(root, cache).found] == ["broken_image"]
+    file.unlink()
+    gone = known(root, cache)
+    assert gone.decoded
+    assert "cannot be read" in gone.found[0][2].reason
+
+
+@pytest.mark.parametrize("damage", ["cut", "bits", "shape"])
+def test_a_damaged_entry_is_made_anew(damage: str, root: Path, tmp_path: Path, caplog: Any) -> None:
+    cache = Cache(tmp_path / "cache", limit_gib=1)
+    first = known(root, cache)
+    (file,) = (tmp_path / "cache/examined").glob("*.bin")
+    data = bytearray(file.read_bytes())
+    if damage == "cut":
+        file.write_bytes(bytes(data[:100]))
+    elif damage == "bits":
+        data[200] ^= 4
+        file.write_bytes(bytes(data))
+    else:  # whole, but of something else
+        few = known_views([PlaceFiles(str(root / "images" / IDS[7]))], SPEC, memory_gib=1, cache=cache)
+        assert few.decoded
+        (other,) = (one for one in file.parent.glob("*.bin") if one != file)
+        about = file.with_suffix(".json").read_text()
+        own = other.with_suffix(".json").read_text()
+        for name in ("bytes", "checksum"):
+            (line,) = (one for one in about.splitlines() if f'"{name}"' in one)
+            (there,) = (one for one in own.splitlines() if f'"{name}"' in one)
+            about = about.replace(line, there)
+        file.write_bytes(other.read_bytes())
+        file.with_suffix(".json").write_text(about)
+    again = known(root, cache)
+    assert again.decoded
+    assert "is damaged" in caplog.text
+    np.testing.assert_array_equal(again.facts.views, first.facts.views)
+    assert not known(root, cache).decoded
+
+
+def test_lazy_views_are_read_once_and_only_those_taken(root: Path, tmp_path: Path, decoded: list[int]) -> None:
+    cache = Cache(tmp_path / "cache", limit_gib=1)
+    plain = known(root, cache).views
+    assert isinstance(plain, MemoryViews)
+    lazy = known(root, cache).views
+    decoded[0] = 0
+    assert not lazy.worth_workers
+    taken = lazy.take(np.array([3, 1, 7]))
+    assert decoded[0] == 0
+    for rows in (np.array([0, 2]), np.array([1])):
+        assert torch.equal(taken.gather(rows), plain.gather(np.array([3, 1, 7])[rows]))
+    assert decoded[0] == 3
+    assert torch.equal(taken.take(np.array([2])).gather(np.array([0])), plain.gather(np.array([7])))
+    assert decoded[0] == 3
+
+
+@pytest.mark.parametrize("memory_gib", [1.0, 0.0])
+def test_a_file_that_goes_or_breaks_before_it_is_read_is_named(
+    root: Path, tmp_path: Path, memory_gib: float
+) -> None:
+    cache = Cache(tmp_path / "cache", limit_gib=1)
+    known(root, cache)
+    views = [known(root, cache, memory_gib=memory_gib).views for _ in range(2)]
+    file = root / "images" / IDS[8] / "180.jpg"
+    whole = file.read_bytes()
+    file.unlink()
+    with pytest.raises(DataError, match=rf"^{file} cannot be read \(No such file or directory\)\.$"):
+        views[0].gather(np.arange(5))
+    file.write_bytes(whole[:-30])
+    with pytest.raises(DataError, match=rf"^{file} is no whole image"):
+        views[1].gather(np.arange(5))
+    if memory_gib:
+        shutil.copy(root / "images" / IDS[7] / "180.jpg", file)
+        with pytest.raises(DataError, match=rf"^{file} has changed since this run looked at it\. Start the run"):
+            views[0].gather(np.arange(5))
+
+
+def test_a_folder_that_cannot_be_written_changes_nothing(root: Path, tmp_path: Path, caplog: Any) -> None:
+    (tmp_path / "file").write_text("")
+    cache = Cache(tmp_path / "file", limit_gib=1)
+    for _ in range(2):
+        assert known(root, cache).decoded
+    assert caplog.text.count("nothing is kept for later runs") == 1
+
+
+def test_findings_above_the_limit_are_not_kept(root: Path, tmp_path: Path) -> None:
+    cache = Cache(tmp_path / "cache", limit_gib=0)
+    assert known(root, cache).decoded
+    assert known(root, cache).decoded
+    assert [one for one in (tmp_path / "cache").rglob("*") if one.is_file()] == []

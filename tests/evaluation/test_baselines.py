@@ -1,0 +1,156 @@
+"""Baselines against SciPy and scikit-learn."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from scipy.optimize import minimize
+from sklearn.linear_model import Ridge
+from sklearn.neighbors import NearestNeighbors
+from sklearn.preprocessing import StandardScaler
+
+from geoguesser.evaluation.baselines import (
+    RIDGE_STRENGTHS,
+    best_constant,
+    nearest,
+    nearest_features,
+    pooled,
+    ridge,
+    ridge_weights,
+    scaled_by,
+)
+from geoguesser.geo.distance import haversine_km
+from geoguesser.geo.region import Region, country, world
+from geoguesser.model.fusion import MeanFusion
+from geoguesser.model.metrics import error_summary
+
+DIAGONAL_KM = 500.0
+
+
+def places(count: int, seed: int) -> np.ndarray[Any, Any]:
+    rng = np.random.default_rng(seed)
+    return np.stack([rng.gamma(2.0, 0.5, count) + 43.0, rng.gamma(2.0, 1.0, count) + 14.0], axis=-1)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_best_constant_is_scipys_minimum(seed: int) -> None:
+    train, test = places(80, seed), places(30, seed + 100)
+    found = best_constant(train, test, DIAGONAL_KM)
+
+    def mean_km(point: Any) -> float:
+        return float(haversine_km(train, np.asarray(point)).mean())
+
+    best = minimize(mean_km, train.mean(axis=0), method="Nelder-Mead", options={"xatol": 1e-7, "fatol": 1e-9})
+    assert best.success
+    point = np.array([found["latitude"], found["longitude"]])
+    assert float(haversine_km(point, best.x)) < 0.01
+    assert mean_km(point) <= best.fun + 1e-6
+    assert mean_km(train.mean(axis=0)) > best.fun + 0.1  # the mean would be worse
+    expected = error_summary(haversine_km(test, best.x), DIAGONAL_KM)
+    assert found["error_km_mean"] == pytest.approx(expected["error_km_mean"], rel=1e-4)
+    assert found["share_within_km"] == expected["share_within_km"]
+
+
+def standardised(thumbnails: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    views = thumbnails.astype(np.float64).reshape(-1, 3 * 8 * 8)
+    found = [(view - view.mean()) / (view.std() + 1.0) for view in views]
+    return np.stack(found).reshape(len(thumbnails), -1)
+
+
+def test_nearest_is_scikit_learns_neighbour() -> None:
+    rng = np.random.default_rng(0)
+    train_pixels = rng.integers(0, 256, (60, 4, 3, 8, 8), dtype=np.uint8)
+    test_pixels = rng.integers(0, 256, (300, 4, 3, 8, 8), dtype=np.uint8)  # more than one chunk
+    train, test = places(60, 1), places(300, 2)
+    chosen = (
+        NearestNeighbors(n_neighbors=1)
+        .fit(standardised(train_pixels))
+        .kneighbors(standardised(test_pixels), return_distance=False)[:, 0]
+    )
+    assert len(set(chosen)) > 10
+    expected = error_summary(haversine_km(test, train[chosen]), DIAGONAL_KM)
+    assert nearest(train, test, train_pixels, test_pixels, DIAGONAL_KM) == expected
+
+
+def test_weather_does_not_decide() -> None:
+    rng = np.random.default_rng(3)
+    train_pixels = rng.integers(50, 150, (20, 4, 3, 8, 8), dtype=np.uint8)
+    test_pixels = (train_pixels[::-1] * 1.4 + 30).astype(np.uint8)  # brighter, with more contrast
+    train = places(20, 4)
+    found = nearest(train, train[::-1], train_pixels, test_pixels, DIAGONAL_KM)
+    assert found["error_km_mean"] == pytest.approx(0.0, abs=1e-6)
+
+
+def test_views_without_any_contrast_are_no_problem() -> None:
+    flat = np.full((3, 4, 3, 8, 8), 7, dtype=np.uint8)
+    train = places(3, 5)
+    found = nearest(train, train[:1], flat, flat[:1], DIAGONAL_KM)
+    assert found["error_km_mean"] == pytest.approx(0.0, abs=1e-6)
+
+
+def telling(coords_deg: np.ndarray[Any, Any], size: int, seed: int) -> np.ndarray[Any, Any]:
+    """Features that tell where places are, in a muddle of others; one is the same for all."""
+    rng = np.random.default_rng(seed)
+    mixing = np.random.default_rng(99).normal(0.0, 1.0, (2, size))
+    centred = coords_deg - (44.0, 16.0)
+    features = centred @ mixing + rng.normal(0.0, 2.0, (len(coords_deg), size)) + 5.0
+    features[:, 0] = 3.0
+    return features.astype(np.float32)
+
+
+def test_features_are_pooled_and_scaled_as_by_others() -> None:
+    features, mask = torch.randn(30, 4, 7), torch.rand(30, 4) < 0.7
+    mask[0] = False
+    np.testing.assert_allclose(pooled(features, mask), MeanFusion(7)(features, mask), atol=1e-6)
+    train, other = telling(places(50, 0), 9, 1), telling(places(20, 1), 9, 2)
+    scaler = StandardScaler().fit(train)
+    own, others = scaled_by(train, other)
+    np.testing.assert_allclose(own, scaler.transform(train), atol=1e-4)
+    np.testing.assert_allclose(others, scaler.transform(other), atol=1e-4)
+
+
+def test_nearest_features_is_scikit_learns_cosine_neighbour() -> None:
+    train, test = places(70, 1), places(300, 2)
+    own, others = scaled_by(telling(train, 12, 3), telling(test, 12, 4))
+    search = NearestNeighbors(n_neighbors=1, metric="cosine").fit(own)
+    chosen = search.kneighbors(others, return_distance=False)[:, 0]
+    found = nearest_features(train, test, own, others, DIAGONAL_KM)
+    assert found == error_summary(haversine_km(test, train[chosen]), DIAGONAL_KM)
+
+
+@pytest.mark.parametrize(("count", "size"), [(200, 30), (40, 90)])
+def test_ridge_weights_are_scikit_learns(count: int, size: int) -> None:
+    x = scaled_by(telling(places(count, 5), size, 6))[0]
+    x -= x.mean(axis=0)
+    y = places(count, 5) - places(count, 5).mean(axis=0)
+    for strength, weights in zip((0.5, 100.0), ridge_weights(x, y, [0.5, 100.0]), strict=True):
+        expected = Ridge(alpha=strength, fit_intercept=False).fit(x.astype(np.float64), y).coef_.T
+        np.testing.assert_allclose(weights, expected, rtol=2e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("land", [country("HRV"), world()], ids=["plane", "sphere"])
+def test_ridge_takes_the_strength_that_is_best_on_validation(land: Region) -> None:
+    train, val, test = places(150, 7), places(60, 8), places(50, 9)
+    parts = [telling(coords, 40, seed) for seed, coords in enumerate((train, val, test))]
+    own, val_own, test_own = scaled_by(*parts)
+    found = ridge(train, val, test, (own, val_own, test_own), land)
+    space, mean = land.to_space(train), land.to_space(train).mean(axis=0)
+    errors = {}
+    for strength in RIDGE_STRENGTHS:
+        model = Ridge(alpha=strength * len(train)).fit(own.astype(np.float64), space)
+        np.testing.assert_allclose(model.intercept_, mean, rtol=1e-3)
+        errors[strength] = haversine_km(land.from_space(model.predict(val_own)), val).mean()
+    assert found["strength"] == min(errors, key=lambda one: errors[one])
+    model = Ridge(alpha=found["strength"] * len(train)).fit(own.astype(np.float64), space)
+    answers = land.snap(land.from_space(model.predict(test_own)))
+    assert found["error_km_mean"] == pytest.approx(haversine_km(answers, test).mean(), rel=2e-3)
+
+
+def test_ridge_of_a_single_training_place_answers_it() -> None:
+    train, test = np.array([[45.5, 16.0]]), places(4, 3)
+    own, others = scaled_by(np.ones((1, 5), dtype=np.float32), np.ones((4, 5), dtype=np.float32))
+    found = ridge(train, test, test, (own, others, others), country("HRV"))
+    assert found["error_km_mean"] == pytest.approx(haversine_km(test, train[0]).mean(), abs=1e-3)

@@ -1,0 +1,134 @@
+"""The bootstrap against loops written out, textbook formulas and SciPy's own."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+from geoguesser.evaluation.bootstrap import Resampling
+
+
+def errors(count: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).gamma(2.0, 20.0, count)
+
+
+def test_each_resample_draws_as_many_units_as_there_are():
+    draws = np.concatenate(list(Resampling(np.arange(30), samples=2000, seed=0).draws()))
+    assert draws.shape == (2000, 30)
+    assert (draws.sum(axis=1) == 30).all()
+    np.testing.assert_allclose(draws.mean(axis=0), 1.0, atol=0.1)
+    np.testing.assert_allclose(draws.var(axis=0), 1 - 1 / 30, atol=0.15)
+
+
+def test_draws_depend_on_the_seed_alone_and_not_on_how_they_are_cut(monkeypatch):
+    whole = np.concatenate(list(Resampling(np.arange(50), samples=300, seed=3).draws()))
+    again = Resampling(np.arange(50), samples=300, seed=3)
+    np.testing.assert_array_equal(whole, np.concatenate(list(again.draws())))
+    assert not np.array_equal(whole, np.concatenate(list(Resampling(np.arange(50), samples=300, seed=4).draws())))
+    monkeypatch.setattr("geoguesser.evaluation.bootstrap.CHUNK", 50 * 7)
+    monkeypatch.setattr("geoguesser.evaluation.bootstrap.KEPT", 0)
+    cut = Resampling(np.arange(50), samples=300, seed=3)
+    np.testing.assert_array_equal(whole, np.concatenate(list(cut.draws())))
+    values = errors(50)
+    np.testing.assert_allclose(cut.mean(values).studentised, again.mean(values).studentised)
+    np.testing.assert_allclose(cut.medians(values), again.medians(values))
+
+
+def test_the_standard_error_over_single_places_is_the_textbooks():
+    values = errors(40)
+    pivot = Resampling(np.arange(40), samples=1000, seed=0).mean(values)
+    assert pivot.value == pytest.approx(values.mean())
+    assert pivot.error == pytest.approx(stats.sem(values))
+    assert pivot.freedom == 39
+
+
+def test_studentised_means_are_those_of_a_loop():
+    values, unit = errors(12), np.array([0, 0, 1, 2, 2, 2, 3, 4, 4, 5, 5, 5])
+    resampling = Resampling(unit, samples=1000, seed=1)
+    found = []
+    for counts in np.concatenate(list(resampling.draws())):
+        drawn = [values[unit == number] for number in range(6) for _ in range(int(counts[number]))]
+        mean = np.concatenate(drawn).mean()
+        sums = np.array([(block - mean).sum() for block in drawn])
+        error = np.sqrt(6 / 5 * (sums**2).sum()) / sum(map(len, drawn))
+        if error > 1e-6 * resampling.mean(values).error:
+            found.append((mean - values.mean()) / error)
+    np.testing.assert_allclose(resampling.mean(values).studentised, np.sort(found), rtol=1e-6, atol=1e-9)
+
+
+def test_limits_are_the_farther_ones_or_go_some_of_the_way_to_students_t():
+    values = errors(25)
+    pivot = Resampling(np.arange(25), samples=5000, seed=0).mean(values)
+    low, high = stats.t.interval(0.95, 24, loc=values.mean(), scale=stats.sem(values))
+    cut = stats.norm.cdf(stats.t.ppf(0.025, 24))
+    own_high, own_low = values.mean() - stats.sem(values) * np.quantile(pivot.studentised, (cut, 1 - cut))
+    assert own_high > high + 0.5  # skewed values: the upper limit lies farther off, the lower one nearer
+    assert own_low > low + 0.5
+    for share, lower in ((1.0, low), (0.5, (own_low + low) / 2), (0.0, own_low)):
+        below, above = pivot.reach(0.05, towards_even=share)
+        assert values.mean() + above == pytest.approx(own_high)
+        assert values.mean() - below == pytest.approx(lower)
+    assert pivot.reach(0.05) == pivot.reach(0.05, towards_even=1.0)
+
+
+def test_many_places_give_what_scipys_bootstrap_gives():
+    values = errors(2000)
+    resampling = Resampling(np.arange(2000), samples=4000, seed=0)
+    below, above = resampling.mean(values).reach(0.05)
+    for method in ("percentile", "BCa"):
+        theirs = stats.bootstrap((values,), np.mean, n_resamples=4000, method=method, rng=1).confidence_interval
+        assert values.mean() - below == pytest.approx(theirs.low, abs=0.15 * (theirs.high - theirs.low))
+        assert values.mean() + above == pytest.approx(theirs.high, abs=0.15 * (theirs.high - theirs.low))
+    theirs = stats.bootstrap(
+        (values,), np.median, n_resamples=4000, method="percentile", rng=1
+    ).confidence_interval
+    low, high = np.quantile(resampling.medians(values), (0.025, 0.975))
+    assert low == pytest.approx(theirs.low, abs=0.15 * (theirs.high - theirs.low))
+    assert high == pytest.approx(theirs.high, abs=0.15 * (theirs.high - theirs.low))
+
+
+@pytest.mark.parametrize("count", [7, 8])
+def test_the_median_of_equal_weights_is_the_usual_one(count: int):
+    from geoguesser.evaluation.bootstrap import _weighted_medians
+
+    values = np.sort(errors(count))
+    np.testing.assert_allclose(_weighted_medians(values, np.ones((1, count))), [np.median(values)])
+    weights = np.array([[0.0, 0.0, 5.0, *[0.0] * (count - 3)]])
+    assert _weighted_medians(values, weights)[0] == pytest.approx(values[2], abs=values[3] - values[1])
+
+
+def test_equal_values_have_no_spread():
+    pivot = Resampling(np.arange(20), samples=1000, seed=0).mean(np.full(20, 3.7))
+    assert (pivot.value, pivot.error) == (pytest.approx(3.7), 0.0)
+    assert pivot.reach(0.05) == (0.0, 0.0)
+
+
+def test_few_values_that_differ_give_finite_limits():
+    values = np.zeros(20)
+    values[3] = 5.0  # two runs that say the same of all places but one
+    below, above = Resampling(np.arange(20), samples=5000, seed=0).mean(values).reach(0.05)
+    assert np.isfinite([below, above]).all()
+    assert 0.25 - below < 0.0 < 0.25 + above
+
+
+def test_blocks_whose_places_share_their_luck_have_wider_limits():
+    random = np.random.default_rng(0)
+    unit = np.repeat(np.arange(80), 5)
+    values = 50.0 + 20.0 * random.normal(size=80)[unit] + random.normal(size=400)
+    blocks = Resampling(unit, samples=2000, seed=0).mean(values)
+    places = Resampling(np.arange(400), samples=2000, seed=0).mean(values)
+    assert blocks.error / places.error == pytest.approx(np.sqrt(5), rel=0.15)
+
+
+@given(shift=st.floats(-1e3, 1e3), scale=st.floats(0.01, 100.0))
+@settings(deadline=None, max_examples=20)
+def test_limits_move_and_stretch_with_the_values(shift: float, scale: float):
+    values = errors(15)
+    resampling = Resampling(np.arange(15), samples=1000, seed=0)
+    before, after = resampling.mean(values), resampling.mean(values * scale + shift)
+    np.testing.assert_allclose(after.reach(0.05), np.array(before.reach(0.05)) * scale, rtol=1e-6)
+    moved = resampling.medians(values * scale + shift)
+    np.testing.assert_allclose(moved, resampling.medians(values) * scale + shift, rtol=1e-9, atol=1e-6)

@@ -1,0 +1,423 @@
+"""All ways to make a grid, by what must hold of any of them: in Croatia, over the date line, in the world."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import itertools
+import re
+from typing import Any
+
+import numpy as np
+import pytest
+import shapely
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from geoguesser.errors import ConfigError, DataError
+from geoguesser.geo.cells.base import BoxCells, to_chart
+from geoguesser.geo.cells.factory import cells_for
+from geoguesser.geo.cells.square import SquareCells
+from geoguesser.geo.distance import EARTH_RADIUS_KM, from_unit, haversine_km, to_unit
+from geoguesser.geo.grid import POINTS, Grid, GridMaker, SquareGrid, grid_from_state
+from geoguesser.geo.grid_builders import KMeansGrid, OverlayGrid, PyramidGrid, QuadtreeGrid, StaggeredGrid
+from geoguesser.geo.region import PlaneRegion, Region, country, world
+from geoguesser.inference.predictor import _to_arrays, _to_tensors
+
+PROPERTY = settings(max_examples=25, deadline=None)
+MAKERS: dict[str, GridMaker] = {
+    "square": SquareGrid(size=60),
+    "quadtree": QuadtreeGrid(max_places=10),
+    "kmeans": KMeansGrid(size=40),
+    "staggered": StaggeredGrid(size=30),
+    "staggered3": StaggeredGrid(size=20, copies=3),
+    "pyramid": PyramidGrid(sizes=[7, 30]),
+    "pyramid3": PyramidGrid(sizes=(3, 10, 40)),
+}
+OTHERS = [name for name in MAKERS if name != "square"]
+LANDS = ("croatia", "fiji", "world")
+BOTH = [(maker, land) for maker in MAKERS for land in LANDS]
+
+
+@pytest.fixture(scope="module")
+def regions() -> dict[str, Region]:
+    return {"croatia": country("HRV", "EPSG:3765"), "fiji": country("FJI"), "world": world()}
+
+
+@pytest.fixture(scope="module")
+def training(regions: dict[str, Region]) -> dict[str, np.ndarray]:
+    """Places on land: even ones, and half of them near a few towns."""
+    random = np.random.default_rng(1)
+    fiji = random.uniform((-18.4, 176.8), (-15.8, 180.4), (6000, 2))
+    fiji[:, 1] = (fiji[:, 1] + 180) % 360 - 180
+    found = {
+        "croatia": random.uniform((42.4, 13.5), (46.6, 19.4), (3000, 2)),
+        "fiji": fiji,
+        "world": from_unit(random.normal(size=(1500, 3))),
+    }
+    for name, coords in found.items():
+        on_land = coords[regions[name].contains(coords)]
+        near = on_land[random.integers(0, 3, 200)] + random.normal(scale=0.05, size=(200, 2))
+        found[name] = np.concatenate((on_land, near[regions[name].contains(np.clip(near, -90, 180))]))
+    return found
+
+
+@pytest.fixture(scope="module")
+def grids(regions: dict[str, Region], training: dict[str, np.ndarray]) -> dict[tuple[str, str], Grid]:
+    return {(maker, land): MAKERS[maker].fit(regions[land], training[land]) for maker, land in BOTH}
+
+
+def anywhere(land: str, count: int = 1000) -> np.ndarray:
+    random = np.random.default_rng(7)
+    if land == "world":
+        poles_and_date_line = [(90.0, 0.0), (-90.0, 10.0), (0.0, 180.0), (0.0, -180.0), (89.999, -180.0)]
+        return np.concatenate((from_unit(random.normal(size=(count, 3))), poles_and_date_line))
+    corners = {"croatia": ((40.0, 11.0), (49.0, 22.0)), "fiji": ((-23.0, 174.0), (-11.0, 180.0))}[land]
+    return random.uniform(*corners, (count, 2))
+
+
+@pytest.mark.parametrize(("maker", "land"), BOTH)
+def test_each_classs_centre_has_its_class(grids: dict[tuple[str, str], Grid], maker: str, land: str) -> None:
+    grid = grids[maker, land]
+    found = grid.assign_points(grid.cells.centres(grid.kept))
+    np.testing.assert_array_equal(found, np.arange(grid.num_cells))
+    assert grid.num_cells > 3
+
+
+@pytest.mark.parametrize(("maker", "land"), BOTH)
+def test_each_training_place_lies_in_its_own_cell_and_no_cell_is_empty(
+    grids: dict[tuple[str, str], Grid], training: dict[str, np.ndarray], maker: str, land: str
+) -> None:
+    grid = grids[maker, land]
+    if maker == "square":  # the grid that keeps no cell without land; on the sphere land is known within 6 km
+        assert grid.inside(training[land]).mean() > 0.99
+    else:
+        assert grid.inside(training[land]).all()
+    assert (np.bincount(grid.assign(training[land]), minlength=grid.num_cells) > 0).all()
+    assert (np.diff(grid.kept) > 0).all()
+
+
+@pytest.mark.parametrize(("maker", "land"), BOTH)
+def test_every_point_has_a_class(grids: dict[tuple[str, str], Grid], maker: str, land: str) -> None:
+    grid, coords = grids[maker, land], anywhere(land)
+    classes = grid.assign(coords)
+    assert classes.min() >= 0
+    assert classes.max() < grid.num_cells
+    outside = ~grid.inside(coords)
+    centres = grid.cells.centres(grid.kept)
+    away = np.linalg.norm(grid.region.to_space(coords[outside])[:, None] - centres, axis=-1)
+    np.testing.assert_allclose(away[np.arange(outside.sum()), classes[outside]], away.min(axis=1), rtol=1e-9)
+
+
+@pytest.mark.parametrize(("maker", "land"), BOTH)
+def test_a_grid_comes_back_from_the_state_that_a_checkpoint_holds(
+    grids: dict[tuple[str, str], Grid], maker: str, land: str
+) -> None:
+    grid, file = grids[maker, land], io.BytesIO()
+    torch.save(_to_tensors(grid.state()), file)
+    file.seek(0)
+    again = grid_from_state(grid.region, _to_arrays(torch.load(file, weights_only=True)))
+    for field in ("kept", "class_points_deg", "touching", "class_sides_km"):
+        np.testing.assert_array_equal(getattr(again, field), getattr(grid, field))
+    assert (again.parents is None) == (grid.parents is None)
+    if grid.parents is not None:
+        np.testing.assert_array_equal(again.parents, grid.parents)
+    assert (again.num_outputs, again.side_km, again.cells.side_km) == (
+        grid.num_outputs,
+        grid.side_km,
+        grid.cells.side_km,
+    )
+    coords = anywhere(land)
+    np.testing.assert_array_equal(again.assign(coords), grid.assign(coords))
+    np.testing.assert_array_equal(again.inside(coords), grid.inside(coords))
+    assert (again.neighbours != grid.neighbours).nnz == 0
+
+
+@pytest.mark.parametrize(("maker", "land"), BOTH)
+def test_outlines_go_round_their_cell(grids: dict[tuple[str, str], Grid], maker: str, land: str) -> None:
+    grid = grids[maker, land]
+    rings = grid.outlines_deg(grid.kept)
+    assert len(rings) == grid.num_cells
+    for number, ring in enumerate(rings):
+        np.testing.assert_allclose(to_unit(ring[0]), to_unit(ring[-1]), atol=1e-9)
+        centre = grid.cells.centres(grid.kept[[number]])
+        # A hair inside of the outline the cell is still this one.
+        inner = centre + 0.98 * (grid.region.to_space(ring) - centre)
+        if isinstance(grid.region, PlaneRegion) or maker == "kmeans":  # straight edges, or great circles
+            assert (grid.assign_points(inner) == number).all()
+    assert grid.outlines_deg(grid.kept[:0]) == []
+
+
+@pytest.mark.parametrize(("maker", "land"), BOTH)
+def test_sides_are_the_roots_of_areas(grids: dict[tuple[str, str], Grid], maker: str, land: str) -> None:
+    grid = grids[maker, land]
+    sides = grid.class_sides_km
+    assert sides.shape == (grid.num_cells,)
+    assert (sides > 0).all()
+    assert sides.max() <= np.sqrt(4 * np.pi) * EARTH_RADIUS_KM
+    assert grid.side_km == np.median(sides)
+    rings = grid.cells.outlines(grid.kept)
+    if isinstance(grid.region, PlaneRegion):
+        expected = np.sqrt([shapely.Polygon(ring).area for ring in rings]) / 1000
+        tolerance, enough = 1e-6, np.ones(grid.num_cells, dtype=bool)
+    else:  # by how many of 200,000 points on the sphere fall into each
+        points = to_unit(from_unit(np.random.default_rng(3).normal(size=(200_000, 3))))
+        held = np.bincount(grid.cells.locate(points) + 1, minlength=grid.cells.count + 1)[1:][grid.kept]
+        expected = np.sqrt(held / 200_000 * 4 * np.pi) * EARTH_RADIUS_KM
+        tolerance, enough = 0.13, held > 300
+    if maker == "kmeans":  # never more than twice the way to the nearest centre
+        centres = grid.cells.centres(grid.kept)
+        away = np.linalg.norm(centres[:, None] - centres, axis=-1)
+        np.fill_diagonal(away, np.inf)
+        nearest = away.min(axis=1) / 1000
+        if grid.region.name == "world":
+            nearest = 2 * EARTH_RADIUS_KM * np.arcsin(away.min(axis=1) / 2)
+        assert (2 * nearest < 0.9 * expected).any()
+        expected = np.minimum(expected, 2 * nearest)
+    np.testing.assert_allclose(sides[enough], expected[enough], rtol=tolerance)
+    assert enough.mean() > 0.5
+
+
+@pytest.mark.parametrize(("maker", "land"), [both for both in BOTH if both[0] != "kmeans"])
+def test_neighbours_are_the_boxes_that_touch(grids: dict[tuple[str, str], Grid], maker: str, land: str) -> None:
+    grid = grids[maker, land]
+    assert isinstance(grid.cells, BoxCells)
+    boxes = grid.cells.boxes(grid.kept)
+    # Brute force with whole numbers: on the sphere degrees and sines are brought to steps of a millionth.
+    size = np.ptp(boxes[:, [0, 2]]), np.ptp(boxes[:, [1, 3]])
+    unit = np.array((360.0, 2.0)) if grid.cells.sphere else np.array(size)
+    west, south, east, north = np.round(boxes / np.tile(unit, 2) * 1e6).T
+    expected = np.zeros((grid.num_cells, grid.num_cells), dtype=bool)
+    turns = (-1e6, 0.0, 1e6) if grid.cells.sphere else (0.0,)
+    near = (south[:, None] <= north + 2) & (south <= north[:, None] + 2)
+    for turn in turns:
+        expected |= (west[:, None] + turn <= east + 2) & (west <= east[:, None] + turn + 2) & near
+    if grid.cells.sphere:
+        for at_pole in (south <= -5e5 + 1e-9, north >= 5e5 - 1e-9):
+            expected |= at_pole[:, None] & at_pole
+    np.fill_diagonal(expected, False)
+    assert grid.neighbours.dtype == bool
+    np.testing.assert_array_equal(grid.neighbours.toarray(), expected)
+
+
+@pytest.mark.parametrize("maker", [name for name in MAKERS if name != "kmeans"])
+def test_neighbours_in_the_plane_are_those_that_shapely_finds(
+    grids: dict[tuple[str, str], Grid], maker: str
+) -> None:
+    grid = grids[maker, "croatia"]
+    polygons = shapely.buffer(shapely.polygons(list(grid.cells.outlines(grid.kept))), 0.001)
+    expected = shapely.intersects(polygons[:, None], polygons[None])
+    np.fill_diagonal(expected, False)
+    np.testing.assert_array_equal(grid.neighbours.toarray(), expected)
+
+
+@pytest.mark.parametrize("land", LANDS)
+def test_neighbours_of_voronoi_cells_lie_on_both_sides_of_their_edges(
+    grids: dict[tuple[str, str], Grid], land: str
+) -> None:
+    grid = grids["kmeans", land]
+    near = grid.neighbours.toarray()
+    assert (near == near.T).all()
+    assert not near.diagonal().any()
+    assert (near.sum(axis=1) >= 2).all()
+    points = grid.region.to_space(anywhere(land, 20_000))
+    if isinstance(grid.region, PlaneRegion):  # neighbours are those within the box
+        low, high = np.reshape(grid.cells.state()["box_m"], (2, 2))
+        points = points[((points > low) & (points < high)).all(axis=1)]
+    step = (points.max(axis=0) - points.min(axis=0)) * 1e-4
+    one, other = grid.assign_points(points), grid.assign_points(points + step)
+    crossed = one != other
+    assert crossed.any()
+    assert near[one[crossed], other[crossed]].all()
+
+
+@pytest.mark.parametrize(("maker", "land"), [(maker, land) for maker in OTHERS for land in LANDS])
+def test_order_of_places_does_not_matter(
+    grids: dict[tuple[str, str], Grid],
+    regions: dict[str, Region],
+    training: dict[str, np.ndarray],
+    maker: str,
+    land: str,
+) -> None:
+    shuffled = np.random.default_rng(2).permutation(training[land])
+    again = MAKERS[maker].fit(regions[land], shuffled)
+    np.testing.assert_array_equal(again.kept, grids[maker, land].kept)
+    np.testing.assert_allclose(
+        haversine_km(again.class_points_deg, grids[maker, land].class_points_deg), 0.0, atol=1e-6
+    )
+
+
+@pytest.mark.parametrize(("maker", "land"), [(maker, land) for maker in OTHERS for land in LANDS])
+def test_one_place_alone_or_a_hundred_times_makes_one_class(
+    regions: dict[str, Region], training: dict[str, np.ndarray], maker: str, land: str
+) -> None:
+    place = training[land][:1]
+    for places in (place, np.repeat(place, 100, axis=0)):
+        grid = MAKERS[maker].fit(regions[land], places)
+        assert grid.num_cells == 1
+        np.testing.assert_allclose(haversine_km(grid.class_points_deg, place), 0.0, atol=1e-5)
+        assert grid.neighbours.shape == (1, 1)
+        assert grid.neighbours.nnz == 0
+        assert 0 < grid.class_sides_km[0] < 30_000
+        assert len(grid.outlines_deg(grid.kept)) == 1
+
+
+@pytest.mark.parametrize("point", POINTS)
+@pytest.mark.parametrize(("maker", "land"), [(maker, land) for maker in OTHERS for land in ("croatia", "world")])
+def test_class_points_are_what_was_asked_for(
+    regions: dict[str, Region], training: dict[str, np.ndarray], maker: str, land: str, point: str
+) -> None:
+    region, places = regions[land], training[land]
+    grid = dataclasses.replace(MAKERS[maker], point=point).fit(region, places)
+    centres = region.from_space(grid.cells.centres(grid.kept))
+    if point == "centroid":
+        np.testing.assert_array_equal(grid.class_points_deg, centres)
+    elif point == "clipped":
+        np.testing.assert_allclose(grid.class_points_deg, region.snap(centres))
+    else:
+        classes, points = grid.assign(places), region.to_space(places)
+        means = np.stack([points[classes == k].mean(axis=0) for k in range(grid.num_cells)])
+        np.testing.assert_allclose(haversine_km(grid.class_points_deg, region.from_space(means)), 0, atol=1e-6)
+
+
+@pytest.mark.parametrize("maker", OTHERS)
+def test_places_far_off_the_land_make_a_grid_all_the_same(regions: dict[str, Region], maker: str) -> None:
+    rome = np.array([(41.9, 12.5), (41.8, 12.6), (45.8, 16.0)])
+    grid = MAKERS[maker].fit(regions["croatia"], rome)
+    assert sorted(set(grid.assign(rome).tolist())) == list(range(grid.num_cells))
+    alone = MAKERS[maker].fit(regions["croatia"], rome[:1])
+    assert alone.num_cells == 1
+
+
+@pytest.mark.parametrize("maker", OTHERS)
+def test_no_training_place_is_refused(regions: dict[str, Region], maker: str) -> None:
+    with pytest.raises(DataError, match=r"^The training split holds no place, so no cell can be kept\.$"):
+        MAKERS[maker].fit(regions["croatia"], np.zeros((0, 2)))
+
+
+@PROPERTY
+@given(
+    places=st.lists(st.tuples(st.floats(-90, 90), st.floats(-180, 180)), min_size=1, max_size=40),
+    name=st.sampled_from(OTHERS),
+)
+def test_any_places_of_the_world_make_a_grid(
+    regions: dict[str, Region], places: list[tuple[float, float]], name: str
+) -> None:
+    coords = np.array(places)
+    grid = MAKERS[name].fit(regions["world"], coords)
+    assert grid.inside(coords).all()
+    assert (np.bincount(grid.assign(coords), minlength=grid.num_cells) > 0).all()
+    assert (grid.class_sides_km > 0).all()
+    assert np.isfinite(np.concatenate(grid.outlines_deg(grid.kept))).all()
+    assert grid.neighbours.shape == (grid.num_cells, grid.num_cells)
+    if grid.parents is not None:
+        assert set(grid.parents.ravel()) == set(range(grid.num_outputs))
+
+
+@pytest.mark.parametrize(
+    ("maker", "land"),
+    [(maker, land) for maker, made in MAKERS.items() if isinstance(made, OverlayGrid) for land in LANDS],
+)
+def test_parents_are_the_rasters_cells_that_hold_the_piece(
+    grids: dict[tuple[str, str], Grid],
+    regions: dict[str, Region],
+    training: dict[str, np.ndarray],
+    maker: str,
+    land: str,
+) -> None:
+    grid, made = grids[maker, land], MAKERS[maker]
+    assert isinstance(made, OverlayGrid)
+    assert grid.parents is not None
+    rasters = made.rasters(regions[land])
+    assert grid.parents.shape == (grid.num_cells, len(rasters))
+    assert np.unique(grid.parents).tolist() == list(range(grid.num_outputs))
+    spans = [(column.min(), column.max()) for column in grid.parents.T]
+    assert all(before[1] + 1 == after[0] for before, after in itertools.pairwise(spans))
+    assert len(np.unique(grid.parents, axis=0)) == grid.num_cells  # a piece is one cell of each
+    # Two places share a class just where each raster has them in one cell (but for slivers).
+    chart = to_chart(grid.region.to_space(training[land]))
+    cells = np.stack([raster.cell[raster.strips.locate_chart(chart)] for raster in rasters], axis=-1)
+    pieces = np.unique(cells, axis=0, return_inverse=True)[1].ravel()
+    classes = grid.assign(training[land])
+    same_piece, same_class = pieces[:, None] == pieces, classes[:, None] == classes
+    assert (same_piece != same_class).mean() < 0.003
+    assert grids["square", land].parents is None
+    assert grids["square", land].num_outputs == grids["square", land].num_cells
+
+
+def test_pieces_of_a_pyramid_of_which_one_is_moved_are_those_of_two_rasters(
+    regions: dict[str, Region], training: dict[str, np.ndarray]
+) -> None:
+    region = regions["croatia"]
+    grid = StaggeredGrid(size=30).fit(region, training["croatia"])
+    first = cells_for(region, 30)
+    assert isinstance(first, SquareCells)
+    half = first.side_m / 2
+    second = SquareCells(
+        first.west_m - half, first.south_m - half, first.side_m, first.columns + 1, first.rows + 1
+    )
+    points = region.to_metres(training["croatia"])
+    pairs = np.stack((first.locate(points), second.locate(points)), axis=-1)
+    expected, pieces = np.unique(pairs, axis=0, return_inverse=True)
+    assert grid.num_cells == len(expected)
+    assert grid.num_outputs == len(set(pairs[:, 0])) + len(set(pairs[:, 1]))
+    np.testing.assert_array_equal(
+        grid.assign(training["croatia"])[:, None] == grid.assign(training["croatia"]), pieces[:, None] == pieces
+    )
+    np.testing.assert_allclose(grid.class_sides_km, first.side_km / 2)
+
+
+WRONG = [
+    (QuadtreeGrid(max_places=0), "grid.max_places must be a positive integer, got 0."),
+    (
+        QuadtreeGrid(size=60),  # type: ignore[arg-type]
+        "grid.size must be null for this grid, whose number of cells follows from grid.max_places, got 60. "
+        "Leave it out, or add grid.size=null.",
+    ),
+    (QuadtreeGrid(max_places="abc"), "grid.max_places must be a positive integer, got 'abc'."),  # type: ignore[arg-type]
+    (QuadtreeGrid(min_side_km=0), "grid.min_side_km must be a number above 0, got 0."),
+    (QuadtreeGrid(point="no"), "grid.point must be one of centroid, clipped, weighted, got 'no'."),
+    (KMeansGrid(size=0), "grid.size must be a positive integer, got 0."),
+    (KMeansGrid(seed=-1), "grid.seed must be an integer from 0 up, got -1."),
+    (StaggeredGrid(size=0), "grid.size must be a positive integer, got 0."),
+    (StaggeredGrid(spacing_km=-2.0), "grid.spacing_km must be a number above 0, got -2.0."),
+    (StaggeredGrid(copies=1), "grid.copies must be an integer from 2 to 8, got 1."),
+    (
+        PyramidGrid(sizes=[60]),
+        "grid.sizes must be two or more numbers of cells, such as [15,60], got [60].",
+    ),
+    (
+        PyramidGrid(sizes=60),  # type: ignore[arg-type]
+        "grid.sizes must be two or more numbers of cells, such as [15,60], got 60.",
+    ),
+    (PyramidGrid(sizes=[15, "x"]), "grid.sizes[1] must be a positive integer, got 'x'."),  # type: ignore[list-item]
+    (PyramidGrid(sizes=[60, 15]), "grid.sizes must ascend, from coarse to fine, got [60, 15]."),
+]
+
+
+@pytest.mark.parametrize(("maker", "message"), WRONG)
+def test_wrong_values_are_refused_before_any_data(maker: GridMaker, message: str) -> None:
+    with pytest.raises(ConfigError, match=f"^{re.escape(message)}$"):
+        maker.check()
+
+
+@pytest.mark.parametrize("maker", [StaggeredGrid(spacing_km=0.3), PyramidGrid(sizes=[10, 10**7])])
+def test_too_many_pieces_are_refused(regions: dict[str, Region], maker: Any) -> None:
+    with pytest.raises(ConfigError, match=r"^grid must not lay more than 4,000,000 cells over the region"):
+        maker.fit(regions["croatia"], np.array([(45.8, 16.0)]))
+
+
+def test_more_cells_than_can_be_laid_are_refused_before_a_search(regions: dict[str, Region]) -> None:
+    message = "grid must not lay more than 4,000,000 cells over the region, got '4,000,001 cells'."
+    with pytest.raises(ConfigError, match=f"^{re.escape(message)}"):
+        SquareGrid(size=4_000_001).fit(regions["croatia"], np.array([(45.8, 16.0)]))
+
+
+def test_what_was_asked_for(regions: dict[str, Region]) -> None:
+    croatia = regions["croatia"]
+    assert SquareGrid().asked(croatia) == KMeansGrid().asked(croatia) == 60
+    assert SquareGrid().asked(regions["world"]) == 240
+    asked = {name: maker.asked(croatia) for name, maker in MAKERS.items()}
+    assert asked == {**dict.fromkeys(MAKERS), "square": 60, "kmeans": 40}
+    assert SquareGrid(spacing_km=10.0).asked(croatia) is None

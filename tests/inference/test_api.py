@@ -1,0 +1,382 @@
+"""Portable models: the folder answers as the run does, bit by bit; what is wrong with it is said."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import pickletools
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file, save_file
+from training.toy_run import IMAGE, REGION, toy_network, toy_places
+
+import geoguesser
+from geoguesser.data.images import ImageSpec
+from geoguesser.errors import CheckpointError, ConfigError, DataError, MissingFileError
+from geoguesser.geo.grid_builders import PyramidGrid
+from geoguesser.geo.region import SphereRegion
+from geoguesser.inference.api import Model
+from geoguesser.inference.ensemble import Ensemble
+from geoguesser.inference.predictions import Answers
+from geoguesser.inference.predictor import Locator
+from geoguesser.inference.saved_model import CONFIG, DESCRIBED, WEIGHTS, network_file, write_model
+from geoguesser.model.decoder import MedianDecoder
+from geoguesser.model.heads.classification import ClassificationHead, RegressionHead
+from geoguesser.model.losses import CrossEntropy
+from geoguesser.model.uncertainty import Calibration
+
+
+def toy_locator() -> Locator:
+    network = toy_network()
+    assert isinstance(network.head, ClassificationHead)
+    network.head.decoder = MedianDecoder(temperature=0.9)
+    with torch.no_grad():
+        network.head.linear.weight.mul_(30.0)
+    said = Locator(network, REGION, IMAGE).said(toy_places()[1])
+    learnt = Calibration.fit(said, network.head.grid.assign(toy_places()[0]), np.linspace(1.0, 60.0, 28))
+    return Locator(network, REGION, IMAGE, {"places": 28, "decoder": "some"}, learnt.state())
+
+
+@pytest.fixture(scope="module")
+def locator() -> Locator:
+    return toy_locator()
+
+
+@pytest.fixture(scope="module")
+def folder(locator: Locator, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    made = tmp_path_factory.mktemp("portable")
+    write_model(locator, made, {"license": "mit", "synthetic": True})
+    return made
+
+
+def check_same(found: Answers, own: Answers) -> None:
+    np.testing.assert_array_equal(found.coords_deg, own.coords_deg)
+    np.testing.assert_array_equal(found.in_region, own.in_region)
+    for one, other in ((found.posterior, own.posterior), (found.expected_error_km, own.expected_error_km)):
+        assert (one is None) == (other is None)
+        if one is not None and other is not None:
+            np.testing.assert_array_equal(one, other)
+    assert (found.radius_km or {}).keys() == (own.radius_km or {}).keys()
+    for level, radius in (found.radius_km or {}).items():
+        np.testing.assert_array_equal(radius, (own.radius_km or {})[level])
+
+
+def test_it_answers_as_the_locator_bit_by_bit(locator: Locator, folder: Path) -> None:
+    assert sorted(one.name for one in folder.iterdir()) == [CONFIG, WEIGHTS]
+    model = geoguesser.load(folder)
+    assert isinstance(model, geoguesser.Model)
+    images = toy_places()[1]
+    mask = torch.rand(images.shape[:2], generator=torch.Generator().manual_seed(0)) < 0.7
+    mask[:, 0] = True
+    found = model.predict(images, mask=mask)
+    own = locator.answer(images, mask)
+    check_same(found, own)
+    assert found.radius_km is not None
+    assert "90" in found.radius_km
+    assert np.ptp(found.coords_deg, axis=0).min() > 0.01
+    check_same(model.predict(images.numpy(), mask=mask.numpy(), batch_size=28), own)
+    assert len(model.predict(images, batch_size=5)) == len(images)
+    assert (model.region.name, model.image, model.about["license"]) == ("Toyland", IMAGE, "mit")
+    assert model.grid is not None
+    assert model.grid.num_cells == locator.network.head.grid.num_cells
+
+
+@pytest.mark.parametrize("kind", ["regression", "world", "pyramid"])
+def test_other_heads_and_regions_survive_the_folder(kind: str, tmp_path: Path) -> None:
+    network, region = toy_network(), REGION
+    size = network.fusion.output_size
+    if kind == "pyramid":
+        network.head = ClassificationHead.fit(
+            in_features=size, region=REGION, train_coords_deg=toy_places()[0],
+            grid=PyramidGrid(sizes=(4, 16)), loss=CrossEntropy(), decoder=MedianDecoder(),
+        )  # fmt: skip
+    else:
+        region = SphereRegion() if kind == "world" else REGION
+        space = "sphere" if kind == "world" else "crs"
+        network.head = RegressionHead.fit(
+            in_features=size, region=region, train_coords_deg=toy_places()[0], space=space
+        )
+    made = Locator(network, region, ImageSpec(size=32, fit="squash"))
+    write_model(made, tmp_path, {})
+    images = toy_places()[1][:4]
+    model = geoguesser.load(tmp_path)
+    check_same(model.predict(images), made.answer(images))
+    assert model.image.fit == "squash"
+
+
+def test_a_run_and_a_checkpoint_are_models_too(locator: Locator, tmp_path: Path) -> None:
+    (tmp_path / "checkpoints").mkdir()
+    locator.save(tmp_path / "checkpoints" / "best.ckpt")
+    images = toy_places()[1][:3]
+    for path in (tmp_path, str(tmp_path / "checkpoints" / "best.ckpt")):
+        check_same(geoguesser.load(path).predict(images), locator.answer(images))
+    with pytest.raises(MissingFileError, match=r"must be a run folder with checkpoints/best\.ckpt"):
+        geoguesser.load(tmp_path / "nothing")
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("photos")
+    random = np.random.default_rng(0)
+    for name, headings in (("b", (0, 90, 180, 270)), ("a", (90,))):
+        (root / name).mkdir()
+        for heading in headings:
+            pixels = random.integers(0, 255, (6, 8, 3), dtype=np.uint8)
+            Image.fromarray(pixels).resize((64, 48), Image.Resampling.BILINEAR).save(
+                root / name / f"{heading}.png"
+            )
+    return root
+
+
+def test_the_programs_take_a_folder_as_they_take_a_run(locator: Locator, folder: Path, tmp_path: Path) -> None:
+    """An ensemble, which predict, evaluate and serve ask, opens it; its file of weights tells it from others."""
+    images = toy_places()[1]
+    locator.save(tmp_path / "model.ckpt")
+    both = Ensemble.load([folder, tmp_path / "model.ckpt"])
+    assert both.grid is not None
+    check_same(Ensemble.load([folder]).answer([images]), locator.answer(images))
+    assert network_file(folder) == folder / WEIGHTS
+    assert network_file(tmp_path / "model.ckpt") == tmp_path / "model.ckpt"
+    with pytest.raises(MissingFileError, match=r"must be a run folder with checkpoints/best.ckpt"):
+        network_file(tmp_path)
+
+
+def test_paths_pictures_and_pixels_are_the_same_to_it(photos: Path, folder: Path) -> None:
+    model = geoguesser.load(folder)
+    assert model.ids(photos) == ["a", "b"]
+    by_folder = model.predict(str(photos))
+    check_same(model.predict([photos / "a", photos / "b"]), by_folder)
+    paths = [{90: photos / "a" / "90.png"}, {at: photos / "b" / f"{at}.png" for at in (0, 90, 180, 270)}]
+    opened = [{heading: Image.open(path) for heading, path in place.items()} for place in paths]
+    check_same(model.predict(paths), by_folder)
+    check_same(model.predict(opened), by_folder)
+    pixels = np.zeros((2, 4, 3, 48, 64), dtype=np.uint8)
+    for row, place in enumerate(opened):
+        for heading, photo in place.items():
+            pixels[row, heading // 90] = np.asarray(photo).transpose(2, 0, 1)
+    check_same(model.predict(pixels, mask=pixels.any(axis=(2, 3, 4))), by_folder)
+    one = model.predict(paths[0])
+    assert one.coords_deg.shape == (1, 2)
+    np.testing.assert_allclose(one.coords_deg[0], by_folder.coords_deg[0], atol=1e-4)
+
+
+VIEWS = np.zeros((1, 4, 3, 8, 8), np.uint8)
+WRONG: list[tuple[Any, dict[str, Any], type[Exception], str]] = [
+    (None, {}, ConfigError, r"^images must be a path or several, .*, got 'NoneType'\.$"),
+    ([], {}, ConfigError, r"^images must be a path or several"),
+    (np.zeros((1, 4, 3, 8, 8)), {}, ConfigError, r"^images must be uint8 pixels .*, got 'float64 \(1, 4, 3, 8"),
+    (np.zeros((1, 3, 4, 8, 8), np.uint8), {}, ConfigError, r"got 'uint8 \(1, 3, 4, 8, 8\)'"),
+    (np.zeros((0, 4, 3, 8, 8), np.uint8), {}, ConfigError, r"got 'uint8 \(0, 4, 3, 8, 8\)'"),
+    (VIEWS, {"mask": np.zeros((1, 4), bool)}, DataError, r"^mask\[0\] must be true somew"),
+    (VIEWS, {"mask": np.ones((2, 4), bool)}, ConfigError, r"^mask must be bool \(1, 4\)"),
+    (VIEWS, {"mask": "all"}, ConfigError, r"^mask must be bool \(1, 4\), true where .*, got 'str'"),
+    (VIEWS, {"mask": [[True], [True, False]]}, ConfigError, r"^mask must be bool \(1, 4\), .*, got 'list'"),
+    (VIEWS, {"mask": np.array([None])}, ConfigError, r"^mask must be bool \(1, 4\), .*, got 'ndarray'"),
+    (np.array([None]), {}, ConfigError, r"^images must be uint8 pixels .*, got 'object \(1,\)'"),
+    (np.array(["a"]), {}, ConfigError, r"^images must be uint8 pixels .*, got '<U1 \(1,\)'"),
+    ([VIEWS], {}, ConfigError, r"^images must be a path or several, .*, got 'a ndarray among them'"),
+    (["a", {0: "b.jpg"}], {}, ConfigError, r"^images must be a path or several, .*, got 'a dict among them'"),
+    (VIEWS, {"batch_size": 0}, ConfigError, r"^batch_size must be a positive"),
+    ({0: "no.jpg"}, {}, DataError, r"^no\.jpg cannot be read"),
+    ({45: "a.jpg"}, {}, ConfigError, r"^images\[0\] must map some of \(0, 90, 180, 270\) to photos, got \['45'\]"),
+    ([{0: 3}], {}, ConfigError, r"^images\[0\]\[0\] must be a path or a PIL image, got 'int'"),
+    ("nowhere", {}, MissingFileError, r"^images=nowhere must be there"),
+    ("nowhere", {"mask": np.ones((1, 4), bool)}, ConfigError, r"^mask can be given with pixels alone"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("case", range(len(WRONG)))
+def test_what_it_is_not_given_right_it_says(case: int, folder: Path) -> None:
+    images, more, kind, message = WRONG[case]
+    with pytest.raises(kind, match=message):
+        geoguesser.load(folder).predict(images, **more)
+
+
+def test_a_picture_beside_the_views_is_no_mistake(photos: Path, folder: Path, tmp_path: Path) -> None:
+    place = tmp_path / "set" / "p"
+    place.mkdir(parents=True)
+    for name in ("0.png", "thumbnail.png"):
+        (place / name).write_bytes((photos / "b" / "0.png").read_bytes())
+    model = geoguesser.load(folder)
+    alone = model.predict({0: place / "0.png"})
+    np.testing.assert_array_equal(model.predict(tmp_path / "set").coords_deg, alone.coords_deg)
+
+
+def test_a_broken_photo_is_named(photos: Path, folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "0.jpg").write_bytes((photos / "b" / "0.png").read_bytes()[:99])
+    model = geoguesser.load(folder)
+    with pytest.raises(DataError, match=r"^images must be whole: 0\.jpg"):
+        model.predict(tmp_path)
+    with pytest.raises(DataError, match=r"0\.jpg is no whole image"):
+        model.predict({0: tmp_path / "0.jpg"})
+
+
+def copied(folder: Path, to: Path, **changes: Any) -> Path:
+    """The folder with other values in config.json, and their right digest."""
+    to.mkdir(exist_ok=True)
+    (to / WEIGHTS).write_bytes((folder / WEIGHTS).read_bytes())
+    config = json.loads((folder / CONFIG).read_text()) | changes
+    text = json.dumps([config[name] for name in DESCRIBED], sort_keys=True)
+    config["description_sha256"] = hashlib.sha256(text.encode()).hexdigest()
+    (to / CONFIG).write_text(json.dumps(config))
+    return to
+
+
+def with_tensors(folder: Path, to: Path, tensors: dict[str, torch.Tensor]) -> Path:
+    to.mkdir(exist_ok=True)
+    save_file(tensors, to / WEIGHTS)
+    digest = hashlib.sha256((to / WEIGHTS).read_bytes()).hexdigest()
+    config = json.loads((folder / CONFIG).read_text()) | {"weights_sha256": digest}
+    (to / CONFIG).write_text(json.dumps(config))
+    return to
+
+
+def refused(folder: Path) -> str:
+    with pytest.raises(CheckpointError) as caught:
+        geoguesser.load(folder)
+    return str(caught.value).replace(str(folder), "FOLDER")
+
+
+def test_a_newer_format_is_refused(folder: Path, tmp_path: Path) -> None:
+    found = refused(copied(folder, tmp_path, format=2))
+    assert found == "FOLDER/config.json must have a format up to 1, got 2. Update geoguesser."
+
+
+def test_damage_is_noticed(folder: Path, tmp_path: Path) -> None:
+    copy = copied(folder, tmp_path)
+    data = bytearray((copy / WEIGHTS).read_bytes())
+    data[-1] ^= 1
+    (copy / WEIGHTS).write_bytes(data)
+    assert refused(copy).startswith("FOLDER/model.safetensors is damaged or of another model: its SHA-256 ")
+    (copy / WEIGHTS).write_bytes(b"no tensors")
+    (copy / CONFIG).write_text(
+        json.dumps({"format": 1, "weights_sha256": hashlib.sha256(b"no tensors").hexdigest()})
+    )
+    assert refused(copy).startswith("FOLDER/model.safetensors holds no tensors (")
+    for text in ("{", "[]", "{}", '{"format": "a"}', '{"format": 0}', "[" * 100_000):
+        (copy / CONFIG).write_text(text)
+        assert refused(copy).startswith("FOLDER/config.json is no description of a model (")
+    (copy / WEIGHTS).unlink()
+    copied(folder, tmp_path)
+    (copy / WEIGHTS).unlink()
+    with pytest.raises(MissingFileError, match=r"model\.safetensors must lie beside config\.json"):
+        geoguesser.load(copy)
+    (copy / CONFIG).rename(copy / "other.json")
+    (copy / WEIGHTS).touch()
+    with pytest.raises(MissingFileError, match=r"must hold config\.json beside model\.safetensors"):
+        geoguesser.load(copy)
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [(("calibration", "scale"), 99.0), (("calibration", "stretch"), {}), (("views", "size"), 64), (("data",), 7)],
+)
+def test_a_description_that_was_changed_is_refused(
+    path: tuple[str, ...], value: object, folder: Path, tmp_path: Path
+) -> None:
+    copy = copied(folder, tmp_path)
+    config = json.loads((copy / CONFIG).read_text())
+    node = config
+    for key in path[:-1]:
+        node = node[key]
+    node[path[-1]] = value
+    (copy / CONFIG).write_text(json.dumps(config))
+    found = refused(copy)
+    assert found.startswith("FOLDER/config.json is damaged or was changed by hand: the SHA-256 of views, region, ")
+    assert found.endswith(" Copy the folder again, or export it again.")
+
+
+def test_its_licence_may_be_changed_by_hand(folder: Path, tmp_path: Path) -> None:
+    copy = copied(folder, tmp_path)
+    config = json.loads((copy / CONFIG).read_text()) | {"license": "cc0-1.0"}
+    (copy / CONFIG).write_text(json.dumps(config, indent=7))
+    assert geoguesser.load(copy).about["license"] == "cc0-1.0"
+
+
+@pytest.mark.parametrize("path", [None, 5, b"model", [], ""])
+def test_what_is_no_path_is_said_to_be_none(path: Any) -> None:
+    with pytest.raises(ConfigError, match=r"^path must name a folder that python -m geoguesser\.export wrote, "):
+        geoguesser.load(path)
+
+
+def test_a_device_that_is_not_there_is_named(folder: Path) -> None:
+    with pytest.raises(ConfigError, match=r"^device must be auto or a device of this machine, got 'nope'\.$"):
+        geoguesser.load(folder, device="nope")
+
+
+@pytest.mark.parametrize("paths", [None, 5, b"x", [None], []])
+def test_ids_are_of_paths(paths: Any, folder: Path) -> None:
+    with pytest.raises(ConfigError, match=r"^images must name a folder of place folders"):
+        geoguesser.load(folder).ids(paths)
+
+
+def test_tensors_that_lack_or_do_not_fit_are_named(folder: Path, tmp_path: Path) -> None:
+    tensors = load_file(folder / WEIGHTS)
+    name = "network.head.linear.bias"
+    fewer = {key: value for key, value in tensors.items() if key != name}
+    found = refused(with_tensors(folder, tmp_path, fewer))
+    assert found.startswith("FOLDER/model.safetensors lacks 1 of ")
+    assert f"tensors, {name} the first" in found
+    found = refused(with_tensors(folder, tmp_path, tensors | {"network.more": torch.zeros(1)}))
+    assert found == "FOLDER/model.safetensors holds network.more, which its model does not have."
+    found = refused(with_tensors(folder, tmp_path, tensors | {name: torch.zeros(1)}))
+    assert f"must hold {name} of shape (" in found
+    land = "config.region.land_wkb"
+    found = refused(with_tensors(folder, tmp_path, {key: value for key, value in tensors.items() if key != land}))
+    assert found == f"FOLDER/model.safetensors lacks the tensor {land}."
+
+
+def test_a_description_of_nothing_is_refused(folder: Path, tmp_path: Path) -> None:
+    found = refused(copied(folder, tmp_path, views={"size": 3, "fit": "crop"}))
+    assert found.startswith("FOLDER/config.json does not describe a model (ConfigError: image.size must be")
+    network = json.loads((folder / CONFIG).read_text())["network"]
+    network["backbone"]["name"] = "hf-hub:somebody/something"
+    found = refused(copied(folder, tmp_path, network=network))
+    assert found == ("FOLDER/config.json must name a model that timm holds, got 'hf-hub:somebody/something'.")
+    assert "KeyError: 'kind'" in refused(copied(folder, tmp_path, region={}))
+
+
+def test_there_is_no_pickle_in_it(folder: Path) -> None:
+    for file in folder.iterdir():
+        with pytest.raises(ValueError, match=r"opcode|pickle exhausted|not enough data"):
+            list(pickletools.genops(file.read_bytes()))
+
+
+SCRIPT = """
+import sys
+import geoguesser
+assert not {"torch", "numpy"} & set(sys.modules), "import geoguesser is heavy"
+assert {"load", "Model", "__version__"} <= set(dir(geoguesser))
+import numpy as np
+answers = geoguesser.load(sys.argv[1]).predict(np.load(sys.argv[2]))
+np.save(sys.argv[3], answers.coords_deg)
+heavy = {"pytorch_lightning", "lightning_fabric", "hydra", "omegaconf"}
+print("loaded:", *sorted(heavy.intersection(sys.modules)))
+"""
+
+
+@pytest.mark.slow  # in a process of its own
+def test_a_plain_process_needs_neither_lightning_nor_hydra(folder: Path, tmp_path: Path) -> None:
+    images = toy_places()[1][:3].numpy()
+    np.save(tmp_path / "images.npy", images)
+    words = [str(folder), str(tmp_path / "images.npy"), str(tmp_path / "found.npy")]
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT, *words], capture_output=True, text=True, check=False, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "loaded:\n"
+    own = geoguesser.load(folder).predict(images).coords_deg
+    np.testing.assert_allclose(np.load(tmp_path / "found.npy"), own, atol=1e-5)
+
+
+def test_what_is_not_there_is_no_attribute() -> None:
+    with pytest.raises(AttributeError, match="has no attribute 'lode'"):
+        geoguesser.lode  # noqa: B018
+    assert geoguesser.Model is Model

@@ -1,0 +1,253 @@
+"""Pictures of a dataset: the pure parts against known answers; the pictures by their colours and bytes."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+import pytest
+from matplotlib.colors import to_rgb
+from PIL import Image
+
+from geoguesser.data.checks.duplicates import Match
+from geoguesser.data.checks.inspection import BROKEN, MISSING, OK, PLACEHOLDER, Facts, PlaceFiles, examine
+from geoguesser.data.images import ImageSpec
+from geoguesser.geo.distance import haversine_km
+from geoguesser.geo.region import PlaneRegion, world
+from geoguesser.reporting.dataset import plots as data_pictures
+from geoguesser.reporting.dataset import samples as data_views
+from geoguesser.reporting.maps import SPLIT_COLOURS
+from geoguesser.reporting.projections import frame_of
+
+ZAGREB = (45.81, 15.98)
+
+
+def near_zagreb(count: int, spread_deg: float = 0.02) -> np.ndarray:
+    return np.random.default_rng(0).normal(ZAGREB, spread_deg, (count, 2))
+
+
+def pixels_of(path: Path, split: str) -> int:
+    """How many pixels have the very colour of a split."""
+    with Image.open(path) as picture:
+        assert (picture.format, picture.width) == ("PNG", 1000)
+        assert 400 < picture.height < 1500
+        rgb = np.asarray(picture.convert("RGB"), dtype=np.int64)
+    wanted = np.round(255 * np.array(to_rgb(SPLIT_COLOURS[split])))
+    return int((np.abs(rgb - wanted).max(axis=-1) <= 2).sum())
+
+
+def check_same_twice(folder: Path, draw: Callable[[Path], None]) -> Path:
+    settings = dict(matplotlib.rcParams)
+    paths = [folder / "a.png", folder / "b.png"]
+    for path in paths:
+        draw(path)
+    assert paths[0].read_bytes() == paths[1].read_bytes()
+    assert sorted(folder.iterdir()) == paths
+    assert dict(matplotlib.rcParams) == settings
+    return paths[0]
+
+
+def test_map_shows_each_split_that_is_there(tmp_path: Path, croatia: PlaneRegion) -> None:
+    coords = np.array([[45.8, 16.0], [45.5, 18.0], [44.0, 15.5], [43.5, 16.5]])
+    splits = np.array(["train", "val", "unused", "train"])
+    path = check_same_twice(
+        tmp_path, lambda path: data_pictures.draw_places(path, region=croatia, coords_deg=coords, splits=splits)
+    )
+    counts = {split: pixels_of(path, split) for split in SPLIT_COLOURS}
+    assert counts["test"] == 0
+    assert min(counts["train"], counts["val"], counts["unused"]) > 30
+    assert counts["train"] > 1.5 * counts["val"]
+
+
+def test_dense_places_do_not_hide_each_other(tmp_path: Path, croatia: PlaneRegion) -> None:
+    coords = np.random.default_rng(0).uniform((45.3, 16.0), (45.7, 18.0), (20_000, 2))
+    splits = np.array(["train", "val", "test", "unused"])[np.arange(20_000) % 4]
+    path = tmp_path / "dense.png"
+    data_pictures.draw_places(path, region=croatia, coords_deg=coords, splits=splits)
+    train, val, test = (pixels_of(path, split) for split in ("train", "val", "test"))
+    assert max(train, val, test) < 1.2 * min(train, val, test)
+    assert pixels_of(path, "unused") < 0.5 * train  # they lie below
+
+
+def test_few_places_need_no_second_map(croatia: PlaneRegion) -> None:
+    assert data_pictures.densest_window(croatia, near_zagreb(40)) is None
+    assert data_pictures.densest_window(croatia, near_zagreb(1)) is None
+
+
+@pytest.mark.parametrize("count", [70, 3000, 30_000])
+def test_window_lies_where_places_are_densest(croatia: PlaneRegion, count: int) -> None:
+    elsewhere = np.random.default_rng(1).uniform((45.2, 17.0), (45.6, 18.5), (60, 2))
+    window = data_pictures.densest_window(croatia, np.concatenate((elsewhere, near_zagreb(count))))
+    assert window is not None
+    west, south, east, north = window
+    centre_deg = croatia.to_degrees(np.array([[(west + east) / 2, (south + north) / 2]]))[0]
+    assert haversine_km(centre_deg, np.array(ZAGREB)) < 3.0
+    assert east - west == pytest.approx(north - south)
+    inside = data_pictures.in_window(frame_of(croatia).project(near_zagreb(count)), window).sum()
+    assert data_pictures.LEAST_IN_WINDOW <= inside <= data_pictures.MOST_IN_WINDOW
+
+
+def test_many_places_at_one_point_end_the_search(tmp_path: Path, croatia: PlaneRegion) -> None:
+    coords = np.tile(ZAGREB, (1000, 1))
+    splits = np.array(["train"] * 999 + ["test"])
+    window = data_pictures.densest_window(croatia, coords)
+    assert window is not None
+    path = tmp_path / "window.png"
+    data_pictures.draw_window(path, region=croatia, coords_deg=coords, splits=splits, window=window)
+    assert pixels_of(path, "train") + pixels_of(path, "test") > 0
+
+
+def test_window_shows_only_what_lies_in_it(tmp_path: Path, croatia: PlaneRegion) -> None:
+    coords = np.concatenate((near_zagreb(200), [[43.5, 16.5]]))
+    splits = np.array(["train"] * 200 + ["test"])
+    window = data_pictures.densest_window(croatia, coords)
+    assert window is not None
+    path = check_same_twice(
+        tmp_path,
+        lambda path: data_pictures.draw_window(
+            path, region=croatia, coords_deg=coords, splits=splits, window=window
+        ),
+    )
+    assert pixels_of(path, "test") == 0
+    assert pixels_of(path, "train") > 200
+
+
+def test_world_has_both_maps(tmp_path: Path) -> None:
+    region = world()
+    spread = np.random.default_rng(0).uniform((-50, -170), (70, 170), (200, 2))
+    coords = np.concatenate((spread, near_zagreb(900)))
+    splits = np.array(["train", "val", "test"])[np.arange(len(coords)) % 3]
+    window = data_pictures.densest_window(region, coords)
+    assert window is not None
+    assert window[0] < ZAGREB[1] < window[2]
+    assert window[1] < ZAGREB[0] < window[3]
+    data_pictures.draw_places(tmp_path / "a.png", region=region, coords_deg=coords, splits=splits, window=window)
+    data_pictures.draw_window(tmp_path / "b.png", region=region, coords_deg=coords, splits=splits, window=window)
+    assert pixels_of(tmp_path / "a.png", "test") > 100
+    assert pixels_of(tmp_path / "b.png", "test") > 100
+
+
+@pytest.mark.parametrize(
+    ("distance_km", "splits"),
+    [
+        ([0.0, 0.3, 7.0, 2.0], ["val", "test", "test", "train"]),
+        ([0.0, 0.0, 1.0, np.inf], ["test", "test", "train", "val"]),
+        ([900.0, 4000.0, 20_000.0, 1.0], ["val", "test", "test", "train"]),
+        ([3.0, 1.0, 1.0, 1.0], ["test", "train", "train", "unused"]),
+    ],
+)
+def test_distances_are_drawn_for_the_splits_that_have_some(
+    tmp_path: Path, distance_km: list[float], splits: list[str]
+) -> None:
+    distance, split = np.array(distance_km), np.array(splits)
+    path = check_same_twice(
+        tmp_path, lambda path: data_pictures.draw_distances(path, distance_km=distance, splits=split)
+    )
+    shown = {one for one, km in zip(splits, distance_km, strict=True) if np.isfinite(km)} & {"val", "test"}
+    assert {one for one in ("val", "test") if pixels_of(path, one) > 100} == shown
+    assert pixels_of(path, "train") == 0
+
+
+def test_brightness_is_the_luma_of_known_colours(tmp_path: Path) -> None:
+    colours = [(0, 0, 0), (255, 255, 255), (10, 200, 30), (100, 100, 100)]
+    for heading, colour in zip((0, 90, 180, 270), colours, strict=True):
+        Image.new("RGB", (64, 64), colour).save(tmp_path / f"{heading}.png")
+    names = ("0.png", "90.png", "180.png", "270.png")
+    facts = Facts.empty(1)
+    facts.put(0, examine(PlaceFiles(str(tmp_path), names), [ImageSpec(size=32)]))
+    luma = data_pictures.brightness(facts.sums, 32)
+    expected = [0.299 * red + 0.587 * green + 0.114 * blue for red, green, blue in colours]
+    np.testing.assert_allclose(luma, [expected], atol=1e-4)
+
+
+@pytest.mark.parametrize("count", [3, 1000])
+def test_brightness_and_file_sizes_are_drawn(tmp_path: Path, count: int) -> None:
+    random = np.random.default_rng(0)
+    luma, mask = random.uniform(0, 255, (count, 4)), random.random((count, 4)) < 0.7
+    mask[0] = True
+    splits = np.array(["train", "val", "test"])[np.arange(count) % 3]
+    for name in ("brightness", "sizes"):
+        (tmp_path / name).mkdir()
+    path = check_same_twice(
+        tmp_path / "brightness",
+        lambda path: data_pictures.draw_brightness(path, luma=luma, mask=mask, splits=splits),
+    )
+    assert pixels_of(path, "test") > 100
+    sizes = random.lognormal(11, 1, count).astype(np.int64)
+    check_same_twice(tmp_path / "sizes", lambda path: data_pictures.draw_file_sizes(path, file_bytes=sizes))
+
+
+@pytest.mark.parametrize("sizes", [[5000], [5000] * 400, [1, 10**8]])
+def test_file_sizes_of_one_or_any_range(tmp_path: Path, sizes: list[int]) -> None:
+    data_pictures.draw_file_sizes(tmp_path / "s.png", file_bytes=np.array(sizes))
+    with Image.open(tmp_path / "s.png") as picture:
+        assert picture.size == (1000, 580)
+
+
+def test_photos_are_small_jpegs_of_what_is_in_the_files(tmp_path: Path) -> None:
+    Image.new("RGB", (400, 300), (200, 30, 60)).save(tmp_path / "0.jpg", quality=95)
+    Image.new("RGB", (80, 80), (0, 250, 0)).save(tmp_path / "90.jpg", quality=95)
+    (tmp_path / "180.jpg").write_bytes(b"no image")
+    files = PlaceFiles(str(tmp_path), ("0.jpg", "90.jpg", "180.jpg", None))
+    north, east, south, west = data_views.read_photos(files, "crop", ["", "placeholder", "", ""])
+    assert north.jpeg is not None
+    with Image.open(io.BytesIO(north.jpeg)) as image:
+        assert (image.format, image.size) == ("JPEG", (160, 160))
+        np.testing.assert_allclose(np.asarray(image).mean(axis=(0, 1)), (200, 30, 60), atol=4)
+    assert [(one.jpeg, one.why_not) for one in (east, south, west)] == [
+        (None, "placeholder"),
+        (None, "broken"),
+        (None, "missing"),
+    ]
+
+
+def test_photos_of_a_place_that_has_gone(tmp_path: Path) -> None:
+    photos = data_views.read_photos(PlaceFiles(str(tmp_path / "gone")), "crop")
+    assert [one.jpeg for one in photos] == [None] * 4
+
+
+def test_reasons_name_only_views_that_are_not_used() -> None:
+    state = np.array([OK, MISSING, BROKEN, PLACEHOLDER], dtype=np.uint8)
+    assert data_views.reasons(state, np.zeros(4, dtype=bool)) == [
+        "left out",
+        "missing",
+        "broken",
+        "placeholder",
+    ]
+    assert data_views.reasons(state, np.ones(4, dtype=bool)) == [""] * 4
+
+
+def test_samples_are_two_of_each_split_and_one_that_lacks_a_view() -> None:
+    splits = np.array(["train"] * 80 + ["val"] * 10 + ["test"] * 10 + ["unused"] * 5)
+    mask = np.ones((105, 4), dtype=bool)
+    picked = data_views.pick_samples(splits, mask)
+    assert sorted(splits[picked]) == ["test", "test", "train", "train", "val", "val"]
+    assert len(set(picked)) == 6
+    mask[103, 2] = False
+    again = data_views.pick_samples(splits, mask)
+    assert again == [*picked[:5], 103]
+
+
+def test_samples_of_three_places() -> None:
+    picked = data_views.pick_samples(np.array(["test", "train", "val"]), np.ones((3, 4), dtype=bool))
+    assert sorted(picked) == [0, 1, 2]
+
+
+def test_pairs_are_of_all_kinds_before_any_kind_comes_twice() -> None:
+    kinds = ["identical_image"] * 50 + ["near_duplicate"] * 2 + ["same_coordinates"]
+    matches = [Match(kind, row, 0, "is like") for row, kind in enumerate(kinds)]
+    picked = data_views.pick_pairs(matches)
+    assert [one.kind for one in picked] == [
+        "identical_image",
+        "identical_image",
+        "identical_image",
+        "near_duplicate",
+        "near_duplicate",
+        "same_coordinates",
+    ]
+    assert [one.row for one in picked] == [0, 1, 2, 50, 51, 52]
+    assert data_views.pick_pairs(matches[:3]) == matches[:3]
+    assert data_views.pick_pairs([]) == []

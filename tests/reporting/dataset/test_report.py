@@ -1,0 +1,373 @@
+"""The report of a prepared dataset: what page, table and terminal say of a small root with planted faults."""
+
+from __future__ import annotations
+
+import base64
+import io
+import re
+import shutil
+from html.parser import HTMLParser
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from geoguesser.data.augment import Augment
+from geoguesser.data.checks.findings import KINDS, Finding
+from geoguesser.data.images import ImageSpec
+from geoguesser.data.prepare import Prepared, prepare
+from geoguesser.data.sources.places import PlacesDataModule
+from geoguesser.data.splits import RandomSplit
+from geoguesser.geo.region import country
+from geoguesser.reporting.dataset import summary as data_summary
+from geoguesser.reporting.dataset.report import DataReport
+
+NASTY = "<b>x&y"
+HEADINGS = (0, 90, 180, 270)
+SPECS = [ImageSpec(size=32), ImageSpec(size=48)]
+SKIPPED = dict.fromkeys(("broken_image", "missing_images", "bad_row"), "skip")
+
+
+def write_place(folder: Path, seed: int) -> None:
+    """Four coloured pictures that belong to this seed alone."""
+    folder.mkdir(parents=True)
+    for heading in HEADINGS:
+        blocks = np.random.default_rng((seed, heading)).integers(0, 255, (8, 8, 3), dtype=np.uint8)
+        Image.fromarray(blocks).resize((64, 64), Image.Resampling.BICUBIC).save(folder / f"{heading}.jpg")
+
+
+def write_table(root: Path, rows: list[tuple[Any, ...]]) -> None:
+    pd.DataFrame(rows, columns=["uuid", "latitude", "longitude"]).to_csv(root / "data.csv", index=False)
+
+
+def places(count: int) -> list[tuple[Any, ...]]:
+    coords = np.random.default_rng(0).uniform((45.2, 16.5), (45.7, 18.5), (count, 2)).round(6)
+    return [(f"place-{at:02}", *row) for at, row in enumerate(coords.tolist())]
+
+
+def write_messy(root: Path) -> None:
+    """30 sound places, one with a nasty id; and beside them what the tests below look for."""
+    rows = places(30)
+    rows[7] = (NASTY, *rows[7][1:])
+    for seed, row in enumerate(rows):
+        write_place(root / "images" / row[0], seed)
+    images = root / "images"
+    (images / NASTY / "90.jpg").write_bytes(b"no image")
+    (images / "place-08" / "180.jpg").unlink()
+    for number in (1, 2):  # the very bytes, far away
+        shutil.copytree(images / f"place-0{number}", images / f"copy-{number}")
+        rows.append((f"copy-{number}", rows[number][1] + 0.1, rows[number][2]))
+    shutil.copytree(images / "place-03", images / "again")  # coded anew, 11 m away
+    for heading in HEADINGS:
+        with Image.open(images / "again" / f"{heading}.jpg") as image:
+            image.load()
+        image.resize((60, 60)).save(images / "again" / f"{heading}.jpg", quality=80)
+    rows += [("again", rows[3][1] + 1e-4, rows[3][2]), ("bodiless", 45.4, 17.0), ("nowhere", "north", 17.0)]
+    write_place(images / "nowhere", 99)
+    write_table(root, rows)
+
+
+def datamodule(root: Path, **more: Any) -> PlacesDataModule:
+    return PlacesDataModule(
+        roots=[str(root)],
+        region=country("HRV", "EPSG:3765"),
+        image=SPECS[0],
+        split=RandomSplit(shares=[0.6, 0.2, 0.2]),
+        augment=Augment(),
+        **more,
+    )
+
+
+class Page(HTMLParser):
+    """What a browser would see: elements, and the text within each kind of element."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.source = path.read_text(encoding="utf-8")
+        self.elements: list[tuple[str, dict[str, str]]] = []
+        self.open: list[str] = []
+        self.texts: list[tuple[str, str]] = []
+        self.tables: list[list[list[str]]] = []
+        self.feed(self.source)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, {key: value or "" for key, value in attrs}))
+        if tag not in ("img", "meta"):
+            self.open.append(tag)
+        if tag == "table":
+            self.tables.append([])
+        if tag == "tr":
+            self.tables[-1].append([])
+        if tag in ("td", "th"):
+            self.tables[-1][-1].append("")
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag, f"{tag} is closed out of turn"
+
+    def handle_data(self, data: str) -> None:
+        self.texts.append((self.open[-1] if self.open else "", data))
+        if {"td", "th"} & set(self.open):
+            self.tables[-1][-1][-1] += data
+
+    def all(self, tag: str) -> list[dict[str, str]]:
+        return [attributes for name, attributes in self.elements if name == tag]
+
+    def within(self, tag: str) -> list[str]:
+        return [text for name, text in self.texts if name == tag]
+
+    @property
+    def text(self) -> str:
+        return "".join(text for name, text in self.texts if name != "style")
+
+    def table(self, first: str) -> dict[str, list[str]]:
+        """The rows of the table whose first heading this is, by their own heading."""
+        (found,) = (table for table in self.tables if table[0][0] == first)
+        return {row[0]: row[1:] for row in found[1:]}
+
+
+@pytest.fixture(scope="module")
+def messy(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
+    """A messy root, prepared and reported on."""
+    root, out = tmp_path_factory.mktemp("messy"), tmp_path_factory.mktemp("store") / "out"
+    write_messy(root)
+    data = datamodule(root, missing_views="mask", on_bad=SKIPPED)
+    prepared = prepare(data, SPECS, out)
+    report = DataReport(prepared, data, out=out)
+    path = report.write(out, pictures=True)
+    return SimpleNamespace(
+        root=root, out=out, data=data, prepared=prepared, report=report, path=path, page=Page(path)
+    )
+
+
+@pytest.fixture(scope="module")
+def clean(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
+    """Twenty sound places, only looked at."""
+    root = tmp_path_factory.mktemp("clean")
+    rows = places(20)
+    for seed, row in enumerate(rows):
+        write_place(root / "images" / row[0], seed)
+    write_table(root, rows)
+    data = datamodule(root)
+    data.label = "synthetic demo"
+    prepared = prepare(data, SPECS[:1], None)
+    return SimpleNamespace(root=root, data=data, prepared=prepared, report=DataReport(prepared, data, out=None))
+
+
+def test_nothing_is_fetched_from_anywhere(messy: SimpleNamespace) -> None:
+    for name, attributes in messy.page.elements:
+        assert name not in ("script", "link", "iframe", "object", "embed", "base", "form")
+        for key, value in attributes.items():
+            assert not key.startswith("on")
+            if key in ("src", "srcset", "href", "data", "poster", "action"):
+                assert re.match(r"data:image/(png|jpeg);base64,|#", value), value[:80]
+    style = "".join(messy.page.within("style"))
+    assert "url(" not in style
+    assert "@import" not in style
+    assert len(messy.page.open) == 0
+
+
+def test_links_lead_to_parts_of_the_page(messy: SimpleNamespace) -> None:
+    ids = [attributes["id"] for _, attributes in messy.page.elements if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    links = [attributes["href"] for attributes in messy.page.all("a")]
+    assert len(links) >= 5
+    assert {link.removeprefix("#") for link in links} <= set(ids)
+
+
+def test_headings_go_down_one_level_at_a_time(messy: SimpleNamespace) -> None:
+    levels = [int(name[1]) for name, _ in messy.page.elements if re.fullmatch(r"h\d", name)]
+    assert levels[0] == 1
+    assert levels.count(1) == 1
+    assert max(np.diff(levels)) == 1
+
+
+def test_pictures_are_whole_and_described(messy: SimpleNamespace) -> None:
+    images = messy.page.all("img")
+    kinds = []
+    for attributes in images:
+        assert len(attributes["alt"]) > 15
+        kind, data = re.fullmatch(r"data:image/(png|jpeg);base64,(.*)", attributes["src"]).groups()
+        with Image.open(io.BytesIO(base64.b64decode(data, validate=True))) as image:
+            image.load()
+            assert image.format == kind.upper()
+        kinds.append(kind)
+    assert kinds.count("png") == 4  # map, distances, brightness, sizes of files
+    boxes = sum(attributes.get("role") == "img" for attributes in messy.page.all("div"))
+    assert kinds.count("jpeg") + boxes == 4 * (6 + 2 * 3)  # six samples, three pairs
+
+
+def test_nasty_id_is_text(messy: SimpleNamespace) -> None:
+    assert NASTY not in messy.page.source
+    assert "&lt;b&gt;x&amp;y" in messy.page.source
+    (item,) = (text for text in messy.page.within("code") if NASTY in text and text.endswith("90.jpg"))
+    assert item == f"{messy.root}/images/{NASTY}/90.jpg"
+
+
+def test_counts_agree(messy: SimpleNamespace) -> None:
+    table, found = messy.prepared.table, pd.read_csv(messy.out / "findings.csv")
+    splits = table["split"].value_counts()
+    assert len(table) == 30  # 34 with images, of which one is no number and three are copies
+    tiles = dict(zip(messy.page.within("li"), messy.page.within("b"), strict=False))
+    assert tiles["places"] == "30"
+    assert tiles["training"] == str(splits["train"])
+    assert tiles["left out"] == "3"
+    assert tiles["findings"] == str(len(found))
+    rows = messy.page.table("split")
+    for name, split in (("training", "train"), ("validation", "val"), ("test", "test")):
+        assert rows[name][0].startswith(f"{splits[split]} (")
+        said = messy.prepared.audit[split]["within_m"]
+        assert [cell.split(" ")[0] for cell in rows[name][2:]] == [str(count) for count in said.values()]
+    assert sum(int(row[0]) for row in messy.page.table("pixels").values()) == messy.prepared.mask.sum() == 118
+
+
+def test_findings_are_counted_as_in_the_csv(messy: SimpleNamespace) -> None:
+    found = pd.read_csv(messy.out / "findings.csv")
+    assert list(found.columns) == ["action", "kind", "where", "reason"]
+    counts = found.groupby("kind").size()
+    expected = {
+        "broken_image": 1,
+        "missing_view": 1,
+        "missing_images": 1,
+        "bad_row": 1,
+        "identical_image": 2,
+        "near_duplicate": 1,
+    }
+    assert counts.to_dict() == expected
+    rows = messy.page.table("kind")
+    assert len(rows) == len(expected)
+    for heading, (action, count) in rows.items():
+        kind = next(one for one in expected if heading.startswith(one))
+        assert heading == kind + KINDS[kind].what
+        assert int(count) == expected[kind]
+        assert action == ("keep: noted" if kind == "missing_view" else "skip: left out")
+    listed = [text for text in messy.page.within("code") if str(messy.root) in text]
+    assert sorted(listed) == sorted(found["where"])
+
+
+def test_views_that_are_not_used_are_boxes_with_a_reason(messy: SimpleNamespace) -> None:
+    said = [attributes["aria-label"] for attributes in messy.page.all("div") if attributes.get("role") == "img"]
+    assert said == [f"no view to the east of place {NASTY}: broken"]
+
+
+def test_pairs_are_shown_one_above_the_other(messy: SimpleNamespace) -> None:
+    assert sorted(messy.page.within("h3")) == ["identical_image", "identical_image", "near_duplicate"]
+    for name in ("copy-1", "copy-2", "again"):
+        at = messy.page.texts.index(("code", name))
+        assert messy.page.texts[at + 1] == ("div", ", left out")
+    assert "The lower one shares 4 images, byte for byte, with the upper one." in messy.page.text
+    assert re.search(r"The lower one looks in 4 views like, and lies 11 m from, the upper one\.", messy.page.text)
+
+
+def test_same_input_gives_the_same_bytes_and_leaves_nothing_else(messy: SimpleNamespace, tmp_path: Path) -> None:
+    path = messy.report.write(tmp_path / "new" / "folder", pictures=True)
+    assert path.read_bytes() == messy.path.read_bytes()
+    assert sorted(one.name for one in path.parent.iterdir()) == ["findings.csv", "report.html"]
+
+
+def test_page_without_pictures(messy: SimpleNamespace, tmp_path: Path) -> None:
+    page = Page(messy.report.write(tmp_path, pictures=False))
+    assert page.all("img") == []
+    assert page.table("split") == messy.page.table("split")
+    assert page.table("kind") == messy.page.table("kind")
+    assert page.table("pixels") == messy.page.table("pixels")
+
+
+def test_clean_data_say_so(clean: SimpleNamespace, tmp_path: Path) -> None:
+    page = Page(clean.report.write(tmp_path, pictures=True))
+    assert "Nothing was found to be wrong or remarkable." in page.text
+    assert "No two places are the same" in page.text
+    assert "only looked at" in page.text
+    assert page.within("title") == ["Data report: 20 places in Croatia (synthetic demo)"]
+    assert (tmp_path / "findings.csv").read_text() == "action,kind,where,reason\n"
+    assert "Warning" not in page.text
+
+
+def test_terminal_says_what_the_page_says(messy: SimpleNamespace, capsys: pytest.CaptureFixture[str]) -> None:
+    messy.report.show()
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "Data report: 30 places in Croatia"
+    for split, count in messy.prepared.table["split"].value_counts().items():
+        assert any(re.match(rf"│ {split} +│ +{count} │", line) for line in lines)
+    text = "\n".join(lines)
+    assert "Places: 33 read, 30 used, 3 left out. Before that, 2 rows or folders were left out" in text
+    assert "(1 bad_row, 1 missing_images)" in text
+    assert "Views: 118 used, 2 masked, at 2 places." in text
+    assert f"Packed: px32-crop (406 kB), px48-crop (912 kB), in {messy.out}. No place was packed before." in text
+    assert "Findings: 7" in lines
+    assert "  2 identical_image (skip): the very bytes of another place's image" in lines
+    assert f"    {messy.root}/images/{NASTY}/90.jpg is no whole image (no JPEG, PNG or WebP)" in lines
+
+
+def test_prepared_again_says_what_was_there(messy: SimpleNamespace, capsys: pytest.CaptureFixture[str]) -> None:
+    data = datamodule(messy.root, missing_views="mask", on_bad=SKIPPED)
+    DataReport(prepare(data, SPECS, messy.out), data, out=messy.out).show()
+    text = capsys.readouterr().out
+    assert "All places were packed before; the store was the same already, nothing was written." in text
+    assert "30 of 30 places were split before and keep theirs." in text
+
+
+def with_findings(messy: SimpleNamespace, found: list[Finding]) -> DataReport:
+    data = datamodule(messy.root)
+    data.findings.settle(found)
+    return DataReport(messy.prepared, data, out=messy.out)
+
+
+def test_long_lists_end_with_a_count_of_the_rest(
+    messy: SimpleNamespace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = [Finding("unusual_mode", f"file-{number}.jpg", "is grey") for number in range(1234)]
+    report = with_findings(messy, found)
+    page = Page(report.write(tmp_path, pictures=False))
+    listed = [text for text in page.within("code") if text.startswith("file-")]
+    assert listed == [f"file-{number}.jpg" for number in range(50)]
+    assert "and 1,184 more, see findings.csv" in page.text
+    assert len(pd.read_csv(tmp_path / "findings.csv")) == 1234
+    report.show()
+    text = capsys.readouterr().out
+    assert "file-1.jpg is grey" in text
+    assert "file-2.jpg" not in text
+    assert "and 1,232 more" in text
+
+
+def test_terminal_is_not_steered_by_an_id(messy: SimpleNamespace, capsys: pytest.CaptureFixture[str]) -> None:
+    with_findings(messy, [Finding("unusual_mode", "a\x1b[2Jb", "[bold red]is grey[/]")]).show()
+    text = capsys.readouterr().out
+    assert "\x1b" not in text
+    assert "a\N{REPLACEMENT CHARACTER}[2Jb [bold red]is grey[/]" in text
+
+
+def test_warning_stands_in_terminal_and_page(
+    messy: SimpleNamespace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sentence = "3 of 4 test places (75%) lie within 50 m of a training place <here>."
+    audit = messy.prepared.audit | {"warnings": [sentence]}
+    report = DataReport(Prepared(**(vars(messy.prepared) | {"audit": audit})), messy.data, out=messy.out)
+    page = Page(report.write(tmp_path, pictures=False))
+    assert f"Warning: {sentence}" in page.text
+    assert page.text.index(sentence) < page.text.index("Views")  # before all else
+    report.show()
+    assert f"Warning: {sentence}\n" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("count", "total", "said"), [(0, 9, "0%"), (1, 1000, "<1%"), (1, 8, "12%"), (9, 9, "100%")]
+)
+def test_percent(count: int, total: int, said: str) -> None:
+    assert data_summary.percent(count, total) == said
+
+
+def test_many_sizes_of_images_are_gathered(messy: SimpleNamespace) -> None:
+    facts = messy.prepared.facts.take(np.arange(len(messy.prepared.facts)))
+    facts.views = facts.views.copy()
+    facts.views["width"][:5] = np.arange(20).reshape(5, 4) + 100
+    mask = np.ones_like(messy.prepared.mask)
+    prepared = Prepared(**(vars(messy.prepared) | {"facts": facts, "mask": mask}))
+    rows = data_summary.size_rows(prepared)
+    assert rows[0][0] == "64 × 64"
+    assert len(rows) == 7
+    assert re.fullmatch(r"\d+ others, .* wide, .* high", rows[-1][0])
+    assert sum(count for _, count in rows) == mask.size

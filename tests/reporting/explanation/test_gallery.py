@@ -1,0 +1,422 @@
+"""Pictures that explain a run: what they are drawn from, computed another way; the files by their pixels."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyproj
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from pictures import scene
+from PIL import Image
+
+from geoguesser.geo.distance import EARTH_RADIUS_KM, haversine_km, to_unit
+from geoguesser.geo.grid import Grid, SquareGrid
+from geoguesser.geo.region import Region
+from geoguesser.model.attribution import EXACT, GRADIENT, LeftOut
+from geoguesser.model.backbone import Backbone
+from geoguesser.model.decoder import MedianDecoder
+from geoguesser.model.fusion import AttentionFusion
+from geoguesser.model.heads.classification import ClassificationHead, RegressionHead
+from geoguesser.model.losses import CrossEntropy
+from geoguesser.model.network import GeoNetwork
+from geoguesser.model.uncertainty import Calibration, Said
+from geoguesser.reporting.explanation import coverage_plot as covered
+from geoguesser.reporting.explanation import great_circle as lines
+from geoguesser.reporting.explanation import maps as explain_maps
+from geoguesser.reporting.explanation import network_plot as explain_network
+from geoguesser.reporting.explanation import place_plots as explain_places
+from geoguesser.reporting.explanation.headings_plot import draw_headings, headings_of
+from geoguesser.reporting.explanation.map_data import _spread, as_script_data, top_cells
+from geoguesser.reporting.explanation.place_plots import Sight
+from geoguesser.reporting.explanation.subject import thirds
+
+RANDOM = np.random.default_rng(0)
+
+
+def places_in(region: Region, count: int, seed: int = 0) -> np.ndarray:
+    west, south, east, north = region.land_deg.bounds
+    coords = np.random.default_rng(seed).uniform((south, west), (north, east), (40 * count, 2))
+    return coords[region.contains(coords)][:count]
+
+
+def check_drawn(draw: Callable[[Path], Any], folder: Path, *, least: float = 0.01) -> np.ndarray:
+    """The picture is 1,000 pixels wide and shows something."""
+    draw(folder / "a.png")
+    with Image.open(folder / "a.png") as picture:
+        assert (picture.format, picture.width) == ("PNG", 1000)
+        assert 200 < picture.height < 3000
+        pixels = np.asarray(picture.convert("RGB"))
+    assert (pixels.min(axis=2) < 250).mean() > least
+    return pixels
+
+
+@pytest.fixture(params=["croatia", "earth"], scope="module")
+def region(request: pytest.FixtureRequest) -> Region:
+    return request.getfixturevalue(request.param)
+
+
+@pytest.fixture(scope="module")
+def grid(region: Region) -> Grid:
+    return SquareGrid(size=60).fit(region, places_in(region, 400))
+
+
+def sight(region: Region, seed: int = 0, views: bool = True) -> Sight:
+    true_deg, answer_deg = places_in(region, 2, seed)
+    shown = [np.asarray(scene(number, 80, 80)) for number in range(4)] if views else None
+    return Sight(f"place-{seed}", true_deg, answer_deg, float(haversine_km(true_deg, answer_deg)), shown)
+
+
+def posterior_of(grid: Grid) -> np.ndarray:
+    values = np.random.default_rng(1).gamma(0.3, size=grid.num_cells)
+    return values / values.sum()
+
+
+def test_posterior_with_and_without_cells_and_views(region, grid, tmp_path):
+    place = sight(region)
+    whole = check_drawn(
+        lambda path: explain_places.draw_posterior(
+            path, region=region, grid=grid, posterior=posterior_of(grid), sight=place
+        ),
+        tmp_path,
+    )
+    bare = check_drawn(
+        lambda path: explain_places.draw_posterior(
+            path, region=region, grid=None, posterior=None, sight=sight(region, views=False)
+        ),
+        tmp_path,
+    )
+    dark = (np.abs(whole.astype(int) - (128, 0, 38)).max(axis=2) < 12).mean()  # the most probable cell's colour
+    assert dark > 0.0005
+    assert (np.abs(bare.astype(int) - (128, 0, 38)).max(axis=2) < 12).mean() < dark / 4
+
+
+def test_fields_are_means_over_squares(region):
+    true_deg, error_km = places_in(region, 300), RANDOM.gamma(2.0, 20.0, 300)
+    found = explain_maps.fields_of(region, true_deg, error_km)
+    assert found.places.sum() + found.outside == 300
+    assert 9 <= len(found.ids) <= 80
+    own = found.cells.locate(region.to_space(true_deg))
+    for number, places, mean in zip(found.ids, found.places, found.error_km, strict=True):
+        assert places == (own == number).sum()
+        assert mean == pytest.approx(error_km[own == number].mean())
+    assert float(found.places @ found.error_km) == pytest.approx(error_km[own >= 0].sum())
+
+
+@pytest.mark.parametrize("count", [1, 300])
+def test_fields_are_drawn(region, count: int, tmp_path):
+    found = explain_maps.fields_of(region, places_in(region, count), RANDOM.gamma(2.0, 20.0, count))
+    check_drawn(lambda path: explain_maps.draw_fields(path, region=region, fields=found), tmp_path)
+
+
+def test_the_same_input_gives_the_same_bytes(croatia, tmp_path):
+    found = explain_maps.fields_of(croatia, places_in(croatia, 30), np.arange(30.0))
+    for name in ("a.png", "b.png"):
+        explain_maps.draw_fields(tmp_path / name, region=croatia, fields=found)
+    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+
+
+def test_confusion_counts_pairs(grid):
+    true_cell = RANDOM.integers(0, grid.num_cells, 400)
+    answered = np.where(RANDOM.random(400) < 0.5, true_cell, RANDOM.integers(0, 6, 400))
+    found = explain_maps.confusion_of(grid, true_cell, answered)
+    expected = Counter(
+        pair for pair in zip(true_cell.tolist(), answered.tolist(), strict=True) if pair[0] != pair[1]
+    )
+    assert {
+        tuple(pair): int(count) for pair, count in zip(found.pairs.tolist(), found.counts, strict=True)
+    } == expected
+    assert found.counts.tolist() == sorted(expected.values(), reverse=True)
+    assert (found.wrong, found.places) == (sum(expected.values()), 400)
+    touch = grid.neighbours.toarray()
+    assert found.near.tolist() == [bool(touch[a, b]) for a, b in found.pairs]
+    apart = explain_maps.confusion_of(grid, true_cell, answered, neighbours=False)
+    assert not apart.near.any()
+    assert len(apart.pairs) == (~found.near).sum()
+
+
+def test_confusion_is_drawn(region, grid, tmp_path):
+    true_cell, answered = RANDOM.integers(0, grid.num_cells, (2, 60))
+    found = explain_maps.confusion_of(grid, true_cell, answered)
+    pixels = check_drawn(
+        lambda path: explain_maps.draw_confusion(path, region=region, grid=grid, confusion=found), tmp_path
+    )
+    assert (np.abs(pixels.astype(int) - (213, 94, 0)).max(axis=2) < 8).sum() > 300  # arcs of cells apart
+
+
+def test_no_cell_of_a_confusion_is_cut_off(croatia, tmp_path):
+    coords = places_in(croatia, 200)
+    grid = SquareGrid(size=40).fit(croatia, coords)
+    found = explain_maps.confusion_of(grid, np.array([0, 1]), np.array([1, 0]))
+    pixels = check_drawn(
+        lambda path: explain_maps.draw_confusion(path, region=croatia, grid=grid, confusion=found), tmp_path
+    )
+    lines = np.abs(pixels.astype(int) - (191, 203, 212)).max(axis=2) < 40
+    top = lines[np.flatnonzero(lines.any(axis=1))[0]]
+    assert top.sum() > 100  # the upper side of the northernmost cells, and not just where their other sides end
+
+
+def test_no_confusion_has_no_pairs(grid):
+    cells = np.arange(grid.num_cells)
+    found = explain_maps.confusion_of(grid, cells, cells)
+    assert (len(found.pairs), found.wrong) == (0, 0)
+
+
+def test_extremes_and_quadruplet_are_drawn(region, tmp_path):
+    groups = [("Best", [sight(region, 1), sight(region, 2, views=False)]), ("Worst", [sight(region, 3)])]
+    check_drawn(lambda path: explain_places.draw_extremes(path, region=region, groups=groups), tmp_path, least=0.3)
+    check_drawn(
+        lambda path: explain_places.draw_quadruplet(path, region=region, sight=sight(region)), tmp_path, least=0.3
+    )
+
+
+def test_an_absent_view_is_said_to_be_absent(croatia, tmp_path):
+    place = sight(croatia)
+    lacks = Sight(place.name, place.true_deg, place.answer_deg, 1.0, [place.views[0], None, *place.views[2:]])
+    whole, some = (
+        check_drawn(
+            lambda path, one=one: explain_places.draw_quadruplet(path, region=croatia, sight=one), tmp_path
+        )
+        for one in (place, lacks)
+    )
+    right = slice(700, 980)  # where the view to the east is
+    assert (whole[400:600, right].min(axis=2) < 250).mean() > 0.95
+    assert (some[400:600, right].min(axis=2) < 250).mean() < 0.1
+
+
+@pytest.mark.parametrize("method", [EXACT, GRADIENT])
+def test_an_overlay_hides_most_where_the_map_is_strongest(method: str):
+    maps = np.zeros((4, 3, 3))
+    maps[2, 1, 1] = 2.0
+    maps[0, 0, 0] = -1.0 if method == EXACT else 0.5
+    found = explain_places.overlay(maps, method, 90)
+    assert found.shape == (4, 90, 90, 4)
+    assert found[..., 3].max() == pytest.approx(explain_places.STRONGEST, abs=0.02)
+    at = np.unravel_index(found[..., 3].argmax(), found.shape[:3])
+    assert at[0] == 2
+    assert 30 <= at[1] < 60
+    assert 30 <= at[2] < 60
+    assert not found[1, ..., 3].any()
+    red, blue = found[2, 45, 45], found[0, 5, 5]
+    assert red[0] > red[2]
+    assert (blue[2] > blue[0]) == (method == EXACT)
+    assert not explain_places.overlay(np.zeros((4, 2, 2)), method, 8)[..., 3].any()
+
+
+@pytest.mark.parametrize("method", [EXACT, GRADIENT])
+def test_an_activation_is_drawn(method: str, croatia, tmp_path):
+    share, moved_km = np.array([0.5, -0.2, np.nan, 1.0]), np.array([1.0, 20.0, np.nan, 300.0])
+    given: dict[str, Any] = {
+        "maps": np.abs(RANDOM.normal(size=(4, 4, 4))),
+        "method": method,
+        "bars": "what is added",
+    }
+    given |= {"share": share, "moved_km": moved_km}
+    pixels = check_drawn(
+        lambda path: explain_places.draw_activation(path, sight=sight(croatia), **given), tmp_path, least=0.3
+    )
+    for colour, least in (((213, 94, 0), 500), ((0, 114, 178), 200)):  # bars for and against
+        assert (np.abs(pixels.astype(int) - colour).max(axis=2) < 8).sum() > least
+
+
+def network_of(head: Any, croatia: Any) -> GeoNetwork:
+    backbone = Backbone(name="test_resnet", pretrained=False)
+    fusion = AttentionFusion(backbone.feature_size, width=32)
+    facts = {"in_features": fusion.output_size, "region": croatia, "train_coords_deg": places_in(croatia, 50)}
+    if head is ClassificationHead:
+        facts |= {"grid": SquareGrid(size=20), "loss": CrossEntropy(), "decoder": MedianDecoder()}
+    return GeoNetwork(backbone, fusion, head.fit(**facts))
+
+
+@pytest.mark.parametrize("head", [ClassificationHead, RegressionHead])
+def test_a_networks_drawing_has_its_shapes_and_parameters(head: Any, croatia, tmp_path):
+    network = network_of(head, croatia)
+    parts = explain_network.parts_of(network, 48)
+    mask = torch.ones(1, 4, dtype=torch.bool)
+    features = network.embed(torch.zeros(1, 4, 3, 48, 48, dtype=torch.uint8), mask)
+    fused = network.fusion(features, mask)
+    assert [part.shape for part in parts] == [
+        "4 × 3 × 48 × 48",
+        f"4 × {features.shape[2]:,}",
+        f"{fused.shape[1]:,}",
+        f"{network.head(fused).shape[1]:,}",
+        "latitude, longitude",
+    ]
+    counts = [int(part.detail.split(" ")[0].replace(",", "")) for part in parts[1:4]]
+    assert sum(counts) == sum(parameter.numel() for parameter in network.parameters())
+    assert parts[0].detail == "north, east, south, west"
+    assert parts[4].detail.startswith("median of" if head is ClassificationHead else "a point")
+    check_drawn(lambda path: explain_network.draw_network(path, parts=parts), tmp_path, least=0.2)
+
+
+@pytest.mark.parametrize("count", [3, 32, 96])
+def test_filters_are_colours_about_grey(count: int, tmp_path):
+    weights = RANDOM.normal(size=(count, 3, 5, 5))
+    weights[0] = 0.0
+    shown = explain_network.filters_as_pictures(weights)
+    assert (shown.min() >= 0.0, shown.max() <= 1.0) == (True, True)
+    assert (shown[0] == 0.5).all()
+    assert np.abs(shown - 0.5).max() == pytest.approx(0.5)
+    np.testing.assert_allclose(shown[1, 2, 3], 0.5 + 0.5 * weights[1, :, 2, 3] / np.abs(weights).max())
+    check_drawn(lambda path: explain_network.draw_filters(path, weights=weights), tmp_path, least=0.2)
+
+
+def known_places(count: int, seed: int, cells: int = 20) -> covered.Known:
+    """Places whose true cells are drawn from the posterior itself, so that it is calibrated."""
+    random = np.random.default_rng(seed)
+    logits = 1.5 * random.normal(size=(count, cells))
+    posterior = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    cell = np.array([random.choice(cells, p=one) for one in posterior])
+    vectors = to_unit(np.random.default_rng(9).uniform((44, 15), (46, 18), (cells, 2)))
+    said = Said(np.tile((45.0, 16.5), (count, 1)), logits, vectors, np.full(cells, 40.0))
+    return covered.Known(said, cell, random.gamma(2.0, 30.0, count))
+
+
+def test_coverage_at_the_levels_of_the_run_is_that_of_its_calibration():
+    held_out, test = known_places(200, 0), known_places(500, 1)
+    calibration = Calibration.fit(held_out.said, held_out.cell, held_out.error_km)
+    known = calibration.of_places(test.said, test.cell)
+    found = covered.coverage(test, held_out, calibration.temperature)
+    for level, at in (("50", 9), ("90", 17), ("95", 18)):
+        assert covered.NOMINAL[at] == pytest.approx(int(level) / 100)
+        assert found[covered.SETS][at] == known[f"set_{level}_holds"].sum()
+        assert found[covered.RADII][at] == (test.error_km <= known[f"radius_{level}_km"]).sum()
+
+
+def test_what_is_calibrated_is_held_as_promised():
+    test = known_places(4000, 2)
+    share = covered.coverage(test, None, 1.0)[covered.MASS] / 4000
+    top = float((test.said.logits.argmax(axis=1) == test.cell).mean())
+    assert (share >= covered.NOMINAL - 0.03).all()  # whole cells hold no less than promised
+    assert share.min() >= top - 1e-9
+    assert (np.diff(share) >= 0).all()
+
+
+def test_coverage_of_a_head_without_cells_knows_radii_alone(tmp_path):
+    random = np.random.default_rng(0)
+    held_out, test = (covered.Known(Said(np.zeros((n, 2))), None, random.gamma(2.0, 10.0, n)) for n in (15, 300))
+    found = covered.coverage(test, held_out, None)
+    assert list(found) == [covered.RADII]
+    assert np.isnan(found[covered.RADII][-1])  # 95 % needs 19 calibration places
+    expected = (test.error_km <= np.sort(held_out.error_km)[7]).sum()  # the 8th of 15 for 50 %
+    assert found[covered.RADII][9] == expected
+    assert covered.coverage(test, None, None) == {}
+    check_drawn(lambda path: covered.draw_coverage(path, held=found, places=300), tmp_path)
+
+
+def test_headings_are_means_of_what_leaving_out_does(tmp_path):
+    true_deg, error_km = places_in_box(50), RANDOM.gamma(2.0, 20.0, 50)
+    coords = torch.from_numpy(true_deg[:, None] + RANDOM.normal(0, 0.2, (50, 4, 2)))
+    moved = torch.from_numpy(RANDOM.gamma(2.0, 5.0, (50, 4)))
+    moved[:, 3], coords[:, 3] = np.nan, np.nan  # no place has a view to the west
+    moved[7, 0] = np.nan
+    found = headings_of(LeftOut(moved, coords, None), true_deg, error_km)
+    assert found["moved_km"][0, 1] == pytest.approx(float(moved[:, 1].mean()))
+    assert found["moved_km"][0, 0] == pytest.approx(np.nanmean(moved[:, 0].numpy()))
+    errors = [haversine_km(coords[row, 2].numpy(), true_deg[row]) - error_km[row] for row in range(50)]
+    assert found["worse_km"][0, 2] == pytest.approx(np.mean(errors))
+    assert found["worse_km"][1, 2] == pytest.approx(1.96 * np.std(errors, ddof=1) / np.sqrt(50))
+    assert np.isnan(found["moved_km"][:, 3]).all()
+    few = headings_of(LeftOut(moved[10:49], coords[10:49], None), true_deg[10:49], error_km[10:49])
+    assert np.isfinite(few["moved_km"][0, :3]).all()
+    assert np.isnan(few["moved_km"][1]).all()  # 39 places hold no interval of a mean
+    check_drawn(lambda path: draw_headings(path, found=few), tmp_path)
+    check_drawn(lambda path: draw_headings(path, found=found), tmp_path)
+
+
+def places_in_box(count: int) -> np.ndarray:
+    return np.random.default_rng(3).uniform((44.0, 15.0), (46.0, 18.0), (count, 2))
+
+
+@pytest.mark.parametrize(
+    ("a", "b"),
+    [
+        ((45.0, 15.0), (46.0, 18.0)),
+        ((60.0, 170.0), (50.0, -150.0)),
+        ((80.0, 0.0), (80.0, 179.0)),
+        ((1.0, 2.0), (1.0, 2.0)),
+    ],
+)
+def test_a_great_circle_is_that_of_proj(a, b):
+    found = lines.great_circle(np.array(a), np.array(b), 10)
+    sphere = pyproj.Geod(a=EARTH_RADIUS_KM * 1000, f=0.0)
+    between = np.array(sphere.npts(a[1], a[0], b[1], b[0], 9))[:, ::-1]
+    np.testing.assert_allclose(haversine_km(found[1:-1], between), 0.0, atol=1e-3)
+    np.testing.assert_allclose(haversine_km(found[[0, -1]], np.array([a, b])), 0.0, atol=1e-6)
+
+
+@pytest.mark.parametrize(("a", "b"), [((45.0, 15.0), (46.0, 18.0)), ((60.0, 170.0), (50.0, -150.0))])
+def test_lines_lie_apart_by_the_distance_of_their_points(a, b, earth):
+    straight = lines.straight_line(earth, np.array(a), np.array(b))
+    circle = lines.great_circle(np.array(a), np.array(b), 20_000)
+    nearest = haversine_km(straight[:, None], circle[None]).min(axis=1)
+    assert lines.apart_km(straight, np.array(a), np.array(b)) == pytest.approx(nearest.max(), rel=1e-3)
+
+
+def test_a_straight_line_of_the_world_takes_the_short_way(earth):
+    found = lines.straight_line(earth, np.array([10.0, 170.0]), np.array([20.0, -170.0]), 4)
+    np.testing.assert_allclose(found[:, 0], [10.0, 12.5, 15.0, 17.5, 20.0])
+    np.testing.assert_allclose(np.abs(found[:, 1]), [170.0, 175.0, 180.0, 175.0, 170.0])
+
+
+def test_lengths_on_the_map_of_a_country_are_its_crs(croatia):
+    a, b = places_in(croatia, 20).reshape(2, 10, 2)
+    metres = np.linalg.norm(croatia.to_metres(a) - croatia.to_metres(b), axis=1)
+    np.testing.assert_allclose(lines.map_km(croatia, a, b), metres / 1000)
+    way = lines.straight_line(croatia, a[0], b[0], 4)
+    np.testing.assert_allclose(
+        croatia.to_metres(way)[2], croatia.to_metres(np.stack((a[0], b[0]))).mean(axis=0), atol=0.01
+    )
+
+
+def test_croatia_is_nearly_flat_and_the_world_is_not(croatia, earth, tmp_path):
+    small, large = (lines.lines_of(region, places_in(region, 100)) for region in (croatia, earth))
+    assert small.apart_km < 1.0
+    assert small.off_most < 0.005
+    assert small.ellipsoid_most < 0.004  # docstring of geo/distance.py: at most 0.3 %
+    assert large.apart_km > 1000.0
+    assert large.off_mean > 0.01
+    assert large.straight_km > large.great_km
+    for region, found in ((croatia, small), (earth, large)):
+        check_drawn(lambda path, r=region, one=found: lines.draw_lines(path, region=r, lines=one), tmp_path)
+    assert lines.lines_of(croatia, places_in(croatia, 1)) is None
+
+
+@given(count=st.integers(1, 200), wanted=st.integers(0, 30))
+def test_examples_are_of_both_ends_and_the_middle(count: int, wanted: int):
+    found = thirds(count, wanted)
+    assert len(found) == min(count, wanted)
+    assert found == sorted(set(found))
+    assert all(0 <= one < count for one in found)
+    if wanted >= 3 and count >= wanted:
+        assert (found[0], found[-1]) == (0, count - 1)
+
+
+@given(count=st.integers(1, 300))
+def test_places_with_views_are_spread_evenly_however_many_there_is_room_for(count: int):
+    rows = np.arange(count) * 3
+    found = _spread(rows)
+    assert sorted(found.tolist()) == rows.tolist()
+    half = np.sort(found[: max(1, count // 2)]) // 3
+    assert np.diff(np.concatenate(([-1], half, [count]))).max() <= max(5, count // 4 + 3)
+
+
+def test_the_most_probable_cells_come_first():
+    posterior = np.full(200, 0.001)
+    posterior[[7, 3]] = 0.5, 0.301
+    posterior /= posterior.sum()
+    assert top_cells(posterior) == [[7, 0.5005], [3, 0.3013]]
+
+
+def test_data_cannot_end_their_element():
+    text = as_script_data({"id": "</script><b>", "n": 1})
+    assert "<" not in text
+    assert text == '{"id":"\\u003c/script>\\u003cb>","n":1}'
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        as_script_data({"n": float("nan")})

@@ -1,0 +1,154 @@
+"""Plots: the pure parts against known answers; the pictures by their size and their bytes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from geoguesser.reporting import style
+from geoguesser.reporting.run import plots
+
+
+def history_of(epochs: int, **columns: Any) -> pd.DataFrame:
+    epoch = np.arange(epochs)
+    table = {
+        "epoch": epoch,
+        "step": 10 * (epoch + 1),
+        "train/loss": 4.0 / (epoch + 1),
+        "val/loss": 5.0 / (epoch + 1),
+        "val/error_km_mean": 100.0 / (epoch + 1) + epoch,
+        "val/error_km_median": 80.0 / (epoch + 1),
+        "lr/head": np.full(epochs, 1e-3),
+        "lr/backbone": np.where(epoch < epochs // 2, 0.0, 2e-5),
+    }
+    return pd.DataFrame({**table, **columns})
+
+
+def check_picture(path: Path) -> None:
+    with Image.open(path) as picture:
+        assert (picture.format, picture.width) == ("PNG", 1200)
+        assert 400 < picture.height < 1000
+
+
+@pytest.mark.parametrize(
+    ("value_km", "text"),
+    [(0.0, "0.00 km"), (0.42, "0.42 km"), (4.21, "4.2 km"), (63.4, "63 km"), (1234.5, "1,234 km")],
+)
+def test_km_have_about_three_digits(value_km: float, text: str) -> None:
+    assert style.format_km(value_km) == text
+
+
+def test_long_text_is_cut() -> None:
+    assert style.shortened("a\nb", 5) == "a b"
+    assert style.shortened("x" * 50, 10) == "x" * 9 + "…"
+
+
+def test_axis_of_errors_holds_nearly_all_errors_and_every_baseline() -> None:
+    error_km = np.append(np.linspace(0, 100, 999), 5000.0)
+    assert 100 < plots.histogram_end_km(error_km, {}) < 150
+    assert plots.histogram_end_km(error_km, {"constant": 900.0}) == pytest.approx(945.0)
+    assert plots.histogram_end_km(np.array([70.0]), {}) == pytest.approx(71.4)
+    assert plots.histogram_end_km(np.zeros(3), {}) == 1.0
+    assert plots.histogram_end_km(np.append(np.ones(999), 2e7), {}) > 2e4  # the mean, past 99.5 % of them
+
+
+def test_best_point_is_found_among_rows_of_one_epoch() -> None:
+    history = pd.DataFrame({"epoch": [0, 0, 1, 1], "val/error_km_mean": [np.nan, 9.0, 7.0, np.nan]})
+    assert plots.best_point(history, 1) == (1, 7.0)
+    assert plots.best_point(history, 2) is None
+    assert plots.best_point(history, None) is None
+    assert plots.best_point(history[["epoch"]], 1) is None
+
+
+def test_learning_rates_that_stay_zero_are_left_out() -> None:
+    history = history_of(4, **{"lr/stem": np.zeros(4), "lr/none": np.full(4, np.nan)})
+    assert plots.rate_columns(history) == ["lr/head", "lr/backbone"]
+
+
+def test_of_many_learning_rates_the_first_and_the_last_are_named() -> None:
+    few = plots.rate_labels(["lr/head", "lr/backbone"])
+    assert few == {"lr/head": "head", "lr/backbone": "backbone"}
+    many = plots.rate_labels([f"lr/block_{number}" for number in range(12)])
+    named = [label for label in many.values() if not label.startswith("_")]
+    assert named == ["block_0, first of 12 groups", "block_11, last"]
+
+
+def test_loss_axis_cuts_the_explosion() -> None:
+    losses = np.concatenate((np.full(50, 4.0), np.linspace(4, 2, 40), np.geomspace(2, 1e6, 10)))
+    low, high = plots.loss_limits(losses)
+    assert low < 2.0
+    assert 4.0 < high < 6.0
+    assert plots.loss_limits(np.array([3.0])) == (2.5, 3.5)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3000, 70_000])
+def test_errors(tmp_path: Path, count: int) -> None:
+    error_km = np.random.default_rng(0).gamma(1.6, 40.0, count)
+    baselines = {"centre of the region": 178.0, "median of the training places": 160.0} if count > 1 else {}
+    for name in ("a.png", "b.png"):
+        plots.draw_errors(tmp_path / name, error_km=error_km, baselines=baselines, title="frozen, $eed_0$")
+    check_picture(tmp_path / "a.png")
+    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+
+
+def test_errors_that_are_all_zero(tmp_path: Path) -> None:
+    plots.draw_errors(tmp_path / "zero.png", error_km=np.zeros(4), baselines={})
+    check_picture(tmp_path / "zero.png")
+
+
+@pytest.mark.parametrize("epochs", [1, 2, 100])
+def test_curves(tmp_path: Path, epochs: int) -> None:
+    for name in ("a.png", "b.png"):
+        plots.draw_curves(tmp_path / name, history=history_of(epochs), best_epoch=epochs - 1)
+    check_picture(tmp_path / "a.png")
+    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"val/loss": np.nan, "val/error_km_mean": np.nan, "val/error_km_median": np.nan},
+        {"lr/head": 0.0, "lr/backbone": np.nan},
+        {"train/loss": [1.0, np.nan, np.inf, 2.0]},
+        {f"lr/block_{number}": 1e-3 * 0.7**number for number in range(15)},
+    ],
+)
+def test_curves_with_gaps(tmp_path: Path, changes: dict[str, Any]) -> None:
+    plots.draw_curves(tmp_path / "curves.png", history=history_of(4, **changes), best_epoch=2)
+    check_picture(tmp_path / "curves.png")
+
+
+def test_curves_without_validation_columns(tmp_path: Path) -> None:
+    history = history_of(3)[["epoch", "step", "train/loss"]]
+    plots.draw_curves(tmp_path / "curves.png", history=history, best_epoch=None)
+    check_picture(tmp_path / "curves.png")
+
+
+@pytest.mark.parametrize("steps", [1, 2, 100])
+def test_rate_search(tmp_path: Path, steps: int) -> None:
+    rates = np.geomspace(1e-7, 1.0, steps)
+    losses = 4.0 + rates**2 * 1e6
+    losses[-1] = np.nan if steps > 2 else 4.0
+    for name in ("a.png", "b.png"):
+        plots.draw_rate_search(tmp_path / name, rates=rates, losses=losses, chosen=float(rates[0]))
+    check_picture(tmp_path / "a.png")
+    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+
+
+def test_rate_search_that_diverged_at_once(tmp_path: Path) -> None:
+    plots.draw_rate_search(tmp_path / "r.png", rates=np.array([1e-3]), losses=np.array([np.nan]), chosen=1e-3)
+    check_picture(tmp_path / "r.png")
+
+
+def test_a_failure_leaves_the_old_picture_and_no_other_file(tmp_path: Path) -> None:
+    path = tmp_path / "p.png"
+    path.write_bytes(b"old")
+    with pytest.raises(RuntimeError, match="while drawing"), style.picture(path, 3.0):
+        raise RuntimeError("while drawing")
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]

@@ -1,0 +1,78 @@
+"""The picture of a plan: that all is drawn that is given; how it looks was looked at."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from shapely.geometry import LineString, Point, box
+
+from geoguesser.collecting.planning.layers import Layer
+from geoguesser.collecting.planning.strategies import PerCell, Uniform
+from geoguesser.reporting.plan_map import draw_plan, plan_summary
+
+LAYER = Layer(np.array([LineString([(15, 45), (17, 45.5)]), box(16, 45, 16.4, 45.3), Point(17, 46)], dtype=object))
+
+
+def share_like(path: Path, colour: tuple[int, int, int]) -> float:
+    """The share of pixels within 40 levels of a colour."""
+    with Image.open(path) as picture:
+        pixels = np.asarray(picture.convert("RGB"), dtype=int)
+    return float((np.abs(pixels - colour).max(axis=-1) < 40).mean())
+
+
+BLUE, ORANGE, PURPLE = (0, 114, 178), (230, 159, 0), (204, 121, 167)
+
+
+def test_points_places_and_layer_are_drawn(tmp_path: Path, croatia: Any) -> None:
+    strategy = Uniform()
+    points = strategy.sample(croatia, places=300, seed=0)
+    existing = Uniform().sample(croatia, places=50, seed=1)
+    all_, bare = tmp_path / "all.png", tmp_path / "bare.png"
+    draw_plan(
+        all_, region=croatia, planned_deg=points, existing_deg=existing, layer=LAYER, report=strategy.report()
+    )
+    draw_plan(bare, region=croatia, planned_deg=points)
+    for path in (all_, bare):
+        with Image.open(path) as picture:
+            assert (picture.format, picture.width) == ("PNG", 1200)
+        assert share_like(path, BLUE) > 0.001
+    for colour in (ORANGE, PURPLE):
+        assert share_like(all_, colour) > share_like(bare, colour) + 0.0002
+    again = tmp_path / "again.png"
+    draw_plan(again, region=croatia, planned_deg=points)
+    assert again.read_bytes() == bare.read_bytes()
+
+
+@pytest.mark.parametrize("count", [0, 1])
+def test_a_plan_of_hardly_any_point_is_drawn(tmp_path: Path, croatia: Any, count: int) -> None:
+    draw_plan(tmp_path / "p.png", region=croatia, planned_deg=np.full((count, 2), (45.5, 16.0)))
+    assert share_like(tmp_path / "p.png", BLUE) < 0.001
+
+
+def test_a_plan_of_the_world_is_drawn(tmp_path: Path, earth: Any) -> None:
+    strategy = PerCell(size=60)
+    points = strategy.sample(earth, places=200, seed=0)
+    draw_plan(tmp_path / "p.png", region=earth, planned_deg=points, layer=LAYER, report=strategy.report())
+    assert share_like(tmp_path / "p.png", BLUE) > 0.0005
+
+
+def test_a_long_line_is_drawn_where_its_points_are(tmp_path: Path, croatia: Any) -> None:
+    """It is straight in degrees: on the map 400 km of it bend by kilometres."""
+    line = LineString([(13.6, 45.2), (18.6, 45.5)])
+    for name, drawn in (("ends", line), ("fine", line.segmentize(0.01))):
+        layer = Layer(np.array([drawn]))
+        draw_plan(tmp_path / f"{name}.png", region=croatia, planned_deg=np.zeros((0, 2)), layer=layer)
+    ends, fine = (np.asarray(Image.open(tmp_path / f"{name}.png"), dtype=int) for name in ("ends", "fine"))
+    assert np.mean(np.abs(ends - fine).max(axis=-1) > 40) < 1e-4
+
+
+def test_the_line_under_the_heading() -> None:
+    report = {"asked": 2000, "strategy": "uniform", "spacing_m": 100.0, "near": "a/roads.gpkg", "near_m": 50.0}
+    assert plan_summary(1500, report) == (
+        "1,500 of 2,000 points, strategy=uniform, at least 100 m apart, within 50 m of roads.gpkg"
+    )
+    assert plan_summary(3, None) == "3 points"

@@ -1,0 +1,62 @@
+"""Privacy: what of a config leaves the machine."""
+
+from __future__ import annotations
+
+import pytest
+
+from geoguesser.runs.redaction import has_path, is_private, public, without_secrets
+
+
+def test_public_drops_paths_and_secrets_at_every_depth() -> None:
+    config = {
+        "seed": 3,
+        "data": {"roots": ["/home/ann/places"], "batch_size": 32, "note": "/home/ann/x", "more": ["~/y", "z", 1]},
+        "region": {"boundary": "mine.geojson", "code": "HRV"},
+        "backbone": {"name": "resnet18", "weights": "w.pth"},
+        "resume": "outputs/1",
+        "init_from": None,
+        "logger": {"project": "p", "entity": "ann"},
+        "hydra": {"run": 1},
+        "api_key": "abc",
+        "nested": [
+            {"Token": "abc", "kept": True},
+            ("/tmp/a", {"MY_PASSWORD": 1, "credentials": 2, "clientSecret": 3}),
+        ],
+        "none": None,
+    }
+    assert public(config) == {
+        "seed": 3,
+        "data": {"batch_size": 32, "note": "(a path)", "more": ["(a path)", "z", 1]},
+        "region": {"code": "HRV"},
+        "backbone": {"name": "resnet18"},
+        "nested": [{"kept": True}, ["(a path)", {}]],
+        "none": None,
+    }
+    assert config["api_key"] == "abc"  # the config itself is left alone
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        *(("/home/ann", True), ("~/x", True), ("file:///home/x", True), ("see /home/x", True), ("x=/tmp/a", True)),
+        *(("C:\\Users\\ann", True), ("[a,/b]", True), ("'/b'", True)),
+        *(("https://x.y/z", False), ("hf-hub:timm/x", False), ("a/b", False), ("EPSG:3765", False)),
+        *(("tf_efficientnet_lite0.in1k", False), ("25 / 3", False), ("", False), ("val/error_km_mean", False)),
+    ],
+)
+def test_paths_are_found_in_texts(text: str, found: bool) -> None:
+    assert has_path(text) is found
+
+
+def test_keys_are_private_by_any_of_their_parts() -> None:
+    assert is_private("data.roots")
+    assert is_private("logger.entity")
+    assert is_private("x.api_key")
+    assert not is_private("grid.size")
+    assert not is_private("data.rootsy")
+
+
+def test_the_dump_of_a_config_keeps_paths_and_hides_secrets() -> None:
+    config = {"data": {"roots": ["/a"], "api_key": "abc"}, "token": "t", "seed": 1}
+    expected = {"data": {"roots": ["/a"], "api_key": "(secret)"}, "token": "(secret)", "seed": 1}
+    assert without_secrets(config) == expected

@@ -1,0 +1,202 @@
+"""The cache: entries are whole or not there, one process makes them, the least recently used go first."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from geoguesser.system import disk_cache as module
+from geoguesser.system.disk_cache import Cache, Entry, cache_folder, reserve
+
+GIB = 2**30
+
+
+def put(entry: Entry, payload: bytes) -> None:
+    with entry.lock("makes it"), entry.writing() as part:
+        part.write_bytes(payload)
+        entry.keep(part, word="kept")
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.rglob("*") if path.is_file())
+
+
+def test_where_the_cache_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("GEOGUESSER_CACHE", str(tmp_path / "own"))
+    assert cache_folder() == tmp_path / "own"
+    monkeypatch.delenv("GEOGUESSER_CACHE")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+    assert cache_folder() == tmp_path / "xdg" / "geoguesser"
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert cache_folder() == tmp_path / ".cache" / "geoguesser"
+
+
+def test_what_is_kept_is_read_back_and_told_of(tmp_path: Path) -> None:
+    cache = Cache(tmp_path, limit_gib=1)
+    entry = cache.entry("features", {"a": 1})
+    assert entry.read() is None
+    put(entry, b"payload")
+    read = cache.entry("features", {"a": 1}).read()
+    assert read is not None
+    assert (bytes(read[0]), read[1]["word"], read[1]["of"]) == (b"payload", "kept", {"a": 1})
+    assert cache.entry("features", {"a": 2}).read() is None
+    assert names(tmp_path) == [f"{entry.key}.bin", f"{entry.key}.json"]  # no lock, no part is left
+    read[0][0] = 0  # the map is this process's own
+    assert entry.file.read_bytes() == b"payload"
+
+
+@pytest.mark.parametrize(
+    "damage", ["cut", "longer", "empty", "other bytes", "no json", "half a json", "other parts"]
+)
+def test_a_damaged_entry_is_none_and_says_so(
+    damage: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    entry = Cache(tmp_path, limit_gib=1).entry("features", {"a": 1})
+    put(entry, b"payload")
+    about = entry.about.read_text()
+    contents = {"cut": b"payloa", "longer": b"payload.", "empty": b"", "other bytes": b"pAyload"}
+    texts = {"no json": "[1]", "half a json": about[:20], "other parts": about.replace('"a": 1', '"a": 2')}
+    if damage in contents:
+        entry.file.write_bytes(contents[damage])
+    else:
+        entry.about.write_text(texts[damage])
+    assert entry.read() is None
+    assert f"{entry.file} in the cache is damaged" in caplog.text
+    put(entry, b"anew")
+    read = entry.read()
+    assert read is not None
+    assert bytes(read[0]) == b"anew"
+
+
+def test_a_payload_without_its_json_is_none(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    entry = Cache(tmp_path, limit_gib=1).entry("features", {"a": 1})
+    put(entry, b"payload")
+    entry.about.unlink()
+    assert entry.read() is None
+    put(entry, b"payload")
+    entry.file.unlink()
+    assert entry.read() is None
+    assert caplog.text == ""
+
+
+def test_the_least_recently_used_make_room(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    cache = Cache(tmp_path, limit_gib=10_000 / GIB)
+    entries = [cache.entry(module.KINDS[at % 2], {"at": at}) for at in range(4)]
+    for at, entry in enumerate(entries):
+        put(entry, bytes([at]) * 2_000)
+        os.utime(entry.about, (at, at))
+    opened = entries[1].read()  # used: now it is the youngest
+    assert opened is not None
+    os.utime(entries[1].about, (9, 9))
+    with caplog.at_level("INFO"):
+        cache.make_room(1_000)
+    assert [entry.file.exists() for entry in entries] == [True] * 4  # all fit
+    assert caplog.text == ""
+    with caplog.at_level("INFO"):
+        cache.make_room(5_000)
+    assert [entry.file.exists() for entry in entries] == [False, True, False, True]
+    assert f"removed the 2 least recently used entries of {tmp_path}" in caplog.text
+    cache.make_room(9_999)
+    assert [entry.file.exists() for entry in entries] == [False] * 4
+    assert bytes(opened[0]) == b"\1" * 2_000  # who has it open keeps it
+    assert names(tmp_path) == []
+    assert cache.fits(10_000)
+    assert not cache.fits(10_001)
+
+
+def test_using_an_entry_makes_it_young(tmp_path: Path) -> None:
+    entry = Cache(tmp_path, limit_gib=1).entry("features", {})
+    put(entry, b"payload")
+    os.utime(entry.about, (1, 1))
+    entry.read()
+    assert time.time() - entry.about.stat().st_mtime < 60
+
+
+def test_only_parts_that_nobody_writes_any_more_are_removed(tmp_path: Path) -> None:
+    cache = Cache(tmp_path, limit_gib=1)
+    (tmp_path / "features").mkdir()
+    for name in ("old-1.part", "old.bin", "new-1.part", "new.bin"):
+        (tmp_path / "features" / name).write_bytes(b"1")
+        if name.startswith("old"):
+            os.utime(tmp_path / "features" / name, (1, 1))
+    cache.make_room(1)
+    assert names(tmp_path) == ["new-1.part", "new.bin"]
+
+
+def test_a_folder_that_cannot_be_written_is_said_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "file").write_text("")
+    cache = Cache(tmp_path / "file", limit_gib=1)
+    entry = cache.entry("features", {})
+    assert entry.read() is None
+    cache.make_room(5)
+    for _ in range(2):
+        with pytest.raises(OSError, match="Not a directory") as caught, entry.lock("makes it"):
+            pass
+        cache.give_up(caught.value)
+    assert not cache.usable
+    assert caplog.text.count("nothing is kept for later runs") == 1
+
+
+def test_reserving_without_fallocate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(os, "posix_fallocate", raising=False)
+    reserve(tmp_path / "file", 2**20 + 3)
+    assert (tmp_path / "file").stat().st_size == 2**20 + 3
+
+
+def test_without_locks_entries_still_appear_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "LOCKS", False)
+    entry = Cache(tmp_path, limit_gib=1).entry("features", {})
+    put(entry, b"payload")
+    assert entry.read() is not None
+
+
+HOLDER = """
+import sys, time
+from pathlib import Path
+from geoguesser.system.disk_cache import Cache
+import logging; logging.basicConfig(level="INFO", stream=sys.stdout, format="%(message)s")
+entry = Cache(Path(sys.argv[1]), limit_gib=1).entry("features", {})
+ready = Path(sys.argv[3])
+(ready / sys.argv[4]).touch()
+while len(list(ready.iterdir())) < 3:  # imports take their time: begin together, so that they meet
+    time.sleep(0.001)
+for _ in range(int(sys.argv[2])):
+    with entry.lock("counts"):
+        count = Path(sys.argv[1]) / "count"
+        old = int(count.read_text())
+        time.sleep(0.002)
+        count.write_text(str(old + 1))
+"""
+
+
+@pytest.mark.slow  # in processes of their own
+def test_a_lock_is_held_by_one_process_at_a_time(tmp_path: Path) -> None:
+    """Three count up to 40 each; lock files come and go all the time."""
+    (cache := tmp_path / "cache").mkdir()
+    (cache / "count").write_text("0")
+    (ready := tmp_path / "ready").mkdir()
+    words = [sys.executable, "-c", HOLDER, str(cache), "40", str(ready)]
+    root = str(Path(module.__file__).parents[2])
+    env = os.environ | {"PYTHONPATH": root}
+    some = [subprocess.Popen([*words, str(number)], env=env, stdout=-1, text=True) for number in range(3)]
+    said = [one.communicate(timeout=120)[0] for one in some]
+    assert [one.returncode for one in some] == [0, 0, 0]
+    assert (cache / "count").read_text() == "120"
+    assert "waiting for another process that counts" in "".join(said)
+    assert names(cache) == ["count"]
+
+
+def test_checksums_tell_single_bits() -> None:
+    zeros = np.zeros(1_000_000, dtype=np.uint8)
+    first = module.checksum(zeros)
+    zeros[777_777] = 1
+    assert module.checksum(zeros) != first
+    assert json.dumps(first)

@@ -1,0 +1,225 @@
+"""Features in the cache: one process makes them, whole or not at all; their key is all that they depend on."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from training.slow_network import COUNT, Slow, batches
+
+from geoguesser.errors import ConfigError
+from geoguesser.system.disk_cache import Cache
+from geoguesser.training import feature_cache as module
+from geoguesser.training.feature_cache import Features, kept_features, parts_of, weights_digest
+
+CPU = torch.device("cpu")
+PRINT = {"places": 3, "masks": "m", "views": "v", "image": "px32-crop", "decoder": "d", "ids": "i", "splits": "s"}
+
+
+def made(cache: Cache, network: Any, parts: dict[str, Any] | None = None) -> tuple[torch.Tensor, bool]:
+    found = kept_features(network, batches(), CPU, entry=cache.entry("features", parts or {}), cache=cache)
+    assert found is not None
+    return found
+
+
+def test_the_second_time_nothing_is_embedded(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    cache, network = Cache(tmp_path, limit_gib=1), Slow()
+    with caplog.at_level("INFO"):
+        first, cached = made(cache, network)
+        assert (cached, network.embedded) == (False, COUNT)
+        again, cached = made(cache, network)
+    assert (cached, network.embedded) == (True, COUNT)
+    assert torch.equal(first, again)
+    assert torch.equal(first, network.expected())
+    assert f"embedded {4 * COUNT} views once" in caplog.text
+    assert f"kept in {tmp_path / 'features'} (0.0 MiB)" in caplog.text
+    again.zero_()  # a private map: the file and other runs do not see it
+    assert torch.equal(made(cache, network)[0], first)
+
+
+def test_random_numbers_do_not_depend_on_the_cache(tmp_path: Path) -> None:
+    cache, drawn = Cache(tmp_path, limit_gib=1), []
+    for _ in range(2):
+        torch.manual_seed(0)
+        made(cache, Slow())
+        drawn.append(torch.rand(3))
+    assert torch.equal(*drawn)
+
+
+@pytest.mark.parametrize("damage", ["bits", "cut", "empty", "no json"])
+def test_a_damaged_map_is_made_anew(damage: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    cache, network = Cache(tmp_path, limit_gib=1), Slow()
+    made(cache, network)
+    (file,) = tmp_path.rglob("*.bin")
+    data = bytearray(file.read_bytes())
+    if damage == "no json":
+        file.with_suffix(".json").unlink()
+    else:
+        data[33] ^= 1
+        file.write_bytes({"bits": bytes(data), "cut": bytes(data[:-4]), "empty": b""}[damage])
+    again, cached = made(cache, network)
+    assert (cached, network.embedded) == (False, 2 * COUNT)
+    assert torch.equal(again, network.expected())
+    assert ("is damaged" in caplog.text) == (damage != "no json")
+    assert made(cache, network)[1]
+
+
+def test_a_set_above_the_limit_is_not_kept(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    cache = Cache(tmp_path, limit_gib=1e-9)
+    with caplog.at_level("INFO"):
+        found = kept_features(Slow(), batches(), CPU, entry=cache.entry("features", {}), cache=cache)
+    assert found is None
+    assert "more than features.limit_gib=1e-09: they are not kept" in caplog.text
+    assert list(tmp_path.rglob("*.bin")) == []
+
+
+def test_new_features_take_the_place_of_the_oldest(tmp_path: Path) -> None:
+    network = Slow()
+    size = 4 * network.expected().numel()
+    cache = Cache(tmp_path, limit_gib=2.9 * size / 2**30)
+    for at in range(3):
+        made(cache, network, {"at": at})
+        (about,) = (one for one in tmp_path.rglob("*.json") if f'"at": {at}' in one.read_text())
+        os.utime(about, (at, at))
+    assert [cache.entry("features", {"at": at}).read() is not None for at in range(3)] == [False, True, True]
+
+
+@pytest.mark.parametrize("where", ["folder", "room", "keeping"])
+def test_a_cache_that_cannot_be_written_is_no_error(
+    where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    if where == "folder":
+        (tmp_path / "cache").write_text("")
+    elif where == "room":
+        monkeypatch.setattr(module, "reserve", full)
+    else:
+        monkeypatch.setattr(module.Entry, "keep", full)
+    cache, network = Cache(tmp_path / "cache", limit_gib=1), Slow()
+    found = kept_features(network, batches(), CPU, entry=cache.entry("features", {}), cache=cache)
+    if where == "keeping":  # then they are there, but for this run alone
+        assert found is not None
+        assert torch.equal(found[0], network.expected())
+    else:
+        assert found is None
+    assert caplog.text.count("nothing is kept for later runs") == 1
+    assert [one for one in (tmp_path / "cache").rglob("*") if one.is_file()] == []
+
+
+def test_an_error_while_embedding_leaves_nothing_and_is_not_swallowed(tmp_path: Path) -> None:
+    cache, network = Cache(tmp_path, limit_gib=1), Slow(fails=True)
+    with pytest.raises(OSError, match="from the network"):
+        made(cache, network)
+    assert [one for one in tmp_path.rglob("*") if one.is_file()] == []
+
+
+# What the key is of
+
+
+def small() -> Any:
+    network = nn.Module()
+    network.backbone = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))
+    network.backbone.name = "small"  # type: ignore[assignment]
+    network.head = nn.Linear(4, 2)
+    return network
+
+
+def test_the_key_is_all_that_features_depend_on() -> None:
+    torch.manual_seed(0)
+    network = small()
+    first = parts_of(network, PRINT, CPU)
+    assert parts_of(network, PRINT | {"ids": "other", "splits": "other"}, CPU) == first
+    with torch.no_grad():
+        network.head.weight.zero_()
+    assert parts_of(network, PRINT, CPU) == first
+    for part in ("masks", "views", "image", "decoder", "places"):
+        assert parts_of(network, PRINT | {part: "other"}, CPU) != first
+    assert parts_of(network, PRINT, torch.device("cuda", 1)) == parts_of(network, PRINT, torch.device("cuda", 0))
+    assert parts_of(network, PRINT, torch.device("cuda")) != first
+    digests = {weights_digest(network.backbone)}
+    network.backbone.eval().requires_grad_(False).to(memory_format=torch.channels_last)
+    assert {weights_digest(network.backbone)} == digests
+    for tensor in network.backbone.state_dict().values():  # each weight and each buffer counts
+        tensor[(0,) * tensor.dim()] += 1
+        digests.add(weights_digest(network.backbone))
+    assert len(digests) == 1 + len(network.backbone.state_dict())
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"cache": 1}, "features.cache must be true or false, got 1."),
+        ({"limit_gib": -1}, "features.limit_gib must be a number from 0, got -1."),
+        ({"batch_size": 0}, "features.batch_size must be a positive integer, got 0."),
+    ],
+)
+def test_values_that_are_none(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        Features(**options)
+    assert str(caught.value) == message
+
+
+# Processes
+
+
+def start(cache: Path, seconds: float, *gate: Path) -> subprocess.Popen[str]:
+    """A process that makes the features, taking so long for each batch, or until a file is there."""
+    file = Path(__file__).with_name("slow_network.py")
+    root = str(Path(module.__file__).parents[2])
+    words = [sys.executable, str(file), str(cache), str(seconds), *map(str, gate)]
+    env = os.environ | {"PYTHONPATH": root}
+    return subprocess.Popen(words, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def until(there: Any) -> None:
+    for _ in range(1200):
+        if there():
+            return
+        time.sleep(0.05)
+    pytest.fail("nothing happened for a minute")
+
+
+@pytest.mark.slow  # in processes of their own
+def test_of_two_processes_one_embeds_and_the_other_waits(tmp_path: Path) -> None:
+    cache, gate = tmp_path / "cache", tmp_path / "go"
+    first = start(cache, 0, gate)
+    until(lambda: list(cache.rglob("*.part")))
+    second = start(cache, 0)
+    assert second.stdout is not None
+    line = second.stdout.readline()
+    gate.touch()
+    embedding, waiting = first.communicate(timeout=120)[0], line + second.communicate(timeout=120)[0]
+    assert (first.returncode, second.returncode) == (0, 0), embedding + waiting
+    assert f"embedded {4 * COUNT} views once" in embedding
+    assert f"{COUNT} places embedded, False" in embedding
+    assert "waiting for another process that embeds" in waiting
+    assert "0 places embedded, True" in waiting
+    assert sorted(one.suffix for one in cache.rglob("*") if one.is_file()) == [".bin", ".json"]
+
+
+@pytest.mark.slow  # in processes of their own
+def test_a_process_that_is_killed_leaves_a_part_that_the_next_replaces(tmp_path: Path) -> None:
+    killed = start(tmp_path, 30)
+    until(lambda: list(tmp_path.rglob("*.part")))
+    waiting = start(tmp_path, 0)
+    assert waiting.stdout is not None
+    until(lambda: "waiting" in waiting.stdout.readline())  # type: ignore[union-attr]
+    killed.send_signal(signal.SIGKILL)
+    killed.communicate(timeout=60)
+    said = waiting.communicate(timeout=60)[0]
+    assert f"{COUNT} places embedded, False" in said
+    assert sorted(one.suffix for one in tmp_path.rglob("*") if one.is_file()) == [".bin", ".json"]
+    network = Slow()
+    again, cached = made(Cache(tmp_path, limit_gib=1), network)
+    assert cached
+    assert torch.equal(again, network.expected())
