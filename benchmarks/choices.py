@@ -26,7 +26,7 @@ from scipy import stats
 from geoguesser.commands.configs import conf_dir
 from geoguesser.commands.train import run
 from geoguesser.system.allocator import keep_freed_memory
-from geoguesser.system.log_filters import quiet
+from geoguesser.system.log_filters import filter_logs
 
 PLACES, SEEDS = 1000, 5
 USUAL = ["pictures=false", "logger=csv", "trainer=cpu"]
@@ -58,7 +58,7 @@ def recipes() -> list[str]:
 def main() -> None:
     places = int(sys.argv[1]) if len(sys.argv) > 1 else PLACES
     seeds = int(sys.argv[2]) if len(sys.argv) > 2 else SEEDS
-    quiet()
+    filter_logs()
     keep_freed_memory()
     errors: dict[str, list[float]] = {}
     seconds: dict[str, list[float]] = {}

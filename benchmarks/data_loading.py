@@ -34,8 +34,8 @@ from photos import HEADINGS, KEEP_DOUBLES, make_root, peak_anonymous_mib
 from geoguesser.data.augment import Augment
 from geoguesser.data.checks.inspection import cores
 from geoguesser.data.images import ImageSpec
-from geoguesser.data.places import files_of
-from geoguesser.data.prepare import prepare
+from geoguesser.data.places import list_files
+from geoguesser.data.prepare import prepare_store
 from geoguesser.data.sources.places import PlacesDataModule, StoreDataModule
 from geoguesser.data.splits import RandomSplit, StoredSplit
 from geoguesser.data.store import shards as packing
@@ -142,7 +142,7 @@ def one_core(root: Path, store: Path) -> tuple[dict[str, str], dict[str, float |
 def all_cores(root: Path, scratch: Path) -> tuple[dict[str, str], dict[str, float | None]]:
     """`prepare` with all its checks against decoding alone, of the same files on all cores."""
     table = source(root).read_places()
-    paths = [files.path(heading) for files in files_of(table) for heading in range(4)]
+    paths = [files.path(heading) for files in list_files(table) for heading in range(4)]
     numbers = itertools.count()
 
     def decoded(path: str) -> None:
@@ -160,7 +160,7 @@ def all_cores(root: Path, scratch: Path) -> tuple[dict[str, str], dict[str, floa
 
     def prepared() -> None:
         out = scratch / f"out-{next(numbers)}"
-        prepare(source(root), [SPEC], out)
+        prepare_store(source(root), [SPEC], out)
         shutil.rmtree(out)
 
     ways = {
@@ -208,10 +208,10 @@ TABLE_WORK = """
 import json, sys, time
 import numpy as np
 from pathlib import Path
-from geoguesser.data.checks.leakage import audit
+from geoguesser.data.checks.leakage import audit_split as audit
 from geoguesser.data.block_split import BlockSplit
 from geoguesser.data.checks.findings import Findings
-from geoguesser.data.places import coords_of, read_csv, without_duplicates, without_far
+from geoguesser.data.places import get_coords as coords_of, read_csv, drop_duplicates as without_duplicates, drop_far as without_far
 from geoguesser.geo.grid import SquareGrid
 from geoguesser.geo.region import country
 times = {}
@@ -271,7 +271,7 @@ def main() -> None:
         scratch = Path(name)
         root = make_root(scratch / "root", PLACES)
         size = np.mean([path.stat().st_size for path in (root / "images").glob("place-?/*.jpg")]) / 1000
-        prepare(source(root), [SPEC], scratch / "store")
+        prepare_store(source(root), [SPEC], scratch / "store")
         packing.SHARD_PLACES = 1024
         work: dict[str, Callable[[], tuple[dict[str, str], dict[str, float | None]]]] = {
             "reading": lambda: one_core(root, scratch / "store"),

@@ -16,13 +16,13 @@ import numpy as np
 
 from geoguesser.commands.configs import conf_dir
 from geoguesser.commands.train import run
-from geoguesser.system.log_filters import quiet
+from geoguesser.system.log_filters import filter_logs
 
 SEEDS = range(5)
 
 
 def main() -> None:
-    quiet()
+    filter_logs()
     ratios, lines = [], []
     with tempfile.TemporaryDirectory() as scratch, hydra.initialize_config_dir(conf_dir(), version_base="1.3"):
         for seed in SEEDS:

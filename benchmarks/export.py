@@ -17,11 +17,11 @@ import torch
 from measure import interleaved, median_ratio, report
 
 from geoguesser.data.images import ImageSpec
-from geoguesser.exporting.programs import exported, opened_onnx, opened_torch, write_onnx, write_torch
+from geoguesser.exporting.programs import export_program, open_onnx, open_torch, write_onnx, write_torch
 from geoguesser.exporting.traceable import ExportableNetwork
 from geoguesser.geo.grid import SquareGrid
 from geoguesser.geo.region import country
-from geoguesser.inference.predictor import Locator
+from geoguesser.inference.predictor import Predictor
 from geoguesser.model.backbone import Backbone
 from geoguesser.model.decoder import MedianDecoder
 from geoguesser.model.fusion import MeanFusion
@@ -32,7 +32,7 @@ from geoguesser.model.network import GeoNetwork
 ROUNDS = 15
 
 
-def untrained() -> Locator:
+def untrained() -> Predictor:
     torch.manual_seed(0)
     region = country("HRV", "EPSG:3765")
     random = np.random.default_rng(0)
@@ -48,23 +48,23 @@ def untrained() -> Locator:
     )
     head.linear.reset_parameters()
     network = GeoNetwork(backbone, MeanFusion(backbone.feature_size), head)
-    return Locator(network, region, ImageSpec(size=112))
+    return Predictor(network, region, ImageSpec(size=112))
 
 
 def main() -> None:
     asked = dict(word.split("=", 1) for word in sys.argv[1:])
     threads, places = int(asked.get("threads", 1)), int(asked.get("places", 8))
     torch.set_num_threads(threads)
-    locator = Locator.load(asked["run"]) if "run" in asked else untrained()
+    locator = Predictor.load(asked["run"]) if "run" in asked else untrained()
     network, size = ExportableNetwork(locator.network), locator.image.size
     images = torch.randint(0, 256, (places, 4, 3, size, size), dtype=torch.uint8)
     mask = torch.ones(places, 4, dtype=torch.bool)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        program = exported(network, size)
+        program = export_program(network, size)
         write_torch(program, folder / "model.pt2", {})
         write_onnx(program, folder / "model.onnx", {}, network.outputs)
-        by_torch, by_onnx = opened_torch(folder / "model.pt2"), opened_onnx(folder / "model.onnx", threads=threads)
+        by_torch, by_onnx = open_torch(folder / "model.pt2"), open_onnx(folder / "model.onnx", threads=threads)
         ways = {
             "torch": lambda: network.reference(images, mask),
             "torch.export": lambda: by_torch(images, mask),

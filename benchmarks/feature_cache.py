@@ -50,10 +50,10 @@ def one_run(folder: Path, *words: str) -> dict[str, Any]:
 def main() -> None:
     from geoguesser.data.datamodule import PlacesData
     from geoguesser.system.allocator import keep_freed_memory
-    from geoguesser.system.log_filters import quiet
-    from geoguesser.training.feature_cache import Features
+    from geoguesser.system.log_filters import filter_logs
+    from geoguesser.training.feature_cache import FeatureCache
 
-    quiet()
+    filter_logs()
     keep_freed_memory()
     root = demo_root(places=PLACES, px=PX)
     small = demo_root(places=60, px=PX)
@@ -70,7 +70,7 @@ def main() -> None:
                 shutil.rmtree(own / kind, ignore_errors=True)
             for way in ("cache empty", "cache filled"):
                 runs[way].append(one_run(Path(scratch) / f"{way} {number}"))
-        with patch.object(Features, "serve", return_value=None), patch.object(PlacesData, "condense_features"):
+        with patch.object(FeatureCache, "serve", return_value=None), patch.object(PlacesData, "condense_features"):
             runs["backbone in each epoch"].append(one_run(Path(scratch) / "without", "features.cache=false"))
     assert all(one["features"]["cached"] for one in runs["cache filled"])
     assert not any(one["features"]["cached"] for one in runs["cache empty"])

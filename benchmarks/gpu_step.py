@@ -27,7 +27,7 @@ from geoguesser.model.fusion import ConcatFusion
 from geoguesser.model.heads.classification import ClassificationHead
 from geoguesser.model.losses import CrossEntropy
 from geoguesser.model.network import GeoNetwork
-from geoguesser.system.log_filters import quiet
+from geoguesser.system.log_filters import filter_logs
 from geoguesser.training.finetuning import Finetuning
 from geoguesser.training.module import GeoLightningModule
 from geoguesser.training.optimizer import Adam
@@ -100,7 +100,7 @@ def rates(size: int, places: int) -> tuple[list[float], list[float]]:
 
 
 def main() -> None:
-    quiet()
+    filter_logs()
     rows, ratios = {}, {}
     for size, places in PLACES.items():
         key = f"bare_over_ours_{size}px"

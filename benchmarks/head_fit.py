@@ -27,9 +27,9 @@ from geoguesser.geo.grid import SquareGrid
 from geoguesser.geo.region import country
 from geoguesser.model.decoder import MedianDecoder
 from geoguesser.model.heads.classification import ClassificationHead
-from geoguesser.model.losses import CellLoss, CrossEntropy, Smoothed
+from geoguesser.model.losses import CellLoss, CrossEntropy, SmoothedCrossEntropy
 from geoguesser.system.allocator import keep_freed_memory
-from geoguesser.system.log_filters import quiet
+from geoguesser.system.log_filters import filter_logs
 
 PLACES, WIDTH, CELLS, BATCH, ROUNDS = 5000, 1280, 1000, 256, 3
 WORDS = [f"data.places={PLACES}", "data.demo_seed=3", "pictures=false", "logger=csv", "trainer=cpu"]
@@ -70,7 +70,7 @@ def steps() -> tuple[dict[str, str], float]:
     drawn = np.stack((rng.uniform(42.4, 46.5, 4 * PLACES), rng.uniform(13.5, 19.4, 4 * PLACES)), axis=-1)
     places = drawn[region.contains(drawn)][:PLACES]
     features = torch.randn(PLACES, WIDTH)
-    losses: dict[str, CellLoss] = {"cross entropy": CrossEntropy(), "smoothed targets": Smoothed()}
+    losses: dict[str, CellLoss] = {"cross entropy": CrossEntropy(), "smoothed targets": SmoothedCrossEntropy()}
     ways = {}
     for name, loss in losses.items():
         head = ClassificationHead.fit(
@@ -91,7 +91,7 @@ def steps() -> tuple[dict[str, str], float]:
 
 
 def main() -> None:
-    quiet()
+    filter_logs()
     keep_freed_memory()
     torch.set_num_threads(1)
     some, ratio = steps()

@@ -20,14 +20,14 @@ import pandas as pd
 from geoguesser.data.demo.land import synthetic_land
 from geoguesser.evaluation.bootstrap import Resampling
 from geoguesser.evaluation.intervals import (
-    FEWEST_FOR_MEAN,
+    MIN_FOR_MEAN,
     Interval,
-    mean_interval,
-    median_interval,
-    of_both,
-    seed_noise,
+    combine,
+    compute_mean_interval,
+    compute_median_interval,
+    compute_seed_noise,
 )
-from geoguesser.evaluation.resampling_units import units_of
+from geoguesser.evaluation.resampling_units import make_units
 from geoguesser.geo.distance import FloatArray
 
 SIMULATIONS, SAMPLES, CONFIDENCE = 2000, 5000, 0.95
@@ -66,7 +66,7 @@ def pairs() -> dict[str, Callable[[np.random.Generator, int], Pair]]:
 
 def of_mean(name: str, places: int) -> str:
     """The name of a case, in brackets where the program gives no interval for so few places."""
-    return name if places >= FEWEST_FOR_MEAN else f"(not given) {name}"
+    return name if places >= MIN_FOR_MEAN else f"(not given) {name}"
 
 
 def share(holds: Iterator[tuple[Interval, float]]) -> float:
@@ -91,11 +91,11 @@ def over_places(found: dict[str, float], given: list[pd.DataFrame]) -> None:
             mean, median = float(many.mean()), float(np.median(many))
             sets = [draw(random, n) for _ in range(SIMULATIONS)]
             found[of_mean(f"mean, {name}, {n} places", n)] = share(
-                (mean_interval(draws.mean(one), CONFIDENCE), mean) for one in sets
+                (compute_mean_interval(draws.mean(one), CONFIDENCE), mean) for one in sets
             )
             if n <= 100 or name == "gamma 1":  # medians of 500 places take their time
                 found[f"median, {name}, {n} places"] = share(
-                    (median_interval(draws, one, CONFIDENCE), median) for one in sets
+                    (compute_median_interval(draws, one, CONFIDENCE), median) for one in sets
                 )
         for name, draw_pair in doubles.items():
             random = np.random.default_rng(n)
@@ -103,11 +103,11 @@ def over_places(found: dict[str, float], given: list[pd.DataFrame]) -> None:
             mean, median = float((a - b).mean()), float(np.median(a - b))
             two = [draw_pair(random, n) for _ in range(SIMULATIONS)]
             found[f"mean difference, {name}, {n} places"] = share(
-                (mean_interval(draws.mean(one - other), CONFIDENCE), mean) for one, other in two
+                (compute_mean_interval(draws.mean(one - other), CONFIDENCE), mean) for one, other in two
             )
             if n <= 100:
                 found[f"median difference, {name}, {n} places"] = share(
-                    (median_interval(draws, one - other, CONFIDENCE), median) for one, other in two
+                    (compute_median_interval(draws, one - other, CONFIDENCE), median) for one, other in two
                 )
 
 
@@ -128,7 +128,7 @@ def over_blocks(found: dict[str, float]) -> None:
         cases: dict[str, list[bool]] = {}
         for _ in range(SIMULATIONS // each):
             coords, town = towns(random, count)
-            units = units_of(region, coords, None)
+            units = make_units(region, coords, None)
             assert units.block_km is not None
             draws = Resampling(units.unit, samples=SAMPLES, seed=0)
             alone = Resampling(np.arange(len(coords)), samples=SAMPLES, seed=0)
@@ -137,11 +137,15 @@ def over_blocks(found: dict[str, float]) -> None:
                 a, b = (30.0 * np.exp(0.5 * luck + 0.5 * own)).T
                 mean, median = 30.0 * np.exp(0.25), 30.0
                 for name, one, truth in (
-                    ("mean", mean_interval(draws.mean(a), CONFIDENCE), mean),
-                    ("median", median_interval(draws, a, CONFIDENCE), median),
-                    ("mean difference", mean_interval(draws.mean(a - b), CONFIDENCE), 0.0),
-                    ("median difference", median_interval(draws, a - b, CONFIDENCE), 0.0),
-                    ("(for comparison) mean, single places", mean_interval(alone.mean(a), CONFIDENCE), mean),
+                    ("mean", compute_mean_interval(draws.mean(a), CONFIDENCE), mean),
+                    ("median", compute_median_interval(draws, a, CONFIDENCE), median),
+                    ("mean difference", compute_mean_interval(draws.mean(a - b), CONFIDENCE), 0.0),
+                    ("median difference", compute_median_interval(draws, a - b, CONFIDENCE), 0.0),
+                    (
+                        "(for comparison) mean, single places",
+                        compute_mean_interval(alone.mean(a), CONFIDENCE),
+                        mean,
+                    ),
                 ):
                     held = one.low is not None and one.high is not None and one.low <= truth <= one.high
                     cases.setdefault(name, []).append(held)
@@ -163,10 +167,10 @@ def over_seeds(found: dict[str, float]) -> None:
                         place * random.gamma(4.0, 0.25, (seeds, n)) + spread * random.normal(size=(seeds, 1))
                         for _ in range(2)
                     )
-                    noise, rest = seed_noise(one), seed_noise(other)
-                    single.append(mean_interval(draws.mean(one.mean(axis=0)), CONFIDENCE, noise))
+                    noise, rest = compute_seed_noise(one), compute_seed_noise(other)
+                    single.append(compute_mean_interval(draws.mean(one.mean(axis=0)), CONFIDENCE, noise))
                     change = draws.mean(one.mean(axis=0) - other.mean(axis=0))
-                    double.append(mean_interval(change, CONFIDENCE, of_both(noise, rest)))
+                    double.append(compute_mean_interval(change, CONFIDENCE, combine(noise, rest)))
                 where = f"{n} places, {seeds} seeds that matter {name}"
                 found[of_mean(f"mean, {where}", n)] = share((interval, 30.0) for interval in single)
                 found[f"mean difference, {where}"] = share((interval, 0.0) for interval in double)

@@ -28,7 +28,7 @@ from geoguesser.model.fusion import ConcatFusion
 from geoguesser.model.heads.classification import ClassificationHead
 from geoguesser.model.losses import CrossEntropy
 from geoguesser.model.network import GeoNetwork
-from geoguesser.system.log_filters import quiet
+from geoguesser.system.log_filters import filter_logs
 from geoguesser.training.finetuning import Finetuning
 from geoguesser.training.module import GeoLightningModule
 from geoguesser.training.optimizer import Adam
@@ -81,7 +81,7 @@ class Clock(pl.Callback):
 def main() -> None:
     torch.set_num_threads(2)
     torch.manual_seed(0)
-    quiet()
+    filter_logs()
     network = make_network()
     batches, targets = make_batches(network.head.output_size)
     bare_network = copy.deepcopy(network).train()

@@ -14,7 +14,7 @@ from measure import report
 from PIL import Image
 
 from geoguesser.data.checks.duplicates import HASH_BITS
-from geoguesser.data.checks.inspection import HEADINGS, PlaceFiles, examine, hash_distance
+from geoguesser.data.checks.inspection import HEADINGS, PlaceFiles, compute_hash_distance, inspect_place
 from geoguesser.data.images import ImageSpec
 
 SPEC = ImageSpec(size=112)
@@ -32,15 +32,17 @@ def coded(folder: Path, scratch: Path, size: int | None, quality: int) -> PlaceF
 
 def main() -> None:
     folders = sorted(path for root in sys.argv[1:] for path in (Path(root) / "images").iterdir())
-    hashes = np.stack([examine(PlaceFiles(str(path)), [SPEC]).views["hash"] for path in folders])
+    hashes = np.stack([inspect_place(PlaceFiles(str(path)), [SPEC]).views["hash"] for path in folders])
     rows, ratios = {}, {}
     with tempfile.TemporaryDirectory() as name:
         for change, (size, quality) in CHANGES.items():
-            told = [examine(coded(path, Path(name), size, quality), [SPEC]).views["hash"] for path in folders]
-            bits = hash_distance(hashes, np.stack(told))
+            told = [
+                inspect_place(coded(path, Path(name), size, quality), [SPEC]).views["hash"] for path in folders
+            ]
+            bits = compute_hash_distance(hashes, np.stack(told))
             rows[change] = f"median {np.median(bits):g}, most {bits.max()} of 112 bits, {bits.size} views"
             ratios[change] = float(bits.max())
-    apart = np.sort(hash_distance(hashes[:, None], hashes[None]), axis=-1)[..., 2]
+    apart = np.sort(compute_hash_distance(hashes[:, None], hashes[None]), axis=-1)[..., 2]
     third = apart[~np.eye(len(apart), dtype=bool)]
     rows["different places"] = (
         f"third most alike of four views: least {third.min()}, median {np.median(third):g} bits"

@@ -24,10 +24,10 @@ from geoguesser.data.checks.inspection import cores
 from geoguesser.data.images import ImageSpec
 from geoguesser.geo.grid import SquareGrid
 from geoguesser.geo.region import country
-from geoguesser.inference.batch_inference import answer_places
+from geoguesser.inference.batch_inference import predict_places
 from geoguesser.inference.ensemble import Ensemble
-from geoguesser.inference.inputs import Asked, asked_places, read_asked
-from geoguesser.inference.predictor import Locator
+from geoguesser.inference.inputs import InputPlace, find_places, load_place
+from geoguesser.inference.predictor import Predictor
 from geoguesser.model.backbone import Backbone
 from geoguesser.model.decoder import MedianDecoder
 from geoguesser.model.fusion import MeanFusion
@@ -39,7 +39,7 @@ from geoguesser.system.allocator import keep_freed_memory
 PLACES, BATCH, ROUNDS = 192, 32, 5
 
 
-def locator(px: int, device: str) -> Locator:
+def locator(px: int, device: str) -> Predictor:
     """efficientnet_lite0 with a head of 60 cells that was trained on nothing."""
     region = country("HRV", "EPSG:3765")
     drawn = np.random.default_rng(0).uniform((42.4, 13.5), (46.5, 19.4), (4000, 2))
@@ -56,31 +56,31 @@ def locator(px: int, device: str) -> Locator:
     torch.manual_seed(0)
     with torch.no_grad():
         head.linear.weight.normal_(0.0, 1.0)
-    return Locator(GeoNetwork(backbone, fusion, head).to(device), region, ImageSpec(size=px))
+    return Predictor(GeoNetwork(backbone, fusion, head).to(device), region, ImageSpec(size=px))
 
 
-def decode(asked: list[Asked], image: ImageSpec) -> list[bool]:
+def decode(asked: list[InputPlace], image: ImageSpec) -> list[bool]:
     """All views, on all cores."""
     with ThreadPoolExecutor(cores()) as pool:
-        return list(pool.map(lambda one: bool(read_asked(one, [image]).there.all()), asked))
+        return list(pool.map(lambda one: bool(load_place(one, [image]).there.all()), asked))
 
 
-def forward(who: Locator, views: Tensor) -> None:
+def forward(who: Predictor, views: Tensor) -> None:
     """The answers for views in memory."""
     for start in range(0, len(views), BATCH):
         who.answer(views[start : start + BATCH])
 
 
-def compare(px: int, asked: list[Asked], device: str) -> dict[str, list[float]]:
+def compare(px: int, asked: list[InputPlace], device: str) -> dict[str, list[float]]:
     """Seconds of each way."""
     own, quick = locator(px, device), Ensemble([locator(px, device)])
     quick.fold()
-    views = torch.from_numpy(np.stack([read_asked(one, [own.image]).images[0] for one in asked]))
+    views = torch.from_numpy(np.stack([load_place(one, [own.image]).images[0] for one in asked]))
     ways = {
         "decode": partial(decode, asked, own.image),
         "forward": partial(forward, own, views),
         "folded forward": partial(forward, quick.locators[0], views),
-        "predict": lambda: list(answer_places(quick, asked, batch_size=BATCH)),
+        "predict": lambda: list(predict_places(quick, asked, batch_size=BATCH)),
     }
     return interleaved(ways, rounds=ROUNDS, warmup=1)
 
@@ -91,7 +91,7 @@ def main() -> None:
     rows: dict[str, str] = {}
     ratios: dict[str, float | None] = {}
     with tempfile.TemporaryDirectory() as scratch:
-        asked = asked_places(str(make_root(Path(scratch), PLACES) / "images"))
+        asked = find_places(str(make_root(Path(scratch), PLACES) / "images"))
         for px in (112, 224):
             seconds = compare(px, asked, device)
             for name, taken in seconds.items():

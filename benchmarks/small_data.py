@@ -31,7 +31,7 @@ from geoguesser.commands.train import run
 from geoguesser.data.demo.dataset import demo_root
 from geoguesser.geo.region import country
 from geoguesser.system.allocator import keep_freed_memory
-from geoguesser.system.log_filters import quiet
+from geoguesser.system.log_filters import filter_logs
 
 PLACES, DRAWS, FOLDS, BLOCK_M = 306, 2, 5, 40_000.0
 EXCHANGED = (0, 2, 3)  # of four views
@@ -109,7 +109,7 @@ def errors_of(words: list[str], folder: Path) -> dict[str, float]:
 def main() -> None:
     places = int(sys.argv[1]) if len(sys.argv) > 1 else PLACES
     draws = int(sys.argv[2]) if len(sys.argv) > 2 else DRAWS
-    quiet()
+    filter_logs()
     keep_freed_memory()
     found: dict[tuple[str, int], list[float]] = {}
     constant: dict[int, list[float]] = {}

@@ -13,8 +13,8 @@ import pandas as pd
 from measure import report
 
 from geoguesser.data.block_split import BlockSplit
-from geoguesser.data.checks.leakage import audit
-from geoguesser.data.places import coords_of
+from geoguesser.data.checks.leakage import audit_split
+from geoguesser.data.places import get_coords
 from geoguesser.data.splits import NAMES, UNUSED, RandomSplit, Split
 from geoguesser.geo.region import country
 
@@ -31,7 +31,7 @@ def main() -> None:
     rows, ratios = {}, {}
     for name, split in splits.items():
         found = split.assign(table, region)
-        test: dict[str, Any] = audit(coords_of(table), found)["test"]
+        test: dict[str, Any] = audit_split(get_coords(table), found)["test"]
         shares = ", ".join(f"{one} {(found == one).mean():.1%}" for one in (*NAMES, UNUSED))
         near = ", ".join(
             f"{count / test['places']:.1%} within {metres} m" for metres, count in test["within_m"].items()

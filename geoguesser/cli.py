@@ -17,10 +17,10 @@ from omegaconf import DictConfig
 
 from geoguesser.commands.configs import conf_dir
 from geoguesser.errors import ConfigError, GeoguesserError, first_line
-from geoguesser.sweeps.job_name import register
+from geoguesser.sweeps.job_name import register_resolver
 
 log = logging.getLogger(__name__)
-register()  # wherever a job's task is, so is the name of its folder
+register_resolver()  # wherever a job's task is, so is the name of its folder
 
 
 def launch(config_name: str, task: Callable[[DictConfig, Path], Any]) -> None:

@@ -16,9 +16,9 @@ from geoguesser.errors import ConfigError
 
 def collect(cfg: DictConfig, folder: Path) -> Any:
     """Runs the steps; what they need is imported here, so that --help need not wait for it."""
-    from geoguesser.commands.collect import collect_places
+    from geoguesser.commands.collect import run_collect
 
-    collect_places(cfg)
+    run_collect(cfg)
 
 
 def main() -> None:

@@ -19,18 +19,18 @@ TAKE_A_WORD = {
 
 def compare(cfg: DictConfig, folder: Path) -> Any:
     """Compares; torch is imported here, so that --help need not wait for it."""
-    from geoguesser.commands.compare import compare_runs
+    from geoguesser.commands.compare import run_compare
 
-    compare_runs(cfg)
+    run_compare(cfg)
 
 
 def main() -> None:
     """The entry point; also the console script geoguesser-compare."""
-    sys.argv = with_runs(sys.argv)
+    sys.argv = expand_runs(sys.argv)
     launch("compare", compare)
 
 
-def with_runs(argv: list[str]) -> list[str]:
+def expand_runs(argv: list[str]) -> list[str]:
     """Turns words that name runs into one `runs=[...]`; keys and options stay as they are.
 
     Args:

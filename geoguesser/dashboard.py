@@ -13,9 +13,9 @@ from geoguesser.cli import launch
 
 def dashboard(cfg: DictConfig, folder: Path) -> Any:
     """Makes the page; W&B is imported here, so that --help need not wait for it."""
-    from geoguesser.commands.dashboard import make_page
+    from geoguesser.commands.dashboard import run_dashboard
 
-    make_page(cfg)
+    run_dashboard(cfg)
 
 
 def main() -> None:

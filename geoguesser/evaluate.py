@@ -12,11 +12,11 @@ from geoguesser.cli import launch
 
 def evaluate(cfg: DictConfig, folder: Path) -> Any:
     """Runs the evaluation; torch is imported here, so that --help need not wait for it."""
-    from geoguesser.commands.evaluate import evaluate_places
+    from geoguesser.commands.evaluate import run_evaluate
     from geoguesser.system.allocator import keep_freed_memory
 
     keep_freed_memory()
-    evaluate_places(cfg)
+    run_evaluate(cfg)
 
 
 def main() -> None:

@@ -12,9 +12,9 @@ from geoguesser.cli import launch
 
 def export(cfg: DictConfig, folder: Path) -> Any:
     """Runs the export; torch is imported here, so that --help need not wait for it."""
-    from geoguesser.commands.export import export_run
+    from geoguesser.commands.export import run_export
 
-    export_run(cfg)
+    run_export(cfg)
 
 
 def main() -> None:

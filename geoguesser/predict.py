@@ -12,11 +12,11 @@ from geoguesser.cli import launch
 
 def predict(cfg: DictConfig, folder: Path) -> Any:
     """Runs the prediction; torch is imported here, so that --help need not wait for it."""
-    from geoguesser.commands.predict import predict_places
+    from geoguesser.commands.predict import run_predict
     from geoguesser.system.allocator import keep_freed_memory
 
     keep_freed_memory()
-    predict_places(cfg)
+    run_predict(cfg)
 
 
 def main() -> None:

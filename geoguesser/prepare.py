@@ -12,9 +12,9 @@ from geoguesser.cli import launch
 
 def prepare(cfg: DictConfig, folder: Path) -> Any:
     """Prepares; torch is imported here, so that --help need not wait for it."""
-    from geoguesser.commands.prepare import prepare_data
+    from geoguesser.commands.prepare import run_prepare
 
-    prepare_data(cfg)
+    run_prepare(cfg)
 
 
 def main() -> None:

@@ -12,13 +12,13 @@ from geoguesser.cli import launch
 
 def report(cfg: DictConfig, folder: Path) -> Any:
     """Writes the report; torch is imported here, so that --help need not wait for it."""
-    from geoguesser.commands.report import explain_run
+    from geoguesser.commands.report import run_report
     from geoguesser.system.allocator import keep_freed_memory
-    from geoguesser.system.log_filters import quiet
+    from geoguesser.system.log_filters import filter_logs
 
     keep_freed_memory()
-    quiet()
-    explain_run(cfg)
+    filter_logs()
+    run_report(cfg)
 
 
 def main() -> None:

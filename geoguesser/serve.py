@@ -12,11 +12,11 @@ from geoguesser.cli import launch
 
 def serve(cfg: DictConfig, folder: Path) -> Any:
     """Serves until it is stopped; torch is imported here, so that --help need not wait for it."""
-    from geoguesser.commands.serve import serve_runs
+    from geoguesser.commands.serve import run_serve
     from geoguesser.system.allocator import keep_freed_memory
 
     keep_freed_memory()
-    serve_runs(cfg)
+    run_serve(cfg)
 
 
 def main() -> None:

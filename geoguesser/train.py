@@ -10,9 +10,9 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from geoguesser.cli import launch
-from geoguesser.commands.configs import override
+from geoguesser.commands.configs import format_override
 from geoguesser.errors import MissingFileError
-from geoguesser.sweeps.callback import end_of_sweep
+from geoguesser.sweeps.callback import finish_sweep
 
 
 def train(cfg: DictConfig, folder: Path) -> Any:
@@ -21,9 +21,9 @@ def train(cfg: DictConfig, folder: Path) -> Any:
     from hydra.types import RunMode
 
     from geoguesser.system.allocator import keep_freed_memory
-    from geoguesser.system.log_filters import quiet
+    from geoguesser.system.log_filters import filter_logs
 
-    quiet()
+    filter_logs()
     keep_freed_memory()
     hydra = HydraConfig.get()
     overrides = [word for word in hydra.overrides.task if not word.startswith("resume=")]
@@ -36,7 +36,7 @@ def train(cfg: DictConfig, folder: Path) -> Any:
             folder,
             number=int(hydra.job.num),
             overrides=overrides,
-            processes=processes_of(hydra.launcher),
+            processes=count_processes(hydra.launcher),
             choices=choices,
         )
     from geoguesser.commands.train import run
@@ -44,7 +44,7 @@ def train(cfg: DictConfig, folder: Path) -> Any:
     return run(cfg, folder, overrides=overrides, choices=choices).get("val", {}).get("error_km_mean")
 
 
-def processes_of(launcher: Mapping[str, Any]) -> int:
+def count_processes(launcher: Mapping[str, Any]) -> int:
     """How many jobs of a sweep run on this machine at once: joblib's `n_jobs`, where -1 means one per core."""
     if "joblib" not in str(launcher.get("_target_")):
         return 1
@@ -57,7 +57,7 @@ def processes_of(launcher: Mapping[str, Any]) -> int:
 def main() -> None:
     """The entry point; also the console script geoguesser-train."""
     try:
-        sys.argv = with_resume(sys.argv)
+        sys.argv = expand_resume(sys.argv)
     except MissingFileError as error:
         sys.exit(f"error: {error}")
     code: Any = 1
@@ -69,11 +69,11 @@ def main() -> None:
     except KeyboardInterrupt:
         code = "interrupted"
     finally:
-        sweep = end_of_sweep()
+        sweep = finish_sweep()
     sys.exit(code or sweep)
 
 
-def with_resume(argv: list[str]) -> list[str]:
+def expand_resume(argv: list[str]) -> list[str]:
     """Expands `resume=RUN_FOLDER`: that run's own overrides come first, and its folder is gone on with.
 
     Args:
@@ -97,8 +97,8 @@ def with_resume(argv: list[str]) -> list[str]:
             remedy="Runs lie in outputs/DATE/TIME.",
         )
     old = [str(word) for word in OmegaConf.load(recorded)]
-    asked = [override("resume", folder) if word.startswith("resume=") else word for word in argv[1:]]
-    return [argv[0], *old, *asked, override("hydra.run.dir", folder)]
+    asked = [format_override("resume", folder) if word.startswith("resume=") else word for word in argv[1:]]
+    return [argv[0], *old, *asked, format_override("hydra.run.dir", folder)]
 
 
 if __name__ == "__main__":

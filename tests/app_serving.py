@@ -11,15 +11,15 @@ from typing import Any
 
 from geoguesser.app.api import make_app
 from geoguesser.app.limits import Limits
-from geoguesser.app.registry import Model
-from geoguesser.app.server import address_of, listen, server_for
+from geoguesser.app.registry import ServedModel
+from geoguesser.app.server import find_address, listen, make_server
 from geoguesser.app.service import Service
 
 LOCAL = ["127.0.0.1", "localhost", "::1"]
 
 
 def app_of(
-    models: list[Model], *, root: Path | None = None, hosts: list[str] | None = LOCAL, **limits: Any
+    models: list[ServedModel], *, root: Path | None = None, hosts: list[str] | None = LOCAL, **limits: Any
 ) -> Any:
     """An application with some limits of its own."""
     return make_app(Service(models, Limits(**limits), root=root and root.resolve(), threads=1), hosts=hosts)
@@ -29,14 +29,14 @@ def app_of(
 def serving(app: Any, limits: Limits) -> Iterator[str]:
     """Serves on a socket of this machine, in a thread; gives the address."""
     with listen("127.0.0.1", 0) as own:
-        server = server_for(app, limits)
+        server = make_server(app, limits)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [own]}, daemon=True)
         thread.start()
         while not server.started:
             assert thread.is_alive()
             time.sleep(0.01)
         try:
-            yield address_of(own)
+            yield find_address(own)
         finally:
             server.should_exit = True
             thread.join(20)

@@ -92,12 +92,12 @@ def run_job(tmp_path: Path) -> Callable[..., dict[str, Any]]:
     """Runs one job in this process: run_job(overrides, folder=...) -> result."""
     from geoguesser.commands.train import run
     from geoguesser.system.allocator import keep_freed_memory
-    from geoguesser.system.log_filters import quiet
+    from geoguesser.system.log_filters import filter_logs
 
     keep_freed_memory()
 
     def job(overrides: list[str], folder: Path | None = None) -> dict[str, Any]:
-        quiet()
+        filter_logs()
         return run(compose(overrides), folder or tmp_path / "run")
 
     return job

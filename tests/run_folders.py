@@ -22,7 +22,7 @@ CONFIG: dict[str, Any] = {
     },
     "grid": {"_target_": "geoguesser.geo.grid.SquareGrid", "size": 60},
     "head": {"_target_": "geoguesser.model.heads.classification.ClassificationHead.fit"},
-    "logger": {"_target_": "geoguesser.tracking.loggers.CsvRecord"},
+    "logger": {"_target_": "geoguesser.tracking.loggers.CsvRunLogger"},
     "callbacks": {"early_stopping": {"_target_": "geoguesser.x.EarlyStopping", "patience": 10}},
     "seed": 0,
     "name": None,

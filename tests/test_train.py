@@ -9,7 +9,7 @@ import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from geoguesser import train
-from geoguesser.train import processes_of, with_resume
+from geoguesser.train import count_processes, expand_resume
 
 
 @pytest.mark.parametrize(
@@ -24,7 +24,7 @@ from geoguesser.train import processes_of, with_resume
 )
 def test_jobs_at_once_are_those_of_joblib(launcher: dict, processes: int, monkeypatch):
     monkeypatch.setattr("geoguesser.data.checks.inspection.system_cores", lambda: 8)
-    assert processes_of(launcher) == processes
+    assert count_processes(launcher) == processes
 
 
 @pytest.mark.parametrize(
@@ -59,7 +59,7 @@ def test_a_resumed_folder_may_have_any_name(name: str, tmp_path: Path):
     (run / "checkpoints").mkdir(parents=True)
     (run / "checkpoints/last.ckpt").touch()
     (run / "overrides.yaml").write_text("- seed=3\n")
-    words = with_resume(["train", f"resume={run}", "pictures=false"])
+    words = expand_resume(["train", f"resume={run}", "pictures=false"])
     assert [words[1], words[3]] == ["seed=3", "pictures=false"]
     parsed = OverridesParser.create().parse_overrides(words[1:])
     found = {one.key_or_group: one.value() for one in parsed}

@@ -12,9 +12,9 @@ from starlette.types import ASGIApp
 from geoguesser import __version__
 from geoguesser.app import schemas
 from geoguesser.app import static_files as pages
-from geoguesser.app.middleware import Gate
-from geoguesser.app.problems import ProblemError, documented, explain_problems
-from geoguesser.app.responses import game_of, info_of
+from geoguesser.app.middleware import RequestFilter
+from geoguesser.app.problems import ProblemError, document_problems, explain_problems
+from geoguesser.app.responses import to_game, to_model_info
 from geoguesser.app.schemas import COMPASS
 from geoguesser.app.service import Service
 
@@ -52,18 +52,18 @@ def make_app(service: Service, *, hosts: list[str] | None) -> ASGIApp:
         redoc_url=None,
     )
     explain_problems(app)
-    gate = Gate(app, service.limits, hosts, [f"{ROOT}/predict"])
+    gate = RequestFilter(app, service.limits, hosts, [f"{ROOT}/predict"])
     app.include_router(_general(service, gate))
     app.include_router(_predictions(service))
     app.include_router(_games(service))
-    pages.add_pages(app)
+    pages.mount_page(app)
     return gate
 
 
-def _general(service: Service, gate: Gate) -> APIRouter:
+def _general(service: Service, gate: RequestFilter) -> APIRouter:
     router = APIRouter(prefix=ROOT, tags=["models"])
 
-    @router.get("/health", responses=documented())
+    @router.get("/health", responses=document_problems())
     async def health() -> schemas.Health:
         """Whether the server works, and how much it has to do."""
         return schemas.Health(
@@ -74,21 +74,21 @@ def _general(service: Service, gate: Gate) -> APIRouter:
             most=service.limits.requests,
         )
 
-    @router.get("/models", responses=documented())
+    @router.get("/models", responses=document_problems())
     async def models() -> schemas.ModelList:
         """The models to choose from; the first is asked where none is named."""
-        known = [info_of(model) for model in service.models.values()]
+        known = [to_model_info(model) for model in service.models.values()]
         return schemas.ModelList(models=known, upload_mib=service.limits.upload_mib)
 
-    @router.get("/models/{model}/outline", responses=documented(404))
+    @router.get("/models/{model}/outline", responses=document_problems(404))
     async def outline(model: ModelName) -> schemas.Geometry:
         """The outline of the model's region as a GeoJSON geometry."""
         return schemas.Geometry.model_validate(service.model(model).outline)
 
-    @router.get("/models/{model}/cells", responses=documented(404))
-    async def cells(model: ModelName) -> schemas.Cells:
+    @router.get("/models/{model}/cells", responses=document_problems(404))
+    async def cells(model: ModelName) -> schemas.CellFeatures:
         """The model's cells as a GeoJSON FeatureCollection."""
-        return schemas.Cells.model_validate(service.model(model).cells)
+        return schemas.CellFeatures.model_validate(service.model(model).cells)
 
     return router
 
@@ -96,7 +96,7 @@ def _general(service: Service, gate: Gate) -> APIRouter:
 def _predictions(service: Service) -> APIRouter:
     router = APIRouter(prefix=ROOT, tags=["predictions"])
 
-    @router.post("/predict", responses=documented(404, 408, 413, 415))
+    @router.post("/predict", responses=document_problems(404, 408, 413, 415))
     async def predict(
         request: Request,
         *,
@@ -115,7 +115,7 @@ def _predictions(service: Service) -> APIRouter:
             raise ProblemError(422, f"There must be a photo, under {', '.join(COMPASS[:3])} or {COMPASS[3]}.")
         return await service.predict(chosen, photos, areas=areas)
 
-    @router.post("/predict/folder", responses=documented(404, 408, 413))
+    @router.post("/predict/folder", responses=document_problems(404, 408, 413))
     async def predict_folder(question: schemas.FolderQuestion) -> schemas.FolderAnswer:
         """Says where the places of a folder are, which lies inside the root that the server was given."""
         return await service.predict_folder(service.model(question.model), question.folder)
@@ -140,28 +140,28 @@ def _games(service: Service) -> APIRouter:
         200: {"content": {"image/jpeg": {}}, "description": "The view as JPEG."}
     }
 
-    @router.post("", status_code=201, responses=documented(404, 408, 413))
-    async def begin(question: schemas.GameQuestion) -> schemas.Game:
+    @router.post("", status_code=201, responses=document_problems(404, 408, 413))
+    async def begin(question: schemas.GameQuestion) -> schemas.GameInfo:
         """Begins a game on places that the model was not trained on."""
         model = service.model(question.model)
-        return await service.aside(lambda: game_of(service.games.begin(model, question.rounds)))
+        return await service.aside(lambda: to_game(service.games.begin(model, question.rounds)))
 
-    @router.get("/{game}", responses=documented(404))
-    async def look(game: GameId) -> schemas.Game:
+    @router.get("/{game}", responses=document_problems(404))
+    async def look(game: GameId) -> schemas.GameInfo:
         """A game as far as it has come."""
         found = service.games.find(game)
-        return await service.aside(lambda: game_of(found))
+        return await service.aside(lambda: to_game(found))
 
-    @router.post("/{game}/guess", responses=documented(404, 408, 409, 413))
-    async def guess(game: GameId, guess: schemas.Guess) -> schemas.Game:
+    @router.post("/{game}/guess", responses=document_problems(404, 408, 409, 413))
+    async def guess(game: GameId, guess: schemas.Guess) -> schemas.GameInfo:
         """Ends the round that is on; its result is the last of `results`."""
         found = service.games.find(game)
         found.guess(guess.round, (guess.latitude, guess.longitude))
-        return await service.aside(lambda: game_of(found))
+        return await service.aside(lambda: to_game(found))
 
     @router.get(
         "/{game}/rounds/{number}/views/{heading}",
-        responses={**documented(404), **jpeg},
+        responses={**document_problems(404), **jpeg},
         response_class=Response,
     )
     async def view(game: GameId, number: Annotated[int, Path(ge=1, le=20)], heading: schemas.Heading) -> Response:

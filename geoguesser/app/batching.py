@@ -17,16 +17,16 @@ import torch
 from torch import Tensor
 
 from geoguesser.inference.ensemble import Ensemble
-from geoguesser.inference.predictions import Answers
+from geoguesser.inference.predictions import Predictions
 
 
-class Asked(NamedTuple):
+class PendingRequest(NamedTuple):
     """Places of one request: for each of the ensemble's specs (n, 4, 3, S, S) uint8, and the (n, 4) mask."""
 
     ensemble: Ensemble
     images: list[Tensor]
     mask: Tensor
-    answered: asyncio.Future[tuple[Answers, int]]
+    answered: asyncio.Future[tuple[Predictions, int]]
 
 
 class Batcher:
@@ -46,7 +46,7 @@ class Batcher:
         self.batches = 0
         # OpenMP counts threads per thread that calls it, so it is told there
         self._thread = ThreadPoolExecutor(1, "network", initializer=torch.set_num_threads, initargs=(threads,))
-        self._waiting: deque[Asked] = deque()
+        self._waiting: deque[PendingRequest] = deque()
         self._arrived = asyncio.Event()
         self._work: asyncio.Task[None] | None = None
 
@@ -63,7 +63,7 @@ class Batcher:
             one.answered.cancel()
         self._thread.shutdown(wait=True)
 
-    async def answer(self, ensemble: Ensemble, images: Sequence[Tensor], mask: Tensor) -> tuple[Answers, int]:
+    async def answer(self, ensemble: Ensemble, images: Sequence[Tensor], mask: Tensor) -> tuple[Predictions, int]:
         """What the network says.
 
         Args:
@@ -74,7 +74,7 @@ class Batcher:
         Returns:
             The answers of a batch, and the row of the first of these n places in it.
         """
-        asked = Asked(ensemble, list(images), mask, asyncio.get_running_loop().create_future())
+        asked = PendingRequest(ensemble, list(images), mask, asyncio.get_running_loop().create_future())
         self._waiting.append(asked)
         self._arrived.set()
         return await asked.answered
@@ -116,10 +116,10 @@ class Batcher:
             except TimeoutError:
                 return
 
-    def _next_batch(self) -> list[Asked]:
+    def _next_batch(self) -> list[PendingRequest]:
         """The first in the queue and those after it for the same network; who has given up is left out."""
-        batch: list[Asked] = []
-        later: list[Asked] = []
+        batch: list[PendingRequest] = []
+        later: list[PendingRequest] = []
         places = 0
         while self._waiting:
             one = self._waiting.popleft()
@@ -135,6 +135,6 @@ class Batcher:
         return batch
 
 
-def _through(batch: list[Asked]) -> Answers:
+def _through(batch: list[PendingRequest]) -> Predictions:
     images = [torch.cat(parts) for parts in zip(*(one.images for one in batch), strict=True)]
     return batch[0].ensemble.answer(images, torch.cat([one.mask for one in batch]))

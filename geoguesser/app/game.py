@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from geoguesser.app.game_places import HeldOut
+from geoguesser.app.game_places import GamePlaces
 from geoguesser.app.problems import ProblemError
-from geoguesser.app.registry import Model
+from geoguesser.app.registry import ServedModel
 from geoguesser.geo.distance import haversine_km
-from geoguesser.geo.score import game_score
+from geoguesser.geo.score import compute_game_score
 
 DRAW = secrets.SystemRandom()  # nobody can foresee the places of the next game
 
@@ -43,8 +43,8 @@ class Game:
     """
 
     id: str
-    model: Model
-    places: HeldOut
+    model: ServedModel
+    places: GamePlaces
     rows: list[int]
     results: list[Result] = field(default_factory=list)
 
@@ -70,7 +70,7 @@ class Game:
         row = self.rows[number - 1]
         true, model = self.places.true_deg[row], self.places.answers_deg[row]
         errors = haversine_km(np.array([guess_deg, model]), np.stack([true, true]))
-        scores = game_score(errors, self.model.ensemble.region.diagonal_km)
+        scores = compute_game_score(errors, self.model.ensemble.region.diagonal_km)
         result = Result(
             (float(true[0]), float(true[1])),
             guess_deg,
@@ -101,7 +101,7 @@ class Games:
         self.most = most
         self._games: OrderedDict[str, Game] = OrderedDict()
 
-    def begin(self, model: Model, rounds: int) -> Game:
+    def begin(self, model: ServedModel, rounds: int) -> Game:
         """Draws places without putting any back; fewer rounds where there are fewer places.
 
         Raises:

@@ -20,11 +20,11 @@ import simplejpeg
 
 from geoguesser.data.checks.inspection import PlaceFiles
 from geoguesser.data.images import ImageSpec, decode_rgb, read_bytes, read_header
-from geoguesser.data.places import names_in, views_folder
+from geoguesser.data.places import find_views_folder, list_names
 from geoguesser.data.store.reader import Store, is_store
 from geoguesser.errors import DataError, GeoguesserError, first_line
 from geoguesser.geo.distance import FloatArray
-from geoguesser.runs.run_images import folders_of
+from geoguesser.runs.run_images import find_folders
 
 log = logging.getLogger(__name__)
 PHOTO_PX, QUALITY = 640, 85  # of the longer side; enough for half a desktop's screen
@@ -34,7 +34,7 @@ PREDICTIONS = "predictions_test.csv"
 
 
 @dataclass(frozen=True)
-class HeldOut:
+class GamePlaces:
     """N places of a test split whose photos are there.
 
     Attributes:
@@ -58,8 +58,8 @@ class HeldOut:
         try:
             if isinstance(source, Store):
                 return [bool(one) for one in source.mask()[_rows_at(source.folder)[self.uuid[row]]]]
-            folder = views_folder(source, self.uuid[row])
-            names = (None,) * 4 if folder is None else names_in(str(folder))[0]
+            folder = find_views_folder(source, self.uuid[row])
+            names = (None,) * 4 if folder is None else list_names(str(folder))[0]
         except (GeoguesserError, OSError) as error:
             log.warning("the views of %s cannot be listed (%s)", self.uuid[row], first_line(error))
             return [False] * 4
@@ -87,7 +87,7 @@ class HeldOut:
         )
 
 
-def held_out(folder: Path, config: Mapping[str, Any]) -> HeldOut:
+def find_game_places(folder: Path, config: Mapping[str, Any]) -> GamePlaces:
     """The held-out places of a run.
 
     Args:
@@ -114,7 +114,7 @@ def held_out(folder: Path, config: Mapping[str, Any]) -> HeldOut:
             "%d of %d held-out places have no photos here and are not in the game", (~there).sum(), len(there)
         )
     own = table[there]
-    return HeldOut(
+    return GamePlaces(
         uuid=own["uuid"].tolist(),
         true_deg=own[["true_latitude", "true_longitude"]].to_numpy(float),
         answers_deg=own[["latitude", "longitude"]].to_numpy(float),
@@ -122,7 +122,7 @@ def held_out(folder: Path, config: Mapping[str, Any]) -> HeldOut:
     )
 
 
-def label_of(config: Mapping[str, Any]) -> str:
+def make_label(config: Mapping[str, Any]) -> str:
     """What is to say of the data that a run learnt from, `synthetic demo`; empty for real places."""
     if "demo_seed" in (config.get("data") or {}):
         return DEMO
@@ -131,7 +131,7 @@ def label_of(config: Mapping[str, Any]) -> str:
 
 def _sources(config: Mapping[str, Any]) -> list[Path | Store]:
     found: list[Path | Store] = []
-    for path in folders_of(config.get("data") or {}):
+    for path in find_folders(config.get("data") or {}):
         if path.is_dir():
             try:
                 found.append(Store.open(path) if is_store(path) else path)
@@ -145,7 +145,7 @@ def _source(uuid: str, sources: list[Path | Store]) -> Path | Store | None:
         if isinstance(one, Store):
             if uuid in _rows_at(one.folder):
                 return one
-        elif views_folder(one, uuid) is not None:
+        elif find_views_folder(one, uuid) is not None:
             return one
     return None
 
@@ -158,8 +158,8 @@ def _rows_at(folder: Path) -> dict[str, int]:
 
 def _of_root(uuid: str, source: Path, heading: int) -> Any:
     """(H, W, 3) RGB of at most PHOTO_PX."""
-    folder = views_folder(source, uuid)
-    files = None if folder is None else PlaceFiles(str(folder), names_in(str(folder))[0])
+    folder = find_views_folder(source, uuid)
+    files = None if folder is None else PlaceFiles(str(folder), list_names(str(folder))[0])
     if files is None or files.names[heading] is None:
         return None
     data = read_bytes(files.path(heading))

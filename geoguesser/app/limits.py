@@ -53,7 +53,7 @@ class Limits:
         return int(self.upload_mib * MIB)
 
 
-def limits_from(node: Any) -> Limits:
+def make_limits(node: Any) -> Limits:
     """Makes them of plain values.
 
     Raises:

@@ -16,7 +16,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from geoguesser.app.limits import JSON_BYTES, Limits
-from geoguesser.app.problems import ProblemError, answer
+from geoguesser.app.problems import ProblemError, problem_response
 
 LOCAL = ("127.0.0.1", "localhost", "::1")
 POLICY = (
@@ -34,7 +34,7 @@ HEADERS = {
 }
 
 
-class Gate:
+class RequestFilter:
     """Lets requests through to an application.
 
     Args:
@@ -62,12 +62,12 @@ class Gate:
         if scope["type"] != "http":  # a web socket; there is none here
             await send({"type": "websocket.close", "code": 1008})
             return
-        guarded = Guarded(send)
+        guarded = GuardedReceive(send)
         refusal = self._refusal(scope)
         if refusal is not None:
             if refusal[0] == 429:
                 await self._discard(scope, receive)
-            await answer(*refusal)(scope, receive, guarded)
+            await problem_response(*refusal)(scope, receive, guarded)
             return
         counted = scope["method"] == "POST"
         self.at_work += counted
@@ -77,7 +77,7 @@ class Gate:
         except TimeoutError:
             if guarded.started:
                 raise
-            await answer(503, "The answer took too long.")(scope, receive, guarded)
+            await problem_response(503, "The answer took too long.")(scope, receive, guarded)
         finally:
             self.at_work -= counted
 
@@ -85,7 +85,7 @@ class Gate:
         """Status and reason for what is not let in, before any of its body is read."""
         headers = Headers(scope=scope)
         host = headers.get("host", "")
-        if self.hosts is not None and name_of(f"//{host}") not in self.hosts:
+        if self.hosts is not None and host_name(f"//{host}") not in self.hosts:
             return 421, "The Host header names a host that this server is not."
         if scope["method"] not in ("GET", "HEAD", "OPTIONS"):
             origin = headers.get("origin")
@@ -136,7 +136,7 @@ class Gate:
         return f"The request must have at most {self._most(scope):,} bytes."
 
 
-class Guarded:
+class GuardedReceive:
     """Sends an answer with the headers that all have.
 
     Args:
@@ -161,7 +161,7 @@ class Guarded:
         await self.send(message)
 
 
-def name_of(url: str) -> str | None:
+def host_name(url: str) -> str | None:
     """The host of an address in lower case, without its port; None where it is none."""
     try:
         return urlsplit(url).hostname

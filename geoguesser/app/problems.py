@@ -45,7 +45,7 @@ class ProblemError(HTTPException):
     """A request that cannot be answered: a status of `MEANINGS`, and a sentence that a client may read."""
 
 
-def documented(*codes: int) -> dict[int | str, dict[str, Any]]:
+def document_problems(*codes: int) -> dict[int | str, dict[str, Any]]:
     """These statuses for an endpoint's OpenAPI, and those that any endpoint may have."""
     every = (400, 403, 421, 422, 429, 500, 503)
     headers = {429: {"headers": {"Retry-After": {"description": "Seconds.", "schema": {"type": "integer"}}}}}
@@ -55,7 +55,7 @@ def documented(*codes: int) -> dict[int | str, dict[str, Any]]:
     }
 
 
-def answer(status: int, detail: str) -> JSONResponse:
+def problem_response(status: int, detail: str) -> JSONResponse:
     """The response that says it."""
     headers = {"Retry-After": RETRY_S} if status in (429, 503) else {}
     return JSONResponse(Problem(detail=detail).model_dump(), status, headers=headers)
@@ -68,7 +68,7 @@ def explain_problems(app: FastAPI) -> None:
     async def known(request: Request, error: HTTPException) -> JSONResponse:
         phrase = HTTPStatus(error.status_code).phrase  # is all that the framework says: no sentence
         plain = error.detail == phrase and error.status_code in MEANINGS
-        said = answer(error.status_code, MEANINGS[error.status_code] if plain else str(error.detail))
+        said = problem_response(error.status_code, MEANINGS[error.status_code] if plain else str(error.detail))
         said.headers.update(error.headers or {})
         return said
 
@@ -78,11 +78,11 @@ def explain_problems(app: FastAPI) -> None:
             f"{'.'.join(str(part) for part in one['loc'][1:]) or 'body'}: {_rule(one['msg'])}"
             for one in error.errors()
         ]
-        return answer(422, "; ".join(lines[:5]))
+        return problem_response(422, "; ".join(lines[:5]))
 
     @app.exception_handler(Exception)
     async def unknown(request: Request, error: Exception) -> JSONResponse:
-        return answer(500, "The server has made a mistake. Its log says which.")
+        return problem_response(500, "The server has made a mistake. Its log says which.")
 
 
 def _rule(words: str) -> str:

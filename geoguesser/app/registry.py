@@ -9,13 +9,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from geoguesser.app.game_places import HeldOut
+from geoguesser.app.game_places import GamePlaces
 from geoguesser.inference.ensemble import Ensemble
 from geoguesser.reporting import web_map
 
 
 @dataclass(frozen=True, eq=False)
-class Model:
+class ServedModel:
     """A trained run.
 
     Attributes:
@@ -31,22 +31,22 @@ class Model:
     ensemble: Ensemble
     label: str = ""
     test: Mapping[str, Any] = field(default_factory=dict)
-    held_out: HeldOut | None = None
+    held_out: GamePlaces | None = None
     no_game: str = ""
 
     @cached_property
     def outline(self) -> dict[str, Any]:
         """The region's land as a GeoJSON geometry."""
-        return web_map.outline(self.ensemble.region)
+        return web_map.make_outline(self.ensemble.region)
 
     @cached_property
     def cells(self) -> dict[str, Any]:
         """The cells as a GeoJSON FeatureCollection; empty for a model without."""
         grid = self.ensemble.grid
-        return {"type": "FeatureCollection", "features": []} if grid is None else web_map.cells(grid)
+        return {"type": "FeatureCollection", "features": []} if grid is None else web_map.make_cells(grid)
 
 
-def name_for(run: Path, taken: Collection[str]) -> str:
+def make_model_name(run: Path, taken: Collection[str]) -> str:
     """A name for a run that no other has: that of its folder, with the day's before it where that is a time.
 
     Args:

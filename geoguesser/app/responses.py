@@ -10,18 +10,18 @@ import shapely
 from shapely.geometry import mapping, shape
 
 from geoguesser.app.game import Game
-from geoguesser.app.registry import Model
-from geoguesser.app.schemas import COMPASS, Geometry, ModelInfo, Point, Prediction, RoundResult, Share
-from geoguesser.app.schemas import Game as GameAnswer
-from geoguesser.inference.predictions import Answers
+from geoguesser.app.registry import ServedModel
+from geoguesser.app.schemas import COMPASS, Geometry, ModelInfo, PointFeature, Prediction, RoundResult, Share
+from geoguesser.app.schemas import GameInfo as GameAnswer
+from geoguesser.inference.predictions import Predictions
 from geoguesser.reporting import web_map
 
-LEAST_SHARE = 0.001  # of a cell that a posterior names
+MIN_SHARE = 0.001  # of a cell that a posterior names
 TOP = 5
 
 
-def prediction_of(
-    model: Model, answers: Answers, row: int, views: list[bool], *, areas: bool = False
+def to_prediction(
+    model: ServedModel, answers: Predictions, row: int, views: list[bool], *, areas: bool = False
 ) -> Prediction:
     """One place's answer.
 
@@ -36,7 +36,7 @@ def prediction_of(
     expected = answers.expected_error_km
     return Prediction(
         model=model.name,
-        point=point_of(answers.coords_deg[row]),
+        point=to_point(answers.coords_deg[row]),
         in_region=bool(answers.in_region[row]),
         views=[name for name, there in zip(COMPASS, views, strict=True) if there],
         expected_error_km=None if expected is None else float(expected[row]),
@@ -44,22 +44,22 @@ def prediction_of(
         top_cells=_top(answers, row),
         posterior=_posterior(answers, row),
         sets=sets,
-        areas={level: area(model, tuple(cells)) for level, cells in sets.items()} if areas else None,
+        areas={level: to_area(model, tuple(cells)) for level, cells in sets.items()} if areas else None,
     )
 
 
-def _top(answers: Answers, row: int) -> list[Share]:
+def _top(answers: Predictions, row: int) -> list[Share]:
     if answers.posterior is None:
         return []
     shares = answers.posterior[row]
     return [_share(cell, shares[cell]) for cell in np.argsort(-shares, kind="stable")[:TOP]]
 
 
-def _posterior(answers: Answers, row: int) -> list[Share]:
+def _posterior(answers: Predictions, row: int) -> list[Share]:
     if answers.posterior is None:
         return []
     shares = answers.posterior[row]
-    return [_share(cell, shares[cell]) for cell in np.flatnonzero(shares >= LEAST_SHARE)]
+    return [_share(cell, shares[cell]) for cell in np.flatnonzero(shares >= MIN_SHARE)]
 
 
 def _share(cell: Any, probability: Any) -> Share:
@@ -67,7 +67,7 @@ def _share(cell: Any, probability: Any) -> Share:
 
 
 @lru_cache(maxsize=512)
-def area(model: Model, cells: tuple[int, ...]) -> Geometry:
+def to_area(model: ServedModel, cells: tuple[int, ...]) -> Geometry:
     """The outline of some cells together, as a GeoJSON geometry; cells that touch are one piece.
 
     The corners are those of the cells as they are drawn, so that no sliver lies between two of them.
@@ -78,12 +78,12 @@ def area(model: Model, cells: tuple[int, ...]) -> Geometry:
     return Geometry(type="MultiPolygon", coordinates=parts)
 
 
-def point_of(coords_deg: Any) -> Point:
+def to_point(coords_deg: Any) -> PointFeature:
     """(2,) latitude and longitude -> a point."""
-    return Point(latitude=float(coords_deg[0]), longitude=float(coords_deg[1]))
+    return PointFeature(latitude=float(coords_deg[0]), longitude=float(coords_deg[1]))
 
 
-def info_of(model: Model) -> ModelInfo:
+def to_model_info(model: ServedModel) -> ModelInfo:
     """What is to know of a model before it is asked."""
     ensemble, test = model.ensemble, model.test
     grid, image = ensemble.grid, ensemble.specs[0]
@@ -91,7 +91,7 @@ def info_of(model: Model) -> ModelInfo:
         name=model.name,
         region=ensemble.region.name,
         data=model.label,
-        bounds=web_map.bounds(ensemble.region),
+        bounds=web_map.compute_bounds(ensemble.region),
         cells=None if grid is None else grid.num_cells,
         cell_side_km=None if grid is None else grid.side_km,
         image_px=image.size,
@@ -105,7 +105,7 @@ def info_of(model: Model) -> ModelInfo:
     )
 
 
-def game_of(game: Game) -> GameAnswer:
+def to_game(game: Game) -> GameAnswer:
     """A game as far as its player may see it."""
     number = game.round
     views = [False] * 4 if number is None else game.places.headings(game.rows[number - 1])
@@ -118,9 +118,9 @@ def game_of(game: Game) -> GameAnswer:
         results=[
             RoundResult(
                 round=at,
-                truth=point_of(one.true_deg),
-                your_guess=point_of(one.guess_deg),
-                model_guess=point_of(one.model_deg),
+                truth=to_point(one.true_deg),
+                your_guess=to_point(one.guess_deg),
+                model_guess=to_point(one.model_deg),
                 your_error_km=one.error_km,
                 model_error_km=one.model_error_km,
                 your_score=one.score,

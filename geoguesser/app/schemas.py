@@ -21,7 +21,7 @@ def _number(value: Any) -> Any:
 Whole = Annotated[int, Field(strict=False), BeforeValidator(_number)]  # 5.0 is one for JSON, true and "5" are none
 
 
-class Point(BaseModel):
+class PointFeature(BaseModel):
     """A point on the earth, in degrees (WGS 84)."""
 
     latitude: float = Field(ge=-90, le=90, examples=[45.815])
@@ -44,7 +44,7 @@ class Cell(BaseModel):
     geometry: Geometry
 
 
-class Cells(BaseModel):
+class CellFeatures(BaseModel):
     """All cells of a model; none for a model without."""
 
     type: Literal["FeatureCollection"]
@@ -98,7 +98,7 @@ class Prediction(BaseModel):
     """Where a place is, and how sure that is."""
 
     model: str
-    point: Point
+    point: PointFeature
     in_region: bool = Field(description="Whether the point lies on the region's land.")
     views: list[Heading] = Field(description="The headings whose photos were used.")
     expected_error_km: float | None = Field(description="null where the model knows none by place.")
@@ -154,7 +154,7 @@ class GameQuestion(BaseModel):
     rounds: Whole = Field(default=5, ge=1, le=20)
 
 
-class Guess(Point):
+class Guess(PointFeature):
     """Where the person believes the place to be."""
 
     model_config = STRICT
@@ -165,16 +165,16 @@ class RoundResult(BaseModel):
     """What came of a round."""
 
     round: int
-    truth: Point
-    your_guess: Point
-    model_guess: Point
+    truth: PointFeature
+    your_guess: PointFeature
+    model_guess: PointFeature
     your_error_km: float
     model_error_km: float
     your_score: float = Field(ge=0, le=5000, description="5000 exp(-10 d / D), D the diagonal of the region.")
     model_score: float = Field(ge=0, le=5000)
 
 
-class Game(BaseModel):
+class GameInfo(BaseModel):
     """A game, as far as it has come. Where a place is stands here only after the guess."""
 
     game: str = Field(description="Its id; who has it may play on.")

@@ -85,14 +85,14 @@ def listen(host: str, port: int) -> Iterator[socket.socket]:
         yield own
 
 
-def address_of(own: socket.socket) -> str:
+def find_address(own: socket.socket) -> str:
     """What to type into a browser."""
     host, port = own.getsockname()[:2]
     shown = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)
     return f"http://{shown}:{port}/"
 
 
-def server_for(app: ASGIApp, limits: Limits) -> uvicorn.Server:
+def make_server(app: ASGIApp, limits: Limits) -> uvicorn.Server:
     """A server that is not running yet."""
     config = uvicorn.Config(
         app,
@@ -115,7 +115,7 @@ def run_until_stopped(app: ASGIApp, own: socket.socket, limits: Limits) -> None:
     """Serves until Ctrl-C or SIGTERM; requests at work may end."""
     logging.getLogger("uvicorn.error").setLevel(logging.WARNING)  # its own lines say less than ours
     logging.getLogger("python_multipart").setLevel(logging.ERROR)  # else anybody could fill the log
-    log.info("Serving on %s (Ctrl-C ends it)", address_of(own))
+    log.info("Serving on %s (Ctrl-C ends it)", find_address(own))
     with contextlib.suppress(KeyboardInterrupt):  # uvicorn raises it again when it has shut down
-        server_for(app, limits).run(sockets=[own])
+        make_server(app, limits).run(sockets=[own])
     log.info("Stopped.")

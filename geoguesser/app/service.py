@@ -16,8 +16,8 @@ from geoguesser.app.batching import Batcher
 from geoguesser.app.game import Games
 from geoguesser.app.limits import Limits
 from geoguesser.app.problems import ProblemError
-from geoguesser.app.registry import Model
-from geoguesser.app.responses import prediction_of
+from geoguesser.app.registry import ServedModel
+from geoguesser.app.responses import to_prediction
 from geoguesser.app.schemas import FolderAnswer, PlaceAnswer, Prediction
 
 DECODERS = 2  # threads that decode; more would only take the network's cores
@@ -34,7 +34,7 @@ class Service:
         threads: Torch's threads for the network.
     """
 
-    def __init__(self, models: Sequence[Model], limits: Limits, *, root: Path | None, threads: int) -> None:
+    def __init__(self, models: Sequence[ServedModel], limits: Limits, *, root: Path | None, threads: int) -> None:
         self.models = {model.name: model for model in models}
         self.limits, self.root = limits, root
         self.games = Games(limits.games)
@@ -54,7 +54,7 @@ class Service:
         await self._batcher.__aexit__(*error)
         self._decoders.shutdown(wait=True)
 
-    def model(self, name: str | None) -> Model:
+    def model(self, name: str | None) -> ServedModel:
         """The model of a name; the first for none.
 
         Raises:
@@ -66,15 +66,15 @@ class Service:
             raise ProblemError(404, f"model must be one of {', '.join(self.models)}.")
         return self.models[name]
 
-    async def predict(self, model: Model, photos: Sequence[bytes | None], *, areas: bool) -> Prediction:
+    async def predict(self, model: ServedModel, photos: Sequence[bytes | None], *, areas: bool) -> Prediction:
         """Predicts one place from (4,) bytes by heading."""
         specs = model.ensemble.specs
         images, mask = await self.aside(lambda: uploads.read_views(photos, specs, self.limits))
         answers, row = await self._batcher.answer(model.ensemble, images, mask)
         views = [one is not None for one in photos]
-        return await self.aside(lambda: prediction_of(model, answers, row, views, areas=areas))
+        return await self.aside(lambda: to_prediction(model, answers, row, views, areas=areas))
 
-    async def predict_folder(self, model: Model, given: str) -> FolderAnswer:
+    async def predict_folder(self, model: ServedModel, given: str) -> FolderAnswer:
         """Predicts a place folder, or all place folders in one, inside the root.
 
         Raises:
@@ -83,8 +83,8 @@ class Service:
         root = self.root
         if root is None:
             raise ProblemError(404, "This server has no folders to predict: it was started without root=FOLDER.")
-        folder = uploads.folder_inside(root, given)
-        folders = await self.aside(lambda: uploads.place_folders(root, folder, self.limits.places))
+        folder = uploads.resolve_folder(root, given)
+        folders = await self.aside(lambda: uploads.find_place_folders(root, folder, self.limits.places))
         places: list[PlaceAnswer] = []
         async with self._folder:
             for start in range(0, len(folders), self.limits.batch):
@@ -92,7 +92,7 @@ class Service:
         left_out = sum(one.prediction is None for one in places)
         return FolderAnswer(model=model.name, places=places, left_out=left_out)
 
-    async def _some(self, root: Path, model: Model, folders: Sequence[Path]) -> list[PlaceAnswer]:
+    async def _some(self, root: Path, model: ServedModel, folders: Sequence[Path]) -> list[PlaceAnswer]:
         read = await self.aside(lambda: [self._read(root, model, folder) for folder in folders])
         whole = [one for one in read if not isinstance(one, str)]
         found: Iterator[Prediction] = iter(())
@@ -100,7 +100,7 @@ class Service:
             images = [torch.cat(parts) for parts in zip(*(images for images, _ in whole), strict=True)]
             mask = torch.cat([mask for _, mask in whole])
             answers, first = await self._batcher.answer(model.ensemble, images, mask)
-            found = (prediction_of(model, answers, first + at, row) for at, row in enumerate(mask.tolist()))
+            found = (to_prediction(model, answers, first + at, row) for at, row in enumerate(mask.tolist()))
         return [
             PlaceAnswer(place=folder.name, prediction=None, problem=one)
             if isinstance(one, str)
@@ -108,10 +108,10 @@ class Service:
             for folder, one in zip(folders, read, strict=True)
         ]
 
-    def _read(self, root: Path, model: Model, folder: Path) -> tuple[list[Tensor], Tensor] | str:
+    def _read(self, root: Path, model: ServedModel, folder: Path) -> tuple[list[Tensor], Tensor] | str:
         """A place's views, or why there are none."""
         try:
-            photos = uploads.read_photos(root, folder, self.limits)
+            photos = uploads.read_uploaded_photos(root, folder, self.limits)
             return uploads.read_views(photos, model.ensemble.specs, self.limits)
         except ProblemError as problem:
             return str(problem.detail)

@@ -15,7 +15,7 @@ TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".s
 
 
 @dataclass(frozen=True)
-class File:
+class StaticFile:
     """A file of the page: its text, type, and the tag by which a browser knows whether it has it."""
 
     text: str
@@ -23,24 +23,24 @@ class File:
     tag: str
 
 
-def page_files() -> dict[str, File]:
+def load_page_files() -> dict[str, StaticFile]:
     """All files by name, index.html among them; read once."""
     folder = files("geoguesser.app") / "page"
     texts = {one.name: one.read_text(encoding="utf-8") for one in folder.iterdir() if one.is_file()}
-    script, style = web_map.leaflet()
+    script, style = web_map.load_leaflet()
     texts |= {"leaflet.js": script, "leaflet.css": style}
     found = {}
     for name, text in texts.items():
         suffix = name[name.rfind(".") :]
         if suffix in TYPES:
             digest = hashlib.sha256(text.encode()).hexdigest()[:20]
-            found[name] = File(text, f"{TYPES[suffix]}; charset=utf-8", f'"{digest}"')
+            found[name] = StaticFile(text, f"{TYPES[suffix]}; charset=utf-8", f'"{digest}"')
     return found
 
 
-def add_pages(app: FastAPI) -> None:
+def mount_page(app: FastAPI) -> None:
     """Serves the page at /, its files under /page, and the API's documentation at /api."""
-    known = page_files()
+    known = load_page_files()
 
     def served(request: Request, name: str) -> Response:
         if name not in known:

@@ -17,7 +17,7 @@ from geoguesser.app.problems import ProblemError
 from geoguesser.app.schemas import COMPASS
 from geoguesser.data.checks.inspection import HEADINGS
 from geoguesser.data.images import (
-    MOST_PIXELS,
+    MAX_PIXELS,
     SUFFIXES,
     ByteArray,
     Header,
@@ -26,7 +26,7 @@ from geoguesser.data.images import (
     decode_rgb,
     read_header,
 )
-from geoguesser.data.places import names_in
+from geoguesser.data.places import list_names
 from geoguesser.errors import DataError, first_line
 
 
@@ -50,7 +50,7 @@ def read_views(
     for heading, data in enumerate(photos):
         if data is None:
             continue
-        header = checked_header(data, COMPASS[heading], limits)
+        header = check_header(data, COMPASS[heading], limits)
         for views, spec in zip(out, specs, strict=True):
             views[0, heading] = _view(data, header, spec, COMPASS[heading])
     mask = torch.tensor([[data is not None for data in photos]])
@@ -64,7 +64,7 @@ def _view(data: bytes, header: Header, spec: ImageSpec, where: str) -> ByteArray
         raise ProblemError(422, f"{where} is no whole image ({first_line(error)}).") from error
 
 
-def checked_header(data: bytes, where: str, limits: Limits) -> Header:
+def check_header(data: bytes, where: str, limits: Limits) -> Header:
     """What a photo says of itself.
 
     Raises:
@@ -77,7 +77,7 @@ def checked_header(data: bytes, where: str, limits: Limits) -> Header:
     try:
         header = read_header(data)
     except TooLargeError as error:
-        most = min(limits.megapixels, MOST_PIXELS / 1e6)
+        most = min(limits.megapixels, MAX_PIXELS / 1e6)
         raise ProblemError(413, f"{where} must have at most {most:g} megapixels; it has far more.") from error
     except Exception as error:  # as in `_view`
         raise ProblemError(422, f"{where} is no whole image ({first_line(error)}).") from error
@@ -93,7 +93,7 @@ def is_photo(data: bytes) -> bool:
     return data.startswith((b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n")) or webp
 
 
-def folder_inside(root: Path, given: str) -> Path:
+def resolve_folder(root: Path, given: str) -> Path:
     """The folder that a client names, if it lies inside the root.
 
     Args:
@@ -114,7 +114,7 @@ def folder_inside(root: Path, given: str) -> Path:
     raise ProblemError(404, "folder must be a folder inside the server's root, relative to it.")
 
 
-def place_folders(root: Path, folder: Path, most: int) -> list[Path]:
+def find_place_folders(root: Path, folder: Path, most: int) -> list[Path]:
     """The place folders that a folder means: itself, where it holds views, else those in it; links out are none.
 
     Raises:
@@ -139,14 +139,14 @@ def place_folders(root: Path, folder: Path, most: int) -> list[Path]:
     return inside
 
 
-def names_of(folder: Path) -> list[str | None]:
+def list_photo_names(folder: Path) -> list[str | None]:
     """(4,) the names of a place's files by heading.
 
     Raises:
         ProblemError: A heading has two files, a link leads out, or the folder cannot be read.
     """
     try:
-        names, doubled = names_in(str(folder))
+        names, doubled = list_names(str(folder))
     except (OSError, DataError) as error:
         raise ProblemError(422, f"{folder.name} cannot be read.") from error
     if doubled:
@@ -154,7 +154,7 @@ def names_of(folder: Path) -> list[str | None]:
     return list(names)
 
 
-def read_photos(root: Path, folder: Path, limits: Limits) -> list[bytes | None]:
+def read_uploaded_photos(root: Path, folder: Path, limits: Limits) -> list[bytes | None]:
     """(4,) the bytes of a place's files by heading.
 
     Args:
@@ -165,7 +165,7 @@ def read_photos(root: Path, folder: Path, limits: Limits) -> list[bytes | None]:
     Raises:
         ProblemError: There is none, or one is too large, no file, or outside the root.
     """
-    names = names_of(folder)
+    names = list_photo_names(folder)
     if not any(names):
         wanted = ", ".join(f"{heading}.jpg" for heading in HEADINGS)
         raise ProblemError(422, f"{folder.name} must hold one to four of {wanted}.")

@@ -23,9 +23,9 @@ from geoguesser.errors import DataError, check_int, check_number
 ByteArray = npt.NDArray[np.uint8]
 Float32Array = npt.NDArray[np.float32]
 
-MOST_SAMPLES = 4  # along each side of a view's pixel
+MAX_SAMPLES = 4  # along each side of a view's pixel
 STRIP_SAMPLES = 2**21  # directions held at once: 16 MiB
-MOST_PROBES = 256  # along each side of a view
+MAX_PROBES = 256  # along each side of a view
 WIDEST_PX = 32_766  # OpenCV's remap counts columns in 16 bits
 
 
@@ -132,7 +132,7 @@ def check_shown(height: int, band: Band, *, pitch_deg: float, fov_deg: float, si
     Raises:
         DataError: With the latitudes that there are.
     """
-    probes = min(size, MOST_PROBES)
+    probes = min(size, MAX_PROBES)
     _, latitudes = _directions(probes, fov_deg, pitch_deg, 0, probes)
     row = (0.5 - latitudes.astype(np.float64) / 180.0) * band.height - band.top
     if row.min() < -1.0 or row.max() > height + 1.0:
@@ -150,8 +150,8 @@ def _sampling(width: int, fov_deg: float, size: int) -> tuple[float, int]:
     half = math.tan(math.radians(fov_deg / 2.0))
     columns = 2.0 * half / size * width / (2.0 * math.pi)  # to a pixel in the middle of a view
     finest = 1.0 + half * half  # pixels at the middle of an edge are finer by this
-    scale = min(1.0, min(float(MOST_SAMPLES), 2.0 * finest) / columns)
-    return scale, min(MOST_SAMPLES, max(1, math.ceil(columns * scale - 1e-9)))
+    scale = min(1.0, min(float(MAX_SAMPLES), 2.0 * finest) / columns)
+    return scale, min(MAX_SAMPLES, max(1, math.ceil(columns * scale - 1e-9)))
 
 
 def _shrunk(panorama: ByteArray, scale: float) -> ByteArray:

@@ -24,7 +24,7 @@ from geoguesser.collecting.pipeline.runner import Asking, show_cost
 from geoguesser.collecting.providers.base import Provider
 from geoguesser.collecting.providers.credentials import Keys, hidden, refuse_keys
 from geoguesser.collecting.providers.http_settings import Http
-from geoguesser.commands.configs import build, known_keys, plain
+from geoguesser.commands.configs import build, known_keys, to_plain
 from geoguesser.errors import ConfigError, check_bool, check_choice, check_int
 
 log = logging.getLogger(__name__)
@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 STEPS = ("plan", "metadata", "download", "all", "photos", "cut")
 
 
-def collect_places(cfg: DictConfig) -> None:
+def run_collect(cfg: DictConfig) -> None:
     """Runs one step, or all.
 
     Args:
@@ -42,7 +42,7 @@ def collect_places(cfg: DictConfig) -> None:
         GeoguesserError: What the user can mend. The same command goes on where it was.
         SystemExit: The user stopped it.
     """
-    config = plain(cfg, known_keys("collect"))
+    config = to_plain(cfg, known_keys("collect"))
     refuse_keys(config)
     step = check_choice("step", config["step"], STEPS)
     out = _folder(config["out"])

@@ -10,7 +10,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from geoguesser.commands.configs import build, conf_dir, known_keys, plain, read_config
+from geoguesser.commands.configs import build, conf_dir, known_keys, read_config, to_plain
 from geoguesser.errors import (
     ConfigError,
     GeoguesserError,
@@ -22,17 +22,17 @@ from geoguesser.errors import (
     check_number,
     first_line,
 )
-from geoguesser.evaluation.comparison import Comparison, Settings, compare
+from geoguesser.evaluation.comparison import Comparison, ComparisonSettings, compare_groups
 from geoguesser.evaluation.resampling_units import check_block_km
 from geoguesser.geo.region import Region, world
 from geoguesser.reporting.comparison import report as compare_report
-from geoguesser.reporting.comparison.places import spread_places
+from geoguesser.reporting.comparison.places import find_spread_places
 from geoguesser.runs.run_folder import Run, read_runs
 
 log = logging.getLogger(__name__)
 
 
-def compare_runs(cfg: DictConfig) -> Comparison:
+def run_compare(cfg: DictConfig) -> Comparison:
     """Compares runs, writes the page and its table, and prints the short report.
 
     Args:
@@ -44,24 +44,24 @@ def compare_runs(cfg: DictConfig) -> Comparison:
     Raises:
         GeoguesserError: What the user can mend; nothing is then written.
     """
-    config = plain(cfg, known_keys("compare"))
+    config = to_plain(cfg, known_keys("compare"))
     settings, pictures = _settings(config), check_bool("pictures", config["pictures"])
     shown = check_int("places", config["places"], low=0, high=100)
     out = _out(str(config["out"]))
     runs, unused = read_runs(_words(config["runs"]), read_config)
     baseline = None if config["baseline"] is None else str(config["baseline"])
-    found = compare(runs, unused, _region(runs), settings, choices=choices(), baseline=baseline)
+    found = compare_groups(runs, unused, _region(runs), settings, choices=load_choices(), baseline=baseline)
     try:
-        table = compare_report.write(found, spread_places(found, shown), out, pictures=pictures)
+        table = compare_report.write_comparison(found, find_spread_places(found, shown), out, pictures=pictures)
     except OSError as error:
         raise StoreError.at(f"out={out}", f"cannot be written ({error.strerror or error})") from error
-    compare_report.show(found)
+    compare_report.print_comparison(found)
     log.info("page: %s", out)
     log.info("table: %s", table)
     return found
 
 
-def choices() -> dict[tuple[str, str], str]:
+def load_choices() -> dict[tuple[str, str], str]:
     """(group, `_target_`) -> the word that chooses it, where one word alone does."""
     found: dict[tuple[str, str], str] = {}
     counts: Counter[tuple[str, str]] = Counter()
@@ -75,9 +75,9 @@ def choices() -> dict[tuple[str, str], str]:
     return {key: word for key, word in found.items() if counts[key] == 1}
 
 
-def _settings(config: dict[str, Any]) -> Settings:
+def _settings(config: dict[str, Any]) -> ComparisonSettings:
     bootstrap = check_mapping("bootstrap", config["bootstrap"], ("samples", "seed", "block_km"))
-    return Settings(
+    return ComparisonSettings(
         confidence=check_number("confidence", config["confidence"], low=0.5, high=0.999),
         samples=check_int("bootstrap.samples", bootstrap["samples"], low=1000, high=1_000_000),
         seed=check_int("bootstrap.seed", bootstrap["seed"], low=0),

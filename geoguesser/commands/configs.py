@@ -28,7 +28,7 @@ def conf_dir() -> str:
     return str(found)
 
 
-def override(key: str, value: object) -> str:
+def format_override(key: str, value: object) -> str:
     """`key=value` as Hydra reads it back: a path with spaces or letters beyond ASCII in quotes of its own.
 
     Args:
@@ -42,7 +42,7 @@ def override(key: str, value: object) -> str:
     return f"{key}='{escaped}'"
 
 
-def signature_of(node: Mapping[str, Any], key: str) -> inspect.Signature:
+def get_signature(node: Mapping[str, Any], key: str) -> inspect.Signature:
     """The signature of a node's `_target_`.
 
     Raises:
@@ -109,7 +109,7 @@ def check_keys(node: Mapping[str, Any], key: str, extra: Mapping[str, Any]) -> N
     Raises:
         ConfigError: A key that the target does not take, or one that it lacks.
     """
-    parameters = signature_of(node, key).parameters
+    parameters = get_signature(node, key).parameters
     named = {
         name
         for name, parameter in parameters.items()
@@ -126,7 +126,7 @@ def check_keys(node: Mapping[str, Any], key: str, extra: Mapping[str, Any]) -> N
         raise ConfigError(f"{key}.{sorted(missing)[0]} must be given: {node['_target_']} needs it.")
 
 
-def plain(cfg: DictConfig, keys: set[str]) -> dict[str, Any]:
+def to_plain(cfg: DictConfig, keys: set[str]) -> dict[str, Any]:
     """Turns a composed config into plain values.
 
     Args:
@@ -157,8 +157,8 @@ def resolve(cfg: DictConfig) -> dict[str, Any]:
     Raises:
         ConfigError: As `plain`.
     """
-    config = plain(cfg, known_keys())
-    used = signature_of(config["head"], "head").parameters
+    config = to_plain(cfg, known_keys())
+    used = get_signature(config["head"], "head").parameters
     unused = {"sweep", "epochs", *(key for key in HEAD_GROUPS if key not in used)}
     return {key: value for key, value in config.items() if key not in unused}
 

@@ -9,15 +9,15 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from geoguesser.commands.configs import known_keys, plain
+from geoguesser.commands.configs import known_keys, to_plain
 from geoguesser.errors import ConfigError, DataError, GeoguesserError, check_number, first_line
 from geoguesser.tracking.wandb_login import log_in
-from geoguesser.tracking.wandb_report import SweepRun, page_of, reports_package
+from geoguesser.tracking.wandb_report import SweepRun, load_reports_package, make_report
 
 log = logging.getLogger(__name__)
 
 
-def make_page(cfg: DictConfig) -> str:
+def run_dashboard(cfg: DictConfig) -> str:
     """Makes the page of the sweep's group and logs its address.
 
     Args:
@@ -31,11 +31,11 @@ def make_page(cfg: DictConfig) -> str:
         DataError: W&B has no run of this sweep.
         GeoguesserError: W&B does not answer, or refuses the page.
     """
-    config = plain(cfg, known_keys("dashboard"))
+    config = to_plain(cfg, known_keys("dashboard"))
     patience_s = check_number("patience_s", config["patience_s"], low=0, open_low=True)
     if config["of"] is None:
         raise ConfigError.at("sweep", "must be a sweep's folder, or its name", found=None)
-    reports_package()
+    load_reports_package()
     group, folder = _group_of(str(config["of"]))
     try:
         api = log_in(patience_s)
@@ -43,7 +43,7 @@ def make_page(cfg: DictConfig) -> str:
         if entity is None:
             raise ConfigError.at("entity", "must be given, for the account has no default one", found=None)
         runs = _runs_of(api, entity, str(config["project"]), group, folder)
-        page = page_of(runs, group, entity=entity, project=str(config["project"]), title=config["title"])
+        page = make_report(runs, group, entity=entity, project=str(config["project"]), title=config["title"])
         page.save()
         address = str(page.url)
     except GeoguesserError:
@@ -75,7 +75,7 @@ def _runs_of(api: Any, entity: str, project: str, group: str, folder: Path) -> l
     except ValueError as error:  # its word for a project that is not there
         if "project" not in str(error):
             raise
-    waiting = not_uploaded(folder)
+    waiting = find_missing_runs(folder)
     how = f"To upload them: ls -d '{folder}'/*/wandb/offline-run-* | xargs -n 1 wandb sync"
     if not found:
         remedy = (
@@ -91,7 +91,7 @@ def _runs_of(api: Any, entity: str, project: str, group: str, folder: Path) -> l
     return found
 
 
-def not_uploaded(folder: Path) -> list[Path]:
+def find_missing_runs(folder: Path) -> list[Path]:
     """W&B's offline records in a sweep's folder that `wandb sync` has not marked as uploaded."""
     records = sorted(folder.glob("*/wandb/offline-run-*/*.wandb"))
     return [file.parent for file in records if not file.with_name(file.name + ".synced").exists()]

@@ -11,9 +11,9 @@ import pandas as pd
 from omegaconf import DictConfig
 from tqdm import tqdm
 
-from geoguesser.commands.configs import build, known_keys, plain
+from geoguesser.commands.configs import build, known_keys, to_plain
 from geoguesser.data.checks.findings import Findings
-from geoguesser.data.places import FAR_KM, coords_of, files_of, read_places, without_far
+from geoguesser.data.places import FAR_KM, drop_far, get_coords, list_files, read_places
 from geoguesser.data.splits import NAMES
 from geoguesser.data.store.reader import Store
 from geoguesser.errors import (
@@ -27,16 +27,23 @@ from geoguesser.errors import (
     check_mapping,
     check_number,
 )
-from geoguesser.evaluation.metrics import evaluate, hits, sureness
-from geoguesser.evaluation.prediction_files import PREDICTED, TRUE, Columns, check_alike, matched, read_points
+from geoguesser.evaluation.metrics import compute_hits, compute_metrics, compute_uncertainty_metrics
+from geoguesser.evaluation.prediction_files import (
+    PREDICTED,
+    TRUE,
+    ColumnNames,
+    check_alike,
+    match_rows,
+    read_points,
+)
 from geoguesser.evaluation.resampling_units import check_block_km
 from geoguesser.geo.distance import haversine_km
 from geoguesser.geo.region import Region
-from geoguesser.inference.batch_inference import Batch, answer_places, answer_store, check_store
+from geoguesser.inference.batch_inference import PredictedBatch, check_store, predict_places, predict_store
 from geoguesser.inference.ensemble import Ensemble
-from geoguesser.inference.inputs import Asked
-from geoguesser.inference.loading import device_of, load_runs
-from geoguesser.inference.predictions import Answers, joined
+from geoguesser.inference.inputs import InputPlace
+from geoguesser.inference.loading import choose_device, load_runs
+from geoguesser.inference.predictions import Predictions, concatenate
 from geoguesser.reporting import evaluation as evaluation_report
 
 log = logging.getLogger(__name__)
@@ -49,16 +56,16 @@ WAYS = (
 )
 
 
-class Evaluated(NamedTuple):
+class EvaluatedPlaces(NamedTuple):
     """What is evaluated: answers and truth, the region, counts of what is left out, and all that was answered."""
 
     table: pd.DataFrame
     region: Region
     counts: dict[str, int]
-    answers: Answers | None = None
+    answers: Predictions | None = None
 
 
-def evaluate_places(cfg: DictConfig) -> dict[str, Any]:
+def run_evaluate(cfg: DictConfig) -> dict[str, Any]:
     """Evaluates, writes the folder `out` and prints the figures.
 
     Args:
@@ -70,7 +77,7 @@ def evaluate_places(cfg: DictConfig) -> dict[str, Any]:
     Raises:
         GeoguesserError: What the user can mend; nothing is then written.
     """
-    config = plain(cfg, known_keys("evaluate"))
+    config = to_plain(cfg, known_keys("evaluate"))
     bootstrap = check_mapping("bootstrap", config["bootstrap"], ("samples", "seed", "block_km"))
     settings: dict[str, Any] = {
         "confidence": check_number("confidence", config["confidence"], low=0.5, high=0.999),
@@ -86,19 +93,22 @@ def evaluate_places(cfg: DictConfig) -> dict[str, Any]:
     ready = _from_files(config) if config["predictions"] is not None else _from_run(config)
     predicted_deg, true_deg = (ready.table[names].to_numpy(dtype=np.float64) for names in (POINT, TRUE_POINT))
     table = ready.table.assign(error_km=haversine_km(predicted_deg, true_deg))
-    found = evaluate(predicted_deg, true_deg, ready.region, **settings)
+    found = compute_metrics(predicted_deg, true_deg, ready.region, **settings)
     found["counts"] = ready.counts
     if ready.answers is not None:
-        found |= {"cells": hits(ready.answers, true_deg), "sureness": sureness(ready.answers, true_deg)}
+        found |= {
+            "cells": compute_hits(ready.answers, true_deg),
+            "sureness": compute_uncertainty_metrics(ready.answers, true_deg),
+        }
     try:
-        evaluation_report.write(out, found, table, ready.region, pictures=pictures)
+        evaluation_report.write_evaluation(out, found, table, ready.region, pictures=pictures)
     except OSError as error:
         raise StoreError.at(f"out={out}", f"cannot be written ({error.strerror or error})") from error
-    evaluation_report.show(found, out)
+    evaluation_report.print_evaluation(found, out)
     return found
 
 
-def _from_files(config: dict[str, Any]) -> Evaluated:
+def _from_files(config: dict[str, Any]) -> EvaluatedPlaces:
     """Predictions of any program, with a file of the truth, or with the truth in columns of their own."""
     if config["run"] is not None:
         raise ConfigError.at("run", "must not be given with predictions", found=config["run"], remedy=WAYS)
@@ -112,9 +122,9 @@ def _from_files(config: dict[str, Any]) -> Evaluated:
     ):
         names = {name: named[own][name] for name in ("id", *POINT)}
         marked = config["truth"] is None and own == "truth_columns"
-        told, units = Columns(own, words, marked, **names), str(named[own]["units"])
+        told, units = ColumnNames(own, words, marked, **names), str(named[own]["units"])
         parts.append(read_points(file, key, told, units, blank=key == "predictions"))
-    table, missing, extra = matched(*parts)
+    table, missing, extra = match_rows(*parts)
     if missing and config["on_missing"] == "error":
         raise DataError.at(
             f"predictions={given}", f"must hold every place of the truth, {missing} are missing",
@@ -130,10 +140,10 @@ def _from_files(config: dict[str, Any]) -> Evaluated:
             int((away_km > FAR_KM).sum()), len(table), FAR_KM, region.name, away_km.max(),
         )  # fmt: skip
     counts = {"places_without_a_prediction_left_out": missing, "predictions_of_no_place": extra}
-    return Evaluated(table[["uuid", *POINT, *TRUE_POINT]], region, counts)
+    return EvaluatedPlaces(table[["uuid", *POINT, *TRUE_POINT]], region, counts)
 
 
-def _from_run(config: dict[str, Any]) -> Evaluated:
+def _from_run(config: dict[str, Any]) -> EvaluatedPlaces:
     if config["run"] is None:
         raise ConfigError.at("run", "must be given, or predictions", found=None, remedy=WAYS)
     keys = ("roots", "path", "split", "missing_views", "far_km", "on_bad")
@@ -145,7 +155,7 @@ def _from_run(config: dict[str, Any]) -> Evaluated:
         raise ConfigError.at("truth", "is for predictions=FILE, not for a run", found=config["truth"], remedy=WAYS)
     if split is not None and data["roots"] is None and data["path"] is None:
         raise ConfigError.at("data.split", "needs data.roots or data.path", found=split, remedy=WAYS)
-    ensemble = load_runs(config["run"], device=device_of(str(config["device"])))
+    ensemble = load_runs(config["run"], device=choose_device(str(config["device"])))
     if data["roots"] is None and data["path"] is None:
         return _own_test(config["run"], ensemble.region)
     masks = check_choice("data.missing_views", data["missing_views"], ("mask", "drop")) == "mask"
@@ -156,16 +166,16 @@ def _from_run(config: dict[str, Any]) -> Evaluated:
         store = Store.open(str(data["path"]))
         check_store(ensemble, store, "data.path")
         whole = store.table()
-        table = without_far(whole.assign(at=np.arange(len(whole))), ensemble.region, findings, far_km)
+        table = drop_far(whole.assign(at=np.arange(len(whole))), ensemble.region, findings, far_km)
         table = _of_split(table, "store_split", split)
         rows = table["at"].to_numpy()
-        return _answered(table, answer_store(ensemble, store, rows, batch_size=size), ensemble, findings)
+        return _answered(table, predict_store(ensemble, store, rows, batch_size=size), ensemble, findings)
     roots = [data["roots"]] if isinstance(data["roots"], str) else data["roots"]
     table = read_places(roots, ensemble.region, findings, far_km=far_km, mask=masks)
     column = "split" if "split" in table else "folder_split"
     table = _of_split(table, column, split)
-    asked = [Asked(uuid, files) for uuid, files in zip(table["uuid"], files_of(table), strict=True)]
-    return _answered(table, answer_places(ensemble, asked, batch_size=size), ensemble, findings)
+    asked = [InputPlace(uuid, files) for uuid, files in zip(table["uuid"], list_files(table), strict=True)]
+    return _answered(table, predict_places(ensemble, asked, batch_size=size), ensemble, findings)
 
 
 def _of_split(table: pd.DataFrame, column: str, split: str | None) -> pd.DataFrame:
@@ -176,7 +186,7 @@ def _of_split(table: pd.DataFrame, column: str, split: str | None) -> pd.DataFra
     return table
 
 
-def _own_test(run: Any, region: Region) -> Evaluated:
+def _own_test(run: Any, region: Region) -> EvaluatedPlaces:
     """The run's own test places, from what its test wrote."""
     file = Path(run if isinstance(run, str) else run[0]).expanduser() / "predictions_test.csv"
     if not isinstance(run, str) and len(run) > 1:
@@ -184,15 +194,15 @@ def _own_test(run: Any, region: Region) -> Evaluated:
     if not file.is_file():
         raise MissingFileError.at(f"run={run}", "must be a folder with predictions_test.csv", remedy=WAYS)
     table = pd.read_csv(file, dtype={"uuid": str})
-    return Evaluated(table.drop(columns="error_km"), region, {})
+    return EvaluatedPlaces(table.drop(columns="error_km"), region, {})
 
 
-def _answered(table: pd.DataFrame, batches: Any, ensemble: Ensemble, findings: Findings) -> Evaluated:
+def _answered(table: pd.DataFrame, batches: Any, ensemble: Ensemble, findings: Findings) -> EvaluatedPlaces:
     """Answers all places of a table; those without a whole view are left out, counted and named."""
-    parts: list[Answers] = []
+    parts: list[Predictions] = []
     told: list[np.ndarray[Any, Any]] = []
     unseen, noted = 0, 0
-    batch: Batch
+    batch: PredictedBatch
     with tqdm(total=len(table), desc="evaluating", unit=" places", disable=None) as bar:
         for batch in batches:
             seen = batch.there.any(axis=1)
@@ -207,8 +217,8 @@ def _answered(table: pd.DataFrame, batches: Any, ensemble: Ensemble, findings: F
             bar.update(len(batch.rows))
     if not parts:
         raise DataError.at("data", "must hold a place with a whole view", found=f"{len(table)} without")
-    answers, own = joined(parts), table.iloc[np.concatenate(told)]
-    truth = coords_of(own)
+    answers, own = concatenate(parts), table.iloc[np.concatenate(told)]
+    truth = get_coords(own)
     found = pd.DataFrame({"uuid": own["uuid"].to_numpy()})
     found[POINT], found[TRUE_POINT] = answers.coords_deg, truth
     if answers.expected_error_km is not None:
@@ -217,4 +227,4 @@ def _answered(table: pd.DataFrame, batches: Any, ensemble: Ensemble, findings: F
         found[f"radius_{level}_km"] = radius_km
     counts = {f"left out: {kind}": count for kind, count in findings.counts().items()}
     counts |= {"places_without_a_whole_view_left_out": unseen, "places_with_broken_views": noted}
-    return Evaluated(found, ensemble.region, counts, answers)
+    return EvaluatedPlaces(found, ensemble.region, counts, answers)

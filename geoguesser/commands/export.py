@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from geoguesser import __version__
-from geoguesser.commands.configs import known_keys, plain
+from geoguesser.commands.configs import known_keys, to_plain
 from geoguesser.errors import (
     ConfigError,
     MissingFileError,
@@ -27,26 +27,26 @@ from geoguesser.errors import (
     check_number,
 )
 from geoguesser.exporting.hub import check_push, push_folder
-from geoguesser.exporting.model_card import MARK, model_card
+from geoguesser.exporting.model_card import MARK, render_model_card
 from geoguesser.exporting.programs import (
-    Difference,
+    OutputDifference,
     Probe,
     check_onnx,
-    demand,
-    difference,
-    exported,
-    opened_onnx,
-    opened_torch,
-    probes,
+    compute_difference,
+    export_program,
+    make_probes,
+    open_onnx,
+    open_torch,
+    require_close,
     write_onnx,
     write_torch,
 )
-from geoguesser.exporting.run_facts import RunFacts, card_of, read_facts
+from geoguesser.exporting.run_facts import RunFacts, make_card, read_facts
 from geoguesser.exporting.traceable import ExportableNetwork
-from geoguesser.inference.inputs import asked_places, read_in_order
-from geoguesser.inference.predictor import Locator, checkpoint_file, read_checkpoint
+from geoguesser.inference.inputs import find_places, load_in_order
+from geoguesser.inference.predictor import Predictor, find_checkpoint, read_checkpoint
 from geoguesser.inference.saved_model import CONFIG, WEIGHTS, write_model
-from geoguesser.system.text import counted
+from geoguesser.system.text import format_count
 
 log = logging.getLogger(__name__)
 FORMATS = ("portable", "torch", "onnx")
@@ -58,10 +58,10 @@ FILES = {
     "model.onnx": "the same for ONNX Runtime",
     CARD: "this card",
 }
-MOST_CHECKED = 64  # places of `check_on`
+MAX_CHECKED = 64  # places of `check_on`
 
 
-class Settings(NamedTuple):
+class ExportSettings(NamedTuple):
     """What the config says, checked."""
 
     out: Path
@@ -74,7 +74,7 @@ class Settings(NamedTuple):
     private: bool
 
 
-def export_run(cfg: DictConfig) -> Path:
+def run_export(cfg: DictConfig) -> Path:
     """Writes the folder of a run, and pushes it where that is asked for.
 
     All is written and checked beside `out` first; `out` is as before where anything fails.
@@ -88,14 +88,14 @@ def export_run(cfg: DictConfig) -> Path:
     Raises:
         GeoguesserError: What the user can mend.
     """
-    config = plain(cfg, known_keys("export"))
+    config = to_plain(cfg, known_keys("export"))
     settings = _settings(config)
     _check_out(settings.out)
-    file = checkpoint_file(str(config["run"]))
-    locator = Locator.load(file)
+    file = find_checkpoint(str(config["run"]))
+    locator = Predictor.load(file)
     facts = read_facts(file, read_checkpoint(file)["geoguesser"].get("config"), locator.region)
     programs = [name for name in settings.formats if name != "portable"]
-    tried = probes(locator.image.size) + _own_probes(config["check_on"], locator) if programs else []
+    tried = make_probes(locator.image.size) + _own_probes(config["check_on"], locator) if programs else []
     settings.out.parent.mkdir(parents=True, exist_ok=True)
     fresh = Path(tempfile.mkdtemp(prefix=f".{settings.out.name}-", dir=settings.out.parent))
     try:
@@ -111,7 +111,7 @@ def export_run(cfg: DictConfig) -> Path:
     return settings.out
 
 
-def _settings(config: dict[str, Any]) -> Settings:
+def _settings(config: dict[str, Any]) -> ExportSettings:
     formats = config["formats"]
     if not isinstance(formats, list) or not formats:
         raise ConfigError.at("formats", f"must hold some of {', '.join(FORMATS)}", found=formats)
@@ -122,7 +122,7 @@ def _settings(config: dict[str, Any]) -> Settings:
     tolerance = check_mapping("tolerance", config["tolerance"], ("posterior", "km"))
     if config["push"] is not None:
         check_push(str(config["push"]))
-    return Settings(
+    return ExportSettings(
         out=Path(str(config["out"])).expanduser(),
         formats=formats,
         license=_license(config["license"]),
@@ -158,20 +158,20 @@ def _check_out(out: Path) -> None:
         raise ConfigError.at(f"out={out}", "must be new, empty, or an earlier export", found=found)
 
 
-def _own_probes(check_on: Any, locator: Locator) -> list[Probe]:
+def _own_probes(check_on: Any, locator: Predictor) -> list[Probe]:
     """Places of the user's to try programs on: the first of them that have a view."""
     if check_on is None:
         return []
-    asked = asked_places(check_on)[:MOST_CHECKED]
-    seen = [one for one in read_in_order(asked, [locator.image]) if one.there.any()]
+    asked = find_places(check_on)[:MAX_CHECKED]
+    seen = [one for one in load_in_order(asked, [locator.image]) if one.there.any()]
     if not seen:
         raise MissingFileError.at("check_on", "must hold a place with a whole view")
     parts = [(torch.from_numpy(one.images[0][None]), torch.from_numpy(one.there[None])) for one in seen]
-    log.info("programs are also compared on %s of check_on", counted(len(parts), "place"))
+    log.info("programs are also compared on %s of check_on", format_count(len(parts), "place"))
     return [Probe(images, mask) for images, mask in parts]
 
 
-def _fill(folder: Path, locator: Locator, facts: RunFacts, settings: Settings, tried: list[Probe]) -> None:
+def _fill(folder: Path, locator: Predictor, facts: RunFacts, settings: ExportSettings, tried: list[Probe]) -> None:
     """Writes all files into a folder."""
     if "portable" in settings.formats:
         about = {"license": settings.license, "synthetic": facts.data == "demo"}
@@ -179,36 +179,36 @@ def _fill(folder: Path, locator: Locator, facts: RunFacts, settings: Settings, t
     checks = _programs(folder, locator, settings, tried) if tried else []
     names = [one.name for one in folder.iterdir()]
     files = {name: what for name, what in FILES.items() if name in names or name == CARD}
-    card = card_of(locator, facts, settings.license, files, [_shown(name, found) for name, found in checks])
-    (folder / CARD).write_text(model_card(card), encoding="utf-8")
+    card = make_card(locator, facts, settings.license, files, [_shown(name, found) for name, found in checks])
+    (folder / CARD).write_text(render_model_card(card), encoding="utf-8")
 
 
 def _programs(
-    folder: Path, locator: Locator, settings: Settings, tried: list[Probe]
-) -> list[tuple[str, Difference]]:
+    folder: Path, locator: Predictor, settings: ExportSettings, tried: list[Probe]
+) -> list[tuple[str, OutputDifference]]:
     """Writes programs, opens each again and compares it with torch."""
     uncertainty = locator.uncertainty
     temperature = uncertainty.temperature if uncertainty is not None else None
     network = ExportableNetwork(locator.network, temperature=temperature, steps=settings.steps)
     record = _record(locator, network, settings)
     log.info("tracing the network: about half a minute")
-    program = exported(network, locator.image.size)
+    program = export_program(network, locator.image.size)
     checks = []
     if "torch" in settings.formats:
         file = folder / "model.pt2"
         write_torch(program, file, record)
-        checks.append((file.name, difference(opened_torch(file), network, tried)))
+        checks.append((file.name, compute_difference(open_torch(file), network, tried)))
     if "onnx" in settings.formats:
         file = folder / "model.onnx"
         write_onnx(program, file, record, network.outputs)
-        checks.append((file.name, difference(opened_onnx(file), network, tried)))
+        checks.append((file.name, compute_difference(open_onnx(file), network, tried)))
     _show(checks, settings)
     for name, found in checks:
-        demand(found, name, posterior=settings.posterior, km=settings.km)
+        require_close(found, name, posterior=settings.posterior, km=settings.km)
     return checks
 
 
-def _record(locator: Locator, network: ExportableNetwork, settings: Settings) -> dict[str, Any]:
+def _record(locator: Predictor, network: ExportableNetwork, settings: ExportSettings) -> dict[str, Any]:
     """What a program says of itself."""
     head = locator.network.head.state()
     return {
@@ -225,7 +225,7 @@ def _record(locator: Locator, network: ExportableNetwork, settings: Settings) ->
     }
 
 
-def _shown(name: str, found: Difference) -> dict[str, str]:
+def _shown(name: str, found: OutputDifference) -> dict[str, str]:
     return {
         "file": name,
         "places": str(found.places),
@@ -234,7 +234,7 @@ def _shown(name: str, found: Difference) -> dict[str, str]:
     }
 
 
-def _show(checks: list[tuple[str, Difference]], settings: Settings) -> None:
+def _show(checks: list[tuple[str, OutputDifference]], settings: ExportSettings) -> None:
     title = f"Against torch; allowed: {settings.posterior:g} in a probability, {settings.km * 1000.0:g} m"
     table = Table("file", "places", "probability", "points", title=title, title_justify="left")
     for name, found in checks:

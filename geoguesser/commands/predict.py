@@ -15,24 +15,24 @@ import xxhash
 from omegaconf import DictConfig
 from tqdm import tqdm
 
-from geoguesser.commands.configs import known_keys, plain
+from geoguesser.commands.configs import known_keys, to_plain
 from geoguesser.data.store.reader import Store, is_store
 from geoguesser.errors import ConfigError, DataError, MissingFileError, StoreError, check_choice, check_int
-from geoguesser.inference.batch_inference import Batch, answer_places, answer_store, check_store
+from geoguesser.inference.batch_inference import PredictedBatch, check_store, predict_places, predict_store
 from geoguesser.inference.ensemble import Ensemble
-from geoguesser.inference.inputs import Asked, asked_places, missing_headings, signature
-from geoguesser.inference.loading import device_of, load_runs
+from geoguesser.inference.inputs import InputPlace, find_places, missing_headings, signature
+from geoguesser.inference.loading import choose_device, load_runs
 from geoguesser.inference.output_journal import RowJournal
-from geoguesser.inference.output_table import COMPETITION, answer_rows, blank_row, columns_of
-from geoguesser.inference.saved_model import network_file
+from geoguesser.inference.output_table import COMPETITION, list_columns, make_blank_row, make_rows
+from geoguesser.inference.saved_model import find_network_file
 from geoguesser.reporting.files import write_csv
-from geoguesser.system.text import counted
+from geoguesser.system.text import format_count
 
 log = logging.getLogger(__name__)
 SHOWN = 10  # of what is broken, in the log; all of it is in the table
 
 
-class Settings(NamedTuple):
+class PredictSettings(NamedTuple):
     """What the config says beside the inputs."""
 
     batch_size: int
@@ -41,7 +41,7 @@ class Settings(NamedTuple):
     short: bool  # a competition's columns alone
 
 
-def predict_places(cfg: DictConfig) -> pd.DataFrame:
+def run_predict(cfg: DictConfig) -> pd.DataFrame:
     """Predicts all places of `images` and writes `out`.
 
     Args:
@@ -53,14 +53,14 @@ def predict_places(cfg: DictConfig) -> pd.DataFrame:
     Raises:
         GeoguesserError: What the user can mend; `out` is then not written, and what was done is kept.
     """
-    config = plain(cfg, known_keys("predict"))
-    settings = Settings(
+    config = to_plain(cfg, known_keys("predict"))
+    settings = PredictSettings(
         batch_size=check_int("batch_size", config["batch_size"], low=1),
         whole=check_choice("missing_views", config["missing_views"], ("mask", "error")) == "error",
         on_bad=check_choice("on_bad", config["on_bad"], ("blank", "blind", "skip", "error")),
         short=check_choice("columns", config["columns"], ("all", "competition")) == "competition",
     )
-    device = device_of(str(config["device"]))
+    device = choose_device(str(config["device"]))
     out = Path(str(config["out"])).expanduser()
     _check_out(out, config["images"])
     source = _source(config["images"], config["root"])
@@ -75,7 +75,7 @@ def predict_places(cfg: DictConfig) -> pd.DataFrame:
             _check_whole(source)
     key = _key(config)
     try:
-        journal = RowJournal(out.with_name(f"{out.name}.journal"), key, columns_of(ensemble.grid is not None))
+        journal = RowJournal(out.with_name(f"{out.name}.journal"), key, list_columns(ensemble.grid is not None))
     except OSError as error:
         where = f"out={out}: {out.name}.journal"
         raise StoreError.at(where, f"cannot be written beside it ({error.strerror or error})") from error
@@ -99,20 +99,20 @@ def _check_out(out: Path, images: Any) -> None:
         raise ConfigError.at("out", "must be another file than images, for it is replaced", found=str(out))
 
 
-def _source(images: Any, root: Any) -> Store | list[Asked]:
+def _source(images: Any, root: Any) -> Store | list[InputPlace]:
     if isinstance(images, str) and is_store(Path(images).expanduser()):
         return Store.open(Path(images).expanduser())
-    return asked_places(images, None if root is None else str(root))
+    return find_places(images, None if root is None else str(root))
 
 
 def _key(config: dict[str, Any]) -> dict[str, Any]:
     """What rows depend on beside their images."""
     runs = [config["run"]] if isinstance(config["run"], str) else config["run"]
-    digests = [xxhash.xxh3_128_hexdigest(network_file(run).read_bytes()) for run in runs]
+    digests = [xxhash.xxh3_128_hexdigest(find_network_file(run).read_bytes()) for run in runs]
     return {"format": 1, "runs": digests} | {name: config[name] for name in ("missing_views", "on_bad")}
 
 
-def _check_whole(places: list[Asked]) -> None:
+def _check_whole(places: list[InputPlace]) -> None:
     for one in places:
         lacks = missing_headings(one)
         if lacks:
@@ -125,9 +125,9 @@ def _check_whole(places: list[Asked]) -> None:
 def _fill(
     journal: RowJournal,
     ensemble: Ensemble,
-    source: Store | list[Asked],
+    source: Store | list[InputPlace],
     named: tuple[list[str], list[str]],
-    settings: Settings,
+    settings: PredictSettings,
 ) -> None:
     """Answers what the journal lacks."""
     ids, signs = named
@@ -137,9 +137,9 @@ def _fill(
     if done:
         log.info("%d of %d places are done already", done, len(ids))
     if isinstance(source, Store):
-        batches = answer_store(ensemble, source, wanted, batch_size=settings.batch_size)
+        batches = predict_store(ensemble, source, wanted, batch_size=settings.batch_size)
     else:
-        batches = answer_places(ensemble, [source[row] for row in wanted], batch_size=settings.batch_size)
+        batches = predict_places(ensemble, [source[row] for row in wanted], batch_size=settings.batch_size)
     with tqdm(total=len(ids), initial=done, desc="predicting", unit=" places", disable=None) as bar:
         for batch in batches:
             own = wanted[batch.rows]
@@ -149,7 +149,9 @@ def _fill(
             bar.update(len(own))
 
 
-def _rows(batch: Batch, uuids: list[str], ensemble: Ensemble, settings: Settings) -> Iterator[pd.DataFrame]:
+def _rows(
+    batch: PredictedBatch, uuids: list[str], ensemble: Ensemble, settings: PredictSettings
+) -> Iterator[pd.DataFrame]:
     """The rows of a batch: of the places that were answered, then of each that was not."""
     with_cells = ensemble.grid is not None
     views = batch.there.sum(axis=1)
@@ -168,17 +170,17 @@ def _rows(batch: Batch, uuids: list[str], ensemble: Ensemble, settings: Settings
     if batch.answers is not None:
         told = [uuid for uuid, one in zip(uuids, seen, strict=True) if one]
         noted = [note for note, one in zip(notes, seen, strict=True) if one]
-        table = answer_rows(told, batch.answers, views[seen], noted, with_cells=with_cells)
+        table = make_rows(told, batch.answers, views[seen], noted, with_cells=with_cells)
         if good[seen].any():
             yield table[good[seen]]
     for row in np.flatnonzero(~good):
         if settings.on_bad == "blind":
-            yield answer_rows([uuids[row]], ensemble.blind(), views[[row]], [notes[row]], with_cells=with_cells)
+            yield make_rows([uuids[row]], ensemble.blind(), views[[row]], [notes[row]], with_cells=with_cells)
         else:
-            yield blank_row(uuids[row], int(views[row]), notes[row], with_cells=with_cells)
+            yield make_blank_row(uuids[row], int(views[row]), notes[row], with_cells=with_cells)
 
 
-def _finish(journal: RowJournal, ids: list[str], out: Path, settings: Settings) -> pd.DataFrame:
+def _finish(journal: RowJournal, ids: list[str], out: Path, settings: PredictSettings) -> pd.DataFrame:
     """Writes the table, and says what was wrong."""
     table = journal.table(ids)
     whole = {name: "Int64" for name in table if name == "views" or re.fullmatch(r"cell_\d", str(name))}
@@ -200,11 +202,11 @@ def _finish(journal: RowJournal, ids: list[str], out: Path, settings: Settings) 
     for uuid, note in zip(noted["uuid"][:SHOWN], noted["broken"], strict=False):
         log.warning("%s: %s", uuid, note)
     if len(noted) > SHOWN:
-        log.warning("%s more with broken views: column broken", counted(len(noted) - SHOWN, "place"))
+        log.warning("%s more with broken views: column broken", format_count(len(noted) - SHOWN, "place"))
     fewer = Counter(table["views"][table["views"] < 4].astype(int).tolist())
     parts = [f"{count} with {views} of 4 views" for views, count in sorted(fewer.items(), reverse=True)]
     word = {"skip": "left out", "blind": "answered blindly"}.get(settings.on_bad, "left blank")
-    log.info("%s written to %s, %d %s", counted(len(table), "place"), out, int(bad.sum()), word)
+    log.info("%s written to %s, %d %s", format_count(len(table), "place"), out, int(bad.sum()), word)
     if parts:
         log.info("of these %s", ", ".join(parts))
     return table

@@ -10,10 +10,10 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from geoguesser.commands.configs import build, conf_dir, known_keys, override, plain
+from geoguesser.commands.configs import build, conf_dir, format_override, known_keys, to_plain
 from geoguesser.data.augment import Augment
 from geoguesser.data.images import ImageSpec
-from geoguesser.data.prepare import Prepared, prepare
+from geoguesser.data.prepare import Prepared, prepare_store
 from geoguesser.data.sources.places import PlacesDataModule
 from geoguesser.errors import ConfigError, DataError, StoreError, check_bool
 from geoguesser.reporting.dataset.report import DataReport
@@ -22,7 +22,7 @@ from geoguesser.reporting.run.result import write_csv
 log = logging.getLogger(__name__)
 
 
-def prepare_data(cfg: DictConfig) -> Prepared:
+def run_prepare(cfg: DictConfig) -> Prepared:
     """Checks, merges, splits and packs a dataset, or with `check_only=true` only looks at it.
 
     Args:
@@ -35,7 +35,7 @@ def prepare_data(cfg: DictConfig) -> Prepared:
         GeoguesserError: What the user can mend. Findings are listed in findings.csv all the same.
     """
     start = time.perf_counter()
-    config = plain(cfg, known_keys("prepare"))
+    config = to_plain(cfg, known_keys("prepare"))
     check_only = check_bool("check_only", config["check_only"])
     pictures = check_bool("pictures", config["pictures"])
     out = _folder("out", config["out"])
@@ -61,7 +61,7 @@ def prepare_data(cfg: DictConfig) -> Prepared:
         raise ConfigError.at("data", "must be places or demo: a store is prepared already", found="store")
     target = report or (None if check_only else out)
     try:
-        prepared = prepare(data, specs, None if check_only else out, look=out)
+        prepared = prepare_store(data, specs, None if check_only else out, look=out)
     except DataError:
         _save_findings(target, data)
         raise
@@ -95,7 +95,7 @@ def _save_findings(target: Path | None, data: PlacesDataModule) -> None:
 
 def _next_command(config: dict[str, Any], image: ImageSpec, out: str) -> str:
     """The command that trains from the store, as a shell takes it."""
-    words = ["data=store", override("data.path", out)]
+    words = ["data=store", format_override("data.path", out)]
     presets = {path.stem for path in (Path(conf_dir()) / "image").glob("*.yaml")}
     words.append(f"image=px{image.size}" if f"px{image.size}" in presets else f"image.size={image.size}")
     if image.fit != "crop":
@@ -103,7 +103,7 @@ def _next_command(config: dict[str, Any], image: ImageSpec, out: str) -> str:
     region = {key: value for key, value in config["region"].items() if value is not None}
     choice = str(region.pop("_target_")).rsplit(".", 1)[-1]
     if region != {"code": "HRV", "crs": "EPSG:3765"}:
-        words += [f"region={choice}", *(override(f"region.{key}", value) for key, value in region.items())]
+        words += [f"region={choice}", *(format_override(f"region.{key}", value) for key, value in region.items())]
     return shlex.join(["python", "-m", "geoguesser.train", *words])
 
 

@@ -9,23 +9,23 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from geoguesser.commands.configs import build, conf_dir, known_keys, plain, read_config
+from geoguesser.commands.configs import build, conf_dir, known_keys, read_config, to_plain
 from geoguesser.errors import ConfigError, MissingFileError, StoreError, check_bool, check_int
-from geoguesser.inference.loading import device_of
-from geoguesser.inference.predictor import Locator
+from geoguesser.inference.loading import choose_device
+from geoguesser.inference.predictor import Predictor
 from geoguesser.reporting.explanation.gallery import Gallery
 from geoguesser.reporting.explanation.report import write_report
-from geoguesser.reporting.explanation.subject import Subject, subject_of
+from geoguesser.reporting.explanation.subject import Subject, load_subject
 from geoguesser.runs.run_folder import Run, read_run
-from geoguesser.tracking.wandb_columns import summary_of
-from geoguesser.tracking.wandb_run import WandbRecord
+from geoguesser.tracking.wandb_columns import make_summary
+from geoguesser.tracking.wandb_run import WandbRunLogger
 
 log = logging.getLogger(__name__)
 
 WANDB = "WandbRecord"  # the last word of the target of logger=wandb
 
 
-def explain_run(cfg: DictConfig) -> tuple[Subject, Gallery]:
+def run_report(cfg: DictConfig) -> tuple[Subject, Gallery]:
     """Explains a run: writes its page and pictures, and records them where the run has a record.
 
     Args:
@@ -37,7 +37,7 @@ def explain_run(cfg: DictConfig) -> tuple[Subject, Gallery]:
     Raises:
         GeoguesserError: What the user can mend; the page is then not written.
     """
-    config = plain(cfg, known_keys("report"))
+    config = to_plain(cfg, known_keys("report"))
     most = check_int("most", config["most"], low=1, high=20_000)
     examples = check_int("examples", config["examples"], low=0, high=30)
     thumbnails = check_int("thumbnails", config["thumbnails"], low=0, high=1000)
@@ -45,9 +45,9 @@ def explain_run(cfg: DictConfig) -> tuple[Subject, Gallery]:
     places = _places(config["places"])
     run = read_run(str(config["run"]), read_config)
     out = _out(config["out"], run)
-    locator = Locator.load(run.folder, device=device_of(str(config["device"])))
+    locator = Predictor.load(run.folder, device=choose_device(str(config["device"])))
     record = _record(config["wandb"], run)
-    subject = subject_of(run, locator, most=most, examples=examples, places=places)
+    subject = load_subject(run, locator, most=most, examples=examples, places=places)
     try:
         gallery = write_report(subject, out, thumbnails=thumbnails, neighbours=neighbours)
     except OSError as error:
@@ -79,7 +79,7 @@ def _out(given: Any, run: Run) -> Path:
     return out
 
 
-def _record(asked: Any, run: Run) -> WandbRecord | None:
+def _record(asked: Any, run: Run) -> WandbRunLogger | None:
     """A record beside the run's own, of which it is no part: one that has ended offline takes no more.
 
     Raises:
@@ -99,7 +99,7 @@ def _record(asked: Any, run: Run) -> WandbRecord | None:
     node = {**node, "mode": os.environ.get("WANDB_MODE", node.get("mode", "offline")), "tags": ["report"]}
     files = sorted(run.folder.glob("wandb/*run-*/run-*.wandb"))
     of = files[0].stem.removeprefix("run-") if files else run.name
-    made: WandbRecord = build(
+    made: WandbRunLogger = build(
         node,
         "logger",
         folder=str(run.folder),
@@ -118,13 +118,13 @@ def _group(folder: Path) -> str | None:
     return folder.parent.name if (folder.parent / ".commands").is_dir() else None
 
 
-def _put(record: WandbRecord, run: Run, gallery: Gallery) -> None:
+def _put(record: WandbRunLogger, run: Run, gallery: Gallery) -> None:
     """Pictures and figures go into the record, whatever its server does."""
     record.start()
     outcome: Any = "failed"
     try:
         record.pictures([one.file for one in gallery.drawn])
-        record.attempt(lambda: record.run.summary.update(summary_of(run.result)))
+        record.attempt(lambda: record.run.summary.update(make_summary(run.result)))
         outcome = "done"
     finally:
         line = record.finish(outcome)

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import pytorch_lightning as pl
 from pytorch_lightning.strategies.launchers.subprocess_script import _SubprocessScriptLauncher
 
-from geoguesser.commands.configs import HEAD_GROUPS, build, signature_of
+from geoguesser.commands.configs import HEAD_GROUPS, build, get_signature
 from geoguesser.data.datamodule import PlacesData
 from geoguesser.data.splits import check_hold_out
 from geoguesser.errors import ConfigError, check_bool, check_int, check_mapping
@@ -21,13 +21,13 @@ from geoguesser.geo.region import Region
 from geoguesser.model.backbone import Backbone
 from geoguesser.model.network import GeoNetwork
 from geoguesser.system.memo import Kept
-from geoguesser.tracking.loggers import CsvRecord, Record
+from geoguesser.tracking.loggers import CsvRunLogger, RunLogger
 from geoguesser.training.callbacks import LastCheckpoint, MetricsCsv, NamedCheckpoint
-from geoguesser.training.feature_cache import Features
+from geoguesser.training.feature_cache import FeatureCache
 from geoguesser.training.finetuning import Finetuning
-from geoguesser.training.module import refuse_late_unlocking
-from geoguesser.training.progress import progress
-from geoguesser.training.trainer_checks import check_trainer, say_what_never_comes
+from geoguesser.training.module import check_late_unlocking
+from geoguesser.training.progress import make_progress_callbacks
+from geoguesser.training.trainer_checks import check_trainer, warn_unreachable_stages
 from geoguesser.training.transfer import start_network
 
 log = logging.getLogger(__name__)
@@ -35,7 +35,7 @@ log = logging.getLogger(__name__)
 SECONDS_BETWEEN_WRITES = 10.0  # of checkpoints, where an epoch takes a fraction of one
 
 
-class Order(NamedTuple):
+class RunRequest(NamedTuple):
     """What is asked of a run.
 
     Attributes:
@@ -55,7 +55,7 @@ class Order(NamedTuple):
     choices: dict[str, str]
 
 
-class Parts:
+class RunParts:
     """What a resolved config names.
 
     Args:
@@ -79,14 +79,14 @@ class Parts:
         ConfigError: A value breaks its rule, or values do not go together.
     """
 
-    def __init__(self, order: Order) -> None:
+    def __init__(self, order: RunRequest) -> None:
         self._order, config = order, order.config
         for key in ("lr_find", "compile", "pictures", "dry_run"):
             check_bool(key, config[key])
         self.name = str(config["name"] or order.folder.name)
         self.seed = check_int("seed", config["seed"], low=0, high=2**32 - 1)
         self.finetuning: Finetuning = build(config["finetune"], "finetune")
-        self.features: Features = build(config["features"], "features")
+        self.features: FeatureCache = build(config["features"], "features")
         self.optimizer = build(config["optimizer"], "optimizer")
         self.schedule = build(config["schedule"], "schedule")
         self.image = build(config["image"], "image")
@@ -100,14 +100,14 @@ class Parts:
             self.head_parts["grid"].check()
         self._check_training()
         silent = config["dry_run"] or not order.main
-        self.record: Record = CsvRecord() if silent else self._supplied("logger", config["logger"])
+        self.record: RunLogger = CsvRunLogger() if silent else self._supplied("logger", config["logger"])
 
     def _check_training(self) -> None:
         """Makes trainer and callbacks once, for the checks; those that train are made when the logger is there."""
         trainer = self.trainer(logger=False, callbacks=[])  # fails early on what Lightning refuses
-        refuse_late_unlocking(self.finetuning, trainer.world_size)
+        check_late_unlocking(self.finetuning, trainer.world_size)
         if self._order.main:
-            say_what_never_comes(self.finetuning, self.schedule, self._order.config["trainer"]["max_epochs"])
+            warn_unreachable_stages(self.finetuning, self.schedule, self._order.config["trainer"]["max_epochs"])
         if self._order.group is not None and isinstance(trainer.strategy.launcher, _SubprocessScriptLauncher):
             raise ConfigError.at(
                 "trainer.strategy",
@@ -136,7 +136,7 @@ class Parts:
             "choices": self._order.choices,
             "overrides": self._order.overrides,
         }
-        wanted = signature_of(node, key).parameters
+        wanted = get_signature(node, key).parameters
         return build(node, key, **{name: fact for name, fact in facts.items() if name in wanted})
 
     def reading(self) -> list[Any]:
@@ -211,7 +211,7 @@ class Parts:
         made: list[Any] = [
             MetricsCsv(self._order.folder / "metrics.csv"),
             LastCheckpoint(dirpath=str(self._order.folder / "checkpoints")),
-            *progress(),
+            *make_progress_callbacks(),
         ]
         for name, node in self._order.config["callbacks"].items():
             if node is not None:

@@ -13,23 +13,23 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from geoguesser.commands.configs import known_keys, plain
+from geoguesser.commands.configs import known_keys, to_plain
 from geoguesser.errors import ConfigError, DataError, MissingFileError, check_int
-from geoguesser.inference.loading import device_of, load_runs
-from geoguesser.inference.predictor import checkpoint_file, read_checkpoint
+from geoguesser.inference.loading import choose_device, load_runs
+from geoguesser.inference.predictor import find_checkpoint, read_checkpoint
 from geoguesser.inference.saved_model import CONFIG
-from geoguesser.system.text import counted
+from geoguesser.system.text import format_count
 
 if TYPE_CHECKING:  # the app needs the extra geoguesser[serve]
-    from geoguesser.app.game_places import HeldOut
-    from geoguesser.app.registry import Model
+    from geoguesser.app.game_places import GamePlaces
+    from geoguesser.app.registry import ServedModel
 
 log = logging.getLogger(__name__)
 NEEDED = ("fastapi", "uvicorn", "python_multipart")
 LOCAL = ("127.0.0.1", "::1", "localhost")
 
 
-def serve_runs(cfg: DictConfig) -> None:
+def run_serve(cfg: DictConfig) -> None:
     """Serves runs until it is stopped by Ctrl-C or SIGTERM.
 
     Args:
@@ -40,12 +40,12 @@ def serve_runs(cfg: DictConfig) -> None:
     """
     check_extra()
     from geoguesser.app.api import make_app
-    from geoguesser.app.limits import limits_from
+    from geoguesser.app.limits import make_limits
     from geoguesser.app.server import listen, run_until_stopped
     from geoguesser.app.service import Service
 
-    config = plain(cfg, known_keys("serve"))
-    limits = limits_from(config["limits"])
+    config = to_plain(cfg, known_keys("serve"))
+    limits = make_limits(config["limits"])
     runs, root, hosts = _runs(config["run"]), _root(config["root"]), _hosts(config["hosts"])
     threads = os.cpu_count() or 1 if config["threads"] is None else check_int("threads", config["threads"], low=1)
     port = check_int("port", config["port"], low=0, high=65535)
@@ -73,7 +73,7 @@ def check_extra() -> None:
         raise ConfigError(f"The server needs {', '.join(missing)}. Install geoguesser[serve].")
 
 
-def load_models(runs: list[str], device: str) -> list[Model]:
+def load_models(runs: list[str], device: str) -> list[ServedModel]:
     """Loads runs, each as a model of its own.
 
     Args:
@@ -83,17 +83,17 @@ def load_models(runs: list[str], device: str) -> list[Model]:
     Raises:
         GeoguesserError: One cannot be loaded, or the device is none.
     """
-    from geoguesser.app.registry import Model, name_for
+    from geoguesser.app.registry import ServedModel, make_model_name
 
-    where = device_of(device)
-    models: list[Model] = []
+    where = choose_device(device)
+    models: list[ServedModel] = []
     for run in runs:
         path = Path(run).expanduser()
         ensemble, config = load_runs(str(path), device=where), _config(path)
-        name = name_for(path, [one.name for one in models])
+        name = make_model_name(path, [one.name for one in models])
         places, why = _held_out(path, config)
-        model = Model(name, ensemble, _label(path, config), _test(path), places, why)
-        game = why or f"{counted(len(places or []), 'place')} for the game"
+        model = ServedModel(name, ensemble, _label(path, config), _test(path), places, why)
+        game = why or f"{format_count(len(places or []), 'place')} for the game"
         log.info("model %s: %s, %s", name, ensemble.region.name, game)
         models.append(model)
     return models
@@ -110,23 +110,23 @@ def _config(run: Path) -> dict[str, Any] | None:
 
 def _label(run: Path, config: dict[str, Any] | None) -> str:
     """What is to say of a model's data: by its run's config, its export's, or that in its checkpoint."""
-    from geoguesser.app.game_places import DEMO, label_of
+    from geoguesser.app.game_places import DEMO, make_label
 
     if config is not None:
-        return label_of(config)
+        return make_label(config)
     if (run / CONFIG).is_file():
         return DEMO if json.loads((run / CONFIG).read_bytes()).get("synthetic") else ""
-    return label_of(read_checkpoint(checkpoint_file(run))["geoguesser"].get("config") or {})
+    return make_label(read_checkpoint(find_checkpoint(run))["geoguesser"].get("config") or {})
 
 
-def _held_out(run: Path, config: dict[str, Any] | None) -> tuple[HeldOut | None, str]:
+def _held_out(run: Path, config: dict[str, Any] | None) -> tuple[GamePlaces | None, str]:
     """The places for the game, or why there is none."""
-    from geoguesser.app.game_places import held_out
+    from geoguesser.app.game_places import find_game_places
 
     if config is None:
         return None, "The model has no run folder with a config.yaml, so it is not known where its photos are."
     try:
-        return held_out(run, config), ""
+        return find_game_places(run, config), ""
     except DataError as error:
         return None, str(error)
 

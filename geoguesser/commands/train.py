@@ -19,8 +19,8 @@ import pytorch_lightning as pl
 import torch
 from omegaconf import DictConfig, OmegaConf
 
-from geoguesser.commands.configs import build, override, resolve
-from geoguesser.commands.run_parts import Order, Parts
+from geoguesser.commands.configs import build, format_override, resolve
+from geoguesser.commands.run_parts import RunParts, RunRequest
 from geoguesser.errors import (
     CheckpointError,
     DataError,
@@ -33,19 +33,19 @@ from geoguesser.model.backbone import Backbone
 from geoguesser.model.decoder import Choice
 from geoguesser.reporting.run import result as results
 from geoguesser.reporting.run.report import RunReport
-from geoguesser.runs.redaction import public, without_secrets
-from geoguesser.system.cpu import threads_for
+from geoguesser.runs.redaction import redact_config, remove_secrets
+from geoguesser.system.cpu import limit_threads
 from geoguesser.system.memo import Kept
-from geoguesser.tracking.loggers import Outcome, Record
+from geoguesser.tracking.loggers import Outcome, RunLogger
 from geoguesser.training.ema import refuse_lost_averages
 from geoguesser.training.lr_finder import RateSearch, find_rate
 from geoguesser.training.module import GeoLightningModule
 from geoguesser.training.outputs import choose_decoder, scale_head
 from geoguesser.training.trainer_checks import (
+    as_config_errors,
     check_early_stopping,
-    lightnings_refusals,
 )
-from geoguesser.training.transfer import ended_early, refuse_other_data, resume_network
+from geoguesser.training.transfer import check_same_data, is_stopped_early, resume_network
 
 log = logging.getLogger(__name__)
 
@@ -79,9 +79,11 @@ def run(
     main = os.environ.get("LOCAL_RANK", "0") == "0"  # not a process that Lightning started for trainer=ddp
     earlier = _claim(folder, resuming=bool(cfg.get("resume"))) if main else None
     status: dict[str, Any] = {"state": "interrupted"}  # by Ctrl-C, or a signal that asks the process to end
-    job: Run | None = None
+    job: TrainingRun | None = None
     try:
-        job = Run(Order(resolve(cfg), folder, group, main, overrides or [], choices or {}), kept or Kept())
+        job = TrainingRun(
+            RunRequest(resolve(cfg), folder, group, main, overrides or [], choices or {}), kept or Kept()
+        )
         found = job.go()
         status = {"state": "done"}
         return found
@@ -120,11 +122,11 @@ def _claim(folder: Path, *, resuming: bool) -> str | None:
             return None
         raise GeoguesserError(
             f"{folder} holds a run already. Name another folder with hydra.run.dir=FOLDER, "
-            f"or go on with it: {shlex.quote(override('resume', folder))}"
+            f"or go on with it: {shlex.quote(format_override('resume', folder))}"
         ) from None
 
 
-class Run:
+class TrainingRun:
     """One run: the order in which its parts are put together, trained, tested and reported.
 
     Args:
@@ -132,7 +134,7 @@ class Run:
         kept: What runs of this process share.
     """
 
-    def __init__(self, order: Order, kept: Kept) -> None:
+    def __init__(self, order: RunRequest, kept: Kept) -> None:
         self.config, self.folder, self.group, self.main, self.overrides, _ = order
         self.kept = kept
         self.started = time.perf_counter()
@@ -141,7 +143,7 @@ class Run:
         self.choice: Choice | None = None
         self.served: dict[str, Any] | None = None  # features instead of pixels
         self.begun = False  # training; until then a resume may be refused, and must leave the run as it was
-        self.parts = Parts(order)
+        self.parts = RunParts(order)
 
     def go(self) -> dict[str, Any]:
         """Does the run."""
@@ -150,7 +152,7 @@ class Run:
         self.region: Region = self.kept.get("region", node, lambda: build(node, "region"))
         self.data = parts.data(self.region, self.kept)
         self._read(self.data.read_table)
-        log.info("%s", results.describe(self.data))
+        log.info("%s", results.describe_data(self.data))
         pl.seed_everything(parts.seed, workers=True, verbose=False)
         backbone = parts.backbone()
         if not self.config["dry_run"]:  # before anything is learnt: broken images may take places out
@@ -164,7 +166,7 @@ class Run:
             self._normalise(backbone)  # last, for init_from brings a mean and std of its own
         if self.network.head.grid is not None:
             asked = parts.asked(self.region)
-            grid = results.grid_summary(self.network.head.grid, asked, self.data.train_coords_deg)
+            grid = results.summarise_grid(self.network.head.grid, asked, self.data.train_coords_deg)
             assert grid is not None
             log.info(
                 "grid: %s touch land, %s hold training places, %.1f km wide",
@@ -173,9 +175,9 @@ class Run:
                 grid["side_km"],
             )
         if self.config["dry_run"]:
-            from geoguesser.reporting.run.dry_run import show_estimate
+            from geoguesser.reporting.run.dry_run import print_estimate
 
-            return show_estimate(self.network, self.data, parts.finetuning, self.config["trainer"])
+            return print_estimate(self.network, self.data, parts.finetuning, self.config["trainer"])
         if self.main and not self.config["resume"]:
             self._write_config()
             self._write_findings()
@@ -215,7 +217,7 @@ class Run:
             log.info("normalised by the training views: mean and std of red, green, blue %s", shown)
 
     def _write_config(self) -> None:
-        text = OmegaConf.to_yaml(OmegaConf.create(without_secrets(self.config)))
+        text = OmegaConf.to_yaml(OmegaConf.create(remove_secrets(self.config)))
         (self.folder / "config.yaml").write_text(text, encoding="utf-8")
         recorded = OmegaConf.to_yaml(OmegaConf.create(self.overrides))
         (self.folder / "overrides.yaml").write_text(recorded, encoding="utf-8")
@@ -229,8 +231,8 @@ class Run:
 
     def _module(self) -> GeoLightningModule:
         self.fingerprint = self.kept.get("fingerprint", self.parts.reading(), self.data.fingerprint)
-        record = locator.record_of(self.network, self.region, self.parts.image)
-        record |= {"config": public(self.config), "data": self.fingerprint}
+        record = locator.make_record(self.network, self.region, self.parts.image)
+        record |= {"config": redact_config(self.config), "data": self.fingerprint}
         return GeoLightningModule(
             self.network,
             targets=self.network.head.targets(self.data.coords_deg),
@@ -244,7 +246,7 @@ class Run:
             seed=self.parts.seed,
         )
 
-    def _train(self, record: Record) -> dict[str, Any]:
+    def _train(self, record: RunLogger) -> dict[str, Any]:
         module = self._module()
         callbacks = self.parts.callbacks()
         check_early_stopping(callbacks, self.network.head.hit_names)
@@ -252,10 +254,10 @@ class Run:
         resume = self._resume_file()
         if resume is not None:  # the whole network comes from there, and embeddings must be its own
             checkpoint = locator.read_checkpoint(Path(resume))
-            refuse_other_data(checkpoint, self.fingerprint, resume)
+            check_same_data(checkpoint, self.fingerprint, resume)
             refuse_lost_averages(checkpoint, callbacks)
             resume_network(self.network, checkpoint, resume)
-            if ended_early(checkpoint, callbacks):
+            if is_stopped_early(checkpoint, callbacks):
                 trainer.fit_loop.max_epochs = int(checkpoint["epoch"]) + 1
         if self.parts.finetuning.embeds_once(self.parts.augment):
             device = trainer.strategy.root_device
@@ -272,7 +274,7 @@ class Run:
             self._find_rate(module, trainer.strategy.root_device)
         self.network.train()
         module.on_accepted = self._begin
-        with threads_for(self._step_size()), lightnings_refusals():
+        with limit_threads(self._step_size()), as_config_errors():
             trainer.fit(module, datamodule=self.data, ckpt_path=resume, weights_only=True)
         self.times["fit_s"] = self._lap()
         best = self.folder / "checkpoints" / "best.ckpt"
@@ -327,13 +329,13 @@ class Run:
         how = {name: value for name, value in self.choice._asdict().items() if name != "decoder"}
         return decoder.state() | {"chosen": how}
 
-    def _report(self, module: GeoLightningModule, trainer: pl.Trainer, record: Record) -> dict[str, Any]:
+    def _report(self, module: GeoLightningModule, trainer: pl.Trainer, record: RunLogger) -> dict[str, Any]:
         file = self.folder / ".test_results.pt"
         tested = torch.load(file, weights_only=True)
         file.unlink()
         best = self.folder / "checkpoints" / "best.ckpt"
         if trainer.world_size > 1:  # a test in processes of its own leaves this one with other weights
-            self.network.load_state_dict(locator.network_tensors(locator.read_checkpoint(best)))
+            self.network.load_state_dict(locator.to_tensors(locator.read_checkpoint(best)))
         report = RunReport(self.folder, self.data, self.region, self.network, self.parts.uncertainty)
         known = self._baselines(report, tested["index"].numpy())
         result, history, predictions = report.tables(tested, asked=self.parts.asked(self.region), baselines=known)
@@ -350,7 +352,7 @@ class Run:
             "audit": self.data.audit(),
             "data": self.fingerprint,
             "features": self.served,
-            "versions": results.versions(),
+            "versions": results.collect_versions(),
         }
         parts = (self.region.name, self.data.label, self.parts.name)
         title = ", ".join(part for part in parts if part)
@@ -362,7 +364,7 @@ class Run:
         results.write_json(self.folder / "result.json", result)
         record.results(result, pictures, predictions)
         if self.group is None:
-            results.show(result, self.folder)
+            results.print_result(result, self.folder)
         return result
 
     def _baselines(self, report: RunReport, rows: Any) -> dict[str, Any]:

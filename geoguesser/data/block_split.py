@@ -15,7 +15,7 @@ from geoguesser.data.splits import (
     BoolArray,
     Split,
     StringArray,
-    by_share,
+    assign_by_share,
     check_shares,
     hash_share,
 )
@@ -24,7 +24,7 @@ from geoguesser.geo.cells.square import BandCells
 from geoguesser.geo.distance import EARTH_RADIUS_KM, FloatArray, to_unit
 from geoguesser.geo.region import PlaneRegion, Region
 
-MOST_BLOCKS = 2**53  # they are only numbered, never listed
+MAX_BLOCKS = 2**53  # they are only numbered, never listed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,32 +61,32 @@ class BlockSplit(Split):
 
     def _blocks(self, table: pd.DataFrame, region: Region | None) -> StringArray:
         assert region is not None
-        return block_names(region, table[["latitude", "longitude"]].to_numpy(dtype=np.float64), self.block_km)
+        return name_blocks(region, table[["latitude", "longitude"]].to_numpy(dtype=np.float64), self.block_km)
 
     def _with_seed(self, blocks: StringArray, seed: int) -> StringArray:
         names, number = np.unique(blocks, return_inverse=True)
-        return by_share(hash_share(names.tolist(), f"block{seed}"), self.shares)[number]
+        return assign_by_share(hash_share(names.tolist(), f"block{seed}"), self.shares)[number]
 
     def _clear(self, table: pd.DataFrame, region: Region | None, splits: StringArray, movable: BoolArray) -> None:
         coords = table[["latitude", "longitude"]].to_numpy(dtype=np.float64)
-        splits[too_near(coords, splits, movable, self.buffer_km)] = UNUSED
+        splits[find_too_near(coords, splits, movable, self.buffer_km)] = UNUSED
 
     def _remedy(self, table: pd.DataFrame) -> str:
         return "Choose a smaller split.block_km, or another split.seed."
 
 
-def block_names(region: Region, coords_deg: FloatArray, block_km: float) -> StringArray:
+def name_blocks(region: Region, coords_deg: FloatArray, block_km: float) -> StringArray:
     """(N,) each place's block: a square of the CRS, counted from its origin, or a cell on the sphere."""
     if isinstance(region, PlaneRegion):
         column, row = np.floor(region.to_metres(coords_deg).T / (block_km * 1000.0)).astype(np.int64)
         number = column * 2**32 + row
     else:
-        number = BandCells.over(region, block_km, most=MOST_BLOCKS).locate(region.to_space(coords_deg))
+        number = BandCells.over(region, block_km, most=MAX_BLOCKS).locate(region.to_space(coords_deg))
     unique, inverse = np.unique(number, return_inverse=True)
     return unique.astype("U20")[inverse]
 
 
-def too_near(coords_deg: FloatArray, splits: StringArray, movable: BoolArray, buffer_km: float) -> BoolArray:
+def find_too_near(coords_deg: FloatArray, splits: StringArray, movable: BoolArray, buffer_km: float) -> BoolArray:
     """(N,) which places have to make way, so that no two splits come nearer to each other than the buffer.
 
     Those that may not move stay, whatever is near. Of the others a test place stays before a validation

@@ -27,10 +27,10 @@ from geoguesser.data.checks.filtering import (
 )
 from geoguesser.data.checks.findings import Findings
 from geoguesser.data.checks.inspection import cores
-from geoguesser.data.checks.leakage import audit
+from geoguesser.data.checks.leakage import audit_split
 from geoguesser.data.images import ImageSpec
-from geoguesser.data.places import coords_of
-from geoguesser.data.splits import NAMES, UNUSED, Split, Ties, hold_out, thin
+from geoguesser.data.places import get_coords
+from geoguesser.data.splits import NAMES, UNUSED, Split, SplitConstraints, hold_out, thin_training
 from geoguesser.data.views import Views
 from geoguesser.errors import check_int, check_number
 from geoguesser.geo.distance import FloatArray
@@ -38,7 +38,7 @@ from geoguesser.geo.region import Region
 from geoguesser.system.disk_cache import Cache
 
 IntArray = npt.NDArray[np.int64]
-MOST_CONDENSED_BYTES = 2**28
+MAX_CONDENSED_BYTES = 2**28
 EVALUATED_TOGETHER = 1024  # places per batch of features where nothing is learnt from them
 
 
@@ -150,14 +150,16 @@ class PlacesData(pl.LightningDataModule, ABC):
     def fingerprint(self) -> dict[str, Any]:
         """After `read_views`: what tells these data from others, as geoguesser/data/fingerprint.py says."""
 
-    def _set_table(self, table: pd.DataFrame, mask: npt.NDArray[np.bool_], ties: Ties | None = None) -> None:
+    def _set_table(
+        self, table: pd.DataFrame, mask: npt.NDArray[np.bool_], ties: SplitConstraints | None = None
+    ) -> None:
         splits = split_places(self.split, table, self.region, ties, self.findings).astype(object)
         train = np.flatnonzero(splits == "train")
         if self.fraction < 1.0:
-            kept = thin(table["uuid"].iloc[train].tolist(), self.fraction, self._fraction_seed)
+            kept = thin_training(table["uuid"].iloc[train].tolist(), self.fraction, self._fraction_seed)
             splits[train[~kept]] = UNUSED
         self.table = table.assign(split=splits)
-        self.coords_deg = coords_of(table)
+        self.coords_deg = get_coords(table)
         self.mask = torch.from_numpy(mask)
         self.rows = {name: np.flatnonzero(splits == name) for name in NAMES}
         self.rows["calibration"] = np.zeros(0, dtype=np.int64)
@@ -178,7 +180,7 @@ class PlacesData(pl.LightningDataModule, ABC):
 
     def audit(self) -> dict[str, Any]:
         """How far the places of each split lie from the training places; see geoguesser/data/checks/leakage.py."""
-        return audit(self.coords_deg, np.asarray(self.table["split"]))
+        return audit_split(self.coords_deg, np.asarray(self.table["split"]))
 
     @property
     def train_coords_deg(self) -> FloatArray:
@@ -202,7 +204,7 @@ class PlacesData(pl.LightningDataModule, ABC):
         """
         assert self._features is not None
         count, _, width = self._features.shape
-        if 4 * count * width > MOST_CONDENSED_BYTES:
+        if 4 * count * width > MAX_CONDENSED_BYTES:
             return
         found = torch.empty(count, 1, width)
         for start in range(0, count, 1024):

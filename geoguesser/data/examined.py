@@ -19,9 +19,9 @@ import numpy as np
 import xxhash
 
 from geoguesser.data.checks.findings import Finding
-from geoguesser.data.checks.inspection import RULES, Facts, PlaceFiles
-from geoguesser.data.images import ImageSpec, decoder
-from geoguesser.data.views import FileViews, LazyViews, LoadedViews, Views, fits_memory, load_views, without_broken
+from geoguesser.data.checks.inspection import RULES, ImageStats, PlaceFiles
+from geoguesser.data.images import ImageSpec, choose_decoder
+from geoguesser.data.views import FileViews, LazyViews, LoadedViews, Views, drop_broken, fits_memory, load_views
 from geoguesser.system.disk_cache import Cache, Entry
 
 log = logging.getLogger(__name__)
@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 TICK_S = 0.05  # two writes in one tick of the clock leave the same time; Linux ticks every 1 to 10 ms
 
 
-def known_views(
+def load_known_views(
     places: Sequence[PlaceFiles], image: ImageSpec, *, memory_gib: float, cache: Cache | None
 ) -> LoadedViews:
     """What `load_views` gives: from the cache where these files were examined before, else by reading them.
@@ -43,7 +43,13 @@ def known_views(
     before = None if cache is None or not cache.usable else _state(places)
     if cache is None or before is None:
         return load_views(places, image, memory_gib=memory_gib)
-    parts = {"files": before, "places": len(places), "image": image.name, "decoder": decoder(), "examining": RULES}
+    parts = {
+        "files": before,
+        "places": len(places),
+        "image": image.name,
+        "decoder": choose_decoder(),
+        "examining": RULES,
+    }
     entry = cache.entry("examined", parts)
     known = _known(entry, places, image, memory_gib)
     with ExitStack() as stack:
@@ -87,17 +93,17 @@ def _known(entry: Entry, places: Sequence[PlaceFiles], image: ImageSpec, memory_
         return None
     try:
         with np.load(entry.file, allow_pickle=False) as arrays:
-            facts = Facts(*(arrays[field.name] for field in fields(Facts)))
+            facts = ImageStats(*(arrays[field.name] for field in fields(ImageStats)))
         found = [(int(row), int(heading), Finding(*texts)) for row, heading, *texts in read[1]["found"]]
-        wanted = Facts.empty(len(places))
-        for field in fields(Facts):
+        wanted = ImageStats.empty(len(places))
+        for field in fields(ImageStats):
             here, there = getattr(facts, field.name), getattr(wanted, field.name)
             if here.shape != there.shape or here.dtype != there.dtype:
                 raise ValueError(f"it holds {field.name} of another shape")
     except (OSError, ValueError, KeyError, TypeError, BadZipFile) as error:
         entry.warn(error)
         return None
-    files = without_broken(places, facts)
+    files = drop_broken(places, facts)
     views: Views = FileViews(files, image)
     if fits_memory(len(places), image, memory_gib):
         views = LazyViews(files, facts.views["digest"], image)
@@ -105,7 +111,7 @@ def _known(entry: Entry, places: Sequence[PlaceFiles], image: ImageSpec, memory_
 
 
 def _keep(entry: Entry, loaded: LoadedViews, cache: Cache) -> None:
-    arrays: dict[str, Any] = {field.name: getattr(loaded.facts, field.name) for field in fields(Facts)}
+    arrays: dict[str, Any] = {field.name: getattr(loaded.facts, field.name) for field in fields(ImageStats)}
     size = sum(array.nbytes for array in arrays.values())
     if not cache.fits(size):
         return

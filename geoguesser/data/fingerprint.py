@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from geoguesser.data.images import ImageSpec, decoder
-from geoguesser.data.places import coords_of
+from geoguesser.data.images import ImageSpec, choose_decoder
+from geoguesser.data.places import get_coords
 
 NAMES = {  # of the parts, for people
     "places": "the number of places",
@@ -26,7 +26,7 @@ CONTENTS = ("places", "ids", "coordinates", "splits", "masks", "views")
 SHOWN = ("places", "image", "decoder")  # these say something as they are; the others are digests
 
 
-def fingerprint(
+def compute_fingerprint(
     table: pd.DataFrame,
     mask: npt.NDArray[np.bool_],
     digests: npt.NDArray[np.uint64],
@@ -46,21 +46,23 @@ def fingerprint(
     return {
         "places": len(table),
         "ids": _digest("\0".join(table["uuid"]).encode()),
-        "coordinates": _digest(coords_of(table).astype("<f8").tobytes()),
+        "coordinates": _digest(get_coords(table).astype("<f8").tobytes()),
         "splits": _digest("\0".join(table["split"].astype(str)).encode()),
         "masks": _digest(np.packbits(mask).tobytes()),
         "views": _digest(used.tobytes()),
         "image": image.name,
-        "decoder": decoded_by or decoder(),
+        "decoder": decoded_by or choose_decoder(),
     }
 
 
-def digest_of(found: dict[str, Any]) -> str:
+def compute_digest(found: dict[str, Any]) -> str:
     """One short name for a whole fingerprint."""
     return _digest(repr(sorted(found.items())).encode())
 
 
-def differences(there: dict[str, Any], here: dict[str, Any], parts: tuple[str, ...] = tuple(NAMES)) -> list[str]:
+def find_differing_parts(
+    there: dict[str, Any], here: dict[str, Any], parts: tuple[str, ...] = tuple(NAMES)
+) -> list[str]:
     """What differs between two fingerprints, in words: `the number of places (1000 there, 1200 here)`."""
     found = []
     for part in parts:

@@ -25,13 +25,13 @@ ByteArray = npt.NDArray[np.uint8]
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 FORMATS = ("JPEG", "PNG", "WEBP")  # of Pillow's many readers
 RULES = 1  # raise it whenever the same bytes give other pixels
-MOST_PIXELS = 178_956_970  # Pillow's own bound for what is no decompression bomb
+MAX_PIXELS = 178_956_970  # Pillow's own bound for what is no decompression bomb
 MODES = ("RGB", "grey", "CMYK", "palette", "transparent")
 
 cv2.setNumThreads(1)  # views are read in parallel already; OpenCV's own threads would only fight
 
 
-def decoder() -> str:
+def choose_decoder() -> str:
     """What turned bytes into pixels, for fingerprints: the rules here and the versions of the libraries."""
     libraries = ("simplejpeg", "opencv-python-headless", "pillow")
     return ", ".join([f"rules {RULES}", *(f"{name} {version(name)}" for name in libraries)])
@@ -64,7 +64,7 @@ def read_header(data: bytes) -> Header:
     """Reads what an image says of itself, without decoding it.
 
     Raises:
-        TooLargeError: It has more than `MOST_PIXELS`: a decompression bomb.
+        TooLargeError: It has more than `MAX_PIXELS`: a decompression bomb.
         ValueError: It is no image.
     """
     if not data:
@@ -79,9 +79,9 @@ def read_header(data: bytes) -> Header:
         except (OSError, SyntaxError) as error:  # Pillow's PNG reader raises SyntaxError
             raise ValueError("no JPEG, PNG or WebP") from error
         header = Header(*image.size, _mode(image), _orientation(data), False)
-    if header.width * header.height > MOST_PIXELS:
+    if header.width * header.height > MAX_PIXELS:
         size = f"{header.width} x {header.height} pixels"
-        raise TooLargeError(f"{size} are more than the {MOST_PIXELS:,} that are read")
+        raise TooLargeError(f"{size} are more than the {MAX_PIXELS:,} that are read")
     return header
 
 
@@ -159,7 +159,7 @@ class ImageSpec:
 
     def resize(self, image: npt.NDArray[Any]) -> ByteArray:
         """(H, W, 3) RGB -> (3, size, size) RGB, contiguous."""
-        return planes(self.fitted(image))
+        return to_planes(self.fitted(image))
 
     def fitted(self, image: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """(H, W, 3) RGB -> (size, size, 3) RGB; it may be a view of the image given."""
@@ -175,7 +175,7 @@ class ImageSpec:
         return image
 
 
-def planes(image: npt.NDArray[Any], out: ByteArray | None = None) -> ByteArray:
+def to_planes(image: npt.NDArray[Any], out: ByteArray | None = None) -> ByteArray:
     """(H, W, 3) -> (3, H, W), contiguous; into `out` where it is given."""
     out = np.empty((3, *image.shape[:2]), dtype=np.uint8) if out is None else out
     cv2.split(np.ascontiguousarray(image), list(out))  # three times as quick as NumPy's transposing copy
@@ -200,7 +200,7 @@ def _open(data: bytes) -> Image.Image:
     except UnidentifiedImageError as error:
         raise ValueError("no JPEG, PNG or WebP") from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:  # far beyond, it opens none
-        raise TooLargeError(f"far more pixels than the {MOST_PIXELS:,} that are read") from error
+        raise TooLargeError(f"far more pixels than the {MAX_PIXELS:,} that are read") from error
 
 
 def _mode(image: Image.Image) -> str:
@@ -232,7 +232,7 @@ def _orientation(data: bytes) -> int:
     return found if found in range(1, 9) else 1
 
 
-def opened_rgb(image: Image.Image) -> ByteArray:
+def open_rgb(image: Image.Image) -> ByteArray:
     """A picture that Pillow opened -> (H, W, 3) RGB, upright by its EXIF orientation."""
     found = image.getexif().get(ExifTags.Base.Orientation, 1)
     rgb = _rgb(image)

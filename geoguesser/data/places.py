@@ -64,16 +64,16 @@ def read_places(
         raise ConfigError.at("data.roots", "must name each folder once", found=twice[0])
     table = pd.concat([_read_root(root, number, findings, mask) for number, root in enumerate(paths)])
     table = table.reset_index(drop=True)
-    table = without_duplicates(table, findings)
-    return without_far(table, region, findings, far_km)
+    table = drop_duplicates(table, findings)
+    return drop_far(table, region, findings, far_km)
 
 
-def coords_of(table: pd.DataFrame) -> FloatArray:
+def get_coords(table: pd.DataFrame) -> FloatArray:
     """(N, 2) latitude and longitude in degrees of a table of places."""
     return table[["latitude", "longitude"]].to_numpy(dtype=np.float64)
 
 
-def files_of(table: pd.DataFrame) -> list[PlaceFiles]:
+def list_files(table: pd.DataFrame) -> list[PlaceFiles]:
     """(N,) the files of each place of a table."""
     return [PlaceFiles(folder, names) for folder, names in zip(table["folder"], table["names"], strict=True)]
 
@@ -190,7 +190,7 @@ def _split_folders(folder: Path) -> list[tuple[Path, str]]:
     return [(folder / word, split) for word, split in names.items() if (folder / word).is_dir()]
 
 
-def image_folders(root: Path) -> list[tuple[Path, str]]:
+def find_image_folders(root: Path) -> list[tuple[Path, str]]:
     """The folders in which place folders may lie, each with the split that it stands for, or ''."""
     images = root / "images"
     folders = [*([(images, "")] if images.is_dir() else []), *_split_folders(images)]
@@ -206,7 +206,7 @@ def _with_folders(table: pd.DataFrame, root: Path, findings: Findings, mask: boo
     found: list[Finding] = []  # of places that cannot be used as they are
     noted: list[Finding] = []  # of places whose other views are used
     bad: set[str] = set()
-    for folder, split in image_folders(root):
+    for folder, split in find_image_folders(root):
         base = os.path.realpath(folder)
         with os.scandir(base) as scan:  # closed at once: a refusal below would leave it open
             entries = sorted(scan, key=lambda one: one.name)
@@ -219,7 +219,7 @@ def _with_folders(table: pd.DataFrame, root: Path, findings: Findings, mask: boo
                 other = places[entry.name][0]
                 found.append(Finding("duplicate_id", entry.path, f"has the same id as {other}"))
                 continue
-            names, doubled = names_in(entry.path, base)
+            names, doubled = list_names(entry.path, base)
             places[entry.name] = (entry.path, names, split)
             missing = [f"{heading}.jpg" for heading, name in zip(HEADINGS, names, strict=True) if name is None]
             if doubled:
@@ -248,15 +248,15 @@ def _with_folders(table: pd.DataFrame, root: Path, findings: Findings, mask: boo
     )
 
 
-def views_folder(root: Path, uuid: str) -> Path | None:
+def find_views_folder(root: Path, uuid: str) -> Path | None:
     """The folder of one place's views under a root; None where there is none, or the id is no name of a folder."""
     if Path(uuid).name != uuid:
         return None
-    folders = (folder / uuid for folder, _ in image_folders(root))
+    folders = (folder / uuid for folder, _ in find_image_folders(root))
     return next((folder for folder in folders if folder.is_dir()), None)
 
 
-def names_in(folder: str, base: str | None = None) -> tuple[Names, list[str]]:
+def list_names(folder: str, base: str | None = None) -> tuple[Names, list[str]]:
     """The files of a place's folder by heading.
 
     Args:
@@ -301,7 +301,7 @@ def _check_inside(path: str, base: str) -> None:
         )
 
 
-def without_duplicates(table: pd.DataFrame, findings: Findings) -> pd.DataFrame:
+def drop_duplicates(table: pd.DataFrame, findings: Findings) -> pd.DataFrame:
     """Settles the rows whose id came before, and returns the others."""
     again = table["uuid"].duplicated(keep="first")
     if not again.any():
@@ -314,11 +314,11 @@ def without_duplicates(table: pd.DataFrame, findings: Findings) -> pd.DataFrame:
     return table[~again].reset_index(drop=True)
 
 
-def without_far(table: pd.DataFrame, region: Region, findings: Findings, far_km: float) -> pd.DataFrame:
+def drop_far(table: pd.DataFrame, region: Region, findings: Findings, far_km: float) -> pd.DataFrame:
     """Settles the places that lie more than `far_km` off the region's land, and returns the others."""
     if table.empty:
         return table
-    coords = coords_of(table)
+    coords = get_coords(table)
     distance = region.distance_to_land_km(coords)
     far = distance > far_km
     if not far.any():

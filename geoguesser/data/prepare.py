@@ -16,18 +16,18 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from geoguesser.data.checks.duplicates import Match, find_identical
-from geoguesser.data.checks.filtering import settle_images, split_places, stats_of_sums
+from geoguesser.data.checks.duplicates import Match, find_duplicates
+from geoguesser.data.checks.filtering import compute_stats, record_image_findings, split_places
 from geoguesser.data.checks.findings import Finding
-from geoguesser.data.checks.inspection import Facts
-from geoguesser.data.checks.leakage import audit
+from geoguesser.data.checks.inspection import ImageStats
+from geoguesser.data.checks.leakage import audit_split
 from geoguesser.data.images import ImageSpec
-from geoguesser.data.places import coords_of, files_of
+from geoguesser.data.places import get_coords, list_files
 from geoguesser.data.sources.places import PlacesDataModule
-from geoguesser.data.splits import Ties
+from geoguesser.data.splits import SplitConstraints
 from geoguesser.data.store.reader import MANIFEST, Store, is_store, read_manifest
-from geoguesser.data.store.shards import pack, writing
-from geoguesser.data.store.writer import commit, is_own
+from geoguesser.data.store.shards import open_for_writing, pack_shards
+from geoguesser.data.store.writer import commit, is_own_file
 from geoguesser.errors import StoreError
 
 log = logging.getLogger(__name__)
@@ -54,7 +54,7 @@ class Prepared:
 
     table: pd.DataFrame
     mask: BoolArray
-    facts: Facts
+    facts: ImageStats
     seen: pd.DataFrame
     matches: list[Match]
     audit: dict[str, Any]
@@ -65,7 +65,7 @@ class Prepared:
     changed: bool
 
 
-def prepare(
+def prepare_store(
     data: PlacesDataModule, specs: list[ImageSpec], out: Path | None, *, look: Path | None = None
 ) -> Prepared:
     """Checks all places, and packs them into a store.
@@ -88,10 +88,10 @@ def prepare(
     if out is None:
         old = Store(look, read_manifest(look)) if look is not None and is_store(look) else None
         return _prepare(data, seen, specs, None, old)
-    with writing(out):
+    with open_for_writing(out):
         _refuse_strangers(out)
         out.mkdir(parents=True, exist_ok=True)
-    with locked(out):
+    with lock_store(out):
         old = Store(out, read_manifest(out)) if is_store(out) else None  # damaged shards are packed anew
         return _prepare(data, seen, specs, out, old)
 
@@ -101,7 +101,7 @@ def _refuse_strangers(out: Path) -> None:
     if not out.is_dir() or is_store(out):
         return
     ours = {".lock", "views", "findings.csv", "report.html", f"{MANIFEST}.part"}
-    strangers = sorted(path.name for path in out.iterdir() if path.name not in ours and not is_own(path.name))
+    strangers = sorted(path.name for path in out.iterdir() if path.name not in ours and not is_own_file(path.name))
     if strangers:
         raise StoreError.at(
             f"out={out}",
@@ -118,21 +118,23 @@ def _prepare(
     recorded = _recorded(seen, old, data)
     if old is not None:
         specs = _with_old(specs, old)
-    packed = pack(out, seen["uuid"].tolist(), files_of(seen), seen["root"].tolist(), specs)
+    packed = pack_shards(out, seen["uuid"].tolist(), list_files(seen), seen["root"].tolist(), specs)
     facts = packed.facts[specs[0].name]
-    mask, dropped = settle_images(
+    mask, dropped = record_image_findings(
         seen, facts, packed.found, findings, mask=data.masks_views, largest=max(spec.size for spec in specs)
     )
     some = np.flatnonzero(~dropped)
     table = seen.iloc[some].reset_index(drop=True)
-    identity = find_identical(table, coords_of(table), facts.take(some), findings, first=recorded[some] != "")
+    identity = find_duplicates(table, get_coords(table), facts.take(some), findings, first=recorded[some] != "")
     kept = np.flatnonzero(~identity.dropped)
     rows = some[kept]
     table = table.iloc[kept].reset_index(drop=True)
     findings.raise_fatal()  # they say more than what the split would say of the few that are left
-    splits = split_places(data.split, table, data.region, Ties(identity.groups[kept], recorded[rows]), findings)
+    splits = split_places(
+        data.split, table, data.region, SplitConstraints(identity.groups[kept], recorded[rows]), findings
+    )
     findings.raise_fatal()
-    coords = coords_of(table)
+    coords = get_coords(table)
     ready = table.assign(split=splits)
     sums = {name: _place_sums(one, rows, mask[rows]) for name, one in packed.facts.items()}
     prepared = Prepared(
@@ -141,7 +143,7 @@ def _prepare(
         facts=facts.take(rows),
         seen=seen,
         matches=[_renumbered(one, some) for one in identity.matches],
-        audit=audit(coords, splits),
+        audit=audit_split(coords, splits),
         stats={spec.name: _stats(sums[spec.name], mask[rows], splits == "train", spec) for spec in specs},
         specs=specs,
         reused=packed.reused,
@@ -187,7 +189,7 @@ def _renumbered(match: Match, rows: npt.NDArray[np.int64]) -> Match:
     return Match(match.kind, int(rows[match.row]), int(rows[match.earlier]), match.reason)
 
 
-def _place_sums(facts: Facts, rows: npt.NDArray[np.int64], mask: BoolArray) -> npt.NDArray[np.int64]:
+def _place_sums(facts: ImageStats, rows: npt.NDArray[np.int64], mask: BoolArray) -> npt.NDArray[np.int64]:
     """(N, 2, 3) sums over each place's used views."""
     found: npt.NDArray[np.int64] = (facts.sums[rows] * mask[..., None, None]).sum(axis=1)
     return found
@@ -196,12 +198,12 @@ def _place_sums(facts: Facts, rows: npt.NDArray[np.int64], mask: BoolArray) -> n
 def _stats(
     sums: npt.NDArray[np.int64], mask: BoolArray, train: BoolArray, spec: ImageSpec
 ) -> dict[str, list[float]]:
-    mean, std = stats_of_sums(sums[train].sum(axis=0), int(mask[train].sum()) * spec.size**2)
+    mean, std = compute_stats(sums[train].sum(axis=0), int(mask[train].sum()) * spec.size**2)
     return {"mean": mean, "std": std}
 
 
 @contextmanager
-def locked(out: Path) -> Iterator[None]:
+def lock_store(out: Path) -> Iterator[None]:
     """Holds the store's folder against other processes that would write there; the lock ends with the process.
 
     Raises:
@@ -209,7 +211,7 @@ def locked(out: Path) -> Iterator[None]:
     """
     import fcntl
 
-    with writing(out):
+    with open_for_writing(out):
         file = (out / ".lock").open("a")
     with file:
         try:

@@ -39,7 +39,7 @@ def hash_share(ids: list[str], salt: str) -> FloatArray:
 
 
 @dataclass(frozen=True)
-class Ties:
+class SplitConstraints:
     """What binds places to a split or to each other, beside the rule of the split itself.
 
     Attributes:
@@ -52,7 +52,7 @@ class Ties:
 
 
 @dataclass(frozen=True)
-class Bridge:
+class SplitConflict:
     """A place that is the same as places on both sides of a split."""
 
     row: int
@@ -70,7 +70,7 @@ def check_shares(shares: object) -> None:
         raise ConfigError.at("split.shares", rule, found=shares)
 
 
-def by_share(draws: FloatArray, shares: list[float]) -> StringArray:
+def assign_by_share(draws: FloatArray, shares: list[float]) -> StringArray:
     """(N,) numbers from 0 to below 1 -> (N,) train, val or test."""
     return np.array(NAMES)[np.searchsorted(np.cumsum(shares)[:2], draws, "right")]
 
@@ -86,13 +86,20 @@ class Split(ABC):
     kind: ClassVar[str]
     given: ClassVar[bool] = False
 
-    def assign(self, table: pd.DataFrame, region: Region | None = None, ties: Ties | None = None) -> StringArray:
+    def assign(
+        self, table: pd.DataFrame, region: Region | None = None, ties: SplitConstraints | None = None
+    ) -> StringArray:
         """(N,) the split of each row; as `assign_tied`, without its bridges."""
         return self.assign_tied(table, region, ties)[0]
 
     def assign_tied(
-        self, table: pd.DataFrame, region: Region | None = None, ties: Ties | None = None, *, drop: bool = False
-    ) -> tuple[StringArray, list[Bridge]]:
+        self,
+        table: pd.DataFrame,
+        region: Region | None = None,
+        ties: SplitConstraints | None = None,
+        *,
+        drop: bool = False,
+    ) -> tuple[StringArray, list[SplitConflict]]:
         """Assigns each row to a split.
 
         A recorded place keeps its split. A new one that is the same as others joins theirs; where these
@@ -114,7 +121,7 @@ class Split(ABC):
         if len(table) < len(NAMES):
             raise DataError.at("data", "must hold at least 3 places, one for each split", found=len(table))
         splits = alone = self._assign(table, region).astype("U6")
-        bridges: list[Bridge] = []
+        bridges: list[SplitConflict] = []
         movable = np.ones(len(table), dtype=bool)
         if ties is not None:
             movable = ties.recorded == ""
@@ -156,10 +163,10 @@ class Split(ABC):
         return "Assign at least one place to each of train, val and test, or set split.val_share=0.1."
 
 
-def _tie(splits: StringArray, ties: Ties, movable: BoolArray, given: bool) -> list[Bridge]:
+def _tie(splits: StringArray, ties: SplitConstraints, movable: BoolArray, given: bool) -> list[SplitConflict]:
     """Brings places that are the same to one split, in place; returns those that bridge two."""
     sizes = np.bincount(ties.groups)
-    bridges: list[Bridge] = []
+    bridges: list[SplitConflict] = []
     rows = np.flatnonzero(sizes[ties.groups] > 1)
     if len(rows) == 0:
         return bridges
@@ -170,9 +177,11 @@ def _tie(splits: StringArray, ties: Ties, movable: BoolArray, given: bool) -> li
             first = int(next(row for row in fixed if splits[row] != UNUSED))
             others = [int(row) for row in fixed if splits[row] not in (splits[first], UNUSED)]
             reason = f"is the same as places in {' and '.join(sorted(sides))}"
-            bridges += [Bridge(row, first, reason) for row in others]
+            bridges += [SplitConflict(row, first, reason) for row in others]
             if not given:
-                bridges += [Bridge(int(row), first, f"{reason}; it is not used") for row in group[movable[group]]]
+                bridges += [
+                    SplitConflict(int(row), first, f"{reason}; it is not used") for row in group[movable[group]]
+                ]
                 splits[group[movable[group]]] = UNUSED
         elif not given:
             splits[group[movable[group]]] = sides.pop() if sides else splits[group[0]]
@@ -201,7 +210,7 @@ class RandomSplit(Split):
         return self._with_seed(table, self.seed)
 
     def _with_seed(self, table: pd.DataFrame, seed: int) -> StringArray:
-        return by_share(hash_share(table["uuid"].tolist(), f"split{seed}"), self.shares)
+        return assign_by_share(hash_share(table["uuid"].tolist(), f"split{seed}"), self.shares)
 
     def _remedy(self, table: pd.DataFrame) -> str:
         for seed in range(1000):
@@ -352,7 +361,7 @@ def _recorded(table: pd.DataFrame, column: str, what: str, val_share: float, see
     return splits
 
 
-def thin(ids: list[str], fraction: float, seed: int) -> npt.NDArray[np.bool_]:
+def thin_training(ids: list[str], fraction: float, seed: int) -> npt.NDArray[np.bool_]:
     """(N,) which training places stay with `data.fraction`; a smaller fraction's are among a larger one's.
 
     Raises:

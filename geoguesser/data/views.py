@@ -18,9 +18,16 @@ from torch import Tensor
 from tqdm import tqdm
 
 from geoguesser.data.checks.findings import Finding
-from geoguesser.data.checks.inspection import BROKEN, HEADINGS, Examined, Facts, PlaceFiles, examine_in_order
+from geoguesser.data.checks.inspection import (
+    BROKEN,
+    HEADINGS,
+    ImageStats,
+    InspectedPlace,
+    PlaceFiles,
+    inspect_in_order,
+)
 from geoguesser.data.images import ImageSpec
-from geoguesser.data.places import names_in
+from geoguesser.data.places import list_names
 from geoguesser.errors import DataError
 
 log = logging.getLogger(__name__)
@@ -158,7 +165,7 @@ class LoadedViews:
     """
 
     views: Views
-    facts: Facts
+    facts: ImageStats
     found: list[tuple[int, int, Finding]]
     unreadable: int = 0
     decoded: bool = True
@@ -174,14 +181,14 @@ def load_views(places: Sequence[PlaceFiles], image: ImageSpec, *, memory_gib: fl
     """
     start = time.perf_counter()
     pixels = _room(len(places), image) if fits_memory(len(places), image, memory_gib) else None
-    facts, found, unreadable = Facts.empty(len(places)), [], 0
+    facts, found, unreadable = ImageStats.empty(len(places)), [], 0
     for row, examined in _examined(places, image):
         facts.put(row, examined)
         found += [(row, heading, finding) for heading, finding in examined.found]
         unreadable += examined.unreadable
         if pixels is not None:
             pixels[row] = torch.from_numpy(examined.images[0])
-    views: Views = FileViews(without_broken(places, facts), image) if pixels is None else MemoryViews(pixels)
+    views: Views = FileViews(drop_broken(places, facts), image) if pixels is None else MemoryViews(pixels)
     log_reading(len(places), time.perf_counter() - start, in_memory=pixels is not None)
     return LoadedViews(views, facts, found, unreadable)
 
@@ -195,15 +202,15 @@ def _room(places: int, image: ImageSpec) -> Tensor:
     return torch.zeros((places, 4, 3, image.size, image.size), dtype=torch.uint8)
 
 
-def _examined(places: Sequence[PlaceFiles], image: ImageSpec) -> Iterator[tuple[int, Examined]]:
+def _examined(places: Sequence[PlaceFiles], image: ImageSpec) -> Iterator[tuple[int, InspectedPlace]]:
     """Row and findings of each place, with a bar."""
     with tqdm(total=len(places), desc="reading views", unit=" places", disable=None, leave=False) as bar:
-        for row, examined in enumerate(examine_in_order(places, [image])):
+        for row, examined in enumerate(inspect_in_order(places, [image])):
             yield row, examined
             bar.update()
 
 
-def without_broken(places: Sequence[PlaceFiles], facts: Facts) -> list[PlaceFiles]:
+def drop_broken(places: Sequence[PlaceFiles], facts: ImageStats) -> list[PlaceFiles]:
     """A view that is broken is not read again."""
     files = list(places)
     broken = facts.views["state"] == BROKEN
@@ -231,7 +238,7 @@ def read_folder(
         DataError: A view is missing or broken, a heading has two files, or the folder cannot be read.
     """
     try:
-        names, doubled = names_in(folder)
+        names, doubled = list_names(folder)
     except OSError as error:
         raise DataError.at(folder, f"cannot be read ({error.strerror})") from error
     if doubled:

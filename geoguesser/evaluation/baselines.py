@@ -12,14 +12,14 @@ from torch import Tensor
 from geoguesser.geo.distance import FloatArray, from_unit, haversine_km, to_unit
 from geoguesser.geo.median import spherical_median
 from geoguesser.geo.region import PlaneRegion, Region
-from geoguesser.model.metrics import error_summary
+from geoguesser.model.metrics import summarise_errors
 
-Features = npt.NDArray[np.float32]
+PooledFeatures = npt.NDArray[np.float32]
 MEDIAN_CANDIDATES = 1000
 RIDGE_STRENGTHS = tuple(10.0**power for power in range(-2, 3))  # per training place; features have deviation 1
 
 
-def best_constant(train_deg: FloatArray, test_deg: FloatArray, diagonal_km: float) -> dict[str, Any]:
+def fit_constant(train_deg: FloatArray, test_deg: FloatArray, diagonal_km: float) -> dict[str, Any]:
     """Always answering the training places' geometric median, the best constant for the mean distance.
 
     Args:
@@ -37,11 +37,11 @@ def best_constant(train_deg: FloatArray, test_deg: FloatArray, diagonal_km: floa
     median = spherical_median(weights, places, tolerance_km=1e-4, candidates=MEDIAN_CANDIDATES)
     point = from_unit(median.numpy())[0]
 
-    summary = error_summary(haversine_km(test_deg, point), diagonal_km)
+    summary = summarise_errors(haversine_km(test_deg, point), diagonal_km)
     return summary | {"latitude": float(point[0]), "longitude": float(point[1])}
 
 
-def nearest(
+def predict_nearest(
     train_deg: FloatArray,
     test_deg: FloatArray,
     train_thumbnails: npt.NDArray[np.uint8],
@@ -65,7 +65,7 @@ def nearest(
         np.argmin(squares - 2.0 * (test[start : start + 256] @ train.T), axis=1)
         for start in range(0, len(test), 256)
     ]
-    return error_summary(haversine_km(test_deg, train_deg[np.concatenate(chosen)]), diagonal_km)
+    return summarise_errors(haversine_km(test_deg, train_deg[np.concatenate(chosen)]), diagonal_km)
 
 
 def _standardised(thumbnails: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
@@ -75,42 +75,42 @@ def _standardised(thumbnails: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
     return flat.reshape(len(thumbnails), -1)
 
 
-def pooled(features: Tensor, mask: Tensor) -> Features:
+def pool_views(features: Tensor, mask: Tensor) -> PooledFeatures:
     """(N, 4, D) features of views and their (N, 4) mask -> (N, D) the mean of the views that are there."""
     weights = mask.to(features.dtype)
     weights /= weights.sum(dim=1, keepdim=True).clamp(min=1.0)
     return torch.einsum("nvd,nv->nd", features, weights).numpy()
 
 
-def scaled_by(train: Features, *others: Features) -> list[Features]:
+def standardise(train: PooledFeatures, *others: PooledFeatures) -> list[PooledFeatures]:
     """The training places' (M, D) features at mean 0 and deviation 1; others' by the same mean and deviation."""
     mean, deviation = train.mean(axis=0), train.std(axis=0)
     deviation[deviation < 1e-6] = 1.0
     return [(one - mean) / deviation for one in (train, *others)]
 
 
-def nearest_features(
-    train_deg: FloatArray, test_deg: FloatArray, train: Features, test: Features, diagonal_km: float
+def find_nearest_features(
+    train_deg: FloatArray, test_deg: FloatArray, train: PooledFeatures, test: PooledFeatures, diagonal_km: float
 ) -> dict[str, Any]:
     """Answering with the training place whose features point most nearly the same way (cosine similarity).
 
     Args:
         train_deg: (M, 2) training places.
         test_deg: (N, 2) test places.
-        train: (M, D) from `scaled_by`.
+        train: (M, D) from `standardise`.
         test: (N, D) likewise.
         diagonal_km: For the game score.
     """
     towards = train / np.maximum(np.linalg.norm(train, axis=1, keepdims=True), 1e-12)
     chosen = [np.argmax(test[start : start + 256] @ towards.T, axis=1) for start in range(0, len(test), 256)]
-    return error_summary(haversine_km(test_deg, train_deg[np.concatenate(chosen)]), diagonal_km)
+    return summarise_errors(haversine_km(test_deg, train_deg[np.concatenate(chosen)]), diagonal_km)
 
 
-def ridge(
+def predict_ridge(
     train_deg: FloatArray,
     val_deg: FloatArray,
     test_deg: FloatArray,
-    features: tuple[Features, Features, Features],
+    features: tuple[PooledFeatures, PooledFeatures, PooledFeatures],
     region: Region,
 ) -> dict[str, Any]:
     """Ridge regression from features to CRS metres (for the world to unit vectors); answers at sea go to the land.
@@ -119,7 +119,7 @@ def ridge(
         train_deg: (M, 2) training places.
         val_deg: (V, 2) validation places, V at least 1; the strength is that of their least mean error.
         test_deg: (N, 2) test places.
-        features: (M, D), (V, D) and (N, D), from `scaled_by`.
+        features: (M, D), (V, D) and (N, D), from `standardise`.
         region: Whose space is regressed to.
 
     Returns:
@@ -128,15 +128,15 @@ def ridge(
     train, val, test = features
     space = region.to_space(train_deg)
     mean, unit = space.mean(axis=0), float(space.std()) or 1.0
-    weights = ridge_weights(train, (space - mean) / unit, [len(train) * one for one in RIDGE_STRENGTHS])
+    weights = fit_ridge(train, (space - mean) / unit, [len(train) * one for one in RIDGE_STRENGTHS])
     errors = [haversine_km(_answers(region, val @ one * unit + mean), val_deg).mean() for one in weights]
     best = int(np.argmin(errors))
     answers = region.snap(_answers(region, test @ weights[best] * unit + mean))
-    summary = error_summary(haversine_km(answers, test_deg), region.diagonal_km)
+    summary = summarise_errors(haversine_km(answers, test_deg), region.diagonal_km)
     return summary | {"strength": RIDGE_STRENGTHS[best]}
 
 
-def ridge_weights(x: Features, y: FloatArray, strengths: list[float]) -> list[FloatArray]:
+def fit_ridge(x: PooledFeatures, y: FloatArray, strengths: list[float]) -> list[FloatArray]:
     """The (D, d) weights that minimise |x w - y|^2 + strength |w|^2, for each strength.
 
     Args:

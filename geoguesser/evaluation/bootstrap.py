@@ -21,7 +21,7 @@ KEPT = 8_000_000  # draws that are small enough to be kept for all runs on the s
 
 
 @dataclass(frozen=True)
-class Pivot:
+class BootstrapMean:
     """A mean, its standard error, and how (mean - truth) / error is distributed, by the bootstrap.
 
     Attributes:
@@ -58,7 +58,7 @@ class Pivot:
         even = float(stats.t.ppf(1.0 - miss / 2.0, self.freedom))
         below = above = even
         if len(self.studentised):
-            cut = widened(miss, self.freedom)
+            cut = widen(miss, self.freedom)
             low, high = np.quantile(self.studentised, (cut, 1.0 - cut))
             below, above = (own + towards_even * max(0.0, even - own) for own in (float(high), -float(low)))
         return below * self.error, above * self.error
@@ -97,7 +97,7 @@ class Resampling:
             counts = np.bincount(drawn.ravel(), minlength=rows * units)
             yield counts.reshape(rows, units).astype(np.float64)
 
-    def mean(self, values: FloatArray) -> Pivot:
+    def mean(self, values: FloatArray) -> BootstrapMean:
         """The mean of (N,) values, as a ratio of sums over units, with its linearised standard error.
 
         Source: W. G. Cochran, "Sampling Techniques" (1977), section 9A.4, for units of unequal size; with the
@@ -110,13 +110,13 @@ class Resampling:
         factor = units / (units - 1)
         error = float(np.sqrt(factor * (rest**2).sum()) / sizes.sum())
         if error <= 1e-12 * max(1.0, abs(value)):
-            return Pivot(value, 0.0, units - 1, np.zeros(0))
+            return BootstrapMean(value, 0.0, units - 1, np.zeros(0))
         moments = np.stack((sizes, rest, rest**2, rest * sizes, sizes**2), axis=1)
         count, first, second, cross, square = np.concatenate([draw @ moments for draw in self.draws()]).T
         moved = first / count
         spread = np.sqrt(np.maximum(factor * (second - 2.0 * moved * cross + moved**2 * square), 0.0)) / count
         known = spread > 1e-6 * error  # a resample of equal values has no error to measure by
-        return Pivot(value, error, units - 1, np.sort(moved[known] / spread[known]))
+        return BootstrapMean(value, error, units - 1, np.sort(moved[known] / spread[known]))
 
     def medians(self, values: FloatArray) -> FloatArray:
         """(B,) the median of each resample of (N,) values, in the order of the draws.
@@ -136,7 +136,7 @@ class Resampling:
         return np.concatenate(found)
 
 
-def widened(miss: float, freedom: int) -> float:
+def widen(miss: float, freedom: int) -> float:
     """The share below which percentiles of a bootstrap are cut, so that few units miss no more often.
 
     Percentiles are as narrow as if the spread were known; Student's t says how much wider they must be.

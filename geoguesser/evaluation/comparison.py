@@ -15,19 +15,19 @@ import pandas as pd
 from geoguesser.errors import ConfigError
 from geoguesser.evaluation.bootstrap import Resampling
 from geoguesser.evaluation.intervals import (
-    FEWEST_FOR_MEAN,
-    FEWEST_PLACES,
+    MIN_FOR_MEAN,
+    MIN_PLACES,
     Interval,
     SeedNoise,
-    holm,
-    mean_interval,
-    median_interval,
-    of_both,
-    p_value,
-    seed_noise,
+    adjust_holm,
+    combine,
+    compute_mean_interval,
+    compute_median_interval,
+    compute_p_value,
+    compute_seed_noise,
 )
-from geoguesser.evaluation.resampling_units import Units, units_of
-from geoguesser.evaluation.run_groups import Choices, Group, differing, groups_of
+from geoguesser.evaluation.resampling_units import ResamplingUnits, make_units
+from geoguesser.evaluation.run_groups import Choices, RunGroup, find_differences, group_runs
 from geoguesser.geo.distance import FloatArray, haversine_km
 from geoguesser.geo.region import Region
 from geoguesser.runs.run_folder import Run, Unused
@@ -39,14 +39,14 @@ BASELINE, BETTER, WORSE, NOISE, UNCLEAR, REFUSED = (
 
 
 @dataclass(frozen=True)
-class Settings:
+class ComparisonSettings:
     """How a comparison is made.
 
     Attributes:
         confidence: Of all intervals, above 0.5 and below 1.
         samples: Of the bootstrap.
         seed: Draws them.
-        block_km: As `units_of` takes it.
+        block_km: As `make_units` takes it.
     """
 
     confidence: float = 0.95
@@ -56,7 +56,7 @@ class Settings:
 
 
 @dataclass(frozen=True)
-class Difference:
+class GroupDifference:
     """A group against the baseline, over the places that both tested; below 0 the group is better.
 
     Attributes:
@@ -72,7 +72,7 @@ class Difference:
     """
 
     places: int
-    units: Units | None
+    units: ResamplingUnits | None
     mean: Interval | None = None
     median: Interval | None = None
     nearer: float | None = None
@@ -83,7 +83,7 @@ class Difference:
 
 
 @dataclass(frozen=True)
-class Entry:
+class GroupResult:
     """One group with its figures.
 
     Attributes:
@@ -102,15 +102,15 @@ class Entry:
 
     letter: str
     label: str
-    group: Group
-    units: Units | None
+    group: RunGroup
+    units: ResamplingUnits | None
     mean: Interval
     median: Interval
     seed_std_km: float | None
     val_km: float
     fit_s: float
     total_s: float
-    difference: Difference | None = None
+    difference: GroupDifference | None = None
 
 
 @dataclass(frozen=True)
@@ -126,11 +126,11 @@ class Comparison:
         region: Where the places lie.
     """
 
-    entries: tuple[Entry, ...]
+    entries: tuple[GroupResult, ...]
     baseline: int
     columns: dict[str, list[str]]
     unused: tuple[Unused, ...]
-    settings: Settings
+    settings: ComparisonSettings
     region: Region
 
     @property
@@ -140,11 +140,11 @@ class Comparison:
         return all(set(entry.group.uuid) == first for entry in self.entries[1:])
 
 
-def compare(
+def compare_groups(
     runs: Sequence[Run],
     unused: Sequence[Unused],
     region: Region,
-    settings: Settings,
+    settings: ComparisonSettings,
     *,
     choices: Choices,
     baseline: str | None = None,
@@ -163,13 +163,13 @@ def compare(
     Raises:
         ConfigError: No run has the baseline's name.
     """
-    groups, repeats = groups_of(runs)
+    groups, repeats = group_runs(runs)
     chosen = _baseline(groups, baseline)
     drawing = _Drawing(region, settings)
     order = sorted(range(len(groups)), key=lambda at: float(groups[at].error_km.mean()))
-    columns = {key: [values[at] for at in order] for key, values in differing(groups, choices).items()}
+    columns = {key: [values[at] for at in order] for key, values in find_differences(groups, choices).items()}
     entries = [
-        _entry(groups[at], letter_of(rank), _label(groups[at], columns, rank), drawing)
+        _entry(groups[at], format_letter(rank), _label(groups[at], columns, rank), drawing)
         for rank, at in enumerate(order)
     ]
     at = order.index(chosen)
@@ -177,18 +177,18 @@ def compare(
     return Comparison(tuple(entries), at, columns, (*unused, *repeats), settings, region)
 
 
-def letter_of(rank: int) -> str:
+def format_letter(rank: int) -> str:
     """A, B, .. Z, AA, AB, .."""
     before, last = divmod(rank, 26)
-    return (letter_of(before - 1) if before else "") + chr(ord("A") + last)
+    return (format_letter(before - 1) if before else "") + chr(ord("A") + last)
 
 
-def _label(group: Group, columns: dict[str, list[str]], rank: int) -> str:
+def _label(group: RunGroup, columns: dict[str, list[str]], rank: int) -> str:
     parts = [f"{key}={values[rank]}" for key, values in columns.items() if values[rank] != "–"]
     return ", ".join(parts) or group.runs[0].name
 
 
-def _baseline(groups: Sequence[Group], name: str | None) -> int:
+def _baseline(groups: Sequence[RunGroup], name: str | None) -> int:
     if name is None:
         return min(range(len(groups)), key=lambda at: _val_km(groups[at]))
     names = [run.name for group in groups for run in group.runs]
@@ -201,39 +201,39 @@ def _baseline(groups: Sequence[Group], name: str | None) -> int:
     raise ConfigError.at("baseline", f"must be one of the runs: {', '.join(names)}", found=name)
 
 
-def _val_km(group: Group) -> float:
+def _val_km(group: RunGroup) -> float:
     return float(np.mean([run.result["val"]["error_km_mean"] for run in group.runs]))
 
 
 class _Drawing:
     """The resamples for each set of places, drawn once."""
 
-    def __init__(self, region: Region, settings: Settings) -> None:
+    def __init__(self, region: Region, settings: ComparisonSettings) -> None:
         self.region, self.settings = region, settings
-        self._drawn: dict[tuple[str, ...], tuple[Units, Resampling]] = {}
+        self._drawn: dict[tuple[str, ...], tuple[ResamplingUnits, Resampling]] = {}
 
-    def of(self, uuid: pd.Index[str], coords_deg: FloatArray) -> tuple[Units, Resampling]:
+    def of(self, uuid: pd.Index[str], coords_deg: FloatArray) -> tuple[ResamplingUnits, Resampling]:
         key = tuple(uuid)
         if key not in self._drawn:
             settings = self.settings
-            units = units_of(self.region, coords_deg, settings.block_km)
+            units = make_units(self.region, coords_deg, settings.block_km)
             self._drawn[key] = units, Resampling(units.unit, samples=settings.samples, seed=settings.seed)
         return self._drawn[key]
 
 
-def _entry(group: Group, letter: str, label: str, drawing: _Drawing) -> Entry:
+def _entry(group: RunGroup, letter: str, label: str, drawing: _Drawing) -> GroupResult:
     order = group.uuid.argsort()  # so that runs with the same places share their draws
     errors = group.errors[:, order]
     over_seeds = errors.mean(axis=0)
-    units: Units | None = None
+    units: ResamplingUnits | None = None
     mean, median = Interval(float(over_seeds.mean())), Interval(float(np.median(over_seeds)))
-    if len(order) >= FEWEST_PLACES:
+    if len(order) >= MIN_PLACES:
         confidence = drawing.settings.confidence
         units, draws = drawing.of(group.uuid[order], group.true_deg[order])
-        if len(order) >= FEWEST_FOR_MEAN:
-            mean = mean_interval(draws.mean(over_seeds), confidence, seed_noise(errors))
-        median = median_interval(draws, over_seeds, confidence)
-    return Entry(
+        if len(order) >= MIN_FOR_MEAN:
+            mean = compute_mean_interval(draws.mean(over_seeds), confidence, compute_seed_noise(errors))
+        median = compute_median_interval(draws, over_seeds, confidence)
+    return GroupResult(
         letter,
         label,
         group,
@@ -247,19 +247,19 @@ def _entry(group: Group, letter: str, label: str, drawing: _Drawing) -> Entry:
     )
 
 
-def _seconds(group: Group, name: str) -> float:
+def _seconds(group: RunGroup, name: str) -> float:
     times: dict[int, float] = {}
     for run in group.runs:
         times[run.seed] = times.get(run.seed, 0.0) + float(run.result["times"][name])
     return float(np.mean(list(times.values())))
 
 
-def _with_differences(entries: list[Entry], baseline: int, drawing: _Drawing) -> list[Entry]:
+def _with_differences(entries: list[GroupResult], baseline: int, drawing: _Drawing) -> list[GroupResult]:
     """Adds the differences from the baseline, with p-values that allow for how many there are."""
     own = entries[baseline]
     found = {at: _difference(entry, own, drawing) for at, entry in enumerate(entries) if at != baseline}
     tested = [at for at, one in found.items() if one.p is not None]
-    adjusted = dict(zip(tested, holm([found[at].p or 0.0 for at in tested]), strict=True))
+    adjusted = dict(zip(tested, adjust_holm([found[at].p or 0.0 for at in tested]), strict=True))
     return [
         replace(entry, difference=_judged(found[at], adjusted.get(at), drawing.settings.confidence))
         if at in found
@@ -268,37 +268,37 @@ def _with_differences(entries: list[Entry], baseline: int, drawing: _Drawing) ->
     ]
 
 
-def shared_places(a: Group, b: Group) -> pd.Index[str]:
+def find_shared_places(a: RunGroup, b: RunGroup) -> pd.Index[str]:
     """The places that two groups tested, in order of their ids; not those that lie elsewhere in the other."""
     both = a.uuid.intersection(b.uuid).sort_values()
     moved_km = haversine_km(a.true_deg[a.uuid.get_indexer(both)], b.true_deg[b.uuid.get_indexer(both)])
     return both[moved_km <= MOVED_KM]
 
 
-def _difference(entry: Entry, baseline: Entry, drawing: _Drawing) -> Difference:
+def _difference(entry: GroupResult, baseline: GroupResult, drawing: _Drawing) -> GroupDifference:
     a, b = entry.group, baseline.group
-    shared = shared_places(a, b)
-    if len(shared) < FEWEST_PLACES:
-        return Difference(len(shared), None)
+    shared = find_shared_places(a, b)
+    if len(shared) < MIN_PLACES:
+        return GroupDifference(len(shared), None)
     at, bt = a.uuid.get_indexer(shared), b.uuid.get_indexer(shared)
     ours, theirs = a.errors[:, at], b.errors[:, bt]
     units, draws = drawing.of(shared, a.true_deg[at])
     change = ours.mean(axis=0) - theirs.mean(axis=0)
-    noises = [seed_noise(ours), seed_noise(theirs)]
-    seeds: SeedNoise | None = of_both(*noises)
+    noises = [compute_seed_noise(ours), compute_seed_noise(theirs)]
+    seeds: SeedNoise | None = combine(*noises)
     pivot, confidence = draws.mean(change), drawing.settings.confidence
-    return Difference(
+    return GroupDifference(
         len(shared),
         units,
-        mean_interval(pivot, confidence, seeds),
-        median_interval(draws, change, confidence),
+        compute_mean_interval(pivot, confidence, seeds),
+        compute_median_interval(draws, change, confidence),
         float((change < 0).mean() + (change == 0).mean() / 2.0),
-        p_value(pivot, seeds),
+        compute_p_value(pivot, seeds),
         seeds=sum(noise is not None for noise in noises),
     )
 
 
-def _judged(found: Difference, p_holm: float | None, confidence: float) -> Difference:
+def _judged(found: GroupDifference, p_holm: float | None, confidence: float) -> GroupDifference:
     if found.mean is None or p_holm is None or found.p is None:
         return found
     miss = 1.0 - confidence

@@ -16,12 +16,12 @@ from geoguesser.geo.cells.square import IntArray
 from geoguesser.geo.distance import FloatArray, arc_km, from_unit, haversine_km, to_unit
 from geoguesser.geo.grid import Grid
 from geoguesser.geo.region import PlaneRegion, Region
-from geoguesser.model.uncertainty import Said
+from geoguesser.model.uncertainty import HeadOutput
 
 BoolArray = npt.NDArray[np.bool_]
 StringArray = npt.NDArray[np.str_]
 
-FEWEST_IN_PART = 10  # test places; parts of the land with fewer are told together
+MIN_IN_PART = 10  # test places; parts of the land with fewer are told together
 ELSEWHERE = "elsewhere"
 COMPASS = (
     ("south-west", "south", "south-east"),
@@ -40,14 +40,14 @@ CONTINENTS = {
 EDGES_KM = (1.0, 5.0, 20.0, 50.0)
 
 
-def budget(
+def compute_budget(
     *,
     error_km: FloatArray,
     test_deg: FloatArray,
     train_deg: FloatArray,
     region: Region,
     grid: Grid | None,
-    said: Said,
+    said: HeadOutput,
 ) -> dict[str, Any]:
     """The `budget` part of result.json.
 
@@ -69,17 +69,17 @@ def budget(
     floor_km, by_cell = None, None
     if grid is not None and said.logits is not None and said.vectors is not None:
         cell = grid.assign(test_deg)
-        floor_km = floors_km(said.vectors, cell, test_deg)
+        floor_km = compute_floors_km(said.vectors, cell, test_deg)
         chosen = said.logits.argmax(axis=1)
-        near = touching(grid, chosen, cell)
+        near = find_touching_cells(grid, chosen, cell)
         groups = {"right": chosen == cell, "neighbouring": near & (chosen != cell), "far": ~near}
         by_cell = _table(groups, error_km, floor_km)
-    distance_km = nearest_km(train_deg, test_deg)
+    distance_km = compute_nearest_km(train_deg, test_deg)
     return {
         "error_km_mean": float(error_km.mean()),
         "floor_km_mean": None if floor_km is None else float(floor_km.mean()),
         "by_cell": by_cell,
-        "by_part": _table(_masks(parts_of(region, train_deg, test_deg)), error_km, floor_km),
+        "by_part": _table(_masks(divide_region(region, train_deg, test_deg)), error_km, floor_km),
         "by_nearest_training_km": _table(_bins(distance_km), error_km, floor_km),
     }
 
@@ -102,7 +102,7 @@ def _group(inside: BoolArray, error_km: FloatArray, floor_km: FloatArray | None)
     }
 
 
-def floors_km(vectors: FloatArray, cell: IntArray, test_deg: FloatArray) -> FloatArray:
+def compute_floors_km(vectors: FloatArray, cell: IntArray, test_deg: FloatArray) -> FloatArray:
     """(N,) the error had the answer been the true cell's point.
 
     Args:
@@ -114,13 +114,13 @@ def floors_km(vectors: FloatArray, cell: IntArray, test_deg: FloatArray) -> Floa
     return haversine_km(from_unit(own), test_deg)
 
 
-def touching(grid: Grid, left: IntArray, right: IntArray) -> BoolArray:
+def find_touching_cells(grid: Grid, left: IntArray, right: IntArray) -> BoolArray:
     """(N,) whether pairs of classes are the same or their cells touch, at a corner at least."""
     touch = np.asarray(grid.neighbours[left, right]).ravel()
     return (left == right) | touch.astype(bool)
 
 
-def nearest_km(train_deg: FloatArray, test_deg: FloatArray) -> FloatArray:
+def compute_nearest_km(train_deg: FloatArray, test_deg: FloatArray) -> FloatArray:
     """(N,) great-circle distance of each test place to the nearest training place."""
     chords = cKDTree(to_unit(train_deg)).query(to_unit(test_deg))[0]
     return arc_km(np.asarray(chords))
@@ -134,7 +134,7 @@ def _bins(distance_km: FloatArray) -> dict[str, BoolArray]:
     return {name: number == at for at, name in enumerate(names)}
 
 
-def parts_of(region: Region, train_deg: FloatArray, test_deg: FloatArray) -> StringArray:
+def divide_region(region: Region, train_deg: FloatArray, test_deg: FloatArray) -> StringArray:
     """(N,) the name of the part of the land where each test place lies, `elsewhere` for parts that hold few.
 
     In the plane: the nine fields of a 3 x 3 raster over the training places, named by the compass. For the world:
@@ -142,7 +142,7 @@ def parts_of(region: Region, train_deg: FloatArray, test_deg: FloatArray) -> Str
     """
     names = _compass(region, train_deg, test_deg) if isinstance(region, PlaneRegion) else _continents(test_deg)
     found, number, count = np.unique(names, return_inverse=True, return_counts=True)
-    return np.where(count[number] >= FEWEST_IN_PART, found[number], ELSEWHERE)
+    return np.where(count[number] >= MIN_IN_PART, found[number], ELSEWHERE)
 
 
 def _compass(region: PlaneRegion, train_deg: FloatArray, test_deg: FloatArray) -> StringArray:
@@ -168,7 +168,7 @@ def _masks(names: StringArray) -> dict[str, BoolArray]:
     return {name: names == name for name in order if name in there}
 
 
-def budget_line(found: dict[str, Any]) -> str | None:
+def format_budget(found: dict[str, Any]) -> str | None:
     """One line for the terminal; None for a head without cells."""
     by_cell = found["by_cell"]
     if by_cell is None:

@@ -11,12 +11,12 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-from geoguesser.evaluation.bootstrap import Pivot, Resampling, widened
+from geoguesser.evaluation.bootstrap import BootstrapMean, Resampling, widen
 from geoguesser.geo.distance import FloatArray
 
-FEWEST_PLACES = 20  # for an interval of a median, a share or a difference
+MIN_PLACES = 20  # for an interval of a median, a share or a difference
 BESIDE_SEEDS = 0.25  # of the way to Student's t: the seeds' part, which is never below 0, widens by chance alone
-FEWEST_FOR_MEAN = 40  # of errors: with fewer, rare large misses may be lacking, and no interval holds what it says
+MIN_FOR_MEAN = 40  # of errors: with fewer, rare large misses may be lacking, and no interval holds what it says
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class SeedNoise:
         return float(stats.t.ppf(1.0 - miss / 2.0, self.freedom) * np.sqrt(self.variance))
 
 
-def seed_noise(errors: FloatArray) -> SeedNoise | None:
+def compute_seed_noise(errors: FloatArray) -> SeedNoise | None:
     """What seeds add, from the errors of several seeds on the same places.
 
     In a table of seeds by places the variance of the seeds' means holds a part that the places' own noise
@@ -84,7 +84,7 @@ def seed_noise(errors: FloatArray) -> SeedNoise | None:
     return SeedNoise(float(means.var(ddof=1)) / seeds, own / seeds, seeds - 1)
 
 
-def of_both(a: SeedNoise | None, b: SeedNoise | None) -> SeedNoise | None:
+def combine(a: SeedNoise | None, b: SeedNoise | None) -> SeedNoise | None:
     """The seeds' part of a difference: of both sides, or of the one that is known; None where neither is.
 
     Source: B. L. Welch, Biometrika 34 (1947), 28, and F. E. Satterthwaite, Biometrics Bulletin 2 (1946), 110.
@@ -98,7 +98,7 @@ def of_both(a: SeedNoise | None, b: SeedNoise | None) -> SeedNoise | None:
     return SeedNoise(total, a.through_places + b.through_places, freedom)
 
 
-def mean_interval(pivot: Pivot, confidence: float, seeds: SeedNoise | None = None) -> Interval:
+def compute_mean_interval(pivot: BootstrapMean, confidence: float, seeds: SeedNoise | None = None) -> Interval:
     """The interval of a mean over places, and with `seeds` over seeds too.
 
     Distances of the limits from two independent sources add by their squares.
@@ -112,22 +112,22 @@ def mean_interval(pivot: Pivot, confidence: float, seeds: SeedNoise | None = Non
     )
 
 
-def _reaches(pivot: Pivot, miss: float, seeds: SeedNoise | None) -> tuple[float, float, float]:
+def _reaches(pivot: BootstrapMean, miss: float, seeds: SeedNoise | None) -> tuple[float, float, float]:
     """How far the places' part of an interval goes below and above the mean, and the seeds' part on both sides."""
     if seeds is None:
         return *pivot.reach(miss), 0.0
     return *pivot.reach(miss, towards_even=BESIDE_SEEDS), seeds.reach(miss)
 
 
-def median_interval(resampling: Resampling, values: FloatArray, confidence: float) -> Interval:
+def compute_median_interval(resampling: Resampling, values: FloatArray, confidence: float) -> Interval:
     """The interval of the median of (N,) values over places: widened percentiles of the bootstrap."""
-    cut = widened(1.0 - confidence, resampling.units - 1)
+    cut = widen(1.0 - confidence, resampling.units - 1)
     low, high = np.quantile(resampling.medians(values), (cut, 1.0 - cut))
     return Interval(float(np.median(values)), float(low), float(high))
 
 
-def p_value(pivot: Pivot, seeds: SeedNoise | None = None) -> float:
-    """How seldom an interval may miss until it just holds 0: the two-sided p-value of `mean_interval`.
+def compute_p_value(pivot: BootstrapMean, seeds: SeedNoise | None = None) -> float:
+    """How seldom an interval may miss until it just holds 0: the two-sided p-value of `compute_mean_interval`.
 
     So p is below 0.05 exactly where the 95 % interval leaves out 0.
 
@@ -151,7 +151,7 @@ def p_value(pivot: Pivot, seeds: SeedNoise | None = None) -> float:
     return max(least if pivot.error else 0.0, low)
 
 
-def holm(p_values: Sequence[float]) -> list[float]:
+def adjust_holm(p_values: Sequence[float]) -> list[float]:
     """p-values that allow for their number: among all of them, one is below 0.05 by chance in 5 % at most.
 
     Source: S. Holm, "A simple sequentially rejective multiple test procedure", Scandinavian Journal of

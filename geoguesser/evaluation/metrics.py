@@ -8,28 +8,28 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from geoguesser.evaluation.bootstrap import Pivot, Resampling
-from geoguesser.evaluation.error_budget import parts_of
+from geoguesser.evaluation.bootstrap import BootstrapMean, Resampling
+from geoguesser.evaluation.error_budget import divide_region
 from geoguesser.evaluation.intervals import (
-    FEWEST_FOR_MEAN,
-    FEWEST_PLACES,
+    MIN_FOR_MEAN,
+    MIN_PLACES,
     Interval,
-    mean_interval,
-    median_interval,
+    compute_mean_interval,
+    compute_median_interval,
 )
-from geoguesser.evaluation.resampling_units import units_of
+from geoguesser.evaluation.resampling_units import make_units
 from geoguesser.geo.distance import FloatArray, haversine_km
 from geoguesser.geo.region import Region, world
-from geoguesser.geo.score import FIELD_RADII_KM, SHARE_RADII_KM, WORLD_DIAGONAL_KM, game_score
-from geoguesser.inference.predictions import Answers
-from geoguesser.model.conformal import interval_95, wilson
+from geoguesser.geo.score import FIELD_RADII_KM, SHARE_RADII_KM, WORLD_DIAGONAL_KM, compute_game_score
+from geoguesser.inference.predictions import Predictions
+from geoguesser.model.conformal import compute_wilson_interval, interval_95
 from geoguesser.model.heads.classification import TOP_CELLS
 
 FORMAT = 1
 REACH_KM = 2500.0  # places farther off the land are drawn by blocks of the sphere
 
 
-def evaluate(
+def compute_metrics(
     predicted_deg: FloatArray,
     true_deg: FloatArray,
     region: Region,
@@ -57,9 +57,9 @@ def evaluate(
     """
     error_km = haversine_km(predicted_deg, true_deg)
     drawn_in = region if region.distance_to_land_km(true_deg).max() < REACH_KM else world()
-    units = units_of(drawn_in, true_deg, block_km)
+    units = make_units(drawn_in, true_deg, block_km)
     resampling = None
-    if len(error_km) >= FEWEST_PLACES:
+    if len(error_km) >= MIN_PLACES:
         resampling = Resampling(units.unit, samples=samples, seed=seed)
     mean = _means(resampling, confidence)
     scores = {"country": region.diagonal_km, "world": WORLD_DIAGONAL_KM}
@@ -75,15 +75,16 @@ def evaluate(
             "median": _plain(
                 Interval(float(np.median(error_km)))
                 if resampling is None
-                else median_interval(resampling, error_km, confidence)
+                else compute_median_interval(resampling, error_km, confidence)
             ),
             "p90": float(np.percentile(error_km, 90)),
         },
         "share_within_km": {
-            str(radius): _plain(share_interval(error_km <= radius, resampling, confidence)) for radius in radii
+            str(radius): _plain(compute_share_interval(error_km <= radius, resampling, confidence))
+            for radius in radii
         },
         "score": {
-            name: {"diagonal_km": diagonal, **_plain(mean(game_score(error_km, diagonal)))}
+            name: {"diagonal_km": diagonal, **_plain(mean(compute_game_score(error_km, diagonal)))}
             for name, diagonal in scores.items()
         },
         "by_part": _by_part(drawn_in, true_deg, error_km),
@@ -92,14 +93,16 @@ def evaluate(
 
 def _means(resampling: Resampling | None, confidence: float) -> Callable[[FloatArray], Interval]:
     def of(values: FloatArray) -> Interval:
-        if resampling is None or len(values) < FEWEST_FOR_MEAN:
+        if resampling is None or len(values) < MIN_FOR_MEAN:
             return Interval(float(values.mean()))
-        return mean_interval(resampling.mean(values), confidence)
+        return compute_mean_interval(resampling.mean(values), confidence)
 
     return of
 
 
-def share_interval(hits: np.ndarray[Any, Any], resampling: Resampling | None, confidence: float) -> Interval:
+def compute_share_interval(
+    hits: np.ndarray[Any, Any], resampling: Resampling | None, confidence: float
+) -> Interval:
     """The interval of a share of N places.
 
     Wilson's, for as many independent places as would have the standard error that units show.
@@ -114,17 +117,17 @@ def share_interval(hits: np.ndarray[Any, Any], resampling: Resampling | None, co
     share = float(hits.mean())
     if resampling is None:
         return Interval(share)
-    pivot: Pivot = resampling.mean(hits.astype(np.float64))
+    pivot: BootstrapMean = resampling.mean(hits.astype(np.float64))
     count = float(resampling.units)
     if pivot.error > 0.0:
         count = min(float(len(hits)), share * (1.0 - share) / pivot.error**2)
     z = float(stats.t.ppf(0.5 + confidence / 2.0, max(resampling.units - 1, 1)))
-    return Interval(share, *wilson(share, count, z))
+    return Interval(share, *compute_wilson_interval(share, count, z))
 
 
 def _by_part(region: Region, true_deg: FloatArray, error_km: FloatArray) -> dict[str, Any]:
     """Mean and median error by part of the land, worst first."""
-    part = parts_of(region, true_deg, true_deg)
+    part = divide_region(region, true_deg, true_deg)
     found = {
         str(name): {
             "places": int((part == name).sum()),
@@ -136,7 +139,7 @@ def _by_part(region: Region, true_deg: FloatArray, error_km: FloatArray) -> dict
     return dict(sorted(found.items(), key=lambda pair: -pair[1]["error_km_mean"]))
 
 
-def sureness(answers: Answers, true_deg: FloatArray) -> dict[str, Any] | None:
+def compute_uncertainty_metrics(answers: Predictions, true_deg: FloatArray) -> dict[str, Any] | None:
     """How well the model knew how sure it was: coverage of radii and sets, expected against true error.
 
     Args:
@@ -160,7 +163,7 @@ def sureness(answers: Answers, true_deg: FloatArray) -> dict[str, Any] | None:
     return found or None
 
 
-def hits(answers: Answers, true_deg: FloatArray) -> dict[str, float] | None:
+def compute_hits(answers: Predictions, true_deg: FloatArray) -> dict[str, float] | None:
     """The share of places whose cell was the most probable one, or one of five; None without cells."""
     if answers.grid is None or answers.posterior is None:
         return None

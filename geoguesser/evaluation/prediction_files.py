@@ -22,7 +22,7 @@ MEMBERS = {"latitude": ("latitude", "lat"), "longitude": ("longitude", "lon", "l
 
 
 @dataclass(frozen=True)
-class Columns:
+class ColumnNames:
     """Which columns hold what; None for one that is found by its name.
 
     Attributes:
@@ -43,7 +43,7 @@ class Columns:
 
 
 def read_points(
-    file: Path, key: str, columns: Columns, units: str = "degrees", *, blank: bool = False
+    file: Path, key: str, columns: ColumnNames, units: str = "degrees", *, blank: bool = False
 ) -> pd.DataFrame:
     """Reads points.
 
@@ -119,14 +119,14 @@ def _plain(name: object) -> str:
     return "_".join(str(name).strip().lower().replace("-", "_").split())
 
 
-def _candidates(member: str, columns: Columns) -> list[str]:
+def _candidates(member: str, columns: ColumnNames) -> list[str]:
     """Names by descending clearness: `true_latitude`, `latitude_true`, .., `latitude`, `lat`."""
     bare = MEMBERS[member]
     marked = [name for word in columns.words for one in bare for name in (f"{word}_{one}", f"{one}_{word}")]
     return marked if columns.marked else [*marked, *bare]
 
 
-def _column(names: dict[str, str], columns: Columns, member: str, file: Path) -> str:
+def _column(names: dict[str, str], columns: ColumnNames, member: str, file: Path) -> str:
     given: str | None = getattr(columns, member)
     if given is not None:
         if given not in names.values():
@@ -156,7 +156,7 @@ def _check_range(points: pd.DataFrame, names: dict[str, str]) -> None:
         )  # fmt: skip
 
 
-def matched(points: pd.DataFrame, truth: pd.DataFrame) -> tuple[pd.DataFrame, int, int]:
+def match_rows(points: pd.DataFrame, truth: pd.DataFrame) -> tuple[pd.DataFrame, int, int]:
     """Brings predictions and truth together.
 
     Args:

@@ -6,14 +6,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from geoguesser.data.block_split import block_names
+from geoguesser.data.block_split import name_blocks
 from geoguesser.errors import check_number
 from geoguesser.evaluation.bootstrap import IntArray
 from geoguesser.geo.distance import FloatArray
 from geoguesser.geo.region import Region
-from geoguesser.system.text import counted
+from geoguesser.system.text import format_count
 
-FEWEST_BLOCKS = 60  # with fewer, the spread between blocks is known too badly
+MIN_BLOCKS = 60  # with fewer, the spread between blocks is known too badly
 STEPS = (1.0, 1.5, 2.0, 3.0, 5.0, 7.0)
 SIDES_KM = tuple(
     step * 10.0**power for power in (-1, 0, 1, 2, 3) for step in STEPS if 0.5 <= step * 10.0**power <= 3000
@@ -21,7 +21,7 @@ SIDES_KM = tuple(
 
 
 @dataclass(frozen=True)
-class Units:
+class ResamplingUnits:
     """What is drawn for one set of places.
 
     Attributes:
@@ -40,8 +40,8 @@ class Units:
     def __str__(self) -> str:
         """For people: `72 blocks of 30 km`, `20 places`."""
         if self.block_km is None:
-            return counted(self.count, "place")
-        return f"{counted(self.count, 'block')} of {self.block_km:g} km"
+            return format_count(self.count, "place")
+        return f"{format_count(self.count, 'block')} of {self.block_km:g} km"
 
 
 def check_block_km(value: object) -> float | None:
@@ -53,7 +53,7 @@ def check_block_km(value: object) -> float | None:
     return None if value is None else check_number("bootstrap.block_km", value, low=0.0, high=5000.0)
 
 
-def units_of(region: Region, coords_deg: FloatArray, block_km: float | None) -> Units:
+def make_units(region: Region, coords_deg: FloatArray, block_km: float | None) -> ResamplingUnits:
     """Chooses what is drawn.
 
     Args:
@@ -66,11 +66,11 @@ def units_of(region: Region, coords_deg: FloatArray, block_km: float | None) -> 
     Returns:
         Blocks where there are at least 60 that hold places, else single places.
     """
-    places = Units(np.arange(len(coords_deg)), None)
-    if block_km == 0.0 or len(coords_deg) < FEWEST_BLOCKS:
+    places = ResamplingUnits(np.arange(len(coords_deg)), None)
+    if block_km == 0.0 or len(coords_deg) < MIN_BLOCKS:
         return places
     for side_km in reversed(SIDES_KM) if block_km is None else (block_km,):
-        names, unit = np.unique(block_names(region, coords_deg, side_km), return_inverse=True)
-        if len(names) >= FEWEST_BLOCKS:
-            return Units(unit.astype(np.int64), side_km)
+        names, unit = np.unique(name_blocks(region, coords_deg, side_km), return_inverse=True)
+        if len(names) >= MIN_BLOCKS:
+            return ResamplingUnits(unit.astype(np.int64), side_km)
     return places

@@ -23,7 +23,7 @@ Choices = Mapping[tuple[str, str], str]
 
 
 @dataclass(frozen=True)
-class Group:
+class RunGroup:
     """Runs of one configuration: its seeds and folds.
 
     Attributes:
@@ -62,7 +62,7 @@ class Group:
         return means
 
 
-def groups_of(runs: Sequence[Run]) -> tuple[list[Group], list[Unused]]:
+def group_runs(runs: Sequence[Run]) -> tuple[list[RunGroup], list[Unused]]:
     """Puts runs that differ in seed or fold alone together.
 
     Returns:
@@ -79,7 +79,7 @@ def groups_of(runs: Sequence[Run]) -> tuple[list[Group], list[Unused]]:
     return [_group(tuple(own.values())) for own in members.values()], repeats
 
 
-def flat(config: Mapping[str, Any]) -> dict[str, Any]:
+def flatten_config(config: Mapping[str, Any]) -> dict[str, Any]:
     """A config by dotted keys, without those that change nothing; lists stay whole."""
     found: dict[str, Any] = {}
 
@@ -99,14 +99,14 @@ def flat(config: Mapping[str, Any]) -> dict[str, Any]:
 
 def _identity(run: Run) -> str:
     """What makes two runs the same but for seed and fold."""
-    config = {key: value for key, value in flat(run.config).items() if key not in FOLDERS}
+    config = {key: value for key, value in flatten_config(run.config).items() if key not in FOLDERS}
     config.pop("seed", None)
     config.pop("split.fold", None)
     data = {part: run.result["data"].get(part) for part in CONTENTS}
     return json.dumps([config, data], sort_keys=True, default=str)
 
 
-def _group(runs: tuple[Run, ...]) -> Group:
+def _group(runs: tuple[Run, ...]) -> RunGroup:
     """Test places of a seed's folds one after the other; of several seeds, those that all of them tested."""
     tables = []
     for seed in sorted({run.seed for run in runs}):
@@ -116,7 +116,7 @@ def _group(runs: tuple[Run, ...]) -> Group:
     for table in tables[1:]:
         shared = shared.intersection(table.index, sort=False)
     tables = [table.loc[shared] for table in tables]
-    return Group(
+    return RunGroup(
         runs,
         shared,
         tables[0][["true_latitude", "true_longitude"]].to_numpy(dtype=np.float64),
@@ -125,7 +125,7 @@ def _group(runs: tuple[Run, ...]) -> Group:
     )
 
 
-def differing(groups: Sequence[Group], choices: Choices) -> dict[str, list[str]]:
+def find_differences(groups: Sequence[RunGroup], choices: Choices) -> dict[str, list[str]]:
     """What differs between the groups.
 
     Left out: names, loggers, folders, seeds and folds (which stand beside), and what is only there because
@@ -138,7 +138,7 @@ def differing(groups: Sequence[Group], choices: Choices) -> dict[str, list[str]]
     Returns:
         Key -> a value for each group, in the order of the config; `–` where a group has no such key.
     """
-    configs = [flat(group.config) for group in groups]
+    configs = [flatten_config(group.config) for group in groups]
     keys = [key for key in dict.fromkeys(key for config in configs for key in config) if not _stands_beside(key)]
     shown = {key: [_value(key, config, choices) for config in configs] for key in keys if _differs(key, configs)}
     renamed: dict[str, list[str]] = {}

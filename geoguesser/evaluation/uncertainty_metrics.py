@@ -12,8 +12,8 @@ import numpy.typing as npt
 
 from geoguesser.geo.cells.square import IntArray
 from geoguesser.geo.distance import FloatArray
-from geoguesser.model.conformal import BoolArray, interval_95, usual_coverage
-from geoguesser.model.uncertainty import LEVELS, Calibration, Said, nll, tempered
+from geoguesser.model.conformal import BoolArray, compute_coverage_range, interval_95
+from geoguesser.model.uncertainty import LEVELS, Calibration, HeadOutput, apply_temperature, compute_nll
 
 BINS = 10
 REFUSED = tuple(number / 10 for number in range(10))  # shares of the places, the most uncertain first
@@ -28,7 +28,7 @@ COLUMNS = (  # of predictions_test.csv, where they are known
 Known = dict[str, npt.NDArray[Any]]
 
 
-def without_calibration(*, calibration: float, fewest: int, val_places: int) -> dict[str, Any]:
+def remove_calibration(*, calibration: float, fewest: int, val_places: int) -> dict[str, Any]:
     """The part where no places calibrate: why.
 
     Args:
@@ -47,7 +47,7 @@ def without_calibration(*, calibration: float, fewest: int, val_places: int) -> 
 
 
 def summarise(
-    calibration: Calibration, known: Known, said: Said, cell: IntArray | None, error_km: FloatArray
+    calibration: Calibration, known: Known, said: HeadOutput, cell: IntArray | None, error_km: FloatArray
 ) -> dict[str, Any]:
     """The `uncertainty` part of result.json; a head without cells has null for what needs them.
 
@@ -70,11 +70,11 @@ def summarise(
     }
     if "expected_error_km" in known:
         part["expected_error_km_mean"] = float(known["expected_error_km"].mean())
-        part["abstention"] = abstention(known["expected_error_km"], error_km)
+        part["abstention"] = compute_abstention(known["expected_error_km"], error_km)
     return part
 
 
-def _probabilities(calibration: Calibration, said: Said, cell: IntArray | None) -> dict[str, Any]:
+def _probabilities(calibration: Calibration, said: HeadOutput, cell: IntArray | None) -> dict[str, Any]:
     found: dict[str, Any] = {f"{kind}_{when}": None for kind in ("nll", "ece") for when in ("before", "after")}
     found["reliability"] = None
     if said.logits is None or cell is None or calibration.temperature is None:
@@ -82,14 +82,14 @@ def _probabilities(calibration: Calibration, said: Said, cell: IntArray | None) 
     found["reliability"] = {}
     correct = said.logits.argmax(axis=1) == cell
     for when, temperature in (("before", 1.0), ("after", calibration.temperature)):
-        curve = reliability(tempered(said.logits, temperature).max(axis=1), correct)
-        found[f"nll_{when}"] = nll(said.logits, cell, temperature)
-        found[f"ece_{when}"] = calibration_error(curve)
+        curve = compute_reliability(apply_temperature(said.logits, temperature).max(axis=1), correct)
+        found[f"nll_{when}"] = compute_nll(said.logits, cell, temperature)
+        found[f"ece_{when}"] = compute_calibration_error(curve)
         found["reliability"][when] = curve
     return found
 
 
-def reliability(confidence: FloatArray, correct: BoolArray, bins: int = BINS) -> dict[str, list[Any]]:
+def compute_reliability(confidence: FloatArray, correct: BoolArray, bins: int = BINS) -> dict[str, list[Any]]:
     """How often answers of about one confidence are right, in bins of equal numbers of places.
 
     Args:
@@ -109,7 +109,7 @@ def reliability(confidence: FloatArray, correct: BoolArray, bins: int = BINS) ->
     }
 
 
-def calibration_error(curve: dict[str, list[Any]]) -> float:
+def compute_calibration_error(curve: dict[str, list[Any]]) -> float:
     """The expected calibration error: the mean gap between confidence and share of right answers, by places.
 
     Source: M. P. Naeini et al., "Obtaining Well Calibrated Probabilities Using Bayesian Binning", AAAI 2015.
@@ -120,7 +120,7 @@ def calibration_error(curve: dict[str, list[Any]]) -> float:
 
 def _coverage(holds: BoolArray, level: str, places: int) -> dict[str, Any]:
     low, high = interval_95(int(holds.sum()), len(holds))
-    usual = usual_coverage(places, LEVELS[level])
+    usual = compute_coverage_range(places, LEVELS[level])
     return {"coverage": float(holds.mean()), "low": low, "high": high, "usual": list(usual)}
 
 
@@ -147,7 +147,7 @@ def _radii(known: Known, error_km: FloatArray, places: int) -> dict[str, Any]:
     return found
 
 
-def abstention(expected_km: FloatArray, error_km: FloatArray) -> dict[str, Any]:
+def compute_abstention(expected_km: FloatArray, error_km: FloatArray) -> dict[str, Any]:
     """What errors remain where the places of largest expected error are refused an answer.
 
     Args:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from geoguesser.evaluation.intervals import Interval
-from geoguesser.system.text import counted
+from geoguesser.system.text import format_count
 
 BASELINES = {
     "ridge": "ridge regression on the backbone's features",
@@ -31,7 +31,7 @@ MARK = "library_name: geoguesser"  # a README.md with this is ours to replace
 
 
 @dataclass(frozen=True, kw_only=True)
-class Card:
+class ModelCard:
     """What a model card says.
 
     Attributes:
@@ -71,7 +71,7 @@ class Card:
     versions: dict[str, str]
 
 
-def model_card(card: Card) -> str:
+def render_model_card(card: ModelCard) -> str:
     """The card as Markdown, with the front matter that hubs read."""
     parts = [
         _front(card),
@@ -87,13 +87,13 @@ def model_card(card: Card) -> str:
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def _front(card: Card) -> str:
+def _front(card: ModelCard) -> str:
     tags = ["geolocation", "street-view", *(["synthetic"] if card.data == "demo" else [])]
     lines = ["---", MARK, *([f"license: {card.license}"] if card.license else []), "tags:"]
     return "\n".join([*lines, *(f"- {tag}" for tag in tags), "---"])
 
 
-def _what(card: Card) -> str:
+def _what(card: ModelCard) -> str:
     cells = f" over {card.cells} cells, decoded by {card.decoder}" if card.cells is not None else ""
     return (
         "## What it is\n\n"
@@ -103,7 +103,7 @@ def _what(card: Card) -> str:
     )
 
 
-def _figures(card: Card) -> str:
+def _figures(card: ModelCard) -> str:
     if card.result is None:
         return "## Figures\n\nNot known: it was exported from a checkpoint alone."
     test = card.result["test"]
@@ -116,7 +116,7 @@ def _figures(card: Card) -> str:
     lines += [_row(words, baselines[name]) for name, words in BASELINES.items() if baselines.get(name)]
     known = any(one is not None and one.low is not None for one in (card.mean, card.median))
     note = f" In brackets, 95 % intervals: bootstrap over {card.units}." if known else ""
-    return f"## Figures\n\n{counted(test['places'], 'held-out test place')}.{note}\n\n" + "\n".join(lines)
+    return f"## Figures\n\n{format_count(test['places'], 'held-out test place')}.{note}\n\n" + "\n".join(lines)
 
 
 def _row(name: str, row: dict[str, Any], mean: Interval | None = None, median: Interval | None = None) -> str:
@@ -130,7 +130,7 @@ def _number(value: float, interval: Interval | None) -> str:
     return f"{value:.1f} ({interval.low:.1f} to {interval.high:.1f})"
 
 
-def _data(card: Card) -> str:
+def _data(card: ModelCard) -> str:
     kinds = {
         "demo": "A synthetic country, drawn by a program",
         "places": "Folders of photos, of its owner's",
@@ -144,17 +144,17 @@ def _data(card: Card) -> str:
             f"{counts[name]:,} {name}" for name in ("train", "val", "test", "unused") if counts[name]
         )
         skipped = sum(counts["skipped"].values())
-        said += f": {counted(counts['places'], 'place')} ({split})"
+        said += f": {format_count(counts['places'], 'place')} ({split})"
         said += f", {skipped:,} more left out as unsound" if skipped else ""
     sure = (
-        f"{counted(card.calibration_places, 'validation place')} calibrated its probabilities and radii."
+        f"{format_count(card.calibration_places, 'validation place')} calibrated its probabilities and radii."
         if card.calibration_places
         else "No places calibrated it: probabilities are the network's own, and there are no radii."
     )
     return f"## Data\n\n{said}. {sure}"
 
 
-def _limits(card: Card) -> str:
+def _limits(card: ModelCard) -> str:
     return (
         "## Intended use and limits\n\n"
         f"- For places in {card.region}. It answers with a place there whatever it is shown, also for photos from "
@@ -166,7 +166,7 @@ def _limits(card: Card) -> str:
     )
 
 
-def _loading(card: Card) -> str:
+def _loading(card: ModelCard) -> str:
     if "model.safetensors" not in card.files:
         return ""
     return (
@@ -178,7 +178,7 @@ def _loading(card: Card) -> str:
     )
 
 
-def _files(card: Card) -> str:
+def _files(card: ModelCard) -> str:
     lines = ["## Files", "", "| file | what it is |", "| --- | --- |"]
     lines += [f"| {name} | {what} |" for name, what in card.files.items()]
     if card.checks:

@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.export import ExportedProgram
 
 from geoguesser.errors import CheckpointError, ConfigError, first_line
-from geoguesser.exporting.traceable import ExportableNetwork, apart_km
+from geoguesser.exporting.traceable import ExportableNetwork, compute_distance_km
 
 INPUTS = ("images", "mask")
 RECORD = "geoguesser.json"  # what a program says of itself: a file in torch's, metadata in ONNX's
@@ -37,7 +37,7 @@ class Probe(NamedTuple):
     mask: Tensor
 
 
-class Difference(NamedTuple):
+class OutputDifference(NamedTuple):
     """How far a program is from torch on some probes.
 
     Attributes:
@@ -51,7 +51,7 @@ class Difference(NamedTuple):
     places: int
 
 
-def exported(network: ExportableNetwork, size: int) -> ExportedProgram:
+def export_program(network: ExportableNetwork, size: int) -> ExportedProgram:
     """Traces a network for any number of places.
 
     Args:
@@ -123,14 +123,14 @@ def check_onnx() -> None:
         )  # fmt: skip
 
 
-def opened_torch(file: Path) -> Answering:
+def open_torch(file: Path) -> Answering:
     """A program of torch.export, to be called with views and mask."""
     with _hushed():
         module = torch.export.load(file).module()
     return cast(Answering, torch.no_grad()(module))
 
 
-def opened_onnx(file: Path, *, threads: int = 0) -> Answering:
+def open_onnx(file: Path, *, threads: int = 0) -> Answering:
     """A program in ONNX Runtime on the CPU, to be called with views and mask.
 
     Args:
@@ -151,7 +151,7 @@ def opened_onnx(file: Path, *, threads: int = 0) -> Answering:
     return answer
 
 
-def probes(size: int, *, seed: int = 0) -> list[Probe]:
+def make_probes(size: int, *, seed: int = 0) -> list[Probe]:
     """Views to try a program on: 1 place, then 5, some without some of their views, one without any.
 
     Smooth colours with noise on them, for pure noise looks the same to a network wherever it is.
@@ -172,7 +172,7 @@ def probes(size: int, *, seed: int = 0) -> list[Probe]:
     return found
 
 
-def difference(answer: Answering, network: ExportableNetwork, tried: Sequence[Probe]) -> Difference:
+def compute_difference(answer: Answering, network: ExportableNetwork, tried: Sequence[Probe]) -> OutputDifference:
     """Compares a program with the network that it was made from.
 
     Args:
@@ -183,14 +183,14 @@ def difference(answer: Answering, network: ExportableNetwork, tried: Sequence[Pr
     apart, away, places = [0.0], [0.0], 0
     for probe in tried:
         own, found = network.reference(*probe), answer(*probe)
-        away.append(_greatest(apart_km(found[-1], own[-1])))
+        away.append(_greatest(compute_distance_km(found[-1], own[-1])))
         if len(own) > 1:
             apart.append(_greatest((found[0].double() - own[0].double()).abs()))
         places += len(probe.mask)
-    return Difference(max(apart) if "posterior" in network.outputs else None, max(away), places)
+    return OutputDifference(max(apart) if "posterior" in network.outputs else None, max(away), places)
 
 
-def demand(found: Difference, name: str, *, posterior: float, km: float) -> None:
+def require_close(found: OutputDifference, name: str, *, posterior: float, km: float) -> None:
     """Raises CheckpointError where a program differs by more than it may.
 
     Args:

@@ -11,11 +11,11 @@ import pandas as pd
 
 from geoguesser.errors import CheckpointError, first_line
 from geoguesser.evaluation.intervals import Interval
-from geoguesser.evaluation.metrics import evaluate
-from geoguesser.exporting.model_card import Card
+from geoguesser.evaluation.metrics import compute_metrics
+from geoguesser.exporting.model_card import ModelCard
 from geoguesser.geo.region import Region
-from geoguesser.inference.predictor import Locator
-from geoguesser.reporting.run.result import versions
+from geoguesser.inference.predictor import Predictor
+from geoguesser.reporting.run.result import collect_versions
 
 KINDS = {"demo_data": "demo", "PlacesDataModule": "places", "StoreDataModule": "store"}
 EVALUATE: dict[str, Any] = {"confidence": 0.95, "samples": 5000, "seed": 0, "block_km": None}  # conf/evaluate.yaml
@@ -70,18 +70,18 @@ def read_facts(checkpoint: Path, config: Mapping[str, Any] | None, region: Regio
         ) from error
     if len(table) != count or count == 0:
         return RunFacts(data, result)
-    found = evaluate(predicted_deg, true_deg, region, **EVALUATE)
+    found = compute_metrics(predicted_deg, true_deg, region, **EVALUATE)
     mean, median = (Interval(**found["error_km"][name]) for name in ("mean", "median"))
     return RunFacts(data, result, mean, median, found["units"])
 
 
-def card_of(
-    locator: Locator,
+def make_card(
+    locator: Predictor,
     facts: RunFacts,
     license_name: str | None,
     files: dict[str, str],
     checks: list[dict[str, str]],
-) -> Card:
+) -> ModelCard:
     """The card of an exported model.
 
     Args:
@@ -93,7 +93,7 @@ def card_of(
     """
     head = locator.network.head.state()
     decoder = head.get("decoder")
-    return Card(
+    return ModelCard(
         region=locator.region.name,
         views=locator.image.name,
         head=head["kind"],
@@ -109,5 +109,5 @@ def card_of(
         license=license_name,
         files=files,
         checks=checks,
-        versions=versions(),
+        versions=collect_versions(),
     )

@@ -19,10 +19,10 @@ from geoguesser.geo.median import STEADY_STEPS
 from geoguesser.geo.region import PlaneRegion
 from geoguesser.model.heads.classification import ClassificationHead, Head, RegressionHead
 from geoguesser.model.network import GeoNetwork
-from geoguesser.model.uncertainty import LEAST_LOGIT
+from geoguesser.model.uncertainty import MIN_LOGIT
 
 DEGREES = (6, 10, 16, 24)  # of the polynomials that are tried in place of a CRS's inverse
-MOST_OFF_KM = 1e-3
+MAX_OFF_KM = 1e-3
 KNOTS_PER_DEGREE = 3
 FINE = 151  # points a side of the grid on which a polynomial is compared with pyproj
 
@@ -89,7 +89,7 @@ class _CellAnswer(nn.Module):
     def _tempered(self, out: Tensor) -> Tensor:
         """As `uncertainty.tempered`."""
         logits = self.head.logits(out).double()
-        shifted = (logits - logits.amax(dim=-1, keepdim=True)).clamp(min=LEAST_LOGIT)
+        shifted = (logits - logits.amax(dim=-1, keepdim=True)).clamp(min=MIN_LOGIT)
         return torch.softmax(shifted / self.temperature, dim=-1).float()
 
 
@@ -158,7 +158,7 @@ class InverseProjection(nn.Module):
             made = cls(low, high, _coefficients(knots, vectors, degree))
             found = from_unit(made(torch.from_numpy(low + (fine + 1.0) / 2.0 * (high - low)))).numpy()
             off_km = float(haversine_km(found, true_deg).max())
-            if off_km <= MOST_OFF_KM:
+            if off_km <= MAX_OFF_KM:
                 return made
         raise RegionError.at(
             f"the CRS of region {region.name}",
@@ -198,6 +198,6 @@ def _grid(line: FloatArray) -> FloatArray:
     return np.stack(np.meshgrid(line, line, indexing="ij"), axis=-1).reshape(-1, 2)
 
 
-def apart_km(found_deg: Tensor, true_deg: Tensor) -> Tensor:
+def compute_distance_km(found_deg: Tensor, true_deg: Tensor) -> Tensor:
     """(B,) how far points lie apart, good to a millimetre."""
     return arc_km((to_unit(found_deg) - to_unit(true_deg)).norm(dim=-1))

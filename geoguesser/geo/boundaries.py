@@ -30,7 +30,7 @@ GIVE_CRS = "Give the file the CRS of its numbers, or store it in degrees (EPSG:4
 
 
 @cache
-def countries() -> dict[str, dict[str, str]]:
+def load_countries() -> dict[str, dict[str, str]]:
     """Reads the index of the shipped countries: code (Natural Earth's `ADM0_A3`) -> {"name", "iso"}."""
     with zipfile.ZipFile(ARCHIVE) as archive:
         index: dict[str, dict[str, str]] = json.loads(archive.read("index.json"))["countries"]
@@ -43,7 +43,7 @@ def find_country(code: object) -> str:
     Raises:
         ConfigError: There is no such country; the message suggests similar ones.
     """
-    index = countries()
+    index = load_countries()
     wanted = str(code).strip().upper()
     if wanted in index:
         return wanted
@@ -71,7 +71,7 @@ def read_country(code: str) -> MultiPolygon:
 def read_world() -> MultiPolygon:
     """Reads all countries as one collection of polygons, in about 1 s. Neighbours share their borders."""
     with zipfile.ZipFile(ARCHIVE) as archive:
-        parts = [_decode(archive.read(f"{code}.bin")) for code in countries()]
+        parts = [_decode(archive.read(f"{code}.bin")) for code in load_countries()]
     return MultiPolygon([polygon for part in parts for polygon in part.geoms])
 
 

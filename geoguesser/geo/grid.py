@@ -1,6 +1,6 @@
 """Grids: the classes of a classification head. Each cell that holds training places is a class.
 
-A `GridMaker` holds the settings of a grid; its `fit` makes the `Grid` from the region and the training places
+A `GridBuilder` holds the settings of a grid; its `fit` makes the `Grid` from the region and the training places
 only. `SquareGrid` is the default, geo/grids.py has others. No place is dropped: a place outside all kept cells
 belongs to the kept cell with the nearest centre.
 """
@@ -139,7 +139,7 @@ def grid_from_state(region: Region, state: dict[str, Any]) -> Grid:
 
 
 @dataclass(frozen=True, kw_only=True)
-class GridMaker(ABC):
+class GridBuilder(ABC):
     """Settings of a grid, and its making.
 
     Attributes:
@@ -207,7 +207,7 @@ class GridMaker(ABC):
 
 
 @dataclass(frozen=True, kw_only=True)
-class SquareGrid(GridMaker):
+class SquareGrid(GridBuilder):
     """Square cells: true squares in the region's CRS; for the world near-squares of equal area.
 
     A cell that holds training places but does not touch the land is not kept.
@@ -254,7 +254,7 @@ def check_raster(size: Any, spacing_km: Any) -> None:
 
 
 def make_uniform_cells(region: Region, size: int | None, spacing_km: float | None) -> Cells:
-    """Makes cells of one side: `spacing_km` if it is given, otherwise as `size` or `default_num_cells` requires."""
+    """Makes cells of side `spacing_km` if it is given, otherwise of `size` or `default_num_cells` cells with land."""
     if spacing_km is not None:
         return cells_over(region, float(spacing_km))
     return cells_for(region, size or default_num_cells(region))

@@ -15,12 +15,12 @@ from geoguesser.geo.cells.quadtree import QuadtreeCells
 from geoguesser.geo.cells.square import BandCells, Cells, SquareCells
 from geoguesser.geo.cells.voronoi import VoronoiCells
 from geoguesser.geo.distance import FloatArray
-from geoguesser.geo.grid import GridMaker, check_raster, check_size, default_num_cells, make_uniform_cells
+from geoguesser.geo.grid import GridBuilder, check_raster, check_size, default_num_cells, make_uniform_cells
 from geoguesser.geo.region import Region
 
 
 @dataclass(frozen=True, kw_only=True)
-class QuadtreeGrid(GridMaker):
+class QuadtreeGrid(GridBuilder):
     """Boxes that are split in four while they hold many training places: small cells if places are dense.
 
     Squares in the region's CRS; for the world boxes of longitude and sine of latitude, of equal area per level.
@@ -48,7 +48,7 @@ class QuadtreeGrid(GridMaker):
 
 
 @dataclass(frozen=True, kw_only=True)
-class KMeansGrid(GridMaker):
+class KMeansGrid(GridBuilder):
     """Voronoi cells of the centres that k-means finds in the training places.
 
     The centroid of a cell, for `grid.point`, is its centre.
@@ -75,7 +75,7 @@ class KMeansGrid(GridMaker):
         )
 
 
-class OverlayGrid(GridMaker):
+class OverlayGrid(GridBuilder):
     """Overlay of several rasters. A class is a piece, the intersection of one cell of each, that holds places."""
 
     @abstractmethod

@@ -340,7 +340,7 @@ def country(code: str, crs: Any = None) -> PlaneRegion:
         RegionError: The CRS does not fit.
     """
     shipped_code = boundaries.find_country(code)
-    name = boundaries.countries()[shipped_code]["name"]
+    name = boundaries.load_countries()[shipped_code]["name"]
     return PlaneRegion(name, boundaries.read_country(shipped_code), crs)
 
 

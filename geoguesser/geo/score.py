@@ -12,7 +12,7 @@ SHARE_RADII_KM = (1, 5, 10, 25, 50, 100, 200)  # for a country
 FIELD_RADII_KM = (1, 25, 200, 750, 2500)
 
 
-def game_score(error_km: FloatArray, diagonal_km: float) -> FloatArray:
+def compute_game_score(error_km: FloatArray, diagonal_km: float) -> FloatArray:
     """Computes the score of the geography game for each guess, 5000 exp(-10 d / D).
 
     Args:
@@ -25,6 +25,6 @@ def game_score(error_km: FloatArray, diagonal_km: float) -> FloatArray:
     return 5000.0 * np.exp(-10.0 * error_km / diagonal_km)
 
 
-def shares_within(error_km: FloatArray, radii_km: tuple[int, ...] = SHARE_RADII_KM) -> dict[str, float]:
+def compute_shares_within(error_km: FloatArray, radii_km: tuple[int, ...] = SHARE_RADII_KM) -> dict[str, float]:
     """Computes the share of errors within each radius, from 0 to 1, keyed by the radius in km."""
     return {str(radius): float(np.mean(error_km <= radius)) for radius in radii_km}

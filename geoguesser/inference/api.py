@@ -17,17 +17,17 @@ from PIL import Image
 from torch import Tensor
 
 from geoguesser.data.checks.inspection import HEADINGS
-from geoguesser.data.images import ImageSpec, opened_rgb
+from geoguesser.data.images import ImageSpec, open_rgb
 from geoguesser.errors import ConfigError, DataError, check_int, first_line
 from geoguesser.geo.grid import Grid
 from geoguesser.geo.region import Region
-from geoguesser.inference.batch_inference import answer_places
+from geoguesser.inference.batch_inference import predict_places
 from geoguesser.inference.ensemble import Ensemble
-from geoguesser.inference.inputs import UNUSED, asked_places
-from geoguesser.inference.loading import device_of
-from geoguesser.inference.predictions import Answers, joined
-from geoguesser.inference.predictor import Locator
-from geoguesser.inference.saved_model import open_locator
+from geoguesser.inference.inputs import UNUSED, find_places
+from geoguesser.inference.loading import choose_device
+from geoguesser.inference.predictions import Predictions, concatenate
+from geoguesser.inference.predictor import Predictor
+from geoguesser.inference.saved_model import open_predictor
 
 Photo = str | Path | Image.Image
 Place = Mapping[int, Photo]  # heading (0, 90, 180, 270) -> photo
@@ -47,7 +47,7 @@ class Model:
         about: What config.json says beside what the model is made from: versions, data; empty for a run.
     """
 
-    def __init__(self, locator: Locator, about: Mapping[str, Any] | None = None) -> None:
+    def __init__(self, locator: Predictor, about: Mapping[str, Any] | None = None) -> None:
         self.locator = locator
         self.about = dict(about or {})
 
@@ -68,7 +68,7 @@ class Model:
 
     def predict(
         self, images: Images, *, mask: npt.NDArray[np.bool_] | Tensor | None = None, batch_size: int = 32
-    ) -> Answers:
+    ) -> Predictions:
         """Says where places are, and how sure that is.
 
         Args:
@@ -86,7 +86,7 @@ class Model:
 
         Returns:
             For B places `coords_deg` (B, 2), and what the model knows beside it: `posterior`, `expected_error_km`,
-            `radius_km`, `in_region`, `sets`. See `geoguesser.inference.predictions.Answers`.
+            `radius_km`, `in_region`, `sets`. See `geoguesser.inference.predictions.Predictions`.
 
         Raises:
             ConfigError: `images` or `mask` is none of these.
@@ -117,11 +117,11 @@ class Model:
             DataError: There is no place.
         """
         given: Any = list(paths) if isinstance(paths, Sequence) and not isinstance(paths, str) else paths
-        return [one.uuid for one in asked_places(given)]
+        return [one.uuid for one in find_places(given)]
 
-    def _of_paths(self, paths: Sequence[Any], batch_size: int) -> Answers:
+    def _of_paths(self, paths: Sequence[Any], batch_size: int) -> Predictions:
         parts = []
-        for batch in answer_places(Ensemble([self.locator]), asked_places(list(paths)), batch_size=batch_size):
+        for batch in predict_places(Ensemble([self.locator]), find_places(list(paths)), batch_size=batch_size):
             notes = (note for one in batch.broken for note in one)
             wrong = next((note for note in notes if not note.startswith(UNUSED)), None)
             if wrong is not None:
@@ -131,9 +131,9 @@ class Model:
                 )  # fmt: skip
             assert batch.answers is not None
             parts.append(batch.answers)
-        return joined(parts)
+        return concatenate(parts)
 
-    def _of_mappings(self, places: Sequence[Any], batch_size: int) -> Answers:
+    def _of_mappings(self, places: Sequence[Any], batch_size: int) -> Predictions:
         size = self.image.size
         pixels = np.zeros((len(places), 4, 3, size, size), dtype=np.uint8)
         mask = np.zeros((len(places), 4), dtype=np.bool_)
@@ -152,11 +152,11 @@ class Model:
         if not isinstance(photo, Image.Image):
             raise ConfigError.at(where, "must be a path or a PIL image", found=type(photo).__name__)
         try:
-            return self.image.resize(opened_rgb(photo))
+            return self.image.resize(open_rgb(photo))
         except (OSError, SyntaxError, ValueError) as error:
             raise DataError.at(where, f"is no whole image ({first_line(error)})") from error
 
-    def _of_pixels(self, images: Tensor, mask: Tensor, batch_size: int) -> Answers:
+    def _of_pixels(self, images: Tensor, mask: Tensor, batch_size: int) -> Predictions:
         size = self.image.size
         parts = []
         for start in range(0, len(images), batch_size):
@@ -167,7 +167,7 @@ class Model:
                     -1, 4, 3, size, size
                 )
             parts.append(self.locator.answer(some, mask[start : start + batch_size]))
-        return joined(parts)
+        return concatenate(parts)
 
 
 def load(path: str | Path, *, device: str | torch.device = "cpu") -> Model:
@@ -188,7 +188,7 @@ def load(path: str | Path, *, device: str | torch.device = "cpu") -> Model:
             "path", "must name a folder that python -m geoguesser.export wrote, a run folder or a checkpoint file",
             found=path,
         )  # fmt: skip
-    return Model(*open_locator(path, device=device_of(str(device))))
+    return Model(*open_predictor(path, device=choose_device(str(device))))
 
 
 def _checked(

@@ -11,14 +11,14 @@ import numpy.typing as npt
 import torch
 
 from geoguesser.data.checks.inspection import cores
-from geoguesser.data.fingerprint import differences
+from geoguesser.data.fingerprint import find_differing_parts
 from geoguesser.data.store.reader import Store
 from geoguesser.errors import CheckpointError
 from geoguesser.inference.ensemble import Ensemble
-from geoguesser.inference.inputs import Asked, Seen, read_in_order
-from geoguesser.inference.predictions import Answers
-from geoguesser.system.cpu import one_thread
-from geoguesser.system.parallel import in_order
+from geoguesser.inference.inputs import InputPlace, LoadedPlace, load_in_order
+from geoguesser.inference.predictions import Predictions
+from geoguesser.system.cpu import use_one_thread
+from geoguesser.system.parallel import map_in_order
 
 PIXELS_AT_ONCE = 32 * 112**2  # of the views that a network on one core takes: its layers then fit into the cache
 
@@ -26,7 +26,7 @@ IntArray = npt.NDArray[np.int64]
 Item = TypeVar("Item")
 
 
-class Batch(NamedTuple):
+class PredictedBatch(NamedTuple):
     """Some places, answered.
 
     Attributes:
@@ -39,10 +39,12 @@ class Batch(NamedTuple):
     rows: IntArray
     there: npt.NDArray[np.bool_]
     broken: list[list[str]]
-    answers: Answers | None
+    answers: Predictions | None
 
 
-def answer_places(ensemble: Ensemble, places: Sequence[Asked], *, batch_size: int) -> Iterator[Batch]:
+def predict_places(
+    ensemble: Ensemble, places: Sequence[InputPlace], *, batch_size: int
+) -> Iterator[PredictedBatch]:
     """Reads places and answers, in order; what cannot be read is named and left unanswered.
 
     Args:
@@ -51,8 +53,8 @@ def answer_places(ensemble: Ensemble, places: Sequence[Asked], *, batch_size: in
         batch_size: How many places the networks take at once, on all cores together.
     """
 
-    def batches(size: int) -> Iterator[tuple[int, list[Seen]]]:
-        seen, start = read_in_order(places, ensemble.specs), 0
+    def batches(size: int) -> Iterator[tuple[int, list[LoadedPlace]]]:
+        seen, start = load_in_order(places, ensemble.specs), 0
         while some := list(islice(seen, size)):
             yield start, some
             start += len(some)
@@ -60,7 +62,7 @@ def answer_places(ensemble: Ensemble, places: Sequence[Asked], *, batch_size: in
     yield from _at_once(ensemble, batches, lambda item: _batch(ensemble, item[1], item[0]), batch_size)
 
 
-def _batch(ensemble: Ensemble, some: list[Seen], start: int) -> Batch:
+def _batch(ensemble: Ensemble, some: list[LoadedPlace], start: int) -> PredictedBatch:
     there = np.stack([one.there for one in some])
     whole = np.flatnonzero(there.any(axis=1))
     answers = None
@@ -70,12 +72,12 @@ def _batch(ensemble: Ensemble, some: list[Seen], start: int) -> Batch:
             for number in range(len(ensemble.specs))
         ]
         answers = ensemble.answer(images, torch.from_numpy(there[whole]))
-    return Batch(np.arange(start, start + len(some)), there, [one.broken for one in some], answers)
+    return PredictedBatch(np.arange(start, start + len(some)), there, [one.broken for one in some], answers)
 
 
-def answer_store(
+def predict_store(
     ensemble: Ensemble, store: Store, rows: IntArray | None = None, *, batch_size: int
-) -> Iterator[Batch]:
+) -> Iterator[PredictedBatch]:
     """Answers for the places of a store, in order.
 
     Args:
@@ -90,11 +92,11 @@ def answer_store(
     def batches(size: int) -> Iterator[IntArray]:
         return (np.arange(start, min(start + size, len(wanted))) for start in range(0, len(wanted), size))
 
-    def answered(at: IntArray) -> Batch:
+    def answered(at: IntArray) -> PredictedBatch:
         some = wanted[at]
         there = masks[some]
         answers = ensemble.answer([one.gather(some) for one in views], torch.from_numpy(there))
-        return Batch(at, there, [[] for _ in some], answers)
+        return PredictedBatch(at, there, [[] for _ in some], answers)
 
     yield from _at_once(ensemble, batches, answered, batch_size)
 
@@ -102,9 +104,9 @@ def answer_store(
 def _at_once(
     ensemble: Ensemble,
     batches: Callable[[int], Iterable[Item]],
-    answered: Callable[[Item], Batch],
+    answered: Callable[[Item], PredictedBatch],
     batch_size: int,
-) -> Iterator[Batch]:
+) -> Iterator[PredictedBatch]:
     """Answers batches in order: on an accelerator one after the other, on a CPU one on each core.
 
     A network on two cores waits at each layer for the slower of them, more so while other threads decode;
@@ -116,8 +118,8 @@ def _at_once(
     workers = min(cores(), batch_size)
     pixels = max(4 * spec.size**2 for spec in ensemble.specs)
     size = max(1, min(batch_size // workers, PIXELS_AT_ONCE // pixels))
-    with one_thread():
-        yield from in_order(answered, batches(size), threads=workers, ahead=workers, name="answer")
+    with use_one_thread():
+        yield from map_in_order(answered, batches(size), threads=workers, ahead=workers, name="answer")
 
 
 def check_store(ensemble: Ensemble, store: Store, key: str) -> None:
@@ -140,7 +142,7 @@ def check_store(ensemble: Ensemble, store: Store, key: str) -> None:
                 "Prepare that size too, or name images."
             )
         own = store.fingerprint(locator.image)
-        if locator.data is not None and (found := differences(locator.data, own, ("decoder",))):
+        if locator.data is not None and (found := find_differing_parts(locator.data, own, ("decoder",))):
             raise CheckpointError(
                 f"{where}, for the store's views differ in {'; '.join(found)}. Prepare the store again with the "
                 "run's versions, or name image folders."

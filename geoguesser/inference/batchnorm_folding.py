@@ -17,7 +17,7 @@ TOLERANCE = 1e-4  # of the largest feature; rounding makes about 1e-5
 PROBES, PROBE_PX = 2, 64
 
 
-def folded(backbone: Backbone) -> Backbone:
+def fold_batchnorm(backbone: Backbone) -> Backbone:
     """A copy of the backbone with BatchNorm folded into convolutions; the backbone itself where that goes wrong.
 
     A BatchNorm is folded into the convolution that stands right before it in its module. That this is also the

@@ -20,13 +20,13 @@ from geoguesser.geo.distance import FloatArray, from_unit, to_unit
 from geoguesser.geo.grid import Grid
 from geoguesser.geo.median import spherical_median
 from geoguesser.geo.region import Region
-from geoguesser.inference.batchnorm_folding import folded
-from geoguesser.inference.predictions import Answers, answers_of
-from geoguesser.inference.predictor import Locator
-from geoguesser.inference.saved_model import open_locator
+from geoguesser.inference.batchnorm_folding import fold_batchnorm
+from geoguesser.inference.predictions import Predictions, calibrate
+from geoguesser.inference.predictor import Predictor
+from geoguesser.inference.saved_model import open_predictor
 from geoguesser.model.decoder import Decoder, MedianDecoder
 from geoguesser.model.heads.classification import ClassificationHead
-from geoguesser.model.uncertainty import LEVELS, Calibration, Said, tempered
+from geoguesser.model.uncertainty import LEVELS, Calibration, HeadOutput, apply_temperature
 
 LEAST = 1e-44  # a probability whose logarithm is taken
 
@@ -47,7 +47,7 @@ class Ensemble:
         ConfigError: There is none, or they were trained for different regions.
     """
 
-    def __init__(self, locators: Sequence[Locator]) -> None:
+    def __init__(self, locators: Sequence[Predictor]) -> None:
         if not locators:
             raise ConfigError.at("run", "must name at least one run")
         self.locators = list(locators)
@@ -71,12 +71,12 @@ class Ensemble:
             CheckpointError: One is no locator.
             ConfigError: There is none, or they were trained for different regions.
         """
-        return cls([open_locator(path, device=device)[0] for path in paths])
+        return cls([open_predictor(path, device=device)[0] for path in paths])
 
     def fold(self) -> None:
         """Makes its networks quicker, for good: they answer as before but for rounding, and cannot be saved."""
         for one in self.locators:
-            one.network.backbone = folded(one.network.backbone)
+            one.network.backbone = fold_batchnorm(one.network.backbone)
 
     @property
     def device(self) -> torch.device:
@@ -88,7 +88,7 @@ class Ensemble:
         """Whether probabilities, radii and expected errors rest on calibration places."""
         return self._uncertainty is not None
 
-    def answer(self, images: Sequence[Tensor], mask: Tensor | None = None) -> Answers:
+    def answer(self, images: Sequence[Tensor], mask: Tensor | None = None) -> Predictions:
         """Predicts coordinates, and how sure they are.
 
         Args:
@@ -98,11 +98,11 @@ class Ensemble:
         members = zip(self.locators, self._spec_of, strict=True)
         return self._together([one.said(images[spec], mask) for one, spec in members])
 
-    def blind(self) -> Answers:
+    def blind(self) -> Predictions:
         """The answer for one place of which nothing is seen: what the heads say of the mean training place."""
         return self._together([one.blind() for one in self.locators])
 
-    def _together(self, said: list[Said]) -> Answers:
+    def _together(self, said: list[HeadOutput]) -> Predictions:
         if len(said) > 1 and self.grid is not None:
             return self._by_posteriors(said)
         answers = [one.complete(own) for one, own in zip(self.locators, said, strict=True)]
@@ -115,9 +115,9 @@ class Ensemble:
         states = [cast(Grid, grid).state() for grid in grids]
         return grids[0] if all(_same(state, states[0]) for state in states[1:]) else None
 
-    def _by_posteriors(self, said: list[Said]) -> Answers:
+    def _by_posteriors(self, said: list[HeadOutput]) -> Predictions:
         """The mean of the posteriors, decoded; and the mean of the calibrated ones, for how sure that is."""
-        plain = [tempered(cast(FloatArray, one.logits)) for one in said]
+        plain = [apply_temperature(cast(FloatArray, one.logits)) for one in said]
         vectors = _mean_vectors(said, plain)
         posterior = torch.from_numpy(np.mean(plain, axis=0))
         coords_deg = self._decoder()(posterior, torch.from_numpy(vectors)).numpy()
@@ -125,10 +125,12 @@ class Ensemble:
         calibrated = plain
         if self._uncertainty is not None:
             pairs = zip(said, warm, strict=True)
-            calibrated = [tempered(cast(FloatArray, one.logits), cast(float, degree)) for one, degree in pairs]
+            calibrated = [
+                apply_temperature(cast(FloatArray, one.logits), cast(float, degree)) for one, degree in pairs
+            ]
         logits = np.log(np.maximum(np.mean(calibrated, axis=0), LEAST))
-        together = Said(coords_deg, logits, vectors, said[0].sides_km)
-        return answers_of(together, self.region, self.grid, self._uncertainty)
+        together = HeadOutput(coords_deg, logits, vectors, said[0].sides_km)
+        return calibrate(together, self.region, self.grid, self._uncertainty)
 
     def _decoder(self) -> Decoder:
         """The members' own where they agree, else the geometric median."""
@@ -136,7 +138,7 @@ class Ensemble:
         same = all(_same(one.state(), decoders[0].state()) for one in decoders[1:])
         return decoders[0] if same else MedianDecoder()
 
-    def _by_points(self, answers: list[Answers]) -> Answers:
+    def _by_points(self, answers: list[Predictions]) -> Predictions:
         points = np.stack([to_unit(one.coords_deg) for one in answers], axis=1)  # (B, M, 3)
         if len(answers) == 2:  # every point between two is a median of theirs
             middle = points.mean(axis=1)
@@ -147,7 +149,7 @@ class Ensemble:
         expected = [one.expected_error_km for one in answers if one.expected_error_km is not None]
         radii = [one.radius_km or {} for one in answers]
         known = [level for level in LEVELS if all(level in one for one in radii)]
-        return Answers(
+        return Predictions(
             coords_deg=coords_deg,
             in_region=self.region.contains(coords_deg),
             expected_error_km=np.mean(expected, axis=0) if len(expected) == len(answers) else None,
@@ -155,7 +157,7 @@ class Ensemble:
         )
 
 
-def _mean_vectors(said: list[Said], posteriors: list[FloatArray]) -> FloatArray:
+def _mean_vectors(said: list[HeadOutput], posteriors: list[FloatArray]) -> FloatArray:
     """(K, 3) the cells' points, or (N, K, 3): each the members' mean, by how probable they call the cell."""
     given = [cast(FloatArray, one.vectors) for one in said]
     if all(one.ndim == 2 for one in given):

@@ -22,7 +22,7 @@ RULE = (
 )
 
 
-def rows_of(file: Path, root: str | None) -> list[tuple[str, PlaceFiles]]:
+def read_input_table(file: Path, root: str | None) -> list[tuple[str, PlaceFiles]]:
     """Reads the places that a CSV file lists.
 
     Args:

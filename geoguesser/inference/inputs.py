@@ -17,12 +17,12 @@ import numpy as np
 import numpy.typing as npt
 import xxhash
 
-from geoguesser.data.checks.inspection import HEADINGS, Names, PlaceFiles, ahead_of, cores
+from geoguesser.data.checks.inspection import HEADINGS, Names, PlaceFiles, choose_prefetch, cores
 from geoguesser.data.images import SUFFIXES, ByteArray, ImageSpec, read_bytes
-from geoguesser.data.places import image_folders, is_view, names_in
+from geoguesser.data.places import find_image_folders, is_view, list_names
 from geoguesser.errors import ConfigError, DataError, MissingFileError
-from geoguesser.inference.input_table import rows_of
-from geoguesser.system.parallel import in_order
+from geoguesser.inference.input_table import read_input_table
+from geoguesser.system.parallel import map_in_order
 
 log = logging.getLogger(__name__)
 OTHER_SUFFIXES = (".bmp", ".gif", ".tif", ".tiff", ".heic", ".avif")  # pictures, but none that are read
@@ -34,7 +34,7 @@ FORMS = (
 )
 
 
-class Asked(NamedTuple):
+class InputPlace(NamedTuple):
     """A place to be located.
 
     Attributes:
@@ -53,7 +53,7 @@ class Asked(NamedTuple):
         return sum(name is not None for name in self.files.names)
 
 
-class Seen(NamedTuple):
+class LoadedPlace(NamedTuple):
     """The views of one asked place, read.
 
     Attributes:
@@ -67,7 +67,7 @@ class Seen(NamedTuple):
     broken: list[str]
 
 
-def asked_places(images: Any, root: str | None = None) -> list[Asked]:
+def find_places(images: Any, root: str | None = None) -> list[InputPlace]:
     """Finds the places that are handed in, in order.
 
     Args:
@@ -84,7 +84,7 @@ def asked_places(images: Any, root: str | None = None) -> list[Asked]:
     given = [images] if isinstance(images, str | Path) else images
     if not isinstance(given, list) or not given or not all(isinstance(one, str | Path) and one for one in given):
         raise ConfigError.at("images", f"must name {FORMS}", found=images)
-    places: list[Asked] = []
+    places: list[InputPlace] = []
     photos: list[Path] = []
     for word in given:
         for path in _matches(str(word)):
@@ -115,7 +115,7 @@ def _matches(word: str) -> list[Path]:
     return [Path(one) for one in found]
 
 
-def _found_at(path: Path, word: str, root: str | None) -> tuple[list[Asked], list[Path]]:
+def _found_at(path: Path, word: str, root: str | None) -> tuple[list[InputPlace], list[Path]]:
     """The places at a path, and the photos there that are places of their own."""
     if path.is_dir():
         return _in_folder(path)
@@ -123,12 +123,12 @@ def _found_at(path: Path, word: str, root: str | None) -> tuple[list[Asked], lis
     if suffix in SUFFIXES:
         return [], [path]
     if suffix == ".csv":
-        return [_listed(uuid, files) for uuid, files in rows_of(path, root)], []
+        return [_listed(uuid, files) for uuid, files in read_input_table(path, root)], []
     raise DataError.at(f"images={word}", f"must be {FORMS}", found=path.name)
 
 
-def _in_folder(path: Path) -> tuple[list[Asked], list[Path]]:
-    if (path / "data.csv").is_file() and (folders := image_folders(path)):
+def _in_folder(path: Path) -> tuple[list[InputPlace], list[Path]]:
+    if (path / "data.csv").is_file() and (folders := find_image_folders(path)):
         return [one for folder, _ in folders for one in _place_folders(folder)], []
     there = sorted(one for one in path.iterdir() if one.is_file() and not one.name.startswith("."))
     files = [one for one in there if one.suffix.lower() in SUFFIXES]
@@ -147,7 +147,7 @@ def _in_folder(path: Path) -> tuple[list[Asked], list[Path]]:
     return _place_folders(path), files
 
 
-def _place_folders(path: Path) -> list[Asked]:
+def _place_folders(path: Path) -> list[InputPlace]:
     with os.scandir(path) as entries:
         names = sorted(one.name for one in entries if one.is_dir() and not one.name.startswith("."))
     return [_asked(path / name) for name in names]
@@ -157,13 +157,13 @@ def _some(names: list[str]) -> str:
     return ", ".join(names[:5]) + (", .." if len(names) > 5 else "")
 
 
-def _asked(folder: Path) -> Asked:
+def _asked(folder: Path) -> InputPlace:
     """One place folder; two files for one heading are no view, for nobody knows which is meant."""
     try:
-        names, doubled = names_in(str(folder))
+        names, doubled = list_names(str(folder))
     except (DataError, OSError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        return Asked(folder.name, PlaceFiles(str(folder), NO_VIEWS), (str(reason),))
+        return InputPlace(folder.name, PlaceFiles(str(folder), NO_VIEWS), (str(reason),))
     unused = sorted(
         one.name
         for one in folder.iterdir()
@@ -173,22 +173,22 @@ def _asked(folder: Path) -> Asked:
     if unused and None in names:
         notes = (*notes, f"{UNUSED}{_some(unused)}")
     if not doubled:
-        return Asked(folder.name, PlaceFiles(str(folder), names), notes)
+        return InputPlace(folder.name, PlaceFiles(str(folder), names), notes)
     unclear = {Path(one).stem for one in doubled}
     kept = [None if name is not None and Path(name).stem in unclear else name for name in names]
     note = f"two files for one heading: {', '.join(sorted(set(doubled)))}"
-    return Asked(folder.name, PlaceFiles(str(folder), (kept[0], kept[1], kept[2], kept[3])), (*notes, note))
+    return InputPlace(folder.name, PlaceFiles(str(folder), (kept[0], kept[1], kept[2], kept[3])), (*notes, note))
 
 
-def _listed(uuid: str, files: PlaceFiles) -> Asked:
-    return Asked(uuid, files, () if files.names != NO_VIEWS else ("no view is named",))
+def _listed(uuid: str, files: PlaceFiles) -> InputPlace:
+    return InputPlace(uuid, files, () if files.names != NO_VIEWS else ("no view is named",))
 
 
-def _photos(paths: list[Path]) -> list[Asked]:
+def _photos(paths: list[Path]) -> list[InputPlace]:
     """Each photo is a place; its id is the file's name, with its suffix only where others have the same stem."""
     stems = Counter(path.stem for path in paths)
     return [
-        Asked(
+        InputPlace(
             path.stem if stems[path.stem] == 1 else path.name,
             PlaceFiles(str(path.parent), (path.name, None, None, None)),
         )
@@ -196,7 +196,7 @@ def _photos(paths: list[Path]) -> list[Asked]:
     ]
 
 
-def signature(asked: Asked) -> str:
+def signature(asked: InputPlace) -> str:
     """What tells a place's files from others: names, sizes and times, not bytes, for those must be read."""
     parts = []
     for heading, name in enumerate(asked.files.names):
@@ -210,7 +210,7 @@ def signature(asked: Asked) -> str:
     return xxhash.xxh3_64_hexdigest("\n".join((asked.uuid, asked.files.folder, *parts, *asked.notes)).encode())
 
 
-def read_asked(asked: Asked, specs: Sequence[ImageSpec]) -> Seen:
+def load_place(asked: InputPlace, specs: Sequence[ImageSpec]) -> LoadedPlace:
     """Reads a place's views once and decodes each for every spec; what is broken is named, not raised."""
     images = [np.zeros((4, 3, spec.size, spec.size), dtype=np.uint8) for spec in specs]
     there = np.zeros(4, dtype=np.bool_)
@@ -230,16 +230,16 @@ def read_asked(asked: Asked, specs: Sequence[ImageSpec]) -> Seen:
             broken.append(f"{Path(path).name} is no whole image ({error})")
     for image in images:  # decoded for one spec, broken for another
         image[~there] = 0
-    return Seen(images, there, broken)
+    return LoadedPlace(images, there, broken)
 
 
-def read_in_order(places: Sequence[Asked], specs: Sequence[ImageSpec]) -> Iterator[Seen]:
+def load_in_order(places: Sequence[InputPlace], specs: Sequence[ImageSpec]) -> Iterator[LoadedPlace]:
     """Reads places on all cores and yields them in their order; a bounded number is in flight."""
-    return in_order(
-        lambda one: read_asked(one, specs), places, threads=cores(), ahead=ahead_of(specs), name="read"
+    return map_in_order(
+        lambda one: load_place(one, specs), places, threads=cores(), ahead=choose_prefetch(specs), name="read"
     )
 
 
-def missing_headings(asked: Asked) -> list[int]:
+def missing_headings(asked: InputPlace) -> list[int]:
     """The headings that a place has no view of."""
     return [heading for heading, name in zip(HEADINGS, asked.files.names, strict=True) if name is None]

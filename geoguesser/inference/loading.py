@@ -35,7 +35,7 @@ def load_runs(run: Any, *, device: torch.device) -> Ensemble:
     return ensemble
 
 
-def device_of(name: str) -> torch.device:
+def choose_device(name: str) -> torch.device:
     """The device that a config names; `auto` is CUDA's where there is one.
 
     Raises:

@@ -8,15 +8,15 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from geoguesser.inference.predictions import Answers
+from geoguesser.inference.predictions import Predictions
 
 LEVELS = ("50", "90")
 TOP_CELLS = 5
 COMPETITION = ("uuid", "latitude", "longitude")
 
 
-def columns_of(with_cells: bool) -> list[str]:
-    """The columns of `answer_rows`, in order."""
+def list_columns(with_cells: bool) -> list[str]:
+    """The columns of `make_rows`, in order."""
     names = [*COMPETITION, "expected_error_km", *(f"radius_{level}_km" for level in LEVELS), "in_region"]
     names += ["views", "broken"]
     if with_cells:
@@ -30,9 +30,9 @@ def columns_of(with_cells: bool) -> list[str]:
     return names
 
 
-def answer_rows(
+def make_rows(
     uuids: Sequence[str],
-    answers: Answers,
+    answers: Predictions,
     views: npt.NDArray[np.int64],
     broken: Sequence[str],
     *,
@@ -48,7 +48,7 @@ def answer_rows(
         with_cells: Whether the model has cells.
 
     Returns:
-        The columns of `columns_of`; what the model does not know is NaN.
+        The columns of `list_columns`; what the model does not know is NaN.
     """
     count = len(answers)
     unknown = np.full(count, np.nan)
@@ -66,10 +66,10 @@ def answer_rows(
     }
     if with_cells:
         table |= _top_cells(answers)
-    return pd.DataFrame(table, columns=columns_of(with_cells))
+    return pd.DataFrame(table, columns=list_columns(with_cells))
 
 
-def _top_cells(answers: Answers) -> dict[str, object]:
+def _top_cells(answers: Predictions) -> dict[str, object]:
     assert answers.grid is not None
     best, probability = answers.top_cells(TOP_CELLS)
     points = answers.grid.class_points_deg[best]
@@ -85,7 +85,7 @@ def _top_cells(answers: Answers) -> dict[str, object]:
     return table
 
 
-def blank_row(uuid: str, views: int, broken: str, *, with_cells: bool) -> pd.DataFrame:
+def make_blank_row(uuid: str, views: int, broken: str, *, with_cells: bool) -> pd.DataFrame:
     """The row of a place of which nothing, or too little, could be seen, and which is given no answer."""
-    row = dict.fromkeys(columns_of(with_cells)) | {"uuid": uuid, "views": views, "broken": broken}
+    row = dict.fromkeys(list_columns(with_cells)) | {"uuid": uuid, "views": views, "broken": broken}
     return pd.DataFrame([row])

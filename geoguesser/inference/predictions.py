@@ -13,13 +13,13 @@ from geoguesser.geo.cells.square import IntArray
 from geoguesser.geo.distance import FloatArray
 from geoguesser.geo.grid import Grid
 from geoguesser.geo.region import Region
-from geoguesser.model.uncertainty import LEVELS, Calibration, Said, tempered
+from geoguesser.model.uncertainty import LEVELS, Calibration, HeadOutput, apply_temperature
 
 BoolArray = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
-class Answers:
+class Predictions:
     """What is said of N places.
 
     Attributes:
@@ -56,7 +56,7 @@ class Answers:
         return best, np.take_along_axis(self.posterior, best, axis=1)
 
 
-def answers_of(said: Said, region: Region, grid: Grid | None, calibration: Calibration | None) -> Answers:
+def calibrate(said: HeadOutput, region: Region, grid: Grid | None, calibration: Calibration | None) -> Predictions:
     """Completes what a head says of N places by what calibration places taught.
 
     Args:
@@ -69,18 +69,18 @@ def answers_of(said: Said, region: Region, grid: Grid | None, calibration: Calib
     posterior = None
     if said.logits is not None and grid is not None:
         temperature = calibration.temperature if calibration is not None else None
-        posterior = tempered(said.logits, 1.0 if temperature is None else temperature)
+        posterior = apply_temperature(said.logits, 1.0 if temperature is None else temperature)
     if calibration is None:
-        return Answers(said.answers_deg, inside, grid, posterior)
+        return Predictions(said.answers_deg, inside, grid, posterior)
     known = calibration.of_places(said)
     radii = {level: known[f"radius_{level}_km"] for level in LEVELS if f"radius_{level}_km" in known}
     sets = None if posterior is None else calibration.sets(posterior)
-    return Answers(said.answers_deg, inside, grid, posterior, known.get("expected_error_km"), radii, sets)
+    return Predictions(said.answers_deg, inside, grid, posterior, known.get("expected_error_km"), radii, sets)
 
 
-def joined(parts: Sequence[Answers]) -> Answers:
+def concatenate(parts: Sequence[Predictions]) -> Predictions:
     """The answers of one model for several batches of places, one after the other; at least one batch."""
-    return Answers(
+    return Predictions(
         coords_deg=np.concatenate([part.coords_deg for part in parts]),
         in_region=np.concatenate([part.in_region for part in parts]),
         grid=parts[0].grid,

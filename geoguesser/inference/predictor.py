@@ -20,15 +20,15 @@ from geoguesser.data.views import read_folder
 from geoguesser.errors import CheckpointError, GeoguesserError, MissingFileError, first_line
 from geoguesser.geo.distance import FloatArray
 from geoguesser.geo.region import Region, region_from_state
-from geoguesser.inference.predictions import Answers, answers_of
+from geoguesser.inference.predictions import Predictions, calibrate
 from geoguesser.model.network import GeoNetwork, network_from_state
-from geoguesser.model.uncertainty import Calibration, Said, calibration_from_state, said_of
+from geoguesser.model.uncertainty import Calibration, HeadOutput, calibration_from_state, decode_output
 
 FORMAT = 2  # 1 had heads that did not scale what they are given
 PREFIX = "network."  # of the network's tensors in a training checkpoint's state dict
 
 
-class Locator:
+class Predictor:
     """Says where places are.
 
     Args:
@@ -53,21 +53,21 @@ class Locator:
         self.data, self.calibration = data, calibration
 
     @classmethod
-    def load(cls, path: str | Path, *, device: str | torch.device = "cpu") -> Locator:
+    def load(cls, path: str | Path, *, device: str | torch.device = "cpu") -> Predictor:
         """Loads a run folder (its best checkpoint) or a checkpoint file.
 
         Raises:
             MissingFileError: There is none.
             CheckpointError: It is no locator, or of a newer format.
         """
-        file = checkpoint_file(path)
+        file = find_checkpoint(path)
         checkpoint = read_checkpoint(file)
         record = checkpoint["geoguesser"]
         try:
             region = region_from_state(_to_arrays(record["region"]))
             network = network_from_state(region, _to_arrays(record["network"]))
             image, data, calibration = ImageSpec(**record["image"]), record.get("data"), record.get("calibration")
-            tensors = network_tensors(checkpoint)
+            tensors = to_tensors(checkpoint)
         except GeoguesserError:
             raise
         except Exception as error:  # whatever is missing or not as it should be
@@ -82,7 +82,7 @@ class Locator:
     def save(self, path: str | Path) -> None:
         """Writes one file that `load` reads, atomically."""
         tensors = {PREFIX + key: value.cpu() for key, value in self.network.state_dict().items()}
-        record = record_of(self.network, self.region, self.image)
+        record = make_record(self.network, self.region, self.image)
         record |= {"data": self.data, "calibration": self.calibration}
         write_checkpoint(Path(path), {"geoguesser": record, "state_dict": tensors})
 
@@ -101,23 +101,23 @@ class Locator:
         return coords
 
     @torch.no_grad()
-    def said(self, images: Tensor, mask: Tensor | None = None) -> Said:
+    def said(self, images: Tensor, mask: Tensor | None = None) -> HeadOutput:
         """What the head says of places, as `predict` takes them: points, logits, the cells' points."""
-        return said_of(self.network.head, self._output(images, mask))
+        return decode_output(self.network.head, self._output(images, mask))
 
-    def answer(self, images: Tensor, mask: Tensor | None = None) -> Answers:
+    def answer(self, images: Tensor, mask: Tensor | None = None) -> Predictions:
         """Predicts coordinates, and how sure they are, of places as `predict` takes them."""
         return self.complete(self.said(images, mask))
 
-    def complete(self, said: Said) -> Answers:
+    def complete(self, said: HeadOutput) -> Predictions:
         """What the head said of places, with what calibration places taught."""
-        return answers_of(said, self.region, self.network.head.grid, self.uncertainty)
+        return calibrate(said, self.region, self.network.head.grid, self.uncertainty)
 
     @torch.no_grad()
-    def blind(self) -> Said:
+    def blind(self) -> HeadOutput:
         """What the head says of one place of which nothing is seen: its features are the training places' mean."""
         head = self.network.head
-        return said_of(head, head(head.centre[None]))
+        return decode_output(head, head(head.centre[None]))
 
     @property
     def uncertainty(self) -> Calibration | None:
@@ -163,7 +163,7 @@ def write_checkpoint(file: Path, checkpoint: dict[str, Any]) -> None:
     os.replace(fresh, file)
 
 
-def network_tensors(checkpoint: dict[str, Any]) -> dict[str, Tensor]:
+def to_tensors(checkpoint: dict[str, Any]) -> dict[str, Tensor]:
     """The network's tensors of a checkpoint that `read_checkpoint` read, under the network's own names."""
     state: dict[str, Tensor] = checkpoint["state_dict"]
     tensors = {key[len(PREFIX) :]: value for key, value in state.items() if key.startswith(PREFIX)}
@@ -173,7 +173,7 @@ def network_tensors(checkpoint: dict[str, Any]) -> dict[str, Tensor]:
     return tensors
 
 
-def record_of(network: GeoNetwork, region: Region, image: ImageSpec) -> dict[str, Any]:
+def make_record(network: GeoNetwork, region: Region, image: ImageSpec) -> dict[str, Any]:
     """Plain values and tensors from which a locator is made again; the weights lie beside it."""
     record: dict[str, Any] = _to_tensors(
         {
@@ -187,7 +187,7 @@ def record_of(network: GeoNetwork, region: Region, image: ImageSpec) -> dict[str
     return record
 
 
-def checkpoint_file(path: str | Path) -> Path:
+def find_checkpoint(path: str | Path) -> Path:
     """The checkpoint that a path means: a file itself, or the best checkpoint of a run folder.
 
     Raises:

@@ -19,10 +19,10 @@ from safetensors.torch import save as tensor_bytes
 from torch import Tensor
 
 from geoguesser.data.checks.inspection import HEADINGS
-from geoguesser.data.images import ImageSpec, decoder
+from geoguesser.data.images import ImageSpec, choose_decoder
 from geoguesser.errors import CheckpointError, MissingFileError, first_line
 from geoguesser.geo.region import region_from_state
-from geoguesser.inference.predictor import Locator, checkpoint_file, record_of
+from geoguesser.inference.predictor import Predictor, find_checkpoint, make_record
 from geoguesser.model.network import GeoNetwork, network_from_state
 from geoguesser.model.uncertainty import calibration_from_state
 
@@ -34,7 +34,7 @@ REMEDY = "Export it again."
 PACKAGES = ("torch", "timm", "numpy", "safetensors", "pyproj", "shapely")
 
 
-def write_model(locator: Locator, folder: Path, about: Mapping[str, Any]) -> None:
+def write_model(locator: Predictor, folder: Path, about: Mapping[str, Any]) -> None:
     """Writes `model.safetensors` and `config.json` into a folder that exists.
 
     Args:
@@ -43,7 +43,7 @@ def write_model(locator: Locator, folder: Path, about: Mapping[str, Any]) -> Non
         about: Further plain values for config.json.
     """
     tensors: dict[str, Tensor] = {}
-    record = record_of(locator.network, locator.region, locator.image)
+    record = make_record(locator.network, locator.region, locator.image)
     plain = {name: _without_tensors(record[name], f"{name}", tensors) for name in ("region", "network")}
     for name, value in locator.network.state_dict().items():
         tensors[NETWORK + name] = value.detach().cpu().clone(memory_format=torch.contiguous_format)
@@ -58,7 +58,7 @@ def write_model(locator: Locator, folder: Path, about: Mapping[str, Any]) -> Non
             "fit": locator.image.fit,
             "headings": list(HEADINGS),
             "pixels": "uint8 RGB (4, 3, size, size), normalised by the network itself",
-            "decoder": decoder(),
+            "decoder": choose_decoder(),
         },
         **plain,
         "calibration": locator.calibration,
@@ -69,7 +69,7 @@ def write_model(locator: Locator, folder: Path, about: Mapping[str, Any]) -> Non
     (folder / CONFIG).write_text(json.dumps(config, indent=2, allow_nan=False) + "\n", encoding="utf-8")
 
 
-def read_model(folder: Path, *, device: str | torch.device = "cpu") -> tuple[Locator, dict[str, Any]]:
+def read_model(folder: Path, *, device: str | torch.device = "cpu") -> tuple[Predictor, dict[str, Any]]:
     """Reads a folder that `write_model` wrote.
 
     Returns:
@@ -97,7 +97,7 @@ def read_model(folder: Path, *, device: str | torch.device = "cpu") -> tuple[Loc
         calibration = config["calibration"]
         if calibration is not None:
             calibration_from_state(calibration)
-        made = Locator(network, region, image, config["data"], calibration)
+        made = Predictor(network, region, image, config["data"], calibration)
     except CheckpointError:
         raise
     except Exception as error:
@@ -109,7 +109,7 @@ def read_model(folder: Path, *, device: str | torch.device = "cpu") -> tuple[Loc
     return made, {name: value for name, value in config.items() if name not in known}
 
 
-def open_locator(path: str | Path, *, device: str | torch.device = "cpu") -> tuple[Locator, dict[str, Any]]:
+def open_predictor(path: str | Path, *, device: str | torch.device = "cpu") -> tuple[Predictor, dict[str, Any]]:
     """Opens whatever holds a trained network.
 
     Args:
@@ -128,17 +128,17 @@ def open_locator(path: str | Path, *, device: str | torch.device = "cpu") -> tup
         return read_model(given, device=device)
     if (given / WEIGHTS).is_file():
         raise MissingFileError.at(str(given), f"must hold {CONFIG} beside {WEIGHTS}", remedy=REMEDY)
-    return Locator.load(given, device=device), {}
+    return Predictor.load(given, device=device), {}
 
 
-def network_file(path: str | Path) -> Path:
-    """The file with the weights of what `open_locator` opens.
+def find_network_file(path: str | Path) -> Path:
+    """The file with the weights of what `open_predictor` opens.
 
     Raises:
         MissingFileError: There is none.
     """
     given = Path(path).expanduser()
-    return given / WEIGHTS if (given / CONFIG).is_file() else checkpoint_file(given)
+    return given / WEIGHTS if (given / CONFIG).is_file() else find_checkpoint(given)
 
 
 def _read_config(file: Path) -> dict[str, Any]:

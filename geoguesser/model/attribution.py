@@ -81,7 +81,7 @@ class LeftOut:
     lost: Tensor | None
 
 
-def last_map(network: GeoNetwork, images: Tensor) -> LastMap:
+def find_last_map(network: GeoNetwork, images: Tensor) -> LastMap:
     """Runs the backbone up to its last map, and on from there.
 
     For transformers that is the input of the last block: behind it only the class token may reach the features.
@@ -128,7 +128,7 @@ def _layout(model: Any, leaf: Tensor, name: str) -> Callable[[Tensor], Tensor]:
     return lambda values: values[:, prefix:].transpose(1, 2).reshape(len(values), -1, side, side)
 
 
-def activation(network: GeoNetwork, images: Tensor, mask: Tensor, cell: int | None = None) -> Activation:
+def compute_activation(network: GeoNetwork, images: Tensor, mask: Tensor, cell: int | None = None) -> Activation:
     """Where the views of one place speak for a cell.
 
     Args:
@@ -143,7 +143,7 @@ def activation(network: GeoNetwork, images: Tensor, mask: Tensor, cell: int | No
     head = network.head
     if not isinstance(head, ClassificationHead):
         raise CheckpointError("A head without cells has no class-activation maps.")
-    found = last_map(network, images)
+    found = find_last_map(network, images)
     features = found.features[None] * mask[None, :, None]
     logits = head.logits(network.from_features(features, mask[None]))[0]
     chosen = int(logits.argmax()) if cell is None else cell
@@ -151,7 +151,7 @@ def activation(network: GeoNetwork, images: Tensor, mask: Tensor, cell: int | No
     gradient, at_features = torch.autograd.grad(score, (found.leaf, found.features))
     values, whole = found.spatial(found.leaf).detach(), float(score.detach())
     if is_linear(network) and _pooled_by_mean(values, found.features.detach()):
-        centre = average_views(network, mask)
+        centre = share_views_on_average(network, mask)
         weights = at_features[:, :, None, None]
         maps = (weights * (values - centre[:, :, None, None])).sum(dim=1) / values[0, 0].numel()
         maps = maps * mask[:, None, None]
@@ -166,7 +166,7 @@ def is_linear(network: GeoNetwork) -> bool:
     return isinstance(network.fusion, ConcatFusion | MeanFusion)
 
 
-def average_views(network: GeoNetwork, mask: Tensor) -> Tensor:
+def share_views_on_average(network: GeoNetwork, mask: Tensor) -> Tensor:
     """(4, D) the views whose fused vector is the mean of the training places', as the head knows it.
 
     Args:
@@ -189,7 +189,7 @@ def _pooled_by_mean(values: Tensor, features: Tensor) -> bool:
 
 
 @torch.no_grad()
-def shares(network: GeoNetwork, features: Tensor, mask: Tensor, cells: Tensor) -> Tensor | None:
+def compute_view_shares(network: GeoNetwork, features: Tensor, mask: Tensor, cells: Tensor) -> Tensor | None:
     """What each view adds to the score of a cell against the average view; None where fusion is not linear.
 
     Args:
@@ -207,7 +207,7 @@ def shares(network: GeoNetwork, features: Tensor, mask: Tensor, cells: Tensor) -
         leaf = features.detach().clone().requires_grad_()
         score = _scores(network, network.from_features(leaf, mask), cells).sum()
         (gradient,) = torch.autograd.grad(score, leaf)
-    centres = torch.stack([average_views(network, one) for one in mask])
+    centres = torch.stack([share_views_on_average(network, one) for one in mask])
     return (gradient * (features - centres)).sum(dim=-1) * mask
 
 
@@ -246,7 +246,7 @@ def leave_one_out(network: GeoNetwork, features: Tensor, mask: Tensor) -> LeftOu
     return LeftOut(torch.stack(moved, 1), torch.stack(coords, 1), torch.stack(lost, 1) if lost else None)
 
 
-def first_filters(network: GeoNetwork) -> Tensor | None:
+def get_first_filters(network: GeoNetwork) -> Tensor | None:
     """(F, 3, k, k) the weights of the first convolution, which sees the pixels; None where there is none."""
     for module in network.backbone.model.modules():
         if isinstance(module, nn.Conv2d):

@@ -19,7 +19,7 @@ BoolArray = npt.NDArray[np.bool_]
 Z_95 = 1.959963984540054  # the normal distribution's 97.5 % point
 
 
-def quantile(scores: FloatArray, level: float) -> float:
+def compute_quantile(scores: FloatArray, level: float) -> float:
     """The threshold for a level: the ceil((n + 1) level)-th smallest of n scores, infinite where n is too small.
 
     Args:
@@ -34,7 +34,7 @@ def quantile(scores: FloatArray, level: float) -> float:
     return float(np.sort(scores)[rank - 1])
 
 
-def mass_scores(posterior: FloatArray) -> FloatArray:
+def compute_mass_scores(posterior: FloatArray) -> FloatArray:
     """(N, K) probabilities -> (N, K) for each cell the mass of all cells that are more probable.
 
     A place's set are the cells whose score is at most a `quantile` of the true cells' scores: always the most
@@ -54,7 +54,7 @@ def mass_scores(posterior: FloatArray) -> FloatArray:
     return scores
 
 
-def usual_coverage(count: int, level: float) -> tuple[float, float]:
+def compute_coverage_range(count: int, level: float) -> tuple[float, float]:
     """Where the true coverage of a threshold lies for 95 of 100 draws of calibration places.
 
     Over draws it is distributed as Beta(rank, count + 1 - rank), so few calibration places may promise badly.
@@ -81,10 +81,10 @@ def interval_95(hits: int, count: int) -> tuple[float, float]:
 
     Source: E. B. Wilson, J. Am. Stat. Assoc. 22 (1927), 209.
     """
-    return wilson(hits / count, count, Z_95)
+    return compute_wilson_interval(hits / count, count, Z_95)
 
 
-def wilson(share: float, count: float, z: float) -> tuple[float, float]:
+def compute_wilson_interval(share: float, count: float, z: float) -> tuple[float, float]:
     """Wilson's interval of a share.
 
     Args:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from geoguesser.errors import check_int, check_number
 from geoguesser.geo.distance import from_unit, haversine_km
-from geoguesser.geo.median import STEADY_STEPS, spherical_median, steady_median
+from geoguesser.geo.median import STEADY_STEPS, spherical_median, spherical_median_fixed_steps
 
 TEMPERATURES = (0.5, 0.7, 1.0, 1.4, 2.0)  # what `decoder=auto` tries
 TOP_KS = (3, 5, 10)
@@ -131,7 +131,7 @@ class MedianDecoder(Decoder):
         return spherical_median(posterior, class_vectors)
 
     def _steady_vectors(self, posterior: Tensor, class_vectors: Tensor, steps: int) -> Tensor:
-        return steady_median(posterior, class_vectors, steps=steps)
+        return spherical_median_fixed_steps(posterior, class_vectors, steps=steps)
 
 
 def _of_columns(class_vectors: Tensor, columns: Tensor) -> Tensor:

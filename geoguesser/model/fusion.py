@@ -197,11 +197,11 @@ def fusion_from_state(state: dict[str, Any] | str, feature_size: int) -> Fusion:
         state: What `Fusion.state` gave, or what an older checkpoint holds.
         feature_size: D, of the backbone.
     """
-    values = whole_state(state)
+    values = full_state(state)
     return FUSIONS[values.pop("kind")](feature_size, **values)
 
 
-def whole_state(state: dict[str, Any] | str) -> dict[str, Any]:
+def full_state(state: dict[str, Any] | str) -> dict[str, Any]:
     """A recorded fusion as it would be recorded now: older checkpoints hold its kind alone."""
     return {"kind": state, "view_dropout": 0.0} if isinstance(state, str) else dict(state)
 

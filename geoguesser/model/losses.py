@@ -18,9 +18,9 @@ from geoguesser.errors import ConfigError, check_number
 from geoguesser.geo.distance import FloatArray, arc_km, to_unit
 from geoguesser.geo.grid import Grid
 
-Target = dict[str, Tensor]
+LossTarget = dict[str, Tensor]
 
-FEWEST_NEAR = 32  # class points that take part in a smoothed target; of more, where these do not hold all of it
+MIN_NEAR = 32  # class points that take part in a smoothed target; of more, where these do not hold all of it
 NEGLIGIBLE = 1e-4  # share of a smoothed target that the farthest of them may still have
 
 
@@ -37,7 +37,7 @@ class CellLoss(ABC):
     def __init__(self, *, balance: float = 0.0) -> None:
         self.balance = check_number("loss.balance", balance, low=0.0, high=1.0)
 
-    def targets(self, grid: Grid, coords_deg: FloatArray) -> Target:
+    def targets(self, grid: Grid, coords_deg: FloatArray) -> LossTarget:
         """What the loss must know of N places, each with N rows; `cell` is the class of each.
 
         Args:
@@ -57,7 +57,7 @@ class CellLoss(ABC):
         weights = np.maximum(counts, 1.0) ** -self.balance
         return weights * counts.sum() / (weights * counts).sum()
 
-    def shares(self, target: Target, num_cells: int) -> Tensor:
+    def shares(self, target: LossTarget, num_cells: int) -> Tensor:
         """(K,) float64 shares of the cells in the targets of these places, weighed as in the loss."""
         weight = target.get("weight", torch.ones(len(target["cell"]))).double()
         near, share = target.get("near", target["cell"][:, None]), target.get("share")
@@ -65,7 +65,7 @@ class CellLoss(ABC):
         sums = torch.zeros(num_cells, dtype=torch.float64).index_add_(0, near.long().flatten(), each.flatten())
         return sums / sums.sum()
 
-    def __call__(self, logits: Tensor, target: Target, class_vectors: Tensor) -> Tensor:
+    def __call__(self, logits: Tensor, target: LossTarget, class_vectors: Tensor) -> Tensor:
         """The batch's mean loss, a scalar.
 
         Args:
@@ -78,7 +78,7 @@ class CellLoss(ABC):
         return losses.mean() if weight is None else (losses * weight).mean()
 
     @abstractmethod
-    def of_each(self, logits: Tensor, target: Target, class_vectors: Tensor) -> Tensor:
+    def of_each(self, logits: Tensor, target: LossTarget, class_vectors: Tensor) -> Tensor:
         """(B,) the loss of each place."""
 
 
@@ -99,13 +99,13 @@ class CrossEntropy(CellLoss):
         if self.label_smoothing == 1.0:
             raise ConfigError.at("loss.label_smoothing", "must be below 1", found=label_smoothing)
 
-    def of_each(self, logits: Tensor, target: Target, class_vectors: Tensor) -> Tensor:
+    def of_each(self, logits: Tensor, target: LossTarget, class_vectors: Tensor) -> Tensor:
         return functional.cross_entropy(
             logits, target["cell"], label_smoothing=self.label_smoothing, reduction="none"
         )
 
 
-class Smoothed(CellLoss):
+class SmoothedCrossEntropy(CellLoss):
     """Cross entropy against targets that are smoothed by distance: q_c ~ exp(-d(x, g_c) / (tau s)).
 
     d is the great-circle distance from the place x to the class point g_c, s the side of the place's own cell. A
@@ -126,13 +126,13 @@ class Smoothed(CellLoss):
         super().__init__(balance=balance)
         self.tau = check_number("loss.tau", tau, low=0.0, high=100.0, open_low=True)
 
-    def targets(self, grid: Grid, coords_deg: FloatArray) -> Target:
+    def targets(self, grid: Grid, coords_deg: FloatArray) -> LossTarget:
         found = super().targets(grid, coords_deg)
         reach_km = self.tau * grid.class_sides_km[found["cell"].numpy()]
-        near, share = smoothed_targets(coords_deg, grid.class_points_deg, reach_km)
+        near, share = compute_smoothed_targets(coords_deg, grid.class_points_deg, reach_km)
         return found | {"near": torch.from_numpy(near), "share": torch.from_numpy(share)}
 
-    def of_each(self, logits: Tensor, target: Target, class_vectors: Tensor) -> Tensor:
+    def of_each(self, logits: Tensor, target: LossTarget, class_vectors: Tensor) -> Tensor:
         near = logits.gather(1, target["near"].long())
         return torch.logsumexp(logits, dim=1) - (near * target["share"]).sum(dim=1)
 
@@ -147,16 +147,16 @@ class ExpectedDistance(CellLoss):
         balance: As in CellLoss.
     """
 
-    def targets(self, grid: Grid, coords_deg: FloatArray) -> Target:
+    def targets(self, grid: Grid, coords_deg: FloatArray) -> LossTarget:
         vectors = torch.from_numpy(to_unit(coords_deg)).float()
         return super().targets(grid, coords_deg) | {"vector": vectors, "unit_km": _unit_km(grid, len(vectors))}
 
-    def of_each(self, logits: Tensor, target: Target, class_vectors: Tensor) -> Tensor:
-        distance = arcs_km(target["vector"], class_vectors) / target["unit_km"][:, None]
+    def of_each(self, logits: Tensor, target: LossTarget, class_vectors: Tensor) -> Tensor:
+        distance = compute_arcs_km(target["vector"], class_vectors) / target["unit_km"][:, None]
         return (torch.softmax(logits, dim=1) * distance).sum(dim=1)
 
 
-class Mix(Smoothed):
+class Mix(SmoothedCrossEntropy):
     """The smoothed cross entropy, and `weight` times the expected distance.
 
     Args:
@@ -173,15 +173,15 @@ class Mix(Smoothed):
         self.weight = check_number("loss.weight", weight, low=0.0, high=1000.0)
         self._expected = ExpectedDistance()
 
-    def targets(self, grid: Grid, coords_deg: FloatArray) -> Target:
+    def targets(self, grid: Grid, coords_deg: FloatArray) -> LossTarget:
         return super().targets(grid, coords_deg) | self._expected.targets(grid, coords_deg)
 
-    def of_each(self, logits: Tensor, target: Target, class_vectors: Tensor) -> Tensor:
+    def of_each(self, logits: Tensor, target: LossTarget, class_vectors: Tensor) -> Tensor:
         expected = self._expected.of_each(logits, target, class_vectors)
         return super().of_each(logits, target, class_vectors) + self.weight * expected
 
 
-def smoothed_targets(
+def compute_smoothed_targets(
     coords_deg: FloatArray, class_points_deg: FloatArray, reach_km: FloatArray
 ) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float32]]:
     """Shares of the class points near each place: exp(-distance / reach), summing to 1.
@@ -197,7 +197,7 @@ def smoothed_targets(
     """
     tree = cKDTree(to_unit(class_points_deg))
     vectors, most = to_unit(coords_deg), len(class_points_deg)
-    count = min(FEWEST_NEAR, most)
+    count = min(MIN_NEAR, most)
     while True:
         chords, near = tree.query(vectors, k=np.arange(1, count + 1))
         arcs = arc_km(np.asarray(chords))
@@ -208,7 +208,7 @@ def smoothed_targets(
         count = min(2 * count, most)
 
 
-def arcs_km(vectors: Tensor, class_vectors: Tensor) -> Tensor:
+def compute_arcs_km(vectors: Tensor, class_vectors: Tensor) -> Tensor:
     """(B, 3) and (K, 3) unit vectors -> (B, K) great-circle distances, within metres in 32 bits.
 
     From differences, not products: those would lose kilometres in 32 bits, and all of them under mixed precision.

@@ -11,7 +11,7 @@ from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
 from geoguesser.geo.distance import FloatArray, haversine_km
-from geoguesser.geo.score import game_score, shares_within
+from geoguesser.geo.score import compute_game_score, compute_shares_within
 
 
 class PlaceResults:
@@ -73,7 +73,7 @@ class PlaceErrors(Metric):
         return PlaceResults(index[order], *parts)
 
 
-def error_summary(error_km: FloatArray, diagonal_km: float) -> dict[str, Any]:
+def summarise_errors(error_km: FloatArray, diagonal_km: float) -> dict[str, Any]:
     """What is reported of a set of errors.
 
     Args:
@@ -88,6 +88,6 @@ def error_summary(error_km: FloatArray, diagonal_km: float) -> dict[str, Any]:
         "error_km_mean": float(np.mean(error_km)),
         "error_km_median": float(np.median(error_km)),
         "error_km_p90": float(np.percentile(error_km, 90)),
-        "share_within_km": shares_within(error_km),
-        "score_mean": float(np.mean(game_score(error_km, diagonal_km))),
+        "share_within_km": compute_shares_within(error_km),
+        "score_mean": float(np.mean(compute_game_score(error_km, diagonal_km))),
     }

@@ -23,14 +23,14 @@ from geoguesser.model.heads.classification import ClassificationHead, Head
 
 LEVELS = {"50": 0.5, "90": 0.9, "95": 0.95}
 TEMPERATURES = (0.05, 20.0)  # where the temperature is sought
-LEAST_LOGIT = -100.0  # below the most probable cell's; an impossible cell costs no infinite loss
+MIN_LOGIT = -100.0  # below the most probable cell's; an impossible cell costs no infinite loss
 IN_SQUARE = 0.382598  # of its side a uniform place in a square lies from the centre: (sqrt 2 + asinh 1) / 6
 FARTHEST_KM = math.pi * EARTH_RADIUS_KM
 CHUNK = 2**22  # probabilities that are at work at once
 
 
 @dataclass(frozen=True)
-class Said:
+class HeadOutput:
     """What a head says of N places.
 
     Attributes:
@@ -45,15 +45,15 @@ class Said:
     vectors: FloatArray | None = None
     sides_km: FloatArray | None = None
 
-    def part(self, start: int, stop: int) -> Said:
+    def part(self, start: int, stop: int) -> HeadOutput:
         """What is said of some places in a row."""
         if self.logits is None or self.vectors is None:
-            return Said(self.answers_deg[start:stop])
+            return HeadOutput(self.answers_deg[start:stop])
         vectors = self.vectors if self.vectors.ndim == 2 else self.vectors[start:stop]
-        return Said(self.answers_deg[start:stop], self.logits[start:stop], vectors, self.sides_km)
+        return HeadOutput(self.answers_deg[start:stop], self.logits[start:stop], vectors, self.sides_km)
 
 
-def said_of(head: Head, out: Tensor, answers_deg: FloatArray | None = None) -> Said:
+def decode_output(head: Head, out: Tensor, answers_deg: FloatArray | None = None) -> HeadOutput:
     """Reads a head's output.
 
     Args:
@@ -64,21 +64,21 @@ def said_of(head: Head, out: Tensor, answers_deg: FloatArray | None = None) -> S
     if answers_deg is None:
         answers_deg = head.decode(out).detach().cpu().double().numpy()
     if head.grid is None:
-        return Said(answers_deg)
+        return HeadOutput(answers_deg)
     with_cells = cast(ClassificationHead, head)
     logits = with_cells.logits(out).detach().cpu().double().numpy()
     vectors = with_cells.points(out).detach().cpu().double().numpy()
     vectors /= np.linalg.norm(vectors, axis=-1, keepdims=True)  # 32 bits miss 1 by what looks like 2 km
-    return Said(answers_deg, logits, vectors, head.grid.class_sides_km)
+    return HeadOutput(answers_deg, logits, vectors, head.grid.class_sides_km)
 
 
-def tempered(logits: FloatArray, temperature: float = 1.0) -> FloatArray:
+def apply_temperature(logits: FloatArray, temperature: float = 1.0) -> FloatArray:
     """(N, K) logits -> (N, K) probabilities at a temperature."""
     weights = np.exp(_shifted(logits) / temperature)
     return weights / weights.sum(axis=1, keepdims=True)
 
 
-def nll(logits: FloatArray, cell: IntArray, temperature: float = 1.0) -> float:
+def compute_nll(logits: FloatArray, cell: IntArray, temperature: float = 1.0) -> float:
     """The mean negative log-likelihood of the true cells, (N,), in nats."""
     scaled = _shifted(logits) / temperature
     own = scaled[np.arange(len(cell)), cell]
@@ -97,26 +97,26 @@ def fit_temperature(logits: FloatArray, cell: IntArray) -> float:
     """
     low, high = np.log(TEMPERATURES)
     found: Any = minimize_scalar(
-        lambda log_t: nll(logits, cell, math.exp(log_t)),
+        lambda log_t: compute_nll(logits, cell, math.exp(log_t)),
         bounds=(low, high),
         method="bounded",
         options={"xatol": 1e-5},
     )
-    return math.exp(found.x) if found.fun < nll(logits, cell) - 1e-9 else 1.0
+    return math.exp(found.x) if found.fun < compute_nll(logits, cell) - 1e-9 else 1.0
 
 
 def _shifted(logits: FloatArray) -> FloatArray:
-    return np.maximum(logits - logits.max(axis=1, keepdims=True), LEAST_LOGIT)
+    return np.maximum(logits - logits.max(axis=1, keepdims=True), MIN_LOGIT)
 
 
-def distances_km(answers_deg: FloatArray, vectors: FloatArray) -> FloatArray:
+def compute_distances_km(answers_deg: FloatArray, vectors: FloatArray) -> FloatArray:
     """(N, 2) answers and (K, 3) or (N, K, 3) unit vectors -> (N, K) great-circle distances, good to a metre."""
     unit = to_unit(answers_deg)
     cosine = unit @ vectors.T if vectors.ndim == 2 else np.einsum("nd,nkd->nk", unit, vectors)
     return EARTH_RADIUS_KM * np.arccos(np.clip(cosine, -1.0, 1.0))
 
 
-def expected_km(posterior: FloatArray, away_km: FloatArray, sides_km: FloatArray) -> FloatArray:
+def compute_expected_km(posterior: FloatArray, away_km: FloatArray, sides_km: FloatArray) -> FloatArray:
     """(N,) the expected error of each answer under its posterior.
 
     A place in a cell lies off the cell's point: from a distance d it is about sqrt(d^2 + (0.383 side)^2) away on
@@ -150,7 +150,7 @@ class Calibration:
     stretch: dict[str, float | None]
 
     @classmethod
-    def fit(cls, said: Said, cell: IntArray | None, error_km: FloatArray) -> Calibration:
+    def fit(cls, said: HeadOutput, cell: IntArray | None, error_km: FloatArray) -> Calibration:
         """Learns from calibration places.
 
         Args:
@@ -164,13 +164,17 @@ class Calibration:
         temperature, mass = None, None
         if said.logits is not None and cell is not None:
             temperature = fit_temperature(said.logits, cell)
-            scores = conformal.mass_scores(tempered(said.logits, temperature))[np.arange(len(cell)), cell]
-            mass = {name: _finite(conformal.quantile(scores, level)) for name, level in LEVELS.items()}
-        raw = raw_expected_km(said, temperature)
-        stretch = {name: _finite(conformal.quantile(error_km / raw, level)) for name, level in LEVELS.items()}
+            scores = conformal.compute_mass_scores(apply_temperature(said.logits, temperature))[
+                np.arange(len(cell)), cell
+            ]
+            mass = {name: _finite(conformal.compute_quantile(scores, level)) for name, level in LEVELS.items()}
+        raw = compute_raw_expected_km(said, temperature)
+        stretch = {
+            name: _finite(conformal.compute_quantile(error_km / raw, level)) for name, level in LEVELS.items()
+        }
         return cls(len(error_km), temperature, float(error_km.mean() / raw.mean()), mass, stretch)
 
-    def of_places(self, said: Said, cell: IntArray | None = None) -> dict[str, npt.NDArray[Any]]:
+    def of_places(self, said: HeadOutput, cell: IntArray | None = None) -> dict[str, npt.NDArray[Any]]:
         """What is known of each place, by name: (N,) arrays.
 
         Args:
@@ -191,10 +195,13 @@ class Calibration:
         ]
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
-    def _of_part(self, said: Said, cell: IntArray | None) -> dict[str, npt.NDArray[Any]]:
+    def _of_part(self, said: HeadOutput, cell: IntArray | None) -> dict[str, npt.NDArray[Any]]:
         if said.logits is None or said.sides_km is None or self.temperature is None:
-            return self._radii(raw_expected_km(said, None))
-        raw, posterior = raw_expected_km(said, self.temperature), tempered(said.logits, self.temperature)
+            return self._radii(compute_raw_expected_km(said, None))
+        raw, posterior = (
+            compute_raw_expected_km(said, self.temperature),
+            apply_temperature(said.logits, self.temperature),
+        )
         found = {"expected_error_km": self.scale * raw, **self._radii(raw)}
         found |= {"cell": posterior.argmax(axis=1), "cell_probability": posterior.max(axis=1)}
         for name, inside in self.sets(posterior).items():
@@ -209,7 +216,7 @@ class Calibration:
         Args:
             posterior: (N, K) probabilities at the calibration's temperature.
         """
-        scores = conformal.mass_scores(posterior)
+        scores = conformal.compute_mass_scores(posterior)
         return {name: scores <= (math.inf if most is None else most) for name, most in (self.mass or {}).items()}
 
     def _radii(self, raw: FloatArray) -> dict[str, npt.NDArray[Any]]:
@@ -226,12 +233,12 @@ def calibration_from_state(state: dict[str, Any]) -> Calibration:
     return Calibration(**state)
 
 
-def raw_expected_km(said: Said, temperature: float | None) -> FloatArray:
+def compute_raw_expected_km(said: HeadOutput, temperature: float | None) -> FloatArray:
     """(N,) the expected error before any scale; 1 km each for a head without cells, which knows no more."""
     if said.logits is None or said.vectors is None or said.sides_km is None or temperature is None:
         return np.ones(len(said.answers_deg))
-    away_km = distances_km(said.answers_deg, said.vectors)
-    return expected_km(tempered(said.logits, temperature), away_km, said.sides_km)
+    away_km = compute_distances_km(said.answers_deg, said.vectors)
+    return compute_expected_km(apply_temperature(said.logits, temperature), away_km, said.sides_km)
 
 
 def _finite(value: float) -> float | None:

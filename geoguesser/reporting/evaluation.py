@@ -11,13 +11,13 @@ from rich.console import Console
 from rich.table import Table
 
 from geoguesser.errors import ConfigError
-from geoguesser.evaluation.intervals import FEWEST_FOR_MEAN, FEWEST_PLACES
+from geoguesser.evaluation.intervals import MIN_FOR_MEAN, MIN_PLACES
 from geoguesser.geo.region import Region
 from geoguesser.geo.score import FIELD_RADII_KM, SHARE_RADII_KM
 from geoguesser.reporting import maps
 from geoguesser.reporting.files import write_csv, write_json
 from geoguesser.reporting.run import plots
-from geoguesser.system.text import counted
+from geoguesser.system.text import format_count
 
 PICTURES = ("errors.png", "arrows.png")
 FILES = ("evaluation.json", "errors.csv", *PICTURES)
@@ -41,7 +41,9 @@ def check_folder(out: Path) -> None:
         )  # fmt: skip
 
 
-def write(folder: Path, found: dict[str, Any], table: pd.DataFrame, region: Region, *, pictures: bool) -> None:
+def write_evaluation(
+    folder: Path, found: dict[str, Any], table: pd.DataFrame, region: Region, *, pictures: bool
+) -> None:
     """Writes evaluation.json, errors.csv and two pictures; pictures of an earlier evaluation go.
 
     Args:
@@ -58,7 +60,7 @@ def write(folder: Path, found: dict[str, Any], table: pd.DataFrame, region: Regi
             (folder / name).unlink(missing_ok=True)
     else:
         errors = table["error_km"].to_numpy()
-        title = f"{maps.capitalised(region.name)}, evaluation"
+        title = f"{maps.capitalise(region.name)}, evaluation"
         plots.draw_errors(folder / "errors.png", error_km=errors, baselines={}, title=title)
         maps.draw_arrows(
             folder / "arrows.png",
@@ -71,11 +73,11 @@ def write(folder: Path, found: dict[str, Any], table: pd.DataFrame, region: Regi
     write_json(folder / "evaluation.json", found)
 
 
-def show(found: dict[str, Any], folder: Path) -> None:
+def print_evaluation(found: dict[str, Any], folder: Path) -> None:
     """Prints the figures with their intervals."""
     console = Console(soft_wrap=True, highlight=False)
     limits = f"{found['confidence']:.0%} interval"
-    table = Table(title=f"{counted(found['places'], 'place')}, {found['region']}", title_justify="left")
+    table = Table(title=f"{format_count(found['places'], 'place')}, {found['region']}", title_justify="left")
     for column in ("", "", limits):
         table.add_column(column, justify="right" if column == "" else "left")
     table.columns[0].justify = "left"
@@ -100,10 +102,10 @@ def show(found: dict[str, Any], folder: Path) -> None:
 
 def _lines(found: dict[str, Any]) -> list[str]:
     lines = [f"Intervals: bootstrap over {found['units']}."]
-    if found["places"] < FEWEST_PLACES:
-        lines = [f"No intervals: they need at least {FEWEST_PLACES} places."]
-    elif found["places"] < FEWEST_FOR_MEAN:
-        lines[0] += f" Those of means need at least {FEWEST_FOR_MEAN} places."
+    if found["places"] < MIN_PLACES:
+        lines = [f"No intervals: they need at least {MIN_PLACES} places."]
+    elif found["places"] < MIN_FOR_MEAN:
+        lines[0] += f" Those of means need at least {MIN_FOR_MEAN} places."
     if len(found["by_part"]) > 1:
         parts = found["by_part"].items()
         words = [f"{name} {_km(one['error_km_mean'])} ({one['places']:,})" for name, one in parts]

@@ -29,7 +29,7 @@ from geoguesser.geo.cells.square import IntArray
 from geoguesser.geo.distance import FloatArray, haversine_km
 from geoguesser.geo.grid import Grid
 from geoguesser.geo.region import Region
-from geoguesser.reporting.projections import Frame, frame_of
+from geoguesser.reporting.projections import MapProjection, make_projection
 from geoguesser.reporting.style import (
     BLUE,
     GREEN,
@@ -44,7 +44,7 @@ from geoguesser.reporting.style import (
     format_km,
     picture,
 )
-from geoguesser.system.text import counted
+from geoguesser.system.text import format_count
 
 SPLIT_COLOURS = {"unused": "#999999", "train": BLUE, "val": ORANGE, "test": GREEN}  # drawn in this order
 SPLIT_NAMES = {"train": "training", "val": "validation"}
@@ -68,7 +68,7 @@ def pick_by_rank(error_km: FloatArray, most: int) -> IntArray:
     return order[np.round(np.linspace(0, len(order) - 1, most)).astype(np.int64)]
 
 
-def dropped_cells(grid: Grid) -> IntArray:
+def find_dropped_cells(grid: Grid) -> IntArray:
     """Ids of the cells that touch the land but hold no training place."""
     return np.setdiff1d(grid.touching, grid.kept)
 
@@ -90,7 +90,7 @@ class Sheet:
     beside: bool
 
 
-def sheet_for(bounds: FloatArray, stretch: float) -> Sheet:
+def make_sheet(bounds: FloatArray, stretch: float) -> Sheet:
     """Lays out a picture: a wide map has its legend below, any other one beside it."""
     west, south, east, north = bounds
     shape = (east - west) / ((north - south) * stretch)
@@ -106,7 +106,7 @@ def sheet_for(bounds: FloatArray, stretch: float) -> Sheet:
     return Sheet(HEADER_IN + up + 0.6, map_box, (MARGIN_IN + across + 0.2, 0.6, 2.55, up), True)
 
 
-def _draw_land(axes: Axes, frame: Frame, unit: float) -> None:
+def _draw_land(axes: Axes, frame: MapProjection, unit: float) -> None:
     """Land as a shade over the cells; details below a third of a pixel (`unit`) are left out."""
     parts = shapely.get_parts(frame.land)
     simple = shapely.simplify(parts, unit / 3, preserve_topology=False)
@@ -121,7 +121,9 @@ def _outline(polygon: shapely.Polygon) -> Outline:
     return Outline.make_compound_path(*(Outline(np.asarray(ring.coords), closed=True) for ring in rings))
 
 
-def set_map(figure: Figure, box: tuple[float, float, float, float], frame: Frame, bounds: FloatArray) -> Axes:
+def set_map(
+    figure: Figure, box: tuple[float, float, float, float], frame: MapProjection, bounds: FloatArray
+) -> Axes:
     """Axes with the land, whose limits are widened until they fill the whole box of the map.
 
     Args:
@@ -147,7 +149,7 @@ def _dots(axes: Axes, xy: FloatArray, colour: str, size_pt: float, **more: Any) 
     axes.plot(*xy.T, "o", ms=size_pt, mew=0, color=colour, **more)
 
 
-def dot_size_pt(count: int) -> float:
+def choose_dot_size_pt(count: int) -> float:
     """Diameter of a dot: 6 points where there are few, 1 point at 70,000."""
     return float(np.clip(8.0 * max(count, 1) ** -0.18, 1.0, 6.0))
 
@@ -171,29 +173,29 @@ def draw_grid(
         splits: (N,) `train`, `val`, `test` or `unused`.
         title: The heading; the region's name where it is empty.
     """
-    frame = frame_of(region)
+    frame = make_projection(region)
     xy = frame.project(coords_deg)
     cells = np.zeros(0, dtype=np.int64) if grid is None else np.union1d(grid.touching, grid.kept)
     rings = [] if grid is None else [frame.ring(ring) for ring in grid.outlines_deg(cells)]
     bounds = frame.bounds(xy, rings)
-    sheet = sheet_for(bounds, frame.stretch)
+    sheet = make_sheet(bounds, frame.stretch)
     with picture(path, sheet.height) as figure:
-        add_header(figure, title or capitalised(region.name), grid_summary(grid, len(xy)))
+        add_header(figure, title or capitalise(region.name), describe_grid(grid, len(xy)))
         axes = set_map(figure, sheet.map, frame, bounds)
         handles = [] if grid is None else _draw_cells(axes, frame, grid)
         handles += _draw_places(axes, xy, np.asarray(splits))
         add_legend(figure, sheet, handles)
 
 
-def grid_summary(grid: Grid | None, places: int) -> str:
+def describe_grid(grid: Grid | None, places: int) -> str:
     """The line under the heading: how many cells touch land and hold training places, and their side."""
     if grid is None:
-        return f"{counted(places, 'place')}, no cells"
+        return f"{format_count(places, 'place')}, no cells"
     cells = f"{len(grid.touching):,} cells touch land, {grid.num_cells:,} hold training places"
     return f"{cells}; side of a cell {format_km(grid.side_km)}"
 
 
-def capitalised(name: str) -> str:
+def capitalise(name: str) -> str:
     """The name with a capital first letter."""
     return name[:1].upper() + name[1:]
 
@@ -205,23 +207,23 @@ def _draw_places(axes: Axes, xy: FloatArray, splits: npt.NDArray[Any]) -> list[A
         chosen = xy[splits == split]
         if len(chosen):
             alpha = 0.9 if len(xy) < 5000 else 0.6
-            _dots(axes, chosen, colour, dot_size_pt(len(xy)), alpha=alpha, zorder=4)
-            handles.append(dot_handle(colour, count_label(len(chosen), SPLIT_NAMES.get(split, split))))
+            _dots(axes, chosen, colour, choose_dot_size_pt(len(xy)), alpha=alpha, zorder=4)
+            handles.append(make_dot_handle(colour, format_place_count(len(chosen), SPLIT_NAMES.get(split, split))))
     return handles
 
 
-def count_label(count: int, split: str) -> str:
+def format_place_count(count: int, split: str) -> str:
     """`1 test place`, `26,417 training places`."""
     return f"{count:,} {split} place{'' if count == 1 else 's'}"
 
 
-def _draw_cells(axes: Axes, frame: Frame, grid: Grid) -> list[Artist]:
+def _draw_cells(axes: Axes, frame: MapProjection, grid: Grid) -> list[Artist]:
     """Cells, class points and how far these were moved; gives the entries of the legend."""
     cell_px = _cell_px(axes, frame, grid)
     edge = float(np.clip(cell_px / 50, 0.2, 1.0))
     dropped: dict[str, Any] = {"fc": "white", "ec": "#A8A8A8", "hatch": "////" if cell_px > 9 else None}
     kept: dict[str, Any] = {"fc": KEPT, "ec": CELL_EDGE}
-    looks = ((dropped_cells(grid), "without, dropped", dropped), (grid.kept, "with training places", kept))
+    looks = ((find_dropped_cells(grid), "without, dropped", dropped), (grid.kept, "with training places", kept))
     handles: list[Artist] = []
     for level, (ids, label, look) in enumerate(looks):
         rings = [drawn for ring in grid.outlines_deg(ids) for drawn in frame.rings(ring)]
@@ -233,14 +235,14 @@ def _draw_cells(axes: Axes, frame: Frame, grid: Grid) -> list[Artist]:
     return handles + _draw_class_points(axes, frame, grid, cell_px)
 
 
-def _cell_px(axes: Axes, frame: Frame, grid: Grid) -> float:
+def _cell_px(axes: Axes, frame: MapProjection, grid: Grid) -> float:
     """Height of a middling cell on paper, in pixels."""
     middling = np.argsort(grid.class_sides_km, kind="stable")[(grid.num_cells - 1) // 2]
     ring = axes.transData.transform(frame.ring(grid.outlines_deg(grid.kept[[middling]])[0]))
     return float(np.ptp(ring[:, 1]))
 
 
-def _draw_class_points(axes: Axes, frame: Frame, grid: Grid, cell_px: float) -> list[Artist]:
+def _draw_class_points(axes: Axes, frame: MapProjection, grid: Grid, cell_px: float) -> list[Artist]:
     """A diamond per class, with a line from the cell's centre where it was moved visibly."""
     centres_deg = grid.region.from_space(grid.cells.centres(grid.kept))
     moved = haversine_km(centres_deg, grid.class_points_deg) > 0.1 * grid.class_sides_km
@@ -282,31 +284,31 @@ def draw_arrows(
     error_km = np.asarray(error_km, dtype=np.float64)
     chosen = pick_by_rank(error_km, most)
     true_deg, predicted_deg, shown_km = (values[chosen] for values in (true_deg, predicted_deg, error_km))
-    frame = frame_of(region)
+    frame = make_projection(region)
     lasts, firsts, owners = frame.lines(true_deg, predicted_deg)
     true_xy = frame.project(true_deg)
     bounds = frame.bounds(np.concatenate((true_xy, frame.project(predicted_deg))), [])
-    sheet = sheet_for(bounds, frame.stretch)
+    sheet = make_sheet(bounds, frame.stretch)
     with picture(path, sheet.height) as figure:
-        add_header(figure, title or capitalised(region.name), arrows_summary(error_km, len(chosen)))
+        add_header(figure, title or capitalise(region.name), describe_arrows(error_km, len(chosen)))
         axes = set_map(figure, sheet.map, frame, bounds)
         top_km = float(np.percentile(error_km, 98 if len(error_km) >= 50 else 100)) or 1.0
         colours = ScalarMappable(Normalize(0.0, top_km), ERROR_COLOURS)
         _draw_ways(axes, lasts, firsts, colours.to_rgba(shown_km), owners)
-        _dots(axes, true_xy, INK, float(np.clip(dot_size_pt(len(chosen)), 2.2, 5.0)), zorder=6)
+        _dots(axes, true_xy, INK, float(np.clip(choose_dot_size_pt(len(chosen)), 2.2, 5.0)), zorder=6)
         head: dict[str, Any] = {"marker": ">", "markevery": (1, 2), "ms": 6}
         handles: list[Artist] = [
-            dot_handle(INK, "true point"),
+            make_dot_handle(INK, "true point"),
             Line2D([0], [0], color=MUTED, lw=1.6, label="to the predicted point", **head),
         ]
         add_legend(figure, sheet, handles)
         _add_colour_bar(figure, sheet, colours, extend="max" if error_km.max() > top_km else "neither")
 
 
-def arrows_summary(error_km: FloatArray, shown: int) -> str:
+def describe_arrows(error_km: FloatArray, shown: int) -> str:
     """The line under the heading: how many arrows are shown, and the mean and median error of all."""
     count = len(error_km)
-    places = count_label(count, "test")
+    places = format_place_count(count, "test")
     if shown < count:
         places = f"{shown:,} of {places}, evenly by rank of error; all {count:,}"
     mean, median = format_km(float(np.mean(error_km))), format_km(float(np.median(error_km)))
@@ -363,6 +365,6 @@ def add_legend(figure: Figure, sheet: Sheet, handles: list[Artist]) -> None:
     )
 
 
-def dot_handle(colour: str, label: str) -> Line2D:
+def make_dot_handle(colour: str, label: str) -> Line2D:
     """An entry of the legend: a dot with its label."""
     return Line2D([], [], ls="", marker="o", ms=6, mew=0, color=colour, label=label)

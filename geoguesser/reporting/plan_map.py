@@ -15,13 +15,20 @@ from matplotlib.lines import Line2D
 from geoguesser.collecting.planning.layers import Layer
 from geoguesser.geo.distance import FloatArray
 from geoguesser.geo.region import Region
-from geoguesser.reporting.maps import add_legend, capitalised, dot_handle, dot_size_pt, set_map, sheet_for
-from geoguesser.reporting.projections import Frame, frame_of
+from geoguesser.reporting.maps import (
+    add_legend,
+    capitalise,
+    choose_dot_size_pt,
+    make_dot_handle,
+    make_sheet,
+    set_map,
+)
+from geoguesser.reporting.projections import MapProjection, make_projection
 from geoguesser.reporting.style import BLUE, ORANGE, PURPLE, add_header, picture
-from geoguesser.system.text import counted
+from geoguesser.system.text import format_count
 
 STEP_DEG = 0.1  # a layer's lines are straight in degrees, and bent on the map
-MOST_LINES = 200_000  # of a layer; of more, every n-th is drawn
+MAX_LINES = 200_000  # of a layer; of more, every n-th is drawn
 
 
 def draw_plan(
@@ -45,17 +52,17 @@ def draw_plan(
         title: The heading; `Plan for` the region where it is empty.
         report: What the strategy said, for the line under the heading.
     """
-    frame = frame_of(region)
+    frame = make_projection(region)
     planned = frame.project(np.asarray(planned_deg, dtype=np.float64).reshape(-1, 2))
     existing = np.zeros((0, 2)) if existing_deg is None else frame.project(existing_deg)
     ends = np.concatenate((planned, existing))
     low_high = np.array(frame.land.bounds).reshape(2, 2)
     bounds = frame.bounds(ends if len(ends) else low_high, [])
-    sheet = sheet_for(bounds, frame.stretch)
+    sheet = make_sheet(bounds, frame.stretch)
     with picture(path, sheet.height) as figure:
-        add_header(figure, title or f"Plan for {capitalised(region.name)}", plan_summary(len(planned), report))
+        add_header(figure, title or f"Plan for {capitalise(region.name)}", describe_plan(len(planned), report))
         axes = set_map(figure, sheet.map, frame, bounds)
-        size = dot_size_pt(len(ends))
+        size = choose_dot_size_pt(len(ends))
         handles = [
             *_draw_dots(axes, planned, BLUE, size, "planned point"),
             *_draw_dots(axes, existing, ORANGE, size, "existing place"),
@@ -64,10 +71,10 @@ def draw_plan(
         add_legend(figure, sheet, handles)
 
 
-def plan_summary(count: int, report: dict[str, Any] | None) -> str:
+def describe_plan(count: int, report: dict[str, Any] | None) -> str:
     """The line under the heading: how many points of how many, by which strategy, how far apart, near to what."""
     if report is None:
-        return counted(count, "point")
+        return format_count(count, "point")
     words = [f"{count:,} of {report['asked']:,} points, strategy={report['strategy']}"]
     if report["spacing_m"]:
         words.append(f"at least {report['spacing_m']:,g} m apart")
@@ -81,10 +88,10 @@ def _draw_dots(axes: Axes, xy: FloatArray, colour: str, size_pt: float, name: st
         return []
     alpha = 0.9 if len(xy) < 5000 else 0.6
     axes.plot(*xy.T, "o", ms=size_pt, mew=0, color=colour, alpha=alpha, zorder=5)
-    return [dot_handle(colour, f"{len(xy):,} {name}{'' if len(xy) == 1 else 's'}")]
+    return [make_dot_handle(colour, f"{len(xy):,} {name}{'' if len(xy) == 1 else 's'}")]
 
 
-def _draw_layer(axes: Axes, frame: Frame, layer: Layer | None) -> list[Artist]:
+def _draw_layer(axes: Axes, frame: MapProjection, layer: Layer | None) -> list[Artist]:
     """Lines and outlines; points of a layer as crosses. What lies off the map is cut at its edge."""
     if layer is None:
         return []
@@ -114,4 +121,4 @@ def _lines(parts: Any) -> Any:
 
 
 def _thinned(lines: Any) -> Any:
-    return lines[:: max(1, -(-len(lines) // MOST_LINES))]
+    return lines[:: max(1, -(-len(lines) // MAX_LINES))]

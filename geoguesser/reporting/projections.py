@@ -18,10 +18,10 @@ from geoguesser.geo.distance import EARTH_RADIUS_KM, FloatArray, from_unit, have
 from geoguesser.geo.region import REACH_KM, PlaneRegion, Region
 from geoguesser.reporting.style import FAINT, INK, MUTED
 
-MOST_NORTH_DEG, MOST_SOUTH_DEG = 84.0, -60.0  # of the world's map, unless a place lies beyond
+MAX_NORTH_DEG, MAX_SOUTH_DEG = 84.0, -60.0  # of the world's map, unless a place lies beyond
 
 
-class Frame(ABC):
+class MapProjection(ABC):
     """How a region is laid on paper. Drawing units are CRS metres, or degrees for the world.
 
     Attributes:
@@ -59,7 +59,7 @@ class Frame(ABC):
         """Adds what tells the scale: a scale bar, or a graticule."""
 
 
-class PlaneFrame(Frame):
+class PlaneProjection(MapProjection):
     """A region in the metres of its CRS, north up along the CRS's y axis."""
 
     def __init__(self, region: PlaneRegion) -> None:
@@ -68,7 +68,7 @@ class PlaneFrame(Frame):
         self._reach_km = float(haversine_km(vertices, region.centre_deg).max()) + 0.99 * REACH_KM
 
     def project(self, coords_deg: FloatArray) -> FloatArray:
-        return self.region.to_metres(pulled_within(coords_deg, self.region.centre_deg, self._reach_km))
+        return self.region.to_metres(clip_to_frame(coords_deg, self.region.centre_deg, self._reach_km))
 
     def lines(self, starts_deg: FloatArray, ends_deg: FloatArray) -> tuple[FloatArray, FloatArray, IntArray]:
         lasts = np.stack((self.project(starts_deg), self.project(ends_deg)), axis=1)
@@ -97,7 +97,7 @@ class PlaneFrame(Frame):
         axes.text(west, level - 5 / points_up, label, transform=across, va="top", fontsize=9)
 
 
-class WorldFrame(Frame):
+class WorldProjection(MapProjection):
     """The world by longitude and latitude, with true proportions at 35 degrees north and south."""
 
     stretch = float(1.0 / np.cos(np.radians(35.0)))
@@ -134,7 +134,7 @@ class WorldFrame(Frame):
     def bounds(self, points: FloatArray, rings: list[FloatArray]) -> FloatArray:
         """Without the Antarctic, unless a point lies there; cells may be cut."""
         south, north = points[:, 1].min() - 3.0, points[:, 1].max() + 3.0
-        south, north = max(min(south, MOST_SOUTH_DEG), -90.0), min(max(north, MOST_NORTH_DEG), 90.0)
+        south, north = max(min(south, MAX_SOUTH_DEG), -90.0), min(max(north, MAX_NORTH_DEG), 90.0)
         return np.array((-180.0, south, 180.0, north))
 
     def furnish(self, axes: Axes) -> None:
@@ -151,9 +151,9 @@ class WorldFrame(Frame):
             axis.set_ticks(ticks, [format_degree(tick, letters) for tick in ticks])
 
 
-def frame_of(region: Region) -> Frame:
+def make_projection(region: Region) -> MapProjection:
     """The way to draw a region."""
-    return PlaneFrame(region) if isinstance(region, PlaneRegion) else WorldFrame(region)
+    return PlaneProjection(region) if isinstance(region, PlaneRegion) else WorldProjection(region)
 
 
 def _open_at_date_line(ring: FloatArray) -> FloatArray:
@@ -205,7 +205,7 @@ def split_at_date_line(starts_deg: FloatArray, ends_deg: FloatArray) -> tuple[Fl
     return lasts, firsts, owners
 
 
-def pulled_within(coords_deg: FloatArray, centre_deg: FloatArray, reach_km: float) -> FloatArray:
+def clip_to_frame(coords_deg: FloatArray, centre_deg: FloatArray, reach_km: float) -> FloatArray:
     """(N, 2) each point itself, or if it lies beyond `reach_km` the point there in the same direction."""
     coords = np.array(coords_deg, dtype=np.float64)
     away_km = haversine_km(coords, centre_deg)

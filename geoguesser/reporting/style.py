@@ -88,11 +88,11 @@ def add_header(figure: Figure, title: str, subtitle: str) -> None:
     """Writes title and subtitle into the top `HEADER_IN` inches; an over-long line is cut to fit."""
     up = figure.get_size_inches()[1]
     x = MARGIN_IN / WIDTH_IN
-    figure.text(x, 1 - 0.2 / up, shortened(title, 88), fontsize=13, fontweight="bold", va="top")
-    figure.text(x, 1 - 0.47 / up, shortened(subtitle, 130), fontsize=9.5, color=MUTED, va="top")
+    figure.text(x, 1 - 0.2 / up, shorten(title, 88), fontsize=13, fontweight="bold", va="top")
+    figure.text(x, 1 - 0.47 / up, shorten(subtitle, 130), fontsize=9.5, color=MUTED, va="top")
 
 
-def shortened(text: str, most: int) -> str:
+def shorten(text: str, most: int) -> str:
     """The text on one line of at most `most` characters."""
     line = " ".join(text.split())
     return line if len(line) <= most else line[: most - 1].rstrip() + "…"

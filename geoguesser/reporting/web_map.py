@@ -25,7 +25,7 @@ FINEST_DEG = 0.0005  # 55 m: what no map of a country shows
 
 
 @cache
-def leaflet() -> tuple[str, str]:
+def load_leaflet() -> tuple[str, str]:
     """Leaflet's script and its style sheet, as text that asks for no other file."""
     folder = files("geoguesser.reporting") / "leaflet"
     script = (folder / "leaflet.js").read_text(encoding="utf-8")
@@ -33,7 +33,7 @@ def leaflet() -> tuple[str, str]:
     return re.sub(r"\n//# sourceMappingURL=.*", "\n", script), re.sub(r"url\([^)]*\)", "none", style)
 
 
-def outline(region: Region, *, most_points: int = 10_000) -> dict[str, Any]:
+def make_outline(region: Region, *, most_points: int = 10_000) -> dict[str, Any]:
     """The region's land as a GeoJSON geometry in degrees, simplified until it has few enough points to move fast.
 
     Each of its polygons stays valid; neighbouring ones (countries of the world) may come to overlap a little.
@@ -55,7 +55,7 @@ def outline(region: Region, *, most_points: int = 10_000) -> dict[str, Any]:
     return _rounded(dict(mapping(simplified)))
 
 
-def cells(grid: Grid, classes: IntArray | None = None) -> dict[str, Any]:
+def make_cells(grid: Grid, classes: IntArray | None = None) -> dict[str, Any]:
     """Cells as a GeoJSON FeatureCollection; a feature's `id` is its class.
 
     Args:
@@ -71,7 +71,7 @@ def cells(grid: Grid, classes: IntArray | None = None) -> dict[str, Any]:
     return {"type": "FeatureCollection", "features": features}
 
 
-def bounds(region: Region) -> list[list[float]]:
+def compute_bounds(region: Region) -> list[list[float]]:
     """[[south, west], [north, east]] of the land, as Leaflet wants it."""
     west, south, east, north = region.land_deg.bounds
     return [[south, west], [north, east]]

@@ -23,18 +23,18 @@ def is_private(key: str) -> bool:
     return bool(PRIVATE_KEYS & set(parts)) or SECRET.search(key) is not None
 
 
-def public(config: Any) -> Any:
+def redact_config(config: Any) -> Any:
     """A config without what is private: folders and files of the user's machine, and secrets."""
     if isinstance(config, Mapping):
-        return {key: public(value) for key, value in config.items() if not is_private(str(key))}
+        return {key: redact_config(value) for key, value in config.items() if not is_private(str(key))}
     if isinstance(config, list | tuple):
-        return [public(value) for value in config]
+        return [redact_config(value) for value in config]
     if isinstance(config, str) and has_path(config):
         return "(a path)"
     return config
 
 
-def without_secrets(config: dict[str, Any]) -> dict[str, Any]:
+def remove_secrets(config: dict[str, Any]) -> dict[str, Any]:
     """The resolved config for config.yaml: values under keys that look secret are not written."""
 
     def clean(value: Any) -> Any:

@@ -17,17 +17,17 @@ import simplejpeg
 from geoguesser.data.checks.inspection import PlaceFiles
 from geoguesser.data.demo.dataset import demo_folder
 from geoguesser.data.images import ByteArray, ImageSpec
-from geoguesser.data.places import names_in, views_folder
+from geoguesser.data.places import find_views_folder, list_names
 from geoguesser.data.store.reader import Store, is_store
 from geoguesser.data.views import read_folder
 from geoguesser.errors import GeoguesserError
 from geoguesser.model.conformal import BoolArray
-from geoguesser.reporting.dataset.samples import QUALITY, SHOWN_PX, Photo, read_photos
+from geoguesser.reporting.dataset.samples import QUALITY, SHOWN_PX, SamplePhoto, load_sample_photos
 
 Source = Path | Store
 
 
-def sources_of(configs: Iterable[Mapping[str, Any]]) -> list[Source]:
+def find_sources(configs: Iterable[Mapping[str, Any]]) -> list[Source]:
     """Roots and stores of runs that are still there, each once.
 
     Args:
@@ -35,7 +35,7 @@ def sources_of(configs: Iterable[Mapping[str, Any]]) -> list[Source]:
     """
     found: dict[str, Source] = {}
     for config in configs:
-        for path in folders_of(config.get("data") or {}):
+        for path in find_folders(config.get("data") or {}):
             if str(path) in found or not path.is_dir():
                 continue
             try:
@@ -45,7 +45,7 @@ def sources_of(configs: Iterable[Mapping[str, Any]]) -> list[Source]:
     return list(found.values())
 
 
-def folders_of(data: Mapping[str, Any]) -> Iterator[Path]:
+def find_folders(data: Mapping[str, Any]) -> Iterator[Path]:
     """Where a config's data lie, whether they are there or not."""
     if data.get("path"):
         yield Path(str(data["path"])).expanduser()
@@ -56,7 +56,7 @@ def folders_of(data: Mapping[str, Any]) -> Iterator[Path]:
         yield demo_folder(places=int(data["places"]), seed=int(data["demo_seed"]), px=int(data["px"]))
 
 
-def photos_of(uuid: str, sources: Sequence[Source]) -> list[Photo] | None:
+def load_photos(uuid: str, sources: Sequence[Source]) -> list[SamplePhoto] | None:
     """The four views of a place, to be shown; None where they are nowhere."""
     for source in sources:
         try:
@@ -68,7 +68,7 @@ def photos_of(uuid: str, sources: Sequence[Source]) -> list[Photo] | None:
     return None
 
 
-def pixels_of(uuid: str, sources: Sequence[Source], image: ImageSpec) -> tuple[ByteArray, BoolArray] | None:
+def load_pixels(uuid: str, sources: Sequence[Source], image: ImageSpec) -> tuple[ByteArray, BoolArray] | None:
     """The views of a place as a network takes them; None where they are nowhere, or none is whole.
 
     Args:
@@ -84,7 +84,7 @@ def pixels_of(uuid: str, sources: Sequence[Source], image: ImageSpec) -> tuple[B
             if isinstance(source, Store):
                 found = _packed(uuid, source, image)
             else:
-                folder = views_folder(source, uuid)
+                folder = find_views_folder(source, uuid)
                 found = None if folder is None else read_folder(str(folder), image, mask=True, broken=[])
         except (GeoguesserError, OSError):
             continue
@@ -93,11 +93,11 @@ def pixels_of(uuid: str, sources: Sequence[Source], image: ImageSpec) -> tuple[B
     return None
 
 
-def _of_root(uuid: str, root: Path) -> list[Photo] | None:
-    folder = views_folder(root, uuid)
+def _of_root(uuid: str, root: Path) -> list[SamplePhoto] | None:
+    folder = find_views_folder(root, uuid)
     if folder is None:
         return None
-    return read_photos(PlaceFiles(str(folder), names_in(str(folder))[0]), "crop")
+    return load_sample_photos(PlaceFiles(str(folder), list_names(str(folder))[0]), "crop")
 
 
 def _row(uuid: str, store: Store) -> npt.NDArray[np.int64]:
@@ -112,7 +112,7 @@ def _packed(uuid: str, store: Store, image: ImageSpec) -> tuple[ByteArray, BoolA
     return pixels, store.mask()[rows[0]]
 
 
-def _of_store(uuid: str, store: Store) -> list[Photo] | None:
+def _of_store(uuid: str, store: Store) -> list[SamplePhoto] | None:
     """The views as they were packed, at the size nearest to that shown."""
     rows = _row(uuid, store)
     if not len(rows):
@@ -122,14 +122,14 @@ def _of_store(uuid: str, store: Store) -> list[Photo] | None:
     views = store.views(ImageSpec(size=size, fit=fit)).gather(rows)[0].permute(0, 2, 3, 1).numpy()
     used = store.mask()[rows[0]]
     return [
-        Photo(simplejpeg.encode_jpeg(np.ascontiguousarray(view), QUALITY, "RGB", "420"))
+        SamplePhoto(simplejpeg.encode_jpeg(np.ascontiguousarray(view), QUALITY, "RGB", "420"))
         if there
-        else Photo(None, "left out")
+        else SamplePhoto(None, "left out")
         for view, there in zip(views, used, strict=True)
     ]
 
 
-def arrays_of(uuid: str, sources: Sequence[Source], px: int, fit: str = "crop") -> list[ByteArray | None] | None:
+def load_arrays(uuid: str, sources: Sequence[Source], px: int, fit: str = "crop") -> list[ByteArray | None] | None:
     """The four views of a place as pictures to be drawn, None for absent ones; None where they are nowhere.
 
     Args:
@@ -141,11 +141,11 @@ def arrays_of(uuid: str, sources: Sequence[Source], px: int, fit: str = "crop") 
     Returns:
         Four (H, W, 3) uint8 arrays.
     """
-    found = pixels_of(uuid, [one for one in sources if not isinstance(one, Store)], ImageSpec(size=px, fit=fit))
+    found = load_pixels(uuid, [one for one in sources if not isinstance(one, Store)], ImageSpec(size=px, fit=fit))
     if found is not None:
         pairs = zip(found[0], found[1], strict=True)
         return [np.ascontiguousarray(view.transpose(1, 2, 0)) if there else None for view, there in pairs]
-    photos = photos_of(uuid, sources)
+    photos = load_photos(uuid, sources)
     if photos is None:
         return None
     return [None if photo.jpeg is None else simplejpeg.decode_jpeg(photo.jpeg) for photo in photos]

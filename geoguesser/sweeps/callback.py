@@ -16,7 +16,7 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, read_write
 
 from geoguesser.errors import ConfigError, first_line
-from geoguesser.sweeps.folder import COMMAND, SweepFolder, group_of
+from geoguesser.sweeps.folder import COMMAND, SweepFolder, get_group
 
 log = logging.getLogger(__name__)
 
@@ -32,17 +32,17 @@ class SweepStart(Callback):
         An error ends the program here, for Hydra makes a warning of what a callback raises.
         """
         try:
-            name = check_name(config.sweep.name)
+            name = check_sweep_name(config.sweep.name)
             folder = Path(str(config.hydra.sweep.dir)).absolute()
             folder.mkdir(parents=True, exist_ok=True)
             _begun[:] = [(SweepFolder.begin(folder), name)]
             if config.hydra.sweeper.get("storage"):
-                go_on_searching(config.hydra.sweeper)
+                resume_optuna_study(config.hydra.sweeper)
         except (ConfigError, OSError) as error:
             sys.exit(f"error: {error}")
 
 
-def check_name(name: Any) -> str:
+def check_sweep_name(name: Any) -> str:
     """Returns `sweep.name` where it is a folder's name, or several, below multirun/.
 
     Raises:
@@ -55,7 +55,7 @@ def check_name(name: Any) -> str:
     return text
 
 
-def go_on_searching(sweeper: DictConfig) -> None:
+def resume_optuna_study(sweeper: DictConfig) -> None:
     """Makes `n_trials` count the whole search, not only what this command adds to it.
 
     The sampler's seed moves on as well: with the same one it would ask again what it asked first.
@@ -81,7 +81,7 @@ def go_on_searching(sweeper: DictConfig) -> None:
     log.info("%d of %d trials are done: %d to go", done, wanted, sweeper.n_trials)
 
 
-def end_of_sweep() -> int:
+def finish_sweep() -> int:
     """Writes the summary of the sweep that this process began, and says what failed.
 
     Returns:
@@ -102,7 +102,7 @@ def end_of_sweep() -> int:
     summary.show()
     missing = summary.missing
     if missing:
-        named = group_of(sweep.path, name) == name
+        named = get_group(sweep.path, name) == name
         again = f"sweep.name={name}" if named else f"hydra.sweep.dir={sweep.path}"
         print(f"The same command with {again} runs what is missing.", file=sys.stderr)  # noqa: T201
     return 1 if missing else 0

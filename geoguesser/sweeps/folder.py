@@ -97,14 +97,14 @@ class SweepFolder:
         return sorted(path.parent for path in self.path.glob("*/status.json"))
 
 
-def group_of(sweep: Path, name: str) -> str:
+def get_group(sweep: Path, name: str) -> str:
     """The sweep's name, for services: `sweep.name`, or the folder's own where `hydra.sweep.dir` was given."""
     wanted = Path(name).parts
     return name if sweep.parts[-len(wanted) :] == wanted else sweep.name
 
 
 @contextmanager
-def held(folder: Path) -> Iterator[bool]:
+def hold_folder(folder: Path) -> Iterator[bool]:
     """Holds the right to work in a job's folder, until the process ends or dies.
 
     Args:
@@ -127,7 +127,7 @@ def is_running(folder: Path) -> bool:
     """Whether a process works in a job's folder."""
     if not LOCKS or not (folder / ".lock").exists():
         return False
-    with held(folder) as free:
+    with hold_folder(folder) as free:
         return not free
 
 
@@ -141,7 +141,7 @@ def _lock(descriptor: int) -> bool:
     return True
 
 
-def state_of(folder: Path) -> str:
+def read_state(folder: Path) -> str:
     """What status.json says of a run folder: done, failed, interrupted or running; none where there was no run."""
     try:
         return str(_read(folder / "status.json")["state"])
@@ -151,7 +151,7 @@ def state_of(folder: Path) -> str:
         return "interrupted"
 
 
-def clear(folder: Path) -> None:
+def clear_folder(folder: Path) -> None:
     """Removes what a job left that is done again; logs and records of services stay."""
     for path in folder.iterdir():
         if path.name in LEFT:

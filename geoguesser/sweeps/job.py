@@ -19,11 +19,11 @@ from omegaconf import DictConfig, OmegaConf
 from geoguesser.commands.train import run
 from geoguesser.data.checks.inspection import CORES, system_cores
 from geoguesser.errors import CheckpointError, ConfigError, GeoguesserError, check_bool, check_mapping, first_line
-from geoguesser.sweeps.folder import SweepFolder, clear, group_of, held, state_of
+from geoguesser.sweeps.folder import SweepFolder, clear_folder, get_group, hold_folder, read_state
 from geoguesser.system.memo import Kept
 
 log = logging.getLogger(__name__)
-KEPT = Kept()  # of this process: jobs of a sweep mostly read the same
+MEMO = Kept()  # of this process: jobs of a sweep mostly read the same
 RESUMABLE = ("interrupted", "running")  # running, though nobody holds its lock: its process was killed
 
 
@@ -48,30 +48,30 @@ def run_job(
     """
     sweep = SweepFolder(folder.parent)
     said: dict[str, Any] = {"number": number, "overrides": overrides}
-    with held(folder) as mine:
+    with hold_folder(folder) as mine:
         twin = sweep.met(folder.name)
         if not mine or (twin is not None and twin["number"] != number):
             sweep.record(folder.name, "duplicate", **said)
             same = f"#{twin['number']}" if twin else "one that another process runs"
             log.info("#%d is the same as %s: %s", number, same, folder)
-            return validation_error(folder)
-        if state_of(folder) == "done" and check_bool("sweep.resume", cfg.sweep.resume):
+            return read_validation_error(folder)
+        if read_state(folder) == "done" and check_bool("sweep.resume", cfg.sweep.resume):
             sweep.record(folder.name, "kept", **said)
             log.info("#%d is done already: %s", number, folder)
-            return validation_error(folder)
+            return read_validation_error(folder)
         sweep.record(folder.name, "running", **said)
         outcome, error = "interrupted", None
         try:
-            with hushed():
+            with quiet_console():
                 share_cores(processes)
                 _run(cfg, folder, overrides=overrides, **facts)
             outcome = "done"
         except Exception as failure:
             outcome, error = "failed", f"{type(failure).__name__}: {first_line(failure)}"
-            explain(failure, folder)
+            log_failure(failure, folder)
         finally:
             sweep.record(folder.name, outcome, **said, error=error)
-        found = validation_error(folder)
+        found = read_validation_error(folder)
         if outcome == "done":
             shown = "counted" if found is None else f"validation {found:.1f} km"
             log.info("#%d %s: %s", number, shown, folder)
@@ -83,20 +83,20 @@ def _run(cfg: DictConfig, folder: Path, *, overrides: list[str], **facts: Any) -
     check_mapping("sweep", OmegaConf.to_container(cfg.sweep), ("name", "resume"))
     if cfg.resume:
         raise ConfigError.at("resume", "must be null in a sweep", found=cfg.resume)
-    group = group_of(folder.parent, str(cfg.sweep.name))
-    given: dict[str, Any] = {"group": group, "overrides": overrides, "kept": KEPT, **facts}
-    if state_of(folder) in RESUMABLE and (folder / "checkpoints" / "last.ckpt").is_file():
+    group = get_group(folder.parent, str(cfg.sweep.name))
+    given: dict[str, Any] = {"group": group, "overrides": overrides, "kept": MEMO, **facts}
+    if read_state(folder) in RESUMABLE and (folder / "checkpoints" / "last.ckpt").is_file():
         log.info("goes on where it was stopped: %s", folder)
         try:
             run(OmegaConf.merge(cfg, {"resume": str(folder)}), folder, **given)  # type: ignore[arg-type]
             return
         except CheckpointError as error:
             log.warning("%s The job begins again.", error)
-    clear(folder)
+    clear_folder(folder)
     run(cfg, folder, **given)
 
 
-def validation_error(folder: Path) -> float | None:
+def read_validation_error(folder: Path) -> float | None:
     """The mean validation error in km of a finished run, or None."""
     try:
         value = json.loads((folder / "result.json").read_text(encoding="utf-8"))["val"]["error_km_mean"]
@@ -105,7 +105,7 @@ def validation_error(folder: Path) -> float | None:
     return float(value) if math.isfinite(value) else None
 
 
-def explain(error: Exception, folder: Path) -> None:
+def log_failure(error: Exception, folder: Path) -> None:
     """A failed job's traceback goes to its error.log, its message also to the terminal."""
     lines = "".join(traceback.format_exception(error))
     (folder / "error.log").write_text(lines, encoding="utf-8")
@@ -114,7 +114,7 @@ def explain(error: Exception, folder: Path) -> None:
 
 
 @contextmanager
-def hushed() -> Iterator[None]:
+def quiet_console() -> Iterator[None]:
     """A job's lines go to its own log; the terminal of a sweep has warnings alone."""
     console = [one for one in logging.root.handlers if getattr(one, "stream", None) in (sys.stdout, sys.stderr)]
     levels = [one.level for one in console]

@@ -21,7 +21,7 @@ from geoguesser.runs.config_keys import WITHOUT_EFFECT
 LENGTH = 10  # hexadecimal digits: among 10,000 jobs two different ones meet once in 20,000 sweeps
 
 
-def what_counts(config: dict[str, Any]) -> dict[str, Any]:
+def result_config(config: dict[str, Any]) -> dict[str, Any]:
     """The part of a resolved config that changes results.
 
     Args:
@@ -34,17 +34,17 @@ def what_counts(config: dict[str, Any]) -> dict[str, Any]:
     return kept
 
 
-def job_name(config: dict[str, Any]) -> str:
+def make_job_name(config: dict[str, Any]) -> str:
     """The name of a job: `LENGTH` hexadecimal digits of SHA-256 over what counts.
 
     Args:
         config: Plain values; the order of keys is nothing.
     """
-    text = json.dumps(what_counts(config), sort_keys=True, default=str)
+    text = json.dumps(result_config(config), sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:LENGTH]
 
 
-def job_name_of(cfg: DictConfig) -> str:
+def find_job_name(cfg: DictConfig) -> str:
     """The name of the job that a composed config describes; one that is refused later has a name as well.
 
     Args:
@@ -52,15 +52,15 @@ def job_name_of(cfg: DictConfig) -> str:
     """
     task = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])
     try:
-        return job_name(resolve(task))
+        return make_job_name(resolve(task))
     except (ConfigError, OmegaConfBaseException):
-        return job_name({"refused": OmegaConf.to_container(task)})
+        return make_job_name({"refused": OmegaConf.to_container(task)})
 
 
 def _job_name(*, _root_: DictConfig) -> str:
-    return job_name_of(_root_)
+    return find_job_name(_root_)
 
 
-def register() -> None:
+def register_resolver() -> None:
     """Makes `${job_name:}` known to OmegaConf: the one resolver of this project."""
     OmegaConf.register_new_resolver("job_name", _job_name, replace=True)

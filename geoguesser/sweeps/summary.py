@@ -14,8 +14,8 @@ from rich.table import Table
 
 from geoguesser.commands.configs import HEAD_GROUPS
 from geoguesser.reporting.run.result import write_csv
-from geoguesser.reporting.run.sweep_plot import draw_sweep, short
-from geoguesser.sweeps.folder import SweepFolder, is_running, state_of
+from geoguesser.reporting.run.sweep_plot import draw_sweep, shorten_label
+from geoguesser.sweeps.folder import SweepFolder, is_running, read_state
 
 FIGURES = {  # column -> where result.json has it
     "val_error_km_mean": ("val", "error_km_mean"),
@@ -27,7 +27,7 @@ FIGURES = {  # column -> where result.json has it
     "seconds": ("times", "total_s"),
 }
 OF_GRIDS = {"density": "grid"}  # a group whose choices speak of another one
-MOST_SHOWN = 40
+MAX_SHOWN = 40
 BAD = ("failed", "interrupted")
 
 
@@ -101,7 +101,7 @@ class Summary:
         console = _console(stderr=False)
         if len(self.table):
             console.print(_terminal_table(self.table, self.varied))
-        more = len(self.table) - MOST_SHOWN
+        more = len(self.table) - MAX_SHOWN
         if more > 0:
             console.print(f"and {more} more in summary.csv", markup=False)
         console.print(f"Sweep folder: {self.sweep.path}: {_counted(self.outcomes)}", markup=False)
@@ -136,7 +136,7 @@ def _key(word: str) -> str:
 
 def _job(folder: Path) -> dict[str, Any]:
     """What a job's folder says of it."""
-    state = state_of(folder)
+    state = read_state(folder)
     if state == "running" and not is_running(folder):
         state = "interrupted"
     config = OmegaConf.load(folder / "config.yaml") if (folder / "config.yaml").is_file() else None
@@ -182,12 +182,12 @@ def _terminal_table(table: pd.DataFrame, varied: list[str]) -> Table:
     for column in ("validation km", "test km", "median", "seconds"):
         shown.add_column(column, justify="right", no_wrap=True)
     shown.add_column("job", no_wrap=True)
-    for row in table.head(MOST_SHOWN).to_dict("records"):
+    for row in table.head(MAX_SHOWN).to_dict("records"):
         figures = (row[name] for name in ("val_error_km_mean", "test_error_km_mean", "test_error_km_median"))
         words = ["" if pd.isna(value) else f"{value:.1f}" for value in figures]
         seconds = "" if pd.isna(row["seconds"]) else f"{row['seconds']:.0f}"
         job = str(row["job"]) + ("" if row["state"] == "done" else f" {row['state']}")
-        shown.add_row(*(short(row[key]) for key in varied), *words, seconds, job)
+        shown.add_row(*(shorten_label(row[key]) for key in varied), *words, seconds, job)
     return shown
 
 

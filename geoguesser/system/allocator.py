@@ -12,7 +12,7 @@ import os
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # <malloc.h>
 KEEP_BYTES = 2**30
-LEAST_BYTES = 2**25  # what older releases of glibc allow at most
+MIN_BYTES = 2**25  # what older releases of glibc allow at most
 OWN = ("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_", "GLIBC_TUNABLES")
 
 
@@ -31,5 +31,5 @@ def keep_freed_memory() -> bool:
         mallopt = ctypes.CDLL(None).mallopt
     except (AttributeError, OSError, TypeError):  # macOS, musl, Windows
         return False
-    mmap = mallopt(M_MMAP_THRESHOLD, KEEP_BYTES) or mallopt(M_MMAP_THRESHOLD, LEAST_BYTES)
+    mmap = mallopt(M_MMAP_THRESHOLD, KEEP_BYTES) or mallopt(M_MMAP_THRESHOLD, MIN_BYTES)
     return bool(mmap) and bool(mallopt(M_TRIM_THRESHOLD, KEEP_BYTES))

@@ -11,7 +11,7 @@ WORTH_THREADS = 2**27  # multiplications of one product; below, threads wait lon
 
 
 @contextmanager
-def one_thread() -> Iterator[None]:
+def use_one_thread() -> Iterator[None]:
     """Lets torch use one thread: here, and in each thread that starts meanwhile. Afterwards as many as before."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -22,7 +22,7 @@ def one_thread() -> Iterator[None]:
 
 
 @contextmanager
-def threads_for(multiplications: int) -> Iterator[None]:
+def limit_threads(multiplications: int) -> Iterator[None]:
     """Runs with one thread where the largest product of a step is small, else with as many as before.
 
     OpenMP's threads spin while they wait for each other: where other programs use the cores, a step of a head
@@ -31,5 +31,5 @@ def threads_for(multiplications: int) -> Iterator[None]:
     Args:
         multiplications: Of the largest product in a step: batch x inputs x outputs.
     """
-    with one_thread() if multiplications < WORTH_THREADS else nullcontext():
+    with use_one_thread() if multiplications < WORTH_THREADS else nullcontext():
         yield

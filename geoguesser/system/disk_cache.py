@@ -24,7 +24,7 @@ import numpy as np
 import numpy.typing as npt
 import xxhash
 
-from geoguesser.data.fingerprint import digest_of
+from geoguesser.data.fingerprint import compute_digest
 from geoguesser.errors import first_line
 
 try:
@@ -66,7 +66,7 @@ class Cache:
 
     def entry(self, kind: str, parts: dict[str, Any]) -> Entry:
         """The entry that all these parts determine: plain strings and numbers."""
-        return Entry(self.folder / kind, digest_of(parts), parts)
+        return Entry(self.folder / kind, compute_digest(parts), parts)
 
     def fits(self, size: int) -> bool:
         """Whether so many bytes may be kept at all."""

@@ -6,7 +6,7 @@ import logging
 import warnings
 
 
-def quiet() -> None:
+def filter_logs() -> None:
     """Sets the filters, once per process."""
     # Device and tip lines of Lightning: the run's own lines say what matters.
     logging.getLogger("pytorch_lightning.utilities.rank_zero").setLevel(logging.WARNING)

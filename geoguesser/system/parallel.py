@@ -11,7 +11,7 @@ Item = TypeVar("Item")
 Done = TypeVar("Done")
 
 
-def in_order(
+def map_in_order(
     work: Callable[[Item], Done], items: Iterable[Item], *, threads: int, ahead: int, name: str
 ) -> Iterator[Done]:
     """Works on items in threads and yields what comes of them in their order.

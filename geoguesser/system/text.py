@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 
-def counted(count: int, word: str) -> str:
+def format_count(count: int, word: str) -> str:
     """`1 place`, `26,417 places`.
 
     Args:

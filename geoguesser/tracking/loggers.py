@@ -15,7 +15,7 @@ from pytorch_lightning.loggers import Logger, TensorBoardLogger
 Outcome = Literal["done", "failed", "interrupted"]
 
 
-class Record(ABC):
+class RunLogger(ABC):
     """One run's record with some service. Making it checks what it is given, before any long work."""
 
     def start(self) -> None:  # noqa: B027  # most services need nothing
@@ -39,14 +39,14 @@ class Record(ABC):
         return None
 
 
-class CsvRecord(Record):
+class CsvRunLogger(RunLogger):
     """`logger=csv`: nothing besides the run folder's own files."""
 
     def lightning(self) -> Logger | bool:
         return False
 
 
-class TensorBoardRecord(Record):
+class TensorBoardRunLogger(RunLogger):
     """`logger=tensorboard`: event files in the run folder.
 
     Args:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from geoguesser.runs.config_keys import WITHOUT_EFFECT
-from geoguesser.runs.redaction import has_path, is_private, public
+from geoguesser.runs.redaction import has_path, is_private, redact_config
 
 TAGGED = ("experiment", "region", "data", "backbone", "fusion", "finetune", "head", "grid", "loss", "decoder")
 ALONE = ("experiment", "head", "backbone", "region", "image")  # whose choices say by themselves what they are
@@ -22,14 +22,16 @@ NAME_LENGTH, TAG_LENGTH = 100, 64  # W&B's own limits are 128 and 64
 HIGHEST = ("score_mean", "share_within_", "cell_top")
 
 
-def config_columns(config: Mapping[str, Any], choices: Mapping[str, str]) -> dict[str, Any]:
+def make_config_columns(config: Mapping[str, Any], choices: Mapping[str, str]) -> dict[str, Any]:
     """The config as columns: single values in nested keys, without targets, and each group's choice in `choice`.
 
     Args:
         config: The resolved config; what is private is left out here.
         choices: What was chosen of each group: {"head": "classification"}.
     """
-    columns: dict[str, Any] = _columns({key: value for key, value in public(config).items() if key != "name"})
+    columns: dict[str, Any] = _columns(
+        {key: value for key, value in redact_config(config).items() if key != "name"}
+    )
     return columns | {"choice": _chosen(config, choices)}
 
 
@@ -55,13 +57,13 @@ def _chosen(config: Mapping[str, Any], choices: Mapping[str, str]) -> dict[str, 
     return {group: str(choice) for group, choice in used.items() if choice and not is_private(group)}
 
 
-def tags_of(config: Mapping[str, Any], choices: Mapping[str, str]) -> list[str]:
+def make_tags(config: Mapping[str, Any], choices: Mapping[str, str]) -> list[str]:
     """`head=classification` and its like, of the groups that tell one model from another."""
     chosen = _chosen(config, choices)
     return [f"{group}={chosen[group]}"[:TAG_LENGTH] for group in TAGGED if group in chosen]
 
 
-def name_of(overrides: Iterable[str], choices: Mapping[str, str], fallback: str) -> str:
+def make_run_name(overrides: Iterable[str], choices: Mapping[str, str], fallback: str) -> str:
     """A run's name for people: what its command line asked for, such as `regression grid.size=30 seed=1`.
 
     Args:
@@ -84,7 +86,7 @@ def name_of(overrides: Iterable[str], choices: Mapping[str, str], fallback: str)
     return name[: NAME_LENGTH - len(end)].rpartition(" ")[0] + end
 
 
-def summary_of(result: Mapping[str, Any]) -> dict[str, float]:
+def make_summary(result: Mapping[str, Any]) -> dict[str, float]:
     """The figures of a result that name a run in a table of runs; what is not known is left out."""
     test, grid = result["test"], result["grid"] or {}
     summary = {f"test/{key}": value for key, value in test.items()}
@@ -99,6 +101,6 @@ def summary_of(result: Mapping[str, Any]) -> dict[str, float]:
     return {key: value for key, value in summary.items() if isinstance(value, int | float)}
 
 
-def best_of(measure: str) -> str:
+def find_best_value(measure: str) -> str:
     """Which value of `val/error_km_mean` and its like is the best: `min` or `max`."""
     return "max" if measure.partition("/")[2].startswith(HIGHEST) else "min"

@@ -23,7 +23,7 @@ class SweepRun(NamedTuple):
     summary: dict[str, Any]
 
 
-def reports_package() -> Any:
+def load_reports_package() -> Any:
     """W&B's package for pages.
 
     Raises:
@@ -41,7 +41,7 @@ def reports_package() -> Any:
     return v2
 
 
-def varied(runs: Sequence[SweepRun]) -> list[str]:
+def find_varied(runs: Sequence[SweepRun]) -> list[str]:
     """The config keys that tell the runs apart, groups' choices first.
 
     Of keys that part the runs in the same way (a head and the values that came with it) only the first stays.
@@ -58,13 +58,15 @@ def varied(runs: Sequence[SweepRun]) -> list[str]:
     return found
 
 
-def best(runs: Sequence[SweepRun]) -> SweepRun | None:
+def find_best(runs: Sequence[SweepRun]) -> SweepRun | None:
     """The run that came to its end with the lowest validation error: the test error must not choose."""
     ended = [run for run in runs if isinstance(run.summary.get(VAL), int | float) and TEST in run.summary]
     return min(ended, key=lambda run: float(run.summary[VAL]), default=None)
 
 
-def page_of(runs: Sequence[SweepRun], group: str, *, entity: str, project: str, title: str | None = None) -> Any:
+def make_report(
+    runs: Sequence[SweepRun], group: str, *, entity: str, project: str, title: str | None = None
+) -> Any:
     """The page, not yet saved: parallel coordinates, error by cells, curves, table, the best run's maps.
 
     Args:
@@ -74,8 +76,8 @@ def page_of(runs: Sequence[SweepRun], group: str, *, entity: str, project: str, 
         project: W&B's project.
         title: The page's title; None for the sweep's name.
     """
-    reports = reports_package()
-    first, keys = best(runs), varied(runs)[:AXES]
+    reports = load_reports_package()
+    first, keys = find_best(runs), find_varied(runs)[:AXES]
     every = _runset(reports, entity, project, group=group, keys=keys)
     blocks = [
         reports.H2("What differs, and the error that came of it"),

@@ -18,8 +18,14 @@ import pandas as pd
 from pytorch_lightning.loggers import Logger, WandbLogger
 
 from geoguesser.errors import GeoguesserError, check_bool, check_choice, check_number, first_line
-from geoguesser.tracking.loggers import Outcome, Record
-from geoguesser.tracking.wandb_columns import best_of, config_columns, name_of, summary_of, tags_of
+from geoguesser.tracking.loggers import Outcome, RunLogger
+from geoguesser.tracking.wandb_columns import (
+    find_best_value,
+    make_config_columns,
+    make_run_name,
+    make_summary,
+    make_tags,
+)
 from geoguesser.tracking.wandb_login import log_in, prepare_wandb
 
 log = logging.getLogger(__name__)
@@ -32,7 +38,7 @@ CURVES = ("train/loss", "val/loss", *(f"{stage}/error_km_{kind}" for stage in ("
           ("mean", "median", "p90")), "val/score_mean", "test/score_mean")  # fmt: skip
 
 
-class WandbRecord(Record):
+class WandbRunLogger(RunLogger):
     """One run of W&B, its own files in the run folder.
 
     Args:
@@ -75,13 +81,13 @@ class WandbRecord(Record):
         self.folder, self.capture_code = folder, capture_code
         more = [tags] if isinstance(tags, str) else list(tags or [])
         self.facts = {
-            "name": str(config.get("name") or name_of(overrides, choices, name)),
+            "name": str(config.get("name") or make_run_name(overrides, choices, name)),
             "project": project,
             "entity": entity,
             "group": group or os.environ.get("WANDB_SWEEP_ID"),  # which W&B's own agent sets
             "job_type": job_type,
-            "tags": [*tags_of(config, choices), *map(str, more)],
-            "config": config_columns(config, choices),
+            "tags": [*make_tags(config, choices), *map(str, more)],
+            "config": make_config_columns(config, choices),
             "dir": folder,
         }
         self.trouble = False
@@ -164,7 +170,7 @@ class WandbRecord(Record):
         for stage in ("train", "val", "test"):
             self.run.define_metric(f"{stage}/*", step_metric="epoch")
         for measure in CURVES:
-            self.run.define_metric(measure, step_metric="epoch", summary=best_of(measure))
+            self.run.define_metric(measure, step_metric="epoch", summary=find_best_value(measure))
 
     def lightning(self) -> Logger | bool:
         return self.logger
@@ -182,7 +188,7 @@ class WandbRecord(Record):
         self.pictures(pictures)
         self.attempt(lambda: self.run.log({"test/predictions": wandb.Table(dataframe=predictions)}))
         # Last: plain numbers, in place of {"min": ...}, which would be columns of another name.
-        self.attempt(lambda: self.run.summary.update(summary_of(result)))
+        self.attempt(lambda: self.run.summary.update(make_summary(result)))
 
     def attempt(self, action: Callable[[], object]) -> None:
         """Does what W&B's own processes may be too broken for; says so once, and the run goes on."""
@@ -219,7 +225,7 @@ class WandbRecord(Record):
 class _PatientLogger(WandbLogger):
     """Lightning's logger, which outlives W&B's processes."""
 
-    def __init__(self, record: WandbRecord) -> None:
+    def __init__(self, record: WandbRunLogger) -> None:
         super().__init__(experiment=record.run)
         self.record = record
 

@@ -39,7 +39,7 @@ IN_MEMORY_BYTES = 2**24
 DATA_PARTS = ("places", "masks", "views", "image", "decoder")  # of a fingerprint: what pixels depend on
 
 
-class Features:
+class FeatureCache:
     """How features of a frozen backbone are kept and served.
 
     Args:
@@ -85,12 +85,12 @@ class Features:
         loader = data.loader("all", pixels=True)
         found, key = None, None
         if self.cache is not None and self.cache.usable:
-            entry = self.cache.entry("features", parts_of(network, fingerprint, device))
+            entry = self.cache.entry("features", list_key_parts(network, fingerprint, device))
             known = kept.find("features", entry.key) if kept else None
             found = (
                 (known, True)
                 if known is not None
-                else kept_features(network, loader, device, entry=entry, cache=self.cache)
+                else load_cached_features(network, loader, device, entry=entry, cache=self.cache)
             )
             key = entry.key
             if kept and found:
@@ -105,12 +105,12 @@ class Features:
         return {"cached": cached, "key": key if found else None}
 
 
-def parts_of(network: GeoNetwork, fingerprint: dict[str, Any], device: torch.device) -> dict[str, Any]:
+def list_key_parts(network: GeoNetwork, fingerprint: dict[str, Any], device: torch.device) -> dict[str, Any]:
     """All that features depend on, and nothing else: no ids, coordinates or splits, nothing of the head."""
     return {
         **{name: fingerprint[name] for name in DATA_PARTS},
         "backbone": network.backbone.name,
-        "weights": weights_digest(network.backbone),
+        "weights": compute_weights_digest(network.backbone),
         "device": device.type,
         "torch": str(torch.__version__),
         "timm": timm.__version__,
@@ -118,7 +118,7 @@ def parts_of(network: GeoNetwork, fingerprint: dict[str, Any], device: torch.dev
     }
 
 
-def weights_digest(module: nn.Module) -> str:
+def compute_weights_digest(module: nn.Module) -> str:
     """XXH3 of all parameters and buffers, mean and std included, by name, type and shape."""
     found = xxhash.xxh3_128()
     for name, tensor in sorted(module.state_dict().items()):
@@ -128,7 +128,7 @@ def weights_digest(module: nn.Module) -> str:
     return found.hexdigest()
 
 
-def kept_features(
+def load_cached_features(
     network: GeoNetwork,
     loader: DataLoader[Any],
     device: torch.device,

@@ -131,7 +131,7 @@ class Finetuning:
                 found=self.layer_decay,
             )
         new = set(group.names)
-        parts = [tuple(name for name in in_network(block) if name in new) for block in blocks]
+        parts = [tuple(name for name in check_names(block) if name in new) for block in blocks]
         touched = [number for number, names in enumerate(parts) if names]
         top = len(blocks) - 1 if group.lr is None else touched[-1]
         return [
@@ -202,15 +202,15 @@ def unlocked_from(network: GeoNetwork, start: str, key: str) -> list[str]:
                 remedy=f"Parts of {network.backbone.name}: {', '.join(tops)}.",
             )
         chosen = ordered[first:]
-    return in_network(chosen)
+    return check_names(chosen)
 
 
-def in_network(names: list[str]) -> list[str]:
+def check_names(names: list[str]) -> list[str]:
     """The network's names of a timm model's parameters."""
     return [f"backbone.model.{name}" for name in names]
 
 
-def parameters_of(network: nn.Module, group: ParameterGroup) -> list[nn.Parameter]:
+def collect_parameters(network: nn.Module, group: ParameterGroup) -> list[nn.Parameter]:
     """The parameters of a group."""
     own = dict(network.named_parameters())
     return [own[name] for name in group.names]

@@ -16,12 +16,12 @@ from torch.optim import Optimizer
 from geoguesser.data.batches import Batch, FeatureBatch
 from geoguesser.errors import CheckpointError, ConfigError, GeoguesserError
 from geoguesser.model.fusion import drop_views
-from geoguesser.model.losses import Target
-from geoguesser.model.metrics import PlaceErrors, PlaceResults, error_summary
+from geoguesser.model.losses import LossTarget
+from geoguesser.model.metrics import PlaceErrors, PlaceResults, summarise_errors
 from geoguesser.model.network import GeoNetwork
 from geoguesser.training.finetuning import Finetuning
 from geoguesser.training.optimizer import OptimizerSpec
-from geoguesser.training.schedule import Schedule, rates
+from geoguesser.training.schedule import Schedule, compute_rates
 
 MONITOR = "val/error_km_mean"
 DECODED_AT_ONCE = 1024  # places of an evaluation, for a search costs nearly the same for one as for a hundred
@@ -49,7 +49,7 @@ class GeoLightningModule(pl.LightningModule):
         self,
         network: GeoNetwork,
         *,
-        targets: Target,
+        targets: LossTarget,
         optimizer: OptimizerSpec,
         schedule: Schedule,
         finetuning: Finetuning,
@@ -88,7 +88,7 @@ class GeoLightningModule(pl.LightningModule):
         """Locks what is locked at this epoch, before any strategy wraps the network."""
         if stage != "fit":
             return
-        refuse_late_unlocking(self.finetuning, self.trainer.world_size)
+        check_late_unlocking(self.finetuning, self.trainer.world_size)
         self.finetuning.apply(self.network, self.groups, self.current_epoch)
 
     def configure_optimizers(self) -> Optimizer:
@@ -100,11 +100,11 @@ class GeoLightningModule(pl.LightningModule):
         return self.network.head.decode(self.network(images, mask))
 
     @property
-    def targets(self) -> Target:
+    def targets(self) -> LossTarget:
         """The head's targets of all places, on the module's device."""
         return {name: getattr(self, f"target_{name}") for name in self._target_names}
 
-    def targets_of(self, index: Tensor) -> Target:
+    def targets_of(self, index: Tensor) -> LossTarget:
         """The targets of the places in these rows."""
         return {name: torch.index_select(tensor, 0, index) for name, tensor in self.targets.items()}
 
@@ -189,7 +189,7 @@ class GeoLightningModule(pl.LightningModule):
 
     def rates(self, step: int) -> list[float]:
         """The learning rate of each parameter group for the optimizer step number `step`."""
-        return rates(
+        return compute_rates(
             self.base_rates,
             [group.unlock_epoch for group in self.groups],
             self.schedule,
@@ -286,7 +286,7 @@ class GeoLightningModule(pl.LightningModule):
         metric = self.errors[stage]
         results: PlaceResults = metric.compute()
         metric.reset()
-        summary = error_summary(results.error_km.cpu().double().numpy(), self.diagonal_km)
+        summary = summarise_errors(results.error_km.cpu().double().numpy(), self.diagonal_km)
         shares = summary.pop("share_within_km")
         values = {f"{stage}/{key}": value for key, value in summary.items()}
         values |= {f"{stage}/share_within_{radius}_km": share for radius, share in shares.items()}
@@ -325,7 +325,7 @@ class GeoLightningModule(pl.LightningModule):
         self.base_rates = [float(rate) for rate in state["base_rates"]]
 
 
-def refuse_late_unlocking(finetuning: Finetuning, world_size: int) -> None:
+def check_late_unlocking(finetuning: Finetuning, world_size: int) -> None:
     """Raises ConfigError where parameters would be unlocked after a strategy of several processes wrapped them."""
     if world_size > 1 and finetuning.last_unlocking > 0:
         raise ConfigError(

@@ -11,7 +11,7 @@ from torch.optim import Optimizer
 
 from geoguesser.errors import ConfigError, check_bool, check_number
 from geoguesser.model.network import GeoNetwork
-from geoguesser.training.finetuning import ParameterGroup, parameters_of
+from geoguesser.training.finetuning import ParameterGroup, collect_parameters
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +44,7 @@ class OptimizerSpec(ABC):
         """The optimizer over all groups, in their order."""
         return self._make(
             [
-                {"params": parameters_of(network, group), "lr": self.base_rate(group), "name": group.name}
+                {"params": collect_parameters(network, group), "lr": self.base_rate(group), "name": group.name}
                 for group in groups
             ]
         )

@@ -38,7 +38,7 @@ class Outputs(NamedTuple):
 
 
 @torch.no_grad()
-def outputs_of(network: GeoNetwork, loader: DataLoader[Any]) -> Outputs:
+def compute_outputs(network: GeoNetwork, loader: DataLoader[Any]) -> Outputs:
     """Runs a network in evaluation over every batch, on the device where it lies.
 
     Args:
@@ -104,9 +104,9 @@ def choose_decoder(
     if not isinstance(head, ClassificationHead) or not isinstance(head.decoder, AutoDecoder):
         return None
     checkpoint = locator.read_checkpoint(best)
-    network.load_state_dict(locator.network_tensors(checkpoint))
+    network.load_state_dict(locator.to_tensors(checkpoint))
     network.to(device)
-    found = outputs_of(network, data.loader("val", whole=True))
+    found = compute_outputs(network, data.loader("val", whole=True))
     network.cpu()
     coords_deg = torch.from_numpy(data.coords_deg)[found.rows]
     choice = head.decoder.choose(head.posterior(found.out), head.points(found.out), coords_deg)

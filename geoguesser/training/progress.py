@@ -47,7 +47,7 @@ class EpochLines(Callback):
         self.best = float(state_dict["best"])
 
 
-def progress() -> list[Callback]:
+def make_progress_callbacks() -> list[Callback]:
     """The lines, and Lightning's bar where somebody sees it."""
     lines: list[Callback] = [EpochLines()]
     return [*lines, TQDMProgressBar(refresh_rate=10, leave=False)] if sys.stderr.isatty() else lines

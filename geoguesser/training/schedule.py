@@ -15,7 +15,7 @@ from geoguesser.errors import ConfigError, check_int, check_number
 
 
 @dataclass(frozen=True)
-class Progress:
+class ScheduleProgress:
     """How far a parameter group has come.
 
     Attributes:
@@ -42,12 +42,12 @@ class Schedule(ABC):
     def __init__(self, *, warmup_epochs: float = 0.0) -> None:
         self.warmup_epochs = check_number("schedule.warmup_epochs", warmup_epochs, low=0.0)
 
-    def factor(self, progress: Progress) -> float:
+    def factor(self, progress: ScheduleProgress) -> float:
         """The factor for the optimizer step that is about to be made, from 0 up."""
         warmup = round(self.warmup_epochs * progress.steps_per_epoch)
         if progress.step < warmup:
             return (progress.step + 1) / (warmup + 1)
-        rest = Progress(
+        rest = ScheduleProgress(
             progress.step - warmup,
             max(progress.total_steps - warmup, 1),
             progress.steps_per_epoch,
@@ -56,7 +56,7 @@ class Schedule(ABC):
         return self._factor(rest)
 
     @abstractmethod
-    def _factor(self, progress: Progress) -> float:
+    def _factor(self, progress: ScheduleProgress) -> float:
         """The factor after the warm-up; `progress` counts from the warm-up's end."""
 
     def observe(self, error: float, step: int) -> None:  # noqa: B027  # most have no state
@@ -73,7 +73,7 @@ class Schedule(ABC):
 class Constant(Schedule):
     """Always 1."""
 
-    def _factor(self, progress: Progress) -> float:
+    def _factor(self, progress: ScheduleProgress) -> float:
         return 1.0
 
 
@@ -91,7 +91,7 @@ class Step(Schedule):
         self.every_epochs = check_int("schedule.every_epochs", every_epochs, low=1)
         self.fall = check_number("schedule.factor", factor, low=0.0, high=1.0, open_low=True)
 
-    def _factor(self, progress: Progress) -> float:
+    def _factor(self, progress: ScheduleProgress) -> float:
         return float(self.fall ** (progress.step // progress.steps_per_epoch // self.every_epochs))
 
 
@@ -107,7 +107,7 @@ class Cosine(Schedule):
         super().__init__(warmup_epochs=warmup_epochs)
         self.final = check_number("schedule.final", final, low=0.0, high=1.0)
 
-    def _factor(self, progress: Progress) -> float:
+    def _factor(self, progress: ScheduleProgress) -> float:
         share = min(progress.step / progress.total_steps, 1.0)
         return self.final + (1.0 - self.final) * (1.0 + math.cos(math.pi * share)) / 2.0
 
@@ -140,7 +140,7 @@ class OneCycle(Schedule):
         self.start = check_number("schedule.start", start, low=0.0, high=1.0, open_low=True)
         self.final = check_number("schedule.final", final, low=0.0, high=1.0, open_low=True)
 
-    def _factor(self, progress: Progress) -> float:
+    def _factor(self, progress: ScheduleProgress) -> float:
         top = self.rise * progress.total_steps - 1.0
         last = progress.total_steps - 1.0
         if progress.step <= top and top > 0.0:
@@ -200,7 +200,7 @@ class Plateau(Schedule):
             self.fell_at.append(step)
             self.bad, self.cooling = 0, self.cooldown
 
-    def _factor(self, progress: Progress) -> float:
+    def _factor(self, progress: ScheduleProgress) -> float:
         falls = sum(step > progress.unlock_step for step in self.fell_at)
         return max(float(self.fall**falls), self.floor)
 
@@ -212,7 +212,7 @@ class Plateau(Schedule):
         self.fell_at = [int(step) for step in state["fell_at"]]
 
 
-def rates(
+def compute_rates(
     bases: list[float],
     unlock_epochs: list[int | None],
     schedule: Schedule,
@@ -238,5 +238,7 @@ def rates(
             continue
         unlock_step = epoch * steps_per_epoch
         total = max(max_epochs * steps_per_epoch - unlock_step, 1)
-        found.append(base * schedule.factor(Progress(step - unlock_step, total, steps_per_epoch, unlock_step)))
+        found.append(
+            base * schedule.factor(ScheduleProgress(step - unlock_step, total, steps_per_epoch, unlock_step))
+        )
     return found

@@ -15,7 +15,7 @@ from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.callbacks import EarlyStopping
 
 from geoguesser.errors import ConfigError, check_int, check_number, first_line
-from geoguesser.model.metrics import error_summary
+from geoguesser.model.metrics import summarise_errors
 from geoguesser.training.finetuning import Finetuning
 from geoguesser.training.schedule import Schedule
 
@@ -77,7 +77,7 @@ def check_early_stopping(callbacks: Iterable[Any], hit_names: Iterable[str]) -> 
     Raises:
         ConfigError: A value breaks its rule.
     """
-    figures = error_summary(np.ones(1), 1.0)
+    figures = summarise_errors(np.ones(1), 1.0)
     shares = [f"share_within_{radius}_km" for radius in figures.pop("share_within_km")]
     lower = ["val/loss", "train/loss", *(f"val/{name}" for name in figures if name.startswith("error"))]
     higher = [f"val/{name}" for name in (*figures, *shares, *hit_names) if not name.startswith("error")]
@@ -94,7 +94,7 @@ def check_early_stopping(callbacks: Iterable[Any], hit_names: Iterable[str]) -> 
             raise ConfigError.at(f"{key}.mode", f"must be {mode} for {one.monitor}", found=one.mode)
 
 
-def say_what_never_comes(finetuning: Finetuning, schedule: Schedule, epochs: int) -> None:
+def warn_unreachable_stages(finetuning: Finetuning, schedule: Schedule, epochs: int) -> None:
     """Warns of a stage that no epoch reaches, and of a warm-up that no epoch ends.
 
     Args:
@@ -117,7 +117,7 @@ def say_what_never_comes(finetuning: Finetuning, schedule: Schedule, epochs: int
 
 
 @contextmanager
-def lightnings_refusals() -> Iterator[None]:
+def as_config_errors() -> Iterator[None]:
     """Makes an error of the config of what Lightning refuses only when it knows the data.
 
     Raises:

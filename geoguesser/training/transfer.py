@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 from pytorch_lightning.callbacks import EarlyStopping
 
-from geoguesser.data.fingerprint import differences
+from geoguesser.data.fingerprint import find_differing_parts
 from geoguesser.errors import CheckpointError
 from geoguesser.inference import predictor as locator
-from geoguesser.model.fusion import whole_state
+from geoguesser.model.fusion import full_state
 from geoguesser.model.network import GeoNetwork
 
 
@@ -24,7 +24,7 @@ def start_network(network: GeoNetwork, path: str) -> tuple[str, bool]:
         MissingFileError: There is no such run.
         CheckpointError: It is no checkpoint of ours, or has another backbone.
     """
-    checkpoint = locator.read_checkpoint(locator.checkpoint_file(path))
+    checkpoint = locator.read_checkpoint(locator.find_checkpoint(path))
     given = checkpoint["geoguesser"]["network"]
     if given["backbone"]["name"] != network.backbone.name:
         raise CheckpointError.at(
@@ -32,7 +32,7 @@ def start_network(network: GeoNetwork, path: str) -> tuple[str, bool]:
             f"must have the backbone {network.backbone.name}",
             found=given["backbone"]["name"],
         )
-    tensors = locator.network_tensors(checkpoint)
+    tensors = locator.to_tensors(checkpoint)
     own = network.state_dict()
     if _same(_meaning(given), _meaning(network.state())):
         kept = {
@@ -52,7 +52,7 @@ def resume_network(network: GeoNetwork, checkpoint: dict[str, Any], where: str) 
         CheckpointError: Cells, class points or another part differ: data or config are not those of the run.
     """
     given, own = dict(checkpoint["geoguesser"]["network"]), network.state()
-    given["fusion"] = whole_state(given["fusion"])
+    given["fusion"] = full_state(given["fusion"])
     parts = [part for part in own if not _same(given.get(part), own[part])]
     if parts:
         differ = "differs" if len(parts) == 1 else "differ"
@@ -60,10 +60,10 @@ def resume_network(network: GeoNetwork, checkpoint: dict[str, Any], where: str) 
             f"{where} cannot be resumed: its {' and '.join(parts)} {differ} from what data and config now give. "
             "Resume with the run's own data and keys, or start a new run with init_from=RUN_FOLDER."
         )
-    network.load_state_dict(locator.network_tensors(checkpoint))
+    network.load_state_dict(locator.to_tensors(checkpoint))
 
 
-def refuse_other_data(checkpoint: dict[str, Any], here: dict[str, Any], where: str) -> None:
+def check_same_data(checkpoint: dict[str, Any], here: dict[str, Any], where: str) -> None:
     """Refuses to resume with data that are not those of the run, down to the bytes of its images.
 
     Args:
@@ -75,7 +75,7 @@ def refuse_other_data(checkpoint: dict[str, Any], here: dict[str, Any], where: s
         CheckpointError: They differ; the message says in what.
     """
     there = checkpoint["geoguesser"].get("data")
-    found = [] if there is None else differences(there, here)
+    found = [] if there is None else find_differing_parts(there, here)
     if found:
         raise CheckpointError(
             f"{where} cannot be resumed: its data differ from those given now in {'; '.join(found)}. "
@@ -83,7 +83,7 @@ def refuse_other_data(checkpoint: dict[str, Any], here: dict[str, Any], where: s
         )
 
 
-def ended_early(checkpoint: dict[str, Any], callbacks: list[Any]) -> bool:
+def is_stopped_early(checkpoint: dict[str, Any], callbacks: list[Any]) -> bool:
     """Whether early stopping had ended the run of a checkpoint: Lightning keeps the count, not the decision.
 
     Args:
@@ -100,7 +100,7 @@ def _meaning(state: dict[str, Any]) -> dict[str, Any]:
     head = {key: value for key, value in state["head"].items() if key not in ("grid", "decoder")}
     grid = state["head"].get("grid")
     cells = None if grid is None else {"cells": grid["cells"], "kept": grid["kept"]}
-    fusion = {key: value for key, value in whole_state(state["fusion"]).items() if key != "view_dropout"}
+    fusion = {key: value for key, value in full_state(state["fusion"]).items() if key != "view_dropout"}
     return {"backbone": state["backbone"]["name"], "fusion": fusion, "head": head, "cells": cells}
 
 

@@ -14,7 +14,7 @@ from conftest import TINY, compose
 from starlette.testclient import TestClient
 
 from geoguesser.app.limits import Limits
-from geoguesser.app.registry import Model
+from geoguesser.app.registry import ServedModel
 from geoguesser.commands.serve import load_models
 from geoguesser.data.demo.dataset import demo_folder
 
@@ -23,16 +23,16 @@ from geoguesser.data.demo.dataset import demo_folder
 def trained(tmp_path_factory) -> Path:
     """A run folder."""
     from geoguesser.commands.train import run
-    from geoguesser.system.log_filters import quiet
+    from geoguesser.system.log_filters import filter_logs
 
-    quiet()
+    filter_logs()
     folder = tmp_path_factory.mktemp("served") / "trained"
     run(compose(TINY), folder)
     return folder
 
 
 @pytest.fixture(scope="session")
-def models(trained) -> list[Model]:
+def models(trained) -> list[ServedModel]:
     return load_models([str(trained)], "cpu")
 
 

@@ -16,11 +16,11 @@ from PIL import Image
 
 from geoguesser.app.middleware import HEADERS
 from geoguesser.app.problems import ProblemError
-from geoguesser.app.uploads import place_folders
+from geoguesser.app.uploads import find_place_folders
 from geoguesser.commands.serve import load_models
 from geoguesser.data.views import read_folder
 from geoguesser.geo.distance import haversine_km
-from geoguesser.inference.predictor import Locator
+from geoguesser.inference.predictor import Predictor
 
 API = "/api/v1"
 COMPASS = {"north": "0.jpg", "east": "90.jpg", "south": "180.jpg", "west": "270.jpg"}
@@ -75,7 +75,7 @@ def test_predict_answers_as_the_locator_does(client, trained, place, tmp_path, n
     found = said.json()
     for name in names or COMPASS:
         shutil.copy(place / COMPASS[name], tmp_path / COMPASS[name])
-    locator = Locator.load(trained)
+    locator = Predictor.load(trained)
     images, mask = read_folder(str(tmp_path), locator.image, mask=True)
     own = locator.answer(torch.from_numpy(images)[None], torch.from_numpy(mask)[None])
     assert [found["point"]["latitude"], found["point"]["longitude"]] == pytest.approx(own.coords_deg[0], abs=1e-4)
@@ -139,7 +139,7 @@ def test_a_view_that_leads_out_of_its_folder_is_refused(client, place, tmp_path)
 
 def test_a_folder_that_went_away_meanwhile_cannot_be_read(tmp_path):
     with pytest.raises(ProblemError) as caught:
-        place_folders(tmp_path, tmp_path / "gone", 3)
+        find_place_folders(tmp_path, tmp_path / "gone", 3)
     assert (caught.value.status_code, caught.value.detail) == (422, "folder cannot be read.")
 
 

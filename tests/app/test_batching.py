@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from geoguesser.app.batching import Batcher
-from geoguesser.inference.predictions import Answers
+from geoguesser.inference.predictions import Predictions
 
 
 class Echo:
@@ -23,14 +23,14 @@ class Echo:
         self.torch_threads: set[int] = set()
         self.takes_s = takes_s
 
-    def answer(self, images, mask) -> Answers:
+    def answer(self, images, mask) -> Predictions:
         self.sizes.append(len(mask))
         self.threads.add(threading.current_thread().name)
         self.torch_threads.add(torch.get_num_threads())
         time.sleep(self.takes_s)
         first = images[0][:, 0, 0, 0, 0].double().numpy()
         assert len(images[0]) == len(mask)
-        return Answers(np.stack([first, first], axis=1), np.ones(len(mask), dtype=bool))
+        return Predictions(np.stack([first, first], axis=1), np.ones(len(mask), dtype=bool))
 
 
 def ask(batcher: Batcher, ensemble: Echo, value: int, places: int = 1):
@@ -41,7 +41,7 @@ def ask(batcher: Batcher, ensemble: Echo, value: int, places: int = 1):
 def test_each_gets_its_own_row():
     echo = Echo(0.02)
 
-    async def go() -> list[tuple[Answers, int]]:
+    async def go() -> list[tuple[Predictions, int]]:
         async with Batcher(most=4, wait_s=0.05, threads=1) as batcher:
             found = await asyncio.gather(*(ask(batcher, echo, value) for value in range(10)))
             assert batcher.batches == len(echo.sizes)
@@ -80,7 +80,7 @@ def test_a_full_batch_does_not_wait():
 def test_places_of_a_request_stay_together_and_models_apart():
     one, other = Echo(), Echo()
 
-    async def go() -> list[tuple[Answers, int]]:
+    async def go() -> list[tuple[Predictions, int]]:
         async with Batcher(most=4, wait_s=0.05, threads=1) as batcher:
             return await asyncio.gather(
                 ask(batcher, one, 1, 3), ask(batcher, other, 2), ask(batcher, one, 3, 2), ask(batcher, one, 4)
@@ -94,7 +94,7 @@ def test_places_of_a_request_stay_together_and_models_apart():
 
 def test_a_mistake_reaches_those_who_asked_and_no_one_else():
     class Broken(Echo):
-        def answer(self, images, mask) -> Answers:
+        def answer(self, images, mask) -> Predictions:
             raise RuntimeError("out of memory")
 
     async def go() -> None:

@@ -12,8 +12,8 @@ import pytest
 from conftest import compose
 from PIL import Image
 
-from geoguesser.app.game_places import held_out, label_of
-from geoguesser.commands.prepare import prepare_data
+from geoguesser.app.game_places import find_game_places, make_label
+from geoguesser.commands.prepare import run_prepare
 from geoguesser.data.images import ImageSpec
 from geoguesser.errors import DataError
 
@@ -21,13 +21,13 @@ from geoguesser.errors import DataError
 @pytest.fixture(scope="module")
 def store(photos, tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("stored") / "store"
-    prepare_data(compose([f"data.roots=[{photos.parent}]", f"out={out}", "image.size=32"], "prepare"))
+    run_prepare(compose([f"data.roots=[{photos.parent}]", f"out={out}", "image.size=32"], "prepare"))
     return out
 
 
 def test_places_of_a_root(trained, photos):
     table = pd.read_csv(trained / "predictions_test.csv", dtype={"uuid": str})
-    found = held_out(trained, {"data": {"roots": [str(photos.parent)]}})
+    found = find_game_places(trained, {"data": {"roots": [str(photos.parent)]}})
     assert found.uuid == table["uuid"].tolist()
     np.testing.assert_array_equal(found.true_deg, table[["true_latitude", "true_longitude"]])
     np.testing.assert_array_equal(found.answers_deg, table[["latitude", "longitude"]])
@@ -40,20 +40,20 @@ def test_places_of_a_root(trained, photos):
 
 def test_places_of_a_store_have_its_pixels(trained, store, photos):
     config = {"data": {"path": str(store)}}
-    found = held_out(trained, config)
+    found = find_game_places(trained, config)
     assert len(found) == len(pd.read_csv(trained / "predictions_test.csv"))
     image = np.asarray(Image.open(io.BytesIO(found.photo(1, 2)))).transpose(2, 0, 1)
     own = ImageSpec(size=32).read(photos / found.uuid[1] / "180.jpg")
     assert image.shape == own.shape
     assert np.abs(image.astype(int) - own).mean() < 12
     assert found.headings(1) == [True] * 4
-    assert label_of(config) == ""
+    assert make_label(config) == ""
 
 
 def test_photos_are_bounded_and_without_notes(trained, photos, tmp_path):
     root = tmp_path / "root"
     shutil.copytree(photos.parent, root)
-    found = held_out(trained, {"data": {"roots": [str(root)]}})
+    found = find_game_places(trained, {"data": {"roots": [str(root)]}})
     place = root / "images" / found.uuid[0]
     notes = Image.Exif()
     notes[0x010E] = "taken at 45.1, 15.2"
@@ -68,20 +68,20 @@ def test_photos_are_bounded_and_without_notes(trained, photos, tmp_path):
     assert found.headings(0) == [True, True, False, True]
     shutil.rmtree(place)
     assert found.headings(0) == [False] * 4
-    assert len(held_out(trained, {"data": {"roots": [str(root)]}})) == len(found) - 1
+    assert len(find_game_places(trained, {"data": {"roots": [str(root)]}})) == len(found) - 1
 
 
 def test_where_there_are_none(trained, tmp_path):
     with pytest.raises(
         DataError, match=r"^The run has no predictions_test\.csv, so there are no held-out places\.$"
     ):
-        held_out(tmp_path, {})
+        find_game_places(tmp_path, {})
     with pytest.raises(DataError, match="not where they were when it was trained") as error:
-        held_out(trained, {"data": {"roots": ["/home/alice/photos"]}})
+        find_game_places(trained, {"data": {"roots": ["/home/alice/photos"]}})
     assert "alice" not in str(error.value)
     (tmp_path / "predictions_test.csv").write_text("uuid,latitude\na,1\n")
     with pytest.raises(DataError, match=r"predictions_test\.csv cannot be read"):
-        held_out(tmp_path, {})
+        find_game_places(tmp_path, {})
     (tmp_path / "predictions_test.csv").write_text("uuid,latitude,longitude,true_latitude,true_longitude\n")
     with pytest.raises(DataError, match="not where they were"):
-        held_out(tmp_path, {})
+        find_game_places(tmp_path, {})

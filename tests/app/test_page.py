@@ -16,12 +16,12 @@ from conftest import TINY, compose
 from devtools import Tab
 
 from geoguesser.app.limits import Limits
-from geoguesser.app.registry import Model
-from geoguesser.app.static_files import page_files
+from geoguesser.app.registry import ServedModel
+from geoguesser.app.static_files import load_page_files
 from geoguesser.commands.serve import load_models
 from geoguesser.commands.train import run
 from geoguesser.inference.ensemble import Ensemble
-from geoguesser.inference.predictor import Locator
+from geoguesser.inference.predictor import Predictor
 from geoguesser.model.uncertainty import Calibration
 
 pytestmark = needs_browser
@@ -208,14 +208,14 @@ def test_on_a_phone_nothing_is_wider_than_the_screen(address, place, tmp_path):
 
 
 @pytest.fixture(scope="module")
-def points(tmp_path_factory) -> Model:
+def points(tmp_path_factory) -> ServedModel:
     """A model without cells."""
     folder = tmp_path_factory.mktemp("points") / "points"
     run(compose([*TINY, "head=regression"]), folder)
-    locator = Locator.load(folder)
+    locator = Predictor.load(folder)
     stretch = {"50": 30.0, "90": 80.0, "95": None}  # of more calibration places than such a small run has
     locator.calibration = Calibration(places=50, temperature=None, scale=1.0, mass=None, stretch=stretch).state()
-    return Model("points", Ensemble([locator]))
+    return ServedModel("points", Ensemble([locator]))
 
 
 def test_a_model_without_cells_has_circles(points, place, tmp_path):
@@ -295,7 +295,7 @@ def test_of_two_models_chosen_quickly_the_last_one_counts(models, points, place,
 
 
 def test_nothing_can_be_begun_before_the_models_are_there():
-    assert '<div id="game-start" hidden>' in page_files()["index.html"].text
+    assert '<div id="game-start" hidden>' in load_page_files()["index.html"].text
 
 
 def test_without_its_photos_there_is_no_game(trained, tmp_path):
@@ -318,9 +318,9 @@ def test_without_its_photos_there_is_no_game(trained, tmp_path):
 
 
 def test_files_of_the_page_name_no_other_host():
-    for name, file in page_files().items():
+    for name, file in load_page_files().items():
         if not name.startswith("leaflet"):
             found = json.dumps(file.text).replace("http://www.w3.org/2000/svg", "")
             assert "http://" not in found, name
             assert "https://" not in found, name
-    assert {Path(name).suffix for name in page_files()} == {".html", ".css", ".js", ".svg"}
+    assert {Path(name).suffix for name in load_page_files()} == {".html", ".css", ".js", ".svg"}

@@ -29,8 +29,8 @@ from geoguesser.collecting.database import Journal
 from geoguesser.collecting.output_files import whole_view
 from geoguesser.collecting.pipeline.plan_table import keep_plan
 from geoguesser.collecting.pipeline.status import due, passes
-from geoguesser.commands.collect import collect_places
-from geoguesser.commands.configs import build, known_keys, plain
+from geoguesser.commands.collect import run_collect
+from geoguesser.commands.configs import build, known_keys, to_plain
 from geoguesser.data.checks.findings import Findings
 from geoguesser.data.demo.dataset import demo_root
 from geoguesser.data.places import read_places
@@ -60,7 +60,7 @@ def plan(out: Path, count: int, seed: int = 0) -> None:
 
 def collect(server: Server, out: Path, step: str, *more: str) -> None:
     """A step in this process."""
-    collect_places(compose(words(server, out, step, *more), "collect"))
+    run_collect(compose(words(server, out, step, *more), "collect"))
 
 
 def start(*given: str) -> subprocess.Popen:
@@ -134,7 +134,7 @@ def test_all_steps_from_the_command_line_and_no_key_in_anything_that_they_leave(
         asked = len(server.log)
         first = command("geoguesser.collect", *given, env=KEYS)
         sent = len(server.log)
-        collect_places(compose(given, "collect"))
+        run_collect(compose(given, "collect"))
         assert len(server.log) == sent
     assert (wrong.returncode, first.returncode) == (1, 0)
     assert wrong.stderr.startswith("error: google refuses the request (REQUEST_DENIED)")
@@ -162,7 +162,7 @@ def test_mapillary_from_the_command_line_and_no_token_in_anything(tmp_path: Path
     with Server(fault_share=0.1, slow_s=2.0, retry_after_s=0, faults=SOON) as server:
         own = ["provider=mapillary", f"provider.base_url={server.mapillary}", "provider.image_hosts=[127.0.0.1]"]
         own += [f"out={tmp_path}/out", *QUICK, "provider.size=64", "hydra.job_logging.root.level=DEBUG"]
-        collect_places(compose(["step=metadata", *own], "collect"))
+        run_collect(compose(["step=metadata", *own], "collect"))
         done = command("geoguesser.collect", "step=download", *own)
     assert done.returncode == 0, done.stderr
     table = pd.read_csv(tmp_path / "out" / "data.csv")
@@ -362,7 +362,7 @@ def test_a_budget_that_does_not_cover_all_is_named_before(
     plan(tmp_path, 5)
     given = [f"out={tmp_path}", "budget.money=null", *budget]
     with Journal(tmp_path) as journal:
-        config = plain(compose(given, "collect"), known_keys("collect"))
+        config = to_plain(compose(given, "collect"), known_keys("collect"))
         provider = build(config["provider"], "provider")
         requests = due(journal, provider, points=True, places=True)
         assert passes(journal, provider, Budget.of(config["budget"]), requests) == told
@@ -393,7 +393,7 @@ def test_filters_keep_money_together(tmp_path: Path, keys, caplog):
 
 def refused(kind: type[GeoguesserError], message: str, *given: str) -> None:
     with pytest.raises(kind, match=message):
-        collect_places(compose([*QUICK, *given], "collect"))
+        run_collect(compose([*QUICK, *given], "collect"))
 
 
 def test_what_is_refused_before_anything_is_asked(tmp_path: Path, monkeypatch, keys):
@@ -454,7 +454,7 @@ def test_a_provider_that_answered_nothing_binds_a_folder_to_nothing(tmp_path: Pa
             collect(server, tmp_path, "metadata")
         own = ["provider=mapillary", f"provider.base_url={server.mapillary}", "provider.image_hosts=[127.0.0.1]"]
         for step in ("metadata", "download"):
-            collect_places(compose([*QUICK, *own, f"step={step}", f"out={tmp_path}"], "collect"))
+            run_collect(compose([*QUICK, *own, f"step={step}", f"out={tmp_path}"], "collect"))
     assert set(pd.read_csv(tmp_path / "data.csv")["provider"]) == {"mapillary"}
 
 
@@ -502,10 +502,10 @@ def test_a_plan_whose_table_was_lost_gets_it_back(tmp_path: Path, caplog):
              f"region.boundary={tmp_path}/land.geojson"]  # fmt: skip
     square = "[[15, 45], [16, 45], [16, 46], [15, 46], [15, 45]]"
     (tmp_path / "land.geojson").write_text(f'{{"type": "Polygon", "coordinates": [{square}]}}')
-    collect_places(compose(given, "collect"))
+    run_collect(compose(given, "collect"))
     whole = (tmp_path / "out" / "plan.csv").read_bytes()
     (tmp_path / "out" / "plan.csv").unlink()
-    collect_places(compose(given, "collect"))
+    run_collect(compose(given, "collect"))
     assert (tmp_path / "out" / "plan.csv").read_bytes() == whole
 
 
@@ -513,7 +513,7 @@ def test_a_missing_aiohttp_names_the_extra(tmp_path: Path, keys, monkeypatch):
     plan(tmp_path, 3)
     monkeypatch.setitem(sys.modules, "aiohttp", None)
     with pytest.raises(ProviderError, match=r"pip install 'geoguesser\[collect\]'"):
-        collect_places(compose(["step=metadata", f"out={tmp_path}", "provider.accept_terms=true"], "collect"))
+        run_collect(compose(["step=metadata", f"out={tmp_path}", "provider.accept_terms=true"], "collect"))
 
 
 def test_importing_the_entry_point_is_quick():
@@ -541,7 +541,7 @@ def test_panoramas_and_photos_of_ones_own_become_views_and_nobody_is_asked(tmp_p
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "first.jpg").write_bytes(sphere(90.0))
     given = ["step=cut", f"out={tmp_path}/cut", f"panoramas.folder={tmp_path}/mine", "panoramas.size=64"]
-    collect_places(compose([*given, "panoramas.compass_deg=90"], "collect"))
+    run_collect(compose([*given, "panoramas.compass_deg=90"], "collect"))
     assert len(list((tmp_path / "cut").rglob("*.jpg"))) == 4
     assert re.search(r"^.*cut +1$", caplog.text, re.MULTILINE)
     north = Image.open(next((tmp_path / "cut").rglob("0.jpg"))).convert("RGB")
@@ -551,7 +551,7 @@ def test_panoramas_and_photos_of_ones_own_become_views_and_nobody_is_asked(tmp_p
         tagged(tmp_path / "photos" / f"{heading}.jpg", picture, position=(45.5, 16.25), direction=heading)
     caplog.clear()
     given = ["step=photos", f"out={tmp_path}/places", f"photos.folder={tmp_path}/photos", "photos.min_views=4"]
-    collect_places(compose(given, "collect"))
+    run_collect(compose(given, "collect"))
     assert re.search(r"^.*places +1$", caplog.text, re.MULTILINE)
     assert pd.read_csv(tmp_path / "places" / "data.csv")["latitude"].tolist() == pytest.approx([45.5], abs=1e-6)
 

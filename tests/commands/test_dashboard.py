@@ -13,7 +13,7 @@ from conftest import ROOT, command, compose
 from training.test_wandb_record import end_client, train, upload
 from wandb_stub import ENTITY, WandbStub
 
-from geoguesser.commands.dashboard import make_page
+from geoguesser.commands.dashboard import run_dashboard
 from geoguesser.errors import ConfigError, DataError, GeoguesserError
 
 
@@ -32,7 +32,7 @@ def stub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[WandbStub]
 
 def page(*words: str) -> str:
     """Makes the page as the command line would."""
-    return make_page(compose(list(words), "dashboard"))
+    return run_dashboard(compose(list(words), "dashboard"))
 
 
 def errors(val: float, test: float) -> dict[str, Any]:
@@ -191,4 +191,4 @@ def test_a_sweep_by_date_and_time_is_the_group_of_that_name(tmp_path: Path, monk
 
 def test_the_sweep_must_be_named():
     with pytest.raises(ConfigError, match=r"^sweep must be a sweep's folder, or its name, got None"):
-        make_page(compose([], "dashboard"))
+        run_dashboard(compose([], "dashboard"))

@@ -21,11 +21,11 @@ from test_portable import check_same, toy_locator
 from training.toy_run import REGION, toy_network, toy_places
 
 import geoguesser
-from geoguesser.commands.evaluate import evaluate_places
-from geoguesser.commands.export import export_run
+from geoguesser.commands.evaluate import run_evaluate
+from geoguesser.commands.export import run_export
 from geoguesser.errors import CheckpointError, ConfigError, MissingFileError
-from geoguesser.exporting.programs import opened_onnx, opened_torch
-from geoguesser.inference.predictor import Locator
+from geoguesser.exporting.programs import open_onnx, open_torch
+from geoguesser.inference.predictor import Predictor
 from geoguesser.model.heads.classification import RegressionHead
 
 logging.getLogger("torch.__trace").propagate = False  # pytest would keep its lines, hundreds of thousands
@@ -67,7 +67,7 @@ def predictions(error_km: np.ndarray[Any, Any]) -> pd.DataFrame:
 
 
 def export(run: Path, out: Path, *words: str) -> Path:
-    return export_run(compose([f"run={run}", f"out={out}", *words], "export"))
+    return run_export(compose([f"run={run}", f"out={out}", *words], "export"))
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +82,7 @@ def test_the_folder_answers_as_the_run(run: Path, exported: Path) -> None:
     assert [one.name for one in exported.parent.iterdir()] == ["model"]
     images = toy_places()[1]
     model = geoguesser.load(exported)
-    check_same(model.predict(images), Locator.load(run).answer(images))
+    check_same(model.predict(images), Predictor.load(run).answer(images))
     assert (model.about["synthetic"], model.about["license"]) == (True, "cc-by-4.0")
 
 
@@ -90,8 +90,8 @@ def test_the_folder_answers_as_the_run(run: Path, exported: Path) -> None:
 def test_programs_answer_as_torch(name: str, run: Path, exported: Path) -> None:
     images = toy_places()[1]
     mask = torch.rand(images.shape[:2], generator=torch.Generator().manual_seed(1)) < 0.6
-    own = Locator.load(run).answer(images, mask)
-    program = opened_torch(exported / name) if name == "model.pt2" else opened_onnx(exported / name, threads=1)
+    own = Predictor.load(run).answer(images, mask)
+    program = open_torch(exported / name) if name == "model.pt2" else open_onnx(exported / name, threads=1)
     for rows in (slice(0, 1), slice(0, 7), slice(None)):
         posterior, coords_deg = program(images[rows], mask[rows])
         assert (posterior.dtype, coords_deg.dtype) == (torch.float32, torch.float64)
@@ -145,7 +145,7 @@ def test_the_cards_intervals_are_those_of_evaluate(
     (tmp_path / "run" / "result.json").write_text(json.dumps(RESULT | {"test": test}))
     card = (export(tmp_path / "run", tmp_path / "model", "formats=[portable]") / "README.md").read_text()
     words = [f"run={tmp_path / 'run'}", f"out={tmp_path / 'evaluation'}", "pictures=false"]
-    found = evaluate_places(compose(words, "evaluate"))
+    found = run_evaluate(compose(words, "evaluate"))
     shown = []
     for name in ("mean", "median"):
         one = found["error_km"][name]
@@ -276,7 +276,7 @@ def test_regression_is_exported_and_says_that_it_stays_at_sea(tmp_path: Path) ->
     network.head = RegressionHead.fit(
         in_features=network.fusion.output_size, region=REGION, train_coords_deg=toy_places()[0]
     )
-    Locator(network, REGION, toy_locator().image).save(tmp_path / "some.ckpt")
+    Predictor(network, REGION, toy_locator().image).save(tmp_path / "some.ckpt")
     made = export(tmp_path / "some.ckpt", tmp_path / "model")
     assert "Programs do not move points to the land" in (made / "README.md").read_text()
 

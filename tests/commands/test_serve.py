@@ -17,22 +17,22 @@ import pytest
 from conftest import ROOT, TINY, command, compose
 from training.toy_run import IMAGE, REGION, toy_network
 
-from geoguesser.app.limits import Limits, limits_from
-from geoguesser.app.registry import name_for
+from geoguesser.app.limits import Limits, make_limits
+from geoguesser.app.registry import make_model_name
 from geoguesser.app.server import listen
 from geoguesser.commands import serve as serving
-from geoguesser.commands.configs import known_keys, plain
-from geoguesser.commands.serve import check_extra, load_models, serve_runs
+from geoguesser.commands.configs import known_keys, to_plain
+from geoguesser.commands.serve import check_extra, load_models, run_serve
 from geoguesser.commands.train import run
 from geoguesser.errors import ConfigError, GeoguesserError
-from geoguesser.inference.predictor import Locator
+from geoguesser.inference.predictor import Predictor
 from geoguesser.inference.saved_model import write_model
-from geoguesser.system.log_filters import quiet
+from geoguesser.system.log_filters import filter_logs
 
 
 def test_the_file_says_what_the_code_would():
-    config = plain(compose(["run=r"], "serve"), known_keys("serve"))
-    assert limits_from(config["limits"]) == Limits()
+    config = to_plain(compose(["run=r"], "serve"), known_keys("serve"))
+    assert make_limits(config["limits"]) == Limits()
     assert config["host"] == "127.0.0.1"
     assert config["root"] is None
 
@@ -65,7 +65,7 @@ def test_the_file_says_what_the_code_would():
 )
 def test_refusals(words, message):
     with pytest.raises(GeoguesserError, match=re.escape(message)):
-        serve_runs(compose(words, "serve"))
+        run_serve(compose(words, "serve"))
 
 
 def test_a_port_that_is_taken():
@@ -74,7 +74,7 @@ def test_a_port_that_is_taken():
         other.listen()
         port = other.getsockname()[1]
         with pytest.raises(ConfigError, match=rf"^port cannot be used \(Address .*, got {port}\. port=0 "):
-            serve_runs(compose(["run=r", f"port={port}"], "serve"))
+            run_serve(compose(["run=r", f"port={port}"], "serve"))
 
 
 def test_two_servers_that_start_at_once_never_have_one_port():
@@ -86,7 +86,7 @@ def test_two_servers_that_start_at_once_never_have_one_port():
 
 @pytest.mark.parametrize(("synthetic", "label"), [(True, "synthetic demo"), (False, "")])
 def test_an_exported_model_says_whether_its_data_are_synthetic(synthetic, label, tmp_path):
-    write_model(Locator(toy_network(), REGION, IMAGE), tmp_path, {"synthetic": synthetic})
+    write_model(Predictor(toy_network(), REGION, IMAGE), tmp_path, {"synthetic": synthetic})
     (model,) = load_models([str(tmp_path)], "cpu")
     assert model.label == label
     assert "no run folder" in model.no_game
@@ -106,7 +106,7 @@ def test_names_of_models(tmp_path):
         (tmp_path / folder).mkdir(parents=True)
     taken: list[str] = []
     for folder in ("2026-11-27/12-30-00", "a/my run!", "b/my run!", "c/..."):
-        taken.append(name_for(tmp_path / folder, taken))
+        taken.append(make_model_name(tmp_path / folder, taken))
     assert taken == ["2026-11-27_12-30-00", "my-run", "my-run-2", "model"]
 
 
@@ -115,13 +115,13 @@ def test_help_is_quick_and_names_every_limit():
     done = command("geoguesser.serve", "--help")
     assert done.returncode == 0
     assert time.perf_counter() - start < 30  # seconds of it are this machine's; with torch it would be tens
-    keys = set(plain(compose(["run=r"], "serve"), known_keys("serve"))["limits"])
+    keys = set(to_plain(compose(["run=r"], "serve"), known_keys("serve"))["limits"])
     assert keys == set(re.findall(r"limits\.(\w+)", done.stdout))
 
 
 @pytest.mark.slow  # a process that imports torch
 def test_it_serves_until_it_is_interrupted(tmp_path: Path):
-    quiet()
+    filter_logs()
     run(compose(TINY), tmp_path / "first")
     words = [f"run=[{tmp_path}/first,{tmp_path}/first/checkpoints/best.ckpt]", "port=0", "threads=1"]
     process = subprocess.Popen(

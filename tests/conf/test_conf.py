@@ -19,11 +19,11 @@ from geoguesser.commands.configs import (
     build,
     check_keys,
     conf_dir,
+    format_override,
+    get_signature,
     known_keys,
-    override,
-    plain,
     resolve,
-    signature_of,
+    to_plain,
 )
 from geoguesser.data.checks.findings import KINDS
 from geoguesser.errors import ConfigError
@@ -92,7 +92,7 @@ def test_choice_composes_and_binds(choice: str):
     assert bound
     for key, node in bound:
         top = key.split(".")[0]
-        parameters = signature_of(node, key).parameters
+        parameters = get_signature(node, key).parameters
         given = dict.fromkeys(GIVEN.get(top, set()) & set(parameters))
         check_keys(node, key, given)
 
@@ -103,26 +103,26 @@ def test_predict_composes():
 
 
 def test_compare_composes():
-    config = plain(compose(["runs=[a,b]"], "compare"), known_keys("compare"))
+    config = to_plain(compose(["runs=[a,b]"], "compare"), known_keys("compare"))
     assert config["runs"] == ["a", "b"]
     assert config["bootstrap"] == {"samples": 5000, "seed": 0, "block_km": None}
 
 
 def test_report_composes():
-    config = plain(compose(["run=r"], "report"), known_keys("report"))
+    config = to_plain(compose(["run=r"], "report"), known_keys("report"))
     named = ("run", "out", "most", "places", "examples", "thumbnails", "neighbours", "wandb", "device")
     assert set(config) == set(named)
     assert (config["out"], config["wandb"]) == (None, "auto")
 
 
 def test_dashboard_composes_and_names_the_project_that_runs_go_to():
-    config = plain(compose(["of=a"], "dashboard"), known_keys("dashboard"))
+    config = to_plain(compose(["of=a"], "dashboard"), known_keys("dashboard"))
     assert set(config) == {"of", "project", "entity", "title", "patience_s"}
     assert config["project"] == resolve(compose([]))["logger"]["project"]
 
 
 def test_export_composes():
-    config = plain(compose(["run=r", "out=o"], "export"), known_keys("export"))
+    config = to_plain(compose(["run=r", "out=o"], "export"), known_keys("export"))
     assert config["formats"] == ["portable", "torch", "onnx"]
     assert config["tolerance"] == {"posterior": 1e-4, "km": 0.01}
     assert config["push"] is None
@@ -132,7 +132,7 @@ def test_export_composes():
 @pytest.mark.parametrize("choice", [one for one in CHOICES if one.split("=")[0] in ("region", "image", "split")])
 def test_prepare_composes_and_binds(choice: str):
     needed = [*NEEDED["data=places"], *NEEDED.get(choice, [])]
-    config = plain(compose([choice, *needed], "prepare"), known_keys("prepare"))
+    config = to_plain(compose([choice, *needed], "prepare"), known_keys("prepare"))
     assert set(config) == {
         *("region", "data", "image", "split"),
         *("out", "sizes", "check_only", "report", "pictures"),
@@ -140,13 +140,13 @@ def test_prepare_composes_and_binds(choice: str):
     bound = targets(config, "")
     assert {key for key, _ in bound} == {"region", "data", "image", "split"}
     for key, node in bound:
-        given = dict.fromkeys(GIVEN.get(key, set()) & set(signature_of(node, key).parameters))
+        given = dict.fromkeys(GIVEN.get(key, set()) & set(get_signature(node, key).parameters))
         check_keys(node, key, given)
 
 
 @pytest.mark.parametrize("choice", [one for one in ALL_CHOICES if one.split("=")[0] in ("region", *COLLECTING)])
 def test_collect_composes_and_binds(choice: str):
-    config = plain(compose(["out=a", choice, *NEEDED.get(choice, [])], "collect"), known_keys("collect"))
+    config = to_plain(compose(["out=a", choice, *NEEDED.get(choice, [])], "collect"), known_keys("collect"))
     assert set(config) == {
         *("region", "strategy", "provider"),
         *("step", "out", "places", "seed", "pictures", "photos", "panoramas", "budget", "filters", "http"),
@@ -160,7 +160,7 @@ def test_collect_composes_and_binds(choice: str):
 
 
 def test_collect_has_safe_defaults_and_its_keys_fit_what_they_are_given_to():
-    config = plain(compose(["out=a"], "collect"), known_keys("collect"))
+    config = to_plain(compose(["out=a"], "collect"), known_keys("collect"))
     assert config["provider"]["accept_terms"] is False
     assert config["budget"]["money"] == 0
     for name, target in (("photos", photos_to_places), ("panoramas", cut_files)):
@@ -313,5 +313,5 @@ def test_lists_arrive_as_plain_lists():
 
 @given(st.text(st.characters(exclude_categories=["Cc", "Cs"]), min_size=1))
 def test_hydra_reads_a_shown_word_back_as_it_was(path: str) -> None:
-    told = OverridesParser.create().parse_override(override("data.path", f"/{path}"))
+    told = OverridesParser.create().parse_override(format_override("data.path", f"/{path}"))
     assert (told.key_or_group, told.value()) == ("data.path", f"/{path}")

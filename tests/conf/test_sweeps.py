@@ -10,7 +10,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
 from geoguesser.commands.configs import conf_dir, resolve
-from geoguesser.sweeps.job_name import job_name
+from geoguesser.sweeps.job_name import make_job_name
 
 SWEEPS = sorted(path.stem for path in Path(conf_dir(), "sweep").glob("*.yaml"))
 
@@ -28,7 +28,7 @@ def test_each_value_is_a_job_of_its_own(name: str):
     fixed = [f"{key}={value}" for key, value in given.items() if key != varied]
     values = given[varied].split(",")
     jobs = [resolve(compose([f"sweep={name}", *fixed, f"{varied}={value}"])) for value in values]
-    assert len({job_name(job) for job in jobs}) == len(values) >= 3
+    assert len({make_job_name(job) for job in jobs}) == len(values) >= 3
     assert all("sweep" not in job for job in jobs)
 
 

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.distance import cdist
 
-from geoguesser.data.block_split import BlockSplit, block_names, too_near
-from geoguesser.data.splits import NAMES, UNUSED, RandomSplit, Ties
+from geoguesser.data.block_split import BlockSplit, find_too_near, name_blocks
+from geoguesser.data.splits import NAMES, UNUSED, RandomSplit, SplitConstraints
 from geoguesser.errors import ConfigError, DataError
 from geoguesser.geo.distance import haversine_km
 from geoguesser.geo.region import PlaneRegion, SphereRegion
@@ -59,7 +59,7 @@ def test_a_block_is_whole(land: PlaneRegion) -> None:
     squares = np.floor(land.to_metres(coords) / 10_000)
     for square in np.unique(squares, axis=0):
         assert len(set(splits[(squares == square).all(axis=1)])) == 1
-    names = block_names(land, coords, 10.0)
+    names = name_blocks(land, coords, 10.0)
     assert len(set(names)) == len(np.unique(squares, axis=0))
 
 
@@ -67,7 +67,7 @@ def test_on_the_sphere_blocks_are_about_so_large() -> None:
     region = SphereRegion()
     random = np.random.default_rng(0)
     north = np.array([[60.0, 20.0]]) + random.uniform(-5, 5, (2000, 2))
-    names = block_names(region, north, 200.0)
+    names = name_blocks(region, north, 200.0)
     counts = []
     for name in np.unique(names):
         own = north[names == name]
@@ -144,7 +144,7 @@ def test_those_that_may_move_make_way_and_no_one_without_need(
     line = np.array([[at] for at, _, _ in places], dtype=float)
     coords = np.column_stack((np.degrees(line[:, 0] / 6371.0088), np.zeros(len(places))))
     splits, movable = np.array([one for _, one, _ in places]), np.array([one for _, _, one in places])
-    out = too_near(coords, splits, movable, buffer_km)
+    out = find_too_near(coords, splits, movable, buffer_km)
     apart = cdist(line, line)
     stays = [at for at in range(len(places)) if not movable[at] and splits[at] != UNUSED]
     for name in ("test", "val", "train"):
@@ -160,8 +160,8 @@ def test_those_that_may_move_make_way_and_no_one_without_need(
 # Ties: recorded places and places that are the same
 
 
-def ties(groups: list[int], recorded: list[str]) -> Ties:
-    return Ties(np.array(groups), np.array(recorded, dtype="U6"))
+def ties(groups: list[int], recorded: list[str]) -> SplitConstraints:
+    return SplitConstraints(np.array(groups), np.array(recorded, dtype="U6"))
 
 
 def test_recorded_places_stay_and_their_likes_join_them() -> None:
@@ -220,7 +220,7 @@ def test_new_places_make_way_for_recorded_ones(land: PlaneRegion) -> None:
     new = old + np.random.default_rng(1).normal(0, 0.003, old.shape)
     coords = np.concatenate((old, new))
     recorded = np.concatenate((turned, np.full(200, "")))
-    told = split.assign(table_of(coords), land, Ties(np.arange(400), recorded))
+    told = split.assign(table_of(coords), land, SplitConstraints(np.arange(400), recorded))
     np.testing.assert_array_equal(told[:200], turned)
     fresh = np.flatnonzero(told[200:] != UNUSED) + 200
     others = np.flatnonzero(told != UNUSED)

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from geoguesser.data.fingerprint import NAMES, differences, digest_of, fingerprint
+from geoguesser.data.fingerprint import NAMES, compute_digest, compute_fingerprint, find_differing_parts
 from geoguesser.data.images import ImageSpec
 
 
@@ -27,11 +27,11 @@ def parts() -> dict[str, Any]:
 
 
 def test_the_same_gives_the_same() -> None:
-    first, again = fingerprint(**parts()), fingerprint(**parts())
+    first, again = compute_fingerprint(**parts()), compute_fingerprint(**parts())
     assert first == again
     assert set(first) == set(NAMES)
-    assert differences(first, again) == []
-    assert digest_of(first) == digest_of(again)
+    assert find_differing_parts(first, again) == []
+    assert compute_digest(first) == compute_digest(again)
     assert all(isinstance(value, str | int) for value in first.values())  # plain, for checkpoints
 
 
@@ -81,35 +81,35 @@ def shortened(own: dict[str, Any]) -> None:
     ],
 )
 def test_each_part_has_its_own_reason(change: Callable[[dict[str, Any]], None], changed: list[str]) -> None:
-    before, own = fingerprint(**parts()), parts()
+    before, own = compute_fingerprint(**parts()), parts()
     change(own)
-    after = fingerprint(**own)
+    after = compute_fingerprint(**own)
     assert [part for part in NAMES if before[part] != after[part]] == changed
-    said = differences(before, after)
+    said = find_differing_parts(before, after)
     assert [one.split(" (")[0] for one in said] == [NAMES[part] for part in changed]
-    assert digest_of(before) != digest_of(after)
+    assert compute_digest(before) != compute_digest(after)
 
 
 def test_differences_say_what_can_be_said() -> None:
-    before, own = fingerprint(**parts()), parts()
+    before, own = compute_fingerprint(**parts()), parts()
     resized(own)
     shortened(own)
-    said = differences(before, fingerprint(**own))
+    said = find_differing_parts(before, compute_fingerprint(**own))
     assert said[0] == "the number of places (3 there, 2 here)"
     assert "size and fit of views (px64-crop there, px32-crop here)" in said
-    assert differences(before, fingerprint(**own), ("image",)) == [said[-1]]
+    assert find_differing_parts(before, compute_fingerprint(**own), ("image",)) == [said[-1]]
 
 
 def test_the_contents_of_unused_views_do_not_count() -> None:
     own = parts()
     masked(own)
-    first = fingerprint(**own)
+    first = compute_fingerprint(**own)
     own["digests"][2, 3] = 99
-    assert fingerprint(**own) == first
+    assert compute_fingerprint(**own) == first
 
 
 def test_normalisation_does_not_touch_the_pixels_and_so_not_the_fingerprint() -> None:
     own = parts()
-    first = fingerprint(**own)
+    first = compute_fingerprint(**own)
     own["image"] = ImageSpec(size=64, normalise="dataset")
-    assert fingerprint(**own) == first
+    assert compute_fingerprint(**own) == first

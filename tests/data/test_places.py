@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from geoguesser.data.checks.findings import KINDS, SHOWN, Finding, Findings
-from geoguesser.data.places import coords_of, files_of, read_places
+from geoguesser.data.places import get_coords, list_files, read_places
 from geoguesser.errors import ConfigError, DataError, MissingFileError
 from geoguesser.geo.region import PlaneRegion
 
@@ -57,8 +57,8 @@ def test_a_root_is_read_as_it_is_written(tmp_path: Path, write: SimpleNamespace,
     root = write.root(tmp_path / "root", ids)
     table, findings = read(root, land)
     assert table["uuid"].tolist() == ids
-    np.testing.assert_array_equal(coords_of(table), write.coords(3))
-    assert coords_of(table).dtype == np.float64
+    np.testing.assert_array_equal(get_coords(table), write.coords(3))
+    assert get_coords(table).dtype == np.float64
     assert table["folder"].tolist() == [str(root / "images" / one) for one in ids]
     assert table["folder_split"].tolist() == ["", "", ""]
     assert table["root"].tolist() == [str(root)] * 3
@@ -84,7 +84,7 @@ def test_roots_with_different_columns_are_joined(
     assert table["uuid"].tolist() == list("abcde")
     assert [Path(folder).name for folder in table["folder"]] == list("abcde")
     assert table["root"].tolist() == [str(one) for one in (plain, plain, unnamed, numbered, extra)]
-    np.testing.assert_array_equal(coords_of(table)[2:4], [[45, 16], [45.5, 16.5]])
+    np.testing.assert_array_equal(get_coords(table)[2:4], [[45, 16], [45.5, 16.5]])
     assert not [column for column in table.columns if "Unnamed" in column or not column]
     assert table["town"].fillna("-").tolist() == ["-", "-", "-", "Zadar", "Šibenik, Novi Grad"]
     assert table["split"].fillna("-").tolist() == ["-", "-", "-", "-", "test"]
@@ -114,7 +114,7 @@ def test_what_programs_write_is_read(text: str, tmp_path: Path, write: SimpleNam
     (root / "data.csv").write_bytes(text.encode())
     table, _ = read(root, land)
     assert table["uuid"].tolist() == ["a"]
-    np.testing.assert_array_equal(coords_of(table), [[45.5, 16.25]])
+    np.testing.assert_array_equal(get_coords(table), [[45.5, 16.25]])
 
 
 def test_a_header_without_rows_gives_an_empty_table(
@@ -133,7 +133,7 @@ def test_a_root_of_bad_rows_alone_leaves_the_others(
     for roots in ([good, bad], [bad, good]):
         table, findings = read(roots, land, bad_row="skip")
         assert table["uuid"].tolist() == ["a", "b"]
-        np.testing.assert_array_equal(coords_of(table), write.coords(2))
+        np.testing.assert_array_equal(get_coords(table), write.coords(2))
         assert findings.counts() == {"bad_row": 1}
 
 
@@ -390,7 +390,7 @@ def test_bad_coordinates(
     assert refusal(root, land) == broken_rules("bad_row", f"{where} {reason}")
     table, findings = read(root, land, bad_row="skip")
     assert table["uuid"].tolist() == ["a", "c"]
-    assert coords_of(table).tolist() == [[45, 16], [45, 17]]
+    assert get_coords(table).tolist() == [[45, 16], [45, 17]]
     assert table.index.tolist() == [0, 1]
     assert findings.skipped == [Finding("bad_row", where, reason)]
 
@@ -455,7 +455,7 @@ def test_an_id_twice_in_a_table(tmp_path: Path, write: SimpleNamespace, land: Pl
     file = root / "data.csv"
     assert refusal(root, land) == broken_rules("duplicate_id", f"{file} row 4 has the same uuid a as {file} row 2")
     table, findings = read(root, land, duplicate_id="skip")
-    assert coords_of(table).tolist() == [[45, 16], [45, 17]]
+    assert get_coords(table).tolist() == [[45, 16], [45, 17]]
     assert findings.counts() == {"duplicate_id": 1}
 
 
@@ -686,7 +686,7 @@ def test_suffixes_in_any_case(tmp_path: Path, write: SimpleNamespace, land: Plan
     root = write.root(tmp_path / "root", ["a"])
     (root / "images/a/90.jpg").rename(root / "images/a/90.JPG")
     table, _ = read(root, land)
-    assert files_of(table)[0].names == ("0.jpg", "90.JPG", "180.jpg", "270.jpg")
+    assert list_files(table)[0].names == ("0.jpg", "90.JPG", "180.jpg", "270.jpg")
 
 
 def test_masking_keeps_places_with_some_views(tmp_path: Path, write: SimpleNamespace, land: PlaneRegion) -> None:
@@ -698,7 +698,7 @@ def test_masking_keeps_places_with_some_views(tmp_path: Path, write: SimpleNames
     findings = Findings({"missing_view": "skip"})
     table = read_places([str(root)], land, findings, mask=True)
     assert table["uuid"].tolist() == ["a", "b"]
-    assert files_of(table)[1].names == ("0.jpg", None, "180.jpg", "270.jpg")
+    assert list_files(table)[1].names == ("0.jpg", None, "180.jpg", "270.jpg")
     assert [one.reason for one in findings.kept] == ["lacks 90.jpg"]
     assert [one.reason for one in findings.skipped] == [
         "lacks 0.jpg, 90.jpg, 180.jpg, 270.jpg",

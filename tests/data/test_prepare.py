@@ -21,12 +21,12 @@ from PIL import Image
 from geoguesser.data.augment import Augment
 from geoguesser.data.block_split import BlockSplit
 from geoguesser.data.images import ImageSpec
-from geoguesser.data.prepare import Prepared, locked, prepare
+from geoguesser.data.prepare import Prepared, lock_store, prepare_store
 from geoguesser.data.sources.places import PlacesDataModule, StoreDataModule
 from geoguesser.data.splits import ColumnSplit, FolderSplit, RandomSplit, StoredSplit
 from geoguesser.data.store import shards as packing
 from geoguesser.data.store.reader import Store, StoreViews, is_store
-from geoguesser.data.store.reader import bytes_of as place_bytes
+from geoguesser.data.store.reader import count_bytes as place_bytes
 from geoguesser.errors import ConfigError, DataError, MissingFileError, StoreError
 from geoguesser.geo.distance import haversine_km
 from geoguesser.geo.region import PlaneRegion
@@ -75,7 +75,7 @@ def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def store(root: Path, land: PlaneRegion, tmp_path: Path) -> Path:
-    prepare(source([root], land), [SPEC], tmp_path / "store")
+    prepare_store(source([root], land), [SPEC], tmp_path / "store")
     return tmp_path / "store"
 
 
@@ -120,8 +120,8 @@ def test_shards_are_bare_bytes_that_anybody_can_map(root: Path, store: Path) -> 
 
 def test_several_sizes_come_from_one_pass(root: Path, land: PlaneRegion, tmp_path: Path) -> None:
     large = ImageSpec(size=32)
-    prepare(source([root], land), [SPEC, large], tmp_path / "both")
-    prepare(source([root], land), [large], tmp_path / "one")
+    prepare_store(source([root], land), [SPEC, large], tmp_path / "both")
+    prepare_store(source([root], land), [large], tmp_path / "one")
     both, one = Store.open(tmp_path / "both"), Store.open(tmp_path / "one")
     rows = np.array([29, 0, 15, 8])
     assert torch.equal(both.views(large).gather(rows), one.views(large).gather(rows))
@@ -155,7 +155,7 @@ def test_a_column_split_of_the_users_survives_the_store(
 ) -> None:
     words = ["train"] * 6 + ["val"] * 2 + ["test"] * 2
     root = write.root(tmp_path / "root", IDS[:10], columns={"split": words})
-    prepare(source([root], land, split=ColumnSplit()), [SPEC], tmp_path / "store")
+    prepare_store(source([root], land, split=ColumnSplit()), [SPEC], tmp_path / "store")
     for split in (StoredSplit(), ColumnSplit()):
         data = stored(tmp_path / "store", land, split=split)
         data.read_table()
@@ -250,7 +250,7 @@ def test_one_look_finds_everything_that_was_planted(
 ) -> None:
     data = source(planted, land)
     with pytest.raises(DataError) as caught:
-        prepare(data, [SPEC], None)
+        prepare_store(data, [SPEC], None)
     first = str(caught.value).splitlines()[0]
     assert (
         first == "The data break rules (2 bad_row, 1 missing_view, 1 duplicate_id, 2 far_outside, 2 broken_image):"
@@ -269,7 +269,7 @@ def test_what_is_skipped_is_left_out_and_the_rest_is_in(
     planted: list[Path], land: PlaneRegion, tmp_path: Path
 ) -> None:
     data = source(planted, land, on_bad=dict.fromkeys(MISTAKES, "skip"))
-    told = prepare(data, [SPEC], tmp_path / "store")
+    told = prepare_store(data, [SPEC], tmp_path / "store")
     check_planted(data.findings.table())
     good = [f"g{at}" for at in range(20)]
     assert told.table["uuid"].tolist() == [*good, "mode", "turned", "long", "pano1", "spot", "again", "more"]
@@ -289,7 +289,7 @@ def test_masked_views_stay_out_and_their_places_in(planted: list[Path], land: Pl
     skip = {kind: "skip" for kind in MISTAKES if kind != "missing_view"}
     options = {"missing_views": "mask", "on_bad": skip}
     data = source(planted, land, **options)
-    told = prepare(data, [SPEC], tmp_path / "store")
+    told = prepare_store(data, [SPEC], tmp_path / "store")
     check_planted(data.findings.table())
     masked = {"broken": 0, "cut": 1, "tiny": 2, "grey": 3, "lacks": 1}
     names = told.table["uuid"].tolist()
@@ -325,7 +325,7 @@ def grown(root: Path, tmp_path: Path, write: SimpleNamespace) -> Path:
 
 def test_the_same_again_changes_nothing_and_packs_nothing(root: Path, store: Path, land: PlaneRegion) -> None:
     before = files(store)
-    again = prepare(source([root], land), [SPEC], store)
+    again = prepare_store(source([root], land), [SPEC], store)
     assert (again.changed, again.reused, again.recorded) == (False, 30, 30)
     assert files(store) == before
 
@@ -336,7 +336,7 @@ def test_new_places_come_in_and_old_ones_keep_their_split(
     old = Store.open(store).table()
     other = RandomSplit(shares=[0.2, 0.4, 0.4], seed=9)
     more = grown(root, tmp_path, write)
-    told = prepare(source([root, more], land, split=other), [SPEC], store)
+    told = prepare_store(source([root, more], land, split=other), [SPEC], store)
     assert (told.changed, told.recorded, told.reused) == (True, 30, 24)  # the fourth shard has new places in it
     table = Store.open(store).table()
     assert table["store_split"][:30].tolist() == old["store_split"].tolist()
@@ -356,7 +356,7 @@ def test_a_new_place_that_is_an_old_one_joins_its_split(
         put_scenes(tmp_path / f"more/images/twin {at}", at)
         rows.append([f"twin {at}", old["latitude"][IDS[at]], old["longitude"][IDS[at]]])
     write.csv(tmp_path / "more/data.csv", rows)
-    told = prepare(source([root, tmp_path / "more"], land), [SPEC], store)
+    told = prepare_store(source([root, tmp_path / "more"], land), [SPEC], store)
     splits = told.table.set_index("uuid")["split"]
     assert [splits[f"twin {at}"] for at in range(20)] == [old["store_split"][IDS[at]] for at in range(20)]
     assert RandomSplit(shares=[0.6, 0.2, 0.2]).assign(told.table).tolist() != told.table["split"].tolist()
@@ -375,7 +375,7 @@ def test_a_new_place_that_bridges_two_splits_is_reported(
     shutil.copytree(store, tmp_path / "second")
     keep = {"identical_image": "keep"}
     data = source([root, tmp_path / "more"], land, on_bad=keep)
-    told = prepare(data, [SPEC], store)
+    told = prepare_store(data, [SPEC], store)
     splits = told.table.set_index("uuid")["split"]
     assert [splits[one] for one in (a, b, "spot a", "spot b")] == ["train", "test", "unused", "unused"]
     bridges = [one.reason for one in data.findings.kept if one.kind == "split_bridge"]
@@ -384,7 +384,7 @@ def test_a_new_place_that_bridges_two_splits_is_reported(
         "(spot b) is the same as places in test and train; it is not used",
     ]
     with pytest.raises(DataError, match="3 split_bridge"):
-        prepare(
+        prepare_store(
             source([root, tmp_path / "more"], land, on_bad={**keep, "split_bridge": "error"}),
             [SPEC],
             tmp_path / "second",
@@ -412,8 +412,8 @@ def test_recorded_blocks_stay_and_new_neighbours_make_way(
 
     split = BlockSplit(block_km=10, buffer_km=2, shares=[0.4, 0.3, 0.3])
     first, second = put("a", 60, 1), put("b", 60, 2)
-    old = prepare(source([first], land, split=split), [SPEC], tmp_path / "store")
-    told = prepare(source([first, second], land, split=split), [SPEC], tmp_path / "store")
+    old = prepare_store(source([first], land, split=split), [SPEC], tmp_path / "store")
+    told = prepare_store(source([first, second], land, split=split), [SPEC], tmp_path / "store")
     assert told.table["split"][:60].tolist() == old.table["split"].tolist()
     used = told.table[told.table["split"] != "unused"]
     coords, own = used[["latitude", "longitude"]].to_numpy(), used["split"].to_numpy()
@@ -429,10 +429,10 @@ def test_places_that_have_gone_are_an_error_unless_skipped(
     with pytest.raises(
         DataError, match=r"\(10 gone\):\n  gone: .*place 20 is in the store, but in none of data\.roots"
     ):
-        prepare(source([part], land), [SPEC], store)
+        prepare_store(source([part], land), [SPEC], store)
     assert {key: files(store)[key] for key in before} == before
     assert len(Store.open(store).table()) == 30
-    told = prepare(source([part], land, on_bad={"gone": "skip"}), [SPEC], store)
+    told = prepare_store(source([part], land, on_bad={"gone": "skip"}), [SPEC], store)
     assert len(told.table) == len(Store.open(store).table()) == 20
 
 
@@ -440,7 +440,7 @@ def test_sizes_of_an_old_store_are_kept_up(
     root: Path, store: Path, land: PlaneRegion, tmp_path: Path, write: SimpleNamespace
 ) -> None:
     more = grown(root, tmp_path, write)
-    told = prepare(source([root, more], land), [ImageSpec(size=32)], store)
+    told = prepare_store(source([root, more], land), [ImageSpec(size=32)], store)
     assert [spec.size for spec in told.specs] == [32, 24]
     held = Store.open(store)
     for spec in (SPEC, ImageSpec(size=32)):
@@ -451,11 +451,11 @@ def test_sizes_of_an_old_store_are_kept_up(
 
 def test_a_file_that_changed_is_packed_anew(land: PlaneRegion, tmp_path: Path, write: SimpleNamespace) -> None:
     root = write.root(tmp_path / "root", IDS)
-    prepare(source([root], land), [SPEC], tmp_path / "store")
+    prepare_store(source([root], land), [SPEC], tmp_path / "store")
     image = root / "images" / IDS[10] / "90.jpg"
     image.write_bytes(bytes_of(scene(3, 24, 24)))
     os.utime(image, ns=(1, 1))
-    told = prepare(source([root], land), [SPEC], tmp_path / "store")
+    told = prepare_store(source([root], land), [SPEC], tmp_path / "store")
     assert told.reused == 22
     views = Store.open(tmp_path / "store").views(SPEC).gather(np.array([10]))
     np.testing.assert_array_equal(views[0, 1], SPEC.read(image))
@@ -475,10 +475,10 @@ def test_a_full_disk_is_told_before_work_starts(
     free = SimpleNamespace(free=2**24 + 30 * place_bytes(24) - 1)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: free)
     with pytest.raises(StoreError, match=r"out=.* needs 0\.02 GiB of free disk, and there are 0\.02\. Free some"):
-        prepare(source([root], land), [SPEC], tmp_path / "store")
+        prepare_store(source([root], land), [SPEC], tmp_path / "store")
     assert not is_store(tmp_path / "store")
     free.free += 1
-    prepare(source([root], land), [SPEC], tmp_path / "store")
+    prepare_store(source([root], land), [SPEC], tmp_path / "store")
 
 
 def test_a_root_that_vanishes_half_way(
@@ -496,7 +496,7 @@ def test_a_root_that_vanishes_half_way(
 
     monkeypatch.setattr(packing, "examine_in_order", vanishing)
     with pytest.raises(MissingFileError) as caught:
-        prepare(source([root], land), [SPEC], tmp_path / "store")
+        prepare_store(source([root], land), [SPEC], tmp_path / "store")
     assert str(caught.value) == (
         f"data.roots {root} has gone while it was being read. What was packed is kept: bring the folder back and "
         "give the same command again."
@@ -505,7 +505,7 @@ def test_a_root_that_vanishes_half_way(
     assert not list(tmp_path.glob("store/**/*.part"))
     (tmp_path / "away").rename(root)
     monkeypatch.setattr(packing, "examine_in_order", real)
-    told = prepare(source([root], land), [SPEC], tmp_path / "store")
+    told = prepare_store(source([root], land), [SPEC], tmp_path / "store")
     assert told.reused == 16
     assert len(told.table) == 30
 
@@ -522,20 +522,20 @@ def test_an_unreadable_file_is_tried_again_next_time(
     stamp = gone.stat().st_mtime_ns
     gone.unlink()
     data.read_places = lambda: table  # type: ignore[method-assign]  # the file went after the folder was read
-    assert len(prepare(data, [SPEC], tmp_path / "store").table) == 29
+    assert len(prepare_store(data, [SPEC], tmp_path / "store").table) == 29
     gone.write_bytes(kept)
     os.utime(gone, ns=(stamp, stamp))
-    told = prepare(source([root], land), [SPEC], tmp_path / "store")
+    told = prepare_store(source([root], land), [SPEC], tmp_path / "store")
     assert len(told.table) == 30
     assert told.reused == 22
 
 
 def test_two_at_once_are_refused(root: Path, store: Path, land: PlaneRegion) -> None:
     before = files(store)
-    with locked(store), pytest.raises(StoreError, match=r"is being written by another process\. Wait for it"):
-        prepare(source([root], land), [SPEC], store)
+    with lock_store(store), pytest.raises(StoreError, match=r"is being written by another process\. Wait for it"):
+        prepare_store(source([root], land), [SPEC], store)
     check_same_store(store, before)
-    prepare(source([root], land), [SPEC], store)
+    prepare_store(source([root], land), [SPEC], store)
 
 
 def test_a_half_store_is_never_read(store: Path) -> None:
@@ -579,7 +579,7 @@ def test_a_damaged_store_is_mended_by_preparing_again(
     (store / name).write_bytes(before[name][:-3])
     with pytest.raises(StoreError, match="Prepare it again"):
         Store.open(store)
-    told = prepare(source([root], land), [SPEC], store)
+    told = prepare_store(source([root], land), [SPEC], store)
     assert told.reused == (22 if broken == "shard" else 30)
     Store.open(store)
     after = files(store)
@@ -593,21 +593,21 @@ def test_a_folder_of_other_things_is_no_place_for_a_store(root: Path, land: Plan
     mine = ("places-2024.parquet", "movie.part", "thumbnails-old.npy", "views/holiday/a.bin", "facts-of-life.npz")
     for folder in (tmp_path / "mine", tmp_path / "store"):
         if folder.name == "store":
-            prepare(source([root], land), [SPEC], folder)
+            prepare_store(source([root], land), [SPEC], folder)
         for name in mine:
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             (folder / name).write_text(name)
     with pytest.raises(StoreError) as caught:
-        prepare(source([root], land), [SPEC], tmp_path / "mine")
+        prepare_store(source([root], land), [SPEC], tmp_path / "mine")
     assert str(caught.value) == (
         f"out={tmp_path / 'mine'} must be a store, or a folder that is new or empty, got ['facts-of-life.npz', "
         "'movie.part', 'places-2024.parquet', 'thumbnails-old.npy']. Choose another folder."
     )
-    prepare(source([root], land), [SPEC, ImageSpec(size=16)], tmp_path / "store")
+    prepare_store(source([root], land), [SPEC, ImageSpec(size=16)], tmp_path / "store")
     for folder in (tmp_path / "mine", tmp_path / "store"):
         assert {name: (folder / name).read_text() for name in mine} == {name: name for name in mine}
     with pytest.raises(StoreError, match="must be a store, or a folder that is new or empty"):
-        prepare(source([root], land), [SPEC], root)
+        prepare_store(source([root], land), [SPEC], root)
 
 
 def test_columns_of_the_users_are_kept_whatever_their_names(
@@ -618,7 +618,7 @@ def test_columns_of_the_users_are_kept_whatever_their_names(
     for place in ("x", "y"):
         ids = [f"{place}{at}" for at in range(30)]
         write.root(tmp_path / place / "data", ids, columns=columns, seed=ord(place))
-    prepare(source([tmp_path / "x/data", tmp_path / "y/data"], land), [SPEC], tmp_path / "store")
+    prepare_store(source([tmp_path / "x/data", tmp_path / "y/data"], land), [SPEC], tmp_path / "store")
     table = Store.open(tmp_path / "store").table()
     for name in names[:-1]:
         assert table[f"own_{name}"].tolist() == columns[name] * 2
@@ -632,7 +632,7 @@ def test_which_places_are_in_does_not_depend_on_the_order_of_sizes(
 ) -> None:
     for size in order:
         data = source([root], land)
-        told = prepare(data, [ImageSpec(size=size)], tmp_path / "store")
+        told = prepare_store(data, [ImageSpec(size=size)], tmp_path / "store")
         assert len(told.table) == 30
     noted = [one for one in data.findings.kept if one.kind == "small_image"]
     assert len(noted) == 120
@@ -653,7 +653,7 @@ def test_bridges_of_a_given_split_are_told_each_and_left_out_where_asked(
     table.to_csv(root / "data.csv", index=False)
     for on_bad, unused in ((None, []), ({"split_bridge": "skip"}, [16, 20, 21])):
         data = source([root], land, split=ColumnSplit(), on_bad=on_bad)
-        told = prepare(data, [SPEC], tmp_path / f"store-{len(unused)}")
+        told = prepare_store(data, [SPEC], tmp_path / f"store-{len(unused)}")
         assert np.flatnonzero(told.table["split"] == "unused").tolist() == unused
         found = data.findings.skipped if on_bad else data.findings.kept
         assert len([one for one in found if one.kind == "split_bridge"]) == 3
@@ -669,20 +669,20 @@ def test_mistakes_come_before_what_the_split_says_of_the_rest(
     for one in IDS[:8]:
         (root / "images" / one / "0.jpg").write_bytes(b"")
     with pytest.raises(DataError, match=r"^The data break rules \(8 broken_image\)"):
-        prepare(source([root], land), [SPEC], None)
+        prepare_store(source([root], land), [SPEC], None)
     skip = {"broken_image": "skip"}
     with pytest.raises(DataError, match=r"must hold at least 3 places.*got 2\. Left out before: 8 broken_image\."):
-        prepare(source([root], land, on_bad=skip), [SPEC], None)
+        prepare_store(source([root], land, on_bad=skip), [SPEC], None)
     with pytest.raises(DataError, match=r"Left out before: 8 broken_image\."):
         source([root], land, on_bad=skip).read_views()
 
 
 def test_a_place_that_was_left_out_has_not_gone(land: PlaneRegion, tmp_path: Path, write: SimpleNamespace) -> None:
     root = write.root(tmp_path / "root", IDS)
-    prepare(source([root], land), [SPEC], tmp_path / "store")
+    prepare_store(source([root], land), [SPEC], tmp_path / "store")
     shutil.rmtree(root / "images" / IDS[4])
     data = source([root], land, on_bad={"missing_images": "skip"})
-    assert len(prepare(data, [SPEC], tmp_path / "store").table) == 29
+    assert len(prepare_store(data, [SPEC], tmp_path / "store").table) == 29
     assert data.findings.counts() == {"missing_images": 1}
 
 
@@ -691,18 +691,18 @@ def test_looking_beside_a_store_says_what_would_be_added_to_it(
 ) -> None:
     before = files(store)
     other = RandomSplit(shares=[0.2, 0.4, 0.4], seed=9)
-    told = prepare(source([root, grown(root, tmp_path, write)], land, split=other), [SPEC], None, look=store)
+    told = prepare_store(source([root, grown(root, tmp_path, write)], land, split=other), [SPEC], None, look=store)
     assert told.recorded == 30
     assert told.table["split"][:30].tolist() == Store.open(store).table()["store_split"].tolist()
     part = write.root(tmp_path / "part", IDS[:10])
     with pytest.raises(DataError, match="20 gone"):
-        prepare(source([part], land), [SPEC], None, look=store)
+        prepare_store(source([part], land), [SPEC], None, look=store)
     assert files(store) == before
 
 
 def test_a_fraction_of_a_store_is_that_of_its_files(root: Path, land: PlaneRegion, tmp_path: Path) -> None:
     split = RandomSplit(shares=[0.6, 0.2, 0.2], seed=5)
-    prepare(source([root], land, split=split), [SPEC], tmp_path / "store")
+    prepare_store(source([root], land, split=split), [SPEC], tmp_path / "store")
     fresh, ready = source([root], land, split=split, fraction=0.5), stored(tmp_path / "store", land, fraction=0.5)
     for data in (fresh, ready):
         data.read_table()
@@ -714,7 +714,7 @@ def test_a_store_that_is_replaced_meanwhile_is_kept_by_who_reads_it(
     root: Path, store: Path, land: PlaneRegion, tmp_path: Path, write: SimpleNamespace
 ) -> None:
     data = stored(store, land)
-    prepare(source([root, grown(root, tmp_path, write)], land), [SPEC], store)
+    prepare_store(source([root, grown(root, tmp_path, write)], land), [SPEC], store)
     data.read_views()
     assert len(data.table) == data.fingerprint()["places"] == 30
     assert len(data.pixel_stats()[0]) == 3
@@ -765,8 +765,8 @@ def test_a_size_that_the_store_has_not_names_those_it_has(
 
 
 def test_only_looking_writes_nothing(root: Path, land: PlaneRegion, tmp_path: Path) -> None:
-    looked = prepare(source([root], land), [SPEC], None)
-    kept = prepare(source([root], land), [SPEC], tmp_path / "store")
+    looked = prepare_store(source([root], land), [SPEC], None)
+    kept = prepare_store(source([root], land), [SPEC], tmp_path / "store")
     assert isinstance(looked, Prepared)
     pd.testing.assert_frame_equal(looked.table, kept.table)
     assert (looked.audit, looked.stats) == (kept.audit, kept.stats)
@@ -813,13 +813,13 @@ def test_a_disk_that_fills_up_half_way(
     root = write.root(tmp_path / "root", IDS)
     out = small_disk / "store"
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=2**40))  # another process fills it
-    prepare(source([root], land), [SPEC], out)
+    prepare_store(source([root], land), [SPEC], out)
     before = files(out)
     more = write.root(tmp_path / "more", [f"other {at}" for at in range(60)], seed=1)
     ballast = small_disk / "ballast"
     ballast.write_bytes(bytes(2**19 - 2**16))
     with pytest.raises(StoreError) as caught:
-        prepare(source([root, more], land), [SPEC], out)
+        prepare_store(source([root, more], land), [SPEC], out)
     assert str(caught.value) == (
         f"out={out} cannot be written (No space left on device). Free some space; what was packed is kept, "
         "and the same command goes on from there."
@@ -828,7 +828,7 @@ def test_a_disk_that_fills_up_half_way(
     assert len(Store.open(out).table()) == 30
     ballast.unlink()
     subprocess.run(["mount", "-o", "remount,size=4m", small_disk], check=True)
-    told = prepare(source([root, more], land), [SPEC], out)
+    told = prepare_store(source([root, more], land), [SPEC], out)
     assert len(told.table) == 90
     assert told.reused >= 24
     assert not list(out.rglob("*.part"))
@@ -838,7 +838,7 @@ def test_a_disk_that_cannot_be_written(root: Path, land: PlaneRegion, small_disk
     subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
     for out in (small_disk, small_disk / "new"):
         with pytest.raises(StoreError) as caught:
-            prepare(source([root], land), [SPEC], out)
+            prepare_store(source([root], land), [SPEC], out)
         assert str(caught.value).startswith(
             f"out={out} cannot be written (Read-only file system). Choose a folder that can be written"
         )

@@ -24,7 +24,7 @@ from geoguesser.data.splits import (
     check_hold_out,
     hash_share,
     hold_out,
-    thin,
+    thin_training,
 )
 from geoguesser.errors import ConfigError, DataError
 
@@ -328,33 +328,33 @@ def test_an_empty_fold_is_refused() -> None:
 @settings(max_examples=50, deadline=None)
 @given(small=st.floats(0.05, 1.0), large=st.floats(0.05, 1.0), seed=st.integers(0, 50))
 def test_fractions_are_nested(small: float, large: float, seed: int) -> None:
-    few, many = (thin(MANY[:500], share, seed) for share in sorted((small, large)))
+    few, many = (thin_training(MANY[:500], share, seed) for share in sorted((small, large)))
     assert not (few & ~many).any()
     assert few.tolist() == [by_hand(one, f"fraction{seed}") < min(small, large) for one in MANY[:500]]
 
 
 @pytest.mark.parametrize("fraction", [0.01, 0.1, 0.5, 0.9, 1.0])
 def test_a_fraction_keeps_about_its_share(fraction: float) -> None:
-    assert thin(MANY, fraction, 0).mean() == pytest.approx(fraction, abs=0.015)
+    assert thin_training(MANY, fraction, 0).mean() == pytest.approx(fraction, abs=0.015)
 
 
 def test_a_fraction_of_the_training_places_is_drawn_afresh() -> None:
     """Thinning by the hash that made the split would keep all of a share's lower end or nothing of it."""
     splits = RandomSplit(shares=SHARES).assign(table_of(MANY))
     train = [one for one, side in zip(MANY, splits, strict=True) if side == "train"]
-    assert thin(train, 0.5, 0).mean() == pytest.approx(0.5, abs=0.02)
+    assert thin_training(train, 0.5, 0).mean() == pytest.approx(0.5, abs=0.02)
 
 
 def test_a_fraction_must_leave_a_place() -> None:
     with pytest.raises(DataError) as caught:
-        thin(["a", "b", "c"], 1e-9, 0)
+        thin_training(["a", "b", "c"], 1e-9, 0)
     assert str(caught.value) == "data.fraction must leave a training place of 3, got 1e-09."
 
 
 @pytest.mark.parametrize("fraction", [0.0, -0.5, 1.01, True, "1"])
 def test_a_fraction_that_is_none(fraction: Any) -> None:
     with pytest.raises(ConfigError) as caught:
-        thin(MANY[:10], fraction, 0)
+        thin_training(MANY[:10], fraction, 0)
     assert str(caught.value) == f"data.fraction must be a number above 0 to 1, got {fraction!r}."
 
 

@@ -17,8 +17,8 @@ import torch
 from geoguesser.data import examined as module
 from geoguesser.data import views as views_module
 from geoguesser.data.augment import Augment
-from geoguesser.data.checks.inspection import Facts, PlaceFiles
-from geoguesser.data.examined import known_views
+from geoguesser.data.checks.inspection import ImageStats, PlaceFiles
+from geoguesser.data.examined import load_known_views
 from geoguesser.data.images import ImageSpec
 from geoguesser.data.sources.places import PlacesDataModule
 from geoguesser.data.splits import RandomSplit
@@ -91,7 +91,7 @@ def test_all_is_the_same_with_and_without(
         assert data.fingerprint() == plain.fingerprint()
         assert data.pixel_stats() == plain.pixel_stats()
         assert data.audit() == plain.audit()
-        for field in fields(Facts):
+        for field in fields(ImageStats):
             np.testing.assert_array_equal(getattr(data.facts, field.name), getattr(plain.facts, field.name))
         np.testing.assert_array_equal(data.thumbnails, plain.thumbnails)
         rows = np.arange(len(plain.table))
@@ -103,7 +103,7 @@ def test_all_is_the_same_with_and_without(
 
 def known(root: Path, cache: Cache, image: ImageSpec = SPEC, memory_gib: float = 1.0) -> LoadedViews:
     places = [PlaceFiles(str(root / "images" / one)) for one in IDS[6:]]
-    return known_views(places, image, memory_gib=memory_gib, cache=cache)
+    return load_known_views(places, image, memory_gib=memory_gib, cache=cache)
 
 
 def later(file: Path) -> None:
@@ -169,7 +169,7 @@ def test_a_damaged_entry_is_made_anew(damage: str, root: Path, tmp_path: Path, c
         data[200] ^= 4
         file.write_bytes(bytes(data))
     else:  # whole, but of something else
-        few = known_views([PlaceFiles(str(root / "images" / IDS[7]))], SPEC, memory_gib=1, cache=cache)
+        few = load_known_views([PlaceFiles(str(root / "images" / IDS[7]))], SPEC, memory_gib=1, cache=cache)
         assert few.decoded
         (other,) = (one for one in file.parent.glob("*.bin") if one != file)
         about = file.with_suffix(".json").read_text()

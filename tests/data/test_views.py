@@ -17,7 +17,7 @@ from PIL import Image
 
 from geoguesser.data.checks import inspection as module
 from geoguesser.data.checks.findings import Finding
-from geoguesser.data.checks.inspection import BROKEN, MISSING, OK, Examined, PlaceFiles, examine
+from geoguesser.data.checks.inspection import BROKEN, MISSING, OK, InspectedPlace, PlaceFiles, inspect_place
 from geoguesser.data.images import ImageSpec
 from geoguesser.data.views import FileViews, MemoryViews, load_views, read_folder, read_place
 from geoguesser.errors import DataError
@@ -102,11 +102,11 @@ def test_rows_keep_their_order_whichever_thread_is_first(
     many = [folders[at % len(folders)] for at in range(600)]
     once = {files: read_place(files, SPEC) for files in folders}
 
-    def slow(files: PlaceFiles, specs: list[ImageSpec]) -> Examined:
+    def slow(files: PlaceFiles, specs: list[ImageSpec]) -> InspectedPlace:
         time.sleep(np.random.default_rng().uniform(0, 0.002))
-        return examine(files, specs)
+        return inspect_place(files, specs)
 
-    monkeypatch.setattr(module, "examine", slow)
+    monkeypatch.setattr(module, "inspect_place", slow)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(8), raising=False)
     pixels = load_views(many, SPEC, memory_gib=1.0).views.gather(np.arange(600)).numpy()
     np.testing.assert_array_equal(pixels, np.stack([once[files] for files in many]))

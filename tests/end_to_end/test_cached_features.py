@@ -148,11 +148,11 @@ def test_a_cache_that_cannot_be_written_is_one_warning(job: Any, tmp_path: Path)
 def test_a_store_is_not_touched_on_a_hit(job: Any, root: Path, tmp_path: Path, monkeypatch: Any) -> None:
     from conftest import compose
 
-    from geoguesser.commands.prepare import prepare_data
+    from geoguesser.commands.prepare import run_prepare
     from geoguesser.data.store.reader import StoreViews
 
     words = [f"data.roots=[{root}]", "image=px56", "image.size=32", f"out={tmp_path / 'store'}", "pictures=false"]
-    prepare_data(compose(["data=places", *words], "prepare"))
+    run_prepare(compose(["data=places", *words], "prepare"))
     first, _, _ = job()
     monkeypatch.setattr(StoreViews, "gather", None)  # any use of pixels fails
     again, log, decoded = job("data=store", f"data.path={tmp_path / 'store'}")

@@ -15,8 +15,8 @@ from geoguesser.data.images import ImageSpec
 from geoguesser.data.views import read_folder
 from geoguesser.errors import CheckpointError
 from geoguesser.geo.distance import haversine_km
-from geoguesser.inference.predictor import Locator
-from geoguesser.model.uncertainty import calibration_from_state, said_of
+from geoguesser.inference.predictor import Predictor
+from geoguesser.model.uncertainty import calibration_from_state, decode_output
 from geoguesser.training.ema import RAW
 
 CHOICES = [
@@ -49,7 +49,7 @@ def test_a_run_with_all_of_them_and_its_resume(stages: list[str], run_job, tmp_p
         assert all(torch.equal(tensor, two[part][name]) for name, tensor in one[part].items()), part
     history = pd.read_csv(tmp_path / "whole" / "metrics.csv")
     assert any(column.startswith("lr/backbone") and "." in column for column in history.columns)
-    locator = Locator.load(tmp_path / "whole")
+    locator = Predictor.load(tmp_path / "whole")
     predictions = pd.read_csv(tmp_path / "whole" / "predictions_test.csv").head(3)
     root = demo_root(places=60, seed=0, px=56)
     views = [
@@ -79,7 +79,7 @@ def test_a_run_with_all_of_them_and_its_resume(stages: list[str], run_job, tmp_p
 )
 def test_what_a_run_learnt_answers_alike_from_its_checkpoint(words: list[str], run_job, tmp_path: Path) -> None:
     result = run_job([*TINY, "density=usual", *words], tmp_path / "run")
-    locator = Locator.load(tmp_path / "run")
+    locator = Predictor.load(tmp_path / "run")
     predictions = pd.read_csv(tmp_path / "run" / "predictions_test.csv")
     root = demo_root(places=60, seed=0, px=56)
     views = [
@@ -101,7 +101,7 @@ def test_a_checkpoint_says_how_sure_it_is(run_job, tmp_path: Path) -> None:
     """From the checkpoint alone come the very columns that the run wrote."""
     words = [*TINY, "density=coarse", "uncertainty.fewest=2", "split.shares=[0.5,0.3,0.2]"]
     run_job(words, tmp_path / "run")
-    locator = Locator.load(tmp_path / "run")
+    locator = Predictor.load(tmp_path / "run")
     assert locator.calibration is not None
     predictions = pd.read_csv(tmp_path / "run" / "predictions_test.csv")
     root = demo_root(places=60, seed=0, px=56)
@@ -111,8 +111,8 @@ def test_a_checkpoint_says_how_sure_it_is(run_job, tmp_path: Path) -> None:
     images = torch.stack([torch.from_numpy(one) for one in views])
     with torch.no_grad():
         out = locator.network(images, torch.ones(images.shape[:2], dtype=torch.bool))
-    known = calibration_from_state(locator.calibration).of_places(said_of(locator.network.head, out))
+    known = calibration_from_state(locator.calibration).of_places(decode_output(locator.network.head, out))
     np.testing.assert_allclose(known["expected_error_km"], predictions.expected_error_km, rtol=1e-3)
     np.testing.assert_array_equal(known["cell"], predictions.cell)
     locator.save(tmp_path / "again.ckpt")
-    assert Locator.load(tmp_path / "again.ckpt").calibration == locator.calibration
+    assert Predictor.load(tmp_path / "again.ckpt").calibration == locator.calibration

@@ -17,7 +17,7 @@ import pandas as pd
 import pytest
 from conftest import ROOT, SAMPLE, TINY, command, compose, read_back
 
-from geoguesser.commands.predict import predict_places
+from geoguesser.commands.predict import run_predict
 from geoguesser.errors import GeoguesserError
 
 WORDS = [word for word in TINY if word != "logger=csv"]
@@ -109,9 +109,9 @@ def test_predict_writes_what_the_test_saw(trained, tmp_path: Path):
     words = [f"run={folder}", f"images={tmp_path / 'images'}", f"out={tmp_path / 'q.csv'}"]
     whole = [*words, "missing_views=error", "columns=competition"]
     with pytest.raises(GeoguesserError, match=r"cannot be answered: 90\.jpg is no whole image .*on_bad=blank"):
-        predict_places(compose([*whole, "on_bad=error"], "predict"))
+        run_predict(compose([*whole, "on_bad=error"], "predict"))
     assert not (tmp_path / "q.csv").exists()
-    predict_places(compose([*whole, "on_bad=skip"], "predict"))
+    run_predict(compose([*whole, "on_bad=skip"], "predict"))
     short = pd.read_csv(tmp_path / "q.csv")
     assert len(short) == len(truth) - 1
     assert list(short) == ["uuid", "latitude", "longitude"]
@@ -140,7 +140,7 @@ def test_predict_explains_bad_input(words: list[str], message: str, tmp_path: Pa
     (tmp_path / "p.csv").write_text("path\nx.jpg\n")
     monkeypatch.chdir(tmp_path)
     with pytest.raises(GeoguesserError, match=message):
-        predict_places(compose(words, "predict"))
+        run_predict(compose(words, "predict"))
 
 
 def test_help_is_quick_and_needs_no_torch():

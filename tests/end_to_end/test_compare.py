@@ -19,12 +19,12 @@ from conftest import ROOT, TINY, command, compose
 from omegaconf import OmegaConf
 from PIL import Image
 
-from geoguesser.commands.compare import compare_runs
-from geoguesser.commands.prepare import prepare_data
-from geoguesser.compare import with_runs
+from geoguesser.commands.compare import run_compare
+from geoguesser.commands.prepare import run_prepare
+from geoguesser.compare import expand_runs
 from geoguesser.data.demo.dataset import demo_folder
 from geoguesser.errors import ConfigError, DataError, MissingFileError
-from geoguesser.reporting.comparison.places import spread_places
+from geoguesser.reporting.comparison.places import find_spread_places
 
 SPLIT = ["split.shares=[0.4,0.1,0.5]"]  # 30 of 60 places are for the test
 JOBS = (["seed=0"], ["seed=1"], ["head=regression", "seed=0"], ["head=regression", "seed=1"])
@@ -34,9 +34,9 @@ JOBS = (["seed=0"], ["seed=1"], ["head=regression", "seed=0"], ["head=regression
 def sweep(tmp_path_factory) -> Path:
     """Two heads with two seeds each, a job that failed, and what else a sweep's folder holds."""
     from geoguesser.commands.train import run
-    from geoguesser.system.log_filters import quiet
+    from geoguesser.system.log_filters import filter_logs
 
-    quiet()
+    filter_logs()
     folder = tmp_path_factory.mktemp("multirun") / "heads"
     for number, words in enumerate(JOBS):
         run(compose([*TINY, *SPLIT, *words]), folder / str(number))
@@ -53,7 +53,7 @@ def compared(sweep: Path, tmp_path_factory) -> tuple[Path, str]:
     place, said = tmp_path_factory.mktemp("compare"), io.StringIO()
     words = [str(sweep), f"out={place / 'compare.html'}", "bootstrap.samples=1000"]
     with contextlib.redirect_stdout(said):
-        compare_runs(compose(with_runs(["compare", *words])[1:], "compare"))
+        run_compare(compose(expand_runs(["compare", *words])[1:], "compare"))
     return place, said.getvalue()
 
 
@@ -100,8 +100,8 @@ def test_the_page_stands_in_a_browser(compared, tmp_path: Path):
 def test_keys_and_words_mix(sweep: Path, tmp_path: Path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     words = ["out=b.html", str(sweep / "0"), "baseline=2", str(sweep / "2"), "pictures=false", "places=0"]
-    given = with_runs(["compare", *words, "confidence=0.9", "bootstrap.samples=1000"])
-    compare_runs(compose(given[1:], "compare"))
+    given = expand_runs(["compare", *words, "confidence=0.9", "bootstrap.samples=1000"])
+    run_compare(compose(given[1:], "compare"))
     text = (tmp_path / "b.html").read_text()
     assert "<img" not in text
     assert "90 %" in text
@@ -131,9 +131,9 @@ def test_keys_and_words_mix(sweep: Path, tmp_path: Path, monkeypatch, capsys):
 )
 def test_what_is_wrong_is_said(sweep: Path, tmp_path: Path, monkeypatch, words: list[str], message: str):
     monkeypatch.chdir(tmp_path)
-    given = with_runs(["compare", *(str(sweep / "0") if word == "RUN" else word for word in words)])[1:]
+    given = expand_runs(["compare", *(str(sweep / "0") if word == "RUN" else word for word in words)])[1:]
     with pytest.raises((ConfigError, DataError, MissingFileError)) as caught:
-        compare_runs(compose(given, "compare"))
+        run_compare(compose(given, "compare"))
     assert f"error: {caught.value}".startswith(message)
     assert list(tmp_path.iterdir()) == []
 
@@ -150,7 +150,7 @@ def test_an_error_is_printed_without_a_traceback(tmp_path: Path):
 def test_views_come_from_a_store(sweep: Path, tmp_path: Path):
     """Runs whose data were a store, of which only 32 pixels are there."""
     words = ["data=demo", "data.places=60", "data.px=56", "image.size=32", f"out={tmp_path / 'store'}"]
-    prepare_data(compose([*words, "pictures=false"], "prepare"))
+    run_prepare(compose([*words, "pictures=false"], "prepare"))
     for job in ("0", "2"):
         shutil.copytree(sweep / job, tmp_path / "s" / job)
         config = OmegaConf.load(tmp_path / "s" / job / "config.yaml")
@@ -159,9 +159,9 @@ def test_views_come_from_a_store(sweep: Path, tmp_path: Path):
             "path": str(tmp_path / "store"),
         }
         OmegaConf.save(config, tmp_path / "s" / job / "config.yaml")
-    given = with_runs(["compare", str(tmp_path / "s"), f"out={tmp_path / 'c.html'}", "bootstrap.samples=1000"])
-    found = compare_runs(compose(given[1:], "compare"))
-    for place in spread_places(found, 3):
+    given = expand_runs(["compare", str(tmp_path / "s"), f"out={tmp_path / 'c.html'}", "bootstrap.samples=1000"])
+    found = run_compare(compose(given[1:], "compare"))
+    for place in find_spread_places(found, 3):
         assert place.photos is not None
         views = [np.asarray(Image.open(io.BytesIO(photo.jpeg)).convert("RGB"), float) for photo in place.photos]
         assert [view.shape for view in views] == [(32, 32, 3)] * 4
@@ -175,11 +175,11 @@ def test_words_become_one_key(tmp_path: Path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "lr=0.1").mkdir()
     words = ["c", "a", "x=1", "it's [b], c", "--cfg", "job", "lr=0.1", "~/runs"]
-    found = with_runs(words)
+    found = expand_runs(words)
     assert found[:4] == ["c", "x=1", "--cfg", "job"]
     config = OmegaConf.to_container(compose([found[4]], "compare"))
     assert config["runs"] == ["a", "it's [b], c", "lr=0.1", "~/runs"]
-    assert with_runs(["c", "--help"]) == ["c", "--help"]
+    assert expand_runs(["c", "--help"]) == ["c", "--help"]
 
 
 @pytest.mark.slow  # in processes of their own

@@ -16,8 +16,8 @@ import pandas as pd
 import pytest
 from conftest import ROOT, TINY, command, compose
 
-from geoguesser.commands.evaluate import evaluate_places
-from geoguesser.commands.predict import predict_places
+from geoguesser.commands.evaluate import run_evaluate
+from geoguesser.commands.predict import run_predict
 from geoguesser.errors import GeoguesserError
 
 POINT = ["latitude", "longitude"]
@@ -48,7 +48,7 @@ def test_the_command_prints_figures_and_leaves_its_folder_alone(made, tmp_path: 
 
 def test_a_runs_own_test_is_evaluated_again(made, tmp_path: Path, capsys):
     place, _ = made
-    evaluate_places(compose([f"run={place / 'run'}", f"out={tmp_path / 'e'}"], "evaluate"))
+    run_evaluate(compose([f"run={place / 'run'}", f"out={tmp_path / 'e'}"], "evaluate"))
     assert "mean error" in capsys.readouterr().out
     found = json.loads((tmp_path / "e/evaluation.json").read_text())
     test = json.loads((place / "run/result.json").read_text())["test"]
@@ -57,7 +57,7 @@ def test_a_runs_own_test_is_evaluated_again(made, tmp_path: Path, capsys):
         assert found["share_within_km"][radius]["value"] == share
     names = sorted(path.name for path in (tmp_path / "e").iterdir())
     assert names == ["arrows.png", "errors.csv", "errors.png", "evaluation.json"]
-    evaluate_places(compose([f"run={place / 'run'}", f"out={tmp_path / 'e'}", "pictures=false"], "evaluate"))
+    run_evaluate(compose([f"run={place / 'run'}", f"out={tmp_path / 'e'}", "pictures=false"], "evaluate"))
     assert sorted(path.name for path in (tmp_path / "e").iterdir()) == ["errors.csv", "evaluation.json"]
 
 
@@ -65,7 +65,7 @@ def test_a_folder_that_holds_other_things_is_left_alone(tmp_path: Path):
     (tmp_path / "thesis.txt").write_text("mine")
     (tmp_path / "errors.csv").write_text("mine")
     with pytest.raises(GeoguesserError, match=r"must be new, empty, or an earlier evaluation, got 'thesis\.txt'"):
-        evaluate_places(compose(["run=/nowhere", f"out={tmp_path}"], "evaluate"))
+        run_evaluate(compose(["run=/nowhere", f"out={tmp_path}"], "evaluate"))
     assert {path.read_text() for path in tmp_path.iterdir()} == {"mine"}
 
 
@@ -74,7 +74,7 @@ def test_labelled_places_from_files_and_a_table_of_any_program(made, tmp_path: P
     place, root = made
     base = ["pictures=false", "bootstrap.samples=1000"]
     words = [f"run={place / 'run'}", f"data.roots=[{root}]", f"out={tmp_path / 'a'}", *base]
-    own = evaluate_places(compose(words, "evaluate"))
+    own = run_evaluate(compose(words, "evaluate"))
     assert own["places"] == 60
     assert own["cells"]["cell_top5"] >= own["cells"]["cell_top1"]
     assert set(own["sureness"]) >= {"radii", "sets", "expected_error_km_mean"}
@@ -82,9 +82,9 @@ def test_labelled_places_from_files_and_a_table_of_any_program(made, tmp_path: P
     assert errors["error_km"].mean() == pytest.approx(own["error_km"]["mean"]["value"], abs=1e-5)
     assert {"expected_error_km", "radius_50_km"} <= set(errors)
 
-    predict_places(compose([f"run={place / 'run'}", f"images={root}", f"out={tmp_path / 'p.csv'}"], "predict"))
+    run_predict(compose([f"run={place / 'run'}", f"images={root}", f"out={tmp_path / 'p.csv'}"], "predict"))
     files = [f"predictions={tmp_path / 'p.csv'}", f"truth={root / 'data.csv'}", f"out={tmp_path / 'b'}", *base]
-    other = evaluate_places(compose(files, "evaluate"))
+    other = run_evaluate(compose(files, "evaluate"))
     for name in ("mean", "median"):
         assert other["error_km"][name]["value"] == pytest.approx(own["error_km"][name]["value"], abs=1e-4)
     assert other["score"]["country"]["value"] == pytest.approx(own["score"]["country"]["value"], abs=0.01)
@@ -93,51 +93,49 @@ def test_labelled_places_from_files_and_a_table_of_any_program(made, tmp_path: P
     wrong[POINT] = wrong[POINT[::-1]].to_numpy()
     wrong.to_csv(tmp_path / "w.csv", index=False)
     with pytest.raises(GeoguesserError, match="predictions look swapped"):
-        evaluate_places(compose([f"predictions={tmp_path / 'w.csv'}", *files[1:]], "evaluate"))
+        run_evaluate(compose([f"predictions={tmp_path / 'w.csv'}", *files[1:]], "evaluate"))
     wrong[POINT] = wrong[POINT[::-1]].to_numpy()
     wrong[:-3].to_csv(tmp_path / "w.csv", index=False)
     with pytest.raises(GeoguesserError, match=r"every place of the truth, 3 are missing.*on_missing=skip"):
-        evaluate_places(compose([f"predictions={tmp_path / 'w.csv'}", *files[1:]], "evaluate"))
-    some = evaluate_places(
-        compose([f"predictions={tmp_path / 'w.csv'}", *files[1:], "on_missing=skip"], "evaluate")
-    )
+        run_evaluate(compose([f"predictions={tmp_path / 'w.csv'}", *files[1:]], "evaluate"))
+    some = run_evaluate(compose([f"predictions={tmp_path / 'w.csv'}", *files[1:], "on_missing=skip"], "evaluate"))
     assert some["places"] == 57
     assert some["counts"]["places_without_a_prediction_left_out"] == 3
 
 
 def test_one_split_of_a_store(made, tmp_path: Path):
-    from geoguesser.commands.prepare import prepare_data
+    from geoguesser.commands.prepare import run_prepare
 
     place, root = made
     store = tmp_path / "store"
-    prepare_data(compose([f"data.roots=[{root}]", "image.size=32", f"out={store}", "pictures=false"], "prepare"))
+    run_prepare(compose([f"data.roots=[{root}]", "image.size=32", f"out={store}", "pictures=false"], "prepare"))
     words = [f"run={place / 'other'}", f"data.path={store}", f"out={tmp_path / 'e'}", "pictures=false"]
-    found = evaluate_places(compose([*words, "data.split=test"], "evaluate"))
+    found = run_evaluate(compose([*words, "data.split=test"], "evaluate"))
     truth = pd.read_csv(place / "other/predictions_test.csv").set_index("uuid")
     told = pd.read_csv(tmp_path / "e/errors.csv").set_index("uuid")
     assert sorted(told.index) == sorted(truth.index)
     np.testing.assert_allclose(told.loc[truth.index, POINT], truth[POINT], atol=2e-4)
     assert found["sureness"] is None
     with pytest.raises(GeoguesserError, match="data must hold places of split unused"):
-        evaluate_places(compose([*words, "data.split=unused"], "evaluate"))
+        run_evaluate(compose([*words, "data.split=unused"], "evaluate"))
 
 
 def test_several_runs_are_an_ensemble(made, tmp_path: Path, caplog):
     place, root = made
     runs = f"run=[{place / 'run'},{place / 'other'},{place / 'regression'}]"
     with caplog.at_level("INFO"):
-        told = predict_places(compose([runs, f"images={root}", f"out={tmp_path / 'p.csv'}"], "predict"))
+        told = run_predict(compose([runs, f"images={root}", f"out={tmp_path / 'p.csv'}"], "predict"))
     assert "an ensemble of 3 runs: points by geometric median, for grids differ" in caplog.text
     assert "cell_1" not in told
     single = [
-        predict_places(compose([f"run={place / name}", f"images={root}", f"out={tmp_path / 'q.csv'}"], "predict"))
+        run_predict(compose([f"run={place / name}", f"images={root}", f"out={tmp_path / 'q.csv'}"], "predict"))
         for name in ("run", "other", "regression")
     ]
     stack = np.stack([one[POINT].to_numpy(dtype=float) for one in single])
     assert (told[POINT].to_numpy(dtype=float) >= stack.min(axis=0) - 0.05).all()
     assert (told[POINT].to_numpy(dtype=float) <= stack.max(axis=0) + 0.05).all()
     words = [runs, f"data.roots=[{root}]", f"out={tmp_path / 'e'}", "pictures=false"]
-    found = evaluate_places(compose(words, "evaluate"))
+    found = run_evaluate(compose(words, "evaluate"))
     both = pd.read_csv(tmp_path / "e/errors.csv").set_index("uuid").loc[told["uuid"], POINT]
     np.testing.assert_allclose(both, told[POINT].to_numpy(dtype=float), atol=1e-4)
     assert found["cells"] is None
@@ -155,7 +153,7 @@ def test_bad_views_cost_their_row_and_no_other(made, tmp_path: Path, caplog):
         (folders[2] / f"{heading}.jpg").unlink()
     base = [f"run={place / 'run'}", f"images={images}", f"out={tmp_path / 'p.csv'}"]
     with caplog.at_level("INFO"):
-        predict_places(compose(base, "predict"))
+        run_predict(compose(base, "predict"))
     assert "60 places written" in caplog.text
     assert "1 left blank" in caplog.text
     assert "of these 1 with 3 of 4 views, 1 with 1 of 4 views, 1 with 0 of 4 views" in caplog.text
@@ -169,12 +167,12 @@ def test_bad_views_cost_their_row_and_no_other(made, tmp_path: Path, caplog):
     assert told[POINT].notna().all(axis=1).sum() == 59
     assert told["cell_1"].dropna().map(float.is_integer).all()
     assert b"0000000" not in (tmp_path / "p.csv").read_bytes().split(b"\n")[1].split(b",")[9]  # cells are whole
-    blind = predict_places(compose([*base, "on_bad=blind", "columns=competition"], "predict"))
+    blind = run_predict(compose([*base, "on_bad=blind", "columns=competition"], "predict"))
     assert blind[POINT].notna().all().all()
     assert list(pd.read_csv(tmp_path / "p.csv")) == ["uuid", *POINT]
-    whole = predict_places(compose([*base, "missing_views=error", "on_bad=skip"], "predict"))
+    whole = run_predict(compose([*base, "missing_views=error", "on_bad=skip"], "predict"))
     assert len(whole) == 57
-    told = predict_places(compose([*base, "missing_views=error"], "predict")).set_index("uuid")
+    told = run_predict(compose([*base, "missing_views=error"], "predict")).set_index("uuid")
     assert told.loc[folders[2].name, "views"] == 1
     assert told.loc[folders[2].name, "broken"] == "has 1 of 4 views"
     assert pd.isna(told.loc[folders[2].name, "latitude"])
@@ -188,9 +186,9 @@ def test_places_of_which_nothing_is_seen(made, tmp_path: Path):
         with pytest.raises(
             GeoguesserError, match="must hold a place with a whole view; of 1 none has: p; holds no"
         ):
-            predict_places(compose([*base, f"on_bad={mode}"], "predict"))
+            run_predict(compose([*base, f"on_bad={mode}"], "predict"))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["images"]
-    blind = predict_places(compose([*base, "on_bad=blind"], "predict"))
+    blind = run_predict(compose([*base, "on_bad=blind"], "predict"))
     assert blind[POINT].notna().all().all()
 
 
@@ -198,7 +196,7 @@ def test_true_places_far_from_the_region_are_told(tmp_path: Path, caplog):
     true = pd.DataFrame({"uuid": ["a", "b"], "latitude": [16.0, 18.0], "longitude": [45.0, 45.5]})  # swapped
     true.to_csv(tmp_path / "t.csv", index=False)
     files = [f"predictions={tmp_path / 't.csv'}", f"truth={tmp_path / 't.csv'}", f"out={tmp_path / 'e'}"]
-    evaluate_places(compose([*files, "pictures=false"], "evaluate"))
+    run_evaluate(compose([*files, "pictures=false"], "evaluate"))
     assert "2 of 2 true places lie more than 300 km from region Croatia" in caplog.text
 
 
@@ -256,4 +254,4 @@ def test_a_killed_prediction_goes_on(made, tmp_path: Path):
 def test_evaluate_explains_bad_input(words: list[str], message: str, monkeypatch):
     monkeypatch.chdir(ROOT)
     with pytest.raises(GeoguesserError, match=message):
-        evaluate_places(compose(words, "evaluate"))
+        run_evaluate(compose(words, "evaluate"))

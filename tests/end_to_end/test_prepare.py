@@ -20,13 +20,13 @@ import pytest
 import torch
 from conftest import ROOT, TINY, command, compose
 
-from geoguesser.commands.predict import predict_places
-from geoguesser.commands.prepare import prepare_data
+from geoguesser.commands.predict import run_predict
+from geoguesser.commands.prepare import run_prepare
 from geoguesser.data.demo.dataset import demo_root
 from geoguesser.data.images import ImageSpec
 from geoguesser.data.store.reader import Store
 from geoguesser.errors import CheckpointError, ConfigError, DataError, MissingFileError
-from geoguesser.inference.predictor import Locator
+from geoguesser.inference.predictor import Predictor
 
 OWN = [word for word in TINY if not word.startswith("data.p")]
 SIZE = ["image=px56", "image.size=32"]
@@ -54,7 +54,7 @@ def words(roots: tuple[Path, ...], *more: str) -> list[str]:
 def prepared(roots: tuple[Path, Path], tmp_path_factory) -> Path:
     """A store."""
     store = tmp_path_factory.mktemp("prepare") / "store"
-    prepare_data(compose(words(roots, f"out={store}", "sizes=[56]"), "prepare"))
+    run_prepare(compose(words(roots, f"out={store}", "sizes=[56]"), "prepare"))
     return store
 
 
@@ -116,24 +116,24 @@ def test_predicting_a_store(prepared, roots, run_job, tmp_path: Path):
     store = prepared
     run_job([*OWN, "data=store", f"data.path={store}"], tmp_path / "run")
     base = [f"run={tmp_path / 'run'}", f"out={tmp_path / 'p.csv'}"]
-    told = predict_places(compose([*base, f"images={store}"], "predict")).set_index("uuid")
+    told = run_predict(compose([*base, f"images={store}"], "predict")).set_index("uuid")
     assert len(told) == 60
     truth = pd.read_csv(tmp_path / "run/predictions_test.csv").set_index("uuid")
     point = ["latitude", "longitude"]
     np.testing.assert_allclose(told.loc[truth.index, point], truth[point], atol=2e-4)
-    folders = predict_places(compose([*base, f"images={roots[1] / 'images'}"], "predict")).set_index("uuid")
+    folders = run_predict(compose([*base, f"images={roots[1] / 'images'}"], "predict")).set_index("uuid")
     np.testing.assert_allclose(told.loc[folders.index, point], folders[point], atol=2e-4)
 
     small = tmp_path / "small"
-    prepare_data(compose(words(roots, f"out={small}", "image.size=24", "pictures=false"), "prepare"))
+    run_prepare(compose(words(roots, f"out={small}", "image.size=24", "pictures=false"), "prepare"))
     with pytest.raises(CheckpointError, match=r"size and fit of views differ \(px32-crop in the run, px24-crop"):
-        predict_places(compose([*base, f"images={small}"], "predict"))
+        run_predict(compose([*base, f"images={small}"], "predict"))
     shutil.copytree(store, tmp_path / "older")
     manifest = json.loads((tmp_path / "older/store.json").read_text())
     manifest["images"]["px32-crop"]["fingerprint"]["decoder"] = "rules 0"
     (tmp_path / "older/store.json").write_text(json.dumps(manifest))
     with pytest.raises(CheckpointError, match=r"differ in what decoded them \(rules 1.* there, rules 0 here\)"):
-        predict_places(compose([*base, f"images={tmp_path / 'older'}"], "predict"))
+        run_predict(compose([*base, f"images={tmp_path / 'older'}"], "predict"))
 
 
 def test_places_with_fewer_views_train_and_predict(roots, run_job, tmp_path: Path):
@@ -151,10 +151,10 @@ def test_places_with_fewer_views_train_and_predict(roots, run_job, tmp_path: Pat
     files = run_job([*OWN, "fusion=mean", "data=places", f"data.roots=[{root}]", *mask], tmp_path / "files")
     assert files["counts"]["masked_views"] == 4 * (1 + 2 + 3) + 1
     assert files["counts"]["places"] == 40
-    prepare_data(compose(words((root,), *mask, f"out={tmp_path / 'store'}", "pictures=false"), "prepare"))
+    run_prepare(compose(words((root,), *mask, f"out={tmp_path / 'store'}", "pictures=false"), "prepare"))
     ready = run_job([*OWN, "fusion=mean", "data=store", f"data.path={tmp_path / 'store'}"], tmp_path / "ready")
     assert ready["test"] == files["test"]
-    dropped = prepare_data(
+    dropped = run_prepare(
         compose(
             words(
                 (root,), "data.on_bad.missing_view=skip", mask[1], f"out={tmp_path / 'dropped'}", "pictures=false"
@@ -166,13 +166,13 @@ def test_places_with_fewer_views_train_and_predict(roots, run_job, tmp_path: Pat
 
     base = [f"run={tmp_path / 'files'}", f"images={root / 'images'}", f"out={tmp_path / 'p.csv'}"]
     with pytest.raises(DataError, match=r"lacks 0\.jpg\. With missing_views=mask fewer views are enough"):
-        predict_places(compose([*base, "missing_views=error", "on_bad=error"], "predict"))
-    told = predict_places(compose(base, "predict")).set_index("uuid")
+        run_predict(compose([*base, "missing_views=error", "on_bad=error"], "predict"))
+    told = run_predict(compose(base, "predict")).set_index("uuid")
     assert len(told) == 40  # the broken view is masked
     assert told["broken"][folders[13].name].startswith("0.jpg is no whole image")
     assert told["views"].sum() == 4 * 40 - 4 * (1 + 2 + 3) - 1
     name = folders[2].name  # it has one view alone: the mean of one is that one
-    locator = Locator.load(tmp_path / "files")
+    locator = Predictor.load(tmp_path / "files")
     view = torch.from_numpy(locator.image.read(folders[2] / "270.jpg"))
     junk = torch.randint(0, 256, (1, 4, 3, 32, 32), dtype=torch.uint8)
     junk[0, 3] = view
@@ -185,14 +185,14 @@ def test_the_network_normalises_by_the_training_views(prepared, run_job, tmp_pat
     job = [*OWN, "data=store", f"data.path={store}", "image.normalise=dataset"]
     run_job(job, tmp_path / "run")
     manifest = json.loads((store / "store.json").read_text())["images"]["px32-crop"]["train_pixels"]
-    locator = Locator.load(tmp_path / "run")
+    locator = Predictor.load(tmp_path / "run")
     np.testing.assert_allclose(locator.network.backbone.mean.flatten(), manifest["mean"], rtol=1e-6)
     np.testing.assert_allclose(locator.network.backbone.std.flatten(), manifest["std"], rtol=1e-6)
     own = run_job([*job[:-1], "image.normalise=backbone"], tmp_path / "own")
     assert own["test"] != json.loads((tmp_path / "run/result.json").read_text())["test"]
     truth = pd.read_csv(tmp_path / "run/predictions_test.csv").set_index("uuid")
     base = [f"run={tmp_path / 'run'}", f"images={store}", f"out={tmp_path / 'p.csv'}"]
-    told = predict_places(compose(base, "predict")).set_index("uuid")
+    told = run_predict(compose(base, "predict")).set_index("uuid")
     point = ["latitude", "longitude"]
     np.testing.assert_allclose(told.loc[truth.index, point], truth[point], atol=2e-4)
 
@@ -234,10 +234,10 @@ def test_looking_finds_all_mistakes_and_writes_nothing(roots, tmp_path: Path):
 
     (tmp_path / "look").mkdir()
     with pytest.raises(DataError):
-        prepare_data(compose(words((root,), "check_only=true", f"report={tmp_path / 'look'}"), "prepare"))
+        run_prepare(compose(words((root,), "check_only=true", f"report={tmp_path / 'look'}"), "prepare"))
     assert len(pd.read_csv(tmp_path / "look/findings.csv")) == 3
     skips = [f"data.on_bad.{kind}=skip" for kind in ("bad_row", "missing_view", "broken_image")]
-    told = prepare_data(
+    told = run_prepare(
         compose(
             words((root,), "check_only=true", *skips, f"report={tmp_path / 'look'}", "pictures=false"), "prepare"
         )
@@ -280,20 +280,20 @@ def test_values_that_are_none_are_refused_first(
     if change[0] == "data=store":
         base, change = base[1:], [change[0], change[2]]
     with pytest.raises(kind, match=message):
-        prepare_data(compose([*base, *change], "prepare"))
+        run_prepare(compose([*base, *change], "prepare"))
     assert not (tmp_path / "store").exists()
 
 
 def test_a_store_cannot_be_prepared_once_more(prepared, tmp_path: Path):
     store = prepared
     with pytest.raises(ConfigError, match="data must be places or demo: a store is prepared already"):
-        prepare_data(compose([*SIZE, "data=store", f"data.path={store}", f"out={tmp_path / 'x'}"], "prepare"))
+        run_prepare(compose([*SIZE, "data=store", f"data.path={store}", f"out={tmp_path / 'x'}"], "prepare"))
 
 
 def test_a_file_is_no_folder_for_a_store(roots, tmp_path: Path):
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError, match="out must be a folder, not a file"):
-        prepare_data(compose(words(roots, f"out={tmp_path / 'file'}"), "prepare"))
+        run_prepare(compose(words(roots, f"out={tmp_path / 'file'}"), "prepare"))
 
 
 def test_init_from_does_not_undo_the_normalisation(prepared, run_job, tmp_path: Path):
@@ -303,7 +303,7 @@ def test_init_from_does_not_undo_the_normalisation(prepared, run_job, tmp_path: 
     more = ["image.normalise=dataset", f"init_from={tmp_path / 'first'}", "trainer.max_epochs=1"]
     run_job([*job, *more], tmp_path / "second")
     manifest = json.loads((store / "store.json").read_text())["images"]["px32-crop"]["train_pixels"]
-    first, second = (Locator.load(tmp_path / name).network for name in ("first", "second"))
+    first, second = (Predictor.load(tmp_path / name).network for name in ("first", "second"))
     np.testing.assert_allclose(second.backbone.mean.flatten(), manifest["mean"], rtol=1e-6)
     assert torch.equal(first.backbone.model.conv_stem.weight, second.backbone.model.conv_stem.weight)
 
@@ -331,8 +331,8 @@ def test_a_broken_view_is_masked_in_prediction_too(prepared, roots, run_job, tmp
     with pytest.raises(
         DataError, match=rf"place {folders[1].name} cannot be answered: 0\.jpg is no .*on_bad=blank"
     ):
-        predict_places(compose([*base, "on_bad=error"], "predict"))
-    told = predict_places(compose([*base, "on_bad=skip"], "predict"))
+        run_predict(compose([*base, "on_bad=error"], "predict"))
+    told = run_predict(compose([*base, "on_bad=skip"], "predict"))
     assert told["uuid"].tolist() == [folder.name for folder in folders if folder != folders[1]]
 
 
@@ -340,7 +340,7 @@ def test_the_next_command_is_one_that_works(roots, run_job, tmp_path: Path, capl
     out = tmp_path / "my störe"
     job = [words(roots)[0], f"out='{out}'", "image.size=40", "image.fit=squash", "pictures=false", "region=world"]
     with caplog.at_level("INFO"):
-        prepare_data(compose(job, "prepare"))
+        run_prepare(compose(job, "prepare"))
     (line,) = (record.getMessage() for record in caplog.records if record.getMessage().startswith("train with: "))
     asked = shlex.split(line.removeprefix("train with: "))
     assert asked[:3] == ["python", "-m", "geoguesser.train"]
@@ -357,7 +357,7 @@ sys.path.insert(0, {tests!r})
 from conftest import compose
 from geoguesser.data.store import shards as packing
 packing.SHARD_PLACES = 4
-from geoguesser.commands.prepare import prepare_data
+from geoguesser.commands.prepare import run_prepare as prepare_data
 print("ready", flush=True)
 prepare_data(compose({words!r}, "prepare"))
 print("done", flush=True)
@@ -370,8 +370,8 @@ def test_killed_at_any_moment_it_goes_on_and_ends_the_same(roots, tmp_path: Path
     draws = random.Random(0)
     sizes = ("sizes=[56,224,448,896]", "pictures=false")  # some seconds of work
     whole, out = tmp_path / "whole", tmp_path / "killed"
-    prepare_data(compose(words(roots[::-1], f"out={whole}", *sizes), "prepare"))
-    prepare_data(compose(words(roots[1:], f"out={out}", *sizes), "prepare"))
+    run_prepare(compose(words(roots[::-1], f"out={whole}", *sizes), "prepare"))
+    run_prepare(compose(words(roots[1:], f"out={out}", *sizes), "prepare"))
     old = json.loads((out / "store.json").read_text())
     own = words(roots[::-1], f"out={out}", *sizes)
     code = DRIVER.format(tests=str(ROOT / "tests"), words=own)
@@ -392,7 +392,7 @@ def test_killed_at_any_moment_it_goes_on_and_ends_the_same(roots, tmp_path: Path
         assert len(Store.open(out).table()) == 20  # and its files are all there
     assert kills >= 2
     assert packed == sorted(packed)  # what was whole stayed
-    prepare_data(compose(own, "prepare"))
+    run_prepare(compose(own, "prepare"))
     ready, sure = (json.loads((folder / "store.json").read_text()) for folder in (out, whole))
     assert ready["places"] == 60
     for name, entry in sure["images"].items():

@@ -23,10 +23,10 @@ from omegaconf import OmegaConf
 from PIL import Image
 
 from geoguesser.commands.configs import read_config
-from geoguesser.commands.report import explain_run
+from geoguesser.commands.report import run_report
 from geoguesser.errors import CheckpointError, ConfigError, DataError, GeoguesserError, MissingFileError
 from geoguesser.geo.distance import haversine_km
-from geoguesser.inference.predictor import Locator
+from geoguesser.inference.predictor import Predictor
 from geoguesser.reporting.explanation.gallery import Gallery
 from geoguesser.reporting.explanation.subject import GONE, Subject
 from geoguesser.runs.run_folder import read_run
@@ -39,15 +39,15 @@ SURE = {"calibration", "abstention"}
 
 def train(folder: Path, *words: str) -> Path:
     from geoguesser.commands.train import run
-    from geoguesser.system.log_filters import quiet
+    from geoguesser.system.log_filters import filter_logs
 
-    quiet()
+    filter_logs()
     run(compose([*TINY, *SPLIT, *words]), folder)
     return folder
 
 
 def explain(run: Path, *words: str) -> tuple[Subject, Gallery]:
-    return explain_run(compose([f"run={run}", "device=cpu", *words], "report"))
+    return run_report(compose([f"run={run}", "device=cpu", *words], "report"))
 
 
 def values_in(page: Path) -> dict[str, Any]:
@@ -69,7 +69,7 @@ def trained(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def reported(trained: Path) -> Path:
     """A run with its report."""
-    explain_run(compose([f"run={trained}", "examples=3", "thumbnails=7"], "report"))
+    run_report(compose([f"run={trained}", "examples=3", "thumbnails=7"], "report"))
     return trained
 
 
@@ -100,7 +100,7 @@ def test_the_map_shows_what_the_run_and_its_network_say(reported):
     errors = [place["error"] for place in values["places"]]
     assert errors == sorted(errors)
     whole = read_run(str(run), read_config)
-    locator = Locator.load(run)
+    locator = Predictor.load(run)
     for place in values["places"]:
         row = table.loc[place["id"]]
         assert place["true"] == pytest.approx([row["true_latitude"], row["true_longitude"]], abs=1e-6)
@@ -335,10 +335,10 @@ def test_views_that_are_masked_are_left_out(trained: Path, tmp_path: Path):
 
 @pytest.mark.slow
 def test_images_may_lie_in_a_store(trained: Path, tmp_path: Path):
-    from geoguesser.commands.prepare import prepare_data
+    from geoguesser.commands.prepare import run_prepare
 
     words = ["data=demo", "data.places=60", "data.px=56", "image.size=32", f"out={tmp_path / 'store'}"]
-    prepare_data(compose([*words, "pictures=false"], "prepare"))
+    run_prepare(compose([*words, "pictures=false"], "prepare"))
     run = shutil.copytree(trained, tmp_path / "run")
     config = OmegaConf.load(run / "config.yaml")
     config.data = {"_target_": "geoguesser.data.sources.places.StoreDataModule", "path": str(tmp_path / "store")}
@@ -405,7 +405,7 @@ def test_what_is_wrong_is_said(
     monkeypatch.chdir(tmp_path)
     given = [word.replace("RUN", str(trained)) for word in words]
     with pytest.raises(kind) as caught:
-        explain_run(compose(given, "report"))
+        run_report(compose(given, "report"))
     assert isinstance(caught.value, GeoguesserError)
     assert str(caught.value).startswith(message)
     assert list(tmp_path.iterdir()) == []

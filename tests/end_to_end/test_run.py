@@ -42,9 +42,9 @@ def run_folder(tmp_path_factory) -> Path:
     from conftest import compose
 
     from geoguesser.commands.train import run
-    from geoguesser.system.log_filters import quiet
+    from geoguesser.system.log_filters import filter_logs
 
-    quiet()
+    filter_logs()
     folder = tmp_path_factory.mktemp("job") / "run"
     run(compose([*TINY, "pictures=true", "trainer.max_epochs=4"]), folder)
     return folder
@@ -175,11 +175,11 @@ def test_without_cached_features_their_baselines_are_not_known(run_job, tmp_path
 
 def test_the_test_uses_the_best_checkpoint(run_folder: Path):
     from geoguesser.data.demo.dataset import demo_root
-    from geoguesser.inference.predictor import Locator
+    from geoguesser.inference.predictor import Predictor
 
     table = pd.read_csv(run_folder / "predictions_test.csv")
     root = demo_root(places=60, seed=0, px=56)
-    found = Locator.load(run_folder).predict_folders([root / "images" / uuid for uuid in table.uuid])
+    found = Predictor.load(run_folder).predict_folders([root / "images" / uuid for uuid in table.uuid])
     np.testing.assert_allclose(found, table[["latitude", "longitude"]], atol=2e-4)
 
 

@@ -14,18 +14,18 @@ from sklearn.preprocessing import StandardScaler
 
 from geoguesser.evaluation.baselines import (
     RIDGE_STRENGTHS,
-    best_constant,
-    nearest,
-    nearest_features,
-    pooled,
-    ridge,
-    ridge_weights,
-    scaled_by,
+    find_nearest_features,
+    fit_constant,
+    fit_ridge,
+    pool_views,
+    predict_nearest,
+    predict_ridge,
+    standardise,
 )
 from geoguesser.geo.distance import haversine_km
 from geoguesser.geo.region import Region, country, world
 from geoguesser.model.fusion import MeanFusion
-from geoguesser.model.metrics import error_summary
+from geoguesser.model.metrics import summarise_errors
 
 DIAGONAL_KM = 500.0
 
@@ -38,7 +38,7 @@ def places(count: int, seed: int) -> np.ndarray[Any, Any]:
 @pytest.mark.parametrize("seed", range(3))
 def test_best_constant_is_scipys_minimum(seed: int) -> None:
     train, test = places(80, seed), places(30, seed + 100)
-    found = best_constant(train, test, DIAGONAL_KM)
+    found = fit_constant(train, test, DIAGONAL_KM)
 
     def mean_km(point: Any) -> float:
         return float(haversine_km(train, np.asarray(point)).mean())
@@ -49,7 +49,7 @@ def test_best_constant_is_scipys_minimum(seed: int) -> None:
     assert float(haversine_km(point, best.x)) < 0.01
     assert mean_km(point) <= best.fun + 1e-6
     assert mean_km(train.mean(axis=0)) > best.fun + 0.1  # the mean would be worse
-    expected = error_summary(haversine_km(test, best.x), DIAGONAL_KM)
+    expected = summarise_errors(haversine_km(test, best.x), DIAGONAL_KM)
     assert found["error_km_mean"] == pytest.approx(expected["error_km_mean"], rel=1e-4)
     assert found["share_within_km"] == expected["share_within_km"]
 
@@ -71,8 +71,8 @@ def test_nearest_is_scikit_learns_neighbour() -> None:
         .kneighbors(standardised(test_pixels), return_distance=False)[:, 0]
     )
     assert len(set(chosen)) > 10
-    expected = error_summary(haversine_km(test, train[chosen]), DIAGONAL_KM)
-    assert nearest(train, test, train_pixels, test_pixels, DIAGONAL_KM) == expected
+    expected = summarise_errors(haversine_km(test, train[chosen]), DIAGONAL_KM)
+    assert predict_nearest(train, test, train_pixels, test_pixels, DIAGONAL_KM) == expected
 
 
 def test_weather_does_not_decide() -> None:
@@ -80,14 +80,14 @@ def test_weather_does_not_decide() -> None:
     train_pixels = rng.integers(50, 150, (20, 4, 3, 8, 8), dtype=np.uint8)
     test_pixels = (train_pixels[::-1] * 1.4 + 30).astype(np.uint8)  # brighter, with more contrast
     train = places(20, 4)
-    found = nearest(train, train[::-1], train_pixels, test_pixels, DIAGONAL_KM)
+    found = predict_nearest(train, train[::-1], train_pixels, test_pixels, DIAGONAL_KM)
     assert found["error_km_mean"] == pytest.approx(0.0, abs=1e-6)
 
 
 def test_views_without_any_contrast_are_no_problem() -> None:
     flat = np.full((3, 4, 3, 8, 8), 7, dtype=np.uint8)
     train = places(3, 5)
-    found = nearest(train, train[:1], flat, flat[:1], DIAGONAL_KM)
+    found = predict_nearest(train, train[:1], flat, flat[:1], DIAGONAL_KM)
     assert found["error_km_mean"] == pytest.approx(0.0, abs=1e-6)
 
 
@@ -104,29 +104,29 @@ def telling(coords_deg: np.ndarray[Any, Any], size: int, seed: int) -> np.ndarra
 def test_features_are_pooled_and_scaled_as_by_others() -> None:
     features, mask = torch.randn(30, 4, 7), torch.rand(30, 4) < 0.7
     mask[0] = False
-    np.testing.assert_allclose(pooled(features, mask), MeanFusion(7)(features, mask), atol=1e-6)
+    np.testing.assert_allclose(pool_views(features, mask), MeanFusion(7)(features, mask), atol=1e-6)
     train, other = telling(places(50, 0), 9, 1), telling(places(20, 1), 9, 2)
     scaler = StandardScaler().fit(train)
-    own, others = scaled_by(train, other)
+    own, others = standardise(train, other)
     np.testing.assert_allclose(own, scaler.transform(train), atol=1e-4)
     np.testing.assert_allclose(others, scaler.transform(other), atol=1e-4)
 
 
 def test_nearest_features_is_scikit_learns_cosine_neighbour() -> None:
     train, test = places(70, 1), places(300, 2)
-    own, others = scaled_by(telling(train, 12, 3), telling(test, 12, 4))
+    own, others = standardise(telling(train, 12, 3), telling(test, 12, 4))
     search = NearestNeighbors(n_neighbors=1, metric="cosine").fit(own)
     chosen = search.kneighbors(others, return_distance=False)[:, 0]
-    found = nearest_features(train, test, own, others, DIAGONAL_KM)
-    assert found == error_summary(haversine_km(test, train[chosen]), DIAGONAL_KM)
+    found = find_nearest_features(train, test, own, others, DIAGONAL_KM)
+    assert found == summarise_errors(haversine_km(test, train[chosen]), DIAGONAL_KM)
 
 
 @pytest.mark.parametrize(("count", "size"), [(200, 30), (40, 90)])
 def test_ridge_weights_are_scikit_learns(count: int, size: int) -> None:
-    x = scaled_by(telling(places(count, 5), size, 6))[0]
+    x = standardise(telling(places(count, 5), size, 6))[0]
     x -= x.mean(axis=0)
     y = places(count, 5) - places(count, 5).mean(axis=0)
-    for strength, weights in zip((0.5, 100.0), ridge_weights(x, y, [0.5, 100.0]), strict=True):
+    for strength, weights in zip((0.5, 100.0), fit_ridge(x, y, [0.5, 100.0]), strict=True):
         expected = Ridge(alpha=strength, fit_intercept=False).fit(x.astype(np.float64), y).coef_.T
         np.testing.assert_allclose(weights, expected, rtol=2e-3, atol=1e-4)
 
@@ -135,8 +135,8 @@ def test_ridge_weights_are_scikit_learns(count: int, size: int) -> None:
 def test_ridge_takes_the_strength_that_is_best_on_validation(land: Region) -> None:
     train, val, test = places(150, 7), places(60, 8), places(50, 9)
     parts = [telling(coords, 40, seed) for seed, coords in enumerate((train, val, test))]
-    own, val_own, test_own = scaled_by(*parts)
-    found = ridge(train, val, test, (own, val_own, test_own), land)
+    own, val_own, test_own = standardise(*parts)
+    found = predict_ridge(train, val, test, (own, val_own, test_own), land)
     space, mean = land.to_space(train), land.to_space(train).mean(axis=0)
     errors = {}
     for strength in RIDGE_STRENGTHS:
@@ -151,6 +151,6 @@ def test_ridge_takes_the_strength_that_is_best_on_validation(land: Region) -> No
 
 def test_ridge_of_a_single_training_place_answers_it() -> None:
     train, test = np.array([[45.5, 16.0]]), places(4, 3)
-    own, others = scaled_by(np.ones((1, 5), dtype=np.float32), np.ones((4, 5), dtype=np.float32))
-    found = ridge(train, test, test, (own, others, others), country("HRV"))
+    own, others = standardise(np.ones((1, 5), dtype=np.float32), np.ones((4, 5), dtype=np.float32))
+    found = predict_ridge(train, test, test, (own, others, others), country("HRV"))
     assert found["error_km_mean"] == pytest.approx(haversine_km(test, train[0]).mean(), abs=1e-3)

@@ -11,7 +11,7 @@ import pytest
 from run_folders import some_places, write_run
 from scipy import stats
 
-from geoguesser.commands.compare import choices, read_config
+from geoguesser.commands.compare import load_choices, read_config
 from geoguesser.errors import ConfigError
 from geoguesser.evaluation.comparison import (
     BETTER,
@@ -20,17 +20,17 @@ from geoguesser.evaluation.comparison import (
     UNCLEAR,
     WORSE,
     Comparison,
-    Settings,
-    compare,
-    letter_of,
+    ComparisonSettings,
+    compare_groups,
+    format_letter,
 )
-from geoguesser.reporting.comparison.report import as_table
-from geoguesser.reporting.comparison.text import headline, notes
+from geoguesser.reporting.comparison.report import make_table
+from geoguesser.reporting.comparison.text import format_headline, list_notes
 from geoguesser.runs.run_folder import read_runs
 
 PLACES = some_places(200)
 HARD = np.random.default_rng(0).gamma(2.0, 15.0, 200)  # how hard each place is, for all runs
-QUICK = Settings(samples=1000)
+QUICK = ComparisonSettings(samples=1000)
 
 
 def own_noise(seed: int, spread: float = 4.0) -> np.ndarray:
@@ -39,7 +39,7 @@ def own_noise(seed: int, spread: float = 4.0) -> np.ndarray:
 
 def compared(region: Any, folders: list[Path], **more: Any) -> Comparison:
     runs, unused = read_runs([str(folder) for folder in folders], read_config)
-    return compare(runs, unused, region, more.pop("settings", QUICK), choices=choices(), **more)
+    return compare_groups(runs, unused, region, more.pop("settings", QUICK), choices=load_choices(), **more)
 
 
 def size(number: int, **more: Any) -> dict[str, Any]:
@@ -74,14 +74,17 @@ def test_a_large_difference_is_told_from_none(tmp_path: Path, croatia):
     assert bad.nearer < 0.3
     base = found.entries[found.baseline].letter
     same = next(entry.letter for entry in found.entries if entry.label == "grid.size=61")
-    assert headline(found).startswith(f"Against the baseline {base} (")
-    assert f"A: better than it beyond noise; D: worse beyond noise; {same}: within noise of it." in headline(found)
+    assert format_headline(found).startswith(f"Against the baseline {base} (")
+    assert (
+        f"A: better than it beyond noise; D: worse beyond noise; {same}: within noise of it."
+        in format_headline(found)
+    )
 
 
 def test_figures_are_those_of_the_predictions(tmp_path: Path, croatia):
     one = write_run(tmp_path / "one", PLACES, own_noise(0), changes=size(1), fit_s=7.0)
     two = write_run(tmp_path / "two", PLACES, own_noise(1), changes=size(2))
-    table = as_table(compared(croatia, [one, two])).set_index("configuration")
+    table = make_table(compared(croatia, [one, two])).set_index("configuration")
     row = table.loc["grid.size=1"]
     assert row["error_km_mean"] == pytest.approx(own_noise(0).mean())
     assert row["error_km_median"] == pytest.approx(np.median(own_noise(0)))
@@ -101,8 +104,8 @@ def test_means_of_few_places_have_no_interval_but_differences_have(tmp_path: Pat
         assert entry.median.low < entry.median.value < entry.median.high
     (difference,) = (entry.difference for entry in found.entries if entry.difference is not None)
     assert difference.mean.low < difference.mean.high
-    assert any("fewer than 40 places" in note and "no interval" in note for note in notes(found))
-    assert as_table(found)["error_km_mean_low"].isna().all()
+    assert any("fewer than 40 places" in note and "no interval" in note for note in list_notes(found))
+    assert make_table(found)["error_km_mean_low"].isna().all()
 
 
 def test_the_baseline_is_the_one_of_least_validation_error_or_the_users(tmp_path: Path, croatia):
@@ -135,8 +138,8 @@ def test_runs_on_other_places_are_compared_on_those_they_share(tmp_path: Path, c
     assert (few.places, few.verdict, few.mean) == (19, REFUSED, None)
     assert (none.places, none.verdict) == (0, REFUSED)
     assert by_label["grid.size=2"].mean.low is None
-    assert any("Not all runs were tested on the same places" in note for note in notes(found))
-    assert "not compared, for they share fewer than 20 test places with it" in headline(found)
+    assert any("Not all runs were tested on the same places" in note for note in list_notes(found))
+    assert "not compared, for they share fewer than 20 test places with it" in format_headline(found)
     assert not found.same_places
 
 
@@ -154,7 +157,7 @@ def test_the_order_of_rows_does_not_matter(tmp_path: Path, croatia):
     turned = PLACES[::-1].reset_index(drop=True)
     straight = [write_run(tmp_path / f"s{at}", PLACES, own_noise(at), changes=size(at)) for at in range(2)]
     mixed = [straight[0], write_run(tmp_path / "m1", turned, own_noise(1)[::-1], changes=size(1))]
-    one, other = (as_table(compared(croatia, folders)).drop(columns="runs") for folders in (straight, mixed))
+    one, other = (make_table(compared(croatia, folders)).drop(columns="runs") for folders in (straight, mixed))
     pd.testing.assert_frame_equal(one, other)
 
 
@@ -179,7 +182,7 @@ def test_one_seed_beside_several_is_said(tmp_path: Path, croatia):
     folders.append(write_run(tmp_path / "b", PLACES, own_noise(9), changes=size(2)))
     found = compared(croatia, folders)
     single = next(entry.letter for entry in found.entries if entry.seed_std_km is None)
-    (note,) = (one for one in notes(found) if "one seed" in one)
+    (note,) = (one for one in list_notes(found) if "one seed" in one)
     assert note.startswith(f"{single} has one seed")
     assert "standard deviation" in note
 
@@ -189,7 +192,7 @@ def test_what_is_clear_alone_may_not_be_among_many(tmp_path: Path, croatia):
     change = even + 2.7 * 5.0 / np.sqrt(200)  # a p-value near 0.01
     near = write_run(tmp_path / "near", PLACES, own_noise(0) + change + 100.0, changes=size(1))
     far = write_run(tmp_path / "far", PLACES, own_noise(0) + 100.0, changes=size(0, seed=4), val_km=1.0)
-    settings = Settings(samples=5000, block_km=0.0)
+    settings = ComparisonSettings(samples=5000, block_km=0.0)
     (alone,) = (
         one.difference for one in compared(croatia, [far, near], settings=settings).entries if one.difference
     )
@@ -204,7 +207,7 @@ def test_what_is_clear_alone_may_not_be_among_many(tmp_path: Path, croatia):
     assert among.p == alone.p
     assert among.p_holm > 0.05
     assert among.verdict == UNCLEAR
-    assert any("12 comparisons were made" in note for note in notes(found))
+    assert any("12 comparisons were made" in note for note in list_notes(found))
 
 
 def test_runs_that_say_the_same_are_within_noise(tmp_path: Path, croatia):
@@ -216,9 +219,17 @@ def test_runs_that_say_the_same_are_within_noise(tmp_path: Path, croatia):
 
 def test_one_configuration_has_nothing_to_be_compared_with(tmp_path: Path, croatia):
     found = compared(croatia, [write_run(tmp_path / "one", PLACES, own_noise(0))])
-    assert headline(found).startswith("One configuration: mean error ")
+    assert format_headline(found).startswith("One configuration: mean error ")
     assert found.entries[0].label == "one"
 
 
 def test_letters_go_on_after_z():
-    assert [letter_of(rank) for rank in (0, 25, 26, 51, 52, 701, 702)] == ["A", "Z", "AA", "AZ", "BA", "ZZ", "AAA"]
+    assert [format_letter(rank) for rank in (0, 25, 26, 51, 52, 701, 702)] == [
+        "A",
+        "Z",
+        "AA",
+        "AZ",
+        "BA",
+        "ZZ",
+        "AAA",
+    ]

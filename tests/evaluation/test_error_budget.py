@@ -13,11 +13,18 @@ from PIL import Image
 from pyproj import Geod
 from shapely.geometry import MultiPolygon
 
-from geoguesser.evaluation.error_budget import budget, budget_line, floors_km, nearest_km, parts_of, touching
+from geoguesser.evaluation.error_budget import (
+    compute_budget,
+    compute_floors_km,
+    compute_nearest_km,
+    divide_region,
+    find_touching_cells,
+    format_budget,
+)
 from geoguesser.geo.distance import EARTH_RADIUS_KM, haversine_km, to_unit
 from geoguesser.geo.grid import Grid, SquareGrid
 from geoguesser.geo.region import PlaneRegion, world
-from geoguesser.model.uncertainty import Said
+from geoguesser.model.uncertainty import HeadOutput
 from geoguesser.reporting.run import uncertainty_plots as sureness_plots
 
 REGION = PlaneRegion("Toyland", MultiPolygon([shapely.box(15.0, 45.0, 16.0, 45.7)]), "EPSG:3765")
@@ -28,15 +35,15 @@ def places(count: int, seed: int) -> Any:
     return np.stack([rng.uniform(45.0, 45.7, count), rng.uniform(15.0, 16.0, count)], axis=-1)
 
 
-def run_of(count: int) -> tuple[Grid, Said, Any, Any, dict[str, Any]]:
+def run_of(count: int) -> tuple[Grid, HeadOutput, Any, Any, dict[str, Any]]:
     train, test = places(300, 0), places(count, 1)
     grid = SquareGrid(size=30).fit(REGION, train)
     rng = np.random.default_rng(2)
     logits = rng.normal(0.0, 2.0, (count, grid.num_cells))
     logits[np.arange(count), grid.assign(test)] += 3.0
-    said = Said(places(count, 3), logits, to_unit(grid.class_points_deg), grid.class_sides_km)
+    said = HeadOutput(places(count, 3), logits, to_unit(grid.class_points_deg), grid.class_sides_km)
     error_km = haversine_km(said.answers_deg, test)
-    found = budget(error_km=error_km, test_deg=test, train_deg=train, region=REGION, grid=grid, said=said)
+    found = compute_budget(error_km=error_km, test_deg=test, train_deg=train, region=REGION, grid=grid, said=said)
     return grid, said, test, error_km, found
 
 
@@ -62,7 +69,7 @@ def test_groups_are_those_of_the_cells() -> None:
     group = found["by_cell"]["right"]
     assert group["places"] == right.sum() > 0
     assert group["error_km_mean"] == pytest.approx(error_km[right].mean())
-    line = budget_line(found)
+    line = format_budget(found)
     assert line is not None
     assert line.startswith(f"mean error {error_km.mean():.1f} km = the grid's ")
 
@@ -73,29 +80,33 @@ def test_neighbours_are_cells_whose_outlines_touch(size: int) -> None:
     rings = grid.cells.outlines(grid.kept)
     boxes = np.array([shapely.Polygon(ring).buffer(1.0) for ring in rings])
     left, right = (numbers.ravel() for numbers in np.indices((grid.num_cells,) * 2))
-    np.testing.assert_array_equal(touching(grid, left, right), shapely.intersects(boxes[left], boxes[right]))
+    np.testing.assert_array_equal(
+        find_touching_cells(grid, left, right), shapely.intersects(boxes[left], boxes[right])
+    )
 
 
 def test_points_that_differ_by_place() -> None:
     vectors, test = to_unit(places(5, 4)), places(3, 5)
     cell = np.array([4, 0, 2])
     expected = haversine_km(places(5, 4)[cell], test)
-    np.testing.assert_allclose(floors_km(vectors, cell, test), expected, atol=1e-6)
-    np.testing.assert_allclose(floors_km(np.broadcast_to(vectors, (3, 5, 3)), cell, test), expected, atol=1e-6)
+    np.testing.assert_allclose(compute_floors_km(vectors, cell, test), expected, atol=1e-6)
+    np.testing.assert_allclose(
+        compute_floors_km(np.broadcast_to(vectors, (3, 5, 3)), cell, test), expected, atol=1e-6
+    )
 
 
 def test_nearest_is_brute_forces() -> None:
     train, test = places(60, 6), places(20, 7)
     geod = Geod(a=EARTH_RADIUS_KM * 1000, f=0)
     all_m = [[geod.inv(a[1], a[0], b[1], b[0])[2] for b in train] for a in test]
-    np.testing.assert_allclose(nearest_km(train, test), np.min(all_m, axis=1) / 1000, atol=1e-3)
+    np.testing.assert_allclose(compute_nearest_km(train, test), np.min(all_m, axis=1) / 1000, atol=1e-3)
 
 
 def test_parts_of_the_plane_are_named_by_the_compass_and_small_ones_merged() -> None:
     train = places(500, 8)
     corners = np.array([(45.65, 15.05), (45.35, 15.5), (45.05, 15.95)])
     test = np.concatenate([np.repeat(corners, (12, 10, 11), axis=0), [(45.65, 15.95)], [(48.0, 12.0)]])
-    names = parts_of(REGION, train, test).tolist()
+    names = divide_region(REGION, train, test).tolist()
     assert names[:33] == ["north-west"] * 12 + ["centre"] * 10 + ["south-east"] * 11
     assert names[33:] == ["elsewhere", "north-west"]
 
@@ -111,18 +122,18 @@ def test_parts_of_the_world_are_roughly_continents() -> None:
         "elsewhere": (-75.0, 0.0),
     }
     test = np.repeat(np.array(list(cities.values()), dtype=float), 10, axis=0)
-    names = parts_of(world(), test, test)
+    names = divide_region(world(), test, test)
     assert names[::10].tolist() == list(cities)
 
 
 def test_a_head_without_cells_has_its_places_alone(tmp_path: Path) -> None:
     test, train = places(40, 1), places(50, 0)
     error_km = haversine_km(places(40, 3), test)
-    said = Said(test)
-    found = budget(error_km=error_km, test_deg=test, train_deg=train, region=REGION, grid=None, said=said)
+    said = HeadOutput(test)
+    found = compute_budget(error_km=error_km, test_deg=test, train_deg=train, region=REGION, grid=None, said=said)
     assert found["by_cell"] is None
     assert found["floor_km_mean"] is None
-    assert budget_line(found) is None
+    assert format_budget(found) is None
     assert sum(group["km"] for group in found["by_part"].values()) == pytest.approx(error_km.mean())
     sureness_plots.draw_budget(tmp_path / "a.png", budget=found)
 

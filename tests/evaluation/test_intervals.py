@@ -12,12 +12,12 @@ from geoguesser.evaluation.bootstrap import Resampling
 from geoguesser.evaluation.intervals import (
     BESIDE_SEEDS,
     SeedNoise,
-    holm,
-    mean_interval,
-    median_interval,
-    of_both,
-    p_value,
-    seed_noise,
+    adjust_holm,
+    combine,
+    compute_mean_interval,
+    compute_median_interval,
+    compute_p_value,
+    compute_seed_noise,
 )
 
 
@@ -29,10 +29,10 @@ def coverage(count: int, simulations: int, samples: int = 2000) -> dict[str, flo
         place = random.gamma(1.0, 30.0, count)
         a, b = place + random.gamma(1.0, 10.0, count), place + 10.0 * random.gamma(1.0, 1.0, count)
         for name, one, truth in (
-            ("mean", mean_interval(draws.mean(place), 0.95), 30.0),
-            ("median", median_interval(draws, place, 0.95), 30.0 * np.log(2.0)),
-            ("difference", mean_interval(draws.mean(a - b), 0.95), 0.0),
-            ("median difference", median_interval(draws, a - b, 0.95), 0.0),
+            ("mean", compute_mean_interval(draws.mean(place), 0.95), 30.0),
+            ("median", compute_median_interval(draws, place, 0.95), 30.0 * np.log(2.0)),
+            ("difference", compute_mean_interval(draws.mean(a - b), 0.95), 0.0),
+            ("median difference", compute_median_interval(draws, a - b, 0.95), 0.0),
         ):
             held.setdefault(name, []).append(one.low <= truth <= one.high)
     return {name: float(np.mean(own)) for name, own in held.items()}
@@ -67,39 +67,39 @@ def test_p_is_below_five_percent_just_where_the_interval_leaves_out_0():
         seen = set()
         for shift in np.linspace(-0.8, 0.8, 23):
             pivot = draws.mean(random.normal(size=30) + shift)
-            interval = mean_interval(pivot, 0.95, seeds)
-            assert (p_value(pivot, seeds) < 0.05) == (not interval.low <= 0.0 <= interval.high)
-            seen.add(p_value(pivot, seeds) < 0.05)
+            interval = compute_mean_interval(pivot, 0.95, seeds)
+            assert (compute_p_value(pivot, seeds) < 0.05) == (not interval.low <= 0.0 <= interval.high)
+            seen.add(compute_p_value(pivot, seeds) < 0.05)
         assert seen == {True, False}
 
 
 def test_p_of_even_values_is_near_students():
     values = np.random.default_rng(5).normal(size=200) + 0.15
     pivot = Resampling(np.arange(200), samples=5000, seed=0).mean(values)
-    assert p_value(pivot) == pytest.approx(stats.ttest_1samp(values, 0.0).pvalue, rel=0.3)
+    assert compute_p_value(pivot) == pytest.approx(stats.ttest_1samp(values, 0.0).pvalue, rel=0.3)
 
 
 def test_p_of_equal_and_of_all_the_same_differences():
     draws = Resampling(np.arange(20), samples=1000, seed=0)
-    assert p_value(draws.mean(np.zeros(20))) == 1.0
-    assert p_value(draws.mean(np.full(20, 2.0))) == 0.0
-    assert 0.0 < p_value(draws.mean(np.full(20, 2.0)), SeedNoise(1.0, 0.0, 2)) < 1.0
+    assert compute_p_value(draws.mean(np.zeros(20))) == 1.0
+    assert compute_p_value(draws.mean(np.full(20, 2.0))) == 0.0
+    assert 0.0 < compute_p_value(draws.mean(np.full(20, 2.0)), SeedNoise(1.0, 0.0, 2)) < 1.0
 
 
 def test_p_cannot_say_more_than_the_resamples():
     draws = Resampling(np.arange(20), samples=1000, seed=0)
-    assert p_value(draws.mean(100.0 + np.random.default_rng(0).normal(size=20))) >= 1 / 1001
+    assert compute_p_value(draws.mean(100.0 + np.random.default_rng(0).normal(size=20))) >= 1 / 1001
 
 
 def test_holm_is_the_textbooks():
-    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
-    assert holm([]) == []
-    assert holm([0.6, 0.9]) == pytest.approx([1.0, 1.0])
+    assert adjust_holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert adjust_holm([]) == []
+    assert adjust_holm([0.6, 0.9]) == pytest.approx([1.0, 1.0])
 
 
 @given(st.lists(st.floats(0.0, 1.0), max_size=8))
 def test_holm_keeps_the_order_and_is_between_p_and_bonferroni(values: list[float]):
-    found = holm(values)
+    found = adjust_holm(values)
     for p, adjusted in zip(values, found, strict=True):
         assert p <= adjusted <= min(1.0, p * len(values)) + 1e-12
     order = np.argsort(values, kind="stable")
@@ -112,7 +112,7 @@ def test_seed_noise_is_the_analysis_of_variances():
     between = places * table.mean(axis=1).var(ddof=1)
     rest = ((table - table.mean(1, keepdims=True) - table.mean(0) + table.mean()) ** 2).sum()
     component = (between - rest / ((seeds - 1) * (places - 1))) / places
-    noise = seed_noise(table)
+    noise = compute_seed_noise(table)
     assert noise is not None
     assert noise.observed - noise.through_places == pytest.approx(component / seeds)
     assert noise.freedom == 3
@@ -120,19 +120,19 @@ def test_seed_noise_is_the_analysis_of_variances():
 
 def test_seeds_that_say_the_same_add_nothing_and_one_seed_tells_nothing():
     place = np.random.default_rng(0).gamma(2.0, 10.0, 30)
-    same = seed_noise(np.stack([place] * 3))
+    same = compute_seed_noise(np.stack([place] * 3))
     assert same is not None
     assert same.variance == pytest.approx(0.0, abs=1e-20)
-    assert seed_noise(place[None]) is None
+    assert compute_seed_noise(place[None]) is None
     pivot = Resampling(np.arange(30), samples=1000, seed=0).mean(place)
     below, above = pivot.reach(0.05, towards_even=BESIDE_SEEDS)
-    both = mean_interval(pivot, 0.95, same)
+    both = compute_mean_interval(pivot, 0.95, same)
     assert (both.low, both.high) == (pytest.approx(pivot.value - below), pytest.approx(pivot.value + above))
 
 
 def test_seeds_widen_by_their_squares():
     pivot = Resampling(np.arange(30), samples=1000, seed=0).mean(np.random.default_rng(0).normal(size=30))
-    both = mean_interval(pivot, 0.95, SeedNoise(6.0, 2.0, 5.0))
+    both = compute_mean_interval(pivot, 0.95, SeedNoise(6.0, 2.0, 5.0))
     half = stats.t.ppf(0.975, 5) * 2.0
     below, above = pivot.reach(0.05, towards_even=BESIDE_SEEDS)
     assert both.value - both.low == pytest.approx(np.hypot(below, half))
@@ -141,17 +141,17 @@ def test_seeds_widen_by_their_squares():
 
 def test_two_sides_add_as_welch_and_satterthwaite_say():
     one, other = SeedNoise(1.0, 0.25, 2), SeedNoise(3.0, 0.5, 4)
-    both = of_both(one, other)
+    both = combine(one, other)
     assert both is not None
     assert both.variance == 4.0 - 0.75
     assert both.freedom == pytest.approx(16.0 / (1.0 / 2 + 9.0 / 4))
-    assert of_both(None, None) is None
-    assert of_both(one, None) == one
-    assert of_both(SeedNoise(0.0, 0.0, 2), SeedNoise(0.0, 0.0, 4)) == SeedNoise(0.0, 0.0, 6)
+    assert combine(None, None) is None
+    assert combine(one, None) == one
+    assert combine(SeedNoise(0.0, 0.0, 2), SeedNoise(0.0, 0.0, 4)) == SeedNoise(0.0, 0.0, 6)
     assert SeedNoise(1.0, 2.0, 3).reach(0.05) == 0.0
 
 
 def test_the_median_lies_in_its_interval_and_confidence_widens_it():
     values, draws = np.random.default_rng(0).gamma(1.0, 30.0, 40), Resampling(np.arange(40), samples=2000, seed=0)
-    narrow, wide = median_interval(draws, values, 0.8), median_interval(draws, values, 0.99)
+    narrow, wide = compute_median_interval(draws, values, 0.8), compute_median_interval(draws, values, 0.99)
     assert wide.low < narrow.low < np.median(values) < narrow.high < wide.high

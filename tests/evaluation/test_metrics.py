@@ -11,10 +11,15 @@ from pyproj import Geod
 from scipy.stats import binomtest
 
 from geoguesser.evaluation.bootstrap import Resampling
-from geoguesser.evaluation.metrics import evaluate, hits, share_interval, sureness
+from geoguesser.evaluation.metrics import (
+    compute_hits,
+    compute_metrics,
+    compute_share_interval,
+    compute_uncertainty_metrics,
+)
 from geoguesser.geo.grid import SquareGrid
-from geoguesser.inference.predictions import Answers
-from geoguesser.reporting.evaluation import show
+from geoguesser.inference.predictions import Predictions
+from geoguesser.reporting.evaluation import print_evaluation
 
 SPHERE = Geod(a=6371008.8, f=0.0)
 HOW = {"confidence": 0.95, "samples": 1000, "seed": 0, "block_km": 0.0}
@@ -28,7 +33,7 @@ def drawn(count: int, seed: int = 0, spread: float = 0.3):
 
 def test_figures_are_those_of_an_independent_geodesy(croatia):
     predicted, true = drawn(200)
-    found = evaluate(predicted, true, croatia, **HOW)
+    found = compute_metrics(predicted, true, croatia, **HOW)
     _, _, metres = SPHERE.inv(true[:, 1], true[:, 0], predicted[:, 1], predicted[:, 0])
     km = np.asarray(metres) / 1000
     assert found["places"] == 200
@@ -54,27 +59,27 @@ def test_figures_are_those_of_an_independent_geodesy(croatia):
 
 def test_few_places_get_no_interval_and_far_ones_a_sphere(croatia):
     predicted, true = drawn(19)
-    found = evaluate(predicted, true, croatia, **HOW)
+    found = compute_metrics(predicted, true, croatia, **HOW)
     assert found["error_km"]["mean"]["low"] is None
     assert found["share_within_km"]["25"]["high"] is None
-    assert evaluate(predicted[:1], true[:1], croatia, **HOW)["places"] == 1
-    some = evaluate(*drawn(39), croatia, **HOW)
+    assert compute_metrics(predicted[:1], true[:1], croatia, **HOW)["places"] == 1
+    some = compute_metrics(*drawn(39), croatia, **HOW)
     assert some["error_km"]["mean"]["low"] is None  # of so few places a mean has none, a median has
     assert some["score"]["country"]["low"] is None
     assert some["error_km"]["median"]["low"] < some["error_km"]["median"]["value"]
     assert some["share_within_km"]["25"]["low"] is not None
-    assert evaluate(*drawn(40), croatia, **HOW)["error_km"]["mean"]["low"] is not None
+    assert compute_metrics(*drawn(40), croatia, **HOW)["error_km"]["mean"]["low"] is not None
     true[0] = (-33.9, 151.2)  # Sydney, far beyond the reach of a Croatian CRS
-    far = evaluate(predicted, true, croatia, **HOW)
+    far = compute_metrics(predicted, true, croatia, **HOW)
     assert far["error_km"]["mean"]["value"] > 800
-    blocks = evaluate(*drawn(400), croatia, **HOW | {"block_km": None})
+    blocks = compute_metrics(*drawn(400), croatia, **HOW | {"block_km": None})
     assert "blocks of" in blocks["units"]
 
 
 def test_share_intervals_cover():
     """Of independent places the usual binomial interval; of clustered ones a wider one that covers."""
     hits_of = np.arange(300) < 240
-    found = share_interval(hits_of, Resampling(np.arange(300), samples=1000, seed=0), 0.95)
+    found = compute_share_interval(hits_of, Resampling(np.arange(300), samples=1000, seed=0), 0.95)
     exact = binomtest(240, 300).proportion_ci(method="wilson")
     assert (found.low, found.high) == pytest.approx((exact.low, exact.high), abs=0.002)
     unit = np.repeat(np.arange(60), 5)
@@ -82,13 +87,13 @@ def test_share_intervals_cover():
     wide = Resampling(unit, samples=1000, seed=0)
     for _ in range(300):
         hit = np.repeat(rng.random(60) < 0.8, 5)  # all places of a block share their luck
-        one = share_interval(hit, wide, 0.95)
+        one = compute_share_interval(hit, wide, 0.95)
         covered += one.low <= 0.8 <= one.high
     assert covered / 300 > 0.92
-    none = share_interval(np.zeros(300, bool), wide, 0.95)
+    none = compute_share_interval(np.zeros(300, bool), wide, 0.95)
     assert (none.low, none.value) == (0.0, 0.0)
     assert none.high == pytest.approx(binomtest(0, 60).proportion_ci(method="wilson").high, abs=0.01)
-    assert share_interval(hits_of, None, 0.95).low is None
+    assert compute_share_interval(hits_of, None, 0.95).low is None
 
 
 def test_how_sure_it_was_is_counted(croatia):
@@ -100,7 +105,7 @@ def test_how_sure_it_was_is_counted(croatia):
     posterior[:100] = np.eye(grid.num_cells)[cell[:100]]
     inside = np.eye(grid.num_cells, dtype=bool)[cell]
     inside[:60] = False
-    answers = Answers(
+    answers = Predictions(
         predicted,
         np.ones(300, bool),
         grid,
@@ -109,26 +114,26 @@ def test_how_sure_it_was_is_counted(croatia):
         {"90": np.full(300, 25.0)},
         {"50": inside},
     )
-    found = sureness(answers, true)
+    found = compute_uncertainty_metrics(answers, true)
     _, _, metres = SPHERE.inv(true[:, 1], true[:, 0], predicted[:, 1], predicted[:, 0])
     share = float((np.asarray(metres) <= 25_000).mean())
     assert found["radii"]["90"]["coverage"] == share
     assert found["radii"]["90"]["low"] < share < found["radii"]["90"]["high"]
     assert found["sets"]["50"]["coverage"] == 0.8
     assert found["expected_error_km_mean"] == 20.0
-    told = hits(answers, true)
+    told = compute_hits(answers, true)
     assert told["cell_top1"] == (posterior.argmax(axis=1) == cell).mean()
     assert told["cell_top5"] >= told["cell_top1"] >= 1 / 3
-    bare = Answers(predicted, np.ones(300, bool))
-    assert sureness(bare, true) is None
-    assert hits(bare, true) is None
+    bare = Predictions(predicted, np.ones(300, bool))
+    assert compute_uncertainty_metrics(bare, true) is None
+    assert compute_hits(bare, true) is None
 
 
 def test_printed_counts_of_one_are_singular(croatia, capsys):
     one = np.array([[45.5, 16.0]])
-    found = evaluate(one, one, croatia, **HOW)
+    found = compute_metrics(one, one, croatia, **HOW)
     counts = {"places_with_broken_views": 1, "predictions_of_no_place": 1, "left out: bad_row": 1}
-    show(found | {"counts": counts}, Path("folder"))
+    print_evaluation(found | {"counts": counts}, Path("folder"))
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("1 place, ")
     assert lines[-4:] == [

@@ -9,9 +9,16 @@ import pandas as pd
 import pytest
 
 from geoguesser.errors import ConfigError, DataError, MissingFileError
-from geoguesser.evaluation.prediction_files import PREDICTED, TRUE, Columns, check_alike, matched, read_points
+from geoguesser.evaluation.prediction_files import (
+    PREDICTED,
+    TRUE,
+    ColumnNames,
+    check_alike,
+    match_rows,
+    read_points,
+)
 
-OWN = Columns("columns", PREDICTED)
+OWN = ColumnNames("columns", PREDICTED)
 PLACES = pd.DataFrame({"uuid": ["a", "b", "c"], "latitude": [45.0, 45.5, 43.5], "longitude": [16.0, 18.0, 16.4]})
 
 
@@ -43,16 +50,16 @@ def test_columns_are_found_by_name(names, suffix: str, tmp_path: Path):
 def test_the_clearer_name_wins_and_given_ones_decide(tmp_path: Path):
     table = PLACES.assign(true_latitude=1.0, true_longitude=2.0, y=3.0)
     file = written(table, tmp_path / "p.csv")
-    assert read_points(file, "truth", Columns("truth_columns", TRUE))["latitude"].tolist() == [1.0] * 3
+    assert read_points(file, "truth", ColumnNames("truth_columns", TRUE))["latitude"].tolist() == [1.0] * 3
     assert read_points(file, "predictions", OWN)["latitude"].tolist() == [45.0, 45.5, 43.5]
-    named = Columns("columns", PREDICTED, latitude="y")
+    named = ColumnNames("columns", PREDICTED, latitude="y")
     assert read_points(file, "predictions", named)["latitude"].tolist() == [3.0] * 3
     with pytest.raises(ConfigError, match=r"^columns.latitude must be a column of .*, got 'z'"):
-        read_points(file, "predictions", Columns("columns", PREDICTED, latitude="z"))
+        read_points(file, "predictions", ColumnNames("columns", PREDICTED, latitude="z"))
     with pytest.raises(ConfigError, match=r"^columns.id must be a column of .*, got 'z'"):
-        read_points(file, "predictions", Columns("columns", PREDICTED, id="z"))
+        read_points(file, "predictions", ColumnNames("columns", PREDICTED, id="z"))
     with pytest.raises(DataError, match=r"has no column for true latitude.*truth_columns.latitude=COLUMN"):
-        read_points(written(PLACES, file), "truth", Columns("truth_columns", TRUE, marked=True))
+        read_points(written(PLACES, file), "truth", ColumnNames("truth_columns", TRUE, marked=True))
 
 
 def test_radians_are_turned(tmp_path: Path):
@@ -65,7 +72,7 @@ def test_blank_answers_are_no_answers(tmp_path: Path):
     (tmp_path / "p.csv").write_text("uuid,latitude,longitude\na,45,16\nb,,\nc, ,\n")
     assert read_points(tmp_path / "p.csv", "predictions", OWN, blank=True)["uuid"].tolist() == ["a"]
     with pytest.raises(DataError, match="row 3: latitude must be a number"):  # the truth has no blanks
-        read_points(tmp_path / "p.csv", "truth", Columns("truth_columns", TRUE))
+        read_points(tmp_path / "p.csv", "truth", ColumnNames("truth_columns", TRUE))
 
 
 @pytest.mark.parametrize(
@@ -109,7 +116,7 @@ def points(table: pd.DataFrame, name: str, tmp_path: Path) -> pd.DataFrame:
 def test_places_are_matched_by_id_in_the_order_of_the_truth(tmp_path: Path):
     truth = points(PLACES, "truth", tmp_path)
     moved = PLACES.assign(latitude=PLACES["latitude"] + 0.1, uuid=["c", "x", "a"])
-    table, missing, extra = matched(points(moved, "predictions", tmp_path), truth)
+    table, missing, extra = match_rows(points(moved, "predictions", tmp_path), truth)
     assert table["uuid"].tolist() == ["a", "c"]
     assert (missing, extra) == (1, 1)
     np.testing.assert_allclose(table["latitude"], [43.6, 45.1])
@@ -118,17 +125,17 @@ def test_places_are_matched_by_id_in_the_order_of_the_truth(tmp_path: Path):
 
 def test_without_ids_rows_stand_for_each_other(tmp_path: Path, caplog):
     bare = PLACES.drop(columns="uuid")
-    table, missing, extra = matched(points(bare, "p", tmp_path), points(bare, "t", tmp_path))
+    table, missing, extra = match_rows(points(bare, "p", tmp_path), points(bare, "t", tmp_path))
     assert "the rows of one stand for those of the other" in caplog.text
     assert table["uuid"].tolist() == ["1", "2", "3"]
     assert (missing, extra) == (0, 0)
     with pytest.raises(DataError, match=r"must have as many rows as each other.*got '3 and 2'"):
-        matched(points(bare, "p", tmp_path), points(bare[:2], "t", tmp_path))
+        match_rows(points(bare, "p", tmp_path), points(bare[:2], "t", tmp_path))
     with pytest.raises(DataError, match=r"^truth_columns.id must name the column of ids"):
-        matched(points(PLACES, "p", tmp_path), points(bare, "t", tmp_path))
+        match_rows(points(PLACES, "p", tmp_path), points(bare, "t", tmp_path))
     other = PLACES.assign(uuid=["x", "y", "z"])
     with pytest.raises(DataError, match="must have ids in common; they begin with 'a' and 'x'"):
-        matched(points(PLACES, "p", tmp_path), points(other, "t", tmp_path))
+        match_rows(points(PLACES, "p", tmp_path), points(other, "t", tmp_path))
 
 
 def test_ids_that_differ_in_form_are_told(tmp_path: Path, caplog):
@@ -137,8 +144,8 @@ def test_ids_that_differ_in_form_are_told(tmp_path: Path, caplog):
         with pytest.raises(
             DataError, match=r"They differ in case, leading zeros, .0 or a suffix: write them alike"
         ):
-            matched(points(PLACES.assign(uuid=ids), "p", tmp_path), truth)
-    table, missing, _ = matched(points(PLACES.assign(uuid=["7", "A.jpg", "b"]), "p", tmp_path), truth)
+            match_rows(points(PLACES.assign(uuid=ids), "p", tmp_path), truth)
+    table, missing, _ = match_rows(points(PLACES.assign(uuid=["7", "A.jpg", "b"]), "p", tmp_path), truth)
     assert (len(table), missing) == (2, 1)
     assert "1 ids would be the same but for case, leading zeros, .0 or a suffix" in caplog.text
 

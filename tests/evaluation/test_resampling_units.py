@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from geoguesser.data.block_split import block_names
+from geoguesser.data.block_split import name_blocks
 from geoguesser.errors import ConfigError
-from geoguesser.evaluation.resampling_units import FEWEST_BLOCKS, SIDES_KM, check_block_km, units_of
+from geoguesser.evaluation.resampling_units import MIN_BLOCKS, SIDES_KM, check_block_km, make_units
 
 
 def spread(count: int, seed: int = 0) -> np.ndarray:
@@ -16,7 +16,7 @@ def spread(count: int, seed: int = 0) -> np.ndarray:
 
 
 def test_few_places_are_drawn_one_by_one(croatia):
-    units = units_of(croatia, spread(59), None)
+    units = make_units(croatia, spread(59), None)
     assert units.block_km is None
     np.testing.assert_array_equal(units.unit, np.arange(59))
     assert str(units) == "59 places"
@@ -25,32 +25,32 @@ def test_few_places_are_drawn_one_by_one(croatia):
 @pytest.mark.parametrize("count", [80, 300, 2000])
 def test_blocks_are_the_largest_of_which_60_hold_places(croatia, count: int):
     coords = spread(count)
-    units = units_of(croatia, coords, None)
+    units = make_units(croatia, coords, None)
     assert units.block_km is not None
-    assert units.count >= FEWEST_BLOCKS
+    assert units.count >= MIN_BLOCKS
     assert str(units) == f"{units.count} blocks of {units.block_km:g} km"
     larger = SIDES_KM[SIDES_KM.index(units.block_km) + 1]
-    assert len(np.unique(block_names(croatia, coords, larger))) < FEWEST_BLOCKS
-    names = block_names(croatia, coords, units.block_km)
+    assert len(np.unique(name_blocks(croatia, coords, larger))) < MIN_BLOCKS
+    names = name_blocks(croatia, coords, units.block_km)
     together = names[:, None] == names[None]
     np.testing.assert_array_equal(together, units.unit[:, None] == units.unit[None])
 
 
 def test_a_side_of_ones_own_counts_where_it_leaves_60_blocks(croatia):
     coords = spread(500)
-    assert units_of(croatia, coords, 10.0).block_km == 10.0
-    assert units_of(croatia, coords, 200.0).block_km is None
-    assert units_of(croatia, coords, 0.0).block_km is None
+    assert make_units(croatia, coords, 10.0).block_km == 10.0
+    assert make_units(croatia, coords, 200.0).block_km is None
+    assert make_units(croatia, coords, 0.0).block_km is None
 
 
 def test_places_in_one_village_are_drawn_one_by_one(croatia):
     coords = np.random.default_rng(0).normal((45.8, 16.0), 1e-4, (200, 2))
-    assert units_of(croatia, coords, None).block_km is None
+    assert make_units(croatia, coords, None).block_km is None
 
 
 def test_the_world_has_blocks_too(earth):
     coords = np.random.default_rng(0).uniform((-60, -180), (70, 180), (1000, 2))
-    units = units_of(earth, coords, None)
+    units = make_units(earth, coords, None)
     assert units.block_km is not None
     assert units.block_km > 500
 

@@ -10,8 +10,8 @@ import pandas as pd
 import pytest
 from run_folders import some_places, write_run
 
-from geoguesser.commands.compare import choices, read_config
-from geoguesser.evaluation.run_groups import Group, differing, groups_of
+from geoguesser.commands.compare import load_choices, read_config
+from geoguesser.evaluation.run_groups import RunGroup, find_differences, group_runs
 from geoguesser.runs.run_folder import Run, read_runs
 
 PLACES = some_places(30)
@@ -22,12 +22,12 @@ def read(*folders: Path) -> list[Run]:
     return read_runs([str(folder) for folder in folders], read_config)[0]
 
 
-def made(tmp_path: Path, *changes: dict[str, Any], **more: Any) -> list[Group]:
+def made(tmp_path: Path, *changes: dict[str, Any], **more: Any) -> list[RunGroup]:
     runs = [
         write_run(tmp_path / f"run{number}", PLACES, np.full(30, 10.0 + number), changes=change, **more)
         for number, change in enumerate(changes)
     ]
-    return groups_of(read(*runs))[0]
+    return group_runs(read(*runs))[0]
 
 
 def test_seeds_are_one_group_with_a_row_each(tmp_path: Path):
@@ -41,7 +41,7 @@ def test_seeds_are_one_group_with_a_row_each(tmp_path: Path):
 
 def test_a_repeat_is_no_second_observation(tmp_path: Path):
     folders = [write_run(tmp_path / name, PLACES, np.full(30, 5.0)) for name in ("a", "b")]
-    (group,), (repeat,) = groups_of(read(*folders))
+    (group,), (repeat,) = group_runs(read(*folders))
     assert [run.name for run in group.runs] == ["a"]
     assert (repeat.name, repeat.state) == ("b", "repeat")
     assert repeat.reason == "the same configuration, data and seed as a"
@@ -50,9 +50,9 @@ def test_a_repeat_is_no_second_observation(tmp_path: Path):
 def test_the_split_seed_and_other_data_make_other_groups(tmp_path: Path):
     assert len(made(tmp_path, {}, {"split.seed": 1})) == 2
     other = [write_run(tmp_path / name, PLACES, np.full(30, 5.0), data=name) for name in ("x", "y")]
-    groups, _ = groups_of(read(*other))
+    groups, _ = group_runs(read(*other))
     assert len(groups) == 2
-    assert differing(groups, {}) == {"data": ["data 1", "data 2"]}
+    assert find_differences(groups, {}) == {"data": ["data 1", "data 2"]}
 
 
 def test_the_same_data_in_another_folder_are_the_same(tmp_path: Path):
@@ -67,7 +67,7 @@ def test_folds_are_put_together_and_seeds_with_other_folds_share_places(tmp_path
                   changes={**KFOLD, "split.fold": fold, "seed": seed})
         for seed, fold in ((1, 0), (1, 1), (1, 2), (2, 0), (2, 2))
     ]  # fmt: skip
-    (group,), _ = groups_of(read(*folders))
+    (group,), _ = group_runs(read(*folders))
     assert (group.seeds, group.folds) == ([1, 2], [0, 1, 2])
     assert set(group.uuid) == set(pd.concat((parts[0], parts[2]))["uuid"])
     table = dict(zip(group.uuid, group.errors.T.tolist(), strict=True))
@@ -86,7 +86,7 @@ def test_what_differs_is_named_as_a_user_would(tmp_path: Path):
         {"grid.size": 30, "callbacks.early_stopping": None},
         {"callbacks.ema._target_": "geoguesser.training.ema.Ema", "trainer.precision": "bf16-mixed"},
     )
-    assert differing(groups, choices()) == {
+    assert find_differences(groups, load_choices()) == {
         "grid.size": ["60", "–", "30", "60"],
         "head": ["classification", "regression", "classification", "classification"],
         "callbacks.early_stopping": ["EarlyStopping", "EarlyStopping", "none", "EarlyStopping"],
@@ -97,13 +97,13 @@ def test_what_differs_is_named_as_a_user_would(tmp_path: Path):
 
 def test_a_choice_brings_keys_that_are_not_named(tmp_path: Path):
     block = {"split._target_": "geoguesser.data.block_split.BlockSplit", "split.block_km": 20.0}
-    assert differing(made(tmp_path, {}, block), choices()) == {"split": ["random", "blocks"]}
+    assert find_differences(made(tmp_path, {}, block), load_choices()) == {"split": ["random", "blocks"]}
 
 
 def test_values_are_short_and_hold_no_folder(tmp_path: Path):
     theirs = {"init_from": "/home/alice/runs/best.ckpt", "lr": 0.1, "flag": False}
     groups = made(tmp_path, {"init_from": None, "lr": 1e-5, "flag": True}, theirs)
-    assert differing(groups, {}) == {
+    assert find_differences(groups, {}) == {
         "init_from": ["none", "best.ckpt"],
         "lr": ["1e-05", "0.1"],
         "flag": ["true", "false"],
@@ -111,7 +111,7 @@ def test_values_are_short_and_hold_no_folder(tmp_path: Path):
 
 
 def test_words_are_those_of_conf():
-    found = choices()
+    found = load_choices()
     assert found["head", "geoguesser.model.heads.classification.RegressionHead.fit"] == "regression"
     assert found["data", "geoguesser.data.sources.places.StoreDataModule"] == "store"
     assert found["grid", "geoguesser.geo.grid.SquareGrid"] == "square"

@@ -13,16 +13,16 @@ from sklearn.metrics import log_loss
 
 from geoguesser.evaluation import uncertainty_metrics as sureness
 from geoguesser.geo.distance import haversine_km, to_unit
-from geoguesser.model.uncertainty import Calibration, Said, tempered
+from geoguesser.model.uncertainty import Calibration, HeadOutput, apply_temperature
 from geoguesser.reporting.run import uncertainty_plots as sureness_plots
 
 
-def world_of(count: int, cells: int, seed: int) -> tuple[Said, Any, Any]:
+def world_of(count: int, cells: int, seed: int) -> tuple[HeadOutput, Any, Any]:
     rng = np.random.default_rng(seed)
     points_deg = np.stack([rng.uniform(44, 46, cells), rng.uniform(14, 18, cells)], axis=-1)
     logits = rng.normal(0.0, 3.0, (count, cells))
-    cell = (tempered(logits, 2.0).cumsum(axis=1) > rng.random((count, 1))).argmax(axis=1)
-    said = Said(points_deg[logits.argmax(axis=1)], logits, to_unit(points_deg), np.full(cells, 40.0))
+    cell = (apply_temperature(logits, 2.0).cumsum(axis=1) > rng.random((count, 1))).argmax(axis=1)
+    said = HeadOutput(points_deg[logits.argmax(axis=1)], logits, to_unit(points_deg), np.full(cells, 40.0))
     true_deg = points_deg[cell] + rng.uniform(-0.2, 0.2, (count, 2))
     return said, cell, haversine_km(said.answers_deg, true_deg)
 
@@ -37,12 +37,12 @@ def part_for(calibrating: int, testing: int, cells: int) -> dict[str, Any]:
 
 def test_reliability_by_hand() -> None:
     confidence = np.array([0.9, 0.2, 0.8, 0.3])
-    curve = sureness.reliability(confidence, np.array([True, False, False, True]), bins=2)
+    curve = sureness.compute_reliability(confidence, np.array([True, False, False, True]), bins=2)
     assert curve["places"] == [2, 2]
     np.testing.assert_allclose(curve["confidence"], [0.25, 0.85])
     assert curve["correct"] == [0.5, 0.5]
-    assert sureness.calibration_error(curve) == pytest.approx(0.3)
-    one = sureness.reliability(np.array([0.4]), np.array([True]))
+    assert sureness.compute_calibration_error(curve) == pytest.approx(0.3)
+    one = sureness.compute_reliability(np.array([0.4]), np.array([True]))
     assert one == {"places": [1], "confidence": [0.4], "correct": [1.0]}
 
 
@@ -57,7 +57,7 @@ def test_the_part_says_what_the_table_of_places_says() -> None:
     assert part["radii"]["90"]["low"] < part["radii"]["90"]["coverage"] < part["radii"]["90"]["high"]
     assert part["sets"]["95"]["cells_mean"] == pytest.approx(known["set_95_cells"].mean())
     assert part["sets"]["95"]["km2_mean"] == pytest.approx(1600 * known["set_95_cells"].mean())
-    after = tempered(said.logits, calibration.temperature)  # type: ignore[arg-type]
+    after = apply_temperature(said.logits, calibration.temperature)  # type: ignore[arg-type]
     assert part["nll_after"] == pytest.approx(log_loss(cell, after, labels=range(12)), rel=1e-6)
     assert part["nll_after"] < part["nll_before"]
     assert part["ece_after"] < part["ece_before"]
@@ -66,7 +66,7 @@ def test_the_part_says_what_the_table_of_places_says() -> None:
 
 def test_abstention_by_hand() -> None:
     error_km = np.array([40.0, 10.0, 20.0, 30.0])
-    found = sureness.abstention(np.array([4.0, 1.0, 3.0, 2.0]), error_km)
+    found = sureness.compute_abstention(np.array([4.0, 1.0, 3.0, 2.0]), error_km)
     assert found["refused"][0] == 0.0
     assert found["refused"][-1] == 0.9
     assert found["error_km_mean"][0] == found["random_area_km"] == 25.0
@@ -78,21 +78,21 @@ def test_abstention_by_hand() -> None:
 
 
 def test_abstention_with_a_single_place_and_with_no_knowledge() -> None:
-    assert sureness.abstention(np.ones(1), np.array([7.0]))["error_km_mean"] == [7.0] * 10
+    assert sureness.compute_abstention(np.ones(1), np.array([7.0]))["error_km_mean"] == [7.0] * 10
     error_km = np.random.default_rng(0).exponential(50.0, 2000)
-    found = sureness.abstention(np.random.default_rng(1).random(2000), error_km)
+    found = sureness.compute_abstention(np.random.default_rng(1).random(2000), error_km)
     assert found["area_km"] == pytest.approx(found["random_area_km"], rel=0.05)
     assert found["oracle_area_km"] < found["area_km"]
 
 
 def test_reasons_are_sentences() -> None:
-    few = sureness.without_calibration(calibration=0.33, fewest=20, val_places=24)
+    few = sureness.remove_calibration(calibration=0.33, fewest=20, val_places=24)
     assert few["calibration_places"] == 0
     assert few["reason"] == (
         "33% of 24 validation places are too few for calibration: both parts must hold uncertainty.fewest=20 "
         "places. All of them chose the weights."
     )
-    none = sureness.without_calibration(calibration=0.0, fewest=20, val_places=900)
+    none = sureness.remove_calibration(calibration=0.0, fewest=20, val_places=900)
     assert none["reason"].startswith("uncertainty.calibration is 0")
 
 
@@ -108,7 +108,7 @@ def test_pictures_are_drawn_of_many_and_of_few(tmp_path: Path, calibrating: int,
 
 def test_a_head_without_cells_has_radii_alone(tmp_path: Path) -> None:
     error_km = np.random.default_rng(0).exponential(50.0, 40)
-    said = Said(np.zeros((40, 2)))
+    said = HeadOutput(np.zeros((40, 2)))
     calibration = Calibration.fit(said, None, error_km)
     part = sureness.summarise(calibration, calibration.of_places(said), said, None, error_km)
     for name in ("temperature", "nll_after", "ece_before", "reliability", "sets", "abstention"):

@@ -16,17 +16,17 @@ from training.toy_run import REGION, TRAIN, toy_network, toy_places
 from geoguesser.errors import CheckpointError, RegionError
 from geoguesser.exporting import traceable as exportable
 from geoguesser.exporting.programs import (
-    Difference,
-    demand,
-    difference,
-    exported,
-    opened_onnx,
-    opened_torch,
-    probes,
+    OutputDifference,
+    compute_difference,
+    export_program,
+    make_probes,
+    open_onnx,
+    open_torch,
+    require_close,
     write_onnx,
     write_torch,
 )
-from geoguesser.exporting.traceable import ExportableNetwork, InverseProjection, apart_km
+from geoguesser.exporting.traceable import ExportableNetwork, InverseProjection, compute_distance_km
 from geoguesser.geo.distance import from_unit, haversine_km
 from geoguesser.geo.grid import SquareGrid
 from geoguesser.geo.grid_builders import PyramidGrid
@@ -38,7 +38,7 @@ from geoguesser.model.heads.classification import ClassificationHead, Regression
 from geoguesser.model.heads.hybrid import HybridHead
 from geoguesser.model.losses import CrossEntropy
 from geoguesser.model.network import GeoNetwork
-from geoguesser.model.uncertainty import tempered
+from geoguesser.model.uncertainty import apply_temperature
 
 CHOICES: dict[str, dict[str, Any]] = {
     "hybrid": {"kind": HybridHead, "decoder": MedianDecoder(temperature=0.7)},
@@ -104,10 +104,10 @@ def test_it_says_what_the_network_says(choice: str) -> None:
         posterior, coords_deg = ExportableNetwork(network, temperature=1.7)(images, mask)
         out = network(images, mask)
         own_deg = network.head.decode(out).double()
-    assert float(apart_km(coords_deg, own_deg).max()) < 0.003  # which are in 32 bits
-    own = tempered(network.head.logits(out).double().numpy(), 1.7)
+    assert float(compute_distance_km(coords_deg, own_deg).max()) < 0.003  # which are in 32 bits
+    own = apply_temperature(network.head.logits(out).double().numpy(), 1.7)
     np.testing.assert_allclose(posterior.numpy(), own, atol=1e-7)
-    assert float(apart_km(coords_deg[1:], coords_deg[:-1]).max()) > 1.0
+    assert float(compute_distance_km(coords_deg[1:], coords_deg[:-1]).max()) > 1.0
 
 
 @pytest.mark.parametrize("space", ["crs", "sphere"])
@@ -162,7 +162,7 @@ def test_a_projection_that_no_polynomial_follows_is_refused(
 
 
 def test_probes_have_masked_views_and_a_place_without_any() -> None:
-    one, five = probes(32)
+    one, five = make_probes(32)
     assert (one.images.shape, five.images.shape) == ((1, 4, 3, 32, 32), (5, 4, 3, 32, 32))
     assert one.images.dtype == torch.uint8
     assert five.mask.sum(dim=1).tolist()[:3] == [4, 0, 1]
@@ -171,23 +171,23 @@ def test_probes_have_masked_views_and_a_place_without_any() -> None:
 
 def test_a_program_that_differs_is_refused() -> None:
     network = ExportableNetwork(network_of(decoder=MeanDecoder()))
-    tried = probes(32)
+    tried = make_probes(32)
 
     def shifted(images: torch.Tensor, mask: torch.Tensor) -> list[torch.Tensor]:
         posterior, coords_deg = network.reference(images, mask)
         return [posterior + 0.25, coords_deg + torch.tensor([0.01, 0.0])]
 
-    found = difference(shifted, network, tried)
+    found = compute_difference(shifted, network, tried)
     assert found.places == 6
     assert found.posterior == pytest.approx(0.25)
     assert found.km == pytest.approx(0.01 * np.pi / 180.0 * 6371.0088, rel=1e-3)
-    assert difference(network.reference, network, tried) == Difference(0.0, 0.0, 6)
-    demand(found, "model.onnx", posterior=0.3, km=2.0)
+    assert compute_difference(network.reference, network, tried) == OutputDifference(0.0, 0.0, 6)
+    require_close(found, "model.onnx", posterior=0.3, km=2.0)
     for most in ({"posterior": 0.2, "km": 2.0}, {"posterior": 0.3, "km": 1.0}):
         with pytest.raises(
             CheckpointError, match=r"^model\.onnx differs from torch by 0\.25 in a probability and 1"
         ):
-            demand(found, "model.onnx", **most)
+            require_close(found, "model.onnx", **most)
 
 
 def test_what_is_no_number_is_a_difference() -> None:
@@ -196,18 +196,18 @@ def test_what_is_no_number_is_a_difference() -> None:
     def broken(images: torch.Tensor, mask: torch.Tensor) -> list[torch.Tensor]:
         return [torch.full_like(one, torch.nan) for one in network.reference(images, mask)]
 
-    found = difference(broken, network, probes(32))
+    found = compute_difference(broken, network, make_probes(32))
     assert (found.posterior, found.km) == (np.inf, np.inf)
 
 
 def check_programs(network: GeoNetwork, folder: Path) -> None:
     made = ExportableNetwork(network, temperature=0.8)
-    program = exported(made, 32)
+    program = export_program(made, 32)
     write_torch(program, folder / "model.pt2", {"a": 1})
     write_onnx(program, folder / "model.onnx", {"a": 1}, made.outputs)
     assert sorted(one.name for one in folder.iterdir()) == ["model.onnx", "model.pt2"]
-    for opened in (opened_torch(folder / "model.pt2"), opened_onnx(folder / "model.onnx", threads=1)):
-        found = difference(opened, made, probes(32))
+    for opened in (open_torch(folder / "model.pt2"), open_onnx(folder / "model.onnx", threads=1)):
+        found = compute_difference(opened, made, make_probes(32))
         assert found.km < 0.005
         assert (found.posterior or 0.0) < 1e-5
 

@@ -15,8 +15,8 @@ from shapely.geometry import LineString, MultiPolygon, Point, Polygon, box
 from geoguesser.errors import ConfigError, MissingFileError, RegionError
 from geoguesser.geo.boundaries import (
     check_polygons,
-    countries,
     find_country,
+    load_countries,
     read_boundary_file,
     read_country,
     read_world,
@@ -38,7 +38,7 @@ def message_of(path: Path) -> str:
 
 
 def test_the_archive_holds_250_countries_with_a_name_and_unique_codes() -> None:
-    index = countries()
+    index = load_countries()
     assert len(index) == 250
     assert all(re.fullmatch("[A-Z0-9]{3}", code) and entry["name"] for code, entry in index.items())
     assert {code: index[code]["name"] for code in ("HRV", "SVN", "USA")} == {
@@ -109,7 +109,7 @@ def test_codes_of_iso_and_of_natural_earth_are_known(code: str, own: str) -> Non
 
 
 def test_every_iso_code_leads_to_its_country() -> None:
-    index = countries()
+    index = load_countries()
     for own, entry in index.items():
         if entry["iso"]:
             assert index[find_country(entry["iso"])]["iso"] == entry["iso"]

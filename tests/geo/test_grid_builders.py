@@ -20,13 +20,13 @@ from geoguesser.geo.cells.base import BoxCells, to_chart
 from geoguesser.geo.cells.factory import cells_for
 from geoguesser.geo.cells.square import SquareCells
 from geoguesser.geo.distance import EARTH_RADIUS_KM, from_unit, haversine_km, to_unit
-from geoguesser.geo.grid import POINTS, Grid, GridMaker, SquareGrid, grid_from_state
+from geoguesser.geo.grid import POINTS, Grid, GridBuilder, SquareGrid, grid_from_state
 from geoguesser.geo.grid_builders import KMeansGrid, OverlayGrid, PyramidGrid, QuadtreeGrid, StaggeredGrid
 from geoguesser.geo.region import PlaneRegion, Region, country, world
 from geoguesser.inference.predictor import _to_arrays, _to_tensors
 
 PROPERTY = settings(max_examples=25, deadline=None)
-MAKERS: dict[str, GridMaker] = {
+MAKERS: dict[str, GridBuilder] = {
     "square": SquareGrid(size=60),
     "quadtree": QuadtreeGrid(max_places=10),
     "kmeans": KMeansGrid(size=40),
@@ -397,7 +397,7 @@ WRONG = [
 
 
 @pytest.mark.parametrize(("maker", "message"), WRONG)
-def test_wrong_values_are_refused_before_any_data(maker: GridMaker, message: str) -> None:
+def test_wrong_values_are_refused_before_any_data(maker: GridBuilder, message: str) -> None:
     with pytest.raises(ConfigError, match=f"^{re.escape(message)}$"):
         maker.check()
 

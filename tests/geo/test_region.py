@@ -247,7 +247,7 @@ def test_vertices_of_a_country_across_the_date_line_are_its_land(
 
 
 def test_every_shipped_country_is_a_region() -> None:
-    for code, entry in boundaries.countries().items():
+    for code, entry in boundaries.load_countries().items():
         region = country(code)
         assert region.name == entry["name"]
         assert region.land_m.is_valid
@@ -378,7 +378,7 @@ def test_a_crs_may_be_a_number_or_a_definition(square_file: Path) -> None:
 def test_the_world_holds_the_points_that_a_spatial_join_finds(earth: SphereRegion) -> None:
     coords = over_the_world(2000)
     land = geopandas.GeoDataFrame(
-        geometry=[boundaries.read_country(code) for code in boundaries.countries()], crs=4326
+        geometry=[boundaries.read_country(code) for code in boundaries.load_countries()], crs=4326
     )
     points = geopandas.GeoDataFrame(geometry=geopandas.points_from_xy(coords[:, 1], coords[:, 0]), crs=4326)
     expected = np.isin(np.arange(2000), points.sjoin(land, predicate="intersects").index)

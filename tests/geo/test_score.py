@@ -9,19 +9,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from geoguesser.geo.score import SHARE_RADII_KM, WORLD_DIAGONAL_KM, game_score, shares_within
+from geoguesser.geo.score import SHARE_RADII_KM, WORLD_DIAGONAL_KM, compute_game_score, compute_shares_within
 
 
 def test_the_worlds_score_is_geoguessrs() -> None:
     # 5000 exp(-d / 1492.7 km)
     errors = np.array([0.0, 1492.7, 2 * 1492.7, 1000.0])
     expected = [5000.0, 5000 / math.e, 5000 / math.e**2, 5000 * math.exp(-1000 / 1492.7)]
-    np.testing.assert_allclose(game_score(errors, WORLD_DIAGONAL_KM), expected, rtol=1e-12)
+    np.testing.assert_allclose(compute_game_score(errors, WORLD_DIAGONAL_KM), expected, rtol=1e-12)
 
 
 def test_a_countrys_score_falls_by_e_with_each_tenth_of_its_diagonal() -> None:
-    np.testing.assert_allclose(game_score(np.array([50.0]), 500.0), [1839.3972], rtol=1e-7)
-    np.testing.assert_allclose(game_score(np.array([500.0]), 500.0), [0.22699965], rtol=1e-7)
+    np.testing.assert_allclose(compute_game_score(np.array([50.0]), 500.0), [1839.3972], rtol=1e-7)
+    np.testing.assert_allclose(compute_game_score(np.array([500.0]), 500.0), [0.22699965], rtol=1e-7)
 
 
 @settings(max_examples=50, deadline=None)
@@ -31,13 +31,13 @@ def test_a_countrys_score_falls_by_e_with_each_tenth_of_its_diagonal() -> None:
     diagonal=st.floats(300, 20_000),
 )
 def test_a_nearer_guess_never_scores_less(near: float, further: float, diagonal: float) -> None:
-    better, worse = game_score(np.array([near, near + further]), diagonal)
+    better, worse = compute_game_score(np.array([near, near + further]), diagonal)
     assert 0.0 <= worse < better <= 5000.0
 
 
 def test_shares_within_counts_the_radius_itself() -> None:
     errors = np.array([0.5, 1.0, 1.5, 10.0, 24.9, 25.1, 300.0, 200.0])
-    assert shares_within(errors) == {
+    assert compute_shares_within(errors) == {
         "1": 2 / 8,
         "5": 3 / 8,
         "10": 4 / 8,
@@ -50,12 +50,12 @@ def test_shares_within_counts_the_radius_itself() -> None:
 
 
 def test_shares_within_takes_other_radii() -> None:
-    shares = shares_within(np.array([1.0, 3.0]), radii_km=(2, 4))
+    shares = compute_shares_within(np.array([1.0, 3.0]), radii_km=(2, 4))
     assert shares == {"2": 0.5, "4": 1.0}
     assert all(type(share) is float for share in shares.values())
 
 
 @pytest.mark.parametrize("errors", [[0.0], [1e4], [3.0, 7.0, 70.0]])
 def test_shares_never_fall_as_the_radius_grows(errors: list[float]) -> None:
-    shares = list(shares_within(np.array(errors)).values())
+    shares = list(compute_shares_within(np.array(errors)).values())
     assert shares == sorted(shares)

@@ -24,39 +24,39 @@ from geoguesser.geo.grid_builders import PyramidGrid
 from geoguesser.geo.region import SphereRegion
 from geoguesser.inference.api import Model
 from geoguesser.inference.ensemble import Ensemble
-from geoguesser.inference.predictions import Answers
-from geoguesser.inference.predictor import Locator
-from geoguesser.inference.saved_model import CONFIG, DESCRIBED, WEIGHTS, network_file, write_model
+from geoguesser.inference.predictions import Predictions
+from geoguesser.inference.predictor import Predictor
+from geoguesser.inference.saved_model import CONFIG, DESCRIBED, WEIGHTS, find_network_file, write_model
 from geoguesser.model.decoder import MedianDecoder
 from geoguesser.model.heads.classification import ClassificationHead, RegressionHead
 from geoguesser.model.losses import CrossEntropy
 from geoguesser.model.uncertainty import Calibration
 
 
-def toy_locator() -> Locator:
+def toy_locator() -> Predictor:
     network = toy_network()
     assert isinstance(network.head, ClassificationHead)
     network.head.decoder = MedianDecoder(temperature=0.9)
     with torch.no_grad():
         network.head.linear.weight.mul_(30.0)
-    said = Locator(network, REGION, IMAGE).said(toy_places()[1])
+    said = Predictor(network, REGION, IMAGE).said(toy_places()[1])
     learnt = Calibration.fit(said, network.head.grid.assign(toy_places()[0]), np.linspace(1.0, 60.0, 28))
-    return Locator(network, REGION, IMAGE, {"places": 28, "decoder": "some"}, learnt.state())
+    return Predictor(network, REGION, IMAGE, {"places": 28, "decoder": "some"}, learnt.state())
 
 
 @pytest.fixture(scope="module")
-def locator() -> Locator:
+def locator() -> Predictor:
     return toy_locator()
 
 
 @pytest.fixture(scope="module")
-def folder(locator: Locator, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(locator: Predictor, tmp_path_factory: pytest.TempPathFactory) -> Path:
     made = tmp_path_factory.mktemp("portable")
     write_model(locator, made, {"license": "mit", "synthetic": True})
     return made
 
 
-def check_same(found: Answers, own: Answers) -> None:
+def check_same(found: Predictions, own: Predictions) -> None:
     np.testing.assert_array_equal(found.coords_deg, own.coords_deg)
     np.testing.assert_array_equal(found.in_region, own.in_region)
     for one, other in ((found.posterior, own.posterior), (found.expected_error_km, own.expected_error_km)):
@@ -68,7 +68,7 @@ def check_same(found: Answers, own: Answers) -> None:
         np.testing.assert_array_equal(radius, (own.radius_km or {})[level])
 
 
-def test_it_answers_as_the_locator_bit_by_bit(locator: Locator, folder: Path) -> None:
+def test_it_answers_as_the_locator_bit_by_bit(locator: Predictor, folder: Path) -> None:
     assert sorted(one.name for one in folder.iterdir()) == [CONFIG, WEIGHTS]
     model = geoguesser.load(folder)
     assert isinstance(model, geoguesser.Model)
@@ -103,7 +103,7 @@ def test_other_heads_and_regions_survive_the_folder(kind: str, tmp_path: Path) -
         network.head = RegressionHead.fit(
             in_features=size, region=region, train_coords_deg=toy_places()[0], space=space
         )
-    made = Locator(network, region, ImageSpec(size=32, fit="squash"))
+    made = Predictor(network, region, ImageSpec(size=32, fit="squash"))
     write_model(made, tmp_path, {})
     images = toy_places()[1][:4]
     model = geoguesser.load(tmp_path)
@@ -111,7 +111,7 @@ def test_other_heads_and_regions_survive_the_folder(kind: str, tmp_path: Path) -
     assert model.image.fit == "squash"
 
 
-def test_a_run_and_a_checkpoint_are_models_too(locator: Locator, tmp_path: Path) -> None:
+def test_a_run_and_a_checkpoint_are_models_too(locator: Predictor, tmp_path: Path) -> None:
     (tmp_path / "checkpoints").mkdir()
     locator.save(tmp_path / "checkpoints" / "best.ckpt")
     images = toy_places()[1][:3]
@@ -135,17 +135,17 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def test_the_programs_take_a_folder_as_they_take_a_run(locator: Locator, folder: Path, tmp_path: Path) -> None:
+def test_the_programs_take_a_folder_as_they_take_a_run(locator: Predictor, folder: Path, tmp_path: Path) -> None:
     """An ensemble, which predict, evaluate and serve ask, opens it; its file of weights tells it from others."""
     images = toy_places()[1]
     locator.save(tmp_path / "model.ckpt")
     both = Ensemble.load([folder, tmp_path / "model.ckpt"])
     assert both.grid is not None
     check_same(Ensemble.load([folder]).answer([images]), locator.answer(images))
-    assert network_file(folder) == folder / WEIGHTS
-    assert network_file(tmp_path / "model.ckpt") == tmp_path / "model.ckpt"
+    assert find_network_file(folder) == folder / WEIGHTS
+    assert find_network_file(tmp_path / "model.ckpt") == tmp_path / "model.ckpt"
     with pytest.raises(MissingFileError, match=r"must be a run folder with checkpoints/best.ckpt"):
-        network_file(tmp_path)
+        find_network_file(tmp_path)
 
 
 def test_paths_pictures_and_pixels_are_the_same_to_it(photos: Path, folder: Path) -> None:

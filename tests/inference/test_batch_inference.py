@@ -11,9 +11,9 @@ import torch
 from PIL import Image
 from test_ensemble import IMAGES, locator
 
-from geoguesser.inference.batch_inference import Batch, answer_places
+from geoguesser.inference.batch_inference import PredictedBatch, predict_places
 from geoguesser.inference.ensemble import Ensemble
-from geoguesser.inference.inputs import asked_places
+from geoguesser.inference.inputs import find_places
 
 BROKEN = 9
 
@@ -31,7 +31,7 @@ def places(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def answered(batches: list[Batch]) -> np.ndarray:
+def answered(batches: list[PredictedBatch]) -> np.ndarray:
     """The rows' points, NaN where there is no answer."""
     points = np.full((sum(len(one.rows) for one in batches), 2), np.nan)
     for one in batches:
@@ -47,7 +47,7 @@ def test_places_are_answered_in_order_on_any_number_of_cores(
 ):
     monkeypatch.setattr("geoguesser.inference.batch_inference.cores", lambda: count)
     ensemble = Ensemble([locator(0)])
-    found = list(answer_places(ensemble, asked_places(str(places)), batch_size=batch_size))
+    found = list(predict_places(ensemble, find_places(str(places)), batch_size=batch_size))
     np.testing.assert_array_equal(np.concatenate([one.rows for one in found]), np.arange(len(IMAGES)))
     assert max(len(one.rows) for one in found) <= batch_size
     wanted = ensemble.answer([IMAGES]).coords_deg
@@ -60,7 +60,7 @@ def test_large_views_come_in_smaller_batches(places: Path, monkeypatch: pytest.M
     monkeypatch.setattr("geoguesser.inference.batch_inference.cores", lambda: 2)
     for pixels, most in ((3 * 4 * 32**2, 3), (1, 1), (100 * 4 * 32**2, 10)):
         monkeypatch.setattr("geoguesser.inference.batch_inference.PIXELS_AT_ONCE", pixels)
-        found = answer_places(Ensemble([locator(0)]), asked_places(str(places)), batch_size=20)
+        found = predict_places(Ensemble([locator(0)]), find_places(str(places)), batch_size=20)
         assert max(len(one.rows) for one in found) == most
 
 
@@ -70,9 +70,9 @@ def test_on_an_accelerator_whole_batches_are_answered_one_after_the_other(places
 
         device = torch.device("meta")
 
-    found = list(answer_places(Elsewhere([locator(0)]), asked_places(str(places)), batch_size=20))
+    found = list(predict_places(Elsewhere([locator(0)]), find_places(str(places)), batch_size=20))
     assert [len(one.rows) for one in found] == [20, len(IMAGES) - 20]
-    alone = list(answer_places(Ensemble([locator(0)]), asked_places(str(places)), batch_size=20))
+    alone = list(predict_places(Ensemble([locator(0)]), find_places(str(places)), batch_size=20))
     np.testing.assert_allclose(answered(found), answered(alone), atol=1e-5)
 
 
@@ -88,10 +88,10 @@ def test_each_core_runs_a_network_of_one_thread_and_the_threads_are_put_back(pla
     before = torch.get_num_threads()
     torch.set_num_threads(before + 1)
     try:
-        for _ in answer_places(ensemble, asked_places(str(places)), batch_size=8):
+        for _ in predict_places(ensemble, find_places(str(places)), batch_size=8):
             break  # whoever listens may stop
         assert torch.get_num_threads() == before + 1
-        list(answer_places(ensemble, asked_places(str(places)), batch_size=8))
+        list(predict_places(ensemble, find_places(str(places)), batch_size=8))
         assert torch.get_num_threads() == before + 1
     finally:
         torch.set_num_threads(before)
@@ -106,4 +106,4 @@ def test_what_goes_wrong_in_a_network_reaches_the_asker(places: Path):
 
     ensemble.answer = broken
     with pytest.raises(RuntimeError, match="out of memory"):
-        list(answer_places(ensemble, asked_places(str(places)), batch_size=4))
+        list(predict_places(ensemble, find_places(str(places)), batch_size=4))

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from geoguesser.inference import batchnorm_folding as folding
-from geoguesser.inference.batchnorm_folding import folded
+from geoguesser.inference.batchnorm_folding import fold_batchnorm
 from geoguesser.model.backbone import Backbone
 
 
@@ -34,7 +34,7 @@ def norms(module: nn.Module) -> int:
 def test_features_stay_and_norms_go(name: str):
     own = backbone(name)
     before = copy.deepcopy(own.state_dict())
-    made = folded(own)
+    made = fold_batchnorm(own)
     assert norms(made) == 0 < norms(own)
     views = torch.randint(0, 256, (3, 3, 64, 64), dtype=torch.uint8)
     with torch.no_grad():
@@ -59,7 +59,7 @@ def test_a_model_whose_layers_run_in_another_order_is_left_alone():
             return self.inner(self.conv(self.norm(x)))
 
     own.model = Crossed(own.model).eval()
-    assert folded(own) is own
+    assert fold_batchnorm(own) is own
 
 
 def test_a_model_without_norms_stays_as_it_is():
@@ -67,5 +67,5 @@ def test_a_model_without_norms_stays_as_it_is():
     own.model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()).eval()
     views = torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8)
     with torch.no_grad():
-        torch.testing.assert_close(folded(own)(views), own(views))
+        torch.testing.assert_close(fold_batchnorm(own)(views), own(views))
     assert folding.TOLERANCE < 1e-3

@@ -17,20 +17,20 @@ from geoguesser.geo.distance import haversine_km, to_unit
 from geoguesser.geo.grid import SquareGrid
 from geoguesser.geo.region import SphereRegion
 from geoguesser.inference.ensemble import Ensemble
-from geoguesser.inference.predictions import answers_of, joined
-from geoguesser.inference.predictor import Locator
+from geoguesser.inference.predictions import calibrate, concatenate
+from geoguesser.inference.predictor import Predictor
 from geoguesser.model.decoder import ArgmaxDecoder, Decoder, MeanDecoder, MedianDecoder
 from geoguesser.model.heads.classification import ClassificationHead, RegressionHead
 from geoguesser.model.heads.hybrid import HybridHead
 from geoguesser.model.losses import CrossEntropy
-from geoguesser.model.uncertainty import Calibration, said_of
+from geoguesser.model.uncertainty import Calibration, decode_output
 
 IMAGES = toy_places()[1]
 
 
 def locator(
     seed: int, *, cells: int = 9, kind: Any = ClassificationHead, decoder: Decoder | None = None, calibrated=False
-) -> Locator:  # fmt: skip
+) -> Predictor:  # fmt: skip
     """A network with weights of this seed over toyland's cells, strong enough that places differ."""
     network = toy_network()
     places = toy_places()[0]
@@ -45,7 +45,7 @@ def locator(
     torch.manual_seed(seed)
     with torch.no_grad():
         network.head.linear.weight.normal_(0.0, 3.0)
-    made = Locator(network, REGION, IMAGE)
+    made = Predictor(network, REGION, IMAGE)
     if calibrated:
         with torch.no_grad():
             said = made.said(IMAGES)
@@ -84,7 +84,7 @@ def test_answers_hold_what_the_calibration_says():
     np.testing.assert_allclose(probability[:, 0], known["cell_probability"])
     assert own.in_region.all()  # means of points on a convex land
     first, second = one.answer(IMAGES[:5]), one.answer(IMAGES[5:])
-    whole = joined([first, second])
+    whole = concatenate([first, second])
     np.testing.assert_allclose(whole.coords_deg, own.coords_deg, atol=1e-5)
     np.testing.assert_allclose(whole.radius_km["90"], own.radius_km["90"], rtol=1e-4)
     assert whole.sets["50"].shape == own.sets["50"].shape
@@ -162,7 +162,7 @@ def test_regressions_and_cells_answer_together():
     network.head = RegressionHead.fit(
         in_features=network.fusion.output_size, region=REGION, train_coords_deg=toy_places()[0]
     )
-    regression = Locator(network, REGION, IMAGE)
+    regression = Predictor(network, REGION, IMAGE)
     alone = Ensemble([regression]).answer([IMAGES])
     assert alone.posterior is None
     assert alone.expected_error_km is None
@@ -193,8 +193,8 @@ def test_the_blind_answer_is_that_of_the_mean_place():
 
 
 def test_a_point_off_the_land_is_said_to_be():
-    said = said_of(locator(0).network.head, torch.zeros(2, 9), np.array([[45.3, 15.5], [44.0, 15.5]]))
-    assert answers_of(said, REGION, None, None).in_region.tolist() == [True, False]
+    said = decode_output(locator(0).network.head, torch.zeros(2, 9), np.array([[45.3, 15.5], [44.0, 15.5]]))
+    assert calibrate(said, REGION, None, None).in_region.tolist() == [True, False]
 
 
 def test_what_does_not_go_together_is_refused(tmp_path: Path):

@@ -10,7 +10,7 @@ from PIL import Image
 
 from geoguesser.data.images import ImageSpec
 from geoguesser.errors import ConfigError, DataError, MissingFileError
-from geoguesser.inference.inputs import Asked, asked_places, read_asked, read_in_order, signature
+from geoguesser.inference.inputs import InputPlace, find_places, load_in_order, load_place, signature
 
 SPEC = ImageSpec(size=16)
 
@@ -22,7 +22,7 @@ def photo(path: Path, level: int = 100) -> Path:
     return path
 
 
-def names_of(asked: list[Asked]) -> dict[str, list[str | None]]:
+def names_of(asked: list[InputPlace]) -> dict[str, list[str | None]]:
     return {one.uuid: list(one.files.names) for one in asked}
 
 
@@ -33,7 +33,7 @@ def test_a_folder_of_places_with_one_to_four_views(tmp_path: Path):
     photo(tmp_path / "a" / "notes.txt.jpg")
     photo(tmp_path / ".hidden" / "0.jpg")
     (tmp_path / "empty").mkdir()
-    found = asked_places(str(tmp_path))
+    found = find_places(str(tmp_path))
     assert names_of(found) == {
         "a": [None, None, "180.PNG", None],
         "b": ["0.jpg", "90.jpg", "180.jpg", "270.jpg"],
@@ -48,12 +48,12 @@ def test_a_folder_of_places_with_one_to_four_views(tmp_path: Path):
 def test_what_is_no_view_and_no_photo_is_named(tmp_path: Path, caplog: pytest.LogCaptureFixture):
     photo(tmp_path / "set" / "p" / "90.jpg")
     (tmp_path / "set" / "p" / "0.bmp").write_bytes(b"BM")
-    (found,) = asked_places(str(tmp_path / "set"))
+    (found,) = find_places(str(tmp_path / "set"))
     assert found.notes == ("not used: 0.bmp",)
     photo(tmp_path / "photos" / "a.jpg")
     (tmp_path / "photos" / "b.gif").write_bytes(b"GIF")
     (tmp_path / "photos" / "c.TIF").write_bytes(b"II")
-    assert list(names_of(asked_places(str(tmp_path / "photos")))) == ["a"]
+    assert list(names_of(find_places(str(tmp_path / "photos")))) == ["a"]
     assert "2 pictures are no JPEG, PNG or WebP and left out: b.gif, c.TIF" in caplog.text
 
 
@@ -61,52 +61,52 @@ def test_photos_that_are_numbered_are_no_place(tmp_path: Path):
     for number in range(0, 100, 10):
         photo(tmp_path / f"{number}.jpg")
     with pytest.raises(DataError, match=r"one place or a folder of photos, and holds 0\.jpg beside 10\.jpg.*\*'"):
-        asked_places(str(tmp_path))
-    assert len(asked_places(str(tmp_path / "*.jpg"))) == 10
+        find_places(str(tmp_path))
+    assert len(find_places(str(tmp_path / "*.jpg"))) == 10
 
 
 def test_place_folders_may_be_links(tmp_path: Path):
     photo(tmp_path / "elsewhere" / "p" / "0.jpg")
     (tmp_path / "set").mkdir()
     (tmp_path / "set" / "q").symlink_to(tmp_path / "elsewhere" / "p")
-    (found,) = asked_places(str(tmp_path / "set"))
+    (found,) = find_places(str(tmp_path / "set"))
     assert (found.uuid, found.views) == ("q", 1)
-    assert read_asked(found, [SPEC]).there.tolist() == [True, False, False, False]
+    assert load_place(found, [SPEC]).there.tolist() == [True, False, False, False]
 
 
 def test_a_place_by_itself_and_a_dataset(tmp_path: Path):
     photo(tmp_path / "images" / "p" / "90.jpg")
-    assert names_of(asked_places(str(tmp_path / "images" / "p"))) == {"p": [None, "90.jpg", None, None]}
+    assert names_of(find_places(str(tmp_path / "images" / "p"))) == {"p": [None, "90.jpg", None, None]}
     (tmp_path / "data.csv").write_text("uuid,latitude,longitude\np,45,16\n")
     photo(tmp_path / "loose.jpg")
-    assert names_of(asked_places(str(tmp_path))) == {"p": [None, "90.jpg", None, None]}
+    assert names_of(find_places(str(tmp_path))) == {"p": [None, "90.jpg", None, None]}
 
 
 def test_photos_are_places_named_by_their_stems(tmp_path: Path):
     one, two = photo(tmp_path / "x.jpg"), photo(tmp_path / "y.webp")
     photo(tmp_path / "sub" / "270.jpg")
-    assert names_of(asked_places(str(one))) == {"x": ["x.jpg", None, None, None]}
-    assert list(names_of(asked_places([str(two), one]))) == ["y", "x"]
-    assert list(names_of(asked_places(str(tmp_path)))) == ["sub", "x", "y"]
-    assert list(names_of(asked_places(str(tmp_path / "*.jpg")))) == ["x"]
+    assert names_of(find_places(str(one))) == {"x": ["x.jpg", None, None, None]}
+    assert list(names_of(find_places([str(two), one]))) == ["y", "x"]
+    assert list(names_of(find_places(str(tmp_path)))) == ["sub", "x", "y"]
+    assert list(names_of(find_places(str(tmp_path / "*.jpg")))) == ["x"]
     photo(tmp_path / "x.png")
-    assert list(names_of(asked_places(str(tmp_path)))) == ["sub", "x.jpg", "x.png", "y"]
+    assert list(names_of(find_places(str(tmp_path)))) == ["sub", "x.jpg", "x.png", "y"]
 
 
 def test_two_files_for_one_heading_are_no_view(tmp_path: Path):
     for name in ("0.jpg", "0.png", "90.jpg"):
         photo(tmp_path / "set" / "p" / name)
-    (found,) = asked_places(str(tmp_path / "set"))
+    (found,) = find_places(str(tmp_path / "set"))
     assert list(found.files.names) == [None, "90.jpg", None, None]
     assert found.notes == ("two files for one heading: 0.jpg, 0.png",)
-    assert read_asked(found, [SPEC]).broken == ["two files for one heading: 0.jpg, 0.png"]
+    assert load_place(found, [SPEC]).broken == ["two files for one heading: 0.jpg, 0.png"]
 
 
 def test_a_link_that_leads_out_is_named_and_not_followed(tmp_path: Path):
     secret = photo(tmp_path / "secret.jpg")
     (tmp_path / "set" / "p").mkdir(parents=True)
     (tmp_path / "set" / "p" / "0.jpg").symlink_to(secret)
-    (found,) = asked_places(str(tmp_path / "set"))
+    (found,) = find_places(str(tmp_path / "set"))
     assert found.views == 0
     assert "must not lead out" in found.notes[0]
 
@@ -116,16 +116,16 @@ def test_a_wide_csv(tmp_path: Path):
         photo(tmp_path / name)
     file = tmp_path / "places.csv"
     file.write_text("uuid,0,90,180,270\nfirst,a/n.jpg,a/e.jpg,,\nsecond,,, b.jpg ,\nthird,,,,\n")
-    found = asked_places(str(file))
+    found = find_places(str(file))
     assert names_of(found) == {
         "first": ["a/n.jpg", "a/e.jpg", None, None],
         "second": [None, None, "b.jpg", None],
         "third": [None] * 4,
     }
     assert found[2].notes == ("no view is named",)
-    assert read_asked(found[0], [SPEC]).there.tolist() == [True, True, False, False]
+    assert load_place(found[0], [SPEC]).there.tolist() == [True, True, False, False]
     file.write_text("id,North,south\nx,a/n.jpg,b.jpg\n")
-    assert names_of(asked_places(str(file))) == {"x": ["a/n.jpg", None, "b.jpg", None]}
+    assert names_of(find_places(str(file))) == {"x": ["a/n.jpg", None, "b.jpg", None]}
 
 
 def test_a_long_csv_with_a_root(tmp_path: Path):
@@ -133,11 +133,11 @@ def test_a_long_csv_with_a_root(tmp_path: Path):
     photo(tmp_path / "photos" / "2.jpg")
     file = tmp_path / "list.csv"
     file.write_text("uuid,path,heading\np,1.jpg,270.0\nq,2.jpg,\np,2.jpg,0\n")
-    found = asked_places(str(file), str(tmp_path / "photos"))
+    found = find_places(str(file), str(tmp_path / "photos"))
     assert names_of(found) == {"p": ["2.jpg", None, None, "1.jpg"], "q": ["2.jpg", None, None, None]}
-    assert read_asked(found[0], [SPEC]).there.tolist() == [True, False, False, True]
+    assert load_place(found[0], [SPEC]).there.tolist() == [True, False, False, True]
     file.write_text(f"file\n{tmp_path / 'photos' / '1.jpg'}\nphotos/2.jpg\n")
-    assert list(names_of(asked_places(str(file)))) == ["1", "2"]
+    assert list(names_of(find_places(str(file)))) == ["1", "2"]
 
 
 @pytest.mark.parametrize(
@@ -165,27 +165,27 @@ def test_a_csv_that_breaks_a_rule_is_explained(text: str, message: str, tmp_path
     file = tmp_path / "places.csv"
     file.write_text(text)
     with pytest.raises(DataError, match=message) as caught:
-        asked_places(str(file))
+        find_places(str(file))
     assert str(file) in str(caught.value)
 
 
 def test_what_is_not_there_is_refused(tmp_path: Path):
     for given in (None, [], [3], ""):
         with pytest.raises(ConfigError, match=r"^images must name a folder of place folders"):
-            asked_places(given)
+            find_places(given)
     with pytest.raises(MissingFileError, match="must be there"):
-        asked_places(str(tmp_path / "nowhere" / "*.jpg"))
+        find_places(str(tmp_path / "nowhere" / "*.jpg"))
     with pytest.raises(DataError, match="must hold a place"):
-        asked_places(str(tmp_path))
+        find_places(str(tmp_path))
     (tmp_path / "x.tiff").write_bytes(b"")
     with pytest.raises(DataError, match=r"got 'x\.tiff'"):
-        asked_places(str(tmp_path / "x.tiff"))
+        find_places(str(tmp_path / "x.tiff"))
     (tmp_path / "a.csv").write_text("path\nx.jpg\n")
     with pytest.raises(MissingFileError, match=r"root must be the folder that a CSV file's paths start from"):
-        asked_places(str(tmp_path / "a.csv"), str(tmp_path / "no"))
+        find_places(str(tmp_path / "a.csv"), str(tmp_path / "no"))
     one, two = photo(tmp_path / "1" / "p" / "0.jpg"), photo(tmp_path / "2" / "p" / "0.jpg")
     with pytest.raises(DataError, match=f"p is that of {one.parent} and {two.parent}"):
-        asked_places([str(one.parents[1]), str(two.parents[1])])
+        find_places([str(one.parents[1]), str(two.parents[1])])
 
 
 def test_reading_names_what_is_broken_and_goes_on(tmp_path: Path):
@@ -194,9 +194,9 @@ def test_reading_names_what_is_broken_and_goes_on(tmp_path: Path):
     (folder / "90.jpg").write_bytes(photo(tmp_path / "whole.jpg").read_bytes()[:200])
     (folder / "180.jpg").write_bytes(b"")
     photo(folder / "270.jpg", 200)
-    (found,) = asked_places(str(tmp_path / "set"))
+    (found,) = find_places(str(tmp_path / "set"))
     (folder / "270.jpg").unlink()  # after it was listed
-    seen = read_asked(found, [SPEC, ImageSpec(size=32)])
+    seen = load_place(found, [SPEC, ImageSpec(size=32)])
     assert seen.there.tolist() == [True, False, False, False]
     assert [one.shape for one in seen.images] == [(4, 3, 16, 16), (4, 3, 32, 32)]
     assert [line.split()[0] for line in seen.broken] == ["90.jpg", "180.jpg", "270.jpg"]
@@ -209,16 +209,16 @@ def test_reading_names_what_is_broken_and_goes_on(tmp_path: Path):
 def test_reading_keeps_the_order_and_agrees_with_the_spec(tmp_path: Path):
     for number in range(30):
         photo(tmp_path / f"{number:02d}.png", 5 * number)
-    found = asked_places(str(tmp_path))
-    levels = [int(seen.images[0][0].mean()) for seen in read_in_order(found, [SPEC])]
+    found = find_places(str(tmp_path))
+    levels = [int(seen.images[0][0].mean()) for seen in load_in_order(found, [SPEC])]
     assert levels == [5 * number for number in range(30)]
     again = SPEC.read(tmp_path / "07.png")
-    np.testing.assert_array_equal(read_asked(found[7], [SPEC]).images[0][0], again)
+    np.testing.assert_array_equal(load_place(found[7], [SPEC]).images[0][0], again)
 
 
 def test_a_signature_follows_the_files(tmp_path: Path):
     photo(tmp_path / "set" / "p" / "0.jpg")
-    (one,) = asked_places(str(tmp_path / "set"))
+    (one,) = find_places(str(tmp_path / "set"))
     first = signature(one)
     assert signature(one) == first
     photo(tmp_path / "set" / "p" / "0.jpg", 7)

@@ -16,7 +16,7 @@ from training.toy_run import IMAGE, REGION, ToyData, toy_module, toy_network, to
 from geoguesser.data.images import ImageSpec
 from geoguesser.errors import CheckpointError, DataError, MissingFileError
 from geoguesser.geo.region import SphereRegion
-from geoguesser.inference.predictor import FORMAT, Locator, checkpoint_file, read_checkpoint, record_of
+from geoguesser.inference.predictor import FORMAT, Predictor, find_checkpoint, make_record, read_checkpoint
 from geoguesser.model.heads.classification import RegressionHead
 from geoguesser.training.callbacks import BestCheckpoint
 
@@ -26,11 +26,11 @@ WRONG_FOLDER = (
 
 
 @pytest.fixture(scope="module")
-def locator() -> Locator:
+def locator() -> Predictor:
     network = toy_network()
     with torch.no_grad():
         network.head.linear.weight.mul_(30.0)  # so that places differ
-    return Locator(network, REGION, IMAGE)
+    return Predictor(network, REGION, IMAGE)
 
 
 def own_answer(network: Any, images: torch.Tensor, mask: torch.Tensor) -> np.ndarray[Any, Any]:
@@ -39,7 +39,7 @@ def own_answer(network: Any, images: torch.Tensor, mask: torch.Tensor) -> np.nda
     return answer
 
 
-def test_predictions_are_the_networks_own(locator: Locator) -> None:
+def test_predictions_are_the_networks_own(locator: Predictor) -> None:
     images = toy_places()[1][:6]
     mask = torch.ones(6, 4, dtype=torch.bool)
     found = locator.predict(images)
@@ -52,11 +52,11 @@ def test_predictions_are_the_networks_own(locator: Locator) -> None:
     assert not np.array_equal(with_mask, found)
 
 
-def test_a_file_answers_as_the_locator_that_wrote_it(locator: Locator, tmp_path: Path) -> None:
+def test_a_file_answers_as_the_locator_that_wrote_it(locator: Predictor, tmp_path: Path) -> None:
     path = tmp_path / "model.ckpt"
     locator.save(path)
     assert [one.name for one in tmp_path.iterdir()] == ["model.ckpt"]
-    again = Locator.load(path)
+    again = Predictor.load(path)
     images = toy_places()[1]
     np.testing.assert_array_equal(again.predict(images), locator.predict(images))
     assert again.image == IMAGE
@@ -65,7 +65,7 @@ def test_a_file_answers_as_the_locator_that_wrote_it(locator: Locator, tmp_path:
     assert not again.network.training
     second = tmp_path / "second.ckpt"
     again.save(second)
-    np.testing.assert_array_equal(Locator.load(second).predict(images), locator.predict(images))
+    np.testing.assert_array_equal(Predictor.load(second).predict(images), locator.predict(images))
 
 
 @pytest.mark.parametrize("space", ["crs", "sphere"])
@@ -75,15 +75,15 @@ def test_regression_answers_survive_a_file(space: str, tmp_path: Path) -> None:
     network.head = RegressionHead.fit(
         in_features=network.fusion.output_size, region=region, train_coords_deg=toy_places()[0], space=space
     )
-    made = Locator(network, region, ImageSpec(size=32, fit="squash"))
+    made = Predictor(network, region, ImageSpec(size=32, fit="squash"))
     made.save(tmp_path / "model.ckpt")
-    again = Locator.load(tmp_path / "model.ckpt")
+    again = Predictor.load(tmp_path / "model.ckpt")
     images = toy_places()[1][:4]
     np.testing.assert_array_equal(again.predict(images), made.predict(images))
     assert again.image.fit == "squash"
 
 
-def test_folders_of_views(locator: Locator, tmp_path: Path) -> None:
+def test_folders_of_views(locator: Predictor, tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
@@ -107,8 +107,8 @@ def test_a_run_folder_means_its_best_checkpoint(tmp_path: Path) -> None:
     data = ToyData()
     best = BestCheckpoint(dirpath=str(tmp_path / "checkpoints"))
     toy_trainer(tmp_path, epochs=1, callbacks=[best]).fit(module, datamodule=data)
-    assert checkpoint_file(tmp_path) == tmp_path / "checkpoints" / "best.ckpt"
-    again = Locator.load(str(tmp_path))
+    assert find_checkpoint(tmp_path) == tmp_path / "checkpoints" / "best.ckpt"
+    again = Predictor.load(str(tmp_path))
     mask = torch.ones(len(data.pixels), 4, dtype=torch.bool)
     np.testing.assert_array_equal(again.predict(data.pixels), own_answer(module.network, data.pixels, mask))
 
@@ -116,20 +116,20 @@ def test_a_run_folder_means_its_best_checkpoint(tmp_path: Path) -> None:
 def test_places_where_there_is_none(tmp_path: Path) -> None:
     for path in (tmp_path, tmp_path / "no.ckpt"):
         with pytest.raises(MissingFileError) as caught:
-            Locator.load(path)
+            Predictor.load(path)
         assert str(caught.value) == f"{path} {WRONG_FOLDER}"
 
 
-def test_a_newer_format_is_refused(locator: Locator, tmp_path: Path) -> None:
-    record = record_of(locator.network, locator.region, locator.image) | {"format": FORMAT + 1}
+def test_a_newer_format_is_refused(locator: Predictor, tmp_path: Path) -> None:
+    record = make_record(locator.network, locator.region, locator.image) | {"format": FORMAT + 1}
     path = tmp_path / "new.ckpt"
     torch.save({"geoguesser": record, "state_dict": {}}, path)
     with pytest.raises(CheckpointError) as caught:
-        Locator.load(path)
+        Predictor.load(path)
     assert str(caught.value) == f"{path} has format 3; this version reads up to 2. Update geoguesser."
 
 
-def test_a_file_of_the_first_format_answers_as_ever(locator: Locator, tmp_path: Path) -> None:
+def test_a_file_of_the_first_format_answers_as_ever(locator: Predictor, tmp_path: Path) -> None:
     """Its head did not scale what it is given, and had no buffers for that."""
     path = tmp_path / "old.ckpt"
     locator.save(path)
@@ -138,7 +138,7 @@ def test_a_file_of_the_first_format_answers_as_ever(locator: Locator, tmp_path: 
     del old["state_dict"]["network.head.centre"], old["state_dict"]["network.head.spread"]
     torch.save(old, path)
     images = toy_places()[1]
-    np.testing.assert_array_equal(Locator.load(path).predict(images), locator.predict(images))
+    np.testing.assert_array_equal(Predictor.load(path).predict(images), locator.predict(images))
 
 
 def foreign(kind: str, path: Path) -> None:
@@ -177,30 +177,30 @@ def test_a_foreign_file_is_refused(kind: str, tmp_path: Path) -> None:
     ],
 )
 def test_a_record_of_nothing_is_refused(
-    changes: dict[str, object], reason: str, locator: Locator, tmp_path: Path
+    changes: dict[str, object], reason: str, locator: Predictor, tmp_path: Path
 ) -> None:
     locator.save(tmp_path / "model.ckpt")
     checkpoint = torch.load(tmp_path / "model.ckpt", weights_only=True)
     checkpoint["geoguesser"] |= changes
     torch.save(checkpoint, tmp_path / "model.ckpt")
     with pytest.raises(CheckpointError, match=rf"model\.ckpt does not describe a model \({reason}: "):
-        Locator.load(tmp_path / "model.ckpt")
+        Predictor.load(tmp_path / "model.ckpt")
 
 
-def test_tensors_that_do_not_fit_the_record_are_refused(locator: Locator, tmp_path: Path) -> None:
+def test_tensors_that_do_not_fit_the_record_are_refused(locator: Predictor, tmp_path: Path) -> None:
     path = tmp_path / "model.ckpt"
     locator.save(path)
     checkpoint = torch.load(path, weights_only=True)
     del checkpoint["state_dict"]["network.head.linear.bias"]
     torch.save(checkpoint, path)
     with pytest.raises(CheckpointError) as caught:
-        Locator.load(path)
+        Predictor.load(path)
     assert str(caught.value).startswith(f"{path} does not fit the network that it describes: ")
     assert "head.linear.bias" in str(caught.value)
 
 
 def test_saving_over_a_file_is_all_or_nothing(
-    locator: Locator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    locator: Predictor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "model.ckpt"
     locator.save(path)
@@ -219,7 +219,7 @@ def test_saving_over_a_file_is_all_or_nothing(
 SCRIPT = """
 import sys
 import numpy as np, torch
-from geoguesser.inference.predictor import Locator
+from geoguesser.inference.predictor import Predictor as Locator
 found = Locator.load(sys.argv[1]).predict(torch.load(sys.argv[2], weights_only=True))
 np.save(sys.argv[3], found)
 heavy = {"pytorch_lightning", "lightning_fabric", "hydra", "omegaconf"}
@@ -228,7 +228,7 @@ print("loaded:", *sorted(heavy.intersection(sys.modules)))
 
 
 @pytest.mark.slow  # in processes of their own
-def test_a_plain_process_needs_neither_lightning_nor_hydra(locator: Locator, tmp_path: Path) -> None:
+def test_a_plain_process_needs_neither_lightning_nor_hydra(locator: Predictor, tmp_path: Path) -> None:
     images = toy_places()[1][:3]
     locator.save(tmp_path / "model.ckpt")
     torch.save(images, tmp_path / "images.pt")

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from geoguesser.errors import CheckpointError
 from geoguesser.geo.distance import haversine_km
-from geoguesser.geo.grid import GridMaker, SquareGrid
+from geoguesser.geo.grid import GridBuilder, SquareGrid
 from geoguesser.geo.grid_builders import StaggeredGrid
 from geoguesser.model import attribution
 from geoguesser.model.backbone import Backbone
@@ -36,7 +36,7 @@ def places_deg(count: int = 60) -> np.ndarray:
     return np.random.default_rng(0).uniform((45.2, 15.5), (45.8, 18.5), (count, 2))
 
 
-def head_for(kind: Any, size: int, region: Any, grid: GridMaker) -> Any:
+def head_for(kind: Any, size: int, region: Any, grid: GridBuilder) -> Any:
     parts: dict[str, Any] = {"in_features": size, "region": region, "train_coords_deg": places_deg()}
     if kind is not RegressionHead:
         parts |= {"grid": grid, "loss": CrossEntropy(), "decoder": MedianDecoder()}
@@ -48,7 +48,7 @@ def network_of(
     fusion: str = "mean",
     *,
     head: Any = ClassificationHead,
-    grid: GridMaker | None = None,
+    grid: GridBuilder | None = None,
     name: str = NAME,
 ) -> GeoNetwork:
     """A network with weights of its own in every part, centre and spread of the head included."""
@@ -77,7 +77,7 @@ def logits_of(network: GeoNetwork, images: Tensor, mask: list[bool]) -> Tensor:
 def test_maps_are_the_weights_applied_to_the_last_map(fusion: str, croatia):
     """Zhou et al.'s definition, by NumPy: the cell's weights times the map before pooling, and the bias."""
     network, images = network_of(croatia, fusion), views()
-    found = attribution.activation(network, images, torch.tensor(ALL))
+    found = attribution.compute_activation(network, images, torch.tensor(ALL))
     assert found.method == attribution.EXACT
     with torch.no_grad():
         last = network.backbone.model.forward_features(network.backbone.normalised(images)).numpy().astype(float)
@@ -99,16 +99,16 @@ def test_maps_are_the_weights_applied_to_the_last_map(fusion: str, croatia):
 @pytest.mark.parametrize("mask", [ALL, [True, False, True, True], [False, False, True, False]])
 @pytest.mark.parametrize("fusion", ["mean", "concat", "concat, view dropout"])
 @pytest.mark.parametrize("grid", [SquareGrid(size=40), StaggeredGrid(size=20)])
-def test_maps_shares_and_the_average_sum_to_the_score(mask: list[bool], fusion: str, grid: GridMaker, croatia):
+def test_maps_shares_and_the_average_sum_to_the_score(mask: list[bool], fusion: str, grid: GridBuilder, croatia):
     network, images, there = network_of(croatia, fusion, grid=grid), views(), torch.tensor(mask)
-    found = attribution.activation(network, images, there)
+    found = attribution.compute_activation(network, images, there)
     logits = logits_of(network, images, mask)
     assert found.cell == int(logits.argmax())
     assert found.score == pytest.approx(float(logits[found.cell] - logits.mean()), abs=1e-4)
     assert float(found.maps.sum()) + found.average == pytest.approx(found.score, abs=1e-4)
     assert not found.maps[~there].any()
     features = network.embed(images[None], there[None])
-    shares = attribution.shares(network, features, there[None], torch.tensor([found.cell]))
+    shares = attribution.compute_view_shares(network, features, there[None], torch.tensor([found.cell]))
     np.testing.assert_allclose(shares[0], found.maps.sum(dim=(1, 2)), atol=1e-4)
 
 
@@ -116,11 +116,11 @@ def test_maps_shares_and_the_average_sum_to_the_score(mask: list[bool], fusion: 
 @pytest.mark.parametrize("mask", [ALL, [True, False, False, True]])
 def test_views_that_are_average_have_no_share(fusion: str, mask: list[bool], croatia):
     network, there = network_of(croatia, fusion), torch.tensor(mask)
-    average = attribution.average_views(network, there)[None] * there[None, :, None]
+    average = attribution.share_views_on_average(network, there)[None] * there[None, :, None]
     if fusion == "mean" or all(mask):
         fused = network.fusion(average, there[None])
         np.testing.assert_allclose(fused[0], network.head.centre, atol=1e-6)
-    shares = attribution.shares(network, average, there[None], torch.tensor([3]))
+    shares = attribution.compute_view_shares(network, average, there[None], torch.tensor([3]))
     np.testing.assert_allclose(shares, 0.0, atol=1e-6)
 
 
@@ -128,7 +128,7 @@ def test_another_cell_may_be_asked_for(croatia):
     network, images = network_of(croatia), views()
     logits = logits_of(network, images, ALL)
     cell = int(logits.argmin())
-    found = attribution.activation(network, images, torch.tensor(ALL), cell)
+    found = attribution.compute_activation(network, images, torch.tensor(ALL), cell)
     assert found.cell == cell
     assert found.score == pytest.approx(float(logits[cell] - logits.mean()), abs=1e-4)
 
@@ -137,7 +137,7 @@ def test_a_fusion_that_is_not_linear_gets_grad_cam(croatia):
     """Selvaraju et al.'s definition, by hooks around a whole forward."""
     network, images = network_of(croatia, "attention"), views()
     mask = torch.tensor([True, True, False, True])
-    found = attribution.activation(network, images, mask)
+    found = attribution.compute_activation(network, images, mask)
     assert (found.method, found.average) == (attribution.GRADIENT, None)
     kept: list[Tensor] = []
 
@@ -154,12 +154,12 @@ def test_a_fusion_that_is_not_linear_gets_grad_cam(croatia):
     np.testing.assert_allclose(found.maps, expected.detach(), atol=1e-5)
     assert float(found.maps.max()) > 0
     features = network.embed(images[None], mask[None]).detach()
-    assert attribution.shares(network, features, mask[None], torch.tensor([0])) is None
+    assert attribution.compute_view_shares(network, features, mask[None], torch.tensor([0])) is None
 
 
 def test_a_backbone_that_goes_on_after_pooling_gets_grad_cam(croatia):
     network, images = network_of(croatia, name="mobilenetv3_small_050"), views()
-    found = attribution.activation(network, images, torch.tensor(ALL))
+    found = attribution.compute_activation(network, images, torch.tensor(ALL))
     assert found.method == attribution.GRADIENT
     assert found.maps.shape == (4, 2, 2)
 
@@ -170,11 +170,11 @@ def test_a_backbone_that_goes_on_after_pooling_gets_grad_cam(croatia):
 )
 def test_transformers_and_maps_with_channels_last_have_maps_as_well(name: str, side: int, croatia):
     network, images = network_of(croatia, name=name), views(px=224)
-    last = attribution.last_map(network, images[:1])
+    last = attribution.find_last_map(network, images[:1])
     with torch.no_grad():
         np.testing.assert_allclose(last.features.detach(), network.backbone(images[:1]), atol=1e-4)
     assert last.spatial(last.leaf).shape[2:] == (side, side)
-    found = attribution.activation(network, images, torch.tensor(ALL))
+    found = attribution.compute_activation(network, images, torch.tensor(ALL))
     assert found.maps.shape == (4, side, side)
     assert float(found.maps.max()) > 0
 
@@ -220,12 +220,15 @@ def test_leaving_a_view_out_is_a_masked_forward(fusion: str, head: Any, croatia)
 def test_a_head_without_cells_has_no_maps(croatia):
     network = network_of(croatia, head=RegressionHead)
     with pytest.raises(CheckpointError, match="A head without cells has no class-activation maps"):
-        attribution.activation(network, views(), torch.tensor(ALL))
-    assert attribution.shares(network, torch.zeros(1, 4, 1280), torch.tensor([ALL]), torch.tensor([0])) is None
+        attribution.compute_activation(network, views(), torch.tensor(ALL))
+    assert (
+        attribution.compute_view_shares(network, torch.zeros(1, 4, 1280), torch.tensor([ALL]), torch.tensor([0]))
+        is None
+    )
 
 
 def test_the_first_filters_are_those_that_see_the_pixels(croatia):
     network = network_of(croatia)
-    filters = attribution.first_filters(network)
+    filters = attribution.get_first_filters(network)
     assert filters.shape == (32, 3, 3, 3)
     assert torch.equal(filters, network.backbone.model.conv_stem.weight)

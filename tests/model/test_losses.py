@@ -22,9 +22,9 @@ from geoguesser.model.losses import (
     CrossEntropy,
     ExpectedDistance,
     Mix,
-    Smoothed,
-    arcs_km,
-    smoothed_targets,
+    SmoothedCrossEntropy,
+    compute_arcs_km,
+    compute_smoothed_targets,
 )
 
 REGION = PlaneRegion("Toyland", MultiPolygon([shapely.box(15.0, 45.0, 17.0, 46.4)]), "EPSG:3765")
@@ -80,14 +80,16 @@ def test_smoothed_targets_are_pigeons(grid: Grid, tau: float) -> None:
     q /= q.sum(axis=1, keepdims=True)
     expected = -(q * log_softmax(logits)).sum(axis=1).mean()
     # what is left out beyond the nearest cells may have a share of a few 1e-4 in all
-    assert float(loss_of(Smoothed(tau=tau), grid, places, logits)) == pytest.approx(expected, rel=2e-3)
+    assert float(loss_of(SmoothedCrossEntropy(tau=tau), grid, places, logits)) == pytest.approx(expected, rel=2e-3)
 
 
 def test_a_short_reach_is_the_nearest_class_point(grid: Grid) -> None:
     places, logits = drawn(30, 3), some_logits(grid, 30)
     nearest = geod_km(places, grid.class_points_deg).argmin(axis=1)
     expected = -log_softmax(logits)[np.arange(30), nearest].mean()
-    assert float(loss_of(Smoothed(tau=1e-3), grid, places, logits)) == pytest.approx(expected, rel=1e-3)
+    assert float(loss_of(SmoothedCrossEntropy(tau=1e-3), grid, places, logits)) == pytest.approx(
+        expected, rel=1e-3
+    )
 
 
 def test_expected_distance_is_the_mean_under_the_posterior(grid: Grid) -> None:
@@ -99,12 +101,16 @@ def test_expected_distance_is_the_mean_under_the_posterior(grid: Grid) -> None:
 
 def test_mix_adds_the_two(grid: Grid) -> None:
     places, logits = drawn(40, 5), some_logits(grid, 40)
-    parts = [float(loss_of(one, grid, places, logits)) for one in (Smoothed(tau=0.4), ExpectedDistance())]
+    parts = [
+        float(loss_of(one, grid, places, logits)) for one in (SmoothedCrossEntropy(tau=0.4), ExpectedDistance())
+    ]
     found = float(loss_of(Mix(tau=0.4, weight=0.7), grid, places, logits))
     assert found == pytest.approx(parts[0] + 0.7 * parts[1], rel=1e-5)
 
 
-@pytest.mark.parametrize("loss", [CrossEntropy(label_smoothing=0.1), Smoothed(), ExpectedDistance(), Mix()])
+@pytest.mark.parametrize(
+    "loss", [CrossEntropy(label_smoothing=0.1), SmoothedCrossEntropy(), ExpectedDistance(), Mix()]
+)
 def test_gradients_agree_with_finite_differences(grid: Grid, loss: CellLoss) -> None:
     places = drawn(3, 6)
     vectors = torch.from_numpy(to_unit(grid.class_points_deg)).double()
@@ -116,7 +122,7 @@ def test_gradients_agree_with_finite_differences(grid: Grid, loss: CellLoss) -> 
     assert torch.autograd.gradcheck(lambda x: loss.of_each(x, target, vectors).sum(), logits)
 
 
-@pytest.mark.parametrize("loss", [CrossEntropy(), Smoothed(), ExpectedDistance(), Mix()])
+@pytest.mark.parametrize("loss", [CrossEntropy(), SmoothedCrossEntropy(), ExpectedDistance(), Mix()])
 def test_descending_leads_to_the_true_place(grid: Grid, loss: CellLoss) -> None:
     places = drawn(10, 7)
     logits = torch.zeros(10, grid.num_cells, requires_grad=True)
@@ -159,7 +165,7 @@ coordinate = st.tuples(st.floats(-90, 90), st.floats(-180, 180))
 )
 def test_shares_of_near_points(places: list[Any], points: list[Any], reach: float) -> None:
     coords, points_deg = np.array(places, dtype=float), np.array(points, dtype=float)
-    near, share = smoothed_targets(coords, points_deg, np.full(len(coords), reach))
+    near, share = compute_smoothed_targets(coords, points_deg, np.full(len(coords), reach))
     assert near.shape == share.shape
     assert near.shape[1] <= len(points_deg)
     np.testing.assert_allclose(share.sum(axis=1), 1.0, rtol=1e-5)
@@ -179,16 +185,16 @@ def test_arcs_hold_metres_in_32_bits() -> None:
     centre = np.array([45.8, 16.0])
     a = centre + rng.normal(0, 1, (50, 2)) * 10.0 ** rng.uniform(-5, 1, (50, 1))
     b = centre + rng.normal(0, 1, (60, 2)) * 10.0 ** rng.uniform(-5, 1, (60, 1))
-    found = arcs_km(torch.from_numpy(to_unit(a)).float(), torch.from_numpy(to_unit(b)).float())
+    found = compute_arcs_km(torch.from_numpy(to_unit(a)).float(), torch.from_numpy(to_unit(b)).float())
     np.testing.assert_allclose(found.numpy(), geod_km(a, b), atol=0.002, rtol=1e-5)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        again = arcs_km(torch.from_numpy(to_unit(a)).float(), torch.from_numpy(to_unit(b)).float())
+        again = compute_arcs_km(torch.from_numpy(to_unit(a)).float(), torch.from_numpy(to_unit(b)).float())
     assert torch.equal(found, again)
 
 
 def test_across_the_date_line_a_neighbour_is_near() -> None:
     places = np.array([[0.0, 179.9], [0.0, -179.9], [0.0, 0.0]])
-    near, share = smoothed_targets(places[:1], places, np.array([100.0]))
+    near, share = compute_smoothed_targets(places[:1], places, np.array([100.0]))
     assert near[0].tolist() == [0, 1, 2]
     assert share[0, 1] == pytest.approx(0.4446, abs=1e-3)  # 22.24 km away: exp(-0.2224) / (1 + exp(-0.2224))
 
@@ -198,7 +204,7 @@ def test_losses_work_for_the_world() -> None:
     places = np.stack([np.degrees(np.arcsin(rng.uniform(-0.9, 0.9, 300))), rng.uniform(-180, 180, 300)], axis=-1)
     grid = SquareGrid(size=200).fit(SphereRegion(), places)
     logits = torch.zeros(300, grid.num_cells)
-    for loss in (Smoothed(), ExpectedDistance(), Mix()):
+    for loss in (SmoothedCrossEntropy(), ExpectedDistance(), Mix()):
         assert torch.isfinite(loss_of(loss, grid, places, logits))
     mean = geod_km(places, grid.class_points_deg).mean()
     assert float(loss_of(ExpectedDistance(), grid, places, logits)) * grid.cells.side_km == pytest.approx(
@@ -220,8 +226,8 @@ def test_losses_work_for_the_world() -> None:
             "loss.label_smoothing must be a number from 0 to 1, got nan.",
         ),
         (lambda: CrossEntropy(balance=2.0), "loss.balance must be a number from 0 to 1, got 2.0."),
-        (lambda: Smoothed(tau=0), "loss.tau must be a number above 0 to 100, got 0."),
-        (lambda: Smoothed(tau=True), "loss.tau must be a number above 0 to 100, got True."),
+        (lambda: SmoothedCrossEntropy(tau=0), "loss.tau must be a number above 0 to 100, got 0."),
+        (lambda: SmoothedCrossEntropy(tau=True), "loss.tau must be a number above 0 to 100, got True."),
         (lambda: Mix(weight="a"), "loss.weight must be a number from 0 to 1000, got 'a'."),
     ],
 )

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from geoguesser.geo.distance import haversine_km
-from geoguesser.model.metrics import PlaceErrors, error_summary
+from geoguesser.model.metrics import PlaceErrors, summarise_errors
 
 
 def test_places_are_gathered_over_batches_and_sorted_by_row() -> None:
@@ -57,7 +57,7 @@ def test_metric_keeps_nothing_in_checkpoints() -> None:
 
 def test_summary_by_hand() -> None:
     error_km = np.array([0.5, 1.0, 4.0, 30.0, 164.5])
-    found = error_summary(error_km, diagonal_km=500.0)
+    found = summarise_errors(error_km, diagonal_km=500.0)
     assert found["error_km_mean"] == pytest.approx(40.0)
     assert found["error_km_median"] == 4.0
     # NumPy's linear percentile: position 0.9 * 4 = 3.6 between 30 and 164.5.

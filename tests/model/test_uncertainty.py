@@ -24,14 +24,14 @@ from geoguesser.model.uncertainty import (
     FARTHEST_KM,
     IN_SQUARE,
     Calibration,
-    Said,
+    HeadOutput,
+    apply_temperature,
     calibration_from_state,
-    distances_km,
-    expected_km,
+    compute_distances_km,
+    compute_expected_km,
+    compute_nll,
+    decode_output,
     fit_temperature,
-    nll,
-    said_of,
-    tempered,
 )
 
 
@@ -39,55 +39,55 @@ def drawn_logits(count: int, cells: int, temperature: float, seed: int) -> tuple
     """Logits, and cells drawn from their softmax at a temperature."""
     rng = np.random.default_rng(seed)
     logits = rng.normal(0.0, 3.0, (count, cells))
-    true = tempered(logits, temperature)
+    true = apply_temperature(logits, temperature)
     cell = (true.cumsum(axis=1) > rng.random((count, 1))).argmax(axis=1)
     return logits, cell
 
 
-def world_of(count: int, cells: int, seed: int, temperature: float = 2.0) -> tuple[Said, Any, Any]:
+def world_of(count: int, cells: int, seed: int, temperature: float = 2.0) -> tuple[HeadOutput, Any, Any]:
     """What an overconfident head says of places in a small world, their true cells and errors."""
     rng = np.random.default_rng(seed)
     points_deg = np.stack([rng.uniform(44, 46, cells), rng.uniform(14, 18, cells)], axis=-1)
     logits, cell = drawn_logits(count, cells, temperature, seed + 1)
     vectors = to_unit(points_deg)
-    answers_deg = from_unit(tempered(logits) @ vectors)
+    answers_deg = from_unit(apply_temperature(logits) @ vectors)
     true_deg = points_deg[cell] + rng.uniform(-0.2, 0.2, (count, 2))
-    said = Said(answers_deg, logits, vectors, np.full(cells, 40.0))
+    said = HeadOutput(answers_deg, logits, vectors, np.full(cells, 40.0))
     return said, cell, haversine_km(answers_deg, true_deg)
 
 
-def part_of(said: Said, rows: Any) -> Said:
+def part_of(said: HeadOutput, rows: Any) -> HeadOutput:
     assert said.logits is not None
-    return Said(said.answers_deg[rows], said.logits[rows], said.vectors, said.sides_km)
+    return HeadOutput(said.answers_deg[rows], said.logits[rows], said.vectors, said.sides_km)
 
 
 def test_mass_scores_by_hand() -> None:
     posterior = np.array([[0.5, 0.2, 0.3], [0.25, 0.5, 0.25], [1.0, 0.0, 0.0]])
     expected = [[0.0, 0.8, 0.5], [0.5, 0.0, 0.5], [0.0, 1.0, 1.0]]  # ties come in together
-    np.testing.assert_allclose(conformal.mass_scores(posterior), expected)
+    np.testing.assert_allclose(conformal.compute_mass_scores(posterior), expected)
 
 
 def test_mass_scores_are_their_definition() -> None:
     rng = np.random.default_rng(0)
     posterior = rng.integers(0, 5, (40, 7)) + 1e-9
     posterior /= posterior.sum(axis=1, keepdims=True)
-    for row, scores in zip(posterior, conformal.mass_scores(posterior), strict=True):
+    for row, scores in zip(posterior, conformal.compute_mass_scores(posterior), strict=True):
         np.testing.assert_allclose(scores, [row[row > one].sum() for one in row], atol=1e-12)
 
 
 def test_the_quantile_is_the_right_order_statistic() -> None:
     scores = np.arange(19.0)[::-1]
-    assert conformal.quantile(scores, 0.95) == 18.0  # ceil(20 x 0.95) = 19: the largest
-    assert conformal.quantile(scores[:18], 0.95) == math.inf
-    assert conformal.quantile(scores, 0.9) == 17.0
-    assert conformal.quantile(scores, 0.5) == 9.0
-    assert conformal.quantile(np.array([3.0]), 0.5) == 3.0
-    assert conformal.quantile(np.zeros(0), 0.5) == math.inf
+    assert conformal.compute_quantile(scores, 0.95) == 18.0  # ceil(20 x 0.95) = 19: the largest
+    assert conformal.compute_quantile(scores[:18], 0.95) == math.inf
+    assert conformal.compute_quantile(scores, 0.9) == 17.0
+    assert conformal.compute_quantile(scores, 0.5) == 9.0
+    assert conformal.compute_quantile(np.array([3.0]), 0.5) == 3.0
+    assert conformal.compute_quantile(np.zeros(0), 0.5) == math.inf
 
 
 def test_sets_hold_the_most_probable_cell_and_grow() -> None:
     posterior = np.array([[0.9, 0.06, 0.04], [0.4, 0.35, 0.25]])
-    scores = conformal.mass_scores(posterior)
+    scores = conformal.compute_mass_scores(posterior)
     sizes = [(scores <= at).sum(axis=1).tolist() for at in (0.0, 0.7, 0.93, math.inf)]
     assert sizes == [[1, 1], [1, 2], [2, 3], [3, 3]]
 
@@ -104,14 +104,16 @@ def test_temperature_is_recovered_and_is_the_best_of_a_grid(temperature: float) 
     found = fit_temperature(logits, cell)
     assert found == pytest.approx(temperature, rel=0.06)
     grid = np.geomspace(0.05, 20, 2001)
-    assert found == pytest.approx(grid[np.argmin([nll(logits, cell, one) for one in grid])], rel=4e-3)
+    assert found == pytest.approx(grid[np.argmin([compute_nll(logits, cell, one) for one in grid])], rel=4e-3)
 
 
 def test_likelihood_is_torchs() -> None:
     logits, cell = drawn_logits(50, 6, 1.0, 5)
     expected = torch.nn.functional.cross_entropy(torch.from_numpy(logits) / 1.7, torch.from_numpy(cell))
-    assert nll(logits, cell, 1.7) == pytest.approx(float(expected), abs=1e-12)
-    np.testing.assert_allclose(tempered(logits, 1.7), torch.softmax(torch.from_numpy(logits) / 1.7, dim=1))
+    assert compute_nll(logits, cell, 1.7) == pytest.approx(float(expected), abs=1e-12)
+    np.testing.assert_allclose(
+        apply_temperature(logits, 1.7), torch.softmax(torch.from_numpy(logits) / 1.7, dim=1)
+    )
 
 
 def test_impossible_cells_and_single_cells_leave_a_finite_temperature() -> None:
@@ -127,9 +129,9 @@ def test_distances_are_haversines() -> None:
     points = np.stack([rng.uniform(-90, 90, 9), rng.uniform(-180, 180, 9)], axis=-1)
     answers = np.concatenate([points[:3], rng.uniform(-80, 80, (4, 2))])
     expected = haversine_km(answers[:, None], points[None])
-    np.testing.assert_allclose(distances_km(answers, to_unit(points)), expected, atol=1e-3)
+    np.testing.assert_allclose(compute_distances_km(answers, to_unit(points)), expected, atol=1e-3)
     each = np.broadcast_to(to_unit(points), (7, 9, 3))
-    np.testing.assert_allclose(distances_km(answers, each), expected, atol=1e-3)
+    np.testing.assert_allclose(compute_distances_km(answers, each), expected, atol=1e-3)
 
 
 @pytest.mark.parametrize(("away", "tolerance"), [(0.0, 1e-3), (0.3, 0.08), (0.6, 0.08), (1.0, 0.04), (5.0, 0.01)])
@@ -138,7 +140,7 @@ def test_the_spread_inside_a_cell_is_near_a_uniform_places(away: float, toleranc
     true = np.mean(
         [np.hypot(across - away * np.cos(turn), up - away * np.sin(turn)).mean() for turn in (0, 0.4, 0.8)]
     )
-    found = expected_km(np.ones((1, 1)), np.array([[40.0 * away]]), np.array([40.0]))[0] / 40.0
+    found = compute_expected_km(np.ones((1, 1)), np.array([[40.0 * away]]), np.array([40.0]))[0] / 40.0
     assert found == pytest.approx(true, rel=tolerance)
     assert pytest.approx((math.sqrt(2) + math.asinh(1)) / 6, abs=1e-6) == IN_SQUARE
 
@@ -180,9 +182,11 @@ def test_the_expected_error_has_the_right_mean_and_chunks_are_no_matter(monkeypa
 @pytest.mark.parametrize(("count", "level"), [(20, 0.9), (36, 0.5), (163, 0.95)])
 def test_usual_coverage_is_that_of_many_draws(count: int, level: float) -> None:
     draws = np.random.default_rng(2).random((4000, count))  # scores whose coverage is themselves
-    true = [conformal.quantile(scores, level) for scores in draws]
-    assert conformal.usual_coverage(count, level) == pytest.approx(np.percentile(true, (2.5, 97.5)), abs=0.01)
-    assert conformal.usual_coverage(18, 0.95) == (1.0, 1.0)
+    true = [conformal.compute_quantile(scores, level) for scores in draws]
+    assert conformal.compute_coverage_range(count, level) == pytest.approx(
+        np.percentile(true, (2.5, 97.5)), abs=0.01
+    )
+    assert conformal.compute_coverage_range(18, 0.95) == (1.0, 1.0)
 
 
 def test_higher_levels_have_larger_sets_and_probabilities_fit() -> None:
@@ -210,7 +214,7 @@ def test_state_is_plain_and_comes_back() -> None:
     said, cell, error_km = world_of(8, 5, 14)
     for calibration in (
         Calibration.fit(said, cell, error_km),
-        Calibration.fit(Said(said.answers_deg), None, error_km),
+        Calibration.fit(HeadOutput(said.answers_deg), None, error_km),
     ):
         state = json.loads(json.dumps(calibration.state(), allow_nan=False))
         assert calibration_from_state(state) == calibration
@@ -246,16 +250,16 @@ def test_said_of_heads_with_and_without_cells() -> None:
         decoder=MeanDecoder(temperature=0.5),
     )
     out = head(torch.randn(5, 3))
-    said = said_of(head, out)
+    said = decode_output(head, out)
     assert head.grid is not None
     assert said.logits is not None
-    np.testing.assert_allclose(tempered(said.logits), head.posterior(out).detach(), atol=1e-6)
+    np.testing.assert_allclose(apply_temperature(said.logits), head.posterior(out).detach(), atol=1e-6)
     np.testing.assert_allclose(said.answers_deg, head.decode(out).detach(), atol=1e-9)
     assert said.sides_km is head.grid.class_sides_km
-    given = said_of(head, out, coords[:5])
+    given = decode_output(head, out, coords[:5])
     assert given.answers_deg is coords[:5] or (given.answers_deg == coords[:5]).all()
     plain = RegressionHead.fit(in_features=3, region=REGION, train_coords_deg=coords)
-    found = said_of(plain, plain(torch.randn(40, 3)))
+    found = decode_output(plain, plain(torch.randn(40, 3)))
     assert found.logits is None
     error_km = haversine_km(found.answers_deg, coords)
     calibration = Calibration.fit(found, None, error_km)
@@ -275,10 +279,10 @@ def test_distances_to_the_cells_of_a_network_are_good_to_a_few_metres():
     )  # fmt: skip
     assert head.grid is not None
     points_deg = head.grid.class_points_deg
-    said = said_of(head, torch.zeros(len(points_deg), head.output_size), points_deg)
+    said = decode_output(head, torch.zeros(len(points_deg), head.output_size), points_deg)
     assert said.vectors is not None
-    np.testing.assert_allclose(np.diag(distances_km(points_deg, said.vectors)), 0.0, atol=0.2)
+    np.testing.assert_allclose(np.diag(compute_distances_km(points_deg, said.vectors)), 0.0, atol=0.2)
     some = np.roll(points_deg, 1, axis=0)
     np.testing.assert_allclose(
-        np.diag(distances_km(some, said.vectors)), haversine_km(some, points_deg), atol=0.003
+        np.diag(compute_distances_km(some, said.vectors)), haversine_km(some, points_deg), atol=0.003
     )

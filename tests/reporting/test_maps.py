@@ -11,7 +11,7 @@ import shapely
 from PIL import Image
 
 from geoguesser.geo.distance import from_unit, haversine_km
-from geoguesser.geo.grid import Grid, GridMaker, SquareGrid
+from geoguesser.geo.grid import Grid, GridBuilder, SquareGrid
 from geoguesser.geo.grid_builders import KMeansGrid, PyramidGrid, QuadtreeGrid, StaggeredGrid
 from geoguesser.geo.region import PlaneRegion, Region, country, world
 from geoguesser.reporting import maps
@@ -95,7 +95,7 @@ def test_degrees_have_letters() -> None:
 def test_a_point_out_of_reach_is_pulled_in_its_own_direction(croatia: PlaneRegion) -> None:
     centre = croatia.centre_deg
     coords = np.array([[45.0, 16.0], [-40.0, 170.0]])
-    pulled = frames.pulled_within(coords, centre, 3000.0)
+    pulled = frames.clip_to_frame(coords, centre, 3000.0)
     np.testing.assert_array_equal(pulled[0], coords[0])
     assert haversine_km(pulled[1], centre) == pytest.approx(3000.0)
     rest_km = haversine_km(pulled[1], coords[1])
@@ -103,7 +103,7 @@ def test_a_point_out_of_reach_is_pulled_in_its_own_direction(croatia: PlaneRegio
 
 
 def test_a_cell_that_ends_at_the_date_line_stays_on_its_side() -> None:
-    frame = frames.frame_of(world())
+    frame = frames.make_projection(world())
     east = np.array([[0.0, 170.0], [0.0, -180.0], [10.0, -180.0], [10.0, 170.0], [0.0, 170.0]])
     np.testing.assert_allclose(frame.ring(east)[:, 0], [170.0, 180.0, 180.0, 170.0, 170.0])
     west = np.array([[0.0, 180.0], [0.0, -170.0], [10.0, -170.0], [10.0, 180.0], [0.0, 180.0]])
@@ -111,7 +111,7 @@ def test_a_cell_that_ends_at_the_date_line_stays_on_its_side() -> None:
 
 
 def test_a_cell_over_the_date_line_is_drawn_on_both_sides() -> None:
-    frame = frames.frame_of(world())
+    frame = frames.make_projection(world())
     ring = np.array([[0.0, 170.0], [0.0, -170.0], [10.0, -170.0], [10.0, 170.0], [0.0, 170.0]])
     east, west = sorted(frame.rings(ring), key=lambda drawn: -drawn[:, 0].max())
     np.testing.assert_allclose(east[:, 0], [170.0, 190.0, 190.0, 170.0, 170.0])
@@ -125,7 +125,7 @@ def test_a_cell_over_the_date_line_is_drawn_on_both_sides() -> None:
 @pytest.mark.parametrize("latitude", [70.0, -70.0])
 def test_a_cell_round_a_pole_is_drawn_to_the_edge_of_the_map(way: int, latitude: float) -> None:
     longitude = np.array([30.0, 120.0, -150.0, -60.0, 30.0])[::way]
-    (ring,) = frames.frame_of(world()).rings(np.stack((np.full(5, latitude), longitude), axis=-1))
+    (ring,) = frames.make_projection(world()).rings(np.stack((np.full(5, latitude), longitude), axis=-1))
     shape = shapely.Polygon(ring)
     assert shape.is_valid
     assert shape.equals(
@@ -140,7 +140,7 @@ def test_a_cell_round_a_pole_is_drawn_to_the_edge_of_the_map(way: int, latitude:
     "maker", [QuadtreeGrid(max_places=10), KMeansGrid(size=20), StaggeredGrid(size=20), PyramidGrid(sizes=[5, 20])]
 )
 def test_grids_with_cells_of_different_size(
-    tmp_path: Path, croatia: PlaneRegion, land: str, maker: GridMaker
+    tmp_path: Path, croatia: PlaneRegion, land: str, maker: GridBuilder
 ) -> None:
     region = croatia if land == "croatia" else world()
     coords = places_in(croatia, 200)
@@ -150,11 +150,11 @@ def test_grids_with_cells_of_different_size(
     path = tmp_path / "grid.png"
     maps.draw_grid(path, region=region, grid=grid, coords_deg=coords, splits=splits_of(200))
     check_picture(path)
-    assert f"{grid.num_cells} hold training places" in maps.grid_summary(grid, 200)
+    assert f"{grid.num_cells} hold training places" in maps.describe_grid(grid, 200)
 
 
 def test_far_point_widens_the_map_little(croatia: PlaneRegion) -> None:
-    frame = frames.frame_of(croatia)
+    frame = frames.make_projection(croatia)
     near = frame.bounds(frame.project(croatia.centre_deg[None]), [])
     far = frame.bounds(frame.project(np.array([[60.0, 16.0]])), [])
     assert (far[2:] - far[:2]).max() < 1.25 * (near[2:] - near[:2]).max()
@@ -162,14 +162,14 @@ def test_far_point_widens_the_map_little(croatia: PlaneRegion) -> None:
 
 
 def test_map_of_the_world_shows_the_antarctic_only_for_places_there() -> None:
-    frame = frames.frame_of(world())
+    frame = frames.make_projection(world())
     assert frame.bounds(np.array([[16.0, 45.0]]), []).tolist() == [-180.0, -60.0, 180.0, 84.0]
     assert frame.bounds(np.array([[16.0, -89.0]]), []).tolist() == [-180.0, -90.0, 180.0, 84.0]
 
 
 @pytest.mark.parametrize("shape", [0.05, 0.5, 1.0, 1.3, 1.4, 2.0, 20.0])
 def test_boxes_do_not_overlap(shape: float) -> None:
-    sheet = maps.sheet_for(np.array([0.0, 0.0, shape, 1.0]), 1.0)
+    sheet = maps.make_sheet(np.array([0.0, 0.0, shape, 1.0]), 1.0)
     map_left, map_bottom, map_width, map_height = sheet.map
     left, bottom, width, height = sheet.side
     assert (left >= map_left + map_width) if sheet.beside else (bottom + height <= map_bottom)
@@ -181,12 +181,12 @@ def test_boxes_do_not_overlap(shape: float) -> None:
 
 def test_summaries_state_counts(croatia: PlaneRegion) -> None:
     grid = SquareGrid(size=60).fit(croatia, np.array([[45.8, 16.0], [43.5, 16.4], [43.51, 16.4]]))
-    assert maps.grid_summary(grid, 3).startswith("60 cells touch land, 2 hold training places; side of a cell ")
-    assert len(maps.dropped_cells(grid)) == 58
-    assert maps.grid_summary(None, 1234) == "1,234 places, no cells"
-    assert maps.count_label(1, "test") == "1 test place"
-    assert maps.arrows_summary(np.array([1.0, 3.0, 80.0]), 3) == "3 test places: mean error 28 km, median 3.0 km"
-    cut = maps.arrows_summary(np.arange(1000.0), 400)
+    assert maps.describe_grid(grid, 3).startswith("60 cells touch land, 2 hold training places; side of a cell ")
+    assert len(maps.find_dropped_cells(grid)) == 58
+    assert maps.describe_grid(None, 1234) == "1,234 places, no cells"
+    assert maps.format_place_count(1, "test") == "1 test place"
+    assert maps.describe_arrows(np.array([1.0, 3.0, 80.0]), 3) == "3 test places: mean error 28 km, median 3.0 km"
+    cut = maps.describe_arrows(np.arange(1000.0), 400)
     assert cut.startswith("400 of 1,000 test places, evenly by rank of error; all 1,000: mean error 500 km")
 
 
@@ -229,7 +229,7 @@ def test_countries_over_the_date_line_are_drawn_whole(tmp_path: Path, code: str)
         error_km=haversine_km(coords, coords[::-1]),
     )
     check_picture(path)
-    frame = frames.frame_of(region)
+    frame = frames.make_projection(region)
     pieces, cut, _ = frame.lines(np.array([[-17.0, 179.9]]), np.array([[-17.0, -179.9]]))
     assert len(cut) == 0
     assert np.linalg.norm(pieces[0, 1] - pieces[0, 0]) < 30_000  # 21 km, not once around the Earth

@@ -12,7 +12,7 @@ from shapely.geometry import LineString, Point, box
 
 from geoguesser.collecting.planning.layers import Layer
 from geoguesser.collecting.planning.strategies import PerCell, Uniform
-from geoguesser.reporting.plan_map import draw_plan, plan_summary
+from geoguesser.reporting.plan_map import describe_plan, draw_plan
 
 LAYER = Layer(np.array([LineString([(15, 45), (17, 45.5)]), box(16, 45, 16.4, 45.3), Point(17, 46)], dtype=object))
 
@@ -72,7 +72,7 @@ def test_a_long_line_is_drawn_where_its_points_are(tmp_path: Path, croatia: Any)
 
 def test_the_line_under_the_heading() -> None:
     report = {"asked": 2000, "strategy": "uniform", "spacing_m": 100.0, "near": "a/roads.gpkg", "near_m": 50.0}
-    assert plan_summary(1500, report) == (
+    assert describe_plan(1500, report) == (
         "1,500 of 2,000 points, strategy=uniform, at least 100 m apart, within 50 m of roads.gpkg"
     )
-    assert plan_summary(3, None) == "3 points"
+    assert describe_plan(3, None) == "3 points"

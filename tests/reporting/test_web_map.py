@@ -10,7 +10,7 @@ import pytest
 import shapely
 from shapely.geometry import shape
 
-from geoguesser.geo.grid import Grid, GridMaker, SquareGrid
+from geoguesser.geo.grid import Grid, GridBuilder, SquareGrid
 from geoguesser.geo.grid_builders import KMeansGrid, QuadtreeGrid, StaggeredGrid
 from geoguesser.reporting import web_map
 
@@ -36,7 +36,7 @@ def ring_of(feature: dict[str, Any]) -> np.ndarray:
 
 
 def test_leaflet_is_there_and_asks_for_nothing():
-    script, style = web_map.leaflet()
+    script, style = web_map.load_leaflet()
     assert "Leaflet 1.9.4" in script
     assert "sourceMappingURL" not in script
     assert "</script" not in script.lower()
@@ -46,7 +46,7 @@ def test_leaflet_is_there_and_asks_for_nothing():
 
 @pytest.mark.parametrize("most", [10_000, 500, 60])
 def test_an_outline_is_small_and_still_the_land(most: int, croatia):
-    found = web_map.outline(croatia, most_points=most)
+    found = web_map.make_outline(croatia, most_points=most)
     land = shape(found)
     assert found["type"] == "MultiPolygon"
     assert shapely.get_num_coordinates(land) <= most
@@ -59,7 +59,7 @@ def test_an_outline_is_small_and_still_the_land(most: int, croatia):
 
 
 def test_the_outline_of_the_world_is_small(earth):
-    land = shape(web_map.outline(earth))
+    land = shape(web_map.make_outline(earth))
     assert 5000 < shapely.get_num_coordinates(land) <= 10_000
     assert shapely.is_valid(shapely.get_parts(land)).all()
     west, south, east, north = land.bounds
@@ -70,17 +70,17 @@ def test_the_outline_of_the_world_is_small(earth):
 
 def test_bounds_are_as_leaflet_wants_them(croatia):
     west, south, east, north = croatia.land_deg.bounds
-    assert web_map.bounds(croatia) == [[south, west], [north, east]]
+    assert web_map.compute_bounds(croatia) == [[south, west], [north, east]]
 
 
 MAKERS = [SquareGrid(size=60), QuadtreeGrid(max_places=40), KMeansGrid(size=20), StaggeredGrid(size=20)]
 
 
 @pytest.mark.parametrize("maker", MAKERS)
-def test_a_cell_of_a_country_holds_its_own_places(maker: GridMaker, croatia):
+def test_a_cell_of_a_country_holds_its_own_places(maker: GridBuilder, croatia):
     places = in_croatia(croatia)
     grid = maker.fit(croatia, places)
-    found = web_map.cells(grid)
+    found = web_map.make_cells(grid)
     assert [one["id"] for one in found["features"]] == list(range(grid.num_cells))
     own, inside = grid.assign(places), grid.inside(places)
     polygons = np.array([shapely.Polygon(ring_of(one)).buffer(0.002) for one in found["features"]])
@@ -91,11 +91,11 @@ def test_a_cell_of_a_country_holds_its_own_places(maker: GridMaker, croatia):
 
 def test_only_the_cells_asked_for(croatia):
     grid = SquareGrid(size=60).fit(croatia, in_croatia(croatia))
-    found = web_map.cells(grid, np.array([4, 2]))
+    found = web_map.make_cells(grid, np.array([4, 2]))
     assert [one["id"] for one in found["features"]] == [4, 2]
-    whole = web_map.cells(grid)["features"]
+    whole = web_map.make_cells(grid)["features"]
     assert [one["geometry"] for one in found["features"]] == [whole[4]["geometry"], whole[2]["geometry"]]
-    assert web_map.cells(grid, np.zeros(0, dtype=np.int64))["features"] == []
+    assert web_map.make_cells(grid, np.zeros(0, dtype=np.int64))["features"] == []
 
 
 @pytest.fixture(scope="module")
@@ -105,7 +105,7 @@ def world_grid(earth) -> Grid:
 
 def test_no_cell_of_the_world_runs_across_the_map(world_grid: Grid):
     """Only a cell around a pole may be 360 degrees wide."""
-    for feature in web_map.cells(world_grid)["features"]:
+    for feature in web_map.make_cells(world_grid)["features"]:
         ring = ring_of(feature)
         assert np.abs(np.diff(ring[:, 0])).max() <= 180.0
         assert np.abs(ring[:, 1]).max() <= 90.0
@@ -117,7 +117,7 @@ def test_no_cell_of_the_world_runs_across_the_map(world_grid: Grid):
 def test_a_cell_over_the_date_line_goes_on_beyond_it(earth):
     """Voronoi cells do not end at the date line, as bands do."""
     grid = KMeansGrid(size=60).fit(earth, everywhere())
-    rings = [ring_of(one) for one in web_map.cells(grid)["features"]]
+    rings = [ring_of(one) for one in web_map.make_cells(grid)["features"]]
     crossing = [ring for ring in rings if np.abs(ring[:, 0]).max() > 180.0 + 1e-6]
     assert len(crossing) >= 3
     assert all(np.abs(np.diff(ring[:, 0])).max() < 180.0 for ring in rings)
@@ -126,7 +126,7 @@ def test_a_cell_over_the_date_line_goes_on_beyond_it(earth):
 def test_cells_of_the_world_hold_their_places(world_grid: Grid):
     places = everywhere()
     inside = world_grid.inside(places) & (np.abs(places[:, 0]) < 75.0)
-    polygons = [shapely.Polygon(ring_of(one)) for one in web_map.cells(world_grid)["features"]]
+    polygons = [shapely.Polygon(ring_of(one)) for one in web_map.make_cells(world_grid)["features"]]
     for cell, (lat, lon) in zip(world_grid.assign(places[inside]), places[inside], strict=True):
         own = polygons[cell].buffer(0.05)
         assert any(own.contains(shapely.Point(lon + turn, lat)) for turn in (-360.0, 0.0, 360.0))

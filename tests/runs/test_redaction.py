@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from geoguesser.runs.redaction import has_path, is_private, public, without_secrets
+from geoguesser.runs.redaction import has_path, is_private, redact_config, remove_secrets
 
 
 def test_public_drops_paths_and_secrets_at_every_depth() -> None:
@@ -24,7 +24,7 @@ def test_public_drops_paths_and_secrets_at_every_depth() -> None:
         ],
         "none": None,
     }
-    assert public(config) == {
+    assert redact_config(config) == {
         "seed": 3,
         "data": {"batch_size": 32, "note": "(a path)", "more": ["(a path)", "z", 1]},
         "region": {"code": "HRV"},
@@ -59,4 +59,4 @@ def test_keys_are_private_by_any_of_their_parts() -> None:
 def test_the_dump_of_a_config_keeps_paths_and_hides_secrets() -> None:
     config = {"data": {"roots": ["/a"], "api_key": "abc"}, "token": "t", "seed": 1}
     expected = {"data": {"roots": ["/a"], "api_key": "(secret)"}, "token": "(secret)", "seed": 1}
-    assert without_secrets(config) == expected
+    assert remove_secrets(config) == expected

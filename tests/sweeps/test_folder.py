@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from geoguesser.sweeps.folder import COMMAND, SweepFolder, clear, held, is_running, state_of
+from geoguesser.sweeps.folder import COMMAND, SweepFolder, clear_folder, hold_folder, is_running, read_state
 
 HOLD = """
 import sys, time
 from pathlib import Path
-from geoguesser.sweeps.folder import held
+from geoguesser.sweeps.folder import hold_folder as held
 with held(Path(sys.argv[1])) as mine:
     print(mine, flush=True)
     time.sleep(60)
@@ -61,14 +61,14 @@ def test_a_node_that_lost_the_environment_takes_the_latest_command(tmp_path: Pat
 def test_one_process_holds_a_job_until_it_dies(tmp_path: Path):
     other = subprocess.Popen([sys.executable, "-c", HOLD, tmp_path], stdout=subprocess.PIPE, text=True)
     assert other.stdout.readline() == "True\n"
-    with held(tmp_path) as mine:
+    with hold_folder(tmp_path) as mine:
         assert not mine
     assert is_running(tmp_path)
     other.send_signal(signal.SIGKILL)
     other.wait()
     other.stdout.close()
     assert not is_running(tmp_path)
-    with held(tmp_path) as mine:
+    with hold_folder(tmp_path) as mine:
         assert mine
 
 
@@ -76,7 +76,7 @@ def test_a_job_whose_process_was_killed_counts_as_interrupted(tmp_path: Path):
     sweep = SweepFolder.begin(tmp_path)
     (tmp_path / "abc").mkdir()
     sweep.record("abc", "running", number=0, overrides=[])
-    with held(tmp_path / "abc"):
+    with hold_folder(tmp_path / "abc"):
         assert sweep.outcomes()[0]["outcome"] == "running"
     assert sweep.outcomes()[0]["outcome"] == "interrupted"
 
@@ -96,7 +96,7 @@ def test_a_job_whose_process_was_killed_counts_as_interrupted(tmp_path: Path):
 def test_states_are_read_also_where_a_write_was_cut_off(text: str | None, state: str, tmp_path: Path):
     if text is not None:
         (tmp_path / "status.json").write_text(text)
-    assert state_of(tmp_path) == state
+    assert read_state(tmp_path) == state
 
 
 def test_what_a_job_left_goes_but_for_its_logs(tmp_path: Path):
@@ -109,7 +109,7 @@ def test_what_a_job_left_goes_but_for_its_logs(tmp_path: Path):
     elsewhere.mkdir()
     (elsewhere / "mine").write_text("x")
     (tmp_path / "link").symlink_to(elsewhere)
-    clear(tmp_path)
+    clear_folder(tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         ".hydra",
         ".lock",

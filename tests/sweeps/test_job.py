@@ -17,18 +17,18 @@ from conftest import TINY, compose
 from geoguesser.commands.train import run
 from geoguesser.data.checks.inspection import CORES, cores
 from geoguesser.sweeps import job
-from geoguesser.sweeps.folder import COMMAND, SweepFolder, group_of, held, state_of
-from geoguesser.sweeps.job import hushed, run_job, share_cores
-from geoguesser.system.log_filters import quiet
+from geoguesser.sweeps.folder import COMMAND, SweepFolder, get_group, hold_folder, read_state
+from geoguesser.sweeps.job import quiet_console, run_job, share_cores
+from geoguesser.system.log_filters import filter_logs
 from geoguesser.system.memo import Kept
 
 
 @pytest.fixture
 def sweep(tmp_path: Path, monkeypatch) -> SweepFolder:
     """A sweep that has begun, in a process that has kept nothing."""
-    quiet()
+    filter_logs()
     monkeypatch.setenv(COMMAND, "left over")
-    monkeypatch.setattr(job, "KEPT", Kept())
+    monkeypatch.setattr(job, "MEMO", Kept())
     return SweepFolder.begin(tmp_path / "sweep")
 
 
@@ -62,7 +62,7 @@ def test_a_job_is_run_once_and_a_second_one_of_the_command_is_its_duplicate(swee
 
 def test_a_job_that_another_process_runs_is_left_to_it(sweep):
     (sweep.path / "abc").mkdir()
-    with held(sweep.path / "abc"):
+    with hold_folder(sweep.path / "abc"):
         assert do(sweep) is None
     assert outcomes(sweep) == [(0, "duplicate")]
     assert not (sweep.path / "abc/status.json").exists()
@@ -171,7 +171,7 @@ def test_a_resume_in_a_sweep_and_processes_that_repeat_the_command_are_refused(s
     ],
 )
 def test_services_group_jobs_by_the_sweeps_name(folder: str, name: str, group: str):
-    assert group_of(Path(folder), name) == group
+    assert get_group(Path(folder), name) == group
 
 
 def test_the_terminal_of_a_sweep_shows_warnings_alone(capsys):
@@ -180,7 +180,7 @@ def test_the_terminal_of_a_sweep_shows_warnings_alone(capsys):
     logging.root.addHandler(console)
     log.setLevel(logging.INFO)
     try:
-        with hushed():
+        with quiet_console():
             log.info("epoch 1")
             log.warning("mind")
         log.info("after")
@@ -210,5 +210,5 @@ def test_jobs_side_by_side_share_the_cores(monkeypatch):
 def test_a_job_folder_without_status_is_no_job(sweep):
     (sweep.path / "notes").mkdir()
     assert sweep.jobs() == []
-    assert state_of(sweep.path / "notes") == "none"
+    assert read_state(sweep.path / "notes") == "none"
     shutil.rmtree(sweep.path)

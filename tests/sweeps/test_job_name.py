@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 
 from geoguesser.commands.configs import resolve
 from geoguesser.runs.config_keys import WITHOUT_EFFECT
-from geoguesser.sweeps.job_name import LENGTH, job_name, job_name_of, register, what_counts
+from geoguesser.sweeps.job_name import LENGTH, find_job_name, make_job_name, register_resolver, result_config
 
 PLAIN = st.recursive(
     st.none() | st.booleans() | st.integers(-9, 9) | st.floats(allow_nan=False) | st.text(max_size=3),
@@ -22,7 +22,7 @@ PLAIN = st.recursive(
 
 
 def name(*words: str) -> str:
-    return job_name(resolve(compose(list(words))))
+    return make_job_name(resolve(compose(list(words))))
 
 
 @pytest.mark.parametrize(
@@ -86,15 +86,15 @@ def test_choices_that_a_head_does_not_use_do_not_count():
 @given(st.dictionaries(st.text(min_size=1, max_size=4), PLAIN, max_size=5))
 def test_the_order_of_keys_is_nothing(config):
     backwards = dict(reversed(list(config.items())))
-    assert job_name(config) == job_name(backwards)
-    assert len(job_name(config)) == LENGTH
-    assert set(job_name(config)) <= set("0123456789abcdef")
+    assert make_job_name(config) == make_job_name(backwards)
+    assert len(make_job_name(config)) == LENGTH
+    assert set(make_job_name(config)) <= set("0123456789abcdef")
 
 
 @given(st.dictionaries(st.sampled_from(["a", "b"]), st.integers(0, 2)), st.sampled_from(WITHOUT_EFFECT[""]), PLAIN)
 def test_what_is_left_out_is_left_out_at_the_top_alone(config, key, value):
-    assert what_counts(config | {key: value}) == config
-    assert what_counts({"a": {key: value}}) == {"a": {key: value}}
+    assert result_config(config | {key: value}) == config
+    assert result_config({"a": {key: value}}) == {"a": {key: value}}
 
 
 def test_every_key_that_is_left_out_is_one():
@@ -107,15 +107,15 @@ def test_every_key_that_is_left_out_is_one():
 
 
 def test_the_resolver_sees_the_task_and_not_hydra():
-    register()
+    register_resolver()
     cfg = compose(["grid.size=33"])
     both = OmegaConf.merge({"hydra": {"sweep": {"subdir": "${job_name:}"}, "job": {"num": 3}}}, cfg)
-    assert both.hydra.sweep.subdir == job_name_of(cfg) == name("grid.size=33")
+    assert both.hydra.sweep.subdir == find_job_name(cfg) == name("grid.size=33")
 
 
 def test_a_config_that_is_refused_has_a_name_of_its_own():
     """Hydra names the folder before the job can say what is wrong."""
     broken = [compose(["data=places"]), compose(["head._target_=no.such.thing"]), compose(["+sise=3"])]
-    names = {job_name_of(cfg) for cfg in broken}
+    names = {find_job_name(cfg) for cfg in broken}
     assert len(names | {name()}) == 4
     assert json.dumps(sorted(names))

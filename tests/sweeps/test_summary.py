@@ -12,9 +12,9 @@ from omegaconf import OmegaConf
 from PIL import Image
 
 from geoguesser.errors import ConfigError
-from geoguesser.reporting.run.sweep_plot import draw_sweep, short
+from geoguesser.reporting.run.sweep_plot import draw_sweep, shorten_label
 from geoguesser.sweeps import callback as command
-from geoguesser.sweeps.callback import check_name, end_of_sweep
+from geoguesser.sweeps.callback import check_sweep_name, finish_sweep
 from geoguesser.sweeps.folder import COMMAND, SweepFolder
 from geoguesser.sweeps.summary import Summary
 
@@ -85,7 +85,7 @@ def test_one_row_per_job_by_validation_error_with_the_keys_that_vary(sweep: Swee
 
 def test_the_end_names_what_was_the_same_and_what_failed(sweep: SweepFolder, capsys, monkeypatch):
     monkeypatch.setattr(command, "_begun", [(sweep, "a sweep")])
-    assert end_of_sweep() == 1
+    assert finish_sweep() == 1
     out, err = capsys.readouterr()
     assert "3 done, 1 duplicates, 1 failed, 1 interrupted" in out
     assert "#5 (head=regression grid.size=30) is the same as #2" in out
@@ -93,7 +93,7 @@ def test_the_end_names_what_was_the_same_and_what_failed(sweep: SweepFolder, cap
     assert "#3 ddd (head=classification grid.size=-1): ConfigError: grid.size must be positive" in err
     assert "#4 eee (head=classification +grid.size=120): interrupted" in err
     assert "sweep.name=a sweep runs what is missing" in err
-    assert end_of_sweep() == 0  # there is no sweep any more
+    assert finish_sweep() == 0  # there is no sweep any more
 
 
 def test_a_full_disk_does_not_hide_what_failed(sweep: SweepFolder, capsys, monkeypatch):
@@ -102,7 +102,7 @@ def test_a_full_disk_does_not_hide_what_failed(sweep: SweepFolder, capsys, monke
 
     monkeypatch.setattr(Summary, "write", full)
     monkeypatch.setattr(command, "_begun", [(sweep, "elsewhere")])
-    assert end_of_sweep() == 1
+    assert finish_sweep() == 1
     err = capsys.readouterr().err
     assert "the summary cannot be written: No space left on device" in err
     assert "#3 ddd" in err
@@ -121,13 +121,13 @@ def test_a_sweep_without_a_figure_has_no_picture(tmp_path: Path, monkeypatch):
 
 @pytest.mark.parametrize("name", ["luck", "2026-11-25/10-00-00", "with space", 7])
 def test_names_of_sweeps(name):
-    assert check_name(name) == str(name)
+    assert check_sweep_name(name) == str(name)
 
 
 @pytest.mark.parametrize("name", [None, "", "/abs", "a/../b", "..", "a//b", "a\\b", "a\nb", "./a"])
 def test_a_sweep_stays_below_multirun(name):
     with pytest.raises(ConfigError, match=r"^sweep\.name must be a folder's name below multirun/, got "):
-        check_name(name)
+        check_sweep_name(name)
 
 
 @pytest.mark.parametrize(
@@ -135,7 +135,7 @@ def test_a_sweep_stays_below_multirun(name):
     [("0.0012520653814999472", "0.001252"), ("60", "60"), ("px112", "px112"), ("[0.1,0.2]", "[0.1,0.2]")],
 )
 def test_numbers_of_a_search_are_shown_short(value: str, shown: str):
-    assert short(value) == shown
+    assert shorten_label(value) == shown
 
 
 @pytest.mark.parametrize("jobs", [1, 3, 70])

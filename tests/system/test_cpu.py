@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from geoguesser.system.cpu import WORTH_THREADS, threads_for
+from geoguesser.system.cpu import WORTH_THREADS, limit_threads
 
 
 @pytest.fixture(autouse=True)
@@ -18,12 +18,12 @@ def _two_threads():
 
 @pytest.mark.parametrize(("work", "threads"), [(1, 1), (WORTH_THREADS - 1, 1), (WORTH_THREADS, 2)])
 def test_small_steps_get_one_thread(work: int, threads: int) -> None:
-    with threads_for(work):
+    with limit_threads(work):
         assert torch.get_num_threads() == threads
     assert torch.get_num_threads() == 2
 
 
 def test_threads_come_back_after_an_error() -> None:
-    with pytest.raises(RuntimeError, match="enough"), threads_for(1):
+    with pytest.raises(RuntimeError, match="enough"), limit_threads(1):
         raise RuntimeError("enough")
     assert torch.get_num_threads() == 2

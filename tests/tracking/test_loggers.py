@@ -9,11 +9,11 @@ import pytest
 from pytorch_lightning.loggers import TensorBoardLogger
 from training.toy_run import ToyData, toy_features, toy_module, toy_network, toy_trainer
 
-from geoguesser.tracking.loggers import CsvRecord, TensorBoardRecord
+from geoguesser.tracking.loggers import CsvRunLogger, TensorBoardRunLogger
 
 
 def test_csv_records_nothing_besides_the_run_folder() -> None:
-    record = CsvRecord()
+    record = CsvRunLogger()
     record.start()
     assert record.lightning() is False
     record.results({}, [], pd.DataFrame())
@@ -24,7 +24,7 @@ def test_csv_records_nothing_besides_the_run_folder() -> None:
 def test_tensorboard_writes_the_curves_into_the_run_folder(tmp_path: Path) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    record = TensorBoardRecord(folder=str(tmp_path))
+    record = TensorBoardRunLogger(folder=str(tmp_path))
     logger = record.lightning()
     assert isinstance(logger, TensorBoardLogger)
     network = toy_network()

@@ -8,11 +8,11 @@ from hypothesis import strategies as st
 from geoguesser.tracking.wandb_columns import (
     NAME_LENGTH,
     TAG_LENGTH,
-    best_of,
-    config_columns,
-    name_of,
-    summary_of,
-    tags_of,
+    find_best_value,
+    make_config_columns,
+    make_run_name,
+    make_summary,
+    make_tags,
 )
 
 CHOICES = {
@@ -39,7 +39,7 @@ CONFIG = {
 
 
 def test_the_config_becomes_single_values_in_nested_keys():
-    assert config_columns(CONFIG, CHOICES) == {
+    assert make_config_columns(CONFIG, CHOICES) == {
         "grid": {"size": 30, "spacing_km": None},
         "backbone": {"name": "lite0"},
         "finetune": {"stages": '{"epoch": 0, "from": "head"}, {"epoch": 1, "from": "last_1"}'},
@@ -52,16 +52,16 @@ def test_the_config_becomes_single_values_in_nested_keys():
 def test_choices_of_groups_that_the_head_does_not_use_are_not_said():
     config = {key: value for key, value in CONFIG.items() if key != "grid"}
     choices = CHOICES | {"head": "regression", "experiment": "quick"}
-    assert config_columns(config, choices)["choice"] == {
+    assert make_config_columns(config, choices)["choice"] == {
         "head": "regression",
         "backbone": "efficientnet_lite0",
         "experiment": "quick",
     }
-    assert tags_of(config, choices) == ["experiment=quick", "backbone=efficientnet_lite0", "head=regression"]
+    assert make_tags(config, choices) == ["experiment=quick", "backbone=efficientnet_lite0", "head=regression"]
 
 
 def test_tags_are_short_enough_for_wandb():
-    (tag,) = tags_of({"head": {}}, {"head": "x" * 100})
+    (tag,) = make_tags({"head": {}}, {"head": "x" * 100})
     assert len(tag) == TAG_LENGTH
 
 
@@ -71,13 +71,13 @@ def test_names_say_what_was_asked_for_and_nothing_private():
         *("logger.entity=ann", "name=x", "pictures=false", "data.roots=[a,b]", "data.note='/home/ann'"),
         *("hydra.run.dir=x", "+a.token=hunter2", "init_from=runs/1"),
     ]
-    assert name_of(words, CHOICES, "f") == "regression grid.size=30 seed=1 callbacks.early_stopping loss=mix"
-    assert name_of([], CHOICES, "12-30-01") == "12-30-01"
+    assert make_run_name(words, CHOICES, "f") == "regression grid.size=30 seed=1 callbacks.early_stopping loss=mix"
+    assert make_run_name([], CHOICES, "12-30-01") == "12-30-01"
 
 
 @given(st.lists(st.text("abc=./~ ", min_size=1, max_size=40), max_size=30), st.text("abcdef0123", max_size=60))
 def test_names_are_bounded_and_end_with_the_folder_where_cut(words: list[str], folder: str):
-    name = name_of(words, CHOICES, folder)
+    name = make_run_name(words, CHOICES, folder)
     assert len(name) <= NAME_LENGTH
     if "…" in name:
         assert name.endswith(folder[-37:])
@@ -93,7 +93,7 @@ def test_the_summary_leaves_out_what_is_not_known():
         "times": {"fit_s": 1.5, "total_s": 2.5},
         **{"best_epoch": 1, "epochs": 2, "steps": 8},
     }
-    assert summary_of(result) == {
+    assert make_summary(result) == {
         "test/places": 3,
         "test/error_km_mean": 5.0,
         "test/share_within_25_km": 0.5,
@@ -105,11 +105,13 @@ def test_the_summary_leaves_out_what_is_not_known():
         **{"best_epoch": 1, "epochs": 2, "steps": 8},
     }
     grid = {"asked": None, "hold_training_places": 20, "side_km": 71.4}
-    found = summary_of(result | {"grid": grid})
+    found = make_summary(result | {"grid": grid})
     assert (found["grid/hold_training_places"], found["grid/side_km"]) == (20, 71.4)
     assert "grid/asked" not in found
 
 
 def test_errors_and_losses_are_best_at_their_lowest_scores_and_shares_at_their_highest():
-    assert {best_of(f"val/{name}") for name in ("error_km_mean", "error_km_p90", "loss")} == {"min"}
-    assert {best_of(f"test/{name}") for name in ("score_mean", "share_within_25_km", "cell_top1")} == {"max"}
+    assert {find_best_value(f"val/{name}") for name in ("error_km_mean", "error_km_p90", "loss")} == {"min"}
+    assert {find_best_value(f"test/{name}") for name in ("score_mean", "share_within_25_km", "cell_top1")} == {
+        "max"
+    }

@@ -21,8 +21,8 @@ from wandb_stub import ENTITY, WandbStub
 
 from geoguesser.commands.train import run
 from geoguesser.errors import ConfigError, GeoguesserError
-from geoguesser.system.log_filters import quiet
-from geoguesser.tracking.wandb_run import WandbRecord
+from geoguesser.system.log_filters import filter_logs
+from geoguesser.tracking.wandb_run import WandbRunLogger
 
 CHOICES = {"head": "classification", "grid": "square", "backbone": "efficientnet_lite0", "logger": "wandb"}
 WORDS = [word for word in TINY if word != "logger=csv"]
@@ -64,16 +64,16 @@ def train(
     folder: Path, *words: str, group: str | None = None, overrides: list[str] | None = None
 ) -> dict[str, Any]:
     """One run in this process."""
-    quiet()
+    filter_logs()
     cfg = compose([*WORDS, *words])
     return run(cfg, folder, group=group, overrides=overrides or list(words), choices=CHOICES)
 
 
-def record(folder: Path, **more: Any) -> WandbRecord:
+def record(folder: Path, **more: Any) -> WandbRunLogger:
     """A record without a run around it."""
     given: dict[str, Any] = {"config": {"seed": 1}, "name": "a", "group": "g", "choices": CHOICES, "overrides": []}
     folder.mkdir(exist_ok=True)
-    return WandbRecord(**{"folder": str(folder), **given, **more})
+    return WandbRunLogger(**{"folder": str(folder), **given, **more})
 
 
 def test_an_online_run_sends_what_its_table_needs(stub, tmp_path, monkeypatch):
@@ -275,7 +275,7 @@ def test_a_server_that_dies_costs_seconds_and_no_run(tmp_path, monkeypatch, capl
     words = ["logger.patience_s=3", "seed=3", "trainer.max_epochs=4"]
     with WandbStub() as server:
         user(monkeypatch, server.env)
-        monkeypatch.setattr(WandbRecord, "lightning", lambda self: (server.die(), self.logger)[1])
+        monkeypatch.setattr(WandbRunLogger, "lightning", lambda self: (server.die(), self.logger)[1])
         started = time.monotonic()
         result = train(tmp_path / "run", "logger.mode=online", *words)
         took = time.monotonic() - started

@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader
 from geoguesser.data.batches import Batch, PlaceBatches, PlaceSampler, PlacesDataset
 from geoguesser.data.views import MemoryViews
 from geoguesser.system.disk_cache import Cache
-from geoguesser.training.feature_cache import kept_features
+from geoguesser.training.feature_cache import load_cached_features
 
 COUNT, WIDTH = 19, 5
 PIXELS = torch.randint(0, 256, (COUNT, 4, 3, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
@@ -67,7 +67,7 @@ if __name__ == "__main__":
     own_gate = Path(sys.argv[3]) if len(sys.argv) > 3 else None
     kept_cache, network = Cache(Path(sys.argv[1]), limit_gib=1), Slow(float(sys.argv[2]), gate=own_gate)
     entry = kept_cache.entry("features", {})
-    found = kept_features(
+    found = load_cached_features(
         network,  # type: ignore[arg-type]
         batches(),
         torch.device("cpu"),

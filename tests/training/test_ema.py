@@ -17,7 +17,7 @@ from training.toy_run import STAGED, TRAIN, VAL, ToyData, toy_features, toy_modu
 from geoguesser.commands.configs import build, resolve
 from geoguesser.errors import CheckpointError, ConfigError
 from geoguesser.geo.distance import haversine_km
-from geoguesser.inference.predictor import Locator
+from geoguesser.inference.predictor import Predictor
 from geoguesser.training.callbacks import BestCheckpoint, LastCheckpoint
 from geoguesser.training.ema import RAW, EmaWeights, refuse_lost_averages
 from geoguesser.training.module import GeoLightningModule
@@ -117,7 +117,7 @@ def test_cached_features(tmp_path: Path) -> None:
     assert {name.split(".")[0] for name in ema._kept} == {"head"}
 
 
-def error_of(locator: Locator, data: ToyData, rows: slice) -> float:
+def error_of(locator: Predictor, data: ToyData, rows: slice) -> float:
     predicted = locator.predict(data.pixels[rows])
     return float(haversine_km(predicted, data.coords_deg[rows]).mean())
 
@@ -138,13 +138,13 @@ def test_the_best_checkpoint_holds_what_was_validated(ema_first: bool, interval:
     trainer.fit(module, datamodule=data)
     lowest, step = min(errors)
     assert len({round(error, 2) for error, _ in errors}) > 2
-    locator = Locator.load(folder / "best.ckpt")
+    locator = Predictor.load(folder / "best.ckpt")
     rows = slice(TRAIN, TRAIN + VAL)
     assert error_of(locator, data, rows) == pytest.approx(lowest, rel=1e-5)
     close(locator.network.state_dict(), raw.average(DECAY, step))
     raw_network = toy_network()
     raw_network.load_state_dict(raw.taken[step])
-    assert error_of(Locator(raw_network, locator.region, locator.image), data, rows) != pytest.approx(
+    assert error_of(Predictor(raw_network, locator.region, locator.image), data, rows) != pytest.approx(
         lowest, rel=1e-3
     )
     checkpoint = torch.load(folder / "best.ckpt", weights_only=True)
@@ -173,7 +173,7 @@ def test_a_best_checkpoint_that_waits_to_be_written_stays_as_it_was(tmp_path: Pa
     step = min(steps)[1]
     assert step < 8 * 4  # it waited while training went on
     checkpoint = torch.load(tmp_path / "best.ckpt", weights_only=True)
-    close(Locator.load(tmp_path / "best.ckpt").network.state_dict(), raw.average(DECAY, step))
+    close(Predictor.load(tmp_path / "best.ckpt").network.state_dict(), raw.average(DECAY, step))
     for name, tensor in checkpoint[RAW].items():
         assert torch.equal(tensor, raw.taken[step][name])
 

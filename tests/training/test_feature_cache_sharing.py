@@ -18,14 +18,19 @@ from training.slow_network import COUNT, Slow, batches
 from geoguesser.errors import ConfigError
 from geoguesser.system.disk_cache import Cache
 from geoguesser.training import feature_cache as module
-from geoguesser.training.feature_cache import Features, kept_features, parts_of, weights_digest
+from geoguesser.training.feature_cache import (
+    FeatureCache,
+    compute_weights_digest,
+    list_key_parts,
+    load_cached_features,
+)
 
 CPU = torch.device("cpu")
 PRINT = {"places": 3, "masks": "m", "views": "v", "image": "px32-crop", "decoder": "d", "ids": "i", "splits": "s"}
 
 
 def made(cache: Cache, network: Any, parts: dict[str, Any] | None = None) -> tuple[torch.Tensor, bool]:
-    found = kept_features(network, batches(), CPU, entry=cache.entry("features", parts or {}), cache=cache)
+    found = load_cached_features(network, batches(), CPU, entry=cache.entry("features", parts or {}), cache=cache)
     assert found is not None
     return found
 
@@ -75,7 +80,7 @@ def test_a_damaged_map_is_made_anew(damage: str, tmp_path: Path, caplog: pytest.
 def test_a_set_above_the_limit_is_not_kept(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     cache = Cache(tmp_path, limit_gib=1e-9)
     with caplog.at_level("INFO"):
-        found = kept_features(Slow(), batches(), CPU, entry=cache.entry("features", {}), cache=cache)
+        found = load_cached_features(Slow(), batches(), CPU, entry=cache.entry("features", {}), cache=cache)
     assert found is None
     assert "more than features.limit_gib=1e-09: they are not kept" in caplog.text
     assert list(tmp_path.rglob("*.bin")) == []
@@ -106,7 +111,7 @@ def test_a_cache_that_cannot_be_written_is_no_error(
     else:
         monkeypatch.setattr(module.Entry, "keep", full)
     cache, network = Cache(tmp_path / "cache", limit_gib=1), Slow()
-    found = kept_features(network, batches(), CPU, entry=cache.entry("features", {}), cache=cache)
+    found = load_cached_features(network, batches(), CPU, entry=cache.entry("features", {}), cache=cache)
     if where == "keeping":  # then they are there, but for this run alone
         assert found is not None
         assert torch.equal(found[0], network.expected())
@@ -137,21 +142,23 @@ def small() -> Any:
 def test_the_key_is_all_that_features_depend_on() -> None:
     torch.manual_seed(0)
     network = small()
-    first = parts_of(network, PRINT, CPU)
-    assert parts_of(network, PRINT | {"ids": "other", "splits": "other"}, CPU) == first
+    first = list_key_parts(network, PRINT, CPU)
+    assert list_key_parts(network, PRINT | {"ids": "other", "splits": "other"}, CPU) == first
     with torch.no_grad():
         network.head.weight.zero_()
-    assert parts_of(network, PRINT, CPU) == first
+    assert list_key_parts(network, PRINT, CPU) == first
     for part in ("masks", "views", "image", "decoder", "places"):
-        assert parts_of(network, PRINT | {part: "other"}, CPU) != first
-    assert parts_of(network, PRINT, torch.device("cuda", 1)) == parts_of(network, PRINT, torch.device("cuda", 0))
-    assert parts_of(network, PRINT, torch.device("cuda")) != first
-    digests = {weights_digest(network.backbone)}
+        assert list_key_parts(network, PRINT | {part: "other"}, CPU) != first
+    assert list_key_parts(network, PRINT, torch.device("cuda", 1)) == list_key_parts(
+        network, PRINT, torch.device("cuda", 0)
+    )
+    assert list_key_parts(network, PRINT, torch.device("cuda")) != first
+    digests = {compute_weights_digest(network.backbone)}
     network.backbone.eval().requires_grad_(False).to(memory_format=torch.channels_last)
-    assert {weights_digest(network.backbone)} == digests
+    assert {compute_weights_digest(network.backbone)} == digests
     for tensor in network.backbone.state_dict().values():  # each weight and each buffer counts
         tensor[(0,) * tensor.dim()] += 1
-        digests.add(weights_digest(network.backbone))
+        digests.add(compute_weights_digest(network.backbone))
     assert len(digests) == 1 + len(network.backbone.state_dict())
 
 
@@ -165,7 +172,7 @@ def test_the_key_is_all_that_features_depend_on() -> None:
 )
 def test_values_that_are_none(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        Features(**options)
+        FeatureCache(**options)
     assert str(caught.value) == message
 
 

@@ -11,7 +11,7 @@ from training.toy_run import HEAD_ONLY, STAGED, toy_network
 
 from geoguesser.errors import ConfigError
 from geoguesser.model.network import GeoNetwork
-from geoguesser.training.finetuning import Finetuning, parameters_of
+from geoguesser.training.finetuning import Finetuning, collect_parameters
 
 ALL = [{"epoch": 0, "from": "all"}]
 HEAD_NAMES = {"head.linear.weight", "head.linear.bias"}
@@ -224,7 +224,7 @@ def test_keeps_backbone_and_last_unlocking() -> None:
 
 def test_parameters_of_a_group_are_the_networks_own(network: GeoNetwork) -> None:
     group = Finetuning(stages=HEAD_ONLY).groups(network)[0]
-    assert [id(one) for one in parameters_of(network, group)] == [
+    assert [id(one) for one in collect_parameters(network, group)] == [
         id(network.head.linear.weight),
         id(network.head.linear.bias),
     ]

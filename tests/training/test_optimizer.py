@@ -9,7 +9,7 @@ import torch
 from training.toy_run import HEAD_ONLY, STAGED, toy_network
 
 from geoguesser.errors import ConfigError
-from geoguesser.training.finetuning import Finetuning, parameters_of
+from geoguesser.training.finetuning import Finetuning, collect_parameters
 from geoguesser.training.optimizer import SGD, Adam, AdamW, OptimizerSpec
 
 
@@ -25,7 +25,7 @@ def test_groups_names_and_base_rates() -> None:
         ("locked", 0.0),
     ]
     for group, made_group in zip(groups, made.param_groups, strict=True):
-        assert [id(one) for one in made_group["params"]] == [id(one) for one in parameters_of(network, group)]
+        assert [id(one) for one in made_group["params"]] == [id(one) for one in collect_parameters(network, group)]
     assert len({id(p) for group in made.param_groups for p in group["params"]}) == len(list(network.parameters()))
 
 

@@ -18,10 +18,10 @@ from geoguesser.training.schedule import (
     Cosine,
     OneCycle,
     Plateau,
-    Progress,
     Schedule,
+    ScheduleProgress,
     Step,
-    rates,
+    compute_rates,
 )
 
 PER_EPOCH = 7
@@ -42,7 +42,7 @@ def torch_factors(make: Callable[[torch.optim.Optimizer], Any], steps: int, *, e
 
 
 def own_factors(schedule: Schedule, steps: int) -> list[float]:
-    return [schedule.factor(Progress(step, steps, PER_EPOCH)) for step in range(steps)]
+    return [schedule.factor(ScheduleProgress(step, steps, PER_EPOCH)) for step in range(steps)]
 
 
 STEPS = PER_EPOCH * EPOCHS
@@ -83,40 +83,40 @@ def test_onecycle_defaults_are_torchs() -> None:
 
 @pytest.mark.parametrize(("rise", "steps"), [(0.1, 10), (0.25, 4), (0.5, 2), (0.3, 1), (0.05, 10), (0.3, 2)])
 def test_onecycle_over_few_steps(rise: float, steps: int) -> None:
-    factors = [OneCycle(rise=rise).factor(Progress(step, steps, 1)) for step in range(steps)]
+    factors = [OneCycle(rise=rise).factor(ScheduleProgress(step, steps, 1)) for step in range(steps)]
     assert all(0 < factor <= 1 for factor in factors)
     assert factors[-1] == pytest.approx(4e-6)
 
 
 def test_onecycle_whose_rise_is_one_step_starts_at_the_top() -> None:
-    assert OneCycle(rise=0.1).factor(Progress(0, 10, 1)) == 1.0  # torch divides by zero here
+    assert OneCycle(rise=0.1).factor(ScheduleProgress(0, 10, 1)) == 1.0  # torch divides by zero here
 
 
 def test_schedules_stay_at_their_end_beyond_it() -> None:
     for schedule in (Cosine(final=0.2), OneCycle(final=0.2)):
-        assert schedule.factor(Progress(STEPS + 50, STEPS, PER_EPOCH)) == pytest.approx(0.2)
+        assert schedule.factor(ScheduleProgress(STEPS + 50, STEPS, PER_EPOCH)) == pytest.approx(0.2)
 
 
 def test_warmup_by_hand() -> None:
     # Half an epoch of 8 steps: 4 steps of 1/5 to 4/5, then the schedule from its own beginning.
     constant = Constant(warmup_epochs=0.5)
-    found = [constant.factor(Progress(step, 24, 8)) for step in range(7)]
+    found = [constant.factor(ScheduleProgress(step, 24, 8)) for step in range(7)]
     assert found == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0, 1.0, 1.0])
     step = Step(every_epochs=1, factor=0.5, warmup_epochs=0.5)
-    found = [step.factor(Progress(at, 24, 8)) for at in (3, 4, 11, 12, 19, 20, 23)]
+    found = [step.factor(ScheduleProgress(at, 24, 8)) for at in (3, 4, 11, 12, 19, 20, 23)]
     assert found == pytest.approx([0.8, 1.0, 1.0, 0.5, 0.5, 0.25, 0.25])
     cosine = Cosine(final=0.0, warmup_epochs=1)
-    found = [cosine.factor(Progress(at, 24, 8)) for at in (0, 7, 8, 16, 20)]
+    found = [cosine.factor(ScheduleProgress(at, 24, 8)) for at in (0, 7, 8, 16, 20)]
     halves = [(1 + math.cos(math.pi * share)) / 2 for share in (0.5, 0.75)]
     assert found == pytest.approx([1 / 9, 8 / 9, 1.0, *halves])
     plateau = Plateau(factor=0.5, patience=0, warmup_epochs=0.25)
-    found = [plateau.factor(Progress(at, 24, 8)) for at in range(3)]
+    found = [plateau.factor(ScheduleProgress(at, 24, 8)) for at in range(3)]
     assert found == pytest.approx([1 / 3, 2 / 3, 1.0])
 
 
 def test_a_warmup_longer_than_training_only_rises() -> None:
     cosine = Cosine(warmup_epochs=10)
-    found = [cosine.factor(Progress(step, 16, 8)) for step in range(16)]
+    found = [cosine.factor(ScheduleProgress(step, 16, 8)) for step in range(16)]
     assert found == pytest.approx([(step + 1) / 81 for step in range(16)])
 
 
@@ -136,7 +136,7 @@ def test_plateau_is_torchs(patience: int, cooldown: int, seed: int) -> None:
         reference.step(error)
         own.observe(error, step=(at + 1) * PER_EPOCH)
         rate = float(optimizer.param_groups[0]["lr"])
-        assert own.factor(Progress((at + 1) * PER_EPOCH, 1000, PER_EPOCH)) == pytest.approx(rate), at
+        assert own.factor(ScheduleProgress((at + 1) * PER_EPOCH, 1000, PER_EPOCH)) == pytest.approx(rate), at
         falls += rate < 1
     assert falls > 5
 
@@ -154,7 +154,7 @@ BASES = [0.1, 0.01, 0.5]
 
 
 def staged_rates(schedule: Schedule, step: int) -> list[float]:
-    return rates(BASES, UNLOCKS, schedule, step=step, steps_per_epoch=PER_EPOCH, max_epochs=EPOCHS)
+    return compute_rates(BASES, UNLOCKS, schedule, step=step, steps_per_epoch=PER_EPOCH, max_epochs=EPOCHS)
 
 
 @pytest.mark.parametrize("name", REFERENCES)
@@ -206,7 +206,7 @@ def test_plateau_goes_on_from_its_state_as_if_never_stopped(cut: int) -> None:
         found = []
         for at in range(start, end):
             schedule.observe(errors[at], at + 1)
-            found.append(schedule.factor(Progress(at + 1, 100, 1)))
+            found.append(schedule.factor(ScheduleProgress(at + 1, 100, 1)))
         return found
 
     made = {"factor": 0.5, "patience": 1, "cooldown": 2}

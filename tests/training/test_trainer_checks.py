@@ -11,7 +11,7 @@ from pytorch_lightning.callbacks import EarlyStopping
 from geoguesser.errors import ConfigError
 from geoguesser.training.finetuning import Finetuning
 from geoguesser.training.schedule import Constant
-from geoguesser.training.trainer_checks import check_early_stopping, check_trainer, say_what_never_comes
+from geoguesser.training.trainer_checks import check_early_stopping, check_trainer, warn_unreachable_stages
 
 USUAL = {"max_epochs": 5, "val_check_interval": 1.0, "accumulate_grad_batches": 1, "gradient_clip_val": None}
 HITS = ("cell_top1", "cell_top5")
@@ -93,9 +93,9 @@ def test_early_stopping_on_what_nobody_gives() -> None:
 def test_a_stage_and_a_warm_up_that_never_come_are_said(caplog: pytest.LogCaptureFixture) -> None:
     staged = Finetuning(stages=[{"epoch": 0, "from": "head"}, {"epoch": 3, "from": "all"}])
     with caplog.at_level(logging.WARNING):
-        say_what_never_comes(staged, Constant(warmup_epochs=3), epochs=4)
+        warn_unreachable_stages(staged, Constant(warmup_epochs=3), epochs=4)
         assert caplog.messages == []
-        say_what_never_comes(staged, Constant(warmup_epochs=3), epochs=3)
+        warn_unreachable_stages(staged, Constant(warmup_epochs=3), epochs=3)
     assert caplog.messages == [
         "finetune.stages: the last begins at epoch 3, but trainer.max_epochs=3 ends before it",
         "schedule.warmup_epochs=3: with trainer.max_epochs=3 no rate ever comes to its full height",

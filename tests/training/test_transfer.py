@@ -10,7 +10,7 @@ import torch
 from training.toy_run import IMAGE, REGION, toy_network, toy_places
 
 from geoguesser.errors import CheckpointError
-from geoguesser.inference.predictor import Locator, read_checkpoint
+from geoguesser.inference.predictor import Predictor, read_checkpoint
 from geoguesser.model.fusion import AttentionFusion, MeanFusion
 from geoguesser.model.network import GeoNetwork
 from geoguesser.training.transfer import resume_network, start_network
@@ -27,7 +27,7 @@ def changed(**keys: Any) -> GeoNetwork:
 
 
 def saved(network: GeoNetwork, path: Path, *, older: bool = False) -> str:
-    Locator(network, REGION, IMAGE).save(path)
+    Predictor(network, REGION, IMAGE).save(path)
     if older:
         checkpoint = torch.load(path, weights_only=True)
         checkpoint["geoguesser"]["network"]["fusion"] = network.fusion.kind
@@ -44,8 +44,8 @@ def test_an_older_checkpoint_answers_starts_and_resumes(tmp_path: Path) -> None:
     given = changed()
     path = saved(given, tmp_path / "old.ckpt", older=True)
     images = toy_places()[1][:3]
-    expected = Locator(given, REGION, IMAGE).predict(images)
-    assert (Locator.load(path).predict(images) == expected).all()
+    expected = Predictor(given, REGION, IMAGE).predict(images)
+    assert (Predictor.load(path).predict(images) == expected).all()
     started, resumed = toy_network(), toy_network()
     assert start_network(started, path) == (f"network from {path}", True)
     resume_network(resumed, read_checkpoint(Path(path)), path)
@@ -82,5 +82,5 @@ def test_attention_comes_whole_and_answers_from_a_file(tmp_path: Path) -> None:
     assert start_network(started, path) == (f"network from {path}", True)
     assert same(started, given)
     images, mask = toy_places()[1][:3], torch.tensor([[1, 1, 0, 1], [1, 0, 0, 0], [1, 1, 1, 1]]).bool()
-    expected = Locator(given, REGION, IMAGE).predict(images, mask)
-    assert (Locator.load(path).predict(images, mask) == expected).all()
+    expected = Predictor(given, REGION, IMAGE).predict(images, mask)
+    assert (Predictor.load(path).predict(images, mask) == expected).all()

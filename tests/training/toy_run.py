@@ -18,7 +18,7 @@ from geoguesser.data.images import ImageSpec
 from geoguesser.data.views import MemoryViews
 from geoguesser.geo.grid import SquareGrid
 from geoguesser.geo.region import PlaneRegion
-from geoguesser.inference.predictor import record_of
+from geoguesser.inference.predictor import make_record
 from geoguesser.model.backbone import Backbone
 from geoguesser.model.decoder import MeanDecoder
 from geoguesser.model.fusion import MeanFusion
@@ -121,7 +121,7 @@ def toy_module(
     results_file: str | None = None,
 ) -> GeoLightningModule:
     network = network or toy_network()
-    record = record_of(network, REGION, IMAGE) | {"config": {"seed": 0, "data": {"batch_size": 4}}}
+    record = make_record(network, REGION, IMAGE) | {"config": {"seed": 0, "data": {"batch_size": 4}}}
     return GeoLightningModule(
         network,
         targets=network.head.targets(toy_places()[0]),

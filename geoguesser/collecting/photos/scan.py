@@ -19,7 +19,7 @@ from geoguesser.errors import DataError
 
 SEAM_LEVELS = 6.0  # the first and last column of a whole turn differ by no more than this, or by ...
 SEAM_TIMES = 3.0  # ... so many times what neighbouring columns differ by
-LEAST_SPHERE_PX = 512
+MIN_SPHERE_PX = 512
 
 
 @dataclass(frozen=True)
@@ -79,10 +79,10 @@ def _is_sphere(data: bytes, tags: Tags, where: str, *, fov_deg: float, size: int
         ValueError: Broken or truncated.
     """
     header = read_header(data)
-    image = decode_rgb(data, header, LEAST_SPHERE_PX)
+    image = decode_rgb(data, header, MIN_SPHERE_PX)
     height, width = (header.height, header.width) if header.orientation < 5 else (header.width, header.height)
     if not tags.is_sphere:
-        shaped = width == 2 * height and header.orientation == 1 and height >= LEAST_SPHERE_PX
+        shaped = width == 2 * height and header.orientation == 1 and height >= MIN_SPHERE_PX
         if not (shaped and _closes(image.astype(np.float32))):
             return False
     band = checked_band(height, width, band_of(tags, width, where), where)

@@ -24,7 +24,7 @@ from geoguesser.collecting.providers.base import Provider
 from geoguesser.collecting.providers.http_client import Web
 from geoguesser.collecting.providers.http_settings import Http
 from geoguesser.errors import ConfigError
-from geoguesser.system.text import counted
+from geoguesser.system.text import format_count
 
 log = logging.getLogger(__name__)
 
@@ -59,7 +59,9 @@ class Asking:
             if not own:
                 log.info("step=%s: nothing is left to be asked for", one)
                 if one == "download" and (open_points := self._open("metadata")):
-                    log.warning("%s not asked for yet: step=metadata does that", counted(open_points, "point"))
+                    log.warning(
+                        "%s not asked for yet: step=metadata does that", format_count(open_points, "point")
+                    )
                 self._close(one)
                 continue
             show_cost(
@@ -149,7 +151,7 @@ class Asking:
 
     def _choose(self) -> None:
         if lost := forget_lost_views(self._journal):
-            log.warning("%s no longer on disk as written, to be brought again", counted(lost, "view"))
+            log.warning("%s no longer on disk as written, to be brought again", format_count(lost, "view"))
         self._journal.change(lambda db: choose(db, self._filters))
 
     def _close(self, step: str) -> None:
@@ -157,7 +159,7 @@ class Asking:
         if step == "metadata":
             self._choose()
         else:
-            log.info("%s: %s", self._journal.folder / TABLE, counted(write_places(self._journal), "place"))
+            log.info("%s: %s", self._journal.folder / TABLE, format_count(write_places(self._journal), "place"))
         for line in state.lines_of(state.standing(self._journal)):
             log.info("%s", line)
         for line in state.budget_lines(self._journal, self._provider, self._budget):

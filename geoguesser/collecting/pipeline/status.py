@@ -9,7 +9,7 @@ from geoguesser.collecting.budget import MICROS, Budget, Spent, spent, spent_by_
 from geoguesser.collecting.database import Journal
 from geoguesser.collecting.providers.base import Provider
 from geoguesser.data.checks.inspection import HEADINGS
-from geoguesser.system.text import counted
+from geoguesser.system.text import format_count
 
 WORDS = {
     "no_panorama": "the provider has none there",
@@ -73,7 +73,7 @@ def lines_of(found: Standing) -> list[str]:
         f"points: {sum(found.points.values()):,} planned, {sum(found.points.values()) - open_points:,} answered, "
         f"{open_points:,} to ask for",
         f"places: {sum(found.places.values()):,} found, {found.places['done']:,} done, "
-        f"{open_places:,} to download; {counted(found.views, 'view')} on disk",
+        f"{open_places:,} to download; {format_count(found.views, 'view')} on disk",
     ]
     for word, counts in (("skipped", found.skipped), ("failed for now", found.failed)):
         for why, count in sorted(counts.items(), key=lambda one: (-one[1], one[0])):
@@ -119,7 +119,7 @@ def budget_lines(journal: Journal, provider: Provider, budget: Budget) -> list[s
         f"{count:,} {kind}" for kind, (count, _) in spent_by_kind(journal.db, provider.name).items()
     )
     return [
-        f"spent: {counted(so_far.requests, 'request')} ({by_kind or 'none'}), {so_far.micros / MICROS:,.2f} USD",
+        f"spent: {format_count(so_far.requests, 'request')} ({by_kind or 'none'}), {so_far.micros / MICROS:,.2f} USD",
         f"budget left: {_left(so_far, budget)}",
     ]
 

@@ -19,7 +19,7 @@ BoolArray = npt.NDArray[np.bool_]
 IntArray = npt.NDArray[np.int64]
 
 PIECE_KM = 0.1  # the longest piece of a line that is one entry of the index, ...
-MOST_PIECES = 3_000_000  # ... unless there would be more of them than this
+MAX_PIECES = 3_000_000  # ... unless there would be more of them than this
 NEIGHBOURS = (4, 32, 256)  # pieces that are looked at, more where the nearest ones do not tell
 STRAIGHT_M = 1000.0  # a line of a projected file is followed in steps of this when it is turned into degrees
 GOES_ON = "Give a GeoJSON, GeoPackage or Shapefile of lines, points or polygons."
@@ -43,7 +43,7 @@ class Layer:
         points = shapely.get_coordinates(self.parts[kinds == shapely.GeometryType.POINT])
         starts = np.concatenate((ends[:-1][joined], points))[:, ::-1]
         stops = np.concatenate((ends[1:][joined], points))[:, ::-1]
-        longest_km = max(PIECE_KM, float(haversine_km(starts, stops).sum()) / MOST_PIECES)
+        longest_km = max(PIECE_KM, float(haversine_km(starts, stops).sum()) / MAX_PIECES)
         self._starts, self._stops = (to_unit(side) for side in cut_pieces(starts, stops, longest_km))
         lengths_km = _arc_km(np.linalg.norm(self._starts - self._stops, axis=-1))
         self._half_km = 0.51 * float(lengths_km.max())  # from a piece's middle to its ends

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from geoguesser.system.text import counted
+from geoguesser.system.text import format_count
 
 
 def plan_lines(report: dict[str, Any]) -> list[str]:
@@ -30,5 +30,5 @@ def plan_lines(report: dict[str, Any]) -> list[str]:
         lines.append(f"the first point is in the largest gap, {gaps} from the nearest place")
     if report["short"]:
         why = "the spacing and the layer leave" if report["near"] else "the spacing leaves"
-        lines.append(f"{counted(report['short'], 'point')} fewer than asked: {why} no more room")
+        lines.append(f"{format_count(report['short'], 'point')} fewer than asked: {why} no more room")
     return lines

@@ -21,11 +21,11 @@ from geoguesser.geo.distance import EARTH_RADIUS_KM, FloatArray, to_unit
 
 IntArray = npt.NDArray[np.int64]
 
-MOST_AT_ONCE = 200_000  # darts
-MOST_BOXES = 1_000_000
+MAX_AT_ONCE = 200_000  # darts
+MAX_BOXES = 1_000_000
 POOR = 0.3  # fewer darts than this that hit, and an owner's boxes are quartered
 FINEST = 100.0  # parts of the spacing (or of near_m): smaller gaps count as full
-LEAST_REACH_M = 0.5
+MIN_REACH_M = 0.5
 FRUITLESS = 4  # rounds with (nearly) no hit in the smallest boxes
 FRUITLESS_RATE = 0.0005
 
@@ -144,7 +144,7 @@ class Darts:
                 16.0 + np.bincount(target.owners, np.maximum(reach_m / self.spacing_m, 0.5) ** 2, len(darts)) * 4.0
             )
             darts = np.minimum(darts, room)
-        return np.ceil(darts * min(1.0, MOST_AT_ONCE / darts.sum())).astype(np.int64)
+        return np.ceil(darts * min(1.0, MAX_AT_ONCE / darts.sum())).astype(np.int64)
 
     def _hits(self, xy: FloatArray, owner: IntArray, needs: IntArray) -> tuple[FloatArray, IntArray]:
         coords = self.chart.to_degrees(xy)
@@ -184,10 +184,10 @@ class Darts:
             return
         _, reach_m = self.chart.reach_m(target.boxes[rows])
         scales = [size for size in (self.spacing_m, self.near_m if self.layer is not None else 0.0) if size > 0]
-        finest_m = max(min(scales) / FINEST if scales else 0.0, LEAST_REACH_M)
+        finest_m = max(min(scales) / FINEST if scales else 0.0, MIN_REACH_M)
         large = np.zeros(len(rows), dtype=np.bool_)
         large[rows] = reach_m > finest_m
-        if np.count_nonzero(large) * 3 + len(rows) > MOST_BOXES:
+        if np.count_nonzero(large) * 3 + len(rows) > MAX_BOXES:
             large[:] = False
         done = poor & ~np.isin(np.arange(len(poor)), target.owners[large])
         target.fruitless[done & (target.rates < FRUITLESS_RATE)] += 1

@@ -23,8 +23,8 @@ from geoguesser.geo.cells.square import BandCells, SquareCells
 from geoguesser.geo.distance import FloatArray
 from geoguesser.geo.region import Region
 
-MOST_PLACES = 10_000_000
-MOST_SPACING_M = 1_000_000.0
+MAX_PLACES = 10_000_000
+MAX_SPACING_M = 1_000_000.0
 FIRST_BLOCK = 1024  # points
 
 
@@ -52,12 +52,12 @@ class Strategy(ABC):
     _report: dict[str, Any] = field(default_factory=dict, init=False)
 
     def __post_init__(self) -> None:
-        check_number("strategy.spacing_m", self.spacing_m, low=0.0, high=MOST_SPACING_M)
+        check_number("strategy.spacing_m", self.spacing_m, low=0.0, high=MAX_SPACING_M)
         for name in ("near", "existing"):
             value = getattr(self, name)
             if value is not None and not (isinstance(value, str | Path) and str(value).strip()):
                 raise ConfigError.at(f"strategy.{name}", "must be the path of a file, or null", found=value)
-        check_number("strategy.near_m", self.near_m, low=0.0, high=MOST_SPACING_M, open_low=True)
+        check_number("strategy.near_m", self.near_m, low=0.0, high=MAX_SPACING_M, open_low=True)
 
     def sample(self, region: Region, *, places: int, seed: int) -> FloatArray:
         """Draws the points of a plan.
@@ -75,7 +75,7 @@ class Strategy(ABC):
             ConfigError: A number is out of its range.
             DataError, MissingFileError: `near` or `existing` cannot be used.
         """
-        check_int("places", places, low=1, high=MOST_PLACES)
+        check_int("places", places, low=1, high=MAX_PLACES)
         check_int("seed", seed, low=0)
         self.layer = None if self.near is None else read_layer(self.near)
         self.existing_deg = None if self.existing is None else read_existing(self.existing)
@@ -190,7 +190,7 @@ class FillGaps(Strategy):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_int("strategy.candidates", self.candidates, low=2, high=MOST_PLACES)
+        check_int("strategy.candidates", self.candidates, low=2, high=MAX_PLACES)
         if self.existing is None:
             raise ConfigError.at(
                 "strategy.existing",

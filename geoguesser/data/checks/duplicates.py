@@ -18,7 +18,7 @@ from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
 from geoguesser.data.checks.findings import Finding, Findings
-from geoguesser.data.checks.inspection import OK, Facts, hash_distance
+from geoguesser.data.checks.inspection import OK, ImageStats, compute_hash_distance
 from geoguesser.data.panorama_ids import NO_PANORAMA, PANORAMA_COLUMNS
 from geoguesser.geo.distance import EARTH_RADIUS_KM, FloatArray, haversine_km, to_unit
 
@@ -43,7 +43,7 @@ class Match:
 
 
 @dataclass(frozen=True)
-class Identity:
+class DuplicateKeys:
     """What was found.
 
     Attributes:
@@ -57,14 +57,14 @@ class Identity:
     groups: IntArray
 
 
-def find_identical(
+def find_duplicates(
     table: pd.DataFrame,
     coords_deg: FloatArray,
-    facts: Facts | None,
+    facts: ImageStats | None,
     findings: Findings,
     *,
     first: BoolArray | None = None,
-) -> Identity:
+) -> DuplicateKeys:
     """Finds places that are the same, and settles them.
 
     Args:
@@ -101,7 +101,7 @@ def find_identical(
         )
         matches += own
     links = [(one.row, one.earlier) for one in matches if kept[one.row] and kept[one.earlier]]
-    return Identity(matches, ~kept, _groups(len(table), links))
+    return DuplicateKeys(matches, ~kept, _groups(len(table), links))
 
 
 def _groups(count: int, links: list[tuple[int, int]]) -> IntArray:
@@ -151,7 +151,7 @@ def _pair_codes(a: npt.NDArray[np.generic], b: npt.NDArray[np.generic]) -> IntAr
     return (pd.factorize(a)[0] * (len(uniques) + 1) + second).astype(np.int64)
 
 
-def _same_bytes(facts: Facts, order: IntArray, kept: BoolArray) -> Iterator[Match]:
+def _same_bytes(facts: ImageStats, order: IntArray, kept: BoolArray) -> Iterator[Match]:
     """Places that share the very bytes of a usable view; one look-up per view that is there twice."""
     digests = facts.views["digest"]
     pairs = _pair_codes(digests[..., 0].ravel(), digests[..., 1].ravel())
@@ -172,7 +172,7 @@ def _same_bytes(facts: Facts, order: IntArray, kept: BoolArray) -> Iterator[Matc
                 holders.setdefault(code, int(row))
 
 
-def _alike(coords_deg: FloatArray, facts: Facts, order: IntArray, kept: BoolArray) -> Iterator[Match]:
+def _alike(coords_deg: FloatArray, facts: ImageStats, order: IntArray, kept: BoolArray) -> Iterator[Match]:
     """Near places of which at least three usable views look the same."""
     rows = order[kept[order]]
     if len(rows) < 2:
@@ -188,7 +188,7 @@ def _alike(coords_deg: FloatArray, facts: Facts, order: IntArray, kept: BoolArra
         later, slot = np.nonzero(near < numbers[:, None])  # absent neighbours have number len(rows)
         a, b = rows[numbers[later]], rows[near[later, slot]]
         both = (state[a] == OK) & (state[b] == OK)
-        alike = (both & (hash_distance(hashes[a], hashes[b]) <= HASH_BITS)).sum(axis=1)
+        alike = (both & (compute_hash_distance(hashes[a], hashes[b]) <= HASH_BITS)).sum(axis=1)
         for pair in np.flatnonzero(alike >= ALIKE_VIEWS):
             row, other = int(a[pair]), int(b[pair])
             if kept[row] and kept[other]:
@@ -197,7 +197,7 @@ def _alike(coords_deg: FloatArray, facts: Facts, order: IntArray, kept: BoolArra
                 yield Match("near_duplicate", row, other, reason)
 
 
-def _repeated(table: pd.DataFrame, facts: Facts) -> list[Finding]:
+def _repeated(table: pd.DataFrame, facts: ImageStats) -> list[Finding]:
     """Places with one image for two headings."""
     digests, usable = facts.views["digest"], facts.views["state"] == OK
     found = np.zeros(len(facts), dtype=bool)

@@ -11,8 +11,8 @@ import numpy.typing as npt
 import pandas as pd
 
 from geoguesser.data.checks.findings import Finding, Findings
-from geoguesser.data.checks.inspection import HEADINGS, OK, PLACEHOLDER, Facts
-from geoguesser.data.splits import Split, StringArray, Ties
+from geoguesser.data.checks.inspection import HEADINGS, OK, PLACEHOLDER, ImageStats
+from geoguesser.data.splits import Split, SplitConstraints, StringArray
 from geoguesser.errors import DataError, check_choice
 from geoguesser.geo.region import Region
 
@@ -28,9 +28,9 @@ def check_missing_views(value: object) -> bool:
     return check_choice("data.missing_views", value, ("drop", "mask")) == "mask"
 
 
-def settle_images(
+def record_image_findings(
     table: pd.DataFrame,
-    facts: Facts,
+    facts: ImageStats,
     found: list[tuple[int, int, Finding]],
     findings: Findings,
     *,
@@ -70,7 +70,7 @@ def settle_images(
     return used, dropped
 
 
-def _small(table: pd.DataFrame, facts: Facts, largest: int) -> list[tuple[int, int, Finding]]:
+def _small(table: pd.DataFrame, facts: ImageStats, largest: int) -> list[tuple[int, int, Finding]]:
     """Images that are enlarged more than twice; told from their facts, whatever size they were packed for."""
     views = facts.views
     short = np.minimum(views["width"], views["height"])
@@ -83,7 +83,7 @@ def _small(table: pd.DataFrame, facts: Facts, largest: int) -> list[tuple[int, i
 
 
 def split_places(
-    split: Split, table: pd.DataFrame, region: Region, ties: Ties | None, findings: Findings
+    split: Split, table: pd.DataFrame, region: Region, ties: SplitConstraints | None, findings: Findings
 ) -> StringArray:
     """Splits, and settles the places that are the same as places on both sides.
 
@@ -106,8 +106,8 @@ def split_places(
     return splits
 
 
-def pixel_stats(
-    facts: Facts, used: BoolArray, rows: npt.NDArray[np.int64], size: int
+def compute_pixel_stats(
+    facts: ImageStats, used: BoolArray, rows: npt.NDArray[np.int64], size: int
 ) -> tuple[list[float], list[float]]:
     """Mean and standard deviation of the pixels of some places' used views, by channel, of values from 0 to 1.
 
@@ -123,10 +123,10 @@ def pixel_stats(
         Three means and three deviations, in float64.
     """
     sums = (facts.sums[rows] * used[rows][..., None, None]).sum(axis=(0, 1))
-    return stats_of_sums(sums, int(used[rows].sum()) * size**2)
+    return compute_stats(sums, int(used[rows].sum()) * size**2)
 
 
-def stats_of_sums(sums: npt.NDArray[np.int64], pixels: int) -> tuple[list[float], list[float]]:
+def compute_stats(sums: npt.NDArray[np.int64], pixels: int) -> tuple[list[float], list[float]]:
     """(2, 3) sums of values and squares over so many pixels -> three means and three deviations, from 0 to 1."""
     mean = sums[0] / pixels / 255.0
     variance = np.maximum(sums[1] / pixels / 255.0**2 - mean**2, 0.0)

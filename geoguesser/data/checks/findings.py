@@ -19,7 +19,7 @@ SHOWN = 8
 
 
 @dataclass(frozen=True)
-class Kind:
+class FindingKind:
     """One kind of finding.
 
     Attributes:
@@ -33,29 +33,29 @@ class Kind:
     what: str
 
 
-KINDS: dict[str, Kind] = {
+KINDS: dict[str, FindingKind] = {
     # Mistakes in a table or a folder: somebody should look, so they stop.
-    "bad_row": Kind("error", False, "a coordinate is no number or out of range"),
-    "duplicate_id": Kind("error", False, "the same uuid twice"),
-    "missing_images": Kind("error", False, "a row without any view"),
-    "missing_view": Kind("error", False, "a folder without one of the four views"),
-    "broken_image": Kind("error", False, "a file that is no whole image"),
-    "far_outside": Kind("error", False, "far from the region's land"),
-    "gone": Kind("error", False, "in the store, but no longer in the roots"),
+    "bad_row": FindingKind("error", False, "a coordinate is no number or out of range"),
+    "duplicate_id": FindingKind("error", False, "the same uuid twice"),
+    "missing_images": FindingKind("error", False, "a row without any view"),
+    "missing_view": FindingKind("error", False, "a folder without one of the four views"),
+    "broken_image": FindingKind("error", False, "a file that is no whole image"),
+    "far_outside": FindingKind("error", False, "far from the region's land"),
+    "gone": FindingKind("error", False, "in the store, but no longer in the roots"),
     # What collecting brings with it: left out, for a test set with training images in it flatters.
-    "placeholder_image": Kind("skip", True, "a tiny or featureless image"),
-    "no_view": Kind("skip", False, "with data.missing_views=mask: no view of it can be used"),
-    "duplicate_panorama": Kind("skip", True, "the same panorama id twice"),
-    "identical_image": Kind("skip", True, "the very bytes of another place's image"),
-    "near_duplicate": Kind("skip", True, "at least three views look like those of a place beside it"),
+    "placeholder_image": FindingKind("skip", True, "a tiny or featureless image"),
+    "no_view": FindingKind("skip", False, "with data.missing_views=mask: no view of it can be used"),
+    "duplicate_panorama": FindingKind("skip", True, "the same panorama id twice"),
+    "identical_image": FindingKind("skip", True, "the very bytes of another place's image"),
+    "near_duplicate": FindingKind("skip", True, "at least three views look like those of a place beside it"),
     # Worth knowing.
-    "same_coordinates": Kind("keep", True, "the very coordinates of another place"),
-    "repeated_view": Kind("keep", True, "one image for two headings"),
-    "split_bridge": Kind("keep", True, "duplicates on both sides of a split"),
-    "unusual_mode": Kind("keep", True, "grey, CMYK, palette or transparent; turned into RGB"),
-    "turned_image": Kind("keep", True, "EXIF says that it lies on its side; turned upright"),
-    "small_image": Kind("keep", True, "less than half of the size asked for; it is enlarged"),
-    "odd_aspect": Kind("keep", True, "at least twice as long one way as the other"),
+    "same_coordinates": FindingKind("keep", True, "the very coordinates of another place"),
+    "repeated_view": FindingKind("keep", True, "one image for two headings"),
+    "split_bridge": FindingKind("keep", True, "duplicates on both sides of a split"),
+    "unusual_mode": FindingKind("keep", True, "grey, CMYK, palette or transparent; turned into RGB"),
+    "turned_image": FindingKind("keep", True, "EXIF says that it lies on its side; turned upright"),
+    "small_image": FindingKind("keep", True, "less than half of the size asked for; it is enlarged"),
+    "odd_aspect": FindingKind("keep", True, "at least twice as long one way as the other"),
 }
 
 

@@ -17,9 +17,18 @@ import numpy.typing as npt
 import xxhash
 
 from geoguesser.data.checks.findings import Finding
-from geoguesser.data.images import MODES, ByteArray, Header, ImageSpec, decode_rgb, planes, read_bytes, read_header
+from geoguesser.data.images import (
+    MODES,
+    ByteArray,
+    Header,
+    ImageSpec,
+    decode_rgb,
+    read_bytes,
+    read_header,
+    to_planes,
+)
 from geoguesser.errors import DataError
-from geoguesser.system.parallel import in_order
+from geoguesser.system.parallel import map_in_order
 
 RULES = 1  # raise it whenever the same file gives other facts or findings
 CORES = "GEOGUESSER_CORES"  # environment: how many of them this process may use
@@ -60,7 +69,7 @@ class PlaceFiles(NamedTuple):
 
 
 @dataclass
-class Facts:
+class ImageStats:
     """What examining N places tells.
 
     Attributes:
@@ -89,7 +98,7 @@ class Facts:
         """The facts of these rows alone, in their order."""
         return type(self)(*(getattr(self, field.name)[rows] for field in fields(self)))
 
-    def put(self, row: int, examined: Examined, number: int = 0) -> None:
+    def put(self, row: int, examined: InspectedPlace, number: int = 0) -> None:
         """Records one place, with the sums and thumbnails of spec number `number`."""
         self.views[row] = examined.views
         self.thumbnails[row] = examined.thumbnails[number]
@@ -97,14 +106,14 @@ class Facts:
 
 
 @dataclass(frozen=True)
-class Examined:
+class InspectedPlace:
     """One place, examined for S specs.
 
     Attributes:
         images: S arrays (4, 3, size, size); a view that is missing or broken is all zeros.
         views: (4,) of dtype VIEW.
         thumbnails: S arrays (4, 3, 8, 8).
-        sums: S arrays (4, 2, 3), as in `Facts`.
+        sums: S arrays (4, 2, 3), as in `ImageStats`.
         found: What is wrong with its images or remarkable, each with the number of its heading.
         unreadable: How many files the operating system would not give; another time it may.
     """
@@ -117,7 +126,7 @@ class Examined:
     unreadable: int
 
 
-def examine(files: PlaceFiles, specs: Sequence[ImageSpec]) -> Examined:
+def inspect_place(files: PlaceFiles, specs: Sequence[ImageSpec]) -> InspectedPlace:
     """Reads a place's files once, and decodes each for every spec at its own scale.
 
     So a view has the same pixels whichever other sizes are made in the same pass.
@@ -142,11 +151,11 @@ def examine(files: PlaceFiles, specs: Sequence[ImageSpec]) -> Examined:
             continue
         found += [(heading, Finding(kind, path, reason)) for kind, reason in kinds]
         for number, image in enumerate(fitted):
-            planes(image, images[number][heading])
+            to_planes(image, images[number][heading])
             thumbnails[number][heading] = (_thumbnail(image) if number else first).transpose(2, 0, 1)
             sums[number][heading] = _sums(image)
-    views["hash"] = picture_hash(thumbnails[0])
-    return Examined(images, views, thumbnails, sums, found, unreadable)
+    views["hash"] = compute_picture_hash(thumbnails[0])
+    return InspectedPlace(images, views, thumbnails, sums, found, unreadable)
 
 
 def _read(
@@ -169,7 +178,7 @@ def _read(
     kinds: list[tuple[str, str]] = []
     short, long = sorted((header.width, header.height))
     size = f"{header.width} x {header.height} pixels"
-    if reason := placeholder(header, fitted[0], thumbnail):
+    if reason := is_placeholder(header, fitted[0], thumbnail):
         kinds.append(("placeholder_image", reason))
         view["state"] = PLACEHOLDER
     if mode:
@@ -181,7 +190,7 @@ def _read(
     return fitted, thumbnail, kinds
 
 
-def placeholder(header: Header, image: npt.NDArray[Any], thumbnail: npt.NDArray[Any] | None = None) -> str:
+def is_placeholder(header: Header, image: npt.NDArray[Any], thumbnail: npt.NDArray[Any] | None = None) -> str:
     """Why an image stands for one that is not there, as the rest of a sentence; empty where it shows something.
 
     Args:
@@ -215,7 +224,7 @@ def _sums(image: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
     return np.rint(np.stack((mean * count, (deviation**2 + mean**2) * count))).astype(np.int64)
 
 
-def picture_hash(thumbnails: ByteArray) -> npt.NDArray[np.uint64]:
+def compute_picture_hash(thumbnails: ByteArray) -> npt.NDArray[np.uint64]:
     """A perceptual hash: the signs of the 56 horizontal and 56 vertical steps between luma blocks.
 
     Measured on 160 street views: coded anew or resized, at most 5 of its 112 bits differ; between
@@ -237,7 +246,7 @@ def picture_hash(thumbnails: ByteArray) -> npt.NDArray[np.uint64]:
     return np.packbits(padded, axis=-1).view("<u8")[..., 0]
 
 
-def hash_distance(a: npt.NDArray[np.uint64], b: npt.NDArray[np.uint64]) -> npt.NDArray[np.int64]:
+def compute_hash_distance(a: npt.NDArray[np.uint64], b: npt.NDArray[np.uint64]) -> npt.NDArray[np.int64]:
     """(..., 2) hashes -> (...) how many of their 112 bits differ."""
     return np.bitwise_count(a ^ b).sum(axis=-1).astype(np.int64)
 
@@ -254,17 +263,21 @@ def system_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def examine_in_order(places: Sequence[PlaceFiles], specs: Sequence[ImageSpec]) -> Iterator[Examined]:
+def inspect_in_order(places: Sequence[PlaceFiles], specs: Sequence[ImageSpec]) -> Iterator[InspectedPlace]:
     """Examines places on all cores and yields them in their order; a bounded number is in flight.
 
     Threads serve, for reading, decoding, resizing and hashing all release Python's lock.
     """
-    yield from in_order(
-        lambda files: examine(files, specs), places, threads=cores(), ahead=ahead_of(specs), name="examine"
+    yield from map_in_order(
+        lambda files: inspect_place(files, specs),
+        places,
+        threads=cores(),
+        ahead=choose_prefetch(specs),
+        name="examine",
     )
 
 
-def ahead_of(specs: Sequence[ImageSpec]) -> int:
+def choose_prefetch(specs: Sequence[ImageSpec]) -> int:
     """How many places may wait with their pixels: some for each core, within a fixed amount of memory."""
     size = sum(12 * spec.size**2 for spec in specs)
     return max(2 * cores(), min(256, AHEAD_BYTES // size))

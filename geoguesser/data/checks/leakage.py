@@ -19,7 +19,7 @@ WITHIN_M = (50, 500, 5000)
 FLATTERS = {50: 0.01, 500: 0.1}  # metres -> the share of test places that is too many
 
 
-def nearest_training_km(coords_deg: FloatArray, splits: npt.NDArray[Any]) -> FloatArray:
+def compute_nearest_training_km(coords_deg: FloatArray, splits: npt.NDArray[Any]) -> FloatArray:
     """(N,) great-circle distance of each place to the nearest training place, of a training place to another.
 
     Infinite where there is none.
@@ -40,7 +40,7 @@ def nearest_training_km(coords_deg: FloatArray, splits: npt.NDArray[Any]) -> Flo
     return np.where(np.isinf(chords), np.inf, arc_km(chords))
 
 
-def audit(coords_deg: FloatArray, splits: npt.NDArray[Any]) -> dict[str, Any]:
+def audit_split(coords_deg: FloatArray, splits: npt.NDArray[Any]) -> dict[str, Any]:
     """What a split is worth.
 
     Args:
@@ -51,7 +51,7 @@ def audit(coords_deg: FloatArray, splits: npt.NDArray[Any]) -> dict[str, Any]:
         Split -> places, quartiles of the distance to the nearest training place in km, and how many lie
         within 50, 500 and 5,000 m of one; and `warnings`, sentences for people.
     """
-    distance_km = nearest_training_km(coords_deg, splits)
+    distance_km = compute_nearest_training_km(coords_deg, splits)
     found: dict[str, Any] = {}
     for name in NAMES:
         own = distance_km[splits == name]

@@ -85,7 +85,7 @@ def noise_tile(slope: float) -> Image:
     return periodic_noise(512, slope, seed=3)
 
 
-def look_up(scene: Scene, a: Image, b: Image, slope: float = GRAIN) -> Image:
+def sample_texture(scene: Scene, a: Image, b: Image, slope: float = GRAIN) -> Image:
     """The noise at two coordinates in steps of its tile, nearest."""
     row = (a + scene.noise_at[0]).astype(np.int32) & 511
     column = (b + scene.noise_at[1]).astype(np.int32) & 511

@@ -52,7 +52,7 @@ def make_demo(
     check_int("data.demo_seed", seed, low=0)
     check_int("data.px", px, low=16, high=2048)
     coords_deg = synthetic_land().positions(seed, places)
-    names = [place_uuid(seed, index) for index in range(places)]
+    names = [make_demo_uuid(seed, index) for index in range(places)]
     (folder / "images").mkdir(parents=True, exist_ok=True)
 
     jobs = (_job(folder / "images" / name, seed, index, coords_deg[index], px) for index, name in enumerate(names))
@@ -110,7 +110,7 @@ def demo_folder(*, places: int, seed: int, px: int, cache: str | Path | None = N
     return home / f"demo-v{VERSION}-{places}-{seed}-{px}"
 
 
-def place_uuid(seed: int, index: int) -> str:
+def make_demo_uuid(seed: int, index: int) -> str:
     """The id of a synthetic place: of a UUID's shape, but made from seed and index."""
     digest = hashlib.sha256(f"geoguesser demo {seed} {index}".encode()).digest()
     return str(uuid.UUID(bytes=digest[:16], version=4))

@@ -12,7 +12,7 @@ import math
 import cv2
 import numpy as np
 
-from geoguesser.data.demo.camera import CLOUD, EYE_M, Camera, blend, develop, look_up, rgb
+from geoguesser.data.demo.camera import CLOUD, EYE_M, Camera, blend, develop, rgb, sample_texture
 from geoguesser.data.demo.objects import Easel, draw_car, draw_house, draw_pole_line, draw_tree
 from geoguesser.data.demo.scene import Colour, Field, Horizon, Image, Scene, Strip
 
@@ -83,7 +83,7 @@ def _clouds(camera: Camera, rise: Image, across: Image) -> Image:
     right = ahead * across
     turn = math.radians(camera.heading_deg)
     sin, cos = math.sin(turn), math.cos(turn)
-    noise = look_up(camera.scene, ahead * cos - right * sin + 256, ahead * sin + right * cos + 256, CLOUD)
+    noise = sample_texture(camera.scene, ahead * cos - right * sin + 256, ahead * sin + right * cos + 256, CLOUD)
     return np.clip((noise - 1.7 + 3.8 * camera.scene.cloud) * 0.6, 0.0, 1.0)
 
 
@@ -95,12 +95,12 @@ def _draw_relief(canvas: Image, camera: Camera, horizon: Horizon, air: Image) ->
         angle, away_km = _over_width(horizon.relief_rad[band], px), _over_width(horizon.distance_km[band], px)
         height = px * 0.3 * np.tanh(RELIEF_SCALE * angle * 0.5 / 0.3)
         ridge = columns * (160.0 / px) + 300.0 * camera.heading_deg
-        height *= 1.0 + 0.05 * look_up(scene, np.full(px, 40.0 * band), ridge, CLOUD)
+        height *= 1.0 + 0.05 * sample_texture(scene, np.full(px, 40.0 * band), ridge, CLOUD)
         if height.max() < 0.5:
             continue
         top = max(int(camera.horizon_px - height.max()), 0)
         up = (camera.horizon_px - np.arange(top, base, dtype=np.float32))[:, None]
-        noise = look_up(scene, up * (300.0 / px) + 90.0 * band, columns[None] * (224.0 / px))
+        noise = sample_texture(scene, up * (300.0 / px) + 90.0 * band, columns[None] * (224.0 / px))
         rocky = scene.rocky_relief * np.clip(0.5 * noise + up * (2.2 / px) + 0.1, 0.0, 0.85)
         rocky = np.maximum(rocky, scene.snow * np.clip(up * (6.0 / px) - 0.4 + 0.3 * noise, 0.0, 0.9))
         tint = rgb(*scene.relief) * (1.0 + 0.1 * noise)
@@ -123,8 +123,8 @@ def _draw_ground(canvas: Image, camera: Camera, air: Image) -> None:
     right = depth * camera.across()
     sin, cos = camera.turn
     u, v = scene.lane_m + depth * sin + right * cos, depth * cos - right * sin
-    fine = look_up(scene, u * 18.0, v * 18.0) / (1.0 + depth / 12.0)
-    broad = look_up(scene, u * 1.7 + 99, v * 1.7) / (1.0 + depth / 120.0)
+    fine = sample_texture(scene, u * 18.0, v * 18.0) / (1.0 + depth / 12.0)
+    broad = sample_texture(scene, u * 1.7 + 99, v * 1.7) / (1.0 + depth / 120.0)
     shares, colours = _ground_cover(scene, u, v, depth, (fine, broad))
     mixing = np.array(colours, np.float32).T
     ground = (mixing @ np.stack(shares).reshape(len(shares), -1)).reshape(3, *u.shape)
@@ -183,7 +183,7 @@ def _draw_sea(canvas: Image, camera: Camera, horizon: Horizon, air: Image) -> No
     depth = np.where(np.isfinite(horizon.sea_km), px * (0.012 + 0.13 / (1.0 + horizon.sea_km / 1.3)), 0.0)
     depth = _over_width(depth, px)
     below = (np.arange(top, min(top + int(depth.max()) + 2, px), dtype=np.float32) - camera.horizon_px)[:, None]
-    waves = look_up(camera.scene, 900.0 / (below + 1.0), np.arange(px)[None] * 60.0 / px)
+    waves = sample_texture(camera.scene, 900.0 / (below + 1.0), np.arange(px)[None] * 60.0 / px)
     tint = rgb(*SEA) + (0.25 - 0.15 * below / max(float(depth.max()), 1.0)) * (air - rgb(*SEA))
     tint *= 1.0 + 0.06 * waves
     distance_m = 1000.0 * np.where(depth > 0, 1.0 / np.maximum(depth / px, 0.02) * 0.13, 0.0)
@@ -236,7 +236,7 @@ def _draw_strip(canvas: Image, camera: Camera, strip: Strip, air: Image) -> None
         return
     above_m = EYE_M - (rows - camera.horizon_px).astype(np.float32) * (depth / camera.focal_px)
     scale = 5.0 if strip.height_m > 2.0 else 18.0
-    noise = look_up(scene, above_m * scale, along * scale) / (1.0 + depth * scale / 900.0)
+    noise = sample_texture(scene, above_m * scale, along * scale) / (1.0 + depth * scale / 900.0)
     contrast = 0.3 if strip.kind == "stones" else 0.2
     light = 0.62 + 0.45 * np.clip(above_m / strip.height_m, 0.0, 1.0) + contrast * noise
     tint = light * rgb(*strip.colour)
@@ -247,7 +247,7 @@ def _draw_strip(canvas: Image, camera: Camera, strip: Strip, air: Image) -> None
 
 def _profile(scene: Scene, kind: str, along_m: Image) -> Image:
     """(px,) the height along a strip, as a share: spires, crowns or almost level."""
-    noise = look_up(scene, np.full_like(along_m, 7.0), along_m * 0.9)
+    noise = sample_texture(scene, np.full_like(along_m, 7.0), along_m * 0.9)
     if kind == "spruce":
         return 0.62 + 0.3 * np.abs(along_m / 4.0 % 1.0 * 2.0 - 1.0) ** 1.3 + 0.1 * noise
     if kind in ("oak", "bare"):

@@ -13,24 +13,24 @@ import pandas as pd
 from tqdm import tqdm
 
 from geoguesser.data.augment import Augment
-from geoguesser.data.checks.duplicates import find_identical
+from geoguesser.data.checks.duplicates import find_duplicates
 from geoguesser.data.checks.filtering import (
     check_missing_views,
-    pixel_stats,
-    settle_images,
-    stats_of_sums,
+    compute_pixel_stats,
+    compute_stats,
+    record_image_findings,
 )
 from geoguesser.data.datamodule import PlacesData
 from geoguesser.data.demo.dataset import demo_root
-from geoguesser.data.examined import known_views
-from geoguesser.data.fingerprint import fingerprint
+from geoguesser.data.examined import load_known_views
+from geoguesser.data.fingerprint import compute_fingerprint
 from geoguesser.data.images import ImageSpec
-from geoguesser.data.places import FAR_KM, coords_of, files_of, read_places, without_far
-from geoguesser.data.splits import Split, Ties
+from geoguesser.data.places import FAR_KM, drop_far, get_coords, list_files, read_places
+from geoguesser.data.splits import Split, SplitConstraints
 from geoguesser.data.store.reader import Store
 from geoguesser.errors import check_number
 from geoguesser.geo.region import Region
-from geoguesser.system.text import counted
+from geoguesser.system.text import format_count
 
 log = logging.getLogger(__name__)
 
@@ -110,8 +110,10 @@ class PlacesDataModule(PlacesData):
         if hasattr(self, "views"):
             return
         self.read_table()
-        loaded = known_views(files_of(self._as_read), self.image, memory_gib=self.memory_gib, cache=self.cache)
-        mask, dropped = settle_images(
+        loaded = load_known_views(
+            list_files(self._as_read), self.image, memory_gib=self.memory_gib, cache=self.cache
+        )
+        mask, dropped = record_image_findings(
             self._as_read,
             loaded.facts,
             loaded.found,
@@ -121,21 +123,21 @@ class PlacesDataModule(PlacesData):
         )
         some = np.flatnonzero(~dropped)
         table, facts = self._as_read.iloc[some].reset_index(drop=True), loaded.facts.take(some)
-        identity = find_identical(table, coords_of(table), facts, self.findings)
+        identity = find_duplicates(table, get_coords(table), facts, self.findings)
         kept = np.flatnonzero(~identity.dropped)
         rows = some[kept]
         self._as_read = table.iloc[kept].reset_index(drop=True)
         recorded = np.full(len(kept), "", dtype="U6")
-        self._set_table(self._as_read, mask[rows], Ties(identity.groups[kept], recorded))
+        self._set_table(self._as_read, mask[rows], SplitConstraints(identity.groups[kept], recorded))
         self.facts, self.decoded = facts.take(kept), loaded.decoded
         self.views = loaded.views if len(rows) == len(dropped) else loaded.views.take(rows)
         self.thumbnails = self.facts.thumbnails
 
     def pixel_stats(self) -> tuple[list[float], list[float]]:
-        return pixel_stats(self.facts, self.mask.numpy(), self.rows["train"], self.image.size)
+        return compute_pixel_stats(self.facts, self.mask.numpy(), self.rows["train"], self.image.size)
 
     def fingerprint(self) -> dict[str, Any]:
-        return fingerprint(self.table, self.mask.numpy(), self.facts.views["digest"], self.image)
+        return compute_fingerprint(self.table, self.mask.numpy(), self.facts.views["digest"], self.image)
 
 
 class StoreDataModule(PlacesData):
@@ -195,11 +197,11 @@ class StoreDataModule(PlacesData):
     def read_table(self) -> None:
         if self.rows:
             return
-        table = without_far(self._whole, self.region, self.findings, self.far_km)
+        table = drop_far(self._whole, self.region, self.findings, self.far_km)
         self._rows = np.flatnonzero(self._whole["uuid"].isin(table["uuid"]))
         recorded = np.full(len(table), "", dtype="U6")
         groups = table["same_as"].to_numpy(dtype=np.int64)
-        self._set_table(table, self._mask[self._rows], Ties(groups, recorded))
+        self._set_table(table, self._mask[self._rows], SplitConstraints(groups, recorded))
 
     def read_views(self) -> None:
         """Takes the mapped shards; nothing is read or decoded before a batch asks for it."""
@@ -210,7 +212,7 @@ class StoreDataModule(PlacesData):
         self.thumbnails = self._thumbnails[self._rows]
         log.info(
             "%s from the store %s, views of %s",
-            counted(len(self.table), "place"),
+            format_count(len(self.table), "place"),
             self.store.folder,
             self.image.name,
         )
@@ -218,11 +220,11 @@ class StoreDataModule(PlacesData):
     def pixel_stats(self) -> tuple[list[float], list[float]]:
         rows = self._rows[self.rows["train"]]
         pixels = int(self.mask[self.rows["train"]].sum()) * self.image.size**2
-        return stats_of_sums(self._sums[rows].sum(axis=0), pixels)
+        return compute_stats(self._sums[rows].sum(axis=0), pixels)
 
     def fingerprint(self) -> dict[str, Any]:
         digests = self._digests[self._rows]
-        return fingerprint(self.table, self.mask.numpy(), digests, self.image, self.store.decoder)
+        return compute_fingerprint(self.table, self.mask.numpy(), digests, self.image, self.store.decoder)
 
 
 def demo_data(

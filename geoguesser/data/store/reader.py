@@ -67,12 +67,12 @@ class Store:
             )
         store = cls(folder, read_manifest(folder))
         for name, size in store.manifest["files"].items():
-            if not are_whole(folder, {name: size}):
+            if not check_shards(folder, {name: size}):
                 raise StoreError.at(str(folder / name), f"must have {size:,} bytes", remedy=AGAIN)
         for name, entry in store.manifest["images"].items():
             for shard, places in zip(entry["shards"], store.manifest["shard_places"], strict=True):
                 file = folder / "views" / name / f"{shard}.bin"
-                whole = places * bytes_of(entry["size"])
+                whole = places * count_bytes(entry["size"])
                 size = file.stat().st_size if file.is_file() else 0
                 if size != whole:
                     raise StoreError.at(str(file), f"must have {whole:,} bytes", found=size, remedy=AGAIN)
@@ -190,7 +190,7 @@ class StoreViews(Views):
         return StoreViews(self.maps, self.shard[rows], self.slot[rows])
 
 
-def bytes_of(size: int) -> int:
+def count_bytes(size: int) -> int:
     """Bytes of one place's four views of a size."""
     return 4 * 3 * size * size
 
@@ -230,7 +230,7 @@ def _reading(file: Path) -> Iterator[None]:
         raise StoreError.at(str(file), f"cannot be read ({first_line(error)})", remedy=AGAIN) from error
 
 
-def are_whole(folder: Path, sizes: dict[str, int]) -> bool:
+def check_shards(folder: Path, sizes: dict[str, int]) -> bool:
     """Whether all these files are there and of their size."""
     paths = {folder / name: size for name, size in sizes.items()}
     return all(path.is_file() and path.stat().st_size == size for path, size in paths.items())

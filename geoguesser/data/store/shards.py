@@ -23,9 +23,9 @@ import numpy as np
 from tqdm import tqdm
 
 from geoguesser.data.checks.findings import Finding
-from geoguesser.data.checks.inspection import Facts, PlaceFiles, examine_in_order
-from geoguesser.data.images import ImageSpec, decoder
-from geoguesser.data.store.reader import bytes_of
+from geoguesser.data.checks.inspection import ImageStats, PlaceFiles, inspect_in_order
+from geoguesser.data.images import ImageSpec, choose_decoder
+from geoguesser.data.store.reader import count_bytes
 from geoguesser.errors import MissingFileError, StoreError
 
 SHARD_PLACES = 1024  # 147 MiB at 112 px: a fair object for object storage, two seconds of work for two cores
@@ -33,7 +33,7 @@ SPARE_BYTES = 2**24  # for the table and the report
 
 
 @dataclass
-class Packed:
+class PackedShard:
     """What packing gave.
 
     Attributes:
@@ -43,7 +43,7 @@ class Packed:
         reused: How many places were packed before.
     """
 
-    facts: dict[str, Facts]
+    facts: dict[str, ImageStats]
     found: list[tuple[int, int, Finding]] = field(default_factory=list)
     shards: dict[str, list[str]] = field(default_factory=dict)
     reused: int = 0
@@ -56,7 +56,7 @@ def shard_ranges(count: int) -> list[range]:
 
 def shard_names(ids: Sequence[str], places: Sequence[PlaceFiles], specs: Sequence[ImageSpec]) -> list[str]:
     """The names of the shard of these places, one for each spec."""
-    inputs = hashlib.blake2b(decoder().encode(), digest_size=16)
+    inputs = hashlib.blake2b(choose_decoder().encode(), digest_size=16)
     for uuid, files in zip(ids, places, strict=True):
         inputs.update(f"\0\0{uuid}".encode())
         for heading, name in enumerate(files.names):
@@ -79,13 +79,13 @@ def _signature(path: str) -> bytes:
     return f"\0{status.st_size}\0{status.st_mtime_ns}".encode()
 
 
-def pack(
+def pack_shards(
     out: Path | None,
     ids: Sequence[str],
     places: Sequence[PlaceFiles],
     roots: Sequence[str],
     specs: Sequence[ImageSpec],
-) -> Packed:
+) -> PackedShard:
     """Examines all places and packs their views.
 
     Args:
@@ -102,7 +102,7 @@ def pack(
         StoreError: Something cannot be written; what is whole stays for the next try.
         MissingFileError: A root has gone.
     """
-    packed = Packed({spec.name: Facts.empty(len(places), thumbnail=0) for spec in specs})
+    packed = PackedShard({spec.name: ImageStats.empty(len(places), thumbnail=0) for spec in specs})
     ranges = shard_ranges(len(places))
     jobs = []
     for rows in ranges:
@@ -142,7 +142,7 @@ def pack(
 def _fill(shards: list[_Shard], places: list[PlaceFiles], roots: list[str], bar: Any) -> None:
     specs = [shard.spec for shard in shards]
     try:
-        for slot, examined in enumerate(examine_in_order(places, specs)):
+        for slot, examined in enumerate(inspect_in_order(places, specs)):
             if examined.unreadable and not Path(roots[slot]).is_dir():
                 raise MissingFileError.at(
                     f"data.roots {roots[slot]}",
@@ -170,7 +170,7 @@ class _Shard:
 
     def __init__(self, out: Path | None, spec: ImageSpec, name: str, count: int) -> None:
         self.out, self.spec, self.name, self.count = out, spec, name, count
-        self.facts = Facts.empty(0)
+        self.facts = ImageStats.empty(0)
         self.found: list[tuple[int, int, str, str]] = []
         self.unreadable = 0
         self._file: Any = None
@@ -178,7 +178,7 @@ class _Shard:
 
     @property
     def bytes(self) -> int:
-        return self.count * bytes_of(self.spec.size)
+        return self.count * count_bytes(self.spec.size)
 
     @property
     def path(self) -> Path:
@@ -192,7 +192,7 @@ class _Shard:
             return False
         try:
             with np.load(facts) as told:
-                loaded = Facts(told["views"], told["thumbnails"], told["sums"])
+                loaded = ImageStats(told["views"], told["thumbnails"], told["sums"])
                 found = [(int(a), int(b), str(c), str(d)) for a, b, c, d in json.loads(str(told["found"]))]
                 unreadable = int(told["unreadable"])
         except (OSError, ValueError, KeyError):
@@ -200,21 +200,21 @@ class _Shard:
         if unreadable or len(loaded) != self.count:
             return False
         self.found = found
-        self.facts = Facts(loaded.views, loaded.thumbnails[:, :, :, :0, :0], loaded.sums)
+        self.facts = ImageStats(loaded.views, loaded.thumbnails[:, :, :, :0, :0], loaded.sums)
         return True
 
     def add(self, slot: int, examined: Any, number: int) -> None:
         if slot == 0:
-            self.facts = Facts.empty(self.count)
+            self.facts = ImageStats.empty(self.count)
             if self.out is not None:
-                with writing(self.out):
+                with open_for_writing(self.out):
                     self.path.parent.mkdir(parents=True, exist_ok=True)
                     self._file = self.path.with_suffix(".part").open("wb")
         self.facts.put(slot, examined, number)
         self.found += [(slot, heading, one.kind, one.reason) for heading, one in examined.found]
         self.unreadable += examined.unreadable
         if self._file is not None and self.out is not None:
-            with writing(self.out):
+            with open_for_writing(self.out):
                 self._file.write(examined.images[number].data)
 
     def seal(self) -> None:
@@ -223,12 +223,12 @@ class _Shard:
         The facts were handed on before; here they leave the memory.
         """
         self._write()
-        self.facts, self.found = Facts.empty(0), []
+        self.facts, self.found = ImageStats.empty(0), []
 
     def _write(self) -> None:
         if self._file is None or self.out is None:
             return
-        with writing(self.out):
+        with open_for_writing(self.out):
             self._file.flush()
             os.fsync(self._file.fileno())
             self._file.close()
@@ -248,7 +248,7 @@ class _Shard:
                 self._file.close()
             Path(self._file.name).unlink(missing_ok=True)
 
-    def report(self, packed: Packed, rows: range, places: list[PlaceFiles], *, first: bool) -> None:
+    def report(self, packed: PackedShard, rows: range, places: list[PlaceFiles], *, first: bool) -> None:
         """Hands facts on by row; findings, which are the same for each size, once."""
         facts = packed.facts[self.spec.name]
         facts.views[rows.start : rows.stop] = self.facts.views
@@ -272,7 +272,7 @@ def _check_space(out: Path, shards: list[_Shard]) -> None:
 
 
 @contextmanager
-def writing(out: Path) -> Iterator[None]:
+def open_for_writing(out: Path) -> Iterator[None]:
     """Turns what an operating system says of a disk into a sentence with a remedy."""
     try:
         yield

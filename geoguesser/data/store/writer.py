@@ -15,10 +15,10 @@ import numpy.typing as npt
 import pandas as pd
 
 from geoguesser import __version__
-from geoguesser.data.fingerprint import digest_of, fingerprint
-from geoguesser.data.images import decoder
-from geoguesser.data.store.reader import FORMAT, MANIFEST, MASK_COLUMNS, are_whole
-from geoguesser.data.store.shards import Packed, shard_ranges, write_whole, writing
+from geoguesser.data.fingerprint import compute_digest, compute_fingerprint
+from geoguesser.data.images import choose_decoder
+from geoguesser.data.store.reader import FORMAT, MANIFEST, MASK_COLUMNS, check_shards
+from geoguesser.data.store.shards import PackedShard, open_for_writing, shard_ranges, write_whole
 
 if TYPE_CHECKING:
     from geoguesser.data.prepare import Prepared
@@ -38,7 +38,7 @@ def commit(
     *,
     old: dict[str, Any] | None,
     prepared: Prepared,
-    packed: Packed,
+    packed: PackedShard,
     rows: IntArray,
     sums: dict[str, IntArray],
     groups: IntArray,
@@ -71,19 +71,19 @@ def commit(
             "size": spec.size,
             "fit": spec.fit,
             "shards": packed.shards[spec.name],
-            "fingerprint": fingerprint(prepared.table, prepared.mask, digests, spec),
+            "fingerprint": compute_fingerprint(prepared.table, prepared.mask, digests, spec),
             "train_pixels": prepared.stats[spec.name],
         }
         for spec in prepared.specs
     }
     table = _stored_table(prepared, shard, rows - starts[shard], groups)
     prints = {name: entry["fingerprint"] for name, entry in images.items()}
-    name = digest_of({"prints": prints, "table": pd.util.hash_pandas_object(table.astype(str)).sum()})
+    name = compute_digest({"prints": prints, "table": pd.util.hash_pandas_object(table.astype(str)).sum()})
     manifest: dict[str, Any] = {
         "format": FORMAT,
         "geoguesser": __version__,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "decoder": decoder(),
+        "decoder": choose_decoder(),
         **about,
         "places": len(table),
         "table": f"places-{name}.parquet",
@@ -95,10 +95,10 @@ def commit(
     }
     names = [manifest[key] for key in ("table", "facts", "thumbnails")]
     own = ("created", "files")
-    if old is not None and _without(manifest, own) == _without(old, own) and are_whole(out, old["files"]):
+    if old is not None and _without(manifest, own) == _without(old, own) and check_shards(out, old["files"]):
         _collect_garbage(out, old)
         return False
-    with writing(out):
+    with open_for_writing(out):
         facts: dict[str, Any] = {"digests": digests} | {f"sums {key}": value for key, value in sums.items()}
         write_whole(out / manifest["table"], lambda file: table.to_parquet(file, index=False))
         write_whole(out / manifest["facts"], lambda file: np.savez(file, **facts))
@@ -160,7 +160,7 @@ def _copy_thumbnails(file: Any, shards: list[Path], starts: IntArray, rows: IntA
             file.write(np.ascontiguousarray(told["thumbnails"][own]).tobytes())
 
 
-def is_own(name: str) -> bool:
+def is_own_file(name: str) -> bool:
     """Whether a file of this name, in a store's folder, is one of its tables or what is left of writing one."""
     return bool(OWN_FILE.fullmatch(name))
 
@@ -178,7 +178,7 @@ def _collect_garbage(out: Path, manifest: dict[str, Any]) -> None:
         if own and (own[1] not in named or path.name.endswith(".part")):
             path.unlink(missing_ok=True)
     for path in out.iterdir():
-        if is_own(path.name) and path.name not in (*manifest["files"], MANIFEST):
+        if is_own_file(path.name) and path.name not in (*manifest["files"], MANIFEST):
             path.unlink(missing_ok=True)
 
 

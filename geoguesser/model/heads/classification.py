@@ -16,10 +16,10 @@ from torch.nn import functional
 
 from geoguesser.errors import ConfigError, RegionError, check_choice
 from geoguesser.geo.distance import FloatArray, from_unit, to_unit
-from geoguesser.geo.grid import Grid, GridMaker
+from geoguesser.geo.grid import Grid, GridBuilder
 from geoguesser.geo.region import PlaneRegion, Region
 from geoguesser.model.decoder import Decoder
-from geoguesser.model.losses import CellLoss, Target
+from geoguesser.model.losses import CellLoss, LossTarget
 
 TOP_CELLS = 5
 
@@ -75,18 +75,18 @@ class Head(nn.Module, ABC):
         return out
 
     @abstractmethod
-    def targets(self, coords_deg: FloatArray) -> Target:
+    def targets(self, coords_deg: FloatArray) -> LossTarget:
         """(N, 2) true places in degrees -> what `loss` compares with, N rows each; once per run, on the CPU."""
 
     @abstractmethod
-    def loss(self, out: Tensor, target: Target) -> Tensor:
+    def loss(self, out: Tensor, target: LossTarget) -> Tensor:
         """The batch's mean loss, a scalar; `target` holds the batch's rows."""
 
     @abstractmethod
     def decode(self, out: Tensor) -> Tensor:
         """(B, output_size) -> (B, 2) latitude and longitude in degrees."""
 
-    def hits(self, out: Tensor, target: Target) -> Tensor:
+    def hits(self, out: Tensor, target: LossTarget) -> Tensor:
         """(B, len(hit_names)) whether each kind of hit was made; this one reports none."""
         return torch.zeros(len(out), 0, dtype=torch.bool, device=out.device)
 
@@ -143,7 +143,7 @@ class ClassificationHead(Head):
         in_features: int,
         region: Region,
         train_coords_deg: FloatArray,
-        grid: GridMaker,
+        grid: GridBuilder,
         loss: CellLoss,
         decoder: Decoder,
     ) -> ClassificationHead:
@@ -161,7 +161,7 @@ class ClassificationHead(Head):
         in_features: int,
         region: Region,
         train_coords_deg: FloatArray,
-        grid: GridMaker,
+        grid: GridBuilder,
         *,
         loss: CellLoss,
         decoder: Decoder,
@@ -184,14 +184,14 @@ class ClassificationHead(Head):
         parts.index_add_(0, self.parents.flatten(), shares[:, None].expand(self.parents.shape).flatten())
         return (torch.log(parts.clamp(min=1e-6)) / self.parents.shape[1]).float()
 
-    def targets(self, coords_deg: FloatArray) -> Target:
+    def targets(self, coords_deg: FloatArray) -> LossTarget:
         assert self.grid is not None
         found = self.cell_loss.targets(self.grid, coords_deg)
         if self.class_weights is not None:
             found["weight"] = torch.from_numpy(self.class_weights).float()[found["cell"]]
         return found
 
-    def loss(self, out: Tensor, target: Target) -> Tensor:
+    def loss(self, out: Tensor, target: LossTarget) -> Tensor:
         return self.cell_loss(self.logits(out), target, self.class_vectors)
 
     def logits(self, out: Tensor) -> Tensor:
@@ -210,7 +210,7 @@ class ClassificationHead(Head):
     def decode(self, out: Tensor) -> Tensor:
         return self.decoder(self.posterior(out), self.points(out))
 
-    def hits(self, out: Tensor, target: Target) -> Tensor:
+    def hits(self, out: Tensor, target: LossTarget) -> Tensor:
         logits = self.logits(out)
         ranked = logits.topk(min(TOP_CELLS, logits.shape[-1]), dim=-1).indices == target["cell"][:, None]
         return torch.stack((ranked[:, 0], ranked.any(dim=-1)), dim=-1)
@@ -272,12 +272,12 @@ class RegressionHead(Head):
             head.linear.bias.copy_(head.targets(train_coords_deg)["point"].mean(dim=0))
         return head
 
-    def targets(self, coords_deg: FloatArray) -> Target:
+    def targets(self, coords_deg: FloatArray) -> LossTarget:
         space = to_unit(coords_deg) if self.space == "sphere" else self.region.to_metres(coords_deg)
         scaled = (space - self.offset) / self.scale
         return {"point": torch.from_numpy(scaled).float()}
 
-    def loss(self, out: Tensor, target: Target) -> Tensor:
+    def loss(self, out: Tensor, target: LossTarget) -> Tensor:
         return functional.mse_loss(out.float(), target["point"])
 
     def decode(self, out: Tensor) -> Tensor:

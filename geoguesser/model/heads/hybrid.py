@@ -11,13 +11,13 @@ from torch.nn import functional
 
 from geoguesser.errors import check_number
 from geoguesser.geo.distance import EARTH_RADIUS_KM, FloatArray, to_unit
-from geoguesser.geo.grid import Grid, GridMaker
+from geoguesser.geo.grid import Grid, GridBuilder
 from geoguesser.geo.region import Region
 from geoguesser.model.decoder import Decoder
 from geoguesser.model.heads.classification import ClassificationHead
-from geoguesser.model.losses import CellLoss, Target
+from geoguesser.model.losses import CellLoss, LossTarget
 
-MOST_OFFSET = 1.0  # sides of the cell: a place outside all cells may lie far from its class point
+MAX_OFFSET = 1.0  # sides of the cell: a place outside all cells may lie far from its class point
 
 
 class HybridHead(ClassificationHead):
@@ -74,7 +74,7 @@ class HybridHead(ClassificationHead):
         in_features: int,
         region: Region,
         train_coords_deg: FloatArray,
-        grid: GridMaker,
+        grid: GridBuilder,
         loss: CellLoss,
         decoder: Decoder,
         offset_weight: float = 1.0,
@@ -84,7 +84,7 @@ class HybridHead(ClassificationHead):
             in_features, region, train_coords_deg, grid, loss=loss, decoder=decoder, offset_weight=offset_weight
         )
 
-    def targets(self, coords_deg: FloatArray) -> Target:
+    def targets(self, coords_deg: FloatArray) -> LossTarget:
         assert self.grid is not None
         found = super().targets(coords_deg)
         cell = found["cell"].numpy()
@@ -92,15 +92,15 @@ class HybridHead(ClassificationHead):
         frame = _east_north(own_deg)
         away = to_unit(coords_deg) - to_unit(own_deg)
         tangent = np.einsum("nij,nj->ni", frame, away) * EARTH_RADIUS_KM / sides_km[:, None]
-        return found | {"offset": torch.from_numpy(np.clip(tangent, -MOST_OFFSET, MOST_OFFSET)).float()}
+        return found | {"offset": torch.from_numpy(np.clip(tangent, -MAX_OFFSET, MAX_OFFSET)).float()}
 
-    def loss(self, out: Tensor, target: Target) -> Tensor:
+    def loss(self, out: Tensor, target: LossTarget) -> Tensor:
         own = self._offsets(out)[torch.arange(len(out), device=out.device), target["cell"]]
         apart = functional.huber_loss(own, target["offset"], reduction="none", delta=0.5).sum(dim=-1)
         return super().loss(out, target) + self.offset_weight * apart.mean()
 
     def points(self, out: Tensor) -> Tensor:
-        offsets = self._offsets(out).clamp(-MOST_OFFSET, MOST_OFFSET) * self.sides_rad[:, None]
+        offsets = self._offsets(out).clamp(-MAX_OFFSET, MAX_OFFSET) * self.sides_rad[:, None]
         moved = self.class_vectors + (offsets[..., None] * self.frame).sum(dim=-2)
         return functional.normalize(moved, dim=-1)
 

@@ -12,27 +12,27 @@ from pathlib import Path
 import numpy as np
 
 from geoguesser import __version__
-from geoguesser.evaluation.comparison import BETTER, NOISE, UNCLEAR, WORSE, Comparison, Entry
+from geoguesser.evaluation.comparison import BETTER, NOISE, UNCLEAR, WORSE, Comparison, GroupResult
 from geoguesser.reporting import html as page
 from geoguesser.reporting.comparison import plots
 from geoguesser.reporting.comparison.places import SpreadPlace
 from geoguesser.reporting.comparison.text import (
     Numbers,
-    drawn_text,
-    headline,
-    notes,
-    p_text,
-    percent_of,
-    runs_text,
-    seconds_text,
-    short_reason,
-    why,
+    explain_missing,
+    format_headline,
+    format_p,
+    format_resampling,
+    format_runs,
+    format_seconds,
+    format_share,
+    list_notes,
+    shorten_reason,
 )
-from geoguesser.reporting.dataset.samples import views_row
+from geoguesser.reporting.dataset.samples import make_views_row
 from geoguesser.reporting.html import Html, Keyed, tag
-from geoguesser.system.text import counted
+from geoguesser.system.text import format_count
 
-MOST_MAPS = 6
+MAX_MAPS = 6
 LABEL_COLOURS = {BETTER: "#009E73", WORSE: "#D55E00", UNCLEAR: "#D97A00", NOISE: None}
 
 EXPLAINED = (
@@ -53,7 +53,7 @@ EXPLAINED = (
 )  # fmt: skip
 
 
-def compare_page(comparison: Comparison, places: Sequence[SpreadPlace], *, pictures: bool) -> str:
+def render_page(comparison: Comparison, places: Sequence[SpreadPlace], *, pictures: bool) -> str:
     """The text of compare.html.
 
     Args:
@@ -63,15 +63,15 @@ def compare_page(comparison: Comparison, places: Sequence[SpreadPlace], *, pictu
     """
     with tempfile.TemporaryDirectory(prefix="geoguesser-compare-") as name:
         parts = _Parts(comparison, Path(name) if pictures else None, places).all()
-    title = f"Comparison of {counted(len(comparison.entries), 'configuration')}"
+    title = f"Comparison of {format_count(len(comparison.entries), 'configuration')}"
     links = [tag("a", heading, href=f"#{anchor}") for anchor, heading, _ in parts]
     header = tag(
         "header",
         tag("h1", title),
         tag("nav", *links, aria_label="contents"),
-        tag("p", tag("strong", headline(comparison)), class_="card"),
+        tag("p", tag("strong", format_headline(comparison)), class_="card"),
         _tiles(comparison),
-        tag("ul", *(tag("li", note) for note in notes(comparison)), class_="small"),
+        tag("ul", *(tag("li", note) for note in list_notes(comparison)), class_="small"),
     )
     footer = tag("footer", f"geoguesser {__version__}, python -m geoguesser.compare")
     sections = (page.section(anchor, heading, *content) for anchor, heading, content in parts)
@@ -117,7 +117,7 @@ class _Parts:
         return parts
 
     def _results(self) -> list[Html]:
-        confidence = percent_of(self.comparison.settings.confidence)
+        confidence = format_share(self.comparison.settings.confidence)
         head = ["", "mean km", "spread of seeds", "median km", "validation km", "training", "test places", "runs",
                 "configuration"]  # fmt: skip
         rows = [self._result(entry) for entry in self.comparison.entries]
@@ -130,7 +130,7 @@ class _Parts:
         ]  # fmt: skip
         return [page.table(head, rows, words=(0, 7, 8), sortable=True, lead=lead), *self._charts(charts)]
 
-    def _result(self, entry: Entry) -> list[object]:
+    def _result(self, entry: GroupResult) -> list[object]:
         numbers = self.numbers
         spread = "–" if entry.seed_std_km is None else f"± {numbers.km(entry.seed_std_km)}"
         places = len(entry.group.uuid)
@@ -142,19 +142,19 @@ class _Parts:
             Keyed(spread, entry.seed_std_km),
             Keyed(_over(numbers.km(entry.median.value), numbers.limits(entry.median)), entry.median.value),
             Keyed(numbers.km(entry.val_km), entry.val_km),
-            Keyed(seconds_text(entry.fit_s), entry.fit_s),
-            Keyed(_over(f"{places:,}", drawn_text(entry)), places),
-            runs_text(entry),
+            Keyed(format_seconds(entry.fit_s), entry.fit_s),
+            Keyed(_over(f"{places:,}", format_resampling(entry)), places),
+            format_runs(entry),
             entry.label,
         ]
 
-    def _name(self, entry: Entry) -> Html:
-        colour = plots.colours_of(self.comparison).get(entry.letter)
+    def _name(self, entry: GroupResult) -> Html:
+        colour = plots.choose_colours(self.comparison).get(entry.letter)
         dot = [] if colour is None else [tag("span", class_="dot", style=f"background:{colour}")]
         return tag("span", *dot, entry.letter, class_="name")
 
     def _differences(self) -> list[Html]:
-        confidence = percent_of(self.comparison.settings.confidence)
+        confidence = format_share(self.comparison.settings.confidence)
         head = ["", "verdict", "mean km", "median km", "nearer", "p (Holm)", "shared places", "configuration"]
         rows = [self._difference(entry) for entry in self.comparison.entries if entry.difference is not None]
         own = f"{self.base.letter} ({self.base.label})"
@@ -170,11 +170,12 @@ class _Parts:
             *(self._charts(charts) if known else []),
         ]
 
-    def _difference(self, entry: Entry) -> list[object]:
+    def _difference(self, entry: GroupResult) -> list[object]:
         numbers, found = self.numbers, entry.difference
         assert found is not None
         verdict = _over(
-            tag("span", found.verdict, class_="label", style=_style(found.verdict)), why(self.comparison, found)
+            tag("span", found.verdict, class_="label", style=_style(found.verdict)),
+            explain_missing(self.comparison, found),
         )
         if found.mean is None or found.median is None or found.nearer is None:
             empty = Keyed("–", None)
@@ -193,7 +194,7 @@ class _Parts:
             Keyed(_over(tag("strong", numbers.signed(mean.value)), limits[0]), mean.value),
             Keyed(_over(numbers.signed(median.value), limits[1]), median.value),
             Keyed(f"{found.nearer:.0%}", found.nearer),
-            Keyed(p_text(found.p_holm), found.p_holm),
+            Keyed(format_p(found.p_holm), found.p_holm),
             Keyed(_over(f"{found.places:,}", str(found.units)), found.places),
             entry.label,
         ]
@@ -209,8 +210,8 @@ class _Parts:
 
     def _curves(self) -> list[Html]:
         comparison = self.comparison
-        few = len(comparison.entries) > plots.MOST_CURVES
-        which = f" The {plots.MOST_CURVES} of least error, with the baseline." if few else ""
+        few = len(comparison.entries) > plots.MAX_CURVES
+        which = f" The {plots.MAX_CURVES} of least error, with the baseline." if few else ""
         charts: list[tuple[Callable[[Path], None], str, str]] = [
             (lambda path: plots.draw_times(path, comparison),
              "Mean error against time of training, a point per configuration",
@@ -226,8 +227,8 @@ class _Parts:
         return [tag("div", *self._charts(charts), class_="pair")]
 
     def _maps(self) -> list[Html]:
-        entries = plots.shown_entries(self.comparison, MOST_MAPS)
-        top_km = plots.top_of_scale(entries)
+        entries = plots.select_entries(self.comparison, MAX_MAPS)
+        top_km = plots.compute_scale_end(entries)
         scale = self._image(lambda path: plots.draw_scale(path, top_km), "Colours of errors in km")
         maps = [
             (lambda path, entry=entry: plots.draw_error_map(
@@ -236,9 +237,9 @@ class _Parts:
              f"{entry.letter}: {entry.label}; mean {self.numbers.km(entry.mean.value)} km")
             for entry in entries
         ]  # fmt: skip
-        few = len(self.comparison.entries) > MOST_MAPS
+        few = len(self.comparison.entries) > MAX_MAPS
         lead = "Error of each test place, on one scale." + (
-            f" The {MOST_MAPS} of least error, with the baseline." if few else ""
+            f" The {MAX_MAPS} of least error, with the baseline." if few else ""
         )
         return [tag("p", lead, class_="muted"), scale, tag("div", *self._charts(maps), class_="pair")]
 
@@ -277,7 +278,7 @@ class _Parts:
         ]
         pairs = sorted(known, key=lambda pair: pair[0])
         errors = [tag("span", tag("strong", entry.letter), f" {self.numbers.km(km)} km") for km, entry in pairs]
-        shown = [] if place.photos is None else [views_row(place.photos, place.uuid)]
+        shown = [] if place.photos is None else [make_views_row(place.photos, place.uuid)]
         if self.folder is not None:
             shown.append(self._answers(place))
         words = [tag("div", *errors, class_="side"), tag("div", at, class_="muted small"), tag("code", place.uuid)]
@@ -285,7 +286,7 @@ class _Parts:
 
     def _answers(self, place: SpreadPlace) -> Html:
         """A map of where the groups that have curves put a place."""
-        colours = plots.colours_of(self.comparison)
+        colours = plots.choose_colours(self.comparison)
         answers = [
             (entry.letter, colours[entry.letter], answer)
             for entry, answer in zip(self.comparison.entries, place.answers_deg, strict=True)
@@ -307,7 +308,7 @@ class _Parts:
                 cells = [tag("code", run.name), entry.letter, "done", str(run.seed), fold]
                 rows.append([*cells, Keyed(self.numbers.km(error), error), str(epochs)])
         rows += [
-            [tag("code", one.name), "–", _over(one.state, short_reason(one)), "–", "–", Keyed("–", None), "–"]
+            [tag("code", one.name), "–", _over(one.state, shorten_reason(one)), "–", "–", Keyed("–", None), "–"]
             for one in self.comparison.unused
         ]
         head = ["run", "group", "state", "seed", "fold", "mean km", "epochs"]
@@ -315,7 +316,7 @@ class _Parts:
 
     def _reading(self) -> list[Html]:
         settings = self.comparison.settings
-        confidence = percent_of(settings.confidence)
+        confidence = format_share(settings.confidence)
         pairs = [(name, text.format(confidence=confidence)) for name, text in EXPLAINED]
         how = (
             f"{settings.samples:,} resamples, of seed {settings.seed}. Means: the farther of Student's t "

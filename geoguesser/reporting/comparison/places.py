@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from geoguesser.evaluation.comparison import Comparison, shared_places
-from geoguesser.evaluation.run_groups import Group
+from geoguesser.evaluation.comparison import Comparison, find_shared_places
+from geoguesser.evaluation.run_groups import RunGroup
 from geoguesser.geo.distance import FloatArray
-from geoguesser.reporting.dataset.samples import Photo
-from geoguesser.runs.run_images import photos_of, sources_of
+from geoguesser.reporting.dataset.samples import SamplePhoto
+from geoguesser.runs.run_images import find_sources, load_photos
 
 
 @dataclass(frozen=True)
@@ -30,10 +30,10 @@ class SpreadPlace:
     coords_deg: FloatArray
     errors_km: FloatArray
     answers_deg: FloatArray
-    photos: list[Photo] | None
+    photos: list[SamplePhoto] | None
 
 
-def spread_places(comparison: Comparison, most: int) -> list[SpreadPlace]:
+def find_spread_places(comparison: Comparison, most: int) -> list[SpreadPlace]:
     """The places on which the groups differ most.
 
     Of those that all groups tested; but for groups that share too few with the baseline, which have no say.
@@ -49,28 +49,28 @@ def spread_places(comparison: Comparison, most: int) -> list[SpreadPlace]:
     compared = [one.group for one in comparison.entries if one.difference and one.difference.mean]
     if not compared or most < 1:
         return []
-    shared = shared_places(base, base)
+    shared = find_shared_places(base, base)
     for group in compared:
-        shared = shared.intersection(shared_places(base, group))
+        shared = shared.intersection(find_shared_places(base, group))
     errors = np.stack([_errors(group, shared) for group in (base, *compared)])
     order = np.argsort(-np.ptp(errors, axis=0), kind="stable")[:most]
     found = shared[order]
     everyone = np.stack([_errors(entry.group, found) for entry in comparison.entries])
     answers = np.stack([_answers(entry.group, found) for entry in comparison.entries])
     truth = base.true_deg[base.uuid.get_indexer(found)]
-    sources = sources_of(run.config for entry in comparison.entries for run in entry.group.runs)
+    sources = find_sources(run.config for entry in comparison.entries for run in entry.group.runs)
     return [
-        SpreadPlace(str(uuid), truth[at], everyone[:, at], answers[:, at], photos_of(str(uuid), sources))
+        SpreadPlace(str(uuid), truth[at], everyone[:, at], answers[:, at], load_photos(str(uuid), sources))
         for at, uuid in enumerate(found)
     ]
 
 
-def _errors(group: Group, uuid: pd.Index[str]) -> FloatArray:
+def _errors(group: RunGroup, uuid: pd.Index[str]) -> FloatArray:
     """(N,) a group's errors of some places; NaN where it did not test one."""
     at = group.uuid.get_indexer(uuid)
     return np.where(at >= 0, group.error_km[at], np.nan)
 
 
-def _answers(group: Group, uuid: pd.Index[str]) -> FloatArray:
+def _answers(group: RunGroup, uuid: pd.Index[str]) -> FloatArray:
     at = group.uuid.get_indexer(uuid)
     return np.where(at[:, None] >= 0, group.predicted_deg[at], np.nan)

@@ -16,11 +16,11 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, PercentFormatter
 
-from geoguesser.evaluation.comparison import BASELINE, BETTER, UNCLEAR, WORSE, Comparison, Entry
+from geoguesser.evaluation.comparison import BASELINE, BETTER, UNCLEAR, WORSE, Comparison, GroupResult
 from geoguesser.geo.distance import FloatArray
 from geoguesser.geo.region import Region
-from geoguesser.reporting.maps import ERROR_COLOURS, dot_size_pt, set_map
-from geoguesser.reporting.projections import frame_of
+from geoguesser.reporting.maps import ERROR_COLOURS, choose_dot_size_pt, set_map
+from geoguesser.reporting.projections import make_projection
 from geoguesser.reporting.style import (
     BLUE,
     GREEN,
@@ -38,17 +38,17 @@ WIDTH_IN, SHARP_DPI = 5.0, 200
 ROW_IN = 0.34  # of a list of intervals
 BROWN, GREY = "#8C564B", "#7F7F7F"
 COLOURS = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY, BROWN, GREY)
-MOST_CURVES = len(COLOURS)
+MAX_CURVES = len(COLOURS)
 VERDICT_COLOURS = {BASELINE: INK, BETTER: GREEN, WORSE: VERMILION, UNCLEAR: ORANGE}  # others are grey
 
 
-def colours_of(comparison: Comparison) -> dict[str, str]:
+def choose_colours(comparison: Comparison) -> dict[str, str]:
     """A colour for each letter that curves show: the baseline and those of least error."""
-    shown = [entry.letter for entry in shown_entries(comparison, MOST_CURVES)]
+    shown = [entry.letter for entry in select_entries(comparison, MAX_CURVES)]
     return dict(zip(shown, COLOURS, strict=False))
 
 
-def shown_entries(comparison: Comparison, most: int) -> list[Entry]:
+def select_entries(comparison: Comparison, most: int) -> list[GroupResult]:
     """At most `most` entries, by ascending error; the baseline is always among them."""
     entries = list(comparison.entries)
     if comparison.baseline < most:
@@ -58,7 +58,7 @@ def shown_entries(comparison: Comparison, most: int) -> list[Entry]:
 
 def draw_intervals(path: Path, comparison: Comparison) -> None:
     """Draws the mean error of each entry with its interval."""
-    colours = colours_of(comparison)
+    colours = choose_colours(comparison)
     rows = [(entry.letter, entry.mean, colours.get(entry.letter, MUTED)) for entry in comparison.entries]
     _draw_rows(path, rows, "mean error in km", None)
 
@@ -73,7 +73,7 @@ def draw_differences(path: Path, comparison: Comparison) -> None:
     _draw_rows(path, rows, f"mean error less that of {_base(comparison).letter}, in km", 0.0)
 
 
-def _base(comparison: Comparison) -> Entry:
+def _base(comparison: Comparison) -> GroupResult:
     return comparison.entries[comparison.baseline]
 
 
@@ -103,7 +103,7 @@ def draw_times(path: Path, comparison: Comparison) -> None:
     )
     with picture(path, 3.6, width_in=WIDTH_IN, dpi=SHARP_DPI) as figure:
         axes = add_axes(figure, 0.62, 0.55, WIDTH_IN - 0.85, 2.9)
-        best, colours = front(times, errors), colours_of(comparison)
+        best, colours = find_pareto_front(times, errors), choose_colours(comparison)
         axes.step(times[best], errors[best], where="post", color=MUTED, lw=1.2, ls=(0, (4, 2)), zorder=2)
         for entry, time, error in zip(entries, times, errors, strict=True):
             colour = colours.get(entry.letter, MUTED)
@@ -119,7 +119,7 @@ def draw_times(path: Path, comparison: Comparison) -> None:
         axes.yaxis.set_major_formatter(FuncFormatter(_plain))
 
 
-def front(times: FloatArray, errors: FloatArray) -> list[int]:
+def find_pareto_front(times: FloatArray, errors: FloatArray) -> list[int]:
     """The entries that no other beats in both time and error, by ascending time (the Pareto front)."""
     found: list[int] = []
     for at in np.lexsort((errors, times)):
@@ -142,8 +142,8 @@ def _log_seconds(axes: Axes, times: FloatArray) -> None:
 
 def draw_shares(path: Path, comparison: Comparison) -> None:
     """Draws the share of test places within each distance: where in the errors the runs part."""
-    colours = colours_of(comparison)
-    entries = shown_entries(comparison, MOST_CURVES)
+    colours = choose_colours(comparison)
+    entries = select_entries(comparison, MAX_CURVES)
     pooled = np.concatenate([entry.group.errors.ravel() for entry in entries])
     low = max(float(np.percentile(pooled, 1)), 0.01)
     with picture(path, 3.4, width_in=WIDTH_IN, dpi=SHARP_DPI) as figure:
@@ -172,12 +172,12 @@ def _letter(axes: Axes, letter: str, colour: str, at: tuple[float, float]) -> No
 
 def draw_learning(path: Path, comparison: Comparison) -> None:
     """Draws the mean validation error over the epochs, a line per run, in its group's colour."""
-    colours = colours_of(comparison)
+    colours = choose_colours(comparison)
     ends: list[float] = []
     with picture(path, 3.4, width_in=WIDTH_IN, dpi=SHARP_DPI) as figure:
         axes = add_axes(figure, 0.62, 0.55, WIDTH_IN - 0.8, 2.7)
         lengths: list[int] = []
-        for number, entry in enumerate(shown_entries(comparison, MOST_CURVES)):
+        for number, entry in enumerate(select_entries(comparison, MAX_CURVES)):
             colour, runs = colours[entry.letter], entry.group.runs
             for run in runs:
                 curve = run.history[["epoch", "val/error_km_mean"]].dropna().to_numpy(dtype=np.float64)
@@ -190,7 +190,7 @@ def draw_learning(path: Path, comparison: Comparison) -> None:
                 axes.plot(curve[:, 0] + 1, curve[:, 1], color=colour, alpha=1 if len(runs) == 1 else 0.7, **look)
                 lengths.append(len(curve))
                 ends += curve[len(curve) // 4 :, 1].tolist()
-            at = min(len(curve) - 1, (number * len(curve)) // MOST_CURVES + len(curve) // 3) if len(curve) else 0
+            at = min(len(curve) - 1, (number * len(curve)) // MAX_CURVES + len(curve) // 3) if len(curve) else 0
             if len(curve):
                 _letter(axes, entry.letter, colour, (float(curve[at, 0]) + 1, float(curve[at, 1])))
         if ends:
@@ -207,14 +207,14 @@ def draw_learning(path: Path, comparison: Comparison) -> None:
         axes.set_ylabel("mean validation error in km")
 
 
-def top_of_scale(entries: Sequence[Entry]) -> float:
+def compute_scale_end(entries: Sequence[GroupResult]) -> float:
     """Where the colours of all error maps end, in km: past 95 % of all their errors."""
     return float(np.percentile(np.concatenate([entry.group.error_km for entry in entries]), 95)) or 1.0
 
 
-def draw_error_map(path: Path, *, region: Region, entry: Entry, top_km: float) -> None:
+def draw_error_map(path: Path, *, region: Region, entry: GroupResult, top_km: float) -> None:
     """Draws the test places of an entry, coloured by error on a scale from 0 to `top_km`, large ones above."""
-    frame = frame_of(region)
+    frame = make_projection(region)
     xy = frame.project(entry.group.true_deg)
     west, south, east, north = bounds = frame.bounds(xy, [])
     left, below = (0.55, 0.3) if frame.stretch > 1 else (0.1, 0.42)
@@ -224,7 +224,7 @@ def draw_error_map(path: Path, *, region: Region, entry: Entry, top_km: float) -
     with picture(path, up + below + 0.1, width_in=WIDTH_IN, dpi=SHARP_DPI) as figure:
         axes = set_map(figure, (left, below, across, up), frame, bounds)
         colours = ScalarMappable(Normalize(0.0, top_km), ERROR_COLOURS)
-        size_pt = float(np.clip(1.2 * dot_size_pt(len(order)), 1.6, 6.0))
+        size_pt = float(np.clip(1.2 * choose_dot_size_pt(len(order)), 1.6, 6.0))
         few = len(order) <= 1000
         look: dict[str, Any] = {"linewidths": 0.4 if few else 0.0, "edgecolors": "white", "zorder": 4}
         look |= {"s": size_pt**2, "c": colours.to_rgba(entry.group.error_km[order])}
@@ -242,7 +242,7 @@ def draw_answers(
         true_deg: (2,) where it is: a star.
         answers: Letter, colour and (2,) answer in degrees of each group, at least one.
     """
-    frame = frame_of(region)
+    frame = make_projection(region)
     points = frame.project(np.stack([true_deg, *(answer for _, _, answer in answers)]))
     low, high = points.min(axis=0), points.max(axis=0)
     whole = frame.bounds(points[:1], [])

@@ -11,41 +11,41 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from geoguesser.evaluation.comparison import BETTER, UNCLEAR, WORSE, Comparison, Entry
+from geoguesser.evaluation.comparison import BETTER, UNCLEAR, WORSE, Comparison, GroupResult
 from geoguesser.evaluation.intervals import Interval
-from geoguesser.reporting.comparison.page import compare_page
+from geoguesser.reporting.comparison.page import render_page
 from geoguesser.reporting.comparison.places import SpreadPlace
 from geoguesser.reporting.comparison.text import (
     Numbers,
-    drawn_text,
-    headline,
-    notes,
-    p_text,
-    percent_of,
-    runs_text,
-    seconds_text,
+    format_headline,
+    format_p,
+    format_resampling,
+    format_runs,
+    format_seconds,
+    format_share,
+    list_notes,
 )
 from geoguesser.reporting.files import write_csv
 from geoguesser.reporting.html import printable, write_page
-from geoguesser.reporting.style import shortened
-from geoguesser.system.text import counted
+from geoguesser.reporting.style import shorten
+from geoguesser.system.text import format_count
 
 STYLES = {BETTER: "green", WORSE: "red", UNCLEAR: "yellow"}
 
 
-def write(comparison: Comparison, places: Sequence[SpreadPlace], out: Path, *, pictures: bool) -> Path:
+def write_comparison(comparison: Comparison, places: Sequence[SpreadPlace], out: Path, *, pictures: bool) -> Path:
     """Writes the page, and beside it a CSV file with a row per configuration, each whole or not at all.
 
     Returns:
         The CSV file.
     """
-    write_page(out, compare_page(comparison, places, pictures=pictures))
+    write_page(out, render_page(comparison, places, pictures=pictures))
     table = out.with_suffix(".csv")
-    write_csv(table, as_table(comparison))
+    write_csv(table, make_table(comparison))
     return table
 
 
-def as_table(comparison: Comparison) -> pd.DataFrame:
+def make_table(comparison: Comparison) -> pd.DataFrame:
     """One row per configuration: what differs in it, its figures, its difference from the baseline."""
     rows = []
     for at, entry in enumerate(comparison.entries):
@@ -54,7 +54,7 @@ def as_table(comparison: Comparison) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _figures(entry: Entry) -> dict[str, Any]:
+def _figures(entry: GroupResult) -> dict[str, Any]:
     group, found = entry.group, entry.difference
     row: dict[str, Any] = {
         "group": entry.letter,
@@ -86,22 +86,22 @@ def _limits(name: str, interval: Interval | None) -> dict[str, float | None]:
     return {name: interval.value, f"{name}_low": interval.low, f"{name}_high": interval.high}
 
 
-def show(comparison: Comparison) -> None:
+def print_comparison(comparison: Comparison) -> None:
     """Prints the short report: the table, what came of it, what to know, which runs are not in it."""
     console = Console(soft_wrap=True, highlight=False)
     runs = sum(len(entry.group.runs) for entry in comparison.entries)
-    confidence = percent_of(comparison.settings.confidence)
-    title = f"{counted(len(comparison.entries), 'configuration')}, {counted(runs, 'run')}; {confidence} intervals"
+    confidence = format_share(comparison.settings.confidence)
+    title = f"{format_count(len(comparison.entries), 'configuration')}, {format_count(runs, 'run')}; {confidence} intervals"
     console.print(Text(title, style="bold"))
     for entry in comparison.entries:
-        more = f"  ({runs_text(entry)}; {drawn_text(entry)}; training {seconds_text(entry.fit_s)})"
+        more = f"  ({format_runs(entry)}; {format_resampling(entry)}; training {format_seconds(entry.fit_s)})"
         console.print(Text.assemble((f"  {entry.letter}  ", "bold"), printable(entry.label), (more, "dim")))
     console.print(_table(comparison))
-    console.print(Text(printable(headline(comparison)), style="bold"))
-    for note in notes(comparison):
+    console.print(Text(printable(format_headline(comparison)), style="bold"))
+    for note in list_notes(comparison):
         console.print(Text(printable(f"- {note}")))
     for one in comparison.unused:
-        reason = f": {shortened(one.reason, 160)}" if one.reason else ""
+        reason = f": {shorten(one.reason, 160)}" if one.reason else ""
         console.print(Text(printable(f"not used: {one.name} ({one.state}){reason}"), style="yellow"))
 
 
@@ -115,7 +115,7 @@ def _table(comparison: Comparison) -> Table:
     for entry in comparison.entries:
         found = entry.difference
         verdict = "baseline" if found is None else found.verdict
-        p = "" if found is None or found.p_holm is None else f"p {p_text(found.p_holm)}"
+        p = "" if found is None or found.p_holm is None else f"p {format_p(found.p_holm)}"
         difference = "" if found is None or found.mean is None else numbers.signed(found.mean.value)
         below = "" if found is None else numbers.limits(found.mean, signed=True)
         table.add_row(

@@ -6,10 +6,10 @@ import math
 
 import numpy as np
 
-from geoguesser.evaluation.comparison import NOISE, REFUSED, UNCLEAR, Comparison, Difference, Entry
-from geoguesser.evaluation.intervals import FEWEST_FOR_MEAN, FEWEST_PLACES, Interval
+from geoguesser.evaluation.comparison import NOISE, REFUSED, UNCLEAR, Comparison, GroupDifference, GroupResult
+from geoguesser.evaluation.intervals import MIN_FOR_MEAN, MIN_PLACES, Interval
 from geoguesser.runs.run_folder import Unused
-from geoguesser.system.text import counted
+from geoguesser.system.text import format_count
 
 MINUS = "\N{MINUS SIGN}"
 
@@ -45,7 +45,7 @@ class Numbers:
         return f"{value} ({limits})" if limits else value
 
 
-def seconds_text(seconds: float) -> str:
+def format_seconds(seconds: float) -> str:
     """`0.5 s`, `42 s`, `3 min 20 s`, `2 h 5 min`."""
     if seconds < 9.95:
         return f"{seconds:.1f} s"
@@ -58,45 +58,47 @@ def seconds_text(seconds: float) -> str:
     return f"{minutes // 60} h {minutes % 60} min"
 
 
-def p_text(p: float | None) -> str:
+def format_p(p: float | None) -> str:
     """`0.03`, `<0.001`."""
     if p is None:
         return "–"
     return "<0.001" if p < 0.001 else f"{p:.3f}" if p < 0.0995 else f"{p:.2f}"
 
 
-def percent_of(confidence: float) -> str:
+def format_share(confidence: float) -> str:
     """`95 %`."""
     return f"{100 * confidence:g} %"
 
 
-def runs_text(entry: Entry) -> str:
+def format_runs(entry: GroupResult) -> str:
     """How a group's figure came about: `seed 0`, `3 seeds`, `seeds 0, 1; folds 0 to 4 of 5`."""
     group = entry.group
     text = f"seed {group.seeds[0]}" if len(group.seeds) == 1 else f"{len(group.seeds)} seeds"
     if group.folds:
         total = group.runs[0].folds
-        text += f", {len(group.folds)} of {total} folds" if total else f", {counted(len(group.folds), 'fold')}"
+        text += (
+            f", {len(group.folds)} of {total} folds" if total else f", {format_count(len(group.folds), 'fold')}"
+        )
     return text
 
 
-def drawn_text(entry: Entry) -> str:
+def format_resampling(entry: GroupResult) -> str:
     """What was drawn for a group's intervals."""
     if entry.units is None:
-        return f"{counted(len(entry.group.uuid), 'place')}, too few for an interval"
+        return f"{format_count(len(entry.group.uuid), 'place')}, too few for an interval"
     return str(entry.units)
 
 
-def why(comparison: Comparison, found: Difference) -> str:
+def explain_missing(comparison: Comparison, found: GroupDifference) -> str:
     """More about a verdict that needs it; empty for the others."""
     if found.verdict == REFUSED:
-        return f"{counted(found.places, 'shared place')}, {FEWEST_PLACES} needed"
+        return f"{format_count(found.places, 'shared place')}, {MIN_PLACES} needed"
     if found.verdict == UNCLEAR:
-        return f"among {comparisons(comparison)} comparisons"
+        return f"among {list_comparisons(comparison)} comparisons"
     return ""
 
 
-def short_reason(one: Unused) -> str:
+def shorten_reason(one: Unused) -> str:
     """Why a run is not used, without what an error's message may say of the user's machine."""
     if one.state == "repeat":
         return one.reason
@@ -104,12 +106,12 @@ def short_reason(one: Unused) -> str:
     return kind if kind.isidentifier() else ""
 
 
-def comparisons(comparison: Comparison) -> int:
+def list_comparisons(comparison: Comparison) -> int:
     """How many differences were tested."""
     return sum(entry.difference is not None and entry.difference.p is not None for entry in comparison.entries)
 
 
-def headline(comparison: Comparison) -> str:
+def format_headline(comparison: Comparison) -> str:
     """The result in a sentence or two."""
     numbers, base = Numbers(comparison), comparison.entries[comparison.baseline]
     if len(comparison.entries) == 1:
@@ -125,7 +127,7 @@ def headline(comparison: Comparison) -> str:
         "worse": "worse beyond noise",
         UNCLEAR: "different alone, but not among so many comparisons",
         NOISE: "within noise of it",
-        REFUSED: f"not compared, for they share fewer than {FEWEST_PLACES} test places with it",
+        REFUSED: f"not compared, for they share fewer than {MIN_PLACES} test places with it",
     }
     parts = [
         f"{', '.join(by_verdict[verdict])}: {text}" for verdict, text in words.items() if verdict in by_verdict
@@ -133,7 +135,7 @@ def headline(comparison: Comparison) -> str:
     return f"Against the baseline {base.letter} ({numbers.interval(base.mean)} km): " + "; ".join(parts) + "."
 
 
-def notes(comparison: Comparison) -> list[str]:
+def list_notes(comparison: Comparison) -> list[str]:
     """What a reader must know before trusting the table."""
     entries, numbers = comparison.entries, Numbers(comparison)
     found: list[str] = []
@@ -143,13 +145,13 @@ def notes(comparison: Comparison) -> list[str]:
             "Differences are taken over the places that both of two tested, and say how many those are."
         )
     found += _on_seeds(comparison, numbers)
-    few = [entry for entry in entries if FEWEST_PLACES <= len(entry.group.uuid) < FEWEST_FOR_MEAN]
+    few = [entry for entry in entries if MIN_PLACES <= len(entry.group.uuid) < MIN_FOR_MEAN]
     if few:
         found.append(
-            f"{_listed([entry.letter for entry in few])}: tested on fewer than {FEWEST_FOR_MEAN} places. Rare "
+            f"{_listed([entry.letter for entry in few])}: tested on fewer than {MIN_FOR_MEAN} places. Rare "
             "large misses may be lacking among them, so their means have no interval."
         )
-    tests = comparisons(comparison)
+    tests = list_comparisons(comparison)
     if tests > 1:
         found.append(
             f"{tests} comparisons were made with the same baseline. p-values and verdicts allow for that (Holm); "

@@ -11,18 +11,24 @@ from pathlib import Path
 import numpy as np
 
 from geoguesser.data.checks.duplicates import Match
-from geoguesser.data.checks.leakage import nearest_training_km
-from geoguesser.data.places import coords_of, files_of
+from geoguesser.data.checks.leakage import compute_nearest_training_km
+from geoguesser.data.places import get_coords, list_files
 from geoguesser.data.prepare import Prepared
 from geoguesser.data.sources.places import PlacesDataModule
 from geoguesser.reporting import html as page
 from geoguesser.reporting.dataset import plots as data_pictures
-from geoguesser.reporting.dataset.samples import pick_pairs, pick_samples, read_photos, reasons, views_row
-from geoguesser.reporting.dataset.summary import bytes_text, split_rows
+from geoguesser.reporting.dataset.samples import (
+    list_reasons,
+    load_sample_photos,
+    make_views_row,
+    pick_pairs,
+    pick_samples,
+)
+from geoguesser.reporting.dataset.summary import format_bytes, make_split_rows
 from geoguesser.reporting.html import Html, tag
 from geoguesser.reporting.maps import SPLIT_COLOURS, SPLIT_NAMES
-from geoguesser.reporting.projections import frame_of
-from geoguesser.system.text import counted
+from geoguesser.reporting.projections import make_projection
+from geoguesser.system.text import format_count
 
 
 class Figures:
@@ -36,13 +42,13 @@ class Figures:
 
     def __init__(self, prepared: Prepared, data: PlacesDataModule, folder: Path) -> None:
         self.prepared, self.data, self.folder = prepared, data, folder
-        self.coords_deg = coords_of(prepared.table)
+        self.coords_deg = get_coords(prepared.table)
         self.splits = np.asarray(prepared.table["split"])
         self.used = set(prepared.table["uuid"].astype(str))
 
     def maps_and_distances(self) -> list[Html]:
         """The places on a map, and enlarged where they are densest; how far they lie from training places."""
-        key = [tag("li", split_name(row.name), f": {row.places:,}") for row in split_rows(self.prepared)]
+        key = [tag("li", format_split(row.name), f": {row.places:,}") for row in make_split_rows(self.prepared)]
         return [
             tag("ul", *key, class_="key"),
             tag("div", *self._maps(), self._distances(), class_="pair"),
@@ -50,8 +56,8 @@ class Figures:
 
     def _maps(self) -> list[Html]:
         region, coords, splits = self.data.region, self.coords_deg, self.splits
-        window = data_pictures.densest_window(region, coords)
-        places = counted(len(coords), "place")
+        window = data_pictures.find_densest_window(region, coords)
+        places = format_count(len(coords), "place")
         whole = self._chart(
             lambda path: data_pictures.draw_places(
                 path, region=region, coords_deg=coords, splits=splits, window=window
@@ -61,7 +67,9 @@ class Figures:
         )
         if window is None:
             return [whole]
-        inside = counted(int(data_pictures.in_window(frame_of(region).project(coords), window).sum()), "place")
+        inside = format_count(
+            int(data_pictures.select_window(make_projection(region).project(coords), window).sum()), "place"
+        )
         detail = self._chart(
             lambda path: data_pictures.draw_window(
                 path, region=region, coords_deg=coords, splits=splits, window=window
@@ -72,7 +80,7 @@ class Figures:
         return [whole, detail]
 
     def _distances(self) -> Html:
-        distance_km = nearest_training_km(self.coords_deg, self.splits)
+        distance_km = compute_nearest_training_km(self.coords_deg, self.splits)
         tested = np.isfinite(distance_km) & np.isin(self.splits, ("val", "test"))
         if not tested.any():
             return tag("p", "There is no validation or test place to measure from.", class_="muted")
@@ -88,11 +96,11 @@ class Figures:
         table, mask, state = self.prepared.table, self.prepared.mask, self.prepared.facts.views["state"]
         rows = pick_samples(self.splits, mask)
         cards = []
-        for row, own in zip(rows, files_of(table.iloc[rows]), strict=True):
+        for row, own in zip(rows, list_files(table.iloc[rows]), strict=True):
             uuid = str(table["uuid"].iloc[row])
-            photos = read_photos(own, self.data.image.fit, reasons(state[row], mask[row]))
-            words = tag("figcaption", tag("code", uuid), split_name(self.splits[row]), class_="side")
-            cards.append(tag("figure", views_row(photos, uuid), words, class_="card"))
+            photos = load_sample_photos(own, self.data.image.fit, list_reasons(state[row], mask[row]))
+            words = tag("figcaption", tag("code", uuid), format_split(self.splits[row]), class_="side")
+            cards.append(tag("figure", make_views_row(photos, uuid), words, class_="card"))
         return [tag("div", *cards, class_="pair")]
 
     def distributions(self) -> list[Html]:
@@ -102,7 +110,7 @@ class Figures:
         if not used.any():
             return []
         sizes = facts.views["bytes"][used].astype(np.int64)
-        luma = data_pictures.brightness(facts.sums, self.prepared.specs[0].size)
+        luma = data_pictures.compute_brightness(facts.sums, self.prepared.specs[0].size)
         means = ", ".join(
             f"{SPLIT_NAMES.get(name, name)} {luma[own][used[own]].mean():.0f}"
             for name in ("train", "val", "test")
@@ -118,7 +126,7 @@ class Figures:
             self._chart(
                 lambda path: data_pictures.draw_file_sizes(path, file_bytes=sizes),
                 alt=f"Histogram of the sizes of image files, median {median}",
-                caption=f"Sizes of {counted(len(sizes), 'image file')}, {bytes_text(int(sizes.sum()))} in all.",
+                caption=f"Sizes of {format_count(len(sizes), 'image file')}, {format_bytes(int(sizes.sum()))} in all.",
             ),
         ]
         return [tag("div", *charts, class_="pair")]
@@ -132,17 +140,17 @@ class Figures:
             ]
         pairs = pick_pairs(matches)
         shown = "" if len(pairs) == len(matches) else f", {len(pairs)} of them shown"
-        lead = tag("p", f"{counted(len(matches), 'pair')}{shown}.", class_="muted")
+        lead = tag("p", f"{format_count(len(matches), 'pair')}{shown}.", class_="muted")
         return [lead, tag("div", *map(self._pair, pairs), class_="pair")]
 
     def _pair(self, match: Match) -> Html:
         """Both places of a pair, the earlier one above."""
         both = self.prepared.seen.iloc[[match.earlier, match.row]]
         content: list[Html] = [tag("h3", match.kind)]
-        for uuid, own in zip(both["uuid"].astype(str), files_of(both), strict=True):
+        for uuid, own in zip(both["uuid"].astype(str), list_files(both), strict=True):
             fate = ", used" if uuid in self.used else ", left out"
             content.append(tag("div", tag("code", uuid), fate, class_="small below"))
-            content.append(views_row(read_photos(own, self.data.image.fit), uuid))
+            content.append(make_views_row(load_sample_photos(own, self.data.image.fit), uuid))
         content.append(tag("figcaption", f"The lower one {match.reason} the upper one."))
         return tag("figure", *content, class_="card")
 
@@ -152,7 +160,7 @@ class Figures:
         return tag("figure", page.image(path.read_bytes(), alt=alt, class_="chart"), tag("figcaption", caption))
 
 
-def split_name(name: str) -> Html:
+def format_split(name: str) -> Html:
     """A split's name beside a dot of its colour."""
     dot = tag("span", class_="dot", style=f"background:{SPLIT_COLOURS[name]}")
     return tag("span", dot, SPLIT_NAMES.get(name, name), class_="name")

@@ -14,15 +14,15 @@ from geoguesser.data.checks.leakage import WITHIN_M
 from geoguesser.data.prepare import Prepared
 from geoguesser.data.sources.places import PlacesDataModule
 from geoguesser.reporting import html as page
-from geoguesser.reporting.dataset.figures import Figures, split_name
+from geoguesser.reporting.dataset.figures import Figures, format_split
 from geoguesser.reporting.dataset.summary import (
-    Group,
-    facts_of,
-    groups_of,
-    percent,
-    size_rows,
-    split_rows,
-    title_of,
+    PlaceGroup,
+    format_percent,
+    group_places,
+    list_facts,
+    make_size_rows,
+    make_split_rows,
+    make_title,
 )
 from geoguesser.reporting.html import Html, tag
 from geoguesser.reporting.maps import SPLIT_NAMES
@@ -32,7 +32,7 @@ LISTED = 50  # findings of each kind
 ACTIONS = {"error": "stops", "skip": "left out", "keep": "noted"}
 
 
-def data_page(prepared: Prepared, data: PlacesDataModule, out: Path | None, *, pictures: bool) -> str:
+def render_page(prepared: Prepared, data: PlacesDataModule, out: Path | None, *, pictures: bool) -> str:
     """The text of report.html.
 
     Args:
@@ -41,7 +41,7 @@ def data_page(prepared: Prepared, data: PlacesDataModule, out: Path | None, *, p
         out: The store's folder; None where nothing was packed.
         pictures: Whether the page shows any.
     """
-    title = title_of(prepared, data)
+    title = make_title(prepared, data)
     with tempfile.TemporaryDirectory(prefix="geoguesser-report-") as name:
         parts = _parts(prepared, data, Figures(prepared, data, Path(name)) if pictures else None)
     links = [tag("a", heading, href=f"#{anchor}") for anchor, heading, _ in parts]
@@ -53,7 +53,7 @@ def data_page(prepared: Prepared, data: PlacesDataModule, out: Path | None, *, p
             tag("nav", *links, aria_label="contents"),
             *_warnings(prepared),
             _tiles(prepared, data),
-            page.facts(facts_of(prepared, data, out)),
+            page.facts(list_facts(prepared, data, out)),
         ),
         *(page.section(anchor, heading, *content) for anchor, heading, content in parts),
         tag("footer", f"geoguesser {__version__}, python -m geoguesser.prepare"),
@@ -64,7 +64,7 @@ def _parts(
     prepared: Prepared, data: PlacesDataModule, figures: Figures | None
 ) -> list[tuple[str, str, list[Html]]]:
     """Anchor, heading and content of each part."""
-    found = _findings(groups_of(data.findings))
+    found = _findings(group_places(data.findings))
     if figures is None:
         return [
             ("splits", "Splits", _splits(prepared)),
@@ -91,7 +91,7 @@ def _warnings(prepared: Prepared) -> list[Html]:
 def _tiles(prepared: Prepared, data: PlacesDataModule) -> Html:
     """The counts that one looks for first."""
     counts = [(len(prepared.table), "places")]
-    counts += [(row.places, SPLIT_NAMES.get(row.name, row.name)) for row in split_rows(prepared)]
+    counts += [(row.places, SPLIT_NAMES.get(row.name, row.name)) for row in make_split_rows(prepared)]
     counts += [(len(prepared.seen) - len(prepared.table), "left out"), (len(data.findings.table()), "findings")]
     return tag("ul", *(tag("li", tag("b", f"{count:,}"), name) for count, name in counts), class_="tiles")
 
@@ -99,13 +99,13 @@ def _tiles(prepared: Prepared, data: PlacesDataModule) -> Html:
 def _splits(prepared: Prepared) -> list[Html]:
     rows = []
     total = len(prepared.table)
-    for row in split_rows(prepared):
-        cells: list[object] = [split_name(row.name), f"{row.places:,} ({percent(row.places, total)})"]
+    for row in make_split_rows(prepared):
+        cells: list[object] = [format_split(row.name), f"{row.places:,} ({format_percent(row.places, total)})"]
         if row.median_km is None or row.within is None:
             cells += ["–"] * (1 + len(WITHIN_M))
         else:
             cells.append(format_km(row.median_km))
-            cells += [f"{count:,} ({percent(count, row.places)})" for count in row.within]
+            cells += [f"{count:,} ({format_percent(count, row.places)})" for count in row.within]
         rows.append(cells)
     head = ["split", "places", "median", *(f"within {format_m(metres)}" for metres in WITHIN_M)]
     lead = (
@@ -116,16 +116,16 @@ def _splits(prepared: Prepared) -> list[Html]:
 
 
 def _sizes(prepared: Prepared) -> list[Html]:
-    sizes = size_rows(prepared)
+    sizes = make_size_rows(prepared)
     if not sizes:
         return [tag("p", "No view could be read.", class_="muted")]
     total = sum(count for _, count in sizes)
-    rows = [(size, f"{count:,}", percent(count, total)) for size, count in sizes]
+    rows = [(size, f"{count:,}", format_percent(count, total)) for size, count in sizes]
     lead = "Width and height of the views that are used, as they are in their files."
     return [page.table(["pixels", "views", "share"], rows, lead=lead)]
 
 
-def _findings(groups: Sequence[Group]) -> list[Html]:
+def _findings(groups: Sequence[PlaceGroup]) -> list[Html]:
     if not groups:
         return [tag("p", "Nothing was found to be wrong or remarkable. findings.csv is empty.")]
     rows = [
@@ -145,7 +145,7 @@ def _findings(groups: Sequence[Group]) -> list[Html]:
     ]
 
 
-def _list(group: Group) -> Html:
+def _list(group: PlaceGroup) -> Html:
     """The first findings of a kind, folded away."""
     summary = tag("summary", tag("strong", group.kind), f", {group.action}: {len(group.found):,}")
     items = [tag("li", tag("code", one.where), f" {one.reason}") for one in group.found[:LISTED]]

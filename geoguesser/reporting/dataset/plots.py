@@ -22,15 +22,15 @@ from geoguesser.data.checks.inspection import LUMA
 from geoguesser.data.checks.leakage import WITHIN_M
 from geoguesser.geo.distance import FloatArray
 from geoguesser.geo.region import Region
-from geoguesser.reporting.maps import SPLIT_COLOURS, SPLIT_NAMES, dot_size_pt, set_map
-from geoguesser.reporting.projections import Frame, frame_of
+from geoguesser.reporting.maps import SPLIT_COLOURS, SPLIT_NAMES, choose_dot_size_pt, set_map
+from geoguesser.reporting.projections import MapProjection, make_projection
 from geoguesser.reporting.style import INK, SKY, VERMILION, add_axes, format_m, picture
 
 WIDTH_IN, SHARP_DPI = 5.0, 200
 CHART_IN = 2.9  # height of a chart
-MOST_IN_WINDOW = 400  # dots that can be told apart
-LEAST_IN_WINDOW = 60  # fewer need no second map
-LEAST_KM = 0.005  # what lies nearer is drawn here: a log axis has no zero
+MAX_IN_WINDOW = 400  # dots that can be told apart
+MIN_IN_WINDOW = 60  # fewer need no second map
+MIN_KM = 0.005  # what lies nearer is drawn here: a log axis has no zero
 BoolArray = npt.NDArray[np.bool_]
 
 
@@ -49,9 +49,9 @@ def draw_places(
         region: The land.
         coords_deg: (N, 2) the places, N at least 1.
         splits: (N,) `train`, `val`, `test` or `unused`.
-        window: (4,) a part to frame, as `densest_window` gives it; the frame is never too small to see.
+        window: (4,) a part to frame, as `find_densest_window` gives it; the frame is never too small to see.
     """
-    frame = frame_of(region)
+    frame = make_projection(region)
     xy = frame.project(coords_deg)
     bounds = frame.bounds(xy, [])
     with _map(path, frame, bounds) as axes:
@@ -67,15 +67,15 @@ def draw_window(
     path: Path, *, region: Region, coords_deg: FloatArray, splits: npt.NDArray[Any], window: FloatArray
 ) -> None:
     """Draws the part of a region within a window, with the places that lie there; else as `draw_places`."""
-    frame = frame_of(region)
+    frame = make_projection(region)
     xy = frame.project(coords_deg)
-    inside = in_window(xy, window)
+    inside = select_window(xy, window)
     with _map(path, frame, window) as axes:
         _draw_mixed(axes, xy[inside], np.asarray(splits)[inside])
 
 
 @contextmanager
-def _map(path: Path, frame: Frame, bounds: FloatArray) -> Iterator[Axes]:
+def _map(path: Path, frame: MapProjection, bounds: FloatArray) -> Iterator[Axes]:
     """A picture that is all map, but for the scale bar or the names of the degrees."""
     west, south, east, north = bounds
     left, below = (0.55, 0.3) if frame.stretch > 1 else (0.1, 0.42)
@@ -90,21 +90,21 @@ def _draw_mixed(axes: Axes, xy: FloatArray, splits: npt.NDArray[Any]) -> None:
     order = np.random.default_rng(0).permutation(len(xy))
     order = order[np.argsort(splits[order] != "unused", kind="stable")]  # these lie below all others
     colours = np.array([to_rgb(SPLIT_COLOURS[split]) for split in splits[order]]).reshape(-1, 3)
-    few = len(xy) <= 2 * MOST_IN_WINDOW
-    size_pt = dot_size_pt(len(xy)) * (1.3 if few else 0.7)  # this map is half as wide as a run's
+    few = len(xy) <= 2 * MAX_IN_WINDOW
+    size_pt = choose_dot_size_pt(len(xy)) * (1.3 if few else 0.7)  # this map is half as wide as a run's
     look: dict[str, Any] = {"s": size_pt**2, "c": colours, "zorder": 4}
     look |= {"linewidths": 0.4, "edgecolors": "white"} if few else {"linewidths": 0}
     axes.scatter(*xy[order].T, **look)
 
 
-def in_window(xy: FloatArray, window: FloatArray) -> BoolArray:
+def select_window(xy: FloatArray, window: FloatArray) -> BoolArray:
     """(N,) which points lie in (4,) west, south, east, north."""
     west, south, east, north = window
     x, y = xy.T
     return (x >= west) & (x <= east) & (y >= south) & (y <= north)
 
 
-def densest_window(region: Region, coords_deg: FloatArray) -> FloatArray | None:
+def find_densest_window(region: Region, coords_deg: FloatArray) -> FloatArray | None:
     """Where places lie so densely that a map of the region cannot tell them apart.
 
     Args:
@@ -116,7 +116,7 @@ def densest_window(region: Region, coords_deg: FloatArray) -> FloatArray | None:
         the map, or of half its side as often as it takes until its places can be told apart. None where
         there are few.
     """
-    frame = frame_of(region)
+    frame = make_projection(region)
     xy = frame.project(coords_deg)
     west, south, east, north = frame.bounds(xy, [])
     half = np.array((1.0, 1.0 / frame.stretch)) * max(east - west, (north - south) * frame.stretch) / 16
@@ -126,11 +126,11 @@ def densest_window(region: Region, coords_deg: FloatArray) -> FloatArray | None:
         owners = np.unique(cells, axis=0, return_inverse=True)[1].ravel()
         centre = np.median(xy[owners == np.bincount(owners).argmax()], axis=0)
         found = np.concatenate((centre - half, centre + half))
-        count = int(in_window(xy, found).sum())
-        if count < LEAST_IN_WINDOW:
+        count = int(select_window(xy, found).sum())
+        if count < MIN_IN_WINDOW:
             break
         window = found
-        if count <= MOST_IN_WINDOW:
+        if count <= MAX_IN_WINDOW:
             break
         half /= 2
     return window
@@ -141,11 +141,11 @@ def draw_distances(path: Path, *, distance_km: FloatArray, splits: npt.NDArray[A
 
     Args:
         path: The PNG to write.
-        distance_km: (N,) as `geoguesser.data.checks.leakage.nearest_training_km` gives them.
+        distance_km: (N,) as `geoguesser.data.checks.leakage.compute_nearest_training_km` gives them.
         splits: (N,) at least one `val` or `test` with a finite distance.
     """
     own = {name: distance_km[(splits == name) & np.isfinite(distance_km)] for name in ("val", "test")}
-    own = {name: np.sort(np.maximum(values, LEAST_KM)) for name, values in own.items() if len(values)}
+    own = {name: np.sort(np.maximum(values, MIN_KM)) for name, values in own.items() if len(values)}
     low = min(0.03, *(0.8 * values[0] for values in own.values()))
     high = max(8.0, *(1.25 * values[-1] for values in own.values()))
     with _chart(path) as axes:
@@ -193,7 +193,7 @@ def _chart(path: Path) -> Iterator[Axes]:
         yield add_axes(figure, 0.7, 0.5, WIDTH_IN - 0.95, CHART_IN - 0.8)
 
 
-def brightness(sums: npt.NDArray[np.int64], size: int) -> FloatArray:
+def compute_brightness(sums: npt.NDArray[np.int64], size: int) -> FloatArray:
     """(N, 4, 2, 3) sums of views of so many pixels a side -> (N, 4) mean luma of each, from 0 to 255."""
     found: FloatArray = sums[:, :, 0] / size**2 @ LUMA.astype(np.float64)
     return found

@@ -11,8 +11,8 @@ from rich.text import Text
 from geoguesser.data.checks.leakage import WITHIN_M
 from geoguesser.data.prepare import Prepared
 from geoguesser.data.sources.places import PlacesDataModule
-from geoguesser.reporting.dataset.page import data_page
-from geoguesser.reporting.dataset.summary import Group, facts_of, groups_of, split_rows, title_of
+from geoguesser.reporting.dataset.page import render_page
+from geoguesser.reporting.dataset.summary import PlaceGroup, group_places, list_facts, make_split_rows, make_title
 from geoguesser.reporting.html import printable, write_page
 from geoguesser.reporting.run.result import write_csv
 from geoguesser.reporting.style import format_km, format_m
@@ -46,7 +46,7 @@ class DataReport:
         folder.mkdir(parents=True, exist_ok=True)
         write_csv(folder / "findings.csv", self.data.findings.table())
         path = folder / "report.html"
-        write_page(path, data_page(self.prepared, self.data, self.out, pictures=pictures))
+        write_page(path, render_page(self.prepared, self.data, self.out, pictures=pictures))
         return path
 
     def show(self) -> None:
@@ -55,21 +55,21 @@ class DataReport:
         console.print(self._splits())
         for sentence in self.prepared.audit["warnings"]:
             console.print(Text(f"Warning: {sentence}", style="bold yellow"))
-        for name, sentence in facts_of(self.prepared, self.data, self.out):
+        for name, sentence in list_facts(self.prepared, self.data, self.out):
             console.print(Text.assemble((f"{name}: ", "bold"), printable(sentence)))
-        groups = groups_of(self.data.findings)
+        groups = group_places(self.data.findings)
         total = sum(len(group.found) for group in groups)
         console.print(Text(f"Findings: {total:,}" if groups else "Findings: none", style="bold"))
         for group in groups:
             _print_group(console, group)
 
     def _splits(self) -> Table:
-        title = printable(title_of(self.prepared, self.data))
+        title = printable(make_title(self.prepared, self.data))
         table = Table(title=Text(title), title_justify="left", title_style="bold")
         within = [f"within {format_m(metres)}" for metres in WITHIN_M]
         for column in ("split", "places", "nearest training\nplace (median)", *within):
             table.add_column(column, justify="left" if column == "split" else "right")
-        for row in split_rows(self.prepared):
+        for row in make_split_rows(self.prepared):
             cells = ["-"] * (1 + len(WITHIN_M))
             if row.median_km is not None and row.within is not None:
                 cells = [format_km(row.median_km), *(f"{count:,}" for count in row.within)]
@@ -77,7 +77,7 @@ class DataReport:
         return table
 
 
-def _print_group(console: Console, group: Group) -> None:
+def _print_group(console: Console, group: PlaceGroup) -> None:
     """One line for the kind, and one for each example."""
     head = (f"  {len(group.found):,} {group.kind}", ACTION_STYLES[group.action])
     console.print(Text.assemble(head, f" ({group.action}): {group.what}"))

@@ -24,7 +24,7 @@ WHY_NOT = {MISSING: "missing", BROKEN: "broken", PLACEHOLDER: "placeholder"}
 
 
 @dataclass(frozen=True)
-class Photo:
+class SamplePhoto:
     """One view, to be shown.
 
     Attributes:
@@ -36,7 +36,7 @@ class Photo:
     why_not: str = ""
 
 
-def read_photos(files: PlaceFiles, fit: str, unused: Sequence[str] = ("", "", "", "")) -> list[Photo]:
+def load_sample_photos(files: PlaceFiles, fit: str, unused: Sequence[str] = ("", "", "", "")) -> list[SamplePhoto]:
     """Reads the four views of a place from their files.
 
     Args:
@@ -45,22 +45,22 @@ def read_photos(files: PlaceFiles, fit: str, unused: Sequence[str] = ("", "", ""
         unused: Why a view is not used, so that it is not shown; empty for those that are.
     """
     spec = ImageSpec(size=SHOWN_PX, fit=fit)
-    photos: list[Photo] = []
+    photos: list[SamplePhoto] = []
     for heading, reason in enumerate(unused):
         if reason or files.names[heading] is None:
-            photos.append(Photo(None, reason or WHY_NOT[MISSING]))
+            photos.append(SamplePhoto(None, reason or WHY_NOT[MISSING]))
             continue
         try:
             image = spec.read(files.path(heading)).transpose(1, 2, 0)
         except DataError:  # a finding names the file and says what is wrong with it
-            photos.append(Photo(None, WHY_NOT[BROKEN]))
+            photos.append(SamplePhoto(None, WHY_NOT[BROKEN]))
             continue
         jpeg = simplejpeg.encode_jpeg(np.ascontiguousarray(image), QUALITY, "RGB", "420")
-        photos.append(Photo(jpeg))
+        photos.append(SamplePhoto(jpeg))
     return photos
 
 
-def reasons(state: npt.NDArray[Any], used: npt.NDArray[np.bool_]) -> list[str]:
+def list_reasons(state: npt.NDArray[Any], used: npt.NDArray[np.bool_]) -> list[str]:
     """(4,) states and which views are used -> why a view is not, empty for those that are."""
     pairs = zip(state.tolist(), used.tolist(), strict=True)
     return ["" if own else WHY_NOT.get(one, "left out") for one, own in pairs]
@@ -99,7 +99,7 @@ def pick_pairs(matches: Sequence[Match], most: int = 6) -> list[Match]:
     return [matches[number] for _, _, number in sorted(sorted(ranked)[:most], key=lambda three: three[1:])]
 
 
-def views_row(photos: Sequence[Photo], uuid: str) -> Html:
+def make_views_row(photos: Sequence[SamplePhoto], uuid: str) -> Html:
     """Four views in a row, each with the letter of its heading; a hatched box where there is none."""
     boxes = []
     for photo, side in zip(photos, COMPASS, strict=True):

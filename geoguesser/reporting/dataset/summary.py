@@ -12,7 +12,7 @@ import numpy as np
 from geoguesser.data.checks.findings import KINDS, Finding, Findings
 from geoguesser.data.checks.leakage import WITHIN_M
 from geoguesser.data.splits import NAMES, UNUSED
-from geoguesser.system.text import counted
+from geoguesser.system.text import format_count
 
 if TYPE_CHECKING:  # they bring Lightning, which a comparison need not wait for
     from geoguesser.data.prepare import Prepared
@@ -46,7 +46,7 @@ class SplitRow:
 
 
 @dataclass(frozen=True)
-class Group:
+class PlaceGroup:
     """All findings of one kind with which the same was done.
 
     Attributes:
@@ -65,7 +65,7 @@ class Group:
         return KINDS[self.kind].what
 
 
-def split_rows(prepared: Prepared) -> list[SplitRow]:
+def make_split_rows(prepared: Prepared) -> list[SplitRow]:
     """The splits that hold places, and what the audit says of them."""
     splits = np.asarray(prepared.table["split"])
     rows: list[SplitRow] = []
@@ -80,23 +80,23 @@ def split_rows(prepared: Prepared) -> list[SplitRow]:
     return rows
 
 
-def groups_of(findings: Findings) -> list[Group]:
+def group_places(findings: Findings) -> list[PlaceGroup]:
     """Findings by action and kind: what stops first, then what was left out, then what was noted."""
-    groups: list[Group] = []
+    groups: list[PlaceGroup] = []
     for action, those in (("error", findings.fatal), ("skip", findings.skipped), ("keep", findings.kept)):
         counts = Counter(one.kind for one in those)
         for kind, _ in sorted(counts.items(), key=lambda pair: (-pair[1], pair[0])):
-            groups.append(Group(kind, action, [one for one in those if one.kind == kind]))
+            groups.append(PlaceGroup(kind, action, [one for one in those if one.kind == kind]))
     return groups
 
 
-def title_of(prepared: Prepared, data: PlacesDataModule) -> str:
+def make_title(prepared: Prepared, data: PlacesDataModule) -> str:
     """The heading: whose places, how many, and whether they are synthetic."""
     label = f" ({data.label})" if data.label else ""
-    return f"Data report: {counted(len(prepared.table), 'place')} in {data.region.name}{label}"
+    return f"Data report: {format_count(len(prepared.table), 'place')} in {data.region.name}{label}"
 
 
-def facts_of(prepared: Prepared, data: PlacesDataModule, out: Path | None) -> list[tuple[str, str]]:
+def list_facts(prepared: Prepared, data: PlacesDataModule, out: Path | None) -> list[tuple[str, str]]:
     """What to know beside the splits and findings: a name and a sentence or two each."""
     return [
         ("Roots", ", ".join(map(str, data.roots))),
@@ -108,13 +108,13 @@ def facts_of(prepared: Prepared, data: PlacesDataModule, out: Path | None) -> li
     ]
 
 
-def percent(count: int, total: int) -> str:
+def format_percent(count: int, total: int) -> str:
     """`12%`; a share that is there but would be rounded to nothing is `<1%`."""
     share = count / total
     return "<1%" if 0 < share < 0.005 else f"{share:.0%}"
 
 
-def bytes_text(count: int) -> str:
+def format_bytes(count: int) -> str:
     """`8 kB`, `450 MB`, `4.9 GB`."""
     for unit, name, digits in ((1e9, "GB", 1), (1e6, "MB", 0)):
         if count >= unit:
@@ -139,7 +139,7 @@ def _views(prepared: Prepared) -> str:
     masked = ~prepared.mask
     if not masked.any():
         return f"{prepared.mask.size:,}, four of each place."
-    places = counted(int(masked.any(axis=1).sum()), "place")
+    places = format_count(int(masked.any(axis=1).sum()), "place")
     return f"{int(prepared.mask.sum()):,} used, {int(masked.sum()):,} masked, at {places}."
 
 
@@ -155,7 +155,7 @@ def _split(prepared: Prepared, data: PlacesDataModule, out: Path | None) -> str:
 
 def _packed(prepared: Prepared, out: Path | None) -> str:
     seen = len(prepared.seen)
-    sizes = ", ".join(f"{one.name} ({bytes_text(seen * 12 * one.size**2)})" for one in prepared.specs)
+    sizes = ", ".join(f"{one.name} ({format_bytes(seen * 12 * one.size**2)})" for one in prepared.specs)
     if out is None:
         return f"only looked at; {sizes} would be packed."
     text = f"{sizes}, in {out}. "
@@ -183,7 +183,7 @@ def _three(values: list[float]) -> str:
     return " ".join(f"{value:.3f}" for value in values)
 
 
-def size_rows(prepared: Prepared, most: int = 6) -> list[tuple[str, int]]:
+def make_size_rows(prepared: Prepared, most: int = 6) -> list[tuple[str, int]]:
     """The commonest sizes of used views, as found in their files, with their counts; the rest in one row."""
     views = prepared.facts.views[prepared.mask]
     if not len(views):

@@ -11,7 +11,7 @@ from matplotlib.ticker import PercentFormatter
 from geoguesser.geo.cells.square import IntArray
 from geoguesser.geo.distance import FloatArray
 from geoguesser.model import conformal
-from geoguesser.model.uncertainty import Said, raw_expected_km, tempered
+from geoguesser.model.uncertainty import HeadOutput, apply_temperature, compute_raw_expected_km
 from geoguesser.reporting.comparison.plots import SHARP_DPI, WIDTH_IN
 from geoguesser.reporting.style import BLUE, GREEN, MUTED, ORANGE, add_axes, picture
 
@@ -21,7 +21,7 @@ LOOKS = {MASS: (BLUE, "-"), SETS: (ORANGE, "--"), RADII: (GREEN, "-.")}
 
 
 @dataclass(frozen=True)
-class Known:
+class LabelledOutput:
     """Places whose truth is known.
 
     Attributes:
@@ -30,12 +30,14 @@ class Known:
         error_km: (N,) the errors of the answers.
     """
 
-    said: Said
+    said: HeadOutput
     cell: IntArray | None
     error_km: FloatArray
 
 
-def coverage(test: Known, held_out: Known | None, temperature: float | None) -> dict[str, FloatArray]:
+def compute_coverage(
+    test: LabelledOutput, held_out: LabelledOutput | None, temperature: float | None
+) -> dict[str, FloatArray]:
     """Name -> (19,) how many test places are held at each of the `NOMINAL` levels; NaN where none is promised.
 
     `cells by their probability`: the most probable cells that together have so much of it. `sets of cells` and
@@ -55,25 +57,25 @@ def coverage(test: Known, held_out: Known | None, temperature: float | None) -> 
     taught = _scores(held_out, temperature)
     if own is not None and taught is not None:
         found[SETS] = _held(own, taught)
-    raw, taught_raw = (raw_expected_km(one.said, _warm(one, temperature)) for one in (test, held_out))
+    raw, taught_raw = (compute_raw_expected_km(one.said, _warm(one, temperature)) for one in (test, held_out))
     found[RADII] = _held(test.error_km / raw, held_out.error_km / taught_raw)
     return found
 
 
-def _warm(places: Known, temperature: float | None) -> float | None:
+def _warm(places: LabelledOutput, temperature: float | None) -> float | None:
     return None if places.said.logits is None else temperature or 1.0
 
 
-def _scores(places: Known, temperature: float | None) -> FloatArray | None:
+def _scores(places: LabelledOutput, temperature: float | None) -> FloatArray | None:
     """(N,) the mass of all cells that are more probable than the true one."""
     if places.said.logits is None or places.cell is None:
         return None
-    scores = conformal.mass_scores(tempered(places.said.logits, temperature or 1.0))
+    scores = conformal.compute_mass_scores(apply_temperature(places.said.logits, temperature or 1.0))
     return scores[np.arange(len(scores)), places.cell]
 
 
 def _held(scores: FloatArray, taught: FloatArray) -> FloatArray:
-    most = np.array([conformal.quantile(taught, float(level)) for level in NOMINAL])
+    most = np.array([conformal.compute_quantile(taught, float(level)) for level in NOMINAL])
     return np.where(np.isfinite(most), (scores[None] <= most[:, None]).sum(axis=1), np.nan)
 
 

@@ -15,15 +15,15 @@ from tqdm import tqdm
 
 from geoguesser.data.images import ByteArray
 from geoguesser.geo.cells.square import IntArray
-from geoguesser.inference.predictions import Answers, answers_of
-from geoguesser.inference.predictor import Locator
+from geoguesser.inference.predictions import Predictions, calibrate
+from geoguesser.inference.predictor import Predictor
 from geoguesser.model.conformal import BoolArray
-from geoguesser.model.uncertainty import Said, said_of
-from geoguesser.runs.run_images import Source, pixels_of
+from geoguesser.model.uncertainty import HeadOutput, decode_output
+from geoguesser.runs.run_images import Source, load_pixels
 
 
 @dataclass(frozen=True)
-class Looked:
+class ForwardPass:
     """What the network makes of N places.
 
     Attributes:
@@ -37,13 +37,13 @@ class Looked:
     at: IntArray
     features: Tensor
     mask: Tensor
-    said: Said
-    answers: Answers
+    said: HeadOutput
+    answers: Predictions
 
 
-def look(
-    locator: Locator, uuids: Sequence[str], sources: Sequence[Source], *, what: str, batch_size: int = 16
-) -> Looked | None:
+def run_forward_pass(
+    locator: Predictor, uuids: Sequence[str], sources: Sequence[Source], *, what: str, batch_size: int = 16
+) -> ForwardPass | None:
     """Reads the views of places and runs the network over them.
 
     Args:
@@ -63,22 +63,22 @@ def look(
         return None
     with tqdm(total=len(uuids), desc=what, unit=" places", disable=None) as bar:
         for start in range(0, len(uuids), batch_size):
-            some = [pixels_of(uuid, sources, locator.image) for uuid in uuids[start : start + batch_size]]
+            some = [load_pixels(uuid, sources, locator.image) for uuid in uuids[start : start + batch_size]]
             there = [number for number, one in enumerate(some) if one is not None]
             if there:
                 at += [start + number for number in there]
-                found, mask = embedded(locator, [one for one in some if one is not None])
+                found, mask = embed_views(locator, [one for one in some if one is not None])
                 features.append(found)
                 masks.append(mask)
             bar.update(len(some))
     if not at:
         return None
-    return looked_at(locator, np.array(at), torch.cat(features), torch.cat(masks))
+    return forward_pass(locator, np.array(at), torch.cat(features), torch.cat(masks))
 
 
 @torch.no_grad()
-def embedded(locator: Locator, places: Sequence[tuple[ByteArray, BoolArray]]) -> tuple[Tensor, Tensor]:
-    """(B, 4, D) features and (B, 4) mask of places as `pixels_of` gives them, on the CPU."""
+def embed_views(locator: Predictor, places: Sequence[tuple[ByteArray, BoolArray]]) -> tuple[Tensor, Tensor]:
+    """(B, 4, D) features and (B, 4) mask of places as `load_pixels` gives them, on the CPU."""
     device = next(locator.network.parameters()).device
     images, mask = (torch.from_numpy(np.stack(part)) for part in zip(*places, strict=True))
     features = locator.network.embed(images.to(device), mask.to(device))
@@ -86,10 +86,10 @@ def embedded(locator: Locator, places: Sequence[tuple[ByteArray, BoolArray]]) ->
 
 
 @torch.no_grad()
-def looked_at(locator: Locator, at: IntArray, features: Tensor, mask: Tensor) -> Looked:
+def forward_pass(locator: Predictor, at: IntArray, features: Tensor, mask: Tensor) -> ForwardPass:
     """Completes features by what the head makes of them."""
     network = locator.network
     device = next(network.parameters()).device
-    said = said_of(network.head, network.from_features(features.to(device), mask.to(device)))
-    answers = answers_of(said, locator.region, network.head.grid, locator.uncertainty)
-    return Looked(at, features, mask, said, answers)
+    said = decode_output(network.head, network.from_features(features.to(device), mask.to(device)))
+    answers = calibrate(said, locator.region, network.head.grid, locator.uncertainty)
+    return ForwardPass(at, features, mask, said, answers)

@@ -18,23 +18,23 @@ from geoguesser.model.attribution import Activation
 from geoguesser.reporting import maps
 from geoguesser.reporting.explanation import maps as explain_maps
 from geoguesser.reporting.explanation import place_plots as explain_places
-from geoguesser.reporting.explanation.coverage_plot import coverage, draw_coverage
+from geoguesser.reporting.explanation.coverage_plot import compute_coverage, draw_coverage
 from geoguesser.reporting.explanation.great_circle import draw_lines, lines_of
-from geoguesser.reporting.explanation.headings_plot import draw_headings, headings_of
-from geoguesser.reporting.explanation.network_plot import draw_filters, draw_network, parts_of
-from geoguesser.reporting.explanation.subject import GONE, Subject, known_of
+from geoguesser.reporting.explanation.headings_plot import compute_heading_errors, draw_headings
+from geoguesser.reporting.explanation.network_plot import draw_filters, draw_network, list_parts
+from geoguesser.reporting.explanation.subject import GONE, Subject, make_labelled_output
 from geoguesser.reporting.explanation.text import (
     BARS,
     BARS_SHORT,
     MOVED,
     WORDS,
-    Words,
-    confusion_words,
+    ReportText,
+    describe_confusion,
     lines_words,
 )
 from geoguesser.reporting.run import uncertainty_plots as sureness_plots
-from geoguesser.reporting.style import format_km, shortened
-from geoguesser.runs.run_images import pixels_of
+from geoguesser.reporting.style import format_km, shorten
+from geoguesser.runs.run_images import load_pixels
 
 EXTREMES = 3  # of the best, and of the worst
 OWN = ("posterior_*.png", "activation_*.png")  # of an earlier report with more examples
@@ -43,7 +43,7 @@ Draw = Callable[[Path], None]
 
 
 @dataclass(frozen=True)
-class Drawn:
+class DrawnPicture:
     """One picture.
 
     Attributes:
@@ -56,7 +56,7 @@ class Drawn:
 
     file: Path
     part: str
-    words: Words
+    words: ReportText
     photos: bool = False
     wide: bool = False
 
@@ -70,11 +70,11 @@ class Gallery:
         missing: What is missing -> why.
     """
 
-    drawn: list[Drawn] = field(default_factory=list)
+    drawn: list[DrawnPicture] = field(default_factory=list)
     missing: dict[str, str] = field(default_factory=dict)
 
 
-def draw_all(subject: Subject, folder: Path, *, title: str, neighbours: bool) -> Gallery:
+def draw_gallery(subject: Subject, folder: Path, *, title: str, neighbours: bool) -> Gallery:
     """Draws all pictures that the run has something for.
 
     Args:
@@ -94,11 +94,11 @@ def draw_all(subject: Subject, folder: Path, *, title: str, neighbours: bool) ->
             path = folder / drawn.file
             if not (kept and path.is_file()):
                 draw(path)
-            gallery.drawn.append(Drawn(path, drawn.part, drawn.words, drawn.photos, drawn.wide))
+            gallery.drawn.append(DrawnPicture(path, drawn.part, drawn.words, drawn.photos, drawn.wide))
     return gallery
 
 
-Planned = tuple[Drawn, Draw, bool]  # the picture, how it is drawn, whether one that is there is kept
+Planned = tuple[DrawnPicture, Draw, bool]  # the picture, how it is drawn, whether one that is there is kept
 
 
 class _Plan:
@@ -116,10 +116,10 @@ class _Plan:
         yield from self._network()
 
     def _one(
-        self, name: str, part: str, draw: Draw, *, file: str = "", words: Words | None = None, **more: bool
+        self, name: str, part: str, draw: Draw, *, file: str = "", words: ReportText | None = None, **more: bool
     ) -> Planned:
         kept = more.pop("kept", False)
-        drawn = Drawn(Path(f"{file or name}.png"), part, words or WORDS[name], **more)
+        drawn = DrawnPicture(Path(f"{file or name}.png"), part, words or WORDS[name], **more)
         return drawn, draw, kept
 
     def _places(self) -> Iterator[Planned]:
@@ -145,9 +145,9 @@ class _Plan:
         if shown is not None:
             yield self._one("quadruplet", "places", partial(self._draw_quadruplet, row=shown), photos=True)
 
-    def _of(self, name: str, row: int) -> Words:
+    def _of(self, name: str, row: int) -> ReportText:
         words, sight = WORDS[name], self.subject.sight(row)
-        return words._replace(title=f"{words.title}: {shortened(sight.name, 40)}, {format_km(sight.error_km)} off")
+        return words._replace(title=f"{words.title}: {shorten(sight.name, 40)}, {format_km(sight.error_km)} off")
 
     def _draw_extremes(self, path: Path) -> None:
         subject, count = self.subject, len(self.subject.table)
@@ -187,7 +187,7 @@ class _Plan:
         if self.result.get("budget"):
             draw = partial(sureness_plots.draw_budget, budget=self.result["budget"], title=self.title)
             yield self._one("budget", "errors", draw, wide=True, kept=True)
-        fields = explain_maps.fields_of(region, true_deg, error_km)
+        fields = explain_maps.compute_fields(region, true_deg, error_km)
         if len(fields.ids):
             yield self._one("fields", "errors", partial(explain_maps.draw_fields, region=region, fields=fields))
         answered = subject.answered()
@@ -196,10 +196,10 @@ class _Plan:
         elif subject.grid is not None and answered is not None:
             rows, cells = answered
             own = subject.grid.assign(subject.true_deg[rows])
-            found = explain_maps.confusion_of(subject.grid, own, cells, neighbours=self.neighbours)
+            found = explain_maps.compute_confusion(subject.grid, own, cells, neighbours=self.neighbours)
             if len(found.pairs):
                 draw = partial(explain_maps.draw_confusion, region=region, grid=subject.grid, confusion=found)
-                yield self._one("confusion", "errors", draw, words=confusion_words(found))
+                yield self._one("confusion", "errors", draw, words=describe_confusion(found))
         lines = lines_of(region, true_deg)
         if lines is not None:
             words = lines_words(lines, region)
@@ -219,9 +219,9 @@ class _Plan:
         if subject.looked is None:
             self.missing["coverage at every level"] = GONE
             return
-        test = known_of(subject.looked, subject.true_deg[subject.looked.at], subject.grid)
+        test = make_labelled_output(subject.looked, subject.true_deg[subject.looked.at], subject.grid)
         calibration = subject.locator.uncertainty
-        held = coverage(test, subject.held_out, None if calibration is None else calibration.temperature)
+        held = compute_coverage(test, subject.held_out, None if calibration is None else calibration.temperature)
         if subject.held_out is None and calibration is not None:
             self.missing["coverage of sets and radii at every level"] = "No image of a calibration place is there."
         if held:
@@ -233,7 +233,7 @@ class _Plan:
         if subject.looked is None or subject.left_out is None:
             return
         seats = subject.looked.at
-        found = headings_of(subject.left_out, subject.true_deg[seats], subject.error_km[seats])
+        found = compute_heading_errors(subject.left_out, subject.true_deg[seats], subject.error_km[seats])
         if np.isfinite(found["moved_km"][0]).any():
             yield self._one("headings", "looking", partial(draw_headings, found=found))
         if subject.grid is None:
@@ -254,10 +254,10 @@ class _Plan:
 
     def _activation(self, row: int) -> Activation:
         subject = self.subject
-        pixels = pixels_of(str(subject.table["uuid"].iloc[row]), subject.sources, subject.locator.image)
+        pixels = load_pixels(str(subject.table["uuid"].iloc[row]), subject.sources, subject.locator.image)
         assert pixels is not None
         images, mask = (subject.on_device(torch.from_numpy(one)) for one in pixels)
-        return attribution.activation(subject.locator.network, images, mask)
+        return attribution.compute_activation(subject.locator.network, images, mask)
 
     def _draw_activation(self, path: Path, row: int, found: Activation) -> None:
         subject, seat = self.subject, self.subject.seats[row]
@@ -278,7 +278,7 @@ class _Plan:
         assert subject.looked is not None
         assert subject.left_out is not None
         features, mask = subject.looked.features[[seat]], subject.looked.mask[[seat]]
-        values = attribution.shares(
+        values = attribution.compute_view_shares(
             subject.locator.network,
             subject.on_device(features),
             subject.on_device(mask),
@@ -292,9 +292,9 @@ class _Plan:
 
     def _network(self) -> Iterator[Planned]:
         network = self.subject.locator.network
-        parts = parts_of(network, self.subject.locator.image.size)
+        parts = list_parts(network, self.subject.locator.image.size)
         yield self._one("network", "network", partial(draw_network, parts=parts))
-        filters = attribution.first_filters(network)
+        filters = attribution.get_first_filters(network)
         if filters is None:
             self.missing["filters of the first layer"] = "The backbone has no convolution that sees the pixels."
         else:

@@ -13,12 +13,12 @@ from matplotlib.collections import LineCollection
 from geoguesser.geo.distance import EARTH_RADIUS_KM, FloatArray, from_unit, haversine_km, to_unit
 from geoguesser.geo.region import PlaneRegion, Region
 from geoguesser.reporting.comparison.plots import SHARP_DPI, WIDTH_IN
-from geoguesser.reporting.explanation.maps import map_box
+from geoguesser.reporting.explanation.maps import compute_map_box
 from geoguesser.reporting.maps import set_map
-from geoguesser.reporting.projections import Frame, frame_of
+from geoguesser.reporting.projections import MapProjection, make_projection
 from geoguesser.reporting.style import BLUE, INK, VERMILION, picture
 
-MOST_PAIRS, PIECES = 500, 128
+MAX_PAIRS, PIECES = 500, 128
 FAR_RAD = 0.95 * np.pi  # beyond, opposite points have no one great circle, and none is drawn
 
 
@@ -101,7 +101,7 @@ def lines_of(region: Region, coords_deg: FloatArray) -> Lines | None:
         region: The land.
         coords_deg: (N, 2) places.
     """
-    drawn = np.random.default_rng(0).integers(0, len(coords_deg), (MOST_PAIRS, 2))
+    drawn = np.random.default_rng(0).integers(0, len(coords_deg), (MAX_PAIRS, 2))
     a, b = coords_deg[drawn[:, 0]], coords_deg[drawn[:, 1]]
     great = haversine_km(a, b)
     some = (great > 1.0) & (great < FAR_RAD * EARTH_RADIUS_KM)
@@ -135,9 +135,9 @@ def draw_lines(path: Path, *, region: Region, lines: Lines) -> None:
         region: The land.
         lines: As `lines_of` gives them.
     """
-    frame = frame_of(region)
+    frame = make_projection(region)
     bounds = frame.bounds(frame.project(np.concatenate((lines.circle_deg, lines.straight_deg))), [])
-    box, height = map_box(frame, bounds, 0.3)
+    box, height = compute_map_box(frame, bounds, 0.3)
     with picture(path, height, width_in=WIDTH_IN, dpi=SHARP_DPI) as figure:
         axes = set_map(figure, box, frame, bounds)
         _draw_way(axes, frame, lines.straight_deg, colour=BLUE, width_pt=3.2, alpha=0.55)
@@ -149,7 +149,7 @@ def draw_lines(path: Path, *, region: Region, lines: Lines) -> None:
 
 
 def _draw_way(
-    axes: Axes, frame: Frame, points_deg: FloatArray, *, colour: str, width_pt: float, alpha: float
+    axes: Axes, frame: MapProjection, points_deg: FloatArray, *, colour: str, width_pt: float, alpha: float
 ) -> None:
     lasts, firsts, _ = frame.lines(points_deg[:-1], points_deg[1:])
     look = LineCollection([*lasts, *firsts], colors=colour, lw=width_pt, alpha=alpha, zorder=6, capstyle="butt")

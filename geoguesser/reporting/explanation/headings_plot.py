@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.axes import Axes
 
-from geoguesser.evaluation.intervals import FEWEST_FOR_MEAN
+from geoguesser.evaluation.intervals import MIN_FOR_MEAN
 from geoguesser.geo.distance import FloatArray, haversine_km
 from geoguesser.model.attribution import LeftOut
 from geoguesser.reporting.comparison.plots import SHARP_DPI, WIDTH_IN
@@ -17,7 +17,7 @@ NAMES = ("north", "east", "south", "west")
 Z_95 = 1.96  # of a mean of many
 
 
-def headings_of(left_out: LeftOut, true_deg: FloatArray, error_km: FloatArray) -> dict[str, FloatArray]:
+def compute_heading_errors(left_out: LeftOut, true_deg: FloatArray, error_km: FloatArray) -> dict[str, FloatArray]:
     """What leaving out each view does.
 
     Args:
@@ -42,7 +42,7 @@ def _means(values: FloatArray) -> FloatArray:
     with np.errstate(invalid="ignore", divide="ignore"):
         mean = filled.sum(axis=0) / counts
         spread = np.sqrt((np.where(there, values - mean, 0.0) ** 2).sum(axis=0) / (counts - 1))
-        half = np.where(counts < FEWEST_FOR_MEAN, np.nan, Z_95 * spread / np.sqrt(counts))
+        half = np.where(counts < MIN_FOR_MEAN, np.nan, Z_95 * spread / np.sqrt(counts))
         return np.stack((mean, half))
 
 
@@ -51,7 +51,7 @@ def draw_headings(path: Path, *, found: dict[str, FloatArray]) -> None:
 
     Args:
         path: The PNG to write.
-        found: As `headings_of` gives it.
+        found: As `compute_heading_errors` gives it.
     """
     with picture(path, 2.7, width_in=WIDTH_IN, dpi=SHARP_DPI) as figure:
         for left, name, title in (

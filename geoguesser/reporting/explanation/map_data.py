@@ -17,16 +17,16 @@ from geoguesser.reporting import web_map
 from geoguesser.reporting.explanation.subject import Subject
 from geoguesser.reporting.html import Html, printable
 from geoguesser.reporting.maps import pick_by_rank
-from geoguesser.runs.run_images import photos_of
+from geoguesser.runs.run_images import load_photos
 
-MAX_CELLS, LEAST_PROBABILITY = 24, 0.005  # of a place's posterior on the map
-MOST_BYTES = 6_000_000  # of all embedded views together
+MAX_CELLS, MIN_PROBABILITY = 24, 0.005  # of a place's posterior on the map
+MAX_BYTES = 6_000_000  # of all embedded views together
 STEPS = 8  # of the colours of errors
 RAMP = colormaps["plasma_r"](np.linspace(0.16, 0.68, STEPS))  # can be told on light and on dark
 RADII = ("50", "90")
 
 
-def data_of(subject: Subject, *, thumbnails: int) -> dict[str, Any]:
+def make_map_data(subject: Subject, *, thumbnails: int) -> dict[str, Any]:
     """The values.
 
     Args:
@@ -44,11 +44,11 @@ def data_of(subject: Subject, *, thumbnails: int) -> dict[str, Any]:
     classes = sorted({number for place in places for number, _ in place["cells"]})
     polygons: dict[str, Any] = {}
     if subject.grid is not None and classes:
-        found = web_map.cells(subject.grid, np.array(classes))["features"]
+        found = web_map.make_cells(subject.grid, np.array(classes))["features"]
         polygons = {str(one["id"]): one["geometry"]["coordinates"][0] for one in found}
     return {
-        "outline": web_map.outline(subject.region),
-        "bounds": web_map.bounds(subject.region),
+        "outline": web_map.make_outline(subject.region),
+        "bounds": web_map.compute_bounds(subject.region),
         "colours": [to_hex(colour) for colour in RAMP],
         "top_km": round(top_km, 3),
         "cells": polygons,
@@ -69,7 +69,7 @@ def _place(subject: Subject, row: int) -> dict[str, Any]:
         return place
     seat, answers = subject.seats[row], subject.looked.answers
     if answers.posterior is not None:
-        place["cells"] = top_cells(answers.posterior[seat])
+        place["cells"] = find_top_cells(answers.posterior[seat])
     if answers.expected_error_km is not None:
         place["expected"] = round(float(answers.expected_error_km[seat]), 3)
     radii = answers.radius_km or {}
@@ -77,10 +77,10 @@ def _place(subject: Subject, row: int) -> dict[str, Any]:
     return place
 
 
-def top_cells(posterior: FloatArray) -> list[list[float]]:
+def find_top_cells(posterior: FloatArray) -> list[list[float]]:
     """[class, probability] of the most probable cells, best first."""
     order = np.argsort(-posterior, kind="stable")[:MAX_CELLS]
-    return [[int(one), round(float(posterior[one]), 4)] for one in order if posterior[one] >= LEAST_PROBABILITY]
+    return [[int(one), round(float(posterior[one]), 4)] for one in order if posterior[one] >= MIN_PROBABILITY]
 
 
 def _near(true_deg: FloatArray, answer_deg: FloatArray) -> tuple[list[float], list[float]]:
@@ -99,9 +99,9 @@ def _views(subject: Subject, thumbnails: int) -> dict[int, list[str | None]]:
     found: dict[int, list[str | None]] = {}
     size = 0
     for row in tqdm(dict.fromkeys(order.tolist()), desc="embedding views", unit=" places", disable=None):
-        if len(found) >= thumbnails or size > MOST_BYTES:
+        if len(found) >= thumbnails or size > MAX_BYTES:
             break
-        photos = photos_of(str(subject.table["uuid"].iloc[row]), subject.sources)
+        photos = load_photos(str(subject.table["uuid"].iloc[row]), subject.sources)
         if photos is None:
             continue
         found[row] = [base64.b64encode(one.jpeg).decode("ascii") if one.jpeg else None for one in photos]
@@ -116,7 +116,7 @@ def _spread(rows: IntArray) -> IntArray:
     return rows[np.argsort(keys, kind="stable")]
 
 
-def as_script_data(values: dict[str, Any]) -> Html:
+def to_script_data(values: dict[str, Any]) -> Html:
     """JSON that may stand within a script element: no `<` can end it."""
     text = json.dumps(values, allow_nan=False, separators=(",", ":"))
     return Html(text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029"))

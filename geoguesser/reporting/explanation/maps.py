@@ -18,7 +18,7 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, PercentFormatter
 
-from geoguesser.evaluation.error_budget import touching
+from geoguesser.evaluation.error_budget import find_touching_cells
 from geoguesser.geo.cells.factory import cells_for
 from geoguesser.geo.cells.square import Cells, IntArray
 from geoguesser.geo.distance import FloatArray
@@ -26,16 +26,18 @@ from geoguesser.geo.grid import Grid
 from geoguesser.geo.region import Region
 from geoguesser.reporting.comparison.plots import SHARP_DPI, WIDTH_IN
 from geoguesser.reporting.maps import ERROR_COLOURS, set_map
-from geoguesser.reporting.projections import Frame, frame_of
+from geoguesser.reporting.projections import MapProjection, make_projection
 from geoguesser.reporting.style import BLUE, INK, MUTED, ORANGE, VERMILION, add_axes, picture
 
 BAR_IN = 0.62  # below a map: its colours
 POSTERIOR_COLOURS = matplotlib.colormaps["YlOrRd"]
-FEWEST_FIELDS, MOST_FIELDS, PLACES_IN_FIELD = 9, 60, 6
-MOST_ARCS = 25
+MIN_FIELDS, MAX_FIELDS, PLACES_IN_FIELD = 9, 60, 6
+MAX_ARCS = 25
 
 
-def map_box(frame: Frame, bounds: FloatArray, below: float) -> tuple[tuple[float, float, float, float], float]:
+def compute_map_box(
+    frame: MapProjection, bounds: FloatArray, below: float
+) -> tuple[tuple[float, float, float, float], float]:
     """The box of a map in inches over a strip of `below` inches, and the height of the whole picture."""
     west, south, east, north = bounds
     left, foot = (0.55, 0.3) if frame.stretch > 1 else (0.1, 0.42)  # room for degrees, or for the scale bar
@@ -57,7 +59,7 @@ def add_bar(
     figure.text(1 - 0.3 / WIDTH_IN, 0.54 / figure.get_size_inches()[1], label, fontsize=8, ha="right", va="bottom")
 
 
-def posterior_rings(frame: Frame, grid: Grid, posterior: FloatArray) -> list[tuple[int, FloatArray]]:
+def make_posterior_rings(frame: MapProjection, grid: Grid, posterior: FloatArray) -> list[tuple[int, FloatArray]]:
     """Classes with their outlines in drawing units; those below a hundredth of the highest are left out.
 
     Args:
@@ -70,8 +72,8 @@ def posterior_rings(frame: Frame, grid: Grid, posterior: FloatArray) -> list[tup
     return [(int(number), drawn) for number, ring in outlines for drawn in frame.rings(ring)]
 
 
-def posterior_on(axes: Axes, rings: list[tuple[int, FloatArray]], posterior: FloatArray) -> ScalarMappable:
-    """Colours cells, as `posterior_rings` gives them, by their probability."""
+def draw_posterior_on(axes: Axes, rings: list[tuple[int, FloatArray]], posterior: FloatArray) -> ScalarMappable:
+    """Colours cells, as `make_posterior_rings` gives them, by their probability."""
     colours = ScalarMappable(Normalize(0.0, float(posterior.max())), POSTERIOR_COLOURS)
     faces = [colours.to_rgba(posterior[number]) for number, _ in rings]
     look: dict[str, Any] = {"facecolors": faces, "edgecolors": "#B08A5A", "lw": 0.3, "zorder": 2}
@@ -79,7 +81,9 @@ def posterior_on(axes: Axes, rings: list[tuple[int, FloatArray]], posterior: Flo
     return colours
 
 
-def points_on(axes: Axes, frame: Frame, true_deg: FloatArray, answer_deg: FloatArray, size_pt: float = 12) -> None:
+def draw_points_on(
+    axes: Axes, frame: MapProjection, true_deg: FloatArray, answer_deg: FloatArray, size_pt: float = 12
+) -> None:
     """A star where a place is, a cross where the model puts it, and the line between them."""
     lasts, firsts, _ = frame.lines(true_deg[None], answer_deg[None])
     ways = LineCollection([*lasts, *firsts], colors=INK, lw=0.9, ls=(0, (3, 2)), zorder=6)
@@ -90,7 +94,7 @@ def points_on(axes: Axes, frame: Frame, true_deg: FloatArray, answer_deg: FloatA
 
 
 @dataclass(frozen=True)
-class Fields:
+class ErrorFields:
     """Mean errors by part of the land.
 
     Attributes:
@@ -108,7 +112,7 @@ class Fields:
     outside: int
 
 
-def fields_of(region: Region, true_deg: FloatArray, error_km: FloatArray) -> Fields:
+def compute_fields(region: Region, true_deg: FloatArray, error_km: FloatArray) -> ErrorFields:
     """Groups places by squares over the land: about one for six places, from 9 to 60 of them.
 
     Args:
@@ -116,28 +120,28 @@ def fields_of(region: Region, true_deg: FloatArray, error_km: FloatArray) -> Fie
         true_deg: (N, 2) where the places are, N at least 1.
         error_km: (N,) their errors.
     """
-    size = int(np.clip(len(error_km) // PLACES_IN_FIELD, FEWEST_FIELDS, MOST_FIELDS))
+    size = int(np.clip(len(error_km) // PLACES_IN_FIELD, MIN_FIELDS, MAX_FIELDS))
     cells = cells_for(region, size)
     own = cells.locate(region.to_space(true_deg))
     inside = own >= 0
     ids, number, places = np.unique(own[inside], return_inverse=True, return_counts=True)
     means = np.bincount(number, weights=error_km[inside], minlength=len(ids)) / places
-    return Fields(cells, ids, places, means, int((~inside).sum()))
+    return ErrorFields(cells, ids, places, means, int((~inside).sum()))
 
 
-def draw_fields(path: Path, *, region: Region, fields: Fields) -> None:
+def draw_fields(path: Path, *, region: Region, fields: ErrorFields) -> None:
     """Draws the mean error of each field, with its number of places.
 
     Args:
         path: The PNG to write.
         region: The land.
-        fields: As `fields_of` gives them.
+        fields: As `compute_fields` gives them.
     """
-    frame = frame_of(region)
+    frame = make_projection(region)
     outlines = [region.from_space(ring) for ring in fields.cells.outlines(fields.ids)]
     rings = [frame.rings(ring) for ring in outlines]
     bounds = frame.bounds(frame.project(np.concatenate(outlines)), [one for some in rings for one in some])
-    box, height = map_box(frame, bounds, BAR_IN)
+    box, height = compute_map_box(frame, bounds, BAR_IN)
     top_km = float(np.percentile(fields.error_km, 95)) or 1.0
     colours = ScalarMappable(Normalize(0.0, top_km), ERROR_COLOURS)
     with picture(path, height, width_in=WIDTH_IN, dpi=SHARP_DPI) as figure:
@@ -185,7 +189,9 @@ class Confusion:
     places: int
 
 
-def confusion_of(grid: Grid, true_cell: IntArray, answered: IntArray, *, neighbours: bool = True) -> Confusion:
+def compute_confusion(
+    grid: Grid, true_cell: IntArray, answered: IntArray, *, neighbours: bool = True
+) -> Confusion:
     """Counts pairs of different cells.
 
     Args:
@@ -196,28 +202,28 @@ def confusion_of(grid: Grid, true_cell: IntArray, answered: IntArray, *, neighbo
     """
     wrong = true_cell != answered
     pairs, counts = np.unique(np.stack((true_cell, answered), axis=-1)[wrong], axis=0, return_counts=True)
-    near = touching(grid, *pairs.T) if len(pairs) else np.zeros(0, dtype=bool)
+    near = find_touching_cells(grid, *pairs.T) if len(pairs) else np.zeros(0, dtype=bool)
     order = np.argsort(-counts, kind="stable")
     if not neighbours:
         order = order[~near[order]]
     return Confusion(pairs[order], counts[order], near[order], int(wrong.sum()), len(true_cell))
 
 
-def draw_confusion(path: Path, *, region: Region, grid: Grid, confusion: Confusion, most: int = MOST_ARCS) -> None:
+def draw_confusion(path: Path, *, region: Region, grid: Grid, confusion: Confusion, most: int = MAX_ARCS) -> None:
     """Draws an arc from the true to the answered cell of the most frequent mistakes, as wide as they are frequent.
 
     Args:
         path: The PNG to write.
         region: The land.
         grid: The cells.
-        confusion: As `confusion_of` gives it.
+        confusion: As `compute_confusion` gives it.
         most: How many arcs at most.
     """
-    frame = frame_of(region)
+    frame = make_projection(region)
     pairs, counts, near = (part[:most] for part in (confusion.pairs, confusion.counts, confusion.near))
     rings = [one for ring in grid.outlines_deg(grid.kept) for one in frame.rings(ring)]
     bounds = frame.bounds(frame.project(grid.class_points_deg), rings)
-    box, height = map_box(frame, bounds, 0.3)
+    box, height = compute_map_box(frame, bounds, 0.3)
     with picture(path, height, width_in=WIDTH_IN, dpi=SHARP_DPI) as figure:
         axes = set_map(figure, box, frame, bounds)
         axes.add_collection(LineCollection(rings, colors="#BFCBD4", lw=0.4, zorder=2), autolim=False)
@@ -234,7 +240,7 @@ def draw_confusion(path: Path, *, region: Region, grid: Grid, confusion: Confusi
         figure.legend(handles=handles, loc="lower left", ncols=2, fontsize=7.5, bbox_to_anchor=(0.01, 0.0))
 
 
-def _arc(axes: Axes, frame: Frame, ends_deg: FloatArray, width_pt: float, colour: str) -> None:
+def _arc(axes: Axes, frame: MapProjection, ends_deg: FloatArray, width_pt: float, colour: str) -> None:
     """A bow to the left of its way, with a head at its end; over the date line it is drawn from both sides."""
     lasts, firsts, _ = frame.lines(ends_deg[:1], ends_deg[1:])
     if len(firsts):

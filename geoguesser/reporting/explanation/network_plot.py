@@ -22,7 +22,7 @@ ROW_IN, STEP_IN = 0.62, 0.98
 
 
 @dataclass(frozen=True)
-class Part:
+class NetworkPart:
     """A box of the drawing.
 
     Attributes:
@@ -36,7 +36,7 @@ class Part:
     shape: str
 
 
-def parts_of(network: GeoNetwork, image_px: int) -> list[Part]:
+def list_parts(network: GeoNetwork, image_px: int) -> list[NetworkPart]:
     """The parts of a network from views to answer, as they are in it.
 
     Args:
@@ -52,13 +52,15 @@ def parts_of(network: GeoNetwork, image_px: int) -> list[Part]:
         outputs += f" for {end}"
     last = "a point" if grid is None else f"{_decoder(head)} of the probabilities of {end}"
     return [
-        Part("views", "north, east, south, west", f"{NUM_VIEWS} × 3 × {image_px} × {image_px}"),
-        Part(
-            f"backbone {backbone.name}", f"{count_of(backbone)}; the same for each view", f"{NUM_VIEWS} × {size:,}"
+        NetworkPart("views", "north, east, south, west", f"{NUM_VIEWS} × 3 × {image_px} × {image_px}"),
+        NetworkPart(
+            f"backbone {backbone.name}",
+            f"{count_parameters(backbone)}; the same for each view",
+            f"{NUM_VIEWS} × {size:,}",
         ),
-        Part(f"fusion {fusion.kind}", count_of(fusion), f"{fusion.output_size:,}"),
-        Part(f"head {kind}", f"{count_of(head)}; {outputs}", f"{head.output_size:,}"),
-        Part("answer", last, "latitude, longitude"),
+        NetworkPart(f"fusion {fusion.kind}", count_parameters(fusion), f"{fusion.output_size:,}"),
+        NetworkPart(f"head {kind}", f"{count_parameters(head)}; {outputs}", f"{head.output_size:,}"),
+        NetworkPart("answer", last, "latitude, longitude"),
     ]
 
 
@@ -66,18 +68,18 @@ def _decoder(head: Any) -> str:
     return str(head.decoder.state()["kind"])
 
 
-def count_of(module: nn.Module) -> str:
+def count_parameters(module: nn.Module) -> str:
     """`3,371,008 parameters`."""
     count = sum(parameter.numel() for parameter in module.parameters())
     return f"{count:,} parameters" if count else "no parameters"
 
 
-def draw_network(path: Path, *, parts: list[Part]) -> None:
+def draw_network(path: Path, *, parts: list[NetworkPart]) -> None:
     """Draws the parts one below the other, with the shape of what goes from each to the next.
 
     Args:
         path: The PNG to write.
-        parts: As `parts_of` gives them.
+        parts: As `list_parts` gives them.
     """
     height = STEP_IN * (len(parts) - 1) + ROW_IN + 0.3
     with picture(path, height, width_in=WIDTH_IN, dpi=SHARP_DPI) as figure:
@@ -95,7 +97,7 @@ def draw_network(path: Path, *, parts: list[Part]) -> None:
                 axes.text(1.48, bottom - (STEP_IN - ROW_IN) / 2, part.shape, va="center", fontsize=8, color=INK)
 
 
-def _draw_part(axes: Axes, part: Part, fill: str, bottom: float, *, views: bool) -> None:
+def _draw_part(axes: Axes, part: NetworkPart, fill: str, bottom: float, *, views: bool) -> None:
     look: dict[str, Any] = {"boxstyle": "round,pad=0,rounding_size=0.06", "fc": fill, "ec": MUTED, "lw": 0.9}
     for shift in (0.12, 0.08, 0.04) if views else ():  # a pile of four
         axes.add_patch(FancyBboxPatch((0.15 + shift, bottom + shift), WIDTH_IN - 0.45, ROW_IN - 0.12, **look))
@@ -105,7 +107,7 @@ def _draw_part(axes: Axes, part: Part, fill: str, bottom: float, *, views: bool)
     axes.text(0.28, bottom + 0.26 * tall, part.detail, fontsize=8, color=MUTED, va="center")
 
 
-def filters_as_pictures(weights: FloatArray) -> FloatArray:
+def make_filter_pictures(weights: FloatArray) -> FloatArray:
     """(F, 3, k, k) filters -> (F, k, k, 3) colours from 0 to 1, on one scale: grey is a weight of zero."""
     top = float(np.abs(weights).max()) or 1.0
     return 0.5 + 0.5 * np.moveaxis(weights, 1, -1) / top
@@ -118,7 +120,7 @@ def draw_filters(path: Path, *, weights: FloatArray) -> None:
         path: The PNG to write.
         weights: (F, 3, k, k).
     """
-    shown = filters_as_pictures(weights)
+    shown = make_filter_pictures(weights)
     columns = min(len(shown), 8 if len(shown) <= 64 else 16)
     rows = -(-len(shown) // columns)
     gap, across = 0.06, WIDTH_IN - 0.2

@@ -12,14 +12,14 @@ from PIL import Image
 from geoguesser import __version__
 from geoguesser.reporting import html as page
 from geoguesser.reporting import web_map
-from geoguesser.reporting.explanation.gallery import Drawn, Gallery
-from geoguesser.reporting.explanation.map_data import as_script_data
+from geoguesser.reporting.explanation.gallery import DrawnPicture, Gallery
+from geoguesser.reporting.explanation.map_data import to_script_data
 from geoguesser.reporting.explanation.subject import Subject
-from geoguesser.reporting.explanation.text import PARTS, percent
+from geoguesser.reporting.explanation.text import PARTS, format_percent
 from geoguesser.reporting.html import Html, Keyed, tag
 from geoguesser.reporting.style import format_km
-from geoguesser.runs.redaction import public
-from geoguesser.system.text import counted
+from geoguesser.runs.redaction import redact_config
+from geoguesser.system.text import format_count
 
 PHOTO_QUALITY = 84
 SHOWN_PARTS = ("data", "region", "split", "image", "backbone", "fusion", "head", "grid", "loss", "decoder",
@@ -31,7 +31,7 @@ FIGURES = (
 DRIFT_KM = 0.1  # what rounding on another device may move an answer
 
 
-def explain_page(subject: Subject, gallery: Gallery, data: Mapping[str, Any], *, title: str, label: str) -> str:
+def render_page(subject: Subject, gallery: Gallery, data: Mapping[str, Any], *, title: str, label: str) -> str:
     """The text of report.html.
 
     Args:
@@ -54,10 +54,10 @@ def explain_page(subject: Subject, gallery: Gallery, data: Mapping[str, Any], *,
         _tiles(subject.run.result),
         page.facts(_facts(subject)),
     )
-    script, style = web_map.leaflet()
+    script, style = web_map.load_leaflet()
     text = {name: (files("geoguesser.reporting") / name).read_text(encoding="utf-8") for name in OWN_FILES}
     sections = [page.section(name, PARTS[name], *content) for name, content in parts]
-    values = tag("script", as_script_data(dict(data)), type="application/json", id="data")
+    values = tag("script", to_script_data(dict(data)), type="application/json", id="data")
     footer = tag(
         "footer",
         f"geoguesser {__version__}, python -m geoguesser.report. Leaflet 1.9.4 (BSD-2-Clause) draws the map.",
@@ -89,7 +89,7 @@ def _tiles(result: Mapping[str, Any]) -> Html:
         (format_km(test["error_km_mean"]), "mean error"),
         (format_km(test["error_km_median"]), "median error"),
         (format_km(test["error_km_p90"]), "90 % are nearer"),
-        (percent(test["share_within_km"]["25"]), "within 25 km"),
+        (format_percent(test["share_within_km"]["25"]), "within 25 km"),
         (f"{test['score_mean']:,.0f}", "mean score of 5,000"),
         (f"{test['places']:,}", "test places"),
     ]
@@ -110,7 +110,7 @@ def _facts(subject: Subject) -> list[tuple[object, object]]:
         pairs.append(
             (
                 "cells",
-                f"Right cell {percent(test['cell_top1'])}, among the first five {percent(test['cell_top5'])}.",
+                f"Right cell {format_percent(test['cell_top1'])}, among the first five {format_percent(test['cell_top5'])}.",
             )
         )
     if "best_epoch" in result:
@@ -135,7 +135,7 @@ def _map(subject: Subject, data: Mapping[str, Any]) -> list[Html]:
     seen = f" Choose a place to see {listed}." if what else ""
     lead = (
         f"A line runs from where each place is to where the model puts it.{seen} The views of {embedded:,} of "
-        f"{counted(len(data['places']), 'place')} are in this file."
+        f"{format_count(len(data['places']), 'place')} are in this file."
     )
     steps = [tag("i", style=f"background:{colour}") for colour in data["colours"]]
     ramp = tag("div", "0 km", *steps, f"{format_km(data['top_km'])} and more", class_="ramp")
@@ -183,9 +183,9 @@ def _pictures(gallery: Gallery, part: str) -> list[Html]:
     return [tag("div", *map(_figure, own), class_="gallery")]
 
 
-def _figure(drawn: Drawn) -> Html:
+def _figure(drawn: DrawnPicture) -> Html:
     data = drawn.file.read_bytes()
-    shown = page.image(as_jpeg(data) if drawn.photos else data, alt=drawn.words.title, class_="chart")
+    shown = page.image(to_jpeg(data) if drawn.photos else data, alt=drawn.words.title, class_="chart")
     words = tag("figcaption", drawn.words.caption)
     if not drawn.wide:
         return tag("figure", tag("h3", drawn.words.title), shown, words)
@@ -194,7 +194,7 @@ def _figure(drawn: Drawn) -> Html:
     return tag("figure", tag("h3", drawn.words.title), scrolls, words, class_="across")
 
 
-def as_jpeg(png: bytes) -> bytes:
+def to_jpeg(png: bytes) -> bytes:
     """A picture with photographs as JPEG: a fifth of its size."""
     stream = io.BytesIO()
     Image.open(io.BytesIO(png)).convert("RGB").save(stream, "JPEG", quality=PHOTO_QUALITY, optimize=True)
@@ -206,15 +206,15 @@ def _missing(gallery: Gallery) -> list[Html]:
 
 
 def _config(subject: Subject) -> list[Html]:
-    config = public(subject.run.config)
-    rows = [(name, short(config[name])) for name in SHOWN_PARTS if isinstance(config.get(name), Mapping)]
+    config = redact_config(subject.run.config)
+    rows = [(name, shorten_value(config[name])) for name in SHOWN_PARTS if isinstance(config.get(name), Mapping)]
     return [
         tag("p", "What was chosen, without paths; config.yaml in the run folder has all of it.", class_="muted"),
         page.facts([(name, tag("code", text)) for name, text in rows]),
     ]
 
 
-def short(node: Mapping[str, Any]) -> str:
+def shorten_value(node: Mapping[str, Any]) -> str:
     """A node of the config in a line: its target's last name, and its plain values."""
     target = str(node.get("_target_", "")).removesuffix(".fit").rsplit(".", 1)[-1]
     values = [

@@ -25,26 +25,26 @@ from geoguesser.reporting.comparison.plots import SHARP_DPI, WIDTH_IN
 from geoguesser.reporting.explanation.maps import (
     BAR_IN,
     add_bar,
-    map_box,
-    points_on,
-    posterior_on,
-    posterior_rings,
+    compute_map_box,
+    draw_points_on,
+    draw_posterior_on,
+    make_posterior_rings,
 )
 from geoguesser.reporting.maps import set_map
-from geoguesser.reporting.projections import Frame, frame_of
-from geoguesser.reporting.style import BLUE, FAINT, INK, MUTED, VERMILION, add_axes, format_km, picture, shortened
+from geoguesser.reporting.projections import MapProjection, make_projection
+from geoguesser.reporting.style import BLUE, FAINT, INK, MUTED, VERMILION, add_axes, format_km, picture, shorten
 
 COMPASS = "NESW"  # by heading
 GAP_IN = 0.06
 SIGNED, UNSIGNED = matplotlib.colormaps["RdBu_r"], matplotlib.colormaps["YlOrRd"]
 STRONGEST = 0.72  # of an overlay: how far it may hide the view
-LEAST_AROUND, LEAST_AROUND_WORLD = 0.08, 0.015  # of the whole map: what a small one shows around its points
+MIN_AROUND, MIN_AROUND_WORLD = 0.08, 0.015  # of the whole map: what a small one shows around its points
 
 Views = Sequence[ByteArray | None]
 
 
 @dataclass(frozen=True)
-class Sight:
+class PlaceImages:
     """A place to be shown.
 
     Attributes:
@@ -93,7 +93,7 @@ def show_views(figure: Figure, left: float, bottom: float, side: float, views: V
 
 
 def draw_posterior(
-    path: Path, *, region: Region, grid: Grid | None, posterior: FloatArray | None, sight: Sight
+    path: Path, *, region: Region, grid: Grid | None, posterior: FloatArray | None, sight: PlaceImages
 ) -> None:
     """Draws a place's views, and below how probable each cell is, where it is (star) and the answer (cross).
 
@@ -104,27 +104,29 @@ def draw_posterior(
         posterior: (K,) probabilities of the place; None likewise.
         sight: The place.
     """
-    frame = frame_of(region)
-    rings = [] if grid is None or posterior is None else posterior_rings(frame, grid, posterior)
+    frame = make_projection(region)
+    rings = [] if grid is None or posterior is None else make_posterior_rings(frame, grid, posterior)
     bounds = frame.bounds(frame.project(np.stack((sight.true_deg, sight.answer_deg))), [one for _, one in rings])
-    box, height = map_box(frame, bounds, 0.0 if posterior is None else BAR_IN)
+    box, height = compute_map_box(frame, bounds, 0.0 if posterior is None else BAR_IN)
     side = (WIDTH_IN - 0.2 - 3 * GAP_IN) / 4
     with picture(path, height + side + 0.15, width_in=WIDTH_IN, dpi=SHARP_DPI) as figure:
         show_views(figure, 0.1, height + 0.05, side, sight.views)
         axes = set_map(figure, box, frame, bounds)
         if posterior is not None:
-            add_bar(figure, posterior_on(axes, rings, posterior), "probability of a cell", percent=True)
-        points_on(axes, frame, sight.true_deg, sight.answer_deg)
+            add_bar(figure, draw_posterior_on(axes, rings, posterior), "probability of a cell", percent=True)
+        draw_points_on(axes, frame, sight.true_deg, sight.answer_deg)
 
 
-def small_map(figure: Figure, box: tuple[float, float, float, float], frame: Frame, sight: Sight) -> Axes:
+def draw_small_map(
+    figure: Figure, box: tuple[float, float, float, float], frame: MapProjection, sight: PlaceImages
+) -> Axes:
     """A map around a place and its answer."""
     points = frame.project(np.stack((sight.true_deg, sight.answer_deg)))
     whole = frame.bounds(points[:1], [])
     low, high = points.min(axis=0), points.max(axis=0)
     if frame.stretch > 1 and abs(points[0, 0] - points[1, 0]) > 180:  # over the date line: the whole world
         low, high = whole[:2], whole[2:]
-    around = (LEAST_AROUND_WORLD if frame.stretch > 1 else LEAST_AROUND) * (whole[2:] - whole[:2]).max()
+    around = (MIN_AROUND_WORLD if frame.stretch > 1 else MIN_AROUND) * (whole[2:] - whole[:2]).max()
     reach = np.array((1.0, 1.0 / frame.stretch)) * max(around, 0.3 * float((high - low).max()))
     bounds = np.concatenate((low - reach, high + reach))
     axes = set_map(figure, box, frame, bounds)
@@ -135,11 +137,11 @@ def small_map(figure: Figure, box: tuple[float, float, float, float], frame: Fra
     axes.set_axis_on()
     axes.spines[:].set_visible(True)
     axes.spines[:].set_color(FAINT)
-    points_on(axes, frame, sight.true_deg, sight.answer_deg, 8)
+    draw_points_on(axes, frame, sight.true_deg, sight.answer_deg, 8)
     return axes
 
 
-def draw_extremes(path: Path, *, region: Region, groups: Sequence[tuple[str, Sequence[Sight]]]) -> None:
+def draw_extremes(path: Path, *, region: Region, groups: Sequence[tuple[str, Sequence[PlaceImages]]]) -> None:
     """Draws places with their views, a row each, and a small map with the place (star) and the answer (cross).
 
     Args:
@@ -147,7 +149,7 @@ def draw_extremes(path: Path, *, region: Region, groups: Sequence[tuple[str, Seq
         region: The land.
         groups: Heading and places, such as the best and the worst.
     """
-    frame = frame_of(region)
+    frame = make_projection(region)
     side = (WIDTH_IN - 0.2 - 4 * GAP_IN) / 5
     row_in, head_in = side + 0.28, 0.3
     rows = sum(len(sights) for _, sights in groups)
@@ -158,14 +160,14 @@ def draw_extremes(path: Path, *, region: Region, groups: Sequence[tuple[str, Seq
             top -= head_in
             figure.text(0.1 / WIDTH_IN, (top + 0.08) / height, heading, fontsize=10, fontweight="bold")
             for sight in sights:
-                words = f"{format_km(sight.error_km)}   {shortened(sight.name, 44)}"
+                words = f"{format_km(sight.error_km)}   {shorten(sight.name, 44)}"
                 figure.text(0.1 / WIDTH_IN, (top - 0.15) / height, words, fontsize=8, color=INK)
                 top -= row_in
                 show_views(figure, 0.1, top + 0.06, side, sight.views)
-                small_map(figure, (0.1 + 4 * (side + GAP_IN), top + 0.06, side, side), frame, sight)
+                draw_small_map(figure, (0.1 + 4 * (side + GAP_IN), top + 0.06, side, side), frame, sight)
 
 
-def draw_quadruplet(path: Path, *, region: Region, sight: Sight) -> None:
+def draw_quadruplet(path: Path, *, region: Region, sight: PlaceImages) -> None:
     """Draws the four views of a place around the map, each on the side that it looks to.
 
     Args:
@@ -174,13 +176,13 @@ def draw_quadruplet(path: Path, *, region: Region, sight: Sight) -> None:
         sight: The place, with its views.
     """
     side = (WIDTH_IN - 0.2 - 2 * GAP_IN) / 3
-    step, frame = side + GAP_IN, frame_of(region)
+    step, frame = side + GAP_IN, make_projection(region)
     spots = ((1, 2), (2, 1), (1, 0), (0, 1))  # column and row of north, east, south, west
     views: Views = [None] * 4 if sight.views is None else sight.views
     with picture(path, 3 * side + 2 * GAP_IN + 0.2, width_in=WIDTH_IN, dpi=SHARP_DPI) as figure:
         for (column, row), view, letter in zip(spots, views, COMPASS, strict=True):
             show_view(figure, (0.1 + column * step, 0.1 + row * step, side, side), view, letter)
-        middle = Sight(sight.name, sight.true_deg, sight.true_deg, 0.0, None)
+        middle = PlaceImages(sight.name, sight.true_deg, sight.true_deg, 0.0, None)
         axes = _whole_map(figure, (0.1 + step, 0.1 + step, side, side), frame, middle)
         axes.set_zorder(-1)
         for at, text in (((0.1, 0.1), _degrees(sight.true_deg)), ((0.1, 0.1 + 2 * step), sight.name[:8])):
@@ -188,7 +190,9 @@ def draw_quadruplet(path: Path, *, region: Region, sight: Sight) -> None:
             figure.text(*where, text, fontsize=8, color=MUTED, va="center")
 
 
-def _whole_map(figure: Figure, box: tuple[float, float, float, float], frame: Frame, sight: Sight) -> Axes:
+def _whole_map(
+    figure: Figure, box: tuple[float, float, float, float], frame: MapProjection, sight: PlaceImages
+) -> Axes:
     axes = set_map(figure, box, frame, frame.bounds(frame.project(sight.true_deg[None]), []))
     for extra in [*axes.texts, *axes.lines]:
         extra.remove()
@@ -203,7 +207,7 @@ def _degrees(coords_deg: FloatArray) -> str:
     return f"{abs(latitude):.4f}° {north}\n{abs(longitude):.4f}° {east}"
 
 
-def overlay(maps: FloatArray, method: str, px: int) -> FloatArray:
+def overlay_activation(maps: FloatArray, method: str, px: int) -> FloatArray:
     """(4, h, w) activation maps -> (4, px, px, 4) colours to lay over the views, all on one scale.
 
     What is strongest anywhere hides `STRONGEST` of the view, what is zero nothing.
@@ -221,7 +225,7 @@ def overlay(maps: FloatArray, method: str, px: int) -> FloatArray:
 def draw_activation(
     path: Path,
     *,
-    sight: Sight,
+    sight: PlaceImages,
     maps: FloatArray,
     method: str,
     share: FloatArray,
@@ -246,7 +250,7 @@ def draw_activation(
     with picture(path, height, width_in=WIDTH_IN, dpi=SHARP_DPI) as figure:
         show_views(figure, 0.1, height - 0.05 - side, side, views)
         below = show_views(figure, 0.1, height - 0.05 - 2 * side - GAP_IN, side, views)
-        for axes, view, colours in zip(below, views, overlay(maps, method, 160), strict=True):
+        for axes, view, colours in zip(below, views, overlay_activation(maps, method, 160), strict=True):
             if view is not None:
                 axes.imshow(colours, extent=(0, 1, 0, 1), interpolation="bilinear", aspect="auto", zorder=3)
         _draw_bars(add_axes(figure, 0.1, 0.42, WIDTH_IN - 0.2, bars_in), share, moved_km)

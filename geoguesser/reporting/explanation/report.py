@@ -5,23 +5,23 @@ from __future__ import annotations
 from pathlib import Path
 
 from geoguesser.data.store.reader import Store
-from geoguesser.reporting.explanation.gallery import Gallery, draw_all
-from geoguesser.reporting.explanation.map_data import data_of
-from geoguesser.reporting.explanation.page import explain_page
+from geoguesser.reporting.explanation.gallery import Gallery, draw_gallery
+from geoguesser.reporting.explanation.map_data import make_map_data
+from geoguesser.reporting.explanation.page import render_page
 from geoguesser.reporting.explanation.subject import Subject
 from geoguesser.reporting.html import write_page
 
 SYNTHETIC = "synthetic demo"  # what the demo's datamodule calls itself
 
 
-def label_of(subject: Subject) -> str:
+def make_place_label(subject: Subject) -> str:
     """What the data are, where they are no real ones."""
     if "demo_seed" in (subject.run.config.get("data") or {}):
         return SYNTHETIC
     return next((one.label for one in subject.sources if isinstance(one, Store)), "")
 
 
-def title_of(subject: Subject, label: str) -> str:
+def make_title(subject: Subject, label: str) -> str:
     """As the run's own pictures: region, data, name."""
     name = str(subject.run.config.get("name") or subject.run.name)
     return ", ".join(part for part in (subject.region.name, label, name) if part)
@@ -36,9 +36,9 @@ def write_report(subject: Subject, out: Path, *, thumbnails: int, neighbours: bo
         thumbnails: Of how many places views are embedded.
         neighbours: Whether cells that touch count as confused.
     """
-    label = label_of(subject)
-    title = title_of(subject, label)
-    gallery = draw_all(subject, subject.run.folder / "pictures", title=title, neighbours=neighbours)
-    data = data_of(subject, thumbnails=thumbnails)
-    write_page(out, explain_page(subject, gallery, data, title=title, label=label))
+    label = make_place_label(subject)
+    title = make_title(subject, label)
+    gallery = draw_gallery(subject, subject.run.folder / "pictures", title=title, neighbours=neighbours)
+    data = make_map_data(subject, thumbnails=thumbnails)
+    write_page(out, render_page(subject, gallery, data, title=title, label=label))
     return gallery

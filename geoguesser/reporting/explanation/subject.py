@@ -17,15 +17,15 @@ from geoguesser.geo.cells.square import IntArray
 from geoguesser.geo.distance import FloatArray, haversine_km
 from geoguesser.geo.grid import Grid
 from geoguesser.geo.region import Region
-from geoguesser.inference.predictor import Locator
+from geoguesser.inference.predictor import Predictor
 from geoguesser.model import attribution
 from geoguesser.model.attribution import LeftOut
-from geoguesser.reporting.explanation.coverage_plot import Known
-from geoguesser.reporting.explanation.forward_pass import Looked, look
-from geoguesser.reporting.explanation.place_plots import Sight
+from geoguesser.reporting.explanation.coverage_plot import LabelledOutput
+from geoguesser.reporting.explanation.forward_pass import ForwardPass, run_forward_pass
+from geoguesser.reporting.explanation.place_plots import PlaceImages
 from geoguesser.reporting.maps import pick_by_rank
 from geoguesser.runs.run_folder import Run
-from geoguesser.runs.run_images import Source, arrays_of, sources_of
+from geoguesser.runs.run_images import Source, find_sources, load_arrays
 
 TOGETHER = 256  # places decoded at once
 SHOWN_PX = 320  # of a view in a picture
@@ -47,11 +47,11 @@ class Subject:
     """
 
     run: Run
-    locator: Locator
+    locator: Predictor
     table: pd.DataFrame
     sources: list[Source]
-    looked: Looked | None
-    held_out: Known | None
+    looked: ForwardPass | None
+    held_out: LabelledOutput | None
     examples: list[int]
     _arrays: dict[int, list[ByteArray | None] | None] = field(default_factory=dict, repr=False)
 
@@ -121,12 +121,12 @@ class Subject:
             return np.arange(len(self.table)), self.table["cell"].to_numpy(dtype=np.int64)
         return None
 
-    def sight(self, row: int) -> Sight:
+    def sight(self, row: int) -> PlaceImages:
         """A place as pictures show it."""
         if row not in self._arrays:
             fit = self.locator.image.fit
-            self._arrays[row] = arrays_of(self.table["uuid"].iloc[row], self.sources, SHOWN_PX, fit)
-        return Sight(
+            self._arrays[row] = load_arrays(self.table["uuid"].iloc[row], self.sources, SHOWN_PX, fit)
+        return PlaceImages(
             name=str(self.table["uuid"].iloc[row]),
             true_deg=self.true_deg[row],
             answer_deg=self.answers_deg[row],
@@ -135,7 +135,9 @@ class Subject:
         )
 
 
-def subject_of(run: Run, locator: Locator, *, most: int, examples: int, places: Sequence[str] | None) -> Subject:
+def load_subject(
+    run: Run, locator: Predictor, *, most: int, examples: int, places: Sequence[str] | None
+) -> Subject:
     """Chooses places and lets the network look at them.
 
     Args:
@@ -155,14 +157,14 @@ def subject_of(run: Run, locator: Locator, *, most: int, examples: int, places: 
     asked = _rows_of(places or (), by_error)
     rows = np.union1d(pick_by_rank(by_error["error_km"].to_numpy(), most), asked)
     table = by_error.iloc[rows].reset_index(drop=True)
-    chosen = np.searchsorted(rows, asked).tolist() if places else thirds(len(table), examples)
-    sources = sources_of([run.config])
-    looked = look(locator, table["uuid"].tolist(), sources, what="looking at test places")
+    chosen = np.searchsorted(rows, asked).tolist() if places else divide_in_thirds(len(table), examples)
+    sources = find_sources([run.config])
+    looked = run_forward_pass(locator, table["uuid"].tolist(), sources, what="looking at test places")
     held_out = None if looked is None else _held_out(run, locator, sources, most)
     return Subject(run, locator, table, sources, looked, held_out, chosen)
 
 
-def thirds(count: int, wanted: int) -> list[int]:
+def divide_in_thirds(count: int, wanted: int) -> list[int]:
     """Numbers from 0 to count - 1: a third from the start, a third from the middle, a third from the end."""
     wanted = min(count, wanted)
     first, last = -(-wanted // 3), wanted // 3
@@ -181,7 +183,7 @@ def _rows_of(places: Sequence[str], table: pd.DataFrame) -> IntArray:
     return np.asarray(found, dtype=np.int64)
 
 
-def _held_out(run: Run, locator: Locator, sources: list[Source], most: int) -> Known | None:
+def _held_out(run: Run, locator: Predictor, sources: list[Source], most: int) -> LabelledOutput | None:
     """Calibration places, `most` at most, as the network sees them; None where there is none."""
     file = run.folder / "places.csv"
     if locator.uncertainty is None or not file.is_file():
@@ -189,14 +191,14 @@ def _held_out(run: Run, locator: Locator, sources: list[Source], most: int) -> K
     table = pd.read_csv(file, dtype={"uuid": str}, keep_default_na=False)
     own = table[table["calibration"].astype(str) == "True"] if "calibration" in table else table.iloc[:0]
     own = own.iloc[:most]
-    found = look(locator, own["uuid"].tolist(), sources, what="looking at calibration places")
+    found = run_forward_pass(locator, own["uuid"].tolist(), sources, what="looking at calibration places")
     if found is None:
         return None
     true_deg = own[["latitude", "longitude"]].to_numpy(dtype=np.float64)[found.at]
-    return known_of(found, true_deg, locator.network.head.grid)
+    return make_labelled_output(found, true_deg, locator.network.head.grid)
 
 
-def known_of(looked: Looked, true_deg: FloatArray, grid: Grid | None) -> Known:
+def make_labelled_output(looked: ForwardPass, true_deg: FloatArray, grid: Grid | None) -> LabelledOutput:
     """What is said of places, with their truth, (N, 2)."""
     cell = None if grid is None else grid.assign(true_deg)
-    return Known(looked.said, cell, haversine_km(looked.said.answers_deg, true_deg))
+    return LabelledOutput(looked.said, cell, haversine_km(looked.said.answers_deg, true_deg))

@@ -6,11 +6,11 @@ from typing import NamedTuple
 
 from geoguesser.geo.region import PlaneRegion, Region
 from geoguesser.reporting.explanation.great_circle import Lines
-from geoguesser.reporting.explanation.maps import MOST_ARCS, Confusion
+from geoguesser.reporting.explanation.maps import MAX_ARCS, Confusion
 from geoguesser.reporting.style import format_km
 
 
-class Words(NamedTuple):
+class ReportText(NamedTuple):
     """A picture's name and how to read it."""
 
     title: str
@@ -29,74 +29,74 @@ PARTS = {  # anchor -> heading
 }
 
 WORDS = {
-    "extremes": Words(
+    "extremes": ReportText(
         "Best and worst places",
         "Each row is a place: its four views, and where it is (star) and where the model puts it (cross).",
     ),
-    "posterior": Words(
+    "posterior": ReportText(
         "Posterior",
         "The darker a cell, the more probable; star: where the place is, cross: the answer. "
         "An answer between two dark cells is a compromise of both.",
     ),
-    "answer": Words(
+    "answer": ReportText(
         "Place and answer",
         "Above the four views; star: where the place is, cross: the answer. The head has no cells, so there is no "
         "posterior.",
     ),
-    "quadruplet": Words(
+    "quadruplet": ReportText(
         "A place and its four views",
         "Each view stands on the side that it looks to; the star is where they were taken.",
     ),
-    "arrows": Words("True to predicted", "Each arrow goes from where a test place is to where the model puts it."),
-    "fields": Words(
+    "arrows": ReportText("True to predicted", "Each arrow goes from where a test place is to where the model puts it."),
+    "fields": ReportText(
         "Error by part of the land",
         "Mean error of the test places in each square, and in brackets how many these are; a square of one or two "
         "says little.",
     ),
-    "budget": Words(
+    "budget": ReportText(
         "Error budget",
         "What each group of places adds to the mean error: long bars are where there is most to gain.",
     ),
-    "confusion": Words(
+    "confusion": ReportText(
         "Cells taken for others",
         "Each arrow goes from a true cell to the one that was answered instead; the wider, the more often.",
     ),
-    "calibration": Words(
+    "calibration": ReportText(
         "Calibration",
         "Left: on the dashed line, cells called 60 % probable are right in 60 of 100 cases. Right: how often sets "
         "and radii hold the true place.",
     ),
-    "coverage": Words(
+    "coverage": ReportText(
         "Coverage at every level",
         "On the dashed line, what is promised to hold the place in so many of 100 cases does. Shades are 95 % "
         "intervals. Cells come whole, so below the share of right first cells a set holds more than promised.",
     ),
-    "abstention": Words(
+    "abstention": ReportText(
         "Abstention",
         "The error of the places that still get an answer, when those of largest expected error get none: the "
         "lower to the right, the better the model knows where it errs.",
     ),
-    "headings": Words(
+    "headings": ReportText(
         "What each heading contributes",
         "Left: how far answers move when the view to that side is left out. Right: by how much the error grows "
         "(below zero: without it answers are better). Lines are 95 % intervals of the mean, where there are 40 "
         "places or more.",
     ),
-    "CAM": Words(
+    "CAM": ReportText(
         "Class activation",
         "Red parts of a view speak for the answered cell, blue ones against it, measured against the average "
         "view; a view's colours sum to its bar, what it adds to the cell's score.",
     ),
-    "Grad-CAM": Words(
+    "Grad-CAM": ReportText(
         "Class activation (Grad-CAM)",
         "Dark parts of a view speak for the answered cell, to first order: this network's last map is not simply "
         "averaged and weighed. A view without colour has nothing that does.",
     ),
-    "network": Words(
+    "network": ReportText(
         "From views to an answer",
         "From top to bottom, with the parameters of each part and the shape of what leaves it.",
     ),
-    "filters": Words(
+    "filters": ReportText(
         "Filters of the first layer",
         "Each square is a filter as the colours that it answers to; grey is a weight of zero, all on one scale.",
     ),
@@ -110,9 +110,9 @@ BARS_SHORT = {True: "what each view adds to the cell's score", False: "what the 
 MOVED = "Kilometres: how far the answer moves without that view."
 
 
-def confusion_words(found: Confusion) -> Words:
+def describe_confusion(found: Confusion) -> ReportText:
     """The words of the confusion's picture, with its counts."""
-    words, drawn = WORDS["confusion"], min(MOST_ARCS, len(found.pairs))
+    words, drawn = WORDS["confusion"], min(MAX_ARCS, len(found.pairs))
     near = int(found.counts[found.near].sum())
     counts = (
         f"{found.wrong:,} of {found.places:,} places got another cell"
@@ -122,11 +122,11 @@ def confusion_words(found: Confusion) -> Words:
     return words._replace(caption=f"{words.caption} {counts}")
 
 
-def lines_words(lines: Lines, region: Region) -> Words:
+def lines_words(lines: Lines, region: Region) -> ReportText:
     """The words of the great circle's picture, with what was computed."""
     way = "straight in the CRS" if isinstance(region, PlaneRegion) else "straight in degrees"
-    off, most, sphere = map(percent, (lines.off_mean, lines.off_most, lines.ellipsoid_most))
-    return Words(
+    off, most, sphere = map(format_percent, (lines.off_mean, lines.off_most, lines.ellipsoid_most))
+    return ReportText(
         "Great circle against straight line",
         f"Of {lines.pairs:,} pairs of test places, these two have the ways farthest apart: "
         f"{format_km(lines.apart_km)} between the great circle and the way {way}, on {format_km(lines.great_km)} "
@@ -135,7 +135,7 @@ def lines_words(lines: Lines, region: Region) -> Words:
     )
 
 
-def percent(share: float) -> str:
+def format_percent(share: float) -> str:
     """A share for people: 0.14 %, 12 %."""
     digits = 2 if 0 < share < 0.01 else 1 if 0 < share < 0.1 else 0
     return f"{100 * share:.{digits}f} %"

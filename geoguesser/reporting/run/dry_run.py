@@ -12,14 +12,14 @@ from rich.table import Table
 
 from geoguesser.data.datamodule import PlacesData
 from geoguesser.model.network import GeoNetwork
-from geoguesser.reporting.run.result import counts_of
+from geoguesser.reporting.run.result import count_places
 from geoguesser.training.finetuning import Finetuning
 
 TRIAL_PLACES = 8
 HEAD_STEP_S = 0.006  # of a step on cached features, a rough guess for two cores: Lightning's loop included
 
 
-def show_estimate(
+def print_estimate(
     network: GeoNetwork, data: PlacesData, finetuning: Finetuning, trainer: dict[str, Any]
 ) -> dict[str, Any]:
     """Prints and returns what a run would be.
@@ -32,7 +32,7 @@ def show_estimate(
         finetuning: Says whether views are embedded once.
         trainer: The trainer's config.
     """
-    counts = counts_of(data)
+    counts = count_places(data)
     cached = finetuning.embeds_once(data.augment)
     forward, both = _seconds_per_place(network, data.image.size, learns=not cached)
     epochs = int(trainer["max_epochs"])

@@ -29,11 +29,11 @@ from geoguesser.reporting.style import (
     add_header,
     format_km,
     picture,
-    shortened,
+    shorten,
 )
 
 DASHES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1.5, 1.5)), (0, (6, 2, 1.5, 2)), (0, (3, 1, 1, 1, 1, 1)))
-MOST_RATES_NAMED = 6
+MAX_RATES_NAMED = 6
 
 
 def draw_errors(path: Path, *, error_km: FloatArray, baselines: dict[str, float], title: str = "") -> None:
@@ -46,7 +46,7 @@ def draw_errors(path: Path, *, error_km: FloatArray, baselines: dict[str, float]
         title: The heading.
     """
     error_km = np.sort(np.asarray(error_km, dtype=np.float64))
-    end_km = histogram_end_km(error_km, baselines)
+    end_km = compute_histogram_end_km(error_km, baselines)
     marks = {
         "median": float(np.median(error_km)),
         "mean": float(error_km.mean()),
@@ -77,7 +77,7 @@ def draw_errors(path: Path, *, error_km: FloatArray, baselines: dict[str, float]
         )
 
 
-def histogram_end_km(error_km: FloatArray, baselines: dict[str, float]) -> float:
+def compute_histogram_end_km(error_km: FloatArray, baselines: dict[str, float]) -> float:
     """Where the axis ends: past 99.5 % of the errors, their mean and every baseline, or past all errors."""
     wanted = 1.05 * max(float(np.percentile(error_km, 99.5)), float(error_km.mean()), *baselines.values())
     covering = max([1.02 * float(error_km.max()), *(1.05 * mean for mean in baselines.values())])
@@ -128,11 +128,11 @@ def draw_curves(path: Path, *, history: pd.DataFrame, best_epoch: int | None, ti
         title: The heading.
     """
     epochs = history["epoch"].nunique()
-    best = best_point(history, best_epoch)
+    best = find_best_point(history, best_epoch)
     subtitle = f"{epochs} epoch{'' if epochs == 1 else 's'}"
     if best is not None:
         subtitle += f"; best epoch {best[0]}, with a mean validation error of {format_km(best[1])}"
-    rates = rate_labels(rate_columns(history))
+    rates = make_rate_labels(find_rate_columns(history))
     legend_in = 0.19 * max(2, sum(not label.startswith("_") for label in rates.values()))
     height = HEADER_IN + 3.55 + legend_in
     with picture(path, height) as figure:
@@ -144,7 +144,7 @@ def draw_curves(path: Path, *, history: pd.DataFrame, best_epoch: int | None, ti
         _draw_series(error, history, named, (BLUE, ORANGE))
         if best is not None:
             error.plot(*best, "*", ms=14, color=VERMILION, mec="white", zorder=5, label="best", clip_on=False)
-        thinner_pt = 0.7 if len(rates) <= MOST_RATES_NAMED else 0.0
+        thinner_pt = 0.7 if len(rates) <= MAX_RATES_NAMED else 0.0
         _draw_series(rate, history, rates, _rate_colours(len(rates)), thinner_pt=thinner_pt)
         _make_log_y(rate)
         _finish_panel(loss, "Loss", history["epoch"])
@@ -152,7 +152,7 @@ def draw_curves(path: Path, *, history: pd.DataFrame, best_epoch: int | None, ti
         _finish_panel(rate, "Learning rate", history["epoch"])
 
 
-def best_point(history: pd.DataFrame, best_epoch: int | None) -> tuple[int, float] | None:
+def find_best_point(history: pd.DataFrame, best_epoch: int | None) -> tuple[int, float] | None:
     """The best epoch and its mean validation error in km; None where either is not known."""
     if best_epoch is None or "val/error_km_mean" not in history:
         return None
@@ -160,18 +160,18 @@ def best_point(history: pd.DataFrame, best_epoch: int | None) -> tuple[int, floa
     return (best_epoch, float(values.iloc[-1])) if len(values) else None
 
 
-def rate_columns(history: pd.DataFrame) -> list[str]:
+def find_rate_columns(history: pd.DataFrame) -> list[str]:
     """The columns `lr/GROUP` that are above 0 at some time."""
     return [name for name in map(str, history.columns) if name.startswith("lr/") and (history[name] > 0).any()]
 
 
-def rate_labels(columns: Sequence[str]) -> dict[str, str]:
+def make_rate_labels(columns: Sequence[str]) -> dict[str, str]:
     """Column -> label of each learning rate; of many, only the first and the last are named.
 
     A label that starts with an underscore is left out of the legend by matplotlib.
     """
     labels = {column: column.removeprefix("lr/") for column in columns}
-    if len(columns) > MOST_RATES_NAMED:
+    if len(columns) > MAX_RATES_NAMED:
         labels = {column: f"_{label}" for column, label in labels.items()}
         labels[columns[0]] = f"{columns[0].removeprefix('lr/')}, first of {len(columns)} groups"
         labels[columns[-1]] = f"{columns[-1].removeprefix('lr/')}, last"
@@ -179,7 +179,7 @@ def rate_labels(columns: Sequence[str]) -> dict[str, str]:
 
 
 def _rate_colours(count: int) -> Sequence[Any]:
-    if count > MOST_RATES_NAMED:
+    if count > MAX_RATES_NAMED:
         return list(matplotlib.colormaps["viridis"](np.linspace(0.0, 0.9, count)))
     return (BLUE, ORANGE, GREEN, VERMILION, PURPLE, SKY)[:count]
 
@@ -205,7 +205,7 @@ def _draw_series(
             width = 1.8 + thinner_pt * (len(labels) - 1 - number)
             few = (values[:, 1] > 0).sum() <= (2 if thinner_pt else 40)  # one row is no line
             look: dict[str, Any] = {"lw": width, "ms": width + 1.7, "marker": "o" if few else ""}
-            axes.plot(*values.T, color=colour, label=shortened(label, 42), **look)
+            axes.plot(*values.T, color=colour, label=shorten(label, 42), **look)
 
 
 def _make_log_y(axes: Axes) -> None:
@@ -273,13 +273,13 @@ def draw_rate_search(path: Path, *, rates: FloatArray, losses: FloatArray, chose
         if len(losses):
             at = float(np.interp(np.log(chosen), np.log(rates), losses))
             axes.plot(chosen, at, "*", ms=15, color=VERMILION, mec="white", zorder=5)
-            axes.set_ylim(*loss_limits(losses))
+            axes.set_ylim(*compute_loss_limits(losses))
         _label_log(axes.xaxis, float(high / low))
         axes.set_xlabel("learning rate")
         axes.set_ylabel("training loss")
 
 
-def loss_limits(losses: FloatArray) -> tuple[float, float]:
+def compute_loss_limits(losses: FloatArray) -> tuple[float, float]:
     """Lower and upper end of an axis of losses that cuts off the explosion at high learning rates."""
     low = float(losses.min())
     start = float(np.median(losses[: max(1, len(losses) // 5)]))

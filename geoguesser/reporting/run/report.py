@@ -13,17 +13,17 @@ import pandas as pd
 from geoguesser.data.datamodule import PlacesData
 from geoguesser.evaluation import baselines
 from geoguesser.evaluation import uncertainty_metrics as sureness
-from geoguesser.evaluation.error_budget import budget
+from geoguesser.evaluation.error_budget import compute_budget
 from geoguesser.geo.distance import FloatArray, haversine_km
 from geoguesser.geo.region import Region
 from geoguesser.model.network import GeoNetwork
-from geoguesser.model.uncertainty import Calibration, Said, said_of
+from geoguesser.model.uncertainty import Calibration, HeadOutput, decode_output
 from geoguesser.reporting import maps
 from geoguesser.reporting.run import plots
 from geoguesser.reporting.run import result as results
 from geoguesser.reporting.run import uncertainty_plots as sureness_plots
 from geoguesser.training.lr_finder import RateSearch
-from geoguesser.training.outputs import outputs_of
+from geoguesser.training.outputs import compute_outputs
 
 
 class RunReport:
@@ -63,13 +63,13 @@ class RunReport:
         """
         index, head = tested["index"].numpy(), self.network.head
         answers_deg = tested["predicted_deg"].double().numpy()
-        predictions = results.predictions_table(self.data, index, answers_deg)
+        predictions = results.make_predictions_table(self.data, index, answers_deg)
         error_km = predictions["error_km"].to_numpy()
-        said = self._said("test", index, answers_deg) if head.grid is not None else Said(answers_deg)
+        said = self._said("test", index, answers_deg) if head.grid is not None else HeadOutput(answers_deg)
         uncertainty, known = self._uncertainty(said, index, error_km)
         predictions = predictions.assign(**{name: known[name] for name in sureness.COLUMNS if name in known})
         results.write_csv(self.folder / "predictions_test.csv", predictions)
-        results.write_csv(self.folder / "places.csv", results.places_table(self.data, self.region, head.grid))
+        results.write_csv(self.folder / "places.csv", results.make_places_table(self.data, self.region, head.grid))
         hits: dict[str, float | None] = {"cell_top1": None, "cell_top5": None}
         columns = zip(head.hit_names, tested["hits"].T, strict=True)
         hits |= {name: float(column.double().mean()) for name, column in columns}
@@ -77,7 +77,7 @@ class RunReport:
         best = history.iloc[int(history["val/error_km_mean"].argmin())]
         parts: dict[str, Any] = {
             "format": results.FORMAT,
-            "test": results.test_summary(predictions, hits, self.region.diagonal_km),
+            "test": results.summarise_test(predictions, hits, self.region.diagonal_km),
             "val": {
                 str(key)[4:]: float(value)
                 for key, value in best.items()
@@ -85,7 +85,7 @@ class RunReport:
             },
             "baseline": baselines,
             "uncertainty": uncertainty,
-            "budget": budget(
+            "budget": compute_budget(
                 error_km=error_km,
                 test_deg=self.data.coords_deg[index],
                 train_deg=self.data.train_coords_deg,
@@ -93,29 +93,29 @@ class RunReport:
                 grid=head.grid,
                 said=said,
             ),
-            "grid": results.grid_summary(head.grid, asked, self.data.coords_deg[index]),
-            "counts": results.counts_of(self.data),
+            "grid": results.summarise_grid(head.grid, asked, self.data.coords_deg[index]),
+            "counts": results.count_places(self.data),
             "parameters": self._parameters(),
             "best_epoch": int(best["epoch"]),  # from 0, as in metrics.csv and finetune.stages
             "epochs": int(history["epoch"].max()) + 1,
         }
         return parts, history, predictions
 
-    def _said(self, name: str, rows: Any, answers_deg: FloatArray | None = None) -> Said:
+    def _said(self, name: str, rows: Any, answers_deg: FloatArray | None = None) -> HeadOutput:
         """What the network says of these rows of a split, which are ascending like the loader's."""
-        outputs = outputs_of(self.network, self.data.loader(name, whole=True))
+        outputs = compute_outputs(self.network, self.data.loader(name, whole=True))
         positions = np.searchsorted(outputs.rows.numpy(), rows)
         device = next(self.network.head.parameters()).device
-        return said_of(self.network.head, outputs.out[positions].to(device), answers_deg)
+        return decode_output(self.network.head, outputs.out[positions].to(device), answers_deg)
 
     def _uncertainty(
-        self, said: Said, index: Any, error_km: FloatArray
+        self, said: HeadOutput, index: Any, error_km: FloatArray
     ) -> tuple[dict[str, Any], dict[str, npt.NDArray[Any]]]:
         """The part of result.json, and what is known of each test place; calibrates first."""
         rows, grid = self.data.rows["calibration"], self.network.head.grid
         if len(rows) == 0:
             val_places = int((self.data.table["split"] == "val").sum())
-            return sureness.without_calibration(**self.held_out, val_places=val_places), {}
+            return sureness.remove_calibration(**self.held_out, val_places=val_places), {}
         held = self._said("calibration", rows)
         coords_deg = self.data.coords_deg[rows]
         cell = None if grid is None else grid.assign(coords_deg)
@@ -134,17 +134,21 @@ class RunReport:
         train_deg, test_deg = self.data.coords_deg[train], self.data.coords_deg[test_index]
         thumbnails = self.data.thumbnails
         found: dict[str, Any] = {
-            "best_constant": baselines.best_constant(train_deg, test_deg, diagonal),
-            "nearest": baselines.nearest(train_deg, test_deg, thumbnails[train], thumbnails[test_index], diagonal),
+            "best_constant": baselines.fit_constant(train_deg, test_deg, diagonal),
+            "nearest": baselines.predict_nearest(
+                train_deg, test_deg, thumbnails[train], thumbnails[test_index], diagonal
+            ),
             "nearest_features": None,
             "ridge": None,
         }
         if self.data.features is not None:
             val = self.data.rows["val"]
-            pooled = baselines.pooled(self.data.features, self.data.mask)
-            own, val_own, test_own = baselines.scaled_by(*(pooled[rows] for rows in (train, val, test_index)))
-            found["nearest_features"] = baselines.nearest_features(train_deg, test_deg, own, test_own, diagonal)
-            found["ridge"] = baselines.ridge(
+            pooled = baselines.pool_views(self.data.features, self.data.mask)
+            own, val_own, test_own = baselines.standardise(*(pooled[rows] for rows in (train, val, test_index)))
+            found["nearest_features"] = baselines.find_nearest_features(
+                train_deg, test_deg, own, test_own, diagonal
+            )
+            found["ridge"] = baselines.predict_ridge(
                 train_deg, self.data.coords_deg[val], test_deg, (own, val_own, test_own), self.region
             )
         return found

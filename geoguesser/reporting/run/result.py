@@ -13,19 +13,19 @@ from rich.table import Table
 
 from geoguesser import __version__
 from geoguesser.data.datamodule import PlacesData
-from geoguesser.evaluation.error_budget import budget_line
+from geoguesser.evaluation.error_budget import format_budget
 from geoguesser.geo.distance import FloatArray, haversine_km
 from geoguesser.geo.grid import Grid
 from geoguesser.geo.region import PlaneRegion, Region
-from geoguesser.model.metrics import error_summary
+from geoguesser.model.metrics import summarise_errors
 from geoguesser.reporting.files import write_csv as write_csv  # noqa: PLC0414  # a run writes all its files through this module
 from geoguesser.reporting.files import write_json as write_json  # noqa: PLC0414
-from geoguesser.system.text import counted
+from geoguesser.system.text import format_count
 
 FORMAT = 1
 
 
-def predictions_table(data: PlacesData, index: Any, predicted_deg: FloatArray) -> pd.DataFrame:
+def make_predictions_table(data: PlacesData, index: Any, predicted_deg: FloatArray) -> pd.DataFrame:
     """One row per predicted place: uuid, latitude, longitude, true_latitude, true_longitude, error_km."""
     truth = data.coords_deg[index]
     return pd.DataFrame(
@@ -40,7 +40,7 @@ def predictions_table(data: PlacesData, index: Any, predicted_deg: FloatArray) -
     )
 
 
-def places_table(data: PlacesData, region: Region, grid: Grid | None) -> pd.DataFrame:
+def make_places_table(data: PlacesData, region: Region, grid: Grid | None) -> pd.DataFrame:
     """One row per place: split, CRS coordinates, cell and class point (empty without), whether it calibrates."""
     table = data.table[["uuid", "latitude", "longitude", "split"]].copy()
     if isinstance(region, PlaneRegion):
@@ -54,13 +54,13 @@ def places_table(data: PlacesData, region: Region, grid: Grid | None) -> pd.Data
     return table
 
 
-def test_summary(predictions: pd.DataFrame, hits: dict[str, float | None], diagonal_km: float) -> dict[str, Any]:
+def summarise_test(predictions: pd.DataFrame, hits: dict[str, float | None], diagonal_km: float) -> dict[str, Any]:
     """The `test` part of result.json; a head without cells has null for its hits."""
-    summary = error_summary(predictions["error_km"].to_numpy(), diagonal_km)
+    summary = summarise_errors(predictions["error_km"].to_numpy(), diagonal_km)
     return {"places": len(predictions), **summary, **hits}
 
 
-def grid_summary(grid: Grid | None, asked: int | None, test_deg: FloatArray) -> dict[str, Any] | None:
+def summarise_grid(grid: Grid | None, asked: int | None, test_deg: FloatArray) -> dict[str, Any] | None:
     """The `grid` part: counts, side, and the error floor, the mean error with every cell guessed right."""
     if grid is None:
         return None
@@ -75,7 +75,7 @@ def grid_summary(grid: Grid | None, asked: int | None, test_deg: FloatArray) -> 
     }
 
 
-def counts_of(data: PlacesData) -> dict[str, Any]:
+def count_places(data: PlacesData) -> dict[str, Any]:
     """Places by split, and what was skipped by kind."""
     splits = data.table["split"].value_counts()
     names = ("train", "val", "test", "unused")
@@ -87,14 +87,14 @@ def counts_of(data: PlacesData) -> dict[str, Any]:
     }
 
 
-def describe(data: PlacesData) -> str:
+def describe_data(data: PlacesData) -> str:
     """One line: how many places there are, by split."""
-    counts = counts_of(data)
+    counts = count_places(data)
     parts = ", ".join(f"{counts[name]} {name}" for name in ("train", "val", "test", "unused") if counts[name])
     return f"places: {counts['places']} ({parts})"
 
 
-def versions() -> dict[str, str]:
+def collect_versions() -> dict[str, str]:
     """Versions of what results depend on."""
     from importlib.metadata import version
 
@@ -104,10 +104,10 @@ def versions() -> dict[str, str]:
     }
 
 
-def show(result: dict[str, Any], folder: Path) -> None:
+def print_result(result: dict[str, Any], folder: Path) -> None:
     """Prints the short table that ends a run, and the folder's name."""
     test, baseline = result["test"], result["baseline"]
-    table = Table(title=f"Test, {counted(test['places'], 'place')}", title_justify="left")
+    table = Table(title=f"Test, {format_count(test['places'], 'place')}", title_justify="left")
     for column in ("", "mean km", "median km", "p90 km", "within 25 km", "score"):
         table.add_column(column, justify="left" if not column else "right")
     rows = {
@@ -141,7 +141,7 @@ def show(result: dict[str, Any], folder: Path) -> None:
             f"({grid['side_km']:.1f} km wide); right cell {top1:.1%}, among five {top5:.1%}; "
             f"error floor of the grid {grid['error_floor_km_mean']:.1f} km"
         )
-    sources = budget_line(result["budget"])
+    sources = format_budget(result["budget"])
     if sources is not None:
         lines.append(sources)
     console = Console(soft_wrap=True, highlight=False)

@@ -21,11 +21,11 @@ from geoguesser.reporting.style import (
     add_header,
     format_km,
     picture,
-    shortened,
+    shorten,
 )
 
-MOST_JOBS = 40
-MOST_KEYS = 3
+MAX_JOBS = 40
+MAX_KEYS = 3
 ROW_IN, LABEL_IN, PANEL_IN = 0.22, 3.6, 2.2
 WIDE = 4.0  # a ratio of numbers from which on their axis is logarithmic
 
@@ -41,26 +41,26 @@ def draw_sweep(path: Path, *, table: pd.DataFrame, varied: list[str], left_out: 
         left_out: How many jobs have no figures.
         title: The heading.
     """
-    shown = table.head(MOST_JOBS)
-    keys = varied[:MOST_KEYS]
+    shown = table.head(MAX_JOBS)
+    keys = varied[:MAX_KEYS]
     jobs_in = max(ROW_IN * len(shown), 0.6)
     panels_in = PANEL_IN + 1.1 if keys else 0.0
     height = HEADER_IN + 0.1 + jobs_in + 0.65 + panels_in
     with picture(path, height) as figure:
         best = format_km(float(table["val_error_km_mean"].iloc[0]))
         parts = [f"{len(table)} jobs, lowest validation error {best}"]
-        parts += [f"the best {MOST_JOBS} are drawn"] if len(table) > MOST_JOBS else []
+        parts += [f"the best {MAX_JOBS} are drawn"] if len(table) > MAX_JOBS else []
         parts += [f"{left_out} without figures left out"] if left_out else []
         add_header(figure, title, "; ".join(parts))
         bottom = 0.65 + panels_in
         _draw_jobs(add_axes(figure, LABEL_IN, bottom, WIDTH_IN - LABEL_IN - 0.4, jobs_in), shown, varied)
-        width = (WIDTH_IN - 0.9) / MOST_KEYS
+        width = (WIDTH_IN - 0.9) / MAX_KEYS
         for place, key in enumerate(keys):
             axes = add_axes(figure, 0.7 + place * width, 0.65, width - 0.55, PANEL_IN)
             _draw_key(axes, table, key, first=place == 0)
 
 
-def short(value: str) -> str:
+def shorten_label(value: str) -> str:
     """A value for people: a number of a search with four digits, all else as it is."""
     try:
         return f"{float(value):.4g}" if "." in value else value
@@ -82,8 +82,8 @@ def _draw_jobs(axes: Axes, shown: pd.DataFrame, varied: list[str]) -> None:
 
 
 def _label(row: pd.Series, varied: list[str]) -> str:
-    words = [f"{key.split('.')[-1]} {short(row[key])}" for key in varied if row[key] != ""]
-    return shortened(", ".join(words) or str(row["job"]), 52)
+    words = [f"{key.split('.')[-1]} {shorten_label(row[key])}" for key in varied if row[key] != ""]
+    return shorten(", ".join(words) or str(row["job"]), 52)
 
 
 def _draw_key(axes: Axes, table: pd.DataFrame, key: str, *, first: bool) -> None:
@@ -98,7 +98,7 @@ def _draw_key(axes: Axes, table: pd.DataFrame, key: str, *, first: bool) -> None
     means = [error[x == tick].mean() for tick in ticks]
     axes.plot(ticks, means, "-" if numbers is not None else "_", color=MUTED, linewidth=1.2, markersize=16)
     if numbers is None:
-        axes.set_xticks(range(len(names)), [shortened(name, 14) for name in names], rotation=20, ha="right")
+        axes.set_xticks(range(len(names)), [shorten(name, 14) for name in names], rotation=20, ha="right")
         axes.set_xlim(-0.6, len(names) - 0.4)
     elif ticks.min() > 0 and ticks.max() / ticks.min() >= WIDE:
         axes.set_xscale("log")
@@ -106,7 +106,7 @@ def _draw_key(axes: Axes, table: pd.DataFrame, key: str, *, first: bool) -> None
         axes.xaxis.set_minor_locator(NullLocator())
         axes.xaxis.set_minor_formatter(NullFormatter())
         axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
-    axes.set_title(shortened(key, 34))
+    axes.set_title(shorten(key, 34))
     if first:
         axes.set_ylabel("validation error, km")
 

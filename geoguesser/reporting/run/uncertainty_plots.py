@@ -26,7 +26,7 @@ from geoguesser.reporting.style import (
     format_km,
     picture,
 )
-from geoguesser.system.text import counted
+from geoguesser.system.text import format_count
 
 GREY = "#BDBDBD"
 PERCENT = matplotlib.ticker.PercentFormatter(1.0, decimals=0)
@@ -50,7 +50,9 @@ def draw_calibration(path: Path, *, uncertainty: dict[str, Any], title: str = ""
         title: The heading.
     """
     curves = uncertainty["reliability"]
-    subtitle = f"calibrated on {counted(uncertainty['calibration_places'], 'validation place')} that chose nothing"
+    subtitle = (
+        f"calibrated on {format_count(uncertainty['calibration_places'], 'validation place')} that chose nothing"
+    )
     if curves is not None:
         subtitle += f"; temperature {uncertainty['temperature']:.2f}"
     height = HEADER_IN + 4.9
@@ -211,7 +213,7 @@ def _draw_groups(axes: Axes, groups: dict[str, Any], heading: str) -> None:
             axes.barh(row, km, left=start, height=0.72, color=colour)
             start += km
         mean = "" if group["error_km_mean"] is None else f"mean {format_km(group['error_km_mean'])}, "
-        places = counted(group["places"], "place")
+        places = format_count(group["places"], "place")
         axes.text(start + 0.02 * longest, row, f"{mean}{places}", va="center", fontsize=8, color=MUTED)
     axes.set_yticks(range(len(names)), names)
     axes.set_ylim(len(names) - 0.5, -0.5)

@@ -21,7 +21,7 @@ from geoguesser.collecting.planning.layers import Layer
 from geoguesser.collecting.planning.plan_lines import plan_lines
 from geoguesser.collecting.planning.poisson_disk import first_come, first_of_each
 from geoguesser.collecting.planning.strategies import FillGaps, PerCell, Strategy, Uniform, in_turn
-from geoguesser.commands.configs import build, plain
+from geoguesser.commands.configs import build, to_plain
 from geoguesser.errors import ConfigError, DataError
 from geoguesser.geo.distance import arc_km, haversine_km, to_unit
 from geoguesser.geo.region import PlaneRegion, SphereRegion
@@ -269,7 +269,7 @@ def test_candidates_must_suffice(tmp_path: Path) -> None:
 @pytest.mark.parametrize("choice", ["uniform", "per_cell", "fill_gaps"])
 def test_the_choices_of_the_config_are_these_classes(choice: str) -> None:
     words = [f"strategy={choice}", "out=x", *(["strategy.existing=a"] if choice == "fill_gaps" else [])]
-    config = plain(compose(words, "collect"), set(compose(words, "collect")) | {"hydra"})
+    config = to_plain(compose(words, "collect"), set(compose(words, "collect")) | {"hydra"})
     strategy = build(config["strategy"], "strategy")
     assert isinstance(strategy, Strategy)
     assert strategy.name == choice

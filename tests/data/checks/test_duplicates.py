@@ -13,18 +13,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from geoguesser.data.checks import duplicates as module
-from geoguesser.data.checks.duplicates import find_identical
+from geoguesser.data.checks.duplicates import find_duplicates
 from geoguesser.data.checks.findings import Findings
-from geoguesser.data.checks.inspection import MISSING, OK, PLACEHOLDER, Facts
+from geoguesser.data.checks.inspection import MISSING, OK, PLACEHOLDER, ImageStats
 from geoguesser.errors import DataError
 
 GEOD = pyproj.Geod(ellps="WGS84")
 BASE = (45.0, 16.0)
 
 
-def facts_of(count: int, seed: int = 0) -> Facts:
+def facts_of(count: int, seed: int = 0) -> ImageStats:
     """Images that are all different."""
-    facts = Facts.empty(count)
+    facts = ImageStats.empty(count)
     random = np.random.default_rng(seed)
     facts.views["digest"] = random.integers(1, 2**63, (count, 4, 2), dtype=np.uint64)
     facts.views["hash"] = random.integers(0, 2**56, (count, 4, 2), dtype=np.uint64)
@@ -53,7 +53,7 @@ def found(findings: Findings) -> list[tuple[str, str, str]]:
 
 def test_different_places_are_left_alone() -> None:
     findings = Findings()
-    told = find_identical(
+    told = find_duplicates(
         table_of(50, panorama_id=[f"x{at}" for at in range(50)]), far(50), facts_of(50), findings
     )
     assert (told.matches, found(findings)) == ([], [])
@@ -65,7 +65,7 @@ def test_different_places_are_left_alone() -> None:
 def test_the_same_panorama(column: str) -> None:
     ids = ["a", "b", "", " a ", "", None, "a"]
     findings = Findings()
-    told = find_identical(table_of(7, **{column: ids}), far(7), facts_of(7), findings)
+    told = find_duplicates(table_of(7, **{column: ids}), far(7), facts_of(7), findings)
     assert told.dropped.tolist() == [False, False, False, True, False, False, True]
     assert found(findings) == [
         ("duplicate_panorama", "data.csv row 5", "(p3) has the panorama id of p0"),
@@ -75,7 +75,7 @@ def test_the_same_panorama(column: str) -> None:
 
 def test_panoramas_under_several_names_and_words_for_none() -> None:
     columns = {"panorama_id": ["a", "b", "", "nan", "NaN", None], "pano_id": ["", "", "b", "None", "null", ""]}
-    told = find_identical(table_of(6, **columns), far(6), facts_of(6), Findings())
+    told = find_duplicates(table_of(6, **columns), far(6), facts_of(6), Findings())
     assert told.dropped.tolist() == [False, False, True, False, False, False]
 
 
@@ -83,7 +83,7 @@ def test_the_very_bytes_of_one_view_are_enough() -> None:
     facts, findings = facts_of(6), Findings()
     facts.views["digest"][3, 1] = facts.views["digest"][1, 2]
     facts.views["digest"][5] = facts.views["digest"][2]
-    told = find_identical(table_of(6), far(6), facts, findings)
+    told = find_duplicates(table_of(6), far(6), facts, findings)
     assert np.flatnonzero(told.dropped).tolist() == [3, 5]
     assert found(findings) == [
         ("identical_image", "data.csv row 5", "(p3) shares 1 image, byte for byte, with p1"),
@@ -99,7 +99,7 @@ def test_what_is_no_picture_makes_nobody_the_same(state: int) -> None:
     facts.views["hash"][:] = 0
     facts.views["state"][:, 0] = state
     facts.views["state"][:, 1] = state
-    told = find_identical(table_of(4), np.array([moved(at) for at in range(4)]), facts, findings)
+    told = find_duplicates(table_of(4), np.array([moved(at) for at in range(4)]), facts, findings)
     assert not told.dropped.any()
     assert found(findings) == []
 
@@ -108,7 +108,7 @@ def test_what_is_no_picture_makes_nobody_the_same(state: int) -> None:
 def test_digests_that_agree_in_half_are_different(half: int) -> None:
     facts, findings = facts_of(3), Findings()
     facts.views["digest"][:, :, half] = 5
-    assert not find_identical(table_of(3), far(3), facts, findings).dropped.any()
+    assert not find_duplicates(table_of(3), far(3), facts, findings).dropped.any()
 
 
 @pytest.mark.parametrize(("metres", "same"), [(0.5, True), (99.0, True), (101.0, False), (5000.0, False)])
@@ -116,7 +116,7 @@ def test_digests_that_agree_in_half_are_different(half: int) -> None:
 def test_look_alikes_are_the_same_only_where_they_are_near(metres: float, same: bool, bearing: float) -> None:
     facts, findings = facts_of(2), Findings()
     facts.views["hash"][1] = facts.views["hash"][0]
-    told = find_identical(table_of(2), np.array([BASE, moved(metres, bearing)]), facts, findings)
+    told = find_duplicates(table_of(2), np.array([BASE, moved(metres, bearing)]), facts, findings)
     assert told.dropped.tolist() == [False, same]
     if same:
         [(kind, _, reason)] = found(findings)
@@ -132,7 +132,7 @@ def test_three_views_must_look_alike(bits: int, views: int, same: bool) -> None:
     facts.views["hash"][1, :views] = facts.views["hash"][0, :views]
     flips = np.uint64(sum(1 << (5 * at) for at in range(bits)))
     facts.views["hash"][1, :views, 0] ^= flips
-    assert find_identical(table_of(2), np.array([BASE, moved(10)]), facts, findings).dropped[1] == same
+    assert find_duplicates(table_of(2), np.array([BASE, moved(10)]), facts, findings).dropped[1] == same
 
 
 def test_a_chain_of_look_alikes_does_not_become_one_place() -> None:
@@ -142,7 +142,7 @@ def test_a_chain_of_look_alikes_does_not_become_one_place() -> None:
         facts.views["hash"][at] = facts.views["hash"][at - 1]
         facts.views["hash"][at, :, 0] ^= np.uint64(0xFF << (8 * at))
     coords = np.array([moved(5.0 * at) for at in range(6)])
-    told = find_identical(table_of(6), coords, facts, findings)
+    told = find_duplicates(table_of(6), coords, facts, findings)
     assert told.dropped.tolist() == [False, True, False, True, False, True]
     assert [(one.row, one.earlier) for one in told.matches] == [(1, 0), (3, 2), (5, 4)]
 
@@ -151,7 +151,7 @@ def test_a_chain_of_shared_images_does_not_become_one_place() -> None:
     facts, findings = facts_of(4), Findings()
     for at in range(1, 4):
         facts.views["digest"][at, 0] = facts.views["digest"][at - 1, 3]
-    told = find_identical(table_of(4), far(4), facts, findings)
+    told = find_duplicates(table_of(4), far(4), facts, findings)
     assert told.dropped.tolist() == [False, True, False, True]
 
 
@@ -159,7 +159,7 @@ def test_the_same_coordinates_are_noted_and_stay_together() -> None:
     findings = Findings()
     coords = far(5)
     coords[[3, 4]] = coords[1]
-    told = find_identical(table_of(5), coords, facts_of(5), findings)
+    told = find_duplicates(table_of(5), coords, facts_of(5), findings)
     assert not told.dropped.any()
     assert len(findings.kept) == 2
     assert findings.skipped == []
@@ -175,19 +175,19 @@ def test_kinds_do_as_they_are_told() -> None:
     facts, coords = facts_of(3), far(3)
     facts.views["digest"][2] = facts.views["digest"][0]
     coords[1] = coords[0]
-    kept = find_identical(table_of(3), coords, facts, Findings({"identical_image": "keep"}))
+    kept = find_duplicates(table_of(3), coords, facts, Findings({"identical_image": "keep"}))
     assert not kept.dropped.any()
     assert len(set(kept.groups)) == 1
-    skipped = find_identical(table_of(3), coords, facts, Findings({"same_coordinates": "skip"}))
+    skipped = find_duplicates(table_of(3), coords, facts, Findings({"same_coordinates": "skip"}))
     assert skipped.dropped.tolist() == [False, True, True]
     with pytest.raises(DataError, match=r"1 identical_image\):\n.*data\.csv row 4 \(p2\) shares 4 images"):
-        find_identical(table_of(3), coords, facts, Findings({"identical_image": "error"}))
+        find_duplicates(table_of(3), coords, facts, Findings({"identical_image": "error"}))
 
 
 def test_recorded_places_come_first() -> None:
     facts = facts_of(3)
     facts.views["digest"][2] = facts.views["digest"][0]
-    told = find_identical(table_of(3), far(3), facts, Findings(), first=np.array([False, False, True]))
+    told = find_duplicates(table_of(3), far(3), facts, Findings(), first=np.array([False, False, True]))
     assert told.dropped.tolist() == [True, False, False]
     assert [(one.row, one.earlier) for one in told.matches] == [(0, 2)]
 
@@ -197,7 +197,7 @@ def test_one_image_for_two_headings_is_noted() -> None:
     facts.views["digest"][1, 3] = facts.views["digest"][1, 0]
     facts.views["digest"][2, 3] = facts.views["digest"][2, 0]
     facts.views["state"][2, 3] = MISSING
-    told = find_identical(table_of(3), far(3), facts, findings)
+    told = find_duplicates(table_of(3), far(3), facts, findings)
     assert found(findings) == [("repeated_view", "data.csv row 3", "(p1) has the same image for two headings")]
     assert not told.dropped.any()
 
@@ -206,12 +206,12 @@ def test_without_images_panoramas_and_coordinates_are_compared() -> None:
     coords = far(3)
     coords[2] = coords[0]
     findings = Findings({"same_coordinates": "skip"})
-    assert find_identical(table_of(3), coords, None, findings).dropped.tolist() == [False, False, True]
-    empty = find_identical(table_of(0), np.zeros((0, 2)), Facts.empty(0), Findings())
+    assert find_duplicates(table_of(3), coords, None, findings).dropped.tolist() == [False, False, True]
+    empty = find_duplicates(table_of(0), np.zeros((0, 2)), ImageStats.empty(0), Findings())
     assert len(empty.groups) == 0
 
 
-def by_hand(coords: np.ndarray, facts: Facts, findings: Findings) -> list[bool]:
+def by_hand(coords: np.ndarray, facts: ImageStats, findings: Findings) -> list[bool]:
     """One place after the other against all that were kept before it."""
     kept: list[int] = []
     for row in range(len(coords)):
@@ -252,6 +252,6 @@ def test_the_same_as_one_by_one(data: st.DataObject, chunk: int) -> None:
             facts.views["hash"][row, :, 1] ^= np.uint64(sum(1 << bit for bit in flips))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "CHUNK", chunk)
-        told = find_identical(table_of(count), coords, facts, Findings())
+        told = find_duplicates(table_of(count), coords, facts, Findings())
     assert (facts.views["state"] == OK).all()
     assert told.dropped.tolist() == by_hand(coords, facts, Findings())

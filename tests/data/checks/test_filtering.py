@@ -8,15 +8,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from geoguesser.data.checks.filtering import check_missing_views, pixel_stats, settle_images
+from geoguesser.data.checks.filtering import check_missing_views, compute_pixel_stats, record_image_findings
 from geoguesser.data.checks.findings import Finding, Findings
-from geoguesser.data.checks.inspection import BROKEN, MISSING, OK, PLACEHOLDER, Facts
+from geoguesser.data.checks.inspection import BROKEN, MISSING, OK, PLACEHOLDER, ImageStats
 from geoguesser.errors import ConfigError, DataError
 
 
-def case(states: list[list[int]]) -> tuple[pd.DataFrame, Facts, list[tuple[int, int, Finding]]]:
+def case(states: list[list[int]]) -> tuple[pd.DataFrame, ImageStats, list[tuple[int, int, Finding]]]:
     """Places with views in these states, and the findings that examining would have given."""
-    facts = Facts.empty(len(states))
+    facts = ImageStats.empty(len(states))
     facts.views["state"] = states
     facts.views["width"] = facts.views["height"] = 24
     kinds = {BROKEN: "broken_image", PLACEHOLDER: "placeholder_image"}
@@ -41,7 +41,7 @@ STATES = [
 def test_dropping_leaves_out_whole_places() -> None:
     table, facts, found = case(STATES)
     findings = Findings({"broken_image": "skip"})
-    used, dropped = settle_images(table, facts, found, findings, mask=False, largest=24)
+    used, dropped = record_image_findings(table, facts, found, findings, mask=False, largest=24)
     assert dropped.tolist() == [False, True, True, True, True]
     assert used[0].all()
     assert findings.counts() == {"broken_image": 3, "placeholder_image": 2}
@@ -50,7 +50,7 @@ def test_dropping_leaves_out_whole_places() -> None:
 def test_masking_leaves_out_views_and_only_empty_places() -> None:
     table, facts, found = case(STATES)
     findings = Findings({"broken_image": "skip"})
-    used, dropped = settle_images(table, facts, found, findings, mask=True, largest=24)
+    used, dropped = record_image_findings(table, facts, found, findings, mask=True, largest=24)
     np.testing.assert_array_equal(used, np.array(STATES) == OK)
     assert dropped.tolist() == [False, False, False, False, True]
     assert findings.skipped[-1] == Finding("no_view", "row 4", "has no view that can be used")
@@ -59,7 +59,7 @@ def test_masking_leaves_out_views_and_only_empty_places() -> None:
 def test_a_placeholder_may_be_kept_and_a_broken_image_never() -> None:
     table, facts, found = case(STATES)
     findings = Findings({"broken_image": "skip", "placeholder_image": "keep"})
-    used, dropped = settle_images(table, facts, found, findings, mask=True, largest=24)
+    used, dropped = record_image_findings(table, facts, found, findings, mask=True, largest=24)
     expected = (np.array(STATES) == OK) | (np.array(STATES) == PLACEHOLDER)
     np.testing.assert_array_equal(used, expected)
     assert not dropped.any()
@@ -69,11 +69,13 @@ def test_curiosities_are_left_out_where_that_is_asked() -> None:
     table, facts, _ = case([[OK] * 4] * 3)
     found = [(1, 2, Finding("odd_aspect", "1/180.jpg", "is long"))]
     for mask, expected in ((True, [False] * 3), (False, [False, True, False])):
-        used, dropped = settle_images(table, facts, found, Findings({"odd_aspect": "skip"}), mask=mask, largest=24)
+        used, dropped = record_image_findings(
+            table, facts, found, Findings({"odd_aspect": "skip"}), mask=mask, largest=24
+        )
         assert not used[1, 2]
         assert used.sum() == 11
         assert dropped.tolist() == expected
-        used, dropped = settle_images(table, facts, found, Findings(), mask=mask, largest=24)
+        used, dropped = record_image_findings(table, facts, found, Findings(), mask=mask, largest=24)
         assert used.all()
         assert not dropped.any()
 
@@ -81,7 +83,7 @@ def test_curiosities_are_left_out_where_that_is_asked() -> None:
 def test_errors_stop() -> None:
     table, facts, found = case(STATES)
     with pytest.raises(DataError, match=r"The data break rules \(3 broken_image\)"):
-        settle_images(table, facts, found, Findings(), mask=False, largest=24)
+        record_image_findings(table, facts, found, Findings(), mask=False, largest=24)
 
 
 @pytest.mark.parametrize("value", ["Mask", True, None, ""])
@@ -98,10 +100,10 @@ def test_pixel_statistics_are_those_of_all_used_views_of_the_rows(count: int, se
     used = random.random((count, 4)) < 0.7
     used[0, 0] = True
     rows = np.unique(np.append(random.integers(0, count, count), 0))
-    facts = Facts.empty(count)
+    facts = ImageStats.empty(count)
     wide = pixels.astype(np.int64)
     facts.sums = np.stack((wide.sum((3, 4)), (wide**2).sum((3, 4))), axis=2)
-    mean, std = pixel_stats(facts, used, rows, 6)
+    mean, std = compute_pixel_stats(facts, used, rows, 6)
     chosen = pixels[rows][used[rows]] / 255.0
     np.testing.assert_allclose(mean, chosen.mean((0, 2, 3)), rtol=1e-12)
     np.testing.assert_allclose(std, chosen.std((0, 2, 3)), rtol=1e-9, atol=1e-12)

@@ -21,12 +21,12 @@ from geoguesser.data.checks.inspection import (
     MISSING,
     OK,
     PLACEHOLDER,
-    Facts,
+    ImageStats,
     PlaceFiles,
-    examine,
-    examine_in_order,
-    hash_distance,
-    picture_hash,
+    compute_hash_distance,
+    compute_picture_hash,
+    inspect_in_order,
+    inspect_place,
 )
 from geoguesser.data.images import MODES, ImageSpec
 
@@ -46,12 +46,12 @@ def put(folder: Path, **files: Image.Image | bytes) -> PlaceFiles:
 
 
 def kinds(files: PlaceFiles, spec: ImageSpec = SPEC) -> list[tuple[int, str]]:
-    return [(heading, one.kind) for heading, one in examine(files, [spec]).found]
+    return [(heading, one.kind) for heading, one in inspect_place(files, [spec]).found]
 
 
 def test_a_plain_place_has_facts_and_nothing_remarkable(tmp_path: Path) -> None:
     files = put(tmp_path / "a", h90=scene(5, 90, 130))
-    told = examine(files, [SPEC])
+    told = inspect_place(files, [SPEC])
     assert (told.found, told.unreadable) == ([], 0)
     assert told.views["state"].tolist() == [OK] * 4
     assert told.views["width"].tolist() == [96, 130, 96, 96]
@@ -88,9 +88,9 @@ def test_sums_stay_exact_on_the_largest_views() -> None:
 def test_several_sizes_in_one_pass_are_what_each_alone_would_be(tmp_path: Path) -> None:
     files = put(tmp_path / "a", h0=scene(9, 640, 640), h90=bytes_of(scene(8, 300, 200), "PNG"))
     specs = [ImageSpec(size=48), ImageSpec(size=112), ImageSpec(size=224, fit="squash")]
-    together = examine(files, specs)
+    together = inspect_place(files, specs)
     for number, spec in enumerate(specs):
-        alone = examine(files, [spec])
+        alone = inspect_place(files, [spec])
         np.testing.assert_array_equal(together.images[number], alone.images[0])
         np.testing.assert_array_equal(together.thumbnails[number], alone.thumbnails[0])
         np.testing.assert_array_equal(together.sums[number], alone.sums[0])
@@ -120,7 +120,7 @@ def test_several_sizes_in_one_pass_are_what_each_alone_would_be(tmp_path: Path) 
     ],
 )
 def test_each_kind_is_found(view: Image.Image | bytes, kind: str, reason: str, tmp_path: Path) -> None:
-    told = examine(put(tmp_path / "a", h180=view), [SPEC])
+    told = inspect_place(put(tmp_path / "a", h180=view), [SPEC])
     assert [(heading, one.kind, one.where) for heading, one in told.found] == [(2, kind, f"{tmp_path}/a/180.jpg")]
     assert told.found[0][1].reason.startswith(reason)
     state = {"broken_image": BROKEN, "placeholder_image": PLACEHOLDER}.get(kind, OK)
@@ -132,7 +132,7 @@ def test_a_turned_image_is_found_and_stands_upright(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
     image = scene(1)
-    told = examine(put(tmp_path / "a", h0=bytes_of(image, exif=exif, quality=95)), [ImageSpec(size=96)])
+    told = inspect_place(put(tmp_path / "a", h0=bytes_of(image, exif=exif, quality=95)), [ImageSpec(size=96)])
     assert [(heading, one.kind, one.reason) for heading, one in told.found] == [
         (0, "turned_image", "has EXIF orientation 6, turned upright")
     ]
@@ -161,11 +161,11 @@ def test_usual_aspects_are_not_odd(tmp_path: Path) -> None:
 def test_files_that_cannot_be_read_are_told_from_those_that_are_broken(tmp_path: Path) -> None:
     files = put(tmp_path / "a", h0=b"")
     (tmp_path / "a/90.jpg").unlink()
-    told = examine(files, [SPEC])
+    told = inspect_place(files, [SPEC])
     assert told.views["state"].tolist() == [BROKEN, BROKEN, OK, OK]
     assert told.unreadable == 1
     assert told.found[1][1].reason == "cannot be read (No such file or directory)"
-    told = examine(PlaceFiles(files.folder, (None, None, "180.jpg", "270.jpg")), [SPEC])
+    told = inspect_place(PlaceFiles(files.folder, (None, None, "180.jpg", "270.jpg")), [SPEC])
     assert told.views["state"].tolist() == [MISSING, MISSING, OK, OK]
     assert (told.found, told.unreadable) == ([], 0)
 
@@ -176,11 +176,11 @@ def test_files_that_cannot_be_read_are_told_from_those_that_are_broken(tmp_path:
 def test_the_hash_is_the_signs_of_steps_between_blocks() -> None:
     luma = np.arange(64, dtype=np.uint8).reshape(8, 8)
     thumbnail = np.repeat(luma[None], 3, axis=0)
-    rising = picture_hash(thumbnail)
+    rising = compute_picture_hash(thumbnail)
     assert [bin(int(part)).count("1") for part in rising] == [56, 56]
-    assert [int(part) for part in picture_hash(thumbnail[:, ::-1, ::-1])] == [0, 0]
-    assert int(hash_distance(rising, picture_hash(thumbnail[:, :, ::-1]))) == 56
-    flat = picture_hash(np.zeros((5, 4, 3, 8, 8), np.uint8))
+    assert [int(part) for part in compute_picture_hash(thumbnail[:, ::-1, ::-1])] == [0, 0]
+    assert int(compute_hash_distance(rising, compute_picture_hash(thumbnail[:, :, ::-1]))) == 56
+    flat = compute_picture_hash(np.zeros((5, 4, 3, 8, 8), np.uint8))
     assert flat.shape == (5, 4, 2)
     assert not flat.any()
 
@@ -192,20 +192,20 @@ def test_the_same_picture_coded_anew_has_nearly_the_same_hash_and_others_have_no
     image, other = scene(seed, 240, 240), scene(seed + 100, 240, 240)
     again = bytes_of(image, quality=40)
     smaller = bytes_of(image.resize((200, 200), 1), quality=75)
-    told = examine(put(tmp_path / "a", h0=image, h90=again, h180=smaller, h270=other), [SPEC])
+    told = inspect_place(put(tmp_path / "a", h0=image, h90=again, h180=smaller, h270=other), [SPEC])
     hashes = told.views["hash"]
-    assert hash_distance(hashes[0], hashes[1]) <= 10
-    assert hash_distance(hashes[0], hashes[2]) <= 10
-    assert hash_distance(hashes[0], hashes[3]) > 20
+    assert compute_hash_distance(hashes[0], hashes[1]) <= 10
+    assert compute_hash_distance(hashes[0], hashes[2]) <= 10
+    assert compute_hash_distance(hashes[0], hashes[3]) > 20
 
 
 @pytest.mark.skipif(not SAMPLE.is_dir(), reason="the real sample is not here")
 def test_real_places_are_told_apart() -> None:
     folders = sorted(path for root in SAMPLE.iterdir() for path in (root / "images").iterdir())
-    told = [examine(PlaceFiles(str(path)), [ImageSpec(size=112)]) for path in folders]
+    told = [inspect_place(PlaceFiles(str(path)), [ImageSpec(size=112)]) for path in folders]
     assert [one.found for one in told] == [[] for _ in told]
     hashes = np.stack([one.views["hash"] for one in told])
-    apart = np.sort(hash_distance(hashes[:, None], hashes[None]), axis=-1)[..., 2]
+    apart = np.sort(compute_hash_distance(hashes[:, None], hashes[None]), axis=-1)[..., 2]
     assert apart[~np.eye(len(apart), dtype=bool)].min() > 20  # the third most alike of four views
 
 
@@ -219,29 +219,29 @@ def test_places_come_in_order_and_few_are_in_flight(tmp_path: Path, monkeypatch:
     def counted(*arguments: object) -> object:
         with lock:
             begun[0] += 1
-        return examine(*arguments)  # type: ignore[arg-type]
+        return inspect_place(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(module, "examine", counted)
+    monkeypatch.setattr(module, "inspect_place", counted)
     monkeypatch.setattr(module, "AHEAD_BYTES", 8 * 12 * 48**2)
     done = 0
-    for told in examine_in_order([files] * 60, [SPEC]):
+    for told in inspect_in_order([files] * 60, [SPEC]):
         done += 1
         assert told.views["state"].tolist() == [OK] * 4
         assert begun[0] <= done + 8 + 2
     assert done == 60
-    stopped = examine_in_order([files] * 60, [SPEC])
+    stopped = inspect_in_order([files] * 60, [SPEC])
     next(stopped)
     stopped.close()  # whoever stops early waits for what is in flight alone
     assert begun[0] < 60 + 25
 
 
 def test_facts_are_taken_and_put_by_row(tmp_path: Path, write: SimpleNamespace) -> None:
-    facts = Facts.empty(3)
-    told = examine(put(tmp_path / "a"), [SPEC])
+    facts = ImageStats.empty(3)
+    told = inspect_place(put(tmp_path / "a"), [SPEC])
     facts.put(1, told)
     some = facts.take(np.array([1, 0]))
     assert len(some) == 2
     np.testing.assert_array_equal(some.views[0], told.views)
     np.testing.assert_array_equal(some.thumbnails[0], told.thumbnails[0])
     assert not some.sums[1].any()
-    assert Facts.empty(2, thumbnail=0).thumbnails.nbytes == 0
+    assert ImageStats.empty(2, thumbnail=0).thumbnails.nbytes == 0

@@ -9,7 +9,7 @@ import pyproj
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from geoguesser.data.checks.leakage import audit, nearest_training_km
+from geoguesser.data.checks.leakage import audit_split, compute_nearest_training_km
 from geoguesser.geo.distance import EARTH_RADIUS_KM
 
 SPHERE = pyproj.Geod(a=EARTH_RADIUS_KM * 1000, f=0)
@@ -36,7 +36,9 @@ def test_distances_are_those_of_all_pairs(places: list[tuple[float, float, str]]
     np.fill_diagonal(pairs, np.inf)
     train = splits == "train"
     expected = pairs[:, train].min(axis=1) if train.any() else np.full(len(coords), np.inf)
-    np.testing.assert_allclose(nearest_training_km(coords, splits), expected, atol=1e-3)  # a metre: antipodes
+    np.testing.assert_allclose(
+        compute_nearest_training_km(coords, splits), expected, atol=1e-3
+    )  # a metre: antipodes
 
 
 def ladder(metres: list[float]) -> tuple[np.ndarray, np.ndarray]:
@@ -53,7 +55,7 @@ def ladder(metres: list[float]) -> tuple[np.ndarray, np.ndarray]:
 
 def test_counts_within_distances_and_quartiles() -> None:
     metres = [10, 49, 51, 499, 501, 4999, 5001, 20000]
-    told = audit(*ladder(metres))
+    told = audit_split(*ladder(metres))
     assert told["test"]["places"] == 8
     assert told["test"]["within_m"] == {"50": 2, "500": 4, "5000": 6}
     quartiles = told["test"]["nearest_training_km"]
@@ -63,17 +65,17 @@ def test_counts_within_distances_and_quartiles() -> None:
 
 
 def test_it_warns_where_a_test_would_flatter_and_only_there() -> None:
-    assert audit(*ladder([10000.0] * 60))["warnings"] == []
-    assert audit(*ladder([10000.0] * 97 + [20.0]))["warnings"] != []
-    [warning] = audit(*ladder([10000.0] * 90 + [20.0] * 10))["warnings"]
+    assert audit_split(*ladder([10000.0] * 60))["warnings"] == []
+    assert audit_split(*ladder([10000.0] * 97 + [20.0]))["warnings"] != []
+    [warning] = audit_split(*ladder([10000.0] * 90 + [20.0] * 10))["warnings"]
     assert warning.startswith("10 of 100 test places (10%) lie within 50 m of a training place")
     assert "split=blocks" in warning
-    [warning] = audit(*ladder([10000.0] * 80 + [300.0] * 20))["warnings"]
+    [warning] = audit_split(*ladder([10000.0] * 80 + [300.0] * 20))["warnings"]
     assert warning.startswith("20 of 100 test places (20%) lie within 500 m of a training place")
-    assert audit(*ladder([10000.0] * 91 + [300.0] * 9))["warnings"] == []
+    assert audit_split(*ladder([10000.0] * 91 + [300.0] * 9))["warnings"] == []
 
 
 def test_without_test_places_there_is_nothing_to_warn_of() -> None:
-    told = audit(np.array([[45.0, 16.0], [45.0, 17.0]]), np.array(["train", "train"]))
+    told = audit_split(np.array([[45.0, 16.0], [45.0, 17.0]]), np.array(["train", "train"]))
     assert set(told) == {"train", "warnings"}
     assert told["warnings"] == []

@@ -23,7 +23,7 @@ from geoguesser.model.decoder import ArgmaxDecoder, MeanDecoder, MedianDecoder
 from geoguesser.model.heads.classification import ClassificationHead, Head, RegressionHead
 from geoguesser.model.heads.hybrid import HybridHead
 from geoguesser.model.heads.registry import head_from_state
-from geoguesser.model.losses import CrossEntropy, Smoothed
+from geoguesser.model.losses import CrossEntropy, SmoothedCrossEntropy
 
 WEIRD = [0.0, 0.5, 1.0, -3.0, 7.0, 1e6, -1e30, float("inf"), float("-inf"), float("nan")]
 
@@ -125,7 +125,7 @@ def test_training_starts_from_the_shares_of_the_cells(region: PlaneRegion, place
     cells = made.targets(places)["cell"].numpy()
     shares = np.bincount(cells, minlength=made.num_logits) / len(places)
     np.testing.assert_allclose(made.posterior(out).detach().numpy(), np.tile(shares, (3, 1)), atol=1e-5)
-    smooth = ClassificationHead.fit(**parts, loss=Smoothed(tau=0.5), decoder=MeanDecoder())
+    smooth = ClassificationHead.fit(**parts, loss=SmoothedCrossEntropy(tau=0.5), decoder=MeanDecoder())
     target = smooth.targets(places)
     expected = np.zeros(smooth.num_logits)
     np.add.at(expected, target["near"].numpy().ravel(), target["share"].double().numpy().ravel() / len(places))
@@ -308,7 +308,7 @@ def test_state_survives_a_checkpoint(region: Region, places: Any, kind: str) -> 
             region=region,
             train_coords_deg=places[:100],
             grid=SquareGrid(size=12),
-            loss=Smoothed(),
+            loss=SmoothedCrossEntropy(),
             decoder=MedianDecoder(),
             offset_weight=0.5,
         )

@@ -14,18 +14,18 @@ from pictures import scene
 from PIL import Image
 from run_folders import some_places, write_run
 
-from geoguesser.commands.compare import choices
+from geoguesser.commands.compare import load_choices
 from geoguesser.commands.configs import read_config
-from geoguesser.evaluation.comparison import Comparison, Settings, compare
+from geoguesser.evaluation.comparison import Comparison, ComparisonSettings, compare_groups
 from geoguesser.evaluation.intervals import Interval
 from geoguesser.geo.distance import haversine_km
 from geoguesser.geo.region import Region
 from geoguesser.reporting import html as page
 from geoguesser.reporting.comparison import plots
-from geoguesser.reporting.comparison.page import compare_page
-from geoguesser.reporting.comparison.places import spread_places
-from geoguesser.reporting.comparison.report import as_table, show, write
-from geoguesser.reporting.comparison.text import Numbers, p_text, seconds_text
+from geoguesser.reporting.comparison.page import render_page
+from geoguesser.reporting.comparison.places import find_spread_places
+from geoguesser.reporting.comparison.report import make_table, print_comparison, write_comparison
+from geoguesser.reporting.comparison.text import Numbers, format_p, format_seconds
 from geoguesser.runs.run_folder import read_runs
 
 PLACES = some_places(100)
@@ -38,7 +38,7 @@ def errors(seed: int) -> np.ndarray:
 
 def compared(region: Region, *folders: Path) -> Comparison:
     runs, unused = read_runs([str(folder) for folder in folders], read_config)
-    return compare(runs, unused, region, Settings(samples=1000), choices=choices())
+    return compare_groups(runs, unused, region, ComparisonSettings(samples=1000), choices=load_choices())
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +86,7 @@ class Parsed(HTMLParser):
 
 
 def test_the_page_says_what_was_found(four: Comparison):
-    seen = Parsed(compare_page(four, spread_places(four, 4), pictures=True))
+    seen = Parsed(render_page(four, find_spread_places(four, 4), pictures=True))
     assert seen.open == []
     assert "Comparison of 3 configurations" in seen.text
     assert "A: better than it beyond noise" in seen.text
@@ -104,14 +104,14 @@ def test_the_page_says_what_was_found(four: Comparison):
     ):
         assert heading in seen.text
     # intervals, differences, three curves, a scale, three maps, a map and four views of each place
-    shown = sum(place.photos is not None for place in spread_places(four, 4))
+    shown = sum(place.photos is not None for place in find_spread_places(four, 4))
     assert len(seen.images) == 2 + 3 + 1 + 3 + 4 + 4 * shown
     assert shown >= 3
     assert all(image["alt"] and image["src"].startswith("data:image/") for image in seen.images)
 
 
 def test_no_folder_of_the_users_machine_is_on_the_page(four: Comparison):
-    text = compare_page(four, spread_places(four, 4), pictures=True)
+    text = render_page(four, find_spread_places(four, 4), pictures=True)
     words = re.sub(r"base64,[A-Za-z0-9+/=]+", "", text)
     assert str(four.entries[0].group.runs[0].folder.parents[1]) not in words
     assert "alice" not in words
@@ -119,14 +119,14 @@ def test_no_folder_of_the_users_machine_is_on_the_page(four: Comparison):
 
 
 def test_without_pictures_there_are_no_charts(four: Comparison):
-    text = compare_page(four, [], pictures=False)
+    text = render_page(four, [], pictures=False)
     assert Parsed(text).images == []
     assert "Where the errors are" not in text
     assert len(text) < 60_000
 
 
 def test_places_that_differ_most_come_first_with_their_views(four: Comparison, croatia):
-    found = spread_places(four, 5)
+    found = find_spread_places(four, 5)
     assert len(found) == 5
     by_label = {entry.label: at for at, entry in enumerate(four.entries)}
     base, good, few = (by_label[f"grid.size={size}"] for size in (60, 30, 15))
@@ -147,7 +147,7 @@ def test_places_that_differ_most_come_first_with_their_views(four: Comparison, c
         assert place.photos is not None
         sizes = [Image.open(io.BytesIO(photo.jpeg)).size for photo in place.photos]
         assert sizes == [(160, 160)] * 4
-    assert spread_places(four, 0) == []
+    assert find_spread_places(four, 0) == []
 
 
 def test_views_that_are_gone_are_said_to_be(tmp_path: Path, croatia):
@@ -157,9 +157,9 @@ def test_views_that_are_gone_are_said_to_be(tmp_path: Path, croatia):
         write_run(tmp_path / "a", PLACES, errors(0), changes=lost),
         write_run(tmp_path / "b", PLACES, errors(1), changes={**lost, "grid.size": 1}),
     )
-    places = spread_places(found, 3)
+    places = find_spread_places(found, 3)
     assert [place.photos for place in places] == [None] * 3
-    seen = Parsed(compare_page(found, places, pictures=False))
+    seen = Parsed(render_page(found, places, pictures=False))
     assert "The views of 3 of them are no longer where the runs' data were" in seen.text
     assert f"{places[0].coords_deg[0]:.5f}° N" in seen.text
 
@@ -175,12 +175,12 @@ def test_an_id_never_leads_out_of_its_root(tmp_path: Path, croatia):
         write_run(tmp_path / "a", odd, errors(0), changes=roots),
         write_run(tmp_path / "b", odd, errors(1), changes={**roots, "grid.size": 1}),
     )
-    assert all(place.photos is None for place in spread_places(found, 100))
+    assert all(place.photos is None for place in find_spread_places(found, 100))
 
 
 def test_one_run_makes_a_page_too(tmp_path: Path, croatia):
     found = compared(croatia, write_run(tmp_path / "one", PLACES, errors(0)))
-    seen = Parsed(compare_page(found, spread_places(found, 3), pictures=True))
+    seen = Parsed(render_page(found, find_spread_places(found, 3), pictures=True))
     assert "There is nothing to compare it with" in seen.text
     assert "Against the baseline" not in seen.text
 
@@ -188,10 +188,10 @@ def test_one_run_makes_a_page_too(tmp_path: Path, croatia):
 def test_the_table_beside_the_page_reads_back(four: Comparison, tmp_path: Path):
     import pandas as pd
 
-    table = write(four, [], tmp_path / "c.html", pictures=False)
+    table = write_comparison(four, [], tmp_path / "c.html", pictures=False)
     assert table == tmp_path / "c.csv"
     read = pd.read_csv(table)
-    expected = as_table(four)
+    expected = make_table(four)
     assert list(read) == list(expected)
     np.testing.assert_allclose(read["difference_km_mean"], expected["difference_km_mean"].astype(float), atol=1e-6)
     assert read["verdict"].tolist() == expected["verdict"].tolist()
@@ -200,7 +200,7 @@ def test_the_table_beside_the_page_reads_back(four: Comparison, tmp_path: Path):
 
 def test_the_terminal_says_the_same_in_80_columns(four: Comparison, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
-    show(four)
+    print_comparison(four)
     lines = capsys.readouterr().out.splitlines()
     table = [line for line in lines if line.startswith(("┏", "┃", "│"))]
     assert table
@@ -220,26 +220,26 @@ def test_numbers_are_written_for_people(four: Comparison):
     assert numbers.interval(Interval(1.0, -2.0, 3.0), signed=True) == "+1.0 (−2.0 to +3.0)"
     assert numbers.interval(Interval(1.0)) == "1.0"
     assert numbers.interval(None) == "–"
-    assert [p_text(p) for p in (None, 0.0001, 0.0123, 0.5)] == ["–", "<0.001", "0.012", "0.50"]
-    assert [seconds_text(s) for s in (0.44, 42, 200, 7500)] == ["0.4 s", "42 s", "3 min 20 s", "2 h 5 min"]
+    assert [format_p(p) for p in (None, 0.0001, 0.0123, 0.5)] == ["–", "<0.001", "0.012", "0.50"]
+    assert [format_seconds(s) for s in (0.44, 42, 200, 7500)] == ["0.4 s", "42 s", "3 min 20 s", "2 h 5 min"]
 
 
 def test_the_front_is_what_nothing_beats():
     times, seconds = np.array([3.0, 1.0, 2.0, 4.0, 2.0]), np.array([5.0, 9.0, 7.0, 6.0, 8.0])
-    assert plots.front(times, seconds) == [1, 2, 0]
+    assert plots.find_pareto_front(times, seconds) == [1, 2, 0]
 
 
 def test_the_baseline_is_among_those_shown(four: Comparison):
-    assert [entry.letter for entry in plots.shown_entries(four, 2)] == sorted(
+    assert [entry.letter for entry in plots.select_entries(four, 2)] == sorted(
         {four.entries[0].letter, four.entries[max(1, four.baseline)].letter}
     )
-    assert four.entries[four.baseline] in plots.shown_entries(four, 1)
+    assert four.entries[four.baseline] in plots.select_entries(four, 1)
 
 
 @needs_browser
 def test_a_browser_finds_no_fault_and_asks_nobody(four: Comparison, tmp_path: Path):
     good = tmp_path / "compare.html"
-    write(four, spread_places(four, 4), good, pictures=True)
+    write_comparison(four, find_spread_places(four, 4), good, pictures=True)
     seen = visit(good, tmp_path)
     assert seen.console == []
     assert seen.hosts == set()

@@ -13,14 +13,22 @@ from matplotlib.colors import to_rgb
 from PIL import Image
 
 from geoguesser.data.checks.duplicates import Match
-from geoguesser.data.checks.inspection import BROKEN, MISSING, OK, PLACEHOLDER, Facts, PlaceFiles, examine
+from geoguesser.data.checks.inspection import (
+    BROKEN,
+    MISSING,
+    OK,
+    PLACEHOLDER,
+    ImageStats,
+    PlaceFiles,
+    inspect_place,
+)
 from geoguesser.data.images import ImageSpec
 from geoguesser.geo.distance import haversine_km
 from geoguesser.geo.region import PlaneRegion, world
 from geoguesser.reporting.dataset import plots as data_pictures
 from geoguesser.reporting.dataset import samples as data_views
 from geoguesser.reporting.maps import SPLIT_COLOURS
-from geoguesser.reporting.projections import frame_of
+from geoguesser.reporting.projections import make_projection
 
 ZAGREB = (45.81, 15.98)
 
@@ -73,27 +81,27 @@ def test_dense_places_do_not_hide_each_other(tmp_path: Path, croatia: PlaneRegio
 
 
 def test_few_places_need_no_second_map(croatia: PlaneRegion) -> None:
-    assert data_pictures.densest_window(croatia, near_zagreb(40)) is None
-    assert data_pictures.densest_window(croatia, near_zagreb(1)) is None
+    assert data_pictures.find_densest_window(croatia, near_zagreb(40)) is None
+    assert data_pictures.find_densest_window(croatia, near_zagreb(1)) is None
 
 
 @pytest.mark.parametrize("count", [70, 3000, 30_000])
 def test_window_lies_where_places_are_densest(croatia: PlaneRegion, count: int) -> None:
     elsewhere = np.random.default_rng(1).uniform((45.2, 17.0), (45.6, 18.5), (60, 2))
-    window = data_pictures.densest_window(croatia, np.concatenate((elsewhere, near_zagreb(count))))
+    window = data_pictures.find_densest_window(croatia, np.concatenate((elsewhere, near_zagreb(count))))
     assert window is not None
     west, south, east, north = window
     centre_deg = croatia.to_degrees(np.array([[(west + east) / 2, (south + north) / 2]]))[0]
     assert haversine_km(centre_deg, np.array(ZAGREB)) < 3.0
     assert east - west == pytest.approx(north - south)
-    inside = data_pictures.in_window(frame_of(croatia).project(near_zagreb(count)), window).sum()
-    assert data_pictures.LEAST_IN_WINDOW <= inside <= data_pictures.MOST_IN_WINDOW
+    inside = data_pictures.select_window(make_projection(croatia).project(near_zagreb(count)), window).sum()
+    assert data_pictures.MIN_IN_WINDOW <= inside <= data_pictures.MAX_IN_WINDOW
 
 
 def test_many_places_at_one_point_end_the_search(tmp_path: Path, croatia: PlaneRegion) -> None:
     coords = np.tile(ZAGREB, (1000, 1))
     splits = np.array(["train"] * 999 + ["test"])
-    window = data_pictures.densest_window(croatia, coords)
+    window = data_pictures.find_densest_window(croatia, coords)
     assert window is not None
     path = tmp_path / "window.png"
     data_pictures.draw_window(path, region=croatia, coords_deg=coords, splits=splits, window=window)
@@ -103,7 +111,7 @@ def test_many_places_at_one_point_end_the_search(tmp_path: Path, croatia: PlaneR
 def test_window_shows_only_what_lies_in_it(tmp_path: Path, croatia: PlaneRegion) -> None:
     coords = np.concatenate((near_zagreb(200), [[43.5, 16.5]]))
     splits = np.array(["train"] * 200 + ["test"])
-    window = data_pictures.densest_window(croatia, coords)
+    window = data_pictures.find_densest_window(croatia, coords)
     assert window is not None
     path = check_same_twice(
         tmp_path,
@@ -120,7 +128,7 @@ def test_world_has_both_maps(tmp_path: Path) -> None:
     spread = np.random.default_rng(0).uniform((-50, -170), (70, 170), (200, 2))
     coords = np.concatenate((spread, near_zagreb(900)))
     splits = np.array(["train", "val", "test"])[np.arange(len(coords)) % 3]
-    window = data_pictures.densest_window(region, coords)
+    window = data_pictures.find_densest_window(region, coords)
     assert window is not None
     assert window[0] < ZAGREB[1] < window[2]
     assert window[1] < ZAGREB[0] < window[3]
@@ -156,9 +164,9 @@ def test_brightness_is_the_luma_of_known_colours(tmp_path: Path) -> None:
     for heading, colour in zip((0, 90, 180, 270), colours, strict=True):
         Image.new("RGB", (64, 64), colour).save(tmp_path / f"{heading}.png")
     names = ("0.png", "90.png", "180.png", "270.png")
-    facts = Facts.empty(1)
-    facts.put(0, examine(PlaceFiles(str(tmp_path), names), [ImageSpec(size=32)]))
-    luma = data_pictures.brightness(facts.sums, 32)
+    facts = ImageStats.empty(1)
+    facts.put(0, inspect_place(PlaceFiles(str(tmp_path), names), [ImageSpec(size=32)]))
+    luma = data_pictures.compute_brightness(facts.sums, 32)
     expected = [0.299 * red + 0.587 * green + 0.114 * blue for red, green, blue in colours]
     np.testing.assert_allclose(luma, [expected], atol=1e-4)
 
@@ -192,7 +200,7 @@ def test_photos_are_small_jpegs_of_what_is_in_the_files(tmp_path: Path) -> None:
     Image.new("RGB", (80, 80), (0, 250, 0)).save(tmp_path / "90.jpg", quality=95)
     (tmp_path / "180.jpg").write_bytes(b"no image")
     files = PlaceFiles(str(tmp_path), ("0.jpg", "90.jpg", "180.jpg", None))
-    north, east, south, west = data_views.read_photos(files, "crop", ["", "placeholder", "", ""])
+    north, east, south, west = data_views.load_sample_photos(files, "crop", ["", "placeholder", "", ""])
     assert north.jpeg is not None
     with Image.open(io.BytesIO(north.jpeg)) as image:
         assert (image.format, image.size) == ("JPEG", (160, 160))
@@ -205,19 +213,19 @@ def test_photos_are_small_jpegs_of_what_is_in_the_files(tmp_path: Path) -> None:
 
 
 def test_photos_of_a_place_that_has_gone(tmp_path: Path) -> None:
-    photos = data_views.read_photos(PlaceFiles(str(tmp_path / "gone")), "crop")
+    photos = data_views.load_sample_photos(PlaceFiles(str(tmp_path / "gone")), "crop")
     assert [one.jpeg for one in photos] == [None] * 4
 
 
 def test_reasons_name_only_views_that_are_not_used() -> None:
     state = np.array([OK, MISSING, BROKEN, PLACEHOLDER], dtype=np.uint8)
-    assert data_views.reasons(state, np.zeros(4, dtype=bool)) == [
+    assert data_views.list_reasons(state, np.zeros(4, dtype=bool)) == [
         "left out",
         "missing",
         "broken",
         "placeholder",
     ]
-    assert data_views.reasons(state, np.ones(4, dtype=bool)) == [""] * 4
+    assert data_views.list_reasons(state, np.ones(4, dtype=bool)) == [""] * 4
 
 
 def test_samples_are_two_of_each_split_and_one_that_lacks_a_view() -> None:

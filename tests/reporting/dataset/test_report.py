@@ -19,7 +19,7 @@ from PIL import Image
 from geoguesser.data.augment import Augment
 from geoguesser.data.checks.findings import KINDS, Finding
 from geoguesser.data.images import ImageSpec
-from geoguesser.data.prepare import Prepared, prepare
+from geoguesser.data.prepare import Prepared, prepare_store
 from geoguesser.data.sources.places import PlacesDataModule
 from geoguesser.data.splits import RandomSplit
 from geoguesser.geo.region import country
@@ -135,7 +135,7 @@ def messy(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
     root, out = tmp_path_factory.mktemp("messy"), tmp_path_factory.mktemp("store") / "out"
     write_messy(root)
     data = datamodule(root, missing_views="mask", on_bad=SKIPPED)
-    prepared = prepare(data, SPECS, out)
+    prepared = prepare_store(data, SPECS, out)
     report = DataReport(prepared, data, out=out)
     path = report.write(out, pictures=True)
     return SimpleNamespace(
@@ -153,7 +153,7 @@ def clean(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
     write_table(root, rows)
     data = datamodule(root)
     data.label = "synthetic demo"
-    prepared = prepare(data, SPECS[:1], None)
+    prepared = prepare_store(data, SPECS[:1], None)
     return SimpleNamespace(root=root, data=data, prepared=prepared, report=DataReport(prepared, data, out=None))
 
 
@@ -304,7 +304,7 @@ def test_terminal_says_what_the_page_says(messy: SimpleNamespace, capsys: pytest
 
 def test_prepared_again_says_what_was_there(messy: SimpleNamespace, capsys: pytest.CaptureFixture[str]) -> None:
     data = datamodule(messy.root, missing_views="mask", on_bad=SKIPPED)
-    DataReport(prepare(data, SPECS, messy.out), data, out=messy.out).show()
+    DataReport(prepare_store(data, SPECS, messy.out), data, out=messy.out).show()
     text = capsys.readouterr().out
     assert "All places were packed before; the store was the same already, nothing was written." in text
     assert "30 of 30 places were split before and keep theirs." in text
@@ -357,7 +357,7 @@ def test_warning_stands_in_terminal_and_page(
     ("count", "total", "said"), [(0, 9, "0%"), (1, 1000, "<1%"), (1, 8, "12%"), (9, 9, "100%")]
 )
 def test_percent(count: int, total: int, said: str) -> None:
-    assert data_summary.percent(count, total) == said
+    assert data_summary.format_percent(count, total) == said
 
 
 def test_many_sizes_of_images_are_gathered(messy: SimpleNamespace) -> None:
@@ -366,7 +366,7 @@ def test_many_sizes_of_images_are_gathered(messy: SimpleNamespace) -> None:
     facts.views["width"][:5] = np.arange(20).reshape(5, 4) + 100
     mask = np.ones_like(messy.prepared.mask)
     prepared = Prepared(**(vars(messy.prepared) | {"facts": facts, "mask": mask}))
-    rows = data_summary.size_rows(prepared)
+    rows = data_summary.make_size_rows(prepared)
     assert rows[0][0] == "64 × 64"
     assert len(rows) == 7
     assert re.fullmatch(r"\d+ others, .* wide, .* high", rows[-1][0])

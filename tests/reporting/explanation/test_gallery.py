@@ -26,16 +26,16 @@ from geoguesser.model.fusion import AttentionFusion
 from geoguesser.model.heads.classification import ClassificationHead, RegressionHead
 from geoguesser.model.losses import CrossEntropy
 from geoguesser.model.network import GeoNetwork
-from geoguesser.model.uncertainty import Calibration, Said
+from geoguesser.model.uncertainty import Calibration, HeadOutput
 from geoguesser.reporting.explanation import coverage_plot as covered
 from geoguesser.reporting.explanation import great_circle as lines
 from geoguesser.reporting.explanation import maps as explain_maps
 from geoguesser.reporting.explanation import network_plot as explain_network
 from geoguesser.reporting.explanation import place_plots as explain_places
-from geoguesser.reporting.explanation.headings_plot import draw_headings, headings_of
-from geoguesser.reporting.explanation.map_data import _spread, as_script_data, top_cells
-from geoguesser.reporting.explanation.place_plots import Sight
-from geoguesser.reporting.explanation.subject import thirds
+from geoguesser.reporting.explanation.headings_plot import compute_heading_errors, draw_headings
+from geoguesser.reporting.explanation.map_data import _spread, find_top_cells, to_script_data
+from geoguesser.reporting.explanation.place_plots import PlaceImages
+from geoguesser.reporting.explanation.subject import divide_in_thirds
 
 RANDOM = np.random.default_rng(0)
 
@@ -67,10 +67,10 @@ def grid(region: Region) -> Grid:
     return SquareGrid(size=60).fit(region, places_in(region, 400))
 
 
-def sight(region: Region, seed: int = 0, views: bool = True) -> Sight:
+def sight(region: Region, seed: int = 0, views: bool = True) -> PlaceImages:
     true_deg, answer_deg = places_in(region, 2, seed)
     shown = [np.asarray(scene(number, 80, 80)) for number in range(4)] if views else None
-    return Sight(f"place-{seed}", true_deg, answer_deg, float(haversine_km(true_deg, answer_deg)), shown)
+    return PlaceImages(f"place-{seed}", true_deg, answer_deg, float(haversine_km(true_deg, answer_deg)), shown)
 
 
 def posterior_of(grid: Grid) -> np.ndarray:
@@ -99,7 +99,7 @@ def test_posterior_with_and_without_cells_and_views(region, grid, tmp_path):
 
 def test_fields_are_means_over_squares(region):
     true_deg, error_km = places_in(region, 300), RANDOM.gamma(2.0, 20.0, 300)
-    found = explain_maps.fields_of(region, true_deg, error_km)
+    found = explain_maps.compute_fields(region, true_deg, error_km)
     assert found.places.sum() + found.outside == 300
     assert 9 <= len(found.ids) <= 80
     own = found.cells.locate(region.to_space(true_deg))
@@ -111,12 +111,12 @@ def test_fields_are_means_over_squares(region):
 
 @pytest.mark.parametrize("count", [1, 300])
 def test_fields_are_drawn(region, count: int, tmp_path):
-    found = explain_maps.fields_of(region, places_in(region, count), RANDOM.gamma(2.0, 20.0, count))
+    found = explain_maps.compute_fields(region, places_in(region, count), RANDOM.gamma(2.0, 20.0, count))
     check_drawn(lambda path: explain_maps.draw_fields(path, region=region, fields=found), tmp_path)
 
 
 def test_the_same_input_gives_the_same_bytes(croatia, tmp_path):
-    found = explain_maps.fields_of(croatia, places_in(croatia, 30), np.arange(30.0))
+    found = explain_maps.compute_fields(croatia, places_in(croatia, 30), np.arange(30.0))
     for name in ("a.png", "b.png"):
         explain_maps.draw_fields(tmp_path / name, region=croatia, fields=found)
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
@@ -125,7 +125,7 @@ def test_the_same_input_gives_the_same_bytes(croatia, tmp_path):
 def test_confusion_counts_pairs(grid):
     true_cell = RANDOM.integers(0, grid.num_cells, 400)
     answered = np.where(RANDOM.random(400) < 0.5, true_cell, RANDOM.integers(0, 6, 400))
-    found = explain_maps.confusion_of(grid, true_cell, answered)
+    found = explain_maps.compute_confusion(grid, true_cell, answered)
     expected = Counter(
         pair for pair in zip(true_cell.tolist(), answered.tolist(), strict=True) if pair[0] != pair[1]
     )
@@ -136,14 +136,14 @@ def test_confusion_counts_pairs(grid):
     assert (found.wrong, found.places) == (sum(expected.values()), 400)
     touch = grid.neighbours.toarray()
     assert found.near.tolist() == [bool(touch[a, b]) for a, b in found.pairs]
-    apart = explain_maps.confusion_of(grid, true_cell, answered, neighbours=False)
+    apart = explain_maps.compute_confusion(grid, true_cell, answered, neighbours=False)
     assert not apart.near.any()
     assert len(apart.pairs) == (~found.near).sum()
 
 
 def test_confusion_is_drawn(region, grid, tmp_path):
     true_cell, answered = RANDOM.integers(0, grid.num_cells, (2, 60))
-    found = explain_maps.confusion_of(grid, true_cell, answered)
+    found = explain_maps.compute_confusion(grid, true_cell, answered)
     pixels = check_drawn(
         lambda path: explain_maps.draw_confusion(path, region=region, grid=grid, confusion=found), tmp_path
     )
@@ -153,7 +153,7 @@ def test_confusion_is_drawn(region, grid, tmp_path):
 def test_no_cell_of_a_confusion_is_cut_off(croatia, tmp_path):
     coords = places_in(croatia, 200)
     grid = SquareGrid(size=40).fit(croatia, coords)
-    found = explain_maps.confusion_of(grid, np.array([0, 1]), np.array([1, 0]))
+    found = explain_maps.compute_confusion(grid, np.array([0, 1]), np.array([1, 0]))
     pixels = check_drawn(
         lambda path: explain_maps.draw_confusion(path, region=croatia, grid=grid, confusion=found), tmp_path
     )
@@ -164,7 +164,7 @@ def test_no_cell_of_a_confusion_is_cut_off(croatia, tmp_path):
 
 def test_no_confusion_has_no_pairs(grid):
     cells = np.arange(grid.num_cells)
-    found = explain_maps.confusion_of(grid, cells, cells)
+    found = explain_maps.compute_confusion(grid, cells, cells)
     assert (len(found.pairs), found.wrong) == (0, 0)
 
 
@@ -178,7 +178,9 @@ def test_extremes_and_quadruplet_are_drawn(region, tmp_path):
 
 def test_an_absent_view_is_said_to_be_absent(croatia, tmp_path):
     place = sight(croatia)
-    lacks = Sight(place.name, place.true_deg, place.answer_deg, 1.0, [place.views[0], None, *place.views[2:]])
+    lacks = PlaceImages(
+        place.name, place.true_deg, place.answer_deg, 1.0, [place.views[0], None, *place.views[2:]]
+    )
     whole, some = (
         check_drawn(
             lambda path, one=one: explain_places.draw_quadruplet(path, region=croatia, sight=one), tmp_path
@@ -195,7 +197,7 @@ def test_an_overlay_hides_most_where_the_map_is_strongest(method: str):
     maps = np.zeros((4, 3, 3))
     maps[2, 1, 1] = 2.0
     maps[0, 0, 0] = -1.0 if method == EXACT else 0.5
-    found = explain_places.overlay(maps, method, 90)
+    found = explain_places.overlay_activation(maps, method, 90)
     assert found.shape == (4, 90, 90, 4)
     assert found[..., 3].max() == pytest.approx(explain_places.STRONGEST, abs=0.02)
     at = np.unravel_index(found[..., 3].argmax(), found.shape[:3])
@@ -206,7 +208,7 @@ def test_an_overlay_hides_most_where_the_map_is_strongest(method: str):
     red, blue = found[2, 45, 45], found[0, 5, 5]
     assert red[0] > red[2]
     assert (blue[2] > blue[0]) == (method == EXACT)
-    assert not explain_places.overlay(np.zeros((4, 2, 2)), method, 8)[..., 3].any()
+    assert not explain_places.overlay_activation(np.zeros((4, 2, 2)), method, 8)[..., 3].any()
 
 
 @pytest.mark.parametrize("method", [EXACT, GRADIENT])
@@ -237,7 +239,7 @@ def network_of(head: Any, croatia: Any) -> GeoNetwork:
 @pytest.mark.parametrize("head", [ClassificationHead, RegressionHead])
 def test_a_networks_drawing_has_its_shapes_and_parameters(head: Any, croatia, tmp_path):
     network = network_of(head, croatia)
-    parts = explain_network.parts_of(network, 48)
+    parts = explain_network.list_parts(network, 48)
     mask = torch.ones(1, 4, dtype=torch.bool)
     features = network.embed(torch.zeros(1, 4, 3, 48, 48, dtype=torch.uint8), mask)
     fused = network.fusion(features, mask)
@@ -259,7 +261,7 @@ def test_a_networks_drawing_has_its_shapes_and_parameters(head: Any, croatia, tm
 def test_filters_are_colours_about_grey(count: int, tmp_path):
     weights = RANDOM.normal(size=(count, 3, 5, 5))
     weights[0] = 0.0
-    shown = explain_network.filters_as_pictures(weights)
+    shown = explain_network.make_filter_pictures(weights)
     assert (shown.min() >= 0.0, shown.max() <= 1.0) == (True, True)
     assert (shown[0] == 0.5).all()
     assert np.abs(shown - 0.5).max() == pytest.approx(0.5)
@@ -267,22 +269,22 @@ def test_filters_are_colours_about_grey(count: int, tmp_path):
     check_drawn(lambda path: explain_network.draw_filters(path, weights=weights), tmp_path, least=0.2)
 
 
-def known_places(count: int, seed: int, cells: int = 20) -> covered.Known:
+def known_places(count: int, seed: int, cells: int = 20) -> covered.LabelledOutput:
     """Places whose true cells are drawn from the posterior itself, so that it is calibrated."""
     random = np.random.default_rng(seed)
     logits = 1.5 * random.normal(size=(count, cells))
     posterior = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
     cell = np.array([random.choice(cells, p=one) for one in posterior])
     vectors = to_unit(np.random.default_rng(9).uniform((44, 15), (46, 18), (cells, 2)))
-    said = Said(np.tile((45.0, 16.5), (count, 1)), logits, vectors, np.full(cells, 40.0))
-    return covered.Known(said, cell, random.gamma(2.0, 30.0, count))
+    said = HeadOutput(np.tile((45.0, 16.5), (count, 1)), logits, vectors, np.full(cells, 40.0))
+    return covered.LabelledOutput(said, cell, random.gamma(2.0, 30.0, count))
 
 
 def test_coverage_at_the_levels_of_the_run_is_that_of_its_calibration():
     held_out, test = known_places(200, 0), known_places(500, 1)
     calibration = Calibration.fit(held_out.said, held_out.cell, held_out.error_km)
     known = calibration.of_places(test.said, test.cell)
-    found = covered.coverage(test, held_out, calibration.temperature)
+    found = covered.compute_coverage(test, held_out, calibration.temperature)
     for level, at in (("50", 9), ("90", 17), ("95", 18)):
         assert covered.NOMINAL[at] == pytest.approx(int(level) / 100)
         assert found[covered.SETS][at] == known[f"set_{level}_holds"].sum()
@@ -291,7 +293,7 @@ def test_coverage_at_the_levels_of_the_run_is_that_of_its_calibration():
 
 def test_what_is_calibrated_is_held_as_promised():
     test = known_places(4000, 2)
-    share = covered.coverage(test, None, 1.0)[covered.MASS] / 4000
+    share = covered.compute_coverage(test, None, 1.0)[covered.MASS] / 4000
     top = float((test.said.logits.argmax(axis=1) == test.cell).mean())
     assert (share >= covered.NOMINAL - 0.03).all()  # whole cells hold no less than promised
     assert share.min() >= top - 1e-9
@@ -300,13 +302,15 @@ def test_what_is_calibrated_is_held_as_promised():
 
 def test_coverage_of_a_head_without_cells_knows_radii_alone(tmp_path):
     random = np.random.default_rng(0)
-    held_out, test = (covered.Known(Said(np.zeros((n, 2))), None, random.gamma(2.0, 10.0, n)) for n in (15, 300))
-    found = covered.coverage(test, held_out, None)
+    held_out, test = (
+        covered.LabelledOutput(HeadOutput(np.zeros((n, 2))), None, random.gamma(2.0, 10.0, n)) for n in (15, 300)
+    )
+    found = covered.compute_coverage(test, held_out, None)
     assert list(found) == [covered.RADII]
     assert np.isnan(found[covered.RADII][-1])  # 95 % needs 19 calibration places
     expected = (test.error_km <= np.sort(held_out.error_km)[7]).sum()  # the 8th of 15 for 50 %
     assert found[covered.RADII][9] == expected
-    assert covered.coverage(test, None, None) == {}
+    assert covered.compute_coverage(test, None, None) == {}
     check_drawn(lambda path: covered.draw_coverage(path, held=found, places=300), tmp_path)
 
 
@@ -316,14 +320,14 @@ def test_headings_are_means_of_what_leaving_out_does(tmp_path):
     moved = torch.from_numpy(RANDOM.gamma(2.0, 5.0, (50, 4)))
     moved[:, 3], coords[:, 3] = np.nan, np.nan  # no place has a view to the west
     moved[7, 0] = np.nan
-    found = headings_of(LeftOut(moved, coords, None), true_deg, error_km)
+    found = compute_heading_errors(LeftOut(moved, coords, None), true_deg, error_km)
     assert found["moved_km"][0, 1] == pytest.approx(float(moved[:, 1].mean()))
     assert found["moved_km"][0, 0] == pytest.approx(np.nanmean(moved[:, 0].numpy()))
     errors = [haversine_km(coords[row, 2].numpy(), true_deg[row]) - error_km[row] for row in range(50)]
     assert found["worse_km"][0, 2] == pytest.approx(np.mean(errors))
     assert found["worse_km"][1, 2] == pytest.approx(1.96 * np.std(errors, ddof=1) / np.sqrt(50))
     assert np.isnan(found["moved_km"][:, 3]).all()
-    few = headings_of(LeftOut(moved[10:49], coords[10:49], None), true_deg[10:49], error_km[10:49])
+    few = compute_heading_errors(LeftOut(moved[10:49], coords[10:49], None), true_deg[10:49], error_km[10:49])
     assert np.isfinite(few["moved_km"][0, :3]).all()
     assert np.isnan(few["moved_km"][1]).all()  # 39 places hold no interval of a mean
     check_drawn(lambda path: draw_headings(path, found=few), tmp_path)
@@ -390,7 +394,7 @@ def test_croatia_is_nearly_flat_and_the_world_is_not(croatia, earth, tmp_path):
 
 @given(count=st.integers(1, 200), wanted=st.integers(0, 30))
 def test_examples_are_of_both_ends_and_the_middle(count: int, wanted: int):
-    found = thirds(count, wanted)
+    found = divide_in_thirds(count, wanted)
     assert len(found) == min(count, wanted)
     assert found == sorted(set(found))
     assert all(0 <= one < count for one in found)
@@ -411,12 +415,12 @@ def test_the_most_probable_cells_come_first():
     posterior = np.full(200, 0.001)
     posterior[[7, 3]] = 0.5, 0.301
     posterior /= posterior.sum()
-    assert top_cells(posterior) == [[7, 0.5005], [3, 0.3013]]
+    assert find_top_cells(posterior) == [[7, 0.5005], [3, 0.3013]]
 
 
 def test_data_cannot_end_their_element():
-    text = as_script_data({"id": "</script><b>", "n": 1})
+    text = to_script_data({"id": "</script><b>", "n": 1})
     assert "<" not in text
     assert text == '{"id":"\\u003c/script>\\u003cb>","n":1}'
     with pytest.raises(ValueError, match="not JSON compliant"):
-        as_script_data({"n": float("nan")})
+        to_script_data({"n": float("nan")})

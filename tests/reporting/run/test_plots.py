@@ -44,46 +44,46 @@ def test_km_have_about_three_digits(value_km: float, text: str) -> None:
 
 
 def test_long_text_is_cut() -> None:
-    assert style.shortened("a\nb", 5) == "a b"
-    assert style.shortened("x" * 50, 10) == "x" * 9 + "…"
+    assert style.shorten("a\nb", 5) == "a b"
+    assert style.shorten("x" * 50, 10) == "x" * 9 + "…"
 
 
 def test_axis_of_errors_holds_nearly_all_errors_and_every_baseline() -> None:
     error_km = np.append(np.linspace(0, 100, 999), 5000.0)
-    assert 100 < plots.histogram_end_km(error_km, {}) < 150
-    assert plots.histogram_end_km(error_km, {"constant": 900.0}) == pytest.approx(945.0)
-    assert plots.histogram_end_km(np.array([70.0]), {}) == pytest.approx(71.4)
-    assert plots.histogram_end_km(np.zeros(3), {}) == 1.0
-    assert plots.histogram_end_km(np.append(np.ones(999), 2e7), {}) > 2e4  # the mean, past 99.5 % of them
+    assert 100 < plots.compute_histogram_end_km(error_km, {}) < 150
+    assert plots.compute_histogram_end_km(error_km, {"constant": 900.0}) == pytest.approx(945.0)
+    assert plots.compute_histogram_end_km(np.array([70.0]), {}) == pytest.approx(71.4)
+    assert plots.compute_histogram_end_km(np.zeros(3), {}) == 1.0
+    assert plots.compute_histogram_end_km(np.append(np.ones(999), 2e7), {}) > 2e4  # the mean, past 99.5 % of them
 
 
 def test_best_point_is_found_among_rows_of_one_epoch() -> None:
     history = pd.DataFrame({"epoch": [0, 0, 1, 1], "val/error_km_mean": [np.nan, 9.0, 7.0, np.nan]})
-    assert plots.best_point(history, 1) == (1, 7.0)
-    assert plots.best_point(history, 2) is None
-    assert plots.best_point(history, None) is None
-    assert plots.best_point(history[["epoch"]], 1) is None
+    assert plots.find_best_point(history, 1) == (1, 7.0)
+    assert plots.find_best_point(history, 2) is None
+    assert plots.find_best_point(history, None) is None
+    assert plots.find_best_point(history[["epoch"]], 1) is None
 
 
 def test_learning_rates_that_stay_zero_are_left_out() -> None:
     history = history_of(4, **{"lr/stem": np.zeros(4), "lr/none": np.full(4, np.nan)})
-    assert plots.rate_columns(history) == ["lr/head", "lr/backbone"]
+    assert plots.find_rate_columns(history) == ["lr/head", "lr/backbone"]
 
 
 def test_of_many_learning_rates_the_first_and_the_last_are_named() -> None:
-    few = plots.rate_labels(["lr/head", "lr/backbone"])
+    few = plots.make_rate_labels(["lr/head", "lr/backbone"])
     assert few == {"lr/head": "head", "lr/backbone": "backbone"}
-    many = plots.rate_labels([f"lr/block_{number}" for number in range(12)])
+    many = plots.make_rate_labels([f"lr/block_{number}" for number in range(12)])
     named = [label for label in many.values() if not label.startswith("_")]
     assert named == ["block_0, first of 12 groups", "block_11, last"]
 
 
 def test_loss_axis_cuts_the_explosion() -> None:
     losses = np.concatenate((np.full(50, 4.0), np.linspace(4, 2, 40), np.geomspace(2, 1e6, 10)))
-    low, high = plots.loss_limits(losses)
+    low, high = plots.compute_loss_limits(losses)
     assert low < 2.0
     assert 4.0 < high < 6.0
-    assert plots.loss_limits(np.array([3.0])) == (2.5, 3.5)
+    assert plots.compute_loss_limits(np.array([3.0])) == (2.5, 3.5)
 
 
 @pytest.mark.parametrize("count", [1, 2, 3000, 70_000])
