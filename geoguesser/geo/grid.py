@@ -254,9 +254,10 @@ def check_raster(size: Any, spacing_km: Any) -> None:
 
 
 def make_uniform_cells(region: Region, size: int | None, spacing_km: float | None) -> Cells:
-    """Makes cells of side `spacing_km` if it is given, otherwise of `size` or `default_num_cells` cells with land."""
+    """Makes cells of side `spacing_km` if it is given, otherwise as many as `size` or `default_num_cells`."""
     if spacing_km is not None:
         return cells_over(region, float(spacing_km))
+
     return cells_for(region, size or default_num_cells(region))
 
 

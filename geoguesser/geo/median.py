@@ -115,7 +115,7 @@ class _Points(NamedTuple):
         return _Points(self.weights[rows], self.vectors if self.shared else self.vectors[rows])
 
     def take_heaviest(self, count: int) -> _Points:
-        """The heaviest points of each row, weights normalised again."""
+        """Selects the heaviest points of each row, with weights normalised again."""
         weights, columns = self.weights.topk(count, dim=-1)
         return _Points(weights / weights.sum(dim=-1, keepdim=True), self.take_columns(columns))
 
@@ -244,7 +244,7 @@ def _choose_start(points: _Points, mean: Tensor, candidates: int) -> Tensor:
 
 
 def _start_search(points: _Points, start: Tensor) -> _State:
-    """The state before the first step: any proposal is better than an infinite value."""
+    """Makes the state before the first step: any proposal is better than an infinite value."""
     cosine = points.compute_cosines(start)
     zeros = torch.zeros_like(start[:, 0])
     return _State(start.clone(), cosine, torch.acos(cosine), zeros + torch.inf, zeros, start)
@@ -345,7 +345,8 @@ def _propose(
     step = step * (MAX_STEP_RAD / length.clamp(min=MAX_STEP_RAD))[:, None]
     proposal = functional.normalize(here + (step[:, None] @ basis)[:, 0], dim=-1)
 
-    # The minimum at the pinned point is that point to the bit; one that is touched already would only be a twin.
+    # If the model is least at the pinned point, the proposal is exactly that point. A place that touches it
+    # already does not move, because points that count as one could otherwise alternate.
     at_pinned = at_pinned & (length <= MAX_STEP_RAD)
     proposal = torch.where(at_pinned[:, None], torch.where(touches, here, vector), proposal)
 
