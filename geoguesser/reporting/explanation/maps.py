@@ -19,7 +19,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, PercentFormatter
 
 from geoguesser.evaluation.error_budget import find_touching_cells
-from geoguesser.geo.cells.square import Cells, IntArray, cells_for
+from geoguesser.geo.cells.factory import cells_for
+from geoguesser.geo.cells.square import Cells, IntArray
 from geoguesser.geo.distance import FloatArray
 from geoguesser.geo.grid import Grid
 from geoguesser.geo.region import Region
