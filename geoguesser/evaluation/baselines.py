@@ -10,11 +10,13 @@ import torch
 from torch import Tensor
 
 from geoguesser.arrays import FloatArray
-from geoguesser.geo.distance import geometric_median_deg, haversine_km
+from geoguesser.geo.distance import from_unit, haversine_km, to_unit
+from geoguesser.geo.median import spherical_median
 from geoguesser.geo.region import PlaneRegion, Region
 from geoguesser.model.metrics import summarise_errors
 
 PooledFeatures = npt.NDArray[np.float32]
+MEDIAN_CANDIDATES = 1000
 RIDGE_STRENGTHS = tuple(10.0**power for power in range(-2, 3))  # per training place; features have deviation 1
 
 
@@ -29,7 +31,13 @@ def fit_constant(train_deg: FloatArray, test_deg: FloatArray, diagonal_km: float
     Returns:
         The error summary, and the point itself.
     """
-    point = geometric_median_deg(train_deg)
+    # Equal weights name no heaviest places. In a random order, the candidates for a start are a random sample,
+    # which finds the best of several minima around the world.
+    places = torch.from_numpy(to_unit(np.random.default_rng(0).permutation(train_deg)))
+    weights = torch.ones((1, len(places)), dtype=torch.float64)
+    median = spherical_median(weights, places, tolerance_km=1e-4, candidates=MEDIAN_CANDIDATES)
+    point = from_unit(median.numpy())[0]
+
     summary = summarise_errors(haversine_km(test_deg, point), diagonal_km)
     return summary | {"latitude": float(point[0]), "longitude": float(point[1])}
 

@@ -1,4 +1,4 @@
-"""Projected CRSs of regions: chosen, checked, and land brought into them. Regions themselves: region.py."""
+"""Projected CRSs of regions: makes and checks them, and projects land."""
 
 from __future__ import annotations
 
@@ -17,41 +17,46 @@ MAX_AREAL_SCALE = 1.1  # Web Mercator doubles areas in Croatia
 
 
 def compute_spherical_centre(land_deg: MultiPolygon) -> FloatArray:
-    """(2,) the direction of the mean of all polygons' centroids, weighted by their area."""
+    """Computes the centre (2,) of land: the direction of the mean of all polygons' centroids, weighted by area."""
     parts = shapely.get_parts(land_deg)
     centroids = shapely.get_coordinates(shapely.centroid(parts))[:, ::-1]
+
+    # Square degrees shrink with the cosine of the latitude.
     weights = shapely.area(parts) * np.cos(np.radians(centroids[:, 0]))
     return from_unit((to_unit(centroids) * weights[:, None]).sum(axis=0))
 
 
 def make_equal_area_crs(centre_deg: FloatArray) -> pyproj.CRS:
-    """Lambert azimuthal equal-area at a (2,) centre, latitude and longitude in degrees."""
+    """Makes a Lambert azimuthal equal-area CRS at a (2,) centre, latitude and longitude in degrees."""
     lat, lon = (round(float(value), 4) for value in centre_deg)
     return pyproj.CRS.from_proj4(f"+proj=laea +lat_0={lat} +lon_0={lon} +datum=WGS84 +units=m +no_defs")
 
 
 def check_crs(crs: Any, land_deg: MultiPolygon) -> pyproj.CRS:
-    """A CRS that somebody named, if it can be used for the land.
+    """Returns the CRS that a user named, if it can be used for the land.
 
     Raises:
-        RegionError: pyproj does not know it, it is not projected in metres, it was made for other land, or it
-            stretches areas at the land's centre.
+        RegionError: pyproj does not know the CRS, it is not projected in metres, it was made for other land, or it
+            distorts areas at the land's centre.
     """
     try:
-        found = pyproj.CRS.from_user_input(crs)
+        parsed = pyproj.CRS.from_user_input(crs)
     except pyproj.exceptions.CRSError as error:
         raise RegionError.at(
             "region.crs", "must be a CRS that pyproj knows", found=crs, remedy="For example EPSG:3765."
         ) from error
-    units = {axis.unit_name for axis in found.axis_info}
-    if not found.is_projected or units != {"metre"}:
+
+    units = {axis.unit_name for axis in parsed.axis_info}
+    if not parsed.is_projected or units != {"metre"}:
         raise RegionError.at(
             "region.crs",
             "must be projected and in metres",
-            found=f"{found.name} ({', '.join(sorted(units))})",
+            found=f"{parsed.name} ({', '.join(sorted(units))})",
             remedy="Leave it out for an equal-area CRS at the region's centre.",
         )
-    area = found.area_of_use
+
+    # The area of use, with a margin of a degree. One across the date line is not compared.
+    area = parsed.area_of_use
     if area is not None and area.west <= area.east:
         use = shapely.box(area.west - 1, area.south - 1, area.east + 1, area.north + 1)
         box = shapely.box(*land_deg.bounds)
@@ -60,24 +65,27 @@ def check_crs(crs: Any, land_deg: MultiPolygon) -> pyproj.CRS:
             remedy = "Latitude and longitude of the boundary look swapped." if swapped else "Name another CRS."
             raise RegionError.at(
                 "region.crs",
-                f"must be made for the land: {found.name} is for {area.name}",
+                f"must be made for the land: {parsed.name} is for {area.name}",
                 found=tuple(round(value, 2) for value in land_deg.bounds),
                 remedy=remedy,
             )
+
     lat, lon = (float(value) for value in compute_spherical_centre(land_deg))
-    scale = float(pyproj.Proj(found).get_factors(lon, lat).areal_scale)
+    scale = float(pyproj.Proj(parsed).get_factors(lon, lat).areal_scale)
     if not 1 / MAX_AREAL_SCALE <= scale <= MAX_AREAL_SCALE:
         raise RegionError.at(
             "region.crs",
-            f"must keep areas within 10 % at the land's centre; {found.name} multiplies them by {scale:.2f}",
+            f"must keep areas within 10 % at the land's centre; {parsed.name} multiplies them by {scale:.2f}",
             found=str(crs)[:60],
             remedy="Name a CRS made for the land, or leave it out for an equal-area CRS at the region's centre.",
         )
-    return found
+
+    return parsed
 
 
 def project_polygons(land_deg: MultiPolygon, forward: pyproj.Transformer) -> MultiPolygon:
-    """Projects the land; parts that were split at the date line grow together again."""
+    """Projects the land, and joins parts that were split at the date line."""
+    # A cut along the date line is a straight line in degrees, but a curve in the plane: it needs points.
     west, _, east, _ = land_deg.bounds
     at_date_line = west <= -179.99 or east >= 179.99
     source = shapely.segmentize(land_deg, 0.1) if at_date_line else land_deg
@@ -86,7 +94,10 @@ def project_polygons(land_deg: MultiPolygon, forward: pyproj.Transformer) -> Mul
         return np.stack(forward.transform(lon_lat[:, 0], lon_lat[:, 1]), axis=-1)
 
     plane = shapely.make_valid(shapely.transform(source, project), method="structure", keep_collapsed=False)
+
+    # Growing by a metre closes the gap of rounding between the parts, shrinking restores the outline.
     if at_date_line:
         plane = shapely.buffer(shapely.buffer(plane, 1.0, quad_segs=1), -1.0, quad_segs=1)
+
     parts = [part for part in shapely.get_parts(plane) if part.geom_type == "Polygon"]
     return MultiPolygon(parts)

@@ -1,8 +1,8 @@
-"""Grid: the classes of a classification head. One cell that holds training places is one class.
+"""Grids: the classes of a classification head. Each cell that holds training places is a class.
 
-A `GridBuilder` says how a grid is to be made; its `fit` makes the `Grid` from the region and the training places
-alone. `SquareGrid` is the usual one, geo/grids.py has others. No place is ever dropped: one that lies outside
-every kept cell belongs to the kept cell whose centre is nearest.
+A `GridBuilder` holds the settings of a grid; its `fit` makes the `Grid` from the region and the training places
+only. `SquareGrid` is the default, geo/grids.py has others. No place is dropped: a place outside all kept cells
+belongs to the kept cell with the nearest centre.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from scipy.spatial import cKDTree
 
 from geoguesser.arrays import FloatArray, IntArray
 from geoguesser.errors import DataError, check_choice, check_int, check_number
-from geoguesser.geo.cells.square import Cells, cells_for, cells_from_state, cells_over
+from geoguesser.geo.cells.base import Cells
+from geoguesser.geo.cells.factory import cells_for, cells_over, restore_cells
 from geoguesser.geo.region import Region, SphereRegion
 
 COUNTRY_CELLS, WORLD_CELLS = 60, 240
@@ -27,17 +28,17 @@ POINTS = ("centroid", "clipped", "weighted")
 
 @dataclass(frozen=True)
 class Grid:
-    """The kept cells of a partition and their class points.
+    """Kept cells of a partition and their class points.
 
     Attributes:
-        region: The land; its space is where cells and distances between them live.
+        region: The land, in whose space cells and distances are computed.
         cells: The partition.
         kept: (K,) ids of the cells that hold training places, ascending; class k is `kept[k]`.
-        class_points_deg: (K, 2) the point that stands for each class.
-        touching: (T,) ids of all cells that touch the land, for the record and for pictures.
-        parents: (K, G) where cells are the pieces of G overlaid partitions: for each class, the number of the
-            cell of each partition that it is a piece of. Numbers run on from one partition to the next, and
-            each from 0 to `num_outputs` - 1 occurs. None where a cell is simply a cell.
+        class_points_deg: (K, 2) point that represents each class.
+        touching: (T,) ids of all cells that touch the land, for reports.
+        parents: (K, G) for cells that are the pieces of G overlaid partitions: the number of the cell of each
+            partition that contains each class. Numbers run on from one partition to the next, and each from 0 to
+            `num_outputs` - 1 occurs. None for partitions without an overlay.
     """
 
     region: Region
@@ -49,12 +50,12 @@ class Grid:
 
     @property
     def num_outputs(self) -> int:
-        """How many numbers a head gives for a place: one per class, or per cell of the overlaid partitions."""
+        """Number of outputs of a head: one per class, or one per cell of the overlaid partitions."""
         return self.num_cells if self.parents is None else int(self.parents.max()) + 1
 
     @property
     def num_cells(self) -> int:
-        """K, the number of classes."""
+        """Number of classes, K."""
         return len(self.kept)
 
     def assign(self, coords_deg: FloatArray) -> IntArray:
@@ -63,48 +64,54 @@ class Grid:
 
     def assign_points(self, points: FloatArray) -> IntArray:
         """(N, d) places in the region's space (CRS metres or unit vectors) -> (N,) classes."""
-        classes = self._class_of[self.cells.locate(points)]
+        classes = self._class_by_cell[self.cells.locate(points)]
+
+        # Outside all kept cells, the nearest centre decides.
         outside = np.flatnonzero(classes < 0)
         if len(outside):
             classes[outside] = self._centres.query(points[outside])[1]
+
         return classes
 
     def inside(self, coords_deg: FloatArray) -> np.ndarray[Any, np.dtype[np.bool_]]:
-        """(N,) whether each place lies in a kept cell itself, not merely nearest to one."""
-        return self._class_of[self.cells.locate(self.region.to_space(coords_deg))] >= 0
+        """(N,) bool, True for places within a kept cell, False for those that are only nearest to one."""
+        return self._class_by_cell[self.cells.locate(self.region.to_space(coords_deg))] >= 0
 
     def outlines_deg(self, ids: IntArray) -> list[FloatArray]:
         """(M,) cell ids -> M closed rings (V, 2) of latitude and longitude, for pictures."""
         rings = list(self.cells.outlines(ids))
         if not rings:
             return []
+
+        # All rings in one call: a conversion of many points costs hardly more than of one.
         flat = self.region.from_space(np.concatenate(rings))
         return np.split(flat, np.cumsum([len(ring) for ring in rings[:-1]]))
 
     @cached_property
     def class_sides_km(self) -> FloatArray:
-        """(K,) the side of each class's cell in km, the square root of its area."""
+        """(K,) side of each class's cell in km, the square root of its area."""
         return self.cells.sides_km(self.kept)
 
     @property
     def side_km(self) -> float:
-        """The median of the sides of the classes' cells, in km."""
+        """Median of the sides of the classes' cells in km."""
         return float(np.median(self.class_sides_km))
 
     @cached_property
     def neighbours(self) -> csr_array[Any, tuple[int, int]]:
-        """(K, K) bool, symmetric: which classes' cells share an edge or a corner."""
+        """(K, K) bool, symmetric: True for classes whose cells have a common edge or corner."""
         return self.cells.neighbours(self.kept)
 
     @cached_property
-    def _class_of(self) -> IntArray:
-        """Class by cell id, -1 where the cell is not kept; the last entry serves id -1."""
+    def _class_by_cell(self) -> IntArray:
+        """Class of each cell id, -1 if the cell is not kept. The last entry is for id -1, outside of all cells."""
         table = np.full(self.cells.count + 1, -1, dtype=np.int64)
         table[self.kept] = np.arange(self.num_cells)
         return table
 
     @cached_property
     def _centres(self) -> cKDTree:
+        """Search tree of the kept cells' centres."""
         return cKDTree(self.cells.centres(self.kept))
 
     def state(self) -> dict[str, Any]:
@@ -119,11 +126,11 @@ class Grid:
 
 
 def grid_from_state(region: Region, state: dict[str, Any]) -> Grid:
-    """Makes the grid again that `Grid.state` described."""
+    """Restores the grid that `Grid.state` described."""
     parents = state.get("parents")
     return Grid(
         region=region,
-        cells=cells_from_state(state["cells"]),
+        cells=restore_cells(state["cells"]),
         kept=np.asarray(state["kept"], dtype=np.int64),
         class_points_deg=np.asarray(state["class_points_deg"], dtype=np.float64),
         touching=np.asarray(state["touching"], dtype=np.int64),
@@ -133,21 +140,21 @@ def grid_from_state(region: Region, state: dict[str, Any]) -> Grid:
 
 @dataclass(frozen=True, kw_only=True)
 class GridBuilder(ABC):
-    """How a grid is to be made.
+    """Settings of a grid, and its making.
 
     Attributes:
-        point: What stands for a cell: `centroid`, `clipped` (the centroid moved to the nearest land)
-            or `weighted` (the mean of its training places).
+        point: Point that represents a cell: `centroid`, `clipped` (the centroid moved to the nearest land) or
+            `weighted` (the mean of its training places).
     """
 
     point: str = "weighted"
 
     def check(self) -> None:
-        """Raises ConfigError where a value breaks its rule; a run asks before it reads any data."""
+        """Raises ConfigError if a value breaks its rule. A run checks before it reads any data."""
         check_choice("grid.point", self.point, POINTS)
 
     def asked(self, region: Region) -> int | None:
-        """How many cells are asked for in a region, where a number of cells is."""
+        """Requested number of cells for a region, or None if the settings request none."""
         return None
 
     @abstractmethod
@@ -155,7 +162,7 @@ class GridBuilder(ABC):
         """The partition for a region and (N, 2) training places, N at least 1."""
 
     def keep(self, held: IntArray, touching: IntArray) -> IntArray:
-        """Which of the ids that hold training places are kept, knowing which touch the land; here all."""
+        """Selects the ids to keep among the `held` ones with training places, given those that touch land."""
         return held
 
     def fit(self, region: Region, train_coords_deg: FloatArray) -> Grid:
@@ -166,8 +173,7 @@ class GridBuilder(ABC):
             train_coords_deg: (N, 2) the training places.
 
         Returns:
-            The grid; every training place lies in one of its cells, or is nearest to it if it lies
-            in a cell that is not kept.
+            The grid. A training place in a cell that is not kept belongs to the kept cell with the nearest centre.
 
         Raises:
             ConfigError: A value breaks its rule.
@@ -176,21 +182,27 @@ class GridBuilder(ABC):
         self.check()
         if len(train_coords_deg) == 0:
             raise DataError("The training split holds no place, so no cell can be kept.")
+
+        # Cells that hold training places.
         cells = self.cells(region, train_coords_deg)
         touching = cells.touching(region)
         points = region.to_space(train_coords_deg)
         held = np.unique(cells.locate(points))
         kept = self.keep(held[held >= 0], touching)
-        if len(kept) == 0:  # all training places lie at sea: the cells with land nearest to them
+
+        # If all training places lie at sea, the nearest cells with land are kept.
+        if len(kept) == 0:
             kept = np.unique(touching[cKDTree(cells.centres(touching)).query(points)[1]])
-        parents = _numbered(cells.parents(kept))
+
+        # Class points, the centroids first: assigning places to classes needs a grid.
+        parents = _renumber(cells.parents(kept))
         grid = Grid(region, cells, kept, region.from_space(cells.centres(kept)), touching, parents)
         if self.point == "centroid":
             return grid
         if self.point == "clipped":
             class_points = region.snap(grid.class_points_deg)
         else:
-            class_points = _means(region, points, grid.assign_points(points), grid.class_points_deg)
+            class_points = _compute_means(region, points, grid.assign_points(points), grid.class_points_deg)
         return replace(grid, class_points_deg=class_points)
 
 
@@ -201,8 +213,8 @@ class SquareGrid(GridBuilder):
     A cell that holds training places but does not touch the land is not kept.
 
     Attributes:
-        size: How many cells shall touch the land; None for `choose_size`.
-        spacing_km: The side of a cell; where it is given, `size` is not used.
+        size: Number of cells that touch the land; None for `default_num_cells`.
+        spacing_km: Side of a cell; if it is given, `size` is not used.
     """
 
     size: int | None = None
@@ -213,10 +225,10 @@ class SquareGrid(GridBuilder):
         check_raster(self.size, self.spacing_km)
 
     def asked(self, region: Region) -> int | None:
-        return (self.size or choose_size(region)) if self.spacing_km is None else None
+        return (self.size or default_num_cells(region)) if self.spacing_km is None else None
 
     def cells(self, region: Region, train_coords_deg: FloatArray) -> Cells:
-        return check_single_size(region, self.size, self.spacing_km)
+        return make_uniform_cells(region, self.size, self.spacing_km)
 
     def keep(self, held: IntArray, touching: IntArray) -> IntArray:
         return np.intersect1d(held, touching)
@@ -228,40 +240,43 @@ def check_size(size: Any) -> None:
         check_int("grid.size", size, low=1)
 
 
-def choose_size(region: Region) -> int:
-    """How many cells a grid has where nobody says: 60 for a country; 240, about 1,000 km wide, for the world."""
+def default_num_cells(region: Region) -> int:
+    """Returns the default number of cells: 60 for a country; 240, about 1,000 km wide, for the world."""
     return WORLD_CELLS if isinstance(region, SphereRegion) else COUNTRY_CELLS
 
 
 def check_raster(size: Any, spacing_km: Any) -> None:
-    """Raises ConfigError unless the one that decides is right: the spacing where it is given, else the size."""
+    """Raises ConfigError unless the spacing, or without one the size, is valid."""
     if spacing_km is not None:
         check_number("grid.spacing_km", spacing_km, low=0.0, open_low=True)
     else:
         check_size(size)
 
 
-def check_single_size(region: Region, size: int | None, spacing_km: float | None) -> Cells:
-    """Cells of one side: so wide as `spacing_km` where it is given, else so many as `size` or `choose_size`."""
+def make_uniform_cells(region: Region, size: int | None, spacing_km: float | None) -> Cells:
+    """Makes cells of side `spacing_km` if it is given, otherwise as many as `size` or `default_num_cells`."""
     if spacing_km is not None:
         return cells_over(region, float(spacing_km))
-    return cells_for(region, size or choose_size(region))
+
+    return cells_for(region, size or default_num_cells(region))
 
 
-def _numbered(cells: IntArray | None) -> IntArray | None:
-    """(K, G) cells of G partitions -> the same, numbered from 0 without gaps, each partition after the last."""
+def _renumber(cells: IntArray | None) -> IntArray | None:
+    """Numbers (K, G) cells of G partitions from 0 without gaps, each partition after the one before."""
     if cells is None:
         return None
+
     columns, first = [], 0
     for column in cells.T:
-        found, number = np.unique(column, return_inverse=True)
+        distinct, number = np.unique(column, return_inverse=True)
         columns.append(first + number)
-        first += len(found)
+        first += len(distinct)
+
     return np.stack(columns, axis=-1).astype(np.int64)
 
 
-def _means(region: Region, points: FloatArray, classes: IntArray, fallback_deg: FloatArray) -> FloatArray:
-    """(K, 2) the mean in the region's space of each class's places."""
+def _compute_means(region: Region, points: FloatArray, classes: IntArray, fallback_deg: FloatArray) -> FloatArray:
+    """(K, 2) mean of each class's places in the region's space; the fallback for classes without places."""
     counts = np.bincount(classes, minlength=len(fallback_deg))
     sums = [np.bincount(classes, weights=column, minlength=len(fallback_deg)) for column in points.T]
     means = np.stack(sums, axis=-1) / np.maximum(counts, 1)[:, None]

@@ -1,4 +1,4 @@
-"""Other grids than squares of one size: by how many places a cell holds, by k-means, by several rasters."""
+"""Grids other than squares of one size: quadtrees, k-means, and overlays of several rasters."""
 
 from __future__ import annotations
 
@@ -10,24 +10,25 @@ from typing import Any
 
 from geoguesser.arrays import FloatArray
 from geoguesser.errors import ConfigError, check_int, check_number
-from geoguesser.geo.cells.overlay import Raster, band_raster, overlay, square_raster
+from geoguesser.geo.cells.factory import cells_for
+from geoguesser.geo.cells.overlay import Raster, make_band_raster, make_square_raster, overlay
 from geoguesser.geo.cells.quadtree import QuadtreeCells
-from geoguesser.geo.cells.square import BandCells, Cells, SquareCells, cells_for
+from geoguesser.geo.cells.square import BandCells, Cells, SquareCells
 from geoguesser.geo.cells.voronoi import VoronoiCells
-from geoguesser.geo.grid import GridBuilder, check_raster, check_single_size, check_size, choose_size
+from geoguesser.geo.grid import GridBuilder, check_raster, check_size, default_num_cells, make_uniform_cells
 from geoguesser.geo.region import Region
 
 
 @dataclass(frozen=True, kw_only=True)
 class QuadtreeGrid(GridBuilder):
-    """Boxes that are split in four while they hold many training places: small cells where places are dense.
+    """Boxes that are split in four while they hold many training places: small cells if places are dense.
 
     Squares in the region's CRS; for the world boxes of longitude and sine of latitude, of equal area per level.
 
     Attributes:
-        max_places: How many training places a cell may hold, unless its quarters would be too small.
-        min_side_km: No cell has a smaller side.
-        size: Must be None; the config's group density would write it.
+        max_places: Maximum number of training places in a cell, unless its quarters would be too small.
+        min_side_km: Minimum side of a cell.
+        size: Must be None. It exists because the config group `density` sets it.
     """
 
     max_places: int = 25
@@ -48,13 +49,13 @@ class QuadtreeGrid(GridBuilder):
 
 @dataclass(frozen=True, kw_only=True)
 class KMeansGrid(GridBuilder):
-    """The Voronoi cells of the centres that k-means finds in the training places.
+    """Voronoi cells of the centres that k-means finds in the training places.
 
-    The cell's centroid, for `grid.point`, is the centre that k-means found.
+    The centroid of a cell, for `grid.point`, is its centre.
 
     Attributes:
-        size: Number of cells, or None for `choose_size`. There are fewer if fewer training places are 10 m apart.
-        seed: Draws the start of k-means.
+        size: Number of cells, None for `default_num_cells`; fewer if fewer training places are apart by 10 m.
+        seed: Seed of the start of k-means.
     """
 
     size: int | None = None
@@ -66,14 +67,16 @@ class KMeansGrid(GridBuilder):
         check_int("grid.seed", self.seed, low=0)
 
     def asked(self, region: Region) -> int | None:
-        return self.size or choose_size(region)
+        return self.size or default_num_cells(region)
 
     def cells(self, region: Region, train_coords_deg: FloatArray) -> Cells:
-        return VoronoiCells.over(region, train_coords_deg, size=self.size or choose_size(region), seed=self.seed)
+        return VoronoiCells.over(
+            region, train_coords_deg, size=self.size or default_num_cells(region), seed=self.seed
+        )
 
 
 class OverlayGrid(GridBuilder):
-    """Several rasters over each other. A class is a piece, what lies in one cell of each, with places in it."""
+    """Overlay of several rasters. A class is a piece, the intersection of one cell of each, that holds places."""
 
     @abstractmethod
     def rasters(self, region: Region) -> list[Raster]:
@@ -88,9 +91,9 @@ class StaggeredGrid(OverlayGrid):
     """Rasters of one side, each moved north-east against the last by 1 / copies of a side.
 
     Attributes:
-        size: How many cells of the first raster shall touch the land; None for `choose_size`.
-        spacing_km: The side of a cell; where it is given, `size` is not used.
-        copies: How many rasters.
+        size: Number of cells of the first raster that touch the land; None for `default_num_cells`.
+        spacing_km: Side of a cell; if it is given, `size` is not used.
+        copies: Number of rasters.
     """
 
     size: int | None = None
@@ -103,8 +106,8 @@ class StaggeredGrid(OverlayGrid):
         check_int("grid.copies", self.copies, low=2, high=8)
 
     def rasters(self, region: Region) -> list[Raster]:
-        cells = check_single_size(region, self.size, self.spacing_km)
-        return [_raster(cells, copy / self.copies) for copy in range(self.copies)]
+        cells = make_uniform_cells(region, self.size, self.spacing_km)
+        return [_make_raster(cells, copy / self.copies) for copy in range(self.copies)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,8 +115,8 @@ class PyramidGrid(OverlayGrid):
     """Rasters from coarse to fine.
 
     Attributes:
-        sizes: How many cells of each raster shall touch the land, ascending.
-        size: Must be None; the config's group density would write it.
+        sizes: Number of cells of each raster that touch the land, ascending.
+        size: Must be None. It exists because the config group `density` sets it.
     """
 
     sizes: Sequence[int] = (15, 60)
@@ -122,27 +125,32 @@ class PyramidGrid(OverlayGrid):
     def check(self) -> None:
         super().check()
         _check_no_size(self.size, "grid.sizes")
+
         if not isinstance(self.sizes, list | tuple) or len(self.sizes) < 2:
             raise ConfigError.at(
                 "grid.sizes", "must be two or more numbers of cells, such as [15,60]", found=self.sizes
             )
+
         for number, size in enumerate(self.sizes):
             check_int(f"grid.sizes[{number}]", size, low=1)
+
         if any(fine <= coarse for coarse, fine in pairwise(self.sizes)):
             raise ConfigError.at("grid.sizes", "must ascend, from coarse to fine", found=list(self.sizes))
 
     def rasters(self, region: Region) -> list[Raster]:
-        return [_raster(cells_for(region, size)) for size in self.sizes]
+        return [_make_raster(cells_for(region, size)) for size in self.sizes]
 
 
 def _check_no_size(size: Any, instead: str) -> None:
+    """Raises ConfigError unless `grid.size` is None."""
     if size is not None:
         rule = f"must be null for this grid, whose number of cells follows from {instead}"
         raise ConfigError.at("grid.size", rule, found=size, remedy="Leave it out, or add grid.size=null.")
 
 
-def _raster(cells: Cells, phase: float = 0.0) -> Raster:
+def _make_raster(cells: Cells, phase: float = 0.0) -> Raster:
+    """Makes a raster, moved by a share of a side, of the cells that `cells_for` or `make_uniform_cells` made."""
     if isinstance(cells, SquareCells):
-        return square_raster(cells, phase)
+        return make_square_raster(cells, phase)
     assert isinstance(cells, BandCells)
-    return band_raster(cells, phase)
+    return make_band_raster(cells, phase)

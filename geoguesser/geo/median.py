@@ -1,8 +1,47 @@
-"""The weighted geometric median on the sphere, batched: the point of least expected great-circle distance."""
+"""Weighted geometric median on the sphere, batched: the point of least expected great-circle distance.
+
+Notation. x is the current place and v_i are the given points, all unit vectors; p_i are weights that sum to 1;
+theta_i = arccos(x . v_i). The rows of E (2, 3) are an orthonormal basis of the tangent plane at x, and s (2,) is a
+step in that plane in radians. u_i = E v_i / sin(theta_i) is the unit vector of the plane that points to v_i.
+To minimise: F(x) = sum_i p_i theta_i.
+
+Step. `_propose` minimises a model of F around x. The distance to one point is, to second order in s,
+
+    theta_i(s) = theta_i - u_i . s + cot(theta_i) (|s|^2 - (u_i . s)^2) / 2.                                    (1)
+
+The n-th order term of the series grows as 1 / theta_i^(n-1), so (1) fails for a point that is no farther away
+than the step is long. Near the median there is often one such point, where plain methods crawl. This *pinned*
+point j keeps its distance in the tangent plane, |s - o| with o = theta_j u_j. Up to a constant, the model is
+
+    m(s) = w |s - o| - f . s + s' H s / 2,   w = p_j,   f = sum_i p_i u_i,                                      (2)
+    H = sum_i p_i cot(theta_i) (I - u_i u_i'),   sums over i other than j.                                      (3)
+
+Minimum of the model, for positive definite H. With b = H o - f, the gradient at s other than o is
+
+    w (s - o) / |s - o| + H (s - o) + b,
+
+and s = o is the minimum if and only if the other points pull it with a force of at most its weight, |b| <= w: the
+condition of Vardi and Zhang. Otherwise t = |s - o| > 0, a gradient of zero reads (w + t H) (s - o) = -t b, so
+
+    s = o - t (w + t H)^-1 b,   and, from the length of s - o,   |(w + t H)^-1 b| = 1.                          (4)
+
+This is the secular equation of trust-region methods. 1 / |(w + t H)^-1 b| is a concave, increasing function of t,
+so that Newton's method for (4) in this form rises from t = 0 towards the root and never passes it.
+
+Safeguards. The Hessian of F may be singular (points on a great circle) or indefinite (points around the world),
+and (1) may be poor far from the median. Replacing H by (sum_i p_i / theta_i) I gives Weiszfeld's algorithm, none
+of whose steps leads uphill. A step that leads uphill is therefore undone and repeated with eigenvalues of H moved
+towards Weiszfeld's (`damping`), as in the method of Levenberg and Marquardt.
+
+Sources:
+    E. Weiszfeld, Tohoku Mathematical Journal 43 (1937), 355; on the sphere P. T. Fletcher, S. Venkatasubramanian
+        and S. Joshi, NeuroImage 45 (2009), S143.
+    Y. Vardi and C.-H. Zhang, PNAS 97 (2000), 1423: the case of an iterate at a given point.
+    J. J. More and D. C. Sorensen, SIAM J. Sci. Stat. Comput. 4 (1983), 553: the secular equation.
+"""
 
 from __future__ import annotations
 
-import math
 from typing import NamedTuple
 
 import torch
@@ -12,279 +51,374 @@ from torch.nn import functional
 from geoguesser.geo.distance import EARTH_RADIUS_KM
 
 MAX_STEPS = 300
-TOUCHES_RAD = 5e-8  # 0.3 m: nearer points count as the very same; arccos resolves no less in float64
-SLACK_RAD = 2e-8  # 10 cm: by so much a step may seem to lead uphill, which is arccos's noise
-FAR_RAD = 0.3  # no step is longer
-FLAT = 1e-6  # of the greatest curvature possible: with less, or a negative one, there is no parabola to go down
-SADDLE = 0.1  # of it: so much, or what is negative turned round, is taken instead
-ROOT_STEPS = 3  # of Newton's to the distance from the pinned point; with them no answer was 1 m off
-CANDIDATES = 4  # heaviest points that may start a search
-MANY = 192  # of more points, the heaviest of each row are searched first, and all of them from there
+STEADY_STEPS = 16  # of `spherical_median_fixed_steps`; 10 are enough for a country
+MAX_STEP_RAD = 0.3
+
+# arccos resolves no less than about 2e-8 in float64. Points nearer than TOUCHING_RAD (0.3 m) count as one, and a
+# mean distance that grows by less than SLACK_RAD (0.1 m) does not count as uphill.
+TOUCHING_RAD = 5e-8
+SLACK_RAD = 2e-8
+
+# Eigenvalues of H below MIN_CURVATURE are replaced by their absolute value, at least SADDLE_CURVATURE. Both are
+# shares of Weiszfeld's curvature, the largest that a Hessian can have.
+MIN_CURVATURE = 1e-6
+SADDLE_CURVATURE = 0.1
+
+ROOT_STEPS = 4  # Newton steps for the secular equation
+
+# The search starts at the mean or at one of the CANDIDATES heaviest points. Of more than MANY_POINTS points, the
+# HEAVIEST of each row are searched first, to COARSE_FACTOR times the tolerance: cheap, and nearly the answer.
+CANDIDATES = 4
+MANY_POINTS = 192
 HEAVIEST = 64
-ROUGHLY = 1000.0  # times the tolerance, with which the heaviest alone are searched
-STEADY_STEPS = 16  # of `spherical_median_fixed_steps`: for a country 10 are enough
-WORTH_SHRINKING = 2**13  # weights; with fewer, leaving rows that are done alone costs more than it spares
-
-
-_State = tuple[Tensor, Tensor, Tensor, Tensor]  # where to go back to, its mean angle, the next place, the damping
+COARSE_FACTOR = 1000.0
 
 
 class _Points(NamedTuple):
-    """Weighted points: p (B, K) with rows that sum to 1, v (K, 3) or (B, K, 3) unit vectors, vv their products."""
+    """Weighted points.
 
-    p: Tensor
-    v: Tensor
-    vv: Tensor | None  # (K, 9) where rows share the points
+    Attributes:
+        weights: (B, K), rows that sum to 1.
+        vectors: (K, 3) unit vectors that all rows share, or (B, K, 3).
+    """
 
-    def dots(self, here: Tensor) -> Tensor:
-        """(B, 3) -> (B, K) cosines."""
-        if self.v.dim() == 2:
-            return (here @ self.v.T).clamp_(-1.0, 1.0)
-        return torch.bmm(self.v, here[..., None])[..., 0].clamp_(-1.0, 1.0)
+    weights: Tensor
+    vectors: Tensor
 
-    def sums(self, weights: Tensor) -> Tensor:
-        """(B, K) -> (B, 3) the weighted sums of the points."""
-        return weights @ self.v if self.v.dim() == 2 else torch.bmm(weights[:, None], self.v)[:, 0]
+    @property
+    def shared(self) -> bool:
+        return self.vectors.dim() == 2
 
-    def moments(self, weights: Tensor) -> Tensor:
-        """(B, K) -> (B, 3, 3) the weighted sums of v v'."""
-        if self.vv is not None:
-            return (weights @ self.vv).reshape(-1, 3, 3)
-        return torch.bmm(self.v.mT * weights[:, None], self.v)
+    def compute_cosines(self, places: Tensor) -> Tensor:
+        """(B, 3) places -> (B, K) cosines of their angles to the points."""
+        products = places @ self.vectors.T if self.shared else (self.vectors @ places[..., None])[..., 0]
+        return products.clamp(-1.0, 1.0)
 
-    def at(self, columns: Tensor) -> Tensor:
-        """(B, M) -> (B, M, 3) some points of each row."""
-        if self.v.dim() == 2:
-            return self.v[columns]
-        return self.v.gather(1, columns[..., None].expand(-1, -1, 3))
+    def sum_vectors(self, factors: Tensor) -> Tensor:
+        """(B, K) -> (B, 3) sums of factor times v."""
+        return factors @ self.vectors if self.shared else (factors[:, None] @ self.vectors)[:, 0]
 
-    def of(self, rows: Tensor) -> _Points:
-        """Some rows."""
-        return _Points(self.p[rows], self.v if self.v.dim() == 2 else self.v[rows], self.vv)
+    def sum_products(self, factors: Tensor) -> Tensor:
+        """(B, K) -> (B, 3, 3) sums of factor times v v'."""
+        if self.shared:
+            products = self.vectors[:, :, None] * self.vectors[:, None, :]
+            return (factors @ products.flatten(1)).reshape(-1, 3, 3)
+        return (self.vectors.mT * factors[:, None]) @ self.vectors
 
-    def heaviest(self, count: int) -> _Points:
-        """The heaviest points of each row, weights summing to 1 again."""
-        p, columns = self.p.topk(count, dim=-1)
-        return _Points(p / p.sum(dim=-1, keepdim=True), self.at(columns), None)
+    def take_columns(self, columns: Tensor) -> Tensor:
+        """(B, M) columns -> (B, M, 3) vectors."""
+        if self.shared:
+            return self.vectors[columns]
+        return self.vectors.gather(1, columns[..., None].expand(-1, -1, 3))
+
+    def take_rows(self, rows: Tensor) -> _Points:
+        return _Points(self.weights[rows], self.vectors if self.shared else self.vectors[rows])
+
+    def take_heaviest(self, count: int) -> _Points:
+        """Selects the heaviest points of each row, with weights normalised again."""
+        weights, columns = self.weights.topk(count, dim=-1)
+        return _Points(weights / weights.sum(dim=-1, keepdim=True), self.take_columns(columns))
 
 
-def _points(weights: Tensor, vectors: Tensor) -> _Points:
-    """In 64 bits, where a cosine still tells metres apart."""
-    v = functional.normalize(vectors.to(torch.float64), dim=-1)
-    p = weights.to(torch.float64)
-    vv = (v[:, :, None] * v[:, None, :]).flatten(1) if v.dim() == 2 else None
-    return _Points(p / p.sum(dim=-1, keepdim=True), v, vv)
+class _State(NamedTuple):
+    """State of a search, one row per row of weights.
+
+    Attributes:
+        here: (B, 3) the best place so far.
+        cosine: (B, K) cosines of its angles to the points.
+        angle: (B, K) the angles.
+        value: (B,) its mean angle, the objective.
+        damping: (B,) 0 for the curvatures of H, 1 for Weiszfeld's.
+        proposal: (B, 3) the next place to try.
+    """
+
+    here: Tensor
+    cosine: Tensor
+    angle: Tensor
+    value: Tensor
+    damping: Tensor
+    proposal: Tensor
 
 
 @torch.no_grad()
-def spherical_median(weights: Tensor, vectors: Tensor, *, tolerance_km: float = 1e-3) -> Tensor:
-    """The point whose weighted mean great-circle distance to the given ones is least, for each row of weights.
+def spherical_median(
+    weights: Tensor, vectors: Tensor, *, tolerance_km: float = 1e-3, candidates: int = CANDIDATES
+) -> Tensor:
+    """Finds the point with the least weighted mean great-circle distance to given points, for each row of weights.
 
-    The mean of distances on the sphere has one minimum where the points lie in half of it; elsewhere there
-    may be several, and the search starts at the best of the weighted mean and the heaviest points.
+    The mean distance has one minimum if the points lie in a half of the sphere. Otherwise there may be several,
+    and the search starts at the best of the weighted mean and the heaviest points.
 
     Args:
-        weights: (B, K) not negative, each row with a positive sum.
-        vectors: (K, 3) unit vectors, or (B, K, 3) where each row has its own.
-        tolerance_km: A row is done when it is expected to lie nearer than this to its answer.
+        weights: (B, K) non-negative weights, each row with a positive sum.
+        vectors: (K, 3) unit vectors, or (B, K, 3) if each row has its own.
+        tolerance_km: A row is finished when its estimated error is smaller.
+        candidates: Number of heaviest points that are tried as start.
 
     Returns:
-        (B, 3) unit vectors, of the type and on the device of `vectors`; a given point itself, where that is best.
-
-    Source: Newton's method in the tangent plane, with the Hessian of distances on the sphere, the sum of
-    p cot(angle) (I - u u'), but for one point: the one that bends the mean distance most from a parabola near the
-    place at hand stays a cone, p |s - s_i|. The sum of both is least at that point itself, or at the root of a
-    concave function, as in trust regions (J. More and D. Sorensen, SIAM J. Sci. Stat. Comput. 4 (1983), 553). So
-    the steps shrink quadratically also where the median is a given point or lies next to one. A step that leads
-    uphill is undone and tried again with curvatures nearer to those of Weiszfeld's algorithm, with which none does
-    (Fletcher et al., NeuroImage 45 (2009), S143).
+        (B, 3) unit vectors, of the type and on the device of `vectors`; a given point itself if that is best.
     """
-    device = torch.device("cpu") if vectors.device.type == "mps" else vectors.device  # which has no float64
+    # MPS has no float64.
+    device = torch.device("cpu") if vectors.device.type == "mps" else vectors.device
+
     with torch.autocast(device.type, enabled=False):
-        points = _points(weights.to(device), vectors.to(device))
+        points = _normalise(weights.to(device), vectors.to(device))
         tolerance = tolerance_km / EARTH_RADIUS_KM
-        many = points.p.shape[1] > MANY
-        few = points.heaviest(HEAVIEST) if many else points
-        here = _start(few, points.sums(points.p))
-        if many:
-            here = _search(few, here, ROUGHLY * tolerance)
-        found = _search(points, here, tolerance)
-    return found.to(vectors.device, vectors.dtype)
+        mean = points.sum_vectors(points.weights)
+
+        if points.weights.shape[1] > MANY_POINTS:
+            heaviest = points.take_heaviest(max(HEAVIEST, candidates))
+            start = _choose_start(heaviest, mean, candidates)
+            start = _search(heaviest, start, COARSE_FACTOR * tolerance)
+        else:
+            start = _choose_start(points, mean, candidates)
+
+        median = _search(points, start, tolerance)
+
+    return median.to(vectors.device, vectors.dtype)
 
 
 def spherical_median_fixed_steps(weights: Tensor, vectors: Tensor, *, steps: int = STEADY_STEPS) -> Tensor:
-    """As `spherical_median`, by a fixed number of steps, whatever the values: for programs that are exported.
+    """Computes `spherical_median` in a fixed number of steps, for exported programs.
 
-    Nothing here asks a tensor for a value. In a country it comes as near as `spherical_median` does. Of points all
-    around the world with a flat posterior it may not arrive, or find another of several minima: more steps help
-    against the first.
+    No operation depends on a tensor's values. Within a country the accuracy is that of `spherical_median`. For
+    points around the world with a flat posterior the search may not converge, or find another of several minima;
+    more steps help against the former.
 
     Args:
-        weights: (B, K) as there.
-        vectors: (K, 3) or (B, K, 3) as there.
-        steps: How many.
+        weights: (B, K) as in `spherical_median`.
+        vectors: (K, 3) or (B, K, 3) as in `spherical_median`.
+        steps: Number of steps.
 
     Returns:
-        (B, 3) unit vectors in 64 bits.
+        (B, 3) unit vectors in float64.
     """
-    points = _points(weights, vectors)
-    here = _start(points, points.sums(points.p))
-    nought = torch.zeros_like(here[:, 0])
+    points = _normalise(weights, vectors)
+    start = _choose_start(points, points.sum_vectors(points.weights), CANDIDATES)
+    state = _start_search(points, start)
 
-    def step(state: _State, _: Tensor) -> tuple[_State, Tensor]:
-        back, value_back, here, damping = state
-        value = (torch.acos(points.dots(here)) * points.p).sum(-1)
-        worse = value > value_back + SLACK_RAD
-        damping = torch.where(worse, (4.0 * damping).clamp(0.1, 1.0), damping / 4.0)
-        back = torch.where(worse[:, None], back, here)
-        there, error = _step(back, points, points.dots(back), damping, steady=True)
-        return (back, torch.where(worse, value_back, value), there, damping), error
-
-    state: _State = (here.clone(), nought + torch.inf, here, nought)
-    if torch.compiler.is_exporting():  # the program then holds one step, not as many as it takes
+    if torch.compiler.is_exporting():
+        # A scan stores one step in the program instead of `steps` copies of it.
         from torch._higher_order_ops.scan import scan
 
-        state, _ = scan(step, state, torch.zeros(steps))
+        def scan_step(parts: tuple[Tensor, ...], _: Tensor) -> tuple[tuple[Tensor, ...], Tensor]:
+            state, error = _advance(points, _State(*parts))
+            return tuple(state), error
+
+        parts, _ = scan(scan_step, tuple(state), torch.zeros(steps))
+        state = _State(*parts)
     else:
         for _ in range(steps):
-            state, _ = step(state, nought)
-    back, value_back, here, _ = state
-    value = (torch.acos(points.dots(here)) * points.p).sum(-1)
-    return torch.where((value > value_back + SLACK_RAD)[:, None], back, here)
+            state, _ = _advance(points, state)
+
+    # The last proposal has not been compared with the place before it yet.
+    value = (torch.acos(points.compute_cosines(state.proposal)) * points.weights).sum(-1)
+    uphill = value > state.value + SLACK_RAD
+    return torch.where(uphill[:, None], state.here, state.proposal)
 
 
-def _start(points: _Points, mean: Tensor) -> Tensor:
-    """(B, 3) the best of the mean and the heaviest points."""
-    columns = points.p.topk(min(CANDIDATES, points.p.shape[1]), dim=-1).indices
-    heaviest = points.at(columns)
-    small = mean.norm(dim=-1, keepdim=True) < 1e-9  # no direction at all
-    mean = torch.where(small, heaviest[:, 0], functional.normalize(mean, dim=-1))
-    starts = torch.cat((mean[:, None], heaviest), dim=1)
-    cosine = starts @ (points.v.T if points.v.dim() == 2 else points.v.mT)  # (B, M, K)
-    mean_angle = torch.einsum("bmk,bk->bm", torch.acos(cosine.clamp_(-1.0, 1.0)), points.p)
-    return starts[torch.arange(starts.shape[0], device=starts.device), mean_angle.argmin(dim=-1)]
+def _normalise(weights: Tensor, vectors: Tensor) -> _Points:
+    """Converts to float64, where a cosine still resolves metres, and to sums and lengths of 1."""
+    weights = weights.to(torch.float64)
+    vectors = vectors.to(torch.float64)
+    return _Points(weights / weights.sum(dim=-1, keepdim=True), functional.normalize(vectors, dim=-1))
 
 
-def _search(points: _Points, here: Tensor, tolerance: float) -> Tensor:
-    """(B, 3) from a start to the median within the tolerance, in radians."""
-    found, rows = here.clone(), torch.arange(len(here), device=here.device)
-    moving = torch.ones_like(rows, dtype=torch.bool)
-    damping = torch.zeros_like(here[:, 0])  # 0 for Newton's curvatures to 1 for Weiszfeld's
-    back, cosines_back, value_back = here, points.dots(here), torch.full_like(damping, torch.inf)
+def _choose_start(points: _Points, mean: Tensor, candidates: int) -> Tensor:
+    """(B, 3) the best of the mean's direction and the heaviest points."""
+    columns = points.weights.topk(min(candidates, points.weights.shape[1]), dim=-1).indices
+    heaviest = points.take_columns(columns)
+
+    # A mean of zero has no direction.
+    defined = mean.norm(dim=-1, keepdim=True) >= 1e-9
+    start = torch.where(defined, functional.normalize(mean, dim=-1), heaviest[:, 0])
+
+    value = (torch.acos(points.compute_cosines(start)) * points.weights).sum(-1)
+    for candidate in heaviest.unbind(1):
+        candidate_value = (torch.acos(points.compute_cosines(candidate)) * points.weights).sum(-1)
+        better = candidate_value < value
+        start = torch.where(better[:, None], candidate, start)
+        value = torch.where(better, candidate_value, value)
+
+    return start
+
+
+def _start_search(points: _Points, start: Tensor) -> _State:
+    """Makes the state before the first step: any proposal is better than an infinite value."""
+    cosine = points.compute_cosines(start)
+    zeros = torch.zeros_like(start[:, 0])
+    return _State(start.clone(), cosine, torch.acos(cosine), zeros + torch.inf, zeros, start)
+
+
+def _search(points: _Points, start: Tensor, tolerance: float) -> Tensor:
+    """Steps from a start (B, 3) until each row's estimated error is below the tolerance, in radians."""
+    median = start.clone()
+    rows = torch.arange(len(start), device=start.device)
+    state = _start_search(points, start)
+
     for _ in range(MAX_STEPS):
-        cosine = points.dots(here)
-        value = (torch.acos(cosine) * points.p).sum(-1)
-        worse = value > value_back + SLACK_RAD
-        if bool(worse.any()):
-            here = torch.where(worse[:, None], back, here)
-            cosine = torch.where(worse[:, None], cosines_back, cosine)
-            value = torch.where(worse, value_back, value)
-        damping = torch.where(worse, (4.0 * damping).clamp(0.1, 1.0), damping / 4.0)
-        back, cosines_back, value_back = here, cosine, value
-        here, error = _step(here, points, cosine, damping)
-        moving &= error >= tolerance
-        count = int(moving.sum())
-        if count == 0:
+        state, error = _advance(points, state)
+        median[rows] = state.proposal
+
+        # Only unfinished rows go on; a few of them take much longer than the others.
+        moving = (error >= tolerance).nonzero()[:, 0]
+        if len(moving) == 0:
             break
-        if 2 * count <= len(here) and points.p.numel() > WORTH_SHRINKING:
-            found[rows], still = here, moving.nonzero()[:, 0]
-            rows, points, here, moving, damping = (
-                rows[still],
-                points.of(still),
-                here[still],
-                moving[still],
-                damping[still],
-            )
-            back, cosines_back, value_back = back[still], cosines_back[still], value_back[still]
-    found[rows] = here
-    return found
+        if len(moving) < len(rows):
+            rows = rows[moving]
+            points = points.take_rows(moving)
+            state = _State(*(part[moving] for part in state))
+
+    return median
 
 
-def _step(
-    here: Tensor, points: _Points, cosine: Tensor, damping: Tensor, *, steady: bool = False
+def _advance(points: _Points, state: _State) -> tuple[_State, Tensor]:
+    """Accepts or undoes the proposal and makes the next; returns the new state and (B,) the next one's error."""
+    cosine = points.compute_cosines(state.proposal)
+    angle = torch.acos(cosine)
+    value = (angle * points.weights).sum(-1)
+
+    # Undo a step that led uphill, and damp the next one more.
+    uphill = value > state.value + SLACK_RAD
+    undo = uphill[:, None]
+    here = torch.where(undo, state.here, state.proposal)
+    cosine = torch.where(undo, state.cosine, cosine)
+    angle = torch.where(undo, state.angle, angle)
+    value = torch.where(uphill, state.value, value)
+    damping = torch.where(uphill, (4.0 * state.damping).clamp(0.1, 1.0), state.damping / 4.0)
+
+    proposal, error = _propose(points, here, cosine, angle, damping)
+    return _State(here, cosine, angle, value, damping, proposal), error
+
+
+def _propose(
+    points: _Points, here: Tensor, cosine: Tensor, angle: Tensor, damping: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """(B, 3) the next places, and (B,) how far they may still lie from the median in radians; 0 at a given one."""
-    one = torch.ones((), dtype=here.dtype, device=here.device)
-    square = torch.addcmul(one, cosine, cosine, value=-1.0).clamp_(min=TOUCHES_RAD**2)  # of the sines
-    inverse = square.rsqrt()
-    turned = (cosine * inverse).div_(square).mul_(points.p)
-    column = turned.argmax(dim=-1, keepdim=True)  # the pinned point
-    unit = points.p * inverse
-    weight, touches = _take_out(points.p, square, column, out_of=(unit, turned), steady=steady)
-    bend = unit * cosine  # p cot(angle)
-    total = bend.sum(-1)
-    pull = points.sums(unit) - total[:, None] * here
-    bound = bend.clamp_(min=0.0).sum(-1) + 2.0 / math.pi  # 1 / angle < cot(angle) + 2 / pi, and beyond a right one
-    pinned, own = points.at(column)[:, 0], cosine.gather(1, column)
-    tangent = pinned - own * here
-    sine = tangent.norm(dim=-1, keepdim=True).clamp_(min=TOUCHES_RAD)
-    curve, frame = _curvatures(here, pull + 1e-12 * tangent, total, points.moments(turned))
-    away = tangent * (torch.atan2(sine, own) / sine)
-    force, offset = (frame @ torch.stack((pull, away), dim=-1)).permute(2, 1, 0).unbind(0)  # (2, B) each
-    bowl = curve > FLAT * bound
-    newton = bowl[1] & (damping < 0.01)  # the lesser one
-    curve = torch.where(bowl, curve, torch.maximum(curve.abs(), SADDLE * bound))
-    curve = torch.lerp(curve, bound.expand_as(curve), damping.expand_as(curve))
-    step, lands = _least(curve, force, offset, weight)
-    length = step.norm(dim=0)
-    lands &= length <= FAR_RAD
-    step = step * (FAR_RAD / length.clamp(min=FAR_RAD))
-    there = functional.normalize(here + (step.T[:, None] @ frame)[:, 0], dim=-1)
-    there = torch.where(lands[:, None], torch.where(touches, here, pinned), there)
-    error = length * torch.where(newton, (length * bound).clamp(max=1.0), 1.0)  # that of Newton's steps is squared
-    return there, error.masked_fill_(lands & touches[:, 0], 0.0)
-
-
-def _take_out(
-    p: Tensor, square: Tensor, column: Tensor, *, out_of: tuple[Tensor, Tensor], steady: bool
-) -> tuple[Tensor, Tensor]:
-    """Sets the pinned points' parts of sums to 0, and those of points that are one with it.
-
-    Where it need not be `steady`, what most steps do not need is left out.
+    """Minimises the model (2) around each place.
 
     Returns:
-        (B,) the weight of the pinned point, and (B, 1) whether the search stands at it.
+        (B, 3) proposals, and (B,) estimates of their distances to the median in radians.
     """
-    touches = square.gather(1, column) <= TOUCHES_RAD**2
-    weight = p.gather(1, column)
-    if steady or bool(touches.any()):
-        same = (square <= TOUCHES_RAD**2) & touches
-        if steady or int(same.sum()) > int(touches.sum()):
-            for part in out_of:
-                part.masked_fill_(same, 0.0)
-            weight = torch.where(touches, (p * same).sum(-1, keepdim=True), weight)
-    for part in out_of:
-        part.scatter_(1, column, 0.0)
-    return weight[:, 0], touches
+    angle = angle.clamp(min=TOUCHING_RAD)
+    sine = (1.0 - cosine * cosine).clamp(min=TOUCHING_RAD**2).sqrt()
+
+    # Pin the point with the largest fourth-order term. If the place touches it, all points it touches are pinned,
+    # with the sum of their weights.
+    pinned = (points.weights / angle**3).argmax(dim=-1, keepdim=True)
+    touching = angle <= TOUCHING_RAD
+    touches = touching.gather(1, pinned)
+    is_pinned = (touching & touches).scatter(1, pinned, True)
+    weight = torch.where(is_pinned, points.weights, 0.0).sum(-1)
+    others = torch.where(is_pinned, 0.0, points.weights)
+
+    # f of (2) in three dimensions: u_i = (v_i - cos(theta_i) x) / sin(theta_i).
+    per_sine = others / sine
+    per_tangent = per_sine * cosine
+    force = points.sum_vectors(per_sine) - per_tangent.sum(-1, keepdim=True) * here
+
+    # H of (3). u_i = E v_i / sin(theta_i), so cot(theta_i) u_i u_i' = E (cos / sin^3 v_i v_i') E'.
+    basis = _make_tangent_basis(here)
+    outer = basis @ points.sum_products(per_tangent / sine**2) @ basis.mT
+    hessian = per_tangent.sum(-1)[:, None, None] * torch.eye(2, dtype=here.dtype, device=here.device) - outer
+
+    # From here on in the basis of H's eigenvectors. Eigenvalues that are not safely positive are replaced.
+    curvature, axes = _decompose(hessian)
+    basis = axes @ basis
+    weiszfeld = (others / angle).sum(-1, keepdim=True)
+    positive = curvature > MIN_CURVATURE * weiszfeld
+    saddle = torch.maximum(curvature.abs(), SADDLE_CURVATURE * weiszfeld)
+    curvature = torch.where(positive, curvature, saddle)
+    curvature = torch.lerp(curvature, weiszfeld.expand_as(curvature), damping[:, None].expand_as(curvature))
+
+    # o of (2): theta_j along the tangent from x to v_j, whose length is sin(theta_j), for small angles more exact
+    # than from the cosine.
+    vector = points.take_columns(pinned)[:, 0]
+    tangent = vector - cosine.gather(1, pinned) * here
+    length = tangent.norm(dim=-1, keepdim=True).clamp(min=TOUCHING_RAD)
+    offset = tangent / length * torch.atan2(length, cosine.gather(1, pinned))
+
+    force, offset = ((basis @ part[..., None])[..., 0] for part in (force, offset))
+    step, at_pinned = _minimise_model(curvature, force, offset, weight)
+
+    # Far steps are cut. Normalising x + s moves by arctan |s|, which is |s| to second order.
+    length = step.norm(dim=-1)
+    step = step * (MAX_STEP_RAD / length.clamp(min=MAX_STEP_RAD))[:, None]
+    proposal = functional.normalize(here + (step[:, None] @ basis)[:, 0], dim=-1)
+
+    # If the model is least at the pinned point, the proposal is exactly that point. A place that touches it
+    # already does not move, because points that count as one could otherwise alternate.
+    at_pinned = at_pinned & (length <= MAX_STEP_RAD)
+    proposal = torch.where(at_pinned[:, None], torch.where(touches, here, vector), proposal)
+
+    # Newton's method converges quadratically: the error left is about |s|^2 F''' / F''. The third derivative of a
+    # distance is to the second as 1 / theta_i, so Weiszfeld's curvature estimates their ratio. For other steps,
+    # only their length is known.
+    is_newton = positive.all(dim=-1) & (damping < 0.01)
+    error = torch.where(is_newton, length * (length * weiszfeld[:, 0]).clamp(max=1.0), length)
+    return proposal, torch.where(at_pinned & touches[:, 0], 0.0, error)
 
 
-def _curvatures(here: Tensor, towards: Tensor, total: Tensor, moment: Tensor) -> tuple[Tensor, Tensor]:
-    """(2, B) the Hessian's eigenvalues, total - moment in the tangent plane, and (B, 2, 3) their directions."""
-    east = functional.normalize(towards, dim=-1)
-    frame = torch.stack((east, torch.linalg.cross(here, east)), dim=1)
-    xx, xy, _, yy = (frame @ moment @ frame.mT).flatten(1).unbind(-1)
-    half, mean = (yy - xx) / 2.0, total - (xx + yy) / 2.0
-    radius, angle = torch.hypot(half, xy), torch.atan2(-xy, half) / 2.0
-    cos, sin = torch.cos(angle), torch.sin(angle)
-    turn = torch.stack((cos, sin, -sin, cos), dim=-1).reshape(-1, 2, 2)
-    return torch.stack((mean + radius, mean - radius)), turn @ frame
+def _make_tangent_basis(here: Tensor) -> Tensor:
+    """(B, 2, 3) two unit vectors that are orthogonal to each other and to unit vectors (B, 3).
 
-
-def _least(curve: Tensor, force: Tensor, offset: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-    """(2, B) where weight |s - offset| - force s + curve s^2 / 2 is least, and (B,) whether that is at the offset.
-
-    Elsewhere s = offset - t b / (weight + curve t), b = curve offset - force, where t = |s - offset| makes
-    |b / (weight + curve t)| = 1. One over the left side is concave in t: Newton's steps from 0 never go too far.
+    Source: T. Duff et al., Building an Orthonormal Basis, Revisited, JCGT 6 (2017), 1.
     """
-    slope = curve * offset - force
-    squares = slope * slope
-    bent, size = squares * curve, squares.sum(0)
-    pull = size.sqrt()
-    t = ((pull - weight) * size / bent.sum(0).clamp_(min=1e-300)).clamp_(min=0.0)
+    x, y, z = here.unbind(-1)
+    sign = torch.where(z < 0.0, -1.0, 1.0).to(here.dtype)
+    a = -1.0 / (sign + z)
+    b = x * y * a
+
+    first = torch.stack((1.0 + sign * x * x * a, sign * b, -sign * x), dim=-1)
+    second = torch.stack((b, sign + y * y * a, -y), dim=-1)
+    return torch.stack((first, second), dim=1)
+
+
+def _decompose(matrices: Tensor) -> tuple[Tensor, Tensor]:
+    """(B, 2, 2) symmetric matrices -> (B, 2) eigenvalues, the greater first, and (B, 2, 2) eigenvectors as rows.
+
+    A symmetric matrix ((a, b), (b, d)) is m I + r ((cos 2g, sin 2g), (sin 2g, -cos 2g)) with m = (a + d) / 2 and
+    r (cos 2g, sin 2g) = ((a - d) / 2, b). Its eigenvectors are (cos g, sin g) for m + r and (-sin g, cos g) for
+    m - r.
+    """
+    a, b, _, d = matrices.flatten(1).unbind(-1)
+    mean = (a + d) / 2.0
+    radius = torch.hypot((a - d) / 2.0, b)
+    turn = torch.atan2(b, (a - d) / 2.0) / 2.0
+
+    values = torch.stack((mean + radius, mean - radius), dim=-1)
+    cos, sin = torch.cos(turn), torch.sin(turn)
+    return values, torch.stack((cos, sin, -sin, cos), dim=-1).reshape(-1, 2, 2)
+
+
+def _minimise_model(curvature: Tensor, force: Tensor, offset: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+    """Minimises the model (2), w |s - o| - f . s + s' H s / 2, in the basis of H's eigenvectors.
+
+    Args:
+        curvature: (B, 2) the eigenvalues h of H, positive.
+        force: (B, 2) f.
+        offset: (B, 2) o.
+        weight: (B,) w.
+
+    Returns:
+        (B, 2) s, and (B,) whether it is o.
+    """
+    gradient = curvature * offset - force  # b of (4)
+    pull = gradient.norm(dim=-1)
+    at_offset = pull <= weight
+
+    # Newton's method for g(t) = 1 / q - 1 = 0 with q = |y|, y = b / (w + t h).
+    # With q' = -(y . (h y / (w + t h))) / q, the step is
+    #     -g / g' = (1 / q - 1) q^2 / q' = (q - 1) q^2 / (y . (h y / (w + t h))).
+    # The first, from t = 0, is multiplied out because w may be 0: (|b| - w) |b|^2 / (b . (h b)).
+    tiny = 1e-300
+    bend = (curvature * gradient**2).sum(-1)
+    t = ((pull - weight) * pull**2 / bend.clamp(min=tiny)).clamp(min=0.0)
     for _ in range(ROOT_STEPS):
-        stiff = torch.addcmul(weight, curve, t)
-        second = stiff * stiff
-        left = (squares / second).sum(0)
-        t = t + (left.sqrt() - 1.0) * left / (bent / (second * stiff)).sum(0).clamp_(min=1e-300)
-    lands = pull <= weight
-    return torch.where(lands, offset, offset - t * slope / torch.addcmul(weight, curve, t)), lands
+        stiffness = weight[:, None] + t[:, None] * curvature
+        y = gradient / stiffness
+        q = y.norm(dim=-1)
+        t = t + (q - 1.0) * q**2 / (y * curvature * y / stiffness).sum(-1).clamp(min=tiny)
+
+    # (4)
+    step = offset - t[:, None] * gradient / (weight[:, None] + t[:, None] * curvature)
+    return torch.where(at_offset[:, None], offset, step), at_offset

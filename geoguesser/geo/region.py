@@ -1,8 +1,8 @@
-"""Region: the land that places lie on, and the space in which its geometry is done.
+"""Regions: the land that places lie on, and the space in which geometry is computed.
 
-A `PlaneRegion` works in a projected CRS in metres, a `SphereRegion` (the world) in unit vectors.
-Both offer `to_space` and `from_space`, so that code above needs to know of neither. Coordinates
-are (latitude, longitude) in degrees; polygons have x = longitude, y = latitude.
+A `PlaneRegion` uses a projected CRS in metres, a `SphereRegion` (the world) unit vectors. Both have `to_space` and
+`from_space`, so that callers need not distinguish them. Coordinates are (latitude, longitude) in degrees; polygons
+have x = longitude, y = latitude.
 """
 
 from __future__ import annotations
@@ -20,22 +20,23 @@ from shapely.geometry import MultiPolygon
 from geoguesser.arrays import FloatArray
 from geoguesser.errors import ConfigError, RegionError
 from geoguesser.geo import boundaries
+from geoguesser.geo.boundaries import cut_segments, extract_ring_segments, find_nearest_on_segments
 from geoguesser.geo.crs import check_crs, compute_spherical_centre, make_equal_area_crs, project_polygons
 from geoguesser.geo.distance import EARTH_RADIUS_KM, from_unit, haversine_km, to_unit
 from geoguesser.geo.score import WORLD_DIAGONAL_KM
-from geoguesser.geo.segments import cut_segments, nearest_on_segments, ring_segments
 
-ON_LAND_TOLERANCE_M = 0.01  # a snapped point can miss its polygon by 3e-10 m; 1 cm is still nowhere
-RUN = 16  # boundary points in a row that are looked at together: up to 90 km
-REACH_KM = 3000.0  # how far beyond its land a CRS is used; a transverse Mercator breaks down later
+ON_LAND_TOLERANCE_M = 0.01  # a snapped point may miss its polygon by a rounding error of 3e-10 m
+BOUNDARY_STEP_DEG = 0.05  # maximum distance of boundary points on the sphere
+RUN_LENGTH = 16  # successive boundary points that are located together: up to 90 km
+REACH_KM = 3000.0  # distance from its land up to which a CRS is used; a transverse Mercator fails farther out
 
 
 class Region(ABC):
-    """A named piece of land.
+    """Named land, with conversions between degrees and the space of its geometry.
 
     Attributes:
-        name: For titles and messages.
-        land_deg: The boundary, polygons in degrees.
+        name: Name for titles and messages.
+        land_deg: Boundary, polygons in degrees.
     """
 
     def __init__(self, name: str, land_deg: MultiPolygon) -> None:
@@ -58,7 +59,7 @@ class Region(ABC):
 
     @abstractmethod
     def from_space(self, points: FloatArray) -> FloatArray:
-        """The inverse of `to_space`; means of points of the space are allowed."""
+        """The inverse of `to_space`. On the sphere, vectors may have any length, so that means are allowed."""
 
     @abstractmethod
     def to_metres(self, coords_deg: FloatArray) -> FloatArray:
@@ -74,11 +75,11 @@ class Region(ABC):
 
     @abstractmethod
     def contains(self, coords_deg: FloatArray) -> np.ndarray[Any, np.dtype[np.bool_]]:
-        """(N,) whether each point lies on land (in the plane with a tolerance of 1 cm)."""
+        """(N,) bool, True for points on land (in the plane with a tolerance of 1 cm)."""
 
     @abstractmethod
     def nearest_boundary(self, coords_deg: FloatArray) -> FloatArray:
-        """(N, 2) the point of the boundary that is nearest to each point."""
+        """(N, 2) the nearest point of the boundary for each point."""
 
     @abstractmethod
     def state(self) -> dict[str, Any]:
@@ -90,11 +91,12 @@ class Region(ABC):
         return compute_spherical_centre(self.land_deg)
 
     def snap(self, coords_deg: FloatArray) -> FloatArray:
-        """(N, 2) each point itself where it lies on land, else the nearest point of the land."""
+        """(N, 2) the point itself if it lies on land, otherwise the nearest point of the land."""
         snapped = np.array(coords_deg, dtype=np.float64)
-        off = ~self.contains(snapped)
-        if off.any():
-            snapped[off] = self.nearest_boundary(snapped[off])
+        off_land = ~self.contains(snapped)
+        if off_land.any():
+            snapped[off_land] = self.nearest_boundary(snapped[off_land])
+
         return snapped
 
     def distance_to_land_km(self, coords_deg: FloatArray) -> FloatArray:
@@ -106,14 +108,13 @@ class PlaneRegion(Region):
     """Land with a projected CRS in metres.
 
     Args:
-        name: For titles and messages.
-        land_deg: The boundary in degrees.
-        crs: Anything that pyproj takes; it must be projected and in metres. None makes a Lambert
+        name: Name for titles and messages.
+        land_deg: Boundary in degrees.
+        crs: CRS in any form that pyproj accepts; it must be projected and in metres. None makes a Lambert
             azimuthal equal-area CRS at the land's spherical centre.
 
     Raises:
-        RegionError: The CRS is none, not projected, not in metres, or the land does not lie in its
-            area of use.
+        RegionError: The CRS is not a CRS, not projected, not in metres, or the land is outside its area of use.
     """
 
     def __init__(self, name: str, land_deg: MultiPolygon, crs: Any = None) -> None:
@@ -139,20 +140,25 @@ class PlaneRegion(Region):
 
     @cached_property
     def _radius_km(self) -> float:
+        """Distance from the centre to the farthest vertex."""
         vertices = shapely.get_coordinates(self.land_deg)[:, ::-1]
         return float(haversine_km(vertices, self.centre_deg).max())
 
-    def _out_of_reach(self, coords_deg: FloatArray) -> np.ndarray[Any, np.dtype[np.bool_]]:
+    def _is_out_of_reach(self, coords_deg: FloatArray) -> np.ndarray[Any, np.dtype[np.bool_]]:
+        """(N,) bool, True for points so far from the land that the CRS is not used."""
         return haversine_km(coords_deg, self.centre_deg) > self._radius_km + REACH_KM
 
     def snap(self, coords_deg: FloatArray) -> FloatArray:
-        """As in Region; points out of the CRS's reach go to the vertex of the land that is nearest."""
+        """As in `Region`; points out of the CRS's reach are moved to the nearest vertex of the land."""
         coords = np.array(coords_deg, dtype=np.float64)
         check_degrees(coords)
-        far = np.flatnonzero(self._out_of_reach(coords))
+
+        # Chords between unit vectors order points as great-circle distances do.
+        far = np.flatnonzero(self._is_out_of_reach(coords))
         if len(far):
             vertices = shapely.get_coordinates(self.land_deg)[:, ::-1]
             coords[far] = vertices[cKDTree(to_unit(vertices)).query(to_unit(coords[far]))[1]]
+
         return super().snap(coords)
 
     def to_space(self, coords_deg: FloatArray) -> FloatArray:
@@ -164,7 +170,8 @@ class PlaneRegion(Region):
     def to_metres(self, coords_deg: FloatArray) -> FloatArray:
         coords = np.asarray(coords_deg, dtype=np.float64)
         check_degrees(coords)
-        far = self._out_of_reach(coords)
+
+        far = self._is_out_of_reach(coords)
         if far.any():
             first = tuple(round(float(value), 4) for value in coords[np.argmax(far)])
             raise RegionError.at(
@@ -174,6 +181,7 @@ class PlaneRegion(Region):
                 found=first,
                 remedy="Check for swapped latitude and longitude, or choose another region.",
             )
+
         x, y = self._forward.transform(coords[:, 1], coords[:, 0])
         return np.stack((x, y), axis=-1)
 
@@ -184,24 +192,29 @@ class PlaneRegion(Region):
 
     def contains(self, coords_deg: FloatArray) -> np.ndarray[Any, np.dtype[np.bool_]]:
         xy = self.to_metres(coords_deg)
-        inside = shapely.contains_xy(self.land_m, xy[:, 0], xy[:, 1])
-        out = np.flatnonzero(~inside)
-        if len(out):
-            near = self._nearest_boundary_m(xy[out])
-            inside[out] = np.hypot(*(near - xy[out]).T) <= ON_LAND_TOLERANCE_M
-        return inside
+        on_land = shapely.contains_xy(self.land_m, xy[:, 0], xy[:, 1])
+
+        # Points that were snapped to the boundary may miss the polygon by a rounding error.
+        rest = np.flatnonzero(~on_land)
+        if len(rest):
+            nearest = self._find_nearest_boundary_m(xy[rest])
+            on_land[rest] = np.hypot(*(nearest - xy[rest]).T) <= ON_LAND_TOLERANCE_M
+
+        return on_land
 
     def nearest_boundary(self, coords_deg: FloatArray) -> FloatArray:
-        return self.to_degrees(self._nearest_boundary_m(self.to_metres(coords_deg)))
+        return self.to_degrees(self._find_nearest_boundary_m(self.to_metres(coords_deg)))
 
-    def _nearest_boundary_m(self, xy_m: FloatArray) -> FloatArray:
+    def _find_nearest_boundary_m(self, xy_m: FloatArray) -> FloatArray:
+        """(N, 2) the nearest point of the boundary in CRS metres."""
         tree, starts, ends = self._segments
-        chosen = tree.nearest(shapely.points(xy_m))
-        return nearest_on_segments(xy_m, starts[chosen], ends[chosen])
+        nearest = tree.nearest(shapely.points(xy_m))
+        return find_nearest_on_segments(xy_m, starts[nearest], ends[nearest])
 
     @cached_property
     def _segments(self) -> tuple[shapely.STRtree, FloatArray, FloatArray]:
-        starts, ends = ring_segments(self.land_m)
+        """Search tree, starts and ends of the boundary's segments in CRS metres."""
+        starts, ends = extract_ring_segments(self.land_m)
         lines: Any = shapely.linestrings(np.stack((starts, ends), axis=1))
         return shapely.STRtree(lines), starts, ends
 
@@ -215,7 +228,7 @@ class PlaneRegion(Region):
 
 
 class SphereRegion(Region):
-    """The world: all shipped countries, and no plane at all."""
+    """The world: the land of all shipped countries, in unit vectors. It has no plane."""
 
     def __init__(self) -> None:
         super().__init__("world", boundaries.read_world())
@@ -246,88 +259,99 @@ class SphereRegion(Region):
     def contains(self, coords_deg: FloatArray) -> np.ndarray[Any, np.dtype[np.bool_]]:
         coords = np.asarray(coords_deg, dtype=np.float64)
         check_degrees(coords)
-        inside = np.zeros(len(coords), dtype=bool)
+
+        # The tree compares bounding boxes only: with a predicate, it would not use the prepared parts.
         points: Any = shapely.points(coords[:, ::-1])
         tree, parts = self._parts
-        point, part = tree.query(points)  # by boxes alone; a predicate here would not use prepared parts
-        inside[point[shapely.intersects(parts[part], points[point])]] = True
-        return inside
+        point, part = tree.query(points)
+
+        on_land = np.zeros(len(coords), dtype=bool)
+        on_land[point[shapely.intersects(parts[part], points[point])]] = True
+        return on_land
 
     def nearest_boundary(self, coords_deg: FloatArray) -> FloatArray:
-        """The nearest of the boundary's points, which stand at most 5 km apart (so within 3 km)."""
-        tree, starts, ends = self._vertices
+        """The nearest point of the boundary, on one of the four segments whose middles are nearest.
+
+        Segments are at most 5 km long, so that the result is within 3 km of the nearest point.
+        """
+        tree, starts, ends = self._vector_segments
         vectors = to_unit(np.asarray(coords_deg, dtype=np.float64))
-        _, found = tree.query(vectors, k=4)
-        repeated = np.repeat(vectors[:, None], found.shape[1], axis=1)
-        near = nearest_on_segments(repeated, starts[found], ends[found])
-        best = np.argmin(np.linalg.norm(near - repeated, axis=-1), axis=1)
-        return from_unit(near[np.arange(len(near)), best])
+        _, segments = tree.query(vectors, k=4)
+
+        repeated = np.repeat(vectors[:, None], segments.shape[1], axis=1)
+        nearest = find_nearest_on_segments(repeated, starts[segments], ends[segments])
+        best = np.argmin(np.linalg.norm(nearest - repeated, axis=-1), axis=1)
+        return from_unit(nearest[np.arange(len(nearest)), best])
 
     @cached_property
     def _parts(self) -> tuple[shapely.STRtree, Any]:
+        """Search tree of the land's polygons, and the polygons prepared for fast tests."""
         parts = shapely.get_parts(self.land_deg)
         shapely.prepare(parts)
         return shapely.STRtree(parts), parts
 
     @cached_property
     def boundary_deg(self) -> FloatArray:
-        """(N, 2) points on all boundaries, at most 0.05 degrees apart."""
-        return cut_segments(*ring_segments(self.land_deg), longest=0.05)[0][:, ::-1].copy()
+        """(N, 2) points on all boundaries, at most BOUNDARY_STEP_DEG apart."""
+        return cut_segments(*extract_ring_segments(self.land_deg), longest=BOUNDARY_STEP_DEG)[0][:, ::-1].copy()
 
     @cached_property
     def boundary_runs(self) -> tuple[FloatArray, FloatArray, FloatArray]:
-        """Boundary points in order, and the boxes of runs of RUN of them, by longitude and sine of latitude.
+        """Boundary points in order, and bounding boxes of runs of RUN_LENGTH points, in the chart of the sphere.
 
         Returns:
-            (N, 2) points, longitude from -180 to below 180; (R, 2) low and (R, 2) high corners. Run r holds
-            points RUN * r up to RUN * (r + 1).
+            (N, 2) points by longitude, -180 to below 180, and sine of latitude; (R, 2) low and (R, 2) high
+            corners. Run r holds points RUN_LENGTH * r up to RUN_LENGTH * (r + 1).
         """
         latitude, longitude = self.boundary_deg.T
         chart = np.stack(((longitude + 180.0) % 360.0 - 180.0, np.sin(np.radians(latitude))), axis=-1)
-        starts = np.arange(0, len(chart), RUN)
+
+        starts = np.arange(0, len(chart), RUN_LENGTH)
         return chart, np.minimum.reduceat(chart, starts), np.maximum.reduceat(chart, starts)
 
     @cached_property
-    def _vertices(self) -> tuple[Any, FloatArray, FloatArray]:
-        starts, ends = cut_segments(*ring_segments(self.land_deg), longest=0.05)
-        a, b = to_unit(starts[:, ::-1]), to_unit(ends[:, ::-1])
-        return cKDTree((a + b) / 2.0), a, b
+    def _vector_segments(self) -> tuple[Any, FloatArray, FloatArray]:
+        """Search tree of the middles, and starts and ends of the boundary's segments, as vectors."""
+        starts, ends = cut_segments(*extract_ring_segments(self.land_deg), longest=BOUNDARY_STEP_DEG)
+        start_vectors, end_vectors = to_unit(starts[:, ::-1]), to_unit(ends[:, ::-1])
+        return cKDTree((start_vectors + end_vectors) / 2.0), start_vectors, end_vectors
 
     def state(self) -> dict[str, Any]:
         return {"kind": "world"}
 
 
 def region_from_state(state: dict[str, Any]) -> Region:
-    """Makes the region again that `Region.state` described."""
+    """Restores the region that `Region.state` described."""
     if state["kind"] == "world":
         return SphereRegion()
+
     land: Any = shapely.from_wkb(np.asarray(state["land_wkb"], dtype=np.uint8).tobytes())
     return PlaneRegion(state["name"], land, pyproj.CRS.from_wkt(state["crs_wkt"]))
 
 
 def country(code: str, crs: Any = None) -> PlaneRegion:
-    """A shipped country, `region=country region.code=SVN`.
+    """Makes the region of a shipped country, `region=country region.code=SVN`.
 
     Args:
-        code: Three letters, ISO 3166-1 alpha-3.
-        crs: Its projected CRS; None for Lambert azimuthal equal-area at its spherical centre.
+        code: Three-letter code, ISO 3166-1 alpha-3.
+        crs: Projected CRS; None for Lambert azimuthal equal-area at its spherical centre.
 
     Raises:
         ConfigError: No such country.
         RegionError: The CRS does not fit.
     """
-    own = boundaries.find_country(code)
-    name = boundaries.load_countries()[own]["name"]
-    return PlaneRegion(name, boundaries.read_country(own), crs)
+    shipped_code = boundaries.find_country(code)
+    name = boundaries.load_countries()[shipped_code]["name"]
+    return PlaneRegion(name, boundaries.read_country(shipped_code), crs)
 
 
 def custom(boundary: str | None, crs: Any = None, name: str | None = None) -> PlaneRegion:
-    """Land of the user's own, `region=custom region.boundary=FILE`.
+    """Makes a region from the user's boundary file, `region=custom region.boundary=FILE`.
 
     Args:
-        boundary: A GeoJSON, GeoPackage or Shapefile.
-        crs: Its projected CRS; None for Lambert azimuthal equal-area at its spherical centre.
-        name: For titles; None for the file's name.
+        boundary: Path of a GeoJSON, GeoPackage or Shapefile.
+        crs: Projected CRS; None for Lambert azimuthal equal-area at its spherical centre.
+        name: Name for titles; None for the file's name.
 
     Raises:
         ConfigError: No file is named.
@@ -336,18 +360,19 @@ def custom(boundary: str | None, crs: Any = None, name: str | None = None) -> Pl
     """
     if not boundary:
         raise ConfigError.at("region.boundary", "must name a file", found=boundary)
+
     land = boundaries.read_boundary_file(boundary)
     return PlaneRegion(str(name) if name else str(boundary).rsplit("/", 1)[-1].split(".")[0], land, crs)
 
 
 def world() -> SphereRegion:
-    """All countries, `region=world`: cells and heads work on the sphere."""
+    """Makes the region of all countries, `region=world`: cells and heads work on the sphere."""
     return SphereRegion()
 
 
 def check_degrees(coords_deg: FloatArray) -> None:
     """Raises RegionError unless all are finite, latitude within 90 and longitude within 180 degrees."""
-    good = np.isfinite(coords_deg).all(axis=-1) & (np.abs(coords_deg) <= (90.0, 180.0)).all(axis=-1)
-    if not good.all():
-        first = tuple(float(value) for value in coords_deg[np.argmin(good)])
+    is_valid = np.isfinite(coords_deg).all(axis=-1) & (np.abs(coords_deg) <= (90.0, 180.0)).all(axis=-1)
+    if not is_valid.all():
+        first = tuple(float(value) for value in coords_deg[np.argmin(is_valid)])
         raise RegionError.at("(latitude, longitude)", "must be finite, within 90 and 180 degrees", found=first)

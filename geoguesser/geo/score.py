@@ -1,4 +1,4 @@
-"""From distances to scores that people compare: game score, shares within so many km."""
+"""Scores computed from distances: the game score, and the shares of errors within radii."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import numpy as np
 
 from geoguesser.arrays import FloatArray
 
-WORLD_DIAGONAL_KM = 14_927.0  # GeoGuessr's world map: 5000 exp(-d / 1492.7 km), with 10 d / D
+WORLD_DIAGONAL_KM = 14_927.0  # D of GeoGuessr's world map, whose score is 5000 exp(-d / 1492.7 km)
 SHARE_RADII_KM = (1, 5, 10, 25, 50, 100, 200)  # for a country
 # Street, city, region, country, continent: N. Vo et al., "Revisiting IM2GPS in the Deep Learning Era" (2017).
 FIELD_RADII_KM = (1, 25, 200, 750, 2500)
 
 
 def compute_game_score(error_km: FloatArray, diagonal_km: float) -> FloatArray:
-    """The score of the geography game for one guess: 5000 exp(-10 d / D).
+    """Computes the score of the geography game for each guess, 5000 exp(-10 d / D).
 
     Args:
         error_km: (N,) great-circle errors in km.
@@ -26,5 +26,5 @@ def compute_game_score(error_km: FloatArray, diagonal_km: float) -> FloatArray:
 
 
 def compute_shares_within(error_km: FloatArray, radii_km: tuple[int, ...] = SHARE_RADII_KM) -> dict[str, float]:
-    """The share of places whose error is at most each radius, from 0 to 1, keyed by the radius in km."""
+    """Computes the share of errors within each radius, from 0 to 1, keyed by the radius in km."""
     return {str(radius): float(np.mean(error_km <= radius)) for radius in radii_km}

@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 
 from geoguesser.errors import ConfigError, DataError
 from geoguesser.geo.cells.base import BoxCells, to_chart
-from geoguesser.geo.cells.square import SquareCells, cells_for
+from geoguesser.geo.cells.factory import cells_for
+from geoguesser.geo.cells.square import SquareCells
 from geoguesser.geo.distance import EARTH_RADIUS_KM, from_unit, haversine_km, to_unit
 from geoguesser.geo.grid import POINTS, Grid, GridBuilder, SquareGrid, grid_from_state
 from geoguesser.geo.grid_builders import KMeansGrid, OverlayGrid, PyramidGrid, QuadtreeGrid, StaggeredGrid

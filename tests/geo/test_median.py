@@ -3,15 +3,43 @@
 from __future__ import annotations
 
 import numpy as np
+import pyproj
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 from scipy.optimize import minimize
 
 from geoguesser.geo import median
-from geoguesser.geo.distance import EARTH_RADIUS_KM, from_unit, geometric_median_deg, haversine_km, to_unit
+from geoguesser.geo.distance import EARTH_RADIUS_KM, from_unit, haversine_km, to_unit
 from geoguesser.geo.median import spherical_median, spherical_median_fixed_steps
+
+SPHERE = pyproj.Geod(a=EARTH_RADIUS_KM * 1000.0, f=0.0)
+PROPERTY = settings(max_examples=50, deadline=None)
+latitudes = st.floats(-90, 90)
+longitudes = st.floats(-180, 180)
+places = st.tuples(latitudes, longitudes).map(np.array)
+
+
+def geod_km(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    a, b = np.broadcast_arrays(a, b)
+    return SPHERE.inv(a[..., 1], a[..., 0], b[..., 1], b[..., 0])[2] / 1000.0
+
+
+def mean_km(point: np.ndarray, coords: np.ndarray) -> float:
+    return float(geod_km(np.asarray(point)[None], coords).mean())
+
+
+def wrapped(coords: np.ndarray) -> np.ndarray:
+    return np.stack((coords[:, 0], (coords[:, 1] + 180) % 360 - 180), axis=-1)
+
+
+def find_median_deg(coords_deg: np.ndarray) -> np.ndarray:
+    """(2,) the median of places of equal weight, with most of them as starts."""
+    weights = torch.ones((1, len(coords_deg)), dtype=torch.float64)
+    vectors = torch.from_numpy(to_unit(coords_deg))
+    return from_unit(spherical_median(weights, vectors, tolerance_km=1e-4, candidates=1000).numpy())[0]
 
 
 def median_deg(weights: np.ndarray, points_deg: np.ndarray) -> np.ndarray:
@@ -93,12 +121,6 @@ def test_poles_and_antipodes() -> None:
     found = median_deg(np.array([[0.7, 0.3]]), opposite)
     np.testing.assert_allclose(found, [[0.0, 0.0]], atol=1e-6)
     assert np.isfinite(median_deg(np.array([[0.5, 0.5]]), opposite)).all()
-
-
-def test_it_agrees_with_the_single_one_of_numpy() -> None:
-    points = np.random.default_rng(0).uniform((42, 13), (46, 19), (300, 2))
-    found = median_deg(np.full(300, 1 / 300), points)[0]
-    assert haversine_km(found, geometric_median_deg(points)) < 0.01
 
 
 def test_rows_do_not_touch_each_other_and_types_are_kept() -> None:
@@ -208,3 +230,88 @@ def test_around_the_world_more_steps_come_nearer() -> None:
     shares = [float((one > 10.0).double().mean()) for one in off_m]
     assert shares[0] > shares[2]
     assert shares[2] < 0.03
+
+
+@PROPERTY
+@given(
+    centre=st.tuples(st.floats(-50, 50), longitudes),
+    offsets=st.integers(2, 12).flatmap(lambda n: arrays(float, (n, 2), elements=st.floats(-1, 1))),
+    spread_deg=st.sampled_from([0.1, 2.0, 10.0, 30.0]),
+)
+def test_geometric_median_is_as_good_as_scipys(centre: tuple, offsets: np.ndarray, spread_deg: float) -> None:
+    coords = np.array(centre) + offsets * spread_deg  # longitudes may run past 180, which Geod takes
+    found = find_median_deg(wrapped(coords))
+    simplex = {"xatol": 1e-6, "fatol": 1e-6}
+    best = minimize(mean_km, coords.mean(axis=0), args=(coords,), method="Nelder-Mead", options=simplex).fun
+    best = min(best, *(mean_km(place, coords) for place in coords))
+    assert mean_km(found, coords) <= best + 1e-3
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_geometric_median_of_the_world_beats_every_point_of_a_raster(seed: int) -> None:
+    random = np.random.default_rng(seed)
+    coords = from_unit(random.normal(size=(int(random.integers(3, 40)), 3)))
+    lat, lon = np.meshgrid(np.arange(-88, 89, 4.0), np.arange(-180, 180, 4.0))
+    raster = np.stack((lat.ravel(), lon.ravel()), axis=-1)
+    least = geod_km(raster[:, None], coords[None]).mean(axis=1).min()
+    assert mean_km(find_median_deg(coords), coords) <= least + 1e-3
+
+
+@PROPERTY
+@given(majority=places, others=st.lists(places, min_size=1, max_size=5))
+def test_geometric_median_stays_at_a_place_that_holds_the_majority(
+    majority: np.ndarray, others: list[np.ndarray]
+) -> None:
+    coords = np.array([majority] * (len(others) + 1) + others)
+    assert haversine_km(find_median_deg(coords), majority) < 1e-3
+
+
+def test_geometric_median_lies_at_a_data_point_without_majority_too() -> None:
+    # Fermat's point of a triangle with an angle above 120 degrees is that vertex.
+    triangle = np.array([(45.0, 15.0), (45.3, 16.0), (45.3, 14.0)])
+    assert haversine_km(find_median_deg(triangle), triangle[0]) < 1e-3
+
+
+def test_geometric_median_is_fermats_point() -> None:
+    # Seen from it, the corners of a triangle with angles below 120 degrees stand 120 degrees apart.
+    triangle = np.array([(45.0, 15.0), (46.0, 16.0), (45.0, 17.0)])
+    lat, lon = find_median_deg(triangle)
+    azimuths = np.sort(SPHERE.inv(np.full(3, lon), np.full(3, lat), triangle[:, 1], triangle[:, 0])[0])
+    np.testing.assert_allclose(np.diff(azimuths), 120.0, atol=0.01)
+
+
+def test_geometric_median_leaves_a_data_point_that_is_nearly_the_answer() -> None:
+    # An angle just below 120 degrees: the answer lies near the vertex, where plain Weiszfeld stalls.
+    triangle = np.array([(0.0, 0.0), (10.0, 17.0), (10.0, -17.0)])
+    start = mean_km(triangle[0], triangle)
+    simplex = {"xatol": 1e-9, "fatol": 1e-9}
+    best = minimize(mean_km, (1.0, 0.0), args=(triangle,), method="Nelder-Mead", options=simplex).fun
+    assert best < start - 0.1
+    assert mean_km(find_median_deg(triangle), triangle) <= best + 1e-3
+
+
+@PROPERTY
+@given(a=places, b=places)
+def test_geometric_median_of_two_places_lies_between_them(a: np.ndarray, b: np.ndarray) -> None:
+    found = find_median_deg(np.array((a, b)))
+    assert haversine_km(found, a) + haversine_km(found, b) == pytest.approx(geod_km(a, b), abs=2e-3)
+
+
+@PROPERTY
+@given(place=places, count=st.integers(1, 5))
+def test_geometric_median_of_equal_places_is_that_place(place: np.ndarray, count: int) -> None:
+    assert haversine_km(find_median_deg(np.array([place] * count)), place) < 1e-3
+
+
+def test_geometric_median_across_the_date_line() -> None:
+    square = np.array([(-1.0, 179.0), (1.0, 179.0), (1.0, -179.0), (-1.0, -179.0)])
+    assert haversine_km(find_median_deg(square), np.array((0.0, 180.0))) < 1e-3
+
+
+def test_geometric_median_of_many_places() -> None:
+    # More than the 1,000 that serve as starts.
+    random = np.random.default_rng(3)
+    coords = np.concatenate((random.normal((45, 16), 0.3, (3000, 2)), random.normal((43, 17), 0.1, (500, 2))))
+    simplex = {"xatol": 1e-7, "fatol": 1e-7}
+    best = minimize(mean_km, coords.mean(axis=0), args=(coords,), method="Nelder-Mead", options=simplex)
+    assert mean_km(find_median_deg(coords), coords) <= best.fun + 1e-4

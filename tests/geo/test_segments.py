@@ -7,7 +7,7 @@ import pytest
 import shapely
 from shapely.geometry import MultiPolygon, Polygon
 
-from geoguesser.geo.segments import cut_segments, nearest_on_segments, ring_segments
+from geoguesser.geo.boundaries import cut_segments, extract_ring_segments, find_nearest_on_segments
 
 LAND = MultiPolygon(
     [
@@ -18,7 +18,7 @@ LAND = MultiPolygon(
 
 
 def test_every_ring_gives_its_own_segments_and_none_leads_from_one_to_the_next() -> None:
-    starts, ends = ring_segments(LAND)
+    starts, ends = extract_ring_segments(LAND)
     assert len(starts) == 4 + 3 + 3
     assert np.linalg.norm(ends - starts, axis=1).sum() == pytest.approx(LAND.boundary.length)
     made = shapely.union_all(shapely.linestrings(np.stack((starts, ends), axis=1)))
@@ -27,7 +27,7 @@ def test_every_ring_gives_its_own_segments_and_none_leads_from_one_to_the_next()
 
 @pytest.mark.parametrize("longest", [0.3, 1.0, 7.0, 100.0])
 def test_cut_segments_are_short_and_cover_the_same(longest: float) -> None:
-    starts, ends = cut_segments(*ring_segments(LAND), longest=longest)
+    starts, ends = cut_segments(*extract_ring_segments(LAND), longest=longest)
     lengths = np.linalg.norm(ends - starts, axis=1)
     assert lengths.max() <= longest * (1 + 1e-9)
     assert lengths.sum() == pytest.approx(LAND.boundary.length)
@@ -39,13 +39,13 @@ def test_cut_segments_are_short_and_cover_the_same(longest: float) -> None:
 def test_nearest_points_are_shapelys() -> None:
     random = np.random.default_rng(0)
     points = random.uniform(-5, 30, (200, 2))
-    starts, ends = (one[random.integers(10, size=200)] for one in ring_segments(LAND))
-    found = nearest_on_segments(points, starts, ends)
+    starts, ends = (one[random.integers(10, size=200)] for one in extract_ring_segments(LAND))
+    found = find_nearest_on_segments(points, starts, ends)
     lines = shapely.linestrings(np.stack((starts, ends), axis=1))
     wanted = shapely.get_coordinates(shapely.shortest_line(lines, shapely.points(points)))[::2]
     np.testing.assert_allclose(found, wanted, atol=1e-9)
 
 
 def test_a_segment_of_no_length_is_a_point() -> None:
-    found = nearest_on_segments(np.array([[3.0, 4.0]]), np.array([[1.0, 1.0]]), np.array([[1.0, 1.0]]))
+    found = find_nearest_on_segments(np.array([[3.0, 4.0]]), np.array([[1.0, 1.0]]), np.array([[1.0, 1.0]]))
     np.testing.assert_array_equal(found, [[1.0, 1.0]])

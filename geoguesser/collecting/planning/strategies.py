@@ -19,7 +19,8 @@ from geoguesser.collecting.planning.farthest_point import farthest_first
 from geoguesser.collecting.planning.layers import Layer, read_existing, read_layer
 from geoguesser.collecting.planning.poisson_disk import Darts, Target
 from geoguesser.errors import ConfigError, check_int, check_number
-from geoguesser.geo.cells.square import BandCells, SquareCells, cells_for, cells_over
+from geoguesser.geo.cells.factory import cells_for, cells_over
+from geoguesser.geo.cells.square import BandCells, SquareCells
 from geoguesser.geo.region import Region
 
 MAX_PLACES = 10_000_000

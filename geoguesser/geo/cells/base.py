@@ -1,7 +1,8 @@
-"""Partitions of a region's space into cells with ids, and all that boxes have in common.
+"""Partitions of a region's space into cells with ids: base classes for all cells, and for cells that are boxes.
 
-A partition knows no places and no classes; geo/grid.py makes both from it. Boxes lie along the axes of a
-*chart*: easting and northing of the plane, or longitude and sine of latitude of the sphere (which keeps areas).
+A partition does not depend on places or classes; geo/grid.py adds them. Boxes lie along the axes of a *chart*:
+easting and northing of the plane, or longitude and sine of latitude of the sphere. The latter preserves areas:
+d(area) = R^2 cos(latitude) d(latitude) d(longitude) = R^2 d(sin(latitude)) d(longitude).
 """
 
 from __future__ import annotations
@@ -16,19 +17,19 @@ from scipy.sparse import csr_array
 from geoguesser.arrays import FloatArray, IntArray
 from geoguesser.errors import ConfigError
 from geoguesser.geo.distance import EARTH_RADIUS_KM, to_unit
-from geoguesser.geo.region import RUN, PlaneRegion, Region, SphereRegion
+from geoguesser.geo.region import RUN_LENGTH, PlaneRegion, Region, SphereRegion
 
-MAX_CELLS = 4_000_000  # of the raster, land or not; a table of so many entries takes 32 MB
-PER_EDGE = 9  # points along each edge of an outline on the sphere
-SAME = 1e-7  # edges of boxes nearer than this share of a box's side are one
+MAX_CELLS = 4_000_000  # on land or not; a table with an int64 per cell takes 32 MB
+POINTS_PER_EDGE = 9  # of an outline on the sphere
+EDGE_TOLERANCE = 1e-7  # edges of boxes that are nearer than this share of a box's side are the same
 
 
 class Cells(ABC):
-    """A partition. Ids run from 0 to `count` - 1, whether or not there is land.
+    """Partition of a region's space. Ids run from 0 to `count` - 1, on land or not.
 
     Attributes:
-        side_km: The side of a cell; the median where cells differ.
-        count: The number of ids.
+        side_km: Side of a cell; the median if cells differ.
+        count: Number of ids.
     """
 
     side_km: float
@@ -56,19 +57,19 @@ class Cells(ABC):
 
     @abstractmethod
     def neighbours(self, ids: IntArray) -> csr_array[Any, tuple[int, int]]:
-        """(M,) ids -> (M, M) bool, symmetric: which of these cells share an edge or a corner."""
+        """(M,) ids -> (M, M) bool, symmetric: True for cells with a common edge or corner."""
 
     def parents(self, ids: IntArray) -> IntArray | None:
-        """(M,) ids -> (M, G) the cell of each of G overlaid partitions that holds it; None for a plain one."""
+        """(M,) ids -> (M, G) the cells of G overlaid partitions that contain each; None if nothing is overlaid."""
         return None
 
     @abstractmethod
     def state(self) -> dict[str, Any]:
-        """Plain values and arrays from which `cells_from_state` makes the same partition."""
+        """Plain values and arrays from which `restore_cells` makes the same partition."""
 
 
 class BoxCells(Cells):
-    """Cells that are boxes in the chart. Subclasses have `boxes` and `_locate_chart`.
+    """Cells that are boxes in the chart. Subclasses define `boxes` and `locate_chart`.
 
     Attributes:
         sphere: Whether the chart is that of the sphere.
@@ -92,7 +93,8 @@ class BoxCells(Cells):
         west, south, east, north = self.boxes(ids).T
         if not self.sphere:
             return np.stack(((west + east) / 2, (south + north) / 2), axis=-1)
-        latitude = (_latitude(south) + _latitude(north)) / 2
+
+        latitude = (_to_latitude(south) + _to_latitude(north)) / 2
         return to_unit(np.stack((latitude, (west + east) / 2), axis=-1))
 
     def outlines(self, ids: IntArray) -> FloatArray:
@@ -100,74 +102,107 @@ class BoxCells(Cells):
         if not self.sphere:
             ring = ((west, south), (east, south), (east, north), (west, north), (west, south))
             return np.stack([np.stack(corner, axis=-1) for corner in ring], axis=1)
-        return box_rings(_latitude(south), _latitude(north), west, east)
+
+        return draw_box_rings(_to_latitude(south), _to_latitude(north), west, east)
 
     def touching(self, region: Region) -> IntArray:
-        """In the plane exactly; on the sphere by centres on land and points of a boundary, 0.05 degrees apart."""
+        """The ids of the cells that touch the land, ascending.
+
+        In the plane the test is exact. On the sphere a cell touches if its centre is on land, or if it contains a
+        boundary point; these are 0.05 degrees apart.
+        """
         ids = np.arange(self.count, dtype=np.int64)
         if isinstance(region, PlaneRegion):
             return ids[shapely.intersects(region.land_m, shapely.box(*self.boxes(ids).T))]
+
         assert isinstance(region, SphereRegion)
-        met = region.contains(region.from_space(self.centres(ids)))
+        touches = region.contains(region.from_space(self.centres(ids)))
+
+        # A run of boundary points lies in one cell if both corners of its bounding box do. With large cells that
+        # holds for nine runs of ten, and saves the search for their single points.
         chart, low, high = region.boundary_runs
-        at_low, at_high = self.locate_chart(low), self.locate_chart(high)
-        whole = at_low == at_high  # the run lies in one cell: nine times of ten, where cells are large
-        met[at_low[whole]] = True
-        rest = np.flatnonzero(~whole)[:, None] * RUN + np.arange(RUN)
-        met[self.locate_chart(chart[rest[rest < len(chart)]])] = True
-        return ids[met]
+        low_cell, high_cell = self.locate_chart(low), self.locate_chart(high)
+        in_one_cell = low_cell == high_cell
+        touches[low_cell[in_one_cell]] = True
+
+        # The points of all other runs; the last run may be shorter.
+        rest = np.flatnonzero(~in_one_cell)[:, None] * RUN_LENGTH + np.arange(RUN_LENGTH)
+        touches[self.locate_chart(chart[rest[rest < len(chart)]])] = True
+        return ids[touches]
 
     def sides_km(self, ids: IntArray) -> FloatArray:
         west, south, east, north = self.boxes(ids).T
+
+        # The chart of the sphere preserves areas, apart from the square of the radius.
         if self.sphere:
             return EARTH_RADIUS_KM * np.sqrt(np.radians(east - west) * (north - south))
         return np.sqrt((east - west) * (north - south)) / 1000.0
 
     def neighbours(self, ids: IntArray) -> csr_array[Any, tuple[int, int]]:
-        """Boxes that touch; on the sphere also across the date line, and all those that meet at a pole."""
+        """(M, M) bool: True for boxes that touch, on the sphere also across the date line and at a pole."""
+        # Boxes are made larger by a little, because rounding may leave gaps between them.
         boxes = self.boxes(ids)
-        slack = SAME * np.minimum(boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1])
+        slack = EDGE_TOLERANCE * np.minimum(boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1])
         grown = boxes + slack[:, None] * np.array((-1.0, -1.0, 1.0, 1.0))
         tree = shapely.STRtree(shapely.box(*grown.T))
+
+        # Moved by a full turn, the boxes on one side of the date line touch those on the other.
         turns = (-360.0, 0.0, 360.0) if self.sphere else (0.0,)
         pairs = [tree.query(shapely.box(*(grown + np.array((turn, 0.0, turn, 0.0))).T)) for turn in turns]
+
+        # In the chart a pole is an edge, on the sphere a point: all boxes at it meet.
         if self.sphere:
             at_poles = (np.flatnonzero(boxes[:, 1] <= -1.0), np.flatnonzero(boxes[:, 3] >= 1.0))
             pairs += [np.stack(np.meshgrid(polar, polar)).reshape(2, -1) for polar in at_poles]
-        return find_adjacent(np.concatenate(pairs, axis=1), len(ids))
+
+        return make_adjacency(np.concatenate(pairs, axis=1), len(ids))
 
 
-def find_adjacent(pairs: IntArray, count: int) -> csr_array[Any, tuple[int, int]]:
-    """(2, P) pairs of numbers below `count`, in any order, twice or not -> (count, count) bool, symmetric."""
-    one, other = pairs[:, pairs[0] != pairs[1]]
-    keys = np.unique(np.concatenate((one * count + other, other * count + one)))
-    ones = np.ones(len(keys), dtype=np.bool_)
-    return csr_array((ones, (keys // max(count, 1), keys % max(count, 1))), shape=(count, count))
+def make_adjacency(pairs: IntArray, count: int) -> csr_array[Any, tuple[int, int]]:
+    """Makes a symmetric (count, count) bool matrix from (2, P) pairs, in any order and possibly repeated."""
+    # A key is row * count + column, so that repeated entries are found by sorting.
+    first, second = pairs[:, pairs[0] != pairs[1]]
+    keys = np.unique(np.concatenate((first * count + second, second * count + first)))
+
+    entries = np.ones(len(keys), dtype=np.bool_)
+    return csr_array((entries, (keys // max(count, 1), keys % max(count, 1))), shape=(count, count))
 
 
 def to_chart(points: FloatArray) -> FloatArray:
-    """(N, 2) CRS metres as they are; (N, 3) vectors -> (N, 2) longitude (-180 to below 180), sine of latitude."""
+    """Converts points of a region's space to the chart.
+
+    Args:
+        points: (N, 2) CRS metres, which are returned unchanged, or (N, 3) vectors.
+
+    Returns:
+        (N, 2) points of the chart; on the sphere longitude from -180 to below 180, and sine of latitude.
+    """
     if points.shape[-1] == 2:
         return points
+
+    # The date line belongs to the cells east of it.
     x, y, z = points.T
     longitude = np.degrees(np.arctan2(y, x))
-    longitude[longitude >= 180.0] = -180.0  # the date line belongs to the east of it
+    longitude[longitude >= 180.0] = -180.0
+
     return np.stack((longitude, z / np.linalg.norm(points, axis=-1)), axis=-1)
 
 
-def box_rings(south: FloatArray, north: FloatArray, west: FloatArray, east: FloatArray) -> FloatArray:
-    """(M, V, 3) closed rings of unit vectors round boxes of latitude and longitude in degrees, (M,) each."""
-    along = np.linspace(0.0, 1.0, PER_EDGE)
-    up, right = np.zeros((4, PER_EDGE)), np.zeros((4, PER_EDGE))
+def draw_box_rings(south: FloatArray, north: FloatArray, west: FloatArray, east: FloatArray) -> FloatArray:
+    """Draws boxes of latitude and longitude in degrees, (M,) each, as (M, V, 3) closed rings of unit vectors."""
+    # The southern, eastern, northern and western edge, as shares of the box's height and width.
+    along = np.linspace(0.0, 1.0, POINTS_PER_EDGE)
+    up, right = np.zeros((4, POINTS_PER_EDGE)), np.zeros((4, POINTS_PER_EDGE))
     right[0], up[1], right[2], up[3] = along, along, along[::-1], along[::-1]
     right[1], up[2] = 1.0, 1.0
+
     latitude = south[:, None] + up.ravel() * (north - south)[:, None]
     longitude = west[:, None] + right.ravel() * (east - west)[:, None]
     return to_unit(np.stack((latitude, longitude), axis=-1))
 
 
 def check_count(cells: int, side_km: float | None = None, most: int = MAX_CELLS) -> None:
-    """Raises ConfigError where more than `most` cells would be laid."""
+    """Raises ConfigError if a partition would have more than `most` cells."""
     if cells > most:
         raise ConfigError.at(
             "grid",
@@ -177,5 +212,5 @@ def check_count(cells: int, side_km: float | None = None, most: int = MAX_CELLS)
         )
 
 
-def _latitude(sine: FloatArray) -> FloatArray:
+def _to_latitude(sine: FloatArray) -> FloatArray:
     return np.degrees(np.arcsin(np.clip(sine, -1.0, 1.0)))

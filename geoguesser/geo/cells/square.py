@@ -1,40 +1,124 @@
-"""Square cells: true squares in the plane, near-squares of equal area on the sphere; and how many cells are laid.
+"""Partitions into boxes: strips in general, true squares in the plane, equal areas on the sphere.
 
-What a partition is stands in geo/partition.py; geo/grid.py makes classes from it.
+geo/partition.py defines partitions and boxes, geo/cell_factory.py chooses one for a region, and geo/grid.py makes
+classes from it.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
-from functools import cache
 from typing import Any
 
 import numpy as np
 import shapely
 
 from geoguesser.arrays import FloatArray, IntArray
-from geoguesser.geo.cells.base import MAX_CELLS, BoxCells, Cells, box_rings, check_count
-from geoguesser.geo.cells.overlay import StripCells
-from geoguesser.geo.cells.quadtree import QuadtreeCells
-from geoguesser.geo.cells.voronoi import VoronoiCells
+from geoguesser.geo.cells.base import MAX_CELLS, BoxCells, Cells, check_count, draw_box_rings
 from geoguesser.geo.distance import EARTH_RADIUS_KM, from_unit, to_unit
 from geoguesser.geo.region import PlaneRegion, Region
 
-__all__ = ["BandCells", "Cells", "IntArray", "SquareCells", "cells_for", "cells_from_state", "cells_over"]
+__all__ = ["BandCells", "Cells", "IntArray", "SquareCells", "StripCells"]
+
+
+class StripCells(BoxCells):
+    """Boxes in rows; each row has one height and is cut from west to east at edges of its own.
+
+    Args:
+        sphere: Whether the chart is that of the sphere.
+        rows: (R + 1,) ascending edges of the rows in the chart, from south to north.
+        per_row: (R,) number of boxes in each row.
+        west: (count,) western edges of the boxes, row by row.
+        east: Eastern edge of all rows.
+        owners: (count, G) the cell of each of G rasters that contains the box; G is 0 for a single raster.
+    """
+
+    def __init__(
+        self,
+        *,
+        sphere: bool,
+        rows: FloatArray,
+        per_row: IntArray,
+        west: FloatArray,
+        east: float,
+        owners: IntArray,
+    ) -> None:
+        self.sphere, self.east = sphere, float(east)
+        self.rows, self.west = np.asarray(rows, dtype=np.float64), np.asarray(west, dtype=np.float64)
+        self.per_row, self.owners = np.asarray(per_row, dtype=np.int64), np.asarray(owners, dtype=np.int64)
+        self.count = len(self.west)
+
+        # The first box of each row, the row of each box, and the key by which `locate_chart` searches.
+        self._first = np.cumsum(self.per_row) - self.per_row
+        self._box_rows = np.repeat(np.arange(len(self.per_row)), self.per_row)
+        self._keys = self._box_rows + self._to_share(self.west)
+
+        self.side_km = float(np.median(self.sides_km(np.arange(self.count))))
+
+    @classmethod
+    def from_edges(
+        cls, sphere: bool, rows: FloatArray, edges: list[FloatArray], owners: IntArray | None = None
+    ) -> StripCells:
+        """Makes the boxes from the rows' edges and, per row, the ascending edges of its boxes with both ends."""
+        west = np.concatenate([row_edges[:-1] for row_edges in edges])
+        per_row = np.array([len(row_edges) - 1 for row_edges in edges])
+        if owners is None:
+            owners = np.zeros((len(west), 0), dtype=np.int64)
+
+        return cls(sphere=sphere, rows=rows, per_row=per_row, west=west, east=edges[0][-1], owners=owners)
+
+    def _to_share(self, x: FloatArray) -> FloatArray:
+        """Distance from the western edge as a share of the total width: from 0 to below 1."""
+        return (x - self.west[0]) / (self.east - self.west[0])
+
+    def row_edges(self, row: int) -> FloatArray:
+        """The edges of the boxes of a row, ascending, with both ends."""
+        first = self._first[row]
+        return np.append(self.west[first : first + self.per_row[row]], self.east)
+
+    def locate_chart(self, chart: FloatArray) -> IntArray:
+        x, y = chart.T
+
+        # On the sphere the north pole, which is on an edge, belongs to the last row.
+        row = np.searchsorted(self.rows, y, side="right") - 1
+        if self.sphere:
+            row = np.clip(row, 0, len(self.per_row) - 1)
+
+        inside = (row >= 0) & (row < len(self.per_row)) & (x >= self.west[0]) & (x < self.east)
+        row = np.clip(row, 0, len(self.per_row) - 1)
+
+        # One search serves all rows: a key is the row's number before the point and the share of its width after.
+        ids = np.searchsorted(self._keys, row + self._to_share(x), side="right") - 1
+        ids = np.clip(ids, self._first[row], self._first[row] + self.per_row[row] - 1)
+        ids[~inside] = -1
+        return ids
+
+    def boxes(self, ids: IntArray) -> FloatArray:
+        row = self._box_rows[ids]
+
+        # A box ends where the next begins, the last of a row at the common eastern edge.
+        is_last = ids == self._first[row] + self.per_row[row] - 1
+        east = np.where(is_last, self.east, np.append(self.west, self.east)[ids + 1])
+
+        return np.stack((self.west[ids], self.rows[row], east, self.rows[row + 1]), axis=-1)
+
+    def parents(self, ids: IntArray) -> IntArray | None:
+        return self.owners[ids] if self.owners.shape[1] else None
+
+    def state(self) -> dict[str, Any]:
+        names = ("sphere", "rows", "per_row", "west", "east", "owners")
+        return {"kind": "strips", **{name: getattr(self, name) for name in names}}
 
 
 class SquareCells(BoxCells):
     """True squares in the CRS's metres, numbered row by row from the south-west.
 
-    A square takes in its western and southern edges, so a point on a shared edge lies in exactly one.
+    A square includes its western and southern edges, so that a point on a common edge lies in exactly one square.
 
     Args:
-        west_m: The western edge, an easting.
-        south_m: The southern edge, a northing.
-        side_m: The side.
-        columns: How many squares from west to east.
-        rows: How many from south to north.
+        west_m: Easting of the western edge.
+        south_m: Northing of the southern edge.
+        side_m: Side of a square.
+        columns: Number of squares from west to east.
+        rows: Number of squares from south to north.
     """
 
     sphere = False
@@ -47,27 +131,31 @@ class SquareCells(BoxCells):
 
     @classmethod
     def over(cls, region: PlaneRegion, side_km: float, phase: tuple[float, float] = (0.0, 0.0)) -> SquareCells:
-        """The squares of one side, centred on the bounding box of the land, then moved by a phase.
+        """Makes the squares of one side, centred on the bounding box of the land, then moved by a phase.
 
         Args:
             region: The land.
-            side_km: The side.
-            phase: How far to move the raster east and north, in sides, from 0 to 1.
+            side_km: Side of a square.
+            phase: Shift of the raster to the east and to the north, in sides, from 0 to 1.
         """
         side = side_km * 1000.0
         west, south, east, north = region.land_m.bounds
         columns, rows = (max(1, int(np.ceil(span / side))) for span in (east - west, north - south))
         west_m, south_m = (west + east - columns * side) / 2, (south + north - rows * side) / 2
+
+        # A moved raster needs one more column or row to cover the land.
         if phase[0]:
             west_m, columns = west_m + (phase[0] - 1.0) * side, columns + 1
         if phase[1]:
             south_m, rows = south_m + (phase[1] - 1.0) * side, rows + 1
+
         check_count(columns * rows, side_km)
         return cls(west_m, south_m, side, columns, rows)
 
     def locate_chart(self, chart: FloatArray) -> IntArray:
         column = np.floor((chart[:, 0] - self.west_m) * (1.0 / self.side_m)).astype(np.int64)
         row = np.floor((chart[:, 1] - self.south_m) * (1.0 / self.side_m)).astype(np.int64)
+
         ids = row * self.columns + column
         inside = (column >= 0) & (column < self.columns) & (row >= 0) & (row < self.rows)
         ids[~inside] = -1
@@ -79,8 +167,8 @@ class SquareCells(BoxCells):
         return np.stack((x, y), axis=-1)
 
     def boxes(self, ids: IntArray) -> FloatArray:
-        middle = self.centres(ids)
-        return np.concatenate((middle - self.side_m / 2, middle + self.side_m / 2), axis=1)
+        centres = self.centres(ids)
+        return np.concatenate((centres - self.side_m / 2, centres + self.side_m / 2), axis=1)
 
     def outlines(self, ids: IntArray) -> FloatArray:
         corners = np.array([(-1, -1), (1, -1), (1, 1), (-1, 1), (-1, -1)]) * self.side_m / 2
@@ -91,17 +179,20 @@ class SquareCells(BoxCells):
 
     def touching(self, region: Region) -> IntArray:
         assert isinstance(region, PlaneRegion)
-        ids = self._under_boxes(region.parts_bounds_m)
+
+        # Squares far from all land are left out before the exact and slow test.
+        ids = self._find_under_boxes(region.parts_bounds_m)
         low = self.centres(ids) - self.side_m / 2
         boxes = shapely.box(low[:, 0], low[:, 1], low[:, 0] + self.side_m, low[:, 1] + self.side_m)
         return ids[shapely.intersects(region.land_m, boxes)]
 
-    def _under_boxes(self, bounds_m: FloatArray) -> IntArray:
-        """The ids under the bounding boxes of the land's parts: few, where islands lie far apart."""
+    def _find_under_boxes(self, bounds_m: FloatArray) -> IntArray:
+        """Finds the squares under (P, 4) bounding boxes of the land's parts: few if islands lie far apart."""
         corners = np.concatenate((bounds_m[:, :2], bounds_m[:, 2:]))
         column = np.floor((corners[:, 0] - self.west_m) / self.side_m).astype(np.int64)
         row = np.floor((corners[:, 1] - self.south_m) / self.side_m).astype(np.int64)
         column, row = column.clip(0, self.columns - 1), row.clip(0, self.rows - 1)
+
         under = np.zeros((self.rows, self.columns), dtype=bool)
         for low_column, high_column, low_row, high_row in zip(
             *np.split(column, 2), *np.split(row, 2), strict=True
@@ -117,12 +208,12 @@ class SquareCells(BoxCells):
 class BandCells(BoxCells):
     """Near-square cells of exactly equal area on the sphere, in bands of latitude from the south.
 
-    Band i holds `cells_per_band[i]` cells of equal width, about as wide as the band is high; the
-    bands' edges are set so that every cell has the same area (the area north of a latitude is
-    proportional to 1 - sin(latitude)).
+    Band i has `cells_per_band[i]` cells of equal width, about as wide as the band is high. The area of the unit
+    sphere south of a latitude is 2 pi (1 + sin(latitude)). If n of the `count` cells lie south of an edge, they
+    have the share n / count of 4 pi, so the edge is at sin(latitude) = -1 + 2 n / count.
 
     Args:
-        cells_per_band: How many cells each band holds.
+        cells_per_band: Number of cells of each band.
     """
 
     sphere = True
@@ -131,16 +222,19 @@ class BandCells(BoxCells):
         self.cells_per_band = [int(cells) for cells in cells_per_band]
         self._first = np.cumsum([0, *self.cells_per_band])
         self.count = int(self._first[-1])
-        self.band_edges = np.clip(-1.0 + 2.0 * self._first / self.count, -1.0, 1.0)
+        self.band_edges = np.clip(-1.0 + 2.0 * self._first / self.count, -1.0, 1.0)  # sines of latitude
         self.side_km = EARTH_RADIUS_KM * float(np.sqrt(4.0 * np.pi / self.count))
 
     @classmethod
     def over(cls, region: Region, side_km: float, *, most: int = MAX_CELLS) -> BandCells:
-        """The cells of about one side; they cover the sphere, wherever the land is. At most so many are laid."""
+        """Makes cells of about one side, at most `most`. They cover the sphere, wherever the land is."""
         bands = max(1, round(np.pi * EARTH_RADIUS_KM / side_km))
+
+        # As many cells per band as are about square at its middle.
         middles = -np.pi / 2 + (np.arange(bands) + 0.5) * np.pi / bands
         around = 2.0 * np.pi * EARTH_RADIUS_KM * np.cos(middles) / side_km
         cells = np.maximum(np.round(around), 1).astype(int)
+
         check_count(int(cells.sum()), side_km, most)
         return cls(cells.tolist())
 
@@ -150,7 +244,10 @@ class BandCells(BoxCells):
 
     def locate_chart(self, chart: FloatArray) -> IntArray:
         longitude, sine = chart.T
+
+        # The north pole, which is on an edge, belongs to the last band.
         band = np.clip(np.searchsorted(self.band_edges, sine, side="right") - 1, 0, len(self.cells_per_band) - 1)
+
         cells = np.asarray(self.cells_per_band)[band]
         column = np.floor((longitude + 180.0) / 360.0 * cells).astype(np.int64) % cells
         return (self._first[band] + column).astype(np.int64)
@@ -159,6 +256,7 @@ class BandCells(BoxCells):
         """South, north, west and east edge of each cell."""
         band = np.searchsorted(self._first, ids, side="right") - 1
         latitudes = np.degrees(np.arcsin(self.band_edges))
+
         width = 360.0 / np.asarray(self.cells_per_band)[band]
         west = -180.0 + (ids - self._first[band]) * width
         return latitudes[band], latitudes[band + 1], west, west + width
@@ -173,78 +271,10 @@ class BandCells(BoxCells):
         return to_unit(np.stack(((south + north) / 2, (west + east) / 2), axis=-1))
 
     def outlines(self, ids: IntArray) -> FloatArray:
-        return box_rings(*self._edges_deg(ids))
+        return draw_box_rings(*self._edges_deg(ids))
 
     def sides_km(self, ids: IntArray) -> FloatArray:
         return np.full(len(ids), self.side_km)
 
     def state(self) -> dict[str, Any]:
         return {"kind": "band", "cells_per_band": self.cells_per_band}
-
-
-def cells_over(region: Region, side_km: float, phase: tuple[float, float] = (0.0, 0.0)) -> Cells:
-    """The partition of one side for a region: squares where it has a plane, else cells on the sphere."""
-    if isinstance(region, PlaneRegion):
-        return SquareCells.over(region, side_km, phase)
-    return BandCells.over(region, side_km)
-
-
-def cells_for(region: Region, size: int) -> Cells:
-    """Finds the partition of which `size` cells touch the land.
-
-    The count falls as the side grows, but in jumps, because the raster moves with it: bisection finds
-    the neighbourhood; then sides within 15 % of it are tried, and in the plane also rasters moved by
-    quarters of a side, until the count is within 0.5 % of `size`. Else the nearest count wins.
-
-    Args:
-        region: The land.
-        size: The number of cells wanted.
-
-    Returns:
-        The partition; its count is within 2 % of `size` from 60 up.
-
-    Raises:
-        ConfigError: More cells would be laid than can be.
-    """
-    check_count(size)  # before a search: at least so many are laid
-
-    @cache
-    def counted(bands: tuple[int, ...]) -> int:
-        return len(BandCells(list(bands)).touching(region))
-
-    def count(cells: Cells) -> int:  # on the sphere, sides that are near each other make the same cells
-        if isinstance(cells, BandCells):
-            return counted(tuple(cells.cells_per_band))
-        return len(cells.touching(region))
-
-    coarse = 2.0 * region.diagonal_km / np.sqrt(size)
-    while count(cells_over(region, coarse)) < size:
-        coarse /= 1.5
-    low, high = coarse, coarse * 1.5
-    for _ in range(16):
-        middle = float(np.sqrt(low * high))
-        low, high = (middle, high) if count(cells_over(region, middle)) > size else (low, middle)
-    best, best_miss = cells_over(region, high), math.inf
-    quarters = (0.0, 0.25, 0.5, 0.75)
-    phases = [(x, y) for x in quarters for y in quarters] if isinstance(region, PlaneRegion) else [(0.0, 0.0)]
-    for phase in phases:
-        for shift in sorted(np.linspace(-0.15, 0.15, 61), key=abs):
-            cells = cells_over(region, high * float(np.exp(shift)), phase)
-            miss = abs(count(cells) - size)
-            if miss < best_miss:
-                best, best_miss = cells, miss
-            if miss <= 0.005 * size:
-                return best
-    return best
-
-
-def cells_from_state(state: dict[str, Any]) -> Cells:
-    """Makes the partition again that `Cells.state` described."""
-    kinds: dict[str, Callable[..., Cells]] = {
-        "square": SquareCells,
-        "band": BandCells,
-        "quadtree": QuadtreeCells,
-        "voronoi": VoronoiCells,
-        "strips": StripCells,
-    }
-    return kinds[state["kind"]](**{key: value for key, value in state.items() if key != "kind"})

@@ -1,33 +1,35 @@
-"""Voronoi cells: all that is nearer to one centre than to any other; and k-means, which finds centres."""
+"""Voronoi cells (all points nearer to one centre than to any other), and k-means to find the centres."""
 
 from __future__ import annotations
 
+import warnings
 from functools import cached_property
 from typing import Any
 
 import numpy as np
+from scipy.cluster.vq import kmeans2
 from scipy.sparse import csr_array
 from scipy.spatial import ConvexHull, QhullError, SphericalVoronoi, Voronoi, cKDTree
 
 from geoguesser.arrays import FloatArray, IntArray
-from geoguesser.geo.cells.base import Cells, box_rings, find_adjacent
+from geoguesser.geo.cells.base import Cells, draw_box_rings, make_adjacency
 from geoguesser.geo.distance import EARTH_RADIUS_KM, arc_km
 from geoguesser.geo.region import PlaneRegion, Region
 
-NEAR_KM = 0.01  # places that are nearer to a centre do not become one
-MAX_ROUNDS = 100
-SETTLED = 1e-4  # share of the distinct places that may still change their cell when k-means ends
-WIDER = 0.05  # of the box in which cells of the plane are drawn and measured, on each side
-STEP_RAD = 0.02  # between points of an outline on the sphere: 130 km
+NEAR_KM = 0.01  # k-means takes places nearer than this to each other for one
+KMEANS_ITERATIONS = 50
+BOX_MARGIN = 0.05  # of the box in which cells of the plane are drawn and measured, as a share of its longer side
+OUTLINE_STEP_RAD = 0.02  # distance of points of an outline on the sphere: 130 km
+MERIDIAN_POINTS = 181  # of a lune's edge, from pole to pole: one per degree
 
 
 class VoronoiCells(Cells):
-    """The Voronoi cells of centres, by distance in the plane or on the sphere. Every point lies in one.
+    """Voronoi cells of centres, by distance in the plane or on the sphere. Every point lies in one cell.
 
     Args:
         centres: (K, 2) CRS metres or (K, 3) unit vectors, no two the same.
-        box_m: West, south, east and north of the box in which cells of the plane are drawn and measured, all
-            centres well inside; empty on the sphere.
+        box_m: West, south, east and north edge of the box in which cells of the plane are drawn and measured, with
+            all centres well inside; empty on the sphere.
     """
 
     def __init__(self, centres: FloatArray, box_m: list[float]) -> None:
@@ -39,17 +41,22 @@ class VoronoiCells(Cells):
 
     @classmethod
     def over(cls, region: Region, coords_deg: FloatArray, *, size: int, seed: int) -> VoronoiCells:
-        """The cells of k-means over places; fewer than `size` where fewer places are distinct."""
-        places, counts = np.unique(coords_deg, axis=0, return_counts=True)  # so that their order means nothing
+        """Makes the cells by k-means over places; fewer than `size` if fewer places are distinct."""
+        # Sorted and counted, so that the order of the places does not matter.
+        places, counts = np.unique(coords_deg, axis=0, return_counts=True)
         points = region.to_space(places)
-        plane = isinstance(region, PlaneRegion)
-        centres = kmeans(points, counts, size, np.random.default_rng(seed), near=NEAR_KM * _units_per_km(plane))
+
+        # In metres of the plane, or in chords of the unit sphere.
+        units_per_km = 1000.0 if isinstance(region, PlaneRegion) else 1.0 / EARTH_RADIUS_KM
+        centres = kmeans(points, counts, size, np.random.default_rng(seed), near=NEAR_KM * units_per_km)
         if not isinstance(region, PlaneRegion):
             return cls(centres, [])
+
+        # Centres may lie outside the land's bounding box: the places decide.
         corners = np.concatenate((np.reshape(region.land_m.bounds, (2, 2)), centres))
         low, high = corners.min(axis=0), corners.max(axis=0)
-        room = WIDER * (high - low).max() + 1.0
-        return cls(centres, [*(low - room), *(high + room)])
+        margin = BOX_MARGIN * (high - low).max() + 1.0
+        return cls(centres, [*(low - margin), *(high + margin)])
 
     def locate(self, points: FloatArray) -> IntArray:
         return np.asarray(self._tree.query(points)[1], dtype=np.int64)
@@ -62,166 +69,194 @@ class VoronoiCells(Cells):
         return [rings[k] for k in ids]
 
     def touching(self, region: Region) -> IntArray:
-        """All: a cell is made by the places in it."""
+        """All cells: each was made from places in it."""
         return np.arange(self.count, dtype=np.int64)
 
     def sides_km(self, ids: IntArray) -> FloatArray:
-        """As in Cells, in the plane within the box; but at most twice the way to the nearest centre.
+        """(M,) square roots of the areas within the box, at most twice the distance to the nearest centre.
 
-        The cells at the rim have no end by themselves, and an ocean on the sphere belongs to its coasts.
+        The bound is for cells at the rim, which have no end of their own in the plane, and which on the sphere
+        extend across an ocean.
         """
-        sides = np.sqrt(self._shapes[1][ids])
+        areas_km2 = self._shapes[1]
+        sides = np.sqrt(areas_km2[ids])
         if self.count == 1:
             return sides
-        away = np.asarray(self._tree.query(self._points[ids], k=[2])[0])[:, 0]
-        nearest = away / 1000.0 if self.box_m else arc_km(away)
-        return np.minimum(sides, 2.0 * nearest)
+
+        # The nearest centre is the cell's own, the second the nearest other.
+        distances = np.asarray(self._tree.query(self._points[ids], k=[2])[0])[:, 0]
+        nearest_km = distances / 1000.0 if self.box_m else arc_km(distances)
+        return np.minimum(sides, 2.0 * nearest_km)
 
     def neighbours(self, ids: IntArray) -> csr_array[Any, tuple[int, int]]:
-        """The Delaunay neighbours, in the plane those that share an edge within the box."""
-        return find_adjacent(self._shapes[2], self.count)[ids][:, ids]
+        """The Delaunay neighbours; in the plane only those with a common edge within the box."""
+        pairs = self._shapes[2]
+        return make_adjacency(pairs, self.count)[ids][:, ids]
 
     @cached_property
     def _shapes(self) -> tuple[list[FloatArray], FloatArray, IntArray]:
         """Closed rings in the region's space, areas in square km, and (2, P) pairs of neighbours."""
         if self.box_m:
-            return _in_box(self._points, np.array(self.box_m))
+            return _make_cells_in_box(self._points, np.array(self.box_m))
+
+        # Centres on one circle have no convex hull with a volume.
         if np.linalg.matrix_rank(self._points - self._points.mean(axis=0), tol=1e-9) < 3:
-            return _lunes(self._points)
+            return _make_lunes(self._points)
+
         try:
-            return _on_sphere(self._points)
-        except (QhullError, ValueError):  # all within metres of a circle: too flat for a hull
-            return _lunes(self._points)
+            return _make_cells_on_sphere(self._points)
+        except (QhullError, ValueError):
+            # All centres lie within metres of one circle: too flat for a hull.
+            return _make_lunes(self._points)
 
     def state(self) -> dict[str, Any]:
         return {"kind": "voronoi", "centres": self._points, "box_m": self.box_m}
 
 
-def _units_per_km(plane: bool) -> float:
-    return 1000.0 if plane else 1.0 / EARTH_RADIUS_KM
-
-
 def kmeans(
     points: FloatArray, counts: IntArray, size: int, random: np.random.Generator, *, near: float
 ) -> FloatArray:
-    """Centres with a small sum of squared distances to their places: Lloyd's rounds from a k-means++ start.
+    """Finds centres with a small sum of squared distances to places, by scipy's k-means with a k-means++ start.
 
     Args:
-        points: (N, d) distinct places; unit vectors where d is 3, and then centres are as well.
-        counts: (N,) how often each occurs.
-        size: How many centres.
-        random: Draws the start.
-        near: Points nearer than this to a centre do not start another.
+        points: (N, d) distinct places; unit vectors if d is 3, and then the centres are as well.
+        counts: (N,) number of times that each place occurs.
+        size: Number of centres.
+        random: Generator for the start.
+        near: Distance below which places count as one.
 
     Returns:
-        (K, d) centres, K at most `size`; each is the nearest one for some point.
+        (K, d) centres, K at most `size`; each is the nearest centre of at least one place.
 
     Source: Arthur and Vassilvitskii, k-means++ (SODA 2007).
     """
-    centres = _start(points, counts, size, random, near)
-    before: IntArray | None = None
-    for _ in range(MAX_ROUNDS):
-        nearest = np.asarray(cKDTree(centres).query(points)[1], dtype=np.int64)
-        if before is not None and np.mean(nearest != before) <= SETTLED:
-            break
-        before = nearest
-        centres = _means(points, counts, nearest, len(centres))
+    points, counts = _merge_near(points, counts, near)
+    if len(points) <= size:
+        return points
+
+    # A cluster may lose all its places to others. It keeps its centre then, and is removed below.
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="One of the clusters is empty")
+        repeated = np.repeat(points, counts, axis=0)
+        centres, _ = kmeans2(repeated, size, iter=KMEANS_ITERATIONS, minit="++", seed=random)
+
+    # The mean of unit vectors lies below the sphere.
+    if points.shape[1] == 3:
+        centres = centres / np.linalg.norm(centres, axis=-1, keepdims=True)
+
     return centres[np.unique(cKDTree(centres).query(points)[1])]
 
 
-def _start(
-    points: FloatArray, counts: IntArray, size: int, random: np.random.Generator, near: float
-) -> FloatArray:
-    """Draws centres among the points by their squared distance to the nearest one that is drawn already."""
-    chosen = [int(random.choice(len(points), p=counts / counts.sum()))]
-    squares = np.full(len(points), np.inf)
-    while True:
-        squares = np.minimum(squares, ((points - points[chosen[-1]]) ** 2).sum(axis=1))
-        weights = np.cumsum(np.where(squares > near**2, squares, 0.0) * counts)
-        if len(chosen) >= size or weights[-1] == 0.0:
-            return points[chosen]
-        chosen.append(int(np.searchsorted(weights, random.random() * weights[-1], side="right")))
+def _merge_near(points: FloatArray, counts: IntArray, near: float) -> tuple[FloatArray, IntArray]:
+    """Merges places into the first one nearer than `near`, so that the rest are apart by at least as much."""
+    # Pairs in order of their first place: it is known then whether that one is kept.
+    pairs = cKDTree(points).query_pairs(near, output_type="ndarray")
+    kept_by = np.arange(len(points))
+    for first, second in pairs[np.lexsort(pairs.T[::-1])]:
+        if kept_by[first] == first and kept_by[second] == second:
+            kept_by[second] = first
+
+    kept, index = np.unique(kept_by, return_inverse=True)
+    return points[kept], np.bincount(index, weights=counts).astype(np.int64)
 
 
-def _means(points: FloatArray, counts: IntArray, nearest: IntArray, size: int) -> FloatArray:
-    """(K, d) the mean of the points of each centre, K at most `size`: a centre without points is left out."""
-    totals = np.bincount(nearest, weights=counts, minlength=size)
-    sums = [np.bincount(nearest, weights=column * counts, minlength=size) for column in points.T]
-    means = np.stack(sums, axis=-1)[totals > 0] / totals[totals > 0, None]
-    return means / np.linalg.norm(means, axis=-1, keepdims=True) if points.shape[1] == 3 else means
+def _make_cells_in_box(centres: FloatArray, box: FloatArray) -> tuple[list[FloatArray], FloatArray, IntArray]:
+    """Makes the cells of the plane, cut off at a box.
 
-
-def _in_box(centres: FloatArray, box: FloatArray) -> tuple[list[FloatArray], FloatArray, IntArray]:
-    """Cells cut off at a box: with the centres mirrored in its four sides, its sides are edges of cells."""
+    Every centre is mirrored in the box's four sides. An edge between a centre and its mirror image lies on the
+    side, so the cells of the centres themselves end there.
+    """
     low, high = box[:2], box[2:]
     origin, count = (low + high) / 2, len(centres)
     inner = centres - origin
-    mirrored = [inner]
+
+    images = [inner]
     for axis in (0, 1):
-        for end in (low, high):
-            twin = inner.copy()
-            twin[:, axis] = 2 * (end - origin)[axis] - twin[:, axis]
-            mirrored.append(twin)
-    made = Voronoi(np.concatenate(mirrored))
-    rings, areas = [], np.zeros(count)
+        for side in (low, high):
+            image = inner.copy()
+            image[:, axis] = 2 * (side - origin)[axis] - image[:, axis]
+            images.append(image)
+
+    diagram = Voronoi(np.concatenate(images))
+
+    rings, areas_km2 = [], np.zeros(count)
     for k in range(count):
-        corners = made.vertices[made.regions[made.point_region[k]]]
-        away = corners - inner[k]
-        corners = corners[np.argsort(np.arctan2(away[:, 1], away[:, 0]))]
+        # A cell is convex, so its corners are in order by their direction from the centre.
+        corners = diagram.vertices[diagram.regions[diagram.point_region[k]]]
+        direction = corners - inner[k]
+        corners = corners[np.argsort(np.arctan2(direction[:, 1], direction[:, 0]))]
+
+        # The shoelace formula: half the sum of the cross products of successive corners; from square metres to km.
         following = np.roll(corners, -1, axis=0)
-        areas[k] = np.sum(corners[:, 0] * following[:, 1] - corners[:, 1] * following[:, 0]) / 2e6
+        areas_km2[k] = np.sum(corners[:, 0] * following[:, 1] - corners[:, 1] * following[:, 0]) / 2e6
         rings.append(np.concatenate((corners, corners[:1])) + origin)
-    pairs = made.ridge_points
-    return rings, areas, pairs[(pairs < count).all(axis=1)].T.astype(np.int64)
+
+    # Ridges with an image are parts of the box's sides.
+    pairs = diagram.ridge_points
+    return rings, areas_km2, pairs[(pairs < count).all(axis=1)].T.astype(np.int64)
 
 
-def _on_sphere(centres: FloatArray) -> tuple[list[FloatArray], FloatArray, IntArray]:
-    made: Any = SphericalVoronoi(centres, threshold=1e-12)
-    made.sort_vertices_of_regions()
-    rings = [_along_circles(made.vertices[region]) for region in made.regions]
+def _make_cells_on_sphere(centres: FloatArray) -> tuple[list[FloatArray], FloatArray, IntArray]:
+    """Makes the cells of centres whose convex hull has a volume."""
+    diagram: Any = SphericalVoronoi(centres, threshold=1e-12)
+    diagram.sort_vertices_of_regions()
+    rings = [_draw_great_circles(diagram.vertices[region]) for region in diagram.regions]
+
+    # The faces of the convex hull are the Delaunay triangles.
     triangles = ConvexHull(centres).simplices
     pairs = np.concatenate((triangles[:, [0, 1]], triangles[:, [1, 2]], triangles[:, [2, 0]]))
-    return rings, made.calculate_areas() * EARTH_RADIUS_KM**2, pairs.T.astype(np.int64)
+    return rings, diagram.calculate_areas() * EARTH_RADIUS_KM**2, pairs.T.astype(np.int64)
 
 
-def _lunes(centres: FloatArray) -> tuple[list[FloatArray], FloatArray, IntArray]:
-    """The cells of centres on one circle, or of fewer than four: lunes from one pole of it to the other."""
+def _make_lunes(centres: FloatArray) -> tuple[list[FloatArray], FloatArray, IntArray]:
+    """Makes the cells of centres on one circle, or of fewer than four: lunes from one pole of it to the other."""
     count = len(centres)
-    if count == 1:  # the whole sphere, cut open at the date line
+
+    # The complete sphere, cut open at the date line.
+    if count == 1:
         west, south, east, north = (np.array([value]) for value in (-180.0, -90.0, 180.0, 90.0))
         return (
-            list(box_rings(south, north, west, east)),
+            list(draw_box_rings(south, north, west, east)),
             np.array([4.0 * np.pi * EARTH_RADIUS_KM**2]),
             np.zeros((2, 0), dtype=np.int64),
         )
-    pole = np.linalg.svd(centres - centres.mean(axis=0))[2][-1]
-    one = np.linalg.svd(pole[None])[2][1]
-    other = np.cross(pole, one)
-    angles = np.arctan2(centres @ other, centres @ one)
-    order = np.argsort(angles)
-    behind = np.diff(angles[order], append=angles[order[0]] + 2 * np.pi) / 2  # half the way to the next
-    rise = np.linspace(-np.pi / 2, np.pi / 2, 181)
 
-    def meridian(angle: float) -> FloatArray:
-        across = np.cos(angle) * one + np.sin(angle) * other
-        return np.cos(rise)[:, None] * across + np.sin(rise)[:, None] * pole
+    # Axes: the pole is normal to the circle's plane, the others span the plane.
+    pole = np.linalg.svd(centres - centres.mean(axis=0))[2][-1]
+    x_axis = np.linalg.svd(pole[None])[2][1]
+    y_axis = np.cross(pole, x_axis)
+
+    # A lune reaches half the way to the next centre on each side.
+    angles = np.arctan2(centres @ y_axis, centres @ x_axis)
+    order = np.argsort(angles)
+    half_gaps = np.diff(angles[order], append=angles[order[0]] + 2 * np.pi) / 2
+    rise = np.linspace(-np.pi / 2, np.pi / 2, MERIDIAN_POINTS)
+
+    def draw_meridian(angle: float) -> FloatArray:
+        equator = np.cos(angle) * x_axis + np.sin(angle) * y_axis
+        return np.cos(rise)[:, None] * equator + np.sin(rise)[:, None] * pole
 
     rings, widths = [np.zeros((0, 3))] * count, np.zeros(count)
-    for place, k in enumerate(order):
-        before, after = angles[k] - behind[place - 1], angles[k] + behind[place]
-        rings[k] = np.concatenate((meridian(after), meridian(before)[::-1], meridian(after)[:1]))
+    for position, k in enumerate(order):
+        before, after = angles[k] - half_gaps[position - 1], angles[k] + half_gaps[position]
+        rings[k] = np.concatenate((draw_meridian(after), draw_meridian(before)[::-1], draw_meridian(after)[:1]))
         widths[k] = after - before
-    every = np.stack(np.meshgrid(np.arange(count), np.arange(count))).reshape(2, -1)  # all meet at both poles
-    return rings, 2.0 * widths * EARTH_RADIUS_KM**2, every
+
+    # All lunes meet at both poles. The area of a lune of a unit sphere is twice its width.
+    pairs = np.stack(np.meshgrid(np.arange(count), np.arange(count))).reshape(2, -1)
+    return rings, 2.0 * widths * EARTH_RADIUS_KM**2, pairs
 
 
-def _along_circles(corners: FloatArray) -> FloatArray:
-    """(V, 3) corners -> a closed ring along great circles, with a point at least every STEP_RAD."""
+def _draw_great_circles(corners: FloatArray) -> FloatArray:
+    """(V, 3) corners -> a closed ring along great circles, with a point at least every OUTLINE_STEP_RAD."""
     pieces = []
     for start, end in zip(corners, np.roll(corners, -1, axis=0), strict=True):
         chord = float(np.linalg.norm(end - start))
-        number = max(1, int(np.ceil(2.0 * np.arcsin(min(chord / 2.0, 1.0)) / STEP_RAD)))
+        angle = 2.0 * np.arcsin(min(chord / 2.0, 1.0))
+        number = max(1, int(np.ceil(angle / OUTLINE_STEP_RAD)))
         share = (np.arange(number) / number)[:, None]
         pieces.append(start + share * (end - start))
+
+    # Points of the chords, lifted to the sphere.
     ring = np.concatenate([*pieces, corners[:1]])
     return ring / np.linalg.norm(ring, axis=-1, keepdims=True)

@@ -20,7 +20,8 @@ from matplotlib.ticker import FuncFormatter, PercentFormatter
 
 from geoguesser.arrays import FloatArray, IntArray
 from geoguesser.evaluation.error_budget import find_touching_cells
-from geoguesser.geo.cells.square import Cells, cells_for
+from geoguesser.geo.cells.factory import cells_for
+from geoguesser.geo.cells.square import Cells
 from geoguesser.geo.grid import Grid
 from geoguesser.geo.region import Region
 from geoguesser.reporting.comparison.plots import SHARP_DPI, WIDTH_IN

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from geoguesser.geo.cells.base import to_chart
-from geoguesser.geo.cells.overlay import SLIVER, Raster, StripCells, band_raster, overlay, square_raster
-from geoguesser.geo.cells.square import BandCells, SquareCells
+from geoguesser.geo.cells.overlay import SLIVER, Raster, make_band_raster, make_square_raster, overlay
+from geoguesser.geo.cells.square import BandCells, SquareCells, StripCells
 from geoguesser.geo.distance import EARTH_RADIUS_KM, from_unit, to_unit
 
 PROPERTY = settings(max_examples=40, deadline=None)
@@ -26,8 +26,8 @@ def covering(boxes: np.ndarray, chart: np.ndarray) -> np.ndarray:
 
 
 def test_two_rasters_by_hand() -> None:
-    coarse = square_raster(SquareCells(0.0, 0.0, 6.0, 2, 1))
-    fine = square_raster(SquareCells(-1.0, -1.0, 5.0, 3, 2))
+    coarse = make_square_raster(SquareCells(0.0, 0.0, 6.0, 2, 1))
+    fine = make_square_raster(SquareCells(-1.0, -1.0, 5.0, 3, 2))
     pieces = overlay([coarse, fine])
     assert pieces.boxes(ids(pieces)).tolist() == [
         [0, 0, 4, 4],
@@ -47,9 +47,9 @@ def test_two_rasters_by_hand() -> None:
 
 
 def test_edges_that_almost_meet_are_one() -> None:
-    one, other = (square_raster(SquareCells(low, 0.0, 1000.0, 3, 1)) for low in (0.0, 0.9 * SLIVER * 1000))
+    one, other = (make_square_raster(SquareCells(low, 0.0, 1000.0, 3, 1)) for low in (0.0, 0.9 * SLIVER * 1000))
     assert overlay([one, other]).count == 3
-    apart = square_raster(SquareCells(2 * SLIVER * 1000, 0.0, 1000.0, 3, 1))
+    apart = make_square_raster(SquareCells(2 * SLIVER * 1000, 0.0, 1000.0, 3, 1))
     assert overlay([one, apart]).count == 5
 
 
@@ -67,7 +67,7 @@ def test_pieces_of_rasters_tile_what_both_cover(
     coarse = SquareCells(5e5, 4.5e6, side, 4, 3)
     count = int(np.ceil(4 / other)) + 1
     fine = SquareCells(5e5 + shift[0] * small, 4.5e6 + shift[1] * small, small, count, count)
-    pieces = overlay([square_raster(coarse), square_raster(fine)])
+    pieces = overlay([make_square_raster(coarse), make_square_raster(fine)])
     boxes = pieces.boxes(ids(pieces))
     area = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
     assert area.sum() == pytest.approx(12 * side**2)
@@ -90,7 +90,7 @@ def test_pieces_of_rasters_tile_what_both_cover(
 )
 def test_pieces_of_bands_tile_the_sphere(sides: list[float], phase: float, seed: int) -> None:
     coarse, fine = (BandCells.over(None, side) for side in sides)  # type: ignore[arg-type]
-    rasters = [band_raster(coarse), band_raster(fine, phase)]
+    rasters = [make_band_raster(coarse), make_band_raster(fine, phase)]
     pieces = overlay(rasters)
     sides_km = pieces.sides_km(ids(pieces))
     assert (sides_km**2).sum() == pytest.approx(4 * np.pi * EARTH_RADIUS_KM**2)
@@ -114,7 +114,7 @@ def test_pieces_of_bands_tile_the_sphere(sides: list[float], phase: float, seed:
 @pytest.mark.parametrize("phase", [0.5, 1 / 3])
 def test_moved_bands_are_moved_by_a_share_of_a_cell_and_keep_its_area(side_km: float, phase: float) -> None:
     cells = BandCells.over(None, side_km)  # type: ignore[arg-type]
-    raster = band_raster(cells, phase)
+    raster = make_band_raster(cells, phase)
     rows, still = np.degrees(np.arcsin(raster.strips.rows)), np.degrees(np.arcsin(cells.band_edges))
     np.testing.assert_allclose(rows[1:-1], still[:-1] + phase * np.diff(still))
     boxes = raster.strips.boxes(ids(raster.strips))
@@ -127,6 +127,6 @@ def test_moved_bands_are_moved_by_a_share_of_a_cell_and_keep_its_area(side_km: f
 
 
 def test_a_single_raster_has_no_parents() -> None:
-    raster = square_raster(SquareCells(0.0, 0.0, 5.0, 2, 2))
+    raster = make_square_raster(SquareCells(0.0, 0.0, 5.0, 2, 2))
     assert isinstance(raster, Raster)
     assert raster.strips.parents(np.arange(4)) is None

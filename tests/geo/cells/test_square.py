@@ -16,7 +16,8 @@ from shapely.geometry import MultiPolygon, box
 
 from geoguesser.errors import ConfigError
 from geoguesser.geo import boundaries
-from geoguesser.geo.cells.square import BandCells, Cells, SquareCells, cells_for, cells_from_state, cells_over
+from geoguesser.geo.cells.factory import cells_for, cells_over, restore_cells
+from geoguesser.geo.cells.square import BandCells, Cells, SquareCells
 from geoguesser.geo.distance import EARTH_RADIUS_KM, from_unit, to_unit
 from geoguesser.geo.region import PlaneRegion, Region, SphereRegion, country
 
@@ -320,7 +321,7 @@ def test_too_many_cells_of_the_world_are_refused(earth: SphereRegion) -> None:
 @pytest.mark.parametrize("make", [lambda: SquareCells(1.5, -2.5, 3.25, 7, 9), lambda: bands(700)])
 def test_cells_come_back_from_their_state(make: Any) -> None:
     cells = make()
-    again = cells_from_state(cells.state())
+    again = restore_cells(cells.state())
     assert type(again) is type(cells)
     assert (again.count, again.side_km) == (cells.count, cells.side_km)
     np.testing.assert_array_equal(again.centres(all_ids(again)), cells.centres(all_ids(cells)))
