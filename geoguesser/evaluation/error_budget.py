@@ -12,7 +12,7 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from geoguesser.arrays import BoolArray, FloatArray, IntArray, StringArray
-from geoguesser.geo.distance import arc_km, from_unit, haversine_km, to_unit
+from geoguesser.geo.distance import chord_to_km, from_unit, haversine_km, to_unit
 from geoguesser.geo.grid import Grid
 from geoguesser.geo.region import PlaneRegion, Region
 from geoguesser.model.uncertainty import HeadOutput
@@ -119,7 +119,7 @@ def find_touching_cells(grid: Grid, left: IntArray, right: IntArray) -> BoolArra
 def compute_nearest_km(train_deg: FloatArray, test_deg: FloatArray) -> FloatArray:
     """(N,) great-circle distance of each test place to the nearest training place."""
     chords = cKDTree(to_unit(train_deg)).query(to_unit(test_deg))[0]
-    return arc_km(np.asarray(chords))
+    return chord_to_km(np.asarray(chords))
 
 
 def _bins(distance_km: FloatArray) -> dict[str, BoolArray]:

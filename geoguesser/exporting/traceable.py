@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from geoguesser.arrays import FloatArray
 from geoguesser.errors import RegionError
-from geoguesser.geo.distance import arc_km, from_unit, haversine_km, to_unit
-from geoguesser.geo.median import STEADY_STEPS
+from geoguesser.geo.distance import chord_to_km, from_unit, haversine_km, to_unit
+from geoguesser.geo.median import FIXED_STEPS
 from geoguesser.geo.region import PlaneRegion
 from geoguesser.model.heads.classification import ClassificationHead, Head, RegressionHead
 from geoguesser.model.network import GeoNetwork
@@ -44,9 +44,7 @@ class ExportableNetwork(nn.Module):
         RegionError: A regression head's CRS has no inverse that a polynomial gives to a metre.
     """
 
-    def __init__(
-        self, network: GeoNetwork, *, temperature: float | None = None, steps: int = STEADY_STEPS
-    ) -> None:
+    def __init__(self, network: GeoNetwork, *, temperature: float | None = None, steps: int = FIXED_STEPS) -> None:
         super().__init__()
         self.network = network.eval().requires_grad_(False)  # a scan takes no gradients
         self.temperature = 1.0 if temperature is None else temperature
@@ -201,4 +199,4 @@ def _grid(line: FloatArray) -> FloatArray:
 
 def compute_distance_km(found_deg: Tensor, true_deg: Tensor) -> Tensor:
     """(B,) how far points lie apart, good to a millimetre."""
-    return arc_km((to_unit(found_deg) - to_unit(true_deg)).norm(dim=-1))
+    return chord_to_km((to_unit(found_deg) - to_unit(true_deg)).norm(dim=-1))

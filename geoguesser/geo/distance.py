@@ -48,7 +48,7 @@ def _haversine_torch(a_deg: torch.Tensor, b_deg: torch.Tensor) -> torch.Tensor:
     return 2.0 * EARTH_RADIUS_KM * torch.asin(torch.sqrt(hav_distance.clamp(0.0, 1.0)))
 
 
-def arc_km(chord: ArrayT) -> ArrayT:
+def chord_to_km(chord: ArrayT) -> ArrayT:
     """Converts chords, the straight distances between unit vectors (0 to 2), to great-circle distances in km.
 
     An angle theta has the chord 2 sin(theta / 2). Computed from differences of vectors, the result resolves metres

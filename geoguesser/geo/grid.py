@@ -19,7 +19,7 @@ from scipy.spatial import cKDTree
 from geoguesser.arrays import FloatArray, IntArray
 from geoguesser.errors import DataError, check_choice, check_int, check_number
 from geoguesser.geo.cells.base import Cells
-from geoguesser.geo.cells.factory import cells_for, cells_over, restore_cells
+from geoguesser.geo.cells.factory import make_cells_by_count, make_cells_of_side, restore_cells
 from geoguesser.geo.region import Region, SphereRegion
 
 COUNTRY_CELLS, WORLD_CELLS = 60, 240
@@ -115,7 +115,7 @@ class Grid:
         return cKDTree(self.cells.centres(self.kept))
 
     def state(self) -> dict[str, Any]:
-        """Plain values and arrays from which `grid_from_state` makes the same grid."""
+        """Plain values and arrays from which `restore_grid` makes the same grid."""
         state = {
             "cells": self.cells.state(),
             "kept": self.kept,
@@ -125,7 +125,7 @@ class Grid:
         return state if self.parents is None else state | {"parents": self.parents}
 
 
-def grid_from_state(region: Region, state: dict[str, Any]) -> Grid:
+def restore_grid(region: Region, state: dict[str, Any]) -> Grid:
     """Restores the grid that `Grid.state` described."""
     parents = state.get("parents")
     return Grid(
@@ -256,9 +256,9 @@ def check_raster(size: Any, spacing_km: Any) -> None:
 def make_uniform_cells(region: Region, size: int | None, spacing_km: float | None) -> Cells:
     """Makes cells of side `spacing_km` if it is given, otherwise as many as `size` or `default_num_cells`."""
     if spacing_km is not None:
-        return cells_over(region, float(spacing_km))
+        return make_cells_of_side(region, float(spacing_km))
 
-    return cells_for(region, size or default_num_cells(region))
+    return make_cells_by_count(region, size or default_num_cells(region))
 
 
 def _renumber(cells: IntArray | None) -> IntArray | None:

@@ -10,7 +10,7 @@ from typing import Any
 
 from geoguesser.arrays import FloatArray
 from geoguesser.errors import ConfigError, check_int, check_number
-from geoguesser.geo.cells.factory import cells_for
+from geoguesser.geo.cells.factory import make_cells_by_count
 from geoguesser.geo.cells.overlay import Raster, make_band_raster, make_square_raster, overlay
 from geoguesser.geo.cells.quadtree import QuadtreeCells
 from geoguesser.geo.cells.square import BandCells, Cells, SquareCells
@@ -138,7 +138,7 @@ class PyramidGrid(OverlayGrid):
             raise ConfigError.at("grid.sizes", "must ascend, from coarse to fine", found=list(self.sizes))
 
     def rasters(self, region: Region) -> list[Raster]:
-        return [_make_raster(cells_for(region, size)) for size in self.sizes]
+        return [_make_raster(make_cells_by_count(region, size)) for size in self.sizes]
 
 
 def _check_no_size(size: Any, instead: str) -> None:
@@ -149,7 +149,7 @@ def _check_no_size(size: Any, instead: str) -> None:
 
 
 def _make_raster(cells: Cells, phase: float = 0.0) -> Raster:
-    """Makes a raster, moved by a share of a side, of the cells that `cells_for` or `make_uniform_cells` made."""
+    """Makes a raster, moved by a share of a side, of the cells that `make_cells_by_count` or `make_uniform_cells` made."""
     if isinstance(cells, SquareCells):
         return make_square_raster(cells, phase)
     assert isinstance(cells, BandCells)

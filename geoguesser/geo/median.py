@@ -51,7 +51,7 @@ from torch.nn import functional
 from geoguesser.geo.distance import EARTH_RADIUS_KM
 
 MAX_STEPS = 300
-STEADY_STEPS = 16  # of `spherical_median_fixed_steps`; 10 are enough for a country
+FIXED_STEPS = 16  # of `fixed_step_median`; 10 are enough for a country
 MAX_STEP_RAD = 0.3
 
 # arccos resolves no less than about 2e-8 in float64. Points nearer than TOUCHING_RAD (0.3 m) count as one, and a
@@ -178,7 +178,7 @@ def spherical_median(
     return median.to(vectors.device, vectors.dtype)
 
 
-def spherical_median_fixed_steps(weights: Tensor, vectors: Tensor, *, steps: int = STEADY_STEPS) -> Tensor:
+def fixed_step_median(weights: Tensor, vectors: Tensor, *, steps: int = FIXED_STEPS) -> Tensor:
     """Computes `spherical_median` in a fixed number of steps, for exported programs.
 
     No operation depends on a tensor's values. Within a country the accuracy is that of `spherical_median`. For

@@ -83,7 +83,7 @@ class Region(ABC):
 
     @abstractmethod
     def state(self) -> dict[str, Any]:
-        """Plain values and arrays from which `region_from_state` makes the same region."""
+        """Plain values and arrays from which `restore_region` makes the same region."""
 
     @cached_property
     def centre_deg(self) -> FloatArray:
@@ -320,7 +320,7 @@ class SphereRegion(Region):
         return {"kind": "world"}
 
 
-def region_from_state(state: dict[str, Any]) -> Region:
+def restore_region(state: dict[str, Any]) -> Region:
     """Restores the region that `Region.state` described."""
     if state["kind"] == "world":
         return SphereRegion()

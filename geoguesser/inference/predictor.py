@@ -17,10 +17,10 @@ from geoguesser.arrays import FloatArray
 from geoguesser.data.images import ImageSpec
 from geoguesser.data.views import read_folder
 from geoguesser.errors import CheckpointError, GeoguesserError, MissingFileError, first_line
-from geoguesser.geo.region import Region, region_from_state
+from geoguesser.geo.region import Region, restore_region
 from geoguesser.inference.predictions import Predictions, calibrate
-from geoguesser.model.network import GeoNetwork, network_from_state
-from geoguesser.model.uncertainty import Calibration, HeadOutput, calibration_from_state, decode_output
+from geoguesser.model.network import GeoNetwork, restore_network
+from geoguesser.model.uncertainty import Calibration, HeadOutput, decode_output, restore_calibration
 from geoguesser.system.files import open_replacement
 from geoguesser.system.versions import __version__
 
@@ -64,8 +64,8 @@ class Predictor:
         checkpoint = read_checkpoint(file)
         record = checkpoint["geoguesser"]
         try:
-            region = region_from_state(_to_arrays(record["region"]))
-            network = network_from_state(region, _to_arrays(record["network"]))
+            region = restore_region(_to_arrays(record["region"]))
+            network = restore_network(region, _to_arrays(record["network"]))
             image, data, calibration = ImageSpec(**record["image"]), record.get("data"), record.get("calibration")
             tensors = to_tensors(checkpoint)
         except GeoguesserError:
@@ -122,7 +122,7 @@ class Predictor:
     @property
     def uncertainty(self) -> Calibration | None:
         """What the run's calibration places taught; None where it had none."""
-        return None if self.calibration is None else calibration_from_state(self.calibration)
+        return None if self.calibration is None else restore_calibration(self.calibration)
 
     def _output(self, images: Tensor, mask: Tensor | None) -> Tensor:
         device = next(self.network.parameters()).device

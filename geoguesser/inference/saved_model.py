@@ -21,10 +21,10 @@ from torch import Tensor
 from geoguesser.data.checks.inspection import HEADINGS
 from geoguesser.data.images import ImageSpec, choose_decoder
 from geoguesser.errors import CheckpointError, MissingFileError, first_line
-from geoguesser.geo.region import region_from_state
+from geoguesser.geo.region import restore_region
 from geoguesser.inference.predictor import Predictor, find_checkpoint, make_record
-from geoguesser.model.network import GeoNetwork, network_from_state
-from geoguesser.model.uncertainty import calibration_from_state
+from geoguesser.model.network import GeoNetwork, restore_network
+from geoguesser.model.uncertainty import restore_calibration
 
 FORMAT = 1
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
@@ -91,12 +91,12 @@ def read_model(folder: Path, *, device: str | torch.device = "cpu") -> tuple[Pre
         state = _with_arrays(config["network"], tensors, folder)
         if ":" in state["backbone"]["name"]:  # timm would fetch what stands behind the colon
             raise CheckpointError.at(where, "must name a model that timm holds", found=state["backbone"]["name"])
-        region = region_from_state(_with_arrays(config["region"], tensors, folder))
-        network = network_from_state(region, state)
+        region = restore_region(_with_arrays(config["region"], tensors, folder))
+        network = restore_network(region, state)
         image = ImageSpec(size=config["views"]["size"], fit=config["views"]["fit"])
         calibration = config["calibration"]
         if calibration is not None:
-            calibration_from_state(calibration)
+            restore_calibration(calibration)
         made = Predictor(network, region, image, config["data"], calibration)
     except CheckpointError:
         raise

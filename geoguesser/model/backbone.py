@@ -143,11 +143,11 @@ class Backbone(nn.Module):
         return [groups[key] for key in sorted(groups)]
 
     def state(self) -> dict[str, Any]:
-        """Plain values from which `backbone_from_state` makes the same architecture; weights lie elsewhere."""
+        """Plain values from which `restore_backbone` makes the same architecture; weights lie elsewhere."""
         return {"name": self.name, "mean": self.mean.flatten().tolist(), "std": self.std.flatten().tolist()}
 
 
-def backbone_from_state(state: dict[str, Any]) -> Backbone:
+def restore_backbone(state: dict[str, Any]) -> Backbone:
     """Makes the architecture that `Backbone.state` described, without weights."""
     return Backbone(name=state["name"], pretrained=False, mean=state["mean"], std=state["std"])
 

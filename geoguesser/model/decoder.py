@@ -10,7 +10,7 @@ from torch import Tensor
 
 from geoguesser.errors import check_int, check_number
 from geoguesser.geo.distance import from_unit
-from geoguesser.geo.median import STEADY_STEPS, spherical_median, spherical_median_fixed_steps
+from geoguesser.geo.median import FIXED_STEPS, fixed_step_median, spherical_median
 
 
 class Decoder(ABC):
@@ -46,7 +46,7 @@ class Decoder(ABC):
             posterior = torch.softmax(posterior.log() / self.temperature, dim=-1)
         return from_unit(self._vectors(posterior, class_vectors))
 
-    def steady(self, posterior: Tensor, class_vectors: Tensor, *, steps: int = STEADY_STEPS) -> Tensor:
+    def steady(self, posterior: Tensor, class_vectors: Tensor, *, steps: int = FIXED_STEPS) -> Tensor:
         """As calling it, but in 64 bits and with the same operations for all values, so that it can be exported.
 
         Args:
@@ -68,7 +68,7 @@ class Decoder(ABC):
         return self._vectors(posterior, class_vectors)
 
     def state(self) -> dict[str, Any]:
-        """Plain values from which `decoder_from_state` makes the same decoder."""
+        """Plain values from which `restore_decoder` makes the same decoder."""
         return {"kind": self.kind, "temperature": self.temperature}
 
 
@@ -128,7 +128,7 @@ class MedianDecoder(Decoder):
         return spherical_median(posterior, class_vectors)
 
     def _steady_vectors(self, posterior: Tensor, class_vectors: Tensor, steps: int) -> Tensor:
-        return spherical_median_fixed_steps(posterior, class_vectors, steps=steps)
+        return fixed_step_median(posterior, class_vectors, steps=steps)
 
 
 def _of_columns(class_vectors: Tensor, columns: Tensor) -> Tensor:
@@ -143,7 +143,7 @@ DECODERS: dict[str, type[Decoder]] = {
 }
 
 
-def decoder_from_state(state: dict[str, Any]) -> Decoder:
+def restore_decoder(state: dict[str, Any]) -> Decoder:
     """Builds a decoder from its `state`.
 
     Version 0.1 recorded the kind "auto" in checkpoints of unfinished runs. It decoded like "median" until the end

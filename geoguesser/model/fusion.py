@@ -58,7 +58,7 @@ class Fusion(nn.Module, ABC):
         return None
 
     def state(self) -> dict[str, Any]:
-        """Plain values from which `fusion_from_state` makes the same fusion, without weights."""
+        """Plain values from which `restore_fusion` makes the same fusion, without weights."""
         return {"kind": self.kind, "view_dropout": self.view_dropout}
 
 
@@ -190,7 +190,7 @@ FUSIONS: dict[str, type[ConcatFusion] | type[MeanFusion] | type[AttentionFusion]
 }
 
 
-def fusion_from_state(state: dict[str, Any] | str, feature_size: int) -> Fusion:
+def restore_fusion(state: dict[str, Any] | str, feature_size: int) -> Fusion:
     """Makes the fusion that `Fusion.state` described, without its weights.
 
     Args:

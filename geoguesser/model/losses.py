@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from geoguesser.arrays import FloatArray
 from geoguesser.errors import ConfigError, check_number
-from geoguesser.geo.distance import arc_km, to_unit
+from geoguesser.geo.distance import chord_to_km, to_unit
 from geoguesser.geo.grid import Grid
 
 LossTarget = dict[str, Tensor]
@@ -177,7 +177,7 @@ def compute_smoothed_targets(
     count = min(MIN_NEAR, most)
     while True:
         chords, near = tree.query(vectors, k=np.arange(1, count + 1))
-        arcs = arc_km(np.asarray(chords))
+        arcs = chord_to_km(np.asarray(chords))
         share = np.exp((arcs[:, :1] - arcs) / reach_km[:, None])
         share /= share.sum(axis=1, keepdims=True)
         if count == most or np.mean(share[:, -1] > NEGLIGIBLE) <= 0.01:
@@ -192,4 +192,4 @@ def compute_arcs_km(vectors: Tensor, class_vectors: Tensor) -> Tensor:
     """
     with torch.autocast(vectors.device.type, enabled=False):
         chords = torch.cdist(vectors[None], class_vectors[None], compute_mode="donot_use_mm_for_euclid_dist")[0]
-        return arc_km(chords)
+        return chord_to_km(chords)

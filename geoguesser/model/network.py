@@ -8,10 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from geoguesser.geo.region import Region
-from geoguesser.model.backbone import Backbone, backbone_from_state
-from geoguesser.model.fusion import Fusion, fusion_from_state
+from geoguesser.model.backbone import Backbone, restore_backbone
+from geoguesser.model.fusion import Fusion, restore_fusion
 from geoguesser.model.heads.classification import Head
-from geoguesser.model.heads.registry import head_from_state
+from geoguesser.model.heads.registry import restore_head
 
 
 class GeoNetwork(nn.Module):
@@ -74,7 +74,7 @@ class GeoNetwork(nn.Module):
         return self
 
     def state(self) -> dict[str, Any]:
-        """Plain values and arrays from which `network_from_state` makes the same network, without weights."""
+        """Plain values and arrays from which `restore_network` makes the same network, without weights."""
         return {
             "backbone": self.backbone.state(),
             "fusion": self.fusion.state(),
@@ -82,8 +82,8 @@ class GeoNetwork(nn.Module):
         }
 
 
-def network_from_state(region: Region, state: dict[str, Any]) -> GeoNetwork:
+def restore_network(region: Region, state: dict[str, Any]) -> GeoNetwork:
     """Makes the network that `GeoNetwork.state` described, without its weights."""
-    backbone = backbone_from_state(state["backbone"])
-    fusion = fusion_from_state(state["fusion"], backbone.feature_size)
-    return GeoNetwork(backbone, fusion, head_from_state(region, state["head"]))
+    backbone = restore_backbone(state["backbone"])
+    fusion = restore_fusion(state["fusion"], backbone.feature_size)
+    return GeoNetwork(backbone, fusion, restore_head(region, state["head"]))

@@ -224,11 +224,11 @@ class Calibration:
         return {f"radius_{name}_km": np.minimum(stretch * raw, FARTHEST_KM) for name, stretch in known.items()}
 
     def state(self) -> dict[str, Any]:
-        """Plain values from which `calibration_from_state` makes the same."""
+        """Plain values from which `restore_calibration` makes the same."""
         return asdict(self)
 
 
-def calibration_from_state(state: dict[str, Any]) -> Calibration:
+def restore_calibration(state: dict[str, Any]) -> Calibration:
     """Makes the calibration again that `Calibration.state` described."""
     return Calibration(**state)
 

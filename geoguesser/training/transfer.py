@@ -10,7 +10,7 @@ from pytorch_lightning.callbacks import EarlyStopping
 from geoguesser.data.fingerprint import find_differing_parts
 from geoguesser.errors import CheckpointError
 from geoguesser.inference import predictor as locator
-from geoguesser.model.decoder import decoder_from_state
+from geoguesser.model.decoder import restore_decoder
 from geoguesser.model.fusion import full_state
 from geoguesser.model.network import GeoNetwork
 
@@ -57,7 +57,7 @@ def resume_network(network: GeoNetwork, checkpoint: dict[str, Any], where: str) 
 
     # Version 0.1 recorded decoder=auto of unfinished runs, which is the median today.
     if (decoder := given["head"].get("decoder")) is not None:
-        given["head"] = given["head"] | {"decoder": decoder_from_state(decoder).state()}
+        given["head"] = given["head"] | {"decoder": restore_decoder(decoder).state()}
 
     parts = [part for part in own if not _same(given.get(part), own[part])]
     if parts:

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from geoguesser.geo.distance import EARTH_RADIUS_KM, arc_km, from_unit, haversine_km, to_unit
+from geoguesser.geo.distance import EARTH_RADIUS_KM, chord_to_km, from_unit, haversine_km, to_unit
 
 SPHERE = pyproj.Geod(a=EARTH_RADIUS_KM * 1000.0, f=0.0)
 PROPERTY = settings(max_examples=50, deadline=None)
@@ -162,7 +162,9 @@ def test_arcs_of_chords_are_great_circle_distances() -> None:
     rng = np.random.default_rng(0)
     a, b = rng.uniform((-90, -180), (90, 180), (2, 200, 2))
     chords = np.linalg.norm(to_unit(a) - to_unit(b), axis=-1)
-    np.testing.assert_allclose(arc_km(chords), haversine_km(a, b), rtol=1e-9)
-    np.testing.assert_allclose(arc_km(torch.from_numpy(chords)).numpy(), arc_km(chords), rtol=1e-12)
+    np.testing.assert_allclose(chord_to_km(chords), haversine_km(a, b), rtol=1e-9)
+    np.testing.assert_allclose(chord_to_km(torch.from_numpy(chords)).numpy(), chord_to_km(chords), rtol=1e-12)
     half = np.pi * EARTH_RADIUS_KM
-    np.testing.assert_allclose(arc_km(np.array([0.0, np.sqrt(2.0), 2.0, 2.0 + 1e-12])), [0, half / 2, half, half])
+    np.testing.assert_allclose(
+        chord_to_km(np.array([0.0, np.sqrt(2.0), 2.0, 2.0 + 1e-12])), [0, half / 2, half, half]
+    )

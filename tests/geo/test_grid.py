@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from geoguesser.errors import ConfigError, DataError, RegionError
 from geoguesser.geo.cells.square import SquareCells
 from geoguesser.geo.distance import from_unit, haversine_km, to_unit
-from geoguesser.geo.grid import POINTS, Grid, SquareGrid, grid_from_state
+from geoguesser.geo.grid import POINTS, Grid, SquareGrid, restore_grid
 from geoguesser.geo.region import PlaneRegion, Region, country, world
 
 PROPERTY = settings(max_examples=50, deadline=None)
@@ -333,7 +333,7 @@ def test_too_many_cells_are_refused(regions: dict[str, Region], wish: dict[str, 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_grid_comes_back_from_its_state(grids: dict[str, Grid], name: str) -> None:
     grid = grids[name]
-    again = grid_from_state(grid.region, grid.state())
+    again = restore_grid(grid.region, grid.state())
     for field in ("kept", "class_points_deg", "touching"):
         np.testing.assert_array_equal(getattr(again, field), getattr(grid, field))
     coords = elsewhere(name)

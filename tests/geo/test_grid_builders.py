@@ -17,10 +17,10 @@ from hypothesis import strategies as st
 
 from geoguesser.errors import ConfigError, DataError
 from geoguesser.geo.cells.base import BoxCells, to_chart
-from geoguesser.geo.cells.factory import cells_for
+from geoguesser.geo.cells.factory import make_cells_by_count
 from geoguesser.geo.cells.square import SquareCells
 from geoguesser.geo.distance import EARTH_RADIUS_KM, from_unit, haversine_km, to_unit
-from geoguesser.geo.grid import POINTS, Grid, GridBuilder, SquareGrid, grid_from_state
+from geoguesser.geo.grid import POINTS, Grid, GridBuilder, SquareGrid, restore_grid
 from geoguesser.geo.grid_builders import KMeansGrid, OverlayGrid, PyramidGrid, QuadtreeGrid, StaggeredGrid
 from geoguesser.geo.region import PlaneRegion, Region, country, world
 from geoguesser.inference.predictor import _to_arrays, _to_tensors
@@ -117,7 +117,7 @@ def test_a_grid_comes_back_from_the_state_that_a_checkpoint_holds(
     grid, file = grids[maker, land], io.BytesIO()
     torch.save(_to_tensors(grid.state()), file)
     file.seek(0)
-    again = grid_from_state(grid.region, _to_arrays(torch.load(file, weights_only=True)))
+    again = restore_grid(grid.region, _to_arrays(torch.load(file, weights_only=True)))
     for field in ("kept", "class_points_deg", "touching", "class_sides_km"):
         np.testing.assert_array_equal(getattr(again, field), getattr(grid, field))
     assert (again.parents is None) == (grid.parents is None)
@@ -351,7 +351,7 @@ def test_pieces_of_a_pyramid_of_which_one_is_moved_are_those_of_two_rasters(
 ) -> None:
     region = regions["croatia"]
     grid = StaggeredGrid(size=30).fit(region, training["croatia"])
-    first = cells_for(region, 30)
+    first = make_cells_by_count(region, 30)
     assert isinstance(first, SquareCells)
     half = first.side_m / 2
     second = SquareCells(

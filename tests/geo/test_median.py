@@ -13,7 +13,7 @@ from scipy.optimize import minimize
 
 from geoguesser.geo import median
 from geoguesser.geo.distance import EARTH_RADIUS_KM, from_unit, haversine_km, to_unit
-from geoguesser.geo.median import spherical_median, spherical_median_fixed_steps
+from geoguesser.geo.median import fixed_step_median, spherical_median
 
 SPHERE = pyproj.Geod(a=EARTH_RADIUS_KM * 1000.0, f=0.0)
 PROPERTY = settings(max_examples=50, deadline=None)
@@ -209,7 +209,7 @@ def test_a_fixed_number_of_steps_finds_the_same_in_a_country(count: int, sharp: 
     )
     for points in (vectors, own):
         exact = spherical_median(weights, points, tolerance_km=1e-6)
-        assert float(apart_m(spherical_median_fixed_steps(weights, points), exact).max()) < 1.0
+        assert float(apart_m(fixed_step_median(weights, points), exact).max()) < 1.0
 
 
 def test_a_fixed_number_of_steps_sees_a_point_with_half_of_the_weight() -> None:
@@ -217,7 +217,7 @@ def test_a_fixed_number_of_steps_sees_a_point_with_half_of_the_weight() -> None:
     for half in (0.499, 0.5, 0.501, 1.0):
         weights = torch.tensor([[half, 0.6 * (1.0 - half), 0.4 * (1.0 - half)]], dtype=torch.float64)
         exact = spherical_median(weights, vectors, tolerance_km=1e-6)
-        assert float(apart_m(spherical_median_fixed_steps(weights, vectors), exact).max()) < 0.1
+        assert float(apart_m(fixed_step_median(weights, vectors), exact).max()) < 0.1
 
 
 def test_around_the_world_more_steps_come_nearer() -> None:
@@ -226,7 +226,7 @@ def test_around_the_world_more_steps_come_nearer() -> None:
     vectors = torch.from_numpy(to_unit(places_deg))
     weights = torch.softmax(torch.from_numpy(4.0 * random.standard_normal((400, 240))), dim=-1)
     exact = spherical_median(weights, vectors)
-    off_m = [apart_m(spherical_median_fixed_steps(weights, vectors, steps=steps), exact) for steps in (2, 8, 64)]
+    off_m = [apart_m(fixed_step_median(weights, vectors, steps=steps), exact) for steps in (2, 8, 64)]
     shares = [float((one > 10.0).double().mean()) for one in off_m]
     assert shares[0] > shares[2]
     assert shares[2] < 0.03

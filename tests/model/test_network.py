@@ -16,7 +16,7 @@ from geoguesser.geo.region import PlaneRegion
 from geoguesser.model.backbone import Backbone
 from geoguesser.model.fusion import FUSIONS
 from geoguesser.model.heads.classification import RegressionHead
-from geoguesser.model.network import GeoNetwork, network_from_state
+from geoguesser.model.network import GeoNetwork, restore_network
 
 REGION = PlaneRegion("Toyland", MultiPolygon([shapely.box(15.0, 45.0, 16.0, 45.7)]), "EPSG:3765")
 PLACES = np.array([[45.1, 15.2], [45.6, 15.9], [45.3, 15.5]])
@@ -168,7 +168,7 @@ def test_training_mode_follows_each_change_of_locks() -> None:
 @pytest.mark.parametrize("fusion", sorted(FUSIONS))
 def test_state_makes_the_same_network(fusion: str) -> None:
     network = make(fusion)
-    again = network_from_state(REGION, network.state())
+    again = restore_network(REGION, network.state())
     again.load_state_dict(network.state_dict())
     images, mask = views(2), torch.tensor([[1, 1, 1, 1], [1, 1, 0, 1]], dtype=torch.bool)
     with torch.no_grad():
@@ -178,7 +178,7 @@ def test_state_makes_the_same_network(fusion: str) -> None:
 @pytest.mark.parametrize("fusion", ["concat", "mean"])
 def test_a_network_of_an_older_checkpoint(fusion: str) -> None:
     network = make(fusion).eval()
-    again = network_from_state(REGION, network.state() | {"fusion": fusion}).eval()
+    again = restore_network(REGION, network.state() | {"fusion": fusion}).eval()
     again.load_state_dict(network.state_dict())
     images, mask = views(2), torch.tensor([[1, 1, 1, 1], [1, 1, 0, 1]], dtype=torch.bool)
     with torch.no_grad():

@@ -26,12 +26,12 @@ from geoguesser.model.uncertainty import (
     Calibration,
     HeadOutput,
     apply_temperature,
-    calibration_from_state,
     compute_distances_km,
     compute_expected_km,
     compute_nll,
     decode_output,
     fit_temperature,
+    restore_calibration,
 )
 
 
@@ -217,7 +217,7 @@ def test_state_is_plain_and_comes_back() -> None:
         Calibration.fit(HeadOutput(said.answers_deg), None, error_km),
     ):
         state = json.loads(json.dumps(calibration.state(), allow_nan=False))
-        assert calibration_from_state(state) == calibration
+        assert restore_calibration(state) == calibration
 
 
 def test_one_cell_is_certain() -> None:

@@ -7,7 +7,7 @@ from scipy.spatial import cKDTree
 
 from geoguesser.arrays import FloatArray, IntArray
 from geoguesser.collecting.planning.poisson_disk import chord_of
-from geoguesser.geo.distance import arc_km, to_unit
+from geoguesser.geo.distance import chord_to_km, to_unit
 
 BLOCK = 256  # candidates that are looked at together
 
@@ -55,7 +55,7 @@ def farthest_first(
         nearer = np.minimum(squares[touched], np.einsum("bsd,bsd->bs", ways, ways))
         squares[touched] = nearer
         largest[touched] = nearer.max(axis=1)
-    return np.array(chosen, dtype=np.int64), arc_km(np.array(gaps, dtype=np.float64))
+    return np.array(chosen, dtype=np.int64), chord_to_km(np.array(gaps, dtype=np.float64))
 
 
 def in_blocks(points: FloatArray) -> tuple[IntArray, FloatArray]:

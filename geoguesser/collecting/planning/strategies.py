@@ -19,7 +19,7 @@ from geoguesser.collecting.planning.farthest_point import farthest_first
 from geoguesser.collecting.planning.layers import Layer, read_existing, read_layer
 from geoguesser.collecting.planning.poisson_disk import Darts, Target
 from geoguesser.errors import ConfigError, check_int, check_number
-from geoguesser.geo.cells.factory import cells_for, cells_over
+from geoguesser.geo.cells.factory import make_cells_by_count, make_cells_of_side
 from geoguesser.geo.cells.square import BandCells, SquareCells
 from geoguesser.geo.region import Region
 
@@ -155,10 +155,10 @@ class PerCell(Strategy):
 
     def _draw(self, region: Region, darts: Darts, rng: np.random.Generator, places: int) -> FloatArray:
         if self.cell_km is not None:
-            cells = cells_over(region, self.cell_km)
+            cells = make_cells_of_side(region, self.cell_km)
         else:
             assert self.size is not None
-            cells = cells_for(region, self.size)
+            cells = make_cells_by_count(region, self.size)
         assert isinstance(cells, SquareCells | BandCells)
         ids = cells.touching(region)
         target = Target(cells.boxes(ids), np.arange(len(ids)), np.zeros(len(ids), dtype=np.int64))

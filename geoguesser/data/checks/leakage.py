@@ -13,7 +13,7 @@ from scipy.spatial import cKDTree
 
 from geoguesser.arrays import FloatArray
 from geoguesser.data.splits import NAMES
-from geoguesser.geo.distance import arc_km, to_unit
+from geoguesser.geo.distance import chord_to_km, to_unit
 
 WITHIN_M = (50, 500, 5000)
 # A place this near to a training place is mostly seen already: the same street, often the same houses.
@@ -38,7 +38,7 @@ def compute_nearest_training_km(coords_deg: FloatArray, splits: npt.NDArray[Any]
         if train.sum() > 1:
             nearest: Any = tree.query(vectors[train], k=2, workers=-1)[0]
             chords[train] = nearest[:, 1]
-    return np.where(np.isinf(chords), np.inf, arc_km(chords))
+    return np.where(np.isinf(chords), np.inf, chord_to_km(chords))
 
 
 def audit_split(coords_deg: FloatArray, splits: npt.NDArray[Any]) -> dict[str, Any]:

@@ -19,14 +19,14 @@ BISECTIONS = 16
 TOLERANCE = 0.005  # relative error of the count with which the search ends
 
 
-def cells_over(region: Region, side_km: float, phase: tuple[float, float] = (0.0, 0.0)) -> Cells:
+def make_cells_of_side(region: Region, side_km: float, phase: tuple[float, float] = (0.0, 0.0)) -> Cells:
     """Makes the partition of one side for a region: squares if it has a plane, else equal areas of the sphere."""
     if isinstance(region, PlaneRegion):
         return SquareCells.over(region, side_km, phase)
     return BandCells.over(region, side_km)
 
 
-def cells_for(region: Region, size: int) -> Cells:
+def make_cells_by_count(region: Region, size: int) -> Cells:
     """Finds the partition of which `size` cells touch the land.
 
     The count falls as the side grows, but in jumps, because the raster moves with the side. Bisection finds the
@@ -58,22 +58,22 @@ def cells_for(region: Region, size: int) -> Cells:
 
     # Bracket the side: `coarse` has enough cells, 1.5 times as much does not.
     coarse = 2.0 * region.diagonal_km / np.sqrt(size)
-    while count(cells_over(region, coarse)) < size:
+    while count(make_cells_of_side(region, coarse)) < size:
         coarse /= 1.5
 
     # Bisect by the geometric mean, so that the relative error halves.
     low, high = coarse, coarse * 1.5
     for _ in range(BISECTIONS):
         middle = float(np.sqrt(low * high))
-        low, high = (middle, high) if count(cells_over(region, middle)) > size else (low, middle)
+        low, high = (middle, high) if count(make_cells_of_side(region, middle)) > size else (low, middle)
 
     # Try the neighbourhood, the nearest sides first.
     quarters = (0.0, 0.25, 0.5, 0.75)
     phases = [(x, y) for x in quarters for y in quarters] if isinstance(region, PlaneRegion) else [(0.0, 0.0)]
-    best, best_miss = cells_over(region, high), math.inf
+    best, best_miss = make_cells_of_side(region, high), math.inf
     for phase in phases:
         for shift in sorted(np.linspace(-0.15, 0.15, 61), key=abs):
-            cells = cells_over(region, high * float(np.exp(shift)), phase)
+            cells = make_cells_of_side(region, high * float(np.exp(shift)), phase)
             miss = abs(count(cells) - size)
             if miss < best_miss:
                 best, best_miss = cells, miss

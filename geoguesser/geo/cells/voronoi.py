@@ -13,7 +13,7 @@ from scipy.spatial import ConvexHull, QhullError, SphericalVoronoi, Voronoi, cKD
 
 from geoguesser.arrays import FloatArray, IntArray
 from geoguesser.geo.cells.base import Cells, draw_box_rings, make_adjacency
-from geoguesser.geo.distance import EARTH_RADIUS_KM, arc_km
+from geoguesser.geo.distance import EARTH_RADIUS_KM, chord_to_km
 from geoguesser.geo.region import PlaneRegion, Region
 
 NEAR_KM = 0.01  # k-means takes places nearer than this to each other for one
@@ -85,7 +85,7 @@ class VoronoiCells(Cells):
 
         # The nearest centre is the cell's own, the second the nearest other.
         distances = np.asarray(self._tree.query(self._points[ids], k=[2])[0])[:, 0]
-        nearest_km = distances / 1000.0 if self.box_m else arc_km(distances)
+        nearest_km = distances / 1000.0 if self.box_m else chord_to_km(distances)
         return np.minimum(sides, 2.0 * nearest_km)
 
     def neighbours(self, ids: IntArray) -> csr_array[Any, tuple[int, int]]:

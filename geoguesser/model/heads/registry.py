@@ -6,15 +6,15 @@ from typing import Any
 
 import numpy as np
 
-from geoguesser.geo.grid import grid_from_state
+from geoguesser.geo.grid import restore_grid
 from geoguesser.geo.region import Region
-from geoguesser.model.decoder import decoder_from_state
+from geoguesser.model.decoder import restore_decoder
 from geoguesser.model.heads.classification import ClassificationHead, Head, RegressionHead
 from geoguesser.model.heads.hybrid import HybridHead
 from geoguesser.model.losses import CrossEntropy
 
 
-def head_from_state(region: Region, state: dict[str, Any]) -> Head:
+def restore_head(region: Region, state: dict[str, Any]) -> Head:
     """Makes the head that `Head.state` described, without its weights, for prediction.
 
     A classification head made so has the plain cross entropy as its loss: the loss does not touch
@@ -29,9 +29,9 @@ def head_from_state(region: Region, state: dict[str, Any]) -> Head:
             scale=state["scale"],
         )
     parts: dict[str, Any] = {
-        "grid": grid_from_state(region, state["grid"]),
+        "grid": restore_grid(region, state["grid"]),
         "loss": CrossEntropy(),
-        "decoder": decoder_from_state(state["decoder"]),
+        "decoder": restore_decoder(state["decoder"]),
     }
     if state["kind"] == "hybrid":
         return HybridHead(state["in_features"], **parts, offset_weight=state["offset_weight"])

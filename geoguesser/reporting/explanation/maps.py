@@ -20,7 +20,7 @@ from matplotlib.ticker import FuncFormatter, PercentFormatter
 
 from geoguesser.arrays import FloatArray, IntArray
 from geoguesser.evaluation.error_budget import find_touching_cells
-from geoguesser.geo.cells.factory import cells_for
+from geoguesser.geo.cells.factory import make_cells_by_count
 from geoguesser.geo.cells.square import Cells
 from geoguesser.geo.grid import Grid
 from geoguesser.geo.region import Region
@@ -122,7 +122,7 @@ def compute_fields(region: Region, true_deg: FloatArray, error_km: FloatArray) -
         error_km: (N,) their errors.
     """
     size = int(np.clip(len(error_km) // PLACES_IN_FIELD, MIN_FIELDS, MAX_FIELDS))
-    cells = cells_for(region, size)
+    cells = make_cells_by_count(region, size)
     own = cells.locate(region.to_space(true_deg))
     inside = own >= 0
     ids, number, places = np.unique(own[inside], return_inverse=True, return_counts=True)

@@ -23,7 +23,7 @@ from geoguesser.collecting.planning.poisson_disk import first_come, first_of_eac
 from geoguesser.collecting.planning.strategies import FillGaps, PerCell, Strategy, Uniform, in_turn
 from geoguesser.commands.configs import build, to_plain
 from geoguesser.errors import ConfigError, DataError
-from geoguesser.geo.distance import arc_km, haversine_km, to_unit
+from geoguesser.geo.distance import chord_to_km, haversine_km, to_unit
 from geoguesser.geo.region import PlaneRegion, SphereRegion
 
 SQUARE = PlaneRegion("square", MultiPolygon([box(16, 45, 16.4, 45.3)]))  # 31 km by 33 km
@@ -111,7 +111,7 @@ def test_land_that_is_full_is_full_and_said_to_be() -> None:
     points = strategy.sample(SQUARE, places=5000, seed=0)
     assert nearest_m(points) >= 2000.0
     random = Uniform(spacing_m=0.0).sample(SQUARE, places=20_000, seed=9)
-    away_m = arc_km(cKDTree(to_unit(points)).query(to_unit(random))[0]) * 1000
+    away_m = chord_to_km(cKDTree(to_unit(points)).query(to_unit(random))[0]) * 1000
     assert away_m.max() <= 2000.0
     report = strategy.report()
     assert (report["asked"], report["made"], report["short"]) == (5000, len(points), 5000 - len(points))

@@ -16,7 +16,7 @@ from shapely.geometry import MultiPolygon, box
 
 from geoguesser.errors import ConfigError
 from geoguesser.geo import boundaries
-from geoguesser.geo.cells.factory import cells_for, cells_over, restore_cells
+from geoguesser.geo.cells.factory import make_cells_by_count, make_cells_of_side, restore_cells
 from geoguesser.geo.cells.square import BandCells, Cells, SquareCells
 from geoguesser.geo.distance import EARTH_RADIUS_KM, from_unit, to_unit
 from geoguesser.geo.region import PlaneRegion, Region, SphereRegion, country
@@ -224,7 +224,7 @@ def touching_by_shapely(cells: Cells, region: Region) -> np.ndarray:
 def test_cells_for_finds_the_count_of_cells_that_touch_land(
     plane: dict[str, PlaneRegion], code: str, size: int
 ) -> None:
-    cells = cells_for(plane[code], size)
+    cells = make_cells_by_count(plane[code], size)
     touching = cells.touching(plane[code])
     assert abs(len(touching) - size) <= 0.02 * size
     np.testing.assert_array_equal(touching, touching_by_shapely(cells, plane[code]))
@@ -232,14 +232,14 @@ def test_cells_for_finds_the_count_of_cells_that_touch_land(
 
 @pytest.mark.parametrize("size", [60, 200])
 def test_cells_for_finds_the_count_for_the_world(earth: SphereRegion, size: int) -> None:
-    cells = cells_for(earth, size)
+    cells = make_cells_by_count(earth, size)
     touching = cells.touching(earth)
     assert abs(len(touching) - size) <= 0.02 * size
     np.testing.assert_array_equal(touching, touching_by_shapely(cells, earth))
 
 
 def test_touching_does_not_rest_on_the_regions_own_projection(plane: dict[str, PlaneRegion]) -> None:
-    cells = cells_for(plane["HRV"], 120)
+    cells = make_cells_by_count(plane["HRV"], 120)
     land = geopandas.GeoSeries([boundaries.read_country("HRV")], crs=4326).to_crs(3765).iloc[0]
     rings = shapely.polygons(cells.outlines(all_ids(cells)))
     np.testing.assert_array_equal(cells.touching(plane["HRV"]), np.flatnonzero(shapely.intersects(rings, land)))
@@ -248,14 +248,14 @@ def test_touching_does_not_rest_on_the_regions_own_projection(plane: dict[str, P
 @pytest.mark.parametrize("code", ["HRV", "FJI"])
 def test_one_cell_holds_all_land(plane: dict[str, PlaneRegion], code: str) -> None:
     region = plane[code]
-    cells = cells_for(region, 1)
+    cells = make_cells_by_count(region, 1)
     assert len(cells.touching(region)) == 1
     vertices = shapely.get_coordinates(region.land_deg)[:, ::-1]
     assert np.unique(cells.locate(region.to_space(vertices))).tolist() == cells.touching(region).tolist()
 
 
 def test_one_cell_of_the_world_is_the_world(earth: SphereRegion) -> None:
-    cells = cells_for(earth, 1)
+    cells = make_cells_by_count(earth, 1)
     assert cells.count == 1
     assert cells.locate(to_unit(np.array([(89.0, 10.0), (-89.0, -170.0)]))).tolist() == [0, 0]
 
@@ -263,7 +263,7 @@ def test_one_cell_of_the_world_is_the_world(earth: SphereRegion) -> None:
 @pytest.mark.parametrize("size", [2, 3, 7, 20])
 def test_few_cells_are_found_as_well(plane: dict[str, PlaneRegion], size: int) -> None:
     for region in plane.values():
-        assert len(cells_for(region, size).touching(region)) == size
+        assert len(make_cells_by_count(region, size).touching(region)) == size
 
 
 @pytest.mark.parametrize("phase", [(0.0, 0.0), (0.25, 0.0), (0.5, 0.75), (1.0, 1.0)])
@@ -272,7 +272,7 @@ def test_the_raster_covers_all_land_wherever_it_is_moved(
     plane: dict[str, PlaneRegion], side_km: float, phase: tuple[float, float]
 ) -> None:
     for region in plane.values():
-        cells = cells_over(region, side_km, phase)
+        cells = make_cells_of_side(region, side_km, phase)
         assert isinstance(cells, SquareCells)
         assert cells.side_km == side_km
         raster = box(
@@ -305,7 +305,7 @@ def test_land_that_fills_its_raster_exactly_is_covered() -> None:
 
 def test_too_many_cells_are_refused(plane: dict[str, PlaneRegion]) -> None:
     with pytest.raises(ConfigError) as caught:
-        cells_over(plane["HRV"], 0.1)
+        make_cells_of_side(plane["HRV"], 0.1)
     message = str(caught.value)
     assert message.startswith("grid must not lay more than 4,000,000 cells over the region, got '2")
     assert message.endswith("cells of 0.1 km'. Choose a smaller grid.size or a larger grid.spacing_km.")
@@ -315,7 +315,7 @@ def test_too_many_cells_of_the_world_are_refused(earth: SphereRegion) -> None:
     with pytest.raises(
         ConfigError, match=r"^grid must not lay more than 4,000,000 cells .* a larger grid\.spacing_km"
     ):
-        cells_over(earth, 5.0)
+        make_cells_of_side(earth, 5.0)
 
 
 @pytest.mark.parametrize("make", [lambda: SquareCells(1.5, -2.5, 3.25, 7, 9), lambda: bands(700)])
@@ -328,8 +328,8 @@ def test_cells_come_back_from_their_state(make: Any) -> None:
 
 
 def test_a_state_holds_plain_numbers(plane: dict[str, PlaneRegion], earth: SphereRegion) -> None:
-    fitted = [cells_for(plane[code], size) for code, size in (("HRV", 60), ("SVN", 1), ("FJI", 7))]
-    for cells in (*fitted, cells_over(earth, 3000.0)):
+    fitted = [make_cells_by_count(plane[code], size) for code, size in (("HRV", 60), ("SVN", 1), ("FJI", 7))]
+    for cells in (*fitted, make_cells_of_side(earth, 3000.0)):
         state = cells.state()
         numbers = [n for value in state.values() for n in (value if isinstance(value, list) else [value])]
         assert {type(number) for number in numbers} <= {int, float, str}, state

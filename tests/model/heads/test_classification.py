@@ -22,7 +22,7 @@ from geoguesser.inference.predictor import _to_arrays, _to_tensors
 from geoguesser.model.decoder import ArgmaxDecoder, MeanDecoder, MedianDecoder
 from geoguesser.model.heads.classification import ClassificationHead, Head, RegressionHead
 from geoguesser.model.heads.hybrid import HybridHead
-from geoguesser.model.heads.registry import head_from_state
+from geoguesser.model.heads.registry import restore_head
 from geoguesser.model.losses import CrossEntropy, SmoothedCrossEntropy
 
 WEIRD = [0.0, 0.5, 1.0, -3.0, 7.0, 1e6, -1e30, float("inf"), float("-inf"), float("nan")]
@@ -327,7 +327,7 @@ def test_state_survives_a_checkpoint(region: Region, places: Any, kind: str) -> 
     buffer = io.BytesIO()
     torch.save(_to_tensors(made.state()), buffer)
     buffer.seek(0)
-    again = head_from_state(region, _to_arrays(torch.load(buffer, weights_only=True)))
+    again = restore_head(region, _to_arrays(torch.load(buffer, weights_only=True)))
     assert type(again) is type(made)
     again.load_state_dict(made.state_dict())
     out = made(torch.randn(20, 8, generator=torch.Generator().manual_seed(5))).detach()
