@@ -149,7 +149,7 @@ def _check_no_size(size: Any, instead: str) -> None:
 
 
 def _make_raster(cells: Cells, phase: float = 0.0) -> Raster:
-    """Makes a raster, moved by a share of a side, of the cells that `make_cells_by_count` or `make_uniform_cells` made."""
+    """Makes a raster of cells with one side, moved by a share of that side."""
     if isinstance(cells, SquareCells):
         return make_square_raster(cells, phase)
     assert isinstance(cells, BandCells)
