@@ -24,7 +24,7 @@ import numpy as np
 from scipy import stats
 
 from geoguesser.commands.configs import conf_dir
-from geoguesser.commands.train import run
+from geoguesser.commands.train import run_training
 from geoguesser.system.allocator import keep_freed_memory
 from geoguesser.system.log_filters import filter_logs
 
@@ -48,7 +48,11 @@ def recipes() -> list[str]:
     reach = [f"{DEFAULT} loss.tau={tau}" for tau in (0.1, 0.2, 0.5, 1.0)]
     heads = [f"{DEFAULT} head=hybrid", f"{DEFAULT} head=hybrid decoder=argmax", "fusion=mean head=regression"]
     heads += ["fusion=concat head=regression"]
-    others = [f"{DEFAULT} loss.balance=0.5", f"{DEFAULT} fusion.view_dropout=0.3", f"{DEFAULT} callbacks=ema"]
+    others = [
+        f"{DEFAULT} loss.class_balance=0.5",
+        f"{DEFAULT} fusion.view_dropout=0.3",
+        f"{DEFAULT} callbacks=ema",
+    ]
     rates = [f"{DEFAULT} schedule=plateau optimizer.lr=1e-3 epochs=50", f"{DEFAULT} schedule=onecycle"]
     rates += [f"{DEFAULT} optimizer.lr={rate}" for rate in ("5e-4", "1e-3", "2e-3", "3e-3")]
     rates += [f"{DEFAULT} epochs={epochs}" for epochs in (10, 40)]
@@ -68,7 +72,9 @@ def main() -> None:
             for number, recipe in enumerate(recipes()):
                 words = [f"seed={seed}", f"split.seed={seed}", f"data.places={places}", *USUAL, *recipe.split()]
                 with contextlib.redirect_stdout(io.StringIO()):  # each run prints a table of its own
-                    result = run(hydra.compose("train", overrides=words), Path(scratch) / f"{seed}-{number}")
+                    result = run_training(
+                        hydra.compose("train", overrides=words), Path(scratch) / f"{seed}-{number}"
+                    )
                 errors.setdefault(recipe, []).append(result["test"]["error_km_mean"])
                 seconds.setdefault(recipe, []).append(result["times"]["fit_s"] + result["times"]["test_s"])
             constants.append(result["baseline"]["best_constant"]["error_km_mean"])

@@ -15,7 +15,7 @@ import hydra
 import numpy as np
 
 from geoguesser.commands.configs import conf_dir
-from geoguesser.commands.train import run
+from geoguesser.commands.train import run_training
 from geoguesser.system.log_filters import filter_logs
 
 SEEDS = range(5)
@@ -27,7 +27,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch, hydra.initialize_config_dir(conf_dir(), version_base="1.3"):
         for seed in SEEDS:
             words = [f"seed={seed}", f"split.seed={seed}", "pictures=false", "logger=csv"]
-            result = run(hydra.compose("train", overrides=words), Path(scratch) / str(seed))
+            result = run_training(hydra.compose("train", overrides=words), Path(scratch) / str(seed))
             model, baseline = result["test"]["error_km_mean"], result["baseline"]
             constant, nearest = (baseline[name]["error_km_mean"] for name in ("best_constant", "nearest"))
             ratios.append(model / constant)

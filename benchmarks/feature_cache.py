@@ -37,13 +37,13 @@ def one_run(folder: Path, *words: str) -> dict[str, Any]:
     import hydra
 
     from geoguesser.commands.configs import conf_dir
-    from geoguesser.commands.train import run
+    from geoguesser.commands.train import run_training
 
     with hydra.initialize_config_dir(conf_dir(), version_base="1.3"):
         config = hydra.compose("train", overrides=[*WORDS, *words])
     start, cpu = time.perf_counter(), time.process_time()
     with contextlib.redirect_stdout(io.StringIO()):  # each run prints a table of its own
-        result = run(config, folder)
+        result = run_training(config, folder)
     return result | {"seconds": time.perf_counter() - start, "cpu_s": time.process_time() - cpu}
 
 

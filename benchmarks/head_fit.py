@@ -22,7 +22,7 @@ import torch
 from measure import interleaved, median_ratio, milliseconds, report
 
 from geoguesser.commands.configs import conf_dir
-from geoguesser.commands.train import run
+from geoguesser.commands.train import run_training
 from geoguesser.geo.grid import SquareGrid
 from geoguesser.geo.region import country
 from geoguesser.model.decoder import MedianDecoder
@@ -42,7 +42,7 @@ def whole_runs() -> tuple[dict[str, str], float]:
         for number in range(1 + ROUNDS):
             start = time.perf_counter()
             with contextlib.redirect_stdout(io.StringIO()):
-                result = run(hydra.compose("train", overrides=WORDS), Path(scratch) / str(number))
+                result = run_training(hydra.compose("train", overrides=WORDS), Path(scratch) / str(number))
             times = result["times"]
             fit = times["fit_s"] + times["test_s"]
             found.append((fit, time.perf_counter() - start, result["epochs"], times))

@@ -27,7 +27,7 @@ import pandas as pd
 from scipy import stats
 
 from geoguesser.commands.configs import conf_dir
-from geoguesser.commands.train import run
+from geoguesser.commands.train import run_training
 from geoguesser.data.demo.dataset import demo_root
 from geoguesser.geo.region import country
 from geoguesser.system.allocator import keep_freed_memory
@@ -99,7 +99,7 @@ def dataset(folder: Path, places: int, draw: int, exchanged: int) -> Path:
 def errors_of(words: list[str], folder: Path) -> dict[str, float]:
     """The mean test error of a run, and that of the best constant."""
     with contextlib.redirect_stdout(io.StringIO()):
-        result = run(hydra.compose("train", overrides=words), folder)
+        result = run_training(hydra.compose("train", overrides=words), folder)
     constant = result["baseline"]["best_constant"]["error_km_mean"]
     return {"model": result["test"]["error_km_mean"], "constant": constant}
 

@@ -1,10 +1,10 @@
-"""What all entry points share: Hydra around a task, and errors that the user can read. Imports only Hydra."""
+"""Entry point of every command: Hydra around a function, and errors without tracebacks. Imports only Hydra."""
 
 from __future__ import annotations
 
+import importlib
 import json
 import logging
-import re
 import sys
 import traceback
 from collections.abc import Callable
@@ -14,44 +14,84 @@ from typing import Any
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
+from geoguesser.commands.arguments import check_choices, update_words
 from geoguesser.commands.configs import conf_dir
-from geoguesser.errors import ConfigError, GeoguesserError, first_line
+from geoguesser.commands.help import format_help
+from geoguesser.errors import ConfigError, GeoguesserError, MissingFileError, first_line
+from geoguesser.sweeps.callback import finish_sweep
 from geoguesser.sweeps.job_name import register_resolver
 
 log = logging.getLogger(__name__)
-register_resolver()  # wherever a job's task is, so is the name of its folder
 
-# Choices of config groups that an earlier version had -> what to use instead.
-REMOVED_CHOICES = {
-    ("decoder", "auto"): "decoder=auto was removed in version 0.2. Choose decoder=median, mean, top_k or argmax.",
-    ("loss", "mix"): "loss=mix was removed in version 0.2. Choose loss=smoothed, the default.",
-}
+# Every process that runs a job, whatever launcher started it, must know how its folder is named.
+register_resolver()
 
 
-def launch(config_name: str, task: Callable[[DictConfig, Path], Any]) -> None:
-    """Composes the config and runs the task; ends the process with 1 where it (or any job) failed.
+def command(
+    name: str, *, rewrite: Callable[[list[str]], list[str]] | None = None, module: str | None = None
+) -> Callable[[], None]:
+    """Makes the entry point of a command, which is also its console script.
 
-    A `GeoguesserError` is printed without a traceback. In a multirun a failing job is logged in its own
-    folder, with its traceback, and the rest run on.
+    The command is the function `run_NAME(cfg)` of its module. The module is imported once the config is
+    composed, so that `--help` and mistakes in the command line need not wait for torch.
 
     Args:
-        config_name: The primary config in conf/.
-        task: Takes the config and the run folder.
+        name: Name of the command and of its file in conf/.
+        rewrite: Changes the words of the command line before Hydra parses them.
+        module: Module of the function, if it is not geoguesser.commands.NAME.
+    """
+    module = module or f"geoguesser.commands.{name}"
+
+    def main() -> None:
+        words = sys.argv[1:]
+        if {"--help", "-h"} & set(words):
+            print(format_help(name))
+            return
+
+        try:
+            words = update_words(name, rewrite(words) if rewrite else words)
+            check_choices(words)
+        except (ConfigError, MissingFileError) as error:
+            sys.exit(f"error: {error}")
+        sys.argv = [sys.argv[0], *words]
+
+        code: Any = 1
+        try:
+            _launch(name, module)
+            code = 0
+        except SystemExit as end:
+            code = end.code
+        except KeyboardInterrupt:
+            code = "interrupted"
+        finally:
+            # Hydra does not report the end of a sweep after Ctrl-C, or if the process of a job was killed.
+            sweep_code = finish_sweep()
+        sys.exit(code or sweep_code)
+
+    return main
+
+
+def _launch(name: str, module: str) -> None:
+    """Composes the config and runs the command; exits with 1 if it, or a job of a sweep, failed.
+
+    A `GeoguesserError` is printed without a traceback. In a sweep a failing job is logged in its own folder, with
+    its traceback, and the other jobs run.
     """
     failed: list[str] = []
 
-    @hydra.main(version_base="1.3", config_path=conf_dir(), config_name=config_name)
+    @hydra.main(version_base="1.3", config_path=conf_dir(), config_name=name)
     def app(cfg: DictConfig) -> Any:
         settings = HydraConfig.get()
         folder = Path(settings.runtime.output_dir)
         try:
-            return task(cfg, folder)
+            return _run(name, module, cfg)
         except KeyboardInterrupt:
             if settings.mode is not RunMode.RUN:
                 raise
-            sys.exit(130)  # as shells have it: 128 and the number of SIGINT
+            # Shells report a process that SIGINT ended as 128 + 2.
+            sys.exit(130)
         except Exception as error:
             known = isinstance(error, GeoguesserError)
             if settings.mode is RunMode.RUN and not known:
@@ -63,44 +103,26 @@ def launch(config_name: str, task: Callable[[DictConfig, Path], Any]) -> None:
             failed.append(f"{folder.name} ({overrides}): {type(error).__name__}: {first_line(error)}")
             return None
 
-    try:
-        check_choices(sys.argv[1:])
-    except ConfigError as error:
-        sys.exit(f"error: {error}")
     app()
     if failed:
         print(f"{len(failed)} of the jobs failed:", *failed, sep="\n  ", file=sys.stderr)
         sys.exit(1)
 
 
-def check_choices(words: list[str]) -> None:
-    """Refuses choices that Hydra would refuse with a traceback, or without naming the remedy.
+def _run(name: str, module: str, cfg: DictConfig) -> Any:
+    from geoguesser.commands.extensions import load_extensions
+    from geoguesser.system.allocator import keep_freed_memory
+    from geoguesser.system.log_filters import filter_logs
 
-    These are numbers (`image=56` for `image=px56`), and choices that were removed, also where they are values of a
-    sweep (`decoder=median,auto`).
-
-    Args:
-        words: The words of the command line.
-
-    Raises:
-        ConfigError: With the choices there are.
-    """
-    for word in words:
-        group, _, choice = word.partition("=")
-
-        for name in re.findall(r"\w+", choice):
-            if (message := REMOVED_CHOICES.get((group.lstrip("+"), name))) is not None:
-                raise ConfigError(message)
-
-        folder = Path(conf_dir()) / group
-        numbers = [one for one in choice.split(",") if one.strip().isdecimal()]
-        if numbers and group.isidentifier() and folder.is_dir():
-            choices = ", ".join(sorted(path.stem for path in folder.glob("*.yaml")))
-            raise ConfigError.at(group, f"must be one of {choices}", found=int(numbers[0]))
+    filter_logs()
+    keep_freed_memory()
+    load_extensions(OmegaConf.to_container(cfg.extensions) if cfg.get("extensions") is not None else None)
+    run: Callable[[DictConfig], Any] = getattr(importlib.import_module(module), f"run_{name}")
+    return run(cfg)
 
 
 def _explain(error: Exception, folder: Path) -> None:
-    """Prints the message; the traceback goes to error.log, if there is a run folder that this run had begun."""
+    """Prints the message; the traceback goes to error.log if the command had begun a run folder."""
     print(f"error: {error}", file=sys.stderr)
     status = folder / "status.json"
     if status.is_file() and json.loads(status.read_text(encoding="utf-8"))["state"] != "done":

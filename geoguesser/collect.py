@@ -1,33 +1,9 @@
-"""python -m geoguesser.collect: plan points, ask a provider, download four views of each place."""
+"""python -m geoguesser.collect: plan points, ask a provider of street views, download the views of each place."""
 
-from __future__ import annotations
+from geoguesser.cli import command
+from geoguesser.commands.arguments import refuse_credentials
 
-import sys
-from pathlib import Path
-from typing import Any
-
-from omegaconf import DictConfig
-
-from geoguesser.cli import launch
-from geoguesser.collecting.providers.credentials import refuse_keys
-from geoguesser.errors import ConfigError
-
-
-def collect(cfg: DictConfig, folder: Path) -> Any:
-    """Runs the steps; what they need is imported here, so that --help need not wait for it."""
-    from geoguesser.commands.collect import run_collect
-
-    run_collect(cfg)
-
-
-def main() -> None:
-    """The entry point; also the console script geoguesser-collect."""
-    try:
-        refuse_keys({"the command line": sys.argv[1:]})  # before Hydra repeats a word that it does not know
-    except ConfigError as error:
-        sys.exit(f"error: {error}")
-    launch("collect", collect)
-
+main = command("collect", rewrite=refuse_credentials)
 
 if __name__ == "__main__":
     main()

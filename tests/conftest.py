@@ -90,7 +90,7 @@ def earth() -> Any:
 @pytest.fixture
 def run_job(tmp_path: Path) -> Callable[..., dict[str, Any]]:
     """Runs one job in this process: run_job(overrides, folder=...) -> result."""
-    from geoguesser.commands.train import run
+    from geoguesser.commands.train import run_training
     from geoguesser.system.allocator import keep_freed_memory
     from geoguesser.system.log_filters import filter_logs
 
@@ -98,7 +98,7 @@ def run_job(tmp_path: Path) -> Callable[..., dict[str, Any]]:
 
     def job(overrides: list[str], folder: Path | None = None) -> dict[str, Any]:
         filter_logs()
-        return run(compose(overrides), folder or tmp_path / "run")
+        return run_training(compose(overrides), folder or tmp_path / "run")
 
     return job
 

@@ -57,7 +57,7 @@ def run_predict(cfg: DictConfig) -> pd.DataFrame:
     settings = PredictSettings(
         batch_size=check_int("batch_size", config["batch_size"], low=1),
         whole=check_choice("missing_views", config["missing_views"], ("mask", "error")) == "error",
-        on_bad=check_choice("on_bad", config["on_bad"], ("blank", "blind", "skip", "error")),
+        on_bad=check_choice("on_bad", config["on_bad"], ("empty", "prior", "skip", "error")),
         short=check_choice("columns", config["columns"], ("all", "competition")) == "competition",
     )
     device = choose_device(str(config["device"]))
@@ -165,7 +165,7 @@ def _rows(
         reason = notes[first] or "has no view"
         raise DataError.at(
             f"place {uuids[first]}", f"cannot be answered: {reason}",
-            remedy="To go on without: on_bad=blank, blind or skip.",
+            remedy="To go on without: on_bad=empty, prior or skip.",
         )  # fmt: skip
     if batch.answers is not None:
         told = [uuid for uuid, one in zip(uuids, seen, strict=True) if one]
@@ -174,8 +174,8 @@ def _rows(
         if good[seen].any():
             yield table[good[seen]]
     for row in np.flatnonzero(~good):
-        if settings.on_bad == "blind":
-            yield make_rows([uuids[row]], ensemble.blind(), views[[row]], [notes[row]], with_cells=with_cells)
+        if settings.on_bad == "prior":
+            yield make_rows([uuids[row]], ensemble.prior(), views[[row]], [notes[row]], with_cells=with_cells)
         else:
             yield make_blank_row(uuids[row], int(views[row]), notes[row], with_cells=with_cells)
 
@@ -189,7 +189,7 @@ def _finish(journal: RowJournal, ids: list[str], out: Path, settings: PredictSet
     noted = table[table["broken"] != ""]
     if settings.on_bad == "skip":
         table = table[~bad]
-    if bad.all() and settings.on_bad != "blind":
+    if bad.all() and settings.on_bad != "prior":
         journal.close(remove=True)
         rule = "four whole views" if settings.whole else "a whole view"
         first = "; ".join(noted[["uuid", "broken"]].iloc[0]) if len(noted) else "nothing"
@@ -205,7 +205,7 @@ def _finish(journal: RowJournal, ids: list[str], out: Path, settings: PredictSet
         log.warning("%s more with broken views: column broken", format_count(len(noted) - SHOWN, "place"))
     fewer = Counter(table["views"][table["views"] < 4].astype(int).tolist())
     parts = [f"{count} with {views} of 4 views" for views, count in sorted(fewer.items(), reverse=True)]
-    word = {"skip": "left out", "blind": "answered blindly"}.get(settings.on_bad, "left blank")
+    word = {"skip": "left out", "prior": "predicted without views"}.get(settings.on_bad, "left empty")
     log.info("%s written to %s, %d %s", format_count(len(table), "place"), out, int(bad.sum()), word)
     if parts:
         log.info("of these %s", ", ".join(parts))

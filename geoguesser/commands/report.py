@@ -38,7 +38,7 @@ def run_report(cfg: DictConfig) -> tuple[Subject, Gallery]:
         GeoguesserError: What the user can mend; the page is then not written.
     """
     config = to_plain(cfg, known_keys("report"))
-    most = check_int("most", config["most"], low=1, high=20_000)
+    max_places = check_int("max_places", config["max_places"], low=1, high=20_000)
     examples = check_int("examples", config["examples"], low=0, high=30)
     thumbnails = check_int("thumbnails", config["thumbnails"], low=0, high=1000)
     neighbours = check_bool("neighbours", config["neighbours"])
@@ -47,7 +47,7 @@ def run_report(cfg: DictConfig) -> tuple[Subject, Gallery]:
     out = _out(config["out"], run)
     locator = Predictor.load(run.folder, device=choose_device(str(config["device"])))
     record = _record(config["wandb"], run)
-    subject = load_subject(run, locator, most=most, examples=examples, places=places)
+    subject = load_subject(run, locator, most=max_places, examples=examples, places=places)
     try:
         gallery = write_report(subject, out, thumbnails=thumbnails, neighbours=neighbours)
     except OSError as error:

@@ -92,8 +92,8 @@ class RunParts:
         self.image = build(config["image"], "image")
         self.split = build(config["split"], "split")
         self.split.check()
-        self.uncertainty = check_mapping("uncertainty", config["uncertainty"], ("calibration", "fewest"))
-        check_hold_out(self.uncertainty["calibration"], self.uncertainty["fewest"])
+        self.calibration = check_mapping("calibration", config["calibration"], ("fraction", "min_places"))
+        check_hold_out(self.calibration["fraction"], self.calibration["min_places"])
         self.augment = build(config["augment"], "augment")
         self.head_parts = {name: build(config[name], name) for name in HEAD_GROUPS if name in config}
         if "grid" in self.head_parts:

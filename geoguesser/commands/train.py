@@ -50,7 +50,7 @@ from geoguesser.training.transfer import check_same_data, is_stopped_early, resu
 log = logging.getLogger(__name__)
 
 
-def run(
+def run_training(
     cfg: DictConfig,
     folder: Path,
     *,
@@ -157,7 +157,7 @@ class TrainingRun:
         if not self.config["dry_run"]:  # before anything is learnt: broken images may take places out
             self._read(self.data.read_views)
             self.memo.put("data", parts.reading(), self.data.anew(parts.augment, parts.seed))
-        self.data.hold_out(parts.uncertainty["calibration"], parts.uncertainty["fewest"])
+        self.data.hold_out(parts.calibration["fraction"], parts.calibration["min_places"])
         for warning in self.data.audit()["warnings"]:
             log.warning("%s", warning)
         self.network, self.head_is_trained = parts.network(backbone, self.region, self.data)

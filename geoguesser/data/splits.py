@@ -387,5 +387,5 @@ def hold_out(ids: list[str], share: float, fewest: int, seed: int) -> npt.NDArra
 
 def check_hold_out(share: object, fewest: object) -> None:
     """Raises ConfigError unless the share is from 0 to 0.9 and `fewest` a positive integer."""
-    check_number("uncertainty.calibration", share, low=0.0, high=0.9)
-    check_int("uncertainty.fewest", fewest, low=1)
+    check_number("calibration.fraction", share, low=0.0, high=0.9)
+    check_int("calibration.min_places", fewest, low=1)

@@ -31,16 +31,16 @@ def remove_calibration(*, calibration: float, fewest: int, val_places: int) -> d
     """The part where no places calibrate: why.
 
     Args:
-        calibration: `uncertainty.calibration`.
-        fewest: `uncertainty.fewest`.
+        calibration: `calibration.fraction`.
+        fewest: `calibration.min_places`.
         val_places: How many validation places there are.
     """
     if calibration == 0.0:
-        reason = "uncertainty.calibration is 0: no validation place serves calibration."
+        reason = "calibration.fraction is 0: no validation place serves calibration."
     else:
         reason = (
             f"{calibration:.0%} of {val_places} validation places are too few for calibration: both parts must "
-            f"hold uncertainty.fewest={fewest} places. All of them chose the weights."
+            f"hold calibration.min_places={fewest} places. All of them chose the weights."
         )
     return {"calibration_places": 0, "reason": reason}
 

@@ -99,9 +99,9 @@ class Ensemble:
         members = zip(self.locators, self._spec_of, strict=True)
         return self._together([one.said(images[spec], mask) for one, spec in members])
 
-    def blind(self) -> Predictions:
+    def prior(self) -> Predictions:
         """The answer for one place of which nothing is seen: what the heads say of the mean training place."""
-        return self._together([one.blind() for one in self.locators])
+        return self._together([one.prior() for one in self.locators])
 
     def _together(self, said: list[HeadOutput]) -> Predictions:
         if len(said) > 1 and self.grid is not None:

@@ -114,7 +114,7 @@ class Predictor:
         return calibrate(said, self.region, self.network.head.grid, self.uncertainty)
 
     @torch.no_grad()
-    def blind(self) -> HeadOutput:
+    def prior(self) -> HeadOutput:
         """What the head says of one place of which nothing is seen: its features are the training places' mean."""
         head = self.network.head
         return decode_output(head, head(head.centre[None]))

@@ -8,15 +8,17 @@ import math
 import os
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from geoguesser.commands.train import run
+from geoguesser.commands.train import run_training
 from geoguesser.errors import CheckpointError, ConfigError, GeoguesserError, check_bool, check_mapping, first_line
 from geoguesser.sweeps.folder import SweepFolder, clear_folder, get_group, hold_folder, read_state
 from geoguesser.system.cpu import CORES, system_cores
@@ -26,6 +28,39 @@ log = logging.getLogger(__name__)
 # Jobs of a sweep that run in one process mostly read the same data.
 MEMO = Memo()
 RESUMABLE = ("interrupted", "running")  # running, though nobody holds its lock: its process was killed
+
+
+def run_train(cfg: DictConfig) -> float | None:
+    """Runs `python -m geoguesser.train`: one run, or with --multirun one job of a sweep.
+
+    Args:
+        cfg: The composed config.
+
+    Returns:
+        The mean validation error in km, for a sweeper that searches the lowest; None if there is none.
+    """
+    hydra = HydraConfig.get()
+    folder = Path(hydra.runtime.output_dir)
+    overrides = [word for word in hydra.overrides.task if not word.startswith("resume=")]
+    choices = dict(hydra.runtime.choices)
+
+    if hydra.mode is not RunMode.MULTIRUN:
+        result = run_training(cfg, folder, overrides=overrides, choices=choices)
+        error_km: float | None = result.get("val", {}).get("error_km_mean")
+        return error_km
+
+    processes = count_processes(hydra.launcher)
+    number = int(hydra.job.num)
+    return run_job(cfg, folder, number=number, overrides=overrides, processes=processes, choices=choices)
+
+
+def count_processes(launcher: Mapping[str, Any]) -> int:
+    """Returns the number of jobs that run in parallel on this machine, joblib's `n_jobs`; -1: one per core."""
+    if "joblib" not in str(launcher.get("_target_")):
+        return 1
+
+    jobs = int(launcher.get("n_jobs") or 1)
+    return jobs if jobs > 0 else max(1, system_cores() + 1 + jobs)
 
 
 def run_job(
@@ -42,7 +77,7 @@ def run_job(
         number: The job's number in the command.
         overrides: What it was asked for by.
         processes: How many jobs run on this machine at once; each gets its share of the cores.
-        facts: More that `experiment.run` takes.
+        facts: More that `commands.train.run_training` takes.
 
     Returns:
         The mean validation error in km, for a sweeper that looks for the lowest; None where the job failed.
@@ -80,7 +115,7 @@ def run_job(
 
 
 def _run(cfg: DictConfig, folder: Path, *, overrides: list[str], **facts: Any) -> None:
-    """As `experiment.run`; goes on where a killed job stopped, if its last checkpoint allows it."""
+    """As `commands.train.run_training`; goes on where a killed job stopped, if its last checkpoint allows it."""
     check_mapping("sweep", OmegaConf.to_container(cfg.sweep), ("name", "resume"))
     if cfg.resume:
         raise ConfigError.at("resume", "must be null in a sweep", found=cfg.resume)
@@ -89,12 +124,12 @@ def _run(cfg: DictConfig, folder: Path, *, overrides: list[str], **facts: Any) -
     if read_state(folder) in RESUMABLE and (folder / "checkpoints" / "last.ckpt").is_file():
         log.info("goes on where it was stopped: %s", folder)
         try:
-            run(OmegaConf.merge(cfg, {"resume": str(folder)}), folder, **given)  # type: ignore[arg-type]
+            run_training(OmegaConf.merge(cfg, {"resume": str(folder)}), folder, **given)  # type: ignore[arg-type]
             return
         except CheckpointError as error:
             log.warning("%s The job begins again.", error)
     clear_folder(folder)
-    run(cfg, folder, **given)
+    run_training(cfg, folder, **given)
 
 
 def read_validation_error(folder: Path) -> float | None:

@@ -22,12 +22,12 @@ from geoguesser.data.demo.dataset import demo_folder
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory) -> Path:
     """A run folder."""
-    from geoguesser.commands.train import run
+    from geoguesser.commands.train import run_training
     from geoguesser.system.log_filters import filter_logs
 
     filter_logs()
     folder = tmp_path_factory.mktemp("served") / "trained"
-    run(compose(TINY), folder)
+    run_training(compose(TINY), folder)
     return folder
 
 

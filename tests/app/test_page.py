@@ -20,7 +20,7 @@ from geoguesser.app.limits import Limits
 from geoguesser.app.registry import ServedModel
 from geoguesser.app.static_files import load_page_files
 from geoguesser.commands.serve import load_models
-from geoguesser.commands.train import run
+from geoguesser.commands.train import run_training
 from geoguesser.inference.ensemble import Ensemble
 from geoguesser.inference.predictor import Predictor
 from geoguesser.model.uncertainty import Calibration
@@ -234,7 +234,7 @@ def test_on_a_phone_nothing_is_wider_than_the_screen(address, place):
 def points(tmp_path_factory) -> ServedModel:
     """A model without cells."""
     folder = tmp_path_factory.mktemp("points") / "points"
-    run(compose([*TINY, "head=regression"]), folder)
+    run_training(compose([*TINY, "head=regression"]), folder)
     locator = Predictor.load(folder)
     stretch = {"50": 30.0, "90": 80.0, "95": None}  # of more calibration places than such a small run has
     locator.calibration = Calibration(places=50, temperature=None, scale=1.0, mass=None, stretch=stretch).state()

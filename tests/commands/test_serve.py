@@ -23,7 +23,7 @@ from geoguesser.app.server import listen
 from geoguesser.commands import serve as serving
 from geoguesser.commands.configs import known_keys, to_plain
 from geoguesser.commands.serve import check_extra, load_models, run_serve
-from geoguesser.commands.train import run
+from geoguesser.commands.train import run_training
 from geoguesser.errors import ConfigError, GeoguesserError
 from geoguesser.inference.predictor import Predictor
 from geoguesser.inference.saved_model import write_model
@@ -122,7 +122,7 @@ def test_help_is_quick_and_names_every_limit():
 @pytest.mark.slow  # a process that imports torch
 def test_it_serves_until_it_is_interrupted(tmp_path: Path):
     filter_logs()
-    run(compose(TINY), tmp_path / "first")
+    run_training(compose(TINY), tmp_path / "first")
     words = [f"run=[{tmp_path}/first,{tmp_path}/first/checkpoints/best.ckpt]", "port=0", "threads=1"]
     process = subprocess.Popen(
         [sys.executable, "-m", "geoguesser.serve", *words],

@@ -110,7 +110,7 @@ def test_compare_composes():
 
 def test_report_composes():
     config = to_plain(compose(["run=r"], "report"), known_keys("report"))
-    named = ("run", "out", "most", "places", "examples", "thumbnails", "neighbours", "wandb", "device")
+    named = ("run", "out", "max_places", "places", "examples", "thumbnails", "neighbours", "wandb", "device")
     assert set(config) == set(named)
     assert (config["out"], config["wandb"]) == (None, "auto")
 

@@ -92,7 +92,7 @@ def test_what_a_run_learnt_answers_alike_from_its_checkpoint(words: list[str], r
 
 def test_a_checkpoint_says_how_sure_it_is(run_job, tmp_path: Path) -> None:
     """From the checkpoint alone come the very columns that the run wrote."""
-    words = [*TINY, "density=coarse", "uncertainty.fewest=2", "split.shares=[0.5,0.3,0.2]"]
+    words = [*TINY, "density=coarse", "calibration.min_places=2", "split.shares=[0.5,0.3,0.2]"]
     run_job(words, tmp_path / "run")
     locator = Predictor.load(tmp_path / "run")
     assert locator.calibration is not None

@@ -33,15 +33,15 @@ JOBS = (["seed=0"], ["seed=1"], ["head=regression", "seed=0"], ["head=regression
 @pytest.fixture(scope="module")
 def sweep(tmp_path_factory) -> Path:
     """Two heads with two seeds each, a job that failed, and what else a sweep's folder holds."""
-    from geoguesser.commands.train import run
+    from geoguesser.commands.train import run_training
     from geoguesser.system.log_filters import filter_logs
 
     filter_logs()
     folder = tmp_path_factory.mktemp("multirun") / "heads"
     for number, words in enumerate(JOBS):
-        run(compose([*TINY, *SPLIT, *words]), folder / str(number))
+        run_training(compose([*TINY, *SPLIT, *words]), folder / str(number))
     with pytest.raises(ConfigError):
-        run(compose([*TINY, *SPLIT, "grid.size=-1"]), folder / "4")
+        run_training(compose([*TINY, *SPLIT, "grid.size=-1"]), folder / "4")
     (folder / "summary.csv").write_text("job,state\n")
     (folder / ".hydra").mkdir()
     return folder

@@ -26,12 +26,12 @@ POINT = ["latitude", "longitude"]
 @pytest.fixture(scope="module")
 def made(tmp_path_factory) -> tuple[Path, Path]:
     """A run with calibration, and the dataset that it was trained on."""
-    from geoguesser.commands.train import run
+    from geoguesser.commands.train import run_training
 
     place = tmp_path_factory.mktemp("made")
-    run(compose([*TINY, "uncertainty.fewest=2", "split.shares=[0.5,0.25,0.25]"]), place / "run")
-    run(compose([*TINY, "seed=1", "grid.size=20"]), place / "other")
-    run(compose([*TINY, "seed=2", "head=regression"]), place / "regression")
+    run_training(compose([*TINY, "calibration.min_places=2", "split.shares=[0.5,0.25,0.25]"]), place / "run")
+    run_training(compose([*TINY, "seed=1", "grid.size=20"]), place / "other")
+    run_training(compose([*TINY, "seed=2", "head=regression"]), place / "regression")
     (root,) = (path for path in Path(os.environ["GEOGUESSER_CACHE"]).glob("demo-*-60-0-56") if path.is_dir())
     return place, root
 
@@ -167,7 +167,7 @@ def test_bad_views_cost_their_row_and_no_other(made, tmp_path: Path, caplog):
     assert told[POINT].notna().all(axis=1).sum() == 59
     assert told["cell_1"].dropna().map(float.is_integer).all()
     assert b"0000000" not in (tmp_path / "p.csv").read_bytes().split(b"\n")[1].split(b",")[9]  # cells are whole
-    blind = run_predict(compose([*base, "on_bad=blind", "columns=competition"], "predict"))
+    blind = run_predict(compose([*base, "on_bad=prior", "columns=competition"], "predict"))
     assert blind[POINT].notna().all().all()
     assert list(pd.read_csv(tmp_path / "p.csv")) == ["uuid", *POINT]
     whole = run_predict(compose([*base, "missing_views=error", "on_bad=skip"], "predict"))
@@ -182,13 +182,13 @@ def test_places_of_which_nothing_is_seen(made, tmp_path: Path):
     place, _ = made
     (tmp_path / "images" / "p").mkdir(parents=True)
     base = [f"run={place / 'run'}", f"images={tmp_path / 'images'}", f"out={tmp_path / 'p.csv'}"]
-    for mode in ("blank", "skip"):
+    for mode in ("empty", "skip"):
         with pytest.raises(
             GeoguesserError, match="must hold a place with a whole view; of 1 none has: p; holds no"
         ):
             run_predict(compose([*base, f"on_bad={mode}"], "predict"))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["images"]
-    blind = run_predict(compose([*base, "on_bad=blind"], "predict"))
+    blind = run_predict(compose([*base, "on_bad=prior"], "predict"))
     assert blind[POINT].notna().all().all()
 
 

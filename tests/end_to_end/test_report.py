@@ -31,18 +31,18 @@ from geoguesser.reporting.explanation.gallery import Gallery
 from geoguesser.reporting.explanation.subject import GONE, Subject
 from geoguesser.runs.run_folder import read_run
 
-SPLIT = ["split.shares=[0.4,0.3,0.3]", "uncertainty.calibration=0.5", "uncertainty.fewest=5"]
+SPLIT = ["split.shares=[0.4,0.3,0.3]", "calibration.fraction=0.5", "calibration.min_places=5"]
 ALWAYS = {"arrows", "extremes", "fields", "budget", "network", "filters"}
 SEEN = {"headings", "coverage", "quadruplet", "posterior_1"}  # where the images are there
 SURE = {"calibration", "abstention"}
 
 
 def train(folder: Path, *words: str) -> Path:
-    from geoguesser.commands.train import run
+    from geoguesser.commands.train import run_training
     from geoguesser.system.log_filters import filter_logs
 
     filter_logs()
-    run(compose([*TINY, *SPLIT, *words]), folder)
+    run_training(compose([*TINY, *SPLIT, *words]), folder)
     return folder
 
 
@@ -205,7 +205,7 @@ def test_places_may_be_named_and_fewer_shown(trained: Path, tmp_path: Path):
     asked = [table["uuid"].iloc[3], table["uuid"].iloc[1]]
     run = shutil.copytree(trained, tmp_path / "run")
     out = tmp_path / "other.html"
-    words = [f"places=[{','.join(asked)}]", "most=5", "thumbnails=0", f"out={out}", "neighbours=false"]
+    words = [f"places=[{','.join(asked)}]", "max_places=5", "thumbnails=0", f"out={out}", "neighbours=false"]
     subject, gallery = explain(run, *words)
     assert [subject.table["uuid"].iloc[row] for row in subject.examples] == asked
     assert 5 <= len(subject.table) <= 7
@@ -258,11 +258,11 @@ def test_a_head_without_cells_is_explained_by_what_it_has(tmp_path: Path):
 
 @pytest.mark.slow
 def test_a_run_without_calibration_says_why(tmp_path: Path):
-    run = train(tmp_path / "run", "grid.size=20", "uncertainty.calibration=0.0")
+    run = train(tmp_path / "run", "grid.size=20", "calibration.fraction=0.0")
     _, gallery = explain(run, "examples=1")
     assert names(run) == ALWAYS | SEEN | {"confusion", "activation_1"}
-    assert "uncertainty.calibration is 0" in gallery.missing["calibration and abstention"]
-    assert "uncertainty.calibration is 0" in (run / "report.html").read_text()
+    assert "calibration.fraction is 0" in gallery.missing["calibration and abstention"]
+    assert "calibration.fraction is 0" in (run / "report.html").read_text()
 
 
 @pytest.mark.slow
@@ -304,7 +304,7 @@ def test_views_that_are_masked_are_left_out(trained: Path, tmp_path: Path):
         *SPLIT,
         "grid.size=20",
     ]
-    from geoguesser.commands.train import run as run_one
+    from geoguesser.commands.train import run_training as run_one
 
     run = tmp_path / "run"
     run_one(compose(words), run)
@@ -373,7 +373,7 @@ def test_answers_that_have_changed_are_told(trained: Path, tmp_path: Path):
         ([], ConfigError, "run must be given"),
         (["run=RUN", "out=x.pdf"], ConfigError, "out must be the name of an .html file, got 'x.pdf'."),
         (["run=RUN", "out=no/x.html"], MissingFileError, "out=no/x.html must lie in a folder that exists, got"),
-        (["run=RUN", "most=0"], ConfigError, "most must be an integer from 1 to 20000, got 0."),
+        (["run=RUN", "max_places=0"], ConfigError, "max_places must be an integer from 1 to 20000, got 0."),
         (["run=RUN", "examples=-1"], ConfigError, "examples must be an integer from 0 to 30, got -1."),
         (["run=RUN", "thumbnails=x"], ConfigError, "thumbnails must be an integer from 0 to 1000, got 'x'."),
         (["run=RUN", "neighbours=1"], ConfigError, "neighbours must be true or false, got 1."),
@@ -420,7 +420,7 @@ def test_an_error_is_printed_without_a_traceback(tmp_path: Path):
 def test_help_is_quick_and_names_every_key():
     done = command("geoguesser.report", "--help")
     assert done.returncode == 0
-    for key in ("run", "out", "most", "places", "examples", "thumbnails", "neighbours", "wandb", "device"):
+    for key in ("run", "out", "max_places", "places", "examples", "thumbnails", "neighbours", "wandb", "device"):
         assert f"\n  {key} " in done.stdout
     code = (
         "import sys; heavy = lambda *names: sorted(set(names) & set(sys.modules));"

@@ -41,12 +41,12 @@ def run_folder(tmp_path_factory) -> Path:
     """One tiny run that several tests look at."""
     from conftest import compose
 
-    from geoguesser.commands.train import run
+    from geoguesser.commands.train import run_training
     from geoguesser.system.log_filters import filter_logs
 
     filter_logs()
     folder = tmp_path_factory.mktemp("job") / "run"
-    run(compose([*TINY, "pictures=true", "trainer.max_epochs=4"]), folder)
+    run_training(compose([*TINY, "pictures=true", "trainer.max_epochs=4"]), folder)
     return folder
 
 
@@ -134,7 +134,7 @@ def test_places_table_agrees_with_the_split_and_the_grid(run_folder: Path):
     np.testing.assert_allclose(points.class_longitude, lon, atol=1e-6)
 
 
-CALIBRATED = [*TINY, "split.shares=[0.3,0.4,0.3]", "uncertainty.fewest=5", "uncertainty.calibration=0.5"]
+CALIBRATED = [*TINY, "split.shares=[0.3,0.4,0.3]", "calibration.min_places=5", "calibration.fraction=0.5"]
 
 
 @pytest.mark.parametrize("head", ["classification", "regression"])
@@ -398,7 +398,7 @@ def test_skipped_places_are_counted_and_listed(run_job, tmp_path: Path, caplog):
             r"^callbacks\.checkpoint must be there, for the test needs",
         ),
         ("callbacks.early_stopping.mode=mni", r"^callbacks\.early_stopping does not take these values: .*mni"),
-        ("uncertainty.calibration=2", r"^uncertainty\.calibration must be a number from 0 to 0\.9, got 2\.$"),
+        ("calibration.fraction=2", r"^uncertainty\.calibration must be a number from 0 to 0\.9, got 2\.$"),
         ("+uncertainty.few=2", r"^uncertainty must have the keys calibration, fewest, and no other, got"),
         ("pictures=maybe", r"^pictures must be true or false, got 'maybe'\.$"),
         ("+grid.sise=60", r"^grid\.sise is no key of this choice\. Its keys: point, size, spacing_km\.$"),

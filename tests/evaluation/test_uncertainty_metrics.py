@@ -89,11 +89,11 @@ def test_reasons_are_sentences() -> None:
     few = sureness.remove_calibration(calibration=0.33, fewest=20, val_places=24)
     assert few["calibration_places"] == 0
     assert few["reason"] == (
-        "33% of 24 validation places are too few for calibration: both parts must hold uncertainty.fewest=20 "
+        "33% of 24 validation places are too few for calibration: both parts must hold calibration.min_places=20 "
         "places. All of them chose the weights."
     )
     none = sureness.remove_calibration(calibration=0.0, fewest=20, val_places=900)
-    assert none["reason"].startswith("uncertainty.calibration is 0")
+    assert none["reason"].startswith("calibration.fraction is 0")
 
 
 @pytest.mark.parametrize(("calibrating", "testing", "cells"), [(60, 300, 9), (3, 1, 4), (25, 2, 1)])

@@ -166,8 +166,8 @@ def test_the_blind_answer_is_that_of_the_mean_place():
     head = one.network.head
     with torch.no_grad():
         wanted = head.decode(head.linear.bias[None]).double().numpy()
-    np.testing.assert_array_equal(Ensemble([one]).blind().coords_deg, wanted)
-    assert len(Ensemble([one, make_locator(1, cells=16)]).blind()) == 1
+    np.testing.assert_array_equal(Ensemble([one]).prior().coords_deg, wanted)
+    assert len(Ensemble([one, make_locator(1, cells=16)]).prior()) == 1
 
 
 def test_a_point_off_the_land_is_said_to_be():

@@ -10,7 +10,7 @@ from typing import Any
 
 from conftest import TINY, compose
 
-from geoguesser.commands.train import run
+from geoguesser.commands.train import run_training
 from geoguesser.system.log_filters import filter_logs
 from geoguesser.tracking.wandb_run import WandbRunLogger
 from support.wandb_stub import WandbStub
@@ -33,7 +33,7 @@ def train_run(
     """Trains a run in this process."""
     filter_logs()
     cfg = compose([*WORDS, *words])
-    return run(cfg, folder, group=group, overrides=overrides or list(words), choices=CHOICES)
+    return run_training(cfg, folder, group=group, overrides=overrides or list(words), choices=CHOICES)
 
 
 def make_record(folder: Path, **more: Any) -> WandbRunLogger:

@@ -14,7 +14,7 @@ import pytest
 import torch
 from conftest import TINY, compose
 
-from geoguesser.commands.train import run
+from geoguesser.commands.train import run_training
 from geoguesser.sweeps import job
 from geoguesser.sweeps.folder import COMMAND, SweepFolder, get_group, hold_folder, read_state
 from geoguesser.sweeps.job import quiet_console, run_job, share_cores
@@ -139,7 +139,7 @@ def test_jobs_share_what_they_read_and_come_to_the_same_as_alone(sweep, tmp_path
     assert len(reads) == 1
     for number, words in enumerate(jobs):
         alone = tmp_path / f"alone-{number}"
-        run(compose([*TINY, *words]), alone)
+        run_training(compose([*TINY, *words]), alone)
         shared = sweep.path / str(number)
         for name in ("metrics.csv", "predictions_test.csv", "places.csv"):
             tables = [pd.read_csv(folder / name) for folder in (alone, shared)]

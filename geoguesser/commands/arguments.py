@@ -1,0 +1,175 @@
+"""Command line before Hydra parses it: renamed keys, removed choices, `resume=`, and words that are runs.
+
+Hydra refuses an unknown key or choice without naming the remedy, so these checks come first. This module imports
+nothing heavy.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+import sys
+from pathlib import Path
+
+from omegaconf import OmegaConf
+
+from geoguesser.commands.configs import conf_dir, format_override
+from geoguesser.errors import ConfigError, MissingFileError
+from geoguesser.runs.config_history import RENAMED_KEYS, update_override
+
+# Choices of config groups that an earlier version had -> what to use instead.
+REMOVED_CHOICES = {
+    ("decoder", "auto"): "decoder=auto was removed in version 0.2. Choose decoder=median, mean, top_k or argmax.",
+    ("loss", "mix"): "loss=mix was removed in version 0.2. Choose loss=smoothed, the default.",
+}
+
+# Command -> key of an earlier version -> current key. Those of `train` are in runs/config_history.py, because run
+# folders record them.
+RENAMED_OPTIONS: dict[str, dict[str, str]] = {
+    "train": RENAMED_KEYS,
+    "collect": {
+        "http.tries": "http.max_attempts",
+        "http.first_wait_s": "http.backoff_base_s",
+        "http.longest_wait_s": "http.backoff_max_s",
+        "http.give_up_after": "http.max_consecutive_failures",
+        "http.most_mib": "http.max_response_mib",
+    },
+    "dashboard": {"of": "sweep_dir", "sweep": "sweep_dir"},
+    "export": {"check_on": "verify_on"},
+    "report": {"most": "max_places"},
+}
+
+# Command -> key and value of an earlier version -> current key and value.
+RENAMED_VALUES: dict[str, dict[str, str]] = {
+    "predict": {"on_bad=blank": "on_bad=empty", "on_bad=blind": "on_bad=prior"},
+}
+
+# Options of Hydra that take the next word as their value.
+OPTIONS_WITH_VALUE = {
+    *("--cfg", "-c", "--package", "-p", "--info", "-i", "--experimental-rerun"),
+    *("--config-path", "-cp", "--config-name", "-cn", "--config-dir", "-cd"),
+}
+
+
+def update_words(command: str, words: list[str]) -> list[str]:
+    """Replaces keys and values that were renamed, with one line on stderr for each.
+
+    Args:
+        command: Name of the command.
+        words: The words of the command line.
+
+    Returns:
+        The words with their current names.
+    """
+    updated = []
+    for word in words:
+        new = RENAMED_VALUES.get(command, {}).get(word, word)
+        if not new.startswith("-"):
+            new = update_override(new, RENAMED_OPTIONS.get(command, {}))
+        if new != word:
+            old_name, new_name = (text.partition("=")[0] for text in (word, new))
+            if old_name == new_name:
+                old_name, new_name = word, new
+            print(  # noqa: T201
+                f"note: {old_name} is now {new_name}; the old name works until version 1.0", file=sys.stderr
+            )
+        updated.append(new)
+    return updated
+
+
+def check_choices(words: list[str]) -> None:
+    """Refuses choices that Hydra would refuse with a traceback, or without naming the remedy.
+
+    These are numbers (`image=56` for `image=px56`), and choices that were removed, also where they are values of a
+    sweep (`decoder=median,auto`).
+
+    Args:
+        words: The words of the command line.
+
+    Raises:
+        ConfigError: With the choices there are.
+    """
+    for word in words:
+        group, _, choice = word.partition("=")
+
+        for name in re.findall(r"\w+", choice):
+            if (message := REMOVED_CHOICES.get((group.lstrip("+"), name))) is not None:
+                raise ConfigError(message)
+
+        numbers = [value for value in choice.split(",") if value.strip().isdecimal()]
+        if numbers and group.isidentifier() and (choices := list_choices(group)):
+            raise ConfigError.at(group, f"must be one of {', '.join(choices)}", found=int(numbers[0]))
+
+
+def list_choices(group: str) -> list[str]:
+    """Returns the choices of a config group in alphabetical order, without internal ones (leading underscore)."""
+    folder = Path(conf_dir()) / group
+    return sorted(path.stem for path in folder.glob("*.yaml") if not path.stem.startswith("_"))
+
+
+def expand_resume(words: list[str]) -> list[str]:
+    """Expands `resume=RUN_FOLDER`: the recorded overrides of that run come first, and its folder is used again.
+
+    Args:
+        words: The words of the command line.
+
+    Returns:
+        The words that Hydra parses.
+
+    Raises:
+        MissingFileError: The folder holds no run.
+    """
+    given = [word.partition("=")[2].strip("'\"") for word in words if word.startswith("resume=")]
+    if not given or given[-1] in ("", "null"):
+        return words
+
+    folder = Path(given[-1]).expanduser()
+    recorded = folder / "overrides.yaml"
+    if not recorded.is_file() or not (folder / "checkpoints" / "last.ckpt").is_file():
+        raise MissingFileError.at(
+            f"resume={folder}",
+            "must be a run folder with overrides.yaml and checkpoints/last.ckpt",
+            remedy="Runs lie in outputs/DATE/TIME.",
+        )
+
+    old = [update_override(str(word)) for word in OmegaConf.load(recorded)]
+    new = [format_override("resume", folder) if word.startswith("resume=") else word for word in words]
+    return [*old, *new, format_override("hydra.run.dir", folder)]
+
+
+def expand_runs(words: list[str]) -> list[str]:
+    """Turns words that name runs into one `runs=[...]`; keys and options stay as they are.
+
+    A word names a run if it is a folder, or if it is neither an option nor contains `=`.
+
+    Args:
+        words: The words of the command line.
+
+    Returns:
+        The words that Hydra parses.
+    """
+    runs: list[str] = []
+    others: list[str] = []
+    for before, word in itertools.pairwise(["", *words]):
+        is_other = word.startswith("-") or "=" in word or before in OPTIONS_WITH_VALUE
+        (others if is_other and not Path(word).expanduser().is_dir() else runs).append(word)
+    if not runs:
+        return others
+
+    quoted = ("'" + word.replace("\\", "\\\\").replace("'", "\\'") + "'" for word in runs)
+    return [*others, f"runs=[{','.join(quoted)}]"]
+
+
+def refuse_credentials(words: list[str]) -> list[str]:
+    """Returns the words unchanged; Hydra repeats a word that it does not know, so no word may be a credential.
+
+    Args:
+        words: The words of the command line.
+
+    Raises:
+        ConfigError: A word looks like an API key.
+    """
+    from geoguesser.collecting.providers.credentials import refuse_keys
+
+    refuse_keys({"the command line": words})
+    return words
