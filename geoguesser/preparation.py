@@ -12,9 +12,10 @@ from omegaconf import DictConfig
 
 from geoguesser.configs import build, conf_dir, known_keys, override, plain
 from geoguesser.data.augment import Augment
+from geoguesser.data.committing import Prepared
 from geoguesser.data.datamodule import PlacesDataModule
 from geoguesser.data.images import ImageSpec
-from geoguesser.data.preparing import Prepared, prepare
+from geoguesser.data.preparing import prepare
 from geoguesser.errors import ConfigError, DataError, StoreError, check_bool
 from geoguesser.reporting.data_report import DataReport
 from geoguesser.reporting.result import write_csv

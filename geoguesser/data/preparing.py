@@ -8,16 +8,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
 from geoguesser.data.audit import audit
-from geoguesser.data.committing import commit, is_own
+from geoguesser.data.committing import Prepared, commit, is_own
 from geoguesser.data.datamodule import PlacesDataModule
 from geoguesser.data.examine import Facts
 from geoguesser.data.findings import Finding
@@ -32,37 +30,6 @@ from geoguesser.errors import StoreError
 
 log = logging.getLogger(__name__)
 BoolArray = npt.NDArray[np.bool_]
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """What preparing found; N places are in the store (or would be).
-
-    Attributes:
-        table: N places; `split` is the one they have now.
-        mask: (N, 4) which views are used.
-        facts: Of the images, for the first size; without thumbnails.
-        seen: The table before images and duplicates were settled; rows of `matches` are rows of it.
-        matches: Pairs of places that are the same, by row of `seen`.
-        audit: As geoguesser/data/audit.py gives it.
-        stats: Name of a size -> mean and std of the training views' pixels, by channel.
-        specs: The sizes.
-        reused: How many places were packed before.
-        recorded: How many of the places a store had recorded.
-        changed: Whether a store was written; false where it was the same already.
-    """
-
-    table: pd.DataFrame
-    mask: BoolArray
-    facts: Facts
-    seen: pd.DataFrame
-    matches: list[Match]
-    audit: dict[str, Any]
-    stats: dict[str, dict[str, list[float]]]
-    specs: list[ImageSpec]
-    reused: int
-    recorded: int
-    changed: bool
 
 
 def prepare(

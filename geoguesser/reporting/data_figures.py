@@ -12,10 +12,10 @@ import numpy as np
 
 from geoguesser.counted import counted
 from geoguesser.data.audit import nearest_training_km
+from geoguesser.data.committing import Prepared
 from geoguesser.data.datamodule import PlacesDataModule
 from geoguesser.data.identity import Match
 from geoguesser.data.places import coords_of, files_of
-from geoguesser.data.preparing import Prepared
 from geoguesser.reporting import data_pictures, page
 from geoguesser.reporting.data_summary import bytes_text, split_rows
 from geoguesser.reporting.data_views import pick_pairs, pick_samples, read_photos, reasons, views_row

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from geoguesser import __version__
 from geoguesser.data.audit import WITHIN_M
+from geoguesser.data.committing import Prepared
 from geoguesser.data.datamodule import PlacesDataModule
-from geoguesser.data.preparing import Prepared
 from geoguesser.reporting import page
 from geoguesser.reporting.data_figures import Figures, split_name
 from geoguesser.reporting.data_summary import (

@@ -9,8 +9,8 @@ from rich.table import Table
 from rich.text import Text
 
 from geoguesser.data.audit import WITHIN_M
+from geoguesser.data.committing import Prepared
 from geoguesser.data.datamodule import PlacesDataModule
-from geoguesser.data.preparing import Prepared
 from geoguesser.reporting.data_page import data_page
 from geoguesser.reporting.data_summary import Group, facts_of, groups_of, split_rows, title_of
 from geoguesser.reporting.page import printable, write_page

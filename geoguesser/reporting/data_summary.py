@@ -15,8 +15,8 @@ from geoguesser.data.findings import KINDS, Finding, Findings
 from geoguesser.data.splits import NAMES, UNUSED
 
 if TYPE_CHECKING:  # they bring Lightning, which a comparison need not wait for
+    from geoguesser.data.committing import Prepared
     from geoguesser.data.datamodule import PlacesDataModule
-    from geoguesser.data.preparing import Prepared
 
 OF_TABLES = (
     "bad_row",

@@ -21,9 +21,10 @@ from PIL import Image
 from geoguesser.data import packing
 from geoguesser.data.augment import Augment
 from geoguesser.data.blocks import BlockSplit
+from geoguesser.data.committing import Prepared
 from geoguesser.data.datamodule import PlacesDataModule, StoreDataModule
 from geoguesser.data.images import ImageSpec
-from geoguesser.data.preparing import Prepared, locked, prepare
+from geoguesser.data.preparing import locked, prepare
 from geoguesser.data.splits import ColumnSplit, FolderSplit, RandomSplit, StoredSplit
 from geoguesser.data.store import Store, StoreViews, is_store
 from geoguesser.data.store import bytes_of as place_bytes

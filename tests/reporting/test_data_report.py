@@ -17,10 +17,11 @@ import pytest
 from PIL import Image
 
 from geoguesser.data.augment import Augment
+from geoguesser.data.committing import Prepared
 from geoguesser.data.datamodule import PlacesDataModule
 from geoguesser.data.findings import KINDS, Finding
 from geoguesser.data.images import ImageSpec
-from geoguesser.data.preparing import Prepared, prepare
+from geoguesser.data.preparing import prepare
 from geoguesser.data.splits import RandomSplit
 from geoguesser.geo.region import country
 from geoguesser.reporting import data_summary
