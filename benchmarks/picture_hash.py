@@ -13,9 +13,10 @@ import numpy as np
 from measure import report
 from PIL import Image
 
-from geoguesser.data.examine import HEADINGS, PlaceFiles, examine, hash_distance
+from geoguesser.data.examine import examine, hash_distance
 from geoguesser.data.identity import HASH_BITS
 from geoguesser.data.images import ImageSpec
+from geoguesser.data.place_files import HEADINGS, PlaceFiles
 
 SPEC = ImageSpec(size=112)
 CHANGES = {"coded anew at quality 50": (None, 50), "resized to 512 px": (512, 75)}

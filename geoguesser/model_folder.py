@@ -18,8 +18,8 @@ from safetensors.torch import load as read_tensors
 from safetensors.torch import save as tensor_bytes
 from torch import Tensor
 
-from geoguesser.data.examine import HEADINGS
 from geoguesser.data.images import ImageSpec, decoder
+from geoguesser.data.place_files import HEADINGS
 from geoguesser.errors import CheckpointError, MissingFileError, first_line
 from geoguesser.geo.region import region_from_state
 from geoguesser.locator import Locator, checkpoint_file, record_of

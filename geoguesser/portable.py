@@ -18,9 +18,9 @@ from torch import Tensor
 
 from geoguesser.answering import answer_places
 from geoguesser.answers import Answers, joined
-from geoguesser.data.examine import HEADINGS
 from geoguesser.data.images import ImageSpec, opened_rgb
 from geoguesser.data.inputs import UNUSED, asked_places
+from geoguesser.data.place_files import HEADINGS
 from geoguesser.ensemble import Ensemble
 from geoguesser.errors import ConfigError, DataError, check_int, first_line
 from geoguesser.geo.grid import Grid

@@ -18,9 +18,8 @@ import numpy as np
 import pandas as pd
 import simplejpeg
 
-from geoguesser.data.examine import PlaceFiles
 from geoguesser.data.images import ImageSpec, decode_rgb, read_bytes, read_header
-from geoguesser.data.places import names_in, views_folder
+from geoguesser.data.place_files import PlaceFiles, names_in, views_folder
 from geoguesser.data.store import Store, is_store
 from geoguesser.errors import DataError, GeoguesserError, first_line
 from geoguesser.geo.distance import FloatArray

@@ -15,7 +15,6 @@ from torch import Tensor
 from geoguesser.app.limits import Limits
 from geoguesser.app.problems import ProblemError
 from geoguesser.app.schemas import COMPASS
-from geoguesser.data.examine import HEADINGS
 from geoguesser.data.images import (
     MOST_PIXELS,
     SUFFIXES,
@@ -26,7 +25,7 @@ from geoguesser.data.images import (
     decode_rgb,
     read_header,
 )
-from geoguesser.data.places import names_in
+from geoguesser.data.place_files import HEADINGS, names_in
 from geoguesser.errors import DataError, first_line
 
 

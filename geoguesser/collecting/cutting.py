@@ -14,8 +14,8 @@ from tqdm import tqdm
 from geoguesser.collecting.panorama import cut_views
 from geoguesser.collecting.tags import Tags, band_of, read_tags
 from geoguesser.collecting.written import encode, keep_settings, photo_files, read_file, write_folder, write_table
-from geoguesser.data.examine import HEADINGS
 from geoguesser.data.images import decode_rgb, read_header
+from geoguesser.data.place_files import HEADINGS
 from geoguesser.errors import ConfigError, DataError, check_int, check_number
 
 ByteArray = npt.NDArray[np.uint8]

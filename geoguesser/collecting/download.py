@@ -19,7 +19,7 @@ from geoguesser.collecting.provider import Panorama, Provider
 from geoguesser.collecting.view_files import view_path, whole_view, write_view
 from geoguesser.collecting.web import Web
 from geoguesser.collecting.working import work_through
-from geoguesser.data.examine import HEADINGS
+from geoguesser.data.place_files import HEADINGS
 
 BATCH = 64
 VIEW = "view:"  # before why a place was dropped: its imagery is not there, whatever the filters say

@@ -12,8 +12,8 @@ import pyproj
 
 from geoguesser.collecting.answers import AbsentError, AgainError, Reply
 from geoguesser.collecting.provider import Panorama
-from geoguesser.data.examine import HEADINGS
 from geoguesser.data.images import ByteArray, decode_rgb, read_header
+from geoguesser.data.place_files import HEADINGS
 
 WGS84 = pyproj.Geod(ellps="WGS84")
 

@@ -30,7 +30,7 @@ from geoguesser.collecting.written import (
     write_folder,
     write_table,
 )
-from geoguesser.data.examine import HEADINGS
+from geoguesser.data.place_files import HEADINGS
 from geoguesser.errors import StoreError, check_int, check_number
 from geoguesser.geo.distance import from_unit, to_unit
 

@@ -9,7 +9,7 @@ from geoguesser.collecting.journal import Journal
 from geoguesser.collecting.ledger import MICROS, Budget, Spent, spent, spent_by_kind
 from geoguesser.collecting.provider import Provider
 from geoguesser.counted import counted
-from geoguesser.data.examine import HEADINGS
+from geoguesser.data.place_files import HEADINGS
 
 WORDS = {
     "no_panorama": "the provider has none there",

@@ -15,7 +15,6 @@ from tqdm import tqdm
 from geoguesser.counted import counted
 from geoguesser.data.augment import Augment
 from geoguesser.data.demo import demo_root
-from geoguesser.data.examined import known_views
 from geoguesser.data.fingerprint import fingerprint
 from geoguesser.data.identity import find_identical
 from geoguesser.data.images import ImageSpec
@@ -29,6 +28,7 @@ from geoguesser.data.soundness import (
 )
 from geoguesser.data.splits import Split, Ties
 from geoguesser.data.store import Store
+from geoguesser.data.view_loading import known_views
 from geoguesser.errors import check_number
 from geoguesser.geo.region import Region
 

@@ -17,17 +17,16 @@ import numpy as np
 import numpy.typing as npt
 import xxhash
 
-from geoguesser.data.examine import HEADINGS, Names, PlaceFiles, ahead_of, cores
+from geoguesser.data.examine import ahead_of, cores
 from geoguesser.data.images import SUFFIXES, ByteArray, ImageSpec, read_bytes
 from geoguesser.data.input_table import rows_of
 from geoguesser.data.ordered import in_order
-from geoguesser.data.places import image_folders, is_view, names_in
+from geoguesser.data.place_files import HEADINGS, NO_VIEWS, PlaceFiles, image_folders, is_view, names_in
 from geoguesser.errors import ConfigError, DataError, MissingFileError
 
 log = logging.getLogger(__name__)
 OTHER_SUFFIXES = (".bmp", ".gif", ".tif", ".tiff", ".heic", ".avif")  # pictures, but none that are read
 UNUSED = "not used: "  # begins a note that tells of no mistake
-NO_VIEWS: Names = (None, None, None, None)
 FORMS = (
     "a folder of place folders (each with 1 to 4 of 0.jpg, 90.jpg, 180.jpg, 270.jpg), a place folder, photos "
     "(JPEG, PNG or WebP), or a CSV file of paths"

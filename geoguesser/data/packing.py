@@ -22,9 +22,10 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from geoguesser.data.examine import Facts, PlaceFiles, examine_in_order
+from geoguesser.data.examine import Facts, examine_in_order
 from geoguesser.data.findings import Finding
 from geoguesser.data.images import ImageSpec, decoder
+from geoguesser.data.place_files import PlaceFiles
 from geoguesser.data.store import bytes_of
 from geoguesser.errors import MissingFileError, StoreError
 

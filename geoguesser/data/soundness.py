@@ -10,8 +10,9 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from geoguesser.data.examine import HEADINGS, OK, PLACEHOLDER, Facts
+from geoguesser.data.examine import OK, PLACEHOLDER, Facts
 from geoguesser.data.findings import Finding, Findings
+from geoguesser.data.place_files import HEADINGS
 from geoguesser.data.splits import Split, StringArray, Ties
 from geoguesser.errors import DataError, check_choice
 from geoguesser.geo.region import Region

@@ -25,8 +25,8 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from geoguesser.data.examine import HEADINGS
 from geoguesser.data.images import ImageSpec
+from geoguesser.data.place_files import HEADINGS
 from geoguesser.data.views import IntArray, Views
 from geoguesser.errors import ConfigError, MissingFileError, StoreError, first_line
 

@@ -1,29 +1,19 @@
-"""Views: the pixels of places by row of their table, kept in memory where they fit, else read from files.
-
-Reading all of them once is also the check that every image is whole, before training starts.
-"""
+"""Views: the pixels of places by row of their table, from memory or from files."""
 
 from __future__ import annotations
 
-import logging
-import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
-from geoguesser.data.examine import BROKEN, HEADINGS, Examined, Facts, PlaceFiles, examine_in_order
-from geoguesser.data.findings import Finding
 from geoguesser.data.images import ImageSpec
-from geoguesser.data.places import names_in
+from geoguesser.data.place_files import HEADINGS, PlaceFiles, names_in
 from geoguesser.errors import DataError
 
-log = logging.getLogger(__name__)
 IntArray = npt.NDArray[np.int64]
 
 
@@ -84,54 +74,6 @@ class FileViews(Views):
         return True
 
 
-class LazyViews(Views):
-    """Views of files that an earlier run examined: all are read into memory when the first is asked for.
-
-    Args:
-        places: (N,) each place's files; a view without one is all zeros.
-        digests: (N, 4, 2) of their bytes, as they were examined.
-        image: How views are brought to their size.
-    """
-
-    def __init__(self, places: Sequence[PlaceFiles], digests: npt.NDArray[np.uint64], image: ImageSpec) -> None:
-        self.places, self.digests, self.image = list(places), digests, image
-        self._memory: MemoryViews | None = None
-
-    def gather(self, rows: IntArray) -> Tensor:
-        if self._memory is None:
-            self._memory = self._read()
-        return self._memory.gather(rows)
-
-    def take(self, rows: IntArray) -> Views:
-        if self._memory is not None:
-            return self._memory.take(rows)
-        return LazyViews([self.places[row] for row in rows], self.digests[rows], self.image)
-
-    def _read(self) -> MemoryViews:
-        start = time.perf_counter()
-        pixels = _room(len(self.places), self.image)
-        for row, examined in _examined(self.places, self.image):
-            for _, finding in examined.found:
-                if finding.kind == "broken_image":
-                    raise DataError.at(finding.where, finding.reason)
-            changed = (examined.views["digest"] != self.digests[row]).any(axis=1)
-            if changed.any():
-                raise DataError.at(
-                    self.places[row].path(int(changed.argmax())),
-                    "has changed since this run looked at it",
-                    remedy="Start the run again.",
-                )
-            pixels[row] = torch.from_numpy(examined.images[0])
-        log_reading(len(self.places), time.perf_counter() - start, in_memory=True)
-        return MemoryViews(pixels)
-
-
-def log_reading(places: int, seconds: float, *, in_memory: bool) -> None:
-    """Says how long it took to read all views."""
-    where = "kept in memory" if in_memory else "to be read again each epoch"
-    log.info("read %d views in %.1f s (%.0f a second), %s", 4 * places, seconds, 4 * places / seconds, where)
-
-
 def read_place(files: PlaceFiles, image: ImageSpec) -> npt.NDArray[np.uint8]:
     """(4, 3, H, W) the four views of one place; a view that is none is all zeros.
 
@@ -143,74 +85,6 @@ def read_place(files: PlaceFiles, image: ImageSpec) -> npt.NDArray[np.uint8]:
         if name is not None:
             views[heading] = image.read(files.path(heading))
     return views
-
-
-@dataclass(frozen=True)
-class LoadedViews:
-    """What one pass over all views gives.
-
-    Attributes:
-        views: Their pixels by row.
-        facts: What is known of each image.
-        found: Row, number of the heading, and finding, of all that is wrong or remarkable.
-        unreadable: How many files the operating system would not give; another time it may.
-        decoded: Whether views were decoded for it; false where an earlier run had looked at them.
-    """
-
-    views: Views
-    facts: Facts
-    found: list[tuple[int, int, Finding]]
-    unreadable: int = 0
-    decoded: bool = True
-
-
-def load_views(places: Sequence[PlaceFiles], image: ImageSpec, *, memory_gib: float) -> LoadedViews:
-    """Reads every view once, in parallel.
-
-    Args:
-        places: (N,) each place's files.
-        image: How views are brought to their size.
-        memory_gib: Views are kept in memory where all of them take no more than this.
-    """
-    start = time.perf_counter()
-    pixels = _room(len(places), image) if fits_memory(len(places), image, memory_gib) else None
-    facts, found, unreadable = Facts.empty(len(places)), [], 0
-    for row, examined in _examined(places, image):
-        facts.put(row, examined)
-        found += [(row, heading, finding) for heading, finding in examined.found]
-        unreadable += examined.unreadable
-        if pixels is not None:
-            pixels[row] = torch.from_numpy(examined.images[0])
-    views: Views = FileViews(without_broken(places, facts), image) if pixels is None else MemoryViews(pixels)
-    log_reading(len(places), time.perf_counter() - start, in_memory=pixels is not None)
-    return LoadedViews(views, facts, found, unreadable)
-
-
-def fits_memory(places: int, image: ImageSpec, memory_gib: float) -> bool:
-    """Whether the views of so many places take no more than `memory_gib`."""
-    return float(places * 4 * 3 * image.size**2) <= memory_gib * 2**30
-
-
-def _room(places: int, image: ImageSpec) -> Tensor:
-    return torch.zeros((places, 4, 3, image.size, image.size), dtype=torch.uint8)
-
-
-def _examined(places: Sequence[PlaceFiles], image: ImageSpec) -> Iterator[tuple[int, Examined]]:
-    """Row and findings of each place, with a bar."""
-    with tqdm(total=len(places), desc="reading views", unit=" places", disable=None, leave=False) as bar:
-        for row, examined in enumerate(examine_in_order(places, [image])):
-            yield row, examined
-            bar.update()
-
-
-def without_broken(places: Sequence[PlaceFiles], facts: Facts) -> list[PlaceFiles]:
-    """A view that is broken is not read again."""
-    files = list(places)
-    broken = facts.views["state"] == BROKEN
-    for row in np.flatnonzero(broken.any(axis=1)):
-        names = [None if bad else name for name, bad in zip(files[row].names, broken[row], strict=True)]
-        files[row] = PlaceFiles(files[row].folder, (names[0], names[1], names[2], names[3]))
-    return files
 
 
 def read_folder(

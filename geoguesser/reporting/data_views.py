@@ -10,9 +10,10 @@ import numpy as np
 import numpy.typing as npt
 import simplejpeg
 
-from geoguesser.data.examine import BROKEN, MISSING, PLACEHOLDER, PlaceFiles
+from geoguesser.data.examine import BROKEN, MISSING, PLACEHOLDER
 from geoguesser.data.identity import Match
 from geoguesser.data.images import ImageSpec
+from geoguesser.data.place_files import PlaceFiles
 from geoguesser.data.splits import NAMES
 from geoguesser.errors import DataError
 from geoguesser.reporting import page

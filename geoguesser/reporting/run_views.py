@@ -15,9 +15,8 @@ import numpy.typing as npt
 import simplejpeg
 
 from geoguesser.data.demo import demo_folder
-from geoguesser.data.examine import PlaceFiles
 from geoguesser.data.images import ByteArray, ImageSpec
-from geoguesser.data.places import names_in, views_folder
+from geoguesser.data.place_files import PlaceFiles, names_in, views_folder
 from geoguesser.data.store import Store, is_store
 from geoguesser.data.views import read_folder
 from geoguesser.errors import GeoguesserError

@@ -22,13 +22,13 @@ from geoguesser.data.examine import (
     OK,
     PLACEHOLDER,
     Facts,
-    PlaceFiles,
     examine,
     examine_in_order,
     hash_distance,
     picture_hash,
 )
 from geoguesser.data.images import MODES, ImageSpec
+from geoguesser.data.place_files import PlaceFiles
 
 SPEC = ImageSpec(size=48)
 

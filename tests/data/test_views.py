@@ -16,10 +16,12 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from geoguesser.data import examine as module
-from geoguesser.data.examine import BROKEN, MISSING, OK, Examined, PlaceFiles, examine
+from geoguesser.data.examine import BROKEN, MISSING, OK, Examined, examine
 from geoguesser.data.findings import Finding
 from geoguesser.data.images import ImageSpec
-from geoguesser.data.views import FileViews, MemoryViews, load_views, read_folder, read_place
+from geoguesser.data.place_files import PlaceFiles
+from geoguesser.data.view_loading import load_views
+from geoguesser.data.views import FileViews, MemoryViews, read_folder, read_place
 from geoguesser.errors import DataError
 
 SPEC = ImageSpec(size=24)

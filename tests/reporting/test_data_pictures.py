@@ -12,9 +12,10 @@ import pytest
 from matplotlib.colors import to_rgb
 from PIL import Image
 
-from geoguesser.data.examine import BROKEN, MISSING, OK, PLACEHOLDER, Facts, PlaceFiles, examine
+from geoguesser.data.examine import BROKEN, MISSING, OK, PLACEHOLDER, Facts, examine
 from geoguesser.data.identity import Match
 from geoguesser.data.images import ImageSpec
+from geoguesser.data.place_files import PlaceFiles
 from geoguesser.geo.distance import haversine_km
 from geoguesser.geo.region import PlaneRegion, world
 from geoguesser.reporting import data_pictures, data_views

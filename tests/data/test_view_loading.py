@@ -14,16 +14,16 @@ import pytest
 import simplejpeg
 import torch
 
-from geoguesser.data import examined as module
-from geoguesser.data import views as views_module
+from geoguesser.data import view_loading as module
 from geoguesser.data.augment import Augment
 from geoguesser.data.cache import Cache
 from geoguesser.data.datamodule import PlacesDataModule
-from geoguesser.data.examine import Facts, PlaceFiles
-from geoguesser.data.examined import known_views
+from geoguesser.data.examine import Facts
 from geoguesser.data.images import ImageSpec
+from geoguesser.data.place_files import PlaceFiles
 from geoguesser.data.splits import RandomSplit
-from geoguesser.data.views import FileViews, LazyViews, LoadedViews, MemoryViews
+from geoguesser.data.view_loading import LazyViews, LoadedViews, known_views
+from geoguesser.data.views import FileViews, MemoryViews
 from geoguesser.errors import DataError
 from geoguesser.geo.region import PlaneRegion
 
@@ -50,13 +50,13 @@ def root(tmp_path: Path, write: SimpleNamespace) -> Path:
 def decoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Counts places that are examined."""
     counts = [0]
-    whole = views_module.examine_in_order
+    whole = module.examine_in_order
 
     def counted(places: Any, specs: Any) -> Any:
         counts[0] += len(places)
         return whole(places, specs)
 
-    monkeypatch.setattr(views_module, "examine_in_order", counted)
+    monkeypatch.setattr(module, "examine_in_order", counted)
     return counts
 
 
