@@ -59,7 +59,7 @@ def prepare_data(cfg: DictConfig) -> Prepared:
         seed=0,
     )
     if not isinstance(data, PlacesDataModule):
-        raise ConfigError.at("data", "must be places or demo: a store is prepared already", found="store")
+        raise ConfigError.at("data", "must be places or demo: a store is prepared already", found=data.source.name)
     target = report or (None if check_only else out)
     try:
         prepared = prepare(data, specs, None if check_only else out, look=out)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from geoguesser.counted import counted
+from geoguesser.data.source import KINDS
 from geoguesser.reporting.intervals import Interval
 
 BASELINES = {
@@ -131,13 +132,7 @@ def _number(value: float, interval: Interval | None) -> str:
 
 
 def _data(card: Card) -> str:
-    kinds = {
-        "demo": "A synthetic country, drawn by a program",
-        "places": "Folders of photos, of its owner's",
-        "store": "A prepared store of photos, of its owner's",
-        None: "Not known",
-    }
-    said = kinds[card.data]
+    said = KINDS[card.data].description if card.data in KINDS else "Not known"
     if card.result is not None:
         counts = card.result["counts"]
         split = ", ".join(
