@@ -110,12 +110,13 @@ def _config(run: Path) -> dict[str, Any] | None:
 
 def _label(run: Path, config: dict[str, Any] | None) -> str:
     """What is to say of a model's data: by its run's config, its export's, or that in its checkpoint."""
-    from geoguesser.app.held_out import DEMO, label_of
+    from geoguesser.data.source import DEMO
+    from geoguesser.reporting.run_views import label_of
 
     if config is not None:
         return label_of(config)
     if (run / CONFIG).is_file():
-        return DEMO if json.loads((run / CONFIG).read_bytes()).get("synthetic") else ""
+        return DEMO.label if json.loads((run / CONFIG).read_bytes()).get("synthetic") else ""
     return label_of(read_checkpoint(checkpoint_file(run))["geoguesser"].get("config") or {})
 
 

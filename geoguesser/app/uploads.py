@@ -17,7 +17,6 @@ from geoguesser.app.problems import ProblemError
 from geoguesser.app.schemas import COMPASS
 from geoguesser.data.images import (
     MOST_PIXELS,
-    SUFFIXES,
     ByteArray,
     Header,
     ImageSpec,
@@ -25,7 +24,7 @@ from geoguesser.data.images import (
     decode_rgb,
     read_header,
 )
-from geoguesser.data.place_files import HEADINGS, names_in
+from geoguesser.data.place_files import HEADINGS, is_view, names_in
 from geoguesser.errors import DataError, first_line
 
 
@@ -119,10 +118,9 @@ def place_folders(root: Path, folder: Path, most: int) -> list[Path]:
     Raises:
         ProblemError: There is none, there are too many, or the folder cannot be read.
     """
-    stems = {str(heading) for heading in HEADINGS}
     try:
         entries = sorted(folder.iterdir())
-        if any(one.stem in stems and one.suffix.lower() in SUFFIXES and not one.is_dir() for one in entries):
+        if any(is_view(one.name) and not one.is_dir() for one in entries):
             return [folder]
         inside = [
             one

@@ -18,10 +18,11 @@ import numpy.typing as npt
 import xxhash
 
 from geoguesser.data.examine import ahead_of, cores
-from geoguesser.data.images import SUFFIXES, ByteArray, ImageSpec, read_bytes
+from geoguesser.data.images import SUFFIXES, ByteArray, ImageSpec
 from geoguesser.data.input_table import rows_of
 from geoguesser.data.ordered import in_order
 from geoguesser.data.place_files import HEADINGS, NO_VIEWS, PlaceFiles, image_folders, is_view, names_in
+from geoguesser.data.views import decode_place
 from geoguesser.errors import ConfigError, DataError, MissingFileError
 
 log = logging.getLogger(__name__)
@@ -211,25 +212,12 @@ def signature(asked: Asked) -> str:
 
 def read_asked(asked: Asked, specs: Sequence[ImageSpec]) -> Seen:
     """Reads a place's views once and decodes each for every spec; what is broken is named, not raised."""
-    images = [np.zeros((4, 3, spec.size, spec.size), dtype=np.uint8) for spec in specs]
-    there = np.zeros(4, dtype=np.bool_)
+    place = decode_place(asked.files, specs)
     broken = list(asked.notes)
-    for heading, name in enumerate(asked.files.names):
-        if name is None:
-            continue
+    for heading, error in place.errors.items():
         path = asked.files.path(heading)
-        try:
-            data = read_bytes(path)
-            for image, spec in zip(images, specs, strict=True):
-                image[heading] = spec.decode(data)
-            there[heading] = True
-        except DataError as error:
-            broken.append(str(error).replace(path, Path(path).name))
-        except ValueError as error:
-            broken.append(f"{Path(path).name} is no whole image ({error})")
-    for image in images:  # decoded for one spec, broken for another
-        image[~there] = 0
-    return Seen(images, there, broken)
+        broken.append(str(error).replace(path, Path(path).name).removesuffix("."))
+    return Seen(place.images, place.present, broken)
 
 
 def read_in_order(places: Sequence[Asked], specs: Sequence[ImageSpec]) -> Iterator[Seen]:

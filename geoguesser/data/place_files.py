@@ -57,6 +57,16 @@ def views_folder(root: Path, uuid: str) -> Path | None:
     return next((folder for folder in folders if folder.is_dir()), None)
 
 
+def find_place(root: Path, uuid: str) -> PlaceFiles | None:
+    """Returns the files of a place under a root; None if it has no folder there.
+
+    Raises:
+        DataError: A link leads out of the place's folder.
+    """
+    folder = views_folder(root, uuid)
+    return None if folder is None else PlaceFiles(str(folder), names_in(str(folder))[0])
+
+
 def names_in(folder: str, base: str | None = None) -> tuple[Names, list[str]]:
     """Lists the files of a place's folder by heading.
 

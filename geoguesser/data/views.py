@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from geoguesser.data.images import ImageSpec
+from geoguesser.data.images import ByteArray, ImageSpec, read_bytes
 from geoguesser.data.place_files import HEADINGS, PlaceFiles, names_in
 from geoguesser.errors import DataError
 
@@ -74,23 +75,60 @@ class FileViews(Views):
         return True
 
 
-def read_place(files: PlaceFiles, image: ImageSpec) -> npt.NDArray[np.uint8]:
-    """(4, 3, H, W) the four views of one place; a view that is none is all zeros.
+@dataclass(frozen=True)
+class DecodedPlace:
+    """Views of a place, decoded for S specs.
+
+    Attributes:
+        images: For each spec (4, 3, H, W); a view that is missing or broken is all zeros.
+        present: (4,) true for each view that is decoded.
+        errors: Number of the heading -> the error of its file, which names it.
+    """
+
+    images: list[ByteArray]
+    present: npt.NDArray[np.bool_]
+    errors: dict[int, DataError]
+
+
+def decode_place(files: PlaceFiles, specs: Sequence[ImageSpec]) -> DecodedPlace:
+    """Reads each file of a place once and decodes it for every spec; errors are returned, not raised."""
+    images = [np.zeros((4, 3, spec.size, spec.size), dtype=np.uint8) for spec in specs]
+    present = np.zeros(4, dtype=np.bool_)
+    errors: dict[int, DataError] = {}
+    for heading, name in enumerate(files.names):
+        if name is None:
+            continue
+        path = files.path(heading)
+        try:
+            data = read_bytes(path)
+            views = [spec.decode(data) for spec in specs]
+        except DataError as error:
+            errors[heading] = error
+        except ValueError as error:
+            errors[heading] = DataError.at(path, f"is no whole image ({error})")
+        else:
+            present[heading] = True
+            for image, view in zip(images, views, strict=True):
+                image[heading] = view
+    return DecodedPlace(images, present, errors)
+
+
+def read_place(files: PlaceFiles, image: ImageSpec) -> ByteArray:
+    """Decodes the four views of a place, (4, 3, H, W); a view without a file is all zeros.
 
     Raises:
         DataError: A view is broken or its file has gone; the message names it.
     """
-    views = np.zeros((4, 3, image.size, image.size), dtype=np.uint8)
-    for heading, name in enumerate(files.names):
-        if name is not None:
-            views[heading] = image.read(files.path(heading))
-    return views
+    place = decode_place(files, [image])
+    for error in place.errors.values():
+        raise error
+    return place.images[0]
 
 
 def read_folder(
     folder: str, image: ImageSpec, *, mask: bool = False, broken: list[str] | None = None
 ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.bool_]]:
-    """The views of a folder of `0.jpg`, `90.jpg`, `180.jpg` and `270.jpg` (or .jpeg, .png, .webp).
+    """Reads the views of a folder of `0.jpg`, `90.jpg`, `180.jpg` and `270.jpg` (or .jpeg, .png, .webp).
 
     Args:
         folder: The place's folder.
@@ -115,18 +153,11 @@ def read_folder(
         missing = ", ".join(f"{heading}.jpg" for heading, one in zip(HEADINGS, there, strict=True) if not one)
         way = "With missing_views=mask (in Python mask=True) fewer views are enough." if there.any() else ""
         raise DataError.at(folder, f"lacks {missing}", remedy=way)
-    views = np.zeros((4, 3, image.size, image.size), dtype=np.uint8)
-    failures: list[DataError] = []
-    for heading in np.flatnonzero(there):
-        try:
-            views[heading] = image.read(PlaceFiles(folder, names).path(int(heading)))
-        except DataError as error:
-            if not mask or broken is None:
-                raise
-            failures.append(error)
-            there[heading] = False
-    if failures and not there.any():
-        raise failures[0]
+
+    place = decode_place(PlaceFiles(folder, names), [image])
+    errors = list(place.errors.values())
+    if errors and (not mask or broken is None or not place.present.any()):
+        raise errors[0]
     if broken is not None:
-        broken += map(str, failures)
-    return views, there
+        broken += map(str, errors)
+    return place.images[0], place.present

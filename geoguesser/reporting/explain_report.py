@@ -4,21 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from geoguesser.data.store import Store
 from geoguesser.reporting.explain_data import data_of
 from geoguesser.reporting.explain_page import explain_page
 from geoguesser.reporting.explain_pictures import Gallery, draw_all
 from geoguesser.reporting.explain_subject import Subject
 from geoguesser.reporting.page import write_page
-
-SYNTHETIC = "synthetic demo"  # what the demo's datamodule calls itself
-
-
-def label_of(subject: Subject) -> str:
-    """What the data are, where they are no real ones."""
-    if "demo_seed" in (subject.run.config.get("data") or {}):
-        return SYNTHETIC
-    return next((one.label for one in subject.sources if isinstance(one, Store)), "")
+from geoguesser.reporting.run_views import label_of
 
 
 def title_of(subject: Subject, label: str) -> str:
@@ -36,7 +27,7 @@ def write_report(subject: Subject, out: Path, *, thumbnails: int, neighbours: bo
         thumbnails: Of how many places views are embedded.
         neighbours: Whether cells that touch count as confused.
     """
-    label = label_of(subject)
+    label = label_of(subject.run.config)
     title = title_of(subject, label)
     gallery = draw_all(subject, subject.run.folder / "pictures", title=title, neighbours=neighbours)
     data = data_of(subject, thumbnails=thumbnails)

@@ -12,10 +12,11 @@ import pytest
 from conftest import compose
 from PIL import Image
 
-from geoguesser.app.held_out import held_out, label_of
+from geoguesser.app.held_out import held_out
 from geoguesser.data.images import ImageSpec
 from geoguesser.errors import DataError
 from geoguesser.preparation import prepare_data
+from geoguesser.reporting.run_views import label_of
 
 
 @pytest.fixture(scope="module")
