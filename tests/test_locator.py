@@ -18,6 +18,7 @@ from geoguesser.errors import CheckpointError, DataError, MissingFileError
 from geoguesser.geo.region import SphereRegion
 from geoguesser.locator import FORMAT, Locator, checkpoint_file, read_checkpoint, record_of
 from geoguesser.model.head import RegressionHead
+from geoguesser.portable import Model
 from geoguesser.training.callbacks import BestCheckpoint
 
 WRONG_FOLDER = (
@@ -94,12 +95,12 @@ def test_folders_of_views(locator: Locator, tmp_path: Path) -> None:
     images = np.stack(
         [[IMAGE.read(Path(folder) / f"{heading}.jpg") for heading in (0, 90, 180, 270)] for folder in folders]
     )
-    found = locator.predict_folders(folders)
+    found = Model(locator).predict(folders).coords_deg
     np.testing.assert_array_equal(found, locator.predict(torch.from_numpy(images)))
     assert not np.array_equal(found[0], found[1])
-    (tmp_path / "a" / "90.jpg").unlink()
-    with pytest.raises(DataError, match=r"/a lacks 90\.jpg\. With missing_views=mask"):
-        locator.predict_folders(folders)
+    (tmp_path / "a" / "90.jpg").write_bytes(b"")
+    with pytest.raises(DataError, match=r"images must be whole: 90\.jpg is no whole image"):
+        Model(locator).predict(folders)
 
 
 def test_a_run_folder_means_its_best_checkpoint(tmp_path: Path) -> None:
