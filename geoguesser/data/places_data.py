@@ -130,11 +130,11 @@ class PlacesData(pl.LightningDataModule, ABC):
         self._feature_batch: int | None = None
 
     def anew(self, augment: Augment, seed: int) -> Self:
-        """The same places for another run: what was read is shared, what a run does to them is not.
+        """Copies the datamodule for another run: data that were read are shared, the state of a run is not.
 
         Args:
-            augment: As for the class, like `seed`.
-            seed: As there.
+            augment: Augmentation of training views.
+            seed: Seed of order and augmentation.
         """
         fresh = copy.copy(self)
         fresh.augment, fresh.seed, fresh.rows = augment, check_int("seed", seed, low=0), dict(self.rows)
