@@ -117,6 +117,11 @@ class Store:
         return self._table
 
     @cached_property
+    def row_by_id(self) -> dict[str, int]:
+        """Row of each place by its id."""
+        return {uuid: row for row, uuid in enumerate(self.table()["uuid"])}
+
+    @cached_property
     def _table(self) -> pd.DataFrame:
         """Read once: mask and views ask for it too."""
         file = self.folder / self.manifest["table"]

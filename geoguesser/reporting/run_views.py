@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +55,7 @@ def find_source(uuid: str, sources: Sequence[Source]) -> Source | None:
     """Returns the first root or store that has a place; None if none has."""
     for source in sources:
         if isinstance(source, Store):
-            if uuid in _rows(source):
+            if uuid in source.row_by_id:
                 return source
         elif views_folder(source, uuid) is not None:
             return source
@@ -71,7 +70,7 @@ def views_present(uuid: str, source: Source) -> list[bool]:
         OSError: The folder cannot be read.
     """
     if isinstance(source, Store):
-        return [bool(one) for one in source.mask()[_rows(source)[uuid]]]
+        return [bool(one) for one in source.mask()[source.row_by_id[uuid]]]
     files = find_place(source, uuid)
     return [False] * len(HEADINGS) if files is None else [name is not None for name in files.names]
 
@@ -92,7 +91,7 @@ def read_picture(uuid: str, source: Source, heading: int, max_px: int) -> ByteAr
         GeoguesserError, OSError, ValueError: The file or the store is damaged or cannot be read.
     """
     if isinstance(source, Store):
-        row = _rows(source)[uuid]
+        row = source.row_by_id[uuid]
         if not source.mask()[row, heading]:
             return None
         size, fit = max((one["size"], one["fit"]) for one in source.manifest["images"].values())
@@ -153,14 +152,8 @@ def _of_root(uuid: str, root: Path) -> list[Photo] | None:
     return None if files is None else read_photos(files, "crop")
 
 
-@lru_cache(maxsize=16)
-def _rows(store: Store) -> dict[str, int]:
-    """Returns the row of each place of a store by its id."""
-    return {uuid: row for row, uuid in enumerate(store.table()["uuid"])}
-
-
 def _packed(uuid: str, store: Store, image: ImageSpec) -> tuple[ByteArray, BoolArray] | None:
-    row = _rows(store).get(uuid)
+    row = store.row_by_id.get(uuid)
     if row is None or image.name not in store.manifest["images"]:
         return None
     pixels: ByteArray = store.views(image).gather(np.array([row]))[0].numpy()
@@ -169,7 +162,7 @@ def _packed(uuid: str, store: Store, image: ImageSpec) -> tuple[ByteArray, BoolA
 
 def _of_store(uuid: str, store: Store) -> list[Photo] | None:
     """The views as they were packed, at the size nearest to that shown."""
-    row = _rows(store).get(uuid)
+    row = store.row_by_id.get(uuid)
     if row is None:
         return None
     images = store.manifest["images"].values()

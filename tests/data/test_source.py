@@ -37,7 +37,7 @@ OWN = {"_target_": f"{__name__}.ScansDataModule", "scans": "scans/of/ann", "batc
     [
         (["data=demo", "data.places=30", "data.px=32"], DEMO, [demo_folder(places=30, seed=0, px=32)]),
         (["data=places", "data.roots=[a,b]"], PLACES, [Path("a"), Path("b")]),
-        (["data=places", "data.roots=~/c"], PLACES, [Path.home() / "c"]),
+        (["data=places", "data.roots='~/c'"], PLACES, [Path.home() / "c"]),
         (["data=store", "data.path=d"], STORE, [Path("d")]),
     ],
 )
