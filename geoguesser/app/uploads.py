@@ -15,10 +15,8 @@ from torch import Tensor
 from geoguesser.app.limits import Limits
 from geoguesser.app.problems import ProblemError
 from geoguesser.app.schemas import COMPASS
-from geoguesser.data.checks.inspection import HEADINGS
 from geoguesser.data.images import (
     MAX_PIXELS,
-    SUFFIXES,
     ByteArray,
     Header,
     ImageSpec,
@@ -26,7 +24,7 @@ from geoguesser.data.images import (
     decode_rgb,
     read_header,
 )
-from geoguesser.data.places import list_names
+from geoguesser.data.place_files import HEADINGS, is_view, names_in
 from geoguesser.errors import DataError, first_line
 
 
@@ -120,10 +118,9 @@ def find_place_folders(root: Path, folder: Path, most: int) -> list[Path]:
     Raises:
         ProblemError: There is none, there are too many, or the folder cannot be read.
     """
-    stems = {str(heading) for heading in HEADINGS}
     try:
         entries = sorted(folder.iterdir())
-        if any(one.stem in stems and one.suffix.lower() in SUFFIXES and not one.is_dir() for one in entries):
+        if any(is_view(one.name) and not one.is_dir() for one in entries):
             return [folder]
         inside = [
             one
@@ -146,7 +143,7 @@ def list_photo_names(folder: Path) -> list[str | None]:
         ProblemError: A heading has two files, a link leads out, or the folder cannot be read.
     """
     try:
-        names, doubled = list_names(str(folder))
+        names, doubled = names_in(str(folder))
     except (OSError, DataError) as error:
         raise ProblemError(422, f"{folder.name} cannot be read.") from error
     if doubled:

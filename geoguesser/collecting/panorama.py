@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from geoguesser.data.checks.inspection import HEADINGS
+from geoguesser.data.place_files import HEADINGS
 from geoguesser.errors import DataError, check_int, check_number
 
 ByteArray = npt.NDArray[np.uint8]

@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from geoguesser.data.sources.base import source_from_config
 from geoguesser.geo.distance import FloatArray
 from geoguesser.runs.config_keys import WITHOUT_EFFECT
 from geoguesser.runs.run_folder import Run, Unused
 
 LEFT_OUT = frozenset(f"{group}.{key}".lstrip(".") for group, keys in WITHOUT_EFFECT.items() for key in keys)
-FOLDERS = frozenset({"data.roots", "data.path"})  # a run's data are told apart by their fingerprint
 BY_HEAD = ("grid", "loss", "decoder")  # there or not as the head wants them
 CONTENTS = ("ids", "coordinates", "masks", "views")  # of a fingerprint: all but the split, the size and versions
 ABSENT = "–"
@@ -99,7 +99,8 @@ def flatten_config(config: Mapping[str, Any]) -> dict[str, Any]:
 
 def _identity(run: Run) -> str:
     """What makes two runs the same but for seed and fold."""
-    config = {key: value for key, value in flatten_config(run.config).items() if key not in FOLDERS}
+    folders = _folders(run.config)
+    config = {key: value for key, value in flatten_config(run.config).items() if key not in folders}
     config.pop("seed", None)
     config.pop("split.fold", None)
     data = {part: run.result["data"].get(part) for part in CONTENTS}
@@ -139,7 +140,8 @@ def find_differences(groups: Sequence[RunGroup], choices: Choices) -> dict[str, 
         Key -> a value for each group, in the order of the config; `–` where a group has no such key.
     """
     configs = [flatten_config(group.config) for group in groups]
-    keys = [key for key in dict.fromkeys(key for config in configs for key in config) if not _stands_beside(key)]
+    beside = frozenset({"seed", "split.fold"}).union(*(_folders(group.config) for group in groups))
+    keys = [key for key in dict.fromkeys(key for config in configs for key in config) if key not in beside]
     shown = {key: [_value(key, config, choices) for config in configs] for key in keys if _differs(key, configs)}
     renamed: dict[str, list[str]] = {}
     for key, values in shown.items():  # `callbacks.ema: null` and `callbacks.ema._target_` are one key
@@ -153,8 +155,9 @@ def find_differences(groups: Sequence[RunGroup], choices: Choices) -> dict[str, 
     return renamed
 
 
-def _stands_beside(key: str) -> bool:
-    return key in ("seed", "split.fold") or key in FOLDERS
+def _folders(config: Mapping[str, Any]) -> frozenset[str]:
+    """Returns the keys of folders with data: data are compared by their fingerprint."""
+    return frozenset(f"data.{key}" for key in source_from_config(config).folder_keys)
 
 
 def _differs(key: str, configs: Sequence[Mapping[str, Any]]) -> bool:

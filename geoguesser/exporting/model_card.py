@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from geoguesser.data.sources.base import KINDS
 from geoguesser.evaluation.intervals import Interval
 from geoguesser.system.text import format_count
 
@@ -131,13 +132,7 @@ def _number(value: float, interval: Interval | None) -> str:
 
 
 def _data(card: ModelCard) -> str:
-    kinds = {
-        "demo": "A synthetic country, drawn by a program",
-        "places": "Folders of photos, of its owner's",
-        "store": "A prepared store of photos, of its owner's",
-        None: "Not known",
-    }
-    said = kinds[card.data]
+    said = KINDS[card.data].description if card.data in KINDS else "Not known"
     if card.result is not None:
         counts = card.result["counts"]
         split = ", ".join(

@@ -11,6 +11,7 @@ import pytest
 from run_folders import some_places, write_run
 
 from geoguesser.commands.compare import load_choices, read_config
+from geoguesser.data.sources.base import SourceKind
 from geoguesser.evaluation.run_groups import RunGroup, find_differences, group_runs
 from geoguesser.runs.run_folder import Run, read_runs
 
@@ -57,6 +58,18 @@ def test_the_split_seed_and_other_data_make_other_groups(tmp_path: Path):
 
 def test_the_same_data_in_another_folder_are_the_same(tmp_path: Path):
     groups = made(tmp_path, {"seed": 0}, {"seed": 1, "data.roots": ["/elsewhere"]})
+    assert len(groups) == 1
+
+
+class Scans:
+    """A data source of a user's own."""
+
+    source = SourceKind(name="scans", description="scans", folder_keys=("scans",), find_folders=lambda data: [])
+
+
+def test_folders_of_a_users_own_source_are_left_out(tmp_path: Path):
+    own = {"data._target_": f"{__name__}.Scans"}
+    groups = made(tmp_path, {**own, "seed": 0, "data.scans": "/a"}, {**own, "seed": 1, "data.scans": "/b"})
     assert len(groups) == 1
 
 

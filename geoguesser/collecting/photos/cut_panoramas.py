@@ -21,8 +21,8 @@ from geoguesser.collecting.photos.writer import (
     write_folder,
     write_table,
 )
-from geoguesser.data.checks.inspection import HEADINGS
 from geoguesser.data.images import decode_rgb, read_header
+from geoguesser.data.place_files import HEADINGS
 from geoguesser.errors import ConfigError, DataError, check_int, check_number
 
 ByteArray = npt.NDArray[np.uint8]

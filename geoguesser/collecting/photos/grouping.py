@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from geoguesser.collecting.planning.poisson_disk import chord_of
-from geoguesser.data.checks.inspection import HEADINGS
+from geoguesser.data.place_files import HEADINGS
 from geoguesser.geo.distance import FloatArray, to_unit
 
 IntArray = npt.NDArray[np.int64]

@@ -19,7 +19,7 @@ from scipy.spatial import cKDTree
 
 from geoguesser.data.checks.findings import Finding, Findings
 from geoguesser.data.checks.inspection import OK, ImageStats, compute_hash_distance
-from geoguesser.data.panorama_ids import NO_PANORAMA, PANORAMA_COLUMNS
+from geoguesser.data.place_files import NO_PANORAMA, PANORAMA_COLUMNS
 from geoguesser.geo.distance import EARTH_RADIUS_KM, FloatArray, haversine_km, to_unit
 
 IntArray = npt.NDArray[np.int64]

@@ -11,7 +11,8 @@ import numpy.typing as npt
 import pandas as pd
 
 from geoguesser.data.checks.findings import Finding, Findings
-from geoguesser.data.checks.inspection import HEADINGS, OK, PLACEHOLDER, ImageStats
+from geoguesser.data.checks.inspection import OK, PLACEHOLDER, ImageStats
+from geoguesser.data.place_files import HEADINGS
 from geoguesser.data.splits import Split, SplitConstraints, StringArray
 from geoguesser.errors import DataError, check_choice
 from geoguesser.geo.region import Region

@@ -25,8 +25,8 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from geoguesser.data.checks.inspection import HEADINGS
 from geoguesser.data.images import ImageSpec
+from geoguesser.data.place_files import HEADINGS
 from geoguesser.data.views import IntArray, Views
 from geoguesser.errors import ConfigError, MissingFileError, StoreError, first_line
 
@@ -115,6 +115,11 @@ class Store:
         store's. `row` says where each place stands, for messages.
         """
         return self._table
+
+    @cached_property
+    def row_by_id(self) -> dict[str, int]:
+        """Row of each place by its id."""
+        return {uuid: row for row, uuid in enumerate(self.table()["uuid"])}
 
     @cached_property
     def _table(self) -> pd.DataFrame:

@@ -13,8 +13,8 @@ import numpy as np
 from geoguesser.data.checks.duplicates import Match
 from geoguesser.data.checks.leakage import compute_nearest_training_km
 from geoguesser.data.places import get_coords, list_files
-from geoguesser.data.prepare import Prepared
 from geoguesser.data.sources.places import PlacesDataModule
+from geoguesser.data.store.writer import Prepared
 from geoguesser.reporting import html as page
 from geoguesser.reporting.dataset import plots as data_pictures
 from geoguesser.reporting.dataset.samples import (

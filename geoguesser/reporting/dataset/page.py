@@ -11,8 +11,8 @@ from pathlib import Path
 
 from geoguesser import __version__
 from geoguesser.data.checks.leakage import WITHIN_M
-from geoguesser.data.prepare import Prepared
 from geoguesser.data.sources.places import PlacesDataModule
+from geoguesser.data.store.writer import Prepared
 from geoguesser.reporting import html as page
 from geoguesser.reporting.dataset.figures import Figures, format_split
 from geoguesser.reporting.dataset.summary import (

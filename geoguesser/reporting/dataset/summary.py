@@ -15,8 +15,8 @@ from geoguesser.data.splits import NAMES, UNUSED
 from geoguesser.system.text import format_count
 
 if TYPE_CHECKING:  # they bring Lightning, which a comparison need not wait for
-    from geoguesser.data.prepare import Prepared
     from geoguesser.data.sources.places import PlacesDataModule
+    from geoguesser.data.store.writer import Prepared
 
 OF_TABLES = (
     "bad_row",
