@@ -30,7 +30,7 @@ from geoguesser.model.network import GeoNetwork
 from geoguesser.system.log_filters import filter_logs
 from geoguesser.training.finetuning import Finetuning
 from geoguesser.training.module import GeoLightningModule
-from geoguesser.training.optimizer import Adam
+from geoguesser.training.optimizer import OptimizerSpec
 from geoguesser.training.schedule import Constant
 
 BATCHES, ROUNDS = 30, 5
@@ -88,7 +88,7 @@ def rates(size: int, places: int) -> tuple[list[float], list[float]]:
     timer = InTurn()
     timer.seconds = []
     module = GeoLightningModule(
-        network, targets=targets, optimizer=Adam(lr=1e-4, backbone_lr=1e-4), schedule=Constant(),
+        network, targets=targets, optimizer=OptimizerSpec("Adam", lr=1e-4, backbone_lr=1e-4), schedule=Constant(),
         finetuning=Finetuning(stages=[{"epoch": 0, "from": "all"}]), diagonal_km=650.0, record={},
     )  # fmt: skip
     trainer = pl.Trainer(

@@ -31,7 +31,7 @@ from geoguesser.model.network import GeoNetwork
 from geoguesser.system.log_filters import filter_logs
 from geoguesser.training.finetuning import Finetuning
 from geoguesser.training.module import GeoLightningModule
-from geoguesser.training.optimizer import Adam
+from geoguesser.training.optimizer import OptimizerSpec
 from geoguesser.training.schedule import Constant
 
 PLACES, SIZE, BATCHES, ROUNDS = 8, 112, 12, 7
@@ -100,7 +100,7 @@ def main() -> None:
     module = GeoLightningModule(
         network,
         targets=targets,
-        optimizer=Adam(lr=1e-4, backbone_lr=1e-4),
+        optimizer=OptimizerSpec("Adam", lr=1e-4, backbone_lr=1e-4),
         schedule=Constant(),
         finetuning=Finetuning(stages=[{"epoch": 0, "from": "all"}]),
         diagonal_km=650.0,

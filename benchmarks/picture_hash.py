@@ -14,8 +14,9 @@ from measure import report
 from PIL import Image
 
 from geoguesser.data.checks.duplicates import HASH_BITS
-from geoguesser.data.checks.inspection import HEADINGS, PlaceFiles, compute_hash_distance, inspect_place
+from geoguesser.data.checks.inspection import compute_hash_distance, inspect_place
 from geoguesser.data.images import ImageSpec
+from geoguesser.data.place_files import HEADINGS, PlaceFiles
 
 SPEC = ImageSpec(size=112)
 CHANGES = {"coded anew at quality 50": (None, 50), "resized to 512 px": (512, 75)}

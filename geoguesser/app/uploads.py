@@ -16,9 +16,8 @@ from geoguesser.app.limits import Limits
 from geoguesser.app.problems import ProblemError
 from geoguesser.app.schemas import COMPASS
 from geoguesser.arrays import ByteArray
-from geoguesser.data.checks.inspection import HEADINGS
-from geoguesser.data.images import MAX_PIXELS, SUFFIXES, Header, ImageSpec, TooLargeError, decode_rgb, read_header
-from geoguesser.data.places import list_names
+from geoguesser.data.images import MAX_PIXELS, Header, ImageSpec, TooLargeError, decode_rgb, read_header
+from geoguesser.data.place_files import HEADINGS, is_view, list_names
 from geoguesser.errors import DataError, first_line
 
 
@@ -112,10 +111,9 @@ def find_place_folders(root: Path, folder: Path, most: int) -> list[Path]:
     Raises:
         ProblemError: There is none, there are too many, or the folder cannot be read.
     """
-    stems = {str(heading) for heading in HEADINGS}
     try:
         entries = sorted(folder.iterdir())
-        if any(one.stem in stems and one.suffix.lower() in SUFFIXES and not one.is_dir() for one in entries):
+        if any(is_view(one.name) and not one.is_dir() for one in entries):
             return [folder]
         inside = [
             one

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from geoguesser.arrays import ByteArray
-from geoguesser.data.checks.inspection import HEADINGS
+from geoguesser.data.place_files import HEADINGS
 from geoguesser.errors import DataError, check_int, check_number
 
 Float32Array = npt.NDArray[np.float32]

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -46,7 +46,7 @@ def format_override(key: str, value: object) -> str:
 
 
 def get_signature(node: Mapping[str, Any], key: str) -> inspect.Signature:
-    """The signature of a node's `_target_`.
+    """Returns the signature of a node's `_target_`; `**settings: Unpack[T]` counts as the keywords of `T`.
 
     Raises:
         ConfigError: The node names no target, or one that cannot be imported.
@@ -57,9 +57,31 @@ def get_signature(node: Mapping[str, Any], key: str) -> inspect.Signature:
     if not isinstance(target, str):
         raise ConfigError.at(key, "must be a config group's choice with a _target_", found=node)
     try:
-        return inspect.signature(get_object(target))
+        function = get_object(target)
+        return _unpack(inspect.signature(function), function)
     except (ImportError, AttributeError, ValueError, TypeError) as error:
         raise ConfigError.at(f"{key}._target_", f"cannot be imported ({error})", found=target) from error
+
+
+def _unpack(signature: inspect.Signature, function: Any) -> inspect.Signature:
+    """Replaces `**settings: Unpack[T]` by a parameter for each key of the TypedDict `T`."""
+    parameters = list(signature.parameters.values())
+    if not parameters or not str(parameters[-1].annotation).startswith("Unpack["):
+        return signature
+    last = parameters.pop()
+    hints = get_type_hints(getattr(function, "__init__") if isinstance(function, type) else function)  # noqa: B009
+    (settings,) = get_args(hints[last.name])
+
+    # The default of an optional key is the callee's business; it only matters that there is one.
+    keys = [
+        last.replace(
+            name=name,
+            kind=inspect.Parameter.KEYWORD_ONLY,
+            default=inspect.Parameter.empty if name in settings.__required_keys__ else None,
+        )
+        for name in settings.__annotations__
+    ]
+    return signature.replace(parameters=[*parameters, *keys])
 
 
 def build(node: Mapping[str, Any], key: str, **extra: Any) -> Any:

@@ -13,8 +13,9 @@ from omegaconf import DictConfig
 from geoguesser.commands.configs import build, conf_dir, format_override, known_keys, to_plain
 from geoguesser.data.augment import Augment
 from geoguesser.data.images import ImageSpec
-from geoguesser.data.prepare import Prepared, prepare_store
+from geoguesser.data.prepare import prepare_store
 from geoguesser.data.sources.places import PlacesDataModule
+from geoguesser.data.store.writer import Prepared
 from geoguesser.errors import ConfigError, DataError, StoreError, check_bool
 from geoguesser.reporting.dataset.report import DataReport
 from geoguesser.system.files import write_csv
@@ -58,7 +59,7 @@ def run_prepare(cfg: DictConfig) -> Prepared:
         seed=0,
     )
     if not isinstance(data, PlacesDataModule):
-        raise ConfigError.at("data", "must be places or demo: a store is prepared already", found="store")
+        raise ConfigError.at("data", "must be places or demo: a store is prepared already", found=data.source.name)
     target = report or (None if check_only else out)
     try:
         prepared = prepare_store(data, specs, None if check_only else out, look=out)

@@ -111,13 +111,14 @@ def _config(run: Path) -> dict[str, Any] | None:
 
 def _label(run: Path, config: dict[str, Any] | None) -> str:
     """What is to say of a model's data: by its run's config, its export's, or that in its checkpoint."""
-    from geoguesser.app.game_places import DEMO, make_label
+    from geoguesser.data.sources.base import DEMO
+    from geoguesser.runs.run_images import find_label
 
     if config is not None:
-        return make_label(config)
+        return find_label(config)
     if (run / CONFIG).is_file():
-        return DEMO if json.loads((run / CONFIG).read_bytes()).get("synthetic") else ""
-    return make_label(read_checkpoint(find_checkpoint(run))["geoguesser"].get("config") or {})
+        return DEMO.label if json.loads((run / CONFIG).read_bytes()).get("synthetic") else ""
+    return find_label(read_checkpoint(find_checkpoint(run))["geoguesser"].get("config") or {})
 
 
 def _held_out(run: Path, config: dict[str, Any] | None) -> tuple[GamePlaces | None, str]:

@@ -326,7 +326,7 @@ class TrainingRun:
         best = self.folder / "checkpoints" / "best.ckpt"
         if trainer.world_size > 1:  # a test in processes of its own leaves this one with other weights
             self.network.load_state_dict(locator.to_tensors(locator.read_checkpoint(best)))
-        report = RunReport(self.folder, self.data, self.region, self.network, self.parts.uncertainty)
+        report = RunReport(self.folder, self.data, self.region, self.network, self.parts.calibration)
         known = self._baselines(report, tested["index"].numpy())
         result, history, predictions = report.tables(tested, asked=self.parts.asked(self.region), baselines=known)
         if report.calibration is not None:  # whoever predicts with this checkpoint can say how sure it is
@@ -365,5 +365,5 @@ class TrainingRun:
         features = self.served["key"] if self.served else None
         if features is None and self.data.features is not None:
             return report.baselines(rows)
-        key = [self.parts.reading(), self.parts.uncertainty, features, len(rows)]
+        key = [self.parts.reading(), self.parts.calibration, features, len(rows)]
         return self.memo.get_or_make("baselines", key, lambda: report.baselines(rows))

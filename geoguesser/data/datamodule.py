@@ -10,7 +10,7 @@ import copy
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any, Self
+from typing import Any, ClassVar, Self, TypedDict
 
 import numpy as np
 import numpy.typing as npt
@@ -29,7 +29,8 @@ from geoguesser.data.checks.filtering import (
 from geoguesser.data.checks.findings import Findings
 from geoguesser.data.checks.leakage import audit_split
 from geoguesser.data.images import ImageSpec
-from geoguesser.data.places import get_coords
+from geoguesser.data.places import FAR_KM, get_coords
+from geoguesser.data.sources.base import SourceKind
 from geoguesser.data.splits import NAMES, UNUSED, Split, SplitConstraints, hold_out, thin_training
 from geoguesser.data.views import Views
 from geoguesser.errors import check_int, check_number
@@ -41,27 +42,45 @@ MAX_CONDENSED_BYTES = 2**28
 EVALUATED_TOGETHER = 1024  # places per batch of features where nothing is learnt from them
 
 
+class _NeededSettings(TypedDict):
+    region: Region
+    image: ImageSpec
+    split: Split
+    augment: Augment
+
+
+class DataSettings(_NeededSettings, total=False):
+    """Settings that every source of places takes; `PlacesData` describes them and has their defaults."""
+
+    batch_size: int
+    fraction: float
+    far_km: float
+    on_bad: dict[str, str] | None
+    seed: int
+
+
 class PlacesData(pl.LightningDataModule, ABC):
     """Places with their views, split, and served in batches.
 
     Args:
-        region: The land; places far outside it are findings.
-        image: How views are brought to their size.
-        split: Which places are for training, validation and test.
-        augment: Changes training views, on the device.
-        batch_size: Places per batch of pixels (and per process).
-        fraction: The share of the training places that is used.
-        num_workers: Processes that decode image files while training; null for one per core. Views that
+        region: Land that the places lie on; places far outside it are findings.
+        image: Size and fit of the views.
+        split: Split of the places into training, validation and test.
+        augment: Augmentation of training views, on the device.
+        num_workers: Processes that decode image files in training; null for one per core. Views that
             are only copied, from memory or a store, need none.
-        far_km: How far off the region's land a place may lie.
-        on_bad: kind of finding -> `error`, `skip` or `keep`.
-        seed: Draws order and augmentation.
+        batch_size: Places per batch of pixels (and per process).
+        fraction: Share of the training places that is used.
+        far_km: Largest distance of a place from the region's land.
+        on_bad: Kind of finding -> `error`, `skip` or `keep`.
+        seed: Seed of order and augmentation.
 
     Attributes:
         table: After `read_table`: one row per place, with its `split` (train, val, test, or unused).
         coords_deg: (N, 2) float64 by row.
         mask: (N, 4) bool by row, true where there is a view that is used.
-        label: What pictures say of the data; empty for real places.
+        source: Declaration of the source: its kind, its label, and the config keys of its folders.
+        label: Label of the data in pictures; empty for real places.
         rows: Split -> rows. The split `val` is dealt out between `val`, which chooses weights, and `calibration`,
             empty until `hold_out` takes some.
         views: After `read_views`: pixels by row.
@@ -71,6 +90,7 @@ class PlacesData(pl.LightningDataModule, ABC):
         cache: Where earlier runs left what they found in the same files; None to look at all anew.
     """
 
+    source: ClassVar[SourceKind]
     memory_gib: float = 0.0  # what views may take of it
     cache: Cache | None = None
     decoded: bool = False
@@ -84,12 +104,12 @@ class PlacesData(pl.LightningDataModule, ABC):
         image: ImageSpec,
         split: Split,
         augment: Augment,
-        batch_size: int,
-        fraction: float,
         num_workers: int | None,
-        far_km: float,
-        on_bad: dict[str, str] | None,
-        seed: int,
+        batch_size: int = 32,
+        fraction: float = 1.0,
+        far_km: float = FAR_KM,
+        on_bad: dict[str, str] | None = None,
+        seed: int = 0,
     ) -> None:
         super().__init__()
         self.region, self.image, self.split, self.augment = region, image, split, augment
@@ -102,18 +122,18 @@ class PlacesData(pl.LightningDataModule, ABC):
         self.seed = check_int("seed", seed, low=0)
         self.findings = Findings(dict(on_bad or {}))
         self.table = pd.DataFrame()
-        self.label = ""
+        self.label = self.source.label
         self.rows: dict[str, IntArray] = {}
         self._features: Tensor | None = None
         self._condensed: Tensor | None = None
         self._feature_batch: int | None = None
 
     def anew(self, augment: Augment, seed: int) -> Self:
-        """The same places for another run: what was read is shared, what a run does to them is not.
+        """Copies the datamodule for another run: data that were read are shared, the state of a run is not.
 
         Args:
-            augment: As for the class, like `seed`.
-            seed: As there.
+            augment: Augmentation of training views.
+            seed: Seed of order and augmentation.
         """
         fresh = copy.copy(self)
         fresh.augment, fresh.seed, fresh.rows = augment, check_int("seed", seed, low=0), dict(self.rows)

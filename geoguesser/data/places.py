@@ -17,15 +17,20 @@ import pandas as pd
 
 from geoguesser.arrays import FloatArray
 from geoguesser.data.checks.findings import Finding, Findings
-from geoguesser.data.checks.inspection import HEADINGS, STANDARD, Names, PlaceFiles
-from geoguesser.data.images import SUFFIXES
-from geoguesser.data.splits import ALIASES, NAMES
+from geoguesser.data.place_files import (
+    HEADINGS,
+    Names,
+    PlaceFiles,
+    check_inside,
+    find_image_folders,
+    list_names,
+    split_folders,
+)
 from geoguesser.errors import ConfigError, DataError, MissingFileError
 from geoguesser.geo.region import Region
 
 NEEDED = ("uuid", "latitude", "longitude")
 FAR_KM = 300.0  # a place so far off its region is a mistake, not a boat
-_HEADING_OF = {f"{heading}{suffix}": number for number, heading in enumerate(HEADINGS) for suffix in SUFFIXES}
 
 
 def read_places(
@@ -93,7 +98,7 @@ def _read_whole_root(name: str, number: int, findings: Findings, mask: bool) -> 
     if not root.is_dir():
         raise MissingFileError.at(f"data.roots[{number}]", "must be a folder", found=name)
     files = [root / "data.csv"] if (root / "data.csv").is_file() else []
-    folders = [*_split_folders(root), *_split_folders(root / "images")]
+    folders = [*split_folders(root), *split_folders(root / "images")]
     files = files or [folder / "data.csv" for folder, _ in folders if (folder / "data.csv").is_file()]
     if not files:
         raise MissingFileError.at(
@@ -184,21 +189,6 @@ def _bad_coordinates(table: pd.DataFrame, lat: pd.Series, lon: pd.Series) -> Ite
         yield int(row), Finding("bad_row", table["row"][row], f"{reason}, got {found}")
 
 
-def _split_folders(folder: Path) -> list[tuple[Path, str]]:
-    """The sub-folders train, val and test (or their other names) that are there, each with its split."""
-    names = {**{name: name for name in NAMES}, **ALIASES}
-    return [(folder / word, split) for word, split in names.items() if (folder / word).is_dir()]
-
-
-def find_image_folders(root: Path) -> list[tuple[Path, str]]:
-    """The folders in which place folders may lie, each with the split that it stands for, or ''."""
-    images = root / "images"
-    folders = [*([(images, "")] if images.is_dir() else []), *_split_folders(images)]
-    for folder, split in _split_folders(root):
-        folders.append((folder / "images" if (folder / "images").is_dir() else folder, split))
-    return folders
-
-
 def _with_folders(table: pd.DataFrame, root: Path, findings: Findings, mask: bool) -> pd.DataFrame:
     """Adds each place's folder of views and split; absent folders and views become findings."""
     places: dict[str, tuple[str, Names, str]] = {}
@@ -214,7 +204,7 @@ def _with_folders(table: pd.DataFrame, root: Path, findings: Findings, mask: boo
             if entry.name not in wanted or not entry.is_dir():
                 continue
             if entry.is_symlink():
-                _check_inside(entry.path, base)
+                check_inside(entry.path, base)
             if entry.name in places:
                 other = places[entry.name][0]
                 found.append(Finding("duplicate_id", entry.path, f"has the same id as {other}"))
@@ -246,59 +236,6 @@ def _with_folders(table: pd.DataFrame, root: Path, findings: Findings, mask: boo
         folder_split=[split for _, _, split in own],
         root=str(root),
     )
-
-
-def find_views_folder(root: Path, uuid: str) -> Path | None:
-    """The folder of one place's views under a root; None where there is none, or the id is no name of a folder."""
-    if Path(uuid).name != uuid:
-        return None
-    folders = (folder / uuid for folder, _ in find_image_folders(root))
-    return next((folder for folder in folders if folder.is_dir()), None)
-
-
-def list_names(folder: str, base: str | None = None) -> tuple[Names, list[str]]:
-    """The files of a place's folder by heading.
-
-    Args:
-        folder: The place's folder.
-        base: The folder that links must not lead out of; None for the folder itself.
-
-    Returns:
-        Their names, None where there is none, and the names of files that share a heading.
-
-    Raises:
-        DataError: A link leads out of `base`.
-    """
-    names: list[str | None] = [None] * len(HEADINGS)
-    doubled: list[str] = []
-    with os.scandir(folder) as entries:
-        for entry in sorted(entries, key=lambda one: one.name):
-            number = _HEADING_OF.get(entry.name.lower())
-            if entry.is_symlink():
-                _check_inside(entry.path, os.path.realpath(folder) if base is None else base)
-            if number is None:
-                continue
-            if names[number] is not None:
-                doubled += [str(names[number]), entry.name]
-            names[number] = entry.name
-    found: Names = (names[0], names[1], names[2], names[3])
-    return (STANDARD if found == STANDARD else found), doubled
-
-
-def is_view(name: str) -> bool:
-    """Whether a file of this name in a place's folder is one of its views."""
-    return name.lower() in _HEADING_OF
-
-
-def _check_inside(path: str, base: str) -> None:
-    real = os.path.realpath(path)
-    if os.path.commonpath((real, base)) != base:
-        raise DataError.at(
-            path,
-            f"must not lead out of its images folder {base}",
-            found=real,
-            remedy="Replace the link by the files.",
-        )
 
 
 def drop_duplicates(table: pd.DataFrame, findings: Findings) -> pd.DataFrame:

@@ -8,9 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -28,42 +26,11 @@ from geoguesser.data.sources.places import PlacesDataModule
 from geoguesser.data.splits import SplitConstraints
 from geoguesser.data.store.reader import MANIFEST, Store, is_store, read_manifest
 from geoguesser.data.store.shards import open_for_writing, pack_shards
-from geoguesser.data.store.writer import commit, is_own_file
+from geoguesser.data.store.writer import Prepared, commit, is_own_file
 from geoguesser.errors import StoreError
 from geoguesser.system.locks import FileLock
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """What preparing found; N places are in the store (or would be).
-
-    Attributes:
-        table: N places; `split` is the one they have now.
-        mask: (N, 4) which views are used.
-        facts: Of the images, for the first size; without thumbnails.
-        seen: The table before images and duplicates were settled; rows of `matches` are rows of it.
-        matches: Pairs of places that are the same, by row of `seen`.
-        audit: As geoguesser/data/checks/leakage.py gives it.
-        stats: Name of a size -> mean and std of the training views' pixels, by channel.
-        specs: The sizes.
-        reused: How many places were packed before.
-        recorded: How many of the places a store had recorded.
-        changed: Whether a store was written; false where it was the same already.
-    """
-
-    table: pd.DataFrame
-    mask: BoolArray
-    facts: ImageStats
-    seen: pd.DataFrame
-    matches: list[Match]
-    audit: dict[str, Any]
-    stats: dict[str, dict[str, list[float]]]
-    specs: list[ImageSpec]
-    reused: int
-    recorded: int
-    changed: bool
 
 
 def prepare_store(

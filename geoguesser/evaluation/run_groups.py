@@ -11,12 +11,12 @@ import numpy as np
 import pandas as pd
 
 from geoguesser.arrays import FloatArray
+from geoguesser.data.sources.base import source_from_config
 from geoguesser.runs.config_history import ADDED_KEYS, normalise_config, shorten_target
 from geoguesser.runs.config_keys import WITHOUT_EFFECT
 from geoguesser.runs.run_folder import Run, Unused
 
 LEFT_OUT = frozenset(f"{group}.{key}".lstrip(".") for group, keys in WITHOUT_EFFECT.items() for key in keys)
-FOLDERS = frozenset({"data.roots", "data.path"})  # a run's data are told apart by their fingerprint
 BY_HEAD = ("grid", "loss", "decoder")  # there or not as the head wants them
 CONTENTS = ("ids", "coordinates", "masks", "views")  # of a fingerprint: all but the split, the size and versions
 ABSENT = "–"
@@ -100,9 +100,9 @@ def flatten_config(config: Mapping[str, Any]) -> dict[str, Any]:
 
 def _identity(run: Run) -> str:
     """Returns a text that runs share if they differ in seed and fold only, whatever versions wrote them."""
-    config = {
-        key: value for key, value in flatten_config(normalise_config(run.config)).items() if key not in FOLDERS
-    }
+    folders = _folders(run.config)
+    flat = flatten_config(normalise_config(run.config))
+    config = {key: value for key, value in flat.items() if key not in folders}
     config.pop("seed", None)
     config.pop("split.fold", None)
     data = {part: run.result["data"].get(part) for part in CONTENTS}
@@ -143,7 +143,8 @@ def find_differences(groups: Sequence[RunGroup], choices: Choices) -> dict[str, 
     """
     configs = [flatten_config(normalise_config(group.config)) for group in groups]
     choices = {(group, shorten_target(target)): word for (group, target), word in choices.items()}
-    keys = [key for key in dict.fromkeys(key for config in configs for key in config) if not _stands_beside(key)]
+    beside = frozenset({"seed", "split.fold"}).union(*(_folders(group.config) for group in groups))
+    keys = [key for key in dict.fromkeys(key for config in configs for key in config) if key not in beside]
     shown = {
         key: [_value(key, _with_default(key, config, configs), choices) for config in configs]
         for key in keys
@@ -161,8 +162,9 @@ def find_differences(groups: Sequence[RunGroup], choices: Choices) -> dict[str, 
     return renamed
 
 
-def _stands_beside(key: str) -> bool:
-    return key in ("seed", "split.fold") or key in FOLDERS
+def _folders(config: Mapping[str, Any]) -> frozenset[str]:
+    """Returns the keys of folders with data: data are compared by their fingerprint."""
+    return frozenset(f"data.{key}" for key in source_from_config(config).folder_keys)
 
 
 def _differs(key: str, configs: Sequence[Mapping[str, Any]]) -> bool:

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
+from geoguesser.data.sources.base import source_from_config
 from geoguesser.errors import CheckpointError, first_line
 from geoguesser.evaluation.intervals import Interval
 from geoguesser.evaluation.metrics import compute_metrics
@@ -16,9 +17,7 @@ from geoguesser.exporting.model_card import ModelCard
 from geoguesser.geo.region import Region
 from geoguesser.inference.predictor import Predictor
 from geoguesser.reporting.run.result import collect_versions
-from geoguesser.runs.config_history import shorten_target
 
-KINDS = {"demo_data": "demo", "PlacesDataModule": "places", "StoreDataModule": "store"}
 EVALUATE: dict[str, Any] = {"confidence": 0.95, "samples": 5000, "seed": 0, "block_km": None}  # conf/evaluate.yaml
 POINT = ["latitude", "longitude"]
 
@@ -27,7 +26,7 @@ class RunFacts(NamedTuple):
     """What is known beside the checkpoint.
 
     Attributes:
-        data: `demo`, `places` or `store`; None where it is not known.
+        data: Kind of the data source (`demo`, `places`, `store`); None if it is not known.
         result: result.json; None where there is none.
         mean: The mean test error and its 95 % interval, as `evaluate` gives it; None without predictions.
         median: The median, likewise.
@@ -52,8 +51,8 @@ def read_facts(checkpoint: Path, config: Mapping[str, Any] | None, region: Regio
     Raises:
         CheckpointError: result.json or predictions_test.csv is there and broken.
     """
-    target = str(((config or {}).get("data") or {}).get("_target_", ""))
-    data, run = KINDS.get(shorten_target(target)), checkpoint.parent.parent
+    kind, run = source_from_config(config or {}).kind, checkpoint.parent.parent
+    data = None if kind is None else kind.name
     if checkpoint.parent.name != "checkpoints" or not (run / "result.json").is_file():
         return RunFacts(data)
     try:

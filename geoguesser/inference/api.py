@@ -16,8 +16,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from geoguesser.data.checks.inspection import HEADINGS
 from geoguesser.data.images import ImageSpec, open_rgb
+from geoguesser.data.place_files import HEADINGS
 from geoguesser.errors import ConfigError, DataError, check_int, first_line
 from geoguesser.geo.grid import Grid
 from geoguesser.geo.region import Region

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from geoguesser.data.checks.inspection import HEADINGS, Names, PlaceFiles
+from geoguesser.data.place_files import HEADINGS, Names, PlaceFiles
 from geoguesser.errors import DataError, MissingFileError
 
 IDS = ("uuid", "id", "place")

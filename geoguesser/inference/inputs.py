@@ -18,9 +18,10 @@ import numpy.typing as npt
 import xxhash
 
 from geoguesser.arrays import ByteArray
-from geoguesser.data.checks.inspection import HEADINGS, Names, PlaceFiles, choose_prefetch
-from geoguesser.data.images import SUFFIXES, ImageSpec, read_bytes
-from geoguesser.data.places import find_image_folders, is_view, list_names
+from geoguesser.data.checks.inspection import choose_prefetch
+from geoguesser.data.images import SUFFIXES, ImageSpec
+from geoguesser.data.place_files import HEADINGS, NO_VIEWS, PlaceFiles, find_image_folders, is_view, list_names
+from geoguesser.data.views import decode_place
 from geoguesser.errors import ConfigError, DataError, MissingFileError
 from geoguesser.inference.input_table import read_input_table
 from geoguesser.system.cpu import cores
@@ -29,7 +30,6 @@ from geoguesser.system.parallel import map_in_order
 log = logging.getLogger(__name__)
 OTHER_SUFFIXES = (".bmp", ".gif", ".tif", ".tiff", ".heic", ".avif")  # pictures, but none that are read
 UNUSED = "not used: "  # begins a note that tells of no mistake
-NO_VIEWS: Names = (None, None, None, None)
 FORMS = (
     "a folder of place folders (each with 1 to 4 of 0.jpg, 90.jpg, 180.jpg, 270.jpg), a place folder, photos "
     "(JPEG, PNG or WebP), or a CSV file of paths"
@@ -214,25 +214,12 @@ def signature(asked: InputPlace) -> str:
 
 def load_place(asked: InputPlace, specs: Sequence[ImageSpec]) -> LoadedPlace:
     """Reads a place's views once and decodes each for every spec; what is broken is named, not raised."""
-    images = [np.zeros((4, 3, spec.size, spec.size), dtype=np.uint8) for spec in specs]
-    there = np.zeros(4, dtype=np.bool_)
+    place = decode_place(asked.files, specs)
     broken = list(asked.notes)
-    for heading, name in enumerate(asked.files.names):
-        if name is None:
-            continue
+    for heading, error in place.errors.items():
         path = asked.files.path(heading)
-        try:
-            data = read_bytes(path)
-            for image, spec in zip(images, specs, strict=True):
-                image[heading] = spec.decode(data)
-            there[heading] = True
-        except DataError as error:
-            broken.append(str(error).replace(path, Path(path).name))
-        except ValueError as error:
-            broken.append(f"{Path(path).name} is no whole image ({error})")
-    for image in images:  # decoded for one spec, broken for another
-        image[~there] = 0
-    return LoadedPlace(images, there, broken)
+        broken.append(str(error).replace(path, Path(path).name).removesuffix("."))
+    return LoadedPlace(place.images, place.present, broken)
 
 
 def load_in_order(places: Sequence[InputPlace], specs: Sequence[ImageSpec]) -> Iterator[LoadedPlace]:

@@ -5,7 +5,7 @@ One checkpoint holds all of it as plain values and tensors, and loads with `weig
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,6 @@ from torch import Tensor
 
 from geoguesser.arrays import FloatArray
 from geoguesser.data.images import ImageSpec
-from geoguesser.data.views import read_folder
 from geoguesser.errors import CheckpointError, GeoguesserError, MissingFileError, first_line
 from geoguesser.geo.region import Region, restore_region
 from geoguesser.inference.predictions import Predictions, calibrate
@@ -62,11 +61,8 @@ class Predictor:
         """
         file = find_checkpoint(path)
         checkpoint = read_checkpoint(file)
-        record = checkpoint["geoguesser"]
         try:
-            region = restore_region(_to_arrays(record["region"]))
-            network = restore_network(region, _to_arrays(record["network"]))
-            image, data, calibration = ImageSpec(**record["image"]), record.get("data"), record.get("calibration")
+            locator = cls.from_record(_to_arrays(checkpoint["geoguesser"]))
             tensors = to_tensors(checkpoint)
         except GeoguesserError:
             raise
@@ -74,10 +70,28 @@ class Predictor:
             reason = f"{type(error).__name__}: {first_line(error)}"
             raise CheckpointError.at(str(file), f"does not describe a model ({reason})") from error
         try:
-            network.load_state_dict(tensors)
+            locator.network.load_state_dict(tensors)
         except RuntimeError as error:
             raise CheckpointError(f"{file} does not fit the network that it describes: {error}") from error
-        return cls(network.to(device), region, image, data, calibration)
+        locator.network.to(device)
+        return locator
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any]) -> Predictor:
+        """Makes a locator from plain values and arrays; its weights are still to be loaded.
+
+        Args:
+            record: `region`, `network` and `image` from `make_record`; `data` and `calibration` if they are known.
+
+        Raises:
+            Exception: A value is missing or wrong; of any type, because the record comes from a file.
+        """
+        region = restore_region(record["region"])
+        network = restore_network(region, record["network"])
+        calibration = record.get("calibration")
+        if calibration is not None:
+            restore_calibration(calibration)
+        return cls(network, region, ImageSpec(**record["image"]), record.get("data"), calibration)
 
     def save(self, path: str | Path) -> None:
         """Writes one file that `load` reads, atomically."""
@@ -129,31 +143,6 @@ class Predictor:
         mask = torch.ones(images.shape[:2], dtype=torch.bool) if mask is None else mask
         out: Tensor = self.network(images.to(device), mask.to(device))
         return out
-
-    def predict_folders(
-        self, folders: Sequence[str | Path], *, batch_size: int = 32, mask: bool = False
-    ) -> FloatArray:
-        """Predicts places given as folders of 0.jpg, 90.jpg, 180.jpg and 270.jpg.
-
-        Args:
-            folders: N folders.
-            batch_size: How many places are in memory at once.
-            mask: One to three views of a place are enough.
-
-        Returns:
-            (N, 2) latitude and longitude in degrees.
-
-        Raises:
-            DataError: A view is missing or broken; the message names the file.
-        """
-        found = [np.zeros((0, 2))]
-        for start in range(0, len(folders), batch_size):
-            some = [
-                read_folder(str(folder), self.image, mask=mask) for folder in folders[start : start + batch_size]
-            ]
-            views, masks = (torch.from_numpy(np.stack(part)) for part in zip(*some, strict=True))
-            found.append(self.predict(views, masks))
-        return np.concatenate(found)
 
 
 def write_checkpoint(file: Path, checkpoint: dict[str, Any]) -> None:

@@ -18,13 +18,11 @@ from safetensors.torch import load as read_tensors
 from safetensors.torch import save as tensor_bytes
 from torch import Tensor
 
-from geoguesser.data.checks.inspection import HEADINGS
-from geoguesser.data.images import ImageSpec, choose_decoder
+from geoguesser.data.images import choose_decoder
+from geoguesser.data.place_files import HEADINGS
 from geoguesser.errors import CheckpointError, MissingFileError, first_line
-from geoguesser.geo.region import restore_region
 from geoguesser.inference.predictor import Predictor, find_checkpoint, make_record
-from geoguesser.model.network import GeoNetwork, restore_network
-from geoguesser.model.uncertainty import restore_calibration
+from geoguesser.model.network import GeoNetwork
 
 FORMAT = 1
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
@@ -91,22 +89,24 @@ def read_model(folder: Path, *, device: str | torch.device = "cpu") -> tuple[Pre
         state = _with_arrays(config["network"], tensors, folder)
         if ":" in state["backbone"]["name"]:  # timm would fetch what stands behind the colon
             raise CheckpointError.at(where, "must name a model that timm holds", found=state["backbone"]["name"])
-        region = restore_region(_with_arrays(config["region"], tensors, folder))
-        network = restore_network(region, state)
-        image = ImageSpec(size=config["views"]["size"], fit=config["views"]["fit"])
-        calibration = config["calibration"]
-        if calibration is not None:
-            restore_calibration(calibration)
-        made = Predictor(network, region, image, config["data"], calibration)
+        locator = Predictor.from_record(
+            {
+                "region": _with_arrays(config["region"], tensors, folder),
+                "network": state,
+                "image": {"size": config["views"]["size"], "fit": config["views"]["fit"]},
+                "data": config["data"],
+                "calibration": config["calibration"],
+            }
+        )
     except CheckpointError:
         raise
     except Exception as error:
         reason = f"{type(error).__name__}: {first_line(error)}"
         raise CheckpointError.at(where, f"does not describe a model ({reason})", remedy=REMEDY) from error
-    _fill(network, tensors, str(folder / WEIGHTS))
-    network.to(device)
+    _fill(locator.network, tensors, str(folder / WEIGHTS))
+    locator.network.to(device)
     known = ("region", "network", "calibration", "data", "weights_sha256", "description_sha256")
-    return made, {name: value for name, value in config.items() if name not in known}
+    return locator, {name: value for name, value in config.items() if name not in known}
 
 
 def open_predictor(path: str | Path, *, device: str | torch.device = "cpu") -> tuple[Predictor, dict[str, Any]]:

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from typing import Any
 
 PACKAGE = "geoguesser."
+_ABSENT: Any = object()
 
 # Import path in an earlier version -> current import path. The name of a renamed class is taken from here as well.
 OLD_TARGETS: dict[str, str] = {
@@ -20,14 +21,23 @@ OLD_TARGETS: dict[str, str] = {
     "geoguesser.training.features.Features": "geoguesser.training.feature_cache.FeatureCache",
     "geoguesser.training.loggers.CsvRecord": "geoguesser.tracking.loggers.CsvRunLogger",
     "geoguesser.training.loggers.TensorBoardRecord": "geoguesser.tracking.loggers.TensorBoardRunLogger",
+    "geoguesser.training.optimizer.Adam": "geoguesser.training.optimizer.OptimizerSpec",
+    "geoguesser.training.optimizer.AdamW": "geoguesser.training.optimizer.OptimizerSpec",
+    "geoguesser.training.optimizer.SGD": "geoguesser.training.optimizer.OptimizerSpec",
     "geoguesser.training.wandb_record.WandbRecord": "geoguesser.tracking.wandb_run.WandbRunLogger",
 }
 
+# Class of an earlier version that the current one replaces by a key -> that key and its value.
+KEYS_OF_OLD_TARGETS: dict[str, dict[str, Any]] = {name: {"name": name} for name in ("Adam", "AdamW", "SGD")}
+
 # Dotted key of an earlier version -> current dotted key. A group's name stands for all keys below it.
-RENAMED_KEYS: dict[str, str] = {}
+RENAMED_KEYS: dict[str, str] = {
+    "uncertainty.calibration": "calibration.fraction",
+    "uncertainty.fewest": "calibration.min_places",
+}
 
 # Dotted key that only some versions have -> the value that the versions without it behave as.
-ADDED_KEYS: dict[str, Any] = {}
+ADDED_KEYS: dict[str, Any] = {"extensions": []}
 
 
 def shorten_target(target: str) -> str:
@@ -80,17 +90,41 @@ def update_config(config: Mapping[str, Any], current: Mapping[str, str]) -> dict
     return updated
 
 
-def update_override(word: str) -> str:
-    """Returns a recorded override of the command line with the current name of its group or key.
+def update_override(word: str, renamed: Mapping[str, str] | None = None) -> str:
+    """Returns an override of the command line with the current name of its group or key.
 
     Args:
         word: `key=value`, with `+`, `++` or `~` in front or without.
+        renamed: Old dotted key -> current dotted key; `RENAMED_KEYS` by default.
     """
     name, equals, value = word.partition("=")
     bare = name.lstrip("+~")
     if bare.endswith("_target_"):
         value = OLD_TARGETS.get(value, value)
-    return f"{name[: len(name) - len(bare)]}{_rename(bare)}{equals}{value}"
+    prefix = name[: len(name) - len(bare)]
+    return f"{prefix}{_rename(bare, RENAMED_KEYS if renamed is None else renamed)}{equals}{value}"
+
+
+def take_old_keys(config: dict[str, Any]) -> list[tuple[str, str]]:
+    """Moves the values of old keys in a composed config to the current keys, in place.
+
+    A composed config has an old key only if a YAML file of the user sets it, so its value comes before the default
+    under the current key.
+
+    Args:
+        config: Plain values.
+
+    Returns:
+        Old and current name of each key that was moved.
+    """
+    moved = []
+    for old, new in RENAMED_KEYS.items():
+        node = _find(config, new.split(".")[:-1])
+        if node is None or (value := _pop(config, old)) is _ABSENT:
+            continue
+        node[new.rpartition(".")[2]] = value
+        moved.append((old, new))
+    return moved
 
 
 def normalise_config(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -133,13 +167,13 @@ def _normalise(value: Any) -> Any:
     return value
 
 
-def _rename(key: str) -> str:
+def _rename(key: str, renamed: Mapping[str, str]) -> str:
     """Returns the current name of a dotted key, by the longest renamed key that it is or lies below."""
     parts = key.split(".")
     for length in range(len(parts), 0, -1):
         start = ".".join(parts[:length])
-        if start in RENAMED_KEYS:
-            return ".".join([RENAMED_KEYS[start], *parts[length:]])
+        if start in renamed:
+            return ".".join([renamed[start], *parts[length:]])
     return key
 
 
@@ -149,14 +183,8 @@ def _rename_keys(config: Mapping[str, Any]) -> dict[str, Any]:
 
     # Keys below a renamed group may have new names of their own: the deepest come first.
     for old in sorted(RENAMED_KEYS, key=lambda key: -key.count(".")):
-        *parents, last = old.split(".")
-        node = _find(renamed, parents)
-        if node is None or last not in node:
-            continue
-
         new = RENAMED_KEYS[old].split(".")
-        if _accepts(renamed, new[:-1]):
-            value = node.pop(last)
+        if _accepts(renamed, new[:-1]) and (value := _pop(renamed, old)) is not _ABSENT:
             _add(renamed, new, value)
     return renamed
 
@@ -183,6 +211,19 @@ def _add(config: dict[str, Any], path: list[str], value: Any) -> None:
             _add(present, [name], item)
 
 
+def _pop(config: dict[str, Any], key: str) -> Any:
+    """Removes a dotted key, and its parent if that is then empty, and returns its value, or `_ABSENT`."""
+    *parents, last = key.split(".")
+    node = _find(config, parents)
+    if node is None or last not in node:
+        return _ABSENT
+
+    value = node.pop(last)
+    if parents and not node:
+        _pop(config, ".".join(parents))
+    return value
+
+
 def _find(config: dict[str, Any], parents: list[str]) -> dict[str, Any] | None:
     """Returns the mapping at a path of keys, or None if there is none."""
     node: Any = config
@@ -192,6 +233,9 @@ def _find(config: dict[str, Any], parents: list[str]) -> dict[str, Any] | None:
 
 
 def _copy(value: Any) -> Any:
+    """Returns a deep copy; a node of an old class gets the key that now stands for that class."""
     if isinstance(value, Mapping):
-        return {key: _copy(item) for key, item in value.items()}
+        target = str(value.get("_target_", ""))
+        added = KEYS_OF_OLD_TARGETS.get(_last_parts(target), {}) if target.startswith(PACKAGE) else {}
+        return added | {key: _copy(item) for key, item in value.items()}
     return [_copy(item) for item in value] if isinstance(value, list | tuple) else value

@@ -6,7 +6,9 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-PRIVATE_KEYS = frozenset({"roots", "path", "boundary", "weights", "init_from", "resume", "logger", "hydra"})
+from geoguesser.data.sources.base import FOLDER_KEYS, source_from_config
+
+PRIVATE_KEYS = FOLDER_KEYS | {"boundary", "weights", "init_from", "resume", "logger", "hydra"}
 SECRET = re.compile(r"key|token|secret|password|credential", re.IGNORECASE)
 # An absolute path or one from a home folder, at a text's start or after what stands before one in a longer text.
 PATH = re.compile(r"(?:^|[\s=:,;\"'(\[])(?:~|/(?![/\s])|[A-Za-z]:[\\/](?!/))|file://")
@@ -24,11 +26,21 @@ def is_private(key: str) -> bool:
 
 
 def redact_config(config: Any) -> Any:
-    """A config without what is private: folders and files of the user's machine, and secrets."""
+    """Returns a config without its private keys: folders and files of the user's machine, and secrets."""
+    named = config.get("data") if isinstance(config, Mapping) else None
+    folders = source_from_config(config).folder_keys if isinstance(named, Mapping) else FOLDER_KEYS
+    return _public(config, folders)
+
+
+def _public(config: Any, folders: frozenset[str]) -> Any:
     if isinstance(config, Mapping):
-        return {key: redact_config(value) for key, value in config.items() if not is_private(str(key))}
+        return {
+            key: _public(value, folders)
+            for key, value in config.items()
+            if key not in folders and not is_private(str(key))
+        }
     if isinstance(config, list | tuple):
-        return [redact_config(value) for value in config]
+        return [_public(value, folders) for value in config]
     if isinstance(config, str) and has_path(config):
         return "(a path)"
     return config

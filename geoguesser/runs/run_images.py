@@ -1,29 +1,29 @@
-"""Views of a run's places, from wherever its data still lie: to be shown, or to be looked at by the network again.
+"""Images of a run's places, found again where its data still lie: to be shown, or to be given to the network.
 
-A run records where its data were: roots, a store, or the demo's cache. What is no longer there is not found, and
-nothing is drawn or fetched for it.
+A run records the source of its data. Images that are no longer there are not found; nothing is drawn or fetched.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import logging
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
-import numpy.typing as npt
 import simplejpeg
 
 from geoguesser.arrays import BoolArray, ByteArray
-from geoguesser.data.checks.inspection import PlaceFiles
-from geoguesser.data.demo.dataset import demo_folder
-from geoguesser.data.images import ImageSpec
-from geoguesser.data.places import find_views_folder, list_names
+from geoguesser.data.images import ImageSpec, decode_rgb, read_bytes, read_header
+from geoguesser.data.place_files import HEADINGS, find_place, find_views_folder
+from geoguesser.data.sources.base import source_from_config
 from geoguesser.data.store.reader import Store, is_store
 from geoguesser.data.views import read_folder
-from geoguesser.errors import GeoguesserError
+from geoguesser.errors import GeoguesserError, first_line
 from geoguesser.reporting.dataset.samples import QUALITY, SHOWN_PX, SamplePhoto, load_sample_photos
 
+log = logging.getLogger(__name__)
 Source = Path | Store
 
 
@@ -35,25 +35,79 @@ def find_sources(configs: Iterable[Mapping[str, Any]]) -> list[Source]:
     """
     found: dict[str, Source] = {}
     for config in configs:
-        for path in find_folders(config.get("data") or {}):
+        for path in source_from_config(config).folders:
             if str(path) in found or not path.is_dir():
                 continue
             try:
                 found[str(path)] = Store.open(path) if is_store(path) else path
-            except GeoguesserError:  # a damaged store has no views to show
-                continue
+            except GeoguesserError as error:
+                log.warning("the run's store cannot be used: %s", first_line(error))
     return list(found.values())
 
 
-def find_folders(data: Mapping[str, Any]) -> Iterator[Path]:
-    """Where a config's data lie, whether they are there or not."""
-    if data.get("path"):
-        yield Path(str(data["path"])).expanduser()
-    roots = data.get("roots") or []
-    for root in [roots] if isinstance(roots, str) else roots:
-        yield Path(str(root)).expanduser()
-    if "demo_seed" in data:
-        yield demo_folder(places=int(data["places"]), seed=int(data["demo_seed"]), px=int(data["px"]))
+def find_label(config: Mapping[str, Any]) -> str:
+    """Returns the label of a run's data, for example `synthetic demo`; empty for real places."""
+    recorded = source_from_config(config).label
+    return recorded or next((one.label for one in find_sources([config]) if isinstance(one, Store)), "")
+
+
+def find_source(uuid: str, sources: Sequence[Source]) -> Source | None:
+    """Returns the first root or store that has a place; None if none has."""
+    for source in sources:
+        if isinstance(source, Store):
+            if uuid in source.row_by_id:
+                return source
+        elif find_views_folder(source, uuid) is not None:
+            return source
+    return None
+
+
+def views_present(uuid: str, source: Source) -> list[bool]:
+    """Returns which of the four views a place has in a source.
+
+    Raises:
+        GeoguesserError: A link leads out of the place's folder, or the store is damaged.
+        OSError: The folder cannot be read.
+    """
+    if isinstance(source, Store):
+        return [bool(one) for one in source.mask()[source.row_by_id[uuid]]]
+    files = find_place(source, uuid)
+    return [False] * len(HEADINGS) if files is None else [name is not None for name in files.names]
+
+
+def read_picture(uuid: str, source: Source, heading: int, max_px: int) -> ByteArray | None:
+    """Reads one view of a place to be shown.
+
+    Args:
+        uuid: Id of the place.
+        source: Root or store that has the place.
+        heading: Number of the heading, from 0 to 3.
+        max_px: Largest longer side. A store gives its largest size as packed.
+
+    Returns:
+        (H, W, 3) RGB; None if there is no such view.
+
+    Raises:
+        GeoguesserError, OSError, ValueError: The file or the store is damaged or cannot be read.
+    """
+    if isinstance(source, Store):
+        row = source.row_by_id[uuid]
+        if not source.mask()[row, heading]:
+            return None
+        size, fit = max((one["size"], one["fit"]) for one in source.manifest["images"].values())
+        view: ByteArray = source.views(ImageSpec(size=size, fit=fit)).gather(np.array([row]))[0, heading].numpy()
+        return view.transpose(1, 2, 0)
+
+    files = find_place(source, uuid)
+    if files is None or files.names[heading] is None:
+        return None
+    data = read_bytes(files.path(heading))
+    image = decode_rgb(data, read_header(data), max_px)
+    scale = max_px / max(image.shape[:2])
+    if scale >= 1:
+        return image
+    shape = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
+    return np.asarray(cv2.resize(image, shape, interpolation=cv2.INTER_AREA), dtype=np.uint8)
 
 
 def load_photos(uuid: str, sources: Sequence[Source]) -> list[SamplePhoto] | None:
@@ -94,33 +148,27 @@ def load_pixels(uuid: str, sources: Sequence[Source], image: ImageSpec) -> tuple
 
 
 def _of_root(uuid: str, root: Path) -> list[SamplePhoto] | None:
-    folder = find_views_folder(root, uuid)
-    if folder is None:
-        return None
-    return load_sample_photos(PlaceFiles(str(folder), list_names(str(folder))[0]), "crop")
-
-
-def _row(uuid: str, store: Store) -> npt.NDArray[np.int64]:
-    return np.flatnonzero(store.table()["uuid"].to_numpy() == uuid)[:1]
+    files = find_place(root, uuid)
+    return None if files is None else load_sample_photos(files, "crop")
 
 
 def _packed(uuid: str, store: Store, image: ImageSpec) -> tuple[ByteArray, BoolArray] | None:
-    rows = _row(uuid, store)
-    if not len(rows) or image.name not in store.manifest["images"]:
+    row = store.row_by_id.get(uuid)
+    if row is None or image.name not in store.manifest["images"]:
         return None
-    pixels: ByteArray = store.views(image).gather(rows)[0].numpy()
-    return pixels, store.mask()[rows[0]]
+    pixels: ByteArray = store.views(image).gather(np.array([row]))[0].numpy()
+    return pixels, store.mask()[row]
 
 
 def _of_store(uuid: str, store: Store) -> list[SamplePhoto] | None:
     """The views as they were packed, at the size nearest to that shown."""
-    rows = _row(uuid, store)
-    if not len(rows):
+    row = store.row_by_id.get(uuid)
+    if row is None:
         return None
     images = store.manifest["images"].values()
     size, fit = min(((one["size"], one["fit"]) for one in images), key=lambda one: abs(one[0] - SHOWN_PX))
-    views = store.views(ImageSpec(size=size, fit=fit)).gather(rows)[0].permute(0, 2, 3, 1).numpy()
-    used = store.mask()[rows[0]]
+    views = store.views(ImageSpec(size=size, fit=fit)).gather(np.array([row]))[0].permute(0, 2, 3, 1).numpy()
+    used = store.mask()[row]
     return [
         SamplePhoto(simplejpeg.encode_jpeg(np.ascontiguousarray(view), QUALITY, "RGB", "420"))
         if there

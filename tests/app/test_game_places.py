@@ -12,10 +12,11 @@ import pytest
 from conftest import compose
 from PIL import Image
 
-from geoguesser.app.game_places import find_game_places, make_label
+from geoguesser.app.game_places import find_game_places
 from geoguesser.commands.prepare import run_prepare
 from geoguesser.data.images import ImageSpec
 from geoguesser.errors import DataError
+from geoguesser.runs.run_images import label_of
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +48,7 @@ def test_places_of_a_store_have_its_pixels(trained, store, photos):
     assert image.shape == own.shape
     assert np.abs(image.astype(int) - own).mean() < 12
     assert found.headings(1) == [True] * 4
-    assert make_label(config) == ""
+    assert label_of(config) == ""
 
 
 def test_photos_are_bounded_and_without_notes(trained, photos, tmp_path):

@@ -293,6 +293,10 @@ def test_build_names_unknown_and_missing_keys():
         check_keys(
             {"_target_": "geoguesser.data.sources.places.PlacesDataModule"}, "data", dict.fromkeys(GIVEN["data"])
         )
+    rule = r"data\.num_workers is no key of this choice\. Its keys: batch_size, far_km, fraction, on_bad, path\."
+    node = {"_target_": "geoguesser.data.sources.places.StoreDataModule", "path": "d", "num_workers": 2}
+    with pytest.raises(ConfigError, match=rule):
+        check_keys(node, "data", dict.fromkeys(GIVEN["data"]))
     with pytest.raises(
         ConfigError, match=r"grid must be a config group's choice with a _target_, got {'size': 1}"
     ):

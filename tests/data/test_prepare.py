@@ -21,12 +21,13 @@ from support.pictures import encode_image, make_picture
 from geoguesser.data.augment import Augment
 from geoguesser.data.block_split import BlockSplit
 from geoguesser.data.images import ImageSpec
-from geoguesser.data.prepare import Prepared, lock_store, prepare_store
+from geoguesser.data.prepare import lock_store, prepare_store
 from geoguesser.data.sources.places import PlacesDataModule, StoreDataModule
 from geoguesser.data.splits import ColumnSplit, FolderSplit, RandomSplit, StoredSplit
 from geoguesser.data.store import shards as packing
 from geoguesser.data.store.reader import Store, StoreViews, is_store
 from geoguesser.data.store.reader import count_bytes as place_bytes
+from geoguesser.data.store.writer import Prepared
 from geoguesser.errors import ConfigError, DataError, MissingFileError, StoreError
 from geoguesser.geo.distance import haversine_km
 from geoguesser.geo.region import PlaneRegion

@@ -14,15 +14,15 @@ import pytest
 import simplejpeg
 import torch
 
-from geoguesser.data import examined as module
-from geoguesser.data import views as views_module
+from geoguesser.data import view_loading as module
 from geoguesser.data.augment import Augment
-from geoguesser.data.checks.inspection import ImageStats, PlaceFiles
-from geoguesser.data.examined import load_known_views
+from geoguesser.data.checks.inspection import ImageStats
 from geoguesser.data.images import ImageSpec
+from geoguesser.data.place_files import PlaceFiles
 from geoguesser.data.sources.places import PlacesDataModule
 from geoguesser.data.splits import RandomSplit
-from geoguesser.data.views import FileViews, LazyViews, LoadedViews, MemoryViews
+from geoguesser.data.view_loading import LazyViews, LoadedViews, known_views
+from geoguesser.data.views import FileViews, MemoryViews
 from geoguesser.errors import DataError
 from geoguesser.geo.region import PlaneRegion
 from geoguesser.system.disk_cache import Cache
@@ -50,13 +50,13 @@ def root(tmp_path: Path, write: SimpleNamespace) -> Path:
 def decoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Counts places that are examined."""
     counts = [0]
-    whole = views_module.examine_in_order
+    whole = module.examine_in_order
 
     def counted(places: Any, specs: Any) -> Any:
         counts[0] += len(places)
         return whole(places, specs)
 
-    monkeypatch.setattr(views_module, "examine_in_order", counted)
+    monkeypatch.setattr(module, "examine_in_order", counted)
     return counts
 
 
@@ -103,7 +103,7 @@ def test_all_is_the_same_with_and_without(
 
 def known(root: Path, cache: Cache, image: ImageSpec = SPEC, memory_gib: float = 1.0) -> LoadedViews:
     places = [PlaceFiles(str(root / "images" / one)) for one in IDS[6:]]
-    return load_known_views(places, image, memory_gib=memory_gib, cache=cache)
+    return known_views(places, image, memory_gib=memory_gib, cache=cache)
 
 
 def later(file: Path) -> None:
@@ -169,7 +169,7 @@ def test_a_damaged_entry_is_made_anew(damage: str, root: Path, tmp_path: Path, c
         data[200] ^= 4
         file.write_bytes(bytes(data))
     else:  # whole, but of something else
-        few = load_known_views([PlaceFiles(str(root / "images" / IDS[7]))], SPEC, memory_gib=1, cache=cache)
+        few = known_views([PlaceFiles(str(root / "images" / IDS[7]))], SPEC, memory_gib=1, cache=cache)
         assert few.decoded
         (other,) = (one for one in file.parent.glob("*.bin") if one != file)
         about = file.with_suffix(".json").read_text()

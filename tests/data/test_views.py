@@ -17,9 +17,11 @@ from PIL import Image
 
 from geoguesser.data.checks import inspection as module
 from geoguesser.data.checks.findings import Finding
-from geoguesser.data.checks.inspection import BROKEN, MISSING, OK, InspectedPlace, PlaceFiles, inspect_place
+from geoguesser.data.checks.inspection import BROKEN, MISSING, OK, InspectedPlace, inspect_place
 from geoguesser.data.images import ImageSpec
-from geoguesser.data.views import FileViews, MemoryViews, load_views, read_folder, read_place
+from geoguesser.data.place_files import PlaceFiles
+from geoguesser.data.view_loading import load_views
+from geoguesser.data.views import FileViews, MemoryViews, read_folder, read_place
 from geoguesser.errors import DataError
 
 SPEC = ImageSpec(size=24)

@@ -175,12 +175,12 @@ def test_without_cached_features_their_baselines_are_not_known(run_job, tmp_path
 
 def test_the_test_uses_the_best_checkpoint(run_folder: Path):
     from geoguesser.data.demo.dataset import demo_root
-    from geoguesser.inference.predictor import Predictor
+    from geoguesser.inference.api import load
 
     table = pd.read_csv(run_folder / "predictions_test.csv")
     root = demo_root(places=60, seed=0, px=56)
-    found = Predictor.load(run_folder).predict_folders([root / "images" / uuid for uuid in table.uuid])
-    np.testing.assert_allclose(found, table[["latitude", "longitude"]], atol=2e-4)
+    found = load(run_folder).predict([root / "images" / uuid for uuid in table.uuid])
+    np.testing.assert_allclose(found.coords_deg, table[["latitude", "longitude"]], atol=2e-4)
 
 
 def test_checkpoints_hold_plain_values_and_no_paths(run_folder: Path):

@@ -11,6 +11,7 @@ import pytest
 from support.run_folders import make_places, write_run
 
 from geoguesser.commands.compare import load_choices, read_config
+from geoguesser.data.sources.base import SourceKind
 from geoguesser.evaluation.run_groups import RunGroup, find_differences, group_runs
 from geoguesser.runs.config_history import ADDED_KEYS
 from geoguesser.runs.run_folder import Run, read_runs
@@ -67,6 +68,18 @@ def test_runs_of_versions_with_other_paths_and_keys_are_one_group(tmp_path: Path
     groups = made(tmp_path, {}, later, {"grid.point": "weighted"})
     assert [group.seeds for group in groups] == [[0, 1], [0]]
     assert find_differences(groups, load_choices()) == {"grid.point": ["centre", "weighted"]}
+
+
+class Scans:
+    """A data source of a user's own."""
+
+    source = SourceKind(name="scans", description="scans", folder_keys=("scans",), find_folders=lambda data: [])
+
+
+def test_folders_of_a_users_own_source_are_left_out(tmp_path: Path):
+    own = {"data._target_": f"{__name__}.Scans"}
+    groups = made(tmp_path, {**own, "seed": 0, "data.scans": "/a"}, {**own, "seed": 1, "data.scans": "/b"})
+    assert len(groups) == 1
 
 
 def test_folds_are_put_together_and_seeds_with_other_folds_share_places(tmp_path: Path):

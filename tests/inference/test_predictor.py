@@ -16,6 +16,7 @@ from support.toy_run import IMAGE, REGION, ToyData, toy_module, toy_network, toy
 from geoguesser.data.images import ImageSpec
 from geoguesser.errors import CheckpointError, DataError, MissingFileError
 from geoguesser.geo.region import SphereRegion
+from geoguesser.inference.api import Model
 from geoguesser.inference.predictor import FORMAT, Predictor, find_checkpoint, make_record, read_checkpoint
 from geoguesser.model.heads.classification import RegressionHead
 from geoguesser.training.callbacks import BestCheckpoint
@@ -94,12 +95,12 @@ def test_folders_of_views(locator: Predictor, tmp_path: Path) -> None:
     images = np.stack(
         [[IMAGE.read(Path(folder) / f"{heading}.jpg") for heading in (0, 90, 180, 270)] for folder in folders]
     )
-    found = locator.predict_folders(folders)
+    found = Model(locator).predict(folders).coords_deg
     np.testing.assert_array_equal(found, locator.predict(torch.from_numpy(images)))
     assert not np.array_equal(found[0], found[1])
-    (tmp_path / "a" / "90.jpg").unlink()
-    with pytest.raises(DataError, match=r"/a lacks 90\.jpg\. With missing_views=mask"):
-        locator.predict_folders(folders)
+    (tmp_path / "a" / "90.jpg").write_bytes(b"")
+    with pytest.raises(DataError, match=r"images must be whole: 90\.jpg is no whole image"):
+        Model(locator).predict(folders)
 
 
 def test_a_run_folder_means_its_best_checkpoint(tmp_path: Path) -> None:

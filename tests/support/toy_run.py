@@ -28,7 +28,7 @@ from geoguesser.model.losses import CrossEntropy
 from geoguesser.model.network import GeoNetwork
 from geoguesser.training.finetuning import Finetuning
 from geoguesser.training.module import GeoLightningModule
-from geoguesser.training.optimizer import SGD, OptimizerSpec
+from geoguesser.training.optimizer import OptimizerSpec
 from geoguesser.training.schedule import Constant, Schedule
 
 REGION = PlaneRegion("Toyland", MultiPolygon([shapely.box(15.0, 45.0, 16.0, 45.7)]), "EPSG:3765")
@@ -128,7 +128,7 @@ def toy_module(
     return GeoLightningModule(
         network,
         targets=network.head.targets(toy_places()[0]),
-        optimizer=optimizer or SGD(lr=1e-2, backbone_lr=1e-3),
+        optimizer=optimizer or OptimizerSpec("SGD", lr=1e-2, backbone_lr=1e-3, momentum=0.9),
         schedule=schedule or Constant(),
         finetuning=Finetuning(stages=stages or HEAD_ONLY, batchnorm=batchnorm),
         diagonal_km=REGION.diagonal_km,

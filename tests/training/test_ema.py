@@ -31,7 +31,7 @@ from geoguesser.inference.predictor import Predictor
 from geoguesser.training.callbacks import BestCheckpoint, LastCheckpoint
 from geoguesser.training.ema import RAW, EmaWeights, refuse_lost_averages
 from geoguesser.training.module import GeoLightningModule
-from geoguesser.training.optimizer import SGD, Adam
+from geoguesser.training.optimizer import OptimizerSpec
 
 DECAY = 0.6  # below the warm-up's (1 + t) / (10 + t) from t = 12.5 on, so that runs of 16 steps see both
 ALL = [{"epoch": 0, "from": "all"}]
@@ -67,7 +67,9 @@ class RawSteps(pl.Callback):
 
 
 def staged(stages: list[dict[str, Any]] = STAGED, **more: Any) -> GeoLightningModule:
-    module = toy_module(stages=stages, batchnorm="train", optimizer=more.pop("optimizer", Adam(lr=3e-3)), **more)
+    module = toy_module(
+        stages=stages, batchnorm="train", optimizer=more.pop("optimizer", OptimizerSpec("Adam", lr=3e-3)), **more
+    )
     return module.train()
 
 
@@ -143,7 +145,7 @@ def test_the_best_checkpoint_holds_what_was_validated(ema_first: bool, interval:
 
     ema, best, raw = EmaWeights(decay=DECAY), BestCheckpoint(dirpath=str(folder)), RawSteps()
     callbacks = [ema, best] if ema_first else [best, ema]
-    module, data = staged(optimizer=SGD(lr=0.5, backbone_lr=1e-2)), ToyData()
+    module, data = staged(optimizer=OptimizerSpec("SGD", lr=0.5, backbone_lr=1e-2, momentum=0.9)), ToyData()
     trainer = toy_trainer(tmp_path, epochs=4, callbacks=[*callbacks, raw, Note()], val_check_interval=interval)
     trainer.fit(module, datamodule=data)
     lowest, step = min(errors)
@@ -175,7 +177,7 @@ def test_a_best_checkpoint_that_waits_to_be_written_stays_as_it_was(tmp_path: Pa
         def on_validation_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
             steps.append((float(trainer.callback_metrics["val/error_km_mean"]), trainer.global_step))
 
-    module = toy_module(optimizer=SGD(lr=5.0))
+    module = toy_module(optimizer=OptimizerSpec("SGD", lr=5.0, momentum=0.9))
     data = ToyData(features=toy_features(module.network))
     module.network.train()
     callbacks = [EmaWeights(decay=DECAY), best, raw, Note()]

@@ -15,12 +15,12 @@ from geoguesser.model.network import GeoNetwork
 from geoguesser.training.callbacks import LastCheckpoint
 from geoguesser.training.finetuning import Finetuning, ParameterGroup
 from geoguesser.training.module import GeoLightningModule
-from geoguesser.training.optimizer import SGD
+from geoguesser.training.optimizer import OptimizerSpec
 from geoguesser.training.schedule import Cosine
 
 ALL = [{"epoch": 0, "from": "all"}]
 DEEP = [*STAGED[:2], {"epoch": 3, "from": "all", "lr": 1e-4}]
-SPEC = SGD(lr=1e-2, backbone_lr=1e-3)
+SPEC = OptimizerSpec("SGD", lr=1e-2, backbone_lr=1e-3, momentum=0.9)
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,7 @@ from geoguesser.model.fusion import MeanFusion
 from geoguesser.model.heads.classification import RegressionHead
 from geoguesser.training import lr_finder as rate_finder
 from geoguesser.training.lr_finder import HIGHEST, LOWEST, STEPS, find_rate, steepest
-from geoguesser.training.optimizer import SGD, Adam
+from geoguesser.training.optimizer import OptimizerSpec
 
 CPU = torch.device("cpu")
 NEVER = "lr_find found no rate at which the loss falls. Set lr_find=false and optimizer.lr."
@@ -50,7 +50,7 @@ def test_chosen_rate_lies_below_the_limit_of_stability_of_a_quadratic() -> None:
     size = network.fusion.output_size
     network.head = RegressionHead.fit(in_features=size, region=REGION, train_coords_deg=coords_deg[:TRAIN])
     features = torch.randn(len(coords_deg), 4, size, generator=torch.Generator().manual_seed(0)) * 4
-    module = toy_module(network=network, optimizer=SGD(momentum=0.0))
+    module = toy_module(network=network, optimizer=OptimizerSpec("SGD", momentum=0.0))
     batch = next(iter(ToyData(features=features, batch_size=TRAIN).train_dataloader()))
     fused = torch.cat([batch.features.mean(dim=1), torch.ones(TRAIN, 1)], dim=1).double().numpy()
     curvature = 2.0 * np.linalg.eigvalsh(fused.T @ fused / (TRAIN * 2)).max()
@@ -64,7 +64,7 @@ def test_chosen_rate_lies_below_the_limit_of_stability_of_a_quadratic() -> None:
 
 def test_rates_rise_exponentially_to_the_highest() -> None:
     network = toy_network()
-    module = toy_module(network=network, optimizer=Adam())
+    module = toy_module(network=network, optimizer=OptimizerSpec("Adam"))
     found = find_rate(module, ToyData(features=toy_features(network)).train_dataloader(), CPU)
     assert len(found.rates) == len(found.losses) <= STEPS
     expected = np.geomspace(LOWEST, HIGHEST, STEPS)[: len(found.rates)]
@@ -142,14 +142,14 @@ def test_other_groups_keep_their_ratio_and_locked_ones_stand_still(
     stages: list[dict[str, Any]], ratios: list[float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made: list[Optimizer] = []
-    original = SGD.make
+    original = OptimizerSpec.make
 
-    def keep(self: SGD, *args: Any) -> Optimizer:
+    def keep(self: OptimizerSpec, *args: Any) -> Optimizer:
         made.append(original(self, *args))
         return made[-1]
 
-    monkeypatch.setattr(SGD, "make", keep)
-    module = toy_module(stages=stages, optimizer=SGD(lr=1e-2, backbone_lr=1e-3))
+    monkeypatch.setattr(OptimizerSpec, "make", keep)
+    module = toy_module(stages=stages, optimizer=OptimizerSpec("SGD", lr=1e-2, backbone_lr=1e-3, momentum=0.9))
     found = find_rate(module, list(itertools.islice(ToyData().train_dataloader(), 2)), CPU)
     rates = [group["lr"] for group in made[0].param_groups]
     assert rates[0] >= found.rates[-1]

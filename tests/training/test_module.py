@@ -34,7 +34,7 @@ from geoguesser.errors import CheckpointError, ConfigError, GeoguesserError
 from geoguesser.geo.distance import haversine_km
 from geoguesser.model.heads.classification import RegressionHead
 from geoguesser.training.callbacks import BestCheckpoint, LastCheckpoint, MetricsCsv
-from geoguesser.training.optimizer import SGD, Adam
+from geoguesser.training.optimizer import OptimizerSpec
 from geoguesser.training.schedule import Cosine, Plateau, Schedule
 
 
@@ -58,7 +58,7 @@ def test_training_computes_no_distance(tmp_path: Path, cached: ToyData) -> None:
 
 
 def test_training_loss_is_the_mean_over_places_of_uneven_batches(tmp_path: Path, cached: ToyData) -> None:
-    module = toy_module(optimizer=SGD(lr=1e-12, momentum=0.0))  # as good as standing still
+    module = toy_module(optimizer=OptimizerSpec("SGD", lr=1e-12, momentum=0.0))  # as good as standing still
     cached.batch_size = 5  # 16 places: 5, 5, 5, 1
     trainer = toy_trainer(tmp_path, epochs=1, limit_val_batches=0)
     trainer.fit(module, datamodule=cached)
@@ -216,7 +216,11 @@ def test_a_regression_that_blows_up_ends_the_run_with_the_rates(tmp_path: Path, 
 @pytest.mark.parametrize(("accumulate", "per_epoch"), [(1, 4), (3, 2)])
 def test_rates_of_every_step_of_a_staged_run(tmp_path: Path, accumulate: int, per_epoch: int) -> None:
     steps = LearningRateRecorder()
-    module = toy_module(stages=STAGED, schedule=Cosine(final=0.0), optimizer=SGD(lr=1e-2, backbone_lr=1e-3))
+    module = toy_module(
+        stages=STAGED,
+        schedule=Cosine(final=0.0),
+        optimizer=OptimizerSpec("SGD", lr=1e-2, backbone_lr=1e-3, momentum=0.9),
+    )
     trainer = toy_trainer(tmp_path, epochs=4, callbacks=[steps], accumulate_grad_batches=accumulate)
     trainer.fit(module, datamodule=ToyData())
     total = 4 * per_epoch
@@ -292,7 +296,7 @@ def test_cached_features_train_the_same_head_as_images(tmp_path: Path, cached: T
 def test_checkpoints_hold_plain_values_alone(tmp_path: Path, cached: ToyData) -> None:
     folder = str(tmp_path / "c")
     callbacks = [BestCheckpoint(dirpath=folder), LastCheckpoint(dirpath=folder), MetricsCsv(tmp_path / "m.csv")]
-    module = toy_module(schedule=Plateau(), optimizer=Adam())
+    module = toy_module(schedule=Plateau(), optimizer=OptimizerSpec("Adam"))
     toy_trainer(tmp_path, callbacks=callbacks).fit(module, datamodule=cached)
     for name in ("best", "last"):
         checkpoint = torch.load(f"{folder}/{name}.ckpt", weights_only=True)
@@ -316,7 +320,9 @@ def test_a_resumed_run_is_the_run_that_never_stopped(tmp_path: Path, cut: int, k
         return Plateau(factor=0.5, patience=0, threshold=0.9) if kind == "plateau" else Cosine()
 
     def module() -> Any:
-        return toy_module(stages=STAGED, batchnorm="train", schedule=schedule(), optimizer=Adam(lr=1e-3)).train()
+        return toy_module(
+            stages=STAGED, batchnorm="train", schedule=schedule(), optimizer=OptimizerSpec("Adam", lr=1e-3)
+        ).train()
 
     folder = str(tmp_path / "c")
     steps = LearningRateRecorder()

@@ -14,7 +14,7 @@ from geoguesser.model.fusion import MeanFusion
 from geoguesser.model.network import GeoNetwork
 from geoguesser.training.callbacks import LastCheckpoint
 from geoguesser.training.module import VIEW_DRAWS, GeoLightningModule
-from geoguesser.training.optimizer import Adam
+from geoguesser.training.optimizer import OptimizerSpec
 
 
 def dropping(share: float = 0.5, **more: Any) -> GeoLightningModule:
@@ -83,7 +83,7 @@ def test_a_resumed_run_is_the_run_that_never_stopped(tmp_path: Path, cut: int) -
     folder = str(tmp_path / "c")
 
     def fit(callbacks: list[pl.Callback], **more: Any) -> GeoLightningModule:
-        module = dropping(stages=STAGED, optimizer=Adam(lr=1e-3)).train()
+        module = dropping(stages=STAGED, optimizer=OptimizerSpec("Adam", lr=1e-3)).train()
         trainer = toy_trainer(tmp_path, epochs=4, callbacks=[LastCheckpoint(dirpath=folder), *callbacks])
         trainer.fit(module, datamodule=ToyData(batch_size=8), **more)
         return module

@@ -20,8 +20,8 @@ from geoguesser.collecting.photos.writer import (
     write_folder,
     write_table,
 )
-from geoguesser.data.checks.inspection import HEADINGS
 from geoguesser.data.images import decode_rgb, read_header
+from geoguesser.data.place_files import HEADINGS
 from geoguesser.errors import ConfigError, DataError, check_int, check_number
 
 UNTURNED = "no PoseHeadingDegrees or GPSImgDirection; panoramas.compass_deg=... gives one to all files"

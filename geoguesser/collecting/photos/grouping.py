@@ -12,7 +12,7 @@ import numpy as np
 
 from geoguesser.arrays import FloatArray, IntArray
 from geoguesser.collecting.planning.poisson_disk import chord_of
-from geoguesser.data.checks.inspection import HEADINGS
+from geoguesser.data.place_files import HEADINGS
 from geoguesser.geo.distance import to_unit
 
 SHIFTS = tuple(product((-1, 0, 1), repeat=3))  # a cell and those about it

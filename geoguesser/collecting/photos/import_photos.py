@@ -30,7 +30,7 @@ from geoguesser.collecting.photos.writer import (
     write_folder,
     write_table,
 )
-from geoguesser.data.checks.inspection import HEADINGS
+from geoguesser.data.place_files import HEADINGS
 from geoguesser.errors import StoreError, check_int, check_number
 from geoguesser.geo.distance import from_unit, to_unit
 

@@ -19,7 +19,7 @@ from geoguesser.collecting.pipeline.worker_pool import work_through
 from geoguesser.collecting.providers.base import Panorama, Provider
 from geoguesser.collecting.providers.http_client import Web
 from geoguesser.collecting.providers.http_responses import AbsentError, FailedError
-from geoguesser.data.checks.inspection import HEADINGS
+from geoguesser.data.place_files import HEADINGS
 
 BATCH = 64
 VIEW = "view:"  # before why a place was dropped: its imagery is not there, whatever the filters say

@@ -18,7 +18,7 @@ from typing import Any
 
 import pyproj
 
-from geoguesser.data.panorama_ids import NO_PANORAMA, PANORAMA_COLUMNS
+from geoguesser.data.place_files import NO_PANORAMA, PANORAMA_COLUMNS
 from geoguesser.errors import ConfigError, DataError, MissingFileError, check_mapping, check_number, first_line
 
 MONTH = re.compile(r"\d{4}-(0[1-9]|1[0-2])")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from geoguesser.collecting.budget import MICROS, Budget, Spent, spent, spent_by_kind
 from geoguesser.collecting.database import Journal
 from geoguesser.collecting.providers.base import Provider
-from geoguesser.data.checks.inspection import HEADINGS
+from geoguesser.data.place_files import HEADINGS
 from geoguesser.system.text import format_count
 
 WORDS = {

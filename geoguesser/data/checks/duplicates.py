@@ -20,7 +20,7 @@ from scipy.spatial import cKDTree
 from geoguesser.arrays import BoolArray, FloatArray, IntArray
 from geoguesser.data.checks.findings import Finding, Findings
 from geoguesser.data.checks.inspection import OK, ImageStats, compute_hash_distance
-from geoguesser.data.panorama_ids import NO_PANORAMA, PANORAMA_COLUMNS
+from geoguesser.data.place_files import NO_PANORAMA, PANORAMA_COLUMNS
 from geoguesser.geo.distance import EARTH_RADIUS_KM, haversine_km, to_unit
 
 HASH_BITS = 10  # of 112 that may differ; see examine.picture_hash for what was measured

@@ -12,7 +12,8 @@ import pandas as pd
 
 from geoguesser.arrays import BoolArray, StringArray
 from geoguesser.data.checks.findings import Finding, Findings
-from geoguesser.data.checks.inspection import HEADINGS, OK, PLACEHOLDER, ImageStats
+from geoguesser.data.checks.inspection import OK, PLACEHOLDER, ImageStats
+from geoguesser.data.place_files import HEADINGS
 from geoguesser.data.splits import Split, SplitConstraints
 from geoguesser.errors import DataError, check_choice
 from geoguesser.geo.region import Region

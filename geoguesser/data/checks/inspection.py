@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
 import cv2
 import numpy as np
@@ -19,12 +19,12 @@ import xxhash
 from geoguesser.arrays import ByteArray
 from geoguesser.data.checks.findings import Finding
 from geoguesser.data.images import MODES, Header, ImageSpec, decode_rgb, read_bytes, read_header, to_planes
+from geoguesser.data.place_files import PlaceFiles
 from geoguesser.errors import DataError
 from geoguesser.system.cpu import cores
 from geoguesser.system.parallel import map_in_order
 
 RULES = 1  # raise it whenever the same file gives other facts or findings
-HEADINGS = (0, 90, 180, 270)
 THUMBNAIL = 8
 OK, MISSING, BROKEN, PLACEHOLDER = range(4)  # states of a view
 ODD_ASPECT = 2.0
@@ -33,8 +33,6 @@ FLAT_LEVELS, FLAT_SHARE = 3, 0.95  # a placeholder: nearly all of it within so m
 AHEAD_BYTES = 2**26  # of pixels that wait for their turn, so that memory stays flat
 LUMA = np.array((0.299, 0.587, 0.114), dtype=np.float32)  # ITU-R BT.601
 
-Names = tuple[str | None, str | None, str | None, str | None]  # a place's files by heading
-STANDARD: Names = ("0.jpg", "90.jpg", "180.jpg", "270.jpg")
 VIEW = np.dtype(
     [
         ("state", "u1"),
@@ -47,17 +45,6 @@ VIEW = np.dtype(
         ("bytes", "<i4"),
     ]
 )
-
-
-class PlaceFiles(NamedTuple):
-    """A place's folder and, by heading, its files; None where there is no view."""
-
-    folder: str
-    names: Names = STANDARD
-
-    def path(self, heading: int) -> str:
-        """The file of heading number 0 to 3."""
-        return os.path.join(self.folder, self.names[heading] or STANDARD[heading] or "")
 
 
 @dataclass

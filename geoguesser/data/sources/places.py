@@ -1,18 +1,17 @@
-"""Datamodules: where places come from. Roots of image files, a store, or the synthetic demo.
+"""Sources of places: roots of image files, a prepared store, and the synthetic demo.
 
-What all of them do with their places is PlacesData's business.
+`PlacesData` has what they share.
 """
 
 from __future__ import annotations
 
 import logging
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from geoguesser.data.augment import Augment
 from geoguesser.data.checks.duplicates import find_duplicates
 from geoguesser.data.checks.filtering import (
     check_missing_views,
@@ -20,69 +19,51 @@ from geoguesser.data.checks.filtering import (
     compute_stats,
     record_image_findings,
 )
-from geoguesser.data.datamodule import PlacesData
+from geoguesser.data.datamodule import DataSettings, PlacesData
 from geoguesser.data.demo.dataset import demo_root
-from geoguesser.data.examined import load_known_views
 from geoguesser.data.fingerprint import compute_fingerprint
-from geoguesser.data.images import ImageSpec
-from geoguesser.data.places import FAR_KM, drop_far, get_coords, list_files, read_places
-from geoguesser.data.splits import Split, SplitConstraints
+from geoguesser.data.places import drop_far, get_coords, list_files, read_places
+from geoguesser.data.sources.base import DEMO, PLACES, STORE
+from geoguesser.data.splits import SplitConstraints
 from geoguesser.data.store.reader import Store
+from geoguesser.data.view_loading import known_views
 from geoguesser.errors import check_number
-from geoguesser.geo.region import Region
 from geoguesser.system.text import format_count
 
 log = logging.getLogger(__name__)
+
+
+class FileSettings(DataSettings, total=False):
+    """Settings of sources that read image files; `PlacesDataModule` describes them and has their defaults."""
+
+    num_workers: int | None
+    memory_gib: float
+    missing_views: str
 
 
 class PlacesDataModule(PlacesData):
     """Places straight from roots of image files, `data=places`.
 
     Args:
-        roots: Folders as geoguesser/data/places.py describes them.
-        region: As in PlacesData, like all that is not named here.
-        image: As there.
-        split: As there.
-        augment: As there.
-        batch_size: As there.
-        fraction: As there.
-        num_workers: As there.
-        memory_gib: Views are kept in memory where all of them take no more than this.
-        missing_views: `drop` a place that lacks a view, or `mask` what it lacks.
-        far_km: As there.
-        on_bad: As there.
-        seed: As there.
+        roots: Folders in the layout that geoguesser/data/places.py describes.
+        num_workers: Processes that decode image files in training; null for one per core.
+        memory_gib: Views are kept in memory if all of them take at most this.
+        missing_views: `drop` a place that lacks a view, or `mask` the views that it lacks.
+        settings: Settings of `PlacesData`.
     """
+
+    source = PLACES
 
     def __init__(
         self,
         *,
         roots: list[str] | str,
-        region: Region,
-        image: ImageSpec,
-        split: Split,
-        augment: Augment,
-        batch_size: int = 32,
-        fraction: float = 1.0,
         num_workers: int | None = None,
         memory_gib: float = 4.0,
         missing_views: str = "drop",
-        far_km: float = FAR_KM,
-        on_bad: dict[str, str] | None = None,
-        seed: int = 0,
+        **settings: Unpack[DataSettings],
     ) -> None:
-        super().__init__(
-            region=region,
-            image=image,
-            split=split,
-            augment=augment,
-            batch_size=batch_size,
-            fraction=fraction,
-            num_workers=num_workers,
-            far_km=far_km,
-            on_bad=on_bad,
-            seed=seed,
-        )
+        super().__init__(num_workers=num_workers, **settings)
         self.roots = [roots] if isinstance(roots, str) else roots
         self.memory_gib = check_number("data.memory_gib", memory_gib, low=0.0)
         self.masks_views = check_missing_views(missing_views)
@@ -110,9 +91,7 @@ class PlacesDataModule(PlacesData):
         if hasattr(self, "views"):
             return
         self.read_table()
-        loaded = load_known_views(
-            list_files(self._as_read), self.image, memory_gib=self.memory_gib, cache=self.cache
-        )
+        loaded = known_views(list_files(self._as_read), self.image, memory_gib=self.memory_gib, cache=self.cache)
         mask, dropped = record_image_findings(
             self._as_read,
             loaded.facts,
@@ -143,51 +122,23 @@ class PlacesDataModule(PlacesData):
 class StoreDataModule(PlacesData):
     """Places from a prepared store, `data=store data.path=DIR`.
 
+    The store must hold views of the size and fit of `image`; `split=store` takes the split that it recorded.
+
     Args:
         path: The folder that `python -m geoguesser.prepare` wrote.
-        region: As in PlacesData, like all that follow.
-        image: As there; the store must hold views of this size and fit.
-        split: As there; `split=store` takes the one that the store recorded.
-        augment: As there.
-        batch_size: As there.
-        fraction: As there.
-        far_km: As there.
-        on_bad: As there.
-        seed: As there.
+        settings: Settings of `PlacesData`.
     """
 
-    def __init__(
-        self,
-        *,
-        path: str,
-        region: Region,
-        image: ImageSpec,
-        split: Split,
-        augment: Augment,
-        batch_size: int = 32,
-        fraction: float = 1.0,
-        far_km: float = FAR_KM,
-        on_bad: dict[str, str] | None = None,
-        seed: int = 0,
-    ) -> None:
-        super().__init__(
-            region=region,
-            image=image,
-            split=split,
-            augment=augment,
-            batch_size=batch_size,
-            fraction=fraction,
-            num_workers=0,
-            far_km=far_km,
-            on_bad=on_bad,
-            seed=seed,
-        )
+    source = STORE
+
+    def __init__(self, *, path: str, **settings: Unpack[DataSettings]) -> None:
+        super().__init__(num_workers=0, **settings)
         self.store = Store.open(path)
-        self.store.check_image(image)
+        self.store.check_image(self.image)
         self.label = self.store.label
         # All at once: another process may replace the store while this one makes its network.
-        self._whole, self._mask, self._views = self.store.table(), self.store.mask(), self.store.views(image)
-        self._digests, self._sums = self.store.digests(), self.store.sums(image)
+        self._whole, self._mask, self._views = self.store.table(), self.store.mask(), self.store.views(self.image)
+        self._digests, self._sums = self.store.digests(), self.store.sums(self.image)
         self._thumbnails = self.store.thumbnails()
 
     @property
@@ -227,42 +178,20 @@ class StoreDataModule(PlacesData):
         return compute_fingerprint(self.table, self.mask.numpy(), digests, self.image, self.store.decoder)
 
 
-def demo_data(
-    *,
-    places: int,
-    px: int,
-    region: Region,
-    image: ImageSpec,
-    split: Split,
-    augment: Augment,
-    demo_seed: int = 0,
-    batch_size: int = 32,
-    fraction: float = 1.0,
-    num_workers: int | None = None,
-    memory_gib: float = 4.0,
-    missing_views: str = "drop",
-    far_km: float = FAR_KM,
-    on_bad: dict[str, str] | None = None,
-    seed: int = 0,
-) -> PlacesDataModule:
-    """The synthetic country as a datamodule: it is rendered into the cache once, then read like any root.
+class DemoDataModule(PlacesDataModule):
+    """Places of the synthetic country, rendered into a folder that is read as any root."""
+
+    source = DEMO
+
+
+def demo_data(*, places: int, px: int, demo_seed: int = 0, **settings: Unpack[FileSettings]) -> DemoDataModule:
+    """Renders the synthetic country into the cache, if it is not there, and makes its datamodule, `data=demo`.
 
     Args:
-        places: How many places.
+        places: Number of places.
         px: Height and width of the rendered views.
-        region: As in PlacesDataModule, like all that follow.
-        image: As there.
-        split: As there.
-        augment: As there.
-        demo_seed: Draws the synthetic places.
-        batch_size: As there.
-        fraction: As there.
-        num_workers: As there.
-        memory_gib: As there.
-        missing_views: As there.
-        far_km: As there.
-        on_bad: As there.
-        seed: As there.
+        demo_seed: Seed of the synthetic places.
+        settings: Settings of `PlacesDataModule`.
 
     Raises:
         ConfigError: `data.places`, `data.px` or `data.demo_seed` is out of range.
@@ -274,20 +203,4 @@ def demo_data(
             bar.update(done - bar.n)
 
         root = demo_root(places=places, seed=demo_seed, px=px, progress=show)
-    data = PlacesDataModule(
-        roots=[str(root)],
-        region=region,
-        image=image,
-        split=split,
-        augment=augment,
-        batch_size=batch_size,
-        fraction=fraction,
-        num_workers=num_workers,
-        memory_gib=memory_gib,
-        missing_views=missing_views,
-        far_km=far_km,
-        on_bad=on_bad,
-        seed=seed,
-    )
-    data.label = "synthetic demo"
-    return data
+    return DemoDataModule(roots=[str(root)], **settings)

@@ -26,8 +26,8 @@ import torch
 from torch import Tensor
 
 from geoguesser.arrays import IntArray
-from geoguesser.data.checks.inspection import HEADINGS
 from geoguesser.data.images import ImageSpec
+from geoguesser.data.place_files import HEADINGS
 from geoguesser.data.views import Views
 from geoguesser.errors import ConfigError, MissingFileError, StoreError, first_line
 
@@ -116,6 +116,11 @@ class Store:
         store's. `row` says where each place stands, for messages.
         """
         return self._table
+
+    @cached_property
+    def row_by_id(self) -> dict[str, int]:
+        """Row of each place by its id."""
+        return {uuid: row for row, uuid in enumerate(self.table()["uuid"])}
 
     @cached_property
     def _table(self) -> pd.DataFrame:

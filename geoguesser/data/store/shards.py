@@ -22,8 +22,9 @@ import numpy as np
 from tqdm import tqdm
 
 from geoguesser.data.checks.findings import Finding
-from geoguesser.data.checks.inspection import ImageStats, PlaceFiles, inspect_in_order
+from geoguesser.data.checks.inspection import ImageStats, inspect_in_order
 from geoguesser.data.images import ImageSpec, choose_decoder
+from geoguesser.data.place_files import PlaceFiles
 from geoguesser.data.store.reader import count_bytes
 from geoguesser.errors import MissingFileError, StoreError
 from geoguesser.system.files import Replacement, open_replacement

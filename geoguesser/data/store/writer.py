@@ -5,24 +5,24 @@ from __future__ import annotations
 import json
 import logging
 import re
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from geoguesser.arrays import IntArray
+from geoguesser.arrays import BoolArray, IntArray
+from geoguesser.data.checks.duplicates import Match
+from geoguesser.data.checks.inspection import ImageStats
 from geoguesser.data.fingerprint import compute_fingerprint
-from geoguesser.data.images import choose_decoder
+from geoguesser.data.images import ImageSpec, choose_decoder
 from geoguesser.data.store.reader import FORMAT, MANIFEST, MASK_COLUMNS, check_shards
 from geoguesser.data.store.shards import PackedShard, open_for_writing, shard_ranges
 from geoguesser.system.disk_cache import compute_digest
 from geoguesser.system.files import get_target_name, open_replacement, write_bytes
 from geoguesser.system.versions import __version__
-
-if TYPE_CHECKING:
-    from geoguesser.data.prepare import Prepared
 
 log = logging.getLogger(__name__)
 
@@ -31,6 +31,37 @@ OWN_FILE = re.compile(
 )
 OWN_SHARD = re.compile(r"(px\d+-(?:crop|squash)/[0-9a-f]{32})\.(?:bin|npz|part|npz\.part)")
 INTERNAL = ("row", "folder", "names", "folder_split", "root")  # columns of ours that a store does not keep
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Result of preparing: the N places that are in the store, or would be.
+
+    Attributes:
+        table: N places; `split` is the one they have now.
+        mask: (N, 4) which views are used.
+        facts: Of the images, for the first size; without thumbnails.
+        seen: The table before images and duplicates were settled; rows of `matches` are rows of it.
+        matches: Pairs of places that are the same, by row of `seen`.
+        audit: As geoguesser/data/checks/leakage.py gives it.
+        stats: Name of a size -> mean and std of the training views' pixels, by channel.
+        specs: The sizes.
+        reused: How many places were packed before.
+        recorded: How many of the places a store had recorded.
+        changed: Whether a store was written; false where it was the same already.
+    """
+
+    table: pd.DataFrame
+    mask: BoolArray
+    facts: ImageStats
+    seen: pd.DataFrame
+    matches: list[Match]
+    audit: dict[str, Any]
+    stats: dict[str, dict[str, list[float]]]
+    specs: list[ImageSpec]
+    reused: int
+    recorded: int
+    changed: bool
 
 
 def commit(

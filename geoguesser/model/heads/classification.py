@@ -7,7 +7,7 @@ its target, as a partial, and parts.py completes it with the fitted region and p
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any, Self
+from typing import Any, Self, TypedDict, Unpack
 
 import numpy as np
 import torch
@@ -96,6 +96,26 @@ class Head(nn.Module, ABC):
         """Plain values and arrays from which `heads.head_from_state` makes the same head."""
 
 
+class CellHeadParts(TypedDict):
+    """Arguments of `fit` that every head with cells takes.
+
+    Attributes:
+        in_features: Width of the fused vector.
+        region: Land that the grid is laid over.
+        train_coords_deg: (N, 2) coordinates of the training places in degrees.
+        grid: Builder of the grid.
+        loss: Loss of logits over cells.
+        decoder: Decoder of the posterior.
+    """
+
+    in_features: int
+    region: Region
+    train_coords_deg: FloatArray
+    grid: GridBuilder
+    loss: CellLoss
+    decoder: Decoder
+
+
 class ClassificationHead(Head):
     """Logits over the grid's cells; the decoder turns their softmax into a point.
 
@@ -138,40 +158,33 @@ class ClassificationHead(Head):
         self.register_buffer("parents", parents, persistent=False)
 
     @classmethod
-    def fit(
-        cls,
-        *,
-        in_features: int,
-        region: Region,
-        train_coords_deg: FloatArray,
-        grid: GridBuilder,
-        loss: CellLoss,
-        decoder: Decoder,
-    ) -> ClassificationHead:
+    def fit(cls, **parts: Unpack[CellHeadParts]) -> ClassificationHead:
         """Fits the grid to the training places and makes the head for it; the bias starts at the cells' shares.
 
         Raises:
             ConfigError: A value of the grid breaks its rule.
             DataError: There is no training place.
         """
-        return cls._fit(in_features, region, train_coords_deg, grid, loss=loss, decoder=decoder)
+        return cls._fit(**parts)
 
     @classmethod
     def _fit(
         cls,
+        *,
         in_features: int,
         region: Region,
         train_coords_deg: FloatArray,
         grid: GridBuilder,
-        *,
         loss: CellLoss,
         decoder: Decoder,
-        **more: Any,
+        **options: Any,
     ) -> Self:
+        """Fits a head of this class; `options` are the arguments that only this class takes."""
         fitted = grid.fit(region, train_coords_deg)
         counts = np.bincount(fitted.assign(train_coords_deg), minlength=fitted.num_cells).astype(np.float64)
         weights = loss.class_weights(counts)
-        head = cls(in_features, grid=fitted, loss=loss, decoder=decoder, class_weights=weights, **more)
+        head = cls(in_features, grid=fitted, loss=loss, decoder=decoder, class_weights=weights, **options)
+
         shares = loss.shares(head.targets(train_coords_deg), fitted.num_cells)
         with torch.no_grad():
             head.linear.bias[: head.num_logits] = head._bias_for(shares)

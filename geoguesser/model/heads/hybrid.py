@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 import torch
@@ -12,10 +12,9 @@ from torch.nn import functional
 from geoguesser.arrays import FloatArray
 from geoguesser.errors import check_number
 from geoguesser.geo.distance import EARTH_RADIUS_KM, to_unit
-from geoguesser.geo.grid import Grid, GridBuilder
-from geoguesser.geo.region import Region
+from geoguesser.geo.grid import Grid
 from geoguesser.model.decoder import Decoder
-from geoguesser.model.heads.classification import ClassificationHead
+from geoguesser.model.heads.classification import CellHeadParts, ClassificationHead
 from geoguesser.model.losses import CellLoss, LossTarget
 
 MAX_OFFSET = 1.0  # sides of the cell: a place outside all cells may lie far from its class point
@@ -69,21 +68,9 @@ class HybridHead(ClassificationHead):
         self.register_buffer("sides_rad", sides, persistent=False)
 
     @classmethod
-    def fit(
-        cls,
-        *,
-        in_features: int,
-        region: Region,
-        train_coords_deg: FloatArray,
-        grid: GridBuilder,
-        loss: CellLoss,
-        decoder: Decoder,
-        offset_weight: float = 1.0,
-    ) -> HybridHead:
-        """As ClassificationHead.fit."""
-        return cls._fit(
-            in_features, region, train_coords_deg, grid, loss=loss, decoder=decoder, offset_weight=offset_weight
-        )
+    def fit(cls, *, offset_weight: float = 1.0, **parts: Unpack[CellHeadParts]) -> HybridHead:
+        """Fits the grid to the training places and makes the head for it, as `ClassificationHead.fit` does."""
+        return cls._fit(offset_weight=offset_weight, **parts)
 
     def targets(self, coords_deg: FloatArray) -> LossTarget:
         assert self.grid is not None

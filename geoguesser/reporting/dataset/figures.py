@@ -11,8 +11,8 @@ import numpy as np
 
 from geoguesser.data.checks.leakage import compute_nearest_training_km
 from geoguesser.data.places import get_coords, list_files
-from geoguesser.data.prepare import Prepared
 from geoguesser.data.sources.places import PlacesDataModule
+from geoguesser.data.store.writer import Prepared
 from geoguesser.reporting.dataset import plots as data_pictures
 from geoguesser.reporting.dataset.samples import list_reasons, load_sample_photos, pick_pairs, pick_samples
 from geoguesser.reporting.html import draw_data_uri

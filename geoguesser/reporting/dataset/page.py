@@ -8,8 +8,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from geoguesser.data.checks.leakage import WITHIN_M
-from geoguesser.data.prepare import Prepared
 from geoguesser.data.sources.places import PlacesDataModule
+from geoguesser.data.store.writer import Prepared
 from geoguesser.reporting.dataset.figures import make_figures
 from geoguesser.reporting.dataset.summary import (
     group_places,

@@ -9,8 +9,8 @@ from rich.table import Table
 from rich.text import Text
 
 from geoguesser.data.checks.leakage import WITHIN_M
-from geoguesser.data.prepare import Prepared
 from geoguesser.data.sources.places import PlacesDataModule
+from geoguesser.data.store.writer import Prepared
 from geoguesser.reporting.dataset.page import render_dataset
 from geoguesser.reporting.dataset.summary import PlaceGroup, group_places, list_facts, make_split_rows, make_title
 from geoguesser.reporting.style import format_km, format_m

@@ -11,8 +11,9 @@ import numpy.typing as npt
 import simplejpeg
 
 from geoguesser.data.checks.duplicates import Match
-from geoguesser.data.checks.inspection import BROKEN, MISSING, PLACEHOLDER, PlaceFiles
+from geoguesser.data.checks.inspection import BROKEN, MISSING, PLACEHOLDER
 from geoguesser.data.images import ImageSpec
+from geoguesser.data.place_files import PlaceFiles
 from geoguesser.data.splits import NAMES
 from geoguesser.errors import DataError
 

@@ -16,8 +16,8 @@ from geoguesser.reporting.text import format_bytes
 from geoguesser.system.text import format_count
 
 if TYPE_CHECKING:  # they bring Lightning, which a comparison need not wait for
-    from geoguesser.data.prepare import Prepared
     from geoguesser.data.sources.places import PlacesDataModule
+    from geoguesser.data.store.writer import Prepared
 
 OF_TABLES = (
     "bad_row",

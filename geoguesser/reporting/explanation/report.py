@@ -4,21 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from geoguesser.data.store.reader import Store
 from geoguesser.reporting.explanation.gallery import Gallery, draw_gallery
 from geoguesser.reporting.explanation.map_data import make_map_data
 from geoguesser.reporting.explanation.page import render_explanation
 from geoguesser.reporting.explanation.subject import Subject
+from geoguesser.runs.run_images import find_label
 from geoguesser.system.files import write_text
-
-SYNTHETIC = "synthetic demo"  # what the demo's datamodule calls itself
-
-
-def make_place_label(subject: Subject) -> str:
-    """What the data are, where they are no real ones."""
-    if "demo_seed" in (subject.run.config.get("data") or {}):
-        return SYNTHETIC
-    return next((one.label for one in subject.sources if isinstance(one, Store)), "")
 
 
 def make_title(subject: Subject, label: str) -> str:
@@ -36,7 +27,7 @@ def write_report(subject: Subject, out: Path, *, thumbnails: int, neighbours: bo
         thumbnails: Of how many places views are embedded.
         neighbours: Whether cells that touch count as confused.
     """
-    label = make_place_label(subject)
+    label = find_label(subject.run.config)
     title = make_title(subject, label)
     gallery = draw_gallery(subject, subject.run.folder / "pictures", title=title, neighbours=neighbours)
     data = make_map_data(subject, thumbnails=thumbnails)

@@ -22,13 +22,13 @@ from geoguesser.data.checks.inspection import (
     OK,
     PLACEHOLDER,
     ImageStats,
-    PlaceFiles,
     compute_hash_distance,
     compute_picture_hash,
     inspect_in_order,
     inspect_place,
 )
 from geoguesser.data.images import MODES, ImageSpec
+from geoguesser.data.place_files import PlaceFiles
 
 SPEC = ImageSpec(size=48)
 

@@ -13,16 +13,9 @@ from matplotlib.colors import to_rgb
 from PIL import Image
 
 from geoguesser.data.checks.duplicates import Match
-from geoguesser.data.checks.inspection import (
-    BROKEN,
-    MISSING,
-    OK,
-    PLACEHOLDER,
-    ImageStats,
-    PlaceFiles,
-    inspect_place,
-)
+from geoguesser.data.checks.inspection import BROKEN, MISSING, OK, PLACEHOLDER, ImageStats, inspect_place
 from geoguesser.data.images import ImageSpec
+from geoguesser.data.place_files import PlaceFiles
 from geoguesser.geo.distance import haversine_km
 from geoguesser.geo.region import PlaneRegion, world
 from geoguesser.reporting.dataset import plots as data_pictures

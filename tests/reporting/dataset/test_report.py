@@ -19,9 +19,10 @@ from PIL import Image
 from geoguesser.data.augment import Augment
 from geoguesser.data.checks.findings import KINDS, Finding
 from geoguesser.data.images import ImageSpec
-from geoguesser.data.prepare import Prepared, prepare_store
+from geoguesser.data.prepare import prepare_store
 from geoguesser.data.sources.places import PlacesDataModule
 from geoguesser.data.splits import RandomSplit
+from geoguesser.data.store.writer import Prepared
 from geoguesser.geo.region import country
 from geoguesser.reporting import text
 from geoguesser.reporting.dataset import summary as data_summary

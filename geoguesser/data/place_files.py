@@ -1,0 +1,117 @@
+"""Files of a place: its folder, the names of its views by heading, and the columns that name its panorama."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import NamedTuple
+
+from geoguesser.data.images import SUFFIXES
+from geoguesser.data.splits import ALIASES, NAMES
+from geoguesser.errors import DataError
+
+HEADINGS = (0, 90, 180, 270)
+HEADING_BY_NAME = {f"{heading}{suffix}": number for number, heading in enumerate(HEADINGS) for suffix in SUFFIXES}
+
+# A place's files by heading, None where there is no view.
+Names = tuple[str | None, str | None, str | None, str | None]
+STANDARD: Names = ("0.jpg", "90.jpg", "180.jpg", "270.jpg")
+NO_VIEWS: Names = (None, None, None, None)
+
+PANORAMA_COLUMNS = ("panorama_id", "pano_id", "panoid", "panoramaid")
+# Words that programs write into a column of panorama ids where there is none.
+NO_PANORAMA = ("nan", "none", "null", "na", "<na>")
+
+
+class PlaceFiles(NamedTuple):
+    """Folder of a place and the names of its files by heading; None where there is no view."""
+
+    folder: str
+    names: Names = STANDARD
+
+    def path(self, heading: int) -> str:
+        """Returns the file of heading number 0 to 3."""
+        return os.path.join(self.folder, self.names[heading] or STANDARD[heading] or "")
+
+
+def split_folders(folder: Path) -> list[tuple[Path, str]]:
+    """Lists the sub-folders train, val and test (or their other names) of a folder, each with its split."""
+    names = {**{name: name for name in NAMES}, **ALIASES}
+    return [(folder / word, split) for word, split in names.items() if (folder / word).is_dir()]
+
+
+def find_image_folders(root: Path) -> list[tuple[Path, str]]:
+    """Lists the folders of a root in which place folders may lie, each with its split, or an empty string."""
+    images = root / "images"
+    folders = [*([(images, "")] if images.is_dir() else []), *split_folders(images)]
+    for folder, split in split_folders(root):
+        folders.append((folder / "images" if (folder / "images").is_dir() else folder, split))
+    return folders
+
+
+def find_views_folder(root: Path, uuid: str) -> Path | None:
+    """Returns the folder of a place's views under a root; None if there is none or the id is no folder name."""
+    if Path(uuid).name != uuid:
+        return None
+    folders = (folder / uuid for folder, _ in find_image_folders(root))
+    return next((folder for folder in folders if folder.is_dir()), None)
+
+
+def find_place(root: Path, uuid: str) -> PlaceFiles | None:
+    """Returns the files of a place under a root; None if it has no folder there.
+
+    Raises:
+        DataError: A link leads out of the place's folder.
+    """
+    folder = find_views_folder(root, uuid)
+    return None if folder is None else PlaceFiles(str(folder), list_names(str(folder))[0])
+
+
+def list_names(folder: str, base: str | None = None) -> tuple[Names, list[str]]:
+    """Lists the files of a place's folder by heading.
+
+    Args:
+        folder: The place's folder.
+        base: The folder that links must not lead out of; None for the folder itself.
+
+    Returns:
+        Their names, None where there is none, and the names of files that share a heading.
+
+    Raises:
+        DataError: A link leads out of `base`.
+    """
+    names: list[str | None] = [None] * len(HEADINGS)
+    doubled: list[str] = []
+    with os.scandir(folder) as entries:
+        for entry in sorted(entries, key=lambda one: one.name):
+            number = HEADING_BY_NAME.get(entry.name.lower())
+            if entry.is_symlink():
+                check_inside(entry.path, os.path.realpath(folder) if base is None else base)
+            if number is None:
+                continue
+            if names[number] is not None:
+                doubled += [str(names[number]), entry.name]
+            names[number] = entry.name
+    found: Names = (names[0], names[1], names[2], names[3])
+    return (STANDARD if found == STANDARD else found), doubled
+
+
+def is_view(name: str) -> bool:
+    """Returns whether a file of this name in a place's folder is one of its views."""
+    return name.lower() in HEADING_BY_NAME
+
+
+def check_inside(path: str, base: str) -> None:
+    """Refuses a link that leads out of a folder.
+
+    Raises:
+        DataError: `path`, with its links followed, lies outside `base`, which has none.
+    """
+    real = os.path.realpath(path)
+    if os.path.commonpath((real, base)) != base:
+        raise DataError.at(
+            path,
+            f"must not lead out of its images folder {base}",
+            found=real,
+            remedy="Replace the link by the files.",
+        )

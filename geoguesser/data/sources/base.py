@@ -1,0 +1,136 @@
+"""Declaration of a data source: its label, its folders, its private keys, and where its images are found again.
+
+Each source states this once. A run records the source in its config, and reports, comparison, server and redaction
+read it from there with `source_from_config`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from pkgutil import resolve_name
+from typing import Any
+
+DataNode = Mapping[str, Any]
+
+
+def _roots(data: DataNode) -> list[Path]:
+    roots = data.get("roots") or []
+    return [Path(str(root)).expanduser() for root in ([roots] if isinstance(roots, str) else roots)]
+
+
+def _store(data: DataNode) -> list[Path]:
+    return [Path(str(data["path"])).expanduser()] if data.get("path") else []
+
+
+def _demo(data: DataNode) -> list[Path]:
+    # The demo draws with OpenCV, which readers of a config need not load.
+    from geoguesser.data.demo.dataset import demo_folder
+
+    return [demo_folder(places=int(data["places"]), seed=int(data["demo_seed"]), px=int(data["px"]))]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SourceKind:
+    """Declaration of a kind of data source.
+
+    A source of one's own is a class (or function) with an attribute `source` that holds one of these.
+
+    Attributes:
+        name: Word that chooses it, `data=NAME`.
+        description: What its data are, for the model card.
+        label: Label of its data in pictures and pages; empty for real places.
+        folder_keys: Keys of the config group `data` that name folders. They are private, and do not count in
+            comparisons, because data are compared by their fingerprint.
+        find_folders: Config group `data` of a run -> its roots and stores, present or not.
+    """
+
+    name: str
+    description: str
+    label: str = ""
+    folder_keys: tuple[str, ...] = ()
+    find_folders: Callable[[DataNode], list[Path]]
+
+
+PLACES = SourceKind(
+    name="places",
+    description="Folders of photos, of its owner's",
+    folder_keys=("roots",),
+    find_folders=_roots,
+)
+STORE = SourceKind(
+    name="store",
+    description="A prepared store of photos, of its owner's",
+    folder_keys=("path",),
+    find_folders=_store,
+)
+DEMO = SourceKind(
+    name="demo",
+    description="A synthetic country, drawn by a program",
+    label="synthetic demo",
+    find_folders=_demo,
+)
+KINDS = {kind.name: kind for kind in (PLACES, STORE, DEMO)}
+FOLDER_KEYS = frozenset(key for kind in KINDS.values() for key in kind.folder_keys)
+
+# By class name only, so that run folders from before a module was moved are read.
+BY_TARGET = {"PlacesDataModule": PLACES, "StoreDataModule": STORE, "demo_data": DEMO}
+
+# Keys that tell the kind of a source in a config that names no target.
+BY_KEY = {"demo_seed": DEMO, "path": STORE, "roots": PLACES}
+
+
+@dataclass(frozen=True)
+class SourceRecord:
+    """Source of a run's data, as the run's config records it.
+
+    Attributes:
+        kind: Its kind; None if the config does not tell.
+        folders: Roots and stores of the data, present or not.
+    """
+
+    kind: SourceKind | None = None
+    folders: tuple[Path, ...] = ()
+
+    @property
+    def label(self) -> str:
+        """Label of the data; empty for real places."""
+        return "" if self.kind is None else self.kind.label
+
+    @property
+    def folder_keys(self) -> frozenset[str]:
+        """Keys of the config group `data` that name folders."""
+        return FOLDER_KEYS if self.kind is None else FOLDER_KEYS.union(self.kind.folder_keys)
+
+
+def source_from_config(config: Mapping[str, Any]) -> SourceRecord:
+    """Reads the source of the data from a run's config.
+
+    Args:
+        config: Recorded config of a run. Its group `data` may lack keys: a checkpoint keeps no folders.
+    """
+    data = config.get("data") or {}
+    kind = _kind(data)
+    if kind is None:
+        return SourceRecord()
+    try:
+        return SourceRecord(kind, tuple(kind.find_folders(data)))
+    except (KeyError, TypeError, ValueError):
+        return SourceRecord(kind)
+
+
+def _kind(data: DataNode) -> SourceKind | None:
+    target = str(data.get("_target_", ""))
+    known = BY_TARGET.get(target.rpartition(".")[2])
+    if known is not None:
+        return known
+    if not target:
+        return next((kind for key, kind in BY_KEY.items() if data.get(key) is not None), None)
+
+    # A source of the user's own states its kind itself.
+    try:
+        own = getattr(resolve_name(target), "source", None)
+    except (ImportError, AttributeError, ValueError):
+        return None
+    return own if isinstance(own, SourceKind) else None

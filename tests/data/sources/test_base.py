@@ -1,0 +1,73 @@
+"""Sources: the record of a run's data, from its config."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import compose
+
+from geoguesser.commands.configs import resolve
+from geoguesser.data.demo.dataset import demo_folder
+from geoguesser.data.sources.base import DEMO, PLACES, STORE, SourceKind, source_from_config
+from geoguesser.data.sources.places import PlacesDataModule
+from geoguesser.runs.redaction import redact_config
+
+SCANS = SourceKind(
+    name="scans",
+    description="Scans of postcards",
+    label="postcards",
+    folder_keys=("scans",),
+    find_folders=lambda data: [Path(data["scans"])],
+)
+
+
+class ScansDataModule(PlacesDataModule):
+    """A source of a user's own."""
+
+    source = SCANS
+
+
+OWN = {"_target_": f"{__name__}.ScansDataModule", "scans": "scans/of/ann", "batch_size": 8}
+
+
+@pytest.mark.parametrize(
+    ("words", "kind", "folders"),
+    [
+        (["data=demo", "data.places=30", "data.px=32"], DEMO, [demo_folder(places=30, seed=0, px=32)]),
+        (["data=places", "data.roots=[a,b]"], PLACES, [Path("a"), Path("b")]),
+        (["data=places", "data.roots='~/c'"], PLACES, [Path.home() / "c"]),
+        (["data=store", "data.path=d"], STORE, [Path("d")]),
+    ],
+)
+def test_each_choice_records_its_kind_and_folders(words: list[str], kind: SourceKind, folders: list[Path]) -> None:
+    record = source_from_config(resolve(compose(words)))
+    assert record.kind is kind
+    assert record.label == ("synthetic demo" if kind is DEMO else "")
+    assert record.folders == tuple(folders)
+
+
+@pytest.mark.parametrize(
+    ("data", "kind"),
+    [
+        ({"_target_": "geoguesser.an.older.module.StoreDataModule", "path": "d"}, STORE),
+        ({"_target_": "geoguesser.data.sources.places.PlacesDataModule"}, PLACES),  # a checkpoint keeps no folders
+        ({"demo_seed": 3}, DEMO),  # nor every key
+        ({"roots": ["a"]}, PLACES),
+        ({"path": "d"}, STORE),
+        ({}, None),
+        ({"_target_": "no.such.Source", "roots": ["a"]}, None),
+    ],
+)
+def test_configs_of_other_versions(data: dict[str, Any], kind: SourceKind | None) -> None:
+    assert source_from_config({"data": data}).kind is kind
+
+
+def test_a_source_of_ones_own_states_what_others_read() -> None:
+    record = source_from_config({"data": OWN})
+    assert (record.kind, record.label, record.folders) == (SCANS, "postcards", (Path("scans/of/ann"),))
+    assert redact_config({"data": OWN, "seed": 0}) == {
+        "data": {"_target_": OWN["_target_"], "batch_size": 8},
+        "seed": 0,
+    }
