@@ -27,20 +27,20 @@ COLUMNS = (  # of predictions_test.csv, where they are known
 Known = dict[str, npt.NDArray[Any]]
 
 
-def remove_calibration(*, calibration: float, fewest: int, val_places: int) -> dict[str, Any]:
-    """The part where no places calibrate: why.
+def explain_missing_calibration(*, fraction: float, min_places: int, val_places: int) -> dict[str, Any]:
+    """Returns the part `uncertainty` of a run without calibration, with the reason.
 
     Args:
-        calibration: `calibration.fraction`.
-        fewest: `calibration.min_places`.
-        val_places: How many validation places there are.
+        fraction: `calibration.fraction`.
+        min_places: `calibration.min_places`.
+        val_places: Number of validation places.
     """
-    if calibration == 0.0:
+    if fraction == 0.0:
         reason = "calibration.fraction is 0: no validation place serves calibration."
     else:
         reason = (
-            f"{calibration:.0%} of {val_places} validation places are too few for calibration: both parts must "
-            f"hold calibration.min_places={fewest} places. All of them chose the weights."
+            f"{fraction:.0%} of {val_places} validation places are too few for calibration: both parts must "
+            f"hold calibration.min_places={min_places} places. All of them chose the weights."
         )
     return {"calibration_places": 0, "reason": reason}
 

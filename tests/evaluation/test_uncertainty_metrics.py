@@ -86,13 +86,13 @@ def test_abstention_with_a_single_place_and_with_no_knowledge() -> None:
 
 
 def test_reasons_are_sentences() -> None:
-    few = sureness.remove_calibration(calibration=0.33, fewest=20, val_places=24)
+    few = sureness.explain_missing_calibration(fraction=0.33, min_places=20, val_places=24)
     assert few["calibration_places"] == 0
     assert few["reason"] == (
         "33% of 24 validation places are too few for calibration: both parts must hold calibration.min_places=20 "
         "places. All of them chose the weights."
     )
-    none = sureness.remove_calibration(calibration=0.0, fewest=20, val_places=900)
+    none = sureness.explain_missing_calibration(fraction=0.0, min_places=20, val_places=900)
     assert none["reason"].startswith("calibration.fraction is 0")
 
 

@@ -117,7 +117,7 @@ class RunReport:
         rows, grid = self.data.rows["calibration"], self.network.head.grid
         if len(rows) == 0:
             val_places = int((self.data.table["split"] == "val").sum())
-            return sureness.remove_calibration(**self.held_out, val_places=val_places), {}
+            return sureness.explain_missing_calibration(**self.held_out, val_places=val_places), {}
         held = self._said("calibration", rows)
         coords_deg = self.data.coords_deg[rows]
         cell = None if grid is None else grid.assign(coords_deg)

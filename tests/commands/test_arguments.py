@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from geoguesser.cli import REMOVED_CHOICES, check_choices
+from geoguesser.commands.arguments import REMOVED_CHOICES, check_choices
 from geoguesser.commands.configs import conf_dir
 from geoguesser.errors import ConfigError
 
