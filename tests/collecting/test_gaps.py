@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from scipy.spatial.distance import cdist
 
-from geoguesser.collecting.gaps import farthest_first, in_blocks
+from geoguesser.collecting.gaps import select_farthest_first, sort_into_blocks
 from geoguesser.geo.distance import haversine_km, to_unit
 
 
@@ -26,7 +26,7 @@ def by_hand(candidates: np.ndarray, existing: np.ndarray, most: int) -> list[int
 
 def test_as_the_plain_way() -> None:
     candidates, existing = around(1500, 0), around(20, 1)
-    chosen, gaps_km = farthest_first(candidates, existing, most=300)
+    chosen, gaps_km = select_farthest_first(candidates, existing, max_count=300)
     assert chosen.tolist() == by_hand(candidates, existing, 300)
     assert (np.diff(gaps_km) <= 1e-9).all()
     first = haversine_km(candidates[chosen[0]], existing).min()
@@ -35,17 +35,17 @@ def test_as_the_plain_way() -> None:
 
 def test_it_stops_at_the_spacing_and_where_no_candidate_is_left() -> None:
     candidates, existing = around(3000, 2), around(5, 3)
-    chosen, gaps_km = farthest_first(candidates, existing, most=3000, spacing_m=30_000)
+    chosen, gaps_km = select_farthest_first(candidates, existing, max_count=3000, spacing_m=30_000)
     assert 30 < len(chosen) < 3000
     assert gaps_km[-1] >= 30.0
     left = haversine_km(candidates[:, None], np.concatenate((existing, candidates[chosen]))[None]).min(axis=1)
     assert left.max() < 30.0
-    all_, _ = farthest_first(np.repeat(around(4, 4), 3, axis=0), existing, most=100)
+    all_, _ = select_farthest_first(np.repeat(around(4, 4), 3, axis=0), existing, max_count=100)
     assert len(all_) == 4  # the same point is no gap
 
 
 def test_blocks_hold_each_point_once() -> None:
     points = to_unit(around(1000, 5))
-    order, blocks = in_blocks(points)
+    order, blocks = sort_into_blocks(points)
     assert sorted(order[order >= 0].tolist()) == list(range(1000))
     np.testing.assert_array_equal(blocks[order >= 0], points[order[order >= 0]])

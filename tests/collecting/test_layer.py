@@ -12,7 +12,7 @@ from pyproj import Geod
 from shapely.geometry import LineString, MultiPoint, Point, box
 from vector_files import write_existing, write_layer
 
-from geoguesser.collecting.layer import Layer, cut_pieces, read_existing, read_layer
+from geoguesser.collecting.layer import Layer, read_existing_places, read_layer, split_segments
 from geoguesser.errors import DataError, MissingFileError
 from geoguesser.geo.distance import EARTH_RADIUS_KM, haversine_km
 
@@ -71,7 +71,7 @@ def test_points_and_many_parts_and_the_date_line() -> None:
 
 def test_pieces_are_equal_and_short() -> None:
     starts, stops = np.array([[45.0, 16.0], [0.0, 0.0]]), np.array([[45.0, 16.5], [0.0, 0.0]])
-    a, b = cut_pieces(starts, stops, 10.0)
+    a, b = split_segments(starts, stops, 10.0)
     lengths = haversine_km(a, b)
     assert len(a) == 5  # 39.3 km in four, and a point
     np.testing.assert_allclose(lengths[:4], lengths[0], rtol=1e-4)
@@ -101,18 +101,18 @@ def test_layers_that_cannot_be_used_are_refused_by_name(tmp_path: Path) -> None:
         read_layer(tmp_path / "empty.geojson")
     with pytest.warns(UserWarning, match="crs"):
         path = write_layer(tmp_path / "nocrs.shp", [Point(16, 45)], None)
-    with pytest.raises(DataError, match=r"nocrs\.shp must say in which CRS its numbers are, got 'no CRS'"):
+    with pytest.raises(DataError, match=r"nocrs\.shp must state the CRS of its coordinates, got 'no CRS'"):
         read_layer(path)
     far = write_layer(tmp_path / "far.gpkg", [Point(500_000, 5_000_000)])
-    with pytest.raises(DataError, match=r"far\.gpkg must have numbers that its CRS turns into degrees"):
+    with pytest.raises(DataError, match=r"far\.gpkg must have coordinates that its CRS converts to degrees"):
         read_layer(far)
 
 
 def test_existing_places_are_read_from_a_file_or_its_folder(tmp_path: Path) -> None:
     coords = around(5)
     path = write_existing(tmp_path / "data.csv", coords)
-    np.testing.assert_array_equal(read_existing(path), coords)
-    np.testing.assert_array_equal(read_existing(tmp_path), coords)
+    np.testing.assert_array_equal(read_existing_places(path), coords)
+    np.testing.assert_array_equal(read_existing_places(tmp_path), coords)
 
 
 @pytest.mark.parametrize(
@@ -122,7 +122,7 @@ def test_existing_places_are_read_from_a_file_or_its_folder(tmp_path: Path) -> N
         ("uuid,latitude,longitude\n", r"must hold at least one place"),
         (
             "uuid,latitude,longitude\na,45,16\nb,x,16\nc,99,0\n",
-            r"row 3 must have .* got \('x', '16'\)\. 2 such rows",
+            r"row 3 must have .* got \('x', '16'\)\. Correct all 2 such rows",
         ),
         ("", r"must be a CSV file in UTF-8"),
     ],
@@ -130,9 +130,9 @@ def test_existing_places_are_read_from_a_file_or_its_folder(tmp_path: Path) -> N
 def test_tables_that_cannot_be_used_are_refused(tmp_path: Path, text: str, message: str) -> None:
     (tmp_path / "data.csv").write_text(text)
     with pytest.raises(DataError, match=rf"^strategy\.existing .*data\.csv {message}"):
-        read_existing(tmp_path)
+        read_existing_places(tmp_path)
 
 
 def test_a_table_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(MissingFileError, match=r"must be a data\.csv, or a folder that holds one"):
-        read_existing(tmp_path)
+        read_existing_places(tmp_path)

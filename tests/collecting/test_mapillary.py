@@ -14,13 +14,13 @@ import simplejpeg
 from collecting.provider_server import TOKEN, Server
 from collecting.test_web import HTTP, NO_LIMIT
 
-from geoguesser.collecting.answers import AbsentError, AgainError, FailedError, Reply
-from geoguesser.collecting.journal import Commits, Journal
-from geoguesser.collecting.manners import Http
+from geoguesser.collecting.answers import HttpResponse, NotFoundError, RequestFailedError, RetryableError
+from geoguesser.collecting.journal import CommitQueue, Database
+from geoguesser.collecting.manners import HttpSettings
 from geoguesser.collecting.mapillary import Mapillary
-from geoguesser.collecting.mapillary_answers import choose_flat, read_search
+from geoguesser.collecting.mapillary_answers import parse_search, select_flat_images
 from geoguesser.collecting.provider import Panorama
-from geoguesser.collecting.web import Web
+from geoguesser.collecting.web import HttpClient
 from geoguesser.errors import ConfigError, ProviderError
 
 GIVEN = {
@@ -53,7 +53,7 @@ def image(name: str, east_m: float = 0.0, north_m: float = 0.0, **given: Any) ->
 
 def search(images: list[Any], radius_m: float = 50.0) -> list[Panorama]:
     body = json.dumps({"data": images}).encode()
-    return read_search(Reply(200, "application/json", None, body), point=AT, radius_m=radius_m)
+    return parse_search(HttpResponse(200, "application/json", None, body), point=AT, radius_m=radius_m)
 
 
 def test_the_nearest_comes_first_and_what_is_beyond_the_radius_not_at_all():
@@ -62,9 +62,9 @@ def test_the_nearest_comes_first_and_what_is_beyond_the_radius_not_at_all():
     assert found[0].date == "2019-06"  # 8 June 2019, 13:20 UTC
     assert found[0].copyright == "Mapillary, CC BY-SA 4.0"
     assert found[0].extra == {"compass_deg": 10.0}
-    with pytest.raises(AbsentError, match="no_panorama"):
+    with pytest.raises(NotFoundError, match="no_panorama"):
         search([image("far", 51)])
-    with pytest.raises(AbsentError, match="no_panorama"):
+    with pytest.raises(NotFoundError, match="no_panorama"):
         search([])
 
 
@@ -79,7 +79,7 @@ def test_what_was_computed_comes_before_what_the_camera_said():
 
 @pytest.mark.parametrize("missing", ["geometry", "compass_angle"])
 def test_an_image_without_position_or_direction_is_not_used(missing: str):
-    with pytest.raises(AbsentError, match="no_panorama"):
+    with pytest.raises(NotFoundError, match="no_panorama"):
         search([image("a", **{missing: None})])
 
 
@@ -95,42 +95,44 @@ def test_an_image_without_position_or_direction_is_not_used(missing: str):
     ],
 )
 def test_an_answer_without_sense_is_asked_for_again(body: bytes):
-    with pytest.raises(AgainError, match="broken_answer"):
-        read_search(Reply(200, "application/json", None, body), point=AT, radius_m=50.0)
+    with pytest.raises(RetryableError, match="broken_answer"):
+        parse_search(HttpResponse(200, "application/json", None, body), point=AT, radius_m=50.0)
 
 
 def test_four_flat_images_by_their_compass_angles():
     angles = {"n": 352, "n2": 20, "e": 95, "s": 170, "w": 280, "far": 270}
     near = search([image(name, 30 if name == "far" else 1 + n, compass_angle=a)
                    for n, (name, a) in enumerate(angles.items())])  # fmt: skip
-    found = choose_flat(near, spread_m=15.0, tolerance_deg=30.0)
+    found = select_flat_images(near, spread_m=15.0, tolerance_deg=30.0)
     assert found.extra["images"] == {"0": "n", "90": "e", "180": "s", "270": "w"}  # across north, not the far one
     assert found.panorama_id == "n+e+s+w"
     assert (found.latitude, found.longitude) == (near[0].latitude, near[0].longitude)
-    with pytest.raises(AbsentError, match="no_four_headings"):
-        choose_flat(near, spread_m=15.0, tolerance_deg=9.0)
-    with pytest.raises(AbsentError, match="no_four_headings"):
-        choose_flat(near[:3], spread_m=15.0, tolerance_deg=30.0)
+    with pytest.raises(NotFoundError, match="no_four_headings"):
+        select_flat_images(near, spread_m=15.0, tolerance_deg=9.0)
+    with pytest.raises(NotFoundError, match="no_four_headings"):
+        select_flat_images(near[:3], spread_m=15.0, tolerance_deg=30.0)
 
 
 def asking(folder: Path, server: Server, **given: Any) -> Any:
     """Finds what is near a point and brings its views."""
 
-    async def run(journal: Journal) -> Any:
-        commits = Commits(journal)
+    async def run(database: Database) -> Any:
+        commit_queue = CommitQueue(database)
         own = {"base_url": server.mapillary, "image_hosts": ["127.0.0.1"], **given}
         provider = Mapillary(**{**GIVEN, **own})
-        provider.unlock()
-        http = Http.of({**HTTP, "most_mib": 1, "timeout_s": 5, "tries": 8})
+        provider.load_credentials()
+        http = HttpSettings.from_config({**HTTP, "max_response_mib": 1, "timeout_s": 5, "max_attempts": 8})
         try:
-            async with Web("mapillary", provider.kinds, NO_LIMIT, http, commits, asyncio.Event()) as web:
-                found = await provider.find(web, 45.1, 16.2)
-                return found, [one async for one in provider.views(web, found, (0, 90, 180, 270))]
+            async with HttpClient(
+                "mapillary", provider.request_kinds, NO_LIMIT, http, commit_queue, asyncio.Event()
+            ) as client:
+                found = await provider.find_panorama(client, 45.1, 16.2)
+                return found, [one async for one in provider.fetch_views(client, found, (0, 90, 180, 270))]
         finally:
-            await commits.close()
+            await commit_queue.close()
 
-    with Journal(folder) as journal:
-        return asyncio.run(run(journal))
+    with Database(folder) as database:
+        return asyncio.run(run(database))
 
 
 @pytest.fixture
@@ -167,7 +169,7 @@ def test_flat_images_come_as_they_are(tmp_path: Path):
 
 @pytest.mark.usefixtures("token")
 def test_a_thumbnail_on_another_host_is_not_asked_for(tmp_path: Path):
-    with Server(empty_share=0.0) as server, pytest.raises(FailedError, match=r"^foreign_host$"):
+    with Server(empty_share=0.0) as server, pytest.raises(RequestFailedError, match=r"^foreign_host$"):
         asking(tmp_path, server, image_hosts=["fbcdn.net"])
     assert server.counts()["thumbnail"] == 0
 
@@ -175,8 +177,8 @@ def test_a_thumbnail_on_another_host_is_not_asked_for(tmp_path: Path):
 @pytest.mark.usefixtures("token")
 @pytest.mark.parametrize("address", ["https://[", "https://127.0.0.1:port/a", "ftp://127.0.0.1/a", "127.0.0.1"])
 def test_an_address_that_is_none_fails_this_place_alone(address: str, tmp_path: Path, monkeypatch):
-    monkeypatch.setattr("geoguesser.collecting.mapillary.read_address", lambda reply, field: address)
-    with Server(empty_share=0.0) as server, pytest.raises(FailedError, match=r"^foreign_host$"):
+    monkeypatch.setattr("geoguesser.collecting.mapillary.parse_thumbnail_url", lambda reply, field: address)
+    with Server(empty_share=0.0) as server, pytest.raises(RequestFailedError, match=r"^foreign_host$"):
         asking(tmp_path, server)
 
 
@@ -184,8 +186,8 @@ def test_an_address_that_is_none_fails_this_place_alone(address: str, tmp_path: 
 def test_a_thumbnail_that_expired_fails_this_place_alone(tmp_path: Path, monkeypatch):
     with Server(empty_share=0.0) as server:
         expired = f"{server.mapillary.removesuffix('graph')}thumbs/x?oh=expired"
-        monkeypatch.setattr("geoguesser.collecting.mapillary.read_address", lambda reply, field: expired)
-        with pytest.raises(FailedError, match=r"^http_403$"):
+        monkeypatch.setattr("geoguesser.collecting.mapillary.parse_thumbnail_url", lambda reply, field: expired)
+        with pytest.raises(RequestFailedError, match=r"^http_403$"):
             asking(tmp_path, server)
 
 

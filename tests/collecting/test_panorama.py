@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
-from geoguesser.collecting.panorama import Band, cut_views
+from geoguesser.collecting.panorama import RowBand, cut_views
 from geoguesser.errors import ConfigError, DataError
 
 LEVELS = 1.6  # of 255: half a level of rounding in the panorama, in a sample and in a view, and remap's 1/32 pixel
@@ -124,7 +124,7 @@ def test_detail_that_a_view_can_show_stays() -> None:
 
 def test_a_band_without_poles_gives_the_same_views() -> None:
     whole = cut_views(PANORAMA, compass_deg=10.0, size=64)
-    part = cut_views(PANORAMA[100:420], compass_deg=10.0, size=64, band=Band(100, 512))
+    part = cut_views(PANORAMA[100:420], compass_deg=10.0, size=64, band=RowBand(100, 512))
     assert np.abs(whole.astype(int) - part).max() <= 2
 
 
@@ -132,9 +132,9 @@ def test_a_view_of_rows_that_are_not_there_is_refused() -> None:
     with pytest.raises(
         DataError, match=r"^p\.jpg shows latitudes -20 to 20 degrees, and a view of pitch 0 and field"
     ):
-        cut_views(PANORAMA[199:313], compass_deg=0.0, band=Band(199, 512), where="p.jpg")
+        cut_views(PANORAMA[199:313], compass_deg=0.0, band=RowBand(199, 512), where="p.jpg")
     with pytest.raises(DataError, match=r"p\.jpg must hold rows within its sphere's 512, .* got '300 to 620'"):
-        cut_views(PANORAMA[:320], compass_deg=0.0, band=Band(300, 512), where="p.jpg")
+        cut_views(PANORAMA[:320], compass_deg=0.0, band=RowBand(300, 512), where="p.jpg")
 
 
 def test_other_shapes_are_refused_by_the_name_of_the_file() -> None:

@@ -17,10 +17,10 @@ from scipy.stats import chisquare
 from shapely.geometry import LineString, MultiPolygon, Point, box
 from vector_files import write_existing, write_layer
 
-from geoguesser.collecting.darts import first_come, first_of_each
+from geoguesser.collecting.darts import select_first_per_owner, select_non_conflicting
 from geoguesser.collecting.layer import Layer
-from geoguesser.collecting.plan import FillGaps, PerCell, Strategy, Uniform, in_turn
-from geoguesser.collecting.plan_lines import plan_lines
+from geoguesser.collecting.plan import FillGaps, PerCell, Strategy, Uniform, interleave_owners
+from geoguesser.collecting.plan_lines import format_plan
 from geoguesser.configs import build, plain
 from geoguesser.errors import ConfigError, DataError
 from geoguesser.geo.distance import arc_km, haversine_km, to_unit
@@ -121,7 +121,8 @@ def test_land_that_is_full_is_full_and_said_to_be() -> None:
     )  # the jamming limit of random discs in a plane; edges add some
     assert fits * 0.98 < len(points) < fits * 1.2
     assert (
-        plan_lines(report)[-1] == f"{report['short']:,} points fewer than asked: the spacing leaves no more room"
+        format_plan(report)[-1]
+        == f"{report['short']:,} points fewer than requested: the spacing leaves no more room"
     )
 
 
@@ -144,14 +145,14 @@ def test_points_lie_near_the_layer(tmp_path: Path, shape: str) -> None:
     assert len(points) == 400
     assert Layer(np.array([drawn], dtype=object)).within(points, 200.0).all()
     assert strategy.report()["refused_near"] > 0
-    assert "within 200 m of" in plan_lines(strategy.report())[1]
+    assert "within 200 m of" in format_plan(strategy.report())[1]
 
 
 def test_a_layer_off_the_land_leaves_no_room(tmp_path: Path) -> None:
     path = write_layer(tmp_path / "far.gpkg", [Point(20, 50)])
     strategy = Uniform(near=str(path))
     assert strategy.sample(SQUARE, places=10, seed=0).shape == (0, 2)
-    assert plan_lines(strategy.report())[-1].endswith("the spacing and the layer leave no more room") is True
+    assert format_plan(strategy.report())[-1].endswith("the spacing and the layer leave no more room") is True
 
 
 def test_quotas_are_equal_to_one(croatia: Any) -> None:
@@ -166,7 +167,7 @@ def test_quotas_are_equal_to_one(croatia: Any) -> None:
     numbers, counts = np.unique(cells, axis=0, return_counts=True)
     assert len(numbers) == report["cells"]
     assert set(counts) <= {2000 // report["cells"], 2000 // report["cells"] + 1}
-    assert (report["least_in_cell"], report["most_in_cell"]) == (counts.min(), counts.max())
+    assert (report["min_in_cell"], report["max_in_cell"]) == (counts.min(), counts.max())
     assert (report["cells_short"], report["cells_empty"]) == (0, 0)
 
 
@@ -180,8 +181,8 @@ def test_a_cell_without_room_leaves_its_share_to_the_others() -> None:
     assert len(points) == 400
     assert report["cells"] == 4
     assert report["cells_short"] == 1
-    assert 0 < report["least_in_cell"] < 10
-    assert report["most_in_cell"] - (400 - report["least_in_cell"]) // 3 <= 1
+    assert 0 < report["min_in_cell"] < 10
+    assert report["max_in_cell"] - (400 - report["min_in_cell"]) // 3 <= 1
     assert nearest_m(points) >= 100.0
 
 
@@ -190,7 +191,7 @@ def test_quotas_over_the_world(earth: SphereRegion) -> None:
     report = strategy.report()
     assert len(points) == 1000
     assert earth.contains(points).all()
-    assert report["most_in_cell"] - report["least_in_cell"] <= 1
+    assert report["max_in_cell"] - report["min_in_cell"] <= 1
 
 
 def test_the_largest_gap_is_first(tmp_path: Path) -> None:
@@ -227,13 +228,13 @@ def test_first_come_is_one_by_one(count: int, seed: int, share: float) -> None:
     for number in range(count):
         if not near[kept, number].any():
             kept.append(number)
-    assert np.flatnonzero(first_come(np.argwhere(near), count)).tolist() == kept
+    assert np.flatnonzero(select_non_conflicting(np.argwhere(near), count)).tolist() == kept
 
 
 def test_first_of_each_and_in_turn() -> None:
     owners = np.array([2, 0, 0, 2, 0, 1, 2])
-    assert first_of_each(owners, np.array([2, 1, 1])).tolist() == [0, 1, 2, 5]
-    turns = owners[in_turn(owners, np.random.default_rng(0))]
+    assert select_first_per_owner(owners, np.array([2, 1, 1])).tolist() == [0, 1, 2, 5]
+    turns = owners[interleave_owners(owners, np.random.default_rng(0))]
     assert sorted(turns[:3]) == [0, 1, 2]
     assert sorted(turns[3:5]) == [0, 2]
 
@@ -246,7 +247,7 @@ def test_first_of_each_and_in_turn() -> None:
         (lambda: PerCell(size=0), r"^strategy\.size must be an integer from 1"),
         (lambda: PerCell(size=None), r"^strategy\.size must be given, or strategy\.cell_km"),
         (lambda: PerCell(cell_km=0.0), r"^strategy\.cell_km must be a number from 0\.1"),
-        (FillGaps, r"^strategy\.existing must name a data\.csv .* got None\. Without places that exist"),
+        (FillGaps, r"^strategy\.existing must name a data\.csv .* got None\. Without existing places"),
         (lambda: FillGaps(existing="x", candidates=1), r"^strategy\.candidates must be an integer from 2"),
         (lambda: Uniform().sample(SQUARE, places=0, seed=0), r"^places must be an integer from 1"),
         (lambda: Uniform().sample(SQUARE, places=1, seed=-1), r"^seed must be an integer from 0"),

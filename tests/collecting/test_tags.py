@@ -12,14 +12,14 @@ from hypothesis import strategies as st
 from photo_files import gpano, tagged
 from PIL import Image
 
-from geoguesser.collecting.panorama import Band
-from geoguesser.collecting.tags import Tags, band_of, read_sphere, read_tags
+from geoguesser.collecting.panorama import RowBand
+from geoguesser.collecting.tags import PhotoTags, find_row_band, parse_gpano, read_tags
 from geoguesser.errors import DataError
 
 GREY = Image.new("RGB", (40, 30), "grey")
 
 
-def tags_of(folder: Path, **tags: object) -> Tags:
+def tags_of(folder: Path, **tags: object) -> PhotoTags:
     return read_tags(tagged(folder / "a.jpg", GREY, **tags).read_bytes())
 
 
@@ -37,7 +37,7 @@ def test_all_of_one_photo(tmp_path: Path) -> None:
     assert found.position_deg == pytest.approx((-33.5, -70.25))
     assert (found.direction_deg, found.reference) == (271.5, "true")
     assert found.taken == datetime(2024, 5, 6, 7, 8, 9)
-    assert not found.is_sphere
+    assert not found.is_panorama
 
 
 @pytest.mark.parametrize("suffix", ["jpg", "png", "webp"])
@@ -79,14 +79,14 @@ def test_the_heading_of_a_sphere_wins_over_the_direction(tmp_path: Path) -> None
         tmp_path, direction=10.0, reference="M", xmp=gpano(PoseHeadingDegrees=33.5, PoseRollDegrees=-2)
     )
     assert (found.direction_deg, found.reference) == (33.5, "true")
-    assert found.is_sphere
-    assert found.tilted
-    assert not tags_of(tmp_path, xmp=gpano(PosePitchDegrees=0.5)).tilted
+    assert found.is_panorama
+    assert found.is_tilted
+    assert not tags_of(tmp_path, xmp=gpano(PosePitchDegrees=0.5)).is_tilted
 
 
 def test_properties_are_read_as_attributes_and_as_elements() -> None:
     packet = gpano(PoseHeadingDegrees=12.25, FullPanoWidthPixels=8192, CroppedAreaTopPixels=" 7 ")
-    assert read_sphere(packet) == {
+    assert parse_gpano(packet) == {
         "ProjectionType": "equirectangular",
         "PoseHeadingDegrees": "12.25",
         "FullPanoWidthPixels": "8192",
@@ -97,25 +97,25 @@ def test_properties_are_read_as_attributes_and_as_elements() -> None:
 def test_damaged_tags_are_no_tags() -> None:
     stream = io.BytesIO()
     GREY.save(stream, "JPEG", exif=b"Exif\x00\x00II*\x00\xff\xff\xff\x7f")
-    assert read_tags(stream.getvalue()) == Tags()
-    assert read_tags(b"no image") == Tags()
+    assert read_tags(stream.getvalue()) == PhotoTags()
+    assert read_tags(b"no image") == PhotoTags()
 
 
-def area(**more: object) -> Tags:
+def area(**more: object) -> PhotoTags:
     names = {"CroppedAreaImageWidthPixels": 8000, "FullPanoWidthPixels": 8000, "FullPanoHeightPixels": 4000}
-    return Tags(sphere={name: str(value) for name, value in {**names, **more}.items()})
+    return PhotoTags(gpano={name: str(value) for name, value in {**names, **more}.items()})
 
 
 def test_the_cropped_area_is_a_band_of_the_picture_as_it_is_now() -> None:
-    assert band_of(Tags(), 2000, "p") is None
-    assert band_of(area(CroppedAreaTopPixels=400), 8000, "p") == Band(400, 4000)
-    assert band_of(area(CroppedAreaTopPixels=400), 2000, "p") == Band(100, 1000)
+    assert find_row_band(PhotoTags(), 2000, "p") is None
+    assert find_row_band(area(CroppedAreaTopPixels=400), 8000, "p") == RowBand(400, 4000)
+    assert find_row_band(area(CroppedAreaTopPixels=400), 2000, "p") == RowBand(100, 1000)
 
 
 def test_a_part_of_the_horizon_is_refused() -> None:
     with pytest.raises(
         DataError, match=r"^p\.jpg must hold all of the horizon, holds 180 of 360 degrees, got '4000 o"
     ):
-        band_of(area(CroppedAreaImageWidthPixels=4000), 4000, "p.jpg")
+        find_row_band(area(CroppedAreaImageWidthPixels=4000), 4000, "p.jpg")
     with pytest.raises(DataError, match=r"^p\.jpg must have a cropped area of positive numbers"):
-        band_of(area(FullPanoHeightPixels=-1), 4000, "p.jpg")
+        find_row_band(area(FullPanoHeightPixels=-1), 4000, "p.jpg")
