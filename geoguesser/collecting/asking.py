@@ -8,6 +8,7 @@ import math
 import signal
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 
 from tqdm import tqdm
 
@@ -41,10 +42,11 @@ EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells report it
 INTERRUPTED = "interrupted"
 
 
+@dataclass(frozen=True)
 class CollectionRunner:
     """Runs the steps that send requests to a provider.
 
-    Args:
+    Attributes:
         database: Database of the folder.
         provider: Provider of street views, with its credentials loaded.
         budget: Limits of spending.
@@ -52,11 +54,11 @@ class CollectionRunner:
         filters: Filters that select the places to download.
     """
 
-    def __init__(
-        self, database: Database, provider: Provider, budget: Budget, http: HttpSettings, filters: Filters
-    ) -> None:
-        self._database, self._provider, self._budget = database, provider, budget
-        self._http, self._filters = http, filters
+    database: Database
+    provider: Provider
+    budget: Budget
+    http: HttpSettings
+    filters: Filters
 
     def run(self, step: str) -> None:
         """Runs `metadata`, `download`, or `all` (both). Logs the cost before and the status after each step.
@@ -66,7 +68,7 @@ class CollectionRunner:
         Raises:
             SystemExit: The user interrupted a step.
         """
-        with lifeline.held(self._database.ends):
+        with lifeline.held(self.database.ends):
             for current in ("metadata", "download") if step == "all" else (step,):
                 end = self._run_step(current, is_all=step == "all")
                 if end == INTERRUPTED:
@@ -87,7 +89,7 @@ class CollectionRunner:
             self._select_places()
 
         remaining = count_remaining_requests(
-            self._database, self._provider, points=is_metadata, places=not is_metadata
+            self.database, self.provider, points=is_metadata, places=not is_metadata
         )
         if not remaining:
             log.info("step=%s: no requests are left", step)
@@ -98,7 +100,7 @@ class CollectionRunner:
 
         log_cost(
             "step=all" if is_all and is_metadata else f"step={step}",
-            self._database, self._provider, self._budget,
+            self.database, self.provider, self.budget,
             points=is_metadata, places=is_all or not is_metadata,
         )  # fmt: skip
         self._check_money(remaining)
@@ -109,12 +111,12 @@ class CollectionRunner:
 
     def _check_money(self, requests: dict[str, int]) -> None:
         """Refuses a step if the budget does not cover a single one of its paid requests."""
-        prices = [self._provider.request_kinds[kind].micros for kind in requests]
-        limit, used = self._budget.micros, read_spending(self._database.db, self._provider.name).micros
+        prices = [self.provider.request_kinds[kind].micros for kind in requests]
+        limit, used = self.budget.micros, read_spending(self.database.db, self.provider.name).micros
 
         if limit is not None and max(prices) > 0 and limit - used < max(prices):
             total = used + sum(
-                self._provider.request_kinds[kind].micros * count for kind, count in requests.items()
+                self.provider.request_kinds[kind].micros * count for kind, count in requests.items()
             )
             # Rounded up to whole cents, because the named amount must be enough.
             total_usd = math.ceil(total * 100 / MICROS_PER_USD) / 100
@@ -161,9 +163,9 @@ class CollectionRunner:
             for number in SIGNALS:
                 loop.add_signal_handler(number, on_signal)
 
-        commit_queue = CommitQueue(self._database)
+        commit_queue = CommitQueue(self.database)
         client = HttpClient(
-            self._provider.name, self._provider.request_kinds, self._budget, self._http, commit_queue, stop
+            self.provider.name, self.provider.request_kinds, self.budget, self.http, commit_queue, stop
         )
         try:
             async with client:
@@ -178,11 +180,11 @@ class CollectionRunner:
         return INTERRUPTED if interrupted.is_set() else end
 
     async def _run_requests(self, step: str, client: HttpClient, progress: Callable[[], object]) -> str:
-        concurrency = self._http.concurrency
+        concurrency = self.http.concurrency
         if step == "metadata":
-            return await request_metadata(self._provider, client, concurrency=concurrency, progress=progress)
+            return await request_metadata(self.provider, client, concurrency=concurrency, progress=progress)
         return await download_places(
-            self._provider, client, self._database.folder, concurrency=concurrency, progress=progress
+            self.provider, client, self.database.folder, concurrency=concurrency, progress=progress
         )
 
     def _count_open(self, step: str) -> int:
@@ -191,23 +193,23 @@ class CollectionRunner:
             "metadata": "SELECT count(*) FROM points WHERE state IN ('planned', 'failed')",
             "download": "SELECT count(*) FROM places WHERE state = 'wanted'",
         }[step]
-        return int(self._database.query(query)[0][0])
+        return int(self.database.query(query)[0][0])
 
     def _select_places(self) -> None:
-        if lost := forget_lost_views(self._database):
+        if lost := forget_lost_views(self.database):
             log.warning("%s missing or changed on disk, to be downloaded again", counted(lost, "view"))
-        self._database.write(lambda db: select_places(db, self._filters))
+        self.database.write(lambda db: select_places(db, self.filters))
 
     def _finish(self, step: str) -> None:
         """Applies the filters or writes data.csv, and logs the status, however the step ended."""
         if step == "metadata":
             self._select_places()
         else:
-            count = write_places_table(self._database)
-            log.info("%s: %s", self._database.folder / TABLE_NAME, counted(count, "place"))
+            count = write_places_table(self.database)
+            log.info("%s: %s", self.database.folder / TABLE_NAME, counted(count, "place"))
 
-        status_lines = format_status(read_status(self._database))
-        for line in (*status_lines, *format_budget(self._database, self._provider, self._budget)):
+        status_lines = format_status(read_status(self.database))
+        for line in (*status_lines, *format_budget(self.database, self.provider, self.budget)):
             log.info("%s", line)
 
 

@@ -22,7 +22,7 @@ from geoguesser.collecting.web import HttpClient
 from geoguesser.collecting.working import run_workers
 from geoguesser.data.examine import HEADINGS
 
-PLACES_PER_BATCH = 64
+DOWNLOAD_BATCH_SIZE = 64
 
 # Prefix of the reason if a place was dropped for missing imagery. Filters never take such a place back.
 NO_VIEW_PREFIX = "view:"
@@ -131,7 +131,7 @@ def _load_wanted_places(db: sqlite3.Connection, *, provider: str, last: int) -> 
         "SELECT id, uuid, panorama_id, latitude, longitude, extra, "
         "(SELECT group_concat(heading) FROM views WHERE place = places.id) "
         "FROM places WHERE state = 'wanted' AND provider = ? AND id > ? ORDER BY id LIMIT ?",
-        (provider, last, PLACES_PER_BATCH),
+        (provider, last, DOWNLOAD_BATCH_SIZE),
     )
     return [_parse_place(row) for row in rows]
 

@@ -25,7 +25,7 @@ MONTH = re.compile(r"\d{4}-(0[1-9]|1[0-2])")
 MIN_METRES_PER_DEGREE = 110_574.0  # of latitude, at the equator (WGS 84)
 NEAR_POLE_DEG = 89.0  # latitude from which any longitude may be near
 WGS84 = pyproj.Geod(ellps="WGS84")
-PLACES_PER_BATCH = 1000
+SELECTION_BATCH_SIZE = 1000
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,7 @@ def select_places(db: sqlite3.Connection, filters: Filters) -> None:
     last = -1
     while rows := db.execute(
         "SELECT id, point, latitude, longitude, date, copyright, panorama_id FROM places "
-        "WHERE state = 'found' AND point > ? ORDER BY point LIMIT ?", (last, PLACES_PER_BATCH),
+        "WHERE state = 'found' AND point > ? ORDER BY point LIMIT ?", (last, SELECTION_BATCH_SIZE),
     ).fetchall():  # fmt: skip
         for place, point, latitude, longitude, date, copyright_notice, panorama_id in rows:
             last = point

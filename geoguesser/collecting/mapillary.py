@@ -35,7 +35,7 @@ from geoguesser.errors import ConfigError, DataError, check_choice, check_int, c
 
 SEARCH_FIELDS = "id,geometry,computed_geometry,captured_at,compass_angle,computed_compass_angle,is_pano,creator"
 MIN_METRES_PER_DEGREE = 110_574.0  # of latitude, at the equator (WGS 84)
-JPEG_QUALITY = 92
+VIEW_JPEG_QUALITY = 92
 
 
 class Mapillary(Provider):
@@ -161,7 +161,7 @@ class Mapillary(Provider):
         except DataError:
             raise NotFoundError("no_full_sphere") from None
 
-        files = [simplejpeg.encode_jpeg(view, quality=JPEG_QUALITY, colorspace="RGB") for view in views]
+        files = [simplejpeg.encode_jpeg(view, quality=VIEW_JPEG_QUALITY, colorspace="RGB") for view in views]
         for data in files:
             try:
                 check_view(data)

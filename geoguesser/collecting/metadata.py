@@ -13,7 +13,7 @@ from geoguesser.collecting.provider import Panorama, Provider, make_place_uuid
 from geoguesser.collecting.web import HttpClient
 from geoguesser.collecting.working import run_workers
 
-POINTS_PER_BATCH = 256
+METADATA_BATCH_SIZE = 256
 MAX_TEXT_LENGTH = 300  # characters of a provider's text in the database
 
 
@@ -66,7 +66,7 @@ def _load_open_points(db: sqlite3.Connection, *, last: int) -> list[PlannedPoint
     rows = db.execute(
         "SELECT id, latitude, longitude FROM points "
         "WHERE state IN ('planned', 'failed') AND id > ? ORDER BY id LIMIT ?",
-        (last, POINTS_PER_BATCH),
+        (last, METADATA_BATCH_SIZE),
     )
     return [PlannedPoint(*row) for row in rows]
 

@@ -144,11 +144,14 @@ def import_photos(
             counts["written"] += 1
 
     _write_tables(source, target, places, skipped)
+
+    # Folders of an earlier run that data.csv no longer names are counted, and not touched.
+    view_folders = {path.name for path in (target / "images").glob("[!.]*")}
     return {
         "files": len(paths),
         **_count_places(places),
         **counts,
-        "left_over": _count_leftovers(target / "images", places),
+        "left_over": len(view_folders - {place.place_id for place in places}),
         **count_skipped(skipped),
     }
 
@@ -217,45 +220,34 @@ def _assign_headings(
 def _write_views(place: PhotoPlace, folder: Path, fov_deg: float, size: int, quality: int) -> None:
     first = place.photos[0]
     if first.is_panorama:
-        cut = cut_panorama(
-            read_image_file(first.path),
-            first.tags,
-            where=str(first.path),
-            compass_deg=first.tags.direction_deg,
-            fov_deg=fov_deg,
-            size=size,
-        )
+        data, where, compass_deg = read_image_file(first.path), str(first.path), first.tags.direction_deg
+        cut = cut_panorama(data, first.tags, where=where, compass_deg=compass_deg, fov_deg=fov_deg, size=size)
         images = {number: cut[number] for number in place.views}
     else:
         images = {
             number: decode_photo(read_image_file(photo.path), size, str(photo.path))
             for number, photo in place.views.items()
         }
-    write_view_folder(
-        folder, {f"{HEADINGS[number]}.jpg": encode_view(image, quality) for number, image in images.items()}
-    )
+
+    files = {f"{HEADINGS[number]}.jpg": encode_view(image, quality) for number, image in images.items()}
+    write_view_folder(folder, files)
 
 
 def _write_tables(source: Path, out: Path, places: list[PhotoPlace], skipped: list[dict[str, Any]]) -> None:
     """Writes data.csv, sources.csv and skipped.csv. Paths are relative to the folder of photos."""
-    place_rows, view_rows = [], []
-    for place in sorted(places, key=lambda place: place.place_id):
-        values = (place.place_id, *place.position_deg, place.date, "photos")
-        place_rows.append(dict(zip(PHOTO_PLACE_COLUMNS, values, strict=True)))
-        for number, photo in sorted(place.views.items()):
-            view_rows.append(
-                {
-                    "uuid": place.place_id,
-                    "heading": HEADINGS[number],
-                    "file": str(photo.path.relative_to(source)),
-                    "direction_deg": photo.tags.direction_deg,
-                }
-            )
-    skip_rows = [{**row, "file": str(row["file"].relative_to(source))} for row in skipped]
-
+    places = sorted(places, key=lambda place: place.place_id)
+    place_rows = [(place.place_id, *place.position_deg, place.date, "photos") for place in places]
     write_records(out / TABLE_NAME, place_rows, PHOTO_PLACE_COLUMNS)
+
+    view_rows = [
+        (place.place_id, HEADINGS[number], photo.path.relative_to(source), photo.tags.direction_deg)
+        for place in places
+        for number, photo in sorted(place.views.items())
+    ]
     write_records(out / "sources.csv", view_rows, ("uuid", "heading", "file", "direction_deg"))
-    skip_rows.sort(key=lambda row: str(row["file"]))
+
+    skip_rows = [{**row, "file": str(row["file"].relative_to(source))} for row in skipped]
+    skip_rows.sort(key=lambda row: row["file"])
     write_records(out / "skipped.csv", skip_rows, ("file", "kind", "reason"))
 
 
@@ -271,11 +263,3 @@ def _count_places(places: list[PhotoPlace]) -> dict[str, int]:
         "unstated": references["unstated"],
         "tilted": sum(photo.is_panorama and photo.tags.is_tilted for photo in photos),
     }
-
-
-def _count_leftovers(images: Path, places: list[PhotoPlace]) -> int:
-    """Counts the folders of an earlier run that data.csv no longer names. They are not touched."""
-    folders = (
-        {path.name for path in images.iterdir() if not path.name.startswith(".")} if images.is_dir() else set()
-    )
-    return len(folders - {place.place_id for place in places})

@@ -21,7 +21,7 @@ from geoguesser.geo.cells import BandCells, SquareCells, cells_for, cells_over
 from geoguesser.geo.distance import FloatArray
 from geoguesser.geo.region import Region
 
-MAX_PLACES = 10_000_000
+MAX_PLANNED_PLACES = 10_000_000
 MAX_SPACING_M = 1_000_000.0
 FIRST_BLOCK_SIZE = 1024  # points
 
@@ -73,7 +73,7 @@ class Strategy(ABC):
             ConfigError: A number is out of its range.
             DataError, MissingFileError: `near` or `existing` cannot be used.
         """
-        check_int("places", places, low=1, high=MAX_PLACES)
+        check_int("places", places, low=1, high=MAX_PLANNED_PLACES)
         check_int("seed", seed, low=0)
         self.layer = None if self.near is None else read_layer(self.near)
         self.existing_deg = None if self.existing is None else read_existing_places(self.existing)
@@ -192,7 +192,7 @@ class FillGaps(Strategy):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_int("strategy.candidates", self.candidates, low=2, high=MAX_PLACES)
+        check_int("strategy.candidates", self.candidates, low=2, high=MAX_PLANNED_PLACES)
         if self.existing is None:
             raise ConfigError.at(
                 "strategy.existing",

@@ -130,22 +130,16 @@ def get_prices_usd(provider: Provider) -> dict[str, float]:
 def format_budget(database: Database, provider: Provider, budget: Budget) -> list[str]:
     """Formats the spending so far and the remaining budget as lines for the log."""
     spending = read_spending(database.db, provider.name)
-    by_kind = ", ".join(
-        f"{count:,} {kind}" for kind, (count, _) in read_spending_by_kind(database.db, provider.name).items()
-    )
+    counts = read_spending_by_kind(database.db, provider.name)
+    by_kind = ", ".join(f"{count:,} {kind}" for kind, (count, _) in counts.items())
 
     remaining = [
-        f"{max(0, limit - used):,} {unit}"
-        for limit, used, unit in (
-            (budget.requests, spending.requests, "requests"),
-            (budget.requests_per_day, spending.requests_today, "requests today"),
-        )
-        if limit is not None
-    ] + [
-        f"{max(0, limit - used) / MICROS_PER_USD:,.2f} {unit}"
-        for limit, used, unit in (
-            (budget.micros, spending.micros, "USD"),
-            (budget.micros_per_day, spending.micros_today, "USD today"),
+        f"{max(0, limit - used) / scale:,.{decimals}f} {unit}"
+        for limit, used, scale, decimals, unit in (
+            (budget.requests, spending.requests, 1, 0, "requests"),
+            (budget.requests_per_day, spending.requests_today, 1, 0, "requests today"),
+            (budget.micros, spending.micros, MICROS_PER_USD, 2, "USD"),
+            (budget.micros_per_day, spending.micros_today, MICROS_PER_USD, 2, "USD today"),
         )
         if limit is not None
     ]

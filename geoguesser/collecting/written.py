@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -103,8 +103,13 @@ def write_view_folder(folder: Path, files: Mapping[str, bytes]) -> None:
         os.replace(part, folder)
 
 
-def write_records(path: Path, rows: list[dict[str, Any]], columns: tuple[str, ...]) -> None:
+def write_records(path: Path, rows: Sequence[Any], columns: tuple[str, ...]) -> None:
     """Writes a CSV file atomically. Numbers have 7 decimals, which is 1 cm in degrees.
+
+    Args:
+        path: Path of the file.
+        rows: Rows as dictionaries, or as tuples in the order of the columns.
+        columns: Names of the columns.
 
     Raises:
         StoreError: The file cannot be written, for example because the disk is full.
