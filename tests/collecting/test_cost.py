@@ -1,4 +1,4 @@
-"""Cost: sums done by hand."""
+"""Cost estimates against sums by hand."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which panoramas become places: against distances by brute force, and in the order of points."""
+"""Selection of places by filters: distances against brute force, and the order of points."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def filters(**given: object) -> Filters:
 
 
 def fill(database: Database, places: list[dict]) -> None:
-    """Places as `metadata` found them, inserted in any order."""
+    """Inserts places in the given order, as the metadata step does."""
     for place in places:
         row = {"date": "2019-06", "copyright": "© Google", "state": "found", "why": "", **place}
         database.write(
@@ -51,8 +51,8 @@ def select(database: Database, given: Filters) -> tuple[list[str], dict[str, int
 
 @pytest.mark.parametrize("latitude", [0.0, 45.0, -79.9, 89.95])
 def test_the_least_distance_is_that_of_brute_force(latitude: float, tmp_path: Path):
-    draw = np.random.default_rng(3)
-    coords = np.array((latitude, 179.999)) + draw.normal(size=(300, 2)) * (
+    rng = np.random.default_rng(3)
+    coords = np.array((latitude, 179.999)) + rng.normal(size=(300, 2)) * (
         0.002,
         0.002 / np.cos(np.radians(latitude)),
     )

@@ -1,4 +1,4 @@
-"""Google: its signature against the example that its documentation gives, and each status of an answer."""
+"""Google: URL signature of the documented example, and the parsing of responses."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ OK = {
 }
 
 
-def reply(body: object, wait: float | None = None) -> HttpResponse:
+def make_response(body: object, wait: float | None = None) -> HttpResponse:
     return HttpResponse(200, "application/json", wait, json.dumps(body).encode())
 
 
@@ -52,11 +52,11 @@ def test_the_signature_is_that_of_the_documented_example():
 
 
 def test_ok_gives_the_panorama_where_it_was_taken():
-    found = parse_metadata(reply(OK))
-    assert found.panorama_id == "tu510ie_z4ptBZYo2BGEJg"
-    assert (found.latitude, found.longitude) == (48.857832, 2.295226)
-    assert (found.date, found.copyright) == ("2023-05", "© Google")
-    bare = parse_metadata(reply({key: OK[key] for key in ("status", "pano_id", "location")}))
+    panorama = parse_metadata(make_response(OK))
+    assert panorama.panorama_id == "tu510ie_z4ptBZYo2BGEJg"
+    assert (panorama.latitude, panorama.longitude) == (48.857832, 2.295226)
+    assert (panorama.date, panorama.copyright) == ("2023-05", "© Google")
+    bare = parse_metadata(make_response({key: OK[key] for key in ("status", "pano_id", "location")}))
     assert (bare.date, bare.copyright) == ("", "")
 
 
@@ -73,11 +73,11 @@ def test_ok_gives_the_panorama_where_it_was_taken():
     ],
 )
 def test_each_status(status: str, error: type[Exception], kind: str):
-    with pytest.raises(error, match=kind) as found:
-        parse_metadata(reply({"status": status, "error_message": "with THE-KEY in it"}, 7.0))
-    assert "THE-KEY" not in str(found.value)
+    with pytest.raises(error, match=kind) as caught:
+        parse_metadata(make_response({"status": status, "error_message": "with THE-KEY in it"}, 7.0))
+    assert "THE-KEY" not in str(caught.value)
     if status == "OVER_QUERY_LIMIT":
-        assert found.value.wait_s == 7.0
+        assert caught.value.wait_s == 7.0
 
 
 @pytest.mark.parametrize(
@@ -95,7 +95,7 @@ def test_each_status(status: str, error: type[Exception], kind: str):
 )  # fmt: skip
 def test_an_answer_without_sense_is_asked_for_again(body: object):
     with pytest.raises(RetryableError, match="broken_answer"):
-        parse_metadata(reply(body))
+        parse_metadata(make_response(body))
 
 
 def test_a_view_is_whole_and_shows_something():

@@ -1,4 +1,4 @@
-"""The journal: one process at a time, all or nothing, and what a kill leaves."""
+"""Database of a collection: locking, transactions, and durability after kills."""
 
 from __future__ import annotations
 
@@ -80,17 +80,19 @@ def test_many_changes_are_one_transaction_and_one_that_is_refused_harms_no_other
     async def run(database: Database) -> list:
         commit_queue = CommitQueue(database)
         works = [commit_queue.write(lambda db, n=n: insert(n, db)) for n in range(20)]
-        found = await asyncio.gather(*works[:10], commit_queue.write(refuse), *works[10:], return_exceptions=True)
+        results = await asyncio.gather(
+            *works[:10], commit_queue.write(refuse), *works[10:], return_exceptions=True
+        )
         await commit_queue.close()
-        return found
+        return results
 
     with Database(tmp_path) as database:
         statements: list[str] = []
         database.db.set_trace_callback(statements.append)
-        found = asyncio.run(run(database))
+        results = asyncio.run(run(database))
         assert statements.count("COMMIT") <= 2  # the first may go alone
-        assert [one for one in found if isinstance(one, int)] == list(range(20))
-        assert [str(one) for one in found if isinstance(one, Exception)] == ["this one is refused"]
+        assert [result for result in results if isinstance(result, int)] == list(range(20))
+        assert [str(result) for result in results if isinstance(result, Exception)] == ["this one is refused"]
         assert database.query("SELECT count(*) FROM points") == [(20,)]
 
 

@@ -1,4 +1,4 @@
-"""Layers: distances against pyproj's geodesics, and what is refused."""
+"""Vector layers: distances against geodesics of pyproj, and files that are refused."""
 
 from __future__ import annotations
 
@@ -20,31 +20,31 @@ GEOD = Geod(a=EARTH_RADIUS_KM * 1000, f=0)
 
 
 def steps_along(shape: shapely.Geometry, count: int = 4000) -> np.ndarray:
-    """(count, 2) points along a line's edges, latitude and longitude."""
+    """Returns (count, 2) latitude and longitude of points along a line's edges."""
     ends = shapely.get_coordinates(shape)
     legs = [np.linspace(a, b, count) for a, b in itertools.pairwise(ends)]
     return np.concatenate(legs)[:, ::-1]
 
 
-def around(count: int, seed: int = 0) -> np.ndarray:
+def draw_coords(count: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).uniform((44.9, 15.8), (46.1, 17.2), (count, 2))
 
 
 def test_distance_to_lines_is_that_of_their_nearest_point() -> None:
     lines = [LineString([(16, 45), (16.7, 45.4), (17, 46)]), LineString([(16.1, 45.9), (16.1001, 45.9001)])]
-    layer, points = Layer(np.array(lines, dtype=object)), around(300)
+    layer, points = Layer(np.array(lines, dtype=object)), draw_coords(300)
     stops = np.concatenate([steps_along(line) for line in lines])
     true_m = np.array([haversine_km(stops, point).min() for point in points]) * 1000
     for limit in (500.0, 5000.0, 30_000.0):
-        sure = np.abs(true_m - limit) > 15.0  # the steps of the independent answer
-        np.testing.assert_array_equal(layer.within(points, limit)[sure], (true_m <= limit)[sure])
+        is_clear = np.abs(true_m - limit) > 15.0  # resolution of the expected distances
+        np.testing.assert_array_equal(layer.within(points, limit)[is_clear], (true_m <= limit)[is_clear])
     limits = true_m * np.where(np.arange(300) % 2, 1.01, 0.97)
     np.testing.assert_array_equal(layer.within(points, limits), np.arange(300) % 2 == 1)
 
 
 @pytest.mark.parametrize("count", [5, 50, 400])
 def test_distance_holds_where_many_short_pieces_lie_about(count: int) -> None:
-    """The nearest middles are of short pieces; the long piece that passes nearer has its middle farther off."""
+    """The nearest middles belong to short pieces, while a long piece with a farther middle passes nearer."""
     cluster = [LineString([(16.003 + 1e-7 * n, 45.00085), (16.003 + 1e-7 * n, 45.00086)]) for n in range(count)]
     long = LineString([(16.0019, 45.0005), (16.0031, 45.0005)])  # 94 m: one piece; the cluster is 39 m off
     layer = Layer(np.array([*cluster, long], dtype=object))
@@ -109,7 +109,7 @@ def test_layers_that_cannot_be_used_are_refused_by_name(tmp_path: Path) -> None:
 
 
 def test_existing_places_are_read_from_a_file_or_its_folder(tmp_path: Path) -> None:
-    coords = around(5)
+    coords = draw_coords(5)
     path = write_existing(tmp_path / "data.csv", coords)
     np.testing.assert_array_equal(read_existing_places(path), coords)
     np.testing.assert_array_equal(read_existing_places(tmp_path), coords)

@@ -1,4 +1,4 @@
-"""No budget is passed: not by many at once, not over days or restarts, not by a rounding."""
+"""Budgets hold for parallel requests, over days and restarts, and with exact sums of money."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ def budget(**limits: float) -> Budget:
 
 
 def reserve_many(folder: Path, count: int, limits: Budget, *, micros: int = 7000, day: str = "2026-11-27") -> int:
-    """Asks for so many at once, and returns how many were allowed."""
+    """Reserves requests in parallel, and returns the number of allowed ones."""
 
     async def run(database: Database) -> int:
         commit_queue = CommitQueue(database)
         work = partial(reserve_request, provider="p", kind="image", micros=micros, day=day, budget=limits)
-        found = await asyncio.gather(*(commit_queue.write(work) for _ in range(count)), return_exceptions=True)
+        results = await asyncio.gather(*(commit_queue.write(work) for _ in range(count)), return_exceptions=True)
         await commit_queue.close()
-        assert all(one is None or isinstance(one, BudgetExceededError) for one in found)
-        return sum(one is None for one in found)
+        assert all(result is None or isinstance(result, BudgetExceededError) for result in results)
+        return sum(result is None for result in results)
 
     with Database(folder) as database:
         return asyncio.run(run(database))
@@ -102,8 +102,8 @@ def test_what_was_not_sent_is_given_back(tmp_path: Path):
         work = partial(release_request, provider="p", kind="image", micros=7000, day=utc_today())
         database.write(work)
         assert read_spending_by_kind(database.db, "p") == {"image": (2, 14_000)}
-        assert read_spending(database.db, "p") == (found := read_spending(database.db, "p", utc_today()))
-        assert (found.requests, found.requests_today, found.micros) == (2, 2, 14_000)
+        assert read_spending(database.db, "p") == (spending := read_spending(database.db, "p", utc_today()))
+        assert (spending.requests, spending.requests_today, spending.micros) == (2, 2, 14_000)
         assert read_spending(database.db, "another").requests == 0
 
 

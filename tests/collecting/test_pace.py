@@ -1,4 +1,4 @@
-"""The bucket against a clock, the backoff's bounds, and both forms of Retry-After."""
+"""Rate limiter against a clock, bounds of the backoff, and both forms of Retry-After."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from geoguesser.collecting.pace import RateLimiter, compute_backoff_s, parse_ret
 from geoguesser.errors import ConfigError
 
 
-def times_of(per_second: float, count: int, *, idle_s: float = 0.0) -> np.ndarray:
-    """When so many that all wait at once get through."""
+def measure_times(per_second: float, count: int, *, idle_s: float = 0.0) -> np.ndarray:
+    """Returns the times at which requests pass that all wait from the start."""
 
     async def run() -> list[float]:
         limiter, times = RateLimiter(per_second), []
 
-        async def one() -> None:
+        async def send() -> None:
             await limiter.acquire()
             times.append(time.monotonic())
 
         await asyncio.sleep(idle_s)
-        await asyncio.gather(*(one() for _ in range(count)))
+        await asyncio.gather(*(send() for _ in range(count)))
         return times
 
     return np.sort(asyncio.run(run()))
@@ -36,14 +36,14 @@ def times_of(per_second: float, count: int, *, idle_s: float = 0.0) -> np.ndarra
 
 @pytest.mark.parametrize("per_second", [40, 400])
 def test_no_second_holds_more_than_the_rate_and_most_of_it_is_used(per_second: int):
-    times = times_of(per_second, int(1.5 * per_second), idle_s=0.2)  # an idle time before saves no burst up
+    times = measure_times(per_second, int(1.5 * per_second), idle_s=0.2)  # an idle time before saves no burst up
     within = np.searchsorted(times, times + 1.0) - np.arange(len(times))
     assert within.max() <= per_second
     assert (len(times) - 1) / (times[-1] - times[0]) >= 0.6 * per_second  # 0.85 where the machine is quiet
 
 
 def test_a_low_rate_is_even():
-    assert np.diff(times_of(2, 3)).min() >= 0.5
+    assert np.diff(measure_times(2, 3)).min() >= 0.5
 
 
 def test_what_a_stall_missed_is_made_up_for_within_the_limit():

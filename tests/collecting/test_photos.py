@@ -1,4 +1,4 @@
-"""Photos become places: what is grouped, chosen, written, left out; and that training reads it."""
+"""Import of photos as places: grouping, choice of views, skipped files, and reading by training."""
 
 from __future__ import annotations
 
@@ -50,8 +50,8 @@ def test_four_photos_of_one_spot_are_a_place(tmp_path: Path, croatia) -> None:
         shoot(photos, f"{number}.jpg", number, direction, taken=f"2024:05:06 07:08:0{number}")
     before = bytes_below(photos)
     report = import_photos(photos, out, size=30)
-    wanted = {"files": 4, "places": 1, "complete": 1, "views": 4, "written": 1, "skipped": 0, "panoramas": 0}
-    assert {name: report[name] for name in wanted} == wanted
+    expected = {"files": 4, "places": 1, "complete": 1, "views": 4, "written": 1, "skipped": 0, "panoramas": 0}
+    assert {name: report[name] for name in expected} == expected
     assert bytes_below(photos) == before
     table = read_places([str(out)], croatia, Findings())
     assert table[["latitude", "longitude"]].iloc[0].tolist() == pytest.approx(SPOT, abs=1e-6)
@@ -183,15 +183,15 @@ def test_few_views_are_left_out_where_more_are_wanted(tmp_path: Path) -> None:
 
 
 def test_a_panorama_gives_all_four_views(tmp_path: Path) -> None:
-    """Its middle column looks to 30 degrees: so north lies 30 degrees left of it, which its colours say."""
+    """The middle column looks to 30 degrees, so north is 30 degrees left of it, as the colours show."""
     photos = tmp_path / "p"
     tagged(
         photos / "pano.jpg", sphere_picture(), position=SPOT, xmp=gpano(PoseHeadingDegrees=30, PoseRollDegrees=9)
     )
     shoot(photos, "plain.jpg", 0, 0.0)
     report = import_photos(photos, tmp_path / "out", size=65)
-    wanted = {"places": 1, "views": 4, "panoramas": 1, "tilted": 1, "skipped_heading_taken": 1}
-    assert {name: report[name] for name in wanted} == wanted
+    expected = {"places": 1, "views": 4, "panoramas": 1, "tilted": 1, "skipped_heading_taken": 1}
+    assert {name: report[name] for name in expected} == expected
     for heading in (0, 90, 180, 270):
         (view,) = (tmp_path / "out").rglob(f"{heading}.jpg")
         middle = pixels_of(view)[32, 32] / 127.5 - 1
@@ -273,34 +273,34 @@ def test_numbers_out_of_range_are_named(tmp_path: Path, key: str, value: float) 
 @settings(max_examples=40, deadline=None)
 @given(steps=st.lists(st.integers(0, 60), min_size=1, max_size=25), reach=st.integers(1, 20))
 def test_no_photo_is_far_from_its_leader(steps: list[int], reach: int) -> None:
-    """Against the plain way: each photo joins the nearest leader within reach, or leads."""
+    """Compares with a loop in which each photo joins the nearest leader within reach, or becomes one."""
     coords = np.array([(45.0 + 1e-5 * step, 16.0) for step in steps])
     leaders = group_photos(coords, [None] * len(steps), group_m=(reach + 0.5) * STEP_M, group_s=None)
-    own: list[int] = []
+    expected: list[int] = []
     for number, step in enumerate(steps):
-        near = [one for one in own if abs(steps[one] - step) <= reach]
-        best = min(near, key=lambda one: (abs(steps[one] - step), one), default=number)
+        near = [leader for leader in expected if abs(steps[leader] - step) <= reach]
+        best = min(near, key=lambda leader: (abs(steps[leader] - step), leader), default=number)
         if best == number:
-            own.append(number)
+            expected.append(number)
         assert abs(steps[leaders[number]] - step) <= reach
         assert abs(steps[leaders[number]] - step) == abs(steps[best] - step)
-    assert set(leaders.tolist()) == set(own)
+    assert set(leaders.tolist()) == set(expected)
 
 
 def test_leaders_are_those_of_one_by_one() -> None:
-    """Against the words of the docs, pair by pair; across the date line and at a pole too."""
-    draw = np.random.default_rng(4)
+    """Compares with a loop over pairs, also across the date line and at a pole."""
+    rng = np.random.default_rng(4)
     for middle in ((45.5, 16.0), (0.0, 180.0), (89.9999, 10.0)):
-        coords = np.array(middle) + draw.normal(0.0, 1.5e-4, (300, 2))
+        coords = np.array(middle) + rng.normal(0.0, 1.5e-4, (300, 2))
         coords[:, 1] = (coords[:, 1] + 180.0) % 360.0 - 180.0
-        days = [None if one > 3 else datetime(2024, 5, 1 + one) for one in draw.integers(0, 6, 300)]
+        days = [None if day > 3 else datetime(2024, 5, 1 + day) for day in rng.integers(0, 6, 300)]
         leaders: list[int] = []
         for number in range(300):
-            apart_m = haversine_km(coords[number], coords[:number]) * 1000.0
+            distances_m = haversine_km(coords[number], coords[:number]) * 1000.0
             fits = [
-                (apart_m[one], one) for one in range(number)
-                if leaders[one] == one and apart_m[one] <= 10.0
-                and (days[one] is None or days[number] is None or days[one] == days[number])
+                (distances_m[leader], leader) for leader in range(number)
+                if leaders[leader] == leader and distances_m[leader] <= 10.0
+                and (days[leader] is None or days[number] is None or days[leader] == days[number])
             ]  # fmt: skip
             leaders.append(min(fits)[1] if fits else number)
         assert group_photos(coords, days, group_m=10.0, group_s=600.0).tolist() == leaders
@@ -329,7 +329,7 @@ def test_nearest_headings() -> None:
 
 
 def test_skipped_adds_up(tmp_path: Path) -> None:
-    """Each file is a view, or stands in skipped.csv once."""
+    """Each file is a view, or listed once in skipped.csv."""
     photos = tmp_path / "p"
     random = np.random.default_rng(0)
     for number in range(25):
@@ -340,7 +340,7 @@ def test_skipped_adds_up(tmp_path: Path) -> None:
     assert Counter(files) == Counter(f"{number:02}.jpg" for number in range(25))
 
 
-@pytest.mark.slow  # in processes of their own
+@pytest.mark.slow  # starts a process
 def test_the_command_makes_places(tmp_path: Path) -> None:
     photos, out = tmp_path / "p", tmp_path / "out"
     tagged(photos / "a.jpg", sphere_picture(256), position=SPOT, xmp=gpano(PoseHeadingDegrees=90))

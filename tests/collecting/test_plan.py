@@ -1,4 +1,4 @@
-"""Plans: even by area against areas computed by themselves, spacing, quotas, gaps, and what is refused."""
+"""Sampling strategies: uniformity against computed areas, spacing, quotas, gaps, and errors."""
 
 from __future__ import annotations
 
@@ -30,24 +30,24 @@ SQUARE = PlaneRegion("square", MultiPolygon([box(16, 45, 16.4, 45.3)]))  # 31 km
 
 
 def nearest_m(points: np.ndarray) -> float:
-    """The least great-circle distance of any two points."""
+    """Computes the smallest great-circle distance between two points."""
     pairs = cKDTree(to_unit(points)).query(to_unit(points), k=2)[1]
     return float(haversine_km(points, points[pairs[:, 1]]).min()) * 1000
 
 
-def counts_in(areas: np.ndarray, points: np.ndarray) -> np.ndarray:
-    """How many points (degrees) lie in each polygon (degrees)."""
+def count_in(areas: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """Counts the points in each polygon, both in degrees."""
     at = shapely.STRtree(areas).query(shapely.points(points[:, ::-1]), predicate="intersects")[1]
     return np.bincount(at, minlength=len(areas))
 
 
 def check_even(region: Any, points: np.ndarray, boxes: list, equal_area: object) -> float:
-    """The chance of counts that differ so much from the areas of boxes on land; areas by another projection."""
+    """Computes the p value of the counts in boxes, given the areas of their land in another projection."""
     land = geopandas.GeoSeries([shapely.make_valid(region.land_deg)], crs=4326)
     pieces = geopandas.GeoSeries(boxes, crs=4326).intersection(land.iloc[0])
     pieces = pieces[~pieces.is_empty]
     areas = pieces.segmentize(0.01).to_crs(equal_area).area.to_numpy()
-    counts = counts_in(pieces.to_numpy(), points)
+    counts = count_in(pieces.to_numpy(), points)
     assert counts.sum() >= 0.99 * len(points)  # between two boxes, or on a shore that is no straight line here
     large = areas > 0.002 * areas.sum()
     observed, expected = counts[large].astype(float), areas[large]
@@ -55,7 +55,7 @@ def check_even(region: Any, points: np.ndarray, boxes: list, equal_area: object)
 
 
 def test_uniform_is_even_by_area(croatia: Any) -> None:
-    """Against areas in EPSG:3035, an equal-area CRS of Europe; Croatia's own CRS keeps them within 0.03 %."""
+    """Compares with areas in EPSG:3035, an equal-area CRS of Europe."""
     points = Uniform(spacing_m=0.0).sample(croatia, places=20_000, seed=1)
     assert croatia.contains(points).all()
     boxes = [box(x, y, x + 0.5, y + 0.4) for x in np.arange(13, 20, 0.5) for y in np.arange(42, 47, 0.4)]
@@ -130,9 +130,9 @@ def test_points_keep_away_from_places_that_exist(tmp_path: Path) -> None:
     existing = Uniform(spacing_m=0.0).sample(SQUARE, places=50, seed=4)
     path = write_existing(tmp_path / "data.csv", existing)
     for strategy in (Uniform, PerCell, FillGaps):
-        made = strategy(spacing_m=1500.0, existing=str(path)).sample(SQUARE, places=40, seed=5)
-        assert len(made) == 40
-        assert haversine_km(made[:, None], existing[None]).min() >= 1.5
+        points = strategy(spacing_m=1500.0, existing=str(path)).sample(SQUARE, places=40, seed=5)
+        assert len(points) == 40
+        assert haversine_km(points[:, None], existing[None]).min() >= 1.5
 
 
 @pytest.mark.parametrize("shape", ["line", "area"])

@@ -1,4 +1,4 @@
-"""Tags: written by Pillow, read by us."""
+"""EXIF and GPano tags of files written by Pillow."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from geoguesser.errors import DataError
 GREY = Image.new("RGB", (40, 30), "grey")
 
 
-def tags_of(folder: Path, **tags: object) -> PhotoTags:
+def write_and_read(folder: Path, **tags: object) -> PhotoTags:
     return read_tags(tagged(folder / "a.jpg", GREY, **tags).read_bytes())
 
 
@@ -28,16 +28,16 @@ def tags_of(folder: Path, **tags: object) -> PhotoTags:
 def test_positions_come_back(tmp_path_factory: pytest.TempPathFactory, latitude: float, longitude: float) -> None:
     if max(abs(latitude), abs(longitude)) < 1e-6:
         return
-    found = tags_of(tmp_path_factory.mktemp("tags"), position=(latitude, longitude)).position_deg
-    assert found == pytest.approx((latitude, longitude), abs=1e-5)
+    tags = write_and_read(tmp_path_factory.mktemp("tags"), position=(latitude, longitude))
+    assert tags.position_deg == pytest.approx((latitude, longitude), abs=1e-5)
 
 
 def test_all_of_one_photo(tmp_path: Path) -> None:
-    found = tags_of(tmp_path, position=(-33.5, -70.25), direction=271.5, taken="2024:05:06 07:08:09")
-    assert found.position_deg == pytest.approx((-33.5, -70.25))
-    assert (found.direction_deg, found.reference) == (271.5, "true")
-    assert found.taken == datetime(2024, 5, 6, 7, 8, 9)
-    assert not found.is_panorama
+    tags = write_and_read(tmp_path, position=(-33.5, -70.25), direction=271.5, taken="2024:05:06 07:08:09")
+    assert tags.position_deg == pytest.approx((-33.5, -70.25))
+    assert (tags.direction_deg, tags.reference) == (271.5, "true")
+    assert tags.taken == datetime(2024, 5, 6, 7, 8, 9)
+    assert not tags.is_panorama
 
 
 @pytest.mark.parametrize("suffix", ["jpg", "png", "webp"])
@@ -57,11 +57,11 @@ def test_each_format_is_read(tmp_path: Path, suffix: str) -> None:
     ],
 )
 def test_positions_that_make_no_sense_are_none(tmp_path: Path, gps: dict, why: str) -> None:
-    assert tags_of(tmp_path, gps=gps).position_deg is None, why
+    assert write_and_read(tmp_path, gps=gps).position_deg is None, why
 
 
 @pytest.mark.parametrize(
-    ("direction", "reference", "wanted"),
+    ("direction", "reference", "expected"),
     [
         (10.0, "M", (10.0, "magnetic")),
         (10.0, None, (10.0, "unstated")),
@@ -69,19 +69,19 @@ def test_positions_that_make_no_sense_are_none(tmp_path: Path, gps: dict, why: s
         (361.0, "T", (None, "true")),
     ],
 )
-def test_directions(tmp_path: Path, direction: float, reference: str | None, wanted: tuple) -> None:
-    found = tags_of(tmp_path, direction=direction, reference=reference)
-    assert (found.direction_deg, found.reference) == wanted
+def test_directions(tmp_path: Path, direction: float, reference: str | None, expected: tuple) -> None:
+    tags = write_and_read(tmp_path, direction=direction, reference=reference)
+    assert (tags.direction_deg, tags.reference) == expected
 
 
 def test_the_heading_of_a_sphere_wins_over_the_direction(tmp_path: Path) -> None:
-    found = tags_of(
+    tags = write_and_read(
         tmp_path, direction=10.0, reference="M", xmp=gpano(PoseHeadingDegrees=33.5, PoseRollDegrees=-2)
     )
-    assert (found.direction_deg, found.reference) == (33.5, "true")
-    assert found.is_panorama
-    assert found.is_tilted
-    assert not tags_of(tmp_path, xmp=gpano(PosePitchDegrees=0.5)).is_tilted
+    assert (tags.direction_deg, tags.reference) == (33.5, "true")
+    assert tags.is_panorama
+    assert tags.is_tilted
+    assert not write_and_read(tmp_path, xmp=gpano(PosePitchDegrees=0.5)).is_tilted
 
 
 def test_properties_are_read_as_attributes_and_as_elements() -> None:
