@@ -37,9 +37,13 @@ from geoguesser.errors import ConfigError
 log = logging.getLogger(__name__)
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
-DUPLICATE_SIGNAL_S = 1.0  # a signal that repeats within this time is one signal
-EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells report it
+
+# A signal that repeats within this time counts as the same signal.
+DUPLICATE_SIGNAL_S = 1.0
+
+# Reason of an early end by a signal, and the exit status of the command: 128 + SIGINT, as shells report it.
 INTERRUPTED = "interrupted"
+EXIT_INTERRUPTED = 130
 
 
 @dataclass(frozen=True)

@@ -20,8 +20,11 @@ from geoguesser.geo.region import PlaneRegion, Region, SphereRegion
 
 BoolArray = npt.NDArray[np.bool_]
 
-BOXES_PER_SIDE = 24  # along the longer side of a region, before boxes are split
-PROBES_PER_SIDE = 48  # points along each side at which the areal scale of the CRS is measured
+# Boxes along the longer side of a region, before any box is split.
+BOXES_PER_SIDE = 24
+
+# Points along each side of a region at which the areal scale of the CRS is measured.
+PROBES_PER_SIDE = 48
 
 # The smallest areal scale may lie between two probes. It is assumed to be lower than the probes' by one percent,
 # which is far more than the scale varies over that distance.

@@ -23,7 +23,10 @@ from geoguesser.errors import ConfigError, DataError, MissingFileError, check_ma
 
 MONTH = re.compile(r"\d{4}-(0[1-9]|1[0-2])")
 MIN_METRES_PER_DEGREE = 110_574.0  # of latitude, at the equator (WGS 84)
-NEAR_POLE_DEG = 89.0  # latitude from which any longitude may be near
+
+# From this latitude on, a place of any longitude may be near.
+NEAR_POLE_DEG = 89.0
+
 WGS84 = pyproj.Geod(ellps="WGS84")
 SELECTION_BATCH_SIZE = 1000
 

@@ -16,7 +16,8 @@ from geoguesser.geo.distance import FloatArray, compute_chord, to_unit
 
 IntArray = npt.NDArray[np.int64]
 
-NEIGHBOUR_OFFSETS = tuple(product((-1, 0, 1), repeat=3))  # a cubic cell and the 26 around it
+# Offsets of a cubic cell and the 26 cells around it.
+NEIGHBOUR_OFFSETS = tuple(product((-1, 0, 1), repeat=3))
 
 
 def group_photos(
@@ -42,7 +43,8 @@ def group_photos(
     epoch = datetime(1970, 1, 1)
     times_s = np.array([np.nan if time is None else (time - epoch).total_seconds() for time in taken])
 
-    max_chord = compute_chord(group_m) + 1e-12  # for rounding, and so that cells have a size if group_m is 0
+    # The addition allows for rounding, and gives cells a size if `group_m` is 0.
+    max_chord = compute_chord(group_m) + 1e-12
     cells = np.floor(vectors / max_chord).astype(np.int64)
     leaders_by_cell: dict[tuple[int, ...], list[int]] = defaultdict(list)
     for number, cell in enumerate(map(tuple, cells.tolist())):

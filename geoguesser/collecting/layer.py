@@ -18,10 +18,16 @@ from geoguesser.geo.region import check_degrees
 BoolArray = npt.NDArray[np.bool_]
 IntArray = npt.NDArray[np.int64]
 
-PIECE_KM = 0.1  # longest piece in the index, unless there would be more than MAX_PIECES pieces
+# Length of the longest piece in the index. It is increased if there would be more pieces than MAX_PIECES.
+PIECE_KM = 0.1
 MAX_PIECES = 3_000_000
-NEIGHBOUR_COUNTS = (4, 32, 256)  # pieces to examine per point, in up to three passes
-MAX_STEP_M = 1000.0  # distance of vertices of a projected line before it is converted to degrees
+
+# Nearest pieces to examine per point, in up to three passes.
+NEIGHBOUR_COUNTS = (4, 32, 256)
+
+# Largest distance of a projected line's vertices before it is converted to degrees.
+MAX_STEP_M = 1000.0
+
 LAYER_REMEDY = "Give a GeoJSON, GeoPackage or Shapefile of lines, points or polygons."
 
 
@@ -149,7 +155,8 @@ def read_layer(path: str | Path, key: str = "strategy.near") -> Layer:
     if not file.exists():
         raise MissingFileError.at(where, "must be a file", remedy=LAYER_REMEDY)
 
-    import geopandas  # takes a second, and only this function needs it
+    # Imported here because it takes a second, and most plans have no layer.
+    import geopandas
 
     try:
         table = geopandas.read_file(file)

@@ -96,7 +96,8 @@ def check_base_url(key: str, value: Any) -> str:
     """
     try:
         parts = urlsplit(str(value))
-        _ = parts.port  # raises ValueError if it is no number
+        # The property raises ValueError if the port is not a number.
+        _ = parts.port
     except ValueError:
         parts = urlsplit("")
 

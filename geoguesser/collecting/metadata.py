@@ -14,7 +14,7 @@ from geoguesser.collecting.web import HttpClient
 from geoguesser.collecting.working import run_workers
 
 METADATA_BATCH_SIZE = 256
-MAX_TEXT_LENGTH = 300  # characters of a provider's text in the database
+MAX_TEXT_LENGTH = 300  # characters
 
 
 class PlannedPoint(NamedTuple):

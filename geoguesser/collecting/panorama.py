@@ -22,10 +22,17 @@ from geoguesser.errors import DataError, check_int, check_number
 
 Float32Array = npt.NDArray[np.float32]
 
-MAX_SAMPLES = 4  # along each side of a view's pixel
-STRIP_SAMPLES = 2**21  # directions in memory at once: 16 MiB
-MAX_PROBES = 256  # directions along each side of a view that are checked against the available rows
-MAX_WIDTH_PX = 32_766  # cv2.remap has 16 bits for columns
+# Samples along each side of a view's pixel.
+MAX_SAMPLES = 4
+
+# Sampling directions in memory at once: 16 MiB.
+STRIP_SAMPLES = 2**21
+
+# Directions along each side of a view that are checked against the available rows.
+MAX_PROBES = 256
+
+# cv2.remap has 16 bits for columns.
+MAX_WIDTH_PX = 32_766
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,8 @@ from geoguesser.errors import DataError
 # A property as attribute (GPano:Name="value") or as element (<GPano:Name>value<).
 GPANO_PROPERTY = re.compile(r"(?<![/\w])GPano:(\w+)(?:\s*=\s*[\"']([^\"']*)[\"']|\s*>([^<]*)<)")
 
-MAX_TILT_DEG = 1.0  # pitch or roll above which a panorama counts as tilted
+# A panorama with more pitch or roll counts as tilted.
+MAX_TILT_DEG = 1.0
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,8 @@ from geoguesser.data.examine import placeholder
 from geoguesser.data.images import ImageSpec, decode_rgb, read_header
 from geoguesser.errors import StoreError
 
-CHECK_SPEC = ImageSpec(size=112)  # small copy on which placeholders are recognised
+# Small copy of a view on which placeholders are recognised.
+CHECK_SPEC = ImageSpec(size=112)
 
 
 class PlaceholderError(ValueError):
