@@ -39,7 +39,7 @@ class Chart(ABC):
     """Planar chart of a region: boxes (west, south, east, north) and points (x, y) over its land."""
 
     @abstractmethod
-    def boxes(self) -> FloatArray:
+    def make_boxes(self) -> FloatArray:
         """Returns (B, 4) disjoint boxes that cover the land."""
 
     @abstractmethod
@@ -105,7 +105,7 @@ class PlaneChart(Chart):
         scales: Any = self._projection.get_factors(coords_deg[:, 1], coords_deg[:, 0]).areal_scale
         return np.asarray(scales, dtype=np.float64)
 
-    def boxes(self) -> FloatArray:
+    def make_boxes(self) -> FloatArray:
         west, south, east, north = self.region.land_m.bounds
         side = max(east - west, north - south) / BOXES_PER_SIDE
         columns, rows = (max(1, int(np.ceil(span / side))) for span in (east - west, north - south))
@@ -141,7 +141,7 @@ class WorldChart(Chart):
         self.region = region
         self._parts = shapely.STRtree(shapely.get_parts(region.land_deg))
 
-    def boxes(self) -> FloatArray:
+    def make_boxes(self) -> FloatArray:
         longitudes, sines = np.meshgrid(np.arange(-180.0, 180.0, 5.0), np.linspace(-1.0, 1.0, 33)[:-1])
         low = np.stack((longitudes.ravel(), sines.ravel()), axis=-1)
         return np.concatenate((low, low + np.array((5.0, 2.0 / 32))), axis=1)

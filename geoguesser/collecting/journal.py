@@ -1,9 +1,13 @@
 """SQLite database of a collection: plan, panoramas, views and spending. It survives a kill at any moment.
 
-points      points of the plan: `planned` -> `found` (a place), `empty` (with the reason), or `failed` until the
-next run places      panoramas: `found` -> `wanted` or `dropped` (with the reason) -> `done`, or `failed` until the
-next run views       views that are complete on disk, with their size in bytes spent       reserved requests and
-money, by UTC day, provider and kind of request
+Tables and the states of their rows:
+
+- `points`: points of the plan. `planned` becomes `found` (a place), `empty` (with the reason), or `failed` until the
+  next run.
+- `places`: panoramas. `found` becomes `wanted` or `dropped` (with the reason) by the filters, and `wanted` becomes
+  `done`, `dropped`, or `failed` until the next run.
+- `views`: views that are complete on disk, with their size in bytes.
+- `spent`: reserved requests and money, by UTC day, provider and kind of request.
 
 The database holds no key and no URL. All changes during a step go through `CommitQueue`, which combines the
 changes of many tasks to one transaction, and lets each task continue once its change is on disk.

@@ -69,7 +69,7 @@ def redact_logs(redactor: SecretRedactor) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        # A traceback shows messages of chained errors. If a key is among them, the whole chain is dropped.
+        # A traceback shows messages of chained errors. If a key is among them, the complete chain is dropped.
         if redactor.occurs_in("".join(traceback.format_exception(error))):
             raise ProviderError(f"{type(error).__name__}: {redactor.redact(str(error))}") from None
         raise

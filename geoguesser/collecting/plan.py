@@ -126,7 +126,7 @@ class Uniform(Strategy):
     name: ClassVar[str] = "uniform"
 
     def _draw(self, region: Region, thrower: DartThrower, rng: np.random.Generator, places: int) -> FloatArray:
-        boxes = thrower.chart.boxes()
+        boxes = thrower.chart.make_boxes()
         state = SamplingState(boxes, np.zeros(len(boxes), dtype=np.int64), np.zeros(1, dtype=np.int64))
         return throw_in_blocks(thrower, state, places, rng)[0]
 
@@ -212,7 +212,7 @@ class FillGaps(Strategy):
             )
         assert self.existing_deg is not None
 
-        boxes = thrower.chart.boxes()
+        boxes = thrower.chart.make_boxes()
         state = SamplingState(boxes, np.zeros(len(boxes), dtype=np.int64), np.array([self.candidates]))
         candidates = thrower.throw(state)[0]
 

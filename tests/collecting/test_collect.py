@@ -140,7 +140,7 @@ def test_all_steps_from_the_command_line_and_no_key_in_anything_that_they_leave(
         assert len(server.log) == sent
     assert (wrong.returncode, first.returncode) == (1, 0)
     assert wrong.stderr.startswith("error: google refuses the request (REQUEST_DENIED)")
-    assert asked <= 16  # those that were under way; nothing went on
+    assert asked <= 16  # requests in flight
     table = check_complete(out, server)
     outputs = [wrong.stdout, wrong.stderr, first.stdout, first.stderr, caplog.text]
     outputs.append(OmegaConf.to_yaml(compose(given, "collect")))
@@ -229,7 +229,7 @@ def count_reserved_requests(out: Path) -> int:
 def test_a_kill_pays_nothing_twice(tmp_path: Path, keys):
     plan(tmp_path, 60)
     patient = "http.timeout_s=10"
-    faults = tuple(fault for fault in SOON if fault != "slow")  # what comes after the timeout is asked for again
+    faults = tuple(fault for fault in SOON if fault != "slow")  # an answer after the timeout is requested again
     with Server(fault_share=0.1, retry_after_s=0, faults=faults, delay_s=0.1) as server:
         for step, after in (("metadata", 20), ("download", 40), ("download", 60)):
             killed(make_words(server, tmp_path, step, patient), server, tmp_path, after)
@@ -272,7 +272,7 @@ def test_a_view_that_is_on_disk_but_not_recorded_is_not_asked_for(tmp_path: Path
         half = sorted(tmp_path.glob("images/*/90.jpg"))[0]
         half.write_bytes(half.read_bytes()[:-500])
         collect(server, tmp_path, "download")
-        assert server.counts()["image"] == sent + 1  # that which is not whole
+        assert server.counts()["image"] == sent + 1  # the truncated view
         table = check_complete(tmp_path, server)
         sorted(tmp_path.glob("images/*/0.jpg"))[0].unlink()  # somebody removes a recorded one
         collect(server, tmp_path, "download")
@@ -306,7 +306,7 @@ def test_ctrl_c_ends_cleanly_and_it_goes_on(tmp_path: Path, keys):
 
 
 def test_a_signal_that_both_processes_get_is_one(tmp_path: Path, keys):
-    """As pkill and systemd send it: what is under way still ends first."""
+    """pkill and systemd signal both processes. Requests in flight still end first."""
     plan(tmp_path, 30)
     with Server(delay_s=1.0) as server:
         collect(server, tmp_path, "metadata")

@@ -64,7 +64,7 @@ def test_uniform_is_even_by_area(croatia: Any) -> None:
 
 def test_uniform_is_even_where_the_crs_is_not() -> None:
     """UTM far off its meridian enlarges areas: in the east of this land 15 % more than in the west."""
-    land = shapely.segmentize(box(15, 45, 45, 46), 0.05)  # or its edges would be straight in the plane alone
+    land = shapely.segmentize(box(15, 45, 45, 46), 0.05)  # otherwise its edges are straight in the plane only
     region = PlaneRegion("wide", MultiPolygon([land]), "EPSG:32633")
     points = Uniform(spacing_m=0.0).sample(region, places=60_000, seed=3)
     assert check_even(region, points, [box(x, 45, x + 2, 46) for x in range(15, 45, 2)], 6933) > 0.001
@@ -72,7 +72,7 @@ def test_uniform_is_even_where_the_crs_is_not() -> None:
 
 @pytest.mark.filterwarnings("error")
 def test_uniform_is_even_where_boxes_stick_out_of_the_projection() -> None:
-    """Land of nearly the whole world on a plane: the corners about it are no places at all."""
+    """Land of nearly the complete world on a plane, whose corners lie outside the projection."""
     land = shapely.segmentize(box(-170, -80, 170, 80), 0.5)
     region = PlaneRegion("most", MultiPolygon([land]))
     points = Uniform(spacing_m=5000.0).sample(region, places=10_000, seed=0)
