@@ -26,7 +26,6 @@ from geoguesser.collecting.standing import (
     find_exceeded_budget,
     format_budget,
     format_status,
-    get_prices_usd,
     read_status,
 )
 from geoguesser.collecting.tables import TABLE_NAME, write_places_table
@@ -231,10 +230,13 @@ def log_cost(
         places: Include the requests for views of places.
     """
     requests = count_remaining_requests(database, provider, points=points, places=places)
+    prices_usd = {name: kind.micros * 1000 / MICROS_PER_USD for name, kind in provider.request_kinds.items()}
+
     log.info("%s takes at most, if no request must be repeated:", title)
-    for line in format_cost(estimate_cost(requests, get_prices_usd(provider))):
+    for line in format_cost(estimate_cost(requests, prices_usd)):
         log.info("  %s", line)
     for line in format_budget(database, provider, budget):
         log.info("%s", line)
+
     if exceeded := find_exceeded_budget(database, provider, budget, requests):
         log.warning("%s does not cover this: requests end when the budget is used up", exceeded)

@@ -2,8 +2,8 @@
 
 Tables and the states of their rows:
 
-- `points`: points of the plan. `planned` becomes `found` (a place), `empty` (with the reason), or `failed` until the
-  next run.
+- `points`: points of the plan. `planned` becomes `found` (a place), `empty` (with the reason), or `failed` until
+  the next run.
 - `places`: panoramas. `found` becomes `wanted` or `dropped` (with the reason) by the filters, and `wanted` becomes
   `done`, `dropped`, or `failed` until the next run.
 - `views`: views that are complete on disk, with their size in bytes.

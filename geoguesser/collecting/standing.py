@@ -122,11 +122,6 @@ def count_remaining_requests(
     return {kind: count for kind, count in requests.items() if count}
 
 
-def get_prices_usd(provider: Provider) -> dict[str, float]:
-    """Returns the price per 1,000 requests by kind."""
-    return {name: kind.micros * 1000 / MICROS_PER_USD for name, kind in provider.request_kinds.items()}
-
-
 def format_budget(database: Database, provider: Provider, budget: Budget) -> list[str]:
     """Formats the spending so far and the remaining budget as lines for the log."""
     spending = read_spending(database.db, provider.name)
