@@ -10,7 +10,7 @@ from omegaconf import DictConfig
 
 from geoguesser.cli import launch
 from geoguesser.collecting.pipeline.supervisor import tie
-from geoguesser.collecting.providers.credentials import refuse_keys
+from geoguesser.collecting.providers.credentials import check_no_secrets
 from geoguesser.errors import ConfigError
 
 
@@ -24,7 +24,7 @@ def collect(cfg: DictConfig, folder: Path) -> Any:
 def main() -> None:
     """The entry point; also the console script geoguesser-collect."""
     try:
-        refuse_keys({"the command line": sys.argv[1:]})  # before Hydra repeats a word that it does not know
+        check_no_secrets({"the command line": sys.argv[1:]})  # before Hydra repeats a word that it does not know
     except ConfigError as error:
         sys.exit(f"error: {error}")
     tie()  # before anything is imported that has threads

@@ -141,3 +141,11 @@ def _weiszfeld_step(vectors: FloatArray, here: FloatArray) -> FloatArray:
 def _angles(vectors: FloatArray, point: FloatArray) -> FloatArray:
     cross = np.linalg.norm(np.cross(vectors, point), axis=-1)
     return np.arctan2(cross, vectors @ point)
+
+
+def compute_chord(distance_m: float) -> float:
+    """Chord length between two points on the unit sphere, given their great-circle distance in metres.
+
+    It is the inverse of `arc_km`. Distances beyond half the circumference give 2, the longest chord.
+    """
+    return float(2.0 * np.sin(np.minimum(distance_m / (2000.0 * EARTH_RADIUS_KM), np.pi / 2)))
