@@ -24,8 +24,8 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 from support.provider_server import KEY, ProviderServer  # noqa: E402
 
-from geoguesser.collecting.database import Journal  # noqa: E402
-from geoguesser.collecting.pipeline.plan_table import keep_plan  # noqa: E402
+from geoguesser.collecting.database import Database  # noqa: E402
+from geoguesser.collecting.pipeline.plan_table import record_plan  # noqa: E402
 
 RATE = 100.0  # requests a second for the throughput
 ANY_RATE = 100_000.0
@@ -84,8 +84,8 @@ def collect(out: Path, count: int, rate: float) -> tuple[float, float, int]:
 
 def plan(out: Path, count: int) -> None:
     draw = np.random.default_rng(0)
-    with Journal(out) as journal:
-        keep_plan(journal, draw.uniform((42.0, 13.0), (47.0, 20.0), (count, 2)), {"places": count})
+    with Database(out) as database:
+        record_plan(database, draw.uniform((42.0, 13.0), (47.0, 20.0), (count, 2)), {"places": count})
 
 
 def run(server: ProviderServer, out: Path, step: str, rate: float) -> float:

@@ -1,7 +1,7 @@
-"""Ledger: requests and money, reserved in the journal before a request is sent. No budget is ever passed.
+"""Budget of requests and money: every request is reserved in the database before it is sent.
 
-What is reserved counts as spent, whether an answer came or not: after a kill up to as many requests as were under
-way are counted that nobody answered, never one too few.
+A reservation counts as spent, whether or not an answer arrives. After a kill the counts may therefore be too high
+by the number of requests in flight, but never too low, so that no budget is exceeded.
 """
 
 from __future__ import annotations
@@ -14,22 +14,23 @@ from typing import Any
 
 from geoguesser.errors import ConfigError, GeoguesserError, check_int, check_mapping, check_number
 
-MICROS = 1_000_000  # in a US dollar: sums of integers do not drift
+# Money is counted in integer millionths of a US dollar, because sums of floats drift.
+MICROS_PER_USD = 1_000_000
 
 
-class BudgetSpentError(GeoguesserError):
-    """The next request would pass a budget; it was not sent."""
+class BudgetExceededError(GeoguesserError):
+    """Request that was not sent because it would exceed a budget."""
 
 
 @dataclass(frozen=True)
 class Budget:
-    """What may be spent in one folder; None is no limit.
+    """Limits of spending in one folder; None for no limit.
 
     Attributes:
-        requests: In all.
-        requests_per_day: In one UTC day.
-        micros: Money in all, in millionths of a US dollar.
-        micros_per_day: In one UTC day.
+        requests: Requests in total.
+        requests_per_day: Requests in one UTC day.
+        micros: Money in total, in millionths of a US dollar.
+        micros_per_day: Money in one UTC day, in millionths of a US dollar.
     """
 
     requests: int | None
@@ -38,27 +39,53 @@ class Budget:
     micros_per_day: int | None
 
     @classmethod
-    def of(cls, node: Any) -> Budget:
-        """From the config's `budget`.
+    def from_config(cls, node: Any) -> Budget:
+        """Reads the config's `budget`.
 
         Raises:
-            ConfigError: A value is no number from 0 up, or null.
+            ConfigError: A value is neither a number from 0 up nor null.
         """
-        given = check_mapping("budget", node, ("requests", "requests_per_day", "money", "money_per_day"))
-        requests = {
-            key: None if given[key] is None else check_int(f"budget.{key}", given[key], low=0)
-            for key in ("requests", "requests_per_day")
-        }
-        money = {
-            key: None if given[key] is None else _micros(f"budget.{key}", given[key])
-            for key in ("money", "money_per_day")
-        }
-        return cls(requests["requests"], requests["requests_per_day"], money["money"], money["money_per_day"])
+        values = check_mapping("budget", node, ("requests", "requests_per_day", "money", "money_per_day"))
+        return cls(
+            *(
+                None if values[key] is None else check_int(f"budget.{key}", values[key], low=0)
+                for key in ("requests", "requests_per_day")
+            ),
+            *(
+                None if values[key] is None else _parse_micros(f"budget.{key}", values[key])
+                for key in ("money", "money_per_day")
+            ),
+        )
+
+    def find_excess(self, spending: Spending, *, requests: int, micros: int) -> str:
+        """Finds the first limit that more requests would exceed.
+
+        Requests that cost nothing never exceed a limit of money, even one of 0.
+
+        Args:
+            spending: Spending so far.
+            requests: Number of additional requests.
+            micros: Their price in millionths of a US dollar.
+
+        Returns:
+            The limit as `budget.KEY=VALUE`; an empty string if none is exceeded.
+        """
+        limits = (
+            ("requests", self.requests, spending.requests + requests, 1),
+            ("money", self.micros, spending.micros + micros, MICROS_PER_USD),
+            ("requests_per_day", self.requests_per_day, spending.requests_today + requests, 1),
+            ("money_per_day", self.micros_per_day, spending.micros_today + micros, MICROS_PER_USD),
+        )
+        for key, limit, total, unit in limits:
+            is_free = unit == MICROS_PER_USD and micros == 0
+            if limit is not None and total > limit and not is_free:
+                return f"budget.{key}={limit / unit:.15g}"
+        return ""
 
 
 @dataclass(frozen=True)
-class Spent:
-    """What was reserved so far: requests and millionths of a US dollar, in all and today."""
+class Spending:
+    """Reserved requests and millionths of a US dollar, in total and today."""
 
     requests: int
     requests_today: int
@@ -66,45 +93,38 @@ class Spent:
     micros_today: int
 
 
-def _micros(key: str, value: Any) -> int:
-    """Millionths of a US dollar by the decimals that were written: as a float 8.12 times a million is less."""
-    return int(Decimal(str(check_number(key, value, low=0.0))) * MICROS)
+def _parse_micros(key: str, value: Any) -> int:
+    """Converts US dollars to millionths by the decimals as written: 8.12 * 1e6 in floats is 8119999.999."""
+    return int(Decimal(str(check_number(key, value, low=0.0))) * MICROS_PER_USD)
 
 
-def today() -> str:
-    """The UTC day."""
+def utc_today() -> str:
+    """Returns the current UTC day as YYYY-MM-DD."""
     return datetime.now(UTC).strftime("%Y-%m-%d")
 
 
-def spent(db: sqlite3.Connection, provider: str, day: str | None = None) -> Spent:
-    """What was spent with a provider."""
+def read_spending(db: sqlite3.Connection, provider: str, day: str | None = None) -> Spending:
+    """Reads the spending with a provider, in total and on a UTC day (today by default)."""
     row = db.execute(
-        "SELECT total(requests), total(micros), total(requests * (day = ?1)), total(micros * (day = ?1)) "
+        "SELECT total(requests), total(requests * (day = ?1)), total(micros), total(micros * (day = ?1)) "
         "FROM spent WHERE provider = ?2",
-        (day or today(), provider),
+        (day or utc_today(), provider),
     ).fetchone()
-    return Spent(int(row[0]), int(row[2]), int(row[1]), int(row[3]))
+    return Spending(*map(int, row))
 
 
-def reserve(db: sqlite3.Connection, *, provider: str, kind: str, micros: int, day: str, budget: Budget) -> None:
-    """Reserves one request on a UTC day, within a transaction.
+def reserve_request(
+    db: sqlite3.Connection, *, provider: str, kind: str, micros: int, day: str, budget: Budget
+) -> None:
+    """Reserves one request on a UTC day, within the caller's transaction.
 
     Raises:
-        BudgetSpentError: It would pass a budget; nothing is changed.
+        BudgetExceededError: The request would exceed a budget; nothing is changed.
     """
-    so_far = spent(db, provider, day)
-    limits = (
-        ("requests", budget.requests, so_far.requests + 1, 1),
-        ("requests_per_day", budget.requests_per_day, so_far.requests_today + 1, 1),
-        ("money", budget.micros, so_far.micros + micros, MICROS),
-        ("money_per_day", budget.micros_per_day, so_far.micros_today + micros, MICROS),
-    )
-    for key, limit, then, unit in limits:
-        free = unit == MICROS and micros == 0  # what costs nothing passes no budget of money
-        if limit is not None and then > limit and not free:
-            raise BudgetSpentError(
-                f"budget.{key}={limit / unit:g} is spent: the next {kind} request would pass it."
-            )
+    exceeded = budget.find_excess(read_spending(db, provider, day), requests=1, micros=micros)
+    if exceeded:
+        raise BudgetExceededError(f"{exceeded} is used up: the next {kind} request would exceed it.")
+
     db.execute(
         "INSERT INTO spent VALUES (?, ?, ?, 1, ?) ON CONFLICT DO UPDATE SET requests = requests + 1, "
         "micros = micros + excluded.micros",
@@ -112,7 +132,7 @@ def reserve(db: sqlite3.Connection, *, provider: str, kind: str, micros: int, da
     )
 
 
-def give_back(db: sqlite3.Connection, *, provider: str, kind: str, micros: int, day: str) -> None:
+def release_request(db: sqlite3.Connection, *, provider: str, kind: str, micros: int, day: str) -> None:
     """Undoes the reservation of a request that was certainly not sent."""
     db.execute(
         "UPDATE spent SET requests = requests - 1, micros = micros - ? "
@@ -121,8 +141,8 @@ def give_back(db: sqlite3.Connection, *, provider: str, kind: str, micros: int, 
     )
 
 
-def spent_by_kind(db: sqlite3.Connection, provider: str) -> dict[str, tuple[int, int]]:
-    """Kind -> requests and millionths of a US dollar, in all."""
+def read_spending_by_kind(db: sqlite3.Connection, provider: str) -> dict[str, tuple[int, int]]:
+    """Reads requests and millionths of a US dollar in total, by kind of request."""
     rows = db.execute(
         "SELECT kind, sum(requests), sum(micros) FROM spent WHERE provider = ? GROUP BY kind ORDER BY kind",
         (provider,),
@@ -131,14 +151,14 @@ def spent_by_kind(db: sqlite3.Connection, provider: str) -> dict[str, tuple[int,
 
 
 def check_price(key: str, value: Any) -> int:
-    """Millionths of a US dollar per request, from a price per 1,000.
+    """Converts a price in US dollars per 1,000 requests to millionths of a US dollar per request.
 
     Raises:
-        ConfigError: It is no number from 0 up, or no whole number of millionths per request.
+        ConfigError: The price is not a number from 0 up, or not an integer number of millionths per request.
     """
-    micros = check_number(key, value, low=0.0, high=1e6) * MICROS / 1000
+    micros = check_number(key, value, low=0.0, high=1e6) * MICROS_PER_USD / 1000
     if abs(micros - round(micros)) > 1e-6:
         raise ConfigError.at(
-            key, "must have at most three decimals, for it is a price per 1,000 requests", found=value
+            key, "must have at most three decimals, because it is a price per 1,000 requests", found=value
         )
     return round(micros)

@@ -1,12 +1,16 @@
-"""Journal: one SQLite file of what was planned, found, asked for and paid. It survives a kill at any moment.
+"""SQLite database of a collection: plan, panoramas, views and spending. It survives a kill at any moment.
 
-points      where to ask: `planned` -> `found` (a place), `empty` (and why), or `failed` for now
-places      panoramas that were found: `found` -> `wanted` or `dropped` (and why) -> `done`, or `failed` for now
-views       those whose files are whole on disk, and how many bytes these have
-spent       requests and money that were reserved, by UTC day, provider and kind
+Tables and the states of their rows:
 
-It holds no key and no URL. All changes go through `Commits`: many at once, in one transaction that is on disk
-before anybody goes on.
+- `points`: points of the plan. `planned` becomes `found` (a place), `empty` (with the reason), or `failed` until
+  the next run.
+- `places`: panoramas. `found` becomes `wanted` or `dropped` (with the reason) by the filters, and `wanted` becomes
+  `done`, `dropped`, or `failed` until the next run.
+- `views`: views that are complete on disk, with their size in bytes.
+- `spent`: reserved requests and money, by UTC day, provider and kind of request.
+
+The database holds no key and no URL. All changes during a step go through `CommitQueue`, which combines the
+changes of many tasks to one transaction, and lets each task continue once its change is on disk.
 """
 
 from __future__ import annotations
@@ -23,12 +27,14 @@ from typing import Any, Self, TypeVar
 from geoguesser.errors import GeoguesserError, StoreError
 from geoguesser.system.locks import FileLock, LocksUnsupportedError
 
-NAME, LOCK = "journal.sqlite", "journal.lock"
+DATABASE_NAME, LOCK = "journal.sqlite", "journal.lock"
+FORMAT_VERSION = 1
+
+# The system releases the lock of a killed process a moment after its end.
 POLL_S = 0.05
-MAX_LOCK_WAIT_S = 1.0  # the system frees the lock of a killed process a moment after its end
-FORMAT = 1
+MAX_LOCK_WAIT_S = 1.0
 T = TypeVar("T")
-TABLES = """
+SCHEMA = """
 CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS points (
     id INTEGER PRIMARY KEY, latitude REAL NOT NULL, longitude REAL NOT NULL,
@@ -54,19 +60,25 @@ CREATE TABLE IF NOT EXISTS spent (
 """
 
 
-class Journal:
-    """The journal of one folder, and the lock on it. Use it with `with`.
+class Database:
+    """Database of one folder, with a lock that keeps other processes out; a context manager.
 
     Args:
-        folder: Where it lies; it is made.
+        folder: Folder of the database; it is created if necessary.
 
     Raises:
-        StoreError: Another process has it, it cannot be written, or it is no journal of ours.
+        StoreError: Another process uses the folder, it cannot be written, or the file is no database of this
+            program.
+
+    Attributes:
+        folder: Folder of the database.
+        file: Path of the database.
+        db: Connection to the database.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.file = folder / NAME
+        self.file = folder / DATABASE_NAME
         try:
             folder.mkdir(parents=True, exist_ok=True)
             self._lock = _take_lock(folder)
@@ -89,8 +101,8 @@ class Journal:
         except sqlite3.Error as error:
             self._lock.release()
             raise StoreError.at(
-                str(self.file), f"is no journal that can be used ({error})",
-                remedy="Move it away to begin another: what was paid is then forgotten, views on disk are not.",
+                str(self.file), f"is not a usable database ({error})",
+                remedy="Move it away to start a new one. Spending is then forgotten; views on disk are kept.",
             ) from error  # fmt: skip
         except BaseException:
             self._lock.release()
@@ -103,69 +115,85 @@ class Journal:
         self.db.close()
         self._lock.release()
 
-    def change(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """Runs `work` in a transaction of its own, and returns what it returns once that is on disk."""
-        (result,) = self.change_all([work])
+    def write(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Runs `work` in a transaction of its own, and returns its result once the transaction is on disk."""
+        (result,) = self.write_all([work])
         if isinstance(result, GeoguesserError):
             raise result
         return result
 
-    def change_all(self, works: list[Callable[[sqlite3.Connection], Any]]) -> list[Any]:
-        """Runs many in one transaction, each after the other.
+    def write_all(self, works: list[Callable[[sqlite3.Connection], Any]]) -> list[Any]:
+        """Runs several functions in one transaction.
+
+        A function may refuse its change by raising a GeoguesserError before it changes anything. That does not
+        affect the other functions; any other error undoes the complete transaction.
 
         Returns:
-            What each returned; where it raised a GeoguesserError (before it changed anything), that error.
+            Result of each function, or the GeoguesserError that it raised.
 
         Raises:
-            StoreError: The disk is full, or the like; then nothing was changed.
+            StoreError: The database cannot be written, for example because the disk is full. Nothing was changed.
         """
+
+        def run(work: Callable[[sqlite3.Connection], Any]) -> Any:
+            try:
+                return work(self.db)
+            except GeoguesserError as error:
+                return error
+
         try:
             self.db.execute("BEGIN IMMEDIATE")
             try:
-                results = [_result(work, self.db) for work in works]
+                results = [run(work) for work in works]
             except BaseException:
                 self.db.execute("ROLLBACK")
                 raise
             self.db.execute("COMMIT")
         except sqlite3.Error as error:
+            # A failed COMMIT may leave the transaction open.
             if self.db.in_transaction:
                 self.db.execute("ROLLBACK")
             raise StoreError.at(str(self.file), f"cannot be written ({error})") from error
         return results
 
-    def rows(self, query: str, *values: Any) -> list[tuple[Any, ...]]:
-        """All rows of a query."""
+    def query(self, query: str, *values: Any) -> list[tuple[Any, ...]]:
+        """Returns all rows of a query."""
         return self.db.execute(query, values).fetchall()
 
-    def meta(self, key: str) -> str | None:
-        """What was noted under a key."""
-        found = self.rows("SELECT value FROM meta WHERE key = ?", key)
-        return str(found[0][0]) if found else None
+    def get_meta(self, key: str) -> str | None:
+        """Returns the value recorded under a key, or None."""
+        rows = self.query("SELECT value FROM meta WHERE key = ?", key)
+        return str(rows[0][0]) if rows else None
 
     def _open(self) -> None:
+        # In WAL mode a commit is one sequential write. FULL flushes it to disk before the commit returns, so that
+        # a power failure does not undo a reservation whose request was already sent.
         self.db.execute("PRAGMA journal_mode=WAL")
-        self.db.execute("PRAGMA synchronous=FULL")  # what was paid must not be forgotten when the power goes
+        self.db.execute("PRAGMA synchronous=FULL")
         self.db.execute("PRAGMA cache_size=-4096")  # KiB
-        self.db.executescript(TABLES)
-        self.change(lambda db: db.execute("INSERT OR IGNORE INTO meta VALUES ('format', ?)", (str(FORMAT),)))
-        if (found := self.meta("format")) != str(FORMAT):
-            raise StoreError.at(str(self.file), f"must be a journal of format {FORMAT}", found=found)
+        self.db.executescript(SCHEMA)
+
+        version = str(FORMAT_VERSION)
+        self.write(lambda db: db.execute("INSERT OR IGNORE INTO meta VALUES ('format', ?)", (version,)))
+        if (found := self.get_meta("format")) != version:
+            raise StoreError.at(str(self.file), f"must have format {version}", found=found)
 
 
-class Commits:
-    """Changes of a journal from many tasks: all that wait are written in one transaction, in a thread.
+class CommitQueue:
+    """Group commit: combines the changes of many tasks to few transactions, written in a thread.
 
-    Each waits until its own change is on disk; a flush to disk then serves many of them.
+    A flush to disk takes milliseconds, during which other tasks request changes too. All of these become the next
+    transaction, so one flush serves many tasks.
     """
 
-    def __init__(self, journal: Journal) -> None:
-        self._journal = journal
+    def __init__(self, database: Database) -> None:
+        self._database = database
         self._waiting: list[tuple[Callable[[sqlite3.Connection], Any], asyncio.Future[Any]]] = []
         self._task: asyncio.Task[None] | None = None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="journal")
 
-    async def change(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """As `Journal.change`."""
+    async def write(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Does the same as `Database.write`, in a transaction shared with other tasks."""
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         self._waiting.append((work, future))
         if self._task is None or self._task.done():
@@ -173,7 +201,7 @@ class Commits:
         return await future
 
     async def close(self) -> None:
-        """Waits for what is being written."""
+        """Waits for the changes in flight."""
         if self._task is not None:
             await self._task
         self._thread.shutdown()
@@ -182,12 +210,15 @@ class Commits:
         loop = asyncio.get_running_loop()
         while self._waiting:
             batch, self._waiting = self._waiting, []
+
             results: list[Any]
             try:
                 works = [work for work, _ in batch]
-                results = await loop.run_in_executor(self._thread, self._journal.change_all, works)
-            except Exception as error:  # each of those that wait must hear of it
+                results = await loop.run_in_executor(self._thread, self._database.write_all, works)
+            except Exception as error:
+                # The transaction failed as a unit, so every task gets the error.
                 results = [error] * len(batch)
+
             for (_, future), result in zip(batch, results, strict=True):
                 if future.cancelled():
                     continue
@@ -195,13 +226,6 @@ class Commits:
                     future.set_exception(result)
                 else:
                     future.set_result(result)
-
-
-def _result(work: Callable[[sqlite3.Connection], Any], db: sqlite3.Connection) -> Any:
-    try:
-        return work(db)
-    except GeoguesserError as error:
-        return error
 
 
 def _take_lock(folder: Path) -> FileLock:

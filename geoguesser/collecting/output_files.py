@@ -1,4 +1,4 @@
-"""View files: whether an image is a whole view that shows something, and how it comes onto the disk at once."""
+"""View files: check that an image is complete and shows something, and atomic writing."""
 
 from __future__ import annotations
 
@@ -9,35 +9,36 @@ from geoguesser.data.images import ImageSpec, decode_rgb, read_header
 from geoguesser.errors import StoreError
 from geoguesser.system.files import write_bytes
 
-LOOK = ImageSpec(size=112)  # the size at which a view is looked at
+# Small copy of a view on which placeholders are recognised.
+CHECK_SPEC = ImageSpec(size=112)
 
 
 class PlaceholderError(ValueError):
-    """A whole image that shows nothing: grey, or tiny."""
+    """Complete image that shows nothing: it is grey, or tiny."""
 
 
 def check_view(data: bytes) -> None:
-    """Decodes an image to its end.
+    """Checks a view by decoding it to its end.
 
     Raises:
-        PlaceholderError: It stands for an image that is not there.
-        ValueError: It is no JPEG, or not whole.
+        PlaceholderError: The image is a placeholder for missing imagery.
+        ValueError: The data are not a complete JPEG.
     """
     header = read_header(data)
     if not data.startswith(b"\xff\xd8"):
         raise ValueError("no JPEG")
-    image = decode_rgb(data, header, LOOK.size)
-    if reason := is_placeholder(header, LOOK.fitted(image)):
+    image = decode_rgb(data, header, CHECK_SPEC.size)
+    if reason := is_placeholder(header, CHECK_SPEC.fitted(image)):
         raise PlaceholderError(reason)
 
 
-def view_path(out: Path, uuid: str, heading_deg: int) -> Path:
-    """Where a view lies."""
+def get_view_path(out: Path, uuid: str, heading_deg: int) -> Path:
+    """Returns the path of a view."""
     return out / "images" / uuid / f"{heading_deg}.jpg"
 
 
-def whole_view(path: Path) -> int:
-    """The bytes of a view that is whole on disk, 0 where there is none: a kill may have come before its record."""
+def get_complete_view_size(path: Path) -> int:
+    """Returns the size of a view in bytes; 0 if the file is missing or not a complete view."""
     try:
         data = path.read_bytes()
         check_view(data)
@@ -47,10 +48,10 @@ def whole_view(path: Path) -> int:
 
 
 def write_view(path: Path, data: bytes) -> None:
-    """Writes a view atomically and flushes it to the disk; its folder is created if it is missing.
+    """Writes a view atomically: after a kill or power failure the file is complete or missing.
 
     Raises:
-        StoreError: The disk is full, or the like.
+        StoreError: The file cannot be written, for example because the disk is full.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Tables: data.csv of the places that are done, and other CSV files, each written in one step and row by row."""
+"""data.csv of the completed places, and the writing of other CSV files."""
 
 from __future__ import annotations
 
@@ -7,45 +7,45 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from geoguesser.collecting.database import Journal
+from geoguesser.collecting.database import Database
 from geoguesser.errors import StoreError
 from geoguesser.system.files import open_replacement
 
-TABLE = "data.csv"
-COLUMNS = ("uuid", "latitude", "longitude", "panorama_id", "date", "copyright", "provider")
+TABLE_NAME = "data.csv"
+PLACE_COLUMNS = ("uuid", "latitude", "longitude", "panorama_id", "date", "copyright", "provider")
 
 
-def write_places(journal: Journal) -> int:
-    """Writes data.csv: the places all of whose views are whole on disk, in the order of their points.
+def write_places_table(database: Database) -> int:
+    """Writes data.csv: the places with all views complete on disk, in the order of their points.
 
     Returns:
-        How many there are.
+        Number of places.
     """
-    rows = journal.db.execute(
+    rows = database.db.execute(
         "SELECT uuid, printf('%.7f', latitude), printf('%.7f', longitude), panorama_id, date, copyright, provider "
         "FROM places WHERE state = 'done' ORDER BY point, id"
     )
-    return write_table(journal.folder / TABLE, COLUMNS, rows)
+    return write_table(database.folder / TABLE_NAME, PLACE_COLUMNS, rows)
 
 
-def check_own(folder: Path, columns: tuple[str, ...]) -> None:
-    """Refuses a folder whose data.csv has other columns than ours: it would be written over.
+def check_table_columns(folder: Path, columns: tuple[str, ...]) -> None:
+    """Checks that a folder's data.csv, if there is one, has the given columns, because it will be overwritten.
 
     Raises:
-        StoreError: It is the table of a dataset that came from elsewhere.
+        StoreError: It is the table of a dataset from elsewhere.
     """
-    path = folder / TABLE
+    path = folder / TABLE_NAME
     if not path.exists():
         return
     try:
         with path.open(encoding="utf-8-sig") as stream:
-            first = stream.readline().strip()
+            header = stream.readline().strip()
     except (OSError, UnicodeDecodeError):
-        first = ""
-    if first != ",".join(columns):
+        header = ""
+    if header != ",".join(columns):
         raise StoreError.at(
-            str(path), "was not written by this step, which would write over it",
-            remedy="Name another out: training takes several folders.",
+            str(path), "was not written by this step, which would overwrite it",
+            remedy="Name another out: training reads several folders.",
         )  # fmt: skip
 
 
@@ -61,7 +61,7 @@ def write_table(path: Path, columns: tuple[str, ...], rows: Iterable[tuple[Any, 
         Number of rows.
 
     Raises:
-        StoreError: The disk is full, or the like.
+        StoreError: The file cannot be written, for example because the disk is full.
     """
     count = 0
     try:

@@ -169,7 +169,7 @@ def refuse_credentials(words: list[str]) -> list[str]:
     Raises:
         ConfigError: A word looks like an API key.
     """
-    from geoguesser.collecting.providers.credentials import refuse_keys
+    from geoguesser.collecting.providers.credentials import check_no_secrets
 
-    refuse_keys({"the command line": words})
+    check_no_secrets({"the command line": words})
     return words

@@ -1,4 +1,4 @@
-"""Collection: one `python -m geoguesser.collect`, from its config to a folder that training reads."""
+"""The collect command: runs a step from its config, and leaves a folder that training reads."""
 
 from __future__ import annotations
 
@@ -9,92 +9,104 @@ from typing import Any
 from omegaconf import DictConfig
 
 from geoguesser.collecting.budget import Budget
-from geoguesser.collecting.database import Journal
-from geoguesser.collecting.output_tables import COLUMNS, check_own
+from geoguesser.collecting.database import Database
+from geoguesser.collecting.output_tables import PLACE_COLUMNS, check_table_columns
 from geoguesser.collecting.pipeline.filters import Filters
 from geoguesser.collecting.pipeline.plan_table import (
-    check_planned,
-    check_same_plan,
-    keep_plan,
-    keep_provider,
-    planned,
+    PLAN_NAME,
+    check_has_plan,
+    check_plan_settings,
+    count_points,
+    record_plan,
+    record_provider,
     write_plan,
 )
-from geoguesser.collecting.pipeline.runner import Asking, show_cost
+from geoguesser.collecting.pipeline.runner import CollectionRunner, log_cost
 from geoguesser.collecting.providers.base import Provider
-from geoguesser.collecting.providers.credentials import Keys, hidden, refuse_keys
-from geoguesser.collecting.providers.http_settings import Http
+from geoguesser.collecting.providers.credentials import SecretRedactor, check_no_secrets, redact_logs
+from geoguesser.collecting.providers.http_settings import HttpSettings
 from geoguesser.commands.configs import build, known_keys, to_plain
 from geoguesser.errors import ConfigError, check_bool, check_choice, check_int
 
 log = logging.getLogger(__name__)
 
-STEPS = ("plan", "metadata", "download", "all", "photos", "cut")
+COLLECT_STEPS = ("plan", "metadata", "download", "all", "photos", "cut")
 
 
 def run_collect(cfg: DictConfig) -> None:
-    """Runs one step, or all.
+    """Runs one step, or all steps of a provider. A step that was stopped continues when it is run again.
 
     Args:
-        cfg: The config of conf/collect.yaml.
+        cfg: Config of conf/collect.yaml.
 
     Raises:
-        GeoguesserError: What the user can mend. The same command goes on where it was.
-        SystemExit: The user stopped it.
+        GeoguesserError: The config, a file or a provider prevents the step. The message names the remedy.
+        SystemExit: The user interrupted the step.
     """
     config = to_plain(cfg, known_keys("collect"))
-    refuse_keys(config)
-    step = check_choice("step", config["step"], STEPS)
-    out = _folder(config["out"])
+    check_no_secrets(config)
+    step = check_choice("step", config["step"], COLLECT_STEPS)
+    out = config["out"]
+    if out is None or isinstance(out, bool | list | dict) or not str(out).strip():
+        raise ConfigError.at("out", "must name a folder", found=out)
+    folder = Path(str(out)).expanduser()
+
     if step in ("photos", "cut"):
-        _own_pictures(step, config, out)
+        _convert_own_images(step, config, folder)
         return
-    check_own(out, COLUMNS)
-    asking = step != "plan"
-    budget, http, filters = Budget.of(config["budget"]), Http.of(config["http"]), Filters.of(config["filters"])
+
+    # All settings are checked before the database is created or a key is read.
+    check_table_columns(folder, PLACE_COLUMNS)
+    budget = Budget.from_config(config["budget"])
+    http = HttpSettings.from_config(config["http"])
+    filters = Filters.from_config(config["filters"])
     provider: Provider = build(config["provider"], "provider")
-    keys = Keys(provider.unlock() if asking else ())
-    with hidden(keys), Journal(out) as journal:
+
+    sends_requests = step != "plan"
+    redactor = SecretRedactor(provider.load_credentials() if sends_requests else ())
+    with redact_logs(redactor), Database(folder) as database:
         if step in ("plan", "all"):
-            _plan(config, journal, provider)
-        check_planned(journal)
-        if asking:
-            keep_provider(journal, provider.name, provider.look)
-            Asking(journal, provider, budget, http, filters).run(step)
+            _make_plan(config, database)
+        check_has_plan(database)
+
+        if sends_requests:
+            record_provider(database, provider.name, provider.view_settings)
+            CollectionRunner(database, provider, budget, http, filters).run(step)
         else:
-            show_cost("all of it", journal, provider, budget, points=True, places=True)
+            log_cost("step=all", database, provider, budget, points=True, places=True)
 
 
-def _folder(value: Any) -> Path:
-    if value is None or isinstance(value, bool | list | dict) or not str(value).strip():
-        raise ConfigError.at("out", "must name a folder", found=value)
-    return Path(str(value)).expanduser()
-
-
-def _plan(config: dict[str, Any], journal: Journal, provider: Provider) -> None:
+def _make_plan(config: dict[str, Any], database: Database) -> None:
+    """Draws the points of the plan and records them, unless the folder already has the plan."""
     places, seed = check_int("places", config["places"], low=1), check_int("seed", config["seed"], low=0)
     pictures = check_bool("pictures", config["pictures"])
     settings = {"places": places, "seed": seed, "region": config["region"], "strategy": config["strategy"]}
-    if check_same_plan(journal, settings):
-        write_plan(journal)  # a kill may have come between the journal and its copy
-        log.info("the plan is there: %d points", planned(journal))
+
+    if check_plan_settings(database, settings):
+        # A kill may have come between the writing of the database and of its copy.
+        write_plan(database)
+        log.info("the plan already exists: %d points", count_points(database))
         return
-    from geoguesser.collecting.planning.plan_lines import plan_lines
+
+    # Imported here because it is slow and most runs do not need it.
+    from geoguesser.collecting.planning.plan_lines import format_plan
 
     strategy = build(config["strategy"], "strategy")
     region = build(config["region"], "region")
     coords_deg = strategy.sample(region, places=places, seed=seed)
     if not len(coords_deg):
-        raise ConfigError("The plan has no point: strategy.spacing_m, strategy.near or the region leave none.")
-    new = keep_plan(journal, coords_deg, settings)
+        raise ConfigError("The plan has no points: strategy.spacing_m, strategy.near or the region leave no room.")
+
+    new_points = record_plan(database, coords_deg, settings)
     report = strategy.report()
-    for line in plan_lines(report):
+    for line in format_plan(report):
         log.info("%s", line)
-    log.info("%s: %d new points", journal.folder / "plan.csv", new)
+    log.info("%s: %d new points", database.folder / PLAN_NAME, new_points)
+
     if pictures:
         from geoguesser.reporting.plan_map import draw_plan
 
-        path = journal.folder / "plan.png"
+        path = database.folder / "plan.png"
         draw_plan(
             path, region=region, planned_deg=coords_deg, existing_deg=strategy.existing_deg, layer=strategy.layer,
             title=f"{len(coords_deg):,} points, {region.name}", report=report,
@@ -102,22 +114,23 @@ def _plan(config: dict[str, Any], journal: Journal, provider: Provider) -> None:
         log.info("picture: %s", path)
 
 
-def _own_pictures(step: str, config: dict[str, Any], out: Path) -> None:
-    """Places from photos or panoramas of the user's own: nobody is asked."""
-    from geoguesser.collecting.photos.writer import summary_lines
+def _convert_own_images(step: str, config: dict[str, Any], out: Path) -> None:
+    """Makes places from the user's photos, or views from the user's panoramas. No request is sent."""
+    from geoguesser.collecting.photos.writer import format_summary
 
     key = {"photos": "photos", "cut": "panoramas"}[step]
-    given = dict(config[key])
-    folder = given.pop("folder")
+    settings = dict(config[key])
+    folder = settings.pop("folder")
     if not folder:
         raise ConfigError.at(f"{key}.folder", f"must name a folder for step={step}", found=folder)
+
     if step == "photos":
-        from geoguesser.collecting.photos.import_photos import photos_to_places
+        from geoguesser.collecting.photos.import_photos import import_photos
 
-        counts = photos_to_places(str(folder), out, **given)
+        counts = import_photos(str(folder), out, **settings)
     else:
-        from geoguesser.collecting.photos.cut_panoramas import cut_files
+        from geoguesser.collecting.photos.cut_panoramas import cut_panoramas
 
-        counts = cut_files(str(folder), out, **given)
-    for line in summary_lines(counts):
+        counts = cut_panoramas(str(folder), out, **settings)
+    for line in format_summary(counts):
         log.info("%s", line)

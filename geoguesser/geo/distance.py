@@ -92,3 +92,11 @@ def from_unit(vectors: ArrayT) -> ArrayT:
 
     x, y, z = np.moveaxis(vectors, -1, 0)
     return np.degrees(np.stack((np.arctan2(z, np.hypot(x, y)), np.arctan2(y, x)), axis=-1))
+
+
+def compute_chord(distance_m: float) -> float:
+    """Chord length between two points on the unit sphere, given their great-circle distance in metres.
+
+    It is the inverse of `chord_to_km`. Distances beyond half the circumference give 2, the longest chord.
+    """
+    return float(2.0 * np.sin(np.minimum(distance_m / (2000.0 * EARTH_RADIUS_KM), np.pi / 2)))

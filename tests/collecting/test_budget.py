@@ -1,4 +1,4 @@
-"""No budget is passed: not by many at once, not over days or restarts, not by a rounding."""
+"""Budgets hold for parallel requests, over days and restarts, and with exact sums of money."""
 
 from __future__ import annotations
 
@@ -12,37 +12,37 @@ from hypothesis import strategies as st
 
 from geoguesser.collecting.budget import (
     Budget,
-    BudgetSpentError,
+    BudgetExceededError,
     check_price,
-    give_back,
-    reserve,
-    spent,
-    spent_by_kind,
-    today,
+    read_spending,
+    read_spending_by_kind,
+    release_request,
+    reserve_request,
+    utc_today,
 )
-from geoguesser.collecting.database import Commits, Journal
+from geoguesser.collecting.database import CommitQueue, Database
 from geoguesser.errors import ConfigError
 
 NO_LIMIT = {"requests": None, "requests_per_day": None, "money": None, "money_per_day": None}
 
 
 def budget(**limits: float) -> Budget:
-    return Budget.of({**NO_LIMIT, **limits})
+    return Budget.from_config({**NO_LIMIT, **limits})
 
 
 def reserve_many(folder: Path, count: int, limits: Budget, *, micros: int = 7000, day: str = "2026-11-27") -> int:
-    """Asks for so many at once, and returns how many were allowed."""
+    """Reserves requests in parallel, and returns the number of allowed ones."""
 
-    async def run(journal: Journal) -> int:
-        commits = Commits(journal)
-        work = partial(reserve, provider="p", kind="image", micros=micros, day=day, budget=limits)
-        found = await asyncio.gather(*(commits.change(work) for _ in range(count)), return_exceptions=True)
-        await commits.close()
-        assert all(one is None or isinstance(one, BudgetSpentError) for one in found)
-        return sum(one is None for one in found)
+    async def run(database: Database) -> int:
+        commit_queue = CommitQueue(database)
+        work = partial(reserve_request, provider="p", kind="image", micros=micros, day=day, budget=limits)
+        results = await asyncio.gather(*(commit_queue.write(work) for _ in range(count)), return_exceptions=True)
+        await commit_queue.close()
+        assert all(result is None or isinstance(result, BudgetExceededError) for result in results)
+        return sum(result is None for result in results)
 
-    with Journal(folder) as journal:
-        return asyncio.run(run(journal))
+    with Database(folder) as database:
+        return asyncio.run(run(database))
 
 
 @pytest.mark.parametrize(
@@ -81,23 +81,30 @@ def test_what_costs_nothing_passes_no_budget_of_money(tmp_path: Path):
 
 def test_the_message_names_the_budget(tmp_path: Path):
     with (
-        Journal(tmp_path) as journal,
-        pytest.raises(BudgetSpentError, match=r"^budget\.money=0\.5 is spent: the next image request would"),
+        Database(tmp_path) as database,
+        pytest.raises(BudgetExceededError, match=r"^budget\.money=0\.5 is used up: the next image request would"),
     ):
-        journal.change(
-            partial(reserve, provider="p", kind="image", micros=600_000, day=today(), budget=budget(money=0.5))
+        database.write(
+            partial(
+                reserve_request,
+                provider="p",
+                kind="image",
+                micros=600_000,
+                day=utc_today(),
+                budget=budget(money=0.5),
+            )
         )
 
 
 def test_what_was_not_sent_is_given_back(tmp_path: Path):
-    reserve_many(tmp_path, 3, budget(), day=today())
-    with Journal(tmp_path) as journal:
-        work = partial(give_back, provider="p", kind="image", micros=7000, day=today())
-        journal.change(work)
-        assert spent_by_kind(journal.db, "p") == {"image": (2, 14_000)}
-        assert spent(journal.db, "p") == (found := spent(journal.db, "p", today()))
-        assert (found.requests, found.requests_today, found.micros) == (2, 2, 14_000)
-        assert spent(journal.db, "another").requests == 0
+    reserve_many(tmp_path, 3, budget(), day=utc_today())
+    with Database(tmp_path) as database:
+        work = partial(release_request, provider="p", kind="image", micros=7000, day=utc_today())
+        database.write(work)
+        assert read_spending_by_kind(database.db, "p") == {"image": (2, 14_000)}
+        assert read_spending(database.db, "p") == (spending := read_spending(database.db, "p", utc_today()))
+        assert (spending.requests, spending.requests_today, spending.micros) == (2, 2, 14_000)
+        assert read_spending(database.db, "another").requests == 0
 
 
 @given(st.integers(1, 10**6), st.integers(1, 50))

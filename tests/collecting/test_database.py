@@ -1,4 +1,4 @@
-"""The journal: one process at a time, all or nothing, and what a kill leaves."""
+"""Database of a collection: locking, transactions, and durability after kills."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from geoguesser.collecting.database import LOCK, NAME, Commits, Journal
+from geoguesser.collecting.database import DATABASE_NAME, LOCK, CommitQueue, Database
 from geoguesser.errors import ConfigError, StoreError
 
 
@@ -27,73 +27,75 @@ def refuse(db: sqlite3.Connection) -> None:
 
 
 def test_a_second_process_is_refused_by_name(tmp_path: Path):
-    with Journal(tmp_path):
-        code = f"from geoguesser.collecting.database import *; Journal(Path({str(tmp_path)!r}))"
+    with Database(tmp_path):
+        code = f"from geoguesser.collecting.database import *; Database(Path({str(tmp_path)!r}))"
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
         message = (
             f"StoreError: out={tmp_path} is in use by another process (number {os.getpid()}), which holds {LOCK}."
         )
         assert done.returncode != 0
         assert message in done.stderr
-    with Journal(tmp_path):  # it is free again
+    with Database(tmp_path):  # it is free again
         pass
 
 
 def test_many_changes_are_one_transaction_and_one_that_is_refused_harms_no_other(tmp_path: Path):
-    async def run(journal: Journal) -> list:
-        commits = Commits(journal)
-        works = [commits.change(lambda db, n=n: insert(n, db)) for n in range(20)]
-        found = await asyncio.gather(*works[:10], commits.change(refuse), *works[10:], return_exceptions=True)
-        await commits.close()
-        return found
+    async def run(database: Database) -> list:
+        commit_queue = CommitQueue(database)
+        works = [commit_queue.write(lambda db, n=n: insert(n, db)) for n in range(20)]
+        results = await asyncio.gather(
+            *works[:10], commit_queue.write(refuse), *works[10:], return_exceptions=True
+        )
+        await commit_queue.close()
+        return results
 
-    with Journal(tmp_path) as journal:
+    with Database(tmp_path) as database:
         statements: list[str] = []
-        journal.db.set_trace_callback(statements.append)
-        found = asyncio.run(run(journal))
-        assert statements.count("COMMIT") <= 2  # the first may go alone
-        assert [one for one in found if isinstance(one, int)] == list(range(20))
-        assert [str(one) for one in found if isinstance(one, Exception)] == ["this one is refused"]
-        assert journal.rows("SELECT count(*) FROM points") == [(20,)]
+        database.db.set_trace_callback(statements.append)
+        results = asyncio.run(run(database))
+        assert statements.count("COMMIT") <= 2  # the first change may have its own
+        assert [result for result in results if isinstance(result, int)] == list(range(20))
+        assert [str(result) for result in results if isinstance(result, Exception)] == ["this one is refused"]
+        assert database.query("SELECT count(*) FROM points") == [(20,)]
 
 
 def test_a_failing_transaction_changes_nothing_and_says_so(tmp_path: Path):
-    with Journal(tmp_path) as journal:
-        journal.change(lambda db: insert(1, db))
+    with Database(tmp_path) as database:
+        database.write(lambda db: insert(1, db))
         with pytest.raises(StoreError, match=r"journal\.sqlite cannot be written \(UNIQUE constraint failed"):
-            journal.change_all([lambda db: insert(2, db), lambda db: insert(1, db)])
-        assert journal.rows("SELECT id FROM points") == [(1,)]
+            database.write_all([lambda db: insert(2, db), lambda db: insert(1, db)])
+        assert database.query("SELECT id FROM points") == [(1,)]
 
 
 def test_what_was_committed_survives_a_kill_and_nothing_else(tmp_path: Path):
     code = f"""
 import os, signal
 from pathlib import Path
-from geoguesser.collecting.database import Journal
-journal = Journal(Path({str(tmp_path)!r}))
-journal.change(lambda db: db.execute("INSERT INTO points (id, latitude, longitude) VALUES (1, 1, 2)"))
-journal.db.execute("BEGIN IMMEDIATE")
-journal.db.execute("INSERT INTO points (id, latitude, longitude) VALUES (2, 1, 2)")
+from geoguesser.collecting.database import Database
+database = Database(Path({str(tmp_path)!r}))
+database.write(lambda db: db.execute("INSERT INTO points (id, latitude, longitude) VALUES (1, 1, 2)"))
+database.db.execute("BEGIN IMMEDIATE")
+database.db.execute("INSERT INTO points (id, latitude, longitude) VALUES (2, 1, 2)")
 os.kill(os.getpid(), signal.SIGKILL)
 """
     done = subprocess.run([sys.executable, "-c", code], check=False)
     assert done.returncode == -signal.SIGKILL
-    with Journal(tmp_path) as journal:
-        assert journal.rows("SELECT id FROM points") == [(1,)]
+    with Database(tmp_path) as database:
+        assert database.query("SELECT id FROM points") == [(1,)]
 
 
 def test_another_file_is_refused(tmp_path: Path):
-    (tmp_path / NAME).write_bytes(b"no database, but some other file" * 100)
-    with pytest.raises(StoreError, match=r"journal\.sqlite is no journal that can be used .* Move it away"):
-        Journal(tmp_path)
-    (tmp_path / NAME).unlink()
-    with Journal(tmp_path) as journal:
-        journal.change(lambda db: db.execute("UPDATE meta SET value = '2' WHERE key = 'format'"))
-    with pytest.raises(StoreError, match="must be a journal of format 1, got '2'"):
-        Journal(tmp_path)
+    (tmp_path / DATABASE_NAME).write_bytes(b"no database, but some other file" * 100)
+    with pytest.raises(StoreError, match=r"journal\.sqlite is not a usable database .* Move it away"):
+        Database(tmp_path)
+    (tmp_path / DATABASE_NAME).unlink()
+    with Database(tmp_path) as database:
+        database.write(lambda db: db.execute("UPDATE meta SET value = '2' WHERE key = 'format'"))
+    with pytest.raises(StoreError, match="must have format 1, got '2'"):
+        Database(tmp_path)
     (tmp_path / "file").write_text("")
     with pytest.raises(StoreError, match=r"must be a folder that can be written \(Not a directory\)\. Name"):
-        Journal(tmp_path / "file" / "out")
+        Database(tmp_path / "file" / "out")
 
 
 def test_a_folder_without_locks_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -102,4 +104,4 @@ def test_a_folder_without_locks_is_refused(tmp_path: Path, monkeypatch: pytest.M
 
     monkeypatch.setattr("fcntl.flock", refuse)
     with pytest.raises(StoreError, match=r"must lie where files can be locked \(No locks available\)"):
-        Journal(tmp_path)
+        Database(tmp_path)

@@ -1,4 +1,4 @@
-"""Views of panoramas: against rays turned by explicit rotation matrices, and by property."""
+"""Views of panoramas against rays turned by rotation matrices, and properties of the projection."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
-from geoguesser.collecting.panorama import Band, cut_views
+from geoguesser.collecting.panorama import RowBand, cut_views
 from geoguesser.errors import ConfigError, DataError
 
 LEVELS = 1.6  # of 255: half a level of rounding in the panorama, in a sample and in a view, and remap's 1/32 pixel
 
 
-def sphere(height: int) -> np.ndarray:
-    """A panorama whose colour is the direction: right, ahead and up of its middle column, -1 to 1 as 0 to 255."""
+def make_panorama_jpeg(height: int) -> np.ndarray:
+    """Makes a panorama whose colours encode the direction: right, ahead, up, from -1 to 1 as 0 to 255."""
     longitude = ((np.arange(2 * height) + 0.5) / (2 * height) - 0.5) * 2 * np.pi
     latitude = (0.5 - (np.arange(height) + 0.5) / height) * np.pi
     right = np.cos(latitude)[:, None] * np.sin(longitude)
@@ -24,11 +24,11 @@ def sphere(height: int) -> np.ndarray:
     return np.rint(127.5 + 127.5 * np.stack((right, ahead, up), axis=-1)).astype(np.uint8)
 
 
-PANORAMA = sphere(512)
+PANORAMA = make_panorama_jpeg(512)
 
 
-def rays(size: int, fov_deg: float, turn_deg: float, pitch_deg: float) -> np.ndarray:
-    """(size, size, 3) where each pixel looks: right, ahead, up; the camera is pitched first, then turned right."""
+def compute_rays(size: int, fov_deg: float, turn_deg: float, pitch_deg: float) -> np.ndarray:
+    """Returns (size, size, 3) directions right, ahead, up of a camera that is pitched, then turned right."""
     steps = ((np.arange(size) + 0.5) * 2 / size - 1) * np.tan(np.radians(fov_deg / 2))
     right, down = np.meshgrid(steps, steps)
     looks = np.stack((right, np.ones_like(right), -down), axis=-1)
@@ -45,8 +45,8 @@ def test_each_pixel_looks_where_rotation_matrices_say(pitch_deg: float, fov_deg:
         PANORAMA, compass_deg=33.0, headings_deg=headings, pitch_deg=pitch_deg, fov_deg=fov_deg, size=96
     )
     for view, heading in zip(views, headings, strict=True):
-        wanted = 127.5 + 127.5 * rays(96, fov_deg, heading - 33.0, pitch_deg)
-        assert np.abs(view - wanted).max() < LEVELS
+        expected = 127.5 + 127.5 * compute_rays(96, fov_deg, heading - 33.0, pitch_deg)
+        assert np.abs(view - expected).max() < LEVELS
 
 
 def test_the_field_of_view_is_from_edge_to_edge() -> None:
@@ -64,8 +64,8 @@ def test_the_field_of_view_is_from_edge_to_edge() -> None:
 )
 def test_a_whole_turn_changes_nothing(heading: float, compass: float, pitch: float, fov: float) -> None:
     def cut(turn: float, centre: float) -> np.ndarray:
-        look = {"pitch_deg": pitch, "fov_deg": fov, "size": 24}
-        return cut_views(PANORAMA, compass_deg=centre, headings_deg=[turn], **look).astype(int)
+        settings_ = {"pitch_deg": pitch, "fov_deg": fov, "size": 24}
+        return cut_views(PANORAMA, compass_deg=centre, headings_deg=[turn], **settings_).astype(int)
 
     view = cut(heading, compass)
     assert np.abs(cut(heading + 360.0, compass) - view).max() <= 1
@@ -80,9 +80,9 @@ def test_columns_that_move_are_a_compass_that_turns(columns: int, heading: int, 
     panorama = np.repeat(np.repeat(noise, 8, axis=0), 8, axis=1)  # a picture without symmetry, with a seam
     moved = np.roll(panorama, columns, axis=1)
     turned = 360.0 * columns / 1024  # what was in the middle lies so far to the right now
-    one = cut_views(panorama, compass_deg=20.0, headings_deg=[heading], size=176).astype(int)
-    other = cut_views(moved, compass_deg=20.0 - turned, headings_deg=[heading], size=176).astype(int)
-    difference = np.abs(one - other)
+    fixed = cut_views(panorama, compass_deg=20.0, headings_deg=[heading], size=176).astype(int)
+    rotated = cut_views(moved, compass_deg=20.0 - turned, headings_deg=[heading], size=176).astype(int)
+    difference = np.abs(fixed - rotated)
     assert difference.mean() < 0.5
     assert difference.max() <= 12  # remap counts in 32nds of a pixel, and edges of noise are steep
 
@@ -92,27 +92,27 @@ def test_the_seam_does_not_show() -> None:
     assert np.abs(np.diff(view, axis=1)).max() <= 3
 
 
-def seen(panorama: np.ndarray, size: int, samples: int) -> np.ndarray:
-    """The view to heading 0, each pixel the mean of `samples` x `samples` points, looked up one by one."""
-    looks = rays(size * samples, 90.0, 0.0, 0.0)
+def sample_view(panorama: np.ndarray, size: int, samples: int) -> np.ndarray:
+    """Computes the view of heading 0 with `samples` x `samples` nearest-neighbour samples per pixel."""
+    looks = compute_rays(size * samples, 90.0, 0.0, 0.0)
     height, width = panorama.shape[:2]
     longitude = np.arctan2(looks[..., 0], looks[..., 1]) / (2 * np.pi) + 0.5
     latitude = 0.5 - np.arcsin(looks[..., 2]) / np.pi
-    found = panorama[(latitude * height).astype(int), (longitude * width).astype(int) % width].astype(float)
-    return found.reshape(size, samples, size, samples, 3).mean(axis=(1, 3))
+    pixels = panorama[(latitude * height).astype(int), (longitude * width).astype(int) % width].astype(float)
+    return pixels.reshape(size, samples, size, samples, 3).mean(axis=(1, 3))
 
 
 @pytest.mark.parametrize("size", [64, 100])
 def test_detail_too_fine_for_a_view_does_not_become_false_patterns(size: int) -> None:
-    """Noise and stripes of two columns, against the mean of 12 x 12 samples; one sample alone is far off."""
+    """Noise and stripes of two columns, against the mean of 12 x 12 samples and against a single sample."""
     noise = np.random.default_rng(0).integers(0, 256, (512, 1024, 3), dtype=np.uint8)
     stripes = np.zeros((1024, 2048, 3), dtype=np.uint8)
     stripes[:, (np.arange(2048) // 2) % 2 == 0] = 255
     for panorama in (noise, stripes):
-        wanted = seen(panorama, size, 12)
+        expected = sample_view(panorama, size, 12)
         view = cut_views(panorama, compass_deg=0.0, headings_deg=[0], size=size)[0].astype(float)
-        careless = seen(panorama, size, 1)
-        assert np.sqrt(np.mean((view - wanted) ** 2)) < 0.2 * np.sqrt(np.mean((careless - wanted) ** 2))
+        aliased = sample_view(panorama, size, 1)
+        assert np.sqrt(np.mean((view - expected) ** 2)) < 0.2 * np.sqrt(np.mean((aliased - expected) ** 2))
 
 
 def test_detail_that_a_view_can_show_stays() -> None:
@@ -124,7 +124,7 @@ def test_detail_that_a_view_can_show_stays() -> None:
 
 def test_a_band_without_poles_gives_the_same_views() -> None:
     whole = cut_views(PANORAMA, compass_deg=10.0, size=64)
-    part = cut_views(PANORAMA[100:420], compass_deg=10.0, size=64, band=Band(100, 512))
+    part = cut_views(PANORAMA[100:420], compass_deg=10.0, size=64, band=RowBand(100, 512))
     assert np.abs(whole.astype(int) - part).max() <= 2
 
 
@@ -132,9 +132,9 @@ def test_a_view_of_rows_that_are_not_there_is_refused() -> None:
     with pytest.raises(
         DataError, match=r"^p\.jpg shows latitudes -20 to 20 degrees, and a view of pitch 0 and field"
     ):
-        cut_views(PANORAMA[199:313], compass_deg=0.0, band=Band(199, 512), where="p.jpg")
+        cut_views(PANORAMA[199:313], compass_deg=0.0, band=RowBand(199, 512), where="p.jpg")
     with pytest.raises(DataError, match=r"p\.jpg must hold rows within its sphere's 512, .* got '300 to 620'"):
-        cut_views(PANORAMA[:320], compass_deg=0.0, band=Band(300, 512), where="p.jpg")
+        cut_views(PANORAMA[:320], compass_deg=0.0, band=RowBand(300, 512), where="p.jpg")
 
 
 def test_other_shapes_are_refused_by_the_name_of_the_file() -> None:

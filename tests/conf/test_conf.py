@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from geoguesser.collecting.photos.cut_panoramas import cut_files
-from geoguesser.collecting.photos.import_photos import photos_to_places
+from geoguesser.collecting.photos.cut_panoramas import cut_panoramas
+from geoguesser.collecting.photos.import_photos import import_photos
 from geoguesser.commands.configs import (
     HEAD_GROUPS,
     build,
@@ -163,7 +163,7 @@ def test_collect_has_safe_defaults_and_its_keys_fit_what_they_are_given_to():
     config = to_plain(compose(["out=a"], "collect"), known_keys("collect"))
     assert config["provider"]["accept_terms"] is False
     assert config["budget"]["money"] == 0
-    for name, target in (("photos", photos_to_places), ("panoramas", cut_files)):
+    for name, target in (("photos", import_photos), ("panoramas", cut_panoramas)):
         parameters = inspect.signature(target).parameters
         given = {key: value for key, value in config[name].items() if key != "folder"}
         assert given.keys() == parameters.keys() - {"folder", "out"}

@@ -1,7 +1,7 @@
-"""Local server that responds as the documented APIs of Google and Mapillary do, with faults on demand.
+"""Local server that imitates the documented APIs of Google and Mapillary over sockets, faults included.
 
-Responses depend on the seed and the request only, and faults also on the number of earlier attempts at the same
-request. Every request is logged with its time, its subject and its outcome.
+Answers depend on the seed and the request only, faults also on the number of the attempt. Every request is logged
+with its time, the requested item and the outcome.
 """
 
 from __future__ import annotations
@@ -32,38 +32,36 @@ THUMBNAIL_SECRET = "oh=SIGNED-THUMBNAIL-ADDRESS"
 FAULTS = ("limit", "429", "429 date", "500", "slow", "truncated", "wrong type", "cut")
 PRICES = {"metadata": 0.0, "image": 0.007, "search": 0.0, "lookup": 0.0, "thumbnail": 0.0}  # USD each
 _ARRIVED: ContextVar[float] = ContextVar("arrived")
-
-# Points within a square of this size find the same panorama.
-SNAP_DEG = 0.0005
+SNAP_DEG = 0.0005  # side of the squares in which all points find one panorama
 
 
 class Entry(NamedTuple):
-    """Logged request: time, kind, subject, and outcome (`ok`, a fault or a status)."""
+    """Time, kind, requested item and outcome (`ok`, a fault or a status) of a request."""
 
     at_s: float
     kind: str
-    asked: str
-    came: str
+    item: str
+    outcome: str
 
 
 @dataclass
 class ProviderServer:
-    """Server in a thread of its own, between the begin and the end of `with`.
+    """ProviderServer in a thread; a context manager.
 
     Attributes:
         seed: Seed of panoramas and faults.
-        faults: Kinds of faults that occur.
+        faults: Faults that occur.
         fault_share: Share of requests with a fault.
         empty_share: Share of points without a panorama.
-        twice_share: Share of points that find a distant panorama, shared with other points.
-        grey_share: Share of panoramas whose views are grey pictures with the status 200.
-        gone_share: Share of panoramas whose views have the status 404.
-        slow_s: Duration of a slow response.
-        delay_s: Duration of any other image response.
-        retry_after_s: Value of the header Retry-After of the status 429.
-        signed: Requires signed requests.
-        panoramas: (id, latitude, longitude) of panoramas that replace the random ones.
-        view: Function that maps a panorama id and a heading to a JPEG file.
+        twice_share: Share of points that find a distant panorama shared with others.
+        grey_share: Share of panoramas whose views are grey pictures with status 200.
+        gone_share: Share of panoramas whose views are answered with 404.
+        slow_s: Duration of a slow answer.
+        delay_s: Duration of any answer.
+        retry_after_s: Wait that a 429 asks for.
+        signed: Whether a signature is required.
+        panoramas: (id, latitude, longitude) of panoramas to use instead of random ones.
+        view: Returns the JPEG of a panorama id and a heading.
         log: All requests.
     """
 
@@ -83,7 +81,7 @@ class ProviderServer:
     log: list[Entry] = field(default_factory=list)
 
     def __enter__(self) -> ProviderServer:
-        self._tries: Counter[str] = Counter()
+        self._attempts: Counter[str] = Counter()
         self._started = threading.Event()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()), daemon=True)
         self._thread.start()
@@ -103,19 +101,19 @@ class ProviderServer:
         return f"http://127.0.0.1:{self.port}/graph"
 
     def counts(self) -> Counter[str]:
-        """Counts the requests of each kind."""
+        """Returns the number of requests by kind."""
         return Counter(entry.kind for entry in self.log)
 
     def cost(self) -> float:
-        """Computes the price of all requests in US dollars."""
+        """Returns the price of all requests in US dollars."""
         return sum(PRICES[entry.kind] for entry in self.log)
 
     def answered(self, kind: str) -> Counter[str]:
-        """Counts the complete responses for each subject."""
-        return Counter(entry.asked for entry in self.log if entry.kind == kind and entry.came == "ok")
+        """Returns how often each item was answered completely."""
+        return Counter(entry.item for entry in self.log if entry.kind == kind and entry.outcome == "ok")
 
     def max_requests_within(self, seconds: float, kind: str | None = None) -> int:
-        """Computes the maximum number of requests in any half-open window of that length."""
+        """Returns the largest number of requests in any half-open window of the given length."""
         times = np.sort([entry.at_s for entry in self.log if kind in (None, entry.kind)])
         if not len(times):
             return 0
@@ -141,69 +139,69 @@ class ProviderServer:
     # Google
 
     async def _metadata(self, request: web.Request) -> web.StreamResponse:
-        words = request.query
-        asked = words.get("location", words.get("pano", ""))
+        query = request.query
+        item = query.get("location", query.get("pano", ""))
         if refusal := self._refusal(request):
             denied = {"status": "REQUEST_DENIED", "error_message": refusal}
-            return self._json("metadata", asked, denied, refusal)
-        if fault := self._fault("metadata", asked):
+            return self._json("metadata", item, denied, refusal)
+        if fault := self._fault("metadata", item):
             if fault == "limit":
-                return self._json("metadata", asked, {"status": "OVER_QUERY_LIMIT"}, fault)
-            return await self._broken(request, "metadata", asked, fault, b"{}" * 50, "application/json")
+                return self._json("metadata", item, {"status": "OVER_QUERY_LIMIT"}, fault)
+            return await self._broken(request, "metadata", item, fault, b"{}" * 50, "application/json")
         try:
-            latitude, longitude = (float(part) for part in asked.split(","))
+            latitude, longitude = (float(part) for part in item.split(","))
         except ValueError:
-            return self._json("metadata", asked, {"status": "INVALID_REQUEST"}, "invalid")
-        found = self.panorama(latitude, longitude, float(words.get("radius", 50)))
-        if found is None:
-            return self._json("metadata", asked, {"status": "ZERO_RESULTS"})
+            return self._json("metadata", item, {"status": "INVALID_REQUEST"}, "invalid")
+        panorama = self.panorama(latitude, longitude, float(query.get("radius", 50)))
+        if panorama is None:
+            return self._json("metadata", item, {"status": "ZERO_RESULTS"})
         return self._json(
-            "metadata", asked,
+            "metadata", item,
             {
                 "status": "OK",
-                "pano_id": found[0],
-                "location": {"lat": found[1], "lng": found[2]},
-                "date": f"{2010 + int(12 * self.share('year', found[0]))}-07",
-                "copyright": "© Google" if self.share("owner", found[0]) < 0.9 else "© Somebody Else",
+                "pano_id": panorama[0],
+                "location": {"lat": panorama[1], "lng": panorama[2]},
+                "date": f"{2010 + int(12 * self.share('year', panorama[0]))}-07",
+                "copyright": "© Google" if self.share("owner", panorama[0]) < 0.9 else "© Somebody Else",
             },
         )  # fmt: skip
 
     async def _image(self, request: web.Request) -> web.StreamResponse:
-        words = request.query
-        asked = f"{words.get('pano', '')}/{words.get('heading', '')}"
+        query = request.query
+        item = f"{query.get('pano', '')}/{query.get('heading', '')}"
         if refusal := self._refusal(request):
-            self._note("image", asked, refusal)
+            self._note("image", item, refusal)
             return web.Response(status=403, text=refusal)
-        size = int(words["size"].split("x")[0])
-        pano = words["pano"]
-        if fault := self._fault("image", asked):
+        size = int(query["size"].split("x")[0])
+        pano = query["pano"]
+        if fault := self._fault("image", item):
             fault = "429" if fault == "limit" else fault
-            view = self._view(pano, int(words["heading"]))
-            return await self._broken(request, "image", asked, fault, view, "image/jpeg")
+            view = self._view(pano, int(query["heading"]))
+            return await self._broken(request, "image", item, fault, view, "image/jpeg")
         if self.share("gone", pano) < self.gone_share:
-            self._note("image", asked, "gone")
+            self._note("image", item, "gone")
             return web.Response(
-                status=404 if words.get("return_error_code") == "true" else 200, body=make_grey_jpeg(size)
+                status=404 if query.get("return_error_code") == "true" else 200, body=make_grey_jpeg(size)
             )
         if self.share("grey", pano) < self.grey_share:
-            self._note("image", asked, "grey")
+            self._note("image", item, "grey")
             return web.Response(body=make_grey_jpeg(size), content_type="image/jpeg")
         await asyncio.sleep(self.delay_s)
-        self._note("image", asked, "ok")
-        return web.Response(body=self._view(pano, int(words["heading"])), content_type="image/jpeg")
+        self._note("image", item, "ok")
+        return web.Response(body=self._view(pano, int(query["heading"])), content_type="image/jpeg")
 
     def panorama(self, latitude: float, longitude: float, radius_m: float) -> tuple[str, float, float] | None:
-        """Finds the panorama near a point."""
+        """Returns the panorama near a point."""
         if self.panoramas is not None:
-            found = np.array([one[1:] for one in self.panoramas])
+            positions = np.array([panorama[1:] for panorama in self.panoramas])
             scale = np.array((111_000.0, 111_000.0 * np.cos(np.radians(latitude))))
-            metres = np.hypot(*((found - (latitude, longitude)) * scale).T)
-            nearest = int(metres.argmin())
-            return self.panoramas[nearest] if metres[nearest] <= radius_m else None
-        here = f"{latitude:.7f},{longitude:.7f}"
-        if self.share("empty", here) < self.empty_share:
+            distances_m = np.hypot(*((positions - (latitude, longitude)) * scale).T)
+            nearest = int(distances_m.argmin())
+            return self.panoramas[nearest] if distances_m[nearest] <= radius_m else None
+        point = f"{latitude:.7f},{longitude:.7f}"
+        if self.share("empty", point) < self.empty_share:
             return None
-        step = 0.5 if self.share("twice", here) < self.twice_share else SNAP_DEG
+        step = 0.5 if self.share("twice", point) < self.twice_share else SNAP_DEG
         row, column = round(latitude / step), round(longitude / step)
         pano = hashlib.sha256(f"{self.seed} {step} {row} {column}".encode()).hexdigest()[:22]
         return pano, round(row * step + 1e-5, 7), round(column * step + 2e-5, 7)
@@ -222,27 +220,27 @@ class ProviderServer:
     # Mapillary
 
     async def _search(self, request: web.Request) -> web.StreamResponse:
-        asked = request.query.get("bbox", "")
-        if (denied := self._denied(request, "search", asked)) is not None:
+        item = request.query.get("bbox", "")
+        if (denied := self._denied(request, "search", item)) is not None:
             return denied
-        west, south, east, north = (float(part) for part in asked.split(","))
+        west, south, east, north = (float(part) for part in item.split(","))
         if (east - west) * (north - south) >= 0.01:
-            return self._json("search", asked, {"error": {"code": 100}}, "too large", status=400)
-        if fault := self._fault("search", asked):
+            return self._json("search", item, {"error": {"code": 100}}, "too large", status=400)
+        if fault := self._fault("search", item):
             fault = "429" if fault == "limit" else fault
-            return await self._broken(request, "search", asked, fault, b"{}" * 50, "application/json")
-        found = self.panorama(round((south + north) / 2, 7), round((west + east) / 2, 7), 50.0)
-        if found is None:
-            return self._json("search", asked, {"data": []})
-        images = [self._mapillary_image(*found, compass_deg=360 * self.share("compass", found[0]))]
+            return await self._broken(request, "search", item, fault, b"{}" * 50, "application/json")
+        panorama = self.panorama(round((south + north) / 2, 7), round((west + east) / 2, 7), 50.0)
+        if panorama is None:
+            return self._json("search", item, {"data": []})
+        images = [self._mapillary_image(*panorama, compass_deg=360 * self.share("compass", panorama[0]))]
         if request.query.get("is_pano") == "false":
             images = [
                 self._mapillary_image(
-                    f"{found[0]}f{turn}", found[1] + 1e-5 * number, found[2], compass_deg=turn + 7.0
+                    f"{panorama[0]}f{turn}", panorama[1] + 1e-5 * number, panorama[2], compass_deg=turn + 7.0
                 )
                 for number, turn in enumerate((0, 90, 180, 270, 45))
             ]
-        return self._json("search", asked, {"data": images})
+        return self._json("search", item, {"data": images})
 
     def _mapillary_image(
         self, name: str, latitude: float, longitude: float, *, compass_deg: float
@@ -285,41 +283,41 @@ class ProviderServer:
         self._note("thumbnail", name, "ok")
         return web.Response(body=body, content_type="image/jpeg")
 
-    def _denied(self, request: web.Request, kind: str, asked: str) -> web.Response | None:
+    def _denied(self, request: web.Request, kind: str, item: str) -> web.Response | None:
         if request.headers.get("Authorization") == f"OAuth {TOKEN}":
             return None
         body = {"error": {"code": 190, "message": "Invalid OAuth 2.0 Access Token"}}
-        return self._json(kind, asked, body, "denied", status=401)
+        return self._json(kind, item, body, "denied", status=401)
 
-    # Both
+    # Both providers
 
     def share(self, *words: str) -> float:
-        """Draws a number from 0 to 1 that depends on the seed and the words only."""
+        """Returns a pseudorandom number from 0 to 1 that depends on the seed and the words only."""
         digest = hashlib.sha256(" ".join((str(self.seed), *words)).encode()).digest()
         return int.from_bytes(digest[:8], "big") / 2**64
 
     def _view(self, pano: str, heading: int) -> bytes:
         return self.view(pano, heading) if self.view else make_noise_jpeg(f"{pano}/{heading}")
 
-    def _note(self, kind: str, asked: str, came: str) -> None:
-        self.log.append(Entry(_ARRIVED.get(), kind, asked, came))
+    def _note(self, kind: str, item: str, outcome: str) -> None:
+        self.log.append(Entry(_ARRIVED.get(), kind, item, outcome))
 
-    def _json(self, kind: str, asked: str, body: Any, came: str = "ok", *, status: int = 200) -> web.Response:
-        self._note(kind, asked, came)
+    def _json(self, kind: str, item: str, body: Any, outcome: str = "ok", *, status: int = 200) -> web.Response:
+        self._note(kind, item, outcome)
         return web.json_response(body, status=status)
 
-    def _fault(self, kind: str, asked: str) -> str:
-        key = f"{kind} {asked}"
-        self._tries[key] += 1
-        drawn = self.share("fault", key, str(self._tries[key]))
-        if drawn >= self.fault_share:
+    def _fault(self, kind: str, item: str) -> str:
+        key = f"{kind} {item}"
+        self._attempts[key] += 1
+        share = self.share("fault", key, str(self._attempts[key]))
+        if share >= self.fault_share:
             return ""
-        return self.faults[int(drawn / self.fault_share * len(self.faults))]
+        return self.faults[int(share / self.fault_share * len(self.faults))]
 
     async def _broken(
-        self, request: web.Request, kind: str, asked: str, fault: str, body: bytes, content_type: str
+        self, request: web.Request, kind: str, item: str, fault: str, body: bytes, content_type: str
     ) -> web.StreamResponse:
-        self._note(kind, asked, fault)
+        self._note(kind, item, fault)
         if fault == "429":
             return web.Response(status=429, headers={"Retry-After": str(self.retry_after_s)})
         if fault == "429 date":
@@ -346,14 +344,14 @@ class ProviderServer:
 
 @web.middleware
 async def _stamp(request: web.Request, handler: Any) -> web.StreamResponse:
-    """Stores the arrival time of a request in the context of its handler."""
+    """Records the time of arrival for the handler, which runs in a context of its own."""
     _ARRIVED.set(time.monotonic())
     return await handler(request)
 
 
 @lru_cache
 def make_grey_jpeg(size: int) -> bytes:
-    """Makes the grey picture that Google sends where it has no imagery."""
+    """Returns the picture that Google sends for missing imagery."""
     return _jpeg(np.full((size, size, 3), 228, dtype=np.uint8))
 
 
@@ -365,7 +363,7 @@ def _noise(number: int) -> bytes:
 
 
 def make_noise_jpeg(name: str) -> bytes:
-    """Makes a coloured JPEG file that carries the name in a comment, so that no two are equal."""
+    """Returns a coloured JPEG that differs by name and holds the name in a comment."""
     data = _noise(int(hashlib.sha256(name.encode()).hexdigest()[:8], 16) % 64)
     comment = name.encode()
     return data[:2] + b"\xff\xfe" + (len(comment) + 2).to_bytes(2, "big") + comment + data[2:]
@@ -373,10 +371,7 @@ def make_noise_jpeg(name: str) -> bytes:
 
 @lru_cache(maxsize=64)
 def make_panorama_jpeg(compass_deg: float) -> bytes:
-    """Makes a panorama of 512 x 256 pixels whose middle looks to `compass_deg`.
-
-    North is red, east green, south blue and west grey.
-    """
+    """Returns a panorama whose middle looks to `compass_deg`: red to the north, then green, blue, grey."""
     columns = (np.arange(512) + 0.5) / 512 * 360 - 180 + compass_deg
     quarter = (np.floor((columns + 45) / 90).astype(int)) % 4
     colours = np.array([(220, 30, 30), (30, 220, 30), (30, 30, 220), (230, 230, 230)], dtype=np.uint8)

@@ -1,4 +1,4 @@
-"""Cutting: panoramas of one's own become folders of views. What a view is, is collecting/panorama.py."""
+"""Cutting of a folder of panoramas into folders of views. `collecting/panorama.py` cuts a single one."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from tqdm import tqdm
 
 from geoguesser.arrays import ByteArray
 from geoguesser.collecting.panorama import cut_views
-from geoguesser.collecting.photos.exif import Tags, band_of, read_tags
+from geoguesser.collecting.photos.exif import PhotoTags, find_row_band, read_tags
 from geoguesser.collecting.photos.writer import (
-    encode,
-    keep_settings,
-    photo_files,
-    read_file,
-    write_folder,
-    write_table,
+    encode_view,
+    list_photos,
+    read_image_file,
+    record_settings,
+    write_records,
+    write_view_folder,
 )
 from geoguesser.data.images import decode_rgb, read_header
 from geoguesser.data.place_files import HEADINGS
 from geoguesser.errors import ConfigError, DataError, check_int, check_number
 
-UNTURNED = "no PoseHeadingDegrees or GPSImgDirection; panoramas.compass_deg=... gives one to all files"
+NO_HEADING = "no PoseHeadingDegrees or GPSImgDirection; panoramas.compass_deg=... gives one to all files"
 
 
-def cut_files(
+def cut_panoramas(
     folder: str | Path,
     out: str | Path,
     *,
@@ -38,89 +38,118 @@ def cut_files(
     size: int = 640,
     quality: int = 92,
 ) -> dict[str, Any]:
-    """Cuts every panorama under a folder into `out/NAME/HEADING.jpg`; what is there whole is not cut again.
+    """Cuts every panorama under a folder into `out/NAME/HEADING.jpg`. Complete folders are not cut again.
 
     Args:
-        folder: JPEG, PNG or WebP files, in folders or not; they are only read.
-        out: Where the views go, and skipped.csv with the files that were not cut and why.
-        compass_deg: Compass heading of the middle column of all files; None takes it from each file.
+        folder: Folder of JPEG, PNG or WebP files, searched recursively; the files are only read.
+        out: Folder for the views, and for skipped.csv with the files that were not cut and the reasons.
+        compass_deg: Compass heading of the middle column of all files; None reads it from each file.
         headings_deg: Compass headings of the views.
-        pitch_deg: How far the views look up.
+        pitch_deg: Angle by which the views look up.
         fov_deg: Field of view.
         size: Height and width of a view in pixels.
-        quality: Of JPEG, from 1 to 100.
+        quality: JPEG quality from 1 to 100.
 
     Returns:
-        files, cut, there (already), tilted (by their tags; not undone), magnetic (headings), skipped (all), and
-        skipped_KIND for each kind.
+        Counts: files, cut, there (cut before), tilted (by their tags; not corrected), magnetic (headings), skipped
+            (in total), and skipped_KIND for each kind.
 
     Raises:
         ConfigError: A number is out of its range, or `out` holds views of other settings.
-        DataError: Two files would have the same folder.
-        MissingFileError: There is no such folder, or no such file in it.
+        DataError: Two files would have the same folder of views.
+        MissingFileError: The folder does not exist or holds no such file.
         StoreError: `out` cannot be written.
     """
-    check_look("panoramas", headings_deg, pitch_deg=pitch_deg, fov_deg=fov_deg, size=size, quality=quality)
+    check_view_settings(
+        "panoramas", headings_deg, pitch_deg=pitch_deg, fov_deg=fov_deg, size=size, quality=quality
+    )
     if compass_deg is not None:
         check_number("panoramas.compass_deg", compass_deg)
+
     source, target = Path(folder).expanduser(), Path(out).expanduser()
-    names = _names(source, photo_files(source, target, "panoramas.folder"))
-    look = {"pitch_deg": float(pitch_deg), "fov_deg": float(fov_deg), "size": size}
+    path_by_name = _name_view_folders(source, list_photos(source, target, "panoramas.folder"))
+    view_settings = {"pitch_deg": float(pitch_deg), "fov_deg": float(fov_deg), "size": size}
     headings = [float(heading) for heading in headings_deg]
-    settings = {"compass_deg": compass_deg, "headings_deg": headings, "quality": quality, **look}
-    keep_settings(target, settings)
-    counts, skipped = Counter({"files": len(names), "cut": 0, "there": 0, "tilted": 0, "magnetic": 0}), []
-    for name, path in tqdm(names.items(), desc="cutting panoramas", unit=" files", disable=None, leave=False):
-        files = [f"{heading:g}.jpg" for heading in headings]
-        if all((target / name / file).is_file() for file in files):
+    record_settings(
+        target, {"compass_deg": compass_deg, "headings_deg": headings, "quality": quality, **view_settings}
+    )
+
+    counts = Counter({"files": len(path_by_name), "cut": 0, "there": 0, "tilted": 0, "magnetic": 0})
+    skipped: list[dict[str, str]] = []
+    view_names = [f"{heading:g}.jpg" for heading in headings]
+
+    def skip(path: Path, kind: str, reason: str) -> None:
+        skipped.append({"file": str(path.relative_to(source)), "kind": kind, "reason": reason})
+
+    for name, path in tqdm(
+        path_by_name.items(), desc="cutting panoramas", unit=" files", disable=None, leave=False
+    ):
+        if all((target / name / view_name).is_file() for view_name in view_names):
             counts["there"] += 1
             continue
+
         try:
-            data = read_file(path)
+            data = read_image_file(path)
+            # A file that is no image is reported as such, not as one without a heading.
             read_header(data)
             tags = read_tags(data)
-            centre = tags.direction_deg if compass_deg is None else compass_deg
-            if centre is None:
-                skipped.append(_skip(source, path, "no_direction", UNTURNED))
+            middle_deg = tags.direction_deg if compass_deg is None else compass_deg
+            if middle_deg is None:
+                skip(path, "no_direction", NO_HEADING)
                 continue
-            views = cut_sphere(data, tags, where=str(path), compass_deg=centre, headings_deg=headings, **look)
+            views = cut_panorama(
+                data, tags, where=str(path), compass_deg=middle_deg, headings_deg=headings, **view_settings
+            )
         except (DataError, ValueError) as error:
-            skipped.append(_skip(source, path, "not_cut", str(error)))
+            skip(path, "not_cut", str(error))
             continue
-        write_folder(target / name, {file: encode(view, quality) for file, view in zip(files, views, strict=True)})
+
+        files = {file: encode_view(view, quality) for file, view in zip(view_names, views, strict=True)}
+        write_view_folder(target / name, files)
         counts["cut"] += 1
-        counts["tilted"] += tags.tilted
+        counts["tilted"] += tags.is_tilted
         counts["magnetic"] += compass_deg is None and tags.reference == "magnetic"
-    write_table(target / "skipped.csv", skipped, ("file", "kind", "reason"))
-    kinds = Counter(f"skipped_{one['kind']}" for one in skipped)
-    return {**counts, "skipped": len(skipped), **dict(sorted(kinds.items()))}
+
+    write_records(target / "skipped.csv", skipped, ("file", "kind", "reason"))
+    return {**counts, **count_skipped(skipped)}
 
 
-def _skip(source: Path, path: Path, kind: str, reason: str) -> dict[str, str]:
-    return {"file": str(path.relative_to(source)), "kind": kind, "reason": reason}
+def count_skipped(skipped: list[dict[str, Any]]) -> dict[str, int]:
+    """Counts the rows of skipped.csv in total, and by kind as `skipped_KIND`."""
+    kinds = Counter(f"skipped_{row['kind']}" for row in skipped)
+    return {"skipped": len(skipped), **dict(sorted(kinds.items()))}
 
 
-def cut_sphere(data: bytes, tags: Tags, *, where: str, **look: Any) -> ByteArray:
-    """The bytes of a panorama -> (V, size, size, 3) views; `look` as `cut_views`, upright by EXIF before.
+def cut_panorama(data: bytes, tags: PhotoTags, *, where: str, **view_settings: Any) -> ByteArray:
+    """Decodes a panorama, upright by its EXIF orientation, and cuts its views.
+
+    Args:
+        data: Bytes of the file.
+        tags: Tags of the file.
+        where: File name for messages.
+        view_settings: Further arguments of `cut_views`.
+
+    Returns:
+        (V, size, size, 3) views.
 
     Raises:
-        DataError: It is broken, or no full sphere by its shape or its tags.
+        DataError: The file is broken, or not a full sphere by its shape or its tags.
     """
     try:
         header = read_header(data)
         image = decode_rgb(data, header, max(header.height, header.width))
     except ValueError as error:
-        raise DataError.at(where, f"is no whole image ({error})") from error
-    return cut_views(image, band=band_of(tags, image.shape[1], where), where=where, **look)
+        raise DataError.at(where, f"is not a complete image ({error})") from error
+    return cut_views(image, band=find_row_band(tags, image.shape[1], where), where=where, **view_settings)
 
 
-def check_look(
+def check_view_settings(
     key: str, headings_deg: Sequence[float], *, pitch_deg: float, fov_deg: float, size: int, quality: int
 ) -> None:
     """Checks all numbers of the config's node `key` before the first file is read.
 
     Raises:
-        ConfigError: One is out of its range, or a heading is named twice.
+        ConfigError: A number is out of its range, or a heading is given twice.
     """
     if not isinstance(headings_deg, list | tuple):
         raise ConfigError.at(f"{key}.headings_deg", "must be a list of numbers", found=headings_deg)
@@ -131,21 +160,22 @@ def check_look(
         raise ConfigError.at(
             f"{key}.headings_deg", "must name at least one heading, each once", found=list(headings_deg)
         )
+
     check_number(f"{key}.pitch_deg", pitch_deg, low=-90.0, high=90.0)
     check_number(f"{key}.fov_deg", fov_deg, low=1.0, high=150.0)
     check_int(f"{key}.size", size, low=16, high=4096)
     check_int(f"{key}.quality", quality, low=1, high=100)
 
 
-def _names(source: Path, paths: list[Path]) -> dict[str, Path]:
-    """Files by the name of their folder of views: `trip/a.jpg` is `trip_a`."""
-    names: dict[str, Path] = {}
+def _name_view_folders(source: Path, paths: list[Path]) -> dict[str, Path]:
+    """Returns files by the name of their folder of views: `trip/a.jpg` becomes `trip_a`."""
+    path_by_name: dict[str, Path] = {}
     for path in paths:
         name = "_".join(path.relative_to(source).with_suffix("").parts)
-        if name in names:
-            remedy = "Rename one of them."
+        if name in path_by_name:
             raise DataError.at(
-                f"{names[name]} and {path}", "must not have one name for their views", found=name, remedy=remedy
-            )
-        names[name] = path
-    return names
+                f"{path_by_name[name]} and {path}", "must not have one name for their views", found=name,
+                remedy="Rename one of them.",
+            )  # fmt: skip
+        path_by_name[name] = path
+    return path_by_name

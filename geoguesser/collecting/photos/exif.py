@@ -1,6 +1,6 @@
-"""Tags: what a photo says of itself, by EXIF and by the XMP of photo spheres (GPano). Reads, never writes.
+"""Position, viewing direction and time of a photo from its EXIF and GPano tags.
 
-Where it was taken, which way it looks and when; nothing else is taken from the tags.
+GPano is the XMP vocabulary of photo spheres. All other tags are ignored.
 """
 
 from __future__ import annotations
@@ -14,140 +14,162 @@ from typing import Any
 
 from PIL import ExifTags, Image
 
-from geoguesser.collecting.panorama import Band
+from geoguesser.collecting.panorama import RowBand
 from geoguesser.data.images import FORMATS
 from geoguesser.errors import DataError
 
-_GPANO = re.compile(r"(?<![/\w])GPano:(\w+)(?:\s*=\s*[\"']([^\"']*)[\"']|\s*>([^<]*)<)")
-LEVEL_DEG = 1.0  # a pose that is tilted by more is worth a line
+# A property as attribute (GPano:Name="value") or as element (<GPano:Name>value<).
+GPANO_PROPERTY = re.compile(r"(?<![/\w])GPano:(\w+)(?:\s*=\s*[\"']([^\"']*)[\"']|\s*>([^<]*)<)")
+
+# A panorama with more pitch or roll counts as tilted.
+MAX_TILT_DEG = 1.0
 
 
 @dataclass(frozen=True)
-class Tags:
-    """What one photo says of itself.
+class PhotoTags:
+    """Tags of a photo.
 
     Attributes:
-        position_deg: Latitude and longitude; None where there is none that makes sense.
-        direction_deg: Compass direction of sight from 0 to 360, of a panorama that of its middle column; or None.
-        reference: Of the direction: `true` or `magnetic` north, or `unstated`.
-        taken: When, by the camera's clock; or None.
-        sphere: What GPano says, by name; empty for an ordinary photo.
+        position_deg: Latitude and longitude; None if missing or invalid.
+        direction_deg: Compass direction of sight from 0 to 360, for a panorama that of its middle column; or None.
+        reference: North of the direction: `true`, `magnetic` or `unstated`.
+        taken: Time of the photo by the camera's clock; or None.
+        gpano: GPano properties by name; empty for an ordinary photo.
     """
 
     position_deg: tuple[float, float] | None = None
     direction_deg: float | None = None
     reference: str = "unstated"
     taken: datetime | None = None
-    sphere: dict[str, str] = field(default_factory=dict)
+    gpano: dict[str, str] = field(default_factory=dict)
 
     @property
-    def is_sphere(self) -> bool:
-        """Whether it calls itself an equirectangular panorama."""
-        return self.sphere.get("ProjectionType", "").strip().lower() == "equirectangular"
+    def is_panorama(self) -> bool:
+        """True if the tags state an equirectangular panorama."""
+        return self.gpano.get("ProjectionType", "").strip().lower() == "equirectangular"
 
     @property
-    def tilted(self) -> bool:
-        """Whether the pose of a panorama is off level by more than a degree."""
-        pose = (_number(self.sphere.get(name)) for name in ("PosePitchDegrees", "PoseRollDegrees"))
-        return any(angle is not None and abs(angle) > LEVEL_DEG for angle in pose)
+    def is_tilted(self) -> bool:
+        """True if pitch or roll of a panorama exceeds one degree."""
+        angles = (_parse_number(self.gpano.get(name)) for name in ("PosePitchDegrees", "PoseRollDegrees"))
+        return any(angle is not None and abs(angle) > MAX_TILT_DEG for angle in angles)
 
 
-def read_tags(data: bytes) -> Tags:
-    """Reads the tags of a JPEG, PNG or WebP; damaged ones are as if they were not there."""
+def read_tags(data: bytes) -> PhotoTags:
+    """Reads the tags of a JPEG, PNG or WebP file. Damaged tags count as missing."""
     try:
         image = Image.open(io.BytesIO(data), formats=FORMATS)
         exif = image.getexif()
         gps, camera = exif.get_ifd(ExifTags.IFD.GPSInfo), exif.get_ifd(ExifTags.IFD.Exif)
         packet = image.info.get("xmp") or image.info.get("XML:com.adobe.xmp") or b""
-    except Exception:  # Pillow raises many things over damaged tags; the picture may be whole all the same
-        return Tags()
-    sphere = read_sphere(packet.decode("utf-8", "replace") if isinstance(packet, bytes) else str(packet))
-    heading = _turn(_number(sphere.get("PoseHeadingDegrees")))
-    direction, reference = _direction(gps)
-    if heading is not None:
-        direction, reference = heading, "true"
-    return Tags(_position(gps), direction, reference, _taken(camera, exif), sphere)
+    except Exception:
+        # Pillow raises many kinds of errors for damaged tags, whose image may be intact.
+        return PhotoTags()
+
+    gpano = parse_gpano(packet.decode("utf-8", "replace") if isinstance(packet, bytes) else str(packet))
+    heading_deg = _check_heading(_parse_number(gpano.get("PoseHeadingDegrees")))
+    direction_deg, reference = _parse_direction(gps)
+    if heading_deg is not None:
+        direction_deg, reference = heading_deg, "true"
+    return PhotoTags(_parse_position(gps), direction_deg, reference, _parse_time(camera, exif), gpano)
 
 
-def read_sphere(packet: str) -> dict[str, str]:
-    """The GPano properties of an XMP packet, whether written as attributes or as elements."""
-    return {name: (one or other).strip() for name, one, other in _GPANO.findall(packet)}
+def parse_gpano(packet: str) -> dict[str, str]:
+    """Parses the GPano properties of an XMP packet, written as attributes or as elements."""
+    return {name: (attribute or text).strip() for name, attribute, text in GPANO_PROPERTY.findall(packet)}
 
 
-def band_of(tags: Tags, width_px: int, where: str) -> Band | None:
-    """The rows of the sphere that a panorama holds by its cropped area; None where it does not say.
+def find_row_band(tags: PhotoTags, width_px: int, where: str) -> RowBand | None:
+    """Computes the rows of the sphere that a panorama holds, from its cropped area.
 
-    The area counts the pixels as they were taken: a picture that was made smaller since, to `width_px`, is scaled.
+    The cropped area is in pixels of the original. If the image was reduced since, it is scaled to the image's
+    width.
+
+    Args:
+        tags: Tags of the panorama.
+        width_px: Width of the image.
+        where: File name for messages.
+
+    Returns:
+        The rows; None if the tags do not state a cropped area.
 
     Raises:
-        DataError: Not all columns are there, or the numbers make no sense.
+        DataError: Columns are missing, or the numbers are invalid.
     """
-    names = ("CroppedAreaImageWidthPixels", "CroppedAreaTopPixels", "FullPanoWidthPixels", "FullPanoHeightPixels")
-    found = [_number(tags.sphere.get(name)) for name in names]
-    if found[0] is None or found[2] is None or found[3] is None:
+    width = _parse_number(tags.gpano.get("CroppedAreaImageWidthPixels"))
+    top = _parse_number(tags.gpano.get("CroppedAreaTopPixels")) or 0.0
+    full_width = _parse_number(tags.gpano.get("FullPanoWidthPixels"))
+    full_height = _parse_number(tags.gpano.get("FullPanoHeightPixels"))
+    if width is None or full_width is None or full_height is None:
         return None
-    width, top, full_width, full_height = (0.0 if one is None else one for one in found)
+
     if not (width > 0 and full_width > 0 and full_height > 0):
-        raise DataError.at(where, "must have a cropped area of positive numbers", found=tags.sphere)
+        raise DataError.at(where, "must have a cropped area of positive numbers", found=tags.gpano)
     if abs(width - full_width) > 1:
         raise DataError.at(
             where,
             f"must hold all of the horizon, holds {360.0 * width / full_width:.0f} of 360 degrees",
             found=f"{width:.0f} of {full_width:.0f} columns",
-            remedy="Partial panoramas are cut only where rows are missing, never columns.",
+            remedy="Panoramas may lack rows at the top and bottom, but no columns.",
         )
     scale = width_px / width
-    return Band(round(top * scale), round(full_height * scale))
+    return RowBand(round(top * scale), round(full_height * scale))
 
 
-def _position(gps: dict[int, Any]) -> tuple[float, float] | None:
-    """Nothing without both hemispheres; nor the exact (0, 0), which cameras write when they do not know."""
+def _parse_position(gps: dict[int, Any]) -> tuple[float, float] | None:
+    """Parses the position.
+
+    It is invalid without hemispheres, and at (0, 0), which cameras write if they do not know it.
+    """
     tags = ExifTags.GPS
-    lat = _degrees(gps.get(tags.GPSLatitude), gps.get(tags.GPSLatitudeRef), "NS", 90.0)
-    lon = _degrees(gps.get(tags.GPSLongitude), gps.get(tags.GPSLongitudeRef), "EW", 180.0)
-    return None if lat is None or lon is None or (lat, lon) == (0.0, 0.0) else (lat, lon)
+    latitude = _parse_angle(gps.get(tags.GPSLatitude), gps.get(tags.GPSLatitudeRef), "NS", 90.0)
+    longitude = _parse_angle(gps.get(tags.GPSLongitude), gps.get(tags.GPSLongitudeRef), "EW", 180.0)
+    if latitude is None or longitude is None or (latitude, longitude) == (0.0, 0.0):
+        return None
+    return latitude, longitude
 
 
-def _degrees(value: Any, reference: Any, letters: str, most: float) -> float | None:
-    """Degrees, minutes and seconds with a letter; the second letter of `letters` is negative."""
-    letter = _text(reference).upper()[:1]
+def _parse_angle(value: Any, reference: Any, letters: str, max_deg: float) -> float | None:
+    """Parses degrees, minutes and seconds with a hemisphere; the second of the two `letters` makes it negative."""
+    letter = _parse_text(reference).upper()[:1]
     try:
         parts = [float(part) for part in value]
     except (TypeError, ValueError, ZeroDivisionError):
         return None
     if len(parts) != 3 or not letter or letter not in letters or not all(map(math.isfinite, parts)):
         return None
+
     angle = parts[0] + parts[1] / 60.0 + parts[2] / 3600.0
-    if min(parts) < 0 or angle > most:
+    if min(parts) < 0 or angle > max_deg:
         return None
     return -angle if letter == letters[1] else angle
 
 
-def _direction(gps: dict[int, Any]) -> tuple[float | None, str]:
-    value = _turn(_number(gps.get(ExifTags.GPS.GPSImgDirection)))
-    letter = _text(gps.get(ExifTags.GPS.GPSImgDirectionRef)).upper()[:1]
-    return value, {"T": "true", "M": "magnetic"}.get(letter, "unstated")
+def _parse_direction(gps: dict[int, Any]) -> tuple[float | None, str]:
+    direction_deg = _check_heading(_parse_number(gps.get(ExifTags.GPS.GPSImgDirection)))
+    letter = _parse_text(gps.get(ExifTags.GPS.GPSImgDirectionRef)).upper()[:1]
+    return direction_deg, {"T": "true", "M": "magnetic"}.get(letter, "unstated")
 
 
-def _turn(value: float | None) -> float | None:
-    """A heading from 0 to below 360; None for what is out of 0 to 360."""
+def _check_heading(value: float | None) -> float | None:
+    """Returns a heading from 0 to below 360 degrees; None if the value is outside 0 to 360."""
     return None if value is None or not 0.0 <= value <= 360.0 else value % 360.0
 
 
-def _taken(camera: dict[int, Any], exif: Any) -> datetime | None:
-    written = camera.get(ExifTags.Base.DateTimeOriginal) or exif.get(ExifTags.Base.DateTime)
+def _parse_time(camera: dict[int, Any], exif: Any) -> datetime | None:
+    text = camera.get(ExifTags.Base.DateTimeOriginal) or exif.get(ExifTags.Base.DateTime)
     try:
-        return datetime.strptime(_text(written), "%Y:%m:%d %H:%M:%S")
+        return datetime.strptime(_parse_text(text), "%Y:%m:%d %H:%M:%S")
     except ValueError:
         return None
 
 
-def _text(value: Any) -> str:
+def _parse_text(value: Any) -> str:
     text = value.decode("ascii", "replace") if isinstance(value, bytes) else str(value or "")
     return text.strip("\x00 ")
 
 
-def _number(value: Any) -> float | None:
+def _parse_number(value: Any) -> float | None:
     try:
         number = float(value)
     except (TypeError, ValueError, ZeroDivisionError):

@@ -1,4 +1,4 @@
-"""Grouping: which photos show one place, and which of them is its view to each heading. Pure; reads no files."""
+"""Grouping of photos into places by distance and time, and assignment of photos to headings."""
 
 from __future__ import annotations
 
@@ -11,55 +11,69 @@ from operator import add
 import numpy as np
 
 from geoguesser.arrays import FloatArray, IntArray
-from geoguesser.collecting.planning.poisson_disk import chord_of
 from geoguesser.data.place_files import HEADINGS
-from geoguesser.geo.distance import to_unit
+from geoguesser.geo.distance import compute_chord, to_unit
 
-SHIFTS = tuple(product((-1, 0, 1), repeat=3))  # a cell and those about it
+# Offsets of a cubic cell and the 26 cells around it.
+NEIGHBOUR_OFFSETS = tuple(product((-1, 0, 1), repeat=3))
 
 
-def group(
+def group_photos(
     coords_deg: FloatArray, taken: Sequence[datetime | None], *, group_m: float, group_s: float | None
 ) -> IntArray:
-    """Groups photos around leaders: the first photo leads, and so does each that has no leader near it.
+    """Groups photos around leaders: a photo without a leader nearby becomes a leader.
 
-    So no photo is farther than `group_m` from its leader, and a street of photos is no single place.
+    Every photo is within `group_m` of its leader, so that a series of photos along a street is not a single place.
+    The search for leaders uses a hash of cubic cells whose side is `group_m`: a leader within reach lies in the
+    same or a neighbouring cell.
 
     Args:
-        coords_deg: (N, 2) where they were taken, in the order in which they may lead.
-        taken: (N,) when; None where it is not known, which fits any time.
-        group_m: The greatest distance from a leader.
-        group_s: The greatest time from a leader in seconds; None for any.
+        coords_deg: (N, 2) positions, in the order in which photos may become leaders.
+        taken: (N,) times; None if unknown, which is compatible with any time.
+        group_m: Largest distance from a leader.
+        group_s: Largest time difference from a leader in seconds; None for any.
 
     Returns:
-        (N,) the number of each photo's leader: the nearest one, of equally near ones the first.
+        (N,) number of each photo's leader: the nearest one, at equal distance the first.
     """
     leaders = np.arange(len(coords_deg), dtype=np.int64)
-    vectors, times = to_unit(coords_deg), _seconds(taken)
-    reach = chord_of(group_m) + 1e-12
-    cells = np.floor(vectors / reach).astype(np.int64)
-    found: dict[tuple[int, ...], list[int]] = defaultdict(list)  # leaders by cell: all pairs would be too many
+    vectors = to_unit(coords_deg)
+    epoch = datetime(1970, 1, 1)
+    times_s = np.array([np.nan if time is None else (time - epoch).total_seconds() for time in taken])
+
+    # The addition allows for rounding, and gives cells a size if `group_m` is 0.
+    max_chord = compute_chord(group_m) + 1e-12
+    cells = np.floor(vectors / max_chord).astype(np.int64)
+    leaders_by_cell: dict[tuple[int, ...], list[int]] = defaultdict(list)
     for number, cell in enumerate(map(tuple, cells.tolist())):
-        about = [one for shift in SHIFTS for one in found.get(tuple(map(add, cell, shift)), ())]
-        near = np.array(sorted(about), dtype=np.int64)
-        apart = np.linalg.norm(vectors[near] - vectors[number], axis=-1)
-        good = apart <= reach
+        neighbours = (tuple(map(add, cell, offset)) for offset in NEIGHBOUR_OFFSETS)
+        candidates = np.array(
+            sorted(leader for neighbour in neighbours for leader in leaders_by_cell.get(neighbour, ())),
+            dtype=np.int64,
+        )
+
+        chords = np.linalg.norm(vectors[candidates] - vectors[number], axis=-1)
+        fits = chords <= max_chord
         if group_s is not None:
-            good &= ~(np.abs(times[near] - times[number]) > group_s)  # an unknown time fits
-        if good.any():
-            leaders[number] = near[good][np.argmin(apart[good])]
+            # Negated, so that an unknown time (NaN) fits.
+            fits &= ~(np.abs(times_s[candidates] - times_s[number]) > group_s)
+
+        if fits.any():
+            leaders[number] = candidates[fits][np.argmin(chords[fits])]
         else:
-            found[cell].append(number)
+            leaders_by_cell[cell].append(number)
     return leaders
 
 
-def _seconds(taken: Sequence[datetime | None]) -> FloatArray:
-    start = datetime(1970, 1, 1)
-    return np.array([np.nan if one is None else (one - start).total_seconds() for one in taken], dtype=np.float64)
+def find_nearest_headings(directions_deg: FloatArray) -> tuple[IntArray, FloatArray]:
+    """Finds the nearest of the four headings.
 
+    Args:
+        directions_deg: (N,) compass directions.
 
-def nearest_headings(directions_deg: FloatArray) -> tuple[IntArray, FloatArray]:
-    """(N,) compass directions -> (N,) numbers of the nearest of the four headings, and how far off in degrees."""
-    off = np.abs((directions_deg[:, None] - np.array(HEADINGS) + 180.0) % 360.0 - 180.0)
-    nearest = np.argmin(off, axis=1)
-    return nearest, off[np.arange(len(off)), nearest]
+    Returns:
+        (N,) numbers of the headings, and (N,) deviations from them in degrees.
+    """
+    deviations = np.abs((directions_deg[:, None] - np.array(HEADINGS) + 180.0) % 360.0 - 180.0)
+    nearest = np.argmin(deviations, axis=1)
+    return nearest, deviations[np.arange(len(deviations)), nearest]

@@ -1,4 +1,4 @@
-"""Reading photos: which files of a folder can be views, and why the others cannot."""
+"""Scan of a folder of photos: selects the files that can be views, and lists the others with the reason."""
 
 from __future__ import annotations
 
@@ -11,95 +11,105 @@ import numpy.typing as npt
 import xxhash
 from tqdm import tqdm
 
-from geoguesser.collecting.panorama import check_shown, checked_band
-from geoguesser.collecting.photos.exif import Tags, band_of, read_tags
-from geoguesser.collecting.photos.writer import read_file
+from geoguesser.collecting.panorama import check_band, check_view_rows
+from geoguesser.collecting.photos.exif import PhotoTags, find_row_band, read_tags
+from geoguesser.collecting.photos.writer import read_image_file
 from geoguesser.data.images import decode_rgb, read_header
 from geoguesser.errors import DataError
 
-SEAM_LEVELS = 6.0  # the first and last column of a whole turn differ by no more than this, or by ...
-SEAM_TIMES = 3.0  # ... so many times what neighbouring columns differ by
-MIN_SPHERE_PX = 512
+MIN_PANORAMA_PX = 512  # height
+
+# An image closes to a full turn if its first and last column differ by at most this number of levels, or by at
+# most this multiple of the median difference of neighbouring columns.
+MAX_SEAM_LEVELS = 6.0
+MAX_SEAM_RATIO = 3.0
 
 
 @dataclass(frozen=True)
-class Photo:
-    """A photo that can be a view.
+class PhotoFile:
+    """Photo that can be a view.
 
     Attributes:
-        path: Its file.
-        digest: Of its bytes.
-        tags: Position and direction are there.
-        sphere: Whether it is a 360-degree panorama.
+        path: Path of the file.
+        digest: Hash of its bytes.
+        tags: Tags, with position and direction.
+        is_panorama: Whether it is a 360-degree panorama.
     """
 
     path: Path
     digest: str
-    tags: Tags
-    sphere: bool
+    tags: PhotoTags
+    is_panorama: bool
 
 
-def read_photos(paths: list[Path], skipped: list[dict[str, Any]], *, fov_deg: float, size: int) -> list[Photo]:
-    """The photos with position and direction, in the order in which they were taken, then by name.
+def scan_photos(paths: list[Path], skipped: list[dict[str, Any]], *, fov_deg: float, size: int) -> list[PhotoFile]:
+    """Reads photos, and selects those with a position and a direction.
 
     Args:
-        paths: Their files.
-        skipped: Gets a row for each that is left out.
-        fov_deg: Of the views that panoramas must have room for.
-        size: Of these views in pixels.
+        paths: Files to read.
+        skipped: List to which a row is appended for each file that is left out.
+        fov_deg: Field of view of the views to cut from panoramas.
+        size: Size of these views in pixels.
+
+    Returns:
+        Photos sorted by time, then by path; those of unknown time come last.
     """
-    photos: list[Photo] = []
-    seen: dict[str, Path] = {}
+    photos: list[PhotoFile] = []
+    path_by_digest: dict[str, Path] = {}
     for path in tqdm(paths, desc="reading photos", unit=" photos", disable=None, leave=False):
         try:
-            data = read_file(path)
+            data = read_image_file(path)
             tags = read_tags(data)
-            sphere = _is_sphere(data, tags, str(path), fov_deg=fov_deg, size=size)
+            is_panorama = _check_image(data, tags, str(path), fov_deg=fov_deg, size=size)
         except (DataError, ValueError) as error:
-            skipped.append(skip(path, "not_read", str(error)))
+            skipped.append(make_skip_row(path, "not_read", str(error)))
             continue
+
         digest = xxhash.xxh3_128_hexdigest(data)
-        if digest in seen:
-            skipped.append(skip(path, "same_file", f"the very bytes of {seen[digest].name}"))
+        if digest in path_by_digest:
+            skipped.append(make_skip_row(path, "same_file", f"same bytes as {path_by_digest[digest].name}"))
         elif tags.position_deg is None:
-            skipped.append(skip(path, "no_position", "no GPSLatitude and GPSLongitude that make sense"))
+            skipped.append(make_skip_row(path, "no_position", "no valid GPSLatitude and GPSLongitude"))
         elif tags.direction_deg is None:
-            skipped.append(skip(path, "no_direction", "no GPSImgDirection or PoseHeadingDegrees that makes sense"))
+            skipped.append(make_skip_row(path, "no_direction", "no valid GPSImgDirection or PoseHeadingDegrees"))
         else:
-            seen[digest] = path
-            photos.append(Photo(path, digest, tags, sphere))
-    return sorted(photos, key=lambda one: (one.tags.taken is None, str(one.tags.taken), str(one.path)))
+            path_by_digest[digest] = path
+            photos.append(PhotoFile(path, digest, tags, is_panorama))
+    return sorted(photos, key=lambda photo: (photo.tags.taken is None, str(photo.tags.taken), str(photo.path)))
 
 
-def _is_sphere(data: bytes, tags: Tags, where: str, *, fov_deg: float, size: int) -> bool:
-    """Whether a photo is a 360-degree panorama; decodes all of it once, at reduced scale, so it is whole too.
+def _check_image(data: bytes, tags: PhotoTags, where: str, *, fov_deg: float, size: int) -> bool:
+    """Decodes a photo at reduced scale to check that it is complete, and returns whether it is a panorama.
 
     Raises:
-        DataError: A panorama of which no level views of this field of view can be cut.
-        ValueError: Broken or truncated.
+        DataError: It is a panorama, but level views of this field of view cannot be cut from it.
+        ValueError: The file is broken or truncated.
     """
     header = read_header(data)
-    image = decode_rgb(data, header, MIN_SPHERE_PX)
+    image = decode_rgb(data, header, MIN_PANORAMA_PX)
+    # EXIF orientations from 5 are rotated by 90 degrees.
     height, width = (header.height, header.width) if header.orientation < 5 else (header.width, header.height)
-    if not tags.is_sphere:
-        shaped = width == 2 * height and header.orientation == 1 and height >= MIN_SPHERE_PX
-        if not (shaped and _closes(image.astype(np.float32))):
+
+    if not tags.is_panorama:
+        has_shape = width == 2 * height and header.orientation == 1 and height >= MIN_PANORAMA_PX
+        if not (has_shape and _closes(image.astype(np.float32))):
             return False
-    band = checked_band(height, width, band_of(tags, width, where), where)
-    check_shown(height, band, pitch_deg=0.0, fov_deg=fov_deg, size=size, where=where)
+    band = check_band(height, width, find_row_band(tags, width, where), where)
+    check_view_rows(height, band, pitch_deg=0.0, fov_deg=fov_deg, size=size, where=where)
     return True
 
 
 def _closes(image: npt.NDArray[np.float32]) -> bool:
-    """Whether a picture of the format 2:1 that does not say so is a whole turn: its last column meets its first.
+    """Returns whether the last column of an image continues in the first, as in a full turn.
 
-    Phones take ordinary photos of that format too.
+    Phones take ordinary photos of the format 2:1 too, so the format of an image without GPano tags decides
+    nothing.
     """
-    steps = np.abs(np.diff(image, axis=1)).mean(axis=(0, 2))
+    column_steps = np.abs(np.diff(image, axis=1)).mean(axis=(0, 2))
     seam = float(np.abs(image[:, 0] - image[:, -1]).mean())
-    return seam <= max(SEAM_LEVELS, SEAM_TIMES * float(np.median(steps)))
+    return seam <= max(MAX_SEAM_LEVELS, MAX_SEAM_RATIO * float(np.median(column_steps)))
 
 
-def skip(path: Path, kind: str, reason: str) -> dict[str, Any]:
-    """A row of what is left out: its file, a kind and a reason."""
+def make_skip_row(path: Path, kind: str, reason: str) -> dict[str, Any]:
+    """Makes the row of skipped.csv for a file."""
     return {"file": path, "kind": kind, "reason": reason}

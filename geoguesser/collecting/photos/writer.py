@@ -1,12 +1,12 @@
-"""Written views: folders of JPEG files that are there whole or not at all, and the tables beside them.
+"""Reading of photos, and atomic writing of folders of views with their tables and settings.
 
-Views are encoded afresh, so no EXIF, position or camera of the original goes with them.
+Views are encoded anew, so that EXIF, position and camera of the original are not copied.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -21,71 +21,73 @@ from geoguesser.data.images import SUFFIXES, decode_rgb, read_bytes, read_header
 from geoguesser.errors import ConfigError, DataError, MissingFileError, StoreError
 from geoguesser.system.files import flush_to_disk, replace_folder, write_csv, write_json
 
-ELSEWHERE = "Make room or give yourself the right to write there, or name another out."
-UNREADABLE = (".heic", ".heif", ".avif", ".tif", ".tiff", ".dng", ".cr2", ".nef", ".arw")
+WRITE_REMEDY = "Free disk space or allow writing there, or name another out."
+UNSUPPORTED_SUFFIXES = (".heic", ".heif", ".avif", ".tif", ".tiff", ".dng", ".cr2", ".nef", ".arw")
 
 
-def encode(view: ByteArray, quality: int) -> bytes:
-    """(H, W, 3) RGB -> the bytes of a JPEG without EXIF."""
+def encode_view(view: ByteArray, quality: int) -> bytes:
+    """Encodes an (H, W, 3) RGB image as a JPEG without EXIF."""
     return bytes(simplejpeg.encode_jpeg(np.ascontiguousarray(view), quality=quality, colorspace="RGB"))
 
 
-def read_photo(data: bytes, least: int, where: str) -> ByteArray:
-    """Decodes a photo upright; its shorter side is `least` pixels where it is larger.
+def decode_photo(data: bytes, side: int, where: str) -> ByteArray:
+    """Decodes a photo, upright by its EXIF orientation, and reduces its shorter side to at most `side` pixels.
 
     Raises:
-        DataError: Broken or truncated.
+        DataError: The file is broken or truncated.
     """
     try:
-        image = decode_rgb(data, read_header(data), least)
+        image = decode_rgb(data, read_header(data), side)
     except ValueError as error:
-        raise DataError.at(where, f"is no whole image ({error})") from error
-    scale = least / min(image.shape[:2])
-    if scale < 1.0:
-        size = (max(least, round(image.shape[1] * scale)), max(least, round(image.shape[0] * scale)))
-        return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
-    return image
+        raise DataError.at(where, f"is not a complete image ({error})") from error
+
+    scale = side / min(image.shape[:2])
+    if scale >= 1.0:
+        return image
+    height, width = (max(side, round(length * scale)) for length in image.shape[:2])
+    return np.asarray(cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA), dtype=np.uint8)
 
 
-def photo_files(folder: Path, out: Path, key: str) -> list[Path]:
-    """All files of photos under a folder, sorted; those under `out` and hidden ones are not of them.
+def list_photos(folder: Path, out: Path, key: str) -> list[Path]:
+    """Lists all image files under a folder, sorted, without hidden files and files under `out`.
 
     Raises:
-        MissingFileError: There is no such folder, or no such file in it.
+        MissingFileError: The folder does not exist or holds no such file.
         ConfigError: `out` is the folder itself.
     """
     if not folder.is_dir():
         raise MissingFileError.at(key, "must be a folder", found=str(folder))
-    own = out.resolve()
-    if own == folder.resolve():
+    out_folder = out.resolve()
+    if out_folder == folder.resolve():
         raise ConfigError.at("out", "must not be the folder of the photos itself", found=str(out))
-    found = []
+
+    paths = []
     for path in sorted(folder.rglob("*")):
-        hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
-        wanted = path.suffix.lower() in (*SUFFIXES, *UNREADABLE)
-        if wanted and path.is_file() and not hidden and own not in path.resolve().parents:
-            found.append(path)
-    if not found:
+        is_hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
+        is_image = path.suffix.lower() in (*SUFFIXES, *UNSUPPORTED_SUFFIXES)
+        if is_image and path.is_file() and not is_hidden and out_folder not in path.resolve().parents:
+            paths.append(path)
+    if not paths:
         raise MissingFileError.at(key, "must hold JPEG, PNG or WebP files", found=str(folder))
-    return found
+    return paths
 
 
-def read_file(path: Path) -> bytes:
-    """The bytes of a photo.
+def read_image_file(path: Path) -> bytes:
+    """Reads the bytes of a photo.
 
     Raises:
-        DataError: It cannot be read, or its format is none of ours.
+        DataError: The file cannot be read, or its format is not supported.
     """
-    if path.suffix.lower() in UNREADABLE:
+    if path.suffix.lower() in UNSUPPORTED_SUFFIXES:
         raise DataError.at(str(path), "must be a JPEG, PNG or WebP", found=path.suffix, remedy="Convert it.")
     return read_bytes(path)
 
 
-def write_folder(folder: Path, files: Mapping[str, bytes]) -> None:
+def write_view_folder(folder: Path, files: Mapping[str, bytes]) -> None:
     """Writes a folder of files atomically and flushes them to the disk; an existing folder is replaced.
 
     Raises:
-        StoreError: The disk is full, or the like.
+        StoreError: The folder cannot be written, for example because the disk is full.
     """
     with _writing(folder), replace_folder(folder) as temporary:
         for name, data in files.items():
@@ -94,35 +96,42 @@ def write_folder(folder: Path, files: Mapping[str, bytes]) -> None:
                 flush_to_disk(stream)
 
 
-def write_table(path: Path, rows: list[dict[str, Any]], columns: tuple[str, ...]) -> None:
-    """Writes a CSV file atomically; numbers with 7 decimals (1 cm).
+def write_records(path: Path, rows: Sequence[Any], columns: tuple[str, ...]) -> None:
+    """Writes a CSV file atomically. Numbers have 7 decimals, which is 1 cm in degrees.
+
+    Args:
+        path: Path of the file.
+        rows: Rows as dictionaries, or as tuples in the order of the columns.
+        columns: Names of the columns.
 
     Raises:
-        StoreError: The disk is full, or the like.
+        StoreError: The file cannot be written, for example because the disk is full.
     """
     with _writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         write_csv(path, pd.DataFrame(rows, columns=list(columns)))
 
 
-def keep_settings(out: Path, settings: dict[str, Any]) -> None:
-    """Notes what views in a folder are made with, so that another run does not mix others among them.
+def record_settings(out: Path, settings: dict[str, Any]) -> None:
+    """Records the settings of the views in a folder, so that views of other settings are never mixed with them.
 
     Raises:
         ConfigError: The folder holds views that were made with other settings.
-        StoreError: It cannot be written.
+        DataError: The recorded settings are not valid JSON.
+        StoreError: The settings cannot be written.
     """
     file = out / "settings.json"
     if file.is_file():
         try:
             old = json.loads(file.read_text(encoding="utf-8"))
         except ValueError as error:
-            raise DataError.at(
-                str(file), "must be JSON as it was written here", remedy="Use another out."
-            ) from error
-        names = sorted(name for name in {*old, *settings} if old.get(name) != settings.get(name))
-        if names:
-            changed = ", ".join(f"{name} {old.get(name)!r}, now {settings.get(name)!r}" for name in names)
+            raise DataError.at(str(file), "must be valid JSON", remedy="Use another out.") from error
+        changed = ", ".join(
+            f"{name} {old.get(name)!r}, now {settings.get(name)!r}"
+            for name in sorted({*old, *settings})
+            if old.get(name) != settings.get(name)
+        )
+        if changed:
             raise ConfigError(f"out {out} holds views made with other settings: {changed}. Use another out.")
         return
     with _writing(out):
@@ -136,14 +145,14 @@ def _writing(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise StoreError.at(
-            str(path), f"cannot be written ({error.strerror or error})", remedy=ELSEWHERE
+            str(path), f"cannot be written ({error.strerror or error})", remedy=WRITE_REMEDY
         ) from error
 
 
-def summary_lines(report: dict[str, Any]) -> list[str]:
-    """What became of photos or panoramas, as a line per count, in the order of the report."""
-    width = max(len(name) for name in report)
+def format_summary(counts: dict[str, Any]) -> list[str]:
+    """Formats counts as one line each, in their order."""
+    width = max(len(name) for name in counts)
     return [
         f"{name.replace('_', ' ', 1) if name.startswith('skipped_') else name:<{width}}  {count:,}"
-        for name, count in report.items()
+        for name, count in counts.items()
     ]

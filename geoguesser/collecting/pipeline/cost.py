@@ -1,4 +1,4 @@
-"""Cost: what so many requests come to by a table of prices, before anything is asked. Pure arithmetic."""
+"""Cost of requests by a price table, before any is sent."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from geoguesser.errors import ConfigError, check_int, check_number
 
 
 @dataclass(frozen=True)
-class Item:
-    """One kind of request.
+class CostItem:
+    """Number and price of the requests of one kind.
 
     Attributes:
-        kind: `metadata`, `image`, or what else a provider calls it.
-        requests: How many.
-        free: How many of them cost nothing.
-        per_thousand_usd: The price of 1,000 others.
+        kind: Kind of request as the provider calls it, for example `metadata` or `image`.
+        requests: Number of requests.
+        free: Number of these that are free of charge.
+        per_thousand_usd: Price of 1,000 requests beyond the free ones.
     """
 
     kind: str
@@ -26,68 +26,67 @@ class Item:
 
     @property
     def usd(self) -> float:
-        """The price of these requests."""
+        """Price of these requests."""
         return (self.requests - self.free) * self.per_thousand_usd / 1000.0
 
 
-def cost_of(
+def estimate_cost(
     requests: Mapping[str, int],
     prices: Mapping[str, float],
     free: Mapping[str, int] | None = None,
     key: str = "provider",
-) -> list[Item]:
+) -> list[CostItem]:
     """Prices requests by kind.
 
     Args:
-        requests: Kind -> how many.
-        prices: Kind -> US dollars per 1,000 requests. Each kind that is asked for must be priced.
-        free: Kind -> how many cost nothing (of a month); None for none. What is used already is not known here.
-        key: The config key of the provider, for messages.
+        requests: Number of requests by kind.
+        prices: US dollars per 1,000 requests by kind. Every kind in `requests` must have a price.
+        free: Number of free requests by kind; None for none. How much of a monthly quota is already used is not
+            known here.
+        key: Config key of the provider, for messages.
 
     Returns:
-        An item for each kind, in the order of `requests`.
+        One item per kind, in the order of `requests`.
 
     Raises:
-        ConfigError: A kind has no price, a price or quota has no such kind, or a number is out of its range.
+        ConfigError: A kind has no price, `free` names an unknown kind, or a number is out of its range.
     """
     quotas = dict(free or {})
     unknown = sorted(set(quotas) - set(prices))
     if unknown:
         raise ConfigError.at(f"{key}.free.{unknown[0]}", f"must be one of the kinds {', '.join(prices)}")
+
     items = []
     for kind, count in requests.items():
         if kind not in prices:
             remedy = "Give it in US dollars per 1,000 requests, 0.0 if it costs nothing."
             raise ConfigError.at(f"{key}.prices.{kind}", "must be given", remedy=remedy)
+
         price = check_number(f"{key}.prices.{kind}", prices[kind], low=0.0)
         quota = check_int(f"{key}.free.{kind}", quotas.get(kind, 0), low=0)
-        items.append(Item(kind, check_int(f"requests of kind {kind}", count, low=0), min(quota, count), price))
+        items.append(CostItem(kind, check_int(f"requests of kind {kind}", count, low=0), min(quota, count), price))
     return items
 
 
-def total_usd(items: list[Item]) -> float:
-    """The price of all items together."""
+def sum_usd(items: list[CostItem]) -> float:
+    """Adds up the prices of all items."""
     return sum(item.usd for item in items)
 
 
-def cost_lines(items: list[Item]) -> list[str]:
-    """A table for people: kind, requests, free ones, price of 1,000, US dollars; and the sum.
-
-    A sum is never rounded to nothing: what costs less than a cent says so.
-    """
-    head = ("kind", "requests", "free", "USD per 1,000", "USD")
+def format_cost(items: list[CostItem]) -> list[str]:
+    """Formats items as the lines of a table: kind, requests, free, price per 1,000, US dollars, and the total."""
+    header = ("kind", "requests", "free", "USD per 1,000", "USD")
     rows = [
-        (item.kind, f"{item.requests:,}", f"{item.free:,}", f"{item.per_thousand_usd:g}", money(item.usd))
+        (item.kind, f"{item.requests:,}", f"{item.free:,}", f"{item.per_thousand_usd:g}", format_usd(item.usd))
         for item in items
     ]
-    rows.append(("together", f"{sum(item.requests for item in items):,}", "", "", money(total_usd(items))))
-    widths = [max(len(row[column]) for row in (head, *rows)) for column in range(len(head))]
-    return [
-        "  ".join(word.ljust(width) if at == 0 else word.rjust(width) for at, (word, width) in enumerate(pairs))
-        for pairs in (list(zip(row, widths, strict=True)) for row in (head, *rows))
-    ]
+    rows.append(("total", f"{sum(item.requests for item in items):,}", "", "", format_usd(sum_usd(items))))
+
+    columns = list(zip(header, *rows, strict=True))
+    widths = [max(map(len, column)) for column in columns]
+    return ["  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in (header, *rows)]
 
 
-def money(usd: float) -> str:
-    """`1,234.50`; `< 0.01` for what is more than nothing and less than a cent."""
+def format_usd(usd: float) -> str:
+    """Formats dollars as `1,234.50`, and amounts between zero and one cent as `< 0.01` instead of `0.00`."""
     return "< 0.01" if 0 < usd < 0.01 else f"{usd:,.2f}"

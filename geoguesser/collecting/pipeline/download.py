@@ -1,6 +1,7 @@
-"""Download: brings the four views of each wanted place onto the disk. A place is done when all of them are whole.
+"""Download step: fetches the four views of each wanted place.
 
-A view that is whole on disk is never asked for again, recorded or not.
+A place is done when all of its views are complete on disk. A view that is complete on disk is never requested
+again, even if it is missing in the database.
 """
 
 from __future__ import annotations
@@ -13,20 +14,29 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from geoguesser.collecting.database import Journal
-from geoguesser.collecting.output_files import view_path, whole_view, write_view
-from geoguesser.collecting.pipeline.worker_pool import work_through
+from geoguesser.collecting.database import Database
+from geoguesser.collecting.output_files import get_complete_view_size, get_view_path, write_view
+from geoguesser.collecting.pipeline.worker_pool import run_workers
 from geoguesser.collecting.providers.base import Panorama, Provider
-from geoguesser.collecting.providers.http_client import Web
-from geoguesser.collecting.providers.http_responses import AbsentError, FailedError
+from geoguesser.collecting.providers.http_client import HttpClient
+from geoguesser.collecting.providers.http_responses import NotFoundError, RequestFailedError
 from geoguesser.data.place_files import HEADINGS
 
-BATCH = 64
-VIEW = "view:"  # before why a place was dropped: its imagery is not there, whatever the filters say
+DOWNLOAD_BATCH_SIZE = 64
+
+# Prefix of the reason if a place was dropped for missing imagery. Filters never take such a place back.
+NO_VIEW_PREFIX = "view:"
 
 
-class Wanted(NamedTuple):
-    """A place whose views are to be brought: its number, id and panorama, and the headings that are recorded."""
+class PendingPlace(NamedTuple):
+    """Place with views to download.
+
+    Attributes:
+        id: Number in the database.
+        uuid: Id of the place.
+        panorama: Panorama at the provider.
+        recorded: Headings of the views that are in the database.
+    """
 
     id: int
     uuid: str
@@ -35,108 +45,111 @@ class Wanted(NamedTuple):
 
 
 async def download_places(
-    provider: Provider, web: Web, out: Path, *, concurrency: int, progress: Callable[[], object]
+    provider: Provider, client: HttpClient, out: Path, *, concurrency: int, progress: Callable[[], object]
 ) -> str:
-    """Downloads all wanted places of a provider.
+    """Downloads the views of all wanted places of a provider.
 
     Args:
-        provider: Who is asked.
-        web: How.
-        out: The folder, for `images/<uuid>/<heading>.jpg`.
-        concurrency: Places at once; the views of one come one after the other.
-        progress: Called for each place.
+        provider: Provider of street views.
+        client: Client for the provider's server.
+        out: Folder in which views are written to `images/<uuid>/<heading>.jpg`.
+        concurrency: Number of places in parallel. The views of one place are requested one after another.
+        progress: Called after each place.
 
     Returns:
-        Why it ended early, or an empty string.
+        Reason of an early end; an empty string otherwise.
 
     Raises:
-        ProviderError: The provider refuses, or is away.
-        StoreError: The disk is full, or the like.
+        ProviderError: The provider refuses the key, or is unavailable.
+        StoreError: A view cannot be written, for example because the disk is full.
     """
-    changing = web.commits.change
+    write = client.commit_queue.write
 
-    async def batch_after(last: int) -> list[tuple[int, Wanted]]:
-        found = await changing(partial(_wanted, provider=provider.name, last=last))
-        return [(place.id, place) for place in found]
+    async def load_batch(last: int) -> list[tuple[int, PendingPlace]]:
+        places = await write(partial(_load_wanted_places, provider=provider.name, last=last))
+        return [(place.id, place) for place in places]
 
-    async def bring(place: Wanted) -> None:
+    async def find_missing_headings(place: PendingPlace) -> list[int]:
         missing = []
         for heading in HEADINGS:
             if heading in place.recorded:
                 continue
-            path = view_path(out, place.uuid, heading)
-            if path.exists() and (size := await asyncio.to_thread(whole_view, path)):
-                await changing(partial(_record, place=place.id, heading=heading, size=size))
+            # A kill may have come after the writing of a view and before its record.
+            path = get_view_path(out, place.uuid, heading)
+            if path.exists() and (size := await asyncio.to_thread(get_complete_view_size, path)):
+                await write(partial(_record_view, place=place.id, heading=heading, size=size))
             else:
                 missing.append(heading)
+        return missing
+
+    async def process(place: PendingPlace) -> None:
+        missing = await find_missing_headings(place)
         try:
-            async for heading, data in provider.views(web, place.panorama, missing) if missing else _nothing():
-                await asyncio.to_thread(write_view, view_path(out, place.uuid, heading), data)
-                await changing(partial(_record, place=place.id, heading=heading, size=len(data)))
-        except AbsentError as absent:
-            await changing(partial(_settle, place=place.id, state="dropped", why=f"{VIEW}{absent}"))
-        except FailedError as failed:
-            await changing(partial(_settle, place=place.id, state="failed", why=str(failed)))
+            # Without this check a provider would fetch a panorama only to cut no views from it.
+            if missing:
+                async for heading, data in provider.fetch_views(client, place.panorama, missing):
+                    await asyncio.to_thread(write_view, get_view_path(out, place.uuid, heading), data)
+                    await write(partial(_record_view, place=place.id, heading=heading, size=len(data)))
+        except NotFoundError as error:
+            await write(partial(_set_state, place=place.id, state="dropped", reason=f"{NO_VIEW_PREFIX}{error}"))
+        except RequestFailedError as error:
+            await write(partial(_set_state, place=place.id, state="failed", reason=str(error)))
         progress()
 
-    return await work_through(batch_after, bring, concurrency=concurrency, stop=web.stop)
+    return await run_workers(load_batch, process, concurrency=concurrency, stop=client.stop)
 
 
-def forget_lost_views(journal: Journal) -> int:
-    """Looks whether the files of all recorded views are there, and takes those that are not out of the journal.
+def forget_lost_views(database: Database) -> int:
+    """Deletes the records of views whose files were removed or changed, so that they are downloaded again.
 
     Returns:
-        How many were lost: removed or changed by somebody, and asked for again.
+        Number of lost views.
     """
     lost: list[tuple[int, int]] = []
-    rows = journal.db.execute("SELECT place, heading, bytes, uuid FROM views JOIN places ON places.id = place")
+    rows = database.db.execute("SELECT place, heading, bytes, uuid FROM views JOIN places ON places.id = place")
     for place, heading, size, uuid in rows:
         try:
-            whole = view_path(journal.folder, uuid, heading).stat().st_size == size
+            is_intact = get_view_path(database.folder, uuid, heading).stat().st_size == size
         except OSError:
-            whole = False
-        if not whole:
+            is_intact = False
+        if not is_intact:
             lost.append((place, heading))
 
-    def work(db: sqlite3.Connection) -> None:
+    def delete(db: sqlite3.Connection) -> None:
         db.executemany("DELETE FROM views WHERE place = ? AND heading = ?", lost)
         db.executemany(
             "UPDATE places SET state = 'found' WHERE id = ? AND state = 'done'", {(place,) for place, _ in lost}
         )
 
     if lost:
-        journal.change(work)
+        database.write(delete)
     return len(lost)
 
 
-def _wanted(db: sqlite3.Connection, *, provider: str, last: int) -> list[Wanted]:
+def _load_wanted_places(db: sqlite3.Connection, *, provider: str, last: int) -> list[PendingPlace]:
     rows = db.execute(
         "SELECT id, uuid, panorama_id, latitude, longitude, extra, "
         "(SELECT group_concat(heading) FROM views WHERE place = places.id) "
         "FROM places WHERE state = 'wanted' AND provider = ? AND id > ? ORDER BY id LIMIT ?",
-        (provider, last, BATCH),
+        (provider, last, DOWNLOAD_BATCH_SIZE),
     )
-    return [_place(row) for row in rows]
+    return [_parse_place(row) for row in rows]
 
 
-def _place(row: tuple[Any, ...]) -> Wanted:
-    number, uuid, panorama_id, latitude, longitude, extra, done = row
-    recorded = frozenset(int(heading) for heading in (done or "").split(",") if heading)
-    return Wanted(number, uuid, Panorama(panorama_id, latitude, longitude, extra=json.loads(extra)), recorded)
+def _parse_place(row: tuple[Any, ...]) -> PendingPlace:
+    number, uuid, panorama_id, latitude, longitude, extra, headings = row
+    panorama = Panorama(panorama_id, latitude, longitude, extra=json.loads(extra))
+    recorded = frozenset(int(heading) for heading in (headings or "").split(",") if heading)
+    return PendingPlace(number, uuid, panorama, recorded)
 
 
-def _record(db: sqlite3.Connection, *, place: int, heading: int, size: int) -> None:
-    """Records a view whose file is whole, and the place as done where it was the last one."""
+def _record_view(db: sqlite3.Connection, *, place: int, heading: int, size: int) -> None:
+    """Records a view that is complete on disk, and marks the place as done if it was the last one."""
     db.execute("INSERT OR REPLACE INTO views VALUES (?, ?, ?)", (place, heading, size))
     (count,) = db.execute("SELECT count(*) FROM views WHERE place = ?", (place,)).fetchone()
     if count == len(HEADINGS):
-        _settle(db, place=place, state="done", why="")
+        _set_state(db, place=place, state="done", reason="")
 
 
-def _settle(db: sqlite3.Connection, *, place: int, state: str, why: str) -> None:
-    db.execute("UPDATE places SET state = ?, why = ? WHERE id = ?", (state, why, place))
-
-
-async def _nothing() -> Any:
-    return
-    yield
+def _set_state(db: sqlite3.Connection, *, place: int, state: str, reason: str) -> None:
+    db.execute("UPDATE places SET state = ?, why = ? WHERE id = ?", (state, reason, place))

@@ -1,4 +1,4 @@
-"""Metadata: asks a provider for the panorama near each point of the plan. Each answer is asked for once."""
+"""Metadata step: asks the provider for the panorama near each point of the plan."""
 
 from __future__ import annotations
 
@@ -8,75 +8,83 @@ from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
-from geoguesser.collecting.pipeline.worker_pool import work_through
-from geoguesser.collecting.providers.base import Panorama, Provider, place_uuid
-from geoguesser.collecting.providers.http_client import Web
-from geoguesser.collecting.providers.http_responses import AbsentError, FailedError
+from geoguesser.collecting.pipeline.worker_pool import run_workers
+from geoguesser.collecting.providers.base import Panorama, Provider, make_place_uuid
+from geoguesser.collecting.providers.http_client import HttpClient
+from geoguesser.collecting.providers.http_responses import NotFoundError, RequestFailedError
 
-BATCH = 256
-LONGEST = 300  # characters of a text that a provider gives us
+METADATA_BATCH_SIZE = 256
+MAX_TEXT_LENGTH = 300  # characters
 
 
-class Point(NamedTuple):
-    """A point of the plan: its number and coordinates in degrees."""
+class PlannedPoint(NamedTuple):
+    """Number and coordinates in degrees of a point of the plan."""
 
     id: int
     latitude: float
     longitude: float
 
 
-async def ask_points(provider: Provider, web: Web, *, concurrency: int, progress: Callable[[], object]) -> str:
-    """Asks for all points that are planned, or that failed before.
+async def request_metadata(
+    provider: Provider, client: HttpClient, *, concurrency: int, progress: Callable[[], object]
+) -> str:
+    """Requests the panoramas of all points that are planned, or failed before.
 
     Args:
-        provider: Who is asked.
-        web: How.
-        concurrency: Points at once.
-        progress: Called for each point.
+        provider: Provider of street views.
+        client: Client for the provider's server.
+        concurrency: Number of points in parallel.
+        progress: Called after each point.
 
     Returns:
-        Why it ended early, or an empty string.
+        Reason of an early end; an empty string otherwise.
 
     Raises:
-        ProviderError: The provider refuses, or is away.
+        ProviderError: The provider refuses the key, or is unavailable.
     """
-    changing = web.commits.change
+    write = client.commit_queue.write
 
-    async def batch_after(last: int) -> list[tuple[int, Point]]:
-        return [(point.id, point) for point in await changing(partial(_open_points, last=last))]
+    async def load_batch(last: int) -> list[tuple[int, PlannedPoint]]:
+        points = await write(partial(_load_open_points, last=last))
+        return [(point.id, point) for point in points]
 
-    async def ask(point: Point) -> None:
+    async def process(point: PlannedPoint) -> None:
         try:
-            found = await provider.find(web, point.latitude, point.longitude)
-        except AbsentError as absent:
-            await changing(partial(_settle, point=point.id, state="empty", why=str(absent)))
-        except FailedError as failed:
-            await changing(partial(_settle, point=point.id, state="failed", why=str(failed)))
+            panorama = await provider.find_panorama(client, point.latitude, point.longitude)
+        except NotFoundError as error:
+            await write(partial(_set_state, point=point.id, state="empty", reason=str(error)))
+        except RequestFailedError as error:
+            await write(partial(_set_state, point=point.id, state="failed", reason=str(error)))
         else:
-            await changing(partial(_found, provider=provider.name, point=point.id, panorama=found))
+            await write(partial(_record_panorama, provider=provider.name, point=point.id, panorama=panorama))
         progress()
 
-    return await work_through(batch_after, ask, concurrency=concurrency, stop=web.stop)
+    return await run_workers(load_batch, process, concurrency=concurrency, stop=client.stop)
 
 
-def _open_points(db: sqlite3.Connection, *, last: int) -> list[Point]:
+def _load_open_points(db: sqlite3.Connection, *, last: int) -> list[PlannedPoint]:
     rows = db.execute(
         "SELECT id, latitude, longitude FROM points "
         "WHERE state IN ('planned', 'failed') AND id > ? ORDER BY id LIMIT ?",
-        (last, BATCH),
+        (last, METADATA_BATCH_SIZE),
     )
-    return [Point(*row) for row in rows]
+    return [PlannedPoint(*row) for row in rows]
 
 
-def _settle(db: sqlite3.Connection, *, point: int, state: str, why: str) -> None:
-    db.execute("UPDATE points SET state = ?, why = ? WHERE id = ?", (state, why, point))
+def _set_state(db: sqlite3.Connection, *, point: int, state: str, reason: str) -> None:
+    db.execute("UPDATE points SET state = ?, why = ? WHERE id = ?", (state, reason, point))
 
 
-def _found(db: sqlite3.Connection, *, provider: str, point: int, panorama: Panorama) -> None:
-    """Notes a panorama under the first point that it was found for, whichever answer came first."""
+def _record_panorama(db: sqlite3.Connection, *, provider: str, point: int, panorama: Panorama) -> None:
+    """Records a panorama as a place, and links the point to it.
+
+    Several points may find the same panorama. The place belongs to the point with the lowest number, so that the
+    result does not depend on the order of the answers.
+    """
     values = (
-        provider, panorama.panorama_id, place_uuid(provider, panorama.panorama_id), panorama.latitude,
-        panorama.longitude, _line(panorama.date), _line(panorama.copyright), json.dumps(panorama.extra), point,
+        provider, panorama.panorama_id, make_place_uuid(provider, panorama.panorama_id), panorama.latitude,
+        panorama.longitude, _to_line(panorama.date), _to_line(panorama.copyright), json.dumps(panorama.extra),
+        point,
     )  # fmt: skip
     (place,) = db.execute(
         "INSERT INTO places (provider, panorama_id, uuid, latitude, longitude, date, copyright, extra, point) "
@@ -87,6 +95,6 @@ def _found(db: sqlite3.Connection, *, provider: str, point: int, panorama: Panor
     db.execute("UPDATE points SET state = 'found', why = '', place = ? WHERE id = ?", (place, point))
 
 
-def _line(text: str) -> str:
-    """One line of bounded length, for tables."""
-    return " ".join(text.split())[:LONGEST]
+def _to_line(text: str) -> str:
+    """Converts a text to a single line of limited length, for tables."""
+    return " ".join(text.split())[:MAX_TEXT_LENGTH]

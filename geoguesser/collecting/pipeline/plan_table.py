@@ -1,4 +1,4 @@
-"""Points: the plan as it stands in the journal, and as plan.csv for eyes and other programs."""
+"""Plan in the database, and its copy plan.csv for other programs."""
 
 from __future__ import annotations
 
@@ -11,116 +11,119 @@ from typing import Any
 import numpy as np
 
 from geoguesser.arrays import FloatArray
-from geoguesser.collecting.database import Journal
+from geoguesser.collecting.database import Database
 from geoguesser.collecting.output_tables import write_table
 from geoguesser.errors import ConfigError, MissingFileError
 
-PLAN = "plan.csv"
+PLAN_NAME = "plan.csv"
 
 
-def planned(journal: Journal) -> int:
-    """How many points the plan has, 0 where there is none yet."""
-    return int(journal.rows("SELECT count(*) FROM points")[0][0])
+def count_points(database: Database) -> int:
+    """Counts the points of the plan; 0 if there is no plan yet."""
+    return int(database.query("SELECT count(*) FROM points")[0][0])
 
 
-def plan_settings(journal: Journal) -> dict[str, Any] | None:
-    """What the plan was made from, None where there is none yet."""
-    text = journal.meta("plan")
-    return None if text is None else json.loads(text)
+def check_plan_settings(database: Database, settings: dict[str, Any]) -> bool:
+    """Checks that the folder's plan, if there is one, was made with the same settings.
 
+    Only the number of places may differ. A plan with more places than requested is kept as it is.
 
-def check_same_plan(journal: Journal, settings: dict[str, Any]) -> bool:
-    """Whether the folder's plan is the one that these settings make; False where points must be added.
+    Returns:
+        True if the plan is complete; False if points must be added.
 
     Raises:
-        ConfigError: It was made from other settings.
+        ConfigError: The plan was made with other settings.
     """
-    found = plan_settings(journal)
-    if found is None:
+    text = database.get_meta("plan")
+    if text is None:
         return False
-    differing = sorted(key for key in found.keys() | settings.keys() if found.get(key) != settings.get(key))
-    if differing in ([], ["places"]):
-        return not differing or int(settings["places"]) <= int(found["places"])
-    key = differing[0]
+
+    old = json.loads(text)
+    changed = sorted(key for key in old.keys() | settings.keys() if old.get(key) != settings.get(key))
+    if changed in ([], ["places"]):
+        return not changed or int(settings["places"]) <= int(old["places"])
+    key = changed[0]
     raise ConfigError(
-        f"out={journal.folder} holds a plan made with {key}={found.get(key)!r}, got {settings.get(key)!r}. Give "
-        "the same settings (more places are added to it), or plan in another folder."
+        f"out={database.folder} holds a plan made with {key}={old.get(key)!r}, got {settings.get(key)!r}. Give "
+        "the same settings (more places are added to the plan), or plan in another folder."
     )
 
 
-def keep_provider(journal: Journal, name: str, look: Mapping[str, Any]) -> None:
-    """Notes who a folder's points are asked of and what its views are made with: it holds one kind only.
+def record_provider(database: Database, name: str, view_settings: Mapping[str, Any]) -> None:
+    """Records the provider of a folder and the settings of its views; a folder holds one kind of views only.
 
     Raises:
-        ConfigError: Another provider, or other views, were there first, and a point was answered.
+        ConfigError: The folder has answers of another provider, or for other views.
     """
-    given = {"provider": name, **{f"provider.{key}": value for key, value in look.items()}}
-    text = journal.meta("provider")
-    (answered,) = journal.rows("SELECT count(*) FROM points WHERE state NOT IN ('planned', 'failed')")[0]
-    if text is None or not answered:  # a wrong key, say: nothing is there that could be mixed
-        words = "INSERT OR REPLACE INTO meta VALUES ('provider', ?)"
-        journal.change(lambda db: db.execute(words, (json.dumps(given),)))
+    settings = {"provider": name, **{f"provider.{key}": value for key, value in view_settings.items()}}
+    text = database.get_meta("provider")
+    (answered,) = database.query("SELECT count(*) FROM points WHERE state NOT IN ('planned', 'failed')")[0]
+
+    # Before the first answer (for example after a wrong key) there is nothing that could be mixed.
+    if text is None or not answered:
+        statement = "INSERT OR REPLACE INTO meta VALUES ('provider', ?)"
+        database.write(lambda db: db.execute(statement, (json.dumps(settings),)))
         return
-    found = json.loads(text)
-    for key in sorted(found.keys() | given.keys()):
-        if found.get(key) != given.get(key):
+
+    old = json.loads(text)
+    for key in sorted(old.keys() | settings.keys()):
+        if old.get(key) != settings.get(key):
             raise ConfigError(
-                f"out={journal.folder} was collected with {key}={found.get(key)!r}, got {given.get(key)!r}. Give "
-                "the same, or collect into another folder: training takes several."
+                f"out={database.folder} was collected with {key}={old.get(key)!r}, got {settings.get(key)!r}. "
+                "Give the same, or collect into another folder: training reads several."
             )
 
 
-def keep_plan(journal: Journal, coords_deg: FloatArray, settings: dict[str, Any]) -> int:
-    """Writes a plan into the journal, or the points that a longer one adds, and plan.csv.
+def record_plan(database: Database, coords_deg: FloatArray, settings: dict[str, Any]) -> int:
+    """Writes a plan, or the points that a longer plan adds, to the database and to plan.csv.
 
     Args:
-        journal: Where.
-        coords_deg: (N, 2) all its points.
-        settings: What it was made from.
+        database: Database of the folder.
+        coords_deg: (N, 2) all points of the plan.
+        settings: Settings that the plan was made with.
 
     Returns:
-        How many points are new.
+        Number of new points.
 
     Raises:
-        ConfigError: The points that are there are no beginning of it.
+        ConfigError: The plan does not begin with the points that are already in the database.
     """
-    coords = np.round(coords_deg, 7)  # a centimetre
-    rows = journal.rows("SELECT latitude, longitude FROM points ORDER BY id")
+    coords = np.round(coords_deg, 7)  # one centimetre
+    rows = database.query("SELECT latitude, longitude FROM points ORDER BY id")
     old = np.array(rows, dtype=np.float64).reshape(-1, 2)
     if len(old) > len(coords) or not np.allclose(old, coords[: len(old)], rtol=0.0, atol=1e-9):
         raise ConfigError.at(
-            "places", f"cannot be added to the {len(old)} points of out={journal.folder}: with these settings and "
-            "this version the plan would be another one", remedy="Plan in another folder.",
+            "places", f"cannot be added to the {len(old)} points of out={database.folder}: these settings and "
+            "this version give a different plan", remedy="Plan in another folder.",
         )  # fmt: skip
 
-    def work(db: sqlite3.Connection) -> None:
+    def insert(db: sqlite3.Connection) -> None:
         new = ((number, *map(float, coords[number])) for number in range(len(old), len(coords)))
         db.executemany("INSERT INTO points (id, latitude, longitude) VALUES (?, ?, ?)", new)
         db.execute("INSERT OR REPLACE INTO meta VALUES ('plan', ?)", (json.dumps(settings),))
 
-    journal.change(work)
-    write_plan(journal)
+    database.write(insert)
+    write_plan(database)
     return len(coords) - len(old)
 
 
-def write_plan(journal: Journal) -> Path:
-    """Writes plan.csv: point, latitude, longitude."""
-    path = journal.folder / PLAN
-    rows = journal.db.execute(
+def write_plan(database: Database) -> Path:
+    """Writes plan.csv with the columns point, latitude and longitude."""
+    path = database.folder / PLAN_NAME
+    rows = database.db.execute(
         "SELECT id, printf('%.7f', latitude), printf('%.7f', longitude) FROM points ORDER BY id"
     )
     write_table(path, ("point", "latitude", "longitude"), rows)
     return path
 
 
-def check_planned(journal: Journal) -> int:
-    """How many points there are.
+def check_has_plan(database: Database) -> None:
+    """Checks that the folder has a plan.
 
     Raises:
-        MissingFileError: None.
+        MissingFileError: It has none.
     """
-    if not (count := planned(journal)):
+    if not count_points(database):
         raise MissingFileError(
-            f"out={journal.folder} holds no plan yet. Make one first: step=plan, or step=all for all steps."
+            f"out={database.folder} holds no plan yet. Make one first: step=plan, or step=all for all steps."
         )
-    return count

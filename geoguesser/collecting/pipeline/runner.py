@@ -1,4 +1,4 @@
-"""Asking: the steps that ask a provider, from what they will cost to what they leave. It knows no provider."""
+"""Runner of the metadata and download steps: cost estimate, requests, signals, and the final tables."""
 
 from __future__ import annotations
 
@@ -8,85 +8,127 @@ import math
 import signal
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 
 from tqdm import tqdm
 
-from geoguesser.collecting.budget import MICROS, Budget, spent
-from geoguesser.collecting.database import Commits, Journal
-from geoguesser.collecting.output_tables import TABLE, write_places
-from geoguesser.collecting.pipeline import status as state
-from geoguesser.collecting.pipeline.cost import cost_lines, cost_of
+from geoguesser.collecting.budget import MICROS_PER_USD, Budget, read_spending
+from geoguesser.collecting.database import CommitQueue, Database
+from geoguesser.collecting.output_tables import TABLE_NAME, write_places_table
+from geoguesser.collecting.pipeline.cost import estimate_cost, format_cost
 from geoguesser.collecting.pipeline.download import download_places, forget_lost_views
-from geoguesser.collecting.pipeline.filters import Filters, choose
-from geoguesser.collecting.pipeline.metadata import ask_points
+from geoguesser.collecting.pipeline.filters import Filters, select_places
+from geoguesser.collecting.pipeline.metadata import request_metadata
+from geoguesser.collecting.pipeline.status import (
+    count_remaining_requests,
+    find_exceeded_budget,
+    format_budget,
+    format_status,
+    read_status,
+)
 from geoguesser.collecting.providers.base import Provider
-from geoguesser.collecting.providers.http_client import Web
-from geoguesser.collecting.providers.http_settings import Http
+from geoguesser.collecting.providers.http_client import HttpClient
+from geoguesser.collecting.providers.http_settings import HttpSettings
 from geoguesser.errors import ConfigError
 from geoguesser.system.text import format_count
 
 log = logging.getLogger(__name__)
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
-INTERRUPTED = 130  # as a shell tells of a process that Ctrl-C ended
+
+# Reason of an early end by a signal, and the exit status of the command: 128 + SIGINT, as shells report it.
+INTERRUPTED = "interrupted"
+EXIT_INTERRUPTED = 130
 
 
-class Asking:
-    """The steps that ask a provider."""
+@dataclass(frozen=True)
+class CollectionRunner:
+    """Runs the steps that send requests to a provider.
 
-    def __init__(self, journal: Journal, provider: Provider, budget: Budget, http: Http, filters: Filters) -> None:
-        self._journal, self._provider, self._budget = journal, provider, budget
-        self._http, self._filters = http, filters
+    Attributes:
+        database: Database of the folder.
+        provider: Provider of street views, with its credentials loaded.
+        budget: Limits of spending.
+        http: Settings of requests.
+        filters: Filters that select the places to download.
+    """
+
+    database: Database
+    provider: Provider
+    budget: Budget
+    http: HttpSettings
+    filters: Filters
 
     def run(self, step: str) -> None:
-        """Asks for metadata, downloads, or both; says what it costs before and what remains after each."""
-        ends: list[str] = []
-        for one in ("metadata", "download"):
-            if step not in (one, "all") or ends:
-                continue
-            if one == "download":
-                self._choose()
-            own = state.due(self._journal, self._provider, points=one == "metadata", places=one == "download")
-            if not own:
-                log.info("step=%s: nothing is left to be asked for", one)
-                if one == "download" and (open_points := self._open("metadata")):
-                    log.warning(
-                        "%s not asked for yet: step=metadata does that", format_count(open_points, "point")
-                    )
-                self._close(one)
-                continue
-            show_cost(
-                "all of it" if step == "all" and one == "metadata" else f"step={one}",
-                self._journal, self._provider, self._budget,
-                points=one == "metadata", places=one == "download" or step == "all",
-            )  # fmt: skip
-            self._check_money(own)
-            try:
-                end = asyncio.run(self._ask(one))
-            finally:
-                self._close(one)
+        """Runs `metadata`, `download`, or `all` (both). Logs the cost before and the status after each step.
+
+        Raises:
+            SystemExit: The user interrupted a step.
+        """
+        for current in ("metadata", "download") if step == "all" else (step,):
+            end = self._run_step(current, is_all=step == "all")
+            if end == INTERRUPTED:
+                log.info("stopped; run the same command again to continue")
+                raise SystemExit(EXIT_INTERRUPTED)
             if end:
-                ends.append(end)
-        if ends and ends[0] == "interrupted":
-            log.info("stopped; the same command goes on")
-            raise SystemExit(INTERRUPTED)
-        if ends:
-            log.warning("%s Run the same command again when there is more: it goes on.", ends[0])
+                log.warning("%s Run the same command again when the budget allows more.", end)
+                return
+
+    def _run_step(self, step: str, *, is_all: bool) -> str:
+        """Runs one step.
+
+        Returns:
+            Reason of an early end: `INTERRUPTED` or a message about the budget. An empty string otherwise.
+        """
+        is_metadata = step == "metadata"
+        if not is_metadata:
+            self._select_places()
+
+        remaining = count_remaining_requests(
+            self.database, self.provider, points=is_metadata, places=not is_metadata
+        )
+        if not remaining:
+            log.info("step=%s: no requests are left", step)
+            if not is_metadata and (open_points := self._count_open("metadata")):
+                log.warning("%s without metadata: run step=metadata first", format_count(open_points, "point"))
+            self._finish(step)
+            return ""
+
+        log_cost(
+            "step=all" if is_all and is_metadata else f"step={step}",
+            self.database, self.provider, self.budget,
+            points=is_metadata, places=is_all or not is_metadata,
+        )  # fmt: skip
+        self._check_money(remaining)
+        try:
+            return asyncio.run(self._send_requests(step))
+        finally:
+            self._finish(step)
 
     def _check_money(self, requests: dict[str, int]) -> None:
-        """Refuses a step of which the budget allows nothing that costs, before anything is asked."""
-        prices = [self._provider.kinds[kind].micros for kind in requests]
-        limit, used = self._budget.micros, spent(self._journal.db, self._provider.name).micros
+        """Refuses a step if the budget does not cover a single one of its paid requests."""
+        prices = [self.provider.request_kinds[kind].micros for kind in requests]
+        limit, used = self.budget.micros, read_spending(self.database.db, self.provider.name).micros
+
         if limit is not None and max(prices) > 0 and limit - used < max(prices):
-            whole = sum(self._provider.kinds[kind].micros * count for kind, count in requests.items())
+            total = used + sum(
+                self.provider.request_kinds[kind].micros * count for kind, count in requests.items()
+            )
+            # Rounded up to whole cents, because the named amount must be enough.
+            total_usd = math.ceil(total * 100 / MICROS_PER_USD) / 100
             raise ConfigError.at(
                 "budget.money",
                 "allows none of these requests",
-                found=limit / MICROS,
-                remedy=f"All of them need budget.money={_cents_up(used + whole):.2f} (USD, over all runs).",
+                found=limit / MICROS_PER_USD,
+                remedy=f"All of them need budget.money={total_usd:.2f} (USD, over all runs).",
             )
 
-    async def _ask(self, step: str) -> str:
+    async def _send_requests(self, step: str) -> str:
+        """Sends the requests of a step until they are finished, a budget is used up, or a signal arrives.
+
+        The first signal stops new requests; those in flight end first, because they may be paid. A second signal
+        ends the process at once.
+        """
         stop, interrupted = asyncio.Event(), asyncio.Event()
         loop = asyncio.get_running_loop()
 
@@ -97,72 +139,81 @@ class Asking:
             interrupted.set()
             stop.set()
 
-        # Event loops of Windows take no signal handlers: Ctrl-C then ends at once.
+        # Systems without POSIX signals keep Python's handler: Ctrl-C ends at once.
         with suppress(NotImplementedError):
             for number in SIGNALS:
                 loop.add_signal_handler(number, on_signal)
-        commits = Commits(self._journal)
-        web = Web(self._provider.name, self._provider.kinds, self._budget, self._http, commits, stop)
-        try:
-            async with web:
-                with tqdm(total=self._open(step), desc=step, unit=_unit(step), disable=None) as bar:
-                    end = await self._work(step, web, bar.update)
-        finally:
-            await commits.close()
-            for kind, count in web.counts.most_common():
-                log.info("attempts that failed: %d by %s", count, kind)
-        return "interrupted" if interrupted.is_set() else end
 
-    async def _work(self, step: str, web: Web, progress: Callable[[], object]) -> str:
-        many = self._http.concurrency
+        commit_queue = CommitQueue(self.database)
+        client = HttpClient(
+            self.provider.name, self.provider.request_kinds, self.budget, self.http, commit_queue, stop
+        )
+        try:
+            async with client:
+                unit = " points" if step == "metadata" else " places"
+                with tqdm(total=self._count_open(step), desc=step, unit=unit, disable=None) as bar:
+                    end = await self._run_requests(step, client, bar.update)
+        finally:
+            await commit_queue.close()
+            for reason, count in client.failure_counts.most_common():
+                log.info("failed attempts: %d by %s", count, reason)
+        return INTERRUPTED if interrupted.is_set() else end
+
+    async def _run_requests(self, step: str, client: HttpClient, progress: Callable[[], object]) -> str:
+        concurrency = self.http.concurrency
         if step == "metadata":
-            return await ask_points(self._provider, web, concurrency=many, progress=progress)
+            return await request_metadata(self.provider, client, concurrency=concurrency, progress=progress)
         return await download_places(
-            self._provider, web, self._journal.folder, concurrency=many, progress=progress
+            self.provider, client, self.database.folder, concurrency=concurrency, progress=progress
         )
 
-    def _open(self, step: str) -> int:
+    def _count_open(self, step: str) -> int:
+        """Counts the points or places that a step has to process."""
         query = {
             "metadata": "SELECT count(*) FROM points WHERE state IN ('planned', 'failed')",
             "download": "SELECT count(*) FROM places WHERE state = 'wanted'",
         }[step]
-        return int(self._journal.rows(query)[0][0])
+        return int(self.database.query(query)[0][0])
 
-    def _choose(self) -> None:
-        if lost := forget_lost_views(self._journal):
-            log.warning("%s no longer on disk as written, to be brought again", format_count(lost, "view"))
-        self._journal.change(lambda db: choose(db, self._filters))
+    def _select_places(self) -> None:
+        if lost := forget_lost_views(self.database):
+            log.warning("%s missing or changed on disk, to be downloaded again", format_count(lost, "view"))
+        self.database.write(lambda db: select_places(db, self.filters))
 
-    def _close(self, step: str) -> None:
-        """Whatever ended the step: the table is written, and what was done and remains is shown."""
+    def _finish(self, step: str) -> None:
+        """Applies the filters or writes data.csv, and logs the status, however the step ended."""
         if step == "metadata":
-            self._choose()
+            self._select_places()
         else:
-            log.info("%s: %s", self._journal.folder / TABLE, format_count(write_places(self._journal), "place"))
-        for line in state.lines_of(state.standing(self._journal)):
-            log.info("%s", line)
-        for line in state.budget_lines(self._journal, self._provider, self._budget):
+            count = write_places_table(self.database)
+            log.info("%s: %s", self.database.folder / TABLE_NAME, format_count(count, "place"))
+
+        status_lines = format_status(read_status(self.database))
+        for line in (*status_lines, *format_budget(self.database, self.provider, self.budget)):
             log.info("%s", line)
 
 
-def show_cost(
-    what: str, journal: Journal, provider: Provider, budget: Budget, *, points: bool, places: bool
+def log_cost(
+    title: str, database: Database, provider: Provider, budget: Budget, *, points: bool, places: bool
 ) -> None:
-    """Says what is to be asked for and what it costs, and whether the budget allows it."""
-    requests = state.due(journal, provider, points=points, places=places)
-    log.info("%s takes at most, where no request has to be repeated:", what)
-    for line in cost_lines(cost_of(requests, state.prices_of(provider))):
+    """Logs the remaining requests with their cost, the spending so far, and whether the budget covers them.
+
+    Args:
+        title: Name of the step or steps.
+        database: Database of the folder.
+        provider: Provider of street views.
+        budget: Limits of spending.
+        points: Include the requests for points.
+        places: Include the requests for views of places.
+    """
+    requests = count_remaining_requests(database, provider, points=points, places=places)
+    prices_usd = {name: kind.micros * 1000 / MICROS_PER_USD for name, kind in provider.request_kinds.items()}
+
+    log.info("%s takes at most, if no request must be repeated:", title)
+    for line in format_cost(estimate_cost(requests, prices_usd)):
         log.info("  %s", line)
-    for line in state.budget_lines(journal, provider, budget):
+    for line in format_budget(database, provider, budget):
         log.info("%s", line)
-    if passed := state.passes(journal, provider, budget, requests):
-        log.warning("%s does not cover this: asking ends where the budget does", passed)
 
-
-def _cents_up(micros: int) -> float:
-    """US dollars, rounded up to whole cents: what is named as enough must be."""
-    return math.ceil(micros * 100 / MICROS) / 100
-
-
-def _unit(step: str) -> str:
-    return " points" if step == "metadata" else " places"
+    if exceeded := find_exceeded_budget(database, provider, budget, requests):
+        log.warning("%s does not cover this: requests end when the budget is used up", exceeded)

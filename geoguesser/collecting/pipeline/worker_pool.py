@@ -1,4 +1,4 @@
-"""Working: many items at once, in order of their numbers, until all are done or it is stopped."""
+"""Worker pool that processes numbered items in parallel until they are finished or the run is stopped."""
 
 from __future__ import annotations
 
@@ -6,62 +6,66 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import TypeVar
 
-from geoguesser.collecting.budget import BudgetSpentError
-from geoguesser.collecting.providers.http_responses import StoppedError
+from geoguesser.collecting.budget import BudgetExceededError
+from geoguesser.collecting.providers.http_responses import CancelledError
 
 T = TypeVar("T")
 
 
-async def work_through(
-    batch_after: Callable[[int], Awaitable[list[tuple[int, T]]]],
-    do: Callable[[T], Awaitable[None]],
+async def run_workers(
+    load_batch: Callable[[int], Awaitable[list[tuple[int, T]]]],
+    process: Callable[[T], Awaitable[None]],
     *,
     concurrency: int,
     stop: asyncio.Event,
 ) -> str:
-    """Does all items, `concurrency` at once; only as many are held in memory as a batch has.
+    """Processes all items with `concurrency` workers, holding one batch of items in memory.
 
     Args:
-        batch_after: Gives the next items after a number, each with its number; empty at the end.
-        do: Does one.
-        concurrency: How many at once.
-        stop: Once it is set no item is begun. It is set here where `do` raised.
+        load_batch: Returns the items after a number, each with its number; an empty list at the end.
+        process: Processes one item.
+        concurrency: Number of workers.
+        stop: Once it is set, no further item is started. It is set here if `process` raises an error.
 
     Returns:
-        Why it ended early (a budget is spent), or an empty string.
+        Reason of an early end (a budget is used up); an empty string otherwise.
 
     Raises:
-        Exception: The first that `do` raised; what was under way has ended by then.
+        Exception: The first error of `process`. By then all items in flight have ended.
     """
-    spent: list[str] = []
-    failed: list[Exception] = []
-    source = _items(batch_after)
-    turn = asyncio.Lock()
+    budget_messages: list[str] = []
+    errors: list[Exception] = []
+    items = _iterate(load_batch)
+    # An async generator must not be resumed by two tasks at once.
+    items_lock = asyncio.Lock()
 
     async def work() -> None:
-        while not (stop.is_set() or spent):
+        while not (stop.is_set() or budget_messages):
             try:
-                async with turn:
-                    item = await anext(source, None)
+                async with items_lock:
+                    item = await anext(items, None)
                 if item is None:
                     return
-                await do(item[0])
-            except StoppedError:
+                await process(item[0])
+            except CancelledError:
                 return
-            except BudgetSpentError as error:
-                spent.append(str(error))  # what others have reserved is still sent
-            except Exception as error:  # the others must end what they began before it is raised
-                failed.append(error)
+            except BudgetExceededError as error:
+                # Requests that other workers have already reserved are still sent.
+                budget_messages.append(str(error))
+            except Exception as error:
+                # Raised only after the other workers have finished their requests in flight, which may be paid.
+                errors.append(error)
                 stop.set()
 
     await asyncio.gather(*(work() for _ in range(concurrency)))
-    if failed:
-        raise failed[0]
-    return spent[0] if spent else ""
+    if errors:
+        raise errors[0]
+    return budget_messages[0] if budget_messages else ""
 
 
-async def _items(batch_after: Callable[[int], Awaitable[list[tuple[int, T]]]]) -> AsyncIterator[tuple[T]]:
+async def _iterate(load_batch: Callable[[int], Awaitable[list[tuple[int, T]]]]) -> AsyncIterator[tuple[T]]:
+    """Yields items in tuples of one, so that None can mark the end even if an item is None."""
     last = -1
-    while batch := await batch_after(last):
+    while batch := await load_batch(last):
         for last, item in batch:  # noqa: B007
             yield (item,)

@@ -1,7 +1,8 @@
-"""Charts: boxes over a region's land, and points drawn evenly by true area within them.
+"""Planar charts of a region, from which points are drawn uniformly by true area.
 
-A chart is the region's plane (CRS metres), or for the world longitude and sine of latitude, which keeps areas. It
-draws; what is refused and when it is enough stands in collecting/darts.py.
+A chart is the plane of a region's CRS in metres, or for the world the plane of longitude and sine of latitude. It
+covers the land by boxes. Random points in these boxes, thinned where the chart is not equal-area, are uniform on
+the land. When points are rejected and when sampling ends is decided in `collecting/darts.py`.
 """
 
 from __future__ import annotations
@@ -17,70 +18,96 @@ from geoguesser.arrays import BoolArray, FloatArray
 from geoguesser.geo.distance import haversine_km
 from geoguesser.geo.region import PlaneRegion, Region, SphereRegion
 
-SIDES = 24  # boxes along the longer side of a region at the start
-PROBES = 48  # along each side, to find where the CRS makes areas smallest
-SAFETY = 0.99  # between probes the scale may be lower still, by far less than this
+# Boxes along the longer side of a region, before any box is split.
+BOXES_PER_SIDE = 24
+
+# Points along each side of a region at which the areal scale of the CRS is measured.
+PROBES_PER_SIDE = 48
+
+# The smallest areal scale may lie between two probes. It is assumed to be lower than the probes' by one percent,
+# which is far more than the scale varies over that distance.
+SCALE_MARGIN = 0.99
+
+# Factor of the measured distance from a box's middle to its corners. Edges of a box are no great circles, so a
+# point on an edge can be slightly farther away than the corners.
+RADIUS_MARGIN = 1.01
 
 
 class Chart(ABC):
-    """Boxes (west, south, east, north) and points (x, y) over the land of a region."""
+    """Planar chart of a region: boxes (west, south, east, north) and points (x, y) over its land."""
 
     @abstractmethod
-    def boxes(self) -> FloatArray:
-        """(B, 4) boxes that cover the land, none over another."""
+    def make_boxes(self) -> FloatArray:
+        """Returns (B, 4) disjoint boxes that cover the land."""
 
     @abstractmethod
     def to_degrees(self, xy: FloatArray) -> FloatArray:
-        """(N, 2) points of the chart -> (N, 2) latitude and longitude in degrees."""
+        """Converts (N, 2) points of the chart to (N, 2) latitude and longitude in degrees."""
 
     @abstractmethod
-    def on_land(self, xy: FloatArray, coords_deg: FloatArray) -> BoolArray:
-        """(N,) whether each point lies on land."""
+    def is_on_land(self, xy: FloatArray, coords_deg: FloatArray) -> BoolArray:
+        """Returns (N,) flags of the points on land, given in the chart and in degrees."""
 
     @abstractmethod
-    def touches(self, boxes: FloatArray) -> BoolArray:
-        """(B,) whether each box may touch the land."""
+    def touch_land(self, boxes: FloatArray) -> BoolArray:
+        """Returns (B,) flags of the boxes that may touch the land."""
 
-    def shares(self, coords_deg: FloatArray) -> FloatArray:
-        """(N,) the share of points to keep, from 0 to 1, so that what was even in the chart is even by area."""
+    def compute_acceptance(self, coords_deg: FloatArray) -> FloatArray:
+        """Computes (N,) probabilities with which points must be kept to make them uniform by area."""
         return np.ones(len(coords_deg))
 
-    def reach_m(self, boxes: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """(B, 2) the middles of boxes in degrees, and (B,) how far their corners lie from them, in metres.
+    def compute_circles(self, boxes: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Computes circles on the sphere that enclose (B, 4) boxes.
 
-        A box that sticks out of the projection has no such distance: it is infinite, and its middle (0, 0).
+        Returns:
+            (B, 2) centres in degrees, and (B,) radii in metres. A box that extends beyond the projection has the
+            centre (0, 0) and an infinite radius.
         """
         west, south, east, north = boxes.T
         corners = ((west, south), (west, north), (east, south), (east, north))
-        middles_deg = self.to_degrees(np.stack(((west + east) / 2, (south + north) / 2), axis=-1))
+        centres_deg = self.to_degrees(np.stack(((west + east) / 2, (south + north) / 2), axis=-1))
+
         with np.errstate(invalid="ignore"):
-            reach_km = [haversine_km(self.to_degrees(np.stack(one, axis=-1)), middles_deg) for one in corners]
-        reach_m = 1010.0 * np.max(reach_km, axis=0)  # and a hundredth: edges are no great circles
-        whole = np.isfinite(reach_m)
-        return np.where(whole[:, None], middles_deg, 0.0), np.where(whole, reach_m, np.inf)
+            distances_km = [
+                haversine_km(self.to_degrees(np.stack(corner, axis=-1)), centres_deg) for corner in corners
+            ]
+        radii_m = 1000.0 * RADIUS_MARGIN * np.max(distances_km, axis=0)
+
+        is_finite = np.isfinite(radii_m)
+        return np.where(is_finite[:, None], centres_deg, 0.0), np.where(is_finite, radii_m, np.inf)
 
 
 class PlaneChart(Chart):
-    """The plane of a region, whose CRS need not keep areas: points are thinned where it enlarges them."""
+    """Chart in the plane of a region's CRS.
+
+    The CRS need not be equal-area. Where its areal scale is s, an area a on the ground is s * a in the plane, so
+    uniform points of the plane have a density on the ground that is proportional to s. Keeping each point with
+    probability min(s) / s makes the density constant.
+    """
 
     def __init__(self, region: PlaneRegion) -> None:
         self.region = region
-        self._factors = pyproj.Proj(region.crs)
-        west, south, east, north = region.land_m.bounds
-        across, up = (axis.ravel() for axis in np.meshgrid(*np.linspace((west, south), (east, north), PROBES).T))
-        probes = self._scales(region.to_degrees(np.stack((across, up), axis=-1)))
-        probes = probes[np.isfinite(probes)]  # corners may lie outside of the projection
-        self.equal_area = bool(probes.max() - probes.min() < 1e-6)
-        self._least = SAFETY * float(probes.min())
+        self._projection = pyproj.Proj(region.crs)
 
-    def _scales(self, coords_deg: FloatArray) -> FloatArray:
-        scales: Any = self._factors.get_factors(coords_deg[:, 1], coords_deg[:, 0]).areal_scale
+        west, south, east, north = region.land_m.bounds
+        axes = np.linspace((west, south), (east, north), PROBES_PER_SIDE).T
+        x, y = (axis.ravel() for axis in np.meshgrid(*axes))
+        scales = self._compute_scales(region.to_degrees(np.stack((x, y), axis=-1)))
+        # Corners of the bounding box may lie outside the projection.
+        scales = scales[np.isfinite(scales)]
+
+        self.is_equal_area = bool(scales.max() - scales.min() < 1e-6)
+        self._min_scale = SCALE_MARGIN * float(scales.min())
+
+    def _compute_scales(self, coords_deg: FloatArray) -> FloatArray:
+        scales: Any = self._projection.get_factors(coords_deg[:, 1], coords_deg[:, 0]).areal_scale
         return np.asarray(scales, dtype=np.float64)
 
-    def boxes(self) -> FloatArray:
+    def make_boxes(self) -> FloatArray:
         west, south, east, north = self.region.land_m.bounds
-        side = max(east - west, north - south) / SIDES
+        side = max(east - west, north - south) / BOXES_PER_SIDE
         columns, rows = (max(1, int(np.ceil(span / side))) for span in (east - west, north - south))
+
         x, y = (axis.ravel() for axis in np.meshgrid(np.arange(columns), np.arange(rows)))
         low = np.stack((west + x * side, south + y * side), axis=-1)
         return np.concatenate((low, low + side), axis=1)
@@ -88,56 +115,61 @@ class PlaneChart(Chart):
     def to_degrees(self, xy: FloatArray) -> FloatArray:
         return self.region.to_degrees(xy)
 
-    def on_land(self, xy: FloatArray, coords_deg: FloatArray) -> BoolArray:
+    def is_on_land(self, xy: FloatArray, coords_deg: FloatArray) -> BoolArray:
         return shapely.contains_xy(self.region.land_m, xy[:, 0], xy[:, 1])
 
-    def touches(self, boxes: FloatArray) -> BoolArray:
-        touched: Any = shapely.intersects(self.region.land_m, shapely.box(*boxes.T))
-        return touched
+    def touch_land(self, boxes: FloatArray) -> BoolArray:
+        flags: Any = shapely.intersects(self.region.land_m, shapely.box(*boxes.T))
+        return flags
 
-    def shares(self, coords_deg: FloatArray) -> FloatArray:
-        if self.equal_area:
-            return super().shares(coords_deg)
-        return np.minimum(self._least / self._scales(coords_deg), 1.0)
+    def compute_acceptance(self, coords_deg: FloatArray) -> FloatArray:
+        if self.is_equal_area:
+            return super().compute_acceptance(coords_deg)
+        return np.minimum(self._min_scale / self._compute_scales(coords_deg), 1.0)
 
 
 class WorldChart(Chart):
-    """Longitude in degrees and sine of latitude: Lambert's cylindrical projection, which keeps areas."""
+    """Chart of longitude in degrees and sine of latitude.
+
+    This is Lambert's cylindrical projection, which is equal-area: the area of a spherical zone is proportional to
+    the difference of the sines of its latitudes (Archimedes).
+    """
 
     def __init__(self, region: SphereRegion) -> None:
         self.region = region
         self._parts = shapely.STRtree(shapely.get_parts(region.land_deg))
 
-    def boxes(self) -> FloatArray:
-        lon, sine = np.meshgrid(np.arange(-180.0, 180.0, 5.0), np.linspace(-1.0, 1.0, 33)[:-1])
-        low = np.stack((lon.ravel(), sine.ravel()), axis=-1)
+    def make_boxes(self) -> FloatArray:
+        longitudes, sines = np.meshgrid(np.arange(-180.0, 180.0, 5.0), np.linspace(-1.0, 1.0, 33)[:-1])
+        low = np.stack((longitudes.ravel(), sines.ravel()), axis=-1)
         return np.concatenate((low, low + np.array((5.0, 2.0 / 32))), axis=1)
 
     def to_degrees(self, xy: FloatArray) -> FloatArray:
         return np.stack((np.degrees(np.arcsin(np.clip(xy[:, 1], -1.0, 1.0))), xy[:, 0]), axis=-1)
 
-    def on_land(self, xy: FloatArray, coords_deg: FloatArray) -> BoolArray:
+    def is_on_land(self, xy: FloatArray, coords_deg: FloatArray) -> BoolArray:
         return self.region.contains(coords_deg)
 
-    def touches(self, boxes: FloatArray) -> BoolArray:
+    def touch_land(self, boxes: FloatArray) -> BoolArray:
         west, south, east, north = boxes.T
         low, high = (np.degrees(np.arcsin(np.clip(edge, -1.0, 1.0))) for edge in (south, north))
-        found: Any = self._parts.query(shapely.box(west, low, east, high), predicate="intersects")
-        touched = np.zeros(len(boxes), dtype=np.bool_)
-        touched[found[0]] = True
-        return touched
+        pairs: Any = self._parts.query(shapely.box(west, low, east, high), predicate="intersects")
+
+        flags = np.zeros(len(boxes), dtype=np.bool_)
+        flags[pairs[0]] = True
+        return flags
 
 
-def chart_of(region: Region) -> Chart:
-    """The chart of a region."""
+def make_chart(region: Region) -> Chart:
+    """Makes the chart of a region."""
     if isinstance(region, PlaneRegion):
         return PlaneChart(region)
     assert isinstance(region, SphereRegion)
     return WorldChart(region)
 
 
-def quartered(boxes: FloatArray) -> FloatArray:
-    """(B, 4) boxes -> (4 B, 4) their quarters, those of a box in a row."""
+def split_into_quarters(boxes: FloatArray) -> FloatArray:
+    """Splits (B, 4) boxes into (4 B, 4) quarters; the four quarters of a box are adjacent rows."""
     west, south, east, north = boxes.T
     x, y = (west + east) / 2, (south + north) / 2
     quarters = ((west, south, x, y), (x, south, east, y), (west, y, x, north), (x, y, east, north))

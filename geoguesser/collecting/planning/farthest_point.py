@@ -1,4 +1,4 @@
-"""Gaps: from candidates, the one farthest from all places, again and again. Pure; knows no land and no files."""
+"""Selection of the candidates that are farthest from all places, one after another."""
 
 from __future__ import annotations
 
@@ -6,69 +6,79 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from geoguesser.arrays import FloatArray, IntArray
-from geoguesser.collecting.planning.poisson_disk import chord_of
-from geoguesser.geo.distance import chord_to_km, to_unit
+from geoguesser.geo.distance import chord_to_km, compute_chord, to_unit
 
-BLOCK = 256  # candidates that are looked at together
+BLOCK_SIZE = 256  # candidates per block
 
 
-def farthest_first(
-    candidates_deg: FloatArray, existing_deg: FloatArray, *, most: int, spacing_m: float = 0.0
+def select_farthest_first(
+    candidates_deg: FloatArray, existing_deg: FloatArray, *, max_count: int, spacing_m: float = 0.0
 ) -> tuple[IntArray, FloatArray]:
-    """Chooses candidates by their distance to the nearest place, existing or chosen before.
+    """Selects candidates by their distance to the nearest place, existing or selected before.
+
+    This is the greedy algorithm of T. F. Gonzalez, "Clustering to minimize the maximum intercluster distance",
+    Theoretical Computer Science 38 (1985), 293. Each step selects the candidate with the largest distance g to its
+    nearest place, and updates the distances of the others. A full update would cost O(C) per step. But all
+    distances are at most g, so the new place can only be nearer to candidates within g of it. Candidates are
+    therefore in blocks of neighbours with a centre and a radius, and only blocks within g plus their radius are
+    updated.
 
     Args:
-        candidates_deg: (C, 2) where a place could be.
-        existing_deg: (M, 2) where places are, M at least 1.
-        most: How many to choose at most.
-        spacing_m: Stops before a candidate that is nearer than this to a place.
+        candidates_deg: (C, 2) latitude and longitude of the candidates.
+        existing_deg: (M, 2) latitude and longitude of the existing places, M at least 1.
+        max_count: Largest number of candidates to select.
+        spacing_m: Selection stops before a candidate that is nearer than this to a place.
 
     Returns:
-        (N,) numbers of the chosen candidates in their order, and (N,) the distance of each in km when it was
-        chosen: it never grows.
-
-    Source: T. F. Gonzalez, "Clustering to minimize the maximum intercluster distance", Theoretical Computer
-    Science 38 (1985), 293. Candidates lie in blocks of neighbours; only blocks within a chosen one's own distance
-    of it can have changed.
+        (N,) numbers of the selected candidates in order of selection, and (N,) the distance in km of each at that
+        time, which never increases.
     """
     points = to_unit(candidates_deg)
-    order, blocks = in_blocks(points)
+    order, blocks = sort_into_blocks(points)
+    centres = blocks.mean(axis=1)
+    radii = np.linalg.norm(blocks - centres[:, None], axis=-1).max(axis=1)
+
+    # Squared chords, so that the loop takes no roots. Padding gets a distance below all others.
     nearest = np.asarray(cKDTree(to_unit(existing_deg)).query(points)[0], dtype=np.float64)
-    squares = np.where(order < 0, -1.0, nearest[order] ** 2)  # of chords: no root is taken in the loop
-    middles = blocks.mean(axis=1)
-    radii = np.linalg.norm(blocks - middles[:, None], axis=-1).max(axis=1)
-    largest = squares.max(axis=1)
-    least = max(chord_of(spacing_m), 1e-9) ** 2
-    chosen: list[int] = []
+    squares = np.where(order < 0, -1.0, nearest[order] ** 2)
+    block_max = squares.max(axis=1)
+
+    # Without a spacing the loop ends when all candidates coincide with places, up to rounding.
+    min_square = max(compute_chord(spacing_m), 1e-9) ** 2
+    selected: list[int] = []
     gaps: list[float] = []
-    while len(chosen) < most:
-        block = int(np.argmax(largest))
-        at = int(np.argmax(squares[block]))
-        if (square := float(squares[block, at])) < least:
+    while len(selected) < max_count:
+        block = int(np.argmax(block_max))
+        row = int(np.argmax(squares[block]))
+        if (square := float(squares[block, row])) < min_square:
             break
-        chosen.append(int(order[block, at]))
+        selected.append(int(order[block, row]))
         gaps.append(square**0.5)
-        point = blocks[block, at]
-        apart = middles - point
-        touched = np.flatnonzero(np.einsum("bd,bd->b", apart, apart) < (gaps[-1] + radii) ** 2)
-        ways = blocks[touched] - point
-        nearer = np.minimum(squares[touched], np.einsum("bsd,bsd->bs", ways, ways))
-        squares[touched] = nearer
-        largest[touched] = nearer.max(axis=1)
-    return np.array(chosen, dtype=np.int64), chord_to_km(np.array(gaps, dtype=np.float64))
+
+        point = blocks[block, row]
+        offsets = centres - point
+        near = np.flatnonzero(np.einsum("bd,bd->b", offsets, offsets) < (gaps[-1] + radii) ** 2)
+        offsets = blocks[near] - point
+        squares[near] = np.minimum(squares[near], np.einsum("bsd,bsd->bs", offsets, offsets))
+        block_max[near] = squares[near].max(axis=1)
+    return np.array(selected, dtype=np.int64), chord_to_km(np.array(gaps, dtype=np.float64))
 
 
-def in_blocks(points: FloatArray) -> tuple[IntArray, FloatArray]:
+def sort_into_blocks(points: FloatArray) -> tuple[IntArray, FloatArray]:
     """Sorts points into blocks of neighbours.
 
+    The leaves of a k-d tree, read in order, put neighbouring points next to each other.
+
     Args:
-        points: (C, d), C at least 1.
+        points: (C, d) points, C at least 1.
 
     Returns:
-        (B, S) numbers of the points, -1 in the last block where there are no more, and (B, S, d) the points; those
-        that are none repeat the last one.
+        (B, S) numbers of the points and (B, S, d) their coordinates. Padding at the end of the last block has the
+        number -1 and repeats the last point.
     """
     order = np.asarray(cKDTree(points).indices, dtype=np.int64)
-    missing = -len(order) % BLOCK
-    blocks = points[np.concatenate((order, np.repeat(order[-1:], missing)))].reshape(-1, BLOCK, points.shape[1])
-    return np.concatenate((order, np.full(missing, -1))).reshape(-1, BLOCK), blocks
+    padding = -len(order) % BLOCK_SIZE
+    numbers = np.concatenate((order, np.full(padding, -1))).reshape(-1, BLOCK_SIZE)
+
+    padded = np.concatenate((order, np.repeat(order[-1:], padding)))
+    return numbers, points[padded].reshape(-1, BLOCK_SIZE, points.shape[1])

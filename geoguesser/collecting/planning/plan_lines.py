@@ -1,4 +1,4 @@
-"""Plan lines: what a plan came to, in words. Pure."""
+"""Formatting of a plan's statistics for the log."""
 
 from __future__ import annotations
 
@@ -7,28 +7,33 @@ from typing import Any
 from geoguesser.system.text import format_count
 
 
-def plan_lines(report: dict[str, Any]) -> list[str]:
-    """What a plan came to, as lines for people."""
-    made = (
+def format_plan(report: dict[str, Any]) -> list[str]:
+    """Formats the statistics of `Strategy.report` as lines."""
+    spacing = f", at least {report['spacing_m']:g} m apart" if report["spacing_m"] else ""
+    lines = [
         f"{report['made']:,} of {report['asked']:,} points in {report['region']} by strategy={report['strategy']}"
-    )
-    lines = [made + (f", at least {report['spacing_m']:g} m apart" if report["spacing_m"] else "")]
+        f"{spacing}"
+    ]
     if report["existing"]:
-        lines.append(f"places that are there already: {report['existing']:,}")
+        lines.append(f"existing places: {report['existing']:,}")
     if report["near"]:
         lines.append(
-            f"within {report['near_m']:g} m of {report['near']} ({report['refused_near']:,} trials were not near)"
+            f"within {report['near_m']:g} m of {report['near']} ({report['refused_near']:,} trials were farther)"
         )
+
     if "cells" in report:
         lines.append(
-            f"{report['cells']:,} cells of {report['cell_km']:.3g} km: {report['least_in_cell']:,} to "
-            f"{report['most_in_cell']:,} points in each; {report['cells_short']:,} had no room for their "
-            f"{report['quota']:.1f}, {report['cells_empty']:,} stay empty"
+            f"{report['cells']:,} cells of {report['cell_km']:.3g} km with {report['min_in_cell']:,} to "
+            f"{report['max_in_cell']:,} points each; {report['cells_short']:,} had no room for their quota of "
+            f"{report['quota']:.1f}, {report['cells_empty']:,} are empty"
         )
     if "largest_gap_km" in report:
-        gaps = f"{report['largest_gap_km']:.3g} km, the last {report['last_gap_km']:.3g} km"
-        lines.append(f"the first point is in the largest gap, {gaps} from the nearest place")
+        lines.append(
+            f"distance to the nearest place: {report['largest_gap_km']:.3g} km for the first point, "
+            f"{report['last_gap_km']:.3g} km for the last"
+        )
+
     if report["short"]:
-        why = "the spacing and the layer leave" if report["near"] else "the spacing leaves"
-        lines.append(f"{format_count(report['short'], 'point')} fewer than asked: {why} no more room")
+        limits = "the spacing and the layer leave" if report["near"] else "the spacing leaves"
+        lines.append(f"{format_count(report['short'], 'point')} fewer than requested: {limits} no more room")
     return lines

@@ -1,9 +1,13 @@
-"""Darts: points thrown at land one after another, each refused that lies too near to one before it.
+"""Poisson disk sampling by dart throwing: random points on land, rejected if too near to an earlier one.
 
-That is Poisson disk sampling by dart throwing. Boxes that are wholly within the spacing of a point, off the land
-or far from the layer are dropped, and those that are left are quartered, so it ends also where the land is full:
-M. S. Ebeida et al., "A Simple Algorithm for Maximal Poisson-Disk Sampling in High Dimensions", Computer Graphics
-Forum 31 (2012), 785. Each *owner* (a cell, or the whole region) has boxes and a quota of its own.
+Plain dart throwing never learns that a region is full. Here darts are thrown at boxes over the land. If few of
+them hit, the boxes are split into quarters, and quarters are dropped that lie off the land, far from the layer, or
+completely within the spacing of a point. The remaining boxes shrink around the gaps, and sampling ends if no box
+remains or the smallest boxes stay without hits.
+
+Source: M. S. Ebeida et al., "A Simple Algorithm for Maximal Poisson-Disk Sampling in High Dimensions", Computer
+Graphics Forum 31 (2012), 785. New here are *owners*: the land is divided among them (the cells of a grid, or one
+owner for the complete region), and each has its own boxes and its own number of points to draw.
 """
 
 from __future__ import annotations
@@ -15,83 +19,98 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from geoguesser.arrays import BoolArray, FloatArray, IntArray
-from geoguesser.collecting.planning.charts import Chart, quartered
+from geoguesser.collecting.planning.charts import Chart, split_into_quarters
 from geoguesser.collecting.planning.layers import Layer
-from geoguesser.geo.distance import EARTH_RADIUS_KM, to_unit
+from geoguesser.geo.distance import chord_to_km, compute_chord, to_unit
 
-MAX_AT_ONCE = 200_000  # darts
+MAX_DARTS_PER_ROUND = 200_000
 MAX_BOXES = 1_000_000
-POOR = 0.3  # fewer darts than this that hit, and an owner's boxes are quartered
-FINEST = 100.0  # parts of the spacing (or of near_m): smaller gaps count as full
-MIN_REACH_M = 0.5
-FRUITLESS = 4  # rounds with (nearly) no hit in the smallest boxes
-FRUITLESS_RATE = 0.0005
 
+# Boxes of an owner are split if fewer of its darts hit.
+MIN_HIT_RATE = 0.3
 
-def chord_of(distance_m: float) -> float:
-    """The straight distance of unit vectors that are so many metres apart on the sphere."""
-    return float(2.0 * np.sin(np.minimum(distance_m / (2000.0 * EARTH_RADIUS_KM), np.pi / 2)))
+# Boxes are not split below this fraction of the spacing (or of `near_m`), nor below this radius. Smaller gaps
+# count as full.
+MIN_BOX_FRACTION = 0.01
+MIN_BOX_RADIUS_M = 0.5
+
+# An owner's land counts as full after this number of rounds in its smallest boxes with a lower hit rate than this.
+MAX_FRUITLESS_ROUNDS = 4
+FRUITLESS_HIT_RATE = 0.0005
 
 
 @dataclass
-class Target:
-    """Boxes by owner, and what each owner still needs.
+class SamplingState:
+    """Boxes of each owner, and the number of points that each still needs.
 
     Attributes:
-        boxes: (B, 4), sorted by owner.
-        owners: (B,) from 0.
-        needs: (O,) how many points each owner should get.
-        rates: (O,) the share of the last round's darts that hit.
-        fruitless: (O,) rounds in a row with (nearly) no hit in boxes that are not quartered any more.
+        boxes: (B, 4) boxes of the chart, sorted by owner.
+        owners: (B,) owner of each box, from 0.
+        needs: (O,) number of points that each owner still needs.
+        hit_rates: (O,) share of darts of the last round that hit.
+        fruitless_rounds: (O,) number of consecutive rounds with almost no hit in boxes that are not split any
+            more.
     """
 
     boxes: FloatArray
     owners: IntArray
     needs: IntArray
-    rates: FloatArray = field(init=False)
-    fruitless: IntArray = field(init=False)
+    hit_rates: FloatArray = field(init=False)
+    fruitless_rounds: IntArray = field(init=False)
 
     def __post_init__(self) -> None:
-        self.rates = np.full(len(self.needs), 0.5)
-        self.fruitless = np.zeros(len(self.needs), dtype=np.int64)
+        self.hit_rates = np.full(len(self.needs), 0.5)
+        self.fruitless_rounds = np.zeros(len(self.needs), dtype=np.int64)
 
-    def open(self) -> BoolArray:
-        """(O,) which owners still have land for a point, whether or not they need one."""
+    def has_room(self) -> BoolArray:
+        """Returns (O,) flags of the owners that still have land for a point, whether or not they need one."""
         counts = np.bincount(self.owners, minlength=len(self.needs))
-        return (counts > 0) & (self.fruitless < FRUITLESS)
+        return (counts > 0) & (self.fruitless_rounds < MAX_FRUITLESS_ROUNDS)
 
-    def aim(self, rng: np.random.Generator, darts: IntArray) -> tuple[FloatArray, IntArray]:
-        """(O,) darts by owner -> (N, 2) points of the chart, even over its owner's boxes; (N,) owners."""
+    def draw(self, rng: np.random.Generator, darts: IntArray) -> tuple[FloatArray, IntArray]:
+        """Draws points uniformly over the boxes of each owner.
+
+        A box is drawn with a probability proportional to its area, by inversion of the cumulative area.
+
+        Args:
+            rng: Source of randomness.
+            darts: (O,) number of points per owner.
+
+        Returns:
+            (N, 2) points of the chart and (N,) owners, in random order.
+        """
         size = self.boxes[:, 2:] - self.boxes[:, :2]
-        edges = np.concatenate(([0.0], np.cumsum(size.prod(axis=1))))
+        cumulative = np.concatenate(([0.0], np.cumsum(size.prod(axis=1))))
         first = np.searchsorted(self.owners, np.arange(len(darts)), side="left")
         last = np.searchsorted(self.owners, np.arange(len(darts)), side="right")
+
         owners = rng.permutation(np.repeat(np.arange(len(darts)), darts))
-        low, high = edges[first[owners]], edges[last[owners]]
-        box = np.searchsorted(edges, low + rng.random(len(owners)) * (high - low), side="right") - 1
-        box = np.clip(box, first[owners], last[owners] - 1)  # rounding at an edge
+        low, high = cumulative[first[owners]], cumulative[last[owners]]
+        box = np.searchsorted(cumulative, low + rng.random(len(owners)) * (high - low), side="right") - 1
+        # Rounding may select a box of the neighbouring owner.
+        box = np.clip(box, first[owners], last[owners] - 1)
         return self.boxes[box, :2] + rng.random((len(owners), 2)) * size[box], owners
 
     def replace(self, rows: BoolArray, boxes: FloatArray, owners: IntArray) -> None:
-        """Puts other boxes in the place of those of `rows`."""
+        """Replaces the boxes of `rows` by others."""
         owners = np.concatenate((self.owners[~rows], owners))
         order = np.argsort(owners, kind="stable")
         self.boxes, self.owners = np.concatenate((self.boxes[~rows], boxes))[order], owners[order]
 
 
-class Darts:
-    """Throws darts at one region.
+class DartThrower:
+    """Draws random points on the land of one region.
 
     Args:
-        chart: Where the land lies.
-        rng: All chance.
-        spacing_m: No two points nearer than this; 0 for none.
-        taken_deg: (M, 2) places that exist; points keep the spacing to these too.
-        layer: Points must lie near it; None for anywhere.
-        near_m: How near.
+        chart: Chart of the region.
+        rng: Source of all randomness.
+        spacing_m: Smallest distance between two points; 0 for any.
+        taken_deg: (M, 2) existing places; points keep the spacing to these too.
+        layer: Layer that points must lie near to; None for no layer.
+        near_m: Largest distance from the layer.
 
     Attributes:
-        refused: How many darts on land were refused, by reason: `spacing`, `near`.
+        refused: Number of rejected darts on land by reason: `spacing`, `near`.
     """
 
     def __init__(
@@ -110,131 +129,167 @@ class Darts:
         self._taken = np.zeros((0, 3)) if taken_deg is None else to_unit(taken_deg)
         self._tree = cKDTree(self._taken) if len(self._taken) else None
 
-    def throw(self, target: Target) -> tuple[FloatArray, IntArray]:
-        """Throws until all owners have what they need or their land is full; `needs` goes down by what is found.
+    def throw(self, state: SamplingState) -> tuple[FloatArray, IntArray]:
+        """Throws darts until every owner has the points that it needs, or its land is full.
+
+        The state's `needs` decreases by the number of points found.
 
         Returns:
             (N, 2) coordinates in degrees and (N,) owners, in the order of the throws.
         """
         coords: list[FloatArray] = [np.zeros((0, 2))]
         owners: list[IntArray] = [np.zeros(0, dtype=np.int64)]
-        self._drop(target, np.ones(len(target.boxes), dtype=np.bool_))
-        while True:
-            live = (target.needs > 0) & target.open()
-            if not live.any():
-                return np.concatenate(coords), np.concatenate(owners)
-            darts = self._how_many(target, live)
-            xy, owner = target.aim(self.rng, darts)
-            found_deg, found = self._hits(xy, owner, target.needs)
-            hits = np.bincount(found, minlength=len(darts))
-            target.needs = target.needs - hits
-            target.rates[live] = (hits / np.maximum(darts, 1))[live]
-            coords.append(found_deg)
-            owners.append(found)
-            self._refine(target, live & (target.needs > 0) & (target.rates < POOR))
+        self._drop_boxes(state, np.ones(len(state.boxes), dtype=np.bool_))
 
-    def _how_many(self, target: Target, live: BoolArray) -> IntArray:
-        """(O,) darts by owner: about what is needed by the last rate, but no more than can be told apart."""
-        darts = np.where(live, np.ceil(1.2 * target.needs / np.maximum(target.rates, 0.02)) + 8.0, 0.0)
-        if self.spacing_m > 0:  # more would only refuse each other, in pairs by the million
-            _, reach_m = self.chart.reach_m(target.boxes)
-            room = (
-                16.0 + np.bincount(target.owners, np.maximum(reach_m / self.spacing_m, 0.5) ** 2, len(darts)) * 4.0
-            )
-            darts = np.minimum(darts, room)
-        return np.ceil(darts * min(1.0, MAX_AT_ONCE / darts.sum())).astype(np.int64)
+        while (active := (state.needs > 0) & state.has_room()).any():
+            darts = self._count_darts(state, active)
+            hits_deg, hit_owners = self._select_hits(*state.draw(self.rng, darts), state.needs)
+            coords.append(hits_deg)
+            owners.append(hit_owners)
 
-    def _hits(self, xy: FloatArray, owner: IntArray, needs: IntArray) -> tuple[FloatArray, IntArray]:
+            hits = np.bincount(hit_owners, minlength=len(darts))
+            state.needs = state.needs - hits
+            state.hit_rates[active] = (hits / np.maximum(darts, 1))[active]
+            self._refine(state, active & (state.needs > 0) & (state.hit_rates < MIN_HIT_RATE))
+        return np.concatenate(coords), np.concatenate(owners)
+
+    def _count_darts(self, state: SamplingState, active: BoolArray) -> IntArray:
+        """Computes (O,) the number of darts for the next round, from the needs and the last hit rates."""
+        darts = np.where(active, np.ceil(1.2 * state.needs / np.maximum(state.hit_rates, 0.02)) + 8.0, 0.0)
+
+        # Many darts on little land only reject each other, in millions of pairs. So their number is limited to
+        # about four per disk of the spacing that fits on the owner's boxes.
+        if self.spacing_m > 0:
+            _, radii_m = self.chart.compute_circles(state.boxes)
+            disks = np.bincount(state.owners, np.maximum(radii_m / self.spacing_m, 0.5) ** 2, len(darts))
+            darts = np.minimum(darts, 16.0 + disks * 4.0)
+        return np.ceil(darts * min(1.0, MAX_DARTS_PER_ROUND / darts.sum())).astype(np.int64)
+
+    def _select_hits(self, xy: FloatArray, owners: IntArray, needs: IntArray) -> tuple[FloatArray, IntArray]:
+        """Selects the darts that become points, at most `needs` per owner, and adds them to the taken points."""
         coords = self.chart.to_degrees(xy)
-        good = self.chart.on_land(xy, coords) & (self.rng.random(len(xy)) < self.chart.shares(coords))
-        coords, owner = coords[good], owner[good]
+        keep = self.chart.is_on_land(xy, coords)
+        keep &= self.rng.random(len(xy)) < self.chart.compute_acceptance(coords)
+        coords, owners = coords[keep], owners[keep]
+
         if self.layer is not None:
-            near = self.layer.within(coords, self.near_m)
-            self.refused["near"] += int(np.count_nonzero(~near))
-            coords, owner = coords[near], owner[near]
+            keep = self.layer.within(coords, self.near_m)
+            self.refused["near"] += int(np.count_nonzero(~keep))
+            coords, owners = coords[keep], owners[keep]
+
         vectors = to_unit(coords)
         if self.spacing_m > 0 and len(coords):
-            free = self._free(vectors)
-            self.refused["spacing"] += int(np.count_nonzero(~free))
-            coords, owner, vectors = coords[free], owner[free], vectors[free]
-        chosen = first_of_each(owner, needs)
+            keep = self._find_spaced(vectors)
+            self.refused["spacing"] += int(np.count_nonzero(~keep))
+            coords, owners, vectors = coords[keep], owners[keep], vectors[keep]
+
+        chosen = select_first_per_owner(owners, needs)
         if self.spacing_m > 0:
             self._taken = np.concatenate((self._taken, vectors[chosen]))
             self._tree = cKDTree(self._taken) if len(self._taken) else None
-        return coords[chosen], owner[chosen]
+        return coords[chosen], owners[chosen]
 
-    def _free(self, vectors: FloatArray) -> BoolArray:
-        """(N,) which points are apart from all that are taken and from all that come before them."""
-        chord = chord_of(self.spacing_m)
-        free = np.ones(len(vectors), dtype=np.bool_)
+    def _find_spaced(self, vectors: FloatArray) -> BoolArray:
+        """Returns (N,) flags of the points that keep the spacing to all taken points and to earlier ones here."""
+        chord = compute_chord(self.spacing_m)
+        keep = np.ones(len(vectors), dtype=np.bool_)
         if self._tree is not None:
-            free = ~np.isfinite(self._tree.query(vectors, distance_upper_bound=chord)[0])
-        rows = np.flatnonzero(free)
+            # The tree reports an infinite distance if there is no neighbour within the bound.
+            keep = ~np.isfinite(self._tree.query(vectors, distance_upper_bound=chord)[0])
+
+        rows = np.flatnonzero(keep)
         if len(rows) > 1:
             pairs = cKDTree(vectors[rows]).query_pairs(chord, output_type="ndarray")
-            free[rows] = first_come(pairs, len(rows))
-        return free
+            keep[rows] = select_non_conflicting(pairs, len(rows))
+        return keep
 
-    def _refine(self, target: Target, poor: BoolArray) -> None:
-        """Quarters the boxes of owners whose darts seldom hit, and drops the quarters that no dart can hit."""
-        rows = poor[target.owners]
+    def _refine(self, state: SamplingState, poor: BoolArray) -> None:
+        """Splits the boxes of owners with a low hit rate, and drops the parts that no dart can hit.
+
+        Args:
+            state: Boxes to split.
+            poor: (O,) flags of the owners with a low hit rate.
+        """
+        rows = poor[state.owners]
         if not rows.any():
             return
-        _, reach_m = self.chart.reach_m(target.boxes[rows])
-        scales = [size for size in (self.spacing_m, self.near_m if self.layer is not None else 0.0) if size > 0]
-        finest_m = max(min(scales) / FINEST if scales else 0.0, MIN_REACH_M)
-        large = np.zeros(len(rows), dtype=np.bool_)
-        large[rows] = reach_m > finest_m
-        if np.count_nonzero(large) * 3 + len(rows) > MAX_BOXES:
-            large[:] = False
-        done = poor & ~np.isin(np.arange(len(poor)), target.owners[large])
-        target.fruitless[done & (target.rates < FRUITLESS_RATE)] += 1
-        target.fruitless[poor & (target.rates >= FRUITLESS_RATE)] = 0
-        quarters, owners = quartered(target.boxes[large]), np.repeat(target.owners[large], 4)
-        target.replace(large, quarters, owners)
-        self._drop(target, poor[target.owners])
 
-    def _drop(self, target: Target, rows: BoolArray) -> None:
-        """Drops boxes among `rows` that lie off the land, far from the layer, or within the spacing of a point."""
+        _, radii_m = self.chart.compute_circles(state.boxes[rows])
+        scales_m = [size for size in (self.spacing_m, self.near_m if self.layer is not None else 0.0) if size > 0]
+        min_radius_m = max(min(scales_m) * MIN_BOX_FRACTION if scales_m else 0.0, MIN_BOX_RADIUS_M)
+        splits = np.zeros(len(rows), dtype=np.bool_)
+        splits[rows] = radii_m > min_radius_m
+        if np.count_nonzero(splits) * 3 + len(rows) > MAX_BOXES:
+            splits[:] = False
+
+        # Owners with nothing left to split are given up after some rounds without hits.
+        is_finest = poor & ~np.isin(np.arange(len(poor)), state.owners[splits])
+        state.fruitless_rounds[is_finest & (state.hit_rates < FRUITLESS_HIT_RATE)] += 1
+        state.fruitless_rounds[poor & (state.hit_rates >= FRUITLESS_HIT_RATE)] = 0
+
+        state.replace(splits, split_into_quarters(state.boxes[splits]), np.repeat(state.owners[splits], 4))
+        self._drop_boxes(state, poor[state.owners])
+
+    def _drop_boxes(self, state: SamplingState, rows: BoolArray) -> None:
+        """Drops boxes among `rows` that are off the land, far from the layer, or within the spacing of a point.
+
+        The tests use the circle around a box. A box is far from the layer if its centre is farther than `near_m`
+        plus the radius, and it is within the spacing of a point if the distance of its centre from the nearest
+        point plus the radius is at most the spacing. Both err on the side of keeping a box.
+        """
         numbers = np.flatnonzero(rows)
-        numbers = numbers[self.chart.touches(target.boxes[numbers])] if len(numbers) else numbers
+        if len(numbers):
+            numbers = numbers[self.chart.touch_land(state.boxes[numbers])]
+
         if len(numbers) and (self.layer is not None or self._tree is not None):
-            middles_deg, reach_m = self.chart.reach_m(target.boxes[numbers])
+            centres_deg, radii_m = self.chart.compute_circles(state.boxes[numbers])
             keep = np.ones(len(numbers), dtype=np.bool_)
             if self.layer is not None:
-                keep &= self.layer.within(middles_deg, self.near_m + reach_m)
+                keep &= self.layer.within(centres_deg, self.near_m + radii_m)
             if self._tree is not None and self.spacing_m > 0:
-                chord, _ = self._tree.query(to_unit(middles_deg))
-                keep &= 2000.0 * EARTH_RADIUS_KM * np.arcsin(np.minimum(chord / 2, 1.0)) + reach_m > self.spacing_m
+                chords, _ = self._tree.query(to_unit(centres_deg))
+                keep &= 1000.0 * chord_to_km(np.asarray(chords)) + radii_m > self.spacing_m
             numbers = numbers[keep]
+
         kept = ~rows
         kept[numbers] = True
-        target.boxes, target.owners = target.boxes[kept], target.owners[kept]
+        state.boxes, state.owners = state.boxes[kept], state.owners[kept]
 
 
-def first_come(pairs: IntArray, count: int) -> BoolArray:
-    """Goes through `count` points in order and keeps each that is in no pair with one kept before it.
+def select_non_conflicting(pairs: IntArray, count: int) -> BoolArray:
+    """Selects points in their order, skipping each point that conflicts with an earlier selected one.
+
+    The result is that of a loop over all points, but computed in a few rounds over all pairs. In each round the
+    points that are second in no pair are certainly selected, because no earlier point can still exclude them. So
+    their partners are excluded, and all pairs with an excluded point are dropped.
 
     Args:
-        pairs: (P, 2) numbers of points that exclude each other, the lower first.
-        count: How many points there are.
+        pairs: (P, 2) numbers of conflicting points, the lower number first.
+        count: Number of points.
 
     Returns:
-        (count,) which are kept; as one by one, but in a few rounds over all pairs.
+        (count,) flags of the selected points.
     """
-    lost = np.zeros(count, dtype=np.bool_)
+    excluded = np.zeros(count, dtype=np.bool_)
     while len(pairs):
-        waits = np.zeros(count, dtype=np.bool_)
-        waits[pairs[:, 1]] = True
-        sure = ~waits[pairs[:, 0]]  # nobody before it that may still be kept
-        lost[pairs[sure, 1]] = True
-        pairs = pairs[~lost[pairs].any(axis=1)]
-    return ~lost
+        is_undecided = np.zeros(count, dtype=np.bool_)
+        is_undecided[pairs[:, 1]] = True
+        excluded[pairs[~is_undecided[pairs[:, 0]], 1]] = True
+        pairs = pairs[~excluded[pairs].any(axis=1)]
+    return ~excluded
 
 
-def first_of_each(owners: IntArray, most: IntArray) -> IntArray:
-    """(N,) owners of a row of things -> the numbers of the first `most[o]` of each owner, ascending."""
+def select_first_per_owner(owners: IntArray, counts: IntArray) -> IntArray:
+    """Selects the first `counts[o]` items of each owner o.
+
+    Args:
+        owners: (N,) owner of each item.
+        counts: (O,) largest number of items per owner.
+
+    Returns:
+        Numbers of the selected items, ascending.
+    """
     order = np.argsort(owners, kind="stable")
     sorted_owners = owners[order]
     rank = np.arange(len(owners)) - np.searchsorted(sorted_owners, sorted_owners, side="left")
-    return np.sort(order[rank < most[sorted_owners]])
+    return np.sort(order[rank < counts[sorted_owners]])

@@ -1,7 +1,6 @@
-"""Plans: where a provider is to be asked. Strategies are the choices of the config group `strategy`.
+"""Sampling strategies that choose the points at which a provider is asked; choices of the config group `strategy`.
 
-A strategy draws points on a region's land; it asks nobody and writes nothing. What a plan costs is
-collecting/cost.py, how darts are thrown collecting/darts.py.
+A strategy draws points on a region's land. It sends no request and writes no file.
 """
 
 from __future__ import annotations
@@ -14,32 +13,32 @@ from typing import Any, ClassVar
 import numpy as np
 
 from geoguesser.arrays import FloatArray, IntArray
-from geoguesser.collecting.planning.charts import chart_of
-from geoguesser.collecting.planning.farthest_point import farthest_first
-from geoguesser.collecting.planning.layers import Layer, read_existing, read_layer
-from geoguesser.collecting.planning.poisson_disk import Darts, Target
+from geoguesser.collecting.planning.charts import make_chart
+from geoguesser.collecting.planning.farthest_point import select_farthest_first
+from geoguesser.collecting.planning.layers import Layer, read_existing_places, read_layer
+from geoguesser.collecting.planning.poisson_disk import DartThrower, SamplingState
 from geoguesser.errors import ConfigError, check_int, check_number
 from geoguesser.geo.cells.factory import make_cells_by_count, make_cells_of_side
 from geoguesser.geo.cells.square import BandCells, SquareCells
 from geoguesser.geo.region import Region
 
-MAX_PLACES = 10_000_000
+MAX_PLANNED_PLACES = 10_000_000
 MAX_SPACING_M = 1_000_000.0
-FIRST_BLOCK = 1024  # points
+FIRST_BLOCK_SIZE = 1024  # points
 
 
 @dataclass(kw_only=True)
 class Strategy(ABC):
-    """How points are chosen.
+    """Base class of the sampling strategies.
 
     Attributes:
-        name: As the choice of the config group is called.
-        spacing_m: No two points, nor a point and a place that exists, are nearer to each other than this.
-        near: A vector layer (roads, settlements) that points must lie near to; None for anywhere on land.
-        near_m: How near.
-        existing: A data.csv, or a folder that holds one, with places that exist already; None for none.
+        name: Name of the choice in the config group.
+        spacing_m: Smallest distance between two points, and between a point and an existing place.
+        near: Vector layer (roads, settlements) that points must lie near to; None for anywhere on land.
+        near_m: Largest distance from the layer.
+        existing: A data.csv of existing places, or a folder that holds one; None for none.
         layer: The layer, once `sample` has read it.
-        existing_deg: (M, 2) the places that exist, once `sample` has read them.
+        existing_deg: (M, 2) existing places, once `sample` has read them.
     """
 
     name: ClassVar[str]
@@ -63,31 +62,33 @@ class Strategy(ABC):
         """Draws the points of a plan.
 
         Args:
-            region: The land.
-            places: How many points; fewer where the land, the spacing or the layer does not allow so many.
-            seed: The same seed and inputs give the same points.
+            region: Region on whose land the points lie.
+            places: Number of points. There are fewer if the land, the spacing or the layer has no more room.
+            seed: Seed; the same seed and inputs give the same points.
 
         Returns:
             (N, 2) latitude and longitude in degrees, N from 0 to `places`. A plan for more places begins with the
-            plan for fewer, all else the same.
+            plan for fewer places if everything else is the same.
 
         Raises:
             ConfigError: A number is out of its range.
             DataError, MissingFileError: `near` or `existing` cannot be used.
         """
-        check_int("places", places, low=1, high=MAX_PLACES)
+        check_int("places", places, low=1, high=MAX_PLANNED_PLACES)
         check_int("seed", seed, low=0)
         self.layer = None if self.near is None else read_layer(self.near)
-        self.existing_deg = None if self.existing is None else read_existing(self.existing)
+        self.existing_deg = None if self.existing is None else read_existing_places(self.existing)
+
         rng = np.random.default_rng(seed)
-        darts = Darts(
-            chart_of(region),
+        thrower = DartThrower(
+            make_chart(region),
             rng,
-            spacing_m=self._dart_spacing_m(),
+            spacing_m=self._get_dart_spacing_m(),
             taken_deg=self.existing_deg,
             layer=self.layer,
             near_m=self.near_m,
         )
+
         self._report = {
             "strategy": type(self).name,
             "region": region.name,
@@ -98,46 +99,46 @@ class Strategy(ABC):
             "near_m": float(self.near_m) if self.near else None,
             "existing": 0 if self.existing_deg is None else len(self.existing_deg),
         }
-        points = self._draw(region, darts, rng, places)
+        points = self._draw(region, thrower, rng, places)
         self._report |= {"made": len(points), "short": places - len(points)}
-        self._report |= {f"refused_{reason}": count for reason, count in darts.refused.items()}
+        self._report |= {f"refused_{reason}": count for reason, count in thrower.refused.items()}
         return points
 
     def report(self) -> dict[str, Any]:
-        """What the last `sample` came to: plain values.
+        """Returns statistics of the last `sample` as plain values.
 
-        `asked`, `made` and `short` count points; `refused_spacing` and `refused_near` count trials on land that
-        were too near to another point or place, or too far from the layer.
+        `asked`, `made` and `short` count points requested, drawn and missing. `refused_spacing` and `refused_near`
+        count trials on land that were too near to another point or place, or too far from the layer.
         """
         return dict(self._report)
 
-    def _dart_spacing_m(self) -> float:
+    def _get_dart_spacing_m(self) -> float:
         return self.spacing_m
 
     @abstractmethod
-    def _draw(self, region: Region, darts: Darts, rng: np.random.Generator, places: int) -> FloatArray:
-        """(N, 2) the points, and what is worth a line into `_report`."""
+    def _draw(self, region: Region, thrower: DartThrower, rng: np.random.Generator, places: int) -> FloatArray:
+        """Draws (N, 2) points in degrees, and adds statistics of this strategy to `_report`."""
 
 
 @dataclass(kw_only=True)
 class Uniform(Strategy):
-    """Points evenly by area over the land: a place is as likely in each square kilometre."""
+    """Points uniformly by area over the land: every square kilometre has the same chance."""
 
     name: ClassVar[str] = "uniform"
 
-    def _draw(self, region: Region, darts: Darts, rng: np.random.Generator, places: int) -> FloatArray:
-        boxes = darts.chart.boxes()
-        target = Target(boxes, np.zeros(len(boxes), dtype=np.int64), np.zeros(1, dtype=np.int64))
-        return in_blocks(darts, target, places, rng)[0]
+    def _draw(self, region: Region, thrower: DartThrower, rng: np.random.Generator, places: int) -> FloatArray:
+        boxes = thrower.chart.make_boxes()
+        state = SamplingState(boxes, np.zeros(len(boxes), dtype=np.int64), np.zeros(1, dtype=np.int64))
+        return throw_in_blocks(thrower, state, places, rng)[0]
 
 
 @dataclass(kw_only=True)
 class PerCell(Strategy):
-    """The same number of points in each cell of a grid; what a cell has no room for is dealt to the others.
+    """The same number of points in each cell of a grid. Points that do not fit into a cell go to the other cells.
 
     Attributes:
-        size: How many cells touch the land, as `grid.size`.
-        cell_km: The side of a cell instead; it wins over size.
+        size: Number of cells that touch the land, as in `grid.size`.
+        cell_km: Side of a cell; it takes precedence over `size`.
     """
 
     name: ClassVar[str] = "per_cell"
@@ -153,23 +154,25 @@ class PerCell(Strategy):
         else:
             check_int("strategy.size", self.size, low=1, high=1_000_000)
 
-    def _draw(self, region: Region, darts: Darts, rng: np.random.Generator, places: int) -> FloatArray:
+    def _draw(self, region: Region, thrower: DartThrower, rng: np.random.Generator, places: int) -> FloatArray:
         if self.cell_km is not None:
             cells = make_cells_of_side(region, self.cell_km)
         else:
             assert self.size is not None
             cells = make_cells_by_count(region, self.size)
         assert isinstance(cells, SquareCells | BandCells)
+
         ids = cells.touching(region)
-        target = Target(cells.boxes(ids), np.arange(len(ids)), np.zeros(len(ids), dtype=np.int64))
-        points, owners = in_blocks(darts, target, places, rng)
+        state = SamplingState(cells.boxes(ids), np.arange(len(ids)), np.zeros(len(ids), dtype=np.int64))
+        points, owners = throw_in_blocks(thrower, state, places, rng)
+
         counts = np.bincount(owners, minlength=len(ids))
         self._report |= {
             "cells": len(ids),
             "cell_km": float(cells.side_km),
             "quota": places / max(len(ids), 1),
-            "least_in_cell": int(counts.min()),
-            "most_in_cell": int(counts.max()),
+            "min_in_cell": int(counts.min()),
+            "max_in_cell": int(counts.max()),
             "cells_short": int(np.count_nonzero(counts < places // max(len(ids), 1))),
             "cells_empty": int(np.count_nonzero(counts == 0)),
         }
@@ -178,11 +181,11 @@ class PerCell(Strategy):
 
 @dataclass(kw_only=True)
 class FillGaps(Strategy):
-    """Points where the places that exist are farthest, the largest gap first.
+    """Points where existing places are farthest, the largest gap first.
 
     Attributes:
-        candidates: How many points on land to choose from, at least twice as many as places; more find the
-            middle of a gap better.
+        candidates: Number of random points on land to choose from, at least twice the number of places. More
+            candidates come nearer to the middle of a gap.
     """
 
     name: ClassVar[str] = "fill_gaps"
@@ -190,61 +193,80 @@ class FillGaps(Strategy):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_int("strategy.candidates", self.candidates, low=2, high=MAX_PLACES)
+        check_int("strategy.candidates", self.candidates, low=2, high=MAX_PLANNED_PLACES)
         if self.existing is None:
             raise ConfigError.at(
                 "strategy.existing",
                 "must name a data.csv for strategy=fill_gaps",
                 found=None,
-                remedy="Without places that exist, strategy=uniform fills the land.",
+                remedy="Without existing places, use strategy=uniform.",
             )
 
-    def _dart_spacing_m(self) -> float:
+    def _get_dart_spacing_m(self) -> float:
+        # Candidates may be close to each other; the spacing applies to the selected ones.
         return 0.0
 
-    def _draw(self, region: Region, darts: Darts, rng: np.random.Generator, places: int) -> FloatArray:
+    def _draw(self, region: Region, thrower: DartThrower, rng: np.random.Generator, places: int) -> FloatArray:
         if self.candidates < 2 * places:
             raise ConfigError.at(
                 "strategy.candidates", f"must be at least twice places={places}", found=self.candidates
             )
-        boxes = darts.chart.boxes()
-        target = Target(boxes, np.zeros(len(boxes), dtype=np.int64), np.array([self.candidates]))
-        candidates = darts.throw(target)[0]
         assert self.existing_deg is not None
-        chosen, gaps_km = np.zeros(0, dtype=np.int64), np.zeros(0)
+
+        boxes = thrower.chart.make_boxes()
+        state = SamplingState(boxes, np.zeros(len(boxes), dtype=np.int64), np.array([self.candidates]))
+        candidates = thrower.throw(state)[0]
+
+        selected, gaps_km = np.zeros(0, dtype=np.int64), np.zeros(0)
         if len(candidates):
-            chosen, gaps_km = farthest_first(candidates, self.existing_deg, most=places, spacing_m=self.spacing_m)
+            selected, gaps_km = select_farthest_first(
+                candidates, self.existing_deg, max_count=places, spacing_m=self.spacing_m
+            )
         self._report |= {
             "candidates": len(candidates),
-            "largest_gap_km": float(gaps_km[0]) if len(chosen) else 0.0,
-            "last_gap_km": float(gaps_km[-1]) if len(chosen) else 0.0,
+            "largest_gap_km": float(gaps_km[0]) if len(selected) else 0.0,
+            "last_gap_km": float(gaps_km[-1]) if len(selected) else 0.0,
         }
-        return candidates[chosen]
+        return candidates[selected]
 
 
-def in_blocks(darts: Darts, target: Target, places: int, rng: np.random.Generator) -> tuple[FloatArray, IntArray]:
-    """Throws in blocks, each twice as large as the one before, the same number for each owner that has room.
+def throw_in_blocks(
+    thrower: DartThrower, state: SamplingState, places: int, rng: np.random.Generator
+) -> tuple[FloatArray, IntArray]:
+    """Throws darts in blocks of doubling size, with the same number of points for each owner that has room.
 
-    Blocks do not depend on how many places are wanted, so a plan for more begins with the plan for fewer.
+    The blocks do not depend on the number of places, so that a plan for more places begins with the plan for
+    fewer.
+
+    Args:
+        thrower: Draws the points.
+        state: Boxes of the owners.
+        places: Number of points.
+        rng: Source of randomness for the order of points.
 
     Returns:
-        (N, 2) coordinates in degrees and (N,) owners, N up to `places`; within a block owners have turns.
+        (N, 2) coordinates in degrees and (N,) owners, N up to `places`. Within a block the owners alternate.
     """
     coords: list[FloatArray] = [np.zeros((0, 2))]
     owners: list[IntArray] = [np.zeros(0, dtype=np.int64)]
-    block, made = max(1, FIRST_BLOCK // max(len(target.needs), 1)), 0
-    while made < places and target.open().any():
-        target.needs = np.where(target.open(), block, 0)
-        found, of = darts.throw(target)
-        order = in_turn(of, rng)
-        coords.append(found[order])
-        owners.append(of[order])
-        made, block = made + len(found), 2 * block
+    block_size, count = max(1, FIRST_BLOCK_SIZE // max(len(state.needs), 1)), 0
+
+    while count < places and state.has_room().any():
+        state.needs = np.where(state.has_room(), block_size, 0)
+        block_coords, block_owners = thrower.throw(state)
+
+        order = interleave_owners(block_owners, rng)
+        coords.append(block_coords[order])
+        owners.append(block_owners[order])
+        count, block_size = count + len(order), 2 * block_size
     return np.concatenate(coords)[:places], np.concatenate(owners)[:places]
 
 
-def in_turn(owners: IntArray, rng: np.random.Generator) -> IntArray:
-    """(N,) an order of points in which each owner has a turn, in an order by lot, before any has two."""
+def interleave_owners(owners: IntArray, rng: np.random.Generator) -> IntArray:
+    """Computes (N,) an order of points in which each owner has one point before any has a second, and so on.
+
+    The order of owners is random in each turn.
+    """
     order = np.argsort(owners, kind="stable")
     rank = np.empty(len(owners), dtype=np.int64)
     rank[order] = np.arange(len(owners)) - np.searchsorted(owners[order], owners[order], side="left")

@@ -1,4 +1,4 @@
-"""Provider: who has street views. What all of them offer, and what they are asked for; no HTTP here."""
+"""Base class of the providers of street views, and the panorama that they return."""
 
 from __future__ import annotations
 
@@ -8,23 +8,24 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from geoguesser.collecting.providers.http_client import Web
-from geoguesser.collecting.providers.http_settings import Kind
+from geoguesser.collecting.providers.http_client import HttpClient
+from geoguesser.collecting.providers.http_settings import RequestKind
 
-NAMESPACE = uuid.UUID("5b1f3c39-0a8e-5e0e-9a54-0e3d5b0d8c51")  # ours; place ids are drawn from it
+# Random, and never to be changed: the ids of all places derive from it.
+NAMESPACE = uuid.UUID("5b1f3c39-0a8e-5e0e-9a54-0e3d5b0d8c51")
 
 
 @dataclass(frozen=True)
 class Panorama:
-    """What a provider has near a point.
+    """Panorama (or set of flat images) of a provider near a point.
 
     Attributes:
-        panorama_id: The provider's name for it.
-        latitude: Where it was taken, in degrees (WGS 84), not where was asked.
-        longitude: In degrees.
-        date: `YYYY-MM`; empty where it is not known.
-        copyright: Whose it is.
-        extra: Plain values that its views need; no URL.
+        panorama_id: Id at the provider.
+        latitude: Latitude in degrees (WGS 84) where it was taken, which is not the point of the request.
+        longitude: Longitude in degrees where it was taken.
+        date: Month as `YYYY-MM`; empty if unknown.
+        copyright: Copyright notice.
+        extra: Plain values needed to fetch its views; no URL, because it is written to the database.
     """
 
     panorama_id: str
@@ -36,50 +37,52 @@ class Panorama:
 
 
 class Provider(ABC):
-    """Who has street views.
+    """Provider of street views.
 
     Attributes:
-        name: For data.csv, the ledger and messages.
-        kinds: Of its requests: price and pace.
-        per_point: Kind -> requests that a point takes.
-        per_place: Kind -> requests that a place's views take at most.
-        look: What its views are made with, and so may not change within a folder.
+        name: Name in data.csv, the database and messages.
+        request_kinds: Price and rate limit by kind of request.
+        requests_per_point: Number of requests per point of the plan, by kind.
+        requests_per_place: Largest number of requests for the views of a place, by kind.
+        view_settings: Settings that shape the views, and so may not change within a folder.
     """
 
     name: ClassVar[str]
-    kinds: Mapping[str, Kind]
-    per_point: Mapping[str, int]
-    per_place: Mapping[str, int]
-    look: Mapping[str, Any]
+    request_kinds: Mapping[str, RequestKind]
+    requests_per_point: Mapping[str, int]
+    requests_per_place: Mapping[str, int]
+    view_settings: Mapping[str, Any]
 
     @abstractmethod
-    def unlock(self) -> list[str]:
-        """Checks that it may be asked, and reads its keys.
+    def load_credentials(self) -> list[str]:
+        """Checks that requests are permitted, and reads the keys.
 
         Returns:
-            The keys, so that they can be hidden.
+            The keys, so that they can be redacted from all output.
 
         Raises:
-            GeoguesserError: Its terms are not accepted, or a key is missing.
+            GeoguesserError: The provider's terms are not accepted, or a key is missing.
         """
 
     @abstractmethod
-    async def find(self, web: Web, latitude: float, longitude: float) -> Panorama:
-        """The panorama near a point.
+    async def find_panorama(self, client: HttpClient, latitude: float, longitude: float) -> Panorama:
+        """Finds the panorama near a point.
 
         Raises:
-            AbsentError: There is none. Also all that `Web.get` raises.
+            NotFoundError: The provider has none near the point. Also all errors of `HttpClient.get`.
         """
 
     @abstractmethod
-    def views(self, web: Web, panorama: Panorama, headings_deg: Sequence[int]) -> AsyncIterator[tuple[int, bytes]]:
-        """Yields heading and whole JPEG of each view; each was checked to show something.
+    def fetch_views(
+        self, client: HttpClient, panorama: Panorama, headings_deg: Sequence[int]
+    ) -> AsyncIterator[tuple[int, bytes]]:
+        """Yields the heading and the complete JPEG of each view, after checking that the view shows something.
 
         Raises:
-            AbsentError: There is no imagery. Also all that `Web.get` raises.
+            NotFoundError: The provider has no imagery. Also all errors of `HttpClient.get`.
         """
 
 
-def place_uuid(provider: str, panorama_id: str) -> str:
-    """The id of a place, which follows from provider and panorama."""
+def make_place_uuid(provider: str, panorama_id: str) -> str:
+    """Derives the id of a place from its panorama, so that the same panorama has the same id in every folder."""
     return str(uuid.uuid5(NAMESPACE, f"{provider}:{panorama_id}"))

@@ -1,6 +1,7 @@
-"""Web: one GET after another, within budget and pace, asked again where that may help. aiohttp is imported at use.
+"""HTTP client of a provider: GET requests within budget and rate limit, with retries.
 
-No URL and no exception of the HTTP library leaves this file, for both may hold a key.
+URLs and exceptions of the HTTP library never leave this module, because both may contain a key. aiohttp is an
+optional dependency and is imported when it is used.
 """
 
 from __future__ import annotations
@@ -13,60 +14,65 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, NoReturn, Self, TypeVar
 
-from geoguesser.collecting.budget import Budget, give_back, reserve, today
-from geoguesser.collecting.database import Commits
+from geoguesser.collecting.budget import Budget, release_request, reserve_request, utc_today
+from geoguesser.collecting.database import CommitQueue
 from geoguesser.collecting.providers.http_responses import (
-    AbsentError,
-    AgainError,
-    FailedError,
-    Reply,
-    StoppedError,
-    by_status,
+    CancelledError,
+    HttpResponse,
+    NotFoundError,
+    RequestFailedError,
+    RetryableError,
+    check_status,
 )
-from geoguesser.collecting.providers.http_settings import Http, Kind
-from geoguesser.collecting.providers.rate_limit import Bucket, backoff_s, retry_after_s
+from geoguesser.collecting.providers.http_settings import HttpSettings, RequestKind
+from geoguesser.collecting.providers.rate_limit import RateLimiter, compute_backoff_s, parse_retry_after
 from geoguesser.errors import ProviderError
 from geoguesser.system.versions import __version__
 
-CHUNK = 2**16
+CHUNK_BYTES = 2**16
 T = TypeVar("T")
 
 
 @dataclass
-class Web:
-    """Asks one provider. Use it with `async with`.
+class HttpClient:
+    """Sends requests to one provider; an async context manager.
 
     Attributes:
-        provider: Its name in the ledger.
-        kinds: Of its requests.
-        budget: What may be spent.
-        http: How its server is dealt with.
-        commits: Of the journal.
-        stop: Once it is set nothing more is sent.
-        counts: How often an attempt failed, by kind.
+        provider: Name of the provider in the database and in messages.
+        request_kinds: Price and rate limit by kind of request.
+        budget: Limits of spending.
+        settings: Timeouts, retries and concurrency.
+        commit_queue: Writes reservations to the database.
+        stop: Once it is set, no further request is sent.
+        failure_counts: Number of failed attempts by reason.
     """
 
     provider: str
-    kinds: Mapping[str, Kind]
+    request_kinds: Mapping[str, RequestKind]
     budget: Budget
-    http: Http
-    commits: Commits
+    settings: HttpSettings
+    commit_queue: CommitQueue
     stop: asyncio.Event
-    counts: Counter[str] = field(default_factory=Counter)
+    failure_counts: Counter[str] = field(default_factory=Counter)
     _session: Any = None
-    _failed_in_row: int = 0
+    _consecutive_failures: int = 0
 
     async def __aenter__(self) -> Self:
-        aiohttp = _aiohttp()
-        self._buckets = {name: Bucket(kind.per_second) for name, kind in self.kinds.items()}
-        self._draw = random.Random()
+        aiohttp = _import_aiohttp()
+        self._limiters = {name: RateLimiter(kind.per_second) for name, kind in self.request_kinds.items()}
+        self._rng = random.Random()
+
+        timeout = aiohttp.ClientTimeout(
+            total=self.settings.timeout_s, sock_connect=self.settings.connect_timeout_s
+        )
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=self.http.concurrency),
-            timeout=aiohttp.ClientTimeout(total=self.http.timeout_s, sock_connect=self.http.connect_timeout_s),
+            connector=aiohttp.TCPConnector(limit=self.settings.concurrency),
+            timeout=timeout,
             cookie_jar=aiohttp.DummyCookieJar(),
             headers={"User-Agent": f"geoguesser/{__version__}"},
         )
-        # aiohttp sends a GET a second time by itself where a kept connection was closed; nobody would count that.
+        # By default aiohttp repeats a GET if the server closed a kept-alive connection. Such a request would be
+        # sent without a reservation in the budget.
         self._session._retry_connection = False
         return self
 
@@ -78,141 +84,157 @@ class Web:
         kind: str,
         url: str,
         *,
-        accept: str,
-        read: Callable[[Reply], T],
+        content_type: str,
+        parse: Callable[[HttpResponse], T],
         headers: Mapping[str, str] | None = None,
-        heavy: bool = False,
-        keyed: bool = True,
+        in_thread: bool = False,
+        authenticated: bool = True,
     ) -> T:
-        """Asks until `read` takes the answer.
+        """Sends a GET request, and repeats it until `parse` accepts the response.
 
         Args:
-            kind: Of the request, for price and pace.
-            url: As it is sent; it may hold a key.
-            accept: What a content type must begin with.
-            read: Gives the result of an answer with status 200, or raises AgainError, AbsentError, FailedError or
-                ProviderError.
-            headers: Beside our own; they may hold a key.
-            heavy: Run `read` in a thread, for it decodes images.
-            keyed: Whether the key goes with it; a refusal then ends everything, else it fails this request.
+            kind: Kind of request, which has its price and rate limit.
+            url: Address as it is sent; it may contain a key.
+            content_type: Prefix that the response's content type must have.
+            parse: Converts a response with status 200 to the result, or raises RetryableError, NotFoundError,
+                RequestFailedError or ProviderError.
+            headers: Additional headers; they may contain a key.
+            in_thread: Runs `parse` in a thread, for parsers that decode images.
+            authenticated: Whether the request carries the key. Only then does a refusal end the run; otherwise it
+                fails this request.
 
         Raises:
-            AbsentError: The answer is final.
-            FailedError: No attempt worked, or the server does not take such a request.
-            BudgetSpentError: The next attempt would pass a budget.
-            StoppedError: The user stops.
-            ProviderError: The provider refuses all of us, or is away.
+            NotFoundError: The requested item does not exist.
+            RequestFailedError: No attempt succeeded, or the server does not accept this request.
+            BudgetExceededError: The next attempt would exceed a budget.
+            CancelledError: The run is stopping.
+            ProviderError: The provider refuses the key, or is unavailable.
         """
-        for attempt in range(1, self.http.tries + 1):
-            await self._turn(kind)
+        for attempt in range(1, self.settings.max_attempts + 1):
+            await self._reserve_and_wait(kind)
             try:
-                reply = await self._send(url, headers or {}, accept, keyed)
-                result = await asyncio.to_thread(read, reply) if heavy else read(reply)
-            except AgainError as again:
-                self.counts[again.kind] += 1
-                if attempt == self.http.tries:
-                    self._give_up(again.kind)
-                await self._rest(kind, attempt, again)
-            except FailedError as failed:
-                self._give_up(str(failed))
-            except AbsentError:
-                self._failed_in_row = 0
+                response = await self._send(url, headers or {})
+                check_status(self.provider, response, content_type, authenticated=authenticated)
+                result = await asyncio.to_thread(parse, response) if in_thread else parse(response)
+            except RetryableError as error:
+                self.failure_counts[error.reason] += 1
+                if attempt == self.settings.max_attempts:
+                    self._fail(error.reason)
+                await self._wait_for_retry(kind, attempt, error)
+            except RequestFailedError as error:
+                self._fail(str(error))
+            except NotFoundError:
+                self._consecutive_failures = 0
                 raise
             else:
-                self._failed_in_row = 0
+                self._consecutive_failures = 0
                 return result
         raise AssertionError("the last attempt returns or raises")
 
-    async def _turn(self, kind: str) -> None:
-        """Reserves a request, then waits for its turn: what is sent is always reserved, on the day it is sent."""
-        micros = self.kinds[kind].micros
+    async def _reserve_and_wait(self, kind: str) -> None:
+        """Reserves a request, then waits for the rate limiter.
+
+        The order guarantees that no request is sent without a reservation. If the day changes during the wait, the
+        reservation moves to the new day, because daily budgets count requests on the day that they are sent.
+        """
+        request: dict[str, Any] = {
+            "provider": self.provider,
+            "kind": kind,
+            "micros": self.request_kinds[kind].micros,
+        }
+
         while not self.stop.is_set():
-            day = today()
-            await self.commits.change(
-                partial(reserve, provider=self.provider, kind=kind, micros=micros, day=day, budget=self.budget)
-            )
-            await _unless(self.stop, self._buckets[kind].take())
-            if today() == day and not self.stop.is_set():
+            day = utc_today()
+            await self.commit_queue.write(partial(reserve_request, **request, day=day, budget=self.budget))
+            await _wait_unless_stopped(self.stop, self._limiters[kind].acquire())
+            if utc_today() == day and not self.stop.is_set():
                 return
-            await self.commits.change(
-                partial(give_back, provider=self.provider, kind=kind, micros=micros, day=day)
+            await self.commit_queue.write(partial(release_request, **request, day=day))
+        raise CancelledError
+
+    async def _wait_for_retry(self, kind: str, attempt: int, error: RetryableError) -> None:
+        """Waits before the next attempt: as long as the provider asked, otherwise by random backoff.
+
+        A wait that the provider asked for holds back all requests of this kind.
+        """
+        settings, wait_s = self.settings, error.wait_s
+
+        if wait_s is None:
+            wait_s = compute_backoff_s(
+                attempt, base_s=settings.backoff_base_s, max_s=settings.backoff_max_s, rng=self._rng
             )
-        raise StoppedError
-
-    async def _rest(self, kind: str, attempt: int, again: AgainError) -> None:
-        """Waits as the provider asks, and then all do; else by backoff, alone."""
-        http = self.http
-        if again.wait_s is not None:
-            if again.wait_s > http.longest_wait_s:
-                raise ProviderError(
-                    f"{self.provider} asks to wait {again.wait_s:.0f} s ({again.kind}), which is longer than "
-                    f"http.longest_wait_s={http.longest_wait_s:g}. Run the same command again later: it goes on."
-                )
-            self._buckets[kind].pause(again.wait_s)
-        wait = backoff_s(attempt, first_s=http.first_wait_s, longest_s=http.longest_wait_s, draw=self._draw)
-        await _unless(self.stop, asyncio.sleep(wait if again.wait_s is None else again.wait_s))
-
-    def _give_up(self, kind: str) -> NoReturn:
-        self._failed_in_row += 1
-        if self._failed_in_row >= self.http.give_up_after:
+        elif wait_s > settings.backoff_max_s:
             raise ProviderError(
-                f"{self.provider}: the last {self._failed_in_row} requests failed in up to {self.http.tries} "
-                f"attempts each, the last one by {kind}. The server is away, or does not take what is asked. Run "
-                "the same command again later: it goes on."
+                f"{self.provider} asks to wait {wait_s:.0f} s ({error.reason}), which is longer than "
+                f"http.backoff_max_s={settings.backoff_max_s:g}. Run the same command again later to continue."
             )
-        raise FailedError(kind)
+        else:
+            self._limiters[kind].pause(wait_s)
+        await _wait_unless_stopped(self.stop, asyncio.sleep(wait_s))
 
-    async def _send(self, url: str, headers: Mapping[str, str], accept: str, keyed: bool) -> Reply:
-        """One attempt; statuses that mean the same everywhere are dealt with here."""
-        aiohttp = _aiohttp()
+    def _fail(self, reason: str) -> NoReturn:
+        self._consecutive_failures += 1
+        if self._consecutive_failures >= self.settings.max_consecutive_failures:
+            raise ProviderError(
+                f"{self.provider}: the last {self._consecutive_failures} requests failed in up to "
+                f"{self.settings.max_attempts} attempts each, the last one by {reason}. The server is unavailable "
+                "or does not accept these requests. Run the same command again later to continue."
+            )
+        raise RequestFailedError(reason)
+
+    async def _send(self, url: str, headers: Mapping[str, str]) -> HttpResponse:
+        """Makes one attempt. Errors of the library are replaced, not chained: their text may contain the URL."""
+        aiohttp = _import_aiohttp()
         from yarl import URL
 
         try:
-            target = URL(url, encoded=True)  # as it was signed
+            # The URL is signed as it is, so yarl must not encode it again.
+            target = URL(url, encoded=True)
             async with self._session.get(target, headers=headers, allow_redirects=False) as response:
-                wait = retry_after_s(response.headers.get("Retry-After"))
-                body = await self._body(response)
-                reply = Reply(response.status, response.content_type.lower(), wait, body)
+                retry_after_s = parse_retry_after(response.headers.get("Retry-After"))
+                body = await self._read_body(response)
+                return HttpResponse(response.status, response.content_type.lower(), retry_after_s, body)
         except TimeoutError:
-            raise AgainError("timeout") from None
+            raise RetryableError("timeout") from None
         except aiohttp.ClientPayloadError:
-            raise AgainError("truncated_answer") from None
+            raise RetryableError("truncated_answer") from None
         except aiohttp.ClientConnectorError:
-            raise AgainError("no_connection") from None
+            raise RetryableError("no_connection") from None
         except (aiohttp.ClientError, OSError):
-            raise AgainError("broken_connection") from None
-        return by_status(self.provider, reply, accept, keyed=keyed)
+            raise RetryableError("broken_connection") from None
 
-    async def _body(self, response: Any) -> bytes:
-        most = int(self.http.most_mib * 2**20)
-        parts, size = [], 0
-        async for part in response.content.iter_chunked(CHUNK):
-            size += len(part)
-            if size > most:
+    async def _read_body(self, response: Any) -> bytes:
+        max_bytes = int(self.settings.max_response_mib * 2**20)
+        body = bytearray()
+
+        async for chunk in response.content.iter_chunked(CHUNK_BYTES):
+            body += chunk
+            if len(body) > max_bytes:
                 response.close()
-                raise FailedError("answer_too_long")  # as it will be the next time, and may be paid for
-            parts.append(part)
-        return b"".join(parts)
+                # No retry: the response would be as long again, and each attempt may be charged.
+                raise RequestFailedError("answer_too_long")
+        return bytes(body)
 
 
-async def _unless(stop: asyncio.Event, work: Any) -> None:
-    """Waits for `work`, or until `stop` is set, whichever comes first."""
-    task, stopped = asyncio.ensure_future(work), asyncio.ensure_future(stop.wait())
+async def _wait_unless_stopped(stop: asyncio.Event, awaitable: Any) -> None:
+    """Waits for `awaitable`, but no longer than until `stop` is set."""
+    task, stopped = asyncio.ensure_future(awaitable), asyncio.ensure_future(stop.wait())
     try:
         await asyncio.wait((task, stopped), return_when=asyncio.FIRST_COMPLETED)
         if task.done():
+            # Raises the task's error, if it has one.
             task.result()
     finally:
         task.cancel()
         stopped.cancel()
 
 
-def _aiohttp() -> Any:
+def _import_aiohttp() -> Any:
     try:
         import aiohttp
     except ImportError as error:
         raise ProviderError(
-            "Asking a provider needs the package aiohttp, which is not installed. "
+            "Requests to a provider need the package aiohttp, which is not installed. "
             "Install the extra: pip install 'geoguesser[collect]'"
         ) from error
     return aiohttp

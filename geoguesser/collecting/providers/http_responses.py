@@ -1,4 +1,7 @@
-"""Answers: what a provider sent, and what becomes of a request by it. No URL and no key stands in any of them."""
+"""HTTP response of a provider, and the errors that a request can end with.
+
+None of these classes holds a URL, because a URL may contain an API key.
+"""
 
 from __future__ import annotations
 
@@ -7,28 +10,33 @@ from typing import NamedTuple
 from geoguesser.errors import ProviderError
 
 
-class AgainError(Exception):
-    """An answer that another attempt may better: its kind, and how long the provider asks to wait."""
+class RetryableError(Exception):
+    """Failed attempt that is worth repeating.
 
-    def __init__(self, kind: str, wait_s: float | None = None) -> None:
-        super().__init__(kind)
-        self.kind, self.wait_s = kind, wait_s
+    Args:
+        reason: Short code of the failure, as it is counted in the log.
+        wait_s: Seconds to wait as asked by the provider; None if it did not say.
+    """
 
-
-class AbsentError(Exception):
-    """An answer that is final: what was asked for is not there. Its kind counts as skipped."""
-
-
-class FailedError(Exception):
-    """No attempt worked, or none would, by this kind; a later run asks again."""
+    def __init__(self, reason: str, wait_s: float | None = None) -> None:
+        super().__init__(reason)
+        self.reason, self.wait_s = reason, wait_s
 
 
-class StoppedError(Exception):
-    """The user stops; the request was not sent."""
+class NotFoundError(Exception):
+    """Final answer that the requested item does not exist. Its text is the reason recorded for skipping."""
 
 
-class Reply(NamedTuple):
-    """An answer: status, content type in small letters, seconds of Retry-After, body."""
+class RequestFailedError(Exception):
+    """Request without a usable answer after its last attempt. The next run sends it again."""
+
+
+class CancelledError(Exception):
+    """Request that was not sent because the run is stopping."""
+
+
+class HttpResponse(NamedTuple):
+    """Status, content type in lower case, seconds of the Retry-After header, and body."""
 
     status: int
     content_type: str
@@ -36,38 +44,39 @@ class Reply(NamedTuple):
     body: bytes
 
 
-def by_status(provider: str, reply: Reply, accept: str, *, keyed: bool = True) -> Reply:
-    """Deals with what means the same everywhere.
+def check_status(provider: str, response: HttpResponse, content_type: str, *, authenticated: bool = True) -> None:
+    """Raises the error that a status code or content type means for every provider.
 
     Args:
-        provider: Its name.
-        reply: The answer.
-        accept: What its content type must begin with.
-        keyed: Whether the request bore the key, so that a refusal is of the key and not of this one thing.
-
-    Returns:
-        The answer, if it is one of status 200 and the right type.
+        provider: Name for messages.
+        response: Response to check.
+        content_type: Prefix that its content type must have.
+        authenticated: Whether the request carried the key. Only then does a 401 or 403 mean that the key or the
+            account is refused, instead of this one item.
 
     Raises:
-        AgainError: Another attempt may help.
-        AbsentError: What was asked for is not there.
-        FailedError: The server does not take this request.
+        RetryableError: Another attempt may succeed.
+        NotFoundError: The requested item does not exist.
+        RequestFailedError: The server does not accept this request.
         ProviderError: The key or the account is refused.
     """
-    status = reply.status
-    if status == 429 or (status == 503 and reply.retry_after_s is not None):
-        raise AgainError("too_many_requests", reply.retry_after_s)
+    status = response.status
+
+    if status == 429 or (status == 503 and response.retry_after_s is not None):
+        raise RetryableError("too_many_requests", response.retry_after_s)
     if status >= 500 or status == 408:
-        raise AgainError("server_error", reply.retry_after_s)
-    if status in (401, 403) and keyed:
+        raise RetryableError("server_error", response.retry_after_s)
+
+    if status in (401, 403) and authenticated:
         raise ProviderError(
-            f"{provider} refuses the key or the account (HTTP {status}). Look at the key, its restrictions, "
-            "billing and quota in the provider's console; then run the same command again."
+            f"{provider} refuses the key or the account (HTTP {status}). Check the key, its restrictions, billing "
+            "and quota in the provider's console, then run the same command again."
         )
     if status in (404, 410):
-        raise AbsentError("not_there")
-    if status != 200:  # redirects too: a key must not follow them to another host
-        raise FailedError(f"http_{status}")
-    if not reply.content_type.startswith(accept):
-        raise AgainError("wrong_content_type")
-    return reply
+        raise NotFoundError("not_there")
+
+    # Redirects fail too: following one could send the key to another host.
+    if status != 200:
+        raise RequestFailedError(f"http_{status}")
+    if not response.content_type.startswith(content_type):
+        raise RetryableError("wrong_content_type")

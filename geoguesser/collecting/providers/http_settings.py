@@ -1,4 +1,4 @@
-"""Manners: how a server is dealt with, as the config says: how much at once, how fast, at what price."""
+"""Settings of HTTP requests: concurrency, timeouts, retries, and rate and price of each kind of request."""
 
 from __future__ import annotations
 
@@ -12,95 +12,105 @@ from geoguesser.errors import ConfigError, check_int, check_mapping, check_numbe
 
 
 @dataclass(frozen=True)
-class Http:
-    """How a server is dealt with; the config's `http`.
+class HttpSettings:
+    """The config's `http`.
 
     Attributes:
-        concurrency: Requests under way at once.
-        connect_timeout_s: For a connection.
-        timeout_s: For a whole answer.
-        tries: Attempts of one request.
-        first_wait_s: Before the second attempt at most so long; doubled each time.
-        longest_wait_s: No wait is longer; a provider that asks for a longer one ends the step.
-        give_up_after: So many requests failed in a row end the step: the server is away.
-        most_mib: A longer answer is not read.
+        concurrency: Largest number of requests in flight.
+        connect_timeout_s: Time limit for opening a connection.
+        timeout_s: Time limit for a complete response.
+        max_attempts: Largest number of attempts per request.
+        backoff_base_s: Longest wait before the second attempt; doubled for each further one.
+        backoff_max_s: Longest wait. A provider that asks for a longer one ends the step.
+        max_consecutive_failures: Number of requests failed in a row after which the step ends.
+        max_response_mib: Largest response in MiB. A longer one is not read.
     """
 
     concurrency: int
     connect_timeout_s: float
     timeout_s: float
-    tries: int
-    first_wait_s: float
-    longest_wait_s: float
-    give_up_after: int
-    most_mib: float
+    max_attempts: int
+    backoff_base_s: float
+    backoff_max_s: float
+    max_consecutive_failures: int
+    max_response_mib: float
 
     @classmethod
-    def of(cls, node: Any) -> Http:
-        """From the config.
+    def from_config(cls, node: Any) -> HttpSettings:
+        """Reads the config's `http`.
 
         Raises:
-            ConfigError: A value is out of range.
+            ConfigError: A value is out of its range.
         """
-        given = check_mapping("http", node, tuple(one.name for one in fields(cls)))
+        values = check_mapping("http", node, tuple(field.name for field in fields(cls)))
         return cls(
-            concurrency=check_int("http.concurrency", given["concurrency"], low=1, high=512),
-            tries=check_int("http.tries", given["tries"], low=1, high=50),
-            give_up_after=check_int("http.give_up_after", given["give_up_after"], low=1),
+            concurrency=check_int("http.concurrency", values["concurrency"], low=1, high=512),
+            max_attempts=check_int("http.max_attempts", values["max_attempts"], low=1, high=50),
+            max_consecutive_failures=check_int(
+                "http.max_consecutive_failures", values["max_consecutive_failures"], low=1
+            ),
             **{
-                key: check_number(f"http.{key}", given[key], low=0.0, open_low=True)
-                for key in ("connect_timeout_s", "timeout_s", "first_wait_s", "longest_wait_s", "most_mib")
+                key: check_number(f"http.{key}", values[key], low=0.0, open_low=True)
+                for key in (
+                    "connect_timeout_s", "timeout_s", "backoff_base_s", "backoff_max_s", "max_response_mib",
+                )
             },
-        )
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)
-class Kind:
-    """One kind of request: its price in millionths of a US dollar, and how many a second."""
+class RequestKind:
+    """Price and rate limit of one kind of request.
+
+    Attributes:
+        micros: Price of a request in millionths of a US dollar.
+        per_second: Highest number of requests per second.
+    """
 
     micros: int
     per_second: float
 
 
-def kinds_of(node: Any, names: tuple[str, ...]) -> dict[str, Kind]:
-    """From the config's `provider.requests`: name -> price_per_1000 and per_second.
+def parse_request_kinds(node: Any, names: tuple[str, ...]) -> dict[str, RequestKind]:
+    """Reads price_per_1000 and per_second of each kind from the config's `provider.requests`.
 
     Raises:
-        ConfigError: A kind is missing, or a value out of range.
+        ConfigError: A kind is missing, or a value is out of its range.
     """
     kinds = {}
-    for name, one in check_mapping("provider.requests", node, names).items():
+    for name, value in check_mapping("provider.requests", node, names).items():
         key = f"provider.requests.{name}"
-        given = check_mapping(key, one, ("price_per_1000", "per_second"))
-        rate = check_number(f"{key}.per_second", given["per_second"], low=0.0, high=100_000.0, open_low=True)
-        kinds[name] = Kind(check_price(f"{key}.price_per_1000", given["price_per_1000"]), rate)
+        settings = check_mapping(key, value, ("price_per_1000", "per_second"))
+
+        rate = check_number(f"{key}.per_second", settings["per_second"], low=0.0, high=100_000.0, open_low=True)
+        kinds[name] = RequestKind(check_price(f"{key}.price_per_1000", settings["price_per_1000"]), rate)
     return kinds
 
 
 def check_base_url(key: str, value: Any) -> str:
-    """A server's address without its last slash.
+    """Returns a server's address without a trailing slash.
 
     Raises:
-        ConfigError: It is not https (plain http only reaches this machine), or it holds a question mark or a user.
+        ConfigError: The address is not https (plain http is allowed for this machine only), or has a query, a
+            fragment or a user.
     """
     try:
         parts = urlsplit(str(value))
-        _ = parts.port  # a property that checks
+        # The property raises ValueError if the port is not a number.
+        _ = parts.port
     except ValueError:
         parts = urlsplit("")
-    bare = not (parts.query or parts.fragment or "@" in parts.netloc)
-    if not (
-        bare
-        and parts.hostname
-        and (parts.scheme == "https" or (parts.scheme == "http" and _local(parts.hostname)))
-    ):
+
+    host = parts.hostname or ""
+    is_encrypted = parts.scheme == "https" or (parts.scheme == "http" and _is_loopback(host))
+    if not host or not is_encrypted or parts.query or parts.fragment or "@" in parts.netloc:
         raise ConfigError(
-            f"{key} must be an address https://HOST/PATH, so that keys travel encrypted, and no more."
+            f"{key} must be an address https://HOST/PATH, so that keys are encrypted, without query or user."
         )
     return str(value).rstrip("/")
 
 
-def _local(host: str) -> bool:
+def _is_loopback(host: str) -> bool:
     if host == "localhost":
         return True
     try:

@@ -1,4 +1,4 @@
-"""Mapillary's answers: which images a search found, the address of a thumbnail, a panorama. Pure; asks nobody."""
+"""Parsing of Mapillary's responses: images of a search, address of a thumbnail, panorama."""
 
 from __future__ import annotations
 
@@ -12,117 +12,137 @@ import pyproj
 
 from geoguesser.arrays import ByteArray
 from geoguesser.collecting.providers.base import Panorama
-from geoguesser.collecting.providers.http_responses import AbsentError, AgainError, Reply
+from geoguesser.collecting.providers.http_responses import HttpResponse, NotFoundError, RetryableError
 from geoguesser.data.images import decode_rgb, read_header
 from geoguesser.data.place_files import HEADINGS
 
 WGS84 = pyproj.Geod(ellps="WGS84")
 
 
-def read_search(reply: Reply, *, point: tuple[float, float], radius_m: float) -> list[Panorama]:
-    """The images of a search's answer that lie within the radius and have a compass angle, the nearest first.
+def parse_search(response: HttpResponse, *, point: tuple[float, float], radius_m: float) -> list[Panorama]:
+    """Parses the images of a search.
+
+    Args:
+        response: Response of the API.
+        point: Latitude and longitude of the search, in degrees.
+        radius_m: Largest distance of an image from the point.
+
+    Returns:
+        Images within the radius that have a position and a compass angle, sorted by distance.
 
     Raises:
-        AbsentError: There is none.
-        AgainError: The answer makes no sense.
+        NotFoundError: There is no such image.
+        RetryableError: The response is malformed.
     """
     try:
-        images = [_panorama(image) for image in json.loads(reply.body)["data"]]
+        parsed = [_parse_image(image) for image in json.loads(response.body)["data"]]
     except (ValueError, KeyError, TypeError, AttributeError, IndexError, OverflowError, OSError):
-        raise AgainError("broken_answer") from None
-    known = [image for image in images if image is not None]
-    far = _metres(point, [(image.latitude, image.longitude) for image in known])
-    near = sorted(
-        ((m, image.panorama_id, image) for m, image in zip(far, known, strict=True) if m <= radius_m),
-        key=lambda one: one[:2],
-    )
-    if not near:
-        raise AbsentError("no_panorama")
-    return [image for _, _, image in near]
+        raise RetryableError("broken_answer") from None
+
+    images = [image for image in parsed if image is not None]
+    distances_m = _compute_distances_m(point, images)
+    # Images at the same distance are sorted by id, so that the result does not depend on the order of the
+    # response.
+    ranked = sorted(zip(distances_m, images, strict=True), key=lambda pair: (pair[0], pair[1].panorama_id))
+    nearby = [image for distance_m, image in ranked if distance_m <= radius_m]
+    if not nearby:
+        raise NotFoundError("no_panorama")
+    return nearby
 
 
-def _panorama(image: dict[str, Any]) -> Panorama | None:
-    """One image; what Mapillary computed from many images comes before what the camera said."""
-    place = image.get("computed_geometry") or image.get("geometry")
+def _parse_image(image: dict[str, Any]) -> Panorama | None:
+    """Parses one image of a search; None if it has no position or no compass angle.
+
+    Values that Mapillary computed from several images are preferred to those of the camera.
+    """
+    geometry = image.get("computed_geometry") or image.get("geometry")
     compass = image.get("computed_compass_angle")
     compass = image.get("compass_angle") if compass is None else compass
-    if place is None or compass is None:
+    if geometry is None or compass is None:
         return None
-    longitude, latitude = (float(value) for value in place["coordinates"][:2])
+
+    longitude, latitude = (float(value) for value in geometry["coordinates"][:2])
     if not (abs(latitude) <= 90 and abs(longitude) <= 180 and math.isfinite(float(compass))):
         return None
+
     date = ""
     if image.get("captured_at") is not None:
         date = datetime.fromtimestamp(float(image["captured_at"]) / 1000.0, UTC).strftime("%Y-%m")
-    who = (image.get("creator") or {}).get("username", "")
-    owner = f"{who} on Mapillary, CC BY-SA 4.0" if who else "Mapillary, CC BY-SA 4.0"
+    creator = (image.get("creator") or {}).get("username", "")
+    copyright_notice = f"{creator} on Mapillary, CC BY-SA 4.0" if creator else "Mapillary, CC BY-SA 4.0"
     extra = {"compass_deg": float(compass) % 360.0}
-    return Panorama(str(image["id"]), latitude, longitude, date, owner, extra)
+    return Panorama(str(image["id"]), latitude, longitude, date, copyright_notice, extra)
 
 
-def choose_flat(near: list[Panorama], *, spread_m: float, tolerance_deg: float) -> Panorama:
-    """Four flat images that look to the four headings, as one panorama at the first one's position.
+def select_flat_images(images: list[Panorama], *, spread_m: float, tolerance_deg: float) -> Panorama:
+    """Combines four flat images, one per heading, to one panorama at the position of the first image.
 
-    The nearest image is the first; for each heading the one that looks nearest to it is taken, among those within
-    `spread_m` of the first.
+    Args:
+        images: Images sorted by distance from the point.
+        spread_m: Largest distance of an image from the first one.
+        tolerance_deg: Largest deviation of an image's compass angle from its heading.
+
+    Returns:
+        Panorama with the image of each heading in its `extra`. For each heading that is the image with the nearest
+        compass angle.
 
     Raises:
-        AbsentError: A heading has none.
+        NotFoundError: A heading has no image within the tolerance.
     """
-    first = near[0]
-    apart = _metres((first.latitude, first.longitude), [(image.latitude, image.longitude) for image in near])
-    around = [image for image, metres in zip(near, apart, strict=True) if metres <= spread_m]
-    chosen = {}
+    first = images[0]
+    distances_m = _compute_distances_m((first.latitude, first.longitude), images)
+    candidates = [image for image, distance_m in zip(images, distances_m, strict=True) if distance_m <= spread_m]
+
+    id_by_heading = {}
     for heading in HEADINGS:
-        off, best = min(
-            ((_apart_deg(image.extra["compass_deg"], heading), number) for number, image in enumerate(around))
-        )
-        if off > tolerance_deg:
-            raise AbsentError("no_four_headings")
-        chosen[str(heading)] = around[best].panorama_id
-    owners = sorted({image.copyright for image in around if image.panorama_id in chosen.values()})
-    return replace(
-        first, panorama_id="+".join(chosen.values()), copyright="; ".join(owners), extra={"images": chosen}
-    )
+        deviations_deg = [_compute_angle_deg(image.extra["compass_deg"], heading) for image in candidates]
+        best = min(range(len(candidates)), key=deviations_deg.__getitem__)
+        if deviations_deg[best] > tolerance_deg:
+            raise NotFoundError("no_four_headings")
+        id_by_heading[str(heading)] = candidates[best].panorama_id
+
+    used = id_by_heading.values()
+    owners = sorted({image.copyright for image in candidates if image.panorama_id in used})
+    return replace(first, panorama_id="+".join(used), copyright="; ".join(owners), extra={"images": id_by_heading})
 
 
-def _apart_deg(a: float, b: float) -> float:
-    return abs((a - b + 180.0) % 360.0 - 180.0)
+def _compute_angle_deg(a_deg: float, b_deg: float) -> float:
+    """Computes the angle between two compass directions, from 0 to 180 degrees."""
+    return abs((a_deg - b_deg + 180.0) % 360.0 - 180.0)
 
 
-def _metres(point: tuple[float, float], others: list[tuple[float, float]]) -> list[float]:
-    if not others:
+def _compute_distances_m(point: tuple[float, float], images: list[Panorama]) -> list[float]:
+    if not images:
         return []
-    latitudes, longitudes = zip(*others, strict=True)
-    _, _, metres = WGS84.inv([point[1]] * len(others), [point[0]] * len(others), longitudes, latitudes)
-    return [float(one) for one in metres]
+    latitudes, longitudes = [image.latitude for image in images], [image.longitude for image in images]
+    _, _, distances_m = WGS84.inv([point[1]] * len(images), [point[0]] * len(images), longitudes, latitudes)
+    return list(map(float, distances_m))
 
 
-def read_address(reply: Reply, *, field: str) -> str:
-    """The address of a thumbnail.
+def parse_thumbnail_url(response: HttpResponse, *, field: str) -> str:
+    """Parses the address of a thumbnail.
 
     Raises:
-        AbsentError: The image has none.
-        AgainError: The answer makes no sense.
+        NotFoundError: The image has no thumbnail.
+        RetryableError: The response is malformed.
     """
     try:
-        address = json.loads(reply.body).get(field)
+        url = json.loads(response.body).get(field)
     except (ValueError, AttributeError):
-        raise AgainError("broken_answer") from None
-    if not address:
-        raise AbsentError("no_imagery")
-    return str(address)
+        raise RetryableError("broken_answer") from None
+    if not url:
+        raise NotFoundError("no_imagery")
+    return str(url)
 
 
-def read_panorama(reply: Reply) -> ByteArray:
-    """(H, W, 3) RGB.
+def decode_panorama(response: HttpResponse) -> ByteArray:
+    """Decodes a panorama to an (H, W, 3) RGB array.
 
     Raises:
-        AgainError: It is not whole.
+        RetryableError: The image is incomplete.
     """
     try:
-        header = read_header(reply.body)
-        whole = decode_rgb(reply.body, header, header.height)
+        header = read_header(response.body)
+        return decode_rgb(response.body, header, header.height)
     except ValueError:
-        raise AgainError("broken_image") from None
-    return whole
+        raise RetryableError("broken_image") from None

@@ -1,7 +1,4 @@
-"""Pace: how fast a provider may be asked, and how long to wait before it is asked again.
-
-It knows nothing of HTTP but the header Retry-After.
-"""
+"""Rate limiter of a provider's requests, and waiting times before retries."""
 
 from __future__ import annotations
 
@@ -14,76 +11,97 @@ from email.utils import parsedate_to_datetime
 
 from geoguesser.errors import check_number
 
-FILL = 0.85  # of a rate: the rest is for requests that bunch up on their way to the server
-BURST = 0.25  # of a second's requests: what may be made up for at once after a rest
-DOUBLINGS = 16  # of a wait; far more than any limit on it
+# Fraction of the configured rate that is used. The rest is a margin for requests that are sent apart but reach the
+# server close together.
+RATE_FRACTION = 0.85
+
+# Fraction of a second's requests that may be sent at once after an idle time.
+BURST_FRACTION = 0.25
+
+# Limit of the exponent in the backoff, against overflow. Any configured maximum is reached long before.
+MAX_DOUBLINGS = 16
 
 
-class Bucket:
-    """A token bucket of which no second holds more than the rate.
+class RateLimiter:
+    """Token bucket that keeps every interval of one second within the rate.
 
-    It fills at 85 % of the rate and holds a quarter of a second's requests, so what a stall missed is made up for.
-    Beside it the times of the last requests are kept, 85 % of a second's: none is let through before the first of
-    them is a second old, so a burst never adds to what was let through just before.
+    The bucket fills at `RATE_FRACTION` of the rate and holds `BURST_FRACTION` of a second's requests, so that
+    requests missed during a stall are made up for. A bucket allows more than the rate in one second if a burst
+    follows regular requests. Therefore the times of the last `RATE_FRACTION * per_second` requests are kept as
+    well, and the next one waits until the oldest of them is one second old.
 
     Args:
-        per_second: The limit.
-        key: The config key, for messages.
+        per_second: Highest number of requests per second.
+        key: Config key of the rate, for messages.
 
     Source: the generic cell rate algorithm (ITU-T I.371), which is a token bucket without a timer.
     """
 
     def __init__(self, per_second: float, key: str = "per_second") -> None:
         rate = check_number(key, per_second, low=0.0, high=100_000.0, open_low=True)
-        self._step_s = 1.0 / (FILL * rate)
-        self._early_s = max(0.0, BURST * rate - 1.0) * self._step_s
+
+        # In the words of the algorithm: emission interval, delay tolerance, and theoretical arrival time.
+        self._interval_s = 1.0 / (RATE_FRACTION * rate)
+        self._tolerance_s = max(0.0, BURST_FRACTION * rate - 1.0) * self._interval_s
         self._next_s = time.monotonic()
-        self._last_s: deque[float] = deque(maxlen=max(1, int(FILL * rate)))
-        self._queue = asyncio.Lock()  # first come, first served
 
-    async def take(self) -> None:
-        """Waits for its turn."""
+        self._recent_s: deque[float] = deque(maxlen=max(1, int(RATE_FRACTION * rate)))
+        # asyncio.Lock wakes its waiters in the order of their arrival.
+        self._queue = asyncio.Lock()
+
+    async def acquire(self) -> None:
+        """Waits until the next request may be sent."""
         async with self._queue:
-            while (wait := self._wait_s(time.monotonic())) > 0:
-                await asyncio.sleep(wait)
-            now = time.monotonic()
-            self._next_s = max(self._next_s, now) + self._step_s
-            self._last_s.append(now)
+            # `pause` may move the time further away while this sleeps, so it is computed again after each sleep.
+            while (wait_s := self._compute_wait_s(time.monotonic())) > 0:
+                await asyncio.sleep(wait_s)
 
-    def _wait_s(self, now: float) -> float:
-        full = len(self._last_s) == self._last_s.maxlen
-        return max(self._next_s - self._early_s, self._last_s[0] + 1.0 if full else now) - now
+            now = time.monotonic()
+            self._next_s = max(self._next_s, now) + self._interval_s
+            self._recent_s.append(now)
+
+    def _compute_wait_s(self, now: float) -> float:
+        is_full = len(self._recent_s) == self._recent_s.maxlen
+        return max(self._next_s - self._tolerance_s, self._recent_s[0] + 1.0 if is_full else now) - now
 
     def pause(self, seconds: float) -> None:
-        """Lets nobody through for so long, those that wait already neither."""
-        self._next_s = max(self._next_s, time.monotonic() + seconds + self._early_s)
+        """Holds back all requests for the given time, including those that already wait."""
+        self._next_s = max(self._next_s, time.monotonic() + seconds + self._tolerance_s)
 
 
-def backoff_s(attempt: int, *, first_s: float, longest_s: float, draw: random.Random) -> float:
-    """How long to wait after failed attempt number 1, 2, ...
+def compute_backoff_s(attempt: int, *, base_s: float, max_s: float, rng: random.Random) -> float:
+    """Draws the waiting time after a failed attempt.
+
+    Args:
+        attempt: Number of the failed attempt, from 1.
+        base_s: Upper bound of the wait after the first attempt. It doubles with each attempt.
+        max_s: Highest upper bound.
+        rng: Source of randomness.
 
     Returns:
-        Seconds, drawn evenly from 0 to `first_s` doubled each time, at most to `longest_s`.
+        Seconds, uniform between 0 and the upper bound.
 
     Source: "full jitter" of M. Brooker, Exponential Backoff and Jitter, AWS Architecture Blog (2015).
     """
-    return draw.uniform(0.0, min(longest_s, first_s * 2.0 ** min(attempt - 1, DOUBLINGS)))
+    return rng.uniform(0.0, min(max_s, base_s * 2.0 ** min(attempt - 1, MAX_DOUBLINGS)))
 
 
-def retry_after_s(header: str | None, now: datetime | None = None) -> float | None:
-    """Seconds that a Retry-After header asks for: a number of them, or a date (RFC 9110, section 10.2.3).
+def parse_retry_after(header: str | None, now: datetime | None = None) -> float | None:
+    """Parses a Retry-After header: a number of seconds or a date (RFC 9110, section 10.2.3).
 
     Returns:
-        At least 0; None where there is no such header or it makes no sense.
+        Seconds to wait, at least 0; None if there is no header or it is malformed.
     """
     if header is None:
         return None
+
     text = header.strip()
     if text.isascii() and text.isdecimal():
         return float(text)
+
     try:
-        then = parsedate_to_datetime(text)
+        date = parsedate_to_datetime(text)
     except (ValueError, TypeError, IndexError):
         return None
-    then = then if then.tzinfo else then.replace(tzinfo=UTC)
-    return max(0.0, (then - (now or datetime.now(UTC))).total_seconds())
+    date = date if date.tzinfo else date.replace(tzinfo=UTC)
+    return max(0.0, (date - (now or datetime.now(UTC))).total_seconds())

@@ -1,4 +1,4 @@
-"""Cutting files: folders of views, what is skipped, and going on."""
+"""Folders of panoramas cut into views: headings, skipped files, and repeated runs."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import pytest
 from support.photo_files import make_gpano, make_panorama, read_pixels, save_photo
 from support.pictures import make_picture
 
-from geoguesser.collecting.photos.cut_panoramas import cut_files
+from geoguesser.collecting.photos.cut_panoramas import cut_panoramas
 from geoguesser.errors import ConfigError, DataError
 
 SPHERE = make_panorama(256)
 
 
-def middle_of(path: Path) -> np.ndarray:
+def read_middle(path: Path) -> np.ndarray:
     pixels = read_pixels(path)
     return pixels[len(pixels) // 2, len(pixels) // 2] / 127.5 - 1
 
@@ -25,21 +25,20 @@ def test_views_look_where_the_tags_say(tmp_path: Path) -> None:
     photos, out = tmp_path / "p", tmp_path / "out"
     save_photo(photos / "a.jpg", SPHERE, xmp=make_gpano(PoseHeadingDegrees=30))
     save_photo(photos / "trip" / "a.png", SPHERE, direction=120.0, reference="M")
-    report = cut_files(photos, out, headings_deg=[30, 33.5], size=33)
-    wanted = {"files": 2, "cut": 2, "there": 0, "tilted": 0, "magnetic": 1, "skipped": 0}
-    assert report == wanted
-    np.testing.assert_allclose(middle_of(out / "a" / "30.jpg"), (0, 1, 0), atol=0.04)
-    np.testing.assert_allclose(middle_of(out / "trip_a" / "30.jpg"), (-1, 0, 0), atol=0.04)
+    report = cut_panoramas(photos, out, headings_deg=[30, 33.5], size=33)
+    assert report == {"files": 2, "cut": 2, "there": 0, "tilted": 0, "magnetic": 1, "skipped": 0}
+    np.testing.assert_allclose(read_middle(out / "a" / "30.jpg"), (0, 1, 0), atol=0.04)
+    np.testing.assert_allclose(read_middle(out / "trip_a" / "30.jpg"), (-1, 0, 0), atol=0.04)
     assert (out / "a" / "33.5.jpg").is_file()
-    assert cut_files(photos, out, headings_deg=[30, 33.5], size=33)["there"] == 2
+    assert cut_panoramas(photos, out, headings_deg=[30, 33.5], size=33)["there"] == 2
 
 
 def test_one_compass_heading_for_all_files(tmp_path: Path) -> None:
     save_photo(tmp_path / "p" / "a.jpg", SPHERE, xmp=make_gpano(PoseHeadingDegrees=30))
     save_photo(tmp_path / "p" / "b.jpg", SPHERE)
-    report = cut_files(tmp_path / "p", tmp_path / "out", compass_deg=90.0, headings_deg=[90], size=33)
+    report = cut_panoramas(tmp_path / "p", tmp_path / "out", compass_deg=90.0, headings_deg=[90], size=33)
     assert report["cut"] == 2
-    np.testing.assert_allclose(middle_of(tmp_path / "out" / "a" / "90.jpg"), (0, 1, 0), atol=0.04)
+    np.testing.assert_allclose(read_middle(tmp_path / "out" / "a" / "90.jpg"), (0, 1, 0), atol=0.04)
 
 
 def test_what_cannot_be_cut_is_listed(tmp_path: Path) -> None:
@@ -49,7 +48,7 @@ def test_what_cannot_be_cut_is_listed(tmp_path: Path) -> None:
     part = {"CroppedAreaImageWidthPixels": 256, "FullPanoWidthPixels": 512, "FullPanoHeightPixels": 256}
     save_photo(photos / "part.jpg", make_picture(1, 256, 256), xmp=make_gpano(PoseHeadingDegrees=0, **part))
     (photos / "broken.jpg").write_bytes(b"")
-    report = cut_files(photos, tmp_path / "out", size=32)
+    report = cut_panoramas(photos, tmp_path / "out", size=32)
     assert (report["cut"], report["skipped"], report["skipped_no_direction"], report["skipped_not_cut"]) == (
         0,
         4,
@@ -70,15 +69,15 @@ def test_a_panorama_without_its_poles_is_cut(tmp_path: Path) -> None:
     save_photo(
         tmp_path / "p" / "a.jpg", part, xmp=make_gpano(PoseHeadingDegrees=0, CroppedAreaTopPixels=50, **area)
     )
-    assert cut_files(tmp_path / "p", tmp_path / "out", size=33)["cut"] == 1
-    np.testing.assert_allclose(middle_of(tmp_path / "out" / "a" / "0.jpg"), (0, 1, 0), atol=0.04)
+    assert cut_panoramas(tmp_path / "p", tmp_path / "out", size=33)["cut"] == 1
+    np.testing.assert_allclose(read_middle(tmp_path / "out" / "a" / "0.jpg"), (0, 1, 0), atol=0.04)
 
 
 def test_two_files_of_one_name_are_refused(tmp_path: Path) -> None:
     for name in ("a.jpg", "a.png"):
         save_photo(tmp_path / "p" / name, SPHERE)
     with pytest.raises(DataError, match=r"a\.jpg and .*a\.png must not have one name for their views, got 'a'"):
-        cut_files(tmp_path / "p", tmp_path / "out")
+        cut_panoramas(tmp_path / "p", tmp_path / "out")
 
 
 @pytest.mark.parametrize(
@@ -95,4 +94,4 @@ def test_two_files_of_one_name_are_refused(tmp_path: Path) -> None:
 )
 def test_numbers_out_of_range_are_named(tmp_path: Path, key: str, value: object) -> None:
     with pytest.raises(ConfigError, match=rf"^panoramas\.{key} must "):
-        cut_files(tmp_path, tmp_path / "out", **{key: value})
+        cut_panoramas(tmp_path, tmp_path / "out", **{key: value})

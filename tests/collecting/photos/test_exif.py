@@ -1,4 +1,4 @@
-"""Tags: written by Pillow, read by us."""
+"""EXIF and GPano tags of files written by Pillow."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from hypothesis import strategies as st
 from PIL import Image
 from support.photo_files import make_gpano, save_photo
 
-from geoguesser.collecting.panorama import Band
-from geoguesser.collecting.photos.exif import Tags, band_of, read_sphere, read_tags
+from geoguesser.collecting.panorama import RowBand
+from geoguesser.collecting.photos.exif import PhotoTags, find_row_band, parse_gpano, read_tags
 from geoguesser.errors import DataError
 
 GREY = Image.new("RGB", (40, 30), "grey")
 
 
-def tags_of(folder: Path, **tags: object) -> Tags:
+def write_and_read(folder: Path, **tags: object) -> PhotoTags:
     return read_tags(save_photo(folder / "a.jpg", GREY, **tags).read_bytes())
 
 
@@ -28,16 +28,16 @@ def tags_of(folder: Path, **tags: object) -> Tags:
 def test_positions_come_back(tmp_path_factory: pytest.TempPathFactory, latitude: float, longitude: float) -> None:
     if max(abs(latitude), abs(longitude)) < 1e-6:
         return
-    found = tags_of(tmp_path_factory.mktemp("tags"), position=(latitude, longitude)).position_deg
-    assert found == pytest.approx((latitude, longitude), abs=1e-5)
+    tags = write_and_read(tmp_path_factory.mktemp("tags"), position=(latitude, longitude))
+    assert tags.position_deg == pytest.approx((latitude, longitude), abs=1e-5)
 
 
 def test_all_of_one_photo(tmp_path: Path) -> None:
-    found = tags_of(tmp_path, position=(-33.5, -70.25), direction=271.5, taken="2024:05:06 07:08:09")
-    assert found.position_deg == pytest.approx((-33.5, -70.25))
-    assert (found.direction_deg, found.reference) == (271.5, "true")
-    assert found.taken == datetime(2024, 5, 6, 7, 8, 9)
-    assert not found.is_sphere
+    tags = write_and_read(tmp_path, position=(-33.5, -70.25), direction=271.5, taken="2024:05:06 07:08:09")
+    assert tags.position_deg == pytest.approx((-33.5, -70.25))
+    assert (tags.direction_deg, tags.reference) == (271.5, "true")
+    assert tags.taken == datetime(2024, 5, 6, 7, 8, 9)
+    assert not tags.is_panorama
 
 
 @pytest.mark.parametrize("suffix", ["jpg", "png", "webp"])
@@ -57,11 +57,11 @@ def test_each_format_is_read(tmp_path: Path, suffix: str) -> None:
     ],
 )
 def test_positions_that_make_no_sense_are_none(tmp_path: Path, gps: dict, why: str) -> None:
-    assert tags_of(tmp_path, gps=gps).position_deg is None, why
+    assert write_and_read(tmp_path, gps=gps).position_deg is None, why
 
 
 @pytest.mark.parametrize(
-    ("direction", "reference", "wanted"),
+    ("direction", "reference", "expected"),
     [
         (10.0, "M", (10.0, "magnetic")),
         (10.0, None, (10.0, "unstated")),
@@ -69,24 +69,24 @@ def test_positions_that_make_no_sense_are_none(tmp_path: Path, gps: dict, why: s
         (361.0, "T", (None, "true")),
     ],
 )
-def test_directions(tmp_path: Path, direction: float, reference: str | None, wanted: tuple) -> None:
-    found = tags_of(tmp_path, direction=direction, reference=reference)
-    assert (found.direction_deg, found.reference) == wanted
+def test_directions(tmp_path: Path, direction: float, reference: str | None, expected: tuple) -> None:
+    tags = write_and_read(tmp_path, direction=direction, reference=reference)
+    assert (tags.direction_deg, tags.reference) == expected
 
 
 def test_the_heading_of_a_sphere_wins_over_the_direction(tmp_path: Path) -> None:
-    found = tags_of(
+    tags = write_and_read(
         tmp_path, direction=10.0, reference="M", xmp=make_gpano(PoseHeadingDegrees=33.5, PoseRollDegrees=-2)
     )
-    assert (found.direction_deg, found.reference) == (33.5, "true")
-    assert found.is_sphere
-    assert found.tilted
-    assert not tags_of(tmp_path, xmp=make_gpano(PosePitchDegrees=0.5)).tilted
+    assert (tags.direction_deg, tags.reference) == (33.5, "true")
+    assert tags.is_panorama
+    assert tags.is_tilted
+    assert not write_and_read(tmp_path, xmp=make_gpano(PosePitchDegrees=0.5)).is_tilted
 
 
 def test_properties_are_read_as_attributes_and_as_elements() -> None:
     packet = make_gpano(PoseHeadingDegrees=12.25, FullPanoWidthPixels=8192, CroppedAreaTopPixels=" 7 ")
-    assert read_sphere(packet) == {
+    assert parse_gpano(packet) == {
         "ProjectionType": "equirectangular",
         "PoseHeadingDegrees": "12.25",
         "FullPanoWidthPixels": "8192",
@@ -97,25 +97,25 @@ def test_properties_are_read_as_attributes_and_as_elements() -> None:
 def test_damaged_tags_are_no_tags() -> None:
     stream = io.BytesIO()
     GREY.save(stream, "JPEG", exif=b"Exif\x00\x00II*\x00\xff\xff\xff\x7f")
-    assert read_tags(stream.getvalue()) == Tags()
-    assert read_tags(b"no image") == Tags()
+    assert read_tags(stream.getvalue()) == PhotoTags()
+    assert read_tags(b"no image") == PhotoTags()
 
 
-def area(**more: object) -> Tags:
+def area(**more: object) -> PhotoTags:
     names = {"CroppedAreaImageWidthPixels": 8000, "FullPanoWidthPixels": 8000, "FullPanoHeightPixels": 4000}
-    return Tags(sphere={name: str(value) for name, value in {**names, **more}.items()})
+    return PhotoTags(gpano={name: str(value) for name, value in {**names, **more}.items()})
 
 
 def test_the_cropped_area_is_a_band_of_the_picture_as_it_is_now() -> None:
-    assert band_of(Tags(), 2000, "p") is None
-    assert band_of(area(CroppedAreaTopPixels=400), 8000, "p") == Band(400, 4000)
-    assert band_of(area(CroppedAreaTopPixels=400), 2000, "p") == Band(100, 1000)
+    assert find_row_band(PhotoTags(), 2000, "p") is None
+    assert find_row_band(area(CroppedAreaTopPixels=400), 8000, "p") == RowBand(400, 4000)
+    assert find_row_band(area(CroppedAreaTopPixels=400), 2000, "p") == RowBand(100, 1000)
 
 
 def test_a_part_of_the_horizon_is_refused() -> None:
     with pytest.raises(
         DataError, match=r"^p\.jpg must hold all of the horizon, holds 180 of 360 degrees, got '4000 o"
     ):
-        band_of(area(CroppedAreaImageWidthPixels=4000), 4000, "p.jpg")
+        find_row_band(area(CroppedAreaImageWidthPixels=4000), 4000, "p.jpg")
     with pytest.raises(DataError, match=r"^p\.jpg must have a cropped area of positive numbers"):
-        band_of(area(FullPanoHeightPixels=-1), 4000, "p.jpg")
+        find_row_band(area(FullPanoHeightPixels=-1), 4000, "p.jpg")

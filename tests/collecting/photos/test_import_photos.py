@@ -1,4 +1,4 @@
-"""Photos become places: what is grouped, chosen, written, left out; and that training reads it."""
+"""Import of photos as places: grouping, choice of views, skipped files, and reading by training."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from PIL import Image
 from support.photo_files import make_gpano, make_panorama, read_pixels, save_photo
 from support.pictures import make_picture
 
-from geoguesser.collecting.photos.grouping import group, nearest_headings
-from geoguesser.collecting.photos.import_photos import photos_to_places
-from geoguesser.collecting.photos.writer import summary_lines
+from geoguesser.collecting.photos.grouping import find_nearest_headings, group_photos
+from geoguesser.collecting.photos.import_photos import import_photos
+from geoguesser.collecting.photos.writer import format_summary
 from geoguesser.data.checks.findings import Findings
 from geoguesser.data.places import read_places
 from geoguesser.errors import ConfigError, MissingFileError, StoreError
@@ -49,9 +49,9 @@ def test_four_photos_of_one_spot_are_a_place(tmp_path: Path, croatia) -> None:
     for number, direction in enumerate((352.0, 88.0, 183.0, 270.0)):
         shoot(photos, f"{number}.jpg", number, direction, taken=f"2024:05:06 07:08:0{number}")
     before = bytes_below(photos)
-    report = photos_to_places(photos, out, size=30)
-    wanted = {"files": 4, "places": 1, "complete": 1, "views": 4, "written": 1, "skipped": 0, "panoramas": 0}
-    assert {name: report[name] for name in wanted} == wanted
+    report = import_photos(photos, out, size=30)
+    expected = {"files": 4, "places": 1, "complete": 1, "views": 4, "written": 1, "skipped": 0, "panoramas": 0}
+    assert {name: report[name] for name in expected} == expected
     assert bytes_below(photos) == before
     table = read_places([str(out)], croatia, Findings())
     assert table[["latitude", "longitude"]].iloc[0].tolist() == pytest.approx(SPOT, abs=1e-6)
@@ -72,7 +72,7 @@ def test_four_photos_of_one_spot_are_a_place(tmp_path: Path, croatia) -> None:
 def test_views_tell_nothing_of_the_camera(tmp_path: Path) -> None:
     shoot(tmp_path / "photos", "a.jpg", 0, 0.0)
     assert b"Secret Camera" in (tmp_path / "photos" / "a.jpg").read_bytes()
-    photos_to_places(tmp_path / "photos", tmp_path / "out")
+    import_photos(tmp_path / "photos", tmp_path / "out")
     (view,) = (tmp_path / "out").rglob("0.jpg")
     data = view.read_bytes()
     assert b"Secret Camera" not in data
@@ -86,7 +86,7 @@ def test_a_photo_on_its_side_is_turned_upright(tmp_path: Path) -> None:
     save_photo(
         tmp_path / "p" / "a.jpg", upright.rotate(90, expand=True), position=SPOT, direction=0.0, orientation=6
     )
-    photos_to_places(tmp_path / "p", tmp_path / "out")
+    import_photos(tmp_path / "p", tmp_path / "out")
     (view,) = (tmp_path / "out").rglob("0.jpg")
     assert np.abs(read_pixels(view) - np.asarray(upright, dtype=float)).mean() < 8
 
@@ -96,7 +96,7 @@ def test_the_photo_that_looks_nearest_to_a_heading_is_its_view(tmp_path: Path) -
     shoot(photos, "far.jpg", 0, 100.0)
     shoot(photos, "near.jpg", 1, 93.0)
     shoot(photos, "between.jpg", 2, 40.0)
-    report = photos_to_places(photos, tmp_path / "out", tolerance_deg=30.0)
+    report = import_photos(photos, tmp_path / "out", tolerance_deg=30.0)
     assert (report["places"], report["views"], report["complete"]) == (1, 1, 0)
     assert [row["file"] for row in rows(tmp_path / "out" / "sources.csv")] == ["near.jpg"]
     assert {row["file"]: (row["kind"], row["reason"]) for row in rows(tmp_path / "out" / "skipped.csv")} == {
@@ -116,7 +116,7 @@ def test_what_is_no_view_is_counted_by_kind_and_listed(tmp_path: Path) -> None:
     (photos / "notes.txt").write_text("no photo at all")
     cut = shoot(photos, "cut.jpg", 3, 180.0).read_bytes()
     (photos / "cut.jpg").write_bytes(cut[:-400])
-    report = photos_to_places(photos, tmp_path / "out")
+    report = import_photos(photos, tmp_path / "out")
     kinds = {name: count for name, count in report.items() if name.startswith("skipped_")}
     assert kinds == {
         "skipped_no_direction": 1,
@@ -131,7 +131,7 @@ def test_what_is_no_view_is_counted_by_kind_and_listed(tmp_path: Path) -> None:
     assert "must be a JPEG, PNG or WebP, got '.heic'" in listed["phone.heic"]["reason"]
     assert "Premature end" in listed["cut.jpg"]["reason"]
     assert [row["file"] for row in rows(tmp_path / "out" / "sources.csv")] in (["good.jpg"], ["same.jpg"])
-    assert f"{'skipped not_read':<{max(map(len, report))}}  3" in summary_lines(report)
+    assert f"{'skipped not_read':<{max(map(len, report))}}  3" in format_summary(report)
 
 
 @pytest.mark.parametrize(
@@ -150,7 +150,7 @@ def test_a_panorama_that_cannot_be_cut_is_skipped_and_the_others_are_used(
     part = make_panorama(256).crop(box)
     save_photo(photos / "part.jpg", part, position=SPOT, xmp=make_gpano(PoseHeadingDegrees=0, **area))
     shoot(photos, "good.jpg", 2, 0.0)
-    report = photos_to_places(photos, tmp_path / "out")
+    report = import_photos(photos, tmp_path / "out")
     assert (report["places"], report["views"], report["skipped_not_read"]) == (1, 1, 1)
     (row,) = rows(tmp_path / "out" / "skipped.csv")
     assert (row["file"], row["kind"]) == ("part.jpg", "not_read")
@@ -161,18 +161,18 @@ def test_a_folder_that_cannot_be_written_and_one_without_photos(tmp_path: Path) 
     shoot(tmp_path / "photos", "good.jpg", 2, 0.0)
     (tmp_path / "file").write_text("")
     for out in (tmp_path / "file", tmp_path / "file" / "out"):
-        with pytest.raises(StoreError, match=r"cannot be written \(.+\)\. Make room or give yourself the right"):
-            photos_to_places(tmp_path / "photos", out)
+        with pytest.raises(StoreError, match=r"cannot be written \(.+\)\. .*name another out"):
+            import_photos(tmp_path / "photos", out)
     (tmp_path / "none").mkdir()
     with pytest.raises(MissingFileError, match=r"^photos\.folder must hold JPEG, PNG or WebP files, got"):
-        photos_to_places(tmp_path / "none", tmp_path / "out")
+        import_photos(tmp_path / "none", tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
 def test_magnetic_and_unstated_directions_are_counted(tmp_path: Path) -> None:
     for number, reference in enumerate(("M", "T", None)):
         shoot(tmp_path / "p", f"{number}.jpg", number, 90.0 * number, reference=reference)
-    report = photos_to_places(tmp_path / "p", tmp_path / "out")
+    report = import_photos(tmp_path / "p", tmp_path / "out")
     assert (report["magnetic"], report["unstated"], report["views"]) == (1, 1, 3)
 
 
@@ -180,12 +180,12 @@ def test_few_views_are_left_out_where_more_are_wanted(tmp_path: Path) -> None:
     shoot(tmp_path / "p", "a.jpg", 0, 0.0)
     shoot(tmp_path / "p", "b.jpg", 1, 90.0)
     shoot(tmp_path / "p", "c.jpg", 2, 0.0, position=(46.0, 16.0))
-    report = photos_to_places(tmp_path / "p", tmp_path / "out", min_views=2)
+    report = import_photos(tmp_path / "p", tmp_path / "out", min_views=2)
     assert (report["places"], report["skipped_few_views"]) == (1, 1)
 
 
 def test_a_panorama_gives_all_four_views(tmp_path: Path) -> None:
-    """Its middle column looks to 30 degrees: so north lies 30 degrees left of it, which its colours say."""
+    """The middle column looks to 30 degrees, so north is 30 degrees left of it, as the colours show."""
     photos = tmp_path / "p"
     save_photo(
         photos / "pano.jpg",
@@ -194,9 +194,9 @@ def test_a_panorama_gives_all_four_views(tmp_path: Path) -> None:
         xmp=make_gpano(PoseHeadingDegrees=30, PoseRollDegrees=9),
     )
     shoot(photos, "plain.jpg", 0, 0.0)
-    report = photos_to_places(photos, tmp_path / "out", size=65)
-    wanted = {"places": 1, "views": 4, "panoramas": 1, "tilted": 1, "skipped_heading_taken": 1}
-    assert {name: report[name] for name in wanted} == wanted
+    report = import_photos(photos, tmp_path / "out", size=65)
+    expected = {"places": 1, "views": 4, "panoramas": 1, "tilted": 1, "skipped_heading_taken": 1}
+    assert {name: report[name] for name in expected} == expected
     for heading in (0, 90, 180, 270):
         (view,) = (tmp_path / "out").rglob(f"{heading}.jpg")
         middle = read_pixels(view)[32, 32] / 127.5 - 1
@@ -208,7 +208,7 @@ def test_a_panorama_that_does_not_say_so_is_known_by_its_seam(tmp_path: Path) ->
     photos = tmp_path / "p"
     save_photo(photos / "pano.jpg", make_panorama(), position=SPOT, direction=0.0)
     save_photo(photos / "wide.jpg", make_picture(5, 512, 1024), position=(46.0, 16.0), direction=0.0)
-    report = photos_to_places(photos, tmp_path / "out")
+    report = import_photos(photos, tmp_path / "out")
     assert (report["places"], report["panoramas"], report["views"]) == (2, 1, 5)
 
 
@@ -216,24 +216,24 @@ def test_a_rerun_gives_the_same_and_goes_on(tmp_path: Path) -> None:
     photos, out = tmp_path / "p", tmp_path / "out"
     for number in range(3):
         shoot(photos, f"{number}.jpg", number, 0.0, position=(45.0 + number, 16.0))
-    photos_to_places(photos, out)
+    import_photos(photos, out)
     first = bytes_below(out)
     images = sorted((out / "images").iterdir())
     shutil.rmtree(images[0])
     (images[1] / "0.jpg").unlink()
     (out / "images" / f".{images[0].name}.part").mkdir()
     (out / "images" / f".{images[0].name}.part" / "0.jpg").write_bytes(b"half")
-    report = photos_to_places(photos, out)
+    report = import_photos(photos, out)
     assert (report["written"], report["there"], report["left_over"]) == (2, 1, 0)
     assert bytes_below(out) == first
     (photos / "0.jpg").unlink()
-    report = photos_to_places(photos, out)
+    report = import_photos(photos, out)
     assert (report["places"], report["left_over"]) == (2, 1)
     other = tmp_path / "elsewhere" / "b"
     other.mkdir(parents=True)
     for number in (2, 1):
         shutil.copy(photos / f"{number}.jpg", other / f"renamed{number}.jpg")
-    photos_to_places(other.parent, tmp_path / "out2")
+    import_photos(other.parent, tmp_path / "out2")
     assert {row["uuid"] for row in rows(out / "data.csv")} == {
         row["uuid"] for row in rows(tmp_path / "out2/data.csv")
     }
@@ -241,21 +241,21 @@ def test_a_rerun_gives_the_same_and_goes_on(tmp_path: Path) -> None:
 
 def test_other_settings_in_one_folder_are_refused(tmp_path: Path) -> None:
     shoot(tmp_path / "p", "a.jpg", 0, 0.0)
-    photos_to_places(tmp_path / "p", tmp_path / "out", size=64)
+    import_photos(tmp_path / "p", tmp_path / "out", size=64)
     with pytest.raises(
         ConfigError, match=r"out .* holds views made with other settings: size 64, now 32\. Use anot"
     ):
-        photos_to_places(tmp_path / "p", tmp_path / "out", size=32)
+        import_photos(tmp_path / "p", tmp_path / "out", size=32)
 
 
 def test_places_under_the_photos_are_no_photos(tmp_path: Path) -> None:
     shoot(tmp_path / "p", "a.jpg", 0, 0.0)
     for _ in range(2):
-        assert photos_to_places(tmp_path / "p", tmp_path / "p" / "out")["files"] == 1
+        assert import_photos(tmp_path / "p", tmp_path / "p" / "out")["files"] == 1
     with pytest.raises(ConfigError, match=r"^out must not be the folder of the photos itself"):
-        photos_to_places(tmp_path / "p", tmp_path / "p")
+        import_photos(tmp_path / "p", tmp_path / "p")
     with pytest.raises(MissingFileError, match=r"^photos\.folder must be a folder, got '.*none'"):
-        photos_to_places(tmp_path / "none", tmp_path / "out")
+        import_photos(tmp_path / "none", tmp_path / "out")
 
 
 @pytest.mark.parametrize(
@@ -271,50 +271,50 @@ def test_places_under_the_photos_are_no_photos(tmp_path: Path) -> None:
 )
 def test_numbers_out_of_range_are_named(tmp_path: Path, key: str, value: float) -> None:
     with pytest.raises(ConfigError, match=rf"^photos\.{key} must be"):
-        photos_to_places(tmp_path, tmp_path / "out", **{key: value})
+        import_photos(tmp_path, tmp_path / "out", **{key: value})
     assert not (tmp_path / "out").exists()
 
 
 @settings(max_examples=40, deadline=None)
 @given(steps=st.lists(st.integers(0, 60), min_size=1, max_size=25), reach=st.integers(1, 20))
 def test_no_photo_is_far_from_its_leader(steps: list[int], reach: int) -> None:
-    """Against the plain way: each photo joins the nearest leader within reach, or leads."""
+    """Compares with a loop in which each photo joins the nearest leader within reach, or becomes one."""
     coords = np.array([(45.0 + 1e-5 * step, 16.0) for step in steps])
-    leaders = group(coords, [None] * len(steps), group_m=(reach + 0.5) * STEP_M, group_s=None)
-    own: list[int] = []
+    leaders = group_photos(coords, [None] * len(steps), group_m=(reach + 0.5) * STEP_M, group_s=None)
+    expected: list[int] = []
     for number, step in enumerate(steps):
-        near = [one for one in own if abs(steps[one] - step) <= reach]
-        best = min(near, key=lambda one: (abs(steps[one] - step), one), default=number)
+        near = [leader for leader in expected if abs(steps[leader] - step) <= reach]
+        best = min(near, key=lambda leader: (abs(steps[leader] - step), leader), default=number)
         if best == number:
-            own.append(number)
+            expected.append(number)
         assert abs(steps[leaders[number]] - step) <= reach
         assert abs(steps[leaders[number]] - step) == abs(steps[best] - step)
-    assert set(leaders.tolist()) == set(own)
+    assert set(leaders.tolist()) == set(expected)
 
 
 def test_leaders_are_those_of_one_by_one() -> None:
-    """Against the words of the docs, pair by pair; across the date line and at a pole too."""
-    draw = np.random.default_rng(4)
+    """Compares with a loop over pairs, also across the date line and at a pole."""
+    rng = np.random.default_rng(4)
     for middle in ((45.5, 16.0), (0.0, 180.0), (89.9999, 10.0)):
-        coords = np.array(middle) + draw.normal(0.0, 1.5e-4, (300, 2))
+        coords = np.array(middle) + rng.normal(0.0, 1.5e-4, (300, 2))
         coords[:, 1] = (coords[:, 1] + 180.0) % 360.0 - 180.0
-        days = [None if one > 3 else datetime(2024, 5, 1 + one) for one in draw.integers(0, 6, 300)]
+        days = [None if day > 3 else datetime(2024, 5, 1 + day) for day in rng.integers(0, 6, 300)]
         leaders: list[int] = []
         for number in range(300):
-            apart_m = haversine_km(coords[number], coords[:number]) * 1000.0
+            distances_m = haversine_km(coords[number], coords[:number]) * 1000.0
             fits = [
-                (apart_m[one], one) for one in range(number)
-                if leaders[one] == one and apart_m[one] <= 10.0
-                and (days[one] is None or days[number] is None or days[one] == days[number])
+                (distances_m[leader], leader) for leader in range(number)
+                if leaders[leader] == leader and distances_m[leader] <= 10.0
+                and (days[leader] is None or days[number] is None or days[leader] == days[number])
             ]  # fmt: skip
             leaders.append(min(fits)[1] if fits else number)
-        assert group(coords, days, group_m=10.0, group_s=600.0).tolist() == leaders
+        assert group_photos(coords, days, group_m=10.0, group_s=600.0).tolist() == leaders
 
 
 def test_thousands_of_photos_of_one_spot_take_no_memory_for_their_pairs() -> None:
     coords = np.random.default_rng(0).normal((45.5, 16.0), 1e-6, (4000, 2))
     tracemalloc.start()
-    assert set(group(coords, [None] * 4000, group_m=10.0, group_s=600.0)) == {0}
+    assert set(group_photos(coords, [None] * 4000, group_m=10.0, group_s=600.0)) == {0}
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 10 * 2**20  # eight million pairs are 128 MiB
@@ -323,29 +323,29 @@ def test_thousands_of_photos_of_one_spot_take_no_memory_for_their_pairs() -> Non
 def test_photos_of_two_days_are_two_places_and_one_without_a_date_fits_any() -> None:
     coords = np.array([SPOT] * 4)
     days = [datetime(2024, 5, 6, 10), datetime(2024, 5, 6, 10, 9), datetime(2024, 5, 7, 10), None]
-    assert group(coords, days, group_m=5, group_s=600).tolist() == [0, 0, 2, 0]
-    assert group(coords, days, group_m=5, group_s=None).tolist() == [0, 0, 0, 0]
+    assert group_photos(coords, days, group_m=5, group_s=600).tolist() == [0, 0, 2, 0]
+    assert group_photos(coords, days, group_m=5, group_s=None).tolist() == [0, 0, 0, 0]
 
 
 def test_nearest_headings() -> None:
-    numbers, off = nearest_headings(np.array([0.0, 359.0, 46.0, 300.0, 180.0]))
+    numbers, off = find_nearest_headings(np.array([0.0, 359.0, 46.0, 300.0, 180.0]))
     assert numbers.tolist() == [0, 0, 1, 3, 2]
     np.testing.assert_allclose(off, [0, 1, 44, 30, 0])
 
 
 def test_skipped_adds_up(tmp_path: Path) -> None:
-    """Each file is a view, or stands in skipped.csv once."""
+    """Each file is a view, or listed once in skipped.csv."""
     photos = tmp_path / "p"
     random = np.random.default_rng(0)
     for number in range(25):
         place = (45.0 + 0.001 * (number // 6), 16.0)
         shoot(photos, f"{number:02}.jpg", number, float(random.uniform(0, 360)), position=place)
-    photos_to_places(photos, tmp_path / "out", tolerance_deg=35.0, min_views=2)
+    import_photos(photos, tmp_path / "out", tolerance_deg=35.0, min_views=2)
     files = [row["file"] for name in ("sources", "skipped") for row in rows(tmp_path / "out" / f"{name}.csv")]
     assert Counter(files) == Counter(f"{number:02}.jpg" for number in range(25))
 
 
-@pytest.mark.slow  # in processes of their own
+@pytest.mark.slow  # starts a process
 def test_the_command_makes_places(tmp_path: Path) -> None:
     photos, out = tmp_path / "p", tmp_path / "out"
     save_photo(photos / "a.jpg", make_panorama(256), position=SPOT, xmp=make_gpano(PoseHeadingDegrees=90))

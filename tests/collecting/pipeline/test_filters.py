@@ -1,4 +1,4 @@
-"""Which panoramas become places: against distances by brute force, and in the order of points."""
+"""Selection of places by filters: distances against brute force, and the order of points."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import numpy as np
 import pyproj
 import pytest
 
-from geoguesser.collecting.database import Journal
-from geoguesser.collecting.pipeline.filters import Filters, choose
+from geoguesser.collecting.database import Database
+from geoguesser.collecting.pipeline.filters import Filters, select_places
 from geoguesser.errors import ConfigError, DataError, MissingFileError
 
 NONE = {
@@ -24,14 +24,14 @@ NONE = {
 
 
 def filters(**given: object) -> Filters:
-    return Filters.of({**NONE, **{key.rstrip("_"): value for key, value in given.items()}})
+    return Filters.from_config({**NONE, **{key.rstrip("_"): value for key, value in given.items()}})
 
 
-def fill(journal: Journal, places: list[dict]) -> None:
-    """Places as `metadata` found them, inserted in any order."""
+def fill(database: Database, places: list[dict]) -> None:
+    """Inserts places in the given order, as the metadata step does."""
     for place in places:
         row = {"date": "2019-06", "copyright": "© Google", "state": "found", "why": "", **place}
-        journal.change(
+        database.write(
             lambda db, row=row: db.execute(
                 "INSERT INTO places (provider, panorama_id, uuid, latitude, longitude, date, copyright, "
                 "extra, point, state, why) VALUES "
@@ -41,17 +41,18 @@ def fill(journal: Journal, places: list[dict]) -> None:
         )  # fmt: skip
 
 
-def chosen(journal: Journal, given: Filters) -> tuple[list[str], dict[str, int]]:
-    dropped = journal.change(lambda db: choose(db, given))
-    return [row[0] for row in journal.rows("SELECT uuid FROM places WHERE state = 'wanted' ORDER BY point")], dict(
-        dropped
-    )
+def select(database: Database, given: Filters) -> tuple[list[str], dict[str, int]]:
+    """Ids of the selected places in the order of points, and the number of places dropped now by reason."""
+    database.write(lambda db: select_places(db, given))
+    wanted = [row[0] for row in database.query("SELECT uuid FROM places WHERE state = 'wanted' ORDER BY point")]
+    query = "SELECT why, count(*) FROM places WHERE state = 'dropped' AND why NOT LIKE 'view:%' GROUP BY why"
+    return wanted, dict(database.query(query))
 
 
 @pytest.mark.parametrize("latitude", [0.0, 45.0, -79.9, 89.95])
 def test_the_least_distance_is_that_of_brute_force(latitude: float, tmp_path: Path):
-    draw = np.random.default_rng(3)
-    coords = np.array((latitude, 179.999)) + draw.normal(size=(300, 2)) * (
+    rng = np.random.default_rng(3)
+    coords = np.array((latitude, 179.999)) + rng.normal(size=(300, 2)) * (
         0.002,
         0.002 / np.cos(np.radians(latitude)),
     )
@@ -65,25 +66,25 @@ def test_the_least_distance_is_that_of_brute_force(latitude: float, tmp_path: Pa
             kept.append(number)
     assert 20 < len(kept) < 280
     random.Random(1).shuffle(places)  # answers come in any order
-    with Journal(tmp_path) as journal:
-        fill(journal, places)
-        wanted, dropped = chosen(journal, filters(min_distance_m=60.0))
+    with Database(tmp_path) as database:
+        fill(database, places)
+        wanted, dropped = select(database, filters(min_distance_m=60.0))
         assert wanted == [f"p{number}" for number in kept]
         assert dropped == {"too_near": 300 - len(kept)}
-        assert chosen(journal, filters(min_distance_m=60.0))[0] == wanted  # again, the same
-        assert len(chosen(journal, filters())[0]) == 300  # and other filters take nothing for good
+        assert select(database, filters(min_distance_m=60.0))[0] == wanted  # again, the same
+        assert len(select(database, filters())[0]) == 300  # and other filters take nothing for good
 
 
 def test_done_places_stay_and_keep_others_away(tmp_path: Path):
-    with Journal(tmp_path) as journal:
-        fill(journal, [
+    with Database(tmp_path) as database:
+        fill(database, [
             {"id": "a", "latitude": 45.0, "longitude": 16.0, "point": 1},
             {"id": "b", "latitude": 45.0, "longitude": 16.0001, "point": 2, "state": "done", "date": "1999-01"},
             {"id": "c", "latitude": 45.0, "longitude": 16.01, "point": 3, "state": "dropped", "why": "view:grey"},
             {"id": "d", "latitude": 45.0, "longitude": 16.02, "point": 4, "state": "failed"},
         ])  # fmt: skip
-        assert chosen(journal, filters(min_distance_m=50.0, from_="2010-01")) == (["d"], {"too_near": 1})
-        assert journal.rows("SELECT uuid, state FROM places ORDER BY point") == [
+        assert select(database, filters(min_distance_m=50.0, from_="2010-01")) == (["d"], {"too_near": 1})
+        assert database.query("SELECT uuid, state FROM places ORDER BY point") == [
             ("a", "dropped"), ("b", "done"), ("c", "dropped"), ("d", "wanted"),
         ]  # fmt: skip
 
@@ -105,20 +106,20 @@ def test_done_places_stay_and_keep_others_away(tmp_path: Path):
     ],
 )
 def test_by_date_and_copyright(given: dict, date: str, owner: str, why: str):
-    assert filters(**given).why_not(date, owner) == why
+    assert filters(**given).find_rejection(date, owner) == why
 
 
 def test_existing_datasets(tmp_path: Path):
     (tmp_path / "data.csv").write_text("uuid,latitude,longitude,pano_id\nx,45.0,16.0,nan\ny,10,10,known\n")
-    with Journal(tmp_path / "out") as journal:
-        fill(journal, [
+    with Database(tmp_path / "out") as database:
+        fill(database, [
             {"id": "a", "latitude": 45.0001, "longitude": 16.0, "point": 1},
             {"id": "known", "latitude": 46.0, "longitude": 16.0, "point": 2},
             {"id": "nan", "latitude": 47.0, "longitude": 16.0, "point": 3},
         ])  # fmt: skip
         existing = [str(tmp_path)]
-        assert chosen(journal, filters(existing=existing)) == (["a", "nan"], {"in_existing": 1})
-        wanted = chosen(journal, filters(existing=existing, min_distance_m=20.0))
+        assert select(database, filters(existing=existing)) == (["a", "nan"], {"in_existing": 1})
+        wanted = select(database, filters(existing=existing, min_distance_m=20.0))
         assert wanted == (["nan"], {"in_existing": 1, "too_near": 1})
 
 
@@ -126,7 +127,7 @@ def test_existing_datasets(tmp_path: Path):
     ("text", "message"),
     [
         ("uuid,latitude,longitude\nx,north,16.0\n", r"data\.csv row 2 must have a latitude within 90 and a long"),
-        ("uuid,latitude,longitude\nx,45,16\ny,nan,16.0\n", r"data\.csv row 3 .* got \('nan', '16\.0'\)\. Mend"),
+        ("uuid,latitude,longitude\nx,45,16\ny,nan,16.0\n", r"data\.csv row 3 .* got \('nan', '16\.0'\)\. Correct"),
         ("uuid,latitude,longitude\nx,450,16.0\n", r"row 2 must have a latitude within 90"),
         ("uuid,latitude,longitude\nx,45\n", r"row 2 must have a latitude within 90"),
         ("uuid,lat,lon\nx,45,16\n", r"data\.csv must have the columns latitude and longitude, got \['uuid', 'lat"),

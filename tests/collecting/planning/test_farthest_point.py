@@ -1,51 +1,53 @@
-"""Farthest-first choice: against the plain way, and what it promises."""
+"""Farthest-first selection against a direct implementation, and its guarantees."""
 
 from __future__ import annotations
 
 import numpy as np
 from scipy.spatial.distance import cdist
 
-from geoguesser.collecting.planning.farthest_point import farthest_first, in_blocks
+from geoguesser.collecting.planning.farthest_point import select_farthest_first, sort_into_blocks
 from geoguesser.geo.distance import haversine_km, to_unit
 
 
-def around(count: int, seed: int) -> np.ndarray:
+def draw_coords(count: int, seed: int) -> np.ndarray:
     return np.random.default_rng(seed).uniform((42, 13), (47, 20), (count, 2))
 
 
-def by_hand(candidates: np.ndarray, existing: np.ndarray, most: int) -> list[int]:
-    """All distances in one matrix, one choice after the other."""
+def select_directly(candidates: np.ndarray, existing: np.ndarray, count: int) -> list[int]:
+    """Selects with all distances in one matrix, one candidate after another."""
     points = to_unit(candidates)
     nearest = cdist(points, to_unit(existing)).min(axis=1)
     chosen = []
-    for _ in range(most):
+    for _ in range(count):
         chosen.append(int(np.argmax(nearest)))
         nearest = np.minimum(nearest, np.linalg.norm(points - points[chosen[-1]], axis=1))
     return chosen
 
 
-def test_as_the_plain_way() -> None:
-    candidates, existing = around(1500, 0), around(20, 1)
-    chosen, gaps_km = farthest_first(candidates, existing, most=300)
-    assert chosen.tolist() == by_hand(candidates, existing, 300)
+def test_equals_the_direct_implementation() -> None:
+    candidates, existing = draw_coords(1500, 0), draw_coords(20, 1)
+    chosen, gaps_km = select_farthest_first(candidates, existing, max_count=300)
+    assert chosen.tolist() == select_directly(candidates, existing, 300)
     assert (np.diff(gaps_km) <= 1e-9).all()
     first = haversine_km(candidates[chosen[0]], existing).min()
     np.testing.assert_allclose(gaps_km[0], first, rtol=1e-9)
 
 
 def test_it_stops_at_the_spacing_and_where_no_candidate_is_left() -> None:
-    candidates, existing = around(3000, 2), around(5, 3)
-    chosen, gaps_km = farthest_first(candidates, existing, most=3000, spacing_m=30_000)
+    candidates, existing = draw_coords(3000, 2), draw_coords(5, 3)
+    chosen, gaps_km = select_farthest_first(candidates, existing, max_count=3000, spacing_m=30_000)
     assert 30 < len(chosen) < 3000
     assert gaps_km[-1] >= 30.0
-    left = haversine_km(candidates[:, None], np.concatenate((existing, candidates[chosen]))[None]).min(axis=1)
-    assert left.max() < 30.0
-    all_, _ = farthest_first(np.repeat(around(4, 4), 3, axis=0), existing, most=100)
-    assert len(all_) == 4  # the same point is no gap
+    remaining_km = haversine_km(candidates[:, None], np.concatenate((existing, candidates[chosen]))[None]).min(
+        axis=1
+    )
+    assert remaining_km.max() < 30.0
+    distinct, _ = select_farthest_first(np.repeat(draw_coords(4, 4), 3, axis=0), existing, max_count=100)
+    assert len(distinct) == 4  # a repeated point leaves no gap
 
 
 def test_blocks_hold_each_point_once() -> None:
-    points = to_unit(around(1000, 5))
-    order, blocks = in_blocks(points)
+    points = to_unit(draw_coords(1000, 5))
+    order, blocks = sort_into_blocks(points)
     assert sorted(order[order >= 0].tolist()) == list(range(1000))
     np.testing.assert_array_equal(blocks[order >= 0], points[order[order >= 0]])

@@ -1,4 +1,4 @@
-"""Layers: distances against pyproj's geodesics, and what is refused."""
+"""Vector layers: distances against geodesics of pyproj, and files that are refused."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pyproj import Geod
 from shapely.geometry import LineString, MultiPoint, Point, box
 from support.vector_files import write_layer, write_places_csv
 
-from geoguesser.collecting.planning.layers import Layer, cut_pieces, read_existing, read_layer
+from geoguesser.collecting.planning.layers import Layer, read_existing_places, read_layer, split_segments
 from geoguesser.errors import DataError, MissingFileError
 from geoguesser.geo.distance import EARTH_RADIUS_KM, haversine_km
 
@@ -20,31 +20,31 @@ GEOD = Geod(a=EARTH_RADIUS_KM * 1000, f=0)
 
 
 def steps_along(shape: shapely.Geometry, count: int = 4000) -> np.ndarray:
-    """(count, 2) points along a line's edges, latitude and longitude."""
+    """Returns (count, 2) latitude and longitude of points along a line's edges."""
     ends = shapely.get_coordinates(shape)
     legs = [np.linspace(a, b, count) for a, b in itertools.pairwise(ends)]
     return np.concatenate(legs)[:, ::-1]
 
 
-def around(count: int, seed: int = 0) -> np.ndarray:
+def draw_coords(count: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).uniform((44.9, 15.8), (46.1, 17.2), (count, 2))
 
 
 def test_distance_to_lines_is_that_of_their_nearest_point() -> None:
     lines = [LineString([(16, 45), (16.7, 45.4), (17, 46)]), LineString([(16.1, 45.9), (16.1001, 45.9001)])]
-    layer, points = Layer(np.array(lines, dtype=object)), around(300)
+    layer, points = Layer(np.array(lines, dtype=object)), draw_coords(300)
     stops = np.concatenate([steps_along(line) for line in lines])
     true_m = np.array([haversine_km(stops, point).min() for point in points]) * 1000
     for limit in (500.0, 5000.0, 30_000.0):
-        sure = np.abs(true_m - limit) > 15.0  # the steps of the independent answer
-        np.testing.assert_array_equal(layer.within(points, limit)[sure], (true_m <= limit)[sure])
+        is_clear = np.abs(true_m - limit) > 15.0  # resolution of the expected distances
+        np.testing.assert_array_equal(layer.within(points, limit)[is_clear], (true_m <= limit)[is_clear])
     limits = true_m * np.where(np.arange(300) % 2, 1.01, 0.97)
     np.testing.assert_array_equal(layer.within(points, limits), np.arange(300) % 2 == 1)
 
 
 @pytest.mark.parametrize("count", [5, 50, 400])
 def test_distance_holds_where_many_short_pieces_lie_about(count: int) -> None:
-    """The nearest middles are of short pieces; the long piece that passes nearer has its middle farther off."""
+    """The nearest middles belong to short pieces, while a long piece with a farther middle passes nearer."""
     cluster = [LineString([(16.003 + 1e-7 * n, 45.00085), (16.003 + 1e-7 * n, 45.00086)]) for n in range(count)]
     long = LineString([(16.0019, 45.0005), (16.0031, 45.0005)])  # 94 m: one piece; the cluster is 39 m off
     layer = Layer(np.array([*cluster, long], dtype=object))
@@ -71,7 +71,7 @@ def test_points_and_many_parts_and_the_date_line() -> None:
 
 def test_pieces_are_equal_and_short() -> None:
     starts, stops = np.array([[45.0, 16.0], [0.0, 0.0]]), np.array([[45.0, 16.5], [0.0, 0.0]])
-    a, b = cut_pieces(starts, stops, 10.0)
+    a, b = split_segments(starts, stops, 10.0)
     lengths = haversine_km(a, b)
     assert len(a) == 5  # 39.3 km in four, and a point
     np.testing.assert_allclose(lengths[:4], lengths[0], rtol=1e-4)
@@ -101,18 +101,18 @@ def test_layers_that_cannot_be_used_are_refused_by_name(tmp_path: Path) -> None:
         read_layer(tmp_path / "empty.geojson")
     with pytest.warns(UserWarning, match="crs"):
         path = write_layer(tmp_path / "nocrs.shp", [Point(16, 45)], None)
-    with pytest.raises(DataError, match=r"nocrs\.shp must say in which CRS its numbers are, got 'no CRS'"):
+    with pytest.raises(DataError, match=r"nocrs\.shp must state the CRS of its coordinates, got 'no CRS'"):
         read_layer(path)
     far = write_layer(tmp_path / "far.gpkg", [Point(500_000, 5_000_000)])
-    with pytest.raises(DataError, match=r"far\.gpkg must have numbers that its CRS turns into degrees"):
+    with pytest.raises(DataError, match=r"far\.gpkg must have coordinates that its CRS converts to degrees"):
         read_layer(far)
 
 
 def test_existing_places_are_read_from_a_file_or_its_folder(tmp_path: Path) -> None:
-    coords = around(5)
+    coords = draw_coords(5)
     path = write_places_csv(tmp_path / "data.csv", coords)
-    np.testing.assert_array_equal(read_existing(path), coords)
-    np.testing.assert_array_equal(read_existing(tmp_path), coords)
+    np.testing.assert_array_equal(read_existing_places(path), coords)
+    np.testing.assert_array_equal(read_existing_places(tmp_path), coords)
 
 
 @pytest.mark.parametrize(
@@ -122,7 +122,7 @@ def test_existing_places_are_read_from_a_file_or_its_folder(tmp_path: Path) -> N
         ("uuid,latitude,longitude\n", r"must hold at least one place"),
         (
             "uuid,latitude,longitude\na,45,16\nb,x,16\nc,99,0\n",
-            r"row 3 must have .* got \('x', '16'\)\. 2 such rows",
+            r"row 3 must have .* got \('x', '16'\)\. Correct all 2 such rows",
         ),
         ("", r"must be a CSV file in UTF-8"),
     ],
@@ -130,9 +130,9 @@ def test_existing_places_are_read_from_a_file_or_its_folder(tmp_path: Path) -> N
 def test_tables_that_cannot_be_used_are_refused(tmp_path: Path, text: str, message: str) -> None:
     (tmp_path / "data.csv").write_text(text)
     with pytest.raises(DataError, match=rf"^strategy\.existing .*data\.csv {message}"):
-        read_existing(tmp_path)
+        read_existing_places(tmp_path)
 
 
 def test_a_table_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(MissingFileError, match=r"must be a data\.csv, or a folder that holds one"):
-        read_existing(tmp_path)
+        read_existing_places(tmp_path)

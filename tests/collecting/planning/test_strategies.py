@@ -1,4 +1,4 @@
-"""Plans: even by area against areas computed by themselves, spacing, quotas, gaps, and what is refused."""
+"""Sampling strategies: uniformity against computed areas, spacing, quotas, gaps, and errors."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from shapely.geometry import LineString, MultiPolygon, Point, box
 from support.vector_files import write_layer, write_places_csv
 
 from geoguesser.collecting.planning.layers import Layer
-from geoguesser.collecting.planning.plan_lines import plan_lines
-from geoguesser.collecting.planning.poisson_disk import first_come, first_of_each
-from geoguesser.collecting.planning.strategies import FillGaps, PerCell, Strategy, Uniform, in_turn
+from geoguesser.collecting.planning.plan_lines import format_plan
+from geoguesser.collecting.planning.poisson_disk import select_first_per_owner, select_non_conflicting
+from geoguesser.collecting.planning.strategies import FillGaps, PerCell, Strategy, Uniform, interleave_owners
 from geoguesser.commands.configs import build, to_plain
 from geoguesser.errors import ConfigError, DataError
 from geoguesser.geo.distance import chord_to_km, haversine_km, to_unit
@@ -30,24 +30,24 @@ SQUARE = PlaneRegion("square", MultiPolygon([box(16, 45, 16.4, 45.3)]))  # 31 km
 
 
 def nearest_m(points: np.ndarray) -> float:
-    """The least great-circle distance of any two points."""
+    """Computes the smallest great-circle distance between two points."""
     pairs = cKDTree(to_unit(points)).query(to_unit(points), k=2)[1]
     return float(haversine_km(points, points[pairs[:, 1]]).min()) * 1000
 
 
-def counts_in(areas: np.ndarray, points: np.ndarray) -> np.ndarray:
-    """How many points (degrees) lie in each polygon (degrees)."""
+def count_in(areas: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """Counts the points in each polygon, both in degrees."""
     at = shapely.STRtree(areas).query(shapely.points(points[:, ::-1]), predicate="intersects")[1]
     return np.bincount(at, minlength=len(areas))
 
 
 def check_even(region: Any, points: np.ndarray, boxes: list, equal_area: object) -> float:
-    """The chance of counts that differ so much from the areas of boxes on land; areas by another projection."""
+    """Computes the p value of the counts in boxes, given the areas of their land in another projection."""
     land = geopandas.GeoSeries([shapely.make_valid(region.land_deg)], crs=4326)
     pieces = geopandas.GeoSeries(boxes, crs=4326).intersection(land.iloc[0])
     pieces = pieces[~pieces.is_empty]
     areas = pieces.segmentize(0.01).to_crs(equal_area).area.to_numpy()
-    counts = counts_in(pieces.to_numpy(), points)
+    counts = count_in(pieces.to_numpy(), points)
     assert counts.sum() >= 0.99 * len(points)  # between two boxes, or on a shore that is no straight line here
     large = areas > 0.002 * areas.sum()
     observed, expected = counts[large].astype(float), areas[large]
@@ -55,7 +55,7 @@ def check_even(region: Any, points: np.ndarray, boxes: list, equal_area: object)
 
 
 def test_uniform_is_even_by_area(croatia: Any) -> None:
-    """Against areas in EPSG:3035, an equal-area CRS of Europe; Croatia's own CRS keeps them within 0.03 %."""
+    """Compares with areas in EPSG:3035, an equal-area CRS of Europe."""
     points = Uniform(spacing_m=0.0).sample(croatia, places=20_000, seed=1)
     assert croatia.contains(points).all()
     boxes = [box(x, y, x + 0.5, y + 0.4) for x in np.arange(13, 20, 0.5) for y in np.arange(42, 47, 0.4)]
@@ -64,7 +64,7 @@ def test_uniform_is_even_by_area(croatia: Any) -> None:
 
 def test_uniform_is_even_where_the_crs_is_not() -> None:
     """UTM far off its meridian enlarges areas: in the east of this land 15 % more than in the west."""
-    land = shapely.segmentize(box(15, 45, 45, 46), 0.05)  # or its edges would be straight in the plane alone
+    land = shapely.segmentize(box(15, 45, 45, 46), 0.05)  # otherwise its edges are straight in the plane only
     region = PlaneRegion("wide", MultiPolygon([land]), "EPSG:32633")
     points = Uniform(spacing_m=0.0).sample(region, places=60_000, seed=3)
     assert check_even(region, points, [box(x, 45, x + 2, 46) for x in range(15, 45, 2)], 6933) > 0.001
@@ -72,7 +72,7 @@ def test_uniform_is_even_where_the_crs_is_not() -> None:
 
 @pytest.mark.filterwarnings("error")
 def test_uniform_is_even_where_boxes_stick_out_of_the_projection() -> None:
-    """Land of nearly the whole world on a plane: the corners about it are no places at all."""
+    """Land of nearly the complete world on a plane, whose corners lie outside the projection."""
     land = shapely.segmentize(box(-170, -80, 170, 80), 0.5)
     region = PlaneRegion("most", MultiPolygon([land]))
     points = Uniform(spacing_m=5000.0).sample(region, places=10_000, seed=0)
@@ -121,7 +121,8 @@ def test_land_that_is_full_is_full_and_said_to_be() -> None:
     )  # the jamming limit of random discs in a plane; edges add some
     assert fits * 0.98 < len(points) < fits * 1.2
     assert (
-        plan_lines(report)[-1] == f"{report['short']:,} points fewer than asked: the spacing leaves no more room"
+        format_plan(report)[-1]
+        == f"{report['short']:,} points fewer than requested: the spacing leaves no more room"
     )
 
 
@@ -129,9 +130,9 @@ def test_points_keep_away_from_places_that_exist(tmp_path: Path) -> None:
     existing = Uniform(spacing_m=0.0).sample(SQUARE, places=50, seed=4)
     path = write_places_csv(tmp_path / "data.csv", existing)
     for strategy in (Uniform, PerCell, FillGaps):
-        made = strategy(spacing_m=1500.0, existing=str(path)).sample(SQUARE, places=40, seed=5)
-        assert len(made) == 40
-        assert haversine_km(made[:, None], existing[None]).min() >= 1.5
+        points = strategy(spacing_m=1500.0, existing=str(path)).sample(SQUARE, places=40, seed=5)
+        assert len(points) == 40
+        assert haversine_km(points[:, None], existing[None]).min() >= 1.5
 
 
 @pytest.mark.parametrize("shape", ["line", "area"])
@@ -144,14 +145,14 @@ def test_points_lie_near_the_layer(tmp_path: Path, shape: str) -> None:
     assert len(points) == 400
     assert Layer(np.array([drawn], dtype=object)).within(points, 200.0).all()
     assert strategy.report()["refused_near"] > 0
-    assert "within 200 m of" in plan_lines(strategy.report())[1]
+    assert "within 200 m of" in format_plan(strategy.report())[1]
 
 
 def test_a_layer_off_the_land_leaves_no_room(tmp_path: Path) -> None:
     path = write_layer(tmp_path / "far.gpkg", [Point(20, 50)])
     strategy = Uniform(near=str(path))
     assert strategy.sample(SQUARE, places=10, seed=0).shape == (0, 2)
-    assert plan_lines(strategy.report())[-1].endswith("the spacing and the layer leave no more room") is True
+    assert format_plan(strategy.report())[-1].endswith("the spacing and the layer leave no more room") is True
 
 
 def test_quotas_are_equal_to_one(croatia: Any) -> None:
@@ -166,7 +167,7 @@ def test_quotas_are_equal_to_one(croatia: Any) -> None:
     numbers, counts = np.unique(cells, axis=0, return_counts=True)
     assert len(numbers) == report["cells"]
     assert set(counts) <= {2000 // report["cells"], 2000 // report["cells"] + 1}
-    assert (report["least_in_cell"], report["most_in_cell"]) == (counts.min(), counts.max())
+    assert (report["min_in_cell"], report["max_in_cell"]) == (counts.min(), counts.max())
     assert (report["cells_short"], report["cells_empty"]) == (0, 0)
 
 
@@ -180,8 +181,8 @@ def test_a_cell_without_room_leaves_its_share_to_the_others() -> None:
     assert len(points) == 400
     assert report["cells"] == 4
     assert report["cells_short"] == 1
-    assert 0 < report["least_in_cell"] < 10
-    assert report["most_in_cell"] - (400 - report["least_in_cell"]) // 3 <= 1
+    assert 0 < report["min_in_cell"] < 10
+    assert report["max_in_cell"] - (400 - report["min_in_cell"]) // 3 <= 1
     assert nearest_m(points) >= 100.0
 
 
@@ -190,7 +191,7 @@ def test_quotas_over_the_world(earth: SphereRegion) -> None:
     report = strategy.report()
     assert len(points) == 1000
     assert earth.contains(points).all()
-    assert report["most_in_cell"] - report["least_in_cell"] <= 1
+    assert report["max_in_cell"] - report["min_in_cell"] <= 1
 
 
 def test_the_largest_gap_is_first(tmp_path: Path) -> None:
@@ -227,13 +228,13 @@ def test_first_come_is_one_by_one(count: int, seed: int, share: float) -> None:
     for number in range(count):
         if not near[kept, number].any():
             kept.append(number)
-    assert np.flatnonzero(first_come(np.argwhere(near), count)).tolist() == kept
+    assert np.flatnonzero(select_non_conflicting(np.argwhere(near), count)).tolist() == kept
 
 
 def test_first_of_each_and_in_turn() -> None:
     owners = np.array([2, 0, 0, 2, 0, 1, 2])
-    assert first_of_each(owners, np.array([2, 1, 1])).tolist() == [0, 1, 2, 5]
-    turns = owners[in_turn(owners, np.random.default_rng(0))]
+    assert select_first_per_owner(owners, np.array([2, 1, 1])).tolist() == [0, 1, 2, 5]
+    turns = owners[interleave_owners(owners, np.random.default_rng(0))]
     assert sorted(turns[:3]) == [0, 1, 2]
     assert sorted(turns[3:5]) == [0, 2]
 
@@ -246,7 +247,7 @@ def test_first_of_each_and_in_turn() -> None:
         (lambda: PerCell(size=0), r"^strategy\.size must be an integer from 1"),
         (lambda: PerCell(size=None), r"^strategy\.size must be given, or strategy\.cell_km"),
         (lambda: PerCell(cell_km=0.0), r"^strategy\.cell_km must be a number from 0\.1"),
-        (FillGaps, r"^strategy\.existing must name a data\.csv .* got None\. Without places that exist"),
+        (FillGaps, r"^strategy\.existing must name a data\.csv .* got None\. Without existing places"),
         (lambda: FillGaps(existing="x", candidates=1), r"^strategy\.candidates must be an integer from 2"),
         (lambda: Uniform().sample(SQUARE, places=0, seed=0), r"^places must be an integer from 1"),
         (lambda: Uniform().sample(SQUARE, places=1, seed=-1), r"^seed must be an integer from 0"),

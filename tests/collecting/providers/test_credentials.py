@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from geoguesser.collecting.providers.credentials import Keys, read_key, refuse_keys
+from geoguesser.collecting.providers.credentials import SecretRedactor, check_no_secrets, read_key
 from geoguesser.errors import ConfigError, MissingFileError
 
 KEY = "AIzaSyTESTKEY-not-a-real-one-0123456789ab"
@@ -18,7 +18,7 @@ def test_from_the_environment(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.delenv("SOME_KEY")
     with pytest.raises(ConfigError, match=r"^provider\.key is missing: the environment variable SOME_KEY"):
         read_key("provider.key", variable="SOME_KEY", file=None)
-    assert read_key("provider.key", variable="SOME_KEY", file=None, needed=False) == ""
+    assert read_key("provider.key", variable="SOME_KEY", file=None, required=False) == ""
 
 
 def test_from_a_file_that_only_its_owner_reads(tmp_path: Path):
@@ -26,12 +26,12 @@ def test_from_a_file_that_only_its_owner_reads(tmp_path: Path):
     file.write_text(KEY + "\n")
     for rights in (0o644, 0o640, 0o604, 0o620):
         file.chmod(rights)
-        with pytest.raises(ConfigError, match=r"key_file must be a file that only its owner may read.*chmod") as e:
+        with pytest.raises(ConfigError, match=r"key_file must be a file that only its owner can read.*chmod") as e:
             read_key("provider.key", variable="SOME_KEY", file=str(file))
         assert KEY not in str(e.value)
     file.chmod(0o600)
     assert read_key("provider.key", variable="SOME_KEY", file=str(file)) == KEY
-    with pytest.raises(MissingFileError, match=r"provider\.key_file must name a file that is there"):
+    with pytest.raises(MissingFileError, match=r"provider\.key_file must name an existing file"):
         read_key("provider.key", variable="SOME_KEY", file=str(tmp_path / "other"))
     with pytest.raises(ConfigError, match=r"provider\.key_file must be the path of a file"):
         read_key("provider.key", variable="SOME_KEY", file=str(tmp_path))
@@ -59,15 +59,15 @@ def test_a_config_with_a_key_anywhere_is_refused(value: str):
     with pytest.raises(
         ConfigError, match=r"^filters\.existing\[1\]\.name looks like a key, and is not shown"
     ) as error:
-        refuse_keys({"out": "a", "filters": {"existing": ["b", {"name": value}]}})
+        check_no_secrets({"out": "a", "filters": {"existing": ["b", {"name": value}]}})
     assert value not in str(error.value)
-    refuse_keys({"out": "AIza", "n": 3, "none": None})
+    check_no_secrets({"out": "AIza", "n": 3, "none": None})
 
 
 def test_keys_are_hidden_in_every_form():
-    keys = Keys(["MLY|123|a+b/c=", ""])
+    redactor = SecretRedactor(["MLY|123|a+b/c=", ""])
     text = "a MLY|123|a+b/c= b MLY%7C123%7Ca%2Bb%2Fc%3D c"
-    assert keys.hide(text) == "a *** b *** c"
-    assert keys.stand_in(text)
-    assert not keys.stand_in(keys.hide(text))
-    assert Keys().hide("text") == "text"
+    assert redactor.redact(text) == "a *** b *** c"
+    assert redactor.occurs_in(text)
+    assert not redactor.occurs_in(redactor.redact(text))
+    assert SecretRedactor().redact("text") == "text"

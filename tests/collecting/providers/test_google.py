@@ -1,4 +1,4 @@
-"""Google: its signature against the example that its documentation gives, and each status of an answer."""
+"""Google: URL signature of the documented example, and the parsing of responses."""
 
 from __future__ import annotations
 
@@ -10,8 +10,13 @@ import pytest
 import simplejpeg
 from support.provider_server import SECRET, make_grey_jpeg, make_noise_jpeg
 
-from geoguesser.collecting.providers.google import Google, read_metadata, read_view, sign
-from geoguesser.collecting.providers.http_responses import AbsentError, AgainError, FailedError, Reply
+from geoguesser.collecting.providers.google import Google, parse_metadata, parse_view, sign_url
+from geoguesser.collecting.providers.http_responses import (
+    HttpResponse,
+    NotFoundError,
+    RequestFailedError,
+    RetryableError,
+)
 from geoguesser.errors import ConfigError, ProviderError
 
 GIVEN = {
@@ -40,44 +45,44 @@ OK = {
 }
 
 
-def reply(body: object, wait: float | None = None) -> Reply:
-    return Reply(200, "application/json", wait, json.dumps(body).encode())
+def make_response(body: object, wait: float | None = None) -> HttpResponse:
+    return HttpResponse(200, "application/json", wait, json.dumps(body).encode())
 
 
 def test_the_signature_is_that_of_the_documented_example():
     """From developers.google.com, "Digital Signature Guide", sample with the private key given there."""
     secret = base64.urlsafe_b64decode("vNIXE0xscrmjlyV-12Nj_BvUPaw=")
     url = "https://maps.googleapis.com/maps/api/geocode/json?address=New+York&client=clientID"
-    assert sign(url, secret) == "chaRF2hTJKOScPr-RQCEhZbSzIE="
+    assert sign_url(url, secret) == "chaRF2hTJKOScPr-RQCEhZbSzIE="
 
 
 def test_ok_gives_the_panorama_where_it_was_taken():
-    found = read_metadata(reply(OK))
-    assert found.panorama_id == "tu510ie_z4ptBZYo2BGEJg"
-    assert (found.latitude, found.longitude) == (48.857832, 2.295226)
-    assert (found.date, found.copyright) == ("2023-05", "© Google")
-    bare = read_metadata(reply({key: OK[key] for key in ("status", "pano_id", "location")}))
+    panorama = parse_metadata(make_response(OK))
+    assert panorama.panorama_id == "tu510ie_z4ptBZYo2BGEJg"
+    assert (panorama.latitude, panorama.longitude) == (48.857832, 2.295226)
+    assert (panorama.date, panorama.copyright) == ("2023-05", "© Google")
+    bare = parse_metadata(make_response({key: OK[key] for key in ("status", "pano_id", "location")}))
     assert (bare.date, bare.copyright) == ("", "")
 
 
 @pytest.mark.parametrize(
     ("status", "error", "kind"),
     [
-        ("ZERO_RESULTS", AbsentError, "no_panorama"),
-        ("NOT_FOUND", AbsentError, "no_panorama"),
-        ("INVALID_REQUEST", FailedError, "invalid_request"),
-        ("OVER_QUERY_LIMIT", AgainError, "over_query_limit"),
-        ("UNKNOWN_ERROR", AgainError, "unknown_error"),
-        ("NEVER_HEARD_OF", AgainError, "unknown_error"),
+        ("ZERO_RESULTS", NotFoundError, "no_panorama"),
+        ("NOT_FOUND", NotFoundError, "no_panorama"),
+        ("INVALID_REQUEST", RequestFailedError, "invalid_request"),
+        ("OVER_QUERY_LIMIT", RetryableError, "over_query_limit"),
+        ("UNKNOWN_ERROR", RetryableError, "unknown_error"),
+        ("NEVER_HEARD_OF", RetryableError, "unknown_error"),
         ("REQUEST_DENIED", ProviderError, "REQUEST_DENIED"),
     ],
 )
 def test_each_status(status: str, error: type[Exception], kind: str):
-    with pytest.raises(error, match=kind) as found:
-        read_metadata(reply({"status": status, "error_message": "with THE-KEY in it"}, 7.0))
-    assert "THE-KEY" not in str(found.value)
+    with pytest.raises(error, match=kind) as caught:
+        parse_metadata(make_response({"status": status, "error_message": "with THE-KEY in it"}, 7.0))
+    assert "THE-KEY" not in str(caught.value)
     if status == "OVER_QUERY_LIMIT":
-        assert found.value.wait_s == 7.0
+        assert caught.value.wait_s == 7.0
 
 
 @pytest.mark.parametrize(
@@ -94,38 +99,38 @@ def test_each_status(status: str, error: type[Exception], kind: str):
     ],
 )  # fmt: skip
 def test_an_answer_without_sense_is_asked_for_again(body: object):
-    with pytest.raises(AgainError, match="broken_answer"):
-        read_metadata(reply(body))
+    with pytest.raises(RetryableError, match="broken_answer"):
+        parse_metadata(make_response(body))
 
 
 def test_a_view_is_whole_and_shows_something():
     view = make_noise_jpeg("a")
-    assert read_view(Reply(200, "image/jpeg", None, view)) == view
+    assert parse_view(HttpResponse(200, "image/jpeg", None, view)) == view
     for body in (view[: len(view) // 2], view[:-2], b"", b"<html>", b"\x89PNG\r\n\x1a\n"):
-        with pytest.raises(AgainError, match="broken_image"):
-            read_view(Reply(200, "image/jpeg", None, body))
+        with pytest.raises(RetryableError, match="broken_image"):
+            parse_view(HttpResponse(200, "image/jpeg", None, body))
     tiny = simplejpeg.encode_jpeg(np.zeros((1, 1, 3), dtype=np.uint8))
     for body in (make_grey_jpeg(640), tiny):
-        with pytest.raises(AbsentError, match="no_imagery"):
-            read_view(Reply(200, "image/jpeg", None, body))
+        with pytest.raises(NotFoundError, match="no_imagery"):
+            parse_view(HttpResponse(200, "image/jpeg", None, body))
 
 
 def test_terms_must_be_accepted_before_a_key_is_read(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.delenv("GOOGLE_MAPS_API_KEY", raising=False)
     with pytest.raises(ConfigError, match=r"forbid to download images in bulk.*provider\.accept_terms=true$"):
-        Google(**{**GIVEN, "accept_terms": False}).unlock()
+        Google(**{**GIVEN, "accept_terms": False}).load_credentials()
     with pytest.raises(ConfigError, match=r"provider\.key is missing"):
-        Google(**GIVEN).unlock()
+        Google(**GIVEN).load_credentials()
 
 
 def test_a_bad_secret_is_refused_without_showing_it(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("GOOGLE_MAPS_API_KEY", "k" * 20)
     monkeypatch.setenv("GOOGLE_MAPS_SIGNING_SECRET", "not/base64!!")
     with pytest.raises(ConfigError, match=r"^provider\.secret must be the signing secret") as error:
-        Google(**GIVEN).unlock()
+        Google(**GIVEN).load_credentials()
     assert "not/base64" not in str(error.value)
     monkeypatch.setenv("GOOGLE_MAPS_SIGNING_SECRET", SECRET)
-    assert Google(**GIVEN).unlock() == ["k" * 20, SECRET]
+    assert Google(**GIVEN).load_credentials() == ["k" * 20, SECRET]
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""One request after another over real sockets: each fault is met as it should be, and every request is counted."""
+"""HTTP client over sockets: faults, retries, budgets and rate limits."""
 
 from __future__ import annotations
 
@@ -15,47 +15,54 @@ from aiohttp import web as aioweb
 from support.http_settings import HTTP, NO_LIMIT
 from support.provider_server import KEY, ProviderServer
 
-from geoguesser.collecting.budget import Budget, BudgetSpentError, spent_by_kind
-from geoguesser.collecting.database import Commits, Journal
-from geoguesser.collecting.providers.http_client import Web
-from geoguesser.collecting.providers.http_responses import AbsentError, FailedError, Reply, StoppedError
-from geoguesser.collecting.providers.http_settings import Http, Kind
+from geoguesser.collecting.budget import Budget, BudgetExceededError, read_spending_by_kind
+from geoguesser.collecting.database import CommitQueue, Database
+from geoguesser.collecting.providers.http_client import HttpClient
+from geoguesser.collecting.providers.http_responses import (
+    CancelledError,
+    HttpResponse,
+    NotFoundError,
+    RequestFailedError,
+)
+from geoguesser.collecting.providers.http_settings import HttpSettings, RequestKind
 from geoguesser.errors import ProviderError
 
 
-def body_of(reply: Reply) -> bytes:
+def get_body(reply: HttpResponse) -> bytes:
     return reply.body
 
 
-def asking(
+def send_requests(
     folder: Path,
-    ask: Callable[[Web], Any],
+    ask: Callable[[HttpClient], Any],
     *,
     budget: Budget = NO_LIMIT,
     per_second: float = 1000.0,
     **http: float,
-) -> tuple[Any, Web, int]:
-    """Runs `ask(web)`; gives its result, or what it raised, the web, and the requests in the ledger."""
+) -> tuple[Any, HttpClient, int]:
+    """Runs `ask(client)`, and returns its result or error, the client, and the number of reserved requests."""
 
-    async def run(journal: Journal) -> tuple[Any, Web]:
-        commits = Commits(journal)
-        kinds = {"image": Kind(7000, per_second)}
-        web = Web("p", kinds, budget, Http.of({**HTTP, **http}), commits, asyncio.Event())
+    async def run(database: Database) -> tuple[Any, HttpClient]:
+        commit_queue = CommitQueue(database)
+        kinds = {"image": RequestKind(7000, per_second)}
+        client = HttpClient(
+            "p", kinds, budget, HttpSettings.from_config({**HTTP, **http}), commit_queue, asyncio.Event()
+        )
         try:
-            async with web:
-                return await ask(web), web
+            async with client:
+                return await ask(client), client
         except Exception as error:
-            return error, web
+            return error, client
         finally:
-            await commits.close()
+            await commit_queue.close()
 
-    with Journal(folder) as journal:
-        result, web = asyncio.run(run(journal))
-        return result, web, spent_by_kind(journal.db, "p").get("image", (0, 0))[0]
+    with Database(folder) as database:
+        result, client = asyncio.run(run(database))
+        return result, client, read_spending_by_kind(database.db, "p").get("image", (0, 0))[0]
 
 
-def get(url: str) -> Callable[[Web], Any]:
-    return lambda web: web.get("image", url, accept="image/", read=body_of)
+def get(url: str) -> Callable[[HttpClient], Any]:
+    return lambda client: client.get("image", url, content_type="image/", parse=get_body)
 
 
 def image_url(server: ProviderServer, pano: str = "p", heading: int = 0) -> str:
@@ -77,11 +84,11 @@ def image_url(server: ProviderServer, pano: str = "p", heading: int = 0) -> str:
 def test_each_fault_is_asked_again_so_often_and_counted(fault: str, kind: str, tmp_path: Path):
     with ProviderServer(faults=(fault,), fault_share=1.0, slow_s=2.0, retry_after_s=0) as server:
         timeout_s = 0.3 if fault == "slow" else 20
-        error, web, paid = asking(tmp_path, get(image_url(server)), timeout_s=timeout_s)
-    assert isinstance(error, FailedError)
+        error, client, paid = send_requests(tmp_path, get(image_url(server)), timeout_s=timeout_s)
+    assert isinstance(error, RequestFailedError)
     assert str(error) == kind
-    assert dict(web.counts) == {kind: 4}
-    assert [entry.came for entry in server.log] == [fault] * 4
+    assert dict(client.failure_counts) == {kind: 4}
+    assert [entry.outcome for entry in server.log] == [fault] * 4
     assert paid == 4
 
 
@@ -89,12 +96,12 @@ def test_retry_after_holds_all_back(tmp_path: Path):
     with ProviderServer(faults=("429",), fault_share=0.5, retry_after_s=1) as server:
         wanted = [f"p{number}" for number in range(4)]
 
-        async def ask(web: Web) -> list[bytes]:
-            return await asyncio.gather(*(get(image_url(server, pano))(web) for pano in wanted))
+        async def ask(client: HttpClient) -> list[bytes]:
+            return await asyncio.gather(*(get(image_url(server, pano))(client) for pano in wanted))
 
-        found, _, paid = asking(tmp_path, ask, tries=9)
-        assert [len(one) > 500 for one in found] == [True] * 4
-    refused = [entry.at_s for entry in server.log if entry.came == "429"]
+        bodies, _, paid = send_requests(tmp_path, ask, max_attempts=9)
+        assert [len(body) > 500 for body in bodies] == [True] * 4
+    refused = [entry.at_s for entry in server.log if entry.outcome == "429"]
     assert refused
     first = min(refused)
     later = [entry.at_s for entry in server.log if entry.at_s > first + 0.2]
@@ -104,9 +111,9 @@ def test_retry_after_holds_all_back(tmp_path: Path):
 
 def test_a_wait_that_is_too_long_ends_it(tmp_path: Path):
     with ProviderServer(faults=("429",), fault_share=1.0, retry_after_s=3600) as server:
-        error, _, paid = asking(tmp_path, get(image_url(server)))
+        error, _, paid = send_requests(tmp_path, get(image_url(server)))
     assert isinstance(error, ProviderError)
-    assert "asks to wait 3600 s (too_many_requests), which is longer than http.longest_wait_s=5" in str(error)
+    assert "asks to wait 3600 s (too_many_requests), which is longer than http.backoff_max_s=5" in str(error)
     assert paid == 1
 
 
@@ -115,35 +122,39 @@ def test_a_server_that_is_away_ends_it_soon(tmp_path: Path):
         taken.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{taken.getsockname()[1]}/?key={KEY}"
 
-        async def ask(web: Web) -> None:
+        async def ask(client: HttpClient) -> None:
             for _ in range(5):
-                with pytest.raises(FailedError):
-                    await get(url)(web)
+                with pytest.raises(RequestFailedError):
+                    await get(url)(client)
 
-        error, web, paid = asking(tmp_path, ask, tries=2, give_up_after=3)
+        error, client, paid = send_requests(tmp_path, ask, max_attempts=2, max_consecutive_failures=3)
     assert isinstance(error, ProviderError)
     assert str(error).startswith("p: the last 3 requests failed in up to 2 attempts each, the last one by no_conn")
     assert KEY not in str(error)
-    assert (paid, web.counts["no_connection"]) == (6, 6)
+    assert (paid, client.failure_counts["no_connection"]) == (6, 6)
 
 
 @pytest.mark.parametrize(
     ("status", "kind", "error"),
-    [(404, "not_there", AbsentError), (400, "http_400", FailedError), (302, "http_302", FailedError)],
+    [
+        (404, "not_there", NotFoundError),
+        (400, "http_400", RequestFailedError),
+        (302, "http_302", RequestFailedError),
+    ],
 )
 def test_final_answers_are_not_asked_again(status: int, kind: str, error: type[Exception], tmp_path: Path):
-    other = other_server(lambda request: aioweb.Response(status=status, headers={"Location": "/other"}))
+    other = OtherServer(lambda request: aioweb.Response(status=status, headers={"Location": "/other"}))
     with other as (url, seen):
-        found, _, paid = asking(tmp_path, get(url))
-    assert isinstance(found, error)
-    assert str(found) == kind
+        result, _, paid = send_requests(tmp_path, get(url))
+    assert isinstance(result, error)
+    assert str(result) == kind
     assert (paid, len(seen)) == (1, 1)  # a redirect is not followed
 
 
 @pytest.mark.parametrize("status", [401, 403])
 def test_a_refused_key_ends_it(status: int, tmp_path: Path):
-    with other_server(lambda request: aioweb.Response(status=status)) as (url, _):
-        error, _, paid = asking(tmp_path, get(url))
+    with OtherServer(lambda request: aioweb.Response(status=status)) as (url, _):
+        error, _, paid = send_requests(tmp_path, get(url))
     assert isinstance(error, ProviderError)
     assert str(error).startswith(f"p refuses the key or the account (HTTP {status}).")
     assert paid == 1
@@ -151,24 +162,25 @@ def test_a_refused_key_ends_it(status: int, tmp_path: Path):
 
 def test_a_long_answer_is_not_read(tmp_path: Path):
     answer = aioweb.Response
-    with other_server(lambda request: answer(body=bytes(10**6), content_type="image/jpeg")) as (url, _):
-        error, _, paid = asking(tmp_path, get(url), tries=2)
-    assert isinstance(error, FailedError)
+    with OtherServer(lambda request: answer(body=bytes(10**6), content_type="image/jpeg")) as (url, _):
+        error, _, paid = send_requests(tmp_path, get(url), max_attempts=2)
+    assert isinstance(error, RequestFailedError)
     assert (str(error), paid) == ("answer_too_long", 1)  # it would be as long, and as dear, the next time
 
 
 @pytest.mark.parametrize("status", [401, 403])
 def test_a_refusal_of_what_bears_no_key_is_one_of_this_thing_alone(status: int, tmp_path: Path):
-    with other_server(lambda request: aioweb.Response(status=status)) as (url, _):
-        error, _, paid = asking(
-            tmp_path, lambda web: web.get("image", url, accept="image/", read=body_of, keyed=False)
+    with OtherServer(lambda request: aioweb.Response(status=status)) as (url, _):
+        error, _, paid = send_requests(
+            tmp_path,
+            lambda client: client.get("image", url, content_type="image/", parse=get_body, authenticated=False),
         )
-    assert isinstance(error, FailedError)
+    assert isinstance(error, RequestFailedError)
     assert (str(error), paid) == (f"http_{status}", 1)
 
 
 def test_no_request_is_sent_that_is_not_in_the_ledger(tmp_path: Path):
-    """A connection that is closed under a second request: aiohttp would send that again by itself."""
+    """If a connection closes during a second request, aiohttp by default repeats that without notice."""
     calls = 0
 
     def answer(request: aioweb.Request) -> aioweb.Response:
@@ -178,37 +190,37 @@ def test_no_request_is_sent_that_is_not_in_the_ledger(tmp_path: Path):
             request.transport.abort()
         return aioweb.Response(body=b"x", content_type="image/jpeg")
 
-    async def ask(web: Web) -> None:
-        await get(url)(web)
-        await get(url)(web)
+    async def ask(client: HttpClient) -> None:
+        await get(url)(client)
+        await get(url)(client)
 
-    with other_server(answer) as (url, seen):
-        _, web, paid = asking(tmp_path, ask)
+    with OtherServer(answer) as (url, seen):
+        _, client, paid = send_requests(tmp_path, ask)
     assert paid == len(seen) == 3
-    assert dict(web.counts) == {"broken_connection": 1}
+    assert dict(client.failure_counts) == {"broken_connection": 1}
 
 
 def test_the_budget_holds_for_retries_and_for_many_at_once(tmp_path: Path):
     with ProviderServer(fault_share=0.5, faults=("500",)) as server:
 
-        async def ask(web: Web) -> list:
-            wanted = (get(image_url(server, f"p{number}"))(web) for number in range(40))
+        async def ask(client: HttpClient) -> list:
+            wanted = (get(image_url(server, f"p{number}"))(client) for number in range(40))
             return await asyncio.gather(*wanted, return_exceptions=True)
 
-        found, _, paid = asking(tmp_path, ask, budget=Budget(25, None, None, None))
-    assert any(isinstance(one, BudgetSpentError) for one in found)
+        results, _, paid = send_requests(tmp_path, ask, budget=Budget(25, None, None, None))
+    assert any(isinstance(result, BudgetExceededError) for result in results)
     assert paid == len(server.log) == 25
 
 
 def test_the_rate_at_the_server_stays_within_the_limit(tmp_path: Path):
     with ProviderServer() as server:
 
-        async def ask(web: Web) -> list:
-            wanted = (get(image_url(server, f"p{number}"))(web) for number in range(150))
+        async def ask(client: HttpClient) -> list:
+            wanted = (get(image_url(server, f"p{number}"))(client) for number in range(150))
             return await asyncio.gather(*wanted)
 
         start = time.monotonic()
-        asking(tmp_path, ask, per_second=80.0)
+        send_requests(tmp_path, ask, per_second=80.0)
         took = time.monotonic() - start
     assert server.max_requests_within(1.0) <= 80 * 1.15  # server and client share a process here, and bunch up
     assert 150 / took >= 0.5 * 80
@@ -217,21 +229,19 @@ def test_the_rate_at_the_server_stays_within_the_limit(tmp_path: Path):
 def test_stopping_sends_nothing_more_and_gives_back_what_was_not_sent(tmp_path: Path):
     with ProviderServer() as server:
 
-        async def ask(web: Web) -> list:
-            tasks = [asyncio.create_task(get(image_url(server, f"p{number}"))(web)) for number in range(10)]
-            async with asyncio.timeout(20):
-                while len(server.log) < 3:
-                    await asyncio.sleep(0.01)
-            web.stop.set()
+        async def ask(client: HttpClient) -> list:
+            tasks = [asyncio.create_task(get(image_url(server, f"p{number}"))(client)) for number in range(10)]
+            await asyncio.sleep(0.6)
+            client.stop.set()
             return await asyncio.gather(*tasks, return_exceptions=True)
 
-        found, _, paid = asking(tmp_path, ask, per_second=5.0)
-    assert sum(isinstance(one, StoppedError) for one in found) >= 5
-    assert paid == len(server.log) == sum(isinstance(one, bytes) for one in found)
+        results, _, paid = send_requests(tmp_path, ask, per_second=5.0)
+    assert sum(isinstance(result, CancelledError) for result in results) >= 5
+    assert paid == len(server.log) == sum(isinstance(result, bytes) for result in results)
 
 
-class other_server:  # it reads as a function
-    """A server with one answer; gives its address and the list of paths that were asked for."""
+class OtherServer:
+    """Server with a fixed answer; as a context manager it gives its address and the list of requested paths."""
 
     def __init__(self, answer: Callable[[aioweb.Request], aioweb.Response]) -> None:
         self._answer, self._seen = answer, []

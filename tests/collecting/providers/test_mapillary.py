@@ -1,4 +1,4 @@
-"""Mapillary: what a search's answer comes to, the four flat images, and views that look where they should."""
+"""Mapillary: parsing of searches, choice of flat images, and directions of the views."""
 
 from __future__ import annotations
 
@@ -14,13 +14,18 @@ import simplejpeg
 from support.http_settings import HTTP, NO_LIMIT
 from support.provider_server import TOKEN, ProviderServer
 
-from geoguesser.collecting.database import Commits, Journal
+from geoguesser.collecting.database import CommitQueue, Database
 from geoguesser.collecting.providers.base import Panorama
-from geoguesser.collecting.providers.http_client import Web
-from geoguesser.collecting.providers.http_responses import AbsentError, AgainError, FailedError, Reply
-from geoguesser.collecting.providers.http_settings import Http
+from geoguesser.collecting.providers.http_client import HttpClient
+from geoguesser.collecting.providers.http_responses import (
+    HttpResponse,
+    NotFoundError,
+    RequestFailedError,
+    RetryableError,
+)
+from geoguesser.collecting.providers.http_settings import HttpSettings
 from geoguesser.collecting.providers.mapillary import Mapillary
-from geoguesser.collecting.providers.mapillary_responses import choose_flat, read_search
+from geoguesser.collecting.providers.mapillary_responses import parse_search, select_flat_images
 from geoguesser.errors import ConfigError, ProviderError
 
 GIVEN = {
@@ -53,33 +58,33 @@ def image(name: str, east_m: float = 0.0, north_m: float = 0.0, **given: Any) ->
 
 def search(images: list[Any], radius_m: float = 50.0) -> list[Panorama]:
     body = json.dumps({"data": images}).encode()
-    return read_search(Reply(200, "application/json", None, body), point=AT, radius_m=radius_m)
+    return parse_search(HttpResponse(200, "application/json", None, body), point=AT, radius_m=radius_m)
 
 
 def test_the_nearest_comes_first_and_what_is_beyond_the_radius_not_at_all():
-    found = search([image("far", 51), image("b", 0, -30), image("a", 20), image("corner", 40, 40)])
-    assert [one.panorama_id for one in found] == ["a", "b"]
-    assert found[0].date == "2019-06"  # 8 June 2019, 13:20 UTC
-    assert found[0].copyright == "Mapillary, CC BY-SA 4.0"
-    assert found[0].extra == {"compass_deg": 10.0}
-    with pytest.raises(AbsentError, match="no_panorama"):
+    images = search([image("far", 51), image("b", 0, -30), image("a", 20), image("corner", 40, 40)])
+    assert [image.panorama_id for image in images] == ["a", "b"]
+    assert images[0].date == "2019-06"  # 8 June 2019, 13:20 UTC
+    assert images[0].copyright == "Mapillary, CC BY-SA 4.0"
+    assert images[0].extra == {"compass_deg": 10.0}
+    with pytest.raises(NotFoundError, match="no_panorama"):
         search([image("far", 51)])
-    with pytest.raises(AbsentError, match="no_panorama"):
+    with pytest.raises(NotFoundError, match="no_panorama"):
         search([])
 
 
 def test_what_was_computed_comes_before_what_the_camera_said():
     computed = {"type": "Point", "coordinates": [16.0002, 45.0002]}
     given = {"computed_geometry": computed, "computed_compass_angle": -5.0, "creator": {"username": "ana"}}
-    (found,) = search([image("a", **given)])
-    assert (found.latitude, found.longitude) == (45.0002, 16.0002)
-    assert found.extra == {"compass_deg": 355.0}
-    assert found.copyright == "ana on Mapillary, CC BY-SA 4.0"
+    (panorama,) = search([image("a", **given)])
+    assert (panorama.latitude, panorama.longitude) == (45.0002, 16.0002)
+    assert panorama.extra == {"compass_deg": 355.0}
+    assert panorama.copyright == "ana on Mapillary, CC BY-SA 4.0"
 
 
 @pytest.mark.parametrize("missing", ["geometry", "compass_angle"])
 def test_an_image_without_position_or_direction_is_not_used(missing: str):
-    with pytest.raises(AbsentError, match="no_panorama"):
+    with pytest.raises(NotFoundError, match="no_panorama"):
         search([image("a", **{missing: None})])
 
 
@@ -95,42 +100,49 @@ def test_an_image_without_position_or_direction_is_not_used(missing: str):
     ],
 )
 def test_an_answer_without_sense_is_asked_for_again(body: bytes):
-    with pytest.raises(AgainError, match="broken_answer"):
-        read_search(Reply(200, "application/json", None, body), point=AT, radius_m=50.0)
+    with pytest.raises(RetryableError, match="broken_answer"):
+        parse_search(HttpResponse(200, "application/json", None, body), point=AT, radius_m=50.0)
 
 
 def test_four_flat_images_by_their_compass_angles():
     angles = {"n": 352, "n2": 20, "e": 95, "s": 170, "w": 280, "far": 270}
     near = search([image(name, 30 if name == "far" else 1 + n, compass_angle=a)
                    for n, (name, a) in enumerate(angles.items())])  # fmt: skip
-    found = choose_flat(near, spread_m=15.0, tolerance_deg=30.0)
-    assert found.extra["images"] == {"0": "n", "90": "e", "180": "s", "270": "w"}  # across north, not the far one
-    assert found.panorama_id == "n+e+s+w"
-    assert (found.latitude, found.longitude) == (near[0].latitude, near[0].longitude)
-    with pytest.raises(AbsentError, match="no_four_headings"):
-        choose_flat(near, spread_m=15.0, tolerance_deg=9.0)
-    with pytest.raises(AbsentError, match="no_four_headings"):
-        choose_flat(near[:3], spread_m=15.0, tolerance_deg=30.0)
+    panorama = select_flat_images(near, spread_m=15.0, tolerance_deg=30.0)
+    assert panorama.extra["images"] == {
+        "0": "n",
+        "90": "e",
+        "180": "s",
+        "270": "w",
+    }  # across north, not the far one
+    assert panorama.panorama_id == "n+e+s+w"
+    assert (panorama.latitude, panorama.longitude) == (near[0].latitude, near[0].longitude)
+    with pytest.raises(NotFoundError, match="no_four_headings"):
+        select_flat_images(near, spread_m=15.0, tolerance_deg=9.0)
+    with pytest.raises(NotFoundError, match="no_four_headings"):
+        select_flat_images(near[:3], spread_m=15.0, tolerance_deg=30.0)
 
 
-def asking(folder: Path, server: ProviderServer, **given: Any) -> Any:
-    """Finds what is near a point and brings its views."""
+def find_and_fetch(folder: Path, server: ProviderServer, **given: Any) -> Any:
+    """Finds the panorama near a point and fetches its views."""
 
-    async def run(journal: Journal) -> Any:
-        commits = Commits(journal)
-        own = {"base_url": server.mapillary, "image_hosts": ["127.0.0.1"], **given}
-        provider = Mapillary(**{**GIVEN, **own})
-        provider.unlock()
-        http = Http.of({**HTTP, "most_mib": 1, "timeout_s": 5, "tries": 8})
+    async def run(database: Database) -> Any:
+        commit_queue = CommitQueue(database)
+        settings = {"base_url": server.mapillary, "image_hosts": ["127.0.0.1"], **given}
+        provider = Mapillary(**{**GIVEN, **settings})
+        provider.load_credentials()
+        http = HttpSettings.from_config({**HTTP, "max_response_mib": 1, "timeout_s": 5, "max_attempts": 8})
         try:
-            async with Web("mapillary", provider.kinds, NO_LIMIT, http, commits, asyncio.Event()) as web:
-                found = await provider.find(web, 45.1, 16.2)
-                return found, [one async for one in provider.views(web, found, (0, 90, 180, 270))]
+            async with HttpClient(
+                "mapillary", provider.request_kinds, NO_LIMIT, http, commit_queue, asyncio.Event()
+            ) as client:
+                panorama = await provider.find_panorama(client, 45.1, 16.2)
+                return panorama, [view async for view in provider.fetch_views(client, panorama, (0, 90, 180, 270))]
         finally:
-            await commits.close()
+            await commit_queue.close()
 
-    with Journal(folder) as journal:
-        return asyncio.run(run(journal))
+    with Database(folder) as database:
+        return asyncio.run(run(database))
 
 
 @pytest.fixture
@@ -143,8 +155,8 @@ def token(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_views_cut_from_a_panorama_look_to_their_headings(seed: int, tmp_path: Path):
     """The server paints red to the north, green to the east, blue to the south, grey to the west."""
     with ProviderServer(seed=seed, empty_share=0.0, fault_share=0.2, retry_after_s=0, slow_s=0.1) as server:
-        found, views = asking(tmp_path, server)
-    assert found.panorama_id == server.panorama(45.1, 16.2, 50)[0]
+        panorama, views = find_and_fetch(tmp_path, server)
+    assert panorama.panorama_id == server.panorama(45.1, 16.2, 50)[0]
     assert [heading for heading, _ in views] == [0, 90, 180, 270]
     for (_, data), colour in zip(
         views, [(220, 30, 30), (30, 220, 30), (30, 30, 220), (230, 230, 230)], strict=True
@@ -152,41 +164,45 @@ def test_views_cut_from_a_panorama_look_to_their_headings(seed: int, tmp_path: P
         image = simplejpeg.decode_jpeg(data).astype(float)
         assert image.shape == (96, 96, 3)
         assert image[10:40, 20:76].mean(axis=(0, 1)) == pytest.approx(colour, abs=12)
-    assert not [entry for entry in server.log if entry.came == "sent a token"]
+    assert not [entry for entry in server.log if entry.outcome == "sent a token"]
     assert server.counts()["thumbnail"] >= 1
 
 
 @pytest.mark.usefixtures("token")
 def test_flat_images_come_as_they_are(tmp_path: Path):
     with ProviderServer(empty_share=0.0) as server:
-        found, views = asking(tmp_path, server, views="flat")
+        panorama, views = find_and_fetch(tmp_path, server, views="flat")
         name = server.panorama(45.1, 16.2, 50)[0]
-    assert found.panorama_id == "+".join(f"{name}f{turn}" for turn in (0, 90, 180, 270))
+    assert panorama.panorama_id == "+".join(f"{name}f{turn}" for turn in (0, 90, 180, 270))
     assert [data[:60].count(f"{name}f{heading}".encode()) for heading, data in views] == [1] * 4
 
 
 @pytest.mark.usefixtures("token")
 def test_a_thumbnail_on_another_host_is_not_asked_for(tmp_path: Path):
-    with ProviderServer(empty_share=0.0) as server, pytest.raises(FailedError, match=r"^foreign_host$"):
-        asking(tmp_path, server, image_hosts=["fbcdn.net"])
+    with ProviderServer(empty_share=0.0) as server, pytest.raises(RequestFailedError, match=r"^foreign_host$"):
+        find_and_fetch(tmp_path, server, image_hosts=["fbcdn.net"])
     assert server.counts()["thumbnail"] == 0
 
 
 @pytest.mark.usefixtures("token")
 @pytest.mark.parametrize("address", ["https://[", "https://127.0.0.1:port/a", "ftp://127.0.0.1/a", "127.0.0.1"])
 def test_an_address_that_is_none_fails_this_place_alone(address: str, tmp_path: Path, monkeypatch):
-    monkeypatch.setattr("geoguesser.collecting.providers.mapillary.read_address", lambda reply, field: address)
-    with ProviderServer(empty_share=0.0) as server, pytest.raises(FailedError, match=r"^foreign_host$"):
-        asking(tmp_path, server)
+    monkeypatch.setattr(
+        "geoguesser.collecting.providers.mapillary.parse_thumbnail_url", lambda reply, field: address
+    )
+    with ProviderServer(empty_share=0.0) as server, pytest.raises(RequestFailedError, match=r"^foreign_host$"):
+        find_and_fetch(tmp_path, server)
 
 
 @pytest.mark.usefixtures("token")
 def test_a_thumbnail_that_expired_fails_this_place_alone(tmp_path: Path, monkeypatch):
     with ProviderServer(empty_share=0.0) as server:
         expired = f"{server.mapillary.removesuffix('graph')}thumbs/x?oh=expired"
-        monkeypatch.setattr("geoguesser.collecting.providers.mapillary.read_address", lambda reply, field: expired)
-        with pytest.raises(FailedError, match=r"^http_403$"):
-            asking(tmp_path, server)
+        monkeypatch.setattr(
+            "geoguesser.collecting.providers.mapillary.parse_thumbnail_url", lambda reply, field: expired
+        )
+        with pytest.raises(RequestFailedError, match=r"^http_403$"):
+            find_and_fetch(tmp_path, server)
 
 
 def test_a_wrong_token_ends_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -195,7 +211,7 @@ def test_a_wrong_token_ends_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         ProviderServer() as server,
         pytest.raises(ProviderError, match=r"^mapillary refuses the key .* \(HTTP 401\)") as e,
     ):
-        asking(tmp_path, server)
+        find_and_fetch(tmp_path, server)
     assert "another-token" not in str(e.value)
 
 

@@ -1,4 +1,4 @@
-"""The bucket against a clock, the backoff's bounds, and both forms of Retry-After."""
+"""Rate limiter against a clock, bounds of the backoff, and both forms of Retry-After."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from geoguesser.collecting.providers.rate_limit import Bucket, backoff_s, retry_after_s
+from geoguesser.collecting.providers.rate_limit import RateLimiter, compute_backoff_s, parse_retry_after
 from geoguesser.errors import ConfigError
 
 
-def times_of(per_second: float, count: int, *, idle_s: float = 0.0) -> np.ndarray:
-    """When so many that all wait at once get through."""
+def measure_times(per_second: float, count: int, *, idle_s: float = 0.0) -> np.ndarray:
+    """Returns the times at which requests pass that all wait from the start."""
 
     async def run() -> list[float]:
-        bucket, times = Bucket(per_second), []
+        limiter, times = RateLimiter(per_second), []
 
-        async def one() -> None:
-            await bucket.take()
+        async def send() -> None:
+            await limiter.acquire()
             times.append(time.monotonic())
 
         await asyncio.sleep(idle_s)
-        await asyncio.gather(*(one() for _ in range(count)))
+        await asyncio.gather(*(send() for _ in range(count)))
         return times
 
     return np.sort(asyncio.run(run()))
@@ -36,23 +36,23 @@ def times_of(per_second: float, count: int, *, idle_s: float = 0.0) -> np.ndarra
 
 @pytest.mark.parametrize("per_second", [40, 400])
 def test_no_second_holds_more_than_the_rate_and_most_of_it_is_used(per_second: int):
-    times = times_of(per_second, int(1.5 * per_second), idle_s=0.2)  # an idle time before saves no burst up
+    times = measure_times(per_second, int(1.5 * per_second), idle_s=0.2)  # an idle time before saves no burst up
     within = np.searchsorted(times, times + 1.0) - np.arange(len(times))
     assert within.max() <= per_second
     assert (len(times) - 1) / (times[-1] - times[0]) >= 0.6 * per_second  # 0.85 where the machine is quiet
 
 
 def test_a_low_rate_is_even():
-    assert np.diff(times_of(2, 3)).min() >= 0.5
+    assert np.diff(measure_times(2, 3)).min() >= 0.5
 
 
 def test_what_a_stall_missed_is_made_up_for_within_the_limit():
     async def run() -> np.ndarray:
-        bucket, times = Bucket(100), []
+        limiter, times = RateLimiter(100), []
         for number in range(150):
             if number % 50 == 25:
                 time.sleep(0.2)  # everything stands still, this loop too
-            await bucket.take()
+            await limiter.acquire()
             times.append(time.monotonic())
         return np.array(times)
 
@@ -64,11 +64,11 @@ def test_what_a_stall_missed_is_made_up_for_within_the_limit():
 
 def test_a_pause_holds_back_those_that_wait_already():
     async def run() -> float:
-        bucket = Bucket(2)
+        limiter = RateLimiter(2)
         start = time.monotonic()
-        waiting = [asyncio.create_task(bucket.take()) for _ in range(2)]
+        waiting = [asyncio.create_task(limiter.acquire()) for _ in range(2)]
         await asyncio.sleep(0.05)
-        bucket.pause(0.8)
+        limiter.pause(0.8)
         await asyncio.gather(*waiting)
         return time.monotonic() - start
 
@@ -77,18 +77,18 @@ def test_a_pause_holds_back_those_that_wait_already():
 
 def test_a_rate_must_be_above_nothing():
     with pytest.raises(ConfigError, match=r"^per_second must be a number above 0 to 100000, got 0\.$"):
-        Bucket(0)
+        RateLimiter(0)
 
 
 @given(st.integers(1, 2000), st.integers(0, 2**32))
 def test_backoff_is_drawn_up_to_a_limit_that_doubles(attempt: int, seed: int):
-    wait = backoff_s(attempt, first_s=0.5, longest_s=60.0, draw=random.Random(seed))
+    wait = compute_backoff_s(attempt, base_s=0.5, max_s=60.0, rng=random.Random(seed))
     assert 0.0 <= wait <= min(60.0, 0.5 * 2.0 ** min(attempt - 1, 20))
 
 
 def test_backoff_has_full_jitter():
-    draw = random.Random(1)
-    waits = [backoff_s(4, first_s=1.0, longest_s=100.0, draw=draw) for _ in range(4000)]
+    rng = random.Random(1)
+    waits = [compute_backoff_s(4, base_s=1.0, max_s=100.0, rng=rng) for _ in range(4000)]
     assert np.percentile(waits, [10, 50, 90]) == pytest.approx([0.8, 4.0, 7.2], abs=0.3)  # even from 0 to 8
 
 
@@ -111,4 +111,4 @@ NOW = datetime(2026, 11, 27, 12, 0, tzinfo=UTC)
     ],
 )
 def test_retry_after(header: str | None, seconds: float | None):
-    assert retry_after_s(header, NOW) == seconds
+    assert parse_retry_after(header, NOW) == seconds
