@@ -60,8 +60,8 @@ COMMANDS = {
 
 # A later version: two keys have other names, and one is new.
 HISTORY = {
-    "RENAMED_KEYS": {"uncertainty.share": "uncertainty.calibration", "split.portions": "split.shares"},
-    "ADDED_KEYS": {"uncertainty.fewest": 20},
+    "RENAMED_KEYS": {"uncertainty.share": "calibration.fraction", "split.portions": "split.shares"},
+    "ADDED_KEYS": {"calibration.min_places": 20},
 }
 
 
