@@ -1,8 +1,8 @@
-# make train | test | test-slow | check | setup. Only Python 3.11 to 3.13, git and make are needed.
+# Targets are listed by `make help`. Only Python 3.11 to 3.13, git and make are required.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# uv resolves torch and torchvision as a pair and installs in seconds; pip fetches it.
+# uv resolves torch and torchvision as a pair and installs in seconds; pip installs uv.
 STAMP := $(VENV)/.installed
 
 .PHONY: setup train test test-slow check layers format clean lock
@@ -11,15 +11,18 @@ STAMP := $(VENV)/.installed
 help:
 	@echo "make setup      create $(VENV) with the pinned dependencies"
 	@echo "make train      train and test the default model on the synthetic demo country (minutes)"
-	@echo "make test       the tests, under 10 minutes"
-	@echo "make test-slow  the longer tests"
-	@echo "make check      ruff, mypy strict, layers"
-	@echo "make lock       renew requirements.lock from pyproject.toml"
+	@echo "make test       run the tests, about 10 minutes"
+	@echo "make test-slow  run the longer tests"
+	@echo "make check      run ruff, mypy in strict mode and the import contract"
+	@echo "make layers     check the import contract only"
+	@echo "make format     apply ruff's fixes and format"
+	@echo "make lock       update requirements.lock from pyproject.toml"
+	@echo "make clean      remove $(VENV) and the tools' caches"
 
 setup: $(STAMP)
 
 $(STAMP): requirements.lock pyproject.toml
-	@$(PYTHON) -c "import sys; sys.exit(0 if (3, 11) <= sys.version_info[:2] < (3, 14) else 'geoguesser needs Python 3.11, 3.12 or 3.13; name one with make PYTHON=python3.12')"
+	@$(PYTHON) -c "import sys; sys.exit(0 if (3, 11) <= sys.version_info[:2] < (3, 14) else 'geoguesser requires Python 3.11, 3.12 or 3.13; choose one with make PYTHON=python3.12')"
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet "uv>=0.9,<1"
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements.lock
