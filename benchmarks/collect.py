@@ -69,7 +69,7 @@ def throughput(out: Path, count: int) -> tuple[float, tuple[int, int]]:
         for step in ("metadata", "download"):
             run(server, out, step, RATE)
         times = np.sort([entry.at_s for entry in server.log if entry.kind == "image"])
-        most = server.max_requests_within(1.0, "image"), server.most_in(5.0, "image")
+        most = server.max_requests_within(1.0, "image"), server.max_requests_within(5.0, "image")
     return (len(times) - 1) / float(times[-1] - times[0]) / RATE, most
 
 

@@ -88,7 +88,7 @@ def rates(size: int, places: int) -> tuple[list[float], list[float]]:
     timer = InTurn()
     timer.seconds = []
     module = GeoLightningModule(
-        network, targets=targets, optimizer=OptimizerSpec("Adam", lr=1e-4, backbone_lr=1e-4), schedule=Constant(),
+        network, targets={"cell": targets}, optimizer=OptimizerSpec("Adam", lr=1e-4, backbone_lr=1e-4), schedule=Constant(),
         finetuning=Finetuning(stages=[{"epoch": 0, "from": "all"}]), diagonal_km=650.0, record={},
     )  # fmt: skip
     trainer = pl.Trainer(

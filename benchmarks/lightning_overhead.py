@@ -99,7 +99,7 @@ def main() -> None:
 
     module = GeoLightningModule(
         network,
-        targets=targets,
+        targets={"cell": targets},
         optimizer=OptimizerSpec("Adam", lr=1e-4, backbone_lr=1e-4),
         schedule=Constant(),
         finetuning=Finetuning(stages=[{"epoch": 0, "from": "all"}]),
