@@ -1,8 +1,8 @@
-# make train | test | test-slow | check | setup. Only Python 3.11 to 3.13, git and make are needed.
+# Targets are listed by `make help`. Only Python 3.11 to 3.13, git and make are required.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# uv resolves torch and torchvision as a pair and installs in seconds; pip fetches it.
+# uv resolves torch and torchvision as a pair and installs in seconds; pip installs uv.
 STAMP := $(VENV)/.installed
 # Tests of one module share their fixtures, so they run in one of the two processes.
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadscope
@@ -21,7 +21,7 @@ help:
 setup: $(STAMP)
 
 $(STAMP): requirements.lock pyproject.toml
-	@$(PYTHON) -c "import sys; sys.exit(0 if (3, 11) <= sys.version_info[:2] < (3, 14) else 'geoguesser needs Python 3.11, 3.12 or 3.13; name one with make PYTHON=python3.12')"
+	@$(PYTHON) -c "import sys; sys.exit(0 if (3, 11) <= sys.version_info[:2] < (3, 14) else 'geoguesser requires Python 3.11, 3.12 or 3.13; choose one with make PYTHON=python3.12')"
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet "uv>=0.9,<1"
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements.lock

@@ -1,8 +1,8 @@
-"""Embedding views on the CPU with glibc's allocator as it is, and told to keep freed memory.
+"""Embedding of views on the CPU with glibc's default allocator settings, and with freed memory kept.
 
 python benchmarks/allocator.py [threads]
 
-Each way runs in processes of its own, in turn, for the allocator's setting holds for a whole process.
+Each way runs in processes of its own, in turn, because the setting applies to a complete process.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import subprocess
 import sys
 
 import torch
-from measure import median_ratio, report
+from measure import compute_median_ratio, print_report
 
 VIEWS, ROUNDS = 128, 5
 CODE = """
@@ -21,7 +21,7 @@ import json, resource, sys, time
 import torch
 from geoguesser.system.allocator import keep_freed_memory
 from geoguesser.model.backbone import Backbone
-if sys.argv[1] == "kept":
+if sys.argv[1] == "freed memory kept":
     assert keep_freed_memory()
 torch.set_num_threads(int(sys.argv[2]))
 backbone = Backbone(name="tf_efficientnet_lite0.in1k", source="pip").eval().to(memory_format=torch.channels_last)
@@ -40,20 +40,23 @@ print(json.dumps([sorted(seconds)[4], usage.ru_maxrss / 1024, usage.ru_minflt]))
 def main() -> None:
     threads = sys.argv[1] if len(sys.argv) > 1 else str(torch.get_num_threads())
     torch.set_num_threads(int(threads))
-    told: dict[str, list[list[float]]] = {"as it is": [], "kept": []}
+
+    # Seconds, peak memory in MiB and page faults of each process.
+    runs: dict[str, list[list[float]]] = {"default": [], "freed memory kept": []}
     for number in range(ROUNDS):
-        for name in list(told) if number % 2 == 0 else reversed(list(told)):
-            words = [sys.executable, "-c", CODE, name, threads, str(VIEWS)]
-            told[name].append(json.loads(subprocess.run(words, check=True, capture_output=True, text=True).stdout))
-    rows = {
-        name: f"{VIEWS / statistics.median(run[0] for run in runs):,.0f} views/s, "
-        f"peak {statistics.median(run[1] for run in runs):,.0f} MiB, "
-        f"{statistics.median(run[2] for run in runs):,.0f} page faults"
-        for name, runs in told.items()
-    }
-    before, after = ([run[0] for run in told[name]] for name in told)
-    ratios: dict[str, float | None] = {"kept_over_as_it_is": median_ratio(before, after)}
-    report(f"efficientnet_lite0, {VIEWS} views of 112 px", rows, ratios)
+        for name in list(runs) if number % 2 == 0 else reversed(list(runs)):
+            command = [sys.executable, "-c", CODE, name, threads, str(VIEWS)]
+            output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+            runs[name].append(json.loads(output))
+
+    rows = {}
+    for name, figures in runs.items():
+        seconds, peak_mib, faults = (statistics.median(column) for column in zip(*figures, strict=True))
+        rows[name] = f"{VIEWS / seconds:,.0f} views/s, peak {peak_mib:,.0f} MiB, {faults:,.0f} page faults"
+
+    default, kept = ([figures[0] for figures in runs[name]] for name in runs)
+    ratios = {"kept_over_default": compute_median_ratio(default, kept)}
+    print_report(f"efficientnet_lite0, {VIEWS} views of 112 px", rows, ratios)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The default run on the synthetic demo in several seeds: test error against the best constant's.
+"""Test error of the default run on the synthetic demo relative to the best constant, for several seeds.
 
     python benchmarks/demo_seeds.py
 
@@ -23,11 +23,13 @@ SEEDS = range(5)
 
 def main() -> None:
     filter_logs()
+
     ratios, lines = [], []
     with tempfile.TemporaryDirectory() as scratch, hydra.initialize_config_dir(conf_dir(), version_base="1.3"):
         for seed in SEEDS:
-            words = [f"seed={seed}", f"split.seed={seed}", "pictures=false", "logger=csv"]
-            result = run_training(hydra.compose("train", overrides=words), Path(scratch) / str(seed))
+            overrides = [f"seed={seed}", f"split.seed={seed}", "pictures=false", "logger=csv"]
+            result = run_training(hydra.compose("train", overrides=overrides), Path(scratch) / str(seed))
+
             model, baseline = result["test"]["error_km_mean"], result["baseline"]
             constant, nearest = (baseline[name]["error_km_mean"] for name in ("best_constant", "nearest"))
             ratios.append(model / constant)
@@ -35,6 +37,7 @@ def main() -> None:
                 f"  seed {seed}: model {model:.1f} km, nearest look-alike {nearest:.1f} km, "
                 f"best constant {constant:.1f} km, ratio {model / constant:.3f}"
             )
+
     print("Default run on the synthetic demo (1,000 places)", *lines, sep="\n")
     print(json.dumps({"mean_ratio": round(float(np.mean(ratios)), 4), "worst_ratio": round(max(ratios), 4)}))
 

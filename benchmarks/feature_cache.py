@@ -1,10 +1,10 @@
-"""Ten epochs with a frozen backbone: each run through it, once and kept, and taken from the cache.
+"""Ten epochs with a frozen backbone: embedding in each epoch, with an empty cache, and with a filled cache.
 
     python benchmarks/feature_cache.py
 
-Whole runs in one process, from the config to result.json, on 1,000 synthetic places at 112 px: reading the
-table, checking files, grid, training, checkpoints and test are all in the time; imports are not. Each run
-has its own folder. The ways with a cache are run several times, the one without once.
+Complete runs in one process, from the config to result.json, on 1,000 synthetic places at 112 px. The time
+includes reading the table, checking files, grid, training, checkpoints and test, but not imports. Each run has its
+own folder. The alternatives with a cache are repeated, the one without runs once.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-from measure import report
+from measure import print_report
 
 from geoguesser.data.demo.dataset import demo_root
 from geoguesser.system.disk_cache import cache_folder
@@ -32,8 +32,8 @@ WORDS = [
 ]
 
 
-def one_run(folder: Path, *words: str) -> dict[str, Any]:
-    """A run as the command line makes it; with `seconds`, and `cpu_s` of its threads (for busy machines)."""
+def run_once(folder: Path, *words: str) -> dict[str, Any]:
+    """Returns the result of a run with its `seconds` and `cpu_s`, which is less sensitive to other work."""
     import hydra
 
     from geoguesser.commands.configs import conf_dir
@@ -41,8 +41,10 @@ def one_run(folder: Path, *words: str) -> dict[str, Any]:
 
     with hydra.initialize_config_dir(conf_dir(), version_base="1.3"):
         config = hydra.compose("train", overrides=[*WORDS, *words])
+
+    # Each run prints a table of its own.
     start, cpu = time.perf_counter(), time.process_time()
-    with contextlib.redirect_stdout(io.StringIO()):  # each run prints a table of its own
+    with contextlib.redirect_stdout(io.StringIO()):
         result = run_training(config, folder)
     return result | {"seconds": time.perf_counter() - start, "cpu_s": time.process_time() - cpu}
 
@@ -55,43 +57,47 @@ def main() -> None:
 
     filter_logs()
     keep_freed_memory()
-    root = demo_root(places=PLACES, px=PX)
-    small = demo_root(places=60, px=PX)
+    roots = [demo_root(places=places, px=PX) for places in (PLACES, 60)]
     runs: dict[str, list[dict[str, Any]]] = {"backbone in each epoch": [], "cache empty": [], "cache filled": []}
     with tempfile.TemporaryDirectory(dir=cache_folder()) as scratch:
-        own = Path(scratch) / "cache"
-        own.mkdir()
-        for one in (root, small):
-            (own / one.name).symlink_to(one)
-        os.environ["GEOGUESSER_CACHE"] = str(own)
-        one_run(Path(scratch) / "warm-up", "data.places=60", "trainer.max_epochs=1")
+        # A cache of its own, so that the user's features stay and only the demo's images are shared.
+        cache = Path(scratch) / "cache"
+        cache.mkdir()
+        for root in roots:
+            (cache / root.name).symlink_to(root)
+        os.environ["GEOGUESSER_CACHE"] = str(cache)
+
+        run_once(Path(scratch) / "warm-up", "data.places=60", "trainer.max_epochs=1")
         for number in range(ROUNDS):
             for kind in ("features", "examined"):
-                shutil.rmtree(own / kind, ignore_errors=True)
+                shutil.rmtree(cache / kind, ignore_errors=True)
             for way in ("cache empty", "cache filled"):
-                runs[way].append(one_run(Path(scratch) / f"{way} {number}"))
+                runs[way].append(run_once(Path(scratch) / f"{way} {number}"))
+
         with patch.object(FeatureCache, "serve", return_value=None), patch.object(PlacesData, "condense_features"):
-            runs["backbone in each epoch"].append(one_run(Path(scratch) / "without", "features.cache=false"))
-    assert all(one["features"]["cached"] for one in runs["cache filled"])
-    assert not any(one["features"]["cached"] for one in runs["cache empty"])
-    seconds = {way: statistics.median(one["seconds"] for one in those) for way, those in runs.items()}
-    cpu = {way: statistics.median(one["cpu_s"] for one in those) for way, those in runs.items()}
+            runs["backbone in each epoch"].append(run_once(Path(scratch) / "without", "features.cache=false"))
+    assert all(result["features"]["cached"] for result in runs["cache filled"])
+    assert not any(result["features"]["cached"] for result in runs["cache empty"])
+
+    seconds = {way: statistics.median(result["seconds"] for result in results) for way, results in runs.items()}
+    cpu = {way: statistics.median(result["cpu_s"] for result in results) for way, results in runs.items()}
     rows = {}
-    for way, those in runs.items():
+    for way, results in runs.items():
         parts = ", ".join(
-            f"{key[:-2]} {value:.2f}" for key, value in those[0]["times"].items() if key != "total_s"
+            f"{key[:-2]} {value:.2f}" for key, value in results[0]["times"].items() if key != "total_s"
         )
         rows[way] = (
-            f"{seconds[way]:7.2f} s, CPU {cpu[way]:7.2f} s ({parts}; {those[0]['test']['error_km_mean']:.1f} km)"
+            f"{seconds[way]:7.2f} s, CPU {cpu[way]:7.2f} s ({parts}; {results[0]['test']['error_km_mean']:.1f} km)"
         )
-    over = seconds["backbone in each epoch"]
+
+    without = seconds["backbone in each epoch"]
     ratios = {
-        "without_over_filling": over / seconds["cache empty"],
-        "without_over_filled": over / seconds["cache filled"],
+        "without_over_filling": without / seconds["cache empty"],
+        "without_over_filled": without / seconds["cache filled"],
         "without_over_filling_cpu": cpu["backbone in each epoch"] / cpu["cache empty"],
         "without_over_filled_cpu": cpu["backbone in each epoch"] / cpu["cache filled"],
     }
-    report(f"{EPOCHS} frozen epochs over {PLACES} places at {PX} px", rows, ratios)
+    print_report(f"{EPOCHS} frozen epochs over {PLACES} places at {PX} px", rows, ratios)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""One forward and backward of 4 B views against four of B views, efficientnet_lite0.
+"""Forward and backward pass of 4 B views at once, compared with four passes of B views, efficientnet_lite0.
 
 python benchmarks/four_views.py
 """
@@ -6,7 +6,7 @@ python benchmarks/four_views.py
 from __future__ import annotations
 
 import torch
-from measure import interleaved, median_ratio, milliseconds, report
+from measure import compute_median_ratio, format_median_ms, print_report, time_interleaved
 
 from geoguesser.model.backbone import Backbone
 
@@ -30,12 +30,12 @@ def main() -> None:
         features = torch.stack([backbone(images[:, view]) for view in range(4)], dim=1)
         torch.autograd.backward(features.square().mean())
 
-    seconds = interleaved({"4B at once": at_once, "four of B": one_by_one}, rounds=15)
-    rows = {name: milliseconds(times) for name, times in seconds.items()}
-    report(
+    seconds = time_interleaved({"4B at once": at_once, "four of B": one_by_one}, rounds=15)
+    rows = {name: format_median_ms(times) for name, times in seconds.items()}
+    print_report(
         f"Forward and backward of {PLACES} places at {SIZE} px, efficientnet_lite0",
         rows,
-        {"four_of_b_over_4b_at_once": median_ratio(seconds["four of B"], seconds["4B at once"])},
+        {"four_of_b_over_4b_at_once": compute_median_ratio(seconds["four of B"], seconds["4B at once"])},
     )
 
 

@@ -1,9 +1,9 @@
-"""What the intervals of python -m geoguesser.compare cover: nominal 95 %, at least 2,000 simulations of each kind.
+"""Coverage of the 95 % intervals of python -m geoguesser.compare, from at least 2,000 simulations per case.
 
-python benchmarks/intervals.py [RUN_A RUN_B]     (run folders whose errors serve as populations, too)
+python benchmarks/intervals.py [RUN_A RUN_B]     (the errors of these run folders serve as populations too)
 
-In each simulation places (and seeds) are drawn anew from a known population, and the interval either holds the
-population's own figure or does not. The bootstrap is that of the program, with its default number of resamples.
+Each simulation draws places (and seeds) from a known population and checks if the interval holds the value of the
+population. The bootstrap is that of the program, with its default number of resamples.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from geoguesser.arrays import FloatArray
+from geoguesser.arrays import FloatArray, IntArray
 from geoguesser.data.demo.land import synthetic_land
 from geoguesser.evaluation.bootstrap import Resampling
 from geoguesser.evaluation.intervals import (
@@ -31,14 +31,16 @@ from geoguesser.evaluation.intervals import (
 from geoguesser.evaluation.resampling_units import make_units
 
 SIMULATIONS, SAMPLES, CONFIDENCE = 2000, 5000, 0.95
-WITH_SEEDS = 8000  # simulations of each of the many cases with seeds: 2,000 leave a coverage uncertain by 1 %
-LARGE = 4_000_000  # draws that stand for a population where its median has no formula
+# The cases with seeds are many, and 2,000 simulations leave a coverage uncertain by 1 %.
+SIMULATIONS_WITH_SEEDS = 8000
+# Sample that represents a population whose median has no formula.
+POPULATION_SIZE = 4_000_000
 Draw = Callable[[np.random.Generator, int], FloatArray]
 Pair = tuple[FloatArray, FloatArray]
 
 
-def populations() -> dict[str, Draw]:
-    """Errors of single runs, from mildly to very skewed (skewness 1.4 to 6.2)."""
+def make_populations() -> dict[str, Draw]:
+    """Returns distributions of the errors of a run, from mildly to very skewed (skewness 1.4 to 6.2)."""
     return {
         "gamma 2": lambda random, n: random.gamma(2.0, 20.0, n),
         "gamma 1": lambda random, n: random.gamma(1.0, 40.0, n),
@@ -47,72 +49,89 @@ def populations() -> dict[str, Draw]:
     }
 
 
-def pairs() -> dict[str, Callable[[np.random.Generator, int], Pair]]:
-    """Errors of two runs on the same places: what is hard for one is hard for the other."""
+def make_pair_populations() -> dict[str, Callable[[np.random.Generator, int], Pair]]:
+    """Returns distributions of the errors of two runs on the same places, correlated or not."""
 
-    def alike(random: np.random.Generator, n: int) -> Pair:
+    def correlated(random: np.random.Generator, n: int) -> Pair:
         place = random.gamma(1.0, 30.0, n)
         return place + random.gamma(1.0, 10.0, n), 0.9 * place + random.gamma(2.0, 6.0, n)
 
-    def apart(random: np.random.Generator, n: int) -> Pair:
+    def unrelated(random: np.random.Generator, n: int) -> Pair:
         return 40.0 * random.gamma(1.0, 1.0, n), 32.0 * random.lognormal(0.0, 0.7, n)
 
-    def heavy(random: np.random.Generator, n: int) -> Pair:
+    def heavy_tailed(random: np.random.Generator, n: int) -> Pair:
         place = random.gamma(2.0, 20.0, n)
         return place, place + 5.0 * random.standard_t(3, n) + 1.0
 
-    return {"alike": alike, "unrelated": apart, "heavy tails": heavy}
+    return {"correlated": correlated, "unrelated": unrelated, "heavy tails": heavy_tailed}
 
 
-def of_mean(name: str, places: int) -> str:
-    """The name of a case, in brackets where the program gives no interval for so few places."""
+def name_mean_case(name: str, places: int) -> str:
+    """Returns the name of a case, marked if the program gives no interval for this number of places."""
     return name if places >= MIN_FOR_MEAN else f"(not given) {name}"
 
 
-def share(holds: Iterator[tuple[Interval, float]]) -> float:
-    """The share of intervals that hold what they should."""
-    return float(np.mean([one.low <= truth <= one.high for one, truth in holds]))  # type: ignore[operator]
+def holds(interval: Interval, truth: float) -> bool:
+    """Returns False also if the program gives no limits."""
+    return interval.low is not None and interval.high is not None and interval.low <= truth <= interval.high
 
 
-def over_places(found: dict[str, float], given: list[pd.DataFrame]) -> None:
-    """Means and medians of errors over single places, and of paired differences."""
-    singles, doubles = populations(), pairs()
-    if given:
-        errors = given[0]["error_km"].to_numpy()
+def compute_coverage(cases: Iterator[tuple[Interval, float]]) -> float:
+    """Returns the share of intervals that hold the true value."""
+    return float(np.mean([holds(interval, truth) for interval, truth in cases]))
+
+
+def simulate_places(coverage: dict[str, float], tables: list[pd.DataFrame]) -> None:
+    """Adds the coverage of means and medians over single places, and of paired differences."""
+    singles, doubles = make_populations(), make_pair_populations()
+    if tables:
+        errors = tables[0]["error_km"].to_numpy()
         singles["a run"] = lambda random, n: random.choice(errors, n)
-    if len(given) == 2:
-        both = given[0].merge(given[1], on="uuid")[["error_km_x", "error_km_y"]].to_numpy()
-        doubles["two runs"] = lambda random, n: tuple(both[random.integers(len(both), size=n)].T)  # type: ignore
+    if len(tables) == 2:
+        shared = tables[0].merge(tables[1], on="uuid")[["error_km_x", "error_km_y"]].to_numpy()
+
+        def draw_shared(random: np.random.Generator, n: int) -> Pair:
+            first, second = shared[random.integers(len(shared), size=n)].T
+            return first, second
+
+        doubles["two runs"] = draw_shared
+
     for n in (20, 30, 50, 100, 500):
         draws = Resampling(np.arange(n), samples=SAMPLES, seed=0)
         for name, draw in singles.items():
             random = np.random.default_rng(n)
-            many = draw(random, LARGE)
-            mean, median = float(many.mean()), float(np.median(many))
-            sets = [draw(random, n) for _ in range(SIMULATIONS)]
-            found[of_mean(f"mean, {name}, {n} places", n)] = share(
-                (compute_mean_interval(draws.mean(one), CONFIDENCE), mean) for one in sets
+            population = draw(random, POPULATION_SIZE)
+            mean, median = float(population.mean()), float(np.median(population))
+            samples = [draw(random, n) for _ in range(SIMULATIONS)]
+            coverage[name_mean_case(f"mean, {name}, {n} places", n)] = compute_coverage(
+                (compute_mean_interval(draws.mean(sample), CONFIDENCE), mean) for sample in samples
             )
-            if n <= 100 or name == "gamma 1":  # medians of 500 places take their time
-                found[f"median, {name}, {n} places"] = share(
-                    (compute_median_interval(draws, one, CONFIDENCE), median) for one in sets
+            # Medians of 500 places take long.
+            if n <= 100 or name == "gamma 1":
+                coverage[f"median, {name}, {n} places"] = compute_coverage(
+                    (compute_median_interval(draws, sample, CONFIDENCE), median) for sample in samples
                 )
+
         for name, draw_pair in doubles.items():
             random = np.random.default_rng(n)
-            a, b = draw_pair(random, LARGE)
-            mean, median = float((a - b).mean()), float(np.median(a - b))
-            two = [draw_pair(random, n) for _ in range(SIMULATIONS)]
-            found[f"mean difference, {name}, {n} places"] = share(
-                (compute_mean_interval(draws.mean(one - other), CONFIDENCE), mean) for one, other in two
+            first, second = draw_pair(random, POPULATION_SIZE)
+            mean, median = float((first - second).mean()), float(np.median(first - second))
+            samples = [np.subtract(*draw_pair(random, n)) for _ in range(SIMULATIONS)]
+            coverage[f"mean difference, {name}, {n} places"] = compute_coverage(
+                (compute_mean_interval(draws.mean(sample), CONFIDENCE), mean) for sample in samples
             )
             if n <= 100:
-                found[f"median difference, {name}, {n} places"] = share(
-                    (compute_median_interval(draws, one - other, CONFIDENCE), median) for one, other in two
+                coverage[f"median difference, {name}, {n} places"] = compute_coverage(
+                    (compute_median_interval(draws, sample, CONFIDENCE), median) for sample in samples
                 )
 
 
-def towns(random: np.random.Generator, count: int) -> tuple[FloatArray, FloatArray]:
-    """Places in towns: where they are (N, 2) and each one's town (N,)."""
+def draw_towns(random: np.random.Generator, count: int) -> tuple[FloatArray, IntArray]:
+    """Draws places in towns.
+
+    Returns:
+        (N, 2) coordinates in degrees, and (N,) the town of each place.
+    """
     land = synthetic_land()
     centres = land.region.to_metres(land.positions(int(random.integers(2**31)), count))
     town = np.repeat(np.arange(count), 1 + random.poisson(2.0, count))
@@ -120,76 +139,82 @@ def towns(random: np.random.Generator, count: int) -> tuple[FloatArray, FloatArr
     return land.region.to_degrees(xy), town
 
 
-def over_blocks(found: dict[str, float]) -> None:
-    """Places in towns whose luck they share, and errors that change over a few kilometres."""
-    region, each = synthetic_land().region, 20
+def simulate_blocks(coverage: dict[str, float]) -> None:
+    """Adds the coverage if blocks are resampled, for places whose errors are correlated within a town."""
+    region, draws_per_layout = synthetic_land().region, 20
     for count in (100, 300):
         random = np.random.default_rng(count)
-        cases: dict[str, list[bool]] = {}
-        for _ in range(SIMULATIONS // each):
-            coords, town = towns(random, count)
+        held: dict[str, list[bool]] = {}
+        for _ in range(SIMULATIONS // draws_per_layout):
+            coords, town = draw_towns(random, count)
             units = make_units(region, coords, None)
             assert units.block_km is not None
             draws = Resampling(units.unit, samples=SAMPLES, seed=0)
-            alone = Resampling(np.arange(len(coords)), samples=SAMPLES, seed=0)
-            for _ in range(each):
-                luck, own = random.normal(size=(count, 2))[town], random.normal(size=(len(town), 2))
-                a, b = (30.0 * np.exp(0.5 * luck + 0.5 * own)).T
+            place_draws = Resampling(np.arange(len(coords)), samples=SAMPLES, seed=0)
+
+            for _ in range(draws_per_layout):
+                # exp(0.5 x + 0.5 y) of standard normal x and y has the mean exp(0.25) and the median 1.
+                shared, own = random.normal(size=(count, 2))[town], random.normal(size=(len(town), 2))
+                a, b = (30.0 * np.exp(0.5 * shared + 0.5 * own)).T
                 mean, median = 30.0 * np.exp(0.25), 30.0
-                for name, one, truth in (
-                    ("mean", compute_mean_interval(draws.mean(a), CONFIDENCE), mean),
-                    ("median", compute_median_interval(draws, a, CONFIDENCE), median),
-                    ("mean difference", compute_mean_interval(draws.mean(a - b), CONFIDENCE), 0.0),
-                    ("median difference", compute_median_interval(draws, a - b, CONFIDENCE), 0.0),
-                    (
-                        "(for comparison) mean, single places",
-                        compute_mean_interval(alone.mean(a), CONFIDENCE),
+                cases = {
+                    "mean": (compute_mean_interval(draws.mean(a), CONFIDENCE), mean),
+                    "median": (compute_median_interval(draws, a, CONFIDENCE), median),
+                    "mean difference": (compute_mean_interval(draws.mean(a - b), CONFIDENCE), 0.0),
+                    "median difference": (compute_median_interval(draws, a - b, CONFIDENCE), 0.0),
+                    "(for comparison) mean, single places": (
+                        compute_mean_interval(place_draws.mean(a), CONFIDENCE),
                         mean,
                     ),
-                ):
-                    held = one.low is not None and one.high is not None and one.low <= truth <= one.high
-                    cases.setdefault(name, []).append(held)
-        for name, held_all in cases.items():
-            found[f"{name}, {count} towns, blocks"] = float(np.mean(held_all))
+                }
+                for name, case in cases.items():
+                    held.setdefault(name, []).append(holds(*case))
+
+        for name, results in held.items():
+            coverage[f"{name}, {count} towns, blocks"] = float(np.mean(results))
 
 
-def over_seeds(found: dict[str, float]) -> None:
-    """Means over places and seeds, alone and as a difference: seeds matter much, little, not at all."""
+def simulate_seeds(coverage: dict[str, float]) -> None:
+    """Adds the coverage of means and differences over places and seeds; the effect of seeds is large to none."""
     for n in (20, 40, 100):
         draws = Resampling(np.arange(n), samples=SAMPLES, seed=0)
         for seeds in (3, 5, 10):
-            for name, spread in (("much", 8.0), ("little", 2.0), ("nothing", 0.0)):
+            for effect, spread_km in (("large", 8.0), ("small", 2.0), ("no", 0.0)):
                 random = np.random.default_rng(n + seeds)
-                single, double = [], []
-                for _ in range(WITH_SEEDS):
+                means, differences = [], []
+                for _ in range(SIMULATIONS_WITH_SEEDS):
                     place = random.gamma(2.0, 15.0, n)
-                    one, other = (
-                        place * random.gamma(4.0, 0.25, (seeds, n)) + spread * random.normal(size=(seeds, 1))
+                    first, second = (
+                        place * random.gamma(4.0, 0.25, (seeds, n)) + spread_km * random.normal(size=(seeds, 1))
                         for _ in range(2)
                     )
-                    noise, rest = compute_seed_noise(one), compute_seed_noise(other)
-                    single.append(compute_mean_interval(draws.mean(one.mean(axis=0)), CONFIDENCE, noise))
-                    change = draws.mean(one.mean(axis=0) - other.mean(axis=0))
-                    double.append(compute_mean_interval(change, CONFIDENCE, combine(noise, rest)))
-                where = f"{n} places, {seeds} seeds that matter {name}"
-                found[of_mean(f"mean, {where}", n)] = share((interval, 30.0) for interval in single)
-                found[f"mean difference, {where}"] = share((interval, 0.0) for interval in double)
+                    first_noise, second_noise = compute_seed_noise(first), compute_seed_noise(second)
+                    means.append(compute_mean_interval(draws.mean(first.mean(axis=0)), CONFIDENCE, first_noise))
+
+                    difference = draws.mean(first.mean(axis=0) - second.mean(axis=0))
+                    noise = combine(first_noise, second_noise)
+                    differences.append(compute_mean_interval(difference, CONFIDENCE, noise))
+
+                name = f"{n} places, {seeds} seeds, {effect} effect of seeds"
+                coverage[name_mean_case(f"mean, {name}", n)] = compute_coverage((item, 30.0) for item in means)
+                coverage[f"mean difference, {name}"] = compute_coverage((item, 0.0) for item in differences)
 
 
 def main() -> None:
-    given = [pd.read_csv(Path(word) / "predictions_test.csv", dtype={"uuid": str}) for word in sys.argv[1:3]]
+    tables = [pd.read_csv(Path(word) / "predictions_test.csv", dtype={"uuid": str}) for word in sys.argv[1:3]]
     start = time.perf_counter()
-    found: dict[str, float] = {}
-    over_places(found, given)
-    over_blocks(found)
-    over_seeds(found)
-    each = f"{SIMULATIONS:,} simulations each, {WITH_SEEDS:,} with seeds"
-    print(f"Coverage of nominal {CONFIDENCE:.0%} intervals, {each}")
-    for name, value in found.items():
+    coverage: dict[str, float] = {}
+    simulate_places(coverage, tables)
+    simulate_blocks(coverage)
+    simulate_seeds(coverage)
+
+    counts = f"{SIMULATIONS:,} simulations each, {SIMULATIONS_WITH_SEEDS:,} with seeds"
+    print(f"Coverage of nominal {CONFIDENCE:.0%} intervals, {counts}")
+    for name, value in coverage.items():
         print(f"  {value:7.1%}  {name}")
-    inside = [0.93 <= value <= 0.97 for name, value in found.items() if not name.startswith("(")]
+    inside = [0.93 <= value <= 0.97 for name, value in coverage.items() if not name.startswith("(")]
     print(f"{sum(inside)} of {len(inside)} between 93 and 97 %; {time.perf_counter() - start:.0f} s")
-    print(json.dumps({name: round(value, 4) for name, value in found.items()}))
+    print(json.dumps({name: round(value, 4) for name, value in coverage.items()}))
 
 
 if __name__ == "__main__":

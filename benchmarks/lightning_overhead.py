@@ -1,9 +1,8 @@
-"""Our Lightning training step against a bare torch loop over the same tensors, efficientnet_lite0, all unlocked.
+"""Training step in Lightning compared with a bare torch loop over the same tensors, efficientnet_lite0 unlocked.
 
     python benchmarks/lightning_overhead.py
 
-Both loops train copies of one network with Adam on the same batches in the same order. Each round is
-one epoch of each way, in turn.
+Both train copies of one network with Adam on the same batches in the same order. A round is one epoch of each.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytorch_lightning as pl
 import torch
-from measure import median_ratio, milliseconds, report
+from measure import compute_median_ratio, format_median_ms, print_report
 from torch import Tensor
 from torch.utils.data import DataLoader
 
@@ -42,6 +41,7 @@ def make_network() -> GeoNetwork:
     rng = np.random.default_rng(0)
     west, south, east, north = region.land_m.bounds
     points = rng.uniform((west, south), (east, north), (500, 2))
+
     backbone = Backbone(name="tf_efficientnet_lite0.in1k", source="pip")
     fusion = ConcatFusion(backbone.feature_size)
     head = ClassificationHead.fit(
@@ -56,6 +56,7 @@ def make_network() -> GeoNetwork:
 
 
 def make_batches(classes: int) -> tuple[list[Batch], Tensor]:
+    """Returns random batches, and a random cell for each of their places."""
     generator = torch.Generator().manual_seed(0)
     batches = []
     for number in range(BATCHES):
@@ -65,8 +66,8 @@ def make_batches(classes: int) -> tuple[list[Batch], Tensor]:
     return batches, torch.randint(0, classes, (BATCHES * PLACES,), generator=generator)
 
 
-class Clock(pl.Callback):
-    """Notes how long each epoch's batches took, with everything that Lightning does between them."""
+class EpochTimer(pl.Callback):
+    """Times the batches of each epoch, including the work of Lightning between them."""
 
     def __init__(self) -> None:
         self.seconds: list[float] = []
@@ -82,8 +83,9 @@ def main() -> None:
     torch.set_num_threads(2)
     torch.manual_seed(0)
     filter_logs()
+
     network = make_network()
-    batches, targets = make_batches(network.head.output_size)
+    batches, cells = make_batches(network.head.output_size)
     bare_network = copy.deepcopy(network).train()
     optimizer = torch.optim.Adam(bare_network.parameters(), lr=1e-4)
 
@@ -91,43 +93,47 @@ def main() -> None:
         start = time.perf_counter()
         for batch in batches:
             optimizer.zero_grad()
-            out = bare_network(batch.images, batch.mask)
-            loss = torch.nn.functional.cross_entropy(out, targets[batch.index])
+            logits = bare_network(batch.images, batch.mask)
+            loss = torch.nn.functional.cross_entropy(logits, cells[batch.index])
             torch.autograd.backward(loss)
             optimizer.step()
         return time.perf_counter() - start
 
     module = GeoLightningModule(
         network,
-        targets=targets,
+        targets={"cell": cells},
         optimizer=OptimizerSpec("Adam", lr=1e-4, backbone_lr=1e-4),
         schedule=Constant(),
         finetuning=Finetuning(stages=[{"epoch": 0, "from": "all"}]),
         diagonal_km=650.0,
         record={},
     )
-    bare: list[float] = []
+    bare_seconds: list[float] = []
 
-    class InTurn(pl.Callback):
-        """One bare epoch after each of Lightning's."""
+    class BareEpoch(pl.Callback):
+        """Runs an epoch of the bare loop after each epoch of Lightning."""
 
         def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
-            bare.append(bare_epoch())
+            bare_seconds.append(bare_epoch())
 
-    clock = Clock()
+    timer = EpochTimer()
     trainer = pl.Trainer(
-        accelerator="cpu", max_epochs=ROUNDS + 1, logger=False, callbacks=[clock, InTurn()],
+        accelerator="cpu", max_epochs=ROUNDS + 1, logger=False, callbacks=[timer, BareEpoch()],
         enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
     )  # fmt: skip
-    trainer.fit(module, DataLoader(batches, batch_size=None))
-    ours, theirs = clock.seconds[1:], bare[1:]
-    ratio = median_ratio(ours, theirs)
+    batch_source: Any = batches
+    trainer.fit(module, DataLoader(batch_source, batch_size=None))
+
+    # The first epoch of each is a warm-up.
+    lightning, bare = timer.seconds[1:], bare_seconds[1:]
+    ratio = compute_median_ratio(lightning, bare)
     rows = {
-        "ours, a step": milliseconds([seconds / BATCHES for seconds in ours]),
-        "bare loop, a step": milliseconds([seconds / BATCHES for seconds in theirs]),
+        "Lightning, per step": format_median_ms([seconds / BATCHES for seconds in lightning]),
+        "bare loop, per step": format_median_ms([seconds / BATCHES for seconds in bare]),
         "overhead": f"{(ratio - 1) * 100:+.1f} %",
     }
-    report(f"Training step of {PLACES} places at {SIZE} px, efficientnet_lite0", rows, {"ours_over_bare": ratio})
+    title = f"Training step of {PLACES} places at {SIZE} px, efficientnet_lite0"
+    print_report(title, rows, {"lightning_over_bare": ratio})
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Shared by the benchmarks: two ways timed in turn in one process, medians, one JSON line last."""
+"""Helpers shared by the benchmarks: timing of alternatives in turn, medians, and one line of JSON last."""
 
 from __future__ import annotations
 
@@ -6,14 +6,16 @@ import json
 import platform
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 
 
-def interleaved(ways: dict[str, Callable[[], Any]], *, rounds: int, warmup: int = 2) -> dict[str, list[float]]:
-    """Times each way once per round, in turn, so that a noisy machine disturbs them alike.
+def time_interleaved(
+    ways: Mapping[str, Callable[[], Any]], *, rounds: int, warmup: int = 2
+) -> dict[str, list[float]]:
+    """Times each way once per round, in turn, so that other work on the machine slows all of them alike.
 
     Returns:
         Name -> seconds of each round.
@@ -31,12 +33,12 @@ def interleaved(ways: dict[str, Callable[[], Any]], *, rounds: int, warmup: int 
     return seconds
 
 
-def median_ratio(over: list[float], under: list[float]) -> float:
-    """The median of the rounds' own ratios."""
+def compute_median_ratio(over: list[float], under: list[float]) -> float:
+    """Returns the median of the ratios of each round."""
     return statistics.median(a / b for a, b in zip(over, under, strict=True))
 
 
-def report(title: str, rows: dict[str, str], ratios: dict[str, float | None]) -> None:
+def print_report(title: str, rows: Mapping[str, str], ratios: Mapping[str, float | None]) -> None:
     """Prints the machine, a table, and the ratios as one JSON object on the last line."""
     device = (
         torch.cuda.get_device_name() if torch.cuda.is_available() else f"{torch.get_num_threads()} CPU threads"
@@ -48,6 +50,6 @@ def report(title: str, rows: dict[str, str], ratios: dict[str, float | None]) ->
     print(json.dumps({name: None if ratio is None else round(ratio, 4) for name, ratio in ratios.items()}))
 
 
-def milliseconds(seconds: list[float]) -> str:
-    """The median, for a table."""
+def format_median_ms(seconds: list[float]) -> str:
+    """Formats the median in milliseconds."""
     return f"{statistics.median(seconds) * 1000:.1f} ms"

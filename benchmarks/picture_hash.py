@@ -1,4 +1,4 @@
-"""The perceptual hash: bits that differ after coding a view anew, and between different places.
+"""Perceptual hash: number of bits that differ after encoding a view again, and between different places.
 
 python benchmarks/picture_hash.py ROOT...     (roots with images/<uuid>/{0,90,180,270}.jpg)
 """
@@ -10,7 +10,7 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
-from measure import report
+from measure import print_report
 from PIL import Image
 
 from geoguesser.data.checks.duplicates import HASH_BITS
@@ -19,11 +19,11 @@ from geoguesser.data.images import ImageSpec
 from geoguesser.data.place_files import HEADINGS, PlaceFiles
 
 SPEC = ImageSpec(size=112)
-CHANGES = {"coded anew at quality 50": (None, 50), "resized to 512 px": (512, 75)}
+CHANGES = {"encoded again at quality 50": (None, 50), "resized to 512 px": (512, 75)}
 
 
-def coded(folder: Path, scratch: Path, size: int | None, quality: int) -> PlaceFiles:
-    """A place with its views coded anew."""
+def encode_again(folder: Path, scratch: Path, size: int | None, quality: int) -> PlaceFiles:
+    """Writes the views of a place with another size or quality."""
     for heading in HEADINGS:
         with Image.open(folder / f"{heading}.jpg") as image:
             changed = image if size is None else image.resize((size, size))
@@ -34,23 +34,26 @@ def coded(folder: Path, scratch: Path, size: int | None, quality: int) -> PlaceF
 def main() -> None:
     folders = sorted(path for root in sys.argv[1:] for path in (Path(root) / "images").iterdir())
     hashes = np.stack([inspect_place(PlaceFiles(str(path)), [SPEC]).views["hash"] for path in folders])
-    rows, ratios = {}, {}
+    rows: dict[str, str] = {}
+    ratios: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as name:
         for change, (size, quality) in CHANGES.items():
-            told = [
-                inspect_place(coded(path, Path(name), size, quality), [SPEC]).views["hash"] for path in folders
-            ]
-            bits = compute_hash_distance(hashes, np.stack(told))
-            rows[change] = f"median {np.median(bits):g}, most {bits.max()} of 112 bits, {bits.size} views"
+            # Each place is inspected before the next one is written to the same files.
+            encoded = (encode_again(path, Path(name), size, quality) for path in folders)
+            hashes_after = [inspect_place(files, [SPEC]).views["hash"] for files in encoded]
+            bits = compute_hash_distance(hashes, np.stack(hashes_after))
+            rows[change] = f"median {np.median(bits):g}, maximum {bits.max()} of 112 bits, {bits.size} views"
             ratios[change] = float(bits.max())
-    apart = np.sort(compute_hash_distance(hashes[:, None], hashes[None]), axis=-1)[..., 2]
-    third = apart[~np.eye(len(apart), dtype=bool)]
+
+    # Near-duplicates need three similar views, so the third smallest distance of four decides.
+    distances = np.sort(compute_hash_distance(hashes[:, None], hashes[None]), axis=-1)[..., 2]
+    third = distances[~np.eye(len(distances), dtype=bool)]
     rows["different places"] = (
-        f"third most alike of four views: least {third.min()}, median {np.median(third):g} bits"
+        f"third most similar of four views: minimum {third.min()}, median {np.median(third):g} bits"
     )
-    rows["taken for alike"] = f"up to {HASH_BITS} bits in at least three views"
+    rows["threshold of similar views"] = f"up to {HASH_BITS} bits in at least three views"
     ratios["different places"] = float(third.min())
-    report(f"{len(folders)} places", rows, ratios)
+    print_report(f"{len(folders)} places", rows, ratios)
 
 
 if __name__ == "__main__":

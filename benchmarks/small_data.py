@@ -1,13 +1,12 @@
-"""Whether the defaults hold for a few hundred places: recipes on little synthetic data, easy and hard.
+"""Comparison of recipes on a few hundred synthetic places, easy and hard ones.
 
     python benchmarks/small_data.py [PLACES] [DRAWS]
 
-Places are drawn from the synthetic demo, and are tested in five folds of whole blocks of 40 km. To make them as
-hard as real ones, whose views say little, some of each place's four views are exchanged for those of random places
-that were not drawn: none, two, or three of four. Every recipe sees the same places and folds; what counts is its
-difference to the default, with a 95 % interval over draws and folds (Student's t; folds of one draw share training
-places, so it is a little narrow). The table is Markdown; the last line is one JSON object of mean errors over the
-best constant's.
+Places are drawn from the synthetic demo and tested in five folds of map blocks of 40 km. To make them as hard as
+real ones, none, two or three of the four views of each place are replaced by views of random other places. All
+recipes see the same places and folds, so the table compares them with the default: mean difference and 95 %
+interval over draws and folds (Student's t; somewhat narrow, because folds of a draw share training places). The
+table is Markdown; the last line is one JSON object of mean errors relative to the best constant.
 """
 
 from __future__ import annotations
@@ -34,9 +33,10 @@ from geoguesser.system.allocator import keep_freed_memory
 from geoguesser.system.log_filters import filter_logs
 
 PLACES, DRAWS, FOLDS, BLOCK_M = 306, 2, 5, 40_000.0
-EXCHANGED = (0, 2, 3)  # of four views
+# Number of views, of four, that are replaced.
+REPLACED = (0, 2, 3)
 HEADINGS = ("0", "90", "180", "270")
-USUAL = ["pictures=false", "logger=csv", "trainer=cpu", "data=places", "split=column"]
+COMMON = ["pictures=false", "logger=csv", "trainer=cpu", "data=places", "split=column"]
 RECIPES = {
     "default": "",
     "the predecessor's": "fusion=concat loss=cross_entropy decoder=mean",
@@ -66,42 +66,47 @@ RECIPES = {
 }
 
 
-def dataset(folder: Path, places: int, draw: int, exchanged: int) -> Path:
-    """Some of the demo's places, with a column for each fold, and with some views of other places."""
+def write_fold_root(folder: Path, places: int, draw: int, replaced: int) -> Path:
+    """Writes a data root of places of the demo, with replaced views and a split column per fold."""
     source = demo_root(places=1000)
     random = np.random.default_rng(draw)
-    whole = pd.read_csv(source / "data.csv", dtype={"uuid": str})
-    order = random.permutation(len(whole))
+    demo = pd.read_csv(source / "data.csv", dtype={"uuid": str})
+    order = random.permutation(len(demo))
     drawn, others = order[:places], order[places:]
-    whose = np.repeat(drawn[:, None], 4, axis=1)
-    lots = random.random((places, 4)).argsort(axis=1) < exchanged  # so many of each place's views
-    for heading, some in enumerate(lots.T):
-        whose[some, heading] = random.permutation(others)[: some.sum()]
-    table = whole.iloc[drawn].copy()
+
+    # (places, 4) rows of the demo that the views come from; `is_replaced` marks the same number in each row.
+    origins = np.repeat(drawn[:, None], 4, axis=1)
+    is_replaced = random.random((places, 4)).argsort(axis=1) < replaced
+    for heading, rows in enumerate(is_replaced.T):
+        origins[rows, heading] = random.permutation(others)[: rows.sum()]
+
+    # Views are linked, not copied.
+    table = demo.iloc[drawn].copy()
+    for uuid, place_origins in zip(table["uuid"], origins, strict=True):
+        target = folder / "images" / uuid
+        target.mkdir(parents=True)
+        for heading_name, origin in zip(HEADINGS, place_origins, strict=True):
+            name = f"{heading_name}.jpg"
+            os.link(source / "images" / demo["uuid"][origin] / name, target / name)
+
     coords = table[["latitude", "longitude"]].to_numpy()
-    for uuid, from_whom in zip(table["uuid"], whose, strict=True):
-        home = folder / "images" / uuid
-        home.mkdir(parents=True)
-        for heading, other in zip(HEADINGS, from_whom, strict=True):
-            os.link(source / "images" / whole["uuid"][other] / f"{heading}.jpg", home / f"{heading}.jpg")
     blocks = np.floor(country("HRV", "EPSG:3765").to_metres(coords) / BLOCK_M).astype(int)
     _, block = np.unique(blocks, axis=0, return_inverse=True)
     fold = random.permutation(np.arange(block.max() + 1) % FOLDS)[block]
     for number in range(FOLDS):
-        kept = random.permutation(np.flatnonzero(fold != number))
-        names = np.where(fold == number, "test", "train").astype(object)
-        names[kept[: len(kept) // 10]] = "val"
-        table[f"fold{number}"] = names
+        remaining = random.permutation(np.flatnonzero(fold != number))
+        splits = np.where(fold == number, "test", "train").astype(object)
+        splits[remaining[: len(remaining) // 10]] = "val"
+        table[f"fold{number}"] = splits
     table.to_csv(folder / "data.csv", index=False)
     return folder
 
 
-def errors_of(words: list[str], folder: Path) -> dict[str, float]:
-    """The mean test error of a run, and that of the best constant."""
+def train_and_test(overrides: list[str], folder: Path) -> tuple[float, float]:
+    """Returns the mean test error of a run, and that of the best constant."""
     with contextlib.redirect_stdout(io.StringIO()):
-        result = run_training(hydra.compose("train", overrides=words), folder)
-    constant = result["baseline"]["best_constant"]["error_km_mean"]
-    return {"model": result["test"]["error_km_mean"], "constant": constant}
+        result = run_training(hydra.compose("train", overrides=overrides), folder)
+    return result["test"]["error_km_mean"], result["baseline"]["best_constant"]["error_km_mean"]
 
 
 def main() -> None:
@@ -109,46 +114,51 @@ def main() -> None:
     draws = int(sys.argv[2]) if len(sys.argv) > 2 else DRAWS
     filter_logs()
     keep_freed_memory()
-    found: dict[tuple[str, int], list[float]] = {}
-    constant: dict[int, list[float]] = {}
+
+    # By recipe and number of replaced views; of the best constant by the latter.
+    errors: dict[tuple[str, int], list[float]] = {}
+    constants: dict[int, list[float]] = {}
     start = time.perf_counter()
     with (
-        tempfile.TemporaryDirectory(dir=demo_root(places=1000).parent) as scratch,  # views are linked, not copied
+        tempfile.TemporaryDirectory(dir=demo_root(places=1000).parent) as scratch,
         hydra.initialize_config_dir(conf_dir(), version_base="1.3"),
     ):
-        for exchanged in EXCHANGED:
+        for replaced in REPLACED:
             for draw in range(draws):
-                root = dataset(Path(scratch) / f"{exchanged}-{draw}", places, draw, exchanged)
+                root = write_fold_root(Path(scratch) / f"{replaced}-{draw}", places, draw, replaced)
                 for fold in range(FOLDS):
-                    base = [*USUAL, f"data.roots=[{root}]", f"split.column=fold{fold}", f"seed={draw}"]
+                    base = [*COMMON, f"data.roots=[{root}]", f"split.column=fold{fold}", f"seed={draw}"]
                     for number, (name, recipe) in enumerate(RECIPES.items()):
-                        own = Path(scratch) / f"{exchanged}-{draw}-{fold}-{number}"
-                        errors = errors_of([*base, *recipe.split()], own)
-                        found.setdefault((name, exchanged), []).append(errors["model"])
-                    constant.setdefault(exchanged, []).append(errors["constant"])
-                done = f"{exchanged} views exchanged, draw {draw}"
+                        folder = Path(scratch) / f"{replaced}-{draw}-{fold}-{number}"
+                        error_km, constant_km = train_and_test([*base, *recipe.split()], folder)
+                        errors.setdefault((name, replaced), []).append(error_km)
+                    constants.setdefault(replaced, []).append(constant_km)
+                done = f"{replaced} views replaced, draw {draw}"
                 print(f"{done}: after {time.perf_counter() - start:.0f} s", file=sys.stderr)
-    show(found, constant, places)
+    print_table(errors, constants, places)
 
 
-def show(found: dict[tuple[str, int], list[float]], constant: dict[int, list[float]], places: int) -> None:
-    """Prints a row per recipe: its mean error and how it differs from the default."""
-    draws = len(constant[0]) // FOLDS
+def print_table(
+    errors: dict[tuple[str, int], list[float]], constants: dict[int, list[float]], places: int
+) -> None:
+    """Prints a row per recipe: its mean error and its difference from the default."""
+    draws = len(constants[0]) // FOLDS
     print(f"{places} synthetic places, {FOLDS} folds of blocks, {draws} draws; mean test error in km")
-    heads = [f"{count} of 4 views exchanged (constant {np.mean(constant[count]):.1f})" for count in EXCHANGED]
-    print("| recipe | " + " | ".join(heads) + " |\n|" + " --- |" * (1 + len(heads)))
+    columns = [f"{count} of 4 views replaced (constant {np.mean(constants[count]):.1f})" for count in REPLACED]
+    print("| recipe | " + " | ".join(columns) + " |\n|" + " --- |" * (1 + len(columns)))
     for name in RECIPES:
         cells = []
-        for exchanged in EXCHANGED:
-            own, usual = np.array(found[name, exchanged]), np.array(found["default", exchanged])
-            apart = own - usual
-            reach = stats.t.ppf(0.975, len(apart) - 1) * stats.sem(apart)
-            change = "" if name == "default" else f" ({apart.mean():+.1f} ± {reach:.1f})"
-            cells.append(f"{own.mean():.1f}{change}")
+        for replaced in REPLACED:
+            values = np.array(errors[name, replaced])
+            differences = values - np.array(errors["default", replaced])
+            half_width = stats.t.ppf(0.975, len(differences) - 1) * stats.sem(differences)
+            change = "" if name == "default" else f" ({differences.mean():+.1f} ± {half_width:.1f})"
+            cells.append(f"{values.mean():.1f}{change}")
         print(f"| {name} | " + " | ".join(cells) + " |")
+
     ratios = {
-        f"{name}, {exchanged}": round(float(np.mean(errors) / np.mean(constant[exchanged])), 4)
-        for (name, exchanged), errors in found.items()
+        f"{name}, {replaced}": round(float(np.mean(values) / np.mean(constants[replaced])), 4)
+        for (name, replaced), values in errors.items()
     }
     print(json.dumps(ratios))
 

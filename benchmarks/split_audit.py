@@ -1,4 +1,4 @@
-"""How much a random split flatters at real density, and what blocks cost: shares, and nearness to training places.
+"""Random and block splits at real density: shares, and distances of test places to training places.
 
 python benchmarks/split_audit.py real_coordinates.csv     (columns uuid, latitude, longitude)
 """
@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from measure import report
+from measure import print_report
 
 from geoguesser.data.block_split import BlockSplit
 from geoguesser.data.checks.leakage import audit_split
@@ -28,18 +28,21 @@ def main() -> None:
     for block_km, buffer_km in ((10.0, 0.5), (20.0, 1.0), (40.0, 1.0)):
         name = f"blocks of {block_km:g} km, buffer {buffer_km:g} km"
         splits[name] = BlockSplit(block_km=block_km, buffer_km=buffer_km, shares=SHARES)
-    rows, ratios = {}, {}
+
+    rows: dict[str, str] = {}
+    ratios: dict[str, float] = {}
     for name, split in splits.items():
-        found = split.assign(table, region)
-        test: dict[str, Any] = audit_split(get_coords(table), found)["test"]
-        shares = ", ".join(f"{one} {(found == one).mean():.1%}" for one in (*NAMES, UNUSED))
+        assigned = split.assign(table, region)
+        test: dict[str, Any] = audit_split(get_coords(table), assigned)["test"]
+        shares = ", ".join(f"{part} {(assigned == part).mean():.1%}" for part in (*NAMES, UNUSED))
         near = ", ".join(
             f"{count / test['places']:.1%} within {metres} m" for metres, count in test["within_m"].items()
         )
+
         rows[name] = f"{shares}; of the test places {near}; median {test['nearest_training_km']['p50']:.2f} km"
         ratios[f"{name}: test within 500 m"] = test["within_m"]["500"] / test["places"]
-        ratios[f"{name}: unused"] = float(np.mean(found == UNUSED))
-    report(f"{len(table):,} places of {sys.argv[1].rsplit('/', 1)[-1]}", rows, ratios)
+        ratios[f"{name}: unused"] = float(np.mean(assigned == UNUSED))
+    print_report(f"{len(table):,} places of {sys.argv[1].rsplit('/', 1)[-1]}", rows, ratios)
 
 
 if __name__ == "__main__":

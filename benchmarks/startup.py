@@ -1,4 +1,4 @@
-"""Start-up: --help of the entry point, which imports no torch, against importing all that a run needs.
+"""Start-up time of `--help` and `--cfg job`, which import no torch, compared with importing the modules of a run.
 
 python benchmarks/startup.py
 """
@@ -8,14 +8,14 @@ from __future__ import annotations
 import subprocess
 import sys
 
-from measure import interleaved, median_ratio, milliseconds, report
+from measure import compute_median_ratio, format_median_ms, print_report, time_interleaved
 
 
 def main() -> None:
     def call(*words: str) -> None:
         subprocess.run([sys.executable, *words], check=True, capture_output=True)
 
-    seconds = interleaved(
+    seconds = time_interleaved(
         {
             "--help": lambda: call("-m", "geoguesser.train", "--help"),
             "--cfg job": lambda: call("-m", "geoguesser.train", "--cfg", "job"),
@@ -24,9 +24,9 @@ def main() -> None:
         rounds=3,
         warmup=1,
     )
-    rows = {name: milliseconds(times) for name, times in seconds.items()}
-    ratio = median_ratio(seconds["importing a run's modules"], seconds["--help"])
-    report("Start-up", rows, {"import_all_over_help": ratio})
+    rows = {name: format_median_ms(times) for name, times in seconds.items()}
+    ratio = compute_median_ratio(seconds["importing a run's modules"], seconds["--help"])
+    print_report("Start-up", rows, {"import_all_over_help": ratio})
 
 
 if __name__ == "__main__":

