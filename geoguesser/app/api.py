@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from typing import Annotated, Any
 
@@ -12,24 +12,24 @@ from starlette.types import ASGIApp
 from geoguesser.app import schemas
 from geoguesser.app import static_files as pages
 from geoguesser.app.middleware import RequestFilter
-from geoguesser.app.problems import ProblemError, document_problems, explain_problems
-from geoguesser.app.responses import to_game, to_model_info
+from geoguesser.app.problems import ProblemError, add_problem_handlers, document_problems
+from geoguesser.app.responses import make_game_info, make_model_info
 from geoguesser.app.schemas import COMPASS
 from geoguesser.app.service import Service
 from geoguesser.system.versions import __version__
 
-ROOT = "/api/v1"
-ABOUT = """
+API_ROOT = "/api/v1"
+DESCRIPTION = """
 Says where street-level photos were taken. Send one to four photos of a place, each for the compass heading to
 which it looks. Errors are JSON with one sentence under `detail`. Coordinates are degrees, WGS 84.
 """
-FIELDS = {*COMPASS, "model", "areas"}
+PREDICT_FIELDS = {*COMPASS, "model", "areas"}
 Photo = Annotated[UploadFile | None, File(description="A JPEG, PNG or WebP photo that looks in this direction.")]
 ModelName = Annotated[str, Path(description="A model's name.", min_length=1, max_length=200)]
 GameId = Annotated[str, Path(description="A game's id.", min_length=1, max_length=100)]
 
 
-def make_app(service: Service, *, hosts: list[str] | None) -> ASGIApp:
+def make_app(service: Service, *, hosts: Collection[str] | None) -> ASGIApp:
     """The whole application: page, API and what guards them.
 
     Args:
@@ -45,14 +45,14 @@ def make_app(service: Service, *, hosts: list[str] | None) -> ASGIApp:
     app = FastAPI(
         title="geoguesser",
         version=__version__,
-        description=ABOUT,
+        description=DESCRIPTION,
         lifespan=lifespan,
         openapi_url="/api/openapi.json",
         docs_url=None,  # they load scripts from elsewhere; /api is our own
         redoc_url=None,
     )
-    explain_problems(app)
-    gate = RequestFilter(app, service.limits, hosts, [f"{ROOT}/predict"])
+    add_problem_handlers(app)
+    gate = RequestFilter(app, service.limits, hosts, [f"{API_ROOT}/predict"])
     app.include_router(_general(service, gate))
     app.include_router(_predictions(service))
     app.include_router(_games(service))
@@ -61,7 +61,7 @@ def make_app(service: Service, *, hosts: list[str] | None) -> ASGIApp:
 
 
 def _general(service: Service, gate: RequestFilter) -> APIRouter:
-    router = APIRouter(prefix=ROOT, tags=["models"])
+    router = APIRouter(prefix=API_ROOT, tags=["models"])
 
     @router.get("/health", responses=document_problems())
     async def health() -> schemas.Health:
@@ -77,7 +77,7 @@ def _general(service: Service, gate: RequestFilter) -> APIRouter:
     @router.get("/models", responses=document_problems())
     async def models() -> schemas.ModelList:
         """The models to choose from; the first is asked where none is named."""
-        known = [to_model_info(model) for model in service.models.values()]
+        known = [make_model_info(model) for model in service.models.values()]
         return schemas.ModelList(models=known, upload_mib=service.limits.upload_mib)
 
     @router.get("/models/{model}/outline", responses=document_problems(404))
@@ -94,7 +94,7 @@ def _general(service: Service, gate: RequestFilter) -> APIRouter:
 
 
 def _predictions(service: Service) -> APIRouter:
-    router = APIRouter(prefix=ROOT, tags=["predictions"])
+    router = APIRouter(prefix=API_ROOT, tags=["predictions"])
 
     @router.post("/predict", responses=document_problems(404, 408, 413, 415))
     async def predict(
@@ -116,7 +116,7 @@ def _predictions(service: Service) -> APIRouter:
         return await service.predict(chosen, photos, areas=areas)
 
     @router.post("/predict/folder", responses=document_problems(404, 408, 413))
-    async def predict_folder(question: schemas.FolderQuestion) -> schemas.FolderAnswer:
+    async def predict_folder(question: schemas.FolderRequest) -> schemas.FolderResponse:
         """Says where the places of a folder are, which lies inside the root that the server was given."""
         return await service.predict_folder(service.model(question.model), question.folder)
 
@@ -127,37 +127,37 @@ async def _check_fields(request: Request) -> None:
     """A field that is unknown, or there twice, would be left out without a word."""
     names = [name for name, _ in (await request.form()).multi_items()]
     for name in names:
-        if name not in FIELDS:
-            known = ", ".join(sorted(FIELDS))
+        if name not in PREDICT_FIELDS:
+            known = ", ".join(sorted(PREDICT_FIELDS))
             raise ProblemError(422, f"A field must be one of {known}, got {name[:40]!r}.")
         if names.count(name) > 1:
             raise ProblemError(422, f"{name} must be given once.")
 
 
 def _games(service: Service) -> APIRouter:
-    router = APIRouter(prefix=f"{ROOT}/games", tags=["game"])
+    router = APIRouter(prefix=f"{API_ROOT}/games", tags=["game"])
     jpeg: dict[int | str, dict[str, Any]] = {
         200: {"content": {"image/jpeg": {}}, "description": "The view as JPEG."}
     }
 
     @router.post("", status_code=201, responses=document_problems(404, 408, 413))
-    async def begin(question: schemas.GameQuestion) -> schemas.GameInfo:
+    async def begin(question: schemas.GameRequest) -> schemas.GameInfo:
         """Begins a game on places that the model was not trained on."""
         model = service.model(question.model)
-        return await service.aside(lambda: to_game(service.games.begin(model, question.rounds)))
+        return await service.aside(lambda: make_game_info(service.games.begin(model, question.rounds)))
 
     @router.get("/{game}", responses=document_problems(404))
     async def look(game: GameId) -> schemas.GameInfo:
         """A game as far as it has come."""
         found = service.games.find(game)
-        return await service.aside(lambda: to_game(found))
+        return await service.aside(lambda: make_game_info(found))
 
     @router.post("/{game}/guess", responses=document_problems(404, 408, 409, 413))
     async def guess(game: GameId, guess: schemas.Guess) -> schemas.GameInfo:
         """Ends the round that is on; its result is the last of `results`."""
         found = service.games.find(game)
         found.guess(guess.round, (guess.latitude, guess.longitude))
-        return await service.aside(lambda: to_game(found))
+        return await service.aside(lambda: make_game_info(found))
 
     @router.get(
         "/{game}/rounds/{number}/views/{heading}",

@@ -14,11 +14,11 @@ from geoguesser.app.registry import ServedModel
 from geoguesser.geo.distance import haversine_km
 from geoguesser.geo.score import compute_game_score
 
-DRAW = secrets.SystemRandom()  # nobody can foresee the places of the next game
+RANDOM = secrets.SystemRandom()  # nobody can foresee the places of the next game
 
 
 @dataclass(frozen=True)
-class Result:
+class PlayedRound:
     """A round that is over: points as latitude and longitude in degrees; errors and scores of person and model."""
 
     true_deg: tuple[float, float]
@@ -46,7 +46,7 @@ class Game:
     model: ServedModel
     places: GamePlaces
     rows: list[int]
-    results: list[Result] = field(default_factory=list)
+    results: list[PlayedRound] = field(default_factory=list)
 
     @property
     def round(self) -> int | None:
@@ -54,7 +54,7 @@ class Game:
         done = len(self.results)
         return done + 1 if done < len(self.rows) else None
 
-    def guess(self, number: int, guess_deg: tuple[float, float]) -> Result:
+    def guess(self, number: int, guess_deg: tuple[float, float]) -> PlayedRound:
         """Ends a round.
 
         Args:
@@ -68,10 +68,10 @@ class Game:
             on = "the game is over" if self.round is None else f"round {self.round} is on"
             raise ProblemError(409, f"round must be the one that is on: {on}, got {number}.")
         row = self.rows[number - 1]
-        true, model = self.places.true_deg[row], self.places.answers_deg[row]
+        true, model = self.places.true_deg[row], self.places.predicted_deg[row]
         errors = haversine_km(np.array([guess_deg, model]), np.stack([true, true]))
         scores = compute_game_score(errors, self.model.ensemble.region.diagonal_km)
-        result = Result(
+        result = PlayedRound(
             (float(true[0]), float(true[1])),
             guess_deg,
             (float(model[0]), float(model[1])),
@@ -107,10 +107,10 @@ class Games:
         Raises:
             ProblemError: 404, the model has no game.
         """
-        if model.held_out is None:
+        if model.game_places is None:
             raise ProblemError(404, f"There is no game against this model. {model.no_game}")
-        places = model.held_out
-        rows = DRAW.sample(range(len(places)), min(rounds, len(places)))
+        places = model.game_places
+        rows = RANDOM.sample(range(len(places)), min(rounds, len(places)))
         game = Game(secrets.token_urlsafe(16), model, places, rows)
         self._games[game.id] = game
         while len(self._games) > self.most:

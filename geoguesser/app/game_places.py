@@ -27,10 +27,10 @@ from geoguesser.errors import DataError, GeoguesserError, first_line
 from geoguesser.runs.run_images import find_folders
 
 log = logging.getLogger(__name__)
-PHOTO_PX, QUALITY = 640, 85  # of the longer side; enough for half a desktop's screen
-COLUMNS = ["uuid", "latitude", "longitude", "true_latitude", "true_longitude"]
-DEMO = "synthetic demo"  # what is to say of the demo's places
-PREDICTIONS = "predictions_test.csv"
+MAX_PHOTO_PX, JPEG_QUALITY = 640, 85  # of the longer side; enough for half a desktop's screen
+PREDICTION_COLUMNS = ["uuid", "latitude", "longitude", "true_latitude", "true_longitude"]
+DEMO_LABEL = "synthetic demo"  # what is to say of the demo's places
+PREDICTIONS_FILE = "predictions_test.csv"
 
 
 @dataclass(frozen=True)
@@ -40,13 +40,13 @@ class GamePlaces:
     Attributes:
         uuid: (N,) their ids.
         true_deg: (N, 2) where they are.
-        answers_deg: (N, 2) where the run put them.
+        predicted_deg: (N, 2) where the run put them.
         sources: (N,) the root or store that has each.
     """
 
     uuid: list[str]
     true_deg: FloatArray
-    answers_deg: FloatArray
+    predicted_deg: FloatArray
     sources: list[Path | Store]
 
     def __len__(self) -> int:
@@ -83,7 +83,9 @@ class GamePlaces:
             log.warning("a view of %s cannot be shown (%s)", self.uuid[row], first_line(error))
             return None
         return (
-            None if image is None else simplejpeg.encode_jpeg(np.ascontiguousarray(image), QUALITY, "RGB", "420")
+            None
+            if image is None
+            else simplejpeg.encode_jpeg(np.ascontiguousarray(image), JPEG_QUALITY, "RGB", "420")
         )
 
 
@@ -97,13 +99,13 @@ def find_game_places(folder: Path, config: Mapping[str, Any]) -> GamePlaces:
     Raises:
         DataError: There are none; the message is a sentence that says why, without a path.
     """
-    file = folder / PREDICTIONS
+    file = folder / PREDICTIONS_FILE
     if not file.is_file():
-        raise DataError(f"The run has no {PREDICTIONS}, so there are no held-out places.")
+        raise DataError(f"The run has no {PREDICTIONS_FILE}, so there are no held-out places.")
     try:
-        table = pd.read_csv(file, dtype={"uuid": str}, usecols=COLUMNS)
+        table = pd.read_csv(file, dtype={"uuid": str}, usecols=PREDICTION_COLUMNS)
     except ValueError as error:
-        raise DataError(f"The run's {PREDICTIONS} cannot be read ({first_line(error)}).") from error
+        raise DataError(f"The run's {PREDICTIONS_FILE} cannot be read ({first_line(error)}).") from error
     sources = _sources(config)
     found = [_source(uuid, sources) for uuid in table["uuid"]]
     there = np.array([one is not None for one in found], dtype=bool)
@@ -117,15 +119,15 @@ def find_game_places(folder: Path, config: Mapping[str, Any]) -> GamePlaces:
     return GamePlaces(
         uuid=own["uuid"].tolist(),
         true_deg=own[["true_latitude", "true_longitude"]].to_numpy(float),
-        answers_deg=own[["latitude", "longitude"]].to_numpy(float),
+        predicted_deg=own[["latitude", "longitude"]].to_numpy(float),
         sources=[one for one in found if one is not None],
     )
 
 
-def make_label(config: Mapping[str, Any]) -> str:
+def make_data_label(config: Mapping[str, Any]) -> str:
     """What is to say of the data that a run learnt from, `synthetic demo`; empty for real places."""
     if "demo_seed" in (config.get("data") or {}):
-        return DEMO
+        return DEMO_LABEL
     return next((one.label for one in _sources(config) if isinstance(one, Store)), "")
 
 
@@ -163,8 +165,8 @@ def _of_root(uuid: str, source: Path, heading: int) -> Any:
     if files is None or files.names[heading] is None:
         return None
     data = read_bytes(files.path(heading))
-    image = decode_rgb(data, read_header(data), PHOTO_PX)
-    scale = PHOTO_PX / max(image.shape[:2])
+    image = decode_rgb(data, read_header(data), MAX_PHOTO_PX)
+    scale = MAX_PHOTO_PX / max(image.shape[:2])
     if scale < 1:
         size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
         return cv2.resize(image, size, interpolation=cv2.INTER_AREA)

@@ -8,7 +8,7 @@ from typing import Any
 from geoguesser.errors import ConfigError, check_int, check_number
 
 MIB = 2**20
-JSON_BYTES = 64 * 1024  # of a request without photos
+MAX_JSON_BYTES = 64 * 1024  # of a request without photos
 
 
 @dataclass(frozen=True, kw_only=True)

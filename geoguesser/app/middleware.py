@@ -15,16 +15,16 @@ from urllib.parse import urlsplit
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from geoguesser.app.limits import JSON_BYTES, Limits
-from geoguesser.app.problems import ProblemError, problem_response
+from geoguesser.app.limits import MAX_JSON_BYTES, Limits
+from geoguesser.app.problems import ProblemError, make_problem_response
 
-LOCAL = ("127.0.0.1", "localhost", "::1")
-POLICY = (
+LOCAL_HOSTS = ("127.0.0.1", "localhost", "::1")
+CONTENT_SECURITY_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; connect-src 'self'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
-HEADERS = {
-    "Content-Security-Policy": POLICY,
+SECURITY_HEADERS = {
+    "Content-Security-Policy": CONTENT_SECURITY_POLICY,
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
     "Referrer-Policy": "no-referrer",
@@ -62,12 +62,12 @@ class RequestFilter:
         if scope["type"] != "http":  # a web socket; there is none here
             await send({"type": "websocket.close", "code": 1008})
             return
-        guarded = GuardedReceive(send)
+        guarded = ResponseSender(send)
         refusal = self._refusal(scope)
         if refusal is not None:
             if refusal[0] == 429:
                 await self._discard(scope, receive)
-            await problem_response(*refusal)(scope, receive, guarded)
+            await make_problem_response(*refusal)(scope, receive, guarded)
             return
         counted = scope["method"] == "POST"
         self.at_work += counted
@@ -77,7 +77,7 @@ class RequestFilter:
         except TimeoutError:
             if guarded.started:
                 raise
-            await problem_response(503, "The answer took too long.")(scope, receive, guarded)
+            await make_problem_response(503, "The answer took too long.")(scope, receive, guarded)
         finally:
             self.at_work -= counted
 
@@ -85,7 +85,7 @@ class RequestFilter:
         """Status and reason for what is not let in, before any of its body is read."""
         headers = Headers(scope=scope)
         host = headers.get("host", "")
-        if self.hosts is not None and host_name(f"//{host}") not in self.hosts:
+        if self.hosts is not None and parse_host(f"//{host}") not in self.hosts:
             return 421, "The Host header names a host that this server is not."
         if scope["method"] not in ("GET", "HEAD", "OPTIONS"):
             origin = headers.get("origin")
@@ -130,13 +130,13 @@ class RequestFilter:
         return limited
 
     def _most(self, scope: Scope) -> int:
-        return self.limits.upload_bytes if scope["path"] in self.uploads else JSON_BYTES
+        return self.limits.upload_bytes if scope["path"] in self.uploads else MAX_JSON_BYTES
 
     def _too_large(self, scope: Scope) -> str:
         return f"The request must have at most {self._most(scope):,} bytes."
 
 
-class GuardedReceive:
+class ResponseSender:
     """Sends an answer with the headers that all have.
 
     Args:
@@ -153,7 +153,7 @@ class GuardedReceive:
         if message["type"] == "http.response.start":
             self.started = True
             headers = MutableHeaders(scope=message)
-            for name, value in HEADERS.items():
+            for name, value in SECURITY_HEADERS.items():
                 headers[name] = value
             headers.setdefault("Cache-Control", "no-store")
             if message["status"] in (408, 413):  # what is left of the body is not read
@@ -161,7 +161,7 @@ class GuardedReceive:
         await self.send(message)
 
 
-def host_name(url: str) -> str | None:
+def parse_host(url: str) -> str | None:
     """The host of an address in lower case, without its port; None where it is none."""
     try:
         return urlsplit(url).hostname

@@ -11,7 +11,7 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 
-MEANINGS = {
+STATUS_MEANINGS = {
     400: "The request is no proper HTTP or multipart.",
     403: "The request comes from a page of another site.",
     404: "There is nothing of that name.",
@@ -26,8 +26,8 @@ MEANINGS = {
     500: "The server has made a mistake; its log says which.",
     503: "The answer took too long, or the server is full.",
 }
-RETRY_S = "1"
-RULES = {  # a framework's words -> ours
+RETRY_AFTER_S = "1"
+RULES_BY_MESSAGE = {  # a framework's words -> ours
     "Expected UploadFile": "must be a photo, sent as a file",
     "valid dictionary or object": "must be a JSON object, sent with Content-Type: application/json",
 }
@@ -42,7 +42,7 @@ class Problem(BaseModel):
 
 
 class ProblemError(HTTPException):
-    """A request that cannot be answered: a status of `MEANINGS`, and a sentence that a client may read."""
+    """A request that cannot be answered: a status of `STATUS_MEANINGS`, and a sentence that a client may read."""
 
 
 def document_problems(*codes: int) -> dict[int | str, dict[str, Any]]:
@@ -50,25 +50,27 @@ def document_problems(*codes: int) -> dict[int | str, dict[str, Any]]:
     every = (400, 403, 421, 422, 429, 500, 503)
     headers = {429: {"headers": {"Retry-After": {"description": "Seconds.", "schema": {"type": "integer"}}}}}
     return {
-        code: {"model": Problem, "description": MEANINGS[code], **headers.get(code, {})}
+        code: {"model": Problem, "description": STATUS_MEANINGS[code], **headers.get(code, {})}
         for code in sorted({*every, *codes})
     }
 
 
-def problem_response(status: int, detail: str) -> JSONResponse:
+def make_problem_response(status: int, detail: str) -> JSONResponse:
     """The response that says it."""
-    headers = {"Retry-After": RETRY_S} if status in (429, 503) else {}
+    headers = {"Retry-After": RETRY_AFTER_S} if status in (429, 503) else {}
     return JSONResponse(Problem(detail=detail).model_dump(), status, headers=headers)
 
 
-def explain_problems(app: FastAPI) -> None:
+def add_problem_handlers(app: FastAPI) -> None:
     """Gives an application these answers in place of its framework's own."""
 
     @app.exception_handler(HTTPException)
     async def known(request: Request, error: HTTPException) -> JSONResponse:
         phrase = HTTPStatus(error.status_code).phrase  # is all that the framework says: no sentence
-        plain = error.detail == phrase and error.status_code in MEANINGS
-        said = problem_response(error.status_code, MEANINGS[error.status_code] if plain else str(error.detail))
+        plain = error.detail == phrase and error.status_code in STATUS_MEANINGS
+        said = make_problem_response(
+            error.status_code, STATUS_MEANINGS[error.status_code] if plain else str(error.detail)
+        )
         said.headers.update(error.headers or {})
         return said
 
@@ -78,13 +80,13 @@ def explain_problems(app: FastAPI) -> None:
             f"{'.'.join(str(part) for part in one['loc'][1:]) or 'body'}: {_rule(one['msg'])}"
             for one in error.errors()
         ]
-        return problem_response(422, "; ".join(lines[:5]))
+        return make_problem_response(422, "; ".join(lines[:5]))
 
     @app.exception_handler(Exception)
     async def unknown(request: Request, error: Exception) -> JSONResponse:
-        return problem_response(500, "The server has made a mistake. Its log says which.")
+        return make_problem_response(500, "The server has made a mistake. Its log says which.")
 
 
 def _rule(words: str) -> str:
     """What a validator says, in words that name none of its classes."""
-    return next((rule for known, rule in RULES.items() if known in words), words)
+    return next((rule for known, rule in RULES_BY_MESSAGE.items() if known in words), words)

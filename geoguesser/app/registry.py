@@ -23,7 +23,7 @@ class ServedModel:
         ensemble: What answers; one member.
         label: What is to say of the data that it learnt from; empty for real places.
         test: The figures of its test split, as in result.json; empty where they are not known.
-        held_out: The places of its test split whose photos are there; None for none.
+        game_places: The places of its test split whose photos are there; None for none.
         no_game: Why there is no game, as a sentence; empty where there is one.
     """
 
@@ -31,7 +31,7 @@ class ServedModel:
     ensemble: Ensemble
     label: str = ""
     test: Mapping[str, Any] = field(default_factory=dict)
-    held_out: GamePlaces | None = None
+    game_places: GamePlaces | None = None
     no_game: str = ""
 
     @cached_property

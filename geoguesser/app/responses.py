@@ -11,16 +11,24 @@ from shapely.geometry import mapping, shape
 
 from geoguesser.app.game import Game
 from geoguesser.app.registry import ServedModel
-from geoguesser.app.schemas import COMPASS, Geometry, ModelInfo, PointFeature, Prediction, RoundResult, Share
+from geoguesser.app.schemas import (
+    COMPASS,
+    CellProbability,
+    Geometry,
+    ModelInfo,
+    PointFeature,
+    Prediction,
+    RoundResult,
+)
 from geoguesser.app.schemas import GameInfo as GameAnswer
 from geoguesser.inference.predictions import Predictions
 from geoguesser.reporting import web_map
 
-MIN_SHARE = 0.001  # of a cell that a posterior names
-TOP = 5
+MIN_PROBABILITY = 0.001  # of a cell that a posterior names
+NUM_TOP_CELLS = 5
 
 
-def to_prediction(
+def make_prediction(
     model: ServedModel, answers: Predictions, row: int, views: list[bool], *, areas: bool = False
 ) -> Prediction:
     """One place's answer.
@@ -36,7 +44,7 @@ def to_prediction(
     expected = answers.expected_error_km
     return Prediction(
         model=model.name,
-        point=to_point(answers.coords_deg[row]),
+        point=make_point(answers.coords_deg[row]),
         in_region=bool(answers.in_region[row]),
         views=[name for name, there in zip(COMPASS, views, strict=True) if there],
         expected_error_km=None if expected is None else float(expected[row]),
@@ -44,30 +52,30 @@ def to_prediction(
         top_cells=_top(answers, row),
         posterior=_posterior(answers, row),
         sets=sets,
-        areas={level: to_area(model, tuple(cells)) for level, cells in sets.items()} if areas else None,
+        areas={level: merge_cells(model, tuple(cells)) for level, cells in sets.items()} if areas else None,
     )
 
 
-def _top(answers: Predictions, row: int) -> list[Share]:
+def _top(answers: Predictions, row: int) -> list[CellProbability]:
     if answers.posterior is None:
         return []
     shares = answers.posterior[row]
-    return [_share(cell, shares[cell]) for cell in np.argsort(-shares, kind="stable")[:TOP]]
+    return [_share(cell, shares[cell]) for cell in np.argsort(-shares, kind="stable")[:NUM_TOP_CELLS]]
 
 
-def _posterior(answers: Predictions, row: int) -> list[Share]:
+def _posterior(answers: Predictions, row: int) -> list[CellProbability]:
     if answers.posterior is None:
         return []
     shares = answers.posterior[row]
-    return [_share(cell, shares[cell]) for cell in np.flatnonzero(shares >= MIN_SHARE)]
+    return [_share(cell, shares[cell]) for cell in np.flatnonzero(shares >= MIN_PROBABILITY)]
 
 
-def _share(cell: Any, probability: Any) -> Share:
-    return Share(cell=int(cell), probability=round(min(1.0, float(probability)), 6))
+def _share(cell: Any, probability: Any) -> CellProbability:
+    return CellProbability(cell=int(cell), probability=round(min(1.0, float(probability)), 6))
 
 
 @lru_cache(maxsize=512)
-def to_area(model: ServedModel, cells: tuple[int, ...]) -> Geometry:
+def merge_cells(model: ServedModel, cells: tuple[int, ...]) -> Geometry:
     """The outline of some cells together, as a GeoJSON geometry; cells that touch are one piece.
 
     The corners are those of the cells as they are drawn, so that no sliver lies between two of them.
@@ -78,12 +86,12 @@ def to_area(model: ServedModel, cells: tuple[int, ...]) -> Geometry:
     return Geometry(type="MultiPolygon", coordinates=parts)
 
 
-def to_point(coords_deg: Any) -> PointFeature:
+def make_point(coords_deg: Any) -> PointFeature:
     """(2,) latitude and longitude -> a point."""
     return PointFeature(latitude=float(coords_deg[0]), longitude=float(coords_deg[1]))
 
 
-def to_model_info(model: ServedModel) -> ModelInfo:
+def make_model_info(model: ServedModel) -> ModelInfo:
     """What is to know of a model before it is asked."""
     ensemble, test = model.ensemble, model.test
     grid, image = ensemble.grid, ensemble.specs[0]
@@ -100,12 +108,12 @@ def to_model_info(model: ServedModel) -> ModelInfo:
         test_error_km_mean=test.get("error_km_mean"),
         test_error_km_median=test.get("error_km_median"),
         test_places=test.get("places"),
-        game_places=0 if model.held_out is None else len(model.held_out),
+        game_places=0 if model.game_places is None else len(model.game_places),
         no_game=model.no_game,
     )
 
 
-def to_game(game: Game) -> GameAnswer:
+def make_game_info(game: Game) -> GameAnswer:
     """A game as far as its player may see it."""
     number = game.round
     views = [False] * 4 if number is None else game.places.headings(game.rows[number - 1])
@@ -118,9 +126,9 @@ def to_game(game: Game) -> GameAnswer:
         results=[
             RoundResult(
                 round=at,
-                truth=to_point(one.true_deg),
-                your_guess=to_point(one.guess_deg),
-                model_guess=to_point(one.model_deg),
+                truth=make_point(one.true_deg),
+                your_guess=make_point(one.guess_deg),
+                model_guess=make_point(one.model_deg),
                 your_error_km=one.error_km,
                 model_error_km=one.model_error_km,
                 your_score=one.score,

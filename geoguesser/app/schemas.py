@@ -9,7 +9,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 STRICT = ConfigDict(extra="forbid", strict=True)
 Heading = Literal["north", "east", "south", "west"]
 COMPASS: tuple[Heading, ...] = ("north", "east", "south", "west")  # by heading: 0, 90, 180, 270 degrees
-LEVELS_WORD = "Level in percent"
+LEVEL_KEY = "Level in percent"
 
 
 def _number(value: Any) -> Any:
@@ -18,7 +18,9 @@ def _number(value: Any) -> Any:
     return value
 
 
-Whole = Annotated[int, Field(strict=False), BeforeValidator(_number)]  # 5.0 is one for JSON, true and "5" are none
+JsonInteger = Annotated[
+    int, Field(strict=False), BeforeValidator(_number)
+]  # 5.0 is one for JSON, true and "5" are none
 
 
 class PointFeature(BaseModel):
@@ -87,7 +89,7 @@ class ModelList(BaseModel):
     upload_mib: float = Field(description="How large a request with photos may be, in MiB.")
 
 
-class Share(BaseModel):
+class CellProbability(BaseModel):
     """A cell and its probability."""
 
     cell: int
@@ -103,15 +105,17 @@ class Prediction(BaseModel):
     views: list[Heading] = Field(description="The headings whose photos were used.")
     expected_error_km: float | None = Field(description="null where the model knows none by place.")
     radius_km: dict[str, float] = Field(
-        description=f"{LEVELS_WORD} -> the distance from the point within which the place lies so probably.",
+        description=f"{LEVEL_KEY} -> the distance from the point within which the place lies so probably.",
         examples=[{"50": 19.4, "90": 84.1, "95": 178.8}],
     )
-    top_cells: list[Share] = Field(description="The five most probable cells, best first; empty without cells.")
-    posterior: list[Share] = Field(
+    top_cells: list[CellProbability] = Field(
+        description="The five most probable cells, best first; empty without cells."
+    )
+    posterior: list[CellProbability] = Field(
         description="All cells of at least a thousandth, by number; empty without cells."
     )
     sets: dict[str, list[int]] = Field(
-        description=f"{LEVELS_WORD} -> the cells that together hold the place with that probability.",
+        description=f"{LEVEL_KEY} -> the cells that together hold the place with that probability.",
         examples=[{"50": [28], "90": [28, 29, 34], "95": [22, 28, 29, 34]}],
     )
     areas: dict[str, Geometry] | None = Field(
@@ -119,7 +123,7 @@ class Prediction(BaseModel):
     )
 
 
-class FolderQuestion(BaseModel):
+class FolderRequest(BaseModel):
     """A folder to predict."""
 
     model_config = STRICT
@@ -130,7 +134,7 @@ class FolderQuestion(BaseModel):
     model: str | None = Field(default=None, description="A model's name; null for the first.")
 
 
-class PlaceAnswer(BaseModel):
+class PlacePrediction(BaseModel):
     """What came of one place of a folder: a prediction, or why there is none."""
 
     place: str = Field(description="The name of its folder.")
@@ -138,27 +142,27 @@ class PlaceAnswer(BaseModel):
     problem: str | None = Field(description="Why the place was left out.")
 
 
-class FolderAnswer(BaseModel):
+class FolderResponse(BaseModel):
     """What came of a folder."""
 
     model: str
-    places: list[PlaceAnswer]
+    places: list[PlacePrediction]
     left_out: int = Field(description="How many places have no prediction.")
 
 
-class GameQuestion(BaseModel):
+class GameRequest(BaseModel):
     """A game to begin."""
 
     model_config = STRICT
     model: str | None = Field(default=None, description="Whom to play against; null for the first.")
-    rounds: Whole = Field(default=5, ge=1, le=20)
+    rounds: JsonInteger = Field(default=5, ge=1, le=20)
 
 
 class Guess(PointFeature):
     """Where the person believes the place to be."""
 
     model_config = STRICT
-    round: Whole = Field(ge=1, le=20, description="The number of the round that is on.")
+    round: JsonInteger = Field(ge=1, le=20, description="The number of the round that is on.")
 
 
 class RoundResult(BaseModel):

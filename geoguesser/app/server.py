@@ -20,13 +20,13 @@ from geoguesser.app.limits import Limits
 from geoguesser.errors import ConfigError
 
 log = logging.getLogger(__name__)
-HEADERS_S = 10.0  # in which the headers of a request must have arrived
-IDLE_S = 5  # between two requests on one connection
-GOODBYE_S = 5  # for requests that are at work when the server is stopped
-HEADER_BYTES = 16 * 1024
+MAX_HEADERS_S = 10.0  # in which the headers of a request must have arrived
+MAX_IDLE_S = 5  # between two requests on one connection
+MAX_SHUTDOWN_S = 5  # for requests that are at work when the server is stopped
+MAX_HEADER_BYTES = 16 * 1024
 
 
-class PatientProtocol(H11Protocol):
+class HeaderTimeoutProtocol(H11Protocol):
     """HTTP/1.1 that hangs up where headers never end (slowloris); uvicorn itself would wait for ever."""
 
     _headers_due: asyncio.TimerHandle | None = None
@@ -47,7 +47,7 @@ class PatientProtocol(H11Protocol):
     def _expect_headers(self) -> None:
         if self._headers_due is not None:
             self._headers_due.cancel()
-        self._headers_due = self.loop.call_later(HEADERS_S, self._hang_up)
+        self._headers_due = self.loop.call_later(MAX_HEADERS_S, self._hang_up)
 
     def _hang_up(self) -> None:
         if self.conn.their_state is h11.IDLE and not self.transport.is_closing():
@@ -96,17 +96,17 @@ def make_server(app: ASGIApp, limits: Limits) -> uvicorn.Server:
     """A server that is not running yet."""
     config = uvicorn.Config(
         app,
-        http=PatientProtocol,
+        http=HeaderTimeoutProtocol,
         ws="none",
         loop="asyncio",
         log_config=None,
         access_log=False,
         server_header=False,
         proxy_headers=False,  # whoever sits in front is not believed
-        timeout_keep_alive=IDLE_S,
-        timeout_graceful_shutdown=GOODBYE_S,
+        timeout_keep_alive=MAX_IDLE_S,
+        timeout_graceful_shutdown=MAX_SHUTDOWN_S,
         limit_concurrency=limits.connections,
-        h11_max_incomplete_event_size=HEADER_BYTES,
+        h11_max_incomplete_event_size=MAX_HEADER_BYTES,
     )
     return uvicorn.Server(config)
 

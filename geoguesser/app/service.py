@@ -17,10 +17,10 @@ from geoguesser.app.game import Games
 from geoguesser.app.limits import Limits
 from geoguesser.app.problems import ProblemError
 from geoguesser.app.registry import ServedModel
-from geoguesser.app.responses import to_prediction
-from geoguesser.app.schemas import FolderAnswer, PlaceAnswer, Prediction
+from geoguesser.app.responses import make_prediction
+from geoguesser.app.schemas import FolderResponse, PlacePrediction, Prediction
 
-DECODERS = 2  # threads that decode; more would only take the network's cores
+NUM_DECODER_THREADS = 2  # threads that decode; more would only take the network's cores
 T = TypeVar("T")
 
 
@@ -44,7 +44,7 @@ class Service:
         self._decoders: ThreadPoolExecutor
 
     async def __aenter__(self) -> Self:
-        self._decoders = ThreadPoolExecutor(DECODERS, "decoder")
+        self._decoders = ThreadPoolExecutor(NUM_DECODER_THREADS, "decoder")
         limits = self.limits
         batcher = Batcher(most=limits.batch, wait_s=limits.wait_ms / 1000, threads=self._threads)
         self._batcher = await batcher.__aenter__()
@@ -72,9 +72,9 @@ class Service:
         images, mask = await self.aside(lambda: uploads.read_views(photos, specs, self.limits))
         answers, row = await self._batcher.answer(model.ensemble, images, mask)
         views = [one is not None for one in photos]
-        return await self.aside(lambda: to_prediction(model, answers, row, views, areas=areas))
+        return await self.aside(lambda: make_prediction(model, answers, row, views, areas=areas))
 
-    async def predict_folder(self, model: ServedModel, given: str) -> FolderAnswer:
+    async def predict_folder(self, model: ServedModel, given: str) -> FolderResponse:
         """Predicts a place folder, or all place folders in one, inside the root.
 
         Raises:
@@ -85,14 +85,14 @@ class Service:
             raise ProblemError(404, "This server has no folders to predict: it was started without root=FOLDER.")
         folder = uploads.resolve_folder(root, given)
         folders = await self.aside(lambda: uploads.find_place_folders(root, folder, self.limits.places))
-        places: list[PlaceAnswer] = []
+        places: list[PlacePrediction] = []
         async with self._folder:
             for start in range(0, len(folders), self.limits.batch):
                 places += await self._some(root, model, folders[start : start + self.limits.batch])
         left_out = sum(one.prediction is None for one in places)
-        return FolderAnswer(model=model.name, places=places, left_out=left_out)
+        return FolderResponse(model=model.name, places=places, left_out=left_out)
 
-    async def _some(self, root: Path, model: ServedModel, folders: Sequence[Path]) -> list[PlaceAnswer]:
+    async def _some(self, root: Path, model: ServedModel, folders: Sequence[Path]) -> list[PlacePrediction]:
         read = await self.aside(lambda: [self._read(root, model, folder) for folder in folders])
         whole = [one for one in read if not isinstance(one, str)]
         found: Iterator[Prediction] = iter(())
@@ -100,18 +100,18 @@ class Service:
             images = [torch.cat(parts) for parts in zip(*(images for images, _ in whole), strict=True)]
             mask = torch.cat([mask for _, mask in whole])
             answers, first = await self._batcher.answer(model.ensemble, images, mask)
-            found = (to_prediction(model, answers, first + at, row) for at, row in enumerate(mask.tolist()))
+            found = (make_prediction(model, answers, first + at, row) for at, row in enumerate(mask.tolist()))
         return [
-            PlaceAnswer(place=folder.name, prediction=None, problem=one)
+            PlacePrediction(place=folder.name, prediction=None, problem=one)
             if isinstance(one, str)
-            else PlaceAnswer(place=folder.name, prediction=next(found), problem=None)
+            else PlacePrediction(place=folder.name, prediction=next(found), problem=None)
             for folder, one in zip(folders, read, strict=True)
         ]
 
     def _read(self, root: Path, model: ServedModel, folder: Path) -> tuple[list[Tensor], Tensor] | str:
         """A place's views, or why there are none."""
         try:
-            photos = uploads.read_uploaded_photos(root, folder, self.limits)
+            photos = uploads.read_place_photos(root, folder, self.limits)
             return uploads.read_views(photos, model.ensemble.specs, self.limits)
         except ProblemError as problem:
             return str(problem.detail)

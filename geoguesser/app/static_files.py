@@ -11,7 +11,7 @@ from fastapi import FastAPI, Request, Response
 from geoguesser.app.problems import ProblemError
 from geoguesser.reporting import web_map
 
-TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
+MEDIA_TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 
 
 @dataclass(frozen=True)
@@ -32,9 +32,9 @@ def load_page_files() -> dict[str, StaticFile]:
     found = {}
     for name, text in texts.items():
         suffix = name[name.rfind(".") :]
-        if suffix in TYPES:
+        if suffix in MEDIA_TYPES:
             digest = hashlib.sha256(text.encode()).hexdigest()[:20]
-            found[name] = StaticFile(text, f"{TYPES[suffix]}; charset=utf-8", f'"{digest}"')
+            found[name] = StaticFile(text, f"{MEDIA_TYPES[suffix]}; charset=utf-8", f'"{digest}"')
     return found
 
 

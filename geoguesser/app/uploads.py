@@ -146,7 +146,7 @@ def list_photo_names(folder: Path) -> list[str | None]:
     return list(names)
 
 
-def read_uploaded_photos(root: Path, folder: Path, limits: Limits) -> list[bytes | None]:
+def read_place_photos(root: Path, folder: Path, limits: Limits) -> list[bytes | None]:
     """(4,) the bytes of a place's files by heading.
 
     Args:

@@ -26,8 +26,7 @@ if TYPE_CHECKING:  # the app needs the extra geoguesser[serve]
     from geoguesser.app.registry import ServedModel
 
 log = logging.getLogger(__name__)
-NEEDED = ("fastapi", "uvicorn", "python_multipart")
-LOCAL = ("127.0.0.1", "::1", "localhost")
+REQUIRED_PACKAGES = ("fastapi", "uvicorn", "python_multipart")
 
 
 def run_serve(cfg: DictConfig) -> None:
@@ -42,6 +41,7 @@ def run_serve(cfg: DictConfig) -> None:
     check_extra()
     from geoguesser.app.api import make_app
     from geoguesser.app.limits import make_limits
+    from geoguesser.app.middleware import LOCAL_HOSTS
     from geoguesser.app.server import listen, run_until_stopped
     from geoguesser.app.service import Service
 
@@ -55,8 +55,8 @@ def run_serve(cfg: DictConfig) -> None:
         raise ConfigError.at("host", "must be an address of this machine", found=host)
     with listen(host, port) as own:
         models = load_models(runs, str(config["device"]))
-        if host in LOCAL:
-            hosts = [*LOCAL, *(hosts or [])]
+        if host in LOCAL_HOSTS:
+            hosts = [*LOCAL_HOSTS, *(hosts or [])]
         else:
             log.warning(
                 "host=%s: everyone who can reach this machine can use the server; there is no password", host
@@ -69,7 +69,7 @@ def run_serve(cfg: DictConfig) -> None:
 
 def check_extra() -> None:
     """Raises ConfigError where the packages of the extra are missing, with how to get them."""
-    missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
+    missing = [name for name in REQUIRED_PACKAGES if importlib.util.find_spec(name) is None]
     if missing:
         raise ConfigError(f"The server needs {', '.join(missing)}. Install geoguesser[serve].")
 
@@ -111,13 +111,13 @@ def _config(run: Path) -> dict[str, Any] | None:
 
 def _label(run: Path, config: dict[str, Any] | None) -> str:
     """What is to say of a model's data: by its run's config, its export's, or that in its checkpoint."""
-    from geoguesser.app.game_places import DEMO, make_label
+    from geoguesser.app.game_places import DEMO_LABEL, make_data_label
 
     if config is not None:
-        return make_label(config)
+        return make_data_label(config)
     if (run / CONFIG).is_file():
-        return DEMO if json.loads((run / CONFIG).read_bytes()).get("synthetic") else ""
-    return make_label(read_checkpoint(find_checkpoint(run))["geoguesser"].get("config") or {})
+        return DEMO_LABEL if json.loads((run / CONFIG).read_bytes()).get("synthetic") else ""
+    return make_data_label(read_checkpoint(find_checkpoint(run))["geoguesser"].get("config") or {})
 
 
 def _held_out(run: Path, config: dict[str, Any] | None) -> tuple[GamePlaces | None, str]:

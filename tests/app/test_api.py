@@ -14,7 +14,7 @@ import pytest
 import torch
 from PIL import Image
 
-from geoguesser.app.middleware import HEADERS
+from geoguesser.app.middleware import SECURITY_HEADERS
 from geoguesser.app.problems import ProblemError
 from geoguesser.app.uploads import find_place_folders
 from geoguesser.commands.serve import load_models
@@ -55,7 +55,7 @@ def test_models_and_health(client, models, trained):
 def test_a_checkpoint_alone_says_that_its_data_are_synthetic(trained, tmp_path):
     shutil.copy(trained / "checkpoints" / "best.ckpt", tmp_path / "model.ckpt")
     (model,) = load_models([str(tmp_path / "model.ckpt")], "cpu")
-    assert (model.label, model.held_out) == ("synthetic demo", None)
+    assert (model.label, model.game_places) == ("synthetic demo", None)
 
 
 def test_map_of_a_model(client, models):
@@ -218,7 +218,7 @@ def test_a_game_tells_nothing_before_the_guess(client, trained, models):
     assert Image.open(io.BytesIO(view.content)).size == (56, 56)
     assert one.get(f"{root}/rounds/2/views/north").status_code == 404  # not begun
     early = json.dumps(one.get(root).json()) + json.dumps(dict(view.headers))
-    places = models[0].held_out
+    places = models[0].game_places
     for uuid, (latitude, longitude) in zip(places.uuid, places.true_deg, strict=True):
         assert uuid not in early
         assert str(latitude) not in early
@@ -231,7 +231,7 @@ def test_a_game_tells_nothing_before_the_guess(client, trained, models):
     (result,) = after["results"]
     truth = np.array([result["truth"]["latitude"], result["truth"]["longitude"]])
     row = int(np.flatnonzero((places.true_deg == truth).all(axis=1))[0])
-    errors = haversine_km(np.array([[45.0, 16.0], places.answers_deg[row]]), np.stack([truth, truth]))
+    errors = haversine_km(np.array([[45.0, 16.0], places.predicted_deg[row]]), np.stack([truth, truth]))
     assert [result["your_error_km"], result["model_error_km"]] == pytest.approx(errors)
     diagonal = models[0].ensemble.region.diagonal_km
     scores = 5000 * np.exp(-10 * errors / diagonal)
@@ -265,7 +265,7 @@ def test_every_answer_has_the_headers(client):
     one = client()
     for path in ("/", f"{API}/models", "/nothing", "/page/main.js", "/api", "/favicon.ico"):
         answer = one.get(path)
-        for name, value in HEADERS.items():
+        for name, value in SECURITY_HEADERS.items():
             assert answer.headers[name] == value, (path, name)
         assert "access-control-allow-origin" not in answer.headers
         assert "server" not in answer.headers

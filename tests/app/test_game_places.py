@@ -12,7 +12,7 @@ import pytest
 from conftest import compose
 from PIL import Image
 
-from geoguesser.app.game_places import find_game_places, make_label
+from geoguesser.app.game_places import find_game_places, make_data_label
 from geoguesser.commands.prepare import run_prepare
 from geoguesser.data.images import ImageSpec
 from geoguesser.errors import DataError
@@ -30,7 +30,7 @@ def test_places_of_a_root(trained, photos):
     found = find_game_places(trained, {"data": {"roots": [str(photos.parent)]}})
     assert found.uuid == table["uuid"].tolist()
     np.testing.assert_array_equal(found.true_deg, table[["true_latitude", "true_longitude"]])
-    np.testing.assert_array_equal(found.answers_deg, table[["latitude", "longitude"]])
+    np.testing.assert_array_equal(found.predicted_deg, table[["latitude", "longitude"]])
     assert found.headings(0) == [True] * 4
     image = np.asarray(Image.open(io.BytesIO(found.photo(0, 3))))
     own = np.asarray(Image.open(photos / found.uuid[0] / "270.jpg"))
@@ -47,7 +47,7 @@ def test_places_of_a_store_have_its_pixels(trained, store, photos):
     assert image.shape == own.shape
     assert np.abs(image.astype(int) - own).mean() < 12
     assert found.headings(1) == [True] * 4
-    assert make_label(config) == ""
+    assert make_data_label(config) == ""
 
 
 def test_photos_are_bounded_and_without_notes(trained, photos, tmp_path):

@@ -95,7 +95,7 @@ def test_what_does_not_arrive_in_time(server):
 
 
 def test_headers_that_never_end(server, monkeypatch):
-    monkeypatch.setattr(server_module, "HEADERS_S", 0.3)
+    monkeypatch.setattr(server_module, "MAX_HEADERS_S", 0.3)
     with server() as address:
         start = time.monotonic()
         assert spoken(address, b"GET / HTTP/1.1\r\n", b"A: b\r\n", pause_s=0.1) == b""

@@ -155,7 +155,7 @@ def test_a_whole_round_with_the_mouse(address):
 
 
 def test_a_whole_game_by_keyboard_alone(address, models):
-    rounds = min(5, len(models[0].held_out))
+    rounds = min(5, len(models[0].game_places))
     with open_page() as (page, log):
         open_app(page, f"{address}#game")
         press_tab_until(page, "begin")
