@@ -1,7 +1,7 @@
-"""Held-out places: those of a run's test split, with the run's own answers and their photos. For the game.
+"""Test places of a run for the game, with the run's predictions and the photos.
 
-A run records where its data were: roots, a store, or the demo's cache. What is no longer there is not shown, and
-nothing is drawn or fetched for it.
+The photos come from the data of the run's config: roots, a store, or the cache of the demo. Places whose photos
+are no longer there are left out; nothing is rendered or downloaded for them.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 import simplejpeg
 
-from geoguesser.arrays import FloatArray
+from geoguesser.arrays import ByteArray, FloatArray
 from geoguesser.data.checks.inspection import PlaceFiles
 from geoguesser.data.images import ImageSpec, decode_rgb, read_bytes, read_header
 from geoguesser.data.places import find_views_folder, list_names
@@ -27,21 +27,23 @@ from geoguesser.errors import DataError, GeoguesserError, first_line
 from geoguesser.runs.run_images import find_folders
 
 log = logging.getLogger(__name__)
-MAX_PHOTO_PX, JPEG_QUALITY = 640, 85  # of the longer side; enough for half a desktop's screen
+# Longer side of a photo in the game: enough for half the width of a desktop screen.
+MAX_PHOTO_PX = 640
+JPEG_QUALITY = 85
 PREDICTION_COLUMNS = ["uuid", "latitude", "longitude", "true_latitude", "true_longitude"]
-DEMO_LABEL = "synthetic demo"  # what is to say of the demo's places
 PREDICTIONS_FILE = "predictions_test.csv"
+DEMO_LABEL = "synthetic demo"
 
 
 @dataclass(frozen=True)
 class GamePlaces:
-    """N places of a test split whose photos are there.
+    """N test places whose photos are available.
 
     Attributes:
-        uuid: (N,) their ids.
-        true_deg: (N, 2) where they are.
-        predicted_deg: (N, 2) where the run put them.
-        sources: (N,) the root or store that has each.
+        uuid: (N,) ids.
+        true_deg: (N, 2) true coordinates in degrees.
+        predicted_deg: (N, 2) coordinates that the run predicted, in degrees.
+        sources: (N,) root or store with the photos of each place.
     """
 
     uuid: list[str]
@@ -52,131 +54,138 @@ class GamePlaces:
     def __len__(self) -> int:
         return len(self.uuid)
 
-    def headings(self, row: int) -> list[bool]:
-        """(4,) which views a place has."""
-        source = self.sources[row]
+    def find_views(self, row: int) -> list[bool]:
+        """Returns (4,) views present of a place, by heading; none if they cannot be listed, with a warning."""
+        uuid, source = self.uuid[row], self.sources[row]
         try:
             if isinstance(source, Store):
-                return [bool(one) for one in source.mask()[_rows_at(source.folder)[self.uuid[row]]]]
-            folder = find_views_folder(source, self.uuid[row])
-            names = (None,) * 4 if folder is None else list_names(str(folder))[0]
+                return [bool(present) for present in source.mask()[_read_store_rows(source.folder)[uuid]]]
+            folder = find_views_folder(source, uuid)
+            return [False] * 4 if folder is None else [name is not None for name in list_names(str(folder))[0]]
         except (GeoguesserError, OSError) as error:
-            log.warning("the views of %s cannot be listed (%s)", self.uuid[row], first_line(error))
+            log.warning("the views of %s cannot be listed (%s)", uuid, first_line(error))
             return [False] * 4
-        return [one is not None for one in names]
 
-    def photo(self, row: int, heading: int) -> bytes | None:
-        """One view as a fresh JPEG, without anything that a camera wrote into the file; None where there is none.
+    def read_photo(self, row: int, heading: int) -> bytes | None:
+        """Encodes a view as a new JPEG file, without the metadata that a camera wrote into the original.
 
         Args:
-            row: Of the place.
-            heading: Its number from 0 to 3.
+            row: Row of the place.
+            heading: Number of the heading, 0 to 3.
+
+        Returns:
+            The file, or None if the view is missing or cannot be read, the latter with a warning.
         """
-        source = self.sources[row]
+        uuid, source = self.uuid[row], self.sources[row]
         try:
             image = (
-                _of_store(self.uuid[row], source, heading)
+                _read_from_store(uuid, source, heading)
                 if isinstance(source, Store)
-                else _of_root(self.uuid[row], source, heading)
+                else _read_from_root(uuid, source, heading)
             )
         except (GeoguesserError, OSError, ValueError) as error:
-            log.warning("a view of %s cannot be shown (%s)", self.uuid[row], first_line(error))
+            log.warning("a view of %s cannot be shown (%s)", uuid, first_line(error))
             return None
-        return (
-            None
-            if image is None
-            else simplejpeg.encode_jpeg(np.ascontiguousarray(image), JPEG_QUALITY, "RGB", "420")
-        )
+
+        if image is None:
+            return None
+        return simplejpeg.encode_jpeg(np.ascontiguousarray(image), JPEG_QUALITY, "RGB", "420")
 
 
 def find_game_places(folder: Path, config: Mapping[str, Any]) -> GamePlaces:
-    """The held-out places of a run.
+    """Finds the test places of a run whose photos are available.
 
     Args:
-        folder: The run folder.
-        config: The run's config.
+        folder: Run folder.
+        config: Config of the run.
 
     Raises:
-        DataError: There are none; the message is a sentence that says why, without a path.
+        DataError: If there are none. The message is a sentence without paths, because clients see it.
     """
-    file = folder / PREDICTIONS_FILE
-    if not file.is_file():
-        raise DataError(f"The run has no {PREDICTIONS_FILE}, so there are no held-out places.")
+    path = folder / PREDICTIONS_FILE
+    if not path.is_file():
+        raise DataError(f"The run has no {PREDICTIONS_FILE}, so there are no test places.")
     try:
-        table = pd.read_csv(file, dtype={"uuid": str}, usecols=PREDICTION_COLUMNS)
+        table = pd.read_csv(path, dtype={"uuid": str}, usecols=PREDICTION_COLUMNS)
     except ValueError as error:
         raise DataError(f"The run's {PREDICTIONS_FILE} cannot be read ({first_line(error)}).") from error
-    sources = _sources(config)
-    found = [_source(uuid, sources) for uuid in table["uuid"]]
-    there = np.array([one is not None for one in found], dtype=bool)
-    if not there.any():
-        raise DataError("The photos of the run's held-out places are not where they were when it was trained.")
-    if not there.all():
+
+    sources = _open_sources(config)
+    sources_by_row = [_find_source(uuid, sources) for uuid in table["uuid"]]
+    available = np.array([source is not None for source in sources_by_row], dtype=bool)
+    if not available.any():
+        raise DataError("The photos of the run's test places are no longer where they were during training.")
+    if not available.all():
         log.warning(
-            "%d of %d held-out places have no photos here and are not in the game", (~there).sum(), len(there)
+            "%d of %d test places have no photos here and are not in the game", (~available).sum(), len(available)
         )
-    own = table[there]
+
+    table = table[available]
     return GamePlaces(
-        uuid=own["uuid"].tolist(),
-        true_deg=own[["true_latitude", "true_longitude"]].to_numpy(float),
-        predicted_deg=own[["latitude", "longitude"]].to_numpy(float),
-        sources=[one for one in found if one is not None],
+        uuid=table["uuid"].tolist(),
+        true_deg=table[["true_latitude", "true_longitude"]].to_numpy(float),
+        predicted_deg=table[["latitude", "longitude"]].to_numpy(float),
+        sources=[source for source in sources_by_row if source is not None],
     )
 
 
 def make_data_label(config: Mapping[str, Any]) -> str:
-    """What is to say of the data that a run learnt from, `synthetic demo`; empty for real places."""
+    """Returns the label of a run's training data, `synthetic demo` for the demo; empty for real places."""
     if "demo_seed" in (config.get("data") or {}):
         return DEMO_LABEL
-    return next((one.label for one in _sources(config) if isinstance(one, Store)), "")
+    return next((source.label for source in _open_sources(config) if isinstance(source, Store)), "")
 
 
-def _sources(config: Mapping[str, Any]) -> list[Path | Store]:
-    found: list[Path | Store] = []
+def _open_sources(config: Mapping[str, Any]) -> list[Path | Store]:
+    """Opens the roots and stores of a config, as far as they still exist."""
+    sources: list[Path | Store] = []
     for path in find_folders(config.get("data") or {}):
         if path.is_dir():
             try:
-                found.append(Store.open(path) if is_store(path) else path)
+                sources.append(Store.open(path) if is_store(path) else path)
             except GeoguesserError as error:
                 log.warning("the run's store cannot be used: %s", first_line(error))
-    return found
+    return sources
 
 
-def _source(uuid: str, sources: list[Path | Store]) -> Path | Store | None:
-    for one in sources:
-        if isinstance(one, Store):
-            if uuid in _rows_at(one.folder):
-                return one
-        elif find_views_folder(one, uuid) is not None:
-            return one
+def _find_source(uuid: str, sources: list[Path | Store]) -> Path | Store | None:
+    for source in sources:
+        if isinstance(source, Store):
+            if uuid in _read_store_rows(source.folder):
+                return source
+        elif find_views_folder(source, uuid) is not None:
+            return source
     return None
 
 
 @cache
-def _rows_at(folder: Path) -> dict[str, int]:
-    """Row by id; read once for each store."""
+def _read_store_rows(folder: Path) -> dict[str, int]:
+    """Reads the rows of a store by the id of the place, once for each store."""
     return {uuid: row for row, uuid in enumerate(Store.open(folder).table()["uuid"])}
 
 
-def _of_root(uuid: str, source: Path, heading: int) -> Any:
-    """(H, W, 3) RGB of at most PHOTO_PX."""
-    folder = find_views_folder(source, uuid)
+def _read_from_root(uuid: str, root: Path, heading: int) -> ByteArray | None:
+    """Reads a view as (H, W, 3) RGB, whose longer side is at most `MAX_PHOTO_PX`."""
+    folder = find_views_folder(root, uuid)
     files = None if folder is None else PlaceFiles(str(folder), list_names(str(folder))[0])
     if files is None or files.names[heading] is None:
         return None
+
     data = read_bytes(files.path(heading))
     image = decode_rgb(data, read_header(data), MAX_PHOTO_PX)
-    scale = MAX_PHOTO_PX / max(image.shape[:2])
-    if scale < 1:
-        size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
-        return cv2.resize(image, size, interpolation=cv2.INTER_AREA)
-    return image
+    scale = min(1.0, MAX_PHOTO_PX / max(image.shape[:2]))
+    size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
+    # OpenCV copies an image that has this size already.
+    return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
 
 
-def _of_store(uuid: str, source: Store, heading: int) -> Any:
-    """(S, S, 3) RGB as it was packed, in the largest size."""
-    row = _rows_at(source.folder)[uuid]
-    if not source.mask()[row, heading]:
+def _read_from_store(uuid: str, store: Store, heading: int) -> ByteArray | None:
+    """Reads a view as (S, S, 3) RGB in the largest size of the store."""
+    row = _read_store_rows(store.folder)[uuid]
+    if not store.mask()[row, heading]:
         return None
-    size, fit = max((one["size"], one["fit"]) for one in source.manifest["images"].values())
-    return source.views(ImageSpec(size=size, fit=fit)).gather(np.array([row]))[0, heading].permute(1, 2, 0).numpy()
+
+    size, fit = max((spec["size"], spec["fit"]) for spec in store.manifest["images"].values())
+    views = store.views(ImageSpec(size=size, fit=fit)).gather(np.array([row]))
+    image: ByteArray = views[0, heading].permute(1, 2, 0).numpy()
+    return image

@@ -107,7 +107,7 @@ def test_folders_inside_the_root(client, photos, place, tmp_path):
     assert found["left_out"] == 3
     uploaded = one.post(f"{API}/predict", files=views(place)).json()
     assert told["whole"]["prediction"]["point"] == pytest.approx(uploaded["point"], abs=1e-4)
-    assert "no whole image" in told["broken"]["problem"]
+    assert "cannot be decoded" in told["broken"]["problem"]
     assert "must hold one to four" in told["none"]["problem"]
     assert told["pipe"]["problem"] == "pipe/90.jpg must be a file inside the server's root."
     (single,) = one.post(f"{API}/predict/folder", json={"folder": "some/whole"}).json()["places"]
@@ -159,7 +159,7 @@ def test_what_is_no_photo(client, place):
     )
     broken = client().post(f"{API}/predict", files={"north": ("a.jpg", picture()[:60], "image/png")})
     assert broken.status_code == 422
-    assert broken.json()["detail"].startswith("north is no whole image (")
+    assert broken.json()["detail"].startswith("north cannot be decoded (")
     large = one.post(f"{API}/predict", files={"west": ("a.png", picture(), "image/png")})
     assert large.status_code == 413
     assert large.json()["detail"] == "west must have at most 0.001 megapixels, got 40 x 30 pixels."
@@ -169,7 +169,7 @@ def test_what_is_no_photo(client, place):
     for limits, words in (({}, "50"), ({"megapixels": 9999}, "178.957")):
         said = client(**limits).post(f"{API}/predict", files={"north": ("a.png", bomb, "image/png")})
         assert said.status_code == 413
-        assert said.json()["detail"] == f"north must have at most {words} megapixels; it has far more."
+        assert said.json()["detail"] == f"north must have at most {words} megapixels; it has more."
     empty = client().post(f"{API}/predict", files={"south": ("a.jpg", b"", "image/jpeg")})
     assert empty.status_code == 422
     assert empty.json()["detail"] == "south must be a photo; the file is empty."
@@ -201,9 +201,9 @@ def test_fields(client, place):
 
 def test_where_there_is_nothing_a_sentence_says_so(client):
     one = client()
-    assert one.get(f"{API}/nothing").json() == {"detail": "There is nothing of that name."}
+    assert one.get(f"{API}/nothing").json() == {"detail": "There is nothing of this name."}
     refused = one.delete(f"{API}/models")
-    assert (refused.status_code, refused.json()) == (405, {"detail": "There is no such method here."})
+    assert (refused.status_code, refused.json()) == (405, {"detail": "The address does not support this method."})
     assert refused.headers["allow"] == "GET"
 
 
@@ -226,7 +226,7 @@ def test_a_game_tells_nothing_before_the_guess(client, trained, models):
 
     wrong = one.post(f"{root}/guess", json={"round": 2, "latitude": 45, "longitude": 16})
     assert wrong.status_code == 409
-    assert wrong.json()["detail"] == "round must be the one that is on: round 1 is on, got 2."
+    assert wrong.json()["detail"] == "round must be the current one: round 1 is on, got 2."
     after = one.post(f"{root}/guess", json={"round": 1, "latitude": 45, "longitude": 16}).json()
     (result,) = after["results"]
     truth = np.array([result["truth"]["latitude"], result["truth"]["longitude"]])
@@ -241,7 +241,7 @@ def test_a_game_tells_nothing_before_the_guess(client, trained, models):
     assert last["round"] is None
     assert last["your_total"] == pytest.approx(sum(result["your_score"] for result in last["results"]))
     over = one.post(f"{root}/guess", json={"round": 2, "latitude": 0, "longitude": 0})
-    assert over.json()["detail"] == "round must be the one that is on: the game is over, got 2."
+    assert over.json()["detail"] == "round must be the current one: the game is over, got 2."
 
 
 def test_games_are_bounded_and_their_ids_are_secret(client):
@@ -278,5 +278,5 @@ def test_mistakes_of_the_server_are_not_told(client, models, monkeypatch, place)
     monkeypatch.setattr(models[0].ensemble, "answer", broken)
     answer = client().post(f"{API}/predict", files=views(place))
     assert answer.status_code == 500
-    assert answer.json() == {"detail": "The server has made a mistake. Its log says which."}
+    assert answer.json() == {"detail": "Internal error of the server; its log has the details."}
     assert answer.headers["x-content-type-options"] == "nosniff"

@@ -39,14 +39,14 @@ class Echo:
 
 def ask(batcher: Batcher, ensemble: Echo, value: int, places: int = 1):
     views = torch.full((places, 4, 3, 2, 2), value, dtype=torch.uint8)
-    return batcher.answer(ensemble, [views], torch.ones((places, 4), dtype=torch.bool))
+    return batcher.predict(ensemble, [views], torch.ones((places, 4), dtype=torch.bool))
 
 
 def test_each_gets_its_own_row():
     echo = Echo(0.02)
 
     async def go() -> list[tuple[Predictions, int]]:
-        async with Batcher(most=4, wait_s=0.05, threads=1) as batcher:
+        async with Batcher(max_places=4, wait_s=0.05, threads=1) as batcher:
             found = await asyncio.gather(*(ask(batcher, echo, value) for value in range(10)))
             assert batcher.batches == len(echo.sizes)
             return found
@@ -62,7 +62,7 @@ def test_one_alone_waits_no_longer_than_it_must():
     echo = Echo()
 
     async def go() -> float:
-        async with Batcher(most=8, wait_s=0.05, threads=1) as batcher:
+        async with Batcher(max_places=8, wait_s=0.05, threads=1) as batcher:
             start = time.perf_counter()
             await ask(batcher, echo, 1)
             return time.perf_counter() - start
@@ -74,7 +74,7 @@ def test_a_full_batch_does_not_wait():
     echo = Echo()
 
     async def go() -> None:
-        async with Batcher(most=2, wait_s=60.0, threads=1) as batcher:
+        async with Batcher(max_places=2, wait_s=60.0, threads=1) as batcher:
             await asyncio.wait_for(asyncio.gather(ask(batcher, echo, 1), ask(batcher, echo, 2)), 20)
 
     asyncio.run(go())
@@ -85,7 +85,7 @@ def test_places_of_a_request_stay_together_and_models_apart():
     one, other = Echo(), Echo()
 
     async def go() -> list[tuple[Predictions, int]]:
-        async with Batcher(most=4, wait_s=0.05, threads=1) as batcher:
+        async with Batcher(max_places=4, wait_s=0.05, threads=1) as batcher:
             return await asyncio.gather(
                 ask(batcher, one, 1, 3), ask(batcher, other, 2), ask(batcher, one, 3, 2), ask(batcher, one, 4)
             )
@@ -102,7 +102,7 @@ def test_a_mistake_reaches_those_who_asked_and_no_one_else():
             raise RuntimeError("out of memory")
 
     async def go() -> None:
-        async with Batcher(most=4, wait_s=0.0, threads=1) as batcher:
+        async with Batcher(max_places=4, wait_s=0.0, threads=1) as batcher:
             with pytest.raises(RuntimeError, match="out of memory"):
                 await ask(batcher, Broken(), 1)
             answers, row = await ask(batcher, Echo(), 7)
@@ -116,7 +116,7 @@ def test_who_has_given_up_is_not_worked_for():
     held = Echo(release=release)
 
     async def go() -> None:
-        async with Batcher(most=1, wait_s=0.0, threads=1) as batcher:
+        async with Batcher(max_places=1, wait_s=0.0, threads=1) as batcher:
             first = asyncio.ensure_future(ask(batcher, held, 1))
             await asyncio.to_thread(wait_until, lambda: held.sizes)
             second = asyncio.ensure_future(ask(batcher, held, 2))

@@ -119,7 +119,7 @@ def test_an_answer_that_takes_too_long(client, models, monkeypatch, place):
     answer = client(request_s=0.2).post(f"{API}/predict", files=photo)
     release.set()
     assert answer.status_code == 503
-    assert answer.json() == {"detail": "The answer took too long."}
+    assert answer.json() == {"detail": "The response took too long."}
 
 
 def test_more_than_the_server_takes_on(server, models, monkeypatch, place):
@@ -145,7 +145,7 @@ def test_more_than_the_server_takes_on(server, models, monkeypatch, place):
         for refused in (ask(), large):
             assert refused.status_code == 429
             assert refused.headers["retry-after"] == "1"
-            assert "as much to do" in json.loads(refused.text)["detail"]
+            assert "its limit of requests" in json.loads(refused.text)["detail"]
         release.set()
         for person in people:
             person.join()

@@ -339,7 +339,7 @@ def test_without_its_photos_there_is_no_game(trained, tmp_path):
     with serve_app(app, Limits()) as address, open_page() as (page, log):
         open_app(page, f"{address}#game")
         expect(page.locator("#no-game")).to_be_visible()
-        expect(page.locator("#no-game")).to_contain_text("not where they were")
+        expect(page.locator("#no-game")).to_contain_text("no longer where they were")
         expect(page.locator("#game-start")).to_be_hidden()
         expect(page.locator("#model option")).to_have_text(["bare", "trained"])
         page.select_option("#model", "trained")
