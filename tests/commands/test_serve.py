@@ -55,7 +55,7 @@ def test_the_file_says_what_the_code_would():
         (["run=r", "limits.upload_mib=0"], "limits.upload_mib must be a number above 0, got 0."),
         (["run=r", "limits.wait_ms=-1"], "limits.wait_ms must be a number from 0, got -1."),
         (["run=r", "limits=3"], "limits must be a mapping of upload_mib"),
-        (["run=r", "+limits.more=1"], "limits.more is no key of this program. Its keys: upload_mib, "),
+        (["run=r", "+limits.more=1"], "limits.more is not a key of this program. Its keys: upload_mib, "),
         (["run=/none/such", "port=0"], "/none/such must be a run folder with checkpoints/best.ckpt"),
         (
             ["run=/none/such", "port=0", "device=tpu9"],
