@@ -24,7 +24,7 @@ def build_app(
     hosts: Collection[str] | None = LOCAL_HOSTS,
     **limits: Any,
 ) -> Any:
-    """Builds an application; keyword arguments are fields of `Limits`."""
+    """Builds an application; further keyword arguments are fields of `Limits`."""
     return make_app(Service(models, Limits(**limits), root=root and root.resolve(), threads=1), hosts=hosts)
 
 
