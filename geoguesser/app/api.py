@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, FastAPI, File, Form, Path, Request, Response, UploadFile
 from starlette.types import ASGIApp
@@ -30,7 +30,7 @@ GameId = Annotated[str, Path(description="Id of a game.", min_length=1, max_leng
 
 
 def make_app(service: Service, *, hosts: Collection[str] | None) -> ASGIApp:
-    """Makes the complete application: the page, the API and the middleware in front of them.
+    """Makes the complete application: middleware, API and page.
 
     Args:
         service: Service, which the application starts and stops.
@@ -138,9 +138,6 @@ async def _check_fields(request: Request) -> None:
 
 def _make_game_router(service: Service) -> APIRouter:
     router = APIRouter(prefix=f"{API_ROOT}/games", tags=["game"])
-    jpeg: dict[int | str, dict[str, Any]] = {
-        200: {"content": {"image/jpeg": {}}, "description": "The view as JPEG."}
-    }
 
     # The state of a game reads the folder of the current place, which does not belong in the event loop.
     @router.post("", status_code=201, responses=document_problems(404, 408, 413))
@@ -164,7 +161,8 @@ def _make_game_router(service: Service) -> APIRouter:
 
     @router.get(
         "/{game}/rounds/{number}/views/{heading}",
-        responses={**document_problems(404), **jpeg},
+        responses=document_problems(404)
+        | {200: {"content": {"image/jpeg": {}}, "description": "The view as JPEG."}},
         response_class=Response,
     )
     async def view(game: GameId, number: Annotated[int, Path(ge=1, le=20)], heading: schemas.Heading) -> Response:

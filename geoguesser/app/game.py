@@ -1,4 +1,4 @@
-"""Game of a person against a model on test places. The games are kept in memory, and their number is limited."""
+"""Games of a person against a model on test places, kept in memory up to a maximum number."""
 
 from __future__ import annotations
 

@@ -47,7 +47,7 @@ class ProblemError(HTTPException):
 
 
 def document_problems(*codes: int) -> dict[int | str, dict[str, Any]]:
-    """Makes the OpenAPI entries for the given statuses and for those that every endpoint can return."""
+    """Makes the OpenAPI entries for the given statuses and the statuses that every endpoint can return."""
     common = (400, 403, 421, 422, 429, 500, 503)
     headers = {429: {"headers": {"Retry-After": {"description": "Seconds.", "schema": {"type": "integer"}}}}}
     return {

@@ -122,7 +122,7 @@ def find_place_folders(root: Path, folder: Path, max_places: int) -> list[Path]:
     """Finds place folders: the folder itself if it holds views, otherwise the folders in it.
 
     Args:
-        root: Allowed root, resolved. Links that lead out of it are skipped.
+        root: Allowed root, resolved. Folders that are links to the outside are skipped.
         folder: Folder inside the root.
         max_places: Maximum number of place folders.
 
@@ -154,7 +154,7 @@ def read_place_photos(root: Path, folder: Path, limits: Limits) -> list[bytes | 
     """Reads the image files of a place folder.
 
     Args:
-        root: Allowed root, resolved. No link may lead out of it.
+        root: Allowed root, resolved. Files that are links to the outside are refused.
         folder: Place folder.
         limits: Limits on requests.
 

@@ -21,10 +21,12 @@ def send_bytes(address: str, *parts: bytes, pause_s: float = 0.0) -> bytes:
     """Sends bytes to a server, part by part, and returns everything that it responds."""
     url = urlsplit(address)
     response = b""
+
     with socket.create_connection((url.hostname, url.port), timeout=10.0) as connection:
         for part in parts:
             connection.sendall(part)
             time.sleep(pause_s)
+
         try:
             while data := connection.recv(65536):
                 response += data
