@@ -1,1 +1,1 @@
-"""The web page and its API: what a trained model says of photos, and a game against it. No Hydra, no Lightning."""
+"""Web page and API: predictions for uploaded photos, and a game against a trained model. No Hydra or Lightning."""

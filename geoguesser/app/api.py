@@ -1,40 +1,40 @@
-"""API: the addresses under /api/v1, typed and documented. What they do is the service's."""
+"""Endpoints of the API below /api/v1, with their documentation; the service does the work."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, FastAPI, File, Form, Path, Request, Response, UploadFile
 from starlette.types import ASGIApp
 
 from geoguesser.app import schemas
-from geoguesser.app import static_files as pages
 from geoguesser.app.middleware import RequestFilter
-from geoguesser.app.problems import ProblemError, document_problems, explain_problems
-from geoguesser.app.responses import to_game, to_model_info
+from geoguesser.app.problems import ProblemError, add_problem_handlers, document_problems
+from geoguesser.app.responses import make_game_info, make_model_info
 from geoguesser.app.schemas import COMPASS
 from geoguesser.app.service import Service
+from geoguesser.app.static_files import mount_page
 from geoguesser.system.versions import __version__
 
-ROOT = "/api/v1"
-ABOUT = """
-Says where street-level photos were taken. Send one to four photos of a place, each for the compass heading to
-which it looks. Errors are JSON with one sentence under `detail`. Coordinates are degrees, WGS 84.
+API_ROOT = "/api/v1"
+DESCRIPTION = """
+Predicts where street-level photos were taken. Send one to four photos of a place, each under its compass heading.
+Errors are JSON with a sentence under `detail`. Coordinates are in degrees, WGS 84.
 """
-FIELDS = {*COMPASS, "model", "areas"}
-Photo = Annotated[UploadFile | None, File(description="A JPEG, PNG or WebP photo that looks in this direction.")]
-ModelName = Annotated[str, Path(description="A model's name.", min_length=1, max_length=200)]
-GameId = Annotated[str, Path(description="A game's id.", min_length=1, max_length=100)]
+PREDICT_FIELDS = {*COMPASS, "model", "areas"}
+Photo = Annotated[UploadFile | None, File(description="JPEG, PNG or WebP photo that looks in this direction.")]
+ModelName = Annotated[str, Path(description="Name of a model.", min_length=1, max_length=200)]
+GameId = Annotated[str, Path(description="Id of a game.", min_length=1, max_length=100)]
 
 
-def make_app(service: Service, *, hosts: list[str] | None) -> ASGIApp:
-    """The whole application: page, API and what guards them.
+def make_app(service: Service, *, hosts: Collection[str] | None) -> ASGIApp:
+    """Makes the complete application: middleware, API and page.
 
     Args:
-        service: What it serves; entered and left with the application.
-        hosts: The names by which it may be called; None for any.
+        service: Service, which the application starts and stops.
+        hosts: Accepted names in the Host header; None accepts every name.
     """
 
     @asynccontextmanager
@@ -45,56 +45,57 @@ def make_app(service: Service, *, hosts: list[str] | None) -> ASGIApp:
     app = FastAPI(
         title="geoguesser",
         version=__version__,
-        description=ABOUT,
+        description=DESCRIPTION,
         lifespan=lifespan,
         openapi_url="/api/openapi.json",
-        docs_url=None,  # they load scripts from elsewhere; /api is our own
+        # FastAPI's pages load scripts from another host; the page at /api does not.
+        docs_url=None,
         redoc_url=None,
     )
-    explain_problems(app)
-    gate = RequestFilter(app, service.limits, hosts, [f"{ROOT}/predict"])
-    app.include_router(_general(service, gate))
-    app.include_router(_predictions(service))
-    app.include_router(_games(service))
-    pages.mount_page(app)
-    return gate
+    add_problem_handlers(app)
+    middleware = RequestFilter(app, service.limits, hosts, [f"{API_ROOT}/predict"])
+    app.include_router(_make_model_router(service, middleware))
+    app.include_router(_make_prediction_router(service))
+    app.include_router(_make_game_router(service))
+    mount_page(app)
+    return middleware
 
 
-def _general(service: Service, gate: RequestFilter) -> APIRouter:
-    router = APIRouter(prefix=ROOT, tags=["models"])
+def _make_model_router(service: Service, middleware: RequestFilter) -> APIRouter:
+    router = APIRouter(prefix=API_ROOT, tags=["models"])
 
     @router.get("/health", responses=document_problems())
     async def health() -> schemas.Health:
-        """Whether the server works, and how much it has to do."""
+        """Returns the state of the server and the number of requests in progress."""
         return schemas.Health(
             status="ok",
             version=__version__,
             models=len(service.models),
-            at_work=gate.at_work,
+            at_work=middleware.at_work,
             most=service.limits.requests,
         )
 
     @router.get("/models", responses=document_problems())
     async def models() -> schemas.ModelList:
-        """The models to choose from; the first is asked where none is named."""
-        known = [to_model_info(model) for model in service.models.values()]
-        return schemas.ModelList(models=known, upload_mib=service.limits.upload_mib)
+        """Lists the models; the first is the default."""
+        infos = [make_model_info(model) for model in service.models.values()]
+        return schemas.ModelList(models=infos, upload_mib=service.limits.upload_mib)
 
     @router.get("/models/{model}/outline", responses=document_problems(404))
     async def outline(model: ModelName) -> schemas.Geometry:
-        """The outline of the model's region as a GeoJSON geometry."""
-        return schemas.Geometry.model_validate(service.model(model).outline)
+        """Returns the outline of the model's region as a GeoJSON geometry."""
+        return schemas.Geometry.model_validate(service.get_model(model).outline)
 
     @router.get("/models/{model}/cells", responses=document_problems(404))
     async def cells(model: ModelName) -> schemas.CellFeatures:
-        """The model's cells as a GeoJSON FeatureCollection."""
-        return schemas.CellFeatures.model_validate(service.model(model).cells)
+        """Returns the model's cells as a GeoJSON FeatureCollection."""
+        return schemas.CellFeatures.model_validate(service.get_model(model).cells)
 
     return router
 
 
-def _predictions(service: Service) -> APIRouter:
-    router = APIRouter(prefix=ROOT, tags=["predictions"])
+def _make_prediction_router(service: Service) -> APIRouter:
+    router = APIRouter(prefix=API_ROOT, tags=["predictions"])
 
     @router.post("/predict", responses=document_problems(404, 408, 413, 415))
     async def predict(
@@ -104,70 +105,70 @@ def _predictions(service: Service) -> APIRouter:
         east: Photo = None,
         south: Photo = None,
         west: Photo = None,
-        model: Annotated[str | None, Form(description="A model's name; the first where none is named.")] = None,
-        areas: Annotated[bool, Form(description="Whether to send the outlines of the sets too.")] = False,
+        model: Annotated[str | None, Form(description="Name of a model; the first by default.")] = None,
+        areas: Annotated[bool, Form(description="Whether to return the outlines of the sets.")] = False,
     ) -> schemas.Prediction:
-        """Says where a place is, from one to four of its views."""
+        """Predicts the position of a place from one to four of its views."""
         await _check_fields(request)
-        chosen = service.model(model)
-        photos = [None if one is None else await one.read() for one in (north, east, south, west)]
-        if not any(one is not None for one in photos):
+        served_model = service.get_model(model)
+
+        photos = [None if photo is None else await photo.read() for photo in (north, east, south, west)]
+        if not any(photo is not None for photo in photos):
             raise ProblemError(422, f"There must be a photo, under {', '.join(COMPASS[:3])} or {COMPASS[3]}.")
-        return await service.predict(chosen, photos, areas=areas)
+        return await service.predict(served_model, photos, areas=areas)
 
     @router.post("/predict/folder", responses=document_problems(404, 408, 413))
-    async def predict_folder(question: schemas.FolderQuestion) -> schemas.FolderAnswer:
-        """Says where the places of a folder are, which lies inside the root that the server was given."""
-        return await service.predict_folder(service.model(question.model), question.folder)
+    async def predict_folder(body: schemas.FolderRequest) -> schemas.FolderResponse:
+        """Predicts the places of a folder inside the server's root."""
+        return await service.predict_folder(service.get_model(body.model), body.folder)
 
     return router
 
 
 async def _check_fields(request: Request) -> None:
-    """A field that is unknown, or there twice, would be left out without a word."""
+    """Refuses unknown and repeated form fields, which FastAPI would ignore."""
     names = [name for name, _ in (await request.form()).multi_items()]
     for name in names:
-        if name not in FIELDS:
-            known = ", ".join(sorted(FIELDS))
-            raise ProblemError(422, f"A field must be one of {known}, got {name[:40]!r}.")
+        if name not in PREDICT_FIELDS:
+            fields = ", ".join(sorted(PREDICT_FIELDS))
+            raise ProblemError(422, f"A field must be one of {fields}, got {name[:40]!r}.")
         if names.count(name) > 1:
             raise ProblemError(422, f"{name} must be given once.")
 
 
-def _games(service: Service) -> APIRouter:
-    router = APIRouter(prefix=f"{ROOT}/games", tags=["game"])
-    jpeg: dict[int | str, dict[str, Any]] = {
-        200: {"content": {"image/jpeg": {}}, "description": "The view as JPEG."}
-    }
+def _make_game_router(service: Service) -> APIRouter:
+    router = APIRouter(prefix=f"{API_ROOT}/games", tags=["game"])
 
+    # The state of a game reads the folder of the current place, which does not belong in the event loop.
     @router.post("", status_code=201, responses=document_problems(404, 408, 413))
-    async def begin(question: schemas.GameQuestion) -> schemas.GameInfo:
-        """Begins a game on places that the model was not trained on."""
-        model = service.model(question.model)
-        return await service.aside(lambda: to_game(service.games.begin(model, question.rounds)))
+    async def begin(body: schemas.GameRequest) -> schemas.GameInfo:
+        """Begins a game on test places of the model's run, which were not used in training."""
+        model = service.get_model(body.model)
+        return await service.run_in_thread(lambda: make_game_info(service.games.begin(model, body.rounds)))
 
     @router.get("/{game}", responses=document_problems(404))
     async def look(game: GameId) -> schemas.GameInfo:
-        """A game as far as it has come."""
-        found = service.games.find(game)
-        return await service.aside(lambda: to_game(found))
+        """Returns the state of a game."""
+        state = service.games.find(game)
+        return await service.run_in_thread(lambda: make_game_info(state))
 
     @router.post("/{game}/guess", responses=document_problems(404, 408, 409, 413))
     async def guess(game: GameId, guess: schemas.Guess) -> schemas.GameInfo:
-        """Ends the round that is on; its result is the last of `results`."""
-        found = service.games.find(game)
-        found.guess(guess.round, (guess.latitude, guess.longitude))
-        return await service.aside(lambda: to_game(found))
+        """Ends the current round; its result is the last of `results`."""
+        state = service.games.find(game)
+        state.guess(guess.round, (guess.latitude, guess.longitude))
+        return await service.run_in_thread(lambda: make_game_info(state))
 
     @router.get(
         "/{game}/rounds/{number}/views/{heading}",
-        responses={**document_problems(404), **jpeg},
+        responses=document_problems(404)
+        | {200: {"content": {"image/jpeg": {}}, "description": "The view as JPEG."}},
         response_class=Response,
     )
     async def view(game: GameId, number: Annotated[int, Path(ge=1, le=20)], heading: schemas.Heading) -> Response:
-        """A view of the place of a round that is on or over."""
-        found = service.games.find(game)
-        photo = await service.aside(lambda: found.photo(number, COMPASS.index(heading)))
+        """Returns a view of the place of a round that is over or current."""
+        state = service.games.find(game)
+        photo = await service.run_in_thread(lambda: state.read_photo(number, COMPASS.index(heading)))
         if photo is None:
             raise ProblemError(404, "There is no such view, or its round has not begun.")
         return Response(photo, media_type="image/jpeg")

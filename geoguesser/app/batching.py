@@ -1,7 +1,7 @@
-"""Batching: requests that come at about the same time go through the network together, in one thread.
+"""Batching of requests: places that arrive at about the same time share a forward pass.
 
-The network has one thread of its own, and torch as many under it as it is told: so two requests never fight for
-the cores. While a batch is at work, what arrives waits and makes the next one.
+All forward passes run in one thread, below which torch has its own threads, so that concurrent requests do not
+compete for the cores. Requests that arrive during a forward pass make the next batch.
 """
 
 from __future__ import annotations
@@ -21,120 +21,129 @@ from geoguesser.inference.predictions import Predictions
 
 
 class PendingRequest(NamedTuple):
-    """Places of one request: for each of the ensemble's specs (n, 4, 3, S, S) uint8, and the (n, 4) mask."""
+    """Places of a request that wait for a forward pass.
+
+    Attributes:
+        ensemble: Ensemble that computes the predictions.
+        images: (n, 4, 3, S, S) uint8 for each image spec of the ensemble.
+        mask: (n, 4) bool, views present.
+        future: Receives the predictions of a batch and the row of the first place.
+    """
 
     ensemble: Ensemble
     images: list[Tensor]
     mask: Tensor
-    answered: asyncio.Future[tuple[Predictions, int]]
+    future: asyncio.Future[tuple[Predictions, int]]
 
 
 class Batcher:
-    """Collects what is asked, answers it in batches.
+    """Queue of requests in front of the networks.
 
     Args:
-        most: Places in a batch; a request's places are never divided.
-        wait_s: How long a batch waits for further places.
-        threads: Torch's threads for the network.
+        max_places: Maximum number of places in a batch; the places of a request stay together.
+        wait_s: Time that a batch waits for further places, in seconds.
+        threads: Number of torch threads.
 
     Attributes:
-        batches: How many have gone through the network.
+        batches: Number of batches so far.
     """
 
-    def __init__(self, *, most: int, wait_s: float, threads: int) -> None:
-        self.most, self.wait_s = most, wait_s
+    def __init__(self, *, max_places: int, wait_s: float, threads: int) -> None:
+        self.max_places, self.wait_s = max_places, wait_s
         self.batches = 0
-        # OpenMP counts threads per thread that calls it, so it is told there
+        # OpenMP keeps the number of threads per calling thread, so that it must be set in the thread itself.
         self._thread = ThreadPoolExecutor(1, "network", initializer=torch.set_num_threads, initargs=(threads,))
-        self._waiting: deque[PendingRequest] = deque()
+        self._queue: deque[PendingRequest] = deque()
         self._arrived = asyncio.Event()
-        self._work: asyncio.Task[None] | None = None
+        self._task: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
-        self._work = asyncio.create_task(self._go_on())
+        self._task = asyncio.create_task(self._run())
         return self
 
     async def __aexit__(self, *error: object) -> None:
-        if self._work is not None:
-            self._work.cancel()
+        if self._task is not None:
+            self._task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
-                await self._work
-        for one in self._waiting:
-            one.answered.cancel()
+                await self._task
+        for request in self._queue:
+            request.future.cancel()
         self._thread.shutdown(wait=True)
 
-    async def answer(self, ensemble: Ensemble, images: Sequence[Tensor], mask: Tensor) -> tuple[Predictions, int]:
-        """What the network says.
+    async def predict(self, ensemble: Ensemble, images: Sequence[Tensor], mask: Tensor) -> tuple[Predictions, int]:
+        """Predicts the places of a request in a batch with those of other requests.
 
         Args:
-            ensemble: Which.
-            images: For each of its specs (n, 4, 3, S, S) uint8.
-            mask: (n, 4) bool.
+            ensemble: Ensemble that computes the predictions.
+            images: (n, 4, 3, S, S) uint8 for each image spec of the ensemble.
+            mask: (n, 4) bool, views present.
 
         Returns:
-            The answers of a batch, and the row of the first of these n places in it.
+            Predictions of the batch, and the row of the first of these n places.
         """
-        asked = PendingRequest(ensemble, list(images), mask, asyncio.get_running_loop().create_future())
-        self._waiting.append(asked)
+        request = PendingRequest(ensemble, list(images), mask, asyncio.get_running_loop().create_future())
+        self._queue.append(request)
         self._arrived.set()
-        return await asked.answered
+        return await request.future
 
-    async def _go_on(self) -> None:
+    async def _run(self) -> None:
         loop = asyncio.get_running_loop()
         while True:
-            await self._some()
-            batch = self._next_batch()
+            await self._wait_for_batch()
+            batch = self._take_batch()
             if not batch:
                 continue
+
             try:
-                answers = await loop.run_in_executor(self._thread, _through, batch)
-            except Exception as error:  # whatever it is, those who asked must hear of it
-                for one in batch:
-                    if not one.answered.done():
-                        one.answered.set_exception(error)
+                predictions = await loop.run_in_executor(self._thread, _predict_batch, batch)
+            except Exception as error:
+                # Every error is passed on: a request without a result would wait until its time limit.
+                for request in batch:
+                    if not request.future.done():
+                        request.future.set_exception(error)
                 continue
+
             self.batches += 1
             row = 0
-            for one in batch:
-                if not one.answered.done():
-                    one.answered.set_result((answers, row))
-                row += len(one.mask)
+            for request in batch:
+                if not request.future.done():
+                    request.future.set_result((predictions, row))
+                row += len(request.mask)
 
-    async def _some(self) -> None:
-        """Returns when there is something to do: a full batch at once, less after a short wait."""
-        while not self._waiting:
+    async def _wait_for_batch(self) -> None:
+        """Returns as soon as a batch is full, or `wait_s` after the first request if it is not."""
+        while not self._queue:
             self._arrived.clear()
             await self._arrived.wait()
-        end = asyncio.get_running_loop().time() + self.wait_s
-        while sum(len(one.mask) for one in self._waiting) < self.most:
-            self._arrived.clear()
-            left = end - asyncio.get_running_loop().time()
-            if left <= 0:
-                return
-            try:
-                await asyncio.wait_for(self._arrived.wait(), left)
-            except TimeoutError:
-                return
 
-    def _next_batch(self) -> list[PendingRequest]:
-        """The first in the queue and those after it for the same network; who has given up is left out."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self.wait_s):
+                while sum(len(request.mask) for request in self._queue) < self.max_places:
+                    self._arrived.clear()
+                    await self._arrived.wait()
+
+    def _take_batch(self) -> list[PendingRequest]:
+        """Removes the first request and later ones for the same ensemble from the queue, as far as they fit."""
         batch: list[PendingRequest] = []
         later: list[PendingRequest] = []
         places = 0
-        while self._waiting:
-            one = self._waiting.popleft()
-            if one.answered.done():
+        while self._queue:
+            request = self._queue.popleft()
+            # The client has disconnected, or its time is up.
+            if request.future.done():
                 continue
-            fits = not batch or (one.ensemble is batch[0].ensemble and places + len(one.mask) <= self.most)
-            if fits:
-                batch.append(one)
-                places += len(one.mask)
+
+            size = len(request.mask)
+            if not batch or (request.ensemble is batch[0].ensemble and places + size <= self.max_places):
+                batch.append(request)
+                places += size
             else:
-                later.append(one)
-        self._waiting.extend(later)
+                later.append(request)
+
+        self._queue.extend(later)
         return batch
 
 
-def _through(batch: list[PendingRequest]) -> Predictions:
-    images = [torch.cat(parts) for parts in zip(*(one.images for one in batch), strict=True)]
-    return batch[0].ensemble.answer(images, torch.cat([one.mask for one in batch]))
+def _predict_batch(batch: list[PendingRequest]) -> Predictions:
+    images = [torch.cat(parts) for parts in zip(*(request.images for request in batch), strict=True)]
+    return batch[0].ensemble.answer(images, torch.cat([request.mask for request in batch]))

@@ -1,4 +1,4 @@
-"""Game: person against model on held-out places. The state of all games, in memory and bounded; no HTTP here."""
+"""Games of a person against a model on test places, kept in memory up to a maximum number."""
 
 from __future__ import annotations
 
@@ -11,119 +11,117 @@ import numpy as np
 from geoguesser.app.game_places import GamePlaces
 from geoguesser.app.problems import ProblemError
 from geoguesser.app.registry import ServedModel
+from geoguesser.app.schemas import RoundResult, make_point
 from geoguesser.geo.distance import haversine_km
 from geoguesser.geo.score import compute_game_score
 
-DRAW = secrets.SystemRandom()  # nobody can foresee the places of the next game
-
-
-@dataclass(frozen=True)
-class Result:
-    """A round that is over: points as latitude and longitude in degrees; errors and scores of person and model."""
-
-    true_deg: tuple[float, float]
-    guess_deg: tuple[float, float]
-    model_deg: tuple[float, float]
-    error_km: float
-    model_error_km: float
-    score: float
-    model_score: float
+# The operating system's random numbers, so that nobody can predict the places of the next game.
+RANDOM = secrets.SystemRandom()
 
 
 @dataclass
 class Game:
-    """One game.
+    """Game of several rounds.
 
     Attributes:
-        id: What its player knows it by.
-        model: Against whom.
-        places: The places that it is played on.
-        rows: Which of them, one a round.
-        results: Of the rounds that are over.
+        id: Secret id; who knows it can play on.
+        model: Model to play against.
+        places: Places of the game.
+        rows: Row of the place of each round.
+        results: Results of the rounds that are over.
     """
 
     id: str
     model: ServedModel
     places: GamePlaces
     rows: list[int]
-    results: list[Result] = field(default_factory=list)
+    results: list[RoundResult] = field(default_factory=list)
 
     @property
     def round(self) -> int | None:
-        """The number of the round that is on, from 1; None when all are over."""
-        done = len(self.results)
-        return done + 1 if done < len(self.rows) else None
+        """Number of the current round, from 1; None if the game is over."""
+        number = len(self.results) + 1
+        return number if number <= len(self.rows) else None
 
-    def guess(self, number: int, guess_deg: tuple[float, float]) -> Result:
-        """Ends a round.
+    def guess(self, number: int, guess_deg: tuple[float, float]) -> None:
+        """Ends the current round and appends its result.
 
         Args:
-            number: Of the round.
-            guess_deg: Latitude and longitude.
+            number: Number of the round.
+            guess_deg: Latitude and longitude in degrees.
 
         Raises:
-            ProblemError: 409, that round is not on.
+            ProblemError: 409, if it is not the current round.
         """
         if number != self.round:
-            on = "the game is over" if self.round is None else f"round {self.round} is on"
-            raise ProblemError(409, f"round must be the one that is on: {on}, got {number}.")
-        row = self.rows[number - 1]
-        true, model = self.places.true_deg[row], self.places.answers_deg[row]
-        errors = haversine_km(np.array([guess_deg, model]), np.stack([true, true]))
-        scores = compute_game_score(errors, self.model.ensemble.region.diagonal_km)
-        result = Result(
-            (float(true[0]), float(true[1])),
-            guess_deg,
-            (float(model[0]), float(model[1])),
-            float(errors[0]),
-            float(errors[1]),
-            float(scores[0]),
-            float(scores[1]),
-        )
-        self.results.append(result)
-        return result
+            state = "the game is over" if self.round is None else f"round {self.round} is on"
+            raise ProblemError(409, f"round must be the current one: {state}, got {number}.")
 
-    def photo(self, number: int, heading: int) -> bytes | None:
-        """A view of a round's place as JPEG; None where there is none, or the round has not begun."""
+        row = self.rows[number - 1]
+        true_deg, model_deg = self.places.true_deg[row], self.places.predicted_deg[row]
+        errors_km = haversine_km(np.array([guess_deg, model_deg]), np.stack([true_deg, true_deg]))
+        scores = compute_game_score(errors_km, self.model.ensemble.region.diagonal_km)
+
+        self.results.append(
+            RoundResult(
+                round=number,
+                truth=make_point(true_deg),
+                your_guess=make_point(guess_deg),
+                model_guess=make_point(model_deg),
+                your_error_km=float(errors_km[0]),
+                model_error_km=float(errors_km[1]),
+                your_score=float(scores[0]),
+                model_score=float(scores[1]),
+            )
+        )
+
+    def read_photo(self, number: int, heading: int) -> bytes | None:
+        """Returns a view of a round's place as JPEG; None if it is missing or the round has not begun."""
         if not 1 <= number <= (self.round or len(self.rows)):
             return None
-        return self.places.photo(self.rows[number - 1], heading)
+        return self.places.read_photo(self.rows[number - 1], heading)
 
 
 class Games:
-    """All games that are remembered.
+    """Games in memory.
 
     Args:
-        most: How many; the oldest go first.
+        max_games: Maximum number of games; the oldest are dropped first.
     """
 
-    def __init__(self, most: int) -> None:
-        self.most = most
+    def __init__(self, max_games: int) -> None:
+        self.max_games = max_games
         self._games: OrderedDict[str, Game] = OrderedDict()
 
     def begin(self, model: ServedModel, rounds: int) -> Game:
-        """Draws places without putting any back; fewer rounds where there are fewer places.
+        """Begins a game on random places, each at most once.
+
+        Args:
+            model: Model to play against.
+            rounds: Number of rounds; reduced to the number of places if that is smaller.
 
         Raises:
-            ProblemError: 404, the model has no game.
+            ProblemError: 404, if the model has no places for a game.
         """
-        if model.held_out is None:
+        places = model.game_places
+        if places is None:
             raise ProblemError(404, f"There is no game against this model. {model.no_game}")
-        places = model.held_out
-        rows = DRAW.sample(range(len(places)), min(rounds, len(places)))
+
+        rows = RANDOM.sample(range(len(places)), min(rounds, len(places)))
         game = Game(secrets.token_urlsafe(16), model, places, rows)
         self._games[game.id] = game
-        while len(self._games) > self.most:
+        while len(self._games) > self.max_games:
             self._games.popitem(last=False)
         return game
 
-    def find(self, given: str) -> Game:
-        """The game of an id.
+    def find(self, game_id: str) -> Game:
+        """Returns the game with the given id.
 
         Raises:
-            ProblemError: 404, there is none, or it has been forgotten.
+            ProblemError: 404, if there is none or it has been dropped.
         """
-        found = self._games.get(given)  # at once, for another thread may forget it
-        if found is None:
+        # A single access, because another thread may drop the game between a test and a read.
+        game = self._games.get(game_id)
+        if game is None:
             raise ProblemError(404, "There is no such game, or it was begun too long ago. Begin a new one.")
-        return found
+        return game

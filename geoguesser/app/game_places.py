@@ -1,7 +1,7 @@
-"""Held-out places: those of a run's test split, with the run's own answers and their photos. For the game.
+"""Test places of a run for the game, with the run's predictions and the photos.
 
-A run records where its data were: roots, a store, or the demo's cache. What is no longer there is not shown, and
-nothing is drawn or fetched for it.
+The photos come from the data of the run's config: roots, a store, or the cache of the demo. Places whose photos
+are no longer there are left out; nothing is rendered or downloaded for them.
 """
 
 from __future__ import annotations
@@ -21,85 +21,93 @@ from geoguesser.errors import DataError, GeoguesserError, first_line
 from geoguesser.runs.run_images import Source, find_source, find_sources, read_picture, views_present
 
 log = logging.getLogger(__name__)
-PHOTO_PX, QUALITY = 640, 85  # of the longer side; enough for half a desktop's screen
-COLUMNS = ["uuid", "latitude", "longitude", "true_latitude", "true_longitude"]
-PREDICTIONS = "predictions_test.csv"
+# Longer side of a photo in the game: enough for half the width of a desktop screen.
+MAX_PHOTO_PX = 640
+JPEG_QUALITY = 85
+PREDICTION_COLUMNS = ["uuid", "latitude", "longitude", "true_latitude", "true_longitude"]
+PREDICTIONS_FILE = "predictions_test.csv"
 
 
 @dataclass(frozen=True)
 class GamePlaces:
-    """N places of a test split whose photos are there.
+    """N test places whose photos are available.
 
     Attributes:
-        uuid: (N,) their ids.
-        true_deg: (N, 2) where they are.
-        answers_deg: (N, 2) where the run put them.
-        sources: (N,) the root or store that has each.
+        uuid: (N,) ids.
+        true_deg: (N, 2) true coordinates in degrees.
+        predicted_deg: (N, 2) coordinates that the run predicted, in degrees.
+        sources: (N,) root or store with the photos of each place.
     """
 
     uuid: list[str]
     true_deg: FloatArray
-    answers_deg: FloatArray
+    predicted_deg: FloatArray
     sources: list[Source]
 
     def __len__(self) -> int:
         return len(self.uuid)
 
-    def headings(self, row: int) -> list[bool]:
-        """(4,) which views a place has."""
+    def find_views(self, row: int) -> list[bool]:
+        """Returns (4,) views present of a place, by heading; none if they cannot be listed, with a warning."""
         try:
             return views_present(self.uuid[row], self.sources[row])
         except (GeoguesserError, OSError) as error:
             log.warning("the views of %s cannot be listed (%s)", self.uuid[row], first_line(error))
             return [False] * 4
 
-    def photo(self, row: int, heading: int) -> bytes | None:
-        """One view as a fresh JPEG, without anything that a camera wrote into the file; None where there is none.
+    def read_photo(self, row: int, heading: int) -> bytes | None:
+        """Encodes a view as a new JPEG file, without the metadata that a camera wrote into the original.
 
         Args:
-            row: Of the place.
-            heading: Its number from 0 to 3.
+            row: Row of the place.
+            heading: Number of the heading, 0 to 3.
+
+        Returns:
+            The file, or None if the view is missing or cannot be read, the latter with a warning.
         """
         try:
-            image = read_picture(self.uuid[row], self.sources[row], heading, PHOTO_PX)
+            image = read_picture(self.uuid[row], self.sources[row], heading, MAX_PHOTO_PX)
         except (GeoguesserError, OSError, ValueError) as error:
             log.warning("a view of %s cannot be shown (%s)", self.uuid[row], first_line(error))
             return None
-        return (
-            None if image is None else simplejpeg.encode_jpeg(np.ascontiguousarray(image), QUALITY, "RGB", "420")
-        )
+
+        if image is None:
+            return None
+        return simplejpeg.encode_jpeg(np.ascontiguousarray(image), JPEG_QUALITY, "RGB", "420")
 
 
 def find_game_places(folder: Path, config: Mapping[str, Any]) -> GamePlaces:
-    """The held-out places of a run.
+    """Finds the test places of a run whose photos are available.
 
     Args:
-        folder: The run folder.
-        config: The run's config.
+        folder: Run folder.
+        config: Config of the run.
 
     Raises:
-        DataError: There are none; the message is a sentence that says why, without a path.
+        DataError: If there are none. The message is a sentence without paths, because clients see it.
     """
-    file = folder / PREDICTIONS
-    if not file.is_file():
-        raise DataError(f"The run has no {PREDICTIONS}, so there are no held-out places.")
+    path = folder / PREDICTIONS_FILE
+    if not path.is_file():
+        raise DataError(f"The run has no {PREDICTIONS_FILE}, so there are no test places.")
     try:
-        table = pd.read_csv(file, dtype={"uuid": str}, usecols=COLUMNS)
+        table = pd.read_csv(path, dtype={"uuid": str}, usecols=PREDICTION_COLUMNS)
     except ValueError as error:
-        raise DataError(f"The run's {PREDICTIONS} cannot be read ({first_line(error)}).") from error
+        raise DataError(f"The run's {PREDICTIONS_FILE} cannot be read ({first_line(error)}).") from error
+
     sources = find_sources([config])
-    found = [find_source(uuid, sources) for uuid in table["uuid"]]
-    there = np.array([one is not None for one in found], dtype=bool)
-    if not there.any():
-        raise DataError("The photos of the run's held-out places are not where they were when it was trained.")
-    if not there.all():
+    sources_by_row = [find_source(uuid, sources) for uuid in table["uuid"]]
+    available = np.array([source is not None for source in sources_by_row], dtype=bool)
+    if not available.any():
+        raise DataError("The photos of the run's test places are no longer where they were during training.")
+    if not available.all():
         log.warning(
-            "%d of %d held-out places have no photos here and are not in the game", (~there).sum(), len(there)
+            "%d of %d test places have no photos here and are not in the game", (~available).sum(), len(available)
         )
-    own = table[there]
+
+    table = table[available]
     return GamePlaces(
-        uuid=own["uuid"].tolist(),
-        true_deg=own[["true_latitude", "true_longitude"]].to_numpy(float),
-        answers_deg=own[["latitude", "longitude"]].to_numpy(float),
-        sources=[one for one in found if one is not None],
+        uuid=table["uuid"].tolist(),
+        true_deg=table[["true_latitude", "true_longitude"]].to_numpy(float),
+        predicted_deg=table[["latitude", "longitude"]].to_numpy(float),
+        sources=[source for source in sources_by_row if source is not None],
     )

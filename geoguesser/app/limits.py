@@ -1,4 +1,4 @@
-"""Limits: how much one request may ask for, and all of them together. Checked once, when the server starts."""
+"""Limits on the size, duration and number of requests, checked once when the server starts."""
 
 from __future__ import annotations
 
@@ -7,25 +7,25 @@ from typing import Any
 
 from geoguesser.errors import ConfigError, check_int, check_number
 
-MIB = 2**20
-JSON_BYTES = 64 * 1024  # of a request without photos
+# Applies to requests without photos.
+MAX_JSON_BYTES = 64 * 1024
 
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """What the server takes on.
+    """Limits of the server; the attributes are the config keys below `limits`.
 
     Attributes:
-        upload_mib: Size of one request, all photos together, in MiB.
-        megapixels: Width x height of one photo, in millions.
-        upload_s: Seconds in which a request must have arrived.
-        request_s: Seconds in which a request must be answered, its arrival included.
-        requests: How many requests may be at work or waiting at once; more are answered 429.
-        connections: How many connections may be open at once; more are answered 503.
-        batch: Places that go through the network together; 1 for no batching.
-        wait_ms: How long a batch waits for further places.
-        places: Places of one folder.
-        games: Games that are remembered; the oldest go first.
+        upload_mib: Maximum size of a request, all photos together, in MiB.
+        megapixels: Maximum width x height of a photo, in millions of pixels.
+        upload_s: Maximum time for a request to arrive, in seconds.
+        request_s: Maximum time from the first byte of a request to its response, in seconds.
+        requests: Maximum number of requests in progress or waiting; further ones get status 429.
+        connections: Maximum number of open connections; further ones get status 503.
+        batch: Maximum number of places per forward pass; 1 disables batching.
+        wait_ms: Time that a batch waits for further places, in milliseconds.
+        places: Maximum number of places in a folder.
+        games: Maximum number of games in memory; the oldest are dropped first.
     """
 
     upload_mib: float = 32.0
@@ -40,29 +40,30 @@ class Limits:
     games: int = 1000
 
     def __post_init__(self) -> None:
-        for one in fields(self):
-            key, value = f"limits.{one.name}", getattr(self, one.name)
-            if one.type == "int":
+        for field in fields(self):
+            key, value = f"limits.{field.name}", getattr(self, field.name)
+            if field.type == "int":
                 check_int(key, value, low=1)
             else:
-                check_number(key, value, low=0.0, open_low=one.name != "wait_ms")
+                check_number(key, value, low=0.0, open_low=field.name != "wait_ms")
 
     @property
     def upload_bytes(self) -> int:
-        """`upload_mib` in bytes."""
-        return int(self.upload_mib * MIB)
+        """Maximum size of a request in bytes."""
+        return int(self.upload_mib * 2**20)
 
 
 def make_limits(node: Any) -> Limits:
-    """Makes them of plain values.
+    """Makes limits from the config node `limits`.
 
     Raises:
-        ConfigError: A key is unknown or a value breaks its rule.
+        ConfigError: If a key is unknown or a value is out of range.
     """
-    names = [one.name for one in fields(Limits)]
+    names = [field.name for field in fields(Limits)]
     if not isinstance(node, dict):
         raise ConfigError.at("limits", f"must be a mapping of {', '.join(names)}", found=node)
+
     for key in node:
         if key not in names:
-            raise ConfigError(f"limits.{key} is no key of this program. Its keys: {', '.join(names)}.")
+            raise ConfigError(f"limits.{key} is not a key of this program. Its keys: {', '.join(names)}.")
     return Limits(**node)

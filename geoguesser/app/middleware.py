@@ -1,30 +1,25 @@
-"""Gate: what every request passes before the application sees it, and every answer after. Plain ASGI.
-
-Whose page asks, for which host; how much arrives and how fast; how many are at work; and the headers that keep a
-browser from loading or framing anything.
-"""
+"""ASGI middleware of the server: host and origin checks, limits on requests, security headers."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 from collections.abc import Collection
-from typing import Any
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from geoguesser.app.limits import JSON_BYTES, Limits
-from geoguesser.app.problems import ProblemError, problem_response
+from geoguesser.app.limits import MAX_JSON_BYTES, Limits
+from geoguesser.app.problems import STATUS_MEANINGS, ProblemError, make_problem_response
 
-LOCAL = ("127.0.0.1", "localhost", "::1")
-POLICY = (
+LOCAL_HOSTS = ("127.0.0.1", "localhost", "::1")
+CONTENT_SECURITY_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; connect-src 'self'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
-HEADERS = {
-    "Content-Security-Policy": POLICY,
+SECURITY_HEADERS = {
+    "Content-Security-Policy": CONTENT_SECURITY_POLICY,
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
     "Referrer-Policy": "no-referrer",
@@ -35,23 +30,23 @@ HEADERS = {
 
 
 class RequestFilter:
-    """Lets requests through to an application.
+    """Middleware that refuses requests which the application must not see.
 
     Args:
-        app: The application.
-        limits: What it takes on.
-        hosts: The names by which it may be called; None for any. A page elsewhere whose own name is made to lead
-            to this machine (DNS rebinding) is so kept out.
-        uploads: Paths that take photos; all others take a few kilobytes.
+        app: Application.
+        limits: Limits on requests.
+        hosts: Accepted names in the Host header; None accepts every name. The check protects against DNS
+            rebinding, in which a page of another site lets its own name resolve to this machine.
+        upload_paths: Paths that accept photos; requests to other paths are limited to `MAX_JSON_BYTES`.
 
     Attributes:
-        at_work: How many requests with a body are being read or answered.
+        at_work: Number of POST requests in progress.
     """
 
     def __init__(
-        self, app: ASGIApp, limits: Limits, hosts: Collection[str] | None, uploads: Collection[str]
+        self, app: ASGIApp, limits: Limits, hosts: Collection[str] | None, upload_paths: Collection[str]
     ) -> None:
-        self.app, self.limits, self.uploads = app, limits, set(uploads)
+        self.app, self.limits, self.upload_paths = app, limits, set(upload_paths)
         self.hosts = None if hosts is None else {host.lower() for host in hosts}
         self.at_work = 0
 
@@ -59,110 +54,121 @@ class RequestFilter:
         if scope["type"] == "lifespan":
             await self.app(scope, receive, send)
             return
-        if scope["type"] != "http":  # a web socket; there is none here
+        if scope["type"] != "http":
+            # The server has no web sockets. The code 1008 means a violation of its policy (RFC 6455, 7.4.1).
             await send({"type": "websocket.close", "code": 1008})
             return
-        guarded = GuardedReceive(send)
-        refusal = self._refusal(scope)
+
+        sender = ResponseSender(send)
+        refusal = self._check(scope)
         if refusal is not None:
             if refusal[0] == 429:
                 await self._discard(scope, receive)
-            await problem_response(*refusal)(scope, receive, guarded)
+            await make_problem_response(*refusal)(scope, receive, sender)
             return
-        counted = scope["method"] == "POST"
-        self.at_work += counted
+
+        is_post = scope["method"] == "POST"
+        self.at_work += is_post
         try:
             async with asyncio.timeout(self.limits.request_s):
-                await self.app(scope, self._limited(scope, receive), guarded)
+                await self.app(scope, self._limit(scope, receive), sender)
         except TimeoutError:
-            if guarded.started:
+            if sender.started:
                 raise
-            await problem_response(503, "The answer took too long.")(scope, receive, guarded)
+            await make_problem_response(503, "The response took too long.")(scope, receive, sender)
         finally:
-            self.at_work -= counted
+            self.at_work -= is_post
 
-    def _refusal(self, scope: Scope) -> tuple[int, str] | None:
-        """Status and reason for what is not let in, before any of its body is read."""
+    def _check(self, scope: Scope) -> tuple[int, str] | None:
+        """Returns the status and message for a request that is refused before its body is read."""
         headers = Headers(scope=scope)
-        host = headers.get("host", "")
-        if self.hosts is not None and host_name(f"//{host}") not in self.hosts:
-            return 421, "The Host header names a host that this server is not."
+        host = headers.get("host", "").lower()
+        if self.hosts is not None and _parse_host(f"//{host}") not in self.hosts:
+            return 421, STATUS_MEANINGS[421]
+
+        # Browsers send Sec-Fetch-Site; older ones only Origin; other clients send neither.
         if scope["method"] not in ("GET", "HEAD", "OPTIONS"):
+            foreign_site = headers.get("sec-fetch-site") in ("cross-site", "same-site")
             origin = headers.get("origin")
-            own = (f"http://{host.lower()}", f"https://{host.lower()}")
-            foreign = headers.get("sec-fetch-site") in ("cross-site", "same-site")
-            if foreign or (origin is not None and origin.lower() not in own):
-                return 403, "The request comes from a page of another site."
-        declared = headers.get("content-length", "0")
-        if declared.isdecimal() and int(declared) > self._most(scope):
-            return 413, self._too_large(scope)
+            foreign_origin = origin is not None and origin.lower() not in (f"http://{host}", f"https://{host}")
+            if foreign_site or foreign_origin:
+                return 403, STATUS_MEANINGS[403]
+
+        length = headers.get("content-length", "0")
+        if length.isdecimal() and int(length) > self._get_max_bytes(scope):
+            return 413, self._describe_max_bytes(scope)
         if scope["method"] == "POST" and self.at_work >= self.limits.requests:
-            return 429, "The server has as much to do as it takes on. Try again in a second."
+            return 429, "The server has reached its limit of requests. Try again in a second."
         return None
 
     async def _discard(self, scope: Scope, receive: Receive) -> None:
-        """Takes a body in and keeps none of it: who is hung up on in mid-sentence does not hear the answer."""
-        limited = self._limited(scope, receive)
+        """Reads a body without keeping it: a client that is cut off while it sends does not see the response."""
+        limited = self._limit(scope, receive)
         with contextlib.suppress(ProblemError):
             while (await limited()).get("more_body", False):
                 pass
 
-    def _limited(self, scope: Scope, receive: Receive) -> Receive:
-        """Reads a body as long as it is small enough and quick enough."""
-        arrived, end = 0, asyncio.get_running_loop().time() + self.limits.upload_s
-        whole = False
+    def _limit(self, scope: Scope, receive: Receive) -> Receive:
+        """Wraps a receiver of messages so that bodies that are too large or too slow are refused."""
+        num_bytes = 0
+        deadline_s = asyncio.get_running_loop().time() + self.limits.upload_s
+        is_complete = False
 
-        async def limited() -> Message:
-            nonlocal arrived, whole
-            if whole:  # from here on it waits for the client to go away
+        async def receive_limited() -> Message:
+            nonlocal num_bytes, is_complete
+            # After the body the only message is the client's disconnection, which has no deadline.
+            if is_complete:
                 return await receive()
+
             try:
-                async with asyncio.timeout_at(end):
+                async with asyncio.timeout_at(deadline_s):
                     message = await receive()
             except TimeoutError:
                 raise ProblemError(408, f"The request must arrive within {self.limits.upload_s:g} s.") from None
-            arrived += len(message.get("body", b""))
-            if arrived > self._most(scope):
-                raise ProblemError(413, self._too_large(scope))
-            whole = not message.get("more_body", False)
+
+            # A chunked body declares no length, so that its bytes are counted.
+            num_bytes += len(message.get("body", b""))
+            if num_bytes > self._get_max_bytes(scope):
+                raise ProblemError(413, self._describe_max_bytes(scope))
+            is_complete = not message.get("more_body", False)
             return message
 
-        return limited
+        return receive_limited
 
-    def _most(self, scope: Scope) -> int:
-        return self.limits.upload_bytes if scope["path"] in self.uploads else JSON_BYTES
+    def _get_max_bytes(self, scope: Scope) -> int:
+        return self.limits.upload_bytes if scope["path"] in self.upload_paths else MAX_JSON_BYTES
 
-    def _too_large(self, scope: Scope) -> str:
-        return f"The request must have at most {self._most(scope):,} bytes."
+    def _describe_max_bytes(self, scope: Scope) -> str:
+        return f"The request must have at most {self._get_max_bytes(scope):,} bytes."
 
 
-class GuardedReceive:
-    """Sends an answer with the headers that all have.
+class ResponseSender:
+    """Sends a response with the security headers.
 
     Args:
-        send: Of the server.
+        send: Function of the server that sends a message.
 
     Attributes:
-        started: Whether the answer has begun.
+        started: Whether the response has begun.
     """
 
     def __init__(self, send: Send) -> None:
         self.send, self.started = send, False
 
-    async def __call__(self, message: Any) -> None:
+    async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.started = True
             headers = MutableHeaders(scope=message)
-            for name, value in HEADERS.items():
-                headers[name] = value
+            headers.update(SECURITY_HEADERS)
             headers.setdefault("Cache-Control", "no-store")
-            if message["status"] in (408, 413):  # what is left of the body is not read
+            # The rest of the body is not read, so that the connection cannot be used again.
+            if message["status"] in (408, 413):
                 headers["Connection"] = "close"
         await self.send(message)
 
 
-def host_name(url: str) -> str | None:
-    """The host of an address in lower case, without its port; None where it is none."""
+def _parse_host(url: str) -> str | None:
+    """Returns the host of an address in lower case without its port; None if it has no valid host."""
     try:
         return urlsplit(url).hostname
     except ValueError:

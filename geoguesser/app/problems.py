@@ -1,4 +1,4 @@
-"""Problems: how the API says no. One JSON form for all, and nothing in it that is the owner's alone."""
+"""Error responses of the API: one JSON form for every status, without paths or tracebacks of the server."""
 
 from __future__ import annotations
 
@@ -11,80 +11,84 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 
-MEANINGS = {
-    400: "The request is no proper HTTP or multipart.",
+STATUS_MEANINGS = {
+    400: "The request is not valid HTTP or multipart data.",
     403: "The request comes from a page of another site.",
-    404: "There is nothing of that name.",
-    405: "There is no such method here.",
+    404: "There is nothing of this name.",
+    405: "The address does not support this method.",
     408: "The request did not arrive in time.",
-    409: "The round is not the one that is on.",
+    409: "The round is not the current one.",
     413: "The request or a photo is too large, or there are too many places.",
-    415: "A photo is no JPEG, PNG or WebP file.",
-    421: "The Host header names a host that this server is not.",
+    415: "A photo is not a JPEG, PNG or WebP file.",
+    421: "The Host header names a host that this server does not serve.",
     422: "A value breaks its rule.",
-    429: "The server has as much to do as it takes on. Retry-After says when to come back.",
-    500: "The server has made a mistake; its log says which.",
-    503: "The answer took too long, or the server is full.",
+    429: "The server has reached its limit of requests. Retry-After gives the time to wait.",
+    500: "Internal error of the server; its log has the details.",
+    503: "The response took too long, or the server has reached its limit of connections.",
 }
-RETRY_S = "1"
-RULES = {  # a framework's words -> ours
+RETRY_AFTER_S = "1"
+# Messages of FastAPI and pydantic that name Python classes, with the rule that a client can follow.
+RULES_BY_MESSAGE = {
     "Expected UploadFile": "must be a photo, sent as a file",
     "valid dictionary or object": "must be a JSON object, sent with Content-Type: application/json",
 }
 
 
 class Problem(BaseModel):
-    """Why a request was not answered."""
+    """Reason for an error response."""
 
     detail: str = Field(
-        description="What rule was broken, in a sentence.", examples=["north must be a JPEG file."]
+        description="The rule that was broken, as a sentence.", examples=["north must be a JPEG file."]
     )
 
 
 class ProblemError(HTTPException):
-    """A request that cannot be answered: a status of `MEANINGS`, and a sentence that a client may read."""
+    """Request that cannot be answered: a status of `STATUS_MEANINGS` and a sentence for the client."""
 
 
 def document_problems(*codes: int) -> dict[int | str, dict[str, Any]]:
-    """These statuses for an endpoint's OpenAPI, and those that any endpoint may have."""
-    every = (400, 403, 421, 422, 429, 500, 503)
+    """Makes the OpenAPI entries for the given statuses and the statuses that every endpoint can return."""
+    common = (400, 403, 421, 422, 429, 500, 503)
     headers = {429: {"headers": {"Retry-After": {"description": "Seconds.", "schema": {"type": "integer"}}}}}
     return {
-        code: {"model": Problem, "description": MEANINGS[code], **headers.get(code, {})}
-        for code in sorted({*every, *codes})
+        code: {"model": Problem, "description": STATUS_MEANINGS[code], **headers.get(code, {})}
+        for code in sorted({*common, *codes})
     }
 
 
-def problem_response(status: int, detail: str) -> JSONResponse:
-    """The response that says it."""
-    headers = {"Retry-After": RETRY_S} if status in (429, 503) else {}
+def make_problem_response(status: int, detail: str) -> JSONResponse:
+    """Makes an error response, with `Retry-After` if the client can try again."""
+    headers = {"Retry-After": RETRY_AFTER_S} if status in (429, 503) else {}
     return JSONResponse(Problem(detail=detail).model_dump(), status, headers=headers)
 
 
-def explain_problems(app: FastAPI) -> None:
-    """Gives an application these answers in place of its framework's own."""
+def add_problem_handlers(app: FastAPI) -> None:
+    """Replaces the framework's error responses of an application by those of this module."""
 
     @app.exception_handler(HTTPException)
-    async def known(request: Request, error: HTTPException) -> JSONResponse:
-        phrase = HTTPStatus(error.status_code).phrase  # is all that the framework says: no sentence
-        plain = error.detail == phrase and error.status_code in MEANINGS
-        said = problem_response(error.status_code, MEANINGS[error.status_code] if plain else str(error.detail))
-        said.headers.update(error.headers or {})
-        return said
+    async def handle_http_error(request: Request, error: HTTPException) -> JSONResponse:
+        detail = str(error.detail)
+        # For an unknown address or method the framework gives only the phrase of the status.
+        if detail == HTTPStatus(error.status_code).phrase:
+            detail = STATUS_MEANINGS.get(error.status_code, detail)
+
+        response = make_problem_response(error.status_code, detail)
+        response.headers.update(error.headers or {})
+        return response
 
     @app.exception_handler(RequestValidationError)
-    async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
+    async def handle_invalid_request(request: Request, error: RequestValidationError) -> JSONResponse:
         lines = [
-            f"{'.'.join(str(part) for part in one['loc'][1:]) or 'body'}: {_rule(one['msg'])}"
-            for one in error.errors()
+            f"{'.'.join(str(part) for part in entry['loc'][1:]) or 'body'}: {_get_rule(entry['msg'])}"
+            for entry in error.errors()
         ]
-        return problem_response(422, "; ".join(lines[:5]))
+        return make_problem_response(422, "; ".join(lines[:5]))
 
     @app.exception_handler(Exception)
-    async def unknown(request: Request, error: Exception) -> JSONResponse:
-        return problem_response(500, "The server has made a mistake. Its log says which.")
+    async def handle_internal_error(request: Request, error: Exception) -> JSONResponse:
+        return make_problem_response(500, STATUS_MEANINGS[500])
 
 
-def _rule(words: str) -> str:
-    """What a validator says, in words that name none of its classes."""
-    return next((rule for known, rule in RULES.items() if known in words), words)
+def _get_rule(message: str) -> str:
+    """Returns the rule for a validator's message, or the message itself if it names no Python class."""
+    return next((rule for part, rule in RULES_BY_MESSAGE.items() if part in message), message)

@@ -1,4 +1,4 @@
-"""Models: the trained runs that the server has, and what it says of each. The network itself is the ensemble's."""
+"""Models that the server offers, each with the facts about its run."""
 
 from __future__ import annotations
 
@@ -16,49 +16,52 @@ from geoguesser.reporting import web_map
 
 @dataclass(frozen=True, eq=False)
 class ServedModel:
-    """A trained run.
+    """Trained model with a name.
 
     Attributes:
-        name: What it is called in addresses: letters, digits, dots, dashes, underscores.
-        ensemble: What answers; one member.
-        label: What is to say of the data that it learnt from; empty for real places.
-        test: The figures of its test split, as in result.json; empty where they are not known.
-        held_out: The places of its test split whose photos are there; None for none.
-        no_game: Why there is no game, as a sentence; empty where there is one.
+        name: Name in addresses, made of letters, digits, dots, dashes and underscores.
+        ensemble: Ensemble with one member, which computes the predictions.
+        label: Label of the training data, `synthetic demo` for the demo; empty for real places.
+        test: Test metrics from result.json; empty if unknown.
+        game_places: Test places whose photos are available; None if there are none.
+        no_game: Reason why there is no game, as a sentence; empty if there is a game.
     """
 
     name: str
     ensemble: Ensemble
     label: str = ""
     test: Mapping[str, Any] = field(default_factory=dict)
-    held_out: GamePlaces | None = None
+    game_places: GamePlaces | None = None
     no_game: str = ""
 
     @cached_property
     def outline(self) -> dict[str, Any]:
-        """The region's land as a GeoJSON geometry."""
+        """Land of the region as a GeoJSON geometry."""
         return web_map.make_outline(self.ensemble.region)
 
     @cached_property
     def cells(self) -> dict[str, Any]:
-        """The cells as a GeoJSON FeatureCollection; empty for a model without."""
+        """Cells as a GeoJSON FeatureCollection; empty for a model without cells."""
         grid = self.ensemble.grid
         return {"type": "FeatureCollection", "features": []} if grid is None else web_map.make_cells(grid)
 
 
 def make_model_name(run: Path, taken: Collection[str]) -> str:
-    """A name for a run that no other has: that of its folder, with the day's before it where that is a time.
+    """Makes a unique name for a run from the name of its folder.
 
     Args:
-        run: A run folder, or a checkpoint file.
-        taken: Names of others.
+        run: Run folder or checkpoint file.
+        taken: Names of the other models.
     """
-    folder = run.resolve()
-    words = folder.stem if folder.is_file() else folder.name
-    if re.fullmatch(r"\d\d-\d\d-\d\d", words):
-        words = f"{folder.parent.name}_{words}"
-    name = re.sub(r"[^A-Za-z0-9._-]+", "-", words).strip(".-") or "model"
-    number, found = 2, name
-    while found in taken:
-        number, found = number + 1, f"{name}-{number}"
-    return found
+    path = run.resolve()
+    stem = path.stem if path.is_file() else path.name
+
+    # Hydra's default folders are DATE/TIME; the time does not identify a run without the date.
+    if re.fullmatch(r"\d\d-\d\d-\d\d", stem):
+        stem = f"{path.parent.name}_{stem}"
+    base = re.sub(r"[^A-Za-z0-9._-]+", "-", stem).strip(".-") or "model"
+
+    number, name = 2, base
+    while name in taken:
+        number, name = number + 1, f"{base}-{number}"
+    return name

@@ -1,9 +1,8 @@
-"""Said: from a model's answers to the API's words. Plain values in, schemas out; no request and no network."""
+"""Conversion of predictions, models and games to the API's schemas."""
 
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 import shapely
@@ -11,80 +10,79 @@ from shapely.geometry import mapping, shape
 
 from geoguesser.app.game import Game
 from geoguesser.app.registry import ServedModel
-from geoguesser.app.schemas import COMPASS, Geometry, ModelInfo, PointFeature, Prediction, RoundResult, Share
-from geoguesser.app.schemas import GameInfo as GameAnswer
+from geoguesser.app.schemas import (
+    COMPASS,
+    CellProbability,
+    GameInfo,
+    Geometry,
+    Heading,
+    ModelInfo,
+    Prediction,
+    make_point,
+)
+from geoguesser.arrays import FloatArray, IntArray
 from geoguesser.inference.predictions import Predictions
 from geoguesser.reporting import web_map
 
-MIN_SHARE = 0.001  # of a cell that a posterior names
-TOP = 5
+# Cells of a smaller probability are left out of the posterior of a response.
+MIN_PROBABILITY = 0.001
+NUM_TOP_CELLS = 5
 
 
-def to_prediction(
-    model: ServedModel, answers: Predictions, row: int, views: list[bool], *, areas: bool = False
+def make_prediction(
+    model: ServedModel, predictions: Predictions, row: int, views: list[bool], *, areas: bool = False
 ) -> Prediction:
-    """One place's answer.
+    """Makes the response for one place.
 
     Args:
-        model: Whose.
-        answers: Of several places.
-        row: Which of them.
-        views: (4,) by heading, which there were.
-        areas: Whether to draw the outlines of the sets.
+        model: Model that made the predictions.
+        predictions: Predictions of a batch.
+        row: Row of the place in the batch.
+        views: (4,) views present, by heading.
+        areas: Whether to add the outlines of the prediction sets.
     """
-    sets = {level: np.flatnonzero(inside[row]).tolist() for level, inside in (answers.sets or {}).items()}
-    expected = answers.expected_error_km
+    sets = {level: np.flatnonzero(inside[row]).tolist() for level, inside in (predictions.sets or {}).items()}
+    expected_km = predictions.expected_error_km
+    posterior = np.empty(0) if predictions.posterior is None else predictions.posterior[row]
+
     return Prediction(
         model=model.name,
-        point=to_point(answers.coords_deg[row]),
-        in_region=bool(answers.in_region[row]),
-        views=[name for name, there in zip(COMPASS, views, strict=True) if there],
-        expected_error_km=None if expected is None else float(expected[row]),
-        radius_km={level: float(radius[row]) for level, radius in (answers.radius_km or {}).items()},
-        top_cells=_top(answers, row),
-        posterior=_posterior(answers, row),
+        point=make_point(predictions.coords_deg[row]),
+        in_region=bool(predictions.in_region[row]),
+        views=_name_headings(views),
+        expected_error_km=None if expected_km is None else float(expected_km[row]),
+        radius_km={level: float(radius[row]) for level, radius in (predictions.radius_km or {}).items()},
+        top_cells=_list_cells(posterior, np.argsort(-posterior, kind="stable")[:NUM_TOP_CELLS]),
+        posterior=_list_cells(posterior, np.flatnonzero(posterior >= MIN_PROBABILITY)),
         sets=sets,
-        areas={level: to_area(model, tuple(cells)) for level, cells in sets.items()} if areas else None,
+        areas={level: merge_cells(model, tuple(cells)) for level, cells in sets.items()} if areas else None,
     )
 
 
-def _top(answers: Predictions, row: int) -> list[Share]:
-    if answers.posterior is None:
-        return []
-    shares = answers.posterior[row]
-    return [_share(cell, shares[cell]) for cell in np.argsort(-shares, kind="stable")[:TOP]]
+def _name_headings(views: list[bool]) -> list[Heading]:
+    return [name for name, present in zip(COMPASS, views, strict=True) if present]
 
 
-def _posterior(answers: Predictions, row: int) -> list[Share]:
-    if answers.posterior is None:
-        return []
-    shares = answers.posterior[row]
-    return [_share(cell, shares[cell]) for cell in np.flatnonzero(shares >= MIN_SHARE)]
-
-
-def _share(cell: Any, probability: Any) -> Share:
-    return Share(cell=int(cell), probability=round(min(1.0, float(probability)), 6))
+def _list_cells(posterior: FloatArray, cells: IntArray) -> list[CellProbability]:
+    # The schema refuses probabilities above 1, which rounding errors can cause.
+    return [
+        CellProbability(cell=int(cell), probability=round(min(1.0, float(posterior[cell])), 6)) for cell in cells
+    ]
 
 
 @lru_cache(maxsize=512)
-def to_area(model: ServedModel, cells: tuple[int, ...]) -> Geometry:
-    """The outline of some cells together, as a GeoJSON geometry; cells that touch are one piece.
-
-    The corners are those of the cells as they are drawn, so that no sliver lies between two of them.
-    """
+def merge_cells(model: ServedModel, cells: tuple[int, ...]) -> Geometry:
+    """Merges cells of a model into one GeoJSON geometry, in which cells that touch are one polygon."""
     outlines = [shape(model.cells["features"][cell]["geometry"]) for cell in cells]
-    together = shapely.union_all(outlines, grid_size=10.0**-web_map.DIGITS)
-    parts = [mapping(part)["coordinates"] for part in shapely.get_parts(together).tolist()]
+
+    # The corners of the drawn cells are rounded. The union on the same grid leaves no slivers between neighbours.
+    union = shapely.union_all(outlines, grid_size=10.0**-web_map.DIGITS)
+    parts = [mapping(part)["coordinates"] for part in shapely.get_parts(union).tolist()]
     return Geometry(type="MultiPolygon", coordinates=parts)
 
 
-def to_point(coords_deg: Any) -> PointFeature:
-    """(2,) latitude and longitude -> a point."""
-    return PointFeature(latitude=float(coords_deg[0]), longitude=float(coords_deg[1]))
-
-
-def to_model_info(model: ServedModel) -> ModelInfo:
-    """What is to know of a model before it is asked."""
+def make_model_info(model: ServedModel) -> ModelInfo:
+    """Makes the description of a model."""
     ensemble, test = model.ensemble, model.test
     grid, image = ensemble.grid, ensemble.specs[0]
     return ModelInfo(
@@ -100,34 +98,22 @@ def to_model_info(model: ServedModel) -> ModelInfo:
         test_error_km_mean=test.get("error_km_mean"),
         test_error_km_median=test.get("error_km_median"),
         test_places=test.get("places"),
-        game_places=0 if model.held_out is None else len(model.held_out),
+        game_places=0 if model.game_places is None else len(model.game_places),
         no_game=model.no_game,
     )
 
 
-def to_game(game: Game) -> GameAnswer:
-    """A game as far as its player may see it."""
+def make_game_info(game: Game) -> GameInfo:
+    """Makes the state of a game for its player: nothing about places whose round is not over."""
     number = game.round
-    views = [False] * 4 if number is None else game.places.headings(game.rows[number - 1])
-    return GameAnswer(
+    views = [False] * 4 if number is None else game.places.find_views(game.rows[number - 1])
+    return GameInfo(
         game=game.id,
         model=game.model.name,
         rounds=len(game.rows),
         round=number,
-        views=[name for name, there in zip(COMPASS, views, strict=True) if there],
-        results=[
-            RoundResult(
-                round=at,
-                truth=to_point(one.true_deg),
-                your_guess=to_point(one.guess_deg),
-                model_guess=to_point(one.model_deg),
-                your_error_km=one.error_km,
-                model_error_km=one.model_error_km,
-                your_score=one.score,
-                model_score=one.model_score,
-            )
-            for at, one in enumerate(game.results, start=1)
-        ],
-        your_total=sum(one.score for one in game.results),
-        model_total=sum(one.model_score for one in game.results),
+        views=_name_headings(views),
+        results=game.results,
+        your_total=sum(result.your_score for result in game.results),
+        model_total=sum(result.model_score for result in game.results),
     )

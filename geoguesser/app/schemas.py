@@ -1,168 +1,184 @@
-"""Schemas: what the API takes and gives, as its OpenAPI file documents it. Coordinates are in degrees, WGS 84."""
+"""Schemas of the API's requests and responses. Coordinates are in degrees, WGS 84."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 STRICT = ConfigDict(extra="forbid", strict=True)
 Heading = Literal["north", "east", "south", "west"]
-COMPASS: tuple[Heading, ...] = ("north", "east", "south", "west")  # by heading: 0, 90, 180, 270 degrees
-LEVELS_WORD = "Level in percent"
+# In the order of the headings 0, 90, 180 and 270 degrees.
+COMPASS: tuple[Heading, ...] = ("north", "east", "south", "west")
+LEVEL_KEY = "Maps a confidence level in percent to"
 
 
-def _number(value: Any) -> Any:
+def _check_number(value: Any) -> Any:
     if isinstance(value, bool | str):
         raise ValueError("must be a number")
     return value
 
 
-Whole = Annotated[int, Field(strict=False), BeforeValidator(_number)]  # 5.0 is one for JSON, true and "5" are none
+# JSON has no integers of its own: 5.0 is accepted, true and "5" are refused.
+JsonInteger = Annotated[int, Field(strict=False), BeforeValidator(_check_number)]
 
 
 class PointFeature(BaseModel):
-    """A point on the earth, in degrees (WGS 84)."""
+    """Point on the earth in degrees (WGS 84)."""
 
     latitude: float = Field(ge=-90, le=90, examples=[45.815])
     longitude: float = Field(ge=-180, le=180, examples=[15.982])
 
 
+def make_point(coords_deg: Sequence[float]) -> PointFeature:
+    """Makes a point from (2,) latitude and longitude in degrees."""
+    return PointFeature(latitude=float(coords_deg[0]), longitude=float(coords_deg[1]))
+
+
 class Geometry(BaseModel):
-    """A GeoJSON geometry, longitude first; longitudes may pass 180 where a shape crosses the date line."""
+    """GeoJSON geometry, longitude first. Longitudes can exceed 180 where a shape crosses the date line."""
 
     type: Literal["Polygon", "MultiPolygon"]
     coordinates: list[Any] = Field(description="Rings of [longitude, latitude], as in RFC 7946.")
 
 
 class Cell(BaseModel):
-    """A cell as a GeoJSON feature."""
+    """Cell as a GeoJSON feature."""
 
     type: Literal["Feature"]
-    id: int = Field(description="The cell's number, as in predictions.")
+    id: int = Field(description="Number of the cell, as in predictions.")
     properties: dict[str, Any]
     geometry: Geometry
 
 
 class CellFeatures(BaseModel):
-    """All cells of a model; none for a model without."""
+    """Cells of a model; empty for a model without cells."""
 
     type: Literal["FeatureCollection"]
     features: list[Cell]
 
 
 class Health(BaseModel):
-    """Whether the server works, and how much it has to do."""
+    """State of the server."""
 
     status: Literal["ok"]
     version: str
     models: int
-    at_work: int = Field(description="Requests that are being read or answered.")
-    most: int = Field(description="How many may be; more are answered 429.")
+    at_work: int = Field(description="Number of requests in progress.")
+    most: int = Field(description="Maximum number of requests in progress; further ones get status 429.")
 
 
 class ModelInfo(BaseModel):
-    """A trained run."""
+    """Trained model."""
 
     name: str = Field(examples=["2026-11-27_23-37-08"])
     region: str = Field(examples=["Croatia"])
-    data: str = Field(description="What is to say of its data: `synthetic demo`; empty for real places.")
+    data: str = Field(description="Label of the training data: `synthetic demo`, or empty for real places.")
     bounds: list[list[float]] = Field(description="[[south, west], [north, east]] of the land.")
-    cells: int | None = Field(description="How many; null for a model without.")
-    cell_side_km: float | None = Field(description="The median of the cells' sides.")
-    image_px: int = Field(description="The side of the square that a photo is brought to.")
-    image_fit: Literal["crop", "squash"] = Field(description="crop: its middle square; squash: all of it.")
-    calibrated: bool = Field(description="Whether probabilities and radii rest on calibration places.")
-    test_error_km_mean: float | None = Field(description="On the run's own test split; null where not known.")
-    test_error_km_median: float | None = Field(description="Likewise.")
-    test_places: int | None = Field(description="How many places that split has.")
-    game_places: int = Field(description="How many places the game can draw from; 0 for no game.")
-    no_game: str = Field(description="Why there is no game; empty where there is one.")
+    cells: int | None = Field(description="Number of cells; null for a model without cells.")
+    cell_side_km: float | None = Field(description="Median side of the cells.")
+    image_px: int = Field(description="Side of the square to which photos are resized.")
+    image_fit: Literal["crop", "squash"] = Field(
+        description="crop: the middle square of a photo is used; squash: the complete photo."
+    )
+    calibrated: bool = Field(description="Whether probabilities and radii are calibrated.")
+    test_error_km_mean: float | None = Field(description="Mean error on the run's test split; null if unknown.")
+    test_error_km_median: float | None = Field(
+        description="Median error on the run's test split; null if unknown."
+    )
+    test_places: int | None = Field(description="Number of places in the test split; null if unknown.")
+    game_places: int = Field(description="Number of places for the game; 0 if there is no game.")
+    no_game: str = Field(description="Reason why there is no game; empty if there is one.")
 
 
 class ModelList(BaseModel):
-    """The server's models; the first is the one that is asked where none is named."""
+    """Models of the server; the first is the default."""
 
     models: list[ModelInfo]
-    upload_mib: float = Field(description="How large a request with photos may be, in MiB.")
+    upload_mib: float = Field(description="Maximum size of a request with photos, in MiB.")
 
 
-class Share(BaseModel):
-    """A cell and its probability."""
+class CellProbability(BaseModel):
+    """Cell with its probability."""
 
     cell: int
     probability: float = Field(ge=0, le=1)
 
 
 class Prediction(BaseModel):
-    """Where a place is, and how sure that is."""
+    """Predicted position of a place, with its uncertainty."""
 
     model: str
     point: PointFeature
     in_region: bool = Field(description="Whether the point lies on the region's land.")
-    views: list[Heading] = Field(description="The headings whose photos were used.")
-    expected_error_km: float | None = Field(description="null where the model knows none by place.")
+    views: list[Heading] = Field(description="Headings of the photos that were used.")
+    expected_error_km: float | None = Field(
+        description="Expected error; null if the model does not predict it per place."
+    )
     radius_km: dict[str, float] = Field(
-        description=f"{LEVELS_WORD} -> the distance from the point within which the place lies so probably.",
+        description=f"{LEVEL_KEY} the radius around the point that contains the place with this probability.",
         examples=[{"50": 19.4, "90": 84.1, "95": 178.8}],
     )
-    top_cells: list[Share] = Field(description="The five most probable cells, best first; empty without cells.")
-    posterior: list[Share] = Field(
-        description="All cells of at least a thousandth, by number; empty without cells."
+    top_cells: list[CellProbability] = Field(
+        description="The five most probable cells, best first; empty for a model without cells."
+    )
+    posterior: list[CellProbability] = Field(
+        description="Cells with a probability of at least 0.001, by number; empty for a model without cells."
     )
     sets: dict[str, list[int]] = Field(
-        description=f"{LEVELS_WORD} -> the cells that together hold the place with that probability.",
+        description=f"{LEVEL_KEY} the cells that together contain the place with this probability.",
         examples=[{"50": [28], "90": [28, 29, 34], "95": [22, 28, 29, 34]}],
     )
     areas: dict[str, Geometry] | None = Field(
-        default=None, description="The sets' outlines, each in one piece where its cells touch; where asked for."
+        default=None, description="Outlines of the sets, if requested. Cells that touch are one polygon."
     )
 
 
-class FolderQuestion(BaseModel):
-    """A folder to predict."""
+class FolderRequest(BaseModel):
+    """Folder to predict."""
 
     model_config = STRICT
     folder: str = Field(min_length=1, max_length=1000, examples=["holiday/zadar"], description=(
-        "Inside the server's root and relative to it: a place folder with 0.jpg (north), 90.jpg, 180.jpg, 270.jpg "
-        "(one to four), or a folder of place folders."
+        "Path relative to the server's root and inside it: a place folder with one to four of 0.jpg (north), "
+        "90.jpg, 180.jpg and 270.jpg, or a folder of place folders."
     ))  # fmt: skip
-    model: str | None = Field(default=None, description="A model's name; null for the first.")
+    model: str | None = Field(default=None, description="Name of a model; null for the default.")
 
 
-class PlaceAnswer(BaseModel):
-    """What came of one place of a folder: a prediction, or why there is none."""
+class PlacePrediction(BaseModel):
+    """Prediction for a place of a folder, or the reason why there is none."""
 
-    place: str = Field(description="The name of its folder.")
+    place: str = Field(description="Name of the place's folder.")
     prediction: Prediction | None
-    problem: str | None = Field(description="Why the place was left out.")
+    problem: str | None = Field(description="Reason why the place was left out.")
 
 
-class FolderAnswer(BaseModel):
-    """What came of a folder."""
+class FolderResponse(BaseModel):
+    """Predictions for the places of a folder."""
 
     model: str
-    places: list[PlaceAnswer]
-    left_out: int = Field(description="How many places have no prediction.")
+    places: list[PlacePrediction]
+    left_out: int = Field(description="Number of places without a prediction.")
 
 
-class GameQuestion(BaseModel):
-    """A game to begin."""
+class GameRequest(BaseModel):
+    """Game to begin."""
 
     model_config = STRICT
-    model: str | None = Field(default=None, description="Whom to play against; null for the first.")
-    rounds: Whole = Field(default=5, ge=1, le=20)
+    model: str | None = Field(default=None, description="Name of the model to play against; null for the default.")
+    rounds: JsonInteger = Field(default=5, ge=1, le=20)
 
 
 class Guess(PointFeature):
-    """Where the person believes the place to be."""
+    """Guess of the person."""
 
     model_config = STRICT
-    round: Whole = Field(ge=1, le=20, description="The number of the round that is on.")
+    round: JsonInteger = Field(ge=1, le=20, description="Number of the current round.")
 
 
 class RoundResult(BaseModel):
-    """What came of a round."""
+    """Result of a round."""
 
     round: int
     truth: PointFeature
@@ -175,13 +191,13 @@ class RoundResult(BaseModel):
 
 
 class GameInfo(BaseModel):
-    """A game, as far as it has come. Where a place is stands here only after the guess."""
+    """State of a game. The position of a place is included only after the guess."""
 
-    game: str = Field(description="Its id; who has it may play on.")
+    game: str = Field(description="Id of the game; who knows it can play on.")
     model: str
     rounds: int
-    round: int | None = Field(description="The round that is on, from 1; null when the game is over.")
-    views: list[Heading] = Field(description="The views that the round's place has.")
-    results: list[RoundResult] = Field(description="The rounds that are over.")
+    round: int | None = Field(description="Number of the current round, from 1; null if the game is over.")
+    views: list[Heading] = Field(description="Views present of the current place.")
+    results: list[RoundResult] = Field(description="Results of the rounds that are over.")
     your_total: float
     model_total: float

@@ -1,4 +1,4 @@
-"""Server: uvicorn around the application, on a socket of our own; who never finishes asking is hung up on."""
+"""HTTP server: uvicorn on a listening socket. Closes connections whose request headers never complete."""
 
 from __future__ import annotations
 
@@ -20,50 +20,59 @@ from geoguesser.app.limits import Limits
 from geoguesser.errors import ConfigError
 
 log = logging.getLogger(__name__)
-HEADERS_S = 10.0  # in which the headers of a request must have arrived
-IDLE_S = 5  # between two requests on one connection
-GOODBYE_S = 5  # for requests that are at work when the server is stopped
-HEADER_BYTES = 16 * 1024
+# Time for the headers of a request to arrive.
+MAX_HEADERS_S = 10.0
+# Time between two requests on one connection.
+MAX_IDLE_S = 5
+# Time for requests in progress when the server is stopped.
+MAX_SHUTDOWN_S = 5
+MAX_HEADER_BYTES = 16 * 1024
 
 
-class PatientProtocol(H11Protocol):
-    """HTTP/1.1 that hangs up where headers never end (slowloris); uvicorn itself would wait for ever."""
+class HeaderTimeoutProtocol(H11Protocol):
+    """HTTP/1.1 with a time limit for request headers, which uvicorn lacks.
 
-    _headers_due: asyncio.TimerHandle | None = None
+    Without it, clients that never complete their headers would occupy all connections (slowloris).
+    """
+
+    _header_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
-        self._expect_headers()
+        self._start_header_timer()
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
-        self._expect_headers()
+        self._start_header_timer()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        if self._headers_due is not None:
-            self._headers_due.cancel()
+        self._cancel_header_timer()
         super().connection_lost(exc)
 
-    def _expect_headers(self) -> None:
-        if self._headers_due is not None:
-            self._headers_due.cancel()
-        self._headers_due = self.loop.call_later(HEADERS_S, self._hang_up)
+    def _start_header_timer(self) -> None:
+        self._cancel_header_timer()
+        self._header_timer = self.loop.call_later(MAX_HEADERS_S, self._close_if_idle)
 
-    def _hang_up(self) -> None:
+    def _cancel_header_timer(self) -> None:
+        if self._header_timer is not None:
+            self._header_timer.cancel()
+
+    def _close_if_idle(self) -> None:
+        # h11 leaves the idle state when the headers are complete.
         if self.conn.their_state is h11.IDLE and not self.transport.is_closing():
             self.transport.close()
 
 
 @contextmanager
 def listen(host: str, port: int) -> Iterator[socket.socket]:
-    """A socket that listens; the kernel already refuses or takes the port before any model is loaded.
+    """Opens a listening socket, so that a port that is taken is an error before any model is loaded.
 
     Args:
-        host: An address of this machine, or its name.
-        port: 0 for any that is free.
+        host: Address or name of this machine.
+        port: Port; 0 for a free one.
 
     Raises:
-        ConfigError: The address is not this machine's, or the port is taken.
+        ConfigError: If the address does not belong to this machine or the port is taken.
     """
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
@@ -71,51 +80,55 @@ def listen(host: str, port: int) -> Iterator[socket.socket]:
         raise ConfigError.at(
             "host", f"must be an address of this machine ({error.strerror})", found=host
         ) from error
-    own = socket.socket(family, kind, protocol)
-    try:
-        own.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        own.bind(address)
-        own.listen()  # who comes before the models are loaded waits; bound alone, two servers could have one port
-    except OSError as error:
-        own.close()
-        key, value = ("host", host) if error.errno == errno.EADDRNOTAVAIL else ("port", port)
-        remedy = "port=0 takes any that is free." if error.errno == errno.EADDRINUSE else ""
-        raise ConfigError.at(key, f"cannot be used ({error.strerror})", found=value, remedy=remedy) from error
-    with contextlib.closing(own):
-        yield own
+
+    with contextlib.closing(socket.socket(family, kind, protocol)) as listener:
+        try:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind(address)
+            # With SO_REUSEADDR two servers can bind the same port; only one of them can listen on it.
+            listener.listen()
+        except OSError as error:
+            key, value = ("host", host) if error.errno == errno.EADDRNOTAVAIL else ("port", port)
+            remedy = "port=0 takes a free one." if error.errno == errno.EADDRINUSE else ""
+            raise ConfigError.at(key, f"cannot be used ({error.strerror})", found=value, remedy=remedy) from error
+        yield listener
 
 
-def find_address(own: socket.socket) -> str:
-    """What to type into a browser."""
-    host, port = own.getsockname()[:2]
-    shown = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)
-    return f"http://{shown}:{port}/"
+def find_address(listener: socket.socket) -> str:
+    """Returns the address of a listening socket for a browser on this machine."""
+    host, port = listener.getsockname()[:2]
+    shown_host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)
+    return f"http://{shown_host}:{port}/"
 
 
 def make_server(app: ASGIApp, limits: Limits) -> uvicorn.Server:
-    """A server that is not running yet."""
+    """Makes a server for an application without starting it."""
     config = uvicorn.Config(
         app,
-        http=PatientProtocol,
+        http=HeaderTimeoutProtocol,
         ws="none",
         loop="asyncio",
         log_config=None,
         access_log=False,
         server_header=False,
-        proxy_headers=False,  # whoever sits in front is not believed
-        timeout_keep_alive=IDLE_S,
-        timeout_graceful_shutdown=GOODBYE_S,
+        # Any client can send the headers of a proxy.
+        proxy_headers=False,
+        timeout_keep_alive=MAX_IDLE_S,
+        timeout_graceful_shutdown=MAX_SHUTDOWN_S,
         limit_concurrency=limits.connections,
-        h11_max_incomplete_event_size=HEADER_BYTES,
+        h11_max_incomplete_event_size=MAX_HEADER_BYTES,
     )
     return uvicorn.Server(config)
 
 
-def run_until_stopped(app: ASGIApp, own: socket.socket, limits: Limits) -> None:
-    """Serves until Ctrl-C or SIGTERM; requests at work may end."""
-    logging.getLogger("uvicorn.error").setLevel(logging.WARNING)  # its own lines say less than ours
-    logging.getLogger("python_multipart").setLevel(logging.ERROR)  # else anybody could fill the log
-    log.info("Serving on %s (Ctrl-C ends it)", find_address(own))
-    with contextlib.suppress(KeyboardInterrupt):  # uvicorn raises it again when it has shut down
-        make_server(app, limits).run(sockets=[own])
+def run_until_stopped(app: ASGIApp, listener: socket.socket, limits: Limits) -> None:
+    """Serves until Ctrl-C or SIGTERM, after which requests in progress can end."""
+    # The log lines below replace uvicorn's. python_multipart logs a line per bad request, which could fill a disk.
+    logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
+    logging.getLogger("python_multipart").setLevel(logging.ERROR)
+
+    log.info("Serving on %s (Ctrl-C ends it)", find_address(listener))
+    # uvicorn raises the interrupt again after it has shut down.
+    with contextlib.suppress(KeyboardInterrupt):
+        make_server(app, limits).run(sockets=[listener])
     log.info("Stopped.")

@@ -1,4 +1,4 @@
-"""Service: what all requests share: models, batcher, games, allowed root. Photos in, predictions out."""
+"""Service behind the API: models, batching, games and the folders that may be predicted."""
 
 from __future__ import annotations
 
@@ -17,48 +17,46 @@ from geoguesser.app.game import Games
 from geoguesser.app.limits import Limits
 from geoguesser.app.problems import ProblemError
 from geoguesser.app.registry import ServedModel
-from geoguesser.app.responses import to_prediction
-from geoguesser.app.schemas import FolderAnswer, PlaceAnswer, Prediction
+from geoguesser.app.responses import make_prediction
+from geoguesser.app.schemas import FolderResponse, PlacePrediction, Prediction
 
-DECODERS = 2  # threads that decode; more would only take the network's cores
+# Further decoder threads would compete with the network for the cores.
+NUM_DECODER_THREADS = 2
 T = TypeVar("T")
 
 
 class Service:
-    """Answers for the API. Use it in `async with`.
+    """State shared by all requests, as an asynchronous context manager.
 
     Args:
-        models: At least one, each under its name.
-        limits: What is taken on.
-        root: The folder whose places may be predicted, resolved; None for none.
-        threads: Torch's threads for the network.
+        models: Models, at least one, with unique names. The first is the default.
+        limits: Limits on requests.
+        root: Resolved folder whose place folders may be predicted; None disables this.
+        threads: Number of torch threads.
     """
 
     def __init__(self, models: Sequence[ServedModel], limits: Limits, *, root: Path | None, threads: int) -> None:
         self.models = {model.name: model for model in models}
         self.limits, self.root = limits, root
         self.games = Games(limits.games)
-        self._threads = threads
-        self._folder = asyncio.Lock()  # one folder at a time, so that single photos need not wait for many
-        self._batcher: Batcher
-        self._decoders: ThreadPoolExecutor
+        self._batcher = Batcher(max_places=limits.batch, wait_s=limits.wait_ms / 1000, threads=threads)
+        self._decoders = ThreadPoolExecutor(NUM_DECODER_THREADS, "decoder")
+        # One folder at a time, so that single places do not wait for several folders.
+        self._folder_lock = asyncio.Lock()
 
     async def __aenter__(self) -> Self:
-        self._decoders = ThreadPoolExecutor(DECODERS, "decoder")
-        limits = self.limits
-        batcher = Batcher(most=limits.batch, wait_s=limits.wait_ms / 1000, threads=self._threads)
-        self._batcher = await batcher.__aenter__()
+        await self._batcher.__aenter__()
         return self
 
     async def __aexit__(self, *error: object) -> None:
         await self._batcher.__aexit__(*error)
         self._decoders.shutdown(wait=True)
 
-    def model(self, name: str | None) -> ServedModel:
-        """The model of a name; the first for none.
+    def get_model(self, name: str | None) -> ServedModel:
+        """Returns the model of the given name, or the default model for None.
 
         Raises:
-            ProblemError: 404, there is none of that name.
+            ProblemError: 404, if no model has this name.
         """
         if name is None:
             return next(iter(self.models.values()))
@@ -67,56 +65,80 @@ class Service:
         return self.models[name]
 
     async def predict(self, model: ServedModel, photos: Sequence[bytes | None], *, areas: bool) -> Prediction:
-        """Predicts one place from (4,) bytes by heading."""
-        specs = model.ensemble.specs
-        images, mask = await self.aside(lambda: uploads.read_views(photos, specs, self.limits))
-        answers, row = await self._batcher.answer(model.ensemble, images, mask)
-        views = [one is not None for one in photos]
-        return await self.aside(lambda: to_prediction(model, answers, row, views, areas=areas))
+        """Predicts one place.
 
-    async def predict_folder(self, model: ServedModel, given: str) -> FolderAnswer:
-        """Predicts a place folder, or all place folders in one, inside the root.
+        Args:
+            model: Model that predicts.
+            photos: (4,) image files by heading; None for a missing view.
+            areas: Whether to add the outlines of the prediction sets.
 
         Raises:
-            ProblemError: 404 without a root, or where the folder is none inside it; 422, 413.
+            ProblemError: 413, 415 or 422, if a photo cannot be used.
+        """
+        specs = model.ensemble.specs
+        images, mask = await self.run_in_thread(lambda: uploads.read_views(photos, specs, self.limits))
+        predictions, row = await self._batcher.predict(model.ensemble, images, mask)
+        views = [photo is not None for photo in photos]
+        return await self.run_in_thread(lambda: make_prediction(model, predictions, row, views, areas=areas))
+
+    async def predict_folder(self, model: ServedModel, path: str) -> FolderResponse:
+        """Predicts a place folder, or all place folders in a folder.
+
+        Args:
+            model: Model that predicts.
+            path: Path of the folder relative to the root.
+
+        Raises:
+            ProblemError: 404 without a root or if the folder is not inside it, 413 for too many places, 422 if the
+                folder cannot be read or holds no places.
         """
         root = self.root
         if root is None:
-            raise ProblemError(404, "This server has no folders to predict: it was started without root=FOLDER.")
-        folder = uploads.resolve_folder(root, given)
-        folders = await self.aside(lambda: uploads.find_place_folders(root, folder, self.limits.places))
-        places: list[PlaceAnswer] = []
-        async with self._folder:
-            for start in range(0, len(folders), self.limits.batch):
-                places += await self._some(root, model, folders[start : start + self.limits.batch])
-        left_out = sum(one.prediction is None for one in places)
-        return FolderAnswer(model=model.name, places=places, left_out=left_out)
+            raise ProblemError(404, "This server predicts no folders: it was started without root=FOLDER.")
 
-    async def _some(self, root: Path, model: ServedModel, folders: Sequence[Path]) -> list[PlaceAnswer]:
-        read = await self.aside(lambda: [self._read(root, model, folder) for folder in folders])
-        whole = [one for one in read if not isinstance(one, str)]
-        found: Iterator[Prediction] = iter(())
-        if whole:
-            images = [torch.cat(parts) for parts in zip(*(images for images, _ in whole), strict=True)]
-            mask = torch.cat([mask for _, mask in whole])
-            answers, first = await self._batcher.answer(model.ensemble, images, mask)
-            found = (to_prediction(model, answers, first + at, row) for at, row in enumerate(mask.tolist()))
+        folder = uploads.resolve_folder(root, path)
+        folders = await self.run_in_thread(lambda: uploads.find_place_folders(root, folder, self.limits.places))
+
+        places: list[PlacePrediction] = []
+        async with self._folder_lock:
+            for start in range(0, len(folders), self.limits.batch):
+                places += await self._predict_places(root, model, folders[start : start + self.limits.batch])
+
+        left_out = sum(place.prediction is None for place in places)
+        return FolderResponse(model=model.name, places=places, left_out=left_out)
+
+    async def _predict_places(
+        self, root: Path, model: ServedModel, folders: Sequence[Path]
+    ) -> list[PlacePrediction]:
+        views = await self.run_in_thread(lambda: [self._read_place(root, model, folder) for folder in folders])
+
+        readable = [place for place in views if not isinstance(place, str)]
+        predicted: Iterator[Prediction] = iter(())
+        if readable:
+            images = [torch.cat(parts) for parts in zip(*(images for images, _ in readable), strict=True)]
+            mask = torch.cat([mask for _, mask in readable])
+            predictions, start = await self._batcher.predict(model.ensemble, images, mask)
+            predicted = (
+                make_prediction(model, predictions, row, present)
+                for row, present in enumerate(mask.tolist(), start=start)
+            )
+
         return [
-            PlaceAnswer(place=folder.name, prediction=None, problem=one)
-            if isinstance(one, str)
-            else PlaceAnswer(place=folder.name, prediction=next(found), problem=None)
-            for folder, one in zip(folders, read, strict=True)
+            PlacePrediction(place=folder.name, prediction=None, problem=place)
+            if isinstance(place, str)
+            else PlacePrediction(place=folder.name, prediction=next(predicted), problem=None)
+            for folder, place in zip(folders, views, strict=True)
         ]
 
-    def _read(self, root: Path, model: ServedModel, folder: Path) -> tuple[list[Tensor], Tensor] | str:
-        """A place's views, or why there are none."""
+    def _read_place(self, root: Path, model: ServedModel, folder: Path) -> tuple[list[Tensor], Tensor] | str:
+        """Returns the images and mask of a place folder, or the reason why it cannot be read."""
         try:
-            photos = uploads.read_uploaded_photos(root, folder, self.limits)
+            photos = uploads.read_place_photos(root, folder, self.limits)
             return uploads.read_views(photos, model.ensemble.specs, self.limits)
         except ProblemError as problem:
             return str(problem.detail)
 
-    async def aside(self, work: Callable[[], T]) -> T:
-        """Runs what takes a while in a thread of the decoders."""
-        found: Any = await asyncio.get_running_loop().run_in_executor(self._decoders, work)
-        return found
+    async def run_in_thread(self, work: Callable[[], T]) -> T:
+        """Runs slow work in a decoder thread, so that the event loop stays responsive."""
+        result: Any = await asyncio.get_running_loop().run_in_executor(self._decoders, work)
+        return result

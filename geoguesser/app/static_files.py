@@ -1,4 +1,4 @@
-"""Pages: the files of the web page, which come with the package. Nothing of them lies elsewhere."""
+"""Static files of the web page, all of which come with the package."""
 
 from __future__ import annotations
 
@@ -8,61 +8,72 @@ from importlib.resources import files
 
 from fastapi import FastAPI, Request, Response
 
-from geoguesser.app.problems import ProblemError
+from geoguesser.app.problems import STATUS_MEANINGS, ProblemError
 from geoguesser.reporting import web_map
 
-TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
+MEDIA_TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 
 
 @dataclass(frozen=True)
 class StaticFile:
-    """A file of the page: its text, type, and the tag by which a browser knows whether it has it."""
+    """File of the web page.
+
+    Attributes:
+        text: Content.
+        media_type: Value of the Content-Type header.
+        etag: Value of the ETag header, by which a browser finds out that its copy is up to date.
+    """
 
     text: str
-    type: str
-    tag: str
+    media_type: str
+    etag: str
 
 
 def load_page_files() -> dict[str, StaticFile]:
-    """All files by name, index.html among them; read once."""
+    """Loads the files of the web page and Leaflet.
+
+    Returns:
+        Files by name; the page itself is `index.html`.
+    """
     folder = files("geoguesser.app") / "page"
-    texts = {one.name: one.read_text(encoding="utf-8") for one in folder.iterdir() if one.is_file()}
-    script, style = web_map.load_leaflet()
-    texts |= {"leaflet.js": script, "leaflet.css": style}
-    found = {}
+    texts = {file.name: file.read_text(encoding="utf-8") for file in folder.iterdir() if file.is_file()}
+    texts["leaflet.js"], texts["leaflet.css"] = web_map.load_leaflet()
+
+    page_files = {}
     for name, text in texts.items():
         suffix = name[name.rfind(".") :]
-        if suffix in TYPES:
+        if suffix in MEDIA_TYPES:
             digest = hashlib.sha256(text.encode()).hexdigest()[:20]
-            found[name] = StaticFile(text, f"{TYPES[suffix]}; charset=utf-8", f'"{digest}"')
-    return found
+            page_files[name] = StaticFile(text, f"{MEDIA_TYPES[suffix]}; charset=utf-8", f'"{digest}"')
+    return page_files
 
 
 def mount_page(app: FastAPI) -> None:
-    """Serves the page at /, its files under /page, and the API's documentation at /api."""
-    known = load_page_files()
+    """Serves the page at /, its files below /page, and the documentation of the API at /api."""
+    page_files = load_page_files()
 
-    def served(request: Request, name: str) -> Response:
-        if name not in known:
-            raise ProblemError(404, "There is nothing of that name.")
-        file = known[name]
-        headers = {"ETag": file.tag, "Cache-Control": "no-cache"}
-        if request.headers.get("if-none-match") == file.tag:
+    def respond(request: Request, name: str) -> Response:
+        if name not in page_files:
+            raise ProblemError(404, STATUS_MEANINGS[404])
+
+        file = page_files[name]
+        headers = {"ETag": file.etag, "Cache-Control": "no-cache"}
+        if request.headers.get("if-none-match") == file.etag:
             return Response(status_code=304, headers=headers)
-        return Response(file.text, media_type=file.type, headers=headers)
-
-    @app.get("/", include_in_schema=False)
-    async def index(request: Request) -> Response:
-        return served(request, "index.html")
-
-    @app.get("/favicon.ico", include_in_schema=False)
-    async def icon(request: Request) -> Response:
-        return served(request, "icon.svg")
-
-    @app.get("/api", include_in_schema=False)
-    async def api(request: Request) -> Response:
-        return served(request, "api.html")
+        return Response(file.text, media_type=file.media_type, headers=headers)
 
     @app.get("/page/{name}", include_in_schema=False)
-    async def page(request: Request, name: str) -> Response:
-        return served(request, name)
+    async def get_file(request: Request, name: str) -> Response:
+        return respond(request, name)
+
+    @app.get("/", include_in_schema=False)
+    async def get_index(request: Request) -> Response:
+        return respond(request, "index.html")
+
+    @app.get("/favicon.ico", include_in_schema=False)
+    async def get_icon(request: Request) -> Response:
+        return respond(request, "icon.svg")
+
+    @app.get("/api", include_in_schema=False)
+    async def get_api_page(request: Request) -> Response:
+        return respond(request, "api.html")

@@ -1,6 +1,7 @@
-"""Uploads: the bytes of photos, from a request or from a folder inside the allowed root, made into views.
+"""Views of a place from uploaded photos, or from a folder inside the allowed root.
 
-What a photo is, its bytes say, not its name. Its size in pixels is read from its header before any is decoded.
+The format of a photo is detected from its bytes, not from its name. Its size in pixels is read from its header
+before it is decoded.
 """
 
 from __future__ import annotations
@@ -15,7 +16,6 @@ from torch import Tensor
 from geoguesser.app.limits import Limits
 from geoguesser.app.problems import ProblemError
 from geoguesser.app.schemas import COMPASS
-from geoguesser.arrays import ByteArray
 from geoguesser.data.images import MAX_PIXELS, Header, ImageSpec, TooLargeError, decode_rgb, read_header
 from geoguesser.data.place_files import HEADINGS, is_view, list_names
 from geoguesser.errors import DataError, first_line
@@ -24,152 +24,167 @@ from geoguesser.errors import DataError, first_line
 def read_views(
     photos: Sequence[bytes | None], specs: Sequence[ImageSpec], limits: Limits
 ) -> tuple[list[Tensor], Tensor]:
-    """Decodes one place's photos.
+    """Decodes the photos of one place.
 
     Args:
-        photos: (4,) bytes by heading; None where there is none.
-        specs: How a model's members want them.
-        limits: How large one may be.
+        photos: (4,) image files by heading; None for a missing view.
+        specs: Image specs of the members of an ensemble.
+        limits: Limits on requests.
 
     Returns:
-        For each of `specs` (1, 4, 3, S, S) uint8, and the (1, 4) mask.
+        (1, 4, 3, S, S) uint8 for each spec, and the (1, 4) mask of views present.
 
     Raises:
-        ProblemError: 415, 413 or 422; it names the heading.
+        ProblemError: 413, 415 or 422, with the heading of the photo that cannot be used.
     """
-    out = [np.zeros((1, 4, 3, spec.size, spec.size), dtype=np.uint8) for spec in specs]
+    images = [np.zeros((1, 4, 3, spec.size, spec.size), dtype=np.uint8) for spec in specs]
     for heading, data in enumerate(photos):
         if data is None:
             continue
+
         header = check_header(data, COMPASS[heading], limits)
-        for views, spec in zip(out, specs, strict=True):
-            views[0, heading] = _view(data, header, spec, COMPASS[heading])
+        try:
+            for views, spec in zip(images, specs, strict=True):
+                views[0, heading] = spec.resize(decode_rgb(data, header, spec.size))
+        except Exception as error:
+            raise _make_decoding_problem(COMPASS[heading], error) from error
+
     mask = torch.tensor([[data is not None for data in photos]])
-    return [torch.from_numpy(views) for views in out], mask
+    return [torch.from_numpy(views) for views in images], mask
 
 
-def _view(data: bytes, header: Header, spec: ImageSpec, where: str) -> ByteArray:
-    try:
-        return spec.resize(decode_rgb(data, header, spec.size))
-    except Exception as error:  # Pillow raises many things over damaged files, and none of them is ours
-        raise ProblemError(422, f"{where} is no whole image ({first_line(error)}).") from error
+def check_header(data: bytes, name: str, limits: Limits) -> Header:
+    """Reads the header of an image file and checks its format and size.
 
-
-def check_header(data: bytes, where: str, limits: Limits) -> Header:
-    """What a photo says of itself.
+    Args:
+        data: Image file.
+        name: Name of the photo in error messages.
+        limits: Limits on requests.
 
     Raises:
-        ProblemError: It is none (415), damaged (422), or too large (413).
+        ProblemError: 415 if it is not a photo, 422 if it is damaged, 413 if it is too large.
     """
     if not data:
-        raise ProblemError(422, f"{where} must be a photo; the file is empty.")
+        raise ProblemError(422, f"{name} must be a photo; the file is empty.")
     if not is_photo(data):
-        raise ProblemError(415, f"{where} must be a JPEG, PNG or WebP file; its bytes are none.")
+        raise ProblemError(415, f"{name} must be a JPEG, PNG or WebP file; its bytes have another format.")
+
     try:
         header = read_header(data)
     except TooLargeError as error:
-        most = min(limits.megapixels, MAX_PIXELS / 1e6)
-        raise ProblemError(413, f"{where} must have at most {most:g} megapixels; it has far more.") from error
-    except Exception as error:  # as in `_view`
-        raise ProblemError(422, f"{where} is no whole image ({first_line(error)}).") from error
+        max_megapixels = min(limits.megapixels, MAX_PIXELS / 1e6)
+        raise ProblemError(413, f"{name} must have at most {max_megapixels:g} megapixels; it has more.") from error
+    except Exception as error:
+        raise _make_decoding_problem(name, error) from error
+
     if header.width * header.height > limits.megapixels * 1e6:
         size = f"{header.width} x {header.height} pixels"
-        raise ProblemError(413, f"{where} must have at most {limits.megapixels:g} megapixels, got {size}.")
+        raise ProblemError(413, f"{name} must have at most {limits.megapixels:g} megapixels, got {size}.")
     return header
 
 
+def _make_decoding_problem(name: str, error: Exception) -> ProblemError:
+    """Makes the error for a damaged file, for which Pillow raises exceptions of many classes."""
+    return ProblemError(422, f"{name} cannot be decoded ({first_line(error)}).")
+
+
 def is_photo(data: bytes) -> bool:
-    """Whether the first bytes are those of a JPEG, PNG or WebP file."""
+    """Returns whether data begin like a JPEG, PNG or WebP file."""
     webp = data[:4] == b"RIFF" and data[8:12] == b"WEBP"
     return data.startswith((b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n")) or webp
 
 
-def resolve_folder(root: Path, given: str) -> Path:
-    """The folder that a client names, if it lies inside the root.
+def resolve_folder(root: Path, path: str) -> Path:
+    """Resolves a client's path to a folder inside the root.
 
     Args:
-        root: The allowed root, resolved.
-        given: Relative to it, with slashes.
+        root: Allowed root, resolved.
+        path: Path relative to the root, with slashes.
 
     Raises:
-        ProblemError: It leads out, or is no folder; both say the same, so that nobody learns what lies outside.
+        ProblemError: 404 if the path leads out of the root or is not a folder. The message is the same for both,
+            so that it does not reveal which files exist outside the root.
     """
-    parts = PurePosixPath(given).parts
-    plain = given.isprintable() and "\\" not in given and not given.startswith("/") and ".." not in parts
-    try:
-        found = (root / given).resolve() if plain else None
-        if found is not None and found.is_relative_to(root) and found.is_dir():
-            return found
-    except (OSError, RuntimeError):  # a name that is too long, links in a ring
-        pass
+    parts = PurePosixPath(path).parts
+    if path.isprintable() and "\\" not in path and not path.startswith("/") and ".." not in parts:
+        # Names that are too long and circular links raise errors.
+        try:
+            folder = (root / path).resolve()
+            if folder.is_relative_to(root) and folder.is_dir():
+                return folder
+        except (OSError, RuntimeError):
+            pass
     raise ProblemError(404, "folder must be a folder inside the server's root, relative to it.")
 
 
-def find_place_folders(root: Path, folder: Path, most: int) -> list[Path]:
-    """The place folders that a folder means: itself, where it holds views, else those in it; links out are none.
+def find_place_folders(root: Path, folder: Path, max_places: int) -> list[Path]:
+    """Finds place folders: the folder itself if it holds views, otherwise the folders in it.
+
+    Args:
+        root: Allowed root, resolved. Folders that are links to the outside are skipped.
+        folder: Folder inside the root.
+        max_places: Maximum number of place folders.
 
     Raises:
-        ProblemError: There is none, there are too many, or the folder cannot be read.
+        ProblemError: 422 if there are none or the folder cannot be read, 413 if there are too many.
     """
     try:
         entries = sorted(folder.iterdir())
-        if any(is_view(one.name) and not one.is_dir() for one in entries):
+        if any(is_view(file.name) and not file.is_dir() for file in entries):
             return [folder]
-        inside = [
-            one
-            for one in entries
-            if not one.name.startswith(".") and one.is_dir() and one.resolve().is_relative_to(root)
+        places = [
+            entry
+            for entry in entries
+            if not entry.name.startswith(".") and entry.is_dir() and entry.resolve().is_relative_to(root)
         ]
-    except (OSError, RuntimeError) as error:  # not ours to read, gone meanwhile, links in a ring
+    except (OSError, RuntimeError) as error:
+        # No permission, a folder that was removed in the meantime, or circular links.
         raise ProblemError(422, "folder cannot be read.") from error
-    if not inside:
+
+    if not places:
         raise ProblemError(422, "folder must hold 0.jpg, 90.jpg, 180.jpg or 270.jpg, or folders that do.")
-    if len(inside) > most:
-        raise ProblemError(413, f"folder must hold at most {most} places, got {len(inside)}.")
-    return inside
+    if len(places) > max_places:
+        raise ProblemError(413, f"folder must hold at most {max_places} places, got {len(places)}.")
+    return places
 
 
-def list_photo_names(folder: Path) -> list[str | None]:
-    """(4,) the names of a place's files by heading.
+def read_place_photos(root: Path, folder: Path, limits: Limits) -> list[bytes | None]:
+    """Reads the image files of a place folder.
+
+    Args:
+        root: Allowed root, resolved. Files that are links to the outside are refused.
+        folder: Place folder.
+        limits: Limits on requests.
+
+    Returns:
+        (4,) image files by heading; None for a missing view.
 
     Raises:
-        ProblemError: A heading has two files, a link leads out, or the folder cannot be read.
+        ProblemError: 422 if there are no photos, two for one heading, or one that cannot be read or lies outside
+            the root; 413 if one is too large.
     """
     try:
         names, doubled = list_names(str(folder))
     except (OSError, DataError) as error:
         raise ProblemError(422, f"{folder.name} cannot be read.") from error
+
     if doubled:
         raise ProblemError(422, f"{folder.name} must hold one file for each heading, got {', '.join(doubled)}.")
-    return list(names)
-
-
-def read_uploaded_photos(root: Path, folder: Path, limits: Limits) -> list[bytes | None]:
-    """(4,) the bytes of a place's files by heading.
-
-    Args:
-        root: The allowed root, resolved; no link may lead out of it.
-        folder: The place's.
-        limits: How large a file may be.
-
-    Raises:
-        ProblemError: There is none, or one is too large, no file, or outside the root.
-    """
-    names = list_photo_names(folder)
     if not any(names):
-        wanted = ", ".join(f"{heading}.jpg" for heading in HEADINGS)
-        raise ProblemError(422, f"{folder.name} must hold one to four of {wanted}.")
-    return [None if name is None else _bytes(root, folder / name, limits) for name in names]
+        examples = ", ".join(f"{heading}.jpg" for heading in HEADINGS)
+        raise ProblemError(422, f"{folder.name} must hold one to four of {examples}.")
+    return [None if name is None else _read_photo(root, folder / name, limits) for name in names]
 
 
-def _bytes(root: Path, file: Path, limits: Limits) -> bytes:
-    where = f"{file.parent.name}/{file.name}"
+def _read_photo(root: Path, path: Path, limits: Limits) -> bytes:
+    name = f"{path.parent.name}/{path.name}"
     try:
-        file = file.resolve()
-        if not file.is_relative_to(root) or not file.is_file():  # a pipe would be read for ever
-            raise ProblemError(422, f"{where} must be a file inside the server's root.")
-        if file.stat().st_size > limits.upload_bytes:
-            raise ProblemError(413, f"{where} must have at most {limits.upload_mib:g} MiB.")
-        return file.read_bytes()
+        path = path.resolve()
+        # Reading a pipe would never end.
+        if not path.is_relative_to(root) or not path.is_file():
+            raise ProblemError(422, f"{name} must be a file inside the server's root.")
+        if path.stat().st_size > limits.upload_bytes:
+            raise ProblemError(413, f"{name} must have at most {limits.upload_mib:g} MiB.")
+        return path.read_bytes()
     except OSError as error:
-        raise ProblemError(422, f"{where} cannot be read.") from error
+        raise ProblemError(422, f"{name} cannot be read.") from error

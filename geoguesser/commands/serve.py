@@ -1,4 +1,4 @@
-"""Serving: one `python -m geoguesser.serve`, from its config to a server that answers."""
+"""Command `serve`: the web page and the API for trained runs."""
 
 from __future__ import annotations
 
@@ -21,96 +21,107 @@ from geoguesser.inference.saved_model import CONFIG
 from geoguesser.runs.config_history import update_config
 from geoguesser.system.text import format_count
 
-if TYPE_CHECKING:  # the app needs the extra geoguesser[serve]
+# The app needs the extra geoguesser[serve], so that its modules are imported only after `check_extra`.
+if TYPE_CHECKING:
     from geoguesser.app.game_places import GamePlaces
     from geoguesser.app.registry import ServedModel
 
 log = logging.getLogger(__name__)
-NEEDED = ("fastapi", "uvicorn", "python_multipart")
-LOCAL = ("127.0.0.1", "::1", "localhost")
+REQUIRED_PACKAGES = ("fastapi", "uvicorn", "python_multipart")
 
 
 def run_serve(cfg: DictConfig) -> None:
-    """Serves runs until it is stopped by Ctrl-C or SIGTERM.
+    """Serves runs until Ctrl-C or SIGTERM.
 
     Args:
-        cfg: The config of conf/serve.yaml.
+        cfg: Config of conf/serve.yaml.
 
     Raises:
-        GeoguesserError: What the user can mend; nothing is then served.
+        GeoguesserError: If a value is invalid, the port is taken or a run cannot be loaded. The server does not
+            start.
     """
     check_extra()
     from geoguesser.app.api import make_app
     from geoguesser.app.limits import make_limits
+    from geoguesser.app.middleware import LOCAL_HOSTS
     from geoguesser.app.server import listen, run_until_stopped
     from geoguesser.app.service import Service
 
     config = to_plain(cfg, known_keys("serve"))
     limits = make_limits(config["limits"])
-    runs, root, hosts = _runs(config["run"]), _root(config["root"]), _hosts(config["hosts"])
+    runs, root, hosts = _check_runs(config["run"]), _check_root(config["root"]), _check_hosts(config["hosts"])
     threads = os.cpu_count() or 1 if config["threads"] is None else check_int("threads", config["threads"], low=1)
     port = check_int("port", config["port"], low=0, high=65535)
     host = config["host"]
     if not isinstance(host, str) or not host:
         raise ConfigError.at("host", "must be an address of this machine", found=host)
-    with listen(host, port) as own:
+
+    with listen(host, port) as listener:
         models = load_models(runs, str(config["device"]))
-        if host in LOCAL:
-            hosts = [*LOCAL, *(hosts or [])]
+
+        if host in LOCAL_HOSTS:
+            hosts = [*LOCAL_HOSTS, *(hosts or [])]
         else:
             log.warning(
                 "host=%s: everyone who can reach this machine can use the server; there is no password", host
             )
             if hosts is None:
-                log.warning("hosts is not given: the server answers to any name")
+                log.warning("hosts is not given: the server accepts every name in the Host header")
+
         app = make_app(Service(models, limits, root=root, threads=threads), hosts=hosts)
-        run_until_stopped(app, own, limits)
+        run_until_stopped(app, listener, limits)
 
 
 def check_extra() -> None:
-    """Raises ConfigError where the packages of the extra are missing, with how to get them."""
-    missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
+    """Checks that the packages of the extra `serve` are installed.
+
+    Raises:
+        ConfigError: If one is missing, with the command that installs them.
+    """
+    missing = [name for name in REQUIRED_PACKAGES if importlib.util.find_spec(name) is None]
     if missing:
         raise ConfigError(f"The server needs {', '.join(missing)}. Install geoguesser[serve].")
 
 
 def load_models(runs: list[str], device: str) -> list[ServedModel]:
-    """Loads runs, each as a model of its own.
+    """Loads runs, each as a separate model.
 
     Args:
-        runs: Run folders, or checkpoint files.
-        device: auto, or a device of this machine.
+        runs: Run folders, exported folders or checkpoint files.
+        device: `auto` or a torch device.
 
     Raises:
-        GeoguesserError: One cannot be loaded, or the device is none.
+        GeoguesserError: If a run cannot be loaded or the device does not exist.
     """
     from geoguesser.app.registry import ServedModel, make_model_name
 
-    where = choose_device(device)
+    torch_device = choose_device(device)
     models: list[ServedModel] = []
     for run in runs:
         path = Path(run).expanduser()
-        ensemble, config = load_runs(str(path), device=where), _config(path)
-        name = make_model_name(path, [one.name for one in models])
-        places, why = _held_out(path, config)
-        model = ServedModel(name, ensemble, _label(path, config), _test(path), places, why)
-        game = why or f"{format_count(len(places or []), 'place')} for the game"
+        ensemble, config = load_runs(str(path), device=torch_device), _load_config(path)
+        name = make_model_name(path, [model.name for model in models])
+        places, no_game = _find_game_places(path, config)
+        models.append(
+            ServedModel(name, ensemble, _find_label(path, config), _load_test_metrics(path), places, no_game)
+        )
+
+        game = no_game or f"{format_count(len(places or []), 'place')} for the game"
         log.info("model %s: %s, %s", name, ensemble.region.name, game)
-        models.append(model)
     return models
 
 
-def _config(run: Path) -> dict[str, Any] | None:
-    """A run's config as plain values; None where it has none that can be read."""
+def _load_config(run: Path) -> dict[str, Any] | None:
+    """Loads the config of a run folder as plain values; None if there is none or it cannot be read."""
     try:
-        found: Any = OmegaConf.to_container(OmegaConf.load(run / "config.yaml"), resolve=True)
+        config: Any = OmegaConf.to_container(OmegaConf.load(run / "config.yaml"), resolve=True)
     except (OSError, OmegaConfBaseException, YAMLError, UnicodeDecodeError):
         return None
-    return update_config(found, current_targets()) if isinstance(found, dict) else None
+    return update_config(config, current_targets()) if isinstance(config, dict) else None
 
 
-def _label(run: Path, config: dict[str, Any] | None) -> str:
-    """What is to say of a model's data: by its run's config, its export's, or that in its checkpoint."""
+def _find_label(run: Path, config: dict[str, Any] | None) -> str:
+    """Finds the label of a model's training data in its run's config, its export or its checkpoint."""
     from geoguesser.data.sources.base import DEMO
     from geoguesser.runs.run_images import find_label
 
@@ -121,46 +132,46 @@ def _label(run: Path, config: dict[str, Any] | None) -> str:
     return find_label(read_checkpoint(find_checkpoint(run))["geoguesser"].get("config") or {})
 
 
-def _held_out(run: Path, config: dict[str, Any] | None) -> tuple[GamePlaces | None, str]:
-    """The places for the game, or why there is none."""
+def _find_game_places(run: Path, config: dict[str, Any] | None) -> tuple[GamePlaces | None, str]:
+    """Finds the places for the game, or the reason why there is none."""
     from geoguesser.app.game_places import find_game_places
 
     if config is None:
-        return None, "The model has no run folder with a config.yaml, so it is not known where its photos are."
+        return None, "The model has no run folder with a config.yaml, so that its photos cannot be found."
     try:
         return find_game_places(run, config), ""
     except DataError as error:
         return None, str(error)
 
 
-def _test(run: Path) -> dict[str, Any]:
-    """The figures of the test split; empty where the run has none."""
+def _load_test_metrics(run: Path) -> dict[str, Any]:
+    """Loads the metrics of the test split from result.json; empty if there are none."""
     try:
-        found = json.loads((run / "result.json").read_text(encoding="utf-8"))["test"]
+        metrics = json.loads((run / "result.json").read_text(encoding="utf-8"))["test"]
     except (OSError, ValueError, KeyError, TypeError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return metrics if isinstance(metrics, dict) else {}
 
 
-def _runs(given: Any) -> list[str]:
-    runs = [given] if isinstance(given, str) else given
+def _check_runs(value: Any) -> list[str]:
+    runs = [value] if isinstance(value, str) else value
     if not isinstance(runs, list) or not runs or not all(isinstance(run, str) and run for run in runs):
-        raise ConfigError.at("run", "must name a run folder, or several: run=[A,B]", found=given)
+        raise ConfigError.at("run", "must name a run folder, or several: run=[A,B]", found=value)
     return runs
 
 
-def _root(given: Any) -> Path | None:
-    if given is None:
+def _check_root(value: Any) -> Path | None:
+    if value is None:
         return None
-    root = Path(str(given)).expanduser().resolve()
+    root = Path(str(value)).expanduser().resolve()
     if not root.is_dir():
-        raise MissingFileError.at(f"root={given}", "must be a folder")
+        raise MissingFileError.at(f"root={value}", "must be a folder")
     return root
 
 
-def _hosts(given: Any) -> list[str] | None:
-    if given is None:
+def _check_hosts(value: Any) -> list[str] | None:
+    if value is None:
         return None
-    if not isinstance(given, list) or not all(isinstance(host, str) and host for host in given):
-        raise ConfigError.at("hosts", "must be a list of names: hosts=[maps.example.org]", found=given)
-    return given
+    if not isinstance(value, list) or not all(isinstance(host, str) and host for host in value):
+        raise ConfigError.at("hosts", "must be a list of names: hosts=[maps.example.org]", found=value)
+    return value

@@ -1,4 +1,4 @@
-"""A trained run of about a second, and servers of it: in this process, and on a real socket."""
+"""A trained run, which takes about a second, and applications that serve it, in this process or on a socket."""
 
 from __future__ import annotations
 
@@ -38,33 +38,38 @@ def models(trained) -> list[ServedModel]:
 
 @pytest.fixture(scope="session")
 def photos() -> Path:
-    """Place folders: those of the demo that the run was trained on."""
+    """Folder of the place folders that the run was trained on."""
     return demo_folder(places=60, seed=0, px=56) / "images"
 
 
 @pytest.fixture(scope="session")
 def place(photos) -> Path:
-    """One place folder."""
+    """A place folder."""
     return min(photos.iterdir())
 
 
 @pytest.fixture
-def client(models) -> Iterator[Callable[..., TestClient]]:
-    """client(root=..., limit=...) -> a client of an application in this process."""
+def make_client(models) -> Iterator[Callable[..., TestClient]]:
+    """Makes clients of an application in this process, with arguments of `build_app`."""
     with contextlib.ExitStack() as stack:
 
-        def start(**settings: Any) -> TestClient:
-            one = TestClient(
-                build_app(models, **settings), base_url="http://127.0.0.1", raise_server_exceptions=False
-            )
-            return stack.enter_context(one)
+        def make(**settings: Any) -> TestClient:
+            app = build_app(models, **settings)
+            client = TestClient(app, base_url="http://127.0.0.1", raise_server_exceptions=False)
+            return stack.enter_context(client)
 
-        yield start
+        yield make
 
 
 @pytest.fixture
-def server(models) -> Callable[..., AbstractContextManager[str]]:
-    """`with server(limit=...) as address`."""
+def client(make_client) -> TestClient:
+    """A client of an application with default settings."""
+    return make_client()
+
+
+@pytest.fixture
+def serve(models) -> Callable[..., AbstractContextManager[str]]:
+    """Context manager that serves an application on a socket and yields its address."""
 
     def start(*, root: Path | None = None, **limits: Any) -> AbstractContextManager[str]:
         return serve_app(build_app(models, root=root, **limits), Limits(**limits))

@@ -201,8 +201,8 @@ def test_runs_and_exports_are_served(home: Path, monkeypatch):
 
     monkeypatch.chdir(home)
     models = load_models(["run", "export", "edited_run"], "cpu")
-    assert models[0].held_out is not None
-    assert len(models[0].held_out) == 3
+    assert models[0].game_places is not None
+    assert len(models[0].game_places) == 3
     place = min((home / "more" / "images").iterdir())
     headings = {"north": 0, "east": 90, "south": 180, "west": 270}
     files = {name: ("photo", (place / f"{at}.jpg").read_bytes(), "image/jpeg") for name, at in headings.items()}

@@ -4,24 +4,27 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
 from geoguesser.app.api import make_app
 from geoguesser.app.limits import Limits
+from geoguesser.app.middleware import LOCAL_HOSTS
 from geoguesser.app.registry import ServedModel
 from geoguesser.app.server import find_address, listen, make_server
 from geoguesser.app.service import Service
 from support.waiting import wait_until
 
-LOCAL = ["127.0.0.1", "localhost", "::1"]
-
 
 def build_app(
-    models: list[ServedModel], *, root: Path | None = None, hosts: list[str] | None = LOCAL, **limits: Any
+    models: list[ServedModel],
+    *,
+    root: Path | None = None,
+    hosts: Collection[str] | None = LOCAL_HOSTS,
+    **limits: Any,
 ) -> Any:
-    """Builds an application; keyword arguments are fields of `Limits`."""
+    """Builds an application; further keyword arguments are fields of `Limits`."""
     return make_app(Service(models, Limits(**limits), root=root and root.resolve(), threads=1), hosts=hosts)
 
 

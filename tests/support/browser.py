@@ -6,14 +6,14 @@ import re
 import shutil
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import Page, Route, WebSocketRoute, expect, sync_playwright
+from playwright.sync_api import Browser, Page, Route, WebSocketRoute, expect, sync_playwright
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 FLAGS = [
@@ -58,10 +58,28 @@ def _is_local(url: str) -> bool:
 
 
 @contextmanager
+def launch_browser() -> Iterator[Browser]:
+    """Launches a browser, which takes about a second.
+
+    Playwright's event loop stays current in this thread while the browser runs, so that `asyncio.run` fails. A
+    fixture for it has at most the scope of a module without such calls.
+    """
+    assert CHROMIUM is not None
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS, timeout=1000 * MAX_WAIT_S)
+        yield browser
+        browser.close()
+
+
+@contextmanager
 def open_page(
-    *, width: int = 1280, height: int = 900, color_scheme: Literal["light", "dark"] = "light"
+    browser: Browser | None = None,
+    *,
+    width: int = 1280,
+    height: int = 900,
+    color_scheme: Literal["light", "dark"] = "light",
 ) -> Iterator[tuple[Page, PageLog]]:
-    """Opens an empty page in a new browser with a fresh profile.
+    """Opens an empty page with a fresh profile, in the given browser or a new one.
 
     A window narrower than 600 pixels is that of a phone. Motion is reduced, so that animations need no waiting.
     Requests to other machines are aborted.
@@ -69,15 +87,9 @@ def open_page(
     Raises:
         AssertionError: At the end, if the page has made a request to another machine.
     """
-    assert CHROMIUM is not None
     log = PageLog()
-
-    # Playwright's event loop stays current in this thread while it runs: a fixture of the session that kept it
-    # running would break every later test that calls `asyncio.run`.
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=CHROMIUM, args=FLAGS, timeout=1000 * MAX_WAIT_S
-        )  # fmt: skip
+    with ExitStack() as stack:
+        browser = browser or stack.enter_context(launch_browser())
         phone = width < MAX_PHONE_WIDTH
         context = browser.new_context(
             viewport={"width": width, "height": height},
@@ -88,6 +100,7 @@ def open_page(
             reduced_motion="reduce",
             service_workers="block",
         )
+        stack.callback(context.close)
         context.set_default_timeout(1000 * MAX_WAIT_S)
         context.on("console", lambda message: log.console.append(message.text))
         context.on("weberror", lambda error: log.console.append(str(error.error)))
@@ -102,7 +115,6 @@ def open_page(
 
         yield context.new_page(), log
 
-        browser.close()
     assert not log.outside_requests, f"requests to other machines: {log.outside_requests}"
 
 

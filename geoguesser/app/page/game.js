@@ -1,183 +1,208 @@
-// Game: a person against the model. The server knows where the places are, and says so only after a guess.
-import { ask, send } from "./api.js";
-import { HEADINGS, at, capital, km, make, score } from "./words.js";
+// Game of a person against the model. The server sends the position of a place only after the guess.
+import { HEADINGS, getViewUrl, postJson } from "./api.js";
+import { byId, makeElement, makeTiles } from "./dom.js";
+import { capitalize, formatKm, formatScore } from "./format.js";
 
-const ROUNDS = ["No places", "One place", "Two places", "Three places", "Four places", "Five places"];
+const COUNTS = ["No places", "One place", "Two places", "Three places", "Four places", "Five places"];
+// Scores are shown as integers, so that a smaller difference is a draw.
+const MIN_DIFFERENCE = 0.5;
 
-export class Play {
-  constructor(map, say, complain) {
-    Object.assign(this, { map, say, complain, game: null, point: null, busy: false });
-    at("begin").addEventListener("click", () => this.begin());
-    at("guess").addEventListener("click", () => this.guess());
-    at("next").addEventListener("click", () => (this.game.round === null ? this.begin() : this.round()));
-    at("large").addEventListener("click", (event) => event.target === at("large") && at("large").close());
+// Attributes: `game` is the state from the server, `shownRound` the round whose views are shown, `point` the guess.
+export class Game {
+  constructor(map, setStatus, setProblem) {
+    Object.assign(this, { map, setStatus, setProblem, model: null, game: null, point: null, busy: false });
+    byId("begin").addEventListener("click", () => this.begin());
+    byId("guess").addEventListener("click", () => this.guess());
+    byId("next").addEventListener("click", () => (this.game.round === null ? this.begin() : this.showRound()));
+    byId("large").addEventListener("click", (event) => event.target === byId("large") && byId("large").close());
   }
 
-  // Another model, or the first time: what there was is over.
-  offer(model) {
+  // Ends the game and offers a new one against the given model.
+  setModel(model) {
     this.model = model;
     this.game = null;
-    at("no-game").hidden = model.game_places > 0;
-    at("no-game").textContent = `There is no game with this model. ${model.no_game}`;
-    at("game-start").hidden = model.game_places === 0;
-    at("how-many").textContent = ROUNDS[Math.min(model.game_places, ROUNDS.length - 1)];
-    at("round").hidden = at("act").hidden = true;
+    byId("no-game").hidden = model.game_places > 0;
+    byId("no-game").textContent = `There is no game against this model. ${model.no_game}`;
+    byId("game-start").hidden = model.game_places === 0;
+    byId("place-count").textContent = COUNTS[Math.min(model.game_places, COUNTS.length - 1)];
+    byId("round").hidden = byId("actions").hidden = true;
   }
 
-  // Comes back to the page's part of the game.
   open() {
     this.map.clear();
-    this.map.whole();
-    at("result").replaceChildren();
-    this.say("");
-    at("act").hidden = !this.game;
-    if (this.game) this.shown();
+    this.map.showRegion();
+    byId("result").replaceChildren();
+    this.setStatus("");
+    byId("actions").hidden = !this.game;
+    if (this.game) this.showState();
   }
 
   close() {
     this.map.stopAim();
-    at("act").hidden = true;
+    byId("actions").hidden = true;
   }
 
-  async attempt(work) {
+  // Runs a request unless another one is in progress, and shows its error.
+  async attempt(sendRequest) {
     if (this.busy) return;
     this.busy = true;
-    this.complain("");
+    this.setProblem("");
     try {
-      await work();
+      await sendRequest();
     } catch (error) {
-      if (error.status === 404) this.forget();
-      this.complain(error.message);
+      if (error.status === 404) this.drop();
+      this.setProblem(error.message);
     }
     this.busy = false;
   }
 
-  // The server no longer knows the game: a new one can begin.
-  forget() {
+  // Ends a game that the server no longer has.
+  drop() {
     this.map.stopAim();
-    if (!at("game").hidden) {
+    if (!byId("game").hidden) {
       this.map.clear();
-      at("result").replaceChildren();
+      byId("result").replaceChildren();
     }
-    this.offer(this.model);
+    this.setModel(this.model);
   }
 
   begin() {
     return this.attempt(async () => {
       const { model } = this;
-      const game = await send("/games", { model: model.name });
-      if (this.model !== model) return; // another was chosen meanwhile
+      const game = await postJson("/games", { model: model.name });
+      // Another model can have been chosen in the meantime.
+      if (this.model !== model) return;
+
       this.game = game;
-      this.showing = game.round;
-      at("game-start").hidden = true;
-      at("round").hidden = false;
-      at("act").hidden = at("game").hidden;
-      if (!at("game").hidden) this.round();
+      this.shownRound = game.round;
+      byId("game-start").hidden = true;
+      byId("round").hidden = false;
+      byId("actions").hidden = byId("game").hidden;
+      if (!byId("game").hidden) this.showRound();
     });
-  }
-
-  // Shows the round that is on.
-  round() {
-    const { round, rounds, views, game } = this.game;
-    this.showing = round;
-    this.point = null;
-    at("round-title").textContent = `Round ${round} of ${rounds}`;
-    at("views").replaceChildren(...HEADINGS.map((heading) => view(heading, views.includes(heading) &&
-      `/api/v1/games/${game}/rounds/${round}/views/${heading}`)));
-    at("guess").hidden = at("round-how").hidden = false;
-    at("guess").disabled = true;
-    at("next").hidden = true;
-    at("cross-at").textContent = "";
-    this.map.clear();
-    this.map.whole();
-    this.map.startAim((point, words) => this.aimed(point, words), () => this.guess());
-    at("result").replaceChildren(this.table());
-    this.say(`Round ${round} of ${rounds} has begun.`);
-    at("round-title").focus({ preventScroll: matchMedia("(min-width: 52rem)").matches });
-  }
-
-  aimed(point, words) {
-    this.point = point;
-    at("guess").disabled = false;
-    at("cross-at").textContent = words;
   }
 
   guess() {
-    if (!this.point || this.showing !== this.game.round) return undefined;
+    if (!this.point || this.shownRound !== this.game.round) return undefined;
     return this.attempt(async () => {
       const { game } = this;
-      const told = await send(`/games/${game.game}/guess`, { round: this.showing, ...this.point });
-      if (this.game !== game) return; // another model was chosen meanwhile
-      this.game = told;
-      if (at("game").hidden) return; // it is shown when the person comes back
-      this.shown();
-      at("next").focus({ preventScroll: true });
+      const state = await postJson(`/games/${game.game}/guess`, { round: this.shownRound, ...this.point });
+      if (this.game !== game) return;
+
+      this.game = state;
+      // A game whose tab is not open is shown when it is opened.
+      if (byId("game").hidden) return;
+      this.showState();
+      byId("next").focus({ preventScroll: true });
     });
   }
 
-  // Shows what came of the last round; where one is on that had begun, that one.
-  shown() {
-    if (this.showing === this.game.round) return this.round();
-    const result = this.game.results.at(-1), over = this.game.round === null;
+  showState() {
+    if (this.shownRound === this.game.round) this.showRound();
+    else this.showResult();
+  }
+
+  showRound() {
+    const { round, rounds, views, game } = this.game;
+    this.shownRound = round;
+    this.point = null;
+    byId("round-title").textContent = `Round ${round} of ${rounds}`;
+    byId("views").replaceChildren(...HEADINGS.map((heading) =>
+      makeView(heading, views.includes(heading) && getViewUrl(game, round, heading))));
+    byId("guess").hidden = byId("round-help").hidden = false;
+    byId("guess").disabled = true;
+    byId("next").hidden = true;
+    byId("cross-point").textContent = "";
+
+    this.map.clear();
+    this.map.showRegion();
+    this.map.startAim((point, text) => this.setPoint(point, text), () => this.guess());
+    byId("result").replaceChildren(this.makeTable());
+    this.setStatus(`Round ${round} of ${rounds} has begun.`);
+    // A wide screen shows everything; a narrow one scrolls back to the views above the map.
+    byId("round-title").focus({ preventScroll: matchMedia("(min-width: 52rem)").matches });
+  }
+
+  setPoint(point, text) {
+    this.point = point;
+    byId("guess").disabled = false;
+    byId("cross-point").textContent = text;
+  }
+
+  // Shows the result of the last round that is over.
+  showResult() {
+    const result = this.game.results.at(-1), isOver = this.game.round === null;
     this.map.stopAim();
     this.map.clear();
-    this.map.line(result.your_guess, result.truth, "to-own");
-    this.map.line(result.model_guess, result.truth, "to-answer");
-    this.map.point(result.truth, "truth", "The place", 10);
-    this.map.point(result.model_guess, "answer", `Model: ${km(result.model_error_km)} off`);
-    this.map.point(result.your_guess, "own", `You: ${km(result.your_error_km)} off`);
-    this.map.key([["truth", "the place"], ["own", "you"], ["answer", "the model"]]);
-    this.map.fit([result.truth, result.your_guess, result.model_guess]);
-    at("guess").hidden = at("round-how").hidden = true;
-    at("cross-at").textContent = "";
-    at("next").hidden = false;
-    at("next").textContent = over ? "Play again" : "Next round";
-    const words = this.words(result);
-    const heading = over ? [make("h2", {}, this.winner()), make("p", {}, `In the last round: ${words}`)] : [make("h2", {}, words)];
-    at("result").replaceChildren(...heading, tiles(result), this.table());
-    this.say(over ? `${words} ${this.winner()}` : words);
-    return undefined;
+    this.map.addLine(result.your_guess, result.truth, "to-person");
+    this.map.addLine(result.model_guess, result.truth, "to-prediction");
+    this.map.addPoint(result.truth, "truth", "The place", 10);
+    this.map.addPoint(result.model_guess, "prediction", `Model: ${formatKm(result.model_error_km)} off`);
+    this.map.addPoint(result.your_guess, "person", `You: ${formatKm(result.your_error_km)} off`);
+    this.map.setLegend([["truth", "the place"], ["person", "you"], ["prediction", "the model"]]);
+    this.map.fitPoints([result.truth, result.your_guess, result.model_guess]);
+
+    byId("guess").hidden = byId("round-help").hidden = true;
+    byId("cross-point").textContent = "";
+    byId("next").hidden = false;
+    byId("next").textContent = isOver ? "Play again" : "Next round";
+
+    const summary = describeRound(result);
+    const heading = isOver
+      ? [makeElement("h2", {}, this.describeWinner()), makeElement("p", {}, `Last round: ${summary}`)]
+      : [makeElement("h2", {}, summary)];
+    const tiles = makeTiles([
+      [formatScore(result.your_score), `your score, ${formatKm(result.your_error_km)} off`],
+      [formatScore(result.model_score), `the model's, ${formatKm(result.model_error_km)} off`],
+    ], "tiles two");
+    byId("result").replaceChildren(...heading, tiles, this.makeTable());
+    this.setStatus(isOver ? `${summary} ${this.describeWinner()}` : summary);
   }
 
-  words(result) {
-    const gap = result.your_score - result.model_score;
-    const better = Math.abs(gap) < 0.5 ? "A draw" : gap > 0 ? "You were nearer" : "The model was nearer";
-    return `${better}: ${km(result.your_error_km)} against ${km(result.model_error_km)}.`;
+  describeWinner() {
+    const difference = this.game.your_total - this.game.model_total;
+    if (Math.abs(difference) < MIN_DIFFERENCE) return "The game is a draw.";
+    return difference > 0 ? "You have won the game!" : "The model has won the game.";
   }
 
-  winner() {
-    const { your_total: own, model_total: other } = this.game;
-    return Math.abs(own - other) < 0.5 ? "The game is a draw." : own > other ? "You have won the game!" : "The model has won the game.";
-  }
+  makeTable() {
+    const { results, your_total: yourTotal, model_total: modelTotal } = this.game;
+    if (!results.length) return makeElement("span");
 
-  table() {
-    const { results, your_total: own, model_total: other } = this.game;
-    if (!results.length) return make("span");
-    const row = (name, cells, kind = "td") => make("tr", {}, make("th", { scope: "row" }, name), ...cells.map((cell) => make(kind, {}, cell)));
-    const head = make("tr", {}, ...["Round", "You", "Score", "Model", "Score"].map((word) => make("th", { scope: "col" }, word)));
-    const rows = results.map((one) => row(String(one.round),
-      [km(one.your_error_km), score(one.your_score), km(one.model_error_km), score(one.model_score)]));
-    return make("table", {}, make("caption", { className: "hidden" }, "Distances and scores of all rounds"),
-      make("thead", {}, head), make("tbody", {}, ...rows), make("tfoot", {}, row("Total", ["", score(own), "", score(other)])));
+    const makeRow = (name, cells) => makeElement("tr", {}, makeElement("th", { scope: "row" }, name),
+      ...cells.map((cell) => makeElement("td", {}, cell)));
+    const head = makeElement("tr", {}, ...["Round", "You", "Score", "Model", "Score"].map((column) =>
+      makeElement("th", { scope: "col" }, column)));
+    const rows = results.map((result) => makeRow(String(result.round), [
+      formatKm(result.your_error_km), formatScore(result.your_score),
+      formatKm(result.model_error_km), formatScore(result.model_score),
+    ]));
+    return makeElement("table", {},
+      makeElement("caption", { className: "hidden" }, "Distances and scores of all rounds"),
+      makeElement("thead", {}, head),
+      makeElement("tbody", {}, ...rows),
+      makeElement("tfoot", {}, makeRow("Total", ["", formatScore(yourTotal), "", formatScore(modelTotal)])));
   }
 }
 
-function tiles(result) {
-  const entries = [[score(result.your_score), `your score, ${km(result.your_error_km)} off`],
-    [score(result.model_score), `the model's, ${km(result.model_error_km)} off`]];
-  return make("ul", { className: "tiles two" }, ...entries.map(([number, words]) => make("li", {}, make("b", {}, number), words)));
+function describeRound(result) {
+  const difference = result.your_score - result.model_score;
+  const nearer = difference > 0 ? "You were nearer" : "The model was nearer";
+  const outcome = Math.abs(difference) < MIN_DIFFERENCE ? "A draw" : nearer;
+  return `${outcome}: ${formatKm(result.your_error_km)} against ${formatKm(result.model_error_km)}.`;
 }
 
-function view(heading, source) {
-  const name = make("b", {}, capital(heading));
-  if (!source) return make("div", { className: "slot" }, make("span", { className: "empty" }, "no view"), name);
-  const image = make("img", { src: source, alt: `View to the ${heading}` });
-  const button = make("button", { type: "button", className: "shown", "aria-label": `Enlarge the view to the ${heading}` }, image);
+// A view of the round, or an empty slot without an address.
+function makeView(heading, url) {
+  const name = makeElement("b", {}, capitalize(heading));
+  if (!url) return makeElement("div", { className: "slot" }, makeElement("span", { className: "empty" }, "no view"), name);
+
+  const image = makeElement("img", { src: url, alt: `View to the ${heading}` });
+  const button = makeElement("button", { type: "button", className: "enlarge",
+    "aria-label": `Enlarge the view to the ${heading}` }, image);
   button.addEventListener("click", () => {
-    const large = at("large").querySelector("img");
-    large.src = source;
-    large.alt = `View to the ${heading}`;
-    at("large").showModal();
+    Object.assign(byId("large").querySelector("img"), { src: url, alt: image.alt });
+    byId("large").showModal();
   });
-  return make("div", { className: "slot" }, button, name);
+  return makeElement("div", { className: "slot" }, button, name);
 }

@@ -1,126 +1,139 @@
-// Main: the models, the two parts of the page, and what each says.
-import { ask, predict } from "./api.js";
-import { Play } from "./game.js";
+// Entry point of the page: the models, the two tabs (photos and game) and the status messages.
+import { predict, request } from "./api.js";
+import { byId, makeElement } from "./dom.js";
+import { formatKm } from "./format.js";
+import { Game } from "./game.js";
 import { RegionMap } from "./map.js";
 import { Photos } from "./photos.js";
-import { showResult } from "./result.js";
-import { at, km, make } from "./words.js";
+import { showPrediction } from "./prediction.js";
 
-const WAIT_MS = 200; // until no further photo comes
+// Several photos can be added one after the other. The request waits until none has been added for this time.
+const WAIT_MS = 200;
 const NARROW = matchMedia("(max-width: 52rem)");
+
 const map = new RegionMap();
-const play = new Play(map, say, complain);
-const photos = new Photos(changed);
-let models = [], model = null, said = null, asking = null, timer = 0, most = Infinity;
+const game = new Game(map, setStatus, setProblem);
+const photos = new Photos(updatePhotos);
+let models = [], model = null, prediction = null, pending = null, timer = 0, maxMib = Infinity;
 
-// Says something to who cannot see the page; to all others too where it stands nowhere else.
-function say(words, seen = false) {
-  at("status").textContent = words;
-  at("status").classList.toggle("hidden", !seen);
+// Sets the status for screen readers. It is visible only if the page shows the same nowhere else.
+function setStatus(text, visible = false) {
+  byId("status").textContent = text;
+  byId("status").classList.toggle("hidden", !visible);
 }
 
-function complain(words) {
-  at("problem").hidden = !words;
-  at("problem").textContent = words;
+function setProblem(text) {
+  byId("problem").hidden = !text;
+  byId("problem").textContent = text;
 }
 
-function about() {
-  const words = [`The model knows ${model.region}`];
-  if (model.cells !== null) words.push(`${model.cells} cells of about ${km(model.cell_side_km)}`);
-  if (model.test_error_km_mean !== null) words.push(`mean error ${km(model.test_error_km_mean)} on ${model.test_places} test places`);
-  const label = model.data ? [make("span", { className: "label" }, `${model.data} data`), " "] : [];
-  at("about").replaceChildren(...label, `${words.join("; ")}.`);
+function clearResult() {
+  map.clear();
+  byId("result").replaceChildren();
+  setStatus("");
 }
 
-async function choose(name) {
-  const chosen = models.find((one) => one.name === name);
+function describeModel() {
+  const facts = [`Model for ${model.region}`];
+  if (model.cells !== null) facts.push(`${model.cells} cells of about ${formatKm(model.cell_side_km)}`);
+  if (model.test_error_km_mean !== null) {
+    facts.push(`mean error ${formatKm(model.test_error_km_mean)} on ${model.test_places} test places`);
+  }
+  const label = model.data ? [makeElement("span", { className: "label" }, `${model.data} data`), " "] : [];
+  byId("about").replaceChildren(...label, `${facts.join("; ")}.`);
+}
+
+async function chooseModel(name) {
+  const chosen = models.find((candidate) => candidate.name === name);
   model = chosen;
   clearTimeout(timer);
-  asking?.abort();
-  at("map").dataset.region = model.region;
-  about();
+  pending?.abort();
+  byId("map").dataset.region = model.region;
+  describeModel();
+
   const path = `/models/${encodeURIComponent(name)}`;
-  const [outline, cells] = await Promise.all([ask(`${path}/outline`), ask(`${path}/cells`)]);
-  if (model !== chosen) return; // another was chosen meanwhile, and its answer may have come first
+  const [outline, cells] = await Promise.all([request(`${path}/outline`), request(`${path}/cells`)]);
+  // Another model can have been chosen in the meantime; its responses can arrive earlier than these.
+  if (model !== chosen) return;
+
   map.stopAim();
-  map.show(model, outline, cells);
-  play.offer(model);
-  said = null;
-  if (at("game").hidden) changed();
-  else play.open();
+  map.showModel(model, outline, cells);
+  game.setModel(model);
+  prediction = null;
+  if (byId("game").hidden) updatePhotos();
+  else game.open();
 }
 
-// The photos have changed: asks the model, a moment later, and forgets what it was asked before.
-function changed(remark = "") {
+// Replaces the pending request and the prediction after the photos have changed.
+function updatePhotos(remark = "") {
   clearTimeout(timer);
-  asking?.abort();
-  complain(remark);
+  pending?.abort();
+  setProblem(remark);
   if (!photos.count) {
-    said = null;
-    map.clear();
-    at("result").replaceChildren();
-    say("");
+    prediction = null;
+    clearResult();
     return;
   }
-  say("Looking…", true);
-  timer = setTimeout(look, WAIT_MS);
+  setStatus("Predicting…", true);
+  timer = setTimeout(requestPrediction, WAIT_MS);
 }
 
-async function look() {
-  if (photos.bytes > most * 2 ** 20) {
-    say("");
-    complain(`The photos have ${Math.ceil(photos.bytes / 2 ** 20)} MiB together; the server takes ${most}.`);
+async function requestPrediction() {
+  if (photos.bytes > maxMib * 2 ** 20) {
+    setStatus("");
+    setProblem(`The photos have ${Math.ceil(photos.bytes / 2 ** 20)} MiB together; the server accepts at most ${maxMib}.`);
     return;
   }
-  asking = new AbortController();
+
+  pending = new AbortController();
   try {
-    said = await predict(model.name, photos.files, asking.signal);
-    if (at("photos").hidden) return;
-    say(showResult(map, model, said));
-    if (NARROW.matches) at("map-box").scrollIntoView({ block: "end" });
+    prediction = await predict(model.name, photos.files, pending.signal);
+    if (byId("photos").hidden) return;
+    setStatus(showPrediction(map, model, prediction));
+    if (NARROW.matches) byId("map-box").scrollIntoView({ block: "end" });
   } catch (error) {
     if (error.name === "AbortError") return;
-    map.clear();
-    at("result").replaceChildren();
-    say("");
-    complain(error.message);
+    clearResult();
+    setProblem(error.message);
   }
 }
 
-// Which part of the page is open stands in its address, so that the browser's back button works.
-function route() {
-  const game = location.hash === "#game";
-  at("photos").hidden = game;
-  at("game").hidden = !game;
-  at("to-photos").toggleAttribute("aria-current", false);
-  at("to-game").toggleAttribute("aria-current", false);
-  at(game ? "to-game" : "to-photos").setAttribute("aria-current", "page");
-  complain("");
+// Opens the tab that the address names, so that the browser's back button works.
+function openTab() {
+  const isGame = location.hash === "#game";
+  byId("photos").hidden = isGame;
+  byId("game").hidden = !isGame;
+  byId("to-photos").removeAttribute("aria-current");
+  byId("to-game").removeAttribute("aria-current");
+  byId(isGame ? "to-game" : "to-photos").setAttribute("aria-current", "page");
+  setProblem("");
   if (!model) return;
-  if (game) {
-    play.open();
+
+  if (isGame) {
+    game.open();
     return;
   }
-  play.close();
+  game.close();
   map.clear();
-  map.whole();
-  at("result").replaceChildren();
-  if (said) say(showResult(map, model, said));
-  else changed();
+  map.showRegion();
+  byId("result").replaceChildren();
+  if (prediction) setStatus(showPrediction(map, model, prediction));
+  else updatePhotos();
 }
 
 async function start() {
   try {
-    ({ models, upload_mib: most } = await ask("/models"));
-    at("model").replaceChildren(...models.map((one) => make("option", { value: one.name }, one.name)));
-    at("model-choice").hidden = models.length < 2;
-    at("model").addEventListener("change", (event) => choose(event.target.value).catch((error) => complain(error.message)));
-    await choose(models[0].name);
+    ({ models, upload_mib: maxMib } = await request("/models"));
+    byId("model").replaceChildren(...models.map(({ name }) => makeElement("option", { value: name }, name)));
+    byId("model-choice").hidden = models.length < 2;
+    byId("model").addEventListener("change", (event) =>
+      chooseModel(event.target.value).catch((error) => setProblem(error.message)));
+    await chooseModel(models[0].name);
   } catch (error) {
-    complain(error.message);
+    setProblem(error.message);
   }
 }
 
-addEventListener("hashchange", route);
-route();
+addEventListener("hashchange", openTab);
+openTab();
 start();
