@@ -26,7 +26,7 @@ from geoguesser.errors import (
     check_number,
 )
 from geoguesser.exporting.hub import check_push, push_folder
-from geoguesser.exporting.model_card import MARK, render_model_card
+from geoguesser.exporting.model_card import CARD_MARK, render_model_card
 from geoguesser.exporting.programs import (
     OutputDifference,
     Probe,
@@ -152,7 +152,7 @@ def _check_out(out: Path) -> None:
         raise ConfigError.at(f"out={out}", "must be a folder")
     others = sorted(one.name for one in out.iterdir() if one.name not in FILES)
     card = out / CARD
-    ours = not card.exists() or MARK in card.read_text(encoding="utf-8", errors="replace")
+    ours = not card.exists() or CARD_MARK in card.read_text(encoding="utf-8", errors="replace")
     if others or not ours:
         found = others[0] if others else CARD
         raise ConfigError.at(f"out={out}", "must be new, empty, or an earlier export", found=found)

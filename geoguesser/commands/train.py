@@ -29,7 +29,7 @@ from geoguesser.errors import (
 )
 from geoguesser.geo.region import Region
 from geoguesser.inference import predictor as locator
-from geoguesser.model.backbone import Backbone
+from geoguesser.model.backbone import TimmBackbone
 from geoguesser.reporting.run import result as results
 from geoguesser.reporting.run.report import RunReport
 from geoguesser.runs.redaction import redact_config, remove_secrets
@@ -207,11 +207,11 @@ class TrainingRun:
     def _lap(self) -> float:
         return round(time.perf_counter() - self.started - sum(self.times.values()), 3)
 
-    def _normalise(self, backbone: Backbone) -> None:
+    def _normalise(self, backbone: TimmBackbone) -> None:
         """With image.normalise=dataset the network takes mean and std from the training views."""
         if self.parts.image.normalise == "dataset":
             mean, std = self.data.pixel_stats()
-            backbone.normalise_by(mean, std)
+            backbone.set_normalisation(mean, std)
             shown = " ".join(f"{value:.3f}" for value in (*mean, *std))
             log.info("normalised by the training views: mean and std of red, green, blue %s", shown)
 

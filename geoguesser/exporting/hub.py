@@ -11,7 +11,7 @@ from pathlib import Path
 
 from geoguesser.errors import ConfigError, GeoguesserError, first_line
 
-NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+REPOSITORY_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 TOKEN = re.compile(r"hf_\w+|Bearer \S+")
 
 
@@ -22,7 +22,7 @@ def check_push(repository: str) -> None:
         ConfigError: The name is none, the client is not installed, it is told to stay offline, or it has no token.
     """
     key = f"push={repository}"
-    if not NAME.fullmatch(repository):
+    if not REPOSITORY_NAME.fullmatch(repository):
         raise ConfigError.at("push", "must be OWNER/NAME", found=repository)
     if find_spec("huggingface_hub") is None:
         raise ConfigError.at(key, "needs huggingface_hub, not installed", remedy="Install geoguesser[hub].")

@@ -18,7 +18,7 @@ BASELINES = {
     "nearest": "nearest look-alike by pixels",
     "best_constant": "best constant answer",
 }
-MARK = "library_name: geoguesser"  # a README.md with this is ours to replace
+CARD_MARK = "library_name: geoguesser"  # a README.md with this is ours to replace
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +72,7 @@ def render_model_card(card: ModelCard) -> str:
     known = any(interval is not None and interval.low is not None for interval in (card.mean, card.median))
 
     return render_markdown(
-        "model_card.md", card=card, mark=MARK, rows=rows, intervals=known, counts=result.get("counts")
+        "model_card.md", card=card, mark=CARD_MARK, rows=rows, intervals=known, counts=result.get("counts")
     )
 
 

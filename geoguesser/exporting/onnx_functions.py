@@ -15,7 +15,7 @@ from onnxscript import opset20
 OPSET = 20
 op: Any = opset20  # its stubs want more than its functions do
 FLOAT, DOUBLE = 1, 11  # onnx.TensorProto's numbers
-LEAST = 1e-30  # keeps a division by the length of a zero vector from being none
+MIN_LENGTH = 1e-30  # keeps a division by the length of a zero vector from being none
 
 
 def arctan2(self: Any, other: Any) -> Any:
@@ -24,10 +24,10 @@ def arctan2(self: Any, other: Any) -> Any:
     The correction leaves the cube of the first error, of 1e-7: nothing.
     """
     y, x = op.Cast(self, to=DOUBLE), op.Cast(other, to=DOUBLE)
-    length = op.Max(hypot(y, x), _double(LEAST))
+    length = op.Max(hypot(y, x), _double(MIN_LENGTH))
     y, x = op.Div(y, length), op.Div(x, length)
     up, along = op.Cast(op.Abs(y), to=FLOAT), op.Cast(op.Abs(x), to=FLOAT)
-    angle = op.Atan(op.Div(op.Min(up, along), op.Max(up, along, _single(LEAST))))
+    angle = op.Atan(op.Div(op.Min(up, along), op.Max(up, along, _single(MIN_LENGTH))))
     angle = op.Where(op.Greater(up, along), op.Sub(_single(math.pi / 2.0), angle), angle)
     angle = op.Where(op.Less(x, _double(0.0)), op.Sub(_single(math.pi), angle), angle)
     angle = op.Cast(op.Where(op.Less(y, _double(0.0)), op.Neg(angle), angle), to=DOUBLE)
@@ -55,7 +55,7 @@ def _double(value: float) -> Any:
     return op.Cast(op.Constant(value_float=value), to=DOUBLE)
 
 
-TABLE: dict[Callable[..., Any], Callable[..., Any]] = {
+ONNX_FUNCTIONS: dict[Callable[..., Any], Callable[..., Any]] = {
     torch.ops.aten.acos.default: arccos,
     torch.ops.aten.atan2.default: arctan2,
     torch.ops.aten.hypot.default: hypot,

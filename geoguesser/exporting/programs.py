@@ -24,10 +24,10 @@ from geoguesser.exporting.traceable import ExportableNetwork, compute_distance_k
 from geoguesser.system.files import open_replacement, replace_file
 
 INPUTS = ("images", "mask")
-RECORD = "geoguesser.json"  # what a program says of itself: a file in torch's, metadata in ONNX's
+RECORD_FILE = "geoguesser.json"  # what a program says of itself: a file in torch's, metadata in ONNX's
 ONNX_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 
-Answering = Callable[[Tensor, Tensor], Sequence[Tensor]]
+Program = Callable[[Tensor, Tensor], Sequence[Tensor]]
 
 
 class Probe(NamedTuple):
@@ -75,7 +75,7 @@ def write_torch(program: ExportedProgram, file: Path, record: dict[str, Any]) ->
         record: Plain values that it says of itself.
     """
     with _hushed(), open_replacement(file) as stream:
-        torch.export.save(program, stream, extra_files={RECORD: json.dumps(record)})
+        torch.export.save(program, stream, extra_files={RECORD_FILE: json.dumps(record)})
 
 
 def write_onnx(program: ExportedProgram, file: Path, record: dict[str, Any], outputs: Sequence[str]) -> None:
@@ -91,7 +91,7 @@ def write_onnx(program: ExportedProgram, file: Path, record: dict[str, Any], out
         ConfigError: A package is not installed.
     """
     check_onnx()
-    from geoguesser.exporting.onnx_functions import OPSET, TABLE
+    from geoguesser.exporting.onnx_functions import ONNX_FUNCTIONS, OPSET
 
     with torch.no_grad(), _hushed():  # with gradients its passes fall over a scan
         made = torch.onnx.export(
@@ -100,7 +100,7 @@ def write_onnx(program: ExportedProgram, file: Path, record: dict[str, Any], out
             opset_version=OPSET,
             input_names=INPUTS,
             output_names=list(outputs),
-            custom_translation_table=TABLE,
+            custom_translation_table=ONNX_FUNCTIONS,
             external_data=False,
             verbose=False,
         )
@@ -121,14 +121,14 @@ def check_onnx() -> None:
         )  # fmt: skip
 
 
-def open_torch(file: Path) -> Answering:
+def open_torch(file: Path) -> Program:
     """A program of torch.export, to be called with views and mask."""
     with _hushed():
         module = torch.export.load(file).module()
-    return cast(Answering, torch.no_grad()(module))
+    return cast(Program, torch.no_grad()(module))
 
 
-def open_onnx(file: Path, *, threads: int = 0) -> Answering:
+def open_onnx(file: Path, *, threads: int = 0) -> Program:
     """A program in ONNX Runtime on the CPU, to be called with views and mask.
 
     Args:
@@ -170,7 +170,7 @@ def make_probes(size: int, *, seed: int = 0) -> list[Probe]:
     return found
 
 
-def compute_difference(answer: Answering, network: ExportableNetwork, tried: Sequence[Probe]) -> OutputDifference:
+def compute_difference(answer: Program, network: ExportableNetwork, tried: Sequence[Probe]) -> OutputDifference:
     """Compares a program with the network that it was made from.
 
     Args:

@@ -18,9 +18,14 @@ from geoguesser.inference.predictor import Predictor
 from geoguesser.reporting.run.result import collect_versions
 from geoguesser.runs.config_history import shorten_target
 
-KINDS = {"demo_data": "demo", "PlacesDataModule": "places", "StoreDataModule": "store"}
-EVALUATE: dict[str, Any] = {"confidence": 0.95, "samples": 5000, "seed": 0, "block_km": None}  # conf/evaluate.yaml
-POINT = ["latitude", "longitude"]
+DATA_KINDS = {"demo_data": "demo", "PlacesDataModule": "places", "StoreDataModule": "store"}
+INTERVAL_SETTINGS: dict[str, Any] = {
+    "confidence": 0.95,
+    "samples": 5000,
+    "seed": 0,
+    "block_km": None,
+}  # conf/evaluate.yaml
+COORDINATE_COLUMNS = ["latitude", "longitude"]
 
 
 class RunFacts(NamedTuple):
@@ -53,7 +58,7 @@ def read_facts(checkpoint: Path, config: Mapping[str, Any] | None, region: Regio
         CheckpointError: result.json or predictions_test.csv is there and broken.
     """
     target = str(((config or {}).get("data") or {}).get("_target_", ""))
-    data, run = KINDS.get(shorten_target(target)), checkpoint.parent.parent
+    data, run = DATA_KINDS.get(shorten_target(target)), checkpoint.parent.parent
     if checkpoint.parent.name != "checkpoints" or not (run / "result.json").is_file():
         return RunFacts(data)
     try:
@@ -63,15 +68,15 @@ def read_facts(checkpoint: Path, config: Mapping[str, Any] | None, region: Regio
         if not file.is_file():
             return RunFacts(data, result)
         table = pd.read_csv(file)
-        predicted_deg = table[POINT].to_numpy(float)
-        true_deg = table[[f"true_{name}" for name in POINT]].to_numpy(float)
+        predicted_deg = table[COORDINATE_COLUMNS].to_numpy(float)
+        true_deg = table[[f"true_{name}" for name in COORDINATE_COLUMNS]].to_numpy(float)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CheckpointError.at(
             str(run), f"must hold a whole result.json and predictions_test.csv ({first_line(error)})"
         ) from error
     if len(table) != count or count == 0:
         return RunFacts(data, result)
-    found = compute_metrics(predicted_deg, true_deg, region, **EVALUATE)
+    found = compute_metrics(predicted_deg, true_deg, region, **INTERVAL_SETTINGS)
     mean, median = (Interval(**found["error_km"][name]) for name in ("mean", "median"))
     return RunFacts(data, result, mean, median, found["units"])
 

@@ -22,10 +22,10 @@ from geoguesser.model.heads.classification import ClassificationHead, Head, Regr
 from geoguesser.model.network import GeoNetwork
 from geoguesser.model.uncertainty import MIN_LOGIT
 
-DEGREES = (6, 10, 16, 24)  # of the polynomials that are tried in place of a CRS's inverse
-MAX_OFF_KM = 1e-3
+POLYNOMIAL_DEGREES = (6, 10, 16, 24)  # of the polynomials that are tried in place of a CRS's inverse
+MAX_INVERSE_ERROR_KM = 1e-3
 KNOTS_PER_DEGREE = 3
-FINE = 151  # points a side of the grid on which a polynomial is compared with pyproj
+CHECK_POINTS_PER_SIDE = 151  # points a side of the grid on which a polynomial is compared with pyproj
 
 
 class ExportableNetwork(nn.Module):
@@ -109,7 +109,7 @@ class _PointAnswer(nn.Module):
         return (from_unit(vectors),)
 
     def reference(self, out: Tensor) -> tuple[Tensor, ...]:
-        return (torch.from_numpy(self.head.before_land(out)),)
+        return (torch.from_numpy(self.head.decode_unsnapped(out)),)
 
 
 def _answer(head: Head, temperature: float, steps: int) -> tuple[Any, tuple[str, ...]]:
@@ -147,22 +147,22 @@ class InverseProjection(nn.Module):
         """
         bounds = np.array(region.land_m.bounds)
         low, high = bounds[:2], bounds[2:]
-        fine = _grid(np.linspace(-1.0, 1.0, FINE))
+        fine = _grid(np.linspace(-1.0, 1.0, CHECK_POINTS_PER_SIDE))
         true_deg = region.to_degrees(low + (fine + 1.0) / 2.0 * (high - low))
         off_km = np.inf
-        for degree in DEGREES if np.isfinite(true_deg).all() else ():
+        for degree in POLYNOMIAL_DEGREES if np.isfinite(true_deg).all() else ():
             knots = chebyshev.chebpts1(KNOTS_PER_DEGREE * degree)
             at = _grid(knots)
             vectors = to_unit(region.to_degrees(low + (at + 1.0) / 2.0 * (high - low)))
             made = cls(low, high, _coefficients(knots, vectors, degree))
             found = from_unit(made(torch.from_numpy(low + (fine + 1.0) / 2.0 * (high - low)))).numpy()
             off_km = float(haversine_km(found, true_deg).max())
-            if off_km <= MAX_OFF_KM:
+            if off_km <= MAX_INVERSE_ERROR_KM:
                 return made
         raise RegionError.at(
             f"the CRS of region {region.name}",
             f"cannot be put into a program: over the box around the land its inverse is no polynomial of degree "
-            f"{DEGREES[-1]} to a metre",
+            f"{POLYNOMIAL_DEGREES[-1]} to a metre",
             found=f"{off_km * 1000.0:.3g} m off",
             remedy="Train with head.space=sphere, or export formats=[portable] alone.",
         )

@@ -11,13 +11,13 @@ import torch
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from geoguesser.model.backbone import Backbone
+from geoguesser.model.backbone import TimmBackbone
 
 TOLERANCE = 1e-4  # of the largest feature; rounding makes about 1e-5
 PROBES, PROBE_PX = 2, 64
 
 
-def fold_batchnorm(backbone: Backbone) -> Backbone:
+def fold_batchnorm(backbone: TimmBackbone) -> TimmBackbone:
     """A copy of the backbone with BatchNorm folded into convolutions; the backbone itself where that goes wrong.
 
     A BatchNorm is folded into the convolution that stands right before it in its module. That this is also the

@@ -26,8 +26,8 @@ from geoguesser.model.fusion import ConcatFusion, MeanFusion
 from geoguesser.model.heads.classification import ClassificationHead
 from geoguesser.model.network import GeoNetwork
 
-EXACT, GRADIENT = "CAM", "Grad-CAM"
-POOLED_WITHIN = 1e-4  # of the largest feature: how near to its mean a map must be pooled to count as a mean
+EXACT_METHOD, GRADIENT_METHOD = "CAM", "Grad-CAM"
+MAX_POOLING_ERROR = 1e-4  # of the largest feature: how near to its mean a map must be pooled to count as a mean
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class Activation:
 
 
 @dataclass(frozen=True)
-class LeftOut:
+class LeaveOneOut:
     """What changes where one view of a place is left out. NaN where there is no such view, or no other.
 
     Attributes:
@@ -95,7 +95,7 @@ def find_last_map(network: GeoNetwork, images: Tensor) -> LastMap:
     """
     model = cast(Any, network.backbone.model)
     with torch.no_grad():
-        normal = network.backbone.normalised(images)
+        normal = network.backbone.normalise(images)
     kept: list[Tensor] = []
 
     def keep(_: nn.Module, given: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
@@ -155,10 +155,10 @@ def compute_activation(network: GeoNetwork, images: Tensor, mask: Tensor, cell: 
         weights = at_features[:, :, None, None]
         maps = (weights * (values - centre[:, :, None, None])).sum(dim=1) / values[0, 0].numel()
         maps = maps * mask[:, None, None]
-        return Activation(chosen, EXACT, maps, whole, whole - float(maps.sum()))
+        return Activation(chosen, EXACT_METHOD, maps, whole, whole - float(maps.sum()))
     weights = found.spatial(gradient).mean(dim=(2, 3), keepdim=True)
     maps = torch.relu((weights * values).sum(dim=1)) * mask[:, None, None]
-    return Activation(chosen, GRADIENT, maps, whole, None)
+    return Activation(chosen, GRADIENT_METHOD, maps, whole, None)
 
 
 def is_linear(network: GeoNetwork) -> bool:
@@ -185,7 +185,7 @@ def _pooled_by_mean(values: Tensor, features: Tensor) -> bool:
     pooled = values.mean(dim=(2, 3))
     if pooled.shape != features.shape:
         return False
-    return bool((pooled - features).abs().max() <= POOLED_WITHIN * features.abs().max().clamp(min=1e-12))
+    return bool((pooled - features).abs().max() <= MAX_POOLING_ERROR * features.abs().max().clamp(min=1e-12))
 
 
 @torch.no_grad()
@@ -218,7 +218,7 @@ def _scores(network: GeoNetwork, out: Tensor, cells: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def leave_one_out(network: GeoNetwork, features: Tensor, mask: Tensor) -> LeftOut:
+def leave_one_out(network: GeoNetwork, features: Tensor, mask: Tensor) -> LeaveOneOut:
     """Answers with each view left out in turn, as if it were absent.
 
     Args:
@@ -243,7 +243,7 @@ def leave_one_out(network: GeoNetwork, features: Tensor, mask: Tensor) -> LeftOu
         if cells is not None:
             change = (_scores(network, whole, cells) - _scores(network, out, cells)).double()
             lost.append(torch.where(possible, change, nowhere))
-    return LeftOut(torch.stack(moved, 1), torch.stack(coords, 1), torch.stack(lost, 1) if lost else None)
+    return LeaveOneOut(torch.stack(moved, 1), torch.stack(coords, 1), torch.stack(lost, 1) if lost else None)
 
 
 def get_first_filters(network: GeoNetwork) -> Tensor | None:

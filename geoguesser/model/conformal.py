@@ -74,7 +74,7 @@ def _rank(count: int, level: float) -> int:
     return max(1, math.ceil((count + 1) * level - 1e-9))  # 20 x 0.95 is a little more than 19 in binary
 
 
-def interval_95(hits: int, count: int) -> tuple[float, float]:
+def compute_interval_95(hits: int, count: int) -> tuple[float, float]:
     """Wilson's 95 % interval of a share: `hits` of `count`, which is at least 1.
 
     Source: E. B. Wilson, J. Am. Stat. Assoc. 22 (1927), 209.

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from geoguesser.errors import ConfigError, check_int, check_number
 
 NUM_VIEWS = 4
-BRANCH_AT_START = 0.01  # how large attention's own part is at the start, for hidden values of size 1
-HEADING_AT_START = 0.5  # the size of a projected view, so that headings can be told apart at once
+BRANCH_INIT_SIZE = 0.01  # how large attention's own part is at the start, for hidden values of size 1
+HEADING_INIT_SIZE = 0.5  # the size of a projected view, so that headings can be told apart at once
 
 
 class Fusion(nn.Module, ABC):
@@ -153,7 +153,7 @@ class AttentionFusion(Fusion):
         if self.width % self.heads:
             raise ConfigError.at("fusion.width", f"must be a multiple of fusion.heads={heads}", found=self.width)
         self.project = nn.Sequential(nn.LayerNorm(feature_size), nn.Linear(feature_size, self.width))
-        self.headings = nn.Parameter(HEADING_AT_START * torch.randn(NUM_VIEWS, self.width))
+        self.headings = nn.Parameter(HEADING_INIT_SIZE * torch.randn(NUM_VIEWS, self.width))
         layer = nn.TransformerEncoderLayer(
             self.width,
             self.heads,
@@ -170,7 +170,7 @@ class AttentionFusion(Fusion):
             if parameter.dim() > 1:
                 nn.init.xavier_uniform_(parameter)
         self.back = nn.Linear(self.width, feature_size, bias=False)  # no bias: no views stay zeros
-        nn.init.normal_(self.back.weight, std=BRANCH_AT_START / math.sqrt(self.width))
+        nn.init.normal_(self.back.weight, std=BRANCH_INIT_SIZE / math.sqrt(self.width))
 
     def forward(self, features: Tensor, mask: Tensor) -> Tensor:
         tokens = self.project(_present(features, mask)) + self.headings
@@ -197,11 +197,11 @@ def restore_fusion(state: dict[str, Any] | str, feature_size: int) -> Fusion:
         state: What `Fusion.state` gave, or what an older checkpoint holds.
         feature_size: D, of the backbone.
     """
-    values = full_state(state)
+    values = complete_fusion_state(state)
     return FUSIONS[values.pop("kind")](feature_size, **values)
 
 
-def full_state(state: dict[str, Any] | str) -> dict[str, Any]:
+def complete_fusion_state(state: dict[str, Any] | str) -> dict[str, Any]:
     """A recorded fusion as it would be recorded now: older checkpoints hold its kind alone."""
     return {"kind": state, "view_dropout": 0.0} if isinstance(state, str) else dict(state)
 

@@ -21,8 +21,8 @@ from geoguesser.geo.grid import Grid
 
 LossTarget = dict[str, Tensor]
 
-MIN_NEAR = 32  # class points that take part in a smoothed target; of more, where these do not hold all of it
-NEGLIGIBLE = 1e-4  # share of a smoothed target that the farthest of them may still have
+MIN_NEIGHBOURS = 32  # class points that take part in a smoothed target; of more, where these do not hold all of it
+NEGLIGIBLE_SHARE = 1e-4  # share of a smoothed target that the farthest of them may still have
 
 
 class CellLoss(ABC):
@@ -74,12 +74,12 @@ class CellLoss(ABC):
             target: The batch's rows of `targets`, and `weight` (B,) where places are weighed.
             class_vectors: (K, 3) unit vectors of the class points.
         """
-        losses = self.of_each(logits.float(), target, class_vectors)
+        losses = self.compute_losses(logits.float(), target, class_vectors)
         weight = target.get("weight")
         return losses.mean() if weight is None else (losses * weight).mean()
 
     @abstractmethod
-    def of_each(self, logits: Tensor, target: LossTarget, class_vectors: Tensor) -> Tensor:
+    def compute_losses(self, logits: Tensor, target: LossTarget, class_vectors: Tensor) -> Tensor:
         """(B,) the loss of each place."""
 
 
@@ -100,7 +100,7 @@ class CrossEntropy(CellLoss):
         if self.label_smoothing == 1.0:
             raise ConfigError.at("loss.label_smoothing", "must be below 1", found=label_smoothing)
 
-    def of_each(self, logits: Tensor, target: LossTarget, class_vectors: Tensor) -> Tensor:
+    def compute_losses(self, logits: Tensor, target: LossTarget, class_vectors: Tensor) -> Tensor:
         return functional.cross_entropy(
             logits, target["cell"], label_smoothing=self.label_smoothing, reduction="none"
         )
@@ -133,7 +133,7 @@ class SmoothedCrossEntropy(CellLoss):
         near, share = compute_smoothed_targets(coords_deg, grid.class_points_deg, reach_km)
         return found | {"near": torch.from_numpy(near), "share": torch.from_numpy(share)}
 
-    def of_each(self, logits: Tensor, target: LossTarget, class_vectors: Tensor) -> Tensor:
+    def compute_losses(self, logits: Tensor, target: LossTarget, class_vectors: Tensor) -> Tensor:
         near = logits.gather(1, target["near"].long())
         return torch.logsumexp(logits, dim=1) - (near * target["share"]).sum(dim=1)
 
@@ -153,7 +153,7 @@ class ExpectedDistance(CellLoss):
         unit_km = torch.full((len(vectors),), float(np.mean(grid.class_sides_km)))
         return super().targets(grid, coords_deg) | {"vector": vectors, "unit_km": unit_km}
 
-    def of_each(self, logits: Tensor, target: LossTarget, class_vectors: Tensor) -> Tensor:
+    def compute_losses(self, logits: Tensor, target: LossTarget, class_vectors: Tensor) -> Tensor:
         distance = compute_arcs_km(target["vector"], class_vectors) / target["unit_km"][:, None]
         return (torch.softmax(logits, dim=1) * distance).sum(dim=1)
 
@@ -174,13 +174,13 @@ def compute_smoothed_targets(
     """
     tree = cKDTree(to_unit(class_points_deg))
     vectors, most = to_unit(coords_deg), len(class_points_deg)
-    count = min(MIN_NEAR, most)
+    count = min(MIN_NEIGHBOURS, most)
     while True:
         chords, near = tree.query(vectors, k=np.arange(1, count + 1))
         arcs = chord_to_km(np.asarray(chords))
         share = np.exp((arcs[:, :1] - arcs) / reach_km[:, None])
         share /= share.sum(axis=1, keepdims=True)
-        if count == most or np.mean(share[:, -1] > NEGLIGIBLE) <= 0.01:
+        if count == most or np.mean(share[:, -1] > NEGLIGIBLE_SHARE) <= 0.01:
             return np.asarray(near, dtype=np.int32), np.asarray(share, dtype=np.float32)
         count = min(2 * count, most)
 

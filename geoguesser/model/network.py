@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from geoguesser.geo.region import Region
-from geoguesser.model.backbone import Backbone, restore_backbone
+from geoguesser.model.backbone import TimmBackbone, restore_backbone
 from geoguesser.model.fusion import Fusion, restore_fusion
 from geoguesser.model.heads.classification import Head
 from geoguesser.model.heads.registry import restore_head
@@ -27,7 +27,7 @@ class GeoNetwork(nn.Module):
             locked ones never do.
     """
 
-    def __init__(self, backbone: Backbone, fusion: Fusion, head: Head) -> None:
+    def __init__(self, backbone: TimmBackbone, fusion: Fusion, head: Head) -> None:
         super().__init__()
         self.backbone = backbone
         self.fusion = fusion

@@ -22,11 +22,13 @@ from geoguesser.model import conformal
 from geoguesser.model.heads.classification import ClassificationHead, Head
 
 LEVELS = {"50": 0.5, "90": 0.9, "95": 0.95}
-TEMPERATURES = (0.05, 20.0)  # where the temperature is sought
+TEMPERATURE_RANGE = (0.05, 20.0)  # where the temperature is sought
 MIN_LOGIT = -100.0  # below the most probable cell's; an impossible cell costs no infinite loss
-IN_SQUARE = 0.382598  # of its side a uniform place in a square lies from the centre: (sqrt 2 + asinh 1) / 6
-FARTHEST_KM = math.pi * EARTH_RADIUS_KM
-CHUNK = 2**22  # probabilities that are at work at once
+MEAN_DISTANCE_IN_SQUARE = (
+    0.382598  # of its side a uniform place in a square lies from the centre: (sqrt 2 + asinh 1) / 6
+)
+MAX_DISTANCE_KM = math.pi * EARTH_RADIUS_KM
+MAX_CHUNK_VALUES = 2**22  # probabilities that are at work at once
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,7 @@ class HeadOutput:
     vectors: FloatArray | None = None
     sides_km: FloatArray | None = None
 
-    def part(self, start: int, stop: int) -> HeadOutput:
+    def slice_places(self, start: int, stop: int) -> HeadOutput:
         """What is said of some places in a row."""
         if self.logits is None or self.vectors is None:
             return HeadOutput(self.answers_deg[start:stop])
@@ -95,7 +97,7 @@ def fit_temperature(logits: FloatArray, cell: IntArray) -> float:
     Source: C. Guo et al., "On Calibration of Modern Neural Networks", arXiv 1706.04599. The mean is convex
     in 1 / temperature, so it has one minimum.
     """
-    low, high = np.log(TEMPERATURES)
+    low, high = np.log(TEMPERATURE_RANGE)
     found: Any = minimize_scalar(
         lambda log_t: compute_nll(logits, cell, math.exp(log_t)),
         bounds=(low, high),
@@ -127,7 +129,7 @@ def compute_expected_km(posterior: FloatArray, away_km: FloatArray, sides_km: Fl
         away_km: (N, K) from the answer to each cell's point.
         sides_km: (K,) the cells' sides.
     """
-    return (posterior * np.hypot(away_km, IN_SQUARE * sides_km)).sum(axis=1)
+    return (posterior * np.hypot(away_km, MEAN_DISTANCE_IN_SQUARE * sides_km)).sum(axis=1)
 
 
 @dataclass(frozen=True)
@@ -174,7 +176,7 @@ class Calibration:
         }
         return cls(len(error_km), temperature, float(error_km.mean() / raw.mean()), mass, stretch)
 
-    def of_places(self, said: HeadOutput, cell: IntArray | None = None) -> dict[str, npt.NDArray[Any]]:
+    def describe_places(self, said: HeadOutput, cell: IntArray | None = None) -> dict[str, npt.NDArray[Any]]:
         """What is known of each place, by name: (N,) arrays.
 
         Args:
@@ -187,15 +189,15 @@ class Calibration:
             whole cells, be they land or sea) and, with true cells given, set_LEVEL_holds.
         """
         count = 1 if said.logits is None else said.logits.shape[1]
-        step = max(1, CHUNK // count)
+        step = max(1, MAX_CHUNK_VALUES // count)
         starts = range(0, max(1, len(said.answers_deg)), step)
         parts = [
-            self._of_part(said.part(at, at + step), None if cell is None else cell[at : at + step])
+            self._describe_slice(said.slice_places(at, at + step), None if cell is None else cell[at : at + step])
             for at in starts
         ]
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
-    def _of_part(self, said: HeadOutput, cell: IntArray | None) -> dict[str, npt.NDArray[Any]]:
+    def _describe_slice(self, said: HeadOutput, cell: IntArray | None) -> dict[str, npt.NDArray[Any]]:
         if said.logits is None or said.sides_km is None or self.temperature is None:
             return self._radii(compute_raw_expected_km(said, None))
         raw, posterior = (
@@ -221,7 +223,7 @@ class Calibration:
 
     def _radii(self, raw: FloatArray) -> dict[str, npt.NDArray[Any]]:
         known = {name: stretch for name, stretch in self.stretch.items() if stretch is not None}
-        return {f"radius_{name}_km": np.minimum(stretch * raw, FARTHEST_KM) for name, stretch in known.items()}
+        return {f"radius_{name}_km": np.minimum(stretch * raw, MAX_DISTANCE_KM) for name, stretch in known.items()}
 
     def state(self) -> dict[str, Any]:
         """Plain values from which `restore_calibration` makes the same."""

@@ -124,4 +124,4 @@ def test_words_are_those_of_conf():
     assert found["head", "geoguesser.model.heads.classification.RegressionHead.fit"] == "regression"
     assert found["data", "geoguesser.data.sources.places.StoreDataModule"] == "store"
     assert found["grid", "geoguesser.geo.grid.SquareGrid"] == "square"
-    assert ("backbone", "geoguesser.model.backbone.Backbone") not in found  # several choices share it
+    assert ("backbone", "geoguesser.model.backbone.TimmBackbone") not in found  # several choices share it

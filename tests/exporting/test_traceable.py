@@ -31,7 +31,7 @@ from geoguesser.geo.distance import from_unit, haversine_km
 from geoguesser.geo.grid import SquareGrid
 from geoguesser.geo.grid_builders import PyramidGrid
 from geoguesser.geo.region import PlaneRegion, SphereRegion
-from geoguesser.model.backbone import Backbone
+from geoguesser.model.backbone import TimmBackbone
 from geoguesser.model.decoder import ArgmaxDecoder, Decoder, MeanDecoder, MedianDecoder, TopKDecoder
 from geoguesser.model.fusion import AttentionFusion, ConcatFusion, MeanFusion
 from geoguesser.model.heads.classification import ClassificationHead, RegressionHead
@@ -58,7 +58,7 @@ def network_of(
     decoder: Decoder | None = None,
 ) -> GeoNetwork:
     torch.manual_seed(0)
-    backbone = Backbone(name=name, pretrained=False)
+    backbone = TimmBackbone(name=name, pretrained=False)
     fused = fusion(backbone.feature_size)
     head = kind.fit(
         in_features=fused.output_size,
@@ -119,7 +119,7 @@ def test_a_regression_head_answers_before_it_moves_to_the_land(space: str) -> No
     with torch.no_grad():
         (coords_deg,) = made(images, mask)
         out = network(images, mask)
-    own = network.head.before_land(out)
+    own = network.head.decode_unsnapped(out)
     assert float(haversine_km(coords_deg.numpy(), own).max()) < 0.002
     snapped = network.head.decode(out).numpy()
     np.testing.assert_allclose(REGION.snap(own), snapped, atol=1e-5)
@@ -151,7 +151,7 @@ def test_the_polynomial_is_the_projections_inverse(land: str, croatia: PlaneRegi
 def test_a_projection_that_no_polynomial_follows_is_refused(
     croatia: PlaneRegion, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(exportable, "DEGREES", (1, 2))
+    monkeypatch.setattr(exportable, "POLYNOMIAL_DEGREES", (1, 2))
     with pytest.raises(RegionError) as caught:
         InverseProjection.fit(croatia)
     message = str(caught.value)

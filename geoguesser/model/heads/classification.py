@@ -55,7 +55,7 @@ class Head(nn.Module, ABC):
         self.register_buffer("centre", torch.zeros(in_features))
         self.register_buffer("spread", torch.ones(()))
 
-    def scale_by(self, fused: Tensor) -> None:
+    def fit_scaling(self, fused: Tensor) -> None:
         """Learns how fused vectors are centred and scaled: by each feature's mean, and by one deviation for all.
 
         One for all, for what hardly varies between places is mostly noise, and would be blown up by its own.
@@ -282,9 +282,9 @@ class RegressionHead(Head):
         return functional.mse_loss(out.float(), target["point"])
 
     def decode(self, out: Tensor) -> Tensor:
-        return torch.from_numpy(self.region.snap(self.before_land(out))).to(out.device, torch.float32)
+        return torch.from_numpy(self.region.snap(self.decode_unsnapped(out))).to(out.device, torch.float32)
 
-    def before_land(self, out: Tensor) -> FloatArray:
+    def decode_unsnapped(self, out: Tensor) -> FloatArray:
         """(B, output_size) -> (B, 2) latitude and longitude in degrees, before they are moved to the land."""
         values = out.detach().cpu().double() * self.scale + torch.from_numpy(self.offset)
         if self.space == "sphere":

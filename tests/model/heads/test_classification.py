@@ -141,7 +141,7 @@ def test_training_starts_from_the_shares_of_the_cells(region: PlaneRegion, place
 def test_what_the_head_is_given_is_centred_and_scaled(head: ClassificationHead) -> None:
     made = copy.deepcopy(head)
     fused = torch.randn(500, 8, generator=torch.Generator().manual_seed(0)) * torch.arange(1.0, 9.0) + 100.0
-    made.scale_by(fused)
+    made.fit_scaling(fused)
     values = fused.double().numpy()
     np.testing.assert_allclose(made.centre.numpy(), values.mean(axis=0), rtol=1e-6)
     assert float(made.spread) == pytest.approx(np.sqrt(values.var(axis=0).mean()), rel=1e-6)
@@ -150,7 +150,7 @@ def test_what_the_head_is_given_is_centred_and_scaled(head: ClassificationHead) 
     scaled = (values - values.mean(axis=0)) / np.sqrt(values.var(axis=0).mean())
     expected = scaled @ made.linear.weight.detach().double().numpy().T + made.linear.bias.detach().double().numpy()
     np.testing.assert_allclose(made(fused).detach().numpy(), expected, atol=1e-3)
-    made.scale_by(fused[:1])  # no spread at all
+    made.fit_scaling(fused[:1])  # no spread at all
     assert float(made.spread) == 1.0
 
 

@@ -135,7 +135,7 @@ def test_it_learns_where_in_a_cell_a_place_lies() -> None:
                 decoder=ArgmaxDecoder(),
             )
         )
-        head.scale_by(features)
+        head.fit_scaling(features)
         optimizer = torch.optim.Adam(head.parameters(), lr=0.05)
         target = head.targets(places)
         for _ in range(200):
