@@ -18,7 +18,7 @@ from geoguesser.data.datamodule import PlacesData
 from geoguesser.data.splits import check_hold_out
 from geoguesser.errors import ConfigError, check_bool, check_int, check_mapping
 from geoguesser.geo.region import Region
-from geoguesser.model.backbone import TimmBackbone
+from geoguesser.model.backbone import Backbone
 from geoguesser.model.network import GeoNetwork
 from geoguesser.system.memo import Memo
 from geoguesser.tracking.loggers import CsvRunLogger, RunLogger
@@ -164,18 +164,18 @@ class RunParts:
         """How many cells are asked for; None where the grid is not asked by number, or the head has none."""
         return self.head_parts["grid"].asked(region) if "grid" in self.head_parts else None
 
-    def backbone(self) -> TimmBackbone:
+    def backbone(self) -> Backbone:
         """The backbone, with its weights unless they come from another run."""
         node = dict(self._order.config["backbone"])
         if self._order.config["init_from"] and node.get("weights"):
             raise ConfigError.at("backbone.weights", "must be null with init_from", found=node["weights"])
         if self._order.config["init_from"] or self._order.config["resume"]:  # its weights come from there
             node |= {"pretrained": False, "weights": None}
-        made: TimmBackbone = build(node, "backbone")
+        made: Backbone = build(node, "backbone")
         made.check_size(self.image.size)
         return made
 
-    def network(self, backbone: TimmBackbone, region: Region, data: PlacesData) -> tuple[GeoNetwork, bool]:
+    def network(self, backbone: Backbone, region: Region, data: PlacesData) -> tuple[GeoNetwork, bool]:
         """The network for places whose split is known, and whether its head is trained already (`init_from`)."""
         fusion = build(self._order.config["fusion"], "fusion", feature_size=backbone.feature_size)
         head = build(

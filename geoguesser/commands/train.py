@@ -29,7 +29,7 @@ from geoguesser.errors import (
 )
 from geoguesser.geo.region import Region
 from geoguesser.inference import predictor as locator
-from geoguesser.model.backbone import TimmBackbone
+from geoguesser.model.backbone import Backbone
 from geoguesser.reporting.run import result as results
 from geoguesser.reporting.run.report import RunReport
 from geoguesser.runs.redaction import redact_config, remove_secrets
@@ -207,7 +207,7 @@ class TrainingRun:
     def _lap(self) -> float:
         return round(time.perf_counter() - self.started - sum(self.times.values()), 3)
 
-    def _normalise(self, backbone: TimmBackbone) -> None:
+    def _normalise(self, backbone: Backbone) -> None:
         """With image.normalise=dataset the network takes mean and std from the training views."""
         if self.parts.image.normalise == "dataset":
             mean, std = self.data.pixel_stats()

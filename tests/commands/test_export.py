@@ -26,7 +26,7 @@ from geoguesser.commands.export import run_export
 from geoguesser.errors import CheckpointError, ConfigError, MissingFileError
 from geoguesser.exporting.programs import open_onnx, open_torch
 from geoguesser.inference.predictor import Predictor
-from geoguesser.model.heads.classification import RegressionHead
+from geoguesser.model.heads.regression import RegressionHead
 
 logging.getLogger("torch.__trace").propagate = False  # pytest would keep its lines, hundreds of thousands
 

@@ -6,15 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyproj
 import pytest
-import shapely
 import torch
-from shapely.geometry import MultiPolygon
 from support.toy_run import REGION, TRAIN, toy_network, toy_places
 
-from geoguesser.errors import CheckpointError, RegionError
-from geoguesser.exporting import traceable as exportable
+from geoguesser.errors import CheckpointError
 from geoguesser.exporting.programs import (
     OutputDifference,
     compute_difference,
@@ -26,16 +22,17 @@ from geoguesser.exporting.programs import (
     write_onnx,
     write_torch,
 )
-from geoguesser.exporting.traceable import ExportableNetwork, InverseProjection, compute_distance_km
-from geoguesser.geo.distance import from_unit, haversine_km
+from geoguesser.exporting.traceable import ExportableNetwork, compute_distance_km
+from geoguesser.geo.distance import haversine_km
 from geoguesser.geo.grid import SquareGrid
 from geoguesser.geo.grid_builders import PyramidGrid
-from geoguesser.geo.region import PlaneRegion, SphereRegion
+from geoguesser.geo.region import SphereRegion
 from geoguesser.model.backbone import TimmBackbone
 from geoguesser.model.decoder import ArgmaxDecoder, Decoder, MeanDecoder, MedianDecoder, TopKDecoder
 from geoguesser.model.fusion import AttentionFusion, ConcatFusion, MeanFusion
-from geoguesser.model.heads.classification import ClassificationHead, RegressionHead
+from geoguesser.model.heads.classification import ClassificationHead
 from geoguesser.model.heads.hybrid import HybridHead
+from geoguesser.model.heads.regression import RegressionHead
 from geoguesser.model.losses import CrossEntropy
 from geoguesser.model.network import GeoNetwork
 from geoguesser.model.uncertainty import apply_temperature
@@ -123,42 +120,6 @@ def test_a_regression_head_answers_before_it_moves_to_the_land(space: str) -> No
     assert float(haversine_km(coords_deg.numpy(), own).max()) < 0.002
     snapped = network.head.decode(out).numpy()
     np.testing.assert_allclose(REGION.snap(own), snapped, atol=1e-5)
-
-
-@pytest.mark.parametrize("land", ["croatia", "russia", "antarctica"])
-def test_the_polynomial_is_the_projections_inverse(land: str, croatia: PlaneRegion) -> None:
-    boxes = {
-        "russia": shapely.box(27.0, 41.0, 180.0, 78.0),
-        "antarctica": shapely.box(-180.0, -90.0, 180.0, -70.0),
-    }
-    crs = {"antarctica": "EPSG:3031"}.get(land)
-    region = croatia if land == "croatia" else PlaneRegion(land, MultiPolygon([boxes[land]]), crs)
-    made = InverseProjection.fit(region)
-    west, south, east, north = region.land_m.bounds
-    random = np.random.default_rng(0)
-    xy_m = np.stack([random.uniform(west, east, 2000), random.uniform(south, north, 2000)], axis=-1)
-    xy_m[:500, 0], xy_m[500:1000, 1] = west, north
-    inverse = pyproj.Transformer.from_crs(region.crs, 4326, always_xy=True)
-    longitude, latitude = inverse.transform(*xy_m.T)
-    found = from_unit(made(torch.from_numpy(xy_m))).numpy()
-    assert float(haversine_km(found, np.stack([latitude, longitude], axis=-1)).max()) < 0.001
-    outside = made(torch.tensor([[west - 1e6, north + 1e9], [torch.nan, south]], dtype=torch.float64))
-    edge = made(torch.tensor([[west, north]], dtype=torch.float64))
-    torch.testing.assert_close(outside[:1], edge)
-    assert bool(torch.isfinite(outside).all())
-
-
-def test_a_projection_that_no_polynomial_follows_is_refused(
-    croatia: PlaneRegion, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(exportable, "POLYNOMIAL_DEGREES", (1, 2))
-    with pytest.raises(RegionError) as caught:
-        InverseProjection.fit(croatia)
-    message = str(caught.value)
-    assert message.startswith("the CRS of region Croatia cannot be put into a program: ")
-    assert ", got '" in message
-    assert " m off'. " in message
-    assert message.endswith("Train with head.space=sphere, or export formats=[portable] alone.")
 
 
 def test_probes_have_masked_views_and_a_place_without_any() -> None:

@@ -20,8 +20,8 @@ from geoguesser.inference.ensemble import Ensemble
 from geoguesser.inference.predictions import calibrate, concatenate
 from geoguesser.inference.predictor import Predictor
 from geoguesser.model.decoder import ArgmaxDecoder, MeanDecoder, MedianDecoder
-from geoguesser.model.heads.classification import RegressionHead
 from geoguesser.model.heads.hybrid import HybridHead
+from geoguesser.model.heads.regression import RegressionHead
 from geoguesser.model.uncertainty import decode_output
 
 

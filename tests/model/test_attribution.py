@@ -17,8 +17,9 @@ from geoguesser.model import attribution
 from geoguesser.model.backbone import TimmBackbone
 from geoguesser.model.decoder import MedianDecoder
 from geoguesser.model.fusion import AttentionFusion, ConcatFusion, Fusion, MeanFusion
-from geoguesser.model.heads.classification import ClassificationHead, RegressionHead
+from geoguesser.model.heads.classification import ClassificationHead
 from geoguesser.model.heads.hybrid import HybridHead
+from geoguesser.model.heads.regression import RegressionHead
 from geoguesser.model.losses import CrossEntropy
 from geoguesser.model.network import GeoNetwork
 
@@ -116,7 +117,7 @@ def test_maps_shares_and_the_average_sum_to_the_score(mask: list[bool], fusion: 
 @pytest.mark.parametrize("mask", [ALL, [True, False, False, True]])
 def test_views_that_are_average_have_no_share(fusion: str, mask: list[bool], croatia):
     network, there = network_of(croatia, fusion), torch.tensor(mask)
-    average = attribution.share_views_on_average(network, there)[None] * there[None, :, None]
+    average = network.fusion.split_fused(network.head.centre, there)[None] * there[None, :, None]
     if fusion == "mean" or all(mask):
         fused = network.fusion(average, there[None])
         np.testing.assert_allclose(fused[0], network.head.centre, atol=1e-6)
@@ -170,10 +171,10 @@ def test_a_backbone_that_goes_on_after_pooling_gets_grad_cam(croatia):
 )
 def test_transformers_and_maps_with_channels_last_have_maps_as_well(name: str, side: int, croatia):
     network, images = network_of(croatia, name=name), views(px=224)
-    last = attribution.find_last_map(network, images[:1])
+    last = network.backbone.find_last_map(images[:1])
     with torch.no_grad():
         np.testing.assert_allclose(last.features.detach(), network.backbone(images[:1]), atol=1e-4)
-    assert last.spatial(last.leaf).shape[2:] == (side, side)
+    assert last.to_spatial(last.leaf).shape[2:] == (side, side)
     found = attribution.compute_activation(network, images, torch.tensor(ALL))
     assert found.maps.shape == (4, side, side)
     assert float(found.maps.max()) > 0
@@ -181,8 +182,10 @@ def test_transformers_and_maps_with_channels_last_have_maps_as_well(name: str, s
 
 def test_a_map_without_rows_is_refused(croatia):
     network = network_of(croatia)
-    with pytest.raises(CheckpointError, match=r"The last map of .* has shape \(1, 10, 8\): no rows and columns"):
-        attribution._layout(network.backbone.model, torch.zeros(1, 10, 8), "odd")
+    with pytest.raises(
+        CheckpointError, match=r"The last map of .* has shape \(1, 10, 8\), without rows and columns"
+    ):
+        network.backbone._find_layout(torch.zeros(1, 10, 8))
 
 
 @pytest.mark.parametrize("head", [ClassificationHead, HybridHead, RegressionHead])

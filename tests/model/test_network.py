@@ -15,7 +15,7 @@ from torch import nn
 from geoguesser.geo.region import PlaneRegion
 from geoguesser.model.backbone import TimmBackbone
 from geoguesser.model.fusion import FUSIONS
-from geoguesser.model.heads.classification import RegressionHead
+from geoguesser.model.heads.regression import RegressionHead
 from geoguesser.model.network import GeoNetwork, restore_network
 
 REGION = PlaneRegion("Toyland", MultiPolygon([shapely.box(15.0, 45.0, 16.0, 45.7)]), "EPSG:3765")

@@ -18,7 +18,8 @@ from geoguesser.geo.grid import SquareGrid
 from geoguesser.geo.region import PlaneRegion
 from geoguesser.model import conformal
 from geoguesser.model.decoder import MeanDecoder
-from geoguesser.model.heads.classification import ClassificationHead, RegressionHead
+from geoguesser.model.heads.classification import ClassificationHead
+from geoguesser.model.heads.regression import RegressionHead
 from geoguesser.model.losses import CrossEntropy
 from geoguesser.model.uncertainty import (
     MAX_DISTANCE_KM,
