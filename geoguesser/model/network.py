@@ -42,7 +42,7 @@ class GeoNetwork(nn.Module):
             images: (B, 4, 3, H, W) uint8 views at headings 0, 90, 180, 270.
             mask: (B, 4) bool, true for views that are present. Features of absent views are zero.
         """
-        features = self.backbone(images.flatten(0, 1)).unflatten(0, images.shape[:2])
+        features = torch.unflatten(self.backbone(images.flatten(0, 1)), 0, images.shape[:2])
         return features * mask[..., None]
 
     def from_features(self, features: Tensor, mask: Tensor) -> Tensor:
