@@ -18,7 +18,7 @@ from measure import compute_median_ratio, format_median_ms, print_report, time_i
 from torch import Tensor
 
 from geoguesser.geo.distance import to_unit
-from geoguesser.model.backbone import Backbone
+from geoguesser.model.backbone import TimmBackbone
 from geoguesser.model.decoder import DECODERS, Decoder
 from geoguesser.system.allocator import keep_freed_memory
 from geoguesser.training.module import DECODED_AT_ONCE
@@ -37,7 +37,7 @@ def main() -> None:
     keep_freed_memory()
     generator = torch.Generator().manual_seed(0)
     backbone = (
-        Backbone(name="tf_efficientnet_lite0.in1k", source="pip").eval().to(memory_format=torch.channels_last)
+        TimmBackbone(name="tf_efficientnet_lite0.in1k", source="pip").eval().to(memory_format=torch.channels_last)
     )
     views = torch.randint(0, 256, (4 * PLACES, 3, PX, PX), dtype=torch.uint8, generator=generator)
 

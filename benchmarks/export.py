@@ -23,7 +23,7 @@ from geoguesser.exporting.traceable import ExportableNetwork
 from geoguesser.geo.grid import SquareGrid
 from geoguesser.geo.region import country
 from geoguesser.inference.predictor import Predictor
-from geoguesser.model.backbone import Backbone
+from geoguesser.model.backbone import TimmBackbone
 from geoguesser.model.decoder import MedianDecoder
 from geoguesser.model.fusion import MeanFusion
 from geoguesser.model.heads.classification import ClassificationHead
@@ -39,7 +39,7 @@ def make_untrained_predictor() -> Predictor:
     random = np.random.default_rng(0)
     places_deg = region.snap(np.stack([random.uniform(42.5, 46.5, 800), random.uniform(13.5, 19.4, 800)], axis=-1))
 
-    backbone = Backbone(name="tf_efficientnet_lite0.in1k", source="pip")
+    backbone = TimmBackbone(name="tf_efficientnet_lite0.in1k", source="pip")
     head = ClassificationHead.fit(
         in_features=backbone.feature_size,
         region=region,

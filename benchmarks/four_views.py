@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from measure import compute_median_ratio, format_median_ms, print_report, time_interleaved
 
-from geoguesser.model.backbone import Backbone
+from geoguesser.model.backbone import TimmBackbone
 
 PLACES, SIZE = 8, 112
 
@@ -16,7 +16,7 @@ PLACES, SIZE = 8, 112
 def main() -> None:
     torch.set_num_threads(2)
     torch.manual_seed(0)
-    backbone = Backbone(name="tf_efficientnet_lite0.in1k", source="pip").eval()
+    backbone = TimmBackbone(name="tf_efficientnet_lite0.in1k", source="pip").eval()
     backbone.model.to(memory_format=torch.channels_last)
     images = torch.randint(0, 256, (PLACES, 4, 3, SIZE, SIZE), dtype=torch.uint8)
 

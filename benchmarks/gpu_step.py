@@ -21,7 +21,7 @@ from torch.utils.data import DataLoader
 from geoguesser.data.batches import Batch
 from geoguesser.geo.grid import SquareGrid
 from geoguesser.geo.region import country
-from geoguesser.model.backbone import Backbone
+from geoguesser.model.backbone import TimmBackbone
 from geoguesser.model.decoder import MeanDecoder
 from geoguesser.model.fusion import ConcatFusion
 from geoguesser.model.heads.classification import ClassificationHead
@@ -40,7 +40,7 @@ PLACES = {112: 128, 224: 48}
 def time_epochs(size: int, places: int) -> tuple[list[float], list[float]]:
     """Returns the seconds of each epoch in Lightning and in the bare loop."""
     region = country("HRV", "EPSG:3765")
-    backbone = Backbone(name="resnext50_32x4d", pretrained=False)
+    backbone = TimmBackbone(name="resnext50_32x4d", pretrained=False)
     fusion = ConcatFusion(backbone.feature_size)
     land = region.land_deg.geoms[0].exterior.coords
     head = ClassificationHead.fit(

@@ -21,7 +21,7 @@ from torch.utils.data import DataLoader
 from geoguesser.data.batches import Batch
 from geoguesser.geo.grid import SquareGrid
 from geoguesser.geo.region import country
-from geoguesser.model.backbone import Backbone
+from geoguesser.model.backbone import TimmBackbone
 from geoguesser.model.decoder import MeanDecoder
 from geoguesser.model.fusion import ConcatFusion
 from geoguesser.model.heads.classification import ClassificationHead
@@ -42,7 +42,7 @@ def make_network() -> GeoNetwork:
     west, south, east, north = region.land_m.bounds
     points = rng.uniform((west, south), (east, north), (500, 2))
 
-    backbone = Backbone(name="tf_efficientnet_lite0.in1k", source="pip")
+    backbone = TimmBackbone(name="tf_efficientnet_lite0.in1k", source="pip")
     fusion = ConcatFusion(backbone.feature_size)
     head = ClassificationHead.fit(
         in_features=fusion.output_size,

@@ -29,7 +29,7 @@ from geoguesser.inference.batch_inference import predict_places
 from geoguesser.inference.ensemble import Ensemble
 from geoguesser.inference.inputs import InputPlace, find_places, load_place
 from geoguesser.inference.predictor import Predictor
-from geoguesser.model.backbone import Backbone
+from geoguesser.model.backbone import TimmBackbone
 from geoguesser.model.decoder import MedianDecoder
 from geoguesser.model.fusion import MeanFusion
 from geoguesser.model.heads.classification import ClassificationHead
@@ -45,7 +45,7 @@ def make_predictor(px: int, device: str) -> Predictor:
     """Makes an efficientnet_lite0 with an untrained head of 60 cells."""
     region = country("HRV", "EPSG:3765")
     drawn = np.random.default_rng(0).uniform((42.4, 13.5), (46.5, 19.4), (4000, 2))
-    backbone = Backbone(name="tf_efficientnet_lite0.in1k", source="pip")
+    backbone = TimmBackbone(name="tf_efficientnet_lite0.in1k", source="pip")
     fusion = MeanFusion(backbone.feature_size)
     head = ClassificationHead.fit(
         in_features=fusion.output_size,

@@ -1,4 +1,4 @@
-"""Exporting: one `python -m geoguesser.export`, from its config to a folder of files that were checked."""
+"""The export command: from its config to a folder of verified files."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from geoguesser.errors import (
     check_number,
 )
 from geoguesser.exporting.hub import check_push, push_folder
-from geoguesser.exporting.model_card import MARK, render_model_card
+from geoguesser.exporting.model_card import CARD_MARK, render_model_card
 from geoguesser.exporting.programs import (
     OutputDifference,
     Probe,
@@ -49,8 +49,11 @@ from geoguesser.system.text import format_count
 from geoguesser.system.versions import __version__
 
 log = logging.getLogger(__name__)
+
 FORMATS = ("portable", "torch", "onnx")
 CARD = "README.md"
+
+# File name -> description in the model card. An export replaces files of these names only.
 FILES = {
     WEIGHTS: "all tensors: weights, cells, boundary",
     CONFIG: "plain values: how views are read, region, grid, decoder, calibration, versions",
@@ -58,11 +61,11 @@ FILES = {
     "model.onnx": "the same for ONNX Runtime",
     CARD: "this card",
 }
-MAX_CHECKED = 64  # places of `check_on`
+MAX_CHECK_PLACES = 64  # of `check_on`
 
 
 class ExportSettings(NamedTuple):
-    """What the config says, checked."""
+    """Checked values of the config."""
 
     out: Path
     formats: list[str]
@@ -75,43 +78,50 @@ class ExportSettings(NamedTuple):
 
 
 def run_export(cfg: DictConfig) -> Path:
-    """Writes the folder of a run, and pushes it where that is asked for.
+    """Exports a run as a folder, and pushes the folder if the config asks for it.
 
-    All is written and checked beside `out` first; `out` is as before where anything fails.
+    All files are written and checked in a folder beside `out`. If anything fails, `out` stays as it was.
 
     Args:
-        cfg: The config of conf/export.yaml.
+        cfg: Config of conf/export.yaml.
 
     Returns:
-        The folder.
+        Exported folder.
 
     Raises:
-        GeoguesserError: What the user can mend.
+        GeoguesserError: Error that the user can correct.
     """
     config = to_plain(cfg, known_keys("export"))
-    settings = _settings(config)
+    settings = _read_settings(config)
     _check_out(settings.out)
-    file = find_checkpoint(str(config["run"]))
-    locator = Predictor.load(file)
-    facts = read_facts(file, read_checkpoint(file)["geoguesser"].get("config"), locator.region)
-    programs = [name for name in settings.formats if name != "portable"]
-    tried = make_probes(locator.image.size) + _own_probes(config["check_on"], locator) if programs else []
+
+    checkpoint = find_checkpoint(str(config["run"]))
+    predictor = Predictor.load(checkpoint)
+    run_config = read_checkpoint(checkpoint)["geoguesser"].get("config")
+    facts = read_facts(checkpoint, run_config, predictor.region)
+
+    probes: list[Probe] = []
+    if set(settings.formats) - {"portable"}:
+        probes = make_probes(predictor.image.size) + _load_probes(config["check_on"], predictor)
+
     settings.out.parent.mkdir(parents=True, exist_ok=True)
-    fresh = Path(tempfile.mkdtemp(prefix=f".{settings.out.name}-", dir=settings.out.parent))
+    temporary = Path(tempfile.mkdtemp(prefix=f".{settings.out.name}-", dir=settings.out.parent))
     try:
-        _fill(fresh, locator, facts, settings, tried)
-        _replace(fresh, settings.out)
+        _write_files(temporary, predictor, facts, settings, probes)
+        _move_files(temporary, settings.out)
     except OSError as error:
         raise StoreError.at(f"out={settings.out}", f"cannot be written ({error.strerror or error})") from error
     finally:
-        shutil.rmtree(fresh, ignore_errors=True)
-    log.info("written to %s: %s", settings.out, ", ".join(sorted(one.name for one in settings.out.iterdir())))
+        shutil.rmtree(temporary, ignore_errors=True)
+
+    names = sorted(file.name for file in settings.out.iterdir())
+    log.info("written to %s: %s", settings.out, ", ".join(names))
     if settings.push is not None:
         log.info("pushed to %s", push_folder(settings.out, settings.push, private=settings.private))
     return settings.out
 
 
-def _settings(config: dict[str, Any]) -> ExportSettings:
+def _read_settings(config: dict[str, Any]) -> ExportSettings:
     formats = config["formats"]
     if not isinstance(formats, list) or not formats:
         raise ConfigError.at("formats", f"must hold some of {', '.join(FORMATS)}", found=formats)
@@ -119,23 +129,25 @@ def _settings(config: dict[str, Any]) -> ExportSettings:
         check_choice("formats", name, FORMATS)
     if "onnx" in formats:
         check_onnx()
+
     tolerance = check_mapping("tolerance", config["tolerance"], ("posterior", "km"))
-    if config["push"] is not None:
-        check_push(str(config["push"]))
+    push = None if config["push"] is None else str(config["push"])
+    if push is not None:
+        check_push(push)
     return ExportSettings(
         out=Path(str(config["out"])).expanduser(),
         formats=formats,
-        license=_license(config["license"]),
+        license=_check_license(config["license"]),
         posterior=check_number("tolerance.posterior", tolerance["posterior"], low=0.0),
         km=check_number("tolerance.km", tolerance["km"], low=0.0),
         steps=check_int("median_steps", config["median_steps"], low=1, high=10_000),
-        push=None if config["push"] is None else str(config["push"]),
+        push=push,
         private=check_bool("push_private", config["push_private"]),
     )
 
 
-def _license(value: Any) -> str | None:
-    """One line of a card's front matter, so it holds no more than a name."""
+def _check_license(value: Any) -> str | None:
+    """Returns the licence as text. It becomes a line of the card's front matter and must not contain YAML."""
     if value is None:
         return None
     text = str(value)
@@ -145,76 +157,96 @@ def _license(value: Any) -> str | None:
 
 
 def _check_out(out: Path) -> None:
-    """Refuses a folder that holds anything but an earlier export."""
+    """Refuses a folder with other contents than an earlier export."""
     if not out.exists():
         return
     if not out.is_dir():
         raise ConfigError.at(f"out={out}", "must be a folder")
-    others = sorted(one.name for one in out.iterdir() if one.name not in FILES)
+
+    others = sorted(file.name for file in out.iterdir() if file.name not in FILES)
     card = out / CARD
-    ours = not card.exists() or MARK in card.read_text(encoding="utf-8", errors="replace")
-    if others or not ours:
-        found = others[0] if others else CARD
-        raise ConfigError.at(f"out={out}", "must be new, empty, or an earlier export", found=found)
+    if card.exists() and CARD_MARK not in card.read_text(encoding="utf-8", errors="replace"):
+        others.append(CARD)
+    if others:
+        raise ConfigError.at(f"out={out}", "must be new, empty, or an earlier export", found=others[0])
 
 
-def _own_probes(check_on: Any, locator: Predictor) -> list[Probe]:
-    """Places of the user's to try programs on: the first of them that have a view."""
+def _load_probes(check_on: Any, predictor: Predictor) -> list[Probe]:
+    """Loads the user's places to try programs on: of the first `MAX_CHECK_PLACES`, those with a readable view."""
     if check_on is None:
         return []
-    asked = find_places(check_on)[:MAX_CHECKED]
-    seen = [one for one in load_in_order(asked, [locator.image]) if one.there.any()]
-    if not seen:
-        raise MissingFileError.at("check_on", "must hold a place with a whole view")
-    parts = [(torch.from_numpy(one.images[0][None]), torch.from_numpy(one.there[None])) for one in seen]
-    log.info("programs are also compared on %s of check_on", format_count(len(parts), "place"))
-    return [Probe(images, mask) for images, mask in parts]
+
+    places = find_places(check_on)[:MAX_CHECK_PLACES]
+    probes = [
+        Probe(torch.from_numpy(place.images[0][None]), torch.from_numpy(place.there[None]))
+        for place in load_in_order(places, [predictor.image])
+        if place.there.any()
+    ]
+    if not probes:
+        raise MissingFileError.at("check_on", "must hold a place with a readable view")
+    log.info("programs are also compared on %s of check_on", format_count(len(probes), "place"))
+    return probes
 
 
-def _fill(folder: Path, locator: Predictor, facts: RunFacts, settings: ExportSettings, tried: list[Probe]) -> None:
+def _write_files(
+    folder: Path, predictor: Predictor, facts: RunFacts, settings: ExportSettings, probes: list[Probe]
+) -> None:
     """Writes all files into a folder."""
     if "portable" in settings.formats:
-        about = {"license": settings.license, "synthetic": facts.data == "demo"}
-        write_model(locator, folder, about)
-    checks = _programs(folder, locator, settings, tried) if tried else []
-    names = [one.name for one in folder.iterdir()]
-    files = {name: what for name, what in FILES.items() if name in names or name == CARD}
-    card = make_card(locator, facts, settings.license, files, [_shown(name, found) for name, found in checks])
+        write_model(predictor, folder, {"license": settings.license, "synthetic": facts.data == "demo"})
+    checks = _write_programs(folder, predictor, settings, probes) if probes else []
+
+    names = {CARD, *(file.name for file in folder.iterdir())}
+    files = {name: description for name, description in FILES.items() if name in names}
+    card = make_card(predictor, facts, settings.license, files, checks)
     (folder / CARD).write_text(render_model_card(card), encoding="utf-8")
 
 
-def _programs(
-    folder: Path, locator: Predictor, settings: ExportSettings, tried: list[Probe]
-) -> list[tuple[str, OutputDifference]]:
-    """Writes programs, opens each again and compares it with torch."""
-    uncertainty = locator.uncertainty
-    temperature = uncertainty.temperature if uncertainty is not None else None
-    network = ExportableNetwork(locator.network, temperature=temperature, steps=settings.steps)
-    record = _record(locator, network, settings)
+def _write_programs(
+    folder: Path, predictor: Predictor, settings: ExportSettings, probes: list[Probe]
+) -> list[dict[str, str]]:
+    """Writes programs, opens each again, compares it with torch, and returns a table of the differences.
+
+    Raises:
+        CheckpointError: A program differs by more than the tolerance.
+    """
+    calibration = predictor.uncertainty
+    temperature = calibration.temperature if calibration is not None else None
+    network = ExportableNetwork(predictor.network, temperature=temperature, steps=settings.steps)
+    record = _make_record(predictor, network, settings)
+
     log.info("tracing the network: about half a minute")
-    program = export_program(network, locator.image.size)
-    checks = []
+    program = export_program(network, predictor.image.size)
+    differences: dict[str, OutputDifference] = {}
     if "torch" in settings.formats:
         file = folder / "model.pt2"
         write_torch(program, file, record)
-        checks.append((file.name, compute_difference(open_torch(file), network, tried)))
+        differences[file.name] = compute_difference(open_torch(file), network, probes)
     if "onnx" in settings.formats:
         file = folder / "model.onnx"
         write_onnx(program, file, record, network.outputs)
-        checks.append((file.name, compute_difference(open_onnx(file), network, tried)))
-    _show(checks, settings)
-    for name, found in checks:
-        require_close(found, name, posterior=settings.posterior, km=settings.km)
-    return checks
+        differences[file.name] = compute_difference(open_onnx(file), network, probes)
+
+    # The table is printed before a program is refused.
+    rows = [_format_difference(name, difference) for name, difference in differences.items()]
+    title = f"Against torch; allowed: {settings.posterior:g} in a probability, {settings.km * 1000.0:g} m"
+    table = Table("file", "places", "probability", "points", title=title, title_justify="left")
+    for row in rows:
+        table.add_row(*row.values())
+    Console(soft_wrap=True, highlight=False).print(table)
+
+    for name, difference in differences.items():
+        require_close(difference, name, posterior=settings.posterior, km=settings.km)
+    return rows
 
 
-def _record(locator: Predictor, network: ExportableNetwork, settings: ExportSettings) -> dict[str, Any]:
-    """What a program says of itself."""
-    head = locator.network.head.state()
+def _make_record(predictor: Predictor, network: ExportableNetwork, settings: ExportSettings) -> dict[str, Any]:
+    """Returns the description that a program contains."""
+    head = predictor.network.head.state()
     return {
         "version": __version__,
-        "region": locator.region.name,
-        "views": {"size": locator.image.size, "fit": locator.image.fit, "headings": [0, 90, 180, 270]},
+        "region": predictor.region.name,
+        "views": {"size": predictor.image.size, "fit": predictor.image.fit, "headings": [0, 90, 180, 270]},
         "outputs": list(network.outputs),
         "head": head["kind"],
         "decoder": head.get("decoder"),
@@ -225,30 +257,23 @@ def _record(locator: Predictor, network: ExportableNetwork, settings: ExportSett
     }
 
 
-def _shown(name: str, found: OutputDifference) -> dict[str, str]:
+def _format_difference(name: str, difference: OutputDifference) -> dict[str, str]:
     return {
         "file": name,
-        "places": str(found.places),
-        "posterior": "" if found.posterior is None else f"{found.posterior:.1e}",
-        "points": f"{found.km * 1000.0:.2f} m",
+        "places": str(difference.places),
+        "posterior": "" if difference.posterior is None else f"{difference.posterior:.1e}",
+        "points": f"{difference.km * 1000.0:.2f} m",
     }
 
 
-def _show(checks: list[tuple[str, OutputDifference]], settings: ExportSettings) -> None:
-    title = f"Against torch; allowed: {settings.posterior:g} in a probability, {settings.km * 1000.0:g} m"
-    table = Table("file", "places", "probability", "points", title=title, title_justify="left")
-    for name, found in checks:
-        table.add_row(*_shown(name, found).values())
-    Console(soft_wrap=True, highlight=False).print(table)
-
-
-def _replace(fresh: Path, out: Path) -> None:
-    """Puts the finished files in place of those of an earlier export."""
+def _move_files(temporary: Path, out: Path) -> None:
+    """Moves the finished files to `out`, in place of those of an earlier export."""
     if not out.exists():
-        fresh.chmod(0o755)  # a temporary folder is its owner's alone
-        fresh.rename(out)
+        temporary.chmod(0o755)  # mkdtemp makes a folder that only its owner can read
+        temporary.rename(out)
         return
+
     for name in FILES:
         (out / name).unlink(missing_ok=True)
-    for one in sorted(fresh.iterdir()):
-        os.replace(one, out / one.name)
+    for file in sorted(temporary.iterdir()):
+        os.replace(file, out / file.name)

@@ -211,7 +211,7 @@ class TrainingRun:
         """With image.normalise=dataset the network takes mean and std from the training views."""
         if self.parts.image.normalise == "dataset":
             mean, std = self.data.pixel_stats()
-            backbone.normalise_by(mean, std)
+            backbone.set_normalisation(mean, std)
             shown = " ".join(f"{value:.3f}" for value in (*mean, *std))
             log.info("normalised by the training views: mean and std of red, green, blue %s", shown)
 

@@ -24,7 +24,7 @@ from geoguesser.geo.distance import haversine_km
 from geoguesser.geo.region import Region, world
 from geoguesser.geo.score import FIELD_RADII_KM, SHARE_RADII_KM, WORLD_DIAGONAL_KM, compute_game_score
 from geoguesser.inference.predictions import Predictions
-from geoguesser.model.conformal import compute_wilson_interval, interval_95
+from geoguesser.model.conformal import compute_interval_95, compute_wilson_interval
 from geoguesser.model.heads.classification import TOP_CELLS
 
 FORMAT = 1
@@ -175,5 +175,5 @@ def compute_hits(answers: Predictions, true_deg: FloatArray) -> dict[str, float]
 
 
 def _coverage(holds: np.ndarray[Any, Any]) -> dict[str, float]:
-    low, high = interval_95(int(holds.sum()), len(holds))
+    low, high = compute_interval_95(int(holds.sum()), len(holds))
     return {"coverage": float(holds.mean()), "low": low, "high": high}

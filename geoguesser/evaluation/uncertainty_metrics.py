@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from geoguesser.arrays import BoolArray, FloatArray, IntArray
-from geoguesser.model.conformal import compute_coverage_range, interval_95
+from geoguesser.model.conformal import compute_coverage_range, compute_interval_95
 from geoguesser.model.uncertainty import LEVELS, Calibration, HeadOutput, apply_temperature, compute_nll
 
 BINS = 10
@@ -52,7 +52,7 @@ def summarise(
 
     Args:
         calibration: What the calibration places taught.
-        known: What `Calibration.of_places` says of the N test places.
+        known: What `Calibration.describe_places` says of the N test places.
         said: What the head says of them.
         cell: (N,) their true cells; None for a head without.
         error_km: (N,) their errors.
@@ -118,7 +118,7 @@ def compute_calibration_error(curve: dict[str, list[Any]]) -> float:
 
 
 def _coverage(holds: BoolArray, level: str, places: int) -> dict[str, Any]:
-    low, high = interval_95(int(holds.sum()), len(holds))
+    low, high = compute_interval_95(int(holds.sum()), len(holds))
     usual = compute_coverage_range(places, LEVELS[level])
     return {"coverage": float(holds.mean()), "low": low, "high": high, "usual": list(usual)}
 

@@ -1,4 +1,4 @@
-"""Hub: an exported folder goes to a model hub, by the hub's own client. Tokens stay with that client.
+"""Hub: pushes an exported folder to a model hub with the hub's own client. Access tokens stay with that client.
 
 Nothing is sent unless the user names a repository.
 """
@@ -11,44 +11,48 @@ from pathlib import Path
 
 from geoguesser.errors import ConfigError, GeoguesserError, first_line
 
-NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+REPOSITORY_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 TOKEN = re.compile(r"hf_\w+|Bearer \S+")
 
 
 def check_push(repository: str) -> None:
-    """Finds out before any work whether a folder could be pushed; asks no server.
+    """Checks before any work that a folder could be pushed. Contacts no server.
+
+    Args:
+        repository: OWNER/NAME.
 
     Raises:
-        ConfigError: The name is none, the client is not installed, it is told to stay offline, or it has no token.
+        ConfigError: The name is not valid, the client is missing or set to work offline, or there is no token.
     """
     key = f"push={repository}"
-    if not NAME.fullmatch(repository):
+    if not REPOSITORY_NAME.fullmatch(repository):
         raise ConfigError.at("push", "must be OWNER/NAME", found=repository)
     if find_spec("huggingface_hub") is None:
         raise ConfigError.at(key, "needs huggingface_hub, not installed", remedy="Install geoguesser[hub].")
+
     from huggingface_hub import constants, get_token
 
     if constants.HF_HUB_OFFLINE:
-        raise ConfigError.at(key, "needs a network, and HF_HUB_OFFLINE says that there is none")
+        raise ConfigError.at(key, "needs a network, which HF_HUB_OFFLINE switches off")
     if not get_token():
         raise ConfigError.at(
-            key, "needs a token that may write", remedy="Set HF_TOKEN, or log in once with: hf auth login"
+            key, "needs a token with write access", remedy="Set HF_TOKEN, or log in once with: hf auth login"
         )
 
 
 def push_folder(folder: Path, repository: str, *, private: bool) -> str:
-    """Pushes a folder's files to a hub; `check_push` was asked before.
+    """Pushes all files of a folder to a hub. Call `check_push` first.
 
     Args:
-        folder: What is pushed, all of it.
-        repository: OWNER/NAME; it is made where it does not exist.
-        private: Whether only its owner may see it; a repository that is there and public is then refused.
+        folder: Exported folder.
+        repository: OWNER/NAME. It is created if it does not exist.
+        private: Make the repository private. An existing public repository is then refused.
 
     Returns:
-        The repository's address.
+        Address of the repository.
 
     Raises:
-        GeoguesserError: The hub cannot be reached or refuses; the folder stays as it is.
+        GeoguesserError: The hub cannot be reached or refuses. The folder stays as it is.
     """
     from huggingface_hub import HfApi
 
@@ -63,9 +67,12 @@ def push_folder(folder: Path, repository: str, *, private: bool) -> str:
         api.upload_folder(repo_id=repository, folder_path=folder, commit_message="Model exported by geoguesser")
     except GeoguesserError:
         raise
-    except Exception as error:  # its client's own kinds depend on its version
+    except Exception as error:
+        # The classes of the client's errors depend on its version, and their messages may show the token.
         reason = TOKEN.sub("(secret)", first_line(error))
         raise GeoguesserError.at(
-            key, f"failed at {api.endpoint} ({reason})", remedy=f"The folder {folder} is whole; try again later."
+            key,
+            f"failed at {api.endpoint} ({reason})",
+            remedy=f"The folder {folder} is complete; try again later.",
         ) from None
     return address

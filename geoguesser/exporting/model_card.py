@@ -1,6 +1,6 @@
 """Model card of an exported model: README.md, from the template model_card.md.
 
-Facts that are not known are stated to be unknown. The card names no path of the machine.
+Unknown facts are reported as unknown. The card contains no path of the machine.
 """
 
 from __future__ import annotations
@@ -18,29 +18,31 @@ BASELINES = {
     "nearest": "nearest look-alike by pixels",
     "best_constant": "best constant answer",
 }
-MARK = "library_name: geoguesser"  # a README.md with this is ours to replace
+
+# A README.md with this line was written by an export, and the next export may replace it.
+CARD_MARK = "library_name: geoguesser"
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelCard:
-    """What a model card says.
+    """Contents of a model card.
 
     Attributes:
-        region: The land's name.
-        views: Size and fit of the views: `px112-crop`.
+        region: Name of the region.
+        views: Size and fit of the views, such as `px112-crop`.
         head: `classification`, `hybrid` or `regression`.
-        decoder: How a posterior becomes a point; None for a head without cells.
-        cells: How many cells there are; None likewise.
-        backbone: timm's name.
-        data: `demo` (synthetic), `places`, `store`; None where it is not known.
-        result: The run's result.json; None where there is none.
-        mean: The mean test error with its interval; None where it is not known, like the median.
-        median: The median.
-        units: What their intervals' bootstrap drew: `72 blocks of 30 km`; None where there are none.
-        calibration_places: How many calibrated its probabilities; 0 for none.
-        license: Of the weights; None where none is stated.
-        files: Name -> what it is.
-        checks: One row per program: file, difference of probabilities, of points in m, places tried.
+        decoder: Kind of the decoder; None for a head without cells.
+        cells: Number of cells; None for a head without cells.
+        backbone: Name of the backbone.
+        data: `demo` (synthetic), `places` or `store`; None if unknown.
+        result: Values of the run's result.json; None without a run folder.
+        mean: Mean test error with its interval; None if unknown.
+        median: Median test error with its interval; None if unknown.
+        units: Resampling units of the bootstrap, such as `72 blocks of 30 km`; None without intervals.
+        calibration_places: Number of calibration places, 0 for none.
+        license: Licence of the weights; None if none is stated.
+        files: File name -> description.
+        checks: One row per program: file, places, difference of probabilities and of points.
         versions: Package -> version.
     """
 
@@ -66,21 +68,27 @@ def render_model_card(card: ModelCard) -> str:
     """Returns the card as Markdown, with the front matter that hubs read."""
     result = card.result or {}
     baselines = result.get("baseline", {})
-    rows = [_row(BASELINES[name], baselines[name]) for name in BASELINES if baselines.get(name)]
+    rows = [_make_row(BASELINES[name], baselines[name]) for name in BASELINES if baselines.get(name)]
     if card.result is not None:
-        rows = [_row("this model", card.result["test"], card.mean, card.median), *rows]
-    known = any(interval is not None and interval.low is not None for interval in (card.mean, card.median))
+        rows = [_make_row("this model", card.result["test"], card.mean, card.median), *rows]
+    has_intervals = any(interval is not None and interval.low is not None for interval in (card.mean, card.median))
 
     return render_markdown(
-        "model_card.md", card=card, mark=MARK, rows=rows, intervals=known, counts=result.get("counts")
+        "model_card.md",
+        card=card,
+        mark=CARD_MARK,
+        rows=rows,
+        intervals=has_intervals,
+        counts=result.get("counts"),
     )
 
 
-def _row(
+def _make_row(
     name: str, figures: dict[str, Any], mean: Interval | None = None, median: Interval | None = None
 ) -> tuple[Any, ...]:
-    """Name, mean and median error as text, and all figures."""
-    values = ((figures["error_km_mean"], mean), (figures["error_km_median"], median))
-    limits = [(value, interval or Interval(value)) for value, interval in values]
-    texts = [format_interval(value, one.low, one.high, "{:.1f}".format) for value, one in limits]
+    """Returns the name, the mean and the median error as text, and all figures."""
+    texts = []
+    for key, interval in (("error_km_mean", mean), ("error_km_median", median)):
+        low, high = (interval.low, interval.high) if interval is not None else (None, None)
+        texts.append(format_interval(figures[key], low, high, "{:.1f}".format))
     return name, *texts, figures

@@ -1,6 +1,6 @@
-"""Programs: an exported network as a file of torch.export or of ONNX, written, opened and compared with torch.
+"""Programs: an exported network as a file of `torch.export` or ONNX, written, opened and compared with torch.
 
-A program takes uint8 views and a mask and gives posterior and points; reading photos is not part of it.
+A program takes uint8 views and a mask, and returns posterior and coordinates. Reading photos is not part of it.
 """
 
 from __future__ import annotations
@@ -24,26 +24,27 @@ from geoguesser.exporting.traceable import ExportableNetwork, compute_distance_k
 from geoguesser.system.files import open_replacement, replace_file
 
 INPUTS = ("images", "mask")
-RECORD = "geoguesser.json"  # what a program says of itself: a file in torch's, metadata in ONNX's
+RECORD_FILE = "geoguesser.json"  # description of a program inside a torch file; in ONNX it is metadata
 ONNX_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
+ONNX_LOG_ERRORS = 3  # log severity of ONNX Runtime; below it, it warns of constants that it cannot fold
 
-Answering = Callable[[Tensor, Tensor], Sequence[Tensor]]
+Program = Callable[[Tensor, Tensor], Sequence[Tensor]]
 
 
 class Probe(NamedTuple):
-    """Views that a program is tried on: (B, 4, 3, S, S) uint8 and (B, 4) bool."""
+    """Views to try a program on: images (B, 4, 3, S, S) uint8 and mask (B, 4) bool."""
 
     images: Tensor
     mask: Tensor
 
 
 class OutputDifference(NamedTuple):
-    """How far a program is from torch on some probes.
+    """Largest differences between a program and torch.
 
     Attributes:
-        posterior: The greatest difference of a probability; None for a network without cells.
-        km: The greatest distance of points.
-        places: Of how many.
+        posterior: Largest difference of a probability; None for a network without cells.
+        km: Largest distance between coordinates in km.
+        places: Number of compared places.
     """
 
     posterior: float | None
@@ -55,64 +56,69 @@ def export_program(network: ExportableNetwork, size: int) -> ExportedProgram:
     """Traces a network for any number of places.
 
     Args:
-        network: What is exported.
-        size: Height and width of its views.
+        network: Network to export.
+        size: Height and width of its views in pixels.
     """
     batch = torch.export.Dim("batch", min=1)
     example = (torch.zeros(3, 4, 3, size, size, dtype=torch.uint8), torch.ones(3, 4, dtype=torch.bool))
-    with torch.no_grad(), _hushed():
+    with torch.no_grad(), _quiet_exporters():
         return torch.export.export(
             network, example, dynamic_shapes={"images": {0: batch}, "mask": {0: batch}}, strict=False
         )
 
 
 def write_torch(program: ExportedProgram, file: Path, record: dict[str, Any]) -> None:
-    """Writes a program of torch.export, atomically.
+    """Writes a program of `torch.export`, atomically.
 
     Args:
-        program: The program.
-        file: `model.pt2`.
-        record: Plain values that it says of itself.
+        program: Program to write.
+        file: Path of `model.pt2`.
+        record: Plain values that describe the program.
     """
-    with _hushed(), open_replacement(file) as stream:
-        torch.export.save(program, stream, extra_files={RECORD: json.dumps(record)})
+    with _quiet_exporters(), open_replacement(file) as stream:
+        torch.export.save(program, stream, extra_files={RECORD_FILE: json.dumps(record)})
 
 
 def write_onnx(program: ExportedProgram, file: Path, record: dict[str, Any], outputs: Sequence[str]) -> None:
-    """Writes a program as ONNX, atomically, in one file.
+    """Writes a program as a single ONNX file, atomically.
 
     Args:
-        program: The program.
-        file: `model.onnx`.
-        record: Plain values that it says of itself.
-        outputs: Names of what it returns.
+        program: Program to write.
+        file: Path of `model.onnx`.
+        record: Plain values that describe the program.
+        outputs: Names of the outputs.
 
     Raises:
         ConfigError: A package is not installed.
     """
     check_onnx()
-    from geoguesser.exporting.onnx_functions import OPSET, TABLE
+    from geoguesser.exporting.onnx_functions import ONNX_FUNCTIONS, OPSET
 
-    with torch.no_grad(), _hushed():  # with gradients its passes fall over a scan
-        made = torch.onnx.export(
+    # With gradients, the exporter's passes fail on the scan of the median search.
+    with torch.no_grad(), _quiet_exporters():
+        onnx_program = torch.onnx.export(
             program,
             dynamo=True,
             opset_version=OPSET,
             input_names=INPUTS,
             output_names=list(outputs),
-            custom_translation_table=TABLE,
+            custom_translation_table=ONNX_FUNCTIONS,
             external_data=False,
             verbose=False,
         )
-    assert made is not None
-    made.model.metadata_props["geoguesser"] = json.dumps(record)
+    assert onnx_program is not None
+    onnx_program.model.metadata_props["geoguesser"] = json.dumps(record)
 
     with replace_file(file) as temporary:
-        made.save(temporary, external_data=False)
+        onnx_program.save(temporary, external_data=False)
 
 
 def check_onnx() -> None:
-    """Raises ConfigError where a package for ONNX is not installed."""
+    """Checks that the packages for ONNX are installed.
+
+    Raises:
+        ConfigError: A package is missing.
+    """
     missing = [name for name in ONNX_PACKAGES if find_spec(name) is None]
     if missing:
         raise ConfigError.at(
@@ -121,104 +127,119 @@ def check_onnx() -> None:
         )  # fmt: skip
 
 
-def open_torch(file: Path) -> Answering:
-    """A program of torch.export, to be called with views and mask."""
-    with _hushed():
+def open_torch(file: Path) -> Program:
+    """Opens a program of `torch.export`."""
+    with _quiet_exporters():
         module = torch.export.load(file).module()
-    return cast(Answering, torch.no_grad()(module))
+    return cast(Program, torch.no_grad()(module))
 
 
-def open_onnx(file: Path, *, threads: int = 0) -> Answering:
-    """A program in ONNX Runtime on the CPU, to be called with views and mask.
+def open_onnx(file: Path, *, threads: int = 0) -> Program:
+    """Opens a program in ONNX Runtime on the CPU.
 
     Args:
-        file: `model.onnx`.
-        threads: That it may use; 0 for as many as there are cores.
+        file: Path of `model.onnx`.
+        threads: Number of threads; 0 for the number of cores.
     """
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
-    options.log_severity_level = 3  # it warns of what it cannot compute in advance
+    options.log_severity_level = ONNX_LOG_ERRORS
     session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
 
-    def answer(images: Tensor, mask: Tensor) -> list[Tensor]:
-        found = session.run(None, {"images": images.numpy(), "mask": mask.numpy()})
-        return [torch.from_numpy(np.asarray(one)) for one in found]
+    def run(images: Tensor, mask: Tensor) -> list[Tensor]:
+        outputs = session.run(None, {"images": images.numpy(), "mask": mask.numpy()})
+        return [torch.from_numpy(np.asarray(output)) for output in outputs]
 
-    return answer
+    return run
 
 
 def make_probes(size: int, *, seed: int = 0) -> list[Probe]:
-    """Views to try a program on: 1 place, then 5, some without some of their views, one without any.
+    """Makes views to try a program on: a batch of 1 place and one of 5, in which views are absent.
 
-    Smooth colours with noise on them, for pure noise looks the same to a network wherever it is.
+    The images are smooth colours with noise. Images of pure noise would all have about the same features.
+
+    Args:
+        size: Height and width of the views in pixels.
+        seed: Seed of the colours, the noise and the masks.
     """
     generator = torch.Generator().manual_seed(seed)
-    found = []
+    probes = []
     for count in (1, 5):
         coarse = torch.rand(4 * count, 3, 4, 4, generator=generator)
         smooth = torch.nn.functional.interpolate(coarse, size=(size, size), mode="bicubic", align_corners=False)
         noise = 0.2 * torch.rand(smooth.shape, generator=generator)
         pixels = ((0.8 * smooth + noise).clamp(0.0, 1.0) * 255.0).round().to(torch.uint8)
+
+        # The first place has all views, the second one none, the third one only its view to the east.
         mask = torch.rand(count, 4, generator=generator) < 0.7
         mask[0] = True
         if count > 1:
             mask[1] = False
             mask[2] = torch.tensor([False, True, False, False])
-        found.append(Probe(pixels.reshape(count, 4, 3, size, size), mask))
-    return found
+        probes.append(Probe(pixels.reshape(count, 4, 3, size, size), mask))
+    return probes
 
 
-def compute_difference(answer: Answering, network: ExportableNetwork, tried: Sequence[Probe]) -> OutputDifference:
+def compute_difference(program: Program, network: ExportableNetwork, probes: Sequence[Probe]) -> OutputDifference:
     """Compares a program with the network that it was made from.
 
     Args:
-        answer: The program, opened.
-        network: The network.
-        tried: What both are asked.
+        program: Opened program.
+        network: Exported network.
+        probes: Inputs of both.
     """
-    apart, away, places = [0.0], [0.0], 0
-    for probe in tried:
-        own, found = network.reference(*probe), answer(*probe)
-        away.append(_greatest(compute_distance_km(found[-1], own[-1])))
-        if len(own) > 1:
-            apart.append(_greatest((found[0].double() - own[0].double()).abs()))
-        places += len(probe.mask)
-    return OutputDifference(max(apart) if "posterior" in network.outputs else None, max(away), places)
+    posterior, km = [0.0], [0.0]
+    for probe in probes:
+        expected, outputs = network.reference(*probe), program(*probe)
+        km.append(_find_max(compute_distance_km(outputs[-1], expected[-1])))
+        if len(expected) > 1:
+            posterior.append(_find_max((outputs[0].double() - expected[0].double()).abs()))
+
+    places = sum(len(probe.mask) for probe in probes)
+    return OutputDifference(max(posterior) if "posterior" in network.outputs else None, max(km), places)
 
 
-def require_close(found: OutputDifference, name: str, *, posterior: float, km: float) -> None:
-    """Raises CheckpointError where a program differs by more than it may.
+def require_close(difference: OutputDifference, name: str, *, posterior: float, km: float) -> None:
+    """Checks that a program agrees with torch.
 
     Args:
-        found: What `difference` found.
-        name: Of the file.
-        posterior: How much a probability may differ.
-        km: How far a point may lie off.
+        difference: Result of `compute_difference`.
+        name: File name of the program.
+        posterior: Largest allowed difference of a probability.
+        km: Largest allowed distance between coordinates in km.
+
+    Raises:
+        CheckpointError: The program differs by more.
     """
-    if found.km <= km and (found.posterior is None or found.posterior <= posterior):
+    if difference.km <= km and (difference.posterior is None or difference.posterior <= posterior):
         return
-    probability = "" if found.posterior is None else f"{found.posterior:.3g} in a probability and "
+    probability = "" if difference.posterior is None else f"{difference.posterior:.3g} in a probability and "
     raise CheckpointError.at(
-        f"{name} differs from torch by {probability}{found.km * 1000.0:.3g} m in a point; it",
-        f"must not by more than {posterior:g} and {km * 1000.0:g} m, and was removed",
-        remedy="Try more median_steps; what may differ can be set by tolerance.posterior and tolerance.km.",
+        f"{name} differs from torch by {probability}{difference.km * 1000.0:.3g} m in a point; it",
+        f"must not differ by more than {posterior:g} and {km * 1000.0:g} m, and was removed",
+        remedy="Increase median_steps, or allow more with tolerance.posterior and tolerance.km.",
     )
 
 
-def _greatest(values: Tensor) -> float:
-    """The greatest value; infinite where one is no number, which no comparison would notice."""
+def _find_max(values: Tensor) -> float:
+    """Returns the largest value, infinity if there is a NaN: no comparison would notice a NaN."""
     return float(values.double().nan_to_num(nan=torch.inf, posinf=torch.inf).max())
 
 
 @contextmanager
-def _hushed() -> Iterator[None]:
-    """Silences what exporters say of themselves; what matters is checked afterwards."""
+def _quiet_exporters() -> Iterator[None]:
+    """Silences warnings of the exporters. The written programs are compared with torch in any case.
+
+    Raises:
+        CheckpointError: The network cannot be exported.
+    """
     loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch.export", "onnxscript", "onnx_ir")]
-    levels = [one.level for one in loggers]
-    for one in loggers:
-        one.setLevel(logging.ERROR)
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -226,5 +247,5 @@ def _hushed() -> Iterator[None]:
     except (RuntimeError, torch.onnx.errors.OnnxExporterError) as error:
         raise CheckpointError(f"The network cannot be exported: {first_line(error)}") from error
     finally:
-        for one, level in zip(loggers, levels, strict=True):
-            one.setLevel(level)
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

@@ -1,4 +1,4 @@
-"""Run facts: what a run folder knows of its model, for the model's card: its data, its result, intervals."""
+"""Run facts: data, result and intervals of a run folder, for the model card."""
 
 from __future__ import annotations
 
@@ -18,19 +18,21 @@ from geoguesser.geo.region import Region
 from geoguesser.inference.predictor import Predictor
 from geoguesser.reporting.run.result import collect_versions
 
-EVALUATE: dict[str, Any] = {"confidence": 0.95, "samples": 5000, "seed": 0, "block_km": None}  # conf/evaluate.yaml
-POINT = ["latitude", "longitude"]
+# As in conf/evaluate.yaml.
+INTERVAL_SETTINGS: dict[str, Any] = {"confidence": 0.95, "samples": 5000, "seed": 0, "block_km": None}
+
+COORDINATE_COLUMNS = ["latitude", "longitude"]
 
 
 class RunFacts(NamedTuple):
-    """What is known beside the checkpoint.
+    """Facts about a run that the checkpoint does not hold.
 
     Attributes:
-        data: Kind of the data source (`demo`, `places`, `store`); None if it is not known.
-        result: result.json; None where there is none.
-        mean: The mean test error and its 95 % interval, as `evaluate` gives it; None without predictions.
-        median: The median, likewise.
-        units: What the intervals' bootstrap drew: `108 places`, `72 blocks of 30 km`; None without predictions.
+        data: Kind of the data source (`demo`, `places`, `store`); None if unknown.
+        result: Values of result.json; None without a run folder.
+        mean: Mean test error with its 95 % interval, as `evaluate` computes it; None without predictions.
+        median: Median test error with its 95 % interval; None without predictions.
+        units: Resampling units of the bootstrap: `108 places`, `72 blocks of 30 km`; None without predictions.
     """
 
     data: str | None
@@ -41,20 +43,21 @@ class RunFacts(NamedTuple):
 
 
 def read_facts(checkpoint: Path, config: Mapping[str, Any] | None, region: Region) -> RunFacts:
-    """Reads what the run that a checkpoint belongs to left.
+    """Reads the facts about the run of a checkpoint.
 
     Args:
-        checkpoint: Of a run folder (in its `checkpoints`), or any other.
-        config: The run's, as the checkpoint records it; None where it does not.
-        region: The run's, for the blocks of its intervals.
+        checkpoint: Checkpoint, in the folder `checkpoints` of a run folder or anywhere else.
+        config: Config of the run from the checkpoint; None if it holds none.
+        region: Region of the run, for the map blocks of the intervals.
 
     Raises:
-        CheckpointError: result.json or predictions_test.csv is there and broken.
+        CheckpointError: result.json or predictions_test.csv is damaged.
     """
     kind, run = source_from_config(config or {}).kind, checkpoint.parent.parent
     data = None if kind is None else kind.name
     if checkpoint.parent.name != "checkpoints" or not (run / "result.json").is_file():
         return RunFacts(data)
+
     try:
         result = json.loads((run / "result.json").read_bytes())
         count = int(result["test"]["places"])
@@ -62,50 +65,48 @@ def read_facts(checkpoint: Path, config: Mapping[str, Any] | None, region: Regio
         if not file.is_file():
             return RunFacts(data, result)
         table = pd.read_csv(file)
-        predicted_deg = table[POINT].to_numpy(float)
-        true_deg = table[[f"true_{name}" for name in POINT]].to_numpy(float)
+        predicted_deg = table[COORDINATE_COLUMNS].to_numpy(float)
+        true_deg = table[[f"true_{name}" for name in COORDINATE_COLUMNS]].to_numpy(float)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CheckpointError.at(
-            str(run), f"must hold a whole result.json and predictions_test.csv ({first_line(error)})"
+            str(run), f"must hold a complete result.json and predictions_test.csv ({first_line(error)})"
         ) from error
+
+    # Predictions of another number of places are not those of the result.
     if len(table) != count or count == 0:
         return RunFacts(data, result)
-    found = compute_metrics(predicted_deg, true_deg, region, **EVALUATE)
-    mean, median = (Interval(**found["error_km"][name]) for name in ("mean", "median"))
-    return RunFacts(data, result, mean, median, found["units"])
+    metrics = compute_metrics(predicted_deg, true_deg, region, **INTERVAL_SETTINGS)
+    mean, median = (Interval(**metrics["error_km"][name]) for name in ("mean", "median"))
+    return RunFacts(data, result, mean, median, metrics["units"])
 
 
 def make_card(
-    locator: Predictor,
+    predictor: Predictor,
     facts: RunFacts,
     license_name: str | None,
     files: dict[str, str],
     checks: list[dict[str, str]],
 ) -> ModelCard:
-    """The card of an exported model.
+    """Makes the card of an exported model.
 
     Args:
-        locator: The model.
-        facts: Of its run.
-        license_name: Of its weights; None where none is stated.
-        files: Name -> what it is.
-        checks: How programs differ from torch, for its table.
+        predictor: Exported model.
+        facts: Facts about its run.
+        license_name: Licence of its weights; None if none is stated.
+        files: File name -> description.
+        checks: Rows of the table of programs.
     """
-    head = locator.network.head.state()
-    decoder = head.get("decoder")
+    network = predictor.network
+    head = network.head.state()
     return ModelCard(
-        region=locator.region.name,
-        views=locator.image.name,
+        region=predictor.region.name,
+        views=predictor.image.name,
         head=head["kind"],
-        decoder=None if decoder is None else str(decoder["kind"]),
-        cells=None if locator.network.head.grid is None else locator.network.head.grid.num_cells,
-        backbone=locator.network.backbone.name,
-        data=facts.data,
-        result=facts.result,
-        mean=facts.mean,
-        median=facts.median,
-        units=facts.units,
-        calibration_places=0 if locator.uncertainty is None else locator.uncertainty.places,
+        decoder=head["decoder"]["kind"] if "decoder" in head else None,
+        cells=None if network.head.grid is None else network.head.grid.num_cells,
+        backbone=network.backbone.name,
+        **facts._asdict(),
+        calibration_places=0 if predictor.uncertainty is None else predictor.uncertainty.places,
         license=license_name,
         files=files,
         checks=checks,

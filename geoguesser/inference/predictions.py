@@ -69,7 +69,7 @@ def calibrate(said: HeadOutput, region: Region, grid: Grid | None, calibration: 
         posterior = apply_temperature(said.logits, 1.0 if temperature is None else temperature)
     if calibration is None:
         return Predictions(said.answers_deg, inside, grid, posterior)
-    known = calibration.of_places(said)
+    known = calibration.describe_places(said)
     radii = {level: known[f"radius_{level}_km"] for level in LEVELS if f"radius_{level}_km" in known}
     sets = None if posterior is None else calibration.sets(posterior)
     return Predictions(said.answers_deg, inside, grid, posterior, known.get("expected_error_km"), radii, sets)

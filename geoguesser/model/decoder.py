@@ -1,9 +1,20 @@
-"""Decoders: a posterior over cells becomes one point. They work on the sphere and need no projection."""
+"""Decoders: from a posterior over cells to coordinates. They work on the sphere and need no projection.
+
+Notation. p_c are the probabilities of a place's cells, v_c the unit vectors of their points, and x the unit vector
+of the answer. The chord |x - v| and the great-circle distance d(x, v) = R arccos(x . v) grow together.
+
+- Mean: sum_c p_c |x - v_c|^2 = 2 - 2 x . sum_c p_c v_c is smallest for x in the direction of sum_c p_c v_c. It
+  minimises the expected squared chord. Source: K. V. Mardia and P. E. Jupp, "Directional Statistics" (2000).
+- Median: the minimum of sum_c p_c d(x, v_c), the expected distance. If the score is the mean distance and the
+  posterior is right, no other answer does better. `geo/median.py` has the derivation.
+
+A temperature T replaces p_c by p_c^(1 / T) / sum_k p_k^(1 / T), which is the softmax of log(p_c) / T.
+"""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -14,14 +25,13 @@ from geoguesser.geo.median import FIXED_STEPS, fixed_step_median, spherical_medi
 
 
 class Decoder(ABC):
-    """What turns posteriors into points.
+    """Decoder of posteriors.
 
     Args:
-        temperature: The posterior is raised to the power 1 / temperature first: below 1 it is sharpened, above 1
-            flattened.
+        temperature: Temperature of the posterior, from 0.01 to 100: below 1 sharpens it, above 1 flattens it.
 
     Attributes:
-        kind: The name under which a checkpoint records it.
+        kind: Name of the class in checkpoints, a key of `DECODERS`.
 
     Raises:
         ConfigError: A value is out of range.
@@ -33,73 +43,71 @@ class Decoder(ABC):
         self.temperature = check_number("decoder.temperature", temperature, low=0.01, high=100.0)
 
     def __call__(self, posterior: Tensor, class_vectors: Tensor) -> Tensor:
-        """Decodes.
+        """Returns latitude and longitude in degrees (B, 2).
 
         Args:
             posterior: (B, K) probabilities that sum to 1.
-            class_vectors: (K, 3) unit vectors of the class points, or (B, K, 3) where they differ by place.
-
-        Returns:
-            (B, 2) latitude and longitude in degrees.
+            class_vectors: (K, 3) unit vectors of the class points, or (B, K, 3) if they differ between places.
         """
-        if self.temperature != 1.0:
-            posterior = torch.softmax(posterior.log() / self.temperature, dim=-1)
-        return from_unit(self._vectors(posterior, class_vectors))
+        return from_unit(self._decode_vectors(self._apply_temperature(posterior), class_vectors))
 
-    def steady(self, posterior: Tensor, class_vectors: Tensor, *, steps: int = FIXED_STEPS) -> Tensor:
-        """As calling it, but in 64 bits and with the same operations for all values, so that it can be exported.
+    def decode_traceably(self, posterior: Tensor, class_vectors: Tensor, *, steps: int = FIXED_STEPS) -> Tensor:
+        """Returns latitude and longitude in degrees (B, 2), by the same operations for all values, for export.
 
         Args:
-            posterior: As there.
-            class_vectors: As there.
-            steps: How many the search of a geometric median takes.
+            posterior: (B, K) probabilities that sum to 1. Computed in float64.
+            class_vectors: (K, 3) unit vectors of the class points, or (B, K, 3) if they differ between places.
+            steps: Number of steps of the search for a geometric median.
         """
         posterior, class_vectors = posterior.double(), class_vectors.double()
-        if self.temperature != 1.0:
-            posterior = torch.softmax(posterior.log() / self.temperature, dim=-1)
-        return from_unit(self._steady_vectors(posterior, class_vectors, steps))
+        return from_unit(self._decode_vectors_traceably(self._apply_temperature(posterior), class_vectors, steps))
+
+    def _apply_temperature(self, posterior: Tensor) -> Tensor:
+        return posterior if self.temperature == 1.0 else torch.softmax(posterior.log() / self.temperature, dim=-1)
 
     @abstractmethod
-    def _vectors(self, posterior: Tensor, class_vectors: Tensor) -> Tensor:
-        """(B, 3) vectors to the points, of any length."""
+    def _decode_vectors(self, posterior: Tensor, class_vectors: Tensor) -> Tensor:
+        """Returns vectors (B, 3) of any length in the direction of the answers."""
 
-    def _steady_vectors(self, posterior: Tensor, class_vectors: Tensor, steps: int) -> Tensor:
-        """As `_vectors`; a decoder whose operations depend on values has an own way."""
-        return self._vectors(posterior, class_vectors)
+    def _decode_vectors_traceably(self, posterior: Tensor, class_vectors: Tensor, steps: int) -> Tensor:
+        """Returns the vectors of `_decode_vectors`. To be overridden if their operations depend on values."""
+        return self._decode_vectors(posterior, class_vectors)
 
     def state(self) -> dict[str, Any]:
-        """Plain values from which `restore_decoder` makes the same decoder."""
+        """Returns plain values from which `from_state` makes the same decoder."""
         return {"kind": self.kind, "temperature": self.temperature}
+
+    @classmethod
+    def from_state(cls, state: dict[str, Any]) -> Self:
+        """Makes the decoder that `state` describes."""
+        return cls(**{key: value for key, value in state.items() if key != "kind"})
 
 
 class MeanDecoder(Decoder):
-    """The probability-weighted mean of the class points, on the sphere.
-
-    The mean vector's direction; it minimises the expected squared chord, not the expected distance.
-    """
+    """Mean of the class points on the sphere, weighted by probability."""
 
     kind = "mean"
 
-    def _vectors(self, posterior: Tensor, class_vectors: Tensor) -> Tensor:
-        # No matrix product: under mixed precision, or TF32, that would lose kilometres.
+    def _decode_vectors(self, posterior: Tensor, class_vectors: Tensor) -> Tensor:
+        # A matrix product would lose kilometres under mixed precision or TF32.
         return (posterior[..., None] * class_vectors).sum(dim=-2)
 
 
 class ArgmaxDecoder(Decoder):
-    """The class point of the most probable cell; a temperature makes no difference."""
+    """Class point of the most probable cell. The temperature makes no difference."""
 
     kind = "argmax"
 
-    def _vectors(self, posterior: Tensor, class_vectors: Tensor) -> Tensor:
-        return _of_columns(class_vectors, posterior.argmax(dim=-1, keepdim=True))[:, 0]
+    def _decode_vectors(self, posterior: Tensor, class_vectors: Tensor) -> Tensor:
+        return _select_vectors(class_vectors, posterior.argmax(dim=-1, keepdim=True))[:, 0]
 
 
 class TopKDecoder(Decoder):
-    """The probability-weighted mean of the `k` most probable cells alone.
+    """Mean of the class points of the `k` most probable cells, weighted by probability.
 
     Args:
-        k: How many; where there are fewer cells, all of them.
-        temperature: As in Decoder.
+        k: Number of cells, limited to the number of cells of the grid.
+        temperature: Temperature of the posterior.
     """
 
     kind = "top_k"
@@ -108,31 +116,28 @@ class TopKDecoder(Decoder):
         super().__init__(temperature=temperature)
         self.k = check_int("decoder.k", k, low=1)
 
-    def _vectors(self, posterior: Tensor, class_vectors: Tensor) -> Tensor:
+    def _decode_vectors(self, posterior: Tensor, class_vectors: Tensor) -> Tensor:
         top = posterior.topk(min(self.k, posterior.shape[-1]), dim=-1)
-        return (top.values[..., None] * _of_columns(class_vectors, top.indices)).sum(dim=-2)
+        return (top.values[..., None] * _select_vectors(class_vectors, top.indices)).sum(dim=-2)
 
     def state(self) -> dict[str, Any]:
         return super().state() | {"k": self.k}
 
 
 class MedianDecoder(Decoder):
-    """The posterior's geometric median: the answer with the least expected great-circle distance.
-
-    Where the score is the mean distance, it is the best answer that a true posterior allows.
-    """
+    """Geometric median of the posterior on the sphere: the point of least expected great-circle distance."""
 
     kind = "median"
 
-    def _vectors(self, posterior: Tensor, class_vectors: Tensor) -> Tensor:
+    def _decode_vectors(self, posterior: Tensor, class_vectors: Tensor) -> Tensor:
         return spherical_median(posterior, class_vectors)
 
-    def _steady_vectors(self, posterior: Tensor, class_vectors: Tensor, steps: int) -> Tensor:
+    def _decode_vectors_traceably(self, posterior: Tensor, class_vectors: Tensor, steps: int) -> Tensor:
         return fixed_step_median(posterior, class_vectors, steps=steps)
 
 
-def _of_columns(class_vectors: Tensor, columns: Tensor) -> Tensor:
-    """(K, 3) or (B, K, 3) vectors, (B, M) columns -> (B, M, 3)."""
+def _select_vectors(class_vectors: Tensor, columns: Tensor) -> Tensor:
+    """Returns the vectors (B, M, 3) of the columns (B, M), from (K, 3) or (B, K, 3) vectors."""
     if class_vectors.dim() == 2:
         return class_vectors[columns]
     return class_vectors.gather(1, columns[..., None].expand(-1, -1, 3))
@@ -144,12 +149,10 @@ DECODERS: dict[str, type[Decoder]] = {
 
 
 def restore_decoder(state: dict[str, Any]) -> Decoder:
-    """Builds a decoder from its `state`.
+    """Makes the decoder that `Decoder.state` described.
 
     Version 0.1 recorded the kind "auto" in checkpoints of unfinished runs. It decoded like "median" until the end
     of training, when the chosen decoder took its place in the checkpoint.
     """
-    values = {key: value for key, value in state.items() if key != "kind"}
     kind = "median" if state["kind"] == "auto" else state["kind"]
-
-    return DECODERS[kind](**values)
+    return DECODERS[kind].from_state(state)

@@ -1,14 +1,14 @@
-"""Fusion: the features of four views and their mask become one vector. Absent views never count.
+"""Fusion: the features of four views become one vector per place. Absent views never count.
 
-Views stand by compass heading: 0 looks north, 90 east, 180 south, 270 west. `concat` and `attention` tell
-headings apart, `mean` does not.
+Views are ordered by compass heading: 0 looks north, 90 east, 180 south, 270 west. `concat` and `attention`
+distinguish headings, `mean` does not.
 """
 
 from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -16,27 +16,33 @@ from torch import Tensor, nn
 from geoguesser.errors import ConfigError, check_int, check_number
 
 NUM_VIEWS = 4
-BRANCH_AT_START = 0.01  # how large attention's own part is at the start, for hidden values of size 1
-HEADING_AT_START = 0.5  # the size of a projected view, so that headings can be told apart at once
+
+# Initial size of the attention branch, for hidden values of size 1.
+BRANCH_INIT_SIZE = 0.01
+
+# Size of a projected view, so that the network distinguishes headings from the start.
+HEADING_INIT_SIZE = 0.5
 
 
 class Fusion(nn.Module, ABC):
-    """(B, 4, D) features and (B, 4) mask -> (B, `output_size`).
+    """Fusion of view features (B, 4, D), with a mask (B, 4), to (B, output_size).
 
     Args:
-        feature_size: D.
-        output_size: The width of the fused vector.
-        view_dropout: In training each view is dropped with this probability, see `drop_views`; from 0 to
-            below 1. Whoever trains draws the mask, for the draw must follow from the run's seed and step.
+        feature_size: Number D of features per view.
+        output_size: Number of features per place.
+        view_dropout: Probability of dropping each view in training, from 0 to below 1; see `drop_views`. The
+            training loop draws the mask, because the draw must follow from the run's seed and step.
 
     Attributes:
-        kind: The name under which a checkpoint records it.
+        kind: Name of the class in checkpoints, a key of `FUSIONS`.
+        linear: The fused vector is a linear function of the features, given the mask.
 
     Raises:
         ConfigError: `fusion.view_dropout` breaks its rule.
     """
 
     kind: str
+    linear = False
 
     def __init__(self, feature_size: int, output_size: int, view_dropout: float) -> None:
         super().__init__()
@@ -48,91 +54,119 @@ class Fusion(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, features: Tensor, mask: Tensor) -> Tensor:
-        """Fuses; `mask` is true where there is a view."""
+        """Fuses features (B, 4, D) of views that are present where `mask` (B, 4) is true."""
+
+    def split_fused(self, fused: Tensor, mask: Tensor) -> Tensor:
+        """Returns features (4, D) of views that fuse to `fused` (output_size,) for a place with all views.
+
+        Only linear fusions have them. For a place with fewer views, the factor by which the fusion multiplies the
+        features of present views is divided out.
+
+        Args:
+            fused: (output_size,) fused features of a place.
+            mask: (4,) bool, true for views that are present.
+        """
+        raise NotImplementedError(f"fusion {self.kind} is not linear")
 
     def condense(self, features: Tensor, mask: Tensor) -> Tensor | None:
-        """(B, 1, D) a vector per place that fuses to the same as its views, where a fusion learns nothing of them.
+        """Returns one vector per place (B, 1, D) that fuses to the same as its views, or None if there is none.
 
-        None where the views are needed. Training on one vector reads a quarter of the memory.
+        A fusion without parameters and random draws has one. Training on it reads a quarter of the memory.
         """
         return None
 
     def state(self) -> dict[str, Any]:
-        """Plain values from which `restore_fusion` makes the same fusion, without weights."""
+        """Returns plain values from which `from_state` makes the same fusion, without weights."""
         return {"kind": self.kind, "view_dropout": self.view_dropout}
+
+    @classmethod
+    def from_state(cls, feature_size: int, state: dict[str, Any]) -> Self:
+        """Makes the fusion that `state` describes, without its weights."""
+        options: dict[str, Any] = {key: value for key, value in state.items() if key != "kind"}
+        return cls(feature_size, **options)
 
 
 class ConcatFusion(Fusion):
-    """The four vectors side by side, absent ones as zeros: (B, 4 D). As the predecessor.
+    """Concatenation of the four views' features, with zeros for absent views: (B, 4 D).
 
-    Trained with view dropout, the views that are there are multiplied by 4 / their number, in training
-    and in prediction alike. A logit is a sum over the views, so without this a place with one view would
-    get about a quarter of the logits that the head learnt for four, and a posterior as flat. It is
-    dropout's usual inverse scaling, by the place's own share of views instead of the expected one.
-    Without view dropout nothing is multiplied.
+    With view dropout, features of present views are multiplied by 4 / (number of present views), in training and
+    in prediction. A logit is a sum over views: without the factor, a place with one view would get about a quarter
+    of the logits that the head learnt for four views, and a posterior that is too flat. This is the usual inverse
+    scaling of dropout, by the actual share of present views in place of the expected one.
 
     Args:
-        feature_size: D.
-        view_dropout: See Fusion.
+        feature_size: Number D of features per view.
+        view_dropout: Probability of dropping each view in training, from 0 to below 1.
     """
 
     kind = "concat"
+    linear = True
 
     def __init__(self, feature_size: int, *, view_dropout: float = 0.0) -> None:
         super().__init__(feature_size, NUM_VIEWS * feature_size, view_dropout)
 
     def forward(self, features: Tensor, mask: Tensor) -> Tensor:
-        present = _present(features, mask)
+        present = _zero_absent(features, mask)
         if self.view_dropout:
             counts = mask.sum(1).clamp(min=1).to(present.dtype)
             present = present * (NUM_VIEWS / counts)[:, None, None]
         return present.flatten(1)
 
+    def split_fused(self, fused: Tensor, mask: Tensor) -> Tensor:
+        views = fused.reshape(NUM_VIEWS, self.feature_size)
+        return views * (mask.sum().clamp(min=1) / NUM_VIEWS) if self.view_dropout else views
+
 
 class MeanFusion(Fusion):
-    """The mean of the views that are there: (B, D). A place without any view gives zeros.
+    """Mean of the features of present views: (B, D). A place without views gets zeros.
 
     Args:
-        feature_size: D.
-        view_dropout: See Fusion.
+        feature_size: Number D of features per view.
+        view_dropout: Probability of dropping each view in training, from 0 to below 1.
     """
 
     kind = "mean"
+    linear = True
 
     def __init__(self, feature_size: int, *, view_dropout: float = 0.0) -> None:
         super().__init__(feature_size, feature_size, view_dropout)
 
     def forward(self, features: Tensor, mask: Tensor) -> Tensor:
-        if features.shape[1] == 1:  # condensed: the mean is there already
-            return features[:, 0]
-        return _mean(features, mask)
+        # Condensed features are the mean already.
+        return features[:, 0] if features.shape[1] == 1 else _compute_mean(features, mask)
+
+    def split_fused(self, fused: Tensor, mask: Tensor) -> Tensor:
+        return fused.expand(NUM_VIEWS, self.feature_size)
 
     def condense(self, features: Tensor, mask: Tensor) -> Tensor | None:
-        return None if self.view_dropout else _mean(features, mask)[:, None]
+        return None if self.view_dropout else _compute_mean(features, mask)[:, None]
 
 
 class AttentionFusion(Fusion):
-    """The mean, and what views say together: (B, D). A place without any view gives zeros.
+    """Mean of the features plus a transformer branch over the views: (B, D). A place without views gets zeros.
 
-    Each view's features are normalised, projected to `width` and marked with a learnt vector of its
-    heading; pre-norm transformer layers let the views that are there look at each other; their mean is
-    projected back to D and added to the plain mean. That last projection starts near zero, so training
-    starts as fusion=mean, which does best on few places, and headings and pairs of views come in as far
-    as they lower the loss. There is no dropout inside, for that is drawn from torch's global numbers and a
-    resumed run would differ from one that never stopped; `view_dropout` is the regulariser.
+    The features z_v of a view are normalised, projected to `width`, and added to a learnt vector h_v of its
+    heading. Pre-norm transformer layers let present views attend to each other. Their mean is projected back to
+    D and added to the mean of the features:
+
+        mean_v z_v + W mean_v Transformer(P LayerNorm(z_v) + h_v)
+
+    W starts near zero, so that training starts as `fusion=mean`, which does best with few places. There is no
+    dropout inside: it would draw from torch's global generator, and a resumed run would differ from an
+    uninterrupted one. `view_dropout` is the regulariser.
 
     Args:
-        feature_size: D.
-        width: Of the projected views; None for D. A multiple of `heads`.
-        layers: How many transformer layers.
-        heads: Attention heads of each.
-        view_dropout: See Fusion.
+        feature_size: Number D of features per view.
+        width: Width of the transformer, a multiple of `heads`; None for D.
+        layers: Number of transformer layers.
+        heads: Number of attention heads.
+        view_dropout: Probability of dropping each view in training, from 0 to below 1.
 
     Raises:
         ConfigError: A value breaks its rule.
 
-    Source: A. Vaswani et al., arXiv 1706.03762; pre-norm: R. Xiong et al., arXiv 2002.04745; a branch
-    that starts near zero: T. Bachlechner et al. (ReZero), arXiv 2003.04887.
+    Sources: A. Vaswani et al., arXiv 1706.03762; pre-norm layers: R. Xiong et al., arXiv 2002.04745; a branch that
+    starts near zero: T. Bachlechner et al. (ReZero), arXiv 2003.04887.
     """
 
     kind = "attention"
@@ -152,8 +186,9 @@ class AttentionFusion(Fusion):
         self.heads = check_int("fusion.heads", heads, low=1)
         if self.width % self.heads:
             raise ConfigError.at("fusion.width", f"must be a multiple of fusion.heads={heads}", found=self.width)
+
         self.project = nn.Sequential(nn.LayerNorm(feature_size), nn.Linear(feature_size, self.width))
-        self.headings = nn.Parameter(HEADING_AT_START * torch.randn(NUM_VIEWS, self.width))
+        self.headings = nn.Parameter(HEADING_INIT_SIZE * torch.randn(NUM_VIEWS, self.width))
         layer = nn.TransformerEncoderLayer(
             self.width,
             self.heads,
@@ -166,72 +201,78 @@ class AttentionFusion(Fusion):
         self.encoder = nn.TransformerEncoder(
             layer, self.layers, norm=nn.LayerNorm(self.width), enable_nested_tensor=False
         )
-        for parameter in self.encoder.parameters():  # its layers are copies of one another
+
+        # TransformerEncoder copies one layer: each copy needs weights of its own.
+        for parameter in self.encoder.parameters():
             if parameter.dim() > 1:
                 nn.init.xavier_uniform_(parameter)
-        self.back = nn.Linear(self.width, feature_size, bias=False)  # no bias: no views stay zeros
-        nn.init.normal_(self.back.weight, std=BRANCH_AT_START / math.sqrt(self.width))
+
+        # Without a bias, a place without views gets zeros.
+        self.back = nn.Linear(self.width, feature_size, bias=False)
+        nn.init.normal_(self.back.weight, std=BRANCH_INIT_SIZE / math.sqrt(self.width))
 
     def forward(self, features: Tensor, mask: Tensor) -> Tensor:
-        tokens = self.project(_present(features, mask)) + self.headings
-        seen = mask | ~mask.any(dim=1, keepdim=True)  # a softmax over no view would be no number
-        together = self.encoder(tokens, src_key_padding_mask=~seen)
-        branch: Tensor = self.back(_mean(together, mask))
-        return _mean(features, mask) + branch
+        tokens = self.project(_zero_absent(features, mask)) + self.headings
+
+        # The softmax over no views is undefined: a place without views attends to all of its zeros.
+        attended = mask | ~mask.any(dim=1, keepdim=True)
+        hidden = self.encoder(tokens, src_key_padding_mask=~attended)
+
+        branch: Tensor = self.back(_compute_mean(hidden, mask))
+        return _compute_mean(features, mask) + branch
 
     def state(self) -> dict[str, Any]:
         return super().state() | {"width": self.width, "layers": self.layers, "heads": self.heads}
 
 
-FUSIONS: dict[str, type[ConcatFusion] | type[MeanFusion] | type[AttentionFusion]] = {
-    "concat": ConcatFusion,
-    "mean": MeanFusion,
-    "attention": AttentionFusion,
-}
+# Subclasses take the feature size and keyword options.
+FUSIONS: dict[str, Any] = {fusion.kind: fusion for fusion in (ConcatFusion, MeanFusion, AttentionFusion)}
 
 
 def restore_fusion(state: dict[str, Any] | str, feature_size: int) -> Fusion:
     """Makes the fusion that `Fusion.state` described, without its weights.
 
     Args:
-        state: What `Fusion.state` gave, or what an older checkpoint holds.
-        feature_size: D, of the backbone.
+        state: Values of `Fusion.state`, or those of an older checkpoint.
+        feature_size: Number D of features per view.
     """
-    values = full_state(state)
-    return FUSIONS[values.pop("kind")](feature_size, **values)
+    state = complete_fusion_state(state)
+    fusion: Fusion = FUSIONS[state["kind"]].from_state(feature_size, state)
+    return fusion
 
 
-def full_state(state: dict[str, Any] | str) -> dict[str, Any]:
-    """A recorded fusion as it would be recorded now: older checkpoints hold its kind alone."""
+def complete_fusion_state(state: dict[str, Any] | str) -> dict[str, Any]:
+    """Returns a recorded state in the current form: older checkpoints hold only the kind, as a string."""
     return {"kind": state, "view_dropout": 0.0} if isinstance(state, str) else dict(state)
 
 
 def drop_views(mask: Tensor, share: float, seed: int) -> Tensor:
-    """Drops views at random, but never all of a place: its last view stays.
+    """Drops views at random, but never all views of a place.
 
-    The numbers are drawn on the CPU from the seed, so they are the same on every device.
+    Each present view draws u from the uniform distribution on [0, 1) and is kept if u >= share, or if its u is the
+    largest of the place. Of four views, each is thus kept with probability 1 - share + share^4 / 4: all four are
+    dropped with probability share^4, and each is then the largest in a quarter of the cases.
 
     Args:
-        mask: (B, 4) bool, true where there is a view.
-        share: The probability that a view is dropped, from 0 to below 1. As the last one stays, each of
-            four views is kept with probability 1 - share + share ** 4 / 4.
-        seed: Names the draw; a run uses one per step.
+        mask: (B, 4) bool, true for views that are present.
+        share: Probability of dropping a view, from 0 to below 1.
+        seed: Seed of the draw. A run uses one per step.
 
     Returns:
-        (B, 4) bool, new: true where there is a view that was not dropped.
+        New mask (B, 4). It is the same on every device, because the numbers are drawn on the CPU.
     """
     draws = torch.rand(mask.shape, generator=torch.Generator().manual_seed(seed))
     draws = draws.to(mask.device, non_blocking=True).masked_fill(~mask, -1.0)
-    last = draws == draws.amax(dim=1, keepdim=True)
-    return mask & ((draws >= share) | last)
+    is_largest = draws == draws.amax(dim=1, keepdim=True)
+    return mask & ((draws >= share) | is_largest)
 
 
-def _present(features: Tensor, mask: Tensor) -> Tensor:
-    """Features with zeros for absent views, whatever stands there."""
+def _zero_absent(features: Tensor, mask: Tensor) -> Tensor:
+    """Returns features with zeros for absent views, even if they hold NaN or infinity."""
     return features.masked_fill(~mask[..., None], 0.0)
 
 
-def _mean(features: Tensor, mask: Tensor) -> Tensor:
-    """The mean over the views that are there, zeros where there are none."""
+def _compute_mean(features: Tensor, mask: Tensor) -> Tensor:
+    """Returns the mean (B, D) over present views, zeros if there are none."""
     counts = mask.sum(1, keepdim=True).clamp(min=1).to(features.dtype)
-    return _present(features, mask).sum(1) / counts
+    return _zero_absent(features, mask).sum(1) / counts

@@ -1,6 +1,10 @@
-"""Losses of classification heads: logits over cells against the true place, and what of it each loss needs.
+"""Losses of heads with cells: logits over cells against the true place.
 
-A loss says once per run what it must know of each place (`targets`); in a step it sees the batch's part of that.
+A loss computes once per run what it needs to know of each place (`targets`). A training step passes the rows of
+its batch.
+
+Notation. p = softmax(l) is the posterior of logits l over K cells, x the true place, c(x) its cell, g_c the class
+point of cell c, and d the great-circle distance in km.
 """
 
 from __future__ import annotations
@@ -21,15 +25,19 @@ from geoguesser.geo.grid import Grid
 
 LossTarget = dict[str, Tensor]
 
-MIN_NEAR = 32  # class points that take part in a smoothed target; of more, where these do not hold all of it
-NEGLIGIBLE = 1e-4  # share of a smoothed target that the farthest of them may still have
+# A smoothed target is stored for the nearest class points: MIN_NEIGHBOURS of them, or more until the farthest one
+# has at most NEGLIGIBLE_SHARE of the target for all but MAX_CUT_PLACES of the places.
+MIN_NEIGHBOURS = 32
+NEGLIGIBLE_SHARE = 1e-4
+MAX_CUT_PLACES = 0.01
 
 
 class CellLoss(ABC):
-    """A loss of logits over cells.
+    """Loss of logits over cells.
 
     Args:
-        balance: Weighs each place by (training places in its cell) ** -balance: 0 all alike, 1 every cell alike.
+        balance: Exponent of the class weights: a place in a cell with n training places has a weight proportional
+            to n^-balance. 0 weighs all places the same, 1 all cells.
 
     Raises:
         ConfigError: A value is out of range.
@@ -39,19 +47,21 @@ class CellLoss(ABC):
         self.balance = check_number("loss.balance", balance, low=0.0, high=1.0)
 
     def targets(self, grid: Grid, coords_deg: FloatArray) -> LossTarget:
-        """What the loss must know of N places, each with N rows; `cell` is the class of each.
+        """Returns what the loss needs to know of N places, as tensors of N rows. `cell` is the class.
 
         Args:
-            grid: The fitted grid, K classes.
-            coords_deg: (N, 2) true places in degrees.
+            grid: Fitted grid with K classes.
+            coords_deg: (N, 2) true latitude and longitude in degrees.
         """
         return {"cell": torch.from_numpy(grid.assign(coords_deg))}
 
     def class_weights(self, counts: FloatArray) -> FloatArray | None:
-        """(K,) the weight of a place by its class, 1 on average over the training places; None for all alike.
+        """Returns the weight (K,) of a place by its class, or None if all are equal.
+
+        The mean weight of the training places is 1, so that the loss keeps its size.
 
         Args:
-            counts: (K,) training places of each class.
+            counts: (K,) number of training places of each class.
         """
         if self.balance == 0.0:
             return None
@@ -59,39 +69,50 @@ class CellLoss(ABC):
         return weights * counts.sum() / (weights * counts).sum()
 
     def shares(self, target: LossTarget, num_cells: int) -> Tensor:
-        """(K,) float64 shares of the cells in the targets of these places, weighed as in the loss."""
+        """Returns the cells' shares (K,) of the targets, weighted as in the loss, float64.
+
+        Cross entropy is smallest at these shares if the posterior is the same for all places.
+
+        Args:
+            target: Rows of `targets`, and optionally `weight`.
+            num_cells: Number K of classes.
+        """
         weight = target.get("weight", torch.ones(len(target["cell"]))).double()
-        near, share = target.get("near", target["cell"][:, None]), target.get("share")
-        each = weight[:, None] * (torch.ones(near.shape) if share is None else share)
-        sums = torch.zeros(num_cells, dtype=torch.float64).index_add_(0, near.long().flatten(), each.flatten())
+        near = target.get("near", target["cell"][:, None])
+        share = target.get("share", torch.ones(near.shape))
+
+        terms = (weight[:, None] * share).flatten()
+        sums = torch.zeros(num_cells, dtype=torch.float64).index_add_(0, near.long().flatten(), terms)
         return sums / sums.sum()
 
     def __call__(self, logits: Tensor, target: LossTarget, class_vectors: Tensor) -> Tensor:
-        """The batch's mean loss, a scalar.
+        """Returns the mean loss of a batch, a scalar.
 
         Args:
-            logits: (B, K).
-            target: The batch's rows of `targets`, and `weight` (B,) where places are weighed.
+            logits: (B, K) logits.
+            target: Rows of `targets` for the places of the batch, and optionally `weight` (B,).
             class_vectors: (K, 3) unit vectors of the class points.
         """
-        losses = self.of_each(logits.float(), target, class_vectors)
+        losses = self.compute_losses(logits.float(), target, class_vectors)
         weight = target.get("weight")
         return losses.mean() if weight is None else (losses * weight).mean()
 
     @abstractmethod
-    def of_each(self, logits: Tensor, target: LossTarget, class_vectors: Tensor) -> Tensor:
-        """(B,) the loss of each place."""
+    def compute_losses(self, logits: Tensor, target: LossTarget, class_vectors: Tensor) -> Tensor:
+        """Returns the loss of each place (B,)."""
 
 
 class CrossEntropy(CellLoss):
-    """Cross entropy against the true cell.
+    """Cross entropy against the true cell: -sum_c q_c log p_c, with q_c = (1 - s) [c = c(x)] + s / K.
 
     Args:
-        label_smoothing: The share of the target that is spread evenly over all cells, from 0 to below 1.
-        balance: As in CellLoss.
+        label_smoothing: Share s of the target that is spread evenly over all cells, from 0 to below 1.
+        balance: Exponent of the class weights, from 0 to 1.
 
     Raises:
         ConfigError: A value is out of range.
+
+    Source of label smoothing: C. Szegedy et al., arXiv 1512.00567.
     """
 
     def __init__(self, *, label_smoothing: float = 0.0, balance: float = 0.0) -> None:
@@ -100,27 +121,29 @@ class CrossEntropy(CellLoss):
         if self.label_smoothing == 1.0:
             raise ConfigError.at("loss.label_smoothing", "must be below 1", found=label_smoothing)
 
-    def of_each(self, logits: Tensor, target: LossTarget, class_vectors: Tensor) -> Tensor:
+    def compute_losses(self, logits: Tensor, target: LossTarget, class_vectors: Tensor) -> Tensor:
         return functional.cross_entropy(
             logits, target["cell"], label_smoothing=self.label_smoothing, reduction="none"
         )
 
 
 class SmoothedCrossEntropy(CellLoss):
-    """Cross entropy against targets that are smoothed by distance: q_c ~ exp(-d(x, g_c) / (tau s)).
+    """Cross entropy against targets that decrease with distance: q_c proportional to exp(-d(x, g_c) / (tau s)).
 
-    d is the great-circle distance from the place x to the class point g_c, s the side of the place's own cell. A
-    place near the edge of its cell so counts for the neighbour as well, and a near miss costs less than a far one.
+    s is the side of the cell of x. A place near the edge of its cell also counts for the neighbouring cell, and a
+    near miss costs less than a far one. With targets that sum to 1, the loss is
+
+        -sum_c q_c log p_c = log sum_k exp(l_k) - sum_c q_c l_c.
 
     Args:
-        tau: How far a target reaches, in sides of the place's cell.
-        balance: As in CellLoss.
+        tau: Reach of a target in sides of the place's cell, above 0.
+        balance: Exponent of the class weights, from 0 to 1.
 
     Raises:
         ConfigError: A value is out of range.
 
-    Source: PIGEON, arXiv 2307.05845, haversine smoothing. (Its distance to the own cell's point, taken from all
-    exponents, cancels out.)
+    Source: L. Haas et al. (PIGEON), arXiv 2307.05845, haversine smoothing. There the exponent is
+    -(d(x, g_c) - d(x, g_c(x))) / tau; the second term is the same for all cells and cancels.
     """
 
     def __init__(self, *, tau: float = 0.3, balance: float = 0.0) -> None:
@@ -128,24 +151,24 @@ class SmoothedCrossEntropy(CellLoss):
         self.tau = check_number("loss.tau", tau, low=0.0, high=100.0, open_low=True)
 
     def targets(self, grid: Grid, coords_deg: FloatArray) -> LossTarget:
-        found = super().targets(grid, coords_deg)
-        reach_km = self.tau * grid.class_sides_km[found["cell"].numpy()]
+        target = super().targets(grid, coords_deg)
+        reach_km = self.tau * grid.class_sides_km[target["cell"].numpy()]
         near, share = compute_smoothed_targets(coords_deg, grid.class_points_deg, reach_km)
-        return found | {"near": torch.from_numpy(near), "share": torch.from_numpy(share)}
+        return target | {"near": torch.from_numpy(near), "share": torch.from_numpy(share)}
 
-    def of_each(self, logits: Tensor, target: LossTarget, class_vectors: Tensor) -> Tensor:
+    def compute_losses(self, logits: Tensor, target: LossTarget, class_vectors: Tensor) -> Tensor:
         near = logits.gather(1, target["near"].long())
         return torch.logsumexp(logits, dim=1) - (near * target["share"]).sum(dim=1)
 
 
 class ExpectedDistance(CellLoss):
-    """The expected great-circle distance under the posterior, in sides of an average cell: sum of p_c d(x, g_c).
+    """Expected distance under the posterior, in sides of an average cell: sum_c p_c d(x, g_c) / s.
 
-    This is the score itself, but its gradient vanishes for a posterior that is confidently wrong, and it does not
-    train calibrated probabilities.
+    This is the score itself. Its gradient by l_c is p_c (d(x, g_c) - sum_k p_k d(x, g_k)) / s, which vanishes for
+    a posterior that is confident, right or wrong. It does not train calibrated probabilities.
 
     Args:
-        balance: As in CellLoss.
+        balance: Exponent of the class weights, from 0 to 1.
     """
 
     def targets(self, grid: Grid, coords_deg: FloatArray) -> LossTarget:
@@ -153,7 +176,7 @@ class ExpectedDistance(CellLoss):
         unit_km = torch.full((len(vectors),), float(np.mean(grid.class_sides_km)))
         return super().targets(grid, coords_deg) | {"vector": vectors, "unit_km": unit_km}
 
-    def of_each(self, logits: Tensor, target: LossTarget, class_vectors: Tensor) -> Tensor:
+    def compute_losses(self, logits: Tensor, target: LossTarget, class_vectors: Tensor) -> Tensor:
         distance = compute_arcs_km(target["vector"], class_vectors) / target["unit_km"][:, None]
         return (torch.softmax(logits, dim=1) * distance).sum(dim=1)
 
@@ -161,34 +184,39 @@ class ExpectedDistance(CellLoss):
 def compute_smoothed_targets(
     coords_deg: FloatArray, class_points_deg: FloatArray, reach_km: FloatArray
 ) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float32]]:
-    """Shares of the class points near each place: exp(-distance / reach), summing to 1.
+    """Computes shares of the class points near each place: proportional to exp(-distance / reach), with sum 1.
 
     Args:
-        coords_deg: (N, 2) places in degrees.
-        class_points_deg: (K, 2) in degrees.
-        reach_km: (N,) above 0.
+        coords_deg: (N, 2) latitude and longitude of the places in degrees.
+        class_points_deg: (K, 2) class points in degrees.
+        reach_km: (N,) reach of each place in km, above 0.
 
     Returns:
-        (N, M) classes, nearest first, and (N, M) their shares. M is at most K, and such that a class beyond has
-        a negligible share for 99 places of 100.
+        Classes (N, M), nearest first, and their shares (N, M). M is at most K, and so large that for 99 % of the
+        places the share of the farthest class is negligible.
     """
     tree = cKDTree(to_unit(class_points_deg))
-    vectors, most = to_unit(coords_deg), len(class_points_deg)
-    count = min(MIN_NEAR, most)
+    vectors, num_classes = to_unit(coords_deg), len(class_points_deg)
+
+    count = min(MIN_NEIGHBOURS, num_classes)
     while True:
         chords, near = tree.query(vectors, k=np.arange(1, count + 1))
-        arcs = chord_to_km(np.asarray(chords))
-        share = np.exp((arcs[:, :1] - arcs) / reach_km[:, None])
+        arcs_km = chord_to_km(np.asarray(chords))
+
+        # Distances relative to the nearest class point: its term is 1, and no sum underflows.
+        share = np.exp((arcs_km[:, :1] - arcs_km) / reach_km[:, None])
         share /= share.sum(axis=1, keepdims=True)
-        if count == most or np.mean(share[:, -1] > NEGLIGIBLE) <= 0.01:
+
+        if count == num_classes or np.mean(share[:, -1] > NEGLIGIBLE_SHARE) <= MAX_CUT_PLACES:
             return np.asarray(near, dtype=np.int32), np.asarray(share, dtype=np.float32)
-        count = min(2 * count, most)
+        count = min(2 * count, num_classes)
 
 
 def compute_arcs_km(vectors: Tensor, class_vectors: Tensor) -> Tensor:
-    """(B, 3) and (K, 3) unit vectors -> (B, K) great-circle distances, within metres in 32 bits.
+    """Returns great-circle distances in km (B, K) between unit vectors (B, 3) and (K, 3), to metres in float32.
 
-    From differences, not products: those would lose kilometres in 32 bits, and all of them under mixed precision.
+    Computed from differences of the vectors. Products would lose kilometres in float32 and more under mixed
+    precision, because 1 - cos(theta) of a small angle is lost to rounding.
     """
     with torch.autocast(vectors.device.type, enabled=False):
         chords = torch.cdist(vectors[None], class_vectors[None], compute_mode="donot_use_mm_for_euclid_dist")[0]

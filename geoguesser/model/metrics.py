@@ -1,4 +1,4 @@
-"""Metrics: what each place got, gathered over an epoch (and over processes), and its summary in km."""
+"""Metrics: results per place, gathered over an epoch and over processes, and their summary in km."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from geoguesser.geo.score import compute_game_score, compute_shares_within
 
 
 class PlaceResults:
-    """What each place of an epoch got, in ascending order of `index`, each place once.
+    """Results of the places of an epoch, in ascending order of `index`, each place once.
 
-    No dataclass and no tuple: torchmetrics goes through those and squeezes tensors of one element,
-    which the results of a single place are.
+    Not a dataclass or tuple: torchmetrics looks into those and squeezes tensors of one element, which the results
+    of a single place are.
 
     Attributes:
-        index: (N,) rows of the table of places.
-        predicted_deg: (N, 2) predicted latitude and longitude.
-        error_km: (N,) great-circle errors.
-        hits: (N, H) the head's hits.
+        index: (N,) rows in the table of places.
+        predicted_deg: (N, 2) predicted latitude and longitude in degrees.
+        error_km: (N,) great-circle errors in km.
+        hits: (N, H) hits of the head.
     """
 
     def __init__(self, index: Tensor, predicted_deg: Tensor, error_km: Tensor, hits: Tensor) -> None:
@@ -36,9 +36,9 @@ class PlaceResults:
 
 
 class PlaceErrors(Metric):
-    """Gathers predictions per place. `compute` gives `PlaceResults`, over all processes.
+    """Predictions per place. `compute` returns the `PlaceResults` of all processes.
 
-    A mean of batch means would weigh places of the last, smaller batch more; this keeps every place.
+    Every place is kept, because a mean of batch means would give places of a smaller last batch more weight.
     """
 
     full_state_update = False
@@ -53,13 +53,13 @@ class PlaceErrors(Metric):
             self.add_state(name, default=[], dist_reduce_fx="cat")
 
     def update(self, index: Tensor, predicted_deg: Tensor, true_deg: Tensor, hits: Tensor) -> None:
-        """Takes a batch.
+        """Adds a batch.
 
         Args:
-            index: (B,) rows of the table of places.
-            predicted_deg: (B, 2) predicted latitude and longitude.
-            true_deg: (B, 2) true latitude and longitude.
-            hits: (B, H) bool, the head's hits.
+            index: (B,) rows in the table of places.
+            predicted_deg: (B, 2) predicted latitude and longitude in degrees.
+            true_deg: (B, 2) true latitude and longitude in degrees.
+            hits: (B, H) bool, hits of the head.
         """
         self.index.append(index)
         self.predicted_deg.append(predicted_deg)
@@ -67,7 +67,7 @@ class PlaceErrors(Metric):
         self.hits.append(hits)
 
     def compute(self) -> PlaceResults:
-        """All places so far, sorted by index."""
+        """Returns the results of all batches since the last reset, sorted by index."""
         index = dim_zero_cat(self.index)
         order = torch.argsort(index)
         parts = (dim_zero_cat(state)[order] for state in (self.predicted_deg, self.error_km, self.hits))
@@ -75,15 +75,15 @@ class PlaceErrors(Metric):
 
 
 def summarise_errors(error_km: FloatArray, diagonal_km: float) -> dict[str, Any]:
-    """What is reported of a set of errors.
+    """Summarises the errors of a set of places.
 
     Args:
         error_km: (N,) great-circle errors in km, N at least 1.
-        diagonal_km: The region's diagonal, for the game score.
+        diagonal_km: Diagonal of the region in km, for the game score.
 
     Returns:
-        error_km_mean, error_km_median, error_km_p90 in km; share_within_km, radius in km -> 0 to 1;
-        score_mean from 0 to 5000.
+        `error_km_mean`, `error_km_median` and `error_km_p90` in km; `share_within_km`, radius in km -> share of
+        the places from 0 to 1; `score_mean`, the mean game score from 0 to 5000.
     """
     return {
         "error_km_mean": float(np.mean(error_km)),

@@ -1,4 +1,4 @@
-"""GeoNetwork: backbone + fusion + head. Plain torch; it takes uint8 views and normalises them itself."""
+"""GeoNetwork: backbone, fusion and head. Takes uint8 views and normalises them itself."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from torch import Tensor, nn
 from geoguesser.geo.region import Region
 from geoguesser.model.backbone import Backbone, restore_backbone
 from geoguesser.model.fusion import Fusion, restore_fusion
-from geoguesser.model.heads.classification import Head
+from geoguesser.model.heads.base import Head
 from geoguesser.model.heads.registry import restore_head
 
 
 class GeoNetwork(nn.Module):
-    """Four views of a place to a head's output.
+    """Network from the four views of a place to the output of a head.
 
     Args:
         backbone: Images to features.
         fusion: Features of four views to one vector.
-        head: That vector to an output, a loss, a point.
+        head: Fused vector to an output, its loss and its coordinates.
 
     Attributes:
-        train_batchnorm: Whether the statistics of unlocked BatchNorm layers move in training. Those of
-            locked ones never do.
+        train_batchnorm: Statistics of BatchNorm layers whose parameters are unlocked are updated in training.
+            Those of locked layers never are.
     """
 
     def __init__(self, backbone: Backbone, fusion: Fusion, head: Head) -> None:
@@ -36,45 +36,47 @@ class GeoNetwork(nn.Module):
         self.to(memory_format=torch.channels_last)
 
     def embed(self, images: Tensor, mask: Tensor) -> Tensor:
-        """Runs the backbone on all views at once, as one batch of 4 B.
+        """Computes features (B, 4, D) of all views in one batch of 4 B images.
 
         Args:
-            images: (B, 4, 3, H, W) uint8 views, headings 0, 90, 180, 270.
-            mask: (B, 4) bool, true where there is a view; features of the others are zero.
-
-        Returns:
-            (B, 4, D) features.
+            images: (B, 4, 3, H, W) uint8 views at headings 0, 90, 180, 270.
+            mask: (B, 4) bool, true for views that are present. Features of absent views are zero.
         """
-        features = self.backbone(images.flatten(0, 1)).unflatten(0, images.shape[:2])
+        features = torch.unflatten(self.backbone(images.flatten(0, 1)), 0, images.shape[:2])
         return features * mask[..., None]
 
     def from_features(self, features: Tensor, mask: Tensor) -> Tensor:
-        """(B, 4, D) features and (B, 4) mask -> (B, output_size) the head's output."""
+        """Returns the head's output (B, output_size) for features (B, 4, D) and a mask (B, 4)."""
         out: Tensor = self.head(self.fusion(features, mask))
         return out
 
     def forward(self, images: Tensor, mask: Tensor) -> Tensor:
-        """(B, 4, 3, H, W) uint8 views and (B, 4) mask -> (B, output_size) the head's output."""
+        """Returns the head's output (B, output_size) for uint8 views (B, 4, 3, H, W) and a mask (B, 4)."""
         return self.from_features(self.embed(images, mask), mask)
 
     def train(self, mode: bool = True) -> Self:
-        """As in torch, but what is locked stays in evaluation: no dropout, no moving statistics."""
+        """Sets the mode as in torch, but keeps locked parts of the backbone in evaluation mode.
+
+        Without this, dropout and moving statistics would change the output of parts that do not learn.
+        """
         super().train(mode)
         if not mode:
             return self
         if not any(parameter.requires_grad for parameter in self.backbone.parameters()):
             self.backbone.eval()
             return self
-        for module in self.backbone.modules():  # parents come first
-            own = [parameter.requires_grad for parameter in module.parameters()]
-            if own and not any(own):
+
+        # `modules` lists parents before their children: a locked child of an unlocked parent is set last.
+        for module in self.backbone.modules():
+            learns = [parameter.requires_grad for parameter in module.parameters()]
+            if learns and not any(learns):
                 module.eval()
             elif isinstance(module, nn.modules.batchnorm._BatchNorm):
                 module.train(module.training and self.train_batchnorm)
         return self
 
     def state(self) -> dict[str, Any]:
-        """Plain values and arrays from which `restore_network` makes the same network, without weights."""
+        """Returns plain values and arrays from which `restore_network` makes the same network, without weights."""
         return {
             "backbone": self.backbone.state(),
             "fusion": self.fusion.state(),

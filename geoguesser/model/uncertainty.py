@@ -1,15 +1,33 @@
-"""Uncertainty: how sure a head is of each place, calibrated on places that neither trained nor chose the network.
+"""Uncertainty: calibrated probabilities, sets of cells, radii and expected errors of predictions.
 
-Probabilities at a fitted temperature, sets of cells and radii that hold the true place with a nominal probability
-(model/conformal.py), and the expected error. Plain arrays; no Lightning, no data. docs/uncertainty.md says what
-these promise.
+Calibration places are places that neither trained nor chose the network. They give the temperature of the
+probabilities, and the thresholds of sets and radii that contain the true place with a nominal probability
+(`model/conformal.py`). docs/uncertainty.md says what these promise.
+
+Temperature. p_c(T) = exp(l_c / T) / sum_k exp(l_k / T). T minimises the mean negative log-likelihood (NLL) of the
+true cells, log sum_k exp(b l_k) - b l_true with b = 1 / T. The first term is convex in b and the second linear, so
+that there is one minimum. Source: C. Guo et al., "On Calibration of Modern Neural Networks", arXiv 1706.04599.
+
+Expected error. A place in a cell lies off the cell's point. Let the point be at distance d from the answer and the
+place uniform in a square of side s around the point. At d = 0 the mean distance is
+
+    m s,   m = 4 int_0^1/2 int_0^1/2 sqrt(x^2 + y^2) dx dy = (sqrt 2 + asinh 1) / 6 = 0.3826,                   (1)
+
+and for d much larger than s it is d. In between, sqrt(d^2 + (m s)^2) deviates by less than 8 %. Under the
+posterior p_c the expected error is
+
+    e = sum_c p_c sqrt(d_c^2 + (m s_c)^2).                                                                      (2)
+
+Radii. The conformal score of a calibration place is its error divided by e, so that the radius of a new place,
+the quantile of the scores times its e, follows the expected error. Source: J. Lei et al., "Distribution-Free
+Predictive Inference for Regression", arXiv 1604.04173, the locally weighted form.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,25 +37,26 @@ from torch import Tensor
 from geoguesser.arrays import BoolArray, FloatArray, IntArray
 from geoguesser.geo.distance import EARTH_RADIUS_KM, to_unit
 from geoguesser.model import conformal
-from geoguesser.model.heads.classification import ClassificationHead, Head
+from geoguesser.model.heads.base import Head
+from geoguesser.model.heads.classification import MIN_LOGIT
 
 LEVELS = {"50": 0.5, "90": 0.9, "95": 0.95}
-TEMPERATURES = (0.05, 20.0)  # where the temperature is sought
-MIN_LOGIT = -100.0  # below the most probable cell's; an impossible cell costs no infinite loss
-IN_SQUARE = 0.382598  # of its side a uniform place in a square lies from the centre: (sqrt 2 + asinh 1) / 6
-FARTHEST_KM = math.pi * EARTH_RADIUS_KM
-CHUNK = 2**22  # probabilities that are at work at once
+TEMPERATURE_RANGE = (0.05, 20.0)
+MEAN_DISTANCE_IN_SQUARE = 0.382598  # m of equation (1)
+MAX_DISTANCE_KM = math.pi * EARTH_RADIUS_KM
+MAX_CHUNK_VALUES = 2**22  # probabilities in memory at a time
 
 
 @dataclass(frozen=True)
 class HeadOutput:
-    """What a head says of N places.
+    """Decoded output of a head for N places.
 
     Attributes:
-        answers_deg: (N, 2) the decoded points.
-        logits: (N, K) of the cells; None for a head without cells, like the two that follow.
-        vectors: (K, 3) unit vectors of the cells' points, or (N, K, 3) where they differ by place.
-        sides_km: (K,) the cells' sides.
+        answers_deg: (N, 2) predicted latitude and longitude in degrees.
+        logits: (N, K) logits over cells; None for a head without cells.
+        vectors: (K, 3) unit vectors of the cells' points, or (N, K, 3) if they differ between places; None for a
+            head without cells.
+        sides_km: (K,) sides of the cells in km; None for a head without cells.
     """
 
     answers_deg: FloatArray
@@ -45,102 +64,123 @@ class HeadOutput:
     vectors: FloatArray | None = None
     sides_km: FloatArray | None = None
 
-    def part(self, start: int, stop: int) -> HeadOutput:
-        """What is said of some places in a row."""
+    def slice_places(self, start: int, stop: int) -> HeadOutput:
+        """Returns the output of the places from `start` up to `stop`."""
+        rows = slice(start, stop)
         if self.logits is None or self.vectors is None:
-            return HeadOutput(self.answers_deg[start:stop])
-        vectors = self.vectors if self.vectors.ndim == 2 else self.vectors[start:stop]
-        return HeadOutput(self.answers_deg[start:stop], self.logits[start:stop], vectors, self.sides_km)
+            return HeadOutput(self.answers_deg[rows])
+        vectors = self.vectors if self.vectors.ndim == 2 else self.vectors[rows]
+        return HeadOutput(self.answers_deg[rows], self.logits[rows], vectors, self.sides_km)
 
 
 def decode_output(head: Head, out: Tensor, answers_deg: FloatArray | None = None) -> HeadOutput:
-    """Reads a head's output.
+    """Decodes the output of a head.
 
     Args:
-        head: Any head.
-        out: (N, C) its output.
-        answers_deg: (N, 2) the decoded points where they are known already.
+        head: Head of any kind.
+        out: (N, output_size) its output.
+        answers_deg: (N, 2) predicted latitude and longitude in degrees if they are known already.
     """
     if answers_deg is None:
         answers_deg = head.decode(out).detach().cpu().double().numpy()
-    if head.grid is None:
+    logits, points = head.logits(out), head.points(out)
+    if head.grid is None or logits is None or points is None:
         return HeadOutput(answers_deg)
-    with_cells = cast(ClassificationHead, head)
-    logits = with_cells.logits(out).detach().cpu().double().numpy()
-    vectors = with_cells.points(out).detach().cpu().double().numpy()
-    vectors /= np.linalg.norm(vectors, axis=-1, keepdims=True)  # 32 bits miss 1 by what looks like 2 km
-    return HeadOutput(answers_deg, logits, vectors, head.grid.class_sides_km)
+
+    # The length of float32 vectors misses 1 by 1e-7, which arccos would show as 2 km.
+    vectors = points.detach().cpu().double().numpy()
+    vectors /= np.linalg.norm(vectors, axis=-1, keepdims=True)
+    return HeadOutput(answers_deg, logits.detach().cpu().double().numpy(), vectors, head.grid.class_sides_km)
 
 
 def apply_temperature(logits: FloatArray, temperature: float = 1.0) -> FloatArray:
-    """(N, K) logits -> (N, K) probabilities at a temperature."""
-    weights = np.exp(_shifted(logits) / temperature)
+    """Returns probabilities (N, K) of logits (N, K) at a temperature."""
+    weights = np.exp(_shift_logits(logits) / temperature)
     return weights / weights.sum(axis=1, keepdims=True)
 
 
 def compute_nll(logits: FloatArray, cell: IntArray, temperature: float = 1.0) -> float:
-    """The mean negative log-likelihood of the true cells, (N,), in nats."""
-    scaled = _shifted(logits) / temperature
-    own = scaled[np.arange(len(cell)), cell]
-    return float(np.mean(np.log(np.exp(scaled).sum(axis=1)) - own))
+    """Returns the mean negative log-likelihood of the true cells in nats.
+
+    Args:
+        logits: (N, K) logits.
+        cell: (N,) true cells.
+        temperature: Temperature of the probabilities.
+    """
+    scaled = _shift_logits(logits) / temperature
+    true_logits = scaled[np.arange(len(cell)), cell]
+    return float(np.mean(np.log(np.exp(scaled).sum(axis=1)) - true_logits))
 
 
 def fit_temperature(logits: FloatArray, cell: IntArray) -> float:
-    """The temperature at which the true cells are most likely; 1 where no other is any better.
+    """Returns the temperature at which the true cells are most likely, or 1 if no other is better.
 
     Args:
-        logits: (N, K) with N at least 1.
+        logits: (N, K) logits, N at least 1.
         cell: (N,) true cells.
-
-    Source: C. Guo et al., "On Calibration of Modern Neural Networks", arXiv 1706.04599. The mean is convex
-    in 1 / temperature, so it has one minimum.
     """
-    low, high = np.log(TEMPERATURES)
-    found: Any = minimize_scalar(
-        lambda log_t: compute_nll(logits, cell, math.exp(log_t)),
+    low, high = np.log(TEMPERATURE_RANGE)
+    minimum: Any = minimize_scalar(
+        lambda log_temperature: compute_nll(logits, cell, math.exp(log_temperature)),
         bounds=(low, high),
         method="bounded",
         options={"xatol": 1e-5},
     )
-    return math.exp(found.x) if found.fun < compute_nll(logits, cell) - 1e-9 else 1.0
+    return math.exp(minimum.x) if minimum.fun < compute_nll(logits, cell) - 1e-9 else 1.0
 
 
-def _shifted(logits: FloatArray) -> FloatArray:
+def _shift_logits(logits: FloatArray) -> FloatArray:
+    """Returns logits relative to the largest one of each place, at least `MIN_LOGIT`."""
     return np.maximum(logits - logits.max(axis=1, keepdims=True), MIN_LOGIT)
 
 
 def compute_distances_km(answers_deg: FloatArray, vectors: FloatArray) -> FloatArray:
-    """(N, 2) answers and (K, 3) or (N, K, 3) unit vectors -> (N, K) great-circle distances, good to a metre."""
+    """Returns great-circle distances (N, K) in km, to a metre.
+
+    Args:
+        answers_deg: (N, 2) latitude and longitude in degrees.
+        vectors: (K, 3) or (N, K, 3) unit vectors in float64.
+    """
     unit = to_unit(answers_deg)
     cosine = unit @ vectors.T if vectors.ndim == 2 else np.einsum("nd,nkd->nk", unit, vectors)
     return EARTH_RADIUS_KM * np.arccos(np.clip(cosine, -1.0, 1.0))
 
 
 def compute_expected_km(posterior: FloatArray, away_km: FloatArray, sides_km: FloatArray) -> FloatArray:
-    """(N,) the expected error of each answer under its posterior.
-
-    A place in a cell lies off the cell's point: from a distance d it is about sqrt(d^2 + (0.383 side)^2) away on
-    average, which is exact for a uniform place in a square at d = 0 and far from it.
+    """Returns the expected error (N,) of each answer under its posterior, by equation (2).
 
     Args:
         posterior: (N, K) probabilities.
-        away_km: (N, K) from the answer to each cell's point.
-        sides_km: (K,) the cells' sides.
+        away_km: (N, K) distances from the answer to the cells' points in km.
+        sides_km: (K,) sides of the cells in km.
     """
-    return (posterior * np.hypot(away_km, IN_SQUARE * sides_km)).sum(axis=1)
+    return (posterior * np.hypot(away_km, MEAN_DISTANCE_IN_SQUARE * sides_km)).sum(axis=1)
+
+
+def compute_raw_expected_km(said: HeadOutput, temperature: float | None) -> FloatArray:
+    """Returns the expected error (N,) in km before it is scaled, 1 km for each place of a head without cells.
+
+    Args:
+        said: Output for N places.
+        temperature: Temperature of the probabilities; None for a head without cells.
+    """
+    if said.logits is None or said.vectors is None or said.sides_km is None or temperature is None:
+        return np.ones(len(said.answers_deg))
+    away_km = compute_distances_km(said.answers_deg, said.vectors)
+    return compute_expected_km(apply_temperature(said.logits, temperature), away_km, said.sides_km)
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """What was learnt from the calibration places; with it a head's output becomes probabilities, sets and radii.
+    """Conversion of a head's output to probabilities, sets and radii, learnt from calibration places.
 
     Attributes:
-        places: How many these were.
-        temperature: Of the reported probabilities, not of the decoder; None for a head without cells.
-        scale: What the raw expected error is multiplied by, so that its mean is right.
-        mass: level in percent -> the highest mass score of a cell in the set, None for all cells. The whole is
+        places: Number of calibration places.
+        temperature: Temperature of the reported probabilities, not of the decoder; None for a head without cells.
+        scale: Factor of the raw expected error. It makes the mean right for the calibration places.
+        mass: Level in percent -> largest mass score of a cell in the set, None for all cells. `mass` itself is
             None for a head without cells.
-        stretch: level in percent -> the radius in raw expected errors, None where there are too few places.
+        stretch: Level in percent -> radius divided by the raw expected error, None with too few places.
     """
 
     places: int
@@ -154,92 +194,83 @@ class Calibration:
         """Learns from calibration places.
 
         Args:
-            said: Of N places, N at least 1.
-            cell: (N,) true cells; None for a head without.
-            error_km: (N,) true errors of the answers.
-
-        Source: of radii that follow the expected error, J. Lei et al., "Distribution-Free Predictive Inference for
-        Regression", arXiv 1604.04173, its locally weighted form.
+            said: Output for N places, N at least 1.
+            cell: (N,) true cells; None for a head without cells.
+            error_km: (N,) errors of the answers in km.
         """
         temperature, mass = None, None
         if said.logits is not None and cell is not None:
             temperature = fit_temperature(said.logits, cell)
-            scores = conformal.compute_mass_scores(apply_temperature(said.logits, temperature))[
-                np.arange(len(cell)), cell
-            ]
-            mass = {name: _finite(conformal.compute_quantile(scores, level)) for name, level in LEVELS.items()}
-        raw = compute_raw_expected_km(said, temperature)
-        stretch = {
-            name: _finite(conformal.compute_quantile(error_km / raw, level)) for name, level in LEVELS.items()
-        }
-        return cls(len(error_km), temperature, float(error_km.mean() / raw.mean()), mass, stretch)
+            all_scores = conformal.compute_mass_scores(apply_temperature(said.logits, temperature))
+            mass = _compute_quantiles(all_scores[np.arange(len(cell)), cell])
 
-    def of_places(self, said: HeadOutput, cell: IntArray | None = None) -> dict[str, npt.NDArray[Any]]:
-        """What is known of each place, by name: (N,) arrays.
+        raw_km = compute_raw_expected_km(said, temperature)
+        stretch = _compute_quantiles(error_km / raw_km)
+        return cls(len(error_km), temperature, float(error_km.mean() / raw_km.mean()), mass, stretch)
+
+    def describe_places(self, said: HeadOutput, cell: IntArray | None = None) -> dict[str, npt.NDArray[Any]]:
+        """Returns columns (N,) by name.
 
         Args:
-            said: Of N places.
-            cell: (N,) true cells, where it shall be known whether sets hold them.
+            said: Output for N places.
+            cell: (N,) true cells, for the columns set_LEVEL_holds.
 
         Returns:
-            For each level radius_LEVEL_km, unless there are too few calibration places for it. With cells also
-            expected_error_km, cell, cell_probability, and for each level set_LEVEL_cells, set_LEVEL_km2 (areas of
-            whole cells, be they land or sea) and, with true cells given, set_LEVEL_holds.
+            radius_LEVEL_km for each level that has enough calibration places. For a head with cells also
+            expected_error_km, cell, cell_probability, and for each level set_LEVEL_cells, set_LEVEL_km2 (area of
+            the cells, land and sea) and, given true cells, set_LEVEL_holds.
         """
-        count = 1 if said.logits is None else said.logits.shape[1]
-        step = max(1, CHUNK // count)
-        starts = range(0, max(1, len(said.answers_deg)), step)
+        num_cells = 1 if said.logits is None else said.logits.shape[1]
+        step = max(1, MAX_CHUNK_VALUES // num_cells)
         parts = [
-            self._of_part(said.part(at, at + step), None if cell is None else cell[at : at + step])
-            for at in starts
+            self._describe_chunk(
+                said.slice_places(start, start + step), None if cell is None else cell[start : start + step]
+            )
+            for start in range(0, max(1, len(said.answers_deg)), step)
         ]
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
-    def _of_part(self, said: HeadOutput, cell: IntArray | None) -> dict[str, npt.NDArray[Any]]:
+    def _describe_chunk(self, said: HeadOutput, cell: IntArray | None) -> dict[str, npt.NDArray[Any]]:
+        raw_km = compute_raw_expected_km(said, self.temperature)
+        radii = {
+            f"radius_{name}_km": np.minimum(stretch * raw_km, MAX_DISTANCE_KM)
+            for name, stretch in self.stretch.items()
+            if stretch is not None
+        }
         if said.logits is None or said.sides_km is None or self.temperature is None:
-            return self._radii(compute_raw_expected_km(said, None))
-        raw, posterior = (
-            compute_raw_expected_km(said, self.temperature),
-            apply_temperature(said.logits, self.temperature),
-        )
-        found = {"expected_error_km": self.scale * raw, **self._radii(raw)}
-        found |= {"cell": posterior.argmax(axis=1), "cell_probability": posterior.max(axis=1)}
+            return radii
+
+        posterior = apply_temperature(said.logits, self.temperature)
+        columns = {"expected_error_km": self.scale * raw_km, **radii}
+        columns |= {"cell": posterior.argmax(axis=1), "cell_probability": posterior.max(axis=1)}
         for name, inside in self.sets(posterior).items():
-            found |= {f"set_{name}_cells": inside.sum(axis=1), f"set_{name}_km2": inside @ said.sides_km**2}
+            columns |= {f"set_{name}_cells": inside.sum(axis=1), f"set_{name}_km2": inside @ said.sides_km**2}
             if cell is not None:
-                found[f"set_{name}_holds"] = inside[np.arange(len(cell)), cell]
-        return found
+                columns[f"set_{name}_holds"] = inside[np.arange(len(cell)), cell]
+        return columns
 
     def sets(self, posterior: FloatArray) -> dict[str, BoolArray]:
-        """Level -> (N, K) which cells together hold the true place with that probability.
+        """Returns level -> cells (N, K) that together contain the true place with that probability.
 
         Args:
             posterior: (N, K) probabilities at the calibration's temperature.
         """
         scores = conformal.compute_mass_scores(posterior)
-        return {name: scores <= (math.inf if most is None else most) for name, most in (self.mass or {}).items()}
-
-    def _radii(self, raw: FloatArray) -> dict[str, npt.NDArray[Any]]:
-        known = {name: stretch for name, stretch in self.stretch.items() if stretch is not None}
-        return {f"radius_{name}_km": np.minimum(stretch * raw, FARTHEST_KM) for name, stretch in known.items()}
+        return {
+            name: scores <= (math.inf if limit is None else limit) for name, limit in (self.mass or {}).items()
+        }
 
     def state(self) -> dict[str, Any]:
-        """Plain values from which `restore_calibration` makes the same."""
+        """Returns plain values from which `restore_calibration` makes the same calibration."""
         return asdict(self)
 
 
 def restore_calibration(state: dict[str, Any]) -> Calibration:
-    """Makes the calibration again that `Calibration.state` described."""
+    """Makes the calibration that `Calibration.state` described."""
     return Calibration(**state)
 
 
-def compute_raw_expected_km(said: HeadOutput, temperature: float | None) -> FloatArray:
-    """(N,) the expected error before any scale; 1 km each for a head without cells, which knows no more."""
-    if said.logits is None or said.vectors is None or said.sides_km is None or temperature is None:
-        return np.ones(len(said.answers_deg))
-    away_km = compute_distances_km(said.answers_deg, said.vectors)
-    return compute_expected_km(apply_temperature(said.logits, temperature), away_km, said.sides_km)
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None
+def _compute_quantiles(scores: FloatArray) -> dict[str, float | None]:
+    """Returns level in percent -> conformal threshold, None if it is infinite."""
+    quantiles = {name: conformal.compute_quantile(scores, level) for name, level in LEVELS.items()}
+    return {name: value if math.isfinite(value) else None for name, value in quantiles.items()}

@@ -110,7 +110,7 @@ def list_key_parts(network: GeoNetwork, fingerprint: dict[str, Any], device: tor
     return {
         **{name: fingerprint[name] for name in DATA_PARTS},
         "backbone": network.backbone.name,
-        "weights": compute_weights_digest(network.backbone),
+        "weights": compute_weights_digest(network.get_submodule("backbone")),
         "device": device.type,
         "torch": str(torch.__version__),
         "timm": timm.__version__,

@@ -131,7 +131,7 @@ class Finetuning:
                 found=self.layer_decay,
             )
         new = set(group.names)
-        parts = [tuple(name for name in check_names(block) if name in new) for block in blocks]
+        parts = [tuple(name for name in _get_full_names(network, block) if name in new) for block in blocks]
         touched = [number for number, names in enumerate(parts) if names]
         top = len(blocks) - 1 if group.lr is None else touched[-1]
         return [
@@ -202,12 +202,12 @@ def unlocked_from(network: GeoNetwork, start: str, key: str) -> list[str]:
                 remedy=f"Parts of {network.backbone.name}: {', '.join(tops)}.",
             )
         chosen = ordered[first:]
-    return check_names(chosen)
+    return _get_full_names(network, chosen)
 
 
-def check_names(names: list[str]) -> list[str]:
-    """The network's names of a timm model's parameters."""
-    return [f"backbone.model.{name}" for name in names]
+def _get_full_names(network: GeoNetwork, names: list[str]) -> list[str]:
+    """Returns the network's names of parameters of the backbone's blocks."""
+    return [f"backbone.{network.backbone.prefix}{name}" for name in names]
 
 
 def collect_parameters(network: nn.Module, group: ParameterGroup) -> list[nn.Parameter]:

@@ -72,4 +72,4 @@ def scale_head(network: GeoNetwork, data: PlacesData, device: torch.device) -> N
         if data.features is None and count >= SCALED_BY:
             break
     network.cpu()
-    network.head.scale_by(torch.cat(fused))
+    network.head.fit_scaling(torch.cat(fused))

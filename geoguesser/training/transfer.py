@@ -11,7 +11,7 @@ from geoguesser.data.fingerprint import find_differing_parts
 from geoguesser.errors import CheckpointError
 from geoguesser.inference import predictor as locator
 from geoguesser.model.decoder import restore_decoder
-from geoguesser.model.fusion import full_state
+from geoguesser.model.fusion import complete_fusion_state
 from geoguesser.model.network import GeoNetwork
 
 
@@ -53,7 +53,7 @@ def resume_network(network: GeoNetwork, checkpoint: dict[str, Any], where: str) 
         CheckpointError: Cells, class points or another part differ: data or config are not those of the run.
     """
     given, own = dict(checkpoint["geoguesser"]["network"]), network.state()
-    given["fusion"] = full_state(given["fusion"])
+    given["fusion"] = complete_fusion_state(given["fusion"])
 
     # Version 0.1 recorded decoder=auto of unfinished runs, which is the median today.
     if (decoder := given["head"].get("decoder")) is not None:
@@ -106,7 +106,7 @@ def _meaning(state: dict[str, Any]) -> dict[str, Any]:
     head = {key: value for key, value in state["head"].items() if key not in ("grid", "decoder")}
     grid = state["head"].get("grid")
     cells = None if grid is None else {"cells": grid["cells"], "kept": grid["kept"]}
-    fusion = {key: value for key, value in full_state(state["fusion"]).items() if key != "view_dropout"}
+    fusion = {key: value for key, value in complete_fusion_state(state["fusion"]).items() if key != "view_dropout"}
     return {"backbone": state["backbone"]["name"], "fusion": fusion, "head": head, "cells": cells}
 
 

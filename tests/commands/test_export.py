@@ -26,7 +26,7 @@ from geoguesser.commands.export import run_export
 from geoguesser.errors import CheckpointError, ConfigError, MissingFileError
 from geoguesser.exporting.programs import open_onnx, open_torch
 from geoguesser.inference.predictor import Predictor
-from geoguesser.model.heads.classification import RegressionHead
+from geoguesser.model.heads.regression import RegressionHead
 
 logging.getLogger("torch.__trace").propagate = False  # pytest would keep its lines, hundreds of thousands
 
@@ -197,7 +197,7 @@ def test_an_earlier_export_is_replaced_and_nothing_else(run: Path, tmp_path: Pat
         (["median_steps=0"], ConfigError, r"^median_steps must be"),
         (["tolerance.km=-1"], ConfigError, r"^tolerance\.km must be a number from 0, got -1"),
         (["push=model"], ConfigError, r"^push must be OWNER/NAME"),
-        (["push=alice/model"], ConfigError, r"^push=alice/model needs a network, and HF_HUB_OFFLINE"),
+        (["push=alice/model"], ConfigError, r"^push=alice/model needs a network, which HF_HUB_OFFLINE"),
         (["push_private=3"], ConfigError, r"^push_private must be true or false"),
         (["check_on=nowhere"], MissingFileError, r"must be there"),
         (["run=nowhere"], MissingFileError, r"^nowhere must be a run folder"),

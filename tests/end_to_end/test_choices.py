@@ -104,7 +104,7 @@ def test_a_checkpoint_says_how_sure_it_is(run_job, tmp_path: Path) -> None:
     images = torch.stack([torch.from_numpy(one) for one in views])
     with torch.no_grad():
         out = locator.network(images, torch.ones(images.shape[:2], dtype=torch.bool))
-    known = restore_calibration(locator.calibration).of_places(decode_output(locator.network.head, out))
+    known = restore_calibration(locator.calibration).describe_places(decode_output(locator.network.head, out))
     np.testing.assert_allclose(known["expected_error_km"], predictions.expected_error_km, rtol=1e-3)
     np.testing.assert_array_equal(known["cell"], predictions.cell)
     locator.save(tmp_path / "again.ckpt")

@@ -100,7 +100,7 @@ def test_folds_are_put_together_and_seeds_with_other_folds_share_places(tmp_path
 
 
 def test_what_differs_is_named_as_a_user_would(tmp_path: Path):
-    regression = "geoguesser.model.heads.classification.RegressionHead.fit"
+    regression = "geoguesser.model.heads.regression.RegressionHead.fit"
     groups = made(
         tmp_path,
         {"data.num_workers": 3, "name": "x", "seed": 5},
@@ -134,7 +134,7 @@ def test_values_are_short_and_hold_no_folder(tmp_path: Path):
 
 def test_words_are_those_of_conf():
     found = load_choices()
-    assert found["head", "geoguesser.model.heads.classification.RegressionHead.fit"] == "regression"
+    assert found["head", "geoguesser.model.heads.regression.RegressionHead.fit"] == "regression"
     assert found["data", "geoguesser.data.sources.places.StoreDataModule"] == "store"
     assert found["grid", "geoguesser.geo.grid.SquareGrid"] == "square"
-    assert ("backbone", "geoguesser.model.backbone.Backbone") not in found  # several choices share it
+    assert ("backbone", "geoguesser.model.backbone.TimmBackbone") not in found  # several choices share it

@@ -1,4 +1,4 @@
-"""The exportable network against the network's own head; the polynomial against pyproj; programs opened again."""
+"""Exportable networks and programs against the network's own decoding."""
 
 from __future__ import annotations
 
@@ -6,15 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyproj
 import pytest
-import shapely
 import torch
-from shapely.geometry import MultiPolygon
 from support.toy_run import REGION, TRAIN, toy_network, toy_places
+from torch import Tensor
 
-from geoguesser.errors import CheckpointError, RegionError
-from geoguesser.exporting import traceable as exportable
+from geoguesser.errors import CheckpointError
 from geoguesser.exporting.programs import (
     OutputDifference,
     compute_difference,
@@ -26,16 +23,17 @@ from geoguesser.exporting.programs import (
     write_onnx,
     write_torch,
 )
-from geoguesser.exporting.traceable import ExportableNetwork, InverseProjection, compute_distance_km
-from geoguesser.geo.distance import from_unit, haversine_km
+from geoguesser.exporting.traceable import ExportableNetwork, compute_distance_km
+from geoguesser.geo.distance import haversine_km
 from geoguesser.geo.grid import SquareGrid
 from geoguesser.geo.grid_builders import PyramidGrid
-from geoguesser.geo.region import PlaneRegion, SphereRegion
-from geoguesser.model.backbone import Backbone
+from geoguesser.geo.region import Region, SphereRegion
+from geoguesser.model.backbone import TimmBackbone
 from geoguesser.model.decoder import ArgmaxDecoder, Decoder, MeanDecoder, MedianDecoder, TopKDecoder
 from geoguesser.model.fusion import AttentionFusion, ConcatFusion, MeanFusion
-from geoguesser.model.heads.classification import ClassificationHead, RegressionHead
+from geoguesser.model.heads.classification import ClassificationHead
 from geoguesser.model.heads.hybrid import HybridHead
+from geoguesser.model.heads.regression import RegressionHead
 from geoguesser.model.losses import CrossEntropy
 from geoguesser.model.network import GeoNetwork
 from geoguesser.model.uncertainty import apply_temperature
@@ -49,7 +47,7 @@ CHOICES: dict[str, dict[str, Any]] = {
 }
 
 
-def network_of(
+def make_network(
     name: str = "test_resnet",
     *,
     kind: Any = ClassificationHead,
@@ -58,7 +56,7 @@ def network_of(
     decoder: Decoder | None = None,
 ) -> GeoNetwork:
     torch.manual_seed(0)
-    backbone = Backbone(name=name, pretrained=False)
+    backbone = TimmBackbone(name=name, pretrained=False)
     fused = fusion(backbone.feature_size)
     head = kind.fit(
         in_features=fused.output_size,
@@ -68,28 +66,28 @@ def network_of(
         loss=CrossEntropy(),
         decoder=decoder or MedianDecoder(),
     )
-    spread(head)
+    enlarge_weights(head)
     return GeoNetwork(backbone, fused, head).eval()
 
 
-def spread(head: Any) -> None:
-    """Weights at which places differ."""
+def make_regression_network(space: str, region: Region = REGION) -> GeoNetwork:
+    network = make_network()
+    network.head = RegressionHead.fit(
+        in_features=network.fusion.output_size, region=region, train_coords_deg=toy_places()[0], space=space
+    )
+    enlarge_weights(network.head)
+    return network.eval()
+
+
+def enlarge_weights(head: Any) -> None:
+    """Sets weights at which predictions differ between places."""
     torch.manual_seed(1)
     head.linear.reset_parameters()
     with torch.no_grad():
         head.linear.weight.mul_(20.0)
 
 
-def regression_of(space: str) -> GeoNetwork:
-    network = network_of()
-    network.head = RegressionHead.fit(
-        in_features=network.fusion.output_size, region=REGION, train_coords_deg=toy_places()[0], space=space
-    )
-    spread(network.head)
-    return network.eval()
-
-
-def views() -> tuple[torch.Tensor, torch.Tensor]:
+def make_views() -> tuple[Tensor, Tensor]:
     images = toy_places()[1]
     mask = torch.rand(images.shape[:2], generator=torch.Generator().manual_seed(0)) < 0.7
     mask[0] = False
@@ -97,160 +95,115 @@ def views() -> tuple[torch.Tensor, torch.Tensor]:
 
 
 @pytest.mark.parametrize("choice", CHOICES)
-def test_it_says_what_the_network_says(choice: str) -> None:
-    network = network_of(**CHOICES[choice])
-    images, mask = views()
+def test_it_predicts_as_the_network_does(choice: str) -> None:
+    network = make_network(**CHOICES[choice])
+    images, mask = make_views()
     with torch.no_grad():
         posterior, coords_deg = ExportableNetwork(network, temperature=1.7)(images, mask)
         out = network(images, mask)
-        own_deg = network.head.decode(out).double()
-    assert float(compute_distance_km(coords_deg, own_deg).max()) < 0.003  # which are in 32 bits
-    own = apply_temperature(network.head.logits(out).double().numpy(), 1.7)
-    np.testing.assert_allclose(posterior.numpy(), own, atol=1e-7)
+        expected_deg = network.head.decode(out).double()
+
+    assert float(compute_distance_km(coords_deg, expected_deg).max()) < 0.003  # float32 rounds by a metre
+    expected = apply_temperature(network.head.logits(out).double().numpy(), 1.7)
+    np.testing.assert_allclose(posterior.numpy(), expected, atol=1e-7)
     assert float(compute_distance_km(coords_deg[1:], coords_deg[:-1]).max()) > 1.0
 
 
 @pytest.mark.parametrize("space", ["crs", "sphere"])
-def test_a_regression_head_answers_before_it_moves_to_the_land(space: str) -> None:
-    network = regression_of(space)
-    made = ExportableNetwork(network)
-    assert made.outputs == ("coords_deg",)
-    images, mask = views()
+def test_a_regression_head_predicts_before_points_move_to_the_land(space: str) -> None:
+    network = make_regression_network(space)
+    exportable = ExportableNetwork(network)
+    assert exportable.outputs == ("coords_deg",)
+
+    images, mask = make_views()
     with torch.no_grad():
-        (coords_deg,) = made(images, mask)
+        (coords_deg,) = exportable(images, mask)
         out = network(images, mask)
-    own = network.head.before_land(out)
-    assert float(haversine_km(coords_deg.numpy(), own).max()) < 0.002
-    snapped = network.head.decode(out).numpy()
-    np.testing.assert_allclose(REGION.snap(own), snapped, atol=1e-5)
+    expected_deg = network.head.decode_unsnapped(out)
+    assert float(haversine_km(coords_deg.numpy(), expected_deg).max()) < 0.002
+    np.testing.assert_allclose(REGION.snap(expected_deg), network.head.decode(out).numpy(), atol=1e-5)
 
 
-@pytest.mark.parametrize("land", ["croatia", "russia", "antarctica"])
-def test_the_polynomial_is_the_projections_inverse(land: str, croatia: PlaneRegion) -> None:
-    boxes = {
-        "russia": shapely.box(27.0, 41.0, 180.0, 78.0),
-        "antarctica": shapely.box(-180.0, -90.0, 180.0, -70.0),
-    }
-    crs = {"antarctica": "EPSG:3031"}.get(land)
-    region = croatia if land == "croatia" else PlaneRegion(land, MultiPolygon([boxes[land]]), crs)
-    made = InverseProjection.fit(region)
-    west, south, east, north = region.land_m.bounds
-    random = np.random.default_rng(0)
-    xy_m = np.stack([random.uniform(west, east, 2000), random.uniform(south, north, 2000)], axis=-1)
-    xy_m[:500, 0], xy_m[500:1000, 1] = west, north
-    inverse = pyproj.Transformer.from_crs(region.crs, 4326, always_xy=True)
-    longitude, latitude = inverse.transform(*xy_m.T)
-    found = from_unit(made(torch.from_numpy(xy_m))).numpy()
-    assert float(haversine_km(found, np.stack([latitude, longitude], axis=-1)).max()) < 0.001
-    outside = made(torch.tensor([[west - 1e6, north + 1e9], [torch.nan, south]], dtype=torch.float64))
-    edge = made(torch.tensor([[west, north]], dtype=torch.float64))
-    torch.testing.assert_close(outside[:1], edge)
-    assert bool(torch.isfinite(outside).all())
+def test_regression_on_the_sphere_needs_no_plane() -> None:
+    images, mask = make_views()
+    with torch.no_grad():
+        (coords_deg,) = ExportableNetwork(make_regression_network("sphere", SphereRegion()))(images, mask)
+    assert coords_deg.shape == (len(images), 2)
 
 
-def test_a_projection_that_no_polynomial_follows_is_refused(
-    croatia: PlaneRegion, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(exportable, "DEGREES", (1, 2))
-    with pytest.raises(RegionError) as caught:
-        InverseProjection.fit(croatia)
-    message = str(caught.value)
-    assert message.startswith("the CRS of region Croatia cannot be put into a program: ")
-    assert ", got '" in message
-    assert " m off'. " in message
-    assert message.endswith("Train with head.space=sphere, or export formats=[portable] alone.")
-
-
-def test_probes_have_masked_views_and_a_place_without_any() -> None:
-    one, five = make_probes(32)
-    assert (one.images.shape, five.images.shape) == ((1, 4, 3, 32, 32), (5, 4, 3, 32, 32))
-    assert one.images.dtype == torch.uint8
-    assert five.mask.sum(dim=1).tolist()[:3] == [4, 0, 1]
-    assert float(one.images.float().std()) > 20.0
+def test_probes_have_absent_views_and_a_place_without_views() -> None:
+    single, several = make_probes(32)
+    assert (single.images.shape, several.images.shape) == ((1, 4, 3, 32, 32), (5, 4, 3, 32, 32))
+    assert single.images.dtype == torch.uint8
+    assert several.mask.sum(dim=1).tolist()[:3] == [4, 0, 1]
+    assert float(single.images.float().std()) > 20.0
 
 
 def test_a_program_that_differs_is_refused() -> None:
-    network = ExportableNetwork(network_of(decoder=MeanDecoder()))
-    tried = make_probes(32)
+    network, probes = ExportableNetwork(make_network(decoder=MeanDecoder())), make_probes(32)
+    assert compute_difference(network.reference, network, probes) == OutputDifference(0.0, 0.0, 6)
 
-    def shifted(images: torch.Tensor, mask: torch.Tensor) -> list[torch.Tensor]:
+    def shift(images: Tensor, mask: Tensor) -> list[Tensor]:
         posterior, coords_deg = network.reference(images, mask)
         return [posterior + 0.25, coords_deg + torch.tensor([0.01, 0.0])]
 
-    found = compute_difference(shifted, network, tried)
-    assert found.places == 6
-    assert found.posterior == pytest.approx(0.25)
-    assert found.km == pytest.approx(0.01 * np.pi / 180.0 * 6371.0088, rel=1e-3)
-    assert compute_difference(network.reference, network, tried) == OutputDifference(0.0, 0.0, 6)
-    require_close(found, "model.onnx", posterior=0.3, km=2.0)
-    for most in ({"posterior": 0.2, "km": 2.0}, {"posterior": 0.3, "km": 1.0}):
+    difference = compute_difference(shift, network, probes)
+    assert difference.places == 6
+    assert difference.posterior == pytest.approx(0.25)
+    assert difference.km == pytest.approx(0.01 * np.pi / 180.0 * 6371.0088, rel=1e-3)
+
+    require_close(difference, "model.onnx", posterior=0.3, km=2.0)
+    for limits in ({"posterior": 0.2, "km": 2.0}, {"posterior": 0.3, "km": 1.0}):
         with pytest.raises(
             CheckpointError, match=r"^model\.onnx differs from torch by 0\.25 in a probability and 1"
         ):
-            require_close(found, "model.onnx", **most)
+            require_close(difference, "model.onnx", **limits)
 
 
-def test_what_is_no_number_is_a_difference() -> None:
-    network = ExportableNetwork(network_of(decoder=MeanDecoder()))
+def test_nan_is_a_difference() -> None:
+    network = ExportableNetwork(make_network(decoder=MeanDecoder()))
 
-    def broken(images: torch.Tensor, mask: torch.Tensor) -> list[torch.Tensor]:
-        return [torch.full_like(one, torch.nan) for one in network.reference(images, mask)]
+    def give_nan(images: Tensor, mask: Tensor) -> list[Tensor]:
+        return [torch.full_like(output, torch.nan) for output in network.reference(images, mask)]
 
-    found = compute_difference(broken, network, make_probes(32))
-    assert (found.posterior, found.km) == (np.inf, np.inf)
+    difference = compute_difference(give_nan, network, make_probes(32))
+    assert (difference.posterior, difference.km) == (np.inf, np.inf)
 
 
 def check_programs(network: GeoNetwork, folder: Path) -> None:
-    made = ExportableNetwork(network, temperature=0.8)
-    program = export_program(made, 32)
+    exportable = ExportableNetwork(network, temperature=0.8)
+    program = export_program(exportable, 32)
     write_torch(program, folder / "model.pt2", {"a": 1})
-    write_onnx(program, folder / "model.onnx", {"a": 1}, made.outputs)
-    assert sorted(one.name for one in folder.iterdir()) == ["model.onnx", "model.pt2"]
+    write_onnx(program, folder / "model.onnx", {"a": 1}, exportable.outputs)
+    assert sorted(file.name for file in folder.iterdir()) == ["model.onnx", "model.pt2"]
     for opened in (open_torch(folder / "model.pt2"), open_onnx(folder / "model.onnx", threads=1)):
-        found = compute_difference(opened, made, make_probes(32))
-        assert found.km < 0.005
-        assert (found.posterior or 0.0) < 1e-5
+        difference = compute_difference(opened, exportable, make_probes(32))
+        assert difference.km < 0.005
+        assert (difference.posterior or 0.0) < 1e-5
 
 
-@pytest.mark.slow  # tests/test_exporting.py writes one such in the quick tests
-def test_programs_of_the_median_answer_as_torch(tmp_path: Path) -> None:
-    check_programs(toy_median(), tmp_path)
-
-
-def toy_median() -> GeoNetwork:
+# Of the quick tests, tests/commands/test_export.py writes such programs once.
+@pytest.mark.slow
+def test_programs_of_the_median_predict_as_torch(tmp_path: Path) -> None:
     network = toy_network()
     assert isinstance(network.head, ClassificationHead)
     network.head.decoder = MedianDecoder()
-    return network
+    check_programs(network, tmp_path)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("choice", CHOICES)
-def test_programs_of_every_choice_answer_as_torch(choice: str, tmp_path: Path) -> None:
-    check_programs(network_of(**CHOICES[choice]), tmp_path)
+def test_programs_of_every_choice_predict_as_torch(choice: str, tmp_path: Path) -> None:
+    check_programs(make_network(**CHOICES[choice]), tmp_path)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("space", ["crs", "sphere"])
-def test_programs_of_regression_answer_as_torch(space: str, tmp_path: Path) -> None:
-    check_programs(regression_of(space), tmp_path)
+def test_programs_of_regression_predict_as_torch(space: str, tmp_path: Path) -> None:
+    check_programs(make_regression_network(space), tmp_path)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["mobilenetv3_small_050", "efficientnet_b0", "resnext50_32x4d"])
-def test_programs_of_other_backbones_answer_as_torch(name: str, tmp_path: Path) -> None:
-    check_programs(network_of(name), tmp_path)
-
-
-def test_the_worlds_regression_needs_no_plane() -> None:
-    network = network_of()
-    network.head = RegressionHead.fit(
-        in_features=network.fusion.output_size,
-        region=SphereRegion(),
-        train_coords_deg=toy_places()[0],
-        space="sphere",
-    )
-    images, mask = views()
-    with torch.no_grad():
-        (coords_deg,) = ExportableNetwork(network.eval())(images, mask)
-    assert coords_deg.shape == (len(images), 2)
+def test_programs_of_other_backbones_predict_as_torch(name: str, tmp_path: Path) -> None:
+    check_programs(make_network(name), tmp_path)

@@ -28,7 +28,8 @@ from geoguesser.inference.ensemble import Ensemble
 from geoguesser.inference.predictor import Predictor
 from geoguesser.inference.saved_model import CONFIG, DESCRIBED, WEIGHTS, find_network_file, write_model
 from geoguesser.model.decoder import MedianDecoder
-from geoguesser.model.heads.classification import ClassificationHead, RegressionHead
+from geoguesser.model.heads.classification import ClassificationHead
+from geoguesser.model.heads.regression import RegressionHead
 from geoguesser.model.losses import CrossEntropy
 
 

@@ -10,13 +10,13 @@ from torch import nn
 
 from geoguesser.inference import batchnorm_folding as folding
 from geoguesser.inference.batchnorm_folding import fold_batchnorm
-from geoguesser.model.backbone import Backbone
+from geoguesser.model.backbone import TimmBackbone
 
 
-def backbone(name: str) -> Backbone:
+def backbone(name: str) -> TimmBackbone:
     """Random weights, and BatchNorm statistics as after training: none is 0 or 1."""
     torch.manual_seed(0)
-    made = Backbone(name=name, pretrained=False).eval()
+    made = TimmBackbone(name=name, pretrained=False).eval()
     for module in made.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.running_mean.uniform_(-0.5, 0.5)

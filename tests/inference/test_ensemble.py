@@ -20,8 +20,8 @@ from geoguesser.inference.ensemble import Ensemble
 from geoguesser.inference.predictions import calibrate, concatenate
 from geoguesser.inference.predictor import Predictor
 from geoguesser.model.decoder import ArgmaxDecoder, MeanDecoder, MedianDecoder
-from geoguesser.model.heads.classification import RegressionHead
 from geoguesser.model.heads.hybrid import HybridHead
+from geoguesser.model.heads.regression import RegressionHead
 from geoguesser.model.uncertainty import decode_output
 
 
@@ -40,7 +40,7 @@ def test_answers_hold_what_the_calibration_says():
     """Radii, sets and probabilities are those of the table that a run writes, from the same places."""
     one = make_locator(1, calibrated=True)
     own, said = one.answer(IMAGES), one.said(IMAGES)
-    known = one.uncertainty.of_places(said)
+    known = one.uncertainty.describe_places(said)
     assert sorted(own.radius_km) == ["50", "90", "95"]
     for level in ("50", "90", "95"):
         np.testing.assert_array_equal(own.radius_km[level], known[f"radius_{level}_km"])

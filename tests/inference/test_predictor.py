@@ -18,7 +18,7 @@ from geoguesser.errors import CheckpointError, DataError, MissingFileError
 from geoguesser.geo.region import SphereRegion
 from geoguesser.inference.api import Model
 from geoguesser.inference.predictor import FORMAT, Predictor, find_checkpoint, make_record, read_checkpoint
-from geoguesser.model.heads.classification import RegressionHead
+from geoguesser.model.heads.regression import RegressionHead
 from geoguesser.training.callbacks import BestCheckpoint
 
 WRONG_FOLDER = (

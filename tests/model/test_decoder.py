@@ -1,147 +1,160 @@
-"""Decoders against answers found by hand."""
+"""Decoders against results by hand and against each other."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 from geoguesser.errors import ConfigError
 from geoguesser.geo.distance import haversine_km, to_unit
 from geoguesser.model.decoder import (
     DECODERS,
     ArgmaxDecoder,
+    Decoder,
     MeanDecoder,
     MedianDecoder,
     TopKDecoder,
     restore_decoder,
 )
 
-
-def vectors_of(points_deg: list[tuple[float, float]]) -> torch.Tensor:
-    return torch.from_numpy(to_unit(np.array(points_deg))).float()
+KINDS = sorted(DECODERS)
 
 
-def test_mean_of_two_points_on_the_equator_lies_between_them() -> None:
-    found = MeanDecoder()(torch.tensor([[0.5, 0.5]]), vectors_of([(0, 10), (0, 30)]))
-    assert found[0].tolist() == pytest.approx([0.0, 20.0], abs=1e-4)
+def to_vectors(points_deg: list[tuple[float, float]]) -> Tensor:
+    return torch.from_numpy(to_unit(np.array(points_deg, dtype=float))).float()
 
 
-def test_weighted_mean_by_hand() -> None:
-    # 0.75 (1, 0, 0) + 0.25 (0, 1, 0) points to atan(0.25 / 0.75) east on the equator.
-    found = MeanDecoder()(torch.tensor([[0.75, 0.25]]), vectors_of([(0, 0), (0, 90)]))
-    assert found[0].tolist() == pytest.approx([0.0, math.degrees(math.atan2(1, 3))], abs=1e-4)
-    # 0.5 to the north pole, 0.5 to (0, 0): 45 degrees north.
-    found = MeanDecoder()(torch.tensor([[0.5, 0.5]]), vectors_of([(90, 0), (0, 0)]))
-    assert found[0].tolist() == pytest.approx([45.0, 0.0], abs=1e-4)
+def draw_posterior(places: int, cells: int) -> Tensor:
+    return torch.softmax(torch.randn(places, cells, generator=torch.Generator().manual_seed(0)), dim=-1)
 
 
-def test_mean_across_the_date_line() -> None:
-    found = MeanDecoder()(torch.tensor([[0.5, 0.5], [0.9, 0.1]]), vectors_of([(10, 179), (10, -179)]))
-    assert abs(found[0, 1]) == pytest.approx(180.0, abs=1e-4)
-    assert 178.9 < found[1, 1] < 179.9
+@pytest.mark.parametrize(
+    ("posterior", "points_deg", "expected"),
+    [
+        ([0.5, 0.5], [(0, 10), (0, 30)], (0.0, 20.0)),
+        # 0.75 (1, 0, 0) + 0.25 (0, 1, 0) lies atan(0.25 / 0.75) east on the equator.
+        ([0.75, 0.25], [(0, 0), (0, 90)], (0.0, math.degrees(math.atan2(1, 3)))),
+        ([0.5, 0.5], [(90, 0), (0, 0)], (45.0, 0.0)),
+    ],
+)
+def test_the_mean_by_hand(posterior: list[float], points_deg: list[tuple[float, float]], expected: tuple) -> None:
+    decoded = MeanDecoder()(torch.tensor([posterior]), to_vectors(points_deg))
+    assert decoded[0].tolist() == pytest.approx(expected, abs=1e-4)
 
 
-def test_argmax_is_the_likeliest_class_point() -> None:
-    points = [(45.0, 15.0), (46.0, 16.0), (-33.0, 151.0)]
+def test_the_mean_across_the_date_line() -> None:
+    decoded = MeanDecoder()(torch.tensor([[0.5, 0.5], [0.9, 0.1]]), to_vectors([(10, 179), (10, -179)]))
+    assert abs(decoded[0, 1]) == pytest.approx(180.0, abs=1e-4)
+    assert 178.9 < decoded[1, 1] < 179.9
+
+
+def test_argmax_is_the_most_probable_class_point() -> None:
+    points_deg = [(45.0, 15.0), (46.0, 16.0), (-33.0, 151.0)]
     posterior = torch.tensor([[0.2, 0.5, 0.3], [0.1, 0.1, 0.8], [0.6, 0.2, 0.2]])
-    found = ArgmaxDecoder()(posterior, vectors_of(points))
-    np.testing.assert_allclose(found.numpy(), [points[1], points[2], points[0]], atol=1e-4)
+    decoded = ArgmaxDecoder()(posterior, to_vectors(points_deg))
+    np.testing.assert_allclose(decoded, [points_deg[1], points_deg[2], points_deg[0]], atol=1e-4)
 
 
-@pytest.mark.parametrize("kind", sorted(DECODERS))
-def test_a_sure_posterior_gives_its_class_point(kind: str) -> None:
-    points = [(45.123, 15.456), (46.0, 16.0)]
-    decoder = DECODERS[kind]()
-    assert decoder.kind == kind
-    found = decoder(torch.eye(2), vectors_of(points))
-    np.testing.assert_allclose(found.numpy(), points, atol=1e-5)
+def test_top_k_is_the_mean_of_the_most_probable_cells() -> None:
+    points_deg = [(0.0, 0.0), (0.0, 20.0), (0.0, 100.0), (60.0, 0.0)]
+    vectors, posterior = to_vectors(points_deg), torch.tensor([[0.3, 0.3, 0.2, 0.2]])
+    assert TopKDecoder(k=2)(posterior, vectors)[0].tolist() == pytest.approx([0.0, 10.0], abs=1e-4)
+    np.testing.assert_allclose(TopKDecoder(k=9)(posterior, vectors), MeanDecoder()(posterior, vectors), atol=1e-4)
+    single = TopKDecoder(k=1)(torch.tensor([[0.1, 0.2, 0.4, 0.3]]), vectors)
+    np.testing.assert_allclose(single, [points_deg[2]], atol=1e-4)
 
 
-@pytest.mark.parametrize("kind", sorted(DECODERS))
-def test_mixed_precision_loses_no_kilometres(kind: str) -> None:
-    generator = torch.Generator().manual_seed(0)
-    vectors = vectors_of([(45 + row / 100, 15 + row / 50) for row in range(40)])
-    posterior = torch.softmax(torch.randn(8, 40, generator=generator), dim=-1)
-    exact = DECODERS[kind]()(posterior.double(), vectors.double())
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        found = DECODERS[kind]()(posterior, vectors)
-    assert float(haversine_km(found.double(), exact).max()) < 0.01
-
-
-def test_top_k_is_the_mean_of_the_likeliest_alone() -> None:
-    points = [(0.0, 0.0), (0.0, 20.0), (0.0, 100.0), (60.0, 0.0)]
-    posterior = torch.tensor([[0.3, 0.3, 0.2, 0.2]])
-    found = TopKDecoder(k=2)(posterior, vectors_of(points))
-    assert found[0].tolist() == pytest.approx([0.0, 10.0], abs=1e-4)
-    every = TopKDecoder(k=9)(posterior, vectors_of(points))
-    np.testing.assert_allclose(every, MeanDecoder()(posterior, vectors_of(points)), atol=1e-4)
-    one = TopKDecoder(k=1)(torch.tensor([[0.1, 0.2, 0.4, 0.3]]), vectors_of(points))
-    np.testing.assert_allclose(one, [points[2]], atol=1e-4)
-
-
-def test_the_median_answers_least_expected_distance() -> None:
-    points = np.array([(45.0, 15.0), (45.0, 16.0), (45.5, 15.5), (43.0, 18.0)])
+def test_the_median_has_the_least_expected_distance() -> None:
+    points_deg = [(45.0, 15.0), (45.0, 16.0), (45.5, 15.5), (43.0, 18.0)]
     posterior = torch.tensor([[0.3, 0.25, 0.25, 0.2]])
-    vectors = vectors_of([tuple(point) for point in points])
     costs = {}
     for kind, decoder in DECODERS.items():
-        at = decoder()(posterior, vectors).double().numpy()[0]
-        costs[kind] = float(posterior[0].double().numpy() @ haversine_km(points, at))
+        decoded = decoder()(posterior, to_vectors(points_deg)).double().numpy()[0]
+        costs[kind] = float(posterior[0].double().numpy() @ haversine_km(np.array(points_deg), decoded))
     assert costs["median"] == min(costs.values())
     assert costs["median"] < costs["mean"] - 1
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_certain_posterior_gives_its_class_point(kind: str) -> None:
+    points_deg = [(45.123, 15.456), (46.0, 16.0)]
+    decoded = DECODERS[kind]()(torch.eye(2), to_vectors(points_deg))
+    np.testing.assert_allclose(decoded.numpy(), points_deg, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_mixed_precision_loses_no_kilometres(kind: str) -> None:
+    vectors = to_vectors([(45 + row / 100, 15 + row / 50) for row in range(40)])
+    posterior = draw_posterior(8, 40)
+    exact = DECODERS[kind]()(posterior.double(), vectors.double())
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        decoded = DECODERS[kind]()(posterior, vectors)
+    assert float(haversine_km(decoded.double(), exact).max()) < 0.01
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_traceable_decoding_gives_the_same_points(kind: str) -> None:
+    vectors = to_vectors([(45 + row / 100, 15 + row / 50) for row in range(40)])
+    posterior = draw_posterior(8, 40)
+    decoder = DECODERS[kind](temperature=0.8)
+    traced = decoder.decode_traceably(posterior, vectors)
+    assert traced.dtype == torch.float64
+    assert float(haversine_km(traced, decoder(posterior, vectors).double()).max()) < 0.01
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_points_may_differ_between_places(kind: str) -> None:
+    posterior = draw_posterior(3, 7)
+    vectors = torch.from_numpy(to_unit(np.random.default_rng(0).uniform((42, 13), (46, 19), (3, 7, 2)))).float()
+    together = DECODERS[kind]()(posterior, vectors)
+    for row in range(3):
+        single = DECODERS[kind]()(posterior[row : row + 1], vectors[row])[0]
+        assert float(haversine_km(together[row].double(), single.double())) < 0.005
+
+
 @pytest.mark.parametrize("temperature", [0.5, 2.0, 10.0])
-def test_temperature_is_that_of_the_logits(temperature: float) -> None:
+def test_the_temperature_divides_the_logits(temperature: float) -> None:
     logits = torch.randn(6, 9, generator=torch.Generator().manual_seed(0)).double() * 3
-    vectors = vectors_of([(45 + row / 3, 15 + row / 2) for row in range(9)]).double()
+    vectors = to_vectors([(45 + row / 3, 15 + row / 2) for row in range(9)]).double()
     for kind in ("mean", "median", "top_k"):
-        warm = DECODERS[kind](temperature=temperature)(torch.softmax(logits, -1), vectors)
-        plain = DECODERS[kind]()(torch.softmax(logits / temperature, -1), vectors)
-        np.testing.assert_allclose(warm, plain, atol=1e-6)
-    sure = torch.tensor([[1.0, 0.0]])
-    found = MeanDecoder(temperature=3.0)(sure, vectors_of([(45, 15), (46, 16)]))
-    np.testing.assert_allclose(found, [(45, 15)], atol=1e-4)  # the logarithm of 0 harms nobody
+        decoded = DECODERS[kind](temperature=temperature)(torch.softmax(logits, -1), vectors)
+        expected = DECODERS[kind]()(torch.softmax(logits / temperature, -1), vectors)
+        np.testing.assert_allclose(decoded, expected, atol=1e-6)
+
+
+def test_probabilities_of_zero_have_a_temperature() -> None:
+    decoded = MeanDecoder(temperature=3.0)(torch.tensor([[1.0, 0.0]]), to_vectors([(45, 15), (46, 16)]))
+    np.testing.assert_allclose(decoded, [(45, 15)], atol=1e-4)
 
 
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: MeanDecoder(temperature=0), "decoder.temperature must be a number from 0.01 to 100, got 0."),
-        (
-            lambda: MedianDecoder(temperature=101),
-            "decoder.temperature must be a number from 0.01 to 100, got 101.",
-        ),
-        (lambda: TopKDecoder(k=0), "decoder.k must be a positive integer, got 0."),
-        (lambda: TopKDecoder(k=2.0), "decoder.k must be a positive integer, got 2.0."),
+        (lambda: MeanDecoder(temperature=0), "temperature must be a number from 0.01 to 100, got 0."),
+        (lambda: MedianDecoder(temperature=101), "temperature must be a number from 0.01 to 100, got 101."),
+        (lambda: TopKDecoder(k=0), "k must be a positive integer, got 0."),
+        (lambda: TopKDecoder(k=2.0), "k must be a positive integer, got 2.0."),  # type: ignore[arg-type]
     ],
 )
-def test_values_that_are_none(make: object, message: str) -> None:
+def test_wrong_values_are_refused(make: Callable[[], Decoder], message: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        make()  # type: ignore[operator]
-    assert str(caught.value) == message
+        make()
+    assert str(caught.value) == f"decoder.{message}"
 
 
-def test_a_decoder_is_made_again_from_its_state() -> None:
-    for decoder in (MeanDecoder(temperature=2.0), TopKDecoder(k=3), MedianDecoder(), ArgmaxDecoder()):
-        again = restore_decoder(decoder.state())
-        assert type(again) is type(decoder)
-        assert again.state() == decoder.state()
+@pytest.mark.parametrize(
+    "decoder", [MeanDecoder(temperature=2.0), TopKDecoder(k=3), MedianDecoder(), ArgmaxDecoder()]
+)
+def test_a_decoder_is_restored_from_its_state(decoder: Decoder) -> None:
+    restored = restore_decoder(decoder.state())
+    assert type(restored) is type(decoder) is DECODERS[decoder.kind]
+    assert restored.state() == decoder.state()
 
 
-def test_a_checkpoint_of_an_unfinished_run_with_the_removed_auto_decodes_by_the_median() -> None:
+def test_checkpoints_of_unfinished_runs_with_the_former_auto_decode_by_the_median() -> None:
     assert restore_decoder({"kind": "auto"}).state() == MedianDecoder().state()
-
-
-@pytest.mark.parametrize("kind", sorted(DECODERS))
-def test_points_that_differ_by_place(kind: str) -> None:
-    generator = torch.Generator().manual_seed(0)
-    posterior = torch.softmax(torch.randn(3, 7, generator=generator), dim=-1)
-    vectors = torch.from_numpy(to_unit(np.random.default_rng(0).uniform((42, 13), (46, 19), (3, 7, 2)))).float()
-    together = DECODERS[kind]()(posterior, vectors)
-    for row in range(3):
-        alone = DECODERS[kind]()(posterior[row : row + 1], vectors[row])[0]
-        assert float(haversine_km(together[row].double(), alone.double())) < 0.005

@@ -1,4 +1,4 @@
-"""Fusion against NumPy, with views absent."""
+"""Fusions against NumPy, with absent views."""
 
 from __future__ import annotations
 
@@ -21,20 +21,18 @@ from geoguesser.model.fusion import (
 )
 
 MASK = torch.tensor([[1, 1, 1, 1], [1, 0, 0, 1], [0, 0, 1, 0], [0, 0, 0, 0]], dtype=torch.bool)
-
-
 ALL = torch.ones(4, 4, dtype=torch.bool)
 
 
-def make(kind: str, size: int = 6, **keys: Any) -> Fusion:
+def make_fusion(kind: str, size: int = 6, **keys: Any) -> Fusion:
     torch.manual_seed(0)
     sizes = {"width": 8, "heads": 2} if kind == "attention" else {}
     return FUSIONS[kind](size, **{**sizes, **keys})
 
 
-def awake(**keys: Any) -> Fusion:
-    """Attention as it may be after training: its own part as large as the mean."""
-    fusion = make("attention", **keys)
+def make_large_attention(**keys: Any) -> Fusion:
+    """Makes an attention fusion as after training: its branch is as large as the mean."""
+    fusion = make_fusion("attention", **keys)
     torch.nn.init.normal_(fusion.back.weight, std=0.5)  # type: ignore[arg-type,union-attr]
     return fusion
 
@@ -44,47 +42,48 @@ def features() -> torch.Tensor:
     return torch.randn(4, 4, 6, generator=torch.Generator().manual_seed(0))
 
 
-def test_mean_counts_only_the_views_that_are_there(features: torch.Tensor) -> None:
-    found = MeanFusion(6)(features, MASK).numpy()
-    own = features.numpy()
-    np.testing.assert_allclose(found[0], own[0].mean(axis=0), rtol=1e-5, atol=1e-6)
-    np.testing.assert_allclose(found[1], (own[1, 0] + own[1, 3]) / 2, rtol=1e-5, atol=1e-6)
-    np.testing.assert_allclose(found[2], own[2, 2], rtol=1e-6)
-    np.testing.assert_array_equal(found[3], np.zeros(6))
+def test_mean_counts_only_present_views(features: torch.Tensor) -> None:
+    fused = MeanFusion(6)(features, MASK).numpy()
+    views = features.numpy()
+    np.testing.assert_allclose(fused[0], views[0].mean(axis=0), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(fused[1], (views[1, 0] + views[1, 3]) / 2, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(fused[2], views[2, 2], rtol=1e-6)
+    np.testing.assert_array_equal(fused[3], np.zeros(6))
 
 
 def test_concat_keeps_the_order_of_headings_and_zeros_for_absent_views(features: torch.Tensor) -> None:
-    found = ConcatFusion(6)(features, MASK).numpy()
-    own = features.numpy()
-    np.testing.assert_array_equal(found[0], own[0].reshape(-1))
-    np.testing.assert_array_equal(found[1], np.concatenate([own[1, 0], np.zeros(12), own[1, 3]]))
-    np.testing.assert_array_equal(found[3], np.zeros(24))
+    fused = ConcatFusion(6)(features, MASK).numpy()
+    views = features.numpy()
+    np.testing.assert_array_equal(fused[0], views[0].reshape(-1))
+    np.testing.assert_array_equal(fused[1], np.concatenate([views[1, 0], np.zeros(12), views[1, 3]]))
+    np.testing.assert_array_equal(fused[3], np.zeros(24))
 
 
 @pytest.mark.parametrize("kind", sorted(FUSIONS))
-def test_what_an_absent_view_holds_changes_nothing(kind: str, features: torch.Tensor) -> None:
-    fusion: Fusion = make(kind)
-    for held in (1e6, float("inf"), float("nan")):
-        other = torch.where(MASK[..., None], features, torch.full_like(features, held))
+def test_features_of_absent_views_change_nothing(kind: str, features: torch.Tensor) -> None:
+    fusion: Fusion = make_fusion(kind)
+    for value in (1e6, float("inf"), float("nan")):
+        other = torch.where(MASK[..., None], features, torch.full_like(features, value))
         assert torch.equal(fusion(features, MASK), fusion(other, MASK))
+
     changed = features.clone()
-    changed[1, 0] += 1  # a view that is there
+    changed[1, 0] += 1
     assert not torch.equal(fusion(features, MASK)[1], fusion(changed, MASK)[1])
 
 
 @pytest.mark.parametrize("kind", sorted(FUSIONS))
 def test_output_size_and_kind(kind: str, features: torch.Tensor) -> None:
-    fusion: Fusion = make(kind)
+    fusion: Fusion = make_fusion(kind)
     assert fusion.kind == kind
     assert tuple(fusion(features, MASK).shape) == (4, fusion.output_size)
 
 
 @pytest.mark.parametrize("kind", sorted(FUSIONS))
 def test_a_place_without_views_gives_zeros(kind: str, features: torch.Tensor) -> None:
-    fusion = awake() if kind == "attention" else make(kind, view_dropout=0.5)
-    found = fusion(features.requires_grad_(), MASK)
-    assert torch.equal(found[3], torch.zeros(fusion.output_size))
-    found.sum().backward()
+    fusion = make_large_attention() if kind == "attention" else make_fusion(kind, view_dropout=0.5)
+    fused = fusion(features.requires_grad_(), MASK)
+    assert torch.equal(fused[3], torch.zeros(fusion.output_size))
+    fused.sum().backward()
     assert features.grad is not None
     assert features.grad.isfinite().all()
     assert (features.grad[~MASK] == 0).all()
@@ -93,13 +92,13 @@ def test_a_place_without_views_gives_zeros(kind: str, features: torch.Tensor) ->
 @pytest.mark.parametrize("kind", sorted(FUSIONS))
 @pytest.mark.parametrize("share", [0.0, 0.25])
 def test_state_makes_the_same_fusion(kind: str, share: float, features: torch.Tensor) -> None:
-    fusion = make(kind, view_dropout=share)
+    fusion = make_fusion(kind, view_dropout=share)
     state = fusion.state()
     assert (state["kind"], state["view_dropout"]) == (kind, share)
-    again = restore_fusion(state, 6)
-    assert again.state() == state
-    again.load_state_dict(fusion.state_dict())
-    assert torch.equal(again(features, MASK), fusion(features, MASK))
+    restored = restore_fusion(state, 6)
+    assert restored.state() == state
+    restored.load_state_dict(fusion.state_dict())
+    assert torch.equal(restored(features, MASK), fusion(features, MASK))
 
 
 def test_attention_records_its_size() -> None:
@@ -110,13 +109,13 @@ def test_attention_records_its_size() -> None:
 
 
 @pytest.mark.parametrize("kind", ["concat", "mean"])
-def test_an_older_checkpoint_holds_the_kind_alone(kind: str) -> None:
+def test_an_older_checkpoint_holds_only_the_kind(kind: str) -> None:
     assert restore_fusion(kind, 6).state() == {"kind": kind, "view_dropout": 0.0}
 
 
 def test_attention_against_its_formula(features: torch.Tensor) -> None:
-    """One layer by hand: norm, attention over the views that are there, norm, GELU layer, mean, back."""
-    fusion = awake(width=8, heads=2).double()
+    """Computes one layer by hand: norm, attention over present views, norm, GELU layer, mean, projection."""
+    fusion = make_large_attention(width=8, heads=2).double()
     w = {name: tensor.detach().numpy() for name, tensor in fusion.named_parameters()}
 
     def norm(x: np.ndarray[Any, Any], name: str) -> Any:
@@ -130,58 +129,60 @@ def test_attention_against_its_formula(features: torch.Tensor) -> None:
         return x @ w[f"{name}.weight"].T + w[f"{name}.bias"]
 
     for place in range(3):
-        there = np.flatnonzero(MASK[place].numpy())
-        own = features[place].double().numpy()[there]
-        x = linear(norm(own, "project.0"), "project.1") + w["headings"][there]
+        present = np.flatnonzero(MASK[place].numpy())
+        views = features[place].double().numpy()[present]
+        x = linear(norm(views, "project.0"), "project.1") + w["headings"][present]
         layer = "encoder.layers.0"
         inner = norm(x, f"{layer}.norm1") @ w[f"{layer}.self_attn.in_proj_weight"].T
         q, k, v = np.split(inner + w[f"{layer}.self_attn.in_proj_bias"], 3, axis=-1)
         parts = []
         for head in (slice(0, 4), slice(4, 8)):
-            scores = np.exp(q[:, head] @ k[:, head].T / 2.0)  # 2 is the root of 4
+            # Divided by the root of the head size, 4.
+            scores = np.exp(q[:, head] @ k[:, head].T / 2.0)
             parts.append(scores / scores.sum(-1, keepdims=True) @ v[:, head])
         x = x + linear(np.concatenate(parts, axis=-1), f"{layer}.self_attn.out_proj")
         wide = torch.from_numpy(linear(norm(x, f"{layer}.norm2"), f"{layer}.linear1"))
         x = x + linear(torch.nn.functional.gelu(wide).numpy(), f"{layer}.linear2")
         branch = norm(x, "encoder.norm").mean(0) @ w["back.weight"].T
-        found = fusion(features.double(), MASK)[place].detach().numpy()
-        np.testing.assert_allclose(found, own.mean(0) + branch, rtol=1e-9, atol=1e-12)
+        fused = fusion(features.double(), MASK)[place].detach().numpy()
+        np.testing.assert_allclose(fused, views.mean(0) + branch, rtol=1e-9, atol=1e-12)
 
 
 def test_attention_starts_near_the_mean_and_every_part_learns(features: torch.Tensor) -> None:
-    fusion = make("attention", size=6)
+    fusion = make_fusion("attention", size=6)
     mean = MeanFusion(6)(features, MASK)
-    found = fusion(features, MASK)
-    assert 0.0 < float((found - mean).abs().max().detach()) < 0.1 * float(mean.std())
-    found.square().sum().backward()
+    fused = fusion(features, MASK)
+    assert 0.0 < float((fused - mean).abs().max().detach()) < 0.1 * float(mean.std())
+    fused.square().sum().backward()
     for name, parameter in fusion.named_parameters():
         assert parameter.grad is not None, name
         assert parameter.grad.abs().sum() > 0, name
 
 
-def test_attention_tells_headings_apart_and_the_mean_does_not(features: torch.Tensor) -> None:
+def test_attention_distinguishes_headings_and_the_mean_does_not(features: torch.Tensor) -> None:
     turned = features.roll(1, dims=1)  # by 90 degrees
-    fusion = awake()
+    fusion = make_large_attention()
     assert not torch.allclose(fusion(features, ALL), fusion(turned, ALL), atol=1e-3)
     assert torch.allclose(MeanFusion(6)(features, ALL), MeanFusion(6)(turned, ALL))
-    # The headings' vectors are all that tells them: turned with the views, the answer stays.
+
+    # If the vectors of the headings turn with the views, the output stays.
     before = fusion(features, ALL)
     with torch.no_grad():
         fusion.headings.copy_(fusion.headings.roll(1, dims=0))  # type: ignore[operator,union-attr]
     torch.testing.assert_close(fusion(turned, ALL), before, atol=1e-5, rtol=1e-4)
 
 
-def test_places_do_not_see_each_other(features: torch.Tensor) -> None:
-    fusion = awake().eval()
+def test_places_do_not_affect_each_other(features: torch.Tensor) -> None:
+    fusion = make_large_attention().eval()
     with torch.no_grad():
         together = fusion(features, MASK)
         for place in range(4):
-            alone = fusion(features[place][None], MASK[place][None])[0]
-            torch.testing.assert_close(alone, together[place], atol=1e-6, rtol=1e-5)
+            single = fusion(features[place][None], MASK[place][None])[0]
+            torch.testing.assert_close(single, together[place], atol=1e-6, rtol=1e-5)
 
 
-def test_attention_answers_alike_in_training_and_evaluation(features: torch.Tensor) -> None:
-    fusion = awake(layers=2)
+def test_attention_is_the_same_in_training_and_evaluation(features: torch.Tensor) -> None:
+    fusion = make_large_attention(layers=2)
     training = fusion.train()(features, MASK).detach()
     with torch.no_grad():
         torch.testing.assert_close(fusion.eval()(features, MASK), training, atol=1e-5, rtol=1e-4)
@@ -189,84 +190,89 @@ def test_attention_answers_alike_in_training_and_evaluation(features: torch.Tens
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_attention_under_autocast(dtype: torch.dtype, features: torch.Tensor) -> None:
-    fusion = awake()
+    fusion = make_large_attention()
     exact = fusion(features, MASK).detach()
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        found = fusion(features.to(dtype), MASK)
-        found.float().square().sum().backward()
-    torch.testing.assert_close(found.float(), exact, atol=0.05, rtol=0.05)
-    assert torch.equal(found[3], torch.zeros(6, dtype=found.dtype))
+        fused = fusion(features.to(dtype), MASK)
+        fused.float().square().sum().backward()
+    torch.testing.assert_close(fused.float(), exact, atol=0.05, rtol=0.05)
+    assert torch.equal(fused[3], torch.zeros(6, dtype=fused.dtype))
     for name, parameter in fusion.named_parameters():
         assert parameter.grad is not None, name
         assert parameter.grad.isfinite().all(), name
 
 
-def learn(fusion: Fusion, features: torch.Tensor, mask: torch.Tensor, target: torch.Tensor) -> torch.nn.Linear:
-    """A linear layer and the fusion, trained together."""
+def train_classifier(
+    fusion: Fusion, features: torch.Tensor, mask: torch.Tensor, target: torch.Tensor
+) -> torch.nn.Linear:
+    """Trains a linear layer and the fusion together, and returns the layer."""
     head = torch.nn.Linear(fusion.output_size, int(target.max()) + 1)
     optimizer = torch.optim.Adam([*fusion.parameters(), *head.parameters()], lr=1e-2)
     for step in range(150):
-        seen = drop_views(mask, fusion.view_dropout, step)
-        loss = torch.nn.functional.cross_entropy(head(fusion(features, seen)), target)
+        kept = drop_views(mask, fusion.view_dropout, step)
+        loss = torch.nn.functional.cross_entropy(head(fusion(features, kept)), target)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
     return head
 
 
-def right(fusion: Fusion, head: torch.nn.Linear, *given: torch.Tensor) -> float:
-    features, mask, target = given
+def compute_accuracy(
+    fusion: Fusion, head: torch.nn.Linear, features: torch.Tensor, mask: torch.Tensor, target: torch.Tensor
+) -> float:
     with torch.no_grad():
         return float((head(fusion(features, mask)).argmax(-1) == target).double().mean())
 
 
 @pytest.mark.parametrize(("kind", "learns"), [("concat", True), ("attention", True), ("mean", False)])
-def test_what_only_headings_tell(kind: str, learns: bool) -> None:
-    """The mark in the north means one class, the same mark in the south the other."""
+def test_classes_that_only_headings_distinguish(kind: str, learns: bool) -> None:
+    """A mark in the north means one class, the same mark in the south the other."""
     generator = torch.Generator().manual_seed(0)
     target = torch.randint(0, 2, (256,), generator=generator)
     features = torch.rand(256, 4, 6, generator=generator)
     features[torch.arange(256), target * 2, 0] += 1.0
     mask = torch.ones(256, 4, dtype=torch.bool)
-    fusion = make(kind)
-    head = learn(fusion, features[:128], mask[:128], target[:128])
-    share = right(fusion, head, features[128:], mask[128:], target[128:])
+    fusion = make_fusion(kind)
+    head = train_classifier(fusion, features[:128], mask[:128], target[:128])
+    share = compute_accuracy(fusion, head, features[128:], mask[128:], target[128:])
     assert share > 0.9 if learns else share < 0.7
 
 
 @pytest.mark.parametrize("kind", sorted(FUSIONS))
-def test_one_view_is_enough_where_it_carries_the_signal(kind: str) -> None:
-    """The east alone tells the class. Trained with view dropout, any views that hold the east do."""
+def test_one_informative_view_is_enough(kind: str) -> None:
+    """Only the view to the east shows the class. With view dropout in training, it suffices in any combination."""
     generator = torch.Generator().manual_seed(0)
     target = torch.randint(0, 3, (512,), generator=generator)
     features = 0.2 * torch.rand(512, 4, 6, generator=generator)
     features[torch.arange(512), 1, target] += 1.0
     mask = torch.ones(512, 4, dtype=torch.bool)
-    fusion = make(kind, view_dropout=0.4)
-    head = learn(fusion, features[:256], mask[:256], target[:256])
+    fusion = make_fusion(kind, view_dropout=0.4)
+    head = train_classifier(fusion, features[:256], mask[:256], target[:256])
     for views in itertools.product([False, True], repeat=4):
-        seen = torch.tensor(views).expand(256, 4)
-        share = right(fusion, head, features[256:], seen, target[256:])
+        present = torch.tensor(views).expand(256, 4)
+        share = compute_accuracy(fusion, head, features[256:], present, target[256:])
         assert share > 0.95 if views[1] else share < 0.5, views
 
 
 def test_concat_keeps_the_size_of_a_logit_where_views_are_dropped(features: torch.Tensor) -> None:
     same = features[:, :1].expand(4, 4, 6)
-    found = ConcatFusion(6, view_dropout=0.2)(same, MASK).unflatten(1, (4, 6)).sum(1)
-    for place in range(3):  # four views, two, one: as if the absent ones looked like those that are there
-        torch.testing.assert_close(found[place], 4 * features[place, 0])
+    fused = ConcatFusion(6, view_dropout=0.2)(same, MASK).unflatten(1, (4, 6)).sum(1)
+
+    # With four, two or one views, the sum is as if absent views looked like the present ones.
+    for place in range(3):
+        torch.testing.assert_close(fused[place], 4 * features[place, 0])
     plain, scaled = ConcatFusion(6), ConcatFusion(6, view_dropout=0.2)
     assert torch.equal(plain(features, ALL), scaled(features, ALL))
 
 
-def test_dropped_views_follow_from_the_seed_alone() -> None:
+def test_dropped_views_follow_from_the_seed() -> None:
     mask = torch.ones(64, 4, dtype=torch.bool)
     before = torch.get_rng_state()
     first = drop_views(mask, 0.5, 7)
     torch.manual_seed(5)
     assert torch.equal(drop_views(mask, 0.5, 7), first)
     assert not torch.equal(drop_views(mask, 0.5, 8), first)
-    assert mask.all()  # the given one is left alone
+    assert mask.all()
     torch.set_rng_state(before)
     drop_views(mask, 0.5, 7)
     assert torch.equal(torch.get_rng_state(), before)
@@ -275,29 +281,29 @@ def test_dropped_views_follow_from_the_seed_alone() -> None:
 @pytest.mark.parametrize("share", [0.0, 0.3, 0.9, 0.999])
 def test_share_of_dropped_views_and_never_all(share: float) -> None:
     mask = torch.ones(20_000, 4, dtype=torch.bool)
-    found = drop_views(mask, share, 1)
-    assert found.any(dim=1).all()
+    kept = drop_views(mask, share, 1)
+    assert kept.any(dim=1).all()
     expected = 1 - share + share**4 / 4
-    np.testing.assert_allclose(found.double().mean(0).numpy(), expected, atol=0.015)
+    np.testing.assert_allclose(kept.double().mean(0).numpy(), expected, atol=0.015)
 
 
 def test_absent_views_stay_absent_and_the_last_one_stays() -> None:
     mask = MASK.repeat(2_000, 1)
-    found = drop_views(mask, 0.6, 3)
-    assert not (found & ~mask).any()
-    assert torch.equal(found.any(dim=1), mask.any(dim=1))
-    pair = found[1::4][:, [0, 3]].double().mean(0).numpy()
+    kept = drop_views(mask, 0.6, 3)
+    assert not (kept & ~mask).any()
+    assert torch.equal(kept.any(dim=1), mask.any(dim=1))
+    pair = kept[1::4][:, [0, 3]].double().mean(0).numpy()
     np.testing.assert_allclose(pair, 0.4 + 0.6**2 / 2, atol=0.04)
-    assert torch.equal(found[2::4], mask[2::4])
+    assert torch.equal(kept[2::4], mask[2::4])
 
 
-def test_only_what_learns_nothing_of_views_gives_one_vector() -> None:
+def test_only_the_mean_without_view_dropout_condenses_places() -> None:
     features = torch.randn(3, 4, 6, generator=torch.Generator().manual_seed(0))
     mask = torch.tensor([[True, True, True, True], [True, False, False, True], [False, False, False, False]])
-    one = MeanFusion(6).condense(features, mask)
-    assert one is not None
-    assert one.shape == (3, 1, 6)
-    assert torch.equal(one[:, 0], MeanFusion(6)(features, mask))
+    condensed = MeanFusion(6).condense(features, mask)
+    assert condensed is not None
+    assert condensed.shape == (3, 1, 6)
+    assert torch.equal(condensed[:, 0], MeanFusion(6)(features, mask))
     for fusion in (MeanFusion(6, view_dropout=0.3), ConcatFusion(6), AttentionFusion(6, width=4)):
         assert fusion.condense(features, mask) is None
 

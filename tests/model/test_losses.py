@@ -1,7 +1,8 @@
-"""Losses against their definition, written out in NumPy; gradients against finite differences."""
+"""Losses against their definitions in NumPy, gradients against finite differences."""
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -27,21 +28,21 @@ from geoguesser.model.losses import (
 )
 
 REGION = PlaneRegion("Toyland", MultiPolygon([shapely.box(15.0, 45.0, 17.0, 46.4)]), "EPSG:3765")
-SPHERE_KM = Geod(a=EARTH_RADIUS_KM, f=0.0)  # the same sphere, another program
+SPHERE_KM = Geod(a=EARTH_RADIUS_KM, f=0.0)  # pyproj on the same sphere
 
 
-def drawn(count: int, seed: int = 0) -> np.ndarray[Any, Any]:
+def draw_places(count: int, seed: int = 0) -> np.ndarray[Any, Any]:
     rng = np.random.default_rng(seed)
     return np.stack([rng.uniform(45.0, 46.4, count), rng.uniform(15.0, 17.0, count)], axis=-1)
 
 
 @pytest.fixture(scope="module")
 def grid() -> Grid:
-    return SquareGrid(size=90).fit(REGION, drawn(1000))
+    return SquareGrid(size=90).fit(REGION, draw_places(1000))
 
 
-def geod_km(a_deg: np.ndarray[Any, Any], b_deg: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """(N, 2) and (K, 2) -> (N, K), by pyproj."""
+def compute_geod_km(a_deg: np.ndarray[Any, Any], b_deg: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Returns distances (N, K) between points (N, 2) and (K, 2) by pyproj."""
     a, b = np.repeat(a_deg, len(b_deg), axis=0), np.tile(b_deg, (len(a_deg), 1))
     return np.asarray(SPHERE_KM.inv(a[:, 1], a[:, 0], b[:, 1], b[:, 0])[2]).reshape(len(a_deg), len(b_deg))
 
@@ -51,68 +52,74 @@ def log_softmax(logits: torch.Tensor) -> np.ndarray[Any, Any]:
     return values - np.log(np.exp(values).sum(axis=1, keepdims=True))
 
 
-def loss_of(loss: CellLoss, grid: Grid, coords_deg: np.ndarray[Any, Any], logits: torch.Tensor) -> torch.Tensor:
+def compute_loss(
+    loss: CellLoss, grid: Grid, coords_deg: np.ndarray[Any, Any], logits: torch.Tensor
+) -> torch.Tensor:
     vectors = torch.from_numpy(to_unit(grid.class_points_deg)).to(logits.dtype)
     return loss(logits, loss.targets(grid, coords_deg), vectors)
 
 
-def some_logits(grid: Grid, count: int) -> torch.Tensor:
+def draw_logits(grid: Grid, count: int) -> torch.Tensor:
     return 2.0 * torch.randn(count, grid.num_cells, generator=torch.Generator().manual_seed(1))
 
 
 @pytest.mark.parametrize("share", [0.0, 0.1, 0.9])
 def test_label_smoothing_spreads_its_share_over_all_cells(grid: Grid, share: float) -> None:
-    places, logits = drawn(20, 1), some_logits(grid, 20)
+    places, logits = draw_places(20, 1), draw_logits(grid, 20)
     targets = (1 - share) * np.eye(grid.num_cells)[grid.assign(places)] + share / grid.num_cells
     expected = -(targets * log_softmax(logits)).sum(axis=1).mean()
-    assert float(loss_of(CrossEntropy(label_smoothing=share), grid, places, logits)) == pytest.approx(expected)
+    assert float(compute_loss(CrossEntropy(label_smoothing=share), grid, places, logits)) == pytest.approx(
+        expected
+    )
     plain = -log_softmax(logits)[np.arange(20), grid.assign(places)].mean()
     assert (expected == pytest.approx(plain, rel=1e-3)) == (share == 0.0)
 
 
 @pytest.mark.parametrize("tau", [0.1, 0.3, 1.0, 5.0])
-def test_smoothed_targets_are_pigeons(grid: Grid, tau: float) -> None:
-    places, logits = drawn(50, 2), some_logits(grid, 50)
-    distance = geod_km(places, grid.class_points_deg)
-    own = distance[np.arange(50), grid.assign(places)][:, None]
-    q = np.exp(-(distance - own) / (tau * grid.cells.side_km))
+def test_smoothed_targets_are_those_of_pigeon(grid: Grid, tau: float) -> None:
+    places, logits = draw_places(50, 2), draw_logits(grid, 50)
+    distance = compute_geod_km(places, grid.class_points_deg)
+    to_class_point = distance[np.arange(50), grid.assign(places)][:, None]
+    q = np.exp(-(distance - to_class_point) / (tau * grid.cells.side_km))
     q /= q.sum(axis=1, keepdims=True)
     expected = -(q * log_softmax(logits)).sum(axis=1).mean()
-    # what is left out beyond the nearest cells may have a share of a few 1e-4 in all
-    assert float(loss_of(SmoothedCrossEntropy(tau=tau), grid, places, logits)) == pytest.approx(expected, rel=2e-3)
+    # Cells beyond the nearest ones may have a share of a few 1e-4 in total.
+    assert float(compute_loss(SmoothedCrossEntropy(tau=tau), grid, places, logits)) == pytest.approx(
+        expected, rel=2e-3
+    )
 
 
-def test_a_short_reach_is_the_nearest_class_point(grid: Grid) -> None:
-    places, logits = drawn(30, 3), some_logits(grid, 30)
-    nearest = geod_km(places, grid.class_points_deg).argmin(axis=1)
+def test_with_a_short_reach_the_target_is_the_nearest_class_point(grid: Grid) -> None:
+    places, logits = draw_places(30, 3), draw_logits(grid, 30)
+    nearest = compute_geod_km(places, grid.class_points_deg).argmin(axis=1)
     expected = -log_softmax(logits)[np.arange(30), nearest].mean()
-    assert float(loss_of(SmoothedCrossEntropy(tau=1e-3), grid, places, logits)) == pytest.approx(
+    assert float(compute_loss(SmoothedCrossEntropy(tau=1e-3), grid, places, logits)) == pytest.approx(
         expected, rel=1e-3
     )
 
 
 def test_expected_distance_is_the_mean_under_the_posterior(grid: Grid) -> None:
-    places, logits = drawn(40, 4), some_logits(grid, 40)
-    expected = (np.exp(log_softmax(logits)) * geod_km(places, grid.class_points_deg)).sum(axis=1).mean()
-    found = float(loss_of(ExpectedDistance(), grid, places, logits))
-    assert found * grid.cells.side_km == pytest.approx(expected, rel=1e-5)
+    places, logits = draw_places(40, 4), draw_logits(grid, 40)
+    expected = (np.exp(log_softmax(logits)) * compute_geod_km(places, grid.class_points_deg)).sum(axis=1).mean()
+    loss = float(compute_loss(ExpectedDistance(), grid, places, logits))
+    assert loss * grid.cells.side_km == pytest.approx(expected, rel=1e-5)
 
 
 @pytest.mark.parametrize("loss", [CrossEntropy(label_smoothing=0.1), SmoothedCrossEntropy(), ExpectedDistance()])
 def test_gradients_agree_with_finite_differences(grid: Grid, loss: CellLoss) -> None:
-    places = drawn(3, 6)
+    places = draw_places(3, 6)
     vectors = torch.from_numpy(to_unit(grid.class_points_deg)).double()
     target = {
         name: value.double() if value.is_floating_point() else value
         for name, value in loss.targets(grid, places).items()
     }
-    logits = some_logits(grid, 3).double().requires_grad_()
-    assert torch.autograd.gradcheck(lambda x: loss.of_each(x, target, vectors).sum(), logits)
+    logits = draw_logits(grid, 3).double().requires_grad_()
+    assert torch.autograd.gradcheck(lambda x: loss.compute_losses(x, target, vectors).sum(), logits)
 
 
 @pytest.mark.parametrize("loss", [CrossEntropy(), SmoothedCrossEntropy(), ExpectedDistance()])
 def test_descending_leads_to_the_true_place(grid: Grid, loss: CellLoss) -> None:
-    places = drawn(10, 7)
+    places = draw_places(10, 7)
     logits = torch.zeros(10, grid.num_cells, requires_grad=True)
     vectors = torch.from_numpy(to_unit(grid.class_points_deg)).float()
     target = loss.targets(grid, places)
@@ -125,21 +132,21 @@ def test_descending_leads_to_the_true_place(grid: Grid, loss: CellLoss) -> None:
     assert haversine_km(best, places).max() < grid.cells.side_km
 
 
-def test_balance_weighs_cells_alike(grid: Grid) -> None:
+def test_balance_gives_cells_the_same_weight(grid: Grid) -> None:
     counts = np.array([1.0, 10.0, 100.0])
     assert CrossEntropy().class_weights(counts) is None
     weights = CrossEntropy(balance=1.0).class_weights(counts)
     assert weights is not None
-    np.testing.assert_allclose(weights * counts, (weights * counts)[0])  # each cell has the same say
-    assert (weights * counts).sum() == pytest.approx(counts.sum())  # and the loss its size
+    np.testing.assert_allclose(weights * counts, (weights * counts)[0])
+    assert (weights * counts).sum() == pytest.approx(counts.sum())
     half = CrossEntropy(balance=0.5).class_weights(counts)
     assert half is not None
     np.testing.assert_allclose(half[0] / half[2], 10.0)
-    logits = some_logits(grid, 4)
+    logits = draw_logits(grid, 4)
     target = {"cell": torch.tensor([0, 1, 2, 2]), "weight": torch.tensor([2.0, 1.0, 0.5, 0.5])}
-    each = -log_softmax(logits)[np.arange(4), [0, 1, 2, 2]]
-    found = float(CrossEntropy(balance=1.0)(logits, target, torch.zeros(grid.num_cells, 3)))
-    assert found == pytest.approx((each * [2.0, 1.0, 0.5, 0.5]).mean(), rel=1e-5)
+    losses = -log_softmax(logits)[np.arange(4), [0, 1, 2, 2]]
+    loss = float(CrossEntropy(balance=1.0)(logits, target, torch.zeros(grid.num_cells, 3)))
+    assert loss == pytest.approx((losses * [2.0, 1.0, 0.5, 0.5]).mean(), rel=1e-5)
 
 
 coordinate = st.tuples(st.floats(-90, 90), st.floats(-180, 180))
@@ -157,7 +164,7 @@ def test_shares_of_near_points(places: list[Any], points: list[Any], reach: floa
     assert near.shape == share.shape
     assert near.shape[1] <= len(points_deg)
     np.testing.assert_allclose(share.sum(axis=1), 1.0, rtol=1e-5)
-    distance = geod_km(coords, points_deg)
+    distance = compute_geod_km(coords, points_deg)
     q = np.exp(-(distance - distance.min(axis=1, keepdims=True)) / reach)
     q /= q.sum(axis=1, keepdims=True)
     full = np.zeros_like(q)
@@ -168,23 +175,27 @@ def test_shares_of_near_points(places: list[Any], points: list[Any], reach: floa
         assert (share[:, 0] >= share[:, -1]).all()
 
 
-def test_arcs_hold_metres_in_32_bits() -> None:
+def test_arcs_resolve_metres_in_float32() -> None:
     rng = np.random.default_rng(0)
     centre = np.array([45.8, 16.0])
     a = centre + rng.normal(0, 1, (50, 2)) * 10.0 ** rng.uniform(-5, 1, (50, 1))
     b = centre + rng.normal(0, 1, (60, 2)) * 10.0 ** rng.uniform(-5, 1, (60, 1))
-    found = compute_arcs_km(torch.from_numpy(to_unit(a)).float(), torch.from_numpy(to_unit(b)).float())
-    np.testing.assert_allclose(found.numpy(), geod_km(a, b), atol=0.002, rtol=1e-5)
+    arcs_km = compute_arcs_km(torch.from_numpy(to_unit(a)).float(), torch.from_numpy(to_unit(b)).float())
+    np.testing.assert_allclose(arcs_km.numpy(), compute_geod_km(a, b), atol=0.002, rtol=1e-5)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        again = compute_arcs_km(torch.from_numpy(to_unit(a)).float(), torch.from_numpy(to_unit(b)).float())
-    assert torch.equal(found, again)
+        in_mixed_precision = compute_arcs_km(
+            torch.from_numpy(to_unit(a)).float(), torch.from_numpy(to_unit(b)).float()
+        )
+    assert torch.equal(arcs_km, in_mixed_precision)
 
 
-def test_across_the_date_line_a_neighbour_is_near() -> None:
+def test_neighbours_across_the_date_line_share_a_target() -> None:
     places = np.array([[0.0, 179.9], [0.0, -179.9], [0.0, 0.0]])
     near, share = compute_smoothed_targets(places[:1], places, np.array([100.0]))
     assert near[0].tolist() == [0, 1, 2]
-    assert share[0, 1] == pytest.approx(0.4446, abs=1e-3)  # 22.24 km away: exp(-0.2224) / (1 + exp(-0.2224))
+
+    # The neighbour is 22.24 km away: exp(-0.2224) / (1 + exp(-0.2224)).
+    assert share[0, 1] == pytest.approx(0.4446, abs=1e-3)
 
 
 def test_losses_work_for_the_world() -> None:
@@ -193,9 +204,9 @@ def test_losses_work_for_the_world() -> None:
     grid = SquareGrid(size=200).fit(SphereRegion(), places)
     logits = torch.zeros(300, grid.num_cells)
     for loss in (SmoothedCrossEntropy(), ExpectedDistance()):
-        assert torch.isfinite(loss_of(loss, grid, places, logits))
-    mean = geod_km(places, grid.class_points_deg).mean()
-    assert float(loss_of(ExpectedDistance(), grid, places, logits)) * grid.cells.side_km == pytest.approx(
+        assert torch.isfinite(compute_loss(loss, grid, places, logits))
+    mean = compute_geod_km(places, grid.class_points_deg).mean()
+    assert float(compute_loss(ExpectedDistance(), grid, places, logits)) * grid.cells.side_km == pytest.approx(
         mean, rel=1e-4
     )
 
@@ -203,22 +214,15 @@ def test_losses_work_for_the_world() -> None:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: CrossEntropy(label_smoothing=1.0), "loss.label_smoothing must be below 1, got 1.0."),
-        (lambda: CrossEntropy(label_smoothing=1), "loss.label_smoothing must be below 1, got 1."),
-        (
-            lambda: CrossEntropy(label_smoothing=-0.1),
-            "loss.label_smoothing must be a number from 0 to 1, got -0.1.",
-        ),
-        (
-            lambda: CrossEntropy(label_smoothing=float("nan")),
-            "loss.label_smoothing must be a number from 0 to 1, got nan.",
-        ),
-        (lambda: CrossEntropy(balance=2.0), "loss.balance must be a number from 0 to 1, got 2.0."),
-        (lambda: SmoothedCrossEntropy(tau=0), "loss.tau must be a number above 0 to 100, got 0."),
-        (lambda: SmoothedCrossEntropy(tau=True), "loss.tau must be a number above 0 to 100, got True."),
+        (lambda: CrossEntropy(label_smoothing=1.0), "label_smoothing must be below 1, got 1.0."),
+        (lambda: CrossEntropy(label_smoothing=-0.1), "label_smoothing must be a number from 0 to 1, got -0.1."),
+        (lambda: CrossEntropy(label_smoothing=math.nan), "label_smoothing must be a number from 0 to 1, got nan."),
+        (lambda: CrossEntropy(balance=2.0), "balance must be a number from 0 to 1, got 2.0."),
+        (lambda: SmoothedCrossEntropy(tau=0), "tau must be a number above 0 to 100, got 0."),
+        (lambda: SmoothedCrossEntropy(tau=True), "tau must be a number above 0 to 100, got True."),
     ],
 )
 def test_wrong_values_are_refused(make: Any, message: str) -> None:
     with pytest.raises(ConfigError) as caught:
         make()
-    assert str(caught.value) == message
+    assert str(caught.value) == f"loss.{message}"

@@ -1,9 +1,8 @@
-"""GeoNetwork: views to features to an answer, and what is locked while training."""
+"""GeoNetwork: embedding, prediction, locked parts in training, and restoring."""
 
 from __future__ import annotations
 
 import copy
-from typing import Any
 
 import numpy as np
 import pytest
@@ -13,34 +12,34 @@ from shapely.geometry import MultiPolygon
 from torch import nn
 
 from geoguesser.geo.region import PlaneRegion
-from geoguesser.model.backbone import Backbone
+from geoguesser.model.backbone import TimmBackbone
 from geoguesser.model.fusion import FUSIONS
-from geoguesser.model.heads.classification import RegressionHead
+from geoguesser.model.heads.regression import RegressionHead
 from geoguesser.model.network import GeoNetwork, restore_network
 
 REGION = PlaneRegion("Toyland", MultiPolygon([shapely.box(15.0, 45.0, 16.0, 45.7)]), "EPSG:3765")
 PLACES = np.array([[45.1, 15.2], [45.6, 15.9], [45.3, 15.5]])
 
 
-def make(fusion: str = "concat", name: str = "test_resnet") -> GeoNetwork:
+def make_network(fusion: str = "concat", name: str = "test_resnet") -> GeoNetwork:
     torch.manual_seed(0)
-    backbone = Backbone(name=name, pretrained=False)
+    backbone = TimmBackbone(name=name, pretrained=False)
     fused = FUSIONS[fusion](backbone.feature_size)
     head = RegressionHead.fit(in_features=fused.output_size, region=REGION, train_coords_deg=PLACES)
     head.linear.reset_parameters()  # at zero no gradient would reach the backbone in the first step
     return GeoNetwork(backbone, fused, head)
 
 
-def views(places: int, seed: int = 0) -> torch.Tensor:
+def draw_views(places: int, seed: int = 0) -> torch.Tensor:
     generator = torch.Generator().manual_seed(seed)
     return torch.randint(0, 256, (places, 4, 3, 32, 32), dtype=torch.uint8, generator=generator)
 
 
-def statistics(network: nn.Module) -> dict[str, torch.Tensor]:
+def copy_statistics(network: nn.Module) -> dict[str, torch.Tensor]:
     return {key: value.clone() for key, value in network.named_buffers() if "running" in key or "batches" in key}
 
 
-def batchnorms(network: GeoNetwork) -> dict[str, nn.BatchNorm2d]:
+def find_batchnorms(network: GeoNetwork) -> dict[str, nn.BatchNorm2d]:
     return {k: m for k, m in network.backbone.model.named_modules() if isinstance(m, nn.BatchNorm2d)}
 
 
@@ -56,27 +55,27 @@ def train_steps(network: GeoNetwork, count: int = 3) -> None:
     target = network.head.targets(PLACES)
     for step in range(count):
         optimizer.zero_grad()
-        loss = network.head.loss(network(views(3, step), torch.ones(3, 4, dtype=torch.bool)), target)
+        loss = network.head.loss(network(draw_views(3, step), torch.ones(3, 4, dtype=torch.bool)), target)
         loss.backward()
         optimizer.step()
 
 
 def test_embedding_all_views_at_once_equals_one_by_one() -> None:
-    network = make().eval()
-    images = views(3)
+    network = make_network().eval()
+    images = draw_views(3)
     with torch.no_grad():
         together = network.embed(images, torch.ones(3, 4, dtype=torch.bool))
         assert tuple(together.shape) == (3, 4, network.backbone.feature_size)
         for place in range(3):
             for view in range(4):
-                alone = network.backbone(images[place, view][None])[0]
-                torch.testing.assert_close(together[place, view], alone, atol=1e-5, rtol=1e-4)
+                single = network.backbone(images[place, view][None])[0]
+                torch.testing.assert_close(together[place, view], single, atol=1e-5, rtol=1e-4)
 
 
 def test_features_of_absent_views_are_zero_and_their_pixels_do_not_count() -> None:
-    network = make().eval()
+    network = make_network().eval()
     mask = torch.tensor([[1, 0, 1, 1], [0, 0, 0, 1]], dtype=torch.bool)
-    images = views(2)
+    images = draw_views(2)
     other = images.clone()
     other[~mask] = 255 - other[~mask]
     with torch.no_grad():
@@ -87,17 +86,17 @@ def test_features_of_absent_views_are_zero_and_their_pixels_do_not_count() -> No
 
 
 def test_cached_features_give_the_same_output_as_images() -> None:
-    network = make("mean").eval()
-    images, mask = views(2), torch.ones(2, 4, dtype=torch.bool)
+    network = make_network("mean").eval()
+    images, mask = draw_views(2), torch.ones(2, 4, dtype=torch.bool)
     with torch.no_grad():
         assert torch.equal(network(images, mask), network.from_features(network.embed(images, mask), mask))
 
 
-def test_a_locked_backbone_stays_in_evaluation_and_stands_still() -> None:
-    network = make()
+def test_a_locked_backbone_stays_in_evaluation_mode_and_does_not_change() -> None:
+    network = make_network()
     lock(network)
     before = copy.deepcopy(network.state_dict())
-    network.train_batchnorm = True  # it speaks of unlocked layers only
+    network.train_batchnorm = True  # only unlocked layers are affected
     train_steps(network)
     assert not network.backbone.training
     assert not any(module.training for module in network.backbone.modules())
@@ -109,12 +108,12 @@ def test_a_locked_backbone_stays_in_evaluation_and_stands_still() -> None:
     assert not torch.equal(before["head.linear.weight"], after["head.linear.weight"])
 
 
-def test_statistics_stand_still_while_weights_learn() -> None:
-    network = make()
-    before = statistics(network)
+def test_statistics_do_not_change_while_weights_learn() -> None:
+    network = make_network()
+    before = copy_statistics(network)
     weight = network.backbone.model.get_parameter("layer4.0.conv1.weight").detach().clone()
     train_steps(network)
-    after = statistics(network)
+    after = copy_statistics(network)
     assert before.keys() == after.keys()
     assert before
     for name, tensor in before.items():
@@ -122,20 +121,20 @@ def test_statistics_stand_still_while_weights_learn() -> None:
     assert not torch.equal(weight, network.backbone.model.get_parameter("layer4.0.conv1.weight"))
 
 
-def test_train_batchnorm_moves_the_statistics_of_unlocked_layers_alone() -> None:
-    network = make()
+def test_train_batchnorm_moves_only_the_statistics_of_unlocked_layers() -> None:
+    network = make_network()
     lock(network, open_prefix=("layer4.",))
     network.train_batchnorm = True
-    before = statistics(network)
+    before = copy_statistics(network)
     train_steps(network)
-    moved = {name for name, tensor in statistics(network).items() if not torch.equal(tensor, before[name])}
+    moved = {name for name, tensor in copy_statistics(network).items() if not torch.equal(tensor, before[name])}
     expected = {name for name in before if name.startswith("backbone.model.layer4.")}
     assert moved == expected
     assert 0 < len(expected) < len(before)
 
 
 def test_dropout_of_locked_blocks_is_off() -> None:
-    network = make()
+    network = make_network()
     network.backbone.model.layer1.add_module("drop", nn.Dropout())  # type: ignore[union-attr,operator]
     network.backbone.model.layer4.add_module("drop", nn.Dropout())  # type: ignore[union-attr,operator]
     lock(network, open_prefix=("layer4.",))
@@ -145,7 +144,7 @@ def test_dropout_of_locked_blocks_is_off() -> None:
 
 
 def test_evaluation_mode_reaches_everything() -> None:
-    network = make()
+    network = make_network()
     network.train_batchnorm = True
     assert network.train() is network
     assert all(module.training for module in network.modules())
@@ -154,39 +153,32 @@ def test_evaluation_mode_reaches_everything() -> None:
 
 
 def test_training_mode_follows_each_change_of_locks() -> None:
-    network = make()
+    network = make_network()
     network.train_batchnorm = True
     lock(network)
     network.train()
-    assert not any(norm.training for norm in batchnorms(network).values())
+    assert not any(norm.training for norm in find_batchnorms(network).values())
     for parameter in network.parameters():
         parameter.requires_grad_(True)
     network.train()
-    assert all(norm.training for norm in batchnorms(network).values())
+    assert all(norm.training for norm in find_batchnorms(network).values())
 
 
-@pytest.mark.parametrize("fusion", sorted(FUSIONS))
-def test_state_makes_the_same_network(fusion: str) -> None:
-    network = make(fusion)
-    again = restore_network(REGION, network.state())
-    again.load_state_dict(network.state_dict())
-    images, mask = views(2), torch.tensor([[1, 1, 1, 1], [1, 1, 0, 1]], dtype=torch.bool)
+# Checkpoints of earlier versions record only the kind of the fusion.
+@pytest.mark.parametrize(
+    ("fusion", "recorded"), [*((kind, None) for kind in sorted(FUSIONS)), ("concat", "concat"), ("mean", "mean")]
+)
+def test_state_makes_the_same_network(fusion: str, recorded: str | None) -> None:
+    network = make_network(fusion).eval()
+    restored = restore_network(REGION, network.state() | ({"fusion": recorded} if recorded else {})).eval()
+    restored.load_state_dict(network.state_dict())
+    images, mask = draw_views(2), torch.tensor([[1, 1, 1, 1], [1, 1, 0, 1]], dtype=torch.bool)
     with torch.no_grad():
-        assert torch.equal(again.eval()(images, mask), network.eval()(images, mask))
+        assert torch.equal(restored(images, mask), network(images, mask))
 
 
-@pytest.mark.parametrize("fusion", ["concat", "mean"])
-def test_a_network_of_an_older_checkpoint(fusion: str) -> None:
-    network = make(fusion).eval()
-    again = restore_network(REGION, network.state() | {"fusion": fusion}).eval()
-    again.load_state_dict(network.state_dict())
-    images, mask = views(2), torch.tensor([[1, 1, 1, 1], [1, 1, 0, 1]], dtype=torch.bool)
-    with torch.no_grad():
-        assert torch.equal(again(images, mask), network(images, mask))
-
-
-def test_state_is_plain(tmp_path: Any) -> None:
-    state = make().state()
+def test_state_is_plain() -> None:
+    state = make_network().state()
     assert state["backbone"]["name"] == "test_resnet"
     assert state["fusion"] == {"kind": "concat", "view_dropout": 0.0}
     assert {type(value) for value in state["head"].values()} <= {str, int, float, np.ndarray}

@@ -20,7 +20,7 @@ from geoguesser.data.views import MemoryViews
 from geoguesser.geo.grid import SquareGrid
 from geoguesser.geo.region import PlaneRegion
 from geoguesser.inference.predictor import make_record
-from geoguesser.model.backbone import Backbone
+from geoguesser.model.backbone import TimmBackbone
 from geoguesser.model.decoder import MeanDecoder
 from geoguesser.model.fusion import MeanFusion
 from geoguesser.model.heads.classification import ClassificationHead
@@ -92,7 +92,7 @@ class ToyData(pl.LightningDataModule):
 
 def toy_network(name: str = "test_resnet") -> GeoNetwork:
     torch.manual_seed(0)
-    backbone = Backbone(name=name, pretrained=False)
+    backbone = TimmBackbone(name=name, pretrained=False)
     fusion = MeanFusion(backbone.feature_size)
     head = ClassificationHead.fit(
         in_features=fusion.output_size,

@@ -15,7 +15,7 @@ from torch.optim import Optimizer
 from geoguesser.data.batches import FeatureBatch
 from geoguesser.errors import GeoguesserError
 from geoguesser.model.fusion import MeanFusion
-from geoguesser.model.heads.classification import RegressionHead
+from geoguesser.model.heads.regression import RegressionHead
 from geoguesser.training import lr_finder as rate_finder
 from geoguesser.training.lr_finder import HIGHEST, LOWEST, STEPS, find_rate, steepest
 from geoguesser.training.optimizer import OptimizerSpec

@@ -32,7 +32,7 @@ from support.toy_run import (
 
 from geoguesser.errors import CheckpointError, ConfigError, GeoguesserError
 from geoguesser.geo.distance import haversine_km
-from geoguesser.model.heads.classification import RegressionHead
+from geoguesser.model.heads.regression import RegressionHead
 from geoguesser.training.callbacks import BestCheckpoint, LastCheckpoint, MetricsCsv
 from geoguesser.training.optimizer import OptimizerSpec
 from geoguesser.training.schedule import Cosine, Plateau, Schedule

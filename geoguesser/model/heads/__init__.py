@@ -1,1 +1,1 @@
-"""Heads: classification over cells, regression, and the hybrid of both."""
+"""Heads: layers that turn the fused features of a place into a loss and into coordinates."""

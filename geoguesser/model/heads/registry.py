@@ -1,38 +1,23 @@
-"""Which heads there are, for checkpoints."""
+"""Registry of heads, by the kind that checkpoints record."""
 
 from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
-from geoguesser.geo.grid import restore_grid
 from geoguesser.geo.region import Region
-from geoguesser.model.decoder import restore_decoder
-from geoguesser.model.heads.classification import ClassificationHead, Head, RegressionHead
+from geoguesser.model.heads.base import Head
+from geoguesser.model.heads.classification import ClassificationHead
 from geoguesser.model.heads.hybrid import HybridHead
-from geoguesser.model.losses import CrossEntropy
+from geoguesser.model.heads.regression import RegressionHead
+
+HEADS: dict[str, type[Head]] = {head.kind: head for head in (ClassificationHead, HybridHead, RegressionHead)}
 
 
 def restore_head(region: Region, state: dict[str, Any]) -> Head:
     """Makes the head that `Head.state` described, without its weights, for prediction.
 
-    A classification head made so has the plain cross entropy as its loss: the loss does not touch
-    what a head answers, and is not recorded with it.
+    Args:
+        region: Region of the run.
+        state: Values of `Head.state`.
     """
-    if state["kind"] == "regression":
-        return RegressionHead(
-            state["in_features"],
-            region=region,
-            space=state["space"],
-            offset=np.asarray(state["offset"], dtype=np.float64),
-            scale=state["scale"],
-        )
-    parts: dict[str, Any] = {
-        "grid": restore_grid(region, state["grid"]),
-        "loss": CrossEntropy(),
-        "decoder": restore_decoder(state["decoder"]),
-    }
-    if state["kind"] == "hybrid":
-        return HybridHead(state["in_features"], **parts, offset_weight=state["offset_weight"])
-    return ClassificationHead(state["in_features"], **parts)
+    return HEADS[state["kind"]].from_state(region, state)

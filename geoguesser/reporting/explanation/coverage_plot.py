@@ -91,7 +91,7 @@ def draw_coverage(path: Path, *, held: dict[str, FloatArray], places: int) -> No
         axes.plot((0, 1), (0, 1), color=MUTED, lw=1.0, ls=(0, (5, 2)), label="as promised")
         for name, counts in held.items():
             there = np.isfinite(counts)
-            ends = [conformal.interval_95(int(count), places) for count in counts[there]]
+            ends = [conformal.compute_interval_95(int(count), places) for count in counts[there]]
             low, high = np.array(ends).reshape(-1, 2).T
             colour, dash = LOOKS[name]
             axes.fill_between(NOMINAL[there], low, high, color=colour, alpha=0.13, lw=0)

@@ -234,7 +234,7 @@ class _Plan:
                 self.missing["class-activation maps"] = str(error)
                 return
             words = self._of(own.method, row)
-            bars = BARS[attribution.is_linear(subject.locator.network)]
+            bars = BARS[subject.locator.network.fusion.linear]
             words = words._replace(caption=" ".join((words.caption, bars, MOVED)))
             draw = partial(self._draw_activation, row=row, found=own)
             yield self._one("activation", "looking", draw, file=f"activation_{number}", words=words, photos=True)
@@ -256,7 +256,7 @@ class _Plan:
             method=found.method,
             share=self._share(seat, found.cell),
             moved_km=subject.left_out.moved_km[seat].cpu().numpy(),
-            bars=BARS_SHORT[attribution.is_linear(subject.locator.network)],
+            bars=BARS_SHORT[subject.locator.network.fusion.linear],
         )
 
     def _share(self, seat: int, cell: int) -> FloatArray:

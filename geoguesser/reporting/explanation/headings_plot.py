@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from geoguesser.arrays import FloatArray
 from geoguesser.evaluation.intervals import MIN_FOR_MEAN
 from geoguesser.geo.distance import haversine_km
-from geoguesser.model.attribution import LeftOut
+from geoguesser.model.attribution import LeaveOneOut
 from geoguesser.reporting.comparison.plots import SHARP_DPI, WIDTH_IN
 from geoguesser.reporting.style import BLUE, GREEN, MUTED, VERMILION, add_axes, picture
 
@@ -18,7 +18,9 @@ NAMES = ("north", "east", "south", "west")
 Z_95 = 1.96  # of a mean of many
 
 
-def compute_heading_errors(left_out: LeftOut, true_deg: FloatArray, error_km: FloatArray) -> dict[str, FloatArray]:
+def compute_heading_errors(
+    left_out: LeaveOneOut, true_deg: FloatArray, error_km: FloatArray
+) -> dict[str, FloatArray]:
     """What leaving out each view does.
 
     Args:

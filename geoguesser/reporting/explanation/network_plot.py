@@ -55,7 +55,7 @@ def list_parts(network: GeoNetwork, image_px: int) -> list[NetworkPart]:
         NetworkPart("views", "north, east, south, west", f"{NUM_VIEWS} × 3 × {image_px} × {image_px}"),
         NetworkPart(
             f"backbone {backbone.name}",
-            f"{count_parameters(backbone)}; the same for each view",
+            f"{count_parameters(network.get_submodule('backbone'))}; the same for each view",
             f"{NUM_VIEWS} × {size:,}",
         ),
         NetworkPart(f"fusion {fusion.kind}", count_parameters(fusion), f"{fusion.output_size:,}"),

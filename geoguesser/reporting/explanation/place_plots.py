@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from geoguesser.arrays import ByteArray, FloatArray
 from geoguesser.geo.grid import Grid
 from geoguesser.geo.region import Region
-from geoguesser.model.attribution import EXACT
+from geoguesser.model.attribution import EXACT_METHOD
 from geoguesser.reporting.comparison.plots import SHARP_DPI, WIDTH_IN
 from geoguesser.reporting.explanation.maps import (
     BAR_IN,
@@ -216,7 +216,9 @@ def overlay_activation(maps: FloatArray, method: str, px: int) -> FloatArray:
         [cv2.resize(one.astype(np.float32), (px, px), interpolation=cv2.INTER_LINEAR) for one in maps]
     )
     share = np.clip(large / top, -1.0, 1.0)
-    colours: FloatArray = SIGNED((share + 1) / 2) if method == EXACT else UNSIGNED(0.25 + 0.75 * np.abs(share))
+    colours: FloatArray = (
+        SIGNED((share + 1) / 2) if method == EXACT_METHOD else UNSIGNED(0.25 + 0.75 * np.abs(share))
+    )
     colours[..., 3] = STRONGEST * np.sqrt(np.abs(share))
     return colours
 

@@ -18,7 +18,7 @@ from geoguesser.geo.grid import Grid
 from geoguesser.geo.region import Region
 from geoguesser.inference.predictor import Predictor
 from geoguesser.model import attribution
-from geoguesser.model.attribution import LeftOut
+from geoguesser.model.attribution import LeaveOneOut
 from geoguesser.reporting.explanation.coverage_plot import LabelledOutput
 from geoguesser.reporting.explanation.forward_pass import ForwardPass, run_forward_pass
 from geoguesser.reporting.explanation.place_plots import PlaceImages
@@ -85,7 +85,7 @@ class Subject:
         return {} if self.looked is None else {int(row): seat for seat, row in enumerate(self.looked.at)}
 
     @cached_property
-    def left_out(self) -> LeftOut | None:
+    def left_out(self) -> LeaveOneOut | None:
         """What changes without each view, of the places in `looked`."""
         if self.looked is None:
             return None
@@ -93,7 +93,7 @@ class Subject:
         pairs = zip(torch.split(features, TOGETHER), torch.split(mask, TOGETHER), strict=True)
         parts = [attribution.leave_one_out(self.locator.network, *pair) for pair in pairs]
         lost = [one.lost for one in parts if one.lost is not None]
-        return LeftOut(
+        return LeaveOneOut(
             torch.cat([one.moved_km for one in parts]),
             torch.cat([one.coords_deg for one in parts]),
             torch.cat(lost) if lost else None,

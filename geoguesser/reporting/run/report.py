@@ -123,7 +123,7 @@ class RunReport:
         cell = None if grid is None else grid.assign(coords_deg)
         self.calibration = Calibration.fit(held, cell, haversine_km(held.answers_deg, coords_deg))
         true_cell = None if grid is None else grid.assign(self.data.coords_deg[index])
-        known = self.calibration.of_places(said, true_cell)
+        known = self.calibration.describe_places(said, true_cell)
         return sureness.summarise(self.calibration, known, said, true_cell, error_km), known
 
     def baselines(self, test_index: Any) -> dict[str, Any]:

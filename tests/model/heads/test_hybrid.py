@@ -1,4 +1,4 @@
-"""The hybrid head: offsets by hand, in kilometres by pyproj, and learnt."""
+"""HybridHead: offsets by hand, by pyproj and learnt."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ REGION = PlaneRegion("Toyland", MultiPolygon([shapely.box(15.0, 45.0, 16.0, 45.7
 SPHERE_KM = Geod(a=EARTH_RADIUS_KM, f=0.0)
 
 
-def drawn(count: int, seed: int = 0) -> np.ndarray[Any, Any]:
+def draw_places(count: int, seed: int = 0) -> np.ndarray[Any, Any]:
     rng = np.random.default_rng(seed)
     return np.stack([rng.uniform(45.0, 45.7, count), rng.uniform(15.0, 16.0, count)], axis=-1)
 
 
-def made(places: Any, region: Region = REGION, size: int = 9, decoder: Decoder | None = None) -> HybridHead:
+def fit_head(places: Any, region: Region = REGION, size: int = 9, decoder: Decoder | None = None) -> HybridHead:
     return HybridHead.fit(
         in_features=4,
         region=region,
@@ -40,8 +40,8 @@ def made(places: Any, region: Region = REGION, size: int = 9, decoder: Decoder |
     )
 
 
-def sure(head: HybridHead, places: Any, *, swap: bool = False) -> torch.Tensor:
-    """Outputs that are sure of each place's cell, with the true offsets there."""
+def make_outputs(head: HybridHead, places: Any, *, swap: bool = False) -> torch.Tensor:
+    """Returns outputs that are certain of each place's cell, with the true offsets in it."""
     target = head.targets(places)
     out = torch.zeros(len(places), head.output_size)
     rows = torch.arange(len(places))
@@ -52,8 +52,8 @@ def sure(head: HybridHead, places: Any, *, swap: bool = False) -> torch.Tensor:
 
 
 def test_it_starts_as_classification() -> None:
-    places = drawn(200)
-    head = made(places, decoder=MedianDecoder())
+    places = draw_places(200)
+    head = fit_head(places, decoder=MedianDecoder())
     plain = ClassificationHead.fit(
         in_features=4,
         region=REGION,
@@ -64,17 +64,17 @@ def test_it_starts_as_classification() -> None:
     )
     assert head.output_size == 3 * plain.output_size
     fused = torch.randn(5, 4, generator=torch.Generator().manual_seed(0))
-    found = haversine_km(head.decode(head(fused)).double(), plain.decode(plain(fused)).double())
-    assert float(found.max()) < 0.005
+    distance_km = haversine_km(head.decode(head(fused)).double(), plain.decode(plain(fused)).double())
+    assert float(distance_km.max()) < 0.005
 
 
 def test_offsets_are_east_and_north_in_sides_of_the_cell() -> None:
-    places = drawn(200)
-    head = made(places)
+    places = draw_places(200)
+    head = fit_head(places)
     assert head.grid is not None
     offset = head.targets(places)["offset"].double().numpy()
-    own = head.grid.class_points_deg[head.grid.assign(places)]
-    azimuth, _, km = SPHERE_KM.inv(own[:, 1], own[:, 0], places[:, 1], places[:, 0])
+    points = head.grid.class_points_deg[head.grid.assign(places)]
+    azimuth, _, km = SPHERE_KM.inv(points[:, 1], points[:, 0], places[:, 1], places[:, 0])
     expected = np.stack((np.sin(np.radians(azimuth)), np.cos(np.radians(azimuth))), axis=-1)
     expected *= np.asarray(km)[:, None] / head.grid.cells.side_km
     assert np.abs(expected).max() < 1.0
@@ -83,24 +83,26 @@ def test_offsets_are_east_and_north_in_sides_of_the_cell() -> None:
 
 @pytest.mark.parametrize("decoder", [ArgmaxDecoder(), MedianDecoder()])
 def test_the_true_cell_and_offset_give_the_place(decoder: Decoder) -> None:
-    places = drawn(100, 1)
-    head = made(drawn(200), decoder=decoder)
-    found = head.decode(sure(head, places)).double().numpy()
-    assert haversine_km(found, places).max() < 0.05
-    wrong = head.decode(sure(head, places, swap=True)).double().numpy()
-    assert haversine_km(wrong, places).mean() > 3.0  # the test above could fail
+    places = draw_places(100, 1)
+    head = fit_head(draw_places(200), decoder=decoder)
+    decoded = head.decode(make_outputs(head, places)).double().numpy()
+    assert haversine_km(decoded, places).max() < 0.05
+
+    # With east and north exchanged, the offsets are wrong: the assertion above could fail.
+    wrong = head.decode(make_outputs(head, places, swap=True)).double().numpy()
+    assert haversine_km(wrong, places).mean() > 3.0
 
 
 def test_across_the_date_line_and_near_a_pole() -> None:
     places = np.array([[10.0, 179.99], [10.0, -179.99], [89.5, 10.0], [89.5, -120.0], [-33.0, 151.0]])
-    head = made(places, SphereRegion(), size=50)
-    found = head.decode(sure(head, places)).double().numpy()
-    assert haversine_km(found, places).max() < 5.0  # a cell is 3,000 km wide, and a tangent plane is flat
+    head = fit_head(places, SphereRegion(), size=50)
+    decoded = head.decode(make_outputs(head, places)).double().numpy()
+    assert haversine_km(decoded, places).max() < 5.0  # a cell is 3,000 km wide, and a tangent plane is flat
 
 
 def test_only_offsets_of_the_true_cell_are_trained() -> None:
-    places = drawn(30)
-    head = made(places)
+    places = draw_places(30)
+    head = fit_head(places)
     out = torch.randn(30, head.output_size, generator=torch.Generator().manual_seed(0)).requires_grad_()
     target = head.targets(places)
     torch.autograd.backward(head.loss(out, target))
@@ -109,22 +111,22 @@ def test_only_offsets_of_the_true_cell_are_trained() -> None:
     trained = (gradient != 0).any(dim=-1)
     assert trained.sum(dim=1).tolist() == [1] * 30
     assert torch.equal(trained.int().argmax(dim=1), target["cell"])
-    own = out.detach()[:, head.num_logits :].view(30, -1, 2)[torch.arange(30), target["cell"]].double().numpy()
-    apart = np.abs(own - target["offset"].double().numpy())
-    huber = np.where(apart < 0.5, 0.5 * apart**2, 0.5 * (apart - 0.25)).sum(axis=1).mean()
+    offsets = out.detach()[:, head.num_logits :].view(30, -1, 2)[torch.arange(30), target["cell"]].double().numpy()
+    error = np.abs(offsets - target["offset"].double().numpy())
+    huber = np.where(error < 0.5, 0.5 * error**2, 0.5 * (error - 0.25)).sum(axis=1).mean()
     cells = torch.nn.functional.cross_entropy(out[:, : head.num_logits], target["cell"])
     assert float(head.loss(out, target).detach()) == pytest.approx(float(cells.detach()) + huber, rel=1e-5)
 
 
 def test_it_learns_where_in_a_cell_a_place_lies() -> None:
-    """Features that tell the place exactly: a linear head can then do better than any class point."""
-    places = drawn(300)
+    """With features that determine the place, offsets do better than any class point."""
+    places = draw_places(300)
     features = torch.from_numpy((places - places.mean(axis=0)) / places.std(axis=0)).float()
     features = torch.cat((features, features**2), dim=1)
     errors = {}
     for name in ("hybrid", "classification"):
         head: ClassificationHead = (
-            made(places)
+            fit_head(places)
             if name == "hybrid"
             else ClassificationHead.fit(
                 in_features=4,
@@ -135,7 +137,7 @@ def test_it_learns_where_in_a_cell_a_place_lies() -> None:
                 decoder=ArgmaxDecoder(),
             )
         )
-        head.scale_by(features)
+        head.fit_scaling(features)
         optimizer = torch.optim.Adam(head.parameters(), lr=0.05)
         target = head.targets(places)
         for _ in range(200):
@@ -147,14 +149,13 @@ def test_it_learns_where_in_a_cell_a_place_lies() -> None:
 
 
 def test_a_wrong_weight_is_refused() -> None:
-    with pytest.raises(ConfigError) as caught:
+    with pytest.raises(ConfigError, match=r"^head\.offset_weight must be a number from 0 to 1000, got -1\.0"):
         HybridHead.fit(
             in_features=4,
             region=REGION,
-            train_coords_deg=drawn(9),
+            train_coords_deg=draw_places(9),
             grid=SquareGrid(size=9),
             loss=CrossEntropy(),
             decoder=ArgmaxDecoder(),
             offset_weight=-1.0,
         )
-    assert str(caught.value) == "head.offset_weight must be a number from 0 to 1000, got -1.0."

@@ -18,11 +18,12 @@ from support.pictures import make_picture
 from geoguesser.geo.distance import haversine_km, to_unit
 from geoguesser.geo.grid import Grid, SquareGrid
 from geoguesser.geo.region import Region
-from geoguesser.model.attribution import EXACT, GRADIENT, LeftOut
-from geoguesser.model.backbone import Backbone
+from geoguesser.model.attribution import EXACT_METHOD, GRADIENT_METHOD, LeaveOneOut
+from geoguesser.model.backbone import TimmBackbone
 from geoguesser.model.decoder import MedianDecoder
 from geoguesser.model.fusion import AttentionFusion
-from geoguesser.model.heads.classification import ClassificationHead, RegressionHead
+from geoguesser.model.heads.classification import ClassificationHead
+from geoguesser.model.heads.regression import RegressionHead
 from geoguesser.model.losses import CrossEntropy
 from geoguesser.model.network import GeoNetwork
 from geoguesser.model.uncertainty import Calibration, HeadOutput
@@ -190,11 +191,11 @@ def test_an_absent_view_is_said_to_be_absent(croatia, tmp_path):
     assert (some[400:600, right].min(axis=2) < 250).mean() < 0.1
 
 
-@pytest.mark.parametrize("method", [EXACT, GRADIENT])
+@pytest.mark.parametrize("method", [EXACT_METHOD, GRADIENT_METHOD])
 def test_an_overlay_hides_most_where_the_map_is_strongest(method: str):
     maps = np.zeros((4, 3, 3))
     maps[2, 1, 1] = 2.0
-    maps[0, 0, 0] = -1.0 if method == EXACT else 0.5
+    maps[0, 0, 0] = -1.0 if method == EXACT_METHOD else 0.5
     found = explain_places.overlay_activation(maps, method, 90)
     assert found.shape == (4, 90, 90, 4)
     assert found[..., 3].max() == pytest.approx(explain_places.STRONGEST, abs=0.02)
@@ -205,11 +206,11 @@ def test_an_overlay_hides_most_where_the_map_is_strongest(method: str):
     assert not found[1, ..., 3].any()
     red, blue = found[2, 45, 45], found[0, 5, 5]
     assert red[0] > red[2]
-    assert (blue[2] > blue[0]) == (method == EXACT)
+    assert (blue[2] > blue[0]) == (method == EXACT_METHOD)
     assert not explain_places.overlay_activation(np.zeros((4, 2, 2)), method, 8)[..., 3].any()
 
 
-@pytest.mark.parametrize("method", [EXACT, GRADIENT])
+@pytest.mark.parametrize("method", [EXACT_METHOD, GRADIENT_METHOD])
 def test_an_activation_is_drawn(method: str, croatia, tmp_path):
     share, moved_km = np.array([0.5, -0.2, np.nan, 1.0]), np.array([1.0, 20.0, np.nan, 300.0])
     given: dict[str, Any] = {
@@ -226,7 +227,7 @@ def test_an_activation_is_drawn(method: str, croatia, tmp_path):
 
 
 def network_of(head: Any, croatia: Any) -> GeoNetwork:
-    backbone = Backbone(name="test_resnet", pretrained=False)
+    backbone = TimmBackbone(name="test_resnet", pretrained=False)
     fusion = AttentionFusion(backbone.feature_size, width=32)
     facts = {"in_features": fusion.output_size, "region": croatia, "train_coords_deg": places_in(croatia, 50)}
     if head is ClassificationHead:
@@ -281,7 +282,7 @@ def known_places(count: int, seed: int, cells: int = 20) -> covered.LabelledOutp
 def test_coverage_at_the_levels_of_the_run_is_that_of_its_calibration():
     held_out, test = known_places(200, 0), known_places(500, 1)
     calibration = Calibration.fit(held_out.said, held_out.cell, held_out.error_km)
-    known = calibration.of_places(test.said, test.cell)
+    known = calibration.describe_places(test.said, test.cell)
     found = covered.compute_coverage(test, held_out, calibration.temperature)
     for level, at in (("50", 9), ("90", 17), ("95", 18)):
         assert covered.NOMINAL[at] == pytest.approx(int(level) / 100)
@@ -318,14 +319,14 @@ def test_headings_are_means_of_what_leaving_out_does(tmp_path):
     moved = torch.from_numpy(RANDOM.gamma(2.0, 5.0, (50, 4)))
     moved[:, 3], coords[:, 3] = np.nan, np.nan  # no place has a view to the west
     moved[7, 0] = np.nan
-    found = compute_heading_errors(LeftOut(moved, coords, None), true_deg, error_km)
+    found = compute_heading_errors(LeaveOneOut(moved, coords, None), true_deg, error_km)
     assert found["moved_km"][0, 1] == pytest.approx(float(moved[:, 1].mean()))
     assert found["moved_km"][0, 0] == pytest.approx(np.nanmean(moved[:, 0].numpy()))
     errors = [haversine_km(coords[row, 2].numpy(), true_deg[row]) - error_km[row] for row in range(50)]
     assert found["worse_km"][0, 2] == pytest.approx(np.mean(errors))
     assert found["worse_km"][1, 2] == pytest.approx(1.96 * np.std(errors, ddof=1) / np.sqrt(50))
     assert np.isnan(found["moved_km"][:, 3]).all()
-    few = compute_heading_errors(LeftOut(moved[10:49], coords[10:49], None), true_deg[10:49], error_km[10:49])
+    few = compute_heading_errors(LeaveOneOut(moved[10:49], coords[10:49], None), true_deg[10:49], error_km[10:49])
     assert np.isfinite(few["moved_km"][0, :3]).all()
     assert np.isnan(few["moved_km"][1]).all()  # 39 places hold no interval of a mean
     check_drawn(lambda path: draw_headings(path, found=few), tmp_path)

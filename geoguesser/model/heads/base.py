@@ -1,0 +1,154 @@
+"""Base class of heads, and what a head offers for tracing."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+
+from geoguesser.arrays import FloatArray
+from geoguesser.geo.grid import Grid
+from geoguesser.geo.region import Region
+from geoguesser.model.losses import LossTarget
+
+
+class TracedHead(nn.Module, ABC):
+    """Decoding of a head's output in operations that `torch.export` and ONNX can hold.
+
+    No control flow may depend on values, and neither NumPy nor a projection library may take part.
+
+    Attributes:
+        outputs: Names of the tensors that `forward` returns, in order. The last one is `coords_deg`.
+    """
+
+    outputs: tuple[str, ...]
+
+    @abstractmethod
+    def forward(self, out: Tensor) -> tuple[Tensor, ...]:
+        """Decodes a head's output (B, output_size)."""
+
+    @abstractmethod
+    def reference(self, out: Tensor) -> tuple[Tensor, ...]:
+        """Decodes by the head's own methods: the values that `forward` is compared with."""
+
+
+class Head(nn.Module, ABC):
+    """Linear layer on the fused features, and the meaning of its output.
+
+    Features are centred and scaled to unit variance first. Weights start at zero, so that training starts from
+    one answer for all places, the best that the bias can give.
+
+    A head is made from the training places by its class method `fit`. The config names that method as its
+    `_target_`; its parameters `grid`, `loss` and `decoder` tell which config groups the head uses.
+
+    Args:
+        in_features: Size of the fused features.
+        output_size: Size of the output.
+
+    Attributes:
+        kind: Name of the class in checkpoints, a key of `registry.HEADS`.
+        grid: Fitted grid of a head with cells, otherwise None.
+        hit_names: Names of the columns of `hits`.
+    """
+
+    kind: str
+    centre: Tensor
+    spread: Tensor
+    grid: Grid | None = None
+    hit_names: tuple[str, ...] = ()
+
+    def __init__(self, in_features: int, output_size: int) -> None:
+        super().__init__()
+        self.in_features = in_features
+        self.output_size = output_size
+
+        self.linear = nn.Linear(in_features, output_size)
+        nn.init.zeros_(self.linear.weight)
+        nn.init.zeros_(self.linear.bias)
+
+        self.register_buffer("centre", torch.zeros(in_features))
+        self.register_buffer("spread", torch.ones(()))
+
+    def fit_scaling(self, fused: Tensor) -> None:
+        """Learns the centre of each feature, and one standard deviation for all features together.
+
+        Features that hardly vary between places hold mostly noise. A deviation of their own would amplify it.
+
+        Args:
+            fused: (N, in_features) fused features of the training places.
+        """
+        values = fused.double()
+        mean = values.mean(dim=0)
+        spread = float((values - mean).square().mean().sqrt())
+
+        self.centre.copy_(mean)
+        self.spread.fill_(spread if spread > 0 else 1.0)
+
+    def forward(self, fused: Tensor) -> Tensor:
+        """Returns the output (B, output_size) for fused features (B, in_features).
+
+        Computed in full precision: the steps of bfloat16 would move coordinates by kilometres.
+        """
+        with torch.autocast(fused.device.type, enabled=False):
+            scaled = (fused.to(self.linear.weight.dtype) - self.centre).div_(self.spread)
+            out: Tensor = self.linear(scaled)
+        return out
+
+    @abstractmethod
+    def targets(self, coords_deg: FloatArray) -> LossTarget:
+        """Returns what `loss` needs to know of N places, as tensors of N rows on the CPU.
+
+        Args:
+            coords_deg: (N, 2) true latitude and longitude in degrees.
+        """
+
+    @abstractmethod
+    def loss(self, out: Tensor, target: LossTarget) -> Tensor:
+        """Returns the mean loss of a batch, a scalar.
+
+        Args:
+            out: (B, output_size) output.
+            target: Rows of `targets` for the places of the batch.
+        """
+
+    @abstractmethod
+    def decode(self, out: Tensor) -> Tensor:
+        """Returns latitude and longitude in degrees (B, 2) for an output (B, output_size)."""
+
+    def hits(self, out: Tensor, target: LossTarget) -> Tensor:
+        """Returns booleans (B, len(hit_names)): the true class is among the most probable ones."""
+        return torch.zeros(len(out), 0, dtype=torch.bool, device=out.device)
+
+    def logits(self, out: Tensor) -> Tensor | None:
+        """Returns logits over cells (B, K), or None for a head without cells."""
+        return None
+
+    def points(self, out: Tensor) -> Tensor | None:
+        """Returns unit vectors of the cells' points, or None for a head without cells.
+
+        Their shape is (K, 3), or (B, K, 3) if they differ between places.
+        """
+        return None
+
+    @abstractmethod
+    def trace(self, *, temperature: float, steps: int) -> TracedHead:
+        """Returns a module that decodes the output in operations that can be exported.
+
+        Args:
+            temperature: Temperature of the returned posterior. That of the decoder is separate.
+            steps: Number of steps of the search for a geometric median.
+
+        Raises:
+            RegionError: The region's CRS has no inverse that can be exported.
+        """
+
+    @abstractmethod
+    def state(self) -> dict[str, Any]:
+        """Returns plain values and arrays from which `from_state` makes the same head. `kind` is one of them."""
+
+    @classmethod
+    @abstractmethod
+    def from_state(cls, region: Region, state: dict[str, Any]) -> Self:
+        """Makes the head that `state` describes, without its weights, for prediction."""
