@@ -21,9 +21,9 @@ from geoguesser.arrays import FloatArray
 from geoguesser.data.demo.land import synthetic_land
 from geoguesser.evaluation.bootstrap import Resampling
 from geoguesser.evaluation.intervals import (
-    MIN_FOR_MEAN,
+    MIN_PLACES_FOR_MEAN,
     Interval,
-    combine,
+    combine_seed_noise,
     compute_mean_interval,
     compute_median_interval,
     compute_seed_noise,
@@ -66,7 +66,7 @@ def pairs() -> dict[str, Callable[[np.random.Generator, int], Pair]]:
 
 def of_mean(name: str, places: int) -> str:
     """The name of a case, in brackets where the program gives no interval for so few places."""
-    return name if places >= MIN_FOR_MEAN else f"(not given) {name}"
+    return name if places >= MIN_PLACES_FOR_MEAN else f"(not given) {name}"
 
 
 def share(holds: Iterator[tuple[Interval, float]]) -> float:
@@ -170,7 +170,7 @@ def over_seeds(found: dict[str, float]) -> None:
                     noise, rest = compute_seed_noise(one), compute_seed_noise(other)
                     single.append(compute_mean_interval(draws.mean(one.mean(axis=0)), CONFIDENCE, noise))
                     change = draws.mean(one.mean(axis=0) - other.mean(axis=0))
-                    double.append(compute_mean_interval(change, CONFIDENCE, combine(noise, rest)))
+                    double.append(compute_mean_interval(change, CONFIDENCE, combine_seed_noise(noise, rest)))
                 where = f"{n} places, {seeds} seeds that matter {name}"
                 found[of_mean(f"mean, {where}", n)] = share((interval, 30.0) for interval in single)
                 found[f"mean difference, {where}"] = share((interval, 0.0) for interval in double)

@@ -18,7 +18,7 @@ import simplejpeg
 
 from geoguesser.arrays import FloatArray
 from geoguesser.errors import DataError, GeoguesserError, first_line
-from geoguesser.runs.run_images import Source, find_source, find_sources, read_picture, views_present
+from geoguesser.runs.run_images import Source, find_present_views, find_source, find_sources, read_picture
 
 log = logging.getLogger(__name__)
 PHOTO_PX, QUALITY = 640, 85  # of the longer side; enough for half a desktop's screen
@@ -48,7 +48,7 @@ class GamePlaces:
     def headings(self, row: int) -> list[bool]:
         """(4,) which views a place has."""
         try:
-            return views_present(self.uuid[row], self.sources[row])
+            return find_present_views(self.uuid[row], self.sources[row])
         except (GeoguesserError, OSError) as error:
             log.warning("the views of %s cannot be listed (%s)", self.uuid[row], first_line(error))
             return [False] * 4

@@ -27,14 +27,14 @@ from geoguesser.errors import (
     check_mapping,
     check_number,
 )
-from geoguesser.evaluation.metrics import compute_hits, compute_metrics, compute_uncertainty_metrics
+from geoguesser.evaluation.metrics import compute_cell_accuracy, compute_coverage, compute_metrics
 from geoguesser.evaluation.prediction_files import (
-    PREDICTED,
-    TRUE,
+    PREDICTED_WORDS,
+    TRUE_WORDS,
     ColumnNames,
-    check_alike,
+    check_units,
     match_rows,
-    read_points,
+    read_coordinates,
 )
 from geoguesser.evaluation.resampling_units import check_block_km
 from geoguesser.geo.distance import haversine_km
@@ -50,7 +50,7 @@ log = logging.getLogger(__name__)
 SPLITS = (*NAMES, "unused")
 POINT = ["latitude", "longitude"]
 TRUE_POINT = [f"true_{name}" for name in POINT]
-WAYS = (
+USAGE = (
     "Give run=RUN alone (its test places), run=RUN with 'data.roots=[A]' or data.path=STORE, or predictions=FILE "
     "truth=FILE."
 )
@@ -97,8 +97,8 @@ def run_evaluate(cfg: DictConfig) -> dict[str, Any]:
     found["counts"] = ready.counts
     if ready.answers is not None:
         found |= {
-            "cells": compute_hits(ready.answers, true_deg),
-            "sureness": compute_uncertainty_metrics(ready.answers, true_deg),
+            "cells": compute_cell_accuracy(ready.answers, true_deg),
+            "sureness": compute_coverage(ready.answers, true_deg),
         }
     try:
         evaluation_report.write_evaluation(out, found, table, ready.region, pictures=pictures)
@@ -111,26 +111,26 @@ def run_evaluate(cfg: DictConfig) -> dict[str, Any]:
 def _from_files(config: dict[str, Any]) -> EvaluatedPlaces:
     """Predictions of any program, with a file of the truth, or with the truth in columns of their own."""
     if config["run"] is not None:
-        raise ConfigError.at("run", "must not be given with predictions", found=config["run"], remedy=WAYS)
+        raise ConfigError.at("run", "must not be given with predictions", found=config["run"], remedy=USAGE)
     given = Path(str(config["predictions"])).expanduser()
     truth = given if config["truth"] is None else Path(str(config["truth"])).expanduser()
     named = {key: check_mapping(key, config[key], ("id", *POINT, "units")) for key in ("columns", "truth_columns")}
     parts = []
     for key, file, own, words in (
-        ("predictions", given, "columns", PREDICTED),
-        ("truth", truth, "truth_columns", TRUE),
+        ("predictions", given, "columns", PREDICTED_WORDS),
+        ("truth", truth, "truth_columns", TRUE_WORDS),
     ):
         names = {name: named[own][name] for name in ("id", *POINT)}
         marked = config["truth"] is None and own == "truth_columns"
         told, units = ColumnNames(own, words, marked, **names), str(named[own]["units"])
-        parts.append(read_points(file, key, told, units, blank=key == "predictions"))
+        parts.append(read_coordinates(file, key, told, units, blank=key == "predictions"))
     table, missing, extra = match_rows(*parts)
     if missing and config["on_missing"] == "error":
         raise DataError.at(
             f"predictions={given}", f"must hold every place of the truth, {missing} are missing",
             remedy="To leave them out, which flatters: on_missing=skip.",
         )  # fmt: skip
-    check_alike(table[POINT].to_numpy(), table[TRUE_POINT].to_numpy())
+    check_units(table[POINT].to_numpy(), table[TRUE_POINT].to_numpy())
     region: Region = build(config["region"], "region")
     away_km = region.distance_to_land_km(table[TRUE_POINT].to_numpy())
     if away_km.max() > FAR_KM:
@@ -145,16 +145,18 @@ def _from_files(config: dict[str, Any]) -> EvaluatedPlaces:
 
 def _from_run(config: dict[str, Any]) -> EvaluatedPlaces:
     if config["run"] is None:
-        raise ConfigError.at("run", "must be given, or predictions", found=None, remedy=WAYS)
+        raise ConfigError.at("run", "must be given, or predictions", found=None, remedy=USAGE)
     keys = ("roots", "path", "split", "missing_views", "far_km", "on_bad")
     data = check_mapping("data", config["data"], keys)
     split = None if data["split"] is None else check_choice("data.split", data["split"], SPLITS)
     if data["roots"] is not None and data["path"] is not None:
-        raise ConfigError.at("data.path", "must not be given with data.roots", found=data["path"], remedy=WAYS)
+        raise ConfigError.at("data.path", "must not be given with data.roots", found=data["path"], remedy=USAGE)
     if config["truth"] is not None:
-        raise ConfigError.at("truth", "is for predictions=FILE, not for a run", found=config["truth"], remedy=WAYS)
+        raise ConfigError.at(
+            "truth", "is for predictions=FILE, not for a run", found=config["truth"], remedy=USAGE
+        )
     if split is not None and data["roots"] is None and data["path"] is None:
-        raise ConfigError.at("data.split", "needs data.roots or data.path", found=split, remedy=WAYS)
+        raise ConfigError.at("data.split", "needs data.roots or data.path", found=split, remedy=USAGE)
     ensemble = load_runs(config["run"], device=choose_device(str(config["device"])))
     if data["roots"] is None and data["path"] is None:
         return _own_test(config["run"], ensemble.region)
@@ -190,9 +192,9 @@ def _own_test(run: Any, region: Region) -> EvaluatedPlaces:
     """The run's own test places, from what its test wrote."""
     file = Path(run if isinstance(run, str) else run[0]).expanduser() / "predictions_test.csv"
     if not isinstance(run, str) and len(run) > 1:
-        raise ConfigError.at("data", "must be given for several runs", found=None, remedy=WAYS)
+        raise ConfigError.at("data", "must be given for several runs", found=None, remedy=USAGE)
     if not file.is_file():
-        raise MissingFileError.at(f"run={run}", "must be a folder with predictions_test.csv", remedy=WAYS)
+        raise MissingFileError.at(f"run={run}", "must be a folder with predictions_test.csv", remedy=USAGE)
     table = pd.read_csv(file, dtype={"uuid": str})
     return EvaluatedPlaces(table.drop(columns="error_km"), region, {})
 

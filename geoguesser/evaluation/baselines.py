@@ -20,7 +20,7 @@ MEDIAN_CANDIDATES = 1000
 RIDGE_STRENGTHS = tuple(10.0**power for power in range(-2, 3))  # per training place; features have deviation 1
 
 
-def fit_constant(train_deg: FloatArray, test_deg: FloatArray, diagonal_km: float) -> dict[str, Any]:
+def evaluate_constant(train_deg: FloatArray, test_deg: FloatArray, diagonal_km: float) -> dict[str, Any]:
     """Always answering the training places' geometric median, the best constant for the mean distance.
 
     Args:
@@ -42,7 +42,7 @@ def fit_constant(train_deg: FloatArray, test_deg: FloatArray, diagonal_km: float
     return summary | {"latitude": float(point[0]), "longitude": float(point[1])}
 
 
-def predict_nearest(
+def evaluate_nearest_views(
     train_deg: FloatArray,
     test_deg: FloatArray,
     train_thumbnails: npt.NDArray[np.uint8],
@@ -90,7 +90,7 @@ def standardise(train: PooledFeatures, *others: PooledFeatures) -> list[PooledFe
     return [(one - mean) / deviation for one in (train, *others)]
 
 
-def find_nearest_features(
+def evaluate_nearest_features(
     train_deg: FloatArray, test_deg: FloatArray, train: PooledFeatures, test: PooledFeatures, diagonal_km: float
 ) -> dict[str, Any]:
     """Answering with the training place whose features point most nearly the same way (cosine similarity).
@@ -107,7 +107,7 @@ def find_nearest_features(
     return summarise_errors(haversine_km(test_deg, train_deg[np.concatenate(chosen)]), diagonal_km)
 
 
-def predict_ridge(
+def evaluate_ridge(
     train_deg: FloatArray,
     val_deg: FloatArray,
     test_deg: FloatArray,

@@ -13,8 +13,8 @@ from scipy import stats
 
 from geoguesser.arrays import FloatArray, IntArray
 
-CHUNK = 4_000_000  # numbers at once: 32 MB
-KEPT = 8_000_000  # draws that are small enough to be kept for all runs on the same places
+MAX_CHUNK_SIZE = 4_000_000  # numbers at once: 32 MB
+MAX_CACHED_COUNTS = 8_000_000  # draws that are small enough to be kept for all runs on the same places
 
 
 @dataclass(frozen=True)
@@ -23,17 +23,17 @@ class BootstrapMean:
 
     Attributes:
         value: The mean.
-        error: Its standard error; 0 where all values are the same.
-        freedom: Degrees of freedom: units less one.
+        standard_error: Its standard error; 0 where all values are the same.
+        degrees_of_freedom: Degrees of freedom: units less one.
         studentised: (B,) ascending: (mean* - mean) / error* of each resample.
     """
 
     value: float
-    error: float
-    freedom: int
+    standard_error: float
+    degrees_of_freedom: int
     studentised: FloatArray
 
-    def reach(self, miss: float, *, towards_even: float = 1.0) -> tuple[float, float]:
+    def compute_margins(self, miss: float, *, symmetrise: float = 1.0) -> tuple[float, float]:
         """How far the limits of an interval lie below and above the mean.
 
         Each limit is the farther one of two: Student's t, right for values that lie evenly about their mean
@@ -42,7 +42,7 @@ class BootstrapMean:
 
         Args:
             miss: How seldom the interval may miss the truth, above 0 and below 1: 0.05 for 95 %.
-            towards_even: Where Student's t lies farther, how much of the way to it is gone, from 0 to 1.
+            symmetrise: Where Student's t lies farther, how much of the way to it is gone, from 0 to 1.
 
         Returns:
             Two distances, at least 0.
@@ -50,15 +50,15 @@ class BootstrapMean:
         Source: B. Efron and R. J. Tibshirani, "An Introduction to the Bootstrap" (1993), section 12.5 for the
         bootstrap-t. Taking the farther one is our own choice: benchmarks/intervals.py shows what it covers.
         """
-        if self.error == 0.0:
+        if self.standard_error == 0.0:
             return 0.0, 0.0
-        even = float(stats.t.ppf(1.0 - miss / 2.0, self.freedom))
+        even = float(stats.t.ppf(1.0 - miss / 2.0, self.degrees_of_freedom))
         below = above = even
         if len(self.studentised):
-            cut = widen(miss, self.freedom)
+            cut = compute_tail_share(miss, self.degrees_of_freedom)
             low, high = np.quantile(self.studentised, (cut, 1.0 - cut))
-            below, above = (own + towards_even * max(0.0, even - own) for own in (float(high), -float(low)))
-        return below * self.error, above * self.error
+            below, above = (own + symmetrise * max(0.0, even - own) for own in (float(high), -float(low)))
+        return below * self.standard_error, above * self.standard_error
 
 
 class Resampling:
@@ -74,20 +74,20 @@ class Resampling:
         self.unit = np.asarray(unit, dtype=np.int64)
         self.sizes = np.bincount(self.unit)
         self.samples, self.seed = samples, seed
-        self._kept = list(self._draw()) if samples * self.units <= KEPT else None
+        self._kept = list(self._draw()) if samples * self.units <= MAX_CACHED_COUNTS else None
 
     @property
     def units(self) -> int:
         """How many units there are to draw from."""
         return len(self.sizes)
 
-    def draws(self) -> Iterator[FloatArray]:
+    def iter_counts(self) -> Iterator[FloatArray]:
         """(b, G) how often each resample holds each of the G units, some resamples at a time."""
         return iter(self._kept) if self._kept is not None else self._draw()
 
     def _draw(self) -> Iterator[FloatArray]:
         random, units = np.random.default_rng(self.seed), self.units
-        step = max(1, CHUNK // units)
+        step = max(1, MAX_CHUNK_SIZE // units)
         for start in range(0, self.samples, step):
             rows = min(step, self.samples - start)
             drawn = random.integers(units, size=(rows, units)) + units * np.arange(rows)[:, None]
@@ -109,7 +109,7 @@ class Resampling:
         if error <= 1e-12 * max(1.0, abs(value)):
             return BootstrapMean(value, 0.0, units - 1, np.zeros(0))
         moments = np.stack((sizes, rest, rest**2, rest * sizes, sizes**2), axis=1)
-        count, first, second, cross, square = np.concatenate([draw @ moments for draw in self.draws()]).T
+        count, first, second, cross, square = np.concatenate([draw @ moments for draw in self.iter_counts()]).T
         moved = first / count
         spread = np.sqrt(np.maximum(factor * (second - 2.0 * moved * cross + moved**2 * square), 0.0)) / count
         known = spread > 1e-6 * error  # a resample of equal values has no error to measure by
@@ -124,16 +124,16 @@ class Resampling:
         values = np.asarray(values, dtype=np.float64)
         order = np.argsort(values, kind="stable")
         ordered, unit = values[order], self.unit[order]
-        step = max(1, CHUNK // len(values))
+        step = max(1, MAX_CHUNK_SIZE // len(values))
         found = [
             _weighted_medians(ordered, draw[start : start + step][:, unit])
-            for draw in self.draws()
+            for draw in self.iter_counts()
             for start in range(0, len(draw), step)
         ]
         return np.concatenate(found)
 
 
-def widen(miss: float, freedom: int) -> float:
+def compute_tail_share(miss: float, freedom: int) -> float:
     """The share below which percentiles of a bootstrap are cut, so that few units miss no more often.
 
     Percentiles are as narrow as if the spread were known; Student's t says how much wider they must be.

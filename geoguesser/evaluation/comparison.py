@@ -16,12 +16,12 @@ from geoguesser.arrays import FloatArray
 from geoguesser.errors import ConfigError
 from geoguesser.evaluation.bootstrap import Resampling
 from geoguesser.evaluation.intervals import (
-    MIN_FOR_MEAN,
     MIN_PLACES,
+    MIN_PLACES_FOR_MEAN,
     Interval,
     SeedNoise,
     adjust_holm,
-    combine,
+    combine_seed_noise,
     compute_mean_interval,
     compute_median_interval,
     compute_p_value,
@@ -31,10 +31,10 @@ from geoguesser.evaluation.resampling_units import ResamplingUnits, make_units
 from geoguesser.evaluation.run_groups import Choices, RunGroup, find_differences, group_runs
 from geoguesser.geo.distance import haversine_km
 from geoguesser.geo.region import Region
-from geoguesser.runs.run_folder import Run, Unused
+from geoguesser.runs.run_folder import Run, UnusedRun
 
-MOVED_KM = 0.1  # a place with the same id in two runs must lie where it was
-BASELINE, BETTER, WORSE, NOISE, UNCLEAR, REFUSED = (
+MAX_SHIFT_KM = 0.1  # a place with the same id in two runs must lie where it was
+BASELINE, BETTER, WORSE, WITHIN_NOISE, NOT_CLEAR, NOT_COMPARED = (
     "baseline", "better", "worse", "within noise", "not clear", "not compared",
 )  # fmt: skip
 
@@ -79,7 +79,7 @@ class GroupDifference:
     nearer: float | None = None
     p: float | None = None
     p_holm: float | None = None
-    verdict: str = REFUSED
+    verdict: str = NOT_COMPARED
     seeds: int = 0
 
 
@@ -130,7 +130,7 @@ class Comparison:
     entries: tuple[GroupResult, ...]
     baseline: int
     columns: dict[str, list[str]]
-    unused: tuple[Unused, ...]
+    unused: tuple[UnusedRun, ...]
     settings: ComparisonSettings
     region: Region
 
@@ -143,7 +143,7 @@ class Comparison:
 
 def compare_groups(
     runs: Sequence[Run],
-    unused: Sequence[Unused],
+    unused: Sequence[UnusedRun],
     region: Region,
     settings: ComparisonSettings,
     *,
@@ -231,7 +231,7 @@ def _entry(group: RunGroup, letter: str, label: str, drawing: _Drawing) -> Group
     if len(order) >= MIN_PLACES:
         confidence = drawing.settings.confidence
         units, draws = drawing.of(group.uuid[order], group.true_deg[order])
-        if len(order) >= MIN_FOR_MEAN:
+        if len(order) >= MIN_PLACES_FOR_MEAN:
             mean = compute_mean_interval(draws.mean(over_seeds), confidence, compute_seed_noise(errors))
         median = compute_median_interval(draws, over_seeds, confidence)
     return GroupResult(
@@ -273,7 +273,7 @@ def find_shared_places(a: RunGroup, b: RunGroup) -> pd.Index[str]:
     """The places that two groups tested, in order of their ids; not those that lie elsewhere in the other."""
     both = a.uuid.intersection(b.uuid).sort_values()
     moved_km = haversine_km(a.true_deg[a.uuid.get_indexer(both)], b.true_deg[b.uuid.get_indexer(both)])
-    return both[moved_km <= MOVED_KM]
+    return both[moved_km <= MAX_SHIFT_KM]
 
 
 def _difference(entry: GroupResult, baseline: GroupResult, drawing: _Drawing) -> GroupDifference:
@@ -286,7 +286,7 @@ def _difference(entry: GroupResult, baseline: GroupResult, drawing: _Drawing) ->
     units, draws = drawing.of(shared, a.true_deg[at])
     change = ours.mean(axis=0) - theirs.mean(axis=0)
     noises = [compute_seed_noise(ours), compute_seed_noise(theirs)]
-    seeds: SeedNoise | None = combine(*noises)
+    seeds: SeedNoise | None = combine_seed_noise(*noises)
     pivot, confidence = draws.mean(change), drawing.settings.confidence
     return GroupDifference(
         len(shared),
@@ -303,9 +303,9 @@ def _judged(found: GroupDifference, p_holm: float | None, confidence: float) -> 
     if found.mean is None or p_holm is None or found.p is None:
         return found
     miss = 1.0 - confidence
-    verdict = NOISE
+    verdict = WITHIN_NOISE
     if p_holm < miss:
         verdict = BETTER if found.mean.value < 0 else WORSE
     elif found.p < miss:
-        verdict = UNCLEAR
+        verdict = NOT_CLEAR
     return replace(found, p_holm=p_holm, verdict=verdict)

@@ -17,7 +17,7 @@ from geoguesser.geo.grid import Grid
 from geoguesser.geo.region import PlaneRegion, Region
 from geoguesser.model.uncertainty import HeadOutput
 
-MIN_IN_PART = 10  # test places; parts of the land with fewer are told together
+MIN_PLACES_IN_PART = 10  # test places; parts of the land with fewer are told together
 ELSEWHERE = "elsewhere"
 COMPASS = (
     ("south-west", "south", "south-east"),
@@ -33,7 +33,7 @@ CONTINENTS = {
     "South America": (-57, 13, -93, -30),
     "North America": (7, 84, -180, -11),
 }
-EDGES_KM = (1.0, 5.0, 20.0, 50.0)
+DISTANCE_EDGES_KM = (1.0, 5.0, 20.0, 50.0)
 
 
 def compute_budget(
@@ -75,7 +75,7 @@ def compute_budget(
         "error_km_mean": float(error_km.mean()),
         "floor_km_mean": None if floor_km is None else float(floor_km.mean()),
         "by_cell": by_cell,
-        "by_part": _table(_masks(divide_region(region, train_deg, test_deg)), error_km, floor_km),
+        "by_part": _table(_masks(name_parts(region, train_deg, test_deg)), error_km, floor_km),
         "by_nearest_training_km": _table(_bins(distance_km), error_km, floor_km),
     }
 
@@ -123,14 +123,14 @@ def compute_nearest_km(train_deg: FloatArray, test_deg: FloatArray) -> FloatArra
 
 
 def _bins(distance_km: FloatArray) -> dict[str, BoolArray]:
-    number = np.searchsorted(EDGES_KM, distance_km, side="right")
-    names = [f"below {EDGES_KM[0]:g}"]
-    names += [f"{low:g} to {high:g}" for low, high in itertools.pairwise(EDGES_KM)]
-    names.append(f"above {EDGES_KM[-1]:g}")
+    number = np.searchsorted(DISTANCE_EDGES_KM, distance_km, side="right")
+    names = [f"below {DISTANCE_EDGES_KM[0]:g}"]
+    names += [f"{low:g} to {high:g}" for low, high in itertools.pairwise(DISTANCE_EDGES_KM)]
+    names.append(f"above {DISTANCE_EDGES_KM[-1]:g}")
     return {name: number == at for at, name in enumerate(names)}
 
 
-def divide_region(region: Region, train_deg: FloatArray, test_deg: FloatArray) -> StringArray:
+def name_parts(region: Region, train_deg: FloatArray, test_deg: FloatArray) -> StringArray:
     """(N,) the name of the part of the land where each test place lies, `elsewhere` for parts that hold few.
 
     In the plane: the nine fields of a 3 x 3 raster over the training places, named by the compass. For the world:
@@ -138,7 +138,7 @@ def divide_region(region: Region, train_deg: FloatArray, test_deg: FloatArray) -
     """
     names = _compass(region, train_deg, test_deg) if isinstance(region, PlaneRegion) else _continents(test_deg)
     found, number, count = np.unique(names, return_inverse=True, return_counts=True)
-    return np.where(count[number] >= MIN_IN_PART, found[number], ELSEWHERE)
+    return np.where(count[number] >= MIN_PLACES_IN_PART, found[number], ELSEWHERE)
 
 
 def _compass(region: PlaneRegion, train_deg: FloatArray, test_deg: FloatArray) -> StringArray:

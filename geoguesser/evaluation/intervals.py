@@ -12,11 +12,15 @@ import numpy as np
 from scipy import stats
 
 from geoguesser.arrays import FloatArray
-from geoguesser.evaluation.bootstrap import BootstrapMean, Resampling, widen
+from geoguesser.evaluation.bootstrap import BootstrapMean, Resampling, compute_tail_share
 
 MIN_PLACES = 20  # for an interval of a median, a share or a difference
-BESIDE_SEEDS = 0.25  # of the way to Student's t: the seeds' part, which is never below 0, widens by chance alone
-MIN_FOR_MEAN = 40  # of errors: with fewer, rare large misses may be lacking, and no interval holds what it says
+SYMMETRY_WITH_SEEDS = (
+    0.25  # of the way to Student's t: the seeds' part, which is never below 0, widens by chance alone
+)
+MIN_PLACES_FOR_MEAN = (
+    40  # of errors: with fewer, rare large misses may be lacking, and no interval holds what it says
+)
 
 
 @dataclass(frozen=True)
@@ -39,25 +43,25 @@ class SeedNoise:
     """What the draw of seeds adds to the uncertainty of a mean over them.
 
     Attributes:
-        observed: Variance of that mean as the seeds' own means show it.
-        through_places: How much of it the places' own noise puts there.
-        freedom: Degrees of freedom, not a whole number where two groups of seeds are taken together.
+        observed_variance: Variance of that mean as the seeds' own means show it.
+        place_variance: How much of it the places' own noise puts there.
+        degrees_of_freedom: Degrees of freedom, not a whole number where two groups of seeds are taken together.
     """
 
-    observed: float
-    through_places: float
-    freedom: float
+    observed_variance: float
+    place_variance: float
+    degrees_of_freedom: float
 
     @property
     def variance(self) -> float:
         """What is left for the seeds; at least 0."""
-        return max(0.0, self.observed - self.through_places)
+        return max(0.0, self.observed_variance - self.place_variance)
 
-    def reach(self, miss: float) -> float:
+    def compute_margin(self, miss: float) -> float:
         """Half the width of Student's t interval that is missed as seldom as `miss` says."""
         if self.variance == 0.0:
             return 0.0
-        return float(stats.t.ppf(1.0 - miss / 2.0, self.freedom) * np.sqrt(self.variance))
+        return float(stats.t.ppf(1.0 - miss / 2.0, self.degrees_of_freedom) * np.sqrt(self.variance))
 
 
 def compute_seed_noise(errors: FloatArray) -> SeedNoise | None:
@@ -84,18 +88,20 @@ def compute_seed_noise(errors: FloatArray) -> SeedNoise | None:
     return SeedNoise(float(means.var(ddof=1)) / seeds, own / seeds, seeds - 1)
 
 
-def combine(a: SeedNoise | None, b: SeedNoise | None) -> SeedNoise | None:
+def combine_seed_noise(a: SeedNoise | None, b: SeedNoise | None) -> SeedNoise | None:
     """The seeds' part of a difference: of both sides, or of the one that is known; None where neither is.
 
     Source: B. L. Welch, Biometrika 34 (1947), 28, and F. E. Satterthwaite, Biometrics Bulletin 2 (1946), 110.
     """
     if a is None or b is None:
         return a or b
-    total = a.observed + b.observed
-    freedom = a.freedom + b.freedom
+    total = a.observed_variance + b.observed_variance
+    freedom = a.degrees_of_freedom + b.degrees_of_freedom
     if total > 0.0:
-        freedom = total**2 / (a.observed**2 / a.freedom + b.observed**2 / b.freedom)
-    return SeedNoise(total, a.through_places + b.through_places, freedom)
+        freedom = total**2 / (
+            a.observed_variance**2 / a.degrees_of_freedom + b.observed_variance**2 / b.degrees_of_freedom
+        )
+    return SeedNoise(total, a.place_variance + b.place_variance, freedom)
 
 
 def compute_mean_interval(pivot: BootstrapMean, confidence: float, seeds: SeedNoise | None = None) -> Interval:
@@ -115,13 +121,13 @@ def compute_mean_interval(pivot: BootstrapMean, confidence: float, seeds: SeedNo
 def _reaches(pivot: BootstrapMean, miss: float, seeds: SeedNoise | None) -> tuple[float, float, float]:
     """How far the places' part of an interval goes below and above the mean, and the seeds' part on both sides."""
     if seeds is None:
-        return *pivot.reach(miss), 0.0
-    return *pivot.reach(miss, towards_even=BESIDE_SEEDS), seeds.reach(miss)
+        return *pivot.compute_margins(miss), 0.0
+    return *pivot.compute_margins(miss, symmetrise=SYMMETRY_WITH_SEEDS), seeds.compute_margin(miss)
 
 
 def compute_median_interval(resampling: Resampling, values: FloatArray, confidence: float) -> Interval:
     """The interval of the median of (N,) values over places: widened percentiles of the bootstrap."""
-    cut = widen(1.0 - confidence, resampling.units - 1)
+    cut = compute_tail_share(1.0 - confidence, resampling.units - 1)
     low, high = np.quantile(resampling.medians(values), (cut, 1.0 - cut))
     return Interval(float(np.median(values)), float(low), float(high))
 
@@ -136,7 +142,7 @@ def compute_p_value(pivot: BootstrapMean, seeds: SeedNoise | None = None) -> flo
     """
     if pivot.value == 0.0:
         return 1.0
-    if pivot.error == 0.0 and (seeds is None or seeds.variance == 0.0):
+    if pivot.standard_error == 0.0 and (seeds is None or seeds.variance == 0.0):
         return 0.0
     least = 1.0 / (1 + len(pivot.studentised))
     low, high = 0.0, 1.0
@@ -148,7 +154,7 @@ def compute_p_value(pivot: BootstrapMean, seeds: SeedNoise | None = None) -> flo
             low = miss
         else:
             high = miss
-    return max(least if pivot.error else 0.0, low)
+    return max(least if pivot.standard_error else 0.0, low)
 
 
 def adjust_holm(p_values: Sequence[float]) -> list[float]:

@@ -11,10 +11,10 @@ from scipy import stats
 
 from geoguesser.arrays import FloatArray
 from geoguesser.evaluation.bootstrap import BootstrapMean, Resampling
-from geoguesser.evaluation.error_budget import divide_region
+from geoguesser.evaluation.error_budget import name_parts
 from geoguesser.evaluation.intervals import (
-    MIN_FOR_MEAN,
     MIN_PLACES,
+    MIN_PLACES_FOR_MEAN,
     Interval,
     compute_mean_interval,
     compute_median_interval,
@@ -28,7 +28,7 @@ from geoguesser.model.conformal import compute_wilson_interval, interval_95
 from geoguesser.model.heads.classification import TOP_CELLS
 
 FORMAT = 1
-REACH_KM = 2500.0  # places farther off the land are drawn by blocks of the sphere
+MAX_CRS_DISTANCE_KM = 2500.0  # places farther off the land are drawn by blocks of the sphere
 
 
 def compute_metrics(
@@ -58,7 +58,7 @@ def compute_metrics(
         null where there are fewer than 20 places, and of means and scores where there are fewer than 40.
     """
     error_km = haversine_km(predicted_deg, true_deg)
-    drawn_in = region if region.distance_to_land_km(true_deg).max() < REACH_KM else world()
+    drawn_in = region if region.distance_to_land_km(true_deg).max() < MAX_CRS_DISTANCE_KM else world()
     units = make_units(drawn_in, true_deg, block_km)
     resampling = None
     if len(error_km) >= MIN_PLACES:
@@ -95,7 +95,7 @@ def compute_metrics(
 
 def _means(resampling: Resampling | None, confidence: float) -> Callable[[FloatArray], Interval]:
     def of(values: FloatArray) -> Interval:
-        if resampling is None or len(values) < MIN_FOR_MEAN:
+        if resampling is None or len(values) < MIN_PLACES_FOR_MEAN:
             return Interval(float(values.mean()))
         return compute_mean_interval(resampling.mean(values), confidence)
 
@@ -121,15 +121,15 @@ def compute_share_interval(
         return Interval(share)
     pivot: BootstrapMean = resampling.mean(hits.astype(np.float64))
     count = float(resampling.units)
-    if pivot.error > 0.0:
-        count = min(float(len(hits)), share * (1.0 - share) / pivot.error**2)
+    if pivot.standard_error > 0.0:
+        count = min(float(len(hits)), share * (1.0 - share) / pivot.standard_error**2)
     z = float(stats.t.ppf(0.5 + confidence / 2.0, max(resampling.units - 1, 1)))
     return Interval(share, *compute_wilson_interval(share, count, z))
 
 
 def _by_part(region: Region, true_deg: FloatArray, error_km: FloatArray) -> dict[str, Any]:
     """Mean and median error by part of the land, worst first."""
-    part = divide_region(region, true_deg, true_deg)
+    part = name_parts(region, true_deg, true_deg)
     found = {
         str(name): {
             "places": int((part == name).sum()),
@@ -141,7 +141,7 @@ def _by_part(region: Region, true_deg: FloatArray, error_km: FloatArray) -> dict
     return dict(sorted(found.items(), key=lambda pair: -pair[1]["error_km_mean"]))
 
 
-def compute_uncertainty_metrics(answers: Predictions, true_deg: FloatArray) -> dict[str, Any] | None:
+def compute_coverage(answers: Predictions, true_deg: FloatArray) -> dict[str, Any] | None:
     """How well the model knew how sure it was: coverage of radii and sets, expected against true error.
 
     Args:
@@ -165,7 +165,7 @@ def compute_uncertainty_metrics(answers: Predictions, true_deg: FloatArray) -> d
     return found or None
 
 
-def compute_hits(answers: Predictions, true_deg: FloatArray) -> dict[str, float] | None:
+def compute_cell_accuracy(answers: Predictions, true_deg: FloatArray) -> dict[str, float] | None:
     """The share of places whose cell was the most probable one, or one of five; None without cells."""
     if answers.grid is None or answers.posterior is None:
         return None

@@ -17,9 +17,9 @@ from geoguesser.geo.distance import haversine_km
 log = logging.getLogger(__name__)
 SUFFIXES = (".csv", ".tsv", ".parquet")
 UNITS = ("degrees", "radians")
-IDS = ("uuid", "id", "place_id", "place", "image_id", "name", "filename")
-PREDICTED, TRUE = ("predicted", "pred"), ("true", "gt")
-MEMBERS = {"latitude": ("latitude", "lat"), "longitude": ("longitude", "lon", "lng", "long")}
+ID_NAMES = ("uuid", "id", "place_id", "place", "image_id", "name", "filename")
+PREDICTED_WORDS, TRUE_WORDS = ("predicted", "pred"), ("true", "gt")
+COORDINATE_NAMES = {"latitude": ("latitude", "lat"), "longitude": ("longitude", "lon", "lng", "long")}
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class ColumnNames:
     longitude: str | None = None
 
 
-def read_points(
+def read_coordinates(
     file: Path, key: str, columns: ColumnNames, units: str = "degrees", *, blank: bool = False
 ) -> pd.DataFrame:
     """Reads points.
@@ -67,10 +67,10 @@ def read_points(
     check_choice(f"{columns.key}.units", units, UNITS)
     table = _read(file, key)
     names = {_plain(name): str(name) for name in table.columns}
-    found = {member: _column(names, columns, member, file) for member in MEMBERS}
+    found = {member: _column(names, columns, member, file) for member in COORDINATE_NAMES}
     own_id = columns.id
     if own_id is None:
-        own_id = next((names[name] for name in IDS if name in names), None)
+        own_id = next((names[name] for name in ID_NAMES if name in names), None)
     elif own_id not in table:
         raise ConfigError.at(f"{columns.key}.id", f"must be a column of {file}", found=own_id)
     table["row"] = [f"{file} row {line}" for line in range(2, len(table) + 2)]
@@ -122,7 +122,7 @@ def _plain(name: object) -> str:
 
 def _candidates(member: str, columns: ColumnNames) -> list[str]:
     """Names by descending clearness: `true_latitude`, `latitude_true`, .., `latitude`, `lat`."""
-    bare = MEMBERS[member]
+    bare = COORDINATE_NAMES[member]
     marked = [name for word in columns.words for one in bare for name in (f"{word}_{one}", f"{one}_{word}")]
     return marked if columns.marked else [*marked, *bare]
 
@@ -161,7 +161,7 @@ def match_rows(points: pd.DataFrame, truth: pd.DataFrame) -> tuple[pd.DataFrame,
     """Brings predictions and truth together.
 
     Args:
-        points: As `read_points` gives them.
+        points: As `read_coordinates` gives them.
         truth: Likewise.
 
     Returns:
@@ -210,7 +210,7 @@ def _bare(uuid: str) -> str:
     return bare.lstrip("0") or "0"
 
 
-def check_alike(predicted_deg: FloatArray, true_deg: FloatArray) -> None:
+def check_units(predicted_deg: FloatArray, true_deg: FloatArray) -> None:
     """Refuses predictions that are plainly in other units or order than degrees of latitude and longitude.
 
     Args:

@@ -14,7 +14,7 @@ from geoguesser.system.text import format_count
 
 MIN_BLOCKS = 60  # with fewer, the spread between blocks is known too badly
 STEPS = (1.0, 1.5, 2.0, 3.0, 5.0, 7.0)
-SIDES_KM = tuple(
+BLOCK_SIDES_KM = tuple(
     step * 10.0**power for power in (-1, 0, 1, 2, 3) for step in STEPS if 0.5 <= step * 10.0**power <= 3000
 )
 
@@ -68,7 +68,7 @@ def make_units(region: Region, coords_deg: FloatArray, block_km: float | None) -
     places = ResamplingUnits(np.arange(len(coords_deg)), None)
     if block_km == 0.0 or len(coords_deg) < MIN_BLOCKS:
         return places
-    for side_km in reversed(SIDES_KM) if block_km is None else (block_km,):
+    for side_km in reversed(BLOCK_SIDES_KM) if block_km is None else (block_km,):
         names, unit = np.unique(name_blocks(region, coords_deg, side_km), return_inverse=True)
         if len(names) >= MIN_BLOCKS:
             return ResamplingUnits(unit.astype(np.int64), side_km)

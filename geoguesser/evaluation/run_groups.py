@@ -14,11 +14,11 @@ from geoguesser.arrays import FloatArray
 from geoguesser.data.sources.base import source_from_config
 from geoguesser.runs.config_history import ADDED_KEYS, normalise_config, shorten_target
 from geoguesser.runs.config_keys import WITHOUT_EFFECT
-from geoguesser.runs.run_folder import Run, Unused
+from geoguesser.runs.run_folder import Run, UnusedRun
 
 LEFT_OUT = frozenset(f"{group}.{key}".lstrip(".") for group, keys in WITHOUT_EFFECT.items() for key in keys)
-BY_HEAD = ("grid", "loss", "decoder")  # there or not as the head wants them
-CONTENTS = ("ids", "coordinates", "masks", "views")  # of a fingerprint: all but the split, the size and versions
+HEAD_DEPENDENT_GROUPS = ("grid", "loss", "decoder")  # there or not as the head wants them
+DATA_PARTS = ("ids", "coordinates", "masks", "views")  # of a fingerprint: all but the split, the size and versions
 ABSENT = "–"
 Choices = Mapping[tuple[str, str], str]
 
@@ -63,7 +63,7 @@ class RunGroup:
         return means
 
 
-def group_runs(runs: Sequence[Run]) -> tuple[list[RunGroup], list[Unused]]:
+def group_runs(runs: Sequence[Run]) -> tuple[list[RunGroup], list[UnusedRun]]:
     """Puts runs that differ in seed or fold alone together.
 
     Returns:
@@ -71,12 +71,12 @@ def group_runs(runs: Sequence[Run]) -> tuple[list[RunGroup], list[Unused]]:
         for such a run is no second observation.
     """
     members: dict[str, dict[tuple[int, int | None], Run]] = {}
-    repeats: list[Unused] = []
+    repeats: list[UnusedRun] = []
     for run in runs:
         own = members.setdefault(_identity(run), {})
         first = own.setdefault((run.seed, run.fold), run)
         if first is not run:
-            repeats.append(Unused(run.name, "repeat", f"the same configuration, data and seed as {first.name}"))
+            repeats.append(UnusedRun(run.name, "repeat", f"the same configuration, data and seed as {first.name}"))
     return [_group(tuple(own.values())) for own in members.values()], repeats
 
 
@@ -105,7 +105,7 @@ def _identity(run: Run) -> str:
     config = {key: value for key, value in flat.items() if key not in folders}
     config.pop("seed", None)
     config.pop("split.fold", None)
-    data = {part: run.result["data"].get(part) for part in CONTENTS}
+    data = {part: run.result["data"].get(part) for part in DATA_PARTS}
     return json.dumps([config, data], sort_keys=True, default=str)
 
 
@@ -155,7 +155,7 @@ def find_differences(groups: Sequence[RunGroup], choices: Choices) -> dict[str, 
         word = key.removesuffix("._target_")
         before = renamed.get(word, [ABSENT] * len(configs))
         renamed[word] = [new if new != ABSENT else old for old, new in zip(before, values, strict=True)]
-    data = [json.dumps([group.runs[0].result["data"].get(part) for part in CONTENTS]) for group in groups]
+    data = [json.dumps([group.runs[0].result["data"].get(part) for part in DATA_PARTS]) for group in groups]
     if len(set(data)) > 1 and not any(key.startswith(("data", "image")) for key in renamed):
         numbers = {one: f"data {number}" for number, one in enumerate(dict.fromkeys(data), start=1)}
         renamed["data"] = [numbers[one] for one in data]
@@ -172,7 +172,7 @@ def _differs(key: str, configs: Sequence[Mapping[str, Any]]) -> bool:
     if len(values) > 1:
         return True
     lacking = [config for config in configs if key not in config]
-    if not lacking or key.split(".", maxsplit=1)[0] in BY_HEAD:
+    if not lacking or key.split(".", maxsplit=1)[0] in HEAD_DEPENDENT_GROUPS:
         return False
     if key.endswith("._target_"):
         return True

@@ -14,9 +14,9 @@ from geoguesser.arrays import BoolArray, FloatArray, IntArray
 from geoguesser.model.conformal import compute_coverage_range, interval_95
 from geoguesser.model.uncertainty import LEVELS, Calibration, HeadOutput, apply_temperature, compute_nll
 
-BINS = 10
-REFUSED = tuple(number / 10 for number in range(10))  # shares of the places, the most uncertain first
-COLUMNS = (  # of predictions_test.csv, where they are known
+DEFAULT_BINS = 10
+REFUSED_SHARES = tuple(number / 10 for number in range(10))  # shares of the places, the most uncertain first
+PREDICTION_COLUMNS = (  # of predictions_test.csv, where they are known
     "expected_error_km",
     *(f"radius_{level}_km" for level in LEVELS),
     "cell",
@@ -45,7 +45,7 @@ def explain_missing_calibration(*, fraction: float, min_places: int, val_places:
     return {"calibration_places": 0, "reason": reason}
 
 
-def summarise(
+def summarise_uncertainty(
     calibration: Calibration, known: Known, said: HeadOutput, cell: IntArray | None, error_km: FloatArray
 ) -> dict[str, Any]:
     """The `uncertainty` part of result.json; a head without cells has null for what needs them.
@@ -88,7 +88,9 @@ def _probabilities(calibration: Calibration, said: HeadOutput, cell: IntArray | 
     return found
 
 
-def compute_reliability(confidence: FloatArray, correct: BoolArray, bins: int = BINS) -> dict[str, list[Any]]:
+def compute_reliability(
+    confidence: FloatArray, correct: BoolArray, bins: int = DEFAULT_BINS
+) -> dict[str, list[Any]]:
     """How often answers of about one confidence are right, in bins of equal numbers of places.
 
     Args:
@@ -161,9 +163,9 @@ def compute_abstention(expected_km: FloatArray, error_km: FloatArray) -> dict[st
     by_expected = error_km[np.argsort(expected_km, kind="stable")]
     oracle = np.sort(error_km)
     count = len(error_km)
-    kept = [max(1, count - int(share * count + 1e-9)) for share in REFUSED]
+    kept = [max(1, count - int(share * count + 1e-9)) for share in REFUSED_SHARES]
     return {
-        "refused": list(REFUSED),
+        "refused": list(REFUSED_SHARES),
         "error_km_mean": [float(by_expected[:number].mean()) for number in kept],
         "error_km_median": [float(np.median(by_expected[:number])) for number in kept],
         "oracle_km_mean": [float(oracle[:number].mean()) for number in kept],

@@ -14,7 +14,7 @@ import pandas as pd
 from geoguesser.errors import DataError, GeoguesserError, MissingFileError, first_line
 
 STATUS, CONFIG = "status.json", "config.yaml"
-NEEDED = ("uuid", "latitude", "longitude", "true_latitude", "true_longitude", "error_km")
+REQUIRED_COLUMNS = ("uuid", "latitude", "longitude", "true_latitude", "true_longitude", "error_km")
 DATE_OR_TIME = re.compile(r"[\d-]+$")
 ReadConfig = Callable[[Path], dict[str, Any]]
 
@@ -58,7 +58,7 @@ class Run:
 
 
 @dataclass(frozen=True)
-class Unused:
+class UnusedRun:
     """A run that is not compared.
 
     Attributes:
@@ -72,7 +72,7 @@ class Unused:
     reason: str = ""
 
 
-def read_runs(words: Sequence[str], read_config: ReadConfig) -> tuple[list[Run], list[Unused]]:
+def read_runs(words: Sequence[str], read_config: ReadConfig) -> tuple[list[Run], list[UnusedRun]]:
     """Reads run folders, and all runs in sweep folders.
 
     Args:
@@ -88,17 +88,17 @@ def read_runs(words: Sequence[str], read_config: ReadConfig) -> tuple[list[Run],
     """
     named = _named(words)
     runs: list[Run] = []
-    unused: list[Unused] = []
+    unused: list[UnusedRun] = []
     for name, folder in named:
         try:
             state = _state(folder)
             if state is not None:
-                unused.append(Unused(name, *state))
+                unused.append(UnusedRun(name, *state))
                 continue
             runs.append(_read(name, folder, read_config))
         except (OSError, ValueError, KeyError) as error:
             reason = str(error) if isinstance(error, GeoguesserError) else first_line(error)
-            unused.append(Unused(name, "unreadable", reason.replace(str(folder), name)))
+            unused.append(UnusedRun(name, "unreadable", reason.replace(str(folder), name)))
     if not runs:
         listed = "; ".join(f"{one.name} is {one.state} ({one.reason})".replace(" ()", "") for one in unused)
         raise DataError.at("The runs to compare", f"must hold one that is done, but {listed}")
@@ -203,7 +203,7 @@ def _read(name: str, folder: Path, read_config: ReadConfig) -> Run:
             raise DataError.at(f"{name}/result.json", f"must have the part {part}")
     file = folder / "predictions_test.csv"
     predictions = pd.read_csv(file, dtype={"uuid": str}, keep_default_na=False)
-    missing = [column for column in NEEDED if column not in predictions]
+    missing = [column for column in REQUIRED_COLUMNS if column not in predictions]
     if missing:
         raise DataError.at(f"{name}/{file.name}", f"must have the column {missing[0]}")
     if predictions["uuid"].duplicated().any():

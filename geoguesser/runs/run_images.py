@@ -62,7 +62,7 @@ def find_source(uuid: str, sources: Sequence[Source]) -> Source | None:
     return None
 
 
-def views_present(uuid: str, source: Source) -> list[bool]:
+def find_present_views(uuid: str, source: Source) -> list[bool]:
     """Returns which of the four views a place has in a source.
 
     Raises:

@@ -15,9 +15,9 @@ from geoguesser.commands.compare import load_choices, read_config
 from geoguesser.errors import ConfigError
 from geoguesser.evaluation.comparison import (
     BETTER,
-    NOISE,
-    REFUSED,
-    UNCLEAR,
+    NOT_CLEAR,
+    NOT_COMPARED,
+    WITHIN_NOISE,
     WORSE,
     Comparison,
     ComparisonSettings,
@@ -57,7 +57,12 @@ def test_a_large_difference_is_told_from_none(tmp_path: Path, croatia):
     verdicts = {
         entry.label: None if entry.difference is None else entry.difference.verdict for entry in found.entries
     }
-    assert verdicts == {"grid.size=60": None, "grid.size=61": NOISE, "grid.size=62": BETTER, "grid.size=63": WORSE}
+    assert verdicts == {
+        "grid.size=60": None,
+        "grid.size=61": WITHIN_NOISE,
+        "grid.size=62": BETTER,
+        "grid.size=63": WORSE,
+    }
     means = [entry.mean.value for entry in found.entries]
     assert means == sorted(means)
     assert [entry.letter for entry in found.entries] == list("ABCD")
@@ -135,8 +140,8 @@ def test_runs_on_other_places_are_compared_on_those_they_share(tmp_path: Path, c
     assert part.places == 80
     assert part.mean.value == pytest.approx(3.0)
     assert part.verdict == WORSE
-    assert (few.places, few.verdict, few.mean) == (19, REFUSED, None)
-    assert (none.places, none.verdict) == (0, REFUSED)
+    assert (few.places, few.verdict, few.mean) == (19, NOT_COMPARED, None)
+    assert (none.places, none.verdict) == (0, NOT_COMPARED)
     assert by_label["grid.size=2"].mean.low is None
     assert any("Not all runs were tested on the same places" in note for note in list_notes(found))
     assert "not compared, for they share fewer than 20 test places with it" in format_headline(found)
@@ -206,7 +211,7 @@ def test_what_is_clear_alone_may_not_be_among_many(tmp_path: Path, croatia):
     assert alone.verdict == WORSE
     assert among.p == alone.p
     assert among.p_holm > 0.05
-    assert among.verdict == UNCLEAR
+    assert among.verdict == NOT_CLEAR
     assert any("12 comparisons were made" in note for note in list_notes(found))
 
 
@@ -214,7 +219,7 @@ def test_runs_that_say_the_same_are_within_noise(tmp_path: Path, croatia):
     folders = [write_run(tmp_path / f"{at}", PLACES, own_noise(0), changes=size(at)) for at in range(2)]
     (difference,) = (one.difference for one in compared(croatia, folders).entries if one.difference)
     assert (difference.mean.value, difference.mean.low, difference.mean.high) == (0.0, 0.0, 0.0)
-    assert (difference.verdict, difference.nearer, difference.p) == (NOISE, 0.5, 1.0)
+    assert (difference.verdict, difference.nearer, difference.p) == (WITHIN_NOISE, 0.5, 1.0)
 
 
 def test_one_configuration_has_nothing_to_be_compared_with(tmp_path: Path, croatia):

@@ -17,9 +17,9 @@ from geoguesser.evaluation.error_budget import (
     compute_budget,
     compute_floors_km,
     compute_nearest_km,
-    divide_region,
     find_touching_cells,
     format_budget,
+    name_parts,
 )
 from geoguesser.geo.distance import EARTH_RADIUS_KM, haversine_km, to_unit
 from geoguesser.geo.grid import Grid, SquareGrid
@@ -106,7 +106,7 @@ def test_parts_of_the_plane_are_named_by_the_compass_and_small_ones_merged() -> 
     train = places(500, 8)
     corners = np.array([(45.65, 15.05), (45.35, 15.5), (45.05, 15.95)])
     test = np.concatenate([np.repeat(corners, (12, 10, 11), axis=0), [(45.65, 15.95)], [(48.0, 12.0)]])
-    names = divide_region(REGION, train, test).tolist()
+    names = name_parts(REGION, train, test).tolist()
     assert names[:33] == ["north-west"] * 12 + ["centre"] * 10 + ["south-east"] * 11
     assert names[33:] == ["elsewhere", "north-west"]
 
@@ -122,7 +122,7 @@ def test_parts_of_the_world_are_roughly_continents() -> None:
         "elsewhere": (-75.0, 0.0),
     }
     test = np.repeat(np.array(list(cities.values()), dtype=float), 10, axis=0)
-    names = divide_region(world(), test, test)
+    names = name_parts(world(), test, test)
     assert names[::10].tolist() == list(cities)
 
 

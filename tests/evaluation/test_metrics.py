@@ -12,10 +12,10 @@ from scipy.stats import binomtest
 
 from geoguesser.evaluation.bootstrap import Resampling
 from geoguesser.evaluation.metrics import (
-    compute_hits,
+    compute_cell_accuracy,
+    compute_coverage,
     compute_metrics,
     compute_share_interval,
-    compute_uncertainty_metrics,
 )
 from geoguesser.geo.grid import SquareGrid
 from geoguesser.inference.predictions import Predictions
@@ -114,19 +114,19 @@ def test_how_sure_it_was_is_counted(croatia):
         {"90": np.full(300, 25.0)},
         {"50": inside},
     )
-    found = compute_uncertainty_metrics(answers, true)
+    found = compute_coverage(answers, true)
     _, _, metres = SPHERE.inv(true[:, 1], true[:, 0], predicted[:, 1], predicted[:, 0])
     share = float((np.asarray(metres) <= 25_000).mean())
     assert found["radii"]["90"]["coverage"] == share
     assert found["radii"]["90"]["low"] < share < found["radii"]["90"]["high"]
     assert found["sets"]["50"]["coverage"] == 0.8
     assert found["expected_error_km_mean"] == 20.0
-    told = compute_hits(answers, true)
+    told = compute_cell_accuracy(answers, true)
     assert told["cell_top1"] == (posterior.argmax(axis=1) == cell).mean()
     assert told["cell_top5"] >= told["cell_top1"] >= 1 / 3
     bare = Predictions(predicted, np.ones(300, bool))
-    assert compute_uncertainty_metrics(bare, true) is None
-    assert compute_hits(bare, true) is None
+    assert compute_coverage(bare, true) is None
+    assert compute_cell_accuracy(bare, true) is None
 
 
 def test_printed_counts_of_one_are_singular(croatia, capsys):

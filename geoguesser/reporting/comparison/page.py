@@ -10,17 +10,17 @@ from typing import Any
 
 import numpy as np
 
-from geoguesser.evaluation.comparison import BETTER, UNCLEAR, WORSE, Comparison
+from geoguesser.evaluation.comparison import BETTER, NOT_CLEAR, WORSE, Comparison
 from geoguesser.reporting.comparison import plots
 from geoguesser.reporting.comparison import text as words
 from geoguesser.reporting.comparison.places import SpreadPlace
-from geoguesser.reporting.comparison.text import Numbers
+from geoguesser.reporting.comparison.text import DistanceFormatter
 from geoguesser.reporting.html import draw_data_uri, read_source, render_html
 from geoguesser.reporting.text import format_confidence
 from geoguesser.system.text import format_count
 
 MAX_MAPS = 6
-VERDICT_COLOURS = {BETTER: "#009E73", WORSE: "#D55E00", UNCLEAR: "#D97A00"}
+VERDICT_COLOURS = {BETTER: "#009E73", WORSE: "#D55E00", NOT_CLEAR: "#D97A00"}
 
 
 def render_comparison(comparison: Comparison, places: Sequence[SpreadPlace], *, pictures: bool) -> str:
@@ -31,7 +31,7 @@ def render_comparison(comparison: Comparison, places: Sequence[SpreadPlace], *, 
         places: Places to show with their views.
         pictures: Whether the page shows charts and maps.
     """
-    entries, numbers = comparison.entries, Numbers(comparison)
+    entries, numbers = comparison.entries, DistanceFormatter(comparison)
     base = entries[comparison.baseline]
 
     return render_html(
@@ -65,7 +65,7 @@ def _draw_pictures(comparison: Comparison) -> dict[str, Any]:
         "times": draw_data_uri(plots.draw_times, comparison),
         "shares": draw_data_uri(plots.draw_shares, comparison),
         "learning": draw_data_uri(plots.draw_learning, comparison),
-        "scale": draw_data_uri(plots.draw_scale, top_km),
+        "scale": draw_data_uri(plots.draw_colour_scale, top_km),
         "maps": [
             (entry, draw_data_uri(plots.draw_error_map, region=region, entry=entry, top_km=top_km))
             for entry in shown
@@ -73,7 +73,9 @@ def _draw_pictures(comparison: Comparison) -> dict[str, Any]:
     }
 
 
-def _place(comparison: Comparison, place: SpreadPlace, numbers: Numbers, *, pictures: bool) -> dict[str, Any]:
+def _place(
+    comparison: Comparison, place: SpreadPlace, numbers: DistanceFormatter, *, pictures: bool
+) -> dict[str, Any]:
     """Values of a place's card: errors from the least, position, views, map of the predictions."""
     errors = [
         (float(km), entry.letter)
@@ -98,7 +100,7 @@ def _place(comparison: Comparison, place: SpreadPlace, numbers: Numbers, *, pict
         if entry.letter in colours and np.isfinite(answer).all()
     ]
     drawing = draw_data_uri(
-        plots.draw_answers, region=comparison.region, true_deg=place.coords_deg, answers=answers
+        plots.draw_predictions, region=comparison.region, true_deg=place.coords_deg, answers=answers
     )
     letters = " ".join(letter for letter, _, _ in answers)
     return card | {"picture": drawing, "alt": f"Map with place {place.uuid} as a star, and where {letters} put it"}

@@ -17,7 +17,7 @@ from matplotlib.colors import Normalize
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, PercentFormatter
 
 from geoguesser.arrays import FloatArray
-from geoguesser.evaluation.comparison import BASELINE, BETTER, UNCLEAR, WORSE, Comparison, GroupResult
+from geoguesser.evaluation.comparison import BASELINE, BETTER, NOT_CLEAR, WORSE, Comparison, GroupResult
 from geoguesser.geo.region import Region
 from geoguesser.reporting.maps import ERROR_COLOURS, choose_dot_size_pt, set_map
 from geoguesser.reporting.projections import make_projection
@@ -40,7 +40,7 @@ ROW_IN = 0.34  # of a list of intervals
 BROWN, GREY = "#8C564B", "#7F7F7F"
 COLOURS = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY, BROWN, GREY)
 MAX_CURVES = len(COLOURS)
-VERDICT_COLOURS = {BASELINE: INK, BETTER: GREEN, WORSE: VERMILION, UNCLEAR: ORANGE}  # others are grey
+VERDICT_COLOURS = {BASELINE: INK, BETTER: GREEN, WORSE: VERMILION, NOT_CLEAR: ORANGE}  # others are grey
 
 
 def choose_colours(comparison: Comparison) -> dict[str, str]:
@@ -232,7 +232,7 @@ def draw_error_map(path: Path, *, region: Region, entry: GroupResult, top_km: fl
         axes.scatter(*xy[order].T, **look)
 
 
-def draw_answers(
+def draw_predictions(
     path: Path, *, region: Region, true_deg: FloatArray, answers: Sequence[tuple[str, str, FloatArray]]
 ) -> None:
     """Draws where one place is, and where the groups put it.
@@ -261,7 +261,7 @@ def draw_answers(
         axes.plot(*points[0], "*", color=INK, ms=13, mec="white", mew=0.8, zorder=7)
 
 
-def draw_scale(path: Path, top_km: float) -> None:
+def draw_colour_scale(path: Path, top_km: float) -> None:
     """Draws the colours of the error maps."""
     with picture(path, 0.62, width_in=WIDTH_IN, dpi=SHARP_DPI) as figure:
         bar = figure.colorbar(

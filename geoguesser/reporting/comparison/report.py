@@ -11,12 +11,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from geoguesser.evaluation.comparison import BETTER, UNCLEAR, WORSE, Comparison, GroupResult
+from geoguesser.evaluation.comparison import BETTER, NOT_CLEAR, WORSE, Comparison, GroupResult
 from geoguesser.evaluation.intervals import Interval
 from geoguesser.reporting.comparison.page import render_comparison
 from geoguesser.reporting.comparison.places import SpreadPlace
 from geoguesser.reporting.comparison.text import (
-    Numbers,
+    DistanceFormatter,
     format_headline,
     format_resampling,
     format_runs,
@@ -27,7 +27,7 @@ from geoguesser.reporting.text import format_confidence, format_p_value, format_
 from geoguesser.system.files import write_csv, write_text
 from geoguesser.system.text import format_count
 
-STYLES = {BETTER: "green", WORSE: "red", UNCLEAR: "yellow"}
+STYLES = {BETTER: "green", WORSE: "red", NOT_CLEAR: "yellow"}
 
 
 def write_comparison(comparison: Comparison, places: Sequence[SpreadPlace], out: Path, *, pictures: bool) -> Path:
@@ -105,7 +105,7 @@ def print_comparison(comparison: Comparison) -> None:
 
 def _table(comparison: Comparison) -> Table:
     """As wide as a terminal of 80 columns: intervals stand below their figures, configurations above the table."""
-    numbers = Numbers(comparison)
+    numbers = DistanceFormatter(comparison)
     table = Table(title_justify="left")
     table.add_column("")
     for column in ("mean km", "median km", "difference", "verdict"):

@@ -6,16 +6,23 @@ import math
 
 import numpy as np
 
-from geoguesser.evaluation.comparison import NOISE, REFUSED, UNCLEAR, Comparison, GroupDifference, GroupResult
-from geoguesser.evaluation.intervals import MIN_FOR_MEAN, MIN_PLACES, Interval
+from geoguesser.evaluation.comparison import (
+    NOT_CLEAR,
+    NOT_COMPARED,
+    WITHIN_NOISE,
+    Comparison,
+    GroupDifference,
+    GroupResult,
+)
+from geoguesser.evaluation.intervals import MIN_PLACES, MIN_PLACES_FOR_MEAN, Interval
 from geoguesser.reporting.text import format_interval, format_limits, join_words
-from geoguesser.runs.run_folder import Unused
+from geoguesser.runs.run_folder import UnusedRun
 from geoguesser.system.text import format_count
 
 MINUS = "\N{MINUS SIGN}"
 
 
-class Numbers:
+class DistanceFormatter:
     """How distances are written throughout one comparison: with as many digits as its largest mean bears."""
 
     def __init__(self, comparison: Comparison) -> None:
@@ -63,16 +70,16 @@ def format_resampling(entry: GroupResult) -> str:
     return str(entry.units)
 
 
-def explain_missing(comparison: Comparison, found: GroupDifference) -> str:
+def explain_verdict(comparison: Comparison, found: GroupDifference) -> str:
     """More about a verdict that needs it; empty for the others."""
-    if found.verdict == REFUSED:
+    if found.verdict == NOT_COMPARED:
         return f"{format_count(found.places, 'shared place')}, {MIN_PLACES} needed"
-    if found.verdict == UNCLEAR:
-        return f"among {list_comparisons(comparison)} comparisons"
+    if found.verdict == NOT_CLEAR:
+        return f"among {count_comparisons(comparison)} comparisons"
     return ""
 
 
-def shorten_reason(one: Unused) -> str:
+def shorten_reason(one: UnusedRun) -> str:
     """Why a run is not used, without what an error's message may say of the user's machine."""
     if one.state == "repeat":
         return one.reason
@@ -80,14 +87,14 @@ def shorten_reason(one: Unused) -> str:
     return kind if kind.isidentifier() else ""
 
 
-def list_comparisons(comparison: Comparison) -> int:
+def count_comparisons(comparison: Comparison) -> int:
     """How many differences were tested."""
     return sum(entry.difference is not None and entry.difference.p is not None for entry in comparison.entries)
 
 
 def format_headline(comparison: Comparison) -> str:
     """The result in a sentence or two."""
-    numbers, base = Numbers(comparison), comparison.entries[comparison.baseline]
+    numbers, base = DistanceFormatter(comparison), comparison.entries[comparison.baseline]
     if len(comparison.entries) == 1:
         return (
             f"One configuration: mean error {numbers.interval(base.mean)} km. There is nothing to compare it with."
@@ -99,9 +106,9 @@ def format_headline(comparison: Comparison) -> str:
     words = {
         "better": "better than it beyond noise",
         "worse": "worse beyond noise",
-        UNCLEAR: "different alone, but not among so many comparisons",
-        NOISE: "within noise of it",
-        REFUSED: f"not compared, for they share fewer than {MIN_PLACES} test places with it",
+        NOT_CLEAR: "different alone, but not among so many comparisons",
+        WITHIN_NOISE: "within noise of it",
+        NOT_COMPARED: f"not compared, for they share fewer than {MIN_PLACES} test places with it",
     }
     parts = [
         f"{', '.join(by_verdict[verdict])}: {text}" for verdict, text in words.items() if verdict in by_verdict
@@ -111,7 +118,7 @@ def format_headline(comparison: Comparison) -> str:
 
 def list_notes(comparison: Comparison) -> list[str]:
     """What a reader must know before trusting the table."""
-    entries, numbers = comparison.entries, Numbers(comparison)
+    entries, numbers = comparison.entries, DistanceFormatter(comparison)
     found: list[str] = []
     if not comparison.same_places:
         found.append(
@@ -119,13 +126,13 @@ def list_notes(comparison: Comparison) -> list[str]:
             "Differences are taken over the places that both of two tested, and say how many those are."
         )
     found += _on_seeds(comparison, numbers)
-    few = [entry for entry in entries if MIN_PLACES <= len(entry.group.uuid) < MIN_FOR_MEAN]
+    few = [entry for entry in entries if MIN_PLACES <= len(entry.group.uuid) < MIN_PLACES_FOR_MEAN]
     if few:
         found.append(
-            f"{join_words([entry.letter for entry in few])}: tested on fewer than {MIN_FOR_MEAN} places. Rare "
-            "large misses may be lacking among them, so their means have no interval."
+            f"{join_words([entry.letter for entry in few])}: tested on fewer than {MIN_PLACES_FOR_MEAN} places. "
+            "Rare large misses may be lacking among them, so their means have no interval."
         )
-    tests = list_comparisons(comparison)
+    tests = count_comparisons(comparison)
     if tests > 1:
         found.append(
             f"{tests} comparisons were made with the same baseline. p-values and verdicts allow for that (Holm); "
@@ -158,7 +165,7 @@ def list_notes(comparison: Comparison) -> list[str]:
     return found
 
 
-def _on_seeds(comparison: Comparison, numbers: Numbers) -> list[str]:
+def _on_seeds(comparison: Comparison, numbers: DistanceFormatter) -> list[str]:
     """Whether one seed may be luck, and how large that luck is where it is known."""
     entries = comparison.entries
     spreads = [entry.seed_std_km for entry in entries if entry.seed_std_km is not None]

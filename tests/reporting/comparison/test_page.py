@@ -25,7 +25,7 @@ from geoguesser.reporting.comparison import plots
 from geoguesser.reporting.comparison.page import render_comparison
 from geoguesser.reporting.comparison.places import find_spread_places
 from geoguesser.reporting.comparison.report import make_table, print_comparison, write_comparison
-from geoguesser.reporting.comparison.text import Numbers
+from geoguesser.reporting.comparison.text import DistanceFormatter
 from geoguesser.reporting.text import format_p_value, format_seconds
 from geoguesser.runs.run_folder import read_runs
 
@@ -208,13 +208,13 @@ def test_the_terminal_says_the_same_in_80_columns(four: Comparison, capsys, monk
     assert max(map(len, table)) <= 80
     text = "\n".join(lines)
     for entry in four.entries:
-        assert Numbers(four).km(entry.mean.value) in text
+        assert DistanceFormatter(four).km(entry.mean.value) in text
         assert entry.label in text
     assert "not used: <b>sweep/5 (failed): MissingFileError: /home/alice/x is gone" in text
 
 
 def test_numbers_are_written_for_people(four: Comparison):
-    numbers = Numbers(four)
+    numbers = DistanceFormatter(four)
     assert numbers.km(12.345) == "12.3"
     assert numbers.signed(-3.14) == "−3.1"
     assert numbers.signed(3.14) == "+3.1"
