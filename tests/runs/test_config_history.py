@@ -7,7 +7,13 @@ from pathlib import Path
 
 import pytest
 import yaml
-from geoguesser.config_history import (
+from hypothesis import given
+from hypothesis import strategies as st
+from omegaconf import OmegaConf
+
+from geoguesser.commands.configs import current_targets, read_config
+from geoguesser.runs import config_history
+from geoguesser.runs.config_history import (
     ADDED_KEYS,
     OLD_TARGETS,
     RENAMED_KEYS,
@@ -16,13 +22,7 @@ from geoguesser.config_history import (
     update_config,
     update_override,
 )
-from geoguesser.configs import current_targets, read_config
-from geoguesser.sweeps.identity import find_job, job_name, register
-from hypothesis import given
-from hypothesis import strategies as st
-from omegaconf import OmegaConf
-
-from geoguesser.runs import config_history
+from geoguesser.sweeps.job_name import find_job, make_job_name, register_resolver
 
 KEYS = st.sampled_from(["grid", "cells", "size", "_target_", "head", "seed", "point"])
 TARGETS = st.sampled_from(
@@ -174,18 +174,18 @@ def test_a_job_is_found_by_its_recorded_config(tmp_path: Path):
     (tmp_path / "broken" / "config.yaml").write_text("{")
 
     same = {"seed": 0, "grid": {"_target_": "geoguesser.y.z.SquareGrid", "size": 5}}
-    assert find_job(tmp_path, job_name(same)) == "old"
-    assert find_job(tmp_path, job_name({**same, "seed": 1})) is None
-    assert find_job(tmp_path / "missing", job_name(same)) is None
+    assert find_job(tmp_path, make_job_name(same)) == "old"
+    assert find_job(tmp_path, make_job_name({**same, "seed": 1})) is None
+    assert find_job(tmp_path / "missing", make_job_name(same)) is None
 
     # A changed file is read again, though its sweep was indexed before.
     (tmp_path / "old" / "config.yaml").write_text(yaml.safe_dump({**config, "seed": 11}))
-    assert find_job(tmp_path, job_name(same)) is None
+    assert find_job(tmp_path, make_job_name(same)) is None
 
 
 def test_of_several_folders_the_finished_one_is_the_job(tmp_path: Path):
     config = {"seed": 0}
-    name = job_name(config)
+    name = make_job_name(config)
     write_job(tmp_path, "a", config, "failed")
     write_job(tmp_path, name, config, "interrupted")
     assert find_job(tmp_path, name) == name
@@ -195,12 +195,13 @@ def test_of_several_folders_the_finished_one_is_the_job(tmp_path: Path):
 
 def test_hydra_is_given_the_folder_of_the_old_job(tmp_path: Path):
     from conftest import compose
-    from geoguesser.configs import resolve
 
-    register()
+    from geoguesser.commands.configs import resolve
+
+    register_resolver()
     cfg = compose(["grid.size=33"])
     hydra = {"hydra": {"sweep": {"dir": str(tmp_path), "subdir": "${job_name:}"}}}
-    assert OmegaConf.merge(hydra, cfg).hydra.sweep.subdir == job_name(resolve(cfg))
+    assert OmegaConf.merge(hydra, cfg).hydra.sweep.subdir == make_job_name(resolve(cfg))
 
     write_job(tmp_path, "of_an_earlier_version", resolve(cfg))
     assert OmegaConf.merge(hydra, cfg).hydra.sweep.subdir == "of_an_earlier_version"
