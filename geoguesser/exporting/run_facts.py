@@ -11,6 +11,7 @@ import pandas as pd
 
 from geoguesser.data.sources.base import source_from_config
 from geoguesser.errors import CheckpointError, first_line
+from geoguesser.evaluation.bootstrap import BootstrapSettings
 from geoguesser.evaluation.intervals import Interval
 from geoguesser.evaluation.metrics import compute_metrics
 from geoguesser.exporting.model_card import ModelCard
@@ -18,7 +19,6 @@ from geoguesser.geo.region import Region
 from geoguesser.inference.predictor import Predictor
 from geoguesser.reporting.run.result import collect_versions
 
-EVALUATE: dict[str, Any] = {"confidence": 0.95, "samples": 5000, "seed": 0, "block_km": None}  # conf/evaluate.yaml
 POINT = ["latitude", "longitude"]
 
 
@@ -70,7 +70,7 @@ def read_facts(checkpoint: Path, config: Mapping[str, Any] | None, region: Regio
         ) from error
     if len(table) != count or count == 0:
         return RunFacts(data, result)
-    found = compute_metrics(predicted_deg, true_deg, region, **EVALUATE)
+    found = compute_metrics(predicted_deg, true_deg, region, BootstrapSettings())
     mean, median = (Interval(**found["error_km"][name]) for name in ("mean", "median"))
     return RunFacts(data, result, mean, median, found["units"])
 

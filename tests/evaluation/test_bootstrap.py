@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from geoguesser.evaluation.bootstrap import Resampling
+from geoguesser.errors import ConfigError
+from geoguesser.evaluation.bootstrap import BootstrapSettings, Resampling
 
 
 def errors(count: int, seed: int = 0) -> np.ndarray:
@@ -94,12 +95,12 @@ def test_many_places_give_what_scipys_bootstrap_gives():
 
 @pytest.mark.parametrize("count", [7, 8])
 def test_the_median_of_equal_weights_is_the_usual_one(count: int):
-    from geoguesser.evaluation.bootstrap import _weighted_medians
+    from geoguesser.evaluation.bootstrap import _compute_weighted_medians
 
     values = np.sort(errors(count))
-    np.testing.assert_allclose(_weighted_medians(values, np.ones((1, count))), [np.median(values)])
+    np.testing.assert_allclose(_compute_weighted_medians(values, np.ones((1, count))), [np.median(values)])
     weights = np.array([[0.0, 0.0, 5.0, *[0.0] * (count - 3)]])
-    assert _weighted_medians(values, weights)[0] == pytest.approx(values[2], abs=values[3] - values[1])
+    assert _compute_weighted_medians(values, weights)[0] == pytest.approx(values[2], abs=values[3] - values[1])
 
 
 def test_equal_values_have_no_spread():
@@ -136,3 +137,23 @@ def test_limits_move_and_stretch_with_the_values(shift: float, scale: float):
     )
     moved = resampling.medians(values * scale + shift)
     np.testing.assert_allclose(moved, resampling.medians(values) * scale + shift, rtol=1e-9, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"confidence": 2}, r"^confidence must be a number from 0\.5"),
+        ({"samples": 3}, r"^bootstrap\.samples must be an integer from 1000"),
+        ({"block_km": -1}, r"^bootstrap\.block_km must be a number from 0 to 5000"),
+    ],
+)
+def test_settings_are_checked(changes: dict[str, float], message: str):
+    def read(values: dict) -> BootstrapSettings:
+        confidence = values.pop("confidence", 0.95)
+        return BootstrapSettings.from_config({"confidence": confidence, "bootstrap": values})
+
+    defaults = {"samples": 5000, "seed": 0, "block_km": None}
+    assert read({**defaults}) == BootstrapSettings()
+    assert read(defaults | {"block_km": 20}).block_km == 20.0
+    with pytest.raises(ConfigError, match=message):
+        read(defaults | changes)

@@ -13,6 +13,7 @@ from support.run_folders import make_places, write_run
 
 from geoguesser.commands.compare import load_choices, read_config
 from geoguesser.errors import ConfigError
+from geoguesser.evaluation.bootstrap import BootstrapSettings
 from geoguesser.evaluation.comparison import (
     BETTER,
     NOT_CLEAR,
@@ -20,7 +21,6 @@ from geoguesser.evaluation.comparison import (
     WITHIN_NOISE,
     WORSE,
     Comparison,
-    ComparisonSettings,
     compare_groups,
     format_letter,
 )
@@ -30,7 +30,7 @@ from geoguesser.runs.run_folder import read_runs
 
 PLACES = make_places(200)
 HARD = np.random.default_rng(0).gamma(2.0, 15.0, 200)  # how hard each place is, for all runs
-QUICK = ComparisonSettings(samples=1000)
+QUICK = BootstrapSettings(samples=1000)
 
 
 def own_noise(seed: int, spread: float = 4.0) -> np.ndarray:
@@ -197,7 +197,7 @@ def test_what_is_clear_alone_may_not_be_among_many(tmp_path: Path, croatia):
     change = even + 2.7 * 5.0 / np.sqrt(200)  # a p-value near 0.01
     near = write_run(tmp_path / "near", PLACES, own_noise(0) + change + 100.0, changes=size(1))
     far = write_run(tmp_path / "far", PLACES, own_noise(0) + 100.0, changes=size(0, seed=4), val_km=1.0)
-    settings = ComparisonSettings(samples=5000, block_km=0.0)
+    settings = BootstrapSettings(samples=5000, block_km=0.0)
     (alone,) = (
         one.difference for one in compared(croatia, [far, near], settings=settings).entries if one.difference
     )

@@ -43,7 +43,9 @@ def run_of(count: int) -> tuple[Grid, HeadOutput, Any, Any, dict[str, Any]]:
     logits[np.arange(count), grid.assign(test)] += 3.0
     said = HeadOutput(places(count, 3), logits, to_unit(grid.class_points_deg), grid.class_sides_km)
     error_km = haversine_km(said.answers_deg, test)
-    found = compute_budget(error_km=error_km, test_deg=test, train_deg=train, region=REGION, grid=grid, said=said)
+    found = compute_budget(
+        error_km=error_km, test_deg=test, train_deg=train, region=REGION, grid=grid, output=said
+    )
     return grid, said, test, error_km, found
 
 
@@ -71,7 +73,7 @@ def test_groups_are_those_of_the_cells() -> None:
     assert group["error_km_mean"] == pytest.approx(error_km[right].mean())
     line = format_budget(found)
     assert line is not None
-    assert line.startswith(f"mean error {error_km.mean():.1f} km = the grid's ")
+    assert line.startswith(f"mean error {error_km.mean():.1f} km = floor of the grid ")
 
 
 @pytest.mark.parametrize("size", [9, 60])
@@ -130,7 +132,9 @@ def test_a_head_without_cells_has_its_places_alone(tmp_path: Path) -> None:
     test, train = places(40, 1), places(50, 0)
     error_km = haversine_km(places(40, 3), test)
     said = HeadOutput(test)
-    found = compute_budget(error_km=error_km, test_deg=test, train_deg=train, region=REGION, grid=None, said=said)
+    found = compute_budget(
+        error_km=error_km, test_deg=test, train_deg=train, region=REGION, grid=None, output=said
+    )
     assert found["by_cell"] is None
     assert found["floor_km_mean"] is None
     assert format_budget(found) is None

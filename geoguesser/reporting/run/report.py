@@ -95,7 +95,7 @@ class RunReport:
                 train_deg=self.data.train_coords_deg,
                 region=self.region,
                 grid=head.grid,
-                said=said,
+                output=said,
             ),
             "grid": results.summarise_grid(head.grid, asked, self.data.coords_deg[index]),
             "counts": results.count_places(self.data),

@@ -16,7 +16,8 @@ from support.run_folders import make_places, write_run
 
 from geoguesser.commands.compare import load_choices
 from geoguesser.commands.configs import read_config
-from geoguesser.evaluation.comparison import Comparison, ComparisonSettings, compare_groups
+from geoguesser.evaluation.bootstrap import BootstrapSettings
+from geoguesser.evaluation.comparison import Comparison, compare_groups
 from geoguesser.evaluation.intervals import Interval
 from geoguesser.geo.distance import haversine_km
 from geoguesser.geo.region import Region
@@ -39,7 +40,7 @@ def errors(seed: int) -> np.ndarray:
 
 def compared(region: Region, *folders: Path) -> Comparison:
     runs, unused = read_runs([str(folder) for folder in folders], read_config)
-    return compare_groups(runs, unused, region, ComparisonSettings(samples=1000), choices=load_choices())
+    return compare_groups(runs, unused, region, BootstrapSettings(samples=1000), choices=load_choices())
 
 
 @pytest.fixture(scope="module")
