@@ -240,8 +240,8 @@ def check_units(predicted_deg: FloatArray, true_deg: FloatArray) -> None:
         swapped_km = float(haversine_km(predicted_deg[:, ::-1], true_deg).mean())
     if len(error_km) >= 2 and swapped_km < mean_km / SWAP_FACTOR:
         raise DataError(
-            f"predictions look swapped: the mean error is {mean_km:,.0f} km, and {swapped_km:,.0f} km with latitude "
-            "and longitude exchanged. Name the columns: columns.latitude=..., columns.longitude=..."
+            f"predictions look swapped: the mean error is {mean_km:,.0f} km, and {swapped_km:,.0f} km with "
+            "latitude and longitude exchanged. Name the columns: columns.latitude=..., columns.longitude=..."
         )
 
     # All values are possible radians, and the truth does not lie near 0 N, 0 E, where radians would be right.

@@ -144,7 +144,7 @@ def test_runs_on_other_places_are_compared_on_those_they_share(tmp_path: Path, c
     assert (none.places, none.verdict) == (0, NOT_COMPARED)
     assert by_label["grid.size=2"].mean.low is None
     assert any("Not all runs were tested on the same places" in note for note in list_notes(found))
-    assert "not compared, for they share fewer than 20 test places with it" in format_headline(found)
+    assert "not compared, because they share fewer than 20 test places" in format_headline(found)
     assert not found.same_places
 
 

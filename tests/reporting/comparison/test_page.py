@@ -141,7 +141,7 @@ def test_places_that_differ_most_come_first_with_their_views(four: Comparison, c
         assert place.errors_km[base] == pytest.approx(table[base][place.uuid])
         expected = table[few].get(place.uuid, np.nan)  # one was tested on ten places, and has no say
         np.testing.assert_allclose(place.errors_km[few], expected)
-        far_km = haversine_km(place.answers_deg[[good]], place.coords_deg[None])
+        far_km = haversine_km(place.predicted_deg[[good]], place.coords_deg[None])
         np.testing.assert_allclose(far_km, place.errors_km[good], rtol=1e-4)
         if place.uuid in PLACES["uuid"][90:].tolist():
             assert place.photos is None
@@ -162,7 +162,7 @@ def test_views_that_are_gone_are_said_to_be(tmp_path: Path, croatia):
     places = find_spread_places(found, 3)
     assert [place.photos for place in places] == [None] * 3
     seen = Parsed(render_comparison(found, places, pictures=False))
-    assert "The views of 3 of them are no longer where the runs' data were" in seen.text
+    assert "The views of 3 places are no longer where the runs' data were" in seen.text
     assert f"{places[0].coords_deg[0]:.5f}° N" in seen.text
 
 
