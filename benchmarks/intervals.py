@@ -21,9 +21,9 @@ from geoguesser.arrays import FloatArray, IntArray
 from geoguesser.data.demo.land import synthetic_land
 from geoguesser.evaluation.bootstrap import Resampling
 from geoguesser.evaluation.intervals import (
-    MIN_FOR_MEAN,
+    MIN_PLACES_FOR_MEAN,
     Interval,
-    combine,
+    combine_seed_noise,
     compute_mean_interval,
     compute_median_interval,
     compute_seed_noise,
@@ -68,7 +68,7 @@ def make_pair_populations() -> dict[str, Callable[[np.random.Generator, int], Pa
 
 def name_mean_case(name: str, places: int) -> str:
     """Returns the name of a case, marked if the program gives no interval for this number of places."""
-    return name if places >= MIN_FOR_MEAN else f"(not given) {name}"
+    return name if places >= MIN_PLACES_FOR_MEAN else f"(not given) {name}"
 
 
 def holds(interval: Interval, truth: float) -> bool:
@@ -192,7 +192,7 @@ def simulate_seeds(coverage: dict[str, float]) -> None:
                     means.append(compute_mean_interval(draws.mean(first.mean(axis=0)), CONFIDENCE, first_noise))
 
                     difference = draws.mean(first.mean(axis=0) - second.mean(axis=0))
-                    noise = combine(first_noise, second_noise)
+                    noise = combine_seed_noise(first_noise, second_noise)
                     differences.append(compute_mean_interval(difference, CONFIDENCE, noise))
 
                 name = f"{n} places, {seeds} seeds, {effect} effect of seeds"

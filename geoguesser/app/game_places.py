@@ -18,7 +18,7 @@ import simplejpeg
 
 from geoguesser.arrays import FloatArray
 from geoguesser.errors import DataError, GeoguesserError, first_line
-from geoguesser.runs.run_images import Source, find_source, find_sources, read_picture, views_present
+from geoguesser.runs.run_images import Source, find_present_views, find_source, find_sources, read_picture
 
 log = logging.getLogger(__name__)
 # Longer side of a photo in the game: enough for half the width of a desktop screen.
@@ -50,7 +50,7 @@ class GamePlaces:
     def find_views(self, row: int) -> list[bool]:
         """Returns (4,) views present of a place, by heading; none if they cannot be listed, with a warning."""
         try:
-            return views_present(self.uuid[row], self.sources[row])
+            return find_present_views(self.uuid[row], self.sources[row])
         except (GeoguesserError, OSError) as error:
             log.warning("the views of %s cannot be listed (%s)", self.uuid[row], first_line(error))
             return [False] * 4

@@ -1,12 +1,11 @@
-"""Comparison: one `python -m geoguesser.compare`, from its config to a page."""
+"""Command `compare`: compares runs and writes a page."""
 
 from __future__ import annotations
 
 import json
 import logging
-from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -18,104 +17,122 @@ from geoguesser.errors import (
     StoreError,
     check_bool,
     check_int,
-    check_mapping,
-    check_number,
     first_line,
 )
-from geoguesser.evaluation.comparison import Comparison, ComparisonSettings, compare_groups
-from geoguesser.evaluation.resampling_units import check_block_km
+from geoguesser.evaluation.bootstrap import BootstrapSettings
+from geoguesser.evaluation.comparison import Comparison, compare_groups
 from geoguesser.geo.region import Region, world
-from geoguesser.reporting.comparison import report as compare_report
 from geoguesser.reporting.comparison.places import find_spread_places
+from geoguesser.reporting.comparison.report import print_comparison, write_comparison
 from geoguesser.runs.config_history import normalise_config
 from geoguesser.runs.run_folder import Run, read_runs
 
 log = logging.getLogger(__name__)
 
 
+class CompareSettings(NamedTuple):
+    """Checked config of the command.
+
+    Attributes:
+        runs: Run folders and sweep folders.
+        out: Page to write.
+        baseline: Name of a run of the baseline; None for the lowest validation error.
+        places: Number of places to show.
+        pictures: Whether the page has charts and maps.
+        bootstrap: Settings of the intervals.
+    """
+
+    runs: list[str]
+    out: Path
+    baseline: str | None
+    places: int
+    pictures: bool
+    bootstrap: BootstrapSettings
+
+
 def run_compare(cfg: DictConfig) -> Comparison:
-    """Compares runs, writes the page and its table, and prints the short report.
+    """Compares runs, writes the page and its table, and prints a short report.
 
     Args:
-        cfg: The config of conf/compare.yaml.
+        cfg: Config of conf/compare.yaml.
 
     Returns:
-        What was found.
+        The comparison.
 
     Raises:
-        GeoguesserError: What the user can mend; nothing is then written.
+        GeoguesserError: The config or the runs cannot be used; nothing is written.
     """
-    config = to_plain(cfg, known_keys("compare"))
-    settings, pictures = _settings(config), check_bool("pictures", config["pictures"])
-    shown = check_int("places", config["places"], low=0, high=100)
-    out = _out(str(config["out"]))
-    runs, unused = read_runs(_words(config["runs"]), read_config)
-    baseline = None if config["baseline"] is None else str(config["baseline"])
-    found = compare_groups(runs, unused, _region(runs), settings, choices=load_choices(), baseline=baseline)
+    settings = _read_settings(to_plain(cfg, known_keys("compare")))
+    runs, unused = read_runs(settings.runs, read_config)
+    comparison = compare_groups(
+        runs, unused, _build_region(runs), settings.bootstrap, choices=load_choices(), baseline=settings.baseline
+    )
+
+    out = settings.out
+    places = find_spread_places(comparison, settings.places)
     try:
-        table = compare_report.write_comparison(found, find_spread_places(found, shown), out, pictures=pictures)
+        table = write_comparison(comparison, places, out, pictures=settings.pictures)
     except OSError as error:
         raise StoreError.at(f"out={out}", f"cannot be written ({error.strerror or error})") from error
-    compare_report.print_comparison(found)
+
+    print_comparison(comparison)
     log.info("page: %s", out)
     log.info("table: %s", table)
-    return found
+    return comparison
 
 
 def load_choices() -> dict[tuple[str, str], str]:
-    """(group, `_target_`) -> the word that chooses it, where one word alone does."""
-    found: dict[tuple[str, str], str] = {}
-    counts: Counter[tuple[str, str]] = Counter()
+    """Returns (config group, `_target_`) -> the word that chooses it, for targets that only one word chooses."""
+    words: dict[tuple[str, str], list[str]] = {}
     for path in Path(conf_dir()).glob("*/*.yaml"):
         node = OmegaConf.to_container(OmegaConf.load(path))
-        own = node.get(path.parent.name, node) if isinstance(node, dict) else {}
-        target = own.get("_target_") if isinstance(own, dict) else None
-        if target is not None:
-            found[path.parent.name, str(target)] = path.stem
-            counts[path.parent.name, str(target)] += 1
-    return {key: word for key, word in found.items() if counts[key] == 1}
+        choice = node.get(path.parent.name, node) if isinstance(node, dict) else None
+        if isinstance(choice, dict) and choice.get("_target_") is not None:
+            words.setdefault((path.parent.name, str(choice["_target_"])), []).append(path.stem)
+    return {key: stems[0] for key, stems in words.items() if len(stems) == 1}
 
 
-def _settings(config: dict[str, Any]) -> ComparisonSettings:
-    bootstrap = check_mapping("bootstrap", config["bootstrap"], ("samples", "seed", "block_km"))
-    return ComparisonSettings(
-        confidence=check_number("confidence", config["confidence"], low=0.5, high=0.999),
-        samples=check_int("bootstrap.samples", bootstrap["samples"], low=1000, high=1_000_000),
-        seed=check_int("bootstrap.seed", bootstrap["seed"], low=0),
-        block_km=check_block_km(bootstrap["block_km"]),
+def _read_settings(config: dict[str, Any]) -> CompareSettings:
+    return CompareSettings(
+        bootstrap=BootstrapSettings.from_config(config),
+        pictures=check_bool("pictures", config["pictures"]),
+        places=check_int("places", config["places"], low=0, high=100),
+        out=_check_out(str(config["out"])),
+        runs=_check_runs(config["runs"]),
+        baseline=None if config["baseline"] is None else str(config["baseline"]),
     )
 
 
-def _words(given: Any) -> list[str]:
-    words = [given] if isinstance(given, str) else given
+def _check_runs(runs: Any) -> list[str]:
+    words = [runs] if isinstance(runs, str) else runs
     if not isinstance(words, list) or not words or not all(isinstance(word, str) and word for word in words):
         raise ConfigError.at(
-            "runs", "must name run or sweep folders", found=given,
+            "runs", "must name run or sweep folders", found=runs,
             remedy="For example python -m geoguesser.compare multirun/NAME outputs/DATE/TIME.",
         )  # fmt: skip
     return words
 
 
-def _out(given: str) -> Path:
-    out = Path(given).expanduser()
+def _check_out(name: str) -> Path:
+    out = Path(name).expanduser()
     if out.suffix not in (".html", ".htm"):
-        raise ConfigError.at("out", "must be the name of an .html file", found=given)
+        raise ConfigError.at("out", "must be the name of an .html file", found=name)
     if not out.parent.is_dir():
-        raise MissingFileError.at(f"out={given}", "must lie in a folder that exists", found=str(out.parent))
+        raise MissingFileError.at(f"out={name}", "must lie in a folder that exists", found=str(out.parent))
     return out
 
 
-def _region(runs: list[Run]) -> Region:
-    """The region of all runs; the world where they differ, or where its boundary is no longer there."""
+def _build_region(runs: list[Run]) -> Region:
+    """Returns the region of all runs; the world if their regions differ or a boundary file is gone."""
     nodes = {json.dumps(normalise_config(run.config).get("region"), sort_keys=True) for run in runs}
     if len(nodes) > 1:
         log.warning("the runs have different regions: maps and blocks are those of the world")
         return world()
+
     try:
-        made: Region = build(runs[0].config["region"], "region")
-        return made
+        region: Region = build(runs[0].config["region"], "region")
     except (GeoguesserError, KeyError) as error:
-        log.warning(
-            "the runs' region cannot be made (%s): maps and blocks are those of the world", first_line(error)
-        )
+        reason = first_line(error)
+        log.warning("the runs' region cannot be built (%s): maps and blocks are those of the world", reason)
         return world()
+    return region

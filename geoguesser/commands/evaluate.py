@@ -1,8 +1,9 @@
-"""Evaluation: one `python -m geoguesser.evaluate`: a run's answers, or any program's, against the truth."""
+"""Command `evaluate`: compares a run's predictions, or those of any program, with the truth."""
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,16 +28,16 @@ from geoguesser.errors import (
     check_mapping,
     check_number,
 )
-from geoguesser.evaluation.metrics import compute_hits, compute_metrics, compute_uncertainty_metrics
+from geoguesser.evaluation.bootstrap import BootstrapSettings
+from geoguesser.evaluation.metrics import compute_cell_accuracy, compute_coverage, compute_metrics
 from geoguesser.evaluation.prediction_files import (
-    PREDICTED,
-    TRUE,
+    PREDICTED_WORDS,
+    TRUE_WORDS,
     ColumnNames,
-    check_alike,
+    check_units,
     match_rows,
-    read_points,
+    read_coordinates,
 )
-from geoguesser.evaluation.resampling_units import check_block_km
 from geoguesser.geo.distance import haversine_km
 from geoguesser.geo.region import Region
 from geoguesser.inference.batch_inference import PredictedBatch, check_store, predict_places, predict_store
@@ -44,187 +45,209 @@ from geoguesser.inference.ensemble import Ensemble
 from geoguesser.inference.inputs import InputPlace
 from geoguesser.inference.loading import choose_device, load_runs
 from geoguesser.inference.predictions import Predictions, concatenate
-from geoguesser.reporting import evaluation as evaluation_report
+from geoguesser.reporting.evaluation import check_folder, print_evaluation, write_evaluation
 
 log = logging.getLogger(__name__)
 SPLITS = (*NAMES, "unused")
+MAX_BROKEN_WARNINGS = 10
 POINT = ["latitude", "longitude"]
 TRUE_POINT = [f"true_{name}" for name in POINT]
-WAYS = (
-    "Give run=RUN alone (its test places), run=RUN with 'data.roots=[A]' or data.path=STORE, or predictions=FILE "
+USAGE = (
+    "Give only run=RUN (its test places), run=RUN with 'data.roots=[A]' or data.path=STORE, or predictions=FILE "
     "truth=FILE."
 )
 
 
 class EvaluatedPlaces(NamedTuple):
-    """What is evaluated: answers and truth, the region, counts of what is left out, and all that was answered."""
+    """Predictions with the truth.
+
+    Attributes:
+        table: uuid, latitude, longitude, true_latitude, true_longitude, and columns for errors.csv.
+        region: Region of the places.
+        counts: Numbers of places that are left out, by reason.
+        predictions: Predictions with cells and uncertainty; None if only points are known.
+    """
 
     table: pd.DataFrame
     region: Region
     counts: dict[str, int]
-    answers: Predictions | None = None
+    predictions: Predictions | None = None
 
 
 def run_evaluate(cfg: DictConfig) -> dict[str, Any]:
-    """Evaluates, writes the folder `out` and prints the figures.
+    """Evaluates predictions, writes the folder `out` and prints the metrics.
 
     Args:
-        cfg: The config of conf/evaluate.yaml.
+        cfg: Config of conf/evaluate.yaml.
 
     Returns:
-        What evaluation.json holds.
+        Content of evaluation.json.
 
     Raises:
-        GeoguesserError: What the user can mend; nothing is then written.
+        GeoguesserError: The config or the data cannot be used; nothing is written.
     """
     config = to_plain(cfg, known_keys("evaluate"))
-    bootstrap = check_mapping("bootstrap", config["bootstrap"], ("samples", "seed", "block_km"))
-    settings: dict[str, Any] = {
-        "confidence": check_number("confidence", config["confidence"], low=0.5, high=0.999),
-        "samples": check_int("bootstrap.samples", bootstrap["samples"], low=1000, high=1_000_000),
-        "seed": check_int("bootstrap.seed", bootstrap["seed"], low=0),
-        "block_km": check_block_km(bootstrap["block_km"]),
-    }
-    pictures = check_bool("pictures", config["pictures"])
+    settings = BootstrapSettings.from_config(config)
+    pictures, out = check_bool("pictures", config["pictures"]), Path(str(config["out"])).expanduser()
     check_int("batch_size", config["batch_size"], low=1)
     check_choice("on_missing", config["on_missing"], ("error", "skip"))
-    out = Path(str(config["out"])).expanduser()
-    evaluation_report.check_folder(out)
-    ready = _from_files(config) if config["predictions"] is not None else _from_run(config)
-    predicted_deg, true_deg = (ready.table[names].to_numpy(dtype=np.float64) for names in (POINT, TRUE_POINT))
-    table = ready.table.assign(error_km=haversine_km(predicted_deg, true_deg))
-    found = compute_metrics(predicted_deg, true_deg, ready.region, **settings)
-    found["counts"] = ready.counts
-    if ready.answers is not None:
-        found |= {
-            "cells": compute_hits(ready.answers, true_deg),
-            "sureness": compute_uncertainty_metrics(ready.answers, true_deg),
-        }
+    check_folder(out)
+
+    is_table = config["predictions"] is not None
+    places = _read_tables(config) if is_table else _evaluate_run(config)
+    predicted_deg, true_deg = (places.table[names].to_numpy(dtype=np.float64) for names in (POINT, TRUE_POINT))
+    table = places.table.assign(error_km=haversine_km(predicted_deg, true_deg))
+
+    evaluation = compute_metrics(predicted_deg, true_deg, places.region, settings)
+    evaluation["counts"] = places.counts
+    if places.predictions is not None:
+        evaluation["cells"] = compute_cell_accuracy(places.predictions, true_deg)
+        evaluation["sureness"] = compute_coverage(places.predictions, true_deg)
+
     try:
-        evaluation_report.write_evaluation(out, found, table, ready.region, pictures=pictures)
+        write_evaluation(out, evaluation, table, places.region, pictures=pictures)
     except OSError as error:
         raise StoreError.at(f"out={out}", f"cannot be written ({error.strerror or error})") from error
-    evaluation_report.print_evaluation(found, out)
-    return found
+    print_evaluation(evaluation, out)
+    return evaluation
 
 
-def _from_files(config: dict[str, Any]) -> EvaluatedPlaces:
-    """Predictions of any program, with a file of the truth, or with the truth in columns of their own."""
+def _read_tables(config: dict[str, Any]) -> EvaluatedPlaces:
+    """Reads predictions of any program, with a table of the truth or with the truth in columns beside them."""
     if config["run"] is not None:
-        raise ConfigError.at("run", "must not be given with predictions", found=config["run"], remedy=WAYS)
-    given = Path(str(config["predictions"])).expanduser()
-    truth = given if config["truth"] is None else Path(str(config["truth"])).expanduser()
-    named = {key: check_mapping(key, config[key], ("id", *POINT, "units")) for key in ("columns", "truth_columns")}
-    parts = []
-    for key, file, own, words in (
-        ("predictions", given, "columns", PREDICTED),
-        ("truth", truth, "truth_columns", TRUE),
-    ):
-        names = {name: named[own][name] for name in ("id", *POINT)}
-        marked = config["truth"] is None and own == "truth_columns"
-        told, units = ColumnNames(own, words, marked, **names), str(named[own]["units"])
-        parts.append(read_points(file, key, told, units, blank=key == "predictions"))
-    table, missing, extra = match_rows(*parts)
+        raise ConfigError.at("run", "must not be given with predictions", found=config["run"], remedy=USAGE)
+    columns, true_columns = (
+        check_mapping(key, config[key], ("id", *POINT, "units")) for key in ("columns", "truth_columns")
+    )
+
+    file = Path(str(config["predictions"])).expanduser()
+    true_file = file if config["truth"] is None else Path(str(config["truth"])).expanduser()
+    names = ColumnNames("columns", PREDICTED_WORDS, **_without_units(columns))
+    points = read_coordinates(file, "predictions", names, str(columns["units"]), blank=True)
+    names = ColumnNames("truth_columns", TRUE_WORDS, config["truth"] is None, **_without_units(true_columns))
+    truth = read_coordinates(true_file, "truth", names, str(true_columns["units"]))
+
+    table, missing, extra = match_rows(points, truth)
     if missing and config["on_missing"] == "error":
         raise DataError.at(
-            f"predictions={given}", f"must hold every place of the truth, {missing} are missing",
-            remedy="To leave them out, which flatters: on_missing=skip.",
+            f"predictions={file}", f"must hold every place of the truth, {missing} are missing",
+            remedy="To leave them out, which improves the metrics: on_missing=skip.",
         )  # fmt: skip
-    check_alike(table[POINT].to_numpy(), table[TRUE_POINT].to_numpy())
+    check_units(table[POINT].to_numpy(), table[TRUE_POINT].to_numpy())
+
     region: Region = build(config["region"], "region")
-    away_km = region.distance_to_land_km(table[TRUE_POINT].to_numpy())
-    if away_km.max() > FAR_KM:
-        log.warning(
-            "%d of %d true places lie more than %g km from region %s, up to %.0f km: is it theirs, and are their "
-            "latitudes and longitudes not swapped?",
-            int((away_km > FAR_KM).sum()), len(table), FAR_KM, region.name, away_km.max(),
-        )  # fmt: skip
+    _warn_of_distant_places(table[TRUE_POINT].to_numpy(), region)
     counts = {"places_without_a_prediction_left_out": missing, "predictions_of_no_place": extra}
     return EvaluatedPlaces(table[["uuid", *POINT, *TRUE_POINT]], region, counts)
 
 
-def _from_run(config: dict[str, Any]) -> EvaluatedPlaces:
-    if config["run"] is None:
-        raise ConfigError.at("run", "must be given, or predictions", found=None, remedy=WAYS)
-    keys = ("roots", "path", "split", "missing_views", "far_km", "on_bad")
-    data = check_mapping("data", config["data"], keys)
-    split = None if data["split"] is None else check_choice("data.split", data["split"], SPLITS)
-    if data["roots"] is not None and data["path"] is not None:
-        raise ConfigError.at("data.path", "must not be given with data.roots", found=data["path"], remedy=WAYS)
-    if config["truth"] is not None:
-        raise ConfigError.at("truth", "is for predictions=FILE, not for a run", found=config["truth"], remedy=WAYS)
-    if split is not None and data["roots"] is None and data["path"] is None:
-        raise ConfigError.at("data.split", "needs data.roots or data.path", found=split, remedy=WAYS)
-    ensemble = load_runs(config["run"], device=choose_device(str(config["device"])))
+def _without_units(columns: dict[str, Any]) -> dict[str, Any]:
+    return {name: columns[name] for name in ("id", *POINT)}
+
+
+def _warn_of_distant_places(true_deg: np.ndarray[Any, Any], region: Region) -> None:
+    distance_km = region.distance_to_land_km(true_deg)
+    if distance_km.max() > FAR_KM:
+        log.warning(
+            "%d of %d true places lie more than %g km from region %s, up to %.0f km: check the region, and that "
+            "latitude and longitude are not swapped",
+            int((distance_km > FAR_KM).sum()), len(true_deg), FAR_KM, region.name, distance_km.max(),
+        )  # fmt: skip
+
+
+def _evaluate_run(config: dict[str, Any]) -> EvaluatedPlaces:
+    """Predicts labelled places of a store or of folders; without either, reads the run's test predictions."""
+    run, data = _check_run(config)
+    ensemble = load_runs(run, device=choose_device(str(config["device"])))
     if data["roots"] is None and data["path"] is None:
-        return _own_test(config["run"], ensemble.region)
-    masks = check_choice("data.missing_views", data["missing_views"], ("mask", "drop")) == "mask"
+        return _read_test(run, ensemble.region)
+
+    mask = check_choice("data.missing_views", data["missing_views"], ("mask", "drop")) == "mask"
     findings = Findings(dict(data["on_bad"] or {}))
     far_km = check_number("data.far_km", data["far_km"], low=0.0)
-    size = config["batch_size"]
+    batch_size, split = config["batch_size"], data["split"]
     if data["path"] is not None:
         store = Store.open(str(data["path"]))
         check_store(ensemble, store, "data.path")
-        whole = store.table()
-        table = drop_far(whole.assign(at=np.arange(len(whole))), ensemble.region, findings, far_km)
-        table = _of_split(table, "store_split", split)
-        rows = table["at"].to_numpy()
-        return _answered(table, predict_store(ensemble, store, rows, batch_size=size), ensemble, findings)
+        table = store.table()
+        table = drop_far(table.assign(row=np.arange(len(table))), ensemble.region, findings, far_km)
+        table = _select_split(table, "store_split", split)
+        batches = predict_store(ensemble, store, table["row"].to_numpy(), batch_size=batch_size)
+        return _collect_batches(table, batches, ensemble, findings)
+
     roots = [data["roots"]] if isinstance(data["roots"], str) else data["roots"]
-    table = read_places(roots, ensemble.region, findings, far_km=far_km, mask=masks)
-    column = "split" if "split" in table else "folder_split"
-    table = _of_split(table, column, split)
-    asked = [InputPlace(uuid, files) for uuid, files in zip(table["uuid"], list_files(table), strict=True)]
-    return _answered(table, predict_places(ensemble, asked, batch_size=size), ensemble, findings)
+    table = read_places(roots, ensemble.region, findings, far_km=far_km, mask=mask)
+    table = _select_split(table, "split" if "split" in table else "folder_split", split)
+    inputs = [InputPlace(uuid, files) for uuid, files in zip(table["uuid"], list_files(table), strict=True)]
+    return _collect_batches(table, predict_places(ensemble, inputs, batch_size=batch_size), ensemble, findings)
 
 
-def _of_split(table: pd.DataFrame, column: str, split: str | None) -> pd.DataFrame:
-    """The places of one split; all where none is asked for."""
+def _check_run(config: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    """Checks the keys `run` and `data` before the run is loaded."""
+    if config["run"] is None:
+        raise ConfigError.at("run", "must be given, or predictions", found=None, remedy=USAGE)
+
+    keys = ("roots", "path", "split", "missing_views", "far_km", "on_bad")
+    data = check_mapping("data", config["data"], keys)
+    if data["split"] is not None:
+        check_choice("data.split", data["split"], SPLITS)
+    if data["roots"] is not None and data["path"] is not None:
+        raise ConfigError.at("data.path", "must not be given with data.roots", found=data["path"], remedy=USAGE)
+    if config["truth"] is not None:
+        raise ConfigError.at("truth", "must be given only with predictions", found=config["truth"], remedy=USAGE)
+    if data["split"] is not None and data["roots"] is None and data["path"] is None:
+        raise ConfigError.at("data.split", "needs data.roots or data.path", found=data["split"], remedy=USAGE)
+    return config["run"], data
+
+
+def _select_split(table: pd.DataFrame, column: str, split: str | None) -> pd.DataFrame:
     table = table if split is None else table[table[column] == split]
     if table.empty:
         raise DataError.at("data", f"must hold places of split {split}" if split else "must hold a place")
     return table
 
 
-def _own_test(run: Any, region: Region) -> EvaluatedPlaces:
-    """The run's own test places, from what its test wrote."""
-    file = Path(run if isinstance(run, str) else run[0]).expanduser() / "predictions_test.csv"
+def _read_test(run: Any, region: Region) -> EvaluatedPlaces:
+    """Reads the predictions that the run's own test wrote."""
     if not isinstance(run, str) and len(run) > 1:
-        raise ConfigError.at("data", "must be given for several runs", found=None, remedy=WAYS)
+        raise ConfigError.at("data", "must be given for several runs", found=None, remedy=USAGE)
+    file = Path(run if isinstance(run, str) else run[0]).expanduser() / "predictions_test.csv"
     if not file.is_file():
-        raise MissingFileError.at(f"run={run}", "must be a folder with predictions_test.csv", remedy=WAYS)
+        raise MissingFileError.at(f"run={run}", "must be a folder with predictions_test.csv", remedy=USAGE)
     table = pd.read_csv(file, dtype={"uuid": str})
     return EvaluatedPlaces(table.drop(columns="error_km"), region, {})
 
 
-def _answered(table: pd.DataFrame, batches: Any, ensemble: Ensemble, findings: Findings) -> EvaluatedPlaces:
-    """Answers all places of a table; those without a whole view are left out, counted and named."""
+def _collect_batches(
+    table: pd.DataFrame, batches: Iterable[PredictedBatch], ensemble: Ensemble, findings: Findings
+) -> EvaluatedPlaces:
+    """Predicts all places of a table. Places without a readable view are left out, counted and named."""
     parts: list[Predictions] = []
-    told: list[np.ndarray[Any, Any]] = []
-    unseen, noted = 0, 0
-    batch: PredictedBatch
+    rows: list[np.ndarray[Any, Any]] = []
+    unseen, broken = 0, 0
     with tqdm(total=len(table), desc="evaluating", unit=" places", disable=None) as bar:
         for batch in batches:
             seen = batch.there.any(axis=1)
+            unseen += int((~seen).sum())
             if batch.answers is not None:
                 parts.append(batch.answers)
-                told.append(batch.rows[seen])
-            unseen += int((~seen).sum())
+                rows.append(batch.rows[seen])
             for row, notes in zip(batch.rows, batch.broken, strict=True):
-                noted += bool(notes)
-                if notes and noted <= 10:
+                broken += bool(notes)
+                if notes and broken <= MAX_BROKEN_WARNINGS:
                     log.warning("%s: %s", table["uuid"].iloc[row], "; ".join(notes))
             bar.update(len(batch.rows))
     if not parts:
         raise DataError.at("data", "must hold a place with a whole view", found=f"{len(table)} without")
-    answers, own = concatenate(parts), table.iloc[np.concatenate(told)]
-    truth = get_coords(own)
-    found = pd.DataFrame({"uuid": own["uuid"].to_numpy()})
-    found[POINT], found[TRUE_POINT] = answers.coords_deg, truth
-    if answers.expected_error_km is not None:
-        found["expected_error_km"] = answers.expected_error_km
-    for level, radius_km in (answers.radius_km or {}).items():
-        found[f"radius_{level}_km"] = radius_km
+
+    predictions, places = concatenate(parts), table.iloc[np.concatenate(rows)]
+    evaluated = pd.DataFrame({"uuid": places["uuid"].to_numpy()})
+    evaluated[POINT], evaluated[TRUE_POINT] = predictions.coords_deg, get_coords(places)
+    if predictions.expected_error_km is not None:
+        evaluated["expected_error_km"] = predictions.expected_error_km
+    for level, radius_km in (predictions.radius_km or {}).items():
+        evaluated[f"radius_{level}_km"] = radius_km
+
     counts = {f"left out: {kind}": count for kind, count in findings.counts().items()}
-    counts |= {"places_without_a_whole_view_left_out": unseen, "places_with_broken_views": noted}
-    return EvaluatedPlaces(found, ensemble.region, counts, answers)
+    counts |= {"places_without_a_whole_view_left_out": unseen, "places_with_broken_views": broken}
+    return EvaluatedPlaces(evaluated, ensemble.region, counts, predictions)

@@ -32,7 +32,7 @@ from geoguesser.inference import predictor as locator
 from geoguesser.model.backbone import Backbone
 from geoguesser.reporting.run import result as results
 from geoguesser.reporting.run.report import RunReport
-from geoguesser.runs.redaction import redact_config, remove_secrets
+from geoguesser.runs.config_keys import redact_config, remove_secrets
 from geoguesser.system.cpu import limit_threads
 from geoguesser.system.files import write_csv, write_json
 from geoguesser.system.memo import Memo

@@ -1,4 +1,4 @@
-"""Baselines: what a run must beat, computed from the training places alone (a ridge's strength on validation)."""
+"""Baselines that a run must beat. They learn from the training places; validation selects the ridge strength."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from geoguesser.arrays import FloatArray
+from geoguesser.arrays import FloatArray, IntArray
 from geoguesser.geo.distance import from_unit, haversine_km, to_unit
 from geoguesser.geo.median import spherical_median
 from geoguesser.geo.region import PlaneRegion, Region
@@ -17,19 +17,22 @@ from geoguesser.model.metrics import summarise_errors
 
 PooledFeatures = npt.NDArray[np.float32]
 MEDIAN_CANDIDATES = 1000
-RIDGE_STRENGTHS = tuple(10.0**power for power in range(-2, 3))  # per training place; features have deviation 1
+MAX_CHUNK_PLACES = 256
+
+# Per training place, so that a strength means the same for any number of places. Features have deviation 1.
+RIDGE_STRENGTHS = tuple(10.0**power for power in range(-2, 3))
 
 
-def fit_constant(train_deg: FloatArray, test_deg: FloatArray, diagonal_km: float) -> dict[str, Any]:
-    """Always answering the training places' geometric median, the best constant for the mean distance.
+def evaluate_constant(train_deg: FloatArray, test_deg: FloatArray, diagonal_km: float) -> dict[str, Any]:
+    """Evaluates the geometric median of the training places, the constant of least mean distance.
 
     Args:
         train_deg: (M, 2) training places.
         test_deg: (N, 2) test places.
-        diagonal_km: For the game score.
+        diagonal_km: Diagonal of the region, for the game score.
 
     Returns:
-        The error summary, and the point itself.
+        Summary of the errors, and the point as `latitude` and `longitude` in degrees.
     """
     # Equal weights name no heaviest places. In a random order, the candidates for a start are a random sample,
     # which finds the best of several minima around the world.
@@ -42,125 +45,168 @@ def fit_constant(train_deg: FloatArray, test_deg: FloatArray, diagonal_km: float
     return summary | {"latitude": float(point[0]), "longitude": float(point[1])}
 
 
-def predict_nearest(
+def evaluate_nearest_views(
     train_deg: FloatArray,
     test_deg: FloatArray,
     train_thumbnails: npt.NDArray[np.uint8],
     test_thumbnails: npt.NDArray[np.uint8],
     diagonal_km: float,
 ) -> dict[str, Any]:
-    """Answering with the training place whose views look most alike: 8 x 8 thumbnails, Euclidean distance.
+    """Evaluates the training place with the most similar views, by Euclidean distance of 8 x 8 thumbnails.
 
-    Each view is brought to mean 0 and deviation 1 first, so that weather does not decide.
+    Each view is standardised first, so that brightness and contrast do not decide.
 
     Args:
         train_deg: (M, 2) training places.
         test_deg: (N, 2) test places.
-        train_thumbnails: (M, 4, 3, 8, 8).
-        test_thumbnails: (N, 4, 3, 8, 8).
-        diagonal_km: For the game score.
+        train_thumbnails: (M, 4, 3, 8, 8) uint8.
+        test_thumbnails: (N, 4, 3, 8, 8) uint8.
+        diagonal_km: Diagonal of the region, for the game score.
+
+    Returns:
+        Summary of the errors.
     """
-    train, test = _standardised(train_thumbnails), _standardised(test_thumbnails)
-    squares = np.sum(train * train, axis=1)
-    chosen = [
-        np.argmin(squares - 2.0 * (test[start : start + 256] @ train.T), axis=1)
-        for start in range(0, len(test), 256)
-    ]
-    return summarise_errors(haversine_km(test_deg, train_deg[np.concatenate(chosen)]), diagonal_km)
+    train, test = _standardise_views(train_thumbnails), _standardise_views(test_thumbnails)
+
+    # |test - train|^2 = |test|^2 - 2 test . train + |train|^2. Its first term is the same for all training places.
+    nearest = _find_best(train, test, np.sum(train * train, axis=1))
+    return summarise_errors(haversine_km(test_deg, train_deg[nearest]), diagonal_km)
 
 
-def _standardised(thumbnails: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+def _standardise_views(thumbnails: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
     flat = thumbnails.reshape(len(thumbnails), 4, -1).astype(np.float32)
     flat -= flat.mean(axis=2, keepdims=True)
     flat /= flat.std(axis=2, keepdims=True) + 1.0
     return flat.reshape(len(thumbnails), -1)
 
 
+def _find_best(train: PooledFeatures, test: PooledFeatures, penalty: npt.NDArray[np.float32] | float) -> IntArray:
+    """Returns (N,) the training place that maximises 2 test . train - penalty, in chunks of test places."""
+    starts = range(0, len(test), MAX_CHUNK_PLACES)
+    chunks = (test[start : start + MAX_CHUNK_PLACES] for start in starts)
+    return np.concatenate([np.argmax(2.0 * (chunk @ train.T) - penalty, axis=1) for chunk in chunks])
+
+
 def pool_views(features: Tensor, mask: Tensor) -> PooledFeatures:
-    """(N, 4, D) features of views and their (N, 4) mask -> (N, D) the mean of the views that are there."""
+    """Returns the mean features of the views present.
+
+    Args:
+        features: (N, 4, D) features of views.
+        mask: (N, 4) views present.
+
+    Returns:
+        (N, D) means; zeros for a place without views.
+    """
     weights = mask.to(features.dtype)
     weights /= weights.sum(dim=1, keepdim=True).clamp(min=1.0)
     return torch.einsum("nvd,nv->nd", features, weights).numpy()
 
 
 def standardise(train: PooledFeatures, *others: PooledFeatures) -> list[PooledFeatures]:
-    """The training places' (M, D) features at mean 0 and deviation 1; others' by the same mean and deviation."""
+    """Scales features by the mean and the deviation of the training places.
+
+    Args:
+        train: (M, D) features of training places.
+        others: Features of other places, each (N, D).
+
+    Returns:
+        `train` with mean 0 and deviation 1, then the others. Constant features become 0.
+    """
     mean, deviation = train.mean(axis=0), train.std(axis=0)
     deviation[deviation < 1e-6] = 1.0
-    return [(one - mean) / deviation for one in (train, *others)]
+    return [(features - mean) / deviation for features in (train, *others)]
 
 
-def find_nearest_features(
+def evaluate_nearest_features(
     train_deg: FloatArray, test_deg: FloatArray, train: PooledFeatures, test: PooledFeatures, diagonal_km: float
 ) -> dict[str, Any]:
-    """Answering with the training place whose features point most nearly the same way (cosine similarity).
+    """Evaluates the training place with the most similar features, by cosine similarity.
 
     Args:
         train_deg: (M, 2) training places.
         test_deg: (N, 2) test places.
         train: (M, D) from `standardise`.
-        test: (N, D) likewise.
-        diagonal_km: For the game score.
+        test: (N, D) from `standardise`.
+        diagonal_km: Diagonal of the region, for the game score.
+
+    Returns:
+        Summary of the errors.
     """
-    towards = train / np.maximum(np.linalg.norm(train, axis=1, keepdims=True), 1e-12)
-    chosen = [np.argmax(test[start : start + 256] @ towards.T, axis=1) for start in range(0, len(test), 256)]
-    return summarise_errors(haversine_km(test_deg, train_deg[np.concatenate(chosen)]), diagonal_km)
+    directions = train / np.maximum(np.linalg.norm(train, axis=1, keepdims=True), 1e-12)
+    return summarise_errors(haversine_km(test_deg, train_deg[_find_best(directions, test, 0.0)]), diagonal_km)
 
 
-def predict_ridge(
+def evaluate_ridge(
     train_deg: FloatArray,
     val_deg: FloatArray,
     test_deg: FloatArray,
     features: tuple[PooledFeatures, PooledFeatures, PooledFeatures],
     region: Region,
 ) -> dict[str, Any]:
-    """Ridge regression from features to CRS metres (for the world to unit vectors); answers at sea go to the land.
+    """Evaluates ridge regression from features to metres of the CRS, or to unit vectors for the world.
+
+    Points off the region are moved to its land.
 
     Args:
         train_deg: (M, 2) training places.
-        val_deg: (V, 2) validation places, V at least 1; the strength is that of their least mean error.
+        val_deg: (V, 2) validation places, V at least 1. The strength of least mean validation error is used.
         test_deg: (N, 2) test places.
         features: (M, D), (V, D) and (N, D), from `standardise`.
-        region: Whose space is regressed to.
+        region: Region whose coordinates are the targets.
 
     Returns:
-        The error summary, and the strength per training place.
+        Summary of the errors, and the `strength` per training place.
     """
     train, val, test = features
-    space = region.to_space(train_deg)
-    mean, unit = space.mean(axis=0), float(space.std()) or 1.0
-    weights = fit_ridge(train, (space - mean) / unit, [len(train) * one for one in RIDGE_STRENGTHS])
-    errors = [haversine_km(_answers(region, val @ one * unit + mean), val_deg).mean() for one in weights]
-    best = int(np.argmin(errors))
-    answers = region.snap(_answers(region, test @ weights[best] * unit + mean))
-    summary = summarise_errors(haversine_km(answers, test_deg), region.diagonal_km)
+    targets = region.to_space(train_deg)
+    mean, scale = targets.mean(axis=0), float(targets.std()) or 1.0
+    strengths = [len(train) * strength for strength in RIDGE_STRENGTHS]
+    weights = fit_ridge(train, (targets - mean) / scale, strengths)
+
+    val_km = [haversine_km(_to_degrees(region, val @ fit * scale + mean), val_deg).mean() for fit in weights]
+    best = int(np.argmin(val_km))
+
+    predicted_deg = region.snap(_to_degrees(region, test @ weights[best] * scale + mean))
+    summary = summarise_errors(haversine_km(predicted_deg, test_deg), region.diagonal_km)
     return summary | {"strength": RIDGE_STRENGTHS[best]}
 
 
 def fit_ridge(x: PooledFeatures, y: FloatArray, strengths: list[float]) -> list[FloatArray]:
-    """The (D, d) weights that minimise |x w - y|^2 + strength |w|^2, for each strength.
+    """Fits the weights w that minimise |x w - y|^2 + strength |w|^2, for each strength.
+
+    With D features and M places, the solution is
+
+        w = (x' x + strength I)^-1 x' y    (primal, D x D)
+          = x' (x x' + strength I)^-1 y    (dual, M x M),
+
+    because (x' x + s I) x' = x' (x x' + s I). The smaller matrix is factorised by Cholesky once per strength, in
+    32 bits: at 1,280 features an eigendecomposition takes as long as 50 factorisations.
 
     Args:
-        x: (M, D) of mean 0, so that no intercept is needed.
-        y: (M, d) of mean 0.
-        strengths: Each above 0.
+        x: (M, D) features of mean 0, so that no intercept is needed.
+        y: (M, d) targets of mean 0.
+        strengths: Penalties, each above 0.
 
-    Solved by Cholesky's factors of the smaller Gram matrix, once per strength, in 32 bits: at 1,280 features an
-    eigendecomposition takes as long as 50 of these.
+    Returns:
+        (D, d) weights for each strength.
+
+    Source: C. Saunders, A. Gammerman and V. Vovk, "Ridge Regression Learning Algorithm in Dual Variables",
+    ICML 1998.
     """
     primal = len(x) >= x.shape[1]
     gram = torch.from_numpy(x.T @ x if primal else x @ x.T)
     right = torch.from_numpy(x.T @ y.astype(np.float32) if primal else y.astype(np.float32))
-    diagonal, found = gram.diagonal().clone(), []
+
+    diagonal, weights = gram.diagonal().clone(), []
     for strength in strengths:
         gram.diagonal().copy_(diagonal + strength)
-        solved = torch.cholesky_solve(right, torch.linalg.cholesky(gram)).numpy()
-        found.append((solved if primal else x.T @ solved).astype(np.float64))
-    return found
+        solution = torch.cholesky_solve(right, torch.linalg.cholesky(gram)).numpy()
+        weights.append((solution if primal else x.T @ solution).astype(np.float64))
+    return weights
 
 
-def _answers(region: Region, points: FloatArray) -> FloatArray:
-    """(N, 2) in degrees; in the plane from within the land's bounding box, for far off a CRS has no inverse."""
+def _to_degrees(region: Region, points: FloatArray) -> FloatArray:
+    """Returns (N, 2) degrees. A plane's points are clipped to the land's bounds: far off, a CRS has no inverse."""
     if isinstance(region, PlaneRegion):
         west, south, east, north = region.land_m.bounds
         points = np.clip(points, (west, south), (east, north))

@@ -1,156 +1,234 @@
-"""Bootstrap: how far a mean or a median of errors would stray, had other places been tested. Pure statistics.
+"""Bootstrap of means and medians over places, or over map blocks whose places have correlated errors.
 
-What is drawn are units: places, or blocks of the map with all their places, where near places share their luck.
+Notation. Place i has the value y_i and belongs to unit g (a place or a block). Unit g has n_g places, and there
+are G units. A resample draws G units with replacement: unit g is drawn c_g times.
+
+Mean. The mean m = sum_i y_i / sum_g n_g is a ratio of sums over units. With the residual sums
+
+    r_g = sum over i in g of (y_i - m),
+
+its linearised standard error is
+
+    se = sqrt(G / (G - 1) sum_g r_g^2) / sum_g n_g,                                                             (1)
+
+which for units of one place is the usual standard error of a mean. The mean m* of a resample differs from m by
+
+    d = m* - m = sum_g c_g r_g / sum_g c_g n_g,                                                                 (2)
+
+its residual sums are r_g - d n_g, and so its own standard error is (1) with
+
+    sum_g c_g (r_g - d n_g)^2 = sum_g c_g r_g^2 - 2 d sum_g c_g r_g n_g + d^2 sum_g c_g n_g^2.                  (3)
+
+All sums in (2) and (3) are products of the counts c with the columns n, r, r^2, r n and n^2.
+
+Interval. The bootstrap-t takes the distribution of (m* - m) / se* for that of (m - truth) / se. A margin above the
+mean therefore follows from the lower tail of the resamples, and a margin below it from the upper tail.
+
+Sources:
+    W. G. Cochran, "Sampling Techniques" (1977), section 9A.4: means over units of unequal size.
+    B. Efron and R. J. Tibshirani, "An Introduction to the Bootstrap" (1993), section 12.5: the bootstrap-t.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy import stats
 
 from geoguesser.arrays import FloatArray, IntArray
+from geoguesser.errors import check_int, check_mapping, check_number
 
-CHUNK = 4_000_000  # numbers at once: 32 MB
-KEPT = 8_000_000  # draws that are small enough to be kept for all runs on the same places
+MAX_CHUNK_SIZE = 4_000_000  # numbers: 32 MB
+MAX_CACHED_COUNTS = 8_000_000  # numbers: 64 MB, shared by all runs on the same places
+
+
+@dataclass(frozen=True)
+class BootstrapSettings:
+    """Settings of the intervals.
+
+    Attributes:
+        confidence: Confidence level of all intervals, between 0.5 and 1.
+        samples: Number of bootstrap samples.
+        seed: Seed of the bootstrap samples.
+        block_km: Side of the map blocks that are resampled, as for `make_units`.
+    """
+
+    confidence: float = 0.95
+    samples: int = 5000
+    seed: int = 0
+    block_km: float | None = None
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> BootstrapSettings:
+        """Reads the keys `confidence` and `bootstrap` of a config.
+
+        Raises:
+            ConfigError: A key is missing or unknown, or its value is out of range.
+        """
+        bootstrap = check_mapping("bootstrap", config["bootstrap"], ("samples", "seed", "block_km"))
+        block_km = bootstrap["block_km"]
+        return cls(
+            confidence=check_number("confidence", config["confidence"], low=0.5, high=0.999),
+            samples=check_int("bootstrap.samples", bootstrap["samples"], low=1000, high=1_000_000),
+            seed=check_int("bootstrap.seed", bootstrap["seed"], low=0),
+            block_km=None if block_km is None else check_number("bootstrap.block_km", block_km, low=0, high=5000),
+        )
 
 
 @dataclass(frozen=True)
 class BootstrapMean:
-    """A mean, its standard error, and how (mean - truth) / error is distributed, by the bootstrap.
+    """A mean with its standard error and the bootstrap distribution of its studentised error.
 
     Attributes:
         value: The mean.
-        error: Its standard error; 0 where all values are the same.
-        freedom: Degrees of freedom: units less one.
-        studentised: (B,) ascending: (mean* - mean) / error* of each resample.
+        standard_error: Standard error (1); 0 if all values are equal.
+        degrees_of_freedom: Number of units less one.
+        studentised: (B,) ascending values of (m* - m) / se*, one per resample.
     """
 
     value: float
-    error: float
-    freedom: int
+    standard_error: float
+    degrees_of_freedom: int
     studentised: FloatArray
 
-    def reach(self, miss: float, *, towards_even: float = 1.0) -> tuple[float, float]:
-        """How far the limits of an interval lie below and above the mean.
+    def compute_margins(self, alpha: float, *, symmetrise: float = 1.0) -> tuple[float, float]:
+        """Returns the distances of the limits of an interval below and above the mean.
 
-        Each limit is the farther one of two: Student's t, right for values that lie evenly about their mean
-        but too narrow above the mean of skewed ones, as errors are; and the bootstrap-t (widened as percentiles
-        are), right for skewed values but too narrow for few values with heavy tails, as differences of errors.
+        Each limit is the farther of two. Student's t is right for symmetric values, but too narrow above the mean
+        of right-skewed values such as errors. The bootstrap-t, with tails as for percentiles, is right for skewed
+        values, but too narrow for few values with heavy tails such as differences of errors.
 
         Args:
-            miss: How seldom the interval may miss the truth, above 0 and below 1: 0.05 for 95 %.
-            towards_even: Where Student's t lies farther, how much of the way to it is gone, from 0 to 1.
+            alpha: Probability that the interval misses the truth, between 0 and 1: 0.05 for 95 %.
+            symmetrise: Where Student's t is farther, the part of the way towards it, from 0 to 1.
 
         Returns:
             Two distances, at least 0.
 
-        Source: B. Efron and R. J. Tibshirani, "An Introduction to the Bootstrap" (1993), section 12.5 for the
-        bootstrap-t. Taking the farther one is our own choice: benchmarks/intervals.py shows what it covers.
+        Source: module docstring for the bootstrap-t. Taking the farther limit is a choice of this project;
+        benchmarks/intervals.py measures its coverage.
         """
-        if self.error == 0.0:
+        if self.standard_error == 0.0:
             return 0.0, 0.0
-        even = float(stats.t.ppf(1.0 - miss / 2.0, self.freedom))
-        below = above = even
-        if len(self.studentised):
-            cut = widen(miss, self.freedom)
-            low, high = np.quantile(self.studentised, (cut, 1.0 - cut))
-            below, above = (own + towards_even * max(0.0, even - own) for own in (float(high), -float(low)))
-        return below * self.error, above * self.error
+        student = float(stats.t.ppf(1.0 - alpha / 2.0, self.degrees_of_freedom))
+        if not len(self.studentised):
+            return student * self.standard_error, student * self.standard_error
+
+        tail = compute_tail_share(alpha, self.degrees_of_freedom)
+        low, high = np.quantile(self.studentised, (tail, 1.0 - tail))
+        below, above = (
+            quantile + symmetrise * max(0.0, student - quantile) for quantile in (float(high), -float(low))
+        )
+        return below * self.standard_error, above * self.standard_error
 
 
 class Resampling:
-    """The draws for one set of places: the same for all runs that were tested on it, so that they compare.
+    """Resamples of one set of places, shared by all runs that were tested on it, so that they are comparable.
 
     Args:
-        unit: (N,) the unit of each place, numbered from 0 without gaps; N at least 2, of 2 units or more.
-        samples: How many resamples.
-        seed: Draws them.
+        unit: (N,) the unit of each place, numbered from 0 without gaps. N and the number of units are at least 2.
+        samples: Number of resamples.
+        seed: Seed of the resamples.
     """
 
     def __init__(self, unit: IntArray, *, samples: int, seed: int) -> None:
         self.unit = np.asarray(unit, dtype=np.int64)
         self.sizes = np.bincount(self.unit)
         self.samples, self.seed = samples, seed
-        self._kept = list(self._draw()) if samples * self.units <= KEPT else None
+        self._cached = list(self._draw_counts()) if samples * self.units <= MAX_CACHED_COUNTS else None
 
     @property
     def units(self) -> int:
-        """How many units there are to draw from."""
+        """Number of units."""
         return len(self.sizes)
 
-    def draws(self) -> Iterator[FloatArray]:
-        """(b, G) how often each resample holds each of the G units, some resamples at a time."""
-        return iter(self._kept) if self._kept is not None else self._draw()
+    def iter_counts(self) -> Iterator[FloatArray]:
+        """Yields (b, G) counts of each unit in each resample, in chunks of resamples."""
+        return self._draw_counts() if self._cached is None else iter(self._cached)
 
-    def _draw(self) -> Iterator[FloatArray]:
+    def _draw_counts(self) -> Iterator[FloatArray]:
         random, units = np.random.default_rng(self.seed), self.units
-        step = max(1, CHUNK // units)
-        for start in range(0, self.samples, step):
-            rows = min(step, self.samples - start)
-            drawn = random.integers(units, size=(rows, units)) + units * np.arange(rows)[:, None]
+        chunk_rows = max(1, MAX_CHUNK_SIZE // units)
+
+        for start in range(0, self.samples, chunk_rows):
+            rows = min(chunk_rows, self.samples - start)
+            drawn = random.integers(units, size=(rows, units))
+
+            # Offsets by row make one call of bincount count all rows.
+            drawn += units * np.arange(rows)[:, None]
             counts = np.bincount(drawn.ravel(), minlength=rows * units)
             yield counts.reshape(rows, units).astype(np.float64)
 
     def mean(self, values: FloatArray) -> BootstrapMean:
-        """The mean of (N,) values, as a ratio of sums over units, with its linearised standard error.
-
-        Source: W. G. Cochran, "Sampling Techniques" (1977), section 9A.4, for units of unequal size; with the
-        factor G / (G - 1). Where each unit is one place it is the usual standard error of a mean.
-        """
+        """Bootstraps the mean of (N,) values, by the equations of the module docstring."""
         values = np.asarray(values, dtype=np.float64)
         sizes, units = self.sizes.astype(np.float64), self.units
         value = float(values.mean())
-        rest = np.bincount(self.unit, weights=values - value, minlength=units)
+        residual = np.bincount(self.unit, weights=values - value, minlength=units)
+
+        # Equation (1).
         factor = units / (units - 1)
-        error = float(np.sqrt(factor * (rest**2).sum()) / sizes.sum())
+        error = float(np.sqrt(factor * (residual**2).sum()) / sizes.sum())
         if error <= 1e-12 * max(1.0, abs(value)):
             return BootstrapMean(value, 0.0, units - 1, np.zeros(0))
-        moments = np.stack((sizes, rest, rest**2, rest * sizes, sizes**2), axis=1)
-        count, first, second, cross, square = np.concatenate([draw @ moments for draw in self.draws()]).T
-        moved = first / count
-        spread = np.sqrt(np.maximum(factor * (second - 2.0 * moved * cross + moved**2 * square), 0.0)) / count
-        known = spread > 1e-6 * error  # a resample of equal values has no error to measure by
-        return BootstrapMean(value, error, units - 1, np.sort(moved[known] / spread[known]))
+
+        # Equations (2) and (3) for all resamples. Rounding may turn a sum of squares of zero negative.
+        columns = np.stack((sizes, residual, residual**2, residual * sizes, sizes**2), axis=1)
+        n, r, rr, rn, nn = np.concatenate([counts @ columns for counts in self.iter_counts()]).T
+        shift = r / n
+        errors = np.sqrt(np.maximum(factor * (rr - 2.0 * shift * rn + shift**2 * nn), 0.0)) / n
+
+        # A resample of equal values has no standard error to divide by.
+        varied = errors > 1e-6 * error
+        return BootstrapMean(value, error, units - 1, np.sort(shift[varied] / errors[varied]))
 
     def medians(self, values: FloatArray) -> FloatArray:
-        """(B,) the median of each resample of (N,) values, in the order of the draws.
+        """Returns (B,) medians of the resamples of (N,) values, in the order of the resamples.
 
-        The weighted distribution is taken as straight between neighbouring values, so that a median of few
-        places does not jump from one to the next; with equal weights it is the usual median.
+        The weighted distribution is interpolated linearly between neighbouring values, so that a median of few
+        places does not jump. With equal weights it is the usual median.
         """
         values = np.asarray(values, dtype=np.float64)
         order = np.argsort(values, kind="stable")
-        ordered, unit = values[order], self.unit[order]
-        step = max(1, CHUNK // len(values))
-        found = [
-            _weighted_medians(ordered, draw[start : start + step][:, unit])
-            for draw in self.draws()
-            for start in range(0, len(draw), step)
+        ascending, unit = values[order], self.unit[order]
+
+        chunk_rows = max(1, MAX_CHUNK_SIZE // len(values))
+        medians = [
+            _compute_weighted_medians(ascending, counts[start : start + chunk_rows][:, unit])
+            for counts in self.iter_counts()
+            for start in range(0, len(counts), chunk_rows)
         ]
-        return np.concatenate(found)
+        return np.concatenate(medians)
 
 
-def widen(miss: float, freedom: int) -> float:
-    """The share below which percentiles of a bootstrap are cut, so that few units miss no more often.
+def compute_tail_share(alpha: float, degrees_of_freedom: int) -> float:
+    """Returns the share below which bootstrap percentiles are cut: Phi(t_(alpha / 2)).
 
-    Percentiles are as narrow as if the spread were known; Student's t says how much wider they must be.
+    Plain percentiles are as narrow as if the spread of the population were known. Student's t is wider by the
+    uncertainty of the spread; the normal distribution function turns its quantile into a share.
 
-    Source: T. C. Hesterberg, "What Teachers Should Know About the Bootstrap", The American Statistician 69
-    (2015), 371, section 5.3, without its factor sqrt(n / (n - 1)), which is for the spread of plain means.
+    Source: T. C. Hesterberg, "What Teachers Should Know About the Bootstrap", The American Statistician 69 (2015),
+    371, section 5.3, without its factor sqrt(n / (n - 1)), which corrects the spread of plain means.
     """
-    return float(stats.norm.cdf(stats.t.ppf(miss / 2.0, freedom)))
+    return float(stats.norm.cdf(stats.t.ppf(alpha / 2.0, degrees_of_freedom)))
 
 
-def _weighted_medians(ordered: FloatArray, weights: FloatArray) -> FloatArray:
-    """(N,) ascending values and (b, N) weights -> (b,) medians, straight between the middles of the weights."""
+def _compute_weighted_medians(ascending: FloatArray, weights: FloatArray) -> FloatArray:
+    """Returns (b,) medians of (N,) ascending values with (b, N) weights.
+
+    Value i stands at the middle of its weight, w_1 + .. + w_(i-1) + w_i / 2, and the median stands at half of the
+    total. Between two values the position is interpolated linearly.
+    """
     middles = np.cumsum(weights, axis=1)
     half = middles[:, -1] / 2.0
     middles -= weights / 2.0
-    after = np.clip((middles < half[:, None]).sum(axis=1), 1, len(ordered) - 1)
+
+    after = np.clip((middles < half[:, None]).sum(axis=1), 1, len(ascending) - 1)
     rows = np.arange(len(weights))
     low, high = middles[rows, after - 1], middles[rows, after]
+
     share = np.clip(np.divide(half - low, high - low, out=np.zeros(len(rows)), where=high > low), 0.0, 1.0)
-    return ordered[after - 1] + share * (ordered[after] - ordered[after - 1])
+    return ascending[after - 1] + share * (ascending[after] - ascending[after - 1])

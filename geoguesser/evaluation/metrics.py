@@ -1,20 +1,19 @@
-"""Evaluated: all figures of one set of predictions with their intervals. Pure statistics; no files."""
+"""Metrics of a set of predictions, with confidence intervals."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 from scipy import stats
 
-from geoguesser.arrays import FloatArray
-from geoguesser.evaluation.bootstrap import BootstrapMean, Resampling
-from geoguesser.evaluation.error_budget import divide_region
+from geoguesser.arrays import BoolArray, FloatArray
+from geoguesser.evaluation.bootstrap import BootstrapSettings, Resampling
+from geoguesser.evaluation.error_budget import name_parts
 from geoguesser.evaluation.intervals import (
-    MIN_FOR_MEAN,
     MIN_PLACES,
+    MIN_PLACES_FOR_MEAN,
     Interval,
     compute_mean_interval,
     compute_median_interval,
@@ -28,44 +27,45 @@ from geoguesser.model.conformal import compute_interval_95, compute_wilson_inter
 from geoguesser.model.heads.classification import TOP_CELLS
 
 FORMAT = 1
-REACH_KM = 2500.0  # places farther off the land are drawn by blocks of the sphere
+MAX_CRS_DISTANCE_KM = 2500.0  # farther off the land, blocks are those of the sphere
 
 
 def compute_metrics(
     predicted_deg: FloatArray,
     true_deg: FloatArray,
     region: Region,
-    *,
-    confidence: float,
-    samples: int,
-    seed: int,
-    block_km: float | None,
+    settings: BootstrapSettings,
 ) -> dict[str, Any]:
-    """The figures of N predictions.
+    """Computes the metrics of N predictions.
 
     Args:
-        predicted_deg: (N, 2), N at least 1.
-        true_deg: (N, 2).
-        region: Its diagonal is that of the country's game score, and its blocks are what the bootstrap draws.
-        confidence: Of the intervals.
-        samples: Resamples of the bootstrap.
-        seed: Draws them.
-        block_km: As `units.units_of` takes it.
+        predicted_deg: (N, 2) predicted points, N at least 1.
+        true_deg: (N, 2) true points.
+        region: Region whose diagonal scales the game score of the country, and whose blocks are resampled.
+        settings: Settings of the intervals.
 
     Returns:
         Plain values: places, units, `error_km` (mean, median, p90), `share_within_km` by radius, `score` (of the
-        region and of the world) and `by_part`. A figure is a dictionary of value, low and high; the limits are
-        null where there are fewer than 20 places, and of means and scores where there are fewer than 40.
+        region and of the world) and `by_part`. A figure is a dictionary of value, low and high. The limits are
+        null with fewer than 20 places, and those of means and scores with fewer than 40.
     """
     error_km = haversine_km(predicted_deg, true_deg)
-    drawn_in = region if region.distance_to_land_km(true_deg).max() < REACH_KM else world()
-    units = make_units(drawn_in, true_deg, block_km)
-    resampling = None
+    is_near = region.distance_to_land_km(true_deg).max() < MAX_CRS_DISTANCE_KM
+    block_region = region if is_near else world()
+
+    units = make_units(block_region, true_deg, settings.block_km)
+    resampling, confidence = None, settings.confidence
     if len(error_km) >= MIN_PLACES:
-        resampling = Resampling(units.unit, samples=samples, seed=seed)
-    mean = _means(resampling, confidence)
-    scores = {"country": region.diagonal_km, "world": WORLD_DIAGONAL_KM}
-    radii = sorted({*SHARE_RADII_KM, *FIELD_RADII_KM})
+        resampling = Resampling(units.unit, samples=settings.samples, seed=settings.seed)
+
+    def compute_mean(values: FloatArray) -> dict[str, Any]:
+        if resampling is None or len(values) < MIN_PLACES_FOR_MEAN:
+            return asdict(Interval(float(values.mean())))
+        return asdict(compute_mean_interval(resampling.mean(values), confidence))
+
+    median = Interval(float(np.median(error_km)))
+    if resampling is not None:
+        median = compute_median_interval(resampling, error_km, confidence)
     return {
         "format": FORMAT,
         "places": len(error_km),
@@ -73,107 +73,103 @@ def compute_metrics(
         "confidence": confidence,
         "units": str(units),
         "error_km": {
-            "mean": asdict(mean(error_km)),
-            "median": asdict(
-                Interval(float(np.median(error_km)))
-                if resampling is None
-                else compute_median_interval(resampling, error_km, confidence)
-            ),
+            "mean": compute_mean(error_km),
+            "median": asdict(median),
             "p90": float(np.percentile(error_km, 90)),
         },
         "share_within_km": {
             str(radius): asdict(compute_share_interval(error_km <= radius, resampling, confidence))
-            for radius in radii
+            for radius in sorted({*SHARE_RADII_KM, *FIELD_RADII_KM})
         },
         "score": {
-            name: {"diagonal_km": diagonal, **asdict(mean(compute_game_score(error_km, diagonal)))}
-            for name, diagonal in scores.items()
+            name: {"diagonal_km": diagonal, **compute_mean(compute_game_score(error_km, diagonal))}
+            for name, diagonal in (("country", region.diagonal_km), ("world", WORLD_DIAGONAL_KM))
         },
-        "by_part": _by_part(drawn_in, true_deg, error_km),
+        "by_part": _compute_errors_by_part(block_region, true_deg, error_km),
     }
 
 
-def _means(resampling: Resampling | None, confidence: float) -> Callable[[FloatArray], Interval]:
-    def of(values: FloatArray) -> Interval:
-        if resampling is None or len(values) < MIN_FOR_MEAN:
-            return Interval(float(values.mean()))
-        return compute_mean_interval(resampling.mean(values), confidence)
+def compute_share_interval(hits: BoolArray, resampling: Resampling | None, confidence: float) -> Interval:
+    """Returns Wilson's interval of a share, for the effective number of independent places.
 
-    return of
-
-
-def compute_share_interval(
-    hits: np.ndarray[Any, Any], resampling: Resampling | None, confidence: float
-) -> Interval:
-    """The interval of a share of N places.
-
-    Wilson's, for as many independent places as would have the standard error that units show.
+    A share p of n independent places has the standard error sqrt(p (1 - p) / n). The effective number of places is
+    the n that gives the standard error se over units, p (1 - p) / se^2, at most N. If all places agree, se is 0,
+    and the number of units is taken.
 
     Args:
         hits: (N,) whether each place counts.
-        resampling: Of the units; None for no limits.
-        confidence: Of the interval.
+        resampling: Resampling of the units; None for an interval without limits.
+        confidence: Confidence level.
 
-    Source: of the effective number, E. L. Korn and B. I. Graubard, Survey Methodology 24 (1998), 193.
+    Source: E. L. Korn and B. I. Graubard, Survey Methodology 24 (1998), 193, for the effective number.
     """
     share = float(hits.mean())
     if resampling is None:
         return Interval(share)
-    pivot: BootstrapMean = resampling.mean(hits.astype(np.float64))
-    count = float(resampling.units)
-    if pivot.error > 0.0:
-        count = min(float(len(hits)), share * (1.0 - share) / pivot.error**2)
-    z = float(stats.t.ppf(0.5 + confidence / 2.0, max(resampling.units - 1, 1)))
-    return Interval(share, *compute_wilson_interval(share, count, z))
+
+    count, error = float(resampling.units), resampling.mean(hits.astype(np.float64)).standard_error
+    if error > 0.0:
+        count = min(float(len(hits)), share * (1.0 - share) / error**2)
+    quantile = float(stats.t.ppf(0.5 + confidence / 2.0, max(resampling.units - 1, 1)))
+    return Interval(share, *compute_wilson_interval(share, count, quantile))
 
 
-def _by_part(region: Region, true_deg: FloatArray, error_km: FloatArray) -> dict[str, Any]:
-    """Mean and median error by part of the land, worst first."""
-    part = divide_region(region, true_deg, true_deg)
-    found = {
-        str(name): {
-            "places": int((part == name).sum()),
-            "error_km_mean": float(error_km[part == name].mean()),
-            "error_km_median": float(np.median(error_km[part == name])),
+def _compute_errors_by_part(region: Region, true_deg: FloatArray, error_km: FloatArray) -> dict[str, Any]:
+    """Returns mean and median error by part of the land, by descending mean."""
+    names = name_parts(region, true_deg, true_deg)
+    parts = {str(name): error_km[names == name] for name in np.unique(names)}
+    return {
+        name: {
+            "places": len(errors),
+            "error_km_mean": float(errors.mean()),
+            "error_km_median": float(np.median(errors)),
         }
-        for name in np.unique(part)
+        for name, errors in sorted(parts.items(), key=lambda part: -part[1].mean())
     }
-    return dict(sorted(found.items(), key=lambda pair: -pair[1]["error_km_mean"]))
 
 
-def compute_uncertainty_metrics(answers: Predictions, true_deg: FloatArray) -> dict[str, Any] | None:
-    """How well the model knew how sure it was: coverage of radii and sets, expected against true error.
+def compute_coverage(predictions: Predictions, true_deg: FloatArray) -> dict[str, Any] | None:
+    """Computes the coverage of radii and sets, and the mean of expected and true errors.
 
     Args:
-        answers: Of N places.
-        true_deg: (N, 2).
+        predictions: Predictions of N places.
+        true_deg: (N, 2) true points.
 
     Returns:
-        None where the model is not calibrated.
+        None if the model is not calibrated.
     """
-    error_km = haversine_km(answers.coords_deg, true_deg)
-    found: dict[str, Any] = {}
-    for level, radius_km in (answers.radius_km or {}).items():
-        found.setdefault("radii", {})[level] = _coverage(error_km <= radius_km)
-    if answers.grid is not None and answers.sets is not None:
-        cell = answers.grid.assign(true_deg)
-        for level, inside in answers.sets.items():
-            found.setdefault("sets", {})[level] = _coverage(inside[np.arange(len(cell)), cell])
-    if answers.expected_error_km is not None:
-        found["expected_error_km_mean"] = float(answers.expected_error_km.mean())
-        found["error_km_mean"] = float(error_km.mean())
-    return found or None
+    error_km = haversine_km(predictions.coords_deg, true_deg)
+    summary: dict[str, Any] = {}
+    if predictions.radius_km:
+        radii = predictions.radius_km.items()
+        summary["radii"] = {level: _summarise_coverage(error_km <= radius_km) for level, radius_km in radii}
+
+    if predictions.grid is not None and predictions.sets:
+        cell = predictions.grid.assign(true_deg)
+        places = np.arange(len(cell))
+        sets = predictions.sets.items()
+        summary["sets"] = {level: _summarise_coverage(inside[places, cell]) for level, inside in sets}
+
+    if predictions.expected_error_km is not None:
+        summary["expected_error_km_mean"] = float(predictions.expected_error_km.mean())
+        summary["error_km_mean"] = float(error_km.mean())
+    return summary or None
 
 
-def compute_hits(answers: Predictions, true_deg: FloatArray) -> dict[str, float] | None:
-    """The share of places whose cell was the most probable one, or one of five; None without cells."""
-    if answers.grid is None or answers.posterior is None:
-        return None
-    best, _ = answers.top_cells(TOP_CELLS)
-    right = best == answers.grid.assign(true_deg)[:, None]
-    return {"cell_top1": float(right[:, 0].mean()), "cell_top5": float(right.any(axis=1).mean())}
-
-
-def _coverage(holds: np.ndarray[Any, Any]) -> dict[str, float]:
+def _summarise_coverage(holds: BoolArray) -> dict[str, float]:
     low, high = compute_interval_95(int(holds.sum()), len(holds))
     return {"coverage": float(holds.mean()), "low": low, "high": high}
+
+
+def compute_cell_accuracy(predictions: Predictions, true_deg: FloatArray) -> dict[str, float] | None:
+    """Returns the shares of places whose cell has the largest or one of the five largest probabilities.
+
+    Returns:
+        None for a model without cells.
+    """
+    if predictions.grid is None or predictions.posterior is None:
+        return None
+
+    best, _ = predictions.top_cells(TOP_CELLS)
+    right = best == predictions.grid.assign(true_deg)[:, None]
+    return {"cell_top1": float(right[:, 0].mean()), "cell_top5": float(right.any(axis=1).mean())}

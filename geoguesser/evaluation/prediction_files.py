@@ -1,4 +1,4 @@
-"""Coordinate table: points by id, from a file of any program. Columns are found by name; units are checked."""
+"""Tables of coordinates that any program wrote: columns are recognised by name, units and ids are checked."""
 
 from __future__ import annotations
 
@@ -17,22 +17,27 @@ from geoguesser.geo.distance import haversine_km
 log = logging.getLogger(__name__)
 SUFFIXES = (".csv", ".tsv", ".parquet")
 UNITS = ("degrees", "radians")
-IDS = ("uuid", "id", "place_id", "place", "image_id", "name", "filename")
-PREDICTED, TRUE = ("predicted", "pred"), ("true", "gt")
-MEMBERS = {"latitude": ("latitude", "lat"), "longitude": ("longitude", "lon", "lng", "long")}
+ID_NAMES = ("uuid", "id", "place_id", "place", "image_id", "name", "filename")
+PREDICTED_WORDS, TRUE_WORDS = ("predicted", "pred"), ("true", "gt")
+COORDINATE_NAMES = {"latitude": ("latitude", "lat"), "longitude": ("longitude", "lon", "lng", "long")}
+MAX_DEGREES = {"latitude": 90.0, "longitude": 180.0}
+
+# If an exchange of latitude and longitude divides the mean error by this, they are taken to be swapped.
+SWAP_FACTOR = 5.0
+MIN_RADIANS_ERROR_KM = 500.0
 
 
 @dataclass(frozen=True)
 class ColumnNames:
-    """Which columns hold what; None for one that is found by its name.
+    """Names of the columns of a table; None for a column that is recognised by its usual names.
 
     Attributes:
-        key: The config key that names them, for messages: `columns` or `truth_columns`.
-        words: What may stand before or behind a coordinate's name: `true_latitude`, `lat_pred`.
-        marked: Only names with such a word count, for the others are of something else.
-        id: Of the places' ids.
-        latitude: In degrees, or in what `units` says.
-        longitude: Likewise.
+        key: Config key of the names, for messages: `columns` or `truth_columns`.
+        words: Words before or after a coordinate's name, as in `true_latitude` and `lat_pred`.
+        marked: Accepts only names with such a word, because the other columns are something else.
+        id: Column of the ids of places.
+        latitude: Column of latitudes.
+        longitude: Column of longitudes.
     """
 
     key: str
@@ -43,72 +48,72 @@ class ColumnNames:
     longitude: str | None = None
 
 
-def read_points(
+def read_coordinates(
     file: Path, key: str, columns: ColumnNames, units: str = "degrees", *, blank: bool = False
 ) -> pd.DataFrame:
-    """Reads points.
+    """Reads a table of coordinates.
 
     Args:
         file: CSV, TSV or Parquet.
-        key: The config key that names the file, for messages.
-        columns: Where they stand.
-        units: Of the file's coordinates.
-        blank: Rows without coordinates are left out: places that were given no answer.
+        key: Config key of the file, for messages.
+        columns: Names of the columns.
+        units: Units of the coordinates in the file, degrees or radians.
+        blank: Leaves out rows without coordinates, which are places without a prediction.
 
     Returns:
-        uuid (text; None in all rows where the file has no ids), latitude and longitude in degrees, and row.
+        Columns `row` (position in the file, for messages), `uuid` (text; None in all rows if the file has no ids),
+        and `latitude` and `longitude` in degrees.
 
     Raises:
         MissingFileError: There is no such file.
-        ConfigError: A column that the config names is not there.
-        DataError: It cannot be read, no column has such a name, an id comes twice, or a coordinate is no number,
-            out of range, or of other units.
+        ConfigError: A column that the config names is missing.
+        DataError: The file cannot be read, a column is missing, an id is empty or repeated, or a coordinate is no
+            number, out of range or in other units.
     """
     check_choice(f"{columns.key}.units", units, UNITS)
-    table = _read(file, key)
-    names = {_plain(name): str(name) for name in table.columns}
-    found = {member: _column(names, columns, member, file) for member in MEMBERS}
-    own_id = columns.id
-    if own_id is None:
-        own_id = next((names[name] for name in IDS if name in names), None)
-    elif own_id not in table:
-        raise ConfigError.at(f"{columns.key}.id", f"must be a column of {file}", found=own_id)
+    table = _read_table(file, key)
+    names = {_simplify_name(name): str(name) for name in table.columns}
+    coordinates = {kind: _find_coordinate(names, columns, kind, file) for kind in COORDINATE_NAMES}
+    if columns.id is not None and columns.id not in table:
+        raise ConfigError.at(f"{columns.key}.id", f"must be a column of {file}", found=columns.id)
+    id_name = columns.id or next((names[name] for name in ID_NAMES if name in names), None)
+
     table["row"] = [f"{file} row {line}" for line in range(2, len(table) + 2)]
     if blank:
-        empty = table[list(found.values())].replace(r"^\s*$", np.nan, regex=True).isna().all(axis=1)
-        table = table[~empty].reset_index(drop=True)
-    points = table[["row"]].assign(uuid=None if own_id is None else table[own_id].astype(str).str.strip())
-    for member, name in found.items():
+        is_empty = table[list(coordinates.values())].replace(r"^\s*$", np.nan, regex=True).isna().all(axis=1)
+        table = table[~is_empty].reset_index(drop=True)
+
+    points = table[["row"]].assign(uuid=None if id_name is None else table[id_name].astype(str).str.strip())
+    for kind, name in coordinates.items():
         values = pd.to_numeric(table[name], errors="coerce")
-        points[member] = np.degrees(values) if units == "radians" else values
-        bad = np.flatnonzero(~np.isfinite(points[member]))
+        points[kind] = np.degrees(values) if units == "radians" else values
+        bad = np.flatnonzero(~np.isfinite(points[kind]))
         if len(bad):
             where, value = f"{points['row'][bad[0]]}: {name}", str(table[name][bad[0]])
             raise DataError.at(where, f"must be a number ({len(bad)} are not)", found=value)
-    if own_id is not None:
-        nameless = table[own_id].isna() | points["uuid"].isin(("", "nan"))
-        if nameless.any():
-            raise DataError.at(f"{points['row'][int(nameless.argmax())]}: {own_id}", "must not be empty")
-        twice = points["uuid"].duplicated()
-        if twice.any():
-            first = points[twice].iloc[0]
-            raise DataError.at(f"{first['row']}: {own_id}", "must be there once only", found=first["uuid"])
-    _check_range(points, found)
+
+    if id_name is not None:
+        _check_ids(points, table[id_name].isna(), id_name)
+    _check_range(points, coordinates)
     return points
 
 
-def _read(file: Path, key: str) -> pd.DataFrame:
+def _read_table(file: Path, key: str) -> pd.DataFrame:
     if not file.is_file():
         raise MissingFileError.at(f"{key}={file}", "must be a file")
-    if file.suffix.lower() not in SUFFIXES:
+    suffix = file.suffix.lower()
+    if suffix not in SUFFIXES:
         raise DataError.at(f"{key}={file}", f"must be one of {', '.join(SUFFIXES)}", found=file.suffix)
+
+    # Readers raise many kinds of errors.
     try:
-        if file.suffix.lower() == ".parquet":
+        if suffix == ".parquet":
             table = pd.read_parquet(file)
         else:
-            table = pd.read_csv(file, sep="\t" if file.suffix.lower() == ".tsv" else ",", dtype=str)
-    except Exception as error:  # pandas and pyarrow have many kinds
+            table = pd.read_csv(file, sep="\t" if suffix == ".tsv" else ",", dtype=str)
+    except Exception as error:
         raise DataError.at(f"{key}={file}", f"cannot be read ({first_line(error)})") from error
+
     if len(table.columns) == 1 and ";" in str(table.columns[0]):
         raise DataError.at(f"{key}={file}", "must be separated by commas, not by semicolons")
     if table.empty:
@@ -116,122 +121,134 @@ def _read(file: Path, key: str) -> pd.DataFrame:
     return table
 
 
-def _plain(name: object) -> str:
+def _simplify_name(name: object) -> str:
     return "_".join(str(name).strip().lower().replace("-", "_").split())
 
 
-def _candidates(member: str, columns: ColumnNames) -> list[str]:
-    """Names by descending clearness: `true_latitude`, `latitude_true`, .., `latitude`, `lat`."""
-    bare = MEMBERS[member]
-    marked = [name for word in columns.words for one in bare for name in (f"{word}_{one}", f"{one}_{word}")]
-    return marked if columns.marked else [*marked, *bare]
-
-
-def _column(names: dict[str, str], columns: ColumnNames, member: str, file: Path) -> str:
-    given: str | None = getattr(columns, member)
+def _find_coordinate(names: dict[str, str], columns: ColumnNames, kind: str, file: Path) -> str:
+    given: str | None = getattr(columns, kind)
     if given is not None:
         if given not in names.values():
-            raise ConfigError.at(f"{columns.key}.{member}", f"must be a column of {file}", found=given)
+            raise ConfigError.at(f"{columns.key}.{kind}", f"must be a column of {file}", found=given)
         return given
-    for name in _candidates(member, columns):
+
+    # Names with a word come first, because `latitude` may be another program's prediction.
+    plain = COORDINATE_NAMES[kind]
+    candidates = [
+        name for word in columns.words for base in plain for name in (f"{word}_{base}", f"{base}_{word}")
+    ]
+    for name in candidates if columns.marked else (*candidates, *plain):
         if name in names:
             return names[name]
     raise DataError.at(
-        str(file), f"has no column for {columns.words[0]} {member}", found=list(names.values()),
-        remedy=f"Name it: {columns.key}.{member}=COLUMN.",
+        str(file), f"has no column for {columns.words[0]} {kind}", found=list(names.values()),
+        remedy=f"Name it: {columns.key}.{kind}=COLUMN.",
     )  # fmt: skip
 
 
+def _check_ids(points: pd.DataFrame, is_missing: pd.Series[bool], name: str) -> None:
+    is_missing |= points["uuid"].isin(("", "nan"))
+    if is_missing.any():
+        raise DataError.at(f"{points['row'][int(is_missing.argmax())]}: {name}", "must not be empty")
+
+    repeated = points[points["uuid"].duplicated()]
+    if len(repeated):
+        first = repeated.iloc[0]
+        raise DataError.at(f"{first['row']}: {name}", "must be unique", found=first["uuid"])
+
+
 def _check_range(points: pd.DataFrame, names: dict[str, str]) -> None:
-    for member, most in (("latitude", 90.0), ("longitude", 180.0)):
-        values = points[member].to_numpy()
-        bad = np.flatnonzero(np.abs(values) > most)
+    for kind, limit in MAX_DEGREES.items():
+        values = points[kind].to_numpy()
+        bad = np.flatnonzero(np.abs(values) > limit)
         if not len(bad):
             continue
-        hint = "If they are swapped, name the columns."
+
+        remedy = "If they are swapped, name the columns."
         if np.median(np.abs(values)) > 1000:
-            hint = "They look like metres or millionths: degrees are needed."
+            remedy = "They look like metres or millionths: degrees are needed."
         raise DataError.at(
-            f"{points['row'][bad[0]]}: {names[member]}", f"must be within {most:g} degrees ({len(bad)} are not)",
-            found=float(values[bad[0]]), remedy=hint,
+            f"{points['row'][bad[0]]}: {names[kind]}", f"must be within {limit:g} degrees ({len(bad)} are not)",
+            found=float(values[bad[0]]), remedy=remedy,
         )  # fmt: skip
 
 
 def match_rows(points: pd.DataFrame, truth: pd.DataFrame) -> tuple[pd.DataFrame, int, int]:
-    """Brings predictions and truth together.
+    """Joins predictions and truth by id, or row by row if neither has ids.
 
     Args:
-        points: As `read_points` gives them.
-        truth: Likewise.
+        points: Predictions from `read_coordinates`.
+        truth: True points from `read_coordinates`.
 
     Returns:
-        One row per place of both: uuid, latitude, longitude, true_latitude, true_longitude, in the truth's order;
-        how many places of the truth have no prediction; how many predictions are of no place.
+        A row per place of both, in the order of the truth, with uuid, latitude, longitude, true_latitude and
+        true_longitude; the number of places without a prediction; the number of predictions without a place.
 
     Raises:
-        DataError: One file has ids and the other none, without ids their lengths differ, or no id is in both.
+        DataError: Only one file has ids, no id is in both, or the lengths differ without ids.
     """
-    named = (points["uuid"].notna().all(), truth["uuid"].notna().all())
+    has_ids = (points["uuid"].notna().all(), truth["uuid"].notna().all())
     true = truth.rename(columns={"latitude": "true_latitude", "longitude": "true_longitude"}).drop(columns="row")
-    if not any(named):
+    if not any(has_ids):
         if len(points) != len(truth):
             raise DataError.at(
-                "predictions and truth", "must have as many rows as each other where they have no ids",
+                "predictions and truth", "must have equal numbers of rows if they have no ids",
                 found=f"{len(points)} and {len(truth)}", remedy="Name the ids: columns.id, truth_columns.id.",
             )  # fmt: skip
-        table = true.assign(latitude=points["latitude"], longitude=points["longitude"])
-        table["uuid"] = [str(row) for row in range(1, len(table) + 1)]
-        log.warning("no ids in either file: the rows of one stand for those of the other, in order")
-        return table, 0, 0
-    if not all(named):
-        lacks = "truth_columns.id" if named[0] else "columns.id"
-        raise DataError.at(lacks, "must name the column of ids, for the other file has them", found=None)
+        log.warning("neither file has ids: predictions and truth are matched by row")
+        numbers = [str(row) for row in range(1, len(true) + 1)]
+        return true.assign(latitude=points["latitude"], longitude=points["longitude"], uuid=numbers), 0, 0
+
+    if not all(has_ids):
+        key = "truth_columns.id" if has_ids[0] else "columns.id"
+        raise DataError.at(key, "must name the column of ids, because the other file has ids", found=None)
+
     table = true.merge(points.drop(columns="row"), on="uuid", how="inner", validate="one_to_one")
-    alike = {_bare(uuid) for uuid in points["uuid"]} & {_bare(uuid) for uuid in truth["uuid"]}
-    if len(alike) > len(table):
-        log.warning(
-            "%d ids would be the same but for case, leading zeros, .0 or a suffix", len(alike) - len(table)
-        )
+    similar = {_simplify_id(uuid) for uuid in points["uuid"]} & {_simplify_id(uuid) for uuid in truth["uuid"]}
+    if len(similar) > len(table):
+        count = len(similar) - len(table)
+        log.warning("%d ids differ only in case, leading zeros, .0 or a suffix, and do not match", count)
     if table.empty:
-        some = f"{points['uuid'][0]!r} and {truth['uuid'][0]!r}"
-        remedy = "They differ in case, leading zeros, .0 or a suffix: write them alike." if alike else ""
-        raise DataError.at(
-            "predictions and truth", f"must have ids in common; they begin with {some}", remedy=remedy
-        )
+        rule = f"must have ids in common; they begin with {points['uuid'][0]!r} and {truth['uuid'][0]!r}"
+        remedy = "They differ in case, leading zeros, .0 or a suffix: write them alike." if similar else ""
+        raise DataError.at("predictions and truth", rule, remedy=remedy)
     return table, len(truth) - len(table), len(points) - len(table)
 
 
-def _bare(uuid: str) -> str:
-    """An id without what programs add to it or take from it."""
-    bare = uuid.lower().removesuffix(".0")
-    stem, dot, suffix = bare.rpartition(".")
+def _simplify_id(uuid: str) -> str:
+    """Returns an id without case, leading zeros, `.0` and image suffixes, in which programs may differ."""
+    plain = uuid.lower().removesuffix(".0")
+    stem, dot, suffix = plain.rpartition(".")
     if dot and suffix in ("jpg", "jpeg", "png", "webp"):
-        bare = stem
-    return bare.lstrip("0") or "0"
+        plain = stem
+    return plain.lstrip("0") or "0"
 
 
-def check_alike(predicted_deg: FloatArray, true_deg: FloatArray) -> None:
-    """Refuses predictions that are plainly in other units or order than degrees of latitude and longitude.
+def check_units(predicted_deg: FloatArray, true_deg: FloatArray) -> None:
+    """Refuses predictions that are plainly not degrees of latitude and longitude in that order.
 
     Args:
-        predicted_deg: (N, 2) as read.
-        true_deg: (N, 2) the truth.
+        predicted_deg: (N, 2) points as read.
+        true_deg: (N, 2) true points.
 
     Raises:
-        DataError: They look like radians, or swapped.
+        DataError: The predictions look like radians, or swapped.
     """
     error_km = haversine_km(predicted_deg, true_deg)
-    mean, swapped = float(error_km.mean()), np.inf
-    if np.abs(predicted_deg[:, 1]).max() <= 90.0:
-        swapped = float(haversine_km(predicted_deg[:, ::-1], true_deg).mean())
-    if len(error_km) >= 2 and swapped < mean / 5:
+    mean_km, swapped_km = float(error_km.mean()), np.inf
+    if np.abs(predicted_deg[:, 1]).max() <= MAX_DEGREES["latitude"]:
+        swapped_km = float(haversine_km(predicted_deg[:, ::-1], true_deg).mean())
+    if len(error_km) >= 2 and swapped_km < mean_km / SWAP_FACTOR:
         raise DataError(
-            f"predictions look swapped: the mean error is {mean:,.0f} km, with latitude and longitude exchanged "
-            f"{swapped:,.0f} km. Name the columns: columns.latitude=..., columns.longitude=..."
+            f"predictions look swapped: the mean error is {mean_km:,.0f} km, and {swapped_km:,.0f} km with "
+            "latitude and longitude exchanged. Name the columns: columns.latitude=..., columns.longitude=..."
         )
-    small = np.abs(predicted_deg).max(axis=0) <= (np.pi / 2, np.pi)
-    if small.all() and np.abs(true_deg).max() > 4 * np.pi and np.median(error_km) > 500:
+
+    # All values are possible radians, and the truth does not lie near 0 N, 0 E, where radians would be right.
+    could_be_radians = (np.abs(predicted_deg).max(axis=0) <= (np.pi / 2, np.pi)).all()
+    median_km = float(np.median(error_km))
+    if could_be_radians and np.abs(true_deg).max() > 4 * np.pi and median_km > MIN_RADIANS_ERROR_KM:
         raise DataError(
-            "predictions look like radians: none is beyond pi, and their median error is "
-            f"{np.median(error_km):,.0f} km. Add columns.units=radians, or give degrees."
+            f"predictions look like radians: none exceeds pi, and their median error is {median_km:,.0f} km. Add "
+            "columns.units=radians, or give degrees."
         )

@@ -11,15 +11,13 @@ import pandas as pd
 
 from geoguesser.data.sources.base import source_from_config
 from geoguesser.errors import CheckpointError, first_line
+from geoguesser.evaluation.bootstrap import BootstrapSettings
 from geoguesser.evaluation.intervals import Interval
 from geoguesser.evaluation.metrics import compute_metrics
 from geoguesser.exporting.model_card import ModelCard
 from geoguesser.geo.region import Region
 from geoguesser.inference.predictor import Predictor
 from geoguesser.reporting.run.result import collect_versions
-
-# As in conf/evaluate.yaml.
-INTERVAL_SETTINGS: dict[str, Any] = {"confidence": 0.95, "samples": 5000, "seed": 0, "block_km": None}
 
 COORDINATE_COLUMNS = ["latitude", "longitude"]
 
@@ -75,7 +73,7 @@ def read_facts(checkpoint: Path, config: Mapping[str, Any] | None, region: Regio
     # Predictions of another number of places are not those of the result.
     if len(table) != count or count == 0:
         return RunFacts(data, result)
-    metrics = compute_metrics(predicted_deg, true_deg, region, **INTERVAL_SETTINGS)
+    metrics = compute_metrics(predicted_deg, true_deg, region, BootstrapSettings())
     mean, median = (Interval(**metrics["error_km"][name]) for name in ("mean", "median"))
     return RunFacts(data, result, mean, median, metrics["units"])
 

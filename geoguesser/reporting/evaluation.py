@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from geoguesser.errors import ConfigError
-from geoguesser.evaluation.intervals import MIN_FOR_MEAN, MIN_PLACES
+from geoguesser.evaluation.intervals import MIN_PLACES, MIN_PLACES_FOR_MEAN
 from geoguesser.geo.region import Region
 from geoguesser.geo.score import FIELD_RADII_KM, SHARE_RADII_KM
 from geoguesser.reporting import maps
@@ -106,8 +106,8 @@ def _lines(found: dict[str, Any]) -> list[str]:
     lines = [f"Intervals: bootstrap over {found['units']}."]
     if found["places"] < MIN_PLACES:
         lines = [f"No intervals: they need at least {MIN_PLACES} places."]
-    elif found["places"] < MIN_FOR_MEAN:
-        lines[0] += f" Those of means need at least {MIN_FOR_MEAN} places."
+    elif found["places"] < MIN_PLACES_FOR_MEAN:
+        lines[0] += f" Those of means need at least {MIN_PLACES_FOR_MEAN} places."
     if len(found["by_part"]) > 1:
         parts = found["by_part"].items()
         words = [f"{name} {_km(one['error_km_mean'])} ({one['places']:,})" for name, one in parts]

@@ -1,10 +1,72 @@
-"""Which keys of a resolved config change nothing in what a run comes to: names, records, how work is shared."""
+"""Config keys that do not affect results, and redaction of keys and values that are private."""
 
 from __future__ import annotations
 
-WITHOUT_EFFECT = {  # by group; "" is the top
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from geoguesser.data.sources.base import FOLDER_KEYS, source_from_config
+
+# Config group -> its keys that do not affect results: names, loggers, number of workers. "" is the top level.
+WITHOUT_EFFECT = {
     "": ("logger", "name", "pictures", "dry_run", "resume"),
     "data": ("num_workers", "memory_gib"),
     "features": ("cache", "limit_gib"),
     "trainer": ("log_every_n_steps", "enable_model_summary", "enable_progress_bar", "default_root_dir"),
 }
+
+PRIVATE_KEYS = FOLDER_KEYS | {"boundary", "weights", "init_from", "resume", "logger", "hydra"}
+SECRET = re.compile(r"key|token|secret|password|credential", re.IGNORECASE)
+
+# An absolute path, a path from a home folder, or a file URL. Inside a longer text a path follows a space, a quote,
+# an opening bracket or a separator. A slash before a space is a division, before another slash part of a URL.
+PATH = re.compile(r"(?:^|[\s=:,;\"'(\[])(?:~|/(?![/\s])|[A-Za-z]:[\\/](?!/))|file://")
+
+
+def has_path(text: str) -> bool:
+    """Returns whether a text contains an absolute path, or a path from a home folder."""
+    return PATH.search(text) is not None
+
+
+def is_private(key: str) -> bool:
+    """Returns whether a dotted key names a folder, a file or a secret of the user."""
+    return not PRIVATE_KEYS.isdisjoint(key.split(".")) or SECRET.search(key) is not None
+
+
+def redact_config(config: Any) -> Any:
+    """Returns a config without private keys: folders and files of the user's machine, and secrets.
+
+    Paths under other keys become `(a path)`.
+
+    Args:
+        config: Plain values, usually a mapping; its group `data` may declare more private keys.
+    """
+    has_source = isinstance(config, Mapping) and isinstance(config.get("data"), Mapping)
+    folder_keys = source_from_config(config).folder_keys if has_source else FOLDER_KEYS
+
+    def visit(node: Any) -> Any:
+        if isinstance(node, Mapping):
+            public = (key for key in node if key not in folder_keys and not is_private(str(key)))
+            return {key: visit(node[key]) for key in public}
+        if isinstance(node, list | tuple):
+            return [visit(item) for item in node]
+        return "(a path)" if isinstance(node, str) and has_path(node) else node
+
+    return visit(config)
+
+
+def remove_secrets(config: dict[str, Any]) -> dict[str, Any]:
+    """Returns a config for config.yaml, in which `(secret)` replaces the values of keys that look secret.
+
+    Args:
+        config: Plain values. Paths stay, because a run is resumed from them.
+    """
+
+    def visit(node: Any) -> Any:
+        if not isinstance(node, dict):
+            return node
+        return {key: "(secret)" if SECRET.search(str(key)) else visit(value) for key, value in node.items()}
+
+    cleaned: dict[str, Any] = visit(config)
+    return cleaned

@@ -1,4 +1,4 @@
-"""Runs, read back from their folders: what `python -m geoguesser.compare` and `.report` are given."""
+"""Reader of run folders: finished runs with their config, results, history and predictions."""
 
 from __future__ import annotations
 
@@ -14,22 +14,23 @@ import pandas as pd
 from geoguesser.errors import DataError, GeoguesserError, MissingFileError, first_line
 
 STATUS, CONFIG = "status.json", "config.yaml"
-NEEDED = ("uuid", "latitude", "longitude", "true_latitude", "true_longitude", "error_km")
+RESULT_PARTS = ("test", "val", "times", "data")
+REQUIRED_COLUMNS = ("uuid", "latitude", "longitude", "true_latitude", "true_longitude", "error_km")
 DATE_OR_TIME = re.compile(r"[\d-]+$")
 ReadConfig = Callable[[Path], dict[str, Any]]
 
 
 @dataclass(frozen=True)
 class Run:
-    """One run that is done.
+    """Finished run.
 
     Attributes:
-        name: Short, without the folders of the user's machine: `run1`, `sweep/3`.
-        folder: Where it lies.
-        config: The resolved config.
-        result: What result.json holds.
-        history: metrics.csv.
-        predictions: predictions_test.csv, a row per test place; each uuid once.
+        name: Short name without the folders of the user's machine, for example `run1` or `sweep/3`.
+        folder: Run folder.
+        config: Resolved config.
+        result: Content of result.json.
+        history: Content of metrics.csv.
+        predictions: Content of predictions_test.csv: a row per test place, with unique uuids.
     """
 
     name: str
@@ -41,30 +42,30 @@ class Run:
 
     @property
     def seed(self) -> int:
-        """What drew weights, order and augmentation."""
+        """Seed of weights, order and augmentation."""
         return int(self.config["seed"])
 
     @property
     def fold(self) -> int | None:
-        """The fold that was tested; None for a split without folds."""
+        """Fold that was tested; None for a split without folds."""
         fold = (self.config.get("split") or {}).get("fold")
         return None if fold is None else int(fold)
 
     @property
     def folds(self) -> int | None:
-        """How many folds there are."""
+        """Number of folds; None for a split without folds."""
         folds = (self.config.get("split") or {}).get("folds")
         return None if self.fold is None or folds is None else int(folds)
 
 
 @dataclass(frozen=True)
-class Unused:
-    """A run that is not compared.
+class UnusedRun:
+    """Run that is not compared.
 
     Attributes:
-        name: As in `Run`.
+        name: Name as in `Run`.
         state: failed, running, interrupted, unreadable, or repeat.
-        reason: More about it; may be empty.
+        reason: Explanation, or an empty text.
     """
 
     name: str
@@ -72,86 +73,90 @@ class Unused:
     reason: str = ""
 
 
-def read_runs(words: Sequence[str], read_config: ReadConfig) -> tuple[list[Run], list[Unused]]:
+def read_runs(words: Sequence[str], read_config: ReadConfig) -> tuple[list[Run], list[UnusedRun]]:
     """Reads run folders, and all runs in sweep folders.
 
     Args:
-        words: Folders: a run's, or one whose sub-folders are runs.
-        read_config: Turns a config.yaml into plain values; it may raise ValueError or OSError.
+        words: Run folders, and folders that hold run folders.
+        read_config: Reads a config.yaml as plain values; it may raise ValueError or OSError.
 
     Returns:
-        The runs that are done, in the order of the words and of their names; and those that are not.
+        The finished runs, in the order of the words and of their names; and the other runs.
 
     Raises:
         MissingFileError: A word is no folder, or holds no run.
-        DataError: No run is left.
+        DataError: No run is finished.
     """
-    named = _named(words)
     runs: list[Run] = []
-    unused: list[Unused] = []
-    for name, folder in named:
+    unused: list[UnusedRun] = []
+    for name, folder in _name_folders(words):
         try:
-            state = _state(folder)
-            if state is not None:
-                unused.append(Unused(name, *state))
-                continue
-            runs.append(_read(name, folder, read_config))
+            state = _read_state(folder)
+            if state is None:
+                runs.append(_read_run(name, folder, read_config))
+            else:
+                unused.append(UnusedRun(name, *state))
         except (OSError, ValueError, KeyError) as error:
             reason = str(error) if isinstance(error, GeoguesserError) else first_line(error)
-            unused.append(Unused(name, "unreadable", reason.replace(str(folder), name)))
+            unused.append(UnusedRun(name, "unreadable", reason.replace(str(folder), name)))
+
     if not runs:
-        listed = "; ".join(f"{one.name} is {one.state} ({one.reason})".replace(" ()", "") for one in unused)
-        raise DataError.at("The runs to compare", f"must hold one that is done, but {listed}")
+        states = "; ".join(f"{run.name} is {run.state} ({run.reason})".replace(" ()", "") for run in unused)
+        raise DataError.at("The runs to compare", f"must hold one that is done, but {states}")
     return runs, unused
 
 
 def read_run(word: str, read_config: ReadConfig) -> Run:
-    """Reads one run's folder.
+    """Reads one run folder.
 
     Args:
-        word: The folder.
-        read_config: As in `read_runs`.
+        word: Run folder.
+        read_config: Reader of a config.yaml, as in `read_runs`.
 
     Raises:
-        MissingFileError: It is no run's folder.
-        DataError: The run is not done, or what it left cannot be read.
+        MissingFileError: The folder is no run folder.
+        DataError: The run is not finished, or its files cannot be read.
     """
     folder = Path(word).expanduser()
     if not folder.is_dir() or not is_run(folder):
         raise MissingFileError.at(f"run={word}", "must be a run folder", remedy="Runs lie in outputs/DATE/TIME.")
+
     try:
-        state = _state(folder)
+        state = _read_state(folder)
         if state is None:
-            ((name, own),) = _named([word])
-            return _read(name, own, read_config)
+            ((name, resolved),) = _name_folders([word])
+            return _read_run(name, resolved, read_config)
     except GeoguesserError:
         raise
     except (OSError, ValueError, KeyError) as error:
-        raise DataError.at(f"run={word}", f"must be whole ({first_line(error)})") from error
+        raise DataError.at(f"run={word}", f"must be readable ({first_line(error)})") from error
     raise DataError.at(f"run={word}", "must be a run that is done", found=": ".join(filter(None, state)))
 
 
 def is_run(folder: Path) -> bool:
-    """Whether a folder is a run's: it says what state it is in, or has its config."""
+    """Returns whether a folder has the state or the config of a run."""
     return (folder / STATUS).is_file() or (folder / CONFIG).is_file()
 
 
-def _named(words: Sequence[str]) -> list[tuple[str, Path]]:
-    """Each run folder once, with a short name of its own."""
-    found: dict[Path, str] = {}
+def _name_folders(words: Sequence[str]) -> list[tuple[str, Path]]:
+    """Returns each run folder once, with a unique short name."""
+    names: dict[Path, str] = {}
     for word in words:
         folder = Path(word).expanduser()
         if not folder.is_dir():
             raise MissingFileError.at(
                 word, "must be a run folder, or a sweep's", remedy="Runs lie in outputs/DATE/TIME."
             )
-        own = folder.resolve()
+
+        resolved = folder.resolve()
         if is_run(folder):
-            parent = own.parent.name
-            dated = DATE_OR_TIME.fullmatch(own.name) and DATE_OR_TIME.fullmatch(parent)
-            found.setdefault(own, f"{parent}/{own.name}" if dated else own.name)
+            # A time is a name only together with its date.
+            parent = resolved.parent.name
+            is_dated = DATE_OR_TIME.fullmatch(resolved.name) and DATE_OR_TIME.fullmatch(parent)
+            names.setdefault(resolved, f"{parent}/{resolved.name}" if is_dated else resolved.name)
             continue
-        jobs = sorted((path for path in own.iterdir() if path.is_dir() and is_run(path)), key=_by_number)
+
+        jobs = sorted((path for path in resolved.iterdir() if path.is_dir() and is_run(path)), key=_sort_by_number)
         if not jobs:
             raise MissingFileError.at(
                 word,
@@ -159,55 +164,58 @@ def _named(words: Sequence[str]) -> list[tuple[str, Path]]:
                 remedy="Runs lie in outputs/DATE/TIME, sweeps in multirun/NAME.",
             )
         for job in jobs:
-            found.setdefault(job, f"{own.name}/{job.name}")
-    return list(zip(_distinct(list(found), list(found.values())), found, strict=True))
+            names.setdefault(job, f"{resolved.name}/{job.name}")
+    return list(zip(_make_unique(list(names), list(names.values())), names, strict=True))
 
 
-def _by_number(path: Path) -> tuple[int, str]:
+def _sort_by_number(path: Path) -> tuple[int, str]:
     return (int(path.name), "") if path.name.isdecimal() else (-1, path.name)
 
 
-def _distinct(folders: list[Path], names: list[str]) -> list[str]:
-    """Names that are shared get one more of their folders in front, until none is shared."""
-    names = list(names)
+def _make_unique(folders: list[Path], names: list[str]) -> list[str]:
+    """Adds parent folders to names that are shared, one at a time, until all names are unique."""
     while len(set(names)) < len(names):
-        before = list(names)
-        for at, name in enumerate(before):
-            parts = folders[at].parts[1:]
-            longer = name.count("/") + 2
-            if before.count(name) > 1 and longer <= len(parts):
-                names[at] = "/".join(parts[-longer:])
-        if names == before:
+        longer = []
+        for folder, name in zip(folders, names, strict=True):
+            parts, length = folder.parts[1:], name.count("/") + 2
+            can_grow = names.count(name) > 1 and length <= len(parts)
+            longer.append("/".join(parts[-length:]) if can_grow else name)
+        if longer == names:
             break
+        names = longer
     return names
 
 
-def _state(folder: Path) -> tuple[str, str] | None:
-    """State and reason of a run that is not done; None for one that is."""
+def _read_state(folder: Path) -> tuple[str, str] | None:
+    """Returns state and reason of a run that is not finished; None for a finished run."""
     file = folder / STATUS
     if not file.is_file():
         return "unreadable", f"it has no {STATUS}"
+
     status = json.loads(file.read_text(encoding="utf-8"))
     if not isinstance(status, dict) or "state" not in status:
-        return "unreadable", f"its {STATUS} says no state"
+        return "unreadable", f"its {STATUS} has no state"
     state = str(status["state"])
     return None if state == "done" else (state, str(status.get("error", "")))
 
 
-def _read(name: str, folder: Path, read_config: ReadConfig) -> Run:
+def _read_run(name: str, folder: Path, read_config: ReadConfig) -> Run:
     result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
     if not isinstance(result, dict) or result.get("format") != 1:
         raise DataError.at(f"{name}/result.json", "must be of format 1", found=dict(result).get("format"))
-    for part in ("test", "val", "times", "data"):
+    for part in RESULT_PARTS:
         if part not in result:
             raise DataError.at(f"{name}/result.json", f"must have the part {part}")
-    file = folder / "predictions_test.csv"
-    predictions = pd.read_csv(file, dtype={"uuid": str}, keep_default_na=False)
-    missing = [column for column in NEEDED if column not in predictions]
+
+    # Ids such as `007` and `NA` stay as they are.
+    predictions = pd.read_csv(folder / "predictions_test.csv", dtype={"uuid": str}, keep_default_na=False)
+    where = f"{name}/predictions_test.csv"
+    missing = [column for column in REQUIRED_COLUMNS if column not in predictions]
     if missing:
-        raise DataError.at(f"{name}/{file.name}", f"must have the column {missing[0]}")
-    if predictions["uuid"].duplicated().any():
-        twice = predictions["uuid"][predictions["uuid"].duplicated()].iloc[0]
-        raise DataError.at(f"{name}/{file.name}", "must name each place once", found=twice)
+        raise DataError.at(where, f"must have the column {missing[0]}")
+    repeated = predictions["uuid"][predictions["uuid"].duplicated()]
+    if len(repeated):
+        raise DataError.at(where, "must name each place once", found=repeated.iloc[0])
+
     history = pd.read_csv(folder / "metrics.csv")
     return Run(name, folder, read_config(folder / CONFIG), result, history, predictions)

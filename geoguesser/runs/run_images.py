@@ -1,14 +1,14 @@
-"""Images of a run's places, found again where its data still lie: to be shown, or to be given to the network.
+"""Images of a run's places, read again from the data that the run recorded.
 
-A run records the source of its data. Images that are no longer there are not found; nothing is drawn or fetched.
+Images whose data are gone are not found; nothing is drawn or fetched.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import cv2
 import numpy as np
@@ -25,30 +25,31 @@ from geoguesser.reporting.dataset.samples import QUALITY, SHOWN_PX, SamplePhoto,
 
 log = logging.getLogger(__name__)
 Source = Path | Store
+Loaded = TypeVar("Loaded")
 
 
 def find_sources(configs: Iterable[Mapping[str, Any]]) -> list[Source]:
-    """Roots and stores of runs that are still there, each once.
+    """Returns the roots and stores of runs that are still present, without repeats.
 
     Args:
-        configs: The runs' configs.
+        configs: Configs of the runs.
     """
-    found: dict[str, Source] = {}
+    sources: dict[str, Source] = {}
     for config in configs:
         for path in source_from_config(config).folders:
-            if str(path) in found or not path.is_dir():
+            if str(path) in sources or not path.is_dir():
                 continue
             try:
-                found[str(path)] = Store.open(path) if is_store(path) else path
+                sources[str(path)] = Store.open(path) if is_store(path) else path
             except GeoguesserError as error:
                 log.warning("the run's store cannot be used: %s", first_line(error))
-    return list(found.values())
+    return list(sources.values())
 
 
 def find_label(config: Mapping[str, Any]) -> str:
     """Returns the label of a run's data, for example `synthetic demo`; empty for real places."""
     recorded = source_from_config(config).label
-    return recorded or next((one.label for one in find_sources([config]) if isinstance(one, Store)), "")
+    return recorded or next((source.label for source in find_sources([config]) if isinstance(source, Store)), "")
 
 
 def find_source(uuid: str, sources: Sequence[Source]) -> Source | None:
@@ -62,7 +63,7 @@ def find_source(uuid: str, sources: Sequence[Source]) -> Source | None:
     return None
 
 
-def views_present(uuid: str, source: Source) -> list[bool]:
+def find_present_views(uuid: str, source: Source) -> list[bool]:
     """Returns which of the four views a place has in a source.
 
     Raises:
@@ -70,13 +71,13 @@ def views_present(uuid: str, source: Source) -> list[bool]:
         OSError: The folder cannot be read.
     """
     if isinstance(source, Store):
-        return [bool(one) for one in source.mask()[source.row_by_id[uuid]]]
+        return [bool(present) for present in source.mask()[source.row_by_id[uuid]]]
     files = find_place(source, uuid)
     return [False] * len(HEADINGS) if files is None else [name is not None for name in files.names]
 
 
 def read_picture(uuid: str, source: Source, heading: int, max_px: int) -> ByteArray | None:
-    """Reads one view of a place to be shown.
+    """Reads one view of a place for display.
 
     Args:
         uuid: Id of the place.
@@ -91,18 +92,17 @@ def read_picture(uuid: str, source: Source, heading: int, max_px: int) -> ByteAr
         GeoguesserError, OSError, ValueError: The file or the store is damaged or cannot be read.
     """
     if isinstance(source, Store):
-        row = source.row_by_id[uuid]
-        if not source.mask()[row, heading]:
+        if not source.mask()[source.row_by_id[uuid], heading]:
             return None
-        size, fit = max((one["size"], one["fit"]) for one in source.manifest["images"].values())
-        view: ByteArray = source.views(ImageSpec(size=size, fit=fit)).gather(np.array([row]))[0, heading].numpy()
-        return view.transpose(1, 2, 0)
+        largest = max(_list_specs(source), key=lambda spec: (spec.size, spec.fit))
+        return _read_packed(uuid, source, largest)[heading].transpose(1, 2, 0)
 
     files = find_place(source, uuid)
     if files is None or files.names[heading] is None:
         return None
     data = read_bytes(files.path(heading))
     image = decode_rgb(data, read_header(data), max_px)
+
     scale = max_px / max(image.shape[:2])
     if scale >= 1:
         return image
@@ -111,89 +111,99 @@ def read_picture(uuid: str, source: Source, heading: int, max_px: int) -> ByteAr
 
 
 def load_photos(uuid: str, sources: Sequence[Source]) -> list[SamplePhoto] | None:
-    """The four views of a place, to be shown; None where they are nowhere."""
-    for source in sources:
-        try:
-            photos = _of_store(uuid, source) if isinstance(source, Store) else _of_root(uuid, source)
-        except (GeoguesserError, OSError):
-            continue
-        if photos is not None:
-            return photos
-    return None
+    """Loads the four views of a place for display; None if no source has them."""
+
+    def load(source: Source) -> list[SamplePhoto] | None:
+        if isinstance(source, Store):
+            return _encode_packed(uuid, source) if uuid in source.row_by_id else None
+        files = find_place(source, uuid)
+        return None if files is None else load_sample_photos(files, "crop")
+
+    return _load_first(sources, load)
 
 
 def load_pixels(uuid: str, sources: Sequence[Source], image: ImageSpec) -> tuple[ByteArray, BoolArray] | None:
-    """The views of a place as a network takes them; None where they are nowhere, or none is whole.
+    """Loads the views of a place as the network takes them.
 
     Args:
-        uuid: The place's id.
-        sources: Where to look.
-        image: How views are brought to their size.
+        uuid: Id of the place.
+        sources: Roots and stores to search, in order.
+        image: Size and fit of the views.
 
     Returns:
-        (4, 3, S, S) uint8, zeros where there is none, and (4,) which there are.
+        (4, 3, S, S) uint8 with zeros for absent views, and (4,) views present; None if no source has a readable
+        view.
     """
-    for source in sources:
-        try:
-            if isinstance(source, Store):
-                found = _packed(uuid, source, image)
-            else:
-                folder = find_views_folder(source, uuid)
-                found = None if folder is None else read_folder(str(folder), image, mask=True, broken=[])
-        except (GeoguesserError, OSError):
-            continue
-        if found is not None and found[1].any():
-            return found
-    return None
 
+    def load(source: Source) -> tuple[ByteArray, BoolArray] | None:
+        if isinstance(source, Store):
+            if uuid not in source.row_by_id or image.name not in source.manifest["images"]:
+                return None
+            views = _read_packed(uuid, source, image), source.mask()[source.row_by_id[uuid]]
+        else:
+            folder = find_views_folder(source, uuid)
+            if folder is None:
+                return None
+            views = read_folder(str(folder), image, mask=True, broken=[])
+        return views if views[1].any() else None
 
-def _of_root(uuid: str, root: Path) -> list[SamplePhoto] | None:
-    files = find_place(root, uuid)
-    return None if files is None else load_sample_photos(files, "crop")
-
-
-def _packed(uuid: str, store: Store, image: ImageSpec) -> tuple[ByteArray, BoolArray] | None:
-    row = store.row_by_id.get(uuid)
-    if row is None or image.name not in store.manifest["images"]:
-        return None
-    pixels: ByteArray = store.views(image).gather(np.array([row]))[0].numpy()
-    return pixels, store.mask()[row]
-
-
-def _of_store(uuid: str, store: Store) -> list[SamplePhoto] | None:
-    """The views as they were packed, at the size nearest to that shown."""
-    row = store.row_by_id.get(uuid)
-    if row is None:
-        return None
-    images = store.manifest["images"].values()
-    size, fit = min(((one["size"], one["fit"]) for one in images), key=lambda one: abs(one[0] - SHOWN_PX))
-    views = store.views(ImageSpec(size=size, fit=fit)).gather(np.array([row]))[0].permute(0, 2, 3, 1).numpy()
-    used = store.mask()[row]
-    return [
-        SamplePhoto(simplejpeg.encode_jpeg(np.ascontiguousarray(view), QUALITY, "RGB", "420"))
-        if there
-        else SamplePhoto(None, "left out")
-        for view, there in zip(views, used, strict=True)
-    ]
+    return _load_first(sources, load)
 
 
 def load_arrays(uuid: str, sources: Sequence[Source], px: int, fit: str = "crop") -> list[ByteArray | None] | None:
-    """The four views of a place as pictures to be drawn, None for absent ones; None where they are nowhere.
+    """Loads the four views of a place as pictures.
 
     Args:
-        uuid: The place's id.
-        sources: Where to look.
-        px: Their height and width; a store's are as it holds them.
-        fit: As in `ImageSpec`.
+        uuid: Id of the place.
+        sources: Roots and stores to search, in order; roots come first.
+        px: Height and width of views from roots. Views from stores have the size nearest to that of photos.
+        fit: Fit of views from roots, as in `ImageSpec`.
 
     Returns:
-        Four (H, W, 3) uint8 arrays.
+        Four (H, W, 3) uint8 arrays, None for absent views; None if no source has the place.
     """
-    found = load_pixels(uuid, [one for one in sources if not isinstance(one, Store)], ImageSpec(size=px, fit=fit))
-    if found is not None:
-        pairs = zip(found[0], found[1], strict=True)
-        return [np.ascontiguousarray(view.transpose(1, 2, 0)) if there else None for view, there in pairs]
+    roots = [source for source in sources if not isinstance(source, Store)]
+    views = load_pixels(uuid, roots, ImageSpec(size=px, fit=fit))
+    if views is not None:
+        pairs = zip(*views, strict=True)
+        return [np.ascontiguousarray(view.transpose(1, 2, 0)) if present else None for view, present in pairs]
+
     photos = load_photos(uuid, sources)
     if photos is None:
         return None
     return [None if photo.jpeg is None else simplejpeg.decode_jpeg(photo.jpeg) for photo in photos]
+
+
+def _load_first(sources: Sequence[Source], load: Callable[[Source], Loaded | None]) -> Loaded | None:
+    """Returns the result of the first source that has one; sources that cannot be read are skipped."""
+    for source in sources:
+        try:
+            loaded = load(source)
+        except (GeoguesserError, OSError):
+            continue
+        if loaded is not None:
+            return loaded
+    return None
+
+
+def _list_specs(store: Store) -> list[ImageSpec]:
+    return [ImageSpec(size=image["size"], fit=image["fit"]) for image in store.manifest["images"].values()]
+
+
+def _read_packed(uuid: str, store: Store, image: ImageSpec) -> ByteArray:
+    """Returns (4, 3, S, S) views of a place, as they were packed."""
+    pixels: ByteArray = store.views(image).gather(np.array([store.row_by_id[uuid]]))[0].numpy()
+    return pixels
+
+
+def _encode_packed(uuid: str, store: Store) -> list[SamplePhoto]:
+    """Returns the views of a place as they were packed, in the size nearest to that of photos."""
+    nearest = min(_list_specs(store), key=lambda spec: abs(spec.size - SHOWN_PX))
+    views = _read_packed(uuid, store, nearest).transpose(0, 2, 3, 1)
+    present = store.mask()[store.row_by_id[uuid]]
+    return [
+        SamplePhoto(simplejpeg.encode_jpeg(np.ascontiguousarray(view), QUALITY, "RGB", "420"))
+        if is_present
+        else SamplePhoto(None, "left out")
+        for view, is_present in zip(views, present, strict=True)
+    ]

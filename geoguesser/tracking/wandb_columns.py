@@ -10,8 +10,7 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from geoguesser.runs.config_keys import WITHOUT_EFFECT
-from geoguesser.runs.redaction import has_path, is_private, redact_config
+from geoguesser.runs.config_keys import WITHOUT_EFFECT, has_path, is_private, redact_config
 
 TAGGED = ("experiment", "region", "data", "backbone", "fusion", "finetune", "head", "grid", "loss", "decoder")
 ALONE = ("experiment", "head", "backbone", "region", "image")  # whose choices say by themselves what they are

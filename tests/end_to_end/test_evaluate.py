@@ -1,216 +1,220 @@
-"""predict and evaluate as users run them: on a tiny run of synthetic places."""
+"""Commands `evaluate` and `predict` on tiny runs of synthetic places."""
 
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import ROOT, TINY, command, compose
+from conftest import ROOT, command, compose
 from support.waiting import wait_until
 
 from geoguesser.commands.evaluate import run_evaluate
 from geoguesser.commands.predict import run_predict
+from geoguesser.commands.prepare import run_prepare
 from geoguesser.errors import GeoguesserError
 
 POINT = ["latitude", "longitude"]
+QUICK = ("pictures=false", "bootstrap.samples=1000")
+
+# Shares of the splits of the runs in `sweep`, so that a store has the same test places.
+SHARES = "split.shares=[0.4,0.2,0.4]"
 
 
-@pytest.fixture(scope="module")
-def made(tmp_path_factory) -> tuple[Path, Path]:
-    """A run with calibration, and the dataset that it was trained on."""
-    from geoguesser.commands.train import run_training
-
-    place = tmp_path_factory.mktemp("made")
-    run_training(compose([*TINY, "calibration.min_places=2", "split.shares=[0.5,0.25,0.25]"]), place / "run")
-    run_training(compose([*TINY, "seed=1", "grid.size=20"]), place / "other")
-    run_training(compose([*TINY, "seed=2", "head=regression"]), place / "regression")
-    (root,) = (path for path in Path(os.environ["GEOGUESSER_CACHE"]).glob("demo-*-60-0-56") if path.is_dir())
-    return place, root
+def evaluate(*words: str) -> dict[str, Any]:
+    return run_evaluate(compose(list(words), "evaluate"))
 
 
-@pytest.mark.slow  # in a process of its own
-def test_the_command_prints_figures_and_leaves_its_folder_alone(made, tmp_path: Path):
-    place, _ = made
-    done = command("geoguesser.evaluate", f"run={place / 'run'}", f"out={tmp_path / 'e'}", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert "mean error" in done.stdout
-    assert f"Folder: {tmp_path / 'e'}" in done.stdout
+def predict(*words: str) -> pd.DataFrame:
+    return run_predict(compose(list(words), "predict"))
+
+
+# Runs in a process of its own.
+@pytest.mark.slow
+def test_command_prints_metrics_and_writes_only_its_folder(sweep: Path, tmp_path: Path):
+    process = command("geoguesser.evaluate", f"run={sweep / '0'}", f"out={tmp_path / 'e'}", cwd=tmp_path)
+    assert process.returncode == 0, process.stderr
+    assert "mean error" in process.stdout
+    assert f"Folder: {tmp_path / 'e'}" in process.stdout
     assert [path.name for path in tmp_path.iterdir()] == ["e"]
 
 
-def test_a_runs_own_test_is_evaluated_again(made, tmp_path: Path, capsys):
-    place, _ = made
-    run_evaluate(compose([f"run={place / 'run'}", f"out={tmp_path / 'e'}"], "evaluate"))
+def test_the_test_of_a_run_is_evaluated_again(sweep: Path, tmp_path: Path, capsys):
+    run, out = sweep / "0", tmp_path / "e"
+    evaluate(f"run={run}", f"out={out}")
     assert "mean error" in capsys.readouterr().out
-    found = json.loads((tmp_path / "e/evaluation.json").read_text())
-    test = json.loads((place / "run/result.json").read_text())["test"]
-    assert found["error_km"]["mean"]["value"] == pytest.approx(test["error_km_mean"], abs=1e-5)
+
+    evaluation = json.loads((out / "evaluation.json").read_text())
+    test = json.loads((run / "result.json").read_text())["test"]
+    assert evaluation["error_km"]["mean"]["value"] == pytest.approx(test["error_km_mean"], abs=1e-5)
     for radius, share in test["share_within_km"].items():
-        assert found["share_within_km"][radius]["value"] == share
-    names = sorted(path.name for path in (tmp_path / "e").iterdir())
-    assert names == ["arrows.png", "errors.csv", "errors.png", "evaluation.json"]
-    run_evaluate(compose([f"run={place / 'run'}", f"out={tmp_path / 'e'}", "pictures=false"], "evaluate"))
-    assert sorted(path.name for path in (tmp_path / "e").iterdir()) == ["errors.csv", "evaluation.json"]
+        assert evaluation["share_within_km"][radius]["value"] == share
+
+    assert sorted(path.name for path in out.iterdir()) == [
+        "arrows.png",
+        "errors.csv",
+        "errors.png",
+        "evaluation.json",
+    ]
+    evaluate(f"run={run}", f"out={out}", *QUICK)
+    assert sorted(path.name for path in out.iterdir()) == ["errors.csv", "evaluation.json"]
 
 
-def test_a_folder_that_holds_other_things_is_left_alone(tmp_path: Path):
+def test_a_folder_with_other_files_is_refused(tmp_path: Path):
     (tmp_path / "thesis.txt").write_text("mine")
     (tmp_path / "errors.csv").write_text("mine")
-    with pytest.raises(GeoguesserError, match=r"must be new, empty, or an earlier evaluation, got 'thesis\.txt'"):
-        run_evaluate(compose(["run=/nowhere", f"out={tmp_path}"], "evaluate"))
+    with pytest.raises(
+        GeoguesserError, match=r"^out=.* must be new, empty, or an earlier evaluation.*thesis\.txt"
+    ):
+        evaluate("run=/nowhere", f"out={tmp_path}")
     assert {path.read_text() for path in tmp_path.iterdir()} == {"mine"}
 
 
-def test_labelled_places_from_files_and_a_table_of_any_program(made, tmp_path: Path):
-    """The same places three ways: by the run itself, by its predictions and the truth, and by hand."""
-    place, root = made
-    base = ["pictures=false", "bootstrap.samples=1000"]
-    words = [f"run={place / 'run'}", f"data.roots=[{root}]", f"out={tmp_path / 'a'}", *base]
-    own = run_evaluate(compose(words, "evaluate"))
-    assert own["places"] == 60
-    assert own["cells"]["cell_top5"] >= own["cells"]["cell_top1"]
-    assert set(own["sureness"]) >= {"radii", "sets", "expected_error_km_mean"}
+def test_a_run_and_a_table_of_its_predictions_have_the_same_metrics(sweep: Path, demo_root: Path, tmp_path: Path):
+    run = f"run={sweep / '0'}"
+    expected = evaluate(run, f"data.roots=[{demo_root}]", f"out={tmp_path / 'a'}", *QUICK)
+    assert expected["places"] == 60
+    assert expected["cells"]["cell_top5"] >= expected["cells"]["cell_top1"]
+    assert set(expected["sureness"]) >= {"radii", "sets", "expected_error_km_mean"}
     errors = pd.read_csv(tmp_path / "a/errors.csv")
-    assert errors["error_km"].mean() == pytest.approx(own["error_km"]["mean"]["value"], abs=1e-5)
+    assert errors["error_km"].mean() == pytest.approx(expected["error_km"]["mean"]["value"], abs=1e-5)
     assert {"expected_error_km", "radius_50_km"} <= set(errors)
 
-    run_predict(compose([f"run={place / 'run'}", f"images={root}", f"out={tmp_path / 'p.csv'}"], "predict"))
-    files = [f"predictions={tmp_path / 'p.csv'}", f"truth={root / 'data.csv'}", f"out={tmp_path / 'b'}", *base]
-    other = run_evaluate(compose(files, "evaluate"))
+    table, file = predict(run, f"images={demo_root}", f"out={tmp_path / 'p.csv'}"), tmp_path / "p.csv"
+    words = (f"predictions={file}", f"truth={demo_root / 'data.csv'}", f"out={tmp_path / 'b'}", *QUICK)
+    evaluation = evaluate(*words)
     for name in ("mean", "median"):
-        assert other["error_km"][name]["value"] == pytest.approx(own["error_km"][name]["value"], abs=1e-4)
-    assert other["score"]["country"]["value"] == pytest.approx(own["score"]["country"]["value"], abs=0.01)
+        assert evaluation["error_km"][name]["value"] == pytest.approx(
+            expected["error_km"][name]["value"], abs=1e-4
+        )
+    assert evaluation["score"]["country"]["value"] == pytest.approx(
+        expected["score"]["country"]["value"], abs=0.01
+    )
 
-    wrong = pd.read_csv(tmp_path / "p.csv")
-    wrong[POINT] = wrong[POINT[::-1]].to_numpy()
-    wrong.to_csv(tmp_path / "w.csv", index=False)
+    swapped = table.assign(latitude=table["longitude"], longitude=table["latitude"])
+    swapped.to_csv(file, index=False)
     with pytest.raises(GeoguesserError, match="predictions look swapped"):
-        run_evaluate(compose([f"predictions={tmp_path / 'w.csv'}", *files[1:]], "evaluate"))
-    wrong[POINT] = wrong[POINT[::-1]].to_numpy()
-    wrong[:-3].to_csv(tmp_path / "w.csv", index=False)
-    with pytest.raises(GeoguesserError, match=r"every place of the truth, 3 are missing.*on_missing=skip"):
-        run_evaluate(compose([f"predictions={tmp_path / 'w.csv'}", *files[1:]], "evaluate"))
-    some = run_evaluate(compose([f"predictions={tmp_path / 'w.csv'}", *files[1:], "on_missing=skip"], "evaluate"))
-    assert some["places"] == 57
-    assert some["counts"]["places_without_a_prediction_left_out"] == 3
+        evaluate(*words)
+
+    table[:-3].to_csv(file, index=False)
+    with pytest.raises(GeoguesserError, match=r"^predictions=.*3 are missing.*on_missing=skip"):
+        evaluate(*words)
+    evaluation = evaluate(*words, "on_missing=skip")
+    assert evaluation["places"] == 57
+    assert evaluation["counts"]["places_without_a_prediction_left_out"] == 3
 
 
-def test_one_split_of_a_store(made, tmp_path: Path):
-    from geoguesser.commands.prepare import run_prepare
+def test_one_split_of_a_store(sweep: Path, demo_root: Path, tmp_path: Path):
+    run, store = sweep / "2", tmp_path / "store"
+    words = [f"data.roots=[{demo_root}]", "image.size=32", SHARES, f"out={store}", "pictures=false"]
+    run_prepare(compose(words, "prepare"))
+    words = (f"run={run}", f"data.path={store}", f"out={tmp_path / 'e'}", *QUICK)
+    evaluation = evaluate(*words, "data.split=test")
 
-    place, root = made
-    store = tmp_path / "store"
-    run_prepare(compose([f"data.roots=[{root}]", "image.size=32", f"out={store}", "pictures=false"], "prepare"))
-    words = [f"run={place / 'other'}", f"data.path={store}", f"out={tmp_path / 'e'}", "pictures=false"]
-    found = run_evaluate(compose([*words, "data.split=test"], "evaluate"))
-    truth = pd.read_csv(place / "other/predictions_test.csv").set_index("uuid")
-    told = pd.read_csv(tmp_path / "e/errors.csv").set_index("uuid")
-    assert sorted(told.index) == sorted(truth.index)
-    np.testing.assert_allclose(told.loc[truth.index, POINT], truth[POINT], atol=2e-4)
-    assert found["sureness"] is None
-    with pytest.raises(GeoguesserError, match="data must hold places of split unused"):
-        run_evaluate(compose([*words, "data.split=unused"], "evaluate"))
+    expected = pd.read_csv(run / "predictions_test.csv").set_index("uuid")
+    errors = pd.read_csv(tmp_path / "e/errors.csv").set_index("uuid")
+    assert sorted(errors.index) == sorted(expected.index)
+    np.testing.assert_allclose(errors.loc[expected.index, POINT], expected[POINT], atol=2e-4)
+    assert evaluation["sureness"] is None
+    with pytest.raises(GeoguesserError, match=r"^data must hold places of split unused"):
+        evaluate(*words, "data.split=unused")
 
 
-def test_several_runs_are_an_ensemble(made, tmp_path: Path, caplog):
-    place, root = made
-    runs = f"run=[{place / 'run'},{place / 'other'},{place / 'regression'}]"
+def test_several_runs_are_an_ensemble(sweep: Path, demo_root: Path, tmp_path: Path, caplog):
+    runs = f"run=[{sweep / '0'},{sweep / '1'},{sweep / '2'}]"
     with caplog.at_level("INFO"):
-        told = run_predict(compose([runs, f"images={root}", f"out={tmp_path / 'p.csv'}"], "predict"))
-    assert "an ensemble of 3 runs: points by geometric median, for grids differ" in caplog.text
-    assert "cell_1" not in told
-    single = [
-        run_predict(compose([f"run={place / name}", f"images={root}", f"out={tmp_path / 'q.csv'}"], "predict"))
-        for name in ("run", "other", "regression")
-    ]
-    stack = np.stack([one[POINT].to_numpy(dtype=float) for one in single])
-    assert (told[POINT].to_numpy(dtype=float) >= stack.min(axis=0) - 0.05).all()
-    assert (told[POINT].to_numpy(dtype=float) <= stack.max(axis=0) + 0.05).all()
-    words = [runs, f"data.roots=[{root}]", f"out={tmp_path / 'e'}", "pictures=false"]
-    found = run_evaluate(compose(words, "evaluate"))
-    both = pd.read_csv(tmp_path / "e/errors.csv").set_index("uuid").loc[told["uuid"], POINT]
-    np.testing.assert_allclose(both, told[POINT].to_numpy(dtype=float), atol=1e-4)
-    assert found["cells"] is None
+        table = predict(runs, f"images={demo_root}", f"out={tmp_path / 'p.csv'}").set_index("uuid")
+    assert "an ensemble of 3 runs: points by geometric median" in caplog.text
+    assert "cell_1" not in table
+
+    single = [pd.read_csv(sweep / job / "predictions_test.csv").set_index("uuid")[POINT] for job in "012"]
+    points = np.stack([member.loc[single[0].index] for member in single])
+    ensemble = table.loc[single[0].index, POINT].to_numpy(dtype=float)
+    assert (ensemble >= points.min(axis=0) - 0.05).all()
+    assert (ensemble <= points.max(axis=0) + 0.05).all()
+
+    evaluation = evaluate(runs, f"data.roots=[{demo_root}]", f"out={tmp_path / 'e'}", *QUICK)
+    evaluated = pd.read_csv(tmp_path / "e/errors.csv").set_index("uuid").loc[table.index, POINT]
+    np.testing.assert_allclose(evaluated, table[POINT].to_numpy(dtype=float), atol=1e-4)
+    assert evaluation["cells"] is None
 
 
-def test_bad_views_cost_their_row_and_no_other(made, tmp_path: Path, caplog):
-    place, root = made
+def test_damaged_views_affect_only_their_place(sweep: Path, demo_root: Path, tmp_path: Path, caplog):
     images = tmp_path / "images"
-    shutil.copytree(root / "images", images)
-    folders = sorted(images.iterdir())
-    (folders[0] / "90.jpg").write_bytes(b"broken")
-    for file in folders[1].iterdir():
+    sources = sorted((demo_root / "images").iterdir())[:6]
+    broken, empty, lonely, *_ = (shutil.copytree(source, images / source.name) for source in sources)
+    (broken / "90.jpg").write_bytes(b"broken")
+    for file in empty.iterdir():
         file.write_bytes(b"")
     for heading in (0, 90, 180):
-        (folders[2] / f"{heading}.jpg").unlink()
-    base = [f"run={place / 'run'}", f"images={images}", f"out={tmp_path / 'p.csv'}"]
+        (lonely / f"{heading}.jpg").unlink()
+
+    words = (f"run={sweep / '0'}", f"images={images}", f"out={tmp_path / 'p.csv'}")
     with caplog.at_level("INFO"):
-        run_predict(compose(base, "predict"))
-    assert "60 places written" in caplog.text
-    assert "1 left blank" in caplog.text
+        predict(*words)
+    assert "6 places written" in caplog.text
+    assert "1 left empty" in caplog.text
     assert "of these 1 with 3 of 4 views, 1 with 1 of 4 views, 1 with 0 of 4 views" in caplog.text
-    told = pd.read_csv(tmp_path / "p.csv").set_index("uuid")
-    first, second, third = (told.loc[folder.name] for folder in folders[:3])
-    assert first["views"] == 3
-    assert first["broken"].startswith("90.jpg is no whole image")
-    assert second[POINT].isna().all()
-    assert second["broken"].count("the file is empty") == 4
-    assert third["views"] == 1
-    assert told[POINT].notna().all(axis=1).sum() == 59
-    assert told["cell_1"].dropna().map(float.is_integer).all()
-    assert b"0000000" not in (tmp_path / "p.csv").read_bytes().split(b"\n")[1].split(b",")[9]  # cells are whole
-    blind = run_predict(compose([*base, "on_bad=prior", "columns=competition"], "predict"))
-    assert blind[POINT].notna().all().all()
+
+    table = pd.read_csv(tmp_path / "p.csv").set_index("uuid")
+    assert table.loc[broken.name, "views"] == 3
+    assert table.loc[broken.name, "broken"].startswith("90.jpg is no whole image")
+    assert table.loc[empty.name, POINT].isna().all()
+    assert table.loc[empty.name, "broken"].count("the file is empty") == 4
+    assert table.loc[lonely.name, "views"] == 1
+    assert table[POINT].notna().all(axis=1).sum() == 5
+    assert table["cell_1"].dropna().map(float.is_integer).all()
+
+    # Cells are written as integers although a row is blank.
+    assert b"0000000" not in (tmp_path / "p.csv").read_bytes().split(b"\n")[1].split(b",")[9]
+
+    prior = predict(*words, "on_bad=prior", "columns=competition")
+    assert prior[POINT].notna().all().all()
     assert list(pd.read_csv(tmp_path / "p.csv")) == ["uuid", *POINT]
-    whole = run_predict(compose([*base, "missing_views=error", "on_bad=skip"], "predict"))
-    assert len(whole) == 57
-    told = run_predict(compose([*base, "missing_views=error"], "predict")).set_index("uuid")
-    assert told.loc[folders[2].name, "views"] == 1
-    assert told.loc[folders[2].name, "broken"] == "has 1 of 4 views"
-    assert pd.isna(told.loc[folders[2].name, "latitude"])
+    assert len(predict(*words, "missing_views=error", "on_bad=skip")) == 3
+    row = predict(*words, "missing_views=error").set_index("uuid").loc[lonely.name]
+    assert row["views"] == 1
+    assert row["broken"] == "has 1 of 4 views"
+    assert pd.isna(row["latitude"])
 
 
-def test_places_of_which_nothing_is_seen(made, tmp_path: Path):
-    place, _ = made
+def test_places_without_images(sweep: Path, tmp_path: Path):
     (tmp_path / "images" / "p").mkdir(parents=True)
-    base = [f"run={place / 'run'}", f"images={tmp_path / 'images'}", f"out={tmp_path / 'p.csv'}"]
+    words = (f"run={sweep / '0'}", f"images={tmp_path / 'images'}", f"out={tmp_path / 'p.csv'}")
     for mode in ("empty", "skip"):
-        with pytest.raises(
-            GeoguesserError, match="must hold a place with a whole view; of 1 none has: p; holds no"
-        ):
-            run_predict(compose([*base, f"on_bad={mode}"], "predict"))
+        with pytest.raises(GeoguesserError, match="must hold a place with a whole view"):
+            predict(*words, f"on_bad={mode}")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["images"]
-    blind = run_predict(compose([*base, "on_bad=prior"], "predict"))
-    assert blind[POINT].notna().all().all()
+    assert predict(*words, "on_bad=prior")[POINT].notna().all().all()
 
 
-def test_true_places_far_from_the_region_are_told(tmp_path: Path, caplog):
-    true = pd.DataFrame({"uuid": ["a", "b"], "latitude": [16.0, 18.0], "longitude": [45.0, 45.5]})  # swapped
-    true.to_csv(tmp_path / "t.csv", index=False)
-    files = [f"predictions={tmp_path / 't.csv'}", f"truth={tmp_path / 't.csv'}", f"out={tmp_path / 'e'}"]
-    run_evaluate(compose([*files, "pictures=false"], "evaluate"))
+def test_true_places_far_from_the_region_are_reported(tmp_path: Path, caplog):
+    file = tmp_path / "t.csv"
+    file.write_text("uuid,latitude,longitude\na,16,45\nb,18,45.5\n")
+    evaluate(f"predictions={file}", f"truth={file}", f"out={tmp_path / 'e'}", *QUICK)
     assert "2 of 2 true places lie more than 300 km from region Croatia" in caplog.text
 
 
-@pytest.mark.slow  # in processes of their own
-def test_a_killed_prediction_goes_on(made, tmp_path: Path):
-    """Killed in the middle, the same command predicts only what is missing, and the table is the same."""
-    place, root = made
+# Runs in processes of their own.
+@pytest.mark.slow
+def test_a_killed_prediction_continues(sweep: Path, demo_root: Path, tmp_path: Path):
+    # So many copies that a kill finds only a part of them predicted.
     images = tmp_path / "images"
     images.mkdir()
-    for number in range(40):  # enough that a kill finds some done
-        for folder in sorted((root / "images").iterdir()):
+    for number in range(40):
+        for folder in sorted((demo_root / "images").iterdir()):
             (images / f"{folder.name}-{number}").symlink_to(folder)
+    names = sorted(path.name for path in images.iterdir())
+
     out, journal = tmp_path / "p.csv", tmp_path / "p.csv.journal"
-    words = ["geoguesser.predict", f"run={place / 'run'}", f"images={images}", f"out={out}", "batch_size=4"]
+    words = ["geoguesser.predict", f"run={sweep / '0'}", f"images={images}", f"out={out}", "batch_size=4"]
     process = subprocess.Popen(
         [sys.executable, "-m", *words], cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.PIPE
     )
@@ -220,39 +224,40 @@ def test_a_killed_prediction_goes_on(made, tmp_path: Path):
     )
     process.send_signal(signal.SIGKILL)
     process.communicate()
-    done = len(journal.read_bytes().splitlines()) - 1
-    assert 0 < done < len(list(images.iterdir()))
+    assert 0 < len(journal.read_bytes().splitlines()) - 1 < len(names)
     assert not out.exists()
-    again = command(*words)
-    assert again.returncode == 0, again.stderr
-    assert f"of {len(list(images.iterdir()))} places are done already" in again.stdout
+
+    resumed = command(*words)
+    assert resumed.returncode == 0, resumed.stderr
+    assert f"of {len(names)} places are done already" in resumed.stdout
     assert not journal.exists()
-    whole = pd.read_csv(out)
-    assert whole["uuid"].tolist() == sorted(path.name for path in images.iterdir())
-    assert whole[POINT].notna().all().all()
-    by_place = whole.assign(place=whole["uuid"].str[:36]).groupby("place")[POINT]
-    assert by_place.std().max().max() < 1e-4  # each place 40 times, partly before the kill and partly after
+
+    # Copies of a place that were predicted before and after the kill agree.
+    table = pd.read_csv(out)
+    assert table["uuid"].tolist() == names
+    assert table[POINT].notna().all().all()
+    assert table.assign(place=table["uuid"].str[:36]).groupby("place")[POINT].std().max().max() < 1e-4
 
 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ([], "^run must be given, or predictions, got None. Give run=RUN alone"),
+        ([], "^run must be given, or predictions"),
         (["run=r", "predictions=p"], "^run must not be given with predictions"),
         (["run=/nowhere"], "^/nowhere must be a run folder"),
-        (["run=r", "data.roots=[a]", "data.path=b"], "^data.path must not be given with data.roots"),
-        (["run=r", "data.split=all"], "^data.split must be one of train, val, test, unused"),
-        (["predictions=/nowhere.csv"], "^predictions=/nowhere.csv must be a file"),
-        (["run=r", "confidence=2"], "^confidence must be a number from 0.5 to 0.999"),
-        (["run=r", "bootstrap.samples=3"], "^bootstrap.samples must be an integer from 1000"),
-        (["run=r", "data.split=val"], "^data.split needs data.roots or data.path, got 'val'"),
-        (["run=r", "truth=t.csv"], "^truth is for predictions=FILE, not for a run, got 't.csv'"),
-        (["predictions=p.csv", "on_missing=foo"], "^on_missing must be one of error, skip, got 'foo'"),
-        (["run=[]"], r"^run must name a run folder, or several, got \[\]"),
+        (["run=r", "data.roots=[a]", "data.path=b"], r"^data\.path must not be given with data\.roots"),
+        (["run=r", "data.split=all"], r"^data\.split must be one of train, val, test, unused"),
+        (["predictions=/nowhere.csv"], r"^predictions=/nowhere\.csv must be a file"),
+        (["run=r", "confidence=2"], r"^confidence must be a number from 0\.5 to 0\.999"),
+        (["run=r", "bootstrap.samples=3"], r"^bootstrap\.samples must be an integer from 1000"),
+        (["run=r", "data.split=val"], r"^data\.split needs data\.roots or data\.path"),
+        (["run=r", "truth=t.csv"], "^truth must be given only with predictions"),
+        (["predictions=p.csv", "on_missing=foo"], "^on_missing must be one of error, skip"),
+        (["run=[]"], "^run must name a run folder, or several"),
         (["run=r", "out=pyproject.toml"], "^out must be a folder, not a file"),
     ],
 )
-def test_evaluate_explains_bad_input(words: list[str], message: str, monkeypatch):
+def test_invalid_input_is_refused(words: list[str], message: str, monkeypatch):
     monkeypatch.chdir(ROOT)
     with pytest.raises(GeoguesserError, match=message):
-        run_evaluate(compose(words, "evaluate"))
+        evaluate(*words)

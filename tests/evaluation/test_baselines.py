@@ -14,12 +14,12 @@ from sklearn.preprocessing import StandardScaler
 
 from geoguesser.evaluation.baselines import (
     RIDGE_STRENGTHS,
-    find_nearest_features,
-    fit_constant,
+    evaluate_constant,
+    evaluate_nearest_features,
+    evaluate_nearest_views,
+    evaluate_ridge,
     fit_ridge,
     pool_views,
-    predict_nearest,
-    predict_ridge,
     standardise,
 )
 from geoguesser.geo.distance import haversine_km
@@ -38,7 +38,7 @@ def places(count: int, seed: int) -> np.ndarray[Any, Any]:
 @pytest.mark.parametrize("seed", range(3))
 def test_best_constant_is_scipys_minimum(seed: int) -> None:
     train, test = places(80, seed), places(30, seed + 100)
-    found = fit_constant(train, test, DIAGONAL_KM)
+    found = evaluate_constant(train, test, DIAGONAL_KM)
 
     def mean_km(point: Any) -> float:
         return float(haversine_km(train, np.asarray(point)).mean())
@@ -72,7 +72,7 @@ def test_nearest_is_scikit_learns_neighbour() -> None:
     )
     assert len(set(chosen)) > 10
     expected = summarise_errors(haversine_km(test, train[chosen]), DIAGONAL_KM)
-    assert predict_nearest(train, test, train_pixels, test_pixels, DIAGONAL_KM) == expected
+    assert evaluate_nearest_views(train, test, train_pixels, test_pixels, DIAGONAL_KM) == expected
 
 
 def test_weather_does_not_decide() -> None:
@@ -80,14 +80,14 @@ def test_weather_does_not_decide() -> None:
     train_pixels = rng.integers(50, 150, (20, 4, 3, 8, 8), dtype=np.uint8)
     test_pixels = (train_pixels[::-1] * 1.4 + 30).astype(np.uint8)  # brighter, with more contrast
     train = places(20, 4)
-    found = predict_nearest(train, train[::-1], train_pixels, test_pixels, DIAGONAL_KM)
+    found = evaluate_nearest_views(train, train[::-1], train_pixels, test_pixels, DIAGONAL_KM)
     assert found["error_km_mean"] == pytest.approx(0.0, abs=1e-6)
 
 
 def test_views_without_any_contrast_are_no_problem() -> None:
     flat = np.full((3, 4, 3, 8, 8), 7, dtype=np.uint8)
     train = places(3, 5)
-    found = predict_nearest(train, train[:1], flat, flat[:1], DIAGONAL_KM)
+    found = evaluate_nearest_views(train, train[:1], flat, flat[:1], DIAGONAL_KM)
     assert found["error_km_mean"] == pytest.approx(0.0, abs=1e-6)
 
 
@@ -117,7 +117,7 @@ def test_nearest_features_is_scikit_learns_cosine_neighbour() -> None:
     own, others = standardise(telling(train, 12, 3), telling(test, 12, 4))
     search = NearestNeighbors(n_neighbors=1, metric="cosine").fit(own)
     chosen = search.kneighbors(others, return_distance=False)[:, 0]
-    found = find_nearest_features(train, test, own, others, DIAGONAL_KM)
+    found = evaluate_nearest_features(train, test, own, others, DIAGONAL_KM)
     assert found == summarise_errors(haversine_km(test, train[chosen]), DIAGONAL_KM)
 
 
@@ -136,7 +136,7 @@ def test_ridge_takes_the_strength_that_is_best_on_validation(land: Region) -> No
     train, val, test = places(150, 7), places(60, 8), places(50, 9)
     parts = [telling(coords, 40, seed) for seed, coords in enumerate((train, val, test))]
     own, val_own, test_own = standardise(*parts)
-    found = predict_ridge(train, val, test, (own, val_own, test_own), land)
+    found = evaluate_ridge(train, val, test, (own, val_own, test_own), land)
     space, mean = land.to_space(train), land.to_space(train).mean(axis=0)
     errors = {}
     for strength in RIDGE_STRENGTHS:
@@ -152,5 +152,5 @@ def test_ridge_takes_the_strength_that_is_best_on_validation(land: Region) -> No
 def test_ridge_of_a_single_training_place_answers_it() -> None:
     train, test = np.array([[45.5, 16.0]]), places(4, 3)
     own, others = standardise(np.ones((1, 5), dtype=np.float32), np.ones((4, 5), dtype=np.float32))
-    found = predict_ridge(train, test, test, (own, others, others), country("HRV"))
+    found = evaluate_ridge(train, test, test, (own, others, others), country("HRV"))
     assert found["error_km_mean"] == pytest.approx(haversine_km(test, train[0]).mean(), abs=1e-3)

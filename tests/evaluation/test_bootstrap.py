@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from geoguesser.evaluation.bootstrap import Resampling
+from geoguesser.errors import ConfigError
+from geoguesser.evaluation.bootstrap import BootstrapSettings, Resampling
 
 
 def errors(count: int, seed: int = 0) -> np.ndarray:
@@ -16,7 +17,7 @@ def errors(count: int, seed: int = 0) -> np.ndarray:
 
 
 def test_each_resample_draws_as_many_units_as_there_are():
-    draws = np.concatenate(list(Resampling(np.arange(30), samples=2000, seed=0).draws()))
+    draws = np.concatenate(list(Resampling(np.arange(30), samples=2000, seed=0).iter_counts()))
     assert draws.shape == (2000, 30)
     assert (draws.sum(axis=1) == 30).all()
     np.testing.assert_allclose(draws.mean(axis=0), 1.0, atol=0.1)
@@ -24,14 +25,16 @@ def test_each_resample_draws_as_many_units_as_there_are():
 
 
 def test_draws_depend_on_the_seed_alone_and_not_on_how_they_are_cut(monkeypatch):
-    whole = np.concatenate(list(Resampling(np.arange(50), samples=300, seed=3).draws()))
+    whole = np.concatenate(list(Resampling(np.arange(50), samples=300, seed=3).iter_counts()))
     again = Resampling(np.arange(50), samples=300, seed=3)
-    np.testing.assert_array_equal(whole, np.concatenate(list(again.draws())))
-    assert not np.array_equal(whole, np.concatenate(list(Resampling(np.arange(50), samples=300, seed=4).draws())))
-    monkeypatch.setattr("geoguesser.evaluation.bootstrap.CHUNK", 50 * 7)
-    monkeypatch.setattr("geoguesser.evaluation.bootstrap.KEPT", 0)
+    np.testing.assert_array_equal(whole, np.concatenate(list(again.iter_counts())))
+    assert not np.array_equal(
+        whole, np.concatenate(list(Resampling(np.arange(50), samples=300, seed=4).iter_counts()))
+    )
+    monkeypatch.setattr("geoguesser.evaluation.bootstrap.MAX_CHUNK_SIZE", 50 * 7)
+    monkeypatch.setattr("geoguesser.evaluation.bootstrap.MAX_CACHED_COUNTS", 0)
     cut = Resampling(np.arange(50), samples=300, seed=3)
-    np.testing.assert_array_equal(whole, np.concatenate(list(cut.draws())))
+    np.testing.assert_array_equal(whole, np.concatenate(list(cut.iter_counts())))
     values = errors(50)
     np.testing.assert_allclose(cut.mean(values).studentised, again.mean(values).studentised)
     np.testing.assert_allclose(cut.medians(values), again.medians(values))
@@ -41,20 +44,20 @@ def test_the_standard_error_over_single_places_is_the_textbooks():
     values = errors(40)
     pivot = Resampling(np.arange(40), samples=1000, seed=0).mean(values)
     assert pivot.value == pytest.approx(values.mean())
-    assert pivot.error == pytest.approx(stats.sem(values))
-    assert pivot.freedom == 39
+    assert pivot.standard_error == pytest.approx(stats.sem(values))
+    assert pivot.degrees_of_freedom == 39
 
 
 def test_studentised_means_are_those_of_a_loop():
     values, unit = errors(12), np.array([0, 0, 1, 2, 2, 2, 3, 4, 4, 5, 5, 5])
     resampling = Resampling(unit, samples=1000, seed=1)
     found = []
-    for counts in np.concatenate(list(resampling.draws())):
+    for counts in np.concatenate(list(resampling.iter_counts())):
         drawn = [values[unit == number] for number in range(6) for _ in range(int(counts[number]))]
         mean = np.concatenate(drawn).mean()
         sums = np.array([(block - mean).sum() for block in drawn])
         error = np.sqrt(6 / 5 * (sums**2).sum()) / sum(map(len, drawn))
-        if error > 1e-6 * resampling.mean(values).error:
+        if error > 1e-6 * resampling.mean(values).standard_error:
             found.append((mean - values.mean()) / error)
     np.testing.assert_allclose(resampling.mean(values).studentised, np.sort(found), rtol=1e-6, atol=1e-9)
 
@@ -68,16 +71,16 @@ def test_limits_are_the_farther_ones_or_go_some_of_the_way_to_students_t():
     assert own_high > high + 0.5  # skewed values: the upper limit lies farther off, the lower one nearer
     assert own_low > low + 0.5
     for share, lower in ((1.0, low), (0.5, (own_low + low) / 2), (0.0, own_low)):
-        below, above = pivot.reach(0.05, towards_even=share)
+        below, above = pivot.compute_margins(0.05, symmetrise=share)
         assert values.mean() + above == pytest.approx(own_high)
         assert values.mean() - below == pytest.approx(lower)
-    assert pivot.reach(0.05) == pivot.reach(0.05, towards_even=1.0)
+    assert pivot.compute_margins(0.05) == pivot.compute_margins(0.05, symmetrise=1.0)
 
 
 def test_many_places_give_what_scipys_bootstrap_gives():
     values = errors(2000)
     resampling = Resampling(np.arange(2000), samples=4000, seed=0)
-    below, above = resampling.mean(values).reach(0.05)
+    below, above = resampling.mean(values).compute_margins(0.05)
     for method in ("percentile", "BCa"):
         theirs = stats.bootstrap((values,), np.mean, n_resamples=4000, method=method, rng=1).confidence_interval
         assert values.mean() - below == pytest.approx(theirs.low, abs=0.15 * (theirs.high - theirs.low))
@@ -92,24 +95,24 @@ def test_many_places_give_what_scipys_bootstrap_gives():
 
 @pytest.mark.parametrize("count", [7, 8])
 def test_the_median_of_equal_weights_is_the_usual_one(count: int):
-    from geoguesser.evaluation.bootstrap import _weighted_medians
+    from geoguesser.evaluation.bootstrap import _compute_weighted_medians
 
     values = np.sort(errors(count))
-    np.testing.assert_allclose(_weighted_medians(values, np.ones((1, count))), [np.median(values)])
+    np.testing.assert_allclose(_compute_weighted_medians(values, np.ones((1, count))), [np.median(values)])
     weights = np.array([[0.0, 0.0, 5.0, *[0.0] * (count - 3)]])
-    assert _weighted_medians(values, weights)[0] == pytest.approx(values[2], abs=values[3] - values[1])
+    assert _compute_weighted_medians(values, weights)[0] == pytest.approx(values[2], abs=values[3] - values[1])
 
 
 def test_equal_values_have_no_spread():
     pivot = Resampling(np.arange(20), samples=1000, seed=0).mean(np.full(20, 3.7))
-    assert (pivot.value, pivot.error) == (pytest.approx(3.7), 0.0)
-    assert pivot.reach(0.05) == (0.0, 0.0)
+    assert (pivot.value, pivot.standard_error) == (pytest.approx(3.7), 0.0)
+    assert pivot.compute_margins(0.05) == (0.0, 0.0)
 
 
 def test_few_values_that_differ_give_finite_limits():
     values = np.zeros(20)
     values[3] = 5.0  # two runs that say the same of all places but one
-    below, above = Resampling(np.arange(20), samples=5000, seed=0).mean(values).reach(0.05)
+    below, above = Resampling(np.arange(20), samples=5000, seed=0).mean(values).compute_margins(0.05)
     assert np.isfinite([below, above]).all()
     assert 0.25 - below < 0.0 < 0.25 + above
 
@@ -120,7 +123,7 @@ def test_blocks_whose_places_share_their_luck_have_wider_limits():
     values = 50.0 + 20.0 * random.normal(size=80)[unit] + random.normal(size=400)
     blocks = Resampling(unit, samples=2000, seed=0).mean(values)
     places = Resampling(np.arange(400), samples=2000, seed=0).mean(values)
-    assert blocks.error / places.error == pytest.approx(np.sqrt(5), rel=0.15)
+    assert blocks.standard_error / places.standard_error == pytest.approx(np.sqrt(5), rel=0.15)
 
 
 @given(shift=st.floats(-1e3, 1e3), scale=st.floats(0.01, 100.0))
@@ -129,6 +132,28 @@ def test_limits_move_and_stretch_with_the_values(shift: float, scale: float):
     values = errors(15)
     resampling = Resampling(np.arange(15), samples=1000, seed=0)
     before, after = resampling.mean(values), resampling.mean(values * scale + shift)
-    np.testing.assert_allclose(after.reach(0.05), np.array(before.reach(0.05)) * scale, rtol=1e-6)
+    np.testing.assert_allclose(
+        after.compute_margins(0.05), np.array(before.compute_margins(0.05)) * scale, rtol=1e-6
+    )
     moved = resampling.medians(values * scale + shift)
     np.testing.assert_allclose(moved, resampling.medians(values) * scale + shift, rtol=1e-9, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"confidence": 2}, r"^confidence must be a number from 0\.5"),
+        ({"samples": 3}, r"^bootstrap\.samples must be an integer from 1000"),
+        ({"block_km": -1}, r"^bootstrap\.block_km must be a number from 0 to 5000"),
+    ],
+)
+def test_settings_are_checked(changes: dict[str, float], message: str):
+    def read(values: dict) -> BootstrapSettings:
+        confidence = values.pop("confidence", 0.95)
+        return BootstrapSettings.from_config({"confidence": confidence, "bootstrap": values})
+
+    defaults = {"samples": 5000, "seed": 0, "block_km": None}
+    assert read({**defaults}) == BootstrapSettings()
+    assert read(defaults | {"block_km": 20}).block_km == 20.0
+    with pytest.raises(ConfigError, match=message):
+        read(defaults | changes)

@@ -13,14 +13,14 @@ from support.run_folders import make_places, write_run
 
 from geoguesser.commands.compare import load_choices, read_config
 from geoguesser.errors import ConfigError
+from geoguesser.evaluation.bootstrap import BootstrapSettings
 from geoguesser.evaluation.comparison import (
     BETTER,
-    NOISE,
-    REFUSED,
-    UNCLEAR,
+    NOT_CLEAR,
+    NOT_COMPARED,
+    WITHIN_NOISE,
     WORSE,
     Comparison,
-    ComparisonSettings,
     compare_groups,
     format_letter,
 )
@@ -30,7 +30,7 @@ from geoguesser.runs.run_folder import read_runs
 
 PLACES = make_places(200)
 HARD = np.random.default_rng(0).gamma(2.0, 15.0, 200)  # how hard each place is, for all runs
-QUICK = ComparisonSettings(samples=1000)
+QUICK = BootstrapSettings(samples=1000)
 
 
 def own_noise(seed: int, spread: float = 4.0) -> np.ndarray:
@@ -57,7 +57,12 @@ def test_a_large_difference_is_told_from_none(tmp_path: Path, croatia):
     verdicts = {
         entry.label: None if entry.difference is None else entry.difference.verdict for entry in found.entries
     }
-    assert verdicts == {"grid.size=60": None, "grid.size=61": NOISE, "grid.size=62": BETTER, "grid.size=63": WORSE}
+    assert verdicts == {
+        "grid.size=60": None,
+        "grid.size=61": WITHIN_NOISE,
+        "grid.size=62": BETTER,
+        "grid.size=63": WORSE,
+    }
     means = [entry.mean.value for entry in found.entries]
     assert means == sorted(means)
     assert [entry.letter for entry in found.entries] == list("ABCD")
@@ -135,11 +140,11 @@ def test_runs_on_other_places_are_compared_on_those_they_share(tmp_path: Path, c
     assert part.places == 80
     assert part.mean.value == pytest.approx(3.0)
     assert part.verdict == WORSE
-    assert (few.places, few.verdict, few.mean) == (19, REFUSED, None)
-    assert (none.places, none.verdict) == (0, REFUSED)
+    assert (few.places, few.verdict, few.mean) == (19, NOT_COMPARED, None)
+    assert (none.places, none.verdict) == (0, NOT_COMPARED)
     assert by_label["grid.size=2"].mean.low is None
     assert any("Not all runs were tested on the same places" in note for note in list_notes(found))
-    assert "not compared, for they share fewer than 20 test places with it" in format_headline(found)
+    assert "not compared, because they share fewer than 20 test places" in format_headline(found)
     assert not found.same_places
 
 
@@ -192,7 +197,7 @@ def test_what_is_clear_alone_may_not_be_among_many(tmp_path: Path, croatia):
     change = even + 2.7 * 5.0 / np.sqrt(200)  # a p-value near 0.01
     near = write_run(tmp_path / "near", PLACES, own_noise(0) + change + 100.0, changes=size(1))
     far = write_run(tmp_path / "far", PLACES, own_noise(0) + 100.0, changes=size(0, seed=4), val_km=1.0)
-    settings = ComparisonSettings(samples=5000, block_km=0.0)
+    settings = BootstrapSettings(samples=5000, block_km=0.0)
     (alone,) = (
         one.difference for one in compared(croatia, [far, near], settings=settings).entries if one.difference
     )
@@ -206,7 +211,7 @@ def test_what_is_clear_alone_may_not_be_among_many(tmp_path: Path, croatia):
     assert alone.verdict == WORSE
     assert among.p == alone.p
     assert among.p_holm > 0.05
-    assert among.verdict == UNCLEAR
+    assert among.verdict == NOT_CLEAR
     assert any("12 comparisons were made" in note for note in list_notes(found))
 
 
@@ -214,7 +219,7 @@ def test_runs_that_say_the_same_are_within_noise(tmp_path: Path, croatia):
     folders = [write_run(tmp_path / f"{at}", PLACES, own_noise(0), changes=size(at)) for at in range(2)]
     (difference,) = (one.difference for one in compared(croatia, folders).entries if one.difference)
     assert (difference.mean.value, difference.mean.low, difference.mean.high) == (0.0, 0.0, 0.0)
-    assert (difference.verdict, difference.nearer, difference.p) == (NOISE, 0.5, 1.0)
+    assert (difference.verdict, difference.nearer, difference.p) == (WITHIN_NOISE, 0.5, 1.0)
 
 
 def test_one_configuration_has_nothing_to_be_compared_with(tmp_path: Path, croatia):

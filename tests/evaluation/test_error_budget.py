@@ -17,9 +17,9 @@ from geoguesser.evaluation.error_budget import (
     compute_budget,
     compute_floors_km,
     compute_nearest_km,
-    divide_region,
     find_touching_cells,
     format_budget,
+    name_parts,
 )
 from geoguesser.geo.distance import EARTH_RADIUS_KM, haversine_km, to_unit
 from geoguesser.geo.grid import Grid, SquareGrid
@@ -43,7 +43,9 @@ def run_of(count: int) -> tuple[Grid, HeadOutput, Any, Any, dict[str, Any]]:
     logits[np.arange(count), grid.assign(test)] += 3.0
     said = HeadOutput(places(count, 3), logits, to_unit(grid.class_points_deg), grid.class_sides_km)
     error_km = haversine_km(said.answers_deg, test)
-    found = compute_budget(error_km=error_km, test_deg=test, train_deg=train, region=REGION, grid=grid, said=said)
+    found = compute_budget(
+        error_km=error_km, test_deg=test, train_deg=train, region=REGION, grid=grid, output=said
+    )
     return grid, said, test, error_km, found
 
 
@@ -71,7 +73,7 @@ def test_groups_are_those_of_the_cells() -> None:
     assert group["error_km_mean"] == pytest.approx(error_km[right].mean())
     line = format_budget(found)
     assert line is not None
-    assert line.startswith(f"mean error {error_km.mean():.1f} km = the grid's ")
+    assert line.startswith(f"mean error {error_km.mean():.1f} km = floor of the grid ")
 
 
 @pytest.mark.parametrize("size", [9, 60])
@@ -106,7 +108,7 @@ def test_parts_of_the_plane_are_named_by_the_compass_and_small_ones_merged() -> 
     train = places(500, 8)
     corners = np.array([(45.65, 15.05), (45.35, 15.5), (45.05, 15.95)])
     test = np.concatenate([np.repeat(corners, (12, 10, 11), axis=0), [(45.65, 15.95)], [(48.0, 12.0)]])
-    names = divide_region(REGION, train, test).tolist()
+    names = name_parts(REGION, train, test).tolist()
     assert names[:33] == ["north-west"] * 12 + ["centre"] * 10 + ["south-east"] * 11
     assert names[33:] == ["elsewhere", "north-west"]
 
@@ -122,7 +124,7 @@ def test_parts_of_the_world_are_roughly_continents() -> None:
         "elsewhere": (-75.0, 0.0),
     }
     test = np.repeat(np.array(list(cities.values()), dtype=float), 10, axis=0)
-    names = divide_region(world(), test, test)
+    names = name_parts(world(), test, test)
     assert names[::10].tolist() == list(cities)
 
 
@@ -130,7 +132,9 @@ def test_a_head_without_cells_has_its_places_alone(tmp_path: Path) -> None:
     test, train = places(40, 1), places(50, 0)
     error_km = haversine_km(places(40, 3), test)
     said = HeadOutput(test)
-    found = compute_budget(error_km=error_km, test_deg=test, train_deg=train, region=REGION, grid=None, said=said)
+    found = compute_budget(
+        error_km=error_km, test_deg=test, train_deg=train, region=REGION, grid=None, output=said
+    )
     assert found["by_cell"] is None
     assert found["floor_km_mean"] is None
     assert format_budget(found) is None

@@ -10,10 +10,10 @@ from scipy import stats
 
 from geoguesser.evaluation.bootstrap import Resampling
 from geoguesser.evaluation.intervals import (
-    BESIDE_SEEDS,
+    SYMMETRY_WITH_SEEDS,
     SeedNoise,
     adjust_holm,
-    combine,
+    combine_seed_noise,
     compute_mean_interval,
     compute_median_interval,
     compute_p_value,
@@ -55,7 +55,7 @@ def test_the_percentiles_that_are_usual_would_not():
     """The reason for all this: of 20 skewed errors a plain percentile interval misses every tenth time."""
     random = np.random.default_rng(0)
     values = random.lognormal(0.0, 0.75, (1000, 20))
-    draws = np.concatenate(list(Resampling(np.arange(20), samples=1000, seed=0).draws()))
+    draws = np.concatenate(list(Resampling(np.arange(20), samples=1000, seed=0).iter_counts()))
     low, high = np.quantile(draws @ values.T / 20, (0.025, 0.975), axis=0)
     truth = np.exp(0.75**2 / 2)
     assert ((low <= truth) & (truth <= high)).mean() < 0.91
@@ -114,8 +114,8 @@ def test_seed_noise_is_the_analysis_of_variances():
     component = (between - rest / ((seeds - 1) * (places - 1))) / places
     noise = compute_seed_noise(table)
     assert noise is not None
-    assert noise.observed - noise.through_places == pytest.approx(component / seeds)
-    assert noise.freedom == 3
+    assert noise.observed_variance - noise.place_variance == pytest.approx(component / seeds)
+    assert noise.degrees_of_freedom == 3
 
 
 def test_seeds_that_say_the_same_add_nothing_and_one_seed_tells_nothing():
@@ -125,7 +125,7 @@ def test_seeds_that_say_the_same_add_nothing_and_one_seed_tells_nothing():
     assert same.variance == pytest.approx(0.0, abs=1e-20)
     assert compute_seed_noise(place[None]) is None
     pivot = Resampling(np.arange(30), samples=1000, seed=0).mean(place)
-    below, above = pivot.reach(0.05, towards_even=BESIDE_SEEDS)
+    below, above = pivot.compute_margins(0.05, symmetrise=SYMMETRY_WITH_SEEDS)
     both = compute_mean_interval(pivot, 0.95, same)
     assert (both.low, both.high) == (pytest.approx(pivot.value - below), pytest.approx(pivot.value + above))
 
@@ -134,21 +134,21 @@ def test_seeds_widen_by_their_squares():
     pivot = Resampling(np.arange(30), samples=1000, seed=0).mean(np.random.default_rng(0).normal(size=30))
     both = compute_mean_interval(pivot, 0.95, SeedNoise(6.0, 2.0, 5.0))
     half = stats.t.ppf(0.975, 5) * 2.0
-    below, above = pivot.reach(0.05, towards_even=BESIDE_SEEDS)
+    below, above = pivot.compute_margins(0.05, symmetrise=SYMMETRY_WITH_SEEDS)
     assert both.value - both.low == pytest.approx(np.hypot(below, half))
     assert both.high - both.value == pytest.approx(np.hypot(above, half))
 
 
 def test_two_sides_add_as_welch_and_satterthwaite_say():
     one, other = SeedNoise(1.0, 0.25, 2), SeedNoise(3.0, 0.5, 4)
-    both = combine(one, other)
+    both = combine_seed_noise(one, other)
     assert both is not None
     assert both.variance == 4.0 - 0.75
-    assert both.freedom == pytest.approx(16.0 / (1.0 / 2 + 9.0 / 4))
-    assert combine(None, None) is None
-    assert combine(one, None) == one
-    assert combine(SeedNoise(0.0, 0.0, 2), SeedNoise(0.0, 0.0, 4)) == SeedNoise(0.0, 0.0, 6)
-    assert SeedNoise(1.0, 2.0, 3).reach(0.05) == 0.0
+    assert both.degrees_of_freedom == pytest.approx(16.0 / (1.0 / 2 + 9.0 / 4))
+    assert combine_seed_noise(None, None) is None
+    assert combine_seed_noise(one, None) == one
+    assert combine_seed_noise(SeedNoise(0.0, 0.0, 2), SeedNoise(0.0, 0.0, 4)) == SeedNoise(0.0, 0.0, 6)
+    assert SeedNoise(1.0, 2.0, 3).compute_margin(0.05) == 0.0
 
 
 def test_the_median_lies_in_its_interval_and_confidence_widens_it():

@@ -10,19 +10,19 @@ import pytest
 from pyproj import Geod
 from scipy.stats import binomtest
 
-from geoguesser.evaluation.bootstrap import Resampling
+from geoguesser.evaluation.bootstrap import BootstrapSettings, Resampling
 from geoguesser.evaluation.metrics import (
-    compute_hits,
+    compute_cell_accuracy,
+    compute_coverage,
     compute_metrics,
     compute_share_interval,
-    compute_uncertainty_metrics,
 )
 from geoguesser.geo.grid import SquareGrid
 from geoguesser.inference.predictions import Predictions
 from geoguesser.reporting.evaluation import print_evaluation
 
 SPHERE = Geod(a=6371008.8, f=0.0)
-HOW = {"confidence": 0.95, "samples": 1000, "seed": 0, "block_km": 0.0}
+SETTINGS = BootstrapSettings(samples=1000, block_km=0.0)
 
 
 def drawn(count: int, seed: int = 0, spread: float = 0.3):
@@ -33,7 +33,7 @@ def drawn(count: int, seed: int = 0, spread: float = 0.3):
 
 def test_figures_are_those_of_an_independent_geodesy(croatia):
     predicted, true = drawn(200)
-    found = compute_metrics(predicted, true, croatia, **HOW)
+    found = compute_metrics(predicted, true, croatia, SETTINGS)
     _, _, metres = SPHERE.inv(true[:, 1], true[:, 0], predicted[:, 1], predicted[:, 0])
     km = np.asarray(metres) / 1000
     assert found["places"] == 200
@@ -59,20 +59,20 @@ def test_figures_are_those_of_an_independent_geodesy(croatia):
 
 def test_few_places_get_no_interval_and_far_ones_a_sphere(croatia):
     predicted, true = drawn(19)
-    found = compute_metrics(predicted, true, croatia, **HOW)
+    found = compute_metrics(predicted, true, croatia, SETTINGS)
     assert found["error_km"]["mean"]["low"] is None
     assert found["share_within_km"]["25"]["high"] is None
-    assert compute_metrics(predicted[:1], true[:1], croatia, **HOW)["places"] == 1
-    some = compute_metrics(*drawn(39), croatia, **HOW)
+    assert compute_metrics(predicted[:1], true[:1], croatia, SETTINGS)["places"] == 1
+    some = compute_metrics(*drawn(39), croatia, SETTINGS)
     assert some["error_km"]["mean"]["low"] is None  # of so few places a mean has none, a median has
     assert some["score"]["country"]["low"] is None
     assert some["error_km"]["median"]["low"] < some["error_km"]["median"]["value"]
     assert some["share_within_km"]["25"]["low"] is not None
-    assert compute_metrics(*drawn(40), croatia, **HOW)["error_km"]["mean"]["low"] is not None
+    assert compute_metrics(*drawn(40), croatia, SETTINGS)["error_km"]["mean"]["low"] is not None
     true[0] = (-33.9, 151.2)  # Sydney, far beyond the reach of a Croatian CRS
-    far = compute_metrics(predicted, true, croatia, **HOW)
+    far = compute_metrics(predicted, true, croatia, SETTINGS)
     assert far["error_km"]["mean"]["value"] > 800
-    blocks = compute_metrics(*drawn(400), croatia, **HOW | {"block_km": None})
+    blocks = compute_metrics(*drawn(400), croatia, BootstrapSettings(samples=1000))
     assert "blocks of" in blocks["units"]
 
 
@@ -114,24 +114,24 @@ def test_how_sure_it_was_is_counted(croatia):
         {"90": np.full(300, 25.0)},
         {"50": inside},
     )
-    found = compute_uncertainty_metrics(answers, true)
+    found = compute_coverage(answers, true)
     _, _, metres = SPHERE.inv(true[:, 1], true[:, 0], predicted[:, 1], predicted[:, 0])
     share = float((np.asarray(metres) <= 25_000).mean())
     assert found["radii"]["90"]["coverage"] == share
     assert found["radii"]["90"]["low"] < share < found["radii"]["90"]["high"]
     assert found["sets"]["50"]["coverage"] == 0.8
     assert found["expected_error_km_mean"] == 20.0
-    told = compute_hits(answers, true)
+    told = compute_cell_accuracy(answers, true)
     assert told["cell_top1"] == (posterior.argmax(axis=1) == cell).mean()
     assert told["cell_top5"] >= told["cell_top1"] >= 1 / 3
     bare = Predictions(predicted, np.ones(300, bool))
-    assert compute_uncertainty_metrics(bare, true) is None
-    assert compute_hits(bare, true) is None
+    assert compute_coverage(bare, true) is None
+    assert compute_cell_accuracy(bare, true) is None
 
 
 def test_printed_counts_of_one_are_singular(croatia, capsys):
     one = np.array([[45.5, 16.0]])
-    found = compute_metrics(one, one, croatia, **HOW)
+    found = compute_metrics(one, one, croatia, SETTINGS)
     counts = {"places_with_broken_views": 1, "predictions_of_no_place": 1, "left out: bad_row": 1}
     print_evaluation(found | {"counts": counts}, Path("folder"))
     lines = capsys.readouterr().out.splitlines()

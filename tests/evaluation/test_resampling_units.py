@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from geoguesser.data.block_split import name_blocks
-from geoguesser.errors import ConfigError
-from geoguesser.evaluation.resampling_units import MIN_BLOCKS, SIDES_KM, check_block_km, make_units
+from geoguesser.evaluation.resampling_units import BLOCK_SIDES_KM, MIN_BLOCKS, make_units
 
 
 def spread(count: int, seed: int = 0) -> np.ndarray:
@@ -29,7 +28,7 @@ def test_blocks_are_the_largest_of_which_60_hold_places(croatia, count: int):
     assert units.block_km is not None
     assert units.count >= MIN_BLOCKS
     assert str(units) == f"{units.count} blocks of {units.block_km:g} km"
-    larger = SIDES_KM[SIDES_KM.index(units.block_km) + 1]
+    larger = BLOCK_SIDES_KM[BLOCK_SIDES_KM.index(units.block_km) + 1]
     assert len(np.unique(name_blocks(croatia, coords, larger))) < MIN_BLOCKS
     names = name_blocks(croatia, coords, units.block_km)
     together = names[:, None] == names[None]
@@ -53,10 +52,3 @@ def test_the_world_has_blocks_too(earth):
     units = make_units(earth, coords, None)
     assert units.block_km is not None
     assert units.block_km > 500
-
-
-def test_the_key_is_checked():
-    assert check_block_km(None) is None
-    assert check_block_km(20) == 20.0
-    with pytest.raises(ConfigError, match=r"^bootstrap\.block_km must be a number from 0 to 5000, got -1\.$"):
-        check_block_km(-1)

@@ -32,7 +32,7 @@ def part_for(calibrating: int, testing: int, cells: int) -> dict[str, Any]:
     calibration = Calibration.fit(said, cell, error_km)
     said, cell, error_km = world_of(testing, cells, 2)
     known = calibration.describe_places(said, cell)
-    return sureness.summarise(calibration, known, said, cell, error_km)
+    return sureness.summarise_uncertainty(calibration, known, said, cell, error_km)
 
 
 def test_reliability_by_hand() -> None:
@@ -51,7 +51,7 @@ def test_the_part_says_what_the_table_of_places_says() -> None:
     calibration = Calibration.fit(said, cell, error_km)
     said, cell, error_km = world_of(500, 12, 4)
     known = calibration.describe_places(said, cell)
-    part = sureness.summarise(calibration, known, said, cell, error_km)
+    part = sureness.summarise_uncertainty(calibration, known, said, cell, error_km)
     json.dumps(part, allow_nan=False)
     assert part["radii"]["90"]["coverage"] == pytest.approx((error_km <= known["radius_90_km"]).mean())
     assert part["radii"]["90"]["low"] < part["radii"]["90"]["coverage"] < part["radii"]["90"]["high"]
@@ -110,7 +110,7 @@ def test_a_head_without_cells_has_radii_alone(tmp_path: Path) -> None:
     error_km = np.random.default_rng(0).exponential(50.0, 40)
     said = HeadOutput(np.zeros((40, 2)))
     calibration = Calibration.fit(said, None, error_km)
-    part = sureness.summarise(calibration, calibration.describe_places(said), said, None, error_km)
+    part = sureness.summarise_uncertainty(calibration, calibration.describe_places(said), said, None, error_km)
     for name in ("temperature", "nll_after", "ece_before", "reliability", "sets", "abstention"):
         assert part[name] is None
     assert part["expected_error_km_mean"] is None

@@ -92,7 +92,7 @@ def test_nothing_left_is_an_error_that_names_the_states(tmp_path: Path):
         ("predictions_test.csv", "uuid,latitude\n", "broken/predictions_test.csv must have the column longitude."),
         ("config.yaml", "a: [", "broken/config.yaml cannot be read"),
         ("config.yaml", "- a", "broken/config.yaml must be the config of a run, with its seed."),
-        ("status.json", "[]", "its status.json says no state"),
+        ("status.json", "[]", "its status.json has no state"),
     ],
 )
 def test_a_damaged_run_is_left_out_with_its_reason(tmp_path: Path, file: str, content: str, reason: str):

@@ -1,6 +1,6 @@
 """Page of a comparison: compare.html, from the template comparison.html.
 
-Sentences that the terminal prints too are in reporting/compare_words.py, pictures in reporting/compare_plots.py.
+Sentences that the terminal prints as well are in text.py, charts and maps in plots.py.
 """
 
 from __future__ import annotations
@@ -10,17 +10,17 @@ from typing import Any
 
 import numpy as np
 
-from geoguesser.evaluation.comparison import BETTER, UNCLEAR, WORSE, Comparison
+from geoguesser.evaluation.comparison import BETTER, NOT_CLEAR, WORSE, Comparison
 from geoguesser.reporting.comparison import plots
 from geoguesser.reporting.comparison import text as words
 from geoguesser.reporting.comparison.places import SpreadPlace
-from geoguesser.reporting.comparison.text import Numbers
+from geoguesser.reporting.comparison.text import DistanceFormatter
 from geoguesser.reporting.html import draw_data_uri, read_source, render_html
 from geoguesser.reporting.text import format_confidence
 from geoguesser.system.text import format_count
 
 MAX_MAPS = 6
-VERDICT_COLOURS = {BETTER: "#009E73", WORSE: "#D55E00", UNCLEAR: "#D97A00"}
+VERDICT_COLOURS = {BETTER: "#009E73", WORSE: "#D55E00", NOT_CLEAR: "#D97A00"}
 
 
 def render_comparison(comparison: Comparison, places: Sequence[SpreadPlace], *, pictures: bool) -> str:
@@ -31,7 +31,7 @@ def render_comparison(comparison: Comparison, places: Sequence[SpreadPlace], *, 
         places: Places to show with their views.
         pictures: Whether the page shows charts and maps.
     """
-    entries, numbers = comparison.entries, Numbers(comparison)
+    entries, numbers = comparison.entries, DistanceFormatter(comparison)
     base = entries[comparison.baseline]
 
     return render_html(
@@ -46,26 +46,26 @@ def render_comparison(comparison: Comparison, places: Sequence[SpreadPlace], *, 
         colours=plots.choose_colours(comparison),
         verdict_colours=VERDICT_COLOURS,
         pictures=_draw_pictures(comparison) if pictures else None,
-        places=[_place(comparison, place, numbers, pictures=pictures) for place in places],
+        places=[_make_card(comparison, place, numbers, pictures=pictures) for place in places],
         max_curves=plots.MAX_CURVES,
         max_maps=MAX_MAPS,
     )
 
 
 def _draw_pictures(comparison: Comparison) -> dict[str, Any]:
-    """Charts as data URIs; maps as pairs of entry and data URI."""
+    """Returns charts as data URIs, and maps as pairs of entry and data URI."""
     region = comparison.region
-    known = any(entry.difference and entry.difference.mean for entry in comparison.entries)
+    has_differences = any(entry.difference and entry.difference.mean for entry in comparison.entries)
     shown = plots.select_entries(comparison, MAX_MAPS)
     top_km = plots.compute_scale_end(shown)
 
     return {
         "intervals": draw_data_uri(plots.draw_intervals, comparison),
-        "differences": draw_data_uri(plots.draw_differences, comparison) if known else "",
+        "differences": draw_data_uri(plots.draw_differences, comparison) if has_differences else "",
         "times": draw_data_uri(plots.draw_times, comparison),
         "shares": draw_data_uri(plots.draw_shares, comparison),
         "learning": draw_data_uri(plots.draw_learning, comparison),
-        "scale": draw_data_uri(plots.draw_scale, top_km),
+        "scale": draw_data_uri(plots.draw_colour_scale, top_km),
         "maps": [
             (entry, draw_data_uri(plots.draw_error_map, region=region, entry=entry, top_km=top_km))
             for entry in shown
@@ -73,8 +73,10 @@ def _draw_pictures(comparison: Comparison) -> dict[str, Any]:
     }
 
 
-def _place(comparison: Comparison, place: SpreadPlace, numbers: Numbers, *, pictures: bool) -> dict[str, Any]:
-    """Values of a place's card: errors from the least, position, views, map of the predictions."""
+def _make_card(
+    comparison: Comparison, place: SpreadPlace, numbers: DistanceFormatter, *, pictures: bool
+) -> dict[str, Any]:
+    """Returns the values of a place's card: errors in ascending order, position, views, map of predictions."""
     errors = [
         (float(km), entry.letter)
         for km, entry in zip(place.errors_km, comparison.entries, strict=True)
@@ -90,15 +92,18 @@ def _place(comparison: Comparison, place: SpreadPlace, numbers: Numbers, *, pict
     if not pictures:
         return card
 
-    # Only entries that have a curve have a colour.
+    # Entries without a curve have no colour, and are not drawn.
     colours = plots.choose_colours(comparison)
-    answers = [
-        (entry.letter, colours[entry.letter], answer)
-        for entry, answer in zip(comparison.entries, place.answers_deg, strict=True)
-        if entry.letter in colours and np.isfinite(answer).all()
+    predictions = [
+        (entry.letter, colours[entry.letter], point)
+        for entry, point in zip(comparison.entries, place.predicted_deg, strict=True)
+        if entry.letter in colours and np.isfinite(point).all()
     ]
     drawing = draw_data_uri(
-        plots.draw_answers, region=comparison.region, true_deg=place.coords_deg, answers=answers
+        plots.draw_predictions, region=comparison.region, true_deg=place.coords_deg, predictions=predictions
     )
-    letters = " ".join(letter for letter, _, _ in answers)
-    return card | {"picture": drawing, "alt": f"Map with place {place.uuid} as a star, and where {letters} put it"}
+    letters = " ".join(letter for letter, _, _ in predictions)
+    return card | {
+        "picture": drawing,
+        "alt": f"Map with place {place.uuid} as a star, and the predictions of {letters}",
+    }

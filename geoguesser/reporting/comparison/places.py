@@ -1,4 +1,4 @@
-"""Views for a comparison: the places on which the runs differ most, with their photos where these still lie."""
+"""Places on which the compared runs differ most, with their photos if the data are still present."""
 
 from __future__ import annotations
 
@@ -16,61 +16,64 @@ from geoguesser.runs.run_images import find_sources, load_photos
 
 @dataclass(frozen=True)
 class SpreadPlace:
-    """A place on which the runs differ.
+    """Place on which the compared runs differ.
 
     Attributes:
-        uuid: Its id.
-        coords_deg: (2,) where it is.
-        errors_km: (E,) the error of each entry of the comparison; NaN for one that was tested on other places.
-        answers_deg: (E, 2) where each entry's first seed put it; NaN as in `errors_km`.
-        photos: Its four views; None where the data are no longer there.
+        uuid: Id of the place.
+        coords_deg: (2,) true point.
+        errors_km: (E,) errors of the entries of the comparison; NaN for an entry without the place.
+        predicted_deg: (E, 2) points predicted by the first seed of each entry; NaN for an entry without the place.
+        photos: Four views; None if the data are gone.
     """
 
     uuid: str
     coords_deg: FloatArray
     errors_km: FloatArray
-    answers_deg: FloatArray
+    predicted_deg: FloatArray
     photos: list[SamplePhoto] | None
 
 
-def find_spread_places(comparison: Comparison, most: int) -> list[SpreadPlace]:
-    """The places on which the groups differ most.
+def find_spread_places(comparison: Comparison, max_places: int) -> list[SpreadPlace]:
+    """Finds the places with the largest range of errors between groups.
 
-    Of those that all groups tested; but for groups that share too few with the baseline, which have no say.
+    Only places that all groups were tested on are taken. Groups that share too few places with the baseline to be
+    compared with it do not count.
 
     Args:
-        comparison: What was compared.
-        most: How many at most.
+        comparison: Result of the comparison.
+        max_places: Maximum number of places.
 
     Returns:
-        By descending range of the groups' errors; none where nothing was compared, or no place is shared.
+        Places by descending range of errors; none if no group is compared or no place is shared.
     """
     base = comparison.entries[comparison.baseline].group
-    compared = [one.group for one in comparison.entries if one.difference and one.difference.mean]
-    if not compared or most < 1:
+    compared = [entry.group for entry in comparison.entries if entry.difference and entry.difference.mean]
+    if not compared or max_places < 1:
         return []
+
     shared = find_shared_places(base, base)
     for group in compared:
         shared = shared.intersection(find_shared_places(base, group))
-    errors = np.stack([_errors(group, shared) for group in (base, *compared)])
-    order = np.argsort(-np.ptp(errors, axis=0), kind="stable")[:most]
-    found = shared[order]
-    everyone = np.stack([_errors(entry.group, found) for entry in comparison.entries])
-    answers = np.stack([_answers(entry.group, found) for entry in comparison.entries])
-    truth = base.true_deg[base.uuid.get_indexer(found)]
-    sources = find_sources(run.config for entry in comparison.entries for run in entry.group.runs)
+
+    errors_km = np.stack([_select_rows(group, group.error_km, shared) for group in (base, *compared)])
+    chosen = shared[np.argsort(-np.ptp(errors_km, axis=0), kind="stable")[:max_places]]
+
+    groups = [entry.group for entry in comparison.entries]
+    errors_km = np.stack([_select_rows(group, group.error_km, chosen) for group in groups])
+    predicted_deg = np.stack([_select_rows(group, group.predicted_deg, chosen) for group in groups])
+    true_deg = _select_rows(base, base.true_deg, chosen)
+    sources = find_sources(run.config for group in groups for run in group.runs)
     return [
-        SpreadPlace(str(uuid), truth[at], everyone[:, at], answers[:, at], load_photos(str(uuid), sources))
-        for at, uuid in enumerate(found)
+        SpreadPlace(
+            str(uuid), true_deg[row], errors_km[:, row], predicted_deg[:, row], load_photos(str(uuid), sources)
+        )
+        for row, uuid in enumerate(chosen)
     ]
 
 
-def _errors(group: RunGroup, uuid: pd.Index[str]) -> FloatArray:
-    """(N,) a group's errors of some places; NaN where it did not test one."""
-    at = group.uuid.get_indexer(uuid)
-    return np.where(at >= 0, group.error_km[at], np.nan)
-
-
-def _answers(group: RunGroup, uuid: pd.Index[str]) -> FloatArray:
-    at = group.uuid.get_indexer(uuid)
-    return np.where(at[:, None] >= 0, group.predicted_deg[at], np.nan)
+def _select_rows(group: RunGroup, values: FloatArray, uuid: pd.Index[str]) -> FloatArray:
+    """Returns the rows of places from a group's values; NaN for places that the group did not test."""
+    rows = group.uuid.get_indexer(uuid)
+    selected = values[rows].astype(np.float64)
+    selected[rows < 0] = np.nan
+    return selected

@@ -1,7 +1,7 @@
-"""Pictures of a comparison: intervals, errors against training time, shares, curves, error maps on one scale.
+"""Charts and maps of a comparison: intervals, errors by training time, shares, learning curves, error maps.
 
-As those of a dataset they are narrow and bear no heading: a page shows them, with words of its own.
-Groups have letters, so that no picture leans on colours alone.
+They are narrow and have no title, because a page shows them with captions. Groups are marked by letters, so that
+no picture depends on colours only.
 """
 
 from __future__ import annotations
@@ -17,10 +17,11 @@ from matplotlib.colors import Normalize
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, PercentFormatter
 
 from geoguesser.arrays import FloatArray
-from geoguesser.evaluation.comparison import BASELINE, BETTER, UNCLEAR, WORSE, Comparison, GroupResult
+from geoguesser.evaluation.comparison import BASELINE, BETTER, NOT_CLEAR, WORSE, Comparison, GroupResult
+from geoguesser.evaluation.intervals import Interval
 from geoguesser.geo.region import Region
 from geoguesser.reporting.maps import ERROR_COLOURS, choose_dot_size_pt, set_map
-from geoguesser.reporting.projections import make_projection
+from geoguesser.reporting.projections import MapProjection, make_projection
 from geoguesser.reporting.style import (
     BLUE,
     GREEN,
@@ -36,25 +37,30 @@ from geoguesser.reporting.style import (
 from geoguesser.reporting.text import format_number
 
 WIDTH_IN, SHARP_DPI = 5.0, 200
-ROW_IN = 0.34  # of a list of intervals
+ROW_IN = 0.34
+MAX_LINEAR_EPOCHS = 60
+MAX_EDGED_DOTS = 1000
+MIN_TIME_S = 1e-3
 BROWN, GREY = "#8C564B", "#7F7F7F"
 COLOURS = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY, BROWN, GREY)
 MAX_CURVES = len(COLOURS)
-VERDICT_COLOURS = {BASELINE: INK, BETTER: GREEN, WORSE: VERMILION, UNCLEAR: ORANGE}  # others are grey
+
+# Other verdicts are grey.
+VERDICT_COLOURS = {BASELINE: INK, BETTER: GREEN, WORSE: VERMILION, NOT_CLEAR: ORANGE}
 
 
 def choose_colours(comparison: Comparison) -> dict[str, str]:
-    """A colour for each letter that curves show: the baseline and those of least error."""
+    """Returns the colours of the groups that have curves: the baseline and the groups of least error."""
     shown = [entry.letter for entry in select_entries(comparison, MAX_CURVES)]
     return dict(zip(shown, COLOURS, strict=False))
 
 
-def select_entries(comparison: Comparison, most: int) -> list[GroupResult]:
-    """At most `most` entries, by ascending error; the baseline is always among them."""
+def select_entries(comparison: Comparison, max_entries: int) -> list[GroupResult]:
+    """Returns the entries of least error with the baseline, at most `max_entries`, by ascending error."""
     entries = list(comparison.entries)
-    if comparison.baseline < most:
-        return entries[:most]
-    return [*entries[: most - 1], entries[comparison.baseline]]
+    if comparison.baseline < max_entries:
+        return entries[:max_entries]
+    return [*entries[: max_entries - 1], entries[comparison.baseline]]
 
 
 def draw_intervals(path: Path, comparison: Comparison) -> None:
@@ -65,29 +71,28 @@ def draw_intervals(path: Path, comparison: Comparison) -> None:
 
 
 def draw_differences(path: Path, comparison: Comparison) -> None:
-    """Draws each entry's mean difference from the baseline with its interval, and where there is none."""
+    """Draws the mean difference of each entry from the baseline with its interval, and a line at 0."""
     rows = [
-        (entry.letter, found.mean, VERDICT_COLOURS.get(found.verdict, MUTED))
+        (entry.letter, difference.mean, VERDICT_COLOURS.get(difference.verdict, MUTED))
         for entry in comparison.entries
-        if (found := entry.difference) is not None and found.mean is not None
+        if (difference := entry.difference) is not None and difference.mean is not None
     ]
-    _draw_rows(path, rows, f"mean error less that of {_base(comparison).letter}, in km", 0.0)
+    base = comparison.entries[comparison.baseline]
+    _draw_rows(path, rows, f"mean error less that of {base.letter}, in km", 0.0)
 
 
-def _base(comparison: Comparison) -> GroupResult:
-    return comparison.entries[comparison.baseline]
-
-
-def _draw_rows(path: Path, rows: Sequence[tuple[str, Any, str]], label: str, line: float | None) -> None:
+def _draw_rows(path: Path, rows: Sequence[tuple[str, Interval, str]], label: str, line: float | None) -> None:
+    """Draws intervals below each other: letter, interval and colour of each row."""
     height = 0.75 + ROW_IN * len(rows)
     with picture(path, height, width_in=WIDTH_IN, dpi=SHARP_DPI) as figure:
         axes = add_axes(figure, 0.5, 0.6, WIDTH_IN - 0.65, height - 0.7)
-        for at, (_, interval, colour) in enumerate(rows):
+        for row, (_, interval, colour) in enumerate(rows):
             if interval.low is not None and interval.high is not None:
-                axes.plot((interval.low, interval.high), (at, at), color=colour, lw=2.4, solid_capstyle="butt")
-            axes.plot(interval.value, at, "o", color=colour, ms=6, mec="white", mew=0.8, zorder=4)
+                axes.plot((interval.low, interval.high), (row, row), color=colour, lw=2.4, solid_capstyle="butt")
+            axes.plot(interval.value, row, "o", color=colour, ms=6, mec="white", mew=0.8, zorder=4)
         if line is not None:
             axes.axvline(line, color=INK, lw=1.0)
+
         axes.set_yticks(range(len(rows)), [letter for letter, _, _ in rows], fontweight="bold")
         axes.set_ylim(len(rows) - 0.4, -0.6)
         axes.grid(False, axis="y")
@@ -97,15 +102,15 @@ def _draw_rows(path: Path, rows: Sequence[tuple[str, Any, str]], label: str, lin
 
 
 def draw_times(path: Path, comparison: Comparison) -> None:
-    """Draws mean error against the time of training, and the line of those that nothing beats in both."""
-    entries = comparison.entries
-    times, errors = (
-        np.array(values) for values in zip(*((max(e.fit_s, 1e-3), e.mean.value) for e in entries), strict=True)
-    )
+    """Draws mean error by training time, and the Pareto front as a dashed line."""
+    entries, colours = comparison.entries, choose_colours(comparison)
+    times = np.array([max(entry.fit_s, MIN_TIME_S) for entry in entries])
+    errors = np.array([entry.mean.value for entry in entries])
+    front = find_pareto_front(times, errors)
+
     with picture(path, 3.6, width_in=WIDTH_IN, dpi=SHARP_DPI) as figure:
         axes = add_axes(figure, 0.62, 0.55, WIDTH_IN - 0.85, 2.9)
-        best, colours = find_pareto_front(times, errors), choose_colours(comparison)
-        axes.step(times[best], errors[best], where="post", color=MUTED, lw=1.2, ls=(0, (4, 2)), zorder=2)
+        axes.step(times[front], errors[front], where="post", color=MUTED, lw=1.2, ls=(0, (4, 2)), zorder=2)
         for entry, time, error in zip(entries, times, errors, strict=True):
             colour = colours.get(entry.letter, MUTED)
             if entry.mean.low is not None and entry.mean.high is not None:
@@ -114,6 +119,7 @@ def draw_times(path: Path, comparison: Comparison) -> None:
             axes.annotate(
                 entry.letter, (time, error), (5, 4), textcoords="offset points", fontweight="bold", zorder=5
             )
+
         _log_seconds(axes, times)
         axes.set_xlabel("time of training in seconds")
         axes.set_ylabel("mean error in km")
@@ -121,12 +127,12 @@ def draw_times(path: Path, comparison: Comparison) -> None:
 
 
 def find_pareto_front(times: FloatArray, errors: FloatArray) -> list[int]:
-    """The entries that no other beats in both time and error, by ascending time (the Pareto front)."""
-    found: list[int] = []
-    for at in np.lexsort((errors, times)):
-        if not found or errors[at] < errors[found[-1]]:
-            found.append(int(at))
-    return found
+    """Returns the indices of the Pareto front of time and error, by ascending time."""
+    front: list[int] = []
+    for index in np.lexsort((errors, times)):
+        if not front or errors[index] < errors[front[-1]]:
+            front.append(int(index))
+    return front
 
 
 def _log_seconds(axes: Axes, times: FloatArray) -> None:
@@ -135,26 +141,32 @@ def _log_seconds(axes: Axes, times: FloatArray) -> None:
     pad = max(1.25, (high / low) ** 0.08)
     axes.set_xlim(low / pad, high * pad)
     axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if high / low < 100 else (1.0,)))
-    if high / low < 2.5:  # a log axis would have no tick
+
+    # A logarithmic axis of so short a range would have no tick.
+    if high / low < 2.5:
         axes.xaxis.set_major_locator(MaxNLocator(4))
     axes.xaxis.set_major_formatter(format_number)
     axes.xaxis.set_minor_formatter(NullFormatter())
 
 
 def draw_shares(path: Path, comparison: Comparison) -> None:
-    """Draws the share of test places within each distance: where in the errors the runs part."""
+    """Draws the cumulative distribution of errors: the share of test places within each distance."""
     colours = choose_colours(comparison)
     entries = select_entries(comparison, MAX_CURVES)
     pooled = np.concatenate([entry.group.errors.ravel() for entry in entries])
     low = max(float(np.percentile(pooled, 1)), 0.01)
+
     with picture(path, 3.4, width_in=WIDTH_IN, dpi=SHARP_DPI) as figure:
         axes = add_axes(figure, 0.62, 0.55, WIDTH_IN - 0.8, 2.7)
         for number, entry in enumerate(entries):
             errors = np.sort(entry.group.errors.ravel())
             share = np.arange(1, len(errors) + 1) / len(errors)
             axes.step(errors, share, where="post", color=colours[entry.letter], lw=1.5, label=entry.letter)
+
+            # Letters stand at different heights, so that they do not overlap.
             middle = min(int((0.25 + 0.06 * number) * len(errors)), len(errors) - 1)
-            _letter(axes, entry.letter, colours[entry.letter], (float(errors[middle]), float(share[middle])))
+            _draw_letter(axes, entry.letter, colours[entry.letter], (errors[middle], share[middle]))
+
         axes.set_xscale("log")
         axes.set_xlim(low, float(pooled.max()) * 1.1)
         axes.set_ylim(0.0, 1.0)
@@ -164,44 +176,41 @@ def draw_shares(path: Path, comparison: Comparison) -> None:
         axes.set_ylabel("share of test places")
 
 
-def _letter(axes: Axes, letter: str, colour: str, at: tuple[float, float]) -> None:
-    """Writes a group's letter on its curve."""
-    look: dict[str, Any] = {"fontweight": "bold", "fontsize": 8, "ha": "center", "va": "center", "zorder": 6}
+def _draw_letter(axes: Axes, letter: str, colour: str, point: tuple[Any, Any]) -> None:
+    style: dict[str, Any] = {"fontweight": "bold", "fontsize": 8, "ha": "center", "va": "center", "zorder": 6}
     box = {"boxstyle": "circle,pad=0.12", "fc": "white", "ec": colour, "lw": 0.8}
-    axes.text(*at, letter, color=colour, bbox=box, clip_on=True, **look)
+    axes.text(float(point[0]), float(point[1]), letter, color=colour, bbox=box, clip_on=True, **style)
 
 
 def draw_learning(path: Path, comparison: Comparison) -> None:
-    """Draws the mean validation error over the epochs, a line per run, in its group's colour."""
+    """Draws the mean validation error by epoch, a line per run in the colour of its group."""
     colours = choose_colours(comparison)
-    ends: list[float] = []
+    late: list[float] = []
+    epochs = 0
     with picture(path, 3.4, width_in=WIDTH_IN, dpi=SHARP_DPI) as figure:
         axes = add_axes(figure, 0.62, 0.55, WIDTH_IN - 0.8, 2.7)
-        lengths: list[int] = []
         for number, entry in enumerate(select_entries(comparison, MAX_CURVES)):
             colour, runs = colours[entry.letter], entry.group.runs
+            width, alpha = (1.5, 1.0) if len(runs) == 1 else (0.9, 0.7)
             for run in runs:
                 curve = run.history[["epoch", "val/error_km_mean"]].dropna().to_numpy(dtype=np.float64)
-                few = len(curve) <= 2
-                look: dict[str, Any] = {
-                    "lw": 1.5 if len(runs) == 1 else 0.9,
-                    "marker": "o" if few else "",
-                    "ms": 4,
-                }
-                axes.plot(curve[:, 0] + 1, curve[:, 1], color=colour, alpha=1 if len(runs) == 1 else 0.7, **look)
-                lengths.append(len(curve))
-                ends += curve[len(curve) // 4 :, 1].tolist()
-            at = min(len(curve) - 1, (number * len(curve)) // MAX_CURVES + len(curve) // 3) if len(curve) else 0
-            if len(curve):
-                _letter(axes, entry.letter, colour, (float(curve[at, 0]) + 1, float(curve[at, 1])))
-        if ends:
-            low, high = min(ends), max(ends)
-            axes.set_ylim(low - 0.08 * (high - low + 1e-6), high + 0.35 * (high - low + 1e-6))
-        if max(lengths, default=0) > 60:
+                x, y = curve[:, 0] + 1, curve[:, 1]
+                axes.plot(x, y, color=colour, alpha=alpha, lw=width, marker="o" if len(x) <= 2 else "", ms=4)
+                epochs = max(epochs, len(x))
+                late += y[len(y) // 4 :].tolist()
+
+            # The letter stands on the curve of the last run, farther right for each entry.
+            if len(x):
+                middle = min(len(x) - 1, number * len(x) // MAX_CURVES + len(x) // 3)
+                _draw_letter(axes, entry.letter, colour, (x[middle], y[middle]))
+
+        # Large errors of the first epochs do not set the scale.
+        if late:
+            low, span = min(late), max(late) - min(late) + 1e-6
+            axes.set_ylim(low - 0.08 * span, max(late) + 0.35 * span)
+        if epochs > MAX_LINEAR_EPOCHS:
             axes.set_xscale("log")
-        axes.xaxis.set_major_locator(
-            MaxNLocator(6, integer=True) if max(lengths, default=0) <= 60 else LogLocator()
-        )
+        axes.xaxis.set_major_locator(LogLocator() if epochs > MAX_LINEAR_EPOCHS else MaxNLocator(6, integer=True))
         axes.xaxis.set_major_formatter(format_number)
         axes.yaxis.set_major_formatter(format_number)
         axes.set_xlabel("epoch")
@@ -209,60 +218,74 @@ def draw_learning(path: Path, comparison: Comparison) -> None:
 
 
 def compute_scale_end(entries: Sequence[GroupResult]) -> float:
-    """Where the colours of all error maps end, in km: past 95 % of all their errors."""
+    """Returns the end of the colour scale of all error maps in km: the 95th percentile of all their errors."""
     return float(np.percentile(np.concatenate([entry.group.error_km for entry in entries]), 95)) or 1.0
 
 
 def draw_error_map(path: Path, *, region: Region, entry: GroupResult, top_km: float) -> None:
-    """Draws the test places of an entry, coloured by error on a scale from 0 to `top_km`, large ones above."""
+    """Draws the test places of an entry, coloured by error from 0 to `top_km`, with large errors on top."""
     frame = make_projection(region)
     xy = frame.project(entry.group.true_deg)
     west, south, east, north = bounds = frame.bounds(xy, [])
-    left, below = (0.55, 0.3) if frame.stretch > 1 else (0.1, 0.42)
-    across = WIDTH_IN - left - 0.1
-    up = float(np.clip(across * (north - south) * frame.stretch / (east - west), 1.8, 6.5))
+    left, below = _get_map_margins(frame)
+    width = WIDTH_IN - left - 0.1
+    height = float(np.clip(width * (north - south) * frame.stretch / (east - west), 1.8, 6.5))
+
     order = np.argsort(entry.group.error_km, kind="stable")
-    with picture(path, up + below + 0.1, width_in=WIDTH_IN, dpi=SHARP_DPI) as figure:
-        axes = set_map(figure, (left, below, across, up), frame, bounds)
-        colours = ScalarMappable(Normalize(0.0, top_km), ERROR_COLOURS)
-        size_pt = float(np.clip(1.2 * choose_dot_size_pt(len(order)), 1.6, 6.0))
-        few = len(order) <= 1000
-        look: dict[str, Any] = {"linewidths": 0.4 if few else 0.0, "edgecolors": "white", "zorder": 4}
-        look |= {"s": size_pt**2, "c": colours.to_rgba(entry.group.error_km[order])}
-        axes.scatter(*xy[order].T, **look)
+    colours = ScalarMappable(Normalize(0.0, top_km), ERROR_COLOURS)
+    size_pt = float(np.clip(1.2 * choose_dot_size_pt(len(order)), 1.6, 6.0))
+    with picture(path, height + below + 0.1, width_in=WIDTH_IN, dpi=SHARP_DPI) as figure:
+        axes = set_map(figure, (left, below, width, height), frame, bounds)
+        axes.scatter(
+            xy[order, 0],
+            xy[order, 1],
+            s=size_pt**2,
+            c=colours.to_rgba(entry.group.error_km[order]),
+            linewidths=0.4 if len(order) <= MAX_EDGED_DOTS else 0.0,
+            edgecolors="white",
+            zorder=4,
+        )
 
 
-def draw_answers(
-    path: Path, *, region: Region, true_deg: FloatArray, answers: Sequence[tuple[str, str, FloatArray]]
+def _get_map_margins(frame: MapProjection) -> tuple[float, float]:
+    """Returns the margins left of and below a map, in inches; a map of degrees has labels on the left."""
+    return (0.55, 0.3) if frame.stretch > 1 else (0.1, 0.42)
+
+
+def draw_predictions(
+    path: Path, *, region: Region, true_deg: FloatArray, predictions: Sequence[tuple[str, str, FloatArray]]
 ) -> None:
-    """Draws where one place is, and where the groups put it.
+    """Draws the true point of a place, and the points that groups predicted.
 
     Args:
-        path: The PNG to write.
-        region: The land.
-        true_deg: (2,) where it is: a star.
-        answers: Letter, colour and (2,) answer in degrees of each group, at least one.
+        path: PNG to write.
+        region: Region of the place.
+        true_deg: (2,) true point, drawn as a star.
+        predictions: Letter, colour and (2,) point in degrees of each group, at least one.
     """
     frame = make_projection(region)
-    points = frame.project(np.stack([true_deg, *(answer for _, _, answer in answers)]))
+    points = frame.project(np.stack([true_deg, *(point for _, _, point in predictions)]))
     low, high = points.min(axis=0), points.max(axis=0)
-    whole = frame.bounds(points[:1], [])
-    half = np.maximum(0.62 * (high - low).max(), 0.08 * (whole[2:] - whole[:2]).max())
+    land = frame.bounds(points[:1], [])
+    left, below = _get_map_margins(frame)
+    height = 2.4
+
+    # The section is centred on the points, and never smaller than a sixth of the land.
+    half = np.maximum(0.62 * (high - low).max(), 0.08 * (land[2:] - land[:2]).max())
+    reach = np.array((half * (WIDTH_IN - 0.65) / height, half)) * (1.0, 1.0 / frame.stretch)
     centre = (low + high) / 2
-    up = 2.4
-    shape = np.array((half * (WIDTH_IN - 0.65) / up, half)) * (1.0, 1.0 / frame.stretch)
-    left, below = (0.55, 0.3) if frame.stretch > 1 else (0.1, 0.42)
-    bounds = np.concatenate((centre - shape, centre + shape))
-    with picture(path, up + below + 0.1, width_in=WIDTH_IN, dpi=SHARP_DPI) as figure:
-        axes = set_map(figure, (left, below, WIDTH_IN - left - 0.1, up), frame, bounds)
-        for (letter, colour, _), point in zip(answers, points[1:], strict=True):
+    bounds = np.concatenate((centre - reach, centre + reach))
+
+    with picture(path, height + below + 0.1, width_in=WIDTH_IN, dpi=SHARP_DPI) as figure:
+        axes = set_map(figure, (left, below, WIDTH_IN - left - 0.1, height), frame, bounds)
+        for (letter, colour, _), point in zip(predictions, points[1:], strict=True):
             axes.plot(*np.stack((points[0], point)).T, color=colour, lw=1.2, alpha=0.7, zorder=5)
-            _letter(axes, letter, colour, (float(point[0]), float(point[1])))
+            _draw_letter(axes, letter, colour, tuple(point))
         axes.plot(*points[0], "*", color=INK, ms=13, mec="white", mew=0.8, zorder=7)
 
 
-def draw_scale(path: Path, top_km: float) -> None:
-    """Draws the colours of the error maps."""
+def draw_colour_scale(path: Path, top_km: float) -> None:
+    """Draws the colour scale of the error maps."""
     with picture(path, 0.62, width_in=WIDTH_IN, dpi=SHARP_DPI) as figure:
         bar = figure.colorbar(
             ScalarMappable(Normalize(0.0, top_km), ERROR_COLOURS),

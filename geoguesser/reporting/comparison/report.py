@@ -1,4 +1,4 @@
-"""The report of a comparison: a page, a table for programs beside it, and a short table in the terminal."""
+"""Output of a comparison: the page, a table for programs beside it, and a short table in the terminal."""
 
 from __future__ import annotations
 
@@ -11,12 +11,20 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from geoguesser.evaluation.comparison import BETTER, UNCLEAR, WORSE, Comparison, GroupResult
+from geoguesser.evaluation.comparison import (
+    BASELINE,
+    BETTER,
+    NOT_CLEAR,
+    WORSE,
+    Comparison,
+    GroupDifference,
+    GroupResult,
+)
 from geoguesser.evaluation.intervals import Interval
 from geoguesser.reporting.comparison.page import render_comparison
 from geoguesser.reporting.comparison.places import SpreadPlace
 from geoguesser.reporting.comparison.text import (
-    Numbers,
+    DistanceFormatter,
     format_headline,
     format_resampling,
     format_runs,
@@ -27,11 +35,12 @@ from geoguesser.reporting.text import format_confidence, format_p_value, format_
 from geoguesser.system.files import write_csv, write_text
 from geoguesser.system.text import format_count
 
-STYLES = {BETTER: "green", WORSE: "red", UNCLEAR: "yellow"}
+MAX_REASON_LENGTH = 160
+STYLES = {BETTER: "green", WORSE: "red", NOT_CLEAR: "yellow"}
 
 
 def write_comparison(comparison: Comparison, places: Sequence[SpreadPlace], out: Path, *, pictures: bool) -> Path:
-    """Writes the page, and beside it a CSV file with a row per configuration, each whole or not at all.
+    """Writes the page, and a CSV file with the same name and a row per configuration. Each is written atomically.
 
     Returns:
         The CSV file.
@@ -43,17 +52,19 @@ def write_comparison(comparison: Comparison, places: Sequence[SpreadPlace], out:
 
 
 def make_table(comparison: Comparison) -> pd.DataFrame:
-    """One row per configuration: what differs in it, its figures, its difference from the baseline."""
-    rows = []
-    for at, entry in enumerate(comparison.entries):
-        row = _figures(entry) | {key: values[at] for key, values in comparison.columns.items()}
-        rows.append(row)
-    return pd.DataFrame(rows)
+    """Returns a row per configuration: its figures, its difference from the baseline, and its config values."""
+    return pd.DataFrame(
+        [
+            _make_row(entry) | {key: values[rank] for key, values in comparison.columns.items()}
+            for rank, entry in enumerate(comparison.entries)
+        ]
+    )
 
 
-def _figures(entry: GroupResult) -> dict[str, Any]:
-    group, found = entry.group, entry.difference
-    row: dict[str, Any] = {
+def _make_row(entry: GroupResult) -> dict[str, Any]:
+    # The baseline has no difference: its columns stay empty.
+    group, difference = entry.group, entry.difference or GroupDifference(0, verdict=BASELINE)
+    return {
         "group": entry.letter,
         "configuration": entry.label,
         "runs": " ".join(run.name for run in group.runs),
@@ -61,66 +72,65 @@ def _figures(entry: GroupResult) -> dict[str, Any]:
         "folds": " ".join(map(str, group.folds)),
         "test_places": len(group.uuid),
         "drawn": "" if entry.units is None else str(entry.units),
-        **_limits("error_km_mean", entry.mean),
-        **_limits("error_km_median", entry.median),
+        **_split_interval("error_km_mean", entry.mean),
+        **_split_interval("error_km_median", entry.median),
         "seed_std_km": entry.seed_std_km,
         "val_error_km_mean": entry.val_km,
         "fit_s": entry.fit_s,
         "total_s": entry.total_s,
-        "verdict": "baseline" if found is None else found.verdict,
-        "shared_places": None if found is None else found.places,
-        **_limits("difference_km_mean", None if found is None else found.mean),
-        **_limits("difference_km_median", None if found is None else found.median),
+        "verdict": difference.verdict,
+        "shared_places": None if entry.difference is None else difference.places,
+        **_split_interval("difference_km_mean", difference.mean),
+        **_split_interval("difference_km_median", difference.median),
+        "nearer": difference.nearer,
+        "p": difference.p,
+        "p_holm": difference.p_holm,
     }
-    for name in ("nearer", "p", "p_holm"):
-        row[name] = None if found is None else getattr(found, name)
-    return row
 
 
-def _limits(name: str, interval: Interval | None) -> dict[str, float | None]:
-    if interval is None:
-        return {name: None, f"{name}_low": None, f"{name}_high": None}
-    return {name: interval.value, f"{name}_low": interval.low, f"{name}_high": interval.high}
+def _split_interval(name: str, interval: Interval | None) -> dict[str, float | None]:
+    value, low, high = (None, None, None) if interval is None else (interval.value, interval.low, interval.high)
+    return {name: value, f"{name}_low": low, f"{name}_high": high}
 
 
 def print_comparison(comparison: Comparison) -> None:
-    """Prints the short report: the table, what came of it, what to know, which runs are not in it."""
+    """Prints the groups, the table, the conclusion, notes, and the runs that are not compared."""
     console = Console(soft_wrap=True, highlight=False)
     runs = sum(len(entry.group.runs) for entry in comparison.entries)
     confidence = format_confidence(comparison.settings.confidence)
     configurations = format_count(len(comparison.entries), "configuration")
-    title = f"{configurations}, {format_count(runs, 'run')}; {confidence} intervals"
-    console.print(Text(title, style="bold"))
+    console.print(Text(f"{configurations}, {format_count(runs, 'run')}; {confidence} intervals", style="bold"))
+
     for entry in comparison.entries:
-        more = f"  ({format_runs(entry)}; {format_resampling(entry)}; training {format_seconds(entry.fit_s)})"
-        console.print(Text.assemble((f"  {entry.letter}  ", "bold"), printable(entry.label), (more, "dim")))
-    console.print(_table(comparison))
+        details = f"  ({format_runs(entry)}; {format_resampling(entry)}; training {format_seconds(entry.fit_s)})"
+        console.print(Text.assemble((f"  {entry.letter}  ", "bold"), printable(entry.label), (details, "dim")))
+    console.print(_make_terminal_table(comparison))
+
     console.print(Text(printable(format_headline(comparison)), style="bold"))
     for note in list_notes(comparison):
         console.print(Text(printable(f"- {note}")))
-    for one in comparison.unused:
-        reason = f": {shorten(one.reason, 160)}" if one.reason else ""
-        console.print(Text(printable(f"not used: {one.name} ({one.state}){reason}"), style="yellow"))
+    for run in comparison.unused:
+        reason = f": {shorten(run.reason, MAX_REASON_LENGTH)}" if run.reason else ""
+        console.print(Text(printable(f"not used: {run.name} ({run.state}){reason}"), style="yellow"))
 
 
-def _table(comparison: Comparison) -> Table:
-    """As wide as a terminal of 80 columns: intervals stand below their figures, configurations above the table."""
-    numbers = Numbers(comparison)
+def _make_terminal_table(comparison: Comparison) -> Table:
+    """Returns a table of at most 80 columns: intervals are below their figures, configurations above the table."""
+    numbers = DistanceFormatter(comparison)
     table = Table(title_justify="left")
     table.add_column("")
     for column in ("mean km", "median km", "difference", "verdict"):
         table.add_column(column, justify="left" if column == "verdict" else "right", no_wrap=True)
+
     for entry in comparison.entries:
-        found = entry.difference
-        verdict = "baseline" if found is None else found.verdict
-        p = "" if found is None or found.p_holm is None else f"p {format_p_value(found.p_holm)}"
-        difference = "" if found is None or found.mean is None else numbers.signed(found.mean.value)
-        below = "" if found is None else numbers.limits(found.mean, signed=True)
+        difference = entry.difference or GroupDifference(0, verdict=BASELINE)
+        p = "" if difference.p_holm is None else f"p {format_p_value(difference.p_holm)}"
+        mean = "" if difference.mean is None else numbers.signed(difference.mean.value)
         table.add_row(
             Text(entry.letter, style="bold"),
             f"{numbers.km(entry.mean.value)}\n{numbers.limits(entry.mean)}",
             f"{numbers.km(entry.median.value)}\n{numbers.limits(entry.median)}",
-            f"{difference}\n{below}",
-            Text.assemble((verdict, STYLES.get(verdict, "")), f"\n{p}"),
+            f"{mean}\n{numbers.limits(difference.mean, signed=True)}",
+            Text.assemble((difference.verdict, STYLES.get(difference.verdict, "")), f"\n{p}"),
         )
     return table

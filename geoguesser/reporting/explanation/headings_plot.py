@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from geoguesser.arrays import FloatArray
-from geoguesser.evaluation.intervals import MIN_FOR_MEAN
+from geoguesser.evaluation.intervals import MIN_PLACES_FOR_MEAN
 from geoguesser.geo.distance import haversine_km
 from geoguesser.model.attribution import LeaveOneOut
 from geoguesser.reporting.comparison.plots import SHARP_DPI, WIDTH_IN
@@ -45,7 +45,7 @@ def _means(values: FloatArray) -> FloatArray:
     with np.errstate(invalid="ignore", divide="ignore"):
         mean = filled.sum(axis=0) / counts
         spread = np.sqrt((np.where(there, values - mean, 0.0) ** 2).sum(axis=0) / (counts - 1))
-        half = np.where(counts < MIN_FOR_MEAN, np.nan, Z_95 * spread / np.sqrt(counts))
+        half = np.where(counts < MIN_PLACES_FOR_MEAN, np.nan, Z_95 * spread / np.sqrt(counts))
         return np.stack((mean, half))
 
 

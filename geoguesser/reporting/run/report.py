@@ -69,7 +69,9 @@ class RunReport:
         error_km = predictions["error_km"].to_numpy()
         said = self._said("test", index, answers_deg) if head.grid is not None else HeadOutput(answers_deg)
         uncertainty, known = self._uncertainty(said, index, error_km)
-        predictions = predictions.assign(**{name: known[name] for name in sureness.COLUMNS if name in known})
+        predictions = predictions.assign(
+            **{name: known[name] for name in sureness.PREDICTION_COLUMNS if name in known}
+        )
         write_csv(self.folder / "predictions_test.csv", predictions)
         write_csv(self.folder / "places.csv", results.make_places_table(self.data, self.region, head.grid))
         hits: dict[str, float | None] = {"cell_top1": None, "cell_top5": None}
@@ -93,7 +95,7 @@ class RunReport:
                 train_deg=self.data.train_coords_deg,
                 region=self.region,
                 grid=head.grid,
-                said=said,
+                output=said,
             ),
             "grid": results.summarise_grid(head.grid, asked, self.data.coords_deg[index]),
             "counts": results.count_places(self.data),
@@ -124,7 +126,7 @@ class RunReport:
         self.calibration = Calibration.fit(held, cell, haversine_km(held.answers_deg, coords_deg))
         true_cell = None if grid is None else grid.assign(self.data.coords_deg[index])
         known = self.calibration.describe_places(said, true_cell)
-        return sureness.summarise(self.calibration, known, said, true_cell, error_km), known
+        return sureness.summarise_uncertainty(self.calibration, known, said, true_cell, error_km), known
 
     def baselines(self, test_index: Any) -> dict[str, Any]:
         """The part of result.json on what needs no training.
@@ -136,8 +138,8 @@ class RunReport:
         train_deg, test_deg = self.data.coords_deg[train], self.data.coords_deg[test_index]
         thumbnails = self.data.thumbnails
         found: dict[str, Any] = {
-            "best_constant": baselines.fit_constant(train_deg, test_deg, diagonal),
-            "nearest": baselines.predict_nearest(
+            "best_constant": baselines.evaluate_constant(train_deg, test_deg, diagonal),
+            "nearest": baselines.evaluate_nearest_views(
                 train_deg, test_deg, thumbnails[train], thumbnails[test_index], diagonal
             ),
             "nearest_features": None,
@@ -147,10 +149,10 @@ class RunReport:
             val = self.data.rows["val"]
             pooled = baselines.pool_views(self.data.features, self.data.mask)
             own, val_own, test_own = baselines.standardise(*(pooled[rows] for rows in (train, val, test_index)))
-            found["nearest_features"] = baselines.find_nearest_features(
+            found["nearest_features"] = baselines.evaluate_nearest_features(
                 train_deg, test_deg, own, test_own, diagonal
             )
-            found["ridge"] = baselines.predict_ridge(
+            found["ridge"] = baselines.evaluate_ridge(
                 train_deg, self.data.coords_deg[val], test_deg, (own, val_own, test_own), self.region
             )
         return found

@@ -12,7 +12,7 @@ from geoguesser.commands.configs import resolve
 from geoguesser.data.demo.dataset import demo_folder
 from geoguesser.data.sources.base import DEMO, PLACES, STORE, SourceKind, source_from_config
 from geoguesser.data.sources.places import PlacesDataModule
-from geoguesser.runs.redaction import redact_config
+from geoguesser.runs.config_keys import redact_config
 
 SCANS = SourceKind(
     name="scans",

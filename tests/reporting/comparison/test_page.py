@@ -16,7 +16,8 @@ from support.run_folders import make_places, write_run
 
 from geoguesser.commands.compare import load_choices
 from geoguesser.commands.configs import read_config
-from geoguesser.evaluation.comparison import Comparison, ComparisonSettings, compare_groups
+from geoguesser.evaluation.bootstrap import BootstrapSettings
+from geoguesser.evaluation.comparison import Comparison, compare_groups
 from geoguesser.evaluation.intervals import Interval
 from geoguesser.geo.distance import haversine_km
 from geoguesser.geo.region import Region
@@ -25,7 +26,7 @@ from geoguesser.reporting.comparison import plots
 from geoguesser.reporting.comparison.page import render_comparison
 from geoguesser.reporting.comparison.places import find_spread_places
 from geoguesser.reporting.comparison.report import make_table, print_comparison, write_comparison
-from geoguesser.reporting.comparison.text import Numbers
+from geoguesser.reporting.comparison.text import DistanceFormatter
 from geoguesser.reporting.text import format_p_value, format_seconds
 from geoguesser.runs.run_folder import read_runs
 
@@ -39,7 +40,7 @@ def errors(seed: int) -> np.ndarray:
 
 def compared(region: Region, *folders: Path) -> Comparison:
     runs, unused = read_runs([str(folder) for folder in folders], read_config)
-    return compare_groups(runs, unused, region, ComparisonSettings(samples=1000), choices=load_choices())
+    return compare_groups(runs, unused, region, BootstrapSettings(samples=1000), choices=load_choices())
 
 
 @pytest.fixture(scope="module")
@@ -140,7 +141,7 @@ def test_places_that_differ_most_come_first_with_their_views(four: Comparison, c
         assert place.errors_km[base] == pytest.approx(table[base][place.uuid])
         expected = table[few].get(place.uuid, np.nan)  # one was tested on ten places, and has no say
         np.testing.assert_allclose(place.errors_km[few], expected)
-        far_km = haversine_km(place.answers_deg[[good]], place.coords_deg[None])
+        far_km = haversine_km(place.predicted_deg[[good]], place.coords_deg[None])
         np.testing.assert_allclose(far_km, place.errors_km[good], rtol=1e-4)
         if place.uuid in PLACES["uuid"][90:].tolist():
             assert place.photos is None
@@ -161,7 +162,7 @@ def test_views_that_are_gone_are_said_to_be(tmp_path: Path, croatia):
     places = find_spread_places(found, 3)
     assert [place.photos for place in places] == [None] * 3
     seen = Parsed(render_comparison(found, places, pictures=False))
-    assert "The views of 3 of them are no longer where the runs' data were" in seen.text
+    assert "The views of 3 places are no longer where the runs' data were" in seen.text
     assert f"{places[0].coords_deg[0]:.5f}° N" in seen.text
 
 
@@ -208,13 +209,13 @@ def test_the_terminal_says_the_same_in_80_columns(four: Comparison, capsys, monk
     assert max(map(len, table)) <= 80
     text = "\n".join(lines)
     for entry in four.entries:
-        assert Numbers(four).km(entry.mean.value) in text
+        assert DistanceFormatter(four).km(entry.mean.value) in text
         assert entry.label in text
     assert "not used: <b>sweep/5 (failed): MissingFileError: /home/alice/x is gone" in text
 
 
 def test_numbers_are_written_for_people(four: Comparison):
-    numbers = Numbers(four)
+    numbers = DistanceFormatter(four)
     assert numbers.km(12.345) == "12.3"
     assert numbers.signed(-3.14) == "−3.1"
     assert numbers.signed(3.14) == "+3.1"

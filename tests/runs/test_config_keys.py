@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from geoguesser.runs.redaction import has_path, is_private, redact_config, remove_secrets
+from geoguesser.runs.config_keys import has_path, is_private, redact_config, remove_secrets
 
 
 def test_public_drops_paths_and_secrets_at_every_depth() -> None:
