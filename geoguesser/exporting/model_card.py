@@ -10,7 +10,7 @@ from typing import Any
 
 from geoguesser.evaluation.intervals import Interval
 from geoguesser.reporting.html import render_markdown
-from geoguesser.reporting.text import format_interval
+from geoguesser.system.text import format_interval
 
 BASELINES = {
     "ridge": "ridge regression on the backbone's features",

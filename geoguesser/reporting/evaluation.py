@@ -16,9 +16,8 @@ from geoguesser.geo.region import Region
 from geoguesser.geo.score import FIELD_RADII_KM, SHARE_RADII_KM
 from geoguesser.reporting import maps
 from geoguesser.reporting.run import plots
-from geoguesser.reporting.text import format_limits
 from geoguesser.system.files import write_csv, write_json
-from geoguesser.system.text import format_count
+from geoguesser.system.text import format_count, format_limits
 
 PICTURES = ("errors.png", "arrows.png")
 FILES = ("evaluation.json", "errors.csv", *PICTURES)

@@ -19,9 +19,15 @@ from typing import Any, Concatenate, ParamSpec
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from markupsafe import Markup
 
-from geoguesser.reporting.style import format_km
-from geoguesser.reporting.text import format_p_value, format_part, format_percent, format_seconds, printable
-from geoguesser.system.text import format_count
+from geoguesser.system.text import (
+    format_count,
+    format_km,
+    format_p_value,
+    format_part,
+    format_percent,
+    format_seconds,
+    replace_unprintable,
+)
 from geoguesser.system.versions import __version__
 
 # A browser that obeys this loads nothing from outside, whatever got into the page.
@@ -37,7 +43,7 @@ P = ParamSpec("P")
 
 def escape_markdown(value: object) -> str:
     """Text that Markdown shows as it is, on one line."""
-    return MARKDOWN_SIGNS.sub(r"\\\1", printable(str(value)))
+    return MARKDOWN_SIGNS.sub(r"\\\1", replace_unprintable(str(value)))
 
 
 def to_data_uri(data: bytes) -> str:
@@ -55,7 +61,7 @@ def draw_data_uri(draw: Callable[Concatenate[Path, P], None], *args: P.args, **k
 
 
 def _finalize_html(value: object) -> object:
-    return value if isinstance(value, Markup) else printable(str(value))
+    return value if isinstance(value, Markup) else replace_unprintable(str(value))
 
 
 @cache

@@ -41,11 +41,9 @@ from geoguesser.reporting.style import (
     WIDTH_IN,
     add_axes,
     add_header,
-    format_km,
     picture,
 )
-from geoguesser.reporting.text import format_number
-from geoguesser.system.text import format_count
+from geoguesser.system.text import format_count, format_km, format_number
 
 SPLIT_COLOURS = {"unused": "#999999", "train": BLUE, "val": ORANGE, "test": GREEN}  # drawn in this order
 SPLIT_NAMES = {"train": "training", "val": "validation"}

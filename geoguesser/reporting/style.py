@@ -17,6 +17,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from geoguesser.system.files import open_replacement
+from geoguesser.system.text import shorten
 
 DPI = 120
 WIDTH_IN = 10.0  # 1,200 pixels: the width of a README's column at double density
@@ -87,20 +88,3 @@ def add_header(figure: Figure, title: str, subtitle: str) -> None:
     x = MARGIN_IN / WIDTH_IN
     figure.text(x, 1 - 0.2 / up, shorten(title, 88), fontsize=13, fontweight="bold", va="top")
     figure.text(x, 1 - 0.47 / up, shorten(subtitle, 130), fontsize=9.5, color=MUTED, va="top")
-
-
-def shorten(text: str, most: int) -> str:
-    """The text on one line of at most `most` characters."""
-    line = " ".join(text.split())
-    return line if len(line) <= most else line[: most - 1].rstrip() + "…"
-
-
-def format_km(value_km: float) -> str:
-    """A distance for people, with about three digits: 0.42 km, 4.2 km, 63 km, 1,234 km."""
-    digits = 2 if value_km < 1 else 1 if value_km < 10 else 0
-    return f"{value_km:,.{digits}f} km"
-
-
-def format_m(metres: int) -> str:
-    """A round distance for people: 500 m, 5 km."""
-    return f"{metres} m" if metres < 1000 else f"{metres / 1000:g} km"

@@ -22,10 +22,15 @@ from geoguesser.reporting.comparison.text import (
     format_runs,
     list_notes,
 )
-from geoguesser.reporting.style import shorten
-from geoguesser.reporting.text import format_confidence, format_p_value, format_seconds, printable
 from geoguesser.system.files import write_csv, write_text
-from geoguesser.system.text import format_count
+from geoguesser.system.text import (
+    format_confidence,
+    format_count,
+    format_p_value,
+    format_seconds,
+    replace_unprintable,
+    shorten,
+)
 
 STYLES = {BETTER: "green", WORSE: "red", UNCLEAR: "yellow"}
 
@@ -93,14 +98,16 @@ def print_comparison(comparison: Comparison) -> None:
     console.print(Text(title, style="bold"))
     for entry in comparison.entries:
         more = f"  ({format_runs(entry)}; {format_resampling(entry)}; training {format_seconds(entry.fit_s)})"
-        console.print(Text.assemble((f"  {entry.letter}  ", "bold"), printable(entry.label), (more, "dim")))
+        console.print(
+            Text.assemble((f"  {entry.letter}  ", "bold"), replace_unprintable(entry.label), (more, "dim"))
+        )
     console.print(_table(comparison))
-    console.print(Text(printable(format_headline(comparison)), style="bold"))
+    console.print(Text(replace_unprintable(format_headline(comparison)), style="bold"))
     for note in list_notes(comparison):
-        console.print(Text(printable(f"- {note}")))
+        console.print(Text(replace_unprintable(f"- {note}")))
     for one in comparison.unused:
         reason = f": {shorten(one.reason, 160)}" if one.reason else ""
-        console.print(Text(printable(f"not used: {one.name} ({one.state}){reason}"), style="yellow"))
+        console.print(Text(replace_unprintable(f"not used: {one.name} ({one.state}){reason}"), style="yellow"))
 
 
 def _table(comparison: Comparison) -> Table:

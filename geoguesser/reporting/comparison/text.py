@@ -8,9 +8,8 @@ import numpy as np
 
 from geoguesser.evaluation.comparison import NOISE, REFUSED, UNCLEAR, Comparison, GroupDifference, GroupResult
 from geoguesser.evaluation.intervals import MIN_FOR_MEAN, MIN_PLACES, Interval
-from geoguesser.reporting.text import format_interval, format_limits, join_words
 from geoguesser.runs.run_folder import Unused
-from geoguesser.system.text import format_count
+from geoguesser.system.text import format_count, format_interval, format_limits, join_words
 
 MINUS = "\N{MINUS SIGN}"
 

@@ -18,7 +18,7 @@ from geoguesser.reporting.dataset.samples import list_reasons, load_sample_photo
 from geoguesser.reporting.html import draw_data_uri
 from geoguesser.reporting.maps import SPLIT_NAMES
 from geoguesser.reporting.projections import make_projection
-from geoguesser.reporting.text import format_bytes
+from geoguesser.system.text import format_bytes
 
 
 def make_figures(prepared: Prepared, data: PlacesDataModule) -> dict[str, Any]:

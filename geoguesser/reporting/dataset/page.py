@@ -20,7 +20,7 @@ from geoguesser.reporting.dataset.summary import (
 )
 from geoguesser.reporting.html import render_html
 from geoguesser.reporting.maps import SPLIT_COLOURS, SPLIT_NAMES
-from geoguesser.reporting.style import format_m
+from geoguesser.system.text import format_m
 
 MAX_LISTED = 50  # findings of each kind
 ACTIONS = {"error": "stops", "skip": "left out", "keep": "noted"}

@@ -24,8 +24,8 @@ from geoguesser.data.checks.leakage import WITHIN_M
 from geoguesser.geo.region import Region
 from geoguesser.reporting.maps import SPLIT_COLOURS, SPLIT_NAMES, choose_dot_size_pt, set_map
 from geoguesser.reporting.projections import MapProjection, make_projection
-from geoguesser.reporting.style import INK, SKY, VERMILION, add_axes, format_m, picture
-from geoguesser.reporting.text import format_number
+from geoguesser.reporting.style import INK, SKY, VERMILION, add_axes, picture
+from geoguesser.system.text import format_m, format_number
 
 WIDTH_IN, SHARP_DPI = 5.0, 200
 CHART_IN = 2.9  # height of a chart

@@ -13,9 +13,8 @@ from geoguesser.data.sources.places import PlacesDataModule
 from geoguesser.data.store.writer import Prepared
 from geoguesser.reporting.dataset.page import render_dataset
 from geoguesser.reporting.dataset.summary import PlaceGroup, group_places, list_facts, make_split_rows, make_title
-from geoguesser.reporting.style import format_km, format_m
-from geoguesser.reporting.text import printable
 from geoguesser.system.files import write_csv, write_text
+from geoguesser.system.text import format_km, format_m, replace_unprintable
 
 EXAMPLES = 2  # of each kind of finding; more are in the page, all in findings.csv
 ACTION_STYLES = {"error": "bold red", "skip": "yellow", "keep": ""}
@@ -56,7 +55,7 @@ class DataReport:
         for sentence in self.prepared.audit["warnings"]:
             console.print(Text(f"Warning: {sentence}", style="bold yellow"))
         for name, sentence in list_facts(self.prepared, self.data, self.out):
-            console.print(Text.assemble((f"{name}: ", "bold"), printable(sentence)))
+            console.print(Text.assemble((f"{name}: ", "bold"), replace_unprintable(sentence)))
         groups = group_places(self.data.findings)
         total = sum(len(group.found) for group in groups)
         console.print(Text(f"Findings: {total:,}" if groups else "Findings: none", style="bold"))
@@ -64,7 +63,7 @@ class DataReport:
             _print_group(console, group)
 
     def _splits(self) -> Table:
-        title = printable(make_title(self.prepared, self.data))
+        title = replace_unprintable(make_title(self.prepared, self.data))
         table = Table(title=Text(title), title_justify="left", title_style="bold")
         within = [f"within {format_m(metres)}" for metres in WITHIN_M]
         for column in ("split", "places", "nearest training\nplace (median)", *within):
@@ -82,7 +81,7 @@ def _print_group(console: Console, group: PlaceGroup) -> None:
     head = (f"  {len(group.found):,} {group.kind}", ACTION_STYLES[group.action])
     console.print(Text.assemble(head, f" ({group.action}): {group.what}"))
     for one in group.found[:EXAMPLES]:
-        console.print(Text(printable(f"    {one.where} {one.reason}"), style="dim"))
+        console.print(Text(replace_unprintable(f"    {one.where} {one.reason}"), style="dim"))
     rest = len(group.found) - EXAMPLES
     if rest > 0:
         console.print(Text(f"    and {rest:,} more", style="dim"))

@@ -12,8 +12,7 @@ import numpy as np
 from geoguesser.data.checks.findings import KINDS, Finding, Findings
 from geoguesser.data.checks.leakage import WITHIN_M
 from geoguesser.data.splits import NAMES, UNUSED
-from geoguesser.reporting.text import format_bytes
-from geoguesser.system.text import format_count
+from geoguesser.system.text import format_bytes, format_count
 
 if TYPE_CHECKING:  # they bring Lightning, which a comparison need not wait for
     from geoguesser.data.sources.places import PlacesDataModule

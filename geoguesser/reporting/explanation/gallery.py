@@ -24,8 +24,8 @@ from geoguesser.reporting.explanation.network_plot import draw_filters, draw_net
 from geoguesser.reporting.explanation.subject import GONE, Subject, make_labelled_output
 from geoguesser.reporting.explanation.text import BARS, BARS_SHORT, MOVED, WORDS, ReportText, describe_confusion
 from geoguesser.reporting.run import uncertainty_plots as sureness_plots
-from geoguesser.reporting.style import format_km, shorten
 from geoguesser.runs.run_images import load_pixels
+from geoguesser.system.text import format_km, shorten
 
 EXTREMES = 3  # of the best, and of the worst
 OWN = ("posterior_*.png", "activation_*.png")  # of an earlier report with more examples

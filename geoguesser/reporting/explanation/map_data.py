@@ -14,8 +14,8 @@ from geoguesser.arrays import FloatArray, IntArray
 from geoguesser.reporting import web_map
 from geoguesser.reporting.explanation.subject import Subject
 from geoguesser.reporting.maps import pick_by_rank
-from geoguesser.reporting.text import printable
 from geoguesser.runs.run_images import load_photos
+from geoguesser.system.text import replace_unprintable
 
 MAX_CELLS, MIN_PROBABILITY = 24, 0.005  # of a place's posterior on the map
 MAX_BYTES = 6_000_000  # of all embedded views together
@@ -57,7 +57,7 @@ def make_map_data(subject: Subject, *, thumbnails: int) -> dict[str, Any]:
 def _place(subject: Subject, row: int) -> dict[str, Any]:
     true_deg, answer_deg = _near(subject.true_deg[row], subject.answers_deg[row])
     place: dict[str, Any] = {
-        "id": printable(str(subject.table["uuid"].iloc[row])),
+        "id": replace_unprintable(str(subject.table["uuid"].iloc[row])),
         "true": true_deg,
         "answer": answer_deg,
         "error": round(float(subject.error_km[row]), 3),

@@ -28,7 +28,7 @@ from geoguesser.reporting.comparison.plots import SHARP_DPI, WIDTH_IN
 from geoguesser.reporting.maps import ERROR_COLOURS, set_map
 from geoguesser.reporting.projections import MapProjection, make_projection
 from geoguesser.reporting.style import BLUE, INK, MUTED, ORANGE, VERMILION, add_axes, picture
-from geoguesser.reporting.text import format_number
+from geoguesser.system.text import format_number
 
 BAR_IN = 0.62  # below a map: its colours
 POSTERIOR_COLOURS = matplotlib.colormaps["YlOrRd"]

@@ -13,8 +13,8 @@ from geoguesser.reporting.explanation.gallery import DrawnPicture, Gallery
 from geoguesser.reporting.explanation.subject import Subject
 from geoguesser.reporting.explanation.text import PARTS
 from geoguesser.reporting.html import read_source, render_html, to_data_uri
-from geoguesser.reporting.text import join_words
 from geoguesser.runs.redaction import redact_config
+from geoguesser.system.text import join_words
 
 PHOTO_QUALITY = 84
 SHOWN_PARTS = ("data", "region", "split", "image", "backbone", "fusion", "head", "grid", "loss", "decoder",

@@ -31,7 +31,8 @@ from geoguesser.reporting.explanation.maps import (
 )
 from geoguesser.reporting.maps import set_map
 from geoguesser.reporting.projections import MapProjection, make_projection
-from geoguesser.reporting.style import BLUE, FAINT, INK, MUTED, VERMILION, add_axes, format_km, picture, shorten
+from geoguesser.reporting.style import BLUE, FAINT, INK, MUTED, VERMILION, add_axes, picture
+from geoguesser.system.text import format_km, shorten
 
 COMPASS = "NESW"  # by heading
 GAP_IN = 0.06

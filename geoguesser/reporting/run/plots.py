@@ -27,11 +27,9 @@ from geoguesser.reporting.style import (
     VERMILION,
     add_axes,
     add_header,
-    format_km,
     picture,
-    shorten,
 )
-from geoguesser.reporting.text import format_number
+from geoguesser.system.text import format_km, format_number, shorten
 
 DASHES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1.5, 1.5)), (0, (6, 2, 1.5, 2)), (0, (3, 1, 1, 1, 1, 1)))
 MAX_RATES_NAMED = 6

@@ -19,10 +19,9 @@ from geoguesser.reporting.style import (
     WIDTH_IN,
     add_axes,
     add_header,
-    format_km,
     picture,
-    shorten,
 )
+from geoguesser.system.text import format_km, shorten
 
 MAX_JOBS = 40
 MAX_KEYS = 3

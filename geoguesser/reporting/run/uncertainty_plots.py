@@ -23,10 +23,9 @@ from geoguesser.reporting.style import (
     WIDTH_IN,
     add_axes,
     add_header,
-    format_km,
     picture,
 )
-from geoguesser.system.text import format_count
+from geoguesser.system.text import format_count, format_km
 
 GREY = "#BDBDBD"
 PERCENT = matplotlib.ticker.PercentFormatter(1.0, decimals=0)

@@ -24,9 +24,9 @@ from geoguesser.data.sources.places import PlacesDataModule
 from geoguesser.data.splits import RandomSplit
 from geoguesser.data.store.writer import Prepared
 from geoguesser.geo.region import country
-from geoguesser.reporting import text
 from geoguesser.reporting.dataset import summary as data_summary
 from geoguesser.reporting.dataset.report import DataReport
+from geoguesser.system import text
 
 NASTY = "<b>x&y"
 HEADINGS = (0, 90, 180, 270)
