@@ -36,6 +36,7 @@ from geoguesser.runs.redaction import redact_config, remove_secrets
 from geoguesser.system.cpu import limit_threads
 from geoguesser.system.files import write_csv, write_json
 from geoguesser.system.memo import Memo
+from geoguesser.system.versions import collect_versions
 from geoguesser.tracking.loggers import Outcome, RunLogger
 from geoguesser.training.ema import refuse_lost_averages
 from geoguesser.training.lr_finder import RateSearch, find_rate
@@ -345,7 +346,7 @@ class TrainingRun:
             "audit": self.data.audit(),
             "data": self.fingerprint,
             "features": self.served,
-            "versions": results.collect_versions(),
+            "versions": collect_versions(),
         }
         parts = (self.region.name, self.data.label, self.parts.name)
         title = ", ".join(part for part in parts if part)

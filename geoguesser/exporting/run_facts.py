@@ -16,7 +16,7 @@ from geoguesser.evaluation.metrics import compute_metrics
 from geoguesser.exporting.model_card import ModelCard
 from geoguesser.geo.region import Region
 from geoguesser.inference.predictor import Predictor
-from geoguesser.reporting.run.result import collect_versions
+from geoguesser.system.versions import collect_versions
 
 EVALUATE: dict[str, Any] = {"confidence": 0.95, "samples": 5000, "seed": 0, "block_km": None}  # conf/evaluate.yaml
 POINT = ["latitude", "longitude"]

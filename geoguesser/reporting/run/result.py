@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import platform
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,6 @@ from geoguesser.geo.grid import Grid
 from geoguesser.geo.region import PlaneRegion, Region
 from geoguesser.model.metrics import summarise_errors
 from geoguesser.system.text import format_count
-from geoguesser.system.versions import __version__
 
 FORMAT = 1
 
@@ -91,16 +89,6 @@ def describe_data(data: PlacesData) -> str:
     counts = count_places(data)
     parts = ", ".join(f"{counts[name]} {name}" for name in ("train", "val", "test", "unused") if counts[name])
     return f"places: {counts['places']} ({parts})"
-
-
-def collect_versions() -> dict[str, str]:
-    """Versions of what results depend on."""
-    from importlib.metadata import version
-
-    packages = ("torch", "torchvision", "pytorch-lightning", "timm", "numpy", "pyproj", "shapely")
-    return {"geoguesser": __version__, "python": platform.python_version()} | {
-        name: version(name) for name in packages
-    }
 
 
 def print_result(result: dict[str, Any], folder: Path) -> None:
