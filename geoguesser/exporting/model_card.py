@@ -5,12 +5,15 @@ Facts that are not known are stated to be unknown. The card names no path of the
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
 from geoguesser.evaluation.intervals import Interval
-from geoguesser.reporting.html import render_markdown
-from geoguesser.system.text import format_interval
+from geoguesser.system.text import format_count, format_interval, replace_unprintable
 
 BASELINES = {
     "ridge": "ridge regression on the backbone's features",
@@ -18,6 +21,8 @@ BASELINES = {
     "nearest": "nearest look-alike by pixels",
     "best_constant": "best constant answer",
 }
+# Characters that begin emphasis, code, links, HTML or a new cell of a table.
+MARKDOWN_SIGNS = re.compile(r"([\\`*\[\]<>|])")
 MARK = "library_name: geoguesser"  # a README.md with this is ours to replace
 
 
@@ -62,6 +67,29 @@ class ModelCard:
     versions: dict[str, str]
 
 
+def escape_markdown(value: object) -> str:
+    """Returns text that Markdown shows unchanged, on one line."""
+    return MARKDOWN_SIGNS.sub(r"\\\1", replace_unprintable(str(value)))
+
+
+@cache
+def make_markdown_environment() -> Environment:
+    """Returns the Jinja2 environment of the card: it escapes the signs of Markdown in all values."""
+    # Text is escaped for Markdown by `finalize`; escaping for HTML as well would show `&lt;` for `<`.
+    environment = Environment(
+        loader=PackageLoader("geoguesser.exporting"),
+        autoescape=False,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        finalize=escape_markdown,
+    )
+    environment.globals["counted"] = format_count
+    environment.filters["thousands"] = "{:,}".format
+    return environment
+
+
 def render_model_card(card: ModelCard) -> str:
     """Returns the card as Markdown, with the front matter that hubs read."""
     result = card.result or {}
@@ -71,9 +99,8 @@ def render_model_card(card: ModelCard) -> str:
         rows = [_row("this model", card.result["test"], card.mean, card.median), *rows]
     known = any(interval is not None and interval.low is not None for interval in (card.mean, card.median))
 
-    return render_markdown(
-        "model_card.md", card=card, mark=MARK, rows=rows, intervals=known, counts=result.get("counts")
-    )
+    template = make_markdown_environment().get_template("model_card.md")
+    return template.render(card=card, mark=MARK, rows=rows, intervals=known, counts=result.get("counts"))
 
 
 def _row(

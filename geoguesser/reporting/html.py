@@ -1,4 +1,4 @@
-"""HTML pages and Markdown from the Jinja2 templates in reporting/templates/.
+"""HTML pages from the Jinja2 templates in reporting/templates/.
 
 A page is one file: it fetches no script, font or picture. The environments escape all text, so that templates need
 not; text that is HTML already has the type `Markup`, which only style sheets, scripts and rendered templates have.
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import re
 import tempfile
 from collections.abc import Callable, Sequence
 from functools import cache
@@ -33,17 +32,9 @@ from geoguesser.system.versions import __version__
 # A browser that obeys this loads nothing from outside, whatever got into the page.
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
 
-# Characters that begin emphasis, code, links, HTML or a new cell of a table.
-MARKDOWN_SIGNS = re.compile(r"([\\`*\[\]<>|])")
-
 FILTERS = (format_km, format_p_value, format_part, format_percent, format_seconds)
 
 P = ParamSpec("P")
-
-
-def escape_markdown(value: object) -> str:
-    """Text that Markdown shows as it is, on one line."""
-    return MARKDOWN_SIGNS.sub(r"\\\1", replace_unprintable(str(value)))
 
 
 def to_data_uri(data: bytes) -> str:
@@ -83,12 +74,6 @@ def make_html_environment() -> Environment:
     return environment
 
 
-@cache
-def make_markdown_environment() -> Environment:
-    """Environment of Markdown files: it escapes the signs of Markdown instead of those of HTML."""
-    return make_html_environment().overlay(autoescape=False, finalize=escape_markdown, keep_trailing_newline=True)
-
-
 def read_source(name: str) -> str:
     """Text of a style sheet or script beside the templates."""
     return (files("geoguesser.reporting") / "templates" / name).read_text(encoding="utf-8")
@@ -113,8 +98,3 @@ def render_html(
 
     page = make_html_environment().get_template(template)
     return page.render(policy=policy, script=Markup(script), style=Markup(style), **values)
-
-
-def render_markdown(template: str, **values: Any) -> str:
-    """Returns the text of a Markdown file from a template."""
-    return make_markdown_environment().get_template(template).render(**values)

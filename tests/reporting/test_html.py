@@ -128,11 +128,3 @@ def test_data_for_scripts_cannot_end_their_element() -> None:
     )
     with pytest.raises(ValueError, match="not JSON compliant"):
         render(text, data={"n": float("nan")})
-
-
-def test_markdown_shows_text_as_it_is() -> None:
-    template = page.make_markdown_environment().from_string("| {{ name }} |\n")
-    assert (
-        template.render(name="a|b\n*c* <i> `d` e_f")
-        == "| a\\|b\N{REPLACEMENT CHARACTER}\\*c\\* \\<i\\> \\`d\\` e_f |\n"
-    )
