@@ -17,11 +17,11 @@ import simplejpeg
 from geoguesser.arrays import BoolArray, ByteArray
 from geoguesser.data.images import ImageSpec, decode_rgb, read_bytes, read_header
 from geoguesser.data.place_files import HEADINGS, find_place, find_views_folder
+from geoguesser.data.sample_photos import PHOTO_PX, SamplePhoto, encode_photo, load_sample_photos
 from geoguesser.data.sources.base import source_from_config
 from geoguesser.data.store.reader import Store, is_store
 from geoguesser.data.views import read_folder
 from geoguesser.errors import GeoguesserError, first_line
-from geoguesser.reporting.dataset.samples import QUALITY, SHOWN_PX, SamplePhoto, load_sample_photos
 
 log = logging.getLogger(__name__)
 Source = Path | Store
@@ -166,13 +166,11 @@ def _of_store(uuid: str, store: Store) -> list[SamplePhoto] | None:
     if row is None:
         return None
     images = store.manifest["images"].values()
-    size, fit = min(((one["size"], one["fit"]) for one in images), key=lambda one: abs(one[0] - SHOWN_PX))
+    size, fit = min(((one["size"], one["fit"]) for one in images), key=lambda one: abs(one[0] - PHOTO_PX))
     views = store.views(ImageSpec(size=size, fit=fit)).gather(np.array([row]))[0].permute(0, 2, 3, 1).numpy()
     used = store.mask()[row]
     return [
-        SamplePhoto(simplejpeg.encode_jpeg(np.ascontiguousarray(view), QUALITY, "RGB", "420"))
-        if there
-        else SamplePhoto(None, "left out")
+        encode_photo(view) if there else SamplePhoto(None, "left out")
         for view, there in zip(views, used, strict=True)
     ]
 

@@ -11,10 +11,11 @@ import numpy as np
 
 from geoguesser.data.checks.leakage import compute_nearest_training_km
 from geoguesser.data.places import get_coords, list_files
+from geoguesser.data.sample_photos import list_reasons, load_sample_photos
 from geoguesser.data.sources.places import PlacesDataModule
 from geoguesser.data.store.writer import Prepared
 from geoguesser.reporting.dataset import plots as data_pictures
-from geoguesser.reporting.dataset.samples import list_reasons, load_sample_photos, pick_pairs, pick_samples
+from geoguesser.reporting.dataset.samples import pick_pairs, pick_samples
 from geoguesser.reporting.html import draw_data_uri
 from geoguesser.reporting.maps import SPLIT_NAMES
 from geoguesser.reporting.projections import make_projection
