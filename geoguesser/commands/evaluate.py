@@ -89,7 +89,7 @@ def run_evaluate(cfg: DictConfig) -> dict[str, Any]:
     check_int("batch_size", config["batch_size"], low=1)
     check_choice("on_missing", config["on_missing"], ("error", "skip"))
     out = Path(str(config["out"])).expanduser()
-    evaluation_report.check_folder(out)
+    evaluation_report.check_evaluation_folder(out)
     ready = _from_files(config) if config["predictions"] is not None else _from_run(config)
     predicted_deg, true_deg = (ready.table[names].to_numpy(dtype=np.float64) for names in (POINT, TRUE_POINT))
     table = ready.table.assign(error_km=haversine_km(predicted_deg, true_deg))

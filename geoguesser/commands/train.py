@@ -175,9 +175,9 @@ class TrainingRun:
                 grid["side_km"],
             )
         if self.config["dry_run"]:
-            from geoguesser.reporting.run.dry_run import print_estimate
+            from geoguesser.reporting.run.dry_run import print_dry_run
 
-            return print_estimate(self.network, self.data, parts.finetuning, self.config["trainer"])
+            return print_dry_run(self.network, self.data, parts.finetuning, self.config["trainer"])
         if self.main and not self.config["resume"]:
             self._write_config()
             self._write_findings()

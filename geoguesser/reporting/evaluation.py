@@ -24,7 +24,7 @@ FILES = ("evaluation.json", "errors.csv", *PICTURES)
 _km, _percent = "{:,.1f} km".format, "{:.1%}".format
 
 
-def check_folder(out: Path) -> None:
+def check_evaluation_folder(out: Path) -> None:
     """Refuses what is no folder, and one that holds anything but an earlier evaluation.
 
     Raises:

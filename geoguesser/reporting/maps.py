@@ -47,7 +47,7 @@ from geoguesser.system.text import format_count, format_km, format_number
 
 SPLIT_COLOURS = {"unused": "#999999", "train": BLUE, "val": ORANGE, "test": GREEN}  # drawn in this order
 SPLIT_NAMES = {"train": "training", "val": "validation"}
-LAND, SHORE, KEPT, CELL_EDGE = "#6B624922", "#8E8A80", "#DCEBF5", "#4A6A85"
+LAND, SHORE, CELL_FILL, CELL_EDGE = "#6B624922", "#8E8A80", "#DCEBF5", "#4A6A85"
 ERROR_COLOURS = ListedColormap(matplotlib.colormaps["viridis_r"](np.linspace(0.08, 1.0, 256)))
 
 
@@ -221,7 +221,7 @@ def _draw_cells(axes: Axes, frame: MapProjection, grid: Grid) -> list[Artist]:
     cell_px = _cell_px(axes, frame, grid)
     edge = float(np.clip(cell_px / 50, 0.2, 1.0))
     dropped: dict[str, Any] = {"fc": "white", "ec": "#A8A8A8", "hatch": "////" if cell_px > 9 else None}
-    kept: dict[str, Any] = {"fc": KEPT, "ec": CELL_EDGE}
+    kept: dict[str, Any] = {"fc": CELL_FILL, "ec": CELL_EDGE}
     looks = ((find_dropped_cells(grid), "without, dropped", dropped), (grid.kept, "with training places", kept))
     handles: list[Artist] = []
     for level, (ids, label, look) in enumerate(looks):

@@ -28,7 +28,7 @@ from geoguesser.errors import CheckpointError, ConfigError, DataError, Geoguesse
 from geoguesser.geo.distance import haversine_km
 from geoguesser.inference.predictor import Predictor
 from geoguesser.reporting.explanation.gallery import Gallery
-from geoguesser.reporting.explanation.subject import GONE, Subject
+from geoguesser.reporting.explanation.subject import IMAGES_MISSING, Subject
 from geoguesser.runs.run_folder import read_run
 
 SPLIT = ["split.shares=[0.4,0.3,0.3]", "calibration.fraction=0.5", "calibration.min_places=5"]
@@ -228,9 +228,9 @@ def test_without_images_the_page_says_so(trained: Path, tmp_path: Path):
     subject, gallery = explain(run)
     assert subject.looked is None
     assert names(run) == ALWAYS | SURE | {"confusion"}  # the run's own table has each place's cell
-    assert GONE in gallery.missing.values()
+    assert IMAGES_MISSING in gallery.missing.values()
     text = (run / "report.html").read_text()
-    assert GONE in text
+    assert IMAGES_MISSING in text
     assert "Choose a place" not in text  # there is nothing more to see of it
     assert str(tmp_path) not in text
     values = values_in(run / "report.html")
@@ -243,7 +243,7 @@ def test_a_head_without_cells_is_explained_by_what_it_has(tmp_path: Path):
     _, gallery = explain(run, "examples=1")
     assert names(run) == ALWAYS | SEEN | {"calibration"}
     assert any("no cells" in why for why in gallery.missing.values())
-    assert GONE not in gallery.missing.values()  # its images are there
+    assert IMAGES_MISSING not in gallery.missing.values()  # its images are there
     titles = [one.words.title for one in gallery.drawn]
     assert any(title.startswith("Place and answer: ") for title in titles)
     text = (run / "report.html").read_text()

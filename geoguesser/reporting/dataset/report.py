@@ -12,7 +12,13 @@ from geoguesser.data.checks.leakage import WITHIN_M
 from geoguesser.data.sources.places import PlacesDataModule
 from geoguesser.data.store.writer import Prepared
 from geoguesser.reporting.dataset.page import render_dataset
-from geoguesser.reporting.dataset.summary import PlaceGroup, group_places, list_facts, make_split_rows, make_title
+from geoguesser.reporting.dataset.summary import (
+    FindingGroup,
+    group_findings,
+    list_facts,
+    make_dataset_title,
+    make_split_rows,
+)
 from geoguesser.system.files import write_csv, write_text
 from geoguesser.system.text import format_km, format_m, replace_unprintable
 
@@ -56,14 +62,14 @@ class DataReport:
             console.print(Text(f"Warning: {sentence}", style="bold yellow"))
         for name, sentence in list_facts(self.prepared, self.data, self.out):
             console.print(Text.assemble((f"{name}: ", "bold"), replace_unprintable(sentence)))
-        groups = group_places(self.data.findings)
+        groups = group_findings(self.data.findings)
         total = sum(len(group.found) for group in groups)
         console.print(Text(f"Findings: {total:,}" if groups else "Findings: none", style="bold"))
         for group in groups:
             _print_group(console, group)
 
     def _splits(self) -> Table:
-        title = replace_unprintable(make_title(self.prepared, self.data))
+        title = replace_unprintable(make_dataset_title(self.prepared, self.data))
         table = Table(title=Text(title), title_justify="left", title_style="bold")
         within = [f"within {format_m(metres)}" for metres in WITHIN_M]
         for column in ("split", "places", "nearest training\nplace (median)", *within):
@@ -76,7 +82,7 @@ class DataReport:
         return table
 
 
-def _print_group(console: Console, group: PlaceGroup) -> None:
+def _print_group(console: Console, group: FindingGroup) -> None:
     """One line for the kind, and one for each example."""
     head = (f"  {len(group.found):,} {group.kind}", ACTION_STYLES[group.action])
     console.print(Text.assemble(head, f" ({group.action}): {group.what}"))

@@ -46,7 +46,7 @@ class SplitRow:
 
 
 @dataclass(frozen=True)
-class PlaceGroup:
+class FindingGroup:
     """All findings of one kind with which the same was done.
 
     Attributes:
@@ -80,17 +80,17 @@ def make_split_rows(prepared: Prepared) -> list[SplitRow]:
     return rows
 
 
-def group_places(findings: Findings) -> list[PlaceGroup]:
+def group_findings(findings: Findings) -> list[FindingGroup]:
     """Findings by action and kind: what stops first, then what was left out, then what was noted."""
-    groups: list[PlaceGroup] = []
+    groups: list[FindingGroup] = []
     for action, those in (("error", findings.fatal), ("skip", findings.skipped), ("keep", findings.kept)):
         counts = Counter(one.kind for one in those)
         for kind, _ in sorted(counts.items(), key=lambda pair: (-pair[1], pair[0])):
-            groups.append(PlaceGroup(kind, action, [one for one in those if one.kind == kind]))
+            groups.append(FindingGroup(kind, action, [one for one in those if one.kind == kind]))
     return groups
 
 
-def make_title(prepared: Prepared, data: PlacesDataModule) -> str:
+def make_dataset_title(prepared: Prepared, data: PlacesDataModule) -> str:
     """The heading: whose places, how many, and whether they are synthetic."""
     label = f" ({data.label})" if data.label else ""
     return f"Data report: {format_count(len(prepared.table), 'place')} in {data.region.name}{label}"

@@ -16,7 +16,7 @@ from geoguesser.reporting.style import BLUE, GREEN, MUTED, ORANGE, add_axes, pic
 
 NOMINAL = np.arange(1, 20) / 20  # 5 % to 95 %
 MASS, SETS, RADII = "cells by their probability", "sets of cells", "radii"
-LOOKS = {MASS: (BLUE, "-"), SETS: (ORANGE, "--"), RADII: (GREEN, "-.")}
+STYLES = {MASS: (BLUE, "-"), SETS: (ORANGE, "--"), RADII: (GREEN, "-.")}
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ def draw_coverage(path: Path, *, held: dict[str, FloatArray], places: int) -> No
             there = np.isfinite(counts)
             ends = [conformal.interval_95(int(count), places) for count in counts[there]]
             low, high = np.array(ends).reshape(-1, 2).T
-            colour, dash = LOOKS[name]
+            colour, dash = STYLES[name]
             axes.fill_between(NOMINAL[there], low, high, color=colour, alpha=0.13, lw=0)
             axes.plot(NOMINAL[there], counts[there] / places, color=colour, ls=dash, marker="o", ms=3, label=name)
         axes.set_xlim(0, 1)

@@ -71,7 +71,7 @@ def run_forward_pass(
             bar.update(len(some))
     if not at:
         return None
-    return forward_pass(locator, np.array(at), torch.cat(features), torch.cat(masks))
+    return decode_features(locator, np.array(at), torch.cat(features), torch.cat(masks))
 
 
 @torch.no_grad()
@@ -84,7 +84,7 @@ def embed_views(locator: Predictor, places: Sequence[tuple[ByteArray, BoolArray]
 
 
 @torch.no_grad()
-def forward_pass(locator: Predictor, at: IntArray, features: Tensor, mask: Tensor) -> ForwardPass:
+def decode_features(locator: Predictor, at: IntArray, features: Tensor, mask: Tensor) -> ForwardPass:
     """Completes features by what the head makes of them."""
     network = locator.network
     device = next(network.parameters()).device

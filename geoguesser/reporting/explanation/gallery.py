@@ -21,8 +21,15 @@ from geoguesser.reporting.explanation import place_plots as explain_places
 from geoguesser.reporting.explanation.coverage_plot import compute_coverage, draw_coverage
 from geoguesser.reporting.explanation.headings_plot import compute_heading_errors, draw_headings
 from geoguesser.reporting.explanation.network_plot import draw_filters, draw_network, list_parts
-from geoguesser.reporting.explanation.subject import GONE, Subject, make_labelled_output
-from geoguesser.reporting.explanation.text import BARS, BARS_SHORT, MOVED, WORDS, ReportText, describe_confusion
+from geoguesser.reporting.explanation.subject import IMAGES_MISSING, Subject, make_labelled_output
+from geoguesser.reporting.explanation.text import (
+    BARS_CAPTION,
+    BARS_LEGEND,
+    MOVED_CAPTION,
+    PICTURE_TEXTS,
+    PictureText,
+    describe_confusion,
+)
 from geoguesser.reporting.run import uncertainty_plots as sureness_plots
 from geoguesser.runs.run_images import load_pixels
 from geoguesser.system.text import format_km, shorten
@@ -47,7 +54,7 @@ class DrawnPicture:
 
     file: Path
     part: str
-    words: ReportText
+    words: PictureText
     photos: bool = False
     wide: bool = False
 
@@ -107,16 +114,16 @@ class _Plan:
         yield from self._network()
 
     def _one(
-        self, name: str, part: str, draw: Draw, *, file: str = "", words: ReportText | None = None, **more: bool
+        self, name: str, part: str, draw: Draw, *, file: str = "", words: PictureText | None = None, **more: bool
     ) -> Planned:
         kept = more.pop("kept", False)
-        drawn = DrawnPicture(Path(f"{file or name}.png"), part, words or WORDS[name], **more)
+        drawn = DrawnPicture(Path(f"{file or name}.png"), part, words or PICTURE_TEXTS[name], **more)
         return drawn, draw, kept
 
     def _places(self) -> Iterator[Planned]:
         subject = self.subject
         if subject.looked is None:
-            self.missing["views, posteriors and activation maps"] = GONE
+            self.missing["views, posteriors and activation maps"] = IMAGES_MISSING
         elif len(subject.looked.at) < len(subject.table):
             lost = len(subject.table) - len(subject.looked.at)
             self.missing["views of some places"] = (
@@ -136,8 +143,8 @@ class _Plan:
         if shown is not None:
             yield self._one("quadruplet", "places", partial(self._draw_quadruplet, row=shown), photos=True)
 
-    def _of(self, name: str, row: int) -> ReportText:
-        words, sight = WORDS[name], self.subject.sight(row)
+    def _of(self, name: str, row: int) -> PictureText:
+        words, sight = PICTURE_TEXTS[name], self.subject.sight(row)
         return words._replace(title=f"{words.title}: {shorten(sight.name, 40)}, {format_km(sight.error_km)} off")
 
     def _draw_extremes(self, path: Path) -> None:
@@ -183,7 +190,7 @@ class _Plan:
             yield self._one("fields", "errors", partial(explain_maps.draw_fields, region=region, fields=fields))
         answered = subject.answered()
         if subject.grid is not None and answered is None:
-            self.missing["confusion"] = GONE
+            self.missing["confusion"] = IMAGES_MISSING
         elif subject.grid is not None and answered is not None:
             rows, cells = answered
             own = subject.grid.assign(subject.true_deg[rows])
@@ -204,7 +211,7 @@ class _Plan:
             draw = partial(sureness_plots.draw_abstention, abstention=known["abstention"], title=self.title)
             yield self._one("abstention", "sureness", draw, wide=True, kept=True)
         if subject.looked is None:
-            self.missing["coverage at every level"] = GONE
+            self.missing["coverage at every level"] = IMAGES_MISSING
             return
         test = make_labelled_output(subject.looked, subject.true_deg[subject.looked.at], subject.grid)
         calibration = subject.locator.uncertainty
@@ -234,8 +241,8 @@ class _Plan:
                 self.missing["class-activation maps"] = str(error)
                 return
             words = self._of(own.method, row)
-            bars = BARS[attribution.is_linear(subject.locator.network)]
-            words = words._replace(caption=" ".join((words.caption, bars, MOVED)))
+            bars = BARS_CAPTION[attribution.is_linear(subject.locator.network)]
+            words = words._replace(caption=" ".join((words.caption, bars, MOVED_CAPTION)))
             draw = partial(self._draw_activation, row=row, found=own)
             yield self._one("activation", "looking", draw, file=f"activation_{number}", words=words, photos=True)
 
@@ -256,7 +263,7 @@ class _Plan:
             method=found.method,
             share=self._share(seat, found.cell),
             moved_km=subject.left_out.moved_km[seat].cpu().numpy(),
-            bars=BARS_SHORT[attribution.is_linear(subject.locator.network)],
+            bars=BARS_LEGEND[attribution.is_linear(subject.locator.network)],
         )
 
     def _share(self, seat: int, cell: int) -> FloatArray:

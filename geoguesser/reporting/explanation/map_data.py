@@ -93,7 +93,7 @@ def _views(subject: Subject, thumbnails: int) -> dict[int, list[str | None]]:
         return {}
     seats = subject.looked.at
     chosen = seats[pick_by_rank(subject.error_km[seats], thumbnails)]
-    order = np.concatenate((np.array(subject.examples, dtype=np.int64), _spread(np.sort(chosen))))
+    order = np.concatenate((np.array(subject.examples, dtype=np.int64), order_evenly(np.sort(chosen))))
     found: dict[int, list[str | None]] = {}
     size = 0
     for row in tqdm(dict.fromkeys(order.tolist()), desc="embedding views", unit=" places", disable=None):
@@ -107,7 +107,7 @@ def _views(subject: Subject, thumbnails: int) -> dict[int, list[str | None]]:
     return found
 
 
-def _spread(rows: IntArray) -> IntArray:
+def order_evenly(rows: IntArray) -> IntArray:
     """The same rows in an order whose every beginning is spread evenly: by the bits of their rank, reversed."""
     bits = max(1, int(len(rows) - 1).bit_length())
     keys = [int(format(rank, f"0{bits}b")[::-1], 2) for rank in range(len(rows))]

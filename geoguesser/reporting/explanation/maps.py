@@ -47,7 +47,7 @@ def compute_map_box(
     return (left, foot + below, across, up), up + foot + below + 0.1
 
 
-def add_bar(
+def add_colour_bar(
     figure: Figure, colours: ScalarMappable, label: str, *, extend: str = "neither", percent: bool = False
 ) -> None:
     """The colours of a map along its foot."""
@@ -73,7 +73,7 @@ def make_posterior_rings(frame: MapProjection, grid: Grid, posterior: FloatArray
     return [(int(number), drawn) for number, ring in outlines for drawn in frame.rings(ring)]
 
 
-def draw_posterior_on(axes: Axes, rings: list[tuple[int, FloatArray]], posterior: FloatArray) -> ScalarMappable:
+def add_posterior(axes: Axes, rings: list[tuple[int, FloatArray]], posterior: FloatArray) -> ScalarMappable:
     """Colours cells, as `make_posterior_rings` gives them, by their probability."""
     colours = ScalarMappable(Normalize(0.0, float(posterior.max())), POSTERIOR_COLOURS)
     faces = [colours.to_rgba(posterior[number]) for number, _ in rings]
@@ -82,7 +82,7 @@ def draw_posterior_on(axes: Axes, rings: list[tuple[int, FloatArray]], posterior
     return colours
 
 
-def draw_points_on(
+def add_points(
     axes: Axes, frame: MapProjection, true_deg: FloatArray, answer_deg: FloatArray, size_pt: float = 12
 ) -> None:
     """A star where a place is, a cross where the model puts it, and the line between them."""
@@ -168,7 +168,7 @@ def draw_fields(path: Path, *, region: Region, fields: ErrorFields) -> None:
                 **words,
             )
         extend = "max" if fields.error_km.max() > top_km else "neither"
-        add_bar(figure, colours, "mean error in km (places)", extend=extend)
+        add_colour_bar(figure, colours, "mean error in km (places)", extend=extend)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from PIL import Image
 from geoguesser.reporting import web_map
 from geoguesser.reporting.explanation.gallery import DrawnPicture, Gallery
 from geoguesser.reporting.explanation.subject import Subject
-from geoguesser.reporting.explanation.text import PARTS
+from geoguesser.reporting.explanation.text import SECTIONS
 from geoguesser.reporting.html import read_source, render_html, to_data_uri
 from geoguesser.runs.redaction import redact_config
 from geoguesser.system.text import join_words
@@ -37,7 +37,7 @@ def render_explanation(
     script, style = web_map.load_leaflet()
     drift_km = subject.drift_km
     pictures: dict[str, list[dict[str, Any]]] = {
-        part: [_picture(drawn) for drawn in gallery.drawn if drawn.part == part] for part in PARTS
+        part: [_picture(drawn) for drawn in gallery.drawn if drawn.part == part] for part in SECTIONS
     }
     pictures = {part: drawings for part, drawings in pictures.items() if drawings}
     config = redact_config(subject.run.config)
@@ -47,7 +47,7 @@ def render_explanation(
         scripts=(script, read_source("sorting.js"), read_source("explain.js")),
         styles=(style, read_source("explain.css")),
         title=title,
-        headings=PARTS,
+        headings=SECTIONS,
         synthetic=label.startswith("synthetic"),
         drift_km=drift_km if drift_km is not None and drift_km > DRIFT_KM else None,
         result=subject.run.result,

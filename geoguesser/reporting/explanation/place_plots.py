@@ -23,10 +23,10 @@ from geoguesser.model.attribution import EXACT
 from geoguesser.reporting.comparison.plots import SHARP_DPI, WIDTH_IN
 from geoguesser.reporting.explanation.maps import (
     BAR_IN,
-    add_bar,
+    add_colour_bar,
+    add_points,
+    add_posterior,
     compute_map_box,
-    draw_points_on,
-    draw_posterior_on,
     make_posterior_rings,
 )
 from geoguesser.reporting.maps import set_map
@@ -37,7 +37,7 @@ from geoguesser.system.text import format_km, shorten
 COMPASS = "NESW"  # by heading
 GAP_IN = 0.06
 SIGNED, UNSIGNED = matplotlib.colormaps["RdBu_r"], matplotlib.colormaps["YlOrRd"]
-STRONGEST = 0.72  # of an overlay: how far it may hide the view
+MAX_OPACITY = 0.72  # of an overlay: how far it may hide the view
 MIN_AROUND, MIN_AROUND_WORLD = 0.08, 0.015  # of the whole map: what a small one shows around its points
 
 Views = Sequence[ByteArray | None]
@@ -62,7 +62,7 @@ class PlaceImages:
     views: Views | None
 
 
-def show_view(figure: Figure, box: tuple[float, float, float, float], view: ByteArray | None, letter: str) -> Axes:
+def add_view(figure: Figure, box: tuple[float, float, float, float], view: ByteArray | None, letter: str) -> Axes:
     """One view, or an empty frame where there is none, with the letter of its heading."""
     axes = add_axes(figure, *box)
     axes.set_xticks([])
@@ -78,7 +78,7 @@ def show_view(figure: Figure, box: tuple[float, float, float, float], view: Byte
     return axes
 
 
-def show_views(figure: Figure, left: float, bottom: float, side: float, views: Views | None) -> list[Axes]:
+def add_views(figure: Figure, left: float, bottom: float, side: float, views: Views | None) -> list[Axes]:
     """Four views in a row, in inches from the lower left; a line that says so where they are gone."""
     if views is None:
         axes = add_axes(figure, left, bottom, 4 * side + 3 * GAP_IN, side)
@@ -87,7 +87,7 @@ def show_views(figure: Figure, left: float, bottom: float, side: float, views: V
         axes.text(0.5, 0.5, gone, ha="center", va="center", color=MUTED, fontsize=8)
         return []
     return [
-        show_view(figure, (left + at * (side + GAP_IN), bottom, side, side), view, COMPASS[at])
+        add_view(figure, (left + at * (side + GAP_IN), bottom, side, side), view, COMPASS[at])
         for at, view in enumerate(views)
     ]
 
@@ -110,14 +110,14 @@ def draw_posterior(
     box, height = compute_map_box(frame, bounds, 0.0 if posterior is None else BAR_IN)
     side = (WIDTH_IN - 0.2 - 3 * GAP_IN) / 4
     with picture(path, height + side + 0.15, width_in=WIDTH_IN, dpi=SHARP_DPI) as figure:
-        show_views(figure, 0.1, height + 0.05, side, sight.views)
+        add_views(figure, 0.1, height + 0.05, side, sight.views)
         axes = set_map(figure, box, frame, bounds)
         if posterior is not None:
-            add_bar(figure, draw_posterior_on(axes, rings, posterior), "probability of a cell", percent=True)
-        draw_points_on(axes, frame, sight.true_deg, sight.answer_deg)
+            add_colour_bar(figure, add_posterior(axes, rings, posterior), "probability of a cell", percent=True)
+        add_points(axes, frame, sight.true_deg, sight.answer_deg)
 
 
-def draw_small_map(
+def add_small_map(
     figure: Figure, box: tuple[float, float, float, float], frame: MapProjection, sight: PlaceImages
 ) -> Axes:
     """A map around a place and its answer."""
@@ -137,7 +137,7 @@ def draw_small_map(
     axes.set_axis_on()
     axes.spines[:].set_visible(True)
     axes.spines[:].set_color(FAINT)
-    draw_points_on(axes, frame, sight.true_deg, sight.answer_deg, 8)
+    add_points(axes, frame, sight.true_deg, sight.answer_deg, 8)
     return axes
 
 
@@ -163,8 +163,8 @@ def draw_extremes(path: Path, *, region: Region, groups: Sequence[tuple[str, Seq
                 words = f"{format_km(sight.error_km)}   {shorten(sight.name, 44)}"
                 figure.text(0.1 / WIDTH_IN, (top - 0.15) / height, words, fontsize=8, color=INK)
                 top -= row_in
-                show_views(figure, 0.1, top + 0.06, side, sight.views)
-                draw_small_map(figure, (0.1 + 4 * (side + GAP_IN), top + 0.06, side, side), frame, sight)
+                add_views(figure, 0.1, top + 0.06, side, sight.views)
+                add_small_map(figure, (0.1 + 4 * (side + GAP_IN), top + 0.06, side, side), frame, sight)
 
 
 def draw_quadruplet(path: Path, *, region: Region, sight: PlaceImages) -> None:
@@ -181,7 +181,7 @@ def draw_quadruplet(path: Path, *, region: Region, sight: PlaceImages) -> None:
     views: Views = [None] * 4 if sight.views is None else sight.views
     with picture(path, 3 * side + 2 * GAP_IN + 0.2, width_in=WIDTH_IN, dpi=SHARP_DPI) as figure:
         for (column, row), view, letter in zip(spots, views, COMPASS, strict=True):
-            show_view(figure, (0.1 + column * step, 0.1 + row * step, side, side), view, letter)
+            add_view(figure, (0.1 + column * step, 0.1 + row * step, side, side), view, letter)
         middle = PlaceImages(sight.name, sight.true_deg, sight.true_deg, 0.0, None)
         axes = _whole_map(figure, (0.1 + step, 0.1 + step, side, side), frame, middle)
         axes.set_zorder(-1)
@@ -210,7 +210,7 @@ def _degrees(coords_deg: FloatArray) -> str:
 def overlay_activation(maps: FloatArray, method: str, px: int) -> FloatArray:
     """(4, h, w) activation maps -> (4, px, px, 4) colours to lay over the views, all on one scale.
 
-    What is strongest anywhere hides `STRONGEST` of the view, what is zero nothing.
+    What is strongest anywhere hides `MAX_OPACITY` of the view, what is zero nothing.
     """
     top = float(np.abs(maps).max()) or 1.0
     large = np.stack(
@@ -218,7 +218,7 @@ def overlay_activation(maps: FloatArray, method: str, px: int) -> FloatArray:
     )
     share = np.clip(large / top, -1.0, 1.0)
     colours: FloatArray = SIGNED((share + 1) / 2) if method == EXACT else UNSIGNED(0.25 + 0.75 * np.abs(share))
-    colours[..., 3] = STRONGEST * np.sqrt(np.abs(share))
+    colours[..., 3] = MAX_OPACITY * np.sqrt(np.abs(share))
     return colours
 
 
@@ -248,8 +248,8 @@ def draw_activation(
     bars_in = 0.85
     height = 2 * side + GAP_IN + bars_in + 0.55
     with picture(path, height, width_in=WIDTH_IN, dpi=SHARP_DPI) as figure:
-        show_views(figure, 0.1, height - 0.05 - side, side, views)
-        below = show_views(figure, 0.1, height - 0.05 - 2 * side - GAP_IN, side, views)
+        add_views(figure, 0.1, height - 0.05 - side, side, views)
+        below = add_views(figure, 0.1, height - 0.05 - 2 * side - GAP_IN, side, views)
         for axes, view, colours in zip(below, views, overlay_activation(maps, method, 160), strict=True):
             if view is not None:
                 axes.imshow(colours, extent=(0, 1, 0, 1), interpolation="bilinear", aspect="auto", zorder=3)

@@ -12,7 +12,7 @@ from geoguesser.runs.run_images import find_label
 from geoguesser.system.files import write_text
 
 
-def make_title(subject: Subject, label: str) -> str:
+def make_report_title(subject: Subject, label: str) -> str:
     """As the run's own pictures: region, data, name."""
     name = str(subject.run.config.get("name") or subject.run.name)
     return ", ".join(part for part in (subject.region.name, label, name) if part)
@@ -28,7 +28,7 @@ def write_report(subject: Subject, out: Path, *, thumbnails: int, neighbours: bo
         neighbours: Whether cells that touch count as confused.
     """
     label = find_label(subject.run.config)
-    title = make_title(subject, label)
+    title = make_report_title(subject, label)
     gallery = draw_gallery(subject, subject.run.folder / "pictures", title=title, neighbours=neighbours)
     data = make_map_data(subject, thumbnails=thumbnails)
     write_text(out, render_explanation(subject, gallery, data, title=title, label=label))

@@ -28,7 +28,7 @@ from geoguesser.runs.run_images import Source, find_sources, load_arrays
 
 TOGETHER = 256  # places decoded at once
 SHOWN_PX = 320  # of a view in a picture
-GONE = "The images of the run are no longer where its config says."
+IMAGES_MISSING = "The images of the run are no longer where its config says."
 
 
 @dataclass(frozen=True)

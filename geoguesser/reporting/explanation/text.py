@@ -7,14 +7,14 @@ from typing import NamedTuple
 from geoguesser.reporting.explanation.maps import MAX_ARCS, Confusion
 
 
-class ReportText(NamedTuple):
+class PictureText(NamedTuple):
     """A picture's name and how to read it."""
 
     title: str
     caption: str
 
 
-PARTS = {  # anchor -> heading
+SECTIONS = {  # anchor -> heading
     "map": "Test places",
     "places": "Best, worst, and in between",
     "errors": "Where the errors are",
@@ -25,91 +25,91 @@ PARTS = {  # anchor -> heading
     "config": "Configuration",
 }
 
-WORDS = {
-    "extremes": ReportText(
+PICTURE_TEXTS = {
+    "extremes": PictureText(
         "Best and worst places",
         "Each row is a place: its four views, and where it is (star) and where the model puts it (cross).",
     ),
-    "posterior": ReportText(
+    "posterior": PictureText(
         "Posterior",
         "The darker a cell, the more probable; star: where the place is, cross: the answer. "
         "An answer between two dark cells is a compromise of both.",
     ),
-    "answer": ReportText(
+    "answer": PictureText(
         "Place and answer",
         "Above the four views; star: where the place is, cross: the answer. The head has no cells, so there is no "
         "posterior.",
     ),
-    "quadruplet": ReportText(
+    "quadruplet": PictureText(
         "A place and its four views",
         "Each view stands on the side that it looks to; the star is where they were taken.",
     ),
-    "arrows": ReportText("True to predicted", "Each arrow goes from a test place to its predicted point."),
-    "fields": ReportText(
+    "arrows": PictureText("True to predicted", "Each arrow goes from a test place to its predicted point."),
+    "fields": PictureText(
         "Error by part of the land",
         "Mean error of the test places in each square, and in brackets how many these are; a square of one or two "
         "says little.",
     ),
-    "budget": ReportText(
+    "budget": PictureText(
         "Error budget",
         "What each group of places adds to the mean error: long bars are where there is most to gain.",
     ),
-    "confusion": ReportText(
+    "confusion": PictureText(
         "Cells taken for others",
         "Each arrow goes from a true cell to the one that was answered instead; the wider, the more often.",
     ),
-    "calibration": ReportText(
+    "calibration": PictureText(
         "Calibration",
         "Left: on the dashed line, cells called 60 % probable are right in 60 of 100 cases. Right: how often sets "
         "and radii hold the true place.",
     ),
-    "coverage": ReportText(
+    "coverage": PictureText(
         "Coverage at every level",
         "On the dashed line, what is promised to hold the place in so many of 100 cases does. Shades are 95 % "
         "intervals. Cells come whole, so below the share of right first cells a set holds more than promised.",
     ),
-    "abstention": ReportText(
+    "abstention": PictureText(
         "Abstention",
         "The error of the places that still get an answer, when those of largest expected error get none: the "
         "lower to the right, the better the model knows where it errs.",
     ),
-    "headings": ReportText(
+    "headings": PictureText(
         "What each heading contributes",
         "Left: how far answers move when the view to that side is left out. Right: by how much the error grows "
         "(below zero: without it answers are better). Lines are 95 % intervals of the mean, where there are 40 "
         "places or more.",
     ),
-    "CAM": ReportText(
+    "CAM": PictureText(
         "Class activation",
         "Red parts of a view speak for the answered cell, blue ones against it, measured against the average "
         "view; a view's colours sum to its bar, what it adds to the cell's score.",
     ),
-    "Grad-CAM": ReportText(
+    "Grad-CAM": PictureText(
         "Class activation (Grad-CAM)",
         "Dark parts of a view speak for the answered cell, to first order: this network's last map is not simply "
         "averaged and weighed. A view without colour has nothing that does.",
     ),
-    "network": ReportText(
+    "network": PictureText(
         "From views to an answer",
         "From top to bottom, with the parameters of each part and the shape of what leaves it.",
     ),
-    "filters": ReportText(
+    "filters": PictureText(
         "Filters of the first layer",
         "Each square is a filter as the colours that it answers to; grey is a weight of zero, all on one scale.",
     ),
 }  # fmt: skip
 
-BARS = {  # whether the fusion is linear -> what the bars below an activation are
+BARS_CAPTION = {  # whether the fusion is linear -> what the bars below an activation are
     True: "Bars: what each view adds to the cell's score against the average view.",
     False: "Bars: what the cell's score loses without that view, for what it adds cannot be told apart.",
 }
-BARS_SHORT = {True: "what each view adds to the cell's score", False: "what the cell's score loses without it"}
-MOVED = "Kilometres: how far the answer moves without that view."
+BARS_LEGEND = {True: "what each view adds to the cell's score", False: "what the cell's score loses without it"}
+MOVED_CAPTION = "Kilometres: how far the answer moves without that view."
 
 
-def describe_confusion(found: Confusion) -> ReportText:
+def describe_confusion(found: Confusion) -> PictureText:
     """The words of the confusion's picture, with its counts."""
-    words, drawn = WORDS["confusion"], min(MAX_ARCS, len(found.pairs))
+    words, drawn = PICTURE_TEXTS["confusion"], min(MAX_ARCS, len(found.pairs))
     near = int(found.counts[found.near].sum())
     counts = (
         f"{found.wrong:,} of {found.places:,} places got another cell"

@@ -19,7 +19,7 @@ TRIAL_PLACES = 8
 HEAD_STEP_S = 0.006  # of a step on cached features, a rough guess for two cores: Lightning's loop included
 
 
-def print_estimate(
+def print_dry_run(
     network: GeoNetwork, data: PlacesData, finetuning: Finetuning, trainer: dict[str, Any]
 ) -> dict[str, Any]:
     """Prints and returns what a run would be.

@@ -31,7 +31,7 @@ from geoguesser.reporting.explanation import maps as explain_maps
 from geoguesser.reporting.explanation import network_plot as explain_network
 from geoguesser.reporting.explanation import place_plots as explain_places
 from geoguesser.reporting.explanation.headings_plot import compute_heading_errors, draw_headings
-from geoguesser.reporting.explanation.map_data import _spread, find_top_cells
+from geoguesser.reporting.explanation.map_data import find_top_cells, order_evenly
 from geoguesser.reporting.explanation.place_plots import PlaceImages
 from geoguesser.reporting.explanation.subject import divide_in_thirds
 
@@ -197,7 +197,7 @@ def test_an_overlay_hides_most_where_the_map_is_strongest(method: str):
     maps[0, 0, 0] = -1.0 if method == EXACT else 0.5
     found = explain_places.overlay_activation(maps, method, 90)
     assert found.shape == (4, 90, 90, 4)
-    assert found[..., 3].max() == pytest.approx(explain_places.STRONGEST, abs=0.02)
+    assert found[..., 3].max() == pytest.approx(explain_places.MAX_OPACITY, abs=0.02)
     at = np.unravel_index(found[..., 3].argmax(), found.shape[:3])
     assert at[0] == 2
     assert 30 <= at[1] < 60
@@ -349,7 +349,7 @@ def test_examples_are_of_both_ends_and_the_middle(count: int, wanted: int):
 @given(count=st.integers(1, 300))
 def test_places_with_views_are_spread_evenly_however_many_there_is_room_for(count: int):
     rows = np.arange(count) * 3
-    found = _spread(rows)
+    found = order_evenly(rows)
     assert sorted(found.tolist()) == rows.tolist()
     half = np.sort(found[: max(1, count // 2)]) // 3
     assert np.diff(np.concatenate(([-1], half, [count]))).max() <= max(5, count // 4 + 3)
