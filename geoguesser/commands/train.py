@@ -329,7 +329,9 @@ class TrainingRun:
             self.network.load_state_dict(locator.to_tensors(locator.read_checkpoint(best)))
         report = RunReport(self.folder, self.data, self.region, self.network, self.parts.calibration)
         known = self._baselines(report, tested["index"].numpy())
-        result, history, predictions = report.tables(tested, asked=self.parts.asked(self.region), baselines=known)
+        result, history, predictions = report.write_tables(
+            tested, requested_cells=self.parts.asked(self.region), baselines=known
+        )
         if report.calibration is not None:  # whoever predicts with this checkpoint can say how sure it is
             checkpoint = locator.read_checkpoint(best)
             checkpoint["geoguesser"]["calibration"] = report.calibration.state()
@@ -352,7 +354,7 @@ class TrainingRun:
         title = ", ".join(part for part in parts if part)
         pictures: list[Path] = []
         if self.config["pictures"]:
-            pictures = report.pictures(result, history, predictions, title=title, search=self.search)
+            pictures = report.draw_pictures(result, history, predictions, title=title, search=self.search)
         self.times["report_s"] = self._lap()
         result["times"] = self.times | {"total_s": round(time.perf_counter() - self.started, 3)}
         write_json(self.folder / "result.json", result)
@@ -365,6 +367,6 @@ class TrainingRun:
         """What needs no training; it follows from data and features, which jobs of a sweep mostly share."""
         features = self.served["key"] if self.served else None
         if features is None and self.data.features is not None:
-            return report.baselines(rows)
+            return report.compute_baselines(rows)
         key = [self.parts.reading(), self.parts.calibration, features, len(rows)]
-        return self.memo.get_or_make("baselines", key, lambda: report.baselines(rows))
+        return self.memo.get_or_make("baselines", key, lambda: report.compute_baselines(rows))

@@ -1,7 +1,7 @@
 """HTML pages from the Jinja2 templates in reporting/templates/.
 
-A page is one file: it fetches no script, font or picture. The environments escape all text, so that templates need
-not; text that is HTML already has the type `Markup`, which only style sheets, scripts and rendered templates have.
+A page is one file: it fetches no script, font or picture. The environment escapes all values. Text that is already
+HTML has the type `Markup`, which only style sheets, scripts and rendered templates have.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from geoguesser.system.text import (
 )
 from geoguesser.system.versions import __version__
 
-# A browser that obeys this loads nothing from outside, whatever got into the page.
+# Content security policy with which a browser loads nothing from outside, whatever a value injects into the page.
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
 
 FILTERS = (format_km, format_p_value, format_part, format_percent, format_seconds)
@@ -38,16 +38,23 @@ P = ParamSpec("P")
 
 
 def to_data_uri(data: bytes) -> str:
-    """Address that holds a PNG or JPEG itself."""
+    """Encodes a PNG or JPEG image as a data URI."""
     kind = "png" if data.startswith(b"\x89PNG") else "jpeg"
     return f"data:image/{kind};base64,{base64.b64encode(data).decode('ascii')}"
 
 
 def draw_data_uri(draw: Callable[Concatenate[Path, P], None], *args: P.args, **kwargs: P.kwargs) -> str:
-    """Address that holds the picture which a function draws into the file given as its first argument."""
+    """Draws a picture and encodes it as a data URI.
+
+    Args:
+        draw: Function that draws into the file given as its first argument.
+        *args: Further arguments of the function.
+        **kwargs: Keyword arguments of the function.
+    """
     with tempfile.TemporaryDirectory(prefix="geoguesser-picture-") as folder:
         path = Path(folder) / "picture.png"
         draw(path, *args, **kwargs)
+
         return to_data_uri(path.read_bytes())
 
 
@@ -57,7 +64,7 @@ def _finalize_html(value: object) -> object:
 
 @cache
 def make_html_environment() -> Environment:
-    """Environment of the pages: it escapes all text and replaces characters that cannot be shown."""
+    """Returns the Jinja2 environment of the pages: it escapes text and replaces unprintable characters."""
     environment = Environment(
         extensions=["jinja2.ext.do"],
         loader=PackageLoader("geoguesser.reporting"),
@@ -67,6 +74,7 @@ def make_html_environment() -> Environment:
         lstrip_blocks=True,
         finalize=_finalize_html,
     )
+
     environment.globals |= {"counted": format_count, "version": __version__}
     environment.filters |= {function.__name__: function for function in FILTERS}
     environment.filters |= {"data_uri": to_data_uri, "thousands": "{:,}".format}
@@ -75,7 +83,7 @@ def make_html_environment() -> Environment:
 
 
 def read_source(name: str) -> str:
-    """Text of a style sheet or script beside the templates."""
+    """Returns the text of a style sheet or script in the folder of the templates."""
     return (files("geoguesser.reporting") / "templates" / name).read_text(encoding="utf-8")
 
 
@@ -86,14 +94,16 @@ def render_html(
 
     Args:
         template: Template that extends base.html, or its name.
-        scripts: JavaScript of the page, which runs once it is loaded; no other script may run on it.
-        styles: CSS besides that of all pages.
-        **values: Values of the template, among them its `title`.
+        scripts: JavaScript of the page, which runs after loading; the page permits no other script.
+        styles: Style sheets in addition to page.css.
+        **values: Values of the template, including its `title`.
     """
+    # A hash in the policy permits this script only.
     script, policy = "\n".join(scripts), POLICY
     if script:
         digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
         policy += f"; script-src 'sha256-{digest}'"
+
     style = "".join((read_source("page.css"), *styles))
 
     page = make_html_environment().get_template(template)

@@ -1,7 +1,4 @@
-"""Page of a prepared dataset: report.html, from the template data.html.
-
-Words and counts come from reporting/data_summary.py, pictures and photos from reporting/data_figures.py.
-"""
+"""Page of a prepared dataset: report.html, from the template data.html."""
 
 from __future__ import annotations
 
@@ -22,7 +19,8 @@ from geoguesser.reporting.html import render_html
 from geoguesser.reporting.maps import SPLIT_COLOURS, SPLIT_NAMES
 from geoguesser.system.text import format_m
 
-MAX_LISTED = 50  # findings of each kind
+# Findings of each kind on the page.
+MAX_LISTED = 50
 ACTIONS = {"error": "stops", "skip": "left out", "keep": "noted"}
 
 

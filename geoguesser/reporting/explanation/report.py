@@ -1,4 +1,4 @@
-"""A report from its parts: pictures, values for the map, the page."""
+"""Report that explains a run: pictures, values of the map, and the page."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from geoguesser.system.files import write_text
 
 
 def make_report_title(subject: Subject, label: str) -> str:
-    """As the run's own pictures: region, data, name."""
+    """Returns the title that the run's own pictures have: region, data, name."""
     name = str(subject.run.config.get("name") or subject.run.name)
     return ", ".join(part for part in (subject.region.name, label, name) if part)
 
@@ -23,9 +23,9 @@ def write_report(subject: Subject, out: Path, *, thumbnails: int, neighbours: bo
 
     Args:
         subject: The run and its places.
-        out: The page.
-        thumbnails: Of how many places views are embedded.
-        neighbours: Whether cells that touch count as confused.
+        out: File of the page.
+        thumbnails: Number of places whose views are embedded.
+        neighbours: Whether predictions of a touching cell count as confusion.
     """
     label = find_label(subject.run.config)
     title = make_report_title(subject, label)
