@@ -53,3 +53,16 @@ def test_intervals_stand_behind_their_value() -> None:
 )
 def test_counts_have_a_plural_and_a_separator_of_thousands(count: int, expected: str) -> None:
     assert text.format_count(count, "place") == expected
+
+
+@pytest.mark.parametrize(
+    ("value_km", "expected"),
+    [(0.0, "0.00 km"), (0.42, "0.42 km"), (4.21, "4.2 km"), (63.4, "63 km"), (1234.5, "1,234 km")],
+)
+def test_km_have_about_three_digits(value_km: float, expected: str) -> None:
+    assert text.format_km(value_km) == expected
+
+
+def test_long_text_is_cut() -> None:
+    assert text.shorten("a\nb", 5) == "a b"
+    assert text.shorten("x" * 50, 10) == "x" * 9 + "…"
