@@ -45,7 +45,7 @@ from geoguesser.inference.ensemble import Ensemble
 from geoguesser.inference.inputs import InputPlace
 from geoguesser.inference.loading import choose_device, load_runs
 from geoguesser.inference.predictions import Predictions, concatenate
-from geoguesser.reporting.evaluation import check_folder, print_evaluation, write_evaluation
+from geoguesser.reporting.evaluation import check_evaluation_folder, print_evaluation, write_evaluation
 
 log = logging.getLogger(__name__)
 SPLITS = (*NAMES, "unused")
@@ -91,7 +91,7 @@ def run_evaluate(cfg: DictConfig) -> dict[str, Any]:
     pictures, out = check_bool("pictures", config["pictures"]), Path(str(config["out"])).expanduser()
     check_int("batch_size", config["batch_size"], low=1)
     check_choice("on_missing", config["on_missing"], ("error", "skip"))
-    check_folder(out)
+    check_evaluation_folder(out)
 
     is_table = config["predictions"] is not None
     places = _read_tables(config) if is_table else _evaluate_run(config)

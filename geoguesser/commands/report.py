@@ -1,4 +1,4 @@
-"""Explanation: one `python -m geoguesser.report`, from its config to a page, pictures, and their record in W&B."""
+"""Report command: explains a run by a page and pictures, and records them in W&B."""
 
 from __future__ import annotations
 
@@ -22,111 +22,114 @@ from geoguesser.tracking.wandb_run import WandbRunLogger
 
 log = logging.getLogger(__name__)
 
-WANDB = "WandbRunLogger"  # the last word of the target of logger=wandb
+# Class name in the target of logger=wandb.
+WANDB_CLASS = "WandbRunLogger"
 
 
 def run_report(cfg: DictConfig) -> tuple[Subject, Gallery]:
-    """Explains a run: writes its page and pictures, and records them where the run has a record.
+    """Explains a run: writes its page and pictures, and records them in W&B if the run was recorded there.
 
     Args:
-        cfg: The config of conf/report.yaml.
+        cfg: Config of conf/report.yaml.
 
     Returns:
-        What was explained, and what was drawn.
+        Subject and pictures of the report.
 
     Raises:
-        GeoguesserError: What the user can mend; the page is then not written.
+        GeoguesserError: The config, the run or its data are wrong; the page is not written.
     """
     config = to_plain(cfg, known_keys("report"))
     max_places = check_int("max_places", config["max_places"], low=1, high=20_000)
     examples = check_int("examples", config["examples"], low=0, high=30)
     thumbnails = check_int("thumbnails", config["thumbnails"], low=0, high=1000)
     neighbours = check_bool("neighbours", config["neighbours"])
-    places = _places(config["places"])
+    places = _parse_places(config["places"])
+
     run = read_run(str(config["run"]), read_config)
-    out = _out(config["out"], run)
-    locator = Predictor.load(run.folder, device=choose_device(str(config["device"])))
-    record = _record(config["wandb"], run)
-    subject = load_subject(run, locator, most=max_places, examples=examples, places=places)
+    out = _parse_out(config["out"], run)
+    predictor = Predictor.load(run.folder, device=choose_device(str(config["device"])))
+    logger = _make_logger(config["wandb"], run)
+
+    subject = load_subject(run, predictor, max_places=max_places, examples=examples, places=places)
     try:
         gallery = write_report(subject, out, thumbnails=thumbnails, neighbours=neighbours)
     except OSError as error:
         raise StoreError.at(f"out={out}", f"cannot be written ({error.strerror or error})") from error
-    for what, why in gallery.missing.items():
-        log.warning("missing: %s. %s", what, why)
-    log.info("%d pictures in %s", len(gallery.drawn), run.folder / "pictures")
+
+    for name, reason in gallery.missing.items():
+        log.warning("missing: %s. %s", name, reason)
+    log.info("%d pictures in %s", len(gallery.pictures), run.folder / "pictures")
     log.info("page: %s (%.1f MB)", out, out.stat().st_size / 1e6)
-    if record is not None:
-        _put(record, run, gallery)
+    if logger is not None:
+        _record(logger, run, gallery)
     return subject, gallery
 
 
-def _places(given: Any) -> list[str] | None:
-    if given is None:
+def _parse_places(value: Any) -> list[str] | None:
+    if value is None:
         return None
-    words = [given] if isinstance(given, str) else given
-    if not isinstance(words, list) or not words or not all(isinstance(one, str | int) for one in words):
-        raise ConfigError.at("places", "must be null, or name test places", found=given, remedy="places=[ID,ID]")
-    return [str(one) for one in words]
+    places = [value] if isinstance(value, str) else value
+    if not isinstance(places, list) or not places or not all(isinstance(place, str | int) for place in places):
+        raise ConfigError.at("places", "must be null, or name test places", found=value, remedy="places=[ID,ID]")
+    return [str(place) for place in places]
 
 
-def _out(given: Any, run: Run) -> Path:
-    out = run.folder / "report.html" if given is None else Path(str(given)).expanduser()
+def _parse_out(value: Any, run: Run) -> Path:
+    out = run.folder / "report.html" if value is None else Path(str(value)).expanduser()
     if out.suffix not in (".html", ".htm"):
-        raise ConfigError.at("out", "must be the name of an .html file", found=str(given))
+        raise ConfigError.at("out", "must be the name of an .html file", found=str(value))
     if not out.parent.is_dir():
-        raise MissingFileError.at(f"out={given}", "must lie in a folder that exists", found=str(out.parent))
+        raise MissingFileError.at(f"out={value}", "must lie in a folder that exists", found=str(out.parent))
     return out
 
 
-def _record(asked: Any, run: Run) -> WandbRunLogger | None:
-    """A record beside the run's own, of which it is no part: one that has ended offline takes no more.
+def _make_logger(value: Any, run: Run) -> WandbRunLogger | None:
+    """Makes the W&B logger of the report, with the settings of the run's own logger; None if nothing is recorded.
+
+    The report gets a W&B run of its own, because an offline run that has ended cannot be extended.
 
     Raises:
-        ConfigError: `wandb` is none of its words, or W&B refuses the user.
+        ConfigError: `wandb` has another value than auto, true and false, or W&B refuses the user.
     """
-    if asked not in (True, False, "auto"):
-        raise ConfigError.at("wandb", "must be auto, true or false", found=asked)
-    own = run.config.get("logger") or {}
-    has = str(own.get("_target_", "")).endswith(WANDB) and own.get("mode") != "disabled"
-    if asked is False or (asked == "auto" and not has):
+    if value not in (True, False, "auto"):
+        raise ConfigError.at("wandb", "must be auto, true or false", found=value)
+    node: Any = run.config.get("logger") or {}
+    recorded = str(node.get("_target_", "")).endswith(WANDB_CLASS) and node.get("mode") != "disabled"
+    if value is False or (value == "auto" and not recorded):
         return None
-    node: Any = (
-        own
-        if has
-        else OmegaConf.to_container(OmegaConf.load(Path(conf_dir()) / "logger" / "wandb.yaml"), resolve=True)
-    )
+
+    if not recorded:
+        node = OmegaConf.to_container(OmegaConf.load(Path(conf_dir()) / "logger" / "wandb.yaml"), resolve=True)
     node = {**node, "mode": os.environ.get("WANDB_MODE", node.get("mode", "offline")), "tags": ["report"]}
+
     files = sorted(run.folder.glob("wandb/*run-*/run-*.wandb"))
-    of = files[0].stem.removeprefix("run-") if files else run.name
-    made: WandbRunLogger = build(
+    reported = files[0].stem.removeprefix("run-") if files else run.name
+    name = f"report of {run.config.get('name') or run.name}"
+    # A job of a sweep is in the group of its sweep.
+    sweep = run.folder.parent
+    logger: WandbRunLogger = build(
         node,
         "logger",
         folder=str(run.folder),
-        config={**run.config, "name": f"report of {run.config.get('name') or run.name}", "report_of": of},
+        config={**run.config, "name": name, "report_of": reported},
         name=run.name,
-        group=_group(run.folder),
+        group=sweep.name if (sweep / ".commands").is_dir() else None,
         choices={},
         overrides=[],
         job_type="report",
     )
-    return made
+    return logger
 
 
-def _group(folder: Path) -> str | None:
-    """The sweep that a run is a job of, which is its group; None for one alone."""
-    return folder.parent.name if (folder.parent / ".commands").is_dir() else None
-
-
-def _put(record: WandbRunLogger, run: Run, gallery: Gallery) -> None:
-    """Pictures and figures go into the record, whatever its server does."""
-    record.start()
+def _record(logger: WandbRunLogger, run: Run, gallery: Gallery) -> None:
+    """Records pictures and results; errors of W&B's server do not stop the command."""
+    logger.start()
     outcome: Any = "failed"
     try:
-        record.pictures([one.file for one in gallery.drawn])
-        record.attempt(lambda: record.run.summary.update(make_summary(run.result)))
+        logger.pictures([picture.file for picture in gallery.pictures])
+        logger.attempt(lambda: logger.run.summary.update(make_summary(run.result)))
         outcome = "done"
     finally:
-        line = record.finish(outcome)
+        line = logger.finish(outcome)
     if line:
         log.info("%s", line)

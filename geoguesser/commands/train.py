@@ -36,6 +36,7 @@ from geoguesser.runs.config_keys import redact_config, remove_secrets
 from geoguesser.system.cpu import limit_threads
 from geoguesser.system.files import write_csv, write_json
 from geoguesser.system.memo import Memo
+from geoguesser.system.versions import collect_versions
 from geoguesser.tracking.loggers import Outcome, RunLogger
 from geoguesser.training.ema import refuse_lost_averages
 from geoguesser.training.lr_finder import RateSearch, find_rate
@@ -174,9 +175,9 @@ class TrainingRun:
                 grid["side_km"],
             )
         if self.config["dry_run"]:
-            from geoguesser.reporting.run.dry_run import print_estimate
+            from geoguesser.reporting.run.dry_run import print_dry_run
 
-            return print_estimate(self.network, self.data, parts.finetuning, self.config["trainer"])
+            return print_dry_run(self.network, self.data, parts.finetuning, self.config["trainer"])
         if self.main and not self.config["resume"]:
             self._write_config()
             self._write_findings()
@@ -328,7 +329,9 @@ class TrainingRun:
             self.network.load_state_dict(locator.to_tensors(locator.read_checkpoint(best)))
         report = RunReport(self.folder, self.data, self.region, self.network, self.parts.calibration)
         known = self._baselines(report, tested["index"].numpy())
-        result, history, predictions = report.tables(tested, asked=self.parts.asked(self.region), baselines=known)
+        result, history, predictions = report.write_tables(
+            tested, requested_cells=self.parts.asked(self.region), baselines=known
+        )
         if report.calibration is not None:  # whoever predicts with this checkpoint can say how sure it is
             checkpoint = locator.read_checkpoint(best)
             checkpoint["geoguesser"]["calibration"] = report.calibration.state()
@@ -345,13 +348,13 @@ class TrainingRun:
             "audit": self.data.audit(),
             "data": self.fingerprint,
             "features": self.served,
-            "versions": results.collect_versions(),
+            "versions": collect_versions(),
         }
         parts = (self.region.name, self.data.label, self.parts.name)
         title = ", ".join(part for part in parts if part)
         pictures: list[Path] = []
         if self.config["pictures"]:
-            pictures = report.pictures(result, history, predictions, title=title, search=self.search)
+            pictures = report.draw_pictures(result, history, predictions, title=title, search=self.search)
         self.times["report_s"] = self._lap()
         result["times"] = self.times | {"total_s": round(time.perf_counter() - self.started, 3)}
         write_json(self.folder / "result.json", result)
@@ -364,6 +367,6 @@ class TrainingRun:
         """What needs no training; it follows from data and features, which jobs of a sweep mostly share."""
         features = self.served["key"] if self.served else None
         if features is None and self.data.features is not None:
-            return report.baselines(rows)
+            return report.compute_baselines(rows)
         key = [self.parts.reading(), self.parts.calibration, features, len(rows)]
-        return self.memo.get_or_make("baselines", key, lambda: report.baselines(rows))
+        return self.memo.get_or_make("baselines", key, lambda: report.compute_baselines(rows))

@@ -5,12 +5,15 @@ Unknown facts are reported as unknown. The card contains no path of the machine.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
 from geoguesser.evaluation.intervals import Interval
-from geoguesser.reporting.html import render_markdown
-from geoguesser.reporting.text import format_interval
+from geoguesser.system.text import format_count, format_interval, replace_unprintable
 
 BASELINES = {
     "ridge": "ridge regression on the backbone's features",
@@ -18,6 +21,9 @@ BASELINES = {
     "nearest": "nearest look-alike by pixels",
     "best_constant": "best constant answer",
 }
+
+# Characters that begin emphasis, code, links, HTML or a new cell of a table.
+MARKDOWN_SIGNS = re.compile(r"([\\`*\[\]<>|])")
 
 # A README.md with this line was written by an export, and the next export may replace it.
 CARD_MARK = "library_name: geoguesser"
@@ -64,6 +70,29 @@ class ModelCard:
     versions: dict[str, str]
 
 
+def escape_markdown(value: object) -> str:
+    """Returns text that Markdown shows unchanged, on one line."""
+    return MARKDOWN_SIGNS.sub(r"\\\1", replace_unprintable(str(value)))
+
+
+@cache
+def make_markdown_environment() -> Environment:
+    """Returns the Jinja2 environment of the card: it escapes the signs of Markdown in all values."""
+    # Text is escaped for Markdown by `finalize`; escaping for HTML as well would show `&lt;` for `<`.
+    environment = Environment(
+        loader=PackageLoader("geoguesser.exporting"),
+        autoescape=False,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        finalize=escape_markdown,
+    )
+    environment.globals["counted"] = format_count
+    environment.filters["thousands"] = "{:,}".format
+    return environment
+
+
 def render_model_card(card: ModelCard) -> str:
     """Returns the card as Markdown, with the front matter that hubs read."""
     result = card.result or {}
@@ -73,13 +102,9 @@ def render_model_card(card: ModelCard) -> str:
         rows = [_make_row("this model", card.result["test"], card.mean, card.median), *rows]
     has_intervals = any(interval is not None and interval.low is not None for interval in (card.mean, card.median))
 
-    return render_markdown(
-        "model_card.md",
-        card=card,
-        mark=CARD_MARK,
-        rows=rows,
-        intervals=has_intervals,
-        counts=result.get("counts"),
+    template = make_markdown_environment().get_template("model_card.md")
+    return template.render(
+        card=card, mark=CARD_MARK, rows=rows, intervals=has_intervals, counts=result.get("counts")
     )
 
 

@@ -17,7 +17,7 @@ from geoguesser.evaluation.metrics import compute_metrics
 from geoguesser.exporting.model_card import ModelCard
 from geoguesser.geo.region import Region
 from geoguesser.inference.predictor import Predictor
-from geoguesser.reporting.run.result import collect_versions
+from geoguesser.system.versions import collect_versions
 
 COORDINATE_COLUMNS = ["latitude", "longitude"]
 

@@ -1,8 +1,9 @@
-"""Evaluation report: what `python -m geoguesser.evaluate` prints and leaves in its folder."""
+"""Evaluation report: table in the terminal, and files in the folder of `python -m geoguesser.evaluate`."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,26 +17,25 @@ from geoguesser.geo.region import Region
 from geoguesser.geo.score import FIELD_RADII_KM, SHARE_RADII_KM
 from geoguesser.reporting import maps
 from geoguesser.reporting.run import plots
-from geoguesser.reporting.text import format_limits
 from geoguesser.system.files import write_csv, write_json
-from geoguesser.system.text import format_count
+from geoguesser.system.text import format_count, format_limits
 
 PICTURES = ("errors.png", "arrows.png")
 FILES = ("evaluation.json", "errors.csv", *PICTURES)
-_km, _percent = "{:,.1f} km".format, "{:.1%}".format
+_format_km, _format_share, _format_score = "{:,.1f} km".format, "{:.1%}".format, "{:,.0f}".format
 
 
-def check_folder(out: Path) -> None:
-    """Refuses what is no folder, and one that holds anything but an earlier evaluation.
+def check_evaluation_folder(out: Path) -> None:
+    """Checks that a folder can receive an evaluation.
 
     Raises:
-        ConfigError: It is such a one.
+        ConfigError: `out` is no folder, or holds files that are not of an earlier evaluation.
     """
     if not out.exists():
         return
     if not out.is_dir():
         raise ConfigError.at("out", "must be a folder, not a file", found=str(out))
-    others = sorted(one.name for one in out.iterdir() if one.name not in FILES)
+    others = sorted(path.name for path in out.iterdir() if path.name not in FILES)
     if others:
         raise ConfigError.at(
             f"out={out}", "must be new, empty, or an earlier evaluation", found=others[0],
@@ -44,93 +44,102 @@ def check_folder(out: Path) -> None:
 
 
 def write_evaluation(
-    folder: Path, found: dict[str, Any], table: pd.DataFrame, region: Region, *, pictures: bool
+    folder: Path, metrics: dict[str, Any], table: pd.DataFrame, region: Region, *, pictures: bool
 ) -> None:
-    """Writes evaluation.json, errors.csv and two pictures; pictures of an earlier evaluation go.
+    """Writes evaluation.json, errors.csv and two pictures.
 
     Args:
-        folder: It is made where it is missing.
-        found: As `evaluated.evaluate` gives it, with more beside it.
-        table: uuid, latitude, longitude, true_latitude, true_longitude, error_km, and what else is known.
-        region: Of the map.
-        pictures: Whether to draw them.
+        folder: Folder of the files; it is created if it is missing.
+        metrics: Result of `geoguesser.evaluation.metrics.compute_metrics`, with further keys.
+        table: uuid, latitude, longitude, true_latitude, true_longitude, error_km, and further columns.
+        region: Region of the map.
+        pictures: Whether to draw the pictures; if not, those of an earlier evaluation are removed.
     """
     folder.mkdir(parents=True, exist_ok=True)
     write_csv(folder / "errors.csv", table)
+
     if not pictures:
         for name in PICTURES:
             (folder / name).unlink(missing_ok=True)
     else:
-        errors = table["error_km"].to_numpy()
+        error_km = table["error_km"].to_numpy()
         title = f"{maps.capitalise(region.name)}, evaluation"
-        plots.draw_errors(folder / "errors.png", error_km=errors, baselines={}, title=title)
+        plots.draw_errors(folder / "errors.png", error_km=error_km, baselines={}, title=title)
         maps.draw_arrows(
             folder / "arrows.png",
             region=region,
             true_deg=table[["true_latitude", "true_longitude"]].to_numpy(),
             predicted_deg=table[["latitude", "longitude"]].to_numpy(),
-            error_km=errors,
+            error_km=error_km,
             title=title,
         )
-    write_json(folder / "evaluation.json", found)
+    write_json(folder / "evaluation.json", metrics)
 
 
-def print_evaluation(found: dict[str, Any], folder: Path) -> None:
-    """Prints the figures with their intervals."""
-    console = Console(soft_wrap=True, highlight=False)
-    limits = f"{found['confidence']:.0%} interval"
-    table = Table(title=f"{format_count(found['places'], 'place')}, {found['region']}", title_justify="left")
-    for column in ("", "", limits):
-        table.add_column(column, justify="right" if column == "" else "left")
-    table.columns[0].justify = "left"
-    error, shares = found["error_km"], found["share_within_km"]
-    table.add_row("mean error", _km(error["mean"]["value"]), _limits(error["mean"], _km))
-    table.add_row("median error", _km(error["median"]["value"]), _limits(error["median"], _km))
-    table.add_row("90 % are within", _km(error["p90"]), "", end_section=True)
-    for radius in shares:
-        kind = {(True, False): " (country)", (False, True): " (field)"}
-        name = f"within {int(radius):,} km"
-        name += kind.get((int(radius) in SHARE_RADII_KM, int(radius) in FIELD_RADII_KM), "")
-        table.add_row(name, _percent(shares[radius]["value"]), _limits(shares[radius], _percent))
+def print_evaluation(metrics: dict[str, Any], folder: Path) -> None:
+    """Prints the metrics with their intervals."""
+    title = f"{format_count(metrics['places'], 'place')}, {metrics['region']}"
+    table = Table(title=title, title_justify="left")
+    table.add_column("")
+    table.add_column("", justify="right")
+    table.add_column(f"{metrics['confidence']:.0%} interval")
+
+    def add_row(name: str, estimate: dict[str, Any], write: Callable[[float], str]) -> None:
+        table.add_row(name, write(estimate["value"]), _format_limits(estimate, write))
+
+    add_row("mean error", metrics["error_km"]["mean"], _format_km)
+    add_row("median error", metrics["error_km"]["median"], _format_km)
+    table.add_row("90 % are within", _format_km(metrics["error_km"]["p90"]), "", end_section=True)
+
+    # Radii of the project (country) and of published benchmarks (field).
+    kinds = {(True, False): " (country)", (False, True): " (field)"}
+    for radius, share in metrics["share_within_km"].items():
+        kind = kinds.get((int(radius) in SHARE_RADII_KM, int(radius) in FIELD_RADII_KM), "")
+        add_row(f"within {int(radius):,} km{kind}", share, _format_share)
     table.add_section()
-    for name, score in found["score"].items():
-        label = f"game score, {name} ({score['diagonal_km']:,.0f} km)"
-        table.add_row(label, f"{score['value']:,.0f}", _limits(score, lambda value: f"{value:,.0f}"))
+    for name, score in metrics["score"].items():
+        add_row(f"game score, {name} ({score['diagonal_km']:,.0f} km)", score, _format_score)
+
+    console = Console(soft_wrap=True, highlight=False)
     console.print(table)
-    for line in _lines(found):
+    for line in (*_list_notes(metrics), f"Folder: {folder}"):
         console.print(line, markup=False)
-    console.print(f"Folder: {folder}", markup=False)
 
 
-def _lines(found: dict[str, Any]) -> list[str]:
-    lines = [f"Intervals: bootstrap over {found['units']}."]
-    if found["places"] < MIN_PLACES:
-        lines = [f"No intervals: they need at least {MIN_PLACES} places."]
-    elif found["places"] < MIN_PLACES_FOR_MEAN:
-        lines[0] += f" Those of means need at least {MIN_PLACES_FOR_MEAN} places."
-    if len(found["by_part"]) > 1:
-        parts = found["by_part"].items()
-        words = [f"{name} {_km(one['error_km_mean'])} ({one['places']:,})" for name, one in parts]
-        lines.append(f"Mean error by part: {', '.join(words)}")
-    if found.get("cells"):
-        cells = found["cells"]
-        lines.append(f"Right cell {cells['cell_top1']:.1%}, among five {cells['cell_top5']:.1%}")
-    for kind in ("radii", "sets"):
-        covered = (found.get("sureness") or {}).get(kind, {})
-        words = [
-            f"{level} %: {_percent(one['coverage'])} ({_limits(one, _percent)})" for level, one in covered.items()
+def _list_notes(metrics: dict[str, Any]) -> list[str]:
+    """Returns the lines below the table: intervals, parts of the land, cells, uncertainty, counts."""
+    notes = [f"Intervals: bootstrap over {metrics['units']}."]
+    if metrics["places"] < MIN_PLACES:
+        notes = [f"No intervals: they need at least {MIN_PLACES} places."]
+    elif metrics["places"] < MIN_PLACES_FOR_MEAN:
+        notes[0] += f" Those of means need at least {MIN_PLACES_FOR_MEAN} places."
+
+    if len(metrics["by_part"]) > 1:
+        parts = metrics["by_part"].items()
+        texts = [f"{name} {_format_km(part['error_km_mean'])} ({part['places']:,})" for name, part in parts]
+        notes.append(f"Mean error by part: {', '.join(texts)}")
+    if metrics.get("cells"):
+        cells = metrics["cells"]
+        notes.append(f"Right cell {cells['cell_top1']:.1%}, among five {cells['cell_top5']:.1%}")
+
+    for key, name in {"radii": "Radii", "sets": "Sets of cells"}.items():
+        levels = (metrics.get("sureness") or {}).get(key, {})
+        texts = [
+            f"{level} %: {_format_share(row['coverage'])} ({_format_limits(row, _format_share)})"
+            for level, row in levels.items()
         ]
-        if words:
-            what = {"radii": "Radii", "sets": "Sets of cells"}[kind]
-            lines.append(f"{what} that hold the place: {', '.join(words)}")
-    for name, count in found["counts"].items():
+        if texts:
+            notes.append(f"{name} that hold the place: {', '.join(texts)}")
+
+    # Keys such as `places_with_broken_views` or `left_out: bad_row`.
+    for key, count in metrics["counts"].items():
+        name = key.replace("_", " ")
+        if count == 1:
+            name = re.sub("^(place|prediction)s", r"\1", name)
         if count:
-            what = name.replace("_", " ")  # `places with broken views`, `left out: bad_row`
-            if count == 1:
-                what = re.sub("^(place|prediction)s", r"\1", what)
-            lines.append(f"{count:,} {what}")
-    return lines
+            notes.append(f"{count:,} {name}")
+    return notes
 
 
-def _limits(figure: dict[str, Any], write: Any) -> str:
-    return format_limits(figure["low"], figure["high"], write)
+def _format_limits(estimate: dict[str, Any], write: Callable[[float], str]) -> str:
+    return format_limits(estimate["low"], estimate["high"], write)

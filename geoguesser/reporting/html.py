@@ -1,14 +1,13 @@
-"""HTML pages and Markdown from the Jinja2 templates in reporting/templates/.
+"""HTML pages from the Jinja2 templates in reporting/templates/.
 
-A page is one file: it fetches no script, font or picture. The environments escape all text, so that templates need
-not; text that is HTML already has the type `Markup`, which only style sheets, scripts and rendered templates have.
+A page is one file: it fetches no script, font or picture. The environment escapes all values. Text that is already
+HTML has the type `Markup`, which only style sheets, scripts and rendered templates have.
 """
 
 from __future__ import annotations
 
 import base64
 import hashlib
-import re
 import tempfile
 from collections.abc import Callable, Sequence
 from functools import cache
@@ -19,48 +18,53 @@ from typing import Any, Concatenate, ParamSpec
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from markupsafe import Markup
 
-from geoguesser.reporting.style import format_km
-from geoguesser.reporting.text import format_p_value, format_part, format_percent, format_seconds, printable
-from geoguesser.system.text import format_count
+from geoguesser.system.text import (
+    format_count,
+    format_km,
+    format_p_value,
+    format_part,
+    format_percent,
+    format_seconds,
+    replace_unprintable,
+)
 from geoguesser.system.versions import __version__
 
-# A browser that obeys this loads nothing from outside, whatever got into the page.
+# Content security policy with which a browser loads nothing from outside, whatever a value injects into the page.
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
-
-# Characters that begin emphasis, code, links, HTML or a new cell of a table.
-MARKDOWN_SIGNS = re.compile(r"([\\`*\[\]<>|])")
 
 FILTERS = (format_km, format_p_value, format_part, format_percent, format_seconds)
 
 P = ParamSpec("P")
 
 
-def escape_markdown(value: object) -> str:
-    """Text that Markdown shows as it is, on one line."""
-    return MARKDOWN_SIGNS.sub(r"\\\1", printable(str(value)))
-
-
 def to_data_uri(data: bytes) -> str:
-    """Address that holds a PNG or JPEG itself."""
+    """Encodes a PNG or JPEG image as a data URI."""
     kind = "png" if data.startswith(b"\x89PNG") else "jpeg"
     return f"data:image/{kind};base64,{base64.b64encode(data).decode('ascii')}"
 
 
 def draw_data_uri(draw: Callable[Concatenate[Path, P], None], *args: P.args, **kwargs: P.kwargs) -> str:
-    """Address that holds the picture which a function draws into the file given as its first argument."""
+    """Draws a picture and encodes it as a data URI.
+
+    Args:
+        draw: Function that draws into the file given as its first argument.
+        *args: Further arguments of the function.
+        **kwargs: Keyword arguments of the function.
+    """
     with tempfile.TemporaryDirectory(prefix="geoguesser-picture-") as folder:
         path = Path(folder) / "picture.png"
         draw(path, *args, **kwargs)
+
         return to_data_uri(path.read_bytes())
 
 
 def _finalize_html(value: object) -> object:
-    return value if isinstance(value, Markup) else printable(str(value))
+    return value if isinstance(value, Markup) else replace_unprintable(str(value))
 
 
 @cache
 def make_html_environment() -> Environment:
-    """Environment of the pages: it escapes all text and replaces characters that cannot be shown."""
+    """Returns the Jinja2 environment of the pages: it escapes text and replaces unprintable characters."""
     environment = Environment(
         extensions=["jinja2.ext.do"],
         loader=PackageLoader("geoguesser.reporting"),
@@ -70,6 +74,7 @@ def make_html_environment() -> Environment:
         lstrip_blocks=True,
         finalize=_finalize_html,
     )
+
     environment.globals |= {"counted": format_count, "version": __version__}
     environment.filters |= {function.__name__: function for function in FILTERS}
     environment.filters |= {"data_uri": to_data_uri, "thousands": "{:,}".format}
@@ -77,14 +82,8 @@ def make_html_environment() -> Environment:
     return environment
 
 
-@cache
-def make_markdown_environment() -> Environment:
-    """Environment of Markdown files: it escapes the signs of Markdown instead of those of HTML."""
-    return make_html_environment().overlay(autoescape=False, finalize=escape_markdown, keep_trailing_newline=True)
-
-
 def read_source(name: str) -> str:
-    """Text of a style sheet or script beside the templates."""
+    """Returns the text of a style sheet or script in the folder of the templates."""
     return (files("geoguesser.reporting") / "templates" / name).read_text(encoding="utf-8")
 
 
@@ -95,20 +94,17 @@ def render_html(
 
     Args:
         template: Template that extends base.html, or its name.
-        scripts: JavaScript of the page, which runs once it is loaded; no other script may run on it.
-        styles: CSS besides that of all pages.
-        **values: Values of the template, among them its `title`.
+        scripts: JavaScript of the page, which runs after loading; the page permits no other script.
+        styles: Style sheets in addition to page.css.
+        **values: Values of the template, including its `title`.
     """
+    # A hash in the policy permits this script only.
     script, policy = "\n".join(scripts), POLICY
     if script:
         digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
         policy += f"; script-src 'sha256-{digest}'"
+
     style = "".join((read_source("page.css"), *styles))
 
     page = make_html_environment().get_template(template)
     return page.render(policy=policy, script=Markup(script), style=Markup(style), **values)
-
-
-def render_markdown(template: str, **values: Any) -> str:
-    """Returns the text of a Markdown file from a template."""
-    return make_markdown_environment().get_template(template).render(**values)

@@ -1,7 +1,6 @@
 """Maps of a run: the grid with its places, and arrows from true to predicted points.
 
-A region with a plane is drawn in its CRS, so that squares are squares; the world is drawn by
-longitude and latitude. Nothing here computes a result: it draws what it is given.
+Projections are those of reporting/projections.py. Results are drawn as given, not computed.
 """
 
 from __future__ import annotations
@@ -37,52 +36,52 @@ from geoguesser.reporting.style import (
     INK,
     MARGIN_IN,
     MUTED,
+    NARROW_WIDTH_IN,
     ORANGE,
     WIDTH_IN,
     add_axes,
     add_header,
-    format_km,
     picture,
 )
-from geoguesser.reporting.text import format_number
-from geoguesser.system.text import format_count
+from geoguesser.system.text import format_count, format_km, format_number
 
-SPLIT_COLOURS = {"unused": "#999999", "train": BLUE, "val": ORANGE, "test": GREEN}  # drawn in this order
+# In the order of drawing.
+SPLIT_COLOURS = {"unused": "#999999", "train": BLUE, "val": ORANGE, "test": GREEN}
 SPLIT_NAMES = {"train": "training", "val": "validation"}
-LAND, SHORE, KEPT, CELL_EDGE = "#6B624922", "#8E8A80", "#DCEBF5", "#4A6A85"
+LAND, SHORE, CELL_FILL, CELL_EDGE = "#6B624922", "#8E8A80", "#DCEBF5", "#4A6A85"
 ERROR_COLOURS = ListedColormap(matplotlib.colormaps["viridis_r"](np.linspace(0.08, 1.0, 256)))
 
 
-def pick_by_rank(error_km: FloatArray, most: int) -> IntArray:
-    """Chooses at most `most` places, evenly by rank of their error: the least and the largest are in it.
+def pick_by_rank(error_km: FloatArray, max_places: int) -> IntArray:
+    """Picks places evenly by rank of error, including the smallest and the largest error.
 
     Args:
         error_km: (N,) errors.
-        most: How many at most, at least 1.
+        max_places: Number of places at most, at least 1.
 
     Returns:
-        Their numbers, by descending error, so that short arrows are drawn over long ones.
+        Indices of the places by descending error, so that short arrows are drawn over long ones.
     """
     order = np.argsort(-np.asarray(error_km), kind="stable")
-    if len(order) <= most:
+    if len(order) <= max_places:
         return order
-    return order[np.round(np.linspace(0, len(order) - 1, most)).astype(np.int64)]
+    return order[np.round(np.linspace(0, len(order) - 1, max_places)).astype(np.int64)]
 
 
 def find_dropped_cells(grid: Grid) -> IntArray:
-    """Ids of the cells that touch the land but hold no training place."""
+    """Returns the ids of the cells that touch the land but hold no training place."""
     return np.setdiff1d(grid.touching, grid.kept)
 
 
 @dataclass(frozen=True)
 class Sheet:
-    """The boxes of a picture in inches: (left, bottom, width, height).
+    """Layout of a picture in inches. A box is (left, bottom, width, height).
 
     Attributes:
-        height: Of the whole picture.
-        map: The map.
-        side: Legend and colour bar.
-        beside: Whether `side` is right of the map; else it is below.
+        height: Height of the picture.
+        map: Box of the map.
+        side: Box of legend and colour bar.
+        beside: True if `side` is to the right of the map, false if it is below.
     """
 
     height: float
@@ -92,66 +91,98 @@ class Sheet:
 
 
 def make_sheet(bounds: FloatArray, stretch: float) -> Sheet:
-    """Lays out a picture: a wide map has its legend below, any other one beside it."""
+    """Lays out a picture: the legend is below a wide map, and beside any other map.
+
+    Args:
+        bounds: (4,) west, south, east and north limit of the map in drawing units.
+        stretch: Drawn length of a unit to the north, relative to a unit to the east.
+    """
     west, south, east, north = bounds
-    shape = (east - west) / ((north - south) * stretch)
-    wide = WIDTH_IN - 2 * MARGIN_IN
-    if shape > 1.35:
-        inset = 0.2  # for degrees at the left
-        up = max((wide - inset) / shape, 2.8)
-        map_box = (MARGIN_IN + inset, 1.35, wide - inset, up)
-        return Sheet(HEADER_IN + up + 1.35, map_box, (3.0, 0.1, wide - 2.75, 1.0), False)
-    across = wide - 2.75
-    up = min(max(across / shape, 4.5), 8.0)
-    map_box = (MARGIN_IN, 0.6, across, up)
-    return Sheet(HEADER_IN + up + 0.6, map_box, (MARGIN_IN + across + 0.2, 0.6, 2.55, up), True)
+    aspect = (east - west) / ((north - south) * stretch)
+    inner_width = WIDTH_IN - 2 * MARGIN_IN
+
+    if aspect > 1.35:
+        # Space for the labels of latitudes.
+        inset = 0.2
+        map_height = max((inner_width - inset) / aspect, 2.8)
+        map_box = (MARGIN_IN + inset, 1.35, inner_width - inset, map_height)
+        return Sheet(HEADER_IN + map_height + 1.35, map_box, (3.0, 0.1, inner_width - 2.75, 1.0), False)
+
+    map_width = inner_width - 2.75
+    map_height = min(max(map_width / aspect, 4.5), 8.0)
+    side = (MARGIN_IN + map_width + 0.2, 0.6, 2.55, map_height)
+    return Sheet(HEADER_IN + map_height + 0.6, (MARGIN_IN, 0.6, map_width, map_height), side, True)
 
 
-def _draw_land(axes: Axes, frame: MapProjection, unit: float) -> None:
-    """Land as a shade over the cells; details below a third of a pixel (`unit`) are left out."""
-    parts = shapely.get_parts(frame.land)
-    simple = shapely.simplify(parts, unit / 3, preserve_topology=False)
+def _draw_land(axes: Axes, projection: MapProjection, pixel: float) -> None:
+    """Shades the land over the cells; details smaller than a third of a pixel, in drawing units, are left out."""
+    parts = shapely.get_parts(projection.land)
+    simple = shapely.simplify(parts, pixel / 3, preserve_topology=False)
+    # An island smaller than that would vanish: it keeps its outline.
     parts = shapely.get_parts(np.where(shapely.is_empty(simple), parts, simple))
-    outlines = [_outline(part) for part in parts]
-    look: dict[str, Any] = {"fc": LAND, "ec": SHORE, "lw": frame.shore_pt, "zorder": 3}
+
+    # A compound path of exterior and interiors leaves lakes unshaded.
+    outlines = [
+        Outline.make_compound_path(
+            *(Outline(np.asarray(ring.coords), closed=True) for ring in (part.exterior, *part.interiors))
+        )
+        for part in parts
+    ]
+    look: dict[str, Any] = {"fc": LAND, "ec": SHORE, "lw": projection.shore_pt, "zorder": 3}
     axes.add_collection(PathCollection(outlines, **look), autolim=False)
 
 
-def _outline(polygon: shapely.Polygon) -> Outline:
-    rings = (polygon.exterior, *polygon.interiors)
-    return Outline.make_compound_path(*(Outline(np.asarray(ring.coords), closed=True) for ring in rings))
-
-
 def set_map(
-    figure: Figure, box: tuple[float, float, float, float], frame: MapProjection, bounds: FloatArray
+    figure: Figure, box: tuple[float, float, float, float], projection: MapProjection, bounds: FloatArray
 ) -> Axes:
-    """Axes with the land, whose limits are widened until they fill the whole box of the map.
+    """Adds axes with the land; the limits are widened until the map fills its box.
 
     Args:
-        figure: Where to draw.
+        figure: Figure to draw in.
         box: Left, bottom, width and height in inches.
-        frame: How the region lies on paper.
+        projection: Projection of the region.
         bounds: (4,) west, south, east and north in drawing units.
     """
     axes = add_axes(figure, *box)
     west, south, east, north = bounds
-    _, _, across, up = box
-    unit = max((east - west) / across, (north - south) * frame.stretch / up)  # drawing units per inch
+    _, _, width, height = box
+
+    units_per_inch = max((east - west) / width, (north - south) * projection.stretch / height)
     x, y = (west + east) / 2, (south + north) / 2
-    axes.set_xlim(x - unit * across / 2, x + unit * across / 2)
-    axes.set_ylim(y - unit * up / 2 / frame.stretch, y + unit * up / 2 / frame.stretch)
+    axes.set_xlim(x - units_per_inch * width / 2, x + units_per_inch * width / 2)
+    half_height = units_per_inch * height / 2 / projection.stretch
+    axes.set_ylim(y - half_height, y + half_height)
+
     axes.set_axis_off()
-    frame.furnish(axes)
-    _draw_land(axes, frame, unit / figure.dpi)
+    projection.add_scale(axes)
+    _draw_land(axes, projection, units_per_inch / figure.dpi)
     return axes
 
 
-def _dots(axes: Axes, xy: FloatArray, colour: str, size_pt: float, **more: Any) -> None:
-    axes.plot(*xy.T, "o", ms=size_pt, mew=0, color=colour, **more)
+def compute_narrow_box(
+    projection: MapProjection, bounds: FloatArray, *, strip_in: float = 0.0, max_height_in: float = 5.5
+) -> tuple[tuple[float, float, float, float], float]:
+    """Lays out the map of a narrow picture above a strip for its colours or its legend.
+
+    Args:
+        projection: Projection of the region.
+        bounds: (4,) west, south, east and north in drawing units.
+        strip_in: Height of the strip in inches.
+        max_height_in: Height of the map at most, in inches.
+
+    Returns:
+        Box of the map, and height of the picture, in inches.
+    """
+    west, south, east, north = bounds
+    # Margins for the labels of a graticule, or for a scale bar.
+    left, bottom = (0.55, 0.3) if projection.stretch > 1 else (0.1, 0.42)
+    width = NARROW_WIDTH_IN - left - 0.1
+    height = float(np.clip(width * (north - south) * projection.stretch / (east - west), 1.8, max_height_in))
+    return (left, bottom + strip_in, width, height), height + bottom + strip_in + 0.1
 
 
 def choose_dot_size_pt(count: int) -> float:
-    """Diameter of a dot: 6 points where there are few, 1 point at 70,000."""
+    """Returns the diameter of dots in points: 6 for a few dots, 1 for 70,000 dots."""
     return float(np.clip(8.0 * max(count, 1) ** -0.18, 1.0, 6.0))
 
 
@@ -167,29 +198,32 @@ def draw_grid(
     """Draws the land, the cells with their class points, and the places by split.
 
     Args:
-        path: The PNG to write.
-        region: The land.
-        grid: The fitted grid; None where the head has no classes.
-        coords_deg: (N, 2) the places, N at least 1.
+        path: PNG file to write.
+        region: Region with the land.
+        grid: Fitted grid; None for a head without cells.
+        coords_deg: (N, 2) places in degrees, N at least 1.
         splits: (N,) `train`, `val`, `test` or `unused`.
-        title: The heading; the region's name where it is empty.
+        title: Title; if empty, the name of the region.
     """
-    frame = make_projection(region)
-    xy = frame.project(coords_deg)
-    cells = np.zeros(0, dtype=np.int64) if grid is None else np.union1d(grid.touching, grid.kept)
-    rings = [] if grid is None else [frame.ring(ring) for ring in grid.outlines_deg(cells)]
-    bounds = frame.bounds(xy, rings)
-    sheet = make_sheet(bounds, frame.stretch)
+    projection = make_projection(region)
+    xy = projection.project(coords_deg)
+    rings: list[FloatArray] = []
+    if grid is not None:
+        cells = np.union1d(grid.touching, grid.kept)
+        rings = [projection.project_ring(ring) for ring in grid.outlines_deg(cells)]
+    bounds = projection.bounds(xy, rings)
+    sheet = make_sheet(bounds, projection.stretch)
+
     with picture(path, sheet.height) as figure:
         add_header(figure, title or capitalise(region.name), describe_grid(grid, len(xy)))
-        axes = set_map(figure, sheet.map, frame, bounds)
-        handles = [] if grid is None else _draw_cells(axes, frame, grid)
+        axes = set_map(figure, sheet.map, projection, bounds)
+        handles = [] if grid is None else _draw_cells(axes, projection, grid)
         handles += _draw_places(axes, xy, np.asarray(splits))
         add_legend(figure, sheet, handles)
 
 
 def describe_grid(grid: Grid | None, places: int) -> str:
-    """The line under the heading: how many cells touch land and hold training places, and their side."""
+    """Returns the subtitle: numbers of cells that touch land and that hold training places, and the cell size."""
     if grid is None:
         return f"{format_count(places, 'place')}, no cells"
     cells = f"{len(grid.touching):,} cells touch land, {grid.num_cells:,} hold training places"
@@ -197,65 +231,71 @@ def describe_grid(grid: Grid | None, places: int) -> str:
 
 
 def capitalise(name: str) -> str:
-    """The name with a capital first letter."""
+    """Returns the name with a capital first letter."""
     return name[:1].upper() + name[1:]
 
 
 def _draw_places(axes: Axes, xy: FloatArray, splits: npt.NDArray[Any]) -> list[Artist]:
-    """Dots by split; gives the entries of the legend, with counts."""
+    """Draws dots coloured by split; returns the legend entries, with counts."""
+    alpha, size_pt = 0.9 if len(xy) < 5000 else 0.6, choose_dot_size_pt(len(xy))
     handles: list[Artist] = []
+
     for split, colour in SPLIT_COLOURS.items():
-        chosen = xy[splits == split]
-        if len(chosen):
-            alpha = 0.9 if len(xy) < 5000 else 0.6
-            _dots(axes, chosen, colour, choose_dot_size_pt(len(xy)), alpha=alpha, zorder=4)
-            handles.append(make_dot_handle(colour, format_place_count(len(chosen), SPLIT_NAMES.get(split, split))))
+        points = xy[splits == split]
+        if len(points):
+            axes.plot(*points.T, "o", ms=size_pt, mew=0, color=colour, alpha=alpha, zorder=4)
+            handles.append(make_dot_handle(colour, format_place_count(len(points), SPLIT_NAMES.get(split, split))))
     return handles
 
 
 def format_place_count(count: int, split: str) -> str:
-    """`1 test place`, `26,417 training places`."""
-    return f"{count:,} {split} place{'' if count == 1 else 's'}"
+    """Returns `1 test place` or `26,417 training places`."""
+    return format_count(count, f"{split} place")
 
 
-def _draw_cells(axes: Axes, frame: MapProjection, grid: Grid) -> list[Artist]:
-    """Cells, class points and how far these were moved; gives the entries of the legend."""
-    cell_px = _cell_px(axes, frame, grid)
+def _draw_cells(axes: Axes, projection: MapProjection, grid: Grid) -> list[Artist]:
+    """Draws cells and class points; returns the legend entries."""
+    cell_px = _compute_cell_px(axes, projection, grid)
     edge = float(np.clip(cell_px / 50, 0.2, 1.0))
     dropped: dict[str, Any] = {"fc": "white", "ec": "#A8A8A8", "hatch": "////" if cell_px > 9 else None}
-    kept: dict[str, Any] = {"fc": KEPT, "ec": CELL_EDGE}
+    kept: dict[str, Any] = {"fc": CELL_FILL, "ec": CELL_EDGE}
     looks = ((find_dropped_cells(grid), "without, dropped", dropped), (grid.kept, "with training places", kept))
     handles: list[Artist] = []
+
     for level, (ids, label, look) in enumerate(looks):
-        rings = [drawn for ring in grid.outlines_deg(ids) for drawn in frame.rings(ring)]
+        rings = [ring for outline in grid.outlines_deg(ids) for ring in projection.project_rings(outline)]
         if rings:
+            # Faces lie below the land and edges above it, so that cells are visible on its shade.
             axes.add_collection(PolyCollection(rings, lw=edge, zorder=1 + level, **look), autolim=False)
             edges = LineCollection(rings, colors=look["ec"], lw=edge, zorder=5 + level / 2)
             axes.add_collection(edges, autolim=False)
             handles.insert(0, Patch(lw=0.8, label=f"{len(ids):,} cells {label}", **look))
-    return handles + _draw_class_points(axes, frame, grid, cell_px)
+    return handles + _draw_class_points(axes, projection, grid, cell_px)
 
 
-def _cell_px(axes: Axes, frame: MapProjection, grid: Grid) -> float:
-    """Height of a middling cell on paper, in pixels."""
-    middling = np.argsort(grid.class_sides_km, kind="stable")[(grid.num_cells - 1) // 2]
-    ring = axes.transData.transform(frame.ring(grid.outlines_deg(grid.kept[[middling]])[0]))
+def _compute_cell_px(axes: Axes, projection: MapProjection, grid: Grid) -> float:
+    """Returns the height of the cell of median size in pixels."""
+    median = np.argsort(grid.class_sides_km, kind="stable")[(grid.num_cells - 1) // 2]
+    outline = grid.outlines_deg(grid.kept[[median]])[0]
+    ring = axes.transData.transform(projection.project_ring(outline))
     return float(np.ptp(ring[:, 1]))
 
 
-def _draw_class_points(axes: Axes, frame: MapProjection, grid: Grid, cell_px: float) -> list[Artist]:
-    """A diamond per class, with a line from the cell's centre where it was moved visibly."""
+def _draw_class_points(axes: Axes, projection: MapProjection, grid: Grid, cell_px: float) -> list[Artist]:
+    """Draws a diamond per class, with a line from the centre of the cell if the point lies visibly off it."""
     centres_deg = grid.region.from_space(grid.cells.centres(grid.kept))
     moved = haversine_km(centres_deg, grid.class_points_deg) > 0.1 * grid.class_sides_km
     size = float(np.clip(cell_px / 9, 1.5, 7.0))
     look: dict[str, Any] = {"marker": "D", "color": INK, "mec": "white", "mew": 0.13 * size}
-    axes.plot(*frame.project(grid.class_points_deg).T, ls="", ms=size, zorder=8, **look)
+    axes.plot(*projection.project(grid.class_points_deg).T, ls="", ms=size, zorder=8, **look)
     handles: list[Artist] = [Line2D([], [], ls="", ms=6, label="class point of a cell", **look)]
+
     if moved.any():
-        lasts, firsts, _ = frame.lines(centres_deg[moved], grid.class_points_deg[moved])
+        lasts, firsts, _ = projection.project_lines(centres_deg[moved], grid.class_points_deg[moved])
         pieces = list(np.concatenate((lasts, firsts)))
         axes.add_collection(LineCollection(pieces, colors=INK, lw=0.17 * size, zorder=7), autolim=False)
-        _dots(axes, frame.project(centres_deg[moved]), INK, 0.45 * size, zorder=7)
+        centres = projection.project(centres_deg[moved])
+        axes.plot(*centres.T, "o", ms=0.45 * size, mew=0, color=INK, zorder=7)
         start: dict[str, Any] = {"marker": "o", "markevery": (0, 2), "ms": 3.5}
         handles.append(Line2D([0], [0], color=INK, lw=1.2, label="moved from the cell's centre", **start))
     return handles
@@ -269,34 +309,39 @@ def draw_arrows(
     predicted_deg: FloatArray,
     error_km: FloatArray,
     title: str = "",
-    most: int = 400,
+    max_arrows: int = 400,
 ) -> None:
-    """Draws an arrow from the true to the predicted point of test places, coloured by error.
+    """Draws an arrow from the true to the predicted point of each test place, coloured by error.
 
     Args:
-        path: The PNG to write.
-        region: The land.
-        true_deg: (N, 2) where the places are, N at least 1.
-        predicted_deg: (N, 2) where the model puts them; points off the map end at or beyond its edge.
-        error_km: (N,) the errors.
-        title: The heading; the region's name where it is empty.
-        most: How many arrows to draw at most; they are chosen evenly by rank of error.
+        path: PNG file to write.
+        region: Region with the land.
+        true_deg: (N, 2) true points in degrees, N at least 1.
+        predicted_deg: (N, 2) predicted points in degrees; a point off the map ends at or beyond its edge.
+        error_km: (N,) errors.
+        title: Title; if empty, the name of the region.
+        max_arrows: Number of arrows at most; places are chosen evenly by rank of error.
     """
     error_km = np.asarray(error_km, dtype=np.float64)
-    chosen = pick_by_rank(error_km, most)
+    chosen = pick_by_rank(error_km, max_arrows)
     true_deg, predicted_deg, shown_km = (values[chosen] for values in (true_deg, predicted_deg, error_km))
-    frame = make_projection(region)
-    lasts, firsts, owners = frame.lines(true_deg, predicted_deg)
-    true_xy = frame.project(true_deg)
-    bounds = frame.bounds(np.concatenate((true_xy, frame.project(predicted_deg))), [])
-    sheet = make_sheet(bounds, frame.stretch)
+
+    projection = make_projection(region)
+    true_xy = projection.project(true_deg)
+    bounds = projection.bounds(np.concatenate((true_xy, projection.project(predicted_deg))), [])
+    sheet = make_sheet(bounds, projection.stretch)
+    # A few very large errors would leave the others without contrast.
+    top_km = float(np.percentile(error_km, 98 if len(error_km) >= 50 else 100)) or 1.0
+    colours = ScalarMappable(Normalize(0.0, top_km), ERROR_COLOURS)
+
     with picture(path, sheet.height) as figure:
         add_header(figure, title or capitalise(region.name), describe_arrows(error_km, len(chosen)))
-        axes = set_map(figure, sheet.map, frame, bounds)
-        top_km = float(np.percentile(error_km, 98 if len(error_km) >= 50 else 100)) or 1.0
-        colours = ScalarMappable(Normalize(0.0, top_km), ERROR_COLOURS)
-        _draw_ways(axes, lasts, firsts, colours.to_rgba(shown_km), owners)
-        _dots(axes, true_xy, INK, float(np.clip(choose_dot_size_pt(len(chosen)), 2.2, 5.0)), zorder=6)
+        axes = set_map(figure, sheet.map, projection, bounds)
+        lasts, firsts, owners = projection.project_lines(true_deg, predicted_deg)
+        _draw_arrow_lines(axes, lasts, firsts, colours.to_rgba(shown_km), owners)
+        size_pt = float(np.clip(choose_dot_size_pt(len(chosen)), 2.2, 5.0))
+        axes.plot(*true_xy.T, "o", ms=size_pt, mew=0, color=INK, zorder=6)
+
         head: dict[str, Any] = {"marker": ">", "markevery": (1, 2), "ms": 6}
         handles: list[Artist] = [
             make_dot_handle(INK, "true point"),
@@ -307,7 +352,7 @@ def draw_arrows(
 
 
 def describe_arrows(error_km: FloatArray, shown: int) -> str:
-    """The line under the heading: how many arrows are shown, and the mean and median error of all."""
+    """Returns the subtitle: number of arrows, and mean and median error of all test places."""
     count = len(error_km)
     places = format_place_count(count, "test")
     if shown < count:
@@ -316,8 +361,10 @@ def describe_arrows(error_km: FloatArray, shown: int) -> str:
     return f"{places}: mean error {mean}, median {median}"
 
 
-def _draw_ways(axes: Axes, lasts: FloatArray, firsts: FloatArray, colours: FloatArray, owners: IntArray) -> None:
-    """Arrows, the last piece of each with a head; what leaves the map is cut at its edge."""
+def _draw_arrow_lines(
+    axes: Axes, lasts: FloatArray, firsts: FloatArray, colours: FloatArray, owners: IntArray
+) -> None:
+    """Draws arrows: last pieces with a head, first pieces as lines, as given by `split_at_date_line`."""
     look: dict[str, Any] = {"angles": "xy", "scale_units": "xy", "scale": 1.0, "units": "inches"}
     head: dict[str, Any] = {
         "width": 0.014,
@@ -332,14 +379,15 @@ def _draw_ways(axes: Axes, lasts: FloatArray, firsts: FloatArray, colours: Float
 
 
 def _add_colour_bar(figure: Figure, sheet: Sheet, colours: ScalarMappable, extend: str) -> None:
-    left, bottom, across, up = sheet.side
-    where = (left + 2.6, bottom + up - 0.28, across - 2.8, 0.16)
+    left, bottom, width, height = sheet.side
+    box = (left + 2.6, bottom + height - 0.28, width - 2.8, 0.16)
     if sheet.beside:
-        tall = min(3.0, up - 1.2)
-        where = (left + 0.08, bottom + up - 0.9 - tall, 0.16, tall)
+        length = min(3.0, height - 1.2)
+        box = (left + 0.08, bottom + height - 0.9 - length, 0.16, length)
+
     bar = figure.colorbar(
         colours,
-        cax=add_axes(figure, *where),
+        cax=add_axes(figure, *box),
         extend=extend,
         orientation="vertical" if sheet.beside else "horizontal",
         format=FuncFormatter(format_number),
@@ -350,10 +398,11 @@ def _add_colour_bar(figure: Figure, sheet: Sheet, colours: ScalarMappable, exten
 
 
 def add_legend(figure: Figure, sheet: Sheet, handles: list[Artist]) -> None:
-    """Writes the legend into its box of the picture."""
-    left, bottom, _, up = sheet.side
-    corner = (left / WIDTH_IN, (bottom + up) / sheet.height)
+    """Adds the legend in its box."""
+    left, bottom, _, height = sheet.side
+    corner = (left / WIDTH_IN, (bottom + height) / sheet.height)
     columns = 1 if sheet.beside or len(handles) < 4 else 2
+
     figure.legend(
         handles=handles,
         loc="upper left",
@@ -367,5 +416,5 @@ def add_legend(figure: Figure, sheet: Sheet, handles: list[Artist]) -> None:
 
 
 def make_dot_handle(colour: str, label: str) -> Line2D:
-    """An entry of the legend: a dot with its label."""
+    """Returns a legend entry: a dot with its label."""
     return Line2D([], [], ls="", marker="o", ms=6, mew=0, color=colour, label=label)

@@ -1,4 +1,4 @@
-"""The picture of a plan: where points are planned, where places exist already, and what the points lie near to."""
+"""Map of a plan: planned points, existing places and the layer that the points lie near."""
 
 from __future__ import annotations
 
@@ -27,8 +27,10 @@ from geoguesser.reporting.projections import MapProjection, make_projection
 from geoguesser.reporting.style import BLUE, ORANGE, PURPLE, add_header, picture
 from geoguesser.system.text import format_count
 
-STEP_DEG = 0.1  # a layer's lines are straight in degrees, and bent on the map
-MAX_LINES = 200_000  # of a layer; of more, every n-th is drawn
+# A layer's lines are straight in degrees and bent in the projection, so that they need points in between.
+STEP_DEG = 0.1
+# If a layer has more lines, every n-th line is drawn.
+MAX_LINES = 200_000
 
 
 def draw_plan(
@@ -44,81 +46,78 @@ def draw_plan(
     """Draws a plan over the land.
 
     Args:
-        path: The PNG to write.
-        region: The land.
-        planned_deg: (N, 2) the points, N from 0.
-        existing_deg: (M, 2) places that exist already.
-        layer: What the points were to be near to.
-        title: The heading; `Plan for` the region where it is empty.
-        report: What the strategy said, for the line under the heading.
+        path: PNG file to write.
+        region: Region with the land.
+        planned_deg: (N, 2) planned points in degrees; N may be 0.
+        existing_deg: (M, 2) existing places in degrees.
+        layer: Layer that the points lie near.
+        title: Title; if empty, `Plan for` and the name of the region.
+        report: Report of the strategy, for the subtitle.
     """
-    frame = make_projection(region)
-    planned = frame.project(np.asarray(planned_deg, dtype=np.float64).reshape(-1, 2))
-    existing = np.zeros((0, 2)) if existing_deg is None else frame.project(existing_deg)
-    ends = np.concatenate((planned, existing))
-    low_high = np.array(frame.land.bounds).reshape(2, 2)
-    bounds = frame.bounds(ends if len(ends) else low_high, [])
-    sheet = make_sheet(bounds, frame.stretch)
+    projection = make_projection(region)
+    planned = projection.project(np.asarray(planned_deg, dtype=np.float64).reshape(-1, 2))
+    existing = np.zeros((0, 2)) if existing_deg is None else projection.project(existing_deg)
+
+    points = np.concatenate((planned, existing))
+    land_corners = np.array(projection.land.bounds).reshape(2, 2)
+    bounds = projection.bounds(points if len(points) else land_corners, [])
+    sheet = make_sheet(bounds, projection.stretch)
+
     with picture(path, sheet.height) as figure:
         add_header(figure, title or f"Plan for {capitalise(region.name)}", describe_plan(len(planned), report))
-        axes = set_map(figure, sheet.map, frame, bounds)
-        size = choose_dot_size_pt(len(ends))
+        axes = set_map(figure, sheet.map, projection, bounds)
+        size = choose_dot_size_pt(len(points))
         handles = [
             *_draw_dots(axes, planned, BLUE, size, "planned point"),
             *_draw_dots(axes, existing, ORANGE, size, "existing place"),
-            *_draw_layer(axes, frame, layer),
+            *_draw_layer(axes, projection, layer),
         ]
         add_legend(figure, sheet, handles)
 
 
 def describe_plan(count: int, report: dict[str, Any] | None) -> str:
-    """The line under the heading: how many points of how many, by which strategy, how far apart, near to what."""
+    """Returns the subtitle: number of points, strategy, spacing, and the layer that the points lie near."""
     if report is None:
         return format_count(count, "point")
-    words = [f"{count:,} of {report['asked']:,} points, strategy={report['strategy']}"]
+
+    parts = [f"{count:,} of {report['asked']:,} points, strategy={report['strategy']}"]
     if report["spacing_m"]:
-        words.append(f"at least {report['spacing_m']:,g} m apart")
+        parts.append(f"at least {report['spacing_m']:,g} m apart")
     if report["near"]:
-        words.append(f"within {report['near_m']:,g} m of {Path(report['near']).name}")
-    return ", ".join(words)
+        parts.append(f"within {report['near_m']:,g} m of {Path(report['near']).name}")
+    return ", ".join(parts)
 
 
 def _draw_dots(axes: Axes, xy: FloatArray, colour: str, size_pt: float, name: str) -> list[Artist]:
+    """Draws dots and returns their legend entries; none without points."""
     if not len(xy):
         return []
-    alpha = 0.9 if len(xy) < 5000 else 0.6
-    axes.plot(*xy.T, "o", ms=size_pt, mew=0, color=colour, alpha=alpha, zorder=5)
-    return [make_dot_handle(colour, f"{len(xy):,} {name}{'' if len(xy) == 1 else 's'}")]
+    axes.plot(*xy.T, "o", ms=size_pt, mew=0, color=colour, alpha=0.9 if len(xy) < 5000 else 0.6, zorder=5)
+    return [make_dot_handle(colour, format_count(len(xy), name))]
 
 
-def _draw_layer(axes: Axes, frame: MapProjection, layer: Layer | None) -> list[Artist]:
-    """Lines and outlines; points of a layer as crosses. What lies off the map is cut at its edge."""
+def _draw_layer(axes: Axes, projection: MapProjection, layer: Layer | None) -> list[Artist]:
+    """Draws a layer's lines and outlines, and its points as crosses; returns the legend entries."""
     if layer is None:
         return []
     west, east, south, north = (*axes.get_xlim(), *axes.get_ylim())
     kinds = shapely.get_type_id(layer.parts)
-    points = shapely.get_coordinates(layer.parts[kinds == shapely.GeometryType.POINT])[:, ::-1]
-    others = layer.parts[kinds != shapely.GeometryType.POINT]
-    followed = shapely.segmentize(_thinned(_lines(others)), STEP_DEG)
-    lines = [np.asarray(line.coords)[:, ::-1] for line in followed]
+    polygons = kinds == shapely.GeometryType.POLYGON
+    is_point = kinds == shapely.GeometryType.POINT
+    points = shapely.get_coordinates(layer.parts[is_point])[:, ::-1]
+    lines = np.concatenate((layer.parts[~polygons & ~is_point], shapely.get_rings(layer.parts[polygons])))
     look: dict[str, Any] = {"color": PURPLE, "lw": 0.6}
-    if lines:
-        drawn = [frame.project(line) for line in lines]
-        axes.add_collection(LineCollection(drawn, colors=PURPLE, lw=0.6, zorder=4), autolim=False)
+
+    if len(lines):
+        lines = lines[:: max(1, -(-len(lines) // MAX_LINES))]
+        dense = shapely.segmentize(lines, STEP_DEG)
+        paths = [projection.project(np.asarray(line.coords)[:, ::-1]) for line in dense]
+        axes.add_collection(LineCollection(paths, colors=PURPLE, lw=0.6, zorder=4), autolim=False)
     if len(points):
-        look |= {"ls": "" if not lines else "-", "marker": "+", "ms": 4}
-        axes.plot(*frame.project(points).T, ls="", marker="+", ms=4, mew=0.6, color=PURPLE, zorder=4)
+        look |= {"ls": "-" if len(lines) else "", "marker": "+", "ms": 4}
+        axes.plot(*projection.project(points).T, ls="", marker="+", ms=4, mew=0.6, color=PURPLE, zorder=4)
+
+    # A layer may extend beyond the map, which keeps its limits.
     axes.set_xlim(west, east)
     axes.set_ylim(south, north)
-    count = len(layer.parts)
-    return [Line2D([], [], **look, label=f"layer, {count:,} part{'' if count == 1 else 's'}")]
-
-
-def _lines(parts: Any) -> Any:
-    """Lines as they are and the rings of polygons."""
-    areas = shapely.get_type_id(parts) == shapely.GeometryType.POLYGON
-    return np.concatenate((parts[~areas], shapely.get_rings(parts[areas])))
-
-
-def _thinned(lines: Any) -> Any:
-    return lines[:: max(1, -(-len(lines) // MAX_LINES))]
+    return [Line2D([], [], **look, label=f"layer, {format_count(len(layer.parts), 'part')}")]

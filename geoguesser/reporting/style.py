@@ -1,13 +1,13 @@
-"""The look of all pictures: sizes, colours, fonts, and the file that is written whole or not at all.
+"""Common style of all pictures: sizes, colours, fonts; and their atomic writing.
 
-Pictures are drawn with matplotlib's objects, never with pyplot, so that no global state is touched.
+Pictures are drawn with matplotlib's objects, never with pyplot, so that global state does not change.
 The same input gives the same bytes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,22 +17,29 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from geoguesser.system.files import open_replacement
+from geoguesser.system.text import shorten
 
 DPI = 120
-WIDTH_IN = 10.0  # 1,200 pixels: the width of a README's column at double density
+# 1,200 pixels: the width of a README's column at double density.
+WIDTH_IN = 10.0
 MARGIN_IN = 0.25
-HEADER_IN = 0.78  # title and subtitle
+# Pictures of a page are narrow and have no title: they must be legible on a phone.
+NARROW_WIDTH_IN, NARROW_DPI = 5.0, 200
+# Height of title and subtitle.
+HEADER_IN = 0.78
 
-# Colours that people with any colour vision tell apart: M. Okabe and K. Ito, "Color Universal Design" (2008).
+# Colours that people with any colour vision can distinguish: M. Okabe and K. Ito, "Color Universal Design" (2008).
 BLUE, ORANGE, GREEN, VERMILION, PURPLE, SKY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9"
 INK, MUTED, FAINT = "#222222", "#666666", "#D8D8D8"
 NO_BREAK = "\N{NO-BREAK SPACE}"
 
 STYLE: dict[Any, Any] = {
-    "font.family": "DejaVu Sans",  # comes with matplotlib, so pictures are the same on each machine
+    # This font comes with matplotlib, so that pictures are the same on each machine.
+    "font.family": "DejaVu Sans",
     "font.size": 9.0,
     "text.color": INK,
-    "text.parse_math": False,  # a title may hold dollar signs
+    # A title may contain dollar signs.
+    "text.parse_math": False,
     "axes.edgecolor": MUTED,
     "axes.labelcolor": INK,
     "axes.linewidth": 0.8,
@@ -58,49 +65,40 @@ STYLE: dict[Any, Any] = {
 
 @contextmanager
 def picture(path: Path, height_in: float, *, width_in: float = WIDTH_IN, dpi: int = DPI) -> Iterator[Figure]:
-    """Gives an empty figure in the style of all pictures, and writes it atomically.
+    """Yields an empty figure in the common style, and writes it atomically when the block ends without an error.
 
     Args:
-        path: The PNG to write; its folder is made where it is missing.
+        path: PNG file to write; its folder is created if it is missing.
         height_in: Height in inches.
-        width_in: Width in inches; less for a picture that a phone must show legibly.
+        width_in: Width in inches; a picture for phones is narrower.
         dpi: Pixels per inch.
     """
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(width_in, height_in), dpi=dpi, facecolor="white")
         FigureCanvasAgg(figure)
         yield figure
+
         path.parent.mkdir(parents=True, exist_ok=True)
         with open_replacement(path) as stream:
             figure.savefig(stream, format="png", dpi=dpi, metadata={"Software": None})
 
 
+def narrow_picture(path: Path, height_in: float) -> AbstractContextManager[Figure]:
+    """Yields an empty figure for a page, as `picture` does."""
+    return picture(path, height_in, width_in=NARROW_WIDTH_IN, dpi=NARROW_DPI)
+
+
 def add_axes(figure: Figure, left: float, bottom: float, width: float, height: float) -> Axes:
-    """Axes whose box is given in inches from the lower left of the figure."""
-    across, up = figure.get_size_inches()
-    return figure.add_axes((left / across, bottom / up, width / across, height / up))
+    """Adds axes whose box is given in inches from the lower left corner of the figure."""
+    figure_width, figure_height = figure.get_size_inches()
+    return figure.add_axes(
+        (left / figure_width, bottom / figure_height, width / figure_width, height / figure_height)
+    )
 
 
 def add_header(figure: Figure, title: str, subtitle: str) -> None:
-    """Writes title and subtitle into the top `HEADER_IN` inches; an over-long line is cut to fit."""
-    up = figure.get_size_inches()[1]
+    """Writes title and subtitle into the top `HEADER_IN` inches; lines that are too long are cut."""
+    height = figure.get_size_inches()[1]
     x = MARGIN_IN / WIDTH_IN
-    figure.text(x, 1 - 0.2 / up, shorten(title, 88), fontsize=13, fontweight="bold", va="top")
-    figure.text(x, 1 - 0.47 / up, shorten(subtitle, 130), fontsize=9.5, color=MUTED, va="top")
-
-
-def shorten(text: str, most: int) -> str:
-    """The text on one line of at most `most` characters."""
-    line = " ".join(text.split())
-    return line if len(line) <= most else line[: most - 1].rstrip() + "…"
-
-
-def format_km(value_km: float) -> str:
-    """A distance for people, with about three digits: 0.42 km, 4.2 km, 63 km, 1,234 km."""
-    digits = 2 if value_km < 1 else 1 if value_km < 10 else 0
-    return f"{value_km:,.{digits}f} km"
-
-
-def format_m(metres: int) -> str:
-    """A round distance for people: 500 m, 5 km."""
-    return f"{metres} m" if metres < 1000 else f"{metres / 1000:g} km"
+    figure.text(x, 1 - 0.2 / height, shorten(title, 88), fontsize=13, fontweight="bold", va="top")
+    figure.text(x, 1 - 0.47 / height, shorten(subtitle, 130), fontsize=9.5, color=MUTED, va="top")

@@ -17,11 +17,11 @@ import simplejpeg
 from geoguesser.arrays import BoolArray, ByteArray
 from geoguesser.data.images import ImageSpec, decode_rgb, read_bytes, read_header
 from geoguesser.data.place_files import HEADINGS, find_place, find_views_folder
+from geoguesser.data.sample_photos import PHOTO_PX, SamplePhoto, encode_photo, load_sample_photos
 from geoguesser.data.sources.base import source_from_config
 from geoguesser.data.store.reader import Store, is_store
 from geoguesser.data.views import read_folder
 from geoguesser.errors import GeoguesserError, first_line
-from geoguesser.reporting.dataset.samples import QUALITY, SHOWN_PX, SamplePhoto, load_sample_photos
 
 log = logging.getLogger(__name__)
 Source = Path | Store
@@ -198,12 +198,10 @@ def _read_packed(uuid: str, store: Store, image: ImageSpec) -> ByteArray:
 
 def _encode_packed(uuid: str, store: Store) -> list[SamplePhoto]:
     """Returns the views of a place as they were packed, in the size nearest to that of photos."""
-    nearest = min(_list_specs(store), key=lambda spec: abs(spec.size - SHOWN_PX))
+    nearest = min(_list_specs(store), key=lambda spec: abs(spec.size - PHOTO_PX))
     views = _read_packed(uuid, store, nearest).transpose(0, 2, 3, 1)
     present = store.mask()[store.row_by_id[uuid]]
     return [
-        SamplePhoto(simplejpeg.encode_jpeg(np.ascontiguousarray(view), QUALITY, "RGB", "420"))
-        if is_present
-        else SamplePhoto(None, "left out")
+        encode_photo(view) if is_present else SamplePhoto(None, "left out")
         for view, is_present in zip(views, present, strict=True)
     ]

@@ -28,7 +28,7 @@ from geoguesser.errors import CheckpointError, ConfigError, DataError, Geoguesse
 from geoguesser.geo.distance import haversine_km
 from geoguesser.inference.predictor import Predictor
 from geoguesser.reporting.explanation.gallery import Gallery
-from geoguesser.reporting.explanation.subject import GONE, Subject
+from geoguesser.reporting.explanation.subject import IMAGES_MISSING, Subject
 from geoguesser.runs.run_folder import read_run
 
 SPLIT = ["split.shares=[0.4,0.3,0.3]", "calibration.fraction=0.5", "calibration.min_places=5"]
@@ -121,7 +121,7 @@ def test_so_many_views_are_in_the_page_as_were_asked_for(reported):
     shown = [place for place in values["places"] if "views" in place]
     assert len(shown) == 7
     text = (run / "report.html").read_text()
-    assert f"The views of 7 of {len(values['places'])} places are in this file" in text
+    assert f"The views of 7 of {len(values['places'])} places are embedded in this file" in text
     for place in shown:
         sizes = [Image.open(io.BytesIO(base64.b64decode(view))).size for view in place["views"]]
         assert sizes == [(160, 160)] * 4
@@ -133,7 +133,7 @@ def test_the_page_says_what_its_figures_are_and_names_no_folder(reported):
     result = json.loads((run / "result.json").read_text())
     assert f"<b>{result['test']['places']}</b>" in text
     assert "The data are synthetic" in text
-    assert "now differ" not in text  # the network answers as it did
+    assert "now differ" not in text
     assert "script-src &#39;sha256-" in text
     words = re.sub(r'base64,[A-Za-z0-9+/=]+|"views":\[[^]]*\]', "", text)
     assert str(run.parent) not in words
@@ -210,7 +210,7 @@ def test_places_may_be_named_and_fewer_shown(trained: Path, tmp_path: Path):
     assert [subject.table["uuid"].iloc[row] for row in subject.examples] == asked
     assert 5 <= len(subject.table) <= 7
     assert "posterior_3" not in names(run)
-    assert sum(one.words.title.startswith("Posterior") for one in gallery.drawn) == 2
+    assert sum(one.text.title.startswith("Posterior") for one in gallery.pictures) == 2
     text = out.read_text()
     assert f"{len(subject.table)} of {len(table)} test places on the map" in text
     assert not any("views" in place for place in values_in(out)["places"])
@@ -226,11 +226,11 @@ def test_without_images_the_page_says_so(trained: Path, tmp_path: Path):
     OmegaConf.save(config, run / "config.yaml")
     shutil.rmtree(run / "pictures", ignore_errors=True)
     subject, gallery = explain(run)
-    assert subject.looked is None
+    assert subject.forward is None
     assert names(run) == ALWAYS | SURE | {"confusion"}  # the run's own table has each place's cell
-    assert GONE in gallery.missing.values()
+    assert IMAGES_MISSING in gallery.missing.values()
     text = (run / "report.html").read_text()
-    assert GONE in text
+    assert IMAGES_MISSING in text
     assert "Choose a place" not in text  # there is nothing more to see of it
     assert str(tmp_path) not in text
     values = values_in(run / "report.html")
@@ -243,13 +243,13 @@ def test_a_head_without_cells_is_explained_by_what_it_has(tmp_path: Path):
     _, gallery = explain(run, "examples=1")
     assert names(run) == ALWAYS | SEEN | {"calibration"}
     assert any("no cells" in why for why in gallery.missing.values())
-    assert GONE not in gallery.missing.values()  # its images are there
-    titles = [one.words.title for one in gallery.drawn]
-    assert any(title.startswith("Place and answer: ") for title in titles)
+    assert IMAGES_MISSING not in gallery.missing.values()  # its images are there
+    titles = [one.text.title for one in gallery.pictures]
+    assert any(title.startswith("Place and prediction: ") for title in titles)
     text = (run / "report.html").read_text()
     assert "Posterior" not in text
-    assert "The darker a cell" not in text
-    assert "Choose a place to see its 50 % (whole) and 90 % circles (dashed) and its views." in text
+    assert "Darker cells are" not in text
+    assert "Choose a place to see its 50 % circle (solid) and 90 % circle (dashed) and its views." in text
     place = values_in(run / "report.html")["places"][0]
     assert place["cells"] == []
     assert "radii" in place
@@ -313,7 +313,7 @@ def test_views_that_are_masked_are_left_out(trained: Path, tmp_path: Path):
     lacks = [place for place in values_in(run / "report.html")["places"] if None in place["views"]]
     assert 0 < len(lacks) < len(subject.table)
     assert all(place["views"].index(None) == 1 for place in lacks)
-    masked = ~subject.looked.mask.numpy()[:, 1]
+    masked = ~subject.forward.mask.numpy()[:, 1]
     assert len(lacks) == masked.sum()
     assert torch.isnan(subject.left_out.moved_km[torch.from_numpy(masked), 1]).all()
 
@@ -329,7 +329,7 @@ def test_images_may_lie_in_a_store(trained: Path, tmp_path: Path):
     config.data = {"_target_": "geoguesser.data.sources.places.StoreDataModule", "path": str(tmp_path / "store")}
     OmegaConf.save(config, run / "config.yaml")
     subject, _ = explain(run, "examples=1")
-    assert len(subject.looked.at) == len(subject.table)
+    assert len(subject.forward.rows) == len(subject.table)
     assert subject.drift_km < 0.1
     text = (run / "report.html").read_text()
     assert "The data are synthetic" in text  # the store says so
@@ -363,7 +363,7 @@ def test_answers_that_have_changed_are_told(trained: Path, tmp_path: Path):
     table.to_csv(run / "predictions_test.csv", index=False)
     subject, _ = explain(run, "examples=0", "thumbnails=0")
     assert subject.drift_km == pytest.approx(float(haversine_km(np.zeros(2), np.array([0.5, 0.0]))), rel=1e-3)
-    assert "answers now differ by up to 56 km" in (run / "report.html").read_text()
+    assert "predictions now differ by up to 56 km" in (run / "report.html").read_text()
 
 
 @pytest.mark.parametrize(

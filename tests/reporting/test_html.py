@@ -14,8 +14,8 @@ from jinja2 import UndefinedError
 from PIL import Image
 
 from geoguesser.reporting import html as page
-from geoguesser.reporting.text import printable
 from geoguesser.system.files import write_text
+from geoguesser.system.text import replace_unprintable
 
 
 class Texts(HTMLParser):
@@ -71,9 +71,9 @@ def test_missing_value_is_an_error() -> None:
 
 @pytest.mark.parametrize("text", ["a\x1b[31mb", "a\nb", "a\x00b", "a\udcffb", "a\u202eb"])
 def test_what_cannot_be_shown_or_written_is_replaced(text: str) -> None:
-    assert printable(text)[0] == "a"
-    assert "\N{REPLACEMENT CHARACTER}" in printable(text)
-    assert printable(text) in render("{{ m.over(text) }}", text=text)
+    assert replace_unprintable(text)[0] == "a"
+    assert "\N{REPLACEMENT CHARACTER}" in replace_unprintable(text)
+    assert replace_unprintable(text) in render("{{ m.over(text) }}", text=text)
 
 
 def test_table_has_headings_for_columns_and_rows() -> None:
@@ -128,11 +128,3 @@ def test_data_for_scripts_cannot_end_their_element() -> None:
     )
     with pytest.raises(ValueError, match="not JSON compliant"):
         render(text, data={"n": float("nan")})
-
-
-def test_markdown_shows_text_as_it_is() -> None:
-    template = page.make_markdown_environment().from_string("| {{ name }} |\n")
-    assert (
-        template.render(name="a|b\n*c* <i> `d` e_f")
-        == "| a\\|b\N{REPLACEMENT CHARACTER}\\*c\\* \\<i\\> \\`d\\` e_f |\n"
-    )

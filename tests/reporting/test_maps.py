@@ -105,19 +105,19 @@ def test_a_point_out_of_reach_is_pulled_in_its_own_direction(croatia: PlaneRegio
 def test_a_cell_that_ends_at_the_date_line_stays_on_its_side() -> None:
     frame = frames.make_projection(world())
     east = np.array([[0.0, 170.0], [0.0, -180.0], [10.0, -180.0], [10.0, 170.0], [0.0, 170.0]])
-    np.testing.assert_allclose(frame.ring(east)[:, 0], [170.0, 180.0, 180.0, 170.0, 170.0])
+    np.testing.assert_allclose(frame.project_ring(east)[:, 0], [170.0, 180.0, 180.0, 170.0, 170.0])
     west = np.array([[0.0, 180.0], [0.0, -170.0], [10.0, -170.0], [10.0, 180.0], [0.0, 180.0]])
-    np.testing.assert_allclose(frame.ring(west)[:, 0], [-180.0, -170.0, -170.0, -180.0, -180.0])
+    np.testing.assert_allclose(frame.project_ring(west)[:, 0], [-180.0, -170.0, -170.0, -180.0, -180.0])
 
 
 def test_a_cell_over_the_date_line_is_drawn_on_both_sides() -> None:
     frame = frames.make_projection(world())
     ring = np.array([[0.0, 170.0], [0.0, -170.0], [10.0, -170.0], [10.0, 170.0], [0.0, 170.0]])
-    east, west = sorted(frame.rings(ring), key=lambda drawn: -drawn[:, 0].max())
+    east, west = sorted(frame.project_rings(ring), key=lambda drawn: -drawn[:, 0].max())
     np.testing.assert_allclose(east[:, 0], [170.0, 190.0, 190.0, 170.0, 170.0])
     np.testing.assert_allclose(west, east - (360.0, 0.0))
     inside = np.array([[0.0, 10.0], [0.0, 20.0], [10.0, 20.0], [0.0, 10.0]])
-    (alone,) = frame.rings(inside)
+    (alone,) = frame.project_rings(inside)
     np.testing.assert_array_equal(alone, inside[:, ::-1])
 
 
@@ -125,7 +125,7 @@ def test_a_cell_over_the_date_line_is_drawn_on_both_sides() -> None:
 @pytest.mark.parametrize("latitude", [70.0, -70.0])
 def test_a_cell_round_a_pole_is_drawn_to_the_edge_of_the_map(way: int, latitude: float) -> None:
     longitude = np.array([30.0, 120.0, -150.0, -60.0, 30.0])[::way]
-    (ring,) = frames.make_projection(world()).rings(np.stack((np.full(5, latitude), longitude), axis=-1))
+    (ring,) = frames.make_projection(world()).project_rings(np.stack((np.full(5, latitude), longitude), axis=-1))
     shape = shapely.Polygon(ring)
     assert shape.is_valid
     assert shape.equals(
@@ -230,7 +230,7 @@ def test_countries_over_the_date_line_are_drawn_whole(tmp_path: Path, code: str)
     )
     check_picture(path)
     frame = frames.make_projection(region)
-    pieces, cut, _ = frame.lines(np.array([[-17.0, 179.9]]), np.array([[-17.0, -179.9]]))
+    pieces, cut, _ = frame.project_lines(np.array([[-17.0, 179.9]]), np.array([[-17.0, -179.9]]))
     assert len(cut) == 0
     assert np.linalg.norm(pieces[0, 1] - pieces[0, 0]) < 30_000  # 21 km, not once around the Earth
 
@@ -264,7 +264,7 @@ def test_arrows_of_croatia_are_the_same_bytes_twice(tmp_path: Path, croatia: Pla
             true_deg=true,
             predicted_deg=predicted,
             error_km=error_km,
-            most=20,
+            max_arrows=20,
         )
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
     assert land_drawn(tmp_path / "a.png") > 0.08

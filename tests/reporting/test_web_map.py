@@ -46,7 +46,7 @@ def test_leaflet_is_there_and_asks_for_nothing():
 
 @pytest.mark.parametrize("most", [10_000, 500, 60])
 def test_an_outline_is_small_and_still_the_land(most: int, croatia):
-    found = web_map.make_outline(croatia, most_points=most)
+    found = web_map.make_outline(croatia, max_points=most)
     land = shape(found)
     assert found["type"] == "MultiPolygon"
     assert shapely.get_num_coordinates(land) <= most

@@ -16,8 +16,7 @@ from geoguesser.reporting.comparison import text as words
 from geoguesser.reporting.comparison.places import SpreadPlace
 from geoguesser.reporting.comparison.text import DistanceFormatter
 from geoguesser.reporting.html import draw_data_uri, read_source, render_html
-from geoguesser.reporting.text import format_confidence
-from geoguesser.system.text import format_count
+from geoguesser.system.text import format_confidence, format_count
 
 MAX_MAPS = 6
 VERDICT_COLOURS = {BETTER: "#009E73", WORSE: "#D55E00", NOT_CLEAR: "#D97A00"}

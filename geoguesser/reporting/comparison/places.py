@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 
 from geoguesser.arrays import FloatArray
+from geoguesser.data.sample_photos import SamplePhoto
 from geoguesser.evaluation.comparison import Comparison, find_shared_places
 from geoguesser.evaluation.run_groups import RunGroup
-from geoguesser.reporting.dataset.samples import SamplePhoto
 from geoguesser.runs.run_images import find_sources, load_photos
 
 

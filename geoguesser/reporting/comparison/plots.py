@@ -34,7 +34,7 @@ from geoguesser.reporting.style import (
     add_axes,
     picture,
 )
-from geoguesser.reporting.text import format_number
+from geoguesser.system.text import format_number
 
 WIDTH_IN, SHARP_DPI = 5.0, 200
 ROW_IN = 0.34

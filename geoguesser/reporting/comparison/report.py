@@ -30,10 +30,15 @@ from geoguesser.reporting.comparison.text import (
     format_runs,
     list_notes,
 )
-from geoguesser.reporting.style import shorten
-from geoguesser.reporting.text import format_confidence, format_p_value, format_seconds, printable
 from geoguesser.system.files import write_csv, write_text
-from geoguesser.system.text import format_count
+from geoguesser.system.text import (
+    format_confidence,
+    format_count,
+    format_p_value,
+    format_seconds,
+    replace_unprintable,
+    shorten,
+)
 
 MAX_REASON_LENGTH = 160
 STYLES = {BETTER: "green", WORSE: "red", NOT_CLEAR: "yellow"}
@@ -103,15 +108,17 @@ def print_comparison(comparison: Comparison) -> None:
 
     for entry in comparison.entries:
         details = f"  ({format_runs(entry)}; {format_resampling(entry)}; training {format_seconds(entry.fit_s)})"
-        console.print(Text.assemble((f"  {entry.letter}  ", "bold"), printable(entry.label), (details, "dim")))
+        console.print(
+            Text.assemble((f"  {entry.letter}  ", "bold"), replace_unprintable(entry.label), (details, "dim"))
+        )
     console.print(_make_terminal_table(comparison))
 
-    console.print(Text(printable(format_headline(comparison)), style="bold"))
+    console.print(Text(replace_unprintable(format_headline(comparison)), style="bold"))
     for note in list_notes(comparison):
-        console.print(Text(printable(f"- {note}")))
+        console.print(Text(replace_unprintable(f"- {note}")))
     for run in comparison.unused:
         reason = f": {shorten(run.reason, MAX_REASON_LENGTH)}" if run.reason else ""
-        console.print(Text(printable(f"not used: {run.name} ({run.state}){reason}"), style="yellow"))
+        console.print(Text(replace_unprintable(f"not used: {run.name} ({run.state}){reason}"), style="yellow"))
 
 
 def _make_terminal_table(comparison: Comparison) -> Table:

@@ -16,9 +16,8 @@ from geoguesser.evaluation.comparison import (
 )
 from geoguesser.evaluation.intervals import MIN_PLACES, MIN_PLACES_FOR_MEAN, Interval
 from geoguesser.evaluation.run_groups import ABSENT
-from geoguesser.reporting.text import format_interval, format_limits, join_words
 from geoguesser.runs.run_folder import UnusedRun
-from geoguesser.system.text import format_count
+from geoguesser.system.text import format_count, format_interval, format_limits, join_words
 
 MINUS = "\N{MINUS SIGN}"
 HEADLINES = {

@@ -1,6 +1,6 @@
 """Pictures and photos of a dataset's page, as values of its template.
 
-At most a dozen pairs and samples are read from files.
+Photos are read from the files of at most a dozen places and pairs.
 """
 
 from __future__ import annotations
@@ -11,14 +11,15 @@ import numpy as np
 
 from geoguesser.data.checks.leakage import compute_nearest_training_km
 from geoguesser.data.places import get_coords, list_files
+from geoguesser.data.sample_photos import list_reasons, load_sample_photos
 from geoguesser.data.sources.places import PlacesDataModule
 from geoguesser.data.store.writer import Prepared
-from geoguesser.reporting.dataset import plots as data_pictures
-from geoguesser.reporting.dataset.samples import list_reasons, load_sample_photos, pick_pairs, pick_samples
+from geoguesser.reporting.dataset import plots
+from geoguesser.reporting.dataset.samples import pick_pairs, pick_samples
 from geoguesser.reporting.html import draw_data_uri
 from geoguesser.reporting.maps import SPLIT_NAMES
 from geoguesser.reporting.projections import make_projection
-from geoguesser.reporting.text import format_bytes
+from geoguesser.system.text import format_bytes
 
 
 def make_figures(prepared: Prepared, data: PlacesDataModule) -> dict[str, Any]:
@@ -29,7 +30,7 @@ def make_figures(prepared: Prepared, data: PlacesDataModule) -> dict[str, Any]:
         data: The places with their findings.
 
     Returns:
-        Pictures as data URIs, empty for those that have nothing to show: `map`, `window` (the densest part, of
+        Pictures as data URIs, empty if there is nothing to show: `map`, `window` (the densest part, which holds
         `window_places`), `distances`; `samples` and `pairs` with their photos; `views`, None without views.
     """
     return {
@@ -43,16 +44,13 @@ def make_figures(prepared: Prepared, data: PlacesDataModule) -> dict[str, Any]:
 
 def _draw_maps(prepared: Prepared, data: PlacesDataModule) -> dict[str, Any]:
     region, coords, splits = data.region, get_coords(prepared.table), np.asarray(prepared.table["split"])
-    window = data_pictures.find_densest_window(region, coords)
-    given: dict[str, Any] = {"region": region, "coords_deg": coords, "splits": splits, "window": window}
+    window = plots.find_densest_window(region, coords)
+    values: dict[str, Any] = {"region": region, "coords_deg": coords, "splits": splits, "window": window}
 
-    maps = {"map": draw_data_uri(data_pictures.draw_places, **given), "window": "", "window_places": 0}
+    maps = {"map": draw_data_uri(plots.draw_places, **values), "window": "", "window_places": 0}
     if window is not None:
-        inside = data_pictures.select_window(make_projection(region).project(coords), window)
-        maps |= {
-            "window": draw_data_uri(data_pictures.draw_window, **given),
-            "window_places": int(inside.sum()),
-        }
+        inside = plots.select_window(make_projection(region).project(coords), window)
+        maps |= {"window": draw_data_uri(plots.draw_window, **values), "window_places": int(inside.sum())}
     return maps
 
 
@@ -62,54 +60,56 @@ def _draw_distances(prepared: Prepared) -> str:
     tested = np.isfinite(distance_km) & np.isin(splits, ("val", "test"))
     if not tested.any():
         return ""
-    return draw_data_uri(data_pictures.draw_distances, distance_km=distance_km, splits=splits)
+    return draw_data_uri(plots.draw_distances, distance_km=distance_km, splits=splits)
 
 
 def _draw_views(prepared: Prepared) -> dict[str, Any] | None:
-    """Brightness of views and sizes of their files."""
+    """Draws the brightness of views and the sizes of their files; None without views."""
     used, splits = prepared.mask, np.asarray(prepared.table["split"])
     if not used.any():
         return None
 
     sizes = prepared.facts.views["bytes"][used].astype(np.int64)
-    luma = data_pictures.compute_brightness(prepared.facts.sums, prepared.specs[0].size)
+    luma = plots.compute_brightness(prepared.facts.sums, prepared.specs[0].size)
     means = [
         f"{SPLIT_NAMES.get(name, name)} {luma[rows][used[rows]].mean():.0f}"
         for name in ("train", "val", "test")
         if used[rows := splits == name].any()
     ]
     return {
-        "brightness": draw_data_uri(data_pictures.draw_brightness, luma=luma, mask=used, splits=splits),
+        "brightness": draw_data_uri(plots.draw_brightness, luma=luma, mask=used, splits=splits),
         "means": ", ".join(means),
-        "sizes": draw_data_uri(data_pictures.draw_file_sizes, file_bytes=sizes),
-        "median": data_pictures.format_kb(float(np.median(sizes)) / 1000),
+        "sizes": draw_data_uri(plots.draw_file_sizes, file_bytes=sizes),
+        "median": plots.format_kb(float(np.median(sizes)) / 1000),
         "count": len(sizes),
         "total": format_bytes(int(sizes.sum())),
     }
 
 
 def _read_samples(prepared: Prepared, data: PlacesDataModule) -> list[dict[str, Any]]:
-    """A few places of each split with their views."""
+    """Reads a few places of each split with their views."""
     mask, state = prepared.mask, prepared.facts.views["state"]
     rows = pick_samples(np.asarray(prepared.table["split"]), mask)
     table = prepared.table.iloc[rows]
-    photos = [
-        load_sample_photos(own, data.image.fit, list_reasons(state[row], mask[row]))
-        for row, own in zip(rows, list_files(table), strict=True)
-    ]
-    columns = zip(table["uuid"].astype(str), table["split"], photos, strict=True)
-    return [{"uuid": uuid, "split": split, "photos": views} for uuid, split, views in columns]
+
+    samples = []
+    columns = zip(rows, table["uuid"].astype(str), table["split"], list_files(table), strict=True)
+    for row, uuid, split, files in columns:
+        photos = load_sample_photos(files, data.image.fit, list_reasons(state[row], mask[row]))
+        samples.append({"uuid": uuid, "split": split, "photos": photos})
+    return samples
 
 
 def _read_pairs(prepared: Prepared, data: PlacesDataModule) -> list[dict[str, Any]]:
-    """Pairs of duplicates with the views of both places, of all kinds that were found."""
+    """Reads pairs of duplicates of all kinds, with the views of both places."""
     used = set(prepared.table["uuid"].astype(str))
     pairs = []
+
     for match in pick_pairs(prepared.matches):
         rows = prepared.seen.iloc[[match.earlier, match.row]]
         places = [
-            {"uuid": uuid, "used": uuid in used, "photos": load_sample_photos(own, data.image.fit)}
-            for uuid, own in zip(rows["uuid"].astype(str), list_files(rows), strict=True)
+            {"uuid": uuid, "used": uuid in used, "photos": load_sample_photos(files, data.image.fit)}
+            for uuid, files in zip(rows["uuid"].astype(str), list_files(rows), strict=True)
         ]
         pairs.append({"match": match, "places": places})
     return pairs

@@ -1,7 +1,4 @@
-"""Page of a prepared dataset: report.html, from the template data.html.
-
-Words and counts come from reporting/data_summary.py, pictures and photos from reporting/data_figures.py.
-"""
+"""Page of a prepared dataset: report.html, from the template data.html."""
 
 from __future__ import annotations
 
@@ -12,17 +9,18 @@ from geoguesser.data.sources.places import PlacesDataModule
 from geoguesser.data.store.writer import Prepared
 from geoguesser.reporting.dataset.figures import make_figures
 from geoguesser.reporting.dataset.summary import (
-    group_places,
+    group_findings,
     list_facts,
+    make_dataset_title,
     make_size_rows,
     make_split_rows,
-    make_title,
 )
 from geoguesser.reporting.html import render_html
 from geoguesser.reporting.maps import SPLIT_COLOURS, SPLIT_NAMES
-from geoguesser.reporting.style import format_m
+from geoguesser.system.text import format_m
 
-MAX_LISTED = 50  # findings of each kind
+# Findings of each kind on the page.
+MAX_LISTED = 50
 ACTIONS = {"error": "stops", "skip": "left out", "keep": "noted"}
 
 
@@ -45,7 +43,7 @@ def render_dataset(prepared: Prepared, data: PlacesDataModule, out: Path | None,
 
     return render_html(
         "data.html",
-        title=make_title(prepared, data),
+        title=make_dataset_title(prepared, data),
         warnings=prepared.audit["warnings"],
         tiles=[(f"{count:,}", name) for count, name in tiles],
         facts=list_facts(prepared, data, out),
@@ -57,7 +55,7 @@ def render_dataset(prepared: Prepared, data: PlacesDataModule, out: Path | None,
         split_colours=SPLIT_COLOURS,
         sizes=make_size_rows(prepared),
         matches=len(prepared.matches),
-        groups=group_places(data.findings),
+        groups=group_findings(data.findings),
         actions=ACTIONS,
         max_listed=MAX_LISTED,
         figures=make_figures(prepared, data) if pictures else None,

@@ -1,7 +1,6 @@
-"""Pictures of a dataset: where its places lie, how far its splits are apart, what its files and views are like.
+"""Pictures of a dataset: map of its places, distances between splits, brightness of views, sizes of files.
 
-They are half as wide as a run's pictures and bear no heading: a page shows them, with words of its own,
-on a phone too. Nothing here opens an image: that is reporting/data_views.py.
+They are narrow and have no title: the page adds captions.
 """
 
 from __future__ import annotations
@@ -22,16 +21,16 @@ from geoguesser.arrays import BoolArray, FloatArray
 from geoguesser.data.checks.inspection import LUMA
 from geoguesser.data.checks.leakage import WITHIN_M
 from geoguesser.geo.region import Region
-from geoguesser.reporting.maps import SPLIT_COLOURS, SPLIT_NAMES, choose_dot_size_pt, set_map
+from geoguesser.reporting.maps import SPLIT_COLOURS, SPLIT_NAMES, choose_dot_size_pt, compute_narrow_box, set_map
 from geoguesser.reporting.projections import MapProjection, make_projection
-from geoguesser.reporting.style import INK, SKY, VERMILION, add_axes, format_m, picture
-from geoguesser.reporting.text import format_number
+from geoguesser.reporting.style import INK, NARROW_WIDTH_IN, SKY, VERMILION, add_axes, narrow_picture
+from geoguesser.system.text import format_m, format_number
 
-WIDTH_IN, SHARP_DPI = 5.0, 200
-CHART_IN = 2.9  # height of a chart
-MAX_IN_WINDOW = 400  # dots that can be told apart
-MIN_IN_WINDOW = 60  # fewer need no second map
-MIN_KM = 0.005  # what lies nearer is drawn here: a log axis has no zero
+CHART_IN = 2.9
+# More dots cannot be distinguished; fewer need no second map.
+MAX_IN_WINDOW, MIN_IN_WINDOW = 400, 60
+# Shorter distances are drawn here, because a logarithmic axis has no zero.
+MIN_KM = 0.005
 
 
 def draw_places(
@@ -42,23 +41,25 @@ def draw_places(
     splits: npt.NDArray[Any],
     window: FloatArray | None = None,
 ) -> None:
-    """Draws the whole region with its places, coloured by split.
+    """Draws a map of the region with its places, coloured by split.
 
     Args:
-        path: The PNG to write.
-        region: The land.
-        coords_deg: (N, 2) the places, N at least 1.
+        path: PNG file to write.
+        region: Region with the land.
+        coords_deg: (N, 2) places in degrees, N at least 1.
         splits: (N,) `train`, `val`, `test` or `unused`.
-        window: (4,) a part to frame, as `find_densest_window` gives it; the frame is never too small to see.
+        window: (4,) window to frame, given by `find_densest_window`.
     """
-    frame = make_projection(region)
-    xy = frame.project(coords_deg)
-    bounds = frame.bounds(xy, [])
-    with _map(path, frame, bounds) as axes:
+    projection = make_projection(region)
+    xy = projection.project(coords_deg)
+    bounds = projection.bounds(xy, [])
+
+    with _open_map(path, projection, bounds) as axes:
         _draw_mixed(axes, xy, np.asarray(splits))
         if window is not None:
-            least = (bounds[2:] - bounds[:2]).max() / 40 * np.array((1.0, 1.0 / frame.stretch))
-            centre, size = (window[:2] + window[2:]) / 2, np.maximum(window[2:] - window[:2], least)
+            # A very small window gets a larger frame, which is visible.
+            min_size = (bounds[2:] - bounds[:2]).max() / 40 * np.array((1.0, 1.0 / projection.stretch))
+            centre, size = (window[:2] + window[2:]) / 2, np.maximum(window[2:] - window[:2], min_size)
             west, south = centre - size / 2
             axes.add_patch(Rectangle((west, south), *size.tolist(), fill=False, ec=INK, lw=1.2, zorder=6))
 
@@ -66,70 +67,76 @@ def draw_places(
 def draw_window(
     path: Path, *, region: Region, coords_deg: FloatArray, splits: npt.NDArray[Any], window: FloatArray
 ) -> None:
-    """Draws the part of a region within a window, with the places that lie there; else as `draw_places`."""
-    frame = make_projection(region)
-    xy = frame.project(coords_deg)
+    """Draws the part of a region in a window with its places; the other arguments are those of `draw_places`."""
+    projection = make_projection(region)
+    xy = projection.project(coords_deg)
     inside = select_window(xy, window)
-    with _map(path, frame, window) as axes:
+    with _open_map(path, projection, window) as axes:
         _draw_mixed(axes, xy[inside], np.asarray(splits)[inside])
 
 
 @contextmanager
-def _map(path: Path, frame: MapProjection, bounds: FloatArray) -> Iterator[Axes]:
-    """A picture that is all map, but for the scale bar or the names of the degrees."""
-    west, south, east, north = bounds
-    left, below = (0.55, 0.3) if frame.stretch > 1 else (0.1, 0.42)
-    across = WIDTH_IN - left - 0.1
-    up = float(np.clip(across * (north - south) * frame.stretch / (east - west), 1.8, 6.5))
-    with picture(path, up + below + 0.1, width_in=WIDTH_IN, dpi=SHARP_DPI) as figure:
-        yield set_map(figure, (left, below, across, up), frame, bounds)
+def _open_map(path: Path, projection: MapProjection, bounds: FloatArray) -> Iterator[Axes]:
+    """Yields the axes of a picture with only a map."""
+    box, height = compute_narrow_box(projection, bounds, max_height_in=6.5)
+    with narrow_picture(path, height) as figure:
+        yield set_map(figure, box, projection, bounds)
 
 
 def _draw_mixed(axes: Axes, xy: FloatArray, splits: npt.NDArray[Any]) -> None:
-    """Dots in an order that mixes the splits, so that none hides another where places are dense."""
+    """Draws dots in a random order, so that no split hides another where places are dense."""
     order = np.random.default_rng(0).permutation(len(xy))
-    order = order[np.argsort(splits[order] != "unused", kind="stable")]  # these lie below all others
+    # Unused places lie below all others.
+    order = order[np.argsort(splits[order] != "unused", kind="stable")]
     colours = np.array([to_rgb(SPLIT_COLOURS[split]) for split in splits[order]]).reshape(-1, 3)
+
+    # This map is half as wide as a run's, for which the size is chosen.
     few = len(xy) <= 2 * MAX_IN_WINDOW
-    size_pt = choose_dot_size_pt(len(xy)) * (1.3 if few else 0.7)  # this map is half as wide as a run's
+    size_pt = choose_dot_size_pt(len(xy)) * (1.3 if few else 0.7)
     look: dict[str, Any] = {"s": size_pt**2, "c": colours, "zorder": 4}
     look |= {"linewidths": 0.4, "edgecolors": "white"} if few else {"linewidths": 0}
     axes.scatter(*xy[order].T, **look)
 
 
 def select_window(xy: FloatArray, window: FloatArray) -> BoolArray:
-    """(N,) which points lie in (4,) west, south, east, north."""
+    """Returns a mask, (N,), of the points in a window, (4,) west, south, east, north."""
     west, south, east, north = window
     x, y = xy.T
     return (x >= west) & (x <= east) & (y >= south) & (y <= north)
 
 
 def find_densest_window(region: Region, coords_deg: FloatArray) -> FloatArray | None:
-    """Where places lie so densely that a map of the region cannot tell them apart.
+    """Finds a window where places are too dense to be distinguished on a map of the region.
+
+    The window starts as a square of an eighth of the map around the densest places. Its side is halved until it
+    holds at most `MAX_IN_WINDOW` places.
 
     Args:
-        region: The land.
-        coords_deg: (N, 2) the places, N at least 1.
+        region: Region with the land.
+        coords_deg: (N, 2) places in degrees, N at least 1.
 
     Returns:
-        (4,) west, south, east and north in the drawing units of the region's frame: a square of an eighth of
-        the map, or of half its side as often as it takes until its places can be told apart. None where
-        there are few.
+        (4,) west, south, east and north in drawing units of the region's projection; None if the densest square
+        holds fewer than `MIN_IN_WINDOW` places.
     """
-    frame = make_projection(region)
-    xy = frame.project(coords_deg)
-    west, south, east, north = frame.bounds(xy, [])
-    half = np.array((1.0, 1.0 / frame.stretch)) * max(east - west, (north - south) * frame.stretch) / 16
+    projection = make_projection(region)
+    xy = projection.project(coords_deg)
+    west, south, east, north = projection.bounds(xy, [])
+    map_size = max(east - west, (north - south) * projection.stretch)
+    half = np.array((1.0, 1.0 / projection.stretch)) * map_size / 16
     window: FloatArray | None = None
-    for _ in range(12):  # down to 15 m in a land of 500 km
+
+    # Twelve halvings of a land of 500 km end at 15 m.
+    for _ in range(12):
+        # The window is centred on the median of the places in the fullest square of a raster.
         cells = np.floor(xy / (2 * half)).astype(np.int64)
         owners = np.unique(cells, axis=0, return_inverse=True)[1].ravel()
         centre = np.median(xy[owners == np.bincount(owners).argmax()], axis=0)
-        found = np.concatenate((centre - half, centre + half))
-        count = int(select_window(xy, found).sum())
+        candidate = np.concatenate((centre - half, centre + half))
+        count = int(select_window(xy, candidate).sum())
         if count < MIN_IN_WINDOW:
             break
-        window = found
+        window = candidate
         if count <= MAX_IN_WINDOW:
             break
         half /= 2
@@ -140,21 +147,23 @@ def draw_distances(path: Path, *, distance_km: FloatArray, splits: npt.NDArray[A
     """Draws the share of validation and test places within each distance of a training place.
 
     Args:
-        path: The PNG to write.
-        distance_km: (N,) as `geoguesser.data.checks.leakage.compute_nearest_training_km` gives them.
-        splits: (N,) at least one `val` or `test` with a finite distance.
+        path: PNG file to write.
+        distance_km: (N,) distances of `geoguesser.data.checks.leakage.compute_nearest_training_km`.
+        splits: (N,) split of each place; at least one `val` or `test` place has a finite distance.
     """
-    own = {name: distance_km[(splits == name) & np.isfinite(distance_km)] for name in ("val", "test")}
-    own = {name: np.sort(np.maximum(values, MIN_KM)) for name, values in own.items() if len(values)}
-    low = min(0.03, *(0.8 * values[0] for values in own.values()))
-    high = max(8.0, *(1.25 * values[-1] for values in own.values()))
-    with _chart(path) as axes:
-        for name, values in own.items():
+    distances = {name: distance_km[(splits == name) & np.isfinite(distance_km)] for name in ("val", "test")}
+    distances = {name: np.sort(np.maximum(values, MIN_KM)) for name, values in distances.items() if len(values)}
+    low = min(0.03, *(0.8 * values[0] for values in distances.values()))
+    high = max(8.0, *(1.25 * values[-1] for values in distances.values()))
+
+    with _open_chart(path) as axes:
+        for name, values in distances.items():
             share = np.concatenate(([0.0], np.arange(1, len(values) + 1) / len(values), [1.0]))
-            look = _line(name) | {"label": SPLIT_NAMES.get(name, name), "zorder": 4}
+            look = _choose_line(name) | {"label": SPLIT_NAMES.get(name, name), "zorder": 4}
             axes.step(np.concatenate(([low], values, [high])), share, where="post", **look)
         for metres in WITHIN_M:
-            _mark(axes, metres / 1000, format_m(metres), ls=(0, (1.5, 1.5)))
+            _add_mark(axes, metres / 1000, format_m(metres), ls=(0, (1.5, 1.5)))
+
         axes.set_xscale("log")
         axes.set_xlim(low, high)
         axes.set_ylim(0.0, 1.0)
@@ -166,50 +175,57 @@ def draw_distances(path: Path, *, distance_km: FloatArray, splits: npt.NDArray[A
         axes.yaxis.set_major_formatter(PercentFormatter(1.0))
         axes.set_xlabel("distance to the nearest training place")
         axes.set_ylabel("share of places within")
-        early = np.median(np.concatenate(list(own.values()))) < np.sqrt(low * high)
-        corner: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (0.055, 1.0)}  # between two marks
-        if early:
+
+        # The legend lies between two marks, in the corner that the curves leave empty.
+        rises_early = np.median(np.concatenate(list(distances.values()))) < np.sqrt(low * high)
+        corner: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (0.055, 1.0)}
+        if rises_early:
             corner = {"loc": "lower right", "bbox_to_anchor": (4.5, 0.0)}
         box: dict[str, Any] = {"frameon": True, "framealpha": 1.0, "edgecolor": "none"}
         axes.legend(bbox_transform=axes.get_xaxis_transform(), **corner, **box)
 
 
-def _line(split: str) -> dict[str, Any]:
-    """How the line of a split looks: not by colour alone."""
+def _choose_line(split: str) -> dict[str, Any]:
+    """Returns colour and dashes of the line of a split."""
     return {"color": SPLIT_COLOURS[split], "lw": 1.8, "ls": "-" if split == "test" else (0, (5, 1.5))}
 
 
-def _mark(axes: Axes, at: float, label: str, **look: Any) -> None:
-    """A vertical line, with its name above the axes."""
-    axes.axvline(at, color=VERMILION, lw=1.2, zorder=3, **look)
-    place: dict[str, Any] = {"transform": axes.get_xaxis_transform(), "ha": "center", "va": "bottom"}
-    axes.text(at, 1.02, label, color=VERMILION, **place)
+def _add_mark(axes: Axes, x: float, label: str, **look: Any) -> None:
+    """Draws a vertical line with its label above the axes."""
+    axes.axvline(x, color=VERMILION, lw=1.2, zorder=3, **look)
+    transform = axes.get_xaxis_transform()
+    axes.text(x, 1.02, label, color=VERMILION, transform=transform, ha="center", va="bottom")
 
 
 @contextmanager
-def _chart(path: Path) -> Iterator[Axes]:
-    """A picture with one chart; above it there is room for the names of marks."""
-    with picture(path, CHART_IN, width_in=WIDTH_IN, dpi=SHARP_DPI) as figure:
-        yield add_axes(figure, 0.7, 0.5, WIDTH_IN - 0.95, CHART_IN - 0.8)
+def _open_chart(path: Path) -> Iterator[Axes]:
+    """Yields the axes of a picture with one chart, with space for the labels of marks above it."""
+    with narrow_picture(path, CHART_IN) as figure:
+        yield add_axes(figure, 0.7, 0.5, NARROW_WIDTH_IN - 0.95, CHART_IN - 0.8)
 
 
 def compute_brightness(sums: npt.NDArray[np.int64], size: int) -> FloatArray:
-    """(N, 4, 2, 3) sums of views of so many pixels a side -> (N, 4) mean luma of each, from 0 to 255."""
-    found: FloatArray = sums[:, :, 0] / size**2 @ LUMA.astype(np.float64)
-    return found
+    """Returns the mean luma of views, (N, 4) from 0 to 255.
+
+    Args:
+        sums: (N, 4, 2, 3) sums and sums of squares of the pixels by channel.
+        size: Height and width of the views in pixels.
+    """
+    luma: FloatArray = sums[:, :, 0] / size**2 @ LUMA.astype(np.float64)
+    return luma
 
 
 def draw_brightness(path: Path, *, luma: FloatArray, mask: BoolArray, splits: npt.NDArray[Any]) -> None:
-    """Draws how bright the views of each split are.
+    """Draws histograms of the brightness of views by split.
 
     Args:
-        path: The PNG to write.
-        luma: (N, 4) mean of each view, from 0 to 255.
-        mask: (N, 4) which views are used, at least one.
-        splits: (N,) the split of each place.
+        path: PNG file to write.
+        luma: (N, 4) mean luma of each view, from 0 to 255.
+        mask: (N, 4) true for views in use, at least one.
+        splits: (N,) split of each place.
     """
     bins = np.linspace(0.0, 255.0, 35 if mask.sum() >= 2000 else 18)
-    with _chart(path) as axes:
+    with _open_chart(path) as axes:
         for name in ("train", "val", "test"):
             values = luma[splits == name][mask[splits == name]]
             if not len(values):
@@ -219,7 +235,8 @@ def draw_brightness(path: Path, *, luma: FloatArray, mask: BoolArray, splits: np
             if name == "train":
                 axes.stairs(share, bins, fill=True, color=SPLIT_COLOURS[name], alpha=0.3, zorder=2, label=label)
             else:
-                axes.stairs(share, bins, zorder=4, label=label, **_line(name))
+                axes.stairs(share, bins, zorder=4, label=label, **_choose_line(name))
+
         axes.set_xlim(0, 255)
         axes.set_ylim(bottom=0.0)
         axes.set_xlabel("mean brightness of a view: 0 is black, 255 white")
@@ -230,29 +247,32 @@ def draw_brightness(path: Path, *, luma: FloatArray, mask: BoolArray, splits: np
 
 
 def format_kb(kilobytes: float) -> str:
-    """The size of a file for people: 5.57 kB, 74.1 kB, 12,345 kB."""
+    """Returns the size of a file with three digits or more: `5.57 kB`, `74.1 kB`, `12,345 kB`."""
     return f"{kilobytes:,.3g} kB" if kilobytes < 100 else f"{kilobytes:,.0f} kB"
 
 
 def draw_file_sizes(path: Path, *, file_bytes: npt.NDArray[np.int64]) -> None:
-    """Draws how large the image files are.
+    """Draws a histogram of the sizes of image files.
 
     Args:
-        path: The PNG to write.
-        file_bytes: (M,) of each file, all above 0, M at least 1.
+        path: PNG file to write.
+        file_bytes: (M,) positive sizes in bytes, M at least 1.
     """
     kilobytes = np.asarray(file_bytes, dtype=np.float64) / 1000
     median = float(np.median(kilobytes))
     low, high = min(kilobytes.min() / 1.1, median / 2), max(kilobytes.max() * 1.1, median * 2)
     bins = np.geomspace(low, high, 41 if len(kilobytes) >= 1000 else 21)
-    with _chart(path) as axes:
+
+    with _open_chart(path) as axes:
         axes.hist(kilobytes, bins=bins.tolist(), color=SKY, edgecolor="white", lw=0.3, zorder=2)
-        _mark(axes, median, f"median {format_kb(median)}")
+        _add_mark(axes, median, f"median {format_kb(median)}")
+
+        # Enough labels on an axis of few decades.
         axes.set_xscale("log")
         axes.set_xlim(low, high)
-        steps = (
-            (1.0, 1.5, 2.0, 3.0, 5.0, 7.0) if high < 8 * low else (1.0, 2.0, 5.0) if high < 200 * low else (1.0,)
-        )
+        steps: tuple[float, ...] = (1.0,) if high >= 200 * low else (1.0, 2.0, 5.0)
+        if high < 8 * low:
+            steps = (1.0, 1.5, 2.0, 3.0, 5.0, 7.0)
         axes.xaxis.set_major_locator(LogLocator(subs=steps))
         for axis in (axes.xaxis, axes.yaxis):
             axis.set_major_formatter(format_number)

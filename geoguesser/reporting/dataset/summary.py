@@ -1,4 +1,4 @@
-"""What there is to say of a prepared dataset, in words and numbers; terminal and page say the same."""
+"""Summary of a prepared dataset in numbers and sentences, shared by the terminal and the page."""
 
 from __future__ import annotations
 
@@ -12,32 +12,26 @@ import numpy as np
 from geoguesser.data.checks.findings import KINDS, Finding, Findings
 from geoguesser.data.checks.leakage import WITHIN_M
 from geoguesser.data.splits import NAMES, UNUSED
-from geoguesser.reporting.text import format_bytes
-from geoguesser.system.text import format_count
+from geoguesser.system.text import format_bytes, format_count
 
-if TYPE_CHECKING:  # they bring Lightning, which a comparison need not wait for
+# They import Lightning, which takes seconds.
+if TYPE_CHECKING:
     from geoguesser.data.sources.places import PlacesDataModule
     from geoguesser.data.store.writer import Prepared
 
-OF_TABLES = (
-    "bad_row",
-    "duplicate_id",
-    "missing_images",
-    "missing_view",
-    "far_outside",
-)  # before any image is read
+# Kinds of findings of rows and folders, made before any image is read.
+TABLE_KINDS = ("bad_row", "duplicate_id", "missing_images", "missing_view", "far_outside")
 
 
 @dataclass(frozen=True)
 class SplitRow:
-    """One split.
+    """Summary of one split.
 
     Attributes:
-        name: train, val, test or unused.
-        places: How many.
-        median_km: Of the distance to the nearest training place, of training places to another one; None where
-            there is none.
-        within: How many lie within 50, 500 and 5,000 m of one; None with the median.
+        name: `train`, `val`, `test` or `unused`.
+        places: Number of places.
+        median_km: Median distance to the nearest (other) training place; None if there is none.
+        within: Number of places within 50, 500 and 5,000 m of a training place; None if there is none.
     """
 
     name: str
@@ -47,82 +41,86 @@ class SplitRow:
 
 
 @dataclass(frozen=True)
-class PlaceGroup:
-    """All findings of one kind with which the same was done.
+class FindingGroup:
+    """Findings of one kind with the same action.
 
     Attributes:
-        kind: One of `KINDS`.
-        action: error, skip or keep.
-        found: The findings, in the order in which they were found.
+        kind: Kind, a key of `KINDS`.
+        action: `error`, `skip` or `keep`.
+        findings: The findings in their original order.
     """
 
     kind: str
     action: str
-    found: list[Finding]
+    findings: list[Finding]
 
     @property
-    def what(self) -> str:
-        """What the kind means."""
+    def description(self) -> str:
+        """Meaning of the kind."""
         return KINDS[self.kind].what
 
 
 def make_split_rows(prepared: Prepared) -> list[SplitRow]:
-    """The splits that hold places, and what the audit says of them."""
+    """Returns the splits that hold places, with their distances to training places."""
     splits = np.asarray(prepared.table["split"])
     rows: list[SplitRow] = []
+
     for name in (*NAMES, UNUSED):
         places = int((splits == name).sum())
         if not places:
             continue
-        said = prepared.audit.get(name)
-        median = None if said is None else float(said["nearest_training_km"]["p50"])
-        within = None if said is None else [int(said["within_m"][str(metres)]) for metres in WITHIN_M]
+        audit = prepared.audit.get(name)
+        median = None if audit is None else float(audit["nearest_training_km"]["p50"])
+        within = None if audit is None else [int(audit["within_m"][str(metres)]) for metres in WITHIN_M]
         rows.append(SplitRow(name, places, median, within))
     return rows
 
 
-def group_places(findings: Findings) -> list[PlaceGroup]:
-    """Findings by action and kind: what stops first, then what was left out, then what was noted."""
-    groups: list[PlaceGroup] = []
-    for action, those in (("error", findings.fatal), ("skip", findings.skipped), ("keep", findings.kept)):
-        counts = Counter(one.kind for one in those)
+def group_findings(findings: Findings) -> list[FindingGroup]:
+    """Groups findings by action (errors, skipped, kept) and kind, most frequent kinds first."""
+    groups: list[FindingGroup] = []
+    by_action = {"error": findings.fatal, "skip": findings.skipped, "keep": findings.kept}
+
+    for action, recorded in by_action.items():
+        counts = Counter(finding.kind for finding in recorded)
         for kind, _ in sorted(counts.items(), key=lambda pair: (-pair[1], pair[0])):
-            groups.append(PlaceGroup(kind, action, [one for one in those if one.kind == kind]))
+            groups.append(FindingGroup(kind, action, [item for item in recorded if item.kind == kind]))
     return groups
 
 
-def make_title(prepared: Prepared, data: PlacesDataModule) -> str:
-    """The heading: whose places, how many, and whether they are synthetic."""
+def make_dataset_title(prepared: Prepared, data: PlacesDataModule) -> str:
+    """Returns the title: number of places, region, and the label of synthetic data."""
     label = f" ({data.label})" if data.label else ""
     return f"Data report: {format_count(len(prepared.table), 'place')} in {data.region.name}{label}"
 
 
 def list_facts(prepared: Prepared, data: PlacesDataModule, out: Path | None) -> list[tuple[str, str]]:
-    """What to know beside the splits and findings: a name and a sentence or two each."""
+    """Lists facts besides splits and findings, each with a name and a text."""
     return [
         ("Roots", ", ".join(map(str, data.roots))),
-        ("Places", _places(prepared, data.findings)),
-        ("Views", _views(prepared)),
-        ("Split", _split(prepared, data, out)),
-        ("Packed" if out is not None else "Not packed", _packed(prepared, out)),
-        *_pixels(prepared),
+        ("Places", _describe_places(prepared, data.findings)),
+        ("Views", _describe_views(prepared)),
+        ("Split", _describe_split(prepared, data, out)),
+        ("Packed" if out is not None else "Not packed", _describe_packing(prepared, out)),
+        *_describe_pixels(prepared),
     ]
 
 
-def _places(prepared: Prepared, findings: Findings) -> str:
-    seen, kept = len(prepared.seen), len(prepared.table)
+def _describe_places(prepared: Prepared, findings: Findings) -> str:
+    read, used = len(prepared.seen), len(prepared.table)
     text = (
-        f"{seen:,} read, all used." if seen == kept else f"{seen:,} read, {kept:,} used, {seen - kept:,} left out."
+        f"{read:,} read, all used." if read == used else f"{read:,} read, {used:,} used, {read - used:,} left out."
     )
-    before = Counter(one.kind for one in findings.skipped if one.kind in OF_TABLES)
+
+    before = Counter(finding.kind for finding in findings.skipped if finding.kind in TABLE_KINDS)
     if before:
         kinds = ", ".join(f"{count:,} {kind}" for kind, count in sorted(before.items()))
-        rest = "row or folder was" if before.total() == 1 else "rows or folders were"
-        text += f" Before that, {before.total():,} {rest} left out ({kinds})."
+        noun = "row or folder was" if before.total() == 1 else "rows or folders were"
+        text += f" Before that, {before.total():,} {noun} left out ({kinds})."
     return text
 
 
-def _views(prepared: Prepared) -> str:
+def _describe_views(prepared: Prepared) -> str:
     masked = ~prepared.mask
     if not masked.any():
         return f"{prepared.mask.size:,}, four of each place."
@@ -130,58 +128,54 @@ def _views(prepared: Prepared) -> str:
     return f"{int(prepared.mask.sum()):,} used, {int(masked.sum()):,} masked, at {places}."
 
 
-def _split(prepared: Prepared, data: PlacesDataModule, out: Path | None) -> str:
-    text = str(data.split)
+def _describe_split(prepared: Prepared, data: PlacesDataModule, out: Path | None) -> str:
     if out is None:
-        return text
+        return str(data.split)
     if not prepared.recorded:
-        return f"{text}; no place had one before."
-    before = f"{prepared.recorded:,} of {len(prepared.table):,} places"
-    return f"{text}; {before} were split before and keep theirs."
+        return f"{data.split}; the store recorded no split before."
+    return f"{data.split}; {prepared.recorded:,} of {len(prepared.table):,} places keep their recorded split."
 
 
-def _packed(prepared: Prepared, out: Path | None) -> str:
-    seen = len(prepared.seen)
-    sizes = ", ".join(f"{one.name} ({format_bytes(seen * 12 * one.size**2)})" for one in prepared.specs)
+def _describe_packing(prepared: Prepared, out: Path | None) -> str:
+    places = len(prepared.seen)
+    # Four views of three bytes per pixel.
+    sizes = ", ".join(f"{spec.name} ({format_bytes(places * 12 * spec.size**2)})" for spec in prepared.specs)
     if out is None:
-        return f"only looked at; {sizes} would be packed."
+        return f"checked only; {sizes} would be packed."
+
     text = f"{sizes}, in {out}. "
-    if prepared.reused == seen:
+    if prepared.reused == places:
         text += "All places were packed before"
     elif prepared.reused:
-        text += f"{prepared.reused:,} of {seen:,} places were packed before"
+        text += f"{prepared.reused:,} of {places:,} places were packed before"
     else:
         text += "No place was packed before"
-    return text + ("." if prepared.changed else "; the store was the same already, nothing was written.")
+    return text + ("." if prepared.changed else "; the store is up to date, nothing was written.")
 
 
-def _pixels(prepared: Prepared) -> list[tuple[str, str]]:
-    """Mean and std of the training views by size; red, green and blue from 0 to 1."""
-    return [
-        (
-            f"Pixels of {name}",
-            f"mean {_three(stats['mean'])}, std {_three(stats['std'])} (red, green, blue of training views)",
-        )
-        for name, stats in prepared.stats.items()
-    ]
+def _describe_pixels(prepared: Prepared) -> list[tuple[str, str]]:
+    """Lists mean and standard deviation of the training views by size, from 0 to 1."""
+    facts: list[tuple[str, str]] = []
+    for name, stats in prepared.stats.items():
+        mean, std = (" ".join(f"{value:.3f}" for value in stats[key]) for key in ("mean", "std"))
+        facts.append((f"Pixels of {name}", f"mean {mean}, std {std} (red, green, blue of training views)"))
+    return facts
 
 
-def _three(values: list[float]) -> str:
-    return " ".join(f"{value:.3f}" for value in values)
-
-
-def make_size_rows(prepared: Prepared, most: int = 6) -> list[tuple[str, int]]:
-    """The commonest sizes of used views, as found in their files, with their counts; the rest in one row."""
+def make_size_rows(prepared: Prepared, max_rows: int = 6) -> list[tuple[str, int]]:
+    """Returns the most frequent sizes of used views in their files, with counts; the other sizes in one row."""
     views = prepared.facts.views[prepared.mask]
     if not len(views):
         return []
     sizes, counts = np.unique(np.stack((views["width"], views["height"]), axis=1), axis=0, return_counts=True)
     order = np.argsort(-counts, kind="stable")
-    head = order if len(order) <= most + 1 else order[:most]
-    rows = [(f"{sizes[at, 0]} × {sizes[at, 1]}", int(counts[at])) for at in head]
-    rest = order[len(head) :]
-    if len(rest):
-        (low, tall), (high, taller) = sizes[rest].min(axis=0), sizes[rest].max(axis=0)
-        name = f"{len(rest):,} others, {low} to {high} wide, {tall} to {taller} high"
-        rows.append((name, int(counts[rest].sum())))
+
+    # A row for one other size would save nothing.
+    listed = order if len(order) <= max_rows + 1 else order[:max_rows]
+    rows = [(f"{sizes[at, 0]} × {sizes[at, 1]}", int(counts[at])) for at in listed]
+    others = order[len(listed) :]
+    if len(others):
+        (min_width, min_height), (max_width, max_height) = sizes[others].min(axis=0), sizes[others].max(axis=0)
+        name = f"{len(others):,} others, {min_width} to {max_width} wide, {min_height} to {max_height} high"
+        rows.append((name, int(counts[others].sum())))
     return rows

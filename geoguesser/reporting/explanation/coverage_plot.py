@@ -1,4 +1,4 @@
-"""Coverage at every level: how often what is promised to hold the true place does, where nothing was learnt."""
+"""Coverage of cells, sets and radii at every nominal level, on places that were not used for training."""
 
 from __future__ import annotations
 
@@ -11,95 +11,104 @@ from matplotlib.ticker import PercentFormatter
 from geoguesser.arrays import FloatArray, IntArray
 from geoguesser.model import conformal
 from geoguesser.model.uncertainty import HeadOutput, apply_temperature, compute_raw_expected_km
-from geoguesser.reporting.comparison.plots import SHARP_DPI, WIDTH_IN
-from geoguesser.reporting.style import BLUE, GREEN, MUTED, ORANGE, add_axes, picture
+from geoguesser.reporting.style import BLUE, GREEN, MUTED, NARROW_WIDTH_IN, ORANGE, add_axes, narrow_picture
 
-NOMINAL = np.arange(1, 20) / 20  # 5 % to 95 %
+# 5 % to 95 %.
+NOMINAL = np.arange(1, 20) / 20
 MASS, SETS, RADII = "cells by their probability", "sets of cells", "radii"
-LOOKS = {MASS: (BLUE, "-"), SETS: (ORANGE, "--"), RADII: (GREEN, "-.")}
+STYLES = {MASS: (BLUE, "-"), SETS: (ORANGE, "--"), RADII: (GREEN, "-.")}
 
 
 @dataclass(frozen=True)
 class LabelledOutput:
-    """Places whose truth is known.
+    """Head output of places whose true points are known.
 
     Attributes:
-        said: What the head says of them.
-        cell: (N,) their true cells; None for a head without.
-        error_km: (N,) the errors of the answers.
+        output: Output of the head.
+        cell: (N,) true classes; None for a head without cells.
+        error_km: (N,) errors of the predictions.
     """
 
-    said: HeadOutput
+    output: HeadOutput
     cell: IntArray | None
     error_km: FloatArray
 
 
 def compute_coverage(
-    test: LabelledOutput, held_out: LabelledOutput | None, temperature: float | None
+    test: LabelledOutput, calibration: LabelledOutput | None, temperature: float | None
 ) -> dict[str, FloatArray]:
-    """Name -> (19,) how many test places are held at each of the `NOMINAL` levels; NaN where none is promised.
+    """Counts the test places that are covered at each level of `NOMINAL`.
 
-    `cells by their probability`: the most probable cells that together have so much of it. `sets of cells` and
-    `radii`: those that hold so many of the calibration places (model/conformal.py).
+    `cells by their probability` are the most probable cells whose probabilities sum to the level. `sets of cells`
+    and `radii` are conformal: their threshold covers that share of the calibration places (model/conformal.py).
 
     Args:
-        test: The places that are counted.
-        held_out: The calibration places; None where they are no longer there.
-        temperature: Of the probabilities; None where nothing calibrated them.
+        test: Test places.
+        calibration: Calibration places; None if their images are missing.
+        temperature: Temperature of the probabilities; None for an uncalibrated run.
+
+    Returns:
+        Name -> (19,) counts; NaN at levels for which there are too few calibration places.
     """
-    found: dict[str, FloatArray] = {}
-    own = _scores(test, temperature)
-    if own is not None:
-        found[MASS] = np.array([(own < level).sum() for level in NOMINAL], dtype=np.float64)
-    if held_out is None:
-        return found
-    taught = _scores(held_out, temperature)
-    if own is not None and taught is not None:
-        found[SETS] = _held(own, taught)
-    raw, taught_raw = (compute_raw_expected_km(one.said, _warm(one, temperature)) for one in (test, held_out))
-    found[RADII] = _held(test.error_km / raw, held_out.error_km / taught_raw)
-    return found
+    covered: dict[str, FloatArray] = {}
+    test_scores = _compute_scores(test, temperature)
+    if test_scores is not None:
+        covered[MASS] = np.array([(test_scores < level).sum() for level in NOMINAL], dtype=np.float64)
+    if calibration is None:
+        return covered
+
+    calibration_scores = _compute_scores(calibration, temperature)
+    if test_scores is not None and calibration_scores is not None:
+        covered[SETS] = _count_covered(test_scores, calibration_scores)
+
+    # The score of a radius is the error relative to the uncalibrated expected error.
+    ratios = []
+    for places in (test, calibration):
+        used_temperature = None if places.output.logits is None else temperature or 1.0
+        ratios.append(places.error_km / compute_raw_expected_km(places.output, used_temperature))
+    covered[RADII] = _count_covered(*ratios)
+    return covered
 
 
-def _warm(places: LabelledOutput, temperature: float | None) -> float | None:
-    return None if places.said.logits is None else temperature or 1.0
-
-
-def _scores(places: LabelledOutput, temperature: float | None) -> FloatArray | None:
-    """(N,) the mass of all cells that are more probable than the true one."""
-    if places.said.logits is None or places.cell is None:
+def _compute_scores(places: LabelledOutput, temperature: float | None) -> FloatArray | None:
+    """Returns the total probability of all cells that are more probable than the true cell, (N,)."""
+    if places.output.logits is None or places.cell is None:
         return None
-    scores = conformal.compute_mass_scores(apply_temperature(places.said.logits, temperature or 1.0))
+    scores = conformal.compute_mass_scores(apply_temperature(places.output.logits, temperature or 1.0))
     return scores[np.arange(len(scores)), places.cell]
 
 
-def _held(scores: FloatArray, taught: FloatArray) -> FloatArray:
-    most = np.array([conformal.compute_quantile(taught, float(level)) for level in NOMINAL])
-    return np.where(np.isfinite(most), (scores[None] <= most[:, None]).sum(axis=1), np.nan)
+def _count_covered(scores: FloatArray, calibration_scores: FloatArray) -> FloatArray:
+    """Counts scores up to the conformal threshold of each nominal level; NaN for an infinite threshold."""
+    thresholds = np.array([conformal.compute_quantile(calibration_scores, float(level)) for level in NOMINAL])
+    return np.where(np.isfinite(thresholds), (scores[None] <= thresholds[:, None]).sum(axis=1), np.nan)
 
 
-def draw_coverage(path: Path, *, held: dict[str, FloatArray], places: int) -> None:
-    """Draws the share that is held against the share that is promised, with Wilson's 95 % intervals.
+def draw_coverage(path: Path, *, covered: dict[str, FloatArray], places: int) -> None:
+    """Draws the covered share of test places against the nominal level, with Wilson's 95 % intervals.
 
     Args:
-        path: The PNG to write.
-        held: As `coverage` gives it.
-        places: How many test places there are.
+        path: PNG file to write.
+        covered: Result of `compute_coverage`.
+        places: Number of test places.
     """
-    with picture(path, 4.3, width_in=WIDTH_IN, dpi=SHARP_DPI) as figure:
-        axes = add_axes(figure, 0.65, 0.55, WIDTH_IN - 0.85, 3.6)
-        axes.plot((0, 1), (0, 1), color=MUTED, lw=1.0, ls=(0, (5, 2)), label="as promised")
-        for name, counts in held.items():
-            there = np.isfinite(counts)
-            ends = [conformal.compute_interval_95(int(count), places) for count in counts[there]]
-            low, high = np.array(ends).reshape(-1, 2).T
-            colour, dash = LOOKS[name]
-            axes.fill_between(NOMINAL[there], low, high, color=colour, alpha=0.13, lw=0)
-            axes.plot(NOMINAL[there], counts[there] / places, color=colour, ls=dash, marker="o", ms=3, label=name)
+    with narrow_picture(path, 4.3) as figure:
+        axes = add_axes(figure, 0.65, 0.55, NARROW_WIDTH_IN - 0.85, 3.6)
+        axes.plot((0, 1), (0, 1), color=MUTED, lw=1.0, ls=(0, (5, 2)), label="nominal")
+
+        for name, counts in covered.items():
+            finite = np.isfinite(counts)
+            limits = [conformal.compute_interval_95(int(count), places) for count in counts[finite]]
+            low, high = np.array(limits).reshape(-1, 2).T
+            colour, dash = STYLES[name]
+            axes.fill_between(NOMINAL[finite], low, high, color=colour, alpha=0.13, lw=0)
+            share = counts[finite] / places
+            axes.plot(NOMINAL[finite], share, color=colour, ls=dash, marker="o", ms=3, label=name)
+
         axes.set_xlim(0, 1)
         axes.set_ylim(0, 1.01)
         for axis in (axes.xaxis, axes.yaxis):
             axis.set_major_formatter(PercentFormatter(1.0, decimals=0))
-        axes.set_xlabel("promised")
-        axes.set_ylabel("share of test places held")
+        axes.set_xlabel("nominal level")
+        axes.set_ylabel("share of test places covered")
         axes.legend(loc="upper left")

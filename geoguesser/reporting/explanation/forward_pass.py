@@ -1,7 +1,4 @@
-"""A trained network looks at places of its run again: features, answers, posteriors, from the images of the run.
-
-Which places, and whether their images are still there, is said by what it returns. Nothing here draws.
-"""
+"""Forward pass of a trained network over places of its run, from the images of the run."""
 
 from __future__ import annotations
 
@@ -22,72 +19,75 @@ from geoguesser.runs.run_images import Source, load_pixels
 
 @dataclass(frozen=True)
 class ForwardPass:
-    """What the network makes of N places.
+    """Features, head output and predictions of N places.
 
     Attributes:
-        at: (N,) which of the places asked for these are, ascending.
-        features: (N, 4, D) of their views, zeros for absent ones.
-        mask: (N, 4) bool, true where there is a view.
-        said: What the head says of them.
-        answers: The same, completed by the run's calibration.
+        rows: (N,) indices of the places in the requested list, ascending; places without images are absent.
+        features: (N, 4, D) features of the views, zeros for absent views.
+        mask: (N, 4) bool, true for views present.
+        output: Output of the head.
+        predictions: The output completed by the run's calibration.
     """
 
-    at: IntArray
+    rows: IntArray
     features: Tensor
     mask: Tensor
-    said: HeadOutput
-    answers: Predictions
+    output: HeadOutput
+    predictions: Predictions
 
 
 def run_forward_pass(
-    locator: Predictor, uuids: Sequence[str], sources: Sequence[Source], *, what: str, batch_size: int = 16
+    predictor: Predictor, uuids: Sequence[str], sources: Sequence[Source], *, desc: str, batch_size: int = 16
 ) -> ForwardPass | None:
     """Reads the views of places and runs the network over them.
 
     Args:
-        locator: The trained network.
-        uuids: The places' ids.
-        sources: Where their views may lie.
-        what: For the progress bar.
-        batch_size: Places at once.
+        predictor: Trained network.
+        uuids: Ids of the places.
+        sources: Folders and stores that may hold the images.
+        desc: Text of the progress bar.
+        batch_size: Number of places per batch.
 
     Returns:
-        None where no view of any of them is there.
+        The forward pass; None if no image of any place is found.
     """
-    at: list[int] = []
+    rows: list[int] = []
     features: list[Tensor] = []
     masks: list[Tensor] = []
     if not sources:
         return None
-    with tqdm(total=len(uuids), desc=what, unit=" places", disable=None) as bar:
+
+    with tqdm(total=len(uuids), desc=desc, unit=" places", disable=None) as bar:
         for start in range(0, len(uuids), batch_size):
-            some = [load_pixels(uuid, sources, locator.image) for uuid in uuids[start : start + batch_size]]
-            there = [number for number, one in enumerate(some) if one is not None]
-            if there:
-                at += [start + number for number in there]
-                found, mask = embed_views(locator, [one for one in some if one is not None])
-                features.append(found)
+            batch = uuids[start : start + batch_size]
+            pixels = [load_pixels(uuid, sources, predictor.image) for uuid in batch]
+            rows += [start + offset for offset, views in enumerate(pixels) if views is not None]
+            present = [views for views in pixels if views is not None]
+            if present:
+                batch_features, mask = embed_views(predictor, present)
+                features.append(batch_features)
                 masks.append(mask)
-            bar.update(len(some))
-    if not at:
+            bar.update(len(batch))
+
+    if not rows:
         return None
-    return forward_pass(locator, np.array(at), torch.cat(features), torch.cat(masks))
+    return decode_features(predictor, np.array(rows), torch.cat(features), torch.cat(masks))
 
 
 @torch.no_grad()
-def embed_views(locator: Predictor, places: Sequence[tuple[ByteArray, BoolArray]]) -> tuple[Tensor, Tensor]:
-    """(B, 4, D) features and (B, 4) mask of places as `load_pixels` gives them, on the CPU."""
-    device = next(locator.network.parameters()).device
+def embed_views(predictor: Predictor, places: Sequence[tuple[ByteArray, BoolArray]]) -> tuple[Tensor, Tensor]:
+    """Returns features (B, 4, D) and mask (B, 4) of places given by `load_pixels`, on the CPU."""
+    device = next(predictor.network.parameters()).device
     images, mask = (torch.from_numpy(np.stack(part)) for part in zip(*places, strict=True))
-    features = locator.network.embed(images.to(device), mask.to(device))
+    features = predictor.network.embed(images.to(device), mask.to(device))
     return features.float().cpu(), mask
 
 
 @torch.no_grad()
-def forward_pass(locator: Predictor, at: IntArray, features: Tensor, mask: Tensor) -> ForwardPass:
-    """Completes features by what the head makes of them."""
-    network = locator.network
+def decode_features(predictor: Predictor, rows: IntArray, features: Tensor, mask: Tensor) -> ForwardPass:
+    """Completes features by the output of the head and the predictions."""
+    network = predictor.network
     device = next(network.parameters()).device
-    said = decode_output(network.head, network.from_features(features.to(device), mask.to(device)))
-    answers = calibrate(said, locator.region, network.head.grid, locator.uncertainty)
-    return ForwardPass(at, features, mask, said, answers)
+    output = decode_output(network.head, network.from_features(features.to(device), mask.to(device)))
+    predictions = calibrate(output, predictor.region, network.head.grid, predictor.uncertainty)
+    return ForwardPass(rows, features, mask, output, predictions)

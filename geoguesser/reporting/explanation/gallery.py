@@ -1,11 +1,12 @@
-"""All pictures of a report, drawn into the run's folder one after the other; and what is missing, and why."""
+"""Gallery of a report: plans the pictures that a run has data for, then draws them one after the other."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,275 +15,314 @@ from tqdm import tqdm
 from geoguesser.arrays import FloatArray
 from geoguesser.errors import CheckpointError
 from geoguesser.model import attribution
-from geoguesser.model.attribution import Activation
-from geoguesser.reporting import maps
-from geoguesser.reporting.explanation import maps as explain_maps
-from geoguesser.reporting.explanation import place_plots as explain_places
 from geoguesser.reporting.explanation.coverage_plot import compute_coverage, draw_coverage
 from geoguesser.reporting.explanation.headings_plot import compute_heading_errors, draw_headings
+from geoguesser.reporting.explanation.maps import compute_confusion, compute_fields, draw_confusion, draw_fields
 from geoguesser.reporting.explanation.network_plot import draw_filters, draw_network, list_parts
-from geoguesser.reporting.explanation.subject import GONE, Subject, make_labelled_output
-from geoguesser.reporting.explanation.text import BARS, BARS_SHORT, MOVED, WORDS, ReportText, describe_confusion
-from geoguesser.reporting.run import uncertainty_plots as sureness_plots
-from geoguesser.reporting.style import format_km, shorten
+from geoguesser.reporting.explanation.place_plots import (
+    draw_activation,
+    draw_extremes,
+    draw_posterior,
+    draw_quadruplet,
+)
+from geoguesser.reporting.explanation.subject import IMAGES_MISSING, Subject, make_labelled_output
+from geoguesser.reporting.explanation.text import (
+    BARS_CAPTION,
+    BARS_LEGEND,
+    MOVED_CAPTION,
+    PICTURE_TEXTS,
+    PictureText,
+    describe_confusion,
+)
+from geoguesser.reporting.maps import draw_arrows
+from geoguesser.reporting.run.uncertainty_plots import draw_abstention, draw_budget, draw_calibration
 from geoguesser.runs.run_images import load_pixels
+from geoguesser.system.text import format_km, shorten
 
-EXTREMES = 3  # of the best, and of the worst
-OWN = ("posterior_*.png", "activation_*.png")  # of an earlier report with more examples
+# Number of best places, and of worst places, in one picture.
+EXTREMES = 3
+# Files of an earlier report, which may have had more examples.
+NUMBERED_FILES = ("posterior_*.png", "activation_*.png")
 
 Draw = Callable[[Path], None]
 
 
 @dataclass(frozen=True)
-class DrawnPicture:
-    """One picture.
+class Picture:
+    """Picture of a report.
 
     Attributes:
-        file: The PNG.
-        part: The part of the page where it stands.
-        words: What it is, and how to read it.
-        photos: Whether it holds photographs, which are smaller as JPEG.
+        file: PNG file.
+        section: Section of the page, a key of `SECTIONS`.
+        text: Title and caption.
+        draw: Function that draws the file.
+        photos: Whether it contains photographs, which are smaller as JPEG.
         wide: Whether it is made for a wide screen.
+        keep: Whether an existing file stays, because the run drew the same picture.
     """
 
     file: Path
-    part: str
-    words: ReportText
+    section: str
+    text: PictureText
+    draw: Draw
     photos: bool = False
     wide: bool = False
+    keep: bool = False
 
 
 @dataclass
 class Gallery:
-    """What was drawn and what was not.
+    """Pictures of a report.
 
     Attributes:
-        drawn: The pictures, in order.
-        missing: What is missing -> why.
+        pictures: Pictures in the order of the page.
+        missing: Missing pictures -> reason.
     """
 
-    drawn: list[DrawnPicture] = field(default_factory=list)
+    pictures: list[Picture] = field(default_factory=list)
     missing: dict[str, str] = field(default_factory=dict)
 
 
 def draw_gallery(subject: Subject, folder: Path, *, title: str, neighbours: bool) -> Gallery:
-    """Draws all pictures that the run has something for.
+    """Draws all pictures that the run has data for.
 
     Args:
         subject: The run and its places.
-        folder: Where to; pictures that the run drew itself stay as they are.
-        title: Of those that it did not.
-        neighbours: Whether cells that touch count as confused.
+        folder: Folder of the pictures; pictures that the run drew stay unchanged.
+        title: Title of pictures of the run that are not there yet.
+        neighbours: Whether predictions of a touching cell count as confusion.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    for pattern in OWN:
+    for pattern in NUMBERED_FILES:
         for old in folder.glob(pattern):
             old.unlink()
-    gallery = Gallery()
-    plan = list(_Plan(subject, gallery, title, neighbours).all())
-    with tqdm(plan, desc="drawing", unit=" pictures", disable=None) as bar:
-        for drawn, draw, kept in bar:
-            path = folder / drawn.file
-            if not (kept and path.is_file()):
-                draw(path)
-            gallery.drawn.append(DrawnPicture(path, drawn.part, drawn.words, drawn.photos, drawn.wide))
-    return gallery
+
+    planner = _Planner(subject, folder, title=title)
+    planner.plan_places()
+    planner.plan_errors(neighbours=neighbours)
+    planner.plan_uncertainty()
+    planner.plan_attribution()
+    planner.plan_network()
+
+    for picture in tqdm(planner.gallery.pictures, desc="drawing", unit=" pictures", disable=None):
+        if not (picture.keep and picture.file.is_file()):
+            picture.draw(picture.file)
+    return planner.gallery
 
 
-Planned = tuple[DrawnPicture, Draw, bool]  # the picture, how it is drawn, whether one that is there is kept
+class _Planner:
+    """Collects the pictures of a gallery, section by section, and the reasons for missing pictures."""
 
+    def __init__(self, subject: Subject, folder: Path, *, title: str) -> None:
+        self.subject, self.folder, self.title = subject, folder, title
+        self.gallery = Gallery()
+        self.missing = self.gallery.missing
 
-class _Plan:
-    """Which pictures a run has something for."""
+    def add(
+        self,
+        name: str,
+        section: str,
+        draw: Draw,
+        *,
+        file: str = "",
+        text: PictureText | None = None,
+        **flags: bool,
+    ) -> None:
+        """Adds a picture; file and text are those of its name if not given."""
+        path = self.folder / f"{file or name}.png"
+        self.gallery.pictures.append(Picture(path, section, text or PICTURE_TEXTS[name], draw, **flags))
 
-    def __init__(self, subject: Subject, gallery: Gallery, title: str, neighbours: bool) -> None:
-        self.subject, self.missing, self.title, self.neighbours = subject, gallery.missing, title, neighbours
-        self.result = subject.run.result
+    def add_run_picture(self, name: str, section: str, draw: Callable[..., None], **values: Any) -> None:
+        """Adds a picture that the run may have drawn already."""
+        self.add(name, section, partial(draw, title=self.title, **values), wide=True, keep=True)
 
-    def all(self) -> Iterator[Planned]:
-        yield from self._places()
-        yield from self._errors()
-        yield from self._sureness()
-        yield from self._looking()
-        yield from self._network()
+    def make_place_text(self, name: str, row: int) -> PictureText:
+        """Returns the text of a picture with the id and the error of the place in its title."""
+        text, uuid = PICTURE_TEXTS[name], str(self.subject.table["uuid"].iloc[row])
+        error_km = float(self.subject.error_km[row])
+        return text._replace(title=f"{text.title}: {shorten(uuid, 40)}, {format_km(error_km)} off")
 
-    def _one(
-        self, name: str, part: str, draw: Draw, *, file: str = "", words: ReportText | None = None, **more: bool
-    ) -> Planned:
-        kept = more.pop("kept", False)
-        drawn = DrawnPicture(Path(f"{file or name}.png"), part, words or WORDS[name], **more)
-        return drawn, draw, kept
-
-    def _places(self) -> Iterator[Planned]:
+    def plan_places(self) -> None:
+        """Plans the best and worst places, posteriors of examples, and one place with its views."""
         subject = self.subject
-        if subject.looked is None:
-            self.missing["views, posteriors and activation maps"] = GONE
-        elif len(subject.looked.at) < len(subject.table):
-            lost = len(subject.table) - len(subject.looked.at)
-            self.missing["views of some places"] = (
-                f"The images of {lost:,} of {len(subject.table):,} are not there."
-            )
-        yield self._one("extremes", "places", self._draw_extremes, photos=True)
+        if subject.forward is None:
+            self.missing["views, posteriors and activation maps"] = IMAGES_MISSING
+        elif len(subject.forward.rows) < len(subject.table):
+            lost, places = len(subject.table) - len(subject.forward.rows), len(subject.table)
+            self.missing["views of some places"] = f"The images of {lost:,} of {places:,} places are missing."
+
+        self.add("extremes", "places", partial(_draw_extremes, subject), photos=True)
         for number, row in enumerate(subject.examples, start=1):
-            if row in subject.seats:
-                draw, file = partial(self._draw_posterior, row=row), f"posterior_{number}"
-                words = self._of("answer" if subject.grid is None else "posterior", row)
-                yield self._one("posterior", "places", draw, file=file, words=words, photos=True)
+            if row in subject.positions:
+                text = self.make_place_text("prediction" if subject.grid is None else "posterior", row)
+                draw = partial(_draw_posterior, subject, row)
+                self.add("posterior", "places", draw, file=f"posterior_{number}", text=text, photos=True)
         if subject.grid is None:
             self.missing["posteriors, confusion, activation maps"] = (
-                "The head has no cells: it answers with a point alone."
+                "The head has no cells: it predicts a point only."
             )
-        shown = next((row for row in subject.examples[len(subject.examples) // 2 :] if row in subject.seats), None)
-        if shown is not None:
-            yield self._one("quadruplet", "places", partial(self._draw_quadruplet, row=shown), photos=True)
 
-    def _of(self, name: str, row: int) -> ReportText:
-        words, sight = WORDS[name], self.subject.sight(row)
-        return words._replace(title=f"{words.title}: {shorten(sight.name, 40)}, {format_km(sight.error_km)} off")
+        # A place with a middling error, if its images are present.
+        middle = [row for row in subject.examples[len(subject.examples) // 2 :] if row in subject.positions]
+        if middle:
+            draw = partial(_draw_quadruplet, subject, middle[0])
+            self.add("quadruplet", "places", draw, photos=True)
 
-    def _draw_extremes(self, path: Path) -> None:
-        subject, count = self.subject, len(self.subject.table)
-        best = min(EXTREMES, -(-count // 2))
-        worst = min(EXTREMES, count - best)
-        groups = [("Best", [subject.sight(row) for row in range(best)])]
-        if worst:
-            groups.append(("Worst", [subject.sight(count - 1 - row) for row in range(worst)]))
-        explain_places.draw_extremes(path, region=subject.region, groups=groups)
+    def plan_errors(self, *, neighbours: bool) -> None:
+        """Plans the maps of errors and of confused cells, and the error budget."""
+        subject, region, table = self.subject, self.subject.region, self.subject.run.predictions
+        error_km = table["error_km"].to_numpy(dtype=np.float64)
+        true_deg = table[["true_latitude", "true_longitude"]].to_numpy(dtype=np.float64)
+        predicted_deg = table[["latitude", "longitude"]].to_numpy(dtype=np.float64)
 
-    def _draw_posterior(self, path: Path, row: int) -> None:
-        subject = self.subject
-        assert subject.looked is not None
-        posterior = subject.looked.answers.posterior
-        own = None if posterior is None else posterior[subject.seats[row]]
-        explain_places.draw_posterior(
-            path, region=subject.region, grid=subject.grid, posterior=own, sight=subject.sight(row)
-        )
+        points = {"true_deg": true_deg, "predicted_deg": predicted_deg, "error_km": error_km}
+        self.add_run_picture("arrows", "errors", draw_arrows, region=region, **points)
+        if subject.run.result.get("budget"):
+            self.add_run_picture("budget", "errors", draw_budget, budget=subject.run.result["budget"])
 
-    def _draw_quadruplet(self, path: Path, row: int) -> None:
-        explain_places.draw_quadruplet(path, region=self.subject.region, sight=self.subject.sight(row))
-
-    def _errors(self) -> Iterator[Planned]:
-        subject, region, predictions = self.subject, self.subject.region, self.subject.run.predictions
-        error_km = predictions["error_km"].to_numpy(dtype=np.float64)
-        true_deg = predictions[["true_latitude", "true_longitude"]].to_numpy(dtype=np.float64)
-        answers_deg = predictions[["latitude", "longitude"]].to_numpy(dtype=np.float64)
-        draw: Draw = partial(
-            maps.draw_arrows,
-            region=region,
-            true_deg=true_deg,
-            predicted_deg=answers_deg,
-            error_km=error_km,
-            title=self.title,
-        )
-        yield self._one("arrows", "errors", draw, wide=True, kept=True)
-        if self.result.get("budget"):
-            draw = partial(sureness_plots.draw_budget, budget=self.result["budget"], title=self.title)
-            yield self._one("budget", "errors", draw, wide=True, kept=True)
-        fields = explain_maps.compute_fields(region, true_deg, error_km)
+        fields = compute_fields(region, true_deg, error_km)
         if len(fields.ids):
-            yield self._one("fields", "errors", partial(explain_maps.draw_fields, region=region, fields=fields))
-        answered = subject.answered()
-        if subject.grid is not None and answered is None:
-            self.missing["confusion"] = GONE
-        elif subject.grid is not None and answered is not None:
-            rows, cells = answered
-            own = subject.grid.assign(subject.true_deg[rows])
-            found = explain_maps.compute_confusion(subject.grid, own, cells, neighbours=self.neighbours)
-            if len(found.pairs):
-                draw = partial(explain_maps.draw_confusion, region=region, grid=subject.grid, confusion=found)
-                yield self._one("confusion", "errors", draw, words=describe_confusion(found))
+            self.add("fields", "errors", partial(draw_fields, region=region, fields=fields))
 
-    def _sureness(self) -> Iterator[Planned]:
-        subject, known = self.subject, self.result.get("uncertainty") or {}
-        if known.get("calibration_places"):
-            draw = partial(sureness_plots.draw_calibration, uncertainty=known, title=self.title)
-            yield self._one("calibration", "sureness", draw, wide=True, kept=True)
-        else:
-            why = known.get("reason") or "The run has no calibration places."
-            self.missing["calibration and abstention"] = str(why)
-        if known.get("abstention"):
-            draw = partial(sureness_plots.draw_abstention, abstention=known["abstention"], title=self.title)
-            yield self._one("abstention", "sureness", draw, wide=True, kept=True)
-        if subject.looked is None:
-            self.missing["coverage at every level"] = GONE
-            return
-        test = make_labelled_output(subject.looked, subject.true_deg[subject.looked.at], subject.grid)
-        calibration = subject.locator.uncertainty
-        held = compute_coverage(test, subject.held_out, None if calibration is None else calibration.temperature)
-        if subject.held_out is None and calibration is not None:
-            self.missing["coverage of sets and radii at every level"] = "No image of a calibration place is there."
-        if held:
-            draw = partial(draw_coverage, held=held, places=len(subject.looked.at))
-            yield self._one("coverage", "sureness", draw)
-
-    def _looking(self) -> Iterator[Planned]:
-        subject = self.subject
-        if subject.looked is None or subject.left_out is None:
-            return
-        seats = subject.looked.at
-        found = compute_heading_errors(subject.left_out, subject.true_deg[seats], subject.error_km[seats])
-        if np.isfinite(found["moved_km"][0]).any():
-            yield self._one("headings", "looking", partial(draw_headings, found=found))
         if subject.grid is None:
             return
+        predicted = subject.get_predicted_cells()
+        if predicted is None:
+            self.missing["confusion"] = IMAGES_MISSING
+            return
+        rows, predicted_cell = predicted
+        true_cell = subject.grid.assign(subject.true_deg[rows])
+        confusion = compute_confusion(subject.grid, true_cell, predicted_cell, neighbours=neighbours)
+        if len(confusion.pairs):
+            draw = partial(draw_confusion, region=region, grid=subject.grid, confusion=confusion)
+            self.add("confusion", "errors", draw, text=describe_confusion(confusion))
+
+    def plan_uncertainty(self) -> None:
+        """Plans calibration, abstention and coverage."""
+        subject, uncertainty = self.subject, self.subject.run.result.get("uncertainty") or {}
+        if uncertainty.get("calibration_places"):
+            self.add_run_picture("calibration", "sureness", draw_calibration, uncertainty=uncertainty)
+        else:
+            reason = uncertainty.get("reason") or "The run has no calibration places."
+            self.missing["calibration and abstention"] = str(reason)
+        if uncertainty.get("abstention"):
+            self.add_run_picture("abstention", "sureness", draw_abstention, abstention=uncertainty["abstention"])
+
+        if subject.forward is None:
+            self.missing["coverage at every level"] = IMAGES_MISSING
+            return
+        fitted = subject.predictor.uncertainty
+        if subject.calibration is None and fitted is not None:
+            self.missing["coverage of sets and radii at every level"] = (
+                "The images of the calibration places are missing."
+            )
+        test = make_labelled_output(subject.forward, subject.true_deg[subject.forward.rows], subject.grid)
+        covered = compute_coverage(test, subject.calibration, None if fitted is None else fitted.temperature)
+        if covered:
+            draw = partial(draw_coverage, covered=covered, places=len(subject.forward.rows))
+            self.add("coverage", "sureness", draw)
+
+    def plan_attribution(self) -> None:
+        """Plans the effect of headings, and the activation maps of the examples."""
+        subject = self.subject
+        if subject.forward is None or subject.left_out is None:
+            return
+        rows = subject.forward.rows
+        effects = compute_heading_errors(subject.left_out, subject.true_deg[rows], subject.error_km[rows])
+        if np.isfinite(effects["moved_km"][0]).any():
+            self.add("headings", "looking", partial(draw_headings, effects=effects))
+
+        if subject.grid is None:
+            return
+        bars = BARS_CAPTION[subject.predictor.network.fusion.linear]
         for number, row in enumerate(subject.examples, start=1):
-            if row not in subject.seats:
+            if row not in subject.positions:
                 continue
             try:
-                own = self._activation(row)
+                activation = _compute_activation(subject, row)
+            # Some backbones have no feature map.
             except CheckpointError as error:
                 self.missing["class-activation maps"] = str(error)
                 return
-            words = self._of(own.method, row)
-            bars = BARS[subject.locator.network.fusion.linear]
-            words = words._replace(caption=" ".join((words.caption, bars, MOVED)))
-            draw = partial(self._draw_activation, row=row, found=own)
-            yield self._one("activation", "looking", draw, file=f"activation_{number}", words=words, photos=True)
+            text = self.make_place_text(activation.method, row)
+            text = text._replace(caption=f"{text.caption} {bars} {MOVED_CAPTION}")
+            draw = partial(_draw_activation, subject, row, activation)
+            self.add("activation", "looking", draw, file=f"activation_{number}", text=text, photos=True)
 
-    def _activation(self, row: int) -> Activation:
-        subject = self.subject
-        pixels = load_pixels(str(subject.table["uuid"].iloc[row]), subject.sources, subject.locator.image)
-        assert pixels is not None
-        images, mask = (subject.on_device(torch.from_numpy(one)) for one in pixels)
-        return attribution.compute_activation(subject.locator.network, images, mask)
+    def plan_network(self) -> None:
+        """Plans the diagram of the network and the filters of its first layer."""
+        network = self.subject.predictor.network
+        parts = list_parts(network, self.subject.predictor.image.size)
+        self.add("network", "network", partial(draw_network, parts=parts))
 
-    def _draw_activation(self, path: Path, row: int, found: Activation) -> None:
-        subject, seat = self.subject, self.subject.seats[row]
-        assert subject.left_out is not None
-        explain_places.draw_activation(
-            path,
-            sight=subject.sight(row),
-            maps=found.maps.cpu().double().numpy(),
-            method=found.method,
-            share=self._share(seat, found.cell),
-            moved_km=subject.left_out.moved_km[seat].cpu().numpy(),
-            bars=BARS_SHORT[subject.locator.network.fusion.linear],
-        )
-
-    def _share(self, seat: int, cell: int) -> FloatArray:
-        """(4,) what each view adds to the cell's score; where fusion is not linear, what it loses without it."""
-        subject = self.subject
-        assert subject.looked is not None
-        assert subject.left_out is not None
-        features, mask = subject.looked.features[[seat]], subject.looked.mask[[seat]]
-        values = attribution.compute_view_shares(
-            subject.locator.network,
-            subject.on_device(features),
-            subject.on_device(mask),
-            subject.on_device(torch.tensor([cell])),
-        )
-        if values is None and subject.left_out.lost is not None:
-            values = subject.left_out.lost[[seat]]
-        assert values is not None
-        found = values[0].cpu().double().numpy()
-        return np.where(mask[0].numpy(), found, np.nan)
-
-    def _network(self) -> Iterator[Planned]:
-        network = self.subject.locator.network
-        parts = list_parts(network, self.subject.locator.image.size)
-        yield self._one("network", "network", partial(draw_network, parts=parts))
         filters = attribution.get_first_filters(network)
         if filters is None:
-            self.missing["filters of the first layer"] = "The backbone has no convolution that sees the pixels."
+            self.missing["filters of the first layer"] = "The backbone has no convolution of the pixels."
         else:
-            yield self._one("filters", "network", partial(draw_filters, weights=filters.cpu().numpy()))
+            self.add("filters", "network", partial(draw_filters, weights=filters.cpu().numpy()))
+
+
+def _draw_extremes(subject: Subject, path: Path) -> None:
+    count = len(subject.table)
+    best = min(EXTREMES, -(-count // 2))
+    worst = min(EXTREMES, count - best)
+    groups = [("Best", [subject.load_place(row) for row in range(best)])]
+    if worst:
+        groups.append(("Worst", [subject.load_place(count - 1 - row) for row in range(worst)]))
+    draw_extremes(path, region=subject.region, groups=groups)
+
+
+def _draw_posterior(subject: Subject, row: int, path: Path) -> None:
+    assert subject.forward is not None
+    posterior = subject.forward.predictions.posterior
+    if posterior is not None:
+        posterior = posterior[subject.positions[row]]
+    place = subject.load_place(row)
+    draw_posterior(path, region=subject.region, grid=subject.grid, posterior=posterior, place=place)
+
+
+def _draw_quadruplet(subject: Subject, row: int, path: Path) -> None:
+    draw_quadruplet(path, region=subject.region, place=subject.load_place(row))
+
+
+def _compute_activation(subject: Subject, row: int) -> attribution.Activation:
+    """Computes the activation map of a place, whose images must be present."""
+    pixels = load_pixels(str(subject.table["uuid"].iloc[row]), subject.sources, subject.predictor.image)
+    assert pixels is not None
+    images, mask = (subject.to_device(torch.from_numpy(values)) for values in pixels)
+    return attribution.compute_activation(subject.predictor.network, images, mask)
+
+
+def _draw_activation(subject: Subject, row: int, activation: attribution.Activation, path: Path) -> None:
+    assert subject.left_out is not None
+    position = subject.positions[row]
+    draw_activation(
+        path,
+        place=subject.load_place(row),
+        maps=activation.maps.cpu().double().numpy(),
+        method=activation.method,
+        share=_compute_shares(subject, position, activation.cell),
+        moved_km=subject.left_out.moved_km[position].cpu().numpy(),
+        bars=BARS_LEGEND[subject.predictor.network.fusion.linear],
+    )
+
+
+def _compute_shares(subject: Subject, position: int, cell: int) -> FloatArray:
+    """Returns the contributions of four views to a cell's score, (4,), NaN for absent views.
+
+    If the fusion is not linear, contributions are not defined: then the losses of the score without each view.
+    """
+    assert subject.forward is not None
+    assert subject.left_out is not None
+    mask = subject.forward.mask[[position]]
+    values = attribution.compute_view_shares(
+        subject.predictor.network,
+        subject.to_device(subject.forward.features[[position]]),
+        subject.to_device(mask),
+        subject.to_device(torch.tensor([cell])),
+    )
+    if values is None and subject.left_out.lost is not None:
+        values = subject.left_out.lost[[position]]
+
+    assert values is not None
+    return np.where(mask[0].numpy(), values[0].cpu().double().numpy(), np.nan)

@@ -1,4 +1,4 @@
-"""Which headings matter: what leaving each view out does to the answers and errors of all places looked at."""
+"""Effect of each heading: changes of predictions and errors if its view is left out."""
 
 from __future__ import annotations
 
@@ -11,67 +11,75 @@ from geoguesser.arrays import FloatArray
 from geoguesser.evaluation.intervals import MIN_PLACES_FOR_MEAN
 from geoguesser.geo.distance import haversine_km
 from geoguesser.model.attribution import LeaveOneOut
-from geoguesser.reporting.comparison.plots import SHARP_DPI, WIDTH_IN
-from geoguesser.reporting.style import BLUE, GREEN, MUTED, VERMILION, add_axes, picture
+from geoguesser.reporting.style import BLUE, GREEN, MUTED, VERMILION, add_axes, narrow_picture
 
 NAMES = ("north", "east", "south", "west")
-Z_95 = 1.96  # of a mean of many
+# 97.5 % quantile of the normal distribution.
+Z_95 = 1.96
 
 
 def compute_heading_errors(
     left_out: LeaveOneOut, true_deg: FloatArray, error_km: FloatArray
 ) -> dict[str, FloatArray]:
-    """What leaving out each view does.
+    """Computes the effect of leaving out the view of each heading.
 
     Args:
-        left_out: Of N places.
-        true_deg: (N, 2) where they are.
-        error_km: (N,) their errors with all views.
+        left_out: Predictions of N places without each view.
+        true_deg: (N, 2) true points in degrees.
+        error_km: (N,) errors with all views.
 
     Returns:
-        (2, 4) each, mean and half of its 95 % interval by heading: `moved_km`, how far the answer moves, and
-        `worse_km`, by how much the error grows. NaN for a heading that no place has beside another; of fewer
-        than 40 places the half is NaN, for their interval would not hold what it says.
+        `moved_km`, the distance by which predictions move, and `worse_km`, the increase of the error: (2, 4) each,
+        mean and half width of its 95 % interval by heading. NaN for a heading that no place has together with
+        another. The half width is NaN for fewer than 40 places, whose interval would be too narrow.
     """
     coords = left_out.coords_deg.cpu().numpy()
-    worse = haversine_km(coords, true_deg[:, None]) - error_km[:, None]
-    return {"moved_km": _means(left_out.moved_km.cpu().numpy()), "worse_km": _means(worse)}
+    worse_km = haversine_km(coords, true_deg[:, None]) - error_km[:, None]
+    return {"moved_km": _compute_means(left_out.moved_km.cpu().numpy()), "worse_km": _compute_means(worse_km)}
 
 
-def _means(values: FloatArray) -> FloatArray:
-    there = np.isfinite(values)
-    counts = there.sum(axis=0)
-    filled = np.where(there, values, 0.0)
+def _compute_means(values: FloatArray) -> FloatArray:
+    """Returns the means of the columns and the half widths of their 95 % intervals, (2, 4), ignoring NaN."""
+    finite = np.isfinite(values)
+    counts = finite.sum(axis=0)
+
+    # Not nanmean and nanstd, which warn of empty columns.
     with np.errstate(invalid="ignore", divide="ignore"):
-        mean = filled.sum(axis=0) / counts
-        spread = np.sqrt((np.where(there, values - mean, 0.0) ** 2).sum(axis=0) / (counts - 1))
-        half = np.where(counts < MIN_PLACES_FOR_MEAN, np.nan, Z_95 * spread / np.sqrt(counts))
-        return np.stack((mean, half))
+        mean = np.where(finite, values, 0.0).sum(axis=0) / counts
+        std = np.sqrt((np.where(finite, values - mean, 0.0) ** 2).sum(axis=0) / (counts - 1))
+        half = np.where(counts < MIN_PLACES_FOR_MEAN, np.nan, Z_95 * std / np.sqrt(counts))
+    return np.stack((mean, half))
 
 
-def draw_headings(path: Path, *, found: dict[str, FloatArray]) -> None:
-    """Draws both, with 95 % intervals.
+def draw_headings(path: Path, *, effects: dict[str, FloatArray]) -> None:
+    """Draws moves and increases of the error with their 95 % intervals.
 
     Args:
-        path: The PNG to write.
-        found: As `compute_heading_errors` gives it.
+        path: PNG file to write.
+        effects: Result of `compute_heading_errors`.
     """
-    with picture(path, 2.7, width_in=WIDTH_IN, dpi=SHARP_DPI) as figure:
-        for left, name, title in (
-            (0.1, "moved_km", "Answer moves by, in km"),
-            (2.6, "worse_km", "Error grows by, in km"),
-        ):
-            _draw(add_axes(figure, left + 0.35, 0.35, 1.95, 2.0), found[name], title, signed=name == "worse_km")
+    with narrow_picture(path, 2.7) as figure:
+        left, right = (add_axes(figure, x, 0.35, 1.95, 2.0) for x in (0.45, 2.95))
+        _draw_bars(left, effects["moved_km"], "Prediction moves by, in km", signed=False)
+        _draw_bars(right, effects["worse_km"], "Error grows by, in km", signed=True)
 
 
-def _draw(axes: Axes, found: FloatArray, title: str, *, signed: bool) -> None:
-    mean, half = found
-    there = np.isfinite(mean)
-    at = np.arange(4)[there]
-    colours = [BLUE if not signed else VERMILION if one > 0 else GREEN for one in mean[there]]
-    axes.bar(at, mean[there], width=0.6, color=colours)
-    known = np.isfinite(half)
-    axes.errorbar(np.arange(4)[known], mean[known], yerr=half[known], fmt="none", ecolor=MUTED, lw=1.0, capsize=3)
+def _draw_bars(axes: Axes, values: FloatArray, title: str, *, signed: bool) -> None:
+    mean, half = values
+    known = np.flatnonzero(np.isfinite(mean))
+    colours = [BLUE if not signed else VERMILION if value > 0 else GREEN for value in mean[known]]
+    axes.bar(known, mean[known], width=0.6, color=colours)
+    with_interval = np.flatnonzero(np.isfinite(half))
+    axes.errorbar(
+        with_interval,
+        mean[with_interval],
+        yerr=half[with_interval],
+        fmt="none",
+        ecolor=MUTED,
+        lw=1.0,
+        capsize=3,
+    )
+
     axes.axhline(0.0, color=MUTED, lw=0.8)
     axes.set_xticks(range(4), NAMES, fontsize=8)
     axes.set_xlim(-0.6, 3.6)

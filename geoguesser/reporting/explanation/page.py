@@ -1,4 +1,4 @@
-"""Page of a run: report.html, from the template explain.html; pictures come from reporting/explain_pictures.py."""
+"""Page that explains a run: report.html, from the template explain.html."""
 
 from __future__ import annotations
 
@@ -9,17 +9,18 @@ from typing import Any
 from PIL import Image
 
 from geoguesser.reporting import web_map
-from geoguesser.reporting.explanation.gallery import DrawnPicture, Gallery
+from geoguesser.reporting.explanation.gallery import Gallery, Picture
 from geoguesser.reporting.explanation.subject import Subject
-from geoguesser.reporting.explanation.text import PARTS
+from geoguesser.reporting.explanation.text import SECTIONS
 from geoguesser.reporting.html import read_source, render_html, to_data_uri
-from geoguesser.reporting.text import join_words
 from geoguesser.runs.config_keys import redact_config
+from geoguesser.system.text import join_words
 
 PHOTO_QUALITY = 84
 SHOWN_PARTS = ("data", "region", "split", "image", "backbone", "fusion", "head", "grid", "loss", "decoder",
                "finetune", "augment", "optimizer", "schedule")  # fmt: skip
-DRIFT_KM = 0.1  # rounding on another device moves an answer by less
+# Rounding on another device moves predictions by less.
+DRIFT_KM = 0.1
 
 
 def render_explanation(
@@ -29,17 +30,16 @@ def render_explanation(
 
     Args:
         subject: The run and its places.
-        gallery: The pictures, and the reasons for missing ones.
-        data: Values of the map, from `explain_data.data_of`.
-        title: Heading of the page.
-        label: Kind of data, for data that are not real places.
+        gallery: Pictures, and reasons for missing ones.
+        data: Values of the map, from `make_map_data`.
+        title: Title of the page.
+        label: Label of data that are not real places; else empty.
     """
     script, style = web_map.load_leaflet()
     drift_km = subject.drift_km
-    pictures: dict[str, list[dict[str, Any]]] = {
-        part: [_picture(drawn) for drawn in gallery.drawn if drawn.part == part] for part in PARTS
-    }
-    pictures = {part: drawings for part, drawings in pictures.items() if drawings}
+    pictures: dict[str, list[dict[str, Any]]] = {}
+    for picture in gallery.pictures:
+        pictures.setdefault(picture.section, []).append(_encode_picture(picture))
     config = redact_config(subject.run.config)
 
     return render_html(
@@ -47,7 +47,7 @@ def render_explanation(
         scripts=(script, read_source("sorting.js"), read_source("explain.js")),
         styles=(style, read_source("explain.css")),
         title=title,
-        headings=PARTS,
+        headings=SECTIONS,
         synthetic=label.startswith("synthetic"),
         drift_km=drift_km if drift_km is not None and drift_km > DRIFT_KM else None,
         result=subject.run.result,
@@ -65,31 +65,31 @@ def render_explanation(
 
 
 def _describe_shown(places: list[dict[str, Any]]) -> str:
-    """Lists what the map shows of a chosen place; empty if nothing."""
+    """Lists what the map shows for a chosen place; empty if it shows no more than the points."""
     texts = {
-        "cells": "its posterior (the darker a cell, the more probable)",
-        "radii": "its 50 % (whole) and 90 % circles (dashed)",
+        "cells": "its posterior (darker cells are more probable)",
+        "radii": "its 50 % circle (solid) and 90 % circle (dashed)",
         "views": "its views",
     }
     shown = [text for name, text in texts.items() if any(place.get(name) for place in places)]
     return join_words(shown)
 
 
-def _picture(drawn: DrawnPicture) -> dict[str, Any]:
-    data = drawn.file.read_bytes()
-    source = to_data_uri(to_jpeg(data) if drawn.photos else data)
-    return {"words": drawn.words, "wide": drawn.wide, "source": source}
+def _encode_picture(picture: Picture) -> dict[str, Any]:
+    data = picture.file.read_bytes()
+    source = to_data_uri(to_jpeg(data) if picture.photos else data)
+    return {"text": picture.text, "wide": picture.wide, "source": source}
 
 
 def to_jpeg(png: bytes) -> bytes:
-    """A picture with photographs as JPEG: a fifth of its size."""
+    """Converts a picture with photographs to JPEG, which takes a fifth of the size."""
     stream = io.BytesIO()
     Image.open(io.BytesIO(png)).convert("RGB").save(stream, "JPEG", quality=PHOTO_QUALITY, optimize=True)
     return stream.getvalue()
 
 
 def shorten_value(node: Mapping[str, Any]) -> str:
-    """A node of the config in a line: its target's last name, and its plain values."""
+    """Returns a node of the config in one line: the class name of its target, and its plain values."""
     target = str(node.get("_target_", "")).removesuffix(".fit").rsplit(".", 1)[-1]
     values = [
         f"{key}={value}"

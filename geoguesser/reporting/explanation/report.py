@@ -1,4 +1,4 @@
-"""A report from its parts: pictures, values for the map, the page."""
+"""Report that explains a run: pictures, values of the map, and the page."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from geoguesser.runs.run_images import find_label
 from geoguesser.system.files import write_text
 
 
-def make_title(subject: Subject, label: str) -> str:
-    """As the run's own pictures: region, data, name."""
+def make_report_title(subject: Subject, label: str) -> str:
+    """Returns the title that the run's own pictures have: region, data, name."""
     name = str(subject.run.config.get("name") or subject.run.name)
     return ", ".join(part for part in (subject.region.name, label, name) if part)
 
@@ -23,12 +23,12 @@ def write_report(subject: Subject, out: Path, *, thumbnails: int, neighbours: bo
 
     Args:
         subject: The run and its places.
-        out: The page.
-        thumbnails: Of how many places views are embedded.
-        neighbours: Whether cells that touch count as confused.
+        out: File of the page.
+        thumbnails: Number of places whose views are embedded.
+        neighbours: Whether predictions of a touching cell count as confusion.
     """
     label = find_label(subject.run.config)
-    title = make_title(subject, label)
+    title = make_report_title(subject, label)
     gallery = draw_gallery(subject, subject.run.folder / "pictures", title=title, neighbours=neighbours)
     data = make_map_data(subject, thumbnails=thumbnails)
     write_text(out, render_explanation(subject, gallery, data, title=title, label=label))

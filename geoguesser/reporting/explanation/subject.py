@@ -1,4 +1,8 @@
-"""What a report is about: a run, the test places that are looked at again, and what the network makes of them."""
+"""Subject of a report: a run, its test places, and a second forward pass of its network over them.
+
+`load_subject` chooses the places and runs the network. `Subject` holds the result; what only some pictures need is
+computed when it is first used.
+"""
 
 from __future__ import annotations
 
@@ -26,9 +30,11 @@ from geoguesser.reporting.maps import pick_by_rank
 from geoguesser.runs.run_folder import Run
 from geoguesser.runs.run_images import Source, find_sources, load_arrays
 
-TOGETHER = 256  # places decoded at once
-SHOWN_PX = 320  # of a view in a picture
-GONE = "The images of the run are no longer where its config says."
+# Number of places per batch of the leave-one-out predictions.
+BATCH_SIZE = 256
+# Height and width of a view in a picture.
+VIEW_PX = 320
+IMAGES_MISSING = "The images of the run are no longer in the folders that its config names."
 
 
 @dataclass(frozen=True)
@@ -37,167 +43,187 @@ class Subject:
 
     Attributes:
         run: The run.
-        locator: Its network.
-        table: The rows of predictions_test.csv that are looked at, by ascending error.
-        sources: Where images may lie.
-        looked: What the network makes of the places of `table`; None where no image is there.
-        held_out: Of the calibration places likewise, with their truth; None where there are none.
-        examples: The rows of `table` that pictures of single places show.
+        predictor: Its network.
+        table: Chosen rows of predictions_test.csv, by ascending error.
+        sources: Folders and stores that hold the run's images.
+        forward: Forward pass over the places of `table`; None if no image is found.
+        calibration: Head output of the calibration places; None if there are none.
+        examples: Rows of `table` that pictures of single places show.
     """
 
     run: Run
-    locator: Predictor
+    predictor: Predictor
     table: pd.DataFrame
     sources: list[Source]
-    looked: ForwardPass | None
-    held_out: LabelledOutput | None
+    forward: ForwardPass | None
+    calibration: LabelledOutput | None
     examples: list[int]
-    _arrays: dict[int, list[ByteArray | None] | None] = field(default_factory=dict, repr=False)
+    _views: dict[int, list[ByteArray | None] | None] = field(default_factory=dict, repr=False)
 
     @property
     def region(self) -> Region:
-        """The land."""
-        return self.locator.region
+        """Region of the run."""
+        return self.predictor.region
 
     @property
     def grid(self) -> Grid | None:
-        """The cells; None for a head without."""
-        return self.locator.network.head.grid
+        """Fitted grid; None for a head without cells."""
+        return self.predictor.network.head.grid
+
+    # The recorded results of the run, of all rows of `table`.
 
     @cached_property
     def true_deg(self) -> FloatArray:
-        """(N, 2) where the places are."""
+        """True points, (N, 2) in degrees."""
         return self.table[["true_latitude", "true_longitude"]].to_numpy(dtype=np.float64)
 
     @cached_property
-    def answers_deg(self) -> FloatArray:
-        """(N, 2) where the run put them."""
+    def predicted_deg(self) -> FloatArray:
+        """Points that the run predicted, (N, 2) in degrees."""
         return self.table[["latitude", "longitude"]].to_numpy(dtype=np.float64)
 
     @cached_property
     def error_km(self) -> FloatArray:
-        """(N,) the run's errors, ascending."""
+        """Errors of the run, (N,) ascending."""
         return self.table["error_km"].to_numpy(dtype=np.float64)
 
-    @cached_property
-    def seats(self) -> dict[int, int]:
-        """Row of `table` -> where it stands in `looked`."""
-        return {} if self.looked is None else {int(row): seat for seat, row in enumerate(self.looked.at)}
+    # The results of the second forward pass, of the rows whose images are present.
 
     @cached_property
-    def left_out(self) -> LeaveOneOut | None:
-        """What changes without each view, of the places in `looked`."""
-        if self.looked is None:
-            return None
-        features, mask = self.on_device(self.looked.features), self.on_device(self.looked.mask)
-        pairs = zip(torch.split(features, TOGETHER), torch.split(mask, TOGETHER), strict=True)
-        parts = [attribution.leave_one_out(self.locator.network, *pair) for pair in pairs]
-        lost = [one.lost for one in parts if one.lost is not None]
-        return LeaveOneOut(
-            torch.cat([one.moved_km for one in parts]),
-            torch.cat([one.coords_deg for one in parts]),
-            torch.cat(lost) if lost else None,
-        )
-
-    def on_device(self, values: Tensor) -> Tensor:
-        """A tensor where the network lies."""
-        return values.to(next(self.locator.network.parameters()).device)
+    def positions(self) -> dict[int, int]:
+        """Row of `table` -> its position in `forward`; empty without images."""
+        return {} if self.forward is None else {int(row): at for at, row in enumerate(self.forward.rows)}
 
     @cached_property
     def drift_km(self) -> float | None:
-        """How far, at most, the network's answers now are from those of the run; None where it did not look."""
-        if self.looked is None:
+        """Largest distance between predictions of the forward pass and of the run; None without images."""
+        if self.forward is None:
             return None
-        return float(haversine_km(self.looked.answers.coords_deg, self.answers_deg[self.looked.at]).max())
+        now_deg = self.forward.predictions.coords_deg
+        return float(haversine_km(now_deg, self.predicted_deg[self.forward.rows]).max())
 
-    def answered(self) -> tuple[IntArray, IntArray] | None:
-        """Rows of `table` and the most probable cell of each; from the run's own table where images are gone."""
+    @cached_property
+    def left_out(self) -> LeaveOneOut | None:
+        """Predictions without each view, for the places of `forward`; None without images."""
+        if self.forward is None:
+            return None
+        features = torch.split(self.to_device(self.forward.features), BATCH_SIZE)
+        masks = torch.split(self.to_device(self.forward.mask), BATCH_SIZE)
+        network = self.predictor.network
+        parts = [attribution.leave_one_out(network, *pair) for pair in zip(features, masks, strict=True)]
+
+        lost = [part.lost for part in parts if part.lost is not None]
+        return LeaveOneOut(
+            torch.cat([part.moved_km for part in parts]),
+            torch.cat([part.coords_deg for part in parts]),
+            torch.cat(lost) if lost else None,
+        )
+
+    def get_predicted_cells(self) -> tuple[IntArray, IntArray] | None:
+        """Returns rows of `table` with their most probable classes, as recorded by the run if images are missing.
+
+        Returns:
+            Rows and classes, (M,) each; None for a head without cells and for runs that recorded none.
+        """
         if self.grid is None:
             return None
-        if self.looked is not None and self.looked.said.logits is not None:
-            return self.looked.at, self.looked.said.logits.argmax(axis=1)
+        if self.forward is not None and self.forward.output.logits is not None:
+            return self.forward.rows, self.forward.output.logits.argmax(axis=1)
         if "cell" in self.table:
             return np.arange(len(self.table)), self.table["cell"].to_numpy(dtype=np.int64)
         return None
 
-    def sight(self, row: int) -> PlaceImages:
-        """A place as pictures show it."""
-        if row not in self._arrays:
-            fit = self.locator.image.fit
-            self._arrays[row] = load_arrays(self.table["uuid"].iloc[row], self.sources, SHOWN_PX, fit)
+    def load_place(self, row: int) -> PlaceImages:
+        """Returns a place with its views for pictures; views are read once."""
+        uuid = str(self.table["uuid"].iloc[row])
+        if row not in self._views:
+            self._views[row] = load_arrays(uuid, self.sources, VIEW_PX, self.predictor.image.fit)
         return PlaceImages(
-            name=str(self.table["uuid"].iloc[row]),
+            name=uuid,
             true_deg=self.true_deg[row],
-            answer_deg=self.answers_deg[row],
+            predicted_deg=self.predicted_deg[row],
             error_km=float(self.error_km[row]),
-            views=self._arrays[row],
+            views=self._views[row],
         )
+
+    def to_device(self, values: Tensor) -> Tensor:
+        """Moves a tensor to the network's device."""
+        return values.to(next(self.predictor.network.parameters()).device)
 
 
 def load_subject(
-    run: Run, locator: Predictor, *, most: int, examples: int, places: Sequence[str] | None
+    run: Run, predictor: Predictor, *, max_places: int, examples: int, places: Sequence[str] | None
 ) -> Subject:
-    """Chooses places and lets the network look at them.
+    """Chooses places of a run and runs its network over them.
 
     Args:
         run: The run.
-        locator: Its network.
-        most: How many places at most; they are chosen evenly by rank of error.
-        examples: How many places single pictures show: some of the best, the middle and the worst.
-        places: Ids of these places instead.
+        predictor: Its network.
+        max_places: Number of places at most; they are chosen evenly by rank of error.
+        examples: Number of places in pictures of single places: a third each of the best, middle and worst.
+        places: Ids of the places in pictures of single places, instead of `examples`; None to choose.
 
     Raises:
-        ConfigError: `places` names one that the run did not test.
-        DataError: The run tested no place.
+        ConfigError: `places` names a place that is no test place of the run.
+        DataError: The run has no test places.
     """
     if not len(run.predictions):
         raise DataError.at(f"{run.name}/predictions_test.csv", "must hold a place")
+
+    # Named places are always in the table, besides those chosen by rank.
     by_error = run.predictions.sort_values("error_km", kind="stable").reset_index(drop=True)
-    asked = _rows_of(places or (), by_error)
-    rows = np.union1d(pick_by_rank(by_error["error_km"].to_numpy(), most), asked)
+    named = _find_rows(places or (), by_error)
+    rows = np.union1d(pick_by_rank(by_error["error_km"].to_numpy(), max_places), named)
     table = by_error.iloc[rows].reset_index(drop=True)
-    chosen = np.searchsorted(rows, asked).tolist() if places else divide_in_thirds(len(table), examples)
+    chosen = np.searchsorted(rows, named).tolist() if places else divide_in_thirds(len(table), examples)
+
     sources = find_sources([run.config])
-    looked = run_forward_pass(locator, table["uuid"].tolist(), sources, what="looking at test places")
-    held_out = None if looked is None else _held_out(run, locator, sources, most)
-    return Subject(run, locator, table, sources, looked, held_out, chosen)
+    forward = run_forward_pass(predictor, table["uuid"].tolist(), sources, desc="looking at test places")
+    calibration = None if forward is None else _load_calibration(run, predictor, sources, max_places)
+    return Subject(run, predictor, table, sources, forward, calibration, chosen)
 
 
-def divide_in_thirds(count: int, wanted: int) -> list[int]:
-    """Numbers from 0 to count - 1: a third from the start, a third from the middle, a third from the end."""
-    wanted = min(count, wanted)
-    first, last = -(-wanted // 3), wanted // 3
-    middle = wanted - first - last
+def divide_in_thirds(count: int, max_rows: int) -> list[int]:
+    """Picks up to `max_rows` numbers from 0 to count - 1: a third each from the start, the middle and the end."""
+    picked = min(count, max_rows)
+    first, last = -(-picked // 3), picked // 3
+    middle = picked - first - last
     start = max(first, min((count - middle) // 2, count - last - middle))
     return [*range(first), *range(start, start + middle), *range(count - last, count)]
 
 
-def _rows_of(places: Sequence[str], table: pd.DataFrame) -> IntArray:
-    found = pd.Index(table["uuid"]).get_indexer(pd.Index([str(one) for one in places]))
-    if (found < 0).any():
-        missing = str(places[int(np.argmin(found))])
+def _find_rows(places: Sequence[str], table: pd.DataFrame) -> IntArray:
+    rows = pd.Index(table["uuid"]).get_indexer(pd.Index([str(place) for place in places]))
+    if (rows < 0).any():
         raise ConfigError.at(
-            "places", "must name test places of the run, as in its predictions_test.csv", found=missing
+            "places",
+            "must name test places of the run, as in its predictions_test.csv",
+            found=str(places[int(np.argmin(rows))]),
         )
-    return np.asarray(found, dtype=np.int64)
+    return np.asarray(rows, dtype=np.int64)
 
 
-def _held_out(run: Run, locator: Predictor, sources: list[Source], most: int) -> LabelledOutput | None:
-    """Calibration places, `most` at most, as the network sees them; None where there is none."""
+def _load_calibration(
+    run: Run, predictor: Predictor, sources: list[Source], max_places: int
+) -> LabelledOutput | None:
+    """Runs the network over the run's calibration places; None if there are none or their images are missing."""
     file = run.folder / "places.csv"
-    if locator.uncertainty is None or not file.is_file():
+    if predictor.uncertainty is None or not file.is_file():
         return None
     table = pd.read_csv(file, dtype={"uuid": str}, keep_default_na=False)
-    own = table[table["calibration"].astype(str) == "True"] if "calibration" in table else table.iloc[:0]
-    own = own.iloc[:most]
-    found = run_forward_pass(locator, own["uuid"].tolist(), sources, what="looking at calibration places")
-    if found is None:
+    if "calibration" not in table:
         return None
-    true_deg = own[["latitude", "longitude"]].to_numpy(dtype=np.float64)[found.at]
-    return make_labelled_output(found, true_deg, locator.network.head.grid)
+    table = table[table["calibration"].astype(str) == "True"].iloc[:max_places]
+
+    uuids = table["uuid"].tolist()
+    forward = run_forward_pass(predictor, uuids, sources, desc="looking at calibration places")
+    if forward is None:
+        return None
+    true_deg = table[["latitude", "longitude"]].to_numpy(dtype=np.float64)[forward.rows]
+    return make_labelled_output(forward, true_deg, predictor.network.head.grid)
 
 
-def make_labelled_output(looked: ForwardPass, true_deg: FloatArray, grid: Grid | None) -> LabelledOutput:
-    """What is said of places, with their truth, (N, 2)."""
+def make_labelled_output(forward: ForwardPass, true_deg: FloatArray, grid: Grid | None) -> LabelledOutput:
+    """Returns the head output of a forward pass with the true points, (N, 2) in degrees."""
     cell = None if grid is None else grid.assign(true_deg)
-    return LabelledOutput(looked.said, cell, haversine_km(looked.said.answers_deg, true_deg))
+    return LabelledOutput(forward.output, cell, haversine_km(forward.output.answers_deg, true_deg))

@@ -1,4 +1,4 @@
-"""What a report says of its pictures: a name, and a sentence on how to read each. docs/report.md says more."""
+"""Titles and captions of the pictures that explain a run. docs/report.md has longer explanations."""
 
 from __future__ import annotations
 
@@ -7,113 +7,119 @@ from typing import NamedTuple
 from geoguesser.reporting.explanation.maps import MAX_ARCS, Confusion
 
 
-class ReportText(NamedTuple):
-    """A picture's name and how to read it."""
+class PictureText(NamedTuple):
+    """Title and caption of a picture."""
 
     title: str
     caption: str
 
 
-PARTS = {  # anchor -> heading
+# Anchor of each section of the page -> its heading.
+SECTIONS = {
     "map": "Test places",
-    "places": "Best, worst, and in between",
+    "places": "Best, middle and worst places",
     "errors": "Where the errors are",
-    "sureness": "How sure, and how rightly",
+    "sureness": "Uncertainty and its calibration",
     "looking": "What the network looks at",
     "network": "The network",
     "missing": "What is missing",
     "config": "Configuration",
 }
 
-WORDS = {
-    "extremes": ReportText(
+PICTURE_TEXTS = {
+    "extremes": PictureText(
         "Best and worst places",
-        "Each row is a place: its four views, and where it is (star) and where the model puts it (cross).",
+        "Each row is a place: four views, and a map with the true point (star) and the predicted point (cross).",
     ),
-    "posterior": ReportText(
+    "posterior": PictureText(
         "Posterior",
-        "The darker a cell, the more probable; star: where the place is, cross: the answer. "
-        "An answer between two dark cells is a compromise of both.",
+        "Darker cells are more probable. The star is the true point, the cross the predicted point. "
+        "A prediction between two dark cells is a compromise between them.",
     ),
-    "answer": ReportText(
-        "Place and answer",
-        "Above the four views; star: where the place is, cross: the answer. The head has no cells, so there is no "
-        "posterior.",
+    "prediction": PictureText(
+        "Place and prediction",
+        "Below the four views, the star is the true point and the cross the predicted point. The head has no "
+        "cells, so there is no posterior.",
     ),
-    "quadruplet": ReportText(
+    "quadruplet": PictureText(
         "A place and its four views",
-        "Each view stands on the side that it looks to; the star is where they were taken.",
+        "Each view is on the side of its heading. The star is the point where the views were taken.",
     ),
-    "arrows": ReportText("True to predicted", "Each arrow goes from a test place to its predicted point."),
-    "fields": ReportText(
+    "arrows": PictureText("True to predicted", "Each arrow points from a test place to its predicted point."),
+    "fields": PictureText(
         "Error by part of the land",
-        "Mean error of the test places in each square, and in brackets how many these are; a square of one or two "
-        "says little.",
+        "Mean error of the test places in each square, with their number in brackets. Means of one or two places "
+        "are not reliable.",
     ),
-    "budget": ReportText(
+    "budget": PictureText(
         "Error budget",
-        "What each group of places adds to the mean error: long bars are where there is most to gain.",
+        "Contribution of each group of places to the mean error. Long bars show where most can be gained.",
     ),
-    "confusion": ReportText(
-        "Cells taken for others",
-        "Each arrow goes from a true cell to the one that was answered instead; the wider, the more often.",
+    "confusion": PictureText(
+        "Confused cells",
+        "Each arrow points from a true cell to the cell predicted instead; wider arrows are more frequent.",
     ),
-    "calibration": ReportText(
+    "calibration": PictureText(
         "Calibration",
-        "Left: on the dashed line, cells called 60 % probable are right in 60 of 100 cases. Right: how often sets "
-        "and radii hold the true place.",
+        "Left: on the dashed line, cells with a probability of 60 % are right in 60 of 100 cases. Right: share of "
+        "test places whose true point lies in the set of cells or within the radius.",
     ),
-    "coverage": ReportText(
+    "coverage": PictureText(
         "Coverage at every level",
-        "On the dashed line, what is promised to hold the place in so many of 100 cases does. Shades are 95 % "
-        "intervals. Cells come whole, so below the share of right first cells a set holds more than promised.",
+        "On the dashed line, the share of test places that are covered equals the nominal level. Bands are 95 % "
+        "intervals. A set contains complete cells, so that at low levels it covers more than the nominal level.",
     ),
-    "abstention": ReportText(
+    "abstention": PictureText(
         "Abstention",
-        "The error of the places that still get an answer, when those of largest expected error get none: the "
-        "lower to the right, the better the model knows where it errs.",
+        "Error of the remaining places if those with the largest expected error are refused. A curve that falls "
+        "to the right shows that expected errors are informative.",
     ),
-    "headings": ReportText(
-        "What each heading contributes",
-        "Left: how far answers move when the view to that side is left out. Right: by how much the error grows "
-        "(below zero: without it answers are better). Lines are 95 % intervals of the mean, where there are 40 "
-        "places or more.",
+    "headings": PictureText(
+        "Contribution of each heading",
+        "Left: distance by which predictions move if the view of that heading is left out. Right: increase of the "
+        "error (below zero, predictions are better without the view). Lines are 95 % intervals of the mean, drawn "
+        "for at least 40 places.",
     ),
-    "CAM": ReportText(
+    "CAM": PictureText(
         "Class activation",
-        "Red parts of a view speak for the answered cell, blue ones against it, measured against the average "
-        "view; a view's colours sum to its bar, what it adds to the cell's score.",
+        "Red parts of a view support the predicted cell, blue parts oppose it, relative to the average view. The "
+        "activation of a view sums to its bar, its contribution to the score of the cell.",
     ),
-    "Grad-CAM": ReportText(
+    "Grad-CAM": PictureText(
         "Class activation (Grad-CAM)",
-        "Dark parts of a view speak for the answered cell, to first order: this network's last map is not simply "
-        "averaged and weighed. A view without colour has nothing that does.",
+        "Dark parts of a view support the predicted cell, to first order, because this network does not average "
+        "and weight its last feature map. A view without colour has no such part.",
     ),
-    "network": ReportText(
-        "From views to an answer",
-        "From top to bottom, with the parameters of each part and the shape of what leaves it.",
+    "network": PictureText(
+        "From views to a prediction",
+        "From top to bottom: parts of the network with their parameter counts and the shapes of their outputs.",
     ),
-    "filters": ReportText(
+    "filters": PictureText(
         "Filters of the first layer",
-        "Each square is a filter as the colours that it answers to; grey is a weight of zero, all on one scale.",
+        "Each square is a filter, drawn as the colours it responds to. Grey is a weight of zero; the scale is the "
+        "same for all filters.",
     ),
 }  # fmt: skip
 
-BARS = {  # whether the fusion is linear -> what the bars below an activation are
-    True: "Bars: what each view adds to the cell's score against the average view.",
-    False: "Bars: what the cell's score loses without that view, for what it adds cannot be told apart.",
+# Whether the fusion is linear -> meaning of the bars below an activation, in the caption and in the picture.
+BARS_CAPTION = {
+    True: "Bars: contribution of each view to the score of the cell, relative to the average view.",
+    False: "Bars: loss of the cell's score without the view; contributions cannot be separated for this network.",
 }
-BARS_SHORT = {True: "what each view adds to the cell's score", False: "what the cell's score loses without it"}
-MOVED = "Kilometres: how far the answer moves without that view."
+BARS_LEGEND = {
+    True: "contribution of each view to the cell's score",
+    False: "loss of the cell's score without the view",
+}
+MOVED_CAPTION = "Kilometres: distance by which the predicted point moves without the view."
 
 
-def describe_confusion(found: Confusion) -> ReportText:
-    """The words of the confusion's picture, with its counts."""
-    words, drawn = WORDS["confusion"], min(MAX_ARCS, len(found.pairs))
-    near = int(found.counts[found.near].sum())
+def describe_confusion(confusion: Confusion) -> PictureText:
+    """Returns title and caption of the picture of a confusion, with its counts."""
+    text = PICTURE_TEXTS["confusion"]
+    drawn, near = min(MAX_ARCS, len(confusion.pairs)), int(confusion.counts[confusion.near].sum())
+    touching = f", {near:,} of them one that touches the true cell" if near else ""
     counts = (
-        f"{found.wrong:,} of {found.places:,} places got another cell"
-        + (f", {near:,} of these one that touches" if near else "")
-        + f"; the {drawn:,} most frequent of {len(found.pairs):,} pairs are drawn."
+        f"{confusion.wrong:,} of {confusion.places:,} places got a wrong cell{touching}; "
+        f"the {drawn:,} most frequent of {len(confusion.pairs):,} pairs are drawn."
     )
-    return words._replace(caption=f"{words.caption} {counts}")
+    return text._replace(caption=f"{text.caption} {counts}")

@@ -1,4 +1,4 @@
-"""dry_run=true: counts, parameters, memory and time of a run, without training anything."""
+"""Dry run: counts, parameters, memory and time of a training run, without training."""
 
 from __future__ import annotations
 
@@ -16,42 +16,47 @@ from geoguesser.reporting.run.result import count_places
 from geoguesser.training.finetuning import Finetuning
 
 TRIAL_PLACES = 8
-HEAD_STEP_S = 0.006  # of a step on cached features, a rough guess for two cores: Lightning's loop included
+# Time of a training step on cached features on two cores, including Lightning's loop; a rough estimate.
+HEAD_STEP_S = 0.006
 
 
-def print_estimate(
+def print_dry_run(
     network: GeoNetwork, data: PlacesData, finetuning: Finetuning, trainer: dict[str, Any]
 ) -> dict[str, Any]:
-    """Prints and returns what a run would be.
+    """Prints and returns the size and the estimated time of a run.
 
-    Times are for this machine's CPU, from one forward (and backward) of eight places of noise.
+    Times are those of this machine's CPU, measured by one forward and backward pass over eight places of noise.
 
     Args:
-        network: The network, which stays as it is.
-        data: Its table is read; no image is.
-        finetuning: Says whether views are embedded once.
-        trainer: The trainer's config.
+        network: The network, which is not changed.
+        data: The places; no image is read.
+        finetuning: Fine-tuning of the run, which decides whether views are embedded once.
+        trainer: Config of the trainer.
     """
     counts = count_places(data)
     cached = finetuning.embeds_once(data.augment)
-    forward, both = _seconds_per_place(network, data.image.size, learns=not cached)
     epochs = int(trainer["max_epochs"])
+    forward_s, step_s = _measure_seconds_per_place(network, data.image.size, trains=not cached)
+    seconds = epochs * (counts["train"] * step_s + counts["val"] * forward_s) + counts["test"] * forward_s
     if cached:
         steps = -(-counts["train"] // data.feature_batch_size)
-        seconds = counts["places"] * forward + epochs * steps * HEAD_STEP_S
-    else:
-        seconds = epochs * (counts["train"] * both + counts["val"] * forward) + counts["test"] * forward
-    learnt = sum(parameter.numel() for parameter in network.parameters())
+        seconds = counts["places"] * forward_s + epochs * steps * HEAD_STEP_S
+
+    total = sum(parameter.numel() for parameter in network.parameters())
     head = sum(p.numel() for name, p in network.named_parameters() if not name.startswith("backbone."))
+    # Four bytes per weight; trained weights also have a gradient and Adam's two moments.
+    weights = total * 4 + (head if cached else total) * 12
+    # Four views of three bytes per pixel.
     view_bytes = counts["places"] * 4 * 3 * data.image.size**2
-    weights = learnt * 4 + (head if cached else learnt) * 12  # gradients and Adam's two means
+
     grid = network.head.grid
+    cells = None
+    if grid is not None:
+        cells = {"touch_land": len(grid.touching), "hold_training_places": grid.num_cells}
     facts = {
         "places": counts,
-        "cells": None
-        if grid is None
-        else {"touch_land": len(grid.touching), "hold_training_places": grid.num_cells},
-        "parameters": {"total": learnt, "head": head},
+        "cells": cells,
+        "parameters": {"total": total, "head": head},
         "memory_gib": {
             "weights_and_optimizer": round(weights / 2**30, 3),
             "views": round(min(view_bytes / 2**30, data.memory_gib), 3),
@@ -60,29 +65,33 @@ def print_estimate(
         "at_most_epochs": epochs,
         "estimated_minutes_on_this_cpu": round(seconds / 60, 2),
     }
+
     table = Table(title="Dry run: nothing is trained", title_justify="left", show_header=False)
     for key, value in facts.items():
-        shown = ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else str(value)
-        table.add_row(key.replace("_", " "), shown)
+        text = ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else str(value)
+        table.add_row(key.replace("_", " "), text)
     Console(soft_wrap=True, highlight=False).print(table)
     return facts
 
 
-def _seconds_per_place(network: GeoNetwork, size: int, *, learns: bool) -> tuple[float, float]:
-    """Seconds of a forward, and of a forward and backward, for one place."""
+def _measure_seconds_per_place(network: GeoNetwork, size: int, *, trains: bool) -> tuple[float, float]:
+    """Measures the seconds of a forward pass, and of a forward and backward pass, for one place."""
     trial = copy.deepcopy(network).eval()
     for parameter in trial.parameters():
         parameter.requires_grad_(True)
+
     images = torch.randint(0, 256, (TRIAL_PLACES, 4, 3, size, size), dtype=torch.uint8)
     mask = torch.ones(TRIAL_PLACES, 4, dtype=torch.bool)
     with torch.no_grad():
-        trial(images, mask)  # the first call allocates
+        # The first call allocates memory.
+        trial(images, mask)
         start = time.perf_counter()
         trial(images, mask)
-    forward = time.perf_counter() - start
-    both = 3.0 * forward
-    if learns:
+    forward_s = time.perf_counter() - start
+
+    step_s = 3.0 * forward_s
+    if trains:
         start = time.perf_counter()
         trial(images, mask).sum().backward()
-        both = time.perf_counter() - start
-    return forward / TRIAL_PLACES, both / TRIAL_PLACES
+        step_s = time.perf_counter() - start
+    return forward_s / TRIAL_PLACES, step_s / TRIAL_PLACES

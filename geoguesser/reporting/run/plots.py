@@ -1,4 +1,4 @@
-"""Plots of a run: errors, curves over the epochs, the learning-rate search. Maps are in reporting/maps.py."""
+"""Plots of a run: distribution of errors, training curves, learning-rate search."""
 
 from __future__ import annotations
 
@@ -27,51 +27,52 @@ from geoguesser.reporting.style import (
     VERMILION,
     add_axes,
     add_header,
-    format_km,
     picture,
-    shorten,
 )
-from geoguesser.reporting.text import format_number
+from geoguesser.system.text import format_count, format_km, format_number, shorten
 
 DASHES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1.5, 1.5)), (0, (6, 2, 1.5, 2)), (0, (3, 1, 1, 1, 1, 1)))
-MAX_RATES_NAMED = 6
+# With more learning rates, only the first and the last are named.
+MAX_NAMED_RATES = 6
 
 
 def draw_errors(path: Path, *, error_km: FloatArray, baselines: dict[str, float], title: str = "") -> None:
-    """Draws how the errors are distributed: a histogram, and below it the share within each distance.
+    """Draws the distribution of errors: a histogram, and below it the share of places within each distance.
 
     Args:
-        path: The PNG to write.
-        error_km: (N,) error of each test place, N at least 1.
-        baselines: Name -> mean error in km of an answer that needs no model.
-        title: The heading.
+        path: PNG file to write.
+        error_km: (N,) errors of the test places, N at least 1.
+        baselines: Name -> mean error of a baseline in km.
+        title: Title of the picture.
     """
     error_km = np.sort(np.asarray(error_km, dtype=np.float64))
     end_km = compute_histogram_end_km(error_km, baselines)
-    marks = {
+    statistics = {
         "median": float(np.median(error_km)),
         "mean": float(error_km.mean()),
         "90th percentile": float(np.percentile(error_km, 90)),
     }
     beyond = int((error_km > end_km).sum())
-    subtitle = f"{len(error_km):,} test place{'' if len(error_km) == 1 else 's'}"
+    subtitle = format_count(len(error_km), "test place")
     if beyond:
         subtitle += f"; {beyond:,} beyond {format_km(end_km)} not drawn"
+
     with picture(path, 6.0) as figure:
         add_header(figure, title or "Errors on the test places", subtitle)
         above = add_axes(figure, 0.85, 3.15, 6.55, 6.0 - HEADER_IN - 3.15)
         below = add_axes(figure, 0.85, 0.65, 6.55, 2.15)
         above.hist(error_km, bins=np.linspace(0.0, end_km, 51).tolist(), color=SKY, edgecolor="white", lw=0.4)
-        above.axvline(marks["mean"], color=VERMILION, lw=1.8, zorder=4)
+        above.axvline(statistics["mean"], color=VERMILION, lw=1.8, zorder=4)
         above.set_ylabel("test places")
         above.yaxis.set_major_locator(matplotlib.ticker.MaxNLocator(6, integer=True))
         above.yaxis.set_major_formatter(format_number)
         below.xaxis.set_major_formatter(format_number)
         above.tick_params(labelbottom=False)
-        _draw_share(below, error_km, marks, end_km)
+        _draw_share(below, error_km, statistics, end_km)
         _draw_baselines((above, below), baselines)
         for axes in (above, below):
             axes.set_xlim(0.0, end_km)
+
         handles, labels = below.get_legend_handles_labels()
         figure.legend(
             handles, labels, loc="upper left", bbox_to_anchor=(0.755, 1 - HEADER_IN / 6.0), labelspacing=0.9
@@ -79,30 +80,23 @@ def draw_errors(path: Path, *, error_km: FloatArray, baselines: dict[str, float]
 
 
 def compute_histogram_end_km(error_km: FloatArray, baselines: dict[str, float]) -> float:
-    """Where the axis ends: past 99.5 % of the errors, their mean and every baseline, or past all errors."""
-    wanted = 1.05 * max(float(np.percentile(error_km, 99.5)), float(error_km.mean()), *baselines.values())
+    """Returns the end of the axis: beyond 99.5 % of the errors, their mean and every baseline."""
+    end = 1.05 * max(float(np.percentile(error_km, 99.5)), float(error_km.mean()), *baselines.values())
+    # No further than needed for all errors and baselines.
     covering = max([1.02 * float(error_km.max()), *(1.05 * mean for mean in baselines.values())])
-    return min(wanted, covering) or 1.0
+    return min(end, covering) or 1.0
 
 
-def _draw_share(axes: Axes, error_km: FloatArray, marks: dict[str, float], end_km: float) -> None:
+def _draw_share(axes: Axes, error_km: FloatArray, statistics: dict[str, float], end_km: float) -> None:
     steps = np.concatenate(([0.0], error_km, [max(end_km, error_km[-1])]))
     share = np.concatenate(([0.0], np.arange(1, len(error_km) + 1) / len(error_km), [1.0]))
     axes.step(steps, share, where="post", color=BLUE)
-    for (name, value), marker in zip(marks.items(), "osD", strict=True):
+
+    look: dict[str, Any] = {"ms": 7.5, "color": VERMILION, "mec": "white", "mew": 1.0, "zorder": 5}
+    for (name, value), marker in zip(statistics.items(), "osD", strict=True):
         height = float(np.searchsorted(error_km, value, side="right")) / len(error_km)
-        axes.plot(
-            value,
-            height,
-            marker,
-            ms=7.5,
-            color=VERMILION,
-            mec="white",
-            mew=1.0,
-            zorder=5,
-            clip_on=False,
-            label=f"{name}: {format_km(value)}",
-        )
+        axes.plot(value, height, marker, clip_on=False, label=f"{name}: {format_km(value)}", **look)
+
     axes.set_ylim(0.0, 1.0)
     axes.yaxis.set_major_formatter(matplotlib.ticker.PercentFormatter(1.0))
     axes.set_xlabel("error in km")
@@ -118,43 +112,45 @@ def _draw_baselines(panels: Sequence[Axes], baselines: dict[str, float]) -> None
 
 
 def draw_curves(path: Path, *, history: pd.DataFrame, best_epoch: int | None, title: str = "") -> None:
-    """Draws the course of a training: losses, validation errors and learning rates over the epochs.
+    """Draws losses, validation errors and learning rates over the epochs.
 
     Args:
-        path: The PNG to write.
+        path: PNG file to write.
         history: One row per epoch with `epoch`, `train/loss`, `val/loss`, `val/error_km_mean`,
             `val/error_km_median` and a column `lr/GROUP` per parameter group. Values may be NaN; a
             column may be missing; a learning rate of 0 (frozen) is not drawn.
-        best_epoch: The epoch whose weights were kept, None where there is none.
-        title: The heading.
+        best_epoch: Epoch whose weights were kept; None if there is none.
+        title: Title of the picture.
     """
-    epochs = history["epoch"].nunique()
     best = find_best_point(history, best_epoch)
-    subtitle = f"{epochs} epoch{'' if epochs == 1 else 's'}"
+    subtitle = format_count(history["epoch"].nunique(), "epoch")
     if best is not None:
         subtitle += f"; best epoch {best[0]}, with a mean validation error of {format_km(best[1])}"
     rates = make_rate_labels(find_rate_columns(history))
     legend_in = 0.19 * max(2, sum(not label.startswith("_") for label in rates.values()))
     height = HEADER_IN + 3.55 + legend_in
+
     with picture(path, height) as figure:
         add_header(figure, title or "Training", subtitle)
         boxes = [(0.6 + 3.27 * number, 0.75 + legend_in, 2.6, 2.5) for number in range(3)]
         loss, error, rate = (add_axes(figure, *box) for box in boxes)
+
         _draw_series(loss, history, {"train/loss": "train", "val/loss": "validation"}, (BLUE, ORANGE))
-        named = {"val/error_km_mean": "mean", "val/error_km_median": "median"}
-        _draw_series(error, history, named, (BLUE, ORANGE))
+        labels = {"val/error_km_mean": "mean", "val/error_km_median": "median"}
+        _draw_series(error, history, labels, (BLUE, ORANGE))
         if best is not None:
             error.plot(*best, "*", ms=14, color=VERMILION, mec="white", zorder=5, label="best", clip_on=False)
-        thinner_pt = 0.7 if len(rates) <= MAX_RATES_NAMED else 0.0
-        _draw_series(rate, history, rates, _rate_colours(len(rates)), thinner_pt=thinner_pt)
-        _make_log_y(rate)
+        thinner_pt = 0.7 if len(rates) <= MAX_NAMED_RATES else 0.0
+        _draw_series(rate, history, rates, _choose_rate_colours(len(rates)), thinner_pt=thinner_pt)
+        _set_log_y(rate)
+
         _finish_panel(loss, "Loss", history["epoch"])
         _finish_panel(error, "Validation error in km", history["epoch"])
         _finish_panel(rate, "Learning rate", history["epoch"])
 
 
 def find_best_point(history: pd.DataFrame, best_epoch: int | None) -> tuple[int, float] | None:
-    """The best epoch and its mean validation error in km; None where either is not known."""
+    """Returns the best epoch and its mean validation error in km; None if either is not known."""
     if best_epoch is None or "val/error_km_mean" not in history:
         return None
     values = history.loc[history["epoch"] == best_epoch, "val/error_km_mean"].dropna()
@@ -162,25 +158,25 @@ def find_best_point(history: pd.DataFrame, best_epoch: int | None) -> tuple[int,
 
 
 def find_rate_columns(history: pd.DataFrame) -> list[str]:
-    """The columns `lr/GROUP` that are above 0 at some time."""
+    """Returns the columns `lr/GROUP` with a positive value."""
     return [name for name in map(str, history.columns) if name.startswith("lr/") and (history[name] > 0).any()]
 
 
 def make_rate_labels(columns: Sequence[str]) -> dict[str, str]:
-    """Column -> label of each learning rate; of many, only the first and the last are named.
+    """Returns column -> label of each learning rate; of many, only the first and the last are named.
 
-    A label that starts with an underscore is left out of the legend by matplotlib.
+    Matplotlib omits labels that start with an underscore from the legend.
     """
     labels = {column: column.removeprefix("lr/") for column in columns}
-    if len(columns) > MAX_RATES_NAMED:
+    if len(columns) > MAX_NAMED_RATES:
         labels = {column: f"_{label}" for column, label in labels.items()}
         labels[columns[0]] = f"{columns[0].removeprefix('lr/')}, first of {len(columns)} groups"
         labels[columns[-1]] = f"{columns[-1].removeprefix('lr/')}, last"
     return labels
 
 
-def _rate_colours(count: int) -> Sequence[Any]:
-    if count > MAX_RATES_NAMED:
+def _choose_rate_colours(count: int) -> Sequence[Any]:
+    if count > MAX_NAMED_RATES:
         return list(matplotlib.colormaps["viridis"](np.linspace(0.0, 0.9, count)))
     return (BLUE, ORANGE, GREEN, VERMILION, PURPLE, SKY)[:count]
 
@@ -193,35 +189,37 @@ def _draw_series(
     *,
     thinner_pt: float = 0.0,
 ) -> None:
-    """Draws the columns that are there; rows without a value are skipped.
+    """Draws the columns that exist; rows without a value are skipped.
 
-    With `thinner_pt` each line is thinner than the one before, so that equal lines can all be seen.
+    With `thinner_pt` each line is thinner than the previous one, so that equal lines are all visible.
     """
     for number, ((column, label), colour) in enumerate(zip(labels.items(), colours, strict=True)):
         if column not in history:
             continue
         values = history[["epoch", column]].to_numpy(dtype=np.float64)
         values = values[np.isfinite(values).all(axis=1)]
+
         if len(values):
             width = 1.8 + thinner_pt * (len(labels) - 1 - number)
-            few = (values[:, 1] > 0).sum() <= (2 if thinner_pt else 40)  # one row is no line
+            # One row makes no line, so that few rows get markers.
+            few = (values[:, 1] > 0).sum() <= (2 if thinner_pt else 40)
             look: dict[str, Any] = {"lw": width, "ms": width + 1.7, "marker": "o" if few else ""}
             axes.plot(*values.T, color=colour, label=shorten(label, 42), **look)
 
 
-def _make_log_y(axes: Axes) -> None:
-    """A log axis over the positive values: what is 0 leaves a gap."""
+def _set_log_y(axes: Axes) -> None:
+    """Makes the y axis logarithmic over the positive values; zeros leave a gap."""
     values = [np.asarray(line.get_ydata(), dtype=np.float64) for line in axes.lines]
     positive = np.concatenate([np.zeros(0), *values])
     positive = positive[positive > 0]
     if len(positive):
         axes.set_yscale("log", nonpositive="mask")
         axes.set_ylim(positive.min() / 1.6, positive.max() * 1.6)
-        _label_log(axes.yaxis, float(positive.max() / positive.min()))
+        _set_log_ticks(axes.yaxis, float(positive.max() / positive.min()))
 
 
-def _label_log(axis: Axis, ratio: float) -> None:
-    """Ticks at powers of ten; at 1, 2 and 5 where the axis spans few decades."""
+def _set_log_ticks(axis: Axis, ratio: float) -> None:
+    """Sets ticks at powers of ten; also at 2 and 5 times these if the axis spans few decades."""
     subs = (1.0, 2.0, 5.0) if ratio < 100 else (1.0,)
     axis.set_major_locator(matplotlib.ticker.LogLocator(subs=subs))
     axis.set_major_formatter(format_number)
@@ -231,6 +229,7 @@ def _label_log(axis: Axis, ratio: float) -> None:
 def _finish_panel(axes: Axes, heading: str, epochs: pd.Series[Any]) -> None:
     axes.set_title(heading, fontweight="bold")
     axes.set_xlabel("epoch")
+
     known = np.unique(epochs.dropna().to_numpy(dtype=np.float64))
     if len(known) > 1:
         pad = 0.03 * (known[-1] - known[0])
@@ -239,6 +238,7 @@ def _finish_panel(axes: Axes, heading: str, epochs: pd.Series[Any]) -> None:
     else:
         axes.set_xticks(known)
     axes.xaxis.set_major_formatter(format_number)
+
     if not axes.lines:
         axes.text(0.5, 0.5, "no values", transform=axes.transAxes, ha="center", color=MUTED)
         axes.set_yticks([])
@@ -247,17 +247,18 @@ def _finish_panel(axes: Axes, heading: str, epochs: pd.Series[Any]) -> None:
 
 
 def draw_rate_search(path: Path, *, rates: FloatArray, losses: FloatArray, chosen: float) -> None:
-    """Draws a learning-rate range test: the loss while the rate was raised, and the rate chosen.
+    """Draws a learning-rate range test: the loss at increasing learning rates, and the chosen learning rate.
 
     Args:
-        path: The PNG to write.
-        rates: (S,) learning rates, positive.
-        losses: (S,) the loss at each; what is not finite is not drawn.
-        chosen: The learning rate that the search took.
+        path: PNG file to write.
+        rates: (S,) positive learning rates.
+        losses: (S,) loss at each learning rate; values that are not finite are not drawn.
+        chosen: Chosen learning rate.
     """
     rates, losses = np.asarray(rates, dtype=np.float64), np.asarray(losses, dtype=np.float64)
     finite = np.isfinite(losses) & (rates > 0)
     rates, losses = rates[finite], losses[finite]
+
     with picture(path, 4.6) as figure:
         add_header(figure, "Learning-rate search", f"{len(rates):,} steps; chosen learning rate {chosen:.3g}")
         axes = add_axes(figure, 0.85, 0.65, 8.85, 4.6 - HEADER_IN - 0.75)
@@ -266,17 +267,18 @@ def draw_rate_search(path: Path, *, rates: FloatArray, losses: FloatArray, chose
         axes.set_xlim(low / 1.15, high * 1.15)
         axes.plot(rates, losses, color=BLUE, marker="o" if len(rates) <= 40 else "", ms=3.5)
         axes.axvline(chosen, color=VERMILION, lw=1.4, ls=DASHES[1])
+
         if len(losses):
-            at = float(np.interp(np.log(chosen), np.log(rates), losses))
-            axes.plot(chosen, at, "*", ms=15, color=VERMILION, mec="white", zorder=5)
+            loss = float(np.interp(np.log(chosen), np.log(rates), losses))
+            axes.plot(chosen, loss, "*", ms=15, color=VERMILION, mec="white", zorder=5)
             axes.set_ylim(*compute_loss_limits(losses))
-        _label_log(axes.xaxis, float(high / low))
+        _set_log_ticks(axes.xaxis, float(high / low))
         axes.set_xlabel("learning rate")
         axes.set_ylabel("training loss")
 
 
 def compute_loss_limits(losses: FloatArray) -> tuple[float, float]:
-    """Lower and upper end of an axis of losses that cuts off the explosion at high learning rates."""
+    """Returns the limits of an axis of losses, without the divergence at high learning rates."""
     low = float(losses.min())
     start = float(np.median(losses[: max(1, len(losses) // 5)]))
     high = min(float(losses.max()), start + 0.6 * (start - low))

@@ -1,4 +1,4 @@
-"""What a finished run leaves in its folder: tables, the parts of result.json, pictures."""
+"""Report of a finished run: tables, parts of result.json and pictures in its folder."""
 
 from __future__ import annotations
 
@@ -10,78 +10,117 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from geoguesser.arrays import FloatArray
+from geoguesser.arrays import FloatArray, IntArray
 from geoguesser.data.datamodule import PlacesData
-from geoguesser.evaluation import baselines
-from geoguesser.evaluation import uncertainty_metrics as sureness
+from geoguesser.evaluation import baselines, uncertainty_metrics
 from geoguesser.evaluation.error_budget import compute_budget
 from geoguesser.geo.distance import haversine_km
 from geoguesser.geo.region import Region
 from geoguesser.model.network import GeoNetwork
 from geoguesser.model.uncertainty import Calibration, HeadOutput, decode_output
 from geoguesser.reporting import maps
-from geoguesser.reporting.run import plots
-from geoguesser.reporting.run import result as results
-from geoguesser.reporting.run import uncertainty_plots as sureness_plots
+from geoguesser.reporting.run import plots, result, uncertainty_plots
 from geoguesser.system.files import write_csv
 from geoguesser.training.lr_finder import RateSearch
 from geoguesser.training.outputs import compute_outputs
 
 
 class RunReport:
-    """The report of one run.
+    """Report of one run.
+
+    `compute_baselines` needs no prediction, `write_tables` calibrates and writes, `draw_pictures` draws.
 
     Args:
-        folder: The run folder, with its metrics.csv.
+        folder: Run folder, with its metrics.csv.
         data: The places.
-        region: The land.
-        network: The trained network, with the weights that were tested.
-        held_out: What the config says of `calibration` and `fewest`.
+        region: Region with the land.
+        network: Trained network with the tested weights.
+        calibration_config: `calibration` of the config: `fraction` and `min_places`.
 
     Attributes:
-        calibration: After `tables`: what the calibration places taught; None without any.
+        calibration: Calibration fitted by `write_tables`; None without calibration places.
     """
 
     def __init__(
-        self, folder: Path, data: PlacesData, region: Region, network: GeoNetwork, held_out: dict[str, Any]
+        self,
+        folder: Path,
+        data: PlacesData,
+        region: Region,
+        network: GeoNetwork,
+        calibration_config: dict[str, Any],
     ) -> None:
         self.folder, self.data, self.region, self.network = folder, data, region, network
-        self.held_out = held_out
+        self.calibration_config = calibration_config
         self.calibration: Calibration | None = None
 
-    def tables(
-        self, tested: dict[str, Any], *, asked: int | None, baselines: dict[str, Any]
-    ) -> tuple[dict[str, Any], pd.DataFrame, pd.DataFrame]:
-        """Writes predictions_test.csv and places.csv.
+    def compute_baselines(self, test_rows: IntArray) -> dict[str, Any]:
+        """Computes `baseline` of result.json: predictions that need no training of a network.
 
         Args:
-            tested: index (N,), predicted_deg (N, 2) and hits (N, H) of the test places.
-            asked: The number of cells that the config asked for.
-            baselines: What the method `baselines` gave.
+            test_rows: (N,) rows of the tested places.
+        """
+        train, diagonal = self.data.rows["train"], self.region.diagonal_km
+        train_deg, test_deg = self.data.coords_deg[train], self.data.coords_deg[test_rows]
+        thumbnails = self.data.thumbnails
+        results: dict[str, Any] = {
+            "best_constant": baselines.evaluate_constant(train_deg, test_deg, diagonal),
+            "nearest": baselines.evaluate_nearest_views(
+                train_deg, test_deg, thumbnails[train], thumbnails[test_rows], diagonal
+            ),
+            "nearest_features": None,
+            "ridge": None,
+        }
+
+        if self.data.features is not None:
+            val = self.data.rows["val"]
+            pooled = baselines.pool_views(self.data.features, self.data.mask)
+            split_features = (pooled[rows] for rows in (train, val, test_rows))
+            train_features, val_features, test_features = baselines.standardise(*split_features)
+            results["nearest_features"] = baselines.evaluate_nearest_features(
+                train_deg, test_deg, train_features, test_features, diagonal
+            )
+            features = (train_features, val_features, test_features)
+            val_deg = self.data.coords_deg[val]
+            results["ridge"] = baselines.evaluate_ridge(train_deg, val_deg, test_deg, features, self.region)
+        return results
+
+    def write_tables(
+        self, tested: dict[str, Any], *, requested_cells: int | None, baselines: dict[str, Any]
+    ) -> tuple[dict[str, Any], pd.DataFrame, pd.DataFrame]:
+        """Fits the calibration, and writes predictions_test.csv and places.csv.
+
+        Args:
+            tested: `index` (N,), `predicted_deg` (N, 2) and `hits` (N, H) of the test places.
+            requested_cells: Number of cells in the config; None for grids without a size.
+            baselines: Result of `compute_baselines`.
 
         Returns:
-            The parts of result.json that follow from data and predictions; the history of metrics.csv;
-            the table of predictions.
+            Parts of result.json that follow from data and predictions; history, the table metrics.csv; table of
+            predictions.
         """
-        index, head = tested["index"].numpy(), self.network.head
-        answers_deg = tested["predicted_deg"].double().numpy()
-        predictions = results.make_predictions_table(self.data, index, answers_deg)
+        rows, head = tested["index"].numpy(), self.network.head
+        predicted_deg = tested["predicted_deg"].double().numpy()
+        predictions = result.make_predictions_table(self.data, rows, predicted_deg)
         error_km = predictions["error_km"].to_numpy()
-        said = self._said("test", index, answers_deg) if head.grid is not None else HeadOutput(answers_deg)
-        uncertainty, known = self._uncertainty(said, index, error_km)
-        predictions = predictions.assign(
-            **{name: known[name] for name in sureness.PREDICTION_COLUMNS if name in known}
-        )
+
+        # A head without cells predicts a point only, which is known already.
+        output = HeadOutput(predicted_deg)
+        if head.grid is not None:
+            output = self._compute_output("test", rows, predicted_deg)
+        uncertainty, columns = self._assess_uncertainty(output, rows, error_km)
+        known = {name: columns[name] for name in uncertainty_metrics.PREDICTION_COLUMNS if name in columns}
+        predictions = predictions.assign(**known)
         write_csv(self.folder / "predictions_test.csv", predictions)
-        write_csv(self.folder / "places.csv", results.make_places_table(self.data, self.region, head.grid))
-        hits: dict[str, float | None] = {"cell_top1": None, "cell_top5": None}
-        columns = zip(head.hit_names, tested["hits"].T, strict=True)
-        hits |= {name: float(column.double().mean()) for name, column in columns}
+        write_csv(self.folder / "places.csv", result.make_places_table(self.data, self.region, head.grid))
+
         history = pd.read_csv(self.folder / "metrics.csv")
         best = history.iloc[int(history["val/error_km_mean"].argmin())]
+        test_deg = self.data.coords_deg[rows]
         parts: dict[str, Any] = {
-            "format": results.FORMAT,
-            "test": results.summarise_test(predictions, hits, self.region.diagonal_km),
+            "format": result.FORMAT,
+            "test": result.summarise_test(
+                predictions, self._average_hits(tested["hits"]), self.region.diagonal_km
+            ),
             "val": {
                 str(key)[4:]: float(value)
                 for key, value in best.items()
@@ -91,82 +130,70 @@ class RunReport:
             "uncertainty": uncertainty,
             "budget": compute_budget(
                 error_km=error_km,
-                test_deg=self.data.coords_deg[index],
+                test_deg=test_deg,
                 train_deg=self.data.train_coords_deg,
                 region=self.region,
                 grid=head.grid,
-                output=said,
+                output=output,
             ),
-            "grid": results.summarise_grid(head.grid, asked, self.data.coords_deg[index]),
-            "counts": results.count_places(self.data),
-            "parameters": self._parameters(),
-            "best_epoch": int(best["epoch"]),  # from 0, as in metrics.csv and finetune.stages
+            "grid": result.summarise_grid(head.grid, requested_cells, test_deg),
+            "counts": result.count_places(self.data),
+            "parameters": self._count_parameters(),
+            # From 0, as in metrics.csv and finetune.stages.
+            "best_epoch": int(best["epoch"]),
             "epochs": int(history["epoch"].max()) + 1,
         }
         return parts, history, predictions
 
-    def _said(self, name: str, rows: Any, answers_deg: FloatArray | None = None) -> HeadOutput:
-        """What the network says of these rows of a split, which are ascending like the loader's."""
-        outputs = compute_outputs(self.network, self.data.loader(name, whole=True))
+    def _compute_output(self, split: str, rows: IntArray, predicted_deg: FloatArray | None = None) -> HeadOutput:
+        """Returns the head output for rows of a split, which are ascending like those of its loader."""
+        outputs = compute_outputs(self.network, self.data.loader(split, whole=True))
         positions = np.searchsorted(outputs.rows.numpy(), rows)
         device = next(self.network.head.parameters()).device
-        return decode_output(self.network.head, outputs.out[positions].to(device), answers_deg)
+        return decode_output(self.network.head, outputs.out[positions].to(device), predicted_deg)
 
-    def _uncertainty(
-        self, said: HeadOutput, index: Any, error_km: FloatArray
+    def _assess_uncertainty(
+        self, output: HeadOutput, test_rows: IntArray, error_km: FloatArray
     ) -> tuple[dict[str, Any], dict[str, npt.NDArray[Any]]]:
-        """The part of result.json, and what is known of each test place; calibrates first."""
+        """Fits the calibration on its places, and assesses it on the test places.
+
+        Returns:
+            `uncertainty` of result.json; columns for the table of predictions.
+        """
         rows, grid = self.data.rows["calibration"], self.network.head.grid
         if len(rows) == 0:
             val_places = int((self.data.table["split"] == "val").sum())
-            return sureness.explain_missing_calibration(**self.held_out, val_places=val_places), {}
-        held = self._said("calibration", rows)
+            reason = uncertainty_metrics.explain_missing_calibration(
+                **self.calibration_config, val_places=val_places
+            )
+            return reason, {}
+
+        fitted_on = self._compute_output("calibration", rows)
         coords_deg = self.data.coords_deg[rows]
         cell = None if grid is None else grid.assign(coords_deg)
-        self.calibration = Calibration.fit(held, cell, haversine_km(held.answers_deg, coords_deg))
-        true_cell = None if grid is None else grid.assign(self.data.coords_deg[index])
-        known = self.calibration.describe_places(said, true_cell)
-        return sureness.summarise_uncertainty(self.calibration, known, said, true_cell, error_km), known
+        self.calibration = Calibration.fit(fitted_on, cell, haversine_km(fitted_on.answers_deg, coords_deg))
 
-    def baselines(self, test_index: Any) -> dict[str, Any]:
-        """The part of result.json on what needs no training.
+        true_cell = None if grid is None else grid.assign(self.data.coords_deg[test_rows])
+        columns = self.calibration.describe_places(output, true_cell)
+        summary = uncertainty_metrics.summarise_uncertainty(self.calibration, columns, output, true_cell, error_km)
+        return summary, columns
 
-        Args:
-            test_index: (N,) the rows of the places that were tested.
-        """
-        train, diagonal = self.data.rows["train"], self.region.diagonal_km
-        train_deg, test_deg = self.data.coords_deg[train], self.data.coords_deg[test_index]
-        thumbnails = self.data.thumbnails
-        found: dict[str, Any] = {
-            "best_constant": baselines.evaluate_constant(train_deg, test_deg, diagonal),
-            "nearest": baselines.evaluate_nearest_views(
-                train_deg, test_deg, thumbnails[train], thumbnails[test_index], diagonal
-            ),
-            "nearest_features": None,
-            "ridge": None,
-        }
-        if self.data.features is not None:
-            val = self.data.rows["val"]
-            pooled = baselines.pool_views(self.data.features, self.data.mask)
-            own, val_own, test_own = baselines.standardise(*(pooled[rows] for rows in (train, val, test_index)))
-            found["nearest_features"] = baselines.evaluate_nearest_features(
-                train_deg, test_deg, own, test_own, diagonal
-            )
-            found["ridge"] = baselines.evaluate_ridge(
-                train_deg, self.data.coords_deg[val], test_deg, (own, val_own, test_own), self.region
-            )
-        return found
+    def _average_hits(self, hits: Any) -> dict[str, float | None]:
+        """Returns the share of hits, (N, H), by name; None for hits that the head does not have."""
+        shares: dict[str, float | None] = {"cell_top1": None, "cell_top5": None}
+        columns = zip(self.network.head.hit_names, hits.T, strict=True)
+        return shares | {name: float(column.double().mean()) for name, column in columns}
 
-    def _parameters(self) -> dict[str, int]:
+    def _count_parameters(self) -> dict[str, int]:
         sizes = {"head": 0, "backbone": 0}
         for name, parameter in self.network.named_parameters():
             sizes["backbone" if name.startswith("backbone.") else "head"] += parameter.numel()
-        learnt = sum(parameter.numel() for parameter in self.network.parameters() if parameter.requires_grad)
-        return {**sizes, "total": sum(sizes.values()), "learnt_at_end": learnt}
+        trainable = sum(parameter.numel() for parameter in self.network.parameters() if parameter.requires_grad)
+        return {**sizes, "total": sum(sizes.values()), "learnt_at_end": trainable}
 
-    def pictures(
+    def draw_pictures(
         self,
-        result: dict[str, Any],
+        results: dict[str, Any],
         history: pd.DataFrame,
         predictions: pd.DataFrame,
         *,
@@ -175,12 +202,19 @@ class RunReport:
     ) -> list[Path]:
         """Draws all pictures into the run folder.
 
+        Args:
+            results: Contents of result.json.
+            history: Table of metrics.csv.
+            predictions: Table of predictions.
+            title: Title of the pictures.
+            search: Result of the learning-rate search; None if there was none.
+
         Returns:
-            Their files.
+            Files of the pictures.
         """
         folder = self.folder / "pictures"
         folder.mkdir(exist_ok=True)
-        errors = predictions["error_km"].to_numpy()
+        error_km = predictions["error_km"].to_numpy()
         maps.draw_grid(
             folder / "grid.png",
             region=self.region,
@@ -194,26 +228,26 @@ class RunReport:
             region=self.region,
             true_deg=predictions[["true_latitude", "true_longitude"]].to_numpy(),
             predicted_deg=predictions[["latitude", "longitude"]].to_numpy(),
-            error_km=errors,
+            error_km=error_km,
             title=title,
         )
-        means = {
-            name.replace("_", " "): entry["error_km_mean"] for name, entry in result["baseline"].items() if entry
-        }
-        plots.draw_errors(folder / "errors.png", error_km=errors, baselines=means, title=title)
-        counted = history.assign(epoch=history["epoch"] + 1)  # people count from 1
-        plots.draw_curves(folder / "curves.png", history=counted, best_epoch=result["best_epoch"] + 1, title=title)
-        sureness_plots.draw_budget(folder / "budget.png", budget=result["budget"], title=title)
-        if self.calibration is not None:
-            sureness_plots.draw_calibration(
-                folder / "calibration.png", uncertainty=result["uncertainty"], title=title
-            )
-        if result["uncertainty"].get("abstention") is not None:
-            sureness_plots.draw_abstention(
-                folder / "abstention.png", abstention=result["uncertainty"]["abstention"], title=title
-            )
+
+        means = {name.replace("_", " "): row["error_km_mean"] for name, row in results["baseline"].items() if row}
+        plots.draw_errors(folder / "errors.png", error_km=error_km, baselines=means, title=title)
+        # Epochs are shown from 1.
+        from_one = history.assign(epoch=history["epoch"] + 1)
+        best_epoch = results["best_epoch"] + 1
+        plots.draw_curves(folder / "curves.png", history=from_one, best_epoch=best_epoch, title=title)
         if search is not None:
             plots.draw_rate_search(
                 folder / "lr_find.png", rates=search.rates, losses=search.losses, chosen=search.chosen
             )
+
+        uncertainty = results["uncertainty"]
+        uncertainty_plots.draw_budget(folder / "budget.png", budget=results["budget"], title=title)
+        if self.calibration is not None:
+            uncertainty_plots.draw_calibration(folder / "calibration.png", uncertainty=uncertainty, title=title)
+        if uncertainty.get("abstention") is not None:
+            abstention = uncertainty["abstention"]
+            uncertainty_plots.draw_abstention(folder / "abstention.png", abstention=abstention, title=title)
         return sorted(folder.glob("*.png"))

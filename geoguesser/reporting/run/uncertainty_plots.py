@@ -1,4 +1,7 @@
-"""Pictures of how sure a run is and of where its error comes from. Nothing here computes a result."""
+"""Plots of a run's uncertainty (calibration, coverage, abstention) and of its error budget.
+
+Results are drawn as given, not computed.
+"""
 
 from __future__ import annotations
 
@@ -23,42 +26,42 @@ from geoguesser.reporting.style import (
     WIDTH_IN,
     add_axes,
     add_header,
-    format_km,
     picture,
 )
-from geoguesser.system.text import format_count
+from geoguesser.system.text import format_count, format_km
 
 GREY = "#BDBDBD"
 PERCENT = matplotlib.ticker.PercentFormatter(1.0, decimals=0)
-CAUSES = {  # column of a group -> label and colour
-    "floor_km": ("the grid: one point for a whole cell", GREY),
+# Column of a group -> label and colour.
+CAUSES = {
+    "floor_km": ("the grid: one point per cell", GREY),
     "excess_km": ("beyond the grid", BLUE),
 }
-CELLS = {  # group of by_cell -> label and colour of what lies beyond the grid
-    "right": ("right cell, but off its point", GREEN),
+# Group of by_cell -> label and colour of its error beyond that of the grid.
+CELLS = {
+    "right": ("right cell, away from its class point", GREEN),
     "neighbouring": ("neighbouring cell", ORANGE),
-    "far": ("far confusion", VERMILION),
+    "far": ("distant cell", VERMILION),
 }
 
 
 def draw_calibration(path: Path, *, uncertainty: dict[str, Any], title: str = "") -> None:
-    """Draws whether probabilities, sets and radii keep what they promise on the test places.
+    """Draws reliability of probabilities and coverage of sets and radii on the test places.
 
     Args:
-        path: The PNG to write.
-        uncertainty: The part of result.json, with calibration places; without cells only radii are drawn.
-        title: The heading.
+        path: PNG file to write.
+        uncertainty: `uncertainty` of result.json with calibration places; without cells only radii are drawn.
+        title: Title of the picture.
     """
     curves = uncertainty["reliability"]
-    subtitle = (
-        f"calibrated on {format_count(uncertainty['calibration_places'], 'validation place')} that chose nothing"
-    )
+    places = format_count(uncertainty["calibration_places"], "validation place")
+    subtitle = f"calibrated on {places} not used for selection"
     if curves is not None:
         subtitle += f"; temperature {uncertainty['temperature']:.2f}"
-    height = HEADER_IN + 4.9
-    with picture(path, height) as figure:
+
+    with picture(path, HEADER_IN + 4.9) as figure:
         add_header(figure, title or "Calibration", subtitle)
-        left, right = (add_axes(figure, at, 1.45, 3.9, 3.1) for at in (0.8, 5.75))
+        left, right = (add_axes(figure, x, 1.45, 3.9, 3.1) for x in (0.8, 5.75))
         _draw_reliability(left, uncertainty)
         _draw_coverage(right, {"sets of cells": uncertainty["sets"], "radii": uncertainty["radii"]})
         for axes in (left, right):
@@ -69,16 +72,17 @@ def _draw_reliability(axes: Axes, uncertainty: dict[str, Any]) -> None:
     axes.set_title("Probability of the most probable cell", fontweight="bold")
     axes.set_xlabel("probability, mean of each tenth of the test places")
     axes.set_ylabel("share of right cells")
-    axes.plot((0, 1), (0, 1), color=MUTED, lw=1.0, ls=(0, (5, 2)), label="as promised")
+    axes.plot((0, 1), (0, 1), color=MUTED, lw=1.0, ls=(0, (5, 2)), label="perfect calibration")
+
     if uncertainty["reliability"] is None:
         axes.text(0.66, 0.2, "a head without cells has none", ha="center", color=MUTED)
     else:
         for when, colour, marker in (("before", SKY, "s"), ("after", BLUE, "o")):
             curve = uncertainty["reliability"][when]
             label = f"{when} calibration, mean gap {uncertainty[f'ece_{when}']:.1%}"
-            axes.plot(
-                curve["confidence"], curve["correct"], marker, ls="-", ms=5.5, color=colour, label=label, lw=1.2
-            )
+            look: dict[str, Any] = {"marker": marker, "ms": 5.5, "color": colour, "lw": 1.2}
+            axes.plot(curve["confidence"], curve["correct"], label=label, **look)
+
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_formatter(PERCENT)
     axes.set_xlim(-0.02, 1.02)
@@ -86,88 +90,91 @@ def _draw_reliability(axes: Axes, uncertainty: dict[str, Any]) -> None:
 
 
 def _draw_coverage(axes: Axes, kinds: dict[str, dict[str, Any] | None]) -> None:
-    axes.set_title("Do sets and radii hold the true place?", fontweight="bold")
-    axes.set_xlabel("promised")
-    axes.set_ylabel("share of test places held")
-    levels: list[str] = []
-    for (name, found), colour, marker, shift in zip(
-        kinds.items(), (ORANGE, GREEN), "so", (-0.1, 0.1), strict=True
-    ):
-        known = {level: one for level, one in (found or {}).items() if one is not None}
-        levels += [level for level in known if level not in levels]
-        if not known:
-            continue
-        at = [levels.index(level) + shift for level in known]
-        held = np.array([one["coverage"] for one in known.values()])
-        ends = [np.array([one[end] for one in known.values()]) for end in ("low", "high")]
-        reach = np.abs(np.stack(ends) - held)
-        look: dict[str, Any] = {"fmt": marker, "ms": 7, "color": colour, "lw": 1.6, "capsize": 4}
-        axes.errorbar(at, held, yerr=reach, label=f"{name}, with 95 % interval", **look)
-    for number, level in enumerate(levels):
-        usual = next(found[level]["usual"] for found in kinds.values() if found and found[level])
-        wide, first = np.array([number - 0.35, number + 0.35]), number == 0
-        look = {"color": MUTED, "lw": 1.0, "ls": (0, (5, 2)), "label": "promised" if first else ""}
-        axes.plot(wide, np.full(2, float(level) / 100), **look)
-        label = "where 95 of 100 calibrations would lie" if first else ""
-        axes.fill_between(wide, *usual, color=SKY, alpha=0.25, lw=0, label=label)
+    axes.set_title("Coverage of sets and radii", fontweight="bold")
+    axes.set_xlabel("nominal level")
+    axes.set_ylabel("share of test places covered")
+    # A level is null if there were too few calibration places for it.
+    known = {
+        name: {level: row for level, row in (rows or {}).items() if row is not None}
+        for name, rows in kinds.items()
+    }
+    levels = list(dict.fromkeys(level for rows in known.values() for level in rows))
+
+    for (name, rows), colour, marker, shift in zip(known.items(), (ORANGE, GREEN), "so", (-0.1, 0.1), strict=True):
+        if rows:
+            x = [levels.index(level) + shift for level in rows]
+            coverage = np.array([row["coverage"] for row in rows.values()])
+            limits = np.array([[row[end] for row in rows.values()] for end in ("low", "high")])
+            look: dict[str, Any] = {"fmt": marker, "ms": 7, "color": colour, "lw": 1.6, "capsize": 4}
+            axes.errorbar(x, coverage, yerr=np.abs(limits - coverage), label=f"{name}, with 95 % interval", **look)
+
+    for column, level in enumerate(levels):
+        usual = next(rows[level]["usual"] for rows in known.values() if level in rows)
+        ends, first = np.array([column - 0.35, column + 0.35]), column == 0
+        look = {"color": MUTED, "lw": 1.0, "ls": (0, (5, 2)), "label": "nominal" if first else ""}
+        axes.plot(ends, np.full(2, float(level) / 100), **look)
+        label = "range of 95 of 100 calibrations" if first else ""
+        axes.fill_between(ends, *usual, color=SKY, alpha=0.25, lw=0, label=label)
+
     axes.set_xticks(range(len(levels)), [f"{level} %" for level in levels])
     axes.set_xlim(-0.6, len(levels) - 0.4)
-    lows = [one["low"] for found in kinds.values() for one in (found or {}).values() if one]
+    lows = [row["low"] for rows in known.values() for row in rows.values()]
     axes.set_ylim(max(-0.02, min([0.4, *lows]) - 0.06), 1.03)
     axes.yaxis.set_major_formatter(PERCENT)
 
 
 def draw_abstention(path: Path, *, abstention: dict[str, Any], title: str = "") -> None:
-    """Draws the error that remains where the most uncertain places get no answer.
+    """Draws the error of the remaining places if the most uncertain places are refused.
 
     Args:
-        path: The PNG to write.
-        abstention: That part of `uncertainty` in result.json.
-        title: The heading.
+        path: PNG file to write.
+        abstention: `abstention` in the uncertainty of result.json.
+        title: Title of the picture.
     """
     refused = np.asarray(abstention["refused"])
     subtitle = (
-        f"area under the mean: {format_km(abstention['area_km'])}; at random "
-        f"{format_km(abstention['random_area_km'])}, with the truly worst refused "
-        f"{format_km(abstention['oracle_area_km'])}"
+        f"area under the mean: {format_km(abstention['area_km'])}; refused at random "
+        f"{format_km(abstention['random_area_km'])}, by true error {format_km(abstention['oracle_area_km'])}"
     )
     series = {
-        "error_km_mean": ("mean error of the places kept", BLUE, "o", "-"),
-        "error_km_median": ("median error of the places kept", SKY, "s", "-"),
-        "oracle_km_mean": ("mean, had the truly worst been refused", MUTED, "", (0, (1.5, 1.5))),
+        "error_km_mean": ("mean error of the remaining places", BLUE, "o", "-"),
+        "error_km_median": ("median error of the remaining places", SKY, "s", "-"),
+        "oracle_km_mean": ("mean if refused by true error", MUTED, "", (0, (1.5, 1.5))),
     }
+
     with picture(path, 4.6) as figure:
         add_header(figure, title or "Abstention", subtitle)
         axes = add_axes(figure, 0.85, 0.65, 5.75, 4.6 - HEADER_IN - 0.75)
         level = abstention["random_area_km"]
-        axes.axhline(level, color=MUTED, lw=1.4, ls=(0, (5, 2)), label="mean, refused at random")
+        axes.axhline(level, color=MUTED, lw=1.4, ls=(0, (5, 2)), label="mean if refused at random")
         for name, (label, colour, marker, dash) in series.items():
             axes.plot(refused, abstention[name], color=colour, marker=marker, ms=5, ls=dash, label=label)
+
         axes.set_xlim(-0.02, 0.92)
         axes.set_ylim(0.0, 1.08 * max(level, *abstention["error_km_mean"], *abstention["error_km_median"]) or 1.0)
         axes.xaxis.set_major_formatter(PERCENT)
-        axes.set_xlabel("share of places refused, those of largest expected error first")
+        axes.set_xlabel("share of places refused, largest expected errors first")
         axes.set_ylabel("error in km")
         axes.legend(loc="upper left", bbox_to_anchor=(1.02, 1.0), borderaxespad=0.0, labelspacing=0.9)
 
 
 def draw_budget(path: Path, *, budget: dict[str, Any], title: str = "") -> None:
-    """Draws where the mean error comes from: by cause, by distance to training places, by part of the land.
+    """Draws contributions to the mean error: by cause, by distance to training places, by part of the land.
 
     Args:
-        path: The PNG to write.
-        budget: The part of result.json.
-        title: The heading.
+        path: PNG file to write.
+        budget: `budget` of result.json.
+        title: Title of the picture.
     """
     parts, distances = budget["by_part"], budget["by_nearest_training_km"]
     rows_in = 0.3 * max(len(parts), len(distances), 3)
     height = HEADER_IN + rows_in + 2.65
+    subtitle = f"mean error {format_km(budget['error_km_mean'])}, by its sources"
+
     with picture(path, height) as figure:
-        add_header(
-            figure, title or "Error budget", f"mean error {format_km(budget['error_km_mean'])}, by its sources"
-        )
+        add_header(figure, title or "Error budget", subtitle)
         _draw_causes(add_axes(figure, MARGIN_IN, height - HEADER_IN - 0.5, 9.5, 0.45), budget)
-        left, right = (add_axes(figure, at, 1.0, 3.25, rows_in) for at in (1.45, 6.4))
+        left, right = (add_axes(figure, x, 1.0, 3.25, rows_in) for x in (1.45, 6.4))
         _draw_groups(left, distances, "By distance to the nearest training place in km")
         _draw_groups(right, parts, "By part of the land")
         if budget["by_cell"] is not None:
@@ -177,35 +184,39 @@ def draw_budget(path: Path, *, budget: dict[str, Any], title: str = "") -> None:
 
 
 def _draw_causes(axes: Axes, budget: dict[str, Any]) -> None:
-    """One bar: the grid's part, then what each kind of cell adds to it."""
+    """Draws one bar: the contribution of the grid, then the contributions beyond it by kind of cell."""
     axes.set_axis_off()
     axes.set_xlim(0.0, budget["error_km_mean"] or 1.0)
     axes.set_ylim(-0.5, 0.5)
+
     by_cell = budget["by_cell"]
     if by_cell is None:
         axes.barh(0.0, budget["error_km_mean"], height=1.0, color=BLUE)
         axes.text(0.0, -0.75, "a head without cells: no grid, no wrong cells", va="top", color=MUTED)
         return
+
     floor = sum(group["floor_km"] for group in by_cell.values())
     causes: list[tuple[str, str, float, float | None]] = [(CAUSES["floor_km"][0], GREY, floor, None)]
     causes += [(*CELLS[name], by_cell[name]["excess_km"], by_cell[name]["share"]) for name in CELLS]
+
+    # Legend entries stand below the bar at fixed positions.
     start = 0.0
-    for number, (label, colour, km, share) in enumerate(causes):
+    positions = (0.0, 0.27, 0.53, 0.76)
+    for x, (label, colour, km, share) in zip(positions, causes, strict=True):
         axes.barh(0.0, km, left=start, height=1.0, color=colour, edgecolor="white", lw=0.8)
         start += km
+        axes.plot(x + 0.006, -0.28, "s", ms=7, color=colour, transform=axes.transAxes, clip_on=False)
         places = "" if share is None else f", {share:.0%} of the places"
-        across = axes.transAxes
-        at = (0.0, 0.27, 0.53, 0.76)[number]
-        axes.plot(at + 0.006, -0.28, "s", ms=7, color=colour, transform=across, clip_on=False)
-        text = f"{format_km(km)}{places}\n{label}"
-        axes.text(at + 0.02, -0.12, text, transform=across, va="top", fontsize=8.5, color=INK, linespacing=1.35)
+        style: dict[str, Any] = {"va": "top", "fontsize": 8.5, "color": INK, "linespacing": 1.35}
+        axes.text(x + 0.02, -0.12, f"{format_km(km)}{places}\n{label}", transform=axes.transAxes, **style)
 
 
 def _draw_groups(axes: Axes, groups: dict[str, Any], heading: str) -> None:
-    """Bars of what each group adds to the mean error, its own mean error and number of places beside them."""
+    """Draws bars of the groups' contributions to the mean error, with mean error and number of places of each."""
     axes.set_title(heading, fontweight="bold", x=-0.38)
     names = list(groups)
     longest = max(group["km"] for group in groups.values()) or 1.0
+
     for row, group in enumerate(groups.values()):
         start = 0.0
         for name, (_, colour) in CAUSES.items():
@@ -215,6 +226,7 @@ def _draw_groups(axes: Axes, groups: dict[str, Any], heading: str) -> None:
         mean = "" if group["error_km_mean"] is None else f"mean {format_km(group['error_km_mean'])}, "
         places = format_count(group["places"], "place")
         axes.text(start + 0.02 * longest, row, f"{mean}{places}", va="center", fontsize=8, color=MUTED)
+
     axes.set_yticks(range(len(names)), names)
     axes.set_ylim(len(names) - 0.5, -0.5)
     axes.set_xlim(0.0, 1.9 * longest)

@@ -1,4 +1,4 @@
-// The map of a report. It reads the values in the page and asks for nothing else.
+// Map of a report. All values are in the page; nothing is fetched.
 const data = JSON.parse(document.getElementById("data").textContent);
 const compass = ["north", "east", "south", "west"];
 const still = matchMedia("(prefers-reduced-motion: reduce)").matches;
@@ -30,7 +30,7 @@ const dots = data.places.map((place, number) => {
   return { line, dot };
 });
 
-// Polygons and points on that side of the date line which is nearer to a longitude.
+// Moves a polygon to the side of the date line that is nearer to a longitude.
 const near = (longitude, points) => {
   const middle = points.reduce((sum, point) => sum + point[0], 0) / points.length;
   const turns = Math.round((longitude - middle) / 360) * 360;
@@ -55,7 +55,8 @@ function draw() {
       .bindTooltip(`${(100 * probability).toFixed(1)} %`, { sticky: true }).addTo(posterior);
   }
   posterior.eachLayer((cell) => cell.bringToBack());
-  land.bringToBack(); // from below: land, cells, places
+  // Order from the bottom: land, cells, places.
+  land.bringToBack();
   for (const [level, radius] of Object.entries(place.radii || {})) {
     L.circle(place.answer, { radius: radius * 1000, color: "#0072b2", weight: 1.5, fill: false, interactive: false,
       dashArray: level === "50" ? null : "6 4" }).addTo(marks);
@@ -63,7 +64,7 @@ function draw() {
   L.polyline([place.true, place.answer], { color: colour("--ink"), weight: 2, dashArray: "4 4", interactive: false })
     .addTo(marks);
   L.circleMarker(place.answer, { radius: 7, color: "#ffffff", weight: 2, fillColor: "#0072b2", fillOpacity: 1 })
-    .bindTooltip("answer").addTo(marks);
+    .bindTooltip("predicted point").addTo(marks);
   L.circleMarker(place.true, { radius: 8, color: "#ffffff", weight: 2, fillColor: "#111111", fillOpacity: 1 })
     .bindTooltip("true point").addTo(marks);
 }
@@ -79,17 +80,17 @@ function show(place) {
   const box = document.getElementById("picked");
   box.replaceChildren(make("h3", place.id));
   const facts = make("dl", "", "facts small");
-  const say = (name, value) => facts.append(make("dt", name), make("dd", value));
-  say("error", km(place.error));
-  if (place.expected !== undefined) say("expected", km(place.expected));
-  for (const [level, radius] of Object.entries(place.radii || {})) say(`${level} % within`, km(radius));
+  const addFact = (name, value) => facts.append(make("dt", name), make("dd", value));
+  addFact("error", km(place.error));
+  if (place.expected !== undefined) addFact("expected", km(place.expected));
+  for (const [level, radius] of Object.entries(place.radii || {})) addFact(`${level} % within`, km(radius));
   if (place.cells.length) {
     const shown = place.cells.reduce((sum, [, probability]) => sum + probability, 0);
-    say("most probable cell", `${(100 * place.cells[0][1]).toFixed(1)} %`);
-    say("cells drawn", `${place.cells.length}, with ${(100 * shown).toFixed(0)} % of the probability`);
+    addFact("most probable cell", `${(100 * place.cells[0][1]).toFixed(1)} %`);
+    addFact("cells drawn", `${place.cells.length}, with ${(100 * shown).toFixed(0)} % of the probability`);
   }
-  say("true point", place.true.map((value) => value.toFixed(4)).join(", "));
-  say("answer", place.answer.map((value) => value.toFixed(4)).join(", "));
+  addFact("true point", place.true.map((value) => value.toFixed(4)).join(", "));
+  addFact("predicted point", place.answer.map((value) => value.toFixed(4)).join(", "));
   box.append(facts);
   if (place.views) {
     const views = make("div", "", "views");
@@ -137,7 +138,8 @@ function go(step) {
   const rows = [...body.rows].filter((row) => !row.hidden);
   if (!rows.length) return;
   const at = rows.findIndex((row) => row.hasAttribute("aria-current"));
-  const from = at < 0 && step < 0 ? 0 : at; // of one that is filtered away: the first or the last that is listed
+  // If the current place is filtered away: the first or the last place listed.
+  const from = at < 0 && step < 0 ? 0 : at;
   select(Number(rows[(from + step + rows.length) % rows.length].querySelector("button").dataset.place));
   document.querySelectorAll(".steps button")[step < 0 ? 0 : 1].focus();
 }

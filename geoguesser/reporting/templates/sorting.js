@@ -1,4 +1,4 @@
-// Sorts a table by a click or the return key on one of its headings.
+// Sorts a table when one of its headings is clicked, or pressed with the return key.
 for (const table of document.querySelectorAll("table.sortable")) {
   const body = table.tBodies[0], heads = [...table.tHead.rows[0].cells];
   heads.forEach((head, column) => {
@@ -14,8 +14,8 @@ for (const table of document.querySelectorAll("table.sortable")) {
       const order = (a, b) => {
         const x = key(a), y = key(b);
         if (x === "" || y === "") return (x === "") - (y === "");
-        const both = isNaN(x) || isNaN(y) ? x.localeCompare(y, "en", { numeric: true }) : x - y;
-        return up ? both : -both;
+        const compared = isNaN(x) || isNaN(y) ? x.localeCompare(y, "en", { numeric: true }) : x - y;
+        return up ? compared : -compared;
       };
       body.append(...[...body.rows].sort(order));
     });

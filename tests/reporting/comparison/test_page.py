@@ -27,8 +27,8 @@ from geoguesser.reporting.comparison.page import render_comparison
 from geoguesser.reporting.comparison.places import find_spread_places
 from geoguesser.reporting.comparison.report import make_table, print_comparison, write_comparison
 from geoguesser.reporting.comparison.text import DistanceFormatter
-from geoguesser.reporting.text import format_p_value, format_seconds
 from geoguesser.runs.run_folder import read_runs
+from geoguesser.system.text import format_p_value, format_seconds
 
 PLACES = make_places(100)
 HARD = np.random.default_rng(0).gamma(2.0, 15.0, 100)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,7 +12,7 @@ from matplotlib.colors import to_rgb
 from PIL import Image
 
 from geoguesser.data.checks.duplicates import Match
-from geoguesser.data.checks.inspection import BROKEN, MISSING, OK, PLACEHOLDER, ImageStats, inspect_place
+from geoguesser.data.checks.inspection import ImageStats, inspect_place
 from geoguesser.data.images import ImageSpec
 from geoguesser.data.place_files import PlaceFiles
 from geoguesser.geo.distance import haversine_km
@@ -186,39 +185,6 @@ def test_file_sizes_of_one_or_any_range(tmp_path: Path, sizes: list[int]) -> Non
     data_pictures.draw_file_sizes(tmp_path / "s.png", file_bytes=np.array(sizes))
     with Image.open(tmp_path / "s.png") as picture:
         assert picture.size == (1000, 580)
-
-
-def test_photos_are_small_jpegs_of_what_is_in_the_files(tmp_path: Path) -> None:
-    Image.new("RGB", (400, 300), (200, 30, 60)).save(tmp_path / "0.jpg", quality=95)
-    Image.new("RGB", (80, 80), (0, 250, 0)).save(tmp_path / "90.jpg", quality=95)
-    (tmp_path / "180.jpg").write_bytes(b"no image")
-    files = PlaceFiles(str(tmp_path), ("0.jpg", "90.jpg", "180.jpg", None))
-    north, east, south, west = data_views.load_sample_photos(files, "crop", ["", "placeholder", "", ""])
-    assert north.jpeg is not None
-    with Image.open(io.BytesIO(north.jpeg)) as image:
-        assert (image.format, image.size) == ("JPEG", (160, 160))
-        np.testing.assert_allclose(np.asarray(image).mean(axis=(0, 1)), (200, 30, 60), atol=4)
-    assert [(one.jpeg, one.why_not) for one in (east, south, west)] == [
-        (None, "placeholder"),
-        (None, "broken"),
-        (None, "missing"),
-    ]
-
-
-def test_photos_of_a_place_that_has_gone(tmp_path: Path) -> None:
-    photos = data_views.load_sample_photos(PlaceFiles(str(tmp_path / "gone")), "crop")
-    assert [one.jpeg for one in photos] == [None] * 4
-
-
-def test_reasons_name_only_views_that_are_not_used() -> None:
-    state = np.array([OK, MISSING, BROKEN, PLACEHOLDER], dtype=np.uint8)
-    assert data_views.list_reasons(state, np.zeros(4, dtype=bool)) == [
-        "left out",
-        "missing",
-        "broken",
-        "placeholder",
-    ]
-    assert data_views.list_reasons(state, np.ones(4, dtype=bool)) == [""] * 4
 
 
 def test_samples_are_two_of_each_split_and_one_that_lacks_a_view() -> None:

@@ -24,9 +24,9 @@ from geoguesser.data.sources.places import PlacesDataModule
 from geoguesser.data.splits import RandomSplit
 from geoguesser.data.store.writer import Prepared
 from geoguesser.geo.region import country
-from geoguesser.reporting import text
 from geoguesser.reporting.dataset import summary as data_summary
 from geoguesser.reporting.dataset.report import DataReport
+from geoguesser.system import text
 
 NASTY = "<b>x&y"
 HEADINGS = (0, 90, 180, 270)
@@ -147,7 +147,7 @@ def messy(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
 
 @pytest.fixture(scope="module")
 def clean(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
-    """Twenty sound places, only looked at."""
+    """Twenty sound places, checked only."""
     root = tmp_path_factory.mktemp("clean")
     rows = places(20)
     for seed, row in enumerate(rows):
@@ -280,9 +280,9 @@ def test_page_without_pictures(messy: SimpleNamespace, tmp_path: Path) -> None:
 
 def test_clean_data_say_so(clean: SimpleNamespace, tmp_path: Path) -> None:
     page = Page(clean.report.write(tmp_path, pictures=True))
-    assert "Nothing was found to be wrong or remarkable." in page.text
-    assert "No two places are the same" in page.text
-    assert "only looked at" in page.text
+    assert "There are no findings." in page.text
+    assert "No two places have the same" in page.text
+    assert "checked only" in page.text
     assert page.within("title") == ["Data report: 20 places in Croatia (synthetic demo)"]
     assert (tmp_path / "findings.csv").read_text() == "action,kind,where,reason\n"
     assert "Warning" not in page.text
@@ -308,8 +308,8 @@ def test_prepared_again_says_what_was_there(messy: SimpleNamespace, capsys: pyte
     data = datamodule(messy.root, missing_views="mask", on_bad=SKIPPED)
     DataReport(prepare_store(data, SPECS, messy.out), data, out=messy.out).show()
     text = capsys.readouterr().out
-    assert "All places were packed before; the store was the same already, nothing was written." in text
-    assert "30 of 30 places were split before and keep theirs." in text
+    assert "All places were packed before; the store is up to date, nothing was written." in text
+    assert "30 of 30 places keep their recorded split." in text
 
 
 def with_findings(messy: SimpleNamespace, found: list[Finding]) -> DataReport:

@@ -32,7 +32,7 @@ from geoguesser.reporting.explanation import maps as explain_maps
 from geoguesser.reporting.explanation import network_plot as explain_network
 from geoguesser.reporting.explanation import place_plots as explain_places
 from geoguesser.reporting.explanation.headings_plot import compute_heading_errors, draw_headings
-from geoguesser.reporting.explanation.map_data import _spread, find_top_cells
+from geoguesser.reporting.explanation.map_data import find_top_cells, order_evenly
 from geoguesser.reporting.explanation.place_plots import PlaceImages
 from geoguesser.reporting.explanation.subject import divide_in_thirds
 
@@ -66,10 +66,12 @@ def grid(region: Region) -> Grid:
     return SquareGrid(size=60).fit(region, places_in(region, 400))
 
 
-def sight(region: Region, seed: int = 0, views: bool = True) -> PlaceImages:
-    true_deg, answer_deg = places_in(region, 2, seed)
+def make_place(region: Region, seed: int = 0, views: bool = True) -> PlaceImages:
+    true_deg, predicted_deg = places_in(region, 2, seed)
     shown = [np.asarray(make_picture(number, 80, 80)) for number in range(4)] if views else None
-    return PlaceImages(f"place-{seed}", true_deg, answer_deg, float(haversine_km(true_deg, answer_deg)), shown)
+    return PlaceImages(
+        f"place-{seed}", true_deg, predicted_deg, float(haversine_km(true_deg, predicted_deg)), shown
+    )
 
 
 def posterior_of(grid: Grid) -> np.ndarray:
@@ -78,16 +80,16 @@ def posterior_of(grid: Grid) -> np.ndarray:
 
 
 def test_posterior_with_and_without_cells_and_views(region, grid, tmp_path):
-    place = sight(region)
+    place = make_place(region)
     whole = check_drawn(
         lambda path: explain_places.draw_posterior(
-            path, region=region, grid=grid, posterior=posterior_of(grid), sight=place
+            path, region=region, grid=grid, posterior=posterior_of(grid), place=place
         ),
         tmp_path,
     )
     bare = check_drawn(
         lambda path: explain_places.draw_posterior(
-            path, region=region, grid=None, posterior=None, sight=sight(region, views=False)
+            path, region=region, grid=None, posterior=None, place=make_place(region, views=False)
         ),
         tmp_path,
     )
@@ -168,21 +170,26 @@ def test_no_confusion_has_no_pairs(grid):
 
 
 def test_extremes_and_quadruplet_are_drawn(region, tmp_path):
-    groups = [("Best", [sight(region, 1), sight(region, 2, views=False)]), ("Worst", [sight(region, 3)])]
+    groups = [
+        ("Best", [make_place(region, 1), make_place(region, 2, views=False)]),
+        ("Worst", [make_place(region, 3)]),
+    ]
     check_drawn(lambda path: explain_places.draw_extremes(path, region=region, groups=groups), tmp_path, least=0.3)
     check_drawn(
-        lambda path: explain_places.draw_quadruplet(path, region=region, sight=sight(region)), tmp_path, least=0.3
+        lambda path: explain_places.draw_quadruplet(path, region=region, place=make_place(region)),
+        tmp_path,
+        least=0.3,
     )
 
 
 def test_an_absent_view_is_said_to_be_absent(croatia, tmp_path):
-    place = sight(croatia)
+    place = make_place(croatia)
     lacks = PlaceImages(
-        place.name, place.true_deg, place.answer_deg, 1.0, [place.views[0], None, *place.views[2:]]
+        place.name, place.true_deg, place.predicted_deg, 1.0, [place.views[0], None, *place.views[2:]]
     )
     whole, some = (
         check_drawn(
-            lambda path, one=one: explain_places.draw_quadruplet(path, region=croatia, sight=one), tmp_path
+            lambda path, one=one: explain_places.draw_quadruplet(path, region=croatia, place=one), tmp_path
         )
         for one in (place, lacks)
     )
@@ -198,7 +205,7 @@ def test_an_overlay_hides_most_where_the_map_is_strongest(method: str):
     maps[0, 0, 0] = -1.0 if method == EXACT_METHOD else 0.5
     found = explain_places.overlay_activation(maps, method, 90)
     assert found.shape == (4, 90, 90, 4)
-    assert found[..., 3].max() == pytest.approx(explain_places.STRONGEST, abs=0.02)
+    assert found[..., 3].max() == pytest.approx(explain_places.MAX_OPACITY, abs=0.02)
     at = np.unravel_index(found[..., 3].argmax(), found.shape[:3])
     assert at[0] == 2
     assert 30 <= at[1] < 60
@@ -220,7 +227,7 @@ def test_an_activation_is_drawn(method: str, croatia, tmp_path):
     }
     given |= {"share": share, "moved_km": moved_km}
     pixels = check_drawn(
-        lambda path: explain_places.draw_activation(path, sight=sight(croatia), **given), tmp_path, least=0.3
+        lambda path: explain_places.draw_activation(path, place=make_place(croatia), **given), tmp_path, least=0.3
     )
     for colour, least in (((213, 94, 0), 500), ((0, 114, 178), 200)):  # bars for and against
         assert (np.abs(pixels.astype(int) - colour).max(axis=2) < 8).sum() > least
@@ -281,8 +288,8 @@ def known_places(count: int, seed: int, cells: int = 20) -> covered.LabelledOutp
 
 def test_coverage_at_the_levels_of_the_run_is_that_of_its_calibration():
     held_out, test = known_places(200, 0), known_places(500, 1)
-    calibration = Calibration.fit(held_out.said, held_out.cell, held_out.error_km)
-    known = calibration.describe_places(test.said, test.cell)
+    calibration = Calibration.fit(held_out.output, held_out.cell, held_out.error_km)
+    known = calibration.describe_places(test.output, test.cell)
     found = covered.compute_coverage(test, held_out, calibration.temperature)
     for level, at in (("50", 9), ("90", 17), ("95", 18)):
         assert covered.NOMINAL[at] == pytest.approx(int(level) / 100)
@@ -293,7 +300,7 @@ def test_coverage_at_the_levels_of_the_run_is_that_of_its_calibration():
 def test_what_is_calibrated_is_held_as_promised():
     test = known_places(4000, 2)
     share = covered.compute_coverage(test, None, 1.0)[covered.MASS] / 4000
-    top = float((test.said.logits.argmax(axis=1) == test.cell).mean())
+    top = float((test.output.logits.argmax(axis=1) == test.cell).mean())
     assert (share >= covered.NOMINAL - 0.03).all()  # whole cells hold no less than promised
     assert share.min() >= top - 1e-9
     assert (np.diff(share) >= 0).all()
@@ -310,7 +317,7 @@ def test_coverage_of_a_head_without_cells_knows_radii_alone(tmp_path):
     expected = (test.error_km <= np.sort(held_out.error_km)[7]).sum()  # the 8th of 15 for 50 %
     assert found[covered.RADII][9] == expected
     assert covered.compute_coverage(test, None, None) == {}
-    check_drawn(lambda path: covered.draw_coverage(path, held=found, places=300), tmp_path)
+    check_drawn(lambda path: covered.draw_coverage(path, covered=found, places=300), tmp_path)
 
 
 def test_headings_are_means_of_what_leaving_out_does(tmp_path):
@@ -329,8 +336,8 @@ def test_headings_are_means_of_what_leaving_out_does(tmp_path):
     few = compute_heading_errors(LeaveOneOut(moved[10:49], coords[10:49], None), true_deg[10:49], error_km[10:49])
     assert np.isfinite(few["moved_km"][0, :3]).all()
     assert np.isnan(few["moved_km"][1]).all()  # 39 places hold no interval of a mean
-    check_drawn(lambda path: draw_headings(path, found=few), tmp_path)
-    check_drawn(lambda path: draw_headings(path, found=found), tmp_path)
+    check_drawn(lambda path: draw_headings(path, effects=few), tmp_path)
+    check_drawn(lambda path: draw_headings(path, effects=found), tmp_path)
 
 
 def places_in_box(count: int) -> np.ndarray:
@@ -350,7 +357,7 @@ def test_examples_are_of_both_ends_and_the_middle(count: int, wanted: int):
 @given(count=st.integers(1, 300))
 def test_places_with_views_are_spread_evenly_however_many_there_is_room_for(count: int):
     rows = np.arange(count) * 3
-    found = _spread(rows)
+    found = order_evenly(rows)
     assert sorted(found.tolist()) == rows.tolist()
     half = np.sort(found[: max(1, count // 2)]) // 3
     assert np.diff(np.concatenate(([-1], half, [count]))).max() <= max(5, count // 4 + 3)

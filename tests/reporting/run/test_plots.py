@@ -35,19 +35,6 @@ def check_picture(path: Path) -> None:
         assert 400 < picture.height < 1000
 
 
-@pytest.mark.parametrize(
-    ("value_km", "text"),
-    [(0.0, "0.00 km"), (0.42, "0.42 km"), (4.21, "4.2 km"), (63.4, "63 km"), (1234.5, "1,234 km")],
-)
-def test_km_have_about_three_digits(value_km: float, text: str) -> None:
-    assert style.format_km(value_km) == text
-
-
-def test_long_text_is_cut() -> None:
-    assert style.shorten("a\nb", 5) == "a b"
-    assert style.shorten("x" * 50, 10) == "x" * 9 + "…"
-
-
 def test_axis_of_errors_holds_nearly_all_errors_and_every_baseline() -> None:
     error_km = np.append(np.linspace(0, 100, 999), 5000.0)
     assert 100 < plots.compute_histogram_end_km(error_km, {}) < 150

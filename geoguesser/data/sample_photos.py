@@ -1,0 +1,73 @@
+"""Views of a place as small JPEG images, for pages that show them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import simplejpeg
+
+from geoguesser.arrays import BoolArray, ByteArray
+from geoguesser.data.checks.inspection import BROKEN, MISSING, PLACEHOLDER
+from geoguesser.data.images import ImageSpec
+from geoguesser.data.place_files import PlaceFiles
+from geoguesser.errors import DataError
+
+PHOTO_PX = 160
+JPEG_QUALITY = 82  # about 7 kB per view
+STATE_REASONS = {MISSING: "missing", BROKEN: "broken", PLACEHOLDER: "placeholder"}
+
+
+@dataclass(frozen=True)
+class SamplePhoto:
+    """View of a place, or the reason for its absence.
+
+    Attributes:
+        jpeg: Bytes of the JPEG image; None if there is no image to show.
+        reason: Reason why there is no image, in one or two words.
+    """
+
+    jpeg: bytes | None
+    reason: str = ""
+
+
+def encode_photo(view: ByteArray) -> SamplePhoto:
+    """Encodes a view, (H, W, 3) RGB, as JPEG."""
+    return SamplePhoto(simplejpeg.encode_jpeg(np.ascontiguousarray(view), JPEG_QUALITY, "RGB", "420"))
+
+
+def load_sample_photos(files: PlaceFiles, fit: str, unused: Sequence[str] = ("", "", "", "")) -> list[SamplePhoto]:
+    """Reads the four views of a place from their files.
+
+    Args:
+        files: Files of the place.
+        fit: Way to fit views into a square, as in `ImageSpec`.
+        unused: Reason why a view is not used, for each heading; empty for views in use. Unused views are not read.
+    """
+    spec = ImageSpec(size=PHOTO_PX, fit=fit)
+    photos: list[SamplePhoto] = []
+
+    for heading, reason in enumerate(unused):
+        if reason or files.names[heading] is None:
+            photos.append(SamplePhoto(None, reason or STATE_REASONS[MISSING]))
+            continue
+        try:
+            photos.append(encode_photo(spec.read(files.path(heading)).transpose(1, 2, 0)))
+        # The checks of the data report the file and its fault as a finding.
+        except DataError:
+            photos.append(SamplePhoto(None, STATE_REASONS[BROKEN]))
+    return photos
+
+
+def list_reasons(state: npt.NDArray[Any], used: BoolArray) -> list[str]:
+    """Returns why each of four views is not used; empty for views in use.
+
+    Args:
+        state: (4,) states of the views, as in data/checks/inspection.py.
+        used: (4,) true for views in use.
+    """
+    pairs = zip(state.tolist(), used.tolist(), strict=True)
+    return ["" if in_use else STATE_REASONS.get(code, "left out") for code, in_use in pairs]
