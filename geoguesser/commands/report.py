@@ -123,7 +123,7 @@ def _put(record: WandbRunLogger, run: Run, gallery: Gallery) -> None:
     record.start()
     outcome: Any = "failed"
     try:
-        record.pictures([one.file for one in gallery.drawn])
+        record.log_pictures([one.file for one in gallery.drawn])
         record.attempt(lambda: record.run.summary.update(make_summary(run.result)))
         outcome = "done"
     finally:

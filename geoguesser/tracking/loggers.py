@@ -26,10 +26,10 @@ class RunLogger(ABC):
         """
 
     @abstractmethod
-    def lightning(self) -> Logger | bool:
+    def make_lightning_logger(self) -> Logger | bool:
         """What Lightning's Trainer takes as its logger."""
 
-    def results(  # noqa: B027  # most services take nothing
+    def log_results(  # noqa: B027  # most services take nothing
         self, result: dict[str, Any], pictures: list[Path], predictions: pd.DataFrame
     ) -> None:
         """Takes what the run came to."""
@@ -42,7 +42,7 @@ class RunLogger(ABC):
 class CsvRunLogger(RunLogger):
     """`logger=csv`: nothing besides the run folder's own files."""
 
-    def lightning(self) -> Logger | bool:
+    def make_lightning_logger(self) -> Logger | bool:
         return False
 
 
@@ -56,7 +56,7 @@ class TensorBoardRunLogger(RunLogger):
     def __init__(self, *, folder: str) -> None:
         self.folder = folder
 
-    def lightning(self) -> Logger | bool:
+    def make_lightning_logger(self) -> Logger | bool:
         return TensorBoardLogger(save_dir=self.folder, name="", version="tensorboard")
 
     def finish(self, outcome: Outcome) -> str | None:

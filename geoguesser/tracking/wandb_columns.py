@@ -13,13 +13,19 @@ from typing import Any
 from geoguesser.runs.config_keys import WITHOUT_EFFECT
 from geoguesser.runs.redaction import has_path, is_private, redact_config
 
-TAGGED = ("experiment", "region", "data", "backbone", "fusion", "finetune", "head", "grid", "loss", "decoder")
-ALONE = ("experiment", "head", "backbone", "region", "image")  # whose choices say by themselves what they are
-UNSAID = (*WITHOUT_EFFECT[""], "sweep", "hydra")  # overrides that change no result
-NAME_LENGTH, TAG_LENGTH = 100, 64  # W&B's own limits are 128 and 64
+TAG_GROUPS = ("experiment", "region", "data", "backbone", "fusion", "finetune", "head", "grid", "loss", "decoder")
+SELF_EXPLANATORY_GROUPS = (
+    "experiment",
+    "head",
+    "backbone",
+    "region",
+    "image",
+)  # whose choices say by themselves what they are
+IGNORED_KEYS = (*WITHOUT_EFFECT[""], "sweep", "hydra")  # overrides that change no result
+MAX_NAME_LENGTH, MAX_TAG_LENGTH = 100, 64  # W&B's own limits are 128 and 64
 
 # Measures that are best at their highest; all others, errors and losses, are best at their lowest.
-HIGHEST = ("score_mean", "share_within_", "cell_top")
+HIGHER_IS_BETTER = ("score_mean", "share_within_", "cell_top")
 
 
 def make_config_columns(config: Mapping[str, Any], choices: Mapping[str, str]) -> dict[str, Any]:
@@ -60,7 +66,7 @@ def _chosen(config: Mapping[str, Any], choices: Mapping[str, str]) -> dict[str, 
 def make_tags(config: Mapping[str, Any], choices: Mapping[str, str]) -> list[str]:
     """`head=classification` and its like, of the groups that tell one model from another."""
     chosen = _chosen(config, choices)
-    return [f"{group}={chosen[group]}"[:TAG_LENGTH] for group in TAGGED if group in chosen]
+    return [f"{group}={chosen[group]}"[:MAX_TAG_LENGTH] for group in TAG_GROUPS if group in chosen]
 
 
 def make_run_name(overrides: Iterable[str], choices: Mapping[str, str], fallback: str) -> str:
@@ -76,14 +82,16 @@ def make_run_name(overrides: Iterable[str], choices: Mapping[str, str], fallback
     for word in overrides:
         key, _, value = word.lstrip("+~").partition("=")
         value = value.strip("'\"")
-        if is_private(key) or has_path(value) or key.partition(".")[0] in UNSAID or key.startswith("hydra"):
+        if is_private(key) or has_path(value) or key.partition(".")[0] in IGNORED_KEYS or key.startswith("hydra"):
             continue
-        words.append(value if key in ALONE and key in choices else f"{key}={value}" if value else key)
+        words.append(
+            value if key in SELF_EXPLANATORY_GROUPS and key in choices else f"{key}={value}" if value else key
+        )
     name = " ".join(words) or fallback
-    if len(name) <= NAME_LENGTH:
+    if len(name) <= MAX_NAME_LENGTH:
         return name
     end = f" … {fallback}"[-40:]
-    return name[: NAME_LENGTH - len(end)].rpartition(" ")[0] + end
+    return name[: MAX_NAME_LENGTH - len(end)].rpartition(" ")[0] + end
 
 
 def make_summary(result: Mapping[str, Any]) -> dict[str, float]:
@@ -101,6 +109,6 @@ def make_summary(result: Mapping[str, Any]) -> dict[str, float]:
     return {key: value for key, value in summary.items() if isinstance(value, int | float)}
 
 
-def find_best_value(measure: str) -> str:
+def choose_summary_statistic(measure: str) -> str:
     """Which value of `val/error_km_mean` and its like is the best: `min` or `max`."""
-    return "max" if measure.partition("/")[2].startswith(HIGHEST) else "min"
+    return "max" if measure.partition("/")[2].startswith(HIGHER_IS_BETTER) else "min"

@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 
 from geoguesser.errors import ConfigError
 
-VAL, TEST = "val/error_km_mean", "test/error_km_mean"
-CELLS = "grid/hold_training_places"
-AXES = 8  # of parallel coordinates, that they can be read
+VAL_ERROR, TEST_ERROR = "val/error_km_mean", "test/error_km_mean"
+CELL_COUNT = "grid/hold_training_places"
+MAX_AXES = 8  # of parallel coordinates, that they can be read
 
 
 class SweepRun(NamedTuple):
@@ -41,7 +41,7 @@ def load_reports_package() -> Any:
     return v2
 
 
-def find_varied(runs: Sequence[SweepRun]) -> list[str]:
+def find_varied_keys(runs: Sequence[SweepRun]) -> list[str]:
     """The config keys that tell the runs apart, groups' choices first.
 
     Of keys that part the runs in the same way (a head and the values that came with it) only the first stays.
@@ -58,10 +58,12 @@ def find_varied(runs: Sequence[SweepRun]) -> list[str]:
     return found
 
 
-def find_best(runs: Sequence[SweepRun]) -> SweepRun | None:
+def find_best_run(runs: Sequence[SweepRun]) -> SweepRun | None:
     """The run that came to its end with the lowest validation error: the test error must not choose."""
-    ended = [run for run in runs if isinstance(run.summary.get(VAL), int | float) and TEST in run.summary]
-    return min(ended, key=lambda run: float(run.summary[VAL]), default=None)
+    ended = [
+        run for run in runs if isinstance(run.summary.get(VAL_ERROR), int | float) and TEST_ERROR in run.summary
+    ]
+    return min(ended, key=lambda run: float(run.summary[VAL_ERROR]), default=None)
 
 
 def make_report(
@@ -77,7 +79,7 @@ def make_report(
         title: The page's title; None for the sweep's name.
     """
     reports = load_reports_package()
-    first, keys = find_best(runs), find_varied(runs)[:AXES]
+    first, keys = find_best_run(runs), find_varied_keys(runs)[:MAX_AXES]
     every = _runset(reports, entity, project, group=group, keys=keys)
     blocks = [
         reports.H2("What differs, and the error that came of it"),
@@ -89,7 +91,9 @@ def make_report(
         only = _runset(reports, entity, project, group=group, keys=keys, run=first)
         blocks += [
             reports.H2("The best run by validation error"),
-            reports.P(f"{first.name}: validation {first.summary[VAL]:.1f} km, test {first.summary[TEST]:.1f} km"),
+            reports.P(
+                f"{first.name}: validation {first.summary[VAL_ERROR]:.1f} km, test {first.summary[TEST_ERROR]:.1f} km"
+            ),
             reports.PanelGrid(runsets=[only], hide_run_sets=True, panels=_maps(reports)),
         ]
     return reports.Report(
@@ -116,13 +120,13 @@ def _runset(
         project=project,
         name=group if run is None else "best run",
         filters=expr.And(*filters),
-        order=[reports.OrderBy(reports.SummaryMetric(VAL), ascending=True)],
+        order=[reports.OrderBy(reports.SummaryMetric(VAL_ERROR), ascending=True)],
         pinned_columns=[
             "run:displayName",
             "run:state",
             "summary:outcome",
-            f"summary:{VAL}",
-            f"summary:{TEST}",
+            f"summary:{VAL_ERROR}",
+            f"summary:{TEST_ERROR}",
             *columns,
         ],
     )
@@ -137,28 +141,31 @@ def _backend(key: str) -> str:
 def _comparison(reports: Any, runs: Sequence[SweepRun], keys: list[str]) -> list[Any]:
     axis = reports.ParallelCoordinatesPlotColumn
     axes = [axis(metric=reports.Config(key), display_name=key.removeprefix("choice.")) for key in keys]
-    errors = [axis(metric=reports.SummaryMetric(name), display_name=name) for name in (VAL, TEST)]
+    errors = [axis(metric=reports.SummaryMetric(name), display_name=name) for name in (VAL_ERROR, TEST_ERROR)]
     panels = [
         reports.ParallelCoordinatesPlot(
             title="Choices and errors", columns=axes + errors, layout=reports.Layout(x=0, y=0, w=24, h=10)
         )
     ]
-    if any(CELLS in run.summary for run in runs):
+    if any(CELL_COUNT in run.summary for run in runs):
         panels.append(
             reports.ScatterPlot(
                 title="Test error by the number of cells",
-                x=reports.SummaryMetric(CELLS),
-                y=reports.SummaryMetric(TEST),
+                x=reports.SummaryMetric(CELL_COUNT),
+                y=reports.SummaryMetric(TEST_ERROR),
                 layout=reports.Layout(x=0, y=10, w=12, h=8),
             )
         )
-    bars = reports.BarPlot(title="Test error, km", metrics=[reports.Metric(TEST)])
+    bars = reports.BarPlot(title="Test error, km", metrics=[reports.Metric(TEST_ERROR)])
     bars.layout = reports.Layout(x=12, y=10, w=12, h=8)
     return [*panels, bars]
 
 
 def _curves(reports: Any) -> list[Any]:
-    shown = (("Validation error, km", [VAL]), ("Loss in training and validation", ["train/loss", "val/loss"]))
+    shown = (
+        ("Validation error, km", [VAL_ERROR]),
+        ("Loss in training and validation", ["train/loss", "val/loss"]),
+    )
     return [
         reports.LinePlot(
             title=title,

@@ -20,7 +20,7 @@ from pytorch_lightning.loggers import Logger, WandbLogger
 from geoguesser.errors import GeoguesserError, check_bool, check_choice, check_number, first_line
 from geoguesser.tracking.loggers import Outcome, RunLogger
 from geoguesser.tracking.wandb_columns import (
-    find_best_value,
+    choose_summary_statistic,
     make_config_columns,
     make_run_name,
     make_summary,
@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 
 MODES = ("offline", "online", "disabled", "shared", "dryrun")
 EXIT_CODES: dict[Outcome, int] = {"done": 0, "failed": 1, "interrupted": 255}  # 255 is what W&B has for Ctrl-C
-EMPTY_BYTES = 7  # the head of W&B's file
+MAX_EMPTY_BYTES = 7  # the head of W&B's file
 REMEDY = ", or use WANDB_MODE=offline or logger=csv"
 CURVES = ("train/loss", "val/loss", *(f"{stage}/error_km_{kind}" for stage in ("val", "test") for kind in
           ("mean", "median", "p90")), "val/score_mean", "test/score_mean")  # fmt: skip
@@ -122,7 +122,7 @@ class WandbRunLogger(RunLogger):
         """
         import wandb
 
-        drop_empty_records(Path(self.folder))
+        remove_empty_records(Path(self.folder))
         try:
             self.run = self._open()
         except Exception as error:
@@ -170,22 +170,22 @@ class WandbRunLogger(RunLogger):
         for stage in ("train", "val", "test"):
             self.run.define_metric(f"{stage}/*", step_metric="epoch")
         for measure in CURVES:
-            self.run.define_metric(measure, step_metric="epoch", summary=find_best_value(measure))
+            self.run.define_metric(measure, step_metric="epoch", summary=choose_summary_statistic(measure))
 
-    def lightning(self) -> Logger | bool:
+    def make_lightning_logger(self) -> Logger | bool:
         return self.logger
 
-    def pictures(self, files: list[Path]) -> None:
+    def log_pictures(self, files: list[Path]) -> None:
         """Records pictures under their names."""
         import wandb
 
         shown = {f"pictures/{path.stem}": wandb.Image(str(path)) for path in files}
         self.attempt(lambda: self.run.log(shown))
 
-    def results(self, result: dict[str, Any], pictures: list[Path], predictions: pd.DataFrame) -> None:
+    def log_results(self, result: dict[str, Any], pictures: list[Path], predictions: pd.DataFrame) -> None:
         import wandb
 
-        self.pictures(pictures)
+        self.log_pictures(pictures)
         self.attempt(lambda: self.run.log({"test/predictions": wandb.Table(dataframe=predictions)}))
         # Last: plain numbers, in place of {"min": ...}, which would be columns of another name.
         self.attempt(lambda: self.run.summary.update(make_summary(result)))
@@ -233,12 +233,12 @@ class _PatientLogger(WandbLogger):
         self.record.attempt(lambda: WandbLogger.log_metrics(self, metrics, step))
 
 
-def drop_empty_records(folder: Path) -> None:
+def remove_empty_records(folder: Path) -> None:
     """Removes W&B's records of earlier attempts in this folder that hold nothing.
 
     W&B writes first after some 15 s. What a killed run leaves before is a file of its head alone, and `wandb sync`
     of many runs uploads none of them where one is such.
     """
     for file in folder.glob("wandb/*run-*/*.wandb"):
-        if file.stat().st_size <= EMPTY_BYTES and not file.parent.is_symlink():
+        if file.stat().st_size <= MAX_EMPTY_BYTES and not file.parent.is_symlink():
             shutil.rmtree(file.parent)

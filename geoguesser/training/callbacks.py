@@ -29,10 +29,10 @@ class NamedCheckpoint(ModelCheckpoint):
     """A ModelCheckpoint whose state holds file names, not paths: a run folder may be moved, then resumed.
 
     Attributes:
-        every_s: How many seconds must lie between two writes, except after the first epoch and at the end.
+        min_interval_s: How many seconds must lie between two writes, except after the first epoch and at the end.
     """
 
-    every_s: float = 0.0
+    min_interval_s: float = 0.0
 
     def state_dict(self) -> dict[str, Any]:
         """Lightning's state with the folder left out."""
@@ -77,7 +77,7 @@ class BestCheckpoint(NamedCheckpoint):
 
     def _save_checkpoint(self, trainer: pl.Trainer, filepath: str) -> None:
         """As Lightning does, but where writes are to be few, a copy of what learns waits for `flush`."""
-        if self.every_s == 0.0 or self.save_top_k != 1:
+        if self.min_interval_s == 0.0 or self.save_top_k != 1:
             super()._save_checkpoint(trainer, filepath)
             return
         checkpoint = trainer._checkpoint_connector.dump_checkpoint(self.save_weights_only)
@@ -146,7 +146,7 @@ class LastCheckpoint(NamedCheckpoint):
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Saves as Lightning does, unless the last time was only just before and more epochs follow."""
         ends = trainer.should_stop or trainer.current_epoch + 1 == trainer.max_epochs
-        if trainer.strategy.broadcast(ends or time.monotonic() - self._written >= self.every_s):
+        if trainer.strategy.broadcast(ends or time.monotonic() - self._written >= self.min_interval_s):
             super().on_train_epoch_end(trainer, pl_module)
 
 

@@ -34,8 +34,8 @@ from geoguesser.system.memo import Memo
 
 log = logging.getLogger(__name__)
 
-EMBEDDING = 1  # raise it whenever the same weights and pixels give other features
-IN_MEMORY_BYTES = 2**24
+EMBEDDING_VERSION = 1  # raise it whenever the same weights and pixels give other features
+MAX_IN_MEMORY_BYTES = 2**24
 DATA_PARTS = ("places", "masks", "views", "image", "decoder")  # of a fingerprint: what pixels depend on
 
 
@@ -114,7 +114,7 @@ def list_key_parts(network: GeoNetwork, fingerprint: dict[str, Any], device: tor
         "device": device.type,
         "torch": str(torch.__version__),
         "timm": timm.__version__,
-        "embedding": EMBEDDING,
+        "embedding": EMBEDDING_VERSION,
     }
 
 
@@ -260,7 +260,7 @@ def _log(places: int, seconds: float, where: str) -> None:
 def _storage(shape: tuple[int, int, int], folder: Path) -> Tensor:
     """Room for features: in memory where they are few, else in a mapped file, so that memory stays flat."""
     size = 4 * math.prod(shape)
-    if size <= IN_MEMORY_BYTES:
+    if size <= MAX_IN_MEMORY_BYTES:
         return torch.empty(shape)
     try:
         with tempfile.TemporaryFile(dir=folder) as file:

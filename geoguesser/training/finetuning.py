@@ -82,7 +82,7 @@ class Finetuning:
         epochs = [epoch for epoch, _, _ in self.stages]
         if epochs[0] != 0 or epochs != sorted(set(epochs)):
             raise ConfigError.at("finetune.stages", "must begin at epoch 0 and rise", found=epochs)
-        if self.layer_decay != 1.0 and self.keeps_backbone:
+        if self.layer_decay != 1.0 and self.freezes_backbone:
             raise ConfigError.at(
                 "finetune.layer_decay",
                 "must be 1 where no block ever learns",
@@ -90,7 +90,7 @@ class Finetuning:
                 remedy="Choose finetune=staged or full.",
             )
 
-    def groups(self, network: GeoNetwork) -> list[ParameterGroup]:
+    def make_groups(self, network: GeoNetwork) -> list[ParameterGroup]:
         """All parameters of the network, each in one group.
 
         Raises:
@@ -102,7 +102,7 @@ class Finetuning:
         groups = [ParameterGroup("head", rest, 0, first_lr)]
         taken: set[str] = set()
         for number, (epoch, start, lr) in enumerate(self.stages):
-            unlocked = unlocked_from(network, start, f"finetune.stages[{number}].from")
+            unlocked = find_unlocked_names(network, start, f"finetune.stages[{number}].from")
             new = tuple(name for name in unlocked if name not in taken)
             if not new and (start != "head" or number > 0):
                 raise ConfigError.at(
@@ -131,7 +131,7 @@ class Finetuning:
                 found=self.layer_decay,
             )
         new = set(group.names)
-        parts = [tuple(name for name in check_names(block) if name in new) for block in blocks]
+        parts = [tuple(name for name in to_network_names(block) if name in new) for block in blocks]
         touched = [number for number, names in enumerate(parts) if names]
         top = len(blocks) - 1 if group.lr is None else touched[-1]
         return [
@@ -155,21 +155,21 @@ class Finetuning:
         network.train(network.training)
 
     @property
-    def keeps_backbone(self) -> bool:
+    def freezes_backbone(self) -> bool:
         """Whether the backbone never learns, so that its embeddings can be computed once."""
         return all(start == "head" for _, start, _ in self.stages)
 
     def embeds_once(self, augment: Augment) -> bool:
         """Whether the backbone sees each view once: it never learns, and views never change."""
-        return self.keeps_backbone and not augment.active
+        return self.freezes_backbone and not augment.active
 
     @property
-    def last_unlocking(self) -> int:
+    def last_unlock_epoch(self) -> int:
         """The epoch of the last stage."""
         return self.stages[-1][0]
 
 
-def unlocked_from(network: GeoNetwork, start: str, key: str) -> list[str]:
+def find_unlocked_names(network: GeoNetwork, start: str, key: str) -> list[str]:
     """Names of the backbone's parameters that learn when everything from `start` on is unlocked.
 
     Raises:
@@ -202,10 +202,10 @@ def unlocked_from(network: GeoNetwork, start: str, key: str) -> list[str]:
                 remedy=f"Parts of {network.backbone.name}: {', '.join(tops)}.",
             )
         chosen = ordered[first:]
-    return check_names(chosen)
+    return to_network_names(chosen)
 
 
-def check_names(names: list[str]) -> list[str]:
+def to_network_names(names: list[str]) -> list[str]:
     """The network's names of a timm model's parameters."""
     return [f"backbone.model.{name}" for name in names]
 

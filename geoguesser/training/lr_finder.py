@@ -19,9 +19,9 @@ from geoguesser.errors import GeoguesserError
 from geoguesser.model.fusion import drop_views
 from geoguesser.training.module import GeoLightningModule
 
-LOWEST, HIGHEST, STEPS = 1e-6, 1.0, 100
+MIN_RATE, MAX_RATE, MAX_STEPS = 1e-6, 1.0, 100
 SMOOTHING = 0.9
-DIVERGED = 4.0
+DIVERGENCE_FACTOR = 4.0
 
 
 @dataclass(frozen=True)
@@ -73,8 +73,8 @@ def _search(
     ]
     targets = {name: tensor.to(device) for name, tensor in module.targets.items()}
     rates, losses, average, best = [], [], 0.0, np.inf
-    for step, batch in zip(range(STEPS), _forever(batches), strict=False):
-        rate = LOWEST * (HIGHEST / LOWEST) ** (step / (STEPS - 1))
+    for step, batch in zip(range(MAX_STEPS), _forever(batches), strict=False):
+        rate = MIN_RATE * (MAX_RATE / MIN_RATE) ** (step / (MAX_STEPS - 1))
         for group, ratio in zip(optimizer.param_groups, ratios, strict=True):
             group["lr"] = rate * ratio
         moved = type(batch)(*(part.to(device) for part in batch))
@@ -88,15 +88,15 @@ def _search(
         optimizer.step()
         average = SMOOTHING * average + (1 - SMOOTHING) * float(loss.detach())
         smooth = average / (1 - SMOOTHING ** (step + 1))
-        if not np.isfinite(smooth) or smooth > DIVERGED * best:
+        if not np.isfinite(smooth) or smooth > DIVERGENCE_FACTOR * best:
             break
         best = min(best, smooth)
         rates.append(rate)
         losses.append(smooth)
-    return RateSearch(np.array(rates), np.array(losses), steepest(np.array(rates), np.array(losses)))
+    return RateSearch(np.array(rates), np.array(losses), find_steepest(np.array(rates), np.array(losses)))
 
 
-def steepest(rates: FloatArray, losses: FloatArray) -> float:
+def find_steepest(rates: FloatArray, losses: FloatArray) -> float:
     """The rate at which the loss falls fastest per factor of the rate, up to the loss's minimum.
 
     Raises:

@@ -24,8 +24,10 @@ from geoguesser.training.optimizer import OptimizerSpec
 from geoguesser.training.schedule import Schedule, compute_rates
 
 MONITOR = "val/error_km_mean"
-DECODED_AT_ONCE = 1024  # places of an evaluation, for a search costs nearly the same for one as for a hundred
-VIEW_DRAWS = 0x9E3779B9  # sets the seeds of view dropout apart from augmentation's; torch reads their low 32 bits
+DECODE_BATCH_SIZE = 1024  # places of an evaluation, for a search costs nearly the same for one as for a hundred
+VIEW_DROPOUT_SEED = (
+    0x9E3779B9  # sets the seeds of view dropout apart from augmentation's; torch reads their low 32 bits
+)
 
 
 class GeoLightningModule(pl.LightningModule):
@@ -65,7 +67,7 @@ class GeoLightningModule(pl.LightningModule):
         for name, tensor in targets.items():
             self.register_buffer(f"target_{name}", tensor, persistent=False)
         self.optimizer_spec, self.schedule, self.finetuning = optimizer, schedule, finetuning
-        self.groups = finetuning.groups(network)
+        self.groups = finetuning.make_groups(network)
         self.base_rates = [optimizer.base_rate(group) for group in self.groups]
         self.diagonal_km, self.record, self.compile_network = diagonal_km, record, compile_network
         self.errors = {"val": PlaceErrors(), "test": PlaceErrors()}
@@ -76,7 +78,7 @@ class GeoLightningModule(pl.LightningModule):
         self._counts: dict[str, int] = {}
         self._opened: list[bool] | None = None
         self._trained: list[nn.Module] = []  # while validation goes on, the modules that were in training
-        self.on_accepted: Callable[[], None] | None = None  # called when training really begins
+        self.on_started: Callable[[], None] | None = None  # called when training really begins
 
     def configure_model(self) -> None:
         """Compiles the backbone in place: the state dict keeps its keys."""
@@ -104,7 +106,7 @@ class GeoLightningModule(pl.LightningModule):
         """The head's targets of all places, on the module's device."""
         return {name: getattr(self, f"target_{name}") for name in self._target_names}
 
-    def targets_of(self, index: Tensor) -> LossTarget:
+    def select_targets(self, index: Tensor) -> LossTarget:
         """The targets of the places in these rows."""
         return {name: torch.index_select(tensor, 0, index) for name, tensor in self.targets.items()}
 
@@ -114,19 +116,19 @@ class GeoLightningModule(pl.LightningModule):
         if stage != "train" or share == 0.0:
             return mask
         step = self.trainer.fit_loop.epoch_loop.total_batch_idx * self.trainer.world_size
-        draw = self.seed * 1_000_003 + step + self.trainer.global_rank + VIEW_DRAWS
+        draw = self.seed * 1_000_003 + step + self.trainer.global_rank + VIEW_DROPOUT_SEED
         return drop_views(mask, share, draw % 2**63)
 
     def _step(self, batch: Batch | FeatureBatch, stage: str) -> Tensor:
         mask = self._views(batch.mask, stage)
         features = batch.features if isinstance(batch, FeatureBatch) else self.network.embed(batch.images, mask)
         out = self.network.from_features(features, mask)
-        loss = self.network.head.loss(out, self.targets_of(batch.index))
+        loss = self.network.head.loss(out, self.select_targets(batch.index))
         self._sums[stage] += len(batch.index) * loss.detach()
         self._counts[stage] += len(batch.index)
         if stage != "train":
             self._waiting.append((batch.index, out, batch.coords_deg))
-            if sum(len(index) for index, _, _ in self._waiting) >= DECODED_AT_ONCE:
+            if sum(len(index) for index, _, _ in self._waiting) >= DECODE_BATCH_SIZE:
                 self._decode_waiting(stage)
         return loss
 
@@ -136,7 +138,7 @@ class GeoLightningModule(pl.LightningModule):
             index, out, coords_deg = (torch.cat(part) for part in zip(*self._waiting, strict=True))
             self._waiting = []
             head = self.network.head
-            hits = head.hits(out, self.targets_of(index))
+            hits = head.hits(out, self.select_targets(index))
             self.errors[stage].update(index, head.decode(out), coords_deg, hits)
 
     def training_step(self, batch: Batch | FeatureBatch, batch_idx: int) -> Tensor:
@@ -203,8 +205,8 @@ class GeoLightningModule(pl.LightningModule):
         # Lightning has it 1, and torch's optimizers, which ask for a GPU in each step, then ask the driver's files
         # each time: as long as a small head's step. The device is chosen by now.
         os.environ["PYTORCH_NVML_BASED_CUDA_CHECK"] = "0"
-        if self.on_accepted is not None:
-            self.on_accepted()
+        if self.on_started is not None:
+            self.on_started()
 
     def on_train_epoch_start(self) -> None:
         """Unlocks what is due."""
@@ -327,7 +329,7 @@ class GeoLightningModule(pl.LightningModule):
 
 def check_late_unlocking(finetuning: Finetuning, world_size: int) -> None:
     """Raises ConfigError where parameters would be unlocked after a strategy of several processes wrapped them."""
-    if world_size > 1 and finetuning.last_unlocking > 0:
+    if world_size > 1 and finetuning.last_unlock_epoch > 0:
         raise ConfigError(
             "trainer=ddp cannot train finetune=staged: parameters unlocked after epoch 0 would not be "
             "synchronised between processes. Use one process (trainer=gpu or cpu), or finetune=full, frozen."

@@ -12,10 +12,10 @@ from geoguesser.data.batches import Batch, FeatureBatch
 from geoguesser.data.datamodule import PlacesData
 from geoguesser.model.network import GeoNetwork
 
-SCALED_BY = 512  # places at most, where each must be embedded first
+MAX_SCALING_PLACES = 512  # places at most, where each must be embedded first
 
 
-class Outputs(NamedTuple):
+class SplitOutputs(NamedTuple):
     """What the head put out.
 
     Attributes:
@@ -28,7 +28,7 @@ class Outputs(NamedTuple):
 
 
 @torch.no_grad()
-def compute_outputs(network: GeoNetwork, loader: DataLoader[Any]) -> Outputs:
+def compute_outputs(network: GeoNetwork, loader: DataLoader[Any]) -> SplitOutputs:
     """Runs a network in evaluation over every batch, on the device where it lies.
 
     Args:
@@ -42,7 +42,7 @@ def compute_outputs(network: GeoNetwork, loader: DataLoader[Any]) -> Outputs:
         rows.append(batch.index)
         out.append(network.head(_fused(network, batch)).float().cpu())
     network.train(was_training)
-    return Outputs(torch.cat(rows), torch.cat(out))
+    return SplitOutputs(torch.cat(rows), torch.cat(out))
 
 
 def _fused(network: GeoNetwork, batch: Batch | FeatureBatch) -> Tensor:
@@ -69,7 +69,7 @@ def scale_head(network: GeoNetwork, data: PlacesData, device: torch.device) -> N
     for batch in data.loader("train", shuffle=data.features is None, whole=True):
         fused.append(_fused(network, batch).float().cpu())
         count += len(batch.index)
-        if data.features is None and count >= SCALED_BY:
+        if data.features is None and count >= MAX_SCALING_PLACES:
             break
     network.cpu()
     network.head.scale_by(torch.cat(fused))

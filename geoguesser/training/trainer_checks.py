@@ -102,10 +102,10 @@ def warn_unreachable_stages(finetuning: Finetuning, schedule: Schedule, epochs: 
         schedule: As there.
         epochs: The most epochs that it trains.
     """
-    if finetuning.last_unlocking >= epochs:
+    if finetuning.last_unlock_epoch >= epochs:
         log.warning(
             "finetune.stages: the last begins at epoch %d, but trainer.max_epochs=%d ends before it",
-            finetuning.last_unlocking,
+            finetuning.last_unlock_epoch,
             epochs,
         )
     if schedule.warmup_epochs >= epochs:

@@ -15,7 +15,7 @@ from geoguesser.model.fusion import full_state
 from geoguesser.model.network import GeoNetwork
 
 
-def start_network(network: GeoNetwork, path: str) -> tuple[str, bool]:
+def load_initial_weights(network: GeoNetwork, path: str) -> tuple[str, bool]:
     """Loads a run's network into a new one: all of it where the heads mean the same, else the backbone.
 
     Returns:

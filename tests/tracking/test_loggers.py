@@ -15,8 +15,8 @@ from geoguesser.tracking.loggers import CsvRunLogger, TensorBoardRunLogger
 def test_csv_records_nothing_besides_the_run_folder() -> None:
     record = CsvRunLogger()
     record.start()
-    assert record.lightning() is False
-    record.results({}, [], pd.DataFrame())
+    assert record.make_lightning_logger() is False
+    record.log_results({}, [], pd.DataFrame())
     assert record.finish("done") is None
     assert record.finish("failed") is None
 
@@ -25,12 +25,12 @@ def test_tensorboard_writes_the_curves_into_the_run_folder(tmp_path: Path) -> No
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     record = TensorBoardRunLogger(folder=str(tmp_path))
-    logger = record.lightning()
+    logger = record.make_lightning_logger()
     assert isinstance(logger, TensorBoardLogger)
     network = toy_network()
     trainer = toy_trainer(tmp_path, epochs=3, logger=logger, log_every_n_steps=1)
     trainer.fit(toy_module(network=network), datamodule=ToyData(features=toy_features(network)))
-    record.results({}, [], pd.DataFrame())
+    record.log_results({}, [], pd.DataFrame())
     assert record.finish("done") == f"See the curves: tensorboard --logdir {tmp_path}/tensorboard"
     logger.finalize("success")
     events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()

@@ -6,9 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from geoguesser.tracking.wandb_columns import (
-    NAME_LENGTH,
-    TAG_LENGTH,
-    find_best_value,
+    MAX_NAME_LENGTH,
+    MAX_TAG_LENGTH,
+    choose_summary_statistic,
     make_config_columns,
     make_run_name,
     make_summary,
@@ -62,7 +62,7 @@ def test_choices_of_groups_that_the_head_does_not_use_are_not_said():
 
 def test_tags_are_short_enough_for_wandb():
     (tag,) = make_tags({"head": {}}, {"head": "x" * 100})
-    assert len(tag) == TAG_LENGTH
+    assert len(tag) == MAX_TAG_LENGTH
 
 
 def test_names_say_what_was_asked_for_and_nothing_private():
@@ -81,7 +81,7 @@ def test_names_say_what_was_asked_for_and_nothing_private():
 @given(st.lists(st.text("abc=./~ ", min_size=1, max_size=40), max_size=30), st.text("abcdef0123", max_size=60))
 def test_names_are_bounded_and_end_with_the_folder_where_cut(words: list[str], folder: str):
     name = make_run_name(words, CHOICES, folder)
-    assert len(name) <= NAME_LENGTH
+    assert len(name) <= MAX_NAME_LENGTH
     if "…" in name:
         assert name.endswith(folder[-37:])
 
@@ -114,7 +114,9 @@ def test_the_summary_leaves_out_what_is_not_known():
 
 
 def test_errors_and_losses_are_best_at_their_lowest_scores_and_shares_at_their_highest():
-    assert {find_best_value(f"val/{name}") for name in ("error_km_mean", "error_km_p90", "loss")} == {"min"}
-    assert {find_best_value(f"test/{name}") for name in ("score_mean", "share_within_25_km", "cell_top1")} == {
-        "max"
+    assert {choose_summary_statistic(f"val/{name}") for name in ("error_km_mean", "error_km_p90", "loss")} == {
+        "min"
     }
+    assert {
+        choose_summary_statistic(f"test/{name}") for name in ("score_mean", "share_within_25_km", "cell_top1")
+    } == {"max"}

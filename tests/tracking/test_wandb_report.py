@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from geoguesser.tracking.wandb_report import SweepRun, find_best, find_varied
+from geoguesser.tracking.wandb_report import SweepRun, find_best_run, find_varied_keys
 
 
 def runs(*rows: tuple[str, dict[str, Any], dict[str, Any]]) -> list[SweepRun]:
@@ -23,8 +23,8 @@ def test_what_varied_is_told_once():
         ("b", {"choice.head": "classification", "loss.tau": 0.3, "seed": 0, "grid.size": 30, "lr": 1}, {}),
         ("c", {"choice.head": "classification", "loss.tau": 0.3, "seed": 0, "grid.size": 60, "lr": 1}, {}),
     )
-    assert find_varied(found) == ["choice.head", "grid.size"]  # tau comes and goes with the head
-    assert find_varied(found[:1]) == find_varied([]) == []
+    assert find_varied_keys(found) == ["choice.head", "grid.size"]  # tau comes and goes with the head
+    assert find_varied_keys(found[:1]) == find_varied_keys([]) == []
 
 
 def test_the_best_run_is_one_that_ended_and_the_test_error_does_not_choose():
@@ -34,5 +34,5 @@ def test_the_best_run_is_one_that_ended_and_the_test_error_does_not_choose():
         ("killed", {}, {"val/error_km_mean.min": 1.0}),
         ("broken", {}, {"val/error_km_mean": 2.0}),
     )
-    assert find_best(found) == found[1]
-    assert find_best(found[2:]) is None
+    assert find_best_run(found) == found[1]
+    assert find_best_run(found[2:]) is None

@@ -209,7 +209,7 @@ def test_what_is_asked_for_is_sent(stub, tmp_path, monkeypatch):
 def test_disabled_records_nothing(tmp_path):
     made = make_record(tmp_path / "run", mode="disabled")
     made.start()
-    made.lightning().log_metrics({"val/error_km_mean": 1.0}, step=0)
+    made.make_lightning_logger().log_metrics({"val/error_km_mean": 1.0}, step=0)
     assert made.finish("done") is None
     assert list((tmp_path / "run").iterdir()) == []
 
@@ -231,7 +231,7 @@ def test_a_server_that_dies_costs_seconds_and_no_run(tmp_path, monkeypatch, capl
     words = ["logger.patience_s=3", "seed=3", "trainer.max_epochs=4"]
     with WandbStub() as server:
         user(monkeypatch, server.env)
-        monkeypatch.setattr(WandbRunLogger, "lightning", lambda self: (server.stop(), self.logger)[1])
+        monkeypatch.setattr(WandbRunLogger, "make_lightning_logger", lambda self: (server.stop(), self.logger)[1])
         started = time.monotonic()
         result = train_run(tmp_path / "run", "logger.mode=online", *words)
         took = time.monotonic() - started
@@ -302,7 +302,7 @@ def test_a_run_outlives_the_processes_of_wandb(tmp_path, caplog):
     core.kill()
     core.wait()
     for epoch in range(3):
-        made.lightning().log_metrics({"val/error_km_mean": 1.0, "epoch": epoch}, step=epoch)
+        made.make_lightning_logger().log_metrics({"val/error_km_mean": 1.0, "epoch": epoch}, step=epoch)
     made.finish("done")
     warnings = [
         one.getMessage() for one in caplog.records if one.levelno > logging.INFO and "W&B" in one.getMessage()

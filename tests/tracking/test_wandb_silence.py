@@ -19,8 +19,8 @@ OURS = (
     "from support.wandb_runs import make_record\n"
     "made = make_record(Path(sys.argv[1]))\n"
     "made.start()\n"
-    "made.lightning().log_metrics({'val/error_km_mean': 5.0}, step=0)\n"
-    "made.results({}, [Path('docs/pictures/grid.png')], pd.DataFrame({'uuid': ['a']}))\n"
+    "made.make_lightning_logger().log_metrics({'val/error_km_mean': 5.0}, step=0)\n"
+    "made.log_results({}, [Path('docs/pictures/grid.png')], pd.DataFrame({'uuid': ['a']}))\n"
     "made.finish('done')\n" + WAIT
 )
 THEIRS = (

@@ -125,7 +125,7 @@ def seldom(folder: Path) -> list[Any]:
     """Both checkpoints as where epochs are quick: after the first no write is due for a long time."""
     made: list[Any] = [LastCheckpoint(dirpath=str(folder)), BestCheckpoint(dirpath=str(folder))]
     for one in made:
-        one.every_s = 1e9
+        one.min_interval_s = 1e9
     return made
 
 

@@ -49,7 +49,7 @@ def _as_is(batch: Batch) -> Batch:
 
 @pytest.mark.parametrize("least", [0, 2**30], ids=["mapped", "in memory"])
 def test_each_row_has_its_own_features(least: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "IN_MEMORY_BYTES", least)
+    monkeypatch.setattr(module, "MAX_IN_MEMORY_BYTES", least)
     mask = torch.ones(COUNT, 4, dtype=torch.bool)
     mask[3, 2] = False
     batches, pixels = loader(mask)
@@ -64,7 +64,7 @@ def test_each_row_has_its_own_features(least: int, tmp_path: Path, monkeypatch: 
 
 
 def test_a_disk_without_room_is_no_reason_to_stop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "IN_MEMORY_BYTES", 0)
+    monkeypatch.setattr(module, "MAX_IN_MEMORY_BYTES", 0)
     batches, pixels = loader(torch.ones(COUNT, 4, dtype=torch.bool))
     network: Any = Means()
     found = embed_all(network, batches, torch.device("cpu"), tmp_path / "nowhere")

@@ -30,7 +30,7 @@ def under(network: GeoNetwork, *prefixes: str) -> set[str]:
 def as_table(
     network: GeoNetwork, stages: list[dict[str, Any]]
 ) -> list[tuple[str, set[str], int | None, float | None]]:
-    groups = Finetuning(stages=stages).groups(network)
+    groups = Finetuning(stages=stages).make_groups(network)
     return [(group.name, set(group.names), group.unlock_epoch, group.lr) for group in groups]
 
 
@@ -40,7 +40,7 @@ def test_every_parameter_is_in_exactly_one_group(stages: list[dict[str, Any]], m
     network = toy_network(model)
     if model != "test_resnet" and stages is STAGED:
         stages = [*HEAD_ONLY, {"epoch": 2, "from": "last_1"}, {"epoch": 4, "from": "blocks.2"}]
-    groups = Finetuning(stages=stages).groups(network)
+    groups = Finetuning(stages=stages).make_groups(network)
     counted = Counter(name for group in groups for name in group.names)
     assert set(counted) == {name for name, _ in network.named_parameters()}
     assert set(counted.values()) == {1}
@@ -180,7 +180,7 @@ def learning(network: GeoNetwork) -> set[str]:
 def test_what_learns_follows_from_the_epoch_alone(order: list[int]) -> None:
     network = toy_network()
     finetuning = Finetuning(stages=STAGED)
-    groups = finetuning.groups(network)
+    groups = finetuning.make_groups(network)
     expected = {
         0: HEAD_NAMES,
         1: HEAD_NAMES | under(network, "layer4"),
@@ -197,7 +197,7 @@ def test_what_learns_follows_from_the_epoch_alone(order: list[int]) -> None:
 def test_modes_follow_from_the_epoch(batchnorm: str) -> None:
     network = toy_network().train()
     finetuning = Finetuning(stages=STAGED, batchnorm=batchnorm)
-    groups = finetuning.groups(network)
+    groups = finetuning.make_groups(network)
     norms = {
         name: module
         for name, module in network.backbone.model.named_modules()
@@ -215,15 +215,15 @@ def test_modes_follow_from_the_epoch(batchnorm: str) -> None:
 
 
 def test_keeps_backbone_and_last_unlocking() -> None:
-    assert Finetuning(stages=HEAD_ONLY).keeps_backbone
-    assert not Finetuning(stages=ALL).keeps_backbone
-    assert not Finetuning(stages=STAGED).keeps_backbone
-    assert Finetuning(stages=STAGED).last_unlocking == 3
-    assert Finetuning(stages=ALL).last_unlocking == 0
+    assert Finetuning(stages=HEAD_ONLY).freezes_backbone
+    assert not Finetuning(stages=ALL).freezes_backbone
+    assert not Finetuning(stages=STAGED).freezes_backbone
+    assert Finetuning(stages=STAGED).last_unlock_epoch == 3
+    assert Finetuning(stages=ALL).last_unlock_epoch == 0
 
 
 def test_parameters_of_a_group_are_the_networks_own(network: GeoNetwork) -> None:
-    group = Finetuning(stages=HEAD_ONLY).groups(network)[0]
+    group = Finetuning(stages=HEAD_ONLY).make_groups(network)[0]
     assert [id(one) for one in collect_parameters(network, group)] == [
         id(network.head.linear.weight),
         id(network.head.linear.bias),

@@ -29,7 +29,7 @@ def network() -> GeoNetwork:
 
 
 def groups_of(network: GeoNetwork, stages: list[dict[str, Any]], decay: float) -> list[ParameterGroup]:
-    return Finetuning(stages=stages, layer_decay=decay).groups(network)
+    return Finetuning(stages=stages, layer_decay=decay).make_groups(network)
 
 
 def base_rates(network: GeoNetwork, stages: list[dict[str, Any]], decay: float) -> dict[str, float]:
@@ -100,7 +100,7 @@ def test_every_parameter_is_in_exactly_one_group_and_rates_only_rise(model: str,
 @pytest.mark.parametrize("stages", [ALL, STAGED, DEEP])
 def test_one_leaves_the_groups_as_they_were(network: GeoNetwork, stages: list[dict[str, Any]]) -> None:
     groups = groups_of(network, stages, 1.0)
-    assert groups == Finetuning(stages=stages).groups(network)
+    assert groups == Finetuning(stages=stages).make_groups(network)
     assert all("." not in group.name and group.factor == 1.0 for group in groups)
     optimizer = SPEC.make(network, groups)
     assert len(optimizer.param_groups) == len(groups)

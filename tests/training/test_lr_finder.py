@@ -17,7 +17,7 @@ from geoguesser.errors import GeoguesserError
 from geoguesser.model.fusion import MeanFusion
 from geoguesser.model.heads.classification import RegressionHead
 from geoguesser.training import lr_finder as rate_finder
-from geoguesser.training.lr_finder import HIGHEST, LOWEST, STEPS, find_rate, steepest
+from geoguesser.training.lr_finder import MAX_RATE, MIN_RATE, MAX_STEPS, find_rate, find_steepest
 from geoguesser.training.optimizer import SGD, Adam
 
 CPU = torch.device("cpu")
@@ -28,18 +28,18 @@ def test_steepest_of_a_hand_made_curve() -> None:
     rates = np.logspace(-6, 0, 61)
     # A fall around 1e-3 in the middle of the descent, then a blow-up beyond 1e-1.
     losses = 2.0 - np.tanh(np.log10(rates) + 3.0) + np.where(rates > 0.1, 50.0, 0.0)
-    assert steepest(rates, losses) == pytest.approx(1e-3, rel=0.01)
+    assert find_steepest(rates, losses) == pytest.approx(1e-3, rel=0.01)
 
 
 def test_a_steep_fall_behind_the_minimum_does_not_count() -> None:
     rates = np.array([1e-4, 1e-3, 1e-2, 1e-1, 1.0])
-    assert steepest(rates, np.array([5.0, 3.0, 2.0, 9.0, 4.0])) == pytest.approx(1e-4)
+    assert find_steepest(rates, np.array([5.0, 3.0, 2.0, 9.0, 4.0])) == pytest.approx(1e-4)
 
 
 @pytest.mark.parametrize("losses", [[], [1.0], [2.0, 1.0], [1.0, 2.0, 3.0, 4.0], [1.0, 1.0, 1.0], [2.0, 1.0, 3.0]])
 def test_a_loss_that_never_falls(losses: list[float]) -> None:
     with pytest.raises(GeoguesserError) as caught:
-        steepest(np.logspace(-6, 0, len(losses)), np.array(losses))
+        find_steepest(np.logspace(-6, 0, len(losses)), np.array(losses))
     assert str(caught.value) == NEVER
 
 
@@ -66,8 +66,8 @@ def test_rates_rise_exponentially_to_the_highest() -> None:
     network = toy_network()
     module = toy_module(network=network, optimizer=Adam())
     found = find_rate(module, ToyData(features=toy_features(network)).train_dataloader(), CPU)
-    assert len(found.rates) == len(found.losses) <= STEPS
-    expected = np.geomspace(LOWEST, HIGHEST, STEPS)[: len(found.rates)]
+    assert len(found.rates) == len(found.losses) <= MAX_STEPS
+    expected = np.geomspace(MIN_RATE, MAX_RATE, MAX_STEPS)[: len(found.rates)]
     np.testing.assert_allclose(found.rates, expected, rtol=1e-9)
     assert found.chosen in found.rates
     assert 1e-4 < found.chosen < 1.0
@@ -76,7 +76,7 @@ def test_rates_rise_exponentially_to_the_highest() -> None:
 @pytest.fixture
 def few_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     """For searches through images, where 100 steps take seconds."""
-    monkeypatch.setattr(rate_finder, "STEPS", 10)
+    monkeypatch.setattr(rate_finder, "MAX_STEPS", 10)
 
 
 @pytest.mark.usefixtures("few_steps")

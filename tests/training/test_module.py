@@ -111,7 +111,7 @@ def test_outputs_are_decoded_together_and_each_place_once(
     module.network.head.decode = counted  # type: ignore[method-assign,assignment]
     found = []
     for most in (1024, 4, 1):
-        monkeypatch.setattr("geoguesser.training.module.DECODED_AT_ONCE", most)
+        monkeypatch.setattr("geoguesser.training.module.DECODE_BATCH_SIZE", most)
         found += toy_trainer(tmp_path).validate(module, datamodule=cached, verbose=False)
     assert sizes == [7, 4, 3, 2, 2, 2, 1]
     assert found[1:] == [pytest.approx(found[0], rel=1e-6)] * 2

@@ -14,7 +14,7 @@ from geoguesser.inference.predictor import Predictor, read_checkpoint
 from geoguesser.model.decoder import MedianDecoder
 from geoguesser.model.fusion import AttentionFusion, MeanFusion
 from geoguesser.model.network import GeoNetwork
-from geoguesser.training.transfer import resume_network, start_network
+from geoguesser.training.transfer import resume_network, load_initial_weights
 
 
 def changed(**keys: Any) -> GeoNetwork:
@@ -48,7 +48,7 @@ def test_an_older_checkpoint_answers_starts_and_resumes(tmp_path: Path) -> None:
     expected = Predictor(given, REGION, IMAGE).predict(images)
     assert (Predictor.load(path).predict(images) == expected).all()
     started, resumed = toy_network(), toy_network()
-    assert start_network(started, path) == (f"network from {path}", True)
+    assert load_initial_weights(started, path) == (f"network from {path}", True)
     resume_network(resumed, read_checkpoint(Path(path)), path)
     assert same(started, given)
     assert same(resumed, given)
@@ -73,7 +73,7 @@ def test_a_checkpoint_with_the_removed_decoder_auto_answers_and_resumes_by_the_m
 
 def test_a_new_run_may_drop_views_and_takes_the_whole_network(tmp_path: Path) -> None:
     path = saved(changed(), tmp_path / "one.ckpt")
-    assert start_network(changed(view_dropout=0.5), path) == (f"network from {path}", True)
+    assert load_initial_weights(changed(view_dropout=0.5), path) == (f"network from {path}", True)
 
 
 def test_a_resumed_run_keeps_its_view_dropout(tmp_path: Path) -> None:
@@ -87,7 +87,7 @@ def test_a_resumed_run_keeps_its_view_dropout(tmp_path: Path) -> None:
 def test_another_fusion_starts_afresh(tmp_path: Path, keys: dict[str, int]) -> None:
     path = saved(changed(width=16, layers=2), tmp_path / "one.ckpt")
     network = changed(**keys)
-    line, whole = start_network(network, path)
+    line, whole = load_initial_weights(network, path)
     assert line.startswith(f"backbone from {path}; fusion and head start afresh")
     assert not whole
 
@@ -97,7 +97,7 @@ def test_attention_comes_whole_and_answers_from_a_file(tmp_path: Path) -> None:
     path = saved(given, tmp_path / "one.ckpt")
     started = toy_network()
     started.fusion = AttentionFusion(started.backbone.feature_size, width=8, layers=2)
-    assert start_network(started, path) == (f"network from {path}", True)
+    assert load_initial_weights(started, path) == (f"network from {path}", True)
     assert same(started, given)
     images, mask = toy_places()[1][:3], torch.tensor([[1, 1, 0, 1], [1, 0, 0, 0], [1, 1, 1, 1]]).bool()
     expected = Predictor(given, REGION, IMAGE).predict(images, mask)

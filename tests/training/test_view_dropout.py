@@ -13,7 +13,7 @@ from support.toy_run import STAGED, CheckpointCopier, ToyData, toy_features, toy
 from geoguesser.model.fusion import MeanFusion
 from geoguesser.model.network import GeoNetwork
 from geoguesser.training.callbacks import LastCheckpoint
-from geoguesser.training.module import VIEW_DRAWS, GeoLightningModule
+from geoguesser.training.module import VIEW_DROPOUT_SEED, GeoLightningModule
 from geoguesser.training.optimizer import Adam
 
 
@@ -73,9 +73,9 @@ def test_no_share_no_draw(tmp_path: Path) -> None:
 def test_draws_are_not_those_of_augmentation() -> None:
     seed, step = 3, 17
     taken = torch.rand(4, generator=torch.Generator().manual_seed(seed * 1_000_003 + step))
-    ours = torch.rand(4, generator=torch.Generator().manual_seed(seed * 1_000_003 + step + VIEW_DRAWS))
+    ours = torch.rand(4, generator=torch.Generator().manual_seed(seed * 1_000_003 + step + VIEW_DROPOUT_SEED))
     assert not torch.equal(ours, taken)
-    assert VIEW_DRAWS % 2**32 == VIEW_DRAWS  # torch reads 32 bits of a seed
+    assert VIEW_DROPOUT_SEED % 2**32 == VIEW_DROPOUT_SEED  # torch reads 32 bits of a seed
 
 
 @pytest.mark.parametrize("cut", [1, 3])
