@@ -24,7 +24,10 @@ OLD_TARGETS: dict[str, str] = {
 }
 
 # Dotted key of an earlier version -> current dotted key. A group's name stands for all keys below it.
-RENAMED_KEYS: dict[str, str] = {}
+RENAMED_KEYS: dict[str, str] = {
+    "schedule.final": "schedule.final_factor",
+    "schedule.rise": "schedule.pct_start",
+}
 
 # Dotted key that only some versions have -> the value that the versions without it behave as.
 ADDED_KEYS: dict[str, Any] = {}

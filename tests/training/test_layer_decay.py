@@ -107,7 +107,7 @@ def test_one_leaves_the_groups_as_they_were(network: GeoNetwork, stages: list[di
 
 
 def decayed(decay: float) -> GeoLightningModule:
-    module = toy_module(stages=DEEP, schedule=Cosine(final=0.0), optimizer=SPEC)
+    module = toy_module(stages=DEEP, schedule=Cosine(final_factor=0.0), optimizer=SPEC)
     return GeoLightningModule(
         module.network,
         targets=module.targets,

@@ -216,7 +216,7 @@ def test_a_regression_that_blows_up_ends_the_run_with_the_rates(tmp_path: Path, 
 @pytest.mark.parametrize(("accumulate", "per_epoch"), [(1, 4), (3, 2)])
 def test_rates_of_every_step_of_a_staged_run(tmp_path: Path, accumulate: int, per_epoch: int) -> None:
     steps = LearningRateRecorder()
-    module = toy_module(stages=STAGED, schedule=Cosine(final=0.0), optimizer=SGD(lr=1e-2, backbone_lr=1e-3))
+    module = toy_module(stages=STAGED, schedule=Cosine(final_factor=0.0), optimizer=SGD(lr=1e-2, backbone_lr=1e-3))
     trainer = toy_trainer(tmp_path, epochs=4, callbacks=[steps], accumulate_grad_batches=accumulate)
     trainer.fit(module, datamodule=ToyData())
     total = 4 * per_epoch

@@ -53,11 +53,11 @@ REFERENCES: dict[str, tuple[Callable[[], Schedule], Callable[[int], list[float]]
         lambda steps: torch_factors(lambda o: lr_scheduler.StepLR(o, 2, 0.5), steps, every=PER_EPOCH),
     ),
     "cosine": (
-        lambda: Cosine(final=0.1),
+        lambda: Cosine(final_factor=0.1),
         lambda steps: torch_factors(lambda o: lr_scheduler.CosineAnnealingLR(o, steps, 0.1), steps),
     ),
     "onecycle": (
-        lambda: OneCycle(rise=0.25, start=0.1, final=0.001),
+        lambda: OneCycle(pct_start=0.25, start=0.1, final_factor=0.001),
         lambda steps: torch_factors(
             lambda o: lr_scheduler.OneCycleLR(
                 o, 1.0, steps, pct_start=0.25, div_factor=10, final_div_factor=100, cycle_momentum=False
@@ -81,19 +81,19 @@ def test_onecycle_defaults_are_torchs() -> None:
     assert max(own) == pytest.approx(1.0, abs=0.01)
 
 
-@pytest.mark.parametrize(("rise", "steps"), [(0.1, 10), (0.25, 4), (0.5, 2), (0.3, 1), (0.05, 10), (0.3, 2)])
-def test_onecycle_over_few_steps(rise: float, steps: int) -> None:
-    factors = [OneCycle(rise=rise).factor(ScheduleProgress(step, steps, 1)) for step in range(steps)]
+@pytest.mark.parametrize(("pct_start", "steps"), [(0.1, 10), (0.25, 4), (0.5, 2), (0.3, 1), (0.05, 10), (0.3, 2)])
+def test_onecycle_over_few_steps(pct_start: float, steps: int) -> None:
+    factors = [OneCycle(pct_start=pct_start).factor(ScheduleProgress(step, steps, 1)) for step in range(steps)]
     assert all(0 < factor <= 1 for factor in factors)
     assert factors[-1] == pytest.approx(4e-6)
 
 
 def test_onecycle_whose_rise_is_one_step_starts_at_the_top() -> None:
-    assert OneCycle(rise=0.1).factor(ScheduleProgress(0, 10, 1)) == 1.0  # torch divides by zero here
+    assert OneCycle(pct_start=0.1).factor(ScheduleProgress(0, 10, 1)) == 1.0  # torch divides by zero here
 
 
 def test_schedules_stay_at_their_end_beyond_it() -> None:
-    for schedule in (Cosine(final=0.2), OneCycle(final=0.2)):
+    for schedule in (Cosine(final_factor=0.2), OneCycle(final_factor=0.2)):
         assert schedule.factor(ScheduleProgress(STEPS + 50, STEPS, PER_EPOCH)) == pytest.approx(0.2)
 
 
@@ -105,7 +105,7 @@ def test_warmup_by_hand() -> None:
     step = Step(every_epochs=1, factor=0.5, warmup_epochs=0.5)
     found = [step.factor(ScheduleProgress(at, 24, 8)) for at in (3, 4, 11, 12, 19, 20, 23)]
     assert found == pytest.approx([0.8, 1.0, 1.0, 0.5, 0.5, 0.25, 0.25])
-    cosine = Cosine(final=0.0, warmup_epochs=1)
+    cosine = Cosine(final_factor=0.0, warmup_epochs=1)
     found = [cosine.factor(ScheduleProgress(at, 24, 8)) for at in (0, 7, 8, 16, 20)]
     halves = [(1 + math.cos(math.pi * share)) / 2 for share in (0.5, 0.75)]
     assert found == pytest.approx([1 / 9, 8 / 9, 1.0, *halves])
@@ -145,7 +145,7 @@ def test_an_error_that_is_no_number_is_never_better() -> None:
     plateau = Plateau(factor=0.5, patience=1)
     for at, error in enumerate([10.0, math.nan, math.nan, 9.0]):
         plateau.observe(error, at + 1)
-    assert plateau.fell_at == [3]
+    assert plateau.reduced_at == [3]
     assert plateau.best == 9.0
 
 
@@ -219,7 +219,7 @@ def test_plateau_goes_on_from_its_state_as_if_never_stopped(cut: int) -> None:
     second.load_state_dict(state)
     assert before + run(second, cut, 30) == whole
     assert second.state_dict() is not state
-    assert len(second.fell_at) > 2
+    assert len(second.reduced_at) > 2
 
 
 @pytest.mark.parametrize("schedule", [Constant(), Step(), Cosine(), OneCycle()])
@@ -237,14 +237,14 @@ def test_the_others_have_no_state(schedule: Schedule) -> None:
         (lambda: Constant(warmup_epochs=-1), "schedule.warmup_epochs must be a number from 0, got -1."),
         (lambda: Step(every_epochs=0), "schedule.every_epochs must be a positive integer, got 0."),
         (lambda: Step(factor=0), "schedule.factor must be a number above 0 to 1, got 0."),
-        (lambda: Cosine(final=2), "schedule.final must be a number from 0 to 1, got 2."),
-        (lambda: OneCycle(rise=1.0), "schedule.rise must be a number above 0 to 0.99, got 1.0."),
+        (lambda: Cosine(final_factor=2), "schedule.final_factor must be a number from 0 to 1, got 2."),
+        (lambda: OneCycle(pct_start=1.0), "schedule.pct_start must be a number above 0 to 0.99, got 1.0."),
         (lambda: OneCycle(start=0), "schedule.start must be a number above 0 to 1, got 0."),
-        (lambda: OneCycle(final=0.0), "schedule.final must be a number above 0 to 1, got 0.0."),
+        (lambda: OneCycle(final_factor=0.0), "schedule.final_factor must be a number above 0 to 1, got 0.0."),
         (
             lambda: OneCycle(warmup_epochs=1),
-            "schedule.warmup_epochs must be 0 with schedule=onecycle, which has a rise of its own, got 1. "
-            "Set schedule.rise instead.",
+            "schedule.warmup_epochs must be 0 with schedule=onecycle, which begins with a rise, got 1. "
+            "Set schedule.pct_start instead.",
         ),
         (lambda: Plateau(factor=1.0), "schedule.factor must be a number above 0 to 0.999, got 1.0."),
         (lambda: Plateau(patience=-1), "schedule.patience must be an integer from 0 up, got -1."),
