@@ -1,7 +1,7 @@
 """Learning rate schedules: the factor of the base rate as a function of a parameter group's progress.
 
-A group's progress counts from the epoch at which it is unlocked. Every schedule but the plateau is a pure function of
-progress, so that a resumed run has the same rates. The plateau keeps the steps at which it reduced the rate.
+A group's progress counts from the epoch at which it is unlocked. Every schedule but the plateau is a pure function
+of progress, so that a resumed run has the same rates. The plateau keeps the steps at which it reduced the rate.
 """
 
 from __future__ import annotations
@@ -118,7 +118,9 @@ class Cosine(Schedule):
 
 
 class OneCycle(Schedule):
-    """Rise to 1 and fall to `final_factor`, each along half a cosine, as in torch's OneCycleLR at constant momentum.
+    """Rise to 1 and fall to `final_factor`, each along half a cosine, as in torch's OneCycleLR.
+
+    The momentum is constant.
 
     Args:
         pct_start: Fraction of the steps in the rising part, above 0 and below 1.
@@ -164,8 +166,8 @@ class OneCycle(Schedule):
 class Plateau(Schedule):
     """Multiplication by `factor` after `patience` validations without a lower mean error.
 
-    Reduces the rate at the same validations as torch's ReduceLROnPlateau. A group that is unlocked later is affected by
-    later reductions only.
+    Reduces the rate at the same validations as torch's ReduceLROnPlateau. A group that is unlocked later is
+    affected by later reductions only.
 
     Args:
         factor: Factor of each reduction, above 0 and below 1.
