@@ -421,7 +421,7 @@ def test_skipped_places_are_counted_and_listed(run_job, tmp_path: Path, caplog):
         ),
         (
             "+trainer.limit_train_batches=1e-9",
-            r"^trainer or callbacks cannot be as they are: .*limit_train_batches",
+            r"^Lightning refuses values of trainer or callbacks: .*limit_train_batches",
         ),
         ("resume=/nowhere", r"^resume=/nowhere must be a run folder with checkpoints/last\.ckpt"),
         (

@@ -48,7 +48,7 @@ def test_the_second_time_nothing_is_embedded(tmp_path: Path, caplog: pytest.LogC
     assert torch.equal(first, again)
     assert torch.equal(first, network.expected())
     assert f"embedded {4 * COUNT} views once" in caplog.text
-    assert f"kept in {tmp_path / 'features'} (0.0 MiB)" in caplog.text
+    assert f"cached in {tmp_path / 'features'} (0.0 MiB)" in caplog.text
     again.zero_()  # a private map: the file and other runs do not see it
     assert torch.equal(made(cache, network)[0], first)
 
@@ -87,7 +87,7 @@ def test_a_set_above_the_limit_is_not_kept(tmp_path: Path, caplog: pytest.LogCap
             SlowNetwork(), make_loader(), CPU, entry=cache.entry("features", {}), cache=cache
         )
     assert found is None
-    assert "more than features.limit_gib=1e-09: they are not kept" in caplog.text
+    assert "more than features.limit_gib=1e-09: they are not cached" in caplog.text
     assert list(tmp_path.rglob("*.bin")) == []
 
 

@@ -149,14 +149,14 @@ def test_a_stage_must_unlock_something_new(network: GeoNetwork) -> None:
         ([{"epoch": -1, "from": "all"}], "finetune.stages[0].epoch must be an integer from 0 up, got -1."),
         ([{"epoch": 0.5, "from": "all"}], "finetune.stages[0].epoch must be an integer from 0 up, got 0.5."),
         ([{"epoch": 0, "from": "all", "lr": 0}], "finetune.stages[0].lr must be a number above 0, got 0."),
-        ([{"epoch": 1, "from": "all"}], "finetune.stages must begin at epoch 0 and rise, got [1]."),
+        ([{"epoch": 1, "from": "all"}], "finetune.stages must have increasing epochs from 0, got [1]."),
         (
             [{"epoch": 0, "from": "head"}, {"epoch": 0, "from": "all"}],
-            "finetune.stages must begin at epoch 0 and rise, got [0, 0].",
+            "finetune.stages must have increasing epochs from 0, got [0, 0].",
         ),
         (
             [{"epoch": 0, "from": "head"}, {"epoch": 5, "from": "last_1"}, {"epoch": 2, "from": "all"}],
-            "finetune.stages must begin at epoch 0 and rise, got [0, 5, 2].",
+            "finetune.stages must have increasing epochs from 0, got [0, 5, 2].",
         ),
     ],
 )

@@ -160,7 +160,7 @@ def test_a_resume_keeps_its_decay(tmp_path: Path) -> None:
         (
             [{"epoch": 0, "from": "head"}],
             0.9,
-            "finetune.layer_decay must be 1 where no block ever learns, got 0.9. Choose finetune=staged or full.",
+            "finetune.layer_decay must be 1 if no block is trained, got 0.9. Choose finetune=staged or full.",
         ),
     ],
 )
@@ -176,5 +176,5 @@ def test_a_backbone_of_one_block(network: GeoNetwork, monkeypatch: pytest.Monkey
     with pytest.raises(ConfigError) as caught:
         groups_of(network, ALL, 0.5)
     assert str(caught.value) == (
-        "finetune.layer_decay must be 1 for test_resnet, whose blocks timm does not tell apart, got 0.5."
+        "finetune.layer_decay must be 1 for test_resnet, which timm does not divide into blocks, got 0.5."
     )

@@ -17,7 +17,7 @@ from geoguesser.errors import GeoguesserError
 from geoguesser.model.fusion import MeanFusion
 from geoguesser.model.heads.classification import RegressionHead
 from geoguesser.training import lr_finder as rate_finder
-from geoguesser.training.lr_finder import MAX_RATE, MIN_RATE, MAX_STEPS, find_rate, find_steepest
+from geoguesser.training.lr_finder import MAX_RATE, MAX_STEPS, MIN_RATE, find_rate, find_steepest
 from geoguesser.training.optimizer import SGD, Adam
 
 CPU = torch.device("cpu")

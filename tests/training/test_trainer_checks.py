@@ -43,7 +43,7 @@ def test_what_a_run_can_do_with(change: dict[str, Any]) -> None:
         ({"max_epochs": None}, "trainer.max_epochs must be a positive integer, got None."),
         (
             {"precision": "bf16-true"},
-            "trainer.precision must not hold coordinates in 16 bits, where a degree is all they tell apart, "
+            "trainer.precision must not be 16-bit throughout, which rounds coordinates by up to half a degree, "
             "got 'bf16-true'. Use bf16-mixed or 16-mixed.",
         ),
         ({"val_check_interval": 0}, "trainer.val_check_interval must be a number above 0, got 0."),
@@ -54,12 +54,12 @@ def test_what_a_run_can_do_with(change: dict[str, Any]) -> None:
         ({"check_val_every_n_epoch": 0}, "trainer.check_val_every_n_epoch must be a positive integer, got 0."),
         (
             {"check_val_every_n_epoch": 6},
-            "trainer.check_val_every_n_epoch must not be more than trainer.max_epochs=5, else nothing is ever "
-            "validated, got 6.",
+            "trainer.check_val_every_n_epoch must be at most trainer.max_epochs=5, otherwise there is no "
+            "validation, got 6.",
         ),
         (
             {"fast_dev_run": 2},
-            "trainer.fast_dev_run must be false, for it writes no checkpoint to test, got 2. Use trainer=debug.",
+            "trainer.fast_dev_run must be false, because it writes no checkpoint to test, got 2. Use trainer=debug.",
         ),
     ],
 )
@@ -97,6 +97,6 @@ def test_a_stage_and_a_warm_up_that_never_come_are_said(caplog: pytest.LogCaptur
         assert caplog.messages == []
         warn_unreachable_stages(staged, Constant(warmup_epochs=3), epochs=3)
     assert caplog.messages == [
-        "finetune.stages: the last begins at epoch 3, but trainer.max_epochs=3 ends before it",
-        "schedule.warmup_epochs=3: with trainer.max_epochs=3 no rate ever comes to its full height",
+        "finetune.stages: the last stage begins at epoch 3, but trainer.max_epochs=3 ends before it",
+        "schedule.warmup_epochs=3: with trainer.max_epochs=3 no learning rate reaches its base rate",
     ]

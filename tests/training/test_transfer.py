@@ -14,7 +14,7 @@ from geoguesser.inference.predictor import Predictor, read_checkpoint
 from geoguesser.model.decoder import MedianDecoder
 from geoguesser.model.fusion import AttentionFusion, MeanFusion
 from geoguesser.model.network import GeoNetwork
-from geoguesser.training.transfer import resume_network, load_initial_weights
+from geoguesser.training.transfer import load_initial_weights, resume_network
 
 
 def changed(**keys: Any) -> GeoNetwork:
