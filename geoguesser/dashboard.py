@@ -19,8 +19,12 @@ def dashboard(cfg: DictConfig, folder: Path) -> Any:
 
 
 def main() -> None:
-    """The entry point; also the console script geoguesser-dashboard."""
-    sys.argv = [f"of={word[6:]}" if word.startswith("sweep=") else word for word in sys.argv]
+    """Runs the command; also the console script geoguesser-dashboard."""
+    for position, word in enumerate(sys.argv):
+        key, equals, value = word.partition("=")
+        if equals and key in ("sweep", "of"):
+            sys.stderr.write(f"The key {key} is now called sweep_dir.\n")
+            sys.argv[position] = f"sweep_dir={value}"
     launch("dashboard", dashboard)
 
 

@@ -113,12 +113,12 @@ def test_help_is_quick_and_needs_neither_torch_nor_wandb():
     assert subprocess.run([sys.executable, "-c", code], check=False, cwd=ROOT).returncode == 0
     done = command("geoguesser.dashboard", "--help")
     assert done.returncode == 0
-    assert "python -m geoguesser.dashboard sweep=multirun/NAME" in done.stdout
+    assert "python -m geoguesser.dashboard sweep_dir=multirun/NAME" in done.stdout
 
 
 def test_runs_without_cells_have_no_panel_of_cells(stub):
     put(stub, "regression")
-    page("of=trial", "title=Mine")
+    page("sweep_dir=trial", "title=Mine")
     (view,) = stub.views
     assert view["displayName"] == "Mine"
     assert [panel["viewType"] for panel in panels(view["spec"])[0][1]] == [
@@ -132,10 +132,10 @@ def test_a_sweep_that_is_not_uploaded_is_explained(stub, tmp_path):
     offline(tmp_path / "multirun/trial", "a")
     offline(tmp_path / "multirun/trial", "b")
     with pytest.raises(DataError) as caught:
-        page("of=trial")
+        page("sweep_dir=trial")
     assert str(caught.value) == (
         f"W&B's project {ENTITY}/geoguesser must have runs of the group trial. "
-        "2 runs lie offline in multirun/trial. "
+        "2 runs in multirun/trial are not uploaded. "
         "To upload them: ls -d 'multirun/trial'/*/wandb/offline-run-* | xargs -n 1 wandb sync"
     )
     assert not stub.views
@@ -144,51 +144,49 @@ def test_a_sweep_that_is_not_uploaded_is_explained(stub, tmp_path):
 def test_a_sweep_that_nobody_knows_is_explained(stub):
     for entity in ("null", "team"):
         with pytest.raises(
-            DataError, match=r"must have runs of the group trial\. Check sweep, project and entity\.$"
+            DataError, match=r"must have runs of the group trial\. Check sweep_dir, project and entity\.$"
         ):
-            page("of=trial", f"entity={entity}")
+            page("sweep_dir=trial", f"entity={entity}")
 
 
 def test_runs_that_are_not_uploaded_are_counted(stub, tmp_path, caplog):
     put(stub, "a")
     offline(tmp_path / "multirun/trial", "a", synced=True)
     offline(tmp_path / "multirun/trial", "b")
-    page(f"of={tmp_path / 'multirun/trial'}")
+    page(f"sweep_dir={tmp_path / 'multirun/trial'}")
     (warning,) = (one.getMessage() for one in caplog.records if one.levelname == "WARNING")
-    assert warning.startswith(
-        f"1 runs of {tmp_path}/multirun/trial are not uploaded, so they are not on the page."
-    )
+    assert warning.startswith(f"1 runs in {tmp_path}/multirun/trial are not uploaded, ")
 
 
 def test_a_missing_package_names_the_extra(stub, monkeypatch):
     monkeypatch.setitem(sys.modules, "wandb_workspaces.reports", None)
     with pytest.raises(ConfigError, match=r"Install the extra: pip install 'geoguesser\[dashboard\]'$"):
-        page("of=trial")
+        page("sweep_dir=trial")
 
 
 def test_a_wrong_key_and_a_silent_server_are_explained(stub, monkeypatch):
     monkeypatch.setenv("WANDB_API_KEY", "f" * 40)
     with pytest.raises(ConfigError, match=r"^W&B refuses to log you in \(.*\)\. Log in with `wandb login`\.$"):
-        page("of=trial")
+        page("sweep_dir=trial")
     stub.stop()
     end_client()
     with pytest.raises(GeoguesserError, match=r"^W&B does not answer \(.*\)\. Try again later\.$"):
-        page("of=trial", "patience_s=1")
+        page("sweep_dir=trial", "patience_s=1")
 
 
-def test_a_sweep_by_date_and_time_is_the_group_of_that_name(tmp_path: Path, monkeypatch):
-    from geoguesser.commands.dashboard import _group_of
+def test_a_sweep_by_date_and_time_is_thefind_group_that_name(tmp_path: Path, monkeypatch):
+    from geoguesser.commands.dashboard import find_group
 
     folder = tmp_path / "multirun/2026-11-25/10-00-00"
     folder.mkdir(parents=True)
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path)
-    assert _group_of(str(folder))[0] == "2026-11-25/10-00-00"
-    assert _group_of("2026-11-25/10-00-00")[0] == "2026-11-25/10-00-00"
-    assert _group_of("trial")[0] == "trial"
-    assert _group_of("elsewhere")[0] == "elsewhere"
+    assert find_group(str(folder))[0] == "2026-11-25/10-00-00"
+    assert find_group("2026-11-25/10-00-00")[0] == "2026-11-25/10-00-00"
+    assert find_group("trial")[0] == "trial"
+    assert find_group("elsewhere")[0] == "elsewhere"
 
 
 def test_the_sweep_must_be_named():
-    with pytest.raises(ConfigError, match=r"^sweep must be a sweep's folder, or its name, got None"):
+    with pytest.raises(ConfigError, match=r"^sweep_dir must be the folder of a sweep, or its name, got None"):
         run_dashboard(compose([], "dashboard"))

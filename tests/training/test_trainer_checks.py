@@ -59,7 +59,8 @@ def test_what_a_run_can_do_with(change: dict[str, Any]) -> None:
         ),
         (
             {"fast_dev_run": 2},
-            "trainer.fast_dev_run must be false, because it writes no checkpoint to test, got 2. Use trainer=debug.",
+            "trainer.fast_dev_run must be false, because it writes no checkpoint to test, got 2. "
+            "Use trainer=debug.",
         ),
     ],
 )
