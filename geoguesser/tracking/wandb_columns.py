@@ -73,7 +73,7 @@ def make_run_name(overrides: Iterable[str], choices: Mapping[str, str], fallback
 
 
 def make_summary(result: Mapping[str, Any]) -> dict[str, float]:
-    """Returns the numbers of a result that identify a run in a table of runs, without those that are unknown.
+    """Returns the known numbers of a result, which identify a run in a table of runs.
 
     Args:
         result: Content of result.json.

@@ -124,7 +124,7 @@ def make_report(
 def _make_runset(
     reports: Any, entity: str, project: str, *, group: str, keys: list[str], run: SweepRun | None = None
 ) -> Any:
-    """Makes the set of all runs of a group, or of one of them."""
+    """Makes the set of all runs of a group, or of a single run."""
     from wandb_workspaces import expr
 
     filters = [expr.Metric("Group") == group]

@@ -253,7 +253,7 @@ def remove_empty_records(folder: Path) -> None:
     """Removes W&B's records without content, which earlier attempts left in a run folder.
 
     W&B writes for the first time after about 15 s. A run killed before leaves a file with a header only, and
-    `wandb sync` of several runs uploads none of them if there is such a file.
+    `wandb sync` of several runs uploads none if there is such a file.
     """
     for file in folder.glob("wandb/*run-*/*.wandb"):
         if file.stat().st_size <= MAX_EMPTY_BYTES and not file.parent.is_symlink():

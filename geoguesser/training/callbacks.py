@@ -51,7 +51,7 @@ class BestCheckpoint(NamedCheckpoint):
     Args:
         dirpath: Checkpoints folder of the run.
         save_top_k: Number of checkpoints to keep. If more than one, they are named by epoch and step, and
-            `best.ckpt` is a hard link to the best of them.
+            `best.ckpt` is a hard link to the best one.
     """
 
     def __init__(self, *, dirpath: str, save_top_k: int = 1) -> None:

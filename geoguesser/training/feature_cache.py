@@ -113,7 +113,7 @@ class FeatureCache:
 
 
 def list_key_parts(network: GeoNetwork, fingerprint: dict[str, Any], device: torch.device) -> dict[str, Any]:
-    """Returns everything that features depend on. Ids, coordinates, splits and the head are not part of it."""
+    """Returns everything that features depend on. It does not include ids, coordinates, splits and the head."""
     return {
         **{name: fingerprint[name] for name in DATA_PARTS},
         "backbone": network.backbone.name,
