@@ -21,11 +21,11 @@ from geoguesser.geo.distance import to_unit
 from geoguesser.model.backbone import TimmBackbone
 from geoguesser.model.decoder import DECODERS, Decoder
 from geoguesser.system.allocator import keep_freed_memory
-from geoguesser.training.module import DECODED_AT_ONCE
+from geoguesser.training.module import DECODE_BATCH_SIZE
 
 PLACES, PX, DRAWS = 32, 112, 15
 CELLS = (60, 1000)
-BATCHES = DECODED_AT_ONCE // PLACES
+BATCHES = DECODE_BATCH_SIZE // PLACES
 
 
 def decode_next(decoder: Decoder, posteriors: Iterator[Tensor], vectors: Tensor) -> Tensor:
@@ -46,7 +46,7 @@ def main() -> None:
     for cells in CELLS:
         coords = np.random.default_rng(0).uniform((42.4, 13.5), (46.5, 19.4), (cells, 2))
         vectors = torch.from_numpy(to_unit(coords)).float()
-        posteriors = torch.softmax(3.0 * torch.randn(DRAWS, DECODED_AT_ONCE, cells, generator=generator), dim=-1)
+        posteriors = torch.softmax(3.0 * torch.randn(DRAWS, DECODE_BATCH_SIZE, cells, generator=generator), dim=-1)
 
         with torch.no_grad():
             ways: dict[str, Callable[[], Tensor]] = {"backbone": lambda: backbone(views)}

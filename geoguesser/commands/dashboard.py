@@ -1,4 +1,4 @@
-"""A sweep's page in W&B: its runs are asked for, the page is made (`reporting.wandb_page`) and saved."""
+"""Command `dashboard`: makes a page in W&B that compares the runs of a sweep."""
 
 from __future__ import annotations
 
@@ -18,31 +18,32 @@ log = logging.getLogger(__name__)
 
 
 def run_dashboard(cfg: DictConfig) -> str:
-    """Makes the page of the sweep's group and logs its address.
+    """Makes the page of a sweep and logs its address.
 
     Args:
-        cfg: The config of conf/dashboard.yaml.
+        cfg: Config of conf/dashboard.yaml.
 
     Returns:
         The address.
 
     Raises:
-        ConfigError: The extra is not installed, or nobody is logged in.
+        ConfigError: The extra is not installed, or no user is logged in.
         DataError: W&B has no run of this sweep.
-        GeoguesserError: W&B does not answer, or refuses the page.
+        GeoguesserError: W&B does not respond, or refuses the page.
     """
     config = to_plain(cfg, known_keys("dashboard"))
     patience_s = check_number("patience_s", config["patience_s"], low=0, open_low=True)
-    if config["of"] is None:
-        raise ConfigError.at("sweep", "must be a sweep's folder, or its name", found=None)
+    if config["sweep_dir"] is None:
+        raise ConfigError.at("sweep_dir", "must be the folder of a sweep, or its name", found=None)
     load_reports_package()
-    group, folder = _group_of(str(config["of"]))
+    group, folder = find_group(str(config["sweep_dir"]))
+
     try:
         api = log_in(patience_s)
         entity = config["entity"] or api.default_entity
         if entity is None:
-            raise ConfigError.at("entity", "must be given, for the account has no default one", found=None)
-        runs = _runs_of(api, entity, str(config["project"]), group, folder)
+            raise ConfigError.at("entity", "must be given, because the account has no default entity", found=None)
+        runs = _load_runs(api, entity, str(config["project"]), group, folder)
         page = make_report(runs, group, entity=entity, project=str(config["project"]), title=config["title"])
         page.save()
         address = str(page.url)
@@ -50,58 +51,70 @@ def run_dashboard(cfg: DictConfig) -> str:
         raise
     except ConnectionError as error:
         raise GeoguesserError(f"W&B does not answer ({first_line(error)}). Try again later.") from error
-    except Exception as error:  # W&B's packages raise ten kinds, most of them private
+    except Exception as error:
+        # W&B's packages raise about ten types of errors, most of them private.
         raise GeoguesserError(f"W&B did not take the page ({first_line(error)}). Try again later.") from error
+
     log.info("%d runs of %s: %s", len(runs), group, address)
     return address
 
 
-def _group_of(sweep: str) -> tuple[str, Path]:
-    """The sweep's name, which is its group in W&B, and its folder here, which need not exist."""
+def find_group(sweep: str) -> tuple[str, Path]:
+    """Returns the name of a sweep, which is its group in W&B, and its local folder, which may not exist.
+
+    Args:
+        sweep: Folder of the sweep, or its name in `multirun`.
+    """
     folder = Path(sweep).expanduser()
     if not folder.is_dir() and not folder.is_absolute():
         folder = Path("multirun") / sweep
+
+    # The name has all parts below multirun: it may be a date and a time.
     parts = folder.resolve().parts
     below = parts[len(parts) - parts[::-1].index("multirun") :] if "multirun" in parts else ()
     return "/".join(below) or folder.resolve().name, folder
 
 
-def _runs_of(api: Any, entity: str, project: str, group: str, folder: Path) -> list[SweepRun]:
-    found = []
+def _load_runs(api: Any, entity: str, project: str, group: str, folder: Path) -> list[SweepRun]:
+    """Loads the runs of a group from W&B, and warns of runs that are not uploaded."""
+    runs: list[SweepRun] = []
     try:
-        for run in api.runs(f"{entity}/{project}", filters={"group": group}, lazy=False):
-            summary = _flat(run.summary_metrics)
-            found.append(SweepRun(run.id, run.name, _flat(run.config), summary))
-    except ValueError as error:  # its word for a project that is not there
+        runs.extend(
+            SweepRun(run.id, run.name, _flatten(run.config), _flatten(run.summary_metrics))
+            for run in api.runs(f"{entity}/{project}", filters={"group": group}, lazy=False)
+        )
+    except ValueError as error:
+        # W&B raises this error if there is no such project.
         if "project" not in str(error):
             raise
-    waiting = find_missing_runs(folder)
-    how = f"To upload them: ls -d '{folder}'/*/wandb/offline-run-* | xargs -n 1 wandb sync"
-    if not found:
-        remedy = (
-            f"{len(waiting)} runs lie offline in {folder}. {how}"
-            if waiting
-            else "Check sweep, project and entity."
-        )
+
+    offline = find_offline_records(folder)
+    command = f"To upload them: ls -d '{folder}'/*/wandb/offline-run-* | xargs -n 1 wandb sync"
+    if not runs:
+        remedy = "Check sweep_dir, project and entity."
+        if offline:
+            remedy = f"{len(offline)} runs in {folder} are not uploaded. {command}"
         raise DataError.at(
             f"W&B's project {entity}/{project}", f"must have runs of the group {group}", remedy=remedy
         )
-    if waiting:
-        log.warning("%d runs of %s are not uploaded, so they are not on the page. %s", len(waiting), folder, how)
-    return found
+    if offline:
+        log.warning(
+            "%d runs in %s are not uploaded, so the page does not show them. %s", len(offline), folder, command
+        )
+    return runs
 
 
-def find_missing_runs(folder: Path) -> list[Path]:
-    """W&B's offline records in a sweep's folder that `wandb sync` has not marked as uploaded."""
-    records = sorted(folder.glob("*/wandb/offline-run-*/*.wandb"))
-    return [file.parent for file in records if not file.with_name(file.name + ".synced").exists()]
+def find_offline_records(folder: Path) -> list[Path]:
+    """Returns W&B's offline records in the folder of a sweep that `wandb sync` has not marked as uploaded."""
+    files = sorted(folder.glob("*/wandb/offline-run-*/*.wandb"))
+    return [file.parent for file in files if not file.with_name(file.name + ".synced").exists()]
 
 
-def _flat(node: Mapping[str, Any], above: str = "") -> dict[str, Any]:
-    """Nested keys as W&B shows them, joined by dots; its own bookkeeping left out."""
-    found: dict[str, Any] = {}
+def _flatten(node: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Joins nested keys by dots, as W&B shows them, without W&B's private keys."""
+    flat: dict[str, Any] = {}
     for key, value in node.items():
         if str(key).startswith("_"):
             continue
-        found |= _flat(value, f"{above}{key}.") if isinstance(value, Mapping) else {f"{above}{key}": value}
-    return found
+        flat |= _flatten(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+    return flat

@@ -126,7 +126,7 @@ def _record(logger: WandbRunLogger, run: Run, gallery: Gallery) -> None:
     logger.start()
     outcome: Any = "failed"
     try:
-        logger.pictures([picture.file for picture in gallery.pictures])
+        logger.log_pictures([picture.file for picture in gallery.pictures])
         logger.attempt(lambda: logger.run.summary.update(make_summary(run.result)))
         outcome = "done"
     finally:

@@ -28,7 +28,7 @@ from geoguesser.training.finetuning import Finetuning
 from geoguesser.training.module import check_late_unlocking
 from geoguesser.training.progress import make_progress_callbacks
 from geoguesser.training.trainer_checks import check_trainer, warn_unreachable_stages
-from geoguesser.training.transfer import start_network
+from geoguesser.training.transfer import load_initial_weights
 
 log = logging.getLogger(__name__)
 
@@ -188,7 +188,7 @@ class RunParts:
         )
         network, trained = GeoNetwork(backbone, fusion, head), False
         if self._order.config["init_from"]:
-            line, trained = start_network(network, self._order.config["init_from"])
+            line, trained = load_initial_weights(network, self._order.config["init_from"])
             log.info("%s", line)
         return network, trained
 
@@ -219,5 +219,5 @@ class RunParts:
         if self.finetuning.embeds_once(self.augment):  # an epoch then takes less time than writing the weights
             for callback in made:
                 if isinstance(callback, NamedCheckpoint):
-                    callback.every_s = SECONDS_BETWEEN_WRITES
+                    callback.min_interval_s = SECONDS_BETWEEN_WRITES
         return made

@@ -250,7 +250,7 @@ class TrainingRun:
         module = self._module()
         callbacks = self.parts.callbacks()
         check_early_stopping(callbacks, self.network.head.hit_names)
-        trainer = self.parts.trainer(logger=record.lightning(), callbacks=callbacks)
+        trainer = self.parts.trainer(logger=record.make_lightning_logger(), callbacks=callbacks)
         resume = self._resume_file()
         if resume is not None:  # the whole network comes from there, and embeddings must be its own
             checkpoint = locator.read_checkpoint(Path(resume))
@@ -273,7 +273,7 @@ class TrainingRun:
         if self.config["lr_find"] and resume is None:
             self._find_rate(module, trainer.strategy.root_device)
         self.network.train()
-        module.on_accepted = self._begin
+        module.on_started = self._begin
         with limit_threads(self._step_size()), as_config_errors():
             trainer.fit(module, datamodule=self.data, ckpt_path=resume, weights_only=True)
         self.times["fit_s"] = self._lap()
@@ -358,7 +358,7 @@ class TrainingRun:
         self.times["report_s"] = self._lap()
         result["times"] = self.times | {"total_s": round(time.perf_counter() - self.started, 3)}
         write_json(self.folder / "result.json", result)
-        record.results(result, pictures, predictions)
+        record.log_results(result, pictures, predictions)
         if self.group is None:
             results.print_result(result, self.folder)
         return result

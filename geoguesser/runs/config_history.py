@@ -33,6 +33,8 @@ KEYS_OF_OLD_TARGETS: dict[str, dict[str, Any]] = {name: {"name": name} for name 
 
 # Dotted key of an earlier version -> current dotted key. A group's name stands for all keys below it.
 RENAMED_KEYS: dict[str, str] = {
+    "schedule.final": "schedule.final_factor",
+    "schedule.rise": "schedule.pct_start",
     "uncertainty.calibration": "calibration.fraction",
     "uncertainty.fewest": "calibration.min_places",
 }

@@ -1,6 +1,6 @@
-"""Loggers: where a run is recorded besides its own folder. metrics.csv and result.json are always written.
+"""Run loggers for services besides the run folder, where metrics.csv and result.json are always written.
 
-W&B's has a module of its own, `wandb_record`.
+The logger of W&B is in `wandb_run`.
 """
 
 from __future__ import annotations
@@ -16,38 +16,44 @@ Outcome = Literal["done", "failed", "interrupted"]
 
 
 class RunLogger(ABC):
-    """One run's record with some service. Making it checks what it is given, before any long work."""
+    """Record of a run with a service. The constructor checks its values, before any long work."""
 
-    def start(self) -> None:  # noqa: B027  # most services need nothing
-        """Opens the record, once training begins.
+    def start(self) -> None:  # noqa: B027
+        """Opens the record when training begins.
 
         Raises:
             GeoguesserError: The service refuses.
         """
 
     @abstractmethod
-    def lightning(self) -> Logger | bool:
-        """What Lightning's Trainer takes as its logger."""
+    def make_lightning_logger(self) -> Logger | bool:
+        """Returns the argument `logger` of Lightning's Trainer."""
 
-    def results(  # noqa: B027  # most services take nothing
+    def log_results(  # noqa: B027
         self, result: dict[str, Any], pictures: list[Path], predictions: pd.DataFrame
     ) -> None:
-        """Takes what the run came to."""
+        """Records the results of the run.
+
+        Args:
+            result: Content of result.json.
+            pictures: Picture files of the run.
+            predictions: Table of the test predictions.
+        """
 
     def finish(self, outcome: Outcome) -> str | None:
-        """Ends the record, always; returns a line for the user, or None."""
+        """Ends the record, also after an error; returns a line for the user or None."""
         return None
 
 
 class CsvRunLogger(RunLogger):
-    """`logger=csv`: nothing besides the run folder's own files."""
+    """Logger for `logger=csv`: only the run folder's own files."""
 
-    def lightning(self) -> Logger | bool:
+    def make_lightning_logger(self) -> Logger | bool:
         return False
 
 
 class TensorBoardRunLogger(RunLogger):
-    """`logger=tensorboard`: event files in the run folder.
+    """Logger for `logger=tensorboard`: event files in the run folder.
 
     Args:
         folder: The run folder.
@@ -56,7 +62,7 @@ class TensorBoardRunLogger(RunLogger):
     def __init__(self, *, folder: str) -> None:
         self.folder = folder
 
-    def lightning(self) -> Logger | bool:
+    def make_lightning_logger(self) -> Logger | bool:
         return TensorBoardLogger(save_dir=self.folder, name="", version="tensorboard")
 
     def finish(self, outcome: Outcome) -> str | None:

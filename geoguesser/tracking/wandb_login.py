@@ -1,4 +1,4 @@
-"""W&B's client: what is set before it is imported, and who is logged in. Imports nothing heavy."""
+"""Settings and login of W&B's client, without heavy imports."""
 
 from __future__ import annotations
 
@@ -9,23 +9,27 @@ from geoguesser.errors import ConfigError, first_line
 
 
 def prepare_wandb() -> None:
-    """Sets what must be set before wandb is imported: no telemetry, no lines of its own, no endless question."""
+    """Sets the environment that wandb reads when it is imported; values of the user are kept.
+
+    No telemetry, no output, and limits in seconds for the prompt of the key (in terminals only) and for requests
+    of wandb's Python part.
+    """
     os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
     os.environ.setdefault("WANDB_SILENT", "true")
-    os.environ.setdefault("WANDB_LOGIN_TIMEOUT", "60")  # seconds; it asks for a key only where there is a terminal
-    os.environ.setdefault("WANDB_HTTP_TIMEOUT", "10")  # of the questions that wandb's Python part asks the server
+    os.environ.setdefault("WANDB_LOGIN_TIMEOUT", "60")
+    os.environ.setdefault("WANDB_HTTP_TIMEOUT", "10")
 
 
 def log_in(patience_s: float, *, remedy: str = "") -> Any:
-    """W&B's public API, of a user whose key the server accepts.
+    """Returns W&B's public API for a user whose key the server accepts.
 
     Args:
-        patience_s: How long to wait for the server's answer.
-        remedy: What the user can do besides `wandb login`, for the message.
+        patience_s: Timeout of the server's response in seconds.
+        remedy: Alternative to `wandb login` for the error message.
 
     Raises:
         ConfigError: There is no key, or the server refuses it.
-        ConnectionError: The server does not answer.
+        ConnectionError: The server does not respond.
     """
     prepare_wandb()
     import wandb
@@ -35,6 +39,8 @@ def log_in(patience_s: float, *, remedy: str = "") -> Any:
         return wandb.Api(timeout=max(1, round(patience_s)))
     except (AuthenticationError, UsageError, TimeoutError) as error:
         text = first_line(error).rstrip(".")
-        if "respond in time" in text or "connect" in text.lower():  # W&B has one error for both
+
+        # W&B raises the same errors for a refused key and for a server that does not respond.
+        if "respond in time" in text or "connect" in text.lower():
             raise ConnectionError(text) from error
         raise ConfigError(f"W&B refuses to log you in ({text}). Log in with `wandb login`{remedy}.") from error

@@ -1,4 +1,4 @@
-"""What a sweep's page in W&B shows: where its runs differ, the errors that came of it, and the best run's maps."""
+"""Page of a sweep in W&B: what differs between its runs, their errors, and the maps of the best run."""
 
 from __future__ import annotations
 
@@ -9,13 +9,22 @@ from typing import Any, NamedTuple
 
 from geoguesser.errors import ConfigError
 
-VAL, TEST = "val/error_km_mean", "test/error_km_mean"
-CELLS = "grid/hold_training_places"
-AXES = 8  # of parallel coordinates, that they can be read
+VAL_ERROR, TEST_ERROR = "val/error_km_mean", "test/error_km_mean"
+CELL_COUNT = "grid/hold_training_places"
+
+# Parallel coordinates are hard to read with more axes.
+MAX_AXES = 8
 
 
 class SweepRun(NamedTuple):
-    """What W&B knows of one run: its id, its name, and the columns of its config and summary, by dotted key."""
+    """Run of a sweep in W&B.
+
+    Attributes:
+        id: Id of the run.
+        name: Displayed name.
+        config: Columns of the config by dotted key.
+        summary: Columns of the summary by dotted key.
+    """
 
     id: str
     name: str
@@ -24,14 +33,15 @@ class SweepRun(NamedTuple):
 
 
 def load_reports_package() -> Any:
-    """W&B's package for pages.
+    """Imports W&B's package for pages.
 
     Raises:
         ConfigError: It is not installed.
     """
     try:
+        # The package warns about its own use of pydantic.
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of its own use of pydantic, which no user can mend
+            warnings.simplefilter("ignore")
             from wandb_workspaces.reports import v2
     except ImportError as error:
         raise ConfigError(
@@ -41,57 +51,66 @@ def load_reports_package() -> Any:
     return v2
 
 
-def find_varied(runs: Sequence[SweepRun]) -> list[str]:
-    """The config keys that tell the runs apart, groups' choices first.
+def find_varied_keys(runs: Sequence[SweepRun]) -> list[str]:
+    """Returns the config keys that differ between runs, choices of groups first.
 
-    Of keys that part the runs in the same way (a head and the values that came with it) only the first stays.
+    Of keys that divide the runs in the same way, such as a head and its own values, only the first is returned.
     """
     keys = {key for run in runs for key in run.config}
-    found: list[str] = []
-    ways: set[tuple[int, ...]] = set()
+    varied: list[str] = []
+    partitions: set[tuple[int, ...]] = set()
+
     for key in sorted(keys, key=lambda key: (not key.startswith("choice."), key)):
         values = [json.dumps(run.config.get(key), sort_keys=True) for run in runs]
-        way = tuple(values.index(value) for value in values)
-        if any(way) and way not in ways:
-            ways.add(way)
-            found.append(key)
-    return found
+
+        # Runs with equal values get the number of the first of them; all zeros means that all values are equal.
+        partition = tuple(values.index(value) for value in values)
+        if any(partition) and partition not in partitions:
+            partitions.add(partition)
+            varied.append(key)
+    return varied
 
 
-def find_best(runs: Sequence[SweepRun]) -> SweepRun | None:
-    """The run that came to its end with the lowest validation error: the test error must not choose."""
-    ended = [run for run in runs if isinstance(run.summary.get(VAL), int | float) and TEST in run.summary]
-    return min(ended, key=lambda run: float(run.summary[VAL]), default=None)
+def find_best_run(runs: Sequence[SweepRun]) -> SweepRun | None:
+    """Returns the completed run with the lowest validation error; the test error is not used for the choice."""
+    completed = [
+        run for run in runs if isinstance(run.summary.get(VAL_ERROR), int | float) and TEST_ERROR in run.summary
+    ]
+    return min(completed, key=lambda run: float(run.summary[VAL_ERROR]), default=None)
 
 
 def make_report(
     runs: Sequence[SweepRun], group: str, *, entity: str, project: str, title: str | None = None
 ) -> Any:
-    """The page, not yet saved: parallel coordinates, error by cells, curves, table, the best run's maps.
+    """Makes the page without saving it: parallel coordinates, errors by cells, curves, table and maps.
 
     Args:
-        runs: The runs of the group.
-        group: The sweep's name.
-        entity: W&B's user or team.
-        project: W&B's project.
-        title: The page's title; None for the sweep's name.
+        runs: Runs of the group.
+        group: Name of the sweep.
+        entity: User or team of W&B.
+        project: Project of W&B.
+        title: Title of the page; None for the name of the sweep.
     """
     reports = load_reports_package()
-    first, keys = find_best(runs), find_varied(runs)[:AXES]
-    every = _runset(reports, entity, project, group=group, keys=keys)
+    keys = find_varied_keys(runs)[:MAX_AXES]
+    runset = _make_runset(reports, entity, project, group=group, keys=keys)
     blocks = [
-        reports.H2("What differs, and the error that came of it"),
-        reports.PanelGrid(runsets=[every], panels=_comparison(reports, runs, keys)),
+        reports.H2("Differences between the runs, and their errors"),
+        reports.PanelGrid(runsets=[runset], panels=_make_comparison(reports, runs, keys)),
         reports.H2("Learning curves"),
-        reports.PanelGrid(runsets=[every], hide_run_sets=True, panels=_curves(reports)),
+        reports.PanelGrid(runsets=[runset], hide_run_sets=True, panels=_make_curves(reports)),
     ]
-    if first is not None:
-        only = _runset(reports, entity, project, group=group, keys=keys, run=first)
+
+    best = find_best_run(runs)
+    if best is not None:
+        val_km, test_km = best.summary[VAL_ERROR], best.summary[TEST_ERROR]
+        best_runset = _make_runset(reports, entity, project, group=group, keys=keys, run=best)
         blocks += [
-            reports.H2("The best run by validation error"),
-            reports.P(f"{first.name}: validation {first.summary[VAL]:.1f} km, test {first.summary[TEST]:.1f} km"),
-            reports.PanelGrid(runsets=[only], hide_run_sets=True, panels=_maps(reports)),
+            reports.H2("Best run by validation error"),
+            reports.P(f"{best.name}: validation {val_km:.1f} km, test {test_km:.1f} km"),
+            reports.PanelGrid(runsets=[best_runset], hide_run_sets=True, panels=_make_maps(reports)),
         ]
+
     return reports.Report(
         entity=entity,
         project=project,
@@ -102,80 +121,80 @@ def make_report(
     )
 
 
-def _runset(
+def _make_runset(
     reports: Any, entity: str, project: str, *, group: str, keys: list[str], run: SweepRun | None = None
 ) -> Any:
+    """Makes the set of all runs of a group, or of a single run."""
     from wandb_workspaces import expr
 
     filters = [expr.Metric("Group") == group]
     if run is not None:
         filters.append(expr.Metric("ID") == run.id)
-    columns = [f"config:{_backend(key)}" for key in keys]
+
+    # W&B's tables name the config key `grid.size` as `grid.value.size`.
+    parts = [key.partition(".") for key in keys]
+    config_columns = [f"config:{first}.value{dot}{rest}" for first, dot, rest in parts]
     return reports.Runset(
         entity=entity,
         project=project,
         name=group if run is None else "best run",
         filters=expr.And(*filters),
-        order=[reports.OrderBy(reports.SummaryMetric(VAL), ascending=True)],
+        order=[reports.OrderBy(reports.SummaryMetric(VAL_ERROR), ascending=True)],
         pinned_columns=[
             "run:displayName",
             "run:state",
             "summary:outcome",
-            f"summary:{VAL}",
-            f"summary:{TEST}",
-            *columns,
+            f"summary:{VAL_ERROR}",
+            f"summary:{TEST_ERROR}",
+            *config_columns,
         ],
     )
 
 
-def _backend(key: str) -> str:
-    """`grid.size` as W&B's tables have it: `grid.value.size`."""
-    first, _, rest = key.partition(".")
-    return f"{first}.value.{rest}" if rest else f"{first}.value"
-
-
-def _comparison(reports: Any, runs: Sequence[SweepRun], keys: list[str]) -> list[Any]:
-    axis = reports.ParallelCoordinatesPlotColumn
-    axes = [axis(metric=reports.Config(key), display_name=key.removeprefix("choice.")) for key in keys]
-    errors = [axis(metric=reports.SummaryMetric(name), display_name=name) for name in (VAL, TEST)]
+def _make_comparison(reports: Any, runs: Sequence[SweepRun], keys: list[str]) -> list[Any]:
+    column = reports.ParallelCoordinatesPlotColumn
+    axes = [column(metric=reports.Config(key), display_name=key.removeprefix("choice.")) for key in keys]
+    axes += [column(metric=reports.SummaryMetric(name), display_name=name) for name in (VAL_ERROR, TEST_ERROR)]
     panels = [
         reports.ParallelCoordinatesPlot(
-            title="Choices and errors", columns=axes + errors, layout=reports.Layout(x=0, y=0, w=24, h=10)
+            title="Choices and errors", columns=axes, layout=reports.Layout(x=0, y=0, w=24, h=10)
         )
     ]
-    if any(CELLS in run.summary for run in runs):
+
+    if any(CELL_COUNT in run.summary for run in runs):
         panels.append(
             reports.ScatterPlot(
                 title="Test error by the number of cells",
-                x=reports.SummaryMetric(CELLS),
-                y=reports.SummaryMetric(TEST),
+                x=reports.SummaryMetric(CELL_COUNT),
+                y=reports.SummaryMetric(TEST_ERROR),
                 layout=reports.Layout(x=0, y=10, w=12, h=8),
             )
         )
-    bars = reports.BarPlot(title="Test error, km", metrics=[reports.Metric(TEST)])
+
+    bars = reports.BarPlot(title="Test error, km", metrics=[reports.Metric(TEST_ERROR)])
     bars.layout = reports.Layout(x=12, y=10, w=12, h=8)
     return [*panels, bars]
 
 
-def _curves(reports: Any) -> list[Any]:
-    shown = (("Validation error, km", [VAL]), ("Loss in training and validation", ["train/loss", "val/loss"]))
+def _make_curves(reports: Any) -> list[Any]:
+    curves = {"Validation error, km": [VAL_ERROR], "Loss in training and validation": ["train/loss", "val/loss"]}
     return [
         reports.LinePlot(
             title=title,
             x="epoch",
-            y=measures,
+            y=metrics,
             title_x="epoch",
-            layout=reports.Layout(x=12 * place, y=0, w=12, h=8),
+            layout=reports.Layout(x=12 * column, y=0, w=12, h=8),
         )
-        for place, (title, measures) in enumerate(shown)
+        for column, (title, metrics) in enumerate(curves.items())
     ]
 
 
-def _maps(reports: Any) -> list[Any]:
-    shown = (("Errors on the map", "pictures/arrows"), ("The grid", "pictures/grid"))
+def _make_maps(reports: Any) -> list[Any]:
+    maps = {"Errors on the map": "pictures/arrows", "The grid": "pictures/grid"}
     return [
         reports.MediaBrowser(
-            title=title, media_keys=[key], num_columns=1, layout=reports.Layout(x=12 * place, y=0, w=12, h=14)
+            title=title, media_keys=[key], num_columns=1, layout=reports.Layout(x=12 * column, y=0, w=12, h=14)
         )
-        for place, (title, key) in enumerate(shown)
+        for column, (title, key) in enumerate(maps.items())
     ]

@@ -1,7 +1,7 @@
-"""`logger=wandb`: a run of Weights & Biases, offline unless asked otherwise.
+"""Logger for `logger=wandb`: runs in Weights & Biases, offline by default.
 
-It gets no code, no git state, no host, no command line, and a config without paths and secrets. Whatever its
-server does, the run goes on: waits are bounded, and W&B's own files in the run folder can be uploaded later.
+W&B gets no code, git state, host name or command line, and a config without paths and secrets. A server that fails
+does not end the run: waits are bounded, and W&B's files in the run folder can be uploaded later.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pytorch_lightning.loggers import Logger, WandbLogger
 from geoguesser.errors import GeoguesserError, check_bool, check_choice, check_number, first_line
 from geoguesser.tracking.loggers import Outcome, RunLogger
 from geoguesser.tracking.wandb_columns import (
-    find_best_value,
+    choose_summary_statistic,
     make_config_columns,
     make_run_name,
     make_summary,
@@ -31,30 +31,40 @@ from geoguesser.tracking.wandb_login import log_in, prepare_wandb
 log = logging.getLogger(__name__)
 
 MODES = ("offline", "online", "disabled", "shared", "dryrun")
-EXIT_CODES: dict[Outcome, int] = {"done": 0, "failed": 1, "interrupted": 255}  # 255 is what W&B has for Ctrl-C
-EMPTY_BYTES = 7  # the head of W&B's file
 REMEDY = ", or use WANDB_MODE=offline or logger=csv"
-CURVES = ("train/loss", "val/loss", *(f"{stage}/error_km_{kind}" for stage in ("val", "test") for kind in
-          ("mean", "median", "p90")), "val/score_mean", "test/score_mean")  # fmt: skip
+
+# 255 is W&B's own exit code after Ctrl-C.
+EXIT_CODES: dict[Outcome, int] = {"done": 0, "failed": 1, "interrupted": 255}
+
+# Size of the header in a file of W&B.
+MAX_EMPTY_BYTES = 7
+
+# Metrics that are plotted over epochs, and whose best value is in the summary.
+CURVES = (
+    "train/loss",
+    "val/loss",
+    *(f"{stage}/{name}" for stage in ("val", "test") for name in
+      ("error_km_mean", "error_km_median", "error_km_p90", "score_mean")),
+)  # fmt: skip
 
 
 class WandbRunLogger(RunLogger):
-    """One run of W&B, its own files in the run folder.
+    """Run of W&B, with W&B's files in the run folder.
 
     Args:
         folder: The run folder.
-        config: The resolved config; private parts are left out here.
-        name: The run's name where its config has none and it asked for nothing.
-        group: The sweep, or None.
-        choices: What was chosen of each config group.
-        overrides: What the command line asked for.
-        project: W&B's project.
-        entity: W&B's user or team; None for the account's default.
+        config: Resolved config; private values are removed here.
+        name: Name of the run if neither config nor overrides give one.
+        group: Name of the sweep, or None.
+        choices: Choice of each config group.
+        overrides: Words of the command line.
+        project: Project of W&B.
+        entity: User or team of W&B; None for the account's default.
         mode: offline, online, disabled or shared.
-        tags: More words to filter runs by.
-        capture_code: Also record code, git state and host.
-        patience_s: How long to wait for the server at most: for its first answer, to start, and at the end.
-        job_type: What the run does; `report` for the pictures of one that has ended.
+        tags: Additional tags.
+        capture_code: Whether to record code, git state and host name.
+        patience_s: Maximum wait for the server in seconds: for its first response, at the start, and at the end.
+        job_type: Kind of the run; `report` for the pictures of a run that has ended.
     """
 
     def __init__(
@@ -79,32 +89,32 @@ class WandbRunLogger(RunLogger):
         self.patience_s = check_number("logger.patience_s", patience_s, low=0, open_low=True)
         self.mode = "offline" if mode == "dryrun" else mode
         self.folder, self.capture_code = folder, capture_code
-        more = [tags] if isinstance(tags, str) else list(tags or [])
-        self.facts = {
+        self.has_failed = False
+
+        # W&B's own agent sets the environment variable.
+        more_tags = [tags] if isinstance(tags, str) else list(tags or [])
+        self.init_options = {
             "name": str(config.get("name") or make_run_name(overrides, choices, name)),
             "project": project,
             "entity": entity,
-            "group": group or os.environ.get("WANDB_SWEEP_ID"),  # which W&B's own agent sets
+            "group": group or os.environ.get("WANDB_SWEEP_ID"),
             "job_type": job_type,
-            "tags": [*make_tags(config, choices), *map(str, more)],
+            "tags": [*make_tags(config, choices), *map(str, more_tags)],
             "config": make_config_columns(config, choices),
             "dir": folder,
         }
-        self.trouble = False
+
+        # A wrong key is found now, before any long work.
         prepare_wandb()
-        if self.mode in ("online", "shared"):
-            self._ask_server()
+        if self._is_online:
+            try:
+                log_in(self.patience_s, remedy=REMEDY)
+            except ConnectionError as error:
+                self._go_offline(error)
 
-    def _ask_server(self) -> None:
-        """A wrong key is found now, before any long work; without an answer the run is recorded offline.
-
-        Raises:
-            ConfigError: There is no key, or the server refuses it.
-        """
-        try:
-            log_in(self.patience_s, remedy=REMEDY)
-        except ConnectionError as error:
-            self._go_offline(error)
+    @property
+    def _is_online(self) -> bool:
+        return self.mode in ("online", "shared")
 
     def _go_offline(self, error: Exception) -> None:
         self.mode = "offline"
@@ -118,31 +128,36 @@ class WandbRunLogger(RunLogger):
         """Opens the run.
 
         Raises:
-            GeoguesserError: The server refuses the run: no such entity, no right to the project.
+            GeoguesserError: The server refuses the run: the entity is unknown, or may not write to the project.
         """
         import wandb
 
-        drop_empty_records(Path(self.folder))
+        remove_empty_records(Path(self.folder))
         try:
-            self.run = self._open()
+            self.run = self._open_run()
         except Exception as error:
-            if self.mode not in ("online", "shared") or "imed out" not in str(error):
+            if not self._is_online or "imed out" not in str(error):
                 wandb.teardown(exit_code=1)
                 raise GeoguesserError(
                     f"W&B cannot start this run ({first_line(error)}). "
                     "Check logger.entity and logger.project, or use WANDB_MODE=offline or logger=csv."
                 ) from error
             self._go_offline(error)
-            self.run = self._open()
-        if self.mode in ("online", "shared"):
-            self.run._public_api()  # made and kept while the server answers: a table cannot be logged without it
-        self.logger = _PatientLogger(self)
-        self._define()
-        self.run.summary.update({"outcome": "unfinished"})  # what a killed run stays; an upload calls it finished
+            self.run = self._open_run()
 
-    def _open(self) -> Any:
+        # W&B keeps this object, without which no table can be logged. The server may not respond later.
+        if self._is_online:
+            self.run._public_api()
+        self.logger = _PatientLogger(self)
+        self._define_metrics()
+
+        # An upload marks a killed run as finished; this value shows that it was not.
+        self.run.summary.update({"outcome": "unfinished"})
+
+    def _open_run(self) -> Any:
         import wandb
 
+        # x_disable_meta alone still records the name of the host and the path of the program.
         settings = wandb.Settings(
             disable_git=not self.capture_code,
             disable_code=not self.capture_code,
@@ -150,54 +165,53 @@ class WandbRunLogger(RunLogger):
             x_disable_machine_info=not self.capture_code,
             x_disable_stats=not self.capture_code,
             x_save_requirements=self.capture_code,
-            host=None if self.capture_code else "-",  # x_disable_meta alone still records the host's name
-            program=None
-            if self.capture_code
-            else f"geoguesser.{self.facts['job_type']}",  # and the path of the program
+            host=None if self.capture_code else "-",
+            program=None if self.capture_code else f"geoguesser.{self.init_options['job_type']}",
             console="off",
             silent=True,
             init_timeout=self.patience_s,
             finish_timeout=self.patience_s,
             finish_timeout_raises=True,
         )
-        return wandb.init(mode=self.mode, settings=settings, **self.facts)  # type: ignore[arg-type]  # checked
+        return wandb.init(mode=self.mode, settings=settings, **self.init_options)  # type: ignore[arg-type]
 
-    def _define(self) -> None:
-        """Curves over epochs, rates over steps; and the best of each measure in the summary."""
+    def _define_metrics(self) -> None:
+        """Sets the axes, epochs for curves and steps for learning rates, and the best values in the summary."""
         self.run.define_metric("trainer/global_step")
         self.run.define_metric("*", step_metric="trainer/global_step", step_sync=True)
         self.run.define_metric("epoch")
         for stage in ("train", "val", "test"):
             self.run.define_metric(f"{stage}/*", step_metric="epoch")
-        for measure in CURVES:
-            self.run.define_metric(measure, step_metric="epoch", summary=find_best_value(measure))
+        for metric in CURVES:
+            self.run.define_metric(metric, step_metric="epoch", summary=choose_summary_statistic(metric))
 
-    def lightning(self) -> Logger | bool:
+    def make_lightning_logger(self) -> Logger | bool:
         return self.logger
 
-    def pictures(self, files: list[Path]) -> None:
-        """Records pictures under their names."""
+    def log_pictures(self, files: list[Path]) -> None:
+        """Records pictures under `pictures/` and their names."""
         import wandb
 
-        shown = {f"pictures/{path.stem}": wandb.Image(str(path)) for path in files}
-        self.attempt(lambda: self.run.log(shown))
+        images = {f"pictures/{path.stem}": wandb.Image(str(path)) for path in files}
+        self.attempt(lambda: self.run.log(images))
 
-    def results(self, result: dict[str, Any], pictures: list[Path], predictions: pd.DataFrame) -> None:
+    def log_results(self, result: dict[str, Any], pictures: list[Path], predictions: pd.DataFrame) -> None:
         import wandb
 
-        self.pictures(pictures)
+        self.log_pictures(pictures)
         self.attempt(lambda: self.run.log({"test/predictions": wandb.Table(dataframe=predictions)}))
-        # Last: plain numbers, in place of {"min": ...}, which would be columns of another name.
+
+        # Last, so that plain numbers replace W&B's {"min": ...}, which would be columns with other names.
         self.attempt(lambda: self.run.summary.update(make_summary(result)))
 
     def attempt(self, action: Callable[[], object]) -> None:
-        """Does what W&B's own processes may be too broken for; says so once, and the run goes on."""
+        """Calls a function of W&B; the first error is logged as a warning, later ones are ignored."""
         try:
             action()
         except Exception as error:
-            if not self.trouble:
+            if not self.has_failed:
                 log.warning("W&B could not record all of this run (%s). The run goes on.", first_line(error))
-            self.trouble = True
+            self.has_failed = True
 
     def finish(self, outcome: Outcome) -> str | None:
         import wandb
@@ -207,7 +221,8 @@ class WandbRunLogger(RunLogger):
         try:
             wandb.finish(exit_code=EXIT_CODES[outcome])
         except Exception as error:
-            with suppress(Exception):  # its processes may be gone; the next run starts them anew
+            # W&B's processes may have ended; the next run starts new ones.
+            with suppress(Exception):
                 wandb.teardown(exit_code=EXIT_CODES[outcome])
             log.warning(
                 "W&B did not take all of this run within %g s (%s). Nothing is lost; "
@@ -217,28 +232,29 @@ class WandbRunLogger(RunLogger):
                 folder,
             )
             return None
+
         if self.mode == "offline":
             return f"W&B was offline; to upload this run: wandb sync {folder}"
         return f"W&B: {self.run.url}" if self.mode != "disabled" else None
 
 
 class _PatientLogger(WandbLogger):
-    """Lightning's logger, which outlives W&B's processes."""
+    """Lightning's logger, without errors if W&B's processes have ended."""
 
-    def __init__(self, record: WandbRunLogger) -> None:
-        super().__init__(experiment=record.run)
-        self.record = record
+    def __init__(self, run_logger: WandbRunLogger) -> None:
+        super().__init__(experiment=run_logger.run)
+        self.run_logger = run_logger
 
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        self.record.attempt(lambda: WandbLogger.log_metrics(self, metrics, step))
+        self.run_logger.attempt(lambda: WandbLogger.log_metrics(self, metrics, step))
 
 
-def drop_empty_records(folder: Path) -> None:
-    """Removes W&B's records of earlier attempts in this folder that hold nothing.
+def remove_empty_records(folder: Path) -> None:
+    """Removes W&B's records without content, which earlier attempts left in a run folder.
 
-    W&B writes first after some 15 s. What a killed run leaves before is a file of its head alone, and `wandb sync`
-    of many runs uploads none of them where one is such.
+    W&B writes for the first time after about 15 s. A run killed before leaves a file with a header only, and
+    `wandb sync` of several runs uploads none if there is such a file.
     """
     for file in folder.glob("wandb/*run-*/*.wandb"):
-        if file.stat().st_size <= EMPTY_BYTES and not file.parent.is_symlink():
+        if file.stat().st_size <= MAX_EMPTY_BYTES and not file.parent.is_symlink():
             shutil.rmtree(file.parent)

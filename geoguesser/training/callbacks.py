@@ -1,8 +1,8 @@
-"""Callbacks of our own: the best checkpoint by name, and metrics.csv.
+"""Callbacks of each run: best and last checkpoint, and metrics.csv.
 
-Where an epoch takes less time than writing the network (a head on cached features), checkpoints are written
-after the first epoch, then every few seconds, and at the end: `last.ckpt` always belongs to the end of an
-epoch, and `best.ckpt` to the best validation up to it.
+Where an epoch takes less time than writing the network, as for a head on cached features, checkpoints are written
+after the first epoch, then every few seconds, and at the end. `last.ckpt` always belongs to the end of an epoch,
+and `best.ckpt` to the best validation up to then.
 """
 
 from __future__ import annotations
@@ -26,90 +26,95 @@ from geoguesser.training.module import MONITOR
 
 
 class NamedCheckpoint(ModelCheckpoint):
-    """A ModelCheckpoint whose state holds file names, not paths: a run folder may be moved, then resumed.
+    """ModelCheckpoint whose state holds file names instead of paths, so that a run can be resumed after a move.
 
     Attributes:
-        every_s: How many seconds must lie between two writes, except after the first epoch and at the end.
+        min_interval_s: Minimum time between two writes in seconds, except after the first epoch and at the end.
     """
 
-    every_s: float = 0.0
+    min_interval_s: float = 0.0
 
     def state_dict(self) -> dict[str, Any]:
-        """Lightning's state with the folder left out."""
-        return _renamed(super().state_dict(), lambda path: Path(path).name if path else path, ".")
+        """Returns Lightning's state without the folder."""
+        return _map_paths(super().state_dict(), lambda path: Path(path).name if path else path, ".")
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """The inverse, in the folder at hand."""
+        """Restores a state of `state_dict`, with paths in the folder of this run."""
         folder = str(self.dirpath)
-        here = _renamed(state_dict, lambda path: str(Path(folder) / path) if path else path, folder)
-        super().load_state_dict(here)
-
-
-def _renamed(state: dict[str, Any], rename: Callable[[str], str], folder: str) -> dict[str, Any]:
-    paths = ("best_model_path", "kth_best_model_path", "last_model_path")
-    kept = {rename(path): score for path, score in state.get("best_k_models", {}).items()}
-    renamed = {key: rename(state[key]) for key in paths if key in state}
-    return state | renamed | {"best_k_models": kept, "dirpath": folder}
+        state = _map_paths(state_dict, lambda path: str(Path(folder) / path) if path else path, folder)
+        super().load_state_dict(state)
 
 
 class BestCheckpoint(NamedCheckpoint):
-    """Keeps the checkpoints of lowest validation mean error; the lowest is always `best.ckpt`.
+    """Keeps the checkpoints with the lowest mean validation error; `best.ckpt` is the one with the lowest.
 
     Args:
-        dirpath: The run's checkpoints folder.
-        save_top_k: How many to keep. With more than one they are named by epoch and step, and
-            `best.ckpt` is a hard link to the best of them.
+        dirpath: Checkpoints folder of the run.
+        save_top_k: Number of checkpoints to keep. If more than one, they are named by epoch and step, and
+            `best.ckpt` is a hard link to the best one.
     """
 
     def __init__(self, *, dirpath: str, save_top_k: int = 1) -> None:
         check_int("callbacks.checkpoint.save_top_k", save_top_k, low=1)
+
+        # With save_on_train_epoch_end Lightning would save after `on_validation_end` has renewed best.ckpt.
         super().__init__(
             dirpath=dirpath,
             filename="best" if save_top_k == 1 else "epoch{epoch:03d}-step{step:06d}",
             monitor=MONITOR,
             mode="min",
             save_top_k=save_top_k,
-            save_on_train_epoch_end=False,  # else Lightning saves after `on_validation_end` has renewed best.ckpt
+            save_on_train_epoch_end=False,
             auto_insert_metric_name=False,
             enable_version_counter=False,
         )
-        self._waiting: tuple[str, dict[str, Any]] | None = None
+        self._pending: tuple[str, dict[str, Any]] | None = None
 
     def _save_checkpoint(self, trainer: pl.Trainer, filepath: str) -> None:
-        """As Lightning does, but where writes are to be few, a copy of what learns waits for `flush`."""
-        if self.every_s == 0.0 or self.save_top_k != 1:
+        """Saves a checkpoint, or keeps a copy in memory for `flush` if writes are limited.
+
+        Lightning has no public hook between the decision to save and the write, so this overrides a private method
+        of ModelCheckpoint and uses the private function of Trainer that makes the checkpoint. It does what
+        `ModelCheckpoint._save_checkpoint` and `Trainer.save_checkpoint` of Lightning 2.6 do, except for the write.
+        tests/training/test_callbacks.py fails if a later version of Lightning calls something else.
+        """
+        if self.min_interval_s == 0.0 or self.save_top_k != 1:
             super()._save_checkpoint(trainer, filepath)
             return
+
+        # Training changes the tensors in place, so those that it may change are copied.
         checkpoint = trainer._checkpoint_connector.dump_checkpoint(self.save_weights_only)
-        learns = {name for name, one in trainer.lightning_module.named_parameters() if one.requires_grad}
+        parameters = trainer.lightning_module.named_parameters()
+        trained = {name for name, parameter in parameters if parameter.requires_grad}
         checkpoint["state_dict"] = {
-            name: value.clone() if name in learns else value for name, value in checkpoint["state_dict"].items()
+            name: value.clone() if name in trained else value for name, value in checkpoint["state_dict"].items()
         }
-        checkpoint["optimizer_states"] = _copied(checkpoint["optimizer_states"])
-        self._waiting = (filepath, checkpoint)
+        checkpoint["optimizer_states"] = _copy_state(checkpoint["optimizer_states"])
+
+        self._pending = (filepath, checkpoint)
         self._last_global_step_saved = trainer.global_step
         self._last_checkpoint_saved = filepath
 
     def flush(self, trainer: pl.Trainer) -> None:
-        """Writes the checkpoint that waits."""
-        if self._waiting is not None:
-            filepath, checkpoint = self._waiting
-            self._waiting = None
+        """Writes the checkpoint that is kept in memory, if there is one."""
+        if self._pending is not None:
+            filepath, checkpoint = self._pending
+            self._pending = None
             trainer.strategy.save_checkpoint(checkpoint, filepath)
             trainer.strategy.barrier("BestCheckpoint.flush")
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Writes what waits."""
+        """Writes the checkpoint that is kept in memory."""
         super().on_train_end(trainer, pl_module)
         self.flush(trainer)
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
-        """Writes what waits: a run that breaks off keeps its best."""
+        """Writes the checkpoint that is kept in memory, so that a failed run has its best one."""
         super().on_exception(trainer, pl_module, exception)
         self.flush(trainer)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Saves as Lightning does, then renews `best.ckpt`."""
+        """Saves the checkpoint as Lightning does, then links `best.ckpt` to the best one."""
         super().on_validation_end(trainer, pl_module)
         best, target = Path(self.best_model_path), Path(str(self.dirpath)) / "best.ckpt"
         if self.save_top_k > 1 and trainer.is_global_zero and best.is_file():
@@ -118,14 +123,14 @@ class BestCheckpoint(NamedCheckpoint):
 
 
 class LastCheckpoint(NamedCheckpoint):
-    """Keeps `last.ckpt` at the end of an epoch: between epochs, where resuming is exact.
+    """Keeps `last.ckpt` at the end of an epoch. Resuming is exact between epochs only.
 
     Args:
-        dirpath: The run's checkpoints folder.
+        dirpath: Checkpoints folder of the run.
     """
 
     def __init__(self, *, dirpath: str) -> None:
-        self._written = -math.inf
+        self._written_at = -math.inf
         super().__init__(
             dirpath=dirpath,
             filename="last",
@@ -135,26 +140,26 @@ class LastCheckpoint(NamedCheckpoint):
             enable_version_counter=False,
         )
 
-    def _save_checkpoint(self, trainer: pl.Trainer, filepath: str) -> None:
-        """The best one first: what `last.ckpt` says of it must be on disk."""
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Saves the checkpoint as Lightning does, at most every `min_interval_s`, and after the last epoch."""
+        is_last = trainer.should_stop or trainer.current_epoch + 1 == trainer.max_epochs
+        is_due = time.monotonic() - self._written_at >= self.min_interval_s
+        if not trainer.strategy.broadcast(is_last or is_due):
+            return
+
+        # last.ckpt refers to best.ckpt, which must be on disk first.
         for callback in trainer.checkpoint_callbacks:
             if isinstance(callback, BestCheckpoint):
                 callback.flush(trainer)
-        super()._save_checkpoint(trainer, filepath)
-        self._written = time.monotonic()
-
-    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Saves as Lightning does, unless the last time was only just before and more epochs follow."""
-        ends = trainer.should_stop or trainer.current_epoch + 1 == trainer.max_epochs
-        if trainer.strategy.broadcast(ends or time.monotonic() - self._written >= self.every_s):
-            super().on_train_epoch_end(trainer, pl_module)
+        super().on_train_epoch_end(trainer, pl_module)
+        self._written_at = time.monotonic()
 
 
 class MetricsCsv(Callback):
-    """Writes `metrics.csv`: one row per validation, at once, so that a killed run keeps its history.
+    """Writes `metrics.csv`, one row per validation, at once, so that a killed run has its history.
 
     Args:
-        path: The file. Where it exists (a resumed run), rows of epochs that are done again are dropped.
+        path: Path of the file. If it exists (a resumed run), rows of epochs that are trained again are dropped.
     """
 
     def __init__(self, path: Path) -> None:
@@ -164,7 +169,7 @@ class MetricsCsv(Callback):
         self.started = time.perf_counter()
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Takes over the rows of the epochs before a resume."""
+        """Reads the rows of the epochs before a resume, whose seconds are added to those of this run."""
         self.started = time.perf_counter()
         if self.path.exists():
             with self.path.open(newline="") as file:
@@ -173,30 +178,31 @@ class MetricsCsv(Callback):
                 self.started -= float(self.rows[-1]["seconds"])
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Takes a validation's metrics."""
-        if not trainer.sanity_checking:
-            self.pending.append(self._row(trainer, "val/"))
-            if not trainer.is_last_batch:  # else the epoch's end, which comes at once, writes it
-                self._write(trainer)
+        """Adds the metrics of a validation."""
+        if trainer.sanity_checking:
+            return
+        self.pending.append(self._make_row(trainer, ("val/",)))
+
+        # After the last batch, the end of the epoch follows at once and writes the row.
+        if not trainer.is_last_batch:
+            self._write(trainer)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Adds the epoch's training loss and rates to its last row."""
+        """Adds training loss and learning rates of the epoch to its last row."""
         if not self.pending:
-            self.pending.append(self._head(trainer))
-        self.pending[-1] |= self._row(trainer, ("train/", "lr/"))
+            self.pending.append({})
+        self.pending[-1] |= self._make_row(trainer, ("train/", "lr/"))
         self.rows.extend(self.pending)
         self.pending = []
         self._write(trainer)
 
-    def _head(self, trainer: pl.Trainer) -> dict[str, Any]:
-        seconds = round(time.perf_counter() - self.started, 3)
-        return {"epoch": trainer.current_epoch, "step": trainer.global_step, "seconds": seconds}
-
-    def _row(self, trainer: pl.Trainer, prefixes: str | tuple[str, ...]) -> dict[str, Any]:
+    def _make_row(self, trainer: pl.Trainer, prefixes: tuple[str, ...]) -> dict[str, Any]:
         metrics = trainer.callback_metrics.items()
-        # Lightning keeps float32: seven digits are all that is meant.
+        seconds = round(time.perf_counter() - self.started, 3)
+
+        # Lightning keeps float32, which has seven significant digits.
         values = {key: float(f"{float(value):.7g}") for key, value in metrics if key.startswith(prefixes)}
-        return self._head(trainer) | values
+        return {"epoch": trainer.current_epoch, "step": trainer.global_step, "seconds": seconds, **values}
 
     def _write(self, trainer: pl.Trainer) -> None:
         if not trainer.is_global_zero:
@@ -210,19 +216,30 @@ class MetricsCsv(Callback):
             writer.writerows(rows)
 
 
-def _copied(value: Any) -> Any:
-    """Plain values with tensors of their own; what the copy module does, but without asking each number."""
+def _map_paths(state: dict[str, Any], change: Callable[[str], str], folder: str) -> dict[str, Any]:
+    """Returns a state of ModelCheckpoint with all paths changed and another folder."""
+    paths = ("best_model_path", "kth_best_model_path", "last_model_path")
+    scores = {change(path): score for path, score in state.get("best_k_models", {}).items()}
+    changed = {key: change(state[key]) for key in paths if key in state}
+    return state | changed | {"best_k_models": scores, "dirpath": folder}
+
+
+def _copy_state(value: Any) -> Any:
+    """Returns an optimizer's state with copied tensors.
+
+    Lists of numbers, the ids of parameters, are kept: `copy.deepcopy` would visit each number.
+    """
     if isinstance(value, torch.Tensor):
         return value.clone()
     if isinstance(value, dict):
-        return {key: _copied(one) for key, one in value.items()}
-    if isinstance(value, list) and not all(isinstance(one, int) for one in value):
-        return [_copied(one) for one in value]
+        return {key: _copy_state(item) for key, item in value.items()}
+    if isinstance(value, list) and not all(isinstance(item, int) for item in value):
+        return [_copy_state(item) for item in value]
     return value
 
 
 def _link(source: Path, target: Path) -> None:
-    """Makes `target`, which exists and is empty, a hard link to `source`, or a copy if links are not supported."""
+    """Makes `target`, an existing empty file, a hard link to `source`, or a copy if links are not supported."""
     target.unlink()
     try:
         os.link(source, target)

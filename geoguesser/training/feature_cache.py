@@ -1,7 +1,7 @@
-"""Embeddings once: with a frozen backbone and no augmentation, features never change, nor from run to run.
+"""Features of a frozen backbone, computed once: without augmentation they are the same in each epoch and each run.
 
-They lie in a mapped file of the cache (system/disk_cache.py), under a name that follows from everything they
-depend on. Where nothing may be kept there, each run embeds its views once for itself.
+Features are in memory-mapped files of the disk cache (system/disk_cache.py), under a key that depends on
+everything that features depend on. Where the cache cannot be used, each run computes its own.
 """
 
 from __future__ import annotations
@@ -34,18 +34,22 @@ from geoguesser.system.memo import Memo
 
 log = logging.getLogger(__name__)
 
-EMBEDDING = 1  # raise it whenever the same weights and pixels give other features
-IN_MEMORY_BYTES = 2**24
-DATA_PARTS = ("places", "masks", "views", "image", "decoder")  # of a fingerprint: what pixels depend on
+# Increased whenever the same weights and pixels give other features.
+EMBEDDING_VERSION = 1
+
+MAX_IN_MEMORY_BYTES = 2**24
+
+# Parts of the data's fingerprint that pixels depend on.
+DATA_PARTS = ("places", "masks", "views", "image", "decoder")
 
 
 class FeatureCache:
-    """How features of a frozen backbone are kept and served.
+    """Computes the features of a frozen backbone, or reads them from the disk cache.
 
     Args:
-        cache: Keep them for later runs, and what was found in the image files.
-        limit_gib: What the cache may take of the disk, in GiB; the least recently used goes first.
-        batch_size: Places per batch; None for a sixteenth of the training places, from 32 to 512.
+        cache: Whether to keep features, and the results of inspecting the image files, for later runs.
+        limit_gib: Maximum size of the cache in GiB; the least recently used files are removed first.
+        batch_size: Places per training batch; None for a sixteenth of the training places, from 32 to 512.
 
     Raises:
         ConfigError: A value breaks its rule.
@@ -69,44 +73,47 @@ class FeatureCache:
         *,
         memo: Memo | None = None,
     ) -> dict[str, Any]:
-        """Makes the data serve features: those of the cache, or of the network here and now.
+        """Makes the data serve features, from the cache or computed now.
 
         Args:
-            network: It is left in evaluation mode, on the CPU.
-            data: Its views are read only where they must be embedded.
-            fingerprint: Of the data.
-            device: Where to embed.
-            folder: The run folder, for features that are not kept.
+            network: Network with the frozen backbone; left on the CPU, in evaluation mode.
+            data: Places; their views are read only if they must be embedded.
+            fingerprint: Fingerprint of the data.
+            device: Device of the backbone.
+            folder: Run folder, for features that are not cached.
             memo: Cache shared by the runs of this process, so that features are mapped and checked once.
 
         Returns:
-            For result.json: whether they were `cached`, and their `key` in the cache.
+            For result.json: whether features were `cached`, and their `key` in the cache.
         """
         loader = data.loader("all", pixels=True)
-        found, key = None, None
+        features, cached, key = None, False, None
         if self.cache is not None and self.cache.usable:
             entry = self.cache.entry("features", list_key_parts(network, fingerprint, device))
-            known = memo.get("features", entry.key) if memo else None
-            found = (
-                (known, True)
-                if known is not None
-                else load_cached_features(network, loader, device, entry=entry, cache=self.cache)
-            )
-            key = entry.key
-            if memo and found:
-                memo.put("features", key, found[0])
-            if found and found[1]:
-                what = "embedded" if data.decoded else "decoded or embedded"
+            features = memo.get("features", entry.key) if memo else None
+            cached = features is not None
+            if features is None:
+                loaded = load_cached_features(network, loader, device, entry=entry, cache=self.cache)
+                features, cached = loaded or (None, False)
+
+            if features is not None:
+                key = entry.key
+                if memo:
+                    memo.put("features", key, features)
+            if cached:
+                work = "embedded" if data.decoded else "decoded or embedded"
                 views = 4 * len(data.table)
-                log.info("features of %d views from the cache %s: nothing was %s", views, entry.file, what)
-        features, cached = found or (embed_all(network, loader, device, folder), False)
+                log.info("features of %d views from the cache %s: nothing was %s", views, entry.file, work)
+
+        if features is None:
+            features = embed_all(network, loader, device, folder)
         network.eval()
         data.use_features(features, self.batch_size)
-        return {"cached": cached, "key": key if found else None}
+        return {"cached": cached, "key": key}
 
 
 def list_key_parts(network: GeoNetwork, fingerprint: dict[str, Any], device: torch.device) -> dict[str, Any]:
-    """All that features depend on, and nothing else: no ids, coordinates or splits, nothing of the head."""
+    """Returns everything that features depend on. It does not include ids, coordinates, splits and the head."""
     return {
         **{name: fingerprint[name] for name in DATA_PARTS},
         "backbone": network.backbone.name,
@@ -114,18 +121,18 @@ def list_key_parts(network: GeoNetwork, fingerprint: dict[str, Any], device: tor
         "device": device.type,
         "torch": str(torch.__version__),
         "timm": timm.__version__,
-        "embedding": EMBEDDING,
+        "embedding": EMBEDDING_VERSION,
     }
 
 
 def compute_weights_digest(module: nn.Module) -> str:
-    """XXH3 of all parameters and buffers, mean and std included, by name, type and shape."""
-    found = xxhash.xxh3_128()
+    """Returns the XXH3 digest of all parameters and buffers, by name, type, shape and bytes."""
+    digest = xxhash.xxh3_128()
     for name, tensor in sorted(module.state_dict().items()):
-        found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        plain = tensor.detach().cpu().contiguous().reshape(-1)
-        found.update(plain.view(torch.uint8).numpy())
-    return found.hexdigest()
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        flat = tensor.detach().cpu().contiguous().reshape(-1)
+        digest.update(flat.view(torch.uint8).numpy())
+    return digest.hexdigest()
 
 
 def load_cached_features(
@@ -136,112 +143,115 @@ def load_cached_features(
     entry: Entry,
     cache: Cache,
 ) -> tuple[Tensor, bool] | None:
-    """The features of the cache; where they are not there, they are made and kept.
+    """Loads features from the cache, or computes and caches them.
 
-    Of several processes that need the same, one embeds and the others wait for it.
+    If several processes need the same features, one computes them and the others wait.
 
     Args:
-        network: As for `embed_all`, like `device`.
-        loader: As there; not touched where features are in the cache.
-        device: As there.
-        entry: Theirs in the cache.
+        network: Network with the frozen backbone.
+        loader: Batches of all rows of the table, in order, with pixels; not used if features are cached.
+        device: Device of the backbone.
+        entry: Entry of the features in the cache.
         cache: The cache.
 
     Returns:
-        As `embed_all`, but a map of a file that other processes may share, and whether it was there. None where
-        nothing can be kept.
+        (N, 4, D) float32 features, mapped from a file that other processes may share, and whether they were
+        cached. None if they cannot be cached.
     """
-    shape = _shape(network, loader)
+    shape = _get_shape(network, loader)
     size = 4 * math.prod(shape)
-    found = _mapped(entry, shape)
-    if found is not None:
-        return found, True
+    features = _read_entry(entry, shape)
+    if features is not None:
+        return features, True
     if not cache.fits(size):
         log.info(
-            "features take %.2f GiB, more than features.limit_gib=%g: they are not kept",
+            "features take %.2f GiB, more than features.limit_gib=%g: they are not cached",
             size / 2**30,
             cache.limit_gib,
         )
         return None
+
     with ExitStack() as stack:
         try:
             stack.enter_context(entry.lock("embeds these views"))
-            found = _mapped(entry, shape)
-            if found is not None:
-                return found, True
+
+            # Another process may have cached them while this one waited for the lock.
+            features = _read_entry(entry, shape)
+            if features is not None:
+                return features, True
+
             cache.make_room(size)
             replacement = stack.enter_context(entry.writing())
             reserve(replacement.temporary, size)
-            room = np.memmap(replacement.temporary, dtype=np.float32, mode="r+", shape=shape)
+            mapped = np.memmap(replacement.temporary, dtype=np.float32, mode="r+", shape=shape)
         except OSError as error:
             cache.give_up(error)
             return None
-        features = torch.from_numpy(room)
+
+        features = torch.from_numpy(mapped)
         seconds = _embed(features, network, loader, device)
+
         try:
-            room.flush()
+            mapped.flush()
             entry.keep(replacement, shape=list(shape), dtype="float32")
         except OSError as error:
             cache.give_up(error)
-        else:
-            _log(shape[0], seconds, f", kept in {entry.folder} ({size / 2**20:.1f} MiB)")
-            kept = _open(entry, shape)
-            features = features if kept is None else kept
-        return features, False
+            return features, False
+        _log_speed(shape[0], seconds, f", cached in {entry.folder} ({size / 2**20:.1f} MiB)")
+
+        # From now on a private map: writes to the tensor do not reach the file. Another process may have removed
+        # it.
+        try:
+            return _to_tensor(np.memmap(entry.file, dtype=np.uint8, mode="c"), shape), False
+        except OSError:
+            return features, False
 
 
-def _mapped(entry: Entry, shape: tuple[int, int, int]) -> Tensor | None:
-    """The features that are in the cache."""
+def embed_all(network: GeoNetwork, loader: DataLoader[Any], device: torch.device, folder: Path) -> Tensor:
+    """Runs the backbone over every place, for this run only.
+
+    Args:
+        network: Network with the frozen backbone; left on the CPU, in evaluation mode.
+        loader: Batches of all rows of the table, in order, with pixels.
+        device: Device of the backbone.
+        folder: Folder for a file of large features; the file has no name there and ends with the process.
+
+    Returns:
+        (N, 4, D) float32 features by row, on the CPU.
+    """
+    features = _allocate(_get_shape(network, loader), folder)
+    _log_speed(len(features), _embed(features, network, loader, device), "")
+    return features
+
+
+def _get_shape(network: GeoNetwork, loader: DataLoader[Any]) -> tuple[int, int, int]:
+    return len(cast(Sized, loader.dataset)), 4, network.backbone.feature_size
+
+
+def _read_entry(entry: Entry, shape: tuple[int, int, int]) -> Tensor | None:
+    """Returns the features of a cache entry, or None if there is no intact entry."""
     read = entry.read()
     if read is None:
         return None
     if read[0].nbytes != 4 * math.prod(shape):
         entry.warn(ValueError("it is of another shape"))
         return None
-    return _tensor(read[0], shape)
+    return _to_tensor(read[0], shape)
 
 
-def _open(entry: Entry, shape: tuple[int, int, int]) -> Tensor | None:
-    """The file that was just kept, mapped so that no write to the tensor can reach it."""
-    try:
-        return _tensor(np.memmap(entry.file, dtype=np.uint8, mode="c"), shape)
-    except OSError:  # removed already
-        return None
-
-
-def _tensor(payload: npt.NDArray[np.uint8], shape: tuple[int, int, int]) -> Tensor:
+def _to_tensor(payload: npt.NDArray[np.uint8], shape: tuple[int, int, int]) -> Tensor:
     return torch.from_numpy(np.asarray(payload).view(np.float32).reshape(shape))
 
 
-def embed_all(network: GeoNetwork, loader: DataLoader[Any], device: torch.device, folder: Path) -> Tensor:
-    """Runs the backbone once over every place, for this run alone.
-
-    Args:
-        network: It is left in evaluation mode, on the CPU.
-        loader: Batches of all rows of the table, in order, with pixels.
-        device: Where to run.
-        folder: Where a file for large features may lie; it has no name there and goes with the process.
-
-    Returns:
-        (N, 4, D) float32 features by row, on the CPU.
-    """
-    features = _storage(_shape(network, loader), folder)
-    _log(len(features), _embed(features, network, loader, device), "")
-    return features
-
-
-def _shape(network: GeoNetwork, loader: DataLoader[Any]) -> tuple[int, int, int]:
-    return len(cast(Sized, loader.dataset)), 4, network.backbone.feature_size
-
-
 def _embed(features: Tensor, network: GeoNetwork, loader: DataLoader[Any], device: torch.device) -> float:
-    """Fills features by row; seconds that it took. Random numbers of the run stay as they were."""
+    """Writes the features of all rows into a tensor; returns the time in seconds."""
     start = time.perf_counter()
     network.eval().to(device)
     row = 0
     with (
         torch.no_grad(),
-        torch.random.fork_rng(devices=[]),  # a loader draws one: a run must not depend on whether it embeds
+        # A loader draws a random number: a run must not depend on whether its features are cached.
+        torch.random.fork_rng(devices=[]),
         tqdm(loader, desc="embedding views", unit=" batches", disable=None, leave=False) as bar,
     ):
         for batch in bar:
@@ -252,20 +262,23 @@ def _embed(features: Tensor, network: GeoNetwork, loader: DataLoader[Any], devic
     return time.perf_counter() - start
 
 
-def _log(places: int, seconds: float, where: str) -> None:
+def _log_speed(places: int, seconds: float, where: str) -> None:
     views = 4 * places
     log.info("embedded %d views once in %.1f s (%.0f a second)%s", views, seconds, views / seconds, where)
 
 
-def _storage(shape: tuple[int, int, int], folder: Path) -> Tensor:
-    """Room for features: in memory where they are few, else in a mapped file, so that memory stays flat."""
+def _allocate(shape: tuple[int, int, int], folder: Path) -> Tensor:
+    """Returns a tensor in memory, or in a memory-mapped file if it is large."""
     size = 4 * math.prod(shape)
-    if size <= IN_MEMORY_BYTES:
+    if size <= MAX_IN_MEMORY_BYTES:
         return torch.empty(shape)
+
+    # Not every system and disk has fallocate. It reports a full disk here, where a write to the map would kill the
+    # process by a signal.
     try:
         with tempfile.TemporaryFile(dir=folder) as file:
-            os.posix_fallocate(file.fileno(), 0, size)  # a full disk must say so here, not by a signal later
+            os.posix_fallocate(file.fileno(), 0, size)
             return torch.from_numpy(np.memmap(file, dtype=np.float32, mode="r+", shape=shape))
-    except (OSError, AttributeError) as error:  # not every system and disk can do that
+    except (OSError, AttributeError) as error:
         log.info("features are kept in memory (%.2f GiB): %s", size / 2**30, error)
         return torch.empty(shape)

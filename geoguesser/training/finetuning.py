@@ -1,7 +1,7 @@
-"""Fine-tuning: which parameters are unlocked when, and at which base rate.
+"""Fine-tuning: stages in which parameters are unlocked, with their base learning rates.
 
-All parameters are in the optimizer from the start, in groups by the epoch at which they are unlocked.
-Everything follows from the epoch alone, so a resumed run cannot lose an unlocking.
+All parameters are in the optimizer from the start, in groups by the epoch at which they are unlocked. The epoch
+alone decides which groups are trained, so a resumed run trains the same ones.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ class ParameterGroup:
     """Parameters that are unlocked together.
 
     Attributes:
-        name: For logs: `head`, `backbone`, `backbone@3` (unlocked at epoch 3), `locked`; with layer decay
-            `backbone.5`, `backbone@3.5` (block 5, counted from the stem's 0).
-        names: Their names in the network.
-        unlock_epoch: From when they learn; None for never.
-        lr: Their base rate; None for the optimizer's.
-        factor: By what that rate is multiplied: the layer decay of their depth.
+        name: Name for logs: `head`, `backbone`, `backbone@3` (unlocked at epoch 3), `locked`; with layer decay
+            `backbone.5`, `backbone@3.5` (block 5, where the stem is 0).
+        names: Names of the parameters in the network.
+        unlock_epoch: First epoch in which they are trained; None for never.
+        lr: Base rate; None for that of the optimizer.
+        factor: Factor of the base rate, from the layer decay.
     """
 
     name: str
@@ -37,17 +37,17 @@ class ParameterGroup:
 
 
 class Finetuning:
-    """Stages of unlocking.
+    """Stages in which parameters are unlocked.
 
     Args:
-        stages: Each `{epoch, from, lr}`. `from` says what learns from that epoch on: `head` (fusion and
-            head), `last_N` (also the backbone's last N blocks, by timm's grouping), `all`, or a name of a
-            backbone's module (`blocks.5`): that block and all behind it. `lr` is the base rate of what
-            the stage unlocks newly; null for the optimizer's.
-        batchnorm: `frozen` (statistics stand still) or `train` (those of unlocked layers move).
-        layer_decay: From block to block towards the stem the rate is multiplied by this, above 0 and up to
-            1: early blocks hold what all images share and want to move less. A stage's `lr` is the rate of
-            the topmost block that it unlocks, the optimizer's backbone_lr that of the backbone's last block.
+        stages: Stages as `{epoch, from, lr}`. `from` names the first part that is trained from that epoch on:
+            `head` (fusion and head), `last_N` (also the last N blocks of the backbone, in timm's grouping), `all`,
+            or the name of a module of the backbone (`blocks.5`), which includes all modules after it. `lr` is the
+            base rate of the newly unlocked parameters; null for that of the optimizer.
+        batchnorm: `frozen` (running statistics are constant) or `train` (those of unlocked layers are updated).
+        layer_decay: Factor of the rate from block to block towards the stem, above 0 and at most 1: early blocks
+            hold general features, which need smaller changes. A stage's `lr` is the rate of the topmost block that
+            it unlocks, the optimizer's `backbone_lr` that of the backbone's last block.
 
     Raises:
         ConfigError: A value breaks its rule.
@@ -63,77 +63,81 @@ class Finetuning:
         check_number("finetune.layer_decay", layer_decay, low=0.0, high=1.0, open_low=True)
         self.layer_decay = float(layer_decay)
         self.train_batchnorm = batchnorm == "train"
+
         if not stages:
             raise ConfigError.at("finetune.stages", "must hold at least one stage", found=stages)
-        self.stages: list[tuple[int, str, float | None]] = []
-        for number, stage in enumerate(stages):
-            key = f"finetune.stages[{number}]"
-            if (
-                not isinstance(stage, dict)
-                or set(stage) - {"epoch", "from", "lr"}
-                or not {"epoch", "from"} <= set(stage)
-            ):
-                raise ConfigError.at(key, "must have the keys epoch and from, and may have lr", found=stage)
-            epoch = check_int(f"{key}.epoch", stage["epoch"], low=0)
-            lr = stage.get("lr")
-            if lr is not None:
-                check_number(f"{key}.lr", lr, low=0.0, open_low=True)
-            self.stages.append((epoch, str(stage["from"]), lr))
+        self.stages = [_check_stage(f"finetune.stages[{number}]", stage) for number, stage in enumerate(stages)]
         epochs = [epoch for epoch, _, _ in self.stages]
         if epochs[0] != 0 or epochs != sorted(set(epochs)):
-            raise ConfigError.at("finetune.stages", "must begin at epoch 0 and rise", found=epochs)
-        if self.layer_decay != 1.0 and self.keeps_backbone:
+            raise ConfigError.at("finetune.stages", "must have increasing epochs from 0", found=epochs)
+
+        if self.layer_decay != 1.0 and self.freezes_backbone:
             raise ConfigError.at(
                 "finetune.layer_decay",
-                "must be 1 where no block ever learns",
+                "must be 1 if no block is trained",
                 found=layer_decay,
                 remedy="Choose finetune=staged or full.",
             )
 
-    def groups(self, network: GeoNetwork) -> list[ParameterGroup]:
-        """All parameters of the network, each in one group.
+    @property
+    def freezes_backbone(self) -> bool:
+        """Whether the backbone is never trained, so that its embeddings can be computed once."""
+        return all(start == "head" for _, start, _ in self.stages)
+
+    @property
+    def last_unlock_epoch(self) -> int:
+        """Epoch of the last stage."""
+        return self.stages[-1][0]
+
+    def embeds_once(self, augment: Augment) -> bool:
+        """Returns whether each view has one embedding: the backbone is frozen and views are not augmented."""
+        return self.freezes_backbone and not augment.active
+
+    def make_groups(self, network: GeoNetwork) -> list[ParameterGroup]:
+        """Groups the parameters of a network, each into exactly one group.
 
         Raises:
-            ConfigError: A stage's `from` fits no part of the backbone, or unlocks nothing new; or
-                there is a layer decay and timm tells the backbone's blocks not apart.
+            ConfigError: A stage's `from` is no part of the backbone, or unlocks nothing new; or there is a layer
+                decay, and timm does not divide the backbone into blocks.
         """
-        rest = tuple(name for name, _ in network.named_parameters() if not name.startswith("backbone."))
-        first_lr = self.stages[0][2] if self.stages[0][1] == "head" else None
-        groups = [ParameterGroup("head", rest, 0, first_lr)]
-        taken: set[str] = set()
-        for number, (epoch, start, lr) in enumerate(self.stages):
-            unlocked = unlocked_from(network, start, f"finetune.stages[{number}].from")
-            new = tuple(name for name in unlocked if name not in taken)
-            if not new and (start != "head" or number > 0):
-                raise ConfigError.at(
-                    f"finetune.stages[{number}].from", "must unlock more than the stages before", found=start
-                )
-            taken.update(new)
-            if new:
-                name = "backbone" if epoch == 0 else f"backbone@{epoch}"
-                groups += self._by_depth(network, ParameterGroup(name, new, epoch, lr))
-        locked = tuple(
-            name for name, _ in network.named_parameters() if name.startswith("backbone.") and name not in taken
-        )
-        if locked:
-            groups.append(ParameterGroup("locked", locked, None, 0.0))
-        return groups
+        names = [name for name, _ in network.named_parameters()]
+        head_names = tuple(name for name in names if not name.startswith("backbone."))
+        _, first_start, first_lr = self.stages[0]
+        groups = [ParameterGroup("head", head_names, 0, first_lr if first_start == "head" else None)]
 
-    def _by_depth(self, network: GeoNetwork, group: ParameterGroup) -> list[ParameterGroup]:
-        """One stage's parameters, with a layer decay in a group per block, from the stem on."""
+        unlocked: set[str] = set()
+        for number, (epoch, start, lr) in enumerate(self.stages):
+            key = f"finetune.stages[{number}].from"
+            new = tuple(name for name in find_unlocked_names(network, start, key) if name not in unlocked)
+            if new:
+                unlocked.update(new)
+                name = "backbone" if epoch == 0 else f"backbone@{epoch}"
+                groups += self._split_by_block(network, ParameterGroup(name, new, epoch, lr))
+            elif start != "head" or number > 0:
+                raise ConfigError.at(key, "must unlock more than the stages before", found=start)
+
+        locked = tuple(name for name in names if name.startswith("backbone.") and name not in unlocked)
+        return [*groups, ParameterGroup("locked", locked, None, 0.0)] if locked else groups
+
+    def _split_by_block(self, network: GeoNetwork, group: ParameterGroup) -> list[ParameterGroup]:
+        """Splits a group by block from the stem up, if there is a layer decay."""
         if self.layer_decay == 1.0:
             return [group]
         blocks = network.backbone.blocks()
         if len(blocks) == 1:
             raise ConfigError.at(
                 "finetune.layer_decay",
-                f"must be 1 for {network.backbone.name}, whose blocks timm does not tell apart",
+                f"must be 1 for {network.backbone.name}, which timm does not divide into blocks",
                 found=self.layer_decay,
             )
-        new = set(group.names)
-        parts = [tuple(name for name in _get_full_names(network, block) if name in new) for block in blocks]
-        touched = [number for number, names in enumerate(parts) if names]
-        top = len(blocks) - 1 if group.lr is None else touched[-1]
+
+        unlocked = set(group.names)
+        parts = [tuple(name for name in to_network_names(network, block) if name in unlocked) for block in blocks]
+        numbers = [number for number, names in enumerate(parts) if names]
+
+        # A rate of the stage belongs to the topmost block that it unlocks, that of the optimizer to the last
+        # block.
+        top = len(blocks) - 1 if group.lr is None else numbers[-1]
         return [
             replace(
                 group,
@@ -141,76 +145,78 @@ class Finetuning:
                 names=parts[number],
                 factor=self.layer_decay ** (top - number),
             )
-            for number in touched
+            for number in numbers
         ]
 
     def apply(self, network: GeoNetwork, groups: list[ParameterGroup], epoch: int) -> None:
-        """Locks and unlocks parameters as the epoch demands, and sets the modes that follow from it."""
+        """Locks and unlocks parameters for an epoch, and updates the modes of BatchNorm layers."""
         parameters = dict(network.named_parameters())
         for group in groups:
             unlocked = group.unlock_epoch is not None and epoch >= group.unlock_epoch
             for name in group.names:
                 parameters[name].requires_grad_(unlocked)
+
+        # The modes of BatchNorm layers depend on which parameters are unlocked; `train` sets them.
         network.train_batchnorm = self.train_batchnorm
         network.train(network.training)
 
-    @property
-    def keeps_backbone(self) -> bool:
-        """Whether the backbone never learns, so that its embeddings can be computed once."""
-        return all(start == "head" for _, start, _ in self.stages)
 
-    def embeds_once(self, augment: Augment) -> bool:
-        """Whether the backbone sees each view once: it never learns, and views never change."""
-        return self.keeps_backbone and not augment.active
+def find_unlocked_names(network: GeoNetwork, start: str, key: str) -> list[str]:
+    """Returns the names of the backbone's parameters that are trained if everything from `start` on is unlocked.
 
-    @property
-    def last_unlocking(self) -> int:
-        """The epoch of the last stage."""
-        return self.stages[-1][0]
-
-
-def unlocked_from(network: GeoNetwork, start: str, key: str) -> list[str]:
-    """Names of the backbone's parameters that learn when everything from `start` on is unlocked.
+    Args:
+        network: Network with the backbone.
+        start: Value of `from` in a stage.
+        key: Config key of the value, for error messages.
 
     Raises:
-        ConfigError: `start` fits nothing.
+        ConfigError: `start` is no part of the backbone.
     """
     if start == "head":
         return []
     blocks = network.backbone.blocks()
-    ordered = [name for block in blocks for name in block]
+    names = [name for block in blocks for name in block]
+
     if start == "all":
-        chosen = ordered
-    elif start.startswith("last_") and start[5:].isdigit():
+        return to_network_names(network, names)
+    if start.startswith("last_") and start[5:].isdigit():
         count = int(start[5:])
         if not 1 <= count <= len(blocks):
             raise ConfigError.at(
                 key, f"must be last_1 to last_{len(blocks)} for {network.backbone.name}", found=start
             )
-        chosen = [name for block in blocks[-count:] for name in block]
-    else:
-        first = next((i for i, name in enumerate(ordered) if name == start or name.startswith(f"{start}.")), None)
-        if first is None:
-            tops = dict.fromkeys(
-                ".".join(name.split(".")[:2]) if name.startswith("blocks.") else name.split(".")[0]
-                for name in ordered
-            )
-            raise ConfigError.at(
-                key,
-                "must be head, last_N, all or a part of the backbone",
-                found=start,
-                remedy=f"Parts of {network.backbone.name}: {', '.join(tops)}.",
-            )
-        chosen = ordered[first:]
-    return _get_full_names(network, chosen)
+        return to_network_names(network, [name for block in blocks[-count:] for name in block])
+
+    for number, name in enumerate(names):
+        if name == start or name.startswith(f"{start}."):
+            return to_network_names(network, names[number:])
+    parts = dict.fromkeys(".".join(name.split(".")[: 2 if name.startswith("blocks.") else 1]) for name in names)
+    raise ConfigError.at(
+        key,
+        "must be head, last_N, all or a part of the backbone",
+        found=start,
+        remedy=f"Parts of {network.backbone.name}: {', '.join(parts)}.",
+    )
 
 
-def _get_full_names(network: GeoNetwork, names: list[str]) -> list[str]:
-    """Returns the network's names of parameters of the backbone's blocks."""
+def to_network_names(network: GeoNetwork, names: list[str]) -> list[str]:
+    """Returns the names in the network of parameters of the backbone's blocks."""
     return [f"backbone.{network.backbone.prefix}{name}" for name in names]
 
 
 def collect_parameters(network: nn.Module, group: ParameterGroup) -> list[nn.Parameter]:
-    """The parameters of a group."""
-    own = dict(network.named_parameters())
-    return [own[name] for name in group.names]
+    """Returns the parameters of a group."""
+    parameters = dict(network.named_parameters())
+    return [parameters[name] for name in group.names]
+
+
+def _check_stage(key: str, stage: Any) -> tuple[int, str, float | None]:
+    """Returns epoch, start and base rate of a stage."""
+    if not isinstance(stage, dict) or not {"epoch", "from"} <= set(stage) <= {"epoch", "from", "lr"}:
+        raise ConfigError.at(key, "must have the keys epoch and from, and may have lr", found=stage)
+
+    epoch = check_int(f"{key}.epoch", stage["epoch"], low=0)
+    lr = stage.get("lr")
+    if lr is not None:
+        check_number(f"{key}.lr", lr, low=0.0, open_low=True)
+    return epoch, str(stage["from"]), lr

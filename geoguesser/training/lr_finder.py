@@ -1,12 +1,16 @@
-"""Learning-rate range test, on a copy: the run's own network, optimizer, order and random numbers are not touched.
+"""Learning rate range test.
 
-Source: L. N. Smith, arXiv 1506.01186. The rate is raised exponentially batch by batch; the one with
-the steepest fall of the smoothed loss is taken.
+The rate rises exponentially from batch to batch, and the rate with the steepest fall of the smoothed loss is
+chosen. The test trains a copy of the network, so that network, optimizer, order and random numbers of the run stay
+as they are.
+
+Source: L. N. Smith, arXiv 1506.01186.
 """
 
 from __future__ import annotations
 
 import copy
+import itertools
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -19,19 +23,19 @@ from geoguesser.errors import GeoguesserError
 from geoguesser.model.fusion import drop_views
 from geoguesser.training.module import GeoLightningModule
 
-LOWEST, HIGHEST, STEPS = 1e-6, 1.0, 100
+MIN_RATE, MAX_RATE, MAX_STEPS = 1e-6, 1.0, 100
 SMOOTHING = 0.9
-DIVERGED = 4.0
+DIVERGENCE_FACTOR = 4.0
 
 
 @dataclass(frozen=True)
 class RateSearch:
-    """What a range test found.
+    """Result of a range test.
 
     Attributes:
-        rates: (S,) the head's rate of each step.
+        rates: (S,) learning rate of the head in each step.
         losses: (S,) smoothed training losses.
-        chosen: The rate taken for the head; other groups keep their ratio to it.
+        chosen: Learning rate chosen for the head; other groups keep their ratio to it.
     """
 
     rates: FloatArray
@@ -42,73 +46,78 @@ class RateSearch:
 def find_rate(
     module: GeoLightningModule, batches: Iterable[Batch | FeatureBatch], device: torch.device
 ) -> RateSearch:
-    """Searches the head's base rate.
+    """Searches the base learning rate of the head.
 
     Args:
-        module: Its network and optimizer settings are copied.
-        batches: Training batches; they are gone through again where they are fewer than the steps.
-        device: Where to run.
-
-    Returns:
-        The rates tried, the losses and the rate taken.
+        module: Module whose network and optimizer settings are copied.
+        batches: Training batches; repeated if they are fewer than the steps.
+        device: Device of the search.
 
     Raises:
-        GeoguesserError: The loss never fell.
+        GeoguesserError: The loss never falls.
     """
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        return _search(module, batches, device)
+        rates, losses = _raise_rate(module, batches, device)
+    return RateSearch(rates, losses, find_steepest(rates, losses))
 
 
-def _search(
-    module: GeoLightningModule, batches: Iterable[Batch | FeatureBatch], device: torch.device
-) -> RateSearch:
-    network = copy.deepcopy(module.network).to(device)
-    groups = module.groups
-    module.finetuning.apply(network, groups, 0)
-    network.train()
-    optimizer = module.optimizer_spec.make(network, groups)
-    open_now = [group.unlock_epoch == 0 for group in groups]
-    ratios = [
-        rate / module.base_rates[0] if now else 0.0 for rate, now in zip(module.base_rates, open_now, strict=True)
-    ]
-    targets = {name: tensor.to(device) for name, tensor in module.targets.items()}
-    rates, losses, average, best = [], [], 0.0, np.inf
-    for step, batch in zip(range(STEPS), _forever(batches), strict=False):
-        rate = LOWEST * (HIGHEST / LOWEST) ** (step / (STEPS - 1))
-        for group, ratio in zip(optimizer.param_groups, ratios, strict=True):
-            group["lr"] = rate * ratio
-        moved = type(batch)(*(part.to(device) for part in batch))
-        share = network.fusion.view_dropout
-        mask = drop_views(moved.mask, share, step) if share else moved.mask  # as training does
-        features = moved.features if isinstance(moved, FeatureBatch) else network.embed(moved.images, mask)
-        target = {name: tensor[moved.index] for name, tensor in targets.items()}
-        loss = network.head.loss(network.from_features(features, mask), target)
-        optimizer.zero_grad()
-        torch.autograd.backward(loss)
-        optimizer.step()
-        average = SMOOTHING * average + (1 - SMOOTHING) * float(loss.detach())
-        smooth = average / (1 - SMOOTHING ** (step + 1))
-        if not np.isfinite(smooth) or smooth > DIVERGED * best:
-            break
-        best = min(best, smooth)
-        rates.append(rate)
-        losses.append(smooth)
-    return RateSearch(np.array(rates), np.array(losses), steepest(np.array(rates), np.array(losses)))
+def find_steepest(rates: FloatArray, losses: FloatArray) -> float:
+    """Returns the rate at which the loss falls fastest per logarithm of the rate, up to the minimum of the loss.
 
-
-def steepest(rates: FloatArray, losses: FloatArray) -> float:
-    """The rate at which the loss falls fastest per factor of the rate, up to the loss's minimum.
+    Args:
+        rates: (S,) rising learning rates.
+        losses: (S,) losses.
 
     Raises:
-        GeoguesserError: The loss never fell.
+        GeoguesserError: The loss never falls.
     """
-    last = int(np.argmin(losses)) + 1 if len(losses) else 0
-    if last < 3:
+    # A numerical gradient needs three points.
+    end = int(np.argmin(losses)) + 1 if len(losses) else 0
+    if end < 3:
         raise GeoguesserError("lr_find found no rate at which the loss falls. Set lr_find=false and optimizer.lr.")
-    slopes = np.gradient(losses[:last], np.log(rates[:last]))
+    slopes = np.gradient(losses[:end], np.log(rates[:end]))
     return float(rates[int(np.argmin(slopes))])
 
 
-def _forever(batches: Iterable[Batch | FeatureBatch]) -> Iterable[Batch | FeatureBatch]:
-    while True:
-        yield from batches
+def _raise_rate(
+    module: GeoLightningModule, batches: Iterable[Batch | FeatureBatch], device: torch.device
+) -> tuple[FloatArray, FloatArray]:
+    """Trains a copy of the network at a rising rate until the loss diverges; returns rates and smoothed losses."""
+    network = copy.deepcopy(module.network).to(device)
+    module.finetuning.apply(network, module.groups, 0)
+    network.train()
+    optimizer = module.optimizer_spec.make(network, module.groups)
+    targets = {name: tensor.to(device) for name, tensor in module.targets.items()}
+    ratios = [
+        rate / module.base_rates[0] if group.unlock_epoch == 0 else 0.0
+        for group, rate in zip(module.groups, module.base_rates, strict=True)
+    ]
+
+    rates, losses, average, lowest = [], [], 0.0, np.inf
+    batches_again = itertools.chain.from_iterable(itertools.repeat(batches))
+    for step, batch in zip(range(MAX_STEPS), batches_again, strict=False):
+        rate = MIN_RATE * (MAX_RATE / MIN_RATE) ** (step / (MAX_STEPS - 1))
+        for group, ratio in zip(optimizer.param_groups, ratios, strict=True):
+            group["lr"] = rate * ratio
+
+        # As in training: views are dropped, and the loss is that of the targets of these places.
+        moved = type(batch)(*(part.to(device) for part in batch))
+        view_dropout = network.fusion.view_dropout
+        mask = drop_views(moved.mask, view_dropout, step) if view_dropout else moved.mask
+        features = moved.features if isinstance(moved, FeatureBatch) else network.embed(moved.images, mask)
+        target = {name: tensor[moved.index] for name, tensor in targets.items()}
+        loss = network.head.loss(network.from_features(features, mask), target)
+
+        optimizer.zero_grad()
+        torch.autograd.backward(loss)
+        optimizer.step()
+
+        # Exponential moving average from 0, divided by the sum of its weights to remove the bias of the start.
+        average = SMOOTHING * average + (1 - SMOOTHING) * float(loss.detach())
+        smooth = average / (1 - SMOOTHING ** (step + 1))
+        if not np.isfinite(smooth) or smooth > DIVERGENCE_FACTOR * lowest:
+            break
+        lowest = min(lowest, smooth)
+        rates.append(rate)
+        losses.append(smooth)
+    return np.array(rates), np.array(losses)

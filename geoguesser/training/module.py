@@ -1,4 +1,4 @@
-"""GeoLightningModule: a network in training. One `_step` for training, validation and test."""
+"""LightningModule that trains, validates and tests a GeoNetwork."""
 
 from __future__ import annotations
 
@@ -24,25 +24,32 @@ from geoguesser.training.optimizer import OptimizerSpec
 from geoguesser.training.schedule import Schedule, compute_rates
 
 MONITOR = "val/error_km_mean"
-DECODED_AT_ONCE = 1024  # places of an evaluation, for a search costs nearly the same for one as for a hundred
-VIEW_DRAWS = 0x9E3779B9  # sets the seeds of view dropout apart from augmentation's; torch reads their low 32 bits
+
+# Places that validation and test decode together: the median takes nearly as long for 1 place as for 100.
+DECODE_BATCH_SIZE = 1024
+
+# Offset between the seeds of view dropout and those of augmentation. torch reads the low 32 bits of a seed.
+VIEW_DROPOUT_SEED = 0x9E3779B9
 
 
 class GeoLightningModule(pl.LightningModule):
-    """Trains a GeoNetwork.
+    """Module that trains, validates and tests a GeoNetwork, from images or from cached features.
+
+    The hooks are in the order in which Lightning calls them. Hooks that only make training of a small head faster
+    are at the end of the class; without them the results are the same.
 
     Args:
-        network: Backbone, fusion, head.
-        targets: The head's targets by row of the table of places, made once.
-        optimizer: Torch's optimizer and base rates.
-        schedule: The factor of the base rates.
-        finetuning: What is unlocked when.
-        diagonal_km: The region's diagonal, for the game score.
-        record: Plain values that go into every checkpoint under `geoguesser` (the locator's state).
-        results_file: Where a test leaves what each place got (index, predicted_deg, hits); a file, for
-            the test may run in a process that Lightning forked.
-        compile_network: Compile the backbone with torch.compile.
-        seed: With the step it draws the views that are dropped in training.
+        network: Network with backbone, fusion and head.
+        targets: Targets of the head, one row per row of the table of places.
+        optimizer: Optimizer and base rates.
+        schedule: Schedule of the learning rates.
+        finetuning: Stages in which parameters are unlocked.
+        diagonal_km: Diagonal of the region, for the game score.
+        record: State of the predictor as plain values, for the key `geoguesser` of each checkpoint.
+        results_file: File for the results of a test by place (index, predicted_deg, hits). It is a file because
+            Lightning may run the test in a forked process.
+        compile_network: Whether to compile the backbone with torch.compile.
+        seed: Seed of view dropout, which is drawn from seed and step.
     """
 
     def __init__(
@@ -61,108 +68,273 @@ class GeoLightningModule(pl.LightningModule):
     ) -> None:
         super().__init__()
         self.network = network
+        self.optimizer_spec, self.schedule, self.finetuning = optimizer, schedule, finetuning
+        self.diagonal_km, self.record, self.compile_network = diagonal_km, record, compile_network
+        self.results_file, self.seed = results_file, seed
+        self.groups = finetuning.make_groups(network)
+        self.base_rates = [optimizer.base_rate(group) for group in self.groups]
+
+        # Called at the start of training, when a checkpoint to resume has been accepted.
+        self.on_started: Callable[[], None] | None = None
+
+        # Buffers, so that Lightning moves the targets to the device.
         self._target_names = tuple(targets)
         for name, tensor in targets.items():
             self.register_buffer(f"target_{name}", tensor, persistent=False)
-        self.optimizer_spec, self.schedule, self.finetuning = optimizer, schedule, finetuning
-        self.groups = finetuning.groups(network)
-        self.base_rates = [optimizer.base_rate(group) for group in self.groups]
-        self.diagonal_km, self.record, self.compile_network = diagonal_km, record, compile_network
-        self.errors = {"val": PlaceErrors(), "test": PlaceErrors()}
-        self._val_errors, self._test_errors = self.errors["val"], self.errors["test"]  # registers them
-        self.results_file, self.seed = results_file, seed
-        self._waiting: list[tuple[Tensor, Tensor, Tensor]] = []  # index, output, coords_deg of batches not decoded
-        self._sums: dict[str, Tensor] = {}
-        self._counts: dict[str, int] = {}
-        self._opened: list[bool] | None = None
-        self._trained: list[nn.Module] = []  # while validation goes on, the modules that were in training
-        self.on_accepted: Callable[[], None] | None = None  # called when training really begins
+
+        # Lightning moves metrics that are attributes; those in a dictionary it does not see.
+        self._val_errors, self._test_errors = PlaceErrors(), PlaceErrors()
+        self.errors = {"val": self._val_errors, "test": self._test_errors}
+
+        # Sum of the loss and number of places by stage, since the epoch began.
+        self._loss_sums: dict[str, Tensor] = {}
+        self._place_counts: dict[str, int] = {}
+
+        # Index, output and coords_deg of the batches that are not yet decoded.
+        self._undecoded: list[tuple[Tensor, Tensor, Tensor]] = []
+
+        # Groups that are unlocked now, and modules that return to training after validation.
+        self._unlocked: list[bool] | None = None
+        self._training_modules: list[nn.Module] = []
+
+    def forward(self, images: Tensor, mask: Tensor) -> Tensor:
+        """Predicts coordinates.
+
+        Args:
+            images: (B, V, 3, H, W) uint8.
+            mask: (B, V) bool, True for views that are present.
+
+        Returns:
+            (B, 2) latitude and longitude in degrees.
+        """
+        return self.network.head.decode(self.network(images, mask))
 
     def configure_model(self) -> None:
-        """Compiles the backbone in place: the state dict keeps its keys."""
+        """Compiles the backbone in place, so that the state dict keeps its keys."""
         if self.compile_network:
             self.compile_network = False
             self.network.backbone.compile()
 
     def setup(self, stage: str) -> None:
-        """Locks what is locked at this epoch, before any strategy wraps the network."""
-        if stage != "fit":
-            return
-        check_late_unlocking(self.finetuning, self.trainer.world_size)
-        self.finetuning.apply(self.network, self.groups, self.current_epoch)
+        """Locks parameters for the current epoch, before a strategy wraps the network."""
+        if stage == "fit":
+            check_late_unlocking(self.finetuning, self.trainer.world_size)
+            self.finetuning.apply(self.network, self.groups, self.current_epoch)
 
     def configure_optimizers(self) -> Optimizer:
-        """All parameters, in the groups of the fine-tuning's stages."""
+        """Makes the optimizer of all parameters, in the groups of the fine-tuning stages."""
         return self.optimizer_spec.make(self.network, self.groups)
 
-    def forward(self, images: Tensor, mask: Tensor) -> Tensor:
-        """(B, 4, 3, H, W) uint8 and (B, 4) mask -> (B, 2) predicted latitude and longitude."""
-        return self.network.head.decode(self.network(images, mask))
+    # Training
 
-    @property
-    def targets(self) -> LossTarget:
-        """The head's targets of all places, on the module's device."""
-        return {name: getattr(self, f"target_{name}") for name in self._target_names}
+    def on_train_start(self) -> None:
+        """Reports that training begins."""
+        # Lightning sets this variable to 1. torch then asks the driver for GPUs in each optimizer step, which
+        # takes as long as a step of a small head. The device has been chosen by now.
+        os.environ["PYTORCH_NVML_BASED_CUDA_CHECK"] = "0"
+        if self.on_started is not None:
+            self.on_started()
 
-    def targets_of(self, index: Tensor) -> LossTarget:
-        """The targets of the places in these rows."""
-        return {name: torch.index_select(tensor, 0, index) for name, tensor in self.targets.items()}
+    def on_train_epoch_start(self) -> None:
+        """Unlocks the groups that are due in this epoch."""
+        self._reset_sums("train")
+        epoch = self.current_epoch
+        unlocked = [group.unlock_epoch is not None and epoch >= group.unlock_epoch for group in self.groups]
 
-    def _views(self, mask: Tensor, stage: str) -> Tensor:
-        """(B, 4) the views that count: in training some are dropped, drawn from (seed, step) alone."""
-        share = self.network.fusion.view_dropout
-        if stage != "train" or share == 0.0:
-            return mask
-        step = self.trainer.fit_loop.epoch_loop.total_batch_idx * self.trainer.world_size
-        draw = self.seed * 1_000_003 + step + self.trainer.global_rank + VIEW_DRAWS
-        return drop_views(mask, share, draw % 2**63)
+        # A walk through all modules takes as long as several steps of a small head.
+        if unlocked != self._unlocked:
+            self.finetuning.apply(self.network, self.groups, epoch)
+            self._unlocked = unlocked
 
-    def _step(self, batch: Batch | FeatureBatch, stage: str) -> Tensor:
-        mask = self._views(batch.mask, stage)
-        features = batch.features if isinstance(batch, FeatureBatch) else self.network.embed(batch.images, mask)
-        out = self.network.from_features(features, mask)
-        loss = self.network.head.loss(out, self.targets_of(batch.index))
-        self._sums[stage] += len(batch.index) * loss.detach()
-        self._counts[stage] += len(batch.index)
-        if stage != "train":
-            self._waiting.append((batch.index, out, batch.coords_deg))
-            if sum(len(index) for index, _, _ in self._waiting) >= DECODED_AT_ONCE:
-                self._decode_waiting(stage)
-        return loss
-
-    def _decode_waiting(self, stage: str) -> None:
-        """Turns the outputs of the last batches into points and errors."""
-        if self._waiting:
-            index, out, coords_deg = (torch.cat(part) for part in zip(*self._waiting, strict=True))
-            self._waiting = []
-            head = self.network.head
-            hits = head.hits(out, self.targets_of(index))
-            self.errors[stage].update(index, head.decode(out), coords_deg, hits)
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        """Sets the learning rates of the optimizer step that the batch belongs to."""
+        trainer = self.trainer
+        rates = compute_rates(
+            self.base_rates,
+            [group.unlock_epoch for group in self.groups],
+            self.schedule,
+            step=trainer.global_step,
+            steps_per_epoch=max(1, math.ceil(trainer.num_training_batches / trainer.accumulate_grad_batches)),
+            max_epochs=int(trainer.max_epochs or 1),
+        )
+        for group, rate in zip(trainer.optimizers[0].param_groups, rates, strict=True):
+            group["lr"] = rate
 
     def training_step(self, batch: Batch | FeatureBatch, batch_idx: int) -> Tensor:
-        """The loss alone: no distance in km is computed while training."""
-        loss = self._step(batch, "train")
-        last = batch_idx + 1 >= self.trainer.num_training_batches
-        every = int(getattr(self.trainer, "log_every_n_steps", 1))
-        if last or (self.trainer.loggers and self.trainer.global_step % every == 0):
-            self._record({f"lr/{name}": rate for name, rate in self._learning()}, on_step=True)
-        if last:  # here and not at the epoch's end, for callbacks' hooks come before the module's
+        """Returns the loss of a batch. Coordinates are not decoded during training."""
+        loss, _ = self._step(batch, "train")
+        is_last = batch_idx + 1 >= self.trainer.num_training_batches
+
+        interval = int(getattr(self.trainer, "log_every_n_steps", 1))
+        if is_last or (self.trainer.loggers and self.trainer.global_step % interval == 0):
+            rates = {f"lr/{name}": rate for name, rate in self._get_rates().items()}
+            self._log_values(rates, on_step=True)
+
+        # Not in on_train_epoch_end, because callbacks read the loss there and their hooks come first.
+        if is_last:
             self._log_loss("train")
         return loss
 
+    def on_train_epoch_end(self) -> None:
+        """Stops the run if the loss is not finite."""
+        loss = self.trainer.callback_metrics.get("train/loss", torch.tensor(0.0))
+        self._check_finite("training loss", float(loss))
+
+    # Validation and test
+
+    def on_validation_epoch_start(self) -> None:
+        """Resets the sums of the validation."""
+        self._reset_sums("val")
+
+    def on_test_epoch_start(self) -> None:
+        """Resets the sums of the test."""
+        self._reset_sums("test")
+
+    def validation_step(self, batch: Batch | FeatureBatch, batch_idx: int) -> None:
+        """Adds a batch to the validation's loss and errors."""
+        self._evaluation_step(batch, "val")
+
+    def test_step(self, batch: Batch | FeatureBatch, batch_idx: int) -> None:
+        """Adds a batch to the test's loss and errors."""
+        self._evaluation_step(batch, "test")
+
+    def on_validation_epoch_end(self) -> None:
+        """Logs the errors of all validation places and passes their mean to the schedule."""
+        results = self._log_errors("val")
+        if not self.trainer.sanity_checking:
+            error = float(results.error_km.cpu().double().mean())
+            self._check_finite("validation error", error)
+            self.schedule.observe(error, self.trainer.global_step)
+
+    def on_test_epoch_end(self) -> None:
+        """Logs the errors of all test places and writes the results by place to `results_file`."""
+        results = self._log_errors("test")
+        if self.results_file is not None and self.trainer.is_global_zero:
+            saved = {"index": results.index, "predicted_deg": results.predicted_deg, "hits": results.hits}
+            torch.save({key: value.cpu() for key, value in saved.items()}, self.results_file)
+
+    # Checkpoints
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Adds the predictor's state and the state of the training, as plain values."""
+        checkpoint["geoguesser"] = self.record
+        checkpoint["geoguesser_training"] = {
+            "schedule": self.schedule.state_dict(),
+            "base_rates": [float(rate) for rate in self.base_rates],
+            "asked_rates": self._get_configured_rates(),
+            "groups": {group.name: list(group.names) for group in self.groups},
+        }
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Restores the schedule and the base rates, also those that a learning rate search chose.
+
+        Raises:
+            CheckpointError: The checkpoint has other parameter groups or other configured rates.
+        """
+        state = checkpoint.get("geoguesser_training")
+        if state is None or state["groups"] != {group.name: list(group.names) for group in self.groups}:
+            raise CheckpointError(
+                "The checkpoint was made with other stages of fine-tuning; it cannot be resumed."
+            )
+        if state["asked_rates"] != self._get_configured_rates():
+            raise CheckpointError(
+                "A resumed run keeps its learning rates. To train its network at others, "
+                "start a new run with init_from=RUN_FOLDER."
+            )
+
+        self.schedule.load_state_dict(state["schedule"])
+        self.base_rates = [float(rate) for rate in state["base_rates"]]
+
+    def _get_configured_rates(self) -> list[float]:
+        """Returns the base rates of the config, without a search for the learning rate."""
+        return [float(self.optimizer_spec.base_rate(group)) for group in self.groups]
+
+    # Loss, errors and logging, shared by the stages
+
+    @property
+    def targets(self) -> LossTarget:
+        """Targets of all places, on the module's device."""
+        return {name: getattr(self, f"target_{name}") for name in self._target_names}
+
+    def select_targets(self, index: Tensor) -> LossTarget:
+        """Returns the targets of the places in the given rows."""
+        return {name: torch.index_select(tensor, 0, index) for name, tensor in self.targets.items()}
+
+    def _step(self, batch: Batch | FeatureBatch, stage: str) -> tuple[Tensor, Tensor]:
+        """Returns the loss and the head's output for a batch, and adds the loss to the sums."""
+        mask = self._drop_views(batch.mask) if stage == "train" else batch.mask
+        features = batch.features if isinstance(batch, FeatureBatch) else self.network.embed(batch.images, mask)
+        out = self.network.from_features(features, mask)
+        loss = self.network.head.loss(out, self.select_targets(batch.index))
+
+        self._loss_sums[stage] += len(batch.index) * loss.detach()
+        self._place_counts[stage] += len(batch.index)
+        return loss, out
+
+    def _evaluation_step(self, batch: Batch | FeatureBatch, stage: str) -> None:
+        _, out = self._step(batch, stage)
+        self._undecoded.append((batch.index, out, batch.coords_deg))
+        if sum(len(index) for index, _, _ in self._undecoded) >= DECODE_BATCH_SIZE:
+            self._decode(stage)
+
+    def _decode(self, stage: str) -> None:
+        """Adds the errors of the batches that are not yet decoded to the stage's metric."""
+        if self._undecoded:
+            index, out, coords_deg = (torch.cat(part) for part in zip(*self._undecoded, strict=True))
+            self._undecoded = []
+            head = self.network.head
+            hits = head.hits(out, self.select_targets(index))
+            self.errors[stage].update(index, head.decode(out), coords_deg, hits)
+
+    def _drop_views(self, mask: Tensor) -> Tensor:
+        """Returns the mask with the views dropped for this step; the draw depends on seed and step only."""
+        rate = self.network.fusion.view_dropout
+        if rate == 0.0:
+            return mask
+
+        step = self.trainer.fit_loop.epoch_loop.total_batch_idx * self.trainer.world_size
+        seed = self.seed * 1_000_003 + step + self.trainer.global_rank + VIEW_DROPOUT_SEED
+        return drop_views(mask, rate, seed % 2**63)
+
+    def _reset_sums(self, stage: str) -> None:
+        self._undecoded = []
+        self._loss_sums[stage], self._place_counts[stage] = torch.zeros((), device=self.device), 0
+
     def _log_loss(self, stage: str) -> None:
-        """Logs the mean over the epoch's places; Lightning's own sums take longer than a step of a small head."""
-        both = torch.stack((self._sums[stage].double().cpu(), torch.tensor(self._counts[stage]).double()))
+        """Logs the mean loss over the places of the epoch.
+
+        Lightning's own sums, by `self.log` in each step, take longer than a step of a small head.
+        """
+        totals = torch.stack(
+            (self._loss_sums[stage].double().cpu(), torch.tensor(self._place_counts[stage]).double())
+        )
         if self.trainer.world_size > 1:
-            both = self.trainer.strategy.reduce(both.to(self.device), reduce_op="sum").cpu()
-        self._record({f"{stage}/loss": float(both[0] / both[1])})
-        self._start_sums(stage)
+            totals = self.trainer.strategy.reduce(totals.to(self.device), reduce_op="sum").cpu()
+        self._log_values({f"{stage}/loss": float(totals[0] / totals[1])})
+        self._reset_sums(stage)
 
-    def _record(self, values: dict[str, float], *, on_step: bool = False) -> None:
-        """Logs values of an epoch, or of a step.
+    def _log_errors(self, stage: str) -> PlaceResults:
+        """Logs loss, errors and hits of all places of a stage, and returns the results by place."""
+        self._decode(stage)
+        self._log_loss(stage)
+        metric = self.errors[stage]
+        results: PlaceResults = metric.compute()
+        metric.reset()
 
-        Where callbacks alone want them, they get them at once: Lightning's own way takes longer than the
-        validation of a small head.
+        summary = summarise_errors(results.error_km.cpu().double().numpy(), self.diagonal_km)
+        shares = summary.pop("share_within_km")
+        values = {f"{stage}/{key}": value for key, value in summary.items()}
+        values |= {f"{stage}/share_within_{radius}_km": share for radius, share in shares.items()}
+        for name, hits in zip(self.network.head.hit_names, results.hits.T, strict=True):
+            values[f"{stage}/{name}"] = float(hits.cpu().double().mean())
+        self._log_values(values)
+        return results
+
+    def _log_values(self, values: dict[str, float], *, on_step: bool = False) -> None:
+        """Logs values of a step or of an epoch.
+
+        Without a logger, callbacks get the values directly: `log_dict` takes longer than the validation of a small
+        head.
         """
         trainer = self.trainer
         if trainer.loggers or trainer.state.fn != TrainerFn.FITTING:
@@ -170,164 +342,48 @@ class GeoLightningModule(pl.LightningModule):
         else:
             trainer.callback_metrics.update({name: torch.tensor(value) for name, value in values.items()})
 
-    def _start_sums(self, stage: str) -> None:
-        self._waiting = []
-        self._sums[stage], self._counts[stage] = torch.zeros((), device=self.device), 0
-
-    def validation_step(self, batch: Batch | FeatureBatch, batch_idx: int) -> None:
-        """Loss and errors in km."""
-        self._step(batch, "val")
-
-    def test_step(self, batch: Batch | FeatureBatch, batch_idx: int) -> None:
-        """Loss and errors in km."""
-        self._step(batch, "test")
-
-    def steps_per_epoch(self) -> int:
-        """Optimizer steps of one epoch."""
-        batches = int(self.trainer.num_training_batches)
-        return max(1, math.ceil(batches / self.trainer.accumulate_grad_batches))
-
-    def rates(self, step: int) -> list[float]:
-        """The learning rate of each parameter group for the optimizer step number `step`."""
-        return compute_rates(
-            self.base_rates,
-            [group.unlock_epoch for group in self.groups],
-            self.schedule,
-            step=step,
-            steps_per_epoch=self.steps_per_epoch(),
-            max_epochs=int(self.trainer.max_epochs or 1),
-        )
-
-    def on_train_start(self) -> None:
-        """Tells that training begins: a resume that does not fit was refused before this."""
-        # Lightning has it 1, and torch's optimizers, which ask for a GPU in each step, then ask the driver's files
-        # each time: as long as a small head's step. The device is chosen by now.
-        os.environ["PYTORCH_NVML_BASED_CUDA_CHECK"] = "0"
-        if self.on_accepted is not None:
-            self.on_accepted()
-
-    def on_train_epoch_start(self) -> None:
-        """Unlocks what is due."""
-        self._start_sums("train")
-        epoch = self.current_epoch
-        opened = [group.unlock_epoch is not None and epoch >= group.unlock_epoch for group in self.groups]
-        if opened != self._opened:  # going through a network's modules takes as long as some steps of a head
-            self.finetuning.apply(self.network, self.groups, epoch)
-            self._opened = opened
-
-    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
-        """Sets the learning rates of the optimizer step that this batch belongs to."""
-        optimizer = self.trainer.optimizers[0]
-        for group, rate in zip(optimizer.param_groups, self.rates(self.trainer.global_step), strict=True):
-            group["lr"] = rate
-
-    def _learning(self) -> list[tuple[str, float]]:
-        """Name and rate of each parameter group that learns at some time."""
+    def _get_rates(self) -> dict[str, float]:
+        """Returns the current learning rate of each group that is trained at some epoch."""
         groups = self.trainer.optimizers[0].param_groups
-        return [(group["name"], group["lr"]) for group in groups if group["name"] != "locked"]
+        return {group["name"]: group["lr"] for group in groups if group["name"] != "locked"}
 
-    def on_train_epoch_end(self) -> None:
-        """Stops a run whose loss is no number any more."""
-        loss = self.trainer.callback_metrics.get("train/loss", torch.tensor(0.0))
-        self._demand_finite("training loss", float(loss))
+    def _check_finite(self, what: str, value: float) -> None:
+        if not math.isfinite(value):
+            rates = ", ".join(f"{name} {rate:.3g}" for name, rate in self._get_rates().items())
+            raise GeoguesserError(
+                f"The {what} is {value} after epoch {self.current_epoch + 1} (rates: {rates}). "
+                "Lower optimizer.lr or optimizer.backbone_lr, or set trainer.gradient_clip_val."
+            )
 
-    def _demand_finite(self, what: str, value: float) -> None:
-        if math.isfinite(value):
-            return
-        shown = ", ".join(f"{name} {rate:.3g}" for name, rate in self._learning())
-        raise GeoguesserError(
-            f"The {what} is {value} after epoch {self.current_epoch + 1} (rates: {shown}). "
-            "Lower optimizer.lr or optimizer.backbone_lr, or set trainer.gradient_clip_val."
-        )
+    # Faster versions of Lightning's hooks, which walk through all modules of the network
 
     def on_validation_model_zero_grad(self) -> None:
-        """As Lightning does, without a walk through all modules."""
+        """Clears the gradients of the optimizer's parameters."""
         for optimizer in self.trainer.optimizers:
             optimizer.zero_grad()
 
     def on_validation_model_eval(self) -> None:
-        """As Lightning does, but the many parts of a frozen backbone, in evaluation already, are let be."""
-        self._trained = [module for module in self.modules() if module.training]
-        for module in self._trained:
+        """Sets modules in training to evaluation. Most of a frozen backbone is in evaluation already."""
+        self._training_modules = [module for module in self.modules() if module.training]
+        for module in self._training_modules:
             module.training = False
 
     def on_validation_model_train(self) -> None:
-        """The inverse."""
-        for module in self._trained:
+        """Returns the modules of `on_validation_model_eval` to training."""
+        for module in self._training_modules:
             module.training = True
-        self._trained = []
-
-    def on_validation_epoch_start(self) -> None:
-        """Forgets the losses of the validation before."""
-        self._start_sums("val")
-
-    def on_test_epoch_start(self) -> None:
-        """Forgets the losses of the test before."""
-        self._start_sums("test")
-
-    def on_validation_epoch_end(self) -> None:
-        """Logs the errors of all validation places; the schedule sees their mean."""
-        results = self._logged("val")
-        if not self.trainer.sanity_checking:
-            error = float(results.error_km.cpu().double().mean())
-            self._demand_finite("validation error", error)
-            self.schedule.observe(error, self.trainer.global_step)
-
-    def on_test_epoch_end(self) -> None:
-        """Logs the errors of all test places, and keeps them."""
-        results = self._logged("test")
-        if self.results_file is not None and self.trainer.is_global_zero:
-            kept = {"index": results.index, "predicted_deg": results.predicted_deg, "hits": results.hits}
-            torch.save({key: value.cpu() for key, value in kept.items()}, self.results_file)
-
-    def _logged(self, stage: str) -> PlaceResults:
-        self._decode_waiting(stage)
-        self._log_loss(stage)
-        metric = self.errors[stage]
-        results: PlaceResults = metric.compute()
-        metric.reset()
-        summary = summarise_errors(results.error_km.cpu().double().numpy(), self.diagonal_km)
-        shares = summary.pop("share_within_km")
-        values = {f"{stage}/{key}": value for key, value in summary.items()}
-        values |= {f"{stage}/share_within_{radius}_km": share for radius, share in shares.items()}
-        for name, hits in zip(self.network.head.hit_names, results.hits.T, strict=True):
-            values[f"{stage}/{name}"] = float(hits.cpu().double().mean())
-        self._record(values)
-        return results
-
-    def _asked_rates(self) -> list[float]:
-        """Each group's base rate as the config has it, whatever a search found."""
-        return [float(self.optimizer_spec.base_rate(group)) for group in self.groups]
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Adds plain values: what a locator needs, and the schedule's state."""
-        checkpoint["geoguesser"] = self.record
-        checkpoint["geoguesser_training"] = {
-            "schedule": self.schedule.state_dict(),
-            "base_rates": [float(rate) for rate in self.base_rates],
-            "asked_rates": self._asked_rates(),
-            "groups": {group.name: list(group.names) for group in self.groups},
-        }
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Restores the schedule and the base rates (a found rate is not searched again)."""
-        state = checkpoint.get("geoguesser_training")
-        if state is None or state["groups"] != {group.name: list(group.names) for group in self.groups}:
-            raise CheckpointError(
-                "The checkpoint was made with other stages of fine-tuning; it cannot be resumed."
-            )
-        if state["asked_rates"] != self._asked_rates():
-            raise CheckpointError(
-                "A resumed run keeps its learning rates. To train its network at others, "
-                "start a new run with init_from=RUN_FOLDER."
-            )
-        self.schedule.load_state_dict(state["schedule"])
-        self.base_rates = [float(rate) for rate in state["base_rates"]]
+        self._training_modules = []
 
 
 def check_late_unlocking(finetuning: Finetuning, world_size: int) -> None:
-    """Raises ConfigError where parameters would be unlocked after a strategy of several processes wrapped them."""
-    if world_size > 1 and finetuning.last_unlocking > 0:
+    """Refuses stages after epoch 0 in training by several processes.
+
+    A distributed strategy wraps the network before training and would not synchronise parameters unlocked later.
+
+    Raises:
+        ConfigError: Several processes, and a stage after epoch 0.
+    """
+    if world_size > 1 and finetuning.last_unlock_epoch > 0:
         raise ConfigError(
             "trainer=ddp cannot train finetune=staged: parameters unlocked after epoch 0 would not be "
             "synchronised between processes. Use one process (trainer=gpu or cpu), or finetune=full, frozen."

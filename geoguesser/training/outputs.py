@@ -1,4 +1,4 @@
-"""Head outputs of all places of a split, and the scaling of the head's inputs before training."""
+"""Head outputs of all places of a split, and the input scaling of a new head."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from geoguesser.data.batches import Batch, FeatureBatch
 from geoguesser.data.datamodule import PlacesData
 from geoguesser.model.network import GeoNetwork
 
-SCALED_BY = 512  # places at most, where each must be embedded first
+MAX_SCALING_PLACES = 512
 
 
-class Outputs(NamedTuple):
-    """What the head put out.
+class SplitOutputs(NamedTuple):
+    """Head outputs of the places of a split.
 
     Attributes:
         rows: (N,) rows of the table of places, in the loader's order.
@@ -28,48 +28,54 @@ class Outputs(NamedTuple):
 
 
 @torch.no_grad()
-def compute_outputs(network: GeoNetwork, loader: DataLoader[Any]) -> Outputs:
-    """Runs a network in evaluation over every batch, on the device where it lies.
+def compute_outputs(network: GeoNetwork, loader: DataLoader[Any]) -> SplitOutputs:
+    """Computes the head outputs of every batch in evaluation mode, on the network's device.
 
     Args:
-        network: Its mode is put back afterwards.
+        network: Trained network, which returns to its mode afterwards.
         loader: Batches of pixels or of features.
     """
     was_training = network.training
     network.eval()
+
     rows, out = [], []
     for batch in loader:
         rows.append(batch.index)
-        out.append(network.head(_fused(network, batch)).float().cpu())
+        out.append(network.head(_fuse(network, batch)).float().cpu())
+
     network.train(was_training)
-    return Outputs(torch.cat(rows), torch.cat(out))
+    return SplitOutputs(torch.cat(rows), torch.cat(out))
 
 
-def _fused(network: GeoNetwork, batch: Batch | FeatureBatch) -> Tensor:
+@torch.no_grad()
+def scale_head(network: GeoNetwork, data: PlacesData, device: torch.device) -> None:
+    """Fits the centring and scaling of the head's inputs to training places.
+
+    With cached features these are all training places, otherwise about `MAX_SCALING_PLACES` of them.
+
+    Args:
+        network: New network; left on the CPU, in evaluation mode.
+        data: Places with views or features ready.
+        device: Device of the computation.
+    """
+    network.eval().to(device)
+    must_embed = data.features is None
+
+    fused, count = [], 0
+    for batch in data.loader("train", shuffle=must_embed, whole=True):
+        fused.append(_fuse(network, batch).float().cpu())
+        count += len(batch.index)
+        if must_embed and count >= MAX_SCALING_PLACES:
+            break
+
+    network.cpu()
+    network.head.fit_scaling(torch.cat(fused))
+
+
+def _fuse(network: GeoNetwork, batch: Batch | FeatureBatch) -> Tensor:
+    """Returns the fused features of a batch, which are the head's inputs."""
     device = next(network.head.parameters()).device
     mask = batch.mask.to(device)
     if isinstance(batch, FeatureBatch):
         return network.fusion(batch.features.to(device), mask)
     return network.fusion(network.embed(batch.images.to(device), mask), mask)
-
-
-@torch.no_grad()
-def scale_head(network: GeoNetwork, data: PlacesData, device: torch.device) -> None:
-    """Lets the head learn from training places how to centre and scale what it is given.
-
-    From all of them where features are there, else from some, which are embedded for it.
-
-    Args:
-        network: A new one; it is left on the CPU, in evaluation.
-        data: The places; their views or features are ready.
-        device: Where to run.
-    """
-    network.eval().to(device)
-    fused, count = [], 0
-    for batch in data.loader("train", shuffle=data.features is None, whole=True):
-        fused.append(_fused(network, batch).float().cpu())
-        count += len(batch.index)
-        if data.features is None and count >= SCALED_BY:
-            break
-    network.cpu()
-    network.head.fit_scaling(torch.cat(fused))

@@ -1,7 +1,7 @@
-"""Schedules: by what the base rate is multiplied, as a function of how far a parameter group has come.
+"""Learning rate schedules: the factor of the base rate as a function of a parameter group's progress.
 
-A group's clock starts when it is unlocked. All but the plateau are pure functions of that clock, so a
-resumed run has the same rates; the plateau keeps the steps at which it fell.
+A group's progress counts from the epoch at which it is unlocked. Every schedule but the plateau is a pure function
+of progress, so that a resumed run has the same rates. The plateau keeps the steps at which it reduced the rate.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from geoguesser.errors import ConfigError, check_int, check_number
 
 @dataclass(frozen=True)
 class ScheduleProgress:
-    """How far a parameter group has come.
+    """Progress of a parameter group.
 
     Attributes:
-        step: Optimizer steps since it was unlocked.
-        total_steps: Optimizer steps from its unlocking to the end of training.
+        step: Optimizer steps since the group was unlocked.
+        total_steps: Optimizer steps from the unlocking to the end of training.
         steps_per_epoch: Optimizer steps of one epoch.
-        unlock_step: The run's step at which it was unlocked.
+        unlock_step: Optimizer steps of the run before the unlocking.
     """
 
     step: int
@@ -32,138 +32,150 @@ class ScheduleProgress:
 
 
 class Schedule(ABC):
-    """A factor of the base rate.
+    """Base class of the schedules.
 
     Args:
-        warmup_epochs: Over so many epochs the factor rises linearly from 0 to 1; each group has its own
-            warm-up when it is unlocked. A fraction is allowed.
+        warmup_epochs: Epochs over which the factor rises linearly from 0 to 1, for each group from its unlocking.
+            Fractions are allowed.
     """
 
     def __init__(self, *, warmup_epochs: float = 0.0) -> None:
         self.warmup_epochs = check_number("schedule.warmup_epochs", warmup_epochs, low=0.0)
 
     def factor(self, progress: ScheduleProgress) -> float:
-        """The factor for the optimizer step that is about to be made, from 0 up."""
-        warmup = round(self.warmup_epochs * progress.steps_per_epoch)
-        if progress.step < warmup:
-            return (progress.step + 1) / (warmup + 1)
-        rest = ScheduleProgress(
-            progress.step - warmup,
-            max(progress.total_steps - warmup, 1),
+        """Returns the factor of the base rate for the next optimizer step."""
+        warmup_steps = round(self.warmup_epochs * progress.steps_per_epoch)
+        if progress.step < warmup_steps:
+            return (progress.step + 1) / (warmup_steps + 1)
+
+        after_warmup = ScheduleProgress(
+            progress.step - warmup_steps,
+            max(progress.total_steps - warmup_steps, 1),
             progress.steps_per_epoch,
             progress.unlock_step,
         )
-        return self._factor(rest)
+        return self._factor(after_warmup)
 
     @abstractmethod
     def _factor(self, progress: ScheduleProgress) -> float:
-        """The factor after the warm-up; `progress` counts from the warm-up's end."""
+        """Returns the factor after the warm-up; `progress` counts from the end of the warm-up."""
 
-    def observe(self, error: float, step: int) -> None:  # noqa: B027  # most have no state
-        """Takes the validation mean error after a validation; only the plateau cares."""
+    def observe(self, error: float, step: int) -> None:  # noqa: B027
+        """Takes the mean error of a validation; used by the plateau only.
+
+        Args:
+            error: Mean validation error.
+            step: Optimizer steps of the run so far.
+        """
 
     def state_dict(self) -> dict[str, Any]:
-        """What a checkpoint must keep; plain values."""
+        """Returns the state for a checkpoint, as plain values."""
         return {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:  # noqa: B027
-        """The inverse of `state_dict`."""
+        """Restores the state of `state_dict`."""
 
 
 class Constant(Schedule):
-    """Always 1."""
+    """Constant factor of 1."""
 
     def _factor(self, progress: ScheduleProgress) -> float:
         return 1.0
 
 
 class Step(Schedule):
-    """Multiplied by `factor` every so many epochs, as torch's StepLR.
+    """Multiplication by `factor` every `every_epochs` epochs, as in torch's StepLR.
 
     Args:
-        every_epochs: How many epochs between the falls.
-        factor: By what, above 0 and up to 1.
-        warmup_epochs: See Schedule.
+        every_epochs: Epochs between two reductions.
+        factor: Factor of each reduction, above 0 and at most 1.
+        warmup_epochs: As in Schedule.
     """
 
     def __init__(self, *, every_epochs: int = 10, factor: float = 0.3, warmup_epochs: float = 0.0) -> None:
         super().__init__(warmup_epochs=warmup_epochs)
         self.every_epochs = check_int("schedule.every_epochs", every_epochs, low=1)
-        self.fall = check_number("schedule.factor", factor, low=0.0, high=1.0, open_low=True)
+        self.decay = check_number("schedule.factor", factor, low=0.0, high=1.0, open_low=True)
 
     def _factor(self, progress: ScheduleProgress) -> float:
-        return float(self.fall ** (progress.step // progress.steps_per_epoch // self.every_epochs))
+        return float(self.decay ** (progress.step // progress.steps_per_epoch // self.every_epochs))
 
 
 class Cosine(Schedule):
-    """Half a cosine from 1 to `final`, as torch's CosineAnnealingLR step by step.
+    """Half a cosine from 1 to `final_factor`, as in torch's CosineAnnealingLR stepped once per optimizer step.
 
     Args:
-        final: The last factor, from 0 to 1.
-        warmup_epochs: See Schedule.
+        final_factor: Last factor, from 0 to 1.
+        warmup_epochs: As in Schedule.
     """
 
-    def __init__(self, *, final: float = 0.0, warmup_epochs: float = 0.0) -> None:
+    def __init__(self, *, final_factor: float = 0.0, warmup_epochs: float = 0.0) -> None:
         super().__init__(warmup_epochs=warmup_epochs)
-        self.final = check_number("schedule.final", final, low=0.0, high=1.0)
+        self.final_factor = check_number("schedule.final_factor", final_factor, low=0.0, high=1.0)
 
     def _factor(self, progress: ScheduleProgress) -> float:
-        share = min(progress.step / progress.total_steps, 1.0)
-        return self.final + (1.0 - self.final) * (1.0 + math.cos(math.pi * share)) / 2.0
+        return _interpolate_cosine(1.0, self.final_factor, min(progress.step / progress.total_steps, 1.0))
 
 
 class OneCycle(Schedule):
-    """Up to 1 by a cosine, then down by another, as torch's OneCycleLR; momentum is left alone.
+    """Rise to 1 and fall to `final_factor`, each along half a cosine, as in torch's OneCycleLR.
 
-    It has its own rise, so a warm-up is refused.
+    The momentum is constant.
 
     Args:
-        rise: The share of the steps that goes up, above 0 and below 1.
-        start: The first factor, above 0.
-        final: The last factor, above 0.
+        pct_start: Fraction of the steps in the rising part, above 0 and below 1.
+        start: First factor, above 0.
+        final_factor: Last factor, above 0.
+        warmup_epochs: Must be 0, because the schedule begins with a rise.
 
     Source: L. N. Smith and N. Topin, arXiv 1708.07120.
     """
 
     def __init__(
-        self, *, rise: float = 0.3, start: float = 0.04, final: float = 4e-6, warmup_epochs: float = 0.0
+        self,
+        *,
+        pct_start: float = 0.3,
+        start: float = 0.04,
+        final_factor: float = 4e-6,
+        warmup_epochs: float = 0.0,
     ) -> None:
         super().__init__(warmup_epochs=warmup_epochs)
         if warmup_epochs:
             raise ConfigError.at(
                 "schedule.warmup_epochs",
-                "must be 0 with schedule=onecycle, which has a rise of its own",
+                "must be 0 with schedule=onecycle, which begins with a rise",
                 found=warmup_epochs,
-                remedy="Set schedule.rise instead.",
+                remedy="Set schedule.pct_start instead.",
             )
-        self.rise = check_number("schedule.rise", rise, low=0.0, high=0.99, open_low=True)
+        self.pct_start = check_number("schedule.pct_start", pct_start, low=0.0, high=0.99, open_low=True)
         self.start = check_number("schedule.start", start, low=0.0, high=1.0, open_low=True)
-        self.final = check_number("schedule.final", final, low=0.0, high=1.0, open_low=True)
+        self.final_factor = check_number("schedule.final_factor", final_factor, low=0.0, high=1.0, open_low=True)
 
     def _factor(self, progress: ScheduleProgress) -> float:
-        top = self.rise * progress.total_steps - 1.0
+        # Steps at which the factor is 1 and final_factor. As in torch, steps count from 0, hence the -1.
+        peak = self.pct_start * progress.total_steps - 1.0
         last = progress.total_steps - 1.0
-        if progress.step <= top and top > 0.0:
-            return _cosine_between(self.start, 1.0, progress.step / top)
-        return _cosine_between(1.0, self.final, min((progress.step - top) / max(last - top, 1e-9), 1.0))
 
-
-def _cosine_between(first: float, last: float, share: float) -> float:
-    return last + (first - last) / 2.0 * (1.0 + math.cos(math.pi * share))
+        # A rise of one step or less starts at the peak, where torch divides by zero.
+        if progress.step <= peak and peak > 0.0:
+            return _interpolate_cosine(self.start, 1.0, progress.step / peak)
+        fraction = min((progress.step - peak) / max(last - peak, 1e-9), 1.0)
+        return _interpolate_cosine(1.0, self.final_factor, fraction)
 
 
 class Plateau(Schedule):
-    """Multiplied by `factor` when the validation mean error has not fallen for `patience` validations.
+    """Multiplication by `factor` after `patience` validations without a lower mean error.
 
-    As torch's ReduceLROnPlateau. A group that is unlocked later takes part in the falls since then alone.
+    Reduces the rate at the same validations as torch's ReduceLROnPlateau. A group that is unlocked later is
+    affected by later reductions only.
 
     Args:
-        factor: By what, above 0 and below 1.
-        patience: How many validations without a better error are borne; the next one makes it fall.
-        threshold: By which share the error must fall to count as better.
-        cooldown: Validations after a fall in which none are counted.
-        floor: The factor never falls below this.
-        warmup_epochs: See Schedule.
+        factor: Factor of each reduction, above 0 and below 1.
+        patience: Validations without a lower error that are tolerated; the next one reduces the rate.
+        threshold: Relative decrease of the error that counts as lower.
+        cooldown: Validations after a reduction that are not counted.
+        floor: Lowest factor.
+        warmup_epochs: As in Schedule.
     """
 
     def __init__(
@@ -177,39 +189,47 @@ class Plateau(Schedule):
         warmup_epochs: float = 0.0,
     ) -> None:
         super().__init__(warmup_epochs=warmup_epochs)
-        self.fall = check_number("schedule.factor", factor, low=0.0, high=0.999, open_low=True)
+        self.decay = check_number("schedule.factor", factor, low=0.0, high=0.999, open_low=True)
         self.patience = check_int("schedule.patience", patience, low=0)
         self.threshold = check_number("schedule.threshold", threshold, low=0.0, high=1.0)
         self.cooldown = check_int("schedule.cooldown", cooldown, low=0)
         self.floor = check_number("schedule.floor", floor, low=0.0, high=1.0)
         self.best = math.inf
-        self.bad = 0
-        self.cooling = 0
-        self.fell_at: list[int] = []
+        self.bad_validations = 0
+        self.cooldown_left = 0
+        self.reduced_at: list[int] = []
 
     def observe(self, error: float, step: int) -> None:
-        """Takes a validation mean error; `step` is the number of optimizer steps made so far."""
+        # A NaN is never lower, so it counts as a bad validation.
         if error < self.best * (1.0 - self.threshold):
-            self.best, self.bad = error, 0
+            self.best, self.bad_validations = error, 0
         else:
-            self.bad += 1
-        if self.cooling > 0:
-            self.cooling -= 1
-            self.bad = 0
-        if self.bad > self.patience:
-            self.fell_at.append(step)
-            self.bad, self.cooling = 0, self.cooldown
+            self.bad_validations += 1
+
+        if self.cooldown_left > 0:
+            self.cooldown_left -= 1
+            self.bad_validations = 0
+
+        if self.bad_validations > self.patience:
+            self.reduced_at.append(step)
+            self.bad_validations, self.cooldown_left = 0, self.cooldown
 
     def _factor(self, progress: ScheduleProgress) -> float:
-        falls = sum(step > progress.unlock_step for step in self.fell_at)
-        return max(float(self.fall**falls), self.floor)
+        reductions = sum(step > progress.unlock_step for step in self.reduced_at)
+        return max(float(self.decay**reductions), self.floor)
 
     def state_dict(self) -> dict[str, Any]:
-        return {"best": self.best, "bad": self.bad, "cooling": self.cooling, "fell_at": list(self.fell_at)}
+        return {
+            "best": self.best,
+            "bad": self.bad_validations,
+            "cooling": self.cooldown_left,
+            "fell_at": list(self.reduced_at),
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.best, self.bad, self.cooling = float(state["best"]), int(state["bad"]), int(state["cooling"])
-        self.fell_at = [int(step) for step in state["fell_at"]]
+        self.best = float(state["best"])
+        self.bad_validations, self.cooldown_left = int(state["bad"]), int(state["cooling"])
+        self.reduced_at = [int(step) for step in state["fell_at"]]
 
 
 def compute_rates(
@@ -221,24 +241,31 @@ def compute_rates(
     steps_per_epoch: int,
     max_epochs: int,
 ) -> list[float]:
-    """The learning rate of each parameter group for one optimizer step: base x schedule x gate.
+    """Returns the learning rate of each parameter group for one optimizer step: base x schedule x gate.
+
+    The gate is 0 before the group is unlocked and 1 from then on.
 
     Args:
-        bases: Each group's base rate.
-        unlock_epochs: From which epoch on each group learns; None for never.
-        schedule: The factor over a group's own clock.
-        step: Optimizer steps made so far in the run.
+        bases: Base rate of each group.
+        unlock_epochs: First epoch in which each group is trained; None for a group that never is.
+        schedule: Schedule of all groups.
+        step: Optimizer steps of the run so far.
         steps_per_epoch: Optimizer steps of one epoch.
-        max_epochs: Epochs of the whole run.
+        max_epochs: Epochs of the run.
     """
-    found = []
+    rates = []
     for base, epoch in zip(bases, unlock_epochs, strict=True):
         if epoch is None or step < epoch * steps_per_epoch:
-            found.append(0.0)
+            rates.append(0.0)
             continue
+
         unlock_step = epoch * steps_per_epoch
-        total = max(max_epochs * steps_per_epoch - unlock_step, 1)
-        found.append(
-            base * schedule.factor(ScheduleProgress(step - unlock_step, total, steps_per_epoch, unlock_step))
-        )
-    return found
+        total_steps = max(max_epochs * steps_per_epoch - unlock_step, 1)
+        progress = ScheduleProgress(step - unlock_step, total_steps, steps_per_epoch, unlock_step)
+        rates.append(base * schedule.factor(progress))
+    return rates
+
+
+def _interpolate_cosine(first: float, last: float, fraction: float) -> float:
+    """Returns the value at a fraction of the way from `first` to `last` along half a cosine."""
+    return last + (first - last) / 2.0 * (1.0 + math.cos(math.pi * fraction))

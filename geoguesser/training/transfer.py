@@ -1,4 +1,4 @@
-"""Starting a network from what another run learnt."""
+"""Networks that start from another run's checkpoint, or resume their own."""
 
 from __future__ import annotations
 
@@ -9,100 +9,115 @@ from pytorch_lightning.callbacks import EarlyStopping
 
 from geoguesser.data.fingerprint import find_differing_parts
 from geoguesser.errors import CheckpointError
-from geoguesser.inference import predictor as locator
+from geoguesser.inference.predictor import find_checkpoint, read_checkpoint, to_tensors
 from geoguesser.model.decoder import restore_decoder
 from geoguesser.model.fusion import complete_fusion_state
 from geoguesser.model.network import GeoNetwork
 
 
-def start_network(network: GeoNetwork, path: str) -> tuple[str, bool]:
-    """Loads a run's network into a new one: all of it where the heads mean the same, else the backbone.
+def load_initial_weights(network: GeoNetwork, path: str) -> tuple[str, bool]:
+    """Loads the weights of another run into a new network.
+
+    Loads all weights if both heads give outputs of the same meaning, otherwise those of the backbone.
+
+    Args:
+        network: New network.
+        path: Run folder or checkpoint.
 
     Returns:
-        A line that says which, and whether it was all of it.
+        A line for the log, and whether all weights were loaded.
 
     Raises:
         MissingFileError: There is no such run.
-        CheckpointError: It is no checkpoint of ours, or has another backbone.
+        CheckpointError: The file is no checkpoint of this package, or it has another backbone.
     """
-    checkpoint = locator.read_checkpoint(locator.find_checkpoint(path))
-    given = checkpoint["geoguesser"]["network"]
-    if given["backbone"]["name"] != network.backbone.name:
-        raise CheckpointError.at(
-            f"init_from={path}",
-            f"must have the backbone {network.backbone.name}",
-            found=given["backbone"]["name"],
-        )
-    tensors = locator.to_tensors(checkpoint)
-    own = network.state_dict()
-    if _same(_meaning(given), _meaning(network.state())):
-        kept = {
-            key: value for key, value in tensors.items() if key != "head.class_vectors"
-        }  # points may have moved
-        network.load_state_dict(own | kept)
-        return f"network from {path}", True
-    part = {key: value for key, value in tensors.items() if key.startswith("backbone.")}
-    network.load_state_dict(own | part)
-    return f"backbone from {path}; fusion and head start afresh, for their cells or shapes differ", False
+    checkpoint = read_checkpoint(find_checkpoint(path))
+    saved = checkpoint["geoguesser"]["network"]
+    backbone = saved["backbone"]["name"]
+    if backbone != network.backbone.name:
+        rule = f"must have the backbone {network.backbone.name}"
+        raise CheckpointError.at(f"init_from={path}", rule, found=backbone)
+
+    tensors = to_tensors(checkpoint)
+    same_outputs = _equal(_get_output_state(saved), _get_output_state(network.state()))
+    if same_outputs:
+        # Class points may differ: they are those of the new run's training places.
+        loaded = {key: value for key, value in tensors.items() if key != "head.class_vectors"}
+        line = f"network from {path}"
+    else:
+        loaded = {key: value for key, value in tensors.items() if key.startswith("backbone.")}
+        line = f"backbone from {path}; fusion and head start afresh, for their cells or shapes differ"
+    network.load_state_dict(network.state_dict() | loaded)
+    return line, same_outputs
 
 
 def resume_network(network: GeoNetwork, checkpoint: dict[str, Any], where: str) -> None:
-    """Loads a checkpoint's network into one that must be the same in everything.
+    """Loads the network of a checkpoint into an equal one.
+
+    Args:
+        network: Network made from data and config of the run that resumes.
+        checkpoint: Checkpoint from `read_checkpoint`.
+        where: Name of the checkpoint for error messages.
 
     Raises:
-        CheckpointError: Cells, class points or another part differ: data or config are not those of the run.
+        CheckpointError: Cells, class points or another part differ, so data or config are not those of the run.
     """
-    given, own = dict(checkpoint["geoguesser"]["network"]), network.state()
-    given["fusion"] = complete_fusion_state(given["fusion"])
+    saved, current = dict(checkpoint["geoguesser"]["network"]), network.state()
+    saved["fusion"] = complete_fusion_state(saved["fusion"])
 
     # Version 0.1 recorded decoder=auto of unfinished runs, which is the median today.
-    if (decoder := given["head"].get("decoder")) is not None:
-        given["head"] = given["head"] | {"decoder": restore_decoder(decoder).state()}
+    if (decoder := saved["head"].get("decoder")) is not None:
+        saved["head"] = saved["head"] | {"decoder": restore_decoder(decoder).state()}
 
-    parts = [part for part in own if not _same(given.get(part), own[part])]
+    parts = [part for part in current if not _equal(saved.get(part), current[part])]
     if parts:
         differ = "differs" if len(parts) == 1 else "differ"
         raise CheckpointError(
             f"{where} cannot be resumed: its {' and '.join(parts)} {differ} from what data and config now give. "
             "Resume with the run's own data and keys, or start a new run with init_from=RUN_FOLDER."
         )
-    network.load_state_dict(locator.to_tensors(checkpoint))
+    network.load_state_dict(to_tensors(checkpoint))
 
 
-def check_same_data(checkpoint: dict[str, Any], here: dict[str, Any], where: str) -> None:
-    """Refuses to resume with data that are not those of the run, down to the bytes of its images.
+def check_same_data(checkpoint: dict[str, Any], fingerprint: dict[str, Any], where: str) -> None:
+    """Refuses to resume a run with other data; they are compared down to the bytes of the images.
 
     Args:
-        checkpoint: What `locator.read_checkpoint` read.
-        here: The fingerprint of the data at hand.
-        where: The checkpoint, for the message.
+        checkpoint: Checkpoint from `read_checkpoint`.
+        fingerprint: Fingerprint of the data given now.
+        where: Name of the checkpoint for error messages.
 
     Raises:
-        CheckpointError: They differ; the message says in what.
+        CheckpointError: The data differ; the message names the parts that do.
     """
-    there = checkpoint["geoguesser"].get("data")
-    found = [] if there is None else find_differing_parts(there, here)
-    if found:
+    saved = checkpoint["geoguesser"].get("data")
+    parts = [] if saved is None else find_differing_parts(saved, fingerprint)
+    if parts:
         raise CheckpointError(
-            f"{where} cannot be resumed: its data differ from those given now in {'; '.join(found)}. "
+            f"{where} cannot be resumed: its data differ from those given now in {'; '.join(parts)}. "
             "Resume with the run's own data, or start a new run with init_from=RUN_FOLDER."
         )
 
 
 def is_stopped_early(checkpoint: dict[str, Any], callbacks: list[Any]) -> bool:
-    """Whether early stopping had ended the run of a checkpoint: Lightning keeps the count, not the decision.
+    """Returns whether early stopping had ended the run of a checkpoint.
+
+    Lightning saves the count of validations without improvement, not the decision.
 
     Args:
-        checkpoint: What `locator.read_checkpoint` read.
-        callbacks: Those of the run at hand; more patience than the run had lets it go on.
+        checkpoint: Checkpoint from `read_checkpoint`.
+        callbacks: Callbacks of the run that resumes; with more patience than before, the run continues.
     """
     states = checkpoint.get("callbacks", {})
-    stops = [one for one in callbacks if isinstance(one, EarlyStopping) and one.state_key in states]
-    return any(states[one.state_key]["wait_count"] >= one.patience for one in stops)
+    stoppers = [item for item in callbacks if isinstance(item, EarlyStopping) and item.state_key in states]
+    return any(states[stopper.state_key]["wait_count"] >= stopper.patience for stopper in stoppers)
 
 
-def _meaning(state: dict[str, Any]) -> dict[str, Any]:
-    """What an output of the head means: not class points, decoder nor view dropout, which may change freely."""
+def _get_output_state(state: dict[str, Any]) -> dict[str, Any]:
+    """Returns the parts of a network's state that decide what the head's outputs mean.
+
+    Class points, decoder and view dropout may differ between two such networks.
+    """
     head = {key: value for key, value in state["head"].items() if key not in ("grid", "decoder")}
     grid = state["head"].get("grid")
     cells = None if grid is None else {"cells": grid["cells"], "kept": grid["kept"]}
@@ -110,8 +125,12 @@ def _meaning(state: dict[str, Any]) -> dict[str, Any]:
     return {"backbone": state["backbone"]["name"], "fusion": fusion, "head": head, "cells": cells}
 
 
-def _same(given: Any, own: Any) -> bool:
-    """Whether two states mean the same: cells, class points, scales; arrays may come as tensors."""
-    if isinstance(own, dict):
-        return isinstance(given, dict) and given.keys() == own.keys() and all(_same(given[k], own[k]) for k in own)
-    return bool(np.array_equal(np.asarray(given), np.asarray(own)))
+def _equal(left: Any, right: Any) -> bool:
+    """Returns whether two states are equal, where arrays may be tensors."""
+    if isinstance(right, dict):
+        return (
+            isinstance(left, dict)
+            and left.keys() == right.keys()
+            and all(_equal(left[key], right[key]) for key in right)
+        )
+    return bool(np.array_equal(np.asarray(left), np.asarray(right)))

@@ -390,7 +390,7 @@ def test_skipped_places_are_counted_and_listed(run_job, tmp_path: Path, caplog):
         ("trainer.precision=7", r"^trainer does not take these values: .*7"),
         ("trainer.devices=-3", r"^trainer does not take these values"),
         ("optimizer.lr=-1", r"^optimizer\.lr must be a number above 0, got -1\.$"),
-        ("schedule.final=1.5", r"^schedule\.final must be a number from 0 to 1, got 1\.5\.$"),
+        ("schedule.final_factor=1.5", r"^schedule\.final_factor must be a number from 0 to 1, got 1\.5\.$"),
         ("split.shares=[0.5,0.5]", r"^split\.shares must be three numbers that sum to 1, got"),
         ("seed=-1", r"^seed must be an integer from 0 to 4294967295, got -1\.$"),
         (
@@ -421,7 +421,7 @@ def test_skipped_places_are_counted_and_listed(run_job, tmp_path: Path, caplog):
         ),
         (
             "+trainer.limit_train_batches=1e-9",
-            r"^trainer or callbacks cannot be as they are: .*limit_train_batches",
+            r"^Lightning refuses values of trainer or callbacks: .*limit_train_batches",
         ),
         ("resume=/nowhere", r"^resume=/nowhere must be a run folder with checkpoints/last\.ckpt"),
         (

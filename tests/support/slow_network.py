@@ -64,16 +64,16 @@ def _as_is(batch: Batch) -> Batch:
 if __name__ == "__main__":
     logging.basicConfig(level="INFO", stream=sys.stdout, format="%(message)s")
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
-    own_gate = Path(sys.argv[3]) if len(sys.argv) > 3 else None
-    kept_cache, network = Cache(Path(sys.argv[1]), limit_gib=1), SlowNetwork(float(sys.argv[2]), gate=own_gate)
-    entry = kept_cache.entry("features", {})
-    found = load_cached_features(
+    gate_file = Path(sys.argv[3]) if len(sys.argv) > 3 else None
+    disk_cache, network = Cache(Path(sys.argv[1]), limit_gib=1), SlowNetwork(float(sys.argv[2]), gate=gate_file)
+    entry = disk_cache.entry("features", {})
+    loaded = load_cached_features(
         network,  # type: ignore[arg-type]
         make_loader(),
         torch.device("cpu"),
         entry=entry,
-        cache=kept_cache,
+        cache=disk_cache,
     )
-    assert found is not None
-    assert torch.equal(found[0], network.expected())
-    print(f"{network.embedded} places embedded, {found[1]}")
+    assert loaded is not None
+    assert torch.equal(loaded[0], network.expected())
+    print(f"{network.embedded} places embedded, {loaded[1]}")

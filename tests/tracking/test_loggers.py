@@ -1,4 +1,4 @@
-"""Loggers: what the plain ones write. W&B's are tested in test_wandb_record.py and beside it."""
+"""CSV and TensorBoard loggers; W&B's logger is tested in test_wandb_run.py."""
 
 from __future__ import annotations
 
@@ -13,29 +13,31 @@ from geoguesser.tracking.loggers import CsvRunLogger, TensorBoardRunLogger
 
 
 def test_csv_records_nothing_besides_the_run_folder() -> None:
-    record = CsvRunLogger()
-    record.start()
-    assert record.lightning() is False
-    record.results({}, [], pd.DataFrame())
-    assert record.finish("done") is None
-    assert record.finish("failed") is None
+    run_logger = CsvRunLogger()
+    run_logger.start()
+    assert run_logger.make_lightning_logger() is False
+    run_logger.log_results({}, [], pd.DataFrame())
+    assert run_logger.finish("done") is None
+    assert run_logger.finish("failed") is None
 
 
 def test_tensorboard_writes_the_curves_into_the_run_folder(tmp_path: Path) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    record = TensorBoardRunLogger(folder=str(tmp_path))
-    logger = record.lightning()
+    run_logger = TensorBoardRunLogger(folder=str(tmp_path))
+    logger = run_logger.make_lightning_logger()
     assert isinstance(logger, TensorBoardLogger)
+
     network = toy_network()
     trainer = toy_trainer(tmp_path, epochs=3, logger=logger, log_every_n_steps=1)
     trainer.fit(toy_module(network=network), datamodule=ToyData(features=toy_features(network)))
-    record.results({}, [], pd.DataFrame())
-    assert record.finish("done") == f"See the curves: tensorboard --logdir {tmp_path}/tensorboard"
+    run_logger.log_results({}, [], pd.DataFrame())
+    assert run_logger.finish("done") == f"See the curves: tensorboard --logdir {tmp_path}/tensorboard"
     logger.finalize("success")
+
     events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
-    found = [event.value for event in events.Scalars("val/error_km_mean")]
-    assert len(found) == 3
-    assert found[-1] == pytest.approx(float(trainer.callback_metrics["val/error_km_mean"]), rel=1e-5)
+    errors = [event.value for event in events.Scalars("val/error_km_mean")]
+    assert len(errors) == 3
+    assert errors[-1] == pytest.approx(float(trainer.callback_metrics["val/error_km_mean"]), rel=1e-5)
     assert len(events.Scalars("train/loss")) == 3
     assert {path.name for path in tmp_path.iterdir()} == {"tensorboard"}

@@ -1,14 +1,15 @@
-"""What W&B shows of a run: names, tags, columns; as pure functions."""
+"""Names, tags and columns of runs in W&B."""
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from geoguesser.tracking.wandb_columns import (
-    NAME_LENGTH,
-    TAG_LENGTH,
-    find_best_value,
+    MAX_NAME_LENGTH,
+    MAX_TAG_LENGTH,
+    choose_summary_statistic,
     make_config_columns,
     make_run_name,
     make_summary,
@@ -49,7 +50,7 @@ def test_the_config_becomes_single_values_in_nested_keys():
     }
 
 
-def test_choices_of_groups_that_the_head_does_not_use_are_not_said():
+def test_choices_of_unused_groups_are_left_out():
     config = {key: value for key, value in CONFIG.items() if key != "grid"}
     choices = CHOICES | {"head": "regression", "experiment": "quick"}
     assert make_config_columns(config, choices)["choice"] == {
@@ -62,31 +63,29 @@ def test_choices_of_groups_that_the_head_does_not_use_are_not_said():
 
 def test_tags_are_short_enough_for_wandb():
     (tag,) = make_tags({"head": {}}, {"head": "x" * 100})
-    assert len(tag) == TAG_LENGTH
+    assert len(tag) == MAX_TAG_LENGTH
 
 
-def test_names_say_what_was_asked_for_and_nothing_private():
-    words = [
+def test_names_hold_the_overrides_without_private_ones():
+    overrides = [
         *("head=regression", "+grid.size=30", "seed=1", "~callbacks.early_stopping", "loss=smoothed"),
         *("logger.entity=ann", "name=x", "pictures=false", "data.roots=[a,b]", "data.note='/home/ann'"),
         *("hydra.run.dir=x", "+a.token=hunter2", "init_from=runs/1"),
     ]
-    assert (
-        make_run_name(words, CHOICES, "f")
-        == "regression grid.size=30 seed=1 callbacks.early_stopping loss=smoothed"
-    )
+    name = "regression grid.size=30 seed=1 callbacks.early_stopping loss=smoothed"
+    assert make_run_name(overrides, CHOICES, "f") == name
     assert make_run_name([], CHOICES, "12-30-01") == "12-30-01"
 
 
 @given(st.lists(st.text("abc=./~ ", min_size=1, max_size=40), max_size=30), st.text("abcdef0123", max_size=60))
-def test_names_are_bounded_and_end_with_the_folder_where_cut(words: list[str], folder: str):
+def test_names_are_bounded_and_end_with_the_folder_if_cut(words: list[str], folder: str):
     name = make_run_name(words, CHOICES, folder)
-    assert len(name) <= NAME_LENGTH
+    assert len(name) <= MAX_NAME_LENGTH
     if "…" in name:
         assert name.endswith(folder[-37:])
 
 
-def test_the_summary_leaves_out_what_is_not_known():
+def test_the_summary_has_no_unknown_values():
     result = {
         "test": {"places": 3, "error_km_mean": 5.0, "cell_top1": None, "share_within_km": {"25": 0.5}},
         "val": {"error_km_mean": 6.0},
@@ -108,13 +107,17 @@ def test_the_summary_leaves_out_what_is_not_known():
         **{"best_epoch": 1, "epochs": 2, "steps": 8},
     }
     grid = {"asked": None, "hold_training_places": 20, "side_km": 71.4}
-    found = make_summary(result | {"grid": grid})
-    assert (found["grid/hold_training_places"], found["grid/side_km"]) == (20, 71.4)
-    assert "grid/asked" not in found
+    summary = make_summary(result | {"grid": grid})
+    assert (summary["grid/hold_training_places"], summary["grid/side_km"]) == (20, 71.4)
+    assert "grid/asked" not in summary
 
 
-def test_errors_and_losses_are_best_at_their_lowest_scores_and_shares_at_their_highest():
-    assert {find_best_value(f"val/{name}") for name in ("error_km_mean", "error_km_p90", "loss")} == {"min"}
-    assert {find_best_value(f"test/{name}") for name in ("score_mean", "share_within_25_km", "cell_top1")} == {
-        "max"
-    }
+@pytest.mark.parametrize(
+    ("statistic", "names"),
+    [
+        ("min", ("error_km_mean", "error_km_p90", "loss")),
+        ("max", ("score_mean", "share_within_25_km", "cell_top1")),
+    ],
+)
+def test_the_best_value_is_the_lowest_error_or_the_highest_score(statistic: str, names: tuple[str, ...]):
+    assert {choose_summary_statistic(f"val/{name}") for name in names} == {statistic}

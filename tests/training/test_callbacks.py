@@ -26,7 +26,7 @@ from geoguesser.training.schedule import Cosine
 
 
 class Scripted(pl.LightningModule):
-    """Gives the validation errors of a list; its only weight counts validations."""
+    """Module with given validation errors; its only weight counts validations."""
 
     def __init__(self, errors: list[float]) -> None:
         super().__init__()
@@ -58,8 +58,8 @@ def fit(errors: list[float], folder: Path, callbacks: list[Any], **more: Any) ->
     return trainer
 
 
-def validation_of(path: Path) -> int:
-    """Which validation, counted from 1, a checkpoint was kept at."""
+def load_validation(path: Path) -> int:
+    """Returns the number of the validation, from 1, at which a checkpoint was saved."""
     return int(torch.load(path, weights_only=True)["state_dict"]["count"])
 
 
@@ -70,7 +70,7 @@ ERRORS = [[5.0, 4.0, 3.0, 2.0], [5.0, 1.0, 3.0, 4.0], [1.0, 2.0, 3.0, 4.0], [4.0
 def test_best_of_one_kept(errors: list[float], tmp_path: Path) -> None:
     fit(errors, tmp_path, [BestCheckpoint(dirpath=str(tmp_path / "c"))])
     assert [path.name for path in (tmp_path / "c").iterdir()] == ["best.ckpt"]
-    assert validation_of(tmp_path / "c" / "best.ckpt") == errors.index(min(errors)) + 1
+    assert load_validation(tmp_path / "c" / "best.ckpt") == errors.index(min(errors)) + 1
 
 
 @pytest.mark.parametrize("errors", ERRORS)
@@ -81,7 +81,7 @@ def test_best_of_two_kept(errors: list[float], tmp_path: Path) -> None:
     # Four steps an epoch.
     expected = [f"epoch{epoch:03d}-step{4 * (epoch + 1):06d}.ckpt" for epoch in lowest]
     assert names == sorted(["best.ckpt", *expected])
-    assert validation_of(tmp_path / "c" / "best.ckpt") == errors.index(min(errors)) + 1
+    assert load_validation(tmp_path / "c" / "best.ckpt") == errors.index(min(errors)) + 1
     assert (tmp_path / "c" / "best.ckpt").samefile(tmp_path / "c" / expected[0])
 
 
@@ -90,82 +90,81 @@ def test_best_among_validations_within_an_epoch(keep: int, tmp_path: Path) -> No
     errors = [5.0, 4.0, 1.0, 3.0]
     best = BestCheckpoint(dirpath=str(tmp_path / "c"), save_top_k=keep)
     fit(errors, tmp_path, [best], epochs=2, val_check_interval=0.5)
-    assert validation_of(tmp_path / "c" / "best.ckpt") == 3
+    assert load_validation(tmp_path / "c" / "best.ckpt") == 3
 
 
 def test_checkpoints_to_keep_must_be_a_positive_integer(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError) as caught:
+    with pytest.raises(ConfigError, match=r"^callbacks\.checkpoint\.save_top_k must be a positive integer, got 0"):
         BestCheckpoint(dirpath=str(tmp_path), save_top_k=0)
-    assert str(caught.value) == "callbacks.checkpoint.save_top_k must be a positive integer, got 0."
 
 
 def test_last_is_renewed_each_epoch(tmp_path: Path) -> None:
-    found: list[tuple[int, int]] = []
+    seen: list[tuple[int, int]] = []
 
-    class Look(pl.Callback):
+    class Observer(pl.Callback):
         def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
             path = tmp_path / "c" / "last.ckpt"
             if path.exists():
-                found.append((trainer.current_epoch, validation_of(path)))
+                seen.append((trainer.current_epoch, load_validation(path)))
 
-    fit([1.0, 2.0, 3.0], tmp_path, [Look(), LastCheckpoint(dirpath=str(tmp_path / "c"))])
-    assert found == [(1, 1), (2, 2)]
-    assert validation_of(tmp_path / "c" / "last.ckpt") == 3
+    fit([1.0, 2.0, 3.0], tmp_path, [Observer(), LastCheckpoint(dirpath=str(tmp_path / "c"))])
+    assert seen == [(1, 1), (2, 2)]
+    assert load_validation(tmp_path / "c" / "last.ckpt") == 3
     assert [path.name for path in (tmp_path / "c").iterdir()] == ["last.ckpt"]
 
 
 def test_last_and_best_side_by_side(tmp_path: Path) -> None:
     folder = str(tmp_path / "c")
     fit([2.0, 1.0, 3.0], tmp_path, [LastCheckpoint(dirpath=folder), BestCheckpoint(dirpath=folder)])
-    assert validation_of(tmp_path / "c" / "last.ckpt") == 3
-    assert validation_of(tmp_path / "c" / "best.ckpt") == 2
+    assert load_validation(tmp_path / "c" / "last.ckpt") == 3
+    assert load_validation(tmp_path / "c" / "best.ckpt") == 2
 
 
-def seldom(folder: Path) -> list[Any]:
-    """Both checkpoints as where epochs are quick: after the first no write is due for a long time."""
-    made: list[Any] = [LastCheckpoint(dirpath=str(folder)), BestCheckpoint(dirpath=str(folder))]
-    for one in made:
-        one.every_s = 1e9
-    return made
+def make_limited_checkpoints(folder: Path) -> list[Any]:
+    """Makes both checkpoints with a long minimum interval between writes."""
+    checkpoints: list[Any] = [LastCheckpoint(dirpath=str(folder)), BestCheckpoint(dirpath=str(folder))]
+    for checkpoint in checkpoints:
+        checkpoint.min_interval_s = 1e9
+    return checkpoints
 
 
-def test_where_epochs_are_quick_few_are_written(tmp_path: Path) -> None:
-    """After the first epoch and at the end; then they are what they would have been."""
-    found: list[tuple[int, int, int]] = []
+def test_few_checkpoints_of_short_epochs_are_written(tmp_path: Path) -> None:
+    """They are written after the first epoch and at the end."""
+    seen: list[tuple[int, int, int]] = []
 
-    class Look(pl.Callback):
+    class Observer(pl.Callback):
         def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
             paths = [tmp_path / "c" / f"{name}.ckpt" for name in ("last", "best")]
             if trainer.current_epoch:
-                found.append((trainer.current_epoch, *map(validation_of, paths)))
+                seen.append((trainer.current_epoch, *map(load_validation, paths)))
 
-    fit([4.0, 2.0, 1.0, 3.0], tmp_path, [Look(), *seldom(tmp_path / "c")])
-    assert found == [(1, 1, 1), (2, 1, 1), (3, 1, 1)]
-    assert validation_of(tmp_path / "c" / "last.ckpt") == 4
-    assert validation_of(tmp_path / "c" / "best.ckpt") == 3
+    fit([4.0, 2.0, 1.0, 3.0], tmp_path, [Observer(), *make_limited_checkpoints(tmp_path / "c")])
+    assert seen == [(1, 1, 1), (2, 1, 1), (3, 1, 1)]
+    assert load_validation(tmp_path / "c" / "last.ckpt") == 4
+    assert load_validation(tmp_path / "c" / "best.ckpt") == 3
     assert sorted(path.name for path in (tmp_path / "c").iterdir()) == ["best.ckpt", "last.ckpt"]
 
 
-def test_a_run_that_breaks_off_keeps_its_best(tmp_path: Path) -> None:
+def test_a_failed_run_has_its_best_checkpoint(tmp_path: Path) -> None:
     class Break(pl.Callback):
         def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
             if trainer.current_epoch == 3:
                 raise RuntimeError("enough")
 
     with pytest.raises(RuntimeError, match="enough"):
-        fit([4.0, 2.0, 1.0, 3.0], tmp_path, [Break(), *seldom(tmp_path / "c")])
-    assert validation_of(tmp_path / "c" / "best.ckpt") == 3
-    assert validation_of(tmp_path / "c" / "last.ckpt") == 1
+        fit([4.0, 2.0, 1.0, 3.0], tmp_path, [Break(), *make_limited_checkpoints(tmp_path / "c")])
+    assert load_validation(tmp_path / "c" / "best.ckpt") == 3
+    assert load_validation(tmp_path / "c" / "last.ckpt") == 1
 
 
-def rows_of(path: Path) -> list[dict[str, str]]:
+def read_rows(path: Path) -> list[dict[str, str]]:
     with path.open(newline="") as file:
         return list(csv.DictReader(file))
 
 
 def test_one_row_per_epoch(tmp_path: Path) -> None:
     fit([5.0, 4.0, 6.0], tmp_path, [MetricsCsv(tmp_path / "metrics.csv")])
-    rows = rows_of(tmp_path / "metrics.csv")
+    rows = read_rows(tmp_path / "metrics.csv")
     assert [list(row) for row in rows] == 3 * [["epoch", "step", "seconds", "val/error_km_mean", "train/loss"]]
     table = [(row["epoch"], row["step"], row["val/error_km_mean"], row["train/loss"]) for row in rows]
     assert table == [("0", "4", "5.0", "0.0"), ("1", "8", "4.0", "1.0"), ("2", "12", "6.0", "2.0")]
@@ -177,16 +176,16 @@ def test_one_row_per_epoch(tmp_path: Path) -> None:
 def test_one_row_per_validation_within_an_epoch(tmp_path: Path) -> None:
     callback = MetricsCsv(tmp_path / "metrics.csv")
     fit([5.0, 4.0, 6.0, 3.0], tmp_path, [callback], epochs=2, val_check_interval=0.5)
-    rows = rows_of(tmp_path / "metrics.csv")
+    rows = read_rows(tmp_path / "metrics.csv")
     table = [(row["epoch"], row["step"], row["val/error_km_mean"], row["train/loss"]) for row in rows]
     assert table[:2] == [("0", "2", "5.0", ""), ("0", "4", "4.0", "0.0")]
     assert table[2:] == [("1", "6", "6.0", ""), ("1", "8", "3.0", "1.0")]
 
 
-def test_epochs_without_validation_have_a_row_too(tmp_path: Path) -> None:
+def test_epochs_without_validation_have_a_row(tmp_path: Path) -> None:
     callback = MetricsCsv(tmp_path / "metrics.csv")
     fit([5.0], tmp_path, [callback], epochs=2, check_val_every_n_epoch=2)
-    rows = rows_of(tmp_path / "metrics.csv")
+    rows = read_rows(tmp_path / "metrics.csv")
     assert [(row["epoch"], row["train/loss"], row["val/error_km_mean"]) for row in rows] == [
         ("0", "0.0", ""),
         ("1", "1.0", "5.0"),
@@ -195,7 +194,7 @@ def test_epochs_without_validation_have_a_row_too(tmp_path: Path) -> None:
 
 def test_a_sanity_check_gives_no_row(tmp_path: Path) -> None:
     fit([9.0, 5.0], tmp_path, [MetricsCsv(tmp_path / "metrics.csv")], epochs=1, num_sanity_val_steps=1)
-    assert [row["val/error_km_mean"] for row in rows_of(tmp_path / "metrics.csv")] == ["5.0"]
+    assert [row["val/error_km_mean"] for row in read_rows(tmp_path / "metrics.csv")] == ["5.0"]
 
 
 def test_rates_are_those_of_the_epochs_last_step(tmp_path: Path) -> None:
@@ -205,7 +204,7 @@ def test_rates_are_those_of_the_epochs_last_step(tmp_path: Path) -> None:
     callbacks = [MetricsCsv(tmp_path / "metrics.csv"), steps]
     data = ToyData(features=toy_features(network))
     toy_trainer(tmp_path, epochs=3, callbacks=callbacks).fit(module, datamodule=data)
-    rows = rows_of(tmp_path / "metrics.csv")
+    rows = read_rows(tmp_path / "metrics.csv")
     assert len(steps.rates) == 12
     assert [float(row["lr/head"]) for row in rows] == pytest.approx([steps.rates[at]["head"] for at in (3, 7, 11)])
     assert "lr/locked" not in rows[0]
@@ -214,40 +213,42 @@ def test_rates_are_those_of_the_epochs_last_step(tmp_path: Path) -> None:
 def test_rates_of_groups_that_are_unlocked_later_are_zero_before(tmp_path: Path) -> None:
     module = toy_module(stages=STAGED)
     toy_trainer(tmp_path, callbacks=[MetricsCsv(tmp_path / "metrics.csv")]).fit(module, datamodule=ToyData())
-    rows = rows_of(tmp_path / "metrics.csv")
+    rows = read_rows(tmp_path / "metrics.csv")
     table = [(row["lr/head"], row["lr/backbone@1"], row["lr/backbone@3"]) for row in rows]
     assert [float(rate) for rate in table[0]] == pytest.approx([1e-2, 0.0, 0.0])
     assert [float(rate) for rate in table[1]] == pytest.approx([1e-2, 3e-3, 0.0])
 
 
 class Stop(BaseException):
-    """As abrupt an end as there is within a process."""
+    """Error that no handler of Exception catches."""
 
 
 def test_a_resumed_run_drops_the_rows_of_epochs_that_are_done_again(tmp_path: Path) -> None:
     path, folder = tmp_path / "metrics.csv", str(tmp_path / "c")
     fit([5.0, 4.0], tmp_path, [MetricsCsv(path), LastCheckpoint(dirpath=folder)])
-    first = rows_of(path)
+    first = read_rows(path)
     lines = path.read_text().splitlines()
-    path.write_text("\n".join([*lines, "2,12,99.0,77.0,", ""]))  # of an epoch that was killed in its middle
+
+    # The last row is of an epoch that was killed before its end.
+    path.write_text("\n".join([*lines, "2,12,99.0,77.0,", ""]))
     trainer = toy_trainer(tmp_path, epochs=4, callbacks=[MetricsCsv(path), LastCheckpoint(dirpath=folder)])
     loader = DataLoader(torch.zeros(4, 1), batch_size=1)  # type: ignore[arg-type]
     again = Scripted([3.0, 2.0])
     trainer.fit(again, loader, loader, ckpt_path=f"{folder}/last.ckpt", weights_only=True)
-    rows = rows_of(path)
+    rows = read_rows(path)
     assert rows[:2] == first
     table = [(row["epoch"], row["step"], row["val/error_km_mean"], row["train/loss"]) for row in rows[2:]]
     assert table == [("2", "12", "3.0", "2.0"), ("3", "16", "2.0", "3.0")]
 
 
-def test_a_fresh_run_takes_no_rows_over(tmp_path: Path) -> None:
+def test_a_new_run_drops_earlier_rows(tmp_path: Path) -> None:
     path = tmp_path / "metrics.csv"
     path.write_text("epoch,step,seconds,val/error_km_mean\n0,4,1.0,77.0\n")
     fit([5.0], tmp_path, [MetricsCsv(path)])
-    assert [row["val/error_km_mean"] for row in rows_of(path)] == ["5.0"]
+    assert [row["val/error_km_mean"] for row in read_rows(path)] == ["5.0"]
 
 
-def test_a_run_that_ends_between_validations_keeps_its_history(tmp_path: Path) -> None:
+def test_a_run_that_ends_between_validations_has_its_history(tmp_path: Path) -> None:
     class Bomb(pl.Callback):
         def on_train_batch_start(self, trainer: pl.Trainer, *_: Any) -> None:
             if trainer.global_step == 7:
@@ -256,20 +257,20 @@ def test_a_run_that_ends_between_validations_keeps_its_history(tmp_path: Path) -
     path = tmp_path / "metrics.csv"
     with pytest.raises(Stop):
         fit([5.0, 4.0, 3.0], tmp_path, [MetricsCsv(path), Bomb()], epochs=2, val_check_interval=0.5)
-    table = [(row["epoch"], row["step"], row["val/error_km_mean"]) for row in rows_of(path)]
+    table = [(row["epoch"], row["step"], row["val/error_km_mean"]) for row in read_rows(path)]
     assert table == [("0", "2", "5.0"), ("0", "4", "4.0"), ("1", "6", "3.0")]
 
 
-def test_a_run_killed_while_writing_keeps_the_whole_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_killed_while_writing_has_the_earlier_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "metrics.csv"
     fit([5.0, 4.0], tmp_path, [MetricsCsv(path)])
     before = path.read_bytes()
 
-    def half(self: Any, rows: Any) -> None:
+    def write_half(self: Any, rows: Any) -> None:
         self.writerow(rows[0])
         raise Stop
 
-    monkeypatch.setattr(csv.DictWriter, "writerows", half)
+    monkeypatch.setattr(csv.DictWriter, "writerows", write_half)
     with pytest.raises(Stop):
         fit([3.0], tmp_path, [MetricsCsv(path)])
     assert path.read_bytes() == before

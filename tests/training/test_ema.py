@@ -171,7 +171,7 @@ def test_the_best_checkpoint_holds_what_was_validated(ema_first: bool, interval:
 
 def test_a_best_checkpoint_that_waits_to_be_written_stays_as_it_was(tmp_path: Path) -> None:
     best, raw, steps = BestCheckpoint(dirpath=str(tmp_path)), RawSteps(), []
-    best.every_s = 1e9
+    best.min_interval_s = 1e9
 
     class Note(pl.Callback):
         def on_validation_end(self, trainer: pl.Trainer, pl_module: Any) -> None:

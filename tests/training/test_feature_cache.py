@@ -1,4 +1,4 @@
-"""Embeddings: each row its own, in memory or in a mapped file that nobody sees."""
+"""Features of all rows, in memory or in a memory-mapped file without a name."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ COUNT, WIDTH = 37, 5
 
 
 class Means(nn.Module):
-    """Stands for a network: features that tell row and heading."""
+    """Network whose features are different for each row and heading."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -30,7 +30,7 @@ class Means(nn.Module):
         return means[..., None] * torch.arange(1.0, WIDTH + 1)
 
 
-def loader(mask: Tensor) -> Any:
+def make_loader(mask: Tensor) -> Any:
     pixels = torch.randint(
         0, 256, (COUNT, 4, 3, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
     )
@@ -47,25 +47,25 @@ def _as_is(batch: Batch) -> Batch:
     return batch
 
 
-@pytest.mark.parametrize("least", [0, 2**30], ids=["mapped", "in memory"])
-def test_each_row_has_its_own_features(least: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "IN_MEMORY_BYTES", least)
+@pytest.mark.parametrize("limit", [0, 2**30], ids=["mapped", "in memory"])
+def test_each_row_has_its_features(limit: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MAX_IN_MEMORY_BYTES", limit)
     mask = torch.ones(COUNT, 4, dtype=torch.bool)
     mask[3, 2] = False
-    batches, pixels = loader(mask)
+    batches, pixels = make_loader(mask)
     network: Any = Means()
-    found = embed_all(network, batches, torch.device("cpu"), tmp_path)
-    assert (found.shape, found.dtype) == ((COUNT, 4, WIDTH), torch.float32)
+    features = embed_all(network, batches, torch.device("cpu"), tmp_path)
+    assert (features.shape, features.dtype) == ((COUNT, 4, WIDTH), torch.float32)
     expected = pixels.float().mean((2, 3, 4))[..., None] * torch.arange(1.0, WIDTH + 1)
     expected[3, 2] = 0
-    assert torch.equal(found, expected)
+    assert torch.equal(features, expected)
     assert list(tmp_path.iterdir()) == []
     assert not network.training
 
 
-def test_a_disk_without_room_is_no_reason_to_stop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "IN_MEMORY_BYTES", 0)
-    batches, pixels = loader(torch.ones(COUNT, 4, dtype=torch.bool))
+def test_without_a_file_features_are_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MAX_IN_MEMORY_BYTES", 0)
+    batches, pixels = make_loader(torch.ones(COUNT, 4, dtype=torch.bool))
     network: Any = Means()
-    found = embed_all(network, batches, torch.device("cpu"), tmp_path / "nowhere")
-    assert torch.allclose(found[..., 0], pixels.float().mean((2, 3, 4)))
+    features = embed_all(network, batches, torch.device("cpu"), tmp_path / "nowhere")
+    assert torch.allclose(features[..., 0], pixels.float().mean((2, 3, 4)))

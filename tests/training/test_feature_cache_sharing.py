@@ -1,4 +1,4 @@
-"""Features in the cache: one process makes them, whole or not at all; their key is all that they depend on."""
+"""Features in the disk cache: complete or absent, computed by one process, under a key of all they depend on."""
 
 from __future__ import annotations
 
@@ -30,42 +30,43 @@ CPU = torch.device("cpu")
 PRINT = {"places": 3, "masks": "m", "views": "v", "image": "px32-crop", "decoder": "d", "ids": "i", "splits": "s"}
 
 
-def made(cache: Cache, network: Any, parts: dict[str, Any] | None = None) -> tuple[torch.Tensor, bool]:
-    found = load_cached_features(
-        network, make_loader(), CPU, entry=cache.entry("features", parts or {}), cache=cache
-    )
-    assert found is not None
-    return found
+def load(cache: Cache, network: Any, parts: dict[str, Any] | None = None) -> tuple[torch.Tensor, bool]:
+    entry = cache.entry("features", parts or {})
+    loaded = load_cached_features(network, make_loader(), CPU, entry=entry, cache=cache)
+    assert loaded is not None
+    return loaded
 
 
-def test_the_second_time_nothing_is_embedded(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_cached_features_are_not_embedded_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     cache, network = Cache(tmp_path, limit_gib=1), SlowNetwork()
     with caplog.at_level("INFO"):
-        first, cached = made(cache, network)
+        first, cached = load(cache, network)
         assert (cached, network.embedded) == (False, COUNT)
-        again, cached = made(cache, network)
+        again, cached = load(cache, network)
     assert (cached, network.embedded) == (True, COUNT)
     assert torch.equal(first, again)
     assert torch.equal(first, network.expected())
     assert f"embedded {4 * COUNT} views once" in caplog.text
-    assert f"kept in {tmp_path / 'features'} (0.0 MiB)" in caplog.text
-    again.zero_()  # a private map: the file and other runs do not see it
-    assert torch.equal(made(cache, network)[0], first)
+    assert f"cached in {tmp_path / 'features'} (0.0 MiB)" in caplog.text
+
+    # The map is private: writes do not reach the file.
+    again.zero_()
+    assert torch.equal(load(cache, network)[0], first)
 
 
 def test_random_numbers_do_not_depend_on_the_cache(tmp_path: Path) -> None:
     cache, drawn = Cache(tmp_path, limit_gib=1), []
     for _ in range(2):
         torch.manual_seed(0)
-        made(cache, SlowNetwork())
+        load(cache, SlowNetwork())
         drawn.append(torch.rand(3))
     assert torch.equal(*drawn)
 
 
 @pytest.mark.parametrize("damage", ["bits", "cut", "empty", "no json"])
-def test_a_damaged_map_is_made_anew(damage: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_damaged_file_is_computed_again(damage: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     cache, network = Cache(tmp_path, limit_gib=1), SlowNetwork()
-    made(cache, network)
+    load(cache, network)
     (file,) = tmp_path.rglob("*.bin")
     data = bytearray(file.read_bytes())
     if damage == "no json":
@@ -73,21 +74,21 @@ def test_a_damaged_map_is_made_anew(damage: str, tmp_path: Path, caplog: pytest.
     else:
         data[33] ^= 1
         file.write_bytes({"bits": bytes(data), "cut": bytes(data[:-4]), "empty": b""}[damage])
-    again, cached = made(cache, network)
+    again, cached = load(cache, network)
     assert (cached, network.embedded) == (False, 2 * COUNT)
     assert torch.equal(again, network.expected())
     assert ("is damaged" in caplog.text) == (damage != "no json")
-    assert made(cache, network)[1]
+    assert load(cache, network)[1]
 
 
-def test_a_set_above_the_limit_is_not_kept(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_features_above_the_limit_are_not_cached(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     cache = Cache(tmp_path, limit_gib=1e-9)
     with caplog.at_level("INFO"):
-        found = load_cached_features(
+        loaded = load_cached_features(
             SlowNetwork(), make_loader(), CPU, entry=cache.entry("features", {}), cache=cache
         )
-    assert found is None
-    assert "more than features.limit_gib=1e-09: they are not kept" in caplog.text
+    assert loaded is None
+    assert "more than features.limit_gib=1e-09: they are not cached" in caplog.text
     assert list(tmp_path.rglob("*.bin")) == []
 
 
@@ -96,8 +97,8 @@ def test_new_features_take_the_place_of_the_oldest(tmp_path: Path) -> None:
     size = 4 * network.expected().numel()
     cache = Cache(tmp_path, limit_gib=2.9 * size / 2**30)
     for at in range(3):
-        made(cache, network, {"at": at})
-        (about,) = (one for one in tmp_path.rglob("*.json") if f'"at": {at}' in one.read_text())
+        load(cache, network, {"at": at})
+        (about,) = (file for file in tmp_path.rglob("*.json") if f'"at": {at}' in file.read_text())
         os.utime(about, (at, at))
     assert [cache.entry("features", {"at": at}).read() is not None for at in range(3)] == [False, True, True]
 
@@ -116,27 +117,26 @@ def test_a_cache_that_cannot_be_written_is_no_error(
     else:
         monkeypatch.setattr(module.Entry, "keep", full)
     cache, network = Cache(tmp_path / "cache", limit_gib=1), SlowNetwork()
-    found = load_cached_features(network, make_loader(), CPU, entry=cache.entry("features", {}), cache=cache)
-    if where == "keeping":  # then they are there, but for this run alone
-        assert found is not None
-        assert torch.equal(found[0], network.expected())
+    loaded = load_cached_features(network, make_loader(), CPU, entry=cache.entry("features", {}), cache=cache)
+
+    # Features that cannot be kept in the end are those of this run only.
+    if where == "keeping":
+        assert loaded is not None
+        assert torch.equal(loaded[0], network.expected())
     else:
-        assert found is None
+        assert loaded is None
     assert caplog.text.count("nothing is kept for later runs") == 1
-    assert [one for one in (tmp_path / "cache").rglob("*") if one.is_file()] == []
+    assert [file for file in (tmp_path / "cache").rglob("*") if file.is_file()] == []
 
 
 def test_an_error_while_embedding_leaves_nothing_and_is_not_swallowed(tmp_path: Path) -> None:
     cache, network = Cache(tmp_path, limit_gib=1), SlowNetwork(fails=True)
     with pytest.raises(OSError, match="from the network"):
-        made(cache, network)
-    assert [one for one in tmp_path.rglob("*") if one.is_file()] == []
+        load(cache, network)
+    assert [file for file in tmp_path.rglob("*") if file.is_file()] == []
 
 
-# What the key is of
-
-
-def small() -> Any:
+def make_small_network() -> Any:
     network = nn.Module()
     network.backbone = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))
     network.backbone.name = "small"  # type: ignore[assignment]
@@ -144,9 +144,9 @@ def small() -> Any:
     return network
 
 
-def test_the_key_is_all_that_features_depend_on() -> None:
+def test_the_key_depends_on_all_that_features_depend_on() -> None:
     torch.manual_seed(0)
-    network = small()
+    network = make_small_network()
     first = list_key_parts(network, PRINT, CPU)
     assert list_key_parts(network, PRINT | {"ids": "other", "splits": "other"}, CPU) == first
     with torch.no_grad():
@@ -175,17 +175,14 @@ def test_the_key_is_all_that_features_depend_on() -> None:
         ({"batch_size": 0}, "features.batch_size must be a positive integer, got 0."),
     ],
 )
-def test_values_that_are_none(options: dict[str, Any], message: str) -> None:
+def test_wrong_values(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError) as caught:
         FeatureCache(**options)
     assert str(caught.value) == message
 
 
-# Processes
-
-
 def start(cache: Path, seconds: float, *gate: Path) -> subprocess.Popen[str]:
-    """A process that makes the features, taking so long for each batch, or until a file is there."""
+    """Starts a process that computes the features, with a delay per batch or until a file exists."""
     file = Path(slow_network.__file__)
     root = str(Path(module.__file__).parents[2])
     words = [sys.executable, str(file), str(cache), str(seconds), *map(str, gate)]
@@ -193,8 +190,8 @@ def start(cache: Path, seconds: float, *gate: Path) -> subprocess.Popen[str]:
     return subprocess.Popen(words, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
-@pytest.mark.slow  # in processes of their own
-def test_of_two_processes_one_embeds_and_the_other_waits(tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_one_process_embeds_while_another_waits(tmp_path: Path) -> None:
     cache, gate = tmp_path / "cache", tmp_path / "go"
     first = start(cache, 0, gate)
     wait_until(lambda: list(cache.rglob("*.part")))
@@ -208,11 +205,11 @@ def test_of_two_processes_one_embeds_and_the_other_waits(tmp_path: Path) -> None
     assert f"{COUNT} places embedded, False" in embedding
     assert "waiting for another process that embeds" in waiting
     assert "0 places embedded, True" in waiting
-    assert sorted(one.suffix for one in cache.rglob("*") if one.is_file()) == [".bin", ".json"]
+    assert sorted(file.suffix for file in cache.rglob("*") if file.is_file()) == [".bin", ".json"]
 
 
-@pytest.mark.slow  # in processes of their own
-def test_a_process_that_is_killed_leaves_a_part_that_the_next_replaces(tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_the_file_of_a_killed_process_is_replaced(tmp_path: Path) -> None:
     killed = start(tmp_path, 30)
     wait_until(lambda: list(tmp_path.rglob("*.part")))
     waiting = start(tmp_path, 0)
@@ -220,10 +217,10 @@ def test_a_process_that_is_killed_leaves_a_part_that_the_next_replaces(tmp_path:
     wait_until(lambda: "waiting" in waiting.stdout.readline())  # type: ignore[union-attr]
     killed.send_signal(signal.SIGKILL)
     killed.communicate(timeout=60)
-    said = waiting.communicate(timeout=60)[0]
-    assert f"{COUNT} places embedded, False" in said
-    assert sorted(one.suffix for one in tmp_path.rglob("*") if one.is_file()) == [".bin", ".json"]
+    output = waiting.communicate(timeout=60)[0]
+    assert f"{COUNT} places embedded, False" in output
+    assert sorted(file.suffix for file in tmp_path.rglob("*") if file.is_file()) == [".bin", ".json"]
     network = SlowNetwork()
-    again, cached = made(Cache(tmp_path, limit_gib=1), network)
+    again, cached = load(Cache(tmp_path, limit_gib=1), network)
     assert cached
     assert torch.equal(again, network.expected())

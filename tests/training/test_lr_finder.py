@@ -1,4 +1,4 @@
-"""The range test: it finds a sane rate and leaves no trace."""
+"""Learning rate range test: the chosen rate is plausible, and the module stays as it was."""
 
 from __future__ import annotations
 
@@ -16,31 +16,30 @@ from geoguesser.data.batches import FeatureBatch
 from geoguesser.errors import GeoguesserError
 from geoguesser.model.fusion import MeanFusion
 from geoguesser.model.heads.regression import RegressionHead
-from geoguesser.training import lr_finder as rate_finder
-from geoguesser.training.lr_finder import HIGHEST, LOWEST, STEPS, find_rate, steepest
+from geoguesser.training import lr_finder
+from geoguesser.training.lr_finder import MAX_RATE, MAX_STEPS, MIN_RATE, find_rate, find_steepest
 from geoguesser.training.optimizer import OptimizerSpec
 
 CPU = torch.device("cpu")
-NEVER = "lr_find found no rate at which the loss falls. Set lr_find=false and optimizer.lr."
+NEVER = "^lr_find found no rate at which the loss falls"
 
 
-def test_steepest_of_a_hand_made_curve() -> None:
+def test_the_steepest_rate_of_a_known_curve() -> None:
     rates = np.logspace(-6, 0, 61)
     # A fall around 1e-3 in the middle of the descent, then a blow-up beyond 1e-1.
     losses = 2.0 - np.tanh(np.log10(rates) + 3.0) + np.where(rates > 0.1, 50.0, 0.0)
-    assert steepest(rates, losses) == pytest.approx(1e-3, rel=0.01)
+    assert find_steepest(rates, losses) == pytest.approx(1e-3, rel=0.01)
 
 
-def test_a_steep_fall_behind_the_minimum_does_not_count() -> None:
+def test_a_steep_fall_after_the_minimum_is_ignored() -> None:
     rates = np.array([1e-4, 1e-3, 1e-2, 1e-1, 1.0])
-    assert steepest(rates, np.array([5.0, 3.0, 2.0, 9.0, 4.0])) == pytest.approx(1e-4)
+    assert find_steepest(rates, np.array([5.0, 3.0, 2.0, 9.0, 4.0])) == pytest.approx(1e-4)
 
 
 @pytest.mark.parametrize("losses", [[], [1.0], [2.0, 1.0], [1.0, 2.0, 3.0, 4.0], [1.0, 1.0, 1.0], [2.0, 1.0, 3.0]])
 def test_a_loss_that_never_falls(losses: list[float]) -> None:
-    with pytest.raises(GeoguesserError) as caught:
-        steepest(np.logspace(-6, 0, len(losses)), np.array(losses))
-    assert str(caught.value) == NEVER
+    with pytest.raises(GeoguesserError, match=NEVER):
+        find_steepest(np.logspace(-6, 0, len(losses)), np.array(losses))
 
 
 def test_chosen_rate_lies_below_the_limit_of_stability_of_a_quadratic() -> None:
@@ -55,54 +54,58 @@ def test_chosen_rate_lies_below_the_limit_of_stability_of_a_quadratic() -> None:
     fused = torch.cat([batch.features.mean(dim=1), torch.ones(TRAIN, 1)], dim=1).double().numpy()
     curvature = 2.0 * np.linalg.eigvalsh(fused.T @ fused / (TRAIN * 2)).max()
     limit = 2.0 / curvature
-    assert 0.001 < limit < 0.3  # well within the rates tried
-    found = find_rate(module, [batch], CPU)
-    assert limit / 100 < found.chosen < limit
-    assert found.losses.min() < found.losses[0] / 2
-    assert limit < found.rates[-1] < 10 * limit  # it stopped soon after the loss blew up
+    assert 0.001 < limit < 0.3
+
+    search = find_rate(module, [batch], CPU)
+    assert limit / 100 < search.chosen < limit
+    assert search.losses.min() < search.losses[0] / 2
+
+    # The search stops soon after the loss diverges.
+    assert limit < search.rates[-1] < 10 * limit
 
 
-def test_rates_rise_exponentially_to_the_highest() -> None:
+def test_rates_rise_exponentially() -> None:
     network = toy_network()
     module = toy_module(network=network, optimizer=OptimizerSpec("Adam"))
-    found = find_rate(module, ToyData(features=toy_features(network)).train_dataloader(), CPU)
-    assert len(found.rates) == len(found.losses) <= STEPS
-    expected = np.geomspace(LOWEST, HIGHEST, STEPS)[: len(found.rates)]
-    np.testing.assert_allclose(found.rates, expected, rtol=1e-9)
-    assert found.chosen in found.rates
-    assert 1e-4 < found.chosen < 1.0
+    search = find_rate(module, ToyData(features=toy_features(network)).train_dataloader(), CPU)
+    assert len(search.rates) == len(search.losses) <= MAX_STEPS
+    expected = np.geomspace(MIN_RATE, MAX_RATE, MAX_STEPS)[: len(search.rates)]
+    np.testing.assert_allclose(search.rates, expected, rtol=1e-9)
+    assert search.chosen in search.rates
+    assert 1e-4 < search.chosen < 1.0
 
 
 @pytest.fixture
 def few_steps(monkeypatch: pytest.MonkeyPatch) -> None:
-    """For searches through images, where 100 steps take seconds."""
-    monkeypatch.setattr(rate_finder, "STEPS", 10)
+    """Shortens searches through images, where 100 steps take seconds."""
+    monkeypatch.setattr(lr_finder, "MAX_STEPS", 10)
 
 
 @pytest.mark.usefixtures("few_steps")
-def test_first_loss_is_the_networks_own() -> None:
+def test_the_first_loss_is_that_of_the_network() -> None:
     module = toy_module()
     batch = next(iter(ToyData().train_dataloader()))
     with torch.no_grad():
         out = module.network.train()(batch.images, batch.mask)
         expected = torch.nn.functional.cross_entropy(out, module.targets["cell"][batch.index])
-    found = find_rate(module, [batch], CPU)
-    assert found.losses[0] == pytest.approx(float(expected), rel=1e-5)
+    search = find_rate(module, [batch], CPU)
+    assert search.losses[0] == pytest.approx(float(expected), rel=1e-5)
 
 
 @pytest.mark.usefixtures("few_steps")
-def test_it_leaves_no_trace() -> None:
+def test_the_module_stays_as_it_was() -> None:
     module = toy_module(stages=[{"epoch": 0, "from": "last_1"}, {"epoch": 2, "from": "all"}], batchnorm="train")
     module.network.train()
     before = copy.deepcopy(module.network.state_dict())
-    modes = [one.training for one in module.network.modules()]
+    modes = [part.training for part in module.network.modules()]
     locks = [parameter.requires_grad for parameter in module.network.parameters()]
     base_rates = list(module.base_rates)
     random_state = torch.get_rng_state()
+
     find_rate(module, ToyData().train_dataloader(), CPU)
     for name, tensor in module.network.state_dict().items():
         assert torch.equal(tensor, before[name]), name
-    assert [one.training for one in module.network.modules()] == modes
+    assert [part.training for part in module.network.modules()] == modes
     assert [parameter.requires_grad for parameter in module.network.parameters()] == locks
     assert all(parameter.grad is None for parameter in module.network.parameters())
     assert module.base_rates == base_rates
@@ -112,14 +115,14 @@ def test_it_leaves_no_trace() -> None:
 def test_views_are_dropped_as_in_training() -> None:
     network = toy_network()
     data = ToyData(features=toy_features(network))
-    whole = find_rate(toy_module(network=network), data.train_dataloader(), CPU)
+    complete = find_rate(toy_module(network=network), data.train_dataloader(), CPU)
     network.fusion = MeanFusion(network.fusion.output_size, view_dropout=0.5)
-    some = [find_rate(toy_module(network=network), data.train_dataloader(), CPU) for _ in range(2)]
-    assert some[0].losses[5] != whole.losses[5]
-    np.testing.assert_array_equal(some[0].losses, some[1].losses)
+    dropped = [find_rate(toy_module(network=network), data.train_dataloader(), CPU) for _ in range(2)]
+    assert dropped[0].losses[5] != complete.losses[5]
+    np.testing.assert_array_equal(dropped[0].losses, dropped[1].losses)
 
 
-def test_the_same_search_twice_gives_the_same() -> None:
+def test_a_repeated_search_has_the_same_result() -> None:
     network = toy_network()
     module = toy_module(network=network)
     data = ToyData(features=toy_features(network))
@@ -138,31 +141,30 @@ def test_the_same_search_twice_gives_the_same() -> None:
         ([{"epoch": 0, "from": "head", "lr": 0.1}, {"epoch": 1, "from": "all"}], [1.0, 0.0]),
     ],
 )
-def test_other_groups_keep_their_ratio_and_locked_ones_stand_still(
+def test_other_groups_keep_their_ratio_and_locked_ones_have_rate_zero(
     stages: list[dict[str, Any]], ratios: list[float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made: list[Optimizer] = []
+    optimizers: list[Optimizer] = []
     original = OptimizerSpec.make
 
     def keep(self: OptimizerSpec, *args: Any) -> Optimizer:
-        made.append(original(self, *args))
-        return made[-1]
+        optimizers.append(original(self, *args))
+        return optimizers[-1]
 
     monkeypatch.setattr(OptimizerSpec, "make", keep)
     module = toy_module(stages=stages, optimizer=OptimizerSpec("SGD", lr=1e-2, backbone_lr=1e-3, momentum=0.9))
-    found = find_rate(module, list(itertools.islice(ToyData().train_dataloader(), 2)), CPU)
-    rates = [group["lr"] for group in made[0].param_groups]
-    assert rates[0] >= found.rates[-1]
+    search = find_rate(module, list(itertools.islice(ToyData().train_dataloader(), 2)), CPU)
+    rates = [group["lr"] for group in optimizers[0].param_groups]
+    assert rates[0] >= search.rates[-1]
     assert [rate / rates[0] for rate in rates] == pytest.approx(ratios)
 
 
-def test_a_loss_that_rises_whatever_the_rate() -> None:
+def test_a_loss_that_rises_at_every_rate() -> None:
     network = toy_network()
     module = toy_module(network=network)
     counter = itertools.count(1.0)
     network.head.cell_loss = lambda out, target, class_vectors: out.sum() * 0 + next(counter)  # type: ignore[assignment]
     data = ToyData(features=toy_features(toy_network()))
     batch: FeatureBatch = next(iter(data.train_dataloader()))
-    with pytest.raises(GeoguesserError) as caught:
+    with pytest.raises(GeoguesserError, match=NEVER):
         find_rate(module, [batch], CPU)
-    assert str(caught.value) == NEVER

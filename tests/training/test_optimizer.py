@@ -18,7 +18,7 @@ from geoguesser.training.optimizer import NAMES, OptimizerSpec
 def test_groups_names_and_base_rates() -> None:
     network = toy_network()
     spec = OptimizerSpec("Adam", lr=0.1, backbone_lr=0.02)
-    groups = Finetuning(stages=STAGED).groups(network)
+    groups = Finetuning(stages=STAGED).make_groups(network)
     made = spec.make(network, groups)
     assert [(group["name"], group["lr"]) for group in made.param_groups] == [
         ("head", 0.1),
@@ -32,7 +32,7 @@ def test_groups_names_and_base_rates() -> None:
 
 
 def test_the_heads_stage_rate_wins_over_the_optimizers() -> None:
-    groups = Finetuning(stages=[{"epoch": 0, "from": "head", "lr": 0.5}]).groups(toy_network())
+    groups = Finetuning(stages=[{"epoch": 0, "from": "head", "lr": 0.5}]).make_groups(toy_network())
     assert [OptimizerSpec("Adam", lr=0.1).base_rate(group) for group in groups] == [0.5, 0.0]
 
 
@@ -58,7 +58,7 @@ def test_the_heads_stage_rate_wins_over_the_optimizers() -> None:
 )
 def test_values_reach_torchs_optimizer(spec: OptimizerSpec, kind: type, expected: dict[str, Any]) -> None:
     network = toy_network()
-    made = spec.make(network, Finetuning(stages=HEAD_ONLY).groups(network))
+    made = spec.make(network, Finetuning(stages=HEAD_ONLY).make_groups(network))
     assert type(made) is kind
     for group in made.param_groups:
         assert {key: group[key] for key in expected} == expected
@@ -71,7 +71,7 @@ def test_adam_and_adamw_differ_as_torch_says() -> None:
         OptimizerSpec("AdamW", lr=0.1, weight_decay=0.5),
     ):
         network = toy_network()
-        made = spec.make(network, Finetuning(stages=HEAD_ONLY).groups(network))
+        made = spec.make(network, Finetuning(stages=HEAD_ONLY).make_groups(network))
         bias = network.head.linear.bias
         torch.nn.init.ones_(bias)
         bias.grad = torch.full_like(bias, 2.0)

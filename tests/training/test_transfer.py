@@ -1,4 +1,4 @@
-"""What a network takes from another run's, where the fusion was recorded by an older version or differs."""
+"""Starting and resuming networks from checkpoints of this version and of earlier ones."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from geoguesser.inference.predictor import Predictor, read_checkpoint
 from geoguesser.model.decoder import MedianDecoder
 from geoguesser.model.fusion import AttentionFusion, MeanFusion
 from geoguesser.model.network import GeoNetwork
-from geoguesser.training.transfer import resume_network, start_network
+from geoguesser.training.transfer import load_initial_weights, resume_network
 
 
-def changed(**keys: Any) -> GeoNetwork:
+def make_network(**keys: Any) -> GeoNetwork:
     network = toy_network()
     size = network.backbone.feature_size
     network.fusion = AttentionFusion(size, **keys) if "width" in keys else MeanFusion(size, **keys)
@@ -27,7 +27,7 @@ def changed(**keys: Any) -> GeoNetwork:
     return network
 
 
-def saved(network: GeoNetwork, path: Path, *, older: bool = False) -> str:
+def save(network: GeoNetwork, path: Path, *, older: bool = False) -> str:
     Predictor(network, REGION, IMAGE).save(path)
     if older:
         checkpoint = torch.load(path, weights_only=True)
@@ -36,34 +36,34 @@ def saved(network: GeoNetwork, path: Path, *, older: bool = False) -> str:
     return str(path)
 
 
-def same(one: GeoNetwork, other: GeoNetwork) -> bool:
-    tensors = other.state_dict()
-    return all(torch.equal(tensor, tensors[name]) for name, tensor in one.state_dict().items())
+def are_equal(left: GeoNetwork, right: GeoNetwork) -> bool:
+    tensors = right.state_dict()
+    return all(torch.equal(tensor, tensors[name]) for name, tensor in left.state_dict().items())
 
 
-def test_an_older_checkpoint_answers_starts_and_resumes(tmp_path: Path) -> None:
-    given = changed()
-    path = saved(given, tmp_path / "old.ckpt", older=True)
+def test_an_older_checkpoint_predicts_starts_and_resumes(tmp_path: Path) -> None:
+    network = make_network()
+    path = save(network, tmp_path / "old.ckpt", older=True)
     images = toy_places()[1][:3]
-    expected = Predictor(given, REGION, IMAGE).predict(images)
+    expected = Predictor(network, REGION, IMAGE).predict(images)
     assert (Predictor.load(path).predict(images) == expected).all()
     started, resumed = toy_network(), toy_network()
-    assert start_network(started, path) == (f"network from {path}", True)
+    assert load_initial_weights(started, path) == (f"network from {path}", True)
     resume_network(resumed, read_checkpoint(Path(path)), path)
-    assert same(started, given)
-    assert same(resumed, given)
+    assert are_equal(started, network)
+    assert are_equal(resumed, network)
 
 
-def test_a_checkpoint_with_the_removed_decoder_auto_answers_and_resumes_by_the_median_only(tmp_path: Path) -> None:
-    given = toy_network()
-    given.head.decoder = MedianDecoder()
-    path = saved(given, tmp_path / "old.ckpt")
+def test_a_checkpoint_with_the_removed_decoder_auto_uses_the_median(tmp_path: Path) -> None:
+    network = toy_network()
+    network.head.decoder = MedianDecoder()
+    path = save(network, tmp_path / "old.ckpt")
     checkpoint = torch.load(path, weights_only=True)
     checkpoint["geoguesser"]["network"]["head"]["decoder"] = {"kind": "auto"}
     torch.save(checkpoint, path)
 
     images = toy_places()[1][:3]
-    assert (Predictor.load(path).predict(images) == Predictor(given, REGION, IMAGE).predict(images)).all()
+    assert (Predictor.load(path).predict(images) == Predictor(network, REGION, IMAGE).predict(images)).all()
     resumed = toy_network()
     resumed.head.decoder = MedianDecoder()
     resume_network(resumed, read_checkpoint(Path(path)), path)
@@ -71,34 +71,33 @@ def test_a_checkpoint_with_the_removed_decoder_auto_answers_and_resumes_by_the_m
         resume_network(toy_network(), read_checkpoint(Path(path)), path)
 
 
-def test_a_new_run_may_drop_views_and_takes_the_whole_network(tmp_path: Path) -> None:
-    path = saved(changed(), tmp_path / "one.ckpt")
-    assert start_network(changed(view_dropout=0.5), path) == (f"network from {path}", True)
+def test_a_new_run_with_view_dropout_starts_from_the_complete_network(tmp_path: Path) -> None:
+    path = save(make_network(), tmp_path / "one.ckpt")
+    assert load_initial_weights(make_network(view_dropout=0.5), path) == (f"network from {path}", True)
 
 
 def test_a_resumed_run_keeps_its_view_dropout(tmp_path: Path) -> None:
-    path = saved(changed(), tmp_path / "one.ckpt")
-    with pytest.raises(CheckpointError) as caught:
-        resume_network(changed(view_dropout=0.5), read_checkpoint(Path(path)), "run")
-    assert str(caught.value).startswith("run cannot be resumed: its fusion differs from what data and config")
+    path = save(make_network(), tmp_path / "one.ckpt")
+    with pytest.raises(CheckpointError, match=r"^run cannot be resumed: its fusion differs"):
+        resume_network(make_network(view_dropout=0.5), read_checkpoint(Path(path)), "run")
 
 
 @pytest.mark.parametrize("keys", [{"width": 8}, {"width": 16}, {"width": 8, "layers": 2}])
 def test_another_fusion_starts_afresh(tmp_path: Path, keys: dict[str, int]) -> None:
-    path = saved(changed(width=16, layers=2), tmp_path / "one.ckpt")
-    network = changed(**keys)
-    line, whole = start_network(network, path)
+    path = save(make_network(width=16, layers=2), tmp_path / "one.ckpt")
+    network = make_network(**keys)
+    line, complete = load_initial_weights(network, path)
     assert line.startswith(f"backbone from {path}; fusion and head start afresh")
-    assert not whole
+    assert not complete
 
 
-def test_attention_comes_whole_and_answers_from_a_file(tmp_path: Path) -> None:
-    given = changed(width=8, layers=2)
-    path = saved(given, tmp_path / "one.ckpt")
+def test_attention_is_loaded_completely(tmp_path: Path) -> None:
+    network = make_network(width=8, layers=2)
+    path = save(network, tmp_path / "one.ckpt")
     started = toy_network()
     started.fusion = AttentionFusion(started.backbone.feature_size, width=8, layers=2)
-    assert start_network(started, path) == (f"network from {path}", True)
-    assert same(started, given)
+    assert load_initial_weights(started, path) == (f"network from {path}", True)
+    assert are_equal(started, network)
     images, mask = toy_places()[1][:3], torch.tensor([[1, 1, 0, 1], [1, 0, 0, 0], [1, 1, 1, 1]]).bool()
-    expected = Predictor(given, REGION, IMAGE).predict(images, mask)
+    expected = Predictor(network, REGION, IMAGE).predict(images, mask)
     assert (Predictor.load(path).predict(images, mask) == expected).all()
