@@ -61,7 +61,7 @@ FILES = {
     "model.onnx": "the same for ONNX Runtime",
     CARD: "this card",
 }
-MAX_CHECK_PLACES = 64  # of `check_on`
+MAX_CHECK_PLACES = 64  # of `verify_on`
 
 
 class ExportSettings(NamedTuple):
@@ -102,7 +102,7 @@ def run_export(cfg: DictConfig) -> Path:
 
     probes: list[Probe] = []
     if set(settings.formats) - {"portable"}:
-        probes = make_probes(predictor.image.size) + _load_probes(config["check_on"], predictor)
+        probes = make_probes(predictor.image.size) + _load_probes(config["verify_on"], predictor)
 
     settings.out.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{settings.out.name}-", dir=settings.out.parent))
@@ -171,20 +171,20 @@ def _check_out(out: Path) -> None:
         raise ConfigError.at(f"out={out}", "must be new, empty, or an earlier export", found=others[0])
 
 
-def _load_probes(check_on: Any, predictor: Predictor) -> list[Probe]:
+def _load_probes(verify_on: Any, predictor: Predictor) -> list[Probe]:
     """Loads the user's places to try programs on: of the first `MAX_CHECK_PLACES`, those with a readable view."""
-    if check_on is None:
+    if verify_on is None:
         return []
 
-    places = find_places(check_on)[:MAX_CHECK_PLACES]
+    places = find_places(verify_on)[:MAX_CHECK_PLACES]
     probes = [
         Probe(torch.from_numpy(place.images[0][None]), torch.from_numpy(place.there[None]))
         for place in load_in_order(places, [predictor.image])
         if place.there.any()
     ]
     if not probes:
-        raise MissingFileError.at("check_on", "must hold a place with a readable view")
-    log.info("programs are also compared on %s of check_on", format_count(len(probes), "place"))
+        raise MissingFileError.at("verify_on", "must hold a place with a readable view")
+    log.info("programs are also compared on %s of verify_on", format_count(len(probes), "place"))
     return probes
 
 

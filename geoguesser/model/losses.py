@@ -36,15 +36,15 @@ class CellLoss(ABC):
     """Loss of logits over cells.
 
     Args:
-        balance: Exponent of the class weights: a place in a cell with n training places has a weight proportional
-            to n^-balance. 0 weighs all places the same, 1 all cells.
+        class_balance: Exponent of the class weights: a place in a cell with n training places has a weight proportional
+            to n^-class_balance. 0 weighs all places the same, 1 all cells.
 
     Raises:
         ConfigError: A value is out of range.
     """
 
-    def __init__(self, *, balance: float = 0.0) -> None:
-        self.balance = check_number("loss.balance", balance, low=0.0, high=1.0)
+    def __init__(self, *, class_balance: float = 0.0) -> None:
+        self.class_balance = check_number("loss.class_balance", class_balance, low=0.0, high=1.0)
 
     def targets(self, grid: Grid, coords_deg: FloatArray) -> LossTarget:
         """Returns what the loss needs to know of N places, as tensors of N rows. `cell` is the class.
@@ -63,9 +63,9 @@ class CellLoss(ABC):
         Args:
             counts: (K,) number of training places of each class.
         """
-        if self.balance == 0.0:
+        if self.class_balance == 0.0:
             return None
-        weights = np.maximum(counts, 1.0) ** -self.balance
+        weights = np.maximum(counts, 1.0) ** -self.class_balance
         return weights * counts.sum() / (weights * counts).sum()
 
     def shares(self, target: LossTarget, num_cells: int) -> Tensor:
@@ -107,7 +107,7 @@ class CrossEntropy(CellLoss):
 
     Args:
         label_smoothing: Share s of the target that is spread evenly over all cells, from 0 to below 1.
-        balance: Exponent of the class weights, from 0 to 1.
+        class_balance: Exponent of the class weights, from 0 to 1.
 
     Raises:
         ConfigError: A value is out of range.
@@ -115,8 +115,8 @@ class CrossEntropy(CellLoss):
     Source of label smoothing: C. Szegedy et al., arXiv 1512.00567.
     """
 
-    def __init__(self, *, label_smoothing: float = 0.0, balance: float = 0.0) -> None:
-        super().__init__(balance=balance)
+    def __init__(self, *, label_smoothing: float = 0.0, class_balance: float = 0.0) -> None:
+        super().__init__(class_balance=class_balance)
         self.label_smoothing = check_number("loss.label_smoothing", label_smoothing, low=0.0, high=1.0)
         if self.label_smoothing == 1.0:
             raise ConfigError.at("loss.label_smoothing", "must be below 1", found=label_smoothing)
@@ -137,7 +137,7 @@ class SmoothedCrossEntropy(CellLoss):
 
     Args:
         tau: Reach of a target in sides of the place's cell, above 0.
-        balance: Exponent of the class weights, from 0 to 1.
+        class_balance: Exponent of the class weights, from 0 to 1.
 
     Raises:
         ConfigError: A value is out of range.
@@ -146,8 +146,8 @@ class SmoothedCrossEntropy(CellLoss):
     -(d(x, g_c) - d(x, g_c(x))) / tau; the second term is the same for all cells and cancels.
     """
 
-    def __init__(self, *, tau: float = 0.3, balance: float = 0.0) -> None:
-        super().__init__(balance=balance)
+    def __init__(self, *, tau: float = 0.3, class_balance: float = 0.0) -> None:
+        super().__init__(class_balance=class_balance)
         self.tau = check_number("loss.tau", tau, low=0.0, high=100.0, open_low=True)
 
     def targets(self, grid: Grid, coords_deg: FloatArray) -> LossTarget:
@@ -168,7 +168,7 @@ class ExpectedDistance(CellLoss):
     a posterior that is confident, right or wrong. It does not train calibrated probabilities.
 
     Args:
-        balance: Exponent of the class weights, from 0 to 1.
+        class_balance: Exponent of the class weights, from 0 to 1.
     """
 
     def targets(self, grid: Grid, coords_deg: FloatArray) -> LossTarget:

@@ -37,6 +37,7 @@ RENAMED_KEYS: dict[str, str] = {
     "schedule.rise": "schedule.pct_start",
     "uncertainty.calibration": "calibration.fraction",
     "uncertainty.fewest": "calibration.min_places",
+    "loss.balance": "loss.class_balance",
 }
 
 # Dotted key that only some versions have -> the value that the versions without it behave as.

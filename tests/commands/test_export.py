@@ -199,7 +199,7 @@ def test_an_earlier_export_is_replaced_and_nothing_else(run: Path, tmp_path: Pat
         (["push=model"], ConfigError, r"^push must be OWNER/NAME"),
         (["push=alice/model"], ConfigError, r"^push=alice/model needs a network, which HF_HUB_OFFLINE"),
         (["push_private=3"], ConfigError, r"^push_private must be true or false"),
-        (["check_on=nowhere"], MissingFileError, r"must be there"),
+        (["verify_on=nowhere"], MissingFileError, r"must be there"),
         (["run=nowhere"], MissingFileError, r"^nowhere must be a run folder"),
     ],
 )
@@ -258,10 +258,10 @@ def test_every_python_block_of_the_docs_runs(
 
 @pytest.mark.slow
 def test_the_command_line_with_places_of_the_users(run: Path, tmp_path: Path) -> None:
-    words = [f"run={run}", "out=model", "formats=[torch,onnx]", f"check_on={photos_in(tmp_path) / 'photos'}"]
+    words = [f"run={run}", "out=model", "formats=[torch,onnx]", f"verify_on={photos_in(tmp_path) / 'photos'}"]
     done = command("geoguesser.export", *words, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert "programs are also compared on 2 places of check_on" in done.stdout + done.stderr
+    assert "programs are also compared on 2 places of verify_on" in done.stdout + done.stderr
     assert "model.onnx" in done.stdout
     assert sorted(one.name for one in (tmp_path / "model").iterdir()) == ["README.md", "model.onnx", "model.pt2"]
     done = command("geoguesser.export", f"run={run}", "out=model", "formats=[tflite]", cwd=tmp_path, traced=False)

@@ -70,7 +70,7 @@ def test_a_run_with_all_of_them_and_its_resume(stages: list[str], run_job, tmp_p
     [
         ["head=hybrid"],
         ["grid=quadtree", "loss=expected_distance"],
-        ["grid=kmeans", "loss.balance=1.0"],
+        ["grid=kmeans", "loss.class_balance=1.0"],
         ["grid=staggered", "decoder=argmax"],
         ["grid=pyramid", "grid.sizes=[5,20]", "head=hybrid"],
         ["region=world", "grid=quadtree", "decoder=top_k"],

@@ -135,17 +135,17 @@ def test_descending_leads_to_the_true_place(grid: Grid, loss: CellLoss) -> None:
 def test_balance_gives_cells_the_same_weight(grid: Grid) -> None:
     counts = np.array([1.0, 10.0, 100.0])
     assert CrossEntropy().class_weights(counts) is None
-    weights = CrossEntropy(balance=1.0).class_weights(counts)
+    weights = CrossEntropy(class_balance=1.0).class_weights(counts)
     assert weights is not None
     np.testing.assert_allclose(weights * counts, (weights * counts)[0])
     assert (weights * counts).sum() == pytest.approx(counts.sum())
-    half = CrossEntropy(balance=0.5).class_weights(counts)
+    half = CrossEntropy(class_balance=0.5).class_weights(counts)
     assert half is not None
     np.testing.assert_allclose(half[0] / half[2], 10.0)
     logits = draw_logits(grid, 4)
     target = {"cell": torch.tensor([0, 1, 2, 2]), "weight": torch.tensor([2.0, 1.0, 0.5, 0.5])}
     losses = -log_softmax(logits)[np.arange(4), [0, 1, 2, 2]]
-    loss = float(CrossEntropy(balance=1.0)(logits, target, torch.zeros(grid.num_cells, 3)))
+    loss = float(CrossEntropy(class_balance=1.0)(logits, target, torch.zeros(grid.num_cells, 3)))
     assert loss == pytest.approx((losses * [2.0, 1.0, 0.5, 0.5]).mean(), rel=1e-5)
 
 
@@ -217,7 +217,7 @@ def test_losses_work_for_the_world() -> None:
         (lambda: CrossEntropy(label_smoothing=1.0), "label_smoothing must be below 1, got 1.0."),
         (lambda: CrossEntropy(label_smoothing=-0.1), "label_smoothing must be a number from 0 to 1, got -0.1."),
         (lambda: CrossEntropy(label_smoothing=math.nan), "label_smoothing must be a number from 0 to 1, got nan."),
-        (lambda: CrossEntropy(balance=2.0), "balance must be a number from 0 to 1, got 2.0."),
+        (lambda: CrossEntropy(class_balance=2.0), "balance must be a number from 0 to 1, got 2.0."),
         (lambda: SmoothedCrossEntropy(tau=0), "tau must be a number above 0 to 100, got 0."),
         (lambda: SmoothedCrossEntropy(tau=True), "tau must be a number above 0 to 100, got True."),
     ],

@@ -104,7 +104,7 @@ def test_the_posterior_starts_at_the_cells_shares_of_the_targets(region: PlaneRe
     np.testing.assert_allclose(start, expected, atol=1e-5)
 
     # All cells hold places, and with balance=1 each counts the same.
-    balanced = fit_head(region, places, CrossEntropy(balance=1.0))
+    balanced = fit_head(region, places, CrossEntropy(class_balance=1.0))
     start = balanced.posterior(balanced(torch.zeros(1, 8))).detach().numpy()[0]
     np.testing.assert_allclose(start, 1 / balanced.num_logits, atol=1e-5)
     weights = balanced.targets(places)["weight"].numpy()
