@@ -1,7 +1,7 @@
 """Fine-tuning: stages in which parameters are unlocked, with their base learning rates.
 
-All parameters are in the optimizer from the start, in groups by the epoch at which they are unlocked. The epoch
-alone decides which groups are trained, so a resumed run trains the same ones.
+All parameters are in the optimizer from the start, in groups by the epoch at which they are unlocked. Only the
+epoch decides which groups are trained, so a resumed run trains the same ones.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ class Finetuning:
 
     @property
     def freezes_backbone(self) -> bool:
-        """Whether the backbone is never trained, so that its embeddings can be computed once."""
+        """True if the backbone is never trained, so that its embeddings can be computed once."""
         return all(start == "head" for _, start, _ in self.stages)
 
     @property

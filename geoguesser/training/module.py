@@ -226,7 +226,7 @@ class GeoLightningModule(pl.LightningModule):
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Restores the schedule and the base rates, also those that a learning rate search chose.
+        """Restores the schedule and the base rates, which a learning rate search may have chosen.
 
         Raises:
             CheckpointError: The checkpoint has other parameter groups or other configured rates.

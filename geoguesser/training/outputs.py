@@ -51,7 +51,7 @@ def compute_outputs(network: GeoNetwork, loader: DataLoader[Any]) -> SplitOutput
 def scale_head(network: GeoNetwork, data: PlacesData, device: torch.device) -> None:
     """Fits the centring and scaling of the head's inputs to training places.
 
-    With cached features these are all training places, otherwise about `MAX_SCALING_PLACES` of them.
+    With cached features these are all training places, otherwise about `MAX_SCALING_PLACES`.
 
     Args:
         network: New network; left on the CPU, in evaluation mode.

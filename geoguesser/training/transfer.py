@@ -114,7 +114,7 @@ def is_stopped_early(checkpoint: dict[str, Any], callbacks: list[Any]) -> bool:
 
 
 def _get_output_state(state: dict[str, Any]) -> dict[str, Any]:
-    """Returns the parts of a network's state that decide what the head's outputs mean.
+    """Returns the parts of a network's state that decide the meaning of the head's outputs.
 
     Class points, decoder and view dropout may differ between two such networks.
     """
