@@ -237,7 +237,8 @@ def draw_error_map(path: Path, *, region: Region, entry: GroupResult, top_km: fl
     with picture(path, height + below + 0.1, width_in=WIDTH_IN, dpi=SHARP_DPI) as figure:
         axes = set_map(figure, (left, below, width, height), frame, bounds)
         axes.scatter(
-            *xy[order].T,
+            xy[order, 0],
+            xy[order, 1],
             s=size_pt**2,
             c=colours.to_rgba(entry.group.error_km[order]),
             linewidths=0.4 if len(order) <= MAX_EDGED_DOTS else 0.0,
