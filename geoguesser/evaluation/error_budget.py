@@ -1,4 +1,4 @@
-"""Error budget: the places that a run's mean error comes from, and the part of it that the grid explains.
+"""Error budget: the contributions of groups of places to a run's mean error, and the part due to the grid.
 
 Each table splits the test places into groups whose contributions sum to the mean error. With errors e_i of N
 places, group G contributes
@@ -92,6 +92,8 @@ def _summarise_groups(
     count, table = len(error_km), {}
     for name, inside in groups.items():
         errors = error_km[inside]
+
+        # Contributions to the mean error of all places.
         km = float(errors.sum()) / count
         floor = None if floor_km is None else float(np.minimum(errors, floor_km[inside]).sum()) / count
         table[name] = {

@@ -47,7 +47,7 @@ class SeedNoise:
 
     Attributes:
         observed_variance: Variance of that mean, estimated from the means of the seeds.
-        place_variance: Part of it that comes from the places, which the interval over places contains already.
+        place_variance: The part due to places, which the interval over places contains already.
         degrees_of_freedom: Of the observed variance; fractional if two groups of seeds are combined.
     """
 

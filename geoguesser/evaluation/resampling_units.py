@@ -54,7 +54,7 @@ def make_units(region: Region, coords_deg: FloatArray, block_km: float | None) -
             blocks hold places. Large blocks account for errors that are correlated over larger distances.
 
     Returns:
-        Blocks if at least 60 of them hold places, else single places.
+        Blocks if at least 60 hold places, else single places.
     """
     places = ResamplingUnits(np.arange(len(coords_deg)), None)
     if block_km == 0.0 or len(coords_deg) < MIN_BLOCKS:

@@ -146,9 +146,10 @@ def find_differences(groups: Sequence[RunGroup], choices: Choices) -> dict[str, 
 
     differences: dict[str, list[str]] = {}
     for key in dict.fromkeys(key for config in configs for key in config):
-        if key in ignored or not _differs(key, configs):
+        restored = [_with_default(key, config, configs) for config in configs]
+        if key in ignored or not _differs(key, restored):
             continue
-        values = [_format_value(key, _with_default(key, config, configs), words) for config in configs]
+        values = [_format_value(key, config, words) for config in restored]
 
         # `callbacks.ema: null` and `callbacks.ema._target_` are values of one key.
         name = key.removesuffix("._target_")

@@ -36,8 +36,8 @@ class CellLoss(ABC):
     """Loss of logits over cells.
 
     Args:
-        class_balance: Exponent of the class weights: a place in a cell with n training places has a weight proportional
-            to n^-class_balance. 0 weighs all places the same, 1 all cells.
+        class_balance: Exponent of the class weights. A place in a cell with n training places has a weight
+            proportional to n^-class_balance: 0 weighs all places the same, 1 all cells.
 
     Raises:
         ConfigError: A value is out of range.

@@ -1,4 +1,4 @@
-"""Groups of runs and what differs between them."""
+"""Groups of runs and the config values that differ between them."""
 
 from __future__ import annotations
 
@@ -24,65 +24,63 @@ def read(*folders: Path) -> list[Run]:
     return read_runs([str(folder) for folder in folders], read_config)[0]
 
 
-def made(tmp_path: Path, *changes: dict[str, Any], **more: Any) -> list[RunGroup]:
+def make_groups(tmp_path: Path, *changes: dict[str, Any]) -> list[RunGroup]:
     runs = [
-        write_run(tmp_path / f"run{number}", PLACES, np.full(30, 10.0 + number), changes=change, **more)
+        write_run(tmp_path / f"run{number}", PLACES, np.full(30, 10.0 + number), changes=change)
         for number, change in enumerate(changes)
     ]
     return group_runs(read(*runs))[0]
 
 
 def test_seeds_are_one_group_with_a_row_each(tmp_path: Path):
-    groups = made(
+    groups = make_groups(
         tmp_path, {"seed": 2}, {"seed": 0}, {"seed": 1, "name": "mine", "data.num_workers": 4}, {"grid.size": 30}
     )
     assert [group.seeds for group in groups] == [[0, 1, 2], [0]]
-    np.testing.assert_allclose(groups[0].errors[:, 0], [11.0, 12.0, 10.0])  # by seed, not by folder
+
+    # Rows are sorted by seed, not by folder.
+    np.testing.assert_allclose(groups[0].errors[:, 0], [11.0, 12.0, 10.0])
     np.testing.assert_allclose(groups[0].error_km, 11.0)
 
 
-def test_a_repeat_is_no_second_observation(tmp_path: Path):
+def test_a_repeat_is_not_a_second_observation(tmp_path: Path):
     folders = [write_run(tmp_path / name, PLACES, np.full(30, 5.0)) for name in ("a", "b")]
     (group,), (repeat,) = group_runs(read(*folders))
     assert [run.name for run in group.runs] == ["a"]
     assert (repeat.name, repeat.state) == ("b", "repeat")
-    assert repeat.reason == "the same configuration, data and seed as a"
+    assert repeat.reason.endswith(" as a")
 
 
-def test_the_split_seed_and_other_data_make_other_groups(tmp_path: Path):
-    assert len(made(tmp_path, {}, {"split.seed": 1})) == 2
-    other = [write_run(tmp_path / name, PLACES, np.full(30, 5.0), data=name) for name in ("x", "y")]
-    groups, _ = group_runs(read(*other))
-    assert len(groups) == 2
+def test_split_seed_and_data_make_groups(tmp_path: Path):
+    assert len(make_groups(tmp_path, {}, {"split.seed": 1})) == 2
+    folders = [write_run(tmp_path / name, PLACES, np.full(30, 5.0), data=name) for name in ("x", "y")]
+    groups, _ = group_runs(read(*folders))
     assert find_differences(groups, {}) == {"data": ["data 1", "data 2"]}
 
 
-def test_the_same_data_in_another_folder_are_the_same(tmp_path: Path):
-    groups = made(tmp_path, {"seed": 0}, {"seed": 1, "data.roots": ["/elsewhere"]})
-    assert len(groups) == 1
-
-
-def test_runs_of_versions_with_other_paths_and_keys_are_one_group(tmp_path: Path, monkeypatch):
+def test_runs_of_other_versions_are_in_one_group(tmp_path: Path, monkeypatch):
     monkeypatch.setitem(ADDED_KEYS, "grid.point", "centre")
     later = {"seed": 1, "grid._target_": "geoguesser.before.SquareGrid", "grid.size": 60.0, "grid.point": "centre"}
-    groups = made(tmp_path, {}, later, {"grid.point": "weighted"})
+    groups = make_groups(tmp_path, {}, later, {"grid.point": "weighted"})
     assert [group.seeds for group in groups] == [[0, 1], [0]]
     assert find_differences(groups, load_choices()) == {"grid.point": ["centre", "weighted"]}
 
 
 class Scans:
-    """A data source of a user's own."""
+    """Data source of a user."""
 
     source = SourceKind(name="scans", description="scans", folder_keys=("scans",), find_folders=lambda data: [])
 
 
-def test_folders_of_a_users_own_source_are_left_out(tmp_path: Path):
-    own = {"data._target_": f"{__name__}.Scans"}
-    groups = made(tmp_path, {**own, "seed": 0, "data.scans": "/a"}, {**own, "seed": 1, "data.scans": "/b"})
-    assert len(groups) == 1
+@pytest.mark.parametrize(
+    ("key", "more"), [("data.roots", {}), ("data.scans", {"data._target_": f"{__name__}.Scans"})]
+)
+def test_folders_of_data_make_no_groups(tmp_path: Path, key: str, more: dict[str, str]):
+    first, second = ({**more, "seed": seed, key: [f"/folder{seed}"]} for seed in (0, 1))
+    assert len(make_groups(tmp_path, first, second)) == 1
 
 
-def test_folds_are_put_together_and_seeds_with_other_folds_share_places(tmp_path: Path):
+def test_folds_are_joined_and_seeds_share_places(tmp_path: Path):
     parts = [PLACES[number::3] for number in range(3)]
     folders = [
         write_run(tmp_path / f"{seed}{fold}", parts[fold], np.full(10, 10.0 * seed + fold),
@@ -92,16 +90,17 @@ def test_folds_are_put_together_and_seeds_with_other_folds_share_places(tmp_path
     (group,), _ = group_runs(read(*folders))
     assert (group.seeds, group.folds) == ([1, 2], [0, 1, 2])
     assert set(group.uuid) == set(pd.concat((parts[0], parts[2]))["uuid"])
-    table = dict(zip(group.uuid, group.errors.T.tolist(), strict=True))
-    assert table[parts[0]["uuid"].iloc[0]] == pytest.approx([10.0, 20.0])
-    assert table[parts[2]["uuid"].iloc[4]] == pytest.approx([12.0, 22.0])
+
+    errors = dict(zip(group.uuid, group.errors.T.tolist(), strict=True))
+    assert errors[parts[0]["uuid"].iloc[0]] == pytest.approx([10.0, 20.0])
+    assert errors[parts[2]["uuid"].iloc[4]] == pytest.approx([12.0, 22.0])
     truth = PLACES.set_index("uuid").loc[group.uuid, ["true_latitude", "true_longitude"]]
     np.testing.assert_allclose(group.true_deg, truth)
 
 
-def test_what_differs_is_named_as_a_user_would(tmp_path: Path):
+def test_differences_have_the_words_of_the_command_line(tmp_path: Path):
     regression = "geoguesser.model.heads.regression.RegressionHead.fit"
-    groups = made(
+    groups = make_groups(
         tmp_path,
         {"data.num_workers": 3, "name": "x", "seed": 5},
         {"head._target_": regression, "grid-": None},
@@ -117,14 +116,14 @@ def test_what_differs_is_named_as_a_user_would(tmp_path: Path):
     }
 
 
-def test_a_choice_brings_keys_that_are_not_named(tmp_path: Path):
+def test_keys_that_follow_from_a_choice_are_left_out(tmp_path: Path):
     block = {"split._target_": "geoguesser.data.block_split.BlockSplit", "split.block_km": 20.0}
-    assert find_differences(made(tmp_path, {}, block), load_choices()) == {"split": ["random", "blocks"]}
+    assert find_differences(make_groups(tmp_path, {}, block), load_choices()) == {"split": ["random", "blocks"]}
 
 
-def test_values_are_short_and_hold_no_folder(tmp_path: Path):
-    theirs = {"init_from": "/home/alice/runs/best.ckpt", "lr": 0.1, "flag": False}
-    groups = made(tmp_path, {"init_from": None, "lr": 1e-5, "flag": True}, theirs)
+def test_values_are_short_and_without_folders(tmp_path: Path):
+    second = {"init_from": "/home/alice/runs/best.ckpt", "lr": 0.1, "flag": False}
+    groups = make_groups(tmp_path, {"init_from": None, "lr": 1e-5, "flag": True}, second)
     assert find_differences(groups, {}) == {
         "init_from": ["none", "best.ckpt"],
         "lr": ["1e-05", "0.1"],
@@ -132,9 +131,11 @@ def test_values_are_short_and_hold_no_folder(tmp_path: Path):
     }
 
 
-def test_words_are_those_of_conf():
-    found = load_choices()
-    assert found["head", "geoguesser.model.heads.regression.RegressionHead.fit"] == "regression"
-    assert found["data", "geoguesser.data.sources.places.StoreDataModule"] == "store"
-    assert found["grid", "geoguesser.geo.grid.SquareGrid"] == "square"
-    assert ("backbone", "geoguesser.model.backbone.TimmBackbone") not in found  # several choices share it
+def test_choices_are_those_of_conf():
+    choices = load_choices()
+    assert choices["head", "geoguesser.model.heads.regression.RegressionHead.fit"] == "regression"
+    assert choices["data", "geoguesser.data.sources.places.StoreDataModule"] == "store"
+    assert choices["grid", "geoguesser.geo.grid.SquareGrid"] == "square"
+
+    # Several words choose it.
+    assert ("backbone", "geoguesser.model.backbone.TimmBackbone") not in choices

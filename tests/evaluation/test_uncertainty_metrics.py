@@ -1,4 +1,4 @@
-"""What is measured of uncertainty on test places, against hand-made cases, scikit-learn and brute force."""
+"""Metrics of uncertainty against cases worked by hand, scikit-learn and brute force."""
 
 from __future__ import annotations
 
@@ -11,53 +11,58 @@ import pytest
 from PIL import Image
 from sklearn.metrics import log_loss
 
-from geoguesser.evaluation import uncertainty_metrics as sureness
+from geoguesser.evaluation.uncertainty_metrics import (
+    compute_abstention,
+    compute_calibration_error,
+    compute_reliability,
+    explain_missing_calibration,
+    summarise_uncertainty,
+)
 from geoguesser.geo.distance import haversine_km, to_unit
 from geoguesser.model.uncertainty import Calibration, HeadOutput, apply_temperature
-from geoguesser.reporting.run import uncertainty_plots as sureness_plots
+from geoguesser.reporting.run import uncertainty_plots
 
 
-def world_of(count: int, cells: int, seed: int) -> tuple[HeadOutput, Any, Any]:
+def make_output(count: int, cells: int, seed: int) -> tuple[HeadOutput, Any, Any]:
     rng = np.random.default_rng(seed)
     points_deg = np.stack([rng.uniform(44, 46, cells), rng.uniform(14, 18, cells)], axis=-1)
     logits = rng.normal(0.0, 3.0, (count, cells))
     cell = (apply_temperature(logits, 2.0).cumsum(axis=1) > rng.random((count, 1))).argmax(axis=1)
-    said = HeadOutput(points_deg[logits.argmax(axis=1)], logits, to_unit(points_deg), np.full(cells, 40.0))
+    output = HeadOutput(points_deg[logits.argmax(axis=1)], logits, to_unit(points_deg), np.full(cells, 40.0))
     true_deg = points_deg[cell] + rng.uniform(-0.2, 0.2, (count, 2))
-    return said, cell, haversine_km(said.answers_deg, true_deg)
+    return output, cell, haversine_km(output.answers_deg, true_deg)
 
 
-def part_for(calibrating: int, testing: int, cells: int) -> dict[str, Any]:
-    said, cell, error_km = world_of(calibrating, cells, 1)
-    calibration = Calibration.fit(said, cell, error_km)
-    said, cell, error_km = world_of(testing, cells, 2)
-    known = calibration.describe_places(said, cell)
-    return sureness.summarise_uncertainty(calibration, known, said, cell, error_km)
+def summarise(calibrating: int, testing: int, cells: int) -> dict[str, Any]:
+    calibration = Calibration.fit(*make_output(calibrating, cells, 1))
+    output, cell, error_km = make_output(testing, cells, 2)
+    return summarise_uncertainty(calibration, calibration.describe_places(output, cell), output, cell, error_km)
 
 
 def test_reliability_by_hand() -> None:
     confidence = np.array([0.9, 0.2, 0.8, 0.3])
-    curve = sureness.compute_reliability(confidence, np.array([True, False, False, True]), bins=2)
+    curve = compute_reliability(confidence, np.array([True, False, False, True]), bins=2)
     assert curve["places"] == [2, 2]
     np.testing.assert_allclose(curve["confidence"], [0.25, 0.85])
     assert curve["correct"] == [0.5, 0.5]
-    assert sureness.compute_calibration_error(curve) == pytest.approx(0.3)
-    one = sureness.compute_reliability(np.array([0.4]), np.array([True]))
-    assert one == {"places": [1], "confidence": [0.4], "correct": [1.0]}
+    assert compute_calibration_error(curve) == pytest.approx(0.3)
+    curve = compute_reliability(np.array([0.4]), np.array([True]))
+    assert curve == {"places": [1], "confidence": [0.4], "correct": [1.0]}
 
 
-def test_the_part_says_what_the_table_of_places_says() -> None:
-    said, cell, error_km = world_of(400, 12, 3)
-    calibration = Calibration.fit(said, cell, error_km)
-    said, cell, error_km = world_of(500, 12, 4)
-    known = calibration.describe_places(said, cell)
-    part = sureness.summarise_uncertainty(calibration, known, said, cell, error_km)
+def test_summary_agrees_with_the_columns() -> None:
+    calibration = Calibration.fit(*make_output(400, 12, 3))
+    output, cell, error_km = make_output(500, 12, 4)
+    columns = calibration.describe_places(output, cell)
+    part = summarise_uncertainty(calibration, columns, output, cell, error_km)
     json.dumps(part, allow_nan=False)
-    assert part["radii"]["90"]["coverage"] == pytest.approx((error_km <= known["radius_90_km"]).mean())
+
+    assert part["radii"]["90"]["coverage"] == pytest.approx((error_km <= columns["radius_90_km"]).mean())
     assert part["radii"]["90"]["low"] < part["radii"]["90"]["coverage"] < part["radii"]["90"]["high"]
-    assert part["sets"]["95"]["cells_mean"] == pytest.approx(known["set_95_cells"].mean())
-    assert part["sets"]["95"]["km2_mean"] == pytest.approx(1600 * known["set_95_cells"].mean())
-    after = apply_temperature(said.logits, calibration.temperature)  # type: ignore[arg-type]
+    assert part["sets"]["95"]["cells_mean"] == pytest.approx(columns["set_95_cells"].mean())
+    assert part["sets"]["95"]["km2_mean"] == pytest.approx(1600 * columns["set_95_cells"].mean())
+
+    after = apply_temperature(output.logits, calibration.temperature)  # type: ignore[arg-type]
     assert part["nll_after"] == pytest.approx(log_loss(cell, after, labels=range(12)), rel=1e-6)
     assert part["nll_after"] < part["nll_before"]
     assert part["ece_after"] < part["ece_before"]
@@ -66,53 +71,53 @@ def test_the_part_says_what_the_table_of_places_says() -> None:
 
 def test_abstention_by_hand() -> None:
     error_km = np.array([40.0, 10.0, 20.0, 30.0])
-    found = sureness.compute_abstention(np.array([4.0, 1.0, 3.0, 2.0]), error_km)
-    assert found["refused"][0] == 0.0
-    assert found["refused"][-1] == 0.9
-    assert found["error_km_mean"][0] == found["random_area_km"] == 25.0
-    assert found["error_km_mean"][3] == pytest.approx(60 / 3)  # 30 % of four: the most uncertain one
-    assert found["error_km_mean"][-1] == 10.0
-    assert found["error_km_median"][5] == 20.0
-    assert found["area_km"] == pytest.approx((10 + 20 + 20 + 25) / 4)
-    assert found["oracle_area_km"] == pytest.approx((10 + 15 + 20 + 25) / 4)
+    abstention = compute_abstention(np.array([4.0, 1.0, 3.0, 2.0]), error_km)
+    assert abstention["refused"][0] == 0.0
+    assert abstention["refused"][-1] == 0.9
+    assert abstention["error_km_mean"][0] == abstention["random_area_km"] == 25.0
+
+    # 30 % of four places: the most uncertain one is refused.
+    assert abstention["error_km_mean"][3] == pytest.approx(60 / 3)
+    assert abstention["error_km_mean"][-1] == 10.0
+    assert abstention["error_km_median"][5] == 20.0
+    assert abstention["area_km"] == pytest.approx((10 + 20 + 20 + 25) / 4)
+    assert abstention["oracle_area_km"] == pytest.approx((10 + 15 + 20 + 25) / 4)
 
 
-def test_abstention_with_a_single_place_and_with_no_knowledge() -> None:
-    assert sureness.compute_abstention(np.ones(1), np.array([7.0]))["error_km_mean"] == [7.0] * 10
+def test_abstention_with_a_single_place_and_with_random_expectations() -> None:
+    assert compute_abstention(np.ones(1), np.array([7.0]))["error_km_mean"] == [7.0] * 10
     error_km = np.random.default_rng(0).exponential(50.0, 2000)
-    found = sureness.compute_abstention(np.random.default_rng(1).random(2000), error_km)
-    assert found["area_km"] == pytest.approx(found["random_area_km"], rel=0.05)
-    assert found["oracle_area_km"] < found["area_km"]
+    abstention = compute_abstention(np.random.default_rng(1).random(2000), error_km)
+    assert abstention["area_km"] == pytest.approx(abstention["random_area_km"], rel=0.05)
+    assert abstention["oracle_area_km"] < abstention["area_km"]
 
 
-def test_reasons_are_sentences() -> None:
-    few = sureness.explain_missing_calibration(fraction=0.33, min_places=20, val_places=24)
-    assert few["calibration_places"] == 0
-    assert few["reason"] == (
-        "33% of 24 validation places are too few for calibration: both parts must hold calibration.min_places=20 "
-        "places. All of them chose the weights."
-    )
-    none = sureness.explain_missing_calibration(fraction=0.0, min_places=20, val_places=900)
-    assert none["reason"].startswith("calibration.fraction is 0")
+def test_reasons_name_key_and_numbers() -> None:
+    part = explain_missing_calibration(fraction=0.33, min_places=20, val_places=24)
+    assert part["calibration_places"] == 0
+    assert part["reason"].startswith("33% of 24 validation places are too few")
+    assert "calibration.min_places=20" in part["reason"]
+    part = explain_missing_calibration(fraction=0.0, min_places=20, val_places=900)
+    assert part["reason"].startswith("calibration.fraction is 0")
 
 
 @pytest.mark.parametrize(("calibrating", "testing", "cells"), [(60, 300, 9), (3, 1, 4), (25, 2, 1)])
-def test_pictures_are_drawn_of_many_and_of_few(tmp_path: Path, calibrating: int, testing: int, cells: int) -> None:
-    part = json.loads(json.dumps(part_for(calibrating, testing, cells), allow_nan=False))
-    sureness_plots.draw_calibration(tmp_path / "a.png", uncertainty=part)
-    sureness_plots.draw_abstention(tmp_path / "b.png", abstention=part["abstention"], title="Some $title")
+def test_pictures_of_many_and_few_places(tmp_path: Path, calibrating: int, testing: int, cells: int) -> None:
+    part = json.loads(json.dumps(summarise(calibrating, testing, cells), allow_nan=False))
+    uncertainty_plots.draw_calibration(tmp_path / "a.png", uncertainty=part)
+    uncertainty_plots.draw_abstention(tmp_path / "b.png", abstention=part["abstention"], title="Some $title")
     for path in tmp_path.iterdir():
         with Image.open(path) as picture:
             assert picture.width == 1200
 
 
-def test_a_head_without_cells_has_radii_alone(tmp_path: Path) -> None:
+def test_a_head_without_cells_has_only_radii(tmp_path: Path) -> None:
     error_km = np.random.default_rng(0).exponential(50.0, 40)
-    said = HeadOutput(np.zeros((40, 2)))
-    calibration = Calibration.fit(said, None, error_km)
-    part = sureness.summarise_uncertainty(calibration, calibration.describe_places(said), said, None, error_km)
+    output = HeadOutput(np.zeros((40, 2)))
+    calibration = Calibration.fit(output, None, error_km)
+    part = summarise_uncertainty(calibration, calibration.describe_places(output), output, None, error_km)
     for name in ("temperature", "nll_after", "ece_before", "reliability", "sets", "abstention"):
         assert part[name] is None
     assert part["expected_error_km_mean"] is None
     assert part["radii"]["50"]["km_mean"] == part["radii"]["50"]["km_median"]
-    sureness_plots.draw_calibration(tmp_path / "a.png", uncertainty=part)
+    uncertainty_plots.draw_calibration(tmp_path / "a.png", uncertainty=part)
