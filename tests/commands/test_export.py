@@ -1,4 +1,4 @@
-"""Exporting: the config's keys, the folder, its card and its programs; and what docs/export.md shows."""
+"""The export command: config keys, folder, model card, programs, and the code blocks of docs/export.md."""
 
 from __future__ import annotations
 
@@ -28,23 +28,24 @@ from geoguesser.exporting.programs import open_onnx, open_torch
 from geoguesser.inference.predictor import Predictor
 from geoguesser.model.heads.regression import RegressionHead
 
-logging.getLogger("torch.__trace").propagate = False  # pytest would keep its lines, hundreds of thousands
+# pytest would store hundreds of thousands of its lines.
+logging.getLogger("torch.__trace").propagate = False
 
 
-def figures(mean: float, median: float, near: float, score: float) -> dict[str, Any]:
+def make_figures(mean: float, median: float, near: float, score: float) -> dict[str, Any]:
     return {"error_km_mean": mean, "error_km_median": median, "share_within_km": {"25": near}, "score_mean": score}
 
 
 RESULT: dict[str, Any] = {
-    "test": {"places": 40, **figures(30.0, 25.0, 0.5, 3000.0)},
-    "baseline": {"best_constant": figures(99.0, 90.0, 0.0, 900.0), "ridge": None},
+    "test": {"places": 40, **make_figures(30.0, 25.0, 0.5, 3000.0)},
+    "baseline": {"best_constant": make_figures(99.0, 90.0, 0.0, 900.0), "ridge": None},
     "counts": {"places": 1000, "train": 900, "val": 60, "test": 40, "unused": 0, "skipped": {"no_view": 3}},
 }
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run folder of the toy country, of synthetic data, as far as an export reads it."""
+    """Run folder of the toy country with synthetic data: the files that an export reads."""
     folder = tmp_path_factory.mktemp("run")
     (folder / "checkpoints").mkdir()
     file = folder / "checkpoints" / "best.ckpt"
@@ -54,12 +55,12 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.save(checkpoint, file)
     (folder / "result.json").write_text(json.dumps(RESULT))
     errors = np.random.default_rng(0).gamma(2.0, 15.0, 40)
-    predictions(errors * 30.0 / errors.mean()).to_csv(folder / "predictions_test.csv")
+    make_predictions(errors * 30.0 / errors.mean()).to_csv(folder / "predictions_test.csv")
     return folder
 
 
-def predictions(error_km: np.ndarray[Any, Any]) -> pd.DataFrame:
-    """A test's table: places all over the toy country, put so far north of where they are."""
+def make_predictions(error_km: np.ndarray[Any, Any]) -> pd.DataFrame:
+    """Makes a table of test places in the toy country, predicted too far north by their errors."""
     drawn = np.random.default_rng(1).uniform((45.0, 15.0), (45.7, 16.0), (len(error_km), 2))
     coords = pd.DataFrame(drawn, columns=["latitude", "longitude"])
     moved = coords.assign(latitude=coords["latitude"] + error_km / KM_PER_DEGREE)
@@ -72,14 +73,14 @@ def export(run: Path, out: Path, *words: str) -> Path:
 
 @pytest.fixture(scope="module")
 def exported(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The one export with all formats of the quick tests."""
+    """Export with all formats, the only one of the quick tests."""
     return export(run, tmp_path_factory.mktemp("export") / "model", "license=cc-by-4.0")
 
 
 def test_the_folder_answers_as_the_run(run: Path, exported: Path) -> None:
-    names = sorted(one.name for one in exported.iterdir())
+    names = sorted(file.name for file in exported.iterdir())
     assert names == ["README.md", "config.json", "model.onnx", "model.pt2", "model.safetensors"]
-    assert [one.name for one in exported.parent.iterdir()] == ["model"]
+    assert [file.name for file in exported.parent.iterdir()] == ["model"]
     images = toy_places()[1]
     model = geoguesser.load(exported)
     check_same_answers(model.predict(images), Predictor.load(run).answer(images))
@@ -87,20 +88,20 @@ def test_the_folder_answers_as_the_run(run: Path, exported: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["model.pt2", "model.onnx"])
-def test_programs_answer_as_torch(name: str, run: Path, exported: Path) -> None:
+def test_programs_predict_as_torch(name: str, run: Path, exported: Path) -> None:
     images = toy_places()[1]
     mask = torch.rand(images.shape[:2], generator=torch.Generator().manual_seed(1)) < 0.6
-    own = Predictor.load(run).answer(images, mask)
+    expected = Predictor.load(run).answer(images, mask)
     program = open_torch(exported / name) if name == "model.pt2" else open_onnx(exported / name, threads=1)
     for rows in (slice(0, 1), slice(0, 7), slice(None)):
         posterior, coords_deg = program(images[rows], mask[rows])
         assert (posterior.dtype, coords_deg.dtype) == (torch.float32, torch.float64)
-        assert own.posterior is not None
-        np.testing.assert_allclose(posterior.numpy(), own.posterior[rows], atol=1e-5)
-        np.testing.assert_allclose(coords_deg.numpy(), own.coords_deg[rows], atol=3e-5)  # 3 m
+        assert expected.posterior is not None
+        np.testing.assert_allclose(posterior.numpy(), expected.posterior[rows], atol=1e-5)
+        np.testing.assert_allclose(coords_deg.numpy(), expected.coords_deg[rows], atol=3e-5)  # 3 m
 
 
-def test_programs_say_what_they_are(exported: Path) -> None:
+def test_programs_contain_their_description(exported: Path) -> None:
     model = onnx.load(exported / "model.onnx")
     onnx.checker.check_model(model)
     about = json.loads(model.metadata_props[0].value)
@@ -114,7 +115,7 @@ def test_programs_say_what_they_are(exported: Path) -> None:
     assert json.loads(extra["geoguesser.json"]) == about
 
 
-def test_the_card_says_what_is_known(exported: Path, run: Path) -> None:
+def test_the_card_shows_the_known_facts(exported: Path, run: Path) -> None:
     card = (exported / "README.md").read_text()
     assert card.startswith("---\nlibrary_name: geoguesser\nlicense: cc-by-4.0\ntags:\n- geolocation\n")
     assert "**The data are synthetic**" in card
@@ -140,38 +141,44 @@ def test_the_cards_intervals_are_those_of_evaluate(
 ) -> None:
     shutil.copytree(run, tmp_path / "run")
     error_km = np.random.default_rng(places).gamma(2.0, 15.0, places)
-    predictions(error_km).assign(uuid=range(places)).to_csv(tmp_path / "run" / "predictions_test.csv", index=False)
-    test = RESULT["test"] | figures(error_km.mean(), float(np.median(error_km)), 0.5, 3000.0) | {"places": places}
+    make_predictions(error_km).assign(uuid=range(places)).to_csv(
+        tmp_path / "run" / "predictions_test.csv", index=False
+    )
+    test = (
+        RESULT["test"]
+        | make_figures(error_km.mean(), float(np.median(error_km)), 0.5, 3000.0)
+        | {"places": places}
+    )
     (tmp_path / "run" / "result.json").write_text(json.dumps(RESULT | {"test": test}))
     card = (export(tmp_path / "run", tmp_path / "model", "formats=[portable]") / "README.md").read_text()
     words = [f"run={tmp_path / 'run'}", f"out={tmp_path / 'evaluation'}", "pictures=false"]
-    found = run_evaluate(compose(words, "evaluate"))
+    evaluation = run_evaluate(compose(words, "evaluate"))
     shown = []
     for name in ("mean", "median"):
-        one = found["error_km"][name]
-        limits = "" if one["low"] is None else f" ({one['low']:.1f} to {one['high']:.1f})"
-        shown.append(f"{one['value']:.1f}{limits}")
+        interval = evaluation["error_km"][name]
+        limits = "" if interval["low"] is None else f" ({interval['low']:.1f} to {interval['high']:.1f})"
+        shown.append(f"{interval['value']:.1f}{limits}")
     assert f"| this model | {shown[0]} | {shown[1]} |" in card
     assert f"{places} held-out test place{'s' if places > 1 else ''}." in card
     if units is None:
         assert "intervals" not in card
     else:
         assert re.search(f"bootstrap over {units}\\.", card)
-        assert f"bootstrap over {found['units']}." in card
-        assert f"Intervals: bootstrap over {found['units']}." in capsys.readouterr().out
+        assert f"bootstrap over {evaluation['units']}." in card
+        assert f"Intervals: bootstrap over {evaluation['units']}." in capsys.readouterr().out
 
 
-def test_a_checkpoint_alone_has_no_figures(run: Path, tmp_path: Path) -> None:
+def test_a_checkpoint_without_a_run_folder_has_no_figures(run: Path, tmp_path: Path) -> None:
     shutil.copy(run / "checkpoints" / "best.ckpt", tmp_path / "some.ckpt")
-    made = export(tmp_path / "some.ckpt", tmp_path / "model", "formats=[portable]")
-    assert sorted(one.name for one in made.iterdir()) == ["README.md", "config.json", "model.safetensors"]
-    card = (made / "README.md").read_text()
+    folder = export(tmp_path / "some.ckpt", tmp_path / "model", "formats=[portable]")
+    assert sorted(file.name for file in folder.iterdir()) == ["README.md", "config.json", "model.safetensors"]
+    card = (folder / "README.md").read_text()
     assert "Not known: it was exported from a checkpoint alone." in card
     assert "none is stated" in card
     assert "Programs" not in card
 
 
-def test_an_earlier_export_is_replaced_and_nothing_else(run: Path, tmp_path: Path) -> None:
+def test_only_an_earlier_export_is_replaced(run: Path, tmp_path: Path) -> None:
     out = tmp_path / "model"
     export(run, out, "formats=[portable]")
     (out / "model.onnx").write_bytes(b"of an earlier one")
@@ -211,8 +218,8 @@ def test_wrong_values_are_refused_before_any_work(
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.slow  # in processes of their own
-def test_a_program_that_is_too_far_off_is_not_left(run: Path, tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_a_program_that_differs_is_removed(run: Path, tmp_path: Path) -> None:
     out = tmp_path / "model"
     with pytest.raises(CheckpointError, match=r"^model\.pt2 differs from torch by .* and was removed"):
         export(run, out, "formats=[portable,torch]", "tolerance.km=0.0")
@@ -229,7 +236,8 @@ def test_onnx_needs_its_packages(run: Path, tmp_path: Path, monkeypatch: pytest.
         export(run, tmp_path / "model")
 
 
-def photos_in(folder: Path) -> Path:
+def write_photos(folder: Path) -> Path:
+    """Writes two places with four photos each into `folder` / photos."""
     random = np.random.default_rng(0)
     for name in ("a", "b"):
         (folder / "photos" / name).mkdir(parents=True)
@@ -245,7 +253,7 @@ def test_every_python_block_of_the_docs_runs(
 ) -> None:
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "export.md").read_text(), re.DOTALL)
     assert len(blocks) == 4
-    shutil.copytree(exported, photos_in(tmp_path) / "model")
+    shutil.copytree(exported, write_photos(tmp_path) / "model")
     monkeypatch.chdir(tmp_path)
     for block in blocks:
         exec(compile(block, "docs/export.md", "exec"), {})
@@ -257,13 +265,13 @@ def test_every_python_block_of_the_docs_runs(
 
 
 @pytest.mark.slow
-def test_the_command_line_with_places_of_the_users(run: Path, tmp_path: Path) -> None:
-    words = [f"run={run}", "out=model", "formats=[torch,onnx]", f"verify_on={photos_in(tmp_path) / 'photos'}"]
+def test_the_command_line_with_verify_on(run: Path, tmp_path: Path) -> None:
+    words = [f"run={run}", "out=model", "formats=[torch,onnx]", f"verify_on={write_photos(tmp_path) / 'photos'}"]
     done = command("geoguesser.export", *words, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "programs are also compared on 2 places of verify_on" in done.stdout + done.stderr
     assert "model.onnx" in done.stdout
-    assert sorted(one.name for one in (tmp_path / "model").iterdir()) == ["README.md", "model.onnx", "model.pt2"]
+    assert sorted(file.name for file in (tmp_path / "model").iterdir()) == ["README.md", "model.onnx", "model.pt2"]
     done = command("geoguesser.export", f"run={run}", "out=model", "formats=[tflite]", cwd=tmp_path, traced=False)
     assert (done.returncode, done.stderr) == (
         1, "error: formats must be one of portable, torch, onnx, got 'tflite'.\n",
@@ -271,17 +279,17 @@ def test_the_command_line_with_places_of_the_users(run: Path, tmp_path: Path) ->
 
 
 @pytest.mark.slow
-def test_regression_is_exported_and_says_that_it_stays_at_sea(tmp_path: Path) -> None:
+def test_the_card_of_regression_states_that_points_stay_at_sea(tmp_path: Path) -> None:
     network = toy_network()
     network.head = RegressionHead.fit(
         in_features=network.fusion.output_size, region=REGION, train_coords_deg=toy_places()[0]
     )
     Predictor(network, REGION, make_calibrated_locator().image).save(tmp_path / "some.ckpt")
-    made = export(tmp_path / "some.ckpt", tmp_path / "model")
-    assert "Programs do not move points to the land" in (made / "README.md").read_text()
+    folder = export(tmp_path / "some.ckpt", tmp_path / "model")
+    assert "Programs do not move points to the land" in (folder / "README.md").read_text()
 
 
-@pytest.mark.slow  # in processes of their own
+@pytest.mark.slow
 def test_the_command_line(run: Path, tmp_path: Path) -> None:
     done = command("geoguesser.export", f"run={run}", "out=model", "formats=[portable]", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
