@@ -22,7 +22,7 @@ from unittest.mock import patch
 
 from measure import report
 
-from geoguesser.data.demo.dataset import demo_root
+from geoguesser.data.demo.dataset import ensure_demo
 from geoguesser.system.disk_cache import cache_folder
 
 EPOCHS, PLACES, PX, ROUNDS = 10, 1000, 112, 2
@@ -55,8 +55,8 @@ def main() -> None:
 
     filter_logs()
     keep_freed_memory()
-    root = demo_root(places=PLACES, px=PX)
-    small = demo_root(places=60, px=PX)
+    root = ensure_demo(places=PLACES, px=PX)
+    small = ensure_demo(places=60, px=PX)
     runs: dict[str, list[dict[str, Any]]] = {"backbone in each epoch": [], "cache empty": [], "cache filled": []}
     with tempfile.TemporaryDirectory(dir=cache_folder()) as scratch:
         own = Path(scratch) / "cache"

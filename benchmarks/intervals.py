@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 
 from geoguesser.arrays import FloatArray
-from geoguesser.data.demo.land import synthetic_land
+from geoguesser.data.demo.land import get_synthetic_land
 from geoguesser.evaluation.bootstrap import Resampling
 from geoguesser.evaluation.intervals import (
     MIN_FOR_MEAN,
@@ -113,8 +113,8 @@ def over_places(found: dict[str, float], given: list[pd.DataFrame]) -> None:
 
 def towns(random: np.random.Generator, count: int) -> tuple[FloatArray, FloatArray]:
     """Places in towns: where they are (N, 2) and each one's town (N,)."""
-    land = synthetic_land()
-    centres = land.region.to_metres(land.positions(int(random.integers(2**31)), count))
+    land = get_synthetic_land()
+    centres = land.region.to_metres(land.draw_positions(int(random.integers(2**31)), count))
     town = np.repeat(np.arange(count), 1 + random.poisson(2.0, count))
     xy = centres[town] + random.normal(0.0, 1000.0, (len(town), 2))
     return land.region.to_degrees(xy), town
@@ -122,7 +122,7 @@ def towns(random: np.random.Generator, count: int) -> tuple[FloatArray, FloatArr
 
 def over_blocks(found: dict[str, float]) -> None:
     """Places in towns whose luck they share, and errors that change over a few kilometres."""
-    region, each = synthetic_land().region, 20
+    region, each = get_synthetic_land().region, 20
     for count in (100, 300):
         random = np.random.default_rng(count)
         cases: dict[str, list[bool]] = {}

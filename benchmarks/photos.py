@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 import simplejpeg
 
-from geoguesser.data.demo.dataset import demo_root
+from geoguesser.data.demo.dataset import ensure_demo
 from geoguesser.geo.region import country
 
 DISTINCT = 100
@@ -27,7 +27,7 @@ QUALITY, NOISE = 82, 9.0  # about 75 KB each, as the real sample's (79 KB)
 
 def make_root(folder: Path, places: int) -> Path:
     """Writes data.csv and images/<uuid>/{0,90,180,270}.jpg for so many places on Croatia's land."""
-    source = demo_root(places=DISTINCT, px=224)
+    source = ensure_demo(places=DISTINCT, px=224)
     rng = np.random.default_rng(0)
     originals = sorted((source / "images").iterdir())
     rows = []

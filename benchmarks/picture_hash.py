@@ -13,8 +13,9 @@ import numpy as np
 from measure import report
 from PIL import Image
 
-from geoguesser.data.checks.duplicates import HASH_BITS
-from geoguesser.data.checks.inspection import compute_hash_distance, inspect_place
+from geoguesser.data.checks.duplicates import MAX_HASH_DISTANCE
+from geoguesser.data.checks.inspection import inspect_place
+from geoguesser.data.checks.picture_hash import compute_hash_distance
 from geoguesser.data.images import ImageSpec
 from geoguesser.data.place_files import HEADINGS, PlaceFiles
 
@@ -48,7 +49,7 @@ def main() -> None:
     rows["different places"] = (
         f"third most alike of four views: least {third.min()}, median {np.median(third):g} bits"
     )
-    rows["taken for alike"] = f"up to {HASH_BITS} bits in at least three views"
+    rows["taken for alike"] = f"up to {MAX_HASH_DISTANCE} bits in at least three views"
     ratios["different places"] = float(third.min())
     report(f"{len(folders)} places", rows, ratios)
 

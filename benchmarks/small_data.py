@@ -28,7 +28,7 @@ from scipy import stats
 
 from geoguesser.commands.configs import conf_dir
 from geoguesser.commands.train import run_training
-from geoguesser.data.demo.dataset import demo_root
+from geoguesser.data.demo.dataset import ensure_demo
 from geoguesser.geo.region import country
 from geoguesser.system.allocator import keep_freed_memory
 from geoguesser.system.log_filters import filter_logs
@@ -68,7 +68,7 @@ RECIPES = {
 
 def dataset(folder: Path, places: int, draw: int, exchanged: int) -> Path:
     """Some of the demo's places, with a column for each fold, and with some views of other places."""
-    source = demo_root(places=1000)
+    source = ensure_demo(places=1000)
     random = np.random.default_rng(draw)
     whole = pd.read_csv(source / "data.csv", dtype={"uuid": str})
     order = random.permutation(len(whole))
@@ -112,8 +112,10 @@ def main() -> None:
     found: dict[tuple[str, int], list[float]] = {}
     constant: dict[int, list[float]] = {}
     start = time.perf_counter()
+
+    # Views are linked, not copied, so that the scratch folder lies beside the demo.
     with (
-        tempfile.TemporaryDirectory(dir=demo_root(places=1000).parent) as scratch,  # views are linked, not copied
+        tempfile.TemporaryDirectory(dir=ensure_demo(places=1000).parent) as scratch,
         hydra.initialize_config_dir(conf_dir(), version_base="1.3"),
     ):
         for exchanged in EXCHANGED:

@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 import pandas as pd
 
-from geoguesser.data.demo.dataset import demo_root
+from geoguesser.data.demo.dataset import ensure_demo
 
 PICTURES = Path(__file__).parent.parent / "docs" / "pictures"
 SHOWN = (1, 4, 5)  # places of the first demo seed: the coast, the plain in winter, the mountains
@@ -50,7 +50,7 @@ def photograph(page: Path, target: Path) -> None:
 
 
 def main(run: Path, report: Path) -> None:
-    root = demo_root()
+    root = ensure_demo()
     table = pd.read_csv(root / "data.csv")
     rows = [views_of(root, table["uuid"][place]) for place in SHOWN]
     gap = np.full((GAP, rows[0].shape[1], 3), 255, np.uint8)

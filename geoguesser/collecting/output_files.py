@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from geoguesser.data.checks.inspection import is_placeholder
+from geoguesser.data.checks.inspection import describe_placeholder
 from geoguesser.data.images import ImageSpec, decode_rgb, read_header
 from geoguesser.errors import StoreError
 from geoguesser.system.files import write_bytes
@@ -27,7 +27,7 @@ def check_view(data: bytes) -> None:
     if not data.startswith(b"\xff\xd8"):
         raise ValueError("no JPEG")
     image = decode_rgb(data, header, LOOK.size)
-    if reason := is_placeholder(header, LOOK.fitted(image)):
+    if reason := describe_placeholder(header, LOOK.fit_image(image)):
         raise PlaceholderError(reason)
 
 

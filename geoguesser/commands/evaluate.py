@@ -13,8 +13,8 @@ from tqdm import tqdm
 
 from geoguesser.commands.configs import build, known_keys, to_plain
 from geoguesser.data.checks.findings import Findings
-from geoguesser.data.places import FAR_KM, drop_far, get_coords, list_files, read_places
-from geoguesser.data.splits import NAMES
+from geoguesser.data.places import DEFAULT_FAR_KM, drop_far, get_coords, list_files, read_places
+from geoguesser.data.splits import SPLIT_NAMES
 from geoguesser.data.store.reader import Store
 from geoguesser.errors import (
     ConfigError,
@@ -47,7 +47,7 @@ from geoguesser.inference.predictions import Predictions, concatenate
 from geoguesser.reporting import evaluation as evaluation_report
 
 log = logging.getLogger(__name__)
-SPLITS = (*NAMES, "unused")
+SPLITS = (*SPLIT_NAMES, "unused")
 POINT = ["latitude", "longitude"]
 TRUE_POINT = [f"true_{name}" for name in POINT]
 WAYS = (
@@ -133,11 +133,11 @@ def _from_files(config: dict[str, Any]) -> EvaluatedPlaces:
     check_alike(table[POINT].to_numpy(), table[TRUE_POINT].to_numpy())
     region: Region = build(config["region"], "region")
     away_km = region.distance_to_land_km(table[TRUE_POINT].to_numpy())
-    if away_km.max() > FAR_KM:
+    if away_km.max() > DEFAULT_FAR_KM:
         log.warning(
             "%d of %d true places lie more than %g km from region %s, up to %.0f km: is it theirs, and are their "
             "latitudes and longitudes not swapped?",
-            int((away_km > FAR_KM).sum()), len(table), FAR_KM, region.name, away_km.max(),
+            int((away_km > DEFAULT_FAR_KM).sum()), len(table), DEFAULT_FAR_KM, region.name, away_km.max(),
         )  # fmt: skip
     counts = {"places_without_a_prediction_left_out": missing, "predictions_of_no_place": extra}
     return EvaluatedPlaces(table[["uuid", *POINT, *TRUE_POINT]], region, counts)
@@ -225,6 +225,6 @@ def _answered(table: pd.DataFrame, batches: Any, ensemble: Ensemble, findings: F
         found["expected_error_km"] = answers.expected_error_km
     for level, radius_km in (answers.radius_km or {}).items():
         found[f"radius_{level}_km"] = radius_km
-    counts = {f"left out: {kind}": count for kind, count in findings.counts().items()}
+    counts = {f"left out: {kind}": count for kind, count in findings.count_skipped().items()}
     counts |= {"places_without_a_whole_view_left_out": unseen, "places_with_broken_views": noted}
     return EvaluatedPlaces(found, ensemble.region, counts, answers)

@@ -83,7 +83,7 @@ def run_prepare(cfg: DictConfig) -> Prepared:
 
 def _save_findings(target: Path | None, data: PlacesDataModule) -> None:
     """All findings, of which the message names a few. A folder that takes none is no second error."""
-    found = data.findings.table()
+    found = data.findings.to_table()
     if target is None or found.empty:
         return
     try:

@@ -22,7 +22,7 @@ from support.browser import needs_browser, open_page
 from geoguesser.commands.compare import run_compare
 from geoguesser.commands.prepare import run_prepare
 from geoguesser.compare import expand_runs
-from geoguesser.data.demo.dataset import demo_folder
+from geoguesser.data.demo.dataset import get_demo_folder
 from geoguesser.errors import ConfigError, DataError, MissingFileError
 from geoguesser.reporting.comparison.places import find_spread_places
 
@@ -155,7 +155,7 @@ def test_views_come_from_a_store(sweep: Path, tmp_path: Path):
         shutil.copytree(sweep / job, tmp_path / "s" / job)
         config = OmegaConf.load(tmp_path / "s" / job / "config.yaml")
         config.data = {
-            "_target_": "geoguesser.data.sources.places.StoreDataModule",
+            "_target_": "geoguesser.data.sources.store.StoreDataModule",
             "path": str(tmp_path / "store"),
         }
         OmegaConf.save(config, tmp_path / "s" / job / "config.yaml")
@@ -165,7 +165,7 @@ def test_views_come_from_a_store(sweep: Path, tmp_path: Path):
         assert place.photos is not None
         views = [np.asarray(Image.open(io.BytesIO(photo.jpeg)).convert("RGB"), float) for photo in place.photos]
         assert [view.shape for view in views] == [(32, 32, 3)] * 4
-        root = demo_folder(places=60, seed=0, px=56)
+        root = get_demo_folder(places=60, seed=0, px=56)
         file = Image.open(root / "images" / place.uuid / "90.jpg").resize((32, 32), Image.Resampling.BOX)
         assert np.abs(views[1] - np.asarray(file, float)).mean() < 12.0
     assert (tmp_path / "c.html").read_text().count("data:image/jpeg") == 24

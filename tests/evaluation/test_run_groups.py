@@ -135,6 +135,6 @@ def test_values_are_short_and_hold_no_folder(tmp_path: Path):
 def test_words_are_those_of_conf():
     found = load_choices()
     assert found["head", "geoguesser.model.heads.classification.RegressionHead.fit"] == "regression"
-    assert found["data", "geoguesser.data.sources.places.StoreDataModule"] == "store"
+    assert found["data", "geoguesser.data.sources.store.StoreDataModule"] == "store"
     assert found["grid", "geoguesser.geo.grid.SquareGrid"] == "square"
     assert ("backbone", "geoguesser.model.backbone.Backbone") not in found  # several choices share it

@@ -19,8 +19,8 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, PercentFormatter
 
 from geoguesser.arrays import BoolArray, FloatArray
-from geoguesser.data.checks.inspection import LUMA
 from geoguesser.data.checks.leakage import WITHIN_M
+from geoguesser.data.images import LUMA_WEIGHTS
 from geoguesser.geo.region import Region
 from geoguesser.reporting.maps import SPLIT_COLOURS, SPLIT_NAMES, choose_dot_size_pt, set_map
 from geoguesser.reporting.projections import MapProjection, make_projection
@@ -195,7 +195,7 @@ def _chart(path: Path) -> Iterator[Axes]:
 
 def compute_brightness(sums: npt.NDArray[np.int64], size: int) -> FloatArray:
     """(N, 4, 2, 3) sums of views of so many pixels a side -> (N, 4) mean luma of each, from 0 to 255."""
-    found: FloatArray = sums[:, :, 0] / size**2 @ LUMA.astype(np.float64)
+    found: FloatArray = sums[:, :, 0] / size**2 @ LUMA_WEIGHTS.astype(np.float64)
     return found
 
 

@@ -11,10 +11,10 @@ import numpy.typing as npt
 import simplejpeg
 
 from geoguesser.data.checks.duplicates import Match
-from geoguesser.data.checks.inspection import BROKEN, MISSING, PLACEHOLDER
+from geoguesser.data.checks.image_stats import BROKEN, MISSING, PLACEHOLDER
 from geoguesser.data.images import ImageSpec
 from geoguesser.data.place_files import PlaceFiles
-from geoguesser.data.splits import NAMES
+from geoguesser.data.splits import SPLIT_NAMES
 from geoguesser.errors import DataError
 
 SHOWN_PX, QUALITY = 160, 82  # about 7 kB a view
@@ -73,8 +73,8 @@ def pick_samples(splits: npt.NDArray[Any], mask: npt.NDArray[np.bool_], most: in
         most: How many places.
     """
     masked = np.flatnonzero(~mask.all(axis=1))[:1].tolist()
-    own = {name: np.flatnonzero(splits == name) for name in NAMES}
-    each = -(-most // len(NAMES))
+    own = {name: np.flatnonzero(splits == name) for name in SPLIT_NAMES}
+    each = -(-most // len(SPLIT_NAMES))
     picked = [
         int(rows[at])
         for rows in own.values()

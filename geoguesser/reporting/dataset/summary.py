@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from geoguesser.data.checks.findings import KINDS, Finding, Findings
+from geoguesser.data.checks.findings import FINDING_KINDS, Finding, Findings
 from geoguesser.data.checks.leakage import WITHIN_M
-from geoguesser.data.splits import NAMES, UNUSED
+from geoguesser.data.splits import SPLIT_NAMES, UNUSED
 from geoguesser.reporting.text import format_bytes
 from geoguesser.system.text import format_count
 
@@ -51,7 +51,7 @@ class PlaceGroup:
     """All findings of one kind with which the same was done.
 
     Attributes:
-        kind: One of `KINDS`.
+        kind: One of `FINDING_KINDS`.
         action: error, skip or keep.
         found: The findings, in the order in which they were found.
     """
@@ -63,14 +63,14 @@ class PlaceGroup:
     @property
     def what(self) -> str:
         """What the kind means."""
-        return KINDS[self.kind].what
+        return FINDING_KINDS[self.kind].meaning
 
 
 def make_split_rows(prepared: Prepared) -> list[SplitRow]:
     """The splits that hold places, and what the audit says of them."""
     splits = np.asarray(prepared.table["split"])
     rows: list[SplitRow] = []
-    for name in (*NAMES, UNUSED):
+    for name in (*SPLIT_NAMES, UNUSED):
         places = int((splits == name).sum())
         if not places:
             continue
@@ -110,7 +110,7 @@ def list_facts(prepared: Prepared, data: PlacesDataModule, out: Path | None) -> 
 
 
 def _places(prepared: Prepared, findings: Findings) -> str:
-    seen, kept = len(prepared.seen), len(prepared.table)
+    seen, kept = len(prepared.input_table), len(prepared.table)
     text = (
         f"{seen:,} read, all used." if seen == kept else f"{seen:,} read, {kept:,} used, {seen - kept:,} left out."
     )
@@ -134,22 +134,22 @@ def _split(prepared: Prepared, data: PlacesDataModule, out: Path | None) -> str:
     text = str(data.split)
     if out is None:
         return text
-    if not prepared.recorded:
+    if not prepared.num_recorded:
         return f"{text}; no place had one before."
-    before = f"{prepared.recorded:,} of {len(prepared.table):,} places"
+    before = f"{prepared.num_recorded:,} of {len(prepared.table):,} places"
     return f"{text}; {before} were split before and keep theirs."
 
 
 def _packed(prepared: Prepared, out: Path | None) -> str:
-    seen = len(prepared.seen)
+    seen = len(prepared.input_table)
     sizes = ", ".join(f"{one.name} ({format_bytes(seen * 12 * one.size**2)})" for one in prepared.specs)
     if out is None:
         return f"only looked at; {sizes} would be packed."
     text = f"{sizes}, in {out}. "
-    if prepared.reused == seen:
+    if prepared.num_reused == seen:
         text += "All places were packed before"
-    elif prepared.reused:
-        text += f"{prepared.reused:,} of {seen:,} places were packed before"
+    elif prepared.num_reused:
+        text += f"{prepared.num_reused:,} of {seen:,} places were packed before"
     else:
         text += "No place was packed before"
     return text + ("." if prepared.changed else "; the store was the same already, nothing was written.")
@@ -162,7 +162,7 @@ def _pixels(prepared: Prepared) -> list[tuple[str, str]]:
             f"Pixels of {name}",
             f"mean {_three(stats['mean'])}, std {_three(stats['std'])} (red, green, blue of training views)",
         )
-        for name, stats in prepared.stats.items()
+        for name, stats in prepared.pixel_stats.items()
     ]
 
 
@@ -172,7 +172,7 @@ def _three(values: list[float]) -> str:
 
 def make_size_rows(prepared: Prepared, most: int = 6) -> list[tuple[str, int]]:
     """The commonest sizes of used views, as found in their files, with their counts; the rest in one row."""
-    views = prepared.facts.views[prepared.mask]
+    views = prepared.image_stats.views[prepared.mask]
     if not len(views):
         return []
     sizes, counts = np.unique(np.stack((views["width"], views["height"]), axis=1), axis=0, return_counts=True)
