@@ -18,7 +18,7 @@ from geoguesser.errors import check_number
 
 @dataclass(frozen=True, kw_only=True)
 class Augment:
-    """Random changes of each view; with 0 for all of them, views stay as they are.
+    """Random changes of each view; if all are 0, views do not change.
 
     Attributes:
         brightness: Largest relative change of the pixels.

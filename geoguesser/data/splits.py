@@ -426,7 +426,7 @@ def thin_training(ids: list[str], fraction: float, seed: int) -> BoolArray:
 
     Args:
         ids: (N,) ids of the training places.
-        fraction: Share of them to keep, above 0 and at most 1.
+        fraction: Share of the places to keep, above 0 and at most 1.
         seed: Seed of the draw.
 
     Returns:
@@ -448,7 +448,7 @@ def draw_calibration(ids: list[str], fraction: float, min_places: int, seed: int
 
     Args:
         ids: (N,) ids of the validation places.
-        fraction: Share of them to draw, approximately; from 0 to 0.9.
+        fraction: Share of the places to draw, approximately; from 0 to 0.9.
         min_places: Minimum size of both parts. If one would be smaller, no place is drawn, because the selection
             of weights needs all of them more.
         seed: Seed of the draw.

@@ -64,7 +64,7 @@ def load_views(places: Sequence[PlaceFiles], image: ImageSpec, *, memory_gib: fl
     Args:
         places: (N,) files of each place.
         image: Size and fit of the views.
-        memory_gib: Views are kept in memory if all of them take at most this.
+        memory_gib: Views are kept in memory if they take at most this in total.
     """
     start = time.perf_counter()
     pixels = _allocate(len(places), image) if _fits_memory(len(places), image, memory_gib) else None
@@ -89,7 +89,7 @@ def load_known_views(
     Args:
         places: (N,) files of each place.
         image: Size and fit of the views.
-        memory_gib: Views are kept in memory if all of them take at most this. If their files were inspected
+        memory_gib: Views are kept in memory if they take at most this in total. If their files were inspected
             before, they are read when the first batch is gathered.
         cache: Disk cache of findings; None reads every view.
     """

@@ -1,4 +1,4 @@
-"""Findings: defects and peculiarities of the data, and the action for each kind. All of them are listed.
+"""Findings: defects and peculiarities of the data, and the action for each kind. Each finding is listed.
 
 The action `error` stops with all findings of the stage in the message, `skip` leaves out the place or view, and
 `keep` only lists the finding.
