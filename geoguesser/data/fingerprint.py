@@ -24,7 +24,6 @@ PART_NAMES = {
     "image": "size and fit of views",
     "decoder": "the image decoder",
 }
-CONTENT_PARTS = ("places", "ids", "coordinates", "splits", "masks", "views")
 
 # Parts that a message can show; the others are digests.
 READABLE_PARTS = ("places", "image", "decoder")

@@ -100,7 +100,7 @@ def sample_texture(scene: Scene, a: Image, b: Image, slope: float = GRAIN) -> Im
     return values
 
 
-def make_colour_layer(*colour: float) -> Image:
+def to_layer(*colour: float) -> Image:
     """Returns a colour as (3, 1, 1); NumPy blends layers with channels first twice as fast."""
     return np.array(colour, np.float32)[:, None, None]
 

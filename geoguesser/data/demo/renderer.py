@@ -18,7 +18,7 @@ from geoguesser.data.demo.camera import (
     Camera,
     apply_camera,
     blend,
-    make_colour_layer,
+    to_layer,
     sample_texture,
 )
 from geoguesser.data.demo.objects import Easel, draw_car, draw_house, draw_pole_line, draw_tree
@@ -84,12 +84,12 @@ def _draw_sky(canvas: Image, camera: Camera) -> Image:
 
     blue = np.clip(rise, 0.0, 1.0) ** 0.7 * (0.85 - 0.15 * side)
     veil = min(1.0, max(scene.cloud - 0.6, 0.0) * 1.6 + math.exp(-scene.visibility_km / 10.0))
-    low, high = make_colour_layer(186, 203, 219), make_colour_layer(72, 118, 176)
+    low, high = to_layer(186, 203, 219), to_layer(72, 118, 176)
     sky = low + blue * (1.0 - veil) * (high - low)
-    grey = make_colour_layer(224, 227, 231) * (1.0 - 0.5 * max(scene.cloud - 0.5, 0.0))
+    grey = to_layer(224, 227, 231) * (1.0 - 0.5 * max(scene.cloud - 0.5, 0.0))
     sky += _clouds(camera, rise, across) * np.clip(rise * 5.0, 0.3, 1.0) * (grey - sky)
     sky *= 1.0 + 0.16 * side
-    sky += glow * (make_colour_layer(105, 98, 80) * (1.0 - 0.6 * scene.cloud))
+    sky += glow * (to_layer(105, 98, 80) * (1.0 - 0.6 * scene.cloud))
 
     whole = cv2.resize(cv2.merge(list(np.minimum(sky, 255.0))), (camera.px, rows), interpolation=cv2.INTER_LINEAR)
     canvas[:rows] = whole
@@ -123,8 +123,8 @@ def _draw_relief(canvas: Image, camera: Camera, horizon: Horizon, air: Image) ->
         noise = sample_texture(scene, up * (300.0 / px) + 90.0 * band, columns[None] * (224.0 / px))
         rocky = scene.rocky_relief * np.clip(0.5 * noise + up * (2.2 / px) + 0.1, 0.0, 0.85)
         rocky = np.maximum(rocky, scene.snow * np.clip(up * (6.0 / px) - 0.4 + 0.3 * noise, 0.0, 0.9))
-        tint = make_colour_layer(*scene.relief) * (1.0 + 0.1 * noise)
-        tint += rocky * (make_colour_layer(*scene.rock) - tint)
+        tint = to_layer(*scene.relief) * (1.0 + 0.1 * noise)
+        tint += rocky * (to_layer(*scene.rock) - tint)
         tint += np.maximum(camera.haze(1000.0 * away_km), (0.0, 0.15, 0.4)[band]) * (air - tint)
         blend(canvas[top:base], tint, np.clip(height - up + 0.5, 0.0, 1.0) * (height > 0.4))
 
@@ -213,9 +213,7 @@ def _draw_sea(canvas: Image, camera: Camera, horizon: Horizon, air: Image) -> No
 
     below = (np.arange(top, min(top + int(depth.max()) + 2, px), dtype=np.float32) - camera.horizon_px)[:, None]
     waves = sample_texture(camera.scene, 900.0 / (below + 1.0), np.arange(px)[None] * 60.0 / px)
-    tint = make_colour_layer(*SEA) + (0.25 - 0.15 * below / max(float(depth.max()), 1.0)) * (
-        air - make_colour_layer(*SEA)
-    )
+    tint = to_layer(*SEA) + (0.25 - 0.15 * below / max(float(depth.max()), 1.0)) * (air - to_layer(*SEA))
     tint *= 1.0 + 0.06 * waves
     distance_m = 1000.0 * np.where(depth > 0, 1.0 / np.maximum(depth / px, 0.02) * 0.13, 0.0)
     tint += camera.haze(distance_m) * (air - tint)
@@ -275,7 +273,7 @@ def _draw_strip(canvas: Image, camera: Camera, strip: Strip, air: Image) -> None
     noise = sample_texture(scene, above_m * scale, along * scale) / (1.0 + depth * scale / 900.0)
     contrast = 0.3 if strip.kind == "stones" else 0.2
     light = 0.62 + 0.45 * np.clip(above_m / strip.height_m, 0.0, 1.0) + contrast * noise
-    tint = light * make_colour_layer(*strip.colour)
+    tint = light * to_layer(*strip.colour)
     tint += camera.haze(depth) * (air - tint)
     opacity = np.clip(rows - top + 0.5, 0.0, 1.0) * np.clip(bottom - rows + 0.5, 0.0, 1.0) * hit
     blend(canvas[first:last], tint, opacity * _compute_gaps(strip, along, above_m, depth, noise))

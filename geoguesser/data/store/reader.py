@@ -34,19 +34,11 @@ from geoguesser.errors import ConfigError, MissingFileError, StoreError, first_l
 FORMAT = 1
 MANIFEST = "store.json"
 MASK_COLUMNS = tuple(f"view_{heading}" for heading in HEADINGS)
-PREPARE_AGAIN = "Prepare it again, from the same roots: python -m geoguesser.prepare."
+REPACK = "Prepare it again, from the same roots: python -m geoguesser.prepare."
 SPLITS_LOST = "Its recorded splits are lost: remove the folder, or choose another one, and prepare again."
-MANIFEST_KEYS = (
-    "label",
-    "decoder",
-    "split_seed",
-    "table",
-    "facts",
-    "thumbnails",
-    "shard_places",
-    "images",
-    "files",
-)
+
+# Required entries of a manifest.
+FIELDS = ("label", "decoder", "split_seed", "table", "facts", "thumbnails", "shard_places", "images", "files")
 
 
 @dataclass(frozen=True)
@@ -80,7 +72,7 @@ class Store:
         store = cls(folder, read_manifest(folder))
         for name, size in store.manifest["files"].items():
             if not match_file_sizes(folder, {name: size}):
-                raise StoreError.at(str(folder / name), f"must have {size:,} bytes", remedy=PREPARE_AGAIN)
+                raise StoreError.at(str(folder / name), f"must have {size:,} bytes", remedy=REPACK)
 
         for name, entry in store.manifest["images"].items():
             for shard, places in zip(entry["shards"], store.manifest["shard_places"], strict=True):
@@ -88,9 +80,7 @@ class Store:
                 expected = places * count_place_bytes(entry["size"])
                 size = file.stat().st_size if file.is_file() else 0
                 if size != expected:
-                    raise StoreError.at(
-                        str(file), f"must have {expected:,} bytes", found=size, remedy=PREPARE_AGAIN
-                    )
+                    raise StoreError.at(str(file), f"must have {expected:,} bytes", found=size, remedy=REPACK)
         return store
 
     @property
@@ -244,7 +234,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     if form > FORMAT:
         raise StoreError(f"{file} has format {form}; this version reads up to {FORMAT}. Update geoguesser.")
 
-    missing = [key for key in MANIFEST_KEYS if key not in manifest]
+    missing = [key for key in FIELDS if key not in manifest]
     shards = {len(entry["shards"]) for entry in manifest.get("images", {}).values()}
     if missing or shards != {len(manifest["shard_places"])}:
         defect = f"lacks {', '.join(missing)}" if missing else "names more shards for one size than for another"
@@ -257,7 +247,7 @@ def _as_store_errors(file: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, ValueError, KeyError, BadZipFile) as error:
-        raise StoreError.at(str(file), f"cannot be read ({first_line(error)})", remedy=PREPARE_AGAIN) from error
+        raise StoreError.at(str(file), f"cannot be read ({first_line(error)})", remedy=REPACK) from error
 
 
 def match_file_sizes(folder: Path, sizes: dict[str, int]) -> bool:
