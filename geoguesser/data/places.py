@@ -57,10 +57,7 @@ def read_places(
     """
     if not isinstance(roots, list | tuple) or not roots:
         raise ConfigError.at(
-            "data.roots",
-            "must name at least one folder",
-            found=roots,
-            remedy="For example 'data.roots=[A,B]'.",
+            "data.roots", "must name at least one folder", found=roots, remedy="For example 'data.roots=[A,B]'."
         )
 
     paths = [str(root) for root in roots]

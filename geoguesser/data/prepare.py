@@ -170,9 +170,7 @@ def lock_store(out: Path) -> Iterator[None]:
         is_free = lock.try_acquire()
     if not is_free:
         raise StoreError.at(
-            f"out={out}",
-            "is being written by another process",
-            remedy="Wait for it, or choose another folder.",
+            f"out={out}", "is being written by another process", remedy="Wait for it, or choose another folder."
         )
     try:
         yield

@@ -83,10 +83,7 @@ def test_thumbnails_are_means_of_blocks(size: int, folders: list[PlaceFiles]) ->
     """In each mode the same, rounded, on views larger and smaller than the files."""
     spec = ImageSpec(size=size)
     loaded = load_views(folders, spec, memory_gib=1.0)
-    assert (loaded.stats.thumbnails.shape, loaded.stats.thumbnails.dtype) == (
-        (9, 4, 3, 8, 8),
-        np.uint8,
-    )
+    assert (loaded.stats.thumbnails.shape, loaded.stats.thumbnails.dtype) == ((9, 4, 3, 8, 8), np.uint8)
     step = size // 8
     pixels = loaded.views.gather(np.arange(9)).numpy().reshape(9, 4, 3, 8, step, 8, step)
     np.testing.assert_allclose(loaded.stats.thumbnails, pixels.mean((4, 6)), atol=0.51)
@@ -147,11 +144,7 @@ def test_broken_views_are_found_and_the_others_kept(memory_gib: float, damaged: 
     wanted = [
         Finding("broken_image", f"{damaged[1].folder}/0.jpg", "is no whole image (the file is empty)"),
         Finding("broken_image", f"{damaged[4].folder}/90.jpg", "is no whole image (Premature end of JPEG file)"),
-        Finding(
-            "broken_image",
-            f"{damaged[5].folder}/180.jpg",
-            "is no whole image (no JPEG, PNG or WebP)",
-        ),
+        Finding("broken_image", f"{damaged[5].folder}/180.jpg", "is no whole image (no JPEG, PNG or WebP)"),
         Finding("broken_image", f"{damaged[8].folder}/270.jpg", "cannot be read (No such file or directory)"),
     ]
     assert [finding for _, _, finding in loaded.findings] == wanted

@@ -100,10 +100,7 @@ def test_a_run_goes_on_with_its_own_data_alone(prepared, roots, run_job, tmp_pat
     shutil.copytree(roots[0], tmp_path / "other")
     (image,) = list((tmp_path / "other/images").glob("*/90.jpg"))[:1]
     image.write_bytes(image.read_bytes() + b"\0")
-    cases = {
-        "the ids of places": [roots[0]],
-        "the contents of image files": [tmp_path / "other", roots[1]],
-    }
+    cases = {"the ids of places": [roots[0]], "the contents of image files": [tmp_path / "other", roots[1]]}
     for difference, own in cases.items():
         with pytest.raises(CheckpointError, match=f"cannot be resumed: its data differ.*{difference}"):
             run_job([*OWN, "data=places", words(tuple(own))[0], resume], tmp_path / "run")

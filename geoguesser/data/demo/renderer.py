@@ -12,15 +12,7 @@ import math
 import cv2
 import numpy as np
 
-from geoguesser.data.demo.camera import (
-    CLOUD,
-    EYE_M,
-    Camera,
-    apply_camera,
-    blend,
-    to_layer,
-    sample_texture,
-)
+from geoguesser.data.demo.camera import CLOUD, EYE_M, Camera, apply_camera, blend, sample_texture, to_layer
 from geoguesser.data.demo.objects import Easel, draw_car, draw_house, draw_pole_line, draw_tree
 from geoguesser.data.demo.scene import Colour, Field, Horizon, Image, Scene, Strip
 

@@ -9,17 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from geoguesser.data.demo.scene import (
-    LEAVES,
-    Colour,
-    Field,
-    House,
-    Light,
-    Scene,
-    Strip,
-    Surroundings,
-    Tree,
-)
+from geoguesser.data.demo.scene import LEAVES, Colour, Field, House, Light, Scene, Strip, Surroundings, Tree
 
 HEIGHTS_M = {
     "cypress": (6, 12),

@@ -330,10 +330,7 @@ def shares(
 
 @settings(max_examples=200, deadline=None)
 @given(
-    size=st.integers(1, 60),
-    world_size=st.integers(1, 9),
-    batch_size=st.integers(1, 12),
-    epoch=st.integers(0, 5),
+    size=st.integers(1, 60), world_size=st.integers(1, 9), batch_size=st.integers(1, 12), epoch=st.integers(0, 5)
 )
 def test_processes_share_the_places(size: int, world_size: int, batch_size: int, epoch: int) -> None:
     ranks = shares(size, world_size=world_size, batch_size=batch_size, in_step=False, seed=None)
