@@ -35,7 +35,8 @@ from geoguesser.data.augment import Augment
 from geoguesser.data.images import ImageSpec
 from geoguesser.data.places import list_files
 from geoguesser.data.prepare import prepare_store
-from geoguesser.data.sources.places import PlacesDataModule, StoreDataModule
+from geoguesser.data.sources.places import PlacesDataModule
+from geoguesser.data.sources.store import StoreDataModule
 from geoguesser.data.splits import RandomSplit, StoredSplit
 from geoguesser.data.store import shards
 from geoguesser.geo.region import country

@@ -15,7 +15,7 @@ from pytorch_lightning.strategies.launchers.subprocess_script import _Subprocess
 
 from geoguesser.commands.configs import HEAD_GROUPS, build, get_signature
 from geoguesser.data.datamodule import PlacesData
-from geoguesser.data.splits import check_hold_out
+from geoguesser.data.splits import check_calibration
 from geoguesser.errors import ConfigError, check_bool, check_int, check_mapping
 from geoguesser.geo.region import Region
 from geoguesser.model.backbone import Backbone
@@ -93,7 +93,7 @@ class RunParts:
         self.split = build(config["split"], "split")
         self.split.check()
         self.calibration = check_mapping("calibration", config["calibration"], ("fraction", "min_places"))
-        check_hold_out(self.calibration["fraction"], self.calibration["min_places"])
+        check_calibration(self.calibration["fraction"], self.calibration["min_places"])
         self.augment = build(config["augment"], "augment")
         self.head_parts = {name: build(config[name], name) for name in HEAD_GROUPS if name in config}
         if "grid" in self.head_parts:
@@ -147,7 +147,7 @@ class RunParts:
         """The places, none of them read yet, or those that an earlier run of this process read."""
         known: PlacesData | None = memo.get("data", self.reading())
         if known is not None:
-            return known.anew(self.augment, self.seed)
+            return known.for_run(self.augment, self.seed)
         made: PlacesData = build(
             self._order.config["data"],
             "data",

@@ -157,7 +157,7 @@ class TrainingRun:
         backbone = parts.backbone()
         if not self.config["dry_run"]:  # before anything is learnt: broken images may take places out
             self._read(self.data.read_views)
-            self.memo.put("data", parts.reading(), self.data.anew(parts.augment, parts.seed))
+            self.memo.put("data", parts.reading(), self.data.for_run(parts.augment, parts.seed))
         self.data.hold_out(parts.calibration["fraction"], parts.calibration["min_places"])
         for warning in self.data.audit()["warnings"]:
             log.warning("%s", warning)
@@ -225,9 +225,9 @@ class TrainingRun:
     def _write_findings(self) -> None:
         findings = self.data.findings
         if findings.skipped:
-            log.warning("left out: %s (see findings.csv)", findings.left_out())
+            log.warning("left out: %s (see findings.csv)", findings.format_skipped())
         if findings.fatal or findings.skipped or findings.kept:
-            write_csv(self.folder / "findings.csv", findings.table())
+            write_csv(self.folder / "findings.csv", findings.to_table())
 
     def _module(self) -> GeoLightningModule:
         self.fingerprint = self.memo.get_or_make("fingerprint", self.parts.reading(), self.data.fingerprint)

@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from geoguesser.data.images import ImageSpec, open_rgb
+from geoguesser.data.images import ImageSpec, to_upright_rgb
 from geoguesser.data.place_files import HEADINGS
 from geoguesser.errors import ConfigError, DataError, check_int, first_line
 from geoguesser.geo.grid import Grid
@@ -152,7 +152,7 @@ class Model:
         if not isinstance(photo, Image.Image):
             raise ConfigError.at(where, "must be a path or a PIL image", found=type(photo).__name__)
         try:
-            return self.image.resize(open_rgb(photo))
+            return self.image.resize(to_upright_rgb(photo))
         except (OSError, SyntaxError, ValueError) as error:
             raise DataError.at(where, f"is no whole image ({first_line(error)})") from error
 

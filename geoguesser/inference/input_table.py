@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from geoguesser.data.place_files import HEADINGS, Names, PlaceFiles
+from geoguesser.data.place_files import HEADINGS, PlaceFiles, ViewNames
 from geoguesser.errors import DataError, MissingFileError
 
 IDS = ("uuid", "id", "place")
@@ -109,5 +109,5 @@ def _places(found: list[tuple[str, int, str, str]], base: str) -> list[tuple[str
     return [(uuid, PlaceFiles(base, _as_names(own))) for uuid, own in names.items()]
 
 
-def _as_names(own: list[str | None]) -> Names:
+def _as_names(own: list[str | None]) -> ViewNames:
     return own[0], own[1], own[2], own[3]

@@ -18,10 +18,9 @@ import numpy.typing as npt
 import xxhash
 
 from geoguesser.arrays import ByteArray
-from geoguesser.data.checks.inspection import choose_prefetch
 from geoguesser.data.images import SUFFIXES, ImageSpec
 from geoguesser.data.place_files import HEADINGS, NO_VIEWS, PlaceFiles, find_image_folders, is_view, list_names
-from geoguesser.data.views import decode_place
+from geoguesser.data.views import choose_prefetch, decode_place
 from geoguesser.errors import ConfigError, DataError, MissingFileError
 from geoguesser.inference.input_table import read_input_table
 from geoguesser.system.cpu import cores

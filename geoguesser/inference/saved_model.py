@@ -18,7 +18,7 @@ from safetensors.torch import load as read_tensors
 from safetensors.torch import save as tensor_bytes
 from torch import Tensor
 
-from geoguesser.data.images import choose_decoder
+from geoguesser.data.images import describe_decoder
 from geoguesser.data.place_files import HEADINGS
 from geoguesser.errors import CheckpointError, MissingFileError, first_line
 from geoguesser.inference.predictor import Predictor, find_checkpoint, make_record
@@ -56,7 +56,7 @@ def write_model(locator: Predictor, folder: Path, about: Mapping[str, Any]) -> N
             "fit": locator.image.fit,
             "headings": list(HEADINGS),
             "pixels": "uint8 RGB (4, 3, size, size), normalised by the network itself",
-            "decoder": choose_decoder(),
+            "decoder": describe_decoder(),
         },
         **plain,
         "calibration": locator.calibration,

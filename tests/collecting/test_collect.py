@@ -40,7 +40,7 @@ from geoguesser.collecting.pipeline.status import count_remaining_requests, find
 from geoguesser.commands.collect import run_collect
 from geoguesser.commands.configs import build, known_keys, to_plain
 from geoguesser.data.checks.findings import Findings
-from geoguesser.data.demo.dataset import demo_root
+from geoguesser.data.demo.dataset import ensure_demo
 from geoguesser.data.places import read_places
 from geoguesser.errors import ConfigError, GeoguesserError, MissingFileError, ProviderError, StoreError
 
@@ -601,7 +601,7 @@ def test_throughput_is_most_of_what_the_limit_allows(tmp_path: Path):
 @pytest.mark.slow
 def test_from_a_provider_to_a_trained_model(tmp_path: Path):
     """Collected from a server whose views are the synthetic country's, prepared, and trained on."""
-    demo = demo_root(places=120, seed=0, px=56)
+    demo = ensure_demo(places=120, seed=0, px=56)
     table = pd.read_csv(demo / "data.csv")
     views = {row.uuid: demo / "images" / row.uuid for row in table.itertuples()}
     panoramas = [(row.uuid, row.latitude, row.longitude) for row in table.itertuples()]

@@ -51,7 +51,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     file = folder / "checkpoints" / "best.ckpt"
     make_calibrated_locator().save(file)
     checkpoint = torch.load(file, weights_only=True)
-    checkpoint["geoguesser"]["config"] = {"data": {"_target_": "geoguesser.data.sources.places.demo_data"}}
+    checkpoint["geoguesser"]["config"] = {"data": {"_target_": "geoguesser.data.sources.demo.DemoDataModule"}}
     torch.save(checkpoint, file)
     (folder / "result.json").write_text(json.dumps(RESULT))
     errors = np.random.default_rng(0).gamma(2.0, 15.0, 40)

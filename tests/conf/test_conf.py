@@ -25,7 +25,7 @@ from geoguesser.commands.configs import (
     resolve,
     to_plain,
 )
-from geoguesser.data.checks.findings import KINDS
+from geoguesser.data.checks.findings import FINDING_KINDS
 from geoguesser.errors import ConfigError
 
 CONF = Path(conf_dir())
@@ -182,7 +182,7 @@ def test_a_split_says_how_to_ask_for_it(choice: str):
 
 def test_every_kind_of_finding_stands_in_the_config_with_its_default():
     config = resolve(compose(["data=places", *NEEDED["data=places"]]))
-    assert config["data"]["on_bad"] == {name: kind.default for name, kind in KINDS.items()}
+    assert config["data"]["on_bad"] == {name: kind.default for name, kind in FINDING_KINDS.items()}
 
 
 def test_a_store_brings_its_split_and_yields_to_the_user():
@@ -294,7 +294,7 @@ def test_build_names_unknown_and_missing_keys():
             {"_target_": "geoguesser.data.sources.places.PlacesDataModule"}, "data", dict.fromkeys(GIVEN["data"])
         )
     rule = r"data\.num_workers is no key of this choice\. Its keys: batch_size, far_km, fraction, on_bad, path\."
-    node = {"_target_": "geoguesser.data.sources.places.StoreDataModule", "path": "d", "num_workers": 2}
+    node = {"_target_": "geoguesser.data.sources.store.StoreDataModule", "path": "d", "num_workers": 2}
     with pytest.raises(ConfigError, match=rule):
         check_keys(node, "data", dict.fromkeys(GIVEN["data"]))
     with pytest.raises(

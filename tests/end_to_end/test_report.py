@@ -292,9 +292,9 @@ def test_every_kind_of_run_is_explained(words: list[str], tmp_path: Path):
 
 @pytest.mark.slow
 def test_views_that_are_masked_are_left_out(trained: Path, tmp_path: Path):
-    from geoguesser.data.demo.dataset import demo_root
+    from geoguesser.data.demo.dataset import ensure_demo
 
-    root = shutil.copytree(demo_root(places=60, px=56), tmp_path / "photos")
+    root = shutil.copytree(ensure_demo(places=60, px=56), tmp_path / "photos")
     for number, folder in enumerate(sorted((root / "images").iterdir())):
         if number % 2:
             (folder / "90.jpg").unlink()
@@ -326,7 +326,7 @@ def test_images_may_lie_in_a_store(trained: Path, tmp_path: Path):
     run_prepare(compose([*words, "pictures=false"], "prepare"))
     run = shutil.copytree(trained, tmp_path / "run")
     config = OmegaConf.load(run / "config.yaml")
-    config.data = {"_target_": "geoguesser.data.sources.places.StoreDataModule", "path": str(tmp_path / "store")}
+    config.data = {"_target_": "geoguesser.data.sources.store.StoreDataModule", "path": str(tmp_path / "store")}
     OmegaConf.save(config, run / "config.yaml")
     subject, _ = explain(run, "examples=1")
     assert len(subject.forward.rows) == len(subject.table)

@@ -12,7 +12,8 @@ from matplotlib.colors import to_rgb
 from PIL import Image
 
 from geoguesser.data.checks.duplicates import Match
-from geoguesser.data.checks.inspection import ImageStats, inspect_place
+from geoguesser.data.checks.image_stats import ImageStats
+from geoguesser.data.checks.inspection import inspect_place
 from geoguesser.data.images import ImageSpec
 from geoguesser.data.place_files import PlaceFiles
 from geoguesser.geo.distance import haversine_km

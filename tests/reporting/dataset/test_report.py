@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 
 from geoguesser.data.augment import Augment
-from geoguesser.data.checks.findings import KINDS, Finding
+from geoguesser.data.checks.findings import FINDING_KINDS, Finding
 from geoguesser.data.images import ImageSpec
 from geoguesser.data.prepare import prepare_store
 from geoguesser.data.sources.places import PlacesDataModule
@@ -243,7 +243,7 @@ def test_findings_are_counted_as_in_the_csv(messy: SimpleNamespace) -> None:
     assert len(rows) == len(expected)
     for heading, (action, count) in rows.items():
         kind = next(one for one in expected if heading.startswith(one))
-        assert heading == kind + KINDS[kind].what
+        assert heading == kind + FINDING_KINDS[kind].meaning
         assert int(count) == expected[kind]
         assert action == ("keep: noted" if kind == "missing_view" else "skip: left out")
     listed = [text for text in messy.page.within("code") if str(messy.root) in text]
@@ -314,7 +314,7 @@ def test_prepared_again_says_what_was_there(messy: SimpleNamespace, capsys: pyte
 
 def with_findings(messy: SimpleNamespace, found: list[Finding]) -> DataReport:
     data = datamodule(messy.root)
-    data.findings.settle(found)
+    data.findings.record(found)
     return DataReport(messy.prepared, data, out=messy.out)
 
 
@@ -363,11 +363,11 @@ def test_percent(count: int, total: int, said: str) -> None:
 
 
 def test_many_sizes_of_images_are_gathered(messy: SimpleNamespace) -> None:
-    facts = messy.prepared.facts.take(np.arange(len(messy.prepared.facts)))
+    facts = messy.prepared.image_stats.take(np.arange(len(messy.prepared.image_stats)))
     facts.views = facts.views.copy()
     facts.views["width"][:5] = np.arange(20).reshape(5, 4) + 100
     mask = np.ones_like(messy.prepared.mask)
-    prepared = Prepared(**(vars(messy.prepared) | {"facts": facts, "mask": mask}))
+    prepared = Prepared(**(vars(messy.prepared) | {"image_stats": facts, "mask": mask}))
     rows = data_summary.make_size_rows(prepared)
     assert rows[0][0] == "64 × 64"
     assert len(rows) == 7
