@@ -166,7 +166,7 @@ def test_a_checkpoint_alone_has_no_figures(run: Path, tmp_path: Path) -> None:
     made = export(tmp_path / "some.ckpt", tmp_path / "model", "formats=[portable]")
     assert sorted(one.name for one in made.iterdir()) == ["README.md", "config.json", "model.safetensors"]
     card = (made / "README.md").read_text()
-    assert "Not known: it was exported from a checkpoint alone." in card
+    assert "Not known: the model was exported from a checkpoint" in card
     assert "none is stated" in card
     assert "Programs" not in card
 
