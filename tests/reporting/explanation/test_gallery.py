@@ -89,7 +89,8 @@ def test_posterior_with_and_without_cells_and_views(region, grid, tmp_path):
         ),
         tmp_path,
     )
-    dark = (np.abs(whole.astype(int) - (128, 0, 38)).max(axis=2) < 12).mean()  # the most probable cell's colour
+    # The most probable cell's colour.
+    dark = (np.abs(whole.astype(int) - (128, 0, 38)).max(axis=2) < 12).mean()
     assert dark > 0.0005
     assert (np.abs(bare.astype(int) - (128, 0, 38)).max(axis=2) < 12).mean() < dark / 4
 
@@ -144,7 +145,8 @@ def test_confusion_is_drawn(region, grid, tmp_path):
     pixels = check_drawn(
         lambda path: maps.draw_confusion(path, region=region, grid=grid, confusion=confusion), tmp_path
     )
-    assert (np.abs(pixels.astype(int) - (213, 94, 0)).max(axis=2) < 8).sum() > 300  # arcs of cells apart
+    # Arcs of cells apart.
+    assert (np.abs(pixels.astype(int) - (213, 94, 0)).max(axis=2) < 8).sum() > 300
 
 
 def test_no_cell_of_a_confusion_is_cut_off(croatia, tmp_path):
@@ -156,7 +158,8 @@ def test_no_cell_of_a_confusion_is_cut_off(croatia, tmp_path):
     )
     lines = np.abs(pixels.astype(int) - (191, 203, 212)).max(axis=2) < 40
     top = lines[np.flatnonzero(lines.any(axis=1))[0]]
-    assert top.sum() > 100  # the upper side of the northernmost cells, and not just where their other sides end
+    # The upper side of the northernmost cells is drawn.
+    assert top.sum() > 100
 
 
 def test_no_confusion_has_no_pairs(grid):
@@ -189,7 +192,8 @@ def test_an_absent_view_leaves_its_frame_empty(croatia, tmp_path):
         )
         for shown in (place, lacks)
     )
-    right = slice(700, 980)  # where the view to the east is
+    # The view to the east.
+    right = slice(700, 980)
     assert (whole[400:600, right].min(axis=2) < 250).mean() > 0.95
     assert (some[400:600, right].min(axis=2) < 250).mean() < 0.1
 
@@ -225,7 +229,8 @@ def test_an_activation_is_drawn(method: str, croatia, tmp_path):
     pixels = check_drawn(
         lambda path: place_plots.draw_activation(path, place=make_place(croatia), **given), tmp_path, least=0.3
     )
-    for colour, least in (((213, 94, 0), 500), ((0, 114, 178), 200)):  # bars for and against
+    # Bars for and against.
+    for colour, least in (((213, 94, 0), 500), ((0, 114, 178), 200)):
         assert (np.abs(pixels.astype(int) - colour).max(axis=2) < 8).sum() > least
 
 
@@ -297,7 +302,8 @@ def test_a_calibrated_posterior_covers_the_nominal_level():
     test = make_calibrated_places(4000, 2)
     share = coverage_plot.compute_coverage(test, None, 1.0)[coverage_plot.MASS] / 4000
     top = float((test.output.logits.argmax(axis=1) == test.cell).mean())
-    assert (share >= coverage_plot.NOMINAL - 0.03).all()  # whole cells hold no less than promised
+    # Complete cells cover at least the nominal level.
+    assert (share >= coverage_plot.NOMINAL - 0.03).all()
     assert share.min() >= top - 1e-9
     assert (np.diff(share) >= 0).all()
 
@@ -310,8 +316,10 @@ def test_coverage_of_a_head_without_cells_is_only_of_radii(tmp_path):
     )
     covered = coverage_plot.compute_coverage(test, held_out, None)
     assert list(covered) == [coverage_plot.RADII]
-    assert np.isnan(covered[coverage_plot.RADII][-1])  # 95 % needs 19 calibration places
-    expected = (test.error_km <= np.sort(held_out.error_km)[7]).sum()  # the 8th of 15 for 50 %
+    # 95 % needs 19 calibration places.
+    assert np.isnan(covered[coverage_plot.RADII][-1])
+    # The 8th of 15 for 50 %.
+    expected = (test.error_km <= np.sort(held_out.error_km)[7]).sum()
     assert covered[coverage_plot.RADII][9] == expected
     assert coverage_plot.compute_coverage(test, None, None) == {}
     check_drawn(lambda path: coverage_plot.draw_coverage(path, covered=covered, places=300), tmp_path)
@@ -321,7 +329,8 @@ def test_headings_are_means_over_places(tmp_path):
     true_deg, error_km = sample_box(50), RANDOM.gamma(2.0, 20.0, 50)
     coords = torch.from_numpy(true_deg[:, None] + RANDOM.normal(0, 0.2, (50, 4, 2)))
     moved = torch.from_numpy(RANDOM.gamma(2.0, 5.0, (50, 4)))
-    moved[:, 3], coords[:, 3] = np.nan, np.nan  # no place has a view to the west
+    # No place has a view to the west.
+    moved[:, 3], coords[:, 3] = np.nan, np.nan
     moved[7, 0] = np.nan
     effects = compute_heading_errors(LeftOut(moved, coords, None), true_deg, error_km)
     assert effects["moved_km"][0, 1] == pytest.approx(float(moved[:, 1].mean()))
@@ -332,7 +341,8 @@ def test_headings_are_means_over_places(tmp_path):
     assert np.isnan(effects["moved_km"][:, 3]).all()
     few = compute_heading_errors(LeftOut(moved[10:49], coords[10:49], None), true_deg[10:49], error_km[10:49])
     assert np.isfinite(few["moved_km"][0, :3]).all()
-    assert np.isnan(few["moved_km"][1]).all()  # 39 places hold no interval of a mean
+    # 39 places hold no interval of a mean.
+    assert np.isnan(few["moved_km"][1]).all()
     check_drawn(lambda path: draw_headings(path, effects=few), tmp_path)
     check_drawn(lambda path: draw_headings(path, effects=effects), tmp_path)
 
