@@ -170,10 +170,10 @@ def test_the_cards_intervals_are_those_of_evaluate(
 
 def test_a_checkpoint_without_a_run_folder_has_no_figures(run: Path, tmp_path: Path) -> None:
     shutil.copy(run / "checkpoints" / "best.ckpt", tmp_path / "some.ckpt")
-    folder = export(tmp_path / "some.ckpt", tmp_path / "model", "formats=[portable]")
-    assert sorted(file.name for file in folder.iterdir()) == ["README.md", "config.json", "model.safetensors"]
-    card = (folder / "README.md").read_text()
-    assert "Not known: it was exported from a checkpoint alone." in card
+    made = export(tmp_path / "some.ckpt", tmp_path / "model", "formats=[portable]")
+    assert sorted(file.name for file in made.iterdir()) == ["README.md", "config.json", "model.safetensors"]
+    card = (made / "README.md").read_text()
+    assert "Not known: the model was exported from a checkpoint" in card
     assert "none is stated" in card
     assert "Programs" not in card
 
