@@ -40,7 +40,7 @@ from geoguesser.data.splits import RandomSplit, StoredSplit
 from geoguesser.data.store import shards as packing
 from geoguesser.geo.region import country
 from geoguesser.system.allocator import keep_freed_memory
-from geoguesser.system.cpu import cores
+from geoguesser.system.cpu import count_cores
 
 PLACES, PX, BATCH = 2000, 112, 32
 TABLE = 1_000_000
@@ -154,7 +154,7 @@ def all_cores(root: Path, scratch: Path) -> tuple[dict[str, str], dict[str, floa
         simplejpeg.decode_jpeg(Path(path).read_bytes(), "RGB", min_height=PX, min_width=PX)
 
     def on_all(work: Any) -> None:
-        with ThreadPoolExecutor(cores()) as pool:
+        with ThreadPoolExecutor(count_cores()) as pool:
             for start in range(0, len(paths), 4096):
                 list(pool.map(work, paths[start : start + 4096], chunksize=1))
 
@@ -170,7 +170,7 @@ def all_cores(root: Path, scratch: Path) -> tuple[dict[str, str], dict[str, floa
     }
     seconds = interleaved(ways, rounds=5, warmup=1)
     rows = {
-        f"{name} ({cores()} cores)": f"{len(paths) / float(np.median(times)):,.0f} images/s"
+        f"{name} ({count_cores()} cores)": f"{len(paths) / float(np.median(times)):,.0f} images/s"
         for name, times in seconds.items()
     }
     return rows, {

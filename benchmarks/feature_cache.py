@@ -23,7 +23,7 @@ from unittest.mock import patch
 from measure import report
 
 from geoguesser.data.demo.dataset import demo_root
-from geoguesser.system.disk_cache import cache_folder
+from geoguesser.system.disk_cache import get_cache_folder
 
 EPOCHS, PLACES, PX, ROUNDS = 10, 1000, 112, 2
 WORDS = [
@@ -58,7 +58,7 @@ def main() -> None:
     root = demo_root(places=PLACES, px=PX)
     small = demo_root(places=60, px=PX)
     runs: dict[str, list[dict[str, Any]]] = {"backbone in each epoch": [], "cache empty": [], "cache filled": []}
-    with tempfile.TemporaryDirectory(dir=cache_folder()) as scratch:
+    with tempfile.TemporaryDirectory(dir=get_cache_folder()) as scratch:
         own = Path(scratch) / "cache"
         own.mkdir()
         for one in (root, small):

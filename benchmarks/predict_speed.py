@@ -34,7 +34,7 @@ from geoguesser.model.heads.classification import ClassificationHead
 from geoguesser.model.losses import CrossEntropy
 from geoguesser.model.network import GeoNetwork
 from geoguesser.system.allocator import keep_freed_memory
-from geoguesser.system.cpu import cores
+from geoguesser.system.cpu import count_cores
 
 PLACES, BATCH, ROUNDS = 192, 32, 5
 
@@ -61,14 +61,14 @@ def locator(px: int, device: str) -> Predictor:
 
 def decode(asked: list[InputPlace], image: ImageSpec) -> list[bool]:
     """All views, on all cores."""
-    with ThreadPoolExecutor(cores()) as pool:
-        return list(pool.map(lambda one: bool(load_place(one, [image]).there.all()), asked))
+    with ThreadPoolExecutor(count_cores()) as pool:
+        return list(pool.map(lambda one: bool(load_place(one, [image]).present.all()), asked))
 
 
 def forward(who: Predictor, views: Tensor) -> None:
     """The answers for views in memory."""
     for start in range(0, len(views), BATCH):
-        who.answer(views[start : start + BATCH])
+        who.predict(views[start : start + BATCH])
 
 
 def compare(px: int, asked: list[InputPlace], device: str) -> dict[str, list[float]]:
@@ -79,7 +79,7 @@ def compare(px: int, asked: list[InputPlace], device: str) -> dict[str, list[flo
     ways = {
         "decode": partial(decode, asked, own.image),
         "forward": partial(forward, own, views),
-        "folded forward": partial(forward, quick.locators[0], views),
+        "folded forward": partial(forward, quick.predictors[0], views),
         "predict": lambda: list(predict_places(quick, asked, batch_size=BATCH)),
     }
     return interleaved(ways, rounds=ROUNDS, warmup=1)

@@ -109,7 +109,7 @@ def main() -> None:
         for start in range(0, len(views), step):
             some = views[start : start + step]
             images = [torch.cat(parts) for parts in zip(*(images for images, _ in some), strict=True)]
-            ensemble.answer(images, torch.cat([mask for _, mask in some]))
+            ensemble.predict(images, torch.cat([mask for _, mask in some]))
 
     def decode() -> None:
         for photos in places:

@@ -23,7 +23,7 @@ from geoguesser.train import count_processes, expand_resume
     ],
 )
 def test_jobs_at_once_are_those_of_joblib(launcher: dict, processes: int, monkeypatch):
-    monkeypatch.setattr("geoguesser.system.cpu.system_cores", lambda: 8)
+    monkeypatch.setattr("geoguesser.system.cpu.count_system_cores", lambda: 8)
     assert count_processes(launcher) == processes
 
 

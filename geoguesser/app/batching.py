@@ -137,4 +137,4 @@ class Batcher:
 
 def _through(batch: list[PendingRequest]) -> Predictions:
     images = [torch.cat(parts) for parts in zip(*(one.images for one in batch), strict=True)]
-    return batch[0].ensemble.answer(images, torch.cat([one.mask for one in batch]))
+    return batch[0].ensemble.predict(images, torch.cat([one.mask for one in batch]))

@@ -24,7 +24,7 @@ from geoguesser.collecting.pipeline.runner import Asking, show_cost
 from geoguesser.collecting.providers.base import Provider
 from geoguesser.collecting.providers.credentials import Keys, hidden, refuse_keys
 from geoguesser.collecting.providers.http_settings import Http
-from geoguesser.commands.configs import build, known_keys, to_plain
+from geoguesser.commands.configs import build, list_known_keys, to_plain
 from geoguesser.errors import ConfigError, check_bool, check_choice, check_int
 
 log = logging.getLogger(__name__)
@@ -42,7 +42,7 @@ def run_collect(cfg: DictConfig) -> None:
         GeoguesserError: What the user can mend. The same command goes on where it was.
         SystemExit: The user stopped it.
     """
-    config = to_plain(cfg, known_keys("collect"))
+    config = to_plain(cfg, list_known_keys("collect"))
     refuse_keys(config)
     step = check_choice("step", config["step"], STEPS)
     out = _folder(config["out"])

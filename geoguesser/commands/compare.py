@@ -10,7 +10,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from geoguesser.commands.configs import build, conf_dir, known_keys, read_config, to_plain
+from geoguesser.commands.configs import build, conf_dir, list_known_keys, read_config, to_plain
 from geoguesser.errors import (
     ConfigError,
     GeoguesserError,
@@ -45,7 +45,7 @@ def run_compare(cfg: DictConfig) -> Comparison:
     Raises:
         GeoguesserError: What the user can mend; nothing is then written.
     """
-    config = to_plain(cfg, known_keys("compare"))
+    config = to_plain(cfg, list_known_keys("compare"))
     settings, pictures = _settings(config), check_bool("pictures", config["pictures"])
     shown = check_int("places", config["places"], low=0, high=100)
     out = _out(str(config["out"]))

@@ -17,8 +17,8 @@ from yaml import YAMLError
 from geoguesser.errors import ConfigError, GeoguesserError, first_line
 from geoguesser.runs.config_history import shorten_target, update_config
 
-PLAIN = re.compile(r"[A-Za-z0-9_./:+%@-]+")  # what Hydra reads as it is, whatever stands where in it
-TARGET = re.compile(r"^\s*_target_: (geoguesser\.[\w.]+)", re.MULTILINE)
+PLAIN_VALUE = re.compile(r"[A-Za-z0-9_./:+%@-]+")  # what Hydra reads as it is, whatever stands where in it
+TARGET_LINE = re.compile(r"^\s*_target_: (geoguesser\.[\w.]+)", re.MULTILINE)
 HEAD_GROUPS = ("grid", "loss", "decoder")  # used by those heads whose `fit` has a parameter of that name
 
 
@@ -39,7 +39,7 @@ def format_override(key: str, value: object) -> str:
         value: A path, say; it is written as text.
     """
     text = str(value)
-    if PLAIN.fullmatch(text):
+    if PLAIN_VALUE.fullmatch(text):
         return f"{key}={text}"
     escaped = re.sub(r"(\\*)('|$)", lambda found: 2 * found[1] + ("\\'" if found[2] else ""), text)
     return f"{key}='{escaped}'"
@@ -182,13 +182,13 @@ def resolve(cfg: DictConfig) -> dict[str, Any]:
     Raises:
         ConfigError: As `plain`.
     """
-    config = to_plain(cfg, known_keys())
+    config = to_plain(cfg, list_known_keys())
     used = get_signature(config["head"], "head").parameters
     unused = {"sweep", "epochs", *(key for key in HEAD_GROUPS if key not in used)}
     return {key: value for key, value in config.items() if key not in unused}
 
 
-def known_keys(name: str = "train") -> set[str]:
+def list_known_keys(name: str = "train") -> set[str]:
     """The top-level keys of a primary config: its own and those of its groups."""
     primary = OmegaConf.to_container(OmegaConf.load(Path(conf_dir()) / f"{name}.yaml"))
     assert isinstance(primary, dict)
@@ -220,6 +220,6 @@ def current_targets() -> dict[str, str]:
     """
     paths: dict[str, set[str]] = {}
     for file in sorted(Path(conf_dir()).rglob("*.yaml")):
-        for target in TARGET.findall(file.read_text(encoding="utf-8")):
+        for target in TARGET_LINE.findall(file.read_text(encoding="utf-8")):
             paths.setdefault(shorten_target(target), set()).add(target)
     return {short: next(iter(targets)) for short, targets in paths.items() if len(targets) == 1}

@@ -11,7 +11,7 @@ import pandas as pd
 from omegaconf import DictConfig
 from tqdm import tqdm
 
-from geoguesser.commands.configs import build, known_keys, to_plain
+from geoguesser.commands.configs import build, list_known_keys, to_plain
 from geoguesser.data.checks.findings import Findings
 from geoguesser.data.places import FAR_KM, drop_far, get_coords, list_files, read_places
 from geoguesser.data.splits import NAMES
@@ -40,10 +40,10 @@ from geoguesser.evaluation.resampling_units import check_block_km
 from geoguesser.geo.distance import haversine_km
 from geoguesser.geo.region import Region
 from geoguesser.inference.batch_inference import PredictedBatch, check_store, predict_places, predict_store
-from geoguesser.inference.ensemble import Ensemble
+from geoguesser.inference.ensemble import Ensemble, load_runs
 from geoguesser.inference.inputs import InputPlace
-from geoguesser.inference.loading import choose_device, load_runs
 from geoguesser.inference.predictions import Predictions, concatenate
+from geoguesser.inference.predictor import choose_device
 from geoguesser.reporting import evaluation as evaluation_report
 
 log = logging.getLogger(__name__)
@@ -77,7 +77,7 @@ def run_evaluate(cfg: DictConfig) -> dict[str, Any]:
     Raises:
         GeoguesserError: What the user can mend; nothing is then written.
     """
-    config = to_plain(cfg, known_keys("evaluate"))
+    config = to_plain(cfg, list_known_keys("evaluate"))
     bootstrap = check_mapping("bootstrap", config["bootstrap"], ("samples", "seed", "block_km"))
     settings: dict[str, Any] = {
         "confidence": check_number("confidence", config["confidence"], low=0.5, high=0.999),
@@ -205,12 +205,12 @@ def _answered(table: pd.DataFrame, batches: Any, ensemble: Ensemble, findings: F
     batch: PredictedBatch
     with tqdm(total=len(table), desc="evaluating", unit=" places", disable=None) as bar:
         for batch in batches:
-            seen = batch.there.any(axis=1)
-            if batch.answers is not None:
-                parts.append(batch.answers)
+            seen = batch.present.any(axis=1)
+            if batch.predictions is not None:
+                parts.append(batch.predictions)
                 told.append(batch.rows[seen])
             unseen += int((~seen).sum())
-            for row, notes in zip(batch.rows, batch.broken, strict=True):
+            for row, notes in zip(batch.rows, batch.problems, strict=True):
                 noted += bool(notes)
                 if notes and noted <= 10:
                     log.warning("%s: %s", table["uuid"].iloc[row], "; ".join(notes))

@@ -14,7 +14,7 @@ from omegaconf import DictConfig
 from rich.console import Console
 from rich.table import Table
 
-from geoguesser.commands.configs import known_keys, to_plain
+from geoguesser.commands.configs import list_known_keys, to_plain
 from geoguesser.errors import (
     ConfigError,
     MissingFileError,
@@ -42,9 +42,10 @@ from geoguesser.exporting.programs import (
 )
 from geoguesser.exporting.run_facts import RunFacts, make_card, read_facts
 from geoguesser.exporting.traceable import ExportableNetwork
+from geoguesser.inference.checkpoint import find_checkpoint, read_checkpoint
 from geoguesser.inference.inputs import find_places, load_in_order
-from geoguesser.inference.predictor import Predictor, find_checkpoint, read_checkpoint
-from geoguesser.inference.saved_model import CONFIG, WEIGHTS, write_model
+from geoguesser.inference.predictor import Predictor
+from geoguesser.inference.saved_model import CONFIG_NAME, WEIGHTS_NAME, write_model_folder
 from geoguesser.system.text import format_count
 from geoguesser.system.versions import __version__
 
@@ -52,8 +53,8 @@ log = logging.getLogger(__name__)
 FORMATS = ("portable", "torch", "onnx")
 CARD = "README.md"
 FILES = {
-    WEIGHTS: "all tensors: weights, cells, boundary",
-    CONFIG: "plain values: how views are read, region, grid, decoder, calibration, versions",
+    WEIGHTS_NAME: "all tensors: weights, cells, boundary",
+    CONFIG_NAME: "plain values: how views are read, region, grid, decoder, calibration, versions",
     "model.pt2": "a program of torch.export",
     "model.onnx": "the same for ONNX Runtime",
     CARD: "this card",
@@ -88,7 +89,7 @@ def run_export(cfg: DictConfig) -> Path:
     Raises:
         GeoguesserError: What the user can mend.
     """
-    config = to_plain(cfg, known_keys("export"))
+    config = to_plain(cfg, list_known_keys("export"))
     settings = _settings(config)
     _check_out(settings.out)
     file = find_checkpoint(str(config["run"]))
@@ -163,10 +164,10 @@ def _own_probes(check_on: Any, locator: Predictor) -> list[Probe]:
     if check_on is None:
         return []
     asked = find_places(check_on)[:MAX_CHECKED]
-    seen = [one for one in load_in_order(asked, [locator.image]) if one.there.any()]
+    seen = [one for one in load_in_order(asked, [locator.image]) if one.present.any()]
     if not seen:
         raise MissingFileError.at("check_on", "must hold a place with a whole view")
-    parts = [(torch.from_numpy(one.images[0][None]), torch.from_numpy(one.there[None])) for one in seen]
+    parts = [(torch.from_numpy(one.images[0][None]), torch.from_numpy(one.present[None])) for one in seen]
     log.info("programs are also compared on %s of check_on", format_count(len(parts), "place"))
     return [Probe(images, mask) for images, mask in parts]
 
@@ -175,7 +176,7 @@ def _fill(folder: Path, locator: Predictor, facts: RunFacts, settings: ExportSet
     """Writes all files into a folder."""
     if "portable" in settings.formats:
         about = {"license": settings.license, "synthetic": facts.data == "demo"}
-        write_model(locator, folder, about)
+        write_model_folder(locator, folder, about)
     checks = _programs(folder, locator, settings, tried) if tried else []
     names = [one.name for one in folder.iterdir()]
     files = {name: what for name, what in FILES.items() if name in names or name == CARD}

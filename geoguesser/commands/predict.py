@@ -15,21 +15,21 @@ import xxhash
 from omegaconf import DictConfig
 from tqdm import tqdm
 
-from geoguesser.commands.configs import known_keys, to_plain
+from geoguesser.commands.configs import list_known_keys, to_plain
 from geoguesser.data.store.reader import Store, is_store
 from geoguesser.errors import ConfigError, DataError, MissingFileError, StoreError, check_choice, check_int
 from geoguesser.inference.batch_inference import PredictedBatch, check_store, predict_places, predict_store
-from geoguesser.inference.ensemble import Ensemble
-from geoguesser.inference.inputs import InputPlace, find_places, missing_headings, signature
-from geoguesser.inference.loading import choose_device, load_runs
+from geoguesser.inference.ensemble import Ensemble, load_runs
+from geoguesser.inference.inputs import InputPlace, compute_signature, find_places, list_missing_headings
 from geoguesser.inference.output_journal import RowJournal
-from geoguesser.inference.output_table import COMPETITION, list_columns, make_blank_row, make_rows
+from geoguesser.inference.output_table import COMPETITION_COLUMNS, list_columns, make_empty_row, make_rows
+from geoguesser.inference.predictor import choose_device
 from geoguesser.inference.saved_model import find_network_file
 from geoguesser.system.files import write_csv
 from geoguesser.system.text import format_count
 
 log = logging.getLogger(__name__)
-SHOWN = 10  # of what is broken, in the log; all of it is in the table
+MAX_LOGGED = 10  # of what is broken, in the log; all of it is in the table
 
 
 class PredictSettings(NamedTuple):
@@ -53,7 +53,7 @@ def run_predict(cfg: DictConfig) -> pd.DataFrame:
     Raises:
         GeoguesserError: What the user can mend; `out` is then not written, and what was done is kept.
     """
-    config = to_plain(cfg, known_keys("predict"))
+    config = to_plain(cfg, list_known_keys("predict"))
     settings = PredictSettings(
         batch_size=check_int("batch_size", config["batch_size"], low=1),
         whole=check_choice("missing_views", config["missing_views"], ("mask", "error")) == "error",
@@ -70,7 +70,7 @@ def run_predict(cfg: DictConfig) -> pd.DataFrame:
         ids = source.table()["uuid"].tolist()
         signs = [digest.tobytes().hex() for digest in source.digests()]
     else:
-        ids, signs = [one.uuid for one in source], [signature(one) for one in source]
+        ids, signs = [one.uuid for one in source], [compute_signature(one) for one in source]
         if settings.whole and settings.on_bad == "error":
             _check_whole(source)
     key = _key(config)
@@ -114,7 +114,7 @@ def _key(config: dict[str, Any]) -> dict[str, Any]:
 
 def _check_whole(places: list[InputPlace]) -> None:
     for one in places:
-        lacks = missing_headings(one)
+        lacks = list_missing_headings(one)
         if lacks:
             names = ", ".join(f"{heading}.jpg" for heading in lacks)
             raise DataError.at(
@@ -175,9 +175,11 @@ def _rows(
             yield table[good[seen]]
     for row in np.flatnonzero(~good):
         if settings.on_bad == "prior":
-            yield make_rows([uuids[row]], ensemble.prior(), views[[row]], [notes[row]], with_cells=with_cells)
+            yield make_rows(
+                [uuids[row]], ensemble.predict_prior(), views[[row]], [notes[row]], with_cells=with_cells
+            )
         else:
-            yield make_blank_row(uuids[row], int(views[row]), notes[row], with_cells=with_cells)
+            yield make_empty_row(uuids[row], int(views[row]), notes[row], with_cells=with_cells)
 
 
 def _finish(journal: RowJournal, ids: list[str], out: Path, settings: PredictSettings) -> pd.DataFrame:
@@ -195,14 +197,14 @@ def _finish(journal: RowJournal, ids: list[str], out: Path, settings: PredictSet
         first = "; ".join(noted[["uuid", "broken"]].iloc[0]) if len(noted) else "nothing"
         raise DataError.at("images", f"must hold a place with {rule}; of {len(ids)} none has: {first}")
     try:
-        write_csv(out, table[list(COMPETITION)] if settings.short else table)
+        write_csv(out, table[list(COMPETITION_COLUMNS)] if settings.short else table)
     except OSError as error:
         raise StoreError.at(f"out={out}", f"cannot be written ({error.strerror or error})") from error
     journal.close(remove=True)
-    for uuid, note in zip(noted["uuid"][:SHOWN], noted["broken"], strict=False):
+    for uuid, note in zip(noted["uuid"][:MAX_LOGGED], noted["broken"], strict=False):
         log.warning("%s: %s", uuid, note)
-    if len(noted) > SHOWN:
-        log.warning("%s more with broken views: column broken", format_count(len(noted) - SHOWN, "place"))
+    if len(noted) > MAX_LOGGED:
+        log.warning("%s more with broken views: column broken", format_count(len(noted) - MAX_LOGGED, "place"))
     fewer = Counter(table["views"][table["views"] < 4].astype(int).tolist())
     parts = [f"{count} with {views} of 4 views" for views, count in sorted(fewer.items(), reverse=True)]
     word = {"skip": "left out", "prior": "predicted without views"}.get(settings.on_bad, "left empty")

@@ -32,7 +32,7 @@ from geoguesser.training.transfer import start_network
 
 log = logging.getLogger(__name__)
 
-SECONDS_BETWEEN_WRITES = 10.0  # of checkpoints, where an epoch takes a fraction of one
+MIN_WRITE_INTERVAL_S = 10.0  # of checkpoints, where an epoch takes a fraction of one
 
 
 class RunRequest(NamedTuple):
@@ -219,5 +219,5 @@ class RunParts:
         if self.finetuning.embeds_once(self.augment):  # an epoch then takes less time than writing the weights
             for callback in made:
                 if isinstance(callback, NamedCheckpoint):
-                    callback.every_s = SECONDS_BETWEEN_WRITES
+                    callback.every_s = MIN_WRITE_INTERVAL_S
         return made

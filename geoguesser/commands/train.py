@@ -28,7 +28,7 @@ from geoguesser.errors import (
     MissingFileError,
 )
 from geoguesser.geo.region import Region
-from geoguesser.inference import predictor as locator
+from geoguesser.inference import checkpoint as locator
 from geoguesser.model.backbone import Backbone
 from geoguesser.reporting.run import result as results
 from geoguesser.reporting.run.report import RunReport
@@ -325,7 +325,7 @@ class TrainingRun:
         file.unlink()
         best = self.folder / "checkpoints" / "best.ckpt"
         if trainer.world_size > 1:  # a test in processes of its own leaves this one with other weights
-            self.network.load_state_dict(locator.to_tensors(locator.read_checkpoint(best)))
+            self.network.load_state_dict(locator.get_network_state(locator.read_checkpoint(best)))
         report = RunReport(self.folder, self.data, self.region, self.network, self.parts.calibration)
         known = self._baselines(report, tested["index"].numpy())
         result, history, predictions = report.tables(tested, asked=self.parts.asked(self.region), baselines=known)

@@ -35,7 +35,7 @@ from geoguesser.data.splits import NAMES, UNUSED, Split, SplitConstraints, hold_
 from geoguesser.data.views import Views
 from geoguesser.errors import check_int, check_number
 from geoguesser.geo.region import Region
-from geoguesser.system.cpu import cores
+from geoguesser.system.cpu import count_cores
 from geoguesser.system.disk_cache import Cache
 
 MAX_CONDENSED_BYTES = 2**28
@@ -283,7 +283,7 @@ class PlacesData(pl.LightningDataModule, ABC):
     def _workers(self) -> int:
         if not self.views.worth_workers:
             return 0
-        return self.num_workers if self.num_workers is not None else cores()
+        return self.num_workers if self.num_workers is not None else count_cores()
 
     def train_dataloader(self) -> DataLoader[Any]:
         """Training places, shuffled."""

@@ -16,7 +16,7 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, read_write
 
 from geoguesser.errors import ConfigError, first_line
-from geoguesser.sweeps.folder import COMMAND, SweepFolder, get_group
+from geoguesser.sweeps.folder import COMMAND_VARIABLE, SweepFolder, get_group
 
 log = logging.getLogger(__name__)
 
@@ -93,7 +93,7 @@ def finish_sweep() -> int:
     from geoguesser.sweeps.summary import Summary
 
     sweep, name = _begun.pop()
-    os.environ.pop(COMMAND, None)
+    os.environ.pop(COMMAND_VARIABLE, None)
     summary = Summary.of(sweep)
     try:
         summary.write()

@@ -23,9 +23,11 @@ from typing import Any
 from geoguesser.system.files import write_json
 from geoguesser.system.locks import FileLock
 
-COMMAND = "GEOGUESSER_SWEEP_COMMAND"  # environment: which command a job belongs to, in whatever process it runs
+COMMAND_VARIABLE = (
+    "GEOGUESSER_SWEEP_COMMAND"  # environment: which command a job belongs to, in whatever process it runs
+)
 # Files that stay when a job starts again. The recorded config stays, for the sweep recognises the job by it.
-LEFT = (".hydra", ".lock", "config.yaml", "train.log", "error.log", "wandb", "tensorboard")
+KEPT_NAMES = (".hydra", ".lock", "config.yaml", "train.log", "error.log", "wandb", "tensorboard")
 
 
 class SweepFolder:
@@ -38,7 +40,7 @@ class SweepFolder:
 
     def __init__(self, path: Path, command: str | None = None) -> None:
         self.path = path
-        self.command = command or os.environ.get(COMMAND) or self._latest()
+        self.command = command or os.environ.get(COMMAND_VARIABLE) or self._latest()
 
     def _latest(self) -> str:
         commands = sorted((self.path / ".commands").glob("*.json"))
@@ -48,7 +50,7 @@ class SweepFolder:
     def begin(cls, path: Path) -> SweepFolder:
         """Begins a command in a sweep; jobs of processes that start from here on belong to it."""
         command = f"{time.strftime('%Y%m%d-%H%M%S')}-{uuid.uuid4().hex[:6]}"
-        os.environ[COMMAND] = command
+        os.environ[COMMAND_VARIABLE] = command
         sweep = cls(path, command)
         sweep._outcomes.mkdir(parents=True, exist_ok=True)
         began = {"began": time.time(), "process": os.getpid()}
@@ -138,7 +140,7 @@ def read_state(folder: Path) -> str:
 def clear_folder(folder: Path) -> None:
     """Removes what a job left that is done again; logs and records of services stay."""
     for path in folder.iterdir():
-        if path.name in LEFT:
+        if path.name in KEPT_NAMES:
             continue
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)

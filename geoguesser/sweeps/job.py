@@ -21,12 +21,12 @@ from omegaconf import DictConfig, OmegaConf
 from geoguesser.commands.train import run_training
 from geoguesser.errors import CheckpointError, ConfigError, GeoguesserError, check_bool, check_mapping, first_line
 from geoguesser.sweeps.folder import SweepFolder, clear_folder, get_group, hold_folder, read_state
-from geoguesser.system.cpu import CORES, system_cores
+from geoguesser.system.cpu import CORES_VARIABLE, count_system_cores
 from geoguesser.system.memo import Memo
 
 log = logging.getLogger(__name__)
 # Jobs of a sweep that run in one process mostly read the same data.
-MEMO = Memo()
+SWEEP_MEMO = Memo()
 RESUMABLE = ("interrupted", "running")  # running, though nobody holds its lock: its process was killed
 
 
@@ -60,7 +60,7 @@ def count_processes(launcher: Mapping[str, Any]) -> int:
         return 1
 
     jobs = int(launcher.get("n_jobs") or 1)
-    return jobs if jobs > 0 else max(1, system_cores() + 1 + jobs)
+    return jobs if jobs > 0 else max(1, count_system_cores() + 1 + jobs)
 
 
 def run_job(
@@ -120,7 +120,7 @@ def _run(cfg: DictConfig, folder: Path, *, overrides: list[str], **facts: Any) -
     if cfg.resume:
         raise ConfigError.at("resume", "must be null in a sweep", found=cfg.resume)
     group = get_group(folder.parent, str(cfg.sweep.name))
-    given: dict[str, Any] = {"group": group, "overrides": overrides, "memo": MEMO, **facts}
+    given: dict[str, Any] = {"group": group, "overrides": overrides, "memo": SWEEP_MEMO, **facts}
     if read_state(folder) in RESUMABLE and (folder / "checkpoints" / "last.ckpt").is_file():
         log.info("goes on where it was stopped: %s", folder)
         try:
@@ -170,6 +170,6 @@ def share_cores(processes: int) -> None:
         processes: How many jobs run at once.
     """
     if processes > 1:
-        share = max(1, system_cores() // processes)
-        os.environ[CORES] = str(share)
+        share = max(1, count_system_cores() // processes)
+        os.environ[CORES_VARIABLE] = str(share)
         torch.set_num_threads(share)

@@ -25,8 +25,8 @@ from geoguesser.runs.config_history import normalise_config
 from geoguesser.runs.config_keys import WITHOUT_EFFECT
 from geoguesser.sweeps.folder import read_state
 
-LENGTH = 10  # hexadecimal digits: among 10,000 jobs two different ones meet once in 20,000 sweeps
-LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # several times faster where libyaml is installed
+NAME_LENGTH = 10  # hexadecimal digits: among 10,000 jobs two different ones meet once in 20,000 sweeps
+YAML_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # several times faster where libyaml is installed
 
 # Recorded config -> its modification time and size, and the name of the job that it describes. Jobs of one process
 # share it, so that a sweep of 1,000 jobs reads each file once.
@@ -47,7 +47,7 @@ def result_config(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def make_job_name(config: dict[str, Any]) -> str:
-    """Returns the name of a job: `LENGTH` hexadecimal digits of SHA-256 over the part that changes results.
+    """Returns the name of a job: `NAME_LENGTH` hexadecimal digits of SHA-256 over the part that changes results.
 
     It is the same for a composed config and for the config.yaml that any version wrote of it, unless that hides a
     secret: such a job is recognised by its folder's name only.
@@ -57,7 +57,7 @@ def make_job_name(config: dict[str, Any]) -> str:
     """
     counted = result_config(normalise_config(config))
     text = json.dumps(counted, sort_keys=True, default=str)
-    return hashlib.sha256(text.encode()).hexdigest()[:LENGTH]
+    return hashlib.sha256(text.encode()).hexdigest()[:NAME_LENGTH]
 
 
 def find_job_name(cfg: DictConfig) -> str:
@@ -93,7 +93,7 @@ def _recorded_name(file: Path) -> str | None:
         stat = file.stat()
         version = (stat.st_mtime_ns, stat.st_size)
         if file not in _recorded or _recorded[file][0] != version:
-            config = yaml.load(file.read_bytes(), Loader=LOADER)
+            config = yaml.load(file.read_bytes(), Loader=YAML_LOADER)
             _recorded[file] = version, make_job_name(config) if isinstance(config, dict) else None
     except (OSError, yaml.YAMLError, UnicodeDecodeError):  # unreadable, or removed meanwhile
         return None

@@ -18,7 +18,7 @@ from geoguesser.runs.config_history import update_override
 from geoguesser.sweeps.folder import SweepFolder, is_running, read_state
 from geoguesser.system.files import write_csv
 
-FIGURES = {  # column -> where result.json has it
+RESULT_COLUMNS = {  # column -> where result.json has it
     "val_error_km_mean": ("val", "error_km_mean"),
     "test_error_km_mean": ("test", "error_km_mean"),
     "test_error_km_median": ("test", "error_km_median"),
@@ -27,9 +27,9 @@ FIGURES = {  # column -> where result.json has it
     "epochs": ("epochs",),
     "seconds": ("times", "total_s"),
 }
-OF_GRIDS = {"density": "grid"}  # a group whose choices speak of another one
-MAX_SHOWN = 40
-BAD = ("failed", "interrupted")
+GROUP_ALIASES = {"density": "grid"}  # a group whose choices speak of another one
+MAX_ROWS = 40
+UNFINISHED_OUTCOMES = ("failed", "interrupted")
 
 
 @dataclass(frozen=True)
@@ -64,12 +64,12 @@ class Summary:
                 "job": job["job"],
                 "state": job["state"],
                 **{key: job["asked"].get(key, "") for key in varied},
-                **{name: _at(job["result"], path) for name, path in FIGURES.items()},
+                **{name: _at(job["result"], path) for name, path in RESULT_COLUMNS.items()},
                 "error": job["error"],
             }
             for job in jobs
         ]
-        table = pd.DataFrame(rows, columns=["job", "state", *varied, *FIGURES, "error"])
+        table = pd.DataFrame(rows, columns=["job", "state", *varied, *RESULT_COLUMNS, "error"])
         table["epochs"] = table["epochs"].astype("Int64")
         table = table.sort_values(["val_error_km_mean", "job"], ignore_index=True)  # what has none comes last
         return cls(sweep, table, varied, sweep.outcomes())
@@ -77,7 +77,7 @@ class Summary:
     @property
     def missing(self) -> list[dict[str, Any]]:
         """The command's jobs that came to nothing."""
-        return [one for one in self.outcomes if one["outcome"] in BAD]
+        return [one for one in self.outcomes if one["outcome"] in UNFINISHED_OUTCOMES]
 
     def write(self) -> None:
         """Writes summary.csv, and summary.png where a job has a figure.
@@ -102,7 +102,7 @@ class Summary:
         console = _console(stderr=False)
         if len(self.table):
             console.print(_terminal_table(self.table, self.varied))
-        more = len(self.table) - MAX_SHOWN
+        more = len(self.table) - MAX_ROWS
         if more > 0:
             console.print(f"and {more} more in summary.csv", markup=False)
         console.print(f"Sweep folder: {self.sweep.path}: {_counted(self.outcomes)}", markup=False)
@@ -165,7 +165,7 @@ def _asked(folder: Path, used: set[str] | None) -> dict[str, str]:
 def _counts(key: str, used: set[str] | None) -> bool:
     """Whether a job's head uses what a key says; of a job that has no config, nobody knows that it does not."""
     top = key.split(".", maxsplit=1)[0]
-    group = OF_GRIDS.get(top, top)
+    group = GROUP_ALIASES.get(top, top)
     return used is None or group not in HEAD_GROUPS or group in used
 
 
@@ -183,7 +183,7 @@ def _terminal_table(table: pd.DataFrame, varied: list[str]) -> Table:
     for column in ("validation km", "test km", "median", "seconds"):
         shown.add_column(column, justify="right", no_wrap=True)
     shown.add_column("job", no_wrap=True)
-    for row in table.head(MAX_SHOWN).to_dict("records"):
+    for row in table.head(MAX_ROWS).to_dict("records"):
         figures = (row[name] for name in ("val_error_km_mean", "test_error_km_mean", "test_error_km_median"))
         words = ["" if pd.isna(value) else f"{value:.1f}" for value in figures]
         seconds = "" if pd.isna(row["seconds"]) else f"{row['seconds']:.0f}"

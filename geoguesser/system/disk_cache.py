@@ -32,10 +32,10 @@ from geoguesser.system.locks import FileLock
 log = logging.getLogger(__name__)
 
 KINDS = ("features", "examined")
-LEFT_S = 24 * 3600.0  # a part this old belongs to no process any more
+MAX_PART_AGE_S = 24 * 3600.0  # a part this old belongs to no process any more
 
 
-def cache_folder() -> Path:
+def get_cache_folder() -> Path:
     """$GEOGUESSER_CACHE, else $XDG_CACHE_HOME/geoguesser, else ~/.cache/geoguesser."""
     if own := os.environ.get("GEOGUESSER_CACHE"):
         return Path(own).expanduser()
@@ -55,7 +55,7 @@ class Cache:
     """
 
     def __init__(self, folder: Path | None = None, *, limit_gib: float) -> None:
-        self.folder = folder or cache_folder()
+        self.folder = folder or get_cache_folder()
         self.limit_gib = limit_gib
         self.usable = True
 
@@ -79,7 +79,7 @@ class Cache:
         A process that has one of them open keeps it.
         """
         files = {file: stat for kind in KINDS for file, stat in _stats(self.folder / kind)}
-        old = time.time() - LEFT_S
+        old = time.time() - MAX_PART_AGE_S
         for file, stat in list(files.items()):
             abandoned = file.suffix == ".part" or (
                 file.suffix == ".bin" and file.with_suffix(".json") not in files
@@ -144,7 +144,7 @@ class Entry:
                 if about["of"] != self.parts or size != about["bytes"] or not size:
                     raise ValueError(f"it has {size:,} bytes, or is of something else")
                 payload = np.memmap(stream, dtype=np.uint8, mode="c")
-            if checksum(payload) != about["checksum"]:
+            if compute_checksum(payload) != about["checksum"]:
                 raise ValueError("its checksum differs")
         except FileNotFoundError:
             return None
@@ -207,7 +207,7 @@ class Entry:
         about = {
             "of": self.parts,
             "bytes": payload.nbytes,
-            "checksum": checksum(payload),
+            "checksum": compute_checksum(payload),
             "made": time.strftime("%Y-%m-%d %H:%M:%S"),
             **more,
         }
@@ -223,12 +223,12 @@ def compute_digest(parts: dict[str, Any]) -> str:
     return hashlib.blake2b(repr(sorted(parts.items())).encode(), digest_size=8).hexdigest()
 
 
-def checksum(payload: npt.NDArray[np.uint8]) -> str:
+def compute_checksum(payload: npt.NDArray[np.uint8]) -> str:
     """XXH3 of bytes, at the speed of memory."""
     return xxhash.xxh3_128_hexdigest(payload.data)
 
 
-def reserve(file: Path, size: int) -> None:
+def allocate_file(file: Path, size: int) -> None:
     """Makes a file of so many bytes; a full disk must say so here, not by a signal when a map is written.
 
     Raises:

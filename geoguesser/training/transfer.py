@@ -9,7 +9,7 @@ from pytorch_lightning.callbacks import EarlyStopping
 
 from geoguesser.data.fingerprint import find_differing_parts
 from geoguesser.errors import CheckpointError
-from geoguesser.inference import predictor as locator
+from geoguesser.inference.checkpoint import find_checkpoint, get_network_state, read_checkpoint
 from geoguesser.model.decoder import restore_decoder
 from geoguesser.model.fusion import full_state
 from geoguesser.model.network import GeoNetwork
@@ -25,7 +25,7 @@ def start_network(network: GeoNetwork, path: str) -> tuple[str, bool]:
         MissingFileError: There is no such run.
         CheckpointError: It is no checkpoint of ours, or has another backbone.
     """
-    checkpoint = locator.read_checkpoint(locator.find_checkpoint(path))
+    checkpoint = read_checkpoint(find_checkpoint(path))
     given = checkpoint["geoguesser"]["network"]
     if given["backbone"]["name"] != network.backbone.name:
         raise CheckpointError.at(
@@ -33,7 +33,7 @@ def start_network(network: GeoNetwork, path: str) -> tuple[str, bool]:
             f"must have the backbone {network.backbone.name}",
             found=given["backbone"]["name"],
         )
-    tensors = locator.to_tensors(checkpoint)
+    tensors = get_network_state(checkpoint)
     own = network.state_dict()
     if _same(_meaning(given), _meaning(network.state())):
         kept = {
@@ -66,14 +66,14 @@ def resume_network(network: GeoNetwork, checkpoint: dict[str, Any], where: str) 
             f"{where} cannot be resumed: its {' and '.join(parts)} {differ} from what data and config now give. "
             "Resume with the run's own data and keys, or start a new run with init_from=RUN_FOLDER."
         )
-    network.load_state_dict(locator.to_tensors(checkpoint))
+    network.load_state_dict(get_network_state(checkpoint))
 
 
 def check_same_data(checkpoint: dict[str, Any], here: dict[str, Any], where: str) -> None:
     """Refuses to resume with data that are not those of the run, down to the bytes of its images.
 
     Args:
-        checkpoint: What `locator.read_checkpoint` read.
+        checkpoint: What `read_checkpoint` read.
         here: The fingerprint of the data at hand.
         where: The checkpoint, for the message.
 
@@ -93,7 +93,7 @@ def is_stopped_early(checkpoint: dict[str, Any], callbacks: list[Any]) -> bool:
     """Whether early stopping had ended the run of a checkpoint: Lightning keeps the count, not the decision.
 
     Args:
-        checkpoint: What `locator.read_checkpoint` read.
+        checkpoint: What `read_checkpoint` read.
         callbacks: Those of the run at hand; more patience than the run had lets it go on.
     """
     states = checkpoint.get("callbacks", {})

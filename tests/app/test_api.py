@@ -77,7 +77,7 @@ def test_predict_answers_as_the_locator_does(client, trained, place, tmp_path, n
         shutil.copy(place / COMPASS[name], tmp_path / COMPASS[name])
     locator = Predictor.load(trained)
     images, mask = read_folder(str(tmp_path), locator.image, mask=True)
-    own = locator.answer(torch.from_numpy(images)[None], torch.from_numpy(mask)[None])
+    own = locator.predict(torch.from_numpy(images)[None], torch.from_numpy(mask)[None])
     assert [found["point"]["latitude"], found["point"]["longitude"]] == pytest.approx(own.coords_deg[0], abs=1e-4)
     assert found["views"] == list(names or COMPASS)
     best = int(own.posterior[0].argmax())
@@ -275,7 +275,7 @@ def test_mistakes_of_the_server_are_not_told(client, models, monkeypatch, place)
     def broken(*words, **more):
         raise RuntimeError("/home/alice/secret.ckpt")
 
-    monkeypatch.setattr(models[0].ensemble, "answer", broken)
+    monkeypatch.setattr(models[0].ensemble, "predict", broken)
     answer = client().post(f"{API}/predict", files=views(place))
     assert answer.status_code == 500
     assert answer.json() == {"detail": "The server has made a mistake. Its log says which."}

@@ -25,7 +25,7 @@ class Echo:
         self.takes_s = takes_s
         self.release = release
 
-    def answer(self, images, mask) -> Predictions:
+    def predict(self, images, mask) -> Predictions:
         self.sizes.append(len(mask))
         self.threads.add(threading.current_thread().name)
         self.torch_threads.add(torch.get_num_threads())
@@ -98,7 +98,7 @@ def test_places_of_a_request_stay_together_and_models_apart():
 
 def test_a_mistake_reaches_those_who_asked_and_no_one_else():
     class Broken(Echo):
-        def answer(self, images, mask) -> Predictions:
+        def predict(self, images, mask) -> Predictions:
             raise RuntimeError("out of memory")
 
     async def go() -> None:

@@ -114,7 +114,7 @@ def test_headers_without_end_are_too_many(server):
 
 def test_an_answer_that_takes_too_long(client, models, monkeypatch, place):
     release = threading.Event()
-    monkeypatch.setattr(models[0].ensemble, "answer", lambda *words: release.wait(60))
+    monkeypatch.setattr(models[0].ensemble, "predict", lambda *words: release.wait(60))
     photo = {"north": ("a", (place / "0.jpg").read_bytes())}
     answer = client(request_s=0.2).post(f"{API}/predict", files=photo)
     release.set()
@@ -123,13 +123,13 @@ def test_an_answer_that_takes_too_long(client, models, monkeypatch, place):
 
 
 def test_more_than_the_server_takes_on(server, models, monkeypatch, place):
-    real, release = models[0].ensemble.answer, threading.Event()
+    real, release = models[0].ensemble.predict, threading.Event()
 
     def held(*words):
         assert release.wait(60)
         return real(*words)
 
-    monkeypatch.setattr(models[0].ensemble, "answer", held)
+    monkeypatch.setattr(models[0].ensemble, "predict", held)
     photo = {"north": ("a", (place / "0.jpg").read_bytes())}
     served: list[int] = []
     with server(requests=2, batch=1) as address:

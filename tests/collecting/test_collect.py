@@ -39,7 +39,7 @@ from geoguesser.collecting.output_files import whole_view
 from geoguesser.collecting.pipeline.plan_table import keep_plan
 from geoguesser.collecting.pipeline.status import due, passes
 from geoguesser.commands.collect import run_collect
-from geoguesser.commands.configs import build, known_keys, to_plain
+from geoguesser.commands.configs import build, list_known_keys, to_plain
 from geoguesser.data.checks.findings import Findings
 from geoguesser.data.demo.dataset import demo_root
 from geoguesser.data.places import read_places
@@ -345,7 +345,7 @@ def test_a_budget_that_does_not_cover_all_is_named_before(
     plan(tmp_path, 5)
     given = [f"out={tmp_path}", "budget.money=null", *budget]
     with Journal(tmp_path) as journal:
-        config = to_plain(compose(given, "collect"), known_keys("collect"))
+        config = to_plain(compose(given, "collect"), list_known_keys("collect"))
         provider = build(config["provider"], "provider")
         requests = due(journal, provider, points=True, places=True)
         assert passes(journal, provider, Budget.of(config["budget"]), requests) == told

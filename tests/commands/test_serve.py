@@ -21,17 +21,17 @@ from geoguesser.app.limits import Limits, make_limits
 from geoguesser.app.registry import make_model_name
 from geoguesser.app.server import listen
 from geoguesser.commands import serve as serving
-from geoguesser.commands.configs import known_keys, to_plain
+from geoguesser.commands.configs import list_known_keys, to_plain
 from geoguesser.commands.serve import check_extra, load_models, run_serve
 from geoguesser.commands.train import run_training
 from geoguesser.errors import ConfigError, GeoguesserError
 from geoguesser.inference.predictor import Predictor
-from geoguesser.inference.saved_model import write_model
+from geoguesser.inference.saved_model import write_model_folder
 from geoguesser.system.log_filters import filter_logs
 
 
 def test_the_file_says_what_the_code_would():
-    config = to_plain(compose(["run=r"], "serve"), known_keys("serve"))
+    config = to_plain(compose(["run=r"], "serve"), list_known_keys("serve"))
     assert make_limits(config["limits"]) == Limits()
     assert config["host"] == "127.0.0.1"
     assert config["root"] is None
@@ -86,7 +86,7 @@ def test_two_servers_that_start_at_once_never_have_one_port():
 
 @pytest.mark.parametrize(("synthetic", "label"), [(True, "synthetic demo"), (False, "")])
 def test_an_exported_model_says_whether_its_data_are_synthetic(synthetic, label, tmp_path):
-    write_model(Predictor(toy_network(), REGION, IMAGE), tmp_path, {"synthetic": synthetic})
+    write_model_folder(Predictor(toy_network(), REGION, IMAGE), tmp_path, {"synthetic": synthetic})
     (model,) = load_models([str(tmp_path)], "cpu")
     assert model.label == label
     assert "no run folder" in model.no_game
@@ -115,7 +115,7 @@ def test_help_is_quick_and_names_every_limit():
     done = command("geoguesser.serve", "--help")
     assert done.returncode == 0
     assert time.perf_counter() - start < 30  # seconds of it are this machine's; with torch it would be tens
-    keys = set(to_plain(compose(["run=r"], "serve"), known_keys("serve"))["limits"])
+    keys = set(to_plain(compose(["run=r"], "serve"), list_known_keys("serve"))["limits"])
     assert keys == set(re.findall(r"limits\.(\w+)", done.stdout))
 
 

@@ -21,7 +21,7 @@ from geoguesser.commands.configs import (
     conf_dir,
     format_override,
     get_signature,
-    known_keys,
+    list_known_keys,
     resolve,
     to_plain,
 )
@@ -103,26 +103,26 @@ def test_predict_composes():
 
 
 def test_compare_composes():
-    config = to_plain(compose(["runs=[a,b]"], "compare"), known_keys("compare"))
+    config = to_plain(compose(["runs=[a,b]"], "compare"), list_known_keys("compare"))
     assert config["runs"] == ["a", "b"]
     assert config["bootstrap"] == {"samples": 5000, "seed": 0, "block_km": None}
 
 
 def test_report_composes():
-    config = to_plain(compose(["run=r"], "report"), known_keys("report"))
+    config = to_plain(compose(["run=r"], "report"), list_known_keys("report"))
     named = ("run", "out", "max_places", "places", "examples", "thumbnails", "neighbours", "wandb", "device")
     assert set(config) == set(named)
     assert (config["out"], config["wandb"]) == (None, "auto")
 
 
 def test_dashboard_composes_and_names_the_project_that_runs_go_to():
-    config = to_plain(compose(["of=a"], "dashboard"), known_keys("dashboard"))
+    config = to_plain(compose(["of=a"], "dashboard"), list_known_keys("dashboard"))
     assert set(config) == {"of", "project", "entity", "title", "patience_s"}
     assert config["project"] == resolve(compose([]))["logger"]["project"]
 
 
 def test_export_composes():
-    config = to_plain(compose(["run=r", "out=o"], "export"), known_keys("export"))
+    config = to_plain(compose(["run=r", "out=o"], "export"), list_known_keys("export"))
     assert config["formats"] == ["portable", "torch", "onnx"]
     assert config["tolerance"] == {"posterior": 1e-4, "km": 0.01}
     assert config["push"] is None
@@ -132,7 +132,7 @@ def test_export_composes():
 @pytest.mark.parametrize("choice", [one for one in CHOICES if one.split("=")[0] in ("region", "image", "split")])
 def test_prepare_composes_and_binds(choice: str):
     needed = [*NEEDED["data=places"], *NEEDED.get(choice, [])]
-    config = to_plain(compose([choice, *needed], "prepare"), known_keys("prepare"))
+    config = to_plain(compose([choice, *needed], "prepare"), list_known_keys("prepare"))
     assert set(config) == {
         *("region", "data", "image", "split"),
         *("out", "sizes", "check_only", "report", "pictures"),
@@ -146,7 +146,7 @@ def test_prepare_composes_and_binds(choice: str):
 
 @pytest.mark.parametrize("choice", [one for one in ALL_CHOICES if one.split("=")[0] in ("region", *COLLECTING)])
 def test_collect_composes_and_binds(choice: str):
-    config = to_plain(compose(["out=a", choice, *NEEDED.get(choice, [])], "collect"), known_keys("collect"))
+    config = to_plain(compose(["out=a", choice, *NEEDED.get(choice, [])], "collect"), list_known_keys("collect"))
     assert set(config) == {
         *("region", "strategy", "provider"),
         *("step", "out", "places", "seed", "pictures", "photos", "panoramas", "budget", "filters", "http"),
@@ -160,7 +160,7 @@ def test_collect_composes_and_binds(choice: str):
 
 
 def test_collect_has_safe_defaults_and_its_keys_fit_what_they_are_given_to():
-    config = to_plain(compose(["out=a"], "collect"), known_keys("collect"))
+    config = to_plain(compose(["out=a"], "collect"), list_known_keys("collect"))
     assert config["provider"]["accept_terms"] is False
     assert config["budget"]["money"] == 0
     for name, target in (("photos", photos_to_places), ("panoramas", cut_files)):
@@ -279,7 +279,7 @@ def test_missing_value_names_its_key():
 
 def test_known_keys_are_those_of_the_composed_config():
     composed = set(OmegaConf.to_container(compose([])))
-    assert composed == known_keys()
+    assert composed == list_known_keys()
 
 
 def test_build_names_unknown_and_missing_keys():

@@ -16,9 +16,9 @@ from conftest import TINY, compose
 
 from geoguesser.commands.train import run_training
 from geoguesser.sweeps import job
-from geoguesser.sweeps.folder import COMMAND, SweepFolder, get_group, hold_folder, read_state
+from geoguesser.sweeps.folder import COMMAND_VARIABLE, SweepFolder, get_group, hold_folder, read_state
 from geoguesser.sweeps.job import quiet_console, run_job, share_cores
-from geoguesser.system.cpu import CORES, cores
+from geoguesser.system.cpu import CORES_VARIABLE, count_cores
 from geoguesser.system.log_filters import filter_logs
 from geoguesser.system.memo import Memo
 
@@ -27,8 +27,8 @@ from geoguesser.system.memo import Memo
 def sweep(tmp_path: Path, monkeypatch) -> SweepFolder:
     """A sweep that has begun, in a process that has kept nothing."""
     filter_logs()
-    monkeypatch.setenv(COMMAND, "left over")
-    monkeypatch.setattr(job, "MEMO", Memo())
+    monkeypatch.setenv(COMMAND_VARIABLE, "left over")
+    monkeypatch.setattr(job, "SWEEP_MEMO", Memo())
     return SweepFolder.begin(tmp_path / "sweep")
 
 
@@ -190,19 +190,19 @@ def test_the_terminal_of_a_sweep_shows_warnings_alone(capsys):
 
 
 def test_jobs_side_by_side_share_the_cores(monkeypatch):
-    monkeypatch.setenv(CORES, "left over")
-    monkeypatch.setattr("geoguesser.sweeps.job.system_cores", lambda: 8)
+    monkeypatch.setenv(CORES_VARIABLE, "left over")
+    monkeypatch.setattr("geoguesser.sweeps.job.count_system_cores", lambda: 8)
     before = torch.get_num_threads()
     try:
         share_cores(4)
-        assert (cores(), torch.get_num_threads()) == (2, 2)
+        assert (count_cores(), torch.get_num_threads()) == (2, 2)
         share_cores(4)  # the next job of the same process
-        assert cores() == 2
+        assert count_cores() == 2
         share_cores(20)
-        assert cores() == 1
-        del os.environ[CORES]
+        assert count_cores() == 1
+        del os.environ[CORES_VARIABLE]
         share_cores(1)
-        assert CORES not in os.environ
+        assert CORES_VARIABLE not in os.environ
     finally:
         torch.set_num_threads(before)
 

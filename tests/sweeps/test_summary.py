@@ -15,7 +15,7 @@ from geoguesser.errors import ConfigError
 from geoguesser.reporting.run.sweep_plot import draw_sweep, shorten_label
 from geoguesser.sweeps import callback as command
 from geoguesser.sweeps.callback import check_sweep_name, finish_sweep
-from geoguesser.sweeps.folder import COMMAND, SweepFolder
+from geoguesser.sweeps.folder import COMMAND_VARIABLE, SweepFolder
 from geoguesser.sweeps.summary import Summary
 
 
@@ -27,7 +27,7 @@ def width_of(path: Path) -> int:
 @pytest.fixture
 def sweep(tmp_path: Path, monkeypatch) -> SweepFolder:
     """Three finished jobs, a failed one, one that was killed, and a duplicate."""
-    monkeypatch.setenv(COMMAND, "left over")
+    monkeypatch.setenv(COMMAND_VARIABLE, "left over")
     found = SweepFolder.begin(tmp_path / "a sweep")
     jobs = {
         "aaa": (
@@ -110,7 +110,7 @@ def test_a_full_disk_does_not_hide_what_failed(sweep: SweepFolder, capsys, monke
 
 
 def test_a_sweep_without_a_figure_has_no_picture(tmp_path: Path, monkeypatch):
-    monkeypatch.setenv(COMMAND, "left over")
+    monkeypatch.setenv(COMMAND_VARIABLE, "left over")
     empty = SweepFolder.begin(tmp_path)
     summary = Summary.of(empty)
     summary.write()

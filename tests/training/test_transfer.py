@@ -10,7 +10,8 @@ import torch
 from support.toy_run import IMAGE, REGION, toy_network, toy_places
 
 from geoguesser.errors import CheckpointError
-from geoguesser.inference.predictor import Predictor, read_checkpoint
+from geoguesser.inference.checkpoint import read_checkpoint
+from geoguesser.inference.predictor import Predictor
 from geoguesser.model.decoder import MedianDecoder
 from geoguesser.model.fusion import AttentionFusion, MeanFusion
 from geoguesser.model.network import GeoNetwork
@@ -45,8 +46,8 @@ def test_an_older_checkpoint_answers_starts_and_resumes(tmp_path: Path) -> None:
     given = changed()
     path = saved(given, tmp_path / "old.ckpt", older=True)
     images = toy_places()[1][:3]
-    expected = Predictor(given, REGION, IMAGE).predict(images)
-    assert (Predictor.load(path).predict(images) == expected).all()
+    expected = Predictor(given, REGION, IMAGE).predict_coords(images)
+    assert (Predictor.load(path).predict_coords(images) == expected).all()
     started, resumed = toy_network(), toy_network()
     assert start_network(started, path) == (f"network from {path}", True)
     resume_network(resumed, read_checkpoint(Path(path)), path)
@@ -63,7 +64,9 @@ def test_a_checkpoint_with_the_removed_decoder_auto_answers_and_resumes_by_the_m
     torch.save(checkpoint, path)
 
     images = toy_places()[1][:3]
-    assert (Predictor.load(path).predict(images) == Predictor(given, REGION, IMAGE).predict(images)).all()
+    assert (
+        Predictor.load(path).predict_coords(images) == Predictor(given, REGION, IMAGE).predict_coords(images)
+    ).all()
     resumed = toy_network()
     resumed.head.decoder = MedianDecoder()
     resume_network(resumed, read_checkpoint(Path(path)), path)
@@ -100,5 +103,5 @@ def test_attention_comes_whole_and_answers_from_a_file(tmp_path: Path) -> None:
     assert start_network(started, path) == (f"network from {path}", True)
     assert same(started, given)
     images, mask = toy_places()[1][:3], torch.tensor([[1, 1, 0, 1], [1, 0, 0, 0], [1, 1, 1, 1]]).bool()
-    expected = Predictor(given, REGION, IMAGE).predict(images, mask)
-    assert (Predictor.load(path).predict(images, mask) == expected).all()
+    expected = Predictor(given, REGION, IMAGE).predict_coords(images, mask)
+    assert (Predictor.load(path).predict_coords(images, mask) == expected).all()

@@ -21,7 +21,7 @@ from geoguesser.data.checks.findings import Finding
 from geoguesser.data.images import MODES, Header, ImageSpec, decode_rgb, read_bytes, read_header, to_planes
 from geoguesser.data.place_files import PlaceFiles
 from geoguesser.errors import DataError
-from geoguesser.system.cpu import cores
+from geoguesser.system.cpu import count_cores
 from geoguesser.system.parallel import map_in_order
 
 RULES = 1  # raise it whenever the same file gives other facts or findings
@@ -238,7 +238,7 @@ def inspect_in_order(places: Sequence[PlaceFiles], specs: Sequence[ImageSpec]) -
     yield from map_in_order(
         lambda files: inspect_place(files, specs),
         places,
-        threads=cores(),
+        threads=count_cores(),
         ahead=choose_prefetch(specs),
         name="examine",
     )
@@ -247,4 +247,4 @@ def inspect_in_order(places: Sequence[PlaceFiles], specs: Sequence[ImageSpec]) -
 def choose_prefetch(specs: Sequence[ImageSpec]) -> int:
     """How many places may wait with their pixels: some for each core, within a fixed amount of memory."""
     size = sum(12 * spec.size**2 for spec in specs)
-    return max(2 * cores(), min(256, AHEAD_BYTES // size))
+    return max(2 * count_cores(), min(256, AHEAD_BYTES // size))

@@ -19,8 +19,8 @@ from geoguesser.data.demo import workers as demo_draw
 from geoguesser.data.demo.land import synthetic_land
 from geoguesser.data.demo.renderer import HEADINGS, bearings_deg
 from geoguesser.errors import check_int
-from geoguesser.system.cpu import cores
-from geoguesser.system.disk_cache import cache_folder
+from geoguesser.system.cpu import count_cores
+from geoguesser.system.disk_cache import get_cache_folder
 
 VERSION = 1  # part of the cache's name: raise it whenever a view or a position changes
 MAX_PLACES = 1_000_000
@@ -56,7 +56,7 @@ def make_demo(
     (folder / "images").mkdir(parents=True, exist_ok=True)
 
     jobs = (_job(folder / "images" / name, seed, index, coords_deg[index], px) for index, name in enumerate(names))
-    processes = min(cores(), 8) if places >= WORTH_PROCESSES else 1
+    processes = min(count_cores(), 8) if places >= WORTH_PROCESSES else 1
     for done, _ in enumerate(demo_draw.draw_all(jobs, processes), start=1):
         if progress is not None:
             progress(done, places)
@@ -106,7 +106,7 @@ def demo_root(
 
 def demo_folder(*, places: int, seed: int, px: int, cache: str | Path | None = None) -> Path:
     """Where `demo_root` keeps a dataset, whether it is there or not."""
-    home = Path(cache).expanduser() if cache is not None else cache_folder()
+    home = Path(cache).expanduser() if cache is not None else get_cache_folder()
     return home / f"demo-v{VERSION}-{places}-{seed}-{px}"
 
 

@@ -18,7 +18,7 @@ from geoguesser.errors import ConfigError, RegionError
 from geoguesser.geo.distance import haversine_km, to_unit
 from geoguesser.geo.grid import SquareGrid
 from geoguesser.geo.region import PlaneRegion, Region, SphereRegion
-from geoguesser.inference.predictor import _to_arrays, _to_tensors
+from geoguesser.inference.checkpoint import to_plain_arrays, to_plain_tensors
 from geoguesser.model.decoder import ArgmaxDecoder, MeanDecoder, MedianDecoder
 from geoguesser.model.heads.classification import ClassificationHead, Head, RegressionHead
 from geoguesser.model.heads.hybrid import HybridHead
@@ -325,9 +325,9 @@ def test_state_survives_a_checkpoint(region: Region, places: Any, kind: str) -> 
             decoder=MeanDecoder() if kind == "mean" else ArgmaxDecoder(),
         )
     buffer = io.BytesIO()
-    torch.save(_to_tensors(made.state()), buffer)
+    torch.save(to_plain_tensors(made.state()), buffer)
     buffer.seek(0)
-    again = restore_head(region, _to_arrays(torch.load(buffer, weights_only=True)))
+    again = restore_head(region, to_plain_arrays(torch.load(buffer, weights_only=True)))
     assert type(again) is type(made)
     again.load_state_dict(made.state_dict())
     out = made(torch.randn(20, 8, generator=torch.Generator().manual_seed(5))).detach()
