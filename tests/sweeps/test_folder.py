@@ -51,8 +51,8 @@ def test_jobs_of_a_command_record_to_it_from_any_process(tmp_path: Path):
         (1, "def", "done"),
         (2, "abc", "duplicate"),
     ]
-    assert sweep.met("abc")["number"] == 0  # not the duplicate's
-    assert sweep.met("ghi") is None
+    assert sweep.find_outcome("abc")["number"] == 0  # not the duplicate's
+    assert sweep.find_outcome("ghi") is None
 
 
 def test_a_node_that_lost_the_environment_takes_the_latest_command(tmp_path: Path, monkeypatch):

@@ -95,7 +95,7 @@ def test_a_job_that_was_killed_goes_on_and_ends_as_if_it_had_not_been(sweep, cap
     later = SweepFolder.begin(sweep.path)
     assert do(later, *words) == first
     assert outcomes(later) == [(0, "done")]
-    assert "goes on where it was stopped" in caplog.text
+    assert "continues from its last checkpoint" in caplog.text
     for name, text in before.items():
         assert (folder / name).read_text() == text
     assert json.loads((folder / "result.json").read_text())["epochs"] == epochs
@@ -115,7 +115,7 @@ def test_ctrl_c_is_no_failure(sweep, monkeypatch):
     def interrupted(*args: object, **kwargs: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(job, "run", interrupted)
+    monkeypatch.setattr(job, "run_training", interrupted)
     with pytest.raises(KeyboardInterrupt):
         do(sweep)
     assert outcomes(sweep) == [(0, "interrupted")]
@@ -130,7 +130,7 @@ def test_jobs_share_what_they_read_and_come_to_the_same_as_alone(sweep, tmp_path
     monkeypatch.setattr(datamodule, "read_places", lambda *a, **k: reads.append(1) or read_places(*a, **k))
     jobs = [
         ("seed=0",),
-        ("seed=1", "grid.size=12", "uncertainty.calibration=0.5", "uncertainty.fewest=1"),
+        ("seed=1", "grid.size=12", "calibration.fraction=0.5", "calibration.min_places=1"),
         ("seed=0", "augment=light", "finetune=full", "trainer.max_epochs=1"),
         ("seed=0", "head=regression"),
     ]

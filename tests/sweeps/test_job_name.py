@@ -60,7 +60,7 @@ def test_what_does_not_change_results_does_not_change_the_name(words):
         ["features.batch_size=64"],
         ["data.places=900"],
         ["image=px56"],
-        ["uncertainty.calibration=0"],
+        ["calibration.fraction=0"],
         ["trainer.max_epochs=51"],
         ["epochs=51"],
         ["callbacks.early_stopping=null"],
