@@ -14,6 +14,7 @@ from omegaconf import OmegaConf
 
 from geoguesser.collecting.photos.cut_panoramas import cut_files
 from geoguesser.collecting.photos.import_photos import photos_to_places
+from geoguesser.commands import configs
 from geoguesser.commands.configs import (
     HEAD_GROUPS,
     build,
@@ -49,7 +50,7 @@ GIVEN = {
 ALL_CHOICES = sorted(
     f"{path.parent.name}={path.stem}"
     for path in CONF.glob("*/*.yaml")
-    if path.stem != "common"  # included by the other choices of data
+    if not path.stem.startswith("_")  # included by other choices
 )
 COLLECTING = ("provider", "strategy")  # groups of collect.yaml alone
 CHOICES = [one for one in ALL_CHOICES if one.split("=")[0] not in COLLECTING]
@@ -79,7 +80,8 @@ def test_every_file_is_reached():
         "report.yaml",
         "serve.yaml",
         "export.yaml",
-        "data/common.yaml",
+        "data/_common.yaml",
+        "hydra/folders/current.yaml",
         "hydra/job_logging/geoguesser.yaml",
         "hydra/job_logging/terminal.yaml",
     }
@@ -110,8 +112,19 @@ def test_compare_composes():
 
 def test_report_composes():
     config = to_plain(compose(["run=r"], "report"), list_known_keys("report"))
-    named = ("run", "out", "max_places", "places", "examples", "thumbnails", "neighbours", "wandb", "device")
-    assert set(config) == set(named)
+    named = (
+        "run",
+        "out",
+        "max_places",
+        "places",
+        "examples",
+        "thumbnails",
+        "neighbours",
+        "wandb",
+        "device",
+        "extensions",
+    )
+    assert set(config) == {*named, "extensions"}
     assert (config["out"], config["wandb"]) == (None, "auto")
 
 
@@ -135,7 +148,7 @@ def test_prepare_composes_and_binds(choice: str):
     config = to_plain(compose([choice, *needed], "prepare"), list_known_keys("prepare"))
     assert set(config) == {
         *("region", "data", "image", "split"),
-        *("out", "sizes", "check_only", "report", "pictures"),
+        *("out", "sizes", "check_only", "report", "pictures", "extensions"),
     }
     bound = targets(config, "")
     assert {key for key, _ in bound} == {"region", "data", "image", "split"}
@@ -209,7 +222,7 @@ def test_defaults_are_those_of_the_design():
     assert config["seed"] == 0
     assert [config[name]["_target_"].split(".")[-1] for name in ("fusion", "loss", "decoder")] == [
         "MeanFusion",
-        "Smoothed",
+        "SmoothedCrossEntropy",
         "MedianDecoder",
     ]
 
@@ -268,6 +281,18 @@ def test_staged_brings_light_augmentation_and_yields_to_the_user():
 def test_unknown_top_level_key_is_refused_with_plus():
     with pytest.raises(ConfigError, match=r"typo is no key of this program\. Its keys: .*seed"):
         resolve(compose(["+typo=1"]))
+
+
+def test_old_names_in_a_users_yaml_are_taken_with_a_warning(caplog):
+    configs._warn_renamed.cache_clear()
+    cfg = OmegaConf.merge(compose([]), {"uncertainty": {"calibration": 0.5, "fewest": 3}})
+    for _ in range(2):
+        config = resolve(cfg)
+        assert config["calibration"] == {"fraction": 0.5, "min_places": 3}
+        assert "uncertainty" not in config
+    assert caplog.text.count("uncertainty.fewest is now calibration.min_places") == 1
+    with pytest.raises(ConfigError, match=r"^uncertainty is no key of this program"):
+        resolve(OmegaConf.merge(compose([]), {"uncertainty": {"few": 3}}))
 
 
 def test_missing_value_names_its_key():

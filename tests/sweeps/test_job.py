@@ -17,7 +17,7 @@ from conftest import TINY, compose
 from geoguesser.commands.train import run_training
 from geoguesser.sweeps import job
 from geoguesser.sweeps.folder import COMMAND_VARIABLE, SweepFolder, get_group, hold_folder, read_state
-from geoguesser.sweeps.job import quiet_console, run_job, share_cores
+from geoguesser.sweeps.job import count_processes, quiet_console, run_job, share_cores
 from geoguesser.system.cpu import CORES_VARIABLE, count_cores
 from geoguesser.system.log_filters import filter_logs
 from geoguesser.system.memo import Memo
@@ -187,6 +187,26 @@ def test_the_terminal_of_a_sweep_shows_warnings_alone(capsys):
     finally:
         logging.root.removeHandler(console)
     assert capsys.readouterr().out == "mind\nafter\n"
+
+
+JOBLIB = "hydra_plugins.hydra_joblib_launcher.joblib_launcher.JoblibLauncher"
+
+
+@pytest.mark.parametrize(
+    ("launcher", "processes"),
+    [
+        ({"_target_": "hydra._internal.core_plugins.basic_launcher.BasicLauncher"}, 1),
+        ({"_target_": JOBLIB}, 1),
+        ({"_target_": JOBLIB, "n_jobs": 3}, 3),
+        ({"_target_": JOBLIB, "n_jobs": -1}, 8),
+        ({"_target_": JOBLIB, "n_jobs": -2}, 7),
+        ({"_target_": JOBLIB, "n_jobs": -20}, 1),
+        ({"_target_": "hydra_plugins.hydra_submitit_launcher.submitit_launcher.SlurmLauncher"}, 1),
+    ],
+)
+def test_the_number_of_parallel_jobs_is_that_of_joblib(launcher: dict, processes: int, monkeypatch):
+    monkeypatch.setattr("geoguesser.sweeps.job.count_system_cores", lambda: 8)
+    assert count_processes(launcher) == processes
 
 
 def test_jobs_side_by_side_share_the_cores(monkeypatch):
