@@ -45,8 +45,9 @@ def _fold(module: nn.Module) -> None:
     previous_name = ""
     previous: nn.Module | None = None
     for name, child in list(module.named_children()):
-        has_statistics = isinstance(child, nn.modules.batchnorm._BatchNorm) and child.running_mean is not None
-        if has_statistics and isinstance(previous, nn.Conv2d):
+        is_norm = isinstance(child, nn.modules.batchnorm._BatchNorm) and child.running_mean is not None
+        if is_norm and isinstance(previous, nn.Conv2d):
+            assert isinstance(child, nn.modules.batchnorm._BatchNorm)
             setattr(module, previous_name, fuse_conv_bn_eval(previous, child))
 
             # The BatchNorm layers of timm also apply dropout and the activation.

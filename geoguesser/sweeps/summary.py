@@ -151,7 +151,7 @@ def _read_job(folder: Path) -> dict[str, Any]:
     config = OmegaConf.load(folder / "config.yaml") if (folder / "config.yaml").is_file() else None
     used = None if config is None else {update_override(str(key)) for key in config}
     overrides_file = folder / ".hydra" / "overrides.yaml"
-    words = OmegaConf.load(overrides_file) if overrides_file.is_file() else []
+    words: Any = OmegaConf.load(overrides_file) if overrides_file.is_file() else []
     pairs = (update_override(str(word)).partition("=") for word in words)
     overrides = {_get_key(key): value for key, _, value in pairs}
 
