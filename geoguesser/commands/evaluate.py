@@ -12,7 +12,7 @@ import pandas as pd
 from omegaconf import DictConfig
 from tqdm import tqdm
 
-from geoguesser.commands.configs import build, known_keys, to_plain
+from geoguesser.commands.configs import build, list_known_keys, to_plain
 from geoguesser.data.checks.findings import Findings
 from geoguesser.data.places import DEFAULT_FAR_KM, drop_far, get_coords, list_files, read_places
 from geoguesser.data.splits import SPLIT_NAMES
@@ -41,10 +41,10 @@ from geoguesser.evaluation.prediction_files import (
 from geoguesser.geo.distance import haversine_km
 from geoguesser.geo.region import Region
 from geoguesser.inference.batch_inference import PredictedBatch, check_store, predict_places, predict_store
-from geoguesser.inference.ensemble import Ensemble
+from geoguesser.inference.ensemble import Ensemble, load_runs
 from geoguesser.inference.inputs import InputPlace
-from geoguesser.inference.loading import choose_device, load_runs
 from geoguesser.inference.predictions import Predictions, concatenate
+from geoguesser.inference.predictor import choose_device
 from geoguesser.reporting.evaluation import check_evaluation_folder, print_evaluation, write_evaluation
 
 log = logging.getLogger(__name__)
@@ -86,7 +86,7 @@ def run_evaluate(cfg: DictConfig) -> dict[str, Any]:
     Raises:
         GeoguesserError: The config or the data cannot be used; nothing is written.
     """
-    config = to_plain(cfg, known_keys("evaluate"))
+    config = to_plain(cfg, list_known_keys("evaluate"))
     settings = BootstrapSettings.from_config(config)
     pictures, out = check_bool("pictures", config["pictures"]), Path(str(config["out"])).expanduser()
     check_int("batch_size", config["batch_size"], low=1)
@@ -231,12 +231,12 @@ def _collect_batches(
     unseen, broken = 0, 0
     with tqdm(total=len(table), desc="evaluating", unit=" places", disable=None) as bar:
         for batch in batches:
-            seen = batch.there.any(axis=1)
+            seen = batch.present.any(axis=1)
             unseen += int((~seen).sum())
-            if batch.answers is not None:
-                parts.append(batch.answers)
+            if batch.predictions is not None:
+                parts.append(batch.predictions)
                 rows.append(batch.rows[seen])
-            for row, notes in zip(batch.rows, batch.broken, strict=True):
+            for row, notes in zip(batch.rows, batch.problems, strict=True):
                 broken += bool(notes)
                 if notes and broken <= MAX_BROKEN_WARNINGS:
                     log.warning("%s: %s", table["uuid"].iloc[row], "; ".join(notes))

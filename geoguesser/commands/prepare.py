@@ -10,7 +10,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from geoguesser.commands.configs import build, conf_dir, format_override, known_keys, to_plain
+from geoguesser.commands.configs import build, conf_dir, format_override, list_known_keys, to_plain
 from geoguesser.data.augment import Augment
 from geoguesser.data.images import ImageSpec
 from geoguesser.data.prepare import prepare_store
@@ -33,7 +33,7 @@ def run_prepare(cfg: DictConfig) -> Prepared:
         GeoguesserError: The config or the data break a rule. findings.csv is written nevertheless.
     """
     start = time.perf_counter()
-    config = to_plain(cfg, known_keys("prepare"))
+    config = to_plain(cfg, list_known_keys("prepare"))
 
     check_only = check_bool("check_only", config["check_only"])
     pictures = check_bool("pictures", config["pictures"])

@@ -40,7 +40,7 @@ from geoguesser.data.splits import (
 from geoguesser.data.views import Views
 from geoguesser.errors import check_int, check_number
 from geoguesser.geo.region import Region
-from geoguesser.system.cpu import cores
+from geoguesser.system.cpu import count_cores
 from geoguesser.system.disk_cache import Cache
 
 # Memory for one vector per place, kept beside the features of its views.
@@ -296,7 +296,7 @@ class PlacesData(pl.LightningDataModule, ABC):
         if features is not None:
             batch_size = self.feature_batch_size if shuffle else max(self.feature_batch_size, MIN_EVALUATION_BATCH)
         elif self.views.benefits_from_workers:
-            workers = cores() if self.num_workers is None else self.num_workers
+            workers = count_cores() if self.num_workers is None else self.num_workers
         return DataLoader(
             dataset,
             batch_sampler=PlaceBatches(sampler, batch_size, in_step=shuffle),

@@ -15,7 +15,7 @@ from geoguesser.arrays import ByteArray, IntArray
 from geoguesser.data.images import ImageSpec, read_bytes
 from geoguesser.data.place_files import HEADINGS, PlaceFiles, list_names
 from geoguesser.errors import DataError
-from geoguesser.system.cpu import cores
+from geoguesser.system.cpu import count_cores
 
 # Memory for the pixels of places that wait for their turn.
 MAX_PREFETCH_BYTES = 2**26
@@ -175,4 +175,4 @@ def read_folder(
 def choose_prefetch(specs: Sequence[ImageSpec]) -> int:
     """Returns the number of decoded places that may wait for their turn: some per core, within a memory limit."""
     place_bytes = sum(len(HEADINGS) * 3 * spec.size**2 for spec in specs)
-    return max(2 * cores(), min(256, MAX_PREFETCH_BYTES // place_bytes))
+    return max(2 * count_cores(), min(256, MAX_PREFETCH_BYTES // place_bytes))

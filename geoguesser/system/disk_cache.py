@@ -32,54 +32,57 @@ from geoguesser.system.locks import FileLock
 log = logging.getLogger(__name__)
 
 KINDS = ("features", "examined")
-LEFT_S = 24 * 3600.0  # a part this old belongs to no process any more
+# Age above which no process can still write a temporary file.
+MAX_PART_AGE_S = 24 * 3600.0
 
 
-def cache_folder() -> Path:
-    """$GEOGUESSER_CACHE, else $XDG_CACHE_HOME/geoguesser, else ~/.cache/geoguesser."""
-    if own := os.environ.get("GEOGUESSER_CACHE"):
-        return Path(own).expanduser()
+def get_cache_folder() -> Path:
+    """Returns $GEOGUESSER_CACHE, else $XDG_CACHE_HOME/geoguesser, else ~/.cache/geoguesser."""
+    if folder := os.environ.get("GEOGUESSER_CACHE"):
+        return Path(folder).expanduser()
     shared = os.environ.get("XDG_CACHE_HOME")
     return (Path(shared).expanduser() if shared else Path.home() / ".cache") / "geoguesser"
 
 
 class Cache:
-    """The entries of all kinds under one limit.
+    """Entries of all kinds with a common size limit.
 
     Args:
-        folder: Where they lie; None for `cache_folder()`.
-        limit_gib: What they may take together, in GiB.
+        folder: Folder of the cache; None for `get_cache_folder()`.
+        limit_gib: Maximum size of all entries together, in GiB.
 
     Attributes:
-        usable: False once the folder could not be written.
+        usable: False once writing to the folder failed.
     """
 
     def __init__(self, folder: Path | None = None, *, limit_gib: float) -> None:
-        self.folder = folder or cache_folder()
+        self.folder = folder or get_cache_folder()
         self.limit_gib = limit_gib
         self.usable = True
 
     def entry(self, kind: str, parts: dict[str, Any]) -> Entry:
-        """The entry that all these parts determine: plain strings and numbers."""
+        """Returns the entry for parts, plain strings and numbers that determine its contents."""
         return Entry(self.folder / kind, compute_digest(parts), parts)
 
     def fits(self, size: int) -> bool:
-        """Whether so many bytes may be kept at all."""
+        """Returns True if an entry of `size` bytes is within the limit."""
         return size <= self.limit_gib * 2**30
 
     def give_up(self, error: OSError) -> None:
-        """Says once that nothing can be kept; the run goes on without."""
+        """Marks the cache as unusable, with one warning; the run continues without it."""
         if self.usable:
             log.warning("nothing is kept for later runs: the cache %s cannot be used (%s)", self.folder, error)
         self.usable = False
 
     def make_room(self, size: int) -> None:
-        """Removes the least recently used entries until `size` more bytes fit under the limit.
+        """Removes the least recently used entries until `size` more bytes are within the limit.
 
-        A process that has one of them open keeps it.
+        A process that has a removed entry open can still read it.
         """
         files = {file: stat for kind in KINDS for file, stat in _stats(self.folder / kind)}
-        old = time.time() - LEFT_S
+
+        # Temporary files and payloads without a JSON file that no process writes any more.
+        old = time.time() - MAX_PART_AGE_S
         for file, stat in list(files.items()):
             abandoned = file.suffix == ".part" or (
                 file.suffix == ".bin" and file.with_suffix(".json") not in files
@@ -87,6 +90,7 @@ class Cache:
             if abandoned and stat.st_mtime < old:
                 _remove(file)
                 del files[file]
+
         too_much = sum(stat.st_size for stat in files.values()) + size - self.limit_gib * 2**30
         removed = freed = 0
         abouts = (file for file in files if file.suffix == ".json")
@@ -94,7 +98,8 @@ class Cache:
             if freed >= too_much:
                 break
             payload = about.with_suffix(".bin")
-            _remove(about, payload)  # what says that it is whole goes first
+            # The JSON file first, because without it the entry does not exist.
+            _remove(about, payload)
             freed += sum(files[file].st_size for file in (about, payload) if file in files)
             removed += 1
         if removed:
@@ -109,12 +114,12 @@ class Cache:
 
 @dataclass(frozen=True)
 class Entry:
-    """One thing that may be in the cache.
+    """Entry of the cache, present or not.
 
     Attributes:
-        folder: That of its kind.
-        key: Its name.
-        parts: What it is of, all that it depends on.
+        folder: Folder of its kind.
+        key: Name of its files.
+        parts: Values that determine its contents.
     """
 
     folder: Path
@@ -123,19 +128,19 @@ class Entry:
 
     @property
     def file(self) -> Path:
-        """The payload."""
+        """File of the payload."""
         return self.folder / f"{self.key}.bin"
 
     @property
     def about(self) -> Path:
-        """What tells of it."""
+        """JSON file that describes the payload."""
         return self.folder / f"{self.key}.json"
 
     def read(self) -> tuple[npt.NDArray[np.uint8], dict[str, Any]] | None:
-        """Maps the payload (writing to the map does not change the file) and reads what tells of it.
+        """Maps the payload into memory, copy-on-write, and reads its description.
 
         Returns:
-            None where it is not there, or is damaged: then it says so.
+            Payload and description; None for an entry that is absent, or damaged, with a warning.
         """
         try:
             about: dict[str, Any] = json.loads(self.about.read_text(encoding="utf-8"))
@@ -144,27 +149,29 @@ class Entry:
                 if about["of"] != self.parts or size != about["bytes"] or not size:
                     raise ValueError(f"it has {size:,} bytes, or is of something else")
                 payload = np.memmap(stream, dtype=np.uint8, mode="c")
-            if checksum(payload) != about["checksum"]:
+            if compute_checksum(payload) != about["checksum"]:
                 raise ValueError("its checksum differs")
         except FileNotFoundError:
             return None
         except (OSError, ValueError, KeyError, TypeError) as error:
             self.warn(error)
             return None
-        with suppress(OSError):  # a folder that can only be read has no order of use
+
+        # The time of the last use; a read-only folder keeps none.
+        with suppress(OSError):
             os.utime(self.about)
         return payload, about
 
     def warn(self, error: Exception) -> None:
-        """Says that the entry is damaged."""
-        log.warning("%s in the cache is damaged (%s): it is made anew", self.file, first_line(error))
+        """Warns that the entry is damaged."""
+        log.warning("%s in the cache is damaged (%s) and computed again", self.file, first_line(error))
 
     @contextmanager
     def lock(self, doing: str) -> Iterator[None]:
-        """Holds the right to make this entry; the system takes it back from a process that is killed.
+        """Holds the lock for making this entry; the system releases it if the process is killed.
 
         Args:
-            doing: What another process does that holds it, for the log: `embeds these views`.
+            doing: Activity of a process that holds the lock, for the log: `embeds these views`.
 
         Raises:
             OSError: The folder cannot be written.
@@ -197,17 +204,17 @@ class Entry:
 
         Args:
             replacement: Temporary file from `writing`, with the payload in it.
-            more: Plain values that `read` shall return.
+            more: Plain values for the description that `read` returns.
 
         Raises:
-            OSError: The disk is full, or the like.
+            OSError: The files cannot be written.
         """
         replacement.stream.flush()
         payload = np.memmap(replacement.temporary, dtype=np.uint8, mode="r")
         about = {
             "of": self.parts,
             "bytes": payload.nbytes,
-            "checksum": checksum(payload),
+            "checksum": compute_checksum(payload),
             "made": time.strftime("%Y-%m-%d %H:%M:%S"),
             **more,
         }
@@ -223,16 +230,16 @@ def compute_digest(parts: dict[str, Any]) -> str:
     return hashlib.blake2b(repr(sorted(parts.items())).encode(), digest_size=8).hexdigest()
 
 
-def checksum(payload: npt.NDArray[np.uint8]) -> str:
-    """XXH3 of bytes, at the speed of memory."""
+def compute_checksum(payload: npt.NDArray[np.uint8]) -> str:
+    """Returns the XXH3 hash of bytes, which is computed at the speed of memory."""
     return xxhash.xxh3_128_hexdigest(payload.data)
 
 
-def reserve(file: Path, size: int) -> None:
-    """Makes a file of so many bytes; a full disk must say so here, not by a signal when a map is written.
+def allocate_file(file: Path, size: int) -> None:
+    """Makes a file of `size` bytes, so that a full disk fails here and not with a signal when a map is written.
 
     Raises:
-        OSError: There is no room.
+        OSError: The disk is full.
     """
     with file.open("wb") as stream:
         if hasattr(os, "posix_fallocate"):
@@ -244,12 +251,12 @@ def reserve(file: Path, size: int) -> None:
 
 
 def _stats(folder: Path) -> list[tuple[Path, os.stat_result]]:
-    found = []
+    stats = []
     with suppress(FileNotFoundError, NotADirectoryError), os.scandir(folder) as entries:
         for entry in entries:
             with suppress(FileNotFoundError):
-                found.append((Path(entry.path), entry.stat()))
-    return found
+                stats.append((Path(entry.path), entry.stat()))
+    return stats
 
 
 def _remove(*files: Path) -> None:

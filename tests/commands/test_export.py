@@ -83,7 +83,7 @@ def test_the_folder_answers_as_the_run(run: Path, exported: Path) -> None:
     assert [file.name for file in exported.parent.iterdir()] == ["model"]
     images = toy_places()[1]
     model = geoguesser.load(exported)
-    check_same_answers(model.predict(images), Predictor.load(run).answer(images))
+    check_same_answers(model.predict(images), Predictor.load(run).predict(images))
     assert (model.about["synthetic"], model.about["license"]) == (True, "cc-by-4.0")
 
 
@@ -91,7 +91,7 @@ def test_the_folder_answers_as_the_run(run: Path, exported: Path) -> None:
 def test_programs_predict_as_torch(name: str, run: Path, exported: Path) -> None:
     images = toy_places()[1]
     mask = torch.rand(images.shape[:2], generator=torch.Generator().manual_seed(1)) < 0.6
-    expected = Predictor.load(run).answer(images, mask)
+    expected = Predictor.load(run).predict(images, mask)
     program = open_torch(exported / name) if name == "model.pt2" else open_onnx(exported / name, threads=1)
     for rows in (slice(0, 1), slice(0, 7), slice(None)):
         posterior, coords_deg = program(images[rows], mask[rows])

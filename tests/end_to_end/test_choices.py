@@ -55,7 +55,7 @@ def test_a_run_with_all_of_them_and_its_resume(stages: list[str], run_job, tmp_p
     views = [
         read_folder(str(root / "images" / uuid), ImageSpec(size=32), mask=False)[0] for uuid in predictions.uuid
     ]
-    found = locator.predict(torch.stack([torch.from_numpy(one) for one in views]))
+    found = locator.predict_coords(torch.stack([torch.from_numpy(one) for one in views]))
     given = predictions[["latitude", "longitude"]].to_numpy()
     assert haversine_km(found, given).max() < 0.1
     with pytest.raises(CheckpointError, match="it cannot be resumed without it"):
@@ -85,7 +85,7 @@ def test_what_a_run_learnt_answers_alike_from_its_checkpoint(words: list[str], r
     views = [
         read_folder(str(root / "images" / uuid), ImageSpec(size=32), mask=False)[0] for uuid in predictions.uuid
     ]
-    found = locator.predict(torch.stack([torch.from_numpy(one) for one in views]))
+    found = locator.predict_coords(torch.stack([torch.from_numpy(one) for one in views]))
     assert haversine_km(found, predictions[["latitude", "longitude"]].to_numpy()).max() < 0.1
     assert locator.network.head.state()["decoder"] == result["decoder"]
 

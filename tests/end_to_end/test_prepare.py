@@ -173,7 +173,7 @@ def test_places_with_fewer_views_train_and_predict(roots, run_job, tmp_path: Pat
     view = torch.from_numpy(locator.image.read(folders[2] / "270.jpg"))
     junk = torch.randint(0, 256, (1, 4, 3, 32, 32), dtype=torch.uint8)
     junk[0, 3] = view
-    alone = locator.predict(junk, torch.tensor([[False, False, False, True]]))
+    alone = locator.predict_coords(junk, torch.tensor([[False, False, False, True]]))
     np.testing.assert_allclose(told.loc[name, ["latitude", "longitude"]].astype(float), alone[0], atol=1e-4)
 
 

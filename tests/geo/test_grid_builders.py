@@ -23,7 +23,7 @@ from geoguesser.geo.distance import EARTH_RADIUS_KM, from_unit, haversine_km, to
 from geoguesser.geo.grid import POINTS, Grid, GridBuilder, SquareGrid, restore_grid
 from geoguesser.geo.grid_builders import KMeansGrid, OverlayGrid, PyramidGrid, QuadtreeGrid, StaggeredGrid
 from geoguesser.geo.region import PlaneRegion, Region, country, world
-from geoguesser.inference.predictor import _to_arrays, _to_tensors
+from geoguesser.inference.checkpoint import to_plain_arrays, to_plain_tensors
 
 PROPERTY = settings(max_examples=25, deadline=None)
 MAKERS: dict[str, GridBuilder] = {
@@ -115,9 +115,9 @@ def test_a_grid_comes_back_from_the_state_that_a_checkpoint_holds(
     grids: dict[tuple[str, str], Grid], maker: str, land: str
 ) -> None:
     grid, file = grids[maker, land], io.BytesIO()
-    torch.save(_to_tensors(grid.state()), file)
+    torch.save(to_plain_tensors(grid.state()), file)
     file.seek(0)
-    again = restore_grid(grid.region, _to_arrays(torch.load(file, weights_only=True)))
+    again = restore_grid(grid.region, to_plain_arrays(torch.load(file, weights_only=True)))
     for field in ("kept", "class_points_deg", "touching", "class_sides_km"):
         np.testing.assert_array_equal(getattr(again, field), getattr(grid, field))
     assert (again.parents is None) == (grid.parents is None)

@@ -41,7 +41,7 @@ from geoguesser.data.images import (
 from geoguesser.data.place_files import PlaceFiles
 from geoguesser.data.views import choose_prefetch
 from geoguesser.errors import DataError
-from geoguesser.system.cpu import cores
+from geoguesser.system.cpu import count_cores
 from geoguesser.system.parallel import map_in_order
 
 # Part of the cache key of findings: raise it whenever the same file gives other statistics or findings.
@@ -68,7 +68,7 @@ def inspect_in_order(places: Sequence[PlaceFiles], specs: Sequence[ImageSpec]) -
     yield from map_in_order(
         lambda files: inspect_place(files, specs),
         places,
-        threads=cores(),
+        threads=count_cores(),
         ahead=choose_prefetch(specs),
         name="examine",
     )

@@ -19,8 +19,8 @@ from geoguesser.data.demo.land import get_synthetic_land
 from geoguesser.data.demo.renderer import HEADINGS, compute_bearings
 from geoguesser.data.demo.workers import Job, draw_all
 from geoguesser.errors import check_int
-from geoguesser.system.cpu import cores
-from geoguesser.system.disk_cache import cache_folder
+from geoguesser.system.cpu import count_cores
+from geoguesser.system.disk_cache import get_cache_folder
 
 # Part of the name of the cache: raise it whenever a view or a position changes.
 VERSION = 1
@@ -61,7 +61,7 @@ def make_demo(
     jobs = (
         _make_job(folder / "images" / name, seed, index, coords_deg[index], px) for index, name in enumerate(names)
     )
-    processes = min(cores(), 8) if places >= MIN_PLACES_FOR_PROCESSES else 1
+    processes = min(count_cores(), 8) if places >= MIN_PLACES_FOR_PROCESSES else 1
     for done, _ in enumerate(draw_all(jobs, processes), start=1):
         if progress is not None:
             progress(done, places)
@@ -118,7 +118,7 @@ def _check_arguments(places: int, seed: int, px: int) -> None:
 
 def get_demo_folder(*, places: int, seed: int, px: int, cache: str | Path | None = None) -> Path:
     """Returns the folder in which `ensure_demo` stores a dataset, present or not."""
-    home = Path(cache).expanduser() if cache is not None else cache_folder()
+    home = Path(cache).expanduser() if cache is not None else get_cache_folder()
     return home / f"demo-v{VERSION}-{places}-{seed}-{px}"
 
 

@@ -73,7 +73,7 @@ def test_same_seed_same_bytes_and_fewer_places_are_the_first(root: Path, tmp_pat
 
 def test_child_processes_draw_the_same(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(demo, "MIN_PLACES_FOR_PROCESSES", 1)
-    monkeypatch.setattr(demo, "cores", lambda: 2)
+    monkeypatch.setattr(demo, "count_cores", lambda: 2)
     monkeypatch.setattr(demo_draw, "MAX_JOBS_AHEAD", 2)
     seen: list[tuple[int, int]] = []
     again = demo.make_demo(
