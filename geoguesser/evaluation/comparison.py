@@ -250,12 +250,8 @@ def _add_differences(entries: list[GroupResult], baseline: int, resamples: _Resa
     adjusted = dict(zip(p_values, adjust_holm(list(p_values.values())), strict=True))
 
     alpha = 1.0 - resamples.settings.confidence
-    return [
-        replace(entry, difference=_judge(differences[rank], adjusted.get(rank), alpha))
-        if rank in differences
-        else entry
-        for rank, entry in enumerate(entries)
-    ]
+    judged = {rank: _judge(difference, adjusted.get(rank), alpha) for rank, difference in differences.items()}
+    return [replace(entry, difference=judged.get(rank)) for rank, entry in enumerate(entries)]
 
 
 def find_shared_places(a: RunGroup, b: RunGroup) -> pd.Index[str]:

@@ -20,7 +20,7 @@ from geoguesser.reporting.text import format_confidence
 from geoguesser.system.text import format_count
 
 MAX_MAPS = 6
-VERDICT_COLOURS = {BETTER: "#009E73", WORSE: "#D55E00", NOT_CLEAR: "#D97A00"}
+LABEL_COLOURS = {BETTER: "#009E73", WORSE: "#D55E00", NOT_CLEAR: "#D97A00"}
 
 
 def render_comparison(comparison: Comparison, places: Sequence[SpreadPlace], *, pictures: bool) -> str:
@@ -44,7 +44,7 @@ def render_comparison(comparison: Comparison, places: Sequence[SpreadPlace], *, 
         confidence=format_confidence(comparison.settings.confidence),
         numbers=numbers,
         colours=plots.choose_colours(comparison),
-        verdict_colours=VERDICT_COLOURS,
+        verdict_colours=LABEL_COLOURS,
         pictures=_draw_pictures(comparison) if pictures else None,
         places=[_make_card(comparison, place, numbers, pictures=pictures) for place in places],
         max_curves=plots.MAX_CURVES,

@@ -222,9 +222,9 @@ def test_formats_of_numbers(comparison: Comparison):
     numbers = DistanceFormatter(comparison)
     assert numbers.km(12.345) == "12.3"
     assert (numbers.signed(-3.14), numbers.signed(3.14)) == ("−3.1", "+3.1")
-    assert numbers.interval(Interval(1.0, -2.0, 3.0), signed=True) == "+1.0 (−2.0 to +3.0)"
-    assert numbers.interval(Interval(1.0)) == "1.0"
-    assert numbers.interval(None) == "–"
+    assert numbers.limits(Interval(1.0, -2.0, 3.0), signed=True) == "−2.0 to +3.0"
+    assert numbers.interval(Interval(1.0, 0.5, 3.0)) == "1.0 (0.5 to 3.0)"
+    assert (numbers.interval(Interval(1.0)), numbers.limits(None)) == ("1.0", "")
     assert [format_p_value(p) for p in (None, 0.0001, 0.0123, 0.5)] == ["–", "<0.001", "0.012", "0.50"]
     assert [format_seconds(s) for s in (0.44, 42, 200, 7500)] == ["0.4 s", "42 s", "3 min 20 s", "2 h 5 min"]
 
