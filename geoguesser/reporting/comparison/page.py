@@ -103,7 +103,5 @@ def _make_card(
         plots.draw_predictions, region=comparison.region, true_deg=place.coords_deg, predictions=predictions
     )
     letters = " ".join(letter for letter, _, _ in predictions)
-    return card | {
-        "picture": drawing,
-        "alt": f"Map with place {place.uuid} as a star, and the predictions of {letters}",
-    }
+    alt = f"Map with place {place.uuid} as a star, and the predictions of {letters}"
+    return card | {"picture": drawing, "alt": alt}
