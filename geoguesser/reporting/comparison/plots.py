@@ -238,8 +238,8 @@ def draw_error_map(path: Path, *, region: Region, entry: GroupResult, top_km: fl
         axes = set_map(figure, (left, below, width, height), frame, bounds)
         x, y = xy[order].T
         width_pt = 0.4 if len(order) <= MAX_EDGED_DOTS else 0.0
-        dots = axes.scatter(x, y, s=size_pt**2, linewidths=width_pt, edgecolors="white", zorder=4)
-        dots.set_facecolor(colours.to_rgba(entry.group.error_km[order]))
+        rgba = colours.to_rgba(entry.group.error_km[order])
+        axes.scatter(x, y, s=size_pt**2, c=rgba, linewidths=width_pt, edgecolors="white", zorder=4)
 
 
 def _get_map_margins(frame: MapProjection) -> tuple[float, float]:
