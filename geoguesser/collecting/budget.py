@@ -10,6 +10,7 @@ import sqlite3
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
+from functools import partial
 from typing import Any
 
 from geoguesser.errors import ConfigError, GeoguesserError, check_int, check_mapping, check_number
@@ -45,16 +46,18 @@ class Budget:
         Raises:
             ConfigError: A value is neither a number from 0 up nor null.
         """
-        values = check_mapping("budget", node, ("requests", "requests_per_day", "money", "money_per_day"))
+        checks = {
+            "requests": partial(check_int, low=0),
+            "requests_per_day": partial(check_int, low=0),
+            "money": _parse_micros,
+            "money_per_day": _parse_micros,
+        }
+        values = check_mapping("budget", node, tuple(checks))
         return cls(
             *(
-                None if values[key] is None else check_int(f"budget.{key}", values[key], low=0)
-                for key in ("requests", "requests_per_day")
-            ),
-            *(
-                None if values[key] is None else _parse_micros(f"budget.{key}", values[key])
-                for key in ("money", "money_per_day")
-            ),
+                None if values[key] is None else check(f"budget.{key}", values[key])
+                for key, check in checks.items()
+            )
         )
 
     def find_excess(self, spending: Spending, *, requests: int, micros: int) -> str:

@@ -140,7 +140,7 @@ def test_all_steps_from_the_command_line_and_no_key_in_anything_that_they_leave(
     for secret in (KEY, SECRET, "signature="):
         assert not [output for output in outputs if secret in output]
     assert "Traceback" not in "".join(outputs)
-    assert re.search(r"image +160 +0 +7 +1\.12", wrong.stdout)  # before anything was asked
+    assert re.search(r"image +160 +7 +1\.12", wrong.stdout)  # before anything was asked
     assert wrong.stdout.index("budget left: 25,000 requests today, 1,000.00 USD") > wrong.stdout.index("1.12")
     assert f"{out}/data.csv: {len(table)} places" in first.stdout
     assert "step=download: no requests are left" in caplog.text

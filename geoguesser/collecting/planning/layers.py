@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 import shapely
 from scipy.spatial import cKDTree
 
 from geoguesser.arrays import BoolArray, FloatArray, IntArray
+from geoguesser.collecting.output_tables import read_place_rows
 from geoguesser.errors import DataError, MissingFileError, RegionError, first_line
 from geoguesser.geo.distance import chord_to_km, compute_chord, haversine_km, to_unit
 from geoguesser.geo.region import check_degrees
@@ -194,29 +194,15 @@ def read_existing_places(path: str | Path, key: str = "strategy.existing") -> Fl
 
     Raises:
         MissingFileError: The file does not exist.
-        DataError: The file is not a CSV file, has no rows, or a row has no valid latitude and longitude.
+        DataError: The file has no rows. Also all errors of `read_place_rows`.
     """
     file = Path(path).expanduser()
     file = file / "data.csv" if file.is_dir() else file
     where = f"{key} {file}"
     if not file.is_file():
         raise MissingFileError.at(where, "must be a data.csv, or a folder that holds one")
-    try:
-        table = pd.read_csv(file, dtype=str, keep_default_na=False)
-    except (ValueError, pd.errors.ParserError) as error:
-        raise DataError.at(where, f"must be a CSV file in UTF-8 ({first_line(error)})") from error
 
-    names = ["latitude", "longitude"]
-    if not set(names) <= set(table.columns):
-        raise DataError.at(where, "must have the columns latitude and longitude", found=list(table.columns))
-    if table.empty:
+    coords = [(latitude, longitude) for latitude, longitude, _ in read_place_rows(file, where)]
+    if not coords:
         raise DataError.at(where, "must hold at least one place", found="none")
-
-    coords = table[names].apply(pd.to_numeric, errors="coerce").to_numpy(dtype=np.float64)
-    is_valid = np.isfinite(coords).all(axis=1) & (np.abs(coords) <= (90.0, 180.0)).all(axis=1)
-    if not is_valid.all():
-        row = int(np.argmin(is_valid))
-        rule = f"row {row + 2} must have a latitude within 90 and a longitude within 180 degrees"
-        remedy = f"Correct all {np.count_nonzero(~is_valid)} such rows."
-        raise DataError.at(where, rule, found=tuple(table[names].iloc[row]), remedy=remedy)
-    return coords
+    return np.array(coords)

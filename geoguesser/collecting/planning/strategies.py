@@ -81,13 +81,9 @@ class Strategy(ABC):
 
         rng = np.random.default_rng(seed)
         thrower = DartThrower(
-            make_chart(region),
-            rng,
-            spacing_m=self._get_dart_spacing_m(),
-            taken_deg=self.existing_deg,
-            layer=self.layer,
-            near_m=self.near_m,
-        )
+            make_chart(region), rng, spacing_m=self._get_dart_spacing_m(), taken_deg=self.existing_deg,
+            layer=self.layer, near_m=self.near_m,
+        )  # fmt: skip
 
         self._report = {
             "strategy": type(self).name,
@@ -195,12 +191,9 @@ class FillGaps(Strategy):
         super().__post_init__()
         check_int("strategy.candidates", self.candidates, low=2, high=MAX_PLANNED_PLACES)
         if self.existing is None:
-            raise ConfigError.at(
-                "strategy.existing",
-                "must name a data.csv for strategy=fill_gaps",
-                found=None,
-                remedy="Without existing places, use strategy=uniform.",
-            )
+            rule = "must name a data.csv for strategy=fill_gaps"
+            remedy = "Without existing places, use strategy=uniform."
+            raise ConfigError.at("strategy.existing", rule, found=None, remedy=remedy)
 
     def _get_dart_spacing_m(self) -> float:
         # Candidates may be close to each other; the spacing applies to the selected ones.

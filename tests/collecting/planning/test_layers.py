@@ -120,11 +120,7 @@ def test_existing_places_are_read_from_a_file_or_its_folder(tmp_path: Path) -> N
     [
         ("uuid,lat,lon\na,1,2\n", r"must have the columns latitude and longitude, got \['uuid', 'lat', 'lon'\]"),
         ("uuid,latitude,longitude\n", r"must hold at least one place"),
-        (
-            "uuid,latitude,longitude\na,45,16\nb,x,16\nc,99,0\n",
-            r"row 3 must have .* got \('x', '16'\)\. Correct all 2 such rows",
-        ),
-        ("", r"must be a CSV file in UTF-8"),
+        ("uuid,latitude,longitude\na,45,16\nb,x,16\nc,99,0\n", r"row 3 must have .* got \('x', '16'\)"),
     ],
 )
 def test_tables_that_cannot_be_used_are_refused(tmp_path: Path, text: str, message: str) -> None:
