@@ -25,14 +25,7 @@ class BudgetExceededError(GeoguesserError):
 
 @dataclass(frozen=True)
 class Budget:
-    """Limits of spending in one folder; None for no limit.
-
-    Attributes:
-        requests: Requests in total.
-        requests_per_day: Requests in one UTC day.
-        micros: Money in total, in millionths of a US dollar.
-        micros_per_day: Money in one UTC day, in millionths of a US dollar.
-    """
+    """Limits of spending in one folder, in total and per UTC day, with money in millionths of a dollar."""
 
     requests: int | None
     requests_per_day: int | None
@@ -41,11 +34,7 @@ class Budget:
 
     @classmethod
     def from_config(cls, node: Any) -> Budget:
-        """Reads the config's `budget`.
-
-        Raises:
-            ConfigError: A value is neither a number from 0 up nor null.
-        """
+        """Reads the config's `budget`, whose values are numbers from 0 up or null."""
         checks = {
             "requests": partial(check_int, low=0),
             "requests_per_day": partial(check_int, low=0),
@@ -61,17 +50,9 @@ class Budget:
         )
 
     def find_excess(self, spending: Spending, *, requests: int, micros: int) -> str:
-        """Finds the first limit that more requests would exceed.
+        """Returns the first limit that more requests would exceed as `budget.KEY=VALUE`, or an empty string.
 
         Requests that cost nothing never exceed a limit of money, even one of 0.
-
-        Args:
-            spending: Spending so far.
-            requests: Number of additional requests.
-            micros: Their price in millionths of a US dollar.
-
-        Returns:
-            The limit as `budget.KEY=VALUE`; an empty string if none is exceeded.
         """
         limits = (
             ("requests", self.requests, spending.requests + requests, 1),

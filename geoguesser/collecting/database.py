@@ -64,17 +64,9 @@ CREATE TABLE IF NOT EXISTS spent (
 class Database:
     """Database of one folder, with a lock that keeps other processes out; a context manager.
 
-    Args:
-        folder: Folder of the database; it is created if necessary.
-
     Raises:
         StoreError: Another process uses the folder, it cannot be written, or the file is no database of this
             program.
-
-    Attributes:
-        folder: Folder of the database.
-        file: Path of the database.
-        db: Connection to the database.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -113,7 +105,7 @@ class Database:
         self._resources.close()
 
     def write(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """Runs `work` in a transaction of its own, and returns its result once the transaction is on disk."""
+        """Runs `work` in a transaction, and returns its result once the transaction is on disk."""
         (result,) = self.write_all([work])
         if isinstance(result, GeoguesserError):
             raise result
@@ -152,11 +144,9 @@ class Database:
         return results
 
     def query(self, query: str, *values: Any) -> list[tuple[Any, ...]]:
-        """Returns all rows of a query."""
         return self.db.execute(query, values).fetchall()
 
     def get_meta(self, key: str) -> str | None:
-        """Returns the value recorded under a key, or None."""
         rows = self.query("SELECT value FROM meta WHERE key = ?", key)
         return str(rows[0][0]) if rows else None
 
@@ -188,7 +178,7 @@ class CommitQueue:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="journal")
 
     async def write(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """Does the same as `Database.write`, in a transaction shared with other tasks."""
+        """Runs `work` in a transaction shared with other tasks, and returns its result once it is on disk."""
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         self._waiting.append((work, future))
         if self._task is None or self._task.done():

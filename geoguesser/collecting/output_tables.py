@@ -17,11 +17,7 @@ PLACE_COLUMNS = ("uuid", "latitude", "longitude", "panorama_id", "date", "copyri
 
 
 def write_places_table(database: Database) -> int:
-    """Writes data.csv: the places with all views complete on disk, in the order of their points.
-
-    Returns:
-        Number of places.
-    """
+    """Writes data.csv of the complete places in the order of their points, and returns their number."""
     rows = database.db.execute(
         "SELECT uuid, printf('%.7f', latitude), printf('%.7f', longitude), panorama_id, date, copyright, provider "
         "FROM places WHERE state = 'done' ORDER BY point, id"
@@ -30,11 +26,7 @@ def write_places_table(database: Database) -> int:
 
 
 def check_table_columns(folder: Path, columns: tuple[str, ...]) -> None:
-    """Checks that a folder's data.csv, if there is one, has the given columns, because it will be overwritten.
-
-    Raises:
-        StoreError: It is the table of a dataset from elsewhere.
-    """
+    """Raises StoreError if a folder's data.csv has other columns: it is a dataset from elsewhere, to be kept."""
     path = folder / TABLE_NAME
     if not path.exists():
         return
@@ -84,11 +76,7 @@ def read_place_rows(path: Path, where: str) -> Iterator[tuple[float, float, str]
 
 
 def write_table(path: Path, columns: tuple[str, ...], rows: Iterable[tuple[Any, ...]]) -> int:
-    """Writes a CSV file atomically in a folder that this process has locked, and returns the number of rows.
-
-    Raises:
-        StoreError: The file cannot be written, for example because the disk is full.
-    """
+    """Writes a CSV file atomically in a folder that this process has locked, and returns the number of rows."""
     count = 0
     try:
         with open_replacement(path, "w", durable=True, exclusive=True) as stream:

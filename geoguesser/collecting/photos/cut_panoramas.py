@@ -121,19 +121,10 @@ def count_skipped(skipped: list[dict[str, Any]]) -> dict[str, int]:
 
 
 def cut_panorama(data: bytes, tags: PhotoTags, *, where: str, **view_settings: Any) -> ByteArray:
-    """Decodes a panorama, upright by its EXIF orientation, and cuts its views.
-
-    Args:
-        data: Bytes of the file.
-        tags: Tags of the file.
-        where: File name for messages.
-        view_settings: Further arguments of `cut_views`.
-
-    Returns:
-        (V, size, size, 3) views.
+    """Decodes a panorama, upright by its EXIF orientation, and cuts its views by further arguments of `cut_views`.
 
     Raises:
-        DataError: The file is broken, or not a full sphere by its shape or its tags.
+        DataError: The file is broken, or not a full sphere by its shape or its tags. The message names `where`.
     """
     try:
         header = read_header(data)
@@ -146,11 +137,7 @@ def cut_panorama(data: bytes, tags: PhotoTags, *, where: str, **view_settings: A
 def check_view_settings(
     key: str, headings_deg: Sequence[float], *, pitch_deg: float, fov_deg: float, size: int, quality: int
 ) -> None:
-    """Checks all numbers of the config's node `key` before the first file is read.
-
-    Raises:
-        ConfigError: A number is out of its range, or a heading is given twice.
-    """
+    """Raises ConfigError if a number of the config's node `key` is out of its range, or a heading repeated."""
     if not isinstance(headings_deg, list | tuple):
         raise ConfigError.at(f"{key}.headings_deg", "must be a list of numbers", found=headings_deg)
     for heading in headings_deg:

@@ -40,16 +40,9 @@ class PendingPlace(NamedTuple):
 async def download_places(
     provider: Provider, client: HttpClient, *, out: Path, progress: Callable[[], object]
 ) -> str:
-    """Downloads the views of all wanted places of a provider, those of a place one after another.
+    """Downloads the views of all wanted places to `out/images/<uuid>/<heading>.jpg`, those of a place one by one.
 
-    Args:
-        provider: Provider of street views.
-        client: Client for the provider's server.
-        out: Folder in which views are written to `images/<uuid>/<heading>.jpg`.
-        progress: Called after each place.
-
-    Returns:
-        Reason of an early end; an empty string otherwise.
+    Calls `progress` after each place. Returns the reason of an early end; an empty string otherwise.
 
     Raises:
         ProviderError: The provider refuses the key, or is unavailable.

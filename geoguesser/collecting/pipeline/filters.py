@@ -54,14 +54,12 @@ class Filters:
         """Reads the config's `filters`.
 
         Raises:
-            ConfigError: A value breaks a rule.
-            MissingFileError: A dataset has no data.csv.
-            DataError: A data.csv cannot be read, or one of its rows has no position.
+            ConfigError, MissingFileError, DataError: A value or a dataset breaks a rule.
         """
         keys = ("from", "to", "copyright_allow", "copyright_deny", "min_distance_m", "existing")
         values = check_mapping("filters", node, keys)
 
-        first, last = (_parse_month(f"filters.{key}", values[key]) for key in ("from", "to"))
+        first, last = (_parse_month(f"filters.{key}", values[key]) for key in keys[:2])
         if first and last and first > last:
             raise ConfigError.at("filters.from", "must not be later than filters.to", found=f"{first} and {last}")
 
@@ -75,14 +73,9 @@ class Filters:
             for _ in read_place_rows(path, str(path)):
                 pass
 
-        return cls(
-            first,
-            last,
-            _compile_patterns("filters.copyright_allow", values["copyright_allow"]),
-            _compile_patterns("filters.copyright_deny", values["copyright_deny"]),
-            check_number("filters.min_distance_m", values["min_distance_m"], low=0.0, high=100_000.0),
-            tuple(tables),
-        )
+        allow, deny = (_compile_patterns(f"filters.{key}", values[key]) for key in keys[2:4])
+        distance_m = check_number("filters.min_distance_m", values["min_distance_m"], low=0.0, high=100_000.0)
+        return cls(first, last, allow, deny, distance_m, tuple(tables))
 
     def find_rejection(self, date: str, copyright_notice: str) -> str:
         """Returns the reason to reject a panorama by date or copyright notice; an empty string if accepted."""

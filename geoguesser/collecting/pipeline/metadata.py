@@ -19,13 +19,7 @@ MAX_TEXT_LENGTH = 300  # characters
 async def request_metadata(provider: Provider, client: HttpClient, *, progress: Callable[[], object]) -> str:
     """Requests the panoramas of all points that are planned, or failed before.
 
-    Args:
-        provider: Provider of street views.
-        client: Client for the provider's server.
-        progress: Called after each point.
-
-    Returns:
-        Reason of an early end; an empty string otherwise.
+    Calls `progress` after each point. Returns the reason of an early end; an empty string otherwise.
 
     Raises:
         ProviderError: The provider refuses the key, or is unavailable.

@@ -23,12 +23,9 @@ def count_points(database: Database) -> int:
 
 
 def check_plan_settings(database: Database, settings: dict[str, Any]) -> bool:
-    """Checks that the folder's plan, if there is one, was made with the same settings.
+    """Checks the settings of the folder's plan, if there is one, and returns whether it has all requested points.
 
     Only the number of places may differ. A plan with more places than requested is kept as it is.
-
-    Returns:
-        True if the plan is complete; False if points must be added.
 
     Raises:
         ConfigError: The plan was made with other settings.

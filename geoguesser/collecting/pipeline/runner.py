@@ -42,15 +42,7 @@ EXIT_INTERRUPTED = 130
 
 @dataclass(frozen=True)
 class CollectionRunner:
-    """Runs the steps that send requests to a provider.
-
-    Attributes:
-        database: Database of the folder.
-        provider: Provider of street views, with its credentials loaded.
-        budget: Limits of spending.
-        http: Settings of requests.
-        filters: Filters that select the places to download.
-    """
+    """Runs the steps that send requests to a provider whose credentials are loaded."""
 
     database: Database
     provider: Provider
@@ -185,13 +177,7 @@ def log_cost(
 ) -> None:
     """Logs the remaining requests with their cost, the spending so far, and whether the budget covers them.
 
-    Args:
-        title: Name of the step or steps.
-        database: Database of the folder.
-        provider: Provider of street views.
-        budget: Limits of spending.
-        points: Include the requests for points.
-        places: Include the requests for views of places.
+    Requests for points and for views of places are included if `points` and `places` are true.
     """
     requests = count_remaining_requests(database, provider, points=points, places=places)
     log.info("%s takes at most, if no request must be repeated:", title)

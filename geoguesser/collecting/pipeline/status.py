@@ -67,16 +67,10 @@ def format_status(database: Database) -> list[str]:
 def count_remaining_requests(
     database: Database, provider: Provider, *, points: bool, places: bool
 ) -> dict[str, int]:
-    """Counts the requests that remain if no attempt fails and every point finds a place.
+    """Counts the requests by kind that remain if no attempt fails and every point finds a place.
 
-    Args:
-        database: Database of the folder.
-        provider: Provider of street views.
-        points: Include the requests for points.
-        places: Include the requests for views of places. With `points`, that includes places yet to be found.
-
-    Returns:
-        Number of requests by kind, without kinds that have none.
+    Requests for points and for views of places are included if `points` and `places` are true. If both are, there
+    are also requests for views of the places yet to be found.
     """
     requests: Counter[str] = Counter()
     (open_points,) = database.query("SELECT count(*) FROM points WHERE state IN ('planned', 'failed')")[0]

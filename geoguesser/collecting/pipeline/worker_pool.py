@@ -23,15 +23,12 @@ async def run_workers(
 
     Args:
         load_batch: Returns the items after a number, which begin with their number; an empty list at the end.
-        process: Processes one item.
+        process: Processes one item. Its first error is raised after all items in flight have ended.
         concurrency: Number of workers.
         stop: Once it is set, no further item is started. It is set here if `process` raises an error.
 
     Returns:
         Reason of an early end (a budget is used up); an empty string otherwise.
-
-    Raises:
-        Exception: The first error of `process`. By then all items in flight have ended.
     """
     budget_messages: list[str] = []
     errors: list[Exception] = []

@@ -66,12 +66,7 @@ class Layer:
         self._tree = cKDTree((self._starts + self._stops) / 2.0)
 
     def within(self, coords_deg: FloatArray, limit_m: float | FloatArray) -> BoolArray:
-        """Returns which points lie within a distance of the layer.
-
-        Args:
-            coords_deg: (N, 2) latitude and longitude in degrees.
-            limit_m: Distance in metres, one number or (N,).
-        """
+        """Returns (N,) flags of the (N, 2) points that lie within a distance of the layer: metres, a number or (N,)."""
         if not len(coords_deg):
             return np.zeros(0, dtype=np.bool_)
 
@@ -101,10 +96,9 @@ class Layer:
     def _check_nearest_pieces(
         self, rows: IntArray, vectors: FloatArray, limits_km: FloatArray, is_near: BoolArray, count: int
     ) -> Any:
-        """Examines the `count` pieces with the nearest middles, and marks rows within the limit in `is_near`.
+        """Marks rows within the limit of their `count` nearest middles' pieces in `is_near`.
 
-        Returns:
-            Rows that these pieces do not decide, because farther pieces may be within the limit.
+        Returns the rows that these pieces do not decide, because farther pieces may be within the limit.
         """
         max_chord = compute_chord(1000.0 * (float(limits_km[rows].max()) + self._half_km))
         neighbours: Any = self._tree.query(
@@ -187,10 +181,7 @@ def read_layer(path: str | Path, key: str = "strategy.near") -> Layer:
 
 
 def read_existing_places(path: str | Path, key: str = "strategy.existing") -> FloatArray:
-    """Reads the coordinates of a data.csv, or of a folder that holds one.
-
-    Returns:
-        (M, 2) latitude and longitude in degrees, M at least 1.
+    """Reads (M, 2) coordinates in degrees, M at least 1, from a data.csv or a folder that holds one.
 
     Raises:
         MissingFileError: The file does not exist.

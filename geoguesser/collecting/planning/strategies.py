@@ -229,16 +229,10 @@ def throw_in_blocks(
     """Throws darts in blocks of doubling size, with the same number of points for each owner that has room.
 
     The blocks do not depend on the number of places, so that a plan for more places begins with the plan for
-    fewer.
-
-    Args:
-        thrower: Draws the points.
-        state: Boxes of the owners.
-        places: Number of points.
-        rng: Source of randomness for the order of points.
+    fewer. Within a block the owners alternate.
 
     Returns:
-        (N, 2) coordinates in degrees and (N,) owners, N up to `places`. Within a block the owners alternate.
+        (N, 2) coordinates in degrees and (N,) owners, N up to `places`.
     """
     coords: list[FloatArray] = [np.zeros((0, 2))]
     owners: list[IntArray] = [np.zeros(0, dtype=np.int64)]
@@ -256,10 +250,7 @@ def throw_in_blocks(
 
 
 def interleave_owners(owners: IntArray, rng: np.random.Generator) -> IntArray:
-    """Computes (N,) an order of points in which each owner has one point before any has a second, and so on.
-
-    The order of owners is random in each turn.
-    """
+    """Returns (N,) an order of points in which each owner, in random order, has one before any has a second."""
     order = np.argsort(owners, kind="stable")
     rank = np.empty(len(owners), dtype=np.int64)
     rank[order] = np.arange(len(owners)) - np.searchsorted(owners[order], owners[order], side="left")
