@@ -7,6 +7,7 @@ by the number of requests in flight, but never too low, so that no budget is exc
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -35,7 +36,7 @@ class Budget:
     @classmethod
     def from_config(cls, node: Any) -> Budget:
         """Reads the config's `budget`, whose values are numbers from 0 up or null."""
-        checks = {
+        checks: dict[str, Callable[[str, Any], int]] = {
             "requests": partial(check_int, low=0),
             "requests_per_day": partial(check_int, low=0),
             "money": _parse_micros,

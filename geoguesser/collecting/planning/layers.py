@@ -66,7 +66,7 @@ class Layer:
         self._tree = cKDTree((self._starts + self._stops) / 2.0)
 
     def within(self, coords_deg: FloatArray, limit_m: float | FloatArray) -> BoolArray:
-        """Returns (N,) flags of the (N, 2) points that lie within a distance of the layer: metres, a number or (N,)."""
+        """Returns (N,) flags of the (N, 2) points within a distance of the layer in metres, a number or (N,)."""
         if not len(coords_deg):
             return np.zeros(0, dtype=np.bool_)
 
