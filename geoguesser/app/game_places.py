@@ -30,7 +30,7 @@ PREDICTIONS_FILE = "predictions_test.csv"
 
 @dataclass(frozen=True)
 class GamePlaces:
-    """N test places whose photos are available, with (N, 2) coordinates in degrees and the source of the photos."""
+    """N test places whose photos are available, with (N, 2) coordinates in degrees and sources of the photos."""
 
     uuid: list[str]
     true_deg: FloatArray

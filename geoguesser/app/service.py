@@ -61,7 +61,7 @@ class Service:
         return self.models[name]
 
     async def predict(self, model: ServedModel, photos: Sequence[bytes | None], *, areas: bool) -> Prediction:
-        """Predicts one place from its (4,) image files by heading, and adds the outlines of the sets if requested."""
+        """Predicts one place from its (4,) image files by heading, and the outlines of the sets if requested."""
         specs = model.ensemble.specs
         images, mask = await self.run_in_thread(lambda: uploads.read_views(photos, specs, self.limits))
         predictions, row = await self._batcher.predict(model.ensemble, images, mask)

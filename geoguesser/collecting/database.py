@@ -78,9 +78,8 @@ class Database:
         except StoreError:
             raise
         except LocksUnsupportedError as error:
-            raise StoreError.at(
-                f"out={folder}", f"must lie where files can be locked ({error.strerror})"
-            ) from error
+            rule = f"must lie where files can be locked ({error.strerror})"
+            raise StoreError.at(f"out={folder}", rule) from error
         except OSError as error:
             rule = f"must be a folder that can be written ({error.strerror or error})"
             raise StoreError.at(f"out={folder}", rule, remedy="Name another.") from error

@@ -58,9 +58,7 @@ def run_serve(cfg: DictConfig) -> None:
         if host in LOCAL_HOSTS:
             hosts = [*LOCAL_HOSTS, *(hosts or [])]
         else:
-            log.warning(
-                "host=%s: everyone who can reach this machine can use the server; there is no password", host
-            )
+            log.warning("host=%s: everyone who can reach this machine can use the server, without password", host)
             if hosts is None:
                 log.warning("hosts is not given: the server accepts every name in the Host header")
 

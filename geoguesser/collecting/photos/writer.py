@@ -129,9 +129,8 @@ def _writing(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise StoreError.at(
-            str(path), f"cannot be written ({error.strerror or error})", remedy=WRITE_REMEDY
-        ) from error
+        rule = f"cannot be written ({error.strerror or error})"
+        raise StoreError.at(str(path), rule, remedy=WRITE_REMEDY) from error
 
 
 def format_summary(counts: dict[str, Any]) -> list[str]:

@@ -153,17 +153,15 @@ def read_layer(path: str | Path, key: str = "strategy.near") -> Layer:
     try:
         table = geopandas.read_file(file)
     except Exception as error:
-        raise DataError.at(
-            where, f"cannot be read as a vector layer ({first_line(error)})", remedy=LAYER_REMEDY
-        ) from error
+        rule = f"cannot be read as a vector layer ({first_line(error)})"
+        raise DataError.at(where, rule, remedy=LAYER_REMEDY) from error
 
     # A file without geometries gives a plain table.
     geometries = table.geometry.dropna().to_numpy() if isinstance(table, geopandas.GeoDataFrame) else np.array([])
     geometries = geometries[~shapely.is_empty(geometries)]
     if not len(geometries):
-        raise DataError.at(
-            where, "must hold at least one line, point or polygon", found="none", remedy=LAYER_REMEDY
-        )
+        rule = "must hold at least one line, point or polygon"
+        raise DataError.at(where, rule, found="none", remedy=LAYER_REMEDY)
     if table.crs is None:
         raise DataError.at(where, "must state the CRS of its coordinates", found="no CRS", remedy="Assign a CRS.")
 

@@ -201,9 +201,8 @@ class FillGaps(Strategy):
 
     def _draw(self, region: Region, thrower: DartThrower, rng: np.random.Generator, places: int) -> FloatArray:
         if self.candidates < 2 * places:
-            raise ConfigError.at(
-                "strategy.candidates", f"must be at least twice places={places}", found=self.candidates
-            )
+            rule = f"must be at least twice places={places}"
+            raise ConfigError.at("strategy.candidates", rule, found=self.candidates)
         assert self.existing_deg is not None
 
         boxes = thrower.chart.make_boxes()
