@@ -68,7 +68,7 @@ class Batcher:
         self._thread.shutdown(wait=True)
 
     async def predict(self, ensemble: Ensemble, images: Sequence[Tensor], mask: Tensor) -> tuple[Predictions, int]:
-        """Predicts the places of a request, and returns a batch's predictions and the row of the first of them."""
+        """Predicts the places of a request, and returns the predictions of a batch and the request's first row."""
         request = PendingRequest(ensemble, list(images), mask, asyncio.get_running_loop().create_future())
         self._queue.append(request)
         self._arrived.set()

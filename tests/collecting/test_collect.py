@@ -193,13 +193,6 @@ def killed(given: list[str], server: ProviderServer, out: Path, after: int) -> s
     return find_complete_views(out)
 
 
-def finished(given: list[str]) -> None:
-    """Runs a process to its end, and checks that it succeeds."""
-    process = start(*given)
-    output = process.communicate(timeout=900)[0]
-    assert process.returncode == 0, output
-
-
 def check_complete_views_stay(server: ProviderServer, out: Path, at_kills: list[tuple[int, set[str]]]) -> None:
     """Checks that no view that was complete on disk at a kill is requested again."""
     with Database(out) as database:
@@ -220,25 +213,35 @@ def count_reserved_requests(out: Path) -> int:
         return int(database.query("SELECT sum(requests) FROM spent")[0][0])
 
 
+def kill_and_continue(server: ProviderServer, out: Path, words: list[str], *, after: tuple[int, ...]) -> int:
+    """Kills metadata once and download twice, each after a number of requests, and continues to the end.
+
+    Returns the number of complete views at the last kill. A kill repeats at most the requests in flight.
+    """
+    killed(make_words(server, out, "metadata", *words), server, out, after[0])
+    collect(server, out, "metadata", *words)
+    kills = []
+    for count in after[1:]:
+        views = killed(make_words(server, out, "download", *words), server, out, count)
+        kills.append((len(server.log), views))
+    collect(server, out, "download", *words)
+
+    check_complete_views_stay(server, out, kills)
+    in_flight = next((int(word.partition("=")[2]) for word in words if "concurrency" in word), 16)
+    assert count_repeated(server, "metadata") <= in_flight
+    assert count_repeated(server, "image") <= 2 * in_flight
+    # Some requests are reserved before a kill, and not sent.
+    assert len(server.log) <= count_reserved_requests(out) <= len(server.log) + 3 * in_flight
+    return len(kills[-1][1])
+
+
 def test_a_kill_repeats_at_most_the_requests_that_were_in_flight(tmp_path: Path, keys):
     plan(tmp_path, 60)
-    own = ["http.timeout_s=10", "http.concurrency=4"]
+    words = ["http.timeout_s=10", "http.concurrency=4"]
     faults = tuple(fault for fault in SOON if fault != "slow")  # an answer after the timeout is requested again
     with ProviderServer(fault_share=0.1, retry_after_s=0, faults=faults, delay_s=0.05) as server:
-        killed(make_words(server, tmp_path, "metadata", *own), server, tmp_path, 20)
-        collect(server, tmp_path, "metadata", *own)
-        kills = []
-        for after in (40, 80):
-            views = killed(make_words(server, tmp_path, "download", *own), server, tmp_path, after)
-            kills.append((len(server.log), views))
-        collect(server, tmp_path, "download", *own)
-        sent = len(server.log)
+        assert kill_and_continue(server, tmp_path, words, after=(20, 40, 80)) >= 60
     check_complete(tmp_path, server)
-    assert len(kills[-1][1]) >= 60
-    check_complete_views_stay(server, tmp_path, kills)
-    assert count_repeated(server, "metadata") <= 4
-    assert count_repeated(server, "image") <= 2 * 4
-    assert sent <= count_reserved_requests(tmp_path) <= sent + 3 * 4  # reserved before a kill, and not sent
 
 
 def test_a_view_that_is_on_disk_but_not_recorded_is_not_asked_for(tmp_path: Path, keys, caplog):
@@ -535,32 +538,18 @@ def test_panoramas_and_photos_of_ones_own_become_views_and_nobody_is_asked(tmp_p
 
 
 @pytest.mark.slow
-def test_two_thousand_places_with_faults_and_three_kills_end_complete(tmp_path: Path):
+def test_two_thousand_places_with_faults_and_three_kills_end_complete(tmp_path: Path, keys):
     plan(tmp_path, 2000)
-    rate = 120
-    limits = [f"provider.requests.{kind}.per_second={rate}" for kind in ("metadata", "image")]
+    rate, max_requests = 120, 12_000
+    words = [f"provider.requests.{kind}.per_second={rate}" for kind in ("metadata", "image")]
+    words += [f"budget.requests={max_requests}", "http.timeout_s=4"]
     with ProviderServer(fault_share=0.1, slow_s=6.0, retry_after_s=0) as server:
-        most = 12_000
-        settings = [*limits, f"budget.requests={most}", "http.timeout_s=4"]  # a busy machine answers sooner
-        killed(make_words(server, tmp_path, "metadata", *settings), server, tmp_path, 900)
-        finished(make_words(server, tmp_path, "metadata", *settings))
-        kills = []
-        for after in (1500, 2500):
-            views = killed(make_words(server, tmp_path, "download", *settings), server, tmp_path, after)
-            kills.append((len(server.log), views))
-        finished(make_words(server, tmp_path, "download", *settings))
-        sent = len(server.log)
-    assert sent <= most
-    table = check_complete(tmp_path, server)
-    assert len(table) > 1600
-    check_complete_views_stay(server, tmp_path, kills)
-    in_flight = 16  # http.concurrency, which a kill may repeat
-    assert count_repeated(server, "metadata") <= in_flight
-    assert count_repeated(server, "image") <= 2 * in_flight
+        kill_and_continue(server, tmp_path, words, after=(900, 1500, 2500))
+    assert len(server.log) <= max_requests
+    assert len(check_complete(tmp_path, server)) > 1600
     for kind in ("metadata", "image"):
         assert server.max_requests_within(10.0, kind) <= 10 * rate
         assert server.max_requests_within(1.0, kind) <= rate * BUNCHED
-    assert sent <= count_reserved_requests(tmp_path) <= sent + 3 * in_flight
     faults = Counter(entry.outcome for entry in server.log)
     assert min(faults[fault] for fault in server.faults) > 20
 

@@ -181,7 +181,7 @@ def _make_places(
 def _assign_headings(
     photos: list[PhotoFile], skipped: list[dict[str, Any]], tolerance_deg: float
 ) -> dict[int, PhotoFile]:
-    """Assigns photos of a place to the headings, by number. A panorama takes all four of them."""
+    """Assigns photos of a place to headings, by number. A panorama takes all four headings."""
     panorama = next((photo for photo in photos if photo.is_panorama), None)
     if panorama is not None:
         reason = f"{panorama.path.name} is a panorama of the place"

@@ -57,7 +57,7 @@ class RateLimiter:
         return max(self._next_s - self._tolerance_s, self._recent_s[0] + 1.0 if is_full else now) - now
 
     def pause(self, seconds: float) -> None:
-        """Holds back all requests for the given time, including those that already wait."""
+        """Holds back all requests for the given time, including those in the queue."""
         self._next_s = max(self._next_s, time.monotonic() + seconds + self._tolerance_s)
 
 

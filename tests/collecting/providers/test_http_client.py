@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import socket
-import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -140,19 +140,19 @@ def test_a_server_that_is_away_ends_it_soon(tmp_path: Path):
 def test_final_answers_are_not_asked_again(
     status: int, authenticated: bool, message: str, error: type[Exception], tmp_path: Path
 ):
-    other = OtherServer(lambda request: aioweb.Response(status=status, headers={"Location": "/other"}))
-    with other as (url, seen):
-        result, _, paid = send_requests(tmp_path, get(url, authenticated=authenticated))
+    response = partial(aioweb.Response, status=status, headers={"Location": "/other"})
+    with ProviderServer(answer=lambda request: response()) as server:
+        result, _, paid = send_requests(tmp_path, get(image_url(server), authenticated=authenticated))
     assert isinstance(result, error)
     assert str(result).startswith(message)
     # A redirect is not followed.
-    assert (paid, len(seen)) == (1, 1)
+    assert (paid, len(server.log)) == (1, 1)
 
 
 def test_a_long_answer_is_not_read(tmp_path: Path):
-    answer = aioweb.Response
-    with OtherServer(lambda request: answer(body=bytes(10**6), content_type="image/jpeg")) as (url, _):
-        error, _, paid = send_requests(tmp_path, get(url), max_attempts=2)
+    response = partial(aioweb.Response, body=bytes(10**6), content_type="image/jpeg")
+    with ProviderServer(answer=lambda request: response()) as server:
+        error, _, paid = send_requests(tmp_path, get(image_url(server)), max_attempts=2)
     assert isinstance(error, RequestFailedError)
     assert (str(error), paid) == ("answer_too_long", 1)  # it would be as long, and as dear, the next time
 
@@ -169,12 +169,12 @@ def test_no_request_is_sent_that_is_not_in_the_ledger(tmp_path: Path):
         return aioweb.Response(body=b"x", content_type="image/jpeg")
 
     async def ask(client: HttpClient) -> None:
-        await get(url)(client)
-        await get(url)(client)
+        for _ in range(2):
+            await get(image_url(server))(client)
 
-    with OtherServer(answer) as (url, seen):
+    with ProviderServer(answer=answer) as server:
         _, client, paid = send_requests(tmp_path, ask)
-    assert paid == len(seen) == 3
+    assert paid == len(server.log) == 3
     assert dict(client.failure_counts) == {"broken_connection": 1}
 
 
@@ -207,38 +207,3 @@ def test_stopping_sends_nothing_more_and_gives_back_what_was_not_sent(tmp_path: 
         results, _, paid = send_requests(tmp_path, ask, per_second=5.0)
     assert sum(isinstance(result, CancelledError) for result in results) >= 5
     assert paid == len(server.log) == sum(isinstance(result, bytes) for result in results)
-
-
-class OtherServer:
-    """Server with a fixed answer; as a context manager it gives its address and the list of requested paths."""
-
-    def __init__(self, answer: Callable[[aioweb.Request], aioweb.Response]) -> None:
-        self._answer, self._seen = answer, []
-
-    def __enter__(self) -> tuple[str, list[str]]:
-        self._ready = threading.Event()
-        self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()), daemon=True)
-        self._thread.start()
-        assert self._ready.wait(10)
-        return f"http://127.0.0.1:{self._port}/x?key={KEY}", self._seen
-
-    def __exit__(self, *_: object) -> None:
-        self._loop.call_soon_threadsafe(self._stop.set)
-        self._thread.join(10)
-
-    async def _serve(self) -> None:
-        self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
-
-        async def handle(request: aioweb.Request) -> aioweb.Response:
-            self._seen.append(request.path)
-            return self._answer(request)
-
-        app = aioweb.Application()
-        app.router.add_get("/{path}", handle)
-        runner = aioweb.AppRunner(app, access_log=None, shutdown_timeout=0.1)
-        await runner.setup()
-        await aioweb.TCPSite(runner, "127.0.0.1", 0).start()
-        self._port = runner.addresses[0][1]
-        self._ready.set()
-        await self._stop.wait()
-        await runner.cleanup()
