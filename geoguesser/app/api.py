@@ -151,10 +151,10 @@ def _make_game_router(service: Service) -> APIRouter:
         state.guess(guess.round, (guess.latitude, guess.longitude))
         return await service.run_in_thread(lambda: make_game_info(state))
 
-    jpeg_response = {200: {"content": {"image/jpeg": {}}, "description": "The view as JPEG."}}
-    view_path = "/{game}/rounds/{number}/views/{heading}"
+    view_path, view_responses = "/{game}/rounds/{number}/views/{heading}", document_problems(404)
+    view_responses[200] = {"content": {"image/jpeg": {}}, "description": "The view as JPEG."}
 
-    @router.get(view_path, responses=document_problems(404) | jpeg_response, response_class=Response)
+    @router.get(view_path, responses=view_responses, response_class=Response)
     async def view(game: GameId, number: Annotated[int, Path(ge=1, le=20)], heading: schemas.Heading) -> Response:
         """Returns a view of the place of a round that is over or current."""
         state = service.games.find(game)

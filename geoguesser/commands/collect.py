@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -116,11 +117,12 @@ def _convert_own_images(step: str, config: dict[str, Any], out: Path) -> None:
     from geoguesser.collecting.photos.import_photos import import_photos
     from geoguesser.collecting.photos.writer import format_summary
 
-    key, convert = {"photos": ("photos", import_photos), "cut": ("panoramas", cut_panoramas)}[step]
+    key = {"photos": "photos", "cut": "panoramas"}[step]
     settings = dict(config[key])
     folder = settings.pop("folder")
     if not folder:
         raise ConfigError.at(f"{key}.folder", f"must name a folder for step={step}", found=folder)
 
+    convert: Callable[..., dict[str, Any]] = import_photos if step == "photos" else cut_panoramas
     for line in format_summary(convert(str(folder), out, **settings)):
         log.info("%s", line)

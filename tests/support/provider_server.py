@@ -124,13 +124,15 @@ class ProviderServer:
     async def _serve(self) -> None:
         self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
         app = web.Application(middlewares=[_stamp])
-        if self.answer is not None:
-            app.router.add_get("/{path:.*}", self._answer)
-        app.router.add_get("/maps/api/streetview/metadata", self._metadata)
-        app.router.add_get("/maps/api/streetview", self._image)
-        app.router.add_get("/graph/images", self._search)
-        app.router.add_get("/graph/{id}", self._lookup)
-        app.router.add_get("/thumbs/{id}", self._thumbnail)
+        routes = {
+            "/maps/api/streetview/metadata": self._metadata,
+            "/maps/api/streetview": self._image,
+            "/graph/images": self._search,
+            "/graph/{id}": self._lookup,
+            "/thumbs/{id}": self._thumbnail,
+        }
+        for path, handler in routes.items():
+            app.router.add_get(path, handler if self.answer is None else self._answer)
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
         await runner.setup()
         site = web.TCPSite(runner, "127.0.0.1", 0)
