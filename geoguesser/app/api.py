@@ -30,12 +30,7 @@ GameId = Annotated[str, Path(description="Id of a game.", min_length=1, max_leng
 
 
 def make_app(service: Service, *, hosts: Collection[str] | None) -> ASGIApp:
-    """Makes the complete application: middleware, API and page.
-
-    Args:
-        service: Service, which the application starts and stops.
-        hosts: Accepted names in the Host header; None accepts every name.
-    """
+    """Makes the complete application: middleware, API and page. It starts and stops the service."""
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -67,12 +62,9 @@ def _make_model_router(service: Service, middleware: RequestFilter) -> APIRouter
     @router.get("/health", responses=document_problems())
     async def health() -> schemas.Health:
         """Returns the state of the server and the number of requests in progress."""
+        models, most = len(service.models), service.limits.requests
         return schemas.Health(
-            status="ok",
-            version=__version__,
-            models=len(service.models),
-            at_work=middleware.at_work,
-            most=service.limits.requests,
+            status="ok", version=__version__, models=models, at_work=middleware.at_work, most=most
         )
 
     @router.get("/models", responses=document_problems())
@@ -159,12 +151,10 @@ def _make_game_router(service: Service) -> APIRouter:
         state.guess(guess.round, (guess.latitude, guess.longitude))
         return await service.run_in_thread(lambda: make_game_info(state))
 
-    @router.get(
-        "/{game}/rounds/{number}/views/{heading}",
-        responses=document_problems(404)
-        | {200: {"content": {"image/jpeg": {}}, "description": "The view as JPEG."}},
-        response_class=Response,
-    )
+    view_path, view_responses = "/{game}/rounds/{number}/views/{heading}", document_problems(404)
+    view_responses[200] = {"content": {"image/jpeg": {}}, "description": "The view as JPEG."}
+
+    @router.get(view_path, responses=view_responses, response_class=Response)
     async def view(game: GameId, number: Annotated[int, Path(ge=1, le=20)], heading: schemas.Heading) -> Response:
         """Returns a view of the place of a round that is over or current."""
         state = service.games.find(game)

@@ -43,9 +43,6 @@ class Batcher:
         max_places: Maximum number of places in a batch; the places of a request stay together.
         wait_s: Time that a batch waits for further places, in seconds.
         threads: Number of torch threads.
-
-    Attributes:
-        batches: Number of batches so far.
     """
 
     def __init__(self, *, max_places: int, wait_s: float, threads: int) -> None:
@@ -71,16 +68,7 @@ class Batcher:
         self._thread.shutdown(wait=True)
 
     async def predict(self, ensemble: Ensemble, images: Sequence[Tensor], mask: Tensor) -> tuple[Predictions, int]:
-        """Predicts the places of a request in a batch with those of other requests.
-
-        Args:
-            ensemble: Ensemble that computes the predictions.
-            images: (n, 4, 3, S, S) uint8 for each image spec of the ensemble.
-            mask: (n, 4) bool, views present.
-
-        Returns:
-            Predictions of the batch, and the row of the first of these n places.
-        """
+        """Predicts the places of a request, and returns the predictions of a batch and the request's first row."""
         request = PendingRequest(ensemble, list(images), mask, asyncio.get_running_loop().create_future())
         self._queue.append(request)
         self._arrived.set()
@@ -94,20 +82,21 @@ class Batcher:
             if not batch:
                 continue
 
+            result: Predictions | Exception
             try:
-                predictions = await loop.run_in_executor(self._thread, _predict_batch, batch)
+                result = await loop.run_in_executor(self._thread, _predict_batch, batch)
+                self.batches += 1
             except Exception as error:
                 # Every error is passed on: a request without a result would wait until its time limit.
-                for request in batch:
-                    if not request.future.done():
-                        request.future.set_exception(error)
-                continue
+                result = error
 
-            self.batches += 1
             row = 0
             for request in batch:
                 if not request.future.done():
-                    request.future.set_result((predictions, row))
+                    if isinstance(result, Exception):
+                        request.future.set_exception(result)
+                    else:
+                        request.future.set_result((result, row))
                 row += len(request.mask)
 
     async def _wait_for_batch(self) -> None:

@@ -21,15 +21,7 @@ RANDOM = secrets.SystemRandom()
 
 @dataclass
 class Game:
-    """Game of several rounds.
-
-    Attributes:
-        id: Secret id; who knows it can play on.
-        model: Model to play against.
-        places: Places of the game.
-        rows: Row of the place of each round.
-        results: Results of the rounds that are over.
-    """
+    """Game of several rounds, with the row of each round's place. Who knows its secret id can play on."""
 
     id: str
     model: ServedModel
@@ -44,15 +36,7 @@ class Game:
         return number if number <= len(self.rows) else None
 
     def guess(self, number: int, guess_deg: tuple[float, float]) -> None:
-        """Ends the current round and appends its result.
-
-        Args:
-            number: Number of the round.
-            guess_deg: Latitude and longitude in degrees.
-
-        Raises:
-            ProblemError: 409, if it is not the current round.
-        """
+        """Ends the current round and appends its result; a 409 if `number` is another round."""
         if number != self.round:
             state = "the game is over" if self.round is None else f"round {self.round} is on"
             raise ProblemError(409, f"round must be the current one: {state}, got {number}.")
@@ -62,18 +46,17 @@ class Game:
         errors_km = haversine_km(np.array([guess_deg, model_deg]), np.stack([true_deg, true_deg]))
         scores = compute_game_score(errors_km, self.model.ensemble.region.diagonal_km)
 
-        self.results.append(
-            RoundResult(
-                round=number,
-                truth=make_point(true_deg),
-                your_guess=make_point(guess_deg),
-                model_guess=make_point(model_deg),
-                your_error_km=float(errors_km[0]),
-                model_error_km=float(errors_km[1]),
-                your_score=float(scores[0]),
-                model_score=float(scores[1]),
-            )
+        result = RoundResult(
+            round=number,
+            truth=make_point(true_deg),
+            your_guess=make_point(guess_deg),
+            model_guess=make_point(model_deg),
+            your_error_km=errors_km[0],
+            model_error_km=errors_km[1],
+            your_score=scores[0],
+            model_score=scores[1],
         )
+        self.results.append(result)
 
     def read_photo(self, number: int, heading: int) -> bytes | None:
         """Returns a view of a round's place as JPEG; None if it is missing or the round has not begun."""
@@ -83,11 +66,7 @@ class Game:
 
 
 class Games:
-    """Games in memory.
-
-    Args:
-        max_games: Maximum number of games; the oldest are dropped first.
-    """
+    """Games in memory, of which the oldest are dropped first."""
 
     def __init__(self, max_games: int) -> None:
         self.max_games = max_games
@@ -96,12 +75,7 @@ class Games:
     def begin(self, model: ServedModel, rounds: int) -> Game:
         """Begins a game on random places, each at most once.
 
-        Args:
-            model: Model to play against.
-            rounds: Number of rounds; reduced to the number of places if that is smaller.
-
-        Raises:
-            ProblemError: 404, if the model has no places for a game.
+        There are fewer rounds if there are fewer places, and a 404 if the model has no places for a game.
         """
         places = model.game_places
         if places is None:
@@ -110,16 +84,12 @@ class Games:
         rows = RANDOM.sample(range(len(places)), min(rounds, len(places)))
         game = Game(secrets.token_urlsafe(16), model, places, rows)
         self._games[game.id] = game
-        while len(self._games) > self.max_games:
+        if len(self._games) > self.max_games:
             self._games.popitem(last=False)
         return game
 
     def find(self, game_id: str) -> Game:
-        """Returns the game with the given id.
-
-        Raises:
-            ProblemError: 404, if there is none or it has been dropped.
-        """
+        """Returns the game with the given id; a 404 if there is none or it has been dropped."""
         # A single access, because another thread may drop the game between a test and a read.
         game = self._games.get(game_id)
         if game is None:

@@ -30,14 +30,7 @@ PREDICTIONS_FILE = "predictions_test.csv"
 
 @dataclass(frozen=True)
 class GamePlaces:
-    """N test places whose photos are available.
-
-    Attributes:
-        uuid: (N,) ids.
-        true_deg: (N, 2) true coordinates in degrees.
-        predicted_deg: (N, 2) coordinates that the run predicted, in degrees.
-        sources: (N,) root or store with the photos of each place.
-    """
+    """N test places whose photos are available, with (N, 2) coordinates in degrees and sources of the photos."""
 
     uuid: list[str]
     true_deg: FloatArray
@@ -58,12 +51,7 @@ class GamePlaces:
     def read_photo(self, row: int, heading: int) -> bytes | None:
         """Encodes a view as a new JPEG file, without the metadata that a camera wrote into the original.
 
-        Args:
-            row: Row of the place.
-            heading: Number of the heading, 0 to 3.
-
-        Returns:
-            The file, or None if the view is missing or cannot be read, the latter with a warning.
+        Returns None if the view is missing or cannot be read, the latter with a warning.
         """
         try:
             image = read_picture(self.uuid[row], self.sources[row], heading, MAX_PHOTO_PX)
@@ -77,11 +65,7 @@ class GamePlaces:
 
 
 def find_game_places(folder: Path, config: Mapping[str, Any]) -> GamePlaces:
-    """Finds the test places of a run whose photos are available.
-
-    Args:
-        folder: Run folder.
-        config: Config of the run.
+    """Finds the test places of a run, by its folder and config, whose photos are available.
 
     Raises:
         DataError: If there are none. The message is a sentence without paths, because clients see it.

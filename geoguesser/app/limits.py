@@ -49,16 +49,11 @@ class Limits:
 
     @property
     def upload_bytes(self) -> int:
-        """Maximum size of a request in bytes."""
         return int(self.upload_mib * 2**20)
 
 
 def make_limits(node: Any) -> Limits:
-    """Makes limits from the config node `limits`.
-
-    Raises:
-        ConfigError: If a key is unknown or a value is out of range.
-    """
+    """Makes limits from the config node `limits`, or raises ConfigError."""
     names = [field.name for field in fields(Limits)]
     if not isinstance(node, dict):
         raise ConfigError.at("limits", f"must be a mapping of {', '.join(names)}", found=node)

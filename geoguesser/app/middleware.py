@@ -14,6 +14,7 @@ from geoguesser.app.limits import MAX_JSON_BYTES, Limits
 from geoguesser.app.problems import STATUS_MEANINGS, ProblemError, make_problem_response
 
 LOCAL_HOSTS = ("127.0.0.1", "localhost", "::1")
+SIZE_RULE = "The request must have at most {:,} bytes."
 CONTENT_SECURITY_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; connect-src 'self'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -38,9 +39,6 @@ class RequestFilter:
         hosts: Accepted names in the Host header; None accepts every name. The check protects against DNS
             rebinding, in which a page of another site lets its own name resolve to this machine.
         upload_paths: Paths that accept photos; requests to other paths are limited to `MAX_JSON_BYTES`.
-
-    Attributes:
-        at_work: Number of POST requests in progress.
     """
 
     def __init__(
@@ -52,20 +50,17 @@ class RequestFilter:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
-            await self.app(scope, receive, send)
-            return
+            return await self.app(scope, receive, send)
         if scope["type"] != "http":
             # The server has no web sockets. The code 1008 means a violation of its policy (RFC 6455, 7.4.1).
-            await send({"type": "websocket.close", "code": 1008})
-            return
+            return await send({"type": "websocket.close", "code": 1008})
 
         sender = ResponseSender(send)
         refusal = self._check(scope)
         if refusal is not None:
             if refusal[0] == 429:
                 await self._discard(scope, receive)
-            await make_problem_response(*refusal)(scope, receive, sender)
-            return
+            return await make_problem_response(*refusal)(scope, receive, sender)
 
         is_post = scope["method"] == "POST"
         self.at_work += is_post
@@ -94,9 +89,9 @@ class RequestFilter:
             if foreign_site or foreign_origin:
                 return 403, STATUS_MEANINGS[403]
 
-        length = headers.get("content-length", "0")
-        if length.isdecimal() and int(length) > self._get_max_bytes(scope):
-            return 413, self._describe_max_bytes(scope)
+        length, max_bytes = headers.get("content-length", "0"), self._get_max_bytes(scope)
+        if length.isdecimal() and int(length) > max_bytes:
+            return 413, SIZE_RULE.format(max_bytes)
         if scope["method"] == "POST" and self.at_work >= self.limits.requests:
             return 429, "The server has reached its limit of requests. Try again in a second."
         return None
@@ -110,9 +105,8 @@ class RequestFilter:
 
     def _limit(self, scope: Scope, receive: Receive) -> Receive:
         """Wraps a receiver of messages so that bodies that are too large or too slow are refused."""
-        num_bytes = 0
+        num_bytes, max_bytes, is_complete = 0, self._get_max_bytes(scope), False
         deadline_s = asyncio.get_running_loop().time() + self.limits.upload_s
-        is_complete = False
 
         async def receive_limited() -> Message:
             nonlocal num_bytes, is_complete
@@ -128,8 +122,8 @@ class RequestFilter:
 
             # A chunked body declares no length, so that its bytes are counted.
             num_bytes += len(message.get("body", b""))
-            if num_bytes > self._get_max_bytes(scope):
-                raise ProblemError(413, self._describe_max_bytes(scope))
+            if num_bytes > max_bytes:
+                raise ProblemError(413, SIZE_RULE.format(max_bytes))
             is_complete = not message.get("more_body", False)
             return message
 
@@ -138,19 +132,9 @@ class RequestFilter:
     def _get_max_bytes(self, scope: Scope) -> int:
         return self.limits.upload_bytes if scope["path"] in self.upload_paths else MAX_JSON_BYTES
 
-    def _describe_max_bytes(self, scope: Scope) -> str:
-        return f"The request must have at most {self._get_max_bytes(scope):,} bytes."
-
 
 class ResponseSender:
-    """Sends a response with the security headers.
-
-    Args:
-        send: Function of the server that sends a message.
-
-    Attributes:
-        started: Whether the response has begun.
-    """
+    """Sends a response with the security headers; `started` tells that it has begun."""
 
     def __init__(self, send: Send) -> None:
         self.send, self.started = send, False

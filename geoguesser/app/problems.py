@@ -48,12 +48,12 @@ class ProblemError(HTTPException):
 
 def document_problems(*codes: int) -> dict[int | str, dict[str, Any]]:
     """Makes the OpenAPI entries for the given statuses and the statuses that every endpoint can return."""
-    common = (400, 403, 421, 422, 429, 500, 503)
-    headers = {429: {"headers": {"Retry-After": {"description": "Seconds.", "schema": {"type": "integer"}}}}}
-    return {
-        code: {"model": Problem, "description": STATUS_MEANINGS[code], **headers.get(code, {})}
-        for code in sorted({*common, *codes})
+    statuses = sorted({400, 403, 421, 422, 429, 500, 503, *codes})
+    problems: dict[int | str, dict[str, Any]] = {
+        status: {"model": Problem, "description": STATUS_MEANINGS[status]} for status in statuses
     }
+    problems[429]["headers"] = {"Retry-After": {"description": "Seconds.", "schema": {"type": "integer"}}}
+    return problems
 
 
 def make_problem_response(status: int, detail: str) -> JSONResponse:
@@ -78,17 +78,13 @@ def add_problem_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(RequestValidationError)
     async def handle_invalid_request(request: Request, error: RequestValidationError) -> JSONResponse:
-        lines = [
-            f"{'.'.join(str(part) for part in entry['loc'][1:]) or 'body'}: {_get_rule(entry['msg'])}"
-            for entry in error.errors()
-        ]
-        return make_problem_response(422, "; ".join(lines[:5]))
+        lines = []
+        for entry in error.errors()[:5]:
+            key, message = ".".join(map(str, entry["loc"][1:])) or "body", entry["msg"]
+            rule = next((rule for part, rule in RULES_BY_MESSAGE.items() if part in message), message)
+            lines.append(f"{key}: {rule}")
+        return make_problem_response(422, "; ".join(lines))
 
     @app.exception_handler(Exception)
     async def handle_internal_error(request: Request, error: Exception) -> JSONResponse:
         return make_problem_response(500, STATUS_MEANINGS[500])
-
-
-def _get_rule(message: str) -> str:
-    """Returns the rule for a validator's message, or the message itself if it names no Python class."""
-    return next((rule for part, rule in RULES_BY_MESSAGE.items() if part in message), message)

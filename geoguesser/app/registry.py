@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
@@ -36,23 +37,16 @@ class ServedModel:
 
     @cached_property
     def outline(self) -> dict[str, Any]:
-        """Land of the region as a GeoJSON geometry."""
         return web_map.make_outline(self.ensemble.region)
 
     @cached_property
     def cells(self) -> dict[str, Any]:
-        """Cells as a GeoJSON FeatureCollection; empty for a model without cells."""
         grid = self.ensemble.grid
         return {"type": "FeatureCollection", "features": []} if grid is None else web_map.make_cells(grid)
 
 
 def make_model_name(run: Path, taken: Collection[str]) -> str:
-    """Makes a unique name for a run from the name of its folder.
-
-    Args:
-        run: Run folder or checkpoint file.
-        taken: Names of the other models.
-    """
+    """Makes a name that is not taken for a run from the name of its folder or checkpoint file."""
     path = run.resolve()
     stem = path.stem if path.is_file() else path.name
 
@@ -61,7 +55,5 @@ def make_model_name(run: Path, taken: Collection[str]) -> str:
         stem = f"{path.parent.name}_{stem}"
     base = re.sub(r"[^A-Za-z0-9._-]+", "-", stem).strip(".-") or "model"
 
-    number, name = 2, base
-    while name in taken:
-        number, name = number + 1, f"{base}-{number}"
-    return name
+    names = itertools.chain([base], (f"{base}-{number}" for number in itertools.count(2)))
+    return next(name for name in names if name not in taken)

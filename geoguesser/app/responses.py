@@ -32,15 +32,7 @@ NUM_TOP_CELLS = 5
 def make_prediction(
     model: ServedModel, predictions: Predictions, row: int, views: list[bool], *, areas: bool = False
 ) -> Prediction:
-    """Makes the response for one place.
-
-    Args:
-        model: Model that made the predictions.
-        predictions: Predictions of a batch.
-        row: Row of the place in the batch.
-        views: (4,) views present, by heading.
-        areas: Whether to add the outlines of the prediction sets.
-    """
+    """Makes the response for the place in a row of a batch, of which the (4,) `views` are present by heading."""
     sets = {level: np.flatnonzero(inside[row]).tolist() for level, inside in (predictions.sets or {}).items()}
     expected_km = predictions.expected_error_km
     posterior = np.empty(0) if predictions.posterior is None else predictions.posterior[row]

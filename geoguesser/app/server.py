@@ -67,19 +67,14 @@ class HeaderTimeoutProtocol(H11Protocol):
 def listen(host: str, port: int) -> Iterator[socket.socket]:
     """Opens a listening socket, so that a port that is taken is an error before any model is loaded.
 
-    Args:
-        host: Address or name of this machine.
-        port: Port; 0 for a free one.
-
     Raises:
         ConfigError: If the address does not belong to this machine or the port is taken.
     """
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     except OSError as error:
-        raise ConfigError.at(
-            "host", f"must be an address of this machine ({error.strerror})", found=host
-        ) from error
+        rule = f"must be an address of this machine ({error.strerror})"
+        raise ConfigError.at("host", rule, found=host) from error
 
     with contextlib.closing(socket.socket(family, kind, protocol)) as listener:
         try:
@@ -103,21 +98,13 @@ def find_address(listener: socket.socket) -> str:
 
 def make_server(app: ASGIApp, limits: Limits) -> uvicorn.Server:
     """Makes a server for an application without starting it."""
+    # Headers of a proxy are ignored, because any client can send them.
     config = uvicorn.Config(
-        app,
-        http=HeaderTimeoutProtocol,
-        ws="none",
-        loop="asyncio",
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        # Any client can send the headers of a proxy.
-        proxy_headers=False,
-        timeout_keep_alive=MAX_IDLE_S,
-        timeout_graceful_shutdown=MAX_SHUTDOWN_S,
-        limit_concurrency=limits.connections,
+        app, http=HeaderTimeoutProtocol, ws="none", loop="asyncio", log_config=None, access_log=False,
+        server_header=False, proxy_headers=False, timeout_keep_alive=MAX_IDLE_S,
+        timeout_graceful_shutdown=MAX_SHUTDOWN_S, limit_concurrency=limits.connections,
         h11_max_incomplete_event_size=MAX_HEADER_BYTES,
-    )
+    )  # fmt: skip
     return uvicorn.Server(config)
 
 

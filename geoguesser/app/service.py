@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Self, TypeVar
@@ -53,11 +53,7 @@ class Service:
         self._decoders.shutdown(wait=True)
 
     def get_model(self, name: str | None) -> ServedModel:
-        """Returns the model of the given name, or the default model for None.
-
-        Raises:
-            ProblemError: 404, if no model has this name.
-        """
+        """Returns the model of the given name, or the default model for None; a 404 if there is none."""
         if name is None:
             return next(iter(self.models.values()))
         if name not in self.models:
@@ -65,16 +61,7 @@ class Service:
         return self.models[name]
 
     async def predict(self, model: ServedModel, photos: Sequence[bytes | None], *, areas: bool) -> Prediction:
-        """Predicts one place.
-
-        Args:
-            model: Model that predicts.
-            photos: (4,) image files by heading; None for a missing view.
-            areas: Whether to add the outlines of the prediction sets.
-
-        Raises:
-            ProblemError: 413, 415 or 422, if a photo cannot be used.
-        """
+        """Predicts one place from its (4,) image files by heading, and the outlines of the sets if requested."""
         specs = model.ensemble.specs
         images, mask = await self.run_in_thread(lambda: uploads.read_views(photos, specs, self.limits))
         predictions, row = await self._batcher.predict(model.ensemble, images, mask)
@@ -82,11 +69,7 @@ class Service:
         return await self.run_in_thread(lambda: make_prediction(model, predictions, row, views, areas=areas))
 
     async def predict_folder(self, model: ServedModel, path: str) -> FolderResponse:
-        """Predicts a place folder, or all place folders in a folder.
-
-        Args:
-            model: Model that predicts.
-            path: Path of the folder relative to the root.
+        """Predicts a place folder, or all place folders in a folder, given by its path relative to the root.
 
         Raises:
             ProblemError: 404 without a root or if the folder is not inside it, 413 for too many places, 422 if the
@@ -111,24 +94,21 @@ class Service:
         self, root: Path, model: ServedModel, folders: Sequence[Path]
     ) -> list[PlacePrediction]:
         views = await self.run_in_thread(lambda: [self._read_place(root, model, folder) for folder in folders])
+        places = [
+            PlacePrediction(place=folder.name, prediction=None, problem=view if isinstance(view, str) else None)
+            for folder, view in zip(folders, views, strict=True)
+        ]
 
-        readable = [place for place in views if not isinstance(place, str)]
-        predicted: Iterator[Prediction] = iter(())
+        readable = [view for view in views if not isinstance(view, str)]
         if readable:
             images = [torch.cat(parts) for parts in zip(*(images for images, _ in readable), strict=True)]
             mask = torch.cat([mask for _, mask in readable])
             predictions, start = await self._batcher.predict(model.ensemble, images, mask)
-            predicted = (
-                make_prediction(model, predictions, row, present)
-                for row, present in enumerate(mask.tolist(), start=start)
-            )
 
-        return [
-            PlacePrediction(place=folder.name, prediction=None, problem=place)
-            if isinstance(place, str)
-            else PlacePrediction(place=folder.name, prediction=next(predicted), problem=None)
-            for folder, place in zip(folders, views, strict=True)
-        ]
+            pending = (place for place in places if place.problem is None)
+            for place, (row, present) in zip(pending, enumerate(mask.tolist(), start=start), strict=True):
+                place.prediction = make_prediction(model, predictions, row, present)
+        return places
 
     def _read_place(self, root: Path, model: ServedModel, folder: Path) -> tuple[list[Tensor], Tensor] | str:
         """Returns the images and mask of a place folder, or the reason why it cannot be read."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from functools import partial
 from importlib.resources import files
 
 from fastapi import FastAPI, Request, Response
@@ -16,13 +17,7 @@ MEDIA_TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript
 
 @dataclass(frozen=True)
 class StaticFile:
-    """File of the web page.
-
-    Attributes:
-        text: Content.
-        media_type: Value of the Content-Type header.
-        etag: Value of the ETag header, by which a browser finds out that its copy is up to date.
-    """
+    """File of the web page, with the values of its Content-Type and ETag headers."""
 
     text: str
     media_type: str
@@ -30,11 +25,7 @@ class StaticFile:
 
 
 def load_page_files() -> dict[str, StaticFile]:
-    """Loads the files of the web page and Leaflet.
-
-    Returns:
-        Files by name; the page itself is `index.html`.
-    """
+    """Loads the files of the web page and Leaflet by name; the page itself is `index.html`."""
     folder = files("geoguesser.app") / "page"
     texts = {file.name: file.read_text(encoding="utf-8") for file in folder.iterdir() if file.is_file()}
     texts["leaflet.js"], texts["leaflet.css"] = web_map.load_leaflet()
@@ -66,14 +57,5 @@ def mount_page(app: FastAPI) -> None:
     async def get_file(request: Request, name: str) -> Response:
         return respond(request, name)
 
-    @app.get("/", include_in_schema=False)
-    async def get_index(request: Request) -> Response:
-        return respond(request, "index.html")
-
-    @app.get("/favicon.ico", include_in_schema=False)
-    async def get_icon(request: Request) -> Response:
-        return respond(request, "icon.svg")
-
-    @app.get("/api", include_in_schema=False)
-    async def get_api_page(request: Request) -> Response:
-        return respond(request, "api.html")
+    for path, name in (("/", "index.html"), ("/favicon.ico", "icon.svg"), ("/api", "api.html")):
+        app.add_route(path, partial(respond, name=name), methods=["GET"])

@@ -1,7 +1,6 @@
 """Views of a place from uploaded photos, or from a folder inside the allowed root.
 
-The format of a photo is detected from its bytes, not from its name. Its size in pixels is read from its header
-before it is decoded.
+The format and size of a photo are read from its first bytes, before it is decoded.
 """
 
 from __future__ import annotations
@@ -24,12 +23,7 @@ from geoguesser.errors import DataError, first_line
 def read_views(
     photos: Sequence[bytes | None], specs: Sequence[ImageSpec], limits: Limits
 ) -> tuple[list[Tensor], Tensor]:
-    """Decodes the photos of one place.
-
-    Args:
-        photos: (4,) image files by heading; None for a missing view.
-        specs: Image specs of the members of an ensemble.
-        limits: Limits on requests.
+    """Decodes the (4,) photos of one place, in which None is a missing view, for each image spec.
 
     Returns:
         (1, 4, 3, S, S) uint8 for each spec, and the (1, 4) mask of views present.
@@ -56,17 +50,13 @@ def read_views(
 def check_header(data: bytes, name: str, limits: Limits) -> Header:
     """Reads the header of an image file and checks its format and size.
 
-    Args:
-        data: Image file.
-        name: Name of the photo in error messages.
-        limits: Limits on requests.
-
     Raises:
         ProblemError: 415 if it is not a photo, 422 if it is damaged, 413 if it is too large.
     """
     if not data:
         raise ProblemError(422, f"{name} must be a photo; the file is empty.")
-    if not is_photo(data):
+    is_webp = data[:4] == b"RIFF" and data[8:12] == b"WEBP"
+    if not (is_webp or data.startswith((b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"))):
         raise ProblemError(415, f"{name} must be a JPEG, PNG or WebP file; its bytes have another format.")
 
     try:
@@ -77,9 +67,10 @@ def check_header(data: bytes, name: str, limits: Limits) -> Header:
     except Exception as error:
         raise _make_decoding_problem(name, error) from error
 
-    if header.width * header.height > limits.megapixels * 1e6:
-        size = f"{header.width} x {header.height} pixels"
-        raise ProblemError(413, f"{name} must have at most {limits.megapixels:g} megapixels, got {size}.")
+    width, height = header.width, header.height
+    if width * height > limits.megapixels * 1e6:
+        rule = f"must have at most {limits.megapixels:g} megapixels"
+        raise ProblemError(413, f"{name} {rule}, got {width} x {height} pixels.")
     return header
 
 
@@ -88,18 +79,8 @@ def _make_decoding_problem(name: str, error: Exception) -> ProblemError:
     return ProblemError(422, f"{name} cannot be decoded ({first_line(error)}).")
 
 
-def is_photo(data: bytes) -> bool:
-    """Returns whether data begin like a JPEG, PNG or WebP file."""
-    webp = data[:4] == b"RIFF" and data[8:12] == b"WEBP"
-    return data.startswith((b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n")) or webp
-
-
 def resolve_folder(root: Path, path: str) -> Path:
-    """Resolves a client's path to a folder inside the root.
-
-    Args:
-        root: Allowed root, resolved.
-        path: Path relative to the root, with slashes.
+    """Resolves a client's path to a folder inside the resolved root.
 
     Raises:
         ProblemError: 404 if the path leads out of the root or is not a folder. The message is the same for both,
@@ -120,10 +101,7 @@ def resolve_folder(root: Path, path: str) -> Path:
 def find_place_folders(root: Path, folder: Path, max_places: int) -> list[Path]:
     """Finds place folders: the folder itself if it holds views, otherwise the folders in it.
 
-    Args:
-        root: Allowed root, resolved. Folders that are links to the outside are skipped.
-        folder: Folder inside the root.
-        max_places: Maximum number of place folders.
+    Folders that are links to the outside of the resolved root are skipped.
 
     Raises:
         ProblemError: 422 if there are none or the folder cannot be read, 413 if there are too many.
@@ -149,15 +127,7 @@ def find_place_folders(root: Path, folder: Path, max_places: int) -> list[Path]:
 
 
 def read_place_photos(root: Path, folder: Path, limits: Limits) -> list[bytes | None]:
-    """Reads the image files of a place folder.
-
-    Args:
-        root: Allowed root, resolved. Files that are links to the outside are refused.
-        folder: Place folder.
-        limits: Limits on requests.
-
-    Returns:
-        (4,) image files by heading; None for a missing view.
+    """Reads the (4,) image files of a place folder inside the resolved root by heading; None for a missing view.
 
     Raises:
         ProblemError: 422 if there are no photos, two for one heading, or one that cannot be read or lies outside

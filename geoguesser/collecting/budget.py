@@ -7,9 +7,11 @@ by the number of requests in flight, but never too low, so that no budget is exc
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
+from functools import partial
 from typing import Any
 
 from geoguesser.errors import ConfigError, GeoguesserError, check_int, check_mapping, check_number
@@ -24,14 +26,7 @@ class BudgetExceededError(GeoguesserError):
 
 @dataclass(frozen=True)
 class Budget:
-    """Limits of spending in one folder; None for no limit.
-
-    Attributes:
-        requests: Requests in total.
-        requests_per_day: Requests in one UTC day.
-        micros: Money in total, in millionths of a US dollar.
-        micros_per_day: Money in one UTC day, in millionths of a US dollar.
-    """
+    """Limits of spending in one folder, in total and per UTC day, with money in millionths of a dollar."""
 
     requests: int | None
     requests_per_day: int | None
@@ -40,35 +35,25 @@ class Budget:
 
     @classmethod
     def from_config(cls, node: Any) -> Budget:
-        """Reads the config's `budget`.
-
-        Raises:
-            ConfigError: A value is neither a number from 0 up nor null.
-        """
-        values = check_mapping("budget", node, ("requests", "requests_per_day", "money", "money_per_day"))
+        """Reads the config's `budget`, whose values are numbers from 0 up or null."""
+        checks: dict[str, Callable[[str, Any], int]] = {
+            "requests": partial(check_int, low=0),
+            "requests_per_day": partial(check_int, low=0),
+            "money": _parse_micros,
+            "money_per_day": _parse_micros,
+        }
+        values = check_mapping("budget", node, tuple(checks))
         return cls(
             *(
-                None if values[key] is None else check_int(f"budget.{key}", values[key], low=0)
-                for key in ("requests", "requests_per_day")
-            ),
-            *(
-                None if values[key] is None else _parse_micros(f"budget.{key}", values[key])
-                for key in ("money", "money_per_day")
-            ),
+                None if values[key] is None else check(f"budget.{key}", values[key])
+                for key, check in checks.items()
+            )
         )
 
     def find_excess(self, spending: Spending, *, requests: int, micros: int) -> str:
-        """Finds the first limit that more requests would exceed.
+        """Returns the first limit that more requests would exceed as `budget.KEY=VALUE`, or an empty string.
 
         Requests that cost nothing never exceed a limit of money, even one of 0.
-
-        Args:
-            spending: Spending so far.
-            requests: Number of additional requests.
-            micros: Their price in millionths of a US dollar.
-
-        Returns:
-            The limit as `budget.KEY=VALUE`; an empty string if none is exceeded.
         """
         limits = (
             ("requests", self.requests, spending.requests + requests, 1),

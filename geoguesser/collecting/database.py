@@ -21,6 +21,7 @@ import sqlite3
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
@@ -63,17 +64,9 @@ CREATE TABLE IF NOT EXISTS spent (
 class Database:
     """Database of one folder, with a lock that keeps other processes out; a context manager.
 
-    Args:
-        folder: Folder of the database; it is created if necessary.
-
     Raises:
         StoreError: Another process uses the folder, it cannot be written, or the file is no database of this
             program.
-
-    Attributes:
-        folder: Folder of the database.
-        file: Path of the database.
-        db: Connection to the database.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -81,42 +74,37 @@ class Database:
         self.file = folder / DATABASE_NAME
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            self._lock = _take_lock(folder)
+            lock = _take_lock(folder)
         except StoreError:
             raise
         except LocksUnsupportedError as error:
-            raise StoreError.at(
-                f"out={folder}", f"must lie where files can be locked ({error.strerror})"
-            ) from error
+            rule = f"must lie where files can be locked ({error.strerror})"
+            raise StoreError.at(f"out={folder}", rule) from error
         except OSError as error:
             rule = f"must be a folder that can be written ({error.strerror or error})"
             raise StoreError.at(f"out={folder}", rule, remedy="Name another.") from error
-        try:
-            self.db = sqlite3.connect(self.file, isolation_level=None, check_same_thread=False)
+
+        with ExitStack() as stack:
+            stack.callback(lock.release)
             try:
+                self.db = sqlite3.connect(self.file, isolation_level=None, check_same_thread=False)
+                stack.callback(self.db.close)
                 self._open()
-            except BaseException:
-                self.db.close()
-                raise
-        except sqlite3.Error as error:
-            self._lock.release()
-            raise StoreError.at(
-                str(self.file), f"is not a usable database ({error})",
-                remedy="Move it away to start a new one. Spending is then forgotten; views on disk are kept.",
-            ) from error  # fmt: skip
-        except BaseException:
-            self._lock.release()
-            raise
+            except sqlite3.Error as error:
+                raise StoreError.at(
+                    str(self.file), f"is not a usable database ({error})",
+                    remedy="Move it away to start a new one. Spending is then forgotten; views on disk are kept.",
+                ) from error  # fmt: skip
+            self._resources = stack.pop_all()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.db.close()
-        self._lock.release()
+        self._resources.close()
 
     def write(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """Runs `work` in a transaction of its own, and returns its result once the transaction is on disk."""
+        """Runs `work` in a transaction, and returns its result once the transaction is on disk."""
         (result,) = self.write_all([work])
         if isinstance(result, GeoguesserError):
             raise result
@@ -143,25 +131,21 @@ class Database:
 
         try:
             self.db.execute("BEGIN IMMEDIATE")
-            try:
-                results = [run(work) for work in works]
-            except BaseException:
-                self.db.execute("ROLLBACK")
-                raise
+            results = [run(work) for work in works]
             self.db.execute("COMMIT")
-        except sqlite3.Error as error:
-            # A failed COMMIT may leave the transaction open.
+        except BaseException as error:
+            # A failed BEGIN opens no transaction; a failed COMMIT may leave it open.
             if self.db.in_transaction:
                 self.db.execute("ROLLBACK")
-            raise StoreError.at(str(self.file), f"cannot be written ({error})") from error
+            if isinstance(error, sqlite3.Error):
+                raise StoreError.at(str(self.file), f"cannot be written ({error})") from error
+            raise
         return results
 
     def query(self, query: str, *values: Any) -> list[tuple[Any, ...]]:
-        """Returns all rows of a query."""
         return self.db.execute(query, values).fetchall()
 
     def get_meta(self, key: str) -> str | None:
-        """Returns the value recorded under a key, or None."""
         rows = self.query("SELECT value FROM meta WHERE key = ?", key)
         return str(rows[0][0]) if rows else None
 
@@ -193,7 +177,7 @@ class CommitQueue:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="journal")
 
     async def write(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """Does the same as `Database.write`, in a transaction shared with other tasks."""
+        """Runs `work` in a transaction shared with other tasks, and returns its result once it is on disk."""
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         self._waiting.append((work, future))
         if self._task is None or self._task.done():
@@ -229,13 +213,7 @@ class CommitQueue:
 
 
 def _take_lock(folder: Path) -> FileLock:
-    """Locks the folder and writes this process's number into the lock file.
-
-    Raises:
-        StoreError: Another process holds the lock.
-        LocksUnsupportedError: The folder's file system has no locks.
-        OSError: The lock file cannot be written.
-    """
+    """Locks the folder and writes this process's number into the lock file."""
     lock = FileLock(folder / LOCK, required=True)
     deadline = time.monotonic() + MAX_LOCK_WAIT_S
     while not lock.try_acquire():

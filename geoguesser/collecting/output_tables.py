@@ -1,14 +1,15 @@
-"""data.csv of the completed places, and the writing of other CSV files."""
+"""data.csv of the completed places, the reading of other datasets' tables, and the writing of other CSV files."""
 
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from geoguesser.collecting.database import Database
-from geoguesser.errors import StoreError
+from geoguesser.data.place_files import NO_PANORAMA, PANORAMA_COLUMNS
+from geoguesser.errors import DataError, StoreError, first_line
 from geoguesser.system.files import open_replacement
 
 TABLE_NAME = "data.csv"
@@ -16,11 +17,7 @@ PLACE_COLUMNS = ("uuid", "latitude", "longitude", "panorama_id", "date", "copyri
 
 
 def write_places_table(database: Database) -> int:
-    """Writes data.csv: the places with all views complete on disk, in the order of their points.
-
-    Returns:
-        Number of places.
-    """
+    """Writes data.csv of the complete places in the order of their points, and returns their number."""
     rows = database.db.execute(
         "SELECT uuid, printf('%.7f', latitude), printf('%.7f', longitude), panorama_id, date, copyright, provider "
         "FROM places WHERE state = 'done' ORDER BY point, id"
@@ -29,11 +26,7 @@ def write_places_table(database: Database) -> int:
 
 
 def check_table_columns(folder: Path, columns: tuple[str, ...]) -> None:
-    """Checks that a folder's data.csv, if there is one, has the given columns, because it will be overwritten.
-
-    Raises:
-        StoreError: It is the table of a dataset from elsewhere.
-    """
+    """Raises StoreError if a folder's data.csv has other columns: it is a dataset from elsewhere, to be kept."""
     path = folder / TABLE_NAME
     if not path.exists():
         return
@@ -49,20 +42,41 @@ def check_table_columns(folder: Path, columns: tuple[str, ...]) -> None:
         )  # fmt: skip
 
 
-def write_table(path: Path, columns: tuple[str, ...], rows: Iterable[tuple[Any, ...]]) -> int:
-    """Writes a CSV file atomically and flushes it to the disk.
-
-    Args:
-        path: CSV file in a folder that this process has locked.
-        columns: Names of the columns.
-        rows: Rows, written one at a time.
-
-    Returns:
-        Number of rows.
+def read_place_rows(path: Path, where: str) -> Iterator[tuple[float, float, str]]:
+    """Yields latitude, longitude and panorama id (empty if unknown) of each row of a dataset's data.csv.
 
     Raises:
-        StoreError: The file cannot be written, for example because the disk is full.
+        DataError: It is not a CSV file, or a row has no valid position. Such a row is not skipped, because another
+            place could then be collected where it lies. The message begins with `where`.
     """
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as stream:
+            reader = csv.DictReader(stream, restval="")
+            header = list(reader.fieldnames or ())
+            reader.fieldnames = [name.strip().lower() for name in header]
+            if not {"latitude", "longitude"} <= set(reader.fieldnames):
+                raise DataError.at(where, "must have the columns latitude and longitude", found=header)
+
+            for line, row in enumerate(reader, start=2):
+                try:
+                    latitude, longitude = float(row["latitude"]), float(row["longitude"])
+                    is_valid = abs(latitude) <= 90 and abs(longitude) <= 180
+                except ValueError:
+                    is_valid = False
+                if not is_valid:
+                    raise DataError.at(
+                        f"{where} row {line}", "must have a latitude within 90 and a longitude within 180 degrees",
+                        found=(row["latitude"], row["longitude"]), remedy="Correct or remove the row.",
+                    )  # fmt: skip
+
+                ids = (row.get(name, "").strip() for name in PANORAMA_COLUMNS)
+                yield latitude, longitude, next((i for i in ids if i and i.lower() not in NO_PANORAMA), "")
+    except (UnicodeDecodeError, csv.Error, OSError) as error:
+        raise DataError.at(where, f"must be a CSV file in UTF-8 ({first_line(error)})") from error
+
+
+def write_table(path: Path, columns: tuple[str, ...], rows: Iterable[tuple[Any, ...]]) -> int:
+    """Writes a CSV file atomically in a folder that this process has locked, and returns the number of rows."""
     count = 0
     try:
         with open_replacement(path, "w", durable=True, exclusive=True) as stream:

@@ -143,11 +143,7 @@ def check_band(height: int, width: int, band: RowBand | None, where: str) -> Row
 def check_view_rows(
     height: int, band: RowBand, *, pitch_deg: float, fov_deg: float, size: int, where: str
 ) -> None:
-    """Checks that a panorama holds all rows that a view needs, with a tolerance of one pixel.
-
-    Raises:
-        DataError: Rows are missing. The message names the latitudes of the panorama and of the view.
-    """
+    """Raises DataError if a panorama lacks rows that a view needs, with a tolerance of one pixel."""
     probes = min(size, MAX_PROBES)
     _, latitudes = _compute_directions(probes, fov_deg, pitch_deg, 0, probes)
     rows = (0.5 - latitudes.astype(np.float64) / 180.0) * band.height - band.top
@@ -163,15 +159,12 @@ def check_view_rows(
 
 
 def _choose_sampling(width: int, fov_deg: float, size: int) -> tuple[float, int]:
-    """Chooses by how much to reduce a panorama and how densely to sample it.
+    """Returns the factor by which to reduce a panorama, and the number of samples per side of a view's pixel.
 
     At the angle a from a view's centre, a pixel of width w (in units of the focal length) covers the angle
     w cos(a)^2. So pixels are coarsest at the centre, and those at the middle of an edge are finer by 1 + tan(a)^2.
     The panorama is reduced until a pixel at the middle of an edge has two columns, or fewer if a pixel at the
     centre would have more than MAX_SAMPLES.
-
-    Returns:
-        Factor of the panorama's size, at most 1, and number of samples along each side of a view's pixel.
     """
     half_width = math.tan(math.radians(fov_deg / 2.0))
     columns_per_pixel = 2.0 * half_width / size * width / (2.0 * math.pi)
@@ -190,15 +183,10 @@ def _reduce(panorama: ByteArray, scale: float) -> ByteArray:
 
 
 def _pad(source: ByteArray, band: RowBand, height: int) -> ByteArray:
-    """Adds one pixel on each side for the interpolation.
+    """Adds one pixel on each side for the interpolation; `height` is that of the panorama before its reduction.
 
     Across the left and right edge that is the next column of the turn. Beyond a pole it is the same row on the
     opposite meridian.
-
-    Args:
-        source: Panorama, possibly reduced.
-        band: Rows of the sphere that the panorama holds.
-        height: Number of rows of the panorama before its reduction.
     """
     padded = cv2.copyMakeBorder(source, 1, 1, 0, 0, cv2.BORDER_REPLICATE)
     half_turn = source.shape[1] // 2
@@ -210,7 +198,6 @@ def _pad(source: ByteArray, band: RowBand, height: int) -> ByteArray:
 
 
 def _compute_source_rows(latitudes: Float32Array, height: int, source_height: int, band: RowBand) -> Float32Array:
-    """Converts latitudes to rows of the padded source, which has `source_height` rows instead of `height`."""
     rows = (np.float32(0.5) - latitudes * np.float32(1.0 / 180.0)) * np.float32(band.height) - np.float32(band.top)
     return rows * np.float32(source_height / height) + np.float32(0.5)
 
@@ -224,8 +211,8 @@ def _compute_directions(side: int, fov_deg: float, pitch_deg: float, first: int,
     ahead' = ahead cos - up sin, up' = ahead sin + up cos.
 
     Returns:
-        (last - first, side) turns to the right of the view's heading, from -0.5 to 0.5, and (last - first, side)
-        latitudes in degrees. The arrays are cached and must not be modified.
+        (last - first, side) turns to the right of the view's heading, from -0.5 to 0.5, and latitudes in degrees.
+        The arrays are cached and must not be modified.
     """
     half_width = math.tan(math.radians(fov_deg / 2.0))
     steps = ((np.arange(side) + 0.5) / side * 2.0 - 1.0) * half_width

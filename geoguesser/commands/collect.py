@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from geoguesser.collecting.pipeline.plan_table import (
     write_plan,
 )
 from geoguesser.collecting.pipeline.runner import CollectionRunner, log_cost
+from geoguesser.collecting.planning.plan_lines import format_plan
 from geoguesser.collecting.providers.base import Provider
 from geoguesser.collecting.providers.credentials import SecretRedactor, check_no_secrets, redact_logs
 from geoguesser.collecting.providers.http_settings import HttpSettings
@@ -35,9 +37,6 @@ COLLECT_STEPS = ("plan", "metadata", "download", "all", "photos", "cut")
 
 def run_collect(cfg: DictConfig) -> None:
     """Runs one step, or all steps of a provider. A step that was stopped continues when it is run again.
-
-    Args:
-        cfg: Config of conf/collect.yaml.
 
     Raises:
         GeoguesserError: The config, a file or a provider prevents the step. The message names the remedy.
@@ -88,9 +87,6 @@ def _make_plan(config: dict[str, Any], database: Database) -> None:
         log.info("the plan already exists: %d points", count_points(database))
         return
 
-    # Imported here because it is slow and most runs do not need it.
-    from geoguesser.collecting.planning.plan_lines import format_plan
-
     strategy = build(config["strategy"], "strategy")
     region = build(config["region"], "region")
     coords_deg = strategy.sample(region, places=places, seed=seed)
@@ -116,6 +112,9 @@ def _make_plan(config: dict[str, Any], database: Database) -> None:
 
 def _convert_own_images(step: str, config: dict[str, Any], out: Path) -> None:
     """Makes places from the user's photos, or views from the user's panoramas. No request is sent."""
+    # Imported here because they are slow and most runs do not need them.
+    from geoguesser.collecting.photos.cut_panoramas import cut_panoramas
+    from geoguesser.collecting.photos.import_photos import import_photos
     from geoguesser.collecting.photos.writer import format_summary
 
     key = {"photos": "photos", "cut": "panoramas"}[step]
@@ -124,13 +123,6 @@ def _convert_own_images(step: str, config: dict[str, Any], out: Path) -> None:
     if not folder:
         raise ConfigError.at(f"{key}.folder", f"must name a folder for step={step}", found=folder)
 
-    if step == "photos":
-        from geoguesser.collecting.photos.import_photos import import_photos
-
-        counts = import_photos(str(folder), out, **settings)
-    else:
-        from geoguesser.collecting.photos.cut_panoramas import cut_panoramas
-
-        counts = cut_panoramas(str(folder), out, **settings)
-    for line in format_summary(counts):
+    convert: Callable[..., dict[str, Any]] = import_photos if step == "photos" else cut_panoramas
+    for line in format_summary(convert(str(folder), out, **settings)):
         log.info("%s", line)

@@ -34,12 +34,8 @@ REQUIRED_PACKAGES = ("fastapi", "uvicorn", "python_multipart")
 def run_serve(cfg: DictConfig) -> None:
     """Serves runs until Ctrl-C or SIGTERM.
 
-    Args:
-        cfg: Config of conf/serve.yaml.
-
     Raises:
-        GeoguesserError: If a value is invalid, the port is taken or a run cannot be loaded. The server does not
-            start.
+        GeoguesserError: If a value is invalid, the port is taken or a run cannot be loaded.
     """
     check_extra()
     from geoguesser.app.api import make_app
@@ -63,9 +59,7 @@ def run_serve(cfg: DictConfig) -> None:
         if host in LOCAL_HOSTS:
             hosts = [*LOCAL_HOSTS, *(hosts or [])]
         else:
-            log.warning(
-                "host=%s: everyone who can reach this machine can use the server; there is no password", host
-            )
+            log.warning("host=%s: everyone who can reach this machine can use the server, without password", host)
             if hosts is None:
                 log.warning("hosts is not given: the server accepts every name in the Host header")
 
@@ -74,26 +68,14 @@ def run_serve(cfg: DictConfig) -> None:
 
 
 def check_extra() -> None:
-    """Checks that the packages of the extra `serve` are installed.
-
-    Raises:
-        ConfigError: If one is missing, with the command that installs them.
-    """
+    """Raises ConfigError if packages of the extra `serve` are not installed."""
     missing = [name for name in REQUIRED_PACKAGES if importlib.util.find_spec(name) is None]
     if missing:
         raise ConfigError(f"The server needs {', '.join(missing)}. Install geoguesser[serve].")
 
 
 def load_models(runs: list[str], device: str) -> list[ServedModel]:
-    """Loads runs, each as a separate model.
-
-    Args:
-        runs: Run folders, exported folders or checkpoint files.
-        device: `auto` or a torch device.
-
-    Raises:
-        GeoguesserError: If a run cannot be loaded or the device does not exist.
-    """
+    """Loads runs (run folders, exported folders or checkpoint files), each as a separate model."""
     from geoguesser.app.registry import ServedModel, make_model_name
 
     torch_device = choose_device(device)
@@ -103,9 +85,8 @@ def load_models(runs: list[str], device: str) -> list[ServedModel]:
         ensemble, config = load_runs(str(path), device=torch_device), _load_config(path)
         name = make_model_name(path, [model.name for model in models])
         places, no_game = _find_game_places(path, config)
-        models.append(
-            ServedModel(name, ensemble, _find_label(path, config), _load_test_metrics(path), places, no_game)
-        )
+        label, metrics = _find_label(path, config), _load_test_metrics(path)
+        models.append(ServedModel(name, ensemble, label, metrics, places, no_game))
 
         game = no_game or f"{format_count(len(places or []), 'place')} for the game"
         log.info("model %s: %s, %s", name, ensemble.region.name, game)

@@ -5,15 +5,15 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 from conftest import TINY, compose
 from starlette.testclient import TestClient
-from support.app_server import build_app, serve_app
+from support.app_server import build_app, serve_models
 
-from geoguesser.app.limits import Limits
 from geoguesser.app.registry import ServedModel
 from geoguesser.commands.serve import load_models
 from geoguesser.data.demo.dataset import get_demo_folder
@@ -70,8 +70,4 @@ def client(make_client) -> TestClient:
 @pytest.fixture
 def serve(models) -> Callable[..., AbstractContextManager[str]]:
     """Context manager that serves an application on a socket and yields its address."""
-
-    def start(*, root: Path | None = None, **limits: Any) -> AbstractContextManager[str]:
-        return serve_app(build_app(models, root=root, **limits), Limits(**limits))
-
-    return start
+    return partial(serve_models, models)

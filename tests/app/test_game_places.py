@@ -94,16 +94,12 @@ def test_photos_are_small_and_without_metadata(trained, photos, tmp_path):
         (None, "has no predictions_test.csv"),
         ("uuid,latitude\na,1\n", "predictions_test.csv cannot be read"),
         (",".join(PREDICTION_COLUMNS), "no longer where they were"),
+        (",".join(PREDICTION_COLUMNS) + "\na,45,16,45,16\n", "no longer where they were"),
     ],
 )
 def test_predictions_that_cannot_be_used(text, rule, tmp_path):
     if text is not None:
         (tmp_path / "predictions_test.csv").write_text(text)
-    with pytest.raises(DataError, match=re.escape(rule)):
-        find_game_places(tmp_path, {})
-
-
-def test_missing_photos_are_reported_without_their_path(trained):
-    with pytest.raises(DataError, match="no longer where they were") as error:
-        find_in_root(trained, Path("/home/alice/photos"))
+    with pytest.raises(DataError, match=re.escape(rule)) as error:
+        find_in_root(tmp_path, Path("/home/alice/photos"))
     assert "alice" not in str(error.value)

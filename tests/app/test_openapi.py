@@ -40,16 +40,10 @@ def check_operation(operation: Any, mode: GenerationMode, examples: int, statuse
     check()
 
 
-def test_a_few_requests_of_each_kind(serve, tmp_path):
-    with serve(root=tmp_path) as address:
-        statuses = send_generated_requests(address, 3)
+@pytest.mark.parametrize("examples", [3, pytest.param(40, marks=pytest.mark.slow)])
+def test_requests_of_each_kind(serve, photos, examples):
+    with serve(root=photos, upload_mib=1) as address:
+        statuses = send_generated_requests(address, examples)
     assert len({label for label, _ in statuses}) == 10
     assert max(status for _, status in statuses) < 500
     assert ("POST /api/v1/games", 201) in statuses
-
-
-@pytest.mark.slow
-def test_many_requests_of_each_kind(serve, photos):
-    with serve(root=photos, upload_mib=1) as address:
-        statuses = send_generated_requests(address, 40)
-    assert max(status for _, status in statuses) < 500

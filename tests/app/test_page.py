@@ -15,10 +15,9 @@ import numpy as np
 import pytest
 from conftest import TINY, compose
 from playwright.sync_api import Browser, Page, expect
-from support.app_server import build_app, serve_app
+from support.app_server import serve_models
 from support.browser import HeldRequests, PageLog, drop_files, launch_browser, needs_browser, open_page
 
-from geoguesser.app.limits import Limits
 from geoguesser.app.registry import ServedModel
 from geoguesser.app.static_files import load_page_files
 from geoguesser.commands.serve import load_models
@@ -41,7 +40,7 @@ def browser():
 @pytest.fixture(scope="module")
 def address(models):
     """Address of a server for most tests of this module."""
-    with serve_app(build_app(models), Limits()) as url:
+    with serve_models(models) as url:
         yield url
 
 
@@ -134,10 +133,7 @@ def test_one_photo_chosen_and_one_that_is_no_photo(browser, address, place, tmp_
 
 def test_photos_that_are_too_large_are_not_sent(browser, models, place, tmp_path):
     (tmp_path / "0.jpg").write_bytes((place / "0.jpg").read_bytes() + bytes(2**21))
-    with (
-        serve_app(build_app(models, upload_mib=1), Limits(upload_mib=1)) as address,
-        open_app(browser, address) as (page, log),
-    ):
+    with serve_models(models, upload_mib=1) as address, open_app(browser, address) as (page, log):
         page.set_input_files("#choose", tmp_path / "0.jpg")
         expect(page.locator("#problem")).to_have_text(re.compile(r"3 MiB together; .* at most 1\.$"))
         assert not [url for url in log.requests if url.endswith("/predict")]
@@ -245,13 +241,9 @@ def regression_model(tmp_path_factory) -> ServedModel:
 
 
 def test_a_model_without_cells_has_circles(browser, regression_model, place):
-    with (
-        serve_app(build_app([regression_model]), Limits()) as address,
-        open_app(browser, address) as (page, _),
-    ):
-        response = httpx.post(
-            f"{address}api/v1/predict", files={"north": ("a", (place / "0.jpg").read_bytes())}
-        ).json()
+    form = {"north": ("a", (place / "0.jpg").read_bytes())}
+    with serve_models([regression_model]) as address, open_app(browser, address) as (page, _):
+        response = httpx.post(f"{address}api/v1/predict", files=form).json()
         assert (response["top_cells"], response["posterior"], response["sets"]) == ([], [], {})
         assert response["expected_error_km"] is None
         assert response["radius_km"] == {"50": 30.0, "90": 80.0}
@@ -265,10 +257,7 @@ def test_a_model_without_cells_has_circles(browser, regression_model, place):
 
 
 def test_a_dropped_game_can_be_begun_anew(browser, models):
-    with (
-        serve_app(build_app(models, games=1), Limits()) as address,
-        open_app(browser, address, "#game") as (page, log),
-    ):
+    with serve_models(models, games=1) as address, open_app(browser, address, "#game") as (page, log):
         begin_game(page)
 
         # The server keeps one game only, so that another client's game replaces this one.
@@ -306,10 +295,7 @@ def test_a_game_begins_while_the_photos_are_open(browser, address):
 
 
 def test_the_last_chosen_model_counts(browser, models, regression_model, place):
-    with (
-        serve_app(build_app([*models, regression_model]), Limits()) as address,
-        open_app(browser, address) as (page, _),
-    ):
+    with serve_models([*models, regression_model]) as address, open_app(browser, address) as (page, _):
         held = HeldRequests(page, "**/models/points/*")
         page.select_option("#model", "points")
         held.wait(2)
@@ -338,8 +324,8 @@ def test_there_is_no_game_without_photos(browser, trained, tmp_path):
     # A demo of 61 places has never been drawn.
     config = (bare / "config.yaml").read_text().replace("places: 60", "places: 61")
     (bare / "config.yaml").write_text(config)
-    app = build_app(load_models([str(bare), str(trained)], "cpu"))
-    with serve_app(app, Limits()) as address, open_app(browser, address, "#game") as (page, _):
+    served = load_models([str(bare), str(trained)], "cpu")
+    with serve_models(served) as address, open_app(browser, address, "#game") as (page, _):
         expect(page.locator("#no-game")).to_be_visible()
         expect(page.locator("#no-game")).to_contain_text("no longer where they were")
         expect(page.locator("#game-start")).to_be_hidden()

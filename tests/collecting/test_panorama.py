@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
+from support.photo_files import make_panorama
 
 from geoguesser.collecting.panorama import RowBand, cut_views
 from geoguesser.errors import ConfigError, DataError
@@ -14,17 +15,7 @@ from geoguesser.errors import ConfigError, DataError
 LEVELS = 1.6  # of 255: half a level of rounding in the panorama, in a sample and in a view, and remap's 1/32 pixel
 
 
-def make_panorama_jpeg(height: int) -> np.ndarray:
-    """Makes a panorama whose colours encode the direction: right, ahead, up, from -1 to 1 as 0 to 255."""
-    longitude = ((np.arange(2 * height) + 0.5) / (2 * height) - 0.5) * 2 * np.pi
-    latitude = (0.5 - (np.arange(height) + 0.5) / height) * np.pi
-    right = np.cos(latitude)[:, None] * np.sin(longitude)
-    ahead = np.cos(latitude)[:, None] * np.cos(longitude)
-    up = np.broadcast_to(np.sin(latitude)[:, None], right.shape)
-    return np.rint(127.5 + 127.5 * np.stack((right, ahead, up), axis=-1)).astype(np.uint8)
-
-
-PANORAMA = make_panorama_jpeg(512)
+PANORAMA = np.asarray(make_panorama(512))
 
 
 def compute_rays(size: int, fov_deg: float, turn_deg: float, pitch_deg: float) -> np.ndarray:
@@ -129,9 +120,7 @@ def test_a_band_without_poles_gives_the_same_views() -> None:
 
 
 def test_a_view_of_rows_that_are_not_there_is_refused() -> None:
-    with pytest.raises(
-        DataError, match=r"^p\.jpg shows latitudes -20 to 20 degrees, and a view of pitch 0 and field"
-    ):
+    with pytest.raises(DataError, match=r"^p\.jpg shows latitudes -20 to 20 degrees, and a view of pitch 0"):
         cut_views(PANORAMA[199:313], compass_deg=0.0, band=RowBand(199, 512), where="p.jpg")
     with pytest.raises(DataError, match=r"p\.jpg must hold rows within its sphere's 512, .* got '300 to 620'"):
         cut_views(PANORAMA[:320], compass_deg=0.0, band=RowBand(300, 512), where="p.jpg")

@@ -29,10 +29,10 @@ def build_app(
 
 
 @contextlib.contextmanager
-def serve_app(app: Any, limits: Limits) -> Iterator[str]:
-    """Serves an application on a local socket, in a thread, and yields its address."""
+def serve_models(models: list[ServedModel], *, root: Path | None = None, **limits: Any) -> Iterator[str]:
+    """Serves models on a local socket, in a thread, and yields the address."""
     with listen("127.0.0.1", 0) as listener:
-        server = make_server(app, limits)
+        server = make_server(build_app(models, root=root, **limits), Limits(**limits))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
         thread.start()
         wait_until(lambda: server.started or not thread.is_alive())

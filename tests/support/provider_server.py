@@ -62,6 +62,7 @@ class ProviderServer:
         signed: Whether a signature is required.
         panoramas: (id, latitude, longitude) of panoramas to use instead of random ones.
         view: Returns the JPEG of a panorama id and a heading.
+        answer: Answers all requests instead.
         log: All requests.
     """
 
@@ -78,6 +79,7 @@ class ProviderServer:
     signed: bool = False
     panoramas: list[tuple[str, float, float]] | None = None
     view: Callable[[str, int], bytes] | None = None
+    answer: Callable[[web.Request], web.Response] | None = None
     log: list[Entry] = field(default_factory=list)
 
     def __enter__(self) -> ProviderServer:
@@ -122,11 +124,15 @@ class ProviderServer:
     async def _serve(self) -> None:
         self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
         app = web.Application(middlewares=[_stamp])
-        app.router.add_get("/maps/api/streetview/metadata", self._metadata)
-        app.router.add_get("/maps/api/streetview", self._image)
-        app.router.add_get("/graph/images", self._search)
-        app.router.add_get("/graph/{id}", self._lookup)
-        app.router.add_get("/thumbs/{id}", self._thumbnail)
+        routes = {
+            "/maps/api/streetview/metadata": self._metadata,
+            "/maps/api/streetview": self._image,
+            "/graph/images": self._search,
+            "/graph/{id}": self._lookup,
+            "/thumbs/{id}": self._thumbnail,
+        }
+        for path, handler in routes.items():
+            app.router.add_get(path, handler if self.answer is None else self._answer)
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
         await runner.setup()
         site = web.TCPSite(runner, "127.0.0.1", 0)
@@ -135,6 +141,11 @@ class ProviderServer:
         self._started.set()
         await self._stop.wait()
         await runner.cleanup()
+
+    async def _answer(self, request: web.Request) -> web.Response:
+        assert self.answer is not None
+        self._note("image", request.path, "fixed")
+        return self.answer(request)
 
     # Google
 

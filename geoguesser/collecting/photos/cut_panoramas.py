@@ -70,9 +70,8 @@ def cut_panoramas(
     path_by_name = _name_view_folders(source, list_photos(source, target, "panoramas.folder"))
     view_settings = {"pitch_deg": float(pitch_deg), "fov_deg": float(fov_deg), "size": size}
     headings = [float(heading) for heading in headings_deg]
-    record_settings(
-        target, {"compass_deg": compass_deg, "headings_deg": headings, "quality": quality, **view_settings}
-    )
+    file_settings = {"compass_deg": compass_deg, "headings_deg": headings, "quality": quality}
+    record_settings(target, file_settings | view_settings)
 
     counts = Counter({"files": len(path_by_name), "cut": 0, "there": 0, "tilted": 0, "magnetic": 0})
     skipped: list[dict[str, str]] = []
@@ -81,9 +80,8 @@ def cut_panoramas(
     def skip(path: Path, kind: str, reason: str) -> None:
         skipped.append({"file": str(path.relative_to(source)), "kind": kind, "reason": reason})
 
-    for name, path in tqdm(
-        path_by_name.items(), desc="cutting panoramas", unit=" files", disable=None, leave=False
-    ):
+    bar = tqdm(path_by_name.items(), desc="cutting panoramas", unit=" files", disable=None, leave=False)
+    for name, path in bar:
         if all((target / name / view_name).is_file() for view_name in view_names):
             counts["there"] += 1
             continue
@@ -121,19 +119,10 @@ def count_skipped(skipped: list[dict[str, Any]]) -> dict[str, int]:
 
 
 def cut_panorama(data: bytes, tags: PhotoTags, *, where: str, **view_settings: Any) -> ByteArray:
-    """Decodes a panorama, upright by its EXIF orientation, and cuts its views.
-
-    Args:
-        data: Bytes of the file.
-        tags: Tags of the file.
-        where: File name for messages.
-        view_settings: Further arguments of `cut_views`.
-
-    Returns:
-        (V, size, size, 3) views.
+    """Decodes a panorama, upright by its EXIF orientation, and cuts its views by further arguments of `cut_views`.
 
     Raises:
-        DataError: The file is broken, or not a full sphere by its shape or its tags.
+        DataError: The file is broken, or not a full sphere by its shape or its tags. The message names `where`.
     """
     try:
         header = read_header(data)
@@ -146,20 +135,15 @@ def cut_panorama(data: bytes, tags: PhotoTags, *, where: str, **view_settings: A
 def check_view_settings(
     key: str, headings_deg: Sequence[float], *, pitch_deg: float, fov_deg: float, size: int, quality: int
 ) -> None:
-    """Checks all numbers of the config's node `key` before the first file is read.
-
-    Raises:
-        ConfigError: A number is out of its range, or a heading is given twice.
-    """
+    """Raises ConfigError if a number of the config's node `key` is out of its range, or a heading repeated."""
     if not isinstance(headings_deg, list | tuple):
         raise ConfigError.at(f"{key}.headings_deg", "must be a list of numbers", found=headings_deg)
     for heading in headings_deg:
         check_number(f"{key}.headings_deg", heading, low=-360.0, high=360.0)
     turns = [float(heading) % 360.0 for heading in headings_deg]
     if not turns or len(set(turns)) < len(turns):
-        raise ConfigError.at(
-            f"{key}.headings_deg", "must name at least one heading, each once", found=list(headings_deg)
-        )
+        rule = "must name at least one heading, each once"
+        raise ConfigError.at(f"{key}.headings_deg", rule, found=list(headings_deg))
 
     check_number(f"{key}.pitch_deg", pitch_deg, low=-90.0, high=90.0)
     check_number(f"{key}.fov_deg", fov_deg, low=1.0, high=150.0)

@@ -1,7 +1,4 @@
-"""Position, viewing direction and time of a photo from its EXIF and GPano tags.
-
-GPano is the XMP vocabulary of photo spheres. All other tags are ignored.
-"""
+"""Position, direction and time of a photo from its EXIF tags and GPano, the XMP vocabulary of photo spheres."""
 
 from __future__ import annotations
 
@@ -45,12 +42,10 @@ class PhotoTags:
 
     @property
     def is_panorama(self) -> bool:
-        """True if the tags state an equirectangular panorama."""
         return self.gpano.get("ProjectionType", "").strip().lower() == "equirectangular"
 
     @property
     def is_tilted(self) -> bool:
-        """True if pitch or roll of a panorama exceeds one degree."""
         angles = (_parse_number(self.gpano.get(name)) for name in ("PosePitchDegrees", "PoseRollDegrees"))
         return any(angle is not None and abs(angle) > MAX_TILT_DEG for angle in angles)
 
@@ -67,10 +62,11 @@ def read_tags(data: bytes) -> PhotoTags:
         return PhotoTags()
 
     gpano = parse_gpano(packet.decode("utf-8", "replace") if isinstance(packet, bytes) else str(packet))
-    heading_deg = _check_heading(_parse_number(gpano.get("PoseHeadingDegrees")))
-    direction_deg, reference = _parse_direction(gps)
-    if heading_deg is not None:
-        direction_deg, reference = heading_deg, "true"
+    direction_deg, reference = _parse_heading(gpano.get("PoseHeadingDegrees")), "true"
+    if direction_deg is None:
+        direction_deg = _parse_heading(gps.get(ExifTags.GPS.GPSImgDirection))
+        letter = _parse_text(gps.get(ExifTags.GPS.GPSImgDirectionRef)).upper()[:1]
+        reference = {"T": "true", "M": "magnetic"}.get(letter, "unstated")
     return PhotoTags(_parse_position(gps), direction_deg, reference, _parse_time(camera, exif), gpano)
 
 
@@ -80,21 +76,12 @@ def parse_gpano(packet: str) -> dict[str, str]:
 
 
 def find_row_band(tags: PhotoTags, width_px: int, where: str) -> RowBand | None:
-    """Computes the rows of the sphere that a panorama holds, from its cropped area.
+    """Computes the rows of the sphere that a panorama holds; None if its tags do not state a cropped area.
 
-    The cropped area is in pixels of the original. If the image was reduced since, it is scaled to the image's
-    width.
-
-    Args:
-        tags: Tags of the panorama.
-        width_px: Width of the image.
-        where: File name for messages.
-
-    Returns:
-        The rows; None if the tags do not state a cropped area.
+    The cropped area is in pixels of the original. If the image was reduced since, it is scaled to `width_px`.
 
     Raises:
-        DataError: Columns are missing, or the numbers are invalid.
+        DataError: Columns are missing, or the numbers are invalid. The message names the file as `where`.
     """
     width = _parse_number(tags.gpano.get("CroppedAreaImageWidthPixels"))
     top = _parse_number(tags.gpano.get("CroppedAreaTopPixels")) or 0.0
@@ -117,20 +104,17 @@ def find_row_band(tags: PhotoTags, width_px: int, where: str) -> RowBand | None:
 
 
 def _parse_position(gps: dict[int, Any]) -> tuple[float, float] | None:
-    """Parses the position.
-
-    It is invalid without hemispheres, and at (0, 0), which cameras write if they do not know it.
-    """
     tags = ExifTags.GPS
     latitude = _parse_angle(gps.get(tags.GPSLatitude), gps.get(tags.GPSLatitudeRef), "NS", 90.0)
     longitude = _parse_angle(gps.get(tags.GPSLongitude), gps.get(tags.GPSLongitudeRef), "EW", 180.0)
+    # Cameras that do not know the position write (0, 0).
     if latitude is None or longitude is None or (latitude, longitude) == (0.0, 0.0):
         return None
     return latitude, longitude
 
 
 def _parse_angle(value: Any, reference: Any, letters: str, max_deg: float) -> float | None:
-    """Parses degrees, minutes and seconds with a hemisphere; the second of the two `letters` makes it negative."""
+    """Parses degrees, minutes and seconds; the second of the two hemisphere `letters` makes the angle negative."""
     letter = _parse_text(reference).upper()[:1]
     try:
         parts = [float(part) for part in value]
@@ -145,15 +129,10 @@ def _parse_angle(value: Any, reference: Any, letters: str, max_deg: float) -> fl
     return -angle if letter == letters[1] else angle
 
 
-def _parse_direction(gps: dict[int, Any]) -> tuple[float | None, str]:
-    direction_deg = _check_heading(_parse_number(gps.get(ExifTags.GPS.GPSImgDirection)))
-    letter = _parse_text(gps.get(ExifTags.GPS.GPSImgDirectionRef)).upper()[:1]
-    return direction_deg, {"T": "true", "M": "magnetic"}.get(letter, "unstated")
-
-
-def _check_heading(value: float | None) -> float | None:
-    """Returns a heading from 0 to below 360 degrees; None if the value is outside 0 to 360."""
-    return None if value is None or not 0.0 <= value <= 360.0 else value % 360.0
+def _parse_heading(value: Any) -> float | None:
+    """Parses a heading to degrees from 0 to below 360; None if the value is outside 0 to 360."""
+    number = _parse_number(value)
+    return None if number is None or not 0.0 <= number <= 360.0 else number % 360.0
 
 
 def _parse_time(camera: dict[int, Any], exif: Any) -> datetime | None:

@@ -66,14 +66,7 @@ def group_photos(
 
 
 def find_nearest_headings(directions_deg: FloatArray) -> tuple[IntArray, FloatArray]:
-    """Finds the nearest of the four headings.
-
-    Args:
-        directions_deg: (N,) compass directions.
-
-    Returns:
-        (N,) numbers of the headings, and (N,) deviations from them in degrees.
-    """
+    """Returns the numbers of the headings nearest to (N,) compass directions, and (N,) deviations in degrees."""
     deviations = np.abs((directions_deg[:, None] - np.array(HEADINGS) + 180.0) % 360.0 - 180.0)
     nearest = np.argmin(deviations, axis=1)
     return nearest, deviations[np.arange(len(deviations)), nearest]

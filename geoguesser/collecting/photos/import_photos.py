@@ -39,11 +39,7 @@ PHOTO_PLACE_COLUMNS = ("uuid", "latitude", "longitude", "date", "provider")
 
 @dataclass(frozen=True)
 class PhotoPlace:
-    """Place made of photos.
-
-    Attributes:
-        views: Photo of each heading, by number of the heading.
-    """
+    """Place made of photos, with the photo of each heading by its number."""
 
     views: dict[int, PhotoFile]
 
@@ -185,14 +181,7 @@ def _make_places(
 def _assign_headings(
     photos: list[PhotoFile], skipped: list[dict[str, Any]], tolerance_deg: float
 ) -> dict[int, PhotoFile]:
-    """Assigns the photos of a place to headings.
-
-    The first panorama, if there is one, takes all four headings. Otherwise each heading gets the photo with the
-    nearest direction.
-
-    Returns:
-        Photo of each heading that has one, by number of the heading.
-    """
+    """Assigns photos of a place to headings, by number. A panorama takes all four headings."""
     panorama = next((photo for photo in photos if photo.is_panorama), None)
     if panorama is not None:
         reason = f"{panorama.path.name} is a panorama of the place"

@@ -79,12 +79,7 @@ def scan_photos(paths: list[Path], skipped: list[dict[str, Any]], *, fov_deg: fl
 
 
 def _check_image(data: bytes, tags: PhotoTags, where: str, *, fov_deg: float, size: int) -> bool:
-    """Decodes a photo at reduced scale to check that it is complete, and returns whether it is a panorama.
-
-    Raises:
-        DataError: It is a panorama, but level views of this field of view cannot be cut from it.
-        ValueError: The file is broken or truncated.
-    """
+    """Decodes a photo at reduced scale to check that it is complete, and returns whether it is a panorama."""
     header = read_header(data)
     image = decode_rgb(data, header, MIN_PANORAMA_PX)
     # EXIF orientations from 5 are rotated by 90 degrees.
@@ -100,11 +95,9 @@ def _check_image(data: bytes, tags: PhotoTags, where: str, *, fov_deg: float, si
 
 
 def _closes(image: npt.NDArray[np.float32]) -> bool:
-    """Returns whether the last column of an image continues in the first, as in a full turn.
-
-    Phones take ordinary photos of the format 2:1 too, so the format of an image without GPano tags decides
-    nothing.
-    """
+    """Returns whether the last column of an image continues in the first, as in a full turn."""
+    # Phones take ordinary photos of the format 2:1 too, so the format of an image without GPano tags decides
+    # nothing.
     column_steps = np.abs(np.diff(image, axis=1)).mean(axis=(0, 2))
     seam = float(np.abs(image[:, 0] - image[:, -1]).mean())
     return seam <= max(MAX_SEAM_LEVELS, MAX_SEAM_RATIO * float(np.median(column_steps)))

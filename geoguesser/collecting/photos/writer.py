@@ -73,11 +73,7 @@ def list_photos(folder: Path, out: Path, key: str) -> list[Path]:
 
 
 def read_image_file(path: Path) -> bytes:
-    """Reads the bytes of a photo.
-
-    Raises:
-        DataError: The file cannot be read, or its format is not supported.
-    """
+    """Reads the bytes of a photo of a supported format."""
     if path.suffix.lower() in UNSUPPORTED_SUFFIXES:
         raise DataError.at(str(path), "must be a JPEG, PNG or WebP", found=path.suffix, remedy="Convert it.")
     return read_bytes(path)
@@ -97,16 +93,7 @@ def write_view_folder(folder: Path, files: Mapping[str, bytes]) -> None:
 
 
 def write_records(path: Path, rows: Sequence[Any], columns: tuple[str, ...]) -> None:
-    """Writes a CSV file atomically. Numbers have 7 decimals, which is 1 cm in degrees.
-
-    Args:
-        path: Path of the file.
-        rows: Rows as dictionaries, or as tuples in the order of the columns.
-        columns: Names of the columns.
-
-    Raises:
-        StoreError: The file cannot be written, for example because the disk is full.
-    """
+    """Writes a CSV file atomically. Numbers have 7 decimals, which is 1 cm in degrees."""
     with _writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         write_csv(path, pd.DataFrame(rows, columns=list(columns)))
@@ -117,8 +104,6 @@ def record_settings(out: Path, settings: dict[str, Any]) -> None:
 
     Raises:
         ConfigError: The folder holds views that were made with other settings.
-        DataError: The recorded settings are not valid JSON.
-        StoreError: The settings cannot be written.
     """
     file = out / "settings.json"
     if file.is_file():
@@ -144,9 +129,8 @@ def _writing(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise StoreError.at(
-            str(path), f"cannot be written ({error.strerror or error})", remedy=WRITE_REMEDY
-        ) from error
+        rule = f"cannot be written ({error.strerror or error})"
+        raise StoreError.at(str(path), rule, remedy=WRITE_REMEDY) from error
 
 
 def format_summary(counts: dict[str, Any]) -> list[str]:

@@ -12,7 +12,7 @@ import sqlite3
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from geoguesser.collecting.database import Database
 from geoguesser.collecting.output_files import get_complete_view_size, get_view_path, write_view
@@ -29,14 +29,7 @@ NO_VIEW_PREFIX = "view:"
 
 
 class PendingPlace(NamedTuple):
-    """Place with views to download.
-
-    Attributes:
-        id: Number in the database.
-        uuid: Id of the place.
-        panorama: Panorama at the provider.
-        recorded: Headings of the views that are in the database.
-    """
+    """Place with views to download; `recorded` are the headings of the views in the database."""
 
     id: int
     uuid: str
@@ -45,19 +38,11 @@ class PendingPlace(NamedTuple):
 
 
 async def download_places(
-    provider: Provider, client: HttpClient, out: Path, *, concurrency: int, progress: Callable[[], object]
+    provider: Provider, client: HttpClient, *, out: Path, progress: Callable[[], object]
 ) -> str:
-    """Downloads the views of all wanted places of a provider.
+    """Downloads the views of all wanted places to `out/images/<uuid>/<heading>.jpg`, those of a place one by one.
 
-    Args:
-        provider: Provider of street views.
-        client: Client for the provider's server.
-        out: Folder in which views are written to `images/<uuid>/<heading>.jpg`.
-        concurrency: Number of places in parallel. The views of one place are requested one after another.
-        progress: Called after each place.
-
-    Returns:
-        Reason of an early end; an empty string otherwise.
+    Calls `progress` after each place. Returns the reason of an early end; an empty string otherwise.
 
     Raises:
         ProviderError: The provider refuses the key, or is unavailable.
@@ -65,9 +50,8 @@ async def download_places(
     """
     write = client.commit_queue.write
 
-    async def load_batch(last: int) -> list[tuple[int, PendingPlace]]:
-        places = await write(partial(_load_wanted_places, provider=provider.name, last=last))
-        return [(place.id, place) for place in places]
+    async def load_batch(last: int) -> list[PendingPlace]:
+        return await write(partial(_load_wanted_places, provider=provider.name, last=last))
 
     async def find_missing_headings(place: PendingPlace) -> list[int]:
         missing = []
@@ -96,15 +80,11 @@ async def download_places(
             await write(partial(_set_state, place=place.id, state="failed", reason=str(error)))
         progress()
 
-    return await run_workers(load_batch, process, concurrency=concurrency, stop=client.stop)
+    return await run_workers(load_batch, process, concurrency=client.settings.concurrency, stop=client.stop)
 
 
 def forget_lost_views(database: Database) -> int:
-    """Deletes the records of views whose files were removed or changed, so that they are downloaded again.
-
-    Returns:
-        Number of lost views.
-    """
+    """Deletes the records of views whose files were removed or changed, and returns their number."""
     lost: list[tuple[int, int]] = []
     rows = database.db.execute("SELECT place, heading, bytes, uuid FROM views JOIN places ON places.id = place")
     for place, heading, size, uuid in rows:
@@ -133,18 +113,15 @@ def _load_wanted_places(db: sqlite3.Connection, *, provider: str, last: int) -> 
         "FROM places WHERE state = 'wanted' AND provider = ? AND id > ? ORDER BY id LIMIT ?",
         (provider, last, DOWNLOAD_BATCH_SIZE),
     )
-    return [_parse_place(row) for row in rows]
-
-
-def _parse_place(row: tuple[Any, ...]) -> PendingPlace:
-    number, uuid, panorama_id, latitude, longitude, extra, headings = row
-    panorama = Panorama(panorama_id, latitude, longitude, extra=json.loads(extra))
-    recorded = frozenset(int(heading) for heading in (headings or "").split(",") if heading)
-    return PendingPlace(number, uuid, panorama, recorded)
+    places = []
+    for number, uuid, panorama_id, latitude, longitude, extra, headings in rows:
+        panorama = Panorama(panorama_id, latitude, longitude, extra=json.loads(extra))
+        recorded = frozenset(map(int, headings.split(","))) if headings else frozenset()
+        places.append(PendingPlace(number, uuid, panorama, recorded))
+    return places
 
 
 def _record_view(db: sqlite3.Connection, *, place: int, heading: int, size: int) -> None:
-    """Records a view that is complete on disk, and marks the place as done if it was the last one."""
     db.execute("INSERT OR REPLACE INTO views VALUES (?, ?, ?)", (place, heading, size))
     (count,) = db.execute("SELECT count(*) FROM views WHERE place = ?", (place,)).fetchone()
     if count == len(HEADINGS):

@@ -7,19 +7,17 @@ kept.
 
 from __future__ import annotations
 
-import csv
 import math
 import re
 import sqlite3
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pyproj
 
-from geoguesser.data.place_files import NO_PANORAMA, PANORAMA_COLUMNS
-from geoguesser.errors import ConfigError, DataError, MissingFileError, check_mapping, check_number, first_line
+from geoguesser.collecting.output_tables import read_place_rows
+from geoguesser.errors import ConfigError, MissingFileError, check_mapping, check_number
 
 MONTH = re.compile(r"\d{4}-(0[1-9]|1[0-2])")
 MIN_METRES_PER_DEGREE = 110_574.0  # of latitude, at the equator (WGS 84)
@@ -56,14 +54,12 @@ class Filters:
         """Reads the config's `filters`.
 
         Raises:
-            ConfigError: A value breaks a rule.
-            MissingFileError: A dataset has no data.csv.
-            DataError: A data.csv cannot be read, or one of its rows has no position.
+            ConfigError, MissingFileError, DataError: A value or a dataset breaks a rule.
         """
         keys = ("from", "to", "copyright_allow", "copyright_deny", "min_distance_m", "existing")
         values = check_mapping("filters", node, keys)
 
-        first, last = (_parse_month(f"filters.{key}", values[key]) for key in ("from", "to"))
+        first, last = (_parse_month(f"filters.{key}", values[key]) for key in keys[:2])
         if first and last and first > last:
             raise ConfigError.at("filters.from", "must not be later than filters.to", found=f"{first} and {last}")
 
@@ -73,19 +69,13 @@ class Filters:
             if not path.is_file():
                 raise MissingFileError.at(f"filters.existing[{number}]", "must hold a file data.csv", found=folder)
             tables.append(path)
+            # All rows are read once here, so that a malformed one is reported before any request is sent.
+            for _ in read_place_rows(path, str(path)):
+                pass
 
-        # All rows are read once here, so that a malformed one is reported before any request is sent.
-        for _ in _read_tables(tuple(tables)):
-            pass
-
-        return cls(
-            first,
-            last,
-            _compile_patterns("filters.copyright_allow", values["copyright_allow"]),
-            _compile_patterns("filters.copyright_deny", values["copyright_deny"]),
-            check_number("filters.min_distance_m", values["min_distance_m"], low=0.0, high=100_000.0),
-            tuple(tables),
-        )
+        allow, deny = (_compile_patterns(f"filters.{key}", values[key]) for key in keys[2:4])
+        distance_m = check_number("filters.min_distance_m", values["min_distance_m"], low=0.0, high=100_000.0)
+        return cls(first, last, allow, deny, distance_m, tuple(tables))
 
     def find_rejection(self, date: str, copyright_notice: str) -> str:
         """Returns the reason to reject a panorama by date or copyright notice; an empty string if accepted."""
@@ -95,11 +85,9 @@ class Filters:
             return "too_old"
         if self.last and date > self.last:
             return "too_new"
-        if self.allow and not any(pattern.search(copyright_notice) for pattern in self.allow):
-            return "copyright"
-        if any(pattern.search(copyright_notice) for pattern in self.deny):
-            return "copyright"
-        return ""
+        is_allowed = not self.allow or any(pattern.search(copyright_notice) for pattern in self.allow)
+        is_denied = any(pattern.search(copyright_notice) for pattern in self.deny)
+        return "" if is_allowed and not is_denied else "copyright"
 
 
 def select_places(db: sqlite3.Connection, filters: Filters) -> None:
@@ -112,7 +100,8 @@ def select_places(db: sqlite3.Connection, filters: Filters) -> None:
     db.execute("CREATE INDEX IF NOT EXISTS temp.others_by_latitude ON others (latitude)")
     db.execute("CREATE INDEX IF NOT EXISTS temp.others_by_id ON others (panorama_id)")
     db.execute("DELETE FROM others")
-    db.executemany("INSERT INTO others VALUES (?, ?, ?)", _read_tables(filters.existing))
+    for table in filters.existing:
+        db.executemany("INSERT INTO others VALUES (?, ?, ?)", read_place_rows(table, str(table)))
 
     final = "state = 'done' OR (state = 'dropped' AND why LIKE 'view:%')"
     db.execute(f"UPDATE places SET state = 'found', why = '' WHERE NOT ({final})")
@@ -162,42 +151,6 @@ def _find_conflict(
     count = len(nearby)
     _, _, distances_m = WGS84.inv([longitude] * count, [latitude] * count, longitudes, latitudes)
     return "too_near" if min(distances_m) < min_distance_m else ""
-
-
-def _read_tables(tables: tuple[Path, ...]) -> Iterator[tuple[float, float, str]]:
-    """Yields latitude, longitude and panorama id of each row.
-
-    A malformed row is an error, because skipping it could admit a duplicate.
-    """
-    for table in tables:
-        try:
-            with table.open(encoding="utf-8-sig", newline="") as stream:
-                reader = csv.DictReader(stream)
-                names = {str(name).strip().lower() for name in reader.fieldnames or ()}
-                if not names >= {"latitude", "longitude"}:
-                    raise DataError.at(
-                        str(table), "must have the columns latitude and longitude", found=reader.fieldnames or []
-                    )
-                for line, row in enumerate(reader, start=2):
-                    yield _parse_row(table, line, row)
-        except (UnicodeDecodeError, csv.Error, OSError) as error:
-            raise DataError.at(str(table), f"must be a CSV file in UTF-8 ({first_line(error)})") from error
-
-
-def _parse_row(table: Path, line: int, row: dict[str, Any]) -> tuple[float, float, str]:
-    values = {str(key).strip().lower(): str(value or "").strip() for key, value in row.items() if key}
-    try:
-        latitude, longitude = float(values["latitude"]), float(values["longitude"])
-        if not (abs(latitude) <= 90 and abs(longitude) <= 180):
-            raise ValueError
-    except ValueError:
-        raise DataError.at(
-            f"{table} row {line}", "must have a latitude within 90 and a longitude within 180 degrees",
-            found=(values["latitude"], values["longitude"]), remedy="Correct or remove the row.",
-        ) from None  # fmt: skip
-
-    ids = (values[name] for name in PANORAMA_COLUMNS if values.get(name))
-    return latitude, longitude, next((name for name in ids if name.lower() not in NO_PANORAMA), "")
 
 
 def _parse_month(key: str, value: Any) -> str:

@@ -6,7 +6,6 @@ import json
 import sqlite3
 from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
 
 from geoguesser.collecting.pipeline.worker_pool import run_workers
 from geoguesser.collecting.providers.base import Panorama, Provider, make_place_uuid
@@ -17,58 +16,40 @@ METADATA_BATCH_SIZE = 256
 MAX_TEXT_LENGTH = 300  # characters
 
 
-class PlannedPoint(NamedTuple):
-    """Number and coordinates in degrees of a point of the plan."""
-
-    id: int
-    latitude: float
-    longitude: float
-
-
-async def request_metadata(
-    provider: Provider, client: HttpClient, *, concurrency: int, progress: Callable[[], object]
-) -> str:
+async def request_metadata(provider: Provider, client: HttpClient, *, progress: Callable[[], object]) -> str:
     """Requests the panoramas of all points that are planned, or failed before.
 
-    Args:
-        provider: Provider of street views.
-        client: Client for the provider's server.
-        concurrency: Number of points in parallel.
-        progress: Called after each point.
-
-    Returns:
-        Reason of an early end; an empty string otherwise.
+    Calls `progress` after each point. Returns the reason of an early end; an empty string otherwise.
 
     Raises:
         ProviderError: The provider refuses the key, or is unavailable.
     """
     write = client.commit_queue.write
 
-    async def load_batch(last: int) -> list[tuple[int, PlannedPoint]]:
-        points = await write(partial(_load_open_points, last=last))
-        return [(point.id, point) for point in points]
+    async def load_batch(last: int) -> list[tuple[int, float, float]]:
+        return await write(partial(_load_open_points, last=last))
 
-    async def process(point: PlannedPoint) -> None:
+    async def process(point: tuple[int, float, float]) -> None:
+        number, latitude, longitude = point
         try:
-            panorama = await provider.find_panorama(client, point.latitude, point.longitude)
+            panorama = await provider.find_panorama(client, latitude, longitude)
         except NotFoundError as error:
-            await write(partial(_set_state, point=point.id, state="empty", reason=str(error)))
+            await write(partial(_set_state, point=number, state="empty", reason=str(error)))
         except RequestFailedError as error:
-            await write(partial(_set_state, point=point.id, state="failed", reason=str(error)))
+            await write(partial(_set_state, point=number, state="failed", reason=str(error)))
         else:
-            await write(partial(_record_panorama, provider=provider.name, point=point.id, panorama=panorama))
+            await write(partial(_record_panorama, provider=provider.name, point=number, panorama=panorama))
         progress()
 
-    return await run_workers(load_batch, process, concurrency=concurrency, stop=client.stop)
+    return await run_workers(load_batch, process, concurrency=client.settings.concurrency, stop=client.stop)
 
 
-def _load_open_points(db: sqlite3.Connection, *, last: int) -> list[PlannedPoint]:
-    rows = db.execute(
+def _load_open_points(db: sqlite3.Connection, *, last: int) -> list[tuple[int, float, float]]:
+    return db.execute(
         "SELECT id, latitude, longitude FROM points "
         "WHERE state IN ('planned', 'failed') AND id > ? ORDER BY id LIMIT ?",
         (last, METADATA_BATCH_SIZE),
-    )
-    return [PlannedPoint(*row) for row in rows]
+    ).fetchall()
 
 
 def _set_state(db: sqlite3.Connection, *, point: int, state: str, reason: str) -> None:
@@ -76,15 +57,13 @@ def _set_state(db: sqlite3.Connection, *, point: int, state: str, reason: str) -
 
 
 def _record_panorama(db: sqlite3.Connection, *, provider: str, point: int, panorama: Panorama) -> None:
-    """Records a panorama as a place, and links the point to it.
-
-    Several points may find the same panorama. The place belongs to the point with the lowest number, so that the
-    result does not depend on the order of the answers.
-    """
+    # Several points may find the same panorama. The place belongs to the point with the lowest number, so that
+    # the result does not depend on the order of the answers.
+    # Tables hold texts as single lines of limited length.
+    date, notice = (" ".join(text.split())[:MAX_TEXT_LENGTH] for text in (panorama.date, panorama.copyright))
     values = (
         provider, panorama.panorama_id, make_place_uuid(provider, panorama.panorama_id), panorama.latitude,
-        panorama.longitude, _to_line(panorama.date), _to_line(panorama.copyright), json.dumps(panorama.extra),
-        point,
+        panorama.longitude, date, notice, json.dumps(panorama.extra), point,
     )  # fmt: skip
     (place,) = db.execute(
         "INSERT INTO places (provider, panorama_id, uuid, latitude, longitude, date, copyright, extra, point) "
@@ -93,8 +72,3 @@ def _record_panorama(db: sqlite3.Connection, *, provider: str, point: int, panor
         values,
     ).fetchone()
     db.execute("UPDATE points SET state = 'found', why = '', place = ? WHERE id = ?", (place, point))
-
-
-def _to_line(text: str) -> str:
-    """Converts a text to a single line of limited length, for tables."""
-    return " ".join(text.split())[:MAX_TEXT_LENGTH]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,12 +23,9 @@ def count_points(database: Database) -> int:
 
 
 def check_plan_settings(database: Database, settings: dict[str, Any]) -> bool:
-    """Checks that the folder's plan, if there is one, was made with the same settings.
+    """Checks the settings of the folder's plan, if there is one, and returns whether it has all requested points.
 
     Only the number of places may differ. A plan with more places than requested is kept as it is.
-
-    Returns:
-        True if the plan is complete; False if points must be added.
 
     Raises:
         ConfigError: The plan was made with other settings.
@@ -42,11 +38,14 @@ def check_plan_settings(database: Database, settings: dict[str, Any]) -> bool:
     changed = sorted(key for key in old.keys() | settings.keys() if old.get(key) != settings.get(key))
     if changed in ([], ["places"]):
         return not changed or int(settings["places"]) <= int(old["places"])
-    key = changed[0]
     raise ConfigError(
-        f"out={database.folder} holds a plan made with {key}={old.get(key)!r}, got {settings.get(key)!r}. Give "
+        f"out={database.folder} holds a plan made with {_format_change(changed[0], old, settings)}. Give "
         "the same settings (more places are added to the plan), or plan in another folder."
     )
+
+
+def _format_change(key: str, old: dict[str, Any], new: dict[str, Any]) -> str:
+    return f"{key}={old.get(key)!r}, got {new.get(key)!r}"
 
 
 def record_provider(database: Database, name: str, view_settings: Mapping[str, Any]) -> None:
@@ -69,7 +68,7 @@ def record_provider(database: Database, name: str, view_settings: Mapping[str, A
     for key in sorted(old.keys() | settings.keys()):
         if old.get(key) != settings.get(key):
             raise ConfigError(
-                f"out={database.folder} was collected with {key}={old.get(key)!r}, got {settings.get(key)!r}. "
+                f"out={database.folder} was collected with {_format_change(key, old, settings)}. "
                 "Give the same, or collect into another folder: training reads several."
             )
 
@@ -107,22 +106,16 @@ def record_plan(database: Database, coords_deg: FloatArray, settings: dict[str, 
     return len(coords) - len(old)
 
 
-def write_plan(database: Database) -> Path:
+def write_plan(database: Database) -> None:
     """Writes plan.csv with the columns point, latitude and longitude."""
-    path = database.folder / PLAN_NAME
     rows = database.db.execute(
         "SELECT id, printf('%.7f', latitude), printf('%.7f', longitude) FROM points ORDER BY id"
     )
-    write_table(path, ("point", "latitude", "longitude"), rows)
-    return path
+    write_table(database.folder / PLAN_NAME, ("point", "latitude", "longitude"), rows)
 
 
 def check_has_plan(database: Database) -> None:
-    """Checks that the folder has a plan.
-
-    Raises:
-        MissingFileError: It has none.
-    """
+    """Raises MissingFileError if the folder has no plan."""
     if not count_points(database):
         raise MissingFileError(
             f"out={database.folder} holds no plan yet. Make one first: step=plan, or step=all for all steps."

@@ -6,16 +6,15 @@ import asyncio
 import logging
 import math
 import signal
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 
 from tqdm import tqdm
 
 from geoguesser.collecting.budget import MICROS_PER_USD, Budget, read_spending
 from geoguesser.collecting.database import CommitQueue, Database
 from geoguesser.collecting.output_tables import TABLE_NAME, write_places_table
-from geoguesser.collecting.pipeline.cost import estimate_cost, format_cost
 from geoguesser.collecting.pipeline.download import download_places, forget_lost_views
 from geoguesser.collecting.pipeline.filters import Filters, select_places
 from geoguesser.collecting.pipeline.metadata import request_metadata
@@ -23,8 +22,8 @@ from geoguesser.collecting.pipeline.status import (
     count_remaining_requests,
     find_exceeded_budget,
     format_budget,
+    format_cost,
     format_status,
-    read_status,
 )
 from geoguesser.collecting.providers.base import Provider
 from geoguesser.collecting.providers.http_client import HttpClient
@@ -43,15 +42,7 @@ EXIT_INTERRUPTED = 130
 
 @dataclass(frozen=True)
 class CollectionRunner:
-    """Runs the steps that send requests to a provider.
-
-    Attributes:
-        database: Database of the folder.
-        provider: Provider of street views, with its credentials loaded.
-        budget: Limits of spending.
-        http: Settings of requests.
-        filters: Filters that select the places to download.
-    """
+    """Runs the steps that send requests to a provider whose credentials are loaded."""
 
     database: Database
     provider: Provider
@@ -75,11 +66,7 @@ class CollectionRunner:
                 return
 
     def _run_step(self, step: str, *, is_all: bool) -> str:
-        """Runs one step.
-
-        Returns:
-            Reason of an early end: `INTERRUPTED` or a message about the budget. An empty string otherwise.
-        """
+        """Runs one step, and returns the reason of an early end (`INTERRUPTED` or a message), or an empty text."""
         is_metadata = step == "metadata"
         if not is_metadata:
             self._select_places()
@@ -107,13 +94,11 @@ class CollectionRunner:
 
     def _check_money(self, requests: dict[str, int]) -> None:
         """Refuses a step if the budget does not cover a single one of its paid requests."""
-        prices = [self.provider.request_kinds[kind].micros for kind in requests]
+        prices = {kind: self.provider.request_kinds[kind].micros for kind in requests}
         limit, used = self.budget.micros, read_spending(self.database.db, self.provider.name).micros
 
-        if limit is not None and max(prices) > 0 and limit - used < max(prices):
-            total = used + sum(
-                self.provider.request_kinds[kind].micros * count for kind, count in requests.items()
-            )
+        if limit is not None and limit - used < max(prices.values()) > 0:
+            total = used + sum(prices[kind] * count for kind, count in requests.items())
             # Rounded up to whole cents, because the named amount must be enough.
             total_usd = math.ceil(total * 100 / MICROS_PER_USD) / 100
             raise ConfigError.at(
@@ -144,31 +129,25 @@ class CollectionRunner:
             for number in SIGNALS:
                 loop.add_signal_handler(number, on_signal)
 
+        run, unit = request_metadata, " points"
+        if step == "download":
+            run, unit = partial(download_places, out=self.database.folder), " places"
+
         commit_queue = CommitQueue(self.database)
         client = HttpClient(
             self.provider.name, self.provider.request_kinds, self.budget, self.http, commit_queue, stop
         )
         try:
             async with client:
-                unit = " points" if step == "metadata" else " places"
                 with tqdm(total=self._count_open(step), desc=step, unit=unit, disable=None) as bar:
-                    end = await self._run_requests(step, client, bar.update)
+                    end = await run(self.provider, client, progress=bar.update)
         finally:
             await commit_queue.close()
             for reason, count in client.failure_counts.most_common():
                 log.info("failed attempts: %d by %s", count, reason)
         return INTERRUPTED if interrupted.is_set() else end
 
-    async def _run_requests(self, step: str, client: HttpClient, progress: Callable[[], object]) -> str:
-        concurrency = self.http.concurrency
-        if step == "metadata":
-            return await request_metadata(self.provider, client, concurrency=concurrency, progress=progress)
-        return await download_places(
-            self.provider, client, self.database.folder, concurrency=concurrency, progress=progress
-        )
-
     def _count_open(self, step: str) -> int:
-        """Counts the points or places that a step has to process."""
         query = {
             "metadata": "SELECT count(*) FROM points WHERE state IN ('planned', 'failed')",
             "download": "SELECT count(*) FROM places WHERE state = 'wanted'",
@@ -188,8 +167,8 @@ class CollectionRunner:
             count = write_places_table(self.database)
             log.info("%s: %s", self.database.folder / TABLE_NAME, format_count(count, "place"))
 
-        status_lines = format_status(read_status(self.database))
-        for line in (*status_lines, *format_budget(self.database, self.provider, self.budget)):
+        budget_lines = format_budget(self.database, self.provider, self.budget)
+        for line in (*format_status(self.database), *budget_lines):
             log.info("%s", line)
 
 
@@ -198,19 +177,11 @@ def log_cost(
 ) -> None:
     """Logs the remaining requests with their cost, the spending so far, and whether the budget covers them.
 
-    Args:
-        title: Name of the step or steps.
-        database: Database of the folder.
-        provider: Provider of street views.
-        budget: Limits of spending.
-        points: Include the requests for points.
-        places: Include the requests for views of places.
+    Requests for points and for views of places are included if `points` and `places` are true.
     """
     requests = count_remaining_requests(database, provider, points=points, places=places)
-    prices_usd = {name: kind.micros * 1000 / MICROS_PER_USD for name, kind in provider.request_kinds.items()}
-
     log.info("%s takes at most, if no request must be repeated:", title)
-    for line in format_cost(estimate_cost(requests, prices_usd)):
+    for line in format_cost(requests, provider.request_kinds):
         log.info("  %s", line)
     for line in format_budget(database, provider, budget):
         log.info("%s", line)

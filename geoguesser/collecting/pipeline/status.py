@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Mapping
 
 from geoguesser.collecting.budget import MICROS_PER_USD, Budget, read_spending, read_spending_by_kind
 from geoguesser.collecting.database import Database
 from geoguesser.collecting.providers.base import Provider
+from geoguesser.collecting.providers.http_settings import RequestKind
 from geoguesser.data.place_files import HEADINGS
 from geoguesser.system.text import format_count
 
@@ -29,27 +30,8 @@ REASON_TEXTS = {
 }
 
 
-@dataclass(frozen=True)
-class CollectionStatus:
-    """Progress of a folder.
-
-    Attributes:
-        points: Number of points by state.
-        places: Number of places by state.
-        views: Number of views that are complete on disk.
-        skipped: Number of points and places that are skipped permanently, by reason.
-        failed: Number of points and places that the next run requests again, by reason.
-    """
-
-    points: Counter[str]
-    places: Counter[str]
-    views: int
-    skipped: Counter[str]
-    failed: Counter[str]
-
-
-def read_status(database: Database) -> CollectionStatus:
-    """Counts points, places and views in the database."""
+def format_status(database: Database) -> list[str]:
+    """Counts points, places and views in the database, and formats the counts as lines for the log."""
     points, places, skipped, failed = Counter[str](), Counter[str](), Counter[str](), Counter[str]()
     for table, states in (("points", points), ("places", places)):
         rows = database.query(f"SELECT state, why, count(*) FROM {table} GROUP BY state, why")
@@ -64,23 +46,17 @@ def read_status(database: Database) -> CollectionStatus:
     if shared := points["found"] - places.total():
         skipped["same_panorama"] += shared
     (views,) = database.query("SELECT count(*) FROM views")[0]
-    return CollectionStatus(points, places, views, skipped, failed)
-
-
-def format_status(status: CollectionStatus) -> list[str]:
-    """Formats a status as lines for the log."""
-    points, places = status.points.total(), status.places.total()
-    open_points = status.points["planned"] + status.points["failed"]
-    open_places = status.places["wanted"] + status.places["failed"] + status.places["found"]
+    open_points = points["planned"] + points["failed"]
+    open_places = places["wanted"] + places["failed"] + places["found"]
     lines = [
-        f"points: {points:,} planned, {points - open_points:,} answered, {open_points:,} left",
-        f"places: {places:,} found, {status.places['done']:,} done, {open_places:,} to download; "
-        f"{format_count(status.views, 'view')} on disk",
+        f"points: {points.total():,} planned, {points.total() - open_points:,} answered, {open_points:,} left",
+        f"places: {places.total():,} found, {places['done']:,} done, {open_places:,} to download; "
+        f"{format_count(views, 'view')} on disk",
     ]
 
     for label, counts, default in (
-        ("skipped", status.skipped, ""),
-        ("failed for now", status.failed, "the next run requests it again"),
+        ("skipped", skipped, ""),
+        ("failed for now", failed, "the next run requests it again"),
     ):
         for reason, count in sorted(counts.items(), key=lambda item: (-item[1], item[0])):
             text = REASON_TEXTS.get(reason, default)
@@ -91,16 +67,10 @@ def format_status(status: CollectionStatus) -> list[str]:
 def count_remaining_requests(
     database: Database, provider: Provider, *, points: bool, places: bool
 ) -> dict[str, int]:
-    """Counts the requests that remain if no attempt fails and every point finds a place.
+    """Counts the requests by kind that remain if no attempt fails and every point finds a place.
 
-    Args:
-        database: Database of the folder.
-        provider: Provider of street views.
-        points: Include the requests for points.
-        places: Include the requests for views of places. With `points`, that includes places yet to be found.
-
-    Returns:
-        Number of requests by kind, without kinds that have none.
+    Requests for points and for views of places are included if `points` and `places` are true. If both are, there
+    are also requests for views of the places yet to be found.
     """
     requests: Counter[str] = Counter()
     (open_points,) = database.query("SELECT count(*) FROM points WHERE state IN ('planned', 'failed')")[0]
@@ -120,6 +90,25 @@ def count_remaining_requests(
             {kind: -(-views * number // len(HEADINGS)) for kind, number in provider.requests_per_place.items()}
         )
     return {kind: count for kind, count in requests.items() if count}
+
+
+def format_cost(requests: Mapping[str, int], kinds: Mapping[str, RequestKind]) -> list[str]:
+    """Formats numbers of requests by kind, and their prices in US dollars, as the lines of a table."""
+    rows = [("kind", "requests", "USD per 1,000", "USD")]
+    total_usd = 0.0
+    for kind, count in requests.items():
+        usd = count * kinds[kind].micros / MICROS_PER_USD
+        total_usd += usd
+        rows.append((kind, f"{count:,}", f"{kinds[kind].micros * 1000 / MICROS_PER_USD:g}", _format_usd(usd)))
+    rows.append(("total", f"{sum(requests.values()):,}", "", _format_usd(total_usd)))
+
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return ["  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in rows]
+
+
+def _format_usd(usd: float) -> str:
+    # An amount below one cent is not shown as 0.00.
+    return "< 0.01" if 0 < usd < 0.01 else f"{usd:,.2f}"
 
 
 def format_budget(database: Database, provider: Provider, budget: Budget) -> list[str]:

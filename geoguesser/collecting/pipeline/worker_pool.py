@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from geoguesser.collecting.budget import BudgetExceededError
 from geoguesser.collecting.providers.http_responses import CancelledError
 
-T = TypeVar("T")
+Item = TypeVar("Item", bound=tuple[Any, ...])
 
 
 async def run_workers(
-    load_batch: Callable[[int], Awaitable[list[tuple[int, T]]]],
-    process: Callable[[T], Awaitable[None]],
+    load_batch: Callable[[int], Awaitable[list[Item]]],
+    process: Callable[[Item], Awaitable[None]],
     *,
     concurrency: int,
     stop: asyncio.Event,
@@ -22,16 +22,13 @@ async def run_workers(
     """Processes all items with `concurrency` workers, holding one batch of items in memory.
 
     Args:
-        load_batch: Returns the items after a number, each with its number; an empty list at the end.
-        process: Processes one item.
+        load_batch: Returns the items after a number, which begin with their number; an empty list at the end.
+        process: Processes one item. Its first error is raised after all items in flight have ended.
         concurrency: Number of workers.
         stop: Once it is set, no further item is started. It is set here if `process` raises an error.
 
     Returns:
         Reason of an early end (a budget is used up); an empty string otherwise.
-
-    Raises:
-        Exception: The first error of `process`. By then all items in flight have ended.
     """
     budget_messages: list[str] = []
     errors: list[Exception] = []
@@ -46,7 +43,7 @@ async def run_workers(
                     item = await anext(items, None)
                 if item is None:
                     return
-                await process(item[0])
+                await process(item)
             except CancelledError:
                 return
             except BudgetExceededError as error:
@@ -63,9 +60,9 @@ async def run_workers(
     return budget_messages[0] if budget_messages else ""
 
 
-async def _iterate(load_batch: Callable[[int], Awaitable[list[tuple[int, T]]]]) -> AsyncIterator[tuple[T]]:
-    """Yields items in tuples of one, so that None can mark the end even if an item is None."""
+async def _iterate(load_batch: Callable[[int], Awaitable[list[Item]]]) -> AsyncIterator[Item]:
     last = -1
     while batch := await load_batch(last):
-        for last, item in batch:  # noqa: B007
-            yield (item,)
+        for item in batch:
+            yield item
+        last = batch[-1][0]

@@ -2,7 +2,7 @@
 
 A chart is the plane of a region's CRS in metres, or for the world the plane of longitude and sine of latitude. It
 covers the land by boxes. Random points in these boxes, thinned where the chart is not equal-area, are uniform on
-the land. When points are rejected and when sampling ends is decided in `collecting/darts.py`.
+the land. `poisson_disk` rejects points and decides when sampling ends.
 """
 
 from __future__ import annotations

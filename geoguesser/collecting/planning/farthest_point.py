@@ -65,12 +65,7 @@ def select_farthest_first(
 
 
 def sort_into_blocks(points: FloatArray) -> tuple[IntArray, FloatArray]:
-    """Sorts points into blocks of neighbours.
-
-    The leaves of a k-d tree, read in order, put neighbouring points next to each other.
-
-    Args:
-        points: (C, d) points, C at least 1.
+    """Sorts (C, d) points into blocks of neighbours: the leaves of a k-d tree in order.
 
     Returns:
         (B, S) numbers of the points and (B, S, d) their coordinates. Padding at the end of the last block has the

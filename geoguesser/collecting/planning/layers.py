@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 import shapely
 from scipy.spatial import cKDTree
 
 from geoguesser.arrays import BoolArray, FloatArray, IntArray
+from geoguesser.collecting.output_tables import read_place_rows
 from geoguesser.errors import DataError, MissingFileError, RegionError, first_line
 from geoguesser.geo.distance import chord_to_km, compute_chord, haversine_km, to_unit
 from geoguesser.geo.region import check_degrees
@@ -66,12 +66,7 @@ class Layer:
         self._tree = cKDTree((self._starts + self._stops) / 2.0)
 
     def within(self, coords_deg: FloatArray, limit_m: float | FloatArray) -> BoolArray:
-        """Returns which points lie within a distance of the layer.
-
-        Args:
-            coords_deg: (N, 2) latitude and longitude in degrees.
-            limit_m: Distance in metres, one number or (N,).
-        """
+        """Returns (N,) flags of the (N, 2) points within a distance of the layer in metres, a number or (N,)."""
         if not len(coords_deg):
             return np.zeros(0, dtype=np.bool_)
 
@@ -101,10 +96,9 @@ class Layer:
     def _check_nearest_pieces(
         self, rows: IntArray, vectors: FloatArray, limits_km: FloatArray, is_near: BoolArray, count: int
     ) -> Any:
-        """Examines the `count` pieces with the nearest middles, and marks rows within the limit in `is_near`.
+        """Marks rows within the limit of their `count` nearest middles' pieces in `is_near`.
 
-        Returns:
-            Rows that these pieces do not decide, because farther pieces may be within the limit.
+        Returns the rows that these pieces do not decide, because farther pieces may be within the limit.
         """
         max_chord = compute_chord(1000.0 * (float(limits_km[rows].max()) + self._half_km))
         neighbours: Any = self._tree.query(
@@ -159,17 +153,15 @@ def read_layer(path: str | Path, key: str = "strategy.near") -> Layer:
     try:
         table = geopandas.read_file(file)
     except Exception as error:
-        raise DataError.at(
-            where, f"cannot be read as a vector layer ({first_line(error)})", remedy=LAYER_REMEDY
-        ) from error
+        rule = f"cannot be read as a vector layer ({first_line(error)})"
+        raise DataError.at(where, rule, remedy=LAYER_REMEDY) from error
 
     # A file without geometries gives a plain table.
     geometries = table.geometry.dropna().to_numpy() if isinstance(table, geopandas.GeoDataFrame) else np.array([])
     geometries = geometries[~shapely.is_empty(geometries)]
     if not len(geometries):
-        raise DataError.at(
-            where, "must hold at least one line, point or polygon", found="none", remedy=LAYER_REMEDY
-        )
+        rule = "must hold at least one line, point or polygon"
+        raise DataError.at(where, rule, found="none", remedy=LAYER_REMEDY)
     if table.crs is None:
         raise DataError.at(where, "must state the CRS of its coordinates", found="no CRS", remedy="Assign a CRS.")
 
@@ -187,36 +179,19 @@ def read_layer(path: str | Path, key: str = "strategy.near") -> Layer:
 
 
 def read_existing_places(path: str | Path, key: str = "strategy.existing") -> FloatArray:
-    """Reads the coordinates of a data.csv, or of a folder that holds one.
-
-    Returns:
-        (M, 2) latitude and longitude in degrees, M at least 1.
+    """Reads (M, 2) coordinates in degrees, M at least 1, from a data.csv or a folder that holds one.
 
     Raises:
         MissingFileError: The file does not exist.
-        DataError: The file is not a CSV file, has no rows, or a row has no valid latitude and longitude.
+        DataError: The file has no rows. Also all errors of `read_place_rows`.
     """
     file = Path(path).expanduser()
     file = file / "data.csv" if file.is_dir() else file
     where = f"{key} {file}"
     if not file.is_file():
         raise MissingFileError.at(where, "must be a data.csv, or a folder that holds one")
-    try:
-        table = pd.read_csv(file, dtype=str, keep_default_na=False)
-    except (ValueError, pd.errors.ParserError) as error:
-        raise DataError.at(where, f"must be a CSV file in UTF-8 ({first_line(error)})") from error
 
-    names = ["latitude", "longitude"]
-    if not set(names) <= set(table.columns):
-        raise DataError.at(where, "must have the columns latitude and longitude", found=list(table.columns))
-    if table.empty:
+    coords = [(latitude, longitude) for latitude, longitude, _ in read_place_rows(file, where)]
+    if not coords:
         raise DataError.at(where, "must hold at least one place", found="none")
-
-    coords = table[names].apply(pd.to_numeric, errors="coerce").to_numpy(dtype=np.float64)
-    is_valid = np.isfinite(coords).all(axis=1) & (np.abs(coords) <= (90.0, 180.0)).all(axis=1)
-    if not is_valid.all():
-        row = int(np.argmin(is_valid))
-        rule = f"row {row + 2} must have a latitude within 90 and a longitude within 180 degrees"
-        remedy = f"Correct all {np.count_nonzero(~is_valid)} such rows."
-        raise DataError.at(where, rule, found=tuple(table[names].iloc[row]), remedy=remedy)
-    return coords
+    return np.array(coords)

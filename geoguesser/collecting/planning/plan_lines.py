@@ -10,16 +10,13 @@ from geoguesser.system.text import format_count
 def format_plan(report: dict[str, Any]) -> list[str]:
     """Formats the statistics of `Strategy.report` as lines."""
     spacing = f", at least {report['spacing_m']:g} m apart" if report["spacing_m"] else ""
-    lines = [
-        f"{report['made']:,} of {report['asked']:,} points in {report['region']} by strategy={report['strategy']}"
-        f"{spacing}"
-    ]
+    counts = f"{report['made']:,} of {report['asked']:,} points"
+    lines = [f"{counts} in {report['region']} by strategy={report['strategy']}{spacing}"]
     if report["existing"]:
         lines.append(f"existing places: {report['existing']:,}")
     if report["near"]:
-        lines.append(
-            f"within {report['near_m']:g} m of {report['near']} ({report['refused_near']:,} trials were farther)"
-        )
+        refused = f"{report['refused_near']:,} trials were farther"
+        lines.append(f"within {report['near_m']:g} m of {report['near']} ({refused})")
 
     if "cells" in report:
         lines.append(

@@ -48,8 +48,7 @@ class SamplingState:
         owners: (B,) owner of each box, from 0.
         needs: (O,) number of points that each owner still needs.
         hit_rates: (O,) share of darts of the last round that hit.
-        fruitless_rounds: (O,) number of consecutive rounds with almost no hit in boxes that are not split any
-            more.
+        fruitless_rounds: (O,) number of consecutive rounds with almost no hit in boxes of the smallest size.
     """
 
     boxes: FloatArray
@@ -68,13 +67,7 @@ class SamplingState:
         return (counts > 0) & (self.fruitless_rounds < MAX_FRUITLESS_ROUNDS)
 
     def draw(self, rng: np.random.Generator, darts: IntArray) -> tuple[FloatArray, IntArray]:
-        """Draws points uniformly over the boxes of each owner.
-
-        A box is drawn with a probability proportional to its area, by inversion of the cumulative area.
-
-        Args:
-            rng: Source of randomness.
-            darts: (O,) number of points per owner.
+        """Draws `darts` points uniformly over the boxes of each owner.
 
         Returns:
             (N, 2) points of the chart and (N,) owners, in random order.
@@ -92,7 +85,6 @@ class SamplingState:
         return self.boxes[box, :2] + rng.random((len(owners), 2)) * size[box], owners
 
     def replace(self, rows: BoolArray, boxes: FloatArray, owners: IntArray) -> None:
-        """Replaces the boxes of `rows` by others."""
         owners = np.concatenate((self.owners[~rows], owners))
         order = np.argsort(owners, kind="stable")
         self.boxes, self.owners = np.concatenate((self.boxes[~rows], boxes))[order], owners[order]
@@ -130,9 +122,7 @@ class DartThrower:
         self._tree = cKDTree(self._taken) if len(self._taken) else None
 
     def throw(self, state: SamplingState) -> tuple[FloatArray, IntArray]:
-        """Throws darts until every owner has the points that it needs, or its land is full.
-
-        The state's `needs` decreases by the number of points found.
+        """Throws darts until every owner has the points that it needs (which are subtracted), or its land is full.
 
         Returns:
             (N, 2) coordinates in degrees and (N,) owners, in the order of the throws.
@@ -204,12 +194,7 @@ class DartThrower:
         return keep
 
     def _refine(self, state: SamplingState, poor: BoolArray) -> None:
-        """Splits the boxes of owners with a low hit rate, and drops the parts that no dart can hit.
-
-        Args:
-            state: Boxes to split.
-            poor: (O,) flags of the owners with a low hit rate.
-        """
+        """Splits the boxes of owners with a low hit rate (`poor`), and drops the parts that no dart can hit."""
         rows = poor[state.owners]
         if not rows.any():
             return
@@ -280,15 +265,7 @@ def select_non_conflicting(pairs: IntArray, count: int) -> BoolArray:
 
 
 def select_first_per_owner(owners: IntArray, counts: IntArray) -> IntArray:
-    """Selects the first `counts[o]` items of each owner o.
-
-    Args:
-        owners: (N,) owner of each item.
-        counts: (O,) largest number of items per owner.
-
-    Returns:
-        Numbers of the selected items, ascending.
-    """
+    """Returns the ascending numbers of the first `counts[o]` items of each owner o."""
     order = np.argsort(owners, kind="stable")
     sorted_owners = owners[order]
     rank = np.arange(len(owners)) - np.searchsorted(sorted_owners, sorted_owners, side="left")

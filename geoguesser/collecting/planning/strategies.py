@@ -81,13 +81,9 @@ class Strategy(ABC):
 
         rng = np.random.default_rng(seed)
         thrower = DartThrower(
-            make_chart(region),
-            rng,
-            spacing_m=self._get_dart_spacing_m(),
-            taken_deg=self.existing_deg,
-            layer=self.layer,
-            near_m=self.near_m,
-        )
+            make_chart(region), rng, spacing_m=self._get_dart_spacing_m(), taken_deg=self.existing_deg,
+            layer=self.layer, near_m=self.near_m,
+        )  # fmt: skip
 
         self._report = {
             "strategy": type(self).name,
@@ -195,12 +191,9 @@ class FillGaps(Strategy):
         super().__post_init__()
         check_int("strategy.candidates", self.candidates, low=2, high=MAX_PLANNED_PLACES)
         if self.existing is None:
-            raise ConfigError.at(
-                "strategy.existing",
-                "must name a data.csv for strategy=fill_gaps",
-                found=None,
-                remedy="Without existing places, use strategy=uniform.",
-            )
+            rule = "must name a data.csv for strategy=fill_gaps"
+            remedy = "Without existing places, use strategy=uniform."
+            raise ConfigError.at("strategy.existing", rule, found=None, remedy=remedy)
 
     def _get_dart_spacing_m(self) -> float:
         # Candidates may be close to each other; the spacing applies to the selected ones.
@@ -208,9 +201,8 @@ class FillGaps(Strategy):
 
     def _draw(self, region: Region, thrower: DartThrower, rng: np.random.Generator, places: int) -> FloatArray:
         if self.candidates < 2 * places:
-            raise ConfigError.at(
-                "strategy.candidates", f"must be at least twice places={places}", found=self.candidates
-            )
+            rule = f"must be at least twice places={places}"
+            raise ConfigError.at("strategy.candidates", rule, found=self.candidates)
         assert self.existing_deg is not None
 
         boxes = thrower.chart.make_boxes()
@@ -236,16 +228,10 @@ def throw_in_blocks(
     """Throws darts in blocks of doubling size, with the same number of points for each owner that has room.
 
     The blocks do not depend on the number of places, so that a plan for more places begins with the plan for
-    fewer.
-
-    Args:
-        thrower: Draws the points.
-        state: Boxes of the owners.
-        places: Number of points.
-        rng: Source of randomness for the order of points.
+    fewer. Within a block the owners alternate.
 
     Returns:
-        (N, 2) coordinates in degrees and (N,) owners, N up to `places`. Within a block the owners alternate.
+        (N, 2) coordinates in degrees and (N,) owners, N up to `places`.
     """
     coords: list[FloatArray] = [np.zeros((0, 2))]
     owners: list[IntArray] = [np.zeros(0, dtype=np.int64)]
@@ -263,10 +249,7 @@ def throw_in_blocks(
 
 
 def interleave_owners(owners: IntArray, rng: np.random.Generator) -> IntArray:
-    """Computes (N,) an order of points in which each owner has one point before any has a second, and so on.
-
-    The order of owners is random in each turn.
-    """
+    """Returns (N,) an order of points in which each owner, in random order, has one before any has a second."""
     order = np.argsort(owners, kind="stable")
     rank = np.empty(len(owners), dtype=np.int64)
     rank[order] = np.arange(len(owners)) - np.searchsorted(owners[order], owners[order], side="left")

@@ -55,10 +55,7 @@ class Provider(ABC):
 
     @abstractmethod
     def load_credentials(self) -> list[str]:
-        """Checks that requests are permitted, and reads the keys.
-
-        Returns:
-            The keys, so that they can be redacted from all output.
+        """Checks that requests are permitted, and returns the keys, so that they can be redacted from all output.
 
         Raises:
             GeoguesserError: The provider's terms are not accepted, or a key is missing.

@@ -32,11 +32,7 @@ MIN_KEY_LENGTH = 8
 
 
 class SecretRedactor:
-    """Replaces the keys of this process in texts, also in their URL-encoded forms.
-
-    Args:
-        keys: Keys to redact; empty ones are ignored.
-    """
+    """Replaces the keys of this process in texts, also in their URL-encoded forms."""
 
     def __init__(self, keys: Iterable[str] = ()) -> None:
         forms = {form for key in keys if key for form in (key, quote(key, safe=""), quote_plus(key))}
@@ -44,13 +40,11 @@ class SecretRedactor:
         self._forms = sorted(forms, key=len, reverse=True)
 
     def redact(self, text: str) -> str:
-        """Returns the text with all keys replaced."""
         for form in self._forms:
             text = text.replace(form, REDACTED)
         return text
 
     def occurs_in(self, text: str) -> bool:
-        """Returns whether the text contains a key."""
         return any(form in text for form in self._forms)
 
 
@@ -86,10 +80,7 @@ def read_key(where: str, *, variable: Any, file: Any, required: bool = True) -> 
             `provider.key_file`.
         variable: Name of the environment variable.
         file: Path of the file, or None.
-        required: Whether a missing variable is an error.
-
-    Returns:
-        The key; an empty string if it is missing and not required.
+        required: Whether a missing variable is an error; otherwise the result is an empty string.
 
     Raises:
         ConfigError: A config value looks like a key, the key is missing or malformed, or the file is readable by
@@ -117,11 +108,7 @@ def read_key(where: str, *, variable: Any, file: Any, required: bool = True) -> 
 
 
 def check_no_secrets(config: Any, where: str = "") -> None:
-    """Checks that no value of a config looks like a key of Google or Mapillary.
-
-    Raises:
-        ConfigError: A value does. The message names its place and does not show it.
-    """
+    """Raises ConfigError if a value of a config looks like a key, without showing it."""
     if isinstance(config, dict):
         for name, value in config.items():
             check_no_secrets(value, f"{where}.{name}" if where else str(name))

@@ -52,9 +52,6 @@ class Google(Provider):
         fov_deg: Field of view of the views, up to 120.
         pitch_deg: Angle by which views look up (positive) or down.
         requests: price_per_1000 and per_second of the kinds `metadata` and `image`.
-
-    Raises:
-        ConfigError: A value is out of its range.
     """
 
     name = "google"
@@ -106,14 +103,8 @@ class Google(Provider):
         return [self._key, secret]
 
     async def find_panorama(self, client: HttpClient, latitude: float, longitude: float) -> Panorama:
-        url = self._make_url(
-            "/metadata",
-            {
-                "location": f"{latitude:.7f},{longitude:.7f}",
-                "radius": f"{self._radius_m:g}",
-                "source": self._source,
-            },
-        )
+        location, radius = f"{latitude:.7f},{longitude:.7f}", f"{self._radius_m:g}"
+        url = self._make_url("/metadata", {"location": location, "radius": radius, "source": self._source})
         return await client.get("metadata", url, content_type="application/json", parse=parse_metadata)
 
     async def fetch_views(
@@ -148,14 +139,7 @@ def sign_url(url: str, secret: bytes) -> str:
 
 
 def parse_metadata(response: HttpResponse) -> Panorama:
-    """Parses a metadata response.
-
-    Raises:
-        NotFoundError: There is no panorama near the point.
-        RequestFailedError: The request is invalid.
-        RetryableError: The error is temporary, or the response is malformed.
-        ProviderError: The key is refused.
-    """
+    """Parses a metadata response, or raises the error that its status means."""
     try:
         metadata = json.loads(response.body)
         status = str(metadata["status"])

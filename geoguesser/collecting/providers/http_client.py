@@ -40,8 +40,6 @@ class HttpClient:
     Attributes:
         provider: Name of the provider in the database and in messages.
         request_kinds: Price and rate limit by kind of request.
-        budget: Limits of spending.
-        settings: Timeouts, retries and concurrency.
         commit_queue: Writes reservations to the database.
         stop: Once it is set, no further request is sent.
         failure_counts: Number of failed attempts by reason.
@@ -137,12 +135,8 @@ class HttpClient:
         The order guarantees that no request is sent without a reservation. If the day changes during the wait, the
         reservation moves to the new day, because daily budgets count requests on the day that they are sent.
         """
-        request: dict[str, Any] = {
-            "provider": self.provider,
-            "kind": kind,
-            "micros": self.request_kinds[kind].micros,
-        }
-
+        micros = self.request_kinds[kind].micros
+        request: dict[str, Any] = {"provider": self.provider, "kind": kind, "micros": micros}
         while not self.stop.is_set():
             day = utc_today()
             await self.commit_queue.write(partial(reserve_request, **request, day=day, budget=self.budget))
@@ -157,16 +151,14 @@ class HttpClient:
 
         A wait that the provider asked for holds back all requests of this kind.
         """
-        settings, wait_s = self.settings, error.wait_s
+        base_s, max_s, wait_s = self.settings.backoff_base_s, self.settings.backoff_max_s, error.wait_s
 
         if wait_s is None:
-            wait_s = compute_backoff_s(
-                attempt, base_s=settings.backoff_base_s, max_s=settings.backoff_max_s, rng=self._rng
-            )
-        elif wait_s > settings.backoff_max_s:
+            wait_s = compute_backoff_s(attempt, base_s=base_s, max_s=max_s, rng=self._rng)
+        elif wait_s > max_s:
             raise ProviderError(
                 f"{self.provider} asks to wait {wait_s:.0f} s ({error.reason}), which is longer than "
-                f"http.backoff_max_s={settings.backoff_max_s:g}. Run the same command again later to continue."
+                f"http.backoff_max_s={max_s:g}. Run the same command again later to continue."
             )
         else:
             self._limiters[kind].pause(wait_s)

@@ -11,12 +11,7 @@ from geoguesser.errors import ProviderError
 
 
 class RetryableError(Exception):
-    """Failed attempt that is worth repeating.
-
-    Args:
-        reason: Short code of the failure, as it is counted in the log.
-        wait_s: Seconds to wait as asked by the provider; None if it did not say.
-    """
+    """Failed attempt that is worth repeating, after a waiting time if the provider asked for one."""
 
     def __init__(self, reason: str, wait_s: float | None = None) -> None:
         super().__init__(reason)
@@ -53,12 +48,6 @@ def check_status(provider: str, response: HttpResponse, content_type: str, *, au
         content_type: Prefix that its content type must have.
         authenticated: Whether the request carried the key. Only then does a 401 or 403 mean that the key or the
             account is refused, instead of this one item.
-
-    Raises:
-        RetryableError: Another attempt may succeed.
-        NotFoundError: The requested item does not exist.
-        RequestFailedError: The server does not accept this request.
-        ProviderError: The key or the account is refused.
     """
     status = response.status
 

@@ -37,35 +37,19 @@ class HttpSettings:
 
     @classmethod
     def from_config(cls, node: Any) -> HttpSettings:
-        """Reads the config's `http`.
-
-        Raises:
-            ConfigError: A value is out of its range.
-        """
         values = check_mapping("http", node, tuple(field.name for field in fields(cls)))
-        return cls(
-            concurrency=check_int("http.concurrency", values["concurrency"], low=1, high=512),
-            max_attempts=check_int("http.max_attempts", values["max_attempts"], low=1, high=50),
-            max_consecutive_failures=check_int(
-                "http.max_consecutive_failures", values["max_consecutive_failures"], low=1
-            ),
-            **{
-                key: check_number(f"http.{key}", values[key], low=0.0, open_low=True)
-                for key in (
-                    "connect_timeout_s", "timeout_s", "backoff_base_s", "backoff_max_s", "max_response_mib",
-                )
-            },
-        )  # fmt: skip
+        max_by_key = {"concurrency": 512, "max_attempts": 50, "max_consecutive_failures": None}
+        for key, value in values.items():
+            if key in max_by_key:
+                check_int(f"http.{key}", value, low=1, high=max_by_key[key])
+            else:
+                check_number(f"http.{key}", value, low=0.0, open_low=True)
+        return cls(**values)
 
 
 @dataclass(frozen=True)
 class RequestKind:
-    """Price and rate limit of one kind of request.
-
-    Attributes:
-        micros: Price of a request in millionths of a US dollar.
-        per_second: Highest number of requests per second.
-    """
+    """Price in millionths of a US dollar, and highest rate, of one kind of request."""
 
     micros: int
     per_second: float

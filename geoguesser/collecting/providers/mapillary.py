@@ -56,9 +56,6 @@ class Mapillary(Provider):
         pitch_deg: Angle by which these views look up (positive) or down.
         limit: Largest number of images per search.
         requests: price_per_1000 and per_second of the kinds `search`, `lookup` and `image`.
-
-    Raises:
-        ConfigError: A value is out of its range.
     """
 
     name = "mapillary"

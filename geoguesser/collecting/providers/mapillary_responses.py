@@ -20,12 +20,7 @@ WGS84 = pyproj.Geod(ellps="WGS84")
 
 
 def parse_search(response: HttpResponse, *, point: tuple[float, float], radius_m: float) -> list[Panorama]:
-    """Parses the images of a search.
-
-    Args:
-        response: Response of the API.
-        point: Latitude and longitude of the search, in degrees.
-        radius_m: Largest distance of an image from the point.
+    """Parses the images of a search around a point, given by latitude and longitude.
 
     Returns:
         Images within the radius that have a position and a compass angle, sorted by distance.
@@ -51,10 +46,8 @@ def parse_search(response: HttpResponse, *, point: tuple[float, float], radius_m
 
 
 def _parse_image(image: dict[str, Any]) -> Panorama | None:
-    """Parses one image of a search; None if it has no position or no compass angle.
-
-    Values that Mapillary computed from several images are preferred to those of the camera.
-    """
+    """Parses one image of a search; None if it has no position or no compass angle."""
+    # Values that Mapillary computed from several images are preferred to those of the camera.
     geometry = image.get("computed_geometry") or image.get("geometry")
     compass = image.get("computed_compass_angle")
     compass = image.get("compass_angle") if compass is None else compass
@@ -83,8 +76,7 @@ def select_flat_images(images: list[Panorama], *, spread_m: float, tolerance_deg
         tolerance_deg: Largest deviation of an image's compass angle from its heading.
 
     Returns:
-        Panorama with the image of each heading in its `extra`. For each heading that is the image with the nearest
-        compass angle.
+        Panorama with the id of the image with the nearest compass angle for each heading in its `extra`.
 
     Raises:
         NotFoundError: A heading has no image within the tolerance.
@@ -107,7 +99,6 @@ def select_flat_images(images: list[Panorama], *, spread_m: float, tolerance_deg
 
 
 def _compute_angle_deg(a_deg: float, b_deg: float) -> float:
-    """Computes the angle between two compass directions, from 0 to 180 degrees."""
     return abs((a_deg - b_deg + 180.0) % 360.0 - 180.0)
 
 

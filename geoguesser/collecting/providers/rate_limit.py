@@ -9,8 +9,6 @@ from collections import deque
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
-from geoguesser.errors import check_number
-
 # Fraction of the configured rate that is used. The rest is a margin for requests that are sent apart but reach the
 # server close together.
 RATE_FRACTION = 0.85
@@ -30,22 +28,16 @@ class RateLimiter:
     follows regular requests. Therefore the times of the last `RATE_FRACTION * per_second` requests are kept as
     well, and the next one waits until the oldest of them is one second old.
 
-    Args:
-        per_second: Highest number of requests per second.
-        key: Config key of the rate, for messages.
-
     Source: the generic cell rate algorithm (ITU-T I.371), which is a token bucket without a timer.
     """
 
-    def __init__(self, per_second: float, key: str = "per_second") -> None:
-        rate = check_number(key, per_second, low=0.0, high=100_000.0, open_low=True)
-
+    def __init__(self, per_second: float) -> None:
         # In the words of the algorithm: emission interval, delay tolerance, and theoretical arrival time.
-        self._interval_s = 1.0 / (RATE_FRACTION * rate)
-        self._tolerance_s = max(0.0, BURST_FRACTION * rate - 1.0) * self._interval_s
+        self._interval_s = 1.0 / (RATE_FRACTION * per_second)
+        self._tolerance_s = max(0.0, BURST_FRACTION * per_second - 1.0) * self._interval_s
         self._next_s = time.monotonic()
 
-        self._recent_s: deque[float] = deque(maxlen=max(1, int(RATE_FRACTION * rate)))
+        self._recent_s: deque[float] = deque(maxlen=max(1, int(RATE_FRACTION * per_second)))
         # asyncio.Lock wakes its waiters in the order of their arrival.
         self._queue = asyncio.Lock()
 
@@ -65,33 +57,21 @@ class RateLimiter:
         return max(self._next_s - self._tolerance_s, self._recent_s[0] + 1.0 if is_full else now) - now
 
     def pause(self, seconds: float) -> None:
-        """Holds back all requests for the given time, including those that already wait."""
+        """Holds back all requests for the given time, including those in the queue."""
         self._next_s = max(self._next_s, time.monotonic() + seconds + self._tolerance_s)
 
 
 def compute_backoff_s(attempt: int, *, base_s: float, max_s: float, rng: random.Random) -> float:
-    """Draws the waiting time after a failed attempt.
+    """Draws the seconds to wait after failed attempt number `attempt`, uniform between 0 and an upper bound.
 
-    Args:
-        attempt: Number of the failed attempt, from 1.
-        base_s: Upper bound of the wait after the first attempt. It doubles with each attempt.
-        max_s: Highest upper bound.
-        rng: Source of randomness.
-
-    Returns:
-        Seconds, uniform between 0 and the upper bound.
-
+    The bound is `base_s` for the first attempt, doubles with each attempt, and is at most `max_s`.
     Source: "full jitter" of M. Brooker, Exponential Backoff and Jitter, AWS Architecture Blog (2015).
     """
     return rng.uniform(0.0, min(max_s, base_s * 2.0 ** min(attempt - 1, MAX_DOUBLINGS)))
 
 
 def parse_retry_after(header: str | None, now: datetime | None = None) -> float | None:
-    """Parses a Retry-After header: a number of seconds or a date (RFC 9110, section 10.2.3).
-
-    Returns:
-        Seconds to wait, at least 0; None if there is no header or it is malformed.
-    """
+    """Parses a Retry-After header, seconds or a date (RFC 9110, section 10.2.3), to seconds; None if malformed."""
     if header is None:
         return None
 

@@ -75,9 +75,8 @@ def test_directions(tmp_path: Path, direction: float, reference: str | None, exp
 
 
 def test_the_heading_of_a_sphere_wins_over_the_direction(tmp_path: Path) -> None:
-    tags = write_and_read(
-        tmp_path, direction=10.0, reference="M", xmp=make_gpano(PoseHeadingDegrees=33.5, PoseRollDegrees=-2)
-    )
+    xmp = make_gpano(PoseHeadingDegrees=33.5, PoseRollDegrees=-2)
+    tags = write_and_read(tmp_path, direction=10.0, reference="M", xmp=xmp)
     assert (tags.direction_deg, tags.reference) == (33.5, "true")
     assert tags.is_panorama
     assert tags.is_tilted
@@ -113,9 +112,7 @@ def test_the_cropped_area_is_a_band_of_the_picture_as_it_is_now() -> None:
 
 
 def test_a_part_of_the_horizon_is_refused() -> None:
-    with pytest.raises(
-        DataError, match=r"^p\.jpg must hold all of the horizon, holds 180 of 360 degrees, got '4000 o"
-    ):
+    with pytest.raises(DataError, match=r"^p\.jpg must hold all of the horizon, holds 180 of 360 degrees"):
         find_row_band(area(CroppedAreaImageWidthPixels=4000), 4000, "p.jpg")
     with pytest.raises(DataError, match=r"^p\.jpg must have a cropped area of positive numbers"):
         find_row_band(area(FullPanoHeightPixels=-1), 4000, "p.jpg")

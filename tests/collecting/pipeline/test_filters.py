@@ -8,19 +8,13 @@ from pathlib import Path
 import numpy as np
 import pyproj
 import pytest
+from support.collect_config import load_settings
 
 from geoguesser.collecting.database import Database
 from geoguesser.collecting.pipeline.filters import Filters, select_places
 from geoguesser.errors import ConfigError, DataError, MissingFileError
 
-NONE = {
-    "from": None,
-    "to": None,
-    "copyright_allow": [],
-    "copyright_deny": [],
-    "min_distance_m": 0.0,
-    "existing": [],
-}
+NONE = load_settings("collect")["filters"] | {"min_distance_m": 0.0}
 
 
 def filters(**given: object) -> Filters:
@@ -52,14 +46,11 @@ def select(database: Database, given: Filters) -> tuple[list[str], dict[str, int
 @pytest.mark.parametrize("latitude", [0.0, 45.0, -79.9, 89.95])
 def test_the_least_distance_is_that_of_brute_force(latitude: float, tmp_path: Path):
     rng = np.random.default_rng(3)
-    coords = np.array((latitude, 179.999)) + rng.normal(size=(300, 2)) * (
-        0.002,
-        0.002 / np.cos(np.radians(latitude)),
-    )
+    spread_deg = 0.002, 0.002 / np.cos(np.radians(latitude))
+    coords = np.array((latitude, 179.999)) + rng.normal(size=(300, 2)) * spread_deg
     coords[:, 1] = (coords[:, 1] + 180) % 360 - 180  # across the date line
-    places = [
-        {"id": f"p{n}", "latitude": lat, "longitude": lon, "point": n} for n, (lat, lon) in enumerate(coords)
-    ]
+    names = ("id", "latitude", "longitude", "point")
+    places = [dict(zip(names, (f"p{n}", *coord, n), strict=True)) for n, coord in enumerate(coords)]
     geod, kept = pyproj.Geod(ellps="WGS84"), []
     for number, (lat, lon) in enumerate(coords):
         if all(geod.inv(lon, lat, coords[other][1], coords[other][0])[2] >= 60.0 for other in kept):

@@ -116,14 +116,11 @@ def test_land_that_is_full_is_full_and_said_to_be() -> None:
     report = strategy.report()
     assert (report["asked"], report["made"], report["short"]) == (5000, len(points), 5000 - len(points))
     assert report["refused_spacing"] > 0
-    fits = (
-        SQUARE.area_km2 / (np.pi * 1.0**2) * 0.547
-    )  # the jamming limit of random discs in a plane; edges add some
+    # The jamming limit of random discs in a plane is 0.547; edges add some.
+    fits = SQUARE.area_km2 / (np.pi * 1.0**2) * 0.547
     assert fits * 0.98 < len(points) < fits * 1.2
-    assert (
-        format_plan(report)[-1]
-        == f"{report['short']:,} points fewer than requested: the spacing leaves no more room"
-    )
+    text = "points fewer than requested: the spacing leaves no more room"
+    assert format_plan(report)[-1] == f"{report['short']:,} {text}"
 
 
 def test_points_keep_away_from_places_that_exist(tmp_path: Path) -> None:

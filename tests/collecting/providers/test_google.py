@@ -8,6 +8,7 @@ import json
 import numpy as np
 import pytest
 import simplejpeg
+from support.collect_config import load_settings
 from support.provider_server import SECRET, make_grey_jpeg, make_noise_jpeg
 
 from geoguesser.collecting.providers.google import Google, parse_metadata, parse_view, sign_url
@@ -19,23 +20,7 @@ from geoguesser.collecting.providers.http_responses import (
 )
 from geoguesser.errors import ConfigError, ProviderError
 
-GIVEN = {
-    "accept_terms": True,
-    "base_url": "https://maps.googleapis.com/maps/api/streetview",
-    "key_variable": "GOOGLE_MAPS_API_KEY",
-    "key_file": None,
-    "secret_variable": "GOOGLE_MAPS_SIGNING_SECRET",
-    "secret_file": None,
-    "radius_m": 50,
-    "source": "outdoor",
-    "size": 640,
-    "fov_deg": 90,
-    "pitch_deg": 0,
-    "requests": {
-        "metadata": {"price_per_1000": 0.0, "per_second": 50},
-        "image": {"price_per_1000": 7.0, "per_second": 50},
-    },
-}
+GIVEN = load_settings("provider/google") | {"accept_terms": True}
 OK = {
     "status": "OK",
     "pano_id": "tu510ie_z4ptBZYo2BGEJg",

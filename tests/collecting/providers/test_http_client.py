@@ -4,32 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import socket
-import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 from aiohttp import web as aioweb
-from support.http_settings import HTTP, NO_LIMIT
+from support.collect_config import HTTP, NO_LIMIT
 from support.provider_server import KEY, ProviderServer
 
 from geoguesser.collecting.budget import Budget, BudgetExceededError, read_spending_by_kind
 from geoguesser.collecting.database import CommitQueue, Database
 from geoguesser.collecting.providers.http_client import HttpClient
-from geoguesser.collecting.providers.http_responses import (
-    CancelledError,
-    HttpResponse,
-    NotFoundError,
-    RequestFailedError,
-)
+from geoguesser.collecting.providers.http_responses import CancelledError, NotFoundError, RequestFailedError
 from geoguesser.collecting.providers.http_settings import HttpSettings, RequestKind
 from geoguesser.errors import ProviderError
-
-
-def get_body(reply: HttpResponse) -> bytes:
-    return reply.body
 
 
 def send_requests(
@@ -61,8 +52,15 @@ def send_requests(
         return result, client, read_spending_by_kind(database.db, "p").get("image", (0, 0))[0]
 
 
-def get(url: str) -> Callable[[HttpClient], Any]:
-    return lambda client: client.get("image", url, content_type="image/", parse=get_body)
+def get(url: str, **options: bool) -> Callable[[HttpClient], Any]:
+    return lambda client: client.get(
+        "image", url, content_type="image/", parse=lambda reply: reply.body, **options
+    )
+
+
+def get_many(server: ProviderServer, count: int) -> Callable[[HttpClient], Any]:
+    requests = [get(image_url(server, f"p{number}")) for number in range(count)]
+    return lambda client: asyncio.gather(*(request(client) for request in requests), return_exceptions=True)
 
 
 def image_url(server: ProviderServer, pano: str = "p", heading: int = 0) -> str:
@@ -94,12 +92,7 @@ def test_each_fault_is_asked_again_so_often_and_counted(fault: str, kind: str, t
 
 def test_retry_after_holds_all_back(tmp_path: Path):
     with ProviderServer(faults=("429",), fault_share=0.5, retry_after_s=1) as server:
-        wanted = [f"p{number}" for number in range(4)]
-
-        async def ask(client: HttpClient) -> list[bytes]:
-            return await asyncio.gather(*(get(image_url(server, pano))(client) for pano in wanted))
-
-        bodies, _, paid = send_requests(tmp_path, ask, max_attempts=9)
+        bodies, _, paid = send_requests(tmp_path, get_many(server, 4), max_attempts=9)
         assert [len(body) > 500 for body in bodies] == [True] * 4
     refused = [entry.at_s for entry in server.log if entry.outcome == "429"]
     assert refused
@@ -135,48 +128,33 @@ def test_a_server_that_is_away_ends_it_soon(tmp_path: Path):
 
 
 @pytest.mark.parametrize(
-    ("status", "kind", "error"),
+    ("status", "authenticated", "message", "error"),
     [
-        (404, "not_there", NotFoundError),
-        (400, "http_400", RequestFailedError),
-        (302, "http_302", RequestFailedError),
+        (404, True, "not_there", NotFoundError),
+        (400, True, "http_400", RequestFailedError),
+        (302, True, "http_302", RequestFailedError),
+        *[(code, True, f"p refuses the key or the account (HTTP {code}).", ProviderError) for code in (401, 403)],
+        *[(code, False, f"http_{code}", RequestFailedError) for code in (401, 403)],
     ],
 )
-def test_final_answers_are_not_asked_again(status: int, kind: str, error: type[Exception], tmp_path: Path):
-    other = OtherServer(lambda request: aioweb.Response(status=status, headers={"Location": "/other"}))
-    with other as (url, seen):
-        result, _, paid = send_requests(tmp_path, get(url))
+def test_final_answers_are_not_asked_again(
+    status: int, authenticated: bool, message: str, error: type[Exception], tmp_path: Path
+):
+    response = partial(aioweb.Response, status=status, headers={"Location": "/other"})
+    with ProviderServer(answer=lambda request: response()) as server:
+        result, _, paid = send_requests(tmp_path, get(image_url(server), authenticated=authenticated))
     assert isinstance(result, error)
-    assert str(result) == kind
-    assert (paid, len(seen)) == (1, 1)  # a redirect is not followed
-
-
-@pytest.mark.parametrize("status", [401, 403])
-def test_a_refused_key_ends_it(status: int, tmp_path: Path):
-    with OtherServer(lambda request: aioweb.Response(status=status)) as (url, _):
-        error, _, paid = send_requests(tmp_path, get(url))
-    assert isinstance(error, ProviderError)
-    assert str(error).startswith(f"p refuses the key or the account (HTTP {status}).")
-    assert paid == 1
+    assert str(result).startswith(message)
+    # A redirect is not followed.
+    assert (paid, len(server.log)) == (1, 1)
 
 
 def test_a_long_answer_is_not_read(tmp_path: Path):
-    answer = aioweb.Response
-    with OtherServer(lambda request: answer(body=bytes(10**6), content_type="image/jpeg")) as (url, _):
-        error, _, paid = send_requests(tmp_path, get(url), max_attempts=2)
+    response = partial(aioweb.Response, body=bytes(10**6), content_type="image/jpeg")
+    with ProviderServer(answer=lambda request: response()) as server:
+        error, _, paid = send_requests(tmp_path, get(image_url(server)), max_attempts=2)
     assert isinstance(error, RequestFailedError)
     assert (str(error), paid) == ("answer_too_long", 1)  # it would be as long, and as dear, the next time
-
-
-@pytest.mark.parametrize("status", [401, 403])
-def test_a_refusal_of_what_bears_no_key_is_one_of_this_thing_alone(status: int, tmp_path: Path):
-    with OtherServer(lambda request: aioweb.Response(status=status)) as (url, _):
-        error, _, paid = send_requests(
-            tmp_path,
-            lambda client: client.get("image", url, content_type="image/", parse=get_body, authenticated=False),
-        )
-    assert isinstance(error, RequestFailedError)
-    assert (str(error), paid) == (f"http_{status}", 1)
 
 
 def test_no_request_is_sent_that_is_not_in_the_ledger(tmp_path: Path):
@@ -191,37 +169,28 @@ def test_no_request_is_sent_that_is_not_in_the_ledger(tmp_path: Path):
         return aioweb.Response(body=b"x", content_type="image/jpeg")
 
     async def ask(client: HttpClient) -> None:
-        await get(url)(client)
-        await get(url)(client)
+        for _ in range(2):
+            await get(image_url(server))(client)
 
-    with OtherServer(answer) as (url, seen):
+    with ProviderServer(answer=answer) as server:
         _, client, paid = send_requests(tmp_path, ask)
-    assert paid == len(seen) == 3
+    assert paid == len(server.log) == 3
     assert dict(client.failure_counts) == {"broken_connection": 1}
 
 
 def test_the_budget_holds_for_retries_and_for_many_at_once(tmp_path: Path):
     with ProviderServer(fault_share=0.5, faults=("500",)) as server:
-
-        async def ask(client: HttpClient) -> list:
-            wanted = (get(image_url(server, f"p{number}"))(client) for number in range(40))
-            return await asyncio.gather(*wanted, return_exceptions=True)
-
-        results, _, paid = send_requests(tmp_path, ask, budget=Budget(25, None, None, None))
+        results, _, paid = send_requests(tmp_path, get_many(server, 40), budget=Budget(25, None, None, None))
     assert any(isinstance(result, BudgetExceededError) for result in results)
     assert paid == len(server.log) == 25
 
 
 def test_the_rate_at_the_server_stays_within_the_limit(tmp_path: Path):
-    with ProviderServer() as server:
-
-        async def ask(client: HttpClient) -> list:
-            wanted = (get(image_url(server, f"p{number}"))(client) for number in range(150))
-            return await asyncio.gather(*wanted)
-
+    with ProviderServer(grey_share=0.0, gone_share=0.0) as server:
         start = time.monotonic()
-        send_requests(tmp_path, ask, per_second=80.0)
+        send_requests(tmp_path, get_many(server, 150), per_second=80.0)
         took = time.monotonic() - start
+    assert server.answered("image").total() == 150
     assert server.max_requests_within(1.0) <= 80 * 1.15  # server and client share a process here, and bunch up
     assert 150 / took >= 0.5 * 80
 
@@ -230,46 +199,11 @@ def test_stopping_sends_nothing_more_and_gives_back_what_was_not_sent(tmp_path: 
     with ProviderServer() as server:
 
         async def ask(client: HttpClient) -> list:
-            tasks = [asyncio.create_task(get(image_url(server, f"p{number}"))(client)) for number in range(10)]
+            requests = get_many(server, 10)(client)
             await asyncio.sleep(0.6)
             client.stop.set()
-            return await asyncio.gather(*tasks, return_exceptions=True)
+            return await requests
 
         results, _, paid = send_requests(tmp_path, ask, per_second=5.0)
     assert sum(isinstance(result, CancelledError) for result in results) >= 5
     assert paid == len(server.log) == sum(isinstance(result, bytes) for result in results)
-
-
-class OtherServer:
-    """Server with a fixed answer; as a context manager it gives its address and the list of requested paths."""
-
-    def __init__(self, answer: Callable[[aioweb.Request], aioweb.Response]) -> None:
-        self._answer, self._seen = answer, []
-
-    def __enter__(self) -> tuple[str, list[str]]:
-        self._ready = threading.Event()
-        self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()), daemon=True)
-        self._thread.start()
-        assert self._ready.wait(10)
-        return f"http://127.0.0.1:{self._port}/x?key={KEY}", self._seen
-
-    def __exit__(self, *_: object) -> None:
-        self._loop.call_soon_threadsafe(self._stop.set)
-        self._thread.join(10)
-
-    async def _serve(self) -> None:
-        self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
-
-        async def handle(request: aioweb.Request) -> aioweb.Response:
-            self._seen.append(request.path)
-            return self._answer(request)
-
-        app = aioweb.Application()
-        app.router.add_get("/{path}", handle)
-        runner = aioweb.AppRunner(app, access_log=None, shutdown_timeout=0.1)
-        await runner.setup()
-        await aioweb.TCPSite(runner, "127.0.0.1", 0).start()
-        self._port = runner.addresses[0][1]
-        self._ready.set()
-        await self._stop.wait()
-        await runner.cleanup()

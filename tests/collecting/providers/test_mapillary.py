@@ -11,7 +11,7 @@ import numpy as np
 import pyproj
 import pytest
 import simplejpeg
-from support.http_settings import HTTP, NO_LIMIT
+from support.collect_config import HTTP, NO_LIMIT, load_settings
 from support.provider_server import TOKEN, ProviderServer
 
 from geoguesser.collecting.database import CommitQueue, Database
@@ -28,22 +28,7 @@ from geoguesser.collecting.providers.mapillary import Mapillary
 from geoguesser.collecting.providers.mapillary_responses import parse_search, select_flat_images
 from geoguesser.errors import ConfigError, ProviderError
 
-GIVEN = {
-    "base_url": "https://graph.mapillary.com",
-    "image_hosts": ["fbcdn.net"],
-    "key_variable": "MAPILLARY_TOKEN",
-    "key_file": None,
-    "views": "panorama",
-    "radius_m": 50,
-    "spread_m": 15,
-    "tolerance_deg": 30,
-    "thumbnail": 2048,
-    "size": 96,
-    "fov_deg": 90,
-    "pitch_deg": 0,
-    "limit": 200,
-    "requests": {kind: {"price_per_1000": 0.0, "per_second": 500} for kind in ("search", "lookup", "image")},
-}
+GIVEN = load_settings("provider/mapillary") | {"size": 96}
 AT = (45.0, 16.0)
 
 
@@ -109,12 +94,8 @@ def test_four_flat_images_by_their_compass_angles():
     near = search([image(name, 30 if name == "far" else 1 + n, compass_angle=a)
                    for n, (name, a) in enumerate(angles.items())])  # fmt: skip
     panorama = select_flat_images(near, spread_m=15.0, tolerance_deg=30.0)
-    assert panorama.extra["images"] == {
-        "0": "n",
-        "90": "e",
-        "180": "s",
-        "270": "w",
-    }  # across north, not the far one
+    # Across north, and not the far one.
+    assert panorama.extra["images"] == {"0": "n", "90": "e", "180": "s", "270": "w"}
     assert panorama.panorama_id == "n+e+s+w"
     assert (panorama.latitude, panorama.longitude) == (near[0].latitude, near[0].longitude)
     with pytest.raises(NotFoundError, match="no_four_headings"):
@@ -185,34 +166,29 @@ def test_a_thumbnail_on_another_host_is_not_asked_for(tmp_path: Path):
 
 
 @pytest.mark.usefixtures("token")
-@pytest.mark.parametrize("address", ["https://[", "https://127.0.0.1:port/a", "ftp://127.0.0.1/a", "127.0.0.1"])
-def test_an_address_that_is_none_fails_this_place_alone(address: str, tmp_path: Path, monkeypatch):
-    monkeypatch.setattr(
-        "geoguesser.collecting.providers.mapillary.parse_thumbnail_url", lambda reply, field: address
-    )
-    with ProviderServer(empty_share=0.0) as server, pytest.raises(RequestFailedError, match=r"^foreign_host$"):
-        find_and_fetch(tmp_path, server)
-
-
-@pytest.mark.usefixtures("token")
-def test_a_thumbnail_that_expired_fails_this_place_alone(tmp_path: Path, monkeypatch):
+@pytest.mark.parametrize(
+    ("address", "reason"),
+    [
+        *[(url, "foreign_host") for url in ("https://[", "https://127.0.0.1:port/a", "ftp://127.0.0.1/a", "a")],
+        ("{server}thumbs/x?oh=expired", "http_403"),
+    ],
+)
+def test_a_bad_address_of_a_thumbnail_fails_only_its_place(address: str, reason: str, tmp_path: Path, monkeypatch):
     with ProviderServer(empty_share=0.0) as server:
-        expired = f"{server.mapillary.removesuffix('graph')}thumbs/x?oh=expired"
+        url = address.replace("{server}", server.mapillary.removesuffix("graph"))
         monkeypatch.setattr(
-            "geoguesser.collecting.providers.mapillary.parse_thumbnail_url", lambda reply, field: expired
+            "geoguesser.collecting.providers.mapillary.parse_thumbnail_url", lambda reply, field: url
         )
-        with pytest.raises(RequestFailedError, match=r"^http_403$"):
+        with pytest.raises(RequestFailedError, match=f"^{reason}$"):
             find_and_fetch(tmp_path, server)
 
 
 def test_a_wrong_token_ends_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("MAPILLARY_TOKEN", "MLY|1|another-token")
-    with (
-        ProviderServer() as server,
-        pytest.raises(ProviderError, match=r"^mapillary refuses the key .* \(HTTP 401\)") as e,
-    ):
+    refusal = pytest.raises(ProviderError, match=r"^mapillary refuses the key .* \(HTTP 401\)")
+    with ProviderServer() as server, refusal as error:
         find_and_fetch(tmp_path, server)
-    assert "another-token" not in str(e.value)
+    assert "another-token" not in str(error.value)
 
 
 @pytest.mark.parametrize(
