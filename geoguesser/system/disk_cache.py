@@ -32,26 +32,27 @@ from geoguesser.system.locks import FileLock
 log = logging.getLogger(__name__)
 
 KINDS = ("features", "examined")
-LEFT_S = 24 * 3600.0  # a part this old belongs to no process any more
+
+# Temporary files of this age belong to no running process.
+MAX_PART_AGE_S = 24 * 3600.0
 
 
 def cache_folder() -> Path:
-    """$GEOGUESSER_CACHE, else $XDG_CACHE_HOME/geoguesser, else ~/.cache/geoguesser."""
-    if own := os.environ.get("GEOGUESSER_CACHE"):
-        return Path(own).expanduser()
-    shared = os.environ.get("XDG_CACHE_HOME")
-    return (Path(shared).expanduser() if shared else Path.home() / ".cache") / "geoguesser"
+    """Returns $GEOGUESSER_CACHE, else $XDG_CACHE_HOME/geoguesser, else ~/.cache/geoguesser."""
+    if folder := os.environ.get("GEOGUESSER_CACHE"):
+        return Path(folder).expanduser()
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "geoguesser"
 
 
 class Cache:
-    """The entries of all kinds under one limit.
+    """Cache entries of all kinds under one limit.
 
     Args:
-        folder: Where they lie; None for `cache_folder()`.
-        limit_gib: What they may take together, in GiB.
+        folder: Folder of the entries; None for `cache_folder()`.
+        limit_gib: Maximum size of all entries together in GiB.
 
     Attributes:
-        usable: False once the folder could not be written.
+        usable: False after the folder could not be written.
     """
 
     def __init__(self, folder: Path | None = None, *, limit_gib: float) -> None:
@@ -60,15 +61,15 @@ class Cache:
         self.usable = True
 
     def entry(self, kind: str, parts: dict[str, Any]) -> Entry:
-        """The entry that all these parts determine: plain strings and numbers."""
+        """Returns the entry that depends on these plain strings and numbers."""
         return Entry(self.folder / kind, compute_digest(parts), parts)
 
     def fits(self, size: int) -> bool:
-        """Whether so many bytes may be kept at all."""
+        """Returns True if a payload of this size in bytes can be stored at all."""
         return size <= self.limit_gib * 2**30
 
     def give_up(self, error: OSError) -> None:
-        """Says once that nothing can be kept; the run goes on without."""
+        """Warns once that nothing can be stored; the run continues without the cache."""
         if self.usable:
             log.warning("nothing is kept for later runs: the cache %s cannot be used (%s)", self.folder, error)
         self.usable = False
@@ -76,45 +77,45 @@ class Cache:
     def make_room(self, size: int) -> None:
         """Removes the least recently used entries until `size` more bytes fit under the limit.
 
-        A process that has one of them open keeps it.
+        A process that has a removed entry open keeps its contents.
         """
-        files = {file: stat for kind in KINDS for file, stat in _stats(self.folder / kind)}
-        old = time.time() - LEFT_S
+        files = {file: stat for kind in KINDS for file, stat in _list_files(self.folder / kind)}
+
+        # Incomplete files of killed processes.
+        oldest = time.time() - MAX_PART_AGE_S
         for file, stat in list(files.items()):
-            abandoned = file.suffix == ".part" or (
-                file.suffix == ".bin" and file.with_suffix(".json") not in files
-            )
-            if abandoned and stat.st_mtime < old:
+            has_no_json = file.suffix == ".bin" and file.with_suffix(".json") not in files
+            if (file.suffix == ".part" or has_no_json) and stat.st_mtime < oldest:
                 _remove(file)
                 del files[file]
-        too_much = sum(stat.st_size for stat in files.values()) + size - self.limit_gib * 2**30
+
+        excess = sum(stat.st_size for stat in files.values()) + size - self.limit_gib * 2**30
         removed = freed = 0
         abouts = (file for file in files if file.suffix == ".json")
         for about in sorted(abouts, key=lambda file: files[file].st_mtime_ns):
-            if freed >= too_much:
+            if freed >= excess:
                 break
+
+            # The JSON file goes first: without it, the entry does not exist.
             payload = about.with_suffix(".bin")
-            _remove(about, payload)  # what says that it is whole goes first
+            _remove(about, payload)
             freed += sum(files[file].st_size for file in (about, payload) if file in files)
             removed += 1
+
         if removed:
-            log.info(
-                "removed the %d least recently used entries of %s (%.1f MiB), for features.limit_gib=%g",
-                removed,
-                self.folder,
-                freed / 2**20,
-                self.limit_gib,
-            )
+            limit = f"features.limit_gib={self.limit_gib:g}"
+            text = "removed the %d least recently used entries of %s (%.1f MiB), for %s"
+            log.info(text, removed, self.folder, freed / 2**20, limit)
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One thing that may be in the cache.
+    """Cache entry, which may exist or not.
 
     Attributes:
-        folder: That of its kind.
-        key: Its name.
-        parts: What it is of, all that it depends on.
+        folder: Folder of the entry's kind.
+        key: Name of the entry's files.
+        parts: Values on which the payload depends.
     """
 
     folder: Path
@@ -123,19 +124,19 @@ class Entry:
 
     @property
     def file(self) -> Path:
-        """The payload."""
+        """Payload."""
         return self.folder / f"{self.key}.bin"
 
     @property
     def about(self) -> Path:
-        """What tells of it."""
+        """JSON file of the payload."""
         return self.folder / f"{self.key}.json"
 
     def read(self) -> tuple[npt.NDArray[np.uint8], dict[str, Any]] | None:
-        """Maps the payload (writing to the map does not change the file) and reads what tells of it.
+        """Maps the payload and reads its JSON file. Writing to the map does not change the file.
 
         Returns:
-            None where it is not there, or is damaged: then it says so.
+            None if the entry does not exist or, with a warning, if it is damaged.
         """
         try:
             about: dict[str, Any] = json.loads(self.about.read_text(encoding="utf-8"))
@@ -151,20 +152,22 @@ class Entry:
         except (OSError, ValueError, KeyError, TypeError) as error:
             self.warn(error)
             return None
-        with suppress(OSError):  # a folder that can only be read has no order of use
+
+        # The time of the last use, which cannot be recorded in a read-only folder.
+        with suppress(OSError):
             os.utime(self.about)
         return payload, about
 
     def warn(self, error: Exception) -> None:
-        """Says that the entry is damaged."""
-        log.warning("%s in the cache is damaged (%s): it is made anew", self.file, first_line(error))
+        """Logs that the entry is damaged."""
+        log.warning("%s in the cache is damaged (%s): it is computed again", self.file, first_line(error))
 
     @contextmanager
     def lock(self, doing: str) -> Iterator[None]:
-        """Holds the right to make this entry; the system takes it back from a process that is killed.
+        """Holds the lock of this entry, which ends with the process.
 
         Args:
-            doing: What another process does that holds it, for the log: `embeds these views`.
+            doing: Activity of the holder, for the log: `embeds these views`.
 
         Raises:
             OSError: The folder cannot be written.
@@ -179,9 +182,7 @@ class Entry:
 
     @contextmanager
     def writing(self) -> Iterator[Replacement]:
-        """Yields a temporary file for the payload, which is removed unless `keep` is called with it.
-
-        The lock must be held.
+        """Yields a temporary file for the payload, which is removed unless `keep` is called. Requires the lock.
 
         Raises:
             OSError: The folder cannot be written.
@@ -193,14 +194,14 @@ class Entry:
             replacement.discard()
 
     def keep(self, replacement: Replacement, **more: Any) -> None:
-        """Gives a written payload its name, then writes the JSON file that makes the entry valid.
+        """Puts a written payload in place, then writes the JSON file that makes the entry valid.
 
         Args:
-            replacement: Temporary file from `writing`, with the payload in it.
-            more: Plain values that `read` shall return.
+            replacement: Temporary file from `writing`, with the payload.
+            more: Plain values that `read` returns.
 
         Raises:
-            OSError: The disk is full, or the like.
+            OSError: The disk is full, or a similar failure.
         """
         replacement.stream.flush()
         payload = np.memmap(replacement.temporary, dtype=np.uint8, mode="r")
@@ -219,21 +220,17 @@ class Entry:
 
 
 def compute_digest(parts: dict[str, Any]) -> str:
-    """Returns a short name that all values of a dictionary determine, whatever the order of its keys."""
+    """Returns a short name that depends on all values of a dictionary, but not on the order of its keys."""
     return hashlib.blake2b(repr(sorted(parts.items())).encode(), digest_size=8).hexdigest()
 
 
 def checksum(payload: npt.NDArray[np.uint8]) -> str:
-    """XXH3 of bytes, at the speed of memory."""
+    """Returns the XXH3 checksum of bytes."""
     return xxhash.xxh3_128_hexdigest(payload.data)
 
 
 def reserve(file: Path, size: int) -> None:
-    """Makes a file of so many bytes; a full disk must say so here, not by a signal when a map is written.
-
-    Raises:
-        OSError: There is no room.
-    """
+    """Makes a file of `size` bytes. A full disk raises OSError here, instead of a signal when a map is written."""
     with file.open("wb") as stream:
         if hasattr(os, "posix_fallocate"):
             os.posix_fallocate(stream.fileno(), 0, size)
@@ -243,13 +240,14 @@ def reserve(file: Path, size: int) -> None:
             stream.write(zeros[: size - start])
 
 
-def _stats(folder: Path) -> list[tuple[Path, os.stat_result]]:
-    found = []
+def _list_files(folder: Path) -> list[tuple[Path, os.stat_result]]:
+    files = []
     with suppress(FileNotFoundError, NotADirectoryError), os.scandir(folder) as entries:
         for entry in entries:
+            # Another process may remove the file at any time.
             with suppress(FileNotFoundError):
-                found.append((Path(entry.path), entry.stat()))
-    return found
+                files.append((Path(entry.path), entry.stat()))
+    return files
 
 
 def _remove(*files: Path) -> None:
