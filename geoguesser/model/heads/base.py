@@ -74,7 +74,7 @@ class Head(nn.Module, ABC):
     def fit_scaling(self, fused: Tensor) -> None:
         """Learns the centre of each feature, and one standard deviation for all features together.
 
-        Features that hardly vary between places hold mostly noise. A deviation of their own would amplify it.
+        Features that hardly vary between places hold mostly noise, which a deviation of their own would amplify.
 
         Args:
             fused: (N, in_features) fused features of the training places.
@@ -98,20 +98,11 @@ class Head(nn.Module, ABC):
 
     @abstractmethod
     def targets(self, coords_deg: FloatArray) -> LossTarget:
-        """Returns what `loss` needs to know of N places, as tensors of N rows on the CPU.
-
-        Args:
-            coords_deg: (N, 2) true latitude and longitude in degrees.
-        """
+        """Returns what `loss` needs to know of N places (N, 2) in degrees, as tensors of N rows on the CPU."""
 
     @abstractmethod
     def loss(self, out: Tensor, target: LossTarget) -> Tensor:
-        """Returns the mean loss of a batch, a scalar.
-
-        Args:
-            out: (B, output_size) output.
-            target: Rows of `targets` for the places of the batch.
-        """
+        """Returns the mean loss of a batch, for an output (B, output_size) and the rows of its `targets`."""
 
     @abstractmethod
     def decode(self, out: Tensor) -> Tensor:
@@ -126,10 +117,7 @@ class Head(nn.Module, ABC):
         return None
 
     def points(self, out: Tensor) -> Tensor | None:
-        """Returns unit vectors of the cells' points, or None for a head without cells.
-
-        Their shape is (K, 3), or (B, K, 3) if they differ between places.
-        """
+        """Returns unit vectors of the cells' points, (K, 3) or (B, K, 3), or None for a head without cells."""
         return None
 
     @abstractmethod

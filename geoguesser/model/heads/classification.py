@@ -94,7 +94,6 @@ class ClassificationHead(Head):
             decoder: Decoder of the posterior.
 
         Raises:
-            ConfigError: A value of the grid breaks its rule.
             DataError: There are no training places.
         """
         fitted = grid.fit(region, train_coords_deg)

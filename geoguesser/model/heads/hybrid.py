@@ -34,13 +34,6 @@ class HybridHead(ClassificationHead):
     Both agree to second order in the size of a cell. Only the offsets of the true cell are trained, with a Huber
     loss.
 
-    Args:
-        in_features: Size of the fused features.
-        grid: Fitted grid with K classes.
-        loss: Loss of logits over cells.
-        decoder: Decoder of the posterior.
-        class_weights: (K,) weights of a place in the loss by its class, or None for equal weights.
-
     Attributes:
         offset_weight: Weight of the offsets' loss relative to the loss of the cells.
 
@@ -87,21 +80,7 @@ class HybridHead(ClassificationHead):
         decoder: Decoder,
         offset_weight: float = 1.0,
     ) -> Self:
-        """Fits the grid to the training places and makes the head for it.
-
-        Args:
-            in_features: See `ClassificationHead.fit`, also for the arguments that follow.
-            region: Region of the grid.
-            train_coords_deg: (N, 2) latitude and longitude of the training places in degrees.
-            grid: Builder of the grid.
-            loss: Loss of logits over cells.
-            decoder: Decoder of the posterior.
-            offset_weight: Weight of the offsets' loss relative to the loss of the cells, from 0 to 1000.
-
-        Raises:
-            ConfigError: A value breaks its rule.
-            DataError: There are no training places.
-        """
+        """Makes the head as `ClassificationHead.fit`, with a weight from 0 to 1000 for the offsets' loss."""
         weight = check_number("head.offset_weight", offset_weight, low=0.0, high=1000.0)
         head = super().fit(
             in_features=in_features,

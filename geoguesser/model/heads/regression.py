@@ -47,16 +47,9 @@ class RegressionHead(Head):
     def fit(
         cls, *, in_features: int, region: Region, train_coords_deg: FloatArray, space: str = "crs"
     ) -> RegressionHead:
-        """Makes a head with offset, scale and starting bias from the training places.
+        """Makes a head with offset, scale and starting bias from the training places (N, 2) in degrees.
 
-        Args:
-            in_features: Size of the fused features.
-            region: Region into which answers are clamped.
-            train_coords_deg: (N, 2) latitude and longitude of the training places in degrees.
-            space: `crs` or `sphere`.
-
-        Raises:
-            ConfigError: `head.space` is unknown, or is `crs` in a region without a plane.
+        Raises ConfigError if `space` is neither `crs` nor `sphere`, or is `crs` in a region without a plane.
         """
         check_choice("head.space", space, ("crs", "sphere"))
         if space == "crs" and not isinstance(region, PlaneRegion):
@@ -88,11 +81,7 @@ class RegressionHead(Head):
         return torch.from_numpy(self.region.snap(self.decode_unsnapped(out))).to(out.device, torch.float32)
 
     def decode_unsnapped(self, out: Tensor) -> FloatArray:
-        """Returns latitude and longitude in degrees (B, 2), before points at sea are moved to the land.
-
-        Raises:
-            RegionError: `space` is `crs` and the region has no plane.
-        """
+        """Returns latitude and longitude in degrees (B, 2), before points at sea are moved to the land."""
         values = out.detach().cpu().double() * self.scale + torch.from_numpy(self.offset)
         if self.space == "sphere":
             return from_unit(values.nan_to_num()).numpy()
@@ -123,14 +112,7 @@ class RegressionHead(Head):
 
 
 class TracedRegression(TracedHead):
-    """Coordinates of a regression head, before points at sea are moved to the land.
-
-    Args:
-        head: Trained head.
-
-    Raises:
-        RegionError: The inverse of the head's CRS cannot be exported.
-    """
+    """Coordinates of a regression head, before points at sea are moved to the land."""
 
     outputs = ("coords_deg",)
     offset: Tensor
