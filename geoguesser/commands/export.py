@@ -78,18 +78,9 @@ class ExportSettings(NamedTuple):
 
 
 def run_export(cfg: DictConfig) -> Path:
-    """Exports a run as a folder, and pushes the folder if the config asks for it.
+    """Exports a run as a folder by conf/export.yaml, and pushes the folder if the config asks for it.
 
     All files are written and checked in a folder beside `out`. If anything fails, `out` stays as it was.
-
-    Args:
-        cfg: Config of conf/export.yaml.
-
-    Returns:
-        Exported folder.
-
-    Raises:
-        GeoguesserError: Error that the user can correct.
     """
     config = to_plain(cfg, known_keys("export"))
     settings = _read_settings(config)
@@ -191,7 +182,6 @@ def _load_probes(verify_on: Any, predictor: Predictor) -> list[Probe]:
 def _write_files(
     folder: Path, predictor: Predictor, facts: RunFacts, settings: ExportSettings, probes: list[Probe]
 ) -> None:
-    """Writes all files into a folder."""
     if "portable" in settings.formats:
         write_model(predictor, folder, {"license": settings.license, "synthetic": facts.data == "demo"})
     checks = _write_programs(folder, predictor, settings, probes) if probes else []
@@ -205,10 +195,9 @@ def _write_files(
 def _write_programs(
     folder: Path, predictor: Predictor, settings: ExportSettings, probes: list[Probe]
 ) -> list[dict[str, str]]:
-    """Writes programs, opens each again, compares it with torch, and returns a table of the differences.
+    """Writes programs, opens each again, and returns a table of their differences from torch.
 
-    Raises:
-        CheckpointError: A program differs by more than the tolerance.
+    Raises CheckpointError if a program differs by more than the tolerance.
     """
     calibration = predictor.uncertainty
     temperature = calibration.temperature if calibration is not None else None
@@ -228,11 +217,14 @@ def _write_programs(
         differences[file.name] = compute_difference(open_onnx(file), network, probes)
 
     # The table is printed before a program is refused.
-    rows = [_format_difference(name, difference) for name, difference in differences.items()]
     title = f"Against torch; allowed: {settings.posterior:g} in a probability, {settings.km * 1000.0:g} m"
     table = Table("file", "places", "probability", "points", title=title, title_justify="left")
-    for row in rows:
-        table.add_row(*row.values())
+    rows = []
+    for name, difference in differences.items():
+        probability = "" if difference.posterior is None else f"{difference.posterior:.1e}"
+        texts = (name, str(difference.places), probability, f"{difference.km * 1000.0:.2f} m")
+        rows.append(dict(zip(("file", "places", "posterior", "points"), texts, strict=True)))
+        table.add_row(*texts)
     Console(soft_wrap=True, highlight=False).print(table)
 
     for name, difference in differences.items():
@@ -241,7 +233,6 @@ def _write_programs(
 
 
 def _make_record(predictor: Predictor, network: ExportableNetwork, settings: ExportSettings) -> dict[str, Any]:
-    """Returns the description that a program contains."""
     head = predictor.network.head.state()
     return {
         "version": __version__,
@@ -257,19 +248,11 @@ def _make_record(predictor: Predictor, network: ExportableNetwork, settings: Exp
     }
 
 
-def _format_difference(name: str, difference: OutputDifference) -> dict[str, str]:
-    return {
-        "file": name,
-        "places": str(difference.places),
-        "posterior": "" if difference.posterior is None else f"{difference.posterior:.1e}",
-        "points": f"{difference.km * 1000.0:.2f} m",
-    }
-
-
 def _move_files(temporary: Path, out: Path) -> None:
     """Moves the finished files to `out`, in place of those of an earlier export."""
     if not out.exists():
-        temporary.chmod(0o755)  # mkdtemp makes a folder that only its owner can read
+        # mkdtemp makes a folder that only its owner can read.
+        temporary.chmod(0o755)
         temporary.rename(out)
         return
 

@@ -1,7 +1,4 @@
-"""Hub: pushes an exported folder to a model hub with the hub's own client. Access tokens stay with that client.
-
-Nothing is sent unless the user names a repository.
-"""
+"""Pushes an exported folder to a model hub, with the hub's own client. Access tokens stay with that client."""
 
 from __future__ import annotations
 
@@ -16,10 +13,7 @@ TOKEN = re.compile(r"hf_\w+|Bearer \S+")
 
 
 def check_push(repository: str) -> None:
-    """Checks before any work that a folder could be pushed. Contacts no server.
-
-    Args:
-        repository: OWNER/NAME.
+    """Checks before any work that a folder could be pushed to OWNER/NAME. Contacts no server.
 
     Raises:
         ConfigError: The name is not valid, the client is missing or set to work offline, or there is no token.
@@ -41,18 +35,15 @@ def check_push(repository: str) -> None:
 
 
 def push_folder(folder: Path, repository: str, *, private: bool) -> str:
-    """Pushes all files of a folder to a hub. Call `check_push` first.
+    """Pushes all files of a folder to a hub and returns the address. Call `check_push` first.
 
     Args:
-        folder: Exported folder.
+        folder: Exported folder, which stays as it is.
         repository: OWNER/NAME. It is created if it does not exist.
         private: Make the repository private. An existing public repository is then refused.
 
-    Returns:
-        Address of the repository.
-
     Raises:
-        GeoguesserError: The hub cannot be reached or refuses. The folder stays as it is.
+        GeoguesserError: The hub cannot be reached or refuses.
     """
     from huggingface_hub import HfApi
 

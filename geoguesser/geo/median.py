@@ -90,23 +90,26 @@ class _Points(NamedTuple):
         return self.vectors.dim() == 2
 
     def compute_cosines(self, places: Tensor) -> Tensor:
-        """(B, 3) places -> (B, K) cosines of their angles to the points."""
+        """Returns the cosines (B, K) of the angles between places (B, 3) and the points."""
         products = places @ self.vectors.T if self.shared else (self.vectors @ places[..., None])[..., 0]
         return products.clamp(-1.0, 1.0)
 
+    def compute_mean_angles(self, places: Tensor) -> Tensor:
+        return (torch.acos(self.compute_cosines(places)) * self.weights).sum(-1)
+
     def sum_vectors(self, factors: Tensor) -> Tensor:
-        """(B, K) -> (B, 3) sums of factor times v."""
+        """Returns the sums (B, 3) of factors (B, K) times v."""
         return factors @ self.vectors if self.shared else (factors[:, None] @ self.vectors)[:, 0]
 
     def sum_products(self, factors: Tensor) -> Tensor:
-        """(B, K) -> (B, 3, 3) sums of factor times v v'."""
+        """Returns the sums (B, 3, 3) of factors (B, K) times v v'."""
         if self.shared:
             products = self.vectors[:, :, None] * self.vectors[:, None, :]
             return (factors @ products.flatten(1)).reshape(-1, 3, 3)
         return (self.vectors.mT * factors[:, None]) @ self.vectors
 
     def take_columns(self, columns: Tensor) -> Tensor:
-        """(B, M) columns -> (B, M, 3) vectors."""
+        """Returns the vectors (B, M, 3) of columns (B, M)."""
         if self.shared:
             return self.vectors[columns]
         return self.vectors.gather(1, columns[..., None].expand(-1, -1, 3))
@@ -124,12 +127,12 @@ class _State(NamedTuple):
     """State of a search, one row per row of weights.
 
     Attributes:
-        here: (B, 3) the best place so far.
+        here: (B, 3) best place so far.
         cosine: (B, K) cosines of its angles to the points.
-        angle: (B, K) the angles.
-        value: (B,) its mean angle, the objective.
+        angle: (B, K) angles.
+        value: (B,) mean angle, the objective.
         damping: (B,) 0 for the curvatures of H, 1 for Weiszfeld's.
-        proposal: (B, 3) the next place to try.
+        proposal: (B, 3) next place to try.
     """
 
     here: Tensor
@@ -179,19 +182,11 @@ def spherical_median(
 
 
 def fixed_step_median(weights: Tensor, vectors: Tensor, *, steps: int = FIXED_STEPS) -> Tensor:
-    """Computes `spherical_median` in a fixed number of steps, for exported programs.
+    """Computes `spherical_median` in a fixed number of steps and in float64, for exported programs.
 
     No operation depends on a tensor's values. Within a country the accuracy is that of `spherical_median`. For
     points around the world with a flat posterior the search may not converge, or find another of several minima;
     more steps help against the former.
-
-    Args:
-        weights: (B, K) as in `spherical_median`.
-        vectors: (K, 3) or (B, K, 3) as in `spherical_median`.
-        steps: Number of steps.
-
-    Returns:
-        (B, 3) unit vectors in float64.
     """
     points = _normalise(weights, vectors)
     start = _choose_start(points, points.sum_vectors(points.weights), CANDIDATES)
@@ -212,8 +207,7 @@ def fixed_step_median(weights: Tensor, vectors: Tensor, *, steps: int = FIXED_ST
             state, _ = _advance(points, state)
 
     # The last proposal has not been compared with the place before it yet.
-    value = (torch.acos(points.compute_cosines(state.proposal)) * points.weights).sum(-1)
-    uphill = value > state.value + SLACK_RAD
+    uphill = points.compute_mean_angles(state.proposal) > state.value + SLACK_RAD
     return torch.where(uphill[:, None], state.here, state.proposal)
 
 
@@ -225,7 +219,7 @@ def _normalise(weights: Tensor, vectors: Tensor) -> _Points:
 
 
 def _choose_start(points: _Points, mean: Tensor, candidates: int) -> Tensor:
-    """(B, 3) the best of the mean's direction and the heaviest points."""
+    """Returns the best (B, 3) of the mean's direction and the heaviest points."""
     columns = points.weights.topk(min(candidates, points.weights.shape[1]), dim=-1).indices
     heaviest = points.take_columns(columns)
 
@@ -233,9 +227,9 @@ def _choose_start(points: _Points, mean: Tensor, candidates: int) -> Tensor:
     defined = mean.norm(dim=-1, keepdim=True) >= 1e-9
     start = torch.where(defined, functional.normalize(mean, dim=-1), heaviest[:, 0])
 
-    value = (torch.acos(points.compute_cosines(start)) * points.weights).sum(-1)
+    value = points.compute_mean_angles(start)
     for candidate in heaviest.unbind(1):
-        candidate_value = (torch.acos(points.compute_cosines(candidate)) * points.weights).sum(-1)
+        candidate_value = points.compute_mean_angles(candidate)
         better = candidate_value < value
         start = torch.where(better[:, None], candidate, start)
         value = torch.where(better, candidate_value, value)
@@ -251,7 +245,7 @@ def _start_search(points: _Points, start: Tensor) -> _State:
 
 
 def _search(points: _Points, start: Tensor, tolerance: float) -> Tensor:
-    """Steps from a start (B, 3) until each row's estimated error is below the tolerance, in radians."""
+    """Searches from a start (B, 3) until each row's estimated error is below the tolerance in radians."""
     median = start.clone()
     rows = torch.arange(len(start), device=start.device)
     state = _start_search(points, start)
@@ -273,7 +267,7 @@ def _search(points: _Points, start: Tensor, tolerance: float) -> Tensor:
 
 
 def _advance(points: _Points, state: _State) -> tuple[_State, Tensor]:
-    """Accepts or undoes the proposal and makes the next; returns the new state and (B,) the next one's error."""
+    """Accepts or undoes the proposal and makes the next; returns the new state and the next one's error (B,)."""
     cosine = points.compute_cosines(state.proposal)
     angle = torch.acos(cosine)
     value = (angle * points.weights).sum(-1)
@@ -294,11 +288,7 @@ def _advance(points: _Points, state: _State) -> tuple[_State, Tensor]:
 def _propose(
     points: _Points, here: Tensor, cosine: Tensor, angle: Tensor, damping: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Minimises the model (2) around each place.
-
-    Returns:
-        (B, 3) proposals, and (B,) estimates of their distances to the median in radians.
-    """
+    """Minimises the model (2) around each place; returns proposals (B, 3) and their errors (B,) in radians."""
     angle = angle.clamp(min=TOUCHING_RAD)
     sine = (1.0 - cosine * cosine).clamp(min=TOUCHING_RAD**2).sqrt()
 
@@ -359,7 +349,7 @@ def _propose(
 
 
 def _make_tangent_basis(here: Tensor) -> Tensor:
-    """(B, 2, 3) two unit vectors that are orthogonal to each other and to unit vectors (B, 3).
+    """Returns two unit vectors (B, 2, 3) that are orthogonal to each other and to unit vectors (B, 3).
 
     Source: T. Duff et al., Building an Orthonormal Basis, Revisited, JCGT 6 (2017), 1.
     """
@@ -374,7 +364,7 @@ def _make_tangent_basis(here: Tensor) -> Tensor:
 
 
 def _decompose(matrices: Tensor) -> tuple[Tensor, Tensor]:
-    """(B, 2, 2) symmetric matrices -> (B, 2) eigenvalues, the greater first, and (B, 2, 2) eigenvectors as rows.
+    """Returns eigenvalues (B, 2), the greater first, and eigenvectors as rows of symmetric matrices (B, 2, 2).
 
     A symmetric matrix ((a, b), (b, d)) is m I + r ((cos 2g, sin 2g), (sin 2g, -cos 2g)) with m = (a + d) / 2 and
     r (cos 2g, sin 2g) = ((a - d) / 2, b). Its eigenvectors are (cos g, sin g) for m + r and (-sin g, cos g) for
@@ -391,18 +381,12 @@ def _decompose(matrices: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _minimise_model(curvature: Tensor, force: Tensor, offset: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-    """Minimises the model (2), w |s - o| - f . s + s' H s / 2, in the basis of H's eigenvectors.
+    """Minimises the model (2) in the basis of H's eigenvectors, with eigenvalues (B, 2), f, o (B, 2) and w (B,).
 
-    Args:
-        curvature: (B, 2) the eigenvalues h of H, positive.
-        force: (B, 2) f.
-        offset: (B, 2) o.
-        weight: (B,) w.
-
-    Returns:
-        (B, 2) s, and (B,) whether it is o.
+    Returns s (B, 2), and a mask (B,) of the rows for which it is o.
     """
-    gradient = curvature * offset - force  # b of (4)
+    # b of (4)
+    gradient = curvature * offset - force
     pull = gradient.norm(dim=-1)
     at_offset = pull <= weight
 

@@ -99,7 +99,7 @@ class ArgmaxDecoder(Decoder):
 
 
 class TopKDecoder(Decoder):
-    """Mean of the class points of the `k` most probable cells (at most all), weighted by probability."""
+    """Mean of the class points of the `k` most probable cells, weighted by probability."""
 
     kind = "top_k"
 

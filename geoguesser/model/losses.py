@@ -129,8 +129,8 @@ class SmoothedCrossEntropy(CellLoss):
         tau: Reach of a target in sides of the place's cell, above 0.
         class_balance: Exponent of the class weights, from 0 to 1.
 
-    Source: L. Haas et al. (PIGEON), arXiv 2307.05845, haversine smoothing. There the exponent is -(d(x, g_c) -
-    d(x, g_c(x))) / tau; the second term is the same for all cells and cancels.
+    Source: L. Haas et al. (PIGEON), arXiv 2307.05845, haversine smoothing. There the exponent is
+    -(d(x, g_c) - d(x, g_c(x))) / tau; the second term is the same for all cells and cancels.
     """
 
     def __init__(self, *, tau: float = 0.3, class_balance: float = 0.0) -> None:
