@@ -1,8 +1,8 @@
 """Regions: the land that places lie on, and the space in which geometry is computed.
 
-A `PlaneRegion` uses a projected CRS in metres, a `SphereRegion` (the world) unit vectors. Both have `to_space` and
-`from_space`, so that callers need not distinguish them. Coordinates are (latitude, longitude) in degrees; polygons
-have x = longitude, y = latitude.
+A `PlaneRegion` uses a projected CRS in metres, a `SphereRegion` (the world) unit vectors; `to_space` and
+`from_space` serve both. Coordinates are (latitude, longitude) in degrees; polygons have x = longitude, y =
+latitude.
 """
 
 from __future__ import annotations
@@ -46,52 +46,51 @@ class Region(ABC):
     @property
     @abstractmethod
     def diagonal_km(self) -> float:
-        """The diagonal of the map in km, D of the game score."""
+        """Diagonal of the map in km, D of the game score."""
 
     @property
     @abstractmethod
     def area_km2(self) -> float:
-        """The area of the land."""
+        """Area of the land."""
 
     @abstractmethod
     def to_space(self, coords_deg: FloatArray) -> FloatArray:
-        """(N, 2) degrees -> (N, 2) CRS metres in the plane, (N, 3) unit vectors on the sphere."""
+        """Converts degrees (N, 2) to CRS metres (N, 2) in the plane, or unit vectors (N, 3) on the sphere."""
 
     @abstractmethod
     def from_space(self, points: FloatArray) -> FloatArray:
-        """The inverse of `to_space`. On the sphere, vectors may have any length, so that means are allowed."""
+        """Inverts `to_space`. On the sphere, vectors may have any length, so that means are allowed."""
 
     @abstractmethod
     def to_metres(self, coords_deg: FloatArray) -> FloatArray:
-        """(N, 2) degrees -> (N, 2) CRS easting and northing in metres.
+        """Converts degrees (N, 2) to CRS easting and northing (N, 2) in metres.
 
-        Raises:
-            RegionError: There is no plane, or a point lies too far outside it.
+        Raises RegionError if there is no plane, or a point lies too far outside it.
         """
 
     @abstractmethod
     def to_degrees(self, xy_m: FloatArray) -> FloatArray:
-        """(N, 2) CRS metres -> (N, 2) degrees; the inverse of `to_metres`."""
+        """Converts CRS metres (N, 2) to degrees (N, 2); the inverse of `to_metres`."""
 
     @abstractmethod
     def contains(self, coords_deg: FloatArray) -> np.ndarray[Any, np.dtype[np.bool_]]:
-        """(N,) bool, True for points on land (in the plane with a tolerance of 1 cm)."""
+        """Returns a mask (N,) of points on land, in the plane with a tolerance of 1 cm."""
 
     @abstractmethod
     def nearest_boundary(self, coords_deg: FloatArray) -> FloatArray:
-        """(N, 2) the nearest point of the boundary for each point."""
+        """Returns the nearest point (N, 2) of the boundary for each point."""
 
     @abstractmethod
     def state(self) -> dict[str, Any]:
-        """Plain values and arrays from which `restore_region` makes the same region."""
+        """Returns plain values and arrays from which `restore_region` makes the same region."""
 
     @cached_property
     def centre_deg(self) -> FloatArray:
-        """(2,) the spherical centre of the land: the mean of its polygons' centroids by area."""
+        """Spherical centre (2,) of the land: the mean of its polygons' centroids by area."""
         return compute_spherical_centre(self.land_deg)
 
     def snap(self, coords_deg: FloatArray) -> FloatArray:
-        """(N, 2) the point itself if it lies on land, otherwise the nearest point of the land."""
+        """Returns points (N, 2), those off the land moved to its nearest point."""
         snapped = np.array(coords_deg, dtype=np.float64)
         off_land = ~self.contains(snapped)
         if off_land.any():
@@ -100,7 +99,7 @@ class Region(ABC):
         return snapped
 
     def distance_to_land_km(self, coords_deg: FloatArray) -> FloatArray:
-        """(N,) great-circle distance to the land, 0 on it."""
+        """Returns great-circle distances (N,) to the land, 0 on it."""
         return haversine_km(coords_deg, self.snap(coords_deg))
 
 
@@ -110,11 +109,11 @@ class PlaneRegion(Region):
     Args:
         name: Name for titles and messages.
         land_deg: Boundary in degrees.
-        crs: CRS in any form that pyproj accepts; it must be projected and in metres. None makes a Lambert
-            azimuthal equal-area CRS at the land's spherical centre.
+        crs: Projected CRS in metres, in any form that pyproj accepts. None makes a Lambert azimuthal equal-area
+            CRS at the land's spherical centre.
 
     Raises:
-        RegionError: The CRS is not a CRS, not projected, not in metres, or the land is outside its area of use.
+        RegionError: The CRS does not fit the land; see `check_crs`.
     """
 
     def __init__(self, name: str, land_deg: MultiPolygon, crs: Any = None) -> None:
@@ -131,7 +130,7 @@ class PlaneRegion(Region):
 
     @cached_property
     def parts_bounds_m(self) -> FloatArray:
-        """(P, 4) the bounding box of each part of the land, in CRS metres."""
+        """Bounding boxes (P, 4) of the parts of the land, in CRS metres."""
         return shapely.bounds(shapely.get_parts(self.land_m))
 
     @property
@@ -145,11 +144,11 @@ class PlaneRegion(Region):
         return float(haversine_km(vertices, self.centre_deg).max())
 
     def _is_out_of_reach(self, coords_deg: FloatArray) -> np.ndarray[Any, np.dtype[np.bool_]]:
-        """(N,) bool, True for points so far from the land that the CRS is not used."""
+        """Returns a mask (N,) of points so far from the land that the CRS is not used."""
         return haversine_km(coords_deg, self.centre_deg) > self._radius_km + REACH_KM
 
     def snap(self, coords_deg: FloatArray) -> FloatArray:
-        """As in `Region`; points out of the CRS's reach are moved to the nearest vertex of the land."""
+        """Moves points off the land; those out of the CRS's reach go to the nearest vertex of the land."""
         coords = np.array(coords_deg, dtype=np.float64)
         check_degrees(coords)
 
@@ -206,7 +205,6 @@ class PlaneRegion(Region):
         return self.to_degrees(self._find_nearest_boundary_m(self.to_metres(coords_deg)))
 
     def _find_nearest_boundary_m(self, xy_m: FloatArray) -> FloatArray:
-        """(N, 2) the nearest point of the boundary in CRS metres."""
         tree, starts, ends = self._segments
         nearest = tree.nearest(shapely.points(xy_m))
         return find_nearest_on_segments(xy_m, starts[nearest], ends[nearest])
@@ -270,7 +268,7 @@ class SphereRegion(Region):
         return on_land
 
     def nearest_boundary(self, coords_deg: FloatArray) -> FloatArray:
-        """The nearest point of the boundary, on one of the four segments whose middles are nearest.
+        """Returns the nearest point of the boundary, on one of the four segments whose middles are nearest.
 
         Segments are at most 5 km long, so that the result is within 3 km of the nearest point.
         """
@@ -292,16 +290,15 @@ class SphereRegion(Region):
 
     @cached_property
     def boundary_deg(self) -> FloatArray:
-        """(N, 2) points on all boundaries, at most BOUNDARY_STEP_DEG apart."""
+        """Points (N, 2) on all boundaries, at most BOUNDARY_STEP_DEG apart."""
         return cut_segments(*extract_ring_segments(self.land_deg), longest=BOUNDARY_STEP_DEG)[0][:, ::-1].copy()
 
     @cached_property
     def boundary_runs(self) -> tuple[FloatArray, FloatArray, FloatArray]:
         """Boundary points in order, and bounding boxes of runs of RUN_LENGTH points, in the chart of the sphere.
 
-        Returns:
-            (N, 2) points by longitude, -180 to below 180, and sine of latitude; (R, 2) low and (R, 2) high
-            corners. Run r holds points RUN_LENGTH * r up to RUN_LENGTH * (r + 1).
+        Returns points (N, 2) by longitude, -180 to below 180, and sine of latitude; low and high corners (R, 2)
+        each. Run r holds points RUN_LENGTH * r up to RUN_LENGTH * (r + 1).
         """
         latitude, longitude = self.boundary_deg.T
         chart = np.stack(((longitude + 180.0) % 360.0 - 180.0, np.sin(np.radians(latitude))), axis=-1)
@@ -333,12 +330,8 @@ def country(code: str, crs: Any = None) -> PlaneRegion:
     """Makes the region of a shipped country, `region=country region.code=SVN`.
 
     Args:
-        code: Three-letter code, ISO 3166-1 alpha-3.
+        code: Three-letter code, ISO 3166-1 alpha-3. Unknown codes raise ConfigError.
         crs: Projected CRS; None for Lambert azimuthal equal-area at its spherical centre.
-
-    Raises:
-        ConfigError: No such country.
-        RegionError: The CRS does not fit.
     """
     shipped_code = boundaries.find_country(code)
     name = boundaries.load_countries()[shipped_code]["name"]
@@ -346,7 +339,7 @@ def country(code: str, crs: Any = None) -> PlaneRegion:
 
 
 def custom(boundary: str | None, crs: Any = None, name: str | None = None) -> PlaneRegion:
-    """Makes a region from the user's boundary file, `region=custom region.boundary=FILE`.
+    """Makes the region of a boundary file, `region=custom region.boundary=FILE`.
 
     Args:
         boundary: Path of a GeoJSON, GeoPackage or Shapefile.
@@ -366,7 +359,7 @@ def custom(boundary: str | None, crs: Any = None, name: str | None = None) -> Pl
 
 
 def world() -> SphereRegion:
-    """Makes the region of all countries, `region=world`: cells and heads work on the sphere."""
+    """Makes the region of all countries, `region=world`."""
     return SphereRegion()
 
 

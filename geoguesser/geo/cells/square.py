@@ -1,8 +1,4 @@
-"""Partitions into boxes: strips in general, true squares in the plane, equal areas on the sphere.
-
-geo/partition.py defines partitions and boxes, geo/cell_factory.py chooses one for a region, and geo/grid.py makes
-classes from it.
-"""
+"""Partitions into boxes: strips in general, true squares in the plane, equal areas on the sphere."""
 
 from __future__ import annotations
 
@@ -12,11 +8,9 @@ import numpy as np
 import shapely
 
 from geoguesser.arrays import FloatArray, IntArray
-from geoguesser.geo.cells.base import MAX_CELLS, BoxCells, Cells, check_count, draw_box_rings
+from geoguesser.geo.cells.base import MAX_CELLS, BoxCells, check_count, draw_box_rings
 from geoguesser.geo.distance import EARTH_RADIUS_KM, from_unit, to_unit
 from geoguesser.geo.region import PlaneRegion, Region
-
-__all__ = ["BandCells", "Cells", "IntArray", "SquareCells", "StripCells"]
 
 
 class StripCells(BoxCells):
@@ -57,7 +51,7 @@ class StripCells(BoxCells):
     def from_edges(
         cls, sphere: bool, rows: FloatArray, edges: list[FloatArray], owners: IntArray | None = None
     ) -> StripCells:
-        """Makes the boxes from the rows' edges and, per row, the ascending edges of its boxes with both ends."""
+        """Makes the boxes from the rows' edges and, per row, the ascending edges of its boxes."""
         west = np.concatenate([row_edges[:-1] for row_edges in edges])
         per_row = np.array([len(row_edges) - 1 for row_edges in edges])
         if owners is None:
@@ -66,11 +60,11 @@ class StripCells(BoxCells):
         return cls(sphere=sphere, rows=rows, per_row=per_row, west=west, east=edges[0][-1], owners=owners)
 
     def _to_share(self, x: FloatArray) -> FloatArray:
-        """Distance from the western edge as a share of the total width: from 0 to below 1."""
+        """Returns distances from the western edge as shares of the total width, from 0 to below 1."""
         return (x - self.west[0]) / (self.east - self.west[0])
 
     def row_edges(self, row: int) -> FloatArray:
-        """The edges of the boxes of a row, ascending, with both ends."""
+        """Returns the edges of the boxes of a row, ascending, with both ends."""
         first = self._first[row]
         return np.append(self.west[first : first + self.per_row[row]], self.east)
 
@@ -131,12 +125,9 @@ class SquareCells(BoxCells):
 
     @classmethod
     def over(cls, region: PlaneRegion, side_km: float, phase: tuple[float, float] = (0.0, 0.0)) -> SquareCells:
-        """Makes the squares of one side, centred on the bounding box of the land, then moved by a phase.
+        """Makes squares of one side, centred on the bounding box of the land, then moved by a phase.
 
-        Args:
-            region: The land.
-            side_km: Side of a square.
-            phase: Shift of the raster to the east and to the north, in sides, from 0 to 1.
+        The phase is the shift to the east and to the north in sides, from 0 to 1.
         """
         side = side_km * 1000.0
         west, south, east, north = region.land_m.bounds
@@ -169,10 +160,6 @@ class SquareCells(BoxCells):
     def boxes(self, ids: IntArray) -> FloatArray:
         centres = self.centres(ids)
         return np.concatenate((centres - self.side_m / 2, centres + self.side_m / 2), axis=1)
-
-    def outlines(self, ids: IntArray) -> FloatArray:
-        corners = np.array([(-1, -1), (1, -1), (1, 1), (-1, 1), (-1, -1)]) * self.side_m / 2
-        return self.centres(ids)[:, None, :] + corners
 
     def sides_km(self, ids: IntArray) -> FloatArray:
         return np.full(len(ids), self.side_km)

@@ -16,8 +16,9 @@ from shapely.geometry import MultiPolygon, box
 
 from geoguesser.errors import ConfigError
 from geoguesser.geo import boundaries
+from geoguesser.geo.cells.base import Cells
 from geoguesser.geo.cells.factory import make_cells_by_count, make_cells_of_side, restore_cells
-from geoguesser.geo.cells.square import BandCells, Cells, SquareCells
+from geoguesser.geo.cells.square import BandCells, SquareCells
 from geoguesser.geo.distance import EARTH_RADIUS_KM, from_unit, to_unit
 from geoguesser.geo.region import PlaneRegion, Region, SphereRegion, country
 
