@@ -25,21 +25,9 @@ from geoguesser.errors import (
     check_mapping,
     check_number,
 )
+from geoguesser.exporting import programs
 from geoguesser.exporting.hub import check_push, push_folder
 from geoguesser.exporting.model_card import CARD_MARK, render_model_card
-from geoguesser.exporting.programs import (
-    OutputDifference,
-    Probe,
-    check_onnx,
-    compute_difference,
-    export_program,
-    make_probes,
-    open_onnx,
-    open_torch,
-    require_close,
-    write_onnx,
-    write_torch,
-)
 from geoguesser.exporting.run_facts import RunFacts, make_card, read_facts
 from geoguesser.exporting.traceable import ExportableNetwork
 from geoguesser.inference.inputs import find_places, load_in_order
@@ -91,9 +79,9 @@ def run_export(cfg: DictConfig) -> Path:
     run_config = read_checkpoint(checkpoint)["geoguesser"].get("config")
     facts = read_facts(checkpoint, run_config, predictor.region)
 
-    probes: list[Probe] = []
+    probes: list[programs.Probe] = []
     if set(settings.formats) - {"portable"}:
-        probes = make_probes(predictor.image.size) + _load_probes(config["verify_on"], predictor)
+        probes = programs.make_probes(predictor.image.size) + _load_probes(config["verify_on"], predictor)
 
     settings.out.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{settings.out.name}-", dir=settings.out.parent))
@@ -119,7 +107,7 @@ def _read_settings(config: dict[str, Any]) -> ExportSettings:
     for name in formats:
         check_choice("formats", name, FORMATS)
     if "onnx" in formats:
-        check_onnx()
+        programs.check_onnx()
 
     tolerance = check_mapping("tolerance", config["tolerance"], ("posterior", "km"))
     push = None if config["push"] is None else str(config["push"])
@@ -162,14 +150,14 @@ def _check_out(out: Path) -> None:
         raise ConfigError.at(f"out={out}", "must be new, empty, or an earlier export", found=others[0])
 
 
-def _load_probes(verify_on: Any, predictor: Predictor) -> list[Probe]:
+def _load_probes(verify_on: Any, predictor: Predictor) -> list[programs.Probe]:
     """Loads the user's places to try programs on: of the first `MAX_CHECK_PLACES`, those with a readable view."""
     if verify_on is None:
         return []
 
     places = find_places(verify_on)[:MAX_CHECK_PLACES]
     probes = [
-        Probe(torch.from_numpy(place.images[0][None]), torch.from_numpy(place.there[None]))
+        programs.Probe(torch.from_numpy(place.images[0][None]), torch.from_numpy(place.there[None]))
         for place in load_in_order(places, [predictor.image])
         if place.there.any()
     ]
@@ -180,7 +168,7 @@ def _load_probes(verify_on: Any, predictor: Predictor) -> list[Probe]:
 
 
 def _write_files(
-    folder: Path, predictor: Predictor, facts: RunFacts, settings: ExportSettings, probes: list[Probe]
+    folder: Path, predictor: Predictor, facts: RunFacts, settings: ExportSettings, probes: list[programs.Probe]
 ) -> None:
     if "portable" in settings.formats:
         write_model(predictor, folder, {"license": settings.license, "synthetic": facts.data == "demo"})
@@ -193,7 +181,7 @@ def _write_files(
 
 
 def _write_programs(
-    folder: Path, predictor: Predictor, settings: ExportSettings, probes: list[Probe]
+    folder: Path, predictor: Predictor, settings: ExportSettings, probes: list[programs.Probe]
 ) -> list[dict[str, str]]:
     """Writes programs, opens each again, and returns a table of their differences from torch.
 
@@ -205,16 +193,16 @@ def _write_programs(
     record = _make_record(predictor, network, settings)
 
     log.info("tracing the network: about half a minute")
-    program = export_program(network, predictor.image.size)
-    differences: dict[str, OutputDifference] = {}
+    program = programs.export_program(network, predictor.image.size)
+    differences: dict[str, programs.OutputDifference] = {}
     if "torch" in settings.formats:
         file = folder / "model.pt2"
-        write_torch(program, file, record)
-        differences[file.name] = compute_difference(open_torch(file), network, probes)
+        programs.write_torch(program, file, record)
+        differences[file.name] = programs.compute_difference(programs.open_torch(file), network, probes)
     if "onnx" in settings.formats:
         file = folder / "model.onnx"
-        write_onnx(program, file, record, network.outputs)
-        differences[file.name] = compute_difference(open_onnx(file), network, probes)
+        programs.write_onnx(program, file, record, network.outputs)
+        differences[file.name] = programs.compute_difference(programs.open_onnx(file), network, probes)
 
     # The table is printed before a program is refused.
     title = f"Against torch; allowed: {settings.posterior:g} in a probability, {settings.km * 1000.0:g} m"
@@ -228,7 +216,7 @@ def _write_programs(
     Console(soft_wrap=True, highlight=False).print(table)
 
     for name, difference in differences.items():
-        require_close(difference, name, posterior=settings.posterior, km=settings.km)
+        programs.require_close(difference, name, posterior=settings.posterior, km=settings.km)
     return rows
 
 

@@ -13,11 +13,7 @@ TOKEN = re.compile(r"hf_\w+|Bearer \S+")
 
 
 def check_push(repository: str) -> None:
-    """Checks before any work that a folder could be pushed to OWNER/NAME. Contacts no server.
-
-    Raises:
-        ConfigError: The name is not valid, the client is missing or set to work offline, or there is no token.
-    """
+    """Raises ConfigError if a folder could not be pushed to OWNER/NAME. Contacts no server."""
     key = f"push={repository}"
     if not REPOSITORY_NAME.fullmatch(repository):
         raise ConfigError.at("push", "must be OWNER/NAME", found=repository)
@@ -35,15 +31,10 @@ def check_push(repository: str) -> None:
 
 
 def push_folder(folder: Path, repository: str, *, private: bool) -> str:
-    """Pushes all files of a folder to a hub and returns the address. Call `check_push` first.
+    """Pushes all files of a folder to the repository OWNER/NAME, made if necessary, and returns its address.
 
-    Args:
-        folder: Exported folder, which stays as it is.
-        repository: OWNER/NAME. It is created if it does not exist.
-        private: Make the repository private. An existing public repository is then refused.
-
-    Raises:
-        GeoguesserError: The hub cannot be reached or refuses.
+    Call `check_push` first. With `private`, an existing public repository is refused. Raises GeoguesserError if
+    the hub cannot be reached or refuses.
     """
     from huggingface_hub import HfApi
 

@@ -35,8 +35,6 @@ class ModelCard:
 
     Attributes:
         views: Size and fit of the views, such as `px112-crop`.
-        head: `classification`, `hybrid` or `regression`.
-        cells: Number of cells.
         data: `demo` (synthetic), `places` or `store`.
         result: Values of the run's result.json; None without a run folder.
         mean: Mean test error with its interval.

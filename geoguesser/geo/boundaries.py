@@ -97,11 +97,7 @@ def _decode(blob: bytes) -> MultiPolygon:
 def read_boundary_file(path: str | Path) -> MultiPolygon:
     """Reads a GeoJSON, GeoPackage or Shapefile as polygons in degrees.
 
-    A file without a CRS is read as WGS 84 if its numbers are degrees.
-
-    Raises:
-        MissingFileError: There is no such file.
-        RegionError: The file cannot be read, holds no polygon, or its coordinates are not degrees.
+    A file without a CRS is read as WGS 84 if its numbers are degrees. Raises MissingFileError or RegionError.
     """
     file = Path(path).expanduser()
     where = f"region.boundary {file}"

@@ -15,7 +15,7 @@ import numpy as np
 from scipy.sparse import csr_array
 from scipy.spatial import cKDTree
 
-from geoguesser.arrays import FloatArray, IntArray
+from geoguesser.arrays import BoolArray, FloatArray, IntArray
 from geoguesser.errors import DataError, check_choice, check_int, check_number
 from geoguesser.geo.cells.base import Cells
 from geoguesser.geo.cells.factory import make_cells_by_count, make_cells_of_side, restore_cells
@@ -72,7 +72,7 @@ class Grid:
 
         return classes
 
-    def inside(self, coords_deg: FloatArray) -> np.ndarray[Any, np.dtype[np.bool_]]:
+    def inside(self, coords_deg: FloatArray) -> BoolArray:
         """Returns a mask (N,) of places within a kept cell; others are only nearest to one."""
         return self._class_by_cell[self.cells.locate(self.region.to_space(coords_deg))] >= 0
 
@@ -166,11 +166,8 @@ class GridBuilder(ABC):
     def fit(self, region: Region, train_coords_deg: FloatArray) -> Grid:
         """Makes the grid from the region and training places (N, 2) in degrees.
 
-        A training place in a cell that is not kept belongs to the kept cell with the nearest centre.
-
-        Raises:
-            ConfigError: A value breaks its rule.
-            DataError: There is no training place.
+        A training place in a cell that is not kept belongs to the kept cell with the nearest centre. Raises
+        DataError if there is no place.
         """
         self.check()
         if len(train_coords_deg) == 0:

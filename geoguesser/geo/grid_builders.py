@@ -90,8 +90,7 @@ class StaggeredGrid(OverlayGrid):
     """Rasters of one side, each moved north-east against the last by 1 / copies of a side.
 
     Attributes:
-        size: Number of cells of the first raster that touch the land; None for `default_num_cells`.
-        spacing_km: Side of a cell; if it is given, `size` is not used.
+        size: Number of cells of the first raster that touch the land; see `SquareGrid`, also for `spacing_km`.
         copies: Number of rasters.
     """
 

@@ -75,12 +75,7 @@ COARSE_FACTOR = 1000.0
 
 
 class _Points(NamedTuple):
-    """Weighted points.
-
-    Attributes:
-        weights: (B, K), rows that sum to 1.
-        vectors: (K, 3) unit vectors that all rows share, or (B, K, 3).
-    """
+    """Points with weights (B, K), rows that sum to 1, and unit vectors (K, 3) for all rows or (B, K, 3)."""
 
     weights: Tensor
     vectors: Tensor

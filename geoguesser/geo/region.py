@@ -17,7 +17,7 @@ import shapely
 from scipy.spatial import cKDTree
 from shapely.geometry import MultiPolygon
 
-from geoguesser.arrays import FloatArray
+from geoguesser.arrays import BoolArray, FloatArray
 from geoguesser.errors import ConfigError, RegionError
 from geoguesser.geo import boundaries
 from geoguesser.geo.boundaries import cut_segments, extract_ring_segments, find_nearest_on_segments
@@ -73,7 +73,7 @@ class Region(ABC):
         """Converts CRS metres (N, 2) to degrees (N, 2); the inverse of `to_metres`."""
 
     @abstractmethod
-    def contains(self, coords_deg: FloatArray) -> np.ndarray[Any, np.dtype[np.bool_]]:
+    def contains(self, coords_deg: FloatArray) -> BoolArray:
         """Returns a mask (N,) of points on land, in the plane with a tolerance of 1 cm."""
 
     @abstractmethod
@@ -111,9 +111,6 @@ class PlaneRegion(Region):
         land_deg: Boundary in degrees.
         crs: Projected CRS in metres, in any form that pyproj accepts. None makes a Lambert azimuthal equal-area
             CRS at the land's spherical centre.
-
-    Raises:
-        RegionError: The CRS does not fit the land; see `check_crs`.
     """
 
     def __init__(self, name: str, land_deg: MultiPolygon, crs: Any = None) -> None:
@@ -143,14 +140,13 @@ class PlaneRegion(Region):
         vertices = shapely.get_coordinates(self.land_deg)[:, ::-1]
         return float(haversine_km(vertices, self.centre_deg).max())
 
-    def _is_out_of_reach(self, coords_deg: FloatArray) -> np.ndarray[Any, np.dtype[np.bool_]]:
+    def _is_out_of_reach(self, coords_deg: FloatArray) -> BoolArray:
         """Returns a mask (N,) of points so far from the land that the CRS is not used."""
         return haversine_km(coords_deg, self.centre_deg) > self._radius_km + REACH_KM
 
     def snap(self, coords_deg: FloatArray) -> FloatArray:
         """Moves points off the land; those out of the CRS's reach go to the nearest vertex of the land."""
-        coords = np.array(coords_deg, dtype=np.float64)
-        check_degrees(coords)
+        coords = check_degrees(coords_deg).copy()
 
         # Chords between unit vectors order points as great-circle distances do.
         far = np.flatnonzero(self._is_out_of_reach(coords))
@@ -167,8 +163,7 @@ class PlaneRegion(Region):
         return self.to_degrees(points)
 
     def to_metres(self, coords_deg: FloatArray) -> FloatArray:
-        coords = np.asarray(coords_deg, dtype=np.float64)
-        check_degrees(coords)
+        coords = check_degrees(coords_deg)
 
         far = self._is_out_of_reach(coords)
         if far.any():
@@ -189,7 +184,7 @@ class PlaneRegion(Region):
         lon, lat = self._forward.transform(xy[:, 0], xy[:, 1], direction="INVERSE")
         return np.stack((lat, lon), axis=-1)
 
-    def contains(self, coords_deg: FloatArray) -> np.ndarray[Any, np.dtype[np.bool_]]:
+    def contains(self, coords_deg: FloatArray) -> BoolArray:
         xy = self.to_metres(coords_deg)
         on_land = shapely.contains_xy(self.land_m, xy[:, 0], xy[:, 1])
 
@@ -241,9 +236,7 @@ class SphereRegion(Region):
         return sum(abs(geod.geometry_area_perimeter(part)[0]) for part in self.land_deg.geoms) / 1e6
 
     def to_space(self, coords_deg: FloatArray) -> FloatArray:
-        coords = np.asarray(coords_deg, dtype=np.float64)
-        check_degrees(coords)
-        return to_unit(coords)
+        return to_unit(check_degrees(coords_deg))
 
     def from_space(self, points: FloatArray) -> FloatArray:
         return from_unit(np.asarray(points, dtype=np.float64))
@@ -254,9 +247,8 @@ class SphereRegion(Region):
     def to_degrees(self, xy_m: FloatArray) -> FloatArray:
         return self.to_metres(xy_m)
 
-    def contains(self, coords_deg: FloatArray) -> np.ndarray[Any, np.dtype[np.bool_]]:
-        coords = np.asarray(coords_deg, dtype=np.float64)
-        check_degrees(coords)
+    def contains(self, coords_deg: FloatArray) -> BoolArray:
+        coords = check_degrees(coords_deg)
 
         # The tree compares bounding boxes only: with a predicate, it would not use the prepared parts.
         points: Any = shapely.points(coords[:, ::-1])
@@ -342,14 +334,9 @@ def custom(boundary: str | None, crs: Any = None, name: str | None = None) -> Pl
     """Makes the region of a boundary file, `region=custom region.boundary=FILE`.
 
     Args:
-        boundary: Path of a GeoJSON, GeoPackage or Shapefile.
+        boundary: Path of a GeoJSON, GeoPackage or Shapefile. A missing or unusable file raises an error.
         crs: Projected CRS; None for Lambert azimuthal equal-area at its spherical centre.
         name: Name for titles; None for the file's name.
-
-    Raises:
-        ConfigError: No file is named.
-        MissingFileError: There is no such file.
-        RegionError: The boundary or the CRS does not fit.
     """
     if not boundary:
         raise ConfigError.at("region.boundary", "must name a file", found=boundary)
@@ -363,9 +350,11 @@ def world() -> SphereRegion:
     return SphereRegion()
 
 
-def check_degrees(coords_deg: FloatArray) -> None:
-    """Raises RegionError unless all are finite, latitude within 90 and longitude within 180 degrees."""
+def check_degrees(coords_deg: FloatArray) -> FloatArray:
+    """Returns coordinates (N, 2) in float64, or raises RegionError for any that is not finite or out of range."""
+    coords_deg = np.asarray(coords_deg, dtype=np.float64)
     is_valid = np.isfinite(coords_deg).all(axis=-1) & (np.abs(coords_deg) <= (90.0, 180.0)).all(axis=-1)
     if not is_valid.all():
         first = tuple(float(value) for value in coords_deg[np.argmin(is_valid)])
         raise RegionError.at("(latitude, longitude)", "must be finite, within 90 and 180 degrees", found=first)
+    return coords_deg

@@ -56,8 +56,8 @@ class LastMap:
     """Last feature map of N images, and the features that follow from it.
 
     Attributes:
-        leaf: Tensor that the features are a function of; gradients with respect to it can be computed.
-        features: (N, D) features, a function of `leaf`.
+        leaf: Tensor of which the features are a differentiable function.
+        features: (N, D) features.
         to_spatial: Brings `leaf`, or a gradient with respect to it, into the shape (N, C, h, w).
     """
 
@@ -139,11 +139,6 @@ class TimmBackbone(nn.Module):
         source: Origin of trained weights: `pip` (an installed package) or `hub` (timm's hub, over the network).
         mean: (3,) channel means for normalisation, of values from 0 to 1; None for those of the model.
         std: (3,) channel standard deviations; None for those of the model.
-
-    Raises:
-        ConfigError: timm has no such model, or a value breaks its rule.
-        MissingFileError: `weights` does not exist.
-        WeightsError: The weights cannot be fetched or do not fit.
     """
 
     kind = "timm"

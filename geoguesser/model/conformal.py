@@ -74,15 +74,10 @@ def compute_interval_95(hits: int, count: int) -> tuple[float, float]:
 
 
 def compute_wilson_interval(share: float, count: float, z: float) -> tuple[float, float]:
-    """Returns Wilson's interval of a share.
+    """Returns Wilson's interval of a share p of n cases, of which n may be an effective number.
 
-    Its limits are the values q at which the observed share p is z standard deviations away:
-    |p - q| = z sqrt(q (1 - q) / n), a quadratic equation in q.
-
-    Args:
-        share: Observed share p, from 0 to 1.
-        count: Number n of independent cases, above 0. An effective number need not be an integer.
-        z: Quantile of the normal distribution or Student's for the confidence level.
+    Its limits are the values q at which p is z standard deviations away: |p - q| = z sqrt(q (1 - q) / n), a
+    quadratic equation in q. z is a quantile of the normal distribution or Student's for the confidence level.
     """
     square = z**2
     middle = (share + square / (2 * count)) / (1 + square / count)

@@ -43,7 +43,7 @@ class Decoder(ABC):
         self.temperature = check_number("decoder.temperature", temperature, low=0.01, high=100.0)
 
     def __call__(self, posterior: Tensor, class_vectors: Tensor) -> Tensor:
-        """Returns latitude and longitude in degrees (B, 2).
+        """Decodes posteriors (B, K) to latitude and longitude in degrees (B, 2).
 
         Args:
             posterior: (B, K) probabilities that sum to 1.

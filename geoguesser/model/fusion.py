@@ -30,15 +30,12 @@ class Fusion(nn.Module, ABC):
     Args:
         feature_size: Number D of features per view.
         output_size: Number of features per place.
-        view_dropout: Probability of dropping each view in training, from 0 to below 1; see `drop_views`. The
-            training loop draws the mask, because the draw must follow from the run's seed and step.
+        view_dropout: Probability of dropping each view in training, from 0 to below 1. The training loop calls
+            `drop_views`, because the draw must follow from the run's seed and step.
 
     Attributes:
         kind: Name of the class in checkpoints, a key of `FUSIONS`.
         linear: The fused vector is a linear function of the features, given the mask.
-
-    Raises:
-        ConfigError: `fusion.view_dropout` breaks its rule.
     """
 
     kind: str
@@ -141,11 +138,9 @@ class AttentionFusion(Fusion):
     uninterrupted one. `view_dropout` is the regulariser.
 
     Args:
-        feature_size: Number D of features per view.
         width: Width of the transformer, a multiple of `heads`; None for D.
         layers: Number of transformer layers.
         heads: Number of attention heads.
-        view_dropout: Probability of dropping each view in training, from 0 to below 1.
 
     Sources: A. Vaswani et al., arXiv 1706.03762; pre-norm layers: R. Xiong et al., arXiv 2002.04745; a branch that
     starts near zero: T. Bachlechner et al. (ReZero), arXiv 2003.04887.

@@ -33,24 +33,17 @@ class CellLoss(ABC):
     """Loss of logits over cells.
 
     Args:
-        class_balance: Exponent of the class weights. A place in a cell with n training places has a weight
-            proportional to n^-class_balance: 0 weighs all places the same, 1 all cells.
-
-    Raises:
-        ConfigError: A value is out of range.
+        class_balance: Exponent of the class weights, from 0 to 1. A place in a cell with n training places has a
+            weight proportional to n^-class_balance: 0 weighs all places the same, 1 all cells.
     """
 
     def __init__(self, *, class_balance: float = 0.0) -> None:
         self.class_balance = check_number("loss.class_balance", class_balance, low=0.0, high=1.0)
 
     def targets(self, grid: Grid, coords_deg: FloatArray) -> LossTarget:
-        """Returns what the loss needs to know of N places, as tensors of N rows, of which `cell` is the class.
+        """Returns what the loss needs to know of N places in degrees, as tensors of N rows; `cell` is the class.
 
         A run computes it once, and a training step passes the rows of its batch.
-
-        Args:
-            grid: Fitted grid with K classes.
-            coords_deg: (N, 2) true latitude and longitude in degrees.
         """
         return {"cell": torch.from_numpy(grid.assign(coords_deg))}
 
@@ -100,7 +93,6 @@ class CrossEntropy(CellLoss):
 
     Args:
         label_smoothing: Share s of the target that is spread evenly over all cells, from 0 to below 1.
-        class_balance: Exponent of the class weights, from 0 to 1.
 
     Source of label smoothing: C. Szegedy et al., arXiv 1512.00567.
     """
@@ -127,7 +119,6 @@ class SmoothedCrossEntropy(CellLoss):
 
     Args:
         tau: Reach of a target in sides of the place's cell, above 0.
-        class_balance: Exponent of the class weights, from 0 to 1.
 
     Source: L. Haas et al. (PIGEON), arXiv 2307.05845, haversine smoothing. There the exponent is
     -(d(x, g_c) - d(x, g_c(x))) / tau; the second term is the same for all cells and cancels.
@@ -170,14 +161,8 @@ def compute_smoothed_targets(
 ) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float32]]:
     """Computes shares of the class points near each place: proportional to exp(-distance / reach), with sum 1.
 
-    Args:
-        coords_deg: (N, 2) latitude and longitude of the places in degrees.
-        class_points_deg: (K, 2) class points in degrees.
-        reach_km: (N,) reach of each place in km, above 0.
-
-    Returns:
-        Classes (N, M), nearest first, and their shares (N, M). For 99 % of the places, the share of the farthest
-        class is negligible.
+    Takes places (N, 2) and class points (K, 2) in degrees, and the reach (N,) in km. Returns classes (N, M),
+    nearest first, and their shares (N, M). For 99 % of the places, the share of the farthest class is negligible.
     """
     tree = cKDTree(to_unit(class_points_deg))
     vectors, num_classes = to_unit(coords_deg), len(class_points_deg)

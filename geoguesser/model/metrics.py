@@ -16,16 +16,10 @@ from geoguesser.geo.score import compute_game_score, compute_shares_within
 
 
 class PlaceResults:
-    """Results of the places of an epoch, in ascending order of `index`, each place once.
+    """Results of the places of an epoch, in ascending order of `index` (N,), each place once.
 
-    Not a dataclass or tuple: torchmetrics looks into those and squeezes tensors of one element, which the results
-    of a single place are.
-
-    Attributes:
-        index: (N,) rows in the table of places.
-        predicted_deg: (N, 2) predicted latitude and longitude in degrees.
-        error_km: (N,) great-circle errors in km.
-        hits: (N, H) hits of the head.
+    Holds rows in the table of places, predictions in degrees (N, 2), errors in km (N,) and the head's hits (N, H).
+    It is no dataclass or tuple: torchmetrics looks into those and squeezes tensors of one element.
     """
 
     def __init__(self, index: Tensor, predicted_deg: Tensor, error_km: Tensor, hits: Tensor) -> None:

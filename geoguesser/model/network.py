@@ -67,11 +67,7 @@ class GeoNetwork(nn.Module):
 
     def state(self) -> dict[str, Any]:
         """Returns plain values and arrays from which `restore_network` makes the network, without weights."""
-        return {
-            "backbone": self.backbone.state(),
-            "fusion": self.fusion.state(),
-            "head": self.head.state(),
-        }
+        return {name: getattr(self, name).state() for name in ("backbone", "fusion", "head")}
 
 
 def restore_network(region: Region, state: dict[str, Any]) -> GeoNetwork:

@@ -49,14 +49,13 @@ MAX_CHUNK_VALUES = 2**22  # probabilities in memory at a time
 
 @dataclass(frozen=True)
 class HeadOutput:
-    """Decoded output of a head for N places.
+    """Decoded output of a head for N places; only answers for a head without cells.
 
     Attributes:
         answers_deg: (N, 2) predicted latitude and longitude in degrees.
-        logits: (N, K) logits over cells; None for a head without cells.
-        vectors: (K, 3) unit vectors of the cells' points, or (N, K, 3) if they differ between places; None for a
-            head without cells.
-        sides_km: (K,) sides of the cells in km; None for a head without cells.
+        logits: (N, K) logits over cells.
+        vectors: (K, 3) unit vectors of the cells' points, or (N, K, 3) if they differ between places.
+        sides_km: (K,) sides of the cells in km.
     """
 
     answers_deg: FloatArray
@@ -117,25 +116,14 @@ def _shift_logits(logits: FloatArray) -> FloatArray:
 
 
 def compute_distances_km(answers_deg: FloatArray, vectors: FloatArray) -> FloatArray:
-    """Returns great-circle distances (N, K) in km, to a metre.
-
-    Args:
-        answers_deg: (N, 2) latitude and longitude in degrees.
-        vectors: (K, 3) or (N, K, 3) unit vectors in float64.
-    """
+    """Returns great-circle distances (N, K) in km, to a metre. The unit vectors must be float64."""
     unit = to_unit(answers_deg)
     cosine = unit @ vectors.T if vectors.ndim == 2 else np.einsum("nd,nkd->nk", unit, vectors)
     return EARTH_RADIUS_KM * np.arccos(np.clip(cosine, -1.0, 1.0))
 
 
 def compute_expected_km(posterior: FloatArray, away_km: FloatArray, sides_km: FloatArray) -> FloatArray:
-    """Returns the expected error (N,) of each answer under its posterior, by equation (2).
-
-    Args:
-        posterior: (N, K) probabilities.
-        away_km: (N, K) distances from the answer to the cells' points in km.
-        sides_km: (K,) sides of the cells in km.
-    """
+    """Returns the expected error (N,) of each answer under its posterior (N, K), by equation (2)."""
     return (posterior * np.hypot(away_km, MEAN_DISTANCE_IN_SQUARE * sides_km)).sum(axis=1)
 
 
@@ -155,8 +143,7 @@ class Calibration:
         places: Number of calibration places.
         temperature: Temperature of the reported probabilities, not of the decoder; None for a head without cells.
         scale: Factor of the raw expected error. It makes the mean right for the calibration places.
-        mass: Level in percent -> largest mass score of a cell in the set, None for all cells. `mass` itself is
-            None for a head without cells.
+        mass: Level in percent -> largest mass score in the set, None for all cells; None for a head without cells.
         stretch: Level in percent -> radius divided by the raw expected error, None with too few places.
     """
 

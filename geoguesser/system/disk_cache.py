@@ -166,11 +166,7 @@ class Entry:
     def lock(self, doing: str) -> Iterator[None]:
         """Holds the lock of this entry, which ends with the process.
 
-        Args:
-            doing: Activity of the holder, for the log: `embeds these views`.
-
-        Raises:
-            OSError: The folder cannot be written.
+        `doing` is the activity of the holder for the log of waiting processes, such as `embeds these views`.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         lock = FileLock(self.folder / f"{self.key}.lock")
@@ -182,10 +178,9 @@ class Entry:
 
     @contextmanager
     def writing(self) -> Iterator[Replacement]:
-        """Yields a temporary file for the payload, which is removed unless `keep` is called. Requires the lock.
+        """Yields a temporary file for the payload, which is removed unless `keep` is called.
 
-        Raises:
-            OSError: The folder cannot be written.
+        Requires the lock. Raises OSError if the folder cannot be written, as `lock` and `keep` do.
         """
         replacement = Replacement(self.file, exclusive=True)
         try:
@@ -199,9 +194,6 @@ class Entry:
         Args:
             replacement: Temporary file from `writing`, with the payload.
             more: Plain values that `read` returns.
-
-        Raises:
-            OSError: The disk is full, or a similar failure.
         """
         replacement.stream.flush()
         payload = np.memmap(replacement.temporary, dtype=np.uint8, mode="r")

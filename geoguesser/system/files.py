@@ -39,8 +39,7 @@ class Replacement:
             killed process left are removed.
 
     Attributes:
-        stream: Open temporary file.
-        temporary: Its path.
+        stream: Open temporary file, at the path `temporary`.
     """
 
     def __init__(
@@ -100,12 +99,12 @@ def open_replacement(
 
 
 @contextmanager
-def replace_file(path: Path, *, durable: bool = False) -> Iterator[Path]:
+def replace_file(path: Path) -> Iterator[Path]:
     """Yields the path of an empty temporary file, which replaces `path` when the block ends without an error.
 
     Serves functions that only write to a path; `open_replacement` serves all others.
     """
-    replacement = Replacement(path, durable=durable)
+    replacement = Replacement(path)
     try:
         yield replacement.temporary
         replacement.commit()
@@ -166,7 +165,7 @@ def flush_to_disk(stream: IO[Any]) -> None:
 def remove_temporaries(path: Path) -> None:
     """Removes temporary files and folders of `path` that killed processes left, also those of earlier versions."""
     prefix = f".{path.name}."
-    for other in _list_folder(path.parent):
+    for other in os.listdir(path.parent) if path.parent.is_dir() else []:
         if other.startswith(prefix) and (get_target_name(other) == path.name or other == f"{prefix}part"):
             temporary = path.with_name(other)
             if temporary.is_dir() and not temporary.is_symlink():
@@ -194,13 +193,6 @@ def _create_temporary(path: Path) -> tuple[Path, int]:
         except FileExistsError:
             # Somebody placed a file or a link under this name: try another.
             continue
-
-
-def _list_folder(folder: Path) -> list[str]:
-    try:
-        return os.listdir(folder)
-    except FileNotFoundError:
-        return []
 
 
 def _flush_folder(folder: Path) -> None:

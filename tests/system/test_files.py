@@ -48,7 +48,7 @@ def test_writers_replace_the_file_and_leave_nothing_else(target: Path):
     assert json.loads(target.read_text()) == {"a": [1, "é"]}
     write_csv(target, pd.DataFrame({"a": [1.0, 1 / 3], "b": ["x", "y,z"]}))
     assert target.read_text() == 'a,b\n1.0000000,x\n0.3333333,"y,z"\n'
-    with replace_file(target, durable=True) as temporary:
+    with replace_file(target) as temporary:
         assert temporary.parent == target.parent
         temporary.write_text("path")
     assert target.read_text() == "path"

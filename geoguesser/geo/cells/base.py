@@ -30,10 +30,14 @@ class Cells(ABC):
     Attributes:
         side_km: Side of a cell; the median if cells differ.
         count: Number of ids.
+        kind: Name of the class in checkpoints.
+        arguments: Names of the arguments of `__init__`, which are attributes as well.
     """
 
     side_km: float
     count: int
+    kind: str
+    arguments: tuple[str, ...] = ()
 
     @abstractmethod
     def locate(self, points: FloatArray) -> IntArray:
@@ -63,9 +67,9 @@ class Cells(ABC):
         """Returns the cells (M, G) of G overlaid partitions that contain each cell; None without an overlay."""
         return None
 
-    @abstractmethod
     def state(self) -> dict[str, Any]:
         """Returns plain values and arrays from which `restore_cells` makes the same partition."""
+        return {"kind": self.kind, **{name: getattr(self, name) for name in self.arguments}}
 
 
 class BoxCells(Cells):
@@ -97,7 +101,7 @@ class BoxCells(Cells):
         west, south, east, north = self.boxes(ids).T
         if not self.sphere:
             ring = ((west, south), (east, south), (east, north), (west, north), (west, south))
-            return np.stack([np.stack(corner, axis=-1) for corner in ring], axis=1)
+            return np.moveaxis(np.array(ring), 2, 0)
 
         return draw_box_rings(_to_latitude(south), _to_latitude(north), west, east)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from functools import cache
 from typing import Any
 
@@ -78,11 +77,8 @@ def make_cells_by_count(region: Region, size: int) -> Cells:
 
 def restore_cells(state: dict[str, Any]) -> Cells:
     """Restores the partition that `Cells.state` described."""
-    kinds: dict[str, Callable[..., Cells]] = {
-        "square": SquareCells,
-        "band": BandCells,
-        "quadtree": QuadtreeCells,
-        "voronoi": VoronoiCells,
-        "strips": StripCells,
+    kinds: dict[str, Any] = {
+        cells.kind: cells for cells in (SquareCells, BandCells, QuadtreeCells, VoronoiCells, StripCells)
     }
-    return kinds[state["kind"]](**{key: value for key, value in state.items() if key != "kind"})
+    cells: Cells = kinds[state["kind"]](**{key: value for key, value in state.items() if key != "kind"})
+    return cells

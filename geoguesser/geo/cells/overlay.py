@@ -15,12 +15,7 @@ SLIVER = 0.02  # edges of different rasters that are nearer than this share of a
 
 @dataclass(frozen=True)
 class Raster:
-    """Part of an overlay.
-
-    Attributes:
-        strips: The boxes.
-        cell: (count,) the cell of each box: a cell across the date line is two boxes.
-    """
+    """Part of an overlay: boxes, and the cell (count,) of each. A cell across the date line is two boxes."""
 
     strips: StripCells
     cell: IntArray

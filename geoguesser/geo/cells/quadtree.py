@@ -37,13 +37,16 @@ class QuadtreeCells(BoxCells):
     A box includes its western and southern edges.
 
     Args:
-        sphere: Whether the chart is that of the sphere; the roots then cover it.
+        sphere: The chart is that of the sphere, which the roots then cover.
         corner: West and south edge of the roots, in the chart.
         root: Width and height of a root.
         columns: Number of roots from west to east.
         rows: Number of roots from south to north.
         levels: (count,) level of each leaf, in order; roots are at level 0.
     """
+
+    kind = "quadtree"
+    arguments = ("sphere", "corner", "root", "columns", "rows", "levels")
 
     def __init__(
         self,
@@ -126,10 +129,6 @@ class QuadtreeCells(BoxCells):
 
         high = low + 0.5 ** self.levels[ids][:, None]
         return np.concatenate([self.corner + edge * np.array(self.root) for edge in (low, high)], axis=-1)
-
-    def state(self) -> dict[str, Any]:
-        names = ("sphere", "corner", "root", "columns", "rows", "levels")
-        return {"kind": "quadtree", **{name: getattr(self, name) for name in names}}
 
 
 def _split(codes: IntArray, roots: int, max_places: int, max_level: int) -> IntArray:

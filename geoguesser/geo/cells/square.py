@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import shapely
 
 from geoguesser.arrays import FloatArray, IntArray
-from geoguesser.geo.cells.base import MAX_CELLS, BoxCells, check_count, draw_box_rings
-from geoguesser.geo.distance import EARTH_RADIUS_KM, from_unit, to_unit
+from geoguesser.geo.cells.base import MAX_CELLS, BoxCells, check_count
+from geoguesser.geo.distance import EARTH_RADIUS_KM, from_unit
 from geoguesser.geo.region import PlaneRegion, Region
 
 
@@ -24,6 +22,9 @@ class StripCells(BoxCells):
         east: Eastern edge of all rows.
         owners: (count, G) the cell of each of G rasters that contains the box; G is 0 for a single raster.
     """
+
+    kind = "strips"
+    arguments = ("sphere", "rows", "per_row", "west", "east", "owners")
 
     def __init__(
         self,
@@ -97,24 +98,15 @@ class StripCells(BoxCells):
     def parents(self, ids: IntArray) -> IntArray | None:
         return self.owners[ids] if self.owners.shape[1] else None
 
-    def state(self) -> dict[str, Any]:
-        names = ("sphere", "rows", "per_row", "west", "east", "owners")
-        return {"kind": "strips", **{name: getattr(self, name) for name in names}}
-
 
 class SquareCells(BoxCells):
-    """True squares in the CRS's metres, numbered row by row from the south-west.
+    """True squares in the CRS's metres, numbered row by row from the south-western corner of the raster.
 
     A square includes its western and southern edges, so that a point on a common edge lies in exactly one square.
-
-    Args:
-        west_m: Easting of the western edge.
-        south_m: Northing of the southern edge.
-        side_m: Side of a square.
-        columns: Number of squares from west to east.
-        rows: Number of squares from south to north.
     """
 
+    kind = "square"
+    arguments = ("west_m", "south_m", "side_m", "columns", "rows")
     sphere = False
 
     def __init__(self, west_m: float, south_m: float, side_m: float, columns: int, rows: int) -> None:
@@ -169,9 +161,7 @@ class SquareCells(BoxCells):
 
         # Squares far from all land are left out before the exact and slow test.
         ids = self._find_under_boxes(region.parts_bounds_m)
-        low = self.centres(ids) - self.side_m / 2
-        boxes = shapely.box(low[:, 0], low[:, 1], low[:, 0] + self.side_m, low[:, 1] + self.side_m)
-        return ids[shapely.intersects(region.land_m, boxes)]
+        return ids[shapely.intersects(region.land_m, shapely.box(*self.boxes(ids).T))]
 
     def _find_under_boxes(self, bounds_m: FloatArray) -> IntArray:
         """Finds the squares under (P, 4) bounding boxes of the land's parts: few if islands lie far apart."""
@@ -187,10 +177,6 @@ class SquareCells(BoxCells):
             under[low_row : high_row + 1, low_column : high_column + 1] = True
         return np.flatnonzero(under.ravel())
 
-    def state(self) -> dict[str, Any]:
-        names = ("west_m", "south_m", "side_m", "columns", "rows")
-        return {"kind": "square", **{name: getattr(self, name) for name in names}}
-
 
 class BandCells(BoxCells):
     """Near-square cells of exactly equal area on the sphere, in bands of latitude from the south.
@@ -203,13 +189,16 @@ class BandCells(BoxCells):
         cells_per_band: Number of cells of each band.
     """
 
+    kind = "band"
+    arguments = ("cells_per_band",)
     sphere = True
 
     def __init__(self, cells_per_band: list[int]) -> None:
         self.cells_per_band = [int(cells) for cells in cells_per_band]
         self._first = np.cumsum([0, *self.cells_per_band])
         self.count = int(self._first[-1])
-        self.band_edges = np.clip(-1.0 + 2.0 * self._first / self.count, -1.0, 1.0)  # sines of latitude
+        # Sines of latitude.
+        self.band_edges = np.clip(-1.0 + 2.0 * self._first / self.count, -1.0, 1.0)
         self.side_km = EARTH_RADIUS_KM * float(np.sqrt(4.0 * np.pi / self.count))
 
     @classmethod
@@ -239,29 +228,11 @@ class BandCells(BoxCells):
         column = np.floor((longitude + 180.0) / 360.0 * cells).astype(np.int64) % cells
         return (self._first[band] + column).astype(np.int64)
 
-    def _edges_deg(self, ids: IntArray) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
-        """South, north, west and east edge of each cell."""
+    def boxes(self, ids: IntArray) -> FloatArray:
         band = np.searchsorted(self._first, ids, side="right") - 1
-        latitudes = np.degrees(np.arcsin(self.band_edges))
-
         width = 360.0 / np.asarray(self.cells_per_band)[band]
         west = -180.0 + (ids - self._first[band]) * width
-        return latitudes[band], latitudes[band + 1], west, west + width
-
-    def boxes(self, ids: IntArray) -> FloatArray:
-        _, _, west, east = self._edges_deg(ids)
-        band = np.searchsorted(self._first, ids, side="right") - 1
-        return np.stack((west, self.band_edges[band], east, self.band_edges[band + 1]), axis=-1)
-
-    def centres(self, ids: IntArray) -> FloatArray:
-        south, north, west, east = self._edges_deg(ids)
-        return to_unit(np.stack(((south + north) / 2, (west + east) / 2), axis=-1))
-
-    def outlines(self, ids: IntArray) -> FloatArray:
-        return draw_box_rings(*self._edges_deg(ids))
+        return np.stack((west, self.band_edges[band], west + width, self.band_edges[band + 1]), axis=-1)
 
     def sides_km(self, ids: IntArray) -> FloatArray:
         return np.full(len(ids), self.side_km)
-
-    def state(self) -> dict[str, Any]:
-        return {"kind": "band", "cells_per_band": self.cells_per_band}

@@ -32,6 +32,8 @@ class VoronoiCells(Cells):
             all centres well inside; empty on the sphere.
     """
 
+    kind = "voronoi"
+
     def __init__(self, centres: FloatArray, box_m: list[float]) -> None:
         self._points = np.asarray(centres, dtype=np.float64)
         self.box_m = [float(value) for value in box_m]

@@ -37,15 +37,11 @@ class TracedHead(nn.Module, ABC):
 class Head(nn.Module, ABC):
     """Linear layer on the fused features, and the meaning of its output.
 
-    Features are centred and scaled to unit variance first. Weights start at zero, so that training starts from
-    one answer for all places, the best that the bias can give.
+    Features are centred and scaled to unit variance first. Weights start at zero, so that training starts from one
+    answer for all places, the best that the bias can give.
 
-    A head is made from the training places by its class method `fit`. The config names that method as its
-    `_target_`; its parameters `grid`, `loss` and `decoder` tell which config groups the head uses.
-
-    Args:
-        in_features: Size of the fused features.
-        output_size: Size of the output.
+    The config names the class method `fit` of a head as its `_target_`; the parameters `grid`, `loss` and
+    `decoder` of the method tell which config groups the head uses.
 
     Attributes:
         kind: Name of the class in checkpoints, a key of `registry.HEADS`.
@@ -124,12 +120,9 @@ class Head(nn.Module, ABC):
     def trace(self, *, temperature: float, steps: int) -> TracedHead:
         """Returns a module that decodes the output in operations that can be exported.
 
-        Args:
-            temperature: Temperature of the returned posterior. That of the decoder is separate.
-            steps: Number of steps of the search for a geometric median.
-
-        Raises:
-            RegionError: The region's CRS has no inverse that can be exported.
+        The temperature is that of the returned posterior, not of the decoder, and `steps` the number of steps of
+        the search for a geometric median. Raises RegionError if the region's CRS has no inverse that can be
+        exported.
         """
 
     @abstractmethod

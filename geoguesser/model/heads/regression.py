@@ -21,15 +21,15 @@ from geoguesser.model.losses import LossTarget
 class RegressionHead(Head):
     """Regression of two CRS coordinates or of a unit vector, scaled to about 0 to 1 over the training places.
 
-    The bias starts at the mean of the training targets. Training then starts from the best constant answer in
-    the sense of the mean squared error, and not from a corner of the map.
+    The bias starts at the mean of the training targets. Training then starts from the best constant answer in the
+    sense of the mean squared error, and not from a corner of the map.
 
     Args:
         in_features: Size of the fused features.
         region: Region into which answers are clamped.
         space: `crs` for CRS coordinates in metres, `sphere` for a unit vector.
         offset: (d,) minimum of the training coordinates, which is subtracted.
-        scale: Divisor of all coordinates. They share it, so that errors along all axes weigh the same.
+        scale: Common divisor of all coordinates, so that errors along all axes weigh the same.
     """
 
     kind = "regression"
@@ -97,18 +97,13 @@ class RegressionHead(Head):
         return TracedRegression(self)
 
     def state(self) -> dict[str, Any]:
-        return {
-            "kind": self.kind,
-            "in_features": self.in_features,
-            "space": self.space,
-            "offset": self.offset,
-            "scale": self.scale,
-        }
+        names = ("kind", "in_features", "space", "offset", "scale")
+        return {name: getattr(self, name) for name in names}
 
     @classmethod
     def from_state(cls, region: Region, state: dict[str, Any]) -> Self:
-        names = ("space", "offset", "scale")
-        return cls(state["in_features"], region=region, **{name: state[name] for name in names})
+        names = ("in_features", "space", "offset", "scale")
+        return cls(region=region, **{name: state[name] for name in names})
 
 
 class TracedRegression(TracedHead):
