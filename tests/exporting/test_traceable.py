@@ -191,19 +191,14 @@ def test_programs_of_the_median_predict_as_torch(tmp_path: Path) -> None:
     check_programs(network, tmp_path)
 
 
+BACKBONES = ("mobilenetv3_small_050", "efficientnet_b0", "resnext50_32x4d")
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("choice", CHOICES)
+@pytest.mark.parametrize("choice", [*CHOICES, "crs", "sphere", *BACKBONES])
 def test_programs_of_every_choice_predict_as_torch(choice: str, tmp_path: Path) -> None:
-    check_programs(make_network(**CHOICES[choice]), tmp_path)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("space", ["crs", "sphere"])
-def test_programs_of_regression_predict_as_torch(space: str, tmp_path: Path) -> None:
-    check_programs(make_regression_network(space), tmp_path)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ["mobilenetv3_small_050", "efficientnet_b0", "resnext50_32x4d"])
-def test_programs_of_other_backbones_predict_as_torch(name: str, tmp_path: Path) -> None:
-    check_programs(make_network(name), tmp_path)
+    if choice in ("crs", "sphere"):
+        network = make_regression_network(choice)
+    else:
+        network = make_network(choice) if choice in BACKBONES else make_network(**CHOICES[choice])
+    check_programs(network, tmp_path)

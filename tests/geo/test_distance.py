@@ -43,21 +43,6 @@ def test_the_sphere_is_off_the_ellipsoid_by_no_more_than_is_documented() -> None
     assert off.max() < 0.003
 
 
-@pytest.mark.parametrize(
-    ("a", "b", "expected_km"),
-    [
-        # Great-circle distances as the usual distance calculators give them, to a kilometre.
-        ((45.8150, 15.9819), (43.5081, 16.4402), 259),  # Zagreb, Split
-        ((51.5074, -0.1278), (48.8566, 2.3522), 344),  # London, Paris
-        ((40.7128, -74.0060), (51.5074, -0.1278), 5570),  # New York, London
-        ((35.6762, 139.6503), (37.7749, -122.4194), 8270),  # Tokyo, San Francisco: across the date line
-        ((-33.8688, 151.2093), (-34.6037, -58.3816), 11_800),  # Sydney, Buenos Aires: near the south pole
-    ],
-)
-def test_known_city_pairs(a: tuple[float, float], b: tuple[float, float], expected_km: float) -> None:
-    assert haversine_km(np.array(a), np.array(b)) == pytest.approx(expected_km, rel=0.002)
-
-
 @pytest.mark.parametrize("distance", [haversine_km, torch_km], ids=["numpy", "torch"])
 @pytest.mark.parametrize(
     ("a", "b", "share_of_circumference"),

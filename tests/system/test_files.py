@@ -178,14 +178,6 @@ def test_temporary_names_tell_their_target(target: Path):
     assert get_target_name(".file.txt.part") == ".file.txt.part"
 
 
-def test_discarding_after_a_commit_keeps_the_new_contents(target: Path):
-    replacement = Replacement(target, "w")
-    replacement.stream.write("new")
-    replacement.commit()
-    replacement.discard()
-    assert target.read_text() == "new"
-
-
 def test_a_folder_is_replaced_as_one(tmp_path: Path):
     folder = tmp_path / "parent" / "folder"
     with replace_folder(folder) as temporary:

@@ -2,65 +2,52 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 
 from geoguesser.system import text
 
-
-@pytest.mark.parametrize(
-    ("words", "expected"), [([], ""), (["a"], "a"), (["a", "b"], "a and b"), (["a", "b", "c"], "a, b and c")]
-)
-def test_lists_end_with_and(words: list[str], expected: str) -> None:
-    assert text.join_words(words) == expected
-
-
-@pytest.mark.parametrize(
-    ("share", "expected"), [(0.0, "0 %"), (0.0014, "0.14 %"), (0.014, "1.4 %"), (0.12, "12 %"), (1.0, "100 %")]
-)
-def test_small_percentages_have_more_digits(share: float, expected: str) -> None:
-    assert text.format_percent(share) == expected
-
-
-@pytest.mark.parametrize(
-    ("low", "high", "expected"), [(None, None, ""), (None, 2.0, ""), (1.0, None, ""), (-1.0, 2.0, "-1.0 to 2.0")]
-)
-def test_limits_are_empty_without_an_interval(low: float | None, high: float | None, expected: str) -> None:
-    assert text.format_limits(low, high, "{:.1f}".format) == expected
-
-
-def test_units_fit_the_size() -> None:
-    assert [text.format_bytes(count) for count in (8_400, 450_000_000, 4_900_000_000)] == [
-        "8 kB",
-        "450 MB",
-        "4.9 GB",
-    ]
-    assert [text.format_number(value) for value in (0.001, 2e-5, 40.0, 12_000.0)] == [
-        "0.001",
-        "2e-05",
-        "40",
-        "12,000",
-    ]
-    assert [text.format_confidence(value) for value in (0.95, 0.995)] == ["95 %", "99.5 %"]
+CASES: list[tuple[Callable[..., str], Any, str]] = [
+    (text.join_words, [], ""),
+    (text.join_words, ["a"], "a"),
+    (text.join_words, ["a", "b"], "a and b"),
+    (text.join_words, ["a", "b", "c"], "a, b and c"),
+    (text.format_percent, 0.0, "0 %"),
+    (text.format_percent, 0.0014, "0.14 %"),
+    (text.format_percent, 0.014, "1.4 %"),
+    (text.format_percent, 0.12, "12 %"),
+    (text.format_bytes, 8_400, "8 kB"),
+    (text.format_bytes, 450_000_000, "450 MB"),
+    (text.format_bytes, 4_900_000_000, "4.9 GB"),
+    (text.format_number, 0.001, "0.001"),
+    (text.format_number, 2e-5, "2e-05"),
+    (text.format_number, 12_000.0, "12,000"),
+    (text.format_confidence, 0.95, "95 %"),
+    (text.format_confidence, 0.995, "99.5 %"),
+    (text.format_km, 0.42, "0.42 km"),
+    (text.format_km, 4.21, "4.2 km"),
+    (text.format_km, 63.4, "63 km"),
+    (text.format_km, 1234.5, "1,234 km"),
+]
 
 
-def test_intervals_stand_behind_their_value() -> None:
+@pytest.mark.parametrize(("function", "value", "expected"), CASES)
+def test_values_as_text(function: Callable[..., str], value: Any, expected: str) -> None:
+    assert function(value) == expected
+
+
+def test_limits_and_intervals() -> None:
+    limits = [text.format_limits(*pair, "{:.1f}".format) for pair in ((None, 2.0), (1.0, None), (-1.0, 2.0))]
+    assert limits == ["", "", "-1.0 to 2.0"]
     assert text.format_interval(1.0, 0.5, 2.0, "{:.1f}".format) == "1.0 (0.5 to 2.0)"
     assert text.format_interval(1.0, None, None, "{:.1f}".format) == "1.0"
 
 
-@pytest.mark.parametrize(
-    ("count", "expected"), [(0, "0 places"), (1, "1 place"), (2, "2 places"), (26_417, "26,417 places")]
-)
-def test_counts_have_a_plural_and_a_separator_of_thousands(count: int, expected: str) -> None:
-    assert text.format_count(count, "place") == expected
-
-
-@pytest.mark.parametrize(
-    ("value_km", "expected"),
-    [(0.0, "0.00 km"), (0.42, "0.42 km"), (4.21, "4.2 km"), (63.4, "63 km"), (1234.5, "1,234 km")],
-)
-def test_km_have_about_three_digits(value_km: float, expected: str) -> None:
-    assert text.format_km(value_km) == expected
+def test_counts_have_a_plural_and_a_separator_of_thousands() -> None:
+    counts = [text.format_count(count, "place") for count in (0, 1, 26_417)]
+    assert counts == ["0 places", "1 place", "26,417 places"]
 
 
 def test_long_text_is_cut() -> None:
