@@ -162,7 +162,7 @@ class RunParts:
 
     def asked(self, region: Region) -> int | None:
         """How many cells are asked for; None where the grid is not asked by number, or the head has none."""
-        return self.head_parts["grid"].asked(region) if "grid" in self.head_parts else None
+        return self.head_parts["grid"].get_requested_size(region) if "grid" in self.head_parts else None
 
     def backbone(self) -> Backbone:
         """The backbone, with its weights unless they come from another run."""

@@ -1,6 +1,6 @@
 """Programs: an exported network as a file of `torch.export` or ONNX, written, opened and compared with torch.
 
-A program takes uint8 views and a mask, and returns posterior and coordinates. Reading photos is not part of it.
+A program takes uint8 views and a mask, and returns posterior and coordinates. It does not read photos.
 """
 
 from __future__ import annotations

@@ -151,7 +151,7 @@ class GridBuilder(ABC):
         """Raises ConfigError if a value breaks its rule. A run checks before it reads any data."""
         check_choice("grid.point", self.point, POINTS)
 
-    def asked(self, region: Region) -> int | None:
+    def get_requested_size(self, region: Region) -> int | None:
         """Returns the requested number of cells for a region, or None if the settings request none."""
         return None
 
@@ -159,9 +159,9 @@ class GridBuilder(ABC):
     def cells(self, region: Region, train_coords_deg: FloatArray) -> Cells:
         """Makes the partition for a region and training places (N, 2) in degrees, N at least 1."""
 
-    def keep(self, held: IntArray, touching: IntArray) -> IntArray:
-        """Selects the ids to keep among those `held` by training places, given those that touch land."""
-        return held
+    def keep(self, occupied: IntArray, touching: IntArray) -> IntArray:
+        """Selects the ids to keep of those occupied by training places, given those that touch land."""
+        return occupied
 
     def fit(self, region: Region, train_coords_deg: FloatArray) -> Grid:
         """Makes the grid from the region and training places (N, 2) in degrees.
@@ -177,8 +177,8 @@ class GridBuilder(ABC):
         cells = self.cells(region, train_coords_deg)
         touching = cells.touching(region)
         points = region.to_space(train_coords_deg)
-        held = np.unique(cells.locate(points))
-        kept = self.keep(held[held >= 0], touching)
+        occupied = np.unique(cells.locate(points))
+        kept = self.keep(occupied[occupied >= 0], touching)
 
         # If all training places lie at sea, the nearest cells with land are kept.
         if len(kept) == 0:
@@ -214,14 +214,14 @@ class SquareGrid(GridBuilder):
         super().check()
         check_raster(self.size, self.spacing_km)
 
-    def asked(self, region: Region) -> int | None:
+    def get_requested_size(self, region: Region) -> int | None:
         return (self.size or default_num_cells(region)) if self.spacing_km is None else None
 
     def cells(self, region: Region, train_coords_deg: FloatArray) -> Cells:
         return make_uniform_cells(region, self.size, self.spacing_km)
 
-    def keep(self, held: IntArray, touching: IntArray) -> IntArray:
-        return np.intersect1d(held, touching)
+    def keep(self, occupied: IntArray, touching: IntArray) -> IntArray:
+        return np.intersect1d(occupied, touching)
 
 
 def check_size(size: Any) -> None:

@@ -41,9 +41,9 @@ class CellLoss(ABC):
         self.class_balance = check_number("loss.class_balance", class_balance, low=0.0, high=1.0)
 
     def targets(self, grid: Grid, coords_deg: FloatArray) -> LossTarget:
-        """Returns what the loss needs to know of N places in degrees, as tensors of N rows; `cell` is the class.
+        """Returns the loss's targets of N places in degrees, as tensors of N rows; `cell` is the class.
 
-        A run computes it once, and a training step passes the rows of its batch.
+        A run computes them once, and a training step passes the rows of its batch.
         """
         return {"cell": torch.from_numpy(grid.assign(coords_deg))}
 

@@ -1,7 +1,7 @@
 """Disk cache: results of one run that later runs can use. An entry is a payload and a JSON file, written last.
 
 CACHE/KIND/KEY.bin     payload (KIND `features` or `examined`)
-CACHE/KIND/KEY.json    what the payload depends on, its size and checksum; without it the entry does not exist
+CACHE/KIND/KEY.json    parts that determine the payload, its size and checksum; without it there is no entry
 CACHE/KIND/KEY.lock    exists while a process makes the entry; the lock ends with the process
 CACHE/KIND/.*.part     temporary file while an entry is written
 

@@ -157,7 +157,7 @@ def write_csv(path: Path, table: pd.DataFrame) -> None:
 
 
 def flush_to_disk(stream: IO[Any]) -> None:
-    """Flushes what was written to an open file to the disk, so that it survives a power failure."""
+    """Flushes an open file to the disk, so that its contents survive a power failure."""
     stream.flush()
     os.fsync(stream.fileno())
 

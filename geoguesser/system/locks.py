@@ -23,15 +23,12 @@ class FileLock:
     """Exclusive lock between processes, held until `release` or until the process ends.
 
     The library `filelock` takes the lock (flock on Unix). Processes forked meanwhile share it: the system frees it
-    when the last of them ends or the holder releases it.
+    when the last one ends or the holder releases it.
 
     Args:
         path: Lock file; it is created, its folder must exist.
         required: Raise `LocksUnsupportedError` on a file system without locks; otherwise the lock then counts as
             free.
-
-    Raises:
-        OSError: The lock file cannot be opened (by the methods).
     """
 
     def __init__(self, path: Path, *, required: bool = False) -> None:

@@ -11,7 +11,7 @@ from hypothesis import settings
 
 from geoguesser.errors import ConfigError, RegionError
 from geoguesser.geo.distance import from_unit, haversine_km
-from geoguesser.geo.grid import POINTS, Grid, SquareGrid
+from geoguesser.geo.grid import POINTS, SquareGrid
 from geoguesser.geo.region import Region, country, world
 
 PROPERTY = settings(max_examples=50, deadline=None)
@@ -35,45 +35,22 @@ def training(regions: dict[str, Region]) -> dict[str, np.ndarray]:
     return {"croatia": croatia, "fiji": fiji, "world": earth}
 
 
-@pytest.fixture(scope="module")
-def grids(regions: dict[str, Region], training: dict[str, np.ndarray]) -> dict[str, Grid]:
-    builders = {
-        "croatia": SquareGrid(size=60),
-        "fiji": SquareGrid(size=60),
-        "world": SquareGrid(spacing_km=2500.0),
-    }
-    return {name: builder.fit(regions[name], training[name]) for name, builder in builders.items()}
-
-
-NAMES = ("croatia", "fiji", "world")
-
-
-def elsewhere(name: str, seed: int = 5) -> np.ndarray:
-    """Places in and around a region, of which the grid has seen none."""
-    random = np.random.default_rng(seed)
-    if name == "world":
-        return from_unit(random.normal(size=(1000, 3)))
-    corners = {"croatia": ((40.0, 11.0), (49.0, 22.0)), "fiji": ((-23.0, 174.0), (-11.0, 180.0))}[name]
-    return random.uniform(*corners, (1000, 2))
-
-
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", ["croatia", "fiji", "world"])
 def test_kept_cells_are_those_with_training_places_and_land(
-    grids: dict[str, Grid], training: dict[str, np.ndarray], name: str
+    regions: dict[str, Region], training: dict[str, np.ndarray], name: str
 ) -> None:
-    grid = grids[name]
-    held = set(grid.cells.locate(grid.region.to_space(training[name])).tolist())
-    assert grid.kept.tolist() == sorted(held & set(grid.touching.tolist()))
+    builder = SquareGrid(spacing_km=2500.0) if name == "world" else SquareGrid(size=60)
+    grid = builder.fit(regions[name], training[name])
+    occupied = set(grid.cells.locate(grid.region.to_space(training[name])).tolist())
+    assert grid.kept.tolist() == sorted(occupied & set(grid.touching.tolist()))
     assert 1 < grid.num_cells == len(grid.kept) < len(grid.touching)
 
 
-def test_places_of_no_number_are_no_trouble(grids: dict[str, Grid]) -> None:
-    assert grids["croatia"].assign(np.zeros((0, 2))).shape == (0,)
-
-
-def test_places_far_from_the_region_are_refused(grids: dict[str, Grid]) -> None:
+def test_no_places_and_places_far_from_the_region(regions: dict[str, Region]) -> None:
+    grid = SquareGrid().fit(regions["croatia"], AT_SEA)
+    assert grid.assign(np.zeros((0, 2))).shape == (0,)
     with pytest.raises(RegionError, match=r"region Croatia must lie within 3000 km of its land"):
-        grids["croatia"].assign(np.array([(-45.0, -164.0)]))
+        grid.assign(np.array([(-45.0, -164.0)]))
 
 
 def test_a_mean_across_the_date_line_lies_at_the_date_line(regions: dict[str, Region]) -> None:
@@ -128,7 +105,7 @@ def test_fit_uses_the_training_places_alone(regions: dict[str, Region], training
     np.testing.assert_array_equal(places, training["croatia"])
     dubrovnik = np.array([(42.65, 18.09)])
     assert not grid.inside(dubrovnik)[0]  # no training place there, so no class
-    grid.assign(np.concatenate((dubrovnik, elsewhere("croatia"))))
+    grid.assign(np.random.default_rng(5).uniform((40.0, 11.0), (49.0, 22.0), (1000, 2)))
     np.testing.assert_array_equal(grid.kept, before[0])
     np.testing.assert_array_equal(grid.class_points_deg, before[1])
     with_it = SquareGrid(size=60).fit(regions["croatia"], np.concatenate((places, dubrovnik)))

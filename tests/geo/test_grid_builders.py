@@ -249,7 +249,7 @@ def test_one_place_alone_or_a_hundred_times_makes_one_class(
 
 @pytest.mark.parametrize("point", POINTS)
 @pytest.mark.parametrize(("maker", "land"), BOTH)
-def test_class_points_are_what_was_asked_for(
+def test_class_points_are_of_the_configured_kind(
     regions: dict[str, Region], training: dict[str, np.ndarray], maker: str, land: str, point: str
 ) -> None:
     region, places = regions[land], training[land]
@@ -388,10 +388,10 @@ def test_too_many_pieces_are_refused(regions: dict[str, Region], maker: Any) -> 
         maker.fit(regions["croatia"], np.array([(45.8, 16.0)]))
 
 
-def test_what_was_asked_for(regions: dict[str, Region]) -> None:
+def test_the_requested_number_of_cells(regions: dict[str, Region]) -> None:
     croatia = regions["croatia"]
-    assert SquareGrid().asked(croatia) == KMeansGrid().asked(croatia) == 60
-    assert SquareGrid().asked(regions["world"]) == 240
-    asked = {name: maker.asked(croatia) for name, maker in MAKERS.items()}
-    assert asked == {**dict.fromkeys(MAKERS), "square": 60, "kmeans": 40}
-    assert SquareGrid(spacing_km=10.0).asked(croatia) is None
+    assert SquareGrid().get_requested_size(croatia) == KMeansGrid().get_requested_size(croatia) == 60
+    assert SquareGrid().get_requested_size(regions["world"]) == 240
+    sizes = {name: maker.get_requested_size(croatia) for name, maker in MAKERS.items()}
+    assert sizes == {**dict.fromkeys(MAKERS), "square": 60, "kmeans": 40}
+    assert SquareGrid(spacing_km=10.0).get_requested_size(croatia) is None

@@ -151,15 +151,6 @@ def test_many_points_are_all_weighed(sharp: float) -> None:
         assert expected_km(own, points, place) <= best + 1e-3
 
 
-def test_a_slow_row_does_not_disturb_the_others() -> None:
-    """One row whose median is hard to reach, among easy ones: each gets what it gets alone."""
-    points = np.array([[45.0, 16.0], [45.0, 16.000001], [45.3, 16.4], [44.1, 17.0], [43.0, 15.0]])
-    weights = np.array([[0.2501, 0.2499, 0.3, 0.1, 0.1], [0.2, 0.2, 0.2, 0.2, 0.2], [0.05, 0.0, 0.9, 0.05, 0.0]])
-    together = median_deg(weights, points)
-    for own, place in zip(weights, together, strict=True):
-        assert haversine_km(place, median_deg(own, points)[0]) < 0.003
-
-
 @pytest.mark.parametrize("count", [60, 1000])
 def test_few_steps_are_enough_for_every_row(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Among many rows some medians lie next to a given point, where plain methods crawl."""

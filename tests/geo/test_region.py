@@ -388,7 +388,7 @@ def test_the_worlds_size_and_space(earth: SphereRegion) -> None:
 
 
 def plain(value: object) -> bool:
-    """Whether a checkpoint that is loaded with weights alone may hold it, arrays being turned into tensors."""
+    """Returns True if a checkpoint that is loaded with `weights_only` may hold the value."""
     if isinstance(value, dict):
         return all(type(key) is str and plain(inner) for key, inner in value.items())
     return type(value) in (str, int, float, bool, np.ndarray) or (

@@ -198,12 +198,12 @@ def draw_box_rings(south: FloatArray, north: FloatArray, west: FloatArray, east:
     return to_unit(np.stack((latitude, longitude), axis=-1))
 
 
-def check_count(cells: int, side_km: float | None = None, most: int = MAX_CELLS) -> None:
-    """Raises ConfigError if a partition would have more than `most` cells."""
-    if cells > most:
+def check_count(cells: int, side_km: float | None = None, max_cells: int = MAX_CELLS) -> None:
+    """Raises ConfigError if a partition would have more than `max_cells` cells."""
+    if cells > max_cells:
         raise ConfigError.at(
             "grid",
-            f"must not lay more than {most:,} cells over the region",
+            f"must not lay more than {max_cells:,} cells over the region",
             found=f"{cells:,} cells" if side_km is None else f"{cells:,} cells of {side_km:.3g} km",
             remedy="Choose a smaller grid.size or a larger grid.spacing_km.",
         )

@@ -70,7 +70,7 @@ def make_band_raster(cells: BandCells, phase: float = 0.0) -> Raster:
 
 
 def overlay(rasters: list[Raster]) -> StripCells:
-    """Makes the pieces of several rasters within the area that all of them cover.
+    """Makes the pieces of several rasters within their common area.
 
     Edges of two rasters that almost meet are merged into the lower one, so that no piece is a sliver. Too many
     pieces raise ConfigError.

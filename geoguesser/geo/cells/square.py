@@ -202,8 +202,8 @@ class BandCells(BoxCells):
         self.side_km = EARTH_RADIUS_KM * float(np.sqrt(4.0 * np.pi / self.count))
 
     @classmethod
-    def over(cls, region: Region, side_km: float, *, most: int = MAX_CELLS) -> BandCells:
-        """Makes cells of about one side, at most `most`. They cover the sphere, wherever the land is."""
+    def over(cls, region: Region, side_km: float, *, max_cells: int = MAX_CELLS) -> BandCells:
+        """Makes cells of about one side, at most `max_cells`. They cover the sphere, wherever the land is."""
         bands = max(1, round(np.pi * EARTH_RADIUS_KM / side_km))
 
         # As many cells per band as are about square at its middle.
@@ -211,7 +211,7 @@ class BandCells(BoxCells):
         around = 2.0 * np.pi * EARTH_RADIUS_KM * np.cos(middles) / side_km
         cells = np.maximum(np.round(around), 1).astype(int)
 
-        check_count(int(cells.sum()), side_km, most)
+        check_count(int(cells.sum()), side_km, max_cells)
         return cls(cells.tolist())
 
     def locate(self, points: FloatArray) -> IntArray:

@@ -208,7 +208,7 @@ def _make_cells_on_sphere(centres: FloatArray) -> tuple[list[FloatArray], FloatA
 
 
 def _make_lunes(centres: FloatArray) -> tuple[list[FloatArray], FloatArray, IntArray]:
-    """Makes the cells of centres on one circle, or of fewer than four: lunes from one pole of it to the other."""
+    """Makes the cells of centres on one circle, or of fewer than four: lunes between the poles of the circle."""
     count = len(centres)
 
     # The complete sphere, cut open at the date line.

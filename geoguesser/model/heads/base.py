@@ -1,4 +1,4 @@
-"""Base class of heads, and what a head offers for tracing."""
+"""Base classes of heads, and of their exportable decoding."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ class Head(nn.Module, ABC):
 
     @abstractmethod
     def targets(self, coords_deg: FloatArray) -> LossTarget:
-        """Returns what `loss` needs to know of N places (N, 2) in degrees, as tensors of N rows on the CPU."""
+        """Returns the targets of `loss` for N places (N, 2) in degrees, as tensors of N rows on the CPU."""
 
     @abstractmethod
     def loss(self, out: Tensor, target: LossTarget) -> Tensor:
@@ -127,7 +127,7 @@ class Head(nn.Module, ABC):
 
     @abstractmethod
     def state(self) -> dict[str, Any]:
-        """Returns plain values and arrays from which `from_state` makes the same head. `kind` is one of them."""
+        """Returns plain values and arrays, `kind` among them, from which `from_state` makes the same head."""
 
     @classmethod
     @abstractmethod
