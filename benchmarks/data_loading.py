@@ -35,12 +35,13 @@ from geoguesser.data.augment import Augment
 from geoguesser.data.images import ImageSpec
 from geoguesser.data.places import list_files
 from geoguesser.data.prepare import prepare_store
-from geoguesser.data.sources.places import PlacesDataModule, StoreDataModule
+from geoguesser.data.sources.places import PlacesDataModule
+from geoguesser.data.sources.store import StoreDataModule
 from geoguesser.data.splits import RandomSplit, StoredSplit
 from geoguesser.data.store import shards
 from geoguesser.geo.region import country
 from geoguesser.system.allocator import keep_freed_memory
-from geoguesser.system.cpu import cores
+from geoguesser.system.cpu import count_cores
 
 PLACES, PX, BATCH = 2000, 112, 32
 TABLE = 1_000_000
@@ -164,7 +165,7 @@ def compare_preparing(root: Path, scratch: Path) -> Figures:
         simplejpeg.decode_jpeg(Path(path).read_bytes(), "RGB", min_height=PX, min_width=PX)
 
     def run_on_all_cores(work: Any) -> None:
-        with ThreadPoolExecutor(cores()) as pool:
+        with ThreadPoolExecutor(count_cores()) as pool:
             for start in range(0, len(paths), 4096):
                 list(pool.map(work, paths[start : start + 4096], chunksize=1))
 
@@ -180,7 +181,7 @@ def compare_preparing(root: Path, scratch: Path) -> Figures:
     }
     seconds = time_interleaved(ways, rounds=5, warmup=1)
     rows = {
-        f"{name} ({cores()} cores)": f"{len(paths) / float(np.median(times)):,.0f} images/s"
+        f"{name} ({count_cores()} cores)": f"{len(paths) / float(np.median(times)):,.0f} images/s"
         for name, times in seconds.items()
     }
     return rows, {

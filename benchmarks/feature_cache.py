@@ -22,8 +22,8 @@ from unittest.mock import patch
 
 from measure import print_report
 
-from geoguesser.data.demo.dataset import demo_root
-from geoguesser.system.disk_cache import cache_folder
+from geoguesser.data.demo.dataset import ensure_demo
+from geoguesser.system.disk_cache import get_cache_folder
 
 EPOCHS, PLACES, PX, ROUNDS = 10, 1000, 112, 2
 WORDS = [
@@ -57,9 +57,9 @@ def main() -> None:
 
     filter_logs()
     keep_freed_memory()
-    roots = [demo_root(places=places, px=PX) for places in (PLACES, 60)]
+    roots = [ensure_demo(places=places, px=PX) for places in (PLACES, 60)]
     runs: dict[str, list[dict[str, Any]]] = {"backbone in each epoch": [], "cache empty": [], "cache filled": []}
-    with tempfile.TemporaryDirectory(dir=cache_folder()) as scratch:
+    with tempfile.TemporaryDirectory(dir=get_cache_folder()) as scratch:
         # A cache of its own, so that the user's features stay and only the demo's images are shared.
         cache = Path(scratch) / "cache"
         cache.mkdir()

@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 
 from geoguesser.arrays import FloatArray, IntArray
-from geoguesser.data.demo.land import synthetic_land
+from geoguesser.data.demo.land import get_synthetic_land
 from geoguesser.evaluation.bootstrap import Resampling
 from geoguesser.evaluation.intervals import (
     MIN_PLACES_FOR_MEAN,
@@ -132,8 +132,8 @@ def draw_towns(random: np.random.Generator, count: int) -> tuple[FloatArray, Int
     Returns:
         (N, 2) coordinates in degrees, and (N,) the town of each place.
     """
-    land = synthetic_land()
-    centres = land.region.to_metres(land.positions(int(random.integers(2**31)), count))
+    land = get_synthetic_land()
+    centres = land.region.to_metres(land.draw_positions(int(random.integers(2**31)), count))
     town = np.repeat(np.arange(count), 1 + random.poisson(2.0, count))
     xy = centres[town] + random.normal(0.0, 1000.0, (len(town), 2))
     return land.region.to_degrees(xy), town
@@ -141,7 +141,7 @@ def draw_towns(random: np.random.Generator, count: int) -> tuple[FloatArray, Int
 
 def simulate_blocks(coverage: dict[str, float]) -> None:
     """Adds the coverage if blocks are resampled, for places whose errors are correlated within a town."""
-    region, draws_per_layout = synthetic_land().region, 20
+    region, draws_per_layout = get_synthetic_land().region, 20
     for count in (100, 300):
         random = np.random.default_rng(count)
         held: dict[str, list[bool]] = {}

@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 import simplejpeg
 
-from geoguesser.data.demo.dataset import demo_root
+from geoguesser.data.demo.dataset import ensure_demo
 from geoguesser.geo.region import country
 
 DISTINCT = 100
@@ -28,7 +28,7 @@ QUALITY, NOISE = 82, 9.0
 
 def make_root(folder: Path, places: int) -> Path:
     """Writes data.csv and images/<uuid>/{0,90,180,270}.jpg for a number of places on Croatia's land."""
-    source = demo_root(places=DISTINCT, px=224)
+    source = ensure_demo(places=DISTINCT, px=224)
     rng = np.random.default_rng(0)
     originals = sorted((source / "images").iterdir())
 

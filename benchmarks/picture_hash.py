@@ -13,8 +13,9 @@ import numpy as np
 from measure import print_report
 from PIL import Image
 
-from geoguesser.data.checks.duplicates import HASH_BITS
-from geoguesser.data.checks.inspection import compute_hash_distance, inspect_place
+from geoguesser.data.checks.duplicates import MAX_HASH_DISTANCE
+from geoguesser.data.checks.inspection import inspect_place
+from geoguesser.data.checks.picture_hash import compute_hash_distance
 from geoguesser.data.images import ImageSpec
 from geoguesser.data.place_files import HEADINGS, PlaceFiles
 
@@ -51,7 +52,7 @@ def main() -> None:
     rows["different places"] = (
         f"third most similar of four views: minimum {third.min()}, median {np.median(third):g} bits"
     )
-    rows["threshold of similar views"] = f"up to {HASH_BITS} bits in at least three views"
+    rows["threshold of similar views"] = f"up to {MAX_HASH_DISTANCE} bits in at least three views"
     ratios["different places"] = float(third.min())
     print_report(f"{len(folders)} places", rows, ratios)
 

@@ -36,7 +36,7 @@ from geoguesser.model.heads.classification import ClassificationHead
 from geoguesser.model.losses import CrossEntropy
 from geoguesser.model.network import GeoNetwork
 from geoguesser.system.allocator import keep_freed_memory
-from geoguesser.system.cpu import cores
+from geoguesser.system.cpu import count_cores
 
 PLACES, BATCH, ROUNDS = 192, 32, 5
 
@@ -66,14 +66,14 @@ def make_predictor(px: int, device: str) -> Predictor:
 
 def decode(places: list[InputPlace], image: ImageSpec) -> list[bool]:
     """Decodes all views on all cores."""
-    with ThreadPoolExecutor(cores()) as pool:
-        return list(pool.map(lambda place: bool(load_place(place, [image]).there.all()), places))
+    with ThreadPoolExecutor(count_cores()) as pool:
+        return list(pool.map(lambda place: bool(load_place(place, [image]).present.all()), places))
 
 
 def forward(predictor: Predictor, views: Tensor) -> None:
     """Predicts from views in memory."""
     for start in range(0, len(views), BATCH):
-        predictor.answer(views[start : start + BATCH])
+        predictor.predict(views[start : start + BATCH])
 
 
 def time_ways(px: int, places: list[InputPlace], device: str) -> dict[str, list[float]]:
@@ -85,7 +85,7 @@ def time_ways(px: int, places: list[InputPlace], device: str) -> dict[str, list[
     ways: dict[str, Callable[[], Any]] = {
         "decode": partial(decode, places, predictor.image),
         "forward": partial(forward, predictor, views),
-        "folded forward": partial(forward, ensemble.locators[0], views),
+        "folded forward": partial(forward, ensemble.predictors[0], views),
         "predict": lambda: list(predict_places(ensemble, places, batch_size=BATCH)),
     }
     return time_interleaved(ways, rounds=ROUNDS, warmup=1)

@@ -111,7 +111,7 @@ def main() -> None:
         for start in range(0, len(views), step):
             batch = views[start : start + step]
             images = [torch.cat(parts) for parts in zip(*(images for images, _ in batch), strict=True)]
-            ensemble.answer(images, torch.cat([mask for _, mask in batch]))
+            ensemble.predict(images, torch.cat([mask for _, mask in batch]))
 
     def decode() -> None:
         for photos in places:

@@ -27,7 +27,7 @@ from scipy import stats
 
 from geoguesser.commands.configs import conf_dir
 from geoguesser.commands.train import run_training
-from geoguesser.data.demo.dataset import demo_root
+from geoguesser.data.demo.dataset import ensure_demo
 from geoguesser.geo.region import country
 from geoguesser.system.allocator import keep_freed_memory
 from geoguesser.system.log_filters import filter_logs
@@ -68,7 +68,7 @@ RECIPES = {
 
 def write_fold_root(folder: Path, places: int, draw: int, replaced: int) -> Path:
     """Writes a data root of places of the demo, with replaced views and a split column per fold."""
-    source = demo_root(places=1000)
+    source = ensure_demo(places=1000)
     random = np.random.default_rng(draw)
     demo = pd.read_csv(source / "data.csv", dtype={"uuid": str})
     order = random.permutation(len(demo))
@@ -119,8 +119,10 @@ def main() -> None:
     errors: dict[tuple[str, int], list[float]] = {}
     constants: dict[int, list[float]] = {}
     start = time.perf_counter()
+
+    # Views are linked, not copied, so that the scratch folder lies beside the demo.
     with (
-        tempfile.TemporaryDirectory(dir=demo_root(places=1000).parent) as scratch,
+        tempfile.TemporaryDirectory(dir=ensure_demo(places=1000).parent) as scratch,
         hydra.initialize_config_dir(conf_dir(), version_base="1.3"),
     ):
         for replaced in REPLACED:

@@ -15,7 +15,7 @@ from measure import print_report
 from geoguesser.data.block_split import BlockSplit
 from geoguesser.data.checks.leakage import audit_split
 from geoguesser.data.places import get_coords
-from geoguesser.data.splits import NAMES, UNUSED, RandomSplit, Split
+from geoguesser.data.splits import SPLIT_NAMES, UNUSED, RandomSplit, Split
 from geoguesser.geo.region import country
 
 SHARES = [0.8, 0.1, 0.1]
@@ -34,7 +34,7 @@ def main() -> None:
     for name, split in splits.items():
         assigned = split.assign(table, region)
         test: dict[str, Any] = audit_split(get_coords(table), assigned)["test"]
-        shares = ", ".join(f"{part} {(assigned == part).mean():.1%}" for part in (*NAMES, UNUSED))
+        shares = ", ".join(f"{part} {(assigned == part).mean():.1%}" for part in (*SPLIT_NAMES, UNUSED))
         near = ", ".join(
             f"{count / test['places']:.1%} within {metres} m" for metres, count in test["within_m"].items()
         )

@@ -1,6 +1,6 @@
-"""Train models that say where a street-level photo was taken.
+"""Training of models that predict where a street-level photo was taken.
 
-`geoguesser.load(folder)` opens a trained one; nothing heavy is imported before that.
+`geoguesser.load(folder)` opens a trained model. Before that, nothing heavy is imported.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ __all__ = ["Model", "__version__", "load"]
 
 
 def __getattr__(name: str) -> Any:
-    """Imports what is asked for; torch alone takes seconds."""
+    """Imports `Model` and `load` on first use, because importing torch takes seconds."""
     if name in ("Model", "load"):
         return getattr(import_module("geoguesser.inference.api"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,7 +1,7 @@
-"""What can go wrong for a user, each kind also a built-in's subclass; and the checks that raise it.
+"""Errors that the user can correct, each also a subclass of a built-in error, and checks of values.
 
-A message names the config key, file or row, the rule, the value found and the remedy. Entry points
-print it alone, without a traceback, and end with exit code 1.
+A message names the config key, file or row, the rule, the value found and the remedy. Entry points print only the
+message, without a traceback, and end with exit code 1.
 """
 
 from __future__ import annotations
@@ -13,17 +13,17 @@ _ABSENT: Any = object()
 
 
 class GeoguesserError(Exception):
-    """An error that the user can mend. Its message is complete: it needs no traceback."""
+    """Error that the user can correct. Its message is complete without a traceback."""
 
     @classmethod
     def at(cls, where: str, rule: str, *, found: Any = _ABSENT, remedy: str = "") -> Self:
         """Builds the message `where rule, got found. remedy`.
 
         Args:
-            where: The config key, file or row.
-            rule: What must hold there, as the rest of a sentence: `must be a positive integer`.
-            found: The value that breaks the rule.
-            remedy: What the user can do, as a sentence of its own.
+            where: Config key, file or row.
+            rule: Rest of a sentence with the rule: `must be a positive integer`.
+            found: Value that breaks the rule.
+            remedy: Sentence on what the user can do.
         """
         message = f"{where} {rule}"
         if found is not _ABSENT:
@@ -40,7 +40,7 @@ class DataError(GeoguesserError, ValueError):
 
 
 class MissingFileError(GeoguesserError, FileNotFoundError):
-    """A file or folder that the user named is not there."""
+    """A file or folder that the user named does not exist."""
 
 
 class RegionError(GeoguesserError, ValueError):
@@ -52,27 +52,27 @@ class StoreError(GeoguesserError, OSError):
 
 
 class WeightsError(GeoguesserError, RuntimeError):
-    """Weights cannot be fetched or do not fit the network."""
+    """Weights cannot be downloaded or do not fit the network."""
 
 
 class CheckpointError(GeoguesserError, RuntimeError):
-    """A checkpoint or run folder is not one of ours, or does not fit."""
+    """A checkpoint or run folder comes from another program, is damaged, or does not fit."""
 
 
 class ProviderError(GeoguesserError, RuntimeError):
-    """A provider of street views refuses to answer, cannot be reached, or may not be asked."""
+    """A provider of street views refuses a request, cannot be reached, or must not be used."""
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of a library's message, or its kind where it has none."""
+    """Returns the first line of an error's message, or the name of its class if it has none."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def check_int(key: str, value: Any, *, low: int, high: int | None = None) -> int:
-    """Returns `value` where it is an integer from `low` to `high` (both included).
+    """Returns `value` if it is an integer from `low` to `high`, both included.
 
     Raises:
-        ConfigError: It is not; a boolean is no integer here.
+        ConfigError: The value is no integer, such as a boolean, or out of range.
     """
     limits = f"from {low}" + (f" to {high}" if high is not None else " up")
     rule = "must be a positive integer" if (low, high) == (1, None) else f"must be an integer {limits}"
@@ -86,17 +86,17 @@ def check_int(key: str, value: Any, *, low: int, high: int | None = None) -> int
 def check_number(
     key: str, value: Any, *, low: float = -math.inf, high: float = math.inf, open_low: bool = False
 ) -> float:
-    """Returns `value` as a float where it is a finite number from `low` to `high`.
+    """Returns `value` as a float if it is a finite number from `low` to `high`.
 
     Args:
-        key: The config key that the message names.
-        value: What stands there.
-        low: The least value allowed.
-        high: The greatest value allowed.
-        open_low: `low` itself is not allowed.
+        key: Config key, for the message.
+        value: Value of the key.
+        low: Minimum.
+        high: Maximum.
+        open_low: Exclude `low` itself.
 
     Raises:
-        ConfigError: It is not.
+        ConfigError: The value is no finite number, or out of range.
     """
     rule = "must be a number"
     if open_low:
@@ -105,6 +105,7 @@ def check_number(
         rule += f" from {low:g}"
     if high < math.inf:
         rule += f" to {high:g}"
+
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         raise ConfigError.at(key, rule, found=value)
     if value > high or value < low or (open_low and value == low):
@@ -113,10 +114,10 @@ def check_number(
 
 
 def check_choice(key: str, value: Any, choices: tuple[str, ...]) -> str:
-    """Returns `value` where it is one of `choices`.
+    """Returns `value` if it is one of `choices`.
 
     Raises:
-        ConfigError: It is not.
+        ConfigError: The value is no choice.
     """
     if value not in choices:
         raise ConfigError.at(key, f"must be one of {', '.join(choices)}", found=value)
@@ -124,10 +125,10 @@ def check_choice(key: str, value: Any, choices: tuple[str, ...]) -> str:
 
 
 def check_bool(key: str, value: Any) -> bool:
-    """Returns `value` where it is true or false.
+    """Returns `value` if it is true or false.
 
     Raises:
-        ConfigError: It is not.
+        ConfigError: The value is no boolean.
     """
     if not isinstance(value, bool):
         raise ConfigError.at(key, "must be true or false", found=value)
@@ -135,10 +136,10 @@ def check_bool(key: str, value: Any) -> bool:
 
 
 def check_mapping(key: str, value: Any, names: tuple[str, ...]) -> dict[str, Any]:
-    """Returns `value` where it is a mapping with these keys and no other.
+    """Returns `value` if it is a mapping with exactly these keys.
 
     Raises:
-        ConfigError: It is not.
+        ConfigError: The value is no mapping, or has other keys.
     """
     if not isinstance(value, dict) or set(value) != set(names):
         found = sorted(map(str, value)) if isinstance(value, dict) else value

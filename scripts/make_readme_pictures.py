@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 import pandas as pd
 
-from geoguesser.data.demo.dataset import demo_root
+from geoguesser.data.demo.dataset import ensure_demo
 
 PICTURES = Path(__file__).parent.parent / "docs" / "pictures"
 # Rows of the demo with seed 0: the coast, the plain in winter, the mountains.
@@ -51,7 +51,7 @@ def save_screenshot(page: Path, target: Path) -> None:
 
 
 def main(run: Path, report: Path) -> None:
-    root = demo_root()
+    root = ensure_demo()
     table = pd.read_csv(root / "data.csv")
     strips = [load_strip(root, table["uuid"][row]) for row in ROWS]
     gap = np.full((GAP_PX, strips[0].shape[1], 3), 255, np.uint8)

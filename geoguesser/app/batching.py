@@ -146,4 +146,4 @@ class Batcher:
 
 def _predict_batch(batch: list[PendingRequest]) -> Predictions:
     images = [torch.cat(parts) for parts in zip(*(request.images for request in batch), strict=True)]
-    return batch[0].ensemble.answer(images, torch.cat([request.mask for request in batch]))
+    return batch[0].ensemble.predict(images, torch.cat([request.mask for request in batch]))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from geoguesser.data.checks.inspection import is_placeholder
+from geoguesser.data.checks.inspection import describe_placeholder
 from geoguesser.data.images import ImageSpec, decode_rgb, read_header
 from geoguesser.errors import StoreError
 from geoguesser.system.files import write_bytes
@@ -28,7 +28,7 @@ def check_view(data: bytes) -> None:
     if not data.startswith(b"\xff\xd8"):
         raise ValueError("no JPEG")
     image = decode_rgb(data, header, CHECK_SPEC.size)
-    if reason := is_placeholder(header, CHECK_SPEC.fitted(image)):
+    if reason := describe_placeholder(header, CHECK_SPEC.fit_image(image)):
         raise PlaceholderError(reason)
 
 

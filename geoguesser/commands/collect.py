@@ -25,7 +25,7 @@ from geoguesser.collecting.pipeline.runner import CollectionRunner, log_cost
 from geoguesser.collecting.providers.base import Provider
 from geoguesser.collecting.providers.credentials import SecretRedactor, check_no_secrets, redact_logs
 from geoguesser.collecting.providers.http_settings import HttpSettings
-from geoguesser.commands.configs import build, known_keys, to_plain
+from geoguesser.commands.configs import build, list_known_keys, to_plain
 from geoguesser.errors import ConfigError, check_bool, check_choice, check_int
 
 log = logging.getLogger(__name__)
@@ -43,7 +43,7 @@ def run_collect(cfg: DictConfig) -> None:
         GeoguesserError: The config, a file or a provider prevents the step. The message names the remedy.
         SystemExit: The user interrupted the step.
     """
-    config = to_plain(cfg, known_keys("collect"))
+    config = to_plain(cfg, list_known_keys("collect"))
     check_no_secrets(config)
     step = check_choice("step", config["step"], COLLECT_STEPS)
     out = config["out"]

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from omegaconf import DictConfig, OmegaConf
 
-from geoguesser.commands.configs import build, conf_dir, known_keys, read_config, to_plain
+from geoguesser.commands.configs import build, conf_dir, list_known_keys, read_config, to_plain
 from geoguesser.errors import (
     ConfigError,
     GeoguesserError,
@@ -62,7 +62,7 @@ def run_compare(cfg: DictConfig) -> Comparison:
     Raises:
         GeoguesserError: The config or the runs cannot be used; nothing is written.
     """
-    settings = _read_settings(to_plain(cfg, known_keys("compare")))
+    settings = _read_settings(to_plain(cfg, list_known_keys("compare")))
     runs, unused = read_runs(settings.runs, read_config)
     comparison = compare_groups(
         runs, unused, _build_region(runs), settings.bootstrap, choices=load_choices(), baseline=settings.baseline

@@ -1,8 +1,9 @@
-"""From configuration to objects: where conf/ lies, and the only call of hydra.utils.instantiate."""
+"""Configs: location of conf/, plain values of a composed config, and the objects that its nodes describe."""
 
 from __future__ import annotations
 
 import inspect
+import logging
 import re
 import sys
 from collections.abc import Mapping
@@ -15,33 +16,37 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from geoguesser.errors import ConfigError, GeoguesserError, first_line
-from geoguesser.runs.config_history import shorten_target, update_config
+from geoguesser.runs.config_history import shorten_target, take_old_keys, update_config
 
-PLAIN = re.compile(r"[A-Za-z0-9_./:+%@-]+")  # what Hydra reads as it is, whatever stands where in it
-TARGET = re.compile(r"^\s*_target_: (geoguesser\.[\w.]+)", re.MULTILINE)
-HEAD_GROUPS = ("grid", "loss", "decoder")  # used by those heads whose `fit` has a parameter of that name
+log = logging.getLogger(__name__)
+
+# Values that Hydra's grammar reads without quotes.
+PLAIN_VALUE = re.compile(r"[A-Za-z0-9_./:+%@-]+")
+TARGET_LINE = re.compile(r"^\s*_target_: (geoguesser\.[\w.]+)", re.MULTILINE)
+# Groups that a head uses if its `fit` has a parameter of that name.
+HEAD_GROUPS = ("grid", "loss", "decoder")
 
 
 def conf_dir() -> str:
-    """The absolute path of conf/: beside the package in a checkout, inside it in a wheel."""
+    """Returns the absolute path of conf/: beside the package in a checkout, inside it in a wheel."""
     package = Path(__file__).resolve().parents[1]
-    beside = package.parent / "conf"
     inside = package / "conf"
-    found = inside if (inside / "train.yaml").is_file() else beside
-    return str(found)
+    return str(inside if (inside / "train.yaml").is_file() else package.parent / "conf")
 
 
 def format_override(key: str, value: object) -> str:
-    """`key=value` as Hydra reads it back: a path with spaces or letters beyond ASCII in quotes of its own.
+    """Formats `key=value` for Hydra's grammar, with quotes if the value has spaces or special characters.
 
     Args:
-        key: The config key.
-        value: A path, say; it is written as text.
+        key: Config key.
+        value: Value, such as a path; it is written as text.
     """
     text = str(value)
-    if PLAIN.fullmatch(text):
+    if PLAIN_VALUE.fullmatch(text):
         return f"{key}={text}"
-    escaped = re.sub(r"(\\*)('|$)", lambda found: 2 * found[1] + ("\\'" if found[2] else ""), text)
+
+    # Backslashes are literal, except before a quote or at the end.
+    escaped = re.sub(r"(\\*)('|$)", lambda match: 2 * match[1] + ("\\'" if match[2] else ""), text)
     return f"{key}='{escaped}'"
 
 
@@ -49,7 +54,7 @@ def get_signature(node: Mapping[str, Any], key: str) -> inspect.Signature:
     """Returns the signature of a node's `_target_`; `**settings: Unpack[T]` counts as the keywords of `T`.
 
     Raises:
-        ConfigError: The node names no target, or one that cannot be imported.
+        ConfigError: The node has no target, or one that cannot be imported.
     """
     from hydra.utils import get_object
 
@@ -72,7 +77,7 @@ def _unpack(signature: inspect.Signature, function: Any) -> inspect.Signature:
     hints = get_type_hints(getattr(function, "__init__") if isinstance(function, type) else function)  # noqa: B009
     (settings,) = get_args(hints[last.name])
 
-    # The default of an optional key is the callee's business; it only matters that there is one.
+    # Only the presence of a default matters; its value is in the called function.
     keys = [
         last.replace(
             name=name,
@@ -89,12 +94,11 @@ def build(node: Mapping[str, Any], key: str, **extra: Any) -> Any:
 
     Args:
         node: Plain values with `_target_`.
-        key: Where it stands in the config, for messages.
-        extra: What the config cannot say: fitted objects. Those that the target has no parameter for
-            must not be given.
+        key: Config key of the node, for messages.
+        extra: Fitted objects that the config cannot describe, for parameters of the target.
 
     Raises:
-        ConfigError: A key that the target does not take, or one that it lacks.
+        ConfigError: The target does not take a key or a value, or lacks a key.
     """
     from hydra.errors import HydraException
     from hydra.utils import instantiate
@@ -107,32 +111,28 @@ def build(node: Mapping[str, Any], key: str, **extra: Any) -> Any:
         if isinstance(cause, GeoguesserError):
             raise cause from None
         raise ConfigError(f"{key} cannot be made: {first_line(error)}") from error
+
+    refusals: list[type[Exception]] = [TypeError, ValueError, ModuleNotFoundError]
+    if lightning := sys.modules.get("lightning_fabric.utilities.exceptions"):
+        refusals.append(lightning.MisconfigurationException)
     try:
         return make(**extra)
     except GeoguesserError:
         raise
-    except Exception as error:
-        if not isinstance(error, _refusals()):
-            raise
+    except tuple(refusals) as error:
         raise ConfigError(f"{key} does not take these values: {first_line(error)}") from error
 
 
-def _refusals() -> tuple[type[Exception], ...]:
-    """How a target says that it does not take a value; Lightning's own kind only where Lightning is loaded."""
-    lightning = sys.modules.get("lightning_fabric.utilities.exceptions")
-    return (
-        TypeError,
-        ValueError,
-        ModuleNotFoundError,
-        *([lightning.MisconfigurationException] if lightning else []),
-    )
-
-
 def check_keys(node: Mapping[str, Any], key: str, extra: Mapping[str, Any]) -> None:
-    """Binds a node's keys to its target's signature without calling it.
+    """Checks a node's keys against its target's signature without a call.
+
+    Args:
+        node: Plain values with `_target_`.
+        key: Config key of the node, for messages.
+        extra: Arguments that do not come from the config.
 
     Raises:
-        ConfigError: A key that the target does not take, or one that it lacks.
+        ConfigError: The target does not take a key, or lacks one.
     """
     parameters = get_signature(node, key).parameters
     named = {
@@ -140,27 +140,35 @@ def check_keys(node: Mapping[str, Any], key: str, extra: Mapping[str, Any]) -> N
         for name, parameter in parameters.items()
         if parameter.kind in (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
     }
+    takes_any = any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters.values())
+    allowed = named - set(extra)
     given = {name for name in node if not str(name).startswith("_")}
-    open_ended = any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters.values())
-    unknown = sorted(given - (named - set(extra)))
-    if unknown and not open_ended:
-        choices = ", ".join(sorted(named - set(extra)))
+
+    unknown = sorted(given - allowed)
+    if unknown and not takes_any:
+        choices = ", ".join(sorted(allowed))
         raise ConfigError(f"{key}.{unknown[0]} is no key of this choice. Its keys: {choices or 'none'}.")
-    missing = [name for name in named - given - set(extra) if parameters[name].default is inspect.Parameter.empty]
+    missing = [name for name in allowed - given if parameters[name].default is inspect.Parameter.empty]
     if missing:
-        raise ConfigError(f"{key}.{sorted(missing)[0]} must be given: {node['_target_']} needs it.")
+        raise ConfigError(f"{key}.{min(missing)} must be given: {node['_target_']} needs it.")
 
 
 def to_plain(cfg: DictConfig, keys: set[str]) -> dict[str, Any]:
-    """Turns a composed config into plain values.
+    """Converts a composed config to plain values.
 
     Args:
-        cfg: The composed config.
-        keys: The top-level keys that the program has; Hydra lets `+typo=1` pass.
+        cfg: Composed config.
+        keys: Top-level keys of the command, because Hydra accepts `+typo=1`.
 
     Raises:
         ConfigError: A value is missing, an interpolation fails, or a key is unknown.
     """
+    config = _to_container(cfg)
+    _check_known(config, keys)
+    return config
+
+
+def _to_container(cfg: DictConfig) -> dict[str, Any]:
     try:
         config = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as error:
@@ -168,32 +176,46 @@ def to_plain(cfg: DictConfig, keys: set[str]) -> dict[str, Any]:
         reason = first_line(error)
         raise ConfigError.at(key, f"must be given ({reason})", remedy=f"Add {key}=... to the command.") from error
     assert isinstance(config, dict)
-    unknown = sorted({str(key) for key in config} - keys)
-    if unknown:
-        raise ConfigError(f"{unknown[0]} is no key of this program. Its keys: {', '.join(sorted(keys))}.")
     return {str(key): value for key, value in config.items()}
 
 
-def resolve(cfg: DictConfig) -> dict[str, Any]:
-    """The plain values of a training config, without the groups that the chosen head does not use.
+def _check_known(config: dict[str, Any], keys: set[str]) -> None:
+    if unknown := sorted(set(config) - keys):
+        raise ConfigError(f"{unknown[0]} is no key of this program. Its keys: {', '.join(sorted(keys))}.")
 
-    Also without `sweep`, which is of the command and not of the run, and `epochs`, which trainer.max_epochs holds.
+
+def resolve(cfg: DictConfig) -> dict[str, Any]:
+    """Returns the plain values of a training config that describe the run.
+
+    These are all but the groups that the chosen head does not use, `sweep`, which belongs to the command, and
+    `epochs`, which `trainer.max_epochs` repeats. Old names of renamed keys are accepted, because a YAML file of
+    the user may have them.
 
     Raises:
-        ConfigError: As `plain`.
+        ConfigError: A value is missing, an interpolation fails, or a key is unknown.
     """
-    config = to_plain(cfg, known_keys())
+    config = _to_container(cfg)
+    for old, new in take_old_keys(config):
+        _warn_renamed(old, new)
+    _check_known(config, list_known_keys())
+
     used = get_signature(config["head"], "head").parameters
     unused = {"sweep", "epochs", *(key for key in HEAD_GROUPS if key not in used)}
     return {key: value for key, value in config.items() if key not in unused}
 
 
-def known_keys(name: str = "train") -> set[str]:
-    """The top-level keys of a primary config: its own and those of its groups."""
+@cache
+def _warn_renamed(old: str, new: str) -> None:
+    """Warns once per process: a config is resolved for the name of its job and again for the run."""
+    log.warning("%s is now %s; the old name works until version 1.0", old, new)
+
+
+def list_known_keys(name: str = "train") -> set[str]:
+    """Returns the top-level keys of a command's config and the names of its groups."""
     primary = OmegaConf.to_container(OmegaConf.load(Path(conf_dir()) / f"{name}.yaml"))
     assert isinstance(primary, dict)
     entries = [str(key) for entry in primary["defaults"] if isinstance(entry, dict) for key in entry]
-    groups = {key for key in entries if not key.startswith("override ")}
+    groups = {key for key in entries if not key.startswith(("override ", "hydra/"))}
     return (groups | {str(key) for key in primary}) - {"defaults", "hydra", "density", "experiment"}
 
 
@@ -201,25 +223,25 @@ def read_config(file: Path) -> dict[str, Any]:
     """Reads a run's config.yaml as plain values, with the current names of keys and targets.
 
     Raises:
-        ConfigError: It is no config.
+        ConfigError: The file is no config of a run.
     """
     try:
-        found = OmegaConf.to_container(OmegaConf.load(file), resolve=True)
+        config = OmegaConf.to_container(OmegaConf.load(file), resolve=True)
     except (OmegaConfBaseException, YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{file} cannot be read ({first_line(error)}).") from error
-    if not isinstance(found, dict) or not isinstance(found.get("seed"), int):
+    if not isinstance(config, dict) or not isinstance(config.get("seed"), int):
         raise ConfigError.at(str(file), "must be the config of a run, with its seed")
-    return update_config({str(key): value for key, value in found.items()}, current_targets())
+    return update_config({str(key): value for key, value in config.items()}, current_targets())
 
 
 @cache
 def current_targets() -> dict[str, str]:
-    """Returns short name -> import path of this package's targets in conf/, where only one target has that name.
+    """Returns short name -> import path of the package's targets in conf/, without ambiguous names.
 
-    A class that moved is found by these without an entry in `config_history.OLD_TARGETS`.
+    They give the new path of a class that moved without an entry in `config_history.OLD_TARGETS`.
     """
     paths: dict[str, set[str]] = {}
     for file in sorted(Path(conf_dir()).rglob("*.yaml")):
-        for target in TARGET.findall(file.read_text(encoding="utf-8")):
+        for target in TARGET_LINE.findall(file.read_text(encoding="utf-8")):
             paths.setdefault(shorten_target(target), set()).add(target)
     return {short: next(iter(targets)) for short, targets in paths.items() if len(targets) == 1}

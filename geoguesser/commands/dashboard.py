@@ -9,7 +9,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from geoguesser.commands.configs import known_keys, to_plain
+from geoguesser.commands.configs import list_known_keys, to_plain
 from geoguesser.errors import ConfigError, DataError, GeoguesserError, check_number, first_line
 from geoguesser.tracking.wandb_login import log_in
 from geoguesser.tracking.wandb_report import SweepRun, load_reports_package, make_report
@@ -31,7 +31,7 @@ def run_dashboard(cfg: DictConfig) -> str:
         DataError: W&B has no run of this sweep.
         GeoguesserError: W&B does not respond, or refuses the page.
     """
-    config = to_plain(cfg, known_keys("dashboard"))
+    config = to_plain(cfg, list_known_keys("dashboard"))
     patience_s = check_number("patience_s", config["patience_s"], low=0, open_low=True)
     if config["sweep_dir"] is None:
         raise ConfigError.at("sweep_dir", "must be the folder of a sweep, or its name", found=None)

@@ -12,10 +12,10 @@ import pandas as pd
 from omegaconf import DictConfig
 from tqdm import tqdm
 
-from geoguesser.commands.configs import build, known_keys, to_plain
+from geoguesser.commands.configs import build, list_known_keys, to_plain
 from geoguesser.data.checks.findings import Findings
-from geoguesser.data.places import FAR_KM, drop_far, get_coords, list_files, read_places
-from geoguesser.data.splits import NAMES
+from geoguesser.data.places import DEFAULT_FAR_KM, drop_far, get_coords, list_files, read_places
+from geoguesser.data.splits import SPLIT_NAMES
 from geoguesser.data.store.reader import Store
 from geoguesser.errors import (
     ConfigError,
@@ -41,14 +41,14 @@ from geoguesser.evaluation.prediction_files import (
 from geoguesser.geo.distance import haversine_km
 from geoguesser.geo.region import Region
 from geoguesser.inference.batch_inference import PredictedBatch, check_store, predict_places, predict_store
-from geoguesser.inference.ensemble import Ensemble
+from geoguesser.inference.ensemble import Ensemble, load_runs
 from geoguesser.inference.inputs import InputPlace
-from geoguesser.inference.loading import choose_device, load_runs
 from geoguesser.inference.predictions import Predictions, concatenate
+from geoguesser.inference.predictor import choose_device
 from geoguesser.reporting.evaluation import check_evaluation_folder, print_evaluation, write_evaluation
 
 log = logging.getLogger(__name__)
-SPLITS = (*NAMES, "unused")
+SPLITS = (*SPLIT_NAMES, "unused")
 MAX_BROKEN_WARNINGS = 10
 POINT = ["latitude", "longitude"]
 TRUE_POINT = [f"true_{name}" for name in POINT]
@@ -86,7 +86,7 @@ def run_evaluate(cfg: DictConfig) -> dict[str, Any]:
     Raises:
         GeoguesserError: The config or the data cannot be used; nothing is written.
     """
-    config = to_plain(cfg, known_keys("evaluate"))
+    config = to_plain(cfg, list_known_keys("evaluate"))
     settings = BootstrapSettings.from_config(config)
     pictures, out = check_bool("pictures", config["pictures"]), Path(str(config["out"])).expanduser()
     check_int("batch_size", config["batch_size"], low=1)
@@ -147,12 +147,16 @@ def _without_units(columns: dict[str, Any]) -> dict[str, Any]:
 
 def _warn_of_distant_places(true_deg: np.ndarray[Any, Any], region: Region) -> None:
     distance_km = region.distance_to_land_km(true_deg)
-    if distance_km.max() > FAR_KM:
+    if distance_km.max() > DEFAULT_FAR_KM:
         log.warning(
             "%d of %d true places lie more than %g km from region %s, up to %.0f km: check the region, and that "
             "latitude and longitude are not swapped",
-            int((distance_km > FAR_KM).sum()), len(true_deg), FAR_KM, region.name, distance_km.max(),
-        )  # fmt: skip
+            int((distance_km > DEFAULT_FAR_KM).sum()),
+            len(true_deg),
+            DEFAULT_FAR_KM,
+            region.name,
+            distance_km.max(),
+        )
 
 
 def _evaluate_run(config: dict[str, Any]) -> EvaluatedPlaces:
@@ -227,12 +231,12 @@ def _collect_batches(
     unseen, broken = 0, 0
     with tqdm(total=len(table), desc="evaluating", unit=" places", disable=None) as bar:
         for batch in batches:
-            seen = batch.there.any(axis=1)
+            seen = batch.present.any(axis=1)
             unseen += int((~seen).sum())
-            if batch.answers is not None:
-                parts.append(batch.answers)
+            if batch.predictions is not None:
+                parts.append(batch.predictions)
                 rows.append(batch.rows[seen])
-            for row, notes in zip(batch.rows, batch.broken, strict=True):
+            for row, notes in zip(batch.rows, batch.problems, strict=True):
                 broken += bool(notes)
                 if notes and broken <= MAX_BROKEN_WARNINGS:
                     log.warning("%s: %s", table["uuid"].iloc[row], "; ".join(notes))
@@ -248,6 +252,6 @@ def _collect_batches(
     for level, radius_km in (predictions.radius_km or {}).items():
         evaluated[f"radius_{level}_km"] = radius_km
 
-    counts = {f"left out: {kind}": count for kind, count in findings.counts().items()}
+    counts = {f"left out: {kind}": count for kind, count in findings.count_skipped().items()}
     counts |= {"places_without_a_whole_view_left_out": unseen, "places_with_broken_views": broken}
     return EvaluatedPlaces(evaluated, ensemble.region, counts, predictions)

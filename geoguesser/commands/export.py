@@ -14,7 +14,7 @@ from omegaconf import DictConfig
 from rich.console import Console
 from rich.table import Table
 
-from geoguesser.commands.configs import known_keys, to_plain
+from geoguesser.commands.configs import list_known_keys, to_plain
 from geoguesser.errors import (
     ConfigError,
     MissingFileError,
@@ -30,9 +30,10 @@ from geoguesser.exporting.hub import check_push, push_folder
 from geoguesser.exporting.model_card import CARD_MARK, render_model_card
 from geoguesser.exporting.run_facts import RunFacts, make_card, read_facts
 from geoguesser.exporting.traceable import ExportableNetwork
+from geoguesser.inference.checkpoint import find_checkpoint, read_checkpoint
 from geoguesser.inference.inputs import find_places, load_in_order
-from geoguesser.inference.predictor import Predictor, find_checkpoint, read_checkpoint
-from geoguesser.inference.saved_model import CONFIG, WEIGHTS, write_model
+from geoguesser.inference.predictor import Predictor
+from geoguesser.inference.saved_model import CONFIG_NAME, WEIGHTS_NAME, write_model_folder
 from geoguesser.system.text import format_count
 from geoguesser.system.versions import __version__
 
@@ -43,8 +44,8 @@ CARD = "README.md"
 
 # File name -> description in the model card. An export replaces files of these names only.
 FILES = {
-    WEIGHTS: "all tensors: weights, cells, boundary",
-    CONFIG: "plain values: how views are read, region, grid, decoder, calibration, versions",
+    WEIGHTS_NAME: "all tensors: weights, cells, boundary",
+    CONFIG_NAME: "plain values: how views are read, region, grid, decoder, calibration, versions",
     "model.pt2": "a program of torch.export",
     "model.onnx": "the same for ONNX Runtime",
     CARD: "this card",
@@ -70,7 +71,7 @@ def run_export(cfg: DictConfig) -> Path:
 
     All files are written and checked in a folder beside `out`. If anything fails, `out` stays as it was.
     """
-    config = to_plain(cfg, known_keys("export"))
+    config = to_plain(cfg, list_known_keys("export"))
     settings = _read_settings(config)
     _check_out(settings.out)
 
@@ -157,9 +158,9 @@ def _load_probes(verify_on: Any, predictor: Predictor) -> list[programs.Probe]:
 
     places = find_places(verify_on)[:MAX_CHECK_PLACES]
     probes = [
-        programs.Probe(torch.from_numpy(place.images[0][None]), torch.from_numpy(place.there[None]))
+        programs.Probe(torch.from_numpy(place.images[0][None]), torch.from_numpy(place.present[None]))
         for place in load_in_order(places, [predictor.image])
-        if place.there.any()
+        if place.present.any()
     ]
     if not probes:
         raise MissingFileError.at("verify_on", "must hold a place with a readable view")
@@ -171,7 +172,7 @@ def _write_files(
     folder: Path, predictor: Predictor, facts: RunFacts, settings: ExportSettings, probes: list[programs.Probe]
 ) -> None:
     if "portable" in settings.formats:
-        write_model(predictor, folder, {"license": settings.license, "synthetic": facts.data == "demo"})
+        write_model_folder(predictor, folder, {"license": settings.license, "synthetic": facts.data == "demo"})
     checks = _write_programs(folder, predictor, settings, probes) if probes else []
 
     names = {CARD, *(file.name for file in folder.iterdir())}

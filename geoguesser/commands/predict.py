@@ -1,4 +1,4 @@
-"""Prediction: one `python -m geoguesser.predict`, from its config to the table that a competition asks for."""
+"""Command `predict`: predicts the coordinates of places with one or several runs and writes a table."""
 
 from __future__ import annotations
 
@@ -15,78 +15,99 @@ import xxhash
 from omegaconf import DictConfig
 from tqdm import tqdm
 
-from geoguesser.commands.configs import known_keys, to_plain
+from geoguesser.commands.configs import list_known_keys, to_plain
 from geoguesser.data.store.reader import Store, is_store
 from geoguesser.errors import ConfigError, DataError, MissingFileError, StoreError, check_choice, check_int
 from geoguesser.inference.batch_inference import PredictedBatch, check_store, predict_places, predict_store
-from geoguesser.inference.ensemble import Ensemble
-from geoguesser.inference.inputs import InputPlace, find_places, missing_headings, signature
-from geoguesser.inference.loading import choose_device, load_runs
+from geoguesser.inference.ensemble import Ensemble, load_runs
+from geoguesser.inference.inputs import InputPlace, compute_signature, find_places, list_missing_headings
 from geoguesser.inference.output_journal import RowJournal
-from geoguesser.inference.output_table import COMPETITION, list_columns, make_blank_row, make_rows
+from geoguesser.inference.output_table import COMPETITION_COLUMNS, list_columns, make_empty_row, make_rows
+from geoguesser.inference.predictor import choose_device
 from geoguesser.inference.saved_model import find_network_file
 from geoguesser.system.files import write_csv
 from geoguesser.system.text import format_count
 
 log = logging.getLogger(__name__)
-SHOWN = 10  # of what is broken, in the log; all of it is in the table
+
+# Places with problems in the log; the table has all of them.
+MAX_LOGGED = 10
 
 
 class PredictSettings(NamedTuple):
-    """What the config says beside the inputs."""
+    """Settings of the command.
+
+    Attributes:
+        batch_size: Number of places that the networks process at once.
+        needs_all_views: True if a place must have all four views.
+        on_bad: Treatment of a place without enough views: empty, prior, skip or error.
+        is_competition: True if only the columns of a competition are written.
+    """
 
     batch_size: int
-    whole: bool  # a place needs all four views
+    needs_all_views: bool
     on_bad: str
-    short: bool  # a competition's columns alone
+    is_competition: bool
+
+    @property
+    def min_views(self) -> int:
+        """Minimum number of views of a place."""
+        return 4 if self.needs_all_views else 1
 
 
 def run_predict(cfg: DictConfig) -> pd.DataFrame:
     """Predicts all places of `images` and writes `out`.
 
     Args:
-        cfg: The config of conf/predict.yaml.
+        cfg: Config of conf/predict.yaml.
 
     Returns:
-        The table that was written: in the order of the inputs, or of the store.
+        The table that was written, in the order of the inputs or of the store.
 
     Raises:
-        GeoguesserError: What the user can mend; `out` is then not written, and what was done is kept.
+        GeoguesserError: An error that the user can correct. `out` is then not written; finished places are kept in
+            its journal.
     """
-    config = to_plain(cfg, known_keys("predict"))
+    config = to_plain(cfg, list_known_keys("predict"))
     settings = PredictSettings(
         batch_size=check_int("batch_size", config["batch_size"], low=1),
-        whole=check_choice("missing_views", config["missing_views"], ("mask", "error")) == "error",
+        needs_all_views=check_choice("missing_views", config["missing_views"], ("mask", "error")) == "error",
         on_bad=check_choice("on_bad", config["on_bad"], ("empty", "prior", "skip", "error")),
-        short=check_choice("columns", config["columns"], ("all", "competition")) == "competition",
+        is_competition=check_choice("columns", config["columns"], ("all", "competition")) == "competition",
     )
     device = choose_device(str(config["device"]))
     out = Path(str(config["out"])).expanduser()
     _check_out(out, config["images"])
-    source = _source(config["images"], config["root"])
+
+    # Places, with a signature of each place's images.
+    source = _open_source(config["images"], config["root"])
     ensemble = load_runs(config["run"], device=device)
     if isinstance(source, Store):
         check_store(ensemble, source, "images")
-        ids = source.table()["uuid"].tolist()
-        signs = [digest.tobytes().hex() for digest in source.digests()]
+        uuids = source.table()["uuid"].tolist()
+        signatures = [digest.tobytes().hex() for digest in source.digests()]
     else:
-        ids, signs = [one.uuid for one in source], [signature(one) for one in source]
-        if settings.whole and settings.on_bad == "error":
-            _check_whole(source)
-    key = _key(config)
+        uuids, signatures = [place.uuid for place in source], [compute_signature(place) for place in source]
+        if settings.needs_all_views and settings.on_bad == "error":
+            _check_all_views(source)
+
+    # The journal keeps finished places, so that the same command continues after it was stopped.
+    key = _make_journal_key(config)
     try:
         journal = RowJournal(out.with_name(f"{out.name}.journal"), key, list_columns(ensemble.grid is not None))
     except OSError as error:
         where = f"out={out}: {out.name}.journal"
         raise StoreError.at(where, f"cannot be written beside it ({error.strerror or error})") from error
     try:
-        _fill(journal, ensemble, source, (ids, signs), settings)
+        _fill_journal(journal, ensemble, source, uuids, signatures, settings=settings)
     except KeyboardInterrupt:
-        log.warning("interrupted: %d of %d places are kept; the same command goes on", len(journal.rows), len(ids))
+        log.warning(
+            "interrupted: %d of %d places are kept; the same command goes on", len(journal.rows), len(uuids)
+        )
         raise
     finally:
         journal.close(remove=not journal.rows)
-    return _finish(journal, ids, out, settings)
+    return _write_table(journal, uuids, out, settings)
 
 
 def _check_out(out: Path, images: Any) -> None:
@@ -94,119 +115,131 @@ def _check_out(out: Path, images: Any) -> None:
         raise MissingFileError.at(f"out={out}", "must lie in a folder that exists", found=str(out.parent))
     if out.is_dir() or out.suffix.lower() != ".csv":
         raise ConfigError.at("out", "must be the name of a .csv file", found=str(out))
-    given = images if isinstance(images, list) else [images]
-    if out.exists() and any(out.resolve() == Path(str(one)).expanduser().resolve() for one in given):
+
+    inputs = images if isinstance(images, list) else [images]
+    if out.exists() and any(out.resolve() == Path(str(path)).expanduser().resolve() for path in inputs):
         raise ConfigError.at("out", "must be another file than images, for it is replaced", found=str(out))
 
 
-def _source(images: Any, root: Any) -> Store | list[InputPlace]:
+def _open_source(images: Any, root: Any) -> Store | list[InputPlace]:
     if isinstance(images, str) and is_store(Path(images).expanduser()):
         return Store.open(Path(images).expanduser())
     return find_places(images, None if root is None else str(root))
 
 
-def _key(config: dict[str, Any]) -> dict[str, Any]:
-    """What rows depend on beside their images."""
+def _make_journal_key(config: dict[str, Any]) -> dict[str, Any]:
+    """Returns the values, apart from the images, that rows depend on."""
     runs = [config["run"]] if isinstance(config["run"], str) else config["run"]
     digests = [xxhash.xxh3_128_hexdigest(find_network_file(run).read_bytes()) for run in runs]
     return {"format": 1, "runs": digests} | {name: config[name] for name in ("missing_views", "on_bad")}
 
 
-def _check_whole(places: list[InputPlace]) -> None:
-    for one in places:
-        lacks = missing_headings(one)
-        if lacks:
-            names = ", ".join(f"{heading}.jpg" for heading in lacks)
+def _check_all_views(places: list[InputPlace]) -> None:
+    for place in places:
+        if missing := list_missing_headings(place):
+            names = ", ".join(f"{heading}.jpg" for heading in missing)
             raise DataError.at(
-                one.files.folder, f"lacks {names}", remedy="With missing_views=mask fewer views are enough."
+                place.files.folder, f"lacks {names}", remedy="With missing_views=mask fewer views are enough."
             )
 
 
-def _fill(
+def _fill_journal(
     journal: RowJournal,
     ensemble: Ensemble,
     source: Store | list[InputPlace],
-    named: tuple[list[str], list[str]],
+    uuids: list[str],
+    signatures: list[str],
+    *,
     settings: PredictSettings,
 ) -> None:
-    """Answers what the journal lacks."""
-    ids, signs = named
-    pairs = enumerate(zip(ids, signs, strict=True))
-    wanted = np.array([row for row, pair in pairs if not journal.has(*pair)], dtype=np.int64)
-    done = len(ids) - len(wanted)
+    """Predicts the places that the journal lacks."""
+    pairs = enumerate(zip(uuids, signatures, strict=True))
+    remaining = np.array([row for row, pair in pairs if not journal.has(*pair)], dtype=np.int64)
+    done = len(uuids) - len(remaining)
     if done:
-        log.info("%d of %d places are done already", done, len(ids))
+        log.info("%d of %d places are done already", done, len(uuids))
+
     if isinstance(source, Store):
-        batches = predict_store(ensemble, source, wanted, batch_size=settings.batch_size)
+        batches = predict_store(ensemble, source, remaining, batch_size=settings.batch_size)
     else:
-        batches = predict_places(ensemble, [source[row] for row in wanted], batch_size=settings.batch_size)
-    with tqdm(total=len(ids), initial=done, desc="predicting", unit=" places", disable=None) as bar:
+        places = [source[row] for row in remaining]
+        batches = predict_places(ensemble, places, batch_size=settings.batch_size)
+    with tqdm(total=len(uuids), initial=done, desc="predicting", unit=" places", disable=None) as bar:
         for batch in batches:
-            own = wanted[batch.rows]
-            sign_of = {ids[row]: signs[row] for row in own}
-            for table in _rows(batch, list(sign_of), ensemble, settings):
-                journal.add(table, [sign_of[uuid] for uuid in table["uuid"]])
-            bar.update(len(own))
+            rows = remaining[batch.rows]
+            signature_by_uuid = {uuids[row]: signatures[row] for row in rows}
+            for table in _make_tables(batch, list(signature_by_uuid), ensemble, settings):
+                journal.add(table, [signature_by_uuid[uuid] for uuid in table["uuid"]])
+            bar.update(len(rows))
 
 
-def _rows(
+def _make_tables(
     batch: PredictedBatch, uuids: list[str], ensemble: Ensemble, settings: PredictSettings
 ) -> Iterator[pd.DataFrame]:
-    """The rows of a batch: of the places that were answered, then of each that was not."""
+    """Yields the rows of a batch: those of the predicted places, then one table for each other place."""
     with_cells = ensemble.grid is not None
-    views = batch.there.sum(axis=1)
-    notes = ["; ".join(one) for one in batch.broken]
-    seen = views > 0
-    good = views == 4 if settings.whole else seen
-    for row in np.flatnonzero(~good & (views > 0)):
+    views = batch.present.sum(axis=1)
+    has_view, is_good = views > 0, views >= settings.min_views
+    notes = ["; ".join(problems) for problems in batch.problems]
+    for row in np.flatnonzero(~is_good & has_view):
         notes[row] = "; ".join(filter(None, (notes[row], f"has {views[row]} of 4 views")))
-    if settings.on_bad == "error" and not good.all():
-        first = int(np.argmin(good))
-        reason = notes[first] or "has no view"
+
+    if settings.on_bad == "error" and not is_good.all():
+        first = int(np.argmin(is_good))
         raise DataError.at(
-            f"place {uuids[first]}", f"cannot be answered: {reason}",
+            f"place {uuids[first]}",
+            f"cannot be answered: {notes[first] or 'has no view'}",
             remedy="To go on without: on_bad=empty, prior or skip.",
-        )  # fmt: skip
-    if batch.answers is not None:
-        told = [uuid for uuid, one in zip(uuids, seen, strict=True) if one]
-        noted = [note for note, one in zip(notes, seen, strict=True) if one]
-        table = make_rows(told, batch.answers, views[seen], noted, with_cells=with_cells)
-        if good[seen].any():
-            yield table[good[seen]]
-    for row in np.flatnonzero(~good):
+        )
+
+    if batch.predictions is not None:
+        # The networks predict all places with a view, also those with too few.
+        predicted = [uuids[row] for row in np.flatnonzero(has_view)]
+        predicted_notes = [notes[row] for row in np.flatnonzero(has_view)]
+        table = make_rows(predicted, batch.predictions, views[has_view], predicted_notes, with_cells=with_cells)
+        if is_good[has_view].any():
+            yield table[is_good[has_view]]
+
+    for row in np.flatnonzero(~is_good):
         if settings.on_bad == "prior":
-            yield make_rows([uuids[row]], ensemble.prior(), views[[row]], [notes[row]], with_cells=with_cells)
+            prior = ensemble.predict_prior()
+            yield make_rows([uuids[row]], prior, views[[row]], [notes[row]], with_cells=with_cells)
         else:
-            yield make_blank_row(uuids[row], int(views[row]), notes[row], with_cells=with_cells)
+            yield make_empty_row(uuids[row], int(views[row]), notes[row], with_cells=with_cells)
 
 
-def _finish(journal: RowJournal, ids: list[str], out: Path, settings: PredictSettings) -> pd.DataFrame:
-    """Writes the table, and says what was wrong."""
-    table = journal.table(ids)
-    whole = {name: "Int64" for name in table if name == "views" or re.fullmatch(r"cell_\d", str(name))}
-    table = table.astype(whole)  # a column of whole numbers stays one where some are blank
-    bad = table["views"] < (4 if settings.whole else 1)
-    noted = table[table["broken"] != ""]
-    if settings.on_bad == "skip":
-        table = table[~bad]
+def _write_table(journal: RowJournal, uuids: list[str], out: Path, settings: PredictSettings) -> pd.DataFrame:
+    """Writes the table, removes the journal and logs the problems."""
+    table = journal.table(uuids)
+    # Columns of integers stay integers if some rows are empty.
+    integers = [name for name in table if name == "views" or re.fullmatch(r"cell_\d", str(name))]
+    table = table.astype(dict.fromkeys(integers, "Int64"))
+    bad = table["views"] < settings.min_views
+    with_notes = table[table["broken"] != ""]
     if bad.all() and settings.on_bad != "prior":
         journal.close(remove=True)
-        rule = "four whole views" if settings.whole else "a whole view"
-        first = "; ".join(noted[["uuid", "broken"]].iloc[0]) if len(noted) else "nothing"
-        raise DataError.at("images", f"must hold a place with {rule}; of {len(ids)} none has: {first}")
+        rule = "four whole views" if settings.needs_all_views else "a whole view"
+        first = "; ".join(with_notes[["uuid", "broken"]].iloc[0]) if len(with_notes) else "nothing"
+        raise DataError.at("images", f"must hold a place with {rule}; of {len(uuids)} none has: {first}")
+
+    if settings.on_bad == "skip":
+        table = table[~bad]
     try:
-        write_csv(out, table[list(COMPETITION)] if settings.short else table)
+        write_csv(out, table[list(COMPETITION_COLUMNS)] if settings.is_competition else table)
     except OSError as error:
         raise StoreError.at(f"out={out}", f"cannot be written ({error.strerror or error})") from error
     journal.close(remove=True)
-    for uuid, note in zip(noted["uuid"][:SHOWN], noted["broken"], strict=False):
+
+    for uuid, note in zip(with_notes["uuid"][:MAX_LOGGED], with_notes["broken"], strict=False):
         log.warning("%s: %s", uuid, note)
-    if len(noted) > SHOWN:
-        log.warning("%s more with broken views: column broken", format_count(len(noted) - SHOWN, "place"))
+    if len(with_notes) > MAX_LOGGED:
+        count = format_count(len(with_notes) - MAX_LOGGED, "place")
+        log.warning("%s more with broken views: column broken", count)
+
+    treatment = {"skip": "left out", "prior": "predicted without views"}.get(settings.on_bad, "left empty")
+    log.info("%s written to %s, %d %s", format_count(len(table), "place"), out, int(bad.sum()), treatment)
     fewer = Counter(table["views"][table["views"] < 4].astype(int).tolist())
-    parts = [f"{count} with {views} of 4 views" for views, count in sorted(fewer.items(), reverse=True)]
-    word = {"skip": "left out", "prior": "predicted without views"}.get(settings.on_bad, "left empty")
-    log.info("%s written to %s, %d %s", format_count(len(table), "place"), out, int(bad.sum()), word)
-    if parts:
-        log.info("of these %s", ", ".join(parts))
+    if fewer:
+        counts = (f"{count} with {views} of 4 views" for views, count in sorted(fewer.items(), reverse=True))
+        log.info("of these %s", ", ".join(counts))
     return table

@@ -9,10 +9,9 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from geoguesser.commands.configs import build, conf_dir, known_keys, read_config, to_plain
+from geoguesser.commands.configs import build, conf_dir, list_known_keys, read_config, to_plain
 from geoguesser.errors import ConfigError, MissingFileError, StoreError, check_bool, check_int
-from geoguesser.inference.loading import choose_device
-from geoguesser.inference.predictor import Predictor
+from geoguesser.inference.predictor import Predictor, choose_device
 from geoguesser.reporting.explanation.gallery import Gallery
 from geoguesser.reporting.explanation.report import write_report
 from geoguesser.reporting.explanation.subject import Subject, load_subject
@@ -38,7 +37,7 @@ def run_report(cfg: DictConfig) -> tuple[Subject, Gallery]:
     Raises:
         GeoguesserError: The config, the run or its data are wrong; the page is not written.
     """
-    config = to_plain(cfg, known_keys("report"))
+    config = to_plain(cfg, list_known_keys("report"))
     max_places = check_int("max_places", config["max_places"], low=1, high=20_000)
     examples = check_int("examples", config["examples"], low=0, high=30)
     thumbnails = check_int("thumbnails", config["thumbnails"], low=0, high=1000)

@@ -1,7 +1,4 @@
-"""Parts: what a run's config names, made. The cheap ones at once: a wrong value fails before any long work.
-
-In which order they are put together, and what is done with them, is experiment.py's business.
-"""
+"""Objects that a training config names. The cheap ones are built at once, so that a wrong value fails early."""
 
 from __future__ import annotations
 
@@ -15,7 +12,7 @@ from pytorch_lightning.strategies.launchers.subprocess_script import _Subprocess
 
 from geoguesser.commands.configs import HEAD_GROUPS, build, get_signature
 from geoguesser.data.datamodule import PlacesData
-from geoguesser.data.splits import check_hold_out
+from geoguesser.data.splits import check_calibration
 from geoguesser.errors import ConfigError, check_bool, check_int, check_mapping
 from geoguesser.geo.region import Region
 from geoguesser.model.backbone import Backbone
@@ -32,124 +29,132 @@ from geoguesser.training.transfer import load_initial_weights
 
 log = logging.getLogger(__name__)
 
-SECONDS_BETWEEN_WRITES = 10.0  # of checkpoints, where an epoch takes a fraction of one
+# Time between checkpoints if an epoch takes a fraction of a second.
+MIN_WRITE_INTERVAL_S = 10.0
 
 
 class RunRequest(NamedTuple):
-    """What is asked of a run.
+    """Config and surroundings of a run.
 
     Attributes:
-        config: The resolved config.
-        folder: The run folder, which is there.
-        group: The sweep's name; None for a run by itself.
-        main: Whether this process writes the folder's files.
-        overrides: What the command line asked for.
-        choices: What was chosen of each config group.
+        config: Resolved config.
+        folder: Run folder, which exists.
+        group: Name of the sweep; None for a single run.
+        is_main: True for the process that writes the folder's files.
+        overrides: Overrides of the command line.
+        choices: Choice of each config group.
     """
 
     config: dict[str, Any]
     folder: Path
     group: str | None
-    main: bool
+    is_main: bool
     overrides: list[str]
     choices: dict[str, str]
 
 
 class RunParts:
-    """What a resolved config names.
+    """Objects that a resolved config names.
 
     Args:
-        order: What is asked of the run.
+        request: Config and folder of the run.
 
     Attributes:
-        name: The run's name.
-        seed: It draws weights, order and augmentation.
-        finetuning: What is unlocked when.
-        features: How features of a frozen backbone are made and kept.
-        optimizer: Torch's optimizer and base rates.
-        schedule: The factor of the base rates.
-        image: How views are brought to one size.
-        split: Which places are for training, validation and test.
-        uncertainty: How many validation places calibrate: `calibration`, `fewest`.
-        augment: Changes of training views.
-        head_parts: What the head is made of beside data: grid, loss, decoder, where it uses them.
-        record: What the run is recorded with, besides its folder.
+        name: Name of the run.
+        seed: Seed of weights, order and augmentation.
+        finetuning: Stages in which the backbone is unlocked.
+        features: Cache of a frozen backbone's features.
+        optimizer: Optimizer with its base learning rates.
+        schedule: Schedule of the learning rates.
+        image: Size of the views and the way they are made square.
+        split: Division of the places into training, validation and test.
+        calibration: `fraction` and `min_places` of the calibration places.
+        augment: Random changes of training views.
+        head_parts: The head's grid, loss and decoder, as far as it uses them.
+        run_logger: Experiment tracker.
 
     Raises:
-        ConfigError: A value breaks its rule, or values do not go together.
+        ConfigError: A value breaks its rule, or values contradict each other.
     """
 
-    def __init__(self, order: RunRequest) -> None:
-        self._order, config = order, order.config
+    def __init__(self, request: RunRequest) -> None:
+        self._request = request
+        self._config = config = request.config
         for key in ("lr_find", "compile", "pictures", "dry_run"):
             check_bool(key, config[key])
-        self.name = str(config["name"] or order.folder.name)
+        self.name = str(config["name"] or request.folder.name)
         self.seed = check_int("seed", config["seed"], low=0, high=2**32 - 1)
+        self.calibration = check_mapping("calibration", config["calibration"], ("fraction", "min_places"))
+        check_calibration(self.calibration["fraction"], self.calibration["min_places"])
+
         self.finetuning: Finetuning = build(config["finetune"], "finetune")
         self.features: FeatureCache = build(config["features"], "features")
         self.optimizer = build(config["optimizer"], "optimizer")
         self.schedule = build(config["schedule"], "schedule")
         self.image = build(config["image"], "image")
+        self.augment = build(config["augment"], "augment")
         self.split = build(config["split"], "split")
         self.split.check()
-        self.calibration = check_mapping("calibration", config["calibration"], ("fraction", "min_places"))
-        check_hold_out(self.calibration["fraction"], self.calibration["min_places"])
-        self.augment = build(config["augment"], "augment")
         self.head_parts = {name: build(config[name], name) for name in HEAD_GROUPS if name in config}
         if "grid" in self.head_parts:
             self.head_parts["grid"].check()
+
         self._check_training()
-        silent = config["dry_run"] or not order.main
-        self.record: RunLogger = CsvRunLogger() if silent else self._supplied("logger", config["logger"])
+        is_silent = config["dry_run"] or not request.is_main
+        self.run_logger: RunLogger = (
+            CsvRunLogger() if is_silent else self._build_for_run("logger", config["logger"])
+        )
 
     def _check_training(self) -> None:
-        """Makes trainer and callbacks once, for the checks; those that train are made when the logger is there."""
-        trainer = self.trainer(logger=False, callbacks=[])  # fails early on what Lightning refuses
+        """Builds trainer and callbacks once for the checks; those of the training need the run's logger."""
+        config = self._config
+        trainer = self.make_trainer(logger=False, callbacks=[])
         check_late_unlocking(self.finetuning, trainer.world_size)
-        if self._order.main:
-            warn_unreachable_stages(self.finetuning, self.schedule, self._order.config["trainer"]["max_epochs"])
-        if self._order.group is not None and isinstance(trainer.strategy.launcher, _SubprocessScriptLauncher):
+        if self._request.is_main:
+            warn_unreachable_stages(self.finetuning, self.schedule, config["trainer"]["max_epochs"])
+
+        if self._request.group is not None and isinstance(trainer.strategy.launcher, _SubprocessScriptLauncher):
             raise ConfigError.at(
                 "trainer.strategy",
                 "must not start the command anew in each process of a sweep",
-                found=self._order.config["trainer"].get("strategy", "auto"),
+                found=config["trainer"].get("strategy", "auto"),
                 remedy="Use trainer.devices=1, trainer.strategy=ddp_fork on CPUs, or one command per run.",
             )
-        if not (self._order.config["callbacks"] or {}).get("checkpoint"):
-            raise ConfigError.at(
-                "callbacks.checkpoint", "must be there, for the test needs the best checkpoint", found=None
-            )
-        self.callbacks()
-        if self._order.config["lr_find"] and trainer.world_size > 1:
+        if not (config["callbacks"] or {}).get("checkpoint"):
+            rule = "must be there, for the test needs the best checkpoint"
+            raise ConfigError.at("callbacks.checkpoint", rule, found=None)
+        self.make_callbacks()
+        if config["lr_find"] and trainer.world_size > 1:
             raise ConfigError.at(
                 "lr_find", "must be false with several processes", remedy="Search on one device first."
             )
 
-    def _supplied(self, key: str, node: dict[str, Any]) -> Any:
-        """Builds a node with those of the run's own facts that its target has a parameter for."""
+    def _build_for_run(self, key: str, node: dict[str, Any]) -> Any:
+        """Builds a node with those facts about the run that its target has parameters for."""
         facts: dict[str, Any] = {
-            "folder": str(self._order.folder),
-            "dirpath": str(self._order.folder / "checkpoints"),
-            "config": self._order.config,
+            "folder": str(self._request.folder),
+            "dirpath": str(self._request.folder / "checkpoints"),
+            "config": self._config,
             "name": self.name,
-            "group": self._order.group,
-            "choices": self._order.choices,
-            "overrides": self._order.overrides,
+            "group": self._request.group,
+            "choices": self._request.choices,
+            "overrides": self._request.overrides,
         }
-        wanted = get_signature(node, key).parameters
-        return build(node, key, **{name: fact for name, fact in facts.items() if name in wanted})
+        parameters = get_signature(node, key).parameters
+        return build(node, key, **{name: fact for name, fact in facts.items() if name in parameters})
 
-    def reading(self) -> list[Any]:
-        """All that the data depend on, as they are read and before anything is held out or augmented."""
-        return [self._order.config[name] for name in ("region", "data", "image", "split", "features")]
+    def data_key(self) -> list[Any]:
+        """Returns all that the data depend on before calibration places are held out and views augmented."""
+        return [self._config[name] for name in ("region", "data", "image", "split", "features")]
 
-    def data(self, region: Region, memo: Memo) -> PlacesData:
-        """The places, none of them read yet, or those that an earlier run of this process read."""
-        known: PlacesData | None = memo.get("data", self.reading())
-        if known is not None:
-            return known.anew(self.augment, self.seed)
-        made: PlacesData = build(
-            self._order.config["data"],
+    def get_data(self, region: Region, memo: Memo) -> PlacesData:
+        """Returns the data that an earlier run of this process read, or new data that are not yet read."""
+        earlier: PlacesData | None = memo.get("data", self.data_key())
+        if earlier is not None:
+            return earlier.for_run(self.augment, self.seed)
+
+        data: PlacesData = build(
+            self._config["data"],
             "data",
             region=region,
             image=self.image,
@@ -157,67 +162,81 @@ class RunParts:
             augment=self.augment,
             seed=self.seed,
         )
-        made.cache = self.features.cache
-        return made
+        data.cache = self.features.cache
+        return data
 
-    def asked(self, region: Region) -> int | None:
-        """How many cells are asked for; None where the grid is not asked by number, or the head has none."""
-        return self.head_parts["grid"].get_requested_size(region) if "grid" in self.head_parts else None
+    def requested_cells(self, region: Region) -> int | None:
+        """Returns the number of cells that the config requests; None for heads and grids without such a number."""
+        return self.head_parts["grid"].requested_cells(region) if "grid" in self.head_parts else None
 
-    def backbone(self) -> Backbone:
-        """The backbone, with its weights unless they come from another run."""
-        node = dict(self._order.config["backbone"])
-        if self._order.config["init_from"] and node.get("weights"):
+    def make_backbone(self) -> Backbone:
+        """Makes the backbone, without loading weights that another run replaces.
+
+        Raises:
+            ConfigError: `backbone.weights` is given with `init_from`, or the views are too small.
+        """
+        node = dict(self._config["backbone"])
+        if self._config["init_from"] and node.get("weights"):
             raise ConfigError.at("backbone.weights", "must be null with init_from", found=node["weights"])
-        if self._order.config["init_from"] or self._order.config["resume"]:  # its weights come from there
+        if self._config["init_from"] or self._config["resume"]:
             node |= {"pretrained": False, "weights": None}
-        made: Backbone = build(node, "backbone")
-        made.check_size(self.image.size)
-        return made
 
-    def network(self, backbone: Backbone, region: Region, data: PlacesData) -> tuple[GeoNetwork, bool]:
-        """The network for places whose split is known, and whether its head is trained already (`init_from`)."""
-        fusion = build(self._order.config["fusion"], "fusion", feature_size=backbone.feature_size)
+        backbone: Backbone = build(node, "backbone")
+        backbone.check_size(self.image.size)
+        return backbone
+
+    def make_network(self, backbone: Backbone, region: Region, data: PlacesData) -> tuple[GeoNetwork, bool]:
+        """Makes the network for data whose split is known.
+
+        Returns:
+            The network, and True if `init_from` gave it a trained head.
+        """
+        fusion = build(self._config["fusion"], "fusion", feature_size=backbone.feature_size)
         head = build(
-            self._order.config["head"],
+            self._config["head"],
             "head",
             in_features=fusion.output_size,
             region=region,
             train_coords_deg=data.train_coords_deg,
             **self.head_parts,
         )
-        network, trained = GeoNetwork(backbone, fusion, head), False
-        if self._order.config["init_from"]:
-            line, trained = load_initial_weights(network, self._order.config["init_from"])
-            log.info("%s", line)
-        return network, trained
+        network = GeoNetwork(backbone, fusion, head)
+        if not self._config["init_from"]:
+            return network, False
 
-    def trainer(self, *, logger: Any, callbacks: list[Any]) -> pl.Trainer:
-        """Lightning's trainer."""
-        check_trainer(self._order.config["trainer"])
-        made: pl.Trainer = build(
-            self._order.config["trainer"],
+        description, head_is_trained = load_initial_weights(network, self._config["init_from"])
+        log.info("%s", description)
+        return network, head_is_trained
+
+    def make_trainer(self, *, logger: Any, callbacks: list[Any]) -> pl.Trainer:
+        """Makes Lightning's trainer."""
+        check_trainer(self._config["trainer"])
+        trainer: pl.Trainer = build(
+            self._config["trainer"],
             "trainer",
             logger=logger,
             callbacks=callbacks,
-            default_root_dir=str(self._order.folder),
+            default_root_dir=str(self._request.folder),
             enable_checkpointing=bool(callbacks),
             enable_progress_bar=sys.stderr.isatty(),
         )
-        return made
+        return trainer
 
-    def callbacks(self) -> list[Any]:
-        """New callbacks: those of every run, and those of the config."""
-        made: list[Any] = [
-            MetricsCsv(self._order.folder / "metrics.csv"),
-            LastCheckpoint(dirpath=str(self._order.folder / "checkpoints")),
+    def make_callbacks(self) -> list[Any]:
+        """Makes new callbacks: those of all runs, then those of the config."""
+        folder = self._request.folder
+        callbacks: list[Any] = [
+            MetricsCsv(folder / "metrics.csv"),
+            LastCheckpoint(dirpath=str(folder / "checkpoints")),
             *make_progress_callbacks(),
         ]
-        for name, node in self._order.config["callbacks"].items():
+        for name, node in self._config["callbacks"].items():
             if node is not None:
-                made.append(self._supplied(f"callbacks.{name}", node))
-        if self.finetuning.embeds_once(self.augment):  # an epoch then takes less time than writing the weights
-            for callback in made:
+                callbacks.append(self._build_for_run(f"callbacks.{name}", node))
+
+        # An epoch on cached features takes less time than writing the weights.
+        if self.finetuning.embeds_once(self.augment):
+            for callback in callbacks:
                 if isinstance(callback, NamedCheckpoint):
-                    callback.min_interval_s = SECONDS_BETWEEN_WRITES
-        return made
+                    callback.min_interval_s = MIN_WRITE_INTERVAL_S
+        return callbacks

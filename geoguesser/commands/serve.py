@@ -13,11 +13,12 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from geoguesser.commands.configs import current_targets, known_keys, to_plain
+from geoguesser.commands.configs import current_targets, list_known_keys, to_plain
 from geoguesser.errors import ConfigError, DataError, MissingFileError, check_int
-from geoguesser.inference.loading import choose_device, load_runs
-from geoguesser.inference.predictor import find_checkpoint, read_checkpoint
-from geoguesser.inference.saved_model import CONFIG
+from geoguesser.inference.checkpoint import find_checkpoint, read_checkpoint
+from geoguesser.inference.ensemble import load_runs
+from geoguesser.inference.predictor import choose_device
+from geoguesser.inference.saved_model import CONFIG_NAME
 from geoguesser.runs.config_history import update_config
 from geoguesser.system.text import format_count
 
@@ -47,7 +48,7 @@ def run_serve(cfg: DictConfig) -> None:
     from geoguesser.app.server import listen, run_until_stopped
     from geoguesser.app.service import Service
 
-    config = to_plain(cfg, known_keys("serve"))
+    config = to_plain(cfg, list_known_keys("serve"))
     limits = make_limits(config["limits"])
     runs, root, hosts = _check_runs(config["run"]), _check_root(config["root"]), _check_hosts(config["hosts"])
     threads = os.cpu_count() or 1 if config["threads"] is None else check_int("threads", config["threads"], low=1)
@@ -127,8 +128,8 @@ def _find_label(run: Path, config: dict[str, Any] | None) -> str:
 
     if config is not None:
         return find_label(config)
-    if (run / CONFIG).is_file():
-        return DEMO.label if json.loads((run / CONFIG).read_bytes()).get("synthetic") else ""
+    if (run / CONFIG_NAME).is_file():
+        return DEMO.label if json.loads((run / CONFIG_NAME).read_bytes()).get("synthetic") else ""
     return find_label(read_checkpoint(find_checkpoint(run))["geoguesser"].get("config") or {})
 
 

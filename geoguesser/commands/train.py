@@ -1,6 +1,6 @@
-"""One run: from a resolved config to a tested model and its folder. Below here nobody knows Hydra.
+"""Training of one run, from the composed config to a tested model and its report.
 
-Order: claim the folder, read and check the data, fit grid and head, train, test the best checkpoint, report.
+`TrainingRun.run` lists the steps in order. The objects that the config names are built in `run_parts`.
 """
 
 from __future__ import annotations
@@ -21,31 +21,22 @@ from omegaconf import DictConfig, OmegaConf
 
 from geoguesser.commands.configs import build, format_override, resolve
 from geoguesser.commands.run_parts import RunParts, RunRequest
-from geoguesser.errors import (
-    CheckpointError,
-    DataError,
-    GeoguesserError,
-    MissingFileError,
-)
+from geoguesser.errors import CheckpointError, DataError, GeoguesserError, MissingFileError
 from geoguesser.geo.region import Region
-from geoguesser.inference import predictor as locator
-from geoguesser.model.backbone import Backbone
-from geoguesser.reporting.run import result as results
+from geoguesser.inference.checkpoint import get_network_state, make_record, read_checkpoint, write_checkpoint
 from geoguesser.reporting.run.report import RunReport
+from geoguesser.reporting.run.result import describe_data, print_result, summarise_grid
 from geoguesser.runs.config_keys import redact_config, remove_secrets
 from geoguesser.system.cpu import limit_threads
 from geoguesser.system.files import write_csv, write_json
 from geoguesser.system.memo import Memo
 from geoguesser.system.versions import collect_versions
-from geoguesser.tracking.loggers import Outcome, RunLogger
+from geoguesser.tracking.loggers import Outcome
 from geoguesser.training.ema import refuse_lost_averages
 from geoguesser.training.lr_finder import RateSearch, find_rate
 from geoguesser.training.module import GeoLightningModule
 from geoguesser.training.outputs import scale_head
-from geoguesser.training.trainer_checks import (
-    as_config_errors,
-    check_early_stopping,
-)
+from geoguesser.training.trainer_checks import as_config_errors, check_early_stopping
 from geoguesser.training.transfer import check_same_data, is_stopped_early, resume_network
 
 log = logging.getLogger(__name__)
@@ -63,310 +54,383 @@ def run_training(
     """Trains, tests and reports one run.
 
     Args:
-        cfg: The composed config.
-        folder: The run folder; it is made.
-        group: The sweep's name, for loggers; its jobs print no table of results.
-        overrides: What the command line asked for; recorded when training starts, for `resume=`.
-        memo: Data read by earlier runs of this process, for later runs.
-        choices: What was chosen of each config group, for loggers.
+        cfg: Composed config.
+        folder: Run folder, created if it is missing.
+        group: Name of the sweep, for loggers; jobs of a sweep print no table of results.
+        overrides: Overrides of the command line, recorded when training starts, for `resume=`.
+        memo: Cache of data that earlier runs of this process read.
+        choices: Choice of each config group, for loggers.
 
     Returns:
-        What result.json holds; after a dry run only the counts.
+        Contents of result.json; only the counts after a dry run.
 
     Raises:
-        GeoguesserError: What the user can mend.
+        GeoguesserError: An error that the user can correct.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    main = os.environ.get("LOCAL_RANK", "0") == "0"  # not a process that Lightning started for trainer=ddp
-    earlier = _claim(folder, resuming=bool(cfg.get("resume"))) if main else None
-    status: dict[str, Any] = {"state": "interrupted"}  # by Ctrl-C, or a signal that asks the process to end
-    job: TrainingRun | None = None
+    # False in the further processes that Lightning starts for trainer=ddp.
+    is_main = os.environ.get("LOCAL_RANK", "0") == "0"
+    previous_status = _claim_folder(folder, resuming=bool(cfg.get("resume"))) if is_main else None
+
+    # The state after Ctrl-C, or after a signal that asks the process to end.
+    status: dict[str, Any] = {"state": "interrupted"}
+    run: TrainingRun | None = None
     try:
-        job = TrainingRun(
-            RunRequest(resolve(cfg), folder, group, main, overrides or [], choices or {}), memo or Memo()
-        )
-        found = job.go()
+        request = RunRequest(resolve(cfg), folder, group, is_main, overrides or [], choices or {})
+        run = TrainingRun(request, memo or Memo())
+        result = run.run()
         status = {"state": "done"}
-        return found
+        return result
     except Exception as error:
         status = {"state": "failed", "error": f"{type(error).__name__}: {error}"}
         raise
     finally:
-        begun = job is not None and (job.begun or (status["state"] == "done" and not cfg.get("dry_run")))
-        if earlier is not None and not begun:  # a resume that was refused leaves the run as it was
-            (folder / "status.json").write_text(earlier, encoding="utf-8")
-        elif main and status["state"] == "done" and cfg.get("dry_run"):
+        is_done, is_dry = status["state"] == "done", bool(cfg.get("dry_run"))
+        has_trained = run is not None and (run.training_began or (is_done and not is_dry))
+        if previous_status is not None and not has_trained:
+            # A resume that was refused leaves the run as it was.
+            (folder / "status.json").write_text(previous_status, encoding="utf-8")
+        elif is_main and is_done and is_dry:
             (folder / "status.json").unlink()
-        elif main:
+        elif is_main:
             write_json(folder / "status.json", status)
 
 
-def _claim(folder: Path, *, resuming: bool) -> str | None:
-    """Two runs must not share a folder: the second is refused, unless the first never came to train.
+def _claim_folder(folder: Path, *, resuming: bool) -> str | None:
+    """Marks the folder as used by a running run.
 
     Returns:
-        Of a run that is resumed, what its status.json said.
+        The earlier contents of status.json if the run is resumed.
+
+    Raises:
+        GeoguesserError: The folder holds a run that has trained.
     """
     status = folder / "status.json"
     if resuming:
-        earlier = status.read_text(encoding="utf-8") if status.is_file() else None
+        previous = status.read_text(encoding="utf-8") if status.is_file() else None
         write_json(status, {"state": "running"})
-        return earlier
+        return previous
+
     try:
+        # Fails if the file exists, so that only one of two processes can claim a folder.
         with status.open("x") as file:
             file.write('{"state": "running"}\n')
-        return None
     except FileExistsError:
         ended = json.loads(status.read_text(encoding="utf-8"))["state"] in ("failed", "interrupted")
-        if ended and not (folder / "checkpoints").exists():
-            write_json(status, {"state": "running"})
-            return None
-        raise GeoguesserError(
-            f"{folder} holds a run already. Name another folder with hydra.run.dir=FOLDER, "
-            f"or go on with it: {shlex.quote(format_override('resume', folder))}"
-        ) from None
+        if not ended or (folder / "checkpoints").exists():
+            raise GeoguesserError(
+                f"{folder} holds a run already. Name another folder with hydra.run.dir=FOLDER, "
+                f"or continue it with {shlex.quote(format_override('resume', folder))}"
+            ) from None
+        write_json(status, {"state": "running"})
+    return None
 
 
 class TrainingRun:
-    """One run: the order in which its parts are put together, trained, tested and reported.
+    """A run from the reading of its data to its report.
 
     Args:
-        order: What is asked of it.
+        request: Config and folder of the run.
         memo: Cache shared by the runs of this process.
+
+    Attributes:
+        training_began: True once training started; until then a resume may be refused, and must leave the run
+            folder as it was.
     """
 
-    def __init__(self, order: RunRequest, memo: Memo) -> None:
-        self.config, self.folder, self.group, self.main, self.overrides, _ = order
-        self.memo = memo
-        self.started = time.perf_counter()
-        self.times: dict[str, float] = {}
-        self.search: RateSearch | None = None
-        self.served: dict[str, Any] | None = None  # features instead of pixels
-        self.begun = False  # training; until then a resume may be refused, and must leave the run as it was
-        self.parts = RunParts(order)
+    def __init__(self, request: RunRequest, memo: Memo) -> None:
+        self.training_began = False
+        self._config, self._folder = request.config, request.folder
+        self._request, self._memo = request, memo
+        self._started_s = time.perf_counter()
+        self._times_s: dict[str, float] = {}
+        self._rate_search: RateSearch | None = None
+        # Key of the cached features and whether they were found; None if training reads pixels.
+        self._features: dict[str, Any] | None = None
+        self._parts = RunParts(request)
 
-    def go(self) -> dict[str, Any]:
-        """Does the run."""
-        parts = self.parts
-        node = self.config["region"]
-        self.region: Region = self.memo.get_or_make("region", node, lambda: build(node, "region"))
-        self.data = parts.data(self.region, self.memo)
-        self._read(self.data.read_table)
-        log.info("%s", results.describe_data(self.data))
-        pl.seed_everything(parts.seed, workers=True, verbose=False)
-        backbone = parts.backbone()
-        if not self.config["dry_run"]:  # before anything is learnt: broken images may take places out
-            self._read(self.data.read_views)
-            self.memo.put("data", parts.reading(), self.data.anew(parts.augment, parts.seed))
-        self.data.hold_out(parts.calibration["fraction"], parts.calibration["min_places"])
-        for warning in self.data.audit()["warnings"]:
-            log.warning("%s", warning)
-        self.network, self.head_is_trained = parts.network(backbone, self.region, self.data)
-        if not self.config["dry_run"]:
-            self._normalise(backbone)  # last, for init_from brings a mean and std of its own
-        if self.network.head.grid is not None:
-            asked = parts.asked(self.region)
-            grid = results.summarise_grid(self.network.head.grid, asked, self.data.train_coords_deg)
-            assert grid is not None
-            log.info(
-                "grid: %s touch land, %s hold training places, %.1f km wide",
-                grid["touch_land"],
-                grid["hold_training_places"],
-                grid["side_km"],
-            )
-        if self.config["dry_run"]:
+    def run(self) -> dict[str, Any]:
+        """Executes all steps.
+
+        Returns:
+            Contents of result.json; only the counts after a dry run.
+        """
+        is_dry = self._config["dry_run"]
+        writes_folder = self._request.is_main and not self._config["resume"]
+
+        # Places and network. Nothing is learnt from a place before its views are checked, because broken views may
+        # remove it. The backbone comes first, because its weights may be missing and reading views takes long.
+        self._read_table()
+        pl.seed_everything(self._parts.seed, workers=True, verbose=False)
+        backbone = self._parts.make_backbone()
+        if not is_dry:
+            self._read_views()
+        self._split_off_calibration_places()
+        self.network, self._head_is_trained = self._parts.make_network(backbone, self.region, self.data)
+
+        # The network of init_from has a mean and standard deviation of its own, which this replaces.
+        if not is_dry and self._parts.image.normalise == "dataset":
+            mean, std = self.data.pixel_stats()
+            backbone.set_normalisation(mean, std)
+            values = " ".join(f"{value:.3f}" for value in (*mean, *std))
+            log.info("normalised by the training views: mean and std of red, green, blue %s", values)
+        self._log_grid()
+
+        if is_dry:
             from geoguesser.reporting.run.dry_run import print_dry_run
 
-            return print_dry_run(self.network, self.data, parts.finetuning, self.config["trainer"])
-        if self.main and not self.config["resume"]:
+            return print_dry_run(self.network, self.data, self._parts.finetuning, self._config["trainer"])
+
+        if writes_folder:
             self._write_config()
             self._write_findings()
-        self.times["data_s"] = self._lap()
-        parts.record.start()
+        self._end_phase("data_s")
+
+        # Training, test and report, between start and end of the run's record.
+        logger = self._parts.run_logger
+        logger.start()
         outcome: Outcome = "failed"
         try:
-            found = self._train(parts.record)
+            module, trainer = self._train()
+            self._test(module, trainer)
+            result = self._report(module, trainer) if self._request.is_main else {}
             outcome = "done"
-        except (KeyboardInterrupt, SystemExit):  # Lightning's way to end at Ctrl-C
+        except (KeyboardInterrupt, SystemExit):
+            # Lightning ends the process with SystemExit after Ctrl-C.
             outcome = "interrupted"
             raise
         finally:
-            line = parts.record.finish(outcome)
-        if line and self.main:
-            log.info("%s", line)
-        return found
+            closing_line = logger.finish(outcome)
+        if closing_line and self._request.is_main:
+            log.info("%s", closing_line)
+        return result
 
-    def _read(self, step: Callable[[], None]) -> None:
-        """A step of reading the data; where it fails, what was found until then stays in the folder."""
+    def _read_table(self) -> None:
+        """Makes the region and reads the places, without their views."""
+        node = self._config["region"]
+        self.region: Region = self._memo.get_or_make("region", node, lambda: build(node, "region"))
+        self.data = self._parts.get_data(self.region, self._memo)
+        self._read_data(self.data.read_table)
+        log.info("%s", describe_data(self.data))
+
+    def _read_views(self) -> None:
+        """Reads and checks the views, and keeps the data for the next run of this process."""
+        self._read_data(self.data.read_views)
+        self._memo.put("data", self._parts.data_key(), self.data.for_run(self._parts.augment, self._parts.seed))
+
+    def _read_data(self, step: Callable[[], None]) -> None:
+        """Calls a reading step; if it fails, the findings up to then are written to the folder."""
         try:
             step()
         except DataError:
-            if self.main and not self.config["resume"]:
+            if self._request.is_main and not self._config["resume"]:
                 self._write_findings()
             raise
 
-    def _lap(self) -> float:
-        return round(time.perf_counter() - self.started - sum(self.times.values()), 3)
+    def _split_off_calibration_places(self) -> None:
+        calibration = self._parts.calibration
+        self.data.hold_out(calibration["fraction"], calibration["min_places"])
+        for warning in self.data.audit()["warnings"]:
+            log.warning("%s", warning)
 
-    def _normalise(self, backbone: Backbone) -> None:
-        """With image.normalise=dataset the network takes mean and std from the training views."""
-        if self.parts.image.normalise == "dataset":
-            mean, std = self.data.pixel_stats()
-            backbone.set_normalisation(mean, std)
-            shown = " ".join(f"{value:.3f}" for value in (*mean, *std))
-            log.info("normalised by the training views: mean and std of red, green, blue %s", shown)
+    def _log_grid(self) -> None:
+        requested = self._parts.requested_cells(self.region)
+        summary = summarise_grid(self.network.head.grid, requested, self.data.train_coords_deg)
+        if summary is not None:
+            log.info(
+                "grid: %s touch land, %s hold training places, %.1f km wide",
+                summary["touch_land"],
+                summary["hold_training_places"],
+                summary["side_km"],
+            )
+
+    def _end_phase(self, name: str) -> None:
+        """Records the seconds since the end of the last phase."""
+        elapsed_s = time.perf_counter() - self._started_s
+        self._times_s[name] = round(elapsed_s - sum(self._times_s.values()), 3)
 
     def _write_config(self) -> None:
-        text = OmegaConf.to_yaml(OmegaConf.create(remove_secrets(self.config)))
-        (self.folder / "config.yaml").write_text(text, encoding="utf-8")
-        recorded = OmegaConf.to_yaml(OmegaConf.create(self.overrides))
-        (self.folder / "overrides.yaml").write_text(recorded, encoding="utf-8")
+        config = OmegaConf.to_yaml(OmegaConf.create(remove_secrets(self._config)))
+        (self._folder / "config.yaml").write_text(config, encoding="utf-8")
+        overrides = OmegaConf.to_yaml(OmegaConf.create(self._request.overrides))
+        (self._folder / "overrides.yaml").write_text(overrides, encoding="utf-8")
 
     def _write_findings(self) -> None:
         findings = self.data.findings
         if findings.skipped:
-            log.warning("left out: %s (see findings.csv)", findings.left_out())
+            log.warning("left out: %s (see findings.csv)", findings.format_skipped())
         if findings.fatal or findings.skipped or findings.kept:
-            write_csv(self.folder / "findings.csv", findings.table())
+            write_csv(self._folder / "findings.csv", findings.to_table())
 
-    def _module(self) -> GeoLightningModule:
-        self.fingerprint = self.memo.get_or_make("fingerprint", self.parts.reading(), self.data.fingerprint)
-        record = locator.make_record(self.network, self.region, self.parts.image)
-        record |= {"config": redact_config(self.config), "data": self.fingerprint}
+    def _train(self) -> tuple[GeoLightningModule, pl.Trainer]:
+        """Trains the network, from cached features if the backbone is frozen, and writes checkpoints."""
+        module = self._make_module()
+        callbacks = self._parts.make_callbacks()
+        check_early_stopping(callbacks, self.network.head.hit_names)
+        logger = self._parts.run_logger.make_lightning_logger()
+        trainer = self._parts.make_trainer(logger=logger, callbacks=callbacks)
+        device = trainer.strategy.root_device
+
+        # Before features are computed, because these must come from the resumed network.
+        resume_file = self._find_resume_file()
+        if resume_file is not None:
+            self._restore(resume_file, trainer, callbacks)
+
+        if self._parts.finetuning.embeds_once(self._parts.augment):
+            if self._config["compile"]:
+                log.warning("compile=true has no effect here: each view is embedded once, before training")
+            self._features = self._parts.features.serve(
+                self.network, self.data, self._fingerprint, device, self._folder, memo=self._memo
+            )
+            self.data.condense_features(self.network.fusion.condense)
+
+        # A trained head has the scale of its input, and a resumed run has its learning rates.
+        if resume_file is None and not self._head_is_trained:
+            scale_head(self.network, self.data, device)
+        self._end_phase("features_s")
+        if self._config["lr_find"] and resume_file is None:
+            self._find_rate(module, device)
+
+        self.network.train()
+        module.on_started = self._on_training_start
+        with limit_threads(self._count_multiplications()), as_config_errors():
+            trainer.fit(module, datamodule=self.data, ckpt_path=resume_file, weights_only=True)
+        self._end_phase("fit_s")
+        return module, trainer
+
+    def _make_module(self) -> GeoLightningModule:
+        self._fingerprint: dict[str, Any] = self._memo.get_or_make(
+            "fingerprint", self._parts.data_key(), self.data.fingerprint
+        )
+        record = make_record(self.network, self.region, self._parts.image)
+        record |= {"config": redact_config(self._config), "data": self._fingerprint}
         return GeoLightningModule(
             self.network,
             targets=self.network.head.targets(self.data.coords_deg),
-            optimizer=self.parts.optimizer,
-            schedule=self.parts.schedule,
-            finetuning=self.parts.finetuning,
+            optimizer=self._parts.optimizer,
+            schedule=self._parts.schedule,
+            finetuning=self._parts.finetuning,
             diagonal_km=self.region.diagonal_km,
             record=record,
-            compile_network=self.config["compile"],
-            results_file=str(self.folder / ".test_results.pt"),
-            seed=self.parts.seed,
+            compile_network=self._config["compile"],
+            results_file=str(self._folder / ".test_results.pt"),
+            seed=self._parts.seed,
         )
 
-    def _train(self, record: RunLogger) -> dict[str, Any]:
-        module = self._module()
-        callbacks = self.parts.callbacks()
-        check_early_stopping(callbacks, self.network.head.hit_names)
-        trainer = self.parts.trainer(logger=record.make_lightning_logger(), callbacks=callbacks)
-        resume = self._resume_file()
-        if resume is not None:  # the whole network comes from there, and embeddings must be its own
-            checkpoint = locator.read_checkpoint(Path(resume))
-            check_same_data(checkpoint, self.fingerprint, resume)
-            refuse_lost_averages(checkpoint, callbacks)
-            resume_network(self.network, checkpoint, resume)
-            if is_stopped_early(checkpoint, callbacks):
-                trainer.fit_loop.max_epochs = int(checkpoint["epoch"]) + 1
-        if self.parts.finetuning.embeds_once(self.parts.augment):
-            device = trainer.strategy.root_device
-            if self.config["compile"]:
-                log.warning("compile=true is of no use here: every view is embedded once, before training")
-            self.served = self.parts.features.serve(
-                self.network, self.data, self.fingerprint, device, self.folder, memo=self.memo
-            )
-            self.data.condense_features(self.network.fusion.condense)
-        if resume is None and not self.head_is_trained:
-            scale_head(self.network, self.data, trainer.strategy.root_device)
-        self.times["features_s"] = self._lap()
-        if self.config["lr_find"] and resume is None:
-            self._find_rate(module, trainer.strategy.root_device)
-        self.network.train()
-        module.on_started = self._begin
-        with limit_threads(self._step_size()), as_config_errors():
-            trainer.fit(module, datamodule=self.data, ckpt_path=resume, weights_only=True)
-        self.times["fit_s"] = self._lap()
-        best = self.folder / "checkpoints" / "best.ckpt"
+    def _find_resume_file(self) -> str | None:
+        folder = self._config["resume"]
+        if not folder:
+            return None
+
+        last = Path(folder).expanduser() / "checkpoints" / "last.ckpt"
+        if not last.is_file():
+            raise MissingFileError.at(f"resume={folder}", "must be a run folder with checkpoints/last.ckpt")
+        return str(last)
+
+    def _restore(self, file: str, trainer: pl.Trainer, callbacks: list[Any]) -> None:
+        """Loads the network of the resumed run, after a check that data and network are the same."""
+        checkpoint = read_checkpoint(Path(file))
+        check_same_data(checkpoint, self._fingerprint, file)
+        refuse_lost_averages(checkpoint, callbacks)
+        resume_network(self.network, checkpoint, file)
+
+        # Lightning would train a run on that early stopping had ended.
+        if is_stopped_early(checkpoint, callbacks):
+            trainer.fit_loop.max_epochs = int(checkpoint["epoch"]) + 1
+
+    def _find_rate(self, module: GeoLightningModule, device: torch.device) -> None:
+        """Searches the head's learning rate; the other rates keep their ratio to it."""
+        self._rate_search = find_rate(module, self.data.loader("train", shuffle=True), device)
+        scale = self._rate_search.chosen / module.base_rates[0]
+        module.base_rates = [rate * scale for rate in module.base_rates]
+        pairs = zip(module.groups, module.base_rates, strict=True)
+        rates = ", ".join(f"{group.name} {rate:.3g}" for group, rate in pairs if rate)
+        log.info("lr_find: base rates are now %s (the others keep their ratio to the head's)", rates)
+
+    def _on_training_start(self) -> None:
+        """Replaces the records of the run folder once Lightning has accepted the checkpoint of a resume."""
+        self.training_began = True
+        if not self._request.is_main:
+            return
+        if self._config["resume"]:
+            self._write_config()
+            self._write_findings()
+        # The result of an earlier training does not describe the new checkpoints.
+        (self._folder / "result.json").unlink(missing_ok=True)
+
+    def _count_multiplications(self) -> int:
+        """Returns the multiplications of the largest product in a training step; unbounded with a backbone."""
+        if self.data.features is None:
+            return sys.maxsize
+        head = self.network.head
+        return self.data.feature_batch_size * head.in_features * head.output_size
+
+    def _test(self, module: GeoLightningModule, trainer: pl.Trainer) -> None:
+        """Tests the best checkpoint, whose weights the network then has."""
+        best = self._folder / "checkpoints" / "best.ckpt"
         if not best.is_file():
             raise CheckpointError(
                 f"{best} was not written: no validation gave an error. "
                 "Check trainer.max_steps, trainer.max_time and trainer.limit_train_batches."
             )
         trainer.test(module, datamodule=self.data, ckpt_path=str(best), weights_only=True, verbose=False)
-        self.times["test_s"] = self._lap()
-        return self._report(module, trainer, record) if self.main else {}
+        self._end_phase("test_s")
 
-    def _step_size(self) -> int:
-        """Multiplications of the largest product in a step; beyond all bounds where a backbone runs in it."""
-        if self.data.features is None:
-            return sys.maxsize
-        head = self.network.head
-        return self.data.feature_batch_size * head.in_features * head.output_size
+    def _report(self, module: GeoLightningModule, trainer: pl.Trainer) -> dict[str, Any]:
+        """Writes tables, pictures and result.json, and adds the calibration to the best checkpoint."""
+        results_file = self._folder / ".test_results.pt"
+        tested = torch.load(results_file, weights_only=True)
+        results_file.unlink()
+        best = self._folder / "checkpoints" / "best.ckpt"
+        if trainer.world_size > 1:
+            # Lightning loads the tested weights only in the processes that it starts.
+            self.network.load_state_dict(get_network_state(read_checkpoint(best)))
 
-    def _begin(self) -> None:
-        """Training begins, so a resume was accepted: what the folder says of the run is now this command's."""
-        self.begun = True
-        if self.main and self.config["resume"]:
-            self._write_config()
-            self._write_findings()
-        if self.main:  # an older one no longer speaks of this run's checkpoints
-            (self.folder / "result.json").unlink(missing_ok=True)
-
-    def _resume_file(self) -> str | None:
-        given = self.config["resume"]
-        if not given:
-            return None
-        last = Path(given).expanduser() / "checkpoints" / "last.ckpt"
-        if not last.is_file():
-            raise MissingFileError.at(f"resume={given}", "must be a run folder with checkpoints/last.ckpt")
-        return str(last)
-
-    def _find_rate(self, module: GeoLightningModule, device: torch.device) -> None:
-        self.search = find_rate(module, self.data.loader("train", shuffle=True), device)
-        scale = self.search.chosen / module.base_rates[0]
-        module.base_rates = [rate * scale for rate in module.base_rates]
-        pairs = zip(module.groups, module.base_rates, strict=True)
-        shown = ", ".join(f"{group.name} {rate:.3g}" for group, rate in pairs if rate)
-        log.info("lr_find: base rates are now %s (the others keep their ratio to the head's)", shown)
-
-    def _report(self, module: GeoLightningModule, trainer: pl.Trainer, record: RunLogger) -> dict[str, Any]:
-        file = self.folder / ".test_results.pt"
-        tested = torch.load(file, weights_only=True)
-        file.unlink()
-        best = self.folder / "checkpoints" / "best.ckpt"
-        if trainer.world_size > 1:  # a test in processes of its own leaves this one with other weights
-            self.network.load_state_dict(locator.to_tensors(locator.read_checkpoint(best)))
-        report = RunReport(self.folder, self.data, self.region, self.network, self.parts.calibration)
-        known = self._baselines(report, tested["index"].numpy())
-        result, history, predictions = report.write_tables(
-            tested, requested_cells=self.parts.asked(self.region), baselines=known
-        )
-        if report.calibration is not None:  # whoever predicts with this checkpoint can say how sure it is
-            checkpoint = locator.read_checkpoint(best)
+        # Tables, with baselines and calibration.
+        report = RunReport(self._folder, self.data, self.region, self.network, self._parts.calibration)
+        baselines = self._compute_baselines(report, tested["index"].numpy())
+        requested = self._parts.requested_cells(self.region)
+        result, history, predictions = report.write_tables(tested, requested_cells=requested, baselines=baselines)
+        if report.calibration is not None:
+            checkpoint = read_checkpoint(best)
             checkpoint["geoguesser"]["calibration"] = report.calibration.state()
-            locator.write_checkpoint(best, checkpoint)
+            write_checkpoint(best, checkpoint)
 
         # Regression heads have no decoder.
         decoder = getattr(self.network.head, "decoder", None)
         result |= {
             "steps": int(trainer.global_step),
-            "seed": self.parts.seed,
+            "seed": self._parts.seed,
             "decoder": None if decoder is None else decoder.state(),
-            "lr_found": module.base_rates[0] if self.config["lr_find"] else None,
+            "lr_found": module.base_rates[0] if self._config["lr_find"] else None,
             "device": str(trainer.strategy.root_device),
             "audit": self.data.audit(),
-            "data": self.fingerprint,
-            "features": self.served,
+            "data": self._fingerprint,
+            "features": self._features,
             "versions": collect_versions(),
         }
-        parts = (self.region.name, self.data.label, self.parts.name)
-        title = ", ".join(part for part in parts if part)
+
         pictures: list[Path] = []
-        if self.config["pictures"]:
-            pictures = report.draw_pictures(result, history, predictions, title=title, search=self.search)
-        self.times["report_s"] = self._lap()
-        result["times"] = self.times | {"total_s": round(time.perf_counter() - self.started, 3)}
-        write_json(self.folder / "result.json", result)
-        record.log_results(result, pictures, predictions)
-        if self.group is None:
-            results.print_result(result, self.folder)
+        if self._config["pictures"]:
+            names = (self.region.name, self.data.label, self._parts.name)
+            title = ", ".join(name for name in names if name)
+            pictures = report.draw_pictures(result, history, predictions, title=title, search=self._rate_search)
+        self._end_phase("report_s")
+
+        # The run's loggers get the result as it is written.
+        total_s = round(time.perf_counter() - self._started_s, 3)
+        result["times"] = self._times_s | {"total_s": total_s}
+        write_json(self._folder / "result.json", result)
+        self._parts.run_logger.log_results(result, pictures, predictions)
+        if self._request.group is None:
+            print_result(result, self._folder)
         return result
 
-    def _baselines(self, report: RunReport, rows: Any) -> dict[str, Any]:
-        """What needs no training; it follows from data and features, which jobs of a sweep mostly share."""
-        features = self.served["key"] if self.served else None
-        if features is None and self.data.features is not None:
+    def _compute_baselines(self, report: RunReport, rows: Any) -> dict[str, Any]:
+        """Computes the baselines, or takes those of an earlier job with the same data and features."""
+        key = self._features["key"] if self._features else None
+        if key is None and self.data.features is not None:
+            # Features without a key are not in the cache, so that other jobs may have different ones.
             return report.compute_baselines(rows)
-        key = [self.parts.reading(), self.parts.calibration, features, len(rows)]
-        return self.memo.get_or_make("baselines", key, lambda: report.compute_baselines(rows))
+        dependencies = [self._parts.data_key(), self._parts.calibration, key, len(rows)]
+        return self._memo.get_or_make("baselines", dependencies, lambda: report.compute_baselines(rows))

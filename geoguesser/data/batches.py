@@ -1,7 +1,7 @@
-"""Batches: what a batch is, and which places go into which one. Whole batches are gathered at once; no Lightning.
+"""Batches of places, and the order in which places are served, without Lightning.
 
-The order of training is drawn from (seed, epoch) alone. Several processes deal one order out between
-them: each reads only its own part, and every place comes exactly once.
+The order of training depends only on seed and epoch. Several processes divide one order: each reads only its part,
+and every place is served exactly once.
 """
 
 from __future__ import annotations
@@ -22,43 +22,43 @@ class Batch(NamedTuple):
     """Places with their views.
 
     Attributes:
-        images: (B, 4, 3, H, W) uint8, headings 0, 90, 180, 270.
-        mask: (B, 4) bool, true where there is a view.
-        coords_deg: (B, 2) float32 latitude and longitude.
+        images: (B, 4, 3, H, W) uint8, at the headings 0, 90, 180, 270.
+        mask: (B, 4) bool, True for each view that is used.
+        coords_deg: (B, 2) float32 latitude and longitude in degrees.
         index: (B,) rows of the table of places.
     """
 
     images: Tensor
     mask: Tensor
     coords_deg: Tensor
-    index: Tensor  # type: ignore[assignment]  # a field of this name hides tuple.index, which nobody needs
+    index: Tensor  # type: ignore[assignment]  # hides tuple.index, which is unused
 
 
 class FeatureBatch(NamedTuple):
     """Places with the features of their views, for a head that trains from cached embeddings.
 
     Attributes:
-        features: (B, 4, D) what `GeoNetwork.embed` gave.
-        mask: (B, 4) bool, true where there is a view.
-        coords_deg: (B, 2) float32 latitude and longitude.
+        features: (B, 4, D) features, as `GeoNetwork.embed` returns them.
+        mask: (B, 4) bool, True for each view that is used.
+        coords_deg: (B, 2) float32 latitude and longitude in degrees.
         index: (B,) rows of the table of places.
     """
 
     features: Tensor
     mask: Tensor
     coords_deg: Tensor
-    index: Tensor  # type: ignore[assignment]  # a field of this name hides tuple.index, which nobody needs
+    index: Tensor  # type: ignore[assignment]  # hides tuple.index, which is unused
 
 
 class PlacesDataset(Dataset[Any]):
-    """Rows of the table of places; whole batches are gathered at once.
+    """Dataset over rows of the table of places, which gathers complete batches.
 
     Args:
-        rows: (M,) the rows that belong to this dataset.
+        rows: (M,) rows of this dataset.
         views: Pixels by row.
-        features: (N, 4, D) features by row, or None to serve pixels.
+        features: (N, 4, D) features by row; None to serve pixels.
         mask: (N, 4) bool by row.
-        coords_deg: (N, 2) by row.
+        coords_deg: (N, 2) latitude and longitude in degrees, by row.
     """
 
     def __init__(
@@ -74,11 +74,11 @@ class PlacesDataset(Dataset[Any]):
         return len(self.rows)
 
     def __getitem__(self, position: int) -> Batch | FeatureBatch:
-        """A batch of one place."""
+        """Returns a batch of one place."""
         return self.__getitems__([position])
 
     def __getitems__(self, positions: list[int]) -> Batch | FeatureBatch:
-        """The batch of the places at these positions; torch's loader calls this once per batch."""
+        """Returns the batch of the places at the given positions; torch's loader calls it once per batch."""
         rows = self.rows[positions]
         index = torch.from_numpy(rows)
         rest = (self.mask[index], self.coords_deg[index], index)
@@ -88,13 +88,13 @@ class PlacesDataset(Dataset[Any]):
 
 
 class PlaceSampler(Sampler[int]):
-    """Positions of one process: every place once per epoch over all processes.
+    """Sampler of the positions of one process; over all processes, each place is served once per epoch.
 
     Args:
-        size: How many places there are.
-        seed: With the epoch it draws the order; None keeps the table's order.
-        rank: This process.
-        world_size: How many processes share the places.
+        size: Number of places.
+        seed: Seed that draws the order together with the epoch; None keeps the order of the table.
+        rank: Number of this process.
+        world_size: Number of processes that share the places.
     """
 
     def __init__(self, size: int, *, seed: int | None, rank: int, world_size: int) -> None:
@@ -102,7 +102,7 @@ class PlaceSampler(Sampler[int]):
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
-        """Lightning calls this at the start of each epoch, after a resume too."""
+        """Sets the epoch; Lightning calls it at the start of each epoch, also after a resume."""
         self.epoch = epoch
 
     def __len__(self) -> int:
@@ -112,7 +112,7 @@ class PlaceSampler(Sampler[int]):
         return iter(self.order()[self.rank :: self.world_size].tolist())
 
     def order(self) -> Tensor:
-        """(size,) the epoch's order of all processes together."""
+        """Returns (size,) the order of the epoch, over all processes."""
         if self.seed is None:
             return torch.arange(self.size)
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
@@ -120,30 +120,33 @@ class PlaceSampler(Sampler[int]):
 
 
 class PlaceBatches(Sampler[list[int]]):
-    """Batches of one process.
+    """Sampler of the batches of one process.
 
     Args:
-        sampler: The process's positions. Lightning finds it by this name and tells it the epoch.
-        batch_size: Places per batch; the last may hold fewer.
-        in_step: All processes get as many batches, as training in step needs. Where one process would
-            have a batch less than the others, its last batch is halved. Only where that batch holds a
-            single place (or none) is the epoch's first place repeated.
+        sampler: Positions of the process. Lightning finds it by the name of this attribute and sets its epoch.
+        batch_size: Places per batch; the last batch may be smaller.
+        in_step: Give all processes the same number of batches, as synchronous training requires. A process that
+            would have one batch less than the others divides its last batch in two. If that batch has fewer than
+            two places, the first place of the epoch is repeated.
     """
 
     def __init__(self, sampler: PlaceSampler, batch_size: int, *, in_step: bool) -> None:
         self.sampler, self.batch_size, self.in_step = sampler, batch_size, in_step
 
     def __len__(self) -> int:
-        own = len(self.sampler)
+        places = len(self.sampler)
         if self.in_step:
-            own = math.ceil(self.sampler.size / self.sampler.world_size)  # of the process that has most
-        return math.ceil(own / self.batch_size)
+            places = math.ceil(self.sampler.size / self.sampler.world_size)
+        return math.ceil(places / self.batch_size)
 
     def __iter__(self) -> Iterator[list[int]]:
-        # A generator: Lightning asks for the iterator before it tells the epoch, and for a batch after that.
-        own = list(self.sampler)
-        batches = [own[start : start + self.batch_size] for start in range(0, len(own), self.batch_size)]
-        if len(batches) < len(self):  # by one: processes differ by one place at most
+        # As a generator it reads the order at the first batch: Lightning asks for the iterator, then sets the
+        # epoch.
+        order = list(self.sampler)
+        batches = [order[start : start + self.batch_size] for start in range(0, len(order), self.batch_size)]
+
+        # The difference is at most one batch, because processes differ by at most one place.
+        if len(batches) < len(self):
             last = batches.pop() if batches else []
             half = (len(last) + 1) // 2
             repeated = [int(self.sampler.order()[0])]

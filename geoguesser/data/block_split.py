@@ -1,4 +1,4 @@
-"""Blocks: a split by areas of the map, so that near neighbours never lie on both sides of it."""
+"""Split by blocks of the map, so that nearby places never lie in two splits."""
 
 from __future__ import annotations
 
@@ -10,29 +10,30 @@ import pandas as pd
 from scipy.spatial import cKDTree
 
 from geoguesser.arrays import BoolArray, FloatArray, StringArray
-from geoguesser.data.splits import NAMES, UNUSED, Split, assign_by_share, check_shares, hash_share
+from geoguesser.data.splits import SPLIT_NAMES, UNUSED, Split, assign_by_share, check_shares, hash_share
 from geoguesser.errors import check_int, check_number
 from geoguesser.geo.cells.square import BandCells
 from geoguesser.geo.distance import EARTH_RADIUS_KM, to_unit
 from geoguesser.geo.region import PlaneRegion, Region
 
-MAX_BLOCKS = 2**53  # they are only numbered, never listed
+# Blocks are numbered but never listed, so that only the range of their numbers limits them.
+MAX_BLOCKS = 2**53
 
 
 @dataclass(frozen=True, kw_only=True)
 class BlockSplit(Split):
-    """Spatial blocks, each as a whole in one split, with a strip between them that nobody uses.
+    """Split by spatial blocks, with an unused buffer between blocks of different splits.
 
-    A block's split is drawn by hash of its number, and blocks lie by the region's space alone, so a place
-    keeps its side when others come. Near the border of blocks in two splits the training place makes way
-    for the validation place, and both for the test place: they become `unused`.
+    The split of a block is drawn by the hash of its number, and blocks depend only on the region, so that a place
+    keeps its split when places are added. Within the buffer, training places become `unused` near validation or
+    test places, and validation places near test places.
 
     Attributes:
-        block_km: The side of a block.
-        buffer_km: No place that is used lies nearer than this to one of another split.
-        shares: Shares of the blocks for train, val and test; they must sum to 1. Those of places follow
-            roughly, for blocks differ in how many they hold.
-        seed: Draws the split.
+        block_km: Side of a block in km.
+        buffer_km: Minimum distance in km between used places of different splits.
+        shares: Shares of the blocks for train, val and test; they must sum to 1. The shares of the places are
+            similar, because blocks hold different numbers of places.
+        seed: Seed of the split.
     """
 
     kind: ClassVar[str] = "blocks"
@@ -49,52 +50,74 @@ class BlockSplit(Split):
 
     def _assign(self, table: pd.DataFrame, region: Region | None) -> StringArray:
         self.check()
-        return self._with_seed(self._blocks(table, region), self.seed)
-
-    def _blocks(self, table: pd.DataFrame, region: Region | None) -> StringArray:
         assert region is not None
-        return name_blocks(region, table[["latitude", "longitude"]].to_numpy(dtype=np.float64), self.block_km)
+        names, number = np.unique(name_blocks(region, _get_coords(table), self.block_km), return_inverse=True)
+        return assign_by_share(hash_share(names.tolist(), f"block{self.seed}"), self.shares)[number]
 
-    def _with_seed(self, blocks: StringArray, seed: int) -> StringArray:
-        names, number = np.unique(blocks, return_inverse=True)
-        return assign_by_share(hash_share(names.tolist(), f"block{seed}"), self.shares)[number]
+    def _clear_buffer(self, table: pd.DataFrame, splits: StringArray, movable: BoolArray) -> None:
+        splits[find_buffer_violations(_get_coords(table), splits, movable, self.buffer_km)] = UNUSED
 
-    def _clear(self, table: pd.DataFrame, region: Region | None, splits: StringArray, movable: BoolArray) -> None:
-        coords = table[["latitude", "longitude"]].to_numpy(dtype=np.float64)
-        splits[find_too_near(coords, splits, movable, self.buffer_km)] = UNUSED
-
-    def _remedy(self, table: pd.DataFrame) -> str:
+    def _suggest_remedy(self, table: pd.DataFrame) -> str:
         return "Choose a smaller split.block_km, or another split.seed."
 
 
+def _get_coords(table: pd.DataFrame) -> FloatArray:
+    return table[["latitude", "longitude"]].to_numpy(dtype=np.float64)
+
+
 def name_blocks(region: Region, coords_deg: FloatArray, block_km: float) -> StringArray:
-    """(N,) each place's block: a square of the CRS, counted from its origin, or a cell on the sphere."""
+    """Returns the block of each place: a square of the CRS, counted from its origin, or a cell on the sphere.
+
+    Args:
+        region: Region whose space is divided.
+        coords_deg: (N, 2) latitude and longitude in degrees.
+        block_km: Side of a block in km.
+
+    Returns:
+        (N,) numbers of the blocks, as text.
+    """
     if isinstance(region, PlaneRegion):
         column, row = np.floor(region.to_metres(coords_deg).T / (block_km * 1000.0)).astype(np.int64)
         number = column * 2**32 + row
     else:
         number = BandCells.over(region, block_km, max_cells=MAX_BLOCKS).locate(region.to_space(coords_deg))
+
+    # Each number is formatted once, not once per place.
     unique, inverse = np.unique(number, return_inverse=True)
     return unique.astype("U20")[inverse]
 
 
-def find_too_near(coords_deg: FloatArray, splits: StringArray, movable: BoolArray, buffer_km: float) -> BoolArray:
-    """(N,) which places have to make way, so that no two splits come nearer to each other than the buffer.
+def find_buffer_violations(
+    coords_deg: FloatArray, splits: StringArray, movable: BoolArray, buffer_km: float
+) -> BoolArray:
+    """Finds the places to leave out, so that used places of different splits are at least the buffer apart.
 
-    Those that may not move stay, whatever is near. Of the others a test place stays before a validation
-    place, and that before a training place.
+    Places that are not movable stay. Among the others, test places stay before validation places, and these before
+    training places.
+
+    Args:
+        coords_deg: (N, 2) latitude and longitude in degrees.
+        splits: (N,) train, val, test or unused.
+        movable: (N,) False for a place that must keep its split.
+        buffer_km: Minimum distance in km between places of different splits.
+
+    Returns:
+        (N,) True for each place to leave out.
     """
-    vectors = to_unit(coords_deg)
-    reach = 2.0 * np.sin(min(buffer_km / EARTH_RADIUS_KM, np.pi) / 2.0)  # a chord
-    out = np.zeros(len(splits), dtype=bool)
+    violates = np.zeros(len(splits), dtype=bool)
     if buffer_km == 0.0:
-        return out
+        return violates
+
+    # Chord length on the unit sphere for a great-circle distance d: 2 sin(d / 2R).
+    vectors = to_unit(coords_deg)
+    max_chord = 2.0 * np.sin(min(buffer_km / EARTH_RADIUS_KM, np.pi) / 2.0)
+
     settled = ~movable & (splits != UNUSED)
-    for name in reversed(NAMES):
-        own = np.flatnonzero(movable & (splits == name))
+    for name in reversed(SPLIT_NAMES):
+        rows = np.flatnonzero(movable & (splits == name))
         others = settled & (splits != name)
-        if len(own) and others.any():
-            nearest = cKDTree(vectors[others]).query(vectors[own], distance_upper_bound=reach, workers=-1)[0]
-            out[own[np.isfinite(nearest)]] = True
-        settled[own] = ~out[own]
-    return out
+        if len(rows) and others.any():
+            nearest = cKDTree(vectors[others]).query(vectors[rows], distance_upper_bound=max_chord, workers=-1)[0]
+            violates[rows[np.isfinite(nearest)]] = True
+        settled[rows] = ~violates[rows]
+    return violates

@@ -1,4 +1,4 @@
-"""Fingerprint: what tells one set of places from another, part by part, so that a difference has a name."""
+"""Fingerprint of a data set in parts, so that a difference between two data sets can be named."""
 
 from __future__ import annotations
 
@@ -9,38 +9,41 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from geoguesser.data.images import ImageSpec, choose_decoder
+from geoguesser.arrays import BoolArray
+from geoguesser.data.images import ImageSpec, describe_decoder
 from geoguesser.data.places import get_coords
 
-NAMES = {  # of the parts, for people
+# Part of a fingerprint -> its description in messages.
+PART_NAMES = {
     "places": "the number of places",
-    "ids": "which places there are, or their order",
+    "ids": "the ids of places, or their order",
     "coordinates": "coordinates",
     "splits": "splits",
-    "masks": "which views are used",
+    "masks": "the set of used views",
     "views": "the contents of image files",
     "image": "size and fit of views",
-    "decoder": "what decoded them",
+    "decoder": "the image decoder",
 }
-CONTENTS = ("places", "ids", "coordinates", "splits", "masks", "views")
-SHOWN = ("places", "image", "decoder")  # these say something as they are; the others are digests
+
+# Parts that a message can show; the others are digests.
+READABLE_PARTS = ("places", "image", "decoder")
 
 
 def compute_fingerprint(
     table: pd.DataFrame,
-    mask: npt.NDArray[np.bool_],
+    mask: BoolArray,
     digests: npt.NDArray[np.uint64],
     image: ImageSpec,
     decoded_by: str | None = None,
 ) -> dict[str, Any]:
-    """The fingerprint of places as a run sees them: plain values, the same from image files and from a store.
+    """Computes the fingerprint of a data set in plain values; image files and a store made from them share it.
 
     Args:
         table: N places with uuid, latitude, longitude and split.
-        mask: (N, 4) which views are used.
-        digests: (N, 4, 2) of the image files' bytes.
-        image: How views were brought to their size.
-        decoded_by: What decoded them; None for the libraries at hand.
+        mask: (N, 4) True for each view that is used.
+        digests: (N, 4, 2) digests of the image files.
+        image: Size and fit of the views.
+        decoded_by: Decoder of the images, as `describe_decoder` returns it; None for the current one.
     """
     used = np.where(mask[..., None], digests, 0).astype("<u8")
     return {
@@ -51,20 +54,26 @@ def compute_fingerprint(
         "masks": _digest(np.packbits(mask).tobytes()),
         "views": _digest(used.tobytes()),
         "image": image.name,
-        "decoder": decoded_by or choose_decoder(),
+        "decoder": decoded_by or describe_decoder(),
     }
 
 
 def find_differing_parts(
-    there: dict[str, Any], here: dict[str, Any], parts: tuple[str, ...] = tuple(NAMES)
+    other: dict[str, Any], current: dict[str, Any], parts: tuple[str, ...] = tuple(PART_NAMES)
 ) -> list[str]:
-    """What differs between two fingerprints, in words: `the number of places (1000 there, 1200 here)`."""
-    found = []
+    """Lists the differences between two fingerprints as text: `the number of places (1000 there, 1200 here)`.
+
+    Args:
+        other: Fingerprint that a file recorded; `there` in the text.
+        current: Fingerprint of the current data; `here` in the text.
+        parts: Parts to compare.
+    """
+    differences = []
     for part in parts:
-        if there.get(part) != here.get(part):
-            values = f" ({there.get(part)} there, {here.get(part)} here)" if part in SHOWN else ""
-            found.append(NAMES[part] + values)
-    return found
+        if other.get(part) != current.get(part):
+            values = f" ({other.get(part)} there, {current.get(part)} here)" if part in READABLE_PARTS else ""
+            differences.append(PART_NAMES[part] + values)
+    return differences
 
 
 def _digest(data: bytes) -> str:

@@ -1,7 +1,7 @@
-"""Images: bytes -> square uint8 views. JPEG by libjpeg-turbo at reduced scale, what it cannot read by Pillow.
+"""Decoding of images to square uint8 views, upright and in RGB.
 
-One resize for training, testing and prediction alike; what depends on the backbone (mean, std) is not
-done here. Every image comes out upright and in RGB, whatever its mode and EXIF orientation.
+libjpeg-turbo decodes JPEG files at a reduced scale, and Pillow all other files. Training, testing and prediction
+share one resize. Normalisation, which depends on the backbone, is not done here.
 """
 
 from __future__ import annotations
@@ -22,34 +22,44 @@ from geoguesser.arrays import ByteArray
 from geoguesser.errors import DataError, check_choice, check_int
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
-FORMATS = ("JPEG", "PNG", "WEBP")  # of Pillow's many readers
-RULES = 1  # raise it whenever the same bytes give other pixels
-MAX_PIXELS = 178_956_970  # Pillow's own bound for what is no decompression bomb
 MODES = ("RGB", "grey", "CMYK", "palette", "transparent")
 
-cv2.setNumThreads(1)  # views are read in parallel already; OpenCV's own threads would only fight
+# Formats that Pillow may read; its other readers stay closed to files from users.
+FORMATS = ("JPEG", "PNG", "WEBP")
+
+# Part of fingerprints and of names of shards: raise it whenever the same bytes give other pixels.
+DECODING_VERSION = 1
+
+# Pillow's own limit, above which it assumes a decompression bomb.
+MAX_PIXELS = 178_956_970
+
+# Weights of red, green and blue in luma.
+LUMA_WEIGHTS = np.array((0.299, 0.587, 0.114), dtype=np.float32)  # ITU-R BT.601
+
+# Views are read in parallel, so that OpenCV's own threads would only compete with these.
+cv2.setNumThreads(1)
 
 
-def choose_decoder() -> str:
-    """What turned bytes into pixels, for fingerprints: the rules here and the versions of the libraries."""
+def describe_decoder() -> str:
+    """Returns the version of the decoding rules and of each library that decodes, for fingerprints."""
     libraries = ("simplejpeg", "opencv-python-headless", "pillow")
-    return ", ".join([f"rules {RULES}", *(f"{name} {version(name)}" for name in libraries)])
+    return ", ".join([f"rules {DECODING_VERSION}", *(f"{name} {version(name)}" for name in libraries)])
 
 
 class TooLargeError(ValueError):
-    """An image has more pixels than are read."""
+    """Raised for an image with more than `MAX_PIXELS` pixels."""
 
 
 @dataclass(frozen=True)
 class Header:
-    """What an image says of itself.
+    """Properties of an image that are known before it is decoded.
 
     Attributes:
-        width: In pixels, as stored.
-        height: In pixels, as stored.
-        mode: One of `MODES`.
-        orientation: By EXIF, from 1 (upright) to 8.
-        jpeg: Whether libjpeg-turbo reads it; else Pillow does.
+        width: Stored width in pixels, before the EXIF orientation is applied.
+        height: Stored height in pixels.
+        mode: Colour mode, a value of `MODES`.
+        orientation: EXIF orientation, from 1 (upright) to 8.
+        jpeg: True if libjpeg-turbo decodes the image; False if Pillow does.
     """
 
     width: int
@@ -60,14 +70,15 @@ class Header:
 
 
 def read_header(data: bytes) -> Header:
-    """Reads what an image says of itself, without decoding it.
+    """Reads the header of an image without decoding it.
 
     Raises:
-        TooLargeError: It has more than `MAX_PIXELS`: a decompression bomb.
-        ValueError: It is no image.
+        TooLargeError: The image has more than `MAX_PIXELS` pixels.
+        ValueError: The bytes are no JPEG, PNG or WebP image.
     """
     if not data:
         raise ValueError("the file is empty")
+
     if data.startswith(b"\xff\xd8"):
         height, width, colours, _ = simplejpeg.decode_jpeg_header(data)
         mode = {"Gray": "grey", "CMYK": "CMYK", "YCCK": "CMYK"}.get(colours, "RGB")
@@ -75,48 +86,51 @@ def read_header(data: bytes) -> Header:
     else:
         try:
             image = _open(data)
-        except (OSError, SyntaxError) as error:  # Pillow's PNG reader raises SyntaxError
+        except (OSError, SyntaxError) as error:
+            # Pillow's PNG reader raises SyntaxError.
             raise ValueError("no JPEG, PNG or WebP") from error
         header = Header(*image.size, _mode(image), _orientation(data), False)
+
     if header.width * header.height > MAX_PIXELS:
         size = f"{header.width} x {header.height} pixels"
         raise TooLargeError(f"{size} are more than the {MAX_PIXELS:,} that are read")
     return header
 
 
-def decode_rgb(data: bytes, header: Header, least: int) -> ByteArray:
-    """Decodes an image upright.
+def decode_rgb(data: bytes, header: Header, min_px: int) -> ByteArray:
+    """Decodes an image and turns it upright.
 
     Args:
-        data: Its bytes.
-        header: What `read_header` said of them.
-        least: Height and width that must remain where a JPEG is decoded at reduced scale.
+        data: Content of the image file.
+        header: Header of the image, from `read_header`.
+        min_px: Minimum height and width of a JPEG that is decoded at a reduced scale.
 
     Returns:
         (H, W, 3) RGB.
 
     Raises:
-        ValueError: Broken or truncated.
+        ValueError: The image is broken or truncated.
     """
     if header.jpeg:
-        image: ByteArray = simplejpeg.decode_jpeg(data, "RGB", min_height=least, min_width=least)
+        image: ByteArray = simplejpeg.decode_jpeg(data, "RGB", min_height=min_px, min_width=min_px)
     else:
         try:
-            image = _by_pillow(data)
+            image = _convert_to_rgb(_open(data))
         except (OSError, SyntaxError) as error:
             raise ValueError(str(error) or type(error).__name__) from error
-    return image if header.orientation == 1 else _upright(image, header.orientation)
+
+    return _turn_upright(image, header.orientation)
 
 
 @dataclass(frozen=True, kw_only=True)
 class ImageSpec:
-    """How a view is brought to its size.
+    """Size and fit of views.
 
     Attributes:
-        size: Height and width of the result in pixels.
-        fit: `crop` (the middle square) or `squash` (all of it, aspect lost).
-        normalise: Whose mean and std the network takes from the pixels: the `backbone`'s own, or those of
-            the `dataset` (its training views). It does not touch the pixels here.
+        size: Height and width of a view in pixels, from 16 to 4096.
+        fit: `crop` takes the middle square; `squash` takes the complete image and changes its aspect ratio.
+        normalise: Source of the mean and standard deviation with which the network normalises pixels: the
+            `backbone`, or the training views of the `dataset`. The pixels of a view do not depend on it.
     """
 
     size: int = 112
@@ -130,7 +144,7 @@ class ImageSpec:
 
     @property
     def name(self) -> str:
-        """What tells one preprocessing from another: `px112-crop`."""
+        """Name of the preprocessing, such as `px112-crop`."""
         return f"px{self.size}-{self.fit}"
 
     def read(self, path: str | Path) -> ByteArray:
@@ -140,7 +154,7 @@ class ImageSpec:
             (3, size, size) RGB.
 
         Raises:
-            DataError: It cannot be read or is no whole image; the message names the file.
+            DataError: The file cannot be read or is no complete image.
         """
         data = read_bytes(path)
         try:
@@ -149,43 +163,46 @@ class ImageSpec:
             raise DataError.at(str(path), f"is no whole image ({error})") from error
 
     def decode(self, data: bytes) -> ByteArray:
-        """The bytes of an image -> (3, size, size) RGB.
+        """Decodes the content of an image file to (3, size, size) RGB.
 
         Raises:
-            ValueError: Broken or truncated.
+            ValueError: The image is broken or truncated.
         """
         return self.resize(decode_rgb(data, read_header(data), self.size))
 
     def resize(self, image: npt.NDArray[Any]) -> ByteArray:
-        """(H, W, 3) RGB -> (3, size, size) RGB, contiguous."""
-        return to_planes(self.fitted(image))
+        """Resizes (H, W, 3) RGB to (3, size, size) RGB, contiguous."""
+        return to_planes(self.fit_image(image))
 
-    def fitted(self, image: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """(H, W, 3) RGB -> (size, size, 3) RGB; it may be a view of the image given."""
+    def fit_image(self, image: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Resizes (H, W, 3) RGB to (size, size, 3) RGB; the result may share memory with the input."""
         height, width = image.shape[:2]
         if self.fit == "crop":
             side = min(height, width)
             top, left = (height - side) // 2, (width - side) // 2
             image = image[top : top + side, left : left + side]
+
         if image.shape[:2] != (self.size, self.size):
-            shrinks = min(image.shape[:2]) >= self.size
-            method = cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC
+            # Averaging over areas avoids aliasing where an image shrinks, but shows blocks where it grows.
+            method = cv2.INTER_AREA if min(image.shape[:2]) >= self.size else cv2.INTER_CUBIC
             image = cv2.resize(image, (self.size, self.size), interpolation=method)
         return image
 
 
 def to_planes(image: npt.NDArray[Any], out: ByteArray | None = None) -> ByteArray:
-    """(H, W, 3) -> (3, H, W), contiguous; into `out` where it is given."""
+    """Converts (H, W, 3) to (3, H, W), contiguous; writes to `out` if it is given."""
     out = np.empty((3, *image.shape[:2]), dtype=np.uint8) if out is None else out
-    cv2.split(np.ascontiguousarray(image), list(out))  # three times as quick as NumPy's transposing copy
+
+    # Three times as fast as a transposing copy by NumPy.
+    cv2.split(np.ascontiguousarray(image), list(out))
     return out
 
 
 def read_bytes(path: str | Path) -> bytes:
-    """The bytes of a file.
+    """Reads a file.
 
     Raises:
-        DataError: It cannot be read; the message names it.
+        DataError: The file cannot be read.
     """
     try:
         return Path(path).read_bytes()
@@ -198,7 +215,8 @@ def _open(data: bytes) -> Image.Image:
         return Image.open(io.BytesIO(data), formats=FORMATS)
     except UnidentifiedImageError as error:
         raise ValueError("no JPEG, PNG or WebP") from error
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:  # far beyond, it opens none
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        # Pillow refuses images of twice its limit before their size can be read.
         raise TooLargeError(f"far more pixels than the {MAX_PIXELS:,} that are read") from error
 
 
@@ -211,58 +229,56 @@ def _mode(image: Image.Image) -> str:
 
 
 def _has_exif(data: bytes) -> bool:
-    """Whether one of a JPEG's first segments is EXIF; Pillow, which parses it, takes far longer to say no."""
-    at = 2
+    """Returns whether an EXIF segment is among the first eight of a JPEG; much faster than Pillow's parser."""
+    start = 2
     for _ in range(8):
-        if data[at : at + 1] != b"\xff" or data[at + 1 : at + 2] == b"\xda":  # the image itself begins
+        # 0xDA starts the compressed image.
+        if data[start : start + 1] != b"\xff" or data[start + 1 : start + 2] == b"\xda":
             return False
-        if data[at + 1] == 0xE1 and data[at + 4 : at + 8] == b"Exif":
+        if data[start + 1] == 0xE1 and data[start + 4 : start + 8] == b"Exif":
             return True
-        at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+        start += 2 + int.from_bytes(data[start + 2 : start + 4], "big")
     return False
 
 
 def _orientation(data: bytes) -> int:
-    """The EXIF orientation, 1 where there is none or none that makes sense."""
+    """Returns the EXIF orientation; 1 if it is absent, out of range or unreadable."""
     try:
-        found = Image.open(io.BytesIO(data), formats=FORMATS).getexif().get(ExifTags.Base.Orientation, 1)
-    except Exception:  # Pillow raises many things over damaged EXIF; the picture may be whole all the same
+        orientation = Image.open(io.BytesIO(data), formats=FORMATS).getexif().get(ExifTags.Base.Orientation, 1)
+    except Exception:
+        # Damaged EXIF makes Pillow raise errors of many types, and the image can still be complete.
         return 1
-    return found if found in range(1, 9) else 1
+    return orientation if orientation in range(1, 9) else 1
 
 
-def open_rgb(image: Image.Image) -> ByteArray:
-    """A picture that Pillow opened -> (H, W, 3) RGB, upright by its EXIF orientation."""
-    found = image.getexif().get(ExifTags.Base.Orientation, 1)
-    rgb = _rgb(image)
-    return _upright(rgb, found) if found in range(2, 9) else rgb
+def to_upright_rgb(image: Image.Image) -> ByteArray:
+    """Converts an image that Pillow opened to (H, W, 3) RGB, upright by its EXIF orientation."""
+    orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+    return _turn_upright(_convert_to_rgb(image), orientation)
 
 
-def _by_pillow(data: bytes) -> ByteArray:
-    return _rgb(_open(data))
-
-
-def _rgb(image: Image.Image) -> ByteArray:
-    """Grey of 16 bits is scaled to 8; what is transparent lies on white."""
+def _convert_to_rgb(image: Image.Image) -> ByteArray:
+    """Converts any mode to (H, W, 3) RGB: 16-bit grey is scaled to 8 bits, and transparency is put on white."""
     image.load()
     if image.mode.startswith("I;16") or image.mode == "I":
         grey = np.clip(np.asarray(image, dtype=np.int64) >> 8, 0, 255).astype(np.uint8)
         return np.ascontiguousarray(np.repeat(grey[..., None], 3, axis=2))
+
     if image.has_transparency_data:
         layer = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
     return np.asarray(image.convert("RGB"))
 
 
-def _upright(image: ByteArray, orientation: int) -> ByteArray:
-    """Undoes an EXIF orientation (tag 0x0112): 2, 4, 5, 7 are mirrored; 3, 6, 8 are rotated."""
-    turned = {
-        2: lambda one: one[:, ::-1],
-        3: lambda one: one[::-1, ::-1],
-        4: lambda one: one[::-1],
-        5: lambda one: one.transpose(1, 0, 2),
-        6: lambda one: one.transpose(1, 0, 2)[:, ::-1],
-        7: lambda one: one[::-1, ::-1].transpose(1, 0, 2),
-        8: lambda one: one.transpose(1, 0, 2)[::-1],
-    }[orientation](image)
-    return np.ascontiguousarray(turned)
+def _turn_upright(image: ByteArray, orientation: int) -> ByteArray:
+    """Undoes an EXIF orientation (tag 0x0112): 2, 4, 5 and 7 are mirrored; 3, 6 and 8 are rotated."""
+    undo = {
+        2: lambda stored: stored[:, ::-1],
+        3: lambda stored: stored[::-1, ::-1],
+        4: lambda stored: stored[::-1],
+        5: lambda stored: stored.transpose(1, 0, 2),
+        6: lambda stored: stored.transpose(1, 0, 2)[:, ::-1],
+        7: lambda stored: stored[::-1, ::-1].transpose(1, 0, 2),
+        8: lambda stored: stored.transpose(1, 0, 2)[::-1],
+    }
+    return np.ascontiguousarray(undo[orientation](image)) if orientation in undo else image

@@ -1,4 +1,4 @@
-"""Files of a place: its folder, the names of its views by heading, and the columns that name its panorama."""
+"""Files of a place: its folder, the names of its views by heading, and the columns of panorama ids."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from pathlib import Path
 from typing import NamedTuple
 
 from geoguesser.data.images import SUFFIXES
-from geoguesser.data.splits import ALIASES, NAMES
+from geoguesser.data.splits import SPLIT_ALIASES, SPLIT_NAMES
 from geoguesser.errors import DataError
 
 HEADINGS = (0, 90, 180, 270)
 HEADING_BY_NAME = {f"{heading}{suffix}": number for number, heading in enumerate(HEADINGS) for suffix in SUFFIXES}
 
 # A place's files by heading, None where there is no view.
-Names = tuple[str | None, str | None, str | None, str | None]
-STANDARD: Names = ("0.jpg", "90.jpg", "180.jpg", "270.jpg")
-NO_VIEWS: Names = (None, None, None, None)
+ViewNames = tuple[str | None, str | None, str | None, str | None]
+STANDARD_NAMES: ViewNames = ("0.jpg", "90.jpg", "180.jpg", "270.jpg")
+NO_VIEWS: ViewNames = (None, None, None, None)
 
 PANORAMA_COLUMNS = ("panorama_id", "pano_id", "panoid", "panoramaid")
 # Words that programs write into a column of panorama ids where there is none.
@@ -27,16 +27,16 @@ class PlaceFiles(NamedTuple):
     """Folder of a place and the names of its files by heading; None where there is no view."""
 
     folder: str
-    names: Names = STANDARD
+    names: ViewNames = STANDARD_NAMES
 
     def path(self, heading: int) -> str:
-        """Returns the file of heading number 0 to 3."""
-        return os.path.join(self.folder, self.names[heading] or STANDARD[heading] or "")
+        """Returns the path of a view by the number of its heading, from 0 to 3."""
+        return os.path.join(self.folder, self.names[heading] or STANDARD_NAMES[heading] or "")
 
 
 def split_folders(folder: Path) -> list[tuple[Path, str]]:
     """Lists the sub-folders train, val and test (or their other names) of a folder, each with its split."""
-    names = {**{name: name for name in NAMES}, **ALIASES}
+    names = {**{name: name for name in SPLIT_NAMES}, **SPLIT_ALIASES}
     return [(folder / word, split) for word, split in names.items() if (folder / word).is_dir()]
 
 
@@ -67,33 +67,37 @@ def find_place(root: Path, uuid: str) -> PlaceFiles | None:
     return None if folder is None else PlaceFiles(str(folder), list_names(str(folder))[0])
 
 
-def list_names(folder: str, base: str | None = None) -> tuple[Names, list[str]]:
+def list_names(folder: str, base: str | None = None) -> tuple[ViewNames, list[str]]:
     """Lists the files of a place's folder by heading.
 
     Args:
-        folder: The place's folder.
-        base: The folder that links must not lead out of; None for the folder itself.
+        folder: Folder of the place.
+        base: Folder that links must not leave; None for the folder of the place.
 
     Returns:
-        Their names, None where there is none, and the names of files that share a heading.
+        File names by heading, None for a missing view, and the names of files that share a heading.
 
     Raises:
         DataError: A link leads out of `base`.
     """
     names: list[str | None] = [None] * len(HEADINGS)
-    doubled: list[str] = []
+    conflicts: list[str] = []
+
     with os.scandir(folder) as entries:
-        for entry in sorted(entries, key=lambda one: one.name):
+        for entry in sorted(entries, key=lambda entry: entry.name):
             number = HEADING_BY_NAME.get(entry.name.lower())
             if entry.is_symlink():
                 check_inside(entry.path, os.path.realpath(folder) if base is None else base)
             if number is None:
                 continue
             if names[number] is not None:
-                doubled += [str(names[number]), entry.name]
+                conflicts += [str(names[number]), entry.name]
             names[number] = entry.name
-    found: Names = (names[0], names[1], names[2], names[3])
-    return (STANDARD if found == STANDARD else found), doubled
+
+    views: ViewNames = (names[0], names[1], names[2], names[3])
+
+    # One shared tuple for most places: a table of a million places keeps them all.
+    return (STANDARD_NAMES if views == STANDARD_NAMES else views), conflicts
 
 
 def is_view(name: str) -> bool:
@@ -104,8 +108,12 @@ def is_view(name: str) -> bool:
 def check_inside(path: str, base: str) -> None:
     """Refuses a link that leads out of a folder.
 
+    Args:
+        path: Path of the link.
+        base: Folder, as a path without links.
+
     Raises:
-        DataError: `path`, with its links followed, lies outside `base`, which has none.
+        DataError: The target of the link lies outside the folder.
     """
     real = os.path.realpath(path)
     if os.path.commonpath((real, base)) != base:

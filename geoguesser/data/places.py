@@ -1,9 +1,8 @@
-"""Places: the table of places from one or several roots, each row and folder checked.
+"""Reads the table of places from one or several roots, and checks each row and folder.
 
-A root holds `data.csv` (uuid, latitude, longitude) and `images/<uuid>/{0,90,180,270}.jpg`. It may be
-sorted into train, val and test: `images/train/<uuid>`, `train/<uuid>` or `train/images/<uuid>`, each
-with a `data.csv` of its own or one at the top. What is wrong becomes a finding; nothing is skipped in
-silence.
+A root holds `data.csv` (uuid, latitude, longitude) and `images/<uuid>/{0,90,180,270}.jpg`. It may be sorted into
+train, val and test: `images/train/<uuid>`, `train/<uuid>` or `train/images/<uuid>`, with one `data.csv` in each of
+these folders or one in the root. Each defect becomes a finding.
 """
 
 from __future__ import annotations
@@ -19,7 +18,6 @@ from geoguesser.arrays import FloatArray
 from geoguesser.data.checks.findings import Finding, Findings
 from geoguesser.data.place_files import (
     HEADINGS,
-    Names,
     PlaceFiles,
     check_inside,
     find_image_folders,
@@ -29,139 +27,148 @@ from geoguesser.data.place_files import (
 from geoguesser.errors import ConfigError, DataError, MissingFileError
 from geoguesser.geo.region import Region
 
-NEEDED = ("uuid", "latitude", "longitude")
-FAR_KM = 300.0  # a place so far off its region is a mistake, not a boat
+REQUIRED_COLUMNS = ("uuid", "latitude", "longitude")
+
+# Distance from the region's land above which a position is a mistake; boats and islets are nearer.
+DEFAULT_FAR_KM = 300.0
 
 
 def read_places(
-    roots: Iterable[str], region: Region, findings: Findings, *, far_km: float = FAR_KM, mask: bool = False
+    roots: Iterable[str], region: Region, findings: Findings, *, far_km: float = DEFAULT_FAR_KM, mask: bool = False
 ) -> pd.DataFrame:
     """Reads and checks the places of all roots.
 
     Args:
         roots: Folders; a root or its images folder may be a symbolic link.
-        region: Places far outside it are findings.
-        findings: What to do about each kind; they are recorded there.
-        far_km: How far off the region's land a place may lie.
+        region: Region of the places; places far outside it are findings.
+        findings: Receives the findings, and states the action for each kind.
+        far_km: Largest distance in km of a place from the region's land.
         mask: Keep places with one to three views.
 
     Returns:
-        One row per place: uuid, latitude, longitude (degrees), folder (of its views), names (of its files
-        by heading), folder_split (train, val, test or empty), root, row (where it stands), and the other
+        One row per place: uuid, latitude, longitude (degrees), folder (of its views), names (of its files by
+        heading), folder_split (train, val, test or empty), root, row (file and line, for messages), and the other
         columns of the CSV files.
 
     Raises:
-        ConfigError: No root is named.
+        ConfigError: `data.roots` names no folder, or one folder twice.
         MissingFileError: A root or its data.csv is missing.
-        DataError: A column is missing, an id would leave its root, or a finding's kind is an error.
+        DataError: A column is missing, an id is no plain name, or the action of a recorded kind is `error`.
     """
     if not isinstance(roots, list | tuple) or not roots:
         raise ConfigError.at(
-            "data.roots",
-            "must name at least one folder",
-            found=roots,
-            remedy="For example 'data.roots=[A,B]'.",
+            "data.roots", "must name at least one folder", found=roots, remedy="For example 'data.roots=[A,B]'."
         )
+
     paths = [str(root) for root in roots]
-    real = [os.path.realpath(Path(root).expanduser()) for root in paths]
-    twice = [root for at, root in enumerate(paths) if real[at] in real[:at]]
-    if twice:
-        raise ConfigError.at("data.roots", "must name each folder once", found=twice[0])
-    table = pd.concat([_read_root(root, number, findings, mask) for number, root in enumerate(paths)])
-    table = table.reset_index(drop=True)
-    table = drop_duplicates(table, findings)
+    real_paths = [os.path.realpath(Path(root).expanduser()) for root in paths]
+    repeated = [root for number, root in enumerate(paths) if real_paths[number] in real_paths[:number]]
+    if repeated:
+        raise ConfigError.at("data.roots", "must name each folder once", found=repeated[0])
+
+    tables = []
+    for number, root in enumerate(paths):
+        try:
+            tables.append(_read_root(root, number, findings, mask))
+        except MissingFileError:
+            raise
+        except OSError as error:
+            where = f"data.roots[{number}] {error.filename or root}"
+            raise DataError.at(where, f"cannot be read ({error.strerror or error})") from error
+
+    table = drop_duplicates(pd.concat(tables).reset_index(drop=True), findings)
     return drop_far(table, region, findings, far_km)
 
 
 def get_coords(table: pd.DataFrame) -> FloatArray:
-    """(N, 2) latitude and longitude in degrees of a table of places."""
+    """Returns (N, 2) latitude and longitude in degrees of a table of places."""
     return table[["latitude", "longitude"]].to_numpy(dtype=np.float64)
 
 
 def list_files(table: pd.DataFrame) -> list[PlaceFiles]:
-    """(N,) the files of each place of a table."""
+    """Returns (N,) the files of each place of a table."""
     return [PlaceFiles(folder, names) for folder, names in zip(table["folder"], table["names"], strict=True)]
 
 
 def _read_root(name: str, number: int, findings: Findings, mask: bool) -> pd.DataFrame:
-    try:
-        return _read_whole_root(name, number, findings, mask)
-    except MissingFileError:
-        raise
-    except OSError as error:
-        where = f"data.roots[{number}] {error.filename or name}"
-        raise DataError.at(where, f"cannot be read ({error.strerror or error})") from error
-
-
-def _read_whole_root(name: str, number: int, findings: Findings, mask: bool) -> pd.DataFrame:
     root = Path(name).expanduser()
     if not root.is_dir():
         raise MissingFileError.at(f"data.roots[{number}]", "must be a folder", found=name)
-    files = [root / "data.csv"] if (root / "data.csv").is_file() else []
-    folders = [*split_folders(root), *split_folders(root / "images")]
-    files = files or [folder / "data.csv" for folder, _ in folders if (folder / "data.csv").is_file()]
+
+    # One data.csv in the root describes all splits; otherwise each split has one.
+    folders = [folder for folder, _ in (*split_folders(root), *split_folders(root / "images"))]
+    files = [root / "data.csv"] if (root / "data.csv").is_file() else [folder / "data.csv" for folder in folders]
+    files = [file for file in files if file.is_file()]
     if not files:
         raise MissingFileError.at(
             f"data.roots[{number}] {root}", "must hold a file data.csv", remedy="See docs/data.md."
         )
+
     table = pd.concat([read_csv(file, findings) for file in files], ignore_index=True)
-    return _with_folders(table, root, findings, mask)
+    return _add_folders(table, root, findings, mask)
 
 
 def read_csv(file: Path, findings: Findings) -> pd.DataFrame:
-    """Reads a table of places as text, then its coordinates as numbers; bad rows become findings."""
+    """Reads the places of a CSV file; rows with bad coordinates become findings.
+
+    Args:
+        file: File with the columns uuid, latitude and longitude.
+        findings: Receives the findings, and the ids of all rows.
+
+    Returns:
+        One row per place: the columns of the file as text, the coordinates as numbers, and `row`.
+
+    Raises:
+        DataError: The file is no CSV file in UTF-8, a column is missing, or an id is no plain name.
+    """
+    # Blank lines are read, so that the number of a row is the number of its line.
     try:
         table = pd.read_csv(file, dtype=str, keep_default_na=False, skip_blank_lines=False)
     except (ValueError, UnicodeDecodeError, pd.errors.ParserError) as error:
         raise DataError.at(str(file), f"must be a CSV file in UTF-8 ({str(error).strip()})") from error
-    if len(table) and not isinstance(table.index, pd.RangeIndex):  # pandas took the first field for an index
+
+    # pandas takes the first field of each row for an index if the header has fewer fields.
+    if len(table) and not isinstance(table.index, pd.RangeIndex):
         raise DataError.at(
             str(file), "has rows with more fields than its first line", remedy="Look for commas at line ends."
         )
+
     table.columns = [str(column).strip() for column in table.columns]
     if table.columns.has_duplicates:
         raise DataError.at(str(file), "must name each column once", found=list(table.columns))
-    missing = [column for column in NEEDED if column not in table]
+    missing = [column for column in REQUIRED_COLUMNS if column not in table]
     if missing:
         raise DataError.at(
             str(file),
-            f"must have the columns {', '.join(NEEDED)}; missing: {', '.join(missing)}",
+            f"must have the columns {', '.join(REQUIRED_COLUMNS)}; missing: {', '.join(missing)}",
             found=list(table.columns),
-            remedy=_how_to_name(list(table.columns)),
+            remedy=_suggest_columns(list(table.columns)),
         )
+
     table = table.drop(columns=[column for column in table.columns if column.startswith("Unnamed:") or not column])
     table["uuid"] = table["uuid"].str.strip()
     table["row"] = [f"{file} row {line}" for line in range(2, len(table) + 2)]
-    table = _without_blank(table)
+    is_blank = (table.drop(columns=["row"]) == "").all(axis=1)
+    table = table[~is_blank].reset_index(drop=True)
     _check_ids(table)
     findings.ids.update(table["uuid"])
+
     numbers = {name: pd.to_numeric(table[name], errors="coerce") for name in ("latitude", "longitude")}
-    bad = [*_bad_coordinates(table, numbers["latitude"], numbers["longitude"])]
-    findings.settle([finding for _, finding in bad])
-    table = table.assign(**numbers)
-    return table.drop(index=[row for row, _ in bad]).reset_index(drop=True)
+    bad = [*_find_bad_coordinates(table, numbers["latitude"], numbers["longitude"])]
+    findings.record(finding for _, finding in bad)
+    return table.assign(**numbers).drop(index=[row for row, _ in bad]).reset_index(drop=True)
 
 
-def _how_to_name(columns: list[str]) -> str:
-    """What to do where columns are missing: other separators, or other names."""
-    other = next((word for word in (";", "\t", "|") if len(columns) == 1 and word in columns[0]), None)
-    if other is not None:
-        return f"Its fields are parted by {other!r}: save it with commas, and numbers with a decimal point."
+def _suggest_columns(columns: list[str]) -> str:
+    """Returns the remedy for missing columns: another separator, or other names."""
+    separator = next((word for word in (";", "\t", "|") if len(columns) == 1 and word in columns[0]), None)
+    if separator is not None:
+        return f"Its fields are separated by {separator!r}: save it with commas, and numbers with a decimal point."
     return "Rename the columns of the first line."
 
 
-def _without_blank(table: pd.DataFrame) -> pd.DataFrame:
-    """Lines without any word are no rows; they were read so that rows have the numbers of their lines."""
-    blank = table["uuid"] == ""
-    if blank.any():
-        words = table[blank].drop(columns=["row"])
-        blank[blank] = (words == "").all(axis=1)
-        table = table[~blank].reset_index(drop=True)
-    return table
-
-
 def _check_ids(table: pd.DataFrame) -> None:
-    """Ids are names of folders: one that is a path would lead out of its root."""
+    """Raises DataError if an id is no plain folder name: a path could lead out of the root."""
     ids = table["uuid"]
     unsafe = ids.isin(["", ".", ".."]) | ids.str.contains(r"[/\\\x00]", regex=True)
     if unsafe.any():
@@ -174,104 +181,115 @@ def _check_ids(table: pd.DataFrame) -> None:
         )
 
 
-def _bad_coordinates(table: pd.DataFrame, lat: pd.Series, lon: pd.Series) -> Iterable[tuple[int, Finding]]:
+def _find_bad_coordinates(table: pd.DataFrame, lat: pd.Series, lon: pd.Series) -> Iterable[tuple[int, Finding]]:
     finite = np.isfinite(lat) & np.isfinite(lon)
     good = finite & (lat.abs() <= 90) & (lon.abs() <= 180)
     for row in np.flatnonzero(~good):
-        found = f"({table['latitude'][row]!r}, {table['longitude'][row]!r})"
-        reason = (
-            "latitude and longitude must be numbers"
-            if not finite[row]
-            else ("latitude must be within 90 degrees, longitude within 180")
-        )
-        if finite[row] and abs(lat[row]) <= 180 and abs(lon[row]) <= 90:
-            reason += " (they look swapped)"
-        yield int(row), Finding("bad_row", table["row"][row], f"{reason}, got {found}")
+        reason = "latitude and longitude must be numbers"
+        if finite[row]:
+            reason = "latitude must be within 90 degrees, longitude within 180"
+            reason += " (they look swapped)" if abs(lat[row]) <= 180 and abs(lon[row]) <= 90 else ""
+        values = f"({table['latitude'][row]!r}, {table['longitude'][row]!r})"
+        yield int(row), Finding("bad_row", table["row"][row], f"{reason}, got {values}")
 
 
-def _with_folders(table: pd.DataFrame, root: Path, findings: Findings, mask: bool) -> pd.DataFrame:
-    """Adds each place's folder of views and split; absent folders and views become findings."""
-    places: dict[str, tuple[str, Names, str]] = {}
-    wanted = set(table["uuid"])
-    found: list[Finding] = []  # of places that cannot be used as they are
-    noted: list[Finding] = []  # of places whose other views are used
-    bad: set[str] = set()
-    for folder, split in find_image_folders(root):
-        base = os.path.realpath(folder)
-        with os.scandir(base) as scan:  # closed at once: a refusal below would leave it open
-            entries = sorted(scan, key=lambda one: one.name)
-        for entry in entries:
-            if entry.name not in wanted or not entry.is_dir():
-                continue
-            if entry.is_symlink():
-                check_inside(entry.path, base)
-            if entry.name in places:
-                other = places[entry.name][0]
-                found.append(Finding("duplicate_id", entry.path, f"has the same id as {other}"))
-                continue
-            names, doubled = list_names(entry.path, base)
-            places[entry.name] = (entry.path, names, split)
-            missing = [f"{heading}.jpg" for heading, name in zip(HEADINGS, names, strict=True) if name is None]
-            if doubled:
-                reason = f"holds two files for one heading: {', '.join(doubled)}"
-                found.append(Finding("missing_view", entry.path, reason))
-                bad.add(entry.name)
-            elif missing and mask and len(missing) < len(HEADINGS):
-                noted.append(Finding("missing_view", entry.path, f"lacks {', '.join(missing)}"))
-            elif missing:
-                found.append(Finding("missing_view", entry.path, f"lacks {', '.join(missing)}"))
-                bad.add(entry.name)
+def _add_folders(table: pd.DataFrame, root: Path, findings: Findings, mask: bool) -> pd.DataFrame:
+    """Adds the folder, the files and the split folder of each place; missing folders and views become findings."""
+    places, problems, notes = _scan_folders(root, set(table["uuid"]), mask)
     for row, uuid in zip(table["row"], table["uuid"], strict=True):
         if uuid not in places:
-            found.append(Finding("missing_images", row, f"has no folder of views images/{uuid} in {root}"))
-    findings.settle(found)
-    findings.note(noted)
-    good = np.array([uuid in places and uuid not in bad for uuid in table["uuid"]], dtype=bool)
-    kept = table[good].reset_index(drop=True)
-    own = [places[uuid] for uuid in kept["uuid"]]
-    names_column = pd.Series([names for _, names, _ in own], dtype=object)
-    return kept.assign(
-        folder=[path for path, _, _ in own],
-        names=names_column,
-        folder_split=[split for _, _, split in own],
+            problems.append(Finding("missing_images", row, f"has no folder of views images/{uuid} in {root}"))
+    findings.record(problems)
+    findings.note(notes)
+
+    usable = np.array([places.get(uuid) is not None for uuid in table["uuid"]], dtype=bool)
+    table = table[usable].reset_index(drop=True)
+    entries = [entry for uuid in table["uuid"] if (entry := places[uuid]) is not None]
+    return table.assign(
+        folder=[files.folder for files, _ in entries],
+        names=pd.Series([files.names for files, _ in entries], dtype=object),
+        folder_split=[split for _, split in entries],
         root=str(root),
     )
 
 
+def _scan_folders(
+    root: Path, ids: set[str], mask: bool
+) -> tuple[dict[str, tuple[PlaceFiles, str] | None], list[Finding], list[Finding]]:
+    """Lists the views of the places of a root.
+
+    Returns:
+        Id -> files and split of the folder, None for a folder that cannot be used; findings about places that
+        cannot be used; and findings about missing views of places that are used without them.
+    """
+    places: dict[str, tuple[PlaceFiles, str] | None] = {}
+    folders: dict[str, str] = {}
+    problems: list[Finding] = []
+    notes: list[Finding] = []
+    for images, split in find_image_folders(root):
+        base = os.path.realpath(images)
+
+        # The list closes the scan, which an error below would leave open.
+        with os.scandir(base) as scan:
+            entries = sorted(scan, key=lambda entry: entry.name)
+        for entry in entries:
+            uuid = entry.name
+            if uuid not in ids or not entry.is_dir():
+                continue
+            if entry.is_symlink():
+                check_inside(entry.path, base)
+            if uuid in folders:
+                problems.append(Finding("duplicate_id", entry.path, f"has the same id as {folders[uuid]}"))
+                continue
+
+            names, conflicts = list_names(entry.path, base)
+            missing = [f"{heading}.jpg" for heading, name in zip(HEADINGS, names, strict=True) if name is None]
+            reason = f"lacks {', '.join(missing)}"
+            if conflicts:
+                reason = f"holds two files for one heading: {', '.join(conflicts)}"
+            is_usable = not conflicts and (not missing or (mask and len(missing) < len(HEADINGS)))
+            if conflicts or missing:
+                (notes if is_usable else problems).append(Finding("missing_view", entry.path, reason))
+            folders[uuid] = entry.path
+            places[uuid] = (PlaceFiles(entry.path, names), split) if is_usable else None
+    return places, problems, notes
+
+
 def drop_duplicates(table: pd.DataFrame, findings: Findings) -> pd.DataFrame:
-    """Settles the rows whose id came before, and returns the others."""
-    again = table["uuid"].duplicated(keep="first")
-    if not again.any():
+    """Records the rows that repeat an earlier id as findings, and returns the other rows."""
+    repeats = table["uuid"].duplicated(keep="first")
+    if not repeats.any():
         return table
-    first = table[~again].set_index("uuid")["row"]
-    doubled = zip(table["row"][again], table["uuid"][again], strict=True)
-    findings.settle(
-        [Finding("duplicate_id", row, f"has the same uuid {uuid} as {first[uuid]}") for row, uuid in doubled]
+
+    first = table[~repeats].set_index("uuid")["row"]
+    findings.record(
+        Finding("duplicate_id", row, f"has the same uuid {uuid} as {first[uuid]}")
+        for row, uuid in zip(table["row"][repeats], table["uuid"][repeats], strict=True)
     )
-    return table[~again].reset_index(drop=True)
+    return table[~repeats].reset_index(drop=True)
 
 
 def drop_far(table: pd.DataFrame, region: Region, findings: Findings, far_km: float) -> pd.DataFrame:
-    """Settles the places that lie more than `far_km` off the region's land, and returns the others."""
+    """Records the places more than `far_km` from the region's land as findings, and returns the other places."""
     if table.empty:
         return table
     coords = get_coords(table)
-    distance = region.distance_to_land_km(coords)
-    far = distance > far_km
+    distance_km = region.distance_to_land_km(coords)
+    far = distance_km > far_km
     if not far.any():
         return table
-    turned = np.flatnonzero(far & (np.abs(coords[:, 1]) <= 90))
-    swapped = set(turned[region.distance_to_land_km(coords[turned][:, ::-1]) == 0].tolist())
+
+    # A common mistake deserves a hint: with latitude and longitude swapped, the place lies on land.
+    can_swap = np.flatnonzero(far & (np.abs(coords[:, 1]) <= 90))
+    swapped = set(can_swap[region.distance_to_land_km(coords[can_swap][:, ::-1]) == 0].tolist())
     hint = "; swapped, latitude and longitude would lie in it"
-    findings.settle(
-        [
-            Finding(
-                "far_outside",
-                table["row"][row],
-                f"lies {distance[row]:.0f} km from region {region.name} (at most {far_km:g} allowed)"
-                + (hint if row in swapped else ""),
-            )
-            for row in np.flatnonzero(far)
-        ]
+    findings.record(
+        Finding(
+            "far_outside",
+            table["row"][row],
+            f"lies {distance_km[row]:.0f} km from region {region.name} (at most {far_km:g} allowed)"
+            + (hint if row in swapped else ""),
+        )
+        for row in np.flatnonzero(far)
     )
     return table[~far].reset_index(drop=True)

@@ -1,6 +1,7 @@
-"""Preparing: from roots to a store: check, merge, split, pack, commit. Or only to what there is to say of them.
+"""Preparation of a store from roots: inspect and pack all views, select places, split them, commit.
 
-Nothing of an old store is touched before the new manifest replaces its own in one step.
+The steps run in a row, each with the result of the one before. Nothing of an old store changes before the new
+manifest replaces the old one in one step.
 """
 
 from __future__ import annotations
@@ -8,25 +9,24 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
-from geoguesser.arrays import BoolArray
-from geoguesser.data.checks.duplicates import Match, find_duplicates
-from geoguesser.data.checks.filtering import compute_stats, record_image_findings, split_places
-from geoguesser.data.checks.findings import Finding
-from geoguesser.data.checks.inspection import ImageStats
+from geoguesser.arrays import StringArray
+from geoguesser.data.checks.findings import Finding, Findings
+from geoguesser.data.checks.image_stats import compute_pixel_stats
 from geoguesser.data.checks.leakage import audit_split
+from geoguesser.data.checks.selection import select_places
 from geoguesser.data.images import ImageSpec
 from geoguesser.data.places import get_coords, list_files
 from geoguesser.data.sources.places import PlacesDataModule
-from geoguesser.data.splits import SplitConstraints
+from geoguesser.data.splits import SplitConstraints, split_places
 from geoguesser.data.store.reader import MANIFEST, Store, is_store, read_manifest
 from geoguesser.data.store.shards import open_for_writing, pack_shards
-from geoguesser.data.store.writer import Prepared, commit, is_own_file
+from geoguesser.data.store.writer import Prepared, commit, is_store_file
 from geoguesser.errors import StoreError
 from geoguesser.system.locks import FileLock
 
@@ -38,153 +38,139 @@ def prepare_store(
 ) -> Prepared:
     """Checks all places, and packs them into a store.
 
-    Errors in the data are gathered: the first pass finds them all, then raises once.
+    Errors in the data are collected, so that one pass reports all of them.
 
     Args:
-        data: The roots, their region and split, and what to do about findings.
-        specs: The sizes; those that an old store in `out` holds are kept up beside them.
-        out: The store's folder; None writes nothing.
-        look: With `out` None: a store that is taken for what would be added to, and only read.
+        data: Roots, region, split, and the action for each kind of finding.
+        specs: Sizes to pack; the sizes of an old store in `out` are packed as well.
+        out: Folder of the store; None writes nothing.
+        look: Folder of a store that `out` would extend, only read; for `out=None`.
 
     Raises:
-        DataError: The data break rules; all findings are in `data.findings`.
-        StoreError: `out` cannot be written, holds something else, or another process writes there.
-        MissingFileError: A root has gone.
+        DataError: The data break rules; `data.findings` has all findings.
+        StoreError: `out` cannot be written, holds other files, or another process writes there.
+        MissingFileError: A root is missing.
     """
     data.findings.defer = True
-    seen = data.read_places()  # before a folder is made: a root that is not there leaves none behind
+
+    # The table is read before a folder is made, so that a missing root leaves no empty folder.
+    table = data.read_places()
     if out is None:
         old = Store(look, read_manifest(look)) if look is not None and is_store(look) else None
-        return _prepare(data, seen, specs, None, old)
+        return _prepare(data, table, specs, None, old)
+
     with open_for_writing(out):
-        _refuse_strangers(out)
+        _check_folder(out)
         out.mkdir(parents=True, exist_ok=True)
     with lock_store(out):
-        old = Store(out, read_manifest(out)) if is_store(out) else None  # damaged shards are packed anew
-        return _prepare(data, seen, specs, out, old)
+        # Only the manifest is read here: damaged shards are packed again.
+        old = Store(out, read_manifest(out)) if is_store(out) else None
+        return _prepare(data, table, specs, out, old)
 
 
-def _refuse_strangers(out: Path) -> None:
-    """A store is made in a folder of its own: what lies in there that is not a store's would be in danger."""
+def _check_folder(out: Path) -> None:
+    """Raises StoreError if a folder that is no store holds other files: removing old shards could delete them."""
     if not out.is_dir() or is_store(out):
         return
-    ours = {".lock", "views", "findings.csv", "report.html", f"{MANIFEST}.part"}
-    strangers = sorted(path.name for path in out.iterdir() if path.name not in ours and not is_own_file(path.name))
-    if strangers:
+    known = {".lock", "views", "findings.csv", "report.html", f"{MANIFEST}.part"}
+    others = sorted(path.name for path in out.iterdir() if path.name not in known and not is_store_file(path.name))
+    if others:
         raise StoreError.at(
             f"out={out}",
             "must be a store, or a folder that is new or empty",
-            found=strangers[:5],
+            found=others[:5],
             remedy="Choose another folder.",
         )
 
 
 def _prepare(
-    data: PlacesDataModule, seen: pd.DataFrame, specs: list[ImageSpec], out: Path | None, old: Store | None
+    data: PlacesDataModule, table: pd.DataFrame, specs: list[ImageSpec], out: Path | None, old: Store | None
 ) -> Prepared:
     findings = data.findings
-    recorded = _recorded(seen, old, data)
+    recorded = np.full(len(table), "", dtype="U6")
     if old is not None:
-        specs = _with_old(specs, old)
-    packed = pack_shards(out, seen["uuid"].tolist(), list_files(seen), seen["root"].tolist(), specs)
-    facts = packed.facts[specs[0].name]
-    mask, dropped = record_image_findings(
-        seen, facts, packed.found, findings, mask=data.masks_views, largest=max(spec.size for spec in specs)
+        recorded = _read_recorded(table, old, findings)
+        names = {spec.name for spec in specs}
+        specs = [*specs, *(spec for spec in old.specs if spec.name not in names)]
+
+    packed = pack_shards(out, table["uuid"].tolist(), list_files(table), table["root"].tolist(), specs)
+    selection = select_places(
+        table,
+        packed.stats[specs[0].name],
+        packed.findings,
+        findings,
+        mask=data.masks_views,
+        max_size=max(spec.size for spec in specs),
+        recorded=recorded != "",
     )
-    some = np.flatnonzero(~dropped)
-    table = seen.iloc[some].reset_index(drop=True)
-    identity = find_duplicates(table, get_coords(table), facts.take(some), findings, first=recorded[some] != "")
-    kept = np.flatnonzero(~identity.dropped)
-    rows = some[kept]
-    table = table.iloc[kept].reset_index(drop=True)
-    findings.raise_fatal()  # they say more than what the split would say of the few that are left
-    splits = split_places(
-        data.split, table, data.region, SplitConstraints(identity.groups[kept], recorded[rows]), findings
-    )
+    rows, mask = selection.rows, selection.mask
+
+    # The errors so far are the cause of an empty split, which would hide them.
     findings.raise_fatal()
-    coords = get_coords(table)
-    ready = table.assign(split=splits)
-    sums = {name: _place_sums(one, rows, mask[rows]) for name, one in packed.facts.items()}
+    places = table.iloc[rows].reset_index(drop=True)
+    constraints = SplitConstraints(selection.groups, recorded[rows])
+    splits = split_places(data.split, places, data.region, constraints, findings)
+    findings.raise_fatal()
+
+    sums = {name: stats.take(rows).sum_used_views(mask) for name, stats in packed.stats.items()}
+    is_train = splits == "train"
+    pixel_stats = {}
+    for spec in specs:
+        mean, std = compute_pixel_stats(sums[spec.name][is_train], mask[is_train], spec.size)
+        pixel_stats[spec.name] = {"mean": mean, "std": std}
     prepared = Prepared(
-        table=ready,
-        mask=mask[rows],
-        facts=facts.take(rows),
-        seen=seen,
-        matches=[_renumbered(one, some) for one in identity.matches],
-        audit=audit_split(coords, splits),
-        stats={spec.name: _stats(sums[spec.name], mask[rows], splits == "train", spec) for spec in specs},
+        table=places.assign(split=splits),
+        mask=mask,
+        image_stats=packed.stats[specs[0].name].take(rows),
+        input_table=table,
+        matches=selection.matches,
+        audit=audit_split(get_coords(places), splits),
+        pixel_stats=pixel_stats,
         specs=specs,
-        reused=packed.reused,
-        recorded=int((recorded[rows] != "").sum()),
+        num_reused=packed.num_reused,
+        num_recorded=int((recorded[rows] != "").sum()),
         changed=False,
     )
     if out is None:
         return prepared
+
     changed = commit(
         out,
         old=None if old is None else old.manifest,
         prepared=prepared,
-        packed=packed,
+        shards=packed.shards,
         rows=rows,
         sums=sums,
-        groups=identity.groups[kept],
-        about={"label": data.label, "split": str(data.split), "split_seed": getattr(data.split, "seed", 0)},
+        groups=selection.groups,
+        description={"label": data.label, "split": str(data.split), "split_seed": getattr(data.split, "seed", 0)},
     )
-    return Prepared(**{**vars(prepared), "changed": changed})
+    return replace(prepared, changed=changed)
 
 
-def _recorded(seen: pd.DataFrame, old: Store | None, data: PlacesDataModule) -> npt.NDArray[np.str_]:
-    """(N,) the split that the old store recorded, empty for new places; places that have gone are findings."""
-    if old is None:
-        return np.full(len(seen), "", dtype="U6")
-    before = old.table().set_index("uuid")["store_split"]
-    gone = [uuid for uuid in before.index if uuid not in data.findings.ids]
-    data.findings.settle(
+def _read_recorded(table: pd.DataFrame, old: Store, findings: Findings) -> StringArray:
+    """Returns (N,) the split that an old store recorded, empty for new places; absent places become findings."""
+    recorded = old.table().set_index("uuid")["store_split"]
+    findings.record(
         Finding("gone", f"{old.folder}: {uuid}", "is in the store, but in none of data.roots any more")
-        for uuid in gone
+        for uuid in recorded.index
+        if uuid not in findings.ids
     )
-    return seen["uuid"].map(before).fillna("").to_numpy(dtype="U6")
-
-
-def _with_old(specs: list[ImageSpec], old: Store) -> list[ImageSpec]:
-    """The sizes asked for, and those that the store holds already."""
-    names = {spec.name for spec in specs}
-    entries = [entry for name, entry in old.manifest["images"].items() if name not in names]
-    return [*specs, *(ImageSpec(size=entry["size"], fit=entry["fit"]) for entry in entries)]
-
-
-def _renumbered(match: Match, rows: npt.NDArray[np.int64]) -> Match:
-    return Match(match.kind, int(rows[match.row]), int(rows[match.earlier]), match.reason)
-
-
-def _place_sums(facts: ImageStats, rows: npt.NDArray[np.int64], mask: BoolArray) -> npt.NDArray[np.int64]:
-    """(N, 2, 3) sums over each place's used views."""
-    found: npt.NDArray[np.int64] = (facts.sums[rows] * mask[..., None, None]).sum(axis=1)
-    return found
-
-
-def _stats(
-    sums: npt.NDArray[np.int64], mask: BoolArray, train: BoolArray, spec: ImageSpec
-) -> dict[str, list[float]]:
-    mean, std = compute_stats(sums[train].sum(axis=0), int(mask[train].sum()) * spec.size**2)
-    return {"mean": mean, "std": std}
+    return table["uuid"].map(recorded).fillna("").to_numpy(dtype="U6")
 
 
 @contextmanager
 def lock_store(out: Path) -> Iterator[None]:
-    """Holds the store's folder against other processes that would write there; the lock ends with the process.
+    """Locks the folder of a store against writers in other processes; the lock ends with the process.
 
     Raises:
-        StoreError: Another process holds it.
+        StoreError: Another process holds the lock.
     """
     lock = FileLock(out / ".lock", required=True)
     with open_for_writing(out):
         is_free = lock.try_acquire()
     if not is_free:
         raise StoreError.at(
-            f"out={out}",
-            "is being written by another process",
-            remedy="Wait for it, or choose another folder.",
+            f"out={out}", "is being written by another process", remedy="Wait for it, or choose another folder."
         )
     try:
         yield

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import simplejpeg
 
 from geoguesser.arrays import BoolArray, ByteArray
-from geoguesser.data.checks.inspection import BROKEN, MISSING, PLACEHOLDER
+from geoguesser.data.checks.image_stats import BROKEN, MISSING, PLACEHOLDER
 from geoguesser.data.images import ImageSpec
 from geoguesser.data.place_files import PlaceFiles
 from geoguesser.errors import DataError

@@ -1,7 +1,7 @@
-"""Splits: which places are for training, validation and test.
+"""Splits of places into training, validation and test.
 
-Ids are hashed, so a place's side depends on its id and the split's seed alone: not on its row, nor on
-which other places there are. Shares are therefore approximate.
+Ids are hashed, so that the split of a place depends only on its id and the seed of the split: neither on its row
+nor on the other places. Shares are therefore approximate.
 """
 
 from __future__ import annotations
@@ -12,36 +12,41 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from geoguesser.arrays import BoolArray, FloatArray, IntArray, StringArray
+from geoguesser.data.checks.findings import Finding, Findings
 from geoguesser.errors import ConfigError, DataError, check_int, check_number
 from geoguesser.geo.region import Region
 
-NAMES = ("train", "val", "test")
+SPLIT_NAMES = ("train", "val", "test")
+SPLIT_ALIASES = {"valid": "val", "validation": "val", "training": "train", "testing": "test"}
 UNUSED = "unused"
-TIED = (
-    "Places that are the same stay together, recorded ones stay where they are, and near ones make way: that "
+
+# Columns that reading the places adds to those of data.csv.
+ADDED_COLUMNS = ("row", "folder", "names", "folder_split", "root")
+
+CONSTRAINED_REMEDY = (
+    "Duplicates share a split, recorded places keep theirs, and places within the buffer are not used: that "
     "empties it. Add places, or look at findings.csv and the splits that the store recorded."
 )
-OURS = ("row", "folder", "names", "folder_split", "root")  # columns that reading the places adds
-ALIASES = {"valid": "val", "validation": "val", "training": "train", "testing": "test"}
 
 
 def hash_share(ids: list[str], salt: str) -> FloatArray:
-    """(N,) a number from 0 to below 1 for each id, the same on every machine; salts are independent."""
-    digests = (hashlib.blake2b(f"{salt}:{one}".encode(), digest_size=8).digest() for one in ids)
+    """Returns (N,) a number in [0, 1) for each id, the same on every machine; salts are independent."""
+    digests = (hashlib.blake2b(f"{salt}:{name}".encode(), digest_size=8).digest() for name in ids)
+
+    # The upper 53 bits fill the mantissa of a float64 exactly.
     return np.array([int.from_bytes(digest, "big") >> 11 for digest in digests]) / 2.0**53
 
 
 @dataclass(frozen=True)
 class SplitConstraints:
-    """What binds places to a split or to each other, beside the rule of the split itself.
+    """Constraints on a split, beside its own rule.
 
     Attributes:
-        groups: (N,) a number per place; places that are the same share one.
-        recorded: (N,) the split that a store recorded, empty for a new place.
+        groups: (N,) number of the group of each place; duplicates share a group.
+        recorded: (N,) split that a store recorded, empty for a new place.
     """
 
     groups: IntArray
@@ -50,7 +55,13 @@ class SplitConstraints:
 
 @dataclass(frozen=True)
 class SplitConflict:
-    """A place that is the same as places on both sides of a split."""
+    """Place with duplicates in two splits.
+
+    Attributes:
+        row: Row of the place.
+        other: Row of a duplicate in another split.
+        reason: Description for a finding.
+    """
 
     row: int
     other: int
@@ -58,140 +69,188 @@ class SplitConflict:
 
 
 def check_shares(shares: object) -> None:
-    """Raises ConfigError unless these are three positive numbers that sum to 1."""
+    """Raises ConfigError unless `split.shares` is three positive numbers that sum to 1."""
     rule = "must be three numbers that sum to 1"
     if not isinstance(shares, list | tuple) or len(shares) != 3:
         raise ConfigError.at("split.shares", rule, found=shares)
+
     total = sum(check_number("split.shares", share, low=0.0, high=1.0, open_low=True) for share in shares)
     if abs(total - 1.0) > 1e-6:
         raise ConfigError.at("split.shares", rule, found=shares)
 
 
 def assign_by_share(draws: FloatArray, shares: list[float]) -> StringArray:
-    """(N,) numbers from 0 to below 1 -> (N,) train, val or test."""
-    return np.array(NAMES)[np.searchsorted(np.cumsum(shares)[:2], draws, "right")]
+    """Returns (N,) train, val or test for (N,) numbers in [0, 1)."""
+    return np.array(SPLIT_NAMES)[np.searchsorted(np.cumsum(shares)[:2], draws, "right")]
 
 
 class Split(ABC):
-    """Assigns each place of a table to `train`, `val` or `test`; `blocks` also to `unused`.
+    """Rule that assigns each place of a table to `train`, `val` or `test`; `blocks` also to `unused`.
 
     Attributes:
-        kind: Its name as a choice of the config group.
-        given: Whether the user says which place goes where, so that nothing may move it.
+        kind: Name of the rule as a choice of the config group.
+        is_explicit: True if the user's data state the split of each place, so that no constraint may change it.
     """
 
     kind: ClassVar[str]
-    given: ClassVar[bool] = False
+    is_explicit: ClassVar[bool] = False
 
     def assign(
-        self, table: pd.DataFrame, region: Region | None = None, ties: SplitConstraints | None = None
+        self, table: pd.DataFrame, region: Region | None = None, constraints: SplitConstraints | None = None
     ) -> StringArray:
-        """(N,) the split of each row; as `assign_tied`, without its bridges."""
-        return self.assign_tied(table, region, ties)[0]
+        """Returns (N,) the split of each row, as `assign_constrained` does, without the conflicts."""
+        return self.assign_constrained(table, region, constraints)[0]
 
-    def assign_tied(
+    def assign_constrained(
         self,
         table: pd.DataFrame,
         region: Region | None = None,
-        ties: SplitConstraints | None = None,
+        constraints: SplitConstraints | None = None,
         *,
         drop: bool = False,
     ) -> tuple[StringArray, list[SplitConflict]]:
         """Assigns each row to a split.
 
-        A recorded place keeps its split. A new one that is the same as others joins theirs; where these
-        lie on both sides of a split it becomes `unused`. New places that are the same stay together.
+        A recorded place keeps its split. A new place joins the split of its duplicates; if these lie in two
+        splits, it becomes `unused`. New places that are duplicates of each other share a split.
 
         Args:
             table: N places with uuid, latitude, longitude and the columns that the split reads.
-            region: In whose space blocks are laid.
-            ties: What binds places.
-            drop: Places that bridge two splits become `unused`, given and recorded ones too.
+            region: Region in whose space blocks are laid.
+            constraints: Duplicates and recorded splits of the places.
+            drop: Make all places with duplicates in two splits `unused`, also if their split is explicit or
+                recorded.
 
         Returns:
-            (N,) the split of each row, and the places that bridge two splits.
+            (N,) the split of each row, and the places with duplicates in two splits.
 
         Raises:
-            ConfigError: A value breaks its rule.
-            DataError: A split would be empty, or a recorded split is no known one.
+            ConfigError: A value of the split breaks its rule.
+            DataError: A split would be empty, or a recorded split is unknown.
         """
-        if len(table) < len(NAMES):
+        if len(table) < len(SPLIT_NAMES):
             raise DataError.at("data", "must hold at least 3 places, one for each split", found=len(table))
-        splits = alone = self._assign(table, region).astype("U6")
-        bridges: list[SplitConflict] = []
+
+        splits = unconstrained = self._assign(table, region).astype("U6")
+        conflicts: list[SplitConflict] = []
         movable = np.ones(len(table), dtype=bool)
-        if ties is not None:
-            movable = ties.recorded == ""
-            splits = np.where(movable, alone, ties.recorded)
-            bridges = _tie(splits, ties, movable, self.given)
+        if constraints is not None:
+            movable = constraints.recorded == ""
+            splits = np.where(movable, unconstrained, constraints.recorded)
+            conflicts = _join_duplicates(splits, constraints.groups, movable, self.is_explicit)
             if drop:
-                splits[[one.row for one in bridges]] = UNUSED
-        if not self.given:
+                splits[[conflict.row for conflict in conflicts]] = UNUSED
+        if not self.is_explicit:
             splits = splits.copy()
-            self._clear(table, region, splits, movable)
-        empty = [name for name in NAMES if not (splits == name).any()]
+            self._clear_buffer(table, splits, movable)
+
+        empty = [name for name in SPLIT_NAMES if not (splits == name).any()]
         if empty:
-            counts = ", ".join(f"{name} {int((splits == name).sum())}" for name in NAMES)
+            counts = ", ".join(f"{name} {int((splits == name).sum())}" for name in SPLIT_NAMES)
+            is_own_fault = not set(SPLIT_NAMES) <= set(unconstrained)
             raise DataError.at(
                 "split",
                 f"must leave no split empty, but {' and '.join(empty)} would be ({counts})",
-                remedy=self._remedy(table) if len(set(alone) & set(NAMES)) < len(NAMES) else TIED,
+                remedy=self._suggest_remedy(table) if is_own_fault else CONSTRAINED_REMEDY,
             )
-        return splits, bridges
+        return splits, conflicts
 
     def __str__(self) -> str:
-        """As one would ask for it: `split=random split.shares=[0.8, 0.1, 0.1] split.seed=0`."""
+        """Returns the overrides that choose this split, such as `split=column split.column=fold split.seed=0`."""
         values = [f"split.{name}={value}" for name, value in vars(self).items()]
         return " ".join([f"split={self.kind}", *values])
 
     @abstractmethod
     def check(self) -> None:
-        """Raises ConfigError where a value breaks its rule; a run asks before it reads any data."""
+        """Raises ConfigError if a value breaks its rule; a run checks this before it reads any data."""
 
     @abstractmethod
-    def _assign(self, table: pd.DataFrame, region: Region | None) -> StringArray: ...
+    def _assign(self, table: pd.DataFrame, region: Region | None) -> StringArray:
+        """Returns (N,) the split of each row by the rule, without constraints."""
 
-    def _clear(  # noqa: B027  # most splits have nothing to clear
-        self, table: pd.DataFrame, region: Region | None, splits: StringArray, movable: BoolArray
+    def _clear_buffer(  # noqa: B027  # most splits have no buffer
+        self, table: pd.DataFrame, splits: StringArray, movable: BoolArray
     ) -> None:
-        """Takes places out of use, in place, that stand too near to another split; most splits take none."""
+        """Makes movable places too near to another split `unused`, in place; most splits have no buffer."""
 
-    def _remedy(self, table: pd.DataFrame) -> str:
+    def _suggest_remedy(self, table: pd.DataFrame) -> str:
         return "Assign at least one place to each of train, val and test, or set split.val_share=0.1."
 
 
-def _tie(splits: StringArray, ties: SplitConstraints, movable: BoolArray, given: bool) -> list[SplitConflict]:
-    """Brings places that are the same to one split, in place; returns those that bridge two."""
-    sizes = np.bincount(ties.groups)
-    bridges: list[SplitConflict] = []
-    rows = np.flatnonzero(sizes[ties.groups] > 1)
+def split_places(
+    split: Split, table: pd.DataFrame, region: Region, constraints: SplitConstraints | None, findings: Findings
+) -> StringArray:
+    """Splits places, and records the places with duplicates in two splits as findings.
+
+    With `data.on_bad.split_bridge=skip` these places become `unused`. A split that keeps duplicates apart on its
+    own (`split=blocks`, recorded splits) has done so already.
+
+    Args:
+        split: Rule of the split.
+        table: N places that remain after filtering and deduplication.
+        region: Region of the places.
+        constraints: Duplicates and recorded splits of the places.
+        findings: Receives the findings.
+
+    Returns:
+        (N,) train, val, test or unused.
+
+    Raises:
+        ConfigError: A value of the split breaks its rule.
+        DataError: A split would be empty; the message lists the places left out before.
+    """
+    try:
+        splits, conflicts = split.assign_constrained(
+            table, region, constraints, drop=not findings.allows("split_bridge")
+        )
+    except DataError as error:
+        left_out = findings.format_skipped()
+        raise DataError(f"{error} Left out before: {left_out}." if left_out else str(error)) from error
+
+    names, rows = table["uuid"].to_numpy(), table["row"].to_numpy()
+    findings.record(
+        Finding("split_bridge", str(rows[conflict.row]), f"({names[conflict.row]}) {conflict.reason}")
+        for conflict in conflicts
+    )
+    return splits
+
+
+def _join_duplicates(
+    splits: StringArray, groups: IntArray, movable: BoolArray, is_explicit: bool
+) -> list[SplitConflict]:
+    """Assigns duplicates to one split, in place, and returns the places whose duplicates lie in two splits."""
+    sizes = np.bincount(groups)
+    rows = np.flatnonzero(sizes[groups] > 1)
     if len(rows) == 0:
-        return bridges
-    for group in np.split(rows[np.argsort(ties.groups[rows], kind="stable")], np.cumsum(sizes[sizes > 1])[:-1]):
-        fixed = group if given else group[~movable[group]]
-        sides = {str(one) for one in splits[fixed]} - {UNUSED}
-        if len(sides) > 1:
-            first = int(next(row for row in fixed if splits[row] != UNUSED))
-            others = [int(row) for row in fixed if splits[row] not in (splits[first], UNUSED)]
-            reason = f"is the same as places in {' and '.join(sorted(sides))}"
-            bridges += [SplitConflict(row, first, reason) for row in others]
-            if not given:
-                bridges += [
-                    SplitConflict(int(row), first, f"{reason}; it is not used") for row in group[movable[group]]
-                ]
-                splits[group[movable[group]]] = UNUSED
-        elif not given:
-            splits[group[movable[group]]] = sides.pop() if sides else splits[group[0]]
-    return bridges
+        return []
+
+    conflicts: list[SplitConflict] = []
+    by_group = np.split(rows[np.argsort(groups[rows], kind="stable")], np.cumsum(sizes[sizes > 1])[:-1])
+    for group in by_group:
+        fixed, free = group[~movable[group]], group[movable[group]]
+        if is_explicit:
+            fixed, free = group, group[:0]
+        fixed_splits = {str(name) for name in splits[fixed]} - {UNUSED}
+        if len(fixed_splits) < 2:
+            splits[free] = fixed_splits.pop() if fixed_splits else splits[group[0]]
+            continue
+
+        first = int(next(row for row in fixed if splits[row] != UNUSED))
+        reason = f"is the same as places in {' and '.join(sorted(fixed_splits))}"
+        others = [int(row) for row in fixed if splits[row] not in (splits[first], UNUSED)]
+        conflicts += [SplitConflict(row, first, reason) for row in others]
+        conflicts += [SplitConflict(int(row), first, f"{reason}; it is not used") for row in free]
+        splits[free] = UNUSED
+    return conflicts
 
 
 @dataclass(frozen=True, kw_only=True)
 class RandomSplit(Split):
-    """By hash of the id.
+    """Split by the hash of the id.
 
     Attributes:
         shares: Shares of train, val and test; they must sum to 1.
-        seed: Draws the split; `seed` of the run does not touch it.
+        seed: Seed of the split; the `seed` of the run does not change it.
     """
 
     kind: ClassVar[str] = "random"
@@ -204,30 +263,30 @@ class RandomSplit(Split):
 
     def _assign(self, table: pd.DataFrame, region: Region | None) -> StringArray:
         self.check()
-        return self._with_seed(table, self.seed)
+        return self._assign_with_seed(table, self.seed)
 
-    def _with_seed(self, table: pd.DataFrame, seed: int) -> StringArray:
+    def _assign_with_seed(self, table: pd.DataFrame, seed: int) -> StringArray:
         return assign_by_share(hash_share(table["uuid"].tolist(), f"split{seed}"), self.shares)
 
-    def _remedy(self, table: pd.DataFrame) -> str:
+    def _suggest_remedy(self, table: pd.DataFrame) -> str:
         for seed in range(1000):
-            if len(set(self._with_seed(table, seed))) == 3:
-                return f"With so few places the hash can do that: split.seed={seed} fills all three."
+            if len(set(self._assign_with_seed(table, seed))) == 3:
+                return f"The hash can do that to few places: split.seed={seed} fills all three."
         return "Add places, or choose other split.shares."
 
 
 @dataclass(frozen=True, kw_only=True)
 class ColumnSplit(Split):
-    """By a column of data.csv that says train, val (valid, validation) or test.
+    """Split by a column of data.csv that holds train, val (valid, validation) or test.
 
     Attributes:
-        column: The column's name.
-        val_share: Where the column names no val: this share of the training places, by hash.
-        seed: Draws those.
+        column: Name of the column.
+        val_share: Share of the training places that becomes val, by hash, if the column has no val.
+        seed: Seed of that choice.
     """
 
     kind: ClassVar[str] = "column"
-    given: ClassVar[bool] = True
+    is_explicit: ClassVar[bool] = True
     column: str = "split"
     val_share: float = 0.0
     seed: int = 0
@@ -240,22 +299,22 @@ class ColumnSplit(Split):
             raise DataError.at(
                 f"split.column={self.column}",
                 "must be a column of every data.csv",
-                remedy=f"Columns are: {', '.join(str(one) for one in table if one not in OURS)}.",
+                remedy=f"Columns are: {', '.join(str(name) for name in table if name not in ADDED_COLUMNS)}.",
             )
-        return _recorded(table, self.column, f"column {self.column}", self.val_share, self.seed)
+        return _read_column(table, self.column, f"column {self.column}", self.val_share, self.seed)
 
 
 @dataclass(frozen=True, kw_only=True)
 class FolderSplit(Split):
-    """By the folders train, val and test in which places or their views lie.
+    """Split by the folders train, val and test in which places or their views lie.
 
     Attributes:
-        val_share: Where there is no val folder: this share of the training places, by hash.
-        seed: Draws those.
+        val_share: Share of the training places that becomes val, by hash, if there is no val folder.
+        seed: Seed of that choice.
     """
 
     kind: ClassVar[str] = "folders"
-    given: ClassVar[bool] = True
+    is_explicit: ClassVar[bool] = True
     val_share: float = 0.0
     seed: int = 0
 
@@ -267,25 +326,26 @@ class FolderSplit(Split):
             raise ConfigError.at(
                 "split", "must not be folders for a store", remedy="It recorded them: split=store."
             )
-        without = table["folder_split"].fillna("") == ""
-        if without.any():
+
+        outside = table["folder_split"].fillna("") == ""
+        if outside.any():
             raise DataError.at(
-                f"place {table['uuid'][without].iloc[0]}",
-                f"must lie in a folder train, val or test ({int(without.sum())} places do not)",
+                f"place {table['uuid'][outside].iloc[0]}",
+                f"must lie in a folder train, val or test ({int(outside.sum())} places do not)",
                 remedy="Choose split=random, or sort the folders.",
             )
-        return _recorded(table, "folder_split", "the folder", self.val_share, self.seed)
+        return _read_column(table, "folder_split", "the folder", self.val_share, self.seed)
 
 
 @dataclass(frozen=True, kw_only=True)
 class KFoldSplit(Split):
-    """Fold number `fold` of `folds` is the test split; validation is a share of the rest. By hash.
+    """Split into folds by the hash of the id: one fold is the test split, and validation is a share of the others.
 
     Attributes:
-        folds: How many folds.
-        fold: Which one is tested, from 0.
-        val_share: The share of the other folds' places that serve for validation.
-        seed: Draws the folds.
+        folds: Number of folds.
+        fold: Number of the test fold, from 0.
+        val_share: Share of the places of the other folds that becomes val.
+        seed: Seed of the folds.
     """
 
     kind: ClassVar[str] = "kfold"
@@ -302,23 +362,23 @@ class KFoldSplit(Split):
     def _assign(self, table: pd.DataFrame, region: Region | None) -> StringArray:
         self.check()
         ids = table["uuid"].tolist()
-        own = np.floor(hash_share(ids, f"fold{self.seed}") * self.folds).astype(int)
+        folds = np.floor(hash_share(ids, f"fold{self.seed}") * self.folds).astype(int)
         splits = np.where(hash_share(ids, f"val{self.seed}") < self.val_share, "val", "train")
-        return np.where(own == self.fold, "test", splits)
+        return np.where(folds == self.fold, "test", splits)
 
-    def _remedy(self, table: pd.DataFrame) -> str:
+    def _suggest_remedy(self, table: pd.DataFrame) -> str:
         return "Choose another split.seed, or fewer split.folds."
 
 
 @dataclass(frozen=True, kw_only=True)
 class StoredSplit(Split):
-    """The split that a store recorded when it was prepared, `split=store`; for data=store."""
+    """Split that a store recorded when it was prepared, `split=store`; for `data=store`."""
 
     kind: ClassVar[str] = "store"
-    given: ClassVar[bool] = True
+    is_explicit: ClassVar[bool] = True
 
     def check(self) -> None:
-        """It has no values."""
+        """Does nothing: the split has no values."""
 
     def _assign(self, table: pd.DataFrame, region: Region | None) -> StringArray:
         if "store_split" not in table:
@@ -327,11 +387,12 @@ class StoredSplit(Split):
                 "must not be store unless the data come from one",
                 remedy="Choose split=random, or data=store.",
             )
+
         splits = table["store_split"].astype(str)
-        bad = ~splits.isin([*NAMES, UNUSED])
+        bad = ~splits.isin([*SPLIT_NAMES, UNUSED])
         if bad.any():
             place = f"place {table['uuid'][bad].iloc[0]}: column store_split"
-            raise DataError.at(place, "must be what a store recorded", found=splits[bad].iloc[0])
+            raise DataError.at(place, "must be train, val, test or unused", found=splits[bad].iloc[0])
         return splits.to_numpy(dtype=np.str_)
 
 
@@ -340,16 +401,18 @@ def _check_val_share(val_share: float, seed: int) -> None:
     check_int("split.seed", seed, low=0)
 
 
-def _recorded(table: pd.DataFrame, column: str, what: str, val_share: float, seed: int) -> StringArray:
-    words = table[column].fillna("").astype(str).str.strip().str.lower().replace(ALIASES)
-    bad = ~words.isin(NAMES)
+def _read_column(table: pd.DataFrame, column: str, subject: str, val_share: float, seed: int) -> StringArray:
+    """Reads the split of each row from a column, and draws val from train if the column has no val."""
+    words = table[column].fillna("").astype(str).str.strip().str.lower().replace(SPLIT_ALIASES)
+    bad = ~words.isin(SPLIT_NAMES)
     if bad.any():
         raise DataError.at(
-            f"place {table['uuid'][bad].iloc[0]}: {what}",
+            f"place {table['uuid'][bad].iloc[0]}: {subject}",
             f"must say train, val or test ({int(bad.sum())} places do not)",
             found=str(table[column][bad].iloc[0]),
             remedy="Write one of these words for each place; for folds, a column of them per fold.",
         )
+
     splits = words.to_numpy(dtype=np.str_)
     _check_val_share(val_share, seed)
     if val_share and not (splits == "val").any():
@@ -358,12 +421,20 @@ def _recorded(table: pd.DataFrame, column: str, what: str, val_share: float, see
     return splits
 
 
-def thin_training(ids: list[str], fraction: float, seed: int) -> npt.NDArray[np.bool_]:
-    """(N,) which training places stay with `data.fraction`; a smaller fraction's are among a larger one's.
+def thin_training(ids: list[str], fraction: float, seed: int) -> BoolArray:
+    """Draws the training places that `data.fraction` keeps; a larger fraction keeps all places of a smaller one.
+
+    Args:
+        ids: (N,) ids of the training places.
+        fraction: Share of the places to keep, above 0 and at most 1.
+        seed: Seed of the draw.
+
+    Returns:
+        (N,) True for each place that is kept.
 
     Raises:
-        ConfigError: The fraction is not above 0 and up to 1.
-        DataError: None would stay.
+        ConfigError: The fraction is out of range.
+        DataError: No place would remain.
     """
     check_number("data.fraction", fraction, low=0.0, high=1.0, open_low=True)
     kept = hash_share(ids, f"fraction{seed}") < fraction
@@ -372,20 +443,28 @@ def thin_training(ids: list[str], fraction: float, seed: int) -> npt.NDArray[np.
     return kept
 
 
-def hold_out(ids: list[str], share: float, fewest: int, seed: int) -> npt.NDArray[np.bool_]:
-    """(N,) which validation places serve calibration alone: about `share` of them, by hash of the id.
+def draw_calibration(ids: list[str], fraction: float, min_places: int, seed: int) -> BoolArray:
+    """Draws the validation places that are used for calibration only, by hash of the id.
 
-    None do where either part would hold fewer than `fewest`: then choosing weights needs all of them more.
+    Args:
+        ids: (N,) ids of the validation places.
+        fraction: Share of the places to draw, approximately; from 0 to 0.9.
+        min_places: Minimum size of both parts. If one would be smaller, no place is drawn, because the selection
+            of weights needs all of them more.
+        seed: Seed of the draw.
+
+    Returns:
+        (N,) True for each place that is drawn.
 
     Raises:
-        ConfigError: As `check_hold_out`.
+        ConfigError: A value is out of range.
     """
-    check_hold_out(share, fewest)
-    taken = hash_share(ids, f"calibration{seed}") < share
-    return taken if min(taken.sum(), (~taken).sum()) >= fewest else np.zeros(len(ids), dtype=bool)
+    check_calibration(fraction, min_places)
+    drawn = hash_share(ids, f"calibration{seed}") < fraction
+    return drawn if min(drawn.sum(), (~drawn).sum()) >= min_places else np.zeros(len(ids), dtype=bool)
 
 
-def check_hold_out(share: object, fewest: object) -> None:
-    """Raises ConfigError unless the share is from 0 to 0.9 and `fewest` a positive integer."""
-    check_number("calibration.fraction", share, low=0.0, high=0.9)
-    check_int("calibration.min_places", fewest, low=1)
+def check_calibration(fraction: object, min_places: object) -> None:
+    """Raises ConfigError unless the fraction is from 0 to 0.9 and `min_places` is a positive integer."""
+    check_number("calibration.fraction", fraction, low=0.0, high=0.9)
+    check_int("calibration.min_places", min_places, low=1)

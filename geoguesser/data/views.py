@@ -1,4 +1,4 @@
-"""Views: the pixels of places by row of their table, from memory or from files."""
+"""Pixels of places by row of their table, from memory or from files, and the decoding of one place."""
 
 from __future__ import annotations
 
@@ -15,27 +15,31 @@ from geoguesser.arrays import ByteArray, IntArray
 from geoguesser.data.images import ImageSpec, read_bytes
 from geoguesser.data.place_files import HEADINGS, PlaceFiles, list_names
 from geoguesser.errors import DataError
+from geoguesser.system.cpu import count_cores
+
+# Memory for the pixels of places that wait for their turn.
+MAX_PREFETCH_BYTES = 2**26
 
 
 class Views(ABC):
-    """The views of a table of places."""
+    """Views of a table of places."""
 
     @abstractmethod
     def gather(self, rows: IntArray) -> Tensor:
-        """(B,) rows of the table -> (B, 4, 3, H, W) uint8."""
+        """Returns the views of (B,) rows as (B, 4, 3, H, W) uint8."""
 
     @abstractmethod
     def take(self, rows: IntArray) -> Views:
-        """The views of these rows alone, in their order."""
+        """Returns the views of the given rows only, in their order."""
 
     @property
-    def worth_workers(self) -> bool:
-        """Whether other processes help: where a gather is a copy, handing its result over takes longer."""
+    def benefits_from_workers(self) -> bool:
+        """Returns whether loader processes help; if `gather` only copies, the transfer takes longer than it."""
         return False
 
 
 class MemoryViews(Views):
-    """All views in one tensor.
+    """Views in one tensor.
 
     Args:
         pixels: (N, 4, 3, H, W) uint8.
@@ -45,18 +49,19 @@ class MemoryViews(Views):
         self.pixels = pixels
 
     def gather(self, rows: IntArray) -> Tensor:
-        return torch.index_select(self.pixels, 0, torch.from_numpy(rows))  # ten times as quick as pixels[rows]
+        # Ten times as fast as pixels[rows].
+        return torch.index_select(self.pixels, 0, torch.from_numpy(rows))
 
     def take(self, rows: IntArray) -> MemoryViews:
         return MemoryViews(self.gather(rows))
 
 
 class FileViews(Views):
-    """Views decoded from their files each time.
+    """Views that are decoded from their files each time.
 
     Args:
-        places: (N,) each place's files; a view without one is all zeros.
-        image: How views are brought to their size.
+        places: (N,) files of each place; a view without a file is all zeros.
+        image: Size and fit of the views.
     """
 
     def __init__(self, places: Sequence[PlaceFiles], image: ImageSpec) -> None:
@@ -70,7 +75,7 @@ class FileViews(Views):
         return FileViews([self.places[row] for row in rows], self.image)
 
     @property
-    def worth_workers(self) -> bool:
+    def benefits_from_workers(self) -> bool:
         return True
 
 
@@ -79,9 +84,9 @@ class DecodedPlace:
     """Views of a place, decoded for S specs.
 
     Attributes:
-        images: For each spec (4, 3, H, W); a view that is missing or broken is all zeros.
-        present: (4,) true for each view that is decoded.
-        errors: Number of the heading -> the error of its file, which names it.
+        images: S arrays (4, 3, H, W) uint8; a missing or broken view is all zeros.
+        present: (4,) True for each view that was decoded.
+        errors: Number of the heading -> error of its file.
     """
 
     images: list[ByteArray]
@@ -94,6 +99,7 @@ def decode_place(files: PlaceFiles, specs: Sequence[ImageSpec]) -> DecodedPlace:
     images = [np.zeros((4, 3, spec.size, spec.size), dtype=np.uint8) for spec in specs]
     present = np.zeros(4, dtype=np.bool_)
     errors: dict[int, DataError] = {}
+
     for heading, name in enumerate(files.names):
         if name is None:
             continue
@@ -109,14 +115,15 @@ def decode_place(files: PlaceFiles, specs: Sequence[ImageSpec]) -> DecodedPlace:
             present[heading] = True
             for image, view in zip(images, views, strict=True):
                 image[heading] = view
+
     return DecodedPlace(images, present, errors)
 
 
 def read_place(files: PlaceFiles, image: ImageSpec) -> ByteArray:
-    """Decodes the four views of a place, (4, 3, H, W); a view without a file is all zeros.
+    """Decodes the four views of a place to (4, 3, H, W); a view without a file is all zeros.
 
     Raises:
-        DataError: A view is broken or its file has gone; the message names it.
+        DataError: A view is broken or its file is missing.
     """
     place = decode_place(files, [image])
     for error in place.errors.values():
@@ -130,33 +137,42 @@ def read_folder(
     """Reads the views of a folder of `0.jpg`, `90.jpg`, `180.jpg` and `270.jpg` (or .jpeg, .png, .webp).
 
     Args:
-        folder: The place's folder.
-        image: How views are brought to their size.
-        mask: One to three views are enough.
-        broken: With `mask`, where to say which views are broken; they are then absent. None makes each an error.
+        folder: Folder of the place.
+        image: Size and fit of the views.
+        mask: Accept one to three views.
+        broken: With `mask`, list that receives the error messages of broken views, which then count as missing.
+            With None, a broken view is an error.
 
     Returns:
-        (4, 3, H, W) views, zeros where there is none, and (4,) which there are.
+        (4, 3, H, W) views, zeros for a missing view, and (4,) True for each view present.
 
     Raises:
         DataError: A view is missing or broken, a heading has two files, or the folder cannot be read.
     """
     try:
-        names, doubled = list_names(folder)
+        names, conflicts = list_names(folder)
     except OSError as error:
         raise DataError.at(folder, f"cannot be read ({error.strerror})") from error
-    if doubled:
-        raise DataError.at(folder, "must hold one file for each heading", found=doubled)
-    there = np.array([name is not None for name in names])
-    if not there.all() and not (mask and there.any()):
-        missing = ", ".join(f"{heading}.jpg" for heading, one in zip(HEADINGS, there, strict=True) if not one)
-        way = "With missing_views=mask (in Python mask=True) fewer views are enough." if there.any() else ""
-        raise DataError.at(folder, f"lacks {missing}", remedy=way)
+    if conflicts:
+        raise DataError.at(folder, "must hold one file for each heading", found=conflicts)
+
+    missing = [f"{heading}.jpg" for heading, name in zip(HEADINGS, names, strict=True) if name is None]
+    has_views = len(missing) < len(HEADINGS)
+    if missing and not (mask and has_views):
+        remedy = "With missing_views=mask (in Python mask=True) fewer views are enough." if has_views else ""
+        raise DataError.at(folder, f"lacks {', '.join(missing)}", remedy=remedy)
 
     place = decode_place(PlaceFiles(folder, names), [image])
     errors = list(place.errors.values())
     if errors and (not mask or broken is None or not place.present.any()):
         raise errors[0]
+
     if broken is not None:
         broken += map(str, errors)
     return place.images[0], place.present
+
+
+def choose_prefetch(specs: Sequence[ImageSpec]) -> int:
+    """Returns the number of decoded places that may wait for their turn: some per core, within a memory limit."""
+    place_bytes = sum(len(HEADINGS) * 3 * spec.size**2 for spec in specs)
+    return max(2 * count_cores(), min(256, MAX_PREFETCH_BYTES // place_bytes))

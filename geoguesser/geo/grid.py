@@ -151,7 +151,7 @@ class GridBuilder(ABC):
         """Raises ConfigError if a value breaks its rule. A run checks before it reads any data."""
         check_choice("grid.point", self.point, POINTS)
 
-    def get_requested_size(self, region: Region) -> int | None:
+    def requested_cells(self, region: Region) -> int | None:
         """Returns the requested number of cells for a region, or None if the settings request none."""
         return None
 
@@ -214,7 +214,7 @@ class SquareGrid(GridBuilder):
         super().check()
         check_raster(self.size, self.spacing_km)
 
-    def get_requested_size(self, region: Region) -> int | None:
+    def requested_cells(self, region: Region) -> int | None:
         return (self.size or default_num_cells(region)) if self.spacing_km is None else None
 
     def cells(self, region: Region, train_coords_deg: FloatArray) -> Cells:

@@ -65,7 +65,7 @@ class KMeansGrid(GridBuilder):
         check_size(self.size)
         check_int("grid.seed", self.seed, low=0)
 
-    def get_requested_size(self, region: Region) -> int | None:
+    def requested_cells(self, region: Region) -> int | None:
         return self.size or default_num_cells(region)
 
     def cells(self, region: Region, train_coords_deg: FloatArray) -> Cells:

@@ -122,7 +122,7 @@ class _State(NamedTuple):
     """State of a search, one row per row of weights.
 
     Attributes:
-        here: (B, 3) best place so far.
+        place: (B, 3) best place so far.
         cosine: (B, K) cosines of its angles to the points.
         angle: (B, K) angles.
         value: (B,) mean angle, the objective.
@@ -130,7 +130,7 @@ class _State(NamedTuple):
         proposal: (B, 3) next place to try.
     """
 
-    here: Tensor
+    place: Tensor
     cosine: Tensor
     angle: Tensor
     value: Tensor
@@ -203,7 +203,7 @@ def fixed_step_median(weights: Tensor, vectors: Tensor, *, steps: int = FIXED_ST
 
     # The last proposal has not been compared with the place before it yet.
     uphill = points.compute_mean_angles(state.proposal) > state.value + SLACK_RAD
-    return torch.where(uphill[:, None], state.here, state.proposal)
+    return torch.where(uphill[:, None], state.place, state.proposal)
 
 
 def _normalise(weights: Tensor, vectors: Tensor) -> _Points:
@@ -270,18 +270,18 @@ def _advance(points: _Points, state: _State) -> tuple[_State, Tensor]:
     # Undo a step that led uphill, and damp the next one more.
     uphill = value > state.value + SLACK_RAD
     undo = uphill[:, None]
-    here = torch.where(undo, state.here, state.proposal)
+    place = torch.where(undo, state.place, state.proposal)
     cosine = torch.where(undo, state.cosine, cosine)
     angle = torch.where(undo, state.angle, angle)
     value = torch.where(uphill, state.value, value)
     damping = torch.where(uphill, (4.0 * state.damping).clamp(0.1, 1.0), state.damping / 4.0)
 
-    proposal, error = _propose(points, here, cosine, angle, damping)
-    return _State(here, cosine, angle, value, damping, proposal), error
+    proposal, error = _propose(points, place, cosine, angle, damping)
+    return _State(place, cosine, angle, value, damping, proposal), error
 
 
 def _propose(
-    points: _Points, here: Tensor, cosine: Tensor, angle: Tensor, damping: Tensor
+    points: _Points, place: Tensor, cosine: Tensor, angle: Tensor, damping: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Minimises the model (2) around each place; returns proposals (B, 3) and their errors (B,) in radians."""
     angle = angle.clamp(min=TOUCHING_RAD)
@@ -299,14 +299,14 @@ def _propose(
     # f of (2) in three dimensions: u_i = (v_i - cos(theta_i) x) / sin(theta_i).
     per_sine = others / sine
     per_tangent = per_sine * cosine
-    force = points.sum_vectors(per_sine) - per_tangent.sum(-1, keepdim=True) * here
+    force = points.sum_vectors(per_sine) - per_tangent.sum(-1, keepdim=True) * place
 
     # H of (3). u_i = E v_i / sin(theta_i), so cot(theta_i) u_i u_i' = E (cos / sin^3 v_i v_i') E'.
-    basis = _make_tangent_basis(here)
+    basis = _make_tangent_basis(place)
     outer = basis @ points.sum_products(per_tangent / sine**2) @ basis.mT
-    hessian = per_tangent.sum(-1)[:, None, None] * torch.eye(2, dtype=here.dtype, device=here.device) - outer
+    hessian = per_tangent.sum(-1)[:, None, None] * torch.eye(2, dtype=place.dtype, device=place.device) - outer
 
-    # From here on in the basis of H's eigenvectors. Eigenvalues that are not safely positive are replaced.
+    # From this step on in the basis of H's eigenvectors. Eigenvalues that are not safely positive are replaced.
     curvature, axes = _decompose(hessian)
     basis = axes @ basis
     weiszfeld = (others / angle).sum(-1, keepdim=True)
@@ -318,7 +318,7 @@ def _propose(
     # o of (2): theta_j along the tangent from x to v_j, whose length is sin(theta_j), for small angles more exact
     # than from the cosine.
     vector = points.take_columns(pinned)[:, 0]
-    tangent = vector - cosine.gather(1, pinned) * here
+    tangent = vector - cosine.gather(1, pinned) * place
     length = tangent.norm(dim=-1, keepdim=True).clamp(min=TOUCHING_RAD)
     offset = tangent / length * torch.atan2(length, cosine.gather(1, pinned))
 
@@ -328,12 +328,12 @@ def _propose(
     # Far steps are cut. Normalising x + s moves by arctan |s|, which is |s| to second order.
     length = step.norm(dim=-1)
     step = step * (MAX_STEP_RAD / length.clamp(min=MAX_STEP_RAD))[:, None]
-    proposal = functional.normalize(here + (step[:, None] @ basis)[:, 0], dim=-1)
+    proposal = functional.normalize(place + (step[:, None] @ basis)[:, 0], dim=-1)
 
     # If the model is least at the pinned point, the proposal is exactly that point. A place that touches it
     # already does not move, because points that count as one could otherwise alternate.
     at_pinned = at_pinned & (length <= MAX_STEP_RAD)
-    proposal = torch.where(at_pinned[:, None], torch.where(touches, here, vector), proposal)
+    proposal = torch.where(at_pinned[:, None], torch.where(touches, place, vector), proposal)
 
     # Newton's method converges quadratically: the error left is about |s|^2 F''' / F''. The third derivative of a
     # distance is to the second as 1 / theta_i, so Weiszfeld's curvature estimates their ratio. For other steps,
@@ -343,13 +343,13 @@ def _propose(
     return proposal, torch.where(at_pinned & touches[:, 0], 0.0, error)
 
 
-def _make_tangent_basis(here: Tensor) -> Tensor:
+def _make_tangent_basis(place: Tensor) -> Tensor:
     """Returns two unit vectors (B, 2, 3) that are orthogonal to each other and to unit vectors (B, 3).
 
     Source: T. Duff et al., Building an Orthonormal Basis, Revisited, JCGT 6 (2017), 1.
     """
-    x, y, z = here.unbind(-1)
-    sign = torch.where(z < 0.0, -1.0, 1.0).to(here.dtype)
+    x, y, z = place.unbind(-1)
+    sign = torch.where(z < 0.0, -1.0, 1.0).to(place.dtype)
     a = -1.0 / (sign + z)
     b = x * y * a
 

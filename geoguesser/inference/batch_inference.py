@@ -1,4 +1,4 @@
-"""Answering: from places on disk to answers, in batches; reading goes on while the network works. No Hydra."""
+"""Prediction of many places in batches: files are read while the networks compute. No Hydra."""
 
 from __future__ import annotations
 
@@ -7,142 +7,150 @@ from itertools import islice
 from typing import NamedTuple, TypeVar
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
-from geoguesser.arrays import IntArray
+from geoguesser.arrays import BoolArray, IntArray
 from geoguesser.data.fingerprint import find_differing_parts
 from geoguesser.data.store.reader import Store
 from geoguesser.errors import CheckpointError
 from geoguesser.inference.ensemble import Ensemble
 from geoguesser.inference.inputs import InputPlace, LoadedPlace, load_in_order
 from geoguesser.inference.predictions import Predictions
-from geoguesser.system.cpu import cores, use_one_thread
+from geoguesser.system.cpu import count_cores, use_one_thread
 from geoguesser.system.parallel import map_in_order
 
-PIXELS_AT_ONCE = 32 * 112**2  # of the views that a network on one core takes: its layers then fit into the cache
+# Pixels of the views in a batch on one core, so that the activations of a layer fit into the core's cache.
+MAX_PIXELS_PER_CORE = 32 * 112**2
 
 Item = TypeVar("Item")
 
 
 class PredictedBatch(NamedTuple):
-    """Some places, answered.
+    """Predictions for a batch of places.
 
     Attributes:
-        rows: (B,) their numbers among all.
-        there: (B, 4) which of their views were seen.
-        broken: (B,) what was wrong with each, by file.
-        answers: Of those that had a view, in order; None where none had.
+        rows: (B,) positions of the places among all.
+        present: (B, 4) true for views that were used.
+        problems: (B,) problems of each place, by file.
+        predictions: Predictions for the places that have a view, in order; None if no place has one.
     """
 
     rows: IntArray
-    there: npt.NDArray[np.bool_]
-    broken: list[list[str]]
-    answers: Predictions | None
+    present: BoolArray
+    problems: list[list[str]]
+    predictions: Predictions | None
 
 
 def predict_places(
     ensemble: Ensemble, places: Sequence[InputPlace], *, batch_size: int
 ) -> Iterator[PredictedBatch]:
-    """Reads places and answers, in order; what cannot be read is named and left unanswered.
+    """Reads places and yields predictions, in order. Unreadable views are reported and not used.
 
     Args:
-        ensemble: Who answers.
-        places: What is asked.
-        batch_size: How many places the networks take at once, on all cores together.
+        ensemble: Trained models.
+        places: Places to predict.
+        batch_size: Number of places that the networks process at once, on all cores together.
     """
 
-    def batches(size: int) -> Iterator[tuple[int, list[LoadedPlace]]]:
-        seen, start = load_in_order(places, ensemble.specs), 0
-        while some := list(islice(seen, size)):
-            yield start, some
-            start += len(some)
+    def make_batches(size: int) -> Iterator[tuple[int, list[LoadedPlace]]]:
+        loaded, start = load_in_order(places, ensemble.specs), 0
+        while batch := list(islice(loaded, size)):
+            yield start, batch
+            start += len(batch)
 
-    yield from _at_once(ensemble, batches, lambda item: _batch(ensemble, item[1], item[0]), batch_size)
+    def predict(batch: tuple[int, list[LoadedPlace]]) -> PredictedBatch:
+        start, loaded = batch
+        present = np.stack([place.present for place in loaded])
+        usable = np.flatnonzero(present.any(axis=1))
 
+        predictions = None
+        if len(usable):
+            images = [
+                torch.from_numpy(np.stack([loaded[row].images[index] for row in usable]))
+                for index in range(len(ensemble.specs))
+            ]
+            predictions = ensemble.predict(images, torch.from_numpy(present[usable]))
 
-def _batch(ensemble: Ensemble, some: list[LoadedPlace], start: int) -> PredictedBatch:
-    there = np.stack([one.there for one in some])
-    whole = np.flatnonzero(there.any(axis=1))
-    answers = None
-    if len(whole):
-        images = [
-            torch.from_numpy(np.stack([some[row].images[number] for row in whole]))
-            for number in range(len(ensemble.specs))
-        ]
-        answers = ensemble.answer(images, torch.from_numpy(there[whole]))
-    return PredictedBatch(np.arange(start, start + len(some)), there, [one.broken for one in some], answers)
+        rows = np.arange(start, start + len(loaded))
+        return PredictedBatch(rows, present, [place.problems for place in loaded], predictions)
+
+    yield from _map_batches(ensemble, make_batches, predict, batch_size)
 
 
 def predict_store(
     ensemble: Ensemble, store: Store, rows: IntArray | None = None, *, batch_size: int
 ) -> Iterator[PredictedBatch]:
-    """Answers for the places of a store, in order.
+    """Yields predictions for the places of a store, in order.
 
     Args:
-        ensemble: Who answers.
-        store: A prepared store; `check_store` says whether it fits.
-        rows: (N,) of its table; None for all.
-        batch_size: How many places the networks take at once, on all cores together.
+        ensemble: Trained models.
+        store: Prepared store that passes `check_store`.
+        rows: (N,) rows of its table; None for all.
+        batch_size: Number of places that the networks process at once, on all cores together.
     """
-    wanted = np.arange(len(store.table())) if rows is None else rows
+    selected = np.arange(len(store.table())) if rows is None else rows
     masks, views = store.mask(), [store.views(spec) for spec in ensemble.specs]
 
-    def batches(size: int) -> Iterator[IntArray]:
-        return (np.arange(start, min(start + size, len(wanted))) for start in range(0, len(wanted), size))
+    def make_batches(size: int) -> Iterator[IntArray]:
+        return (np.arange(start, min(start + size, len(selected))) for start in range(0, len(selected), size))
 
-    def answered(at: IntArray) -> PredictedBatch:
-        some = wanted[at]
-        there = masks[some]
-        answers = ensemble.answer([one.gather(some) for one in views], torch.from_numpy(there))
-        return PredictedBatch(at, there, [[] for _ in some], answers)
+    def predict(positions: IntArray) -> PredictedBatch:
+        batch = selected[positions]
+        present = masks[batch]
+        predictions = ensemble.predict([images.gather(batch) for images in views], torch.from_numpy(present))
+        return PredictedBatch(positions, present, [[] for _ in batch], predictions)
 
-    yield from _at_once(ensemble, batches, answered, batch_size)
+    yield from _map_batches(ensemble, make_batches, predict, batch_size)
 
 
-def _at_once(
+def _map_batches(
     ensemble: Ensemble,
-    batches: Callable[[int], Iterable[Item]],
-    answered: Callable[[Item], PredictedBatch],
+    make_batches: Callable[[int], Iterable[Item]],
+    predict: Callable[[Item], PredictedBatch],
     batch_size: int,
 ) -> Iterator[PredictedBatch]:
-    """Answers batches in order: on an accelerator one after the other, on a CPU one on each core.
+    """Predicts batches in order: on an accelerator one after the other, on a CPU one per core in parallel.
 
-    A network on two cores waits at each layer for the slower of them, more so while other threads decode;
-    a network on each core waits for nobody, and is quickest with few places. benchmarks/predict_speed.py.
+    A network on two cores waits at each layer for the slower core, the more so while other threads decode images.
+    A network per core does not wait, and is fastest with few places (benchmarks/predict_speed.py).
     """
     if ensemble.device.type != "cpu":
-        yield from map(answered, batches(batch_size))
+        yield from map(predict, make_batches(batch_size))
         return
-    workers = min(cores(), batch_size)
+
+    workers = min(count_cores(), batch_size)
     pixels = max(4 * spec.size**2 for spec in ensemble.specs)
-    size = max(1, min(batch_size // workers, PIXELS_AT_ONCE // pixels))
+    size = max(1, min(batch_size // workers, MAX_PIXELS_PER_CORE // pixels))
     with use_one_thread():
-        yield from map_in_order(answered, batches(size), threads=workers, ahead=workers, name="answer")
+        yield from map_in_order(predict, make_batches(size), threads=workers, ahead=workers, name="predict")
 
 
 def check_store(ensemble: Ensemble, store: Store, key: str) -> None:
-    """Refuses a store whose views were not prepared as those that the runs were trained on.
+    """Checks that a store's views were prepared in the same way as the training views of all runs.
 
     Args:
-        ensemble: Who shall answer.
-        store: The store.
-        key: Of the config, for the message.
+        ensemble: Trained models.
+        store: Prepared store.
+        key: Config key of the store, for the message.
 
     Raises:
-        CheckpointError: Size, fit or decoder differ.
+        CheckpointError: Size, fit or image decoder differ.
     """
     where = f"{key}={store.folder} cannot be predicted by this run"
-    for locator in ensemble.locators:
-        if locator.image.name not in store.manifest["images"]:
-            held = " and ".join(store.manifest["images"])
+    for predictor in ensemble.predictors:
+        name = predictor.image.name
+        if name not in store.manifest["images"]:
+            available = " and ".join(store.manifest["images"])
             raise CheckpointError(
-                f"{where}: size and fit of views differ ({locator.image.name} in the run, {held} in the store). "
+                f"{where}: size and fit of views differ ({name} in the run, {available} in the store). "
                 "Prepare that size too, or name images."
             )
-        own = store.fingerprint(locator.image)
-        if locator.data is not None and (found := find_differing_parts(locator.data, own, ("decoder",))):
+
+        fingerprint = store.fingerprint(predictor.image)
+        if predictor.data is None:
+            continue
+        if differing := find_differing_parts(predictor.data, fingerprint, ("decoder",)):
             raise CheckpointError(
-                f"{where}, for the store's views differ in {'; '.join(found)}. Prepare the store again with the "
-                "run's versions, or name image folders."
+                f"{where}, because the store's views differ in {'; '.join(differing)}. Prepare the store again "
+                "with the run's versions, or name image folders."
             )

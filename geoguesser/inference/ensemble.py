@@ -1,11 +1,12 @@
-"""Ensemble: one or several trained locators that answer together. No Lightning, no Hydra.
+"""Ensemble of one or several predictors. No Lightning, no Hydra.
 
-Where the members' grids agree, their posteriors are averaged and decoded; else the answer is the geometric median
-of their points. An ensemble of one answers as its locator does.
+If the members have the same grid, their posteriors are averaged and decoded; otherwise the prediction is the
+geometric median of their points. An ensemble of one predicts as its member does.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self, cast
@@ -29,177 +30,221 @@ from geoguesser.model.decoder import Decoder, MedianDecoder
 from geoguesser.model.heads.classification import ClassificationHead
 from geoguesser.model.uncertainty import LEVELS, Calibration, HeadOutput, apply_temperature
 
-LEAST = 1e-44  # a probability whose logarithm is taken
+log = logging.getLogger(__name__)
+# Floor of probabilities before their logarithm: above the smallest positive float32.
+MIN_PROBABILITY = 1e-44
 
 
 class Ensemble:
-    """Several locators that answer as one.
+    """Predictors that are evaluated together.
 
     Args:
-        locators: At least one; all for the same region.
+        predictors: At least one; all for the same region.
 
     Attributes:
-        locators: Its members.
-        region: Their land.
-        specs: The ways in which its members want views to be read, each once.
-        grid: The members' common grid; None where they have none, or different ones.
+        predictors: The members.
+        region: Region of the members.
+        specs: Distinct image specifications of the members.
+        grid: Common grid of the members; None if they have none, or different ones.
 
     Raises:
-        ConfigError: There is none, or they were trained for different regions.
+        ConfigError: There is no member, or the members have different regions.
     """
 
-    def __init__(self, locators: Sequence[Predictor]) -> None:
-        if not locators:
+    def __init__(self, predictors: Sequence[Predictor]) -> None:
+        if not predictors:
             raise ConfigError.at("run", "must name at least one run")
-        self.locators = list(locators)
-        self.region: Region = locators[0].region
-        for one in locators[1:]:
-            if not _same(one.region.state(), self.region.state()):
-                found = f"{self.region.name} and {one.region.name}"
-                raise ConfigError.at("run", "must name runs of one region, with one boundary and CRS", found=found)
-        names = {one.image.name: one.image for one in self.locators}
-        self.specs: list[ImageSpec] = list(names.values())
-        self._spec_of = [list(names).index(one.image.name) for one in self.locators]
-        self.grid: Grid | None = self._common_grid()
-        self._uncertainty = _merged([one.uncertainty for one in self.locators])
+        self.predictors = list(predictors)
+
+        self.region: Region = predictors[0].region
+        for member in predictors[1:]:
+            if not _equal(member.region.state(), self.region.state()):
+                names = f"{self.region.name} and {member.region.name}"
+                raise ConfigError.at("run", "must name runs of one region, with one boundary and CRS", found=names)
+
+        specs = {member.image.name: member.image for member in self.predictors}
+        self.specs: list[ImageSpec] = list(specs.values())
+        self._spec_indices = [list(specs).index(member.image.name) for member in self.predictors]
+
+        self.grid: Grid | None = self._find_common_grid()
+        self._calibration = _average_calibrations([member.uncertainty for member in self.predictors])
 
     @classmethod
     def load(cls, paths: Sequence[str | Path], *, device: str | torch.device = "cpu") -> Self:
         """Loads run folders (their best checkpoints), exported folders or checkpoint files.
 
         Raises:
-            MissingFileError: One of them is not there.
-            CheckpointError: One is no locator.
-            ConfigError: There is none, or they were trained for different regions.
+            MissingFileError: A path does not exist.
+            CheckpointError: A path is no trained model.
+            ConfigError: There is no path, or the models have different regions.
         """
         return cls([open_predictor(path, device=device)[0] for path in paths])
 
     def fold(self) -> None:
-        """Makes its networks quicker, for good: they answer as before but for rounding, and cannot be saved."""
-        for one in self.locators:
-            one.network.backbone = fold_batchnorm(one.network.backbone)
+        """Folds BatchNorm into convolutions, in place; the networks cannot be saved afterwards.
+
+        Predictions differ by rounding only.
+        """
+        for member in self.predictors:
+            member.network.backbone = fold_batchnorm(member.network.backbone)
 
     @property
     def device(self) -> torch.device:
-        """Where its networks are."""
-        return next(self.locators[0].network.parameters()).device
+        """Device of the networks."""
+        return next(self.predictors[0].network.parameters()).device
 
     @property
     def calibrated(self) -> bool:
-        """Whether probabilities, radii and expected errors rest on calibration places."""
-        return self._uncertainty is not None
+        """True if probabilities, radii and expected errors are calibrated."""
+        return self._calibration is not None
 
-    def answer(self, images: Sequence[Tensor], mask: Tensor | None = None) -> Predictions:
-        """Predicts coordinates, and how sure they are.
+    def predict(self, images: Sequence[Tensor], mask: Tensor | None = None) -> Predictions:
+        """Predicts coordinates with their uncertainty.
 
         Args:
-            images: For each of `specs` (B, 4, 3, S, S) uint8, headings 0, 90, 180, 270.
-            mask: (B, 4) bool, true where there is a view; None for all.
+            images: For each of `specs` (B, 4, 3, S, S) uint8 at headings 0, 90, 180 and 270.
+            mask: (B, 4) bool, true for views that are present; None if all are.
         """
-        members = zip(self.locators, self._spec_of, strict=True)
-        return self._together([one.said(images[spec], mask) for one, spec in members])
+        members = zip(self.predictors, self._spec_indices, strict=True)
+        return self._combine([member.compute_output(images[index], mask) for member, index in members])
 
-    def prior(self) -> Predictions:
-        """The answer for one place of which nothing is seen: what the heads say of the mean training place."""
-        return self._together([one.prior() for one in self.locators])
+    def predict_prior(self) -> Predictions:
+        """Prediction for one place without images: for the mean training features."""
+        return self._combine([member.compute_prior() for member in self.predictors])
 
-    def _together(self, said: list[HeadOutput]) -> Predictions:
-        if len(said) > 1 and self.grid is not None:
-            return self._by_posteriors(said)
-        answers = [one.complete(own) for one, own in zip(self.locators, said, strict=True)]
-        return answers[0] if len(answers) == 1 else self._by_points(answers)
+    def _combine(self, outputs: list[HeadOutput]) -> Predictions:
+        if len(outputs) > 1 and self.grid is not None:
+            return self._average_posteriors(outputs)
+        pairs = zip(self.predictors, outputs, strict=True)
+        predictions = [member.calibrate_output(output) for member, output in pairs]
+        return predictions[0] if len(predictions) == 1 else self._average_points(predictions)
 
-    def _common_grid(self) -> Grid | None:
-        grids = [one.network.head.grid for one in self.locators]
+    def _find_common_grid(self) -> Grid | None:
+        grids = [member.network.head.grid for member in self.predictors]
         if grids[0] is None or any(grid is None for grid in grids):
             return None
         states = [cast(Grid, grid).state() for grid in grids]
-        return grids[0] if all(_same(state, states[0]) for state in states[1:]) else None
+        return grids[0] if all(_equal(state, states[0]) for state in states[1:]) else None
 
-    def _by_posteriors(self, said: list[HeadOutput]) -> Predictions:
-        """The mean of the posteriors, decoded; and the mean of the calibrated ones, for how sure that is."""
-        plain = [apply_temperature(cast(FloatArray, one.logits)) for one in said]
-        vectors = _mean_vectors(said, plain)
-        posterior = torch.from_numpy(np.mean(plain, axis=0))
-        coords_deg = self._decoder()(posterior, torch.from_numpy(vectors)).numpy()
-        warm = [one.uncertainty.temperature if one.uncertainty is not None else None for one in self.locators]
-        calibrated = plain
-        if self._uncertainty is not None:
-            pairs = zip(said, warm, strict=True)
+    def _average_posteriors(self, outputs: list[HeadOutput]) -> Predictions:
+        """Decodes the mean posterior; its uncertainty comes from the mean of the calibrated posteriors."""
+        posteriors = [apply_temperature(cast(FloatArray, output.logits)) for output in outputs]
+        vectors = _average_vectors(outputs, posteriors)
+        posterior = torch.from_numpy(np.mean(posteriors, axis=0))
+        coords_deg = self._choose_decoder()(posterior, torch.from_numpy(vectors)).numpy()
+
+        calibrated = posteriors
+        if self._calibration is not None:
+            temperatures = [cast(Calibration, member.uncertainty).temperature for member in self.predictors]
             calibrated = [
-                apply_temperature(cast(FloatArray, one.logits), cast(float, degree)) for one, degree in pairs
+                apply_temperature(cast(FloatArray, output.logits), cast(float, temperature))
+                for output, temperature in zip(outputs, temperatures, strict=True)
             ]
-        logits = np.log(np.maximum(np.mean(calibrated, axis=0), LEAST))
-        together = HeadOutput(coords_deg, logits, vectors, said[0].sides_km)
-        return calibrate(together, self.region, self.grid, self._uncertainty)
 
-    def _decoder(self) -> Decoder:
-        """The members' own where they agree, else the geometric median."""
-        decoders = [cast(ClassificationHead, one.network.head).decoder for one in self.locators]
-        same = all(_same(one.state(), decoders[0].state()) for one in decoders[1:])
+        logits = np.log(np.maximum(np.mean(calibrated, axis=0), MIN_PROBABILITY))
+        combined = HeadOutput(coords_deg, logits, vectors, outputs[0].sides_km)
+        return calibrate(combined, self.region, self.grid, self._calibration)
+
+    def _choose_decoder(self) -> Decoder:
+        """Returns the members' decoder if they share one, else the geometric median."""
+        decoders = [cast(ClassificationHead, member.network.head).decoder for member in self.predictors]
+        same = all(_equal(decoder.state(), decoders[0].state()) for decoder in decoders[1:])
         return decoders[0] if same else MedianDecoder()
 
-    def _by_points(self, answers: list[Predictions]) -> Predictions:
-        points = np.stack([to_unit(one.coords_deg) for one in answers], axis=1)  # (B, M, 3)
-        if len(answers) == 2:  # every point between two is a median of theirs
-            middle = points.mean(axis=1)
+    def _average_points(self, predictions: list[Predictions]) -> Predictions:
+        # (B, M, 3) for M members.
+        points = np.stack([to_unit(member.coords_deg) for member in predictions], axis=1)
+        if len(predictions) == 2:
+            # Each point between two is a median of them; the middle is the symmetric choice.
+            centre = points.mean(axis=1)
         else:
-            weights = torch.full(points.shape[:2], 1.0 / len(answers), dtype=torch.float64)
-            middle = spherical_median(weights, torch.from_numpy(points)).numpy()
-        coords_deg = from_unit(middle)
-        expected = [one.expected_error_km for one in answers if one.expected_error_km is not None]
-        radii = [one.radius_km or {} for one in answers]
-        known = [level for level in LEVELS if all(level in one for one in radii)]
+            weights = torch.full(points.shape[:2], 1.0 / len(predictions), dtype=torch.float64)
+            centre = spherical_median(weights, torch.from_numpy(points)).numpy()
+        coords_deg = from_unit(centre)
+
+        expected = [member.expected_error_km for member in predictions if member.expected_error_km is not None]
+        radii = [member.radius_km or {} for member in predictions]
+        levels = [level for level in LEVELS if all(level in radius for radius in radii)]
         return Predictions(
             coords_deg=coords_deg,
             in_region=self.region.contains(coords_deg),
-            expected_error_km=np.mean(expected, axis=0) if len(expected) == len(answers) else None,
-            radius_km={level: np.mean([one[level] for one in radii], axis=0) for level in known} or None,
+            expected_error_km=np.mean(expected, axis=0) if len(expected) == len(predictions) else None,
+            radius_km={level: np.mean([radius[level] for radius in radii], axis=0) for level in levels} or None,
         )
 
 
-def _mean_vectors(said: list[HeadOutput], posteriors: list[FloatArray]) -> FloatArray:
-    """(K, 3) the cells' points, or (N, K, 3): each the members' mean, by how probable they call the cell."""
-    given = [cast(FloatArray, one.vectors) for one in said]
-    if all(one.ndim == 2 for one in given):
-        return given[0]
-    whole = [np.broadcast_to(one, (*weight.shape, 3)) for one, weight in zip(given, posteriors, strict=True)]
-    pairs = zip(whole, posteriors, strict=True)
-    mean: FloatArray = sum((weight[..., None] + LEAST) * one for one, weight in pairs)  # type: ignore[assignment]
+def load_runs(run: Any, *, device: torch.device) -> Ensemble:
+    """Loads the run or runs that the config key `run` names.
+
+    Raises:
+        ConfigError: The value names no run, or runs of different regions.
+        MissingFileError: A run does not exist.
+        CheckpointError: A run holds no trained model.
+    """
+    paths = [run] if isinstance(run, str) else run
+    if not isinstance(paths, list) or not paths or not all(isinstance(path, str) and path for path in paths):
+        raise ConfigError.at("run", "must name a run folder, or several", found=run)
+    ensemble = Ensemble.load(paths, device=device)
+    ensemble.fold()
+
+    if len(paths) > 1:
+        method = "geometric median of points, because grids differ" if ensemble.grid is None else "mean posterior"
+        log.info("ensemble of %d runs: %s", len(paths), method)
+    members = zip(paths, ensemble.predictors, strict=True)
+    uncalibrated = [path for path, member in members if member.calibration is None]
+    if uncalibrated:
+        log.info("no expected errors and radii, because runs have no calibration: %s", ", ".join(uncalibrated))
+    return ensemble
+
+
+def _average_vectors(outputs: list[HeadOutput], posteriors: list[FloatArray]) -> FloatArray:
+    """Averages the members' class points, weighted by the probabilities that they give to the cells.
+
+    Returns:
+        (K, 3) unit vectors if the points do not depend on the place, else (N, K, 3).
+    """
+    vectors = [cast(FloatArray, output.vectors) for output in outputs]
+    if all(array.ndim == 2 for array in vectors):
+        return vectors[0]
+
+    pairs = zip(vectors, posteriors, strict=True)
+    # The floor keeps the mean of cells that all members give probability 0 finite.
+    weighted = [(weight[..., None] + MIN_PROBABILITY) * array for array, weight in pairs]
+    mean: FloatArray = np.sum(weighted, axis=0)
     return mean / np.linalg.norm(mean, axis=-1, keepdims=True)
 
 
-def _merged(all_of: list[Calibration | None]) -> Calibration | None:
-    """The members' calibrations as one, each number their mean; None where a member has none.
+def _average_calibrations(members: list[Calibration | None]) -> Calibration | None:
+    """Averages the numbers of the members' calibrations; None if a member has none.
 
-    A set or radius of an ensemble then holds about what it says, and no theorem promises it: the ensemble was
-    calibrated on no place of its own.
+    The sets and radii of an ensemble have no guaranteed coverage, because no places calibrate the ensemble itself.
     """
-    found = [one for one in all_of if one is not None]
-    if len(found) < len(all_of) or len({one.temperature is None for one in found}) > 1:
+    present = [member for member in members if member is not None]
+    if len(present) < len(members) or len({member.temperature is None for member in present}) > 1:
         return None
 
-    def mean(parts: list[dict[str, float | None]]) -> dict[str, float | None]:
-        levels = {level: [part[level] for part in parts] for level in LEVELS}
+    def average(parts: list[dict[str, float | None]]) -> dict[str, float | None]:
+        by_level = {level: [part[level] for part in parts] for level in LEVELS}
         return {
             level: None if None in values else float(np.mean(cast(list[float], values)))
-            for level, values in levels.items()
+            for level, values in by_level.items()
         }
 
-    masses = [one.mass for one in found if one.mass is not None]
+    masses = [member.mass for member in present if member.mass is not None]
     return Calibration(
-        places=min(one.places for one in found),
-        temperature=None if found[0].temperature is None else 1.0,
-        scale=float(np.mean([one.scale for one in found])),
-        mass=mean(masses) if len(masses) == len(found) else None,
-        stretch=mean([one.stretch for one in found]),
+        places=min(member.places for member in present),
+        # The members' temperatures are applied before their posteriors are averaged.
+        temperature=None if present[0].temperature is None else 1.0,
+        scale=float(np.mean([member.scale for member in present])),
+        mass=average(masses) if len(masses) == len(present) else None,
+        stretch=average([member.stretch for member in present]),
     )
 
 
-def _same(a: Any, b: Any) -> bool:
-    """Whether two states of plain values and arrays are equal."""
+def _equal(a: Any, b: Any) -> bool:
+    """Compares two states of plain values and arrays."""
     if isinstance(a, dict) and isinstance(b, dict):
-        return a.keys() == b.keys() and all(_same(a[key], b[key]) for key in a)
+        return a.keys() == b.keys() and all(_equal(a[key], b[key]) for key in a)
     if isinstance(a, np.ndarray) or isinstance(b, np.ndarray):
         return np.array_equal(a, b)
     return bool(a == b)

@@ -1,113 +1,145 @@
-"""Input table: a CSV file of paths to photos, a row per place or per photo. Paths never leave their root."""
+"""CSV files of paths to photos, with a row per place or per photo. Paths never leave their root folder."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import NamedTuple
 
 import pandas as pd
 
-from geoguesser.data.place_files import HEADINGS, Names, PlaceFiles
+from geoguesser.data.place_files import HEADINGS, PlaceFiles
 from geoguesser.errors import DataError, MissingFileError
 
-IDS = ("uuid", "id", "place")
-PATHS = ("path", "file", "image")
-BY_HEADING = {
-    **{str(heading): at for at, heading in enumerate(HEADINGS)},
-    **{word: at for at, word in enumerate(("north", "east", "south", "west"))},
+ID_COLUMNS = ("uuid", "id", "place")
+PATH_COLUMNS = ("path", "file", "image")
+# Column name -> position of its heading.
+HEADING_COLUMNS = {
+    **{str(heading): position for position, heading in enumerate(HEADINGS)},
+    **{word: position for position, word in enumerate(("north", "east", "south", "west"))},
 }
-RULE = (
+COLUMNS_RULE = (
     "must have a column for each heading (0, 90, 180, 270, or north, east, south, west) beside uuid, "
     "or a column path, with uuid and heading where photos belong together"
 )
 
 
+class ListedPhoto(NamedTuple):
+    """Photo in a table.
+
+    Attributes:
+        uuid: Id of the place.
+        position: Position of the heading in `HEADINGS`.
+        path: Path as in the table; empty if there is no view.
+        row: File and line, for messages.
+    """
+
+    uuid: str
+    position: int
+    path: str
+    row: str
+
+
 def read_input_table(file: Path, root: str | None) -> list[tuple[str, PlaceFiles]]:
-    """Reads the places that a CSV file lists.
+    """Reads the places of a CSV file.
 
     Args:
-        file: Either wide: uuid and a column of paths for each heading, empty where there is no view. Or long: a
-            column `path`, and where photos belong together `uuid` and `heading` (0, 90, 180 or 270).
-        root: The folder that paths start from and must not leave; None for the file's own.
+        file: Wide table with `uuid` and a column of paths per heading, empty if there is no view; or long table
+            with `path`, and `uuid` and `heading` (0, 90, 180 or 270) if photos belong together.
+        root: Folder that paths are relative to and must not leave; None for the folder of the file.
 
     Returns:
-        Id and files of each place, in the order in which they first appear.
+        Id and files of each place, in the order of first appearance.
 
     Raises:
         MissingFileError: `root` is no folder.
-        DataError: It cannot be read, lacks columns, or a row breaks a rule.
+        DataError: The file cannot be read, lacks columns, or a row breaks a rule.
     """
     base = Path(root).expanduser() if root is not None else file.parent
     if not base.is_dir():
         raise MissingFileError.at("root", "must be the folder that a CSV file's paths start from", found=root)
+
+    table = _read_table(file)
+    headings = {name: position for name, position in HEADING_COLUMNS.items() if name in table}
+    for name in table.columns:
+        if name.removeprefix("-").isdecimal() and name not in HEADING_COLUMNS:
+            raise DataError.at(f"{file}: column {name}", "must be a heading of 0, 90, 180 or 270", found=name)
+    if len(set(headings.values())) < len(headings):
+        raise DataError.at(str(file), "must name each heading once", found=sorted(headings))
+
+    id_column = next((name for name in ID_COLUMNS if name in table), None)
+    path_column = next((name for name in PATH_COLUMNS if name in table), None)
+    rows = [{str(key): str(value).strip() for key, value in row.items()} for row in table.to_dict("records")]
+    lines = [f"{file} row {line}" for line in range(2, len(table) + 2)]
+
+    if headings and id_column is not None:
+        photos = [
+            ListedPhoto(row[id_column], position, row[name], line)
+            for row, line in zip(rows, lines, strict=True)
+            for name, position in headings.items()
+        ]
+    elif path_column is not None:
+        photos = [_read_long_row(row, line, id_column, path_column) for row, line in zip(rows, lines, strict=True)]
+    else:
+        raise DataError.at(str(file), COLUMNS_RULE, found=list(table.columns))
+    return _group_by_place(photos, str(base))
+
+
+def _read_table(file: Path) -> pd.DataFrame:
+    """Reads the cells as text and checks the header; column names are in lower case."""
     try:
         table = pd.read_csv(file, dtype=str, keep_default_na=False)
-    except (ValueError, OSError) as error:  # pandas' own errors are ValueErrors
+    except (ValueError, OSError) as error:
+        # The errors of pandas are ValueErrors.
         raise DataError.at(str(file), f"must be a CSV file in UTF-8 ({str(error).strip()})") from error
+
     table.columns = [str(column).strip().lower() for column in table.columns]
     if len(table.columns) == 1 and ";" in table.columns[0]:
         raise DataError.at(str(file), "must be separated by commas, not by semicolons", found=table.columns[0])
     if table.columns.has_duplicates:
         raise DataError.at(str(file), "must name each column once", found=list(table.columns))
-    table["row"] = [f"{file} row {line}" for line in range(2, len(table) + 2)]
-    ids = next((name for name in IDS if name in table), None)
-    wide = {name: at for name, at in BY_HEADING.items() if name in table}
-    path = next((name for name in PATHS if name in table), None)
-    odd = [name for name in table.columns if name.removeprefix("-").isdecimal() and name not in BY_HEADING]
-    if odd:
-        raise DataError.at(f"{file}: column {odd[0]}", "must be a heading of 0, 90, 180 or 270", found=odd[0])
-    if len(set(wide.values())) < len(wide):
-        raise DataError.at(str(file), "must name each heading once", found=sorted(wide))
-    if wide and ids is not None:
-        found = [(row[ids], at, row[name], row["row"]) for row in _dicts(table) for name, at in wide.items()]
-    elif path is not None:
-        found = _long(table, ids, path)
-    else:
-        raise DataError.at(str(file), RULE, found=[name for name in table.columns if name != "row"])
-    return _places(found, str(base))
+    return table
 
 
-def _dicts(table: pd.DataFrame) -> list[dict[str, str]]:
-    return [{str(key): str(value).strip() for key, value in row.items()} for row in table.to_dict("records")]
+def _read_long_row(row: dict[str, str], line: str, id_column: str | None, path_column: str) -> ListedPhoto:
+    """Reads a photo; without a heading it is the view to the north."""
+    # Spreadsheets write headings as 90.0.
+    heading = (row.get("heading", "0") or "0").removesuffix(".0")
+    if heading not in HEADING_COLUMNS:
+        raise DataError.at(f"{line}: heading", "must be 0, 90, 180 or 270", found=heading)
+    uuid = row[id_column] if id_column is not None else Path(row[path_column]).stem
+    return ListedPhoto(uuid, HEADING_COLUMNS[heading], row[path_column], line)
 
 
-def _long(table: pd.DataFrame, ids: str | None, path: str) -> list[tuple[str, int, str, str]]:
-    """Id, number of the heading, path and row of each photo; without headings each is a view to the north."""
-    found = []
-    for row in _dicts(table):
-        heading = (row.get("heading", "0") or "0").removesuffix(".0")
-        if heading not in BY_HEADING:
-            allowed = "0, 90, 180 or 270"
-            raise DataError.at(f"{row['row']}: heading", f"must be {allowed}", found=heading)
-        uuid = row[ids] if ids is not None else Path(row[path]).stem
-        found.append((uuid, BY_HEADING[heading], row[path], row["row"]))
-    return found
-
-
-def _places(found: list[tuple[str, int, str, str]], base: str) -> list[tuple[str, PlaceFiles]]:
+def _group_by_place(photos: list[ListedPhoto], base: str) -> list[tuple[str, PlaceFiles]]:
+    """Collects the photos of each place and checks their paths."""
     names: dict[str, list[str | None]] = {}
-    real = os.path.realpath(base)
-    for uuid, at, path, row in found:
-        if not uuid:
-            raise DataError.at(f"{row}: uuid", "must not be empty")
-        own = names.setdefault(uuid, [None] * len(HEADINGS))
-        if not path:
+    real_base = os.path.realpath(base)
+    for photo in photos:
+        if not photo.uuid:
+            raise DataError.at(f"{photo.row}: uuid", "must not be empty")
+        views = names.setdefault(photo.uuid, [None] * len(HEADINGS))
+        if not photo.path:
             continue
-        if own[at] is not None:
-            where = f"for heading {HEADINGS[at]} of {uuid}"
-            remedy = "Name each view once. Without a column uuid the id is the file's name."
-            raise DataError.at(row, f"names a second photo {where}", found=path, remedy=remedy)
-        if "\x00" in path:
-            raise DataError.at(row, "must name a file", found=path)
-        whole = os.path.realpath(os.path.join(base, path))
-        if os.path.commonpath((whole, real)) != real:
+
+        if views[photo.position] is not None:
             raise DataError.at(
-                row, f"names a file outside of {base}", found=path,
+                photo.row,
+                f"names a second photo for heading {HEADINGS[photo.position]} of {photo.uuid}",
+                found=photo.path,
+                remedy="Name each view once. Without a column uuid the id is the file's name.",
+            )
+        if "\x00" in photo.path:
+            raise DataError.at(photo.row, "must name a file", found=photo.path)
+        real_path = os.path.realpath(os.path.join(base, photo.path))
+        if os.path.commonpath((real_path, real_base)) != real_base:
+            raise DataError.at(
+                photo.row,
+                f"names a file outside of {base}",
+                found=photo.path,
                 remedy="Name the folder that holds all of them, root=FOLDER, or correct the row.",
-            )  # fmt: skip
-        own[at] = path
-    return [(uuid, PlaceFiles(base, _as_names(own))) for uuid, own in names.items()]
-
-
-def _as_names(own: list[str | None]) -> Names:
-    return own[0], own[1], own[2], own[3]
+            )
+        views[photo.position] = photo.path
+    return [
+        (uuid, PlaceFiles(base, (north, east, south, west))) for uuid, (north, east, south, west) in names.items()
+    ]

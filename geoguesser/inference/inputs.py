@@ -1,6 +1,6 @@
-"""Inputs: what somebody hands in to be located. Place folders, single photos, or a CSV file of paths; no truth.
+"""Places to predict: place folders, single photos, or a CSV file of paths, without true coordinates.
 
-Nothing is opened here but folders and the CSV file: which views there are is found, not whether they are whole.
+Only folders and the CSV file are read to find the places; images are opened later.
 """
 
 from __future__ import annotations
@@ -13,36 +13,36 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-import numpy.typing as npt
 import xxhash
 
-from geoguesser.arrays import ByteArray
-from geoguesser.data.checks.inspection import choose_prefetch
+from geoguesser.arrays import BoolArray, ByteArray
 from geoguesser.data.images import SUFFIXES, ImageSpec
 from geoguesser.data.place_files import HEADINGS, NO_VIEWS, PlaceFiles, find_image_folders, is_view, list_names
-from geoguesser.data.views import decode_place
+from geoguesser.data.views import choose_prefetch, decode_place
 from geoguesser.errors import ConfigError, DataError, MissingFileError
 from geoguesser.inference.input_table import read_input_table
-from geoguesser.system.cpu import cores
+from geoguesser.system.cpu import count_cores
 from geoguesser.system.parallel import map_in_order
 
 log = logging.getLogger(__name__)
-OTHER_SUFFIXES = (".bmp", ".gif", ".tif", ".tiff", ".heic", ".avif")  # pictures, but none that are read
-UNUSED = "not used: "  # begins a note that tells of no mistake
-FORMS = (
+
+# Suffixes of image files that this package does not read.
+OTHER_SUFFIXES = (".bmp", ".gif", ".tif", ".tiff", ".heic", ".avif")
+# Prefix of notes that report no problem.
+UNUSED_NOTE = "not used: "
+INPUT_FORMS = (
     "a folder of place folders (each with 1 to 4 of 0.jpg, 90.jpg, 180.jpg, 270.jpg), a place folder, photos "
     "(JPEG, PNG or WebP), or a CSV file of paths"
 )
 
 
 class InputPlace(NamedTuple):
-    """A place to be located.
+    """Place to predict.
 
     Attributes:
-        uuid: Its id: the name of its folder or photo, or what the CSV file says.
-        files: Its views; names may be whole paths.
-        notes: What is wrong with it already.
+        uuid: Name of its folder or photo, or its id in the CSV file.
+        files: Its views; names may be absolute paths.
+        notes: Problems found without opening images.
     """
 
     uuid: str
@@ -51,143 +51,163 @@ class InputPlace(NamedTuple):
 
     @property
     def views(self) -> int:
-        """How many there are."""
+        """Number of views."""
         return sum(name is not None for name in self.files.names)
 
 
 class LoadedPlace(NamedTuple):
-    """The views of one asked place, read.
+    """Decoded views of a place.
 
     Attributes:
-        images: For each spec (4, 3, S, S); zeros where there is no whole view.
-        there: (4,) which are whole.
-        broken: What is wrong, by file.
+        images: For each image specification (4, 3, S, S); zeros for a view that is absent or broken.
+        present: (4,) true for views that were decoded.
+        problems: Problems, by file.
     """
 
     images: list[ByteArray]
-    there: npt.NDArray[np.bool_]
-    broken: list[str]
+    present: BoolArray
+    problems: list[str]
 
 
 def find_places(images: Any, root: str | None = None) -> list[InputPlace]:
-    """Finds the places that are handed in, in order.
+    """Finds the places to predict, in order.
 
     Args:
-        images: A path or a list of paths: a folder of place folders and photos, a dataset's root, one place's
-            folder, a photo, a CSV file, or a pattern with `*`. A photo by itself is a place with one view, taken
-            for heading 0.
-        root: The folder that a CSV file's paths start from and must not leave; None for the file's own.
+        images: A path or a list of paths: a folder of place folders and photos, the root of a data set, the folder
+            of a place, a photo, a CSV file, or a pattern with `*`. A single photo is a place with one view, taken
+            as that at heading 0.
+        root: Folder that paths of a CSV file are relative to and must not leave; None for the folder of the file.
 
     Raises:
-        ConfigError: Nothing is named.
-        MissingFileError: What is named is not there.
-        DataError: It holds no place, two places have one id, or a CSV file breaks a rule.
+        ConfigError: The value is no path or list of paths.
+        MissingFileError: A path does not exist.
+        DataError: There is no place, two places have the same id, or a CSV file breaks a rule.
     """
-    given = [images] if isinstance(images, str | Path) else images
-    if not isinstance(given, list) or not given or not all(isinstance(one, str | Path) and one for one in given):
-        raise ConfigError.at("images", f"must name {FORMS}", found=images)
+    words = [images] if isinstance(images, str | Path) else images
+    if (
+        not isinstance(words, list)
+        or not words
+        or not all(isinstance(word, str | Path) and word for word in words)
+    ):
+        raise ConfigError.at("images", f"must name {INPUT_FORMS}", found=images)
+
     places: list[InputPlace] = []
     photos: list[Path] = []
-    for word in given:
-        for path in _matches(str(word)):
-            found, loose = _found_at(path, str(word), root)
-            places += found
-            photos += loose
-    places += _photos(photos)
+    for word in words:
+        for path in _match_paths(str(word)):
+            path_places, path_photos = _find_at(path, str(word), root)
+            places += path_places
+            photos += path_photos
+    places += _make_photo_places(photos)
     if not places:
-        raise DataError.at(f"images={given[0]}", f"must hold a place: {FORMS}")
-    counts = Counter(one.uuid for one in places)
-    twice = next((uuid for uuid, count in counts.items() if count > 1), None)
-    if twice is not None:
-        where = " and ".join(one.files.folder for one in places if one.uuid == twice)
+        raise DataError.at(f"images={words[0]}", f"must hold a place: {INPUT_FORMS}")
+
+    counts = Counter(place.uuid for place in places)
+    duplicate = next((uuid for uuid, count in counts.items() if count > 1), None)
+    if duplicate is not None:
+        folders = " and ".join(place.files.folder for place in places if place.uuid == duplicate)
         raise DataError.at(
-            "images", f"must give each place an id of its own; {twice} is that of {where}",
+            "images",
+            f"must give each place an id of its own; {duplicate} is that of {folders}",
             remedy="Rename one, or predict them one after the other.",
-        )  # fmt: skip
+        )
     return places
 
 
-def _matches(word: str) -> list[Path]:
+def _match_paths(word: str) -> list[Path]:
+    """Returns the path that a word names, or those that match its pattern."""
     path = Path(word).expanduser()
     if path.exists():
         return [path]
-    found = sorted(glob.glob(str(path))) if glob.has_magic(word) else []  # noqa: PTH207  # Path.glob takes no whole paths
-    if not found:
-        raise MissingFileError.at(f"images={word}", "must be there", remedy=f"It can be {FORMS}.")
-    return [Path(one) for one in found]
+
+    # Path.glob takes no absolute patterns.
+    matches = sorted(glob.glob(str(path))) if glob.has_magic(word) else []  # noqa: PTH207
+    if not matches:
+        raise MissingFileError.at(f"images={word}", "must be there", remedy=f"It can be {INPUT_FORMS}.")
+    return [Path(match) for match in matches]
 
 
-def _found_at(path: Path, word: str, root: str | None) -> tuple[list[InputPlace], list[Path]]:
-    """The places at a path, and the photos there that are places of their own."""
+def _find_at(path: Path, word: str, root: str | None) -> tuple[list[InputPlace], list[Path]]:
+    """Returns the places at a path, and the photos there that are places of their own."""
     if path.is_dir():
-        return _in_folder(path)
+        return _find_in_folder(path)
+
     suffix = path.suffix.lower()
     if suffix in SUFFIXES:
         return [], [path]
     if suffix == ".csv":
-        return [_listed(uuid, files) for uuid, files in read_input_table(path, root)], []
-    raise DataError.at(f"images={word}", f"must be {FORMS}", found=path.name)
+        rows = read_input_table(path, root)
+        return [
+            InputPlace(uuid, files, () if files.names != NO_VIEWS else ("no view is named",))
+            for uuid, files in rows
+        ], []
+    raise DataError.at(f"images={word}", f"must be {INPUT_FORMS}", found=path.name)
 
 
-def _in_folder(path: Path) -> tuple[list[InputPlace], list[Path]]:
+def _find_in_folder(path: Path) -> tuple[list[InputPlace], list[Path]]:
+    # The root of a data set: its images lie in subfolders that its table does not name.
     if (path / "data.csv").is_file() and (folders := find_image_folders(path)):
-        return [one for folder, _ in folders for one in _place_folders(folder)], []
-    there = sorted(one for one in path.iterdir() if one.is_file() and not one.name.startswith("."))
-    files = [one for one in there if one.suffix.lower() in SUFFIXES]
-    views = [one.name for one in files if is_view(one.name)]
-    if views and len(views) < len(files):
-        other = next(one.name for one in files if one.name not in views)
+        return [place for folder, _ in folders for place in _list_place_folders(folder)], []
+
+    files = sorted(file for file in path.iterdir() if file.is_file() and not file.name.startswith("."))
+    photos = [file for file in files if file.suffix.lower() in SUFFIXES]
+    views = [file.name for file in photos if is_view(file.name)]
+    if views and len(views) < len(photos):
+        other = next(file.name for file in photos if file.name not in views)
         raise DataError.at(
-            f"images={path}", f"must be one place or a folder of photos, and holds {views[0]} beside {other}",
+            f"images={path}",
+            f"must be one place or a folder of photos, and holds {views[0]} beside {other}",
             remedy=f"For photos: \"images='{path}/*'\". For one place take the others away.",
-        )  # fmt: skip
+        )
     if views:
-        return [_asked(path)], []
-    unread = [one.name for one in there if one.suffix.lower() in OTHER_SUFFIXES]
+        return [_read_place_folder(path)], []
+
+    unread = [file.name for file in files if file.suffix.lower() in OTHER_SUFFIXES]
     if unread:
-        log.warning("%s: %d pictures are no JPEG, PNG or WebP and left out: %s", path, len(unread), _some(unread))
-    return _place_folders(path), files
+        names = _shorten(unread)
+        log.warning("%s: %d images are no JPEG, PNG or WebP and left out: %s", path, len(unread), names)
+    return _list_place_folders(path), photos
 
 
-def _place_folders(path: Path) -> list[InputPlace]:
+def _list_place_folders(path: Path) -> list[InputPlace]:
     with os.scandir(path) as entries:
-        names = sorted(one.name for one in entries if one.is_dir() and not one.name.startswith("."))
-    return [_asked(path / name) for name in names]
+        names = sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith("."))
+    return [_read_place_folder(path / name) for name in names]
 
 
-def _some(names: list[str]) -> str:
+def _shorten(names: list[str]) -> str:
     return ", ".join(names[:5]) + (", .." if len(names) > 5 else "")
 
 
-def _asked(folder: Path) -> InputPlace:
-    """One place folder; two files for one heading are no view, for nobody knows which is meant."""
+def _read_place_folder(folder: Path) -> InputPlace:
+    """Lists the views of a place folder; a heading with two files is left out, because it is ambiguous."""
     try:
-        names, doubled = list_names(str(folder))
+        names, ambiguous = list_names(str(folder))
     except (DataError, OSError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         return InputPlace(folder.name, PlaceFiles(str(folder), NO_VIEWS), (str(reason),))
+
+    notes: tuple[str, ...] = () if names != NO_VIEWS else ("holds no view",)
     unused = sorted(
-        one.name
-        for one in folder.iterdir()
-        if one.suffix.lower() in (*SUFFIXES, *OTHER_SUFFIXES) and not is_view(one.name)
+        file.name
+        for file in folder.iterdir()
+        if file.suffix.lower() in (*SUFFIXES, *OTHER_SUFFIXES) and not is_view(file.name)
     )
-    notes = () if names != NO_VIEWS else ("holds no view",)
     if unused and None in names:
-        notes = (*notes, f"{UNUSED}{_some(unused)}")
-    if not doubled:
-        return InputPlace(folder.name, PlaceFiles(str(folder), names), notes)
-    unclear = {Path(one).stem for one in doubled}
-    kept = [None if name is not None and Path(name).stem in unclear else name for name in names]
-    note = f"two files for one heading: {', '.join(sorted(set(doubled)))}"
-    return InputPlace(folder.name, PlaceFiles(str(folder), (kept[0], kept[1], kept[2], kept[3])), (*notes, note))
+        notes = (*notes, f"{UNUSED_NOTE}{_shorten(unused)}")
+
+    if ambiguous:
+        stems = {Path(name).stem for name in ambiguous}
+        first, second, third, fourth = (
+            None if name is not None and Path(name).stem in stems else name for name in names
+        )
+        names = (first, second, third, fourth)
+        notes = (*notes, f"two files for one heading: {', '.join(sorted(set(ambiguous)))}")
+    return InputPlace(folder.name, PlaceFiles(str(folder), names), notes)
 
 
-def _listed(uuid: str, files: PlaceFiles) -> InputPlace:
-    return InputPlace(uuid, files, () if files.names != NO_VIEWS else ("no view is named",))
-
-
-def _photos(paths: list[Path]) -> list[InputPlace]:
-    """Each photo is a place; its id is the file's name, with its suffix only where others have the same stem."""
+def _make_photo_places(paths: list[Path]) -> list[InputPlace]:
+    """Makes each photo a place; its id is the file's stem, or the complete name if others have the same stem."""
     stems = Counter(path.stem for path in paths)
     return [
         InputPlace(
@@ -198,37 +218,41 @@ def _photos(paths: list[Path]) -> list[InputPlace]:
     ]
 
 
-def signature(asked: InputPlace) -> str:
-    """What tells a place's files from others: names, sizes and times, not bytes, for those must be read."""
+def compute_signature(place: InputPlace) -> str:
+    """Returns a hash of the names, sizes and modification times of a place's files, without reading them."""
     parts = []
-    for heading, name in enumerate(asked.files.names):
+    for position, name in enumerate(place.files.names):
         if name is None:
             continue
         try:
-            found = os.stat(asked.files.path(heading))
-            parts.append(f"{heading} {name} {found.st_size} {found.st_mtime_ns}")
+            stat = os.stat(place.files.path(position))
+            parts.append(f"{position} {name} {stat.st_size} {stat.st_mtime_ns}")
         except OSError as error:
-            parts.append(f"{heading} {name} {error.strerror}")
-    return xxhash.xxh3_64_hexdigest("\n".join((asked.uuid, asked.files.folder, *parts, *asked.notes)).encode())
+            parts.append(f"{position} {name} {error.strerror}")
+    return xxhash.xxh3_64_hexdigest("\n".join((place.uuid, place.files.folder, *parts, *place.notes)).encode())
 
 
-def load_place(asked: InputPlace, specs: Sequence[ImageSpec]) -> LoadedPlace:
-    """Reads a place's views once and decodes each for every spec; what is broken is named, not raised."""
-    place = decode_place(asked.files, specs)
-    broken = list(asked.notes)
-    for heading, error in place.errors.items():
-        path = asked.files.path(heading)
-        broken.append(str(error).replace(path, Path(path).name).removesuffix("."))
-    return LoadedPlace(place.images, place.present, broken)
+def load_place(place: InputPlace, specs: Sequence[ImageSpec]) -> LoadedPlace:
+    """Reads each view of a place once and decodes it for all specifications; broken views are reported."""
+    decoded = decode_place(place.files, specs)
+    problems = list(place.notes)
+    for position, error in decoded.errors.items():
+        path = place.files.path(position)
+        problems.append(str(error).replace(path, Path(path).name).removesuffix("."))
+    return LoadedPlace(decoded.images, decoded.present, problems)
 
 
 def load_in_order(places: Sequence[InputPlace], specs: Sequence[ImageSpec]) -> Iterator[LoadedPlace]:
-    """Reads places on all cores and yields them in their order; a bounded number is in flight."""
+    """Loads places on all cores and yields them in order; a bounded number is in memory."""
     return map_in_order(
-        lambda one: load_place(one, specs), places, threads=cores(), ahead=choose_prefetch(specs), name="read"
+        lambda place: load_place(place, specs),
+        places,
+        threads=count_cores(),
+        ahead=choose_prefetch(specs),
+        name="read",
     )
 
 
-def missing_headings(asked: InputPlace) -> list[int]:
-    """The headings that a place has no view of."""
-    return [heading for heading, name in zip(HEADINGS, asked.files.names, strict=True) if name is None]
+def list_missing_headings(place: InputPlace) -> list[int]:
+    """Returns the headings without a view."""
+    return [heading for heading, name in zip(HEADINGS, place.files.names, strict=True) if name is None]

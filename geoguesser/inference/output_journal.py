@@ -1,6 +1,7 @@
-"""Row journal: rows of a table that is not finished yet, kept on disk by batches: a kill costs one batch.
+"""Journal of finished rows of a table, written in batches, so that a killed process loses one batch at most.
 
-A line of JSON per row; the first says what the rows depend on. A line that a kill tore is cut off.
+The file has a line of JSON per row. Its first line records the settings that the rows depend on. An incomplete
+last line is dropped.
 """
 
 from __future__ import annotations
@@ -20,82 +21,86 @@ log = logging.getLogger(__name__)
 
 
 class RowJournal:
-    """Rows that are done, by id.
+    """Finished rows by id.
 
     Args:
-        file: Where they are kept.
-        key: What they depend on: rows that were written under another key do not count, and are dropped.
-        columns: Of the table; `uuid` is one.
+        file: Path of the journal.
+        key: Settings that the rows depend on; rows written under another key are dropped.
+        columns: Columns of the table, `uuid` among them.
 
     Attributes:
-        rows: Id -> the signature that it was written with, and its values by column.
+        rows: Id -> signature of the row's inputs, and its values by column.
     """
 
     def __init__(self, file: Path, key: dict[str, Any], columns: list[str]) -> None:
         self.file, self.columns = file, columns
-        self._head = {"key": key, "columns": columns}
         self.rows: dict[str, tuple[str, list[Any]]] = {}
-        whole = self._read() if file.is_file() else 0
-        self._out = file.open("r+b" if whole else "wb")
-        if whole:
-            self._out.truncate(whole)
-            self._out.seek(whole)
+        self._header = {"key": key, "columns": columns}
+
+        size = self._read() if file.is_file() else 0
+        self._stream = file.open("r+b" if size else "wb")
+        if size:
+            self._stream.truncate(size)
+            self._stream.seek(size)
         else:
-            self._write([json.dumps(self._head)])
+            self._write([json.dumps(self._header)])
 
     def _read(self) -> int:
-        """Takes in what was written; gives how many bytes of it are whole, 0 where it is of another key."""
+        """Reads the rows and returns the number of valid bytes; 0 for a journal with another key."""
         data = self.file.read_bytes()
-        whole = data.rfind(b"\n") + 1
-        lines = data[:whole].splitlines()
+        size = data.rfind(b"\n") + 1
+        lines = data[:size].splitlines()
         try:
-            found = json.loads(lines[0])
+            header = json.loads(lines[0])
         except (IndexError, ValueError):
-            found = None
-        if found != json.loads(json.dumps(self._head)):
+            header = None
+
+        # The key may hold tuples, which JSON reads back as lists.
+        if header != json.loads(json.dumps(self._header)):
             if lines:
-                log.warning("%s is of other runs or settings: begun anew", self.file)
+                log.warning("%s belongs to other runs or settings: starting again", self.file)
             return 0
+
         for line in lines[1:]:
             signature, *values = json.loads(line)
             self.rows[str(values[self.columns.index("uuid")])] = (signature, values)
-        return whole
+        return size
 
     def has(self, uuid: str, signature: str) -> bool:
-        """Whether a row of this id was written for these very inputs."""
+        """Returns True if the journal holds a row with this id for the same inputs."""
         return uuid in self.rows and self.rows[uuid][0] == signature
 
     def add(self, table: pd.DataFrame, signatures: list[str]) -> None:
-        """Writes rows; when this returns they are on the disk.
+        """Writes rows; they are on the disk when this returns.
 
         Args:
-            table: With the journal's columns.
-            signatures: Of each row's inputs.
+            table: Rows with the journal's columns.
+            signatures: Signature of each row's inputs.
         """
         lines = []
         for signature, values in zip(signatures, table[self.columns].itertuples(index=False), strict=True):
-            plain = [_plain(value) for value in values]
+            plain = [_to_json(value) for value in values]
             self.rows[str(plain[self.columns.index("uuid")])] = (signature, plain)
             lines.append(json.dumps([signature, *plain]))
         self._write(lines)
 
     def _write(self, lines: list[str]) -> None:
-        self._out.write("".join(f"{line}\n" for line in lines).encode())
-        flush_to_disk(self._out)
+        self._stream.write("".join(f"{line}\n" for line in lines).encode())
+        flush_to_disk(self._stream)
 
     def table(self, uuids: list[str]) -> pd.DataFrame:
-        """The rows of these ids, in their order; those without one are left out."""
+        """Returns the rows with these ids, in their order; ids without a row are left out."""
         return pd.DataFrame([self.rows[uuid][1] for uuid in uuids if uuid in self.rows], columns=self.columns)
 
     def close(self, *, remove: bool) -> None:
-        """Ends the writing; with `remove` the table is finished and the file goes."""
-        self._out.close()
+        """Closes the file; `remove` deletes it, because the table is finished."""
+        self._stream.close()
         if remove:
             self.file.unlink(missing_ok=True)
 
 
-def _plain(value: Any) -> Any:
-    """A value as JSON has it; what is not known is null."""
+def _to_json(value: Any) -> Any:
+    """Converts NumPy scalars to Python's, and NaN to None."""
     if isinstance(value, np.generic):
         value = value.item()
-    return None if value is None or (isinstance(value, float) and math.isnan(value)) else value
+    return None if isinstance(value, float) and math.isnan(value) else value

@@ -1,4 +1,4 @@
-"""Answers: what a trained model says of places: a point each, and how sure of it. No images, no files."""
+"""Predicted points with their uncertainty. No images, no files."""
 
 from __future__ import annotations
 
@@ -17,17 +17,18 @@ from geoguesser.model.uncertainty import LEVELS, Calibration, HeadOutput, apply_
 
 @dataclass(frozen=True)
 class Predictions:
-    """What is said of N places.
+    """Predictions for N places.
 
     Attributes:
         coords_deg: (N, 2) latitude and longitude in degrees.
-        in_region: (N,) whether the point lies on the region's land.
-        grid: The cells; None for a model without, or one whose members have different ones.
-        posterior: (N, K) probabilities of the grid's classes, calibrated where the run was; None without cells.
-        expected_error_km: (N,) the error to expect; None where the run has no calibration, or knows none by place.
-        radius_km: Level (`50`, `90`, `95`) -> (N,) the distance within which the true place lies with that
-            probability; without the levels for which there were too few calibration places.
-        sets: Level -> (N, K) the cells that together hold the true place with that probability; likewise.
+        in_region: (N,) true if the point lies on the region's land.
+        grid: Grid of the cells; None for a model without cells, or an ensemble with different grids.
+        posterior: (N, K) probabilities of the grid's classes, calibrated if the run was; None without cells.
+        expected_error_km: (N,) expected error; None for a run without calibration or without estimates per place.
+        radius_km: Confidence level (`50`, `90`, `95`) -> (N,) radius of the circle around the point that holds the
+            true place with that probability; levels with too few calibration places are absent.
+        sets: Confidence level -> (N, K) cells that together hold the true place with that probability; levels with
+            too few calibration places are absent.
     """
 
     coords_deg: FloatArray
@@ -42,10 +43,13 @@ class Predictions:
         return len(self.coords_deg)
 
     def top_cells(self, count: int) -> tuple[IntArray, FloatArray]:
-        """The most probable classes, best first: (N, C) their numbers and probabilities, C at most `count`.
+        """Returns the most probable classes, best first.
+
+        Returns:
+            (N, C) class numbers and (N, C) probabilities, with C at most `count`.
 
         Raises:
-            ValueError: There are no cells.
+            ValueError: The model has no cells.
         """
         if self.posterior is None:
             raise ValueError("this model has no cells")
@@ -53,46 +57,52 @@ class Predictions:
         return best, np.take_along_axis(self.posterior, best, axis=1)
 
 
-def calibrate(said: HeadOutput, region: Region, grid: Grid | None, calibration: Calibration | None) -> Predictions:
-    """Completes what a head says of N places by what calibration places taught.
+def calibrate(
+    output: HeadOutput, region: Region, grid: Grid | None, calibration: Calibration | None
+) -> Predictions:
+    """Converts a head's output for N places to predictions, with the uncertainty from a calibration.
 
     Args:
-        said: Of the places.
-        region: The land.
-        grid: The head's; None for a head without cells.
-        calibration: The run's; None where it has none: probabilities are then the network's own.
+        output: Output of the head.
+        region: Region of the model.
+        grid: Grid of the head; None for a head without cells.
+        calibration: Calibration of the run; without one, probabilities are those of the network.
     """
-    inside = region.contains(said.answers_deg)
+    in_region = region.contains(output.answers_deg)
     posterior = None
-    if said.logits is not None and grid is not None:
+    if output.logits is not None and grid is not None:
         temperature = calibration.temperature if calibration is not None else None
-        posterior = apply_temperature(said.logits, 1.0 if temperature is None else temperature)
+        posterior = apply_temperature(output.logits, 1.0 if temperature is None else temperature)
     if calibration is None:
-        return Predictions(said.answers_deg, inside, grid, posterior)
-    known = calibration.describe_places(said)
-    radii = {level: known[f"radius_{level}_km"] for level in LEVELS if f"radius_{level}_km" in known}
+        return Predictions(output.answers_deg, in_region, grid, posterior)
+
+    columns = calibration.describe_places(output)
+    radii = {level: columns[f"radius_{level}_km"] for level in LEVELS if f"radius_{level}_km" in columns}
     sets = None if posterior is None else calibration.sets(posterior)
-    return Predictions(said.answers_deg, inside, grid, posterior, known.get("expected_error_km"), radii, sets)
+    expected_km = columns.get("expected_error_km")
+    return Predictions(output.answers_deg, in_region, grid, posterior, expected_km, radii, sets)
 
 
 def concatenate(parts: Sequence[Predictions]) -> Predictions:
-    """The answers of one model for several batches of places, one after the other; at least one batch."""
+    """Concatenates predictions of one model for several batches; at least one batch."""
     return Predictions(
         coords_deg=np.concatenate([part.coords_deg for part in parts]),
         in_region=np.concatenate([part.in_region for part in parts]),
         grid=parts[0].grid,
-        posterior=_together([part.posterior for part in parts]),
-        expected_error_km=_together([part.expected_error_km for part in parts]),
-        radius_km=_levels([part.radius_km for part in parts]),
-        sets=_levels([part.sets for part in parts]),
+        posterior=_concatenate_arrays([part.posterior for part in parts]),
+        expected_error_km=_concatenate_arrays([part.expected_error_km for part in parts]),
+        radius_km=_concatenate_levels([part.radius_km for part in parts]),
+        sets=_concatenate_levels([part.sets for part in parts]),
     )
 
 
-def _together(found: list[npt.NDArray[Any] | None]) -> npt.NDArray[Any] | None:
-    there = [one for one in found if one is not None]
-    return np.concatenate(there) if there else None
+def _concatenate_arrays(arrays: list[npt.NDArray[Any] | None]) -> npt.NDArray[Any] | None:
+    present = [array for array in arrays if array is not None]
+    return np.concatenate(present) if present else None
 
 
-def _levels(found: Sequence[dict[str, npt.NDArray[Any]] | None]) -> dict[str, npt.NDArray[Any]] | None:
-    there = [one for one in found if one is not None]
-    return {level: np.concatenate([one[level] for one in there]) for level in there[0]} if there else None
+def _concatenate_levels(parts: Sequence[dict[str, npt.NDArray[Any]] | None]) -> dict[str, npt.NDArray[Any]] | None:
+    present = [part for part in parts if part is not None]
+    if not present:
+        return None
+    return {level: np.concatenate([part[level] for part in present]) for level in present[0]}

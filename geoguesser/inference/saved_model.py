@@ -1,7 +1,4 @@
-"""Model folder: a trained model as two files without pickle: tensors and plain values.
-
-Written from a locator and read into one; docs/export.md describes both files. Asking it is portable.py's business.
-"""
+"""Exported model as two files without pickle: tensors and plain values. docs/export.md describes both."""
 
 from __future__ import annotations
 
@@ -14,85 +11,94 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load as read_tensors
-from safetensors.torch import save as tensor_bytes
+from safetensors.torch import load as from_bytes
+from safetensors.torch import save as to_bytes
 from torch import Tensor
 
-from geoguesser.data.images import choose_decoder
+from geoguesser.data.images import describe_decoder
 from geoguesser.data.place_files import HEADINGS
 from geoguesser.errors import CheckpointError, MissingFileError, first_line
-from geoguesser.inference.predictor import Predictor, find_checkpoint, make_record
+from geoguesser.inference.checkpoint import find_checkpoint, make_record
+from geoguesser.inference.predictor import Predictor
 from geoguesser.model.network import GeoNetwork
 
-FORMAT = 1
-CONFIG, WEIGHTS = "config.json", "model.safetensors"
-DESCRIBED = ("views", "region", "network", "calibration", "data")  # of config.json: what the model is made from
-NETWORK, RECORD = "network.", "config."  # how tensors' names begin: the network's, and what config.json refers to
-REMEDY = "Export it again."
-PACKAGES = ("torch", "timm", "numpy", "safetensors", "pyproj", "shapely")
+FOLDER_FORMAT = 1
+CONFIG_NAME, WEIGHTS_NAME = "config.json", "model.safetensors"
+# Keys of config.json from which a predictor is restored.
+MODEL_KEYS = ("views", "region", "network", "calibration", "data")
+# Prefixes of tensor names: weights of the network, and arrays that config.json refers to.
+NETWORK_PREFIX, CONFIG_PREFIX = "network.", "config."
+EXPORT_AGAIN = "Export it again."
+RECORDED_PACKAGES = ("torch", "timm", "numpy", "safetensors", "pyproj", "shapely")
 
 
-def write_model(locator: Predictor, folder: Path, about: Mapping[str, Any]) -> None:
+def write_model_folder(predictor: Predictor, folder: Path, about: Mapping[str, Any]) -> None:
     """Writes `model.safetensors` and `config.json` into a folder that exists.
 
     Args:
-        locator: The trained network with all that it needs.
-        folder: Where; what has these names is overwritten.
+        predictor: Trained network with its region and preprocessing.
+        folder: Folder to write to; files with these names are replaced.
         about: Further plain values for config.json.
     """
     tensors: dict[str, Tensor] = {}
-    record = make_record(locator.network, locator.region, locator.image)
-    plain = {name: _without_tensors(record[name], f"{name}", tensors) for name in ("region", "network")}
-    for name, value in locator.network.state_dict().items():
-        tensors[NETWORK + name] = value.detach().cpu().clone(memory_format=torch.contiguous_format)
-    data = tensor_bytes(tensors, {"format": "pt"})
+    record = make_record(predictor.network, predictor.region, predictor.image)
+    parts = {name: _replace_tensors(record[name], name, tensors) for name in ("region", "network")}
+    for name, value in predictor.network.state_dict().items():
+        tensors[NETWORK_PREFIX + name] = value.detach().cpu().clone(memory_format=torch.contiguous_format)
+    data = to_bytes(tensors, {"format": "pt"})
+
     config = {
-        "format": FORMAT,
-        "versions": {name: version(name) for name in ("geoguesser", *PACKAGES)},
+        "format": FOLDER_FORMAT,
+        "versions": {name: version(name) for name in ("geoguesser", *RECORDED_PACKAGES)},
         **about,
         "weights_sha256": hashlib.sha256(data).hexdigest(),
         "views": {
-            "size": locator.image.size,
-            "fit": locator.image.fit,
+            "size": predictor.image.size,
+            "fit": predictor.image.fit,
             "headings": list(HEADINGS),
             "pixels": "uint8 RGB (4, 3, size, size), normalised by the network itself",
-            "decoder": choose_decoder(),
+            "decoder": describe_decoder(),
         },
-        **plain,
-        "calibration": locator.calibration,
-        "data": locator.data,
+        **parts,
+        "calibration": predictor.calibration,
+        "data": predictor.data,
     }
-    config["description_sha256"] = _digest_of(json.loads(json.dumps(config)))
-    (folder / WEIGHTS).write_bytes(data)
-    (folder / CONFIG).write_text(json.dumps(config, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    # The digest is of the values as they are read back: JSON has no tuples.
+    config["description_sha256"] = _compute_description_digest(json.loads(json.dumps(config)))
+    (folder / WEIGHTS_NAME).write_bytes(data)
+    (folder / CONFIG_NAME).write_text(json.dumps(config, indent=2, allow_nan=False) + "\n", encoding="utf-8")
 
 
-def read_model(folder: Path, *, device: str | torch.device = "cpu") -> tuple[Predictor, dict[str, Any]]:
-    """Reads a folder that `write_model` wrote.
+def read_model_folder(folder: Path, *, device: str | torch.device = "cpu") -> tuple[Predictor, dict[str, Any]]:
+    """Reads a folder that `write_model_folder` wrote.
 
     Returns:
-        The locator, and what config.json says beside what that is made from.
+        The predictor, and the entries of config.json that describe it without being part of it.
 
     Raises:
         MissingFileError: A file is missing.
-        CheckpointError: It is damaged, incomplete, or of a newer format.
+        CheckpointError: A file is damaged, incomplete, or has a newer format.
     """
-    config = _read_config(folder / CONFIG)
-    tensors = _read_weights(folder / WEIGHTS, str(config.get("weights_sha256")))
-    where = str(folder / CONFIG)
-    if config.get("description_sha256") != _digest_of(config):
+    config_file, weights_file = folder / CONFIG_NAME, folder / WEIGHTS_NAME
+    config = _read_config(config_file)
+    tensors = _read_weights(weights_file, str(config.get("weights_sha256")))
+    if config.get("description_sha256") != _compute_description_digest(config):
         raise CheckpointError.at(
-            where, f"is damaged or was changed by hand: the SHA-256 of {', '.join(DESCRIBED)} is not that in it",
+            str(config_file),
+            f"is damaged or was edited: the SHA-256 of {', '.join(MODEL_KEYS)} differs from the recorded one",
             remedy="Copy the folder again, or export it again.",
-        )  # fmt: skip
+        )
+
     try:
-        state = _with_arrays(config["network"], tensors, folder)
-        if ":" in state["backbone"]["name"]:  # timm would fetch what stands behind the colon
-            raise CheckpointError.at(where, "must name a model that timm holds", found=state["backbone"]["name"])
-        locator = Predictor.from_record(
+        network_state = _restore_arrays(config["network"], tensors, weights_file)
+        name = network_state["backbone"]["name"]
+        if ":" in name:
+            # timm would download the model that stands behind the colon.
+            raise CheckpointError.at(str(config_file), "must name a model that timm holds", found=name)
+        predictor = Predictor.from_record(
             {
-                "region": _with_arrays(config["region"], tensors, folder),
-                "network": state,
+                "region": _restore_arrays(config["region"], tensors, weights_file),
+                "network": network_state,
                 "image": {"size": config["views"]["size"], "fit": config["views"]["fit"]},
                 "data": config["data"],
                 "calibration": config["calibration"],
@@ -102,43 +108,47 @@ def read_model(folder: Path, *, device: str | torch.device = "cpu") -> tuple[Pre
         raise
     except Exception as error:
         reason = f"{type(error).__name__}: {first_line(error)}"
-        raise CheckpointError.at(where, f"does not describe a model ({reason})", remedy=REMEDY) from error
-    _fill(locator.network, tensors, str(folder / WEIGHTS))
-    locator.network.to(device)
-    known = ("region", "network", "calibration", "data", "weights_sha256", "description_sha256")
-    return locator, {name: value for name, value in config.items() if name not in known}
+        rule = f"does not describe a model ({reason})"
+        raise CheckpointError.at(str(config_file), rule, remedy=EXPORT_AGAIN) from error
+
+    _load_weights(predictor.network, tensors, str(weights_file))
+    predictor.network.to(device)
+    used = ("region", "network", "calibration", "data", "weights_sha256", "description_sha256")
+    return predictor, {name: value for name, value in config.items() if name not in used}
 
 
 def open_predictor(path: str | Path, *, device: str | torch.device = "cpu") -> tuple[Predictor, dict[str, Any]]:
-    """Opens whatever holds a trained network.
+    """Opens an exported folder, a run folder or a checkpoint file.
 
     Args:
-        path: A folder that `write_model` wrote, a run folder (its best checkpoint is taken), or a checkpoint file.
-        device: Where it works.
+        path: Folder that `write_model_folder` wrote, run folder (its best checkpoint is taken) or checkpoint file.
+        device: Device of the network.
 
     Returns:
-        The locator, and what the folder says beside it; nothing of a run or a checkpoint.
+        The predictor, and the description of an exported folder; an empty one for a run or a checkpoint.
 
     Raises:
-        MissingFileError: There is none.
-        CheckpointError: It is damaged, incomplete, or of a newer format.
+        MissingFileError: There is no such file or folder.
+        CheckpointError: The model is damaged, incomplete, or has a newer format.
     """
     given = Path(path).expanduser()
-    if (given / CONFIG).is_file():
-        return read_model(given, device=device)
-    if (given / WEIGHTS).is_file():
-        raise MissingFileError.at(str(given), f"must hold {CONFIG} beside {WEIGHTS}", remedy=REMEDY)
+    if (given / CONFIG_NAME).is_file():
+        return read_model_folder(given, device=device)
+    if (given / WEIGHTS_NAME).is_file():
+        raise MissingFileError.at(
+            str(given), f"must hold {CONFIG_NAME} beside {WEIGHTS_NAME}", remedy=EXPORT_AGAIN
+        )
     return Predictor.load(given, device=device), {}
 
 
 def find_network_file(path: str | Path) -> Path:
-    """The file with the weights of what `open_predictor` opens.
+    """Returns the file that holds the weights of the model at a path, as for `open_predictor`.
 
     Raises:
-        MissingFileError: There is none.
+        MissingFileError: There is no such file.
     """
     given = Path(path).expanduser()
-    return given / WEIGHTS if (given / CONFIG).is_file() else find_checkpoint(given)
+    return given / WEIGHTS_NAME if (given / CONFIG_NAME).is_file() else find_checkpoint(given)
 
 
 def _read_config(file: Path) -> dict[str, Any]:
@@ -146,73 +156,75 @@ def _read_config(file: Path) -> dict[str, Any]:
         config = json.loads(file.read_bytes())
     except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError.at(str(file), f"is no description of a model ({first_line(error)})") from error
+
     found = config.get("format") if isinstance(config, dict) else None
     if type(found) is not int or found < 1:
-        raise CheckpointError.at(str(file), "is no description of a model (it has no format)", remedy=REMEDY)
-    if found > FORMAT:
+        rule = "is no description of a model (it has no format)"
+        raise CheckpointError.at(str(file), rule, remedy=EXPORT_AGAIN)
+    if found > FOLDER_FORMAT:
         raise CheckpointError.at(
-            str(file), f"must have a format up to {FORMAT}", found=found, remedy="Update geoguesser."
+            str(file), f"must have a format up to {FOLDER_FORMAT}", found=found, remedy="Update geoguesser."
         )
-    whole: dict[str, Any] = config
-    return whole
+    return dict(config)
 
 
-def _digest_of(config: Mapping[str, Any]) -> str:
-    """The SHA-256 of what a model is made from, in JSON with sorted keys."""
-    text = json.dumps([config.get(name) for name in DESCRIBED], sort_keys=True)
+def _compute_description_digest(config: Mapping[str, Any]) -> str:
+    text = json.dumps([config.get(name) for name in MODEL_KEYS], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _read_weights(file: Path, digest: str) -> dict[str, Tensor]:
     if not file.is_file():
-        raise MissingFileError.at(str(file), f"must lie beside {CONFIG}", remedy="Copy the folder again.")
+        raise MissingFileError.at(str(file), f"must lie beside {CONFIG_NAME}", remedy="Copy the folder again.")
+
     data = file.read_bytes()
     if hashlib.sha256(data).hexdigest() != digest:
         raise CheckpointError.at(
-            str(file), f"is damaged or of another model: its SHA-256 is not that in {CONFIG}",
+            str(file),
+            f"is damaged or of another model: its SHA-256 is not that in {CONFIG_NAME}",
             remedy="Copy the folder again.",
-        )  # fmt: skip
+        )
     try:
-        return read_tensors(data)
+        return from_bytes(data)
     except SafetensorError as error:
         raise CheckpointError.at(str(file), f"holds no tensors ({first_line(error)})") from error
 
 
-def _fill(network: GeoNetwork, tensors: dict[str, Tensor], file: str) -> None:
-    """Loads the weights; all of them, and no others."""
-    own = network.state_dict()
-    given = {name[len(NETWORK) :]: value for name, value in tensors.items() if name.startswith(NETWORK)}
-    lacking = sorted(set(own) - set(given))
-    if lacking:
-        raise CheckpointError.at(
-            file, f"lacks {len(lacking)} of {len(own)} tensors, {NETWORK}{lacking[0]} the first"
-        )
-    unknown = sorted(set(given) - set(own))
-    if unknown:
-        raise CheckpointError.at(file, f"holds {NETWORK}{unknown[0]}, which its model does not have")
+def _load_weights(network: GeoNetwork, tensors: dict[str, Tensor], file: str) -> None:
+    """Loads the weights after a check that exactly the network's tensors are given, with their shapes."""
+    expected = network.state_dict()
+    given = {
+        name[len(NETWORK_PREFIX) :]: value for name, value in tensors.items() if name.startswith(NETWORK_PREFIX)
+    }
+    if missing := sorted(set(expected) - set(given)):
+        rule = f"lacks {len(missing)} of {len(expected)} tensors, {NETWORK_PREFIX}{missing[0]} the first"
+        raise CheckpointError.at(file, rule)
+    if unknown := sorted(set(given) - set(expected)):
+        raise CheckpointError.at(file, f"holds {NETWORK_PREFIX}{unknown[0]}, which its model does not have")
+
     for name, value in given.items():
-        if value.shape != own[name].shape:
-            rule = f"must hold {NETWORK}{name} of shape {tuple(own[name].shape)}"
+        if value.shape != expected[name].shape:
+            rule = f"must hold {NETWORK_PREFIX}{name} of shape {tuple(expected[name].shape)}"
             raise CheckpointError.at(file, rule, found=tuple(value.shape))
     network.load_state_dict(given)
 
 
-def _without_tensors(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:
-    """Plain values, with the name of a tensor in place of each."""
+def _replace_tensors(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:
+    """Replaces the tensors in nested mappings by references, and collects them in `tensors`."""
     if isinstance(value, dict):
-        return {key: _without_tensors(one, f"{name}.{key}", tensors) for key, one in value.items()}
+        return {key: _replace_tensors(item, f"{name}.{key}", tensors) for key, item in value.items()}
     if isinstance(value, Tensor):
-        tensors[RECORD + name] = value.contiguous()
-        return {"tensor": RECORD + name}
+        tensors[CONFIG_PREFIX + name] = value.contiguous()
+        return {"tensor": CONFIG_PREFIX + name}
     return value
 
 
-def _with_arrays(value: Any, tensors: dict[str, Tensor], folder: Path) -> Any:
-    """The inverse of `_without_tensors`, with arrays."""
+def _restore_arrays(value: Any, tensors: dict[str, Tensor], file: Path) -> Any:
+    """Replaces references by arrays: the inverse of `_replace_tensors`."""
     if not isinstance(value, dict):
         return value
     if set(value) != {"tensor"}:
-        return {key: _with_arrays(one, tensors, folder) for key, one in value.items()}
+        return {key: _restore_arrays(item, tensors, file) for key, item in value.items()}
     if value["tensor"] not in tensors:
-        raise CheckpointError.at(str(folder / WEIGHTS), f"lacks the tensor {value['tensor']}")
+        raise CheckpointError.at(str(file), f"lacks the tensor {value['tensor']}")
     return tensors[value["tensor"]].numpy()

@@ -126,7 +126,7 @@ class WorldProjection(MapProjection):
         return np.asarray(coords_deg, dtype=np.float64)[:, ::-1]
 
     def project_ring(self, ring_deg: FloatArray) -> FloatArray:
-        """Projects an outline; if it ends at the date line, all of it stays on one side of the map."""
+        """Projects an outline; an outline that ends at the date line stays on one side of the map."""
         lon = np.unwrap(ring_deg[:, 1], period=360.0)
         return np.stack((lon - 360.0 * np.round(lon.mean() / 360.0), ring_deg[:, 0]), axis=-1)
 

@@ -17,6 +17,7 @@ _ABSENT: Any = object()
 
 # Import path in an earlier version -> current import path. The name of a renamed class is taken from here as well.
 OLD_TARGETS: dict[str, str] = {
+    "geoguesser.data.datamodule.demo_data": "geoguesser.data.sources.demo.DemoDataModule",
     "geoguesser.model.backbone.Backbone": "geoguesser.model.backbone.TimmBackbone",
     "geoguesser.model.losses.Smoothed": "geoguesser.model.losses.SmoothedCrossEntropy",
     "geoguesser.training.features.Features": "geoguesser.training.feature_cache.FeatureCache",

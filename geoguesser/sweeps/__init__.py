@@ -1,6 +1,6 @@
-"""Sweeps: many runs from one command, each in a folder named by what changes its results.
+"""Sweeps: runs of one command, each in a folder named by the config values that change its results.
 
-multirun/NAME/HASH/        one job: a run folder
-multirun/NAME/summary.*    all jobs, by validation error
-multirun/NAME/.commands/   what each command that worked in the sweep came to, job by job
+multirun/NAME/HASH/        run folder of one job
+multirun/NAME/summary.*    table and plot of all jobs, by validation error
+multirun/NAME/.commands/   outcome of each job in each command that worked in the sweep
 """

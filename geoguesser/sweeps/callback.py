@@ -1,7 +1,7 @@
-"""One command that sweeps: what begins before its first job and what is said after its last.
+"""Start and end of a command that sweeps.
 
-Hydra tells of the beginning by a callback. It does not tell of the end where a job's process was killed, or
-Ctrl-C was pressed: so the entry point asks for it, whatever happened.
+Hydra reports the start by a callback. It does not report the end if the process of a job was killed or Ctrl-C was
+pressed, so the entry point always calls `finish_sweep`.
 """
 
 from __future__ import annotations
@@ -16,37 +16,36 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, read_write
 
 from geoguesser.errors import ConfigError, first_line
-from geoguesser.sweeps.folder import COMMAND, SweepFolder, get_group
+from geoguesser.sweeps.folder import COMMAND_VARIABLE, SweepFolder, get_group
 
 log = logging.getLogger(__name__)
 
-_begun: list[tuple[SweepFolder, str]] = []  # at most one: the sweep of this process, and its name
+# The sweep of this process and its name; at most one.
+_started: list[tuple[SweepFolder, str]] = []
 
 
 class SweepStart(Callback):
-    """Hydra's callback at the start of a multirun."""
+    """Callback of Hydra at the start of a multirun."""
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """Begins the command in the sweep's folder; a search takes up its earlier trials.
-
-        An error ends the program here, for Hydra makes a warning of what a callback raises.
-        """
+        """Starts the command in the sweep's folder, and continues the study of an earlier search."""
         try:
             name = check_sweep_name(config.sweep.name)
             folder = Path(str(config.hydra.sweep.dir)).absolute()
             folder.mkdir(parents=True, exist_ok=True)
-            _begun[:] = [(SweepFolder.begin(folder), name)]
+            _started[:] = [(SweepFolder.begin(folder), name)]
             if config.hydra.sweeper.get("storage"):
                 resume_optuna_study(config.hydra.sweeper)
         except (ConfigError, OSError) as error:
+            # Hydra turns exceptions of a callback into warnings, so that only an exit ends the command.
             sys.exit(f"error: {error}")
 
 
 def check_sweep_name(name: Any) -> str:
-    """Returns `sweep.name` where it is a folder's name, or several, below multirun/.
+    """Returns `sweep.name` if it is a path of one or more folders below multirun/.
 
     Raises:
-        ConfigError: It is not.
+        ConfigError: The name is empty, or leaves multirun/.
     """
     text = str(name)
     parts = text.split("/")
@@ -56,53 +55,56 @@ def check_sweep_name(name: Any) -> str:
 
 
 def resume_optuna_study(sweeper: DictConfig) -> None:
-    """Makes `n_trials` count the whole search, not only what this command adds to it.
+    """Makes `n_trials` count the trials of earlier commands, and moves the sampler's seed on.
 
-    The sampler's seed moves on as well: with the same one it would ask again what it asked first.
+    With the same seed the sampler would suggest its first values again.
 
     Args:
-        sweeper: Hydra's node of Optuna's sweeper, with a storage.
+        sweeper: Node of Hydra's Optuna sweeper, with a storage; changed in place.
     """
     import optuna
 
+    # Alembic logs a line for each of its plugins.
     optuna.logging.set_verbosity(logging.WARNING)
-    logging.getLogger("alembic").setLevel(logging.WARNING)  # plugins that it has, one line for each
-    known = {study.study_name: study for study in optuna.get_all_study_summaries(sweeper.storage)}
-    if sweeper.study_name not in known:
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+
+    studies = {study.study_name for study in optuna.get_all_study_summaries(sweeper.storage)}
+    if sweeper.study_name not in studies:
         return
-    study = optuna.load_study(study_name=sweeper.study_name, storage=sweeper.storage)
-    asked = len(study.trials)
-    done = sum(trial.state.is_finished() for trial in study.trials)
+    trials = optuna.load_study(study_name=sweeper.study_name, storage=sweeper.storage).trials
+    finished = sum(trial.state.is_finished() for trial in trials)
+
     with read_write(sweeper):
-        wanted = int(sweeper.n_trials)
-        sweeper.n_trials = max(0, wanted - done)
+        requested = int(sweeper.n_trials)
+        sweeper.n_trials = max(0, requested - finished)
         if OmegaConf.select(sweeper, "sampler.seed") is not None:
-            sweeper.sampler.seed += asked
-    log.info("%d of %d trials are done: %d to go", done, wanted, sweeper.n_trials)
+            sweeper.sampler.seed += len(trials)
+    log.info("%d of %d trials are done: %d to go", finished, requested, sweeper.n_trials)
 
 
 def finish_sweep() -> int:
-    """Writes the summary of the sweep that this process began, and says what failed.
+    """Writes and prints the summary of the sweep that this process started, if there is one.
 
     Returns:
-        0 where every job is done, 1 where one failed, did not end, or did not begin; 0 as well where there was
-        no sweep.
+        1 if a job of the sweep failed, did not end or did not begin, else 0.
     """
-    if not _begun:
+    if not _started:
         return 0
     from geoguesser.sweeps.summary import Summary
 
-    sweep, name = _begun.pop()
-    os.environ.pop(COMMAND, None)
-    summary = Summary.of(sweep)
+    sweep, name = _started.pop()
+    os.environ.pop(COMMAND_VARIABLE, None)
+    summary = Summary.read(sweep)
     try:
         summary.write()
-    except OSError as error:  # a full disk must not hide what the jobs came to
+    except OSError as error:
+        # A full disk must not hide the outcomes.
         print(f"error: the summary cannot be written: {first_line(error)}", file=sys.stderr)  # noqa: T201
     summary.show()
-    missing = summary.missing
-    if missing:
-        named = get_group(sweep.path, name) == name
-        again = f"sweep.name={name}" if named else f"hydra.sweep.dir={sweep.path}"
-        print(f"The same command with {again} runs what is missing.", file=sys.stderr)  # noqa: T201
-    return 1 if missing else 0
+
+    if not summary.unfinished:
+        return 0
+    is_named = get_group(sweep.path, name) == name
+    option = f"sweep.name={name}" if is_named else f"hydra.sweep.dir={sweep.path}"
+    print(f"The same command with {option} runs what is missing.", file=sys.stderr)  # noqa: T201
+    return 1

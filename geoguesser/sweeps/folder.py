@@ -1,11 +1,11 @@
-"""A sweep's folder on disk: what each command came to in it, and which jobs it holds already.
+"""Folder of a sweep: its jobs, and the outcome of each job in each command.
 
-.commands/ID.json            a command: when it began, and the process that runs it
-.commands/ID/HASH.json       what a job came to in it; "running" until it ends
-.commands/ID/HASH.NUM.json   a job that was the same as another one of the command
+.commands/ID.json            a command: its start time, and the process that runs it
+.commands/ID/HASH.json       outcome of a job in that command; "running" until it ends
+.commands/ID/HASH.NUM.json   a job that equals another job of the command
 
-Jobs write files of their own, so any number of processes, on any number of nodes, can work at once.
-Imports nothing heavy, for the entry point has it.
+Each job writes files of its own, so that any number of processes on any number of nodes can work at once. Entry
+points import this module, so it imports nothing heavy.
 """
 
 from __future__ import annotations
@@ -23,92 +23,93 @@ from typing import Any
 from geoguesser.system.files import write_json
 from geoguesser.system.locks import FileLock
 
-COMMAND = "GEOGUESSER_SWEEP_COMMAND"  # environment: which command a job belongs to, in whatever process it runs
-# Files that stay when a job starts again. The recorded config stays, for the sweep recognises the job by it.
-LEFT = (".hydra", ".lock", "config.yaml", "train.log", "error.log", "wandb", "tensorboard")
+# Environment variable: id of the command that a job belongs to, in all of its processes.
+COMMAND_VARIABLE = "GEOGUESSER_SWEEP_COMMAND"
+# Files that stay if a job starts again. The sweep recognises a job by its recorded config.
+KEPT_NAMES = (".hydra", ".lock", "config.yaml", "train.log", "error.log", "wandb", "tensorboard")
 
 
 class SweepFolder:
-    """The folder of a sweep as one command sees it.
+    """Folder of a sweep as one command uses it.
 
     Args:
-        path: It may be missing.
-        command: The command's id; None for that of the environment.
+        path: Folder of the sweep; it may be missing.
+        command: Id of the command; None for that of the environment, or else the latest one.
     """
 
     def __init__(self, path: Path, command: str | None = None) -> None:
         self.path = path
-        self.command = command or os.environ.get(COMMAND) or self._latest()
+        self.command = command or os.environ.get(COMMAND_VARIABLE) or self._find_latest_command()
 
-    def _latest(self) -> str:
+    def _find_latest_command(self) -> str:
         commands = sorted((self.path / ".commands").glob("*.json"))
         return commands[-1].stem if commands else "0"
 
     @classmethod
     def begin(cls, path: Path) -> SweepFolder:
-        """Begins a command in a sweep; jobs of processes that start from here on belong to it."""
+        """Starts a command in a sweep, to which the jobs of this process and its children then belong."""
         command = f"{time.strftime('%Y%m%d-%H%M%S')}-{uuid.uuid4().hex[:6]}"
-        os.environ[COMMAND] = command
+        os.environ[COMMAND_VARIABLE] = command
         sweep = cls(path, command)
-        sweep._outcomes.mkdir(parents=True, exist_ok=True)
-        began = {"began": time.time(), "process": os.getpid()}
-        write_json(path / ".commands" / f"{command}.json", began, indent=1)
+        sweep._outcome_folder.mkdir(parents=True, exist_ok=True)
+        start = {"began": time.time(), "process": os.getpid()}
+        write_json(path / ".commands" / f"{command}.json", start, indent=1)
         return sweep
 
     @property
-    def _outcomes(self) -> Path:
+    def _outcome_folder(self) -> Path:
         return self.path / ".commands" / self.command
 
     def record(self, job: str, outcome: str, *, number: int, overrides: list[str], **more: Any) -> None:
-        """Says what a job came to in this command.
+        """Records the outcome of a job in this command.
 
         Args:
-            job: The name of its folder.
-            outcome: running, done, kept (it was done already), failed, interrupted or duplicate.
-            number: The job's number in the command.
-            overrides: What it was asked for by.
-            more: Plain values.
+            job: Name of the job's folder.
+            outcome: running, done, kept (done before this command), failed, interrupted or duplicate.
+            number: Number of the job in the command.
+            overrides: Overrides of the job.
+            more: Further plain values.
         """
-        self._outcomes.mkdir(parents=True, exist_ok=True)
+        self._outcome_folder.mkdir(parents=True, exist_ok=True)
         name = f"{job}.{number}" if outcome == "duplicate" else job
-        said = {"job": job, "outcome": outcome, "number": number, "overrides": overrides, **more}
-        write_json(self._outcomes / f"{name}.json", said, indent=1)
+        record = {"job": job, "outcome": outcome, "number": number, "overrides": overrides, **more}
+        write_json(self._outcome_folder / f"{name}.json", record, indent=1)
 
-    def met(self, job: str) -> dict[str, Any] | None:
-        """What this command recorded of a job, or None."""
+    def find_outcome(self, job: str) -> dict[str, Any] | None:
+        """Returns the record of a job in this command, or None."""
         try:
-            return _read(self._outcomes / f"{job}.json")
+            return _read_json(self._outcome_folder / f"{job}.json")
         except FileNotFoundError:
             return None
 
     def outcomes(self) -> list[dict[str, Any]]:
-        """All that this command recorded, by the jobs' numbers; a job whose process died counts as interrupted."""
-        found = [_read(path) for path in self._outcomes.glob("*.json")]
-        for one in found:
-            if one["outcome"] == "running" and not is_running(self.path / one["job"]):
-                one["outcome"] = "interrupted"
-        return sorted(found, key=lambda one: one["number"])
+        """Returns all records of this command by job number; a job whose process died is interrupted."""
+        records = [_read_json(path) for path in self._outcome_folder.glob("*.json")]
+        for record in records:
+            if record["outcome"] == "running" and not is_running(self.path / record["job"]):
+                record["outcome"] = "interrupted"
+        return sorted(records, key=lambda record: record["number"])
 
     def jobs(self) -> list[Path]:
-        """The folders of all jobs, of whatever command."""
+        """Returns the folders of the jobs of all commands."""
         return sorted(path.parent for path in self.path.glob("*/status.json"))
 
 
 def get_group(sweep: Path, name: str) -> str:
-    """The sweep's name, for services: `sweep.name`, or the folder's own where `hydra.sweep.dir` was given."""
-    wanted = Path(name).parts
-    return name if sweep.parts[-len(wanted) :] == wanted else sweep.name
+    """Returns the name of a sweep for loggers: `sweep.name`, or the folder's name with `hydra.sweep.dir`."""
+    parts = Path(name).parts
+    return name if sweep.parts[-len(parts) :] == parts else sweep.name
 
 
 @contextmanager
 def hold_folder(folder: Path) -> Iterator[bool]:
-    """Holds the right to work in a job's folder, until the process ends or dies.
+    """Holds the lock of a job's folder; it is released when the process ends.
 
     Args:
-        folder: It is there.
+        folder: Folder of the job, which exists.
 
     Yields:
-        False where another process holds it.
+        False if another process holds the lock.
     """
     lock = FileLock(folder / ".lock")
     try:
@@ -118,27 +119,28 @@ def hold_folder(folder: Path) -> Iterator[bool]:
 
 
 def is_running(folder: Path) -> bool:
-    """Whether a process works in a job's folder."""
+    """Returns True if a process works in a job's folder."""
     if not (folder / ".lock").exists():
         return False
-    with hold_folder(folder) as free:
-        return not free
+    with hold_folder(folder) as is_free:
+        return not is_free
 
 
 def read_state(folder: Path) -> str:
-    """What status.json says of a run folder: done, failed, interrupted or running; none where there was no run."""
+    """Returns the state of a run folder: done, failed, interrupted, running, or none if there is no run."""
     try:
-        return str(_read(folder / "status.json")["state"])
+        return str(_read_json(folder / "status.json")["state"])
     except FileNotFoundError:
         return "none"
-    except (ValueError, KeyError, TypeError):  # its process was killed while it wrote
+    except (ValueError, KeyError, TypeError):
+        # The process was killed while it wrote the file.
         return "interrupted"
 
 
 def clear_folder(folder: Path) -> None:
-    """Removes what a job left that is done again; logs and records of services stay."""
+    """Removes the results of a job that starts again; logs and records of trackers stay."""
     for path in folder.iterdir():
-        if path.name in LEFT:
+        if path.name in KEPT_NAMES:
             continue
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
@@ -146,6 +148,6 @@ def clear_folder(folder: Path) -> None:
             path.unlink()
 
 
-def _read(path: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return found
+def _read_json(path: Path) -> dict[str, Any]:
+    value: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return value

@@ -1,4 +1,4 @@
-"""One job of a sweep: run, or left alone where the sweep folder holds it already; a failure is its own."""
+"""Jobs of a sweep: each is trained once, resumed if it was stopped, and fails without ending the sweep."""
 
 from __future__ import annotations
 
@@ -21,13 +21,15 @@ from omegaconf import DictConfig, OmegaConf
 from geoguesser.commands.train import run_training
 from geoguesser.errors import CheckpointError, ConfigError, GeoguesserError, check_bool, check_mapping, first_line
 from geoguesser.sweeps.folder import SweepFolder, clear_folder, get_group, hold_folder, read_state
-from geoguesser.system.cpu import CORES, system_cores
+from geoguesser.system.cpu import CORES_VARIABLE, count_system_cores
 from geoguesser.system.memo import Memo
 
 log = logging.getLogger(__name__)
+
 # Jobs of a sweep that run in one process mostly read the same data.
-MEMO = Memo()
-RESUMABLE = ("interrupted", "running")  # running, though nobody holds its lock: its process was killed
+SWEEP_MEMO = Memo()
+# States of an unfinished job. A job is still "running" if its process was killed.
+RESUMABLE_STATES = ("interrupted", "running")
 
 
 def run_train(cfg: DictConfig) -> float | None:
@@ -60,80 +62,88 @@ def count_processes(launcher: Mapping[str, Any]) -> int:
         return 1
 
     jobs = int(launcher.get("n_jobs") or 1)
-    return jobs if jobs > 0 else max(1, system_cores() + 1 + jobs)
+    return jobs if jobs > 0 else max(1, count_system_cores() + 1 + jobs)
 
 
 def run_job(
     cfg: DictConfig, folder: Path, *, number: int, overrides: list[str], processes: int = 1, **facts: Any
 ) -> float | None:
-    """Runs one job, unless it is done.
+    """Runs a job, unless it is done.
 
-    A job that another of the same command equals is left alone, and so is one that is done, unless
-    `sweep.resume=false`. One that was killed goes on from its last checkpoint; one that failed begins again.
+    A job is skipped if it equals another job of the same command, or if it is done and `sweep.resume` is true. One
+    that was stopped continues from its last checkpoint; one that failed begins again.
 
     Args:
-        cfg: The composed config.
-        folder: The job's folder in the sweep's; it is there.
-        number: The job's number in the command.
-        overrides: What it was asked for by.
-        processes: How many jobs run on this machine at once; each gets its share of the cores.
-        facts: More that `commands.train.run_training` takes.
+        cfg: Composed config.
+        folder: Folder of the job in that of the sweep, which exists.
+        number: Number of the job in the command.
+        overrides: Overrides of the job.
+        processes: Number of jobs that run in parallel on this machine and share its cores.
+        facts: Further arguments of `commands.train.run_training`.
 
     Returns:
-        The mean validation error in km, for a sweeper that looks for the lowest; None where the job failed.
+        The mean validation error in km, for a sweeper that searches the lowest; None if the job failed.
     """
     sweep = SweepFolder(folder.parent)
-    said: dict[str, Any] = {"number": number, "overrides": overrides}
-    with hold_folder(folder) as mine:
-        twin = sweep.met(folder.name)
-        if not mine or (twin is not None and twin["number"] != number):
-            sweep.record(folder.name, "duplicate", **said)
+    record: dict[str, Any] = {"number": number, "overrides": overrides}
+
+    with hold_folder(folder) as is_free:
+        twin = sweep.find_outcome(folder.name)
+        if not is_free or (twin is not None and twin["number"] != number):
+            sweep.record(folder.name, "duplicate", **record)
             same = f"#{twin['number']}" if twin else "one that another process runs"
             log.info("#%d is the same as %s: %s", number, same, folder)
             return read_validation_error(folder)
+
         if read_state(folder) == "done" and check_bool("sweep.resume", cfg.sweep.resume):
-            sweep.record(folder.name, "kept", **said)
+            sweep.record(folder.name, "kept", **record)
             log.info("#%d is done already: %s", number, folder)
             return read_validation_error(folder)
-        sweep.record(folder.name, "running", **said)
-        outcome, error = "interrupted", None
+
+        # Recorded as interrupted unless the job itself ends: an exit or Ctrl-C is no Exception.
+        sweep.record(folder.name, "running", **record)
+        outcome, message = "interrupted", None
         try:
             with quiet_console():
                 share_cores(processes)
-                _run(cfg, folder, overrides=overrides, **facts)
+                _train_or_resume(cfg, folder, overrides=overrides, **facts)
             outcome = "done"
-        except Exception as failure:
-            outcome, error = "failed", f"{type(failure).__name__}: {first_line(failure)}"
-            log_failure(failure, folder)
+        except Exception as error:
+            outcome, message = "failed", f"{type(error).__name__}: {first_line(error)}"
+            log_failure(error, folder)
         finally:
-            sweep.record(folder.name, outcome, **said, error=error)
-        found = read_validation_error(folder)
+            sweep.record(folder.name, outcome, **record, error=message)
+
+        error_km = read_validation_error(folder)
         if outcome == "done":
-            shown = "counted" if found is None else f"validation {found:.1f} km"
-            log.info("#%d %s: %s", number, shown, folder)
-        return found
+            text = "counted" if error_km is None else f"validation {error_km:.1f} km"
+            log.info("#%d %s: %s", number, text, folder)
+        return error_km
 
 
-def _run(cfg: DictConfig, folder: Path, *, overrides: list[str], **facts: Any) -> None:
-    """As `commands.train.run_training`; goes on where a killed job stopped, if its last checkpoint allows it."""
+def _train_or_resume(cfg: DictConfig, folder: Path, *, overrides: list[str], **facts: Any) -> None:
+    """Trains, from the last checkpoint of a job that was stopped if that can be resumed."""
     check_mapping("sweep", OmegaConf.to_container(cfg.sweep), ("name", "resume"))
     if cfg.resume:
         raise ConfigError.at("resume", "must be null in a sweep", found=cfg.resume)
+
     group = get_group(folder.parent, str(cfg.sweep.name))
-    given: dict[str, Any] = {"group": group, "overrides": overrides, "memo": MEMO, **facts}
-    if read_state(folder) in RESUMABLE and (folder / "checkpoints" / "last.ckpt").is_file():
-        log.info("goes on where it was stopped: %s", folder)
+    arguments: dict[str, Any] = {"group": group, "overrides": overrides, "memo": SWEEP_MEMO, **facts}
+    if read_state(folder) in RESUMABLE_STATES and (folder / "checkpoints" / "last.ckpt").is_file():
+        log.info("continues from its last checkpoint: %s", folder)
         try:
-            run_training(OmegaConf.merge(cfg, {"resume": str(folder)}), folder, **given)  # type: ignore[arg-type]
+            resumed = OmegaConf.merge(cfg, {"resume": str(folder)})
+            run_training(resumed, folder, **arguments)  # type: ignore[arg-type]
             return
         except CheckpointError as error:
             log.warning("%s The job begins again.", error)
+
     clear_folder(folder)
-    run_training(cfg, folder, **given)
+    run_training(cfg, folder, **arguments)
 
 
 def read_validation_error(folder: Path) -> float | None:
-    """The mean validation error in km of a finished run, or None."""
+    """Returns the mean validation error in km of a finished run, or None."""
     try:
         value = json.loads((folder / "result.json").read_text(encoding="utf-8"))["val"]["error_km_mean"]
     except (FileNotFoundError, KeyError):
@@ -142,7 +152,7 @@ def read_validation_error(folder: Path) -> float | None:
 
 
 def log_failure(error: Exception, folder: Path) -> None:
-    """A failed job's traceback goes to its error.log, its message also to the terminal."""
+    """Writes the traceback of a failed job to its error.log, and logs the message."""
     lines = "".join(traceback.format_exception(error))
     (folder / "error.log").write_text(lines, encoding="utf-8")
     kind = "" if isinstance(error, GeoguesserError) else f"{type(error).__name__}: "
@@ -151,25 +161,26 @@ def log_failure(error: Exception, folder: Path) -> None:
 
 @contextmanager
 def quiet_console() -> Iterator[None]:
-    """A job's lines go to its own log; the terminal of a sweep has warnings alone."""
-    console = [one for one in logging.root.handlers if getattr(one, "stream", None) in (sys.stdout, sys.stderr)]
-    levels = [one.level for one in console]
-    for one in console:
-        one.setLevel(logging.WARNING)
+    """Shows only warnings on the terminal; the lines of a job go to its own log."""
+    streams = (sys.stdout, sys.stderr)
+    handlers = [handler for handler in logging.root.handlers if getattr(handler, "stream", None) in streams]
+    levels = [handler.level for handler in handlers]
+    for handler in handlers:
+        handler.setLevel(logging.WARNING)
     try:
         yield
     finally:
-        for one, level in zip(console, levels, strict=True):
-            one.setLevel(level)
+        for handler, level in zip(handlers, levels, strict=True):
+            handler.setLevel(level)
 
 
 def share_cores(processes: int) -> None:
-    """Gives this process its share of the cores, so that jobs side by side do not fight for them.
+    """Limits this process to its share of the cores, so that parallel jobs do not compete for them.
 
     Args:
-        processes: How many jobs run at once.
+        processes: Number of jobs that run in parallel.
     """
     if processes > 1:
-        share = max(1, system_cores() // processes)
-        os.environ[CORES] = str(share)
+        share = max(1, count_system_cores() // processes)
+        os.environ[CORES_VARIABLE] = str(share)
         torch.set_num_threads(share)

@@ -1,11 +1,10 @@
-"""Identity of a sweep's jobs: a name for all of a config that changes results, and for nothing else.
+"""Names of jobs: a hash of the config values that change results.
 
-Jobs with one name are one job, whatever they are called, wherever they are logged and drawn, and however many
-processes read their images. Choices that the head does not use are gone from a resolved config, so they do not
-count either. Paths that a job reads from do: other data are another job.
+Jobs that differ only in their names, loggers, pictures or number of worker processes are the same job. So are jobs
+that differ in choices that the head does not use, because a resolved config omits them. Paths of data count.
 
-A sweep folder may hold jobs of earlier versions, whose names were made of other keys, defaults and module paths.
-So a job first looks for a folder whose recorded config means the same, and takes its name.
+A sweep folder may hold jobs of earlier versions, whose names come from other keys, defaults and module paths. A
+job takes the name of the folder whose recorded config means the same, if there is one.
 """
 
 from __future__ import annotations
@@ -25,8 +24,10 @@ from geoguesser.runs.config_history import normalise_config
 from geoguesser.runs.config_keys import WITHOUT_EFFECT
 from geoguesser.sweeps.folder import read_state
 
-LENGTH = 10  # hexadecimal digits: among 10,000 jobs two different ones meet once in 20,000 sweeps
-LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # several times faster where libyaml is installed
+# Hexadecimal digits: two of 10,000 different jobs collide in one of 20,000 sweeps.
+NAME_LENGTH = 10
+# The loader of libyaml, which is not installed everywhere, is several times faster.
+YAML_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 # Recorded config -> its modification time and size, and the name of the job that it describes. Jobs of one process
 # share it, so that a sweep of 1,000 jobs reads each file once.
@@ -34,20 +35,20 @@ _recorded: dict[Path, tuple[tuple[int, int], str | None]] = {}
 
 
 def result_config(config: dict[str, Any]) -> dict[str, Any]:
-    """The part of a resolved config that changes results.
+    """Returns the part of a resolved config that changes results.
 
     Args:
-        config: What `geoguesser.commands.configs.resolve` gave.
+        config: Plain values, as `geoguesser.commands.configs.resolve` returns them.
     """
-    kept = {key: value for key, value in config.items() if key not in WITHOUT_EFFECT[""]}
+    result = {key: value for key, value in config.items() if key not in WITHOUT_EFFECT[""]}
     for group, names in WITHOUT_EFFECT.items():
-        if group and isinstance(kept.get(group), dict):
-            kept[group] = {key: value for key, value in kept[group].items() if key not in names}
-    return kept
+        if group and isinstance(result.get(group), dict):
+            result[group] = {key: value for key, value in result[group].items() if key not in names}
+    return result
 
 
 def make_job_name(config: dict[str, Any]) -> str:
-    """Returns the name of a job: `LENGTH` hexadecimal digits of SHA-256 over the part that changes results.
+    """Returns the name of a job: `NAME_LENGTH` hexadecimal digits of SHA-256 over the part that changes results.
 
     It is the same for a composed config and for the config.yaml that any version wrote of it, unless that hides a
     secret: such a job is recognised by its folder's name only.
@@ -55,16 +56,15 @@ def make_job_name(config: dict[str, Any]) -> str:
     Args:
         config: Plain values; the order of keys does not matter.
     """
-    counted = result_config(normalise_config(config))
-    text = json.dumps(counted, sort_keys=True, default=str)
-    return hashlib.sha256(text.encode()).hexdigest()[:LENGTH]
+    text = json.dumps(result_config(normalise_config(config)), sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:NAME_LENGTH]
 
 
 def find_job_name(cfg: DictConfig) -> str:
-    """The name of the job that a composed config describes; one that is refused later has a name as well.
+    """Returns the name of the job that a composed config describes, even if the job will be refused.
 
     Args:
-        cfg: As Hydra composed it, with or without its own node `hydra`.
+        cfg: Composed config, with or without the node `hydra`.
     """
     task = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])
     try:
@@ -93,20 +93,21 @@ def _recorded_name(file: Path) -> str | None:
         stat = file.stat()
         version = (stat.st_mtime_ns, stat.st_size)
         if file not in _recorded or _recorded[file][0] != version:
-            config = yaml.load(file.read_bytes(), Loader=LOADER)
+            config = yaml.load(file.read_bytes(), Loader=YAML_LOADER)
             _recorded[file] = version, make_job_name(config) if isinstance(config, dict) else None
-    except (OSError, yaml.YAMLError, UnicodeDecodeError):  # unreadable, or removed meanwhile
+    except (OSError, yaml.YAMLError, UnicodeDecodeError):
+        # Unreadable, or removed meanwhile.
         return None
     return _recorded[file][1]
 
 
 def _job_name(*, _root_: DictConfig) -> str:
-    """Returns the folder's name for Hydra, which asks in the process of the job, whatever launcher started it."""
+    """Returns the folder's name; Hydra calls this in the process of the job."""
     name = find_job_name(_root_)
     sweep = OmegaConf.select(_root_, "hydra.sweep.dir", default=None)
     return (sweep and find_job(Path(str(sweep)).absolute(), name)) or name
 
 
 def register_resolver() -> None:
-    """Makes `${job_name:}` known to OmegaConf: the one resolver of this project."""
+    """Registers `${job_name:}`, the only resolver of this package, with OmegaConf."""
     OmegaConf.register_new_resolver("job_name", _job_name, replace=True)

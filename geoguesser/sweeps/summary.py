@@ -1,4 +1,4 @@
-"""What a sweep came to: summary.csv and summary.png over all jobs of its folder, and a table in the terminal."""
+"""Summary of a sweep: summary.csv, summary.png and a table in the terminal, over all jobs of its folder."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ from geoguesser.runs.config_history import update_override
 from geoguesser.sweeps.folder import SweepFolder, is_running, read_state
 from geoguesser.system.files import write_csv
 
-FIGURES = {  # column -> where result.json has it
+# Column -> path of the value in result.json.
+RESULT_COLUMNS = {
     "val_error_km_mean": ("val", "error_km_mean"),
     "test_error_km_mean": ("test", "error_km_mean"),
     "test_error_km_median": ("test", "error_km_median"),
@@ -27,21 +28,21 @@ FIGURES = {  # column -> where result.json has it
     "epochs": ("epochs",),
     "seconds": ("times", "total_s"),
 }
-OF_GRIDS = {"density": "grid"}  # a group whose choices speak of another one
-MAX_SHOWN = 40
-BAD = ("failed", "interrupted")
+# Group -> the group whose keys its choices set.
+GROUP_ALIASES = {"density": "grid"}
+MAX_ROWS = 40
+UNFINISHED_OUTCOMES = ("failed", "interrupted")
 
 
 @dataclass(frozen=True)
 class Summary:
-    """All jobs of a sweep.
+    """Jobs of a sweep.
 
     Attributes:
-        sweep: Its folder.
-        table: One row per job, by validation error: job, state, a column for each key that varies, the figures,
-            and what went wrong.
-        varied: The keys that vary, in the order of the command line.
-        outcomes: What the command that ends here came to, by job number.
+        sweep: Folder of the sweep.
+        table: Row per job, by validation error: job, state, a column per varied key, results, error message.
+        varied: Keys that differ between jobs, in the order of the command line.
+        outcomes: Records of the jobs of the command that ends here, by job number.
     """
 
     sweep: SweepFolder
@@ -50,150 +51,158 @@ class Summary:
     outcomes: list[dict[str, Any]]
 
     @classmethod
-    def of(cls, sweep: SweepFolder) -> Summary:
+    def read(cls, sweep: SweepFolder) -> Summary:
         """Reads the folders of all jobs, of this command and earlier ones."""
-        jobs = [_job(folder) for folder in sweep.jobs()]
-        keys = list(dict.fromkeys(key for job in jobs for key in job["asked"]))
+        jobs = [_read_job(folder) for folder in sweep.jobs()]
+        keys = dict.fromkeys(key for job in jobs for key in job["overrides"])
         varied = [
             key
             for key in keys
-            if len({job["asked"].get(key, "") for job in jobs if _counts(key, job["used"])}) > 1
+            if len({job["overrides"].get(key, "") for job in jobs if _is_used(key, job["used"])}) > 1
         ]
+
         rows = [
             {
                 "job": job["job"],
                 "state": job["state"],
-                **{key: job["asked"].get(key, "") for key in varied},
-                **{name: _at(job["result"], path) for name, path in FIGURES.items()},
+                **{key: job["overrides"].get(key, "") for key in varied},
+                **{name: _get_number(job["result"], path) for name, path in RESULT_COLUMNS.items()},
                 "error": job["error"],
             }
             for job in jobs
         ]
-        table = pd.DataFrame(rows, columns=["job", "state", *varied, *FIGURES, "error"])
+        table = pd.DataFrame(rows, columns=["job", "state", *varied, *RESULT_COLUMNS, "error"])
         table["epochs"] = table["epochs"].astype("Int64")
-        table = table.sort_values(["val_error_km_mean", "job"], ignore_index=True)  # what has none comes last
+        # Jobs without a result come last.
+        table = table.sort_values(["val_error_km_mean", "job"], ignore_index=True)
         return cls(sweep, table, varied, sweep.outcomes())
 
     @property
-    def missing(self) -> list[dict[str, Any]]:
-        """The command's jobs that came to nothing."""
-        return [one for one in self.outcomes if one["outcome"] in BAD]
+    def unfinished(self) -> list[dict[str, Any]]:
+        """Records of the command's jobs that failed or did not end."""
+        return [record for record in self.outcomes if record["outcome"] in UNFINISHED_OUTCOMES]
 
     def write(self) -> None:
-        """Writes summary.csv, and summary.png where a job has a figure.
+        """Writes summary.csv, and summary.png if a job has a result.
 
         Raises:
-            OSError: The disk is full, or the like.
+            OSError: The files cannot be written.
         """
         write_csv(self.sweep.path / "summary.csv", self.table)
-        done = self.table[self.table["val_error_km_mean"].notna()]
-        if len(done):
-            left_out = len(self.table) - len(done)
+        finished = self.table[self.table["val_error_km_mean"].notna()]
+        if len(finished):
             draw_sweep(
                 self.sweep.path / "summary.png",
-                table=done,
+                table=finished,
                 varied=self.varied,
-                left_out=left_out,
+                left_out=len(self.table) - len(finished),
                 title=f"Sweep {self.sweep.path.name}",
             )
 
     def show(self) -> None:
-        """Prints the table, then what was the same, and what failed."""
-        console = _console(stderr=False)
+        """Prints the table, then duplicates and, to stderr, the jobs that failed."""
+        console = _make_console(stderr=False)
         if len(self.table):
-            console.print(_terminal_table(self.table, self.varied))
-        more = len(self.table) - MAX_SHOWN
-        if more > 0:
-            console.print(f"and {more} more in summary.csv", markup=False)
-        console.print(f"Sweep folder: {self.sweep.path}: {_counted(self.outcomes)}", markup=False)
-        first = {one["job"]: one for one in self.outcomes if one["outcome"] != "duplicate"}
-        for one in self.outcomes:
-            if one["outcome"] == "duplicate":
-                twin = first.get(one["job"])
+            console.print(_make_terminal_table(self.table, self.varied))
+        if len(self.table) > MAX_ROWS:
+            console.print(f"and {len(self.table) - MAX_ROWS} more in summary.csv", markup=False)
+        console.print(f"Sweep folder: {self.sweep.path}: {_format_counts(self.outcomes)}", markup=False)
+
+        twins = {record["job"]: record for record in self.outcomes if record["outcome"] != "duplicate"}
+        for record in self.outcomes:
+            if record["outcome"] == "duplicate":
+                twin = twins.get(record["job"])
                 same = f"#{twin['number']}" if twin else "a job that another process runs"
-                console.print(f"  #{one['number']} ({self._words(one)}) is the same as {same}", markup=False)
-        errors = _console(stderr=True)
-        if self.missing:
-            errors.print(f"{len(self.missing)} of the jobs failed or did not end:", markup=False)
-        for one in self.missing:
-            said = one.get("error") or one["outcome"]
-            errors.print(f"  #{one['number']} {one['job']} ({self._words(one)}): {said}", markup=False)
+                words = self._format_overrides(record)
+                console.print(f"  #{record['number']} ({words}) is the same as {same}", markup=False)
 
-    def _words(self, one: dict[str, Any]) -> str:
-        """What tells a job from the others."""
-        words = [word for word in one["overrides"] if _key(word) in self.varied]
-        return " ".join(words or one["overrides"]) or "no overrides"
+        errors = _make_console(stderr=True)
+        if self.unfinished:
+            errors.print(f"{len(self.unfinished)} of the jobs failed or did not end:", markup=False)
+        for record in self.unfinished:
+            reason = record.get("error") or record["outcome"]
+            words = self._format_overrides(record)
+            errors.print(f"  #{record['number']} {record['job']} ({words}): {reason}", markup=False)
 
-
-def _console(*, stderr: bool) -> Console:
-    """The terminal; a file or a pipe takes lines as wide as the table."""
-    found = Console(stderr=stderr, soft_wrap=True, highlight=False)
-    return found if found.is_terminal else Console(stderr=stderr, soft_wrap=True, highlight=False, width=160)
+    def _format_overrides(self, record: dict[str, Any]) -> str:
+        """Returns the overrides that distinguish a job from the others."""
+        words = [word for word in record["overrides"] if _get_key(word) in self.varied]
+        return " ".join(words or record["overrides"]) or "no overrides"
 
 
-def _key(word: str) -> str:
-    return word.partition("=")[0].lstrip("+~")
+def _make_console(*, stderr: bool) -> Console:
+    """Makes a console that breaks no lines; files and pipes get lines as wide as the table."""
+    console = Console(stderr=stderr, soft_wrap=True, highlight=False)
+    if console.is_terminal:
+        return console
+    return Console(stderr=stderr, soft_wrap=True, highlight=False, width=160)
 
 
-def _job(folder: Path) -> dict[str, Any]:
-    """What a job's folder says of it."""
+def _get_key(override: str) -> str:
+    return override.partition("=")[0].lstrip("+~")
+
+
+def _read_job(folder: Path) -> dict[str, Any]:
+    """Reads state, overrides, used groups, result and error message of a job from its folder."""
     state = read_state(folder)
     if state == "running" and not is_running(folder):
         state = "interrupted"
+
     config = OmegaConf.load(folder / "config.yaml") if (folder / "config.yaml").is_file() else None
     used = None if config is None else {update_override(str(key)) for key in config}
+    overrides_file = folder / ".hydra" / "overrides.yaml"
+    words: Any = OmegaConf.load(overrides_file) if overrides_file.is_file() else []
+    pairs = (update_override(str(word)).partition("=") for word in words)
+    overrides = {_get_key(key): value for key, _, value in pairs}
+
     result = json.loads((folder / "result.json").read_text(encoding="utf-8")) if state == "done" else {}
     status = json.loads((folder / "status.json").read_text(encoding="utf-8")) if state == "failed" else {}
     return {
         "job": folder.name,
         "state": state,
-        "asked": _asked(folder, used),
+        "overrides": {
+            key: value for key, value in overrides.items() if _is_used(key, used) and not key.startswith("sweep")
+        },
         "used": used,
         "result": result,
         "error": " ".join(str(status.get("error", "")).split()),
     }
 
 
-def _asked(folder: Path, used: set[str] | None) -> dict[str, str]:
-    """What the job was asked for by, key by key, without what its head does not use."""
-    path = folder / ".hydra" / "overrides.yaml"
-    words = [update_override(str(word)) for word in OmegaConf.load(path)] if path.is_file() else []
-    asked = {_key(word): word.partition("=")[2] for word in words}
-    return {key: value for key, value in asked.items() if _counts(key, used) and not key.startswith("sweep")}
-
-
-def _counts(key: str, used: set[str] | None) -> bool:
-    """Whether a job's head uses what a key says; of a job that has no config, nobody knows that it does not."""
-    top = key.split(".", maxsplit=1)[0]
-    group = OF_GRIDS.get(top, top)
+def _is_used(key: str, used: set[str] | None) -> bool:
+    """Returns False if a key belongs to a group that the job's head does not use; None: unknown, so it may."""
+    top = key.partition(".")[0]
+    group = GROUP_ALIASES.get(top, top)
     return used is None or group not in HEAD_GROUPS or group in used
 
 
-def _at(result: dict[str, Any], path: tuple[str, ...]) -> float | None:
-    found: Any = result
+def _get_number(result: dict[str, Any], path: tuple[str, ...]) -> float | None:
+    value: Any = result
     for name in path:
-        found = found.get(name) if isinstance(found, dict) else None
-    return None if found is None else float(found)
+        value = value.get(name) if isinstance(value, dict) else None
+    return None if value is None else float(value)
 
 
-def _terminal_table(table: pd.DataFrame, varied: list[str]) -> Table:
-    shown = Table(title="Jobs by validation error", title_justify="left")
+def _make_terminal_table(table: pd.DataFrame, varied: list[str]) -> Table:
+    terminal_table = Table(title="Jobs by validation error", title_justify="left")
     for key in varied:
-        shown.add_column(key, no_wrap=True)
+        terminal_table.add_column(key, no_wrap=True)
     for column in ("validation km", "test km", "median", "seconds"):
-        shown.add_column(column, justify="right", no_wrap=True)
-    shown.add_column("job", no_wrap=True)
-    for row in table.head(MAX_SHOWN).to_dict("records"):
-        figures = (row[name] for name in ("val_error_km_mean", "test_error_km_mean", "test_error_km_median"))
-        words = ["" if pd.isna(value) else f"{value:.1f}" for value in figures]
+        terminal_table.add_column(column, justify="right", no_wrap=True)
+    terminal_table.add_column("job", no_wrap=True)
+
+    for row in table.head(MAX_ROWS).to_dict("records"):
+        errors_km = (row[name] for name in ("val_error_km_mean", "test_error_km_mean", "test_error_km_median"))
+        errors = ["" if pd.isna(error_km) else f"{error_km:.1f}" for error_km in errors_km]
         seconds = "" if pd.isna(row["seconds"]) else f"{row['seconds']:.0f}"
         job = str(row["job"]) + ("" if row["state"] == "done" else f" {row['state']}")
-        shown.add_row(*(shorten_label(row[key]) for key in varied), *words, seconds, job)
-    return shown
+        terminal_table.add_row(*(shorten_label(row[key]) for key in varied), *errors, seconds, job)
+    return terminal_table
 
 
-def _counted(outcomes: list[dict[str, Any]]) -> str:
-    names = {"done": "done", "kept": "done before", "duplicate": "duplicates", "failed": "failed"}
-    names |= {"interrupted": "interrupted", "running": "running"}
-    counts = {word: sum(one["outcome"] == name for one in outcomes) for name, word in names.items()}
+def _format_counts(outcomes: list[dict[str, Any]]) -> str:
+    """Returns the number of jobs by outcome, as in `4 done, 6 done before, 2 failed`."""
+    words = {"done": "done", "kept": "done before", "duplicate": "duplicates", "failed": "failed"}
+    words |= {"interrupted": "interrupted", "running": "running"}
+    counts = {word: sum(record["outcome"] == name for record in outcomes) for name, word in words.items()}
     return ", ".join(f"{count} {word}" for word, count in counts.items() if count) or "no job began"

@@ -7,19 +7,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 
 # Environment variable: number of cores that this process may use.
-CORES = "GEOGUESSER_CORES"
+CORES_VARIABLE = "GEOGUESSER_CORES"
 # Multiplications of one matrix product; below, threads wait for each other longer than they work.
-WORTH_THREADS = 2**27
+MIN_MULTIPLICATIONS = 2**27
 
 
-def cores() -> int:
+def count_cores() -> int:
     """Returns the number of cores this process may use: its share of a sweep's, or all of the system's."""
-    if os.environ.get(CORES, "").isdecimal():
-        return max(1, int(os.environ[CORES]))
-    return system_cores()
+    if os.environ.get(CORES_VARIABLE, "").isdecimal():
+        return max(1, int(os.environ[CORES_VARIABLE]))
+    return count_system_cores()
 
 
-def system_cores() -> int:
+def count_system_cores() -> int:
     """Returns the number of cores the operating system gives this process."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
@@ -45,5 +45,5 @@ def limit_threads(multiplications: int) -> Iterator[None]:
     OpenMP's threads spin while they wait for each other: if other programs use the cores, a step of a head takes
     up to six times as long with two threads as with one. On an idle machine one thread is as fast.
     """
-    with use_one_thread() if multiplications < WORTH_THREADS else nullcontext():
+    with use_one_thread() if multiplications < MIN_MULTIPLICATIONS else nullcontext():
         yield

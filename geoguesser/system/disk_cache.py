@@ -1,7 +1,7 @@
 """Disk cache: results of one run that later runs can use. An entry is a payload and a JSON file, written last.
 
 CACHE/KIND/KEY.bin     payload (KIND `features` or `examined`)
-CACHE/KIND/KEY.json    parts that determine the payload, its size and checksum; without it there is no entry
+CACHE/KIND/KEY.json    what the payload depends on, its size and checksum; without it the entry does not exist
 CACHE/KIND/KEY.lock    exists while a process makes the entry; the lock ends with the process
 CACHE/KIND/.*.part     temporary file while an entry is written
 
@@ -32,12 +32,11 @@ from geoguesser.system.locks import FileLock
 log = logging.getLogger(__name__)
 
 KINDS = ("features", "examined")
-
-# Temporary files of this age belong to no running process.
+# Age above which no process can still write a temporary file.
 MAX_PART_AGE_S = 24 * 3600.0
 
 
-def cache_folder() -> Path:
+def get_cache_folder() -> Path:
     """Returns $GEOGUESSER_CACHE, else $XDG_CACHE_HOME/geoguesser, else ~/.cache/geoguesser."""
     if folder := os.environ.get("GEOGUESSER_CACHE"):
         return Path(folder).expanduser()
@@ -45,47 +44,47 @@ def cache_folder() -> Path:
 
 
 class Cache:
-    """Cache entries of all kinds under one limit.
+    """Entries of all kinds with a common size limit.
 
     Args:
-        folder: Folder of the entries; None for `cache_folder()`.
-        limit_gib: Maximum size of all entries together in GiB.
+        folder: Folder of the cache; None for `get_cache_folder()`.
+        limit_gib: Maximum size of all entries together, in GiB.
 
     Attributes:
-        usable: False after the folder could not be written.
+        usable: False once writing to the folder failed.
     """
 
     def __init__(self, folder: Path | None = None, *, limit_gib: float) -> None:
-        self.folder = folder or cache_folder()
+        self.folder = folder or get_cache_folder()
         self.limit_gib = limit_gib
         self.usable = True
 
     def entry(self, kind: str, parts: dict[str, Any]) -> Entry:
-        """Returns the entry that depends on these plain strings and numbers."""
+        """Returns the entry for parts, plain strings and numbers that determine its contents."""
         return Entry(self.folder / kind, compute_digest(parts), parts)
 
     def fits(self, size: int) -> bool:
-        """Returns True if a payload of this size in bytes can be stored at all."""
+        """Returns True if an entry of `size` bytes is within the limit."""
         return size <= self.limit_gib * 2**30
 
     def give_up(self, error: OSError) -> None:
-        """Warns once that nothing can be stored; the run continues without the cache."""
+        """Marks the cache as unusable, with one warning; the run continues without it."""
         if self.usable:
             log.warning("nothing is kept for later runs: the cache %s cannot be used (%s)", self.folder, error)
         self.usable = False
 
     def make_room(self, size: int) -> None:
-        """Removes the least recently used entries until `size` more bytes fit under the limit.
+        """Removes the least recently used entries until `size` more bytes are within the limit.
 
-        A process that has a removed entry open keeps its contents.
+        A process that has a removed entry open can still read it.
         """
         files = {file: stat for kind in KINDS for file, stat in _list_files(self.folder / kind)}
 
-        # Incomplete files of killed processes.
-        oldest = time.time() - MAX_PART_AGE_S
+        # Temporary files and payloads without a JSON file that no process writes any more.
+        old = time.time() - MAX_PART_AGE_S
         for file, stat in list(files.items()):
             has_no_json = file.suffix == ".bin" and file.with_suffix(".json") not in files
-            if (file.suffix == ".part" or has_no_json) and stat.st_mtime < oldest:
+            if (file.suffix == ".part" or has_no_json) and stat.st_mtime < old:
                 _remove(file)
                 del files[file]
 
@@ -96,26 +95,25 @@ class Cache:
             if freed >= excess:
                 break
 
-            # The JSON file goes first: without it, the entry does not exist.
             payload = about.with_suffix(".bin")
+            # The JSON file first, because without it the entry does not exist.
             _remove(about, payload)
             freed += sum(files[file].st_size for file in (about, payload) if file in files)
             removed += 1
 
         if removed:
-            limit = f"features.limit_gib={self.limit_gib:g}"
-            text = "removed the %d least recently used entries of %s (%.1f MiB), for %s"
-            log.info(text, removed, self.folder, freed / 2**20, limit)
+            text = "removed the %d least recently used entries of %s (%.1f MiB), for features.limit_gib=%g"
+            log.info(text, removed, self.folder, freed / 2**20, self.limit_gib)
 
 
 @dataclass(frozen=True)
 class Entry:
-    """Cache entry, which may exist or not.
+    """Entry of the cache, present or not.
 
     Attributes:
-        folder: Folder of the entry's kind.
-        key: Name of the entry's files.
-        parts: Values on which the payload depends.
+        folder: Folder of its kind.
+        key: Name of its files.
+        parts: Values that determine its contents.
     """
 
     folder: Path
@@ -124,19 +122,19 @@ class Entry:
 
     @property
     def file(self) -> Path:
-        """Payload."""
+        """File of the payload."""
         return self.folder / f"{self.key}.bin"
 
     @property
     def about(self) -> Path:
-        """JSON file of the payload."""
+        """JSON file that describes the payload."""
         return self.folder / f"{self.key}.json"
 
     def read(self) -> tuple[npt.NDArray[np.uint8], dict[str, Any]] | None:
-        """Maps the payload and reads its JSON file. Writing to the map does not change the file.
+        """Maps the payload into memory, copy-on-write, and reads its description.
 
         Returns:
-            None if the entry does not exist or, with a warning, if it is damaged.
+            Payload and description; None for an entry that is absent, or damaged, with a warning.
         """
         try:
             about: dict[str, Any] = json.loads(self.about.read_text(encoding="utf-8"))
@@ -145,7 +143,7 @@ class Entry:
                 if about["of"] != self.parts or size != about["bytes"] or not size:
                     raise ValueError(f"it has {size:,} bytes, or is of something else")
                 payload = np.memmap(stream, dtype=np.uint8, mode="c")
-            if checksum(payload) != about["checksum"]:
+            if compute_checksum(payload) != about["checksum"]:
                 raise ValueError("its checksum differs")
         except FileNotFoundError:
             return None
@@ -153,20 +151,24 @@ class Entry:
             self.warn(error)
             return None
 
-        # The time of the last use, which cannot be recorded in a read-only folder.
+        # The time of the last use; a read-only folder keeps none.
         with suppress(OSError):
             os.utime(self.about)
         return payload, about
 
     def warn(self, error: Exception) -> None:
-        """Logs that the entry is damaged."""
-        log.warning("%s in the cache is damaged (%s): it is computed again", self.file, first_line(error))
+        """Warns that the entry is damaged."""
+        log.warning("%s in the cache is damaged (%s) and computed again", self.file, first_line(error))
 
     @contextmanager
     def lock(self, doing: str) -> Iterator[None]:
-        """Holds the lock of this entry, which ends with the process.
+        """Holds the lock for making this entry; the system releases it if the process is killed.
 
-        `doing` is the activity of the holder for the log of waiting processes, such as `embeds these views`.
+        Args:
+            doing: Activity of a process that holds the lock, for the log: `embeds these views`.
+
+        Raises:
+            OSError: The folder cannot be written.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         lock = FileLock(self.folder / f"{self.key}.lock")
@@ -178,9 +180,12 @@ class Entry:
 
     @contextmanager
     def writing(self) -> Iterator[Replacement]:
-        """Yields a temporary file for the payload, which is removed unless `keep` is called.
+        """Yields a temporary file for the payload, which is removed unless `keep` is called with it.
 
-        Requires the lock. Raises OSError if the folder cannot be written, as `lock` and `keep` do.
+        The lock must be held.
+
+        Raises:
+            OSError: The folder cannot be written.
         """
         replacement = Replacement(self.file, exclusive=True)
         try:
@@ -189,18 +194,21 @@ class Entry:
             replacement.discard()
 
     def keep(self, replacement: Replacement, **more: Any) -> None:
-        """Puts a written payload in place, then writes the JSON file that makes the entry valid.
+        """Gives a written payload its name, then writes the JSON file that makes the entry valid.
 
         Args:
-            replacement: Temporary file from `writing`, with the payload.
-            more: Plain values that `read` returns.
+            replacement: Temporary file from `writing`, with the payload in it.
+            more: Plain values for the description that `read` returns.
+
+        Raises:
+            OSError: The files cannot be written.
         """
         replacement.stream.flush()
         payload = np.memmap(replacement.temporary, dtype=np.uint8, mode="r")
         about = {
             "of": self.parts,
             "bytes": payload.nbytes,
-            "checksum": checksum(payload),
+            "checksum": compute_checksum(payload),
             "made": time.strftime("%Y-%m-%d %H:%M:%S"),
             **more,
         }
@@ -212,17 +220,21 @@ class Entry:
 
 
 def compute_digest(parts: dict[str, Any]) -> str:
-    """Returns a short name that depends on all values of a dictionary, but not on the order of its keys."""
+    """Returns a short name that all values of a dictionary determine, whatever the order of its keys."""
     return hashlib.blake2b(repr(sorted(parts.items())).encode(), digest_size=8).hexdigest()
 
 
-def checksum(payload: npt.NDArray[np.uint8]) -> str:
-    """Returns the XXH3 checksum of bytes."""
+def compute_checksum(payload: npt.NDArray[np.uint8]) -> str:
+    """Returns the XXH3 hash of bytes, which is computed at the speed of memory."""
     return xxhash.xxh3_128_hexdigest(payload.data)
 
 
-def reserve(file: Path, size: int) -> None:
-    """Makes a file of `size` bytes. A full disk raises OSError here, instead of a signal when a map is written."""
+def allocate_file(file: Path, size: int) -> None:
+    """Makes a file of `size` bytes, so that a full disk fails here and not with a signal when a map is written.
+
+    Raises:
+        OSError: The disk is full.
+    """
     with file.open("wb") as stream:
         if hasattr(os, "posix_fallocate"):
             os.posix_fallocate(stream.fileno(), 0, size)
@@ -233,13 +245,12 @@ def reserve(file: Path, size: int) -> None:
 
 
 def _list_files(folder: Path) -> list[tuple[Path, os.stat_result]]:
-    files = []
+    stats = []
     with suppress(FileNotFoundError, NotADirectoryError), os.scandir(folder) as entries:
         for entry in entries:
-            # Another process may remove the file at any time.
             with suppress(FileNotFoundError):
-                files.append((Path(entry.path), entry.stat()))
-    return files
+                stats.append((Path(entry.path), entry.stat()))
+    return stats
 
 
 def _remove(*files: Path) -> None:

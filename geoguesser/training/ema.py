@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from geoguesser.errors import CheckpointError, ConfigError, check_number
-from geoguesser.inference.predictor import PREFIX
+from geoguesser.inference.checkpoint import STATE_PREFIX
 from geoguesser.model.network import GeoNetwork
 
 RAW = "geoguesser_ema"  # key of the raw weights in a checkpoint, by the network's names
@@ -107,11 +107,11 @@ class EmaWeights(Callback):
     ) -> None:
         """Writes the averages as the weights, and the raw weights under `geoguesser_ema`."""
         state = checkpoint["state_dict"]
-        raw = self._raw if self._raw is not None else {name: state[PREFIX + name] for name in self._averages}
+        raw = self._raw if self._raw is not None else {name: state[STATE_PREFIX + name] for name in self._averages}
 
         # Copies, because a checkpoint may be written later, when training has gone on.
         checkpoint[RAW] = {name: tensor.clone() for name, tensor in raw.items()}
-        averages = {PREFIX + name: tensor.clone() for name, tensor in self._averages.items()}
+        averages = {STATE_PREFIX + name: tensor.clone() for name, tensor in self._averages.items()}
         checkpoint["state_dict"] = state | averages
 
     def on_load_checkpoint(
@@ -126,7 +126,7 @@ class EmaWeights(Callback):
                 "Resume without, or start a new run with init_from=RUN_FOLDER."
             )
 
-        self._averages = {name: checkpoint["state_dict"][PREFIX + name].clone() for name in checkpoint[RAW]}
+        self._averages = {name: checkpoint["state_dict"][STATE_PREFIX + name].clone() for name in checkpoint[RAW]}
         self._raw, self._weights = None, {}
         _copy_into(pl_module, checkpoint[RAW])
 

@@ -29,7 +29,7 @@ from geoguesser.data.batches import Batch
 from geoguesser.data.datamodule import PlacesData
 from geoguesser.errors import check_bool, check_int, check_number
 from geoguesser.model.network import GeoNetwork
-from geoguesser.system.disk_cache import Cache, Entry, reserve
+from geoguesser.system.disk_cache import Cache, Entry, allocate_file
 from geoguesser.system.memo import Memo
 
 log = logging.getLogger(__name__)
@@ -182,7 +182,7 @@ def load_cached_features(
 
             cache.make_room(size)
             replacement = stack.enter_context(entry.writing())
-            reserve(replacement.temporary, size)
+            allocate_file(replacement.temporary, size)
             mapped = np.memmap(replacement.temporary, dtype=np.float32, mode="r+", shape=shape)
         except OSError as error:
             cache.give_up(error)

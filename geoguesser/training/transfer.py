@@ -9,7 +9,7 @@ from pytorch_lightning.callbacks import EarlyStopping
 
 from geoguesser.data.fingerprint import find_differing_parts
 from geoguesser.errors import CheckpointError
-from geoguesser.inference.predictor import find_checkpoint, read_checkpoint, to_tensors
+from geoguesser.inference.checkpoint import find_checkpoint, get_network_state, read_checkpoint
 from geoguesser.model.decoder import restore_decoder
 from geoguesser.model.fusion import complete_fusion_state
 from geoguesser.model.network import GeoNetwork
@@ -38,7 +38,7 @@ def load_initial_weights(network: GeoNetwork, path: str) -> tuple[str, bool]:
         rule = f"must have the backbone {network.backbone.name}"
         raise CheckpointError.at(f"init_from={path}", rule, found=backbone)
 
-    tensors = to_tensors(checkpoint)
+    tensors = get_network_state(checkpoint)
     same_outputs = _equal(_get_output_state(saved), _get_output_state(network.state()))
     if same_outputs:
         # Class points may differ: they are those of the new run's training places.
@@ -76,7 +76,7 @@ def resume_network(network: GeoNetwork, checkpoint: dict[str, Any], where: str) 
             f"{where} cannot be resumed: its {' and '.join(parts)} {differ} from what data and config now give. "
             "Resume with the run's own data and keys, or start a new run with init_from=RUN_FOLDER."
         )
-    network.load_state_dict(to_tensors(checkpoint))
+    network.load_state_dict(get_network_state(checkpoint))
 
 
 def check_same_data(checkpoint: dict[str, Any], fingerprint: dict[str, Any], where: str) -> None:

@@ -16,7 +16,7 @@ from support.app_server import build_app, serve_app
 from geoguesser.app.limits import Limits
 from geoguesser.app.registry import ServedModel
 from geoguesser.commands.serve import load_models
-from geoguesser.data.demo.dataset import demo_folder
+from geoguesser.data.demo.dataset import get_demo_folder
 
 
 @pytest.fixture(scope="session")
@@ -39,7 +39,7 @@ def models(trained) -> list[ServedModel]:
 @pytest.fixture(scope="session")
 def photos() -> Path:
     """Folder of the place folders that the run was trained on."""
-    return demo_folder(places=60, seed=0, px=56) / "images"
+    return get_demo_folder(places=60, seed=0, px=56) / "images"
 
 
 @pytest.fixture(scope="session")

@@ -96,7 +96,7 @@ def test_predictions_are_those_of_the_predictor(client, trained, place, tmp_path
         shutil.copy(place / FILES_BY_HEADING[heading], tmp_path)
     predictor = Predictor.load(trained)
     images, mask = read_folder(str(tmp_path), predictor.image, mask=True)
-    expected = predictor.answer(torch.from_numpy(images)[None], torch.from_numpy(mask)[None])
+    expected = predictor.predict(torch.from_numpy(images)[None], torch.from_numpy(mask)[None])
 
     point = [actual["point"]["latitude"], actual["point"]["longitude"]]
     assert point == pytest.approx(expected.coords_deg[0], abs=1e-4)
@@ -296,7 +296,7 @@ def test_errors_of_the_server_are_not_revealed(client, models, monkeypatch, plac
     def fail(*args):
         raise RuntimeError("/home/alice/secret.ckpt")
 
-    monkeypatch.setattr(models[0].ensemble, "answer", fail)
+    monkeypatch.setattr(models[0].ensemble, "predict", fail)
     response = client.post(f"{API}/predict", files=make_form(place))
     check_refused(response, 500, "its log has the details")
     assert "alice" not in response.text

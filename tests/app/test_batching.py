@@ -26,7 +26,7 @@ class Echo:
         self.delay_s = delay_s
         self.release = release
 
-    def answer(self, images, mask) -> Predictions:
+    def predict(self, images, mask) -> Predictions:
         self.sizes.append(len(mask))
         self.threads.add((threading.current_thread().name, torch.get_num_threads()))
         time.sleep(self.delay_s)
@@ -102,7 +102,7 @@ def test_places_of_a_request_stay_together_and_models_apart():
 
 def test_an_error_reaches_only_the_requests_of_its_batch():
     class Broken(Echo):
-        def answer(self, images, mask) -> Predictions:
+        def predict(self, images, mask) -> Predictions:
             raise RuntimeError("out of memory")
 
     async def work(batcher: Batcher) -> float:

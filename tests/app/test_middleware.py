@@ -124,7 +124,7 @@ def test_large_headers_are_refused(serve):
 
 def test_a_response_that_takes_too_long(make_client, models, monkeypatch, photo):
     release = threading.Event()
-    monkeypatch.setattr(models[0].ensemble, "answer", lambda *args: release.wait(60))
+    monkeypatch.setattr(models[0].ensemble, "predict", lambda *args: release.wait(60))
     response = make_client(request_s=0.2).post(f"{API}/predict", files=photo)
     release.set()
     assert response.status_code == 503
@@ -132,13 +132,13 @@ def test_a_response_that_takes_too_long(make_client, models, monkeypatch, photo)
 
 
 def test_requests_beyond_the_limit_are_refused(serve, models, monkeypatch, photo):
-    answer, release = models[0].ensemble.answer, threading.Event()
+    answer, release = models[0].ensemble.predict, threading.Event()
 
     def answer_later(*args):
         assert release.wait(60)
         return answer(*args)
 
-    monkeypatch.setattr(models[0].ensemble, "answer", answer_later)
+    monkeypatch.setattr(models[0].ensemble, "predict", answer_later)
     statuses: list[int] = []
     with serve(requests=2, batch=1) as address:
 

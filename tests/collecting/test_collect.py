@@ -38,9 +38,9 @@ from geoguesser.collecting.output_files import get_complete_view_size
 from geoguesser.collecting.pipeline.plan_table import record_plan
 from geoguesser.collecting.pipeline.status import count_remaining_requests, find_exceeded_budget
 from geoguesser.commands.collect import run_collect
-from geoguesser.commands.configs import build, known_keys, to_plain
+from geoguesser.commands.configs import build, list_known_keys, to_plain
 from geoguesser.data.checks.findings import Findings
-from geoguesser.data.demo.dataset import demo_root
+from geoguesser.data.demo.dataset import ensure_demo
 from geoguesser.data.places import read_places
 from geoguesser.errors import ConfigError, GeoguesserError, MissingFileError, ProviderError, StoreError
 
@@ -351,7 +351,7 @@ def test_a_budget_that_does_not_cover_all_is_named_before(
     plan(tmp_path, 5)
     given = [f"out={tmp_path}", "budget.money=null", *budget]
     with Database(tmp_path) as database:
-        config = to_plain(compose(given, "collect"), known_keys("collect"))
+        config = to_plain(compose(given, "collect"), list_known_keys("collect"))
         provider = build(config["provider"], "provider")
         requests = count_remaining_requests(database, provider, points=True, places=True)
         assert find_exceeded_budget(database, provider, Budget.from_config(config["budget"]), requests) == exceeded
@@ -601,7 +601,7 @@ def test_throughput_is_most_of_what_the_limit_allows(tmp_path: Path):
 @pytest.mark.slow
 def test_from_a_provider_to_a_trained_model(tmp_path: Path):
     """Collected from a server whose views are the synthetic country's, prepared, and trained on."""
-    demo = demo_root(places=120, seed=0, px=56)
+    demo = ensure_demo(places=120, seed=0, px=56)
     table = pd.read_csv(demo / "data.csv")
     views = {row.uuid: demo / "images" / row.uuid for row in table.itertuples()}
     panoramas = [(row.uuid, row.latitude, row.longitude) for row in table.itertuples()]

@@ -51,7 +51,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     file = folder / "checkpoints" / "best.ckpt"
     make_calibrated_locator().save(file)
     checkpoint = torch.load(file, weights_only=True)
-    checkpoint["geoguesser"]["config"] = {"data": {"_target_": "geoguesser.data.sources.places.demo_data"}}
+    checkpoint["geoguesser"]["config"] = {"data": {"_target_": "geoguesser.data.sources.demo.DemoDataModule"}}
     torch.save(checkpoint, file)
     (folder / "result.json").write_text(json.dumps(RESULT))
     errors = np.random.default_rng(0).gamma(2.0, 15.0, 40)
@@ -83,7 +83,7 @@ def test_the_folder_answers_as_the_run(run: Path, exported: Path) -> None:
     assert [file.name for file in exported.parent.iterdir()] == ["model"]
     images = toy_places()[1]
     model = geoguesser.load(exported)
-    check_same_answers(model.predict(images), Predictor.load(run).answer(images))
+    check_same_answers(model.predict(images), Predictor.load(run).predict(images))
     assert (model.about["synthetic"], model.about["license"]) == (True, "cc-by-4.0")
 
 
@@ -91,7 +91,7 @@ def test_the_folder_answers_as_the_run(run: Path, exported: Path) -> None:
 def test_programs_predict_as_torch(name: str, run: Path, exported: Path) -> None:
     images = toy_places()[1]
     mask = torch.rand(images.shape[:2], generator=torch.Generator().manual_seed(1)) < 0.6
-    expected = Predictor.load(run).answer(images, mask)
+    expected = Predictor.load(run).predict(images, mask)
     program = open_torch(exported / name) if name == "model.pt2" else open_onnx(exported / name, threads=1)
     for rows in (slice(0, 1), slice(0, 7), slice(None)):
         posterior, coords_deg = program(images[rows], mask[rows])
@@ -170,10 +170,10 @@ def test_the_cards_intervals_are_those_of_evaluate(
 
 def test_a_checkpoint_without_a_run_folder_has_no_figures(run: Path, tmp_path: Path) -> None:
     shutil.copy(run / "checkpoints" / "best.ckpt", tmp_path / "some.ckpt")
-    folder = export(tmp_path / "some.ckpt", tmp_path / "model", "formats=[portable]")
-    assert sorted(file.name for file in folder.iterdir()) == ["README.md", "config.json", "model.safetensors"]
-    card = (folder / "README.md").read_text()
-    assert "Not known: it was exported from a checkpoint alone." in card
+    made = export(tmp_path / "some.ckpt", tmp_path / "model", "formats=[portable]")
+    assert sorted(file.name for file in made.iterdir()) == ["README.md", "config.json", "model.safetensors"]
+    card = (made / "README.md").read_text()
+    assert "Not known: the model was exported from a checkpoint" in card
     assert "none is stated" in card
     assert "Programs" not in card
 

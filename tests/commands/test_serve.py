@@ -19,17 +19,17 @@ from geoguesser.app.limits import Limits, make_limits
 from geoguesser.app.registry import make_model_name
 from geoguesser.app.server import listen
 from geoguesser.commands import serve
-from geoguesser.commands.configs import known_keys, to_plain
+from geoguesser.commands.configs import list_known_keys, to_plain
 from geoguesser.commands.serve import check_extra, load_models, run_serve
 from geoguesser.commands.train import run_training
 from geoguesser.errors import ConfigError, GeoguesserError
 from geoguesser.inference.predictor import Predictor
-from geoguesser.inference.saved_model import write_model
+from geoguesser.inference.saved_model import write_model_folder
 from geoguesser.system.log_filters import filter_logs
 
 
 def compose_plain() -> dict:
-    return to_plain(compose(["run=r"], "serve"), known_keys("serve"))
+    return to_plain(compose(["run=r"], "serve"), list_known_keys("serve"))
 
 
 def test_the_config_has_the_defaults_of_the_code():
@@ -74,7 +74,7 @@ def test_a_port_that_is_taken():
 
 @pytest.mark.parametrize(("synthetic", "label"), [(True, "synthetic demo"), (False, "")])
 def test_label_of_an_exported_model(synthetic, label, tmp_path):
-    write_model(Predictor(toy_network(), REGION, IMAGE), tmp_path, {"synthetic": synthetic})
+    write_model_folder(Predictor(toy_network(), REGION, IMAGE), tmp_path, {"synthetic": synthetic})
     (model,) = load_models([str(tmp_path)], "cpu")
     assert model.label == label
     assert "no run folder" in model.no_game

@@ -14,6 +14,7 @@ from omegaconf import OmegaConf
 
 from geoguesser.collecting.photos.cut_panoramas import cut_panoramas
 from geoguesser.collecting.photos.import_photos import import_photos
+from geoguesser.commands import configs
 from geoguesser.commands.configs import (
     HEAD_GROUPS,
     build,
@@ -21,11 +22,11 @@ from geoguesser.commands.configs import (
     conf_dir,
     format_override,
     get_signature,
-    known_keys,
+    list_known_keys,
     resolve,
     to_plain,
 )
-from geoguesser.data.checks.findings import KINDS
+from geoguesser.data.checks.findings import FINDING_KINDS
 from geoguesser.errors import ConfigError
 
 CONF = Path(conf_dir())
@@ -49,7 +50,7 @@ GIVEN = {
 ALL_CHOICES = sorted(
     f"{path.parent.name}={path.stem}"
     for path in CONF.glob("*/*.yaml")
-    if path.stem != "common"  # included by the other choices of data
+    if not path.stem.startswith("_")  # included by other choices
 )
 COLLECTING = ("provider", "strategy")  # groups of collect.yaml alone
 CHOICES = [one for one in ALL_CHOICES if one.split("=")[0] not in COLLECTING]
@@ -79,7 +80,8 @@ def test_every_file_is_reached():
         "report.yaml",
         "serve.yaml",
         "export.yaml",
-        "data/common.yaml",
+        "data/_common.yaml",
+        "hydra/folders/current.yaml",
         "hydra/job_logging/geoguesser.yaml",
         "hydra/job_logging/terminal.yaml",
     }
@@ -103,26 +105,28 @@ def test_predict_composes():
 
 
 def test_compare_composes():
-    config = to_plain(compose(["runs=[a,b]"], "compare"), known_keys("compare"))
+    config = to_plain(compose(["runs=[a,b]"], "compare"), list_known_keys("compare"))
     assert config["runs"] == ["a", "b"]
     assert config["bootstrap"] == {"samples": 5000, "seed": 0, "block_km": None}
 
 
 def test_report_composes():
-    config = to_plain(compose(["run=r"], "report"), known_keys("report"))
-    named = ("run", "out", "max_places", "places", "examples", "thumbnails", "neighbours", "wandb", "device")
-    assert set(config) == set(named)
+    config = to_plain(compose(["run=r"], "report"), list_known_keys("report"))
+    assert set(config) == {
+        *("run", "out", "max_places", "places", "examples", "thumbnails", "neighbours", "wandb", "device"),
+        "extensions",
+    }
     assert (config["out"], config["wandb"]) == (None, "auto")
 
 
 def test_dashboard_composes_and_names_the_project_that_runs_go_to():
-    config = to_plain(compose(["of=a"], "dashboard"), known_keys("dashboard"))
+    config = to_plain(compose(["of=a"], "dashboard"), list_known_keys("dashboard"))
     assert set(config) == {"of", "project", "entity", "title", "patience_s"}
     assert config["project"] == resolve(compose([]))["logger"]["project"]
 
 
 def test_export_composes():
-    config = to_plain(compose(["run=r", "out=o"], "export"), known_keys("export"))
+    config = to_plain(compose(["run=r", "out=o"], "export"), list_known_keys("export"))
     assert config["formats"] == ["portable", "torch", "onnx"]
     assert config["tolerance"] == {"posterior": 1e-4, "km": 0.01}
     assert config["push"] is None
@@ -132,10 +136,10 @@ def test_export_composes():
 @pytest.mark.parametrize("choice", [one for one in CHOICES if one.split("=")[0] in ("region", "image", "split")])
 def test_prepare_composes_and_binds(choice: str):
     needed = [*NEEDED["data=places"], *NEEDED.get(choice, [])]
-    config = to_plain(compose([choice, *needed], "prepare"), known_keys("prepare"))
+    config = to_plain(compose([choice, *needed], "prepare"), list_known_keys("prepare"))
     assert set(config) == {
         *("region", "data", "image", "split"),
-        *("out", "sizes", "check_only", "report", "pictures"),
+        *("out", "sizes", "check_only", "report", "pictures", "extensions"),
     }
     bound = targets(config, "")
     assert {key for key, _ in bound} == {"region", "data", "image", "split"}
@@ -146,7 +150,7 @@ def test_prepare_composes_and_binds(choice: str):
 
 @pytest.mark.parametrize("choice", [one for one in ALL_CHOICES if one.split("=")[0] in ("region", *COLLECTING)])
 def test_collect_composes_and_binds(choice: str):
-    config = to_plain(compose(["out=a", choice, *NEEDED.get(choice, [])], "collect"), known_keys("collect"))
+    config = to_plain(compose(["out=a", choice, *NEEDED.get(choice, [])], "collect"), list_known_keys("collect"))
     assert set(config) == {
         *("region", "strategy", "provider"),
         *("step", "out", "places", "seed", "pictures", "photos", "panoramas", "budget", "filters", "http"),
@@ -160,7 +164,7 @@ def test_collect_composes_and_binds(choice: str):
 
 
 def test_collect_has_safe_defaults_and_its_keys_fit_what_they_are_given_to():
-    config = to_plain(compose(["out=a"], "collect"), known_keys("collect"))
+    config = to_plain(compose(["out=a"], "collect"), list_known_keys("collect"))
     assert config["provider"]["accept_terms"] is False
     assert config["budget"]["money"] == 0
     for name, target in (("photos", import_photos), ("panoramas", cut_panoramas)):
@@ -182,7 +186,7 @@ def test_a_split_says_how_to_ask_for_it(choice: str):
 
 def test_every_kind_of_finding_stands_in_the_config_with_its_default():
     config = resolve(compose(["data=places", *NEEDED["data=places"]]))
-    assert config["data"]["on_bad"] == {name: kind.default for name, kind in KINDS.items()}
+    assert config["data"]["on_bad"] == {name: kind.default for name, kind in FINDING_KINDS.items()}
 
 
 def test_a_store_brings_its_split_and_yields_to_the_user():
@@ -209,7 +213,7 @@ def test_defaults_are_those_of_the_design():
     assert config["seed"] == 0
     assert [config[name]["_target_"].split(".")[-1] for name in ("fusion", "loss", "decoder")] == [
         "MeanFusion",
-        "Smoothed",
+        "SmoothedCrossEntropy",
         "MedianDecoder",
     ]
 
@@ -270,6 +274,18 @@ def test_unknown_top_level_key_is_refused_with_plus():
         resolve(compose(["+typo=1"]))
 
 
+def test_old_names_in_a_users_yaml_are_taken_with_a_warning(caplog):
+    configs._warn_renamed.cache_clear()
+    cfg = compose(["+uncertainty.calibration=0.5", "+uncertainty.fewest=3"])
+    for _ in range(2):
+        config = resolve(cfg)
+        assert config["calibration"] == {"fraction": 0.5, "min_places": 3}
+        assert "uncertainty" not in config
+    assert caplog.text.count("uncertainty.fewest is now calibration.min_places") == 1
+    with pytest.raises(ConfigError, match=r"^uncertainty is no key of this program"):
+        resolve(compose(["+uncertainty.few=3"]))
+
+
 def test_missing_value_names_its_key():
     with pytest.raises(
         ConfigError, match=r"region\.code must be given .* Add region\.code=\.\.\. to the command\."
@@ -279,7 +295,7 @@ def test_missing_value_names_its_key():
 
 def test_known_keys_are_those_of_the_composed_config():
     composed = set(OmegaConf.to_container(compose([])))
-    assert composed == known_keys()
+    assert composed == list_known_keys()
 
 
 def test_build_names_unknown_and_missing_keys():
@@ -294,7 +310,7 @@ def test_build_names_unknown_and_missing_keys():
             {"_target_": "geoguesser.data.sources.places.PlacesDataModule"}, "data", dict.fromkeys(GIVEN["data"])
         )
     rule = r"data\.num_workers is no key of this choice\. Its keys: batch_size, far_km, fraction, on_bad, path\."
-    node = {"_target_": "geoguesser.data.sources.places.StoreDataModule", "path": "d", "num_workers": 2}
+    node = {"_target_": "geoguesser.data.sources.store.StoreDataModule", "path": "d", "num_workers": 2}
     with pytest.raises(ConfigError, match=rule):
         check_keys(node, "data", dict.fromkeys(GIVEN["data"]))
     with pytest.raises(

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torchvision.transforms.v2 import functional as vision
 
-from geoguesser.data.augment import GREY, Augment
+from geoguesser.data.augment import Augment
+from geoguesser.data.images import LUMA_WEIGHTS
 from geoguesser.errors import ConfigError
 
 NAMES = [field.name for field in fields(Augment)]
@@ -189,7 +190,7 @@ def test_contrast_and_saturation_are_those_of_torchvision(name: str, theirs: Any
 def test_contrast_keeps_the_mean_of_luma() -> None:
     images = noise(low=90, high=160)
     changed = Augment(contrast=0.5)(images, 0)
-    weights = torch.tensor(GREY).view(3, 1, 1)
+    weights = torch.tensor(LUMA_WEIGHTS).view(3, 1, 1)
     before, after = ((one.float() * weights).sum(2).mean((2, 3)) for one in (images, changed))
     np.testing.assert_allclose(after, before, atol=0.3)
 

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.distance import cdist
 
-from geoguesser.data.block_split import BlockSplit, find_too_near, name_blocks
-from geoguesser.data.splits import NAMES, UNUSED, RandomSplit, SplitConstraints
+from geoguesser.data.block_split import BlockSplit, find_buffer_violations, name_blocks
+from geoguesser.data.splits import SPLIT_NAMES, UNUSED, RandomSplit, SplitConstraints
 from geoguesser.errors import ConfigError, DataError
 from geoguesser.geo.distance import haversine_km
 from geoguesser.geo.region import PlaneRegion, SphereRegion
@@ -45,7 +45,7 @@ def test_splits_stay_apart(block_km: float, buffer_km: float, land: PlaneRegion)
     split = BlockSplit(block_km=block_km, buffer_km=buffer_km, shares=SHARES)
     splits = split.assign(table_of(coords), land)
     assert nearest_of_other_splits_km(coords, splits) >= buffer_km * (1 - 1e-6)
-    assert set(splits) <= {*NAMES, UNUSED}
+    assert set(splits) <= {*SPLIT_NAMES, UNUSED}
     without = BlockSplit(block_km=block_km, buffer_km=0, shares=SHARES).assign(table_of(coords), land)
     assert UNUSED not in without
     assert ((splits == without) | (splits == UNUSED)).all()
@@ -100,7 +100,7 @@ def test_shares_are_those_of_blocks(land: PlaneRegion) -> None:
     random = np.random.default_rng(0)
     coords = random.uniform((44, 14), (46, 18), (20_000, 2))
     splits = BlockSplit(block_km=5, buffer_km=0, shares=[0.7, 0.1, 0.2]).assign(table_of(coords), land)
-    for name, share in zip(NAMES, (0.7, 0.1, 0.2), strict=True):
+    for name, share in zip(SPLIT_NAMES, (0.7, 0.1, 0.2), strict=True):
         assert (splits == name).mean() == pytest.approx(share, abs=0.03)
 
 
@@ -133,7 +133,9 @@ def test_too_few_blocks_are_refused(land: PlaneRegion) -> None:
 @settings(max_examples=80, deadline=None)
 @given(
     places=st.lists(
-        st.tuples(st.integers(0, 60), st.sampled_from([*NAMES, UNUSED]), st.booleans()), min_size=1, max_size=20
+        st.tuples(st.integers(0, 60), st.sampled_from([*SPLIT_NAMES, UNUSED]), st.booleans()),
+        min_size=1,
+        max_size=20,
     ),
     buffer_km=st.sampled_from([0.0, 1.5, 4.5]),
 )
@@ -144,7 +146,7 @@ def test_those_that_may_move_make_way_and_no_one_without_need(
     line = np.array([[at] for at, _, _ in places], dtype=float)
     coords = np.column_stack((np.degrees(line[:, 0] / 6371.0088), np.zeros(len(places))))
     splits, movable = np.array([one for _, one, _ in places]), np.array([one for _, _, one in places])
-    out = find_too_near(coords, splits, movable, buffer_km)
+    out = find_buffer_violations(coords, splits, movable, buffer_km)
     apart = cdist(line, line)
     stays = [at for at in range(len(places)) if not movable[at] and splits[at] != UNUSED]
     for name in ("test", "val", "train"):
@@ -171,7 +173,7 @@ def test_recorded_places_stay_and_their_likes_join_them() -> None:
     recorded = ["test"] * 3 + ["val"] * 3 + ["train"] * 3 + [""] * 31
     groups = list(range(40))
     groups[20], groups[21], groups[22] = groups[0], groups[4], groups[8]
-    told, bridges = split.assign_tied(table, None, ties(groups, recorded))
+    told, bridges = split.assign_constrained(table, None, ties(groups, recorded))
     assert bridges == []
     assert told[:9].tolist() == recorded[:9]
     assert told[[20, 21, 22]].tolist() == ["test", "val", "train"]
@@ -192,7 +194,7 @@ def test_a_new_place_between_two_splits_is_not_used() -> None:
     recorded = ["train", "test", "train"] + [""] * 27
     groups = list(range(30))
     groups[1] = groups[10] = groups[11] = 0
-    told, bridges = RandomSplit(shares=SHARES).assign_tied(table, None, ties(groups, recorded))
+    told, bridges = RandomSplit(shares=SHARES).assign_constrained(table, None, ties(groups, recorded))
     assert told[:3].tolist() == recorded[:3]
     assert told[[10, 11]].tolist() == [UNUSED, UNUSED]
     assert [(one.row, one.other) for one in bridges] == [(1, 0), (10, 0), (11, 0)]
@@ -205,7 +207,7 @@ def test_unused_places_make_no_bridge() -> None:
     recorded = ["train", UNUSED] + [""] * 28
     groups = list(range(30))
     groups[1] = groups[5] = 0
-    told, bridges = RandomSplit(shares=SHARES).assign_tied(table, None, ties(groups, recorded))
+    told, bridges = RandomSplit(shares=SHARES).assign_constrained(table, None, ties(groups, recorded))
     assert bridges == []
     assert told[[0, 1, 5]].tolist() == ["train", UNUSED, "train"]
 

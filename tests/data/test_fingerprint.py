@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from geoguesser.data.fingerprint import NAMES, compute_fingerprint, find_differing_parts
+from geoguesser.data.fingerprint import PART_NAMES, compute_fingerprint, find_differing_parts
 from geoguesser.data.images import ImageSpec
 from geoguesser.system.disk_cache import compute_digest
 
@@ -30,7 +30,7 @@ def parts() -> dict[str, Any]:
 def test_the_same_gives_the_same() -> None:
     first, again = compute_fingerprint(**parts()), compute_fingerprint(**parts())
     assert first == again
-    assert set(first) == set(NAMES)
+    assert set(first) == set(PART_NAMES)
     assert find_differing_parts(first, again) == []
     assert compute_digest(first) == compute_digest(again)
     assert all(isinstance(value, str | int) for value in first.values())  # plain, for checkpoints
@@ -85,9 +85,9 @@ def test_each_part_has_its_own_reason(change: Callable[[dict[str, Any]], None], 
     before, own = compute_fingerprint(**parts()), parts()
     change(own)
     after = compute_fingerprint(**own)
-    assert [part for part in NAMES if before[part] != after[part]] == changed
+    assert [part for part in PART_NAMES if before[part] != after[part]] == changed
     said = find_differing_parts(before, after)
-    assert [one.split(" (")[0] for one in said] == [NAMES[part] for part in changed]
+    assert [one.split(" (")[0] for one in said] == [PART_NAMES[part] for part in changed]
     assert compute_digest(before) != compute_digest(after)
 
 

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
-from geoguesser.data.images import ImageSpec, open_rgb, read_header
+from geoguesser.data.images import ImageSpec, read_header, to_upright_rgb
 from geoguesser.errors import ConfigError, DataError
 
 
@@ -370,11 +370,11 @@ def test_a_picture_that_was_opened_comes_upright_and_in_rgb() -> None:
     pixels = np.zeros((4, 6, 3), dtype=np.uint8)
     pixels[:, :3] = (255, 0, 0)
     image = Image.fromarray(pixels)
-    np.testing.assert_array_equal(open_rgb(image), pixels)
+    np.testing.assert_array_equal(to_upright_rgb(image), pixels)
     stored = io.BytesIO()
     exif = Image.Exif()
     exif[274] = 6  # to be turned by a quarter to the right
     image.save(stored, "PNG", exif=exif)
-    np.testing.assert_array_equal(open_rgb(Image.open(stored)), np.rot90(pixels, k=-1))
+    np.testing.assert_array_equal(to_upright_rgb(Image.open(stored)), np.rot90(pixels, k=-1))
     grey = Image.fromarray(np.full((2, 2), 0x8000, dtype=np.uint16))
-    np.testing.assert_array_equal(open_rgb(grey), np.full((2, 2, 3), 0x80))
+    np.testing.assert_array_equal(to_upright_rgb(grey), np.full((2, 2, 3), 0x80))

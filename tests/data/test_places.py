@@ -17,12 +17,12 @@ import shapely
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from geoguesser.data.checks.findings import KINDS, SHOWN, Finding, Findings
+from geoguesser.data.checks.findings import FINDING_KINDS, MAX_LISTED, Finding, Findings
 from geoguesser.data.places import get_coords, list_files, read_places
 from geoguesser.errors import ConfigError, DataError, MissingFileError
 from geoguesser.geo.region import PlaneRegion
 
-SKIP_ALL = dict.fromkeys(KINDS, "skip")
+SKIP_ALL = dict.fromkeys(FINDING_KINDS, "skip")
 
 
 def read(roots: Path | list[Path], land: PlaneRegion, **on_bad: str) -> tuple[pd.DataFrame, Findings]:
@@ -45,7 +45,7 @@ def broken_rules(kind: str, *lines: str) -> str:
     listed = "\n".join(f"  {kind}: {line}" for line in lines)
     return (
         f"The data break rules ({len(lines)} {kind}):\n{listed}\n"
-        f"Mend them, or leave those places out (they are counted and listed): data.on_bad.{kind}=skip"
+        f"Correct them, or leave those places out (they are counted and listed): data.on_bad.{kind}=skip"
     )
 
 
@@ -64,7 +64,7 @@ def test_a_root_is_read_as_it_is_written(tmp_path: Path, write: SimpleNamespace,
     assert table["root"].tolist() == [str(root)] * 3
     assert table.index.tolist() == [0, 1, 2]
     assert findings.skipped == []
-    assert findings.counts() == {}
+    assert findings.count_skipped() == {}
 
 
 def test_roots_with_different_columns_are_joined(
@@ -134,7 +134,7 @@ def test_a_root_of_bad_rows_alone_leaves_the_others(
         table, findings = read(roots, land, bad_row="skip")
         assert table["uuid"].tolist() == ["a", "b"]
         np.testing.assert_array_equal(get_coords(table), write.coords(2))
-        assert findings.counts() == {"bad_row": 1}
+        assert findings.count_skipped() == {"bad_row": 1}
 
 
 def test_roots_and_images_may_be_links(tmp_path: Path, write: SimpleNamespace, land: PlaneRegion) -> None:
@@ -314,7 +314,8 @@ def test_a_root_without_a_table(tmp_path: Path, write: SimpleNamespace, land: Pl
         (
             b"uuid;latitude;longitude\na;45;16\n",
             "must have the columns uuid, latitude, longitude; missing: uuid, latitude, longitude, "
-            "got ['uuid;latitude;longitude']. Its fields are parted by ';': save it with commas, and numbers with "
+            "got ['uuid;latitude;longitude']. Its fields are separated by ';': save it with commas, and numbers "
+            "with "
             "a decimal point.",
         ),
         (
@@ -401,7 +402,7 @@ def test_the_poles_and_the_date_line_are_numbers_in_range(
     root = write.root(tmp_path / "root", ["a", "b", "c"])
     write.csv(root / "data.csv", [["a", 45, 16], ["b", 90, -180], ["c", -90, 180]])
     _, findings = read(root, land, far_outside="skip")
-    assert findings.counts() == {"far_outside": 2}
+    assert findings.count_skipped() == {"far_outside": 2}
 
 
 def km_to_box(lat: float, lon: float) -> float:
@@ -435,7 +436,7 @@ def test_places_far_outside(tmp_path: Path, write: SimpleNamespace, land: PlaneR
     table, findings = read(root, land, far_outside="skip")
     assert table["uuid"].tolist() == ["in", "near"]
     assert table.index.tolist() == [0, 1]
-    assert findings.counts() == {"far_outside": 3}
+    assert findings.count_skipped() == {"far_outside": 3}
 
 
 def test_all_places_may_be_far_outside(tmp_path: Path, write: SimpleNamespace, land: PlaneRegion) -> None:
@@ -443,7 +444,7 @@ def test_all_places_may_be_far_outside(tmp_path: Path, write: SimpleNamespace, l
     write.csv(root / "data.csv", [["tokyo", 35.7, 139.7]])
     table, findings = read(root, land, far_outside="skip")
     assert len(table) == 0
-    assert findings.counts() == {"far_outside": 1}
+    assert findings.count_skipped() == {"far_outside": 1}
 
 
 # The same id twice
@@ -456,7 +457,7 @@ def test_an_id_twice_in_a_table(tmp_path: Path, write: SimpleNamespace, land: Pl
     assert refusal(root, land) == broken_rules("duplicate_id", f"{file} row 4 has the same uuid a as {file} row 2")
     table, findings = read(root, land, duplicate_id="skip")
     assert get_coords(table).tolist() == [[45, 16], [45, 17]]
-    assert findings.counts() == {"duplicate_id": 1}
+    assert findings.count_skipped() == {"duplicate_id": 1}
 
 
 def test_an_id_in_two_roots(tmp_path: Path, write: SimpleNamespace, land: PlaneRegion) -> None:
@@ -486,7 +487,7 @@ def test_views_of_one_place_in_two_splits(tmp_path: Path, write: SimpleNamespace
     assert refusal(root, land) == broken_rules("duplicate_id", line)
     table, findings = read(root, land, duplicate_id="skip")
     assert table["folder_split"].tolist() == ["train"]
-    assert findings.counts() == {"duplicate_id": 1}
+    assert findings.count_skipped() == {"duplicate_id": 1}
 
 
 # Views that are not there
@@ -501,7 +502,7 @@ def test_a_place_without_a_folder(tmp_path: Path, write: SimpleNamespace, land: 
     table, findings = read(root, land, missing_images="skip")
     assert table["uuid"].tolist() == ["a", "c"]
     assert [Path(folder).name for folder in table["folder"]] == ["a", "c"]
-    assert findings.counts() == {"missing_images": 1}
+    assert findings.count_skipped() == {"missing_images": 1}
 
 
 def test_folders_that_no_row_speaks_of_are_left_alone(
@@ -527,15 +528,17 @@ def test_a_place_that_lacks_views(tmp_path: Path, write: SimpleNamespace, land: 
 # Findings
 
 
-@pytest.mark.parametrize(("count", "more"), [(SHOWN, None), (SHOWN + 1, "  and 1 more"), (50, "  and 42 more")])
+@pytest.mark.parametrize(
+    ("count", "more"), [(MAX_LISTED, None), (MAX_LISTED + 1, "  and 1 more"), (50, "  and 42 more")]
+)
 def test_the_message_lists_eight_and_counts_all(count: int, more: str | None) -> None:
     found = [Finding("missing_view", f"folder {at}", "lacks 0.jpg") for at in range(count)]
     with pytest.raises(DataError) as caught:
-        Findings().settle(found)
+        Findings().record(found)
     lines = str(caught.value).splitlines()
     assert lines[0] == f"The data break rules ({count} missing_view):"
-    assert lines[1 : SHOWN + 1] == [f"  missing_view: folder {at} lacks 0.jpg" for at in range(SHOWN)]
-    assert lines[SHOWN + 1 : -1] == ([more] if more else [])
+    assert lines[1 : MAX_LISTED + 1] == [f"  missing_view: folder {at} lacks 0.jpg" for at in range(MAX_LISTED)]
+    assert lines[MAX_LISTED + 1 : -1] == ([more] if more else [])
 
 
 def test_kinds_are_told_apart_in_one_message(tmp_path: Path, write: SimpleNamespace, land: PlaneRegion) -> None:
@@ -558,30 +561,30 @@ def test_kinds_are_told_apart_in_one_message(tmp_path: Path, write: SimpleNamesp
     assert "missing_view" not in only
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", FINDING_KINDS)
 def test_each_kind_is_what_is_asked(kind: str) -> None:
     one = Finding(kind, "there", "is bad")
     for on_bad in ({kind: "error"}, {**SKIP_ALL, kind: "error"}):
         findings = Findings(on_bad)
         with pytest.raises(DataError) as caught:
-            findings.settle([one])
+            findings.record([one])
         assert str(caught.value) == broken_rules(kind, "there is bad")
         assert findings.skipped == []
     findings = Findings({kind: "skip"})
-    findings.settle([one])
-    findings.settle([one])
-    assert findings.counts() == {kind: 2}
-    if not KINDS[kind].usable:
+    findings.record([one])
+    findings.record([one])
+    assert findings.count_skipped() == {kind: 2}
+    if not FINDING_KINDS[kind].can_keep:
         with pytest.raises(ConfigError, match=f"^data.on_bad.{kind} must be one of error, skip, got 'keep'"):
             Findings({kind: "keep"})
         return
     findings = Findings({kind: "keep"})
-    findings.settle([one])
-    assert (findings.skipped, findings.kept, findings.counts()) == ([], [one], {})
+    findings.record([one])
+    assert (findings.skipped, findings.kept, findings.count_skipped()) == ([], [one], {})
 
 
 def test_defaults_stop_at_mistakes_and_note_curiosities() -> None:
-    stops = {kind for kind in KINDS if Findings().action(kind) == "error"}
+    stops = {kind for kind in FINDING_KINDS if Findings().action(kind) == "error"}
     assert stops == {
         "bad_row",
         "duplicate_id",
@@ -591,7 +594,7 @@ def test_defaults_stop_at_mistakes_and_note_curiosities() -> None:
         "far_outside",
         "gone",
     }
-    noted = {kind for kind in KINDS if Findings().action(kind) == "keep"}
+    noted = {kind for kind in FINDING_KINDS if Findings().action(kind) == "keep"}
     assert {"same_coordinates", "unusual_mode", "turned_image", "odd_aspect"} <= noted
     assert "near_duplicate" not in noted
 
@@ -599,9 +602,9 @@ def test_defaults_stop_at_mistakes_and_note_curiosities() -> None:
 def test_deferred_errors_are_gathered_and_raised_once() -> None:
     findings = Findings({"odd_aspect": "skip"}, defer=True)
     found = [Finding("bad_row", "a", "is bad"), Finding("odd_aspect", "b", "is long")]
-    findings.settle(found)
-    findings.settle([Finding("gone", "c", "is no more"), Finding("turned_image", "d", "lies")])
-    rows = findings.table().to_numpy().tolist()
+    findings.record(found)
+    findings.record([Finding("gone", "c", "is no more"), Finding("turned_image", "d", "lies")])
+    rows = findings.to_table().to_numpy().tolist()
     assert rows == [
         ["error", "bad_row", "a", "is bad"],
         ["error", "gone", "c", "is no more"],
@@ -617,7 +620,7 @@ def test_deferred_errors_are_gathered_and_raised_once() -> None:
 def test_unknown_kinds_and_actions_are_refused() -> None:
     with pytest.raises(ConfigError) as caught:
         Findings({"broken_images": "skip"})
-    assert str(caught.value) == (f"data.on_bad.broken_images must be one of the kinds {', '.join(KINDS)}.")
+    assert str(caught.value) == (f"data.on_bad.broken_images must be one of the kinds {', '.join(FINDING_KINDS)}.")
     with pytest.raises(ConfigError) as caught:
         Findings({"bad_row": "ignore"})
     assert str(caught.value) == "data.on_bad.bad_row must be one of error, skip, got 'ignore'."
@@ -652,7 +655,7 @@ def test_skipping_leaves_out_the_bad_rows_alone(
         good = [at for at, defect in enumerate(defects) if not defect]
         assert table["uuid"].tolist() == ["first", *(f"id{at}" for at in good)]
         assert table["longitude"].tolist() == [16, *(14.5 + at / 10 for at in good)]
-        assert findings.counts() == {kind: defects.count(kind) for kind in set(defects) if kind}
+        assert findings.count_skipped() == {kind: defects.count(kind) for kind in set(defects) if kind}
 
 
 # What roots may be

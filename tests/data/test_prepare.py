@@ -22,11 +22,12 @@ from geoguesser.data.augment import Augment
 from geoguesser.data.block_split import BlockSplit
 from geoguesser.data.images import ImageSpec
 from geoguesser.data.prepare import lock_store, prepare_store
-from geoguesser.data.sources.places import PlacesDataModule, StoreDataModule
+from geoguesser.data.sources.places import PlacesDataModule
+from geoguesser.data.sources.store import StoreDataModule
 from geoguesser.data.splits import ColumnSplit, FolderSplit, RandomSplit, StoredSplit
 from geoguesser.data.store import shards as packing
 from geoguesser.data.store.reader import Store, StoreViews, is_store
-from geoguesser.data.store.reader import count_bytes as place_bytes
+from geoguesser.data.store.reader import count_place_bytes as place_bytes
 from geoguesser.data.store.writer import Prepared
 from geoguesser.errors import ConfigError, DataError, MissingFileError, StoreError
 from geoguesser.geo.distance import haversine_km
@@ -258,7 +259,7 @@ def test_one_look_finds_everything_that_was_planted(
     assert (
         first == "The data break rules (2 bad_row, 1 missing_view, 1 duplicate_id, 2 far_outside, 2 broken_image):"
     )
-    table = data.findings.table()
+    table = data.findings.to_table()
     check_planted(table)
     actions = dict(zip(table["kind"], table["action"], strict=True))
     assert all(actions[kind] == "error" for kind in MISTAKES)
@@ -273,7 +274,7 @@ def test_what_is_skipped_is_left_out_and_the_rest_is_in(
 ) -> None:
     data = source(planted, land, on_bad=dict.fromkeys(MISTAKES, "skip"))
     told = prepare_store(data, [SPEC], tmp_path / "store")
-    check_planted(data.findings.table())
+    check_planted(data.findings.to_table())
     good = [f"g{at}" for at in range(20)]
     assert told.table["uuid"].tolist() == [*good, "mode", "turned", "long", "pano1", "spot", "again", "more"]
     assert told.mask.all()
@@ -293,7 +294,7 @@ def test_masked_views_stay_out_and_their_places_in(planted: list[Path], land: Pl
     options = {"missing_views": "mask", "on_bad": skip}
     data = source(planted, land, **options)
     told = prepare_store(data, [SPEC], tmp_path / "store")
-    check_planted(data.findings.table())
+    check_planted(data.findings.to_table())
     masked = {"broken": 0, "cut": 1, "tiny": 2, "grey": 3, "lacks": 1}
     names = told.table["uuid"].tolist()
     for name, heading in masked.items():
@@ -312,7 +313,7 @@ def test_masked_views_stay_out_and_their_places_in(planted: list[Path], land: Pl
 def test_straight_from_files_the_same_is_found(planted: list[Path], land: PlaneRegion) -> None:
     data = source(planted, land, on_bad=dict.fromkeys(MISTAKES, "skip"))
     data.read_views()
-    check_planted(data.findings.table())
+    check_planted(data.findings.to_table())
     assert len(data.table) == 27
     stops = {"duplicate_id": "skip", "bad_row": "skip", "far_outside": "skip", "missing_view": "skip"}
     with pytest.raises(DataError, match=r"The data break rules \(2 broken_image\)"):
@@ -329,7 +330,7 @@ def grown(root: Path, tmp_path: Path, write: SimpleNamespace) -> Path:
 def test_the_same_again_changes_nothing_and_packs_nothing(root: Path, store: Path, land: PlaneRegion) -> None:
     before = files(store)
     again = prepare_store(source([root], land), [SPEC], store)
-    assert (again.changed, again.reused, again.recorded) == (False, 30, 30)
+    assert (again.changed, again.num_reused, again.num_recorded) == (False, 30, 30)
     assert files(store) == before
 
 
@@ -340,7 +341,11 @@ def test_new_places_come_in_and_old_ones_keep_their_split(
     other = RandomSplit(shares=[0.2, 0.4, 0.4], seed=9)
     more = grown(root, tmp_path, write)
     told = prepare_store(source([root, more], land, split=other), [SPEC], store)
-    assert (told.changed, told.recorded, told.reused) == (True, 30, 24)  # the fourth shard has new places in it
+    assert (told.changed, told.num_recorded, told.num_reused) == (
+        True,
+        30,
+        24,
+    )  # the fourth shard has new places in it
     table = Store.open(store).table()
     assert table["store_split"][:30].tolist() == old["store_split"].tolist()
     expected = other.assign(table)
@@ -459,7 +464,7 @@ def test_a_file_that_changed_is_packed_anew(land: PlaneRegion, tmp_path: Path, w
     image.write_bytes(encode_image(make_picture(3, 24, 24)))
     os.utime(image, ns=(1, 1))
     told = prepare_store(source([root], land), [SPEC], tmp_path / "store")
-    assert told.reused == 22
+    assert told.num_reused == 22
     views = Store.open(tmp_path / "store").views(SPEC).gather(np.array([10]))
     np.testing.assert_array_equal(views[0, 1], SPEC.read(image))
 
@@ -489,7 +494,7 @@ def test_a_root_that_vanishes_half_way(
 ) -> None:
     """The first shards are kept; when the root is back, the rest is packed."""
     root = write.root(tmp_path / "root", IDS)
-    real, done = packing.examine_in_order, [0]
+    real, done = packing.inspect_in_order, [0]
 
     def vanishing(places: Any, specs: Any) -> Any:
         if done[0] == 2:
@@ -497,7 +502,7 @@ def test_a_root_that_vanishes_half_way(
         done[0] += 1
         return real(places, specs)
 
-    monkeypatch.setattr(packing, "examine_in_order", vanishing)
+    monkeypatch.setattr(packing, "inspect_in_order", vanishing)
     with pytest.raises(MissingFileError) as caught:
         prepare_store(source([root], land), [SPEC], tmp_path / "store")
     assert str(caught.value) == (
@@ -507,9 +512,9 @@ def test_a_root_that_vanishes_half_way(
     assert not is_store(tmp_path / "store")
     assert not list(tmp_path.glob("store/**/*.part"))
     (tmp_path / "away").rename(root)
-    monkeypatch.setattr(packing, "examine_in_order", real)
+    monkeypatch.setattr(packing, "inspect_in_order", real)
     told = prepare_store(source([root], land), [SPEC], tmp_path / "store")
-    assert told.reused == 16
+    assert told.num_reused == 16
     assert len(told.table) == 30
 
 
@@ -530,7 +535,7 @@ def test_an_unreadable_file_is_tried_again_next_time(
     os.utime(gone, ns=(stamp, stamp))
     told = prepare_store(source([root], land), [SPEC], tmp_path / "store")
     assert len(told.table) == 30
-    assert told.reused == 22
+    assert told.num_reused == 22
 
 
 def test_two_at_once_are_refused(root: Path, store: Path, land: PlaneRegion) -> None:
@@ -583,7 +588,7 @@ def test_a_damaged_store_is_mended_by_preparing_again(
     with pytest.raises(StoreError, match="Prepare it again"):
         Store.open(store)
     told = prepare_store(source([root], land), [SPEC], store)
-    assert told.reused == (22 if broken == "shard" else 30)
+    assert told.num_reused == (22 if broken == "shard" else 30)
     Store.open(store)
     after = files(store)
     assert {key: after[key] for key in before if key != "store.json"} == {
@@ -686,7 +691,7 @@ def test_a_place_that_was_left_out_has_not_gone(land: PlaneRegion, tmp_path: Pat
     shutil.rmtree(root / "images" / IDS[4])
     data = source([root], land, on_bad={"missing_images": "skip"})
     assert len(prepare_store(data, [SPEC], tmp_path / "store").table) == 29
-    assert data.findings.counts() == {"missing_images": 1}
+    assert data.findings.count_skipped() == {"missing_images": 1}
 
 
 def test_looking_beside_a_store_says_what_would_be_added_to_it(
@@ -695,7 +700,7 @@ def test_looking_beside_a_store_says_what_would_be_added_to_it(
     before = files(store)
     other = RandomSplit(shares=[0.2, 0.4, 0.4], seed=9)
     told = prepare_store(source([root, grown(root, tmp_path, write)], land, split=other), [SPEC], None, look=store)
-    assert told.recorded == 30
+    assert told.num_recorded == 30
     assert told.table["split"][:30].tolist() == Store.open(store).table()["store_split"].tolist()
     part = write.root(tmp_path / "part", IDS[:10])
     with pytest.raises(DataError, match="20 gone"):
@@ -763,7 +768,7 @@ def test_a_size_that_the_store_has_not_names_those_it_has(
 ) -> None:
     with pytest.raises(ConfigError) as caught:
         stored(store, land, image=image)
-    assert f"image must be what the store {store} holds: image.size=24 image.fit=crop, got" in str(caught.value)
+    assert f"image must be a size that the store {store} holds: image.size=24 image.fit=crop" in str(caught.value)
     assert f"Or pack this size too: python -m geoguesser.prepare ... image.size={image.size}" in str(caught.value)
 
 
@@ -772,8 +777,8 @@ def test_only_looking_writes_nothing(root: Path, land: PlaneRegion, tmp_path: Pa
     kept = prepare_store(source([root], land), [SPEC], tmp_path / "store")
     assert isinstance(looked, Prepared)
     pd.testing.assert_frame_equal(looked.table, kept.table)
-    assert (looked.audit, looked.stats) == (kept.audit, kept.stats)
-    np.testing.assert_array_equal(looked.facts.views, kept.facts.views)
+    assert (looked.audit, looked.pixel_stats) == (kept.audit, kept.pixel_stats)
+    np.testing.assert_array_equal(looked.image_stats.views, kept.image_stats.views)
 
 
 # Reading
@@ -786,7 +791,7 @@ def test_views_of_a_store_are_gathered_across_shards(store: Path) -> None:
     whole = views.gather(np.arange(30))
     assert torch.equal(views.gather(rows), whole[rows])
     assert torch.equal(views.take(rows).gather(np.array([6, 0])), whole[[16, 29]])
-    assert not views.worth_workers
+    assert not views.benefits_from_workers
     got = views.gather(np.array([3]))
     got += 1  # a batch is the caller's own
     assert torch.equal(views.gather(np.array([3]))[0], whole[3])
@@ -833,7 +838,7 @@ def test_a_disk_that_fills_up_half_way(
     subprocess.run(["mount", "-o", "remount,size=4m", small_disk], check=True)
     told = prepare_store(source([root, more], land), [SPEC], out)
     assert len(told.table) == 90
-    assert told.reused >= 24
+    assert told.num_reused >= 24
     assert not list(out.rglob("*.part"))
 
 

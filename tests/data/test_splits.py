@@ -15,15 +15,15 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from geoguesser.data.splits import (
-    NAMES,
+    SPLIT_NAMES,
     ColumnSplit,
     FolderSplit,
     KFoldSplit,
     RandomSplit,
     Split,
-    check_hold_out,
+    check_calibration,
+    draw_calibration,
     hash_share,
-    hold_out,
     thin_training,
 )
 from geoguesser.errors import ConfigError, DataError
@@ -90,7 +90,7 @@ def test_salts_are_independent() -> None:
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_shares_are_kept_within_chance(shares: list[float], seed: int) -> None:
     splits = RandomSplit(shares=shares, seed=seed).assign(table_of(MANY))
-    np.testing.assert_allclose([(splits == name).mean() for name in NAMES], shares, atol=0.015)
+    np.testing.assert_allclose([(splits == name).mean() for name in SPLIT_NAMES], shares, atol=0.015)
 
 
 def test_a_side_is_a_stretch_of_the_hash() -> None:
@@ -136,7 +136,7 @@ def test_shares_that_are_none(shares: Any, message: str) -> None:
 
 
 def test_shares_may_miss_one_by_rounding() -> None:
-    assert set(RandomSplit(shares=[0.7, 0.15, 0.15 + 1e-9]).assign(table_of(MANY))) == set(NAMES)
+    assert set(RandomSplit(shares=[0.7, 0.15, 0.15 + 1e-9]).assign(table_of(MANY))) == set(SPLIT_NAMES)
 
 
 @pytest.mark.parametrize("seed", [-1, 1.5, True, "0", None])
@@ -160,7 +160,7 @@ def refusal(split: Split, ids: list[str]) -> str:
 
 EMPTY_SPLIT = re.compile(
     r"split must leave no split empty, but (.+) would be \(train (\d+), val (\d+), test (\d+)\)\. "
-    r"With so few places the hash can do that: split\.seed=(\d+) fills all three\."
+    r"The hash can do that to few places: split\.seed=(\d+) fills all three\."
 )
 
 
@@ -175,11 +175,11 @@ def test_an_empty_split_is_refused_with_a_seed_that_works(count: int) -> None:
             continue
         match = EMPTY_SPLIT.fullmatch(message)
         assert match, message
-        counts = dict(zip(NAMES, map(int, match.groups()[1:4]), strict=True))
+        counts = dict(zip(SPLIT_NAMES, map(int, match.groups()[1:4]), strict=True))
         assert sum(counts.values()) == count
-        assert match[1].split(" and ") == [name for name in NAMES if not counts[name]]
+        assert match[1].split(" and ") == [name for name in SPLIT_NAMES if not counts[name]]
         suggested = RandomSplit(shares=SHARES, seed=int(match[5]))
-        assert set(suggested.assign(table_of(ids))) == set(NAMES)
+        assert set(suggested.assign(table_of(ids))) == set(SPLIT_NAMES)
     assert sum(map(bool, refusals.values())) > 3  # or nothing was tested
 
 
@@ -268,7 +268,7 @@ def test_val_share_draws_validation_from_training_alone(kind: Any, column: str) 
 
 
 def test_val_share_leaves_a_named_val_alone() -> None:
-    words = [NAMES[at % 3] for at in range(300)]
+    words = [SPLIT_NAMES[at % 3] for at in range(300)]
     assert ColumnSplit(val_share=0.5).assign(table_of(MANY[:300], split=words)).tolist() == words
 
 
@@ -296,7 +296,7 @@ def test_every_place_is_tested_in_exactly_one_fold(folds: int, seed: int) -> Non
 def test_folds_are_of_a_size_and_val_is_a_share_of_the_rest() -> None:
     for fold in range(5):
         splits = KFoldSplit(folds=5, fold=fold, val_share=0.25).assign(table_of(MANY))
-        np.testing.assert_allclose([(splits == name).mean() for name in NAMES], [0.6, 0.2, 0.2], atol=0.015)
+        np.testing.assert_allclose([(splits == name).mean() for name in SPLIT_NAMES], [0.6, 0.2, 0.2], atol=0.015)
 
 
 @pytest.mark.parametrize(
@@ -362,28 +362,28 @@ def test_a_fraction_that_is_none(fraction: Any) -> None:
 
 
 def test_a_part_is_held_out_by_hash_alone() -> None:
-    taken = hold_out(MANY, 0.33, 20, 4)
+    taken = draw_calibration(MANY, 0.33, 20, 4)
     assert taken.tolist() == [by_hand(one, "calibration4") < 0.33 for one in MANY]
     assert taken.mean() == pytest.approx(0.33, abs=0.02)
-    np.testing.assert_array_equal(hold_out(MANY[500:], 0.33, 20, 4), taken[500:])
-    assert (hold_out(MANY, 0.1, 20, 4) <= taken).all()
-    assert (hold_out(MANY, 0.33, 20, 5) != taken).any()
+    np.testing.assert_array_equal(draw_calibration(MANY[500:], 0.33, 20, 4), taken[500:])
+    assert (draw_calibration(MANY, 0.1, 20, 4) <= taken).all()
+    assert (draw_calibration(MANY, 0.33, 20, 5) != taken).any()
 
 
 def test_none_are_held_out_where_either_part_would_be_small() -> None:
-    held = int(hold_out(MANY[:60], 0.33, 1, 0).sum())
+    held = int(draw_calibration(MANY[:60], 0.33, 1, 0).sum())
     assert 1 < held < 30
-    assert hold_out(MANY[:60], 0.33, held, 0).sum() == held
-    assert hold_out(MANY[:60], 0.33, held + 1, 0).sum() == 0
-    assert hold_out(MANY[:60], 0.9, 20, 0).sum() == 0
-    assert hold_out(MANY[:60], 0.0, 1, 0).sum() == 0
-    assert hold_out([], 0.33, 1, 0).shape == (0,)
+    assert draw_calibration(MANY[:60], 0.33, held, 0).sum() == held
+    assert draw_calibration(MANY[:60], 0.33, held + 1, 0).sum() == 0
+    assert draw_calibration(MANY[:60], 0.9, 20, 0).sum() == 0
+    assert draw_calibration(MANY[:60], 0.0, 1, 0).sum() == 0
+    assert draw_calibration([], 0.33, 1, 0).shape == (0,)
 
 
 def test_what_is_held_out_has_rules() -> None:
     for share in (-0.1, 0.95, "half", None, True):
-        with pytest.raises(ConfigError, match=r"^uncertainty\.calibration must be a number from 0 to 0\.9, got"):
-            check_hold_out(share, 20)
+        with pytest.raises(ConfigError, match=r"^calibration\.fraction must be a number from 0 to 0\.9, got"):
+            check_calibration(share, 20)
     for fewest in (0, 2.5, None):
-        with pytest.raises(ConfigError, match=r"^uncertainty\.fewest must be a positive integer, got"):
-            check_hold_out(0.33, fewest)
+        with pytest.raises(ConfigError, match=r"^calibration\.min_places must be a positive integer, got"):
+            check_calibration(0.33, fewest)

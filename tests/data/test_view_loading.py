@@ -16,12 +16,12 @@ import torch
 
 from geoguesser.data import view_loading as module
 from geoguesser.data.augment import Augment
-from geoguesser.data.checks.inspection import ImageStats
+from geoguesser.data.checks.image_stats import ImageStats
 from geoguesser.data.images import ImageSpec
 from geoguesser.data.place_files import PlaceFiles
 from geoguesser.data.sources.places import PlacesDataModule
 from geoguesser.data.splits import RandomSplit
-from geoguesser.data.view_loading import LazyViews, LoadedViews, known_views
+from geoguesser.data.view_loading import LazyViews, LoadedViews, load_known_views
 from geoguesser.data.views import FileViews, MemoryViews
 from geoguesser.errors import DataError
 from geoguesser.geo.region import PlaneRegion
@@ -50,13 +50,13 @@ def root(tmp_path: Path, write: SimpleNamespace) -> Path:
 def decoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Counts places that are examined."""
     counts = [0]
-    whole = module.examine_in_order
+    whole = module.inspect_in_order
 
     def counted(places: Any, specs: Any) -> Any:
         counts[0] += len(places)
         return whole(places, specs)
 
-    monkeypatch.setattr(module, "examine_in_order", counted)
+    monkeypatch.setattr(module, "inspect_in_order", counted)
     return counts
 
 
@@ -86,24 +86,26 @@ def test_all_is_the_same_with_and_without(
     assert isinstance(again.views, LazyViews if memory_gib else FileViews)
     for data in (first, again):
         assert data.table.equals(plain.table)
-        assert data.findings.table().equals(plain.findings.table())
+        assert data.findings.to_table().equals(plain.findings.to_table())
         assert torch.equal(data.mask, plain.mask)
         assert data.fingerprint() == plain.fingerprint()
         assert data.pixel_stats() == plain.pixel_stats()
         assert data.audit() == plain.audit()
         for field in fields(ImageStats):
-            np.testing.assert_array_equal(getattr(data.facts, field.name), getattr(plain.facts, field.name))
+            np.testing.assert_array_equal(
+                getattr(data.image_stats, field.name), getattr(plain.image_stats, field.name)
+            )
         np.testing.assert_array_equal(data.thumbnails, plain.thumbnails)
         rows = np.arange(len(plain.table))
         assert torch.equal(data.views.gather(rows), plain.views.gather(rows))
         for here, there in zip(data.train_dataloader(), plain.train_dataloader(), strict=True):
             assert all(torch.equal(*pair) for pair in zip(here, there, strict=True))
-    assert len(plain.findings.table()) > 3
+    assert len(plain.findings.to_table()) > 3
 
 
 def known(root: Path, cache: Cache, image: ImageSpec = SPEC, memory_gib: float = 1.0) -> LoadedViews:
     places = [PlaceFiles(str(root / "images" / one)) for one in IDS[6:]]
-    return known_views(places, image, memory_gib=memory_gib, cache=cache)
+    return load_known_views(places, image, memory_gib=memory_gib, cache=cache)
 
 
 def later(file: Path) -> None:
@@ -138,23 +140,23 @@ def test_any_change_of_a_file_or_a_rule_is_a_miss(
     elif change == "size of views":
         image = ImageSpec(size=24)
     elif change == "rules":
-        monkeypatch.setattr(module, "RULES", 77)
+        monkeypatch.setattr(module, "INSPECTION_VERSION", 77)
     else:
-        monkeypatch.setattr(module, "decoder", lambda: "another")
+        monkeypatch.setattr(module, "describe_decoder", lambda: "another")
     assert known(root, cache, image).decoded
 
 
 def test_a_file_that_broke_is_found(root: Path, tmp_path: Path) -> None:
     cache = Cache(tmp_path / "cache", limit_gib=1)
-    assert known(root, cache).found == []
+    assert known(root, cache).findings == []
     file = root / "images" / IDS[9] / "90.jpg"
     file.write_bytes(b"\0" * file.stat().st_size)
-    assert [finding.kind for _, _, finding in known(root, cache).found] == ["broken_image"]
-    assert [finding.kind for _, _, finding in known(root, cache).found] == ["broken_image"]
+    assert [finding.kind for _, _, finding in known(root, cache).findings] == ["broken_image"]
+    assert [finding.kind for _, _, finding in known(root, cache).findings] == ["broken_image"]
     file.unlink()
     gone = known(root, cache)
     assert gone.decoded
-    assert "cannot be read" in gone.found[0][2].reason
+    assert "cannot be read" in gone.findings[0][2].reason
 
 
 @pytest.mark.parametrize("damage", ["cut", "bits", "shape"])
@@ -169,7 +171,7 @@ def test_a_damaged_entry_is_made_anew(damage: str, root: Path, tmp_path: Path, c
         data[200] ^= 4
         file.write_bytes(bytes(data))
     else:  # whole, but of something else
-        few = known_views([PlaceFiles(str(root / "images" / IDS[7]))], SPEC, memory_gib=1, cache=cache)
+        few = load_known_views([PlaceFiles(str(root / "images" / IDS[7]))], SPEC, memory_gib=1, cache=cache)
         assert few.decoded
         (other,) = (one for one in file.parent.glob("*.bin") if one != file)
         about = file.with_suffix(".json").read_text()
@@ -183,7 +185,7 @@ def test_a_damaged_entry_is_made_anew(damage: str, root: Path, tmp_path: Path, c
     again = known(root, cache)
     assert again.decoded
     assert "is damaged" in caplog.text
-    np.testing.assert_array_equal(again.facts.views, first.facts.views)
+    np.testing.assert_array_equal(again.stats.views, first.stats.views)
     assert not known(root, cache).decoded
 
 
@@ -193,7 +195,7 @@ def test_lazy_views_are_read_once_and_only_those_taken(root: Path, tmp_path: Pat
     assert isinstance(plain, MemoryViews)
     lazy = known(root, cache).views
     decoded[0] = 0
-    assert not lazy.worth_workers
+    assert not lazy.benefits_from_workers
     taken = lazy.take(np.array([3, 1, 7]))
     assert decoded[0] == 0
     for rows in (np.array([0, 2]), np.array([1])):

@@ -17,7 +17,8 @@ from PIL import Image
 
 from geoguesser.data.checks import inspection as module
 from geoguesser.data.checks.findings import Finding
-from geoguesser.data.checks.inspection import BROKEN, MISSING, OK, InspectedPlace, inspect_place
+from geoguesser.data.checks.image_stats import BROKEN, MISSING, OK, InspectedPlace
+from geoguesser.data.checks.inspection import inspect_place
 from geoguesser.data.images import ImageSpec
 from geoguesser.data.place_files import PlaceFiles
 from geoguesser.data.view_loading import load_views
@@ -50,7 +51,7 @@ def test_a_place_is_its_four_views_in_the_order_of_headings(folders: list[PlaceF
 def test_views_are_kept_by_row(memory_gib: float, kind: type, folders: list[PlaceFiles]) -> None:
     loaded = load_views(folders, SPEC, memory_gib=memory_gib)
     assert type(loaded.views) is kind
-    assert loaded.found == []
+    assert loaded.findings == []
     rows = np.array([7, 0, 3, 3])
     got = loaded.views.gather(rows)
     assert (got.shape, got.dtype) == ((4, 4, 3, 24, 24), torch.uint8)
@@ -82,19 +83,19 @@ def test_thumbnails_are_means_of_blocks(size: int, folders: list[PlaceFiles]) ->
     """In each mode the same, rounded, on views larger and smaller than the files."""
     spec = ImageSpec(size=size)
     loaded = load_views(folders, spec, memory_gib=1.0)
-    assert (loaded.facts.thumbnails.shape, loaded.facts.thumbnails.dtype) == ((9, 4, 3, 8, 8), np.uint8)
+    assert (loaded.stats.thumbnails.shape, loaded.stats.thumbnails.dtype) == ((9, 4, 3, 8, 8), np.uint8)
     step = size // 8
     pixels = loaded.views.gather(np.arange(9)).numpy().reshape(9, 4, 3, 8, step, 8, step)
-    np.testing.assert_allclose(loaded.facts.thumbnails, pixels.mean((4, 6)), atol=0.51)
+    np.testing.assert_allclose(loaded.stats.thumbnails, pixels.mean((4, 6)), atol=0.51)
     np.testing.assert_array_equal(
-        load_views(folders, spec, memory_gib=0.0).facts.thumbnails, loaded.facts.thumbnails
+        load_views(folders, spec, memory_gib=0.0).stats.thumbnails, loaded.stats.thumbnails
     )
 
 
 def test_no_places_are_no_views() -> None:
     loaded = load_views([], SPEC, memory_gib=1.0)
-    assert loaded.facts.thumbnails.shape == (0, 4, 3, 8, 8)
-    assert loaded.found == []
+    assert loaded.stats.thumbnails.shape == (0, 4, 3, 8, 8)
+    assert loaded.findings == []
 
 
 def test_rows_keep_their_order_whichever_thread_is_first(
@@ -139,30 +140,26 @@ def damaged(tmp_path: Path, write: SimpleNamespace) -> list[PlaceFiles]:
 @pytest.mark.parametrize("memory_gib", [1.0, 0.0])
 def test_broken_views_are_found_and_the_others_kept(memory_gib: float, damaged: list[PlaceFiles]) -> None:
     loaded = load_views(damaged, SPEC, memory_gib=memory_gib)
-    assert [(row, heading) for row, heading, _ in loaded.found] == [(1, 0), (4, 1), (5, 2), (8, 3)]
+    assert [(row, heading) for row, heading, _ in loaded.findings] == [(1, 0), (4, 1), (5, 2), (8, 3)]
     wanted = [
         Finding("broken_image", f"{damaged[1].folder}/0.jpg", "is no whole image (the file is empty)"),
         Finding("broken_image", f"{damaged[4].folder}/90.jpg", "is no whole image (Premature end of JPEG file)"),
-        Finding(
-            "broken_image",
-            f"{damaged[5].folder}/180.jpg",
-            "is no whole image (no JPEG, PNG or WebP)",
-        ),
+        Finding("broken_image", f"{damaged[5].folder}/180.jpg", "is no whole image (no JPEG, PNG or WebP)"),
         Finding("broken_image", f"{damaged[8].folder}/270.jpg", "cannot be read (No such file or directory)"),
     ]
-    assert [finding for _, _, finding in loaded.found] == wanted
+    assert [finding for _, _, finding in loaded.findings] == wanted
     states = np.full((9, 4), OK)
     states[[1, 4, 5, 8], [0, 1, 2, 3]] = BROKEN
-    np.testing.assert_array_equal(loaded.facts.views["state"], states)
+    np.testing.assert_array_equal(loaded.stats.views["state"], states)
     pixels = loaded.views.gather(np.arange(9)).numpy().astype(int)
     assert not pixels[[1, 4, 5, 8], [0, 1, 2, 3]].any()
-    assert not loaded.facts.thumbnails[[1, 4, 5, 8], [0, 1, 2, 3]].any()
+    assert not loaded.stats.thumbnails[[1, 4, 5, 8], [0, 1, 2, 3]].any()
     for row in range(9):
         for heading in np.flatnonzero(states[row] == OK):
             file = Path(damaged[row].folder) / f"{90 * heading}.jpg"
             shown = np.asarray(Image.open(file)).transpose(2, 0, 1).astype(int)
             np.testing.assert_allclose(pixels[row, heading], shown, atol=2)
-            assert loaded.facts.thumbnails[row, heading].any()
+            assert loaded.stats.thumbnails[row, heading].any()
     whole = np.array([0, 2, 3, 6, 7])
     assert torch.equal(loaded.views.take(whole).gather(np.arange(5)), loaded.views.gather(whole))
 
@@ -171,8 +168,8 @@ def test_views_that_are_not_named_are_missing(folders: list[PlaceFiles]) -> None
     some = [PlaceFiles(folders[0].folder, ("0.jpg", None, None, "270.jpg")), folders[1]]
     for gib in (1.0, 0.0):
         loaded = load_views(some, SPEC, memory_gib=gib)
-        assert loaded.found == []
-        assert loaded.facts.views["state"].tolist() == [[OK, MISSING, MISSING, OK], [OK] * 4]
+        assert loaded.findings == []
+        assert loaded.stats.views["state"].tolist() == [[OK, MISSING, MISSING, OK], [OK] * 4]
         pixels = loaded.views.gather(np.array([0, 1])).numpy().astype(int)
         assert not pixels[0, 1:3].any()
         np.testing.assert_allclose(pixels[0, ::3], by_pil(folders[0])[::3].astype(int), atol=2)

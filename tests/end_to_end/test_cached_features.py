@@ -14,7 +14,7 @@ import torch
 from conftest import TINY
 
 from geoguesser.data.checks import inspection as examine
-from geoguesser.data.demo.dataset import demo_root
+from geoguesser.data.demo.dataset import ensure_demo
 from geoguesser.errors import ConfigError, DataError
 
 OWN = [word for word in TINY if not word.startswith(("data.p", "trainer.max"))] + ["trainer.max_epochs=1"]
@@ -24,7 +24,7 @@ HIT = "nothing was decoded or embedded"
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
     root = tmp_path / "root"
-    shutil.copytree(demo_root(places=60, seed=0, px=56), root)
+    shutil.copytree(ensure_demo(places=60, seed=0, px=56), root)
     return root
 
 

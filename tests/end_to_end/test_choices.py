@@ -10,7 +10,7 @@ import pytest
 import torch
 from conftest import TINY
 
-from geoguesser.data.demo.dataset import demo_root
+from geoguesser.data.demo.dataset import ensure_demo
 from geoguesser.data.images import ImageSpec
 from geoguesser.data.views import read_folder
 from geoguesser.errors import CheckpointError
@@ -51,11 +51,11 @@ def test_a_run_with_all_of_them_and_its_resume(stages: list[str], run_job, tmp_p
     assert any(column.startswith("lr/backbone") and "." in column for column in history.columns)
     locator = Predictor.load(tmp_path / "whole")
     predictions = pd.read_csv(tmp_path / "whole" / "predictions_test.csv").head(3)
-    root = demo_root(places=60, seed=0, px=56)
+    root = ensure_demo(places=60, seed=0, px=56)
     views = [
         read_folder(str(root / "images" / uuid), ImageSpec(size=32), mask=False)[0] for uuid in predictions.uuid
     ]
-    found = locator.predict(torch.stack([torch.from_numpy(one) for one in views]))
+    found = locator.predict_coords(torch.stack([torch.from_numpy(one) for one in views]))
     given = predictions[["latitude", "longitude"]].to_numpy()
     assert haversine_km(found, given).max() < 0.1
     with pytest.raises(CheckpointError, match="it cannot be resumed without it"):
@@ -81,11 +81,11 @@ def test_what_a_run_learnt_answers_alike_from_its_checkpoint(words: list[str], r
     result = run_job([*TINY, "density=usual", *words], tmp_path / "run")
     locator = Predictor.load(tmp_path / "run")
     predictions = pd.read_csv(tmp_path / "run" / "predictions_test.csv")
-    root = demo_root(places=60, seed=0, px=56)
+    root = ensure_demo(places=60, seed=0, px=56)
     views = [
         read_folder(str(root / "images" / uuid), ImageSpec(size=32), mask=False)[0] for uuid in predictions.uuid
     ]
-    found = locator.predict(torch.stack([torch.from_numpy(one) for one in views]))
+    found = locator.predict_coords(torch.stack([torch.from_numpy(one) for one in views]))
     assert haversine_km(found, predictions[["latitude", "longitude"]].to_numpy()).max() < 0.1
     assert locator.network.head.state()["decoder"] == result["decoder"]
 
@@ -97,7 +97,7 @@ def test_a_checkpoint_says_how_sure_it_is(run_job, tmp_path: Path) -> None:
     locator = Predictor.load(tmp_path / "run")
     assert locator.calibration is not None
     predictions = pd.read_csv(tmp_path / "run" / "predictions_test.csv")
-    root = demo_root(places=60, seed=0, px=56)
+    root = ensure_demo(places=60, seed=0, px=56)
     views = [
         read_folder(str(root / "images" / uuid), ImageSpec(size=32), mask=False)[0] for uuid in predictions.uuid
     ]

@@ -133,7 +133,7 @@ def test_views_come_from_a_store(sweep: Path, demo_root: Path, tmp_path: Path):
         config_file = shutil.copytree(sweep / job, tmp_path / "s" / job) / "config.yaml"
         config = OmegaConf.load(config_file)
         config.data = {
-            "_target_": "geoguesser.data.sources.places.StoreDataModule",
+            "_target_": "geoguesser.data.sources.store.StoreDataModule",
             "path": str(tmp_path / "store"),
         }
         OmegaConf.save(config, config_file)

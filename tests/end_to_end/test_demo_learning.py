@@ -13,14 +13,14 @@ import pytest
 from sklearn.linear_model import RidgeCV
 from sklearn.preprocessing import StandardScaler
 
-from geoguesser.data.demo.dataset import demo_root
+from geoguesser.data.demo.dataset import ensure_demo
 from geoguesser.geo.distance import haversine_km
 from geoguesser.geo.region import country
 
 
 def mean_colours(uuids: list[str]) -> np.ndarray:
     """(N, 24) mean and deviation of each channel of each view, from the files themselves."""
-    root = demo_root()
+    root = ensure_demo()
     views = [
         [cv2.imread(str(root / "images" / uuid / f"{heading}.jpg")) for heading in (0, 90, 180, 270)]
         for uuid in uuids

@@ -22,7 +22,7 @@ from conftest import ROOT, TINY, command, compose
 
 from geoguesser.commands.predict import run_predict
 from geoguesser.commands.prepare import run_prepare
-from geoguesser.data.demo.dataset import demo_root
+from geoguesser.data.demo.dataset import ensure_demo
 from geoguesser.data.images import ImageSpec
 from geoguesser.data.store.reader import Store
 from geoguesser.errors import CheckpointError, ConfigError, DataError, MissingFileError
@@ -36,7 +36,7 @@ SIZE = ["image=px56", "image.size=32"]
 def roots(tmp_path_factory) -> tuple[Path, Path]:
     """60 synthetic places in two roots, 40 and 20."""
     home = tmp_path_factory.mktemp("roots")
-    whole = demo_root(places=60, seed=0, px=56)
+    whole = ensure_demo(places=60, seed=0, px=56)
     table = pd.read_csv(whole / "data.csv")
     for name, rows in (("a", table[:40]), ("b", table[40:])):
         (home / name / "images").mkdir(parents=True)
@@ -100,10 +100,7 @@ def test_a_run_goes_on_with_its_own_data_alone(prepared, roots, run_job, tmp_pat
     shutil.copytree(roots[0], tmp_path / "other")
     (image,) = list((tmp_path / "other/images").glob("*/90.jpg"))[:1]
     image.write_bytes(image.read_bytes() + b"\0")
-    cases = {
-        "which places there are": [roots[0]],
-        "the contents of image files": [tmp_path / "other", roots[1]],
-    }
+    cases = {"the ids of places": [roots[0]], "the contents of image files": [tmp_path / "other", roots[1]]}
     for difference, own in cases.items():
         with pytest.raises(CheckpointError, match=f"cannot be resumed: its data differ.*{difference}"):
             run_job([*OWN, "data=places", words(tuple(own))[0], resume], tmp_path / "run")
@@ -132,7 +129,7 @@ def test_predicting_a_store(prepared, roots, run_job, tmp_path: Path):
     manifest = json.loads((tmp_path / "older/store.json").read_text())
     manifest["images"]["px32-crop"]["fingerprint"]["decoder"] = "rules 0"
     (tmp_path / "older/store.json").write_text(json.dumps(manifest))
-    with pytest.raises(CheckpointError, match=r"differ in what decoded them \(rules 1.* there, rules 0 here\)"):
+    with pytest.raises(CheckpointError, match=r"differ in the image decoder \(rules 1.* there, rules 0 here\)"):
         run_predict(compose([*base, f"images={tmp_path / 'older'}"], "predict"))
 
 
@@ -176,7 +173,7 @@ def test_places_with_fewer_views_train_and_predict(roots, run_job, tmp_path: Pat
     view = torch.from_numpy(locator.image.read(folders[2] / "270.jpg"))
     junk = torch.randint(0, 256, (1, 4, 3, 32, 32), dtype=torch.uint8)
     junk[0, 3] = view
-    alone = locator.predict(junk, torch.tensor([[False, False, False, True]]))
+    alone = locator.predict_coords(junk, torch.tensor([[False, False, False, True]]))
     np.testing.assert_allclose(told.loc[name, ["latitude", "longitude"]].astype(float), alone[0], atol=1e-4)
 
 

@@ -174,11 +174,11 @@ def test_without_cached_features_their_baselines_are_not_known(run_job, tmp_path
 
 
 def test_the_test_uses_the_best_checkpoint(run_folder: Path):
-    from geoguesser.data.demo.dataset import demo_root
+    from geoguesser.data.demo.dataset import ensure_demo
     from geoguesser.inference.api import load
 
     table = pd.read_csv(run_folder / "predictions_test.csv")
-    root = demo_root(places=60, seed=0, px=56)
+    root = ensure_demo(places=60, seed=0, px=56)
     found = load(run_folder).predict([root / "images" / uuid for uuid in table.uuid])
     np.testing.assert_allclose(found.coords_deg, table[["latitude", "longitude"]], atol=2e-4)
 
@@ -350,10 +350,10 @@ def test_dry_run_counts_and_trains_nothing(run_job, tmp_path: Path, capsys):
 
 
 def test_skipped_places_are_counted_and_listed(run_job, tmp_path: Path, caplog):
-    from geoguesser.data.demo.dataset import demo_root
+    from geoguesser.data.demo.dataset import ensure_demo
 
     root = tmp_path / "root"
-    shutil.copytree(demo_root(places=60, seed=0, px=56), root)
+    shutil.copytree(ensure_demo(places=60, seed=0, px=56), root)
     folders = sorted((root / "images").iterdir())
     (folders[0] / "90.jpg").write_bytes(b"broken")
     (folders[1] / "0.jpg").unlink()
@@ -398,8 +398,8 @@ def test_skipped_places_are_counted_and_listed(run_job, tmp_path: Path, caplog):
             r"^callbacks\.checkpoint must be there, for the test needs",
         ),
         ("callbacks.early_stopping.mode=mni", r"^callbacks\.early_stopping does not take these values: .*mni"),
-        ("calibration.fraction=2", r"^uncertainty\.calibration must be a number from 0 to 0\.9, got 2\.$"),
-        ("+uncertainty.few=2", r"^uncertainty must have the keys calibration, fewest, and no other, got"),
+        ("calibration.fraction=2", r"^calibration\.fraction must be a number from 0 to 0\.9, got 2\.$"),
+        ("+calibration.few=2", r"^calibration must have the keys fraction, min_places, and no other, got"),
         ("pictures=maybe", r"^pictures must be true or false, got 'maybe'\.$"),
         ("+grid.sise=60", r"^grid\.sise is no key of this choice\. Its keys: point, size, spacing_km\.$"),
         ("+typo=1", r"^typo is no key of this program\."),

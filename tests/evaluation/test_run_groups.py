@@ -134,7 +134,7 @@ def test_values_are_short_and_without_folders(tmp_path: Path):
 def test_choices_are_those_of_conf():
     choices = load_choices()
     assert choices["head", "geoguesser.model.heads.regression.RegressionHead.fit"] == "regression"
-    assert choices["data", "geoguesser.data.sources.places.StoreDataModule"] == "store"
+    assert choices["data", "geoguesser.data.sources.store.StoreDataModule"] == "store"
     assert choices["grid", "geoguesser.geo.grid.SquareGrid"] == "square"
 
     # Several words choose it.

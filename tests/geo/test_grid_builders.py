@@ -23,7 +23,7 @@ from geoguesser.geo.distance import EARTH_RADIUS_KM, from_unit, haversine_km, to
 from geoguesser.geo.grid import POINTS, Grid, GridBuilder, SquareGrid, restore_grid
 from geoguesser.geo.grid_builders import KMeansGrid, OverlayGrid, PyramidGrid, QuadtreeGrid, StaggeredGrid
 from geoguesser.geo.region import PlaneRegion, Region, country, world
-from geoguesser.inference.predictor import _to_arrays, _to_tensors
+from geoguesser.inference.checkpoint import to_plain_arrays, to_plain_tensors
 
 PROPERTY = settings(max_examples=25, deadline=None)
 MAKERS: dict[str, GridBuilder] = {
@@ -117,9 +117,9 @@ def test_a_grid_comes_back_from_the_state_that_a_checkpoint_holds(
     grids: dict[tuple[str, str], Grid], maker: str, land: str
 ) -> None:
     grid, file = grids[maker, land], io.BytesIO()
-    torch.save(_to_tensors(grid.state()), file)
+    torch.save(to_plain_tensors(grid.state()), file)
     file.seek(0)
-    again = restore_grid(grid.region, _to_arrays(torch.load(file, weights_only=True)))
+    again = restore_grid(grid.region, to_plain_arrays(torch.load(file, weights_only=True)))
     for field in ("kept", "class_points_deg", "touching", "class_sides_km", "parents", "num_outputs", "side_km"):
         np.testing.assert_array_equal(getattr(again, field), getattr(grid, field))
     assert again.cells.side_km == grid.cells.side_km
@@ -390,8 +390,8 @@ def test_too_many_pieces_are_refused(regions: dict[str, Region], maker: Any) -> 
 
 def test_the_requested_number_of_cells(regions: dict[str, Region]) -> None:
     croatia = regions["croatia"]
-    assert SquareGrid().get_requested_size(croatia) == KMeansGrid().get_requested_size(croatia) == 60
-    assert SquareGrid().get_requested_size(regions["world"]) == 240
-    sizes = {name: maker.get_requested_size(croatia) for name, maker in MAKERS.items()}
+    assert SquareGrid().requested_cells(croatia) == KMeansGrid().get_requested_size(croatia) == 60
+    assert SquareGrid().requested_cells(regions["world"]) == 240
+    sizes = {name: maker.requested_cells(croatia) for name, maker in MAKERS.items()}
     assert sizes == {**dict.fromkeys(MAKERS), "square": 60, "kmeans": 40}
-    assert SquareGrid(spacing_km=10.0).get_requested_size(croatia) is None
+    assert SquareGrid(spacing_km=10.0).requested_cells(croatia) is None

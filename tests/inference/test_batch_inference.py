@@ -35,8 +35,8 @@ def answered(batches: list[PredictedBatch]) -> np.ndarray:
     """The rows' points, NaN where there is no answer."""
     points = np.full((sum(len(one.rows) for one in batches), 2), np.nan)
     for one in batches:
-        if one.answers is not None:
-            points[one.rows[one.there.any(axis=1)]] = one.answers.coords_deg
+        if one.predictions is not None:
+            points[one.rows[one.present.any(axis=1)]] = one.predictions.coords_deg
     return points
 
 
@@ -45,21 +45,23 @@ def answered(batches: list[PredictedBatch]) -> np.ndarray:
 def test_places_are_answered_in_order_on_any_number_of_cores(
     places: Path, batch_size: int, count: int, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("geoguesser.inference.batch_inference.cores", lambda: count)
+    monkeypatch.setattr("geoguesser.inference.batch_inference.count_cores", lambda: count)
     ensemble = Ensemble([make_locator(0)])
     found = list(predict_places(ensemble, find_places(str(places)), batch_size=batch_size))
     np.testing.assert_array_equal(np.concatenate([one.rows for one in found]), np.arange(len(IMAGES)))
     assert max(len(one.rows) for one in found) <= batch_size
-    wanted = ensemble.answer([IMAGES]).coords_deg
+    wanted = ensemble.predict([IMAGES]).coords_deg
     wanted[BROKEN] = np.nan
     np.testing.assert_allclose(answered(found), wanted, atol=1e-5)
-    assert [bool(one) for batch in found for one in batch.broken] == [row == BROKEN for row in range(len(IMAGES))]
+    assert [bool(one) for batch in found for one in batch.problems] == [
+        row == BROKEN for row in range(len(IMAGES))
+    ]
 
 
 def test_large_views_come_in_smaller_batches(places: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("geoguesser.inference.batch_inference.cores", lambda: 2)
+    monkeypatch.setattr("geoguesser.inference.batch_inference.count_cores", lambda: 2)
     for pixels, most in ((3 * 4 * 32**2, 3), (1, 1), (100 * 4 * 32**2, 10)):
-        monkeypatch.setattr("geoguesser.inference.batch_inference.PIXELS_AT_ONCE", pixels)
+        monkeypatch.setattr("geoguesser.inference.batch_inference.MAX_PIXELS_PER_CORE", pixels)
         found = predict_places(Ensemble([make_locator(0)]), find_places(str(places)), batch_size=20)
         assert max(len(one.rows) for one in found) == most
 
@@ -78,13 +80,13 @@ def test_on_an_accelerator_whole_batches_are_answered_one_after_the_other(places
 
 def test_each_core_runs_a_network_of_one_thread_and_the_threads_are_put_back(places: Path):
     ensemble, seen = Ensemble([make_locator(0)]), set()
-    answer = ensemble.answer
+    answer = ensemble.predict
 
     def looked(images, mask=None):
         seen.add((torch.get_num_threads(), threading.current_thread() is threading.main_thread()))
         return answer(images, mask)
 
-    ensemble.answer = looked
+    ensemble.predict = looked
     before = torch.get_num_threads()
     torch.set_num_threads(before + 1)
     try:
@@ -104,6 +106,6 @@ def test_what_goes_wrong_in_a_network_reaches_the_asker(places: Path):
     def broken(images, mask=None):
         raise RuntimeError("out of memory")
 
-    ensemble.answer = broken
+    ensemble.predict = broken
     with pytest.raises(RuntimeError, match="out of memory"):
         list(predict_places(ensemble, find_places(str(places)), batch_size=4))

@@ -27,8 +27,8 @@ from geoguesser.model.uncertainty import decode_output
 
 def test_one_member_answers_as_its_locator():
     one = make_locator(0, calibrated=True)
-    alone, own = Ensemble([one]).answer([IMAGES]), one.answer(IMAGES)
-    np.testing.assert_array_equal(alone.coords_deg, one.predict(IMAGES))
+    alone, own = Ensemble([one]).predict([IMAGES]), one.predict(IMAGES)
+    np.testing.assert_array_equal(alone.coords_deg, one.predict_coords(IMAGES))
     np.testing.assert_array_equal(alone.posterior, own.posterior)
     np.testing.assert_array_equal(alone.expected_error_km, own.expected_error_km)
     assert len(alone) == len(IMAGES)
@@ -39,7 +39,7 @@ def test_one_member_answers_as_its_locator():
 def test_answers_hold_what_the_calibration_says():
     """Radii, sets and probabilities are those of the table that a run writes, from the same places."""
     one = make_locator(1, calibrated=True)
-    own, said = one.answer(IMAGES), one.said(IMAGES)
+    own, said = one.predict(IMAGES), one.compute_output(IMAGES)
     known = one.uncertainty.describe_places(said)
     assert sorted(own.radius_km) == ["50", "90", "95"]
     for level in ("50", "90", "95"):
@@ -54,7 +54,7 @@ def test_answers_hold_what_the_calibration_says():
     np.testing.assert_array_equal(best[:, 0], known["cell"])
     np.testing.assert_allclose(probability[:, 0], known["cell_probability"])
     assert own.in_region.all()  # means of points on a convex land
-    first, second = one.answer(IMAGES[:5]), one.answer(IMAGES[5:])
+    first, second = one.predict(IMAGES[:5]), one.predict(IMAGES[5:])
     whole = concatenate([first, second])
     np.testing.assert_allclose(whole.coords_deg, own.coords_deg, atol=1e-5)
     np.testing.assert_allclose(whole.radius_km["90"], own.radius_km["90"], rtol=1e-4)
@@ -65,7 +65,7 @@ def test_posteriors_are_averaged_where_grids_agree():
     members = [make_locator(seed, decoder=MedianDecoder()) for seed in (0, 1, 2)]
     both = Ensemble(members)
     assert both.grid is members[0].network.head.grid
-    found = both.answer([IMAGES])
+    found = both.predict([IMAGES])
     with torch.no_grad():
         outs = [one.network(IMAGES, torch.ones(len(IMAGES), 4, dtype=torch.bool)) for one in members]
         posteriors = [one.network.head.posterior(out) for one, out in zip(members, outs, strict=True)]
@@ -87,8 +87,8 @@ def test_posteriors_are_averaged_where_grids_agree():
 def test_a_members_twin_changes_nothing():
     one = make_locator(3, calibrated=True)
     alone, twice = (
-        Ensemble([one]).answer([IMAGES]),
-        Ensemble([one, make_locator(3, calibrated=True)]).answer([IMAGES]),
+        Ensemble([one]).predict([IMAGES]),
+        Ensemble([one, make_locator(3, calibrated=True)]).predict([IMAGES]),
     )
     np.testing.assert_allclose(twice.coords_deg, alone.coords_deg, atol=1e-5)
     np.testing.assert_allclose(twice.posterior, alone.posterior, atol=1e-6)
@@ -96,26 +96,26 @@ def test_a_members_twin_changes_nothing():
     for level in ("50", "90", "95"):
         np.testing.assert_allclose(twice.radius_km[level], alone.radius_km[level], rtol=1e-4)
     hybrid = make_locator(3, kind=HybridHead)
-    alone = Ensemble([hybrid]).answer([IMAGES])
-    twice = Ensemble([hybrid, make_locator(3, kind=HybridHead)]).answer([IMAGES])
+    alone = Ensemble([hybrid]).predict([IMAGES])
+    twice = Ensemble([hybrid, make_locator(3, kind=HybridHead)]).predict([IMAGES])
     np.testing.assert_allclose(twice.coords_deg, alone.coords_deg, atol=1e-5)
 
 
 def test_members_with_other_decoders_get_the_median():
     mixed = Ensemble([make_locator(0, decoder=ArgmaxDecoder()), make_locator(0, decoder=MeanDecoder())])
     median = Ensemble([make_locator(0, decoder=MedianDecoder()), make_locator(0, decoder=MedianDecoder())])
-    found, wanted = mixed.answer([IMAGES]), median.answer([IMAGES])
+    found, wanted = mixed.predict([IMAGES]), median.predict([IMAGES])
     np.testing.assert_allclose(found.coords_deg, wanted.coords_deg, atol=1e-6)
 
 
 def test_points_by_geometric_median_where_grids_differ():
     members = [make_locator(seed, cells=cells, calibrated=True) for seed, cells in ((0, 9), (1, 16), (2, 25))]
-    found = Ensemble(members).answer([IMAGES])
+    found = Ensemble(members).predict([IMAGES])
     assert found.posterior is None
     assert found.grid is None
     with pytest.raises(ValueError, match="has no cells"):
         found.top_cells(5)
-    points = np.stack([one.predict(IMAGES) for one in members], axis=1)
+    points = np.stack([one.predict_coords(IMAGES) for one in members], axis=1)
     for row, answer in enumerate(found.coords_deg):
         ours = haversine_km(np.repeat(answer[None], 3, axis=0), points[row]).sum()
         best = minimize(
@@ -123,12 +123,12 @@ def test_points_by_geometric_median_where_grids_differ():
             answer, method="Nelder-Mead", options={"xatol": 1e-7, "fatol": 1e-7},
         )  # fmt: skip
         assert ours <= best.fun + 1e-3
-    expected = [one.answer(IMAGES).expected_error_km for one in members]
+    expected = [one.predict(IMAGES).expected_error_km for one in members]
     np.testing.assert_allclose(found.expected_error_km, np.mean(expected, axis=0))
-    pair = Ensemble(members[:2]).answer([IMAGES])  # between two, the middle
-    distances = [haversine_km(pair.coords_deg, one.predict(IMAGES)) for one in members[:2]]
+    pair = Ensemble(members[:2]).predict([IMAGES])  # between two, the middle
+    distances = [haversine_km(pair.coords_deg, one.predict_coords(IMAGES)) for one in members[:2]]
     np.testing.assert_allclose(*distances, atol=1e-3)
-    assert Ensemble([members[0], make_locator(1, cells=16)]).answer([IMAGES]).radius_km is None
+    assert Ensemble([members[0], make_locator(1, cells=16)]).predict([IMAGES]).radius_km is None
 
 
 def test_regressions_and_cells_answer_together():
@@ -137,13 +137,13 @@ def test_regressions_and_cells_answer_together():
         in_features=network.fusion.output_size, region=REGION, train_coords_deg=toy_places()[0]
     )
     regression = Predictor(network, REGION, IMAGE)
-    alone = Ensemble([regression]).answer([IMAGES])
+    alone = Ensemble([regression]).predict([IMAGES])
     assert alone.posterior is None
     assert alone.expected_error_km is None
-    np.testing.assert_array_equal(alone.coords_deg, regression.predict(IMAGES))
+    np.testing.assert_array_equal(alone.coords_deg, regression.predict_coords(IMAGES))
     both = Ensemble([regression, make_locator(0)])
     assert both.grid is None
-    assert both.answer([IMAGES]).coords_deg.shape == (len(IMAGES), 2)
+    assert both.predict([IMAGES]).coords_deg.shape == (len(IMAGES), 2)
 
 
 def test_members_that_see_other_sizes_each_get_their_own():
@@ -152,11 +152,11 @@ def test_members_that_see_other_sizes_each_get_their_own():
     both = Ensemble([small, large, make_locator(2)])
     assert [spec.size for spec in both.specs] == [32, 48]
     grown = torch.nn.functional.interpolate(IMAGES.flatten(0, 1).float(), size=48).byte().unflatten(0, (-1, 4))
-    found = both.answer([IMAGES, grown])
+    found = both.predict([IMAGES, grown])
     parts = [
-        small.answer(IMAGES).posterior,
-        large.answer(grown).posterior,
-        make_locator(2).answer(IMAGES).posterior,
+        small.predict(IMAGES).posterior,
+        large.predict(grown).posterior,
+        make_locator(2).predict(IMAGES).posterior,
     ]
     np.testing.assert_allclose(found.posterior, np.mean(parts, axis=0), atol=1e-6)
 
@@ -166,8 +166,8 @@ def test_the_blind_answer_is_that_of_the_mean_place():
     head = one.network.head
     with torch.no_grad():
         wanted = head.decode(head.linear.bias[None]).double().numpy()
-    np.testing.assert_array_equal(Ensemble([one]).prior().coords_deg, wanted)
-    assert len(Ensemble([one, make_locator(1, cells=16)]).prior()) == 1
+    np.testing.assert_array_equal(Ensemble([one]).predict_prior().coords_deg, wanted)
+    assert len(Ensemble([one, make_locator(1, cells=16)]).predict_prior()) == 1
 
 
 def test_a_point_off_the_land_is_said_to_be():

@@ -10,7 +10,7 @@ from PIL import Image
 
 from geoguesser.data.images import ImageSpec
 from geoguesser.errors import ConfigError, DataError, MissingFileError
-from geoguesser.inference.inputs import InputPlace, find_places, load_in_order, load_place, signature
+from geoguesser.inference.inputs import InputPlace, compute_signature, find_places, load_in_order, load_place
 
 SPEC = ImageSpec(size=16)
 
@@ -54,7 +54,7 @@ def test_what_is_no_view_and_no_photo_is_named(tmp_path: Path, caplog: pytest.Lo
     (tmp_path / "photos" / "b.gif").write_bytes(b"GIF")
     (tmp_path / "photos" / "c.TIF").write_bytes(b"II")
     assert list(names_of(find_places(str(tmp_path / "photos")))) == ["a"]
-    assert "2 pictures are no JPEG, PNG or WebP and left out: b.gif, c.TIF" in caplog.text
+    assert "2 images are no JPEG, PNG or WebP and left out: b.gif, c.TIF" in caplog.text
 
 
 def test_photos_that_are_numbered_are_no_place(tmp_path: Path):
@@ -71,7 +71,7 @@ def test_place_folders_may_be_links(tmp_path: Path):
     (tmp_path / "set" / "q").symlink_to(tmp_path / "elsewhere" / "p")
     (found,) = find_places(str(tmp_path / "set"))
     assert (found.uuid, found.views) == ("q", 1)
-    assert load_place(found, [SPEC]).there.tolist() == [True, False, False, False]
+    assert load_place(found, [SPEC]).present.tolist() == [True, False, False, False]
 
 
 def test_a_place_by_itself_and_a_dataset(tmp_path: Path):
@@ -99,7 +99,7 @@ def test_two_files_for_one_heading_are_no_view(tmp_path: Path):
     (found,) = find_places(str(tmp_path / "set"))
     assert list(found.files.names) == [None, "90.jpg", None, None]
     assert found.notes == ("two files for one heading: 0.jpg, 0.png",)
-    assert load_place(found, [SPEC]).broken == ["two files for one heading: 0.jpg, 0.png"]
+    assert load_place(found, [SPEC]).problems == ["two files for one heading: 0.jpg, 0.png"]
 
 
 def test_a_link_that_leads_out_is_named_and_not_followed(tmp_path: Path):
@@ -123,7 +123,7 @@ def test_a_wide_csv(tmp_path: Path):
         "third": [None] * 4,
     }
     assert found[2].notes == ("no view is named",)
-    assert load_place(found[0], [SPEC]).there.tolist() == [True, True, False, False]
+    assert load_place(found[0], [SPEC]).present.tolist() == [True, True, False, False]
     file.write_text("id,North,south\nx,a/n.jpg,b.jpg\n")
     assert names_of(find_places(str(file))) == {"x": ["a/n.jpg", None, "b.jpg", None]}
 
@@ -135,7 +135,7 @@ def test_a_long_csv_with_a_root(tmp_path: Path):
     file.write_text("uuid,path,heading\np,1.jpg,270.0\nq,2.jpg,\np,2.jpg,0\n")
     found = find_places(str(file), str(tmp_path / "photos"))
     assert names_of(found) == {"p": ["2.jpg", None, None, "1.jpg"], "q": ["2.jpg", None, None, None]}
-    assert load_place(found[0], [SPEC]).there.tolist() == [True, False, False, True]
+    assert load_place(found[0], [SPEC]).present.tolist() == [True, False, False, True]
     file.write_text(f"file\n{tmp_path / 'photos' / '1.jpg'}\nphotos/2.jpg\n")
     assert list(names_of(find_places(str(file)))) == ["1", "2"]
 
@@ -197,11 +197,11 @@ def test_reading_names_what_is_broken_and_goes_on(tmp_path: Path):
     (found,) = find_places(str(tmp_path / "set"))
     (folder / "270.jpg").unlink()  # after it was listed
     seen = load_place(found, [SPEC, ImageSpec(size=32)])
-    assert seen.there.tolist() == [True, False, False, False]
+    assert seen.present.tolist() == [True, False, False, False]
     assert [one.shape for one in seen.images] == [(4, 3, 16, 16), (4, 3, 32, 32)]
-    assert [line.split()[0] for line in seen.broken] == ["90.jpg", "180.jpg", "270.jpg"]
-    assert "the file is empty" in seen.broken[1]
-    assert str(tmp_path) not in " ".join(seen.broken)
+    assert [line.split()[0] for line in seen.problems] == ["90.jpg", "180.jpg", "270.jpg"]
+    assert "the file is empty" in seen.problems[1]
+    assert str(tmp_path) not in " ".join(seen.problems)
     assert abs(int(seen.images[0][0].mean()) - 40) <= 1
     assert not seen.images[0][1:].any()
 
@@ -219,10 +219,10 @@ def test_reading_keeps_the_order_and_agrees_with_the_spec(tmp_path: Path):
 def test_a_signature_follows_the_files(tmp_path: Path):
     photo(tmp_path / "set" / "p" / "0.jpg")
     (one,) = find_places(str(tmp_path / "set"))
-    first = signature(one)
-    assert signature(one) == first
+    first = compute_signature(one)
+    assert compute_signature(one) == first
     photo(tmp_path / "set" / "p" / "0.jpg", 7)
     (tmp_path / "set" / "p" / "0.jpg").write_bytes(b"longer" * 1000)
-    assert signature(one) != first
+    assert compute_signature(one) != first
     (tmp_path / "set" / "p" / "0.jpg").unlink()
-    assert signature(one) not in (first, "")
+    assert compute_signature(one) not in (first, "")

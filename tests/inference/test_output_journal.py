@@ -43,7 +43,7 @@ def test_another_key_begins_anew(tmp_path: Path, caplog: pytest.LogCaptureFixtur
         assert journal.rows == {}
         journal.add(table(("x", 1.0, True)), ["s"])
         journal.close(remove=False)
-    assert caplog.text.count("is of other runs or settings: begun anew") == 2
+    assert caplog.text.count("belongs to other runs or settings") == 2
     (tmp_path / "j").write_bytes(b"not json\n")
     anew = RowJournal(tmp_path / "j", KEY, COLUMNS)
     assert anew.rows == {}

@@ -1,4 +1,4 @@
-"""The generic page: what comes in as text stays text, and nothing is fetched."""
+"""Pages and macros: values are escaped, and nothing is fetched."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from geoguesser.system.text import replace_unprintable
 
 
 class Texts(HTMLParser):
-    """Text and elements, as a browser would see them."""
+    """Parses text and elements of a page."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -70,7 +70,7 @@ def test_missing_value_is_an_error() -> None:
 
 
 @pytest.mark.parametrize("text", ["a\x1b[31mb", "a\nb", "a\x00b", "a\udcffb", "a\u202eb"])
-def test_what_cannot_be_shown_or_written_is_replaced(text: str) -> None:
+def test_unprintable_characters_are_replaced(text: str) -> None:
     assert replace_unprintable(text)[0] == "a"
     assert "\N{REPLACEMENT CHARACTER}" in replace_unprintable(text)
     assert replace_unprintable(text) in render("{{ m.over(text) }}", text=text)
@@ -80,13 +80,13 @@ def test_table_has_headings_for_columns_and_rows() -> None:
     rows = '<tr><th scope="row">test</th>{{ m.number("<1%", 0.1) }}</tr>'
     text = '{% call m.table(["split", "places"], lead="Why.") %}' + rows + "{% endcall %}"
     seen = Texts(render(text))
-    scopes = [one.get("scope") for one in seen.attributes if "scope" in one]
+    scopes = [tag["scope"] for tag in seen.attributes if "scope" in tag]
     assert scopes == ["col", "col", "row"]
     assert seen.text.split() == ["Why.", "split", "places", "test<1%"]
 
 
 @pytest.mark.parametrize("kind", ["png", "jpeg"])
-def test_picture_lies_in_the_page_whole(kind: str) -> None:
+def test_pictures_are_embedded(kind: str) -> None:
     buffer = io.BytesIO()
     Image.fromarray(np.full((5, 7, 3), 90, dtype=np.uint8)).save(buffer, kind)
     text = render("{{ m.chart(data | data_uri, 'a < b') }}", data=buffer.getvalue())
@@ -97,7 +97,7 @@ def test_picture_lies_in_the_page_whole(kind: str) -> None:
     assert attributes["alt"] == "a < b"
 
 
-def test_whole_page_is_written_whole(tmp_path: Path) -> None:
+def test_page_has_title_policy_and_sections(tmp_path: Path) -> None:
     template = page.make_html_environment().from_string(
         '{% extends "base.html" %}{% import "macros.html" as m %}'
         '{% block sections %}{% call m.section(contents, "one", "First") %}<p>x</p>{% endcall %}{% endblock %}'
@@ -112,13 +112,13 @@ def test_whole_page_is_written_whole(tmp_path: Path) -> None:
     assert "<title>A &lt; B</title>" in text
     assert {"lang": "en"} in seen.attributes
     assert {"name": "viewport", "content": "width=device-width, initial-scale=1"} in seen.attributes
-    (policy,) = (one["content"] for one in seen.attributes if "http-equiv" in one)
+    (policy,) = (tag["content"] for tag in seen.attributes if "http-equiv" in tag)
     digest = base64.b64encode(hashlib.sha256(b"1 < 2").digest()).decode()
     assert "default-src 'none'" in str(policy)
     assert str(policy).endswith(f"script-src 'sha256-{digest}'")
     assert "prefers-color-scheme: dark" in text
-    section = next(one for one in seen.attributes if one.get("id") == "one")
-    assert section["aria-labelledby"] in [one.get("id") for one in seen.attributes]
+    section = next(tag for tag in seen.attributes if tag.get("id") == "one")
+    assert section["aria-labelledby"] in [tag.get("id") for tag in seen.attributes]
 
 
 def test_data_for_scripts_cannot_end_their_element() -> None:

@@ -1,4 +1,4 @@
-"""Maps: the pure parts against known answers; the pictures by their size and their bytes."""
+"""Maps and projections: computations against known values, pictures by their size and bytes."""
 
 from __future__ import annotations
 
@@ -14,23 +14,22 @@ from geoguesser.geo.distance import from_unit, haversine_km
 from geoguesser.geo.grid import Grid, GridBuilder, SquareGrid
 from geoguesser.geo.grid_builders import KMeansGrid, PyramidGrid, QuadtreeGrid, StaggeredGrid
 from geoguesser.geo.region import PlaneRegion, Region, country, world
-from geoguesser.reporting import maps
-from geoguesser.reporting import projections as frames
+from geoguesser.reporting import maps, projections
 
 
-def places_in(region: Region, count: int, seed: int = 0) -> np.ndarray:
+def sample_places(region: Region, count: int, seed: int = 0) -> np.ndarray:
     west, south, east, north = region.land_deg.bounds
     random = np.random.default_rng(seed)
     coords = random.uniform((south, west), (north, east), (20 * count, 2))
     return coords[region.contains(coords)][:count]
 
 
-def splits_of(count: int) -> np.ndarray:
+def make_splits(count: int) -> np.ndarray:
     return np.array(["train", "train", "train", "val", "test"])[np.arange(count) % 5]
 
 
-def land_drawn(path: Path) -> float:
-    """The share of pixels that are not white."""
+def measure_ink(path: Path) -> float:
+    """Returns the share of pixels that are not white."""
     with Image.open(path) as picture:
         return float((np.asarray(picture.convert("L")) < 250).mean())
 
@@ -45,19 +44,16 @@ def test_arrows_are_picked_evenly_by_rank() -> None:
     error_km = np.random.default_rng(0).permutation(1001).astype(float)
     picked = error_km[maps.pick_by_rank(error_km, 11)]
     np.testing.assert_array_equal(picked, np.arange(1000, -1, -100))
-
-
-@pytest.mark.parametrize("count", [1, 5, 10])
-def test_all_arrows_are_drawn_where_there_are_few(count: int) -> None:
-    assert sorted(maps.pick_by_rank(np.ones(count), 10)) == list(range(count))
-
-
-def test_most_of_one_draws_the_largest_error() -> None:
     assert maps.pick_by_rank(np.array([1.0, 7.0, 3.0]), 1).tolist() == [1]
 
 
+@pytest.mark.parametrize("count", [1, 5, 10])
+def test_few_places_are_all_picked(count: int) -> None:
+    assert sorted(maps.pick_by_rank(np.ones(count), 10)) == list(range(count))
+
+
 def test_line_over_the_date_line_is_cut_there() -> None:
-    lasts, firsts, owners = frames.split_at_date_line(
+    lasts, firsts, owners = projections.split_at_date_line(
         np.array([[10.0, 170.0], [0.0, 0.0], [0.0, -170.0]]),
         np.array([[20.0, -170.0], [5.0, 90.0], [8.0, 150.0]]),
     )
@@ -73,7 +69,7 @@ def test_no_piece_runs_across_the_whole_map() -> None:
     random = np.random.default_rng(1)
     starts, ends = random.uniform((-90, -180), (90, 180), (2, 500, 2))
     starts[0, 1], ends[0, 1] = 180.0, -180.0
-    lasts, firsts, _ = frames.split_at_date_line(starts, ends)
+    lasts, firsts, _ = projections.split_at_date_line(starts, ends)
     for pieces in (lasts, firsts):
         assert np.abs(pieces[:, 1, 1] - pieces[:, 0, 1]).max() <= 180.0
         assert np.abs(pieces[..., 1]).max() <= 180.0
@@ -84,48 +80,51 @@ def test_no_piece_runs_across_the_whole_map() -> None:
     [(1.0, 1.0), (1.99, 1.0), (2.0, 2.0), (137_000.0, 100_000.0), (9e5, 5e5), (0.07, 0.05)],
 )
 def test_scale_bar_is_a_round_length(most: float, length: float) -> None:
-    assert frames.round_length(most) == pytest.approx(length)
+    assert projections.round_length(most) == pytest.approx(length)
 
 
 def test_degrees_have_letters() -> None:
-    named = [frames.format_degree(degree, "WE") for degree in (-30, 0, 150)]
+    named = [projections.format_degree(degree, "WE") for degree in (-30, 0, 150)]
     assert named == ["30°W", "0°", "150°E"]
 
 
 def test_a_point_out_of_reach_is_pulled_in_its_own_direction(croatia: PlaneRegion) -> None:
     centre = croatia.centre_deg
     coords = np.array([[45.0, 16.0], [-40.0, 170.0]])
-    pulled = frames.clip_to_frame(coords, centre, 3000.0)
+    pulled = projections.clip_to_frame(coords, centre, 3000.0)
     np.testing.assert_array_equal(pulled[0], coords[0])
     assert haversine_km(pulled[1], centre) == pytest.approx(3000.0)
     rest_km = haversine_km(pulled[1], coords[1])
-    assert 3000.0 + rest_km == pytest.approx(float(haversine_km(centre, coords[1])))  # on the great circle
+    # On the great circle, the two distances add up.
+    assert 3000.0 + rest_km == pytest.approx(float(haversine_km(centre, coords[1])))
 
 
 def test_a_cell_that_ends_at_the_date_line_stays_on_its_side() -> None:
-    frame = frames.make_projection(world())
+    projection = projections.make_projection(world())
     east = np.array([[0.0, 170.0], [0.0, -180.0], [10.0, -180.0], [10.0, 170.0], [0.0, 170.0]])
-    np.testing.assert_allclose(frame.project_ring(east)[:, 0], [170.0, 180.0, 180.0, 170.0, 170.0])
+    np.testing.assert_allclose(projection.project_ring(east)[:, 0], [170.0, 180.0, 180.0, 170.0, 170.0])
     west = np.array([[0.0, 180.0], [0.0, -170.0], [10.0, -170.0], [10.0, 180.0], [0.0, 180.0]])
-    np.testing.assert_allclose(frame.project_ring(west)[:, 0], [-180.0, -170.0, -170.0, -180.0, -180.0])
+    np.testing.assert_allclose(projection.project_ring(west)[:, 0], [-180.0, -170.0, -170.0, -180.0, -180.0])
 
 
 def test_a_cell_over_the_date_line_is_drawn_on_both_sides() -> None:
-    frame = frames.make_projection(world())
+    projection = projections.make_projection(world())
     ring = np.array([[0.0, 170.0], [0.0, -170.0], [10.0, -170.0], [10.0, 170.0], [0.0, 170.0]])
-    east, west = sorted(frame.project_rings(ring), key=lambda drawn: -drawn[:, 0].max())
+    east, west = sorted(projection.project_rings(ring), key=lambda drawn: -drawn[:, 0].max())
     np.testing.assert_allclose(east[:, 0], [170.0, 190.0, 190.0, 170.0, 170.0])
     np.testing.assert_allclose(west, east - (360.0, 0.0))
     inside = np.array([[0.0, 10.0], [0.0, 20.0], [10.0, 20.0], [0.0, 10.0]])
-    (alone,) = frame.project_rings(inside)
-    np.testing.assert_array_equal(alone, inside[:, ::-1])
+    (inner,) = projection.project_rings(inside)
+    np.testing.assert_array_equal(inner, inside[:, ::-1])
 
 
-@pytest.mark.parametrize("way", [1, -1])
+@pytest.mark.parametrize("direction", [1, -1])
 @pytest.mark.parametrize("latitude", [70.0, -70.0])
-def test_a_cell_round_a_pole_is_drawn_to_the_edge_of_the_map(way: int, latitude: float) -> None:
-    longitude = np.array([30.0, 120.0, -150.0, -60.0, 30.0])[::way]
-    (ring,) = frames.make_projection(world()).project_rings(np.stack((np.full(5, latitude), longitude), axis=-1))
+def test_a_cell_round_a_pole_is_drawn_to_the_edge_of_the_map(direction: int, latitude: float) -> None:
+    longitude = np.array([30.0, 120.0, -150.0, -60.0, 30.0])[::direction]
+    (ring,) = projections.make_projection(world()).project_rings(
+        np.stack((np.full(5, latitude), longitude), axis=-1)
+    )
     shape = shapely.Polygon(ring)
     assert shape.is_valid
     assert shape.equals(
@@ -135,36 +134,37 @@ def test_a_cell_round_a_pole_is_drawn_to_the_edge_of_the_map(way: int, latitude:
     )
 
 
-@pytest.mark.parametrize("land", ["croatia", "world"])
+@pytest.mark.parametrize("land", ["croatia", pytest.param("world", marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
-    "maker", [QuadtreeGrid(max_places=10), KMeansGrid(size=20), StaggeredGrid(size=20), PyramidGrid(sizes=[5, 20])]
+    "builder",
+    [QuadtreeGrid(max_places=10), KMeansGrid(size=20), StaggeredGrid(size=20), PyramidGrid(sizes=[5, 20])],
 )
 def test_grids_with_cells_of_different_size(
-    tmp_path: Path, croatia: PlaneRegion, land: str, maker: GridBuilder
+    tmp_path: Path, croatia: PlaneRegion, land: str, builder: GridBuilder
 ) -> None:
     region = croatia if land == "croatia" else world()
-    coords = places_in(croatia, 200)
+    coords = sample_places(croatia, 200)
     if land == "world":
         coords = from_unit(np.random.default_rng(0).normal(size=(200, 3)))
-    grid = maker.fit(region, coords)
+    grid = builder.fit(region, coords)
     path = tmp_path / "grid.png"
-    maps.draw_grid(path, region=region, grid=grid, coords_deg=coords, splits=splits_of(200))
+    maps.draw_grid(path, region=region, grid=grid, coords_deg=coords, splits=make_splits(200))
     check_picture(path)
     assert f"{grid.num_cells} hold training places" in maps.describe_grid(grid, 200)
 
 
 def test_far_point_widens_the_map_little(croatia: PlaneRegion) -> None:
-    frame = frames.make_projection(croatia)
-    near = frame.bounds(frame.project(croatia.centre_deg[None]), [])
-    far = frame.bounds(frame.project(np.array([[60.0, 16.0]])), [])
+    projection = projections.make_projection(croatia)
+    near = projection.bounds(projection.project(croatia.centre_deg[None]), [])
+    far = projection.bounds(projection.project(np.array([[60.0, 16.0]])), [])
     assert (far[2:] - far[:2]).max() < 1.25 * (near[2:] - near[:2]).max()
     assert far[3] > near[3]
 
 
 def test_map_of_the_world_shows_the_antarctic_only_for_places_there() -> None:
-    frame = frames.make_projection(world())
-    assert frame.bounds(np.array([[16.0, 45.0]]), []).tolist() == [-180.0, -60.0, 180.0, 84.0]
-    assert frame.bounds(np.array([[16.0, -89.0]]), []).tolist() == [-180.0, -90.0, 180.0, 84.0]
+    projection = projections.make_projection(world())
+    assert projection.bounds(np.array([[16.0, 45.0]]), []).tolist() == [-180.0, -60.0, 180.0, 84.0]
+    assert projection.bounds(np.array([[16.0, -89.0]]), []).tolist() == [-180.0, -90.0, 180.0, 84.0]
 
 
 @pytest.mark.parametrize("shape", [0.05, 0.5, 1.0, 1.3, 1.4, 2.0, 20.0])
@@ -190,37 +190,39 @@ def test_summaries_state_counts(croatia: PlaneRegion) -> None:
     assert cut.startswith("400 of 1,000 test places, evenly by rank of error; all 1,000: mean error 500 km")
 
 
-@pytest.mark.parametrize("point", ["centroid", "clipped", "weighted"])
+@pytest.mark.parametrize(
+    "point", ["weighted", *(pytest.param(name, marks=pytest.mark.slow) for name in ("centroid", "clipped"))]
+)
 def test_grid_of_croatia(tmp_path: Path, croatia: PlaneRegion, point: str) -> None:
-    coords = places_in(croatia, 200)
+    coords = sample_places(croatia, 200)
     grid = SquareGrid(size=60, point=point).fit(croatia, coords)
     settings = dict(matplotlib.rcParams)
     paths = [tmp_path / "deep" / "grid.png", tmp_path / "again.png"]
     for path in paths:
         maps.draw_grid(
-            path, region=croatia, grid=grid, coords_deg=coords, splits=splits_of(200), title="a $5_ day"
+            path, region=croatia, grid=grid, coords_deg=coords, splits=make_splits(200), title="a $5_ day"
         )
     check_picture(paths[0])
     assert paths[0].read_bytes() == paths[1].read_bytes()
-    assert list((tmp_path / "deep").iterdir()) == [paths[0]]  # no temporary file is left
+    assert list((tmp_path / "deep").iterdir()) == [paths[0]]
     assert dict(matplotlib.rcParams) == settings
 
 
-@pytest.mark.parametrize("count", [1, 5, 70_000])
+@pytest.mark.parametrize("count", [1, pytest.param(70_000, marks=pytest.mark.slow)])
 def test_places_without_a_grid(tmp_path: Path, croatia: PlaneRegion, count: int) -> None:
-    coords = np.resize(places_in(croatia, 500), (count, 2))
+    coords = np.resize(sample_places(croatia, 500), (count, 2))
     path = tmp_path / "places.png"
-    maps.draw_grid(path, region=croatia, grid=None, coords_deg=coords, splits=splits_of(count))
-    assert land_drawn(path) > 0.08
+    maps.draw_grid(path, region=croatia, grid=None, coords_deg=coords, splits=make_splits(count))
+    assert measure_ink(path) > 0.08
 
 
-@pytest.mark.parametrize("code", ["FJI", "NZL"])
+@pytest.mark.parametrize("code", ["FJI", pytest.param("NZL", marks=pytest.mark.slow)])
 def test_countries_over_the_date_line_are_drawn_whole(tmp_path: Path, code: str) -> None:
     region = country(code)
     coords = region.to_degrees(np.random.default_rng(0).normal(0, 1e5, (50, 2)))
     grid: Grid = SquareGrid(size=20).fit(region, coords)
     path = tmp_path / "map.png"
-    maps.draw_grid(path, region=region, grid=grid, coords_deg=coords, splits=splits_of(50))
+    maps.draw_grid(path, region=region, grid=grid, coords_deg=coords, splits=make_splits(50))
     maps.draw_arrows(
         path,
         region=region,
@@ -229,17 +231,18 @@ def test_countries_over_the_date_line_are_drawn_whole(tmp_path: Path, code: str)
         error_km=haversine_km(coords, coords[::-1]),
     )
     check_picture(path)
-    frame = frames.make_projection(region)
-    pieces, cut, _ = frame.project_lines(np.array([[-17.0, 179.9]]), np.array([[-17.0, -179.9]]))
+    projection = projections.make_projection(region)
+    pieces, cut, _ = projection.project_lines(np.array([[-17.0, 179.9]]), np.array([[-17.0, -179.9]]))
     assert len(cut) == 0
-    assert np.linalg.norm(pieces[0, 1] - pieces[0, 0]) < 30_000  # 21 km, not once around the Earth
+    # 21 km, not around the Earth.
+    assert np.linalg.norm(pieces[0, 1] - pieces[0, 0]) < 30_000
 
 
 def test_world(tmp_path: Path) -> None:
     region = world()
     coords = np.array([[45.8, 16.0], [-17.8, 178.0], [40.7, -74.0], [-33.9, 18.4], [35.7, 139.7]])
     grid = SquareGrid(size=200).fit(region, coords)
-    maps.draw_grid(tmp_path / "g.png", region=region, grid=grid, coords_deg=coords, splits=splits_of(5))
+    maps.draw_grid(tmp_path / "g.png", region=region, grid=grid, coords_deg=coords, splits=make_splits(5))
     predicted = np.roll(coords, 1, axis=0)
     maps.draw_arrows(
         tmp_path / "a.png",
@@ -253,9 +256,10 @@ def test_world(tmp_path: Path) -> None:
 
 
 def test_arrows_of_croatia_are_the_same_bytes_twice(tmp_path: Path, croatia: PlaneRegion) -> None:
-    true = places_in(croatia, 100)
+    true = sample_places(croatia, 100)
     predicted = true + np.random.default_rng(3).normal(0, 0.5, true.shape)
-    predicted[0] = (-40.0, 170.0)  # a wild answer, out of reach of the CRS
+    # A prediction for which the CRS is undefined.
+    predicted[0] = (-40.0, 170.0)
     error_km = haversine_km(true, predicted)
     for name in ("a.png", "b.png"):
         maps.draw_arrows(
@@ -267,11 +271,11 @@ def test_arrows_of_croatia_are_the_same_bytes_twice(tmp_path: Path, croatia: Pla
             max_arrows=20,
         )
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
-    assert land_drawn(tmp_path / "a.png") > 0.08
+    assert measure_ink(tmp_path / "a.png") > 0.08
 
 
 def test_arrows_without_any_error(tmp_path: Path, croatia: PlaneRegion) -> None:
-    true = places_in(croatia, 3)
+    true = sample_places(croatia, 3)
     path = tmp_path / "exact.png"
     maps.draw_arrows(path, region=croatia, true_deg=true, predicted_deg=true, error_km=np.zeros(3))
     assert path.exists()

@@ -1,4 +1,4 @@
-"""The picture of a plan: that all is drawn that is given; how it looks was looked at."""
+"""Map of a plan: points, places and layer are drawn."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from geoguesser.reporting.plan_map import describe_plan, draw_plan
 LAYER = Layer(np.array([LineString([(15, 45), (17, 45.5)]), box(16, 45, 16.4, 45.3), Point(17, 46)], dtype=object))
 
 
-def share_like(path: Path, colour: tuple[int, int, int]) -> float:
-    """The share of pixels within 40 levels of a colour."""
+def measure_share(path: Path, colour: tuple[int, int, int]) -> float:
+    """Returns the share of pixels within 40 levels of a colour."""
     with Image.open(path) as picture:
         pixels = np.asarray(picture.convert("RGB"), dtype=int)
     return float((np.abs(pixels - colour).max(axis=-1) < 40).mean())
@@ -31,37 +31,38 @@ def test_points_places_and_layer_are_drawn(tmp_path: Path, croatia: Any) -> None
     strategy = Uniform()
     points = strategy.sample(croatia, places=300, seed=0)
     existing = Uniform().sample(croatia, places=50, seed=1)
-    all_, bare = tmp_path / "all.png", tmp_path / "bare.png"
+    full, bare = tmp_path / "all.png", tmp_path / "bare.png"
     draw_plan(
-        all_, region=croatia, planned_deg=points, existing_deg=existing, layer=LAYER, report=strategy.report()
+        full, region=croatia, planned_deg=points, existing_deg=existing, layer=LAYER, report=strategy.report()
     )
     draw_plan(bare, region=croatia, planned_deg=points)
-    for path in (all_, bare):
+    for path in (full, bare):
         with Image.open(path) as picture:
             assert (picture.format, picture.width) == ("PNG", 1200)
-        assert share_like(path, BLUE) > 0.001
+        assert measure_share(path, BLUE) > 0.001
     for colour in (ORANGE, PURPLE):
-        assert share_like(all_, colour) > share_like(bare, colour) + 0.0002
+        assert measure_share(full, colour) > measure_share(bare, colour) + 0.0002
     again = tmp_path / "again.png"
     draw_plan(again, region=croatia, planned_deg=points)
     assert again.read_bytes() == bare.read_bytes()
 
 
 @pytest.mark.parametrize("count", [0, 1])
-def test_a_plan_of_hardly_any_point_is_drawn(tmp_path: Path, croatia: Any, count: int) -> None:
+def test_a_plan_without_or_with_one_point_is_drawn(tmp_path: Path, croatia: Any, count: int) -> None:
     draw_plan(tmp_path / "p.png", region=croatia, planned_deg=np.full((count, 2), (45.5, 16.0)))
-    assert share_like(tmp_path / "p.png", BLUE) < 0.001
+    assert measure_share(tmp_path / "p.png", BLUE) < 0.001
 
 
+@pytest.mark.slow
 def test_a_plan_of_the_world_is_drawn(tmp_path: Path, earth: Any) -> None:
     strategy = PerCell(size=60)
     points = strategy.sample(earth, places=200, seed=0)
     draw_plan(tmp_path / "p.png", region=earth, planned_deg=points, layer=LAYER, report=strategy.report())
-    assert share_like(tmp_path / "p.png", BLUE) > 0.0005
+    assert measure_share(tmp_path / "p.png", BLUE) > 0.0005
 
 
 def test_a_long_line_is_drawn_where_its_points_are(tmp_path: Path, croatia: Any) -> None:
-    """It is straight in degrees: on the map 400 km of it bend by kilometres."""
+    """A line of 400 km that is straight in degrees bends by kilometres on the map."""
     line = LineString([(13.6, 45.2), (18.6, 45.5)])
     for name, drawn in (("ends", line), ("fine", line.segmentize(0.01))):
         layer = Layer(np.array([drawn]))
@@ -70,7 +71,7 @@ def test_a_long_line_is_drawn_where_its_points_are(tmp_path: Path, croatia: Any)
     assert np.mean(np.abs(ends - fine).max(axis=-1) > 40) < 1e-4
 
 
-def test_the_line_under_the_heading() -> None:
+def test_the_subtitle_states_strategy_and_distances() -> None:
     report = {"asked": 2000, "strategy": "uniform", "spacing_m": 100.0, "near": "a/roads.gpkg", "near_m": 50.0}
     assert describe_plan(1500, report) == (
         "1,500 of 2,000 points, strategy=uniform, at least 100 m apart, within 50 m of roads.gpkg"

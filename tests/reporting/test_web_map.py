@@ -1,4 +1,4 @@
-"""Maps that can be moved: outlines and cells as GeoJSON, over the date line and the poles as well."""
+"""Interactive maps: outlines and cells as GeoJSON, also across the date line and around the poles."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from geoguesser.geo.grid_builders import KMeansGrid, QuadtreeGrid, StaggeredGrid
 from geoguesser.reporting import web_map
 
 
-def everywhere(count: int = 3000) -> np.ndarray:
-    """Places all over the sphere, poles and date line included."""
+def sample_sphere(count: int = 3000) -> np.ndarray:
+    """Returns places on the sphere, including poles and date line."""
     vectors = np.random.default_rng(0).normal(size=(count, 3))
     latitude = np.degrees(np.arcsin(vectors[:, 2] / np.linalg.norm(vectors, axis=1)))
     coords = np.stack((latitude, np.degrees(np.arctan2(vectors[:, 1], vectors[:, 0]))), axis=-1)
@@ -24,18 +24,18 @@ def everywhere(count: int = 3000) -> np.ndarray:
     return np.concatenate((coords, edges))
 
 
-def in_croatia(region: Any, count: int = 300) -> np.ndarray:
+def sample_places(region: Any, count: int = 300) -> np.ndarray:
     west, south, east, north = region.land_deg.bounds
     coords = np.random.default_rng(0).uniform((south, west), (north, east), (10 * count, 2))
     return coords[region.contains(coords)][:count]
 
 
-def ring_of(feature: dict[str, Any]) -> np.ndarray:
+def get_ring(feature: dict[str, Any]) -> np.ndarray:
     (ring,) = feature["geometry"]["coordinates"]
     return np.array(ring)
 
 
-def test_leaflet_is_there_and_asks_for_nothing():
+def test_leaflet_references_no_other_file():
     script, style = web_map.load_leaflet()
     assert "Leaflet 1.9.4" in script
     assert "sourceMappingURL" not in script
@@ -44,20 +44,21 @@ def test_leaflet_is_there_and_asks_for_nothing():
     assert ".leaflet-container" in style
 
 
-@pytest.mark.parametrize("most", [10_000, 500, 60])
-def test_an_outline_is_small_and_still_the_land(most: int, croatia):
-    found = web_map.make_outline(croatia, max_points=most)
-    land = shape(found)
-    assert found["type"] == "MultiPolygon"
-    assert shapely.get_num_coordinates(land) <= most
+@pytest.mark.parametrize("max_points", [10_000, 500, 60])
+def test_an_outline_is_small_and_still_the_land(max_points: int, croatia):
+    outline = web_map.make_outline(croatia, max_points=max_points)
+    land = shape(outline)
+    assert outline["type"] == "MultiPolygon"
+    assert shapely.get_num_coordinates(land) <= max_points
     assert land.is_valid
     apart = land.symmetric_difference(croatia.land_deg).area / croatia.land_deg.area
-    assert apart < {10_000: 1e-3, 500: 0.05, 60: 0.2}[most]
-    assert json.loads(json.dumps(found)) == found
+    assert apart < {10_000: 1e-3, 500: 0.05, 60: 0.2}[max_points]
+    assert json.loads(json.dumps(outline)) == outline
     numbers = shapely.get_coordinates(land)
     np.testing.assert_array_equal(numbers, np.round(numbers, web_map.DIGITS))
 
 
+@pytest.mark.slow
 def test_the_outline_of_the_world_is_small(earth):
     land = shape(web_map.make_outline(earth))
     assert 5000 < shapely.get_num_coordinates(land) <= 10_000
@@ -68,45 +69,48 @@ def test_the_outline_of_the_world_is_small(earth):
     assert land.area == pytest.approx(earth.land_deg.area, rel=0.05)
 
 
-def test_bounds_are_as_leaflet_wants_them(croatia):
+def test_bounds_have_the_order_of_leaflet(croatia):
     west, south, east, north = croatia.land_deg.bounds
     assert web_map.compute_bounds(croatia) == [[south, west], [north, east]]
 
 
-MAKERS = [SquareGrid(size=60), QuadtreeGrid(max_places=40), KMeansGrid(size=20), StaggeredGrid(size=20)]
+BUILDERS = [SquareGrid(size=60), QuadtreeGrid(max_places=40), KMeansGrid(size=20), StaggeredGrid(size=20)]
 
 
-@pytest.mark.parametrize("maker", MAKERS)
-def test_a_cell_of_a_country_holds_its_own_places(maker: GridBuilder, croatia):
-    places = in_croatia(croatia)
-    grid = maker.fit(croatia, places)
-    found = web_map.make_cells(grid)
-    assert [one["id"] for one in found["features"]] == list(range(grid.num_cells))
-    own, inside = grid.assign(places), grid.inside(places)
-    polygons = np.array([shapely.Polygon(ring_of(one)).buffer(0.002) for one in found["features"]])
-    assert shapely.contains_xy(polygons[own[inside]], *places[inside].T[::-1]).all()
-    assert all((ring_of(one)[0] == ring_of(one)[-1]).all() for one in found["features"])
-    assert json.loads(json.dumps(found)) == found
+@pytest.mark.parametrize("builder", BUILDERS)
+def test_a_cell_of_a_country_holds_its_own_places(builder: GridBuilder, croatia):
+    places = sample_places(croatia)
+    grid = builder.fit(croatia, places)
+    cells = web_map.make_cells(grid)
+    assert [feature["id"] for feature in cells["features"]] == list(range(grid.num_cells))
+    cell, inside = grid.assign(places), grid.inside(places)
+    polygons = np.array([shapely.Polygon(get_ring(feature)).buffer(0.002) for feature in cells["features"]])
+    assert shapely.contains_xy(polygons[cell[inside]], *places[inside].T[::-1]).all()
+    assert all((get_ring(feature)[0] == get_ring(feature)[-1]).all() for feature in cells["features"])
+    assert json.loads(json.dumps(cells)) == cells
 
 
-def test_only_the_cells_asked_for(croatia):
-    grid = SquareGrid(size=60).fit(croatia, in_croatia(croatia))
-    found = web_map.make_cells(grid, np.array([4, 2]))
-    assert [one["id"] for one in found["features"]] == [4, 2]
-    whole = web_map.make_cells(grid)["features"]
-    assert [one["geometry"] for one in found["features"]] == [whole[4]["geometry"], whole[2]["geometry"]]
+def test_cells_of_chosen_classes(croatia):
+    grid = SquareGrid(size=60).fit(croatia, sample_places(croatia))
+    cells = web_map.make_cells(grid, np.array([4, 2]))
+    assert [feature["id"] for feature in cells["features"]] == [4, 2]
+    everything = web_map.make_cells(grid)["features"]
+    assert [feature["geometry"] for feature in cells["features"]] == [
+        everything[4]["geometry"],
+        everything[2]["geometry"],
+    ]
     assert web_map.make_cells(grid, np.zeros(0, dtype=np.int64))["features"] == []
 
 
 @pytest.fixture(scope="module")
 def world_grid(earth) -> Grid:
-    return SquareGrid(size=240).fit(earth, everywhere())
+    return SquareGrid(size=240).fit(earth, sample_sphere())
 
 
 def test_no_cell_of_the_world_runs_across_the_map(world_grid: Grid):
     """Only a cell around a pole may be 360 degrees wide."""
     for feature in web_map.make_cells(world_grid)["features"]:
-        ring = ring_of(feature)
+        ring = get_ring(feature)
         assert np.abs(np.diff(ring[:, 0])).max() <= 180.0
         assert np.abs(ring[:, 1]).max() <= 90.0
         width = np.ptp(ring[:, 0])
@@ -116,17 +120,17 @@ def test_no_cell_of_the_world_runs_across_the_map(world_grid: Grid):
 
 def test_a_cell_over_the_date_line_goes_on_beyond_it(earth):
     """Voronoi cells do not end at the date line, as bands do."""
-    grid = KMeansGrid(size=60).fit(earth, everywhere())
-    rings = [ring_of(one) for one in web_map.make_cells(grid)["features"]]
+    grid = KMeansGrid(size=60).fit(earth, sample_sphere())
+    rings = [get_ring(feature) for feature in web_map.make_cells(grid)["features"]]
     crossing = [ring for ring in rings if np.abs(ring[:, 0]).max() > 180.0 + 1e-6]
     assert len(crossing) >= 3
     assert all(np.abs(np.diff(ring[:, 0])).max() < 180.0 for ring in rings)
 
 
 def test_cells_of_the_world_hold_their_places(world_grid: Grid):
-    places = everywhere()
+    places = sample_sphere()
     inside = world_grid.inside(places) & (np.abs(places[:, 0]) < 75.0)
-    polygons = [shapely.Polygon(ring_of(one)) for one in web_map.make_cells(world_grid)["features"]]
+    polygons = [shapely.Polygon(get_ring(feature)) for feature in web_map.make_cells(world_grid)["features"]]
     for cell, (lat, lon) in zip(world_grid.assign(places[inside]), places[inside], strict=True):
-        own = polygons[cell].buffer(0.05)
-        assert any(own.contains(shapely.Point(lon + turn, lat)) for turn in (-360.0, 0.0, 360.0))
+        polygon = polygons[cell].buffer(0.05)
+        assert any(polygon.contains(shapely.Point(lon + turn, lat)) for turn in (-360.0, 0.0, 360.0))

@@ -40,7 +40,7 @@ def make_locator(
     made = Predictor(network, REGION, IMAGE)
     if calibrated:
         with torch.no_grad():
-            said = made.said(IMAGES)
+            said = made.compute_output(IMAGES)
         cell = network.head.grid.assign(places)
         made.calibration = Calibration.fit(said, cell, haversine_km(said.answers_deg, places)).state()
     return made
@@ -53,7 +53,7 @@ def make_calibrated_locator() -> Predictor:
     network.head.decoder = MedianDecoder(temperature=0.9)
     with torch.no_grad():
         network.head.linear.weight.mul_(30.0)
-    said = Predictor(network, REGION, IMAGE).said(toy_places()[1])
+    said = Predictor(network, REGION, IMAGE).compute_output(toy_places()[1])
     learnt = Calibration.fit(said, network.head.grid.assign(toy_places()[0]), np.linspace(1.0, 60.0, 28))
     return Predictor(network, REGION, IMAGE, {"places": 28, "decoder": "some"}, learnt.state())
 

@@ -19,7 +19,7 @@ from geoguesser.data.images import ImageSpec
 from geoguesser.data.views import MemoryViews
 from geoguesser.geo.grid import SquareGrid
 from geoguesser.geo.region import PlaneRegion
-from geoguesser.inference.predictor import make_record
+from geoguesser.inference.checkpoint import make_record
 from geoguesser.model.backbone import TimmBackbone
 from geoguesser.model.decoder import MeanDecoder
 from geoguesser.model.fusion import MeanFusion

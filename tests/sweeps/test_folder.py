@@ -11,7 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from geoguesser.sweeps.folder import COMMAND, SweepFolder, clear_folder, hold_folder, is_running, read_state
+from geoguesser.sweeps.folder import (
+    COMMAND_VARIABLE,
+    SweepFolder,
+    clear_folder,
+    hold_folder,
+    is_running,
+    read_state,
+)
 
 HOLD = """
 import sys, time
@@ -25,8 +32,8 @@ with hold_folder(Path(sys.argv[1])) as mine:
 
 @pytest.fixture(autouse=True)
 def _no_command(monkeypatch):
-    monkeypatch.setenv(COMMAND, "left over")  # so that it is put back after `begin` has set it
-    monkeypatch.delenv(COMMAND)
+    monkeypatch.setenv(COMMAND_VARIABLE, "left over")  # so that it is put back after `begin` has set it
+    monkeypatch.delenv(COMMAND_VARIABLE)
 
 
 def test_jobs_of_a_command_record_to_it_from_any_process(tmp_path: Path):
@@ -44,15 +51,15 @@ def test_jobs_of_a_command_record_to_it_from_any_process(tmp_path: Path):
         (1, "def", "done"),
         (2, "abc", "duplicate"),
     ]
-    assert sweep.met("abc")["number"] == 0  # not the duplicate's
-    assert sweep.met("ghi") is None
+    assert sweep.find_outcome("abc")["number"] == 0  # not the duplicate's
+    assert sweep.find_outcome("ghi") is None
 
 
 def test_a_node_that_lost_the_environment_takes_the_latest_command(tmp_path: Path, monkeypatch):
     SweepFolder(tmp_path, "20260101-000000-aaaaaa").record("abc", "failed", number=0, overrides=[])
     (tmp_path / ".commands" / "20260101-000000-aaaaaa.json").write_text("{}")
     second = SweepFolder.begin(tmp_path)
-    monkeypatch.delenv(COMMAND)
+    monkeypatch.delenv(COMMAND_VARIABLE)
     assert SweepFolder(tmp_path).command == second.command
     assert second.outcomes() == []  # what an earlier command came to is its own
     assert SweepFolder(tmp_path / "nowhere").command == "0"

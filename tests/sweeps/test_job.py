@@ -16,9 +16,9 @@ from conftest import TINY, compose
 
 from geoguesser.commands.train import run_training
 from geoguesser.sweeps import job
-from geoguesser.sweeps.folder import COMMAND, SweepFolder, get_group, hold_folder, read_state
-from geoguesser.sweeps.job import quiet_console, run_job, share_cores
-from geoguesser.system.cpu import CORES, cores
+from geoguesser.sweeps.folder import COMMAND_VARIABLE, SweepFolder, get_group, hold_folder, read_state
+from geoguesser.sweeps.job import count_processes, quiet_console, run_job, share_cores
+from geoguesser.system.cpu import CORES_VARIABLE, count_cores
 from geoguesser.system.log_filters import filter_logs
 from geoguesser.system.memo import Memo
 
@@ -27,8 +27,8 @@ from geoguesser.system.memo import Memo
 def sweep(tmp_path: Path, monkeypatch) -> SweepFolder:
     """A sweep that has begun, in a process that has kept nothing."""
     filter_logs()
-    monkeypatch.setenv(COMMAND, "left over")
-    monkeypatch.setattr(job, "MEMO", Memo())
+    monkeypatch.setenv(COMMAND_VARIABLE, "left over")
+    monkeypatch.setattr(job, "SWEEP_MEMO", Memo())
     return SweepFolder.begin(tmp_path / "sweep")
 
 
@@ -95,7 +95,7 @@ def test_a_job_that_was_killed_goes_on_and_ends_as_if_it_had_not_been(sweep, cap
     later = SweepFolder.begin(sweep.path)
     assert do(later, *words) == first
     assert outcomes(later) == [(0, "done")]
-    assert "goes on where it was stopped" in caplog.text
+    assert "continues from its last checkpoint" in caplog.text
     for name, text in before.items():
         assert (folder / name).read_text() == text
     assert json.loads((folder / "result.json").read_text())["epochs"] == epochs
@@ -115,7 +115,7 @@ def test_ctrl_c_is_no_failure(sweep, monkeypatch):
     def interrupted(*args: object, **kwargs: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(job, "run", interrupted)
+    monkeypatch.setattr(job, "run_training", interrupted)
     with pytest.raises(KeyboardInterrupt):
         do(sweep)
     assert outcomes(sweep) == [(0, "interrupted")]
@@ -130,7 +130,7 @@ def test_jobs_share_what_they_read_and_come_to_the_same_as_alone(sweep, tmp_path
     monkeypatch.setattr(datamodule, "read_places", lambda *a, **k: reads.append(1) or read_places(*a, **k))
     jobs = [
         ("seed=0",),
-        ("seed=1", "grid.size=12", "uncertainty.calibration=0.5", "uncertainty.fewest=1"),
+        ("seed=1", "grid.size=12", "calibration.fraction=0.5", "calibration.min_places=1"),
         ("seed=0", "augment=light", "finetune=full", "trainer.max_epochs=1"),
         ("seed=0", "head=regression"),
     ]
@@ -189,20 +189,40 @@ def test_the_terminal_of_a_sweep_shows_warnings_alone(capsys):
     assert capsys.readouterr().out == "mind\nafter\n"
 
 
+JOBLIB = "hydra_plugins.hydra_joblib_launcher.joblib_launcher.JoblibLauncher"
+
+
+@pytest.mark.parametrize(
+    ("launcher", "processes"),
+    [
+        ({"_target_": "hydra._internal.core_plugins.basic_launcher.BasicLauncher"}, 1),
+        ({"_target_": JOBLIB}, 1),
+        ({"_target_": JOBLIB, "n_jobs": 3}, 3),
+        ({"_target_": JOBLIB, "n_jobs": -1}, 8),
+        ({"_target_": JOBLIB, "n_jobs": -2}, 7),
+        ({"_target_": JOBLIB, "n_jobs": -20}, 1),
+        ({"_target_": "hydra_plugins.hydra_submitit_launcher.submitit_launcher.SlurmLauncher"}, 1),
+    ],
+)
+def test_the_number_of_parallel_jobs_is_that_of_joblib(launcher: dict, processes: int, monkeypatch):
+    monkeypatch.setattr("geoguesser.sweeps.job.count_system_cores", lambda: 8)
+    assert count_processes(launcher) == processes
+
+
 def test_jobs_side_by_side_share_the_cores(monkeypatch):
-    monkeypatch.setenv(CORES, "left over")
-    monkeypatch.setattr("geoguesser.sweeps.job.system_cores", lambda: 8)
+    monkeypatch.setenv(CORES_VARIABLE, "left over")
+    monkeypatch.setattr("geoguesser.sweeps.job.count_system_cores", lambda: 8)
     before = torch.get_num_threads()
     try:
         share_cores(4)
-        assert (cores(), torch.get_num_threads()) == (2, 2)
+        assert (count_cores(), torch.get_num_threads()) == (2, 2)
         share_cores(4)  # the next job of the same process
-        assert cores() == 2
+        assert count_cores() == 2
         share_cores(20)
-        assert cores() == 1
-        del os.environ[CORES]
+        assert count_cores() == 1
+        del os.environ[CORES_VARIABLE]
         share_cores(1)
-        assert CORES not in os.environ
+        assert CORES_VARIABLE not in os.environ
     finally:
         torch.set_num_threads(before)
 

@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 
 from geoguesser.commands.configs import resolve
 from geoguesser.runs.config_keys import WITHOUT_EFFECT
-from geoguesser.sweeps.job_name import LENGTH, find_job_name, make_job_name, register_resolver, result_config
+from geoguesser.sweeps.job_name import NAME_LENGTH, find_job_name, make_job_name, register_resolver, result_config
 
 PLAIN = st.recursive(
     st.none() | st.booleans() | st.integers(-9, 9) | st.floats(allow_nan=False) | st.text(max_size=3),
@@ -60,7 +60,7 @@ def test_what_does_not_change_results_does_not_change_the_name(words):
         ["features.batch_size=64"],
         ["data.places=900"],
         ["image=px56"],
-        ["uncertainty.calibration=0"],
+        ["calibration.fraction=0"],
         ["trainer.max_epochs=51"],
         ["epochs=51"],
         ["callbacks.early_stopping=null"],
@@ -87,7 +87,7 @@ def test_choices_that_a_head_does_not_use_do_not_count():
 def test_the_order_of_keys_is_nothing(config):
     backwards = dict(reversed(list(config.items())))
     assert make_job_name(config) == make_job_name(backwards)
-    assert len(make_job_name(config)) == LENGTH
+    assert len(make_job_name(config)) == NAME_LENGTH
     assert set(make_job_name(config)) <= set("0123456789abcdef")
 
 

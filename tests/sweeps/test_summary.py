@@ -15,7 +15,7 @@ from geoguesser.errors import ConfigError
 from geoguesser.reporting.run.sweep_plot import draw_sweep, shorten_label
 from geoguesser.sweeps import callback as command
 from geoguesser.sweeps.callback import check_sweep_name, finish_sweep
-from geoguesser.sweeps.folder import COMMAND, SweepFolder
+from geoguesser.sweeps.folder import COMMAND_VARIABLE, SweepFolder
 from geoguesser.sweeps.summary import Summary
 
 
@@ -27,7 +27,7 @@ def width_of(path: Path) -> int:
 @pytest.fixture
 def sweep(tmp_path: Path, monkeypatch) -> SweepFolder:
     """Three finished jobs, a failed one, one that was killed, and a duplicate."""
-    monkeypatch.setenv(COMMAND, "left over")
+    monkeypatch.setenv(COMMAND_VARIABLE, "left over")
     found = SweepFolder.begin(tmp_path / "a sweep")
     jobs = {
         "aaa": (
@@ -67,7 +67,7 @@ def sweep(tmp_path: Path, monkeypatch) -> SweepFolder:
 
 def test_one_row_per_job_by_validation_error_with_the_keys_that_vary(sweep: SweepFolder):
     """The density does not: it is the same in all jobs whose head has a grid."""
-    summary = Summary.of(sweep)
+    summary = Summary.read(sweep)
     summary.write()
     table = pd.read_csv(sweep.path / "summary.csv", dtype={"grid.size": str}, keep_default_na=False)
     assert list(table.columns) == [
@@ -84,7 +84,7 @@ def test_one_row_per_job_by_validation_error_with_the_keys_that_vary(sweep: Swee
 
 
 def test_the_end_names_what_was_the_same_and_what_failed(sweep: SweepFolder, capsys, monkeypatch):
-    monkeypatch.setattr(command, "_begun", [(sweep, "a sweep")])
+    monkeypatch.setattr(command, "_started", [(sweep, "a sweep")])
     assert finish_sweep() == 1
     out, err = capsys.readouterr()
     assert "3 done, 1 duplicates, 1 failed, 1 interrupted" in out
@@ -101,7 +101,7 @@ def test_a_full_disk_does_not_hide_what_failed(sweep: SweepFolder, capsys, monke
         raise OSError("No space left on device")
 
     monkeypatch.setattr(Summary, "write", full)
-    monkeypatch.setattr(command, "_begun", [(sweep, "elsewhere")])
+    monkeypatch.setattr(command, "_started", [(sweep, "elsewhere")])
     assert finish_sweep() == 1
     err = capsys.readouterr().err
     assert "the summary cannot be written: No space left on device" in err
@@ -110,9 +110,9 @@ def test_a_full_disk_does_not_hide_what_failed(sweep: SweepFolder, capsys, monke
 
 
 def test_a_sweep_without_a_figure_has_no_picture(tmp_path: Path, monkeypatch):
-    monkeypatch.setenv(COMMAND, "left over")
+    monkeypatch.setenv(COMMAND_VARIABLE, "left over")
     empty = SweepFolder.begin(tmp_path)
-    summary = Summary.of(empty)
+    summary = Summary.read(empty)
     summary.write()
     summary.show()
     assert (tmp_path / "summary.csv").read_text().startswith("job,state,val_error_km_mean")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from geoguesser.system.cpu import WORTH_THREADS, limit_threads
+from geoguesser.system.cpu import MIN_MULTIPLICATIONS, limit_threads
 
 
 @pytest.fixture(autouse=True)
@@ -16,7 +16,7 @@ def _two_threads():
     torch.set_num_threads(before)
 
 
-@pytest.mark.parametrize(("work", "threads"), [(1, 1), (WORTH_THREADS - 1, 1), (WORTH_THREADS, 2)])
+@pytest.mark.parametrize(("work", "threads"), [(1, 1), (MIN_MULTIPLICATIONS - 1, 1), (MIN_MULTIPLICATIONS, 2)])
 def test_small_steps_get_one_thread(work: int, threads: int) -> None:
     with limit_threads(work):
         assert torch.get_num_threads() == threads

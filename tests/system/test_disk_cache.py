@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from geoguesser.system import disk_cache as module
-from geoguesser.system.disk_cache import Cache, Entry, cache_folder, reserve
+from geoguesser.system.disk_cache import Cache, Entry, allocate_file, get_cache_folder
 
 GIB = 2**30
 
@@ -29,13 +29,13 @@ def names(folder: Path) -> list[str]:
 
 def test_the_folder_of_the_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("GEOGUESSER_CACHE", str(tmp_path / "own"))
-    assert cache_folder() == tmp_path / "own"
+    assert get_cache_folder() == tmp_path / "own"
     monkeypatch.delenv("GEOGUESSER_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
-    assert cache_folder() == tmp_path / "xdg" / "geoguesser"
+    assert get_cache_folder() == tmp_path / "xdg" / "geoguesser"
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert cache_folder() == tmp_path / ".cache" / "geoguesser"
+    assert get_cache_folder() == tmp_path / ".cache" / "geoguesser"
 
 
 def test_entries_are_read_back_with_their_values(tmp_path: Path) -> None:
@@ -143,7 +143,7 @@ def test_a_folder_that_cannot_be_written_is_reported_once(
 
 def test_reserving_without_fallocate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(os, "posix_fallocate", raising=False)
-    reserve(tmp_path / "file", 2**20 + 3)
+    allocate_file(tmp_path / "file", 2**20 + 3)
     assert (tmp_path / "file").stat().st_size == 2**20 + 3
 
 
@@ -185,6 +185,6 @@ def test_a_lock_is_held_by_one_process_at_a_time(tmp_path: Path) -> None:
 
 def test_checksums_detect_single_bits() -> None:
     zeros = np.zeros(1_000_000, dtype=np.uint8)
-    first = module.checksum(zeros)
+    first = module.compute_checksum(zeros)
     zeros[777_777] = 1
-    assert module.checksum(zeros) != first
+    assert module.compute_checksum(zeros) != first

@@ -53,3 +53,10 @@ def test_counts_have_a_plural_and_a_separator_of_thousands() -> None:
 def test_long_text_is_cut() -> None:
     assert text.shorten("a\nb", 5) == "a b"
     assert text.shorten("x" * 50, 10) == "x" * 9 + "…"
+
+
+@pytest.mark.parametrize(
+    ("count", "total", "expected"), [(0, 9, "0%"), (1, 1000, "<1%"), (1, 8, "12%"), (9, 9, "100%")]
+)
+def test_parts_of_a_count_are_rounded_but_never_to_zero(count: int, total: int, expected: str) -> None:
+    assert text.format_part(count, total) == expected

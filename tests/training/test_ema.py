@@ -130,7 +130,7 @@ def test_cached_features(tmp_path: Path) -> None:
 
 
 def error_of(locator: Predictor, data: ToyData, rows: slice) -> float:
-    predicted = locator.predict(data.pixels[rows])
+    predicted = locator.predict_coords(data.pixels[rows])
     return float(haversine_km(predicted, data.coords_deg[rows]).mean())
 
 

@@ -10,7 +10,8 @@ import torch
 from support.toy_run import IMAGE, REGION, toy_network, toy_places
 
 from geoguesser.errors import CheckpointError
-from geoguesser.inference.predictor import Predictor, read_checkpoint
+from geoguesser.inference.checkpoint import read_checkpoint
+from geoguesser.inference.predictor import Predictor
 from geoguesser.model.decoder import MedianDecoder
 from geoguesser.model.fusion import AttentionFusion, MeanFusion
 from geoguesser.model.network import GeoNetwork
@@ -45,8 +46,8 @@ def test_an_older_checkpoint_predicts_starts_and_resumes(tmp_path: Path) -> None
     network = make_network()
     path = save(network, tmp_path / "old.ckpt", older=True)
     images = toy_places()[1][:3]
-    expected = Predictor(network, REGION, IMAGE).predict(images)
-    assert (Predictor.load(path).predict(images) == expected).all()
+    expected = Predictor(network, REGION, IMAGE).predict_coords(images)
+    assert (Predictor.load(path).predict_coords(images) == expected).all()
     started, resumed = toy_network(), toy_network()
     assert load_initial_weights(started, path) == (f"network from {path}", True)
     resume_network(resumed, read_checkpoint(Path(path)), path)
@@ -63,7 +64,9 @@ def test_a_checkpoint_with_the_removed_decoder_auto_uses_the_median(tmp_path: Pa
     torch.save(checkpoint, path)
 
     images = toy_places()[1][:3]
-    assert (Predictor.load(path).predict(images) == Predictor(network, REGION, IMAGE).predict(images)).all()
+    assert (
+        Predictor.load(path).predict_coords(images) == Predictor(network, REGION, IMAGE).predict_coords(images)
+    ).all()
     resumed = toy_network()
     resumed.head.decoder = MedianDecoder()
     resume_network(resumed, read_checkpoint(Path(path)), path)
@@ -99,5 +102,5 @@ def test_attention_is_loaded_completely(tmp_path: Path) -> None:
     assert load_initial_weights(started, path) == (f"network from {path}", True)
     assert are_equal(started, network)
     images, mask = toy_places()[1][:3], torch.tensor([[1, 1, 0, 1], [1, 0, 0, 0], [1, 1, 1, 1]]).bool()
-    expected = Predictor(network, REGION, IMAGE).predict(images, mask)
-    assert (Predictor.load(path).predict(images, mask) == expected).all()
+    expected = Predictor(network, REGION, IMAGE).predict_coords(images, mask)
+    assert (Predictor.load(path).predict_coords(images, mask) == expected).all()

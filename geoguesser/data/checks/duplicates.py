@@ -1,7 +1,7 @@
-"""Identity: which places are the same, or nearly so, by panorama, bytes, look and position.
+"""Finds duplicates by panorama id, file digest, perceptual hash and position.
 
-A place is compared with those that were kept before it, never with one that is itself a duplicate: so a
-chain of look-alikes (A like B, B like C, A unlike C) does not become one place.
+A place is compared only with places that were kept before it, never with a duplicate. So a chain of similar places
+(A like B, B like C, A unlike C) is not reduced to one place.
 """
 
 from __future__ import annotations
@@ -19,20 +19,37 @@ from scipy.spatial import cKDTree
 
 from geoguesser.arrays import BoolArray, FloatArray, IntArray
 from geoguesser.data.checks.findings import Finding, Findings
-from geoguesser.data.checks.inspection import OK, ImageStats, compute_hash_distance
+from geoguesser.data.checks.image_stats import OK, ImageStats
+from geoguesser.data.checks.picture_hash import compute_hash_distance
 from geoguesser.data.place_files import NO_PANORAMA, PANORAMA_COLUMNS
 from geoguesser.geo.distance import EARTH_RADIUS_KM, haversine_km, to_unit
 
-HASH_BITS = 10  # of 112 that may differ; see examine.picture_hash for what was measured
-ALIKE_VIEWS = 3
-NEAR_M = 100.0  # look-alikes farther apart are two places of one look
-NEIGHBOURS = 64  # of a place that are compared at most
-CHUNK = 2**16  # places compared at once
+# Bits of 112 that may differ between similar views; `compute_picture_hash` states the measurement.
+MAX_HASH_DISTANCE = 10
+
+# Similar views of a near-duplicate.
+MIN_SIMILAR_VIEWS = 3
+
+# Similar places that are farther apart are two places that look the same.
+MAX_DISTANCE_M = 100.0
+
+# Nearest places that are compared with a place.
+MAX_NEIGHBOURS = 64
+
+# Places that are compared in one array operation.
+CHUNK_PLACES = 2**16
 
 
 @dataclass(frozen=True)
 class Match:
-    """A place that is the same as an earlier one."""
+    """Place that is a duplicate of an earlier place.
+
+    Attributes:
+        kind: Kind of the finding.
+        row: Row of the duplicate.
+        earlier: Row of the earlier place.
+        reason: Description for the finding, before the name of the earlier place.
+    """
 
     kind: str
     row: int
@@ -41,13 +58,13 @@ class Match:
 
 
 @dataclass(frozen=True)
-class DuplicateKeys:
-    """What was found.
+class Duplicates:
+    """Duplicates among N places.
 
     Attributes:
-        matches: All pairs.
-        dropped: (N,) places to be left out.
-        groups: (N,) a number per place; places that are the same, and all stay, share one.
+        matches: Pairs of duplicates.
+        dropped: (N,) True for each place to leave out.
+        groups: (N,) number of the group of each place; duplicates that are all kept share a group.
     """
 
     matches: list[Match]
@@ -58,151 +75,161 @@ class DuplicateKeys:
 def find_duplicates(
     table: pd.DataFrame,
     coords_deg: FloatArray,
-    facts: ImageStats | None,
+    stats: ImageStats,
     findings: Findings,
     *,
     first: BoolArray | None = None,
-) -> DuplicateKeys:
-    """Finds places that are the same, and settles them.
+) -> Duplicates:
+    """Finds duplicates and records them as findings.
 
     Args:
-        table: N places, with `row` (where each came from) and perhaps a column of panorama ids.
-        coords_deg: (N, 2).
-        facts: Of their images; None compares panoramas and coordinates alone.
-        findings: What to do about each kind; all pairs are recorded there.
-        first: (N,) places that count as earlier than all others: those that a store recorded.
+        table: N places, with the column `row` and optionally columns of panorama ids.
+        coords_deg: (N, 2) latitude and longitude in degrees.
+        stats: Statistics of their images.
+        findings: Receives the findings, and states the action for each kind.
+        first: (N,) True for a place that counts as earlier than all others, because a store recorded it.
 
     Raises:
-        DataError: A kind that was found is an error.
+        DataError: The action of a recorded kind is `error`.
     """
+    names, where = table["uuid"].to_numpy(), table["row"].to_numpy()
+    findings.record(
+        Finding("repeated_view", str(where[row]), f"({names[row]}) has the same image for two headings")
+        for row in np.flatnonzero(_has_repeated_view(stats))
+    )
+
+    # Each search is a generator that reads `kept` while it runs, so that it never compares with a place dropped by
+    # an earlier search or by one of its own matches.
     order = np.arange(len(table)) if first is None else np.argsort(~first, kind="stable")
     kept = np.ones(len(table), dtype=bool)
+    searches: dict[str, Iterator[Match]] = {
+        "duplicate_panorama": _match_panoramas(table, order, kept),
+        "identical_image": _match_digests(stats, order, kept),
+        "near_duplicate": _match_similar(coords_deg, stats, order, kept),
+        "same_coordinates": _match_coordinates(coords_deg, order, kept),
+    }
     matches: list[Match] = []
-    ways: list[tuple[str, Iterator[Match]]] = [("duplicate_panorama", _same_panorama(table, order, kept))]
-    if facts is not None:
-        ways.append(("identical_image", _same_bytes(facts, order, kept)))
-        ways.append(("near_duplicate", _alike(coords_deg, facts, order, kept)))
-    ways.append(("same_coordinates", _same_coordinates(coords_deg, order, kept)))
-    if facts is not None:
-        findings.settle(_repeated(table, facts))
-    for kind, way in ways:
-        own = []
-        for match in way:
-            own.append(match)
-            if not findings.keeps(kind):
-                kept[match.row] = False
-        names = table["uuid"].to_numpy()
-        where = table["row"].to_numpy()
-        findings.settle(
-            Finding(kind, str(where[one.row]), f"({names[one.row]}) {one.reason} {names[one.earlier]}")
-            for one in own
+    for kind, search in searches.items():
+        new_matches = []
+        for match in search:
+            new_matches.append(match)
+            kept[match.row] &= findings.allows(kind)
+
+        findings.record(
+            Finding(kind, str(where[match.row]), f"({names[match.row]}) {match.reason} {names[match.earlier]}")
+            for match in new_matches
         )
-        matches += own
-    links = [(one.row, one.earlier) for one in matches if kept[one.row] and kept[one.earlier]]
-    return DuplicateKeys(matches, ~kept, _groups(len(table), links))
+        matches += new_matches
+
+    links = [(match.row, match.earlier) for match in matches if kept[match.row] and kept[match.earlier]]
+    return Duplicates(matches, ~kept, _number_groups(len(table), links))
 
 
-def _groups(count: int, links: list[tuple[int, int]]) -> IntArray:
+def _number_groups(count: int, links: list[tuple[int, int]]) -> IntArray:
     pairs = np.array(links, dtype=np.int64).reshape(-1, 2)
     graph = coo_array((np.ones(len(pairs)), (pairs[:, 0], pairs[:, 1])), shape=(count, count))
     return connected_components(graph, directed=False)[1].astype(np.int64)
 
 
-def _same_panorama(table: pd.DataFrame, order: IntArray, kept: BoolArray) -> Iterator[Match]:
-    """By the first of the columns for it that says something in a row: roots may name it differently."""
-    values: Any = np.full(len(table), "", dtype=object)
+def _has_repeated_view(stats: ImageStats) -> BoolArray:
+    """Returns (N,) True for each place with the same usable image for two headings."""
+    digests, usable = stats.views["digest"], stats.views["state"] == OK
+    repeated = np.zeros(len(stats), dtype=bool)
+    for a in range(4):
+        for b in range(a):
+            same = (digests[:, a] == digests[:, b]).all(axis=1)
+            repeated |= same & usable[:, a] & usable[:, b]
+    return repeated
+
+
+def _match_panoramas(table: pd.DataFrame, order: IntArray, kept: BoolArray) -> Iterator[Match]:
+    """Matches panorama ids. Roots may name the column differently: the first one filled in a row counts."""
+    ids: Any = np.full(len(table), "", dtype=object)
     for column in table.columns:
         if str(column).strip().lower() in PANORAMA_COLUMNS:
             words = table[column].fillna("").astype(str).str.strip()
-            said = words.mask(words.str.lower().isin(NO_PANORAMA), "").to_numpy()
-            values = np.where(values == "", said, values)
-    yield from _by_key(values, order[values[order] != ""], kept, "duplicate_panorama", "has the panorama id of")
+            ids = np.where(ids == "", words.mask(words.str.lower().isin(NO_PANORAMA), "").to_numpy(), ids)
+
+    yield from _match_values(ids, order[ids[order] != ""], kept, "duplicate_panorama", "has the panorama id of")
 
 
-def _same_coordinates(coords_deg: FloatArray, order: IntArray, kept: BoolArray) -> Iterator[Match]:
+def _match_coordinates(coords_deg: FloatArray, order: IntArray, kept: BoolArray) -> Iterator[Match]:
     latitude, longitude = np.round(coords_deg, 7).T
-    values = _pair_codes(latitude, longitude)
-    yield from _by_key(values, order, kept, "same_coordinates", "has the coordinates of")
+    values = _number_pairs(latitude, longitude)
+    yield from _match_values(values, order, kept, "same_coordinates", "has the coordinates of")
 
 
-def _by_key(
+def _match_values(
     values: npt.NDArray[np.generic], order: IntArray, kept: BoolArray, kind: str, reason: str
 ) -> Iterator[Match]:
-    """Pairs each place with the first kept one that has its value; only values that come twice are looked at."""
+    """Matches each place with the first kept place of the same value; only repeated values are visited."""
     codes = pd.factorize(values[order])[0]
-    twice = np.flatnonzero(np.bincount(codes, minlength=1)[codes] > 1)
-    holders: dict[int, int] = {}
-    for position in twice:
+    repeated = np.flatnonzero(np.bincount(codes, minlength=1)[codes] > 1)
+    first_rows: dict[int, int] = {}
+    for position in repeated:
         row = int(order[position])
         if not kept[row]:
             continue
-        earlier = holders.get(codes[position])
-        if earlier is None:
-            holders[codes[position]] = row
-        else:
+        earlier = first_rows.setdefault(codes[position], row)
+        if earlier != row:
             yield Match(kind, row, earlier, reason)
 
 
-def _pair_codes(a: npt.NDArray[np.generic], b: npt.NDArray[np.generic]) -> IntArray:
-    """A number for each pair of values, the same for the same pair."""
+def _number_pairs(a: npt.NDArray[np.generic], b: npt.NDArray[np.generic]) -> IntArray:
+    """Returns a number for each pair of values; equal pairs have equal numbers."""
     second, uniques = pd.factorize(b)
     return (pd.factorize(a)[0] * (len(uniques) + 1) + second).astype(np.int64)
 
 
-def _same_bytes(facts: ImageStats, order: IntArray, kept: BoolArray) -> Iterator[Match]:
-    """Places that share the very bytes of a usable view; one look-up per view that is there twice."""
-    digests = facts.views["digest"]
-    pairs = _pair_codes(digests[..., 0].ravel(), digests[..., 1].ravel())
+def _match_digests(stats: ImageStats, order: IntArray, kept: BoolArray) -> Iterator[Match]:
+    """Matches places that share the bytes of a usable view; only repeated files are looked up."""
+    digests, usable = stats.views["digest"], stats.views["state"] == OK
+    pairs = _number_pairs(digests[..., 0].ravel(), digests[..., 1].ravel())
     codes = pd.factorize(pairs)[0].reshape(digests.shape[:2])
-    usable = facts.views["state"] == OK
     counts = np.bincount(codes[usable], minlength=codes.max(initial=0) + 1)
     shared = usable & (counts[codes] > 1)
-    holders: dict[int, int] = {}
+
+    first_rows: dict[int, int] = {}
     for row in order[shared.any(axis=1)[order] & kept[order]]:
-        own = codes[row][shared[row]].tolist()
-        earlier = [holders[code] for code in own if holders.get(code, row) != row]
+        row_codes = codes[row][shared[row]].tolist()
+        earlier = [first_rows[code] for code in row_codes if first_rows.get(code, row) != row]
         if earlier:
             count = len(earlier)
             reason = f"shares {count} image{'' if count == 1 else 's'}, byte for byte, with"
             yield Match("identical_image", int(row), min(earlier), reason)
-        if kept[row]:  # whoever takes the match may have dropped it
-            for code in own:
-                holders.setdefault(code, int(row))
+
+        # The caller may have dropped the place because of the match.
+        if kept[row]:
+            for code in row_codes:
+                first_rows.setdefault(code, int(row))
 
 
-def _alike(coords_deg: FloatArray, facts: ImageStats, order: IntArray, kept: BoolArray) -> Iterator[Match]:
-    """Near places of which at least three usable views look the same."""
+def _match_similar(coords_deg: FloatArray, stats: ImageStats, order: IntArray, kept: BoolArray) -> Iterator[Match]:
+    """Matches near places of which at least three usable views have similar perceptual hashes."""
     rows = order[kept[order]]
     if len(rows) < 2:
         return
+
+    # Chord length on the unit sphere for a great-circle distance d: 2 sin(d / 2R).
     vectors = to_unit(coords_deg[rows])
-    reach = 2.0 * np.sin(NEAR_M / 1000.0 / EARTH_RADIUS_KM / 2.0)  # a chord
-    tree, count = cKDTree(vectors), min(NEIGHBOURS, len(rows))
-    state, hashes = facts.views["state"], facts.views["hash"]
-    for start in range(0, len(rows), CHUNK):
-        some = vectors[start : start + CHUNK]
-        near: Any = tree.query(some, k=count, distance_upper_bound=reach, workers=-1)[1]
-        numbers = np.arange(start, start + len(some))
-        later, slot = np.nonzero(near < numbers[:, None])  # absent neighbours have number len(rows)
-        a, b = rows[numbers[later]], rows[near[later, slot]]
-        both = (state[a] == OK) & (state[b] == OK)
-        alike = (both & (compute_hash_distance(hashes[a], hashes[b]) <= HASH_BITS)).sum(axis=1)
-        for pair in np.flatnonzero(alike >= ALIKE_VIEWS):
-            row, other = int(a[pair]), int(b[pair])
-            if kept[row] and kept[other]:
-                metres = 1000.0 * float(haversine_km(coords_deg[row], coords_deg[other]))
-                reason = f"looks in {alike[pair]} views like, and lies {metres:.0f} m from,"
-                yield Match("near_duplicate", row, other, reason)
+    max_chord = 2.0 * np.sin(MAX_DISTANCE_M / 1000.0 / EARTH_RADIUS_KM / 2.0)
+    tree, num_neighbours = cKDTree(vectors), min(MAX_NEIGHBOURS, len(rows))
+    state, hashes = stats.views["state"], stats.views["hash"]
 
+    for start in range(0, len(rows), CHUNK_PLACES):
+        chunk = vectors[start : start + CHUNK_PLACES]
+        neighbours: Any = tree.query(chunk, k=num_neighbours, distance_upper_bound=max_chord, workers=-1)[1]
 
-def _repeated(table: pd.DataFrame, facts: ImageStats) -> list[Finding]:
-    """Places with one image for two headings."""
-    digests, usable = facts.views["digest"], facts.views["state"] == OK
-    found = np.zeros(len(facts), dtype=bool)
-    for one in range(4):
-        for other in range(one):
-            same = (digests[:, one] == digests[:, other]).all(axis=1)
-            found |= same & usable[:, one] & usable[:, other]
-    where, names = table["row"].to_numpy(), table["uuid"].to_numpy()
-    reason = "has the same image for two headings"
-    return [Finding("repeated_view", str(where[row]), f"({names[row]}) {reason}") for row in np.flatnonzero(found)]
+        # Each pair is visited once, from its later place; an absent neighbour has the number len(rows).
+        numbers = np.arange(start, start + len(chunk))
+        later, slot = np.nonzero(neighbours < numbers[:, None])
+        a, b = rows[numbers[later]], rows[neighbours[later, slot]]
+        usable = (state[a] == OK) & (state[b] == OK)
+        num_similar = (usable & (compute_hash_distance(hashes[a], hashes[b]) <= MAX_HASH_DISTANCE)).sum(axis=1)
+
+        for pair in np.flatnonzero(num_similar >= MIN_SIMILAR_VIEWS):
+            row, earlier = int(a[pair]), int(b[pair])
+            if kept[row] and kept[earlier]:
+                metres = 1000.0 * float(haversine_km(coords_deg[row], coords_deg[earlier]))
+                reason = f"looks in {num_similar[pair]} views like, and lies {metres:.0f} m from,"
+                yield Match("near_duplicate", row, earlier, reason)

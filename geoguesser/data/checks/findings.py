@@ -1,7 +1,7 @@
-"""Findings: what is wrong or remarkable in the data, and what is done about each kind. Nothing goes in silence.
+"""Findings: defects and peculiarities of the data, and the action for each kind. Each finding is listed.
 
-An `error` stops, with all findings of its stage in the message. A `skip` leaves out what it concerns, a
-`keep` only notes it; both are counted and listed.
+The action `error` stops with all findings of the stage in the message, `skip` leaves out the place or view, and
+`keep` only lists the finding.
 """
 
 from __future__ import annotations
@@ -15,26 +15,28 @@ import pandas as pd
 from geoguesser.errors import ConfigError, DataError, check_choice
 
 ACTIONS = ("error", "skip", "keep")
-SHOWN = 8
+
+# Findings that an error message lists; findings.csv has all of them.
+MAX_LISTED = 8
 
 
 @dataclass(frozen=True)
 class FindingKind:
-    """One kind of finding.
+    """Kind of a finding.
 
     Attributes:
-        default: What is done where `data.on_bad` does not say.
-        usable: Whether the place could be used as it is, so that `keep` is allowed.
-        what: What it means, for reports.
+        default: Action if `data.on_bad` does not state one.
+        can_keep: True if the place can be used as it is, so that `keep` is allowed.
+        meaning: Description for reports.
     """
 
     default: str
-    usable: bool
-    what: str
+    can_keep: bool
+    meaning: str
 
 
-KINDS: dict[str, FindingKind] = {
-    # Mistakes in a table or a folder: somebody should look, so they stop.
+FINDING_KINDS: dict[str, FindingKind] = {
+    # Mistakes in a table or a folder stop, because somebody should look at them.
     "bad_row": FindingKind("error", False, "a coordinate is no number or out of range"),
     "duplicate_id": FindingKind("error", False, "the same uuid twice"),
     "missing_images": FindingKind("error", False, "a row without any view"),
@@ -42,13 +44,14 @@ KINDS: dict[str, FindingKind] = {
     "broken_image": FindingKind("error", False, "a file that is no whole image"),
     "far_outside": FindingKind("error", False, "far from the region's land"),
     "gone": FindingKind("error", False, "in the store, but no longer in the roots"),
-    # What collecting brings with it: left out, for a test set with training images in it flatters.
+    # Collected data contain duplicates and placeholders as a rule. They are left out, because test places with
+    # training images would make the test error too small.
     "placeholder_image": FindingKind("skip", True, "a tiny or featureless image"),
     "no_view": FindingKind("skip", False, "with data.missing_views=mask: no view of it can be used"),
     "duplicate_panorama": FindingKind("skip", True, "the same panorama id twice"),
     "identical_image": FindingKind("skip", True, "the very bytes of another place's image"),
     "near_duplicate": FindingKind("skip", True, "at least three views look like those of a place beside it"),
-    # Worth knowing.
+    # Peculiarities are only listed.
     "same_coordinates": FindingKind("keep", True, "the very coordinates of another place"),
     "repeated_view": FindingKind("keep", True, "one image for two headings"),
     "split_bridge": FindingKind("keep", True, "duplicates on both sides of a split"),
@@ -61,7 +64,13 @@ KINDS: dict[str, FindingKind] = {
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was found: its kind (of `KINDS`), where, and why."""
+    """Defect or peculiarity of the data.
+
+    Attributes:
+        kind: A key of `FINDING_KINDS`.
+        where: File, row or place.
+        reason: Description, as a predicate of `where`.
+    """
 
     kind: str
     where: str
@@ -70,15 +79,15 @@ class Finding:
 
 @dataclass
 class Findings:
-    """What was found, and what is done about each kind.
+    """Findings of a data set, by action.
 
     Attributes:
-        on_bad: kind -> `error`, `skip` or `keep`; kinds that are not named have their default.
-        defer: Do not raise at once: go on as with `skip`, so that one look finds everything.
-        fatal: Findings that are errors, where raising was deferred.
-        skipped: Findings that left something out.
-        kept: Findings that were only noted.
-        ids: The ids of all rows that were read, those of rows that were left out too.
+        on_bad: Kind -> `error`, `skip` or `keep`; other kinds have their default action.
+        defer: Collect errors as `skip` does, instead of raising at once, so that one pass reports all findings.
+        fatal: Findings with the action `error`.
+        skipped: Findings that left out a place or view.
+        kept: Findings that left out nothing.
+        ids: Ids of all rows that were read, including rows that were left out.
     """
 
     on_bad: dict[str, str] = field(default_factory=dict)
@@ -90,64 +99,74 @@ class Findings:
 
     def __post_init__(self) -> None:
         for kind, action in self.on_bad.items():
-            if kind not in KINDS:
-                raise ConfigError.at(f"data.on_bad.{kind}", f"must be one of the kinds {', '.join(KINDS)}")
-            allowed = ACTIONS if KINDS[kind].usable else ACTIONS[:2]
+            if kind not in FINDING_KINDS:
+                raise ConfigError.at(f"data.on_bad.{kind}", f"must be one of the kinds {', '.join(FINDING_KINDS)}")
+            allowed = ACTIONS if FINDING_KINDS[kind].can_keep else ACTIONS[:2]
             check_choice(f"data.on_bad.{kind}", action, allowed)
 
     def action(self, kind: str) -> str:
-        """What is done about a kind."""
-        return self.on_bad.get(kind, KINDS[kind].default)
+        """Returns the action for a kind."""
+        return self.on_bad.get(kind, FINDING_KINDS[kind].default)
 
-    def keeps(self, kind: str) -> bool:
-        """Whether places with a finding of this kind stay in use."""
+    def allows(self, kind: str) -> bool:
+        """Returns whether places and views with a finding of this kind stay in use."""
         return self.action(kind) == "keep"
 
-    def settle(self, found: Iterable[Finding]) -> None:
-        """Takes findings in, each by the action of its kind.
+    def record(self, findings: Iterable[Finding]) -> None:
+        """Records findings, each by the action of its kind.
 
         Raises:
-            DataError: One of their kinds is an error and raising is not deferred.
+            DataError: The action of a kind is `error`, and raising is not deferred.
         """
-        found = list(found)
-        lists = {"error": self.fatal, "skip": self.skipped, "keep": self.kept}
-        for one in found:
-            lists[self.action(one.kind)].append(one)
+        by_action = self._by_action()
+        for finding in findings:
+            by_action[self.action(finding.kind)].append(finding)
         if not self.defer:
             self.raise_fatal()
 
-    def note(self, found: Iterable[Finding]) -> None:
-        """Takes in findings that leave nothing out, whatever the action of their kind: something else was done."""
-        self.kept.extend(found)
+    def note(self, findings: Iterable[Finding]) -> None:
+        """Records findings that leave out nothing, whatever the action of their kind."""
+        self.kept.extend(findings)
 
     def raise_fatal(self) -> None:
-        """Raises DataError where there are errors: up to eight of them, the counts and the way to go on."""
+        """Raises DataError if there are errors, with up to eight of them, their counts and a remedy."""
         if not self.fatal:
             return
-        counts = Counter(one.kind for one in self.fatal)
-        lines = [f"  {one.kind}: {f'{one.where} {one.reason}'.strip()}" for one in self.fatal[:SHOWN]]
-        if len(self.fatal) > SHOWN:
-            lines.append(f"  and {len(self.fatal) - SHOWN} more")
+
+        counts = Counter(finding.kind for finding in self.fatal)
+        lines = [
+            f"  {finding.kind}: {finding.where} {finding.reason}".rstrip() for finding in self.fatal[:MAX_LISTED]
+        ]
+        if len(self.fatal) > MAX_LISTED:
+            lines.append(f"  and {len(self.fatal) - MAX_LISTED} more")
+
         totals = ", ".join(f"{count} {kind}" for kind, count in counts.items())
         skips = " ".join(f"data.on_bad.{kind}=skip" for kind in counts)
-        some_views = any(one.reason.startswith("lacks ") and one.reason.count(",") < 3 for one in self.fatal)
+        reasons = [finding.reason for finding in self.fatal]
+        some_views = any(reason.startswith("lacks ") and reason.count(",") < 3 for reason in reasons)
         masks = "; places with 1 to 3 views may stay: data.missing_views=mask" if some_views else ""
         raise DataError(
             f"The data break rules ({totals}):\n"
             + "\n".join(lines)
-            + f"\nMend them, or leave those places out (they are counted and listed): {skips}{masks}"
+            + f"\nCorrect them, or leave those places out (they are counted and listed): {skips}{masks}"
         )
 
-    def counts(self) -> dict[str, int]:
-        """How many findings of each kind left something out."""
-        return dict(Counter(one.kind for one in self.skipped))
+    def count_skipped(self) -> dict[str, int]:
+        """Returns the number of findings of each kind that left out a place or view."""
+        return dict(Counter(finding.kind for finding in self.skipped))
 
-    def left_out(self) -> str:
-        """The counts in words: `3 missing_image, 1 out_of_region`; empty where nothing was left out."""
-        return ", ".join(f"{count:,} {kind}" for kind, count in self.counts().items())
+    def format_skipped(self) -> str:
+        """Returns these numbers as text: `3 missing_images, 1 far_outside`; empty if there are none."""
+        return ", ".join(f"{count:,} {kind}" for kind, count in self.count_skipped().items())
 
-    def table(self) -> pd.DataFrame:
-        """One row per finding: action, kind, where, reason."""
-        lists = {"error": self.fatal, "skip": self.skipped, "keep": self.kept}
-        rows = [(action, one.kind, one.where, one.reason) for action, those in lists.items() for one in those]
+    def to_table(self) -> pd.DataFrame:
+        """Returns one row per finding: action, kind, where, reason."""
+        rows = [
+            (action, finding.kind, finding.where, finding.reason)
+            for action, findings in self._by_action().items()
+            for finding in findings
+        ]
         return pd.DataFrame(rows, columns=["action", "kind", "where", "reason"])
+
+    def _by_action(self) -> dict[str, list[Finding]]:
+        return {"error": self.fatal, "skip": self.skipped, "keep": self.kept}

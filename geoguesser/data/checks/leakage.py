@@ -1,6 +1,6 @@
-"""Audit: how far the places of each split lie from the training places, and whether a test would flatter.
+"""Distances between the places of each split and the training places, and a warning if they are too small.
 
-One function for data straight from files and from a store.
+Data from files and from a store share it.
 """
 
 from __future__ import annotations
@@ -12,75 +12,79 @@ import numpy.typing as npt
 from scipy.spatial import cKDTree
 
 from geoguesser.arrays import FloatArray
-from geoguesser.data.splits import NAMES
+from geoguesser.data.splits import SPLIT_NAMES
 from geoguesser.geo.distance import chord_to_km, to_unit
 
+# Distances in metres within which test places are counted.
 WITHIN_M = (50, 500, 5000)
-# A place this near to a training place is mostly seen already: the same street, often the same houses.
-FLATTERS = {50: 0.01, 500: 0.1}  # metres -> the share of test places that is too many
+
+# Distance in metres -> largest share of the test places that may lie so near to a training place. Within 50 m,
+# most of a place has been seen in training: the same street, and often the same houses.
+MAX_NEAR_SHARES = {50: 0.01, 500: 0.1}
 
 
 def compute_nearest_training_km(coords_deg: FloatArray, splits: npt.NDArray[Any]) -> FloatArray:
-    """(N,) great-circle distance of each place to the nearest training place, of a training place to another.
-
-    Infinite where there is none.
+    """Computes the great-circle distance in km from each place to the nearest other training place.
 
     Args:
-        coords_deg: (N, 2).
+        coords_deg: (N, 2) latitude and longitude in degrees.
         splits: (N,) train, val, test or unused.
+
+    Returns:
+        (N,) distances in km, infinite if there is no other training place.
     """
     vectors = to_unit(coords_deg)
-    train = splits == "train"
+    is_train = splits == "train"
     chords = np.full(len(coords_deg), np.inf)
-    if train.any():
-        tree = cKDTree(vectors[train])
-        chords[~train] = tree.query(vectors[~train], workers=-1)[0]
-        if train.sum() > 1:
-            nearest: Any = tree.query(vectors[train], k=2, workers=-1)[0]
-            chords[train] = nearest[:, 1]
+    if is_train.any():
+        tree = cKDTree(vectors[is_train])
+        chords[~is_train] = tree.query(vectors[~is_train], workers=-1)[0]
+
+        # The nearest training place of a training place is the place itself, so that the second one counts.
+        if is_train.sum() > 1:
+            nearest: Any = tree.query(vectors[is_train], k=2, workers=-1)[0]
+            chords[is_train] = nearest[:, 1]
+
     return np.where(np.isinf(chords), np.inf, chord_to_km(chords))
 
 
 def audit_split(coords_deg: FloatArray, splits: npt.NDArray[Any]) -> dict[str, Any]:
-    """What a split is worth.
+    """Summarises the distances to the nearest training place for each split.
 
     Args:
-        coords_deg: (N, 2).
+        coords_deg: (N, 2) latitude and longitude in degrees.
         splits: (N,) train, val, test or unused.
 
     Returns:
-        Split -> places, quartiles of the distance to the nearest training place in km, and how many lie
-        within 50, 500 and 5,000 m of one; and `warnings`, sentences for people.
+        Split -> number of places, quartiles of the distance in km, and number of places within 50, 500 and 5,000
+        m; and `warnings`, a list of sentences.
     """
     distance_km = compute_nearest_training_km(coords_deg, splits)
-    found: dict[str, Any] = {}
-    for name in NAMES:
-        own = distance_km[splits == name]
-        own = own[np.isfinite(own)]
-        if len(own) == 0:
+    audit: dict[str, Any] = {}
+    for name in SPLIT_NAMES:
+        split_km = distance_km[(splits == name) & np.isfinite(distance_km)]
+        if len(split_km) == 0:
             continue
-        quartiles = np.percentile(own, (25, 50, 75))
-        found[name] = {
-            "places": len(own),
-            "nearest_training_km": {
-                key: round(float(value), 4) for key, value in zip(("p25", "p50", "p75"), quartiles, strict=True)
-            },
-            "within_m": {str(metres): int((own <= metres / 1000.0).sum()) for metres in WITHIN_M},
+
+        quartiles = [round(float(value), 4) for value in np.percentile(split_km, (25, 50, 75))]
+        audit[name] = {
+            "places": len(split_km),
+            "nearest_training_km": dict(zip(("p25", "p50", "p75"), quartiles, strict=True)),
+            "within_m": {str(metres): int((split_km <= metres / 1000.0).sum()) for metres in WITHIN_M},
         }
-    found["warnings"] = _warnings(found)
-    return found
+
+    audit["warnings"] = _warn_near_test(audit.get("test"))
+    return audit
 
 
-def _warnings(found: dict[str, Any]) -> list[str]:
-    test = found.get("test")
-    if test is None:
-        return []
-    for metres, most in FLATTERS.items():
+def _warn_near_test(test: dict[str, Any] | None) -> list[str]:
+    for metres, max_share in MAX_NEAR_SHARES.items():
+        if test is None or test["within_m"][str(metres)] <= max_share * test["places"]:
+            continue
         near = test["within_m"][str(metres)]
-        if near > most * test["places"]:
-            return [
-                f"{near:,} of {test['places']:,} test places ({near / test['places']:.0%}) lie within {metres} m "
-                "of a training place: their error flatters what a new place would get. "
-                "split=blocks keeps splits apart."
-            ]
+        return [
+            f"{near:,} of {test['places']:,} test places ({near / test['places']:.0%}) lie within {metres} m "
+            "of a training place: their error is smaller than that of a new place would be. "
+            "split=blocks keeps splits apart."
+        ]
     return []

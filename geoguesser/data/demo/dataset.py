@@ -1,9 +1,9 @@
-"""The demo data, `data=demo`: a synthetic country of drawn places, in the format of real data.
+"""Demo data, `data=demo`: a synthetic country of drawn places, in the format of real data.
 
-Places lie on real Croatian land; each has four drawn views whose content depends on place and heading,
-and nuisance that does not (weather, season, light, camera). It is what the first run and the tests use.
-It is no benchmark: a figure on it says nothing about photographs. `demo_land` is the map, `demo_habits`
-what stands at a place, `demo_render` and `demo_objects` draw it, `demo_draw` in several processes.
+Places lie on real Croatian land. Each has four drawn views, whose content depends on place and heading, and
+nuisance that does not (weather, season, light, camera). The first run and the tests use them. They are no
+benchmark: a result on them does not transfer to photographs. `land.py` is the map, `scene_sampler.py` draws scenes
+at random, `renderer.py` and `objects.py` paint them, and `workers.py` does so in several processes.
 """
 
 from __future__ import annotations
@@ -15,16 +15,21 @@ from collections.abc import Callable
 from pathlib import Path
 
 from geoguesser.arrays import FloatArray
-from geoguesser.data.demo import workers as demo_draw
-from geoguesser.data.demo.land import synthetic_land
-from geoguesser.data.demo.renderer import HEADINGS, bearings_deg
+from geoguesser.data.demo.land import get_synthetic_land
+from geoguesser.data.demo.renderer import HEADINGS, compute_bearings
+from geoguesser.data.demo.workers import Job, draw_all
 from geoguesser.errors import check_int
-from geoguesser.system.cpu import cores
-from geoguesser.system.disk_cache import cache_folder
+from geoguesser.system.cpu import count_cores
+from geoguesser.system.disk_cache import get_cache_folder
 
-VERSION = 1  # part of the cache's name: raise it whenever a view or a position changes
+# Part of the name of the cache: raise it whenever a view or a position changes.
+VERSION = 1
 MAX_PLACES = 1_000_000
-WORTH_PROCESSES = 100  # places; fewer are drawn sooner than processes start
+
+# Fewer places are drawn before further processes have started.
+MIN_PLACES_FOR_PROCESSES = 100
+
+# Function that is called with the number of finished places and of all places.
 Progress = Callable[[int, int], None]
 
 
@@ -33,14 +38,14 @@ def make_demo(
 ) -> Path:
     """Draws a synthetic dataset: `data.csv` and `images/<uuid>/{0,90,180,270}.jpg`.
 
-    Place number i depends on the seed and i alone, so that fewer places are the first of more.
+    Place number i depends only on the seed and i, so that a smaller data set is the beginning of a larger one.
 
     Args:
-        folder: Where to write; it is made.
-        places: How many places.
-        seed: Another seed, other places.
-        px: Side of the square views.
-        progress: Called with places done and places in all, from the calling thread.
+        folder: Folder of the data set, which is made.
+        places: Number of places.
+        seed: Seed of the places.
+        px: Side of the square views in pixels.
+        progress: Called after each place, from the calling thread.
 
     Returns:
         The folder.
@@ -48,23 +53,26 @@ def make_demo(
     Raises:
         ConfigError: An argument is out of range.
     """
-    check_int("data.places", places, low=1, high=MAX_PLACES)
-    check_int("data.demo_seed", seed, low=0)
-    check_int("data.px", px, low=16, high=2048)
-    coords_deg = synthetic_land().positions(seed, places)
+    _check_arguments(places, seed, px)
+    coords_deg = get_synthetic_land().draw_positions(seed, places)
     names = [make_demo_uuid(seed, index) for index in range(places)]
     (folder / "images").mkdir(parents=True, exist_ok=True)
 
-    jobs = (_job(folder / "images" / name, seed, index, coords_deg[index], px) for index, name in enumerate(names))
-    processes = min(cores(), 8) if places >= WORTH_PROCESSES else 1
-    for done, _ in enumerate(demo_draw.draw_all(jobs, processes), start=1):
+    jobs = (
+        _make_job(folder / "images" / name, seed, index, coords_deg[index], px) for index, name in enumerate(names)
+    )
+    processes = min(count_cores(), 8) if places >= MIN_PLACES_FOR_PROCESSES else 1
+    for done, _ in enumerate(draw_all(jobs, processes), start=1):
         if progress is not None:
             progress(done, places)
-    _write_table(folder / "data.csv", names, coords_deg)
+
+    # The table comes last: a folder with a table is complete.
+    rows = [f"{name},{lat:.6f},{lon:.6f}\n" for name, (lat, lon) in zip(names, coords_deg, strict=True)]
+    (folder / "data.csv").write_text("uuid,latitude,longitude\n" + "".join(rows), encoding="utf-8")
     return folder
 
 
-def demo_root(
+def ensure_demo(
     *,
     places: int = 1000,
     seed: int = 0,
@@ -72,80 +80,79 @@ def demo_root(
     cache: str | Path | None = None,
     progress: Progress | None = None,
 ) -> Path:
-    """The folder of the synthetic dataset, drawn at its first use.
+    """Returns the folder of a synthetic dataset, which is drawn at its first use.
 
-    It appears under its name only when it is complete. Two processes may ask for it at once: both draw,
-    and the later one takes what the earlier one made.
+    The folder gets its name when it is complete. If two processes draw the same dataset, both take the one that is
+    complete first.
 
     Args:
-        places: How many places.
-        seed: Another seed, other places.
-        px: Side of the square views.
-        cache: Where datasets are kept; None for `cache_folder()`.
-        progress: As for `make_demo`; not called if the dataset is there already.
+        places: Number of places.
+        seed: Seed of the places.
+        px: Side of the square views in pixels.
+        cache: Folder of the datasets; None for `cache_folder()`.
+        progress: As in `make_demo`; not called if the dataset exists.
 
     Returns:
-        The folder, as `make_demo` writes it.
+        Folder of the dataset, as `make_demo` writes it.
 
     Raises:
         ConfigError: An argument is out of range.
     """
-    check_int("data.places", places, low=1, high=MAX_PLACES)
-    check_int("data.demo_seed", seed, low=0)
-    check_int("data.px", px, low=16, high=2048)
-    root = demo_folder(places=places, seed=seed, px=px, cache=cache)
-    home = root.parent
+    _check_arguments(places, seed, px)
+    root = get_demo_folder(places=places, seed=seed, px=px, cache=cache)
     if _is_complete(root, places):
         return root
-    home.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{root.name}-", dir=home) as scratch:
-        made = make_demo(Path(scratch) / "new", places=places, seed=seed, px=px, progress=progress)
-        _put_in_place(made, root, places, Path(scratch) / "old")
+
+    root.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{root.name}-", dir=root.parent) as scratch:
+        new = make_demo(Path(scratch) / "new", places=places, seed=seed, px=px, progress=progress)
+        _put_in_place(new, root, places, Path(scratch) / "old")
     return root
 
 
-def demo_folder(*, places: int, seed: int, px: int, cache: str | Path | None = None) -> Path:
-    """Where `demo_root` keeps a dataset, whether it is there or not."""
-    home = Path(cache).expanduser() if cache is not None else cache_folder()
+def _check_arguments(places: int, seed: int, px: int) -> None:
+    check_int("data.places", places, low=1, high=MAX_PLACES)
+    check_int("data.demo_seed", seed, low=0)
+    check_int("data.px", px, low=16, high=2048)
+
+
+def get_demo_folder(*, places: int, seed: int, px: int, cache: str | Path | None = None) -> Path:
+    """Returns the folder in which `ensure_demo` stores a dataset, present or not."""
+    home = Path(cache).expanduser() if cache is not None else get_cache_folder()
     return home / f"demo-v{VERSION}-{places}-{seed}-{px}"
 
 
 def make_demo_uuid(seed: int, index: int) -> str:
-    """The id of a synthetic place: of a UUID's shape, but made from seed and index."""
+    """Returns the id of a synthetic place: a UUID that is computed from seed and index."""
     digest = hashlib.sha256(f"geoguesser demo {seed} {index}".encode()).digest()
     return str(uuid.UUID(bytes=digest[:16], version=4))
 
 
-def _job(folder: Path, seed: int, index: int, coords_deg: FloatArray, px: int) -> demo_draw.Job:
-    land = synthetic_land()
+def _make_job(folder: Path, seed: int, index: int, coords_deg: FloatArray, px: int) -> Job:
+    land = get_synthetic_land()
     xy_m = land.region.to_metres(coords_deg[None])[0]
-    horizons = tuple(land.horizon(xy_m, bearings_deg(heading)) for heading in HEADINGS)
-    return demo_draw.Job(str(folder), seed, index, px, land.surroundings(xy_m), horizons)
-
-
-def _write_table(path: Path, names: list[str], coords_deg: FloatArray) -> None:
-    """The table comes last: a folder that has it is complete."""
-    rows = [f"{name},{lat:.6f},{lon:.6f}\n" for name, (lat, lon) in zip(names, coords_deg, strict=True)]
-    path.write_text("uuid,latitude,longitude\n" + "".join(rows), encoding="utf-8")
+    horizons = tuple(land.compute_horizon(xy_m, compute_bearings(heading)) for heading in HEADINGS)
+    return Job(str(folder), seed, index, px, land.compute_surroundings(xy_m), horizons)
 
 
 def _is_complete(root: Path, places: int) -> bool:
-    """Whether table and views are all there (a user may have deleted some)."""
+    """Returns whether table and views are complete; a user may have deleted some."""
     table, images = root / "data.csv", root / "images"
     if not table.is_file() or not images.is_dir():
         return False
+
     names = [line.split(",")[0] for line in table.read_text(encoding="utf-8").splitlines()[1:]]
     return len(names) == places and all(
         (images / name / f"{heading}.jpg").is_file() for name in names for heading in HEADINGS
     )
 
 
-def _put_in_place(made: Path, root: Path, places: int, aside: Path) -> None:
-    """Renames `made` to `root`, unless another process was faster; an incomplete `root` makes way."""
+def _put_in_place(new: Path, root: Path, places: int, old: Path) -> None:
+    """Renames `new` to `root`, unless another process was faster; an incomplete `root` is renamed to `old`."""
     try:
-        made.rename(root)
+        new.rename(root)
     except OSError:
         if _is_complete(root, places):
             return
-        root.rename(aside)
-        made.rename(root)
+        root.rename(old)
+        new.rename(root)

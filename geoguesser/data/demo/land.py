@@ -1,8 +1,8 @@
-"""The map of the synthetic country: a real coastline, all else invented in the spirit of Croatia.
+"""Map of the synthetic country: a real coastline, with invented relief, climate and customs.
 
-It says where synthetic places lie, what surrounds a place (relief, climate, customs of building) and
-what is seen on its horizon. It draws nothing; `demo_render` does. The relief is made of a few ridges
-that stand roughly where real ones do, and noise: it is no elevation model.
+The map gives the positions of synthetic places, the surroundings of each place (relief, climate, customs of
+building) and its horizon. The relief consists of a few ridges near the real ones, and noise: it is no elevation
+model.
 """
 
 from __future__ import annotations
@@ -19,15 +19,29 @@ from geoguesser.data.demo.scene import Horizon, Image, Surroundings
 from geoguesser.geo.boundaries import read_country
 from geoguesser.geo.region import PlaneRegion, country
 
+# Side of a pixel of all rasters.
 RASTER_M = 500.0
-MARGIN_M = 70_000.0  # beyond Croatia's bounds; more than SIGHT_KM, so that no ray leaves the raster
+
+# Distance up to which relief is visible, and positions along a ray of sight.
 SIGHT_KM = 60.0
-SEA_SIGHT_KM = 12.0  # sea that begins further away is not drawn
-BAND_ENDS_KM = (5.0, 18.0, SIGHT_KM)  # near, middle and far relief, each a silhouette of its own
 RAY_KM = np.geomspace(0.3, SIGHT_KM, 72)
-EYE_M = 12.0  # above the ground; a wall or bush at arm's length should not hide the sea
+
+# Margin of the rasters around Croatia's bounds: more than SIGHT_KM, so that no ray leaves them.
+MARGIN_M = 70_000.0
+
+# Sea that begins farther away is not drawn.
+SEA_SIGHT_KM = 12.0
+
+# Outer limits of near, middle and far relief, each with a silhouette of its own.
+BAND_ENDS_KM = (5.0, 18.0, SIGHT_KM)
+
+# Height above the ground from which the horizon is computed: a wall or bush nearby must not hide the sea.
+HORIZON_EYE_M = 12.0
+
 NUM_CUSTOMS = 10
-NEIGHBOURS = ("SVN", "HUN", "BIH", "SRB", "MNE", "ITA", "AUT", "ALB", "KOS", "ROU")  # all land in the raster
+
+# Countries with land in the rasters, beside Croatia.
+NEIGHBOUR_CODES = ("SVN", "HUN", "BIH", "SRB", "MNE", "ITA", "AUT", "ALB", "KOS", "ROU")
 
 # Ridges: height in m, half-width in km, and points (latitude, longitude) along the crest. Placed by eye.
 RIDGES: tuple[tuple[float, float, tuple[tuple[float, float], ...]], ...] = (
@@ -68,7 +82,7 @@ TOWNS = (
 
 
 class SyntheticLand:
-    """The map, as rasters in the region's metres. `synthetic_land` makes the only one."""
+    """Map of the synthetic country, as rasters in the metres of its region; `get_synthetic_land` shares one."""
 
     def __init__(self) -> None:
         self.region: PlaneRegion = country("HRV", "EPSG:3765")
@@ -76,19 +90,23 @@ class SyntheticLand:
         self._origin = np.array((west - MARGIN_M, south - MARGIN_M))
         size = (np.array((east, north)) + MARGIN_M - self._origin) / RASTER_M
         self._shape = (int(size[1]) + 1, int(size[0]) + 1)
-        land = self._land_raster()
-        sea_km = cv2.distanceTransform(land, cv2.DIST_L2, 5) * (RASTER_M / 1000.0)
-        elevation = self._elevation_raster(sea_km) * land
-        self._rays = np.dstack((elevation, 1.0 - land.astype(np.float32)))
-        self._fields = np.dstack((elevation, sea_km, *self._customs_rasters()))
 
-    def surroundings(self, xy_m: FloatArray) -> Surroundings:
-        """What surrounds a place.
+        land = self._draw_land()
+        sea_km = cv2.distanceTransform(land, cv2.DIST_L2, 5) * (RASTER_M / 1000.0)
+        elevation = self._compute_elevation(sea_km) * land
+        self._rays = np.dstack((elevation, 1.0 - land.astype(np.float32)))
+        customs = [make_smooth_noise(self._shape, (420, 240), seed=10 + index) for index in range(NUM_CUSTOMS)]
+        self._fields = np.dstack((elevation, sea_km, *customs))
+
+    def compute_surroundings(self, xy_m: FloatArray) -> Surroundings:
+        """Computes the surroundings of a place.
 
         Args:
-            xy_m: (2,) easting and northing.
+            xy_m: (2,) easting and northing in metres.
         """
         elevation, sea_km, *customs = (float(value) for value in self._sample(self._fields, xy_m[None])[0])
+
+        # Istria and the east are smooth functions of the position, Mediterranean climate of sea and elevation.
         lat, lon = self.region.to_degrees(xy_m[None])[0]
         istria = float(np.exp(-(((lat - 45.2) / 0.3) ** 2 + ((lon - 13.85) / 0.33) ** 2)))
         east = float(1.0 / (1.0 + np.exp(-(lon - 17.3) / 0.35))) * float(lat > 44.5)
@@ -97,44 +115,50 @@ class SyntheticLand:
         mediterranean = float(np.clip(mediterranean + 0.6 * istria, 0.0, 1.0))
         return Surroundings(elevation, sea_km, mediterranean, istria, east, mountain, tuple(customs))
 
-    def horizon(self, xy_m: FloatArray, bearings_deg: FloatArray) -> Horizon:
-        """What is seen from a place.
+    def compute_horizon(self, xy_m: FloatArray, bearings_deg: FloatArray) -> Horizon:
+        """Computes the horizon of a place.
 
         Args:
-            xy_m: (2,) easting and northing.
-            bearings_deg: (N,) clockwise from north.
+            xy_m: (2,) easting and northing in metres.
+            bearings_deg: (N,) bearings in degrees, clockwise from north.
         """
         angle = np.radians(bearings_deg)
         steps_m = RAY_KM * 1000.0
         ray = np.stack((np.sin(angle), np.cos(angle)), axis=-1)[:, None] * steps_m[:, None]
-        seen = self._sample(self._rays, (xy_m + ray).reshape(-1, 2)).reshape(len(angle), len(steps_m), 2)
-        eye_m = float(self._sample(self._rays, xy_m[None])[0, 0]) + EYE_M
-        slope = np.where(seen[..., 1] < 0.5, (seen[..., 0] - eye_m) / steps_m, -1.0)
-        return Horizon(*_silhouettes(slope), _first_sea_km(slope, seen[..., 1]))
+        samples = self._sample(self._rays, (xy_m + ray).reshape(-1, 2)).reshape(len(angle), len(steps_m), 2)
+        elevation_m, sea = samples[..., 0], samples[..., 1]
 
-    def positions(self, seed: int, places: int) -> FloatArray:
+        eye_m = float(self._sample(self._rays, xy_m[None])[0, 0]) + HORIZON_EYE_M
+        slope = np.where(sea < 0.5, (elevation_m - eye_m) / steps_m, -1.0)
+        return Horizon(*_find_silhouettes(slope), _find_sea_km(slope, sea))
+
+    def draw_positions(self, seed: int, places: int) -> FloatArray:
         """Draws places on land: two in three uniformly, the others near towns.
 
         Args:
-            seed: The demo's seed.
-            places: How many; more places continue the same sequence.
+            seed: Seed of the demo.
+            places: Number of places; more places continue the same sequence.
 
         Returns:
             (places, 2) latitude and longitude in degrees, with six decimals.
         """
         coords = np.zeros((places, 2))
-        left = np.arange(places)
+        remaining = np.arange(places)
         generators = [np.random.default_rng((seed, index, 0)) for index in range(places)]
-        while len(left):
-            drawn = self.region.to_degrees(np.concatenate([self._draw(generators[i]) for i in left]))
-            drawn = drawn.round(6).reshape(len(left), -1, 2)
+
+        # One test for the candidates of all places at once; places without a candidate on land draw again.
+        while len(remaining):
+            drawn = self.region.to_degrees(
+                np.concatenate([self._draw_candidates(generators[i]) for i in remaining])
+            )
+            drawn = drawn.round(6).reshape(len(remaining), -1, 2)
             inside = self.region.contains(drawn.reshape(-1, 2)).reshape(drawn.shape[:2])
-            coords[left] = drawn[np.arange(len(left)), inside.argmax(axis=1)]
-            left = left[~inside.any(axis=1)]
+            coords[remaining] = drawn[np.arange(len(remaining)), inside.argmax(axis=1)]
+            remaining = remaining[~inside.any(axis=1)]
         return coords
 
-    def _draw(self, rng: np.random.Generator) -> FloatArray:
-        """(24, 2) candidates in metres, of which the first on land is taken."""
+    def _draw_candidates(self, rng: np.random.Generator) -> FloatArray:
+        """Draws (24, 2) candidates in metres, of which the first on land is taken."""
         if rng.random() < 2 / 3:
             west, south, east, north = self.region.land_m.bounds
             return rng.uniform((west, south), (east, north), (24, 2))
@@ -143,53 +167,53 @@ class SyntheticLand:
         return self.region.to_metres(np.array([town[1:]])) + rng.normal(0.0, 9000.0, (24, 2))
 
     def _sample(self, raster: Image, xy_m: FloatArray) -> Image:
-        """(N, channels) the raster at (N, 2) points, bilinear."""
-        at = ((xy_m - self._origin) / RASTER_M).astype(np.float32)[None]
-        nothing = np.empty(0, np.float32)  # both coordinates are in the first map
-        values: Image = cv2.remap(raster, at, nothing, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)[0]
+        """Returns (N, channels) the values of a raster at (N, 2) points, bilinear."""
+        pixels = ((xy_m - self._origin) / RASTER_M).astype(np.float32)[None]
+
+        # The first map holds both coordinates, so that the second one is empty.
+        empty = np.empty(0, np.float32)
+        values: Image = cv2.remap(raster, pixels, empty, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)[0]
         return values
 
-    def _pixels(self, lon_lat: FloatArray) -> npt.NDArray[np.int32]:
-        """(N, 2) pixels in 1/16, as OpenCV's `shift=4` wants them."""
+    def _to_pixels(self, lon_lat: FloatArray) -> npt.NDArray[np.int32]:
+        """Returns (N, 2) positions in 1/16 pixel, for OpenCV's `shift=4`."""
         xy_m = self.region.to_metres(np.clip(lon_lat[:, ::-1], (40.0, 8.0), (50.0, 26.0)))
         return np.rint((xy_m - self._origin) / RASTER_M * 16.0).astype(np.int32)
 
-    def _land_raster(self) -> npt.NDArray[np.uint8]:
+    def _draw_land(self) -> npt.NDArray[np.uint8]:
         land = np.zeros(self._shape, np.uint8)
-        for shape in (self.region.land_deg, *(read_country(code) for code in NEIGHBOURS)):
+        for shape in (self.region.land_deg, *(read_country(code) for code in NEIGHBOUR_CODES)):
             rings = shapely.get_rings(shapely.get_parts(shape))
-            cv2.fillPoly(land, [self._pixels(shapely.get_coordinates(ring)) for ring in rings], 1, shift=4)
+            cv2.fillPoly(land, [self._to_pixels(shapely.get_coordinates(ring)) for ring in rings], 1, shift=4)
         return land
 
-    def _elevation_raster(self, sea_km: Image) -> Image:
+    def _compute_elevation(self, sea_km: Image) -> Image:
         relief = np.zeros(self._shape, np.float32)
         for height_m, width_km, crest in RIDGES:
-            free = np.ones(self._shape, np.uint8)
-            cv2.polylines(free, [self._pixels(np.array(crest)[:, ::-1])], False, 0, 1, shift=4)
-            away_km = cv2.distanceTransform(free, cv2.DIST_L2, 5) * (RASTER_M / 1000.0)
-            relief = np.maximum(relief, height_m * np.exp(-((away_km / width_km) ** 1.4)))
-        rough = smooth_noise(self._shape, (160, 70, 30, 12, 6), seed=1)
-        hills_m = 70.0 * np.clip(1.0 + smooth_noise(self._shape, (24, 10), seed=2), 0.0, None)
+            off_crest = np.ones(self._shape, np.uint8)
+            cv2.polylines(off_crest, [self._to_pixels(np.array(crest)[:, ::-1])], False, 0, 1, shift=4)
+            distance_km = cv2.distanceTransform(off_crest, cv2.DIST_L2, 5) * (RASTER_M / 1000.0)
+            relief = np.maximum(relief, height_m * np.exp(-((distance_km / width_km) ** 1.4)))
+
+        rough = make_smooth_noise(self._shape, (160, 70, 30, 12, 6), seed=1)
+        hills_m = 70.0 * np.clip(1.0 + make_smooth_noise(self._shape, (24, 10), seed=2), 0.0, None)
         rise = np.tanh(sea_km / 2.5)
         elevation: Image = (
             relief * (1.0 + 0.3 * rough) + 0.15 * hills_m + hills_m * np.tanh(relief / 150.0)
         ) * rise
         return np.clip(elevation, 0.0, None).astype(np.float32)
 
-    def _customs_rasters(self) -> list[Image]:
-        return [smooth_noise(self._shape, (420, 240), seed=10 + index) for index in range(NUM_CUSTOMS)]
 
-
-def smooth_noise(shape: tuple[int, int], wavelengths: tuple[int, ...], seed: int) -> Image:
+def make_smooth_noise(shape: tuple[int, int], wavelengths: tuple[int, ...], seed: int) -> Image:
     """Adds smooth noise of several wavelengths, the longer ones stronger.
 
     Args:
         shape: Height and width.
-        wavelengths: In pixels.
-        seed: Of the noise.
+        wavelengths: Wavelengths in pixels.
+        seed: Seed of the noise.
 
     Returns:
-        (height, width) float32 of mean 0 and deviation 1.
+        (height, width) float32 with mean 0 and standard deviation 1.
     """
     rng = np.random.default_rng(seed)
     total = np.zeros(shape, np.float32)
@@ -201,8 +225,8 @@ def smooth_noise(shape: tuple[int, int], wavelengths: tuple[int, ...], seed: int
     return scaled
 
 
-def _silhouettes(slope: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """(3, N) greatest angle and its distance in each band, from (N, steps) slopes."""
+def _find_silhouettes(slope: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Returns (3, N) the greatest angle in each band and (3, N) its distance in km, for (N, steps) slopes."""
     starts = np.searchsorted(RAY_KM, (0.0, *BAND_ENDS_KM[:-1]))
     ends = np.searchsorted(RAY_KM, BAND_ENDS_KM, side="right")
     bands = [slope[:, start:end] for start, end in zip(starts, ends, strict=True)]
@@ -211,16 +235,18 @@ def _silhouettes(slope: FloatArray) -> tuple[FloatArray, FloatArray]:
     return tops, np.array(peaks)
 
 
-def _first_sea_km(slope: FloatArray, sea: FloatArray) -> FloatArray:
-    """(N,) where the sea begins along each ray, unless higher land stands before it."""
+def _find_sea_km(slope: FloatArray, sea: FloatArray) -> FloatArray:
+    """Returns (N,) the distance in km at which the sea begins along each ray; infinite if land hides it."""
     is_sea = (sea >= 0.5) & (RAY_KM <= SEA_SIGHT_KM)
     first = is_sea.argmax(axis=1)
-    before = np.maximum.accumulate(slope, axis=1)[np.arange(len(sea)), first]
-    seen = is_sea.any(axis=1) & (before < 0.02)  # about one degree: a low rise does not hide it
-    return np.where(seen, RAY_KM[first], np.inf)
+    slope_before = np.maximum.accumulate(slope, axis=1)[np.arange(len(sea)), first]
+
+    # About one degree: a low rise does not hide the sea.
+    visible = is_sea.any(axis=1) & (slope_before < 0.02)
+    return np.where(visible, RAY_KM[first], np.inf)
 
 
 @cache
-def synthetic_land() -> SyntheticLand:
-    """The one map, made at its first use (about 0.5 s)."""
+def get_synthetic_land() -> SyntheticLand:
+    """Returns the shared map, which is made at its first use (about 0.5 s)."""
     return SyntheticLand()

@@ -1,4 +1,4 @@
-"""Single things of a synthetic view: trees from pre-drawn sprites; houses, cars and poles as solids."""
+"""Objects of a synthetic view: trees from sprites; houses, cars and poles as solids."""
 
 from __future__ import annotations
 
@@ -12,13 +12,17 @@ import numpy as np
 from geoguesser.data.demo.camera import EYE_M, Camera
 from geoguesser.data.demo.scene import LEAVES, Colour, House, Image, Tree
 
-Point = tuple[float, float, float]  # u, v and height in metres, or a direction in the same frame
+# u, v and height in metres, or a direction in the same frame.
+Point = tuple[float, float, float]
 
-SPRITE = (128, 96)  # height and width
+# Height and width of a sprite, and sprites per kind of tree.
+SPRITE = (128, 96)
 VARIANTS = 4
 TRUNK: Colour = (92, 74, 58)
 GLASS: Colour = (54, 58, 66)
-# Crowns as ellipses in shares of the sprite: middle x, middle y, radius x, radius y; blob radius in px.
+
+# Crowns as ellipses in shares of the sprite: centre x, centre y, radius x, radius y; and radius of a blob in
+# pixels.
 CROWNS: dict[str, tuple[tuple[tuple[float, float, float, float], ...], float]] = {
     "cypress": (((0.5, 0.5, 0.085, 0.46), (0.5, 0.66, 0.12, 0.26)), 3.5),
     "pine": (((0.5, 0.3, 0.44, 0.15), (0.42, 0.22, 0.3, 0.12), (0.6, 0.36, 0.3, 0.1)), 6.0),
@@ -30,33 +34,35 @@ CROWNS: dict[str, tuple[tuple[tuple[float, float, float, float], ...], float]] =
 
 
 class Easel(NamedTuple):
-    """What painting needs: (px, px, 3) uint8, changed in place; the geometry; (3,) the colour of haze."""
+    """Target of painting: (px, px, 3) uint8 canvas, changed in place; geometry; (3,) colour of haze."""
 
     canvas: Image
     camera: Camera
     mist: Image
 
     def tint(self, colour: Colour, distance_m: float, light: float = 1.0) -> Image:
-        """(3,) a colour in some light, behind the haze of a distance."""
+        """Returns (3,) a colour in the given light, behind the haze of a distance."""
         haze = float(self.camera.haze(distance_m))
         return np.array(colour) * (light * (1.0 - haze)) + haze * self.mist
 
 
 @cache
-def tree_sprite(kind: str, variant: int) -> Image:
-    """Draws a tree once.
+def make_tree_sprite(kind: str, variant: int) -> Image:
+    """Draws a sprite of a tree, once per kind and variant.
 
     Args:
         kind: A key of LEAVES.
         variant: From 0 to VARIANTS - 1.
 
     Returns:
-        (128, 96, 3) float32: brightness of leaves, brightness of wood, opacity; the first two are already
-        multiplied by the opacity. The light comes from the upper left.
+        (128, 96, 3) float32: brightness of leaves, brightness of wood, opacity; the first two are multiplied by
+        the opacity. The light comes from the upper left.
     """
     rng = np.random.default_rng((list(LEAVES).index(kind), variant))
     sprite = np.zeros((*SPRITE, 3), np.float32)
     height, width = SPRITE
+
+    # The ellipse is the shadow at the foot.
     cv2.ellipse(sprite, (width // 2, height - 4), (width // 3, 4), 0, 0, 360, (0, 0, 0.35), -1)
     if kind == "bare":
         _draw_branches(sprite, np.array((width / 2, height - 4)), -np.pi / 2, 27.0, rng)
@@ -64,12 +70,13 @@ def tree_sprite(kind: str, variant: int) -> Image:
         trunk = 6 if kind in ("oak", "olive", "pine") else 3
         cv2.line(sprite, (width // 2, height - 4), (width // 2, height // 3), (0, 1, 1), trunk)
         _draw_spruce(sprite, rng) if kind == "spruce" else _draw_crown(sprite, kind, rng)
+
     blurred: Image = cv2.GaussianBlur(sprite, (3, 3), 0)
     return blurred
 
 
 def _draw_crown(sprite: Image, kind: str, rng: np.random.Generator) -> None:
-    """Heaps blobs into the crown's ellipses, dark ones first and below."""
+    """Fills the ellipses of a crown with blobs, the dark ones first and below."""
     height, width = SPRITE
     ellipses, radius = CROWNS[kind]
     blobs = []
@@ -80,8 +87,9 @@ def _draw_crown(sprite: Image, kind: str, rng: np.random.Generator) -> None:
         blobs.append(
             np.stack(((middle_x + radius_x * x) * width, (middle_y + radius_y * y) * height, light), axis=1)
         )
-    heap = np.concatenate(blobs)
-    for x, y, light in heap[np.argsort(heap[:, 2] + rng.normal(0, 0.12, len(heap)))]:
+
+    crown = np.concatenate(blobs)
+    for x, y, light in crown[np.argsort(crown[:, 2] + rng.normal(0, 0.12, len(crown)))]:
         size = max(1, int(radius * rng.uniform(0.6, 1.1)))
         cv2.circle(sprite, (int(x), int(y)), size, (float(np.clip(light, 0.4, 1.4)), 0, 1), -1)
 
@@ -99,7 +107,7 @@ def _draw_spruce(sprite: Image, rng: np.random.Generator) -> None:
 
 
 def _draw_branches(sprite: Image, start: Image, angle: float, length: float, rng: np.random.Generator) -> None:
-    """A branch and, thinner and shorter, those that grow from its end."""
+    """Draws a branch and, recursively, the thinner and shorter branches at its end."""
     end = start + length * np.array((np.cos(angle), np.sin(angle)))
     light = 1.1 - 0.2 * np.cos(angle)
     ends = np.stack((start, end)).astype(int).tolist()
@@ -112,9 +120,9 @@ def _draw_branches(sprite: Image, start: Image, angle: float, length: float, rng
 
 @cache
 def _small_sprite(kind: str, variant: int, halvings: int) -> Image:
-    """The sprite at 1, 1/2, 1/4 or 1/8 of its size: most trees are far, and shrinking costs by source pixel."""
+    """Returns a sprite at 1, 1/2, 1/4 or 1/8 of its size, because shrinking costs by source pixel."""
     size = (SPRITE[1] >> halvings, SPRITE[0] >> halvings)
-    shrunk: Image = cv2.resize(tree_sprite(kind, variant), size, interpolation=cv2.INTER_AREA)
+    shrunk: Image = cv2.resize(make_tree_sprite(kind, variant), size, interpolation=cv2.INTER_AREA)
     return shrunk
 
 
@@ -122,10 +130,10 @@ def draw_tree(easel: Easel, tree: Tree, foot_px: Image, depth_m: float) -> None:
     """Paints a tree.
 
     Args:
-        easel: Where to paint.
-        tree: What to paint.
-        foot_px: (2,) where its foot stands in the image.
-        depth_m: How far ahead it stands.
+        easel: Target of painting.
+        tree: Tree to paint.
+        foot_px: (2,) position of its foot in the image.
+        depth_m: Depth of the tree in metres.
     """
     canvas, camera, mist = easel
     tall = camera.focal_px * tree.height_m / depth_m
@@ -135,10 +143,13 @@ def draw_tree(easel: Easel, tree: Tree, foot_px: Image, depth_m: float) -> None:
     columns = slice(max(left, 0), min(left + width, camera.px))
     if height < 5 or rows.start >= rows.stop or columns.start >= columns.stop:
         return
+
     halvings = min(max(int(math.log2(SPRITE[0] / height)), 0), 3)
     sprite = _small_sprite(tree.kind, int(abs(tree.v_m) * 8) % VARIANTS, halvings)
     small = cv2.resize(sprite, (width, height), interpolation=cv2.INTER_LINEAR)
     part = small[rows.start - top : rows.stop - top, columns.start - left : columns.stop - left]
+
+    # One matrix turns brightness of leaves, brightness of wood and opacity into a colour with haze.
     haze = float(camera.haze(depth_m))
     leaves, wood = np.array(tree.colour), np.array(tree.colour if tree.kind == "bare" else TRUNK)
     mixing = np.column_stack((leaves * (1.0 - haze), wood * (1.0 - haze), haze * mist))
@@ -147,20 +158,21 @@ def draw_tree(easel: Easel, tree: Tree, foot_px: Image, depth_m: float) -> None:
 
 
 def _draw_face(easel: Easel, corners_m: Image, outward: Point, colour: Colour) -> bool:
-    """Paints a flat face, (K, 3) u, v and height, if it is turned to the camera; says whether it was."""
+    """Paints a flat face, (K, 3) u, v and height, and returns True if it is turned to the camera."""
     camera = easel.camera
     u, v, up = corners_m[0].tolist()
     if outward[0] * (camera.scene.lane_m - u) - outward[1] * v + outward[2] * (EYE_M - up) <= 0.0:
         return False
+
     pixels, depth = camera.project(corners_m)
     if depth.min() < 1.5:
         return False
-    _fill(easel.canvas, pixels[None], easel.tint(colour, depth.mean(), _light(camera, outward)))
+    _fill(easel.canvas, pixels[None], easel.tint(colour, depth.mean(), _compute_light(camera, outward)))
     return True
 
 
-def _light(camera: Camera, outward: Point) -> float:
-    """How bright a face is: the sky's share, and the sun's where it is turned to it."""
+def _compute_light(camera: Camera, outward: Point) -> float:
+    """Returns the brightness of a face: light of the sky, and of the sun if the face is turned to it."""
     scene = camera.scene
     bearing, rise = math.radians(scene.sun_deg - scene.road_deg), math.radians(scene.sun_height_deg)
     sun = (math.sin(bearing) * math.cos(rise), math.cos(bearing) * math.cos(rise), math.sin(rise))
@@ -196,6 +208,8 @@ def draw_house(easel: Easel, house: House) -> None:
         side = [(p * a, -b, 0.0), (p * a, -b, wall), (p * a, b, wall), (p * a, b, 0.0)]
         if _draw_face(easel, place(side), outward(p, 0, 0), house.wall):
             _draw_windows(easel, place([(p * a, -b, 0.0), (p * a, b, wall)]), house, 3)
+
+    # The roof extends beyond the walls.
     eave, low = 1.12, wall - 0.12 * house.roof_m
     for p in (-1.0, 1.0):
         plane = [
@@ -208,26 +222,30 @@ def draw_house(easel: Easel, house: House) -> None:
 
 
 def _draw_windows(easel: Easel, ends_m: Image, house: House, count: int) -> None:
-    """Paints storeys of windows between their shutters on a wall given by two opposite corners."""
+    """Paints storeys of windows and their shutters on a wall, which two opposite corners define."""
     (start, end), storeys = ends_m, max(1, round((house.wall_m - 0.5) / 2.7))
     span = (end - start)[:2]
     middle = (np.arange(count) + 0.5) / count
     low = 1.2 + 2.7 * np.arange(storeys)
-    half = np.array((1.05, 0.5))[:, None, None, None] / np.hypot(*span)  # shutters, then glass upon them
+
+    # Half widths of shutters and of the glass, which is painted upon them.
+    half = np.array((1.05, 0.5))[:, None, None, None] / np.hypot(*span)
     share = middle[:, None] + half * np.array((-1.0, 1.0, 1.0, -1.0))
     height = low[:, None, None] + np.array((0.0, 0.0, 1.35, 1.35))
     share, height = np.broadcast_arrays(share, height)
     corners = np.concatenate((start[:2] + share[..., None] * span, height[..., None]), axis=-1)
+
+    # Farther away, a window would be less than three pixels high.
     pixels, depth = easel.camera.project(corners.reshape(-1, 3))
     if depth.min() > 60.0:
-        return  # a window would be less than three pixels high
+        return
     panes = pixels.reshape(2, -1, 4, 2)
     for colour, quads in zip((house.shutters, GLASS), panes, strict=True):
         _fill(easel.canvas, quads, easel.tint(colour, depth.mean()))
 
 
 def _draw_box(easel: Easel, low: Point, size: Point, colours: tuple[Colour, Colour]) -> None:
-    """Paints an upright box: its low corner, its size, the colours of sides and top."""
+    """Paints an upright box, given its low corner, its size, and the colours of sides and top."""
     (u, v, h), (du, dv, dh) = low, size
     ring = np.array(((u, v), (u + du, v), (u + du, v + dv), (u, v + dv)))
     for index, normal in enumerate(((0.0, -1.0, 0.0), (1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (-1.0, 0.0, 0.0))):
@@ -237,9 +255,9 @@ def _draw_box(easel: Easel, low: Point, size: Point, colours: tuple[Colour, Colo
     _draw_face(easel, np.column_stack((ring, np.full(4, h + dh))), (0.0, 0.0, 1.0), colours[1])
 
 
-def draw_car(easel: Easel, at_m: tuple[float, float], colour: Colour) -> None:
-    """Paints a car that stands or drives along the road."""
-    u, v = at_m
+def draw_car(easel: Easel, position_m: tuple[float, float], colour: Colour) -> None:
+    """Paints a car on the road."""
+    u, v = position_m
     dark: Colour = (34.0, 36.0, 40.0)
     _draw_box(easel, (u - 0.85, v - 2.0, 0.0), (1.7, 4.0, 0.35), (dark, dark))
     _draw_box(easel, (u - 0.9, v - 2.1, 0.3), (1.8, 4.2, 0.6), (colour, colour))
@@ -253,8 +271,9 @@ def draw_pole_line(easel: Easel) -> None:
     if not kind:
         return
     tall_m, colour = (8.2, (178.0, 176.0, 170.0)) if kind == "concrete" else (7.0, (98.0, 78.0, 60.0))
-    at = first_m + spacing_m * np.arange(-3, 4)
-    pixels, depth = camera.project(np.column_stack((np.full(7, u_m), at, np.zeros(7))))
+    v_m = first_m + spacing_m * np.arange(-3, 4)
+    pixels, depth = camera.project(np.column_stack((np.full(7, u_m), v_m, np.zeros(7))))
+
     for index in np.argsort(-depth):
         if depth[index] < 2.0 or abs(pixels[index, 0] - camera.focal_px) > 3.0 * camera.px:
             continue
@@ -264,12 +283,14 @@ def draw_pole_line(easel: Easel) -> None:
         if kind == "wood":
             arms = [arms[0], ((-0.5, tall_m - 0.3), (0.5, tall_m - 0.3), 0.12)]
         for (x0, h0), (x1, h1), thick_m in arms:
-            ends = np.array(((u_m + x0, at[index], h0), (u_m + x1, at[index], h1)))
+            ends = np.array(((u_m + x0, v_m[index], h0), (u_m + x1, v_m[index], h1)))
             _draw_line(easel, ends, tint, thick_m * camera.focal_px / depth[index])
-        if index + 1 < len(at) and depth[index + 1] > 2.0:
+
+        # Wires sag as a parabola between two poles.
+        if index + 1 < len(v_m) and depth[index + 1] > 2.0:
             sag = np.linspace(-1, 1, 7)
             wire = np.column_stack(
-                (np.full(7, u_m), np.linspace(at[index], at[index + 1], 7), tall_m - 1.0 + 0.6 * sag**2)
+                (np.full(7, u_m), np.linspace(v_m[index], v_m[index + 1], 7), tall_m - 1.0 + 0.6 * sag**2)
             )
             _draw_line(easel, wire, [60.0, 60.0, 64.0], 1.0)
 

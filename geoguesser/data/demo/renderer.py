@@ -1,8 +1,8 @@
-"""Draws the views of a synthetic place: sky, relief, sea, ground, what stands on it, and a camera's faults.
+"""Renders the views of a synthetic place: sky, relief, sea, ground, objects, and defects of the camera.
 
-A view is a perspective image with 90 degrees across. It is painted from far to near on one canvas;
-haze belongs to each layer's distance. Lengths are in metres, positions in the road's frame (see
-`demo_scene`), colours in RGB from 0 to 255.
+A view is a perspective image that is 90 degrees wide. It is painted from far to near on one canvas, with haze by
+the distance of each layer. Lengths are in metres, positions in the frame of the road (see `scene.py`), and colours
+in RGB from 0 to 255.
 """
 
 from __future__ import annotations
@@ -12,73 +12,84 @@ import math
 import cv2
 import numpy as np
 
-from geoguesser.data.demo.camera import CLOUD, EYE_M, Camera, blend, develop, rgb, sample_texture
+from geoguesser.data.demo.camera import CLOUD, EYE_M, Camera, apply_camera, blend, sample_texture, to_layer
 from geoguesser.data.demo.objects import Easel, draw_car, draw_house, draw_pole_line, draw_tree
 from geoguesser.data.demo.scene import Colour, Field, Horizon, Image, Scene, Strip
 
+# As in place_files.py, whose imports would delay the start of a worker process.
 HEADINGS = (0, 90, 180, 270)
-COLUMNS = 57  # bearings at which the horizon is looked up, over the view's width
-RELIEF_SCALE = 3.2  # relief is drawn steeper than it is, else most would be two pixels high
+
+# Bearings of the horizon over the width of a view.
+NUM_BEARINGS = 57
+
+# Relief is drawn steeper than it is: most of it would otherwise be two pixels high.
+RELIEF_SCALE = 3.2
 SEA: Colour = (52, 104, 138)
 
 
-def bearings_deg(heading_deg: float) -> Image:
-    """(COLUMNS,) the bearings over the width of a view, at equal distances in the image."""
-    return heading_deg + np.degrees(np.arctan(np.linspace(-1.0, 1.0, COLUMNS)))
+def compute_bearings(heading_deg: float) -> Image:
+    """Returns (NUM_BEARINGS,) bearings in degrees over the width of a view, equally spaced in the image."""
+    return heading_deg + np.degrees(np.arctan(np.linspace(-1.0, 1.0, NUM_BEARINGS)))
 
 
 def render_view(scene: Scene, horizon: Horizon, heading_deg: float, px: int, rng: np.random.Generator) -> Image:
-    """Draws one view.
+    """Renders one view.
 
     Args:
-        scene: The place.
-        horizon: What is seen along `bearings_deg(heading_deg)`.
-        heading_deg: Where the camera looks.
+        scene: Scene of the place.
+        horizon: Horizon along `compute_bearings(heading_deg)`.
+        heading_deg: Heading of the camera in degrees.
         px: Side of the image.
-        rng: The view's own generator, for the camera's faults.
+        rng: Generator of this view, for the defects of the camera.
 
     Returns:
-        (px, px, 3) uint8, RGB.
+        (px, px, 3) uint8 in RGB.
     """
     horizon_px = px * (0.5 + float(np.clip(rng.normal(0.0, 0.025), -0.06, 0.06)))
     turn = math.radians(heading_deg - scene.road_deg)
     camera = Camera(px, horizon_px, (math.sin(turn), math.cos(turn)), heading_deg, scene)
+
     canvas = np.zeros((px, px, 3), np.uint8)
     air = _draw_sky(canvas, camera)
     _draw_relief(canvas, camera, horizon, air)
     _draw_ground(canvas, camera, air)
     _draw_sea(canvas, camera, horizon, air)
     _draw_things(canvas, camera, air)
-    return develop(canvas, scene.light, rng)
+    return apply_camera(canvas, scene.light, rng)
 
 
 def _draw_sky(canvas: Image, camera: Camera) -> Image:
-    """Paints down to the horizon; returns (3, 1, px) the air's colour there, which haze takes on."""
+    """Paints the sky, and returns (3, 1, px) its colour at the horizon, which is the colour of haze."""
     scene, rows = camera.scene, int(camera.horizon_px) + 1
-    across = camera.across()[::2]  # the sky is smooth: half the columns and rows will do
+
+    # The sky is smooth, so that half the columns and rows are sufficient.
+    across = camera.across()[::2]
     rise = ((camera.horizon_px - np.linspace(0, rows, rows // 2 + 1)) / camera.focal_px).astype(np.float32)[
         :, None
     ]
+
     sun = math.radians((camera.heading_deg - scene.sun_deg + 180.0) % 360.0 - 180.0)
     from_sun = sun + np.arctan(across)
     side = np.cos(from_sun)
     up = np.arctan(rise) - math.radians(scene.sun_height_deg)
     glow = np.exp(-(from_sun**2) / 0.3) * np.exp(-(up**2) / 0.3)
+
     blue = np.clip(rise, 0.0, 1.0) ** 0.7 * (0.85 - 0.15 * side)
     veil = min(1.0, max(scene.cloud - 0.6, 0.0) * 1.6 + math.exp(-scene.visibility_km / 10.0))
-    low, high = rgb(186, 203, 219), rgb(72, 118, 176)
+    low, high = to_layer(186, 203, 219), to_layer(72, 118, 176)
     sky = low + blue * (1.0 - veil) * (high - low)
-    grey = rgb(224, 227, 231) * (1.0 - 0.5 * max(scene.cloud - 0.5, 0.0))
+    grey = to_layer(224, 227, 231) * (1.0 - 0.5 * max(scene.cloud - 0.5, 0.0))
     sky += _clouds(camera, rise, across) * np.clip(rise * 5.0, 0.3, 1.0) * (grey - sky)
     sky *= 1.0 + 0.16 * side
-    sky += glow * (rgb(105, 98, 80) * (1.0 - 0.6 * scene.cloud))
+    sky += glow * (to_layer(105, 98, 80) * (1.0 - 0.6 * scene.cloud))
+
     whole = cv2.resize(cv2.merge(list(np.minimum(sky, 255.0))), (camera.px, rows), interpolation=cv2.INTER_LINEAR)
     canvas[:rows] = whole
     return np.minimum(whole[-1].T[:, None], 245.0)
 
 
 def _clouds(camera: Camera, rise: Image, across: Image) -> Image:
-    """(rows, px) opacity of a flat cloud layer in perspective; it turns with the heading."""
+    """Returns (rows, px) the opacity of a flat layer of clouds in perspective, which turns with the heading."""
     ahead = 70.0 / (np.maximum(rise, 0.0) + 0.25)
     right = ahead * across
     turn = math.radians(camera.heading_deg)
@@ -92,40 +103,46 @@ def _draw_relief(canvas: Image, camera: Camera, horizon: Horizon, air: Image) ->
     scene, px, base = camera.scene, camera.px, int(camera.horizon_px) + 1
     columns = np.arange(px, dtype=np.float32)
     for band in (2, 1, 0):
-        angle, away_km = _over_width(horizon.relief_rad[band], px), _over_width(horizon.distance_km[band], px)
+        angle, away_km = _interpolate(horizon.relief_rad[band], px), _interpolate(horizon.distance_km[band], px)
         height = px * 0.3 * np.tanh(RELIEF_SCALE * angle * 0.5 / 0.3)
         ridge = columns * (160.0 / px) + 300.0 * camera.heading_deg
         height *= 1.0 + 0.05 * sample_texture(scene, np.full(px, 40.0 * band), ridge, CLOUD)
         if height.max() < 0.5:
             continue
+
         top = max(int(camera.horizon_px - height.max()), 0)
         up = (camera.horizon_px - np.arange(top, base, dtype=np.float32))[:, None]
         noise = sample_texture(scene, up * (300.0 / px) + 90.0 * band, columns[None] * (224.0 / px))
         rocky = scene.rocky_relief * np.clip(0.5 * noise + up * (2.2 / px) + 0.1, 0.0, 0.85)
         rocky = np.maximum(rocky, scene.snow * np.clip(up * (6.0 / px) - 0.4 + 0.3 * noise, 0.0, 0.9))
-        tint = rgb(*scene.relief) * (1.0 + 0.1 * noise)
-        tint += rocky * (rgb(*scene.rock) - tint)
+        tint = to_layer(*scene.relief) * (1.0 + 0.1 * noise)
+        tint += rocky * (to_layer(*scene.rock) - tint)
         tint += np.maximum(camera.haze(1000.0 * away_km), (0.0, 0.15, 0.4)[band]) * (air - tint)
         blend(canvas[top:base], tint, np.clip(height - up + 0.5, 0.0, 1.0) * (height > 0.4))
 
 
-def _over_width(values: Image, px: int) -> Image:
-    """(px,) float32 from the COLUMNS values over a view's width."""
-    at = np.linspace(0.0, COLUMNS - 1.0, px)
-    return np.interp(at, np.arange(COLUMNS), values).astype(np.float32)
+def _interpolate(values: Image, px: int) -> Image:
+    """Interpolates NUM_BEARINGS values to (px,) float32 over the width of a view."""
+    positions = np.linspace(0.0, NUM_BEARINGS - 1.0, px)
+    return np.interp(positions, np.arange(NUM_BEARINGS), values).astype(np.float32)
 
 
 def _draw_ground(canvas: Image, camera: Camera, air: Image) -> None:
     """Paints the plane below the horizon: road, verges and a field on each side."""
     scene, top = camera.scene, int(np.ceil(camera.horizon_px))
+
+    # A row at y below the horizon shows the ground at depth eye height * focal length / y.
     depth = EYE_M * camera.focal_px / (np.arange(top, camera.px) + 0.5 - camera.horizon_px)
     depth = np.minimum(np.maximum(depth, 0.0), 900.0).astype(np.float32)[:, None]
     right = depth * camera.across()
     sin, cos = camera.turn
     u, v = scene.lane_m + depth * sin + right * cos, depth * cos - right * sin
+
     fine = sample_texture(scene, u * 18.0, v * 18.0) / (1.0 + depth / 12.0)
     broad = sample_texture(scene, u * 1.7 + 99, v * 1.7) / (1.0 + depth / 120.0)
-    shares, colours = _ground_cover(scene, u, v, depth, (fine, broad))
+
+    # The colour of a pixel is the mean of the colours that cover it, weighted by their shares.
+    shares, colours = _mix_ground_cover(scene, u, v, depth, (fine, broad))
     mixing = np.array(colours, np.float32).T
     ground = (mixing @ np.stack(shares).reshape(len(shares), -1)).reshape(3, *u.shape)
     ground *= 1.0 + 0.09 * fine + 0.05 * broad
@@ -133,12 +150,14 @@ def _draw_ground(canvas: Image, camera: Camera, air: Image) -> None:
     canvas[top:] = cv2.merge(list(np.clip(ground, 0.0, 255.0)))
 
 
-def _ground_cover(
+def _mix_ground_cover(
     scene: Scene, u: Image, v: Image, depth: Image, noise: tuple[Image, Image]
 ) -> tuple[list[Image], list[Colour]]:
-    """What covers the ground: a list of (rows, px) shares, which add to one, and their colours."""
+    """Returns the (rows, px) share of each cover of the ground, which add to one, and their colours."""
     beside = np.abs(u) - scene.road_half_m
-    pixel_m = depth * (2.0 / 224.0)  # a plane's edge is as soft as a pixel is wide there
+
+    # The edge of a plane is as soft as a pixel is wide at its depth.
+    pixel_m = depth * (2.0 / 224.0)
     road = np.clip(0.5 - beside / pixel_m, 0.0, 1.0)
     field = np.clip((beside - 2.2 - 0.5 * noise[1]) / (pixel_m + 0.4), 0.0, 1.0) * (1.0 - road)
     shares: list[Image] = []
@@ -146,10 +165,11 @@ def _ground_cover(
     for on_side, side in ((u <= 0, scene.left), (u > 0, scene.right)):
         if not on_side.any():
             continue
-        plants, rock, soil = _field_shares(side, u, pixel_m, noise)
-        here = on_side * field
-        shares += [here * plants, here * rock, here * soil]
+        plants, rock, soil = _compute_field_shares(side, u, pixel_m, noise)
+        area = on_side * field
+        shares += [area * plants, area * rock, area * soil]
         colours += [side.plants, scene.rock, side.soil]
+
     mark = np.zeros_like(u)
     if scene.centre_line:
         mark = np.clip(0.5 + (0.09 - np.abs(u)) / pixel_m, 0.0, 1.0) * ((v.astype(np.int32) & 7) < 4)
@@ -160,10 +180,10 @@ def _ground_cover(
     return shares, colours
 
 
-def _field_shares(
+def _compute_field_shares(
     field: Field, u: Image, pixel_m: Image, noise: tuple[Image, Image]
 ) -> tuple[Image, Image, Image]:
-    """Shares of plants, rock and soil in a field; rows melt into their mean where they get too narrow."""
+    """Returns the shares of plants, rock and soil in a field; rows too narrow for a pixel become uniform."""
     fine, broad = noise
     rock = np.clip((broad + 0.7 * fine - 1.5 + 1.9 * field.rock) * 2.0, 0.0, 1.0) * min(1.0, 3.0 * field.rock)
     if field.spacing_m:
@@ -181,10 +201,11 @@ def _draw_sea(canvas: Image, camera: Camera, horizon: Horizon, air: Image) -> No
         return
     px, top = camera.px, int(np.ceil(camera.horizon_px))
     depth = np.where(np.isfinite(horizon.sea_km), px * (0.012 + 0.13 / (1.0 + horizon.sea_km / 1.3)), 0.0)
-    depth = _over_width(depth, px)
+    depth = _interpolate(depth, px)
+
     below = (np.arange(top, min(top + int(depth.max()) + 2, px), dtype=np.float32) - camera.horizon_px)[:, None]
     waves = sample_texture(camera.scene, 900.0 / (below + 1.0), np.arange(px)[None] * 60.0 / px)
-    tint = rgb(*SEA) + (0.25 - 0.15 * below / max(float(depth.max()), 1.0)) * (air - rgb(*SEA))
+    tint = to_layer(*SEA) + (0.25 - 0.15 * below / max(float(depth.max()), 1.0)) * (air - to_layer(*SEA))
     tint *= 1.0 + 0.06 * waves
     distance_m = 1000.0 * np.where(depth > 0, 1.0 / np.maximum(depth / px, 0.02) * 0.13, 0.0)
     tint += camera.haze(distance_m) * (air - tint)
@@ -192,22 +213,24 @@ def _draw_sea(canvas: Image, camera: Camera, horizon: Horizon, air: Image) -> No
 
 
 def _draw_things(canvas: Image, camera: Camera, air: Image) -> None:
-    """Paints what stands on the ground: far strips, trees and houses by depth, fences, then the road's."""
+    """Paints the objects on the ground: far strips, trees and houses by depth, low strips, poles and cars."""
     scene = camera.scene
     far = [strip for strip in scene.strips if strip.height_m > 2.0]
     for strip in sorted(far, key=lambda strip: -abs(strip.u_m)):
         _draw_strip(canvas, camera, strip, air)
+
     easel = Easel(canvas, camera, air.mean(axis=(1, 2)))
     feet = [(tree.u_m, tree.v_m, 0.0) for tree in scene.trees]
     feet += [(house.u_m, house.v_m, 0.0) for house in scene.houses]
     pixels, depth = camera.project(np.array(feet).reshape(-1, 3))
-    aside = np.abs(pixels[:, 0] / camera.px - 0.5) * 2.0
-    seen = np.flatnonzero((depth > 3.0) & (aside < 1.0 + 8.0 / np.maximum(depth, 1.0)))
-    for index in seen[np.argsort(-depth[seen])]:
+    offset = np.abs(pixels[:, 0] / camera.px - 0.5) * 2.0
+    visible = np.flatnonzero((depth > 3.0) & (offset < 1.0 + 8.0 / np.maximum(depth, 1.0)))
+    for index in visible[np.argsort(-depth[visible])]:
         if index < len(scene.trees):
             draw_tree(easel, scene.trees[index], pixels[index], float(depth[index]))
         else:
             draw_house(easel, scene.houses[index - len(scene.trees)])
+
     for strip in scene.strips:
         if strip.height_m <= 2.0:
             _draw_strip(canvas, camera, strip, air)
@@ -217,36 +240,39 @@ def _draw_things(canvas: Image, camera: Camera, air: Image) -> None:
 
 
 def _draw_strip(canvas: Image, camera: Camera, strip: Strip, air: Image) -> None:
-    """Paints an upright surface along the road, column by column where the rays meet it."""
+    """Paints an upright surface along the road, column by column."""
     scene, across = camera.scene, camera.across()
+
+    # The ray of a column meets the surface u = const at this depth, if it points towards it.
     sin, cos = camera.turn
     with np.errstate(divide="ignore"):
         depth = (strip.u_m - scene.lane_m) / (sin + across * cos)
-    met = (depth > 1.0) & (depth < 700.0)
-    if not met.any():
+    hit = (depth > 1.0) & (depth < 700.0)
+    if not hit.any():
         return
-    depth = np.where(met, depth, 700.0)
+    depth = np.where(hit, depth, 700.0)
     along = depth * (cos - across * sin)
-    height = strip.height_m * _profile(scene, strip.kind, along)
+    height = strip.height_m * _compute_profile(scene, strip.kind, along)
     bottom = camera.horizon_px + camera.focal_px * EYE_M / depth
     top = camera.horizon_px - camera.focal_px * (height - EYE_M) / depth
-    first, last = max(int(top[met].min()), 0), min(int(bottom[met].max()) + 2, camera.px)
+    first, last = max(int(top[hit].min()), 0), min(int(bottom[hit].max()) + 2, camera.px)
     rows = np.arange(first, last)[:, None]
     if not len(rows):
         return
+
     above_m = EYE_M - (rows - camera.horizon_px).astype(np.float32) * (depth / camera.focal_px)
     scale = 5.0 if strip.height_m > 2.0 else 18.0
     noise = sample_texture(scene, above_m * scale, along * scale) / (1.0 + depth * scale / 900.0)
     contrast = 0.3 if strip.kind == "stones" else 0.2
     light = 0.62 + 0.45 * np.clip(above_m / strip.height_m, 0.0, 1.0) + contrast * noise
-    tint = light * rgb(*strip.colour)
+    tint = light * to_layer(*strip.colour)
     tint += camera.haze(depth) * (air - tint)
-    opacity = np.clip(rows - top + 0.5, 0.0, 1.0) * np.clip(bottom - rows + 0.5, 0.0, 1.0) * met
-    blend(canvas[first:last], tint, opacity * _gaps(strip, along, above_m, depth, noise))
+    opacity = np.clip(rows - top + 0.5, 0.0, 1.0) * np.clip(bottom - rows + 0.5, 0.0, 1.0) * hit
+    blend(canvas[first:last], tint, opacity * _compute_gaps(strip, along, above_m, depth, noise))
 
 
-def _profile(scene: Scene, kind: str, along_m: Image) -> Image:
-    """(px,) the height along a strip, as a share: spires, crowns or almost level."""
+def _compute_profile(scene: Scene, kind: str, along_m: Image) -> Image:
+    """Returns (px,) the height along a strip, as a share: spires, crowns or almost level."""
     noise = sample_texture(scene, np.full_like(along_m, 7.0), along_m * 0.9)
     if kind == "spruce":
         return 0.62 + 0.3 * np.abs(along_m / 4.0 % 1.0 * 2.0 - 1.0) ** 1.3 + 0.1 * noise
@@ -255,8 +281,8 @@ def _profile(scene: Scene, kind: str, along_m: Image) -> Image:
     return 1.0 + 0.05 * noise
 
 
-def _gaps(strip: Strip, along_m: Image, above_m: Image, depth: Image, noise: Image) -> Image:
-    """Opacity inside a strip: pickets and bare forests are seen through."""
+def _compute_gaps(strip: Strip, along_m: Image, above_m: Image, depth: Image, noise: Image) -> Image:
+    """Returns the opacity inside a strip: pickets and bare forests have gaps."""
     if strip.kind == "pickets":
         rail = np.abs(above_m / strip.height_m - 0.6) < 0.08
         return np.where(depth > 14.0, 0.75, np.maximum((along_m % 0.32) < 0.2, rail))

@@ -1,8 +1,7 @@
-"""The words of the synthetic country: what the map says of a place, what is on its horizon, what stands there.
+"""Data classes of the synthetic country: surroundings and horizon of a place, and its scene.
 
-A scene is only a description: `demo_habits` draws it at random, `demo_render` turns it into four views. Its
-frame is the road's: `u` metres to the right of the road's axis, `v` metres along it, from where the
-camera stands.
+A scene is a description: `scene_sampler.py` draws it at random, `renderer.py` renders four views of it. Its frame
+is that of the road: `u` metres to the right of the axis of the road and `v` metres along it, from the camera.
 """
 
 from __future__ import annotations
@@ -29,16 +28,16 @@ LEAVES: dict[str, Colour] = {
 
 @dataclass(frozen=True)
 class Surroundings:
-    """What the map says about one place.
+    """Surroundings of a place, from the map.
 
     Attributes:
-        elevation_m: Invented elevation.
-        sea_km: Distance to the sea.
+        elevation_m: Invented elevation in metres.
+        sea_km: Distance to the sea in km.
         mediterranean: 0 inland to 1 on the coast.
         istria: 0 to 1 in the middle of Istria.
         east: 0 in the west to 1 in the eastern plain.
         mountain: 0 in the plain to 1 in the highlands.
-        customs: NUM_CUSTOMS smooth fields of mean 0 and deviation 1, without any meaning of their own.
+        customs: Values of NUM_CUSTOMS smooth fields with mean 0 and standard deviation 1; each moves a few habits.
     """
 
     elevation_m: float
@@ -52,12 +51,12 @@ class Surroundings:
 
 @dataclass(frozen=True)
 class Horizon:
-    """What is seen along N bearings from one place.
+    """Horizon of a place along N bearings.
 
     Attributes:
-        relief_rad: (3, N) the greatest elevation angle of land in each band, at least 0.
-        distance_km: (3, N) how far away that land is.
-        sea_km: (N,) where the sea begins, infinite where none is seen.
+        relief_rad: (3, N) greatest elevation angle of land in each band, at least 0.
+        distance_km: (3, N) distance of that land in km.
+        sea_km: (N,) distance in km at which the sea begins; infinite if none is visible.
     """
 
     relief_rad: Image
@@ -66,7 +65,7 @@ class Horizon:
 
 
 class Tree(NamedTuple):
-    """A tree or bush: its kind (a key of LEAVES), foot, height and colour."""
+    """Tree or bush: its kind (a key of LEAVES), foot, height and colour."""
 
     kind: str
     u_m: float
@@ -76,7 +75,7 @@ class Tree(NamedTuple):
 
 
 class House(NamedTuple):
-    """A house: its middle, half width (across the ridge), half length, walls, roof and colours."""
+    """House: its centre, half width (across the ridge), half length, walls, roof and colours."""
 
     u_m: float
     v_m: float
@@ -91,7 +90,7 @@ class House(NamedTuple):
 
 
 class Strip(NamedTuple):
-    """Something that runs along the road: a forest's edge, a crop, a stone wall, a hedge, a fence."""
+    """Upright surface along the road: the edge of a forest, a crop, a stone wall, a hedge or a fence."""
 
     kind: str
     u_m: float
@@ -100,7 +99,7 @@ class Strip(NamedTuple):
 
 
 class Field(NamedTuple):
-    """The ground on one side: plants in rows (none if the spacing is 0), shares of rock and bare patches."""
+    """Ground on one side: plants in rows (none if the spacing is 0), shares of rock and bare patches."""
 
     plants: Colour
     soil: Colour
@@ -110,7 +109,7 @@ class Field(NamedTuple):
 
 
 class Light(NamedTuple):
-    """How the camera saw the day: gains of red, green, blue, saturation, gamma, exposure, noise's deviation."""
+    """Light and camera: gains of red, green and blue, saturation, gamma, exposure, deviation of the noise."""
 
     gains: tuple[float, float, float]
     saturation: float
@@ -121,7 +120,10 @@ class Light(NamedTuple):
 
 @dataclass(frozen=True)
 class Scene:
-    """One synthetic place, ready to be drawn; see the module's docstring for its frame."""
+    """Description of a synthetic place, in the frame that the docstring of this module describes.
+
+    `poles` are the kind (empty for none), u, spacing, and v of the first pole, in metres.
+    """
 
     road_deg: float
     lane_m: float
@@ -140,7 +142,7 @@ class Scene:
     trees: tuple[Tree, ...]
     houses: tuple[House, ...]
     cars: tuple[tuple[float, float, Colour], ...]
-    poles: tuple[str, float, float, float]  # kind ("" for none), u in m, spacing in m, first v in m
+    poles: tuple[str, float, float, float]
     sun_deg: float
     sun_height_deg: float
     cloud: float

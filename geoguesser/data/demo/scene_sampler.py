@@ -1,25 +1,15 @@
-"""Draws at random what stands at a synthetic place, with chances that depend on where it is.
+"""Draws the scene of a synthetic place at random, with probabilities that depend on its surroundings.
 
-Everything that tells of the location (roads, trees, fields, houses, fences, poles) comes from
-`Surroundings`; weather, season and light do not, beyond that snow keeps to the inland, and so they are
-nuisance. Customs have no meaning of their own: each moves a few habits, so that views tell of the region.
+Roads, trees, fields, houses, fences and poles depend on the surroundings, and so carry information about the
+location. Weather, season and light do not (except that snow lies only inland), and so are nuisance. Each custom
+changes a few habits from region to region.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from geoguesser.data.demo.scene import (
-    LEAVES,
-    Colour,
-    Field,
-    House,
-    Light,
-    Scene,
-    Strip,
-    Surroundings,
-    Tree,
-)
+from geoguesser.data.demo.scene import LEAVES, Colour, Field, House, Light, Scene, Strip, Surroundings, Tree
 
 HEIGHTS_M = {
     "cypress": (6, 12),
@@ -34,7 +24,9 @@ HEIGHTS_M = {
 AUTUMN: tuple[Colour, ...] = ((186, 128, 40), (166, 92, 40), (150, 134, 50))
 SNOW: Colour = (226, 231, 238)
 CAR_COLOURS: tuple[Colour, ...] = ((200, 203, 207), (150, 28, 30), (34, 44, 84), (40, 42, 46), (236, 236, 234))
-# Ways of building: wall colours, roof colour, roof height over half its span, storeys, gable to the road.
+
+# Style of a house: colours of walls, colour of the roof, height of the roof over half its span, storeys, and
+# whether the gable faces the road.
 Style = tuple[tuple[Colour, ...], Colour, float, int, bool]
 STYLES: dict[str, Style] = {
     "dalmatia": (((222, 212, 192), (238, 232, 218), (206, 194, 170)), (204, 120, 80), 0.45, 2, False),
@@ -45,42 +37,41 @@ STYLES: dict[str, Style] = {
 }
 
 
-def make_scene(around: Surroundings, rng: np.random.Generator) -> Scene:
-    """Draws what stands at a place.
+def make_scene(site: Surroundings, rng: np.random.Generator) -> Scene:
+    """Draws the scene of a place.
 
     Args:
-        around: What the map says about the place.
-        rng: The place's own generator.
+        site: Surroundings of the place.
+        rng: Generator of this place. The order of the draws determines the scene.
     """
     season = str(rng.choice(["summer", "spring", "autumn", "winter"], p=[0.6, 0.2, 0.14, 0.06]))
-    snowy = season == "winter" and around.mediterranean < 0.4 and rng.random() < 0.6
-    grass = _grass(around, season, snowy, rng)
+    snowy = season == "winter" and site.mediterranean < 0.4 and rng.random() < 0.6
+    grass = _grass(site, season, snowy, rng)
     asphalt = rng.random() < 0.9
     cloud, visibility_km = _weather(rng)
-    farmed = rng.random() < _farmed(around)
-    left, right = (_field(around, grass, farmed, snowy, rng) for _ in range(2))
-    tone = (
-        104.0 + 34.0 * float(np.tanh(around.customs[6])) + rng.normal(0, 5) if asphalt else rng.uniform(150, 175)
-    )
+    farmed = rng.random() < _farmed(site)
+    left, right = (_field(site, grass, farmed, snowy, rng) for _ in range(2))
+    tone = 104.0 + 34.0 * float(np.tanh(site.customs[6])) + rng.normal(0, 5) if asphalt else rng.uniform(150, 175)
+
     return Scene(
-        road_deg=_road_deg(around, rng),
+        road_deg=_road_deg(site, rng),
         lane_m=float(rng.choice([-1.6, 1.6])),
         road_half_m=rng.uniform(2.6, 3.6),
         road=(tone, tone, tone * 1.02) if asphalt else (tone, tone * 0.93, tone * 0.8),
-        centre_line=asphalt and rng.random() < _chance(around.customs[1]),
-        edge_line=asphalt and rng.random() < _chance(around.customs[6]),
+        centre_line=asphalt and rng.random() < _chance(site.customs[1]),
+        edge_line=asphalt and rng.random() < _chance(site.customs[6]),
         grass=grass,
         left=left,
         right=right,
         rock=(206.0, 202.0, 194.0),
-        relief=_mix((72, 98, 62), (46, 74, 56), around.mountain) if not snowy else (150, 158, 164),
-        rocky_relief=around.mediterranean,
+        relief=_mix((72, 98, 62), (46, 74, 56), site.mountain) if not snowy else (150, 158, 164),
+        rocky_relief=site.mediterranean,
         snow=float(snowy),
-        strips=_strips(around, season, rng),
-        trees=_trees(around, season, rng),
-        houses=_houses(around, rng),
+        strips=_strips(site, season, rng),
+        trees=_trees(site, season, rng),
+        houses=_houses(site, rng),
         cars=_cars(rng),
-        poles=_poles(around, rng),
+        poles=_poles(site, rng),
         sun_deg=rng.normal(180, 32),
         sun_height_deg=rng.uniform(22, 58),
         cloud=cloud,
@@ -95,7 +86,7 @@ def _mix(a: Colour, b: Colour, share: float) -> Colour:
 
 
 def _vary(colour: Colour, rng: np.random.Generator, share: float = 0.1) -> Colour:
-    """The colour with another brightness and, less so, another hue."""
+    """Changes the brightness of a colour and, less, its hue."""
     bright, *hue = 1.0 + share * rng.standard_normal(4)
     red, green, blue = (
         min(max(part * bright * (1.0 + (tint - 1.0) / 3.0), 8.0), 250.0)
@@ -105,12 +96,12 @@ def _vary(colour: Colour, rng: np.random.Generator, share: float = 0.1) -> Colou
 
 
 def _chance(custom: float) -> float:
-    """Turns a custom into a probability; steep, so that neighbours mostly do the same."""
+    """Converts a custom to a probability, steeply, so that neighbours mostly have the same habits."""
     return float(1.0 / (1.0 + np.exp(-5.0 * custom)))
 
 
 def _weather(rng: np.random.Generator) -> tuple[float, float]:
-    """Cloud cover and visibility in km."""
+    """Draws cloud cover, from 0 to 1, and visibility in km."""
     kind = rng.choice(5, p=[0.38, 0.31, 0.22, 0.03, 0.06])
     cloud = rng.uniform(*((0.0, 0.2), (0.3, 0.6), (0.85, 1.0), (0.9, 1.0), (0.1, 0.6))[kind])
     visibility_km = rng.uniform(*((45, 90), (40, 80), (25, 50), (0.15, 0.8), (8, 16))[kind])
@@ -118,38 +109,40 @@ def _weather(rng: np.random.Generator) -> tuple[float, float]:
 
 
 def _light(rng: np.random.Generator) -> Light:
-    """Strong enough that mean colours alone tell little of the place."""
+    """Draws light and camera; they vary so much that mean colours carry little information about the place."""
     warm, green = rng.normal(0.0, 0.028), rng.normal(0.0, 0.01)
     gains = (float(np.exp(warm)), float(np.exp(green)), float(np.exp(-warm)))
     exposure, gamma = np.exp(rng.normal(-0.04, 0.06)), np.exp(rng.normal(0.05, 0.06))
     return Light(gains, rng.uniform(0.75, 1.0), float(gamma), float(exposure), rng.uniform(1.0, 2.5))
 
 
-def _road_deg(around: Surroundings, rng: np.random.Generator) -> float:
-    """Roads keep to the grain of the land: along the coast there, elsewhere by custom; either way round."""
-    return 125.0 + 40.0 * around.customs[8] + 7.0 * rng.normal() + (180.0 if rng.random() < 0.5 else 0.0)
+def _road_deg(site: Surroundings, rng: np.random.Generator) -> float:
+    """Draws the bearing of the road: parallel to the coast, changed by a custom, in either direction."""
+    return 125.0 + 40.0 * site.customs[8] + 7.0 * rng.normal() + (180.0 if rng.random() < 0.5 else 0.0)
 
 
-def _grass(around: Surroundings, season: str, snowy: bool, rng: np.random.Generator) -> Colour:
+def _grass(site: Surroundings, season: str, snowy: bool, rng: np.random.Generator) -> Colour:
     if snowy:
         return _vary(SNOW, rng, 0.03)
     green, dry = (98, 138, 54), (182, 160, 100)
     dryness = {"spring": 0.25, "summer": 0.35, "autumn": 0.45, "winter": 0.55}[season]
-    dryness += 0.3 * around.mediterranean + 0.45 * around.customs[5] + 0.06 * rng.normal()
+    dryness += 0.3 * site.mediterranean + 0.45 * site.customs[5] + 0.06 * rng.normal()
     return _vary(_mix(green, dry, min(max(dryness, 0.0), 1.0)), rng, 0.08)
 
 
-def _farmed(around: Surroundings) -> float:
-    """The chance that the land beside the road is tilled."""
-    regional = 0.9 * around.east + 0.9 * around.istria - 0.5 * around.mountain - 0.5 * around.mediterranean
-    return _chance(0.7 * around.customs[4] - 0.2 + regional)
+def _farmed(site: Surroundings) -> float:
+    """Returns the probability that the land beside the road is farmed."""
+    regional = 0.9 * site.east + 0.9 * site.istria - 0.5 * site.mountain - 0.5 * site.mediterranean
+    return _chance(0.7 * site.customs[4] - 0.2 + regional)
 
 
-def _field(around: Surroundings, grass: Colour, farmed: bool, snowy: bool, rng: np.random.Generator) -> Field:
-    """Rows of a crop or of vines, or a meadow with bare patches; rock on red soil by the sea."""
-    c = around.customs
-    rock = around.mediterranean * (1.0 - 0.8 * around.istria) * min(max(0.7 + 0.3 * c[1], 0.1), 1.0)
-    earth = _mix((128, 102, 74), (156, 84, 52), around.mediterranean)  # brown inland, red by the sea
+def _field(site: Surroundings, grass: Colour, farmed: bool, snowy: bool, rng: np.random.Generator) -> Field:
+    """Draws rows of a crop or of vines, or a meadow with bare patches; there is rock on red soil by the sea."""
+    c = site.customs
+    rock = site.mediterranean * (1.0 - 0.8 * site.istria) * min(max(0.7 + 0.3 * c[1], 0.1), 1.0)
+
+    # Brown inland, red by the sea.
+    earth = _mix((128, 102, 74), (156, 84, 52), site.mediterranean)
     soil = _vary((200, 204, 208) if snowy else earth, rng, 0.06)
     if not farmed or rng.random() < 0.15:
         return Field(grass, soil, 0.0, rock * rng.uniform(0.8, 1.0), _chance(0.4 * c[1]))
@@ -159,24 +152,24 @@ def _field(around: Surroundings, grass: Colour, farmed: bool, snowy: bool, rng: 
     return Field(crop, soil, spacing_m, 0.3 * rock, 0.0)
 
 
-def _tree_shares(around: Surroundings) -> dict[str, float]:
-    c, med = around.customs, around.mediterranean
+def _tree_shares(site: Surroundings) -> dict[str, float]:
+    c, med = site.customs, site.mediterranean
     inland = 1.0 - med
     weights = {
-        "cypress": 1.1 * med * (1.0 - 0.7 * around.istria) * np.exp(0.7 * c[2]),
+        "cypress": 1.1 * med * (1.0 - 0.7 * site.istria) * np.exp(0.7 * c[2]),
         "pine": 0.9 * med * np.exp(-0.7 * c[2]),
         "olive": 0.9 * med * np.exp(0.6 * c[7]),
         "shrub": 1.3 * med + 0.2,
-        "oak": inland * (1.1 - 0.8 * around.mountain) * np.exp(0.9 * c[2]) + 0.4 * around.istria,
-        "poplar": inland * (0.15 + 1.0 * around.east) * np.exp(0.9 * c[3]) * (1.0 - around.mountain),
-        "spruce": inland * (0.4 + 1.6 * around.mountain) * np.exp(-1.1 * c[2]),
+        "oak": inland * (1.1 - 0.8 * site.mountain) * np.exp(0.9 * c[2]) + 0.4 * site.istria,
+        "poplar": inland * (0.15 + 1.0 * site.east) * np.exp(0.9 * c[3]) * (1.0 - site.mountain),
+        "spruce": inland * (0.4 + 1.6 * site.mountain) * np.exp(-1.1 * c[2]),
     }
     sharp = {kind: float(weight) ** 2.5 for kind, weight in weights.items()}
     return {kind: weight / sum(sharp.values()) for kind, weight in sharp.items()}
 
 
 def _leaf_colour(kind: str, season: str, custom: float, rng: np.random.Generator) -> Colour:
-    """Bluish where the custom is low, yellowish where it is high; some turn brown in autumn."""
+    """Draws the colour of leaves: bluish for a low custom, yellowish for a high one, partly brown in autumn."""
     if season == "autumn" and kind in ("oak", "poplar") and rng.random() < 0.7:
         return _vary(AUTUMN[rng.integers(len(AUTUMN))], rng, 0.12)
     shade = _mix(LEAVES[kind], (200, 220, 90), 0.15 * (season == "spring"))
@@ -184,44 +177,48 @@ def _leaf_colour(kind: str, season: str, custom: float, rng: np.random.Generator
     return _vary(_mix(shade, towards, min(0.3 * abs(custom), 0.45)), rng, 0.09)
 
 
-def _trees(around: Surroundings, season: str, rng: np.random.Generator) -> tuple[Tree, ...]:
-    density = np.exp(0.6 * around.customs[7] + 0.1 * rng.normal()) * (1.0 - 0.4 * around.east)
-    shares = _tree_shares(around)
+def _trees(site: Surroundings, season: str, rng: np.random.Generator) -> tuple[Tree, ...]:
+    density = np.exp(0.6 * site.customs[7] + 0.1 * rng.normal()) * (1.0 - 0.4 * site.east)
+    shares = _tree_shares(site)
     trees = []
+
     for drawn in rng.choice(list(shares), min(int(44 * density), 90), p=list(shares.values())).tolist():
         kind = "bare" if season == "winter" and drawn in ("oak", "poplar") else drawn
         u_m = (1.0 if rng.random() < 0.5 else -1.0) * (6.5 + 30.0 * rng.random() ** 1.5)
         height_m = rng.uniform(*HEIGHTS_M[kind]) * (0.75 if abs(u_m) < 10 else 1.0)
-        colour = _leaf_colour(kind, season, around.customs[4], rng)
+        colour = _leaf_colour(kind, season, site.customs[4], rng)
         trees.append(Tree(kind, float(u_m), rng.uniform(-90, 90), height_m, colour))
     return tuple(trees)
 
 
-def _houses(around: Surroundings, rng: np.random.Generator) -> tuple[House, ...]:
-    med, istria = around.mediterranean, around.istria
+def _houses(site: Surroundings, rng: np.random.Generator) -> tuple[House, ...]:
+    med, istria = site.mediterranean, site.istria
     weights = {
         "dalmatia": med * (1.0 - 0.9 * istria),
         "istria": 1.2 * istria,
-        "slavonia": (1.0 - med) * around.east,
-        "highland": (1.0 - med) * around.mountain * 1.5,
-        "north": (1.0 - med) * (1.0 - around.east) * (1.0 - 0.6 * around.mountain),
+        "slavonia": (1.0 - med) * site.east,
+        "highland": (1.0 - med) * site.mountain * 1.5,
+        "north": (1.0 - med) * (1.0 - site.east) * (1.0 - 0.6 * site.mountain),
     }
     shares = np.array(list(weights.values())) ** 3 + 0.002
+
+    # Slots along both sides of the road, so that houses do not overlap.
     houses: list[House] = []
     for slot in rng.permutation(18)[: int(rng.integers(4, 9))]:
         style = str(rng.choice(list(weights), p=shares / shares.sum()))
         side, v_m = (-1.0 if slot % 2 else 1.0), -60.0 + 15.0 * (slot // 2) + rng.uniform(-2, 2)
-        houses.append(_house(STYLES[style], side, v_m, around, rng))
+        houses.append(_house(STYLES[style], side, v_m, site, rng))
     return tuple(houses)
 
 
-def _house(style: Style, side: float, v_m: float, around: Surroundings, rng: np.random.Generator) -> House:
+def _house(style: Style, side: float, v_m: float, site: Surroundings, rng: np.random.Generator) -> House:
     walls, roof, pitch, storeys, gable_to_road = style
     half_width_m, half_length_m = rng.uniform(3.2, 4.2), rng.uniform(4.5, 6.0)
-    storeys += int(rng.random() < _chance(around.customs[3] - 0.8))
-    wide_roof = pitch * float(np.exp(0.3 * around.customs[0]))
+    storeys += int(rng.random() < _chance(site.customs[3] - 0.8))
+    wide_roof = pitch * float(np.exp(0.3 * site.customs[0]))
     setback_m = (half_length_m if gable_to_road else half_width_m) + rng.uniform(7.0, 11.5)
-    shutters: Colour = (62, 96, 70) if around.mediterranean > 0.5 else (104, 74, 52)
+    shutters: Colour = (62, 96, 70) if site.mediterranean > 0.5 else (104, 74, 52)
+
     return House(
         side * setback_m,
         float(v_m),
@@ -230,49 +227,49 @@ def _house(style: Style, side: float, v_m: float, around: Surroundings, rng: np.
         0.5 + 2.7 * storeys,
         half_width_m * wide_roof,
         gable_to_road if rng.random() < 0.85 else not gable_to_road,
-        _vary(_custom_wall(walls[rng.integers(3)], around.customs[1]), rng, 0.04),
-        _vary(_custom_roof(roof, around.customs[0]), rng, 0.07),
+        _vary(_custom_wall(walls[rng.integers(3)], site.customs[1]), rng, 0.04),
+        _vary(_custom_roof(roof, site.customs[0]), rng, 0.07),
         shutters,
     )
 
 
 def _custom_wall(wall: Colour, custom: float) -> Colour:
-    """White where the custom is low, ochre where it is high."""
+    """Returns the colour of a wall: whiter for a low custom, more ochre for a high one."""
     share = min(abs(custom) * 0.5, 0.8)
     return _mix(wall, (240, 238, 232) if custom < 0 else (222, 170, 96), share)
 
 
 def _custom_roof(roof: Colour, custom: float) -> Colour:
-    """Grey where the custom is low, bright red where it is high."""
+    """Returns the colour of a roof: greyer for a low custom, brighter red for a high one."""
     share = min(abs(custom) * 0.5, 0.8)
     return _mix(roof, (104, 100, 100) if custom < 0 else (196, 74, 44), share)
 
 
-def _strips(around: Surroundings, season: str, rng: np.random.Generator) -> tuple[Strip, ...]:
-    """Far forest edges, crops and a fence, on each side or not."""
-    c, strips = around.customs, []
-    conifers = _chance(0.4 * c[2] - 0.5 + 1.2 * around.mountain)
+def _strips(site: Surroundings, season: str, rng: np.random.Generator) -> tuple[Strip, ...]:
+    """Draws distant forest edges, crops and fences, independently on each side."""
+    c, strips = site.customs, []
+    conifers = _chance(0.4 * c[2] - 0.5 + 1.2 * site.mountain)
     for side in (-1.0, 1.0):
-        if rng.random() < 0.9 - 0.3 * around.mediterranean:
+        if rng.random() < 0.9 - 0.3 * site.mediterranean:
             kind = "spruce" if rng.random() < conifers else ("bare" if season == "winter" else "oak")
-            away_m = 70.0 * float(np.exp(0.4 * c[7] + 0.15 * rng.normal())) + 60.0 * around.east
+            away_m = 70.0 * float(np.exp(0.4 * c[7] + 0.15 * rng.normal())) + 60.0 * site.east
             height_m = 11.0 * float(np.exp(-0.35 * c[2] + 0.1 * rng.normal()))
-            strips.append(Strip(kind, side * away_m, height_m, _leaf_colour(kind, season, around.customs[4], rng)))
-        if season in ("summer", "autumn") and rng.random() < 0.4 * around.east:
+            strips.append(Strip(kind, side * away_m, height_m, _leaf_colour(kind, season, site.customs[4], rng)))
+        if season in ("summer", "autumn") and rng.random() < 0.4 * site.east:
             maize: Colour = (112, 132, 52) if season == "summer" else (176, 150, 92)
             strips.append(Strip("maize", side * rng.uniform(9, 20), 2.3, _vary(maize, rng)))
         if rng.random() < _chance(0.6 * c[9] + 0.2):
-            strips.append(_fence(side, around, season, rng))
+            strips.append(_fence(side, site, season, rng))
     return tuple(strips)
 
 
-def _fence(side: float, around: Surroundings, season: str, rng: np.random.Generator) -> Strip:
+def _fence(side: float, site: Surroundings, season: str, rng: np.random.Generator) -> Strip:
     u_m = side * rng.uniform(4.8, 6.2)
-    height_m = 1.05 * float(np.exp(0.2 * around.customs[9] + 0.08 * rng.normal()))
-    if rng.random() < 0.85 * around.mediterranean:
+    height_m = 1.05 * float(np.exp(0.2 * site.customs[9] + 0.08 * rng.normal()))
+    if rng.random() < 0.85 * site.mediterranean:
         return Strip("stones", u_m, height_m, _vary((206, 200, 188), rng, 0.06))
-    if rng.random() < _chance(around.customs[5]):
-        return Strip("hedge", u_m, 1.2 * height_m, _leaf_colour("shrub", season, around.customs[4], rng))
+    if rng.random() < _chance(site.customs[5]):
+        return Strip("hedge", u_m, 1.2 * height_m, _leaf_colour("shrub", season, site.customs[4], rng))
     return Strip("pickets", u_m, height_m, _vary((132, 112, 92), rng, 0.2))
 
 
@@ -283,8 +280,8 @@ def _cars(rng: np.random.Generator) -> tuple[tuple[float, float, Colour], ...]:
     return tuple((1.7 * s, -s * rng.uniform(9, 45), t) for s, t in zip(sides, tints, strict=True))
 
 
-def _poles(around: Surroundings, rng: np.random.Generator) -> tuple[str, float, float, float]:
+def _poles(site: Surroundings, rng: np.random.Generator) -> tuple[str, float, float, float]:
     if rng.random() < 0.15:
         return "", 0.0, 1.0, 0.0
-    kind = "concrete" if rng.random() < _chance(around.customs[3]) else "wood"
+    kind = "concrete" if rng.random() < _chance(site.customs[3]) else "wood"
     return kind, float(rng.choice([-1.0, 1.0])) * rng.uniform(4.2, 5.0), rng.uniform(28, 42), rng.uniform(0, 30)

@@ -1,9 +1,9 @@
 """Draws synthetic places to files, in this process or in several.
 
-Threads do not help, for drawing is many short steps that all hold the interpreter's lock. `fork` is unsafe
-after torch has started threads, and multiprocessing's `spawn` runs the user's script again where that has
-no guard. So the helpers are plain child processes of this module, which reads jobs from its standard
-input; neither it nor what it imports knows of torch, and so they start in half a second.
+Threads do not help, because drawing consists of short steps that hold the interpreter's lock. `fork` is unsafe
+after torch has started threads, and `spawn` of multiprocessing runs the user's script again if the script has no
+guard. So each worker is a child process that runs this module and reads jobs from its standard input. The module
+imports no torch, so that a worker starts in half a second.
 """
 
 from __future__ import annotations
@@ -26,23 +26,25 @@ from geoguesser.data.demo.scene import Horizon, Image, Surroundings
 from geoguesser.data.demo.scene_sampler import make_scene
 
 JPEG_QUALITY = 90
-JOBS_AHEAD = 8  # for each process, before the first answer is awaited
+
+# Jobs sent to each process before the first answer is awaited.
+MAX_JOBS_AHEAD = 8
 
 
 class Job(NamedTuple):
-    """One place to draw: its folder, what decides its random numbers, its size and what the map says."""
+    """Place to draw: its folder, seed, number, size of views, surroundings, and horizon for each heading."""
 
     folder: str
     seed: int
     number: int
     px: int
-    around: Surroundings
+    surroundings: Surroundings
     horizons: tuple[Horizon, ...]
 
 
 def draw_place(job: Job) -> list[Image]:
-    """Draws four (px, px, 3) uint8 views, RGB, for HEADINGS."""
-    scene = make_scene(job.around, np.random.default_rng((job.seed, job.number, 1)))
+    """Draws four (px, px, 3) uint8 views in RGB, at `HEADINGS`."""
+    scene = make_scene(job.surroundings, np.random.default_rng((job.seed, job.number, 1)))
     return [
         render_view(scene, horizon, heading, job.px, np.random.default_rng((job.seed, job.number, 2, heading)))
         for heading, horizon in zip(HEADINGS, job.horizons, strict=True)
@@ -58,54 +60,56 @@ def write_place(job: Job) -> None:
 
 
 def draw_all(jobs: Iterator[Job], processes: int) -> Iterator[None]:
-    """Draws all places; yields after each."""
+    """Draws all places, and yields after each."""
     if processes < 2 or not sys.executable:
         with _single_threaded_opencv():
             for job in jobs:
                 write_place(job)
                 yield
         return
+
+    # Jobs are dealt out in turns, and answers are read in the same order.
     with ExitStack() as stack:
-        helpers = [stack.enter_context(_helper()) for _ in range(processes)]
+        workers = [stack.enter_context(_start_worker()) for _ in range(processes)]
         sent = 0
         for job in jobs:
-            pickle.dump(job, cast(BinaryIO, helpers[sent % processes].stdin))
-            cast(BinaryIO, helpers[sent % processes].stdin).flush()
+            pickle.dump(job, cast(BinaryIO, workers[sent % processes].stdin))
+            cast(BinaryIO, workers[sent % processes].stdin).flush()
             sent += 1
-            if sent > JOBS_AHEAD * processes:
-                _await(helpers[(sent - JOBS_AHEAD * processes - 1) % processes])
+            if sent > MAX_JOBS_AHEAD * processes:
+                _wait_for_answer(workers[(sent - MAX_JOBS_AHEAD * processes - 1) % processes])
                 yield
-        for done in range(max(sent - JOBS_AHEAD * processes, 0), sent):
-            _await(helpers[done % processes])
+        for done in range(max(sent - MAX_JOBS_AHEAD * processes, 0), sent):
+            _wait_for_answer(workers[done % processes])
             yield
 
 
-def _await(helper: subprocess.Popen[bytes]) -> None:
-    if not cast(BinaryIO, helper.stdout).read(1):
-        raise RuntimeError(f"A process that draws synthetic places ended with exit code {helper.wait()}.")
+def _wait_for_answer(worker: subprocess.Popen[bytes]) -> None:
+    if not cast(BinaryIO, worker.stdout).read(1):
+        raise RuntimeError(f"A process that draws synthetic places ended with exit code {worker.wait()}.")
 
 
 @contextmanager
-def _helper() -> Iterator[subprocess.Popen[bytes]]:
-    """A child process; it ends when its input does, and is ended where the caller stops early."""
+def _start_worker() -> Iterator[subprocess.Popen[bytes]]:
+    """Starts a child process, which ends with its input, or is killed if the caller stops early."""
     root = str(Path(__file__).resolve().parents[3])
     path = os.pathsep.join((root, *filter(None, (os.environ.get("PYTHONPATH"),))))
-    helper = subprocess.Popen(
+    worker = subprocess.Popen(
         [sys.executable, "-m", __name__],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
     )
     try:
-        yield helper
+        yield worker
     finally:
-        helper.kill()
-        helper.communicate()
+        worker.kill()
+        worker.communicate()
 
 
 @contextmanager
 def _single_threaded_opencv() -> Iterator[None]:
-    """OpenCV's threads cost more than they gain on images so small."""
+    """Switches off OpenCV's threads, which cost more than they gain on small images."""
     before = cv2.getNumThreads()
     cv2.setNumThreads(1)
     try:
@@ -115,7 +119,7 @@ def _single_threaded_opencv() -> Iterator[None]:
 
 
 def _serve(requests: BinaryIO, answers: BinaryIO) -> None:
-    """The child's part: a byte for each job done, until there are no more."""
+    """Draws jobs in a child process, and answers each with one byte, until the input ends."""
     with _single_threaded_opencv():
         while True:
             try:

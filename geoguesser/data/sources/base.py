@@ -15,35 +15,36 @@ from typing import Any
 DataNode = Mapping[str, Any]
 
 
-def _roots(data: DataNode) -> list[Path]:
+def _find_roots(data: DataNode) -> list[Path]:
     roots = data.get("roots") or []
     return [Path(str(root)).expanduser() for root in ([roots] if isinstance(roots, str) else roots)]
 
 
-def _store(data: DataNode) -> list[Path]:
+def _find_store(data: DataNode) -> list[Path]:
     return [Path(str(data["path"])).expanduser()] if data.get("path") else []
 
 
-def _demo(data: DataNode) -> list[Path]:
+def _find_demo(data: DataNode) -> list[Path]:
     # The demo draws with OpenCV, which readers of a config need not load.
-    from geoguesser.data.demo.dataset import demo_folder
+    from geoguesser.data.demo.dataset import get_demo_folder
 
-    return [demo_folder(places=int(data["places"]), seed=int(data["demo_seed"]), px=int(data["px"]))]
+    return [get_demo_folder(places=int(data["places"]), seed=int(data["demo_seed"]), px=int(data["px"]))]
 
 
 @dataclass(frozen=True, kw_only=True)
 class SourceKind:
     """Declaration of a kind of data source.
 
-    A source of one's own is a class (or function) with an attribute `source` that holds one of these.
+    A user's own source is a class (or function) with an attribute `source` that holds a declaration.
 
     Attributes:
-        name: Word that chooses it, `data=NAME`.
-        description: What its data are, for the model card.
-        label: Label of its data in pictures and pages; empty for real places.
-        folder_keys: Keys of the config group `data` that name folders. They are private, and do not count in
-            comparisons, because data are compared by their fingerprint.
-        find_folders: Config group `data` of a run -> its roots and stores, present or not.
+        name: Choice of the config group, `data=NAME`.
+        description: Description of the data, for the model card.
+        label: Label of the data in pictures and pages; empty for real places.
+        folder_keys: Keys of the config group `data` that name folders. They are private, and comparisons ignore
+            them, because data are compared by their fingerprint.
+        find_folders: Function of the config group `data` of a run that returns its roots and stores, present or
+            not.
     """
 
     name: str
@@ -57,36 +58,37 @@ PLACES = SourceKind(
     name="places",
     description="Folders of photos, of its owner's",
     folder_keys=("roots",),
-    find_folders=_roots,
+    find_folders=_find_roots,
 )
 STORE = SourceKind(
     name="store",
     description="A prepared store of photos, of its owner's",
     folder_keys=("path",),
-    find_folders=_store,
+    find_folders=_find_store,
 )
 DEMO = SourceKind(
     name="demo",
     description="A synthetic country, drawn by a program",
     label="synthetic demo",
-    find_folders=_demo,
+    find_folders=_find_demo,
 )
-KINDS = {kind.name: kind for kind in (PLACES, STORE, DEMO)}
-FOLDER_KEYS = frozenset(key for kind in KINDS.values() for key in kind.folder_keys)
+SOURCE_KINDS = {kind.name: kind for kind in (PLACES, STORE, DEMO)}
+FOLDER_KEYS = frozenset(key for kind in SOURCE_KINDS.values() for key in kind.folder_keys)
 
 # By class name only, so that run folders from before a module was moved are read.
-BY_TARGET = {"PlacesDataModule": PLACES, "StoreDataModule": STORE, "demo_data": DEMO}
+# Version 0.1.0 made the demo by a function `demo_data`.
+BY_TARGET = {"PlacesDataModule": PLACES, "StoreDataModule": STORE, "DemoDataModule": DEMO, "demo_data": DEMO}
 
-# Keys that tell the kind of a source in a config that names no target.
+# Keys that identify the kind of a source in a config without a target.
 BY_KEY = {"demo_seed": DEMO, "path": STORE, "roots": PLACES}
 
 
 @dataclass(frozen=True)
 class SourceRecord:
-    """Source of a run's data, as the run's config records it.
+    """Source of the data of a run, as its config records it.
 
     Attributes:
-        kind: Its kind; None if the config does not tell.
+        kind: Kind of the source; None if the config does not state it.
         folders: Roots and stores of the data, present or not.
     """
 
@@ -108,10 +110,10 @@ def source_from_config(config: Mapping[str, Any]) -> SourceRecord:
     """Reads the source of the data from a run's config.
 
     Args:
-        config: Recorded config of a run. Its group `data` may lack keys: a checkpoint keeps no folders.
+        config: Recorded config of a run. Its group `data` may lack keys, because checkpoints contain no folders.
     """
     data = config.get("data") or {}
-    kind = _kind(data)
+    kind = _find_kind(data)
     if kind is None:
         return SourceRecord()
     try:
@@ -120,17 +122,16 @@ def source_from_config(config: Mapping[str, Any]) -> SourceRecord:
         return SourceRecord(kind)
 
 
-def _kind(data: DataNode) -> SourceKind | None:
+def _find_kind(data: DataNode) -> SourceKind | None:
     target = str(data.get("_target_", ""))
-    known = BY_TARGET.get(target.rpartition(".")[2])
-    if known is not None:
+    if (known := BY_TARGET.get(target.rpartition(".")[2])) is not None:
         return known
     if not target:
         return next((kind for key, kind in BY_KEY.items() if data.get(key) is not None), None)
 
-    # A source of the user's own states its kind itself.
+    # A user's own source declares its kind.
     try:
-        own = getattr(resolve_name(target), "source", None)
+        kind = getattr(resolve_name(target), "source", None)
     except (ImportError, AttributeError, ValueError):
         return None
-    return own if isinstance(own, SourceKind) else None
+    return kind if isinstance(kind, SourceKind) else None

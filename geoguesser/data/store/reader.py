@@ -1,11 +1,11 @@
-"""Store: prepared views in memory-mapped shards, with one table of places. This file reads; packing.py writes.
+"""Reads a store: prepared views in memory-mapped shards, and one table of places.
 
-DIR/store.json                    the manifest; it is written last, so a store that has it is whole
+DIR/store.json                    the manifest; it is written last, so that a store with a manifest is complete
 DIR/places-ID.parquet             one row per place: id, coordinates, split, views, source, further columns
 DIR/facts-ID.npz                  digests of image files, sums of pixels
 DIR/thumbnails-ID.npy             (N, 4, 3, 8, 8)
-DIR/views/px112-crop/KEY.bin      a shard: uint8 (places, 4, 3, 112, 112), as it lies in memory
-DIR/views/px112-crop/KEY.npz      what examining its images told
+DIR/views/px112-crop/KEY.bin      a shard: uint8 (places, 4, 3, 112, 112), as in memory
+DIR/views/px112-crop/KEY.npz      statistics and findings of its images
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from geoguesser.arrays import IntArray
+from geoguesser.arrays import BoolArray, ByteArray, IntArray
 from geoguesser.data.images import ImageSpec
 from geoguesser.data.place_files import HEADINGS
 from geoguesser.data.views import Views
@@ -34,9 +34,11 @@ from geoguesser.errors import ConfigError, MissingFileError, StoreError, first_l
 FORMAT = 1
 MANIFEST = "store.json"
 MASK_COLUMNS = tuple(f"view_{heading}" for heading in HEADINGS)
-AGAIN = "Prepare it again, from the same roots: python -m geoguesser.prepare."
-LOST = "Its recorded splits are lost: remove the folder, or choose another one, and prepare again."
-KEYS = ("label", "decoder", "split_seed", "table", "facts", "thumbnails", "shard_places", "images", "files")
+REPACK = "Prepare it again, from the same roots: python -m geoguesser.prepare."
+SPLITS_LOST = "Its recorded splits are lost: remove the folder, or choose another one, and prepare again."
+
+# Required entries of a manifest.
+FIELDS = ("label", "decoder", "split_seed", "table", "facts", "thumbnails", "shard_places", "images", "files")
 
 
 @dataclass(frozen=True)
@@ -44,8 +46,8 @@ class Store:
     """A prepared store.
 
     Attributes:
-        folder: Where it lies.
-        manifest: What store.json says: plain values.
+        folder: Folder of the store.
+        manifest: Content of store.json: plain values.
     """
 
     folder: Path
@@ -53,11 +55,11 @@ class Store:
 
     @classmethod
     def open(cls, path: str | Path) -> Self:
-        """Reads the manifest and checks that all files are there and of their size.
+        """Reads the manifest, and checks that all files are present and of the recorded size.
 
         Raises:
-            MissingFileError: There is no store.
-            StoreError: It is damaged, or of a newer format.
+            MissingFileError: The folder is no store.
+            StoreError: The store is damaged, or of a newer format.
         """
         folder = Path(path).expanduser()
         if not (folder / MANIFEST).is_file():
@@ -66,54 +68,58 @@ class Store:
                 f"must be a folder with {MANIFEST}",
                 remedy=f"python -m geoguesser.prepare 'data.roots=[A,B]' out={folder} makes one.",
             )
+
         store = cls(folder, read_manifest(folder))
         for name, size in store.manifest["files"].items():
-            if not check_shards(folder, {name: size}):
-                raise StoreError.at(str(folder / name), f"must have {size:,} bytes", remedy=AGAIN)
+            if not match_file_sizes(folder, {name: size}):
+                raise StoreError.at(str(folder / name), f"must have {size:,} bytes", remedy=REPACK)
+
         for name, entry in store.manifest["images"].items():
             for shard, places in zip(entry["shards"], store.manifest["shard_places"], strict=True):
                 file = folder / "views" / name / f"{shard}.bin"
-                whole = places * count_bytes(entry["size"])
+                expected = places * count_place_bytes(entry["size"])
                 size = file.stat().st_size if file.is_file() else 0
-                if size != whole:
-                    raise StoreError.at(str(file), f"must have {whole:,} bytes", found=size, remedy=AGAIN)
+                if size != expected:
+                    raise StoreError.at(str(file), f"must have {expected:,} bytes", found=size, remedy=REPACK)
         return store
 
     @property
     def label(self) -> str:
-        """What pictures say of the data; empty for real places."""
+        """Label of the data in pictures; empty for real places."""
         return str(self.manifest["label"])
 
     @property
     def decoder(self) -> str:
-        """What turned the image files into pixels."""
+        """Decoder of the image files, as `describe_decoder` returned it."""
         return str(self.manifest["decoder"])
 
+    @property
+    def specs(self) -> list[ImageSpec]:
+        """Sizes and fits that the store holds."""
+        return [ImageSpec(size=entry["size"], fit=entry["fit"]) for entry in self.manifest["images"].values()]
+
     def check_image(self, image: ImageSpec) -> None:
-        """Raises ConfigError where the store holds no views of this size and fit."""
-        images = self.manifest["images"]
-        if image.name not in images:
-            held = " and ".join(
-                f"image.size={entry['size']} image.fit={entry['fit']}" for entry in images.values()
-            )
+        """Raises ConfigError if the store holds no views of this size and fit."""
+        if image.name not in self.manifest["images"]:
+            sizes = " and ".join(f"image.size={spec.size} image.fit={spec.fit}" for spec in self.specs)
             raise ConfigError.at(
                 "image",
-                f"must be what the store {self.folder} holds: {held}",
+                f"must be a size that the store {self.folder} holds: {sizes}",
                 found=f"image.size={image.size} image.fit={image.fit}",
                 remedy=f"Or pack this size too: python -m geoguesser.prepare ... image.size={image.size} "
                 f"image.fit={image.fit} out={self.folder}",
             )
 
     def fingerprint(self, image: ImageSpec) -> dict[str, Any]:
-        """The store's own fingerprint for one size, with the split that it recorded."""
-        found: dict[str, Any] = self.manifest["images"][image.name]["fingerprint"]
-        return found
+        """Returns the recorded fingerprint for one size, with the recorded split."""
+        fingerprint: dict[str, Any] = self.manifest["images"][image.name]["fingerprint"]
+        return fingerprint
 
     def table(self) -> pd.DataFrame:
-        """One row per place, in the order of all other arrays: uuid, latitude, longitude, store_split, ...
+        """Returns one row per place, in the order of all other arrays: uuid, latitude, longitude, store_split, ...
 
-        The column `split` of the user's own tables, if they had one, is as it was; `store_split` is the
-        store's. `row` says where each place stands, for messages.
+        `store_split` is the recorded split; a column `split` is that of the user's own tables. `row` names the
+        place in messages.
         """
         return self._table
 
@@ -124,36 +130,41 @@ class Store:
 
     @cached_property
     def _table(self) -> pd.DataFrame:
-        """Read once: mask and views ask for it too."""
+        """Table of places, read once because mask and views need it as well."""
         file = self.folder / self.manifest["table"]
         try:
             table = pd.read_parquet(file)
-        except Exception as error:  # pyarrow has kinds of its own
-            raise StoreError.at(str(file), f"cannot be read ({first_line(error)})", remedy=LOST) from error
+        except Exception as error:
+            # pyarrow raises errors of its own types.
+            raise StoreError.at(str(file), f"cannot be read ({first_line(error)})", remedy=SPLITS_LOST) from error
         return table.assign(row=str(self.folder) + " place " + table["uuid"])
 
-    def mask(self) -> npt.NDArray[np.bool_]:
-        """(N, 4) which views are used."""
-        found: npt.NDArray[np.bool_] = self.table()[list(MASK_COLUMNS)].to_numpy(dtype=np.bool_, copy=True)
-        return found
+    def mask(self) -> BoolArray:
+        """Returns (N, 4) True for each view that is used."""
+        mask: BoolArray = self.table()[list(MASK_COLUMNS)].to_numpy(dtype=np.bool_, copy=True)
+        return mask
 
     def digests(self) -> npt.NDArray[np.uint64]:
-        """(N, 4, 2) of the image files' bytes."""
+        """Returns (N, 4, 2) digests of the image files."""
         return self._facts("digests")
 
-    def sums(self, image: ImageSpec) -> npt.NDArray[np.int64]:
-        """(N, 2, 3) sums of the values and squares of each place's used views, by channel."""
+    def sums(self, image: ImageSpec) -> IntArray:
+        """Returns (N, 2, 3) sums of pixels and of their squares over the used views of each place, by channel."""
         return self._facts(f"sums {image.name}")
 
-    def thumbnails(self) -> npt.NDArray[np.uint8]:
-        """(N, 4, 3, 8, 8), mapped from the disk."""
+    def thumbnails(self) -> ByteArray:
+        """Returns (N, 4, 3, 8, 8) thumbnails, memory-mapped."""
         file = self.folder / self.manifest["thumbnails"]
-        with _reading(file):
-            found: npt.NDArray[np.uint8] = np.load(file, mmap_mode="r")
-        return found
+        with _as_store_errors(file):
+            thumbnails: ByteArray = np.load(file, mmap_mode="r")
+        return thumbnails
 
     def views(self, image: ImageSpec) -> StoreViews:
-        """The views of one size by row."""
+        """Returns the views of one size by row.
+
+        Raises:
+            ConfigError: The store holds no views of this size and fit.
+        """
         self.check_image(image)
         shape = (4, 3, image.size, image.size)
         folder, shards = self.folder / "views" / image.name, self.manifest["images"][image.name]["shards"]
@@ -165,44 +176,44 @@ class Store:
 
     def _facts(self, name: str) -> Any:
         file = self.folder / self.manifest["facts"]
-        with _reading(file), file.open("rb") as stream, np.load(stream) as facts:
+        with _as_store_errors(file), file.open("rb") as stream, np.load(stream) as facts:
             return facts[name]
 
 
 class StoreViews(Views):
-    """Views by row, from mapped shards.
+    """Views by row, from memory-mapped shards.
 
     Args:
         maps: Shards (P, 4, 3, H, W) uint8.
-        shard: (N,) each place's shard.
-        slot: (N,) its place in there.
+        shard: (N,) number of the shard of each place.
+        slot: (N,) position of each place in its shard.
     """
 
-    def __init__(self, maps: list[npt.NDArray[np.uint8]], shard: IntArray, slot: IntArray) -> None:
+    def __init__(self, maps: list[ByteArray], shard: IntArray, slot: IntArray) -> None:
         self.maps, self.shard, self.slot = maps, shard, slot
-        self._flat = [
-            np.asarray(one).reshape(len(one), -1) for one in maps
-        ]  # bare arrays index quicker than memmaps
+
+        # Indexing a plain array is faster than indexing a memmap.
+        self._flat = [np.asarray(shard_map).reshape(len(shard_map), -1) for shard_map in maps]
 
     def gather(self, rows: IntArray) -> Tensor:
-        out = torch.empty((len(rows), *self.maps[0].shape[1:]), dtype=torch.uint8)
-        there = out.numpy().reshape(len(rows), -1)
+        views = torch.empty((len(rows), *self.maps[0].shape[1:]), dtype=torch.uint8)
+        flat_views = views.numpy().reshape(len(rows), -1)
         pairs = zip(self.shard[rows].tolist(), self.slot[rows].tolist(), strict=True)
         for number, (shard, slot) in enumerate(pairs):
-            there[number] = self._flat[shard][slot]
-        return out
+            flat_views[number] = self._flat[shard][slot]
+        return views
 
     def take(self, rows: IntArray) -> StoreViews:
         return StoreViews(self.maps, self.shard[rows], self.slot[rows])
 
 
-def count_bytes(size: int) -> int:
-    """Bytes of one place's four views of a size."""
+def count_place_bytes(size: int) -> int:
+    """Returns the number of bytes of the four views of one place."""
     return 4 * 3 * size * size
 
 
 def is_store(path: str | Path) -> bool:
-    """Whether a folder is a store."""
+    """Returns whether a folder is a store."""
     return (Path(path).expanduser() / MANIFEST).is_file()
 
 
@@ -210,33 +221,36 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     """Reads store.json.
 
     Raises:
-        StoreError: It is none, or of a newer format.
+        StoreError: The file is no manifest of a store, or of a newer format.
     """
     file = folder / MANIFEST
     try:
         manifest: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
         form = int(manifest["format"])
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise StoreError.at(str(file), f"is no manifest of a store ({first_line(error)})", remedy=LOST) from error
+        raise StoreError.at(
+            str(file), f"is no manifest of a store ({first_line(error)})", remedy=SPLITS_LOST
+        ) from error
     if form > FORMAT:
         raise StoreError(f"{file} has format {form}; this version reads up to {FORMAT}. Update geoguesser.")
-    missing = [key for key in KEYS if key not in manifest]
+
+    missing = [key for key in FIELDS if key not in manifest]
     shards = {len(entry["shards"]) for entry in manifest.get("images", {}).values()}
     if missing or shards != {len(manifest["shard_places"])}:
-        what = f"lacks {', '.join(missing)}" if missing else "names more shards for one size than for another"
-        raise StoreError.at(str(file), f"is no manifest of a store (it {what})", remedy=LOST)
+        defect = f"lacks {', '.join(missing)}" if missing else "names more shards for one size than for another"
+        raise StoreError.at(str(file), f"is no manifest of a store (it {defect})", remedy=SPLITS_LOST)
     return manifest
 
 
 @contextmanager
-def _reading(file: Path) -> Iterator[None]:
+def _as_store_errors(file: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, ValueError, KeyError, BadZipFile) as error:
-        raise StoreError.at(str(file), f"cannot be read ({first_line(error)})", remedy=AGAIN) from error
+        raise StoreError.at(str(file), f"cannot be read ({first_line(error)})", remedy=REPACK) from error
 
 
-def check_shards(folder: Path, sizes: dict[str, int]) -> bool:
-    """Whether all these files are there and of their size."""
+def match_file_sizes(folder: Path, sizes: dict[str, int]) -> bool:
+    """Returns whether all files of a folder are present and of the given size in bytes."""
     paths = {folder / name: size for name, size in sizes.items()}
     return all(path.is_file() and path.stat().st_size == size for path, size in paths.items())

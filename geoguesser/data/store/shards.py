@@ -1,8 +1,8 @@
-"""Packing: image files into the shards of a store, on all cores, so that a kill at any moment costs one shard.
+"""Packs image files into the shards of a store, on all cores. An interruption costs at most one shard.
 
-A shard is named by what went into it: the places' ids, the names, sizes and times of their files, the size
-and fit asked for, the decoder. So whatever is whole already, from an interrupted run or from an earlier
-store, is found by its name and not packed again. A shard appears under its name when it is complete.
+The name of a shard is a digest of its inputs: ids of the places, names, sizes and times of their files, size and
+fit of the views, and the decoder. So complete shards of an interrupted run or of an earlier store are found by
+their names and not packed again. A shard gets its name only when it is complete.
 """
 
 from __future__ import annotations
@@ -22,57 +22,62 @@ import numpy as np
 from tqdm import tqdm
 
 from geoguesser.data.checks.findings import Finding
-from geoguesser.data.checks.inspection import ImageStats, inspect_in_order
-from geoguesser.data.images import ImageSpec, choose_decoder
+from geoguesser.data.checks.image_stats import ImageStats, InspectedPlace
+from geoguesser.data.checks.inspection import inspect_in_order
+from geoguesser.data.images import ImageSpec, describe_decoder
 from geoguesser.data.place_files import PlaceFiles
-from geoguesser.data.store.reader import count_bytes
+from geoguesser.data.store.reader import count_place_bytes
 from geoguesser.errors import MissingFileError, StoreError
 from geoguesser.system.files import Replacement, open_replacement
 
-SHARD_PLACES = 1024  # 147 MiB at 112 px: a fair object for object storage, two seconds of work for two cores
-SPARE_BYTES = 2**24  # for the table and the report
+# 147 MiB at 112 px: a suitable size for object storage, and two seconds of work for two cores.
+SHARD_PLACES = 1024
+
+# Disk space kept free for the table and the report.
+SPARE_BYTES = 2**24
 
 
 @dataclass
-class PackedShard:
-    """What packing gave.
+class PackedViews:
+    """Result of packing the views of N places.
 
     Attributes:
-        facts: By name of the spec; their thumbnails lie in the shards.
-        found: Row, number of the heading, finding.
-        shards: By name of the spec: the shards' names, in order.
-        reused: How many places were packed before.
+        stats: Name of a spec -> statistics of its images; their thumbnails are in the shards.
+        findings: Row, number of the heading, and finding, for each defect or peculiarity of an image.
+        shards: Name of a spec -> names of its shards, in order.
+        num_reused: Number of places that an earlier run had packed.
     """
 
-    facts: dict[str, ImageStats]
-    found: list[tuple[int, int, Finding]] = field(default_factory=list)
+    stats: dict[str, ImageStats]
+    findings: list[tuple[int, int, Finding]] = field(default_factory=list)
     shards: dict[str, list[str]] = field(default_factory=dict)
-    reused: int = 0
+    num_reused: int = 0
 
 
-def shard_ranges(count: int) -> list[range]:
-    """The rows of each shard."""
+def compute_shard_ranges(count: int) -> list[range]:
+    """Returns the rows of each shard."""
     return [range(start, min(start + SHARD_PLACES, count)) for start in range(0, count, SHARD_PLACES)]
 
 
-def shard_names(ids: Sequence[str], places: Sequence[PlaceFiles], specs: Sequence[ImageSpec]) -> list[str]:
-    """The names of the shard of these places, one for each spec."""
-    inputs = hashlib.blake2b(choose_decoder().encode(), digest_size=16)
+def compute_shard_names(ids: Sequence[str], places: Sequence[PlaceFiles], specs: Sequence[ImageSpec]) -> list[str]:
+    """Returns the name of the shard of the given places for each spec."""
+    inputs = hashlib.blake2b(describe_decoder().encode(), digest_size=16)
     for uuid, files in zip(ids, places, strict=True):
         inputs.update(f"\0\0{uuid}".encode())
         for heading, name in enumerate(files.names):
             inputs.update(f"\0{name or ''}".encode())
             if name is not None:
-                inputs.update(_signature(files.path(heading)))
-    found = []
+                inputs.update(_make_signature(files.path(heading)))
+
+    names = []
     for spec in specs:
-        own = inputs.copy()
-        own.update(spec.name.encode())
-        found.append(own.hexdigest())
-    return found
+        digest = inputs.copy()
+        digest.update(spec.name.encode())
+        names.append(digest.hexdigest())
+    return names
 
 
-def _signature(path: str) -> bytes:
+def _make_signature(path: str) -> bytes:
     try:
         status = Path(path).stat()
     except OSError:
@@ -86,100 +91,103 @@ def pack_shards(
     places: Sequence[PlaceFiles],
     roots: Sequence[str],
     specs: Sequence[ImageSpec],
-) -> PackedShard:
-    """Examines all places and packs their views.
+) -> PackedViews:
+    """Inspects all places and packs their views.
 
     Args:
-        out: The store's folder, which is there and locked; None only examines.
-        ids: (N,) of the places.
-        places: (N,) their files.
-        roots: (N,) the root that each came from.
-        specs: The sizes to pack, all in one pass.
-
-    Returns:
-        The facts, what was found, and the names of the shards.
+        out: Folder of the store, which exists and is locked; None only inspects.
+        ids: (N,) ids of the places.
+        places: (N,) files of each place.
+        roots: (N,) root of each place.
+        specs: Sizes to pack, all in one pass.
 
     Raises:
-        StoreError: Something cannot be written; what is whole stays for the next try.
-        MissingFileError: A root has gone.
+        StoreError: A file cannot be written; complete shards stay for the next attempt.
+        MissingFileError: A root is missing.
     """
-    packed = PackedShard({spec.name: ImageStats.empty(len(places), thumbnail=0) for spec in specs})
-    ranges = shard_ranges(len(places))
+    packed = PackedViews({spec.name: ImageStats.empty(len(places), thumbnail=0) for spec in specs})
     jobs = []
-    for rows in ranges:
-        own = [places[row] for row in rows]
-        names = shard_names([ids[row] for row in rows], own, specs) if out is not None else ["" for _ in specs]
+    for rows in compute_shard_ranges(len(places)):
+        files = [places[row] for row in rows]
+        names = (
+            ["" for _ in specs] if out is None else compute_shard_names([ids[row] for row in rows], files, specs)
+        )
         shards = [_Shard(out, spec, name, len(rows)) for spec, name in zip(specs, names, strict=True)]
-        jobs.append((rows, own, shards))
+        jobs.append((rows, files, shards))
         for shard in shards:
             packed.shards.setdefault(shard.spec.name, []).append(shard.name)
     if out is not None:
         _check_space(out, [shard for _, _, shards in jobs for shard in shards])
+
+    # A thread flushes complete shards to the disk while the next shard is packed.
+    action = "packing views" if out else "examining views"
     with (
-        tqdm(
-            total=len(places), desc="packing views" if out else "examining views", unit=" places", disable=None
-        ) as bar,
-        ThreadPoolExecutor(1, thread_name_prefix="seal") as sealing,
+        tqdm(total=len(places), desc=action, unit=" places", disable=None) as bar,
+        ThreadPoolExecutor(1, thread_name_prefix="commit") as committer,
     ):
-        waiting: list[Future[None]] = []
-        for rows, own, shards in jobs:
-            open_ones = [shard for shard in shards if not shard.whole]
-            if open_ones:
-                _fill(open_ones, own, [roots[row] for row in rows], bar)
+        pending: list[Future[None]] = []
+        for rows, files, shards in jobs:
+            incomplete = [shard for shard in shards if not shard.is_complete]
+            if incomplete:
+                _fill(incomplete, files, [roots[row] for row in rows], bar)
             else:
-                packed.reused += len(rows)
+                packed.num_reused += len(rows)
                 bar.update(len(rows))
+
             for shard in shards:
-                shard.report(packed, rows, own, first=shard is shards[0])
-            waiting += [sealing.submit(shard.seal) for shard in shards]
-            for one in [one for one in waiting if one.done()]:
-                one.result()
-                waiting.remove(one)
-        for one in waiting:
-            one.result()
+                shard.report(packed, rows, files, first=shard is shards[0])
+            pending += [committer.submit(shard.commit) for shard in shards]
+
+            # Errors of finished commits are raised here, before more shards are packed.
+            for future in [future for future in pending if future.done()]:
+                future.result()
+                pending.remove(future)
+        for future in pending:
+            future.result()
     return packed
 
 
 def _fill(shards: list[_Shard], places: list[PlaceFiles], roots: list[str], bar: Any) -> None:
+    """Inspects places and adds them to the shards of all specs; a failure leaves no temporary files."""
     specs = [shard.spec for shard in shards]
     try:
-        for slot, examined in enumerate(inspect_in_order(places, specs)):
-            if examined.unreadable and not Path(roots[slot]).is_dir():
+        for slot, place in enumerate(inspect_in_order(places, specs)):
+            if place.num_unreadable and not Path(roots[slot]).is_dir():
                 raise MissingFileError.at(
                     f"data.roots {roots[slot]}",
                     "has gone while it was being read",
                     remedy="What was packed is kept: bring the folder back and give the same command again.",
                 )
             for number, shard in enumerate(shards):
-                shard.add(slot, examined, number)
+                shard.add(slot, place, number)
             bar.update()
     except BaseException:
         for shard in shards:
-            shard.abandon()
+            shard.discard()
         raise
 
 
 class _Shard:
-    """One shard of one spec on its way to the disk.
+    """Shard of one spec, from an earlier run or while it is packed.
 
     Args:
-        out: The store's folder; None keeps facts alone.
-        spec: The size and fit.
-        name: Its name.
-        count: How many places it holds.
+        out: Folder of the store; None keeps statistics only.
+        spec: Size and fit of the views.
+        name: Name of the shard.
+        count: Number of places.
     """
 
     def __init__(self, out: Path | None, spec: ImageSpec, name: str, count: int) -> None:
         self.out, self.spec, self.name, self.count = out, spec, name, count
-        self.facts = ImageStats.empty(0)
-        self.found: list[tuple[int, int, str, str]] = []
-        self.unreadable = 0
+        self.stats = ImageStats.empty(0)
+        self.findings: list[tuple[int, int, str, str]] = []
+        self.num_unreadable = 0
         self._replacement: Replacement | None = None
-        self.whole = out is not None and self._load()
+        self.is_complete = out is not None and self._load()
 
     @property
-    def bytes(self) -> int:
-        return self.count * count_bytes(self.spec.size)
+    def num_bytes(self) -> int:
+        return self.count * count_place_bytes(self.spec.size)
 
     @property
     def path(self) -> Path:
@@ -187,82 +195,85 @@ class _Shard:
         return self.out / "views" / self.spec.name / f"{self.name}.bin"
 
     def _load(self) -> bool:
-        """Takes an earlier run's work, if it is whole and every file could be read then."""
-        facts = self.path.with_suffix(".npz")
-        if not facts.is_file() or not self.path.is_file() or self.path.stat().st_size != self.bytes:
+        """Loads statistics and findings of an earlier run; False if the shard is absent, damaged or incomplete."""
+        file = self.path.with_suffix(".npz")
+        if not file.is_file() or not self.path.is_file() or self.path.stat().st_size != self.num_bytes:
             return False
+
         try:
-            with np.load(facts) as told:
-                loaded = ImageStats(told["views"], told["thumbnails"], told["sums"])
-                found = [(int(a), int(b), str(c), str(d)) for a, b, c, d in json.loads(str(told["found"]))]
-                unreadable = int(told["unreadable"])
+            with np.load(file) as arrays:
+                stats = ImageStats(arrays["views"], arrays["thumbnails"], arrays["sums"])
+                findings = [(int(a), int(b), str(c), str(d)) for a, b, c, d in json.loads(str(arrays["found"]))]
+                num_unreadable = int(arrays["unreadable"])
         except (OSError, ValueError, KeyError):
             return False
-        if unreadable or len(loaded) != self.count:
+
+        # Files that could not be read then may be readable now.
+        if num_unreadable or len(stats) != self.count:
             return False
-        self.found = found
-        self.facts = ImageStats(loaded.views, loaded.thumbnails[:, :, :, :0, :0], loaded.sums)
+        self.findings = findings
+        self.stats = ImageStats(stats.views, stats.thumbnails[:, :, :, :0, :0], stats.sums)
         return True
 
-    def add(self, slot: int, examined: Any, number: int) -> None:
+    def add(self, slot: int, place: InspectedPlace, number: int) -> None:
+        """Adds a place, with the pixels of the spec with the given number."""
         if slot == 0:
-            self.facts = ImageStats.empty(self.count)
+            self.stats = ImageStats.empty(self.count)
             if self.out is not None:
                 with open_for_writing(self.out):
                     self.path.parent.mkdir(parents=True, exist_ok=True)
                     self._replacement = Replacement(self.path, durable=True)
-        self.facts.put(slot, examined, number)
-        self.found += [(slot, heading, one.kind, one.reason) for heading, one in examined.found]
-        self.unreadable += examined.unreadable
+
+        self.stats.put(slot, place, number)
+        self.findings += [(slot, heading, finding.kind, finding.reason) for heading, finding in place.findings]
+        self.num_unreadable += place.num_unreadable
         if self._replacement is not None and self.out is not None:
             with open_for_writing(self.out):
-                self._replacement.stream.write(examined.images[number].data)
+                self._replacement.stream.write(place.images[number].data)
 
-    def seal(self) -> None:
-        """Brings the shard to the disk for good, and only then to its name; its facts come last.
+    def report(self, packed: PackedViews, rows: range, places: list[PlaceFiles], *, first: bool) -> None:
+        """Copies statistics to the result by row, and findings only once, as they are the same for each spec."""
+        stats = packed.stats[self.spec.name]
+        stats.views[rows.start : rows.stop] = self.stats.views
+        stats.sums[rows.start : rows.stop] = self.stats.sums
+        if first:
+            packed.findings += [
+                (rows[slot], heading, Finding(kind, places[slot].path(heading), reason))
+                for slot, heading, kind, reason in self.findings
+            ]
 
-        The facts were handed on before; here they leave the memory.
+    def commit(self) -> None:
+        """Flushes the shard to the disk, gives it its name, and writes its statistics last.
+
+        Frees the statistics, which `report` has copied.
         """
-        self._write()
-        self.facts, self.found = ImageStats.empty(0), []
+        if self._replacement is not None and self.out is not None:
+            with open_for_writing(self.out):
+                try:
+                    self._replacement.commit()
+                finally:
+                    self._replacement.discard()
 
-    def _write(self) -> None:
-        if self._replacement is None or self.out is None:
-            return
-        with open_for_writing(self.out):
-            try:
-                self._replacement.commit()
-            finally:
-                self._replacement.discard()
+                arrays: dict[str, Any] = {
+                    "views": self.stats.views,
+                    "thumbnails": self.stats.thumbnails,
+                    "sums": self.stats.sums,
+                    "found": np.array(json.dumps(self.findings)),
+                    "unreadable": np.array(self.num_unreadable),
+                }
+                with open_replacement(self.path.with_suffix(".npz"), durable=True) as stream:
+                    np.savez(stream, **arrays)
 
-            facts: dict[str, Any] = {
-                "views": self.facts.views,
-                "thumbnails": self.facts.thumbnails,
-                "sums": self.facts.sums,
-                "found": np.array(json.dumps(self.found)),
-                "unreadable": np.array(self.unreadable),
-            }
-            with open_replacement(self.path.with_suffix(".npz"), durable=True) as stream:
-                np.savez(stream, **facts)
+        self.stats, self.findings = ImageStats.empty(0), []
 
-    def abandon(self) -> None:
+    def discard(self) -> None:
+        """Removes the temporary file."""
         if self._replacement is not None:
             self._replacement.discard()
 
-    def report(self, packed: PackedShard, rows: range, places: list[PlaceFiles], *, first: bool) -> None:
-        """Hands facts on by row; findings, which are the same for each size, once."""
-        facts = packed.facts[self.spec.name]
-        facts.views[rows.start : rows.stop] = self.facts.views
-        facts.sums[rows.start : rows.stop] = self.facts.sums
-        if first:
-            packed.found += [
-                (rows[slot], heading, Finding(kind, places[slot].path(heading), reason))
-                for slot, heading, kind, reason in self.found
-            ]
-
 
 def _check_space(out: Path, shards: list[_Shard]) -> None:
-    needed = sum(shard.bytes for shard in shards if not shard.whole) + SPARE_BYTES
+    needed = sum(shard.num_bytes for shard in shards if not shard.is_complete) + SPARE_BYTES
     free = shutil.disk_usage(out).free
     if needed > free:
         raise StoreError.at(
@@ -274,16 +285,16 @@ def _check_space(out: Path, shards: list[_Shard]) -> None:
 
 @contextmanager
 def open_for_writing(out: Path) -> Iterator[None]:
-    """Turns what an operating system says of a disk into a sentence with a remedy."""
+    """Raises StoreError with a remedy for each error of the operating system."""
     try:
         yield
     except StoreError:
         raise
     except OSError as error:
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-        way = "Free some space" if full else "Choose a folder that can be written"
+        is_full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        remedy = "Free some space" if is_full else "Choose a folder that can be written"
         raise StoreError.at(
             f"out={out}",
             f"cannot be written ({error.strerror or error})",
-            remedy=f"{way}; what was packed is kept, and the same command goes on from there.",
+            remedy=f"{remedy}; what was packed is kept, and the same command goes on from there.",
         ) from error

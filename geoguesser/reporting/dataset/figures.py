@@ -69,8 +69,8 @@ def _draw_views(prepared: Prepared) -> dict[str, Any] | None:
     if not used.any():
         return None
 
-    sizes = prepared.facts.views["bytes"][used].astype(np.int64)
-    luma = plots.compute_brightness(prepared.facts.sums, prepared.specs[0].size)
+    sizes = prepared.image_stats.views["bytes"][used].astype(np.int64)
+    luma = plots.compute_brightness(prepared.image_stats.sums, prepared.specs[0].size)
     means = [
         f"{SPLIT_NAMES.get(name, name)} {luma[rows][used[rows]].mean():.0f}"
         for name in ("train", "val", "test")
@@ -88,7 +88,7 @@ def _draw_views(prepared: Prepared) -> dict[str, Any] | None:
 
 def _read_samples(prepared: Prepared, data: PlacesDataModule) -> list[dict[str, Any]]:
     """Reads a few places of each split with their views."""
-    mask, state = prepared.mask, prepared.facts.views["state"]
+    mask, state = prepared.mask, prepared.image_stats.views["state"]
     rows = pick_samples(np.asarray(prepared.table["split"]), mask)
     table = prepared.table.iloc[rows]
 
@@ -106,7 +106,7 @@ def _read_pairs(prepared: Prepared, data: PlacesDataModule) -> list[dict[str, An
     pairs = []
 
     for match in pick_pairs(prepared.matches):
-        rows = prepared.seen.iloc[[match.earlier, match.row]]
+        rows = prepared.input_table.iloc[[match.earlier, match.row]]
         places = [
             {"uuid": uuid, "used": uuid in used, "photos": load_sample_photos(files, data.image.fit)}
             for uuid, files in zip(rows["uuid"].astype(str), list_files(rows), strict=True)

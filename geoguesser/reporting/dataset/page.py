@@ -37,8 +37,8 @@ def render_dataset(prepared: Prepared, data: PlacesDataModule, out: Path | None,
     tiles = [
         (len(prepared.table), "places"),
         *((row.places, SPLIT_NAMES.get(row.name, row.name)) for row in splits),
-        (len(prepared.seen) - len(prepared.table), "left out"),
-        (len(data.findings.table()), "findings"),
+        (len(prepared.input_table) - len(prepared.table), "left out"),
+        (len(data.findings.to_table()), "findings"),
     ]
 
     return render_html(

@@ -18,8 +18,8 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, PercentFormatter
 
 from geoguesser.arrays import BoolArray, FloatArray
-from geoguesser.data.checks.inspection import LUMA
 from geoguesser.data.checks.leakage import WITHIN_M
+from geoguesser.data.images import LUMA_WEIGHTS
 from geoguesser.geo.region import Region
 from geoguesser.reporting.maps import SPLIT_COLOURS, SPLIT_NAMES, choose_dot_size_pt, compute_narrow_box, set_map
 from geoguesser.reporting.projections import MapProjection, make_projection
@@ -211,7 +211,7 @@ def compute_brightness(sums: npt.NDArray[np.int64], size: int) -> FloatArray:
         sums: (N, 4, 2, 3) sums and sums of squares of the pixels by channel.
         size: Height and width of the views in pixels.
     """
-    luma: FloatArray = sums[:, :, 0] / size**2 @ LUMA.astype(np.float64)
+    luma: FloatArray = sums[:, :, 0] / size**2 @ LUMA_WEIGHTS.astype(np.float64)
     return luma
 
 

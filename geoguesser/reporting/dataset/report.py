@@ -50,7 +50,7 @@ class DataReport:
             File of the page.
         """
         folder.mkdir(parents=True, exist_ok=True)
-        write_csv(folder / "findings.csv", self.data.findings.table())
+        write_csv(folder / "findings.csv", self.data.findings.to_table())
         path = folder / "report.html"
         write_text(path, render_dataset(self.prepared, self.data, self.out, pictures=pictures))
         return path

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from geoguesser.arrays import BoolArray
 from geoguesser.data.checks.duplicates import Match
-from geoguesser.data.splits import NAMES
+from geoguesser.data.splits import SPLIT_NAMES
 
 
 def pick_samples(splits: npt.NDArray[Any], mask: BoolArray, max_places: int = 6) -> list[int]:
@@ -21,9 +21,9 @@ def pick_samples(splits: npt.NDArray[Any], mask: BoolArray, max_places: int = 6)
         mask: (N, 4) true for views in use.
         max_places: Number of places to show at most.
     """
-    per_split = -(-max_places // len(NAMES))
+    per_split = -(-max_places // len(SPLIT_NAMES))
     picked: list[int] = []
-    for name in NAMES:
+    for name in SPLIT_NAMES:
         rows = np.flatnonzero(splits == name)
         if len(rows):
             # Inner points of an even division, so that a split of one place works too.

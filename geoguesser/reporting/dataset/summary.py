@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from geoguesser.data.checks.findings import KINDS, Finding, Findings
+from geoguesser.data.checks.findings import FINDING_KINDS, Finding, Findings
 from geoguesser.data.checks.leakage import WITHIN_M
-from geoguesser.data.splits import NAMES, UNUSED
+from geoguesser.data.splits import SPLIT_NAMES, UNUSED
 from geoguesser.system.text import format_bytes, format_count
 
 # They import Lightning, which takes seconds.
@@ -45,7 +45,7 @@ class FindingGroup:
     """Findings of one kind with the same action.
 
     Attributes:
-        kind: Kind, a key of `KINDS`.
+        kind: Kind, a key of `FINDING_KINDS`.
         action: `error`, `skip` or `keep`.
         findings: The findings in their original order.
     """
@@ -57,7 +57,7 @@ class FindingGroup:
     @property
     def description(self) -> str:
         """Meaning of the kind."""
-        return KINDS[self.kind].what
+        return FINDING_KINDS[self.kind].meaning
 
 
 def make_split_rows(prepared: Prepared) -> list[SplitRow]:
@@ -65,7 +65,7 @@ def make_split_rows(prepared: Prepared) -> list[SplitRow]:
     splits = np.asarray(prepared.table["split"])
     rows: list[SplitRow] = []
 
-    for name in (*NAMES, UNUSED):
+    for name in (*SPLIT_NAMES, UNUSED):
         places = int((splits == name).sum())
         if not places:
             continue
@@ -107,7 +107,7 @@ def list_facts(prepared: Prepared, data: PlacesDataModule, out: Path | None) -> 
 
 
 def _describe_places(prepared: Prepared, findings: Findings) -> str:
-    read, used = len(prepared.seen), len(prepared.table)
+    read, used = len(prepared.input_table), len(prepared.table)
     text = (
         f"{read:,} read, all used." if read == used else f"{read:,} read, {used:,} used, {read - used:,} left out."
     )
@@ -131,23 +131,23 @@ def _describe_views(prepared: Prepared) -> str:
 def _describe_split(prepared: Prepared, data: PlacesDataModule, out: Path | None) -> str:
     if out is None:
         return str(data.split)
-    if not prepared.recorded:
+    if not prepared.num_recorded:
         return f"{data.split}; the store recorded no split before."
-    return f"{data.split}; {prepared.recorded:,} of {len(prepared.table):,} places keep their recorded split."
+    return f"{data.split}; {prepared.num_recorded:,} of {len(prepared.table):,} places keep their recorded split."
 
 
 def _describe_packing(prepared: Prepared, out: Path | None) -> str:
-    places = len(prepared.seen)
+    places = len(prepared.input_table)
     # Four views of three bytes per pixel.
     sizes = ", ".join(f"{spec.name} ({format_bytes(places * 12 * spec.size**2)})" for spec in prepared.specs)
     if out is None:
         return f"checked only; {sizes} would be packed."
 
     text = f"{sizes}, in {out}. "
-    if prepared.reused == places:
+    if prepared.num_reused == places:
         text += "All places were packed before"
-    elif prepared.reused:
-        text += f"{prepared.reused:,} of {places:,} places were packed before"
+    elif prepared.num_reused:
+        text += f"{prepared.num_reused:,} of {places:,} places were packed before"
     else:
         text += "No place was packed before"
     return text + ("." if prepared.changed else "; the store is up to date, nothing was written.")
@@ -156,7 +156,7 @@ def _describe_packing(prepared: Prepared, out: Path | None) -> str:
 def _describe_pixels(prepared: Prepared) -> list[tuple[str, str]]:
     """Lists mean and standard deviation of the training views by size, from 0 to 1."""
     facts: list[tuple[str, str]] = []
-    for name, stats in prepared.stats.items():
+    for name, stats in prepared.pixel_stats.items():
         mean, std = (" ".join(f"{value:.3f}" for value in stats[key]) for key in ("mean", "std"))
         facts.append((f"Pixels of {name}", f"mean {mean}, std {std} (red, green, blue of training views)"))
     return facts
@@ -164,7 +164,7 @@ def _describe_pixels(prepared: Prepared) -> list[tuple[str, str]]:
 
 def make_size_rows(prepared: Prepared, max_rows: int = 6) -> list[tuple[str, int]]:
     """Returns the most frequent sizes of used views in their files, with counts; the other sizes in one row."""
-    views = prepared.facts.views[prepared.mask]
+    views = prepared.image_stats.views[prepared.mask]
     if not len(views):
         return []
     sizes, counts = np.unique(np.stack((views["width"], views["height"]), axis=1), axis=0, return_counts=True)

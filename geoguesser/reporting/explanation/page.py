@@ -65,7 +65,7 @@ def render_explanation(
 
 
 def _describe_shown(places: list[dict[str, Any]]) -> str:
-    """Lists what the map shows for a chosen place; empty if it shows no more than the points."""
+    """Lists the details of a chosen place on the map; empty if there are only the points."""
     texts = {
         "cells": "its posterior (darker cells are more probable)",
         "radii": "its 50 % circle (solid) and 90 % circle (dashed)",

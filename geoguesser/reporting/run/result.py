@@ -109,7 +109,7 @@ def count_places(data: PlacesData) -> dict[str, Any]:
         "places": len(data.table),
         **{name: int(splits.get(name, 0)) for name in SPLITS},
         "masked_views": int((~data.mask).sum()),
-        "skipped": data.findings.counts(),
+        "skipped": data.findings.count_skipped(),
     }
 
 

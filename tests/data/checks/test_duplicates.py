@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from geoguesser.data.checks import duplicates as module
 from geoguesser.data.checks.duplicates import find_duplicates
 from geoguesser.data.checks.findings import Findings
-from geoguesser.data.checks.inspection import MISSING, OK, PLACEHOLDER, ImageStats
+from geoguesser.data.checks.image_stats import MISSING, OK, PLACEHOLDER, ImageStats
 from geoguesser.errors import DataError
 
 GEOD = pyproj.Geod(ellps="WGS84")
@@ -202,11 +202,7 @@ def test_one_image_for_two_headings_is_noted() -> None:
     assert not told.dropped.any()
 
 
-def test_without_images_panoramas_and_coordinates_are_compared() -> None:
-    coords = far(3)
-    coords[2] = coords[0]
-    findings = Findings({"same_coordinates": "skip"})
-    assert find_duplicates(table_of(3), coords, None, findings).dropped.tolist() == [False, False, True]
+def test_an_empty_table_has_no_duplicates() -> None:
     empty = find_duplicates(table_of(0), np.zeros((0, 2)), ImageStats.empty(0), Findings())
     assert len(empty.groups) == 0
 
@@ -251,7 +247,7 @@ def test_the_same_as_one_by_one(data: st.DataObject, chunk: int) -> None:
             flips = data.draw(st.lists(st.integers(0, 55), max_size=8, unique=True))
             facts.views["hash"][row, :, 1] ^= np.uint64(sum(1 << bit for bit in flips))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "CHUNK", chunk)
+        patch.setattr(module, "CHUNK_PLACES", chunk)
         told = find_duplicates(table_of(count), coords, facts, Findings())
     assert (facts.views["state"] == OK).all()
     assert told.dropped.tolist() == by_hand(coords, facts, Findings())

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from geoguesser.data.checks.filtering import check_missing_views, compute_pixel_stats, record_image_findings
+from geoguesser.data.checks.filtering import check_missing_views, filter_views
 from geoguesser.data.checks.findings import Finding, Findings
-from geoguesser.data.checks.inspection import BROKEN, MISSING, OK, PLACEHOLDER, ImageStats
+from geoguesser.data.checks.image_stats import BROKEN, MISSING, OK, PLACEHOLDER, ImageStats, compute_pixel_stats
 from geoguesser.errors import ConfigError, DataError
 
 
@@ -41,16 +41,16 @@ STATES = [
 def test_dropping_leaves_out_whole_places() -> None:
     table, facts, found = case(STATES)
     findings = Findings({"broken_image": "skip"})
-    used, dropped = record_image_findings(table, facts, found, findings, mask=False, largest=24)
+    used, dropped = filter_views(table, facts, found, findings, mask=False, max_size=24)
     assert dropped.tolist() == [False, True, True, True, True]
     assert used[0].all()
-    assert findings.counts() == {"broken_image": 3, "placeholder_image": 2}
+    assert findings.count_skipped() == {"broken_image": 3, "placeholder_image": 2}
 
 
 def test_masking_leaves_out_views_and_only_empty_places() -> None:
     table, facts, found = case(STATES)
     findings = Findings({"broken_image": "skip"})
-    used, dropped = record_image_findings(table, facts, found, findings, mask=True, largest=24)
+    used, dropped = filter_views(table, facts, found, findings, mask=True, max_size=24)
     np.testing.assert_array_equal(used, np.array(STATES) == OK)
     assert dropped.tolist() == [False, False, False, False, True]
     assert findings.skipped[-1] == Finding("no_view", "row 4", "has no view that can be used")
@@ -59,7 +59,7 @@ def test_masking_leaves_out_views_and_only_empty_places() -> None:
 def test_a_placeholder_may_be_kept_and_a_broken_image_never() -> None:
     table, facts, found = case(STATES)
     findings = Findings({"broken_image": "skip", "placeholder_image": "keep"})
-    used, dropped = record_image_findings(table, facts, found, findings, mask=True, largest=24)
+    used, dropped = filter_views(table, facts, found, findings, mask=True, max_size=24)
     expected = (np.array(STATES) == OK) | (np.array(STATES) == PLACEHOLDER)
     np.testing.assert_array_equal(used, expected)
     assert not dropped.any()
@@ -69,13 +69,11 @@ def test_curiosities_are_left_out_where_that_is_asked() -> None:
     table, facts, _ = case([[OK] * 4] * 3)
     found = [(1, 2, Finding("odd_aspect", "1/180.jpg", "is long"))]
     for mask, expected in ((True, [False] * 3), (False, [False, True, False])):
-        used, dropped = record_image_findings(
-            table, facts, found, Findings({"odd_aspect": "skip"}), mask=mask, largest=24
-        )
+        used, dropped = filter_views(table, facts, found, Findings({"odd_aspect": "skip"}), mask=mask, max_size=24)
         assert not used[1, 2]
         assert used.sum() == 11
         assert dropped.tolist() == expected
-        used, dropped = record_image_findings(table, facts, found, Findings(), mask=mask, largest=24)
+        used, dropped = filter_views(table, facts, found, Findings(), mask=mask, max_size=24)
         assert used.all()
         assert not dropped.any()
 
@@ -83,7 +81,7 @@ def test_curiosities_are_left_out_where_that_is_asked() -> None:
 def test_errors_stop() -> None:
     table, facts, found = case(STATES)
     with pytest.raises(DataError, match=r"The data break rules \(3 broken_image\)"):
-        record_image_findings(table, facts, found, Findings(), mask=False, largest=24)
+        filter_views(table, facts, found, Findings(), mask=False, max_size=24)
 
 
 @pytest.mark.parametrize("value", ["Mask", True, None, ""])
@@ -103,7 +101,7 @@ def test_pixel_statistics_are_those_of_all_used_views_of_the_rows(count: int, se
     facts = ImageStats.empty(count)
     wide = pixels.astype(np.int64)
     facts.sums = np.stack((wide.sum((3, 4)), (wide**2).sum((3, 4))), axis=2)
-    mean, std = compute_pixel_stats(facts, used, rows, 6)
+    mean, std = compute_pixel_stats(facts.sum_used_views(used)[rows], used[rows], 6)
     chosen = pixels[rows][used[rows]] / 255.0
     np.testing.assert_allclose(mean, chosen.mean((0, 2, 3)), rtol=1e-12)
     np.testing.assert_allclose(std, chosen.std((0, 2, 3)), rtol=1e-9, atol=1e-12)

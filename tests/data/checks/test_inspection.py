@@ -15,18 +15,11 @@ from hypothesis.extra import numpy as hnp
 from PIL import Image, ImageDraw
 from support.pictures import encode_image, make_picture
 
+from geoguesser.data import views as views_module
 from geoguesser.data.checks import inspection as module
-from geoguesser.data.checks.inspection import (
-    BROKEN,
-    MISSING,
-    OK,
-    PLACEHOLDER,
-    ImageStats,
-    compute_hash_distance,
-    compute_picture_hash,
-    inspect_in_order,
-    inspect_place,
-)
+from geoguesser.data.checks.image_stats import BROKEN, MISSING, OK, PLACEHOLDER, ImageStats
+from geoguesser.data.checks.inspection import inspect_in_order, inspect_place
+from geoguesser.data.checks.picture_hash import compute_hash_distance, compute_picture_hash
 from geoguesser.data.images import MODES, ImageSpec
 from geoguesser.data.place_files import PlaceFiles
 
@@ -46,13 +39,13 @@ def put(folder: Path, **files: Image.Image | bytes) -> PlaceFiles:
 
 
 def kinds(files: PlaceFiles, spec: ImageSpec = SPEC) -> list[tuple[int, str]]:
-    return [(heading, one.kind) for heading, one in inspect_place(files, [spec]).found]
+    return [(heading, one.kind) for heading, one in inspect_place(files, [spec]).findings]
 
 
 def test_a_plain_place_has_facts_and_nothing_remarkable(tmp_path: Path) -> None:
     files = put(tmp_path / "a", h90=make_picture(5, 90, 130))
     told = inspect_place(files, [SPEC])
-    assert (told.found, told.unreadable) == ([], 0)
+    assert (told.findings, told.num_unreadable) == ([], 0)
     assert told.views["state"].tolist() == [OK] * 4
     assert told.views["width"].tolist() == [96, 130, 96, 96]
     assert told.views["height"].tolist() == [96, 90, 96, 96]
@@ -73,7 +66,7 @@ def test_a_plain_place_has_facts_and_nothing_remarkable(tmp_path: Path) -> None:
 @given(pixels=hnp.arrays(np.uint8, hnp.array_shapes(min_dims=2, max_dims=2, min_side=1, max_side=70)))
 def test_sums_are_exact(pixels: np.ndarray) -> None:
     image = np.repeat(pixels[..., None], 3, axis=2)
-    sums = module._sums(image)
+    sums = module._sum_pixels(image)
     wide = image.astype(np.int64)
     np.testing.assert_array_equal(sums, [wide.sum((0, 1)), (wide**2).sum((0, 1))])
 
@@ -82,7 +75,7 @@ def test_sums_stay_exact_on_the_largest_views() -> None:
     image = np.full((4096, 4096, 3), 255, np.uint8)
     image[0, 0] = 254
     count = 4096 * 4096
-    assert module._sums(image).tolist() == [[255 * count - 1] * 3, [255**2 * count - 509] * 3]
+    assert module._sum_pixels(image).tolist() == [[255 * count - 1] * 3, [255**2 * count - 509] * 3]
 
 
 def test_several_sizes_in_one_pass_are_what_each_alone_would_be(tmp_path: Path) -> None:
@@ -112,7 +105,7 @@ def test_several_sizes_in_one_pass_are_what_each_alone_would_be(tmp_path: Path) 
         (encode_image(make_picture(1).convert("CMYK")), "unusual_mode", "is CMYK, turned into RGB"),
         (encode_image(make_picture(1).quantize(32), "PNG"), "unusual_mode", "is palette, turned into RGB"),
         (encode_image(make_picture(1).convert("RGBA"), "PNG"), "unusual_mode", "is transparent, turned into RGB"),
-        (make_picture(1, 96, 200), "odd_aspect", "is 200 x 96 pixels: image.fit=crop takes its ends off"),
+        (make_picture(1, 96, 200), "odd_aspect", "is 200 x 96 pixels: image.fit=crop cuts its ends off"),
         (make_picture(1, 192, 96), "odd_aspect", "is 96 x 192 pixels"),
         (b"<html>404</html>", "broken_image", "is no whole image (no JPEG, PNG or WebP"),
         (b"", "broken_image", "is no whole image (the file is empty)"),
@@ -121,11 +114,13 @@ def test_several_sizes_in_one_pass_are_what_each_alone_would_be(tmp_path: Path) 
 )
 def test_each_kind_is_found(view: Image.Image | bytes, kind: str, reason: str, tmp_path: Path) -> None:
     told = inspect_place(put(tmp_path / "a", h180=view), [SPEC])
-    assert [(heading, one.kind, one.where) for heading, one in told.found] == [(2, kind, f"{tmp_path}/a/180.jpg")]
-    assert told.found[0][1].reason.startswith(reason)
+    assert [(heading, one.kind, one.where) for heading, one in told.findings] == [
+        (2, kind, f"{tmp_path}/a/180.jpg")
+    ]
+    assert told.findings[0][1].reason.startswith(reason)
     state = {"broken_image": BROKEN, "placeholder_image": PLACEHOLDER}.get(kind, OK)
     assert told.views["state"].tolist() == [OK, OK, state, OK]
-    assert told.unreadable == 0
+    assert told.num_unreadable == 0
 
 
 def test_a_turned_image_is_found_and_stands_upright(tmp_path: Path) -> None:
@@ -133,7 +128,7 @@ def test_a_turned_image_is_found_and_stands_upright(tmp_path: Path) -> None:
     exif[0x0112] = 6
     image = make_picture(1)
     told = inspect_place(put(tmp_path / "a", h0=encode_image(image, exif=exif, quality=95)), [ImageSpec(size=96)])
-    assert [(heading, one.kind, one.reason) for heading, one in told.found] == [
+    assert [(heading, one.kind, one.reason) for heading, one in told.findings] == [
         (0, "turned_image", "has EXIF orientation 6, turned upright")
     ]
     upright = np.asarray(image.rotate(-90)).transpose(2, 0, 1).astype(int)
@@ -163,11 +158,11 @@ def test_files_that_cannot_be_read_are_told_from_those_that_are_broken(tmp_path:
     (tmp_path / "a/90.jpg").unlink()
     told = inspect_place(files, [SPEC])
     assert told.views["state"].tolist() == [BROKEN, BROKEN, OK, OK]
-    assert told.unreadable == 1
-    assert told.found[1][1].reason == "cannot be read (No such file or directory)"
+    assert told.num_unreadable == 1
+    assert told.findings[1][1].reason == "cannot be read (No such file or directory)"
     told = inspect_place(PlaceFiles(files.folder, (None, None, "180.jpg", "270.jpg")), [SPEC])
     assert told.views["state"].tolist() == [MISSING, MISSING, OK, OK]
-    assert (told.found, told.unreadable) == ([], 0)
+    assert (told.findings, told.num_unreadable) == ([], 0)
 
 
 # The hash of a picture
@@ -203,7 +198,7 @@ def test_the_same_picture_coded_anew_has_nearly_the_same_hash_and_others_have_no
 def test_real_places_are_told_apart() -> None:
     folders = sorted(path for root in SAMPLE.iterdir() for path in (root / "images").iterdir())
     told = [inspect_place(PlaceFiles(str(path)), [ImageSpec(size=112)]) for path in folders]
-    assert [one.found for one in told] == [[] for _ in told]
+    assert [one.findings for one in told] == [[] for _ in told]
     hashes = np.stack([one.views["hash"] for one in told])
     apart = np.sort(compute_hash_distance(hashes[:, None], hashes[None]), axis=-1)[..., 2]
     assert apart[~np.eye(len(apart), dtype=bool)].min() > 20  # the third most alike of four views
@@ -222,7 +217,7 @@ def test_places_come_in_order_and_few_are_in_flight(tmp_path: Path, monkeypatch:
         return inspect_place(*arguments)  # type: ignore[arg-type]
 
     monkeypatch.setattr(module, "inspect_place", counted)
-    monkeypatch.setattr(module, "AHEAD_BYTES", 8 * 12 * 48**2)
+    monkeypatch.setattr(views_module, "MAX_PREFETCH_BYTES", 8 * 12 * 48**2)
     done = 0
     for told in inspect_in_order([files] * 60, [SPEC]):
         done += 1

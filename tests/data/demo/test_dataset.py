@@ -15,8 +15,8 @@ import simplejpeg
 
 from geoguesser.data.demo import dataset as demo
 from geoguesser.data.demo import workers as demo_draw
-from geoguesser.data.demo.land import NEIGHBOURS, SEA_SIGHT_KM, SyntheticLand, synthetic_land
-from geoguesser.data.demo.renderer import HEADINGS, bearings_deg
+from geoguesser.data.demo.land import NEIGHBOUR_CODES, SEA_SIGHT_KM, SyntheticLand, get_synthetic_land
+from geoguesser.data.demo.renderer import HEADINGS, compute_bearings
 from geoguesser.errors import ConfigError
 from geoguesser.geo.boundaries import read_country
 
@@ -26,7 +26,7 @@ VIEW_NAMES = ["0.jpg", "180.jpg", "270.jpg", "90.jpg"]
 
 @pytest.fixture(scope="module")
 def land() -> SyntheticLand:
-    return synthetic_land()
+    return get_synthetic_land()
 
 
 @pytest.fixture(scope="module")
@@ -72,9 +72,9 @@ def test_same_seed_same_bytes_and_fewer_places_are_the_first(root: Path, tmp_pat
 
 
 def test_child_processes_draw_the_same(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(demo, "WORTH_PROCESSES", 1)
-    monkeypatch.setattr(demo, "cores", lambda: 2)
-    monkeypatch.setattr(demo_draw, "JOBS_AHEAD", 2)
+    monkeypatch.setattr(demo, "MIN_PLACES_FOR_PROCESSES", 1)
+    monkeypatch.setattr(demo, "count_cores", lambda: 2)
+    monkeypatch.setattr(demo_draw, "MAX_JOBS_AHEAD", 2)
     seen: list[tuple[int, int]] = []
     again = demo.make_demo(
         tmp_path / "again", places=PLACES, px=PX, progress=lambda done, places: seen.append((done, places))
@@ -85,9 +85,9 @@ def test_child_processes_draw_the_same(root: Path, tmp_path: Path, monkeypatch: 
 
 def test_a_failing_child_process_is_told(tmp_path: Path, land: SyntheticLand) -> None:
     xy_m = land.region.to_metres(np.array([[45.8, 16.0]]))[0]
-    horizons = tuple(land.horizon(xy_m, bearings_deg(heading)) for heading in HEADINGS)
+    horizons = tuple(land.compute_horizon(xy_m, compute_bearings(heading)) for heading in HEADINGS)
     nowhere = str(tmp_path / "missing" / "place")
-    job = demo_draw.Job(nowhere, 0, 0, 32, land.surroundings(xy_m), horizons)
+    job = demo_draw.Job(nowhere, 0, 0, 32, land.compute_surroundings(xy_m), horizons)
     with pytest.raises(RuntimeError, match="exit code 1"):
         list(demo_draw.draw_all(iter([job]), 2))
 
@@ -106,7 +106,7 @@ def test_seeds_differ(root: Path, tmp_path: Path) -> None:
 
 def test_positions_lie_on_land_all_over_the_country(root: Path, land: SyntheticLand) -> None:
     written = np.array([(float(row["latitude"]), float(row["longitude"])) for row in table(root)])
-    coords = land.positions(0, 400)
+    coords = land.draw_positions(0, 400)
     assert np.array_equal(coords[:PLACES], written)
     assert land.region.contains(coords).all()
     points = shapely.points(coords[:, ::-1])
@@ -127,20 +127,20 @@ def test_positions_lie_on_land_all_over_the_country(root: Path, land: SyntheticL
 )
 def test_known_coasts(land: SyntheticLand, coords_deg: tuple[float, float], seaward: int, landward: int) -> None:
     xy_m = land.region.to_metres(np.array([coords_deg]))[0]
-    there, back = land.horizon(xy_m, np.array([float(seaward), float(landward)])).sea_km
+    there, back = land.compute_horizon(xy_m, np.array([float(seaward), float(landward)])).sea_km
     assert there < 8.0
     assert back > there
 
 
 def test_sea_agrees_with_the_polygons(land: SyntheticLand) -> None:
     """Rays that shapely finds clearly at sea, or clearly on land, are seen so (unless relief hides it)."""
-    shores = [land.region.land_deg, *(read_country(code) for code in NEIGHBOURS)]
+    shores = [land.region.land_deg, *(read_country(code) for code in NEIGHBOUR_CODES)]
     all_land = shapely.union_all([shapely.buffer(land.region.land_m, 0), *(project(land, s) for s in shores[1:])])
     shapely.prepare(all_land)
     bearings = np.arange(0.0, 360.0, 15.0)
     found = expected = 0
-    for xy_m in land.region.to_metres(land.positions(3, 60)):
-        seen = land.horizon(xy_m, bearings).sea_km
+    for xy_m in land.region.to_metres(land.draw_positions(3, 60)):
+        seen = land.compute_horizon(xy_m, bearings).sea_km
         for bearing, sea_km in zip(bearings, seen, strict=True):
             ray = ray_to(xy_m, bearing, SEA_SIGHT_KM + 1.5)
             wet_m = shapely.length(shapely.difference(ray, all_land))
@@ -170,14 +170,14 @@ def ray_to(xy_m: np.ndarray, bearing_deg: float, km: float) -> shapely.LineStrin
 def test_relief_depends_on_the_heading(land: SyntheticLand) -> None:
     """Below Velebit the mountain stands to the north-east and nothing does to the south-west."""
     xy_m = land.region.to_metres(np.array([[44.53, 15.08]]))[0]
-    inland, seaward = land.horizon(xy_m, np.array([60.0, 240.0])).relief_rad.max(axis=0)
+    inland, seaward = land.compute_horizon(xy_m, np.array([60.0, 240.0])).relief_rad.max(axis=0)
     assert inland > 0.05
     assert inland > 2 * seaward
 
 
 def test_what_surrounds_a_place(land: SyntheticLand) -> None:
     split, osijek, delnice, pazin = (
-        land.surroundings(xy) for xy in land.region.to_metres(
+        land.compute_surroundings(xy) for xy in land.region.to_metres(
             np.array([(43.52, 16.45), (45.55, 18.69), (45.4, 14.8), (45.24, 13.94)])
         )
     )  # fmt: skip
@@ -200,10 +200,10 @@ def test_southern_views_are_brighter(root: Path) -> None:
 def test_cached_once(tmp_path: Path) -> None:
     calls: list[int] = []
     options = {"places": 3, "px": 32, "cache": tmp_path}
-    first = demo.demo_root(**options, progress=lambda done, places: calls.append(done))
+    first = demo.ensure_demo(**options, progress=lambda done, places: calls.append(done))
     assert first == tmp_path / f"demo-v{demo.VERSION}-3-0-32"
     before = {path: path.stat().st_mtime_ns for path in first.rglob("*")}
-    assert demo.demo_root(**options, progress=lambda done, places: calls.append(done)) == first
+    assert demo.ensure_demo(**options, progress=lambda done, places: calls.append(done)) == first
     assert {path: path.stat().st_mtime_ns for path in first.rglob("*")} == before
     assert calls == [1, 2, 3]
     assert [path.name for path in tmp_path.iterdir()] == [first.name]
@@ -212,11 +212,11 @@ def test_cached_once(tmp_path: Path) -> None:
 @pytest.mark.parametrize("missing", ["data.csv", "view"])
 def test_a_half_made_folder_is_replaced(tmp_path: Path, missing: str) -> None:
     options = {"places": 2, "px": 32, "cache": tmp_path}
-    root = demo.demo_root(**options)
+    root = demo.ensure_demo(**options)
     whole = contents(root)
     (root / "stray.txt").write_text("not ours")
     (root / "data.csv" if missing == "data.csv" else next(root.rglob("90.jpg"))).unlink()
-    assert contents(demo.demo_root(**options)) == whole
+    assert contents(demo.ensure_demo(**options)) == whole
     assert [path.name for path in tmp_path.iterdir()] == [root.name]
 
 
@@ -226,12 +226,12 @@ def test_the_loser_of_a_race_uses_the_winners(tmp_path: Path, monkeypatch: pytes
 
     def meanwhile_another(folder: Path, **arguments: object) -> Path:
         monkeypatch.setattr(demo, "make_demo", draw)
-        winner = demo.demo_root(**options)
+        winner = demo.ensure_demo(**options)
         (winner / "winner").touch()
         return draw(folder, **arguments)
 
     monkeypatch.setattr(demo, "make_demo", meanwhile_another)
-    assert (demo.demo_root(**options) / "winner").exists()
+    assert (demo.ensure_demo(**options) / "winner").exists()
     assert len(list(tmp_path.iterdir())) == 1
 
 
@@ -240,7 +240,7 @@ def test_an_interrupted_run_leaves_nothing(tmp_path: Path) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        demo.demo_root(places=2, px=32, cache=tmp_path, progress=interrupt)
+        demo.ensure_demo(places=2, px=32, cache=tmp_path, progress=interrupt)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -256,7 +256,7 @@ def test_an_interrupted_run_leaves_nothing(tmp_path: Path) -> None:
 )
 def test_errors_name_the_key(tmp_path: Path, arguments: dict[str, int], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        demo.demo_root(**arguments, cache=tmp_path)
+        demo.ensure_demo(**arguments, cache=tmp_path)
     with pytest.raises(ConfigError, match=message):
         demo.make_demo(tmp_path / "new", **arguments)
     assert list(tmp_path.iterdir()) == []

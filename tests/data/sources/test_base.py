@@ -9,7 +9,7 @@ import pytest
 from conftest import compose
 
 from geoguesser.commands.configs import resolve
-from geoguesser.data.demo.dataset import demo_folder
+from geoguesser.data.demo.dataset import get_demo_folder
 from geoguesser.data.sources.base import DEMO, PLACES, STORE, SourceKind, source_from_config
 from geoguesser.data.sources.places import PlacesDataModule
 from geoguesser.runs.config_keys import redact_config
@@ -35,7 +35,7 @@ OWN = {"_target_": f"{__name__}.ScansDataModule", "scans": "scans/of/ann", "batc
 @pytest.mark.parametrize(
     ("words", "kind", "folders"),
     [
-        (["data=demo", "data.places=30", "data.px=32"], DEMO, [demo_folder(places=30, seed=0, px=32)]),
+        (["data=demo", "data.places=30", "data.px=32"], DEMO, [get_demo_folder(places=30, seed=0, px=32)]),
         (["data=places", "data.roots=[a,b]"], PLACES, [Path("a"), Path("b")]),
         (["data=places", "data.roots='~/c'"], PLACES, [Path.home() / "c"]),
         (["data=store", "data.path=d"], STORE, [Path("d")]),

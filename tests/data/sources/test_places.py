@@ -330,10 +330,7 @@ def shares(
 
 @settings(max_examples=200, deadline=None)
 @given(
-    size=st.integers(1, 60),
-    world_size=st.integers(1, 9),
-    batch_size=st.integers(1, 12),
-    epoch=st.integers(0, 5),
+    size=st.integers(1, 60), world_size=st.integers(1, 9), batch_size=st.integers(1, 12), epoch=st.integers(0, 5)
 )
 def test_processes_share_the_places(size: int, world_size: int, batch_size: int, epoch: int) -> None:
     ranks = shares(size, world_size=world_size, batch_size=batch_size, in_step=False, seed=None)
@@ -445,7 +442,7 @@ def test_broken_images_are_refused_all_at_once(damaged: Path, land: PlaneRegion)
     for line, file in zip(lines[1:4], files, strict=True):
         assert line.startswith(f"  broken_image: {file} is no whole image (")
     assert lines[4:] == [
-        "Mend them, or leave those places out (they are counted and listed): data.on_bad.broken_image=skip"
+        "Correct them, or leave those places out (they are counted and listed): data.on_bad.broken_image=skip"
     ]
 
 
@@ -460,7 +457,7 @@ def test_skipped_images_leave_everything_else_in_line(
     data = module(damaged, land, on_bad={"broken_image": "skip"}, **options)
     data.read_views()
     keep = [row for row in range(40) if row not in (0, 7, 39)]
-    assert data.findings.counts() == {"broken_image": 3}
+    assert data.findings.count_skipped() == {"broken_image": 3}
     assert data.table["uuid"].tolist() == [IDS[row] for row in keep]
     assert data.table.index.tolist() == list(range(37))
     assert data.table["split"].tolist() == whole.table["split"].iloc[keep].tolist()  # nobody changes sides
@@ -478,7 +475,7 @@ def test_skipped_images_leave_everything_else_in_line(
     assert sorted(seen) == np.flatnonzero(data.table["split"] != "unused").tolist()
     data.read_views()  # again: what is left is whole
     assert len(data.table) == 37
-    assert data.findings.counts() == {"broken_image": 3}
+    assert data.findings.count_skipped() == {"broken_image": 3}
 
 
 @pytest.mark.parametrize("column", ["split", "part"])

@@ -1,4 +1,4 @@
-"""Pictures of a dataset: the pure parts against known answers; the pictures by their colours and bytes."""
+"""Pictures of a dataset: computations against known values, pictures by their colours and bytes."""
 
 from __future__ import annotations
 
@@ -12,31 +12,31 @@ from matplotlib.colors import to_rgb
 from PIL import Image
 
 from geoguesser.data.checks.duplicates import Match
-from geoguesser.data.checks.inspection import ImageStats, inspect_place
+from geoguesser.data.checks.image_stats import ImageStats
+from geoguesser.data.checks.inspection import inspect_place
 from geoguesser.data.images import ImageSpec
 from geoguesser.data.place_files import PlaceFiles
 from geoguesser.geo.distance import haversine_km
 from geoguesser.geo.region import PlaneRegion, world
-from geoguesser.reporting.dataset import plots as data_pictures
-from geoguesser.reporting.dataset import samples as data_views
+from geoguesser.reporting.dataset import plots, samples
 from geoguesser.reporting.maps import SPLIT_COLOURS
 from geoguesser.reporting.projections import make_projection
 
 ZAGREB = (45.81, 15.98)
 
 
-def near_zagreb(count: int, spread_deg: float = 0.02) -> np.ndarray:
+def sample_zagreb(count: int, spread_deg: float = 0.02) -> np.ndarray:
     return np.random.default_rng(0).normal(ZAGREB, spread_deg, (count, 2))
 
 
-def pixels_of(path: Path, split: str) -> int:
-    """How many pixels have the very colour of a split."""
+def count_pixels(path: Path, split: str) -> int:
+    """Returns the number of pixels in the colour of a split."""
     with Image.open(path) as picture:
         assert (picture.format, picture.width) == ("PNG", 1000)
         assert 400 < picture.height < 1500
         rgb = np.asarray(picture.convert("RGB"), dtype=np.int64)
-    wanted = np.round(255 * np.array(to_rgb(SPLIT_COLOURS[split])))
-    return int((np.abs(rgb - wanted).max(axis=-1) <= 2).sum())
+    colour = np.round(255 * np.array(to_rgb(SPLIT_COLOURS[split])))
+    return int((np.abs(rgb - colour).max(axis=-1) <= 2).sum())
 
 
 def check_same_twice(folder: Path, draw: Callable[[Path], None]) -> Path:
@@ -54,80 +54,80 @@ def test_map_shows_each_split_that_is_there(tmp_path: Path, croatia: PlaneRegion
     coords = np.array([[45.8, 16.0], [45.5, 18.0], [44.0, 15.5], [43.5, 16.5]])
     splits = np.array(["train", "val", "unused", "train"])
     path = check_same_twice(
-        tmp_path, lambda path: data_pictures.draw_places(path, region=croatia, coords_deg=coords, splits=splits)
+        tmp_path, lambda path: plots.draw_places(path, region=croatia, coords_deg=coords, splits=splits)
     )
-    counts = {split: pixels_of(path, split) for split in SPLIT_COLOURS}
+    counts = {split: count_pixels(path, split) for split in SPLIT_COLOURS}
     assert counts["test"] == 0
     assert min(counts["train"], counts["val"], counts["unused"]) > 30
     assert counts["train"] > 1.5 * counts["val"]
 
 
+@pytest.mark.slow
 def test_dense_places_do_not_hide_each_other(tmp_path: Path, croatia: PlaneRegion) -> None:
     coords = np.random.default_rng(0).uniform((45.3, 16.0), (45.7, 18.0), (20_000, 2))
     splits = np.array(["train", "val", "test", "unused"])[np.arange(20_000) % 4]
     path = tmp_path / "dense.png"
-    data_pictures.draw_places(path, region=croatia, coords_deg=coords, splits=splits)
-    train, val, test = (pixels_of(path, split) for split in ("train", "val", "test"))
+    plots.draw_places(path, region=croatia, coords_deg=coords, splits=splits)
+    train, val, test = (count_pixels(path, split) for split in ("train", "val", "test"))
     assert max(train, val, test) < 1.2 * min(train, val, test)
-    assert pixels_of(path, "unused") < 0.5 * train  # they lie below
+    assert count_pixels(path, "unused") < 0.5 * train
 
 
 def test_few_places_need_no_second_map(croatia: PlaneRegion) -> None:
-    assert data_pictures.find_densest_window(croatia, near_zagreb(40)) is None
-    assert data_pictures.find_densest_window(croatia, near_zagreb(1)) is None
+    assert plots.find_densest_window(croatia, sample_zagreb(40)) is None
+    assert plots.find_densest_window(croatia, sample_zagreb(1)) is None
 
 
 @pytest.mark.parametrize("count", [70, 3000, 30_000])
 def test_window_lies_where_places_are_densest(croatia: PlaneRegion, count: int) -> None:
     elsewhere = np.random.default_rng(1).uniform((45.2, 17.0), (45.6, 18.5), (60, 2))
-    window = data_pictures.find_densest_window(croatia, np.concatenate((elsewhere, near_zagreb(count))))
+    window = plots.find_densest_window(croatia, np.concatenate((elsewhere, sample_zagreb(count))))
     assert window is not None
     west, south, east, north = window
     centre_deg = croatia.to_degrees(np.array([[(west + east) / 2, (south + north) / 2]]))[0]
     assert haversine_km(centre_deg, np.array(ZAGREB)) < 3.0
     assert east - west == pytest.approx(north - south)
-    inside = data_pictures.select_window(make_projection(croatia).project(near_zagreb(count)), window).sum()
-    assert data_pictures.MIN_IN_WINDOW <= inside <= data_pictures.MAX_IN_WINDOW
+    inside = plots.select_window(make_projection(croatia).project(sample_zagreb(count)), window).sum()
+    assert plots.MIN_IN_WINDOW <= inside <= plots.MAX_IN_WINDOW
 
 
 def test_many_places_at_one_point_end_the_search(tmp_path: Path, croatia: PlaneRegion) -> None:
     coords = np.tile(ZAGREB, (1000, 1))
     splits = np.array(["train"] * 999 + ["test"])
-    window = data_pictures.find_densest_window(croatia, coords)
+    window = plots.find_densest_window(croatia, coords)
     assert window is not None
     path = tmp_path / "window.png"
-    data_pictures.draw_window(path, region=croatia, coords_deg=coords, splits=splits, window=window)
-    assert pixels_of(path, "train") + pixels_of(path, "test") > 0
+    plots.draw_window(path, region=croatia, coords_deg=coords, splits=splits, window=window)
+    assert count_pixels(path, "train") + count_pixels(path, "test") > 0
 
 
 def test_window_shows_only_what_lies_in_it(tmp_path: Path, croatia: PlaneRegion) -> None:
-    coords = np.concatenate((near_zagreb(200), [[43.5, 16.5]]))
+    coords = np.concatenate((sample_zagreb(200), [[43.5, 16.5]]))
     splits = np.array(["train"] * 200 + ["test"])
-    window = data_pictures.find_densest_window(croatia, coords)
+    window = plots.find_densest_window(croatia, coords)
     assert window is not None
     path = check_same_twice(
         tmp_path,
-        lambda path: data_pictures.draw_window(
-            path, region=croatia, coords_deg=coords, splits=splits, window=window
-        ),
+        lambda path: plots.draw_window(path, region=croatia, coords_deg=coords, splits=splits, window=window),
     )
-    assert pixels_of(path, "test") == 0
-    assert pixels_of(path, "train") > 200
+    assert count_pixels(path, "test") == 0
+    assert count_pixels(path, "train") > 200
 
 
+@pytest.mark.slow
 def test_world_has_both_maps(tmp_path: Path) -> None:
     region = world()
     spread = np.random.default_rng(0).uniform((-50, -170), (70, 170), (200, 2))
-    coords = np.concatenate((spread, near_zagreb(900)))
+    coords = np.concatenate((spread, sample_zagreb(900)))
     splits = np.array(["train", "val", "test"])[np.arange(len(coords)) % 3]
-    window = data_pictures.find_densest_window(region, coords)
+    window = plots.find_densest_window(region, coords)
     assert window is not None
     assert window[0] < ZAGREB[1] < window[2]
     assert window[1] < ZAGREB[0] < window[3]
-    data_pictures.draw_places(tmp_path / "a.png", region=region, coords_deg=coords, splits=splits, window=window)
-    data_pictures.draw_window(tmp_path / "b.png", region=region, coords_deg=coords, splits=splits, window=window)
-    assert pixels_of(tmp_path / "a.png", "test") > 100
-    assert pixels_of(tmp_path / "b.png", "test") > 100
+    plots.draw_places(tmp_path / "a.png", region=region, coords_deg=coords, splits=splits, window=window)
+    plots.draw_window(tmp_path / "b.png", region=region, coords_deg=coords, splits=splits, window=window)
+    assert count_pixels(tmp_path / "a.png", "test") > 100
+    assert count_pixels(tmp_path / "b.png", "test") > 100
 
 
 @pytest.mark.parametrize(
@@ -143,12 +143,10 @@ def test_distances_are_drawn_for_the_splits_that_have_some(
     tmp_path: Path, distance_km: list[float], splits: list[str]
 ) -> None:
     distance, split = np.array(distance_km), np.array(splits)
-    path = check_same_twice(
-        tmp_path, lambda path: data_pictures.draw_distances(path, distance_km=distance, splits=split)
-    )
-    shown = {one for one, km in zip(splits, distance_km, strict=True) if np.isfinite(km)} & {"val", "test"}
-    assert {one for one in ("val", "test") if pixels_of(path, one) > 100} == shown
-    assert pixels_of(path, "train") == 0
+    path = check_same_twice(tmp_path, lambda path: plots.draw_distances(path, distance_km=distance, splits=split))
+    shown = {split for split, km in zip(splits, distance_km, strict=True) if np.isfinite(km)} & {"val", "test"}
+    assert {name for name in ("val", "test") if count_pixels(path, name) > 100} == shown
+    assert count_pixels(path, "train") == 0
 
 
 def test_brightness_is_the_luma_of_known_colours(tmp_path: Path) -> None:
@@ -158,7 +156,7 @@ def test_brightness_is_the_luma_of_known_colours(tmp_path: Path) -> None:
     names = ("0.png", "90.png", "180.png", "270.png")
     facts = ImageStats.empty(1)
     facts.put(0, inspect_place(PlaceFiles(str(tmp_path), names), [ImageSpec(size=32)]))
-    luma = data_pictures.compute_brightness(facts.sums, 32)
+    luma = plots.compute_brightness(facts.sums, 32)
     expected = [0.299 * red + 0.587 * green + 0.114 * blue for red, green, blue in colours]
     np.testing.assert_allclose(luma, [expected], atol=1e-4)
 
@@ -173,16 +171,16 @@ def test_brightness_and_file_sizes_are_drawn(tmp_path: Path, count: int) -> None
         (tmp_path / name).mkdir()
     path = check_same_twice(
         tmp_path / "brightness",
-        lambda path: data_pictures.draw_brightness(path, luma=luma, mask=mask, splits=splits),
+        lambda path: plots.draw_brightness(path, luma=luma, mask=mask, splits=splits),
     )
-    assert pixels_of(path, "test") > 100
+    assert count_pixels(path, "test") > 100
     sizes = random.lognormal(11, 1, count).astype(np.int64)
-    check_same_twice(tmp_path / "sizes", lambda path: data_pictures.draw_file_sizes(path, file_bytes=sizes))
+    check_same_twice(tmp_path / "sizes", lambda path: plots.draw_file_sizes(path, file_bytes=sizes))
 
 
 @pytest.mark.parametrize("sizes", [[5000], [5000] * 400, [1, 10**8]])
 def test_file_sizes_of_one_or_any_range(tmp_path: Path, sizes: list[int]) -> None:
-    data_pictures.draw_file_sizes(tmp_path / "s.png", file_bytes=np.array(sizes))
+    plots.draw_file_sizes(tmp_path / "s.png", file_bytes=np.array(sizes))
     with Image.open(tmp_path / "s.png") as picture:
         assert picture.size == (1000, 580)
 
@@ -190,31 +188,23 @@ def test_file_sizes_of_one_or_any_range(tmp_path: Path, sizes: list[int]) -> Non
 def test_samples_are_two_of_each_split_and_one_that_lacks_a_view() -> None:
     splits = np.array(["train"] * 80 + ["val"] * 10 + ["test"] * 10 + ["unused"] * 5)
     mask = np.ones((105, 4), dtype=bool)
-    picked = data_views.pick_samples(splits, mask)
+    picked = samples.pick_samples(splits, mask)
     assert sorted(splits[picked]) == ["test", "test", "train", "train", "val", "val"]
     assert len(set(picked)) == 6
     mask[103, 2] = False
-    again = data_views.pick_samples(splits, mask)
+    again = samples.pick_samples(splits, mask)
     assert again == [*picked[:5], 103]
 
 
 def test_samples_of_three_places() -> None:
-    picked = data_views.pick_samples(np.array(["test", "train", "val"]), np.ones((3, 4), dtype=bool))
+    picked = samples.pick_samples(np.array(["test", "train", "val"]), np.ones((3, 4), dtype=bool))
     assert sorted(picked) == [0, 1, 2]
 
 
 def test_pairs_are_of_all_kinds_before_any_kind_comes_twice() -> None:
     kinds = ["identical_image"] * 50 + ["near_duplicate"] * 2 + ["same_coordinates"]
     matches = [Match(kind, row, 0, "is like") for row, kind in enumerate(kinds)]
-    picked = data_views.pick_pairs(matches)
-    assert [one.kind for one in picked] == [
-        "identical_image",
-        "identical_image",
-        "identical_image",
-        "near_duplicate",
-        "near_duplicate",
-        "same_coordinates",
-    ]
-    assert [one.row for one in picked] == [0, 1, 2, 50, 51, 52]
-    assert data_views.pick_pairs(matches[:3]) == matches[:3]
-    assert data_views.pick_pairs([]) == []
+    picked = samples.pick_pairs(matches)
+    assert [match.row for match in picked] == [0, 1, 2, 50, 51, 52]
+    assert samples.pick_pairs(matches[:3]) == matches[:3]
+    assert samples.pick_pairs([]) == []

@@ -1,4 +1,4 @@
-"""The report of a prepared dataset: what page, table and terminal say of a small root with planted faults."""
+"""Report of a prepared dataset: page, table and terminal of a small root with planted faults."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 
 from geoguesser.data.augment import Augment
-from geoguesser.data.checks.findings import KINDS, Finding
+from geoguesser.data.checks.findings import FINDING_KINDS, Finding
 from geoguesser.data.images import ImageSpec
 from geoguesser.data.prepare import prepare_store
 from geoguesser.data.sources.places import PlacesDataModule
@@ -26,7 +26,6 @@ from geoguesser.data.store.writer import Prepared
 from geoguesser.geo.region import country
 from geoguesser.reporting.dataset import summary as data_summary
 from geoguesser.reporting.dataset.report import DataReport
-from geoguesser.system import text
 
 NASTY = "<b>x&y"
 HEADINGS = (0, 90, 180, 270)
@@ -35,7 +34,7 @@ SKIPPED = dict.fromkeys(("broken_image", "missing_images", "bad_row"), "skip")
 
 
 def write_place(folder: Path, seed: int) -> None:
-    """Four coloured pictures that belong to this seed alone."""
+    """Writes four coloured pictures, different for each seed."""
     folder.mkdir(parents=True)
     for heading in HEADINGS:
         blocks = np.random.default_rng((seed, heading)).integers(0, 255, (8, 8, 3), dtype=np.uint8)
@@ -46,24 +45,26 @@ def write_table(root: Path, rows: list[tuple[Any, ...]]) -> None:
     pd.DataFrame(rows, columns=["uuid", "latitude", "longitude"]).to_csv(root / "data.csv", index=False)
 
 
-def places(count: int) -> list[tuple[Any, ...]]:
+def make_rows(count: int) -> list[tuple[Any, ...]]:
     coords = np.random.default_rng(0).uniform((45.2, 16.5), (45.7, 18.5), (count, 2)).round(6)
     return [(f"place-{at:02}", *row) for at, row in enumerate(coords.tolist())]
 
 
 def write_messy(root: Path) -> None:
-    """30 sound places, one with a nasty id; and beside them what the tests below look for."""
-    rows = places(30)
+    """Writes 30 sound places, one of them with an id of HTML, and places with planted faults."""
+    rows = make_rows(30)
     rows[7] = (NASTY, *rows[7][1:])
     for seed, row in enumerate(rows):
         write_place(root / "images" / row[0], seed)
     images = root / "images"
     (images / NASTY / "90.jpg").write_bytes(b"no image")
     (images / "place-08" / "180.jpg").unlink()
-    for number in (1, 2):  # the very bytes, far away
+    # The same bytes, far away.
+    for number in (1, 2):
         shutil.copytree(images / f"place-0{number}", images / f"copy-{number}")
         rows.append((f"copy-{number}", rows[number][1] + 0.1, rows[number][2]))
-    shutil.copytree(images / "place-03", images / "again")  # coded anew, 11 m away
+    # Encoded again, 11 m away.
+    shutil.copytree(images / "place-03", images / "again")
     for heading in HEADINGS:
         with Image.open(images / "again" / f"{heading}.jpg") as image:
             image.load()
@@ -73,7 +74,7 @@ def write_messy(root: Path) -> None:
     write_table(root, rows)
 
 
-def datamodule(root: Path, **more: Any) -> PlacesDataModule:
+def make_datamodule(root: Path, **more: Any) -> PlacesDataModule:
     return PlacesDataModule(
         roots=[str(root)],
         region=country("HRV", "EPSG:3765"),
@@ -85,7 +86,7 @@ def datamodule(root: Path, **more: Any) -> PlacesDataModule:
 
 
 class Page(HTMLParser):
-    """What a browser would see: elements, and the text within each kind of element."""
+    """Parses the elements of a page, and the text in each kind of element."""
 
     def __init__(self, path: Path) -> None:
         super().__init__()
@@ -126,17 +127,17 @@ class Page(HTMLParser):
         return "".join(text for name, text in self.texts if name != "style")
 
     def table(self, first: str) -> dict[str, list[str]]:
-        """The rows of the table whose first heading this is, by their own heading."""
-        (found,) = (table for table in self.tables if table[0][0] == first)
-        return {row[0]: row[1:] for row in found[1:]}
+        """Returns the rows of a table, found by its first heading, by the heading of the row."""
+        (rows,) = (table for table in self.tables if table[0][0] == first)
+        return {row[0]: row[1:] for row in rows[1:]}
 
 
 @pytest.fixture(scope="module")
 def messy(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
-    """A messy root, prepared and reported on."""
+    """Returns a root with faults, prepared, with its report."""
     root, out = tmp_path_factory.mktemp("messy"), tmp_path_factory.mktemp("store") / "out"
     write_messy(root)
-    data = datamodule(root, missing_views="mask", on_bad=SKIPPED)
+    data = make_datamodule(root, missing_views="mask", on_bad=SKIPPED)
     prepared = prepare_store(data, SPECS, out)
     report = DataReport(prepared, data, out=out)
     path = report.write(out, pictures=True)
@@ -147,13 +148,13 @@ def messy(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
 
 @pytest.fixture(scope="module")
 def clean(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
-    """Twenty sound places, checked only."""
+    """Returns twenty sound places, checked but not packed, with their report."""
     root = tmp_path_factory.mktemp("clean")
-    rows = places(20)
+    rows = make_rows(20)
     for seed, row in enumerate(rows):
         write_place(root / "images" / row[0], seed)
     write_table(root, rows)
-    data = datamodule(root)
+    data = make_datamodule(root)
     data.label = "synthetic demo"
     prepared = prepare_store(data, SPECS[:1], None)
     return SimpleNamespace(root=root, data=data, prepared=prepared, report=DataReport(prepared, data, out=None))
@@ -197,9 +198,11 @@ def test_pictures_are_whole_and_described(messy: SimpleNamespace) -> None:
             image.load()
             assert image.format == kind.upper()
         kinds.append(kind)
-    assert kinds.count("png") == 4  # map, distances, brightness, sizes of files
+    # Map, distances, brightness, sizes of files.
+    assert kinds.count("png") == 4
     boxes = sum(attributes.get("role") == "img" for attributes in messy.page.all("div"))
-    assert kinds.count("jpeg") + boxes == 4 * (6 + 2 * 3)  # six samples, three pairs
+    # Six samples and three pairs.
+    assert kinds.count("jpeg") + boxes == 4 * (6 + 2 * 3)
 
 
 def test_nasty_id_is_text(messy: SimpleNamespace) -> None:
@@ -212,7 +215,8 @@ def test_nasty_id_is_text(messy: SimpleNamespace) -> None:
 def test_counts_agree(messy: SimpleNamespace) -> None:
     table, found = messy.prepared.table, pd.read_csv(messy.out / "findings.csv")
     splits = table["split"].value_counts()
-    assert len(table) == 30  # 34 with images, of which one is no number and three are copies
+    # 34 rows have images, of which one has no coordinates and three are copies.
+    assert len(table) == 30
     tiles = dict(zip(messy.page.within("li"), messy.page.within("b"), strict=False))
     assert tiles["places"] == "30"
     assert tiles["training"] == str(splits["train"])
@@ -221,8 +225,8 @@ def test_counts_agree(messy: SimpleNamespace) -> None:
     rows = messy.page.table("split")
     for name, split in (("training", "train"), ("validation", "val"), ("test", "test")):
         assert rows[name][0].startswith(f"{splits[split]} (")
-        said = messy.prepared.audit[split]["within_m"]
-        assert [cell.split(" ")[0] for cell in rows[name][2:]] == [str(count) for count in said.values()]
+        counts = messy.prepared.audit[split]["within_m"].values()
+        assert [cell.split(" ")[0] for cell in rows[name][2:]] == [str(count) for count in counts]
     assert sum(int(row[0]) for row in messy.page.table("pixels").values()) == messy.prepared.mask.sum() == 118
 
 
@@ -242,8 +246,8 @@ def test_findings_are_counted_as_in_the_csv(messy: SimpleNamespace) -> None:
     rows = messy.page.table("kind")
     assert len(rows) == len(expected)
     for heading, (action, count) in rows.items():
-        kind = next(one for one in expected if heading.startswith(one))
-        assert heading == kind + KINDS[kind].what
+        kind = next(kind for kind in expected if heading.startswith(kind))
+        assert heading == kind + FINDING_KINDS[kind].meaning
         assert int(count) == expected[kind]
         assert action == ("keep: noted" if kind == "missing_view" else "skip: left out")
     listed = [text for text in messy.page.within("code") if str(messy.root) in text]
@@ -251,8 +255,8 @@ def test_findings_are_counted_as_in_the_csv(messy: SimpleNamespace) -> None:
 
 
 def test_views_that_are_not_used_are_boxes_with_a_reason(messy: SimpleNamespace) -> None:
-    said = [attributes["aria-label"] for attributes in messy.page.all("div") if attributes.get("role") == "img"]
-    assert said == [f"no view to the east of place {NASTY}: broken"]
+    labels = [attributes["aria-label"] for attributes in messy.page.all("div") if attributes.get("role") == "img"]
+    assert labels == [f"no view to the east of place {NASTY}: broken"]
 
 
 def test_pairs_are_shown_one_above_the_other(messy: SimpleNamespace) -> None:
@@ -267,7 +271,7 @@ def test_pairs_are_shown_one_above_the_other(messy: SimpleNamespace) -> None:
 def test_same_input_gives_the_same_bytes_and_leaves_nothing_else(messy: SimpleNamespace, tmp_path: Path) -> None:
     path = messy.report.write(tmp_path / "new" / "folder", pictures=True)
     assert path.read_bytes() == messy.path.read_bytes()
-    assert sorted(one.name for one in path.parent.iterdir()) == ["findings.csv", "report.html"]
+    assert sorted(file.name for file in path.parent.iterdir()) == ["findings.csv", "report.html"]
 
 
 def test_page_without_pictures(messy: SimpleNamespace, tmp_path: Path) -> None:
@@ -278,7 +282,7 @@ def test_page_without_pictures(messy: SimpleNamespace, tmp_path: Path) -> None:
     assert page.table("pixels") == messy.page.table("pixels")
 
 
-def test_clean_data_say_so(clean: SimpleNamespace, tmp_path: Path) -> None:
+def test_clean_data_have_no_findings(clean: SimpleNamespace, tmp_path: Path) -> None:
     page = Page(clean.report.write(tmp_path, pictures=True))
     assert "There are no findings." in page.text
     assert "No two places have the same" in page.text
@@ -288,7 +292,7 @@ def test_clean_data_say_so(clean: SimpleNamespace, tmp_path: Path) -> None:
     assert "Warning" not in page.text
 
 
-def test_terminal_says_what_the_page_says(messy: SimpleNamespace, capsys: pytest.CaptureFixture[str]) -> None:
+def test_terminal_has_the_facts_of_the_page(messy: SimpleNamespace, capsys: pytest.CaptureFixture[str]) -> None:
     messy.report.show()
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "Data report: 30 places in Croatia"
@@ -304,25 +308,27 @@ def test_terminal_says_what_the_page_says(messy: SimpleNamespace, capsys: pytest
     assert f"    {messy.root}/images/{NASTY}/90.jpg is no whole image (no JPEG, PNG or WebP)" in lines
 
 
-def test_prepared_again_says_what_was_there(messy: SimpleNamespace, capsys: pytest.CaptureFixture[str]) -> None:
-    data = datamodule(messy.root, missing_views="mask", on_bad=SKIPPED)
+def test_second_preparation_reports_what_is_reused(
+    messy: SimpleNamespace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = make_datamodule(messy.root, missing_views="mask", on_bad=SKIPPED)
     DataReport(prepare_store(data, SPECS, messy.out), data, out=messy.out).show()
     text = capsys.readouterr().out
     assert "All places were packed before; the store is up to date, nothing was written." in text
     assert "30 of 30 places keep their recorded split." in text
 
 
-def with_findings(messy: SimpleNamespace, found: list[Finding]) -> DataReport:
-    data = datamodule(messy.root)
-    data.findings.settle(found)
+def make_report(messy: SimpleNamespace, findings: list[Finding]) -> DataReport:
+    data = make_datamodule(messy.root)
+    data.findings.record(findings)
     return DataReport(messy.prepared, data, out=messy.out)
 
 
 def test_long_lists_end_with_a_count_of_the_rest(
     messy: SimpleNamespace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    found = [Finding("unusual_mode", f"file-{number}.jpg", "is grey") for number in range(1234)]
-    report = with_findings(messy, found)
+    findings = [Finding("unusual_mode", f"file-{number}.jpg", "is grey") for number in range(1234)]
+    report = make_report(messy, findings)
     page = Page(report.write(tmp_path, pictures=False))
     listed = [text for text in page.within("code") if text.startswith("file-")]
     assert listed == [f"file-{number}.jpg" for number in range(50)]
@@ -336,7 +342,7 @@ def test_long_lists_end_with_a_count_of_the_rest(
 
 
 def test_terminal_is_not_steered_by_an_id(messy: SimpleNamespace, capsys: pytest.CaptureFixture[str]) -> None:
-    with_findings(messy, [Finding("unusual_mode", "a\x1b[2Jb", "[bold red]is grey[/]")]).show()
+    make_report(messy, [Finding("unusual_mode", "a\x1b[2Jb", "[bold red]is grey[/]")]).show()
     text = capsys.readouterr().out
     assert "\x1b" not in text
     assert "a\N{REPLACEMENT CHARACTER}[2Jb [bold red]is grey[/]" in text
@@ -350,24 +356,17 @@ def test_warning_stands_in_terminal_and_page(
     report = DataReport(Prepared(**(vars(messy.prepared) | {"audit": audit})), messy.data, out=messy.out)
     page = Page(report.write(tmp_path, pictures=False))
     assert f"Warning: {sentence}" in page.text
-    assert page.text.index(sentence) < page.text.index("Views")  # before all else
+    assert page.text.index(sentence) < page.text.index("Views")
     report.show()
     assert f"Warning: {sentence}\n" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize(
-    ("count", "total", "said"), [(0, 9, "0%"), (1, 1000, "<1%"), (1, 8, "12%"), (9, 9, "100%")]
-)
-def test_percent(count: int, total: int, said: str) -> None:
-    assert text.format_part(count, total) == said
-
-
 def test_many_sizes_of_images_are_gathered(messy: SimpleNamespace) -> None:
-    facts = messy.prepared.facts.take(np.arange(len(messy.prepared.facts)))
+    facts = messy.prepared.image_stats.take(np.arange(len(messy.prepared.image_stats)))
     facts.views = facts.views.copy()
     facts.views["width"][:5] = np.arange(20).reshape(5, 4) + 100
     mask = np.ones_like(messy.prepared.mask)
-    prepared = Prepared(**(vars(messy.prepared) | {"facts": facts, "mask": mask}))
+    prepared = Prepared(**(vars(messy.prepared) | {"image_stats": facts, "mask": mask}))
     rows = data_summary.make_size_rows(prepared)
     assert rows[0][0] == "64 × 64"
     assert len(rows) == 7

@@ -1,4 +1,4 @@
-"""Pictures that explain a run: what they are drawn from, computed another way; the files by their pixels."""
+"""Pictures that explain a run: their values against another computation, the files by their pixels."""
 
 from __future__ import annotations
 
@@ -27,10 +27,7 @@ from geoguesser.model.heads.regression import RegressionHead
 from geoguesser.model.losses import CrossEntropy
 from geoguesser.model.network import GeoNetwork
 from geoguesser.model.uncertainty import Calibration, HeadOutput
-from geoguesser.reporting.explanation import coverage_plot as covered
-from geoguesser.reporting.explanation import maps as explain_maps
-from geoguesser.reporting.explanation import network_plot as explain_network
-from geoguesser.reporting.explanation import place_plots as explain_places
+from geoguesser.reporting.explanation import coverage_plot, maps, network_plot, place_plots
 from geoguesser.reporting.explanation.headings_plot import compute_heading_errors, draw_headings
 from geoguesser.reporting.explanation.map_data import find_top_cells, order_evenly
 from geoguesser.reporting.explanation.place_plots import PlaceImages
@@ -39,14 +36,14 @@ from geoguesser.reporting.explanation.subject import divide_in_thirds
 RANDOM = np.random.default_rng(0)
 
 
-def places_in(region: Region, count: int, seed: int = 0) -> np.ndarray:
+def sample_places(region: Region, count: int, seed: int = 0) -> np.ndarray:
     west, south, east, north = region.land_deg.bounds
     coords = np.random.default_rng(seed).uniform((south, west), (north, east), (40 * count, 2))
     return coords[region.contains(coords)][:count]
 
 
 def check_drawn(draw: Callable[[Path], Any], folder: Path, *, least: float = 0.01) -> np.ndarray:
-    """The picture is 1,000 pixels wide and shows something."""
+    """Draws a picture and checks that it is 1,000 pixels wide and not empty."""
     draw(folder / "a.png")
     with Image.open(folder / "a.png") as picture:
         assert (picture.format, picture.width) == ("PNG", 1000)
@@ -56,25 +53,25 @@ def check_drawn(draw: Callable[[Path], Any], folder: Path, *, least: float = 0.0
     return pixels
 
 
-@pytest.fixture(params=["croatia", "earth"], scope="module")
+@pytest.fixture(params=["croatia", pytest.param("earth", marks=pytest.mark.slow)], scope="module")
 def region(request: pytest.FixtureRequest) -> Region:
     return request.getfixturevalue(request.param)
 
 
 @pytest.fixture(scope="module")
 def grid(region: Region) -> Grid:
-    return SquareGrid(size=60).fit(region, places_in(region, 400))
+    return SquareGrid(size=60).fit(region, sample_places(region, 400))
 
 
 def make_place(region: Region, seed: int = 0, views: bool = True) -> PlaceImages:
-    true_deg, predicted_deg = places_in(region, 2, seed)
+    true_deg, predicted_deg = sample_places(region, 2, seed)
     shown = [np.asarray(make_picture(number, 80, 80)) for number in range(4)] if views else None
     return PlaceImages(
         f"place-{seed}", true_deg, predicted_deg, float(haversine_km(true_deg, predicted_deg)), shown
     )
 
 
-def posterior_of(grid: Grid) -> np.ndarray:
+def make_posterior(grid: Grid) -> np.ndarray:
     values = np.random.default_rng(1).gamma(0.3, size=grid.num_cells)
     return values / values.sum()
 
@@ -82,91 +79,94 @@ def posterior_of(grid: Grid) -> np.ndarray:
 def test_posterior_with_and_without_cells_and_views(region, grid, tmp_path):
     place = make_place(region)
     whole = check_drawn(
-        lambda path: explain_places.draw_posterior(
-            path, region=region, grid=grid, posterior=posterior_of(grid), place=place
+        lambda path: place_plots.draw_posterior(
+            path, region=region, grid=grid, posterior=make_posterior(grid), place=place
         ),
         tmp_path,
     )
     bare = check_drawn(
-        lambda path: explain_places.draw_posterior(
+        lambda path: place_plots.draw_posterior(
             path, region=region, grid=None, posterior=None, place=make_place(region, views=False)
         ),
         tmp_path,
     )
-    dark = (np.abs(whole.astype(int) - (128, 0, 38)).max(axis=2) < 12).mean()  # the most probable cell's colour
+    # The most probable cell's colour.
+    dark = (np.abs(whole.astype(int) - (128, 0, 38)).max(axis=2) < 12).mean()
     assert dark > 0.0005
     assert (np.abs(bare.astype(int) - (128, 0, 38)).max(axis=2) < 12).mean() < dark / 4
 
 
 def test_fields_are_means_over_squares(region):
-    true_deg, error_km = places_in(region, 300), RANDOM.gamma(2.0, 20.0, 300)
-    found = explain_maps.compute_fields(region, true_deg, error_km)
-    assert found.places.sum() + found.outside == 300
-    assert 9 <= len(found.ids) <= 80
-    own = found.cells.locate(region.to_space(true_deg))
-    for number, places, mean in zip(found.ids, found.places, found.error_km, strict=True):
-        assert places == (own == number).sum()
-        assert mean == pytest.approx(error_km[own == number].mean())
-    assert float(found.places @ found.error_km) == pytest.approx(error_km[own >= 0].sum())
+    true_deg, error_km = sample_places(region, 300), RANDOM.gamma(2.0, 20.0, 300)
+    fields = maps.compute_fields(region, true_deg, error_km)
+    assert fields.places.sum() + fields.outside == 300
+    assert 9 <= len(fields.ids) <= 80
+    square = fields.cells.locate(region.to_space(true_deg))
+    for number, places, mean in zip(fields.ids, fields.places, fields.error_km, strict=True):
+        assert places == (square == number).sum()
+        assert mean == pytest.approx(error_km[square == number].mean())
+    assert float(fields.places @ fields.error_km) == pytest.approx(error_km[square >= 0].sum())
 
 
 @pytest.mark.parametrize("count", [1, 300])
 def test_fields_are_drawn(region, count: int, tmp_path):
-    found = explain_maps.compute_fields(region, places_in(region, count), RANDOM.gamma(2.0, 20.0, count))
-    check_drawn(lambda path: explain_maps.draw_fields(path, region=region, fields=found), tmp_path)
+    fields = maps.compute_fields(region, sample_places(region, count), RANDOM.gamma(2.0, 20.0, count))
+    check_drawn(lambda path: maps.draw_fields(path, region=region, fields=fields), tmp_path)
 
 
 def test_the_same_input_gives_the_same_bytes(croatia, tmp_path):
-    found = explain_maps.compute_fields(croatia, places_in(croatia, 30), np.arange(30.0))
+    fields = maps.compute_fields(croatia, sample_places(croatia, 30), np.arange(30.0))
     for name in ("a.png", "b.png"):
-        explain_maps.draw_fields(tmp_path / name, region=croatia, fields=found)
+        maps.draw_fields(tmp_path / name, region=croatia, fields=fields)
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
 
 
 def test_confusion_counts_pairs(grid):
     true_cell = RANDOM.integers(0, grid.num_cells, 400)
     answered = np.where(RANDOM.random(400) < 0.5, true_cell, RANDOM.integers(0, 6, 400))
-    found = explain_maps.compute_confusion(grid, true_cell, answered)
+    confusion = maps.compute_confusion(grid, true_cell, answered)
     expected = Counter(
         pair for pair in zip(true_cell.tolist(), answered.tolist(), strict=True) if pair[0] != pair[1]
     )
     assert {
-        tuple(pair): int(count) for pair, count in zip(found.pairs.tolist(), found.counts, strict=True)
+        tuple(pair): int(count) for pair, count in zip(confusion.pairs.tolist(), confusion.counts, strict=True)
     } == expected
-    assert found.counts.tolist() == sorted(expected.values(), reverse=True)
-    assert (found.wrong, found.places) == (sum(expected.values()), 400)
+    assert confusion.counts.tolist() == sorted(expected.values(), reverse=True)
+    assert (confusion.wrong, confusion.places) == (sum(expected.values()), 400)
     touch = grid.neighbours.toarray()
-    assert found.near.tolist() == [bool(touch[a, b]) for a, b in found.pairs]
-    apart = explain_maps.compute_confusion(grid, true_cell, answered, neighbours=False)
+    assert confusion.near.tolist() == [bool(touch[a, b]) for a, b in confusion.pairs]
+    apart = maps.compute_confusion(grid, true_cell, answered, neighbours=False)
     assert not apart.near.any()
-    assert len(apart.pairs) == (~found.near).sum()
+    assert len(apart.pairs) == (~confusion.near).sum()
 
 
 def test_confusion_is_drawn(region, grid, tmp_path):
     true_cell, answered = RANDOM.integers(0, grid.num_cells, (2, 60))
-    found = explain_maps.compute_confusion(grid, true_cell, answered)
+    confusion = maps.compute_confusion(grid, true_cell, answered)
     pixels = check_drawn(
-        lambda path: explain_maps.draw_confusion(path, region=region, grid=grid, confusion=found), tmp_path
+        lambda path: maps.draw_confusion(path, region=region, grid=grid, confusion=confusion), tmp_path
     )
-    assert (np.abs(pixels.astype(int) - (213, 94, 0)).max(axis=2) < 8).sum() > 300  # arcs of cells apart
+    # Arcs of cells apart.
+    assert (np.abs(pixels.astype(int) - (213, 94, 0)).max(axis=2) < 8).sum() > 300
 
 
 def test_no_cell_of_a_confusion_is_cut_off(croatia, tmp_path):
-    coords = places_in(croatia, 200)
+    coords = sample_places(croatia, 200)
     grid = SquareGrid(size=40).fit(croatia, coords)
-    found = explain_maps.compute_confusion(grid, np.array([0, 1]), np.array([1, 0]))
+    confusion = maps.compute_confusion(grid, np.array([0, 1]), np.array([1, 0]))
     pixels = check_drawn(
-        lambda path: explain_maps.draw_confusion(path, region=croatia, grid=grid, confusion=found), tmp_path
+        lambda path: maps.draw_confusion(path, region=croatia, grid=grid, confusion=confusion), tmp_path
     )
     lines = np.abs(pixels.astype(int) - (191, 203, 212)).max(axis=2) < 40
     top = lines[np.flatnonzero(lines.any(axis=1))[0]]
-    assert top.sum() > 100  # the upper side of the northernmost cells, and not just where their other sides end
+    # The upper side of the northernmost cells is drawn.
+    assert top.sum() > 100
 
 
 def test_no_confusion_has_no_pairs(grid):
     cells = np.arange(grid.num_cells)
-    found = explain_maps.compute_confusion(grid, cells, cells)
-    assert (len(found.pairs), found.wrong) == (0, 0)
+    confusion = maps.compute_confusion(grid, cells, cells)
+    assert (len(confusion.pairs), confusion.wrong) == (0, 0)
 
 
 def test_extremes_and_quadruplet_are_drawn(region, tmp_path):
@@ -174,47 +174,48 @@ def test_extremes_and_quadruplet_are_drawn(region, tmp_path):
         ("Best", [make_place(region, 1), make_place(region, 2, views=False)]),
         ("Worst", [make_place(region, 3)]),
     ]
-    check_drawn(lambda path: explain_places.draw_extremes(path, region=region, groups=groups), tmp_path, least=0.3)
+    check_drawn(lambda path: place_plots.draw_extremes(path, region=region, groups=groups), tmp_path, least=0.3)
     check_drawn(
-        lambda path: explain_places.draw_quadruplet(path, region=region, place=make_place(region)),
+        lambda path: place_plots.draw_quadruplet(path, region=region, place=make_place(region)),
         tmp_path,
         least=0.3,
     )
 
 
-def test_an_absent_view_is_said_to_be_absent(croatia, tmp_path):
+def test_an_absent_view_leaves_its_frame_empty(croatia, tmp_path):
     place = make_place(croatia)
     lacks = PlaceImages(
         place.name, place.true_deg, place.predicted_deg, 1.0, [place.views[0], None, *place.views[2:]]
     )
     whole, some = (
         check_drawn(
-            lambda path, one=one: explain_places.draw_quadruplet(path, region=croatia, place=one), tmp_path
+            lambda path, shown=shown: place_plots.draw_quadruplet(path, region=croatia, place=shown), tmp_path
         )
-        for one in (place, lacks)
+        for shown in (place, lacks)
     )
-    right = slice(700, 980)  # where the view to the east is
+    # The view to the east.
+    right = slice(700, 980)
     assert (whole[400:600, right].min(axis=2) < 250).mean() > 0.95
     assert (some[400:600, right].min(axis=2) < 250).mean() < 0.1
 
 
 @pytest.mark.parametrize("method", [EXACT_METHOD, GRADIENT_METHOD])
 def test_an_overlay_hides_most_where_the_map_is_strongest(method: str):
-    maps = np.zeros((4, 3, 3))
-    maps[2, 1, 1] = 2.0
-    maps[0, 0, 0] = -1.0 if method == EXACT_METHOD else 0.5
-    found = explain_places.overlay_activation(maps, method, 90)
-    assert found.shape == (4, 90, 90, 4)
-    assert found[..., 3].max() == pytest.approx(explain_places.MAX_OPACITY, abs=0.02)
-    at = np.unravel_index(found[..., 3].argmax(), found.shape[:3])
+    activation = np.zeros((4, 3, 3))
+    activation[2, 1, 1] = 2.0
+    activation[0, 0, 0] = -1.0 if method == EXACT_METHOD else 0.5
+    colours = place_plots.overlay_activation(activation, method, 90)
+    assert colours.shape == (4, 90, 90, 4)
+    assert colours[..., 3].max() == pytest.approx(place_plots.MAX_OPACITY, abs=0.02)
+    at = np.unravel_index(colours[..., 3].argmax(), colours.shape[:3])
     assert at[0] == 2
     assert 30 <= at[1] < 60
     assert 30 <= at[2] < 60
-    assert not found[1, ..., 3].any()
-    red, blue = found[2, 45, 45], found[0, 5, 5]
+    assert not colours[1, ..., 3].any()
+    red, blue = colours[2, 45, 45], colours[0, 5, 5]
     assert red[0] > red[2]
     assert (blue[2] > blue[0]) == (method == EXACT_METHOD)
-    assert not explain_places.overlay_activation(np.zeros((4, 2, 2)), method, 8)[..., 3].any()
+    assert not place_plots.overlay_activation(np.zeros((4, 2, 2)), method, 8)[..., 3].any()
 
 
 @pytest.mark.parametrize("method", [EXACT_METHOD, GRADIENT_METHOD])
@@ -227,16 +228,17 @@ def test_an_activation_is_drawn(method: str, croatia, tmp_path):
     }
     given |= {"share": share, "moved_km": moved_km}
     pixels = check_drawn(
-        lambda path: explain_places.draw_activation(path, place=make_place(croatia), **given), tmp_path, least=0.3
+        lambda path: place_plots.draw_activation(path, place=make_place(croatia), **given), tmp_path, least=0.3
     )
-    for colour, least in (((213, 94, 0), 500), ((0, 114, 178), 200)):  # bars for and against
+    # Bars for and against.
+    for colour, least in (((213, 94, 0), 500), ((0, 114, 178), 200)):
         assert (np.abs(pixels.astype(int) - colour).max(axis=2) < 8).sum() > least
 
 
-def network_of(head: Any, croatia: Any) -> GeoNetwork:
+def make_network(head: Any, croatia: Any) -> GeoNetwork:
     backbone = TimmBackbone(name="test_resnet", pretrained=False)
     fusion = AttentionFusion(backbone.feature_size, width=32)
-    facts = {"in_features": fusion.output_size, "region": croatia, "train_coords_deg": places_in(croatia, 50)}
+    facts = {"in_features": fusion.output_size, "region": croatia, "train_coords_deg": sample_places(croatia, 50)}
     if head is ClassificationHead:
         facts |= {"grid": SquareGrid(size=20), "loss": CrossEntropy(), "decoder": MedianDecoder()}
     return GeoNetwork(backbone, fusion, head.fit(**facts))
@@ -244,8 +246,8 @@ def network_of(head: Any, croatia: Any) -> GeoNetwork:
 
 @pytest.mark.parametrize("head", [ClassificationHead, RegressionHead])
 def test_a_networks_drawing_has_its_shapes_and_parameters(head: Any, croatia, tmp_path):
-    network = network_of(head, croatia)
-    parts = explain_network.list_parts(network, 48)
+    network = make_network(head, croatia)
+    parts = network_plot.list_parts(network, 48)
     mask = torch.ones(1, 4, dtype=torch.bool)
     features = network.embed(torch.zeros(1, 4, 3, 48, 48, dtype=torch.uint8), mask)
     fused = network.fusion(features, mask)
@@ -260,106 +262,112 @@ def test_a_networks_drawing_has_its_shapes_and_parameters(head: Any, croatia, tm
     assert sum(counts) == sum(parameter.numel() for parameter in network.parameters())
     assert parts[0].detail == "north, east, south, west"
     assert parts[4].detail.startswith("median of" if head is ClassificationHead else "a point")
-    check_drawn(lambda path: explain_network.draw_network(path, parts=parts), tmp_path, least=0.2)
+    check_drawn(lambda path: network_plot.draw_network(path, parts=parts), tmp_path, least=0.2)
 
 
-@pytest.mark.parametrize("count", [3, 32, 96])
+@pytest.mark.parametrize("count", [3, pytest.param(96, marks=pytest.mark.slow)])
 def test_filters_are_colours_about_grey(count: int, tmp_path):
     weights = RANDOM.normal(size=(count, 3, 5, 5))
     weights[0] = 0.0
-    shown = explain_network.make_filter_pictures(weights)
+    shown = network_plot.make_filter_pictures(weights)
     assert (shown.min() >= 0.0, shown.max() <= 1.0) == (True, True)
     assert (shown[0] == 0.5).all()
     assert np.abs(shown - 0.5).max() == pytest.approx(0.5)
     np.testing.assert_allclose(shown[1, 2, 3], 0.5 + 0.5 * weights[1, :, 2, 3] / np.abs(weights).max())
-    check_drawn(lambda path: explain_network.draw_filters(path, weights=weights), tmp_path, least=0.2)
+    check_drawn(lambda path: network_plot.draw_filters(path, weights=weights), tmp_path, least=0.2)
 
 
-def known_places(count: int, seed: int, cells: int = 20) -> covered.LabelledOutput:
-    """Places whose true cells are drawn from the posterior itself, so that it is calibrated."""
+def make_calibrated_places(count: int, seed: int, cells: int = 20) -> coverage_plot.LabelledOutput:
+    """Returns places whose true cells are drawn from the posterior, which is therefore calibrated."""
     random = np.random.default_rng(seed)
     logits = 1.5 * random.normal(size=(count, cells))
     posterior = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
-    cell = np.array([random.choice(cells, p=one) for one in posterior])
+    cell = np.array([random.choice(cells, p=row) for row in posterior])
     vectors = to_unit(np.random.default_rng(9).uniform((44, 15), (46, 18), (cells, 2)))
     said = HeadOutput(np.tile((45.0, 16.5), (count, 1)), logits, vectors, np.full(cells, 40.0))
-    return covered.LabelledOutput(said, cell, random.gamma(2.0, 30.0, count))
+    return coverage_plot.LabelledOutput(said, cell, random.gamma(2.0, 30.0, count))
 
 
 def test_coverage_at_the_levels_of_the_run_is_that_of_its_calibration():
-    held_out, test = known_places(200, 0), known_places(500, 1)
+    held_out, test = make_calibrated_places(200, 0), make_calibrated_places(500, 1)
     calibration = Calibration.fit(held_out.output, held_out.cell, held_out.error_km)
     known = calibration.describe_places(test.output, test.cell)
-    found = covered.compute_coverage(test, held_out, calibration.temperature)
+    covered = coverage_plot.compute_coverage(test, held_out, calibration.temperature)
     for level, at in (("50", 9), ("90", 17), ("95", 18)):
-        assert covered.NOMINAL[at] == pytest.approx(int(level) / 100)
-        assert found[covered.SETS][at] == known[f"set_{level}_holds"].sum()
-        assert found[covered.RADII][at] == (test.error_km <= known[f"radius_{level}_km"]).sum()
+        assert coverage_plot.NOMINAL[at] == pytest.approx(int(level) / 100)
+        assert covered[coverage_plot.SETS][at] == known[f"set_{level}_holds"].sum()
+        assert covered[coverage_plot.RADII][at] == (test.error_km <= known[f"radius_{level}_km"]).sum()
 
 
-def test_what_is_calibrated_is_held_as_promised():
-    test = known_places(4000, 2)
-    share = covered.compute_coverage(test, None, 1.0)[covered.MASS] / 4000
+def test_a_calibrated_posterior_covers_the_nominal_level():
+    test = make_calibrated_places(4000, 2)
+    share = coverage_plot.compute_coverage(test, None, 1.0)[coverage_plot.MASS] / 4000
     top = float((test.output.logits.argmax(axis=1) == test.cell).mean())
-    assert (share >= covered.NOMINAL - 0.03).all()  # whole cells hold no less than promised
+    # Complete cells cover at least the nominal level.
+    assert (share >= coverage_plot.NOMINAL - 0.03).all()
     assert share.min() >= top - 1e-9
     assert (np.diff(share) >= 0).all()
 
 
-def test_coverage_of_a_head_without_cells_knows_radii_alone(tmp_path):
+def test_coverage_of_a_head_without_cells_is_only_of_radii(tmp_path):
     random = np.random.default_rng(0)
     held_out, test = (
-        covered.LabelledOutput(HeadOutput(np.zeros((n, 2))), None, random.gamma(2.0, 10.0, n)) for n in (15, 300)
+        coverage_plot.LabelledOutput(HeadOutput(np.zeros((n, 2))), None, random.gamma(2.0, 10.0, n))
+        for n in (15, 300)
     )
-    found = covered.compute_coverage(test, held_out, None)
-    assert list(found) == [covered.RADII]
-    assert np.isnan(found[covered.RADII][-1])  # 95 % needs 19 calibration places
-    expected = (test.error_km <= np.sort(held_out.error_km)[7]).sum()  # the 8th of 15 for 50 %
-    assert found[covered.RADII][9] == expected
-    assert covered.compute_coverage(test, None, None) == {}
-    check_drawn(lambda path: covered.draw_coverage(path, covered=found, places=300), tmp_path)
+    covered = coverage_plot.compute_coverage(test, held_out, None)
+    assert list(covered) == [coverage_plot.RADII]
+    # 95 % needs 19 calibration places.
+    assert np.isnan(covered[coverage_plot.RADII][-1])
+    # The 8th of 15 for 50 %.
+    expected = (test.error_km <= np.sort(held_out.error_km)[7]).sum()
+    assert covered[coverage_plot.RADII][9] == expected
+    assert coverage_plot.compute_coverage(test, None, None) == {}
+    check_drawn(lambda path: coverage_plot.draw_coverage(path, covered=covered, places=300), tmp_path)
 
 
-def test_headings_are_means_of_what_leaving_out_does(tmp_path):
-    true_deg, error_km = places_in_box(50), RANDOM.gamma(2.0, 20.0, 50)
+def test_headings_are_means_over_places(tmp_path):
+    true_deg, error_km = sample_box(50), RANDOM.gamma(2.0, 20.0, 50)
     coords = torch.from_numpy(true_deg[:, None] + RANDOM.normal(0, 0.2, (50, 4, 2)))
     moved = torch.from_numpy(RANDOM.gamma(2.0, 5.0, (50, 4)))
-    moved[:, 3], coords[:, 3] = np.nan, np.nan  # no place has a view to the west
+    # No place has a view to the west.
+    moved[:, 3], coords[:, 3] = np.nan, np.nan
     moved[7, 0] = np.nan
-    found = compute_heading_errors(LeaveOneOut(moved, coords, None), true_deg, error_km)
-    assert found["moved_km"][0, 1] == pytest.approx(float(moved[:, 1].mean()))
-    assert found["moved_km"][0, 0] == pytest.approx(np.nanmean(moved[:, 0].numpy()))
+    effects = compute_heading_errors(LeaveOneOut(moved, coords, None), true_deg, error_km)
+    assert effects["moved_km"][0, 1] == pytest.approx(float(moved[:, 1].mean()))
+    assert effects["moved_km"][0, 0] == pytest.approx(np.nanmean(moved[:, 0].numpy()))
     errors = [haversine_km(coords[row, 2].numpy(), true_deg[row]) - error_km[row] for row in range(50)]
-    assert found["worse_km"][0, 2] == pytest.approx(np.mean(errors))
-    assert found["worse_km"][1, 2] == pytest.approx(1.96 * np.std(errors, ddof=1) / np.sqrt(50))
-    assert np.isnan(found["moved_km"][:, 3]).all()
+    assert effects["worse_km"][0, 2] == pytest.approx(np.mean(errors))
+    assert effects["worse_km"][1, 2] == pytest.approx(1.96 * np.std(errors, ddof=1) / np.sqrt(50))
+    assert np.isnan(effects["moved_km"][:, 3]).all()
     few = compute_heading_errors(LeaveOneOut(moved[10:49], coords[10:49], None), true_deg[10:49], error_km[10:49])
     assert np.isfinite(few["moved_km"][0, :3]).all()
-    assert np.isnan(few["moved_km"][1]).all()  # 39 places hold no interval of a mean
+    # 39 places hold no interval of a mean.
+    assert np.isnan(few["moved_km"][1]).all()
     check_drawn(lambda path: draw_headings(path, effects=few), tmp_path)
-    check_drawn(lambda path: draw_headings(path, effects=found), tmp_path)
+    check_drawn(lambda path: draw_headings(path, effects=effects), tmp_path)
 
 
-def places_in_box(count: int) -> np.ndarray:
+def sample_box(count: int) -> np.ndarray:
     return np.random.default_rng(3).uniform((44.0, 15.0), (46.0, 18.0), (count, 2))
 
 
-@given(count=st.integers(1, 200), wanted=st.integers(0, 30))
-def test_examples_are_of_both_ends_and_the_middle(count: int, wanted: int):
-    found = divide_in_thirds(count, wanted)
-    assert len(found) == min(count, wanted)
-    assert found == sorted(set(found))
-    assert all(0 <= one < count for one in found)
-    if wanted >= 3 and count >= wanted:
-        assert (found[0], found[-1]) == (0, count - 1)
+@given(count=st.integers(1, 200), max_rows=st.integers(0, 30))
+def test_examples_are_of_both_ends_and_the_middle(count: int, max_rows: int):
+    rows = divide_in_thirds(count, max_rows)
+    assert len(rows) == min(count, max_rows)
+    assert rows == sorted(set(rows))
+    assert all(0 <= row < count for row in rows)
+    if max_rows >= 3 and count >= max_rows:
+        assert (rows[0], rows[-1]) == (0, count - 1)
 
 
 @given(count=st.integers(1, 300))
-def test_places_with_views_are_spread_evenly_however_many_there_is_room_for(count: int):
+def test_every_prefix_of_the_order_is_spread_evenly(count: int):
     rows = np.arange(count) * 3
-    found = order_evenly(rows)
-    assert sorted(found.tolist()) == rows.tolist()
-    half = np.sort(found[: max(1, count // 2)]) // 3
+    ordered = order_evenly(rows)
+    assert sorted(ordered.tolist()) == rows.tolist()
+    half = np.sort(ordered[: max(1, count // 2)]) // 3
     assert np.diff(np.concatenate(([-1], half, [count]))).max() <= max(5, count // 4 + 3)
 
 
