@@ -166,9 +166,6 @@ class Entry:
 
         Args:
             doing: Activity of a process that holds the lock, for the log: `embeds these views`.
-
-        Raises:
-            OSError: The folder cannot be written.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         lock = FileLock(self.folder / f"{self.key}.lock")
@@ -182,10 +179,7 @@ class Entry:
     def writing(self) -> Iterator[Replacement]:
         """Yields a temporary file for the payload, which is removed unless `keep` is called with it.
 
-        The lock must be held.
-
-        Raises:
-            OSError: The folder cannot be written.
+        The lock must be held. Raises OSError if the folder cannot be written, as `lock` and `keep` do.
         """
         replacement = Replacement(self.file, exclusive=True)
         try:
@@ -199,9 +193,6 @@ class Entry:
         Args:
             replacement: Temporary file from `writing`, with the payload in it.
             more: Plain values for the description that `read` returns.
-
-        Raises:
-            OSError: The files cannot be written.
         """
         replacement.stream.flush()
         payload = np.memmap(replacement.temporary, dtype=np.uint8, mode="r")
@@ -230,11 +221,7 @@ def compute_checksum(payload: npt.NDArray[np.uint8]) -> str:
 
 
 def allocate_file(file: Path, size: int) -> None:
-    """Makes a file of `size` bytes, so that a full disk fails here and not with a signal when a map is written.
-
-    Raises:
-        OSError: The disk is full.
-    """
+    """Makes a file of `size` bytes, so that a full disk fails here and not with a signal at a map."""
     with file.open("wb") as stream:
         if hasattr(os, "posix_fallocate"):
             os.posix_fallocate(stream.fileno(), 0, size)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from support.toy_run import REGION, TRAIN, toy_network, toy_places
+from support.toy_run import REGION, TRAIN, toy_places
 from torch import Tensor
 
 from geoguesser.errors import CheckpointError
@@ -183,14 +183,6 @@ def check_programs(network: GeoNetwork, folder: Path) -> None:
 
 
 # Of the quick tests, tests/commands/test_export.py writes such programs once.
-@pytest.mark.slow
-def test_programs_of_the_median_predict_as_torch(tmp_path: Path) -> None:
-    network = toy_network()
-    assert isinstance(network.head, ClassificationHead)
-    network.head.decoder = MedianDecoder()
-    check_programs(network, tmp_path)
-
-
 BACKBONES = ("mobilenetv3_small_050", "efficientnet_b0", "resnext50_32x4d")
 
 

@@ -101,10 +101,10 @@ def test_codes_of_iso_and_of_natural_earth_are_known(code: str, known: str) -> N
 
 def test_every_iso_code_leads_to_its_country() -> None:
     index = load_countries()
-    for own, entry in index.items():
+    for code, entry in index.items():
         if entry["iso"]:
             assert index[find_country(entry["iso"])]["iso"] == entry["iso"]
-        assert find_country(own) == own
+        assert find_country(code) == code
     assert find_country("FRA") == "FRA"  # France, not Clipperton Island, which has its ISO code too
 
 

@@ -100,7 +100,7 @@ def test_leading_axes_broadcast() -> None:
     random = np.random.default_rng(1)
     a, b = random.uniform((-90, -180), (90, 180), (4, 2)), random.uniform((-90, -180), (90, 180), (3, 2))
     table = haversine_km(a[:, None], b[None])
-    expected = [[geod_km(one, other) for other in b] for one in a]
+    expected = [[geod_km(first, second) for second in b] for first in a]
     assert table.shape == (4, 3)
     np.testing.assert_allclose(table, expected, atol=1e-6)
     np.testing.assert_allclose(torch_km(a[:, None], b[None]), expected, atol=1e-6)

@@ -1,4 +1,4 @@
-"""All ways to make a grid, by what must hold of any of them: in Croatia, over the date line, in the world."""
+"""Properties of all grids: in Croatia, across the date line, in the world."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def regions() -> dict[str, Region]:
 
 @pytest.fixture(scope="module")
 def training(regions: dict[str, Region]) -> dict[str, np.ndarray]:
-    """Places on land: even ones, and half of them near a few towns."""
+    """Places on land, spread evenly and near three towns."""
     random = np.random.default_rng(1)
     fiji = random.uniform((-18.4, 176.8), (-15.8, 180.4), (6000, 2))
     fiji[:, 1] = (fiji[:, 1] + 180) % 360 - 180
@@ -210,10 +210,10 @@ def test_neighbours_of_voronoi_cells_lie_on_both_sides_of_their_edges(
         low, high = np.reshape(grid.cells.state()["box_m"], (2, 2))
         points = points[((points > low) & (points < high)).all(axis=1)]
     step = (points.max(axis=0) - points.min(axis=0)) * 1e-4
-    one, other = grid.assign_points(points), grid.assign_points(points + step)
-    crossed = one != other
+    before, after = grid.assign_points(points), grid.assign_points(points + step)
+    crossed = before != after
     assert crossed.any()
-    assert near[one[crossed], other[crossed]].all()
+    assert near[before[crossed], after[crossed]].all()
 
 
 @pytest.mark.parametrize(("maker", "land"), BOTH)
@@ -301,7 +301,7 @@ def test_any_places_of_the_world_make_a_grid(
 
 @pytest.mark.parametrize(
     ("maker", "land"),
-    [(maker, land) for maker, made in MAKERS.items() if isinstance(made, OverlayGrid) for land in LANDS],
+    [(maker, land) for maker, builder in MAKERS.items() if isinstance(builder, OverlayGrid) for land in LANDS],
 )
 def test_parents_are_the_rasters_cells_that_hold_the_piece(
     grids: dict[tuple[str, str], Grid],
@@ -310,10 +310,10 @@ def test_parents_are_the_rasters_cells_that_hold_the_piece(
     maker: str,
     land: str,
 ) -> None:
-    grid, made = grids[maker, land], MAKERS[maker]
-    assert isinstance(made, OverlayGrid)
+    grid, builder = grids[maker, land], MAKERS[maker]
+    assert isinstance(builder, OverlayGrid)
     assert grid.parents is not None
-    rasters = made.rasters(regions[land])
+    rasters = builder.rasters(regions[land])
     assert grid.parents.shape == (grid.num_cells, len(rasters))
     assert np.unique(grid.parents).tolist() == list(range(grid.num_outputs))
     spans = [(column.min(), column.max()) for column in grid.parents.T]

@@ -156,10 +156,10 @@ def test_far_points_snap_to_the_nearest_vertex(croatia: PlaneRegion) -> None:
     assert croatia.contains(snapped).all()
     np.testing.assert_array_equal(snapped[-1], points[-1])
     vertices = shapely.get_coordinates(croatia.land_deg)
-    for point, found in zip(points[:-1], snapped[:-1], strict=True):
+    for point, nearest in zip(points[:-1], snapped[:-1], strict=True):
         many = np.broadcast_to(point, (len(vertices), 2))
         least = min(SPHERE.inv(many[:, 1], many[:, 0], vertices[:, 0], vertices[:, 1])[2])
-        assert SPHERE.inv(point[1], point[0], found[1], found[0])[2] == pytest.approx(least, abs=1.0)
+        assert SPHERE.inv(point[1], point[0], nearest[1], nearest[0])[2] == pytest.approx(least, abs=1.0)
 
 
 @pytest.mark.parametrize("code", DATE_LINE)

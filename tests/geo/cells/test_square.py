@@ -104,11 +104,11 @@ def test_a_point_on_a_shared_edge_falls_in_exactly_one_of_the_two_cells(
     west, south = cells.west_m + column * cells.side_m, cells.south_m + row * cells.side_m
     on_western_edge = (west, south + share * cells.side_m)
     on_southern_edge = (west + share * cells.side_m, south)
-    found = cells.locate(np.array([on_western_edge, on_southern_edge, (west, south)]))
-    assert found.shape == (3,)  # one cell each
+    located = cells.locate(np.array([on_western_edge, on_southern_edge, (west, south)]))
+    assert located.shape == (3,)  # one cell each
     rings = shapely.polygons(cells.outlines(all_ids(cells)))
     points = shapely.points(np.array([on_western_edge, on_southern_edge, (west, south)]))
-    for number, point in zip(found, points, strict=True):
+    for number, point in zip(located, points, strict=True):
         if number >= 0:
             assert shapely.distance(rings[number], point) < 1e-6
         else:  # only on the raster's own edge may a point be left out
@@ -161,9 +161,9 @@ def test_outlines_and_centres_of_band_cells_are_those_of_the_definition(side_km:
 @given(side_km=sphere_sides_km, lat=st.floats(-90, 90), lon=st.floats(-180, 180))
 def test_a_point_lies_in_the_band_cell_that_covers_it(side_km: float, lat: float, lon: float) -> None:
     cells = bands(side_km)
-    found = cells.locate(to_unit(np.array([(lat, lon)])))[0]
-    assert 0 <= found < cells.count
-    south, west, north, east = edges_deg(cells)[found]
+    located = cells.locate(to_unit(np.array([(lat, lon)])))[0]
+    assert 0 <= located < cells.count
+    south, west, north, east = edges_deg(cells)[located]
     assert south - 1e-6 <= lat <= north + 1e-6  # an arcsine near a pole is good to 1e-6 degrees
     at_pole = abs(lat) > 90 - 1e-6  # all longitudes meet there
     assert (
@@ -180,7 +180,7 @@ def test_the_date_line_and_the_poles_belong_to_one_band_cell_each() -> None:
 
 
 def touching_by_shapely(cells: Cells, region: Region) -> np.ndarray:
-    """The ids of the cells whose shape meets the land, found by way of a spatial join."""
+    """The ids of the cells whose shape meets the land, located by way of a spatial join."""
     if isinstance(cells, SquareCells):
         column, row = np.meshgrid(np.arange(cells.columns), np.arange(cells.rows))
         west = cells.west_m + column.ravel() * cells.side_m
@@ -193,8 +193,8 @@ def touching_by_shapely(cells: Cells, region: Region) -> np.ndarray:
         south, west, north, east = edges_deg(cells).T
         shapes = shapely.box(west, south, east, north)
         land = shapely.get_parts(region.land_deg)
-    met = shapely.STRtree(shapes).query(land, predicate="intersects")[1]
-    return np.unique(met)
+    touching = shapely.STRtree(shapes).query(land, predicate="intersects")[1]
+    return np.unique(touching)
 
 
 @pytest.mark.parametrize(
