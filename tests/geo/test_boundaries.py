@@ -1,4 +1,4 @@
-"""Boundaries: the shipped countries against known cities and areas; files of the user's own, good and bad."""
+"""Boundaries: shipped countries against known cities and areas, and valid and invalid files of users."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_the_archive_holds_250_countries_with_a_name_and_unique_codes() -> None:
         ("SSD", 4.859, 31.571),  # Juba
     ],
 )
-def test_a_city_lies_in_its_own_country(code: str, lat: float, lon: float) -> None:
+def test_a_city_lies_in_its_country(code: str, lat: float, lon: float) -> None:
     assert read_country(find_country(code)).contains(Point(lon, lat))
 
 
@@ -236,7 +236,7 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", ["hello", "", '{"type": "FeatureCollection", "features": ['])
-def test_what_is_no_geo_file_is_refused(tmp_path: Path, content: str) -> None:
+def test_files_of_other_kinds_are_refused(tmp_path: Path, content: str) -> None:
     path = tmp_path / "land.geojson"
     path.write_text(content)
     message = message_of(path)

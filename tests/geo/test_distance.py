@@ -1,4 +1,4 @@
-"""Distances: against pyproj.Geod on a sphere of the same radius, known city pairs and scipy."""
+"""Distances against pyproj.Geod on a sphere of the same radius, and scipy."""
 
 from __future__ import annotations
 

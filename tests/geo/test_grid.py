@@ -1,4 +1,4 @@
-"""Grid: which cells are kept, where class points lie and where places go, against pandas and brute force."""
+"""Grids of squares: kept cells, class points and classes of places, against shapely and brute force."""
 
 from __future__ import annotations
 
@@ -60,9 +60,7 @@ def test_a_mean_across_the_date_line_lies_at_the_date_line(regions: dict[str, Re
         assert haversine_km(point, np.array((-16.8, 180.0))) < 0.1
 
 
-def test_training_places_at_sea_keep_no_cell_of_their_own(
-    regions: dict[str, Region], training: dict[str, np.ndarray]
-) -> None:
+def test_training_places_at_sea_keep_no_cell(regions: dict[str, Region], training: dict[str, np.ndarray]) -> None:
     region = regions["croatia"]
     land = training["croatia"][region.contains(training["croatia"])]
     alone = SquareGrid(spacing_km=20.0).fit(region, land)
@@ -74,7 +72,7 @@ def test_training_places_at_sea_keep_no_cell_of_their_own(
     assert moved.tolist() == sorted(set(with_sea.assign(AT_SEA).tolist()))
 
 
-def test_training_places_all_at_sea_make_a_grid_all_the_same(regions: dict[str, Region]) -> None:
+def test_training_places_at_sea_only_make_a_grid(regions: dict[str, Region]) -> None:
     region = regions["croatia"]
     grid = SquareGrid(spacing_km=20.0).fit(region, AT_SEA)
     classes = grid.assign(AT_SEA)
@@ -83,9 +81,7 @@ def test_training_places_all_at_sea_make_a_grid_all_the_same(regions: dict[str, 
 
 
 @pytest.mark.parametrize("point", POINTS)
-def test_training_places_outside_the_raster_make_a_grid_all_the_same(
-    regions: dict[str, Region], point: str
-) -> None:
+def test_training_places_outside_the_raster_make_a_grid(regions: dict[str, Region], point: str) -> None:
     rome = np.array([(41.9, 12.5), (41.8, 12.6)])
     grid = SquareGrid(size=60, point=point).fit(regions["croatia"], rome)
     centres = grid.cells.centres(grid.touching)
@@ -98,7 +94,7 @@ def test_training_places_outside_the_raster_make_a_grid_all_the_same(
         assert haversine_km(grid.class_points_deg[grid.assign(rome)[0]], mine.mean(axis=0)) < 0.01
 
 
-def test_fit_uses_the_training_places_alone(regions: dict[str, Region], training: dict[str, np.ndarray]) -> None:
+def test_fit_uses_only_the_training_places(regions: dict[str, Region], training: dict[str, np.ndarray]) -> None:
     places = training["croatia"].copy()
     grid = SquareGrid(size=60).fit(regions["croatia"], places)
     before = (grid.kept.copy(), grid.class_points_deg.copy())

@@ -78,14 +78,14 @@ def anywhere(land: str, count: int = 1000) -> np.ndarray:
 
 
 @pytest.mark.parametrize(("maker", "land"), BOTH)
-def test_each_classs_centre_has_its_class(grids: dict[tuple[str, str], Grid], maker: str, land: str) -> None:
+def test_the_centre_of_a_class_has_the_class(grids: dict[tuple[str, str], Grid], maker: str, land: str) -> None:
     grid = grids[maker, land]
     np.testing.assert_array_equal(grid.assign_points(grid.cells.centres(grid.kept)), np.arange(grid.num_cells))
     assert grid.num_cells > 3
 
 
 @pytest.mark.parametrize(("maker", "land"), BOTH)
-def test_each_training_place_lies_in_its_own_cell_and_no_cell_is_empty(
+def test_training_places_lie_in_their_cells_and_no_cell_is_empty(
     grids: dict[tuple[str, str], Grid], training: dict[str, np.ndarray], maker: str, land: str
 ) -> None:
     grid = grids[maker, land]
@@ -113,9 +113,7 @@ def test_every_point_has_a_class(grids: dict[tuple[str, str], Grid], maker: str,
 
 
 @pytest.mark.parametrize(("maker", "land"), BOTH)
-def test_a_grid_comes_back_from_the_state_that_a_checkpoint_holds(
-    grids: dict[tuple[str, str], Grid], maker: str, land: str
-) -> None:
+def test_a_grid_is_restored_from_a_checkpoint(grids: dict[tuple[str, str], Grid], maker: str, land: str) -> None:
     grid, file = grids[maker, land], io.BytesIO()
     torch.save(to_plain_tensors(grid.state()), file)
     file.seek(0)
@@ -130,7 +128,7 @@ def test_a_grid_comes_back_from_the_state_that_a_checkpoint_holds(
 
 
 @pytest.mark.parametrize(("maker", "land"), BOTH)
-def test_outlines_go_round_their_cell(grids: dict[tuple[str, str], Grid], maker: str, land: str) -> None:
+def test_outlines_enclose_their_cell(grids: dict[tuple[str, str], Grid], maker: str, land: str) -> None:
     grid = grids[maker, land]
     rings = grid.outlines_deg(grid.kept)
     assert len(rings) == grid.num_cells
@@ -233,7 +231,7 @@ def test_order_of_places_does_not_matter(
 
 
 @pytest.mark.parametrize(("maker", "land"), BOTH)
-def test_one_place_alone_or_a_hundred_times_makes_one_class(
+def test_one_place_or_a_hundred_equal_ones_make_one_class(
     regions: dict[str, Region], training: dict[str, np.ndarray], maker: str, land: str
 ) -> None:
     place = training[land][:1]
@@ -266,7 +264,7 @@ def test_class_points_are_of_the_configured_kind(
 
 
 @pytest.mark.parametrize("maker", OTHERS)
-def test_places_far_off_the_land_make_a_grid_all_the_same(regions: dict[str, Region], maker: str) -> None:
+def test_places_far_off_the_land_make_a_grid(regions: dict[str, Region], maker: str) -> None:
     rome = np.array([(41.9, 12.5), (41.8, 12.6), (45.8, 16.0)])
     grid = MAKERS[maker].fit(regions["croatia"], rome)
     assert sorted(set(grid.assign(rome).tolist())) == list(range(grid.num_cells))

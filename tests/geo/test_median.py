@@ -1,4 +1,4 @@
-"""The spherical median against SciPy's minimiser, by hand, and by the condition that every median meets."""
+"""Spherical medians against SciPy's minimiser, by hand, and by conditions of optimality."""
 
 from __future__ import annotations
 

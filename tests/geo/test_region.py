@@ -1,4 +1,4 @@
-"""Region: areas, distances and nearest land against pyproj.Geod, shapely and geopandas; its refusals."""
+"""Regions: areas, distances and nearest land against pyproj.Geod, shapely and geopandas."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def test_snapping_moves_no_land_point_and_brings_all_others_to_the_nearest_land(
     np.testing.assert_allclose(croatia.distance_to_land_km(coords), km, atol=1e-6)
 
 
-def test_no_points_are_no_trouble(croatia: PlaneRegion, earth: SphereRegion) -> None:
+def test_no_points(croatia: PlaneRegion, earth: SphereRegion) -> None:
     for region in (croatia, earth):
         assert region.contains(np.zeros((0, 2))).shape == (0,)
         assert region.snap(np.zeros((0, 2))).shape == (0, 2)
@@ -133,7 +133,9 @@ def test_real_street_view_positions_lie_in_croatia(croatia: PlaneRegion) -> None
 @pytest.mark.parametrize(
     "point", [(90.5, 16.0), (45.0, 180.5), (1000.0, 16.0), (math.nan, 16.0), (45.0, math.inf)]
 )
-def test_what_are_no_degrees_is_refused(croatia: PlaneRegion, name: str, point: tuple[float, float]) -> None:
+def test_coordinates_other_than_degrees_are_refused(
+    croatia: PlaneRegion, name: str, point: tuple[float, float]
+) -> None:
     with pytest.raises(
         RegionError, match=r"^\(latitude, longitude\) must be finite, within 90 and 180 degrees, got"
     ):
@@ -397,7 +399,7 @@ def plain(value: object) -> bool:
 
 
 @pytest.mark.parametrize("make", [lambda: country("HRV", "EPSG:3765"), lambda: country("FJI")])
-def test_a_plane_region_comes_back_from_its_state(make) -> None:
+def test_a_plane_region_is_restored_from_its_state(make) -> None:
     region: Region = make()
     state = region.state()
     assert plain(state)
@@ -411,7 +413,7 @@ def test_a_plane_region_comes_back_from_its_state(make) -> None:
     assert (again.diagonal_km, again.area_km2) == (region.diagonal_km, region.area_km2)
 
 
-def test_the_world_comes_back_from_its_state(earth: SphereRegion) -> None:
+def test_the_world_is_restored_from_its_state(earth: SphereRegion) -> None:
     assert plain(earth.state())
     again = restore_region(earth.state())
     assert type(again) is SphereRegion

@@ -17,7 +17,7 @@ LAND = MultiPolygon(
 )
 
 
-def test_every_ring_gives_its_own_segments_and_none_leads_from_one_to_the_next() -> None:
+def test_segments_do_not_connect_rings() -> None:
     starts, ends = extract_ring_segments(LAND)
     assert len(starts) == 4 + 3 + 3
     assert np.linalg.norm(ends - starts, axis=1).sum() == pytest.approx(LAND.boundary.length)

@@ -1,4 +1,4 @@
-"""Atomic writes: old contents or new ones, no temporary file left, no link followed, permissions by the umask."""
+"""Atomic writes: complete contents, temporary files, links, and permissions by the umask."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def test_json_refuses_numbers_that_it_lacks(target: Path, value: float):
 
 
 @pytest.mark.parametrize("kind", ["link", "dangling link", "file"])
-def test_what_lies_under_a_temporary_name_is_neither_followed_nor_overwritten(
+def test_a_file_or_link_under_a_temporary_name_stays_as_it_is(
     target: Path, monkeypatch: pytest.MonkeyPatch, kind: str
 ):
     tokens = iter(["0" * 16, "0" * 16, "1" * 16])

@@ -1,4 +1,4 @@
-"""Strips and overlays: by hand, and against the rasters they are made of."""
+"""Strips and overlays by hand, and against their rasters."""
 
 from __future__ import annotations
 
@@ -47,10 +47,10 @@ def test_two_rasters_by_hand() -> None:
 
 
 def test_edges_that_almost_meet_are_one() -> None:
-    one, other = (make_square_raster(SquareCells(low, 0.0, 1000.0, 3, 1)) for low in (0.0, 0.9 * SLIVER * 1000))
-    assert overlay([one, other]).count == 3
+    first, near = (make_square_raster(SquareCells(low, 0.0, 1000.0, 3, 1)) for low in (0.0, 0.9 * SLIVER * 1000))
+    assert overlay([first, near]).count == 3
     apart = make_square_raster(SquareCells(2 * SLIVER * 1000, 0.0, 1000.0, 3, 1))
-    assert overlay([one, apart]).count == 5
+    assert overlay([first, apart]).count == 5
 
 
 @PROPERTY

@@ -1,4 +1,4 @@
-"""The quadtree: leaves tile the roots, hold no more than they may, against a recursion in plain Python."""
+"""Quadtrees: leaves tile the roots and hold a limited number of places, as in a plain recursion."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ def test_leaves_are_those_of_a_plain_recursion(croatia: PlaneRegion, most: int) 
     assert {tuple(row) for row in got.round().tolist()} == {tuple(row) for row in np.round(expected).tolist()}
 
 
-def test_a_hand_made_case(croatia: PlaneRegion) -> None:
+def test_boxes_and_ids_by_hand(croatia: PlaneRegion) -> None:
     root = {"sphere": False, "corner": [0.0, 0.0], "root": [8.0, 8.0], "columns": 1, "rows": 1}
     cells = QuadtreeCells(levels=np.array([1, 2, 2, 2, 2, 1, 1]), **root)  # the south-eastern quarter is split
     assert cells.boxes(ids(cells)).tolist() == [

@@ -1,4 +1,4 @@
-"""Cells: both partitions against their definitions, and their counts against a count made with shapely."""
+"""Squares and bands against their definitions, and numbers of touching cells against shapely."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def test_squares_are_numbered_by_row_from_the_south_west() -> None:
     np.testing.assert_array_equal(cells.centres(np.array([0, 5])), [(1050, -450), (1250, -350)])
 
 
-def test_a_square_takes_in_its_western_and_southern_edges_alone() -> None:
+def test_a_square_includes_only_its_western_and_southern_edges() -> None:
     cells = SquareCells(west_m=0.0, south_m=0.0, side_m=128.0, columns=4, rows=4)
     points = np.array([(0, 0), (128, 64), (64, 128), (128, 128), (127.999, 127.999)])
     assert cells.locate(points).tolist() == [0, 1, 4, 5, 0]
@@ -211,7 +211,7 @@ def test_the_requested_number_of_cells_touches_land(
     np.testing.assert_array_equal(touching, touching_by_shapely(cells, region))
 
 
-def test_touching_does_not_rest_on_the_regions_own_projection(plane: dict[str, PlaneRegion]) -> None:
+def test_touching_agrees_with_another_projection(plane: dict[str, PlaneRegion]) -> None:
     cells = make_cells_by_count(plane["HRV"], 120)
     land = geopandas.GeoSeries([boundaries.read_country("HRV")], crs=4326).to_crs(3765).iloc[0]
     rings = shapely.polygons(cells.outlines(all_ids(cells)))
@@ -271,7 +271,7 @@ def test_land_that_fills_its_raster_exactly_is_covered() -> None:
 
 
 @pytest.mark.parametrize("make", [lambda: SquareCells(1.5, -2.5, 3.25, 7, 9), lambda: bands(700)])
-def test_cells_come_back_from_their_state(make: Any) -> None:
+def test_cells_are_restored_from_their_state(make: Any) -> None:
     cells = make()
     again = restore_cells(cells.state())
     assert type(again) is type(cells)
