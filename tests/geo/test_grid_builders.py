@@ -388,7 +388,7 @@ def test_too_many_pieces_are_refused(regions: dict[str, Region], maker: Any) -> 
 
 def test_the_requested_number_of_cells(regions: dict[str, Region]) -> None:
     croatia = regions["croatia"]
-    assert SquareGrid().requested_cells(croatia) == KMeansGrid().get_requested_size(croatia) == 60
+    assert SquareGrid().requested_cells(croatia) == KMeansGrid().requested_cells(croatia) == 60
     assert SquareGrid().requested_cells(regions["world"]) == 240
     sizes = {name: maker.requested_cells(croatia) for name, maker in MAKERS.items()}
     assert sizes == {**dict.fromkeys(MAKERS), "square": 60, "kmeans": 40}
