@@ -41,8 +41,9 @@ from scipy import stats
 from geoguesser.arrays import FloatArray, IntArray
 from geoguesser.errors import check_int, check_mapping, check_number
 
-MAX_CHUNK_SIZE = 4_000_000  # numbers: 32 MB
-MAX_CACHED_COUNTS = 8_000_000  # numbers: 64 MB, shared by all runs on the same places
+# In float64 numbers: 32 MB at once, and 64 MB of counts that all runs on the same places share.
+MAX_CHUNK_SIZE = 4_000_000
+MAX_CACHED_COUNTS = 8_000_000
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,9 @@ from geoguesser.geo.distance import haversine_km
 from geoguesser.geo.region import Region
 from geoguesser.runs.run_folder import Run, UnusedRun
 
-MAX_SHIFT_KM = 0.1  # between the true points of one id in two runs
+# Between the true points of one id in two runs.
+MAX_SHIFT_KM = 0.1
+
 BASELINE = "baseline"
 BETTER, WORSE = "better", "worse"
 WITHIN_NOISE, NOT_CLEAR, NOT_COMPARED = "within noise", "not clear", "not compared"
@@ -173,9 +175,9 @@ def _select_baseline(groups: Sequence[RunGroup], name: str | None) -> RunGroup:
     if name is None:
         return min(groups, key=_compute_val_km)
 
-    wanted = name.rstrip("/")
+    suffix = name.rstrip("/")
     for group in groups:
-        if any(wanted == run.name or f"/{run.folder}".endswith(f"/{wanted}") for run in group.runs):
+        if any(suffix == run.name or f"/{run.folder}".endswith(f"/{suffix}") for run in group.runs):
             return group
 
     names = ", ".join(run.name for group in groups for run in group.runs)
@@ -248,12 +250,8 @@ def _add_differences(entries: list[GroupResult], baseline: int, resamples: _Resa
     adjusted = dict(zip(p_values, adjust_holm(list(p_values.values())), strict=True))
 
     alpha = 1.0 - resamples.settings.confidence
-    return [
-        replace(entry, difference=_judge(differences[rank], adjusted.get(rank), alpha))
-        if rank in differences
-        else entry
-        for rank, entry in enumerate(entries)
-    ]
+    judged = {rank: _judge(difference, adjusted.get(rank), alpha) for rank, difference in differences.items()}
+    return [replace(entry, difference=judged.get(rank)) for rank, entry in enumerate(entries)]
 
 
 def find_shared_places(a: RunGroup, b: RunGroup) -> pd.Index[str]:

@@ -23,7 +23,8 @@ from geoguesser.geo.grid import Grid
 from geoguesser.geo.region import PlaneRegion, Region
 from geoguesser.model.uncertainty import HeadOutput
 
-MIN_PLACES_IN_PART = 10  # parts of the land with fewer test places are merged
+# Parts of the land with fewer test places are merged.
+MIN_PLACES_IN_PART = 10
 ELSEWHERE = "elsewhere"
 COMPASS = (
     ("south-west", "south", "south-east"),

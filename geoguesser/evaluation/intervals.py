@@ -14,7 +14,8 @@ from scipy import stats
 from geoguesser.arrays import FloatArray
 from geoguesser.evaluation.bootstrap import BootstrapMean, Resampling, compute_tail_share
 
-MIN_PLACES = 20  # for an interval of a median, a share or a difference
+# For an interval of a median, a share or a difference.
+MIN_PLACES = 20
 
 # Among fewer errors, rare large ones may be missing, and no interval of their mean has its nominal coverage.
 MIN_PLACES_FOR_MEAN = 40

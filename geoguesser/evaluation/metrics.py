@@ -19,15 +19,18 @@ from geoguesser.evaluation.intervals import (
     compute_median_interval,
 )
 from geoguesser.evaluation.resampling_units import make_units
+from geoguesser.evaluation.uncertainty_metrics import summarise_coverage
 from geoguesser.geo.distance import haversine_km
 from geoguesser.geo.region import Region, world
 from geoguesser.geo.score import FIELD_RADII_KM, SHARE_RADII_KM, WORLD_DIAGONAL_KM, compute_game_score
 from geoguesser.inference.predictions import Predictions
-from geoguesser.model.conformal import compute_interval_95, compute_wilson_interval
+from geoguesser.model.conformal import compute_wilson_interval
 from geoguesser.model.heads.classification import TOP_CELLS
 
 FORMAT = 1
-MAX_CRS_DISTANCE_KM = 2500.0  # farther off the land, blocks are those of the sphere
+
+# Farther off the land, a CRS is too distorted for blocks: those of the sphere are used.
+MAX_CRS_DISTANCE_KM = 2500.0
 
 
 def compute_metrics(
@@ -142,23 +145,18 @@ def compute_coverage(predictions: Predictions, true_deg: FloatArray) -> dict[str
     summary: dict[str, Any] = {}
     if predictions.radius_km:
         radii = predictions.radius_km.items()
-        summary["radii"] = {level: _summarise_coverage(error_km <= radius_km) for level, radius_km in radii}
+        summary["radii"] = {level: summarise_coverage(error_km <= radius_km) for level, radius_km in radii}
 
     if predictions.grid is not None and predictions.sets:
         cell = predictions.grid.assign(true_deg)
         places = np.arange(len(cell))
         sets = predictions.sets.items()
-        summary["sets"] = {level: _summarise_coverage(inside[places, cell]) for level, inside in sets}
+        summary["sets"] = {level: summarise_coverage(inside[places, cell]) for level, inside in sets}
 
     if predictions.expected_error_km is not None:
         summary["expected_error_km_mean"] = float(predictions.expected_error_km.mean())
         summary["error_km_mean"] = float(error_km.mean())
     return summary or None
-
-
-def _summarise_coverage(holds: BoolArray) -> dict[str, float]:
-    low, high = compute_interval_95(int(holds.sum()), len(holds))
-    return {"coverage": float(holds.mean()), "low": low, "high": high}
 
 
 def compute_cell_accuracy(predictions: Predictions, true_deg: FloatArray) -> dict[str, float] | None:

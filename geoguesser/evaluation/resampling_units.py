@@ -11,7 +11,8 @@ from geoguesser.data.block_split import name_blocks
 from geoguesser.geo.region import Region
 from geoguesser.system.text import format_count
 
-MIN_BLOCKS = 60  # with fewer, the spread between blocks is estimated too poorly
+# With fewer blocks, the spread between them is estimated too poorly.
+MIN_BLOCKS = 60
 
 # Ascending: 0.5, 0.7, 1, 1.5, 2, 3, 5, 7, 10, .. 3000.
 STEPS = (1.0, 1.5, 2.0, 3.0, 5.0, 7.0)

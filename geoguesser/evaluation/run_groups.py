@@ -47,11 +47,6 @@ class RunGroup:
     errors: FloatArray
 
     @property
-    def config(self) -> dict[str, Any]:
-        """Config of the runs, of which seed and fold are those of the first run."""
-        return self.runs[0].config
-
-    @property
     def seeds(self) -> list[int]:
         """Seeds in ascending order, as the rows of `errors`."""
         return sorted({run.seed for run in self.runs})
@@ -140,9 +135,10 @@ def find_differences(groups: Sequence[RunGroup], choices: Choices) -> dict[str, 
     Returns:
         Key -> value of each group, in the order of the config; `–` if a group has no such key.
     """
-    configs = [flatten_config(normalise_config(group.config)) for group in groups]
+    first = [group.runs[0] for group in groups]
+    configs = [flatten_config(normalise_config(run.config)) for run in first]
     words = {(group, shorten_target(target)): word for (group, target), word in choices.items()}
-    ignored = {"seed", "split.fold"}.union(*(_list_folder_keys(group.config) for group in groups))
+    ignored = {"seed", "split.fold"}.union(*(_list_folder_keys(run.config) for run in first))
 
     differences: dict[str, list[str]] = {}
     for key in dict.fromkeys(key for config in configs for key in config):
@@ -157,7 +153,7 @@ def find_differences(groups: Sequence[RunGroup], choices: Choices) -> dict[str, 
         differences[name] = [new if new != ABSENT else old for old, new in zip(before, values, strict=True)]
 
     # Data that differ for no reason in the config get a number.
-    data = [json.dumps([group.runs[0].result["data"].get(part) for part in DATA_PARTS]) for group in groups]
+    data = [json.dumps([run.result["data"].get(part) for part in DATA_PARTS]) for run in first]
     if len(set(data)) > 1 and not any(key.startswith(("data", "image")) for key in differences):
         numbers = {
             fingerprint: f"data {number}" for number, fingerprint in enumerate(dict.fromkeys(data), start=1)

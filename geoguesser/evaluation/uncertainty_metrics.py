@@ -126,16 +126,17 @@ def compute_calibration_error(curve: dict[str, list[Any]]) -> float:
     return float(np.average(gaps, weights=curve["places"]))
 
 
-def _summarise_coverage(holds: BoolArray, level: str, places: int) -> dict[str, Any]:
+def summarise_coverage(holds: BoolArray) -> dict[str, Any]:
+    """Returns the share of N sets or radii that contain the true place, with its 95 % interval."""
     low, high = compute_interval_95(int(holds.sum()), len(holds))
-    usual = compute_coverage_range(places, LEVELS[level])
-    return {"coverage": float(holds.mean()), "low": low, "high": high, "usual": list(usual)}
+    return {"coverage": float(holds.mean()), "low": low, "high": high}
 
 
 def _summarise_sets(columns: UncertaintyColumns, places: int) -> dict[str, Any]:
     return {
         level: {
-            **_summarise_coverage(columns[f"set_{level}_holds"], level, places),
+            **summarise_coverage(columns[f"set_{level}_holds"]),
+            "usual": list(compute_coverage_range(places, LEVELS[level])),
             "cells_mean": float(columns[f"set_{level}_cells"].mean()),
             "km2_mean": float(columns[f"set_{level}_km2"].mean()),
         }
@@ -148,8 +149,12 @@ def _summarise_radii(columns: UncertaintyColumns, error_km: FloatArray, places: 
     for level in LEVELS:
         radius_km = columns.get(f"radius_{level}_km")
         if radius_km is not None:
-            sizes = {"km_mean": float(radius_km.mean()), "km_median": float(np.median(radius_km))}
-            summary[level] = _summarise_coverage(error_km <= radius_km, level, places) | sizes
+            summary[level] = {
+                **summarise_coverage(error_km <= radius_km),
+                "usual": list(compute_coverage_range(places, LEVELS[level])),
+                "km_mean": float(radius_km.mean()),
+                "km_median": float(np.median(radius_km)),
+            }
     return summary
 
 

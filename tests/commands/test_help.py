@@ -68,7 +68,7 @@ def test_help_names_each_key_with_its_default_and_a_description(command: str) ->
     def visit(node: dict, prefix: str) -> None:
         for name, value in node.items():
             key = f"{prefix}{name}"
-            if isinstance(value, dict):
+            if isinstance(value, dict) and not keys[key].default:
                 visit(value, f"{key}.")
             elif name != "_target_":
                 entry = keys[key]

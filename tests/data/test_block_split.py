@@ -10,17 +10,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.distance import cdist
+from support.place_roots import LAND
 
 from geoguesser.data.block_split import BlockSplit, find_buffer_violations, name_blocks
 from geoguesser.data.splits import SPLIT_NAMES, UNUSED, RandomSplit, SplitConstraints
 from geoguesser.errors import ConfigError, DataError
 from geoguesser.geo.distance import haversine_km
-from geoguesser.geo.region import PlaneRegion, SphereRegion
+from geoguesser.geo.region import SphereRegion
 
 SHARES = [0.6, 0.2, 0.2]
 
 
-def table_of(coords: np.ndarray, prefix: str = "p") -> pd.DataFrame:
+def make_table(coords: np.ndarray, prefix: str = "p") -> pd.DataFrame:
     ids = [f"{prefix}{at}" for at in range(len(coords))]
     return pd.DataFrame({"uuid": ids, "latitude": coords[:, 0], "longitude": coords[:, 1]})
 
@@ -40,26 +41,26 @@ def nearest_of_other_splits_km(coords: np.ndarray, splits: np.ndarray) -> float:
 
 
 @pytest.mark.parametrize(("block_km", "buffer_km"), [(20, 1), (5, 2.5), (40, 2)])
-def test_splits_stay_apart(block_km: float, buffer_km: float, land: PlaneRegion) -> None:
+def test_splits_stay_apart(block_km: float, buffer_km: float) -> None:
     coords = clustered(800)
     split = BlockSplit(block_km=block_km, buffer_km=buffer_km, shares=SHARES)
-    splits = split.assign(table_of(coords), land)
+    splits = split.assign(make_table(coords), LAND)
     assert nearest_of_other_splits_km(coords, splits) >= buffer_km * (1 - 1e-6)
     assert set(splits) <= {*SPLIT_NAMES, UNUSED}
-    without = BlockSplit(block_km=block_km, buffer_km=0, shares=SHARES).assign(table_of(coords), land)
+    without = BlockSplit(block_km=block_km, buffer_km=0, shares=SHARES).assign(make_table(coords), LAND)
     assert UNUSED not in without
     assert ((splits == without) | (splits == UNUSED)).all()
     assert nearest_of_other_splits_km(coords, without) < buffer_km  # so the buffer did something
     assert (splits[without == "test"] == "test").all()  # the test set is what makes others give way
 
 
-def test_a_block_is_whole(land: PlaneRegion) -> None:
+def test_a_block_is_whole() -> None:
     coords = clustered(500)
-    splits = BlockSplit(block_km=10, buffer_km=0, shares=SHARES).assign(table_of(coords), land)
-    squares = np.floor(land.to_metres(coords) / 10_000)
+    splits = BlockSplit(block_km=10, buffer_km=0, shares=SHARES).assign(make_table(coords), LAND)
+    squares = np.floor(LAND.to_metres(coords) / 10_000)
     for square in np.unique(squares, axis=0):
         assert len(set(splits[(squares == square).all(axis=1)])) == 1
-    names = name_blocks(land, coords, 10.0)
+    names = name_blocks(LAND, coords, 10.0)
     assert len(set(names)) == len(np.unique(squares, axis=0))
 
 
@@ -75,7 +76,7 @@ def test_on_the_sphere_blocks_are_about_so_large() -> None:
         assert haversine_km(own[:, None], own[None]).max() < 330  # the diagonal of 200 km, and a little
     area = 10 * 10 * 111.2**2 * np.cos(np.radians(60))
     assert area / 200**2 <= len(counts) <= 2.5 * area / 200**2
-    splits = BlockSplit(block_km=200, buffer_km=20, shares=SHARES).assign(table_of(north), region)
+    splits = BlockSplit(block_km=200, buffer_km=20, shares=SHARES).assign(make_table(north), region)
     assert nearest_of_other_splits_km(north, splits) >= 20 * (1 - 1e-6)
 
 
@@ -83,23 +84,23 @@ def test_across_the_date_line_neighbours_are_neighbours() -> None:
     coords = np.array([[10.0, 179.9995], [10.0, -179.9995]] * 200) + np.random.default_rng(0).uniform(
         -8, 8, (400, 1)
     ) * (1, 0)
-    splits = BlockSplit(block_km=100, buffer_km=5, shares=SHARES).assign(table_of(coords), SphereRegion())
+    splits = BlockSplit(block_km=100, buffer_km=5, shares=SHARES).assign(make_table(coords), SphereRegion())
     assert nearest_of_other_splits_km(coords, splits) >= 5 * (1 - 1e-6)
 
 
-def test_blocks_do_not_move_when_places_come(land: PlaneRegion) -> None:
+def test_blocks_do_not_move_when_places_come() -> None:
     few, many = clustered(300), np.concatenate((clustered(300), clustered(300, seed=1)))
     split = BlockSplit(block_km=15, buffer_km=0, shares=SHARES)
-    first, then = split.assign(table_of(few), land), split.assign(table_of(many), land)
+    first, then = split.assign(make_table(few), LAND), split.assign(make_table(many), LAND)
     np.testing.assert_array_equal(first, then[:300])
-    other = BlockSplit(block_km=15, buffer_km=0, shares=SHARES, seed=1).assign(table_of(few), land)
+    other = BlockSplit(block_km=15, buffer_km=0, shares=SHARES, seed=1).assign(make_table(few), LAND)
     assert (first != other).any()
 
 
-def test_shares_are_those_of_blocks(land: PlaneRegion) -> None:
+def test_shares_are_those_of_blocks() -> None:
     random = np.random.default_rng(0)
     coords = random.uniform((44, 14), (46, 18), (20_000, 2))
-    splits = BlockSplit(block_km=5, buffer_km=0, shares=[0.7, 0.1, 0.2]).assign(table_of(coords), land)
+    splits = BlockSplit(block_km=5, buffer_km=0, shares=[0.7, 0.1, 0.2]).assign(make_table(coords), LAND)
     for name, share in zip(SPLIT_NAMES, (0.7, 0.1, 0.2), strict=True):
         assert (splits == name).mean() == pytest.approx(share, abs=0.03)
 
@@ -121,10 +122,10 @@ def test_values_that_are_none(options: dict[str, Any], message: str) -> None:
     assert str(caught.value) == message
 
 
-def test_too_few_blocks_are_refused(land: PlaneRegion) -> None:
+def test_too_few_blocks_are_refused() -> None:
     coords = np.array([[45.0, 16.0]] * 30)
     with pytest.raises(DataError, match=r"split must leave no split empty.*Choose a smaller split\.block_km"):
-        BlockSplit(block_km=20, buffer_km=0, shares=SHARES).assign(table_of(coords), land)
+        BlockSplit(block_km=20, buffer_km=0, shares=SHARES).assign(make_table(coords), LAND)
 
 
 # Who makes way
@@ -162,70 +163,74 @@ def test_those_that_may_move_make_way_and_no_one_without_need(
 # Ties: recorded places and places that are the same
 
 
-def ties(groups: list[int], recorded: list[str]) -> SplitConstraints:
+def make_constraints(groups: list[int], recorded: list[str]) -> SplitConstraints:
     return SplitConstraints(np.array(groups), np.array(recorded, dtype="U6"))
 
 
 def test_recorded_places_stay_and_their_likes_join_them() -> None:
-    table = table_of(np.zeros((40, 2)))
+    table = make_table(np.zeros((40, 2)))
     split = RandomSplit(shares=SHARES)
     alone = split.assign(table)
     recorded = ["test"] * 3 + ["val"] * 3 + ["train"] * 3 + [""] * 31
     groups = list(range(40))
     groups[20], groups[21], groups[22] = groups[0], groups[4], groups[8]
-    told, bridges = split.assign_constrained(table, None, ties(groups, recorded))
-    assert bridges == []
-    assert told[:9].tolist() == recorded[:9]
-    assert told[[20, 21, 22]].tolist() == ["test", "val", "train"]
+    result, conflicts = split.assign_constrained(table, None, make_constraints(groups, recorded))
+    assert conflicts == []
+    assert result[:9].tolist() == recorded[:9]
+    assert result[[20, 21, 22]].tolist() == ["test", "val", "train"]
     others = [at for at in range(9, 40) if at not in (20, 21, 22)]
-    np.testing.assert_array_equal(told[others], alone[others])
+    np.testing.assert_array_equal(result[others], alone[others])
 
 
 def test_new_places_that_are_the_same_stay_together() -> None:
-    table = table_of(np.zeros((60, 2)))
+    table = make_table(np.zeros((60, 2)))
     groups = [at // 2 for at in range(60)]
-    told = RandomSplit(shares=SHARES).assign(table, None, ties(groups, [""] * 60))
-    np.testing.assert_array_equal(told[::2], told[1::2])
-    np.testing.assert_array_equal(told[::2], RandomSplit(shares=SHARES).assign(table)[::2])
+    result = RandomSplit(shares=SHARES).assign(table, None, make_constraints(groups, [""] * 60))
+    np.testing.assert_array_equal(result[::2], result[1::2])
+    np.testing.assert_array_equal(result[::2], RandomSplit(shares=SHARES).assign(table)[::2])
 
 
 def test_a_new_place_between_two_splits_is_not_used() -> None:
-    table = table_of(np.zeros((30, 2)))
+    table = make_table(np.zeros((30, 2)))
     recorded = ["train", "test", "train"] + [""] * 27
     groups = list(range(30))
     groups[1] = groups[10] = groups[11] = 0
-    told, bridges = RandomSplit(shares=SHARES).assign_constrained(table, None, ties(groups, recorded))
-    assert told[:3].tolist() == recorded[:3]
-    assert told[[10, 11]].tolist() == [UNUSED, UNUSED]
-    assert [(one.row, one.other) for one in bridges] == [(1, 0), (10, 0), (11, 0)]
-    assert bridges[0].reason == "is the same as places in test and train"
-    assert bridges[1].reason == "is the same as places in test and train; it is not used"
+    result, conflicts = RandomSplit(shares=SHARES).assign_constrained(
+        table, None, make_constraints(groups, recorded)
+    )
+    assert result[:3].tolist() == recorded[:3]
+    assert result[[10, 11]].tolist() == [UNUSED, UNUSED]
+    assert [(one.row, one.other) for one in conflicts] == [(1, 0), (10, 0), (11, 0)]
+    assert conflicts[0].reason == "is the same as places in test and train"
+    assert conflicts[1].reason == "is the same as places in test and train; it is not used"
 
 
 def test_unused_places_make_no_bridge() -> None:
-    table = table_of(np.zeros((30, 2)))
+    table = make_table(np.zeros((30, 2)))
     recorded = ["train", UNUSED] + [""] * 28
     groups = list(range(30))
     groups[1] = groups[5] = 0
-    told, bridges = RandomSplit(shares=SHARES).assign_constrained(table, None, ties(groups, recorded))
-    assert bridges == []
-    assert told[[0, 1, 5]].tolist() == ["train", UNUSED, "train"]
+    result, conflicts = RandomSplit(shares=SHARES).assign_constrained(
+        table, None, make_constraints(groups, recorded)
+    )
+    assert conflicts == []
+    assert result[[0, 1, 5]].tolist() == ["train", UNUSED, "train"]
 
 
-def test_new_places_make_way_for_recorded_ones(land: PlaneRegion) -> None:
+def test_new_places_make_way_for_recorded_ones() -> None:
     """A new place beside a recorded one of another split is not used; the recorded one never moves."""
     old = clustered(200)
     split = BlockSplit(block_km=10, buffer_km=1, shares=SHARES)
-    first = split.assign(table_of(old), land)
+    first = split.assign(make_table(old), LAND)
     # The recorded sides are turned round, so that new places meet neighbours of every split.
     turned = np.array([{"train": "test", "test": "train"}.get(one, one) for one in first])
     new = old + np.random.default_rng(1).normal(0, 0.003, old.shape)
     coords = np.concatenate((old, new))
     recorded = np.concatenate((turned, np.full(200, "")))
-    told = split.assign(table_of(coords), land, SplitConstraints(np.arange(400), recorded))
-    np.testing.assert_array_equal(told[:200], turned)
-    fresh = np.flatnonzero(told[200:] != UNUSED) + 200
-    others = np.flatnonzero(told != UNUSED)
+    result = split.assign(make_table(coords), LAND, SplitConstraints(np.arange(400), recorded))
+    np.testing.assert_array_equal(result[:200], turned)
+    fresh = np.flatnonzero(result[200:] != UNUSED) + 200
+    others = np.flatnonzero(result != UNUSED)
     apart = haversine_km(coords[fresh][:, None], coords[others][None])
-    assert apart[told[fresh][:, None] != told[others][None]].min() >= 1 - 1e-6
-    assert (told[200:] == UNUSED).any()
+    assert apart[result[fresh][:, None] != result[others][None]].min() >= 1 - 1e-6
+    assert (result[200:] == UNUSED).any()

@@ -86,8 +86,8 @@ def test_each_part_has_its_own_reason(change: Callable[[dict[str, Any]], None], 
     change(own)
     after = compute_fingerprint(**own)
     assert [part for part in PART_NAMES if before[part] != after[part]] == changed
-    said = find_differing_parts(before, after)
-    assert [one.split(" (")[0] for one in said] == [PART_NAMES[part] for part in changed]
+    differences = find_differing_parts(before, after)
+    assert [one.split(" (")[0] for one in differences] == [PART_NAMES[part] for part in changed]
     assert compute_digest(before) != compute_digest(after)
 
 
@@ -95,10 +95,10 @@ def test_differences_say_what_can_be_said() -> None:
     before, own = compute_fingerprint(**parts()), parts()
     resized(own)
     shortened(own)
-    said = find_differing_parts(before, compute_fingerprint(**own))
-    assert said[0] == "the number of places (3 there, 2 here)"
-    assert "size and fit of views (px64-crop there, px32-crop here)" in said
-    assert find_differing_parts(before, compute_fingerprint(**own), ("image",)) == [said[-1]]
+    differences = find_differing_parts(before, compute_fingerprint(**own))
+    assert differences[0] == "the number of places (3 there, 2 here)"
+    assert "size and fit of views (px64-crop there, px32-crop here)" in differences
+    assert find_differing_parts(before, compute_fingerprint(**own), ("image",)) == [differences[-1]]
 
 
 def test_the_contents_of_unused_views_do_not_count() -> None:

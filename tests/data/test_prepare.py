@@ -1,4 +1,4 @@
-"""Preparing: what a store holds, what is found on the way, what happens when it is done again or goes wrong."""
+"""Preparation of a store: content, findings, updates and failures."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ import pytest
 import torch
 from PIL import Image
 from support.pictures import encode_image, make_picture
+from support.place_roots import LAND, make_coords, make_places_data, write_csv, write_root, write_views
 
 from geoguesser.data.augment import Augment
 from geoguesser.data.block_split import BlockSplit
@@ -31,25 +32,23 @@ from geoguesser.data.store.reader import count_place_bytes as place_bytes
 from geoguesser.data.store.writer import Prepared
 from geoguesser.errors import ConfigError, DataError, MissingFileError, StoreError
 from geoguesser.geo.distance import haversine_km
-from geoguesser.geo.region import PlaneRegion
+from geoguesser.geo.region import country
 
 SPEC = ImageSpec(size=24)
-SPLIT = RandomSplit(shares=[0.6, 0.2, 0.2])
 IDS = [f"place {at}" for at in range(30)]
 
 
-def source(roots: list[Path], land: PlaneRegion, **options: Any) -> PlacesDataModule:
-    given = {"image": SPEC, "split": SPLIT, "augment": Augment()}
-    return PlacesDataModule(roots=[str(root) for root in roots], region=land, **{**given, **options})
+def source(roots: list[Path], **options: Any) -> PlacesDataModule:
+    return make_places_data(roots, **{"image": SPEC, **options})
 
 
-def stored(folder: Path, land: PlaneRegion, **options: Any) -> StoreDataModule:
-    given = {"image": SPEC, "split": StoredSplit(), "augment": Augment(), "batch_size": 4}
-    return StoreDataModule(path=str(folder), region=land, **{**given, **options})
+def stored(folder: Path, **options: Any) -> StoreDataModule:
+    defaults = {"region": LAND, "image": SPEC, "split": StoredSplit(), "augment": Augment(), "batch_size": 4}
+    return StoreDataModule(path=str(folder), **{**defaults, **options})
 
 
 def put_scenes(folder: Path, seed: int) -> None:
-    """Four views of a look of their own; the ramps of `write.views` all look alike."""
+    """Four views of a look of their own; the ramps of `write_views` all look alike."""
     folder.mkdir(parents=True)
     for number, heading in enumerate((0, 90, 180, 270)):
         (folder / f"{heading}.jpg").write_bytes(
@@ -66,9 +65,9 @@ def files(folder: Path) -> dict[str, bytes]:
 
 
 @pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory, write: SimpleNamespace) -> Path:
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """30 places of small colour ramps; nobody changes them."""
-    return write.root(tmp_path_factory.mktemp("root"), IDS, columns={"town": [f"t{at % 3}" for at in range(30)]})
+    return write_root(tmp_path_factory.mktemp("root"), IDS, columns={"town": [f"t{at % 3}" for at in range(30)]})
 
 
 @pytest.fixture(autouse=True)
@@ -78,17 +77,17 @@ def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def store(root: Path, land: PlaneRegion, tmp_path: Path) -> Path:
-    prepare_store(source([root], land), [SPEC], tmp_path / "store")
+def store(root: Path, tmp_path: Path) -> Path:
+    prepare_store(source([root]), [SPEC], tmp_path / "store")
     return tmp_path / "store"
 
 
 # What a store holds
 
 
-def test_a_store_serves_what_the_files_serve(root: Path, store: Path, land: PlaneRegion) -> None:
+def test_a_store_serves_what_the_files_serve(root: Path, store: Path) -> None:
     """The same table, splits, mask, thumbnails, batches and fingerprint, from JPEG files and from the store."""
-    fresh, ready = source([root], land, batch_size=4), stored(store, land)
+    fresh, ready = source([root], batch_size=4), stored(store)
     for data in (fresh, ready):
         data.read_views()
     assert ready.table["uuid"].tolist() == fresh.table["uuid"].tolist() == IDS
@@ -122,10 +121,10 @@ def test_shards_are_bare_bytes_that_anybody_can_map(root: Path, store: Path) -> 
             )
 
 
-def test_several_sizes_come_from_one_pass(root: Path, land: PlaneRegion, tmp_path: Path) -> None:
+def test_several_sizes_come_from_one_pass(root: Path, tmp_path: Path) -> None:
     large = ImageSpec(size=32)
-    prepare_store(source([root], land), [SPEC, large], tmp_path / "both")
-    prepare_store(source([root], land), [large], tmp_path / "one")
+    prepare_store(source([root]), [SPEC, large], tmp_path / "both")
+    prepare_store(source([root]), [large], tmp_path / "one")
     both, one = Store.open(tmp_path / "both"), Store.open(tmp_path / "one")
     rows = np.array([29, 0, 15, 8])
     assert torch.equal(both.views(large).gather(rows), one.views(large).gather(rows))
@@ -133,19 +132,21 @@ def test_several_sizes_come_from_one_pass(root: Path, land: PlaneRegion, tmp_pat
     assert both.views(SPEC).gather(rows).shape == (4, 4, 3, 24, 24)
 
 
-def test_pixel_statistics_are_those_of_the_training_views(store: Path, land: PlaneRegion) -> None:
-    ready = stored(store, land)
+def test_pixel_statistics_are_those_of_the_training_views(store: Path) -> None:
+    ready = stored(store)
     ready.read_views()
     pixels = ready.views.gather(ready.rows["train"]).numpy() / 255.0
-    for told, own in zip(ready.pixel_stats(), (pixels.mean((0, 1, 3, 4)), pixels.std((0, 1, 3, 4))), strict=True):
-        np.testing.assert_allclose(told, own, rtol=1e-9)
+    for prepared, own in zip(
+        ready.pixel_stats(), (pixels.mean((0, 1, 3, 4)), pixels.std((0, 1, 3, 4))), strict=True
+    ):
+        np.testing.assert_allclose(prepared, own, rtol=1e-9)
     manifest = json.loads((store / "store.json").read_text())["images"]["px24-crop"]["train_pixels"]
     np.testing.assert_allclose((manifest["mean"], manifest["std"]), ready.pixel_stats())
 
 
-def test_another_split_than_the_recorded_one_may_be_chosen(store: Path, land: PlaneRegion) -> None:
-    other = stored(store, land, split=RandomSplit(shares=[0.4, 0.3, 0.3], seed=5))
-    own = stored(store, land)
+def test_another_split_than_the_recorded_one_may_be_chosen(store: Path) -> None:
+    other = stored(store, split=RandomSplit(shares=[0.4, 0.3, 0.3], seed=5))
+    own = stored(store)
     for data in (other, own):
         data.read_views()
     assert other.table["split"].tolist() == RandomSplit(shares=[0.4, 0.3, 0.3], seed=5).assign(own.table).tolist()
@@ -154,39 +155,35 @@ def test_another_split_than_the_recorded_one_may_be_chosen(store: Path, land: Pl
     np.testing.assert_allclose(other.pixel_stats()[0], pixels.mean((0, 1, 3, 4)), rtol=1e-9)
 
 
-def test_a_column_split_of_the_users_survives_the_store(
-    land: PlaneRegion, tmp_path: Path, write: SimpleNamespace
-) -> None:
+def test_a_column_split_of_the_users_survives_the_store(tmp_path: Path) -> None:
     words = ["train"] * 6 + ["val"] * 2 + ["test"] * 2
-    root = write.root(tmp_path / "root", IDS[:10], columns={"split": words})
-    prepare_store(source([root], land, split=ColumnSplit()), [SPEC], tmp_path / "store")
+    root = write_root(tmp_path / "root", IDS[:10], columns={"split": words})
+    prepare_store(source([root], split=ColumnSplit()), [SPEC], tmp_path / "store")
     for split in (StoredSplit(), ColumnSplit()):
-        data = stored(tmp_path / "store", land, split=split)
+        data = stored(tmp_path / "store", split=split)
         data.read_table()
         assert data.table["split"].tolist() == words
 
 
 def test_places_far_from_another_region_are_told(store: Path) -> None:
-    from geoguesser.geo.region import country
-
-    data = stored(store, country("PRT"))
+    data = stored(store, region=country("PRT"))
     with pytest.raises(DataError, match=r"The data break rules \(30 far_outside\):\n.*km from region Portugal"):
         data.read_table()
 
 
-def test_a_store_holds_no_other_split_than_asked(root: Path, land: PlaneRegion) -> None:
+def test_a_store_holds_no_other_split_than_asked(root: Path) -> None:
     with pytest.raises(ConfigError, match="split must not be store unless the data come from one"):
-        source([root], land, split=StoredSplit()).read_table()
+        source([root], split=StoredSplit()).read_table()
 
 
 # What is found on the way
 
 
 @pytest.fixture
-def planted(tmp_path: Path, write: SimpleNamespace) -> list[Path]:
+def planted(tmp_path: Path) -> list[Path]:
     """Two roots with one finding of nearly every kind; the good places are g0 to g19."""
     first, second = tmp_path / "first", tmp_path / "second"
-    coords = write.coords(60).tolist()
+    coords = make_coords(60).tolist()
     rows: dict[str, list[Any]] = {}
     ids = [*(f"g{at}" for at in range(20)), "broken", "cut", "tiny", "grey", "lacks", "mode", "turned", "long"]
     ids += ["pano1", "pano2", "bytes", "near", "spot", "again"]
@@ -214,10 +211,10 @@ def planted(tmp_path: Path, write: SimpleNamespace) -> list[Path]:
     shutil.copy(first / "images/again/0.jpg", first / "images/again/90.jpg")
     header = ("uuid", "latitude", "longitude", "panorama_id")
     extra = [["nan", "x", 16, ""], ["range", 95, 16, ""], ["swapped", 16.0, 140.5, ""], ["far", -33.0, 151.0, ""]]
-    write.csv(first / "data.csv", [*rows.values(), *extra], header)
+    write_csv(first / "data.csv", [*rows.values(), *extra], header)
     for one in ("far", "swapped"):
-        write.views(first / "images" / one, one)
-    write.root(second, ["g0", "more"], seed=1)
+        write_views(first / "images" / one, one)
+    write_root(second, ["g0", "more"], seed=1)
     return [first, second]
 
 
@@ -243,16 +240,14 @@ MISTAKES = ("bad_row", "far_outside", "duplicate_id", "missing_view", "broken_im
 def check_planted(table: pd.DataFrame) -> None:
     for kind, wanted in EXPECTED.items():
         own = table[table["kind"] == kind]
-        told = (own["where"] + " " + own["reason"]).tolist()
-        assert len(told) == len(wanted), (kind, told)
-        assert all(any(word in line for line in told) for word in wanted), (kind, told)
+        prepared = (own["where"] + " " + own["reason"]).tolist()
+        assert len(prepared) == len(wanted), (kind, prepared)
+        assert all(any(word in line for line in prepared) for word in wanted), (kind, prepared)
     assert set(table["kind"]) == set(EXPECTED)
 
 
-def test_one_look_finds_everything_that_was_planted(
-    planted: list[Path], land: PlaneRegion, tmp_path: Path
-) -> None:
-    data = source(planted, land)
+def test_one_look_finds_everything_that_was_planted(planted: list[Path], tmp_path: Path) -> None:
+    data = source(planted)
     with pytest.raises(DataError) as caught:
         prepare_store(data, [SPEC], None)
     first = str(caught.value).splitlines()[0]
@@ -269,18 +264,16 @@ def test_one_look_finds_everything_that_was_planted(
     assert "swapped, latitude and longitude would lie" not in reason  # (140.5, 16) is not in the region either
 
 
-def test_what_is_skipped_is_left_out_and_the_rest_is_in(
-    planted: list[Path], land: PlaneRegion, tmp_path: Path
-) -> None:
-    data = source(planted, land, on_bad=dict.fromkeys(MISTAKES, "skip"))
-    told = prepare_store(data, [SPEC], tmp_path / "store")
+def test_what_is_skipped_is_left_out_and_the_rest_is_in(planted: list[Path], tmp_path: Path) -> None:
+    data = source(planted, on_bad=dict.fromkeys(MISTAKES, "skip"))
+    prepared = prepare_store(data, [SPEC], tmp_path / "store")
     check_planted(data.findings.to_table())
     good = [f"g{at}" for at in range(20)]
-    assert told.table["uuid"].tolist() == [*good, "mode", "turned", "long", "pano1", "spot", "again", "more"]
-    assert told.mask.all()
-    ready = stored(tmp_path / "store", land)
+    assert prepared.table["uuid"].tolist() == [*good, "mode", "turned", "long", "pano1", "spot", "again", "more"]
+    assert prepared.mask.all()
+    ready = stored(tmp_path / "store")
     ready.read_views()
-    assert ready.table["uuid"].tolist() == told.table["uuid"].tolist()
+    assert ready.table["uuid"].tolist() == prepared.table["uuid"].tolist()
     for row, one in enumerate(ready.table["uuid"]):  # rows, shards and slots agree in spite of what is left out
         folder = planted[1 if one == "more" else 0] / "images" / one
         expected = np.stack([SPEC.read(folder / f"{heading}.jpg") for heading in (0, 90, 180, 270)])
@@ -289,18 +282,18 @@ def test_what_is_skipped_is_left_out_and_the_rest_is_in(
     assert splits["spot"] == splits["g5"]  # the same coordinates, the same side
 
 
-def test_masked_views_stay_out_and_their_places_in(planted: list[Path], land: PlaneRegion, tmp_path: Path) -> None:
+def test_masked_views_stay_out_and_their_places_in(planted: list[Path], tmp_path: Path) -> None:
     skip = {kind: "skip" for kind in MISTAKES if kind != "missing_view"}
     options = {"missing_views": "mask", "on_bad": skip}
-    data = source(planted, land, **options)
-    told = prepare_store(data, [SPEC], tmp_path / "store")
+    data = source(planted, **options)
+    prepared = prepare_store(data, [SPEC], tmp_path / "store")
     check_planted(data.findings.to_table())
     masked = {"broken": 0, "cut": 1, "tiny": 2, "grey": 3, "lacks": 1}
-    names = told.table["uuid"].tolist()
+    names = prepared.table["uuid"].tolist()
     for name, heading in masked.items():
-        assert told.mask[names.index(name)].tolist() == [at != heading for at in range(4)]
-    assert (~told.mask).sum() == 5
-    fresh, ready = source(planted, land, **options), stored(tmp_path / "store", land)
+        assert prepared.mask[names.index(name)].tolist() == [at != heading for at in range(4)]
+    assert (~prepared.mask).sum() == 5
+    fresh, ready = source(planted, **options), stored(tmp_path / "store")
     for one in (fresh, ready):
         one.read_views()
     assert torch.equal(fresh.mask, ready.mask)
@@ -310,42 +303,37 @@ def test_masked_views_stay_out_and_their_places_in(planted: list[Path], land: Pl
     assert torch.equal(batch.mask, ready.mask[batch.index])
 
 
-def test_straight_from_files_the_same_is_found(planted: list[Path], land: PlaneRegion) -> None:
-    data = source(planted, land, on_bad=dict.fromkeys(MISTAKES, "skip"))
+def test_straight_from_files_the_same_is_found(planted: list[Path]) -> None:
+    data = source(planted, on_bad=dict.fromkeys(MISTAKES, "skip"))
     data.read_views()
     check_planted(data.findings.to_table())
     assert len(data.table) == 27
     stops = {"duplicate_id": "skip", "bad_row": "skip", "far_outside": "skip", "missing_view": "skip"}
     with pytest.raises(DataError, match=r"The data break rules \(2 broken_image\)"):
-        source(planted, land, on_bad=stops).read_views()
+        source(planted, on_bad=stops).read_views()
 
 
 # Again: what is new comes in, and nobody moves
 
 
-def grown(root: Path, tmp_path: Path, write: SimpleNamespace) -> Path:
-    return write.root(tmp_path / "more", [f"new {at}" for at in range(20)], seed=1)
+def write_more(tmp_path: Path) -> Path:
+    return write_root(tmp_path / "more", [f"new {at}" for at in range(20)], seed=1)
 
 
-def test_the_same_again_changes_nothing_and_packs_nothing(root: Path, store: Path, land: PlaneRegion) -> None:
+def test_the_same_again_changes_nothing_and_packs_nothing(root: Path, store: Path) -> None:
     before = files(store)
-    again = prepare_store(source([root], land), [SPEC], store)
+    again = prepare_store(source([root]), [SPEC], store)
     assert (again.changed, again.num_reused, again.num_recorded) == (False, 30, 30)
     assert files(store) == before
 
 
-def test_new_places_come_in_and_old_ones_keep_their_split(
-    root: Path, store: Path, land: PlaneRegion, tmp_path: Path, write: SimpleNamespace
-) -> None:
+def test_new_places_come_in_and_old_ones_keep_their_split(root: Path, store: Path, tmp_path: Path) -> None:
     old = Store.open(store).table()
     other = RandomSplit(shares=[0.2, 0.4, 0.4], seed=9)
-    more = grown(root, tmp_path, write)
-    told = prepare_store(source([root, more], land, split=other), [SPEC], store)
-    assert (told.changed, told.num_recorded, told.num_reused) == (
-        True,
-        30,
-        24,
-    )  # the fourth shard has new places in it
+    more = write_more(tmp_path)
+    prepared = prepare_store(source([root, more], split=other), [SPEC], store)
+    # The fourth shard contains new places.
+    assert (prepared.changed, prepared.num_recorded, prepared.num_reused) == (True, 30, 24)
     table = Store.open(store).table()
     assert table["store_split"][:30].tolist() == old["store_split"].tolist()
     expected = other.assign(table)
@@ -355,36 +343,32 @@ def test_new_places_come_in_and_old_ones_keep_their_split(
     assert len([name for name in names if name.startswith("places-")]) == 1  # the old table is gone
 
 
-def test_a_new_place_that_is_an_old_one_joins_its_split(
-    root: Path, store: Path, land: PlaneRegion, tmp_path: Path, write: SimpleNamespace
-) -> None:
+def test_a_new_place_that_is_an_old_one_joins_its_split(root: Path, store: Path, tmp_path: Path) -> None:
     old = Store.open(store).table().set_index("uuid")
     rows = []
     for at in range(20):  # each beside an old place, under a new name, with images of its own
         put_scenes(tmp_path / f"more/images/twin {at}", at)
         rows.append([f"twin {at}", old["latitude"][IDS[at]], old["longitude"][IDS[at]]])
-    write.csv(tmp_path / "more/data.csv", rows)
-    told = prepare_store(source([root, tmp_path / "more"], land), [SPEC], store)
-    splits = told.table.set_index("uuid")["split"]
+    write_csv(tmp_path / "more/data.csv", rows)
+    prepared = prepare_store(source([root, tmp_path / "more"]), [SPEC], store)
+    splits = prepared.table.set_index("uuid")["split"]
     assert [splits[f"twin {at}"] for at in range(20)] == [old["store_split"][IDS[at]] for at in range(20)]
-    assert RandomSplit(shares=[0.6, 0.2, 0.2]).assign(told.table).tolist() != told.table["split"].tolist()
+    assert RandomSplit(shares=[0.6, 0.2, 0.2]).assign(prepared.table).tolist() != prepared.table["split"].tolist()
 
 
-def test_a_new_place_that_bridges_two_splits_is_reported(
-    root: Path, store: Path, land: PlaneRegion, tmp_path: Path, write: SimpleNamespace
-) -> None:
+def test_a_new_place_that_bridges_two_splits_is_reported(root: Path, store: Path, tmp_path: Path) -> None:
     old = Store.open(store).table().set_index("uuid")["store_split"]
     a = next(one for one in IDS if old[one] == "train")
     b = next(one for one in IDS if old[one] == "test")
     rows = [["spot a", *_position(root, a)], ["spot b", *_position(root, b)]]
     for one in ("spot a", "spot b"):
         put_scenes(tmp_path / f"more/images/{one}", 7)  # one look for both, byte for byte
-    write.csv(tmp_path / "more/data.csv", rows)
+    write_csv(tmp_path / "more/data.csv", rows)
     shutil.copytree(store, tmp_path / "second")
     keep = {"identical_image": "keep"}
-    data = source([root, tmp_path / "more"], land, on_bad=keep)
-    told = prepare_store(data, [SPEC], store)
-    splits = told.table.set_index("uuid")["split"]
+    data = source([root, tmp_path / "more"], on_bad=keep)
+    prepared = prepare_store(data, [SPEC], store)
+    splits = prepared.table.set_index("uuid")["split"]
     assert [splits[one] for one in (a, b, "spot a", "spot b")] == ["train", "test", "unused", "unused"]
     bridges = [one.reason for one in data.findings.kept if one.kind == "split_bridge"]
     assert [reason for reason in bridges if "spot" in reason] == [
@@ -393,7 +377,7 @@ def test_a_new_place_that_bridges_two_splits_is_reported(
     ]
     with pytest.raises(DataError, match="3 split_bridge"):
         prepare_store(
-            source([root, tmp_path / "more"], land, on_bad={**keep, "split_bridge": "error"}),
+            source([root, tmp_path / "more"], on_bad={**keep, "split_bridge": "error"}),
             [SPEC],
             tmp_path / "second",
         )
@@ -404,9 +388,7 @@ def _position(root: Path, uuid: str) -> list[float]:
     return [table["latitude"][uuid], table["longitude"][uuid]]
 
 
-def test_recorded_blocks_stay_and_new_neighbours_make_way(
-    land: PlaneRegion, tmp_path: Path, write: SimpleNamespace
-) -> None:
+def test_recorded_blocks_stay_and_new_neighbours_make_way(tmp_path: Path) -> None:
     random = np.random.default_rng(0)
     towns = random.uniform((44.2, 14.2), (45.8, 17.8), (12, 2))
 
@@ -414,42 +396,38 @@ def test_recorded_blocks_stay_and_new_neighbours_make_way(
         draws = np.random.default_rng(seed)
         coords = (towns[draws.integers(0, 12, count)] + draws.normal(0, 0.06, (count, 2))).round(6)
         ids = [f"{name}{at}" for at in range(count)]
-        root = write.root(tmp_path / name, ids)
-        write.csv(root / "data.csv", [[one, *place] for one, place in zip(ids, coords.tolist(), strict=True)])
+        root = write_root(tmp_path / name, ids)
+        write_csv(root / "data.csv", [[one, *place] for one, place in zip(ids, coords.tolist(), strict=True)])
         return root
 
     split = BlockSplit(block_km=10, buffer_km=2, shares=[0.4, 0.3, 0.3])
     first, second = put("a", 60, 1), put("b", 60, 2)
-    old = prepare_store(source([first], land, split=split), [SPEC], tmp_path / "store")
-    told = prepare_store(source([first, second], land, split=split), [SPEC], tmp_path / "store")
-    assert told.table["split"][:60].tolist() == old.table["split"].tolist()
-    used = told.table[told.table["split"] != "unused"]
+    old = prepare_store(source([first], split=split), [SPEC], tmp_path / "store")
+    prepared = prepare_store(source([first, second], split=split), [SPEC], tmp_path / "store")
+    assert prepared.table["split"][:60].tolist() == old.table["split"].tolist()
+    used = prepared.table[prepared.table["split"] != "unused"]
     coords, own = used[["latitude", "longitude"]].to_numpy(), used["split"].to_numpy()
     apart = haversine_km(coords[:, None], coords[None])
     assert apart[own[:, None] != own[None]].min() >= 2 * (1 - 1e-6)
 
 
-def test_places_that_have_gone_are_an_error_unless_skipped(
-    root: Path, store: Path, land: PlaneRegion, tmp_path: Path, write: SimpleNamespace
-) -> None:
+def test_places_that_have_gone_are_an_error_unless_skipped(root: Path, store: Path, tmp_path: Path) -> None:
     before = files(store)
-    part = write.root(tmp_path / "part", IDS[:20])
+    part = write_root(tmp_path / "part", IDS[:20])
     with pytest.raises(
         DataError, match=r"\(10 gone\):\n  gone: .*place 20 is in the store, but in none of data\.roots"
     ):
-        prepare_store(source([part], land), [SPEC], store)
+        prepare_store(source([part]), [SPEC], store)
     assert {key: files(store)[key] for key in before} == before
     assert len(Store.open(store).table()) == 30
-    told = prepare_store(source([part], land, on_bad={"gone": "skip"}), [SPEC], store)
-    assert len(told.table) == len(Store.open(store).table()) == 20
+    prepared = prepare_store(source([part], on_bad={"gone": "skip"}), [SPEC], store)
+    assert len(prepared.table) == len(Store.open(store).table()) == 20
 
 
-def test_sizes_of_an_old_store_are_kept_up(
-    root: Path, store: Path, land: PlaneRegion, tmp_path: Path, write: SimpleNamespace
-) -> None:
-    more = grown(root, tmp_path, write)
-    told = prepare_store(source([root, more], land), [ImageSpec(size=32)], store)
-    assert [spec.size for spec in told.specs] == [32, 24]
+def test_sizes_of_an_old_store_are_kept_up(root: Path, store: Path, tmp_path: Path) -> None:
+    more = write_more(tmp_path)
+    prepared = prepare_store(source([root, more]), [ImageSpec(size=32)], store)
+    assert [spec.size for spec in prepared.specs] == [32, 24]
     held = Store.open(store)
     for spec in (SPEC, ImageSpec(size=32)):
         assert held.views(spec).gather(np.array([45]))[0, 2].numpy().tolist() == (
@@ -457,14 +435,14 @@ def test_sizes_of_an_old_store_are_kept_up(
         )
 
 
-def test_a_file_that_changed_is_packed_anew(land: PlaneRegion, tmp_path: Path, write: SimpleNamespace) -> None:
-    root = write.root(tmp_path / "root", IDS)
-    prepare_store(source([root], land), [SPEC], tmp_path / "store")
+def test_a_file_that_changed_is_packed_anew(tmp_path: Path) -> None:
+    root = write_root(tmp_path / "root", IDS)
+    prepare_store(source([root]), [SPEC], tmp_path / "store")
     image = root / "images" / IDS[10] / "90.jpg"
     image.write_bytes(encode_image(make_picture(3, 24, 24)))
     os.utime(image, ns=(1, 1))
-    told = prepare_store(source([root], land), [SPEC], tmp_path / "store")
-    assert told.num_reused == 22
+    prepared = prepare_store(source([root]), [SPEC], tmp_path / "store")
+    assert prepared.num_reused == 22
     views = Store.open(tmp_path / "store").views(SPEC).gather(np.array([10]))
     np.testing.assert_array_equal(views[0, 1], SPEC.read(image))
 
@@ -478,22 +456,20 @@ def check_same_store(store: Path, before: dict[str, bytes]) -> None:
 
 
 def test_a_full_disk_is_told_before_work_starts(
-    root: Path, land: PlaneRegion, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     free = SimpleNamespace(free=2**24 + 30 * place_bytes(24) - 1)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: free)
     with pytest.raises(StoreError, match=r"out=.* needs 0\.02 GiB of free disk, and there are 0\.02\. Free some"):
-        prepare_store(source([root], land), [SPEC], tmp_path / "store")
+        prepare_store(source([root]), [SPEC], tmp_path / "store")
     assert not is_store(tmp_path / "store")
     free.free += 1
-    prepare_store(source([root], land), [SPEC], tmp_path / "store")
+    prepare_store(source([root]), [SPEC], tmp_path / "store")
 
 
-def test_a_root_that_vanishes_half_way(
-    land: PlaneRegion, tmp_path: Path, write: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_root_that_vanishes_half_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The first shards are kept; when the root is back, the rest is packed."""
-    root = write.root(tmp_path / "root", IDS)
+    root = write_root(tmp_path / "root", IDS)
     real, done = packing.inspect_in_order, [0]
 
     def vanishing(places: Any, specs: Any) -> Any:
@@ -504,7 +480,7 @@ def test_a_root_that_vanishes_half_way(
 
     monkeypatch.setattr(packing, "inspect_in_order", vanishing)
     with pytest.raises(MissingFileError) as caught:
-        prepare_store(source([root], land), [SPEC], tmp_path / "store")
+        prepare_store(source([root]), [SPEC], tmp_path / "store")
     assert str(caught.value) == (
         f"data.roots {root} has gone while it was being read. What was packed is kept: bring the folder back and "
         "give the same command again."
@@ -513,17 +489,15 @@ def test_a_root_that_vanishes_half_way(
     assert not list(tmp_path.glob("store/**/*.part"))
     (tmp_path / "away").rename(root)
     monkeypatch.setattr(packing, "inspect_in_order", real)
-    told = prepare_store(source([root], land), [SPEC], tmp_path / "store")
-    assert told.num_reused == 16
-    assert len(told.table) == 30
+    prepared = prepare_store(source([root]), [SPEC], tmp_path / "store")
+    assert prepared.num_reused == 16
+    assert len(prepared.table) == 30
 
 
-def test_an_unreadable_file_is_tried_again_next_time(
-    land: PlaneRegion, tmp_path: Path, write: SimpleNamespace
-) -> None:
+def test_an_unreadable_file_is_tried_again_next_time(tmp_path: Path) -> None:
     """What an operating system refuses today it may give tomorrow; what is broken stays broken."""
-    root = write.root(tmp_path / "root", IDS)
-    data = source([root], land, on_bad={"broken_image": "skip"})
+    root = write_root(tmp_path / "root", IDS)
+    data = source([root], on_bad={"broken_image": "skip"})
     table = data.read_places()
     gone = root / "images" / IDS[3] / "0.jpg"
     kept = gone.read_bytes()
@@ -533,17 +507,17 @@ def test_an_unreadable_file_is_tried_again_next_time(
     assert len(prepare_store(data, [SPEC], tmp_path / "store").table) == 29
     gone.write_bytes(kept)
     os.utime(gone, ns=(stamp, stamp))
-    told = prepare_store(source([root], land), [SPEC], tmp_path / "store")
-    assert len(told.table) == 30
-    assert told.num_reused == 22
+    prepared = prepare_store(source([root]), [SPEC], tmp_path / "store")
+    assert len(prepared.table) == 30
+    assert prepared.num_reused == 22
 
 
-def test_two_at_once_are_refused(root: Path, store: Path, land: PlaneRegion) -> None:
+def test_two_at_once_are_refused(root: Path, store: Path) -> None:
     before = files(store)
     with lock_store(store), pytest.raises(StoreError, match=r"is being written by another process\. Wait for it"):
-        prepare_store(source([root], land), [SPEC], store)
+        prepare_store(source([root]), [SPEC], store)
     check_same_store(store, before)
-    prepare_store(source([root], land), [SPEC], store)
+    prepare_store(source([root]), [SPEC], store)
 
 
 def test_a_half_store_is_never_read(store: Path) -> None:
@@ -577,9 +551,7 @@ def test_a_half_store_is_never_read(store: Path) -> None:
 
 
 @pytest.mark.parametrize("broken", ["shard", "facts", "thumbnails"])
-def test_a_damaged_store_is_mended_by_preparing_again(
-    broken: str, root: Path, store: Path, land: PlaneRegion
-) -> None:
+def test_a_damaged_store_is_mended_by_preparing_again(broken: str, root: Path, store: Path) -> None:
     before = files(store)
     manifest = json.loads((store / "store.json").read_text())
     shard = manifest["images"]["px24-crop"]["shards"][2]
@@ -587,8 +559,8 @@ def test_a_damaged_store_is_mended_by_preparing_again(
     (store / name).write_bytes(before[name][:-3])
     with pytest.raises(StoreError, match="Prepare it again"):
         Store.open(store)
-    told = prepare_store(source([root], land), [SPEC], store)
-    assert told.num_reused == (22 if broken == "shard" else 30)
+    prepared = prepare_store(source([root]), [SPEC], store)
+    assert prepared.num_reused == (22 if broken == "shard" else 30)
     Store.open(store)
     after = files(store)
     assert {key: after[key] for key in before if key != "store.json"} == {
@@ -596,37 +568,35 @@ def test_a_damaged_store_is_mended_by_preparing_again(
     }
 
 
-def test_a_folder_of_other_things_is_no_place_for_a_store(root: Path, land: PlaneRegion, tmp_path: Path) -> None:
+def test_a_folder_of_other_things_is_no_place_for_a_store(root: Path, tmp_path: Path) -> None:
     """Nothing in it is touched, whatever its name; nor in the folder of a store."""
     mine = ("places-2024.parquet", "movie.part", "thumbnails-old.npy", "views/holiday/a.bin", "facts-of-life.npz")
     for folder in (tmp_path / "mine", tmp_path / "store"):
         if folder.name == "store":
-            prepare_store(source([root], land), [SPEC], folder)
+            prepare_store(source([root]), [SPEC], folder)
         for name in mine:
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             (folder / name).write_text(name)
     with pytest.raises(StoreError) as caught:
-        prepare_store(source([root], land), [SPEC], tmp_path / "mine")
+        prepare_store(source([root]), [SPEC], tmp_path / "mine")
     assert str(caught.value) == (
         f"out={tmp_path / 'mine'} must be a store, or a folder that is new or empty, got ['facts-of-life.npz', "
         "'movie.part', 'places-2024.parquet', 'thumbnails-old.npy']. Choose another folder."
     )
-    prepare_store(source([root], land), [SPEC, ImageSpec(size=16)], tmp_path / "store")
+    prepare_store(source([root]), [SPEC, ImageSpec(size=16)], tmp_path / "store")
     for folder in (tmp_path / "mine", tmp_path / "store"):
         assert {name: (folder / name).read_text() for name in mine} == {name: name for name in mine}
     with pytest.raises(StoreError, match="must be a store, or a folder that is new or empty"):
-        prepare_store(source([root], land), [SPEC], root)
+        prepare_store(source([root]), [SPEC], root)
 
 
-def test_columns_of_the_users_are_kept_whatever_their_names(
-    land: PlaneRegion, tmp_path: Path, write: SimpleNamespace
-) -> None:
+def test_columns_of_the_users_are_kept_whatever_their_names(tmp_path: Path) -> None:
     names = ("source", "shard", "slot", "same_as", "store_split", "view_0", "town")
     columns = {name: [f"{name} {at}" for at in range(30)] for name in names}
     for place in ("x", "y"):
         ids = [f"{place}{at}" for at in range(30)]
-        write.root(tmp_path / place / "data", ids, columns=columns, seed=ord(place))
-    prepare_store(source([tmp_path / "x/data", tmp_path / "y/data"], land), [SPEC], tmp_path / "store")
+        write_root(tmp_path / place / "data", ids, columns=columns, seed=ord(place))
+    prepare_store(source([tmp_path / "x/data", tmp_path / "y/data"]), [SPEC], tmp_path / "store")
     table = Store.open(tmp_path / "store").table()
     for name in names[:-1]:
         assert table[f"own_{name}"].tolist() == columns[name] * 2
@@ -636,23 +606,21 @@ def test_columns_of_the_users_are_kept_whatever_their_names(
 
 @pytest.mark.parametrize("order", [[24, 224], [224, 24]])
 def test_which_places_are_in_does_not_depend_on_the_order_of_sizes(
-    order: list[int], root: Path, land: PlaneRegion, tmp_path: Path
+    order: list[int], root: Path, tmp_path: Path
 ) -> None:
     for size in order:
-        data = source([root], land)
-        told = prepare_store(data, [ImageSpec(size=size)], tmp_path / "store")
-        assert len(told.table) == 30
+        data = source([root])
+        prepared = prepare_store(data, [ImageSpec(size=size)], tmp_path / "store")
+        assert len(prepared.table) == 30
     noted = [one for one in data.findings.kept if one.kind == "small_image"]
     assert len(noted) == 120
     assert noted[0].reason == "is 24 x 24 pixels, for views of 224"
     assert noted[0].where == f"{root}/data.csv row 2, heading 0"
 
 
-def test_bridges_of_a_given_split_are_told_each_and_left_out_where_asked(
-    land: PlaneRegion, tmp_path: Path, write: SimpleNamespace
-) -> None:
+def test_bridges_of_a_given_split_are_told_each_and_left_out_where_asked(tmp_path: Path) -> None:
     words = ["train"] * 15 + ["val"] * 5 + ["test"] * 10
-    root = write.root(tmp_path / "root", IDS, columns={"split": words})
+    root = write_root(tmp_path / "root", IDS, columns={"split": words})
     table = pd.read_csv(root / "data.csv")
     for row in (20, 21, 16):  # two test places and a validation place where a training place is
         table.loc[row, ["latitude", "longitude"]] = table.loc[0, ["latitude", "longitude"]].to_numpy()
@@ -660,58 +628,54 @@ def test_bridges_of_a_given_split_are_told_each_and_left_out_where_asked(
         put_scenes(root / "images" / IDS[row], row)
     table.to_csv(root / "data.csv", index=False)
     for on_bad, unused in ((None, []), ({"split_bridge": "skip"}, [16, 20, 21])):
-        data = source([root], land, split=ColumnSplit(), on_bad=on_bad)
-        told = prepare_store(data, [SPEC], tmp_path / f"store-{len(unused)}")
-        assert np.flatnonzero(told.table["split"] == "unused").tolist() == unused
+        data = source([root], split=ColumnSplit(), on_bad=on_bad)
+        prepared = prepare_store(data, [SPEC], tmp_path / f"store-{len(unused)}")
+        assert np.flatnonzero(prepared.table["split"] == "unused").tolist() == unused
         found = data.findings.skipped if on_bad else data.findings.kept
         assert len([one for one in found if one.kind == "split_bridge"]) == 3
-        fresh = source([root], land, split=ColumnSplit(), on_bad=on_bad)
+        fresh = source([root], split=ColumnSplit(), on_bad=on_bad)
         fresh.read_views()
-        assert fresh.table["split"].tolist() == told.table["split"].tolist()
+        assert fresh.table["split"].tolist() == prepared.table["split"].tolist()
 
 
-def test_mistakes_come_before_what_the_split_says_of_the_rest(
-    land: PlaneRegion, tmp_path: Path, write: SimpleNamespace
-) -> None:
-    root = write.root(tmp_path / "root", IDS[:10])
+def test_mistakes_come_before_what_the_split_says_of_the_rest(tmp_path: Path) -> None:
+    root = write_root(tmp_path / "root", IDS[:10])
     for one in IDS[:8]:
         (root / "images" / one / "0.jpg").write_bytes(b"")
     with pytest.raises(DataError, match=r"^The data break rules \(8 broken_image\)"):
-        prepare_store(source([root], land), [SPEC], None)
+        prepare_store(source([root]), [SPEC], None)
     skip = {"broken_image": "skip"}
     with pytest.raises(DataError, match=r"must hold at least 3 places.*got 2\. Left out before: 8 broken_image\."):
-        prepare_store(source([root], land, on_bad=skip), [SPEC], None)
+        prepare_store(source([root], on_bad=skip), [SPEC], None)
     with pytest.raises(DataError, match=r"Left out before: 8 broken_image\."):
-        source([root], land, on_bad=skip).read_views()
+        source([root], on_bad=skip).read_views()
 
 
-def test_a_place_that_was_left_out_has_not_gone(land: PlaneRegion, tmp_path: Path, write: SimpleNamespace) -> None:
-    root = write.root(tmp_path / "root", IDS)
-    prepare_store(source([root], land), [SPEC], tmp_path / "store")
+def test_a_place_that_was_left_out_has_not_gone(tmp_path: Path) -> None:
+    root = write_root(tmp_path / "root", IDS)
+    prepare_store(source([root]), [SPEC], tmp_path / "store")
     shutil.rmtree(root / "images" / IDS[4])
-    data = source([root], land, on_bad={"missing_images": "skip"})
+    data = source([root], on_bad={"missing_images": "skip"})
     assert len(prepare_store(data, [SPEC], tmp_path / "store").table) == 29
     assert data.findings.count_skipped() == {"missing_images": 1}
 
 
-def test_looking_beside_a_store_says_what_would_be_added_to_it(
-    root: Path, store: Path, land: PlaneRegion, tmp_path: Path, write: SimpleNamespace
-) -> None:
+def test_looking_beside_a_store_says_what_would_be_added_to_it(root: Path, store: Path, tmp_path: Path) -> None:
     before = files(store)
     other = RandomSplit(shares=[0.2, 0.4, 0.4], seed=9)
-    told = prepare_store(source([root, grown(root, tmp_path, write)], land, split=other), [SPEC], None, look=store)
-    assert told.num_recorded == 30
-    assert told.table["split"][:30].tolist() == Store.open(store).table()["store_split"].tolist()
-    part = write.root(tmp_path / "part", IDS[:10])
+    prepared = prepare_store(source([root, write_more(tmp_path)], split=other), [SPEC], None, look=store)
+    assert prepared.num_recorded == 30
+    assert prepared.table["split"][:30].tolist() == Store.open(store).table()["store_split"].tolist()
+    part = write_root(tmp_path / "part", IDS[:10])
     with pytest.raises(DataError, match="20 gone"):
-        prepare_store(source([part], land), [SPEC], None, look=store)
+        prepare_store(source([part]), [SPEC], None, look=store)
     assert files(store) == before
 
 
-def test_a_fraction_of_a_store_is_that_of_its_files(root: Path, land: PlaneRegion, tmp_path: Path) -> None:
+def test_a_fraction_of_a_store_is_that_of_its_files(root: Path, tmp_path: Path) -> None:
     split = RandomSplit(shares=[0.6, 0.2, 0.2], seed=5)
-    prepare_store(source([root], land, split=split), [SPEC], tmp_path / "store")
-    fresh, ready = source([root], land, split=split, fraction=0.5), stored(tmp_path / "store", land, fraction=0.5)
+    prepare_store(source([root], split=split), [SPEC], tmp_path / "store")
+    fresh, ready = source([root], split=split, fraction=0.5), stored(tmp_path / "store", fraction=0.5)
     for data in (fresh, ready):
         data.read_table()
     assert (fresh.table["split"] == "unused").any()
@@ -719,21 +683,21 @@ def test_a_fraction_of_a_store_is_that_of_its_files(root: Path, land: PlaneRegio
 
 
 def test_a_store_that_is_replaced_meanwhile_is_kept_by_who_reads_it(
-    root: Path, store: Path, land: PlaneRegion, tmp_path: Path, write: SimpleNamespace
+    root: Path, store: Path, tmp_path: Path
 ) -> None:
-    data = stored(store, land)
-    prepare_store(source([root, grown(root, tmp_path, write)], land), [SPEC], store)
+    data = stored(store)
+    prepare_store(source([root, write_more(tmp_path)]), [SPEC], store)
     data.read_views()
     assert len(data.table) == data.fingerprint()["places"] == 30
     assert len(data.pixel_stats()[0]) == 3
     assert len(data.views.gather(np.arange(30))) == 30
 
 
-def test_a_store_has_no_folders_to_split_by(store: Path, land: PlaneRegion) -> None:
+def test_a_store_has_no_folders_to_split_by(store: Path) -> None:
     with pytest.raises(
         ConfigError, match=r"split must not be folders for a store\. It recorded them: split=store\."
     ):
-        stored(store, land, split=FolderSplit()).read_table()
+        stored(store, split=FolderSplit()).read_table()
 
 
 @pytest.mark.parametrize(
@@ -763,18 +727,16 @@ def test_a_folder_without_a_store_names_the_remedy(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("image", [ImageSpec(size=112), ImageSpec(size=24, fit="squash")])
-def test_a_size_that_the_store_has_not_names_those_it_has(
-    image: ImageSpec, store: Path, land: PlaneRegion
-) -> None:
+def test_a_size_that_the_store_has_not_names_those_it_has(image: ImageSpec, store: Path) -> None:
     with pytest.raises(ConfigError) as caught:
-        stored(store, land, image=image)
+        stored(store, image=image)
     assert f"image must be a size that the store {store} holds: image.size=24 image.fit=crop" in str(caught.value)
     assert f"Or pack this size too: python -m geoguesser.prepare ... image.size={image.size}" in str(caught.value)
 
 
-def test_only_looking_writes_nothing(root: Path, land: PlaneRegion, tmp_path: Path) -> None:
-    looked = prepare_store(source([root], land), [SPEC], None)
-    kept = prepare_store(source([root], land), [SPEC], tmp_path / "store")
+def test_only_looking_writes_nothing(root: Path, tmp_path: Path) -> None:
+    looked = prepare_store(source([root]), [SPEC], None)
+    kept = prepare_store(source([root]), [SPEC], tmp_path / "store")
     assert isinstance(looked, Prepared)
     pd.testing.assert_frame_equal(looked.table, kept.table)
     assert (looked.audit, looked.pixel_stats) == (kept.audit, kept.pixel_stats)
@@ -814,20 +776,18 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "-l", disk], check=True)
 
 
-def test_a_disk_that_fills_up_half_way(
-    land: PlaneRegion, tmp_path: Path, write: SimpleNamespace, small_disk: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_disk_that_fills_up_half_way(tmp_path: Path, small_disk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The old store stays, what is whole stays, and once there is space the same command goes on."""
-    root = write.root(tmp_path / "root", IDS)
+    root = write_root(tmp_path / "root", IDS)
     out = small_disk / "store"
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=2**40))  # another process fills it
-    prepare_store(source([root], land), [SPEC], out)
+    prepare_store(source([root]), [SPEC], out)
     before = files(out)
-    more = write.root(tmp_path / "more", [f"other {at}" for at in range(60)], seed=1)
+    more = write_root(tmp_path / "more", [f"other {at}" for at in range(60)], seed=1)
     ballast = small_disk / "ballast"
     ballast.write_bytes(bytes(2**19 - 2**16))
     with pytest.raises(StoreError) as caught:
-        prepare_store(source([root, more], land), [SPEC], out)
+        prepare_store(source([root, more]), [SPEC], out)
     assert str(caught.value) == (
         f"out={out} cannot be written (No space left on device). Free some space; what was packed is kept, "
         "and the same command goes on from there."
@@ -836,17 +796,17 @@ def test_a_disk_that_fills_up_half_way(
     assert len(Store.open(out).table()) == 30
     ballast.unlink()
     subprocess.run(["mount", "-o", "remount,size=4m", small_disk], check=True)
-    told = prepare_store(source([root, more], land), [SPEC], out)
-    assert len(told.table) == 90
-    assert told.num_reused >= 24
+    prepared = prepare_store(source([root, more]), [SPEC], out)
+    assert len(prepared.table) == 90
+    assert prepared.num_reused >= 24
     assert not list(out.rglob("*.part"))
 
 
-def test_a_disk_that_cannot_be_written(root: Path, land: PlaneRegion, small_disk: Path) -> None:
+def test_a_disk_that_cannot_be_written(root: Path, small_disk: Path) -> None:
     subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
     for out in (small_disk, small_disk / "new"):
         with pytest.raises(StoreError) as caught:
-            prepare_store(source([root], land), [SPEC], out)
+            prepare_store(source([root]), [SPEC], out)
         assert str(caught.value).startswith(
             f"out={out} cannot be written (Read-only file system). Choose a folder that can be written"
         )

@@ -6,25 +6,22 @@ import os
 import shutil
 from dataclasses import fields
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import simplejpeg
 import torch
+from support.place_roots import make_places_data, write_root
 
 from geoguesser.data import view_loading as module
-from geoguesser.data.augment import Augment
 from geoguesser.data.checks.image_stats import ImageStats
 from geoguesser.data.images import ImageSpec
 from geoguesser.data.place_files import PlaceFiles
 from geoguesser.data.sources.places import PlacesDataModule
-from geoguesser.data.splits import RandomSplit
 from geoguesser.data.view_loading import LazyViews, LoadedViews, load_known_views
 from geoguesser.data.views import FileViews, MemoryViews
 from geoguesser.errors import DataError
-from geoguesser.geo.region import PlaneRegion
 from geoguesser.system.disk_cache import Cache
 
 PX = 16
@@ -33,9 +30,9 @@ IDS = [f"place {at}" for at in range(30)]
 
 
 @pytest.fixture
-def root(tmp_path: Path, write: SimpleNamespace) -> Path:
+def root(tmp_path: Path) -> Path:
     """Thirty places; some broken, absent, alike, grey or tiny views among them."""
-    root = write.root(tmp_path / "root", IDS, px=PX)
+    root = write_root(tmp_path / "root", IDS, px=PX)
     images = root / "images"
     (images / IDS[0] / "0.jpg").write_bytes(b"")
     (images / IDS[1] / "90.jpg").write_bytes((images / IDS[1] / "90.jpg").read_bytes()[:-30])
@@ -60,11 +57,10 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return counts
 
 
-def module_of(root: Path, land: PlaneRegion, cache: Cache | None, **options: Any) -> PlacesDataModule:
+def make_data(root: Path, cache: Cache | None, **options: Any) -> PlacesDataModule:
     skips = {"broken_image": "skip", "missing_view": "skip"}
-    split = RandomSplit(shares=[0.6, 0.2, 0.2])
-    given = {"image": SPEC, "split": split, "augment": Augment(), "on_bad": skips, "batch_size": 4}
-    data = PlacesDataModule(roots=[str(root)], region=land, num_workers=0, **{**given, **options})
+    defaults = {"image": SPEC, "on_bad": skips, "batch_size": 4, "num_workers": 0}
+    data = make_places_data(root, **{**defaults, **options})
     data.cache = cache
     return data
 
@@ -72,11 +68,11 @@ def module_of(root: Path, land: PlaneRegion, cache: Cache | None, **options: Any
 @pytest.mark.parametrize("missing", ["drop", "mask"])
 @pytest.mark.parametrize("memory_gib", [1.0, 0.0])
 def test_all_is_the_same_with_and_without(
-    missing: str, memory_gib: float, root: Path, land: PlaneRegion, tmp_path: Path, decoded: list[int]
+    missing: str, memory_gib: float, root: Path, tmp_path: Path, decoded: list[int]
 ) -> None:
     cache = Cache(tmp_path / "cache", limit_gib=1)
     options = {"missing_views": missing, "memory_gib": memory_gib}
-    plain, first, again = (module_of(root, land, one, **options) for one in (None, cache, cache))
+    plain, first, again = (make_data(root, one, **options) for one in (None, cache, cache))
     plain.read_views()
     first.read_views()
     looked = decoded[0]

@@ -6,7 +6,6 @@ import io
 import os
 import time
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,6 +13,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from support.place_roots import write_root, write_views
 
 from geoguesser.data.checks import inspection as module
 from geoguesser.data.checks.findings import Finding
@@ -30,8 +30,8 @@ IDS = [f"place {at}" for at in range(9)]
 
 
 @pytest.fixture(scope="module")
-def folders(tmp_path_factory: pytest.TempPathFactory, write: SimpleNamespace) -> list[PlaceFiles]:
-    root = write.root(tmp_path_factory.mktemp("views"), IDS)
+def folders(tmp_path_factory: pytest.TempPathFactory) -> list[PlaceFiles]:
+    root = write_root(tmp_path_factory.mktemp("views"), IDS)
     return [PlaceFiles(str(root / "images" / one)) for one in IDS]
 
 
@@ -125,9 +125,9 @@ def gif() -> bytes:
 
 
 @pytest.fixture
-def damaged(tmp_path: Path, write: SimpleNamespace) -> list[PlaceFiles]:
+def damaged(tmp_path: Path) -> list[PlaceFiles]:
     """Nine places; rows 1, 4, 5 and 8 have an empty, a cut, a GIF and an absent view."""
-    root = write.root(tmp_path / "root", IDS)
+    root = write_root(tmp_path / "root", IDS)
     folders = [root / "images" / one for one in IDS]
     (folders[1] / "0.jpg").write_bytes(b"")
     cut = folders[4] / "90.jpg"
@@ -176,8 +176,8 @@ def test_views_that_are_not_named_are_missing(folders: list[PlaceFiles]) -> None
         np.testing.assert_allclose(pixels[1], by_pil(folders[1]).astype(int), atol=2)
 
 
-def test_a_view_that_breaks_later_is_named(tmp_path: Path, write: SimpleNamespace) -> None:
-    root = write.root(tmp_path / "root", ["a"])
+def test_a_view_that_breaks_later_is_named(tmp_path: Path) -> None:
+    root = write_root(tmp_path / "root", ["a"])
     views = load_views([PlaceFiles(str(root / "images/a"))], SPEC, memory_gib=0.0).views
     (root / "images/a/180.jpg").unlink()
     with pytest.raises(DataError) as caught:
@@ -188,8 +188,8 @@ def test_a_view_that_breaks_later_is_named(tmp_path: Path, write: SimpleNamespac
 # A folder by itself, as for prediction
 
 
-def test_a_folder_is_read_with_its_mask(tmp_path: Path, write: SimpleNamespace) -> None:
-    write.views(tmp_path / "a", "a")
+def test_a_folder_is_read_with_its_mask(tmp_path: Path) -> None:
+    write_views(tmp_path / "a", "a")
     pixels, mask = read_folder(str(tmp_path / "a"), SPEC)
     np.testing.assert_array_equal(pixels, read_place(PlaceFiles(str(tmp_path / "a")), SPEC))
     assert mask.tolist() == [True] * 4
@@ -207,9 +207,9 @@ def test_a_folder_is_read_with_its_mask(tmp_path: Path, write: SimpleNamespace) 
     np.testing.assert_array_equal(masked[:3], pixels[:3])
 
 
-def test_a_folder_that_cannot_serve(tmp_path: Path, write: SimpleNamespace) -> None:
+def test_a_folder_that_cannot_serve(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    write.views(tmp_path / "two", "two")
+    write_views(tmp_path / "two", "two")
     (tmp_path / "two/0.png").write_bytes(b"")
     messages = {
         "empty": "lacks 0.jpg, 90.jpg, 180.jpg, 270.jpg.",

@@ -420,7 +420,7 @@ def test_help_is_quick_and_names_every_key():
     done = command("geoguesser.report", "--help")
     assert done.returncode == 0
     for key in ("run", "out", "max_places", "places", "examples", "thumbnails", "neighbours", "wandb", "device"):
-        assert f"\n  {key} " in done.stdout
+        assert f"\n  {key}=" in done.stdout
     code = (
         "import sys; heavy = lambda *names: sorted(set(names) & set(sys.modules));"
         "import geoguesser.report; print(heavy('torch', 'matplotlib', 'pandas', 'wandb'))"

@@ -1,4 +1,4 @@
-"""The bootstrap against loops written out, textbook formulas and SciPy's own."""
+"""Bootstrap against explicit loops, textbook formulas and SciPy's own bootstrap."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from geoguesser.errors import ConfigError
-from geoguesser.evaluation.bootstrap import BootstrapSettings, Resampling
+from geoguesser.evaluation.bootstrap import BootstrapSettings, Resampling, _compute_weighted_medians
 
 
-def errors(count: int, seed: int = 0) -> np.ndarray:
+def make_errors(count: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).gamma(2.0, 20.0, count)
 
 
@@ -24,24 +24,26 @@ def test_each_resample_draws_as_many_units_as_there_are():
     np.testing.assert_allclose(draws.var(axis=0), 1 - 1 / 30, atol=0.15)
 
 
-def test_draws_depend_on_the_seed_alone_and_not_on_how_they_are_cut(monkeypatch):
+def test_draws_depend_only_on_the_seed_and_not_on_chunks(monkeypatch):
     whole = np.concatenate(list(Resampling(np.arange(50), samples=300, seed=3).iter_counts()))
     again = Resampling(np.arange(50), samples=300, seed=3)
     np.testing.assert_array_equal(whole, np.concatenate(list(again.iter_counts())))
     assert not np.array_equal(
         whole, np.concatenate(list(Resampling(np.arange(50), samples=300, seed=4).iter_counts()))
     )
+
     monkeypatch.setattr("geoguesser.evaluation.bootstrap.MAX_CHUNK_SIZE", 50 * 7)
     monkeypatch.setattr("geoguesser.evaluation.bootstrap.MAX_CACHED_COUNTS", 0)
     cut = Resampling(np.arange(50), samples=300, seed=3)
     np.testing.assert_array_equal(whole, np.concatenate(list(cut.iter_counts())))
-    values = errors(50)
+
+    values = make_errors(50)
     np.testing.assert_allclose(cut.mean(values).studentised, again.mean(values).studentised)
     np.testing.assert_allclose(cut.medians(values), again.medians(values))
 
 
-def test_the_standard_error_over_single_places_is_the_textbooks():
-    values = errors(40)
+def test_standard_error_over_single_places_is_the_usual_one():
+    values = make_errors(40)
     pivot = Resampling(np.arange(40), samples=1000, seed=0).mean(values)
     assert pivot.value == pytest.approx(values.mean())
     assert pivot.standard_error == pytest.approx(stats.sem(values))
@@ -49,55 +51,57 @@ def test_the_standard_error_over_single_places_is_the_textbooks():
 
 
 def test_studentised_means_are_those_of_a_loop():
-    values, unit = errors(12), np.array([0, 0, 1, 2, 2, 2, 3, 4, 4, 5, 5, 5])
+    values, unit = make_errors(12), np.array([0, 0, 1, 2, 2, 2, 3, 4, 4, 5, 5, 5])
     resampling = Resampling(unit, samples=1000, seed=1)
-    found = []
+    studentised = []
     for counts in np.concatenate(list(resampling.iter_counts())):
         drawn = [values[unit == number] for number in range(6) for _ in range(int(counts[number]))]
         mean = np.concatenate(drawn).mean()
         sums = np.array([(block - mean).sum() for block in drawn])
         error = np.sqrt(6 / 5 * (sums**2).sum()) / sum(map(len, drawn))
         if error > 1e-6 * resampling.mean(values).standard_error:
-            found.append((mean - values.mean()) / error)
-    np.testing.assert_allclose(resampling.mean(values).studentised, np.sort(found), rtol=1e-6, atol=1e-9)
+            studentised.append((mean - values.mean()) / error)
+    np.testing.assert_allclose(resampling.mean(values).studentised, np.sort(studentised), rtol=1e-6, atol=1e-9)
 
 
-def test_limits_are_the_farther_ones_or_go_some_of_the_way_to_students_t():
-    values = errors(25)
+def test_limits_are_the_farther_ones_or_go_a_part_of_the_way_to_students_t():
+    values = make_errors(25)
     pivot = Resampling(np.arange(25), samples=5000, seed=0).mean(values)
     low, high = stats.t.interval(0.95, 24, loc=values.mean(), scale=stats.sem(values))
     cut = stats.norm.cdf(stats.t.ppf(0.025, 24))
-    own_high, own_low = values.mean() - stats.sem(values) * np.quantile(pivot.studentised, (cut, 1 - cut))
-    assert own_high > high + 0.5  # skewed values: the upper limit lies farther off, the lower one nearer
-    assert own_low > low + 0.5
-    for share, lower in ((1.0, low), (0.5, (own_low + low) / 2), (0.0, own_low)):
+    pivot_high, pivot_low = values.mean() - stats.sem(values) * np.quantile(pivot.studentised, (cut, 1 - cut))
+
+    # The values are skewed: the upper limit is farther away, the lower limit nearer.
+    assert pivot_high > high + 0.5
+    assert pivot_low > low + 0.5
+
+    for share, lower in ((1.0, low), (0.5, (pivot_low + low) / 2), (0.0, pivot_low)):
         below, above = pivot.compute_margins(0.05, symmetrise=share)
-        assert values.mean() + above == pytest.approx(own_high)
+        assert values.mean() + above == pytest.approx(pivot_high)
         assert values.mean() - below == pytest.approx(lower)
     assert pivot.compute_margins(0.05) == pivot.compute_margins(0.05, symmetrise=1.0)
 
 
-def test_many_places_give_what_scipys_bootstrap_gives():
-    values = errors(2000)
+def test_limits_of_many_places_agree_with_scipy():
+    values = make_errors(2000)
     resampling = Resampling(np.arange(2000), samples=4000, seed=0)
     below, above = resampling.mean(values).compute_margins(0.05)
     for method in ("percentile", "BCa"):
-        theirs = stats.bootstrap((values,), np.mean, n_resamples=4000, method=method, rng=1).confidence_interval
-        assert values.mean() - below == pytest.approx(theirs.low, abs=0.15 * (theirs.high - theirs.low))
-        assert values.mean() + above == pytest.approx(theirs.high, abs=0.15 * (theirs.high - theirs.low))
-    theirs = stats.bootstrap(
+        scipys = stats.bootstrap((values,), np.mean, n_resamples=4000, method=method, rng=1).confidence_interval
+        assert values.mean() - below == pytest.approx(scipys.low, abs=0.15 * (scipys.high - scipys.low))
+        assert values.mean() + above == pytest.approx(scipys.high, abs=0.15 * (scipys.high - scipys.low))
+
+    scipys = stats.bootstrap(
         (values,), np.median, n_resamples=4000, method="percentile", rng=1
     ).confidence_interval
     low, high = np.quantile(resampling.medians(values), (0.025, 0.975))
-    assert low == pytest.approx(theirs.low, abs=0.15 * (theirs.high - theirs.low))
-    assert high == pytest.approx(theirs.high, abs=0.15 * (theirs.high - theirs.low))
+    assert low == pytest.approx(scipys.low, abs=0.15 * (scipys.high - scipys.low))
+    assert high == pytest.approx(scipys.high, abs=0.15 * (scipys.high - scipys.low))
 
 
 @pytest.mark.parametrize("count", [7, 8])
 def test_the_median_of_equal_weights_is_the_usual_one(count: int):
-    from geoguesser.evaluation.bootstrap import _compute_weighted_medians
-
-    values = np.sort(errors(count))
+    values = np.sort(make_errors(count))
     np.testing.assert_allclose(_compute_weighted_medians(values, np.ones((1, count))), [np.median(values)])
     weights = np.array([[0.0, 0.0, 5.0, *[0.0] * (count - 3)]])
     assert _compute_weighted_medians(values, weights)[0] == pytest.approx(values[2], abs=values[3] - values[1])
@@ -111,13 +115,13 @@ def test_equal_values_have_no_spread():
 
 def test_few_values_that_differ_give_finite_limits():
     values = np.zeros(20)
-    values[3] = 5.0  # two runs that say the same of all places but one
+    values[3] = 5.0
     below, above = Resampling(np.arange(20), samples=5000, seed=0).mean(values).compute_margins(0.05)
     assert np.isfinite([below, above]).all()
     assert 0.25 - below < 0.0 < 0.25 + above
 
 
-def test_blocks_whose_places_share_their_luck_have_wider_limits():
+def test_blocks_of_correlated_places_have_wider_limits():
     random = np.random.default_rng(0)
     unit = np.repeat(np.arange(80), 5)
     values = 50.0 + 20.0 * random.normal(size=80)[unit] + random.normal(size=400)
@@ -129,7 +133,7 @@ def test_blocks_whose_places_share_their_luck_have_wider_limits():
 @given(shift=st.floats(-1e3, 1e3), scale=st.floats(0.01, 100.0))
 @settings(deadline=None, max_examples=20)
 def test_limits_move_and_stretch_with_the_values(shift: float, scale: float):
-    values = errors(15)
+    values = make_errors(15)
     resampling = Resampling(np.arange(15), samples=1000, seed=0)
     before, after = resampling.mean(values), resampling.mean(values * scale + shift)
     np.testing.assert_allclose(

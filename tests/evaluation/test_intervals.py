@@ -1,4 +1,4 @@
-"""Intervals against textbook formulas, and what they cover in simulations."""
+"""Intervals against textbook formulas, and their coverage in simulations."""
 
 from __future__ import annotations
 
@@ -21,38 +21,38 @@ from geoguesser.evaluation.intervals import (
 )
 
 
-def coverage(count: int, simulations: int, samples: int = 2000) -> dict[str, float]:
-    """The shares of intervals of skewed errors (gamma 1), and of paired differences, that hold the truth."""
+def simulate_coverage(count: int, simulations: int, samples: int = 2000) -> dict[str, float]:
+    """Returns the coverage of intervals of skewed errors (gamma 1) and of paired differences."""
     random, draws = np.random.default_rng(count), Resampling(np.arange(count), samples=samples, seed=0)
-    held: dict[str, list[bool]] = {}
+    covered: dict[str, list[bool]] = {}
     for _ in range(simulations):
         place = random.gamma(1.0, 30.0, count)
         a, b = place + random.gamma(1.0, 10.0, count), place + 10.0 * random.gamma(1.0, 1.0, count)
-        for name, one, truth in (
+
+        for name, interval, truth in (
             ("mean", compute_mean_interval(draws.mean(place), 0.95), 30.0),
             ("median", compute_median_interval(draws, place, 0.95), 30.0 * np.log(2.0)),
             ("difference", compute_mean_interval(draws.mean(a - b), 0.95), 0.0),
             ("median difference", compute_median_interval(draws, a - b, 0.95), 0.0),
         ):
-            held.setdefault(name, []).append(one.low <= truth <= one.high)
-    return {name: float(np.mean(own)) for name, own in held.items()}
+            covered.setdefault(name, []).append(interval.low <= truth <= interval.high)
+    return {name: float(np.mean(hits)) for name, hits in covered.items()}
 
 
-def test_intervals_of_few_skewed_errors_cover_about_what_they_say():
-    """400 simulations tell 95 % from 91 % and 99 %: four standard errors are 4.4 points."""
-    for name, share in coverage(30, 400).items():
+def test_coverage_of_few_skewed_errors_is_about_nominal():
+    # 400 simulations distinguish 95 % from 91 % and 99 %: four standard errors are 4.4 points.
+    for name, share in simulate_coverage(30, 400).items():
         assert 0.91 <= share <= 0.99, name
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("count", [20, 50, 100])
 def test_nominal_95_percent_covers_93_to_97(count: int):
-    for name, share in coverage(count, 2000, samples=5000).items():
+    for name, share in simulate_coverage(count, 2000, samples=5000).items():
         assert 0.93 <= share <= 0.97, (name, share)
 
 
-def test_the_percentiles_that_are_usual_would_not():
-    """The reason for all this: of 20 skewed errors a plain percentile interval misses every tenth time."""
+def test_coverage_of_plain_percentiles_is_too_low():
     random = np.random.default_rng(0)
     values = random.lognormal(0.0, 0.75, (1000, 20))
     draws = np.concatenate(list(Resampling(np.arange(20), samples=1000, seed=0).iter_counts()))
@@ -61,7 +61,7 @@ def test_the_percentiles_that_are_usual_would_not():
     assert ((low <= truth) & (truth <= high)).mean() < 0.91
 
 
-def test_p_is_below_five_percent_just_where_the_interval_leaves_out_0():
+def test_p_is_below_5_percent_exactly_if_the_interval_excludes_0():
     random, draws = np.random.default_rng(0), Resampling(np.arange(30), samples=2000, seed=0)
     for seeds in (None, SeedNoise(0.05, 0.01, 3.0)):
         seen = set()
@@ -73,20 +73,20 @@ def test_p_is_below_five_percent_just_where_the_interval_leaves_out_0():
         assert seen == {True, False}
 
 
-def test_p_of_even_values_is_near_students():
+def test_p_of_symmetric_values_is_near_students():
     values = np.random.default_rng(5).normal(size=200) + 0.15
     pivot = Resampling(np.arange(200), samples=5000, seed=0).mean(values)
     assert compute_p_value(pivot) == pytest.approx(stats.ttest_1samp(values, 0.0).pvalue, rel=0.3)
 
 
-def test_p_of_equal_and_of_all_the_same_differences():
+def test_p_of_constant_differences():
     draws = Resampling(np.arange(20), samples=1000, seed=0)
     assert compute_p_value(draws.mean(np.zeros(20))) == 1.0
     assert compute_p_value(draws.mean(np.full(20, 2.0))) == 0.0
     assert 0.0 < compute_p_value(draws.mean(np.full(20, 2.0)), SeedNoise(1.0, 0.0, 2)) < 1.0
 
 
-def test_p_cannot_say_more_than_the_resamples():
+def test_p_is_limited_by_the_number_of_resamples():
     draws = Resampling(np.arange(20), samples=1000, seed=0)
     assert compute_p_value(draws.mean(100.0 + np.random.default_rng(0).normal(size=20))) >= 1 / 1001
 
@@ -99,14 +99,14 @@ def test_holm_is_the_textbooks():
 
 @given(st.lists(st.floats(0.0, 1.0), max_size=8))
 def test_holm_keeps_the_order_and_is_between_p_and_bonferroni(values: list[float]):
-    found = adjust_holm(values)
-    for p, adjusted in zip(values, found, strict=True):
-        assert p <= adjusted <= min(1.0, p * len(values)) + 1e-12
+    adjusted = adjust_holm(values)
+    for p, value in zip(values, adjusted, strict=True):
+        assert p <= value <= min(1.0, p * len(values)) + 1e-12
     order = np.argsort(values, kind="stable")
-    assert (np.diff(np.array(found)[order]) >= 0).all()
+    assert (np.diff(np.array(adjusted)[order]) >= 0).all()
 
 
-def test_seed_noise_is_the_analysis_of_variances():
+def test_seed_noise_agrees_with_the_analysis_of_variance():
     table = np.random.default_rng(0).normal(size=(4, 50)) + 3.0 * np.arange(4)[:, None]
     seeds, places = table.shape
     between = places * table.mean(axis=1).var(ddof=1)
@@ -118,7 +118,7 @@ def test_seed_noise_is_the_analysis_of_variances():
     assert noise.degrees_of_freedom == 3
 
 
-def test_seeds_that_say_the_same_add_nothing_and_one_seed_tells_nothing():
+def test_equal_seeds_add_nothing_and_one_seed_has_no_noise():
     place = np.random.default_rng(0).gamma(2.0, 10.0, 30)
     same = compute_seed_noise(np.stack([place] * 3))
     assert same is not None
@@ -126,27 +126,30 @@ def test_seeds_that_say_the_same_add_nothing_and_one_seed_tells_nothing():
     assert compute_seed_noise(place[None]) is None
     pivot = Resampling(np.arange(30), samples=1000, seed=0).mean(place)
     below, above = pivot.compute_margins(0.05, symmetrise=SYMMETRY_WITH_SEEDS)
-    both = compute_mean_interval(pivot, 0.95, same)
-    assert (both.low, both.high) == (pytest.approx(pivot.value - below), pytest.approx(pivot.value + above))
+    interval = compute_mean_interval(pivot, 0.95, same)
+    assert (interval.low, interval.high) == (
+        pytest.approx(pivot.value - below),
+        pytest.approx(pivot.value + above),
+    )
 
 
-def test_seeds_widen_by_their_squares():
+def test_margins_are_added_as_squares():
     pivot = Resampling(np.arange(30), samples=1000, seed=0).mean(np.random.default_rng(0).normal(size=30))
-    both = compute_mean_interval(pivot, 0.95, SeedNoise(6.0, 2.0, 5.0))
+    interval = compute_mean_interval(pivot, 0.95, SeedNoise(6.0, 2.0, 5.0))
     half = stats.t.ppf(0.975, 5) * 2.0
     below, above = pivot.compute_margins(0.05, symmetrise=SYMMETRY_WITH_SEEDS)
-    assert both.value - both.low == pytest.approx(np.hypot(below, half))
-    assert both.high - both.value == pytest.approx(np.hypot(above, half))
+    assert interval.value - interval.low == pytest.approx(np.hypot(below, half))
+    assert interval.high - interval.value == pytest.approx(np.hypot(above, half))
 
 
-def test_two_sides_add_as_welch_and_satterthwaite_say():
-    one, other = SeedNoise(1.0, 0.25, 2), SeedNoise(3.0, 0.5, 4)
-    both = combine_seed_noise(one, other)
-    assert both is not None
-    assert both.variance == 4.0 - 0.75
-    assert both.degrees_of_freedom == pytest.approx(16.0 / (1.0 / 2 + 9.0 / 4))
+def test_noise_of_two_sides_is_that_of_welch_and_satterthwaite():
+    first, second = SeedNoise(1.0, 0.25, 2), SeedNoise(3.0, 0.5, 4)
+    combined = combine_seed_noise(first, second)
+    assert combined is not None
+    assert combined.variance == 4.0 - 0.75
+    assert combined.degrees_of_freedom == pytest.approx(16.0 / (1.0 / 2 + 9.0 / 4))
     assert combine_seed_noise(None, None) is None
-    assert combine_seed_noise(one, None) == one
+    assert combine_seed_noise(first, None) == first
     assert combine_seed_noise(SeedNoise(0.0, 0.0, 2), SeedNoise(0.0, 0.0, 4)) == SeedNoise(0.0, 0.0, 6)
     assert SeedNoise(1.0, 2.0, 3).compute_margin(0.05) == 0.0
 

@@ -1,4 +1,4 @@
-"""What is drawn: blocks where places fill enough of them."""
+"""Units of the bootstrap: blocks that hold enough places, or single places."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from geoguesser.data.block_split import name_blocks
 from geoguesser.evaluation.resampling_units import BLOCK_SIDES_KM, MIN_BLOCKS, make_units
 
 
-def spread(count: int, seed: int = 0) -> np.ndarray:
+def draw_places(count: int, seed: int = 0) -> np.ndarray:
     random = np.random.default_rng(seed)
     return random.uniform((44.5, 15.0), (46.0, 18.5), (count, 2))
 
 
-def test_few_places_are_drawn_one_by_one(croatia):
-    units = make_units(croatia, spread(59), None)
+def test_few_places_are_single_units(croatia):
+    units = make_units(croatia, draw_places(59), None)
     assert units.block_km is None
     np.testing.assert_array_equal(units.unit, np.arange(59))
     assert str(units) == "59 places"
 
 
 @pytest.mark.parametrize("count", [80, 300, 2000])
-def test_blocks_are_the_largest_of_which_60_hold_places(croatia, count: int):
-    coords = spread(count)
+def test_blocks_are_the_largest_with_60_that_hold_places(croatia, count: int):
+    coords = draw_places(count)
     units = make_units(croatia, coords, None)
     assert units.block_km is not None
     assert units.count >= MIN_BLOCKS
@@ -31,23 +31,24 @@ def test_blocks_are_the_largest_of_which_60_hold_places(croatia, count: int):
     larger = BLOCK_SIDES_KM[BLOCK_SIDES_KM.index(units.block_km) + 1]
     assert len(np.unique(name_blocks(croatia, coords, larger))) < MIN_BLOCKS
     names = name_blocks(croatia, coords, units.block_km)
+
     together = names[:, None] == names[None]
     np.testing.assert_array_equal(together, units.unit[:, None] == units.unit[None])
 
 
-def test_a_side_of_ones_own_counts_where_it_leaves_60_blocks(croatia):
-    coords = spread(500)
+def test_a_given_side_is_used_if_60_blocks_hold_places(croatia):
+    coords = draw_places(500)
     assert make_units(croatia, coords, 10.0).block_km == 10.0
     assert make_units(croatia, coords, 200.0).block_km is None
     assert make_units(croatia, coords, 0.0).block_km is None
 
 
-def test_places_in_one_village_are_drawn_one_by_one(croatia):
+def test_places_in_one_village_are_single_units(croatia):
     coords = np.random.default_rng(0).normal((45.8, 16.0), 1e-4, (200, 2))
     assert make_units(croatia, coords, None).block_km is None
 
 
-def test_the_world_has_blocks_too(earth):
+def test_blocks_of_the_world(earth):
     coords = np.random.default_rng(0).uniform((-60, -180), (70, 180), (1000, 2))
     units = make_units(earth, coords, None)
     assert units.block_km is not None

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 import yaml
+from conftest import compose
 from hypothesis import given
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from geoguesser.commands.configs import current_targets, read_config
+from geoguesser.commands.configs import current_targets, read_config, resolve
 from geoguesser.runs import config_history
 from geoguesser.runs.config_history import (
     ADDED_KEYS,
@@ -37,7 +38,7 @@ VALUES = st.recursive(
 
 @pytest.fixture
 def later(monkeypatch) -> None:
-    """A later version: a class, a key and a group have other names, and a key is new."""
+    """Changes the history to that of a later version: a class, a key and a group are renamed, and a key is new."""
     monkeypatch.setattr(config_history, "OLD_TARGETS", {"geoguesser.old.Cells": "geoguesser.geo.Squares"})
     monkeypatch.setattr(config_history, "RENAMED_KEYS", {"cells": "grid", "cells.count": "grid.size"})
     monkeypatch.setattr(config_history, "ADDED_KEYS", {"grid.point": "centre", "extensions": []})
@@ -50,7 +51,7 @@ def later(monkeypatch) -> None:
         ("geoguesser.model.head.ClassificationHead.fit", "ClassificationHead.fit"),
         ("geoguesser.geo.grid.SquareGrid", "SquareGrid"),
         ("geoguesser.old.Cells", "Squares"),
-        ("geoguesser.anywhere.Cells", "Squares"),  # moved once more before it was renamed
+        ("geoguesser.anywhere.Cells", "Squares"),
         ("pytorch_lightning.Trainer", "pytorch_lightning.Trainer"),
         ("theirs.SquareGrid", "theirs.SquareGrid"),
     ],
@@ -74,7 +75,9 @@ def test_configs_that_mean_the_same_are_normalised_to_the_same():
     assert normalise_config(old) == normalise_config(new) == expected
     assert type(normalise_config(old)["grid"]["size"]) is int
     assert type(normalise_config(old)["flag"]) is bool
-    assert old["cells"] == {"_target_": "geoguesser.old.Cells", "count": 5.0}  # not changed in place
+
+    # Configs are not changed in place.
+    assert old["cells"] == {"_target_": "geoguesser.old.Cells", "count": 5.0}
 
 
 @pytest.mark.usefixtures("later")
@@ -194,10 +197,6 @@ def test_of_several_folders_the_finished_one_is_the_job(tmp_path: Path):
 
 
 def test_hydra_is_given_the_folder_of_the_old_job(tmp_path: Path):
-    from conftest import compose
-
-    from geoguesser.commands.configs import resolve
-
     register_resolver()
     cfg = compose(["grid.size=33"])
     hydra = {"hydra": {"sweep": {"dir": str(tmp_path), "subdir": "${job_name:}"}}}

@@ -1,4 +1,4 @@
-"""Privacy: what of a config leaves the machine."""
+"""Redaction of configs that leave the machine."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 from geoguesser.runs.config_keys import has_path, is_private, redact_config, remove_secrets
 
 
-def test_public_drops_paths_and_secrets_at_every_depth() -> None:
+def test_redaction_drops_paths_and_secrets_at_every_depth() -> None:
     config = {
         "seed": 3,
         "data": {"roots": ["/home/ann/places"], "batch_size": 32, "note": "/home/ann/x", "more": ["~/y", "z", 1]},
@@ -32,11 +32,13 @@ def test_public_drops_paths_and_secrets_at_every_depth() -> None:
         "nested": [{"kept": True}, ["(a path)", {}]],
         "none": None,
     }
-    assert config["api_key"] == "abc"  # the config itself is left alone
+
+    # The config itself is unchanged.
+    assert config["api_key"] == "abc"
 
 
 @pytest.mark.parametrize(
-    ("text", "found"),
+    ("text", "is_path"),
     [
         *(("/home/ann", True), ("~/x", True), ("file:///home/x", True), ("see /home/x", True), ("x=/tmp/a", True)),
         *(("C:\\Users\\ann", True), ("[a,/b]", True), ("'/b'", True)),
@@ -44,11 +46,11 @@ def test_public_drops_paths_and_secrets_at_every_depth() -> None:
         *(("tf_efficientnet_lite0.in1k", False), ("25 / 3", False), ("", False), ("val/error_km_mean", False)),
     ],
 )
-def test_paths_are_found_in_texts(text: str, found: bool) -> None:
-    assert has_path(text) is found
+def test_paths_are_recognised_in_texts(text: str, is_path: bool) -> None:
+    assert has_path(text) is is_path
 
 
-def test_keys_are_private_by_any_of_their_parts() -> None:
+def test_any_part_of_a_key_makes_it_private() -> None:
     assert is_private("data.roots")
     assert is_private("logger.entity")
     assert is_private("x.api_key")
@@ -56,7 +58,7 @@ def test_keys_are_private_by_any_of_their_parts() -> None:
     assert not is_private("data.rootsy")
 
 
-def test_the_dump_of_a_config_keeps_paths_and_hides_secrets() -> None:
+def test_config_yaml_has_paths_but_no_secrets() -> None:
     config = {"data": {"roots": ["/a"], "api_key": "abc"}, "token": "t", "seed": 1}
     expected = {"data": {"roots": ["/a"], "api_key": "(secret)"}, "token": "(secret)", "seed": 1}
     assert remove_secrets(config) == expected

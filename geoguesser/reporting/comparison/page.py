@@ -19,7 +19,7 @@ from geoguesser.reporting.html import draw_data_uri, read_source, render_html
 from geoguesser.system.text import format_confidence, format_count
 
 MAX_MAPS = 6
-VERDICT_COLOURS = {BETTER: "#009E73", WORSE: "#D55E00", NOT_CLEAR: "#D97A00"}
+LABEL_COLOURS = {BETTER: "#009E73", WORSE: "#D55E00", NOT_CLEAR: "#D97A00"}
 
 
 def render_comparison(comparison: Comparison, places: Sequence[SpreadPlace], *, pictures: bool) -> str:
@@ -43,7 +43,7 @@ def render_comparison(comparison: Comparison, places: Sequence[SpreadPlace], *, 
         confidence=format_confidence(comparison.settings.confidence),
         numbers=numbers,
         colours=plots.choose_colours(comparison),
-        verdict_colours=VERDICT_COLOURS,
+        verdict_colours=LABEL_COLOURS,
         pictures=_draw_pictures(comparison) if pictures else None,
         places=[_make_card(comparison, place, numbers, pictures=pictures) for place in places],
         max_curves=plots.MAX_CURVES,
@@ -102,7 +102,5 @@ def _make_card(
         plots.draw_predictions, region=comparison.region, true_deg=place.coords_deg, predictions=predictions
     )
     letters = " ".join(letter for letter, _, _ in predictions)
-    return card | {
-        "picture": drawing,
-        "alt": f"Map with place {place.uuid} as a star, and the predictions of {letters}",
-    }
+    alt = f"Map with place {place.uuid} as a star, and the predictions of {letters}"
+    return card | {"picture": drawing, "alt": alt}

@@ -236,15 +236,10 @@ def draw_error_map(path: Path, *, region: Region, entry: GroupResult, top_km: fl
     size_pt = float(np.clip(1.2 * choose_dot_size_pt(len(order)), 1.6, 6.0))
     with picture(path, height + below + 0.1, width_in=WIDTH_IN, dpi=SHARP_DPI) as figure:
         axes = set_map(figure, (left, below, width, height), frame, bounds)
-        axes.scatter(
-            xy[order, 0],
-            xy[order, 1],
-            s=size_pt**2,
-            c=colours.to_rgba(entry.group.error_km[order]),
-            linewidths=0.4 if len(order) <= MAX_EDGED_DOTS else 0.0,
-            edgecolors="white",
-            zorder=4,
-        )
+        x, y = xy[order].T
+        width_pt = 0.4 if len(order) <= MAX_EDGED_DOTS else 0.0
+        rgba = colours.to_rgba(entry.group.error_km[order])
+        axes.scatter(x, y, s=size_pt**2, c=rgba, linewidths=width_pt, edgecolors="white", zorder=4)
 
 
 def _get_map_margins(frame: MapProjection) -> tuple[float, float]:

@@ -58,12 +58,10 @@ def write_comparison(comparison: Comparison, places: Sequence[SpreadPlace], out:
 
 def make_table(comparison: Comparison) -> pd.DataFrame:
     """Returns a row per configuration: its figures, its difference from the baseline, and its config values."""
-    return pd.DataFrame(
-        [
-            _make_row(entry) | {key: values[rank] for key, values in comparison.columns.items()}
-            for rank, entry in enumerate(comparison.entries)
-        ]
-    )
+    rows = []
+    for rank, entry in enumerate(comparison.entries):
+        rows.append(_make_row(entry) | {key: values[rank] for key, values in comparison.columns.items()})
+    return pd.DataFrame(rows)
 
 
 def _make_row(entry: GroupResult) -> dict[str, Any]:

@@ -15,7 +15,6 @@ from geoguesser.evaluation.comparison import (
     GroupResult,
 )
 from geoguesser.evaluation.intervals import MIN_PLACES, MIN_PLACES_FOR_MEAN, Interval
-from geoguesser.evaluation.run_groups import ABSENT
 from geoguesser.runs.run_folder import UnusedRun
 from geoguesser.system.text import format_count, format_interval, format_limits, join_words
 
@@ -50,12 +49,9 @@ class DistanceFormatter:
             return ""
         return format_limits(interval.low, interval.high, self.signed if signed else self.km)
 
-    def interval(self, interval: Interval | None, *, signed: bool = False) -> str:
+    def interval(self, interval: Interval) -> str:
         """Returns `41.2 (36.0 to 47.1)`."""
-        if interval is None:
-            return ABSENT
-        write = self.signed if signed else self.km
-        return format_interval(interval.value, interval.low, interval.high, write)
+        return format_interval(interval.value, interval.low, interval.high, self.km)
 
 
 def format_runs(entry: GroupResult) -> str:

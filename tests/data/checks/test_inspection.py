@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -44,22 +43,22 @@ def kinds(files: PlaceFiles, spec: ImageSpec = SPEC) -> list[tuple[int, str]]:
 
 def test_a_plain_place_has_facts_and_nothing_remarkable(tmp_path: Path) -> None:
     files = put(tmp_path / "a", h90=make_picture(5, 90, 130))
-    told = inspect_place(files, [SPEC])
-    assert (told.findings, told.num_unreadable) == ([], 0)
-    assert told.views["state"].tolist() == [OK] * 4
-    assert told.views["width"].tolist() == [96, 130, 96, 96]
-    assert told.views["height"].tolist() == [96, 90, 96, 96]
-    assert [MODES[mode] for mode in told.views["mode"]] == ["RGB"] * 4
+    result = inspect_place(files, [SPEC])
+    assert (result.findings, result.num_unreadable) == ([], 0)
+    assert result.views["state"].tolist() == [OK] * 4
+    assert result.views["width"].tolist() == [96, 130, 96, 96]
+    assert result.views["height"].tolist() == [96, 90, 96, 96]
+    assert [MODES[mode] for mode in result.views["mode"]] == ["RGB"] * 4
     for heading in range(4):
         data = Path(files.path(heading)).read_bytes()
-        assert told.views["bytes"][heading] == len(data)
-        assert told.views["digest"][heading].astype("<u8").tobytes() == xxhash.xxh3_128(data).digest()
-        np.testing.assert_array_equal(told.images[0][heading], SPEC.decode(data))
-    pixels = told.images[0].astype(np.int64)
-    np.testing.assert_array_equal(told.sums[0][:, 0], pixels.sum(axis=(2, 3)))
-    np.testing.assert_array_equal(told.sums[0][:, 1], (pixels**2).sum(axis=(2, 3)))
+        assert result.views["bytes"][heading] == len(data)
+        assert result.views["digest"][heading].astype("<u8").tobytes() == xxhash.xxh3_128(data).digest()
+        np.testing.assert_array_equal(result.images[0][heading], SPEC.decode(data))
+    pixels = result.images[0].astype(np.int64)
+    np.testing.assert_array_equal(result.sums[0][:, 0], pixels.sum(axis=(2, 3)))
+    np.testing.assert_array_equal(result.sums[0][:, 1], (pixels**2).sum(axis=(2, 3)))
     blocks = pixels.reshape(4, 3, 8, 6, 8, 6).mean((3, 5))
-    np.testing.assert_allclose(told.thumbnails[0], blocks, atol=0.51)
+    np.testing.assert_allclose(result.thumbnails[0], blocks, atol=0.51)
 
 
 @settings(max_examples=40, deadline=None)
@@ -113,26 +112,28 @@ def test_several_sizes_in_one_pass_are_what_each_alone_would_be(tmp_path: Path) 
     ],
 )
 def test_each_kind_is_found(view: Image.Image | bytes, kind: str, reason: str, tmp_path: Path) -> None:
-    told = inspect_place(put(tmp_path / "a", h180=view), [SPEC])
-    assert [(heading, one.kind, one.where) for heading, one in told.findings] == [
+    result = inspect_place(put(tmp_path / "a", h180=view), [SPEC])
+    assert [(heading, one.kind, one.where) for heading, one in result.findings] == [
         (2, kind, f"{tmp_path}/a/180.jpg")
     ]
-    assert told.findings[0][1].reason.startswith(reason)
+    assert result.findings[0][1].reason.startswith(reason)
     state = {"broken_image": BROKEN, "placeholder_image": PLACEHOLDER}.get(kind, OK)
-    assert told.views["state"].tolist() == [OK, OK, state, OK]
-    assert told.num_unreadable == 0
+    assert result.views["state"].tolist() == [OK, OK, state, OK]
+    assert result.num_unreadable == 0
 
 
 def test_a_turned_image_is_found_and_stands_upright(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
     image = make_picture(1)
-    told = inspect_place(put(tmp_path / "a", h0=encode_image(image, exif=exif, quality=95)), [ImageSpec(size=96)])
-    assert [(heading, one.kind, one.reason) for heading, one in told.findings] == [
+    result = inspect_place(
+        put(tmp_path / "a", h0=encode_image(image, exif=exif, quality=95)), [ImageSpec(size=96)]
+    )
+    assert [(heading, one.kind, one.reason) for heading, one in result.findings] == [
         (0, "turned_image", "has EXIF orientation 6, turned upright")
     ]
     upright = np.asarray(image.rotate(-90)).transpose(2, 0, 1).astype(int)
-    assert np.abs(told.images[0][0].astype(int) - upright).mean() < 8
+    assert np.abs(result.images[0][0].astype(int) - upright).mean() < 8
 
 
 def test_a_picture_that_says_no_imagery_is_a_placeholder(tmp_path: Path) -> None:
@@ -156,13 +157,13 @@ def test_usual_aspects_are_not_odd(tmp_path: Path) -> None:
 def test_files_that_cannot_be_read_are_told_from_those_that_are_broken(tmp_path: Path) -> None:
     files = put(tmp_path / "a", h0=b"")
     (tmp_path / "a/90.jpg").unlink()
-    told = inspect_place(files, [SPEC])
-    assert told.views["state"].tolist() == [BROKEN, BROKEN, OK, OK]
-    assert told.num_unreadable == 1
-    assert told.findings[1][1].reason == "cannot be read (No such file or directory)"
-    told = inspect_place(PlaceFiles(files.folder, (None, None, "180.jpg", "270.jpg")), [SPEC])
-    assert told.views["state"].tolist() == [MISSING, MISSING, OK, OK]
-    assert (told.findings, told.num_unreadable) == ([], 0)
+    result = inspect_place(files, [SPEC])
+    assert result.views["state"].tolist() == [BROKEN, BROKEN, OK, OK]
+    assert result.num_unreadable == 1
+    assert result.findings[1][1].reason == "cannot be read (No such file or directory)"
+    result = inspect_place(PlaceFiles(files.folder, (None, None, "180.jpg", "270.jpg")), [SPEC])
+    assert result.views["state"].tolist() == [MISSING, MISSING, OK, OK]
+    assert (result.findings, result.num_unreadable) == ([], 0)
 
 
 # The hash of a picture
@@ -187,8 +188,8 @@ def test_the_same_picture_coded_anew_has_nearly_the_same_hash_and_others_have_no
     image, other = make_picture(seed, 240, 240), make_picture(seed + 100, 240, 240)
     again = encode_image(image, quality=40)
     smaller = encode_image(image.resize((200, 200), 1), quality=75)
-    told = inspect_place(put(tmp_path / "a", h0=image, h90=again, h180=smaller, h270=other), [SPEC])
-    hashes = told.views["hash"]
+    result = inspect_place(put(tmp_path / "a", h0=image, h90=again, h180=smaller, h270=other), [SPEC])
+    hashes = result.views["hash"]
     assert compute_hash_distance(hashes[0], hashes[1]) <= 10
     assert compute_hash_distance(hashes[0], hashes[2]) <= 10
     assert compute_hash_distance(hashes[0], hashes[3]) > 20
@@ -197,9 +198,9 @@ def test_the_same_picture_coded_anew_has_nearly_the_same_hash_and_others_have_no
 @pytest.mark.skipif(not SAMPLE.is_dir(), reason="the real sample is not here")
 def test_real_places_are_told_apart() -> None:
     folders = sorted(path for root in SAMPLE.iterdir() for path in (root / "images").iterdir())
-    told = [inspect_place(PlaceFiles(str(path)), [ImageSpec(size=112)]) for path in folders]
-    assert [one.findings for one in told] == [[] for _ in told]
-    hashes = np.stack([one.views["hash"] for one in told])
+    result = [inspect_place(PlaceFiles(str(path)), [ImageSpec(size=112)]) for path in folders]
+    assert [one.findings for one in result] == [[] for _ in result]
+    hashes = np.stack([one.views["hash"] for one in result])
     apart = np.sort(compute_hash_distance(hashes[:, None], hashes[None]), axis=-1)[..., 2]
     assert apart[~np.eye(len(apart), dtype=bool)].min() > 20  # the third most alike of four views
 
@@ -219,9 +220,9 @@ def test_places_come_in_order_and_few_are_in_flight(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(module, "inspect_place", counted)
     monkeypatch.setattr(views_module, "MAX_PREFETCH_BYTES", 8 * 12 * 48**2)
     done = 0
-    for told in inspect_in_order([files] * 60, [SPEC]):
+    for result in inspect_in_order([files] * 60, [SPEC]):
         done += 1
-        assert told.views["state"].tolist() == [OK] * 4
+        assert result.views["state"].tolist() == [OK] * 4
         assert begun[0] <= done + 8 + 2
     assert done == 60
     stopped = inspect_in_order([files] * 60, [SPEC])
@@ -230,13 +231,13 @@ def test_places_come_in_order_and_few_are_in_flight(tmp_path: Path, monkeypatch:
     assert begun[0] < 60 + 25
 
 
-def test_facts_are_taken_and_put_by_row(tmp_path: Path, write: SimpleNamespace) -> None:
-    facts = ImageStats.empty(3)
-    told = inspect_place(put(tmp_path / "a"), [SPEC])
-    facts.put(1, told)
-    some = facts.take(np.array([1, 0]))
+def test_facts_are_taken_and_put_by_row(tmp_path: Path) -> None:
+    stats = ImageStats.empty(3)
+    result = inspect_place(put(tmp_path / "a"), [SPEC])
+    stats.put(1, result)
+    some = stats.take(np.array([1, 0]))
     assert len(some) == 2
-    np.testing.assert_array_equal(some.views[0], told.views)
-    np.testing.assert_array_equal(some.thumbnails[0], told.thumbnails[0])
+    np.testing.assert_array_equal(some.views[0], result.views)
+    np.testing.assert_array_equal(some.thumbnails[0], result.thumbnails[0])
     assert not some.sums[1].any()
     assert ImageStats.empty(2, thumbnail=0).thumbnails.nbytes == 0

@@ -13,6 +13,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.place_roots import make_coords, make_places_data, make_view, write_csv, write_root, write_views
 from torch import Tensor
 from torch.utils.data import DataLoader
 
@@ -23,7 +24,6 @@ from geoguesser.data.sources.places import PlacesDataModule
 from geoguesser.data.splits import ColumnSplit, FolderSplit, RandomSplit
 from geoguesser.data.views import FileViews, MemoryViews
 from geoguesser.errors import ConfigError, DataError
-from geoguesser.geo.region import PlaneRegion
 from geoguesser.model.fusion import ConcatFusion, MeanFusion
 
 PX = 16
@@ -40,24 +40,23 @@ def side(uuid: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory, write: SimpleNamespace) -> Path:
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """40 places; nobody changes them."""
-    return write.root(tmp_path_factory.mktemp("places"), IDS, px=PX)
+    return write_root(tmp_path_factory.mktemp("places"), IDS, px=PX)
 
 
-def module(root: Path, land: PlaneRegion, **options: Any) -> PlacesDataModule:
-    given = {"image": SPEC, "split": SPLIT, "augment": Augment(), "batch_size": 4, "num_workers": 0}
-    return PlacesDataModule(roots=[str(root)], region=land, **{**given, **options})
+def make_data(root: Path | list[Path], **options: Any) -> PlacesDataModule:
+    return make_places_data(root, **{"image": SPEC, "batch_size": 4, "num_workers": 0, **options})
 
 
 @pytest.fixture
-def ready(root: Path, land: PlaneRegion) -> PlacesDataModule:
-    data = module(root, land)
+def ready(root: Path) -> PlacesDataModule:
+    data = make_data(root)
     data.read_views()
     return data
 
 
-def order_of(loader: DataLoader[Any], epoch: int | None = None) -> list[int]:
+def list_rows(loader: DataLoader[Any], epoch: int | None = None) -> list[int]:
     if epoch is not None:
         loader.batch_sampler.sampler.set_epoch(epoch)  # type: ignore[union-attr, attr-defined]  # as Lightning does
     return [row for batch in loader for row in batch.index.tolist()]
@@ -74,14 +73,14 @@ def trainer(*, rank: int = 0, world_size: int = 1, training: bool = True, step: 
 # The table and its splits
 
 
-def test_the_table_is_split_by_id(root: Path, land: PlaneRegion, write: SimpleNamespace) -> None:
-    data = module(root, land)
+def test_the_table_is_split_by_id(root: Path) -> None:
+    data = make_data(root)
     data.read_table()
     assert data.table["uuid"].tolist() == IDS
     assert data.table["split"].tolist() == [side(one) for one in IDS]
     for name in SPLIT_NAMES:
         assert data.rows[name].tolist() == [at for at, one in enumerate(IDS) if side(one) == name]
-    np.testing.assert_array_equal(data.coords_deg, write.coords(40))
+    np.testing.assert_array_equal(data.coords_deg, make_coords(40))
     assert data.mask.shape == (40, 4)
     assert data.mask.all()
     first = data.table
@@ -89,24 +88,22 @@ def test_the_table_is_split_by_id(root: Path, land: PlaneRegion, write: SimpleNa
     assert data.table is first
 
 
-def test_what_is_learnt_from_sees_training_places_alone(
-    root: Path, land: PlaneRegion, write: SimpleNamespace
-) -> None:
+def test_what_is_learnt_from_sees_training_places_alone(root: Path) -> None:
     for fraction in (1.0, 0.5):
-        data = module(root, land, fraction=fraction)
+        data = make_data(root, fraction=fraction)
         data.read_table()
         rows = data.rows["train"]
         assert all(side(IDS[row]) == "train" for row in rows)
-        np.testing.assert_array_equal(data.train_coords_deg, write.coords(40)[rows])
+        np.testing.assert_array_equal(data.train_coords_deg, make_coords(40)[rows])
         assert data.train_coords_deg.dtype == np.float64
         data.coords_deg[[row for row in range(40) if row not in rows]] = np.nan
         assert np.isfinite(data.train_coords_deg).all()
 
 
-def test_a_fraction_thins_training_alone(root: Path, land: PlaneRegion) -> None:
+def test_a_fraction_thins_training_alone(root: Path) -> None:
     kept: dict[float, set[int]] = {}
     for fraction in (0.3, 0.6, 1.0):
-        data = module(root, land, fraction=fraction)
+        data = make_data(root, fraction=fraction)
         data.read_views()
         for name in ("val", "test"):
             assert data.rows[name].tolist() == [at for at, one in enumerate(IDS) if side(one) == name]
@@ -114,24 +111,20 @@ def test_a_fraction_thins_training_alone(root: Path, land: PlaneRegion) -> None:
         unused = set(np.flatnonzero(data.table["split"] == "unused").tolist())
         assert kept[fraction] | unused == {at for at, one in enumerate(IDS) if side(one) == "train"}
         assert not kept[fraction] & unused
-        assert sorted(order_of(data.train_dataloader())) == sorted(kept[fraction])
+        assert sorted(list_rows(data.train_dataloader())) == sorted(kept[fraction])
     assert kept[0.3] < kept[0.6] < kept[1.0]
 
 
-def test_the_seed_of_the_run_leaves_the_splits_alone(root: Path, land: PlaneRegion) -> None:
-    first, second = module(root, land, seed=0, fraction=0.5), module(root, land, seed=1, fraction=0.5)
+def test_the_seed_of_the_run_leaves_the_splits_alone(root: Path) -> None:
+    first, second = make_data(root, seed=0, fraction=0.5), make_data(root, seed=1, fraction=0.5)
     for data in (first, second):
         data.read_table()
     assert first.table["split"].tolist() == second.table["split"].tolist()
 
 
-def test_roots_may_be_one_name_or_several(
-    root: Path, land: PlaneRegion, tmp_path: Path, write: SimpleNamespace
-) -> None:
-    other = write.root(tmp_path / "other", ["x", "y"], px=PX)
-    options = {"region": land, "image": SPEC, "split": SPLIT, "augment": Augment()}
-    one = PlacesDataModule(roots=str(root), **options)
-    two = PlacesDataModule(roots=[str(root), str(other)], **options)
+def test_roots_may_be_one_name_or_several(root: Path, tmp_path: Path) -> None:
+    other = write_root(tmp_path / "other", ["x", "y"], px=PX)
+    one, two = make_data(root), make_data([root, other])
     for data in (one, two):
         data.read_table()
     assert one.table["uuid"].tolist() == IDS
@@ -142,10 +135,8 @@ def test_roots_may_be_one_name_or_several(
 
 
 @pytest.mark.parametrize("memory_gib", [1.0, 0.0])
-def test_batches_are_what_they_say(
-    memory_gib: float, root: Path, land: PlaneRegion, write: SimpleNamespace
-) -> None:
-    data = module(root, land, memory_gib=memory_gib)
+def test_batches_are_what_they_say(memory_gib: float, root: Path) -> None:
+    data = make_data(root, memory_gib=memory_gib)
     data.read_views()
     assert isinstance(data.views, MemoryViews if memory_gib else FileViews)
     for loader in (data.train_dataloader(), data.val_dataloader(), data.test_dataloader()):
@@ -160,9 +151,9 @@ def test_batches_are_what_they_say(
             assert (batch.index.shape, batch.index.dtype) == ((size,), torch.int64)
             assert batch.mask.all()
             for row, coords, images in zip(batch.index.tolist(), batch.coords_deg, batch.images, strict=True):
-                np.testing.assert_allclose(coords, write.coords(40)[row], rtol=1e-7)
+                np.testing.assert_allclose(coords, make_coords(40)[row], rtol=1e-7)
                 for heading, view in zip((0, 90, 180, 270), images, strict=True):
-                    drawn = write.picture(IDS[row], heading, PX).transpose(2, 0, 1)
+                    drawn = make_view(IDS[row], heading, PX).transpose(2, 0, 1)
                     np.testing.assert_allclose(view.int(), drawn.astype(int), atol=12)
         assert set(sizes[:-1]) <= {4}
         assert 1 <= sizes[-1] <= 4
@@ -172,23 +163,23 @@ def test_batches_are_what_they_say(
 def test_every_place_comes_once_an_epoch(ready: PlacesDataModule) -> None:
     train = ready.train_dataloader()
     for epoch in range(3):
-        assert sorted(order_of(train, epoch)) == ready.rows["train"].tolist()
+        assert sorted(list_rows(train, epoch)) == ready.rows["train"].tolist()
     for name, loader in (("val", ready.val_dataloader()), ("test", ready.test_dataloader())):
         for _ in range(2):
-            assert order_of(loader) == ready.rows[name].tolist()  # in the table's order
-    assert order_of(ready.loader("all")) == list(range(40))
+            assert list_rows(loader) == ready.rows[name].tolist()  # in the table's order
+    assert list_rows(ready.loader("all")) == list(range(40))
 
 
-def test_the_order_of_training_is_drawn_from_seed_and_epoch(root: Path, land: PlaneRegion) -> None:
+def test_the_order_of_training_is_drawn_from_seed_and_epoch(root: Path) -> None:
     orders = {}
     for seed in (0, 1):
         for _ in range(2):
-            data = module(root, land, seed=seed)
+            data = make_data(root, seed=seed)
             data.read_views()
             torch.manual_seed(hash(str(orders)) % 1000)  # the global generator has no say
             loader = data.train_dataloader()
             for epoch in (2, 0, 1):
-                order = order_of(loader, epoch)
+                order = list_rows(loader, epoch)
                 assert orders.setdefault((seed, epoch), order) == order
     assert len({tuple(order) for order in orders.values()}) == 6
     assert all(order != sorted(order) for order in orders.values())
@@ -204,10 +195,10 @@ def test_a_single_place_is_a_batch_of_one(ready: PlacesDataModule) -> None:
 
 @pytest.mark.filterwarnings("ignore:This DataLoader will create")  # on a machine of one core
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded")  # Python 3.12 says it of any fork
-def test_workers_give_the_same_batches(root: Path, land: PlaneRegion) -> None:
+def test_workers_give_the_same_batches(root: Path) -> None:
     runs: list[list[Batch]] = []
     for workers in (0, 2):
-        data = module(root, land, memory_gib=0.0, num_workers=workers)
+        data = make_data(root, memory_gib=0.0, num_workers=workers)
         data.read_views()
         loader = data.train_dataloader()
         assert loader.num_workers == workers
@@ -223,11 +214,11 @@ def test_workers_give_the_same_batches(root: Path, land: PlaneRegion) -> None:
         assert all(torch.equal(*pair) for pair in zip(alone, helped, strict=True))
 
 
-def test_views_in_memory_and_features_take_no_workers(root: Path, land: PlaneRegion) -> None:
-    data = module(root, land, num_workers=2)
+def test_views_in_memory_and_features_take_no_workers(root: Path) -> None:
+    data = make_data(root, num_workers=2)
     data.read_views()
     assert data.train_dataloader().num_workers == 0
-    data = module(root, land, num_workers=2, memory_gib=0.0)
+    data = make_data(root, num_workers=2, memory_gib=0.0)
     data.read_views()
     assert data.val_dataloader().num_workers == 2
     data.use_features(torch.zeros(40, 4, 5))
@@ -282,8 +273,8 @@ def test_one_vector_per_place_is_served_where_it_says_the_same(ready: PlacesData
     ready.mask = mask
 
 
-def test_validation_is_dealt_out_between_choosing_and_calibration(root: Path, land: PlaneRegion) -> None:
-    whole, data = module(root, land), module(root, land)
+def test_validation_is_dealt_out_between_choosing_and_calibration(root: Path) -> None:
+    whole, data = make_data(root), make_data(root)
     for one in (whole, data):
         one.read_views()
     assert len(whole.rows["calibration"]) == 0
@@ -294,13 +285,13 @@ def test_validation_is_dealt_out_between_choosing_and_calibration(root: Path, la
     assert sorted(val + held) == whole.rows["val"].tolist()
     assert data.fingerprint() == whole.fingerprint()
     assert data.table["split"].tolist() == whole.table["split"].tolist()
-    assert order_of(data.val_dataloader()) == val
-    assert order_of(data.loader("calibration")) == held
+    assert list_rows(data.val_dataloader()) == val
+    assert list_rows(data.loader("calibration")) == held
     data.hold_out(0.85, 1)
     assert data.rows["calibration"].tolist() == held
     data.hold_out(0.85, 20)
     assert data.rows["val"].tolist() == whole.rows["val"].tolist()
-    assert order_of(data.loader("calibration")) == []
+    assert list_rows(data.loader("calibration")) == []
 
 
 def test_features_are_told(ready: PlacesDataModule) -> None:
@@ -355,18 +346,18 @@ def test_processes_share_the_places(size: int, world_size: int, batch_size: int,
         assert own in (dealt, [*dealt, first])
 
 
-def test_the_loaders_ask_the_trainer_for_their_rank(root: Path, land: PlaneRegion) -> None:
+def test_the_loaders_ask_the_trainer_for_their_rank(root: Path) -> None:
     orders: dict[str, list[list[int]]] = {"train": [], "val": [], "test": []}
     for rank in range(2):
-        data = module(root, land)
+        data = make_data(root)
         data.read_views()
         data.trainer = trainer(rank=rank, world_size=2)
-        orders["train"].append(order_of(data.train_dataloader(), 3))
-        orders["val"].append(order_of(data.val_dataloader()))
-        orders["test"].append(order_of(data.test_dataloader()))
+        orders["train"].append(list_rows(data.train_dataloader(), 3))
+        orders["val"].append(list_rows(data.val_dataloader()))
+        orders["test"].append(list_rows(data.test_dataloader()))
     for name in ("train", "val", "test"):
         assert sorted(chain(*orders[name])) == data.rows[name].tolist()
-    assert order_of(data.loader("test", whole=True)) == data.rows["test"].tolist()
+    assert list_rows(data.loader("test", whole=True)) == data.rows["test"].tolist()
     first, second = orders["train"]
     assert abs(len(first) - len(second)) <= 1
     assert first != sorted(first)
@@ -386,9 +377,9 @@ def augmented(data: PlacesDataModule, batch: Batch, **options: Any) -> Tensor:
     return changed.images
 
 
-def test_training_views_are_augmented_by_seed_step_and_process(root: Path, land: PlaneRegion) -> None:
+def test_training_views_are_augmented_by_seed_step_and_process(root: Path) -> None:
     def fresh(seed: int = 0) -> PlacesDataModule:
-        data = module(root, land, augment=Augment(brightness=0.5, shift=0.1), seed=seed)
+        data = make_data(root, augment=Augment(brightness=0.5, shift=0.1), seed=seed)
         data.read_views()
         return data
 
@@ -405,8 +396,8 @@ def test_training_views_are_augmented_by_seed_step_and_process(root: Path, land:
     assert len({one.numpy().tobytes() for one in [first, *others]}) == 5
 
 
-def test_nothing_else_is_augmented(root: Path, land: PlaneRegion) -> None:
-    data = module(root, land, augment=Augment(brightness=0.5))
+def test_nothing_else_is_augmented(root: Path) -> None:
+    data = make_data(root, augment=Augment(brightness=0.5))
     data.read_views()
     batch = batch_of(data)
     assert data.on_after_batch_transfer(batch, 0) is batch  # without a trainer
@@ -425,14 +416,14 @@ def damage(root: Path, ids: list[str]) -> None:
 
 
 @pytest.fixture
-def damaged(tmp_path: Path, write: SimpleNamespace) -> Path:
-    root = write.root(tmp_path / "root", IDS, px=PX)
+def damaged(tmp_path: Path) -> Path:
+    root = write_root(tmp_path / "root", IDS, px=PX)
     damage(root, [IDS[0], IDS[7], IDS[39]])
     return root
 
 
-def test_broken_images_are_refused_all_at_once(damaged: Path, land: PlaneRegion) -> None:
-    data = module(damaged, land)
+def test_broken_images_are_refused_all_at_once(damaged: Path) -> None:
+    data = make_data(damaged)
     data.read_table()  # decodes nothing
     with pytest.raises(DataError) as caught:
         data.read_views()
@@ -449,19 +440,19 @@ def test_broken_images_are_refused_all_at_once(damaged: Path, land: PlaneRegion)
 @pytest.mark.parametrize("memory_gib", [1.0, 0.0])
 @pytest.mark.parametrize("fraction", [1.0, 0.5])
 def test_skipped_images_leave_everything_else_in_line(
-    memory_gib: float, fraction: float, damaged: Path, root: Path, land: PlaneRegion, write: SimpleNamespace
+    memory_gib: float, fraction: float, damaged: Path, root: Path
 ) -> None:
     options = {"memory_gib": memory_gib, "fraction": fraction}
-    whole = module(root, land, **options)
+    whole = make_data(root, **options)
     whole.read_views()
-    data = module(damaged, land, on_bad={"broken_image": "skip"}, **options)
+    data = make_data(damaged, on_bad={"broken_image": "skip"}, **options)
     data.read_views()
     keep = [row for row in range(40) if row not in (0, 7, 39)]
     assert data.findings.count_skipped() == {"broken_image": 3}
     assert data.table["uuid"].tolist() == [IDS[row] for row in keep]
     assert data.table.index.tolist() == list(range(37))
     assert data.table["split"].tolist() == whole.table["split"].iloc[keep].tolist()  # nobody changes sides
-    np.testing.assert_array_equal(data.coords_deg, write.coords(40)[keep])
+    np.testing.assert_array_equal(data.coords_deg, make_coords(40)[keep])
     np.testing.assert_array_equal(data.thumbnails, whole.thumbnails[keep])
     assert data.mask.shape == (37, 4)
     seen = []
@@ -469,7 +460,7 @@ def test_skipped_images_leave_everything_else_in_line(
         for batch in data.loader(name):
             there = np.array(keep)[batch.index.numpy()]
             assert torch.equal(batch.images, whole.views.gather(there))
-            np.testing.assert_array_equal(batch.coords_deg, write.coords(40)[there].astype(np.float32))
+            np.testing.assert_array_equal(batch.coords_deg, make_coords(40)[there].astype(np.float32))
             assert {data.table["split"][row] for row in batch.index.tolist()} == {name}
             seen += batch.index.tolist()
     assert sorted(seen) == np.flatnonzero(data.table["split"] != "unused").tolist()
@@ -479,38 +470,32 @@ def test_skipped_images_leave_everything_else_in_line(
 
 
 @pytest.mark.parametrize("column", ["split", "part"])
-def test_a_recorded_split_outlives_skipped_images(
-    column: str, tmp_path: Path, write: SimpleNamespace, land: PlaneRegion
-) -> None:
+def test_a_recorded_split_outlives_skipped_images(column: str, tmp_path: Path) -> None:
     words = [SPLIT_NAMES[at % 3] for at in range(9)]
-    root = write.root(tmp_path / "root", IDS[:9], px=PX, columns={column: words, "town": list("abcdefghi")})
+    root = write_root(tmp_path / "root", IDS[:9], px=PX, columns={column: words, "town": list("abcdefghi")})
     damage(root, [IDS[4]])
-    data = module(root, land, split=ColumnSplit(column=column), on_bad={"broken_image": "skip"}, fraction=0.9)
+    data = make_data(root, split=ColumnSplit(column=column), on_bad={"broken_image": "skip"}, fraction=0.9)
     data.read_views()
     kept = [word for at, word in enumerate(words) if at != 4]
     assert [word if word != "unused" else "train" for word in data.table["split"]] == kept
     assert data.table["town"].tolist() == list("abcdfghi")
 
 
-def test_folders_as_splits_outlive_skipped_images(
-    tmp_path: Path, write: SimpleNamespace, land: PlaneRegion
-) -> None:
+def test_folders_as_splits_outlive_skipped_images(tmp_path: Path) -> None:
     words = [SPLIT_NAMES[at % 3] for at in range(9)]
-    write.csv(tmp_path / "data.csv", [[IDS[at], 45, 15 + at / 10] for at in range(9)])
+    write_csv(tmp_path / "data.csv", [[IDS[at], 45, 15 + at / 10] for at in range(9)])
     for at, word in enumerate(words):
-        write.views(tmp_path / word / "images" / IDS[at], IDS[at], PX)
+        write_views(tmp_path / word / "images" / IDS[at], IDS[at], PX)
     (tmp_path / "val/images" / IDS[4] / "0.jpg").write_bytes(b"")
-    data = module(tmp_path, land, split=FolderSplit(), on_bad={"broken_image": "skip"})
+    data = make_data(tmp_path, split=FolderSplit(), on_bad={"broken_image": "skip"})
     data.read_views()
     assert data.table["split"].tolist() == [word for at, word in enumerate(words) if at != 4]
 
 
-def test_a_split_that_skipping_empties_is_refused(
-    tmp_path: Path, write: SimpleNamespace, land: PlaneRegion
-) -> None:
-    root = write.root(tmp_path / "root", IDS[:4], px=PX, columns={"split": ["train", "train", "val", "test"]})
+def test_a_split_that_skipping_empties_is_refused(tmp_path: Path) -> None:
+    root = write_root(tmp_path / "root", IDS[:4], px=PX, columns={"split": ["train", "train", "val", "test"]})
     damage(root, [IDS[2]])
-    data = module(root, land, split=ColumnSplit(), on_bad={"broken_image": "skip"})
+    data = make_data(root, split=ColumnSplit(), on_bad={"broken_image": "skip"})
     with pytest.raises(
         DataError, match=r"^split must leave no split empty, but val would be \(train 2, val 0, test 1\)"
     ):
@@ -534,7 +519,7 @@ def test_a_split_that_skipping_empties_is_refused(
         ("on_bad", {"bad_row": "drop"}, "data.on_bad.bad_row must be one of error, skip, got 'drop'."),
     ],
 )
-def test_values_that_are_none(option: str, value: Any, message: str, root: Path, land: PlaneRegion) -> None:
+def test_values_that_are_none(option: str, value: Any, message: str, root: Path) -> None:
     with pytest.raises(ConfigError) as caught:
-        module(root, land, **{option: value})
+        make_data(root, **{option: value})
     assert str(caught.value) == message
