@@ -25,21 +25,9 @@ from geoguesser.errors import (
     check_mapping,
     check_number,
 )
+from geoguesser.exporting import programs
 from geoguesser.exporting.hub import check_push, push_folder
 from geoguesser.exporting.model_card import CARD_MARK, render_model_card
-from geoguesser.exporting.programs import (
-    OutputDifference,
-    Probe,
-    check_onnx,
-    compute_difference,
-    export_program,
-    make_probes,
-    open_onnx,
-    open_torch,
-    require_close,
-    write_onnx,
-    write_torch,
-)
 from geoguesser.exporting.run_facts import RunFacts, make_card, read_facts
 from geoguesser.exporting.traceable import ExportableNetwork
 from geoguesser.inference.checkpoint import find_checkpoint, read_checkpoint
@@ -79,18 +67,9 @@ class ExportSettings(NamedTuple):
 
 
 def run_export(cfg: DictConfig) -> Path:
-    """Exports a run as a folder, and pushes the folder if the config asks for it.
+    """Exports a run as a folder by conf/export.yaml, and pushes the folder if the config asks for it.
 
     All files are written and checked in a folder beside `out`. If anything fails, `out` stays as it was.
-
-    Args:
-        cfg: Config of conf/export.yaml.
-
-    Returns:
-        Exported folder.
-
-    Raises:
-        GeoguesserError: Error that the user can correct.
     """
     config = to_plain(cfg, list_known_keys("export"))
     settings = _read_settings(config)
@@ -101,9 +80,9 @@ def run_export(cfg: DictConfig) -> Path:
     run_config = read_checkpoint(checkpoint)["geoguesser"].get("config")
     facts = read_facts(checkpoint, run_config, predictor.region)
 
-    probes: list[Probe] = []
+    probes: list[programs.Probe] = []
     if set(settings.formats) - {"portable"}:
-        probes = make_probes(predictor.image.size) + _load_probes(config["verify_on"], predictor)
+        probes = programs.make_probes(predictor.image.size) + _load_probes(config["verify_on"], predictor)
 
     settings.out.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{settings.out.name}-", dir=settings.out.parent))
@@ -129,7 +108,7 @@ def _read_settings(config: dict[str, Any]) -> ExportSettings:
     for name in formats:
         check_choice("formats", name, FORMATS)
     if "onnx" in formats:
-        check_onnx()
+        programs.check_onnx()
 
     tolerance = check_mapping("tolerance", config["tolerance"], ("posterior", "km"))
     push = None if config["push"] is None else str(config["push"])
@@ -172,14 +151,14 @@ def _check_out(out: Path) -> None:
         raise ConfigError.at(f"out={out}", "must be new, empty, or an earlier export", found=others[0])
 
 
-def _load_probes(verify_on: Any, predictor: Predictor) -> list[Probe]:
+def _load_probes(verify_on: Any, predictor: Predictor) -> list[programs.Probe]:
     """Loads the user's places to try programs on: of the first `MAX_CHECK_PLACES`, those with a readable view."""
     if verify_on is None:
         return []
 
     places = find_places(verify_on)[:MAX_CHECK_PLACES]
     probes = [
-        Probe(torch.from_numpy(place.images[0][None]), torch.from_numpy(place.present[None]))
+        programs.Probe(torch.from_numpy(place.images[0][None]), torch.from_numpy(place.present[None]))
         for place in load_in_order(places, [predictor.image])
         if place.present.any()
     ]
@@ -190,9 +169,8 @@ def _load_probes(verify_on: Any, predictor: Predictor) -> list[Probe]:
 
 
 def _write_files(
-    folder: Path, predictor: Predictor, facts: RunFacts, settings: ExportSettings, probes: list[Probe]
+    folder: Path, predictor: Predictor, facts: RunFacts, settings: ExportSettings, probes: list[programs.Probe]
 ) -> None:
-    """Writes all files into a folder."""
     if "portable" in settings.formats:
         write_model_folder(predictor, folder, {"license": settings.license, "synthetic": facts.data == "demo"})
     checks = _write_programs(folder, predictor, settings, probes) if probes else []
@@ -204,12 +182,11 @@ def _write_files(
 
 
 def _write_programs(
-    folder: Path, predictor: Predictor, settings: ExportSettings, probes: list[Probe]
+    folder: Path, predictor: Predictor, settings: ExportSettings, probes: list[programs.Probe]
 ) -> list[dict[str, str]]:
-    """Writes programs, opens each again, compares it with torch, and returns a table of the differences.
+    """Writes programs, opens each again, and returns a table of their differences from torch.
 
-    Raises:
-        CheckpointError: A program differs by more than the tolerance.
+    Raises CheckpointError if a program differs by more than the tolerance.
     """
     calibration = predictor.uncertainty
     temperature = calibration.temperature if calibration is not None else None
@@ -217,32 +194,34 @@ def _write_programs(
     record = _make_record(predictor, network, settings)
 
     log.info("tracing the network: about half a minute")
-    program = export_program(network, predictor.image.size)
-    differences: dict[str, OutputDifference] = {}
+    program = programs.export_program(network, predictor.image.size)
+    differences: dict[str, programs.OutputDifference] = {}
     if "torch" in settings.formats:
         file = folder / "model.pt2"
-        write_torch(program, file, record)
-        differences[file.name] = compute_difference(open_torch(file), network, probes)
+        programs.write_torch(program, file, record)
+        differences[file.name] = programs.compute_difference(programs.open_torch(file), network, probes)
     if "onnx" in settings.formats:
         file = folder / "model.onnx"
-        write_onnx(program, file, record, network.outputs)
-        differences[file.name] = compute_difference(open_onnx(file), network, probes)
+        programs.write_onnx(program, file, record, network.outputs)
+        differences[file.name] = programs.compute_difference(programs.open_onnx(file), network, probes)
 
     # The table is printed before a program is refused.
-    rows = [_format_difference(name, difference) for name, difference in differences.items()]
     title = f"Against torch; allowed: {settings.posterior:g} in a probability, {settings.km * 1000.0:g} m"
     table = Table("file", "places", "probability", "points", title=title, title_justify="left")
-    for row in rows:
-        table.add_row(*row.values())
+    rows = []
+    for name, difference in differences.items():
+        probability = "" if difference.posterior is None else f"{difference.posterior:.1e}"
+        texts = (name, str(difference.places), probability, f"{difference.km * 1000.0:.2f} m")
+        rows.append(dict(zip(("file", "places", "posterior", "points"), texts, strict=True)))
+        table.add_row(*texts)
     Console(soft_wrap=True, highlight=False).print(table)
 
     for name, difference in differences.items():
-        require_close(difference, name, posterior=settings.posterior, km=settings.km)
+        programs.require_close(difference, name, posterior=settings.posterior, km=settings.km)
     return rows
 
 
 def _make_record(predictor: Predictor, network: ExportableNetwork, settings: ExportSettings) -> dict[str, Any]:
-    """Returns the description that a program contains."""
     head = predictor.network.head.state()
     return {
         "version": __version__,
@@ -258,19 +237,11 @@ def _make_record(predictor: Predictor, network: ExportableNetwork, settings: Exp
     }
 
 
-def _format_difference(name: str, difference: OutputDifference) -> dict[str, str]:
-    return {
-        "file": name,
-        "places": str(difference.places),
-        "posterior": "" if difference.posterior is None else f"{difference.posterior:.1e}",
-        "points": f"{difference.km * 1000.0:.2f} m",
-    }
-
-
 def _move_files(temporary: Path, out: Path) -> None:
     """Moves the finished files to `out`, in place of those of an earlier export."""
     if not out.exists():
-        temporary.chmod(0o755)  # mkdtemp makes a folder that only its owner can read
+        # mkdtemp makes a folder that only its owner can read.
+        temporary.chmod(0o755)
         temporary.rename(out)
         return
 

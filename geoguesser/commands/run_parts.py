@@ -167,7 +167,7 @@ class RunParts:
 
     def requested_cells(self, region: Region) -> int | None:
         """Returns the number of cells that the config requests; None for heads and grids without such a number."""
-        return self.head_parts["grid"].asked(region) if "grid" in self.head_parts else None
+        return self.head_parts["grid"].requested_cells(region) if "grid" in self.head_parts else None
 
     def make_backbone(self) -> Backbone:
         """Makes the backbone, without loading weights that another run replaces.

@@ -80,7 +80,7 @@ def name_blocks(region: Region, coords_deg: FloatArray, block_km: float) -> Stri
         column, row = np.floor(region.to_metres(coords_deg).T / (block_km * 1000.0)).astype(np.int64)
         number = column * 2**32 + row
     else:
-        number = BandCells.over(region, block_km, most=MAX_BLOCKS).locate(region.to_space(coords_deg))
+        number = BandCells.over(region, block_km, max_cells=MAX_BLOCKS).locate(region.to_space(coords_deg))
 
     # Each number is formatted once, not once per place.
     unique, inverse = np.unique(number, return_inverse=True)

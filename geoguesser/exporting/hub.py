@@ -1,7 +1,4 @@
-"""Hub: pushes an exported folder to a model hub with the hub's own client. Access tokens stay with that client.
-
-Nothing is sent unless the user names a repository.
-"""
+"""Pushes an exported folder to a model hub, with the hub's own client. Access tokens stay with that client."""
 
 from __future__ import annotations
 
@@ -16,14 +13,7 @@ TOKEN = re.compile(r"hf_\w+|Bearer \S+")
 
 
 def check_push(repository: str) -> None:
-    """Checks before any work that a folder could be pushed. Contacts no server.
-
-    Args:
-        repository: OWNER/NAME.
-
-    Raises:
-        ConfigError: The name is not valid, the client is missing or set to work offline, or there is no token.
-    """
+    """Raises ConfigError if a folder could not be pushed to OWNER/NAME. Contacts no server."""
     key = f"push={repository}"
     if not REPOSITORY_NAME.fullmatch(repository):
         raise ConfigError.at("push", "must be OWNER/NAME", found=repository)
@@ -41,18 +31,10 @@ def check_push(repository: str) -> None:
 
 
 def push_folder(folder: Path, repository: str, *, private: bool) -> str:
-    """Pushes all files of a folder to a hub. Call `check_push` first.
+    """Pushes all files of a folder to the repository OWNER/NAME, made if necessary, and returns its address.
 
-    Args:
-        folder: Exported folder.
-        repository: OWNER/NAME. It is created if it does not exist.
-        private: Make the repository private. An existing public repository is then refused.
-
-    Returns:
-        Address of the repository.
-
-    Raises:
-        GeoguesserError: The hub cannot be reached or refuses. The folder stays as it is.
+    Call `check_push` first. With `private`, an existing public repository is refused. Raises GeoguesserError if
+    the hub cannot be reached or refuses.
     """
     from huggingface_hub import HfApi
 

@@ -31,22 +31,16 @@ CARD_MARK = "library_name: geoguesser"
 
 @dataclass(frozen=True, kw_only=True)
 class ModelCard:
-    """Contents of a model card.
+    """Contents of a model card. None stands for unknown facts, and for the cells of a head that has none.
 
     Attributes:
-        region: Name of the region.
         views: Size and fit of the views, such as `px112-crop`.
-        head: `classification`, `hybrid` or `regression`.
-        decoder: Kind of the decoder; None for a head without cells.
-        cells: Number of cells; None for a head without cells.
-        backbone: Name of the backbone.
-        data: `demo` (synthetic), `places` or `store`; None if unknown.
+        data: `demo` (synthetic), `places` or `store`.
         result: Values of the run's result.json; None without a run folder.
-        mean: Mean test error with its interval; None if unknown.
-        median: Median test error with its interval; None if unknown.
+        mean: Mean test error with its interval.
+        median: Median test error with its interval.
         units: Resampling units of the bootstrap, such as `72 blocks of 30 km`; None without intervals.
         calibration_places: Number of calibration places, 0 for none.
-        license: Licence of the weights; None if none is stated.
         files: File name -> description.
         checks: One row per program: file, places, difference of probabilities and of points.
         versions: Package -> version.

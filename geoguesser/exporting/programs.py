@@ -1,6 +1,6 @@
 """Programs: an exported network as a file of `torch.export` or ONNX, written, opened and compared with torch.
 
-A program takes uint8 views and a mask, and returns posterior and coordinates. Reading photos is not part of it.
+A program takes uint8 views and a mask, and returns posterior and coordinates. It does not read photos.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ class OutputDifference(NamedTuple):
     """Largest differences between a program and torch.
 
     Attributes:
-        posterior: Largest difference of a probability; None for a network without cells.
-        km: Largest distance between coordinates in km.
+        posterior: Difference of a probability; None for a network without cells.
+        km: Distance between coordinates in km.
         places: Number of compared places.
     """
 
@@ -53,12 +53,7 @@ class OutputDifference(NamedTuple):
 
 
 def export_program(network: ExportableNetwork, size: int) -> ExportedProgram:
-    """Traces a network for any number of places.
-
-    Args:
-        network: Network to export.
-        size: Height and width of its views in pixels.
-    """
+    """Traces a network for any number of places, with views of a height and width in pixels."""
     batch = torch.export.Dim("batch", min=1)
     example = (torch.zeros(3, 4, 3, size, size, dtype=torch.uint8), torch.ones(3, 4, dtype=torch.bool))
     with torch.no_grad(), _quiet_exporters():
@@ -68,29 +63,13 @@ def export_program(network: ExportableNetwork, size: int) -> ExportedProgram:
 
 
 def write_torch(program: ExportedProgram, file: Path, record: dict[str, Any]) -> None:
-    """Writes a program of `torch.export`, atomically.
-
-    Args:
-        program: Program to write.
-        file: Path of `model.pt2`.
-        record: Plain values that describe the program.
-    """
+    """Writes a program of `torch.export` atomically, with a record of plain values that describe it."""
     with _quiet_exporters(), open_replacement(file) as stream:
         torch.export.save(program, stream, extra_files={RECORD_FILE: json.dumps(record)})
 
 
 def write_onnx(program: ExportedProgram, file: Path, record: dict[str, Any], outputs: Sequence[str]) -> None:
-    """Writes a program as a single ONNX file, atomically.
-
-    Args:
-        program: Program to write.
-        file: Path of `model.onnx`.
-        record: Plain values that describe the program.
-        outputs: Names of the outputs.
-
-    Raises:
-        ConfigError: A package is not installed.
-    """
+    """Writes a program as a single ONNX file atomically, with a record of plain values that describe it."""
     check_onnx()
     from geoguesser.exporting.onnx_functions import ONNX_FUNCTIONS, OPSET
 
@@ -114,11 +93,7 @@ def write_onnx(program: ExportedProgram, file: Path, record: dict[str, Any], out
 
 
 def check_onnx() -> None:
-    """Checks that the packages for ONNX are installed.
-
-    Raises:
-        ConfigError: A package is missing.
-    """
+    """Raises ConfigError if a package for ONNX is not installed."""
     missing = [name for name in ONNX_PACKAGES if find_spec(name) is None]
     if missing:
         raise ConfigError.at(
@@ -135,12 +110,7 @@ def open_torch(file: Path) -> Program:
 
 
 def open_onnx(file: Path, *, threads: int = 0) -> Program:
-    """Opens a program in ONNX Runtime on the CPU.
-
-    Args:
-        file: Path of `model.onnx`.
-        threads: Number of threads; 0 for the number of cores.
-    """
+    """Opens a program in ONNX Runtime on the CPU; 0 threads stand for the number of cores."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -159,10 +129,6 @@ def make_probes(size: int, *, seed: int = 0) -> list[Probe]:
     """Makes views to try a program on: a batch of 1 place and one of 5, in which views are absent.
 
     The images are smooth colours with noise. Images of pure noise would all have about the same features.
-
-    Args:
-        size: Height and width of the views in pixels.
-        seed: Seed of the colours, the noise and the masks.
     """
     generator = torch.Generator().manual_seed(seed)
     probes = []
@@ -183,13 +149,7 @@ def make_probes(size: int, *, seed: int = 0) -> list[Probe]:
 
 
 def compute_difference(program: Program, network: ExportableNetwork, probes: Sequence[Probe]) -> OutputDifference:
-    """Compares a program with the network that it was made from.
-
-    Args:
-        program: Opened program.
-        network: Exported network.
-        probes: Inputs of both.
-    """
+    """Compares a program with the network that it was made from."""
     posterior, km = [0.0], [0.0]
     for probe in probes:
         expected, outputs = network.reference(*probe), program(*probe)
@@ -202,17 +162,7 @@ def compute_difference(program: Program, network: ExportableNetwork, probes: Seq
 
 
 def require_close(difference: OutputDifference, name: str, *, posterior: float, km: float) -> None:
-    """Checks that a program agrees with torch.
-
-    Args:
-        difference: Result of `compute_difference`.
-        name: File name of the program.
-        posterior: Largest allowed difference of a probability.
-        km: Largest allowed distance between coordinates in km.
-
-    Raises:
-        CheckpointError: The program differs by more.
-    """
+    """Raises CheckpointError if a program differs from torch by more than a probability or a distance in km."""
     if difference.km <= km and (difference.posterior is None or difference.posterior <= posterior):
         return
     probability = "" if difference.posterior is None else f"{difference.posterior:.3g} in a probability and "
@@ -230,10 +180,9 @@ def _find_max(values: Tensor) -> float:
 
 @contextmanager
 def _quiet_exporters() -> Iterator[None]:
-    """Silences warnings of the exporters. The written programs are compared with torch in any case.
+    """Silences warnings of the exporters, and raises CheckpointError if the network cannot be exported.
 
-    Raises:
-        CheckpointError: The network cannot be exported.
+    The written programs are compared with torch in any case.
     """
     loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch.export", "onnxscript", "onnx_ir")]
     levels = [logger.level for logger in loggers]

@@ -23,14 +23,14 @@ COORDINATE_COLUMNS = ["latitude", "longitude"]
 
 
 class RunFacts(NamedTuple):
-    """Facts about a run that the checkpoint does not hold.
+    """Facts about a run that the checkpoint does not hold; None if unknown.
 
     Attributes:
-        data: Kind of the data source (`demo`, `places`, `store`); None if unknown.
-        result: Values of result.json; None without a run folder.
-        mean: Mean test error with its 95 % interval, as `evaluate` computes it; None without predictions.
-        median: Median test error with its 95 % interval; None without predictions.
-        units: Resampling units of the bootstrap: `108 places`, `72 blocks of 30 km`; None without predictions.
+        data: Kind of the data source (`demo`, `places`, `store`).
+        result: Values of result.json.
+        mean: Mean test error with its 95 % interval, as `evaluate` computes it.
+        median: Median test error with its 95 % interval.
+        units: Resampling units of the bootstrap: `108 places`, `72 blocks of 30 km`.
     """
 
     data: str | None
@@ -41,15 +41,10 @@ class RunFacts(NamedTuple):
 
 
 def read_facts(checkpoint: Path, config: Mapping[str, Any] | None, region: Region) -> RunFacts:
-    """Reads the facts about the run of a checkpoint.
+    """Reads the facts about the run of a checkpoint, with map blocks of the region for the intervals.
 
-    Args:
-        checkpoint: Checkpoint, in the folder `checkpoints` of a run folder or anywhere else.
-        config: Config of the run from the checkpoint; None if it holds none.
-        region: Region of the run, for the map blocks of the intervals.
-
-    Raises:
-        CheckpointError: result.json or predictions_test.csv is damaged.
+    Without a config from the checkpoint, or a run folder around it, the facts are unknown. Raises CheckpointError
+    if result.json or predictions_test.csv is damaged.
     """
     kind, run = source_from_config(config or {}).kind, checkpoint.parent.parent
     data = None if kind is None else kind.name
@@ -85,15 +80,7 @@ def make_card(
     files: dict[str, str],
     checks: list[dict[str, str]],
 ) -> ModelCard:
-    """Makes the card of an exported model.
-
-    Args:
-        predictor: Exported model.
-        facts: Facts about its run.
-        license_name: Licence of its weights; None if none is stated.
-        files: File name -> description.
-        checks: Rows of the table of programs.
-    """
+    """Makes the card of an exported model, with descriptions of its files and the table of programs."""
     network = predictor.network
     head = network.head.state()
     return ModelCard(

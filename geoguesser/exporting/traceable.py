@@ -25,11 +25,9 @@ class ExportableNetwork(nn.Module):
 
     Attributes:
         outputs: Names of the tensors that `forward` returns, in order.
-        temperature: Temperature of the returned posterior.
 
     Raises:
-        RegionError: The head regresses CRS coordinates, and no polynomial agrees with the inverse of the CRS to a
-            metre.
+        RegionError: The head regresses CRS coordinates, and no polynomial agrees with the inverse of the CRS.
     """
 
     def __init__(self, network: GeoNetwork, *, temperature: float | None = None, steps: int = FIXED_STEPS) -> None:
@@ -41,14 +39,11 @@ class ExportableNetwork(nn.Module):
         self.outputs = self.traced_head.outputs
 
     def forward(self, images: Tensor, mask: Tensor) -> tuple[Tensor, ...]:
-        """Predicts posterior and coordinates.
+        """Returns the posterior (B, K), float32, of heads with cells, then coordinates in degrees (B, 2), float64.
 
         Args:
             images: (B, 4, 3, S, S) uint8 views at headings 0, 90, 180, 270, at the network's image size.
             mask: (B, 4) bool, true for views that are present.
-
-        Returns:
-            Posterior (B, K), float32, of heads with cells. Then latitude and longitude in degrees (B, 2), float64.
         """
         predicted: tuple[Tensor, ...] = self.traced_head(self.network(images, mask))
         return predicted

@@ -1,7 +1,7 @@
 """Boundaries: the shipped countries (Natural Earth 1:10m), boundary files of users, and segments of rings.
 
 Geometries are shapely polygons with x = longitude, y = latitude in degrees, WGS 84. `boundaries.zip` and its
-`index.json` are made by scripts/make_boundaries.py. Segments are plain arrays of any dimension.
+`index.json` are made by scripts/make_boundaries.py.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ GIVE_CRS = "Give the file the CRS of its numbers, or store it in degrees (EPSG:4
 
 @cache
 def load_countries() -> dict[str, dict[str, str]]:
-    """Reads the index of the shipped countries: code (Natural Earth's `ADM0_A3`) -> {"name", "iso"}."""
+    """Reads the index of the shipped countries: Natural Earth's code -> {"name", "iso"}."""
     with zipfile.ZipFile(ARCHIVE) as archive:
         index: dict[str, dict[str, str]] = json.loads(archive.read("index.json"))["countries"]
     return index
@@ -40,22 +40,21 @@ def load_countries() -> dict[str, dict[str, str]]:
 def find_country(code: object) -> str:
     """Converts a three-letter code (Natural Earth's, or ISO 3166 where they differ) to Natural Earth's.
 
-    Raises:
-        ConfigError: There is no such country; the message suggests similar ones.
+    Raises ConfigError for an unknown code; the message suggests similar countries.
     """
     index = load_countries()
-    wanted = str(code).strip().upper()
-    if wanted in index:
-        return wanted
+    text = str(code).strip().upper()
+    if text in index:
+        return text
 
-    by_iso = [known for known, entry in index.items() if entry["iso"] == wanted]
+    by_iso = [known for known, entry in index.items() if entry["iso"] == text]
     if len(by_iso) == 1:
         return by_iso[0]
 
     # Suggest countries whose names start so (SLO: Slovakia, Slovenia), then similar names and codes.
     by_name = {entry["name"].upper(): known for known, entry in index.items()}
-    starts = [name for name in by_name if wanted and name.startswith(wanted)]
-    similar = difflib.get_close_matches(wanted, [*by_name, *index], n=4, cutoff=0.5)
+    starts = [name for name in by_name if text and name.startswith(text)]
+    similar = difflib.get_close_matches(text, [*by_name, *index], n=4, cutoff=0.5)
     codes = list(dict.fromkeys(by_name.get(word, word) for word in (*starts, *similar)))[:4]
     hint = ", ".join(f"{known} ({index[known]['name']})" for known in codes)
     remedy = f"Near ones: {hint}." if hint else "Codes are those of ISO 3166-1 alpha-3."
@@ -91,22 +90,14 @@ def _decode(blob: bytes) -> MultiPolygon:
     rings = [coords[start:stop] for start, stop in itertools.pairwise(ends)]
 
     # The first ring of a polygon is its outline, the others are holes.
-    polygons, first = [], 0
-    for polygon in counts:
-        polygons.append((rings[first], rings[first + 1 : first + len(polygon)]))
-        first += len(polygon)
-
-    return MultiPolygon(polygons)
+    remaining = iter(rings)
+    return MultiPolygon([(next(remaining), [next(remaining) for _ in polygon[1:]]) for polygon in counts])
 
 
 def read_boundary_file(path: str | Path) -> MultiPolygon:
     """Reads a GeoJSON, GeoPackage or Shapefile as polygons in degrees.
 
-    A file without a CRS is read as WGS 84 if its numbers are degrees.
-
-    Raises:
-        MissingFileError: There is no such file.
-        RegionError: The file cannot be read, holds no polygon, or its coordinates are not degrees.
+    A file without a CRS is read as WGS 84 if its numbers are degrees. Raises MissingFileError or RegionError.
     """
     file = Path(path).expanduser()
     where = f"region.boundary {file}"
@@ -119,10 +110,9 @@ def read_boundary_file(path: str | Path) -> MultiPolygon:
     try:
         table = geopandas.read_file(file)
     except Exception as error:
-        reason = first_line(error)
         raise RegionError.at(
             where,
-            f"cannot be read as GeoJSON, GeoPackage or Shapefile ({reason})",
+            f"cannot be read as GeoJSON, GeoPackage or Shapefile ({first_line(error)})",
             remedy="Check that it opens in a GIS program; a Shapefile needs its .shx and .dbf beside it.",
         ) from error
     if not isinstance(table, geopandas.GeoDataFrame) or table.geometry.isna().all():
@@ -169,8 +159,7 @@ def _crosses_date_line(geometries: npt.NDArray[np.object_]) -> bool:
 def check_polygons(geometry: shapely.Geometry, where: str) -> MultiPolygon:
     """Returns the polygons of a geometry in degrees, made valid.
 
-    Raises:
-        RegionError: There are no polygons, or coordinates are out of range (swapped axes are recognised).
+    Raises RegionError if there are none, or if coordinates are out of range (swapped axes are recognised).
     """
     valid = shapely.make_valid(geometry, method="structure", keep_collapsed=False)
     parts = [part for part in shapely.get_parts(valid) if part.geom_type == "Polygon" and part.area > 0]

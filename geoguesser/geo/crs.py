@@ -17,7 +17,7 @@ MAX_AREAL_SCALE = 1.1  # Web Mercator doubles areas in Croatia
 
 
 def compute_spherical_centre(land_deg: MultiPolygon) -> FloatArray:
-    """Computes the centre (2,) of land: the direction of the mean of all polygons' centroids, weighted by area."""
+    """Computes the centre (2,) of land in degrees: the mean of its polygons' centroids, weighted by area."""
     parts = shapely.get_parts(land_deg)
     centroids = shapely.get_coordinates(shapely.centroid(parts))[:, ::-1]
 
@@ -27,7 +27,7 @@ def compute_spherical_centre(land_deg: MultiPolygon) -> FloatArray:
 
 
 def make_equal_area_crs(centre_deg: FloatArray) -> pyproj.CRS:
-    """Makes a Lambert azimuthal equal-area CRS at a (2,) centre, latitude and longitude in degrees."""
+    """Makes a Lambert azimuthal equal-area CRS at a centre (2,) in degrees."""
     lat, lon = (round(float(value), 4) for value in centre_deg)
     return pyproj.CRS.from_proj4(f"+proj=laea +lat_0={lat} +lon_0={lon} +datum=WGS84 +units=m +no_defs")
 
@@ -36,8 +36,7 @@ def check_crs(crs: Any, land_deg: MultiPolygon) -> pyproj.CRS:
     """Returns the CRS that a user named, if it can be used for the land.
 
     Raises:
-        RegionError: pyproj does not know the CRS, it is not projected in metres, it was made for other land, or it
-            distorts areas at the land's centre.
+        RegionError: The CRS is unknown, not projected in metres, made for other land, or distorts areas.
     """
     try:
         parsed = pyproj.CRS.from_user_input(crs)
@@ -59,8 +58,7 @@ def check_crs(crs: Any, land_deg: MultiPolygon) -> pyproj.CRS:
     area = parsed.area_of_use
     if area is not None and area.west <= area.east:
         use = shapely.box(area.west - 1, area.south - 1, area.east + 1, area.north + 1)
-        box = shapely.box(*land_deg.bounds)
-        if not use.intersects(box):
+        if not use.intersects(shapely.box(*land_deg.bounds)):
             swapped = use.intersects(shapely.box(*np.array(land_deg.bounds)[[1, 0, 3, 2]]))
             remedy = "Latitude and longitude of the boundary look swapped." if swapped else "Name another CRS."
             raise RegionError.at(
@@ -70,7 +68,7 @@ def check_crs(crs: Any, land_deg: MultiPolygon) -> pyproj.CRS:
                 remedy=remedy,
             )
 
-    lat, lon = (float(value) for value in compute_spherical_centre(land_deg))
+    lat, lon = compute_spherical_centre(land_deg).tolist()
     scale = float(pyproj.Proj(parsed).get_factors(lon, lat).areal_scale)
     if not 1 / MAX_AREAL_SCALE <= scale <= MAX_AREAL_SCALE:
         raise RegionError.at(
@@ -99,5 +97,4 @@ def project_polygons(land_deg: MultiPolygon, forward: pyproj.Transformer) -> Mul
     if at_date_line:
         plane = shapely.buffer(shapely.buffer(plane, 1.0, quad_segs=1), -1.0, quad_segs=1)
 
-    parts = [part for part in shapely.get_parts(plane) if part.geom_type == "Polygon"]
-    return MultiPolygon(parts)
+    return MultiPolygon([part for part in shapely.get_parts(plane) if part.geom_type == "Polygon"])

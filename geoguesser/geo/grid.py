@@ -1,8 +1,7 @@
 """Grids: the classes of a classification head. Each cell that holds training places is a class.
 
-A `GridBuilder` holds the settings of a grid; its `fit` makes the `Grid` from the region and the training places
-only. `SquareGrid` is the default, geo/grids.py has others. No place is dropped: a place outside all kept cells
-belongs to the kept cell with the nearest centre.
+No place is dropped: a place outside all kept cells belongs to the kept cell with the nearest centre. `SquareGrid`
+is the default; geo/grid_builders.py has others.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ import numpy as np
 from scipy.sparse import csr_array
 from scipy.spatial import cKDTree
 
-from geoguesser.arrays import FloatArray, IntArray
+from geoguesser.arrays import BoolArray, FloatArray, IntArray
 from geoguesser.errors import DataError, check_choice, check_int, check_number
 from geoguesser.geo.cells.base import Cells
 from geoguesser.geo.cells.factory import make_cells_by_count, make_cells_of_side, restore_cells
@@ -31,8 +30,8 @@ class Grid:
     """Kept cells of a partition and their class points.
 
     Attributes:
-        region: The land, in whose space cells and distances are computed.
-        cells: The partition.
+        region: Land, in whose space cells and distances are computed.
+        cells: Partition.
         kept: (K,) ids of the cells that hold training places, ascending; class k is `kept[k]`.
         class_points_deg: (K, 2) point that represents each class.
         touching: (T,) ids of all cells that touch the land, for reports.
@@ -55,15 +54,15 @@ class Grid:
 
     @property
     def num_cells(self) -> int:
-        """Number of classes, K."""
+        """Number K of classes."""
         return len(self.kept)
 
     def assign(self, coords_deg: FloatArray) -> IntArray:
-        """(N, 2) places in degrees -> (N,) classes from 0 to K - 1."""
+        """Returns the classes (N,) of places (N, 2) in degrees."""
         return self.assign_points(self.region.to_space(coords_deg))
 
     def assign_points(self, points: FloatArray) -> IntArray:
-        """(N, d) places in the region's space (CRS metres or unit vectors) -> (N,) classes."""
+        """Returns the classes (N,) of places (N, d) in the region's space."""
         classes = self._class_by_cell[self.cells.locate(points)]
 
         # Outside all kept cells, the nearest centre decides.
@@ -73,12 +72,12 @@ class Grid:
 
         return classes
 
-    def inside(self, coords_deg: FloatArray) -> np.ndarray[Any, np.dtype[np.bool_]]:
-        """(N,) bool, True for places within a kept cell, False for those that are only nearest to one."""
+    def inside(self, coords_deg: FloatArray) -> BoolArray:
+        """Returns a mask (N,) of places within a kept cell; others are only nearest to one."""
         return self._class_by_cell[self.cells.locate(self.region.to_space(coords_deg))] >= 0
 
     def outlines_deg(self, ids: IntArray) -> list[FloatArray]:
-        """(M,) cell ids -> M closed rings (V, 2) of latitude and longitude, for pictures."""
+        """Returns closed rings (V, 2) in degrees of M cell ids, for pictures."""
         rings = list(self.cells.outlines(ids))
         if not rings:
             return []
@@ -89,7 +88,7 @@ class Grid:
 
     @cached_property
     def class_sides_km(self) -> FloatArray:
-        """(K,) side of each class's cell in km, the square root of its area."""
+        """Sides (K,) of the classes' cells in km, the square roots of their areas."""
         return self.cells.sides_km(self.kept)
 
     @property
@@ -99,7 +98,7 @@ class Grid:
 
     @cached_property
     def neighbours(self) -> csr_array[Any, tuple[int, int]]:
-        """(K, K) bool, symmetric: True for classes whose cells have a common edge or corner."""
+        """Symmetric bool matrix (K, K): True for classes whose cells have a common edge or corner."""
         return self.cells.neighbours(self.kept)
 
     @cached_property
@@ -111,11 +110,10 @@ class Grid:
 
     @cached_property
     def _centres(self) -> cKDTree:
-        """Search tree of the kept cells' centres."""
         return cKDTree(self.cells.centres(self.kept))
 
     def state(self) -> dict[str, Any]:
-        """Plain values and arrays from which `restore_grid` makes the same grid."""
+        """Returns plain values and arrays from which `restore_grid` makes the same grid."""
         state = {
             "cells": self.cells.state(),
             "kept": self.kept,
@@ -140,7 +138,7 @@ def restore_grid(region: Region, state: dict[str, Any]) -> Grid:
 
 @dataclass(frozen=True, kw_only=True)
 class GridBuilder(ABC):
-    """Settings of a grid, and its making.
+    """Settings of a grid. `fit` makes the `Grid` from a region and its training places.
 
     Attributes:
         point: Point that represents a cell: `centroid`, `clipped` (the centroid moved to the nearest land) or
@@ -153,31 +151,23 @@ class GridBuilder(ABC):
         """Raises ConfigError if a value breaks its rule. A run checks before it reads any data."""
         check_choice("grid.point", self.point, POINTS)
 
-    def asked(self, region: Region) -> int | None:
-        """Requested number of cells for a region, or None if the settings request none."""
+    def requested_cells(self, region: Region) -> int | None:
+        """Returns the requested number of cells for a region, or None if the settings request none."""
         return None
 
     @abstractmethod
     def cells(self, region: Region, train_coords_deg: FloatArray) -> Cells:
-        """The partition for a region and (N, 2) training places, N at least 1."""
+        """Makes the partition for a region and training places (N, 2) in degrees, N at least 1."""
 
-    def keep(self, held: IntArray, touching: IntArray) -> IntArray:
-        """Selects the ids to keep among the `held` ones with training places, given those that touch land."""
-        return held
+    def keep(self, occupied: IntArray, touching: IntArray) -> IntArray:
+        """Selects the ids to keep of those occupied by training places, given those that touch land."""
+        return occupied
 
     def fit(self, region: Region, train_coords_deg: FloatArray) -> Grid:
-        """Makes the grid from the region and the training places.
+        """Makes the grid from the region and training places (N, 2) in degrees.
 
-        Args:
-            region: The land.
-            train_coords_deg: (N, 2) the training places.
-
-        Returns:
-            The grid. A training place in a cell that is not kept belongs to the kept cell with the nearest centre.
-
-        Raises:
-            ConfigError: A value breaks its rule.
-            DataError: There is no training place.
+        A training place in a cell that is not kept belongs to the kept cell with the nearest centre. Raises
+        DataError if there is no place.
         """
         self.check()
         if len(train_coords_deg) == 0:
@@ -187,8 +177,8 @@ class GridBuilder(ABC):
         cells = self.cells(region, train_coords_deg)
         touching = cells.touching(region)
         points = region.to_space(train_coords_deg)
-        held = np.unique(cells.locate(points))
-        kept = self.keep(held[held >= 0], touching)
+        occupied = np.unique(cells.locate(points))
+        kept = self.keep(occupied[occupied >= 0], touching)
 
         # If all training places lie at sea, the nearest cells with land are kept.
         if len(kept) == 0:
@@ -224,14 +214,14 @@ class SquareGrid(GridBuilder):
         super().check()
         check_raster(self.size, self.spacing_km)
 
-    def asked(self, region: Region) -> int | None:
+    def requested_cells(self, region: Region) -> int | None:
         return (self.size or default_num_cells(region)) if self.spacing_km is None else None
 
     def cells(self, region: Region, train_coords_deg: FloatArray) -> Cells:
         return make_uniform_cells(region, self.size, self.spacing_km)
 
-    def keep(self, held: IntArray, touching: IntArray) -> IntArray:
-        return np.intersect1d(held, touching)
+    def keep(self, occupied: IntArray, touching: IntArray) -> IntArray:
+        return np.intersect1d(occupied, touching)
 
 
 def check_size(size: Any) -> None:
@@ -276,7 +266,7 @@ def _renumber(cells: IntArray | None) -> IntArray | None:
 
 
 def _compute_means(region: Region, points: FloatArray, classes: IntArray, fallback_deg: FloatArray) -> FloatArray:
-    """(K, 2) mean of each class's places in the region's space; the fallback for classes without places."""
+    """Returns the means (K, 2) of the classes' places in the region's space; the fallback without places."""
     counts = np.bincount(classes, minlength=len(fallback_deg))
     sums = [np.bincount(classes, weights=column, minlength=len(fallback_deg)) for column in points.T]
     means = np.stack(sums, axis=-1) / np.maximum(counts, 1)[:, None]

@@ -10,10 +10,11 @@ from typing import Any
 
 from geoguesser.arrays import FloatArray
 from geoguesser.errors import ConfigError, check_int, check_number
+from geoguesser.geo.cells.base import Cells
 from geoguesser.geo.cells.factory import make_cells_by_count
 from geoguesser.geo.cells.overlay import Raster, make_band_raster, make_square_raster, overlay
 from geoguesser.geo.cells.quadtree import QuadtreeCells
-from geoguesser.geo.cells.square import BandCells, Cells, SquareCells
+from geoguesser.geo.cells.square import BandCells, SquareCells
 from geoguesser.geo.cells.voronoi import VoronoiCells
 from geoguesser.geo.grid import GridBuilder, check_raster, check_size, default_num_cells, make_uniform_cells
 from geoguesser.geo.region import Region
@@ -49,9 +50,7 @@ class QuadtreeGrid(GridBuilder):
 
 @dataclass(frozen=True, kw_only=True)
 class KMeansGrid(GridBuilder):
-    """Voronoi cells of the centres that k-means finds in the training places.
-
-    The centroid of a cell, for `grid.point`, is its centre.
+    """Voronoi cells of the centres that k-means finds in the training places; the centres are the centroids.
 
     Attributes:
         size: Number of cells, None for `default_num_cells`; fewer if fewer training places are apart by 10 m.
@@ -66,7 +65,7 @@ class KMeansGrid(GridBuilder):
         check_size(self.size)
         check_int("grid.seed", self.seed, low=0)
 
-    def asked(self, region: Region) -> int | None:
+    def requested_cells(self, region: Region) -> int | None:
         return self.size or default_num_cells(region)
 
     def cells(self, region: Region, train_coords_deg: FloatArray) -> Cells:
@@ -80,7 +79,7 @@ class OverlayGrid(GridBuilder):
 
     @abstractmethod
     def rasters(self, region: Region) -> list[Raster]:
-        """The rasters, at least two."""
+        """Makes the rasters, at least two."""
 
     def cells(self, region: Region, train_coords_deg: FloatArray) -> Cells:
         return overlay(self.rasters(region))
@@ -91,8 +90,7 @@ class StaggeredGrid(OverlayGrid):
     """Rasters of one side, each moved north-east against the last by 1 / copies of a side.
 
     Attributes:
-        size: Number of cells of the first raster that touch the land; None for `default_num_cells`.
-        spacing_km: Side of a cell; if it is given, `size` is not used.
+        size: Number of cells of the first raster that touch the land; see `SquareGrid`, also for `spacing_km`.
         copies: Number of rasters.
     """
 
@@ -142,7 +140,6 @@ class PyramidGrid(OverlayGrid):
 
 
 def _check_no_size(size: Any, instead: str) -> None:
-    """Raises ConfigError unless `grid.size` is None."""
     if size is not None:
         rule = f"must be null for this grid, whose number of cells follows from {instead}"
         raise ConfigError.at("grid.size", rule, found=size, remedy="Leave it out, or add grid.size=null.")

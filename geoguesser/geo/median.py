@@ -75,12 +75,7 @@ COARSE_FACTOR = 1000.0
 
 
 class _Points(NamedTuple):
-    """Weighted points.
-
-    Attributes:
-        weights: (B, K), rows that sum to 1.
-        vectors: (K, 3) unit vectors that all rows share, or (B, K, 3).
-    """
+    """Points with weights (B, K), rows that sum to 1, and unit vectors (K, 3) for all rows or (B, K, 3)."""
 
     weights: Tensor
     vectors: Tensor
@@ -90,23 +85,26 @@ class _Points(NamedTuple):
         return self.vectors.dim() == 2
 
     def compute_cosines(self, places: Tensor) -> Tensor:
-        """(B, 3) places -> (B, K) cosines of their angles to the points."""
+        """Returns the cosines (B, K) of the angles between places (B, 3) and the points."""
         products = places @ self.vectors.T if self.shared else (self.vectors @ places[..., None])[..., 0]
         return products.clamp(-1.0, 1.0)
 
+    def compute_mean_angles(self, places: Tensor) -> Tensor:
+        return (torch.acos(self.compute_cosines(places)) * self.weights).sum(-1)
+
     def sum_vectors(self, factors: Tensor) -> Tensor:
-        """(B, K) -> (B, 3) sums of factor times v."""
+        """Returns the sums (B, 3) of factors (B, K) times v."""
         return factors @ self.vectors if self.shared else (factors[:, None] @ self.vectors)[:, 0]
 
     def sum_products(self, factors: Tensor) -> Tensor:
-        """(B, K) -> (B, 3, 3) sums of factor times v v'."""
+        """Returns the sums (B, 3, 3) of factors (B, K) times v v'."""
         if self.shared:
             products = self.vectors[:, :, None] * self.vectors[:, None, :]
             return (factors @ products.flatten(1)).reshape(-1, 3, 3)
         return (self.vectors.mT * factors[:, None]) @ self.vectors
 
     def take_columns(self, columns: Tensor) -> Tensor:
-        """(B, M) columns -> (B, M, 3) vectors."""
+        """Returns the vectors (B, M, 3) of columns (B, M)."""
         if self.shared:
             return self.vectors[columns]
         return self.vectors.gather(1, columns[..., None].expand(-1, -1, 3))
@@ -124,15 +122,15 @@ class _State(NamedTuple):
     """State of a search, one row per row of weights.
 
     Attributes:
-        here: (B, 3) the best place so far.
+        place: (B, 3) best place so far.
         cosine: (B, K) cosines of its angles to the points.
-        angle: (B, K) the angles.
-        value: (B,) its mean angle, the objective.
+        angle: (B, K) angles.
+        value: (B,) mean angle, the objective.
         damping: (B,) 0 for the curvatures of H, 1 for Weiszfeld's.
-        proposal: (B, 3) the next place to try.
+        proposal: (B, 3) next place to try.
     """
 
-    here: Tensor
+    place: Tensor
     cosine: Tensor
     angle: Tensor
     value: Tensor
@@ -179,19 +177,11 @@ def spherical_median(
 
 
 def fixed_step_median(weights: Tensor, vectors: Tensor, *, steps: int = FIXED_STEPS) -> Tensor:
-    """Computes `spherical_median` in a fixed number of steps, for exported programs.
+    """Computes `spherical_median` in a fixed number of steps and in float64, for exported programs.
 
     No operation depends on a tensor's values. Within a country the accuracy is that of `spherical_median`. For
     points around the world with a flat posterior the search may not converge, or find another of several minima;
     more steps help against the former.
-
-    Args:
-        weights: (B, K) as in `spherical_median`.
-        vectors: (K, 3) or (B, K, 3) as in `spherical_median`.
-        steps: Number of steps.
-
-    Returns:
-        (B, 3) unit vectors in float64.
     """
     points = _normalise(weights, vectors)
     start = _choose_start(points, points.sum_vectors(points.weights), CANDIDATES)
@@ -212,9 +202,8 @@ def fixed_step_median(weights: Tensor, vectors: Tensor, *, steps: int = FIXED_ST
             state, _ = _advance(points, state)
 
     # The last proposal has not been compared with the place before it yet.
-    value = (torch.acos(points.compute_cosines(state.proposal)) * points.weights).sum(-1)
-    uphill = value > state.value + SLACK_RAD
-    return torch.where(uphill[:, None], state.here, state.proposal)
+    uphill = points.compute_mean_angles(state.proposal) > state.value + SLACK_RAD
+    return torch.where(uphill[:, None], state.place, state.proposal)
 
 
 def _normalise(weights: Tensor, vectors: Tensor) -> _Points:
@@ -225,7 +214,7 @@ def _normalise(weights: Tensor, vectors: Tensor) -> _Points:
 
 
 def _choose_start(points: _Points, mean: Tensor, candidates: int) -> Tensor:
-    """(B, 3) the best of the mean's direction and the heaviest points."""
+    """Returns the best (B, 3) of the mean's direction and the heaviest points."""
     columns = points.weights.topk(min(candidates, points.weights.shape[1]), dim=-1).indices
     heaviest = points.take_columns(columns)
 
@@ -233,9 +222,9 @@ def _choose_start(points: _Points, mean: Tensor, candidates: int) -> Tensor:
     defined = mean.norm(dim=-1, keepdim=True) >= 1e-9
     start = torch.where(defined, functional.normalize(mean, dim=-1), heaviest[:, 0])
 
-    value = (torch.acos(points.compute_cosines(start)) * points.weights).sum(-1)
+    value = points.compute_mean_angles(start)
     for candidate in heaviest.unbind(1):
-        candidate_value = (torch.acos(points.compute_cosines(candidate)) * points.weights).sum(-1)
+        candidate_value = points.compute_mean_angles(candidate)
         better = candidate_value < value
         start = torch.where(better[:, None], candidate, start)
         value = torch.where(better, candidate_value, value)
@@ -251,7 +240,7 @@ def _start_search(points: _Points, start: Tensor) -> _State:
 
 
 def _search(points: _Points, start: Tensor, tolerance: float) -> Tensor:
-    """Steps from a start (B, 3) until each row's estimated error is below the tolerance, in radians."""
+    """Searches from a start (B, 3) until each row's estimated error is below the tolerance in radians."""
     median = start.clone()
     rows = torch.arange(len(start), device=start.device)
     state = _start_search(points, start)
@@ -273,7 +262,7 @@ def _search(points: _Points, start: Tensor, tolerance: float) -> Tensor:
 
 
 def _advance(points: _Points, state: _State) -> tuple[_State, Tensor]:
-    """Accepts or undoes the proposal and makes the next; returns the new state and (B,) the next one's error."""
+    """Accepts or undoes the proposal and makes the next; returns the new state and the next one's error (B,)."""
     cosine = points.compute_cosines(state.proposal)
     angle = torch.acos(cosine)
     value = (angle * points.weights).sum(-1)
@@ -281,24 +270,20 @@ def _advance(points: _Points, state: _State) -> tuple[_State, Tensor]:
     # Undo a step that led uphill, and damp the next one more.
     uphill = value > state.value + SLACK_RAD
     undo = uphill[:, None]
-    here = torch.where(undo, state.here, state.proposal)
+    place = torch.where(undo, state.place, state.proposal)
     cosine = torch.where(undo, state.cosine, cosine)
     angle = torch.where(undo, state.angle, angle)
     value = torch.where(uphill, state.value, value)
     damping = torch.where(uphill, (4.0 * state.damping).clamp(0.1, 1.0), state.damping / 4.0)
 
-    proposal, error = _propose(points, here, cosine, angle, damping)
-    return _State(here, cosine, angle, value, damping, proposal), error
+    proposal, error = _propose(points, place, cosine, angle, damping)
+    return _State(place, cosine, angle, value, damping, proposal), error
 
 
 def _propose(
-    points: _Points, here: Tensor, cosine: Tensor, angle: Tensor, damping: Tensor
+    points: _Points, place: Tensor, cosine: Tensor, angle: Tensor, damping: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Minimises the model (2) around each place.
-
-    Returns:
-        (B, 3) proposals, and (B,) estimates of their distances to the median in radians.
-    """
+    """Minimises the model (2) around each place; returns proposals (B, 3) and their errors (B,) in radians."""
     angle = angle.clamp(min=TOUCHING_RAD)
     sine = (1.0 - cosine * cosine).clamp(min=TOUCHING_RAD**2).sqrt()
 
@@ -314,14 +299,14 @@ def _propose(
     # f of (2) in three dimensions: u_i = (v_i - cos(theta_i) x) / sin(theta_i).
     per_sine = others / sine
     per_tangent = per_sine * cosine
-    force = points.sum_vectors(per_sine) - per_tangent.sum(-1, keepdim=True) * here
+    force = points.sum_vectors(per_sine) - per_tangent.sum(-1, keepdim=True) * place
 
     # H of (3). u_i = E v_i / sin(theta_i), so cot(theta_i) u_i u_i' = E (cos / sin^3 v_i v_i') E'.
-    basis = _make_tangent_basis(here)
+    basis = _make_tangent_basis(place)
     outer = basis @ points.sum_products(per_tangent / sine**2) @ basis.mT
-    hessian = per_tangent.sum(-1)[:, None, None] * torch.eye(2, dtype=here.dtype, device=here.device) - outer
+    hessian = per_tangent.sum(-1)[:, None, None] * torch.eye(2, dtype=place.dtype, device=place.device) - outer
 
-    # From here on in the basis of H's eigenvectors. Eigenvalues that are not safely positive are replaced.
+    # From this step on in the basis of H's eigenvectors. Eigenvalues that are not safely positive are replaced.
     curvature, axes = _decompose(hessian)
     basis = axes @ basis
     weiszfeld = (others / angle).sum(-1, keepdim=True)
@@ -333,7 +318,7 @@ def _propose(
     # o of (2): theta_j along the tangent from x to v_j, whose length is sin(theta_j), for small angles more exact
     # than from the cosine.
     vector = points.take_columns(pinned)[:, 0]
-    tangent = vector - cosine.gather(1, pinned) * here
+    tangent = vector - cosine.gather(1, pinned) * place
     length = tangent.norm(dim=-1, keepdim=True).clamp(min=TOUCHING_RAD)
     offset = tangent / length * torch.atan2(length, cosine.gather(1, pinned))
 
@@ -343,12 +328,12 @@ def _propose(
     # Far steps are cut. Normalising x + s moves by arctan |s|, which is |s| to second order.
     length = step.norm(dim=-1)
     step = step * (MAX_STEP_RAD / length.clamp(min=MAX_STEP_RAD))[:, None]
-    proposal = functional.normalize(here + (step[:, None] @ basis)[:, 0], dim=-1)
+    proposal = functional.normalize(place + (step[:, None] @ basis)[:, 0], dim=-1)
 
     # If the model is least at the pinned point, the proposal is exactly that point. A place that touches it
     # already does not move, because points that count as one could otherwise alternate.
     at_pinned = at_pinned & (length <= MAX_STEP_RAD)
-    proposal = torch.where(at_pinned[:, None], torch.where(touches, here, vector), proposal)
+    proposal = torch.where(at_pinned[:, None], torch.where(touches, place, vector), proposal)
 
     # Newton's method converges quadratically: the error left is about |s|^2 F''' / F''. The third derivative of a
     # distance is to the second as 1 / theta_i, so Weiszfeld's curvature estimates their ratio. For other steps,
@@ -358,13 +343,13 @@ def _propose(
     return proposal, torch.where(at_pinned & touches[:, 0], 0.0, error)
 
 
-def _make_tangent_basis(here: Tensor) -> Tensor:
-    """(B, 2, 3) two unit vectors that are orthogonal to each other and to unit vectors (B, 3).
+def _make_tangent_basis(place: Tensor) -> Tensor:
+    """Returns two unit vectors (B, 2, 3) that are orthogonal to each other and to unit vectors (B, 3).
 
     Source: T. Duff et al., Building an Orthonormal Basis, Revisited, JCGT 6 (2017), 1.
     """
-    x, y, z = here.unbind(-1)
-    sign = torch.where(z < 0.0, -1.0, 1.0).to(here.dtype)
+    x, y, z = place.unbind(-1)
+    sign = torch.where(z < 0.0, -1.0, 1.0).to(place.dtype)
     a = -1.0 / (sign + z)
     b = x * y * a
 
@@ -374,7 +359,7 @@ def _make_tangent_basis(here: Tensor) -> Tensor:
 
 
 def _decompose(matrices: Tensor) -> tuple[Tensor, Tensor]:
-    """(B, 2, 2) symmetric matrices -> (B, 2) eigenvalues, the greater first, and (B, 2, 2) eigenvectors as rows.
+    """Returns eigenvalues (B, 2), the greater first, and eigenvectors as rows of symmetric matrices (B, 2, 2).
 
     A symmetric matrix ((a, b), (b, d)) is m I + r ((cos 2g, sin 2g), (sin 2g, -cos 2g)) with m = (a + d) / 2 and
     r (cos 2g, sin 2g) = ((a - d) / 2, b). Its eigenvectors are (cos g, sin g) for m + r and (-sin g, cos g) for
@@ -391,18 +376,12 @@ def _decompose(matrices: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _minimise_model(curvature: Tensor, force: Tensor, offset: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-    """Minimises the model (2), w |s - o| - f . s + s' H s / 2, in the basis of H's eigenvectors.
+    """Minimises the model (2) in the basis of H's eigenvectors, with eigenvalues (B, 2), f, o (B, 2) and w (B,).
 
-    Args:
-        curvature: (B, 2) the eigenvalues h of H, positive.
-        force: (B, 2) f.
-        offset: (B, 2) o.
-        weight: (B,) w.
-
-    Returns:
-        (B, 2) s, and (B,) whether it is o.
+    Returns s (B, 2), and a mask (B,) of the rows for which it is o.
     """
-    gradient = curvature * offset - force  # b of (4)
+    # b of (4)
+    gradient = curvature * offset - force
     pull = gradient.norm(dim=-1)
     at_offset = pull <= weight
 

@@ -1,8 +1,8 @@
 """Regions: the land that places lie on, and the space in which geometry is computed.
 
-A `PlaneRegion` uses a projected CRS in metres, a `SphereRegion` (the world) unit vectors. Both have `to_space` and
-`from_space`, so that callers need not distinguish them. Coordinates are (latitude, longitude) in degrees; polygons
-have x = longitude, y = latitude.
+A `PlaneRegion` uses a projected CRS in metres, a `SphereRegion` (the world) unit vectors; `to_space` and
+`from_space` serve both. Coordinates are (latitude, longitude) in degrees; polygons have x = longitude, y =
+latitude.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import shapely
 from scipy.spatial import cKDTree
 from shapely.geometry import MultiPolygon
 
-from geoguesser.arrays import FloatArray
+from geoguesser.arrays import BoolArray, FloatArray
 from geoguesser.errors import ConfigError, RegionError
 from geoguesser.geo import boundaries
 from geoguesser.geo.boundaries import cut_segments, extract_ring_segments, find_nearest_on_segments
@@ -46,52 +46,51 @@ class Region(ABC):
     @property
     @abstractmethod
     def diagonal_km(self) -> float:
-        """The diagonal of the map in km, D of the game score."""
+        """Diagonal of the map in km, D of the game score."""
 
     @property
     @abstractmethod
     def area_km2(self) -> float:
-        """The area of the land."""
+        """Area of the land."""
 
     @abstractmethod
     def to_space(self, coords_deg: FloatArray) -> FloatArray:
-        """(N, 2) degrees -> (N, 2) CRS metres in the plane, (N, 3) unit vectors on the sphere."""
+        """Converts degrees (N, 2) to CRS metres (N, 2) in the plane, or unit vectors (N, 3) on the sphere."""
 
     @abstractmethod
     def from_space(self, points: FloatArray) -> FloatArray:
-        """The inverse of `to_space`. On the sphere, vectors may have any length, so that means are allowed."""
+        """Inverts `to_space`. On the sphere, vectors may have any length, so that means are allowed."""
 
     @abstractmethod
     def to_metres(self, coords_deg: FloatArray) -> FloatArray:
-        """(N, 2) degrees -> (N, 2) CRS easting and northing in metres.
+        """Converts degrees (N, 2) to CRS easting and northing (N, 2) in metres.
 
-        Raises:
-            RegionError: There is no plane, or a point lies too far outside it.
+        Raises RegionError if there is no plane, or a point lies too far outside it.
         """
 
     @abstractmethod
     def to_degrees(self, xy_m: FloatArray) -> FloatArray:
-        """(N, 2) CRS metres -> (N, 2) degrees; the inverse of `to_metres`."""
+        """Converts CRS metres (N, 2) to degrees (N, 2); the inverse of `to_metres`."""
 
     @abstractmethod
-    def contains(self, coords_deg: FloatArray) -> np.ndarray[Any, np.dtype[np.bool_]]:
-        """(N,) bool, True for points on land (in the plane with a tolerance of 1 cm)."""
+    def contains(self, coords_deg: FloatArray) -> BoolArray:
+        """Returns a mask (N,) of points on land, in the plane with a tolerance of 1 cm."""
 
     @abstractmethod
     def nearest_boundary(self, coords_deg: FloatArray) -> FloatArray:
-        """(N, 2) the nearest point of the boundary for each point."""
+        """Returns the nearest point (N, 2) of the boundary for each point."""
 
     @abstractmethod
     def state(self) -> dict[str, Any]:
-        """Plain values and arrays from which `restore_region` makes the same region."""
+        """Returns plain values and arrays from which `restore_region` makes the same region."""
 
     @cached_property
     def centre_deg(self) -> FloatArray:
-        """(2,) the spherical centre of the land: the mean of its polygons' centroids by area."""
+        """Spherical centre (2,) of the land: the mean of its polygons' centroids by area."""
         return compute_spherical_centre(self.land_deg)
 
     def snap(self, coords_deg: FloatArray) -> FloatArray:
-        """(N, 2) the point itself if it lies on land, otherwise the nearest point of the land."""
+        """Returns points (N, 2), those off the land moved to its nearest point."""
         snapped = np.array(coords_deg, dtype=np.float64)
         off_land = ~self.contains(snapped)
         if off_land.any():
@@ -100,7 +99,7 @@ class Region(ABC):
         return snapped
 
     def distance_to_land_km(self, coords_deg: FloatArray) -> FloatArray:
-        """(N,) great-circle distance to the land, 0 on it."""
+        """Returns great-circle distances (N,) to the land, 0 on it."""
         return haversine_km(coords_deg, self.snap(coords_deg))
 
 
@@ -110,11 +109,8 @@ class PlaneRegion(Region):
     Args:
         name: Name for titles and messages.
         land_deg: Boundary in degrees.
-        crs: CRS in any form that pyproj accepts; it must be projected and in metres. None makes a Lambert
-            azimuthal equal-area CRS at the land's spherical centre.
-
-    Raises:
-        RegionError: The CRS is not a CRS, not projected, not in metres, or the land is outside its area of use.
+        crs: Projected CRS in metres, in any form that pyproj accepts. None makes a Lambert azimuthal equal-area
+            CRS at the land's spherical centre.
     """
 
     def __init__(self, name: str, land_deg: MultiPolygon, crs: Any = None) -> None:
@@ -131,7 +127,7 @@ class PlaneRegion(Region):
 
     @cached_property
     def parts_bounds_m(self) -> FloatArray:
-        """(P, 4) the bounding box of each part of the land, in CRS metres."""
+        """Bounding boxes (P, 4) of the parts of the land, in CRS metres."""
         return shapely.bounds(shapely.get_parts(self.land_m))
 
     @property
@@ -144,14 +140,13 @@ class PlaneRegion(Region):
         vertices = shapely.get_coordinates(self.land_deg)[:, ::-1]
         return float(haversine_km(vertices, self.centre_deg).max())
 
-    def _is_out_of_reach(self, coords_deg: FloatArray) -> np.ndarray[Any, np.dtype[np.bool_]]:
-        """(N,) bool, True for points so far from the land that the CRS is not used."""
+    def _is_out_of_reach(self, coords_deg: FloatArray) -> BoolArray:
+        """Returns a mask (N,) of points so far from the land that the CRS is not used."""
         return haversine_km(coords_deg, self.centre_deg) > self._radius_km + REACH_KM
 
     def snap(self, coords_deg: FloatArray) -> FloatArray:
-        """As in `Region`; points out of the CRS's reach are moved to the nearest vertex of the land."""
-        coords = np.array(coords_deg, dtype=np.float64)
-        check_degrees(coords)
+        """Moves points off the land; those out of the CRS's reach go to the nearest vertex of the land."""
+        coords = check_degrees(coords_deg).copy()
 
         # Chords between unit vectors order points as great-circle distances do.
         far = np.flatnonzero(self._is_out_of_reach(coords))
@@ -168,8 +163,7 @@ class PlaneRegion(Region):
         return self.to_degrees(points)
 
     def to_metres(self, coords_deg: FloatArray) -> FloatArray:
-        coords = np.asarray(coords_deg, dtype=np.float64)
-        check_degrees(coords)
+        coords = check_degrees(coords_deg)
 
         far = self._is_out_of_reach(coords)
         if far.any():
@@ -190,7 +184,7 @@ class PlaneRegion(Region):
         lon, lat = self._forward.transform(xy[:, 0], xy[:, 1], direction="INVERSE")
         return np.stack((lat, lon), axis=-1)
 
-    def contains(self, coords_deg: FloatArray) -> np.ndarray[Any, np.dtype[np.bool_]]:
+    def contains(self, coords_deg: FloatArray) -> BoolArray:
         xy = self.to_metres(coords_deg)
         on_land = shapely.contains_xy(self.land_m, xy[:, 0], xy[:, 1])
 
@@ -206,7 +200,6 @@ class PlaneRegion(Region):
         return self.to_degrees(self._find_nearest_boundary_m(self.to_metres(coords_deg)))
 
     def _find_nearest_boundary_m(self, xy_m: FloatArray) -> FloatArray:
-        """(N, 2) the nearest point of the boundary in CRS metres."""
         tree, starts, ends = self._segments
         nearest = tree.nearest(shapely.points(xy_m))
         return find_nearest_on_segments(xy_m, starts[nearest], ends[nearest])
@@ -243,9 +236,7 @@ class SphereRegion(Region):
         return sum(abs(geod.geometry_area_perimeter(part)[0]) for part in self.land_deg.geoms) / 1e6
 
     def to_space(self, coords_deg: FloatArray) -> FloatArray:
-        coords = np.asarray(coords_deg, dtype=np.float64)
-        check_degrees(coords)
-        return to_unit(coords)
+        return to_unit(check_degrees(coords_deg))
 
     def from_space(self, points: FloatArray) -> FloatArray:
         return from_unit(np.asarray(points, dtype=np.float64))
@@ -256,9 +247,8 @@ class SphereRegion(Region):
     def to_degrees(self, xy_m: FloatArray) -> FloatArray:
         return self.to_metres(xy_m)
 
-    def contains(self, coords_deg: FloatArray) -> np.ndarray[Any, np.dtype[np.bool_]]:
-        coords = np.asarray(coords_deg, dtype=np.float64)
-        check_degrees(coords)
+    def contains(self, coords_deg: FloatArray) -> BoolArray:
+        coords = check_degrees(coords_deg)
 
         # The tree compares bounding boxes only: with a predicate, it would not use the prepared parts.
         points: Any = shapely.points(coords[:, ::-1])
@@ -270,7 +260,7 @@ class SphereRegion(Region):
         return on_land
 
     def nearest_boundary(self, coords_deg: FloatArray) -> FloatArray:
-        """The nearest point of the boundary, on one of the four segments whose middles are nearest.
+        """Returns the nearest point of the boundary, on one of the four segments whose middles are nearest.
 
         Segments are at most 5 km long, so that the result is within 3 km of the nearest point.
         """
@@ -292,16 +282,15 @@ class SphereRegion(Region):
 
     @cached_property
     def boundary_deg(self) -> FloatArray:
-        """(N, 2) points on all boundaries, at most BOUNDARY_STEP_DEG apart."""
+        """Points (N, 2) on all boundaries, at most BOUNDARY_STEP_DEG apart."""
         return cut_segments(*extract_ring_segments(self.land_deg), longest=BOUNDARY_STEP_DEG)[0][:, ::-1].copy()
 
     @cached_property
     def boundary_runs(self) -> tuple[FloatArray, FloatArray, FloatArray]:
         """Boundary points in order, and bounding boxes of runs of RUN_LENGTH points, in the chart of the sphere.
 
-        Returns:
-            (N, 2) points by longitude, -180 to below 180, and sine of latitude; (R, 2) low and (R, 2) high
-            corners. Run r holds points RUN_LENGTH * r up to RUN_LENGTH * (r + 1).
+        Returns points (N, 2) by longitude, -180 to below 180, and sine of latitude; low and high corners (R, 2)
+        each. Run r holds points RUN_LENGTH * r up to RUN_LENGTH * (r + 1).
         """
         latitude, longitude = self.boundary_deg.T
         chart = np.stack(((longitude + 180.0) % 360.0 - 180.0, np.sin(np.radians(latitude))), axis=-1)
@@ -333,12 +322,8 @@ def country(code: str, crs: Any = None) -> PlaneRegion:
     """Makes the region of a shipped country, `region=country region.code=SVN`.
 
     Args:
-        code: Three-letter code, ISO 3166-1 alpha-3.
+        code: Three-letter code, ISO 3166-1 alpha-3. Unknown codes raise ConfigError.
         crs: Projected CRS; None for Lambert azimuthal equal-area at its spherical centre.
-
-    Raises:
-        ConfigError: No such country.
-        RegionError: The CRS does not fit.
     """
     shipped_code = boundaries.find_country(code)
     name = boundaries.load_countries()[shipped_code]["name"]
@@ -346,17 +331,12 @@ def country(code: str, crs: Any = None) -> PlaneRegion:
 
 
 def custom(boundary: str | None, crs: Any = None, name: str | None = None) -> PlaneRegion:
-    """Makes a region from the user's boundary file, `region=custom region.boundary=FILE`.
+    """Makes the region of a boundary file, `region=custom region.boundary=FILE`.
 
     Args:
-        boundary: Path of a GeoJSON, GeoPackage or Shapefile.
+        boundary: Path of a GeoJSON, GeoPackage or Shapefile. A missing or unusable file raises an error.
         crs: Projected CRS; None for Lambert azimuthal equal-area at its spherical centre.
         name: Name for titles; None for the file's name.
-
-    Raises:
-        ConfigError: No file is named.
-        MissingFileError: There is no such file.
-        RegionError: The boundary or the CRS does not fit.
     """
     if not boundary:
         raise ConfigError.at("region.boundary", "must name a file", found=boundary)
@@ -366,13 +346,15 @@ def custom(boundary: str | None, crs: Any = None, name: str | None = None) -> Pl
 
 
 def world() -> SphereRegion:
-    """Makes the region of all countries, `region=world`: cells and heads work on the sphere."""
+    """Makes the region of all countries, `region=world`."""
     return SphereRegion()
 
 
-def check_degrees(coords_deg: FloatArray) -> None:
-    """Raises RegionError unless all are finite, latitude within 90 and longitude within 180 degrees."""
+def check_degrees(coords_deg: FloatArray) -> FloatArray:
+    """Returns coordinates (N, 2) in float64, or raises RegionError for any that is not finite or out of range."""
+    coords_deg = np.asarray(coords_deg, dtype=np.float64)
     is_valid = np.isfinite(coords_deg).all(axis=-1) & (np.abs(coords_deg) <= (90.0, 180.0)).all(axis=-1)
     if not is_valid.all():
         first = tuple(float(value) for value in coords_deg[np.argmin(is_valid)])
         raise RegionError.at("(latitude, longitude)", "must be finite, within 90 and 180 degrees", found=first)
+    return coords_deg

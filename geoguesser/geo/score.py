@@ -1,4 +1,4 @@
-"""Scores computed from distances: the game score, and the shares of errors within radii."""
+"""Scores of distances: the game score, and the shares of errors within radii."""
 
 from __future__ import annotations
 
@@ -13,18 +13,10 @@ FIELD_RADII_KM = (1, 25, 200, 750, 2500)
 
 
 def compute_game_score(error_km: FloatArray, diagonal_km: float) -> FloatArray:
-    """Computes the score of the geography game for each guess, 5000 exp(-10 d / D).
-
-    Args:
-        error_km: (N,) great-circle errors in km.
-        diagonal_km: D, the diagonal of the map in km (`Region.diagonal_km`).
-
-    Returns:
-        (N,) scores above 0 and up to 5000.
-    """
+    """Computes game scores (N,) of errors (N,) in km, 5000 exp(-10 d / D) with the diagonal D of the map in km."""
     return 5000.0 * np.exp(-10.0 * error_km / diagonal_km)
 
 
 def compute_shares_within(error_km: FloatArray, radii_km: tuple[int, ...] = SHARE_RADII_KM) -> dict[str, float]:
-    """Computes the share of errors within each radius, from 0 to 1, keyed by the radius in km."""
+    """Computes the shares of errors within radii in km, keyed by the radius."""
     return {str(radius): float(np.mean(error_km <= radius)) for radius in radii_km}

@@ -51,11 +51,11 @@ class Activation:
     Attributes:
         cell: Explained class.
         method: `CAM` (exact, with signs) or `Grad-CAM` (from 0 up).
-        maps: (4, h, w) contribution of each position to the score, relative to average views. The values of
-            Grad-CAM have no unit. Zeros for absent views.
+        maps: (4, h, w) contribution of each position to the score, relative to average views; without a unit for
+            Grad-CAM. Zeros for absent views.
         score: Logit of the cell minus the mean logit.
-        average: Score of a place whose views are all average; None for Grad-CAM. The sum of an exact map is its
-            view's share, and the shares of all views plus `average` are the score.
+        average: Score of a place whose views are all average; None for Grad-CAM. Score minus `average` is the sum
+            of an exact map.
     """
 
     cell: int
@@ -72,8 +72,7 @@ class LeaveOneOut:
     Attributes:
         moved_km: (B, 4) distance between the predictions with and without the view.
         coords_deg: (B, 4, 2) predictions without the view.
-        lost: (B, 4) decrease of the score of the cell that is most probable with all views; None for a head
-            without cells.
+        lost: (B, 4) decrease of the score of the most probable cell; None for a head without cells.
     """
 
     moved_km: Tensor
@@ -82,16 +81,13 @@ class LeaveOneOut:
 
 
 def compute_activation(network: GeoNetwork, images: Tensor, mask: Tensor, cell: int | None = None) -> Activation:
-    """Computes the maps of the views of one place for a cell.
+    """Computes the maps of the views of one place for a cell. The network must be in evaluation mode.
 
     Args:
-        network: Network in evaluation mode, with a head that has cells.
+        network: Network whose head has cells; otherwise a CheckpointError is raised.
         images: (4, 3, H, W) uint8 views.
         mask: (4,) bool, true for views that are present; at least one.
         cell: Explained class; None for the most probable one.
-
-    Raises:
-        CheckpointError: The head has no cells, or the backbone has no map.
     """
     last_map = network.backbone.find_last_map(images)
     features = last_map.features[None] * mask[None, :, None]
@@ -129,16 +125,15 @@ def _is_mean_pooled(values: Tensor, features: Tensor) -> bool:
 
 @torch.no_grad()
 def compute_view_shares(network: GeoNetwork, features: Tensor, mask: Tensor, cells: Tensor) -> Tensor | None:
-    """Computes each view's share of the score of a cell: the terms w_v . (z_v - c_v) of equation (1).
+    """Returns each view's share (B, 4) of the score of a cell, or None without cells or a linear fusion.
+
+    The shares are the terms w_v . (z_v - c_v) of equation (1), zeros for absent views.
 
     Args:
         network: Network in evaluation mode.
         features: (B, 4, D) features of the views.
         mask: (B, 4) bool, true for views that are present.
         cells: (B,) explained classes.
-
-    Returns:
-        Shares (B, 4), zeros for absent views. None if the head has no cells or the fusion is not linear.
     """
     if not network.fusion.linear:
         return None
@@ -165,10 +160,8 @@ def _compute_scores(logits: Tensor | None, cells: Tensor | None) -> Tensor | Non
 def leave_one_out(network: GeoNetwork, features: Tensor, mask: Tensor) -> LeaveOneOut:
     """Predicts without each view in turn, as if the view were absent.
 
-    Args:
-        network: Network in evaluation mode.
-        features: (B, 4, D) features of the views.
-        mask: (B, 4) bool, true for views that are present.
+    Takes a network in evaluation mode, features (B, 4, D) of the views, and the mask (B, 4) of views that are
+    present.
     """
     head = network.head
     out = network.from_features(features, mask)

@@ -1,7 +1,6 @@
 """Backbones: images to feature vectors.
 
-`Backbone` is what the network, fine-tuning, attribution and the folding of BatchNorm layers need of a backbone.
-`TimmBackbone` provides it for the models of timm, and loads their weights.
+`Backbone` is the interface for the network, fine-tuning and attribution, `TimmBackbone` implements it with timm.
 """
 
 from __future__ import annotations
@@ -57,8 +56,8 @@ class LastMap:
     """Last feature map of N images, and the features that follow from it.
 
     Attributes:
-        leaf: Tensor that the features are a function of; gradients with respect to it can be computed.
-        features: (N, D) features, a function of `leaf`.
+        leaf: Tensor of which the features are a differentiable function.
+        features: (N, D) features.
         to_spatial: Brings `leaf`, or a gradient with respect to it, into the shape (N, C, h, w).
     """
 
@@ -94,7 +93,10 @@ class Backbone(Protocol):
         """Raises ConfigError if the backbone does not accept views of this height and width in pixels."""
 
     def set_normalisation(self, mean: list[float], std: list[float]) -> None:
-        """Sets channel means and standard deviations (3,) of values from 0 to 1."""
+        """Sets channel means and standard deviations (3,) of values from 0 to 1.
+
+        Raises ConfigError unless there are three numbers from 0 up each, with deviations above 0.
+        """
 
     def blocks(self) -> list[list[str]]:
         """Returns the parameter names of each block, from the stem to the last block.
@@ -103,10 +105,9 @@ class Backbone(Protocol):
         """
 
     def find_last_map(self, images: Tensor) -> LastMap:
-        """Returns the last feature map of images (N, 3, H, W) uint8.
+        """Returns the last feature map of images (N, 3, H, W) uint8, in evaluation mode.
 
-        Raises:
-            CheckpointError: The backbone has no map with rows and columns.
+        Raises CheckpointError if the backbone has no map with rows and columns.
         """
 
     def state(self) -> dict[str, Any]:
@@ -137,12 +138,7 @@ class TimmBackbone(nn.Module):
         weights: File of weights (.pth, .safetensors) for this model. It takes precedence over `source`.
         source: Origin of trained weights: `pip` (an installed package) or `hub` (timm's hub, over the network).
         mean: (3,) channel means for normalisation, of values from 0 to 1; None for those of the model.
-        std: (3,) channel standard deviations for normalisation; None for those of the model.
-
-    Raises:
-        ConfigError: timm has no such model, or a value breaks its rule.
-        MissingFileError: `weights` does not exist.
-        WeightsError: The weights cannot be fetched or do not fit; they are never left at random silently.
+        std: (3,) channel standard deviations; None for those of the model.
     """
 
     kind = "timm"
@@ -182,19 +178,11 @@ class TimmBackbone(nn.Module):
 
     @property
     def feature_size(self) -> int:
-        """Number D of features."""
         # Some models (mobilenetv3) have a wider layer behind num_features, which timm records separately.
         return int(cast(Any, getattr(self.model, "head_hidden_size", None) or self.model.num_features))
 
     def check_size(self, size: int) -> None:
-        """Checks that the model accepts views of this size. Most transformers accept only one size.
-
-        Args:
-            size: Height and width in pixels.
-
-        Raises:
-            ConfigError: The model does not accept the size.
-        """
+        """Raises ConfigError if the model does not accept the size. Most transformers accept only one."""
         cfg = cast(dict[str, Any], self.model.pretrained_cfg)
         native_size = int(cfg["input_size"][-1])
         if not cfg.get("fixed_input_size") or size == native_size:
@@ -215,16 +203,10 @@ class TimmBackbone(nn.Module):
             self.train(was_training)
 
     def set_normalisation(self, mean: list[float], std: list[float]) -> None:
-        """Sets channel means and standard deviations (3,) of values from 0 to 1.
-
-        Raises:
-            ConfigError: There are not three numbers from 0 up, or a deviation is 0.
-        """
         self.mean.copy_(_to_channels(mean, "the mean of the training views"))
         self.std.copy_(_to_channels(std, "the deviation of the training views", open_low=True))
 
     def forward(self, images: Tensor) -> Tensor:
-        """Returns features (N, D) of images (N, 3, H, W) uint8."""
         return cast(Tensor, self.model(self.normalise(images)))
 
     def normalise(self, images: Tensor) -> Tensor:
@@ -235,10 +217,7 @@ class TimmBackbone(nn.Module):
         return torch.addcmul(-self.mean / self.std, floats, 1.0 / (255.0 * self.std))
 
     def blocks(self) -> list[list[str]]:
-        """Returns the parameter names of each block, from the stem to the last block, in timm's grouping.
-
-        A model without a grouping is one block.
-        """
+        """Returns the parameter names in timm's grouping; a model without a grouping is one block."""
         matcher = getattr(self.model, "group_matcher", None)
         if matcher is None:
             return [[name for name, _ in self.model.named_parameters()]]
@@ -246,13 +225,9 @@ class TimmBackbone(nn.Module):
         return [groups[key] for key in sorted(groups)]
 
     def find_last_map(self, images: Tensor) -> LastMap:
-        """Returns the last feature map of images (N, 3, H, W) uint8, in evaluation mode.
+        """Returns the last feature map, for transformers the input of the last block.
 
-        For transformers it is the input of the last block: behind that block, possibly only the class token
-        reaches the features.
-
-        Raises:
-            CheckpointError: The model has no map with rows and columns.
+        Behind that block, possibly only the class token reaches the features.
         """
         model = cast(Any, self.model)
         with torch.no_grad():
@@ -291,12 +266,10 @@ class TimmBackbone(nn.Module):
         return lambda values: values[:, prefix:].transpose(1, 2).reshape(len(values), -1, side, side)
 
     def state(self) -> dict[str, Any]:
-        """Returns plain values from which `from_state` makes the same architecture, without weights."""
         return {"name": self.name, "mean": self.mean.flatten().tolist(), "std": self.std.flatten().tolist()}
 
     @classmethod
     def from_state(cls, state: dict[str, Any]) -> Self:
-        """Makes the architecture that `state` describes, without weights."""
         return cls(name=state["name"], pretrained=False, mean=state["mean"], std=state["std"])
 
 
@@ -304,11 +277,7 @@ BACKBONES: dict[str, type[Backbone]] = {backbone.kind: backbone for backbone in 
 
 
 def restore_backbone(state: dict[str, Any]) -> Backbone:
-    """Makes the architecture that `Backbone.state` described, without weights.
-
-    Args:
-        state: Values of `Backbone.state`. Without a `kind`, they are those of a `TimmBackbone`.
-    """
+    """Makes the architecture of a `Backbone.state`, without weights. A state without `kind` is of timm."""
     return BACKBONES[state.get("kind", TimmBackbone.kind)].from_state(state)
 
 
@@ -341,7 +310,6 @@ def _to_channels(values: Any, key: str, *, open_low: bool = False) -> Tensor:
 
 
 def _load_file(model: nn.Module, path: Path) -> None:
-    """Loads weights from a file."""
     if not path.is_file():
         raise MissingFileError.at("backbone.weights", "must be a file of weights", found=str(path))
 

@@ -31,12 +31,7 @@ RANK_SLACK = 1e-9
 
 
 def compute_quantile(scores: FloatArray, level: float) -> float:
-    """Returns the threshold for a level: the ceil((n + 1) level)-th smallest of n scores, infinite for small n.
-
-    Args:
-        scores: (n,) scores of the calibration places.
-        level: Nominal probability, between 0 and 1.
-    """
+    """Returns the ceil((n + 1) level)-th smallest of scores (n,) of calibration places, infinite for small n."""
     rank = _compute_rank(len(scores), level)
     return math.inf if rank > len(scores) else float(np.sort(scores)[rank - 1])
 
@@ -47,9 +42,6 @@ def compute_mass_scores(posterior: FloatArray) -> FloatArray:
     The set of a place holds the cells whose score is at most a quantile of the true cells' scores. It starts with
     the most probable cell, whose score is 0, and ends with the cell in which the total reaches the quantile. Cells
     of equal probability enter together. Including that last cell without randomisation can only add coverage.
-
-    Args:
-        posterior: (N, K) probabilities.
     """
     order = np.argsort(-posterior, axis=1, kind="stable")
     ranked = np.take_along_axis(posterior, order, axis=1)
@@ -64,12 +56,7 @@ def compute_mass_scores(posterior: FloatArray) -> FloatArray:
 
 
 def compute_coverage_range(count: int, level: float) -> tuple[float, float]:
-    """Returns the range of the true coverage for 95 % of all draws of calibration places.
-
-    Args:
-        count: Number of calibration places.
-        level: Nominal probability, between 0 and 1.
-    """
+    """Returns the range of the true coverage for 95 % of all draws of `count` calibration places."""
     rank = _compute_rank(count, level)
     if rank > count:
         return 1.0, 1.0
@@ -82,25 +69,15 @@ def _compute_rank(count: int, level: float) -> int:
 
 
 def compute_interval_95(hits: int, count: int) -> tuple[float, float]:
-    """Returns Wilson's 95 % interval of the share `hits` / `count`.
-
-    Args:
-        hits: Number of hits, from 0 to `count`.
-        count: Number of cases, at least 1.
-    """
+    """Returns Wilson's 95 % interval of the share `hits` / `count`, with `count` at least 1."""
     return compute_wilson_interval(hits / count, count, Z_95)
 
 
 def compute_wilson_interval(share: float, count: float, z: float) -> tuple[float, float]:
-    """Returns Wilson's interval of a share.
+    """Returns Wilson's interval of a share p of n cases, of which n may be an effective number.
 
-    Its limits are the values q at which the observed share p is z standard deviations away:
-    |p - q| = z sqrt(q (1 - q) / n), a quadratic equation in q.
-
-    Args:
-        share: Observed share p, from 0 to 1.
-        count: Number n of independent cases, above 0. An effective number need not be an integer.
-        z: Quantile of the normal distribution or Student's for the confidence level.
+    Its limits are the values q at which p is z standard deviations away: |p - q| = z sqrt(q (1 - q) / n), a
+    quadratic equation in q. z is a quantile of the normal distribution or Student's for the confidence level.
     """
     square = z**2
     middle = (share + square / (2 * count)) / (1 + square / count)

@@ -43,7 +43,7 @@ class Decoder(ABC):
         self.temperature = check_number("decoder.temperature", temperature, low=0.01, high=100.0)
 
     def __call__(self, posterior: Tensor, class_vectors: Tensor) -> Tensor:
-        """Returns latitude and longitude in degrees (B, 2).
+        """Decodes posteriors (B, K) to latitude and longitude in degrees (B, 2).
 
         Args:
             posterior: (B, K) probabilities that sum to 1.
@@ -52,12 +52,9 @@ class Decoder(ABC):
         return from_unit(self._decode_vectors(self._apply_temperature(posterior), class_vectors))
 
     def decode_traceably(self, posterior: Tensor, class_vectors: Tensor, *, steps: int = FIXED_STEPS) -> Tensor:
-        """Returns latitude and longitude in degrees (B, 2), by the same operations for all values, for export.
+        """Decodes as `__call__`, in float64 and by the same operations for all values.
 
-        Args:
-            posterior: (B, K) probabilities that sum to 1. Computed in float64.
-            class_vectors: (K, 3) unit vectors of the class points, or (B, K, 3) if they differ between places.
-            steps: Number of steps of the search for a geometric median.
+        `steps` is the number of steps of the search for a geometric median.
         """
         posterior, class_vectors = posterior.double(), class_vectors.double()
         return from_unit(self._decode_vectors_traceably(self._apply_temperature(posterior), class_vectors, steps))
@@ -79,7 +76,6 @@ class Decoder(ABC):
 
     @classmethod
     def from_state(cls, state: dict[str, Any]) -> Self:
-        """Makes the decoder that `state` describes."""
         return cls(**{key: value for key, value in state.items() if key != "kind"})
 
 
@@ -103,12 +99,7 @@ class ArgmaxDecoder(Decoder):
 
 
 class TopKDecoder(Decoder):
-    """Mean of the class points of the `k` most probable cells, weighted by probability.
-
-    Args:
-        k: Number of cells, limited to the number of cells of the grid.
-        temperature: Temperature of the posterior.
-    """
+    """Mean of the class points of the `k` most probable cells, weighted by probability."""
 
     kind = "top_k"
 
@@ -149,10 +140,10 @@ DECODERS: dict[str, type[Decoder]] = {
 
 
 def restore_decoder(state: dict[str, Any]) -> Decoder:
-    """Makes the decoder that `Decoder.state` described.
+    """Makes the decoder of a `Decoder.state`.
 
-    Version 0.1 recorded the kind "auto" in checkpoints of unfinished runs. It decoded like "median" until the end
-    of training, when the chosen decoder took its place in the checkpoint.
+    Version 0.1 recorded the kind "auto" in checkpoints of unfinished runs, which decoded like "median" until the
+    end of training.
     """
     kind = "median" if state["kind"] == "auto" else state["kind"]
     return DECODERS[kind].from_state(state)

@@ -30,15 +30,12 @@ class Fusion(nn.Module, ABC):
     Args:
         feature_size: Number D of features per view.
         output_size: Number of features per place.
-        view_dropout: Probability of dropping each view in training, from 0 to below 1; see `drop_views`. The
-            training loop draws the mask, because the draw must follow from the run's seed and step.
+        view_dropout: Probability of dropping each view in training, from 0 to below 1. The training loop calls
+            `drop_views`, because the draw must follow from the run's seed and step.
 
     Attributes:
         kind: Name of the class in checkpoints, a key of `FUSIONS`.
         linear: The fused vector is a linear function of the features, given the mask.
-
-    Raises:
-        ConfigError: `fusion.view_dropout` breaks its rule.
     """
 
     kind: str
@@ -59,12 +56,8 @@ class Fusion(nn.Module, ABC):
     def split_fused(self, fused: Tensor, mask: Tensor) -> Tensor:
         """Returns features (4, D) of views that fuse to `fused` (output_size,) for a place with all views.
 
-        Only linear fusions have them. For a place with fewer views, the factor by which the fusion multiplies the
-        features of present views is divided out.
-
-        Args:
-            fused: (output_size,) fused features of a place.
-            mask: (4,) bool, true for views that are present.
+        Only linear fusions have them. For a place with fewer views (`mask` (4,)), the factor by which the fusion
+        multiplies the features of present views is divided out.
         """
         raise NotImplementedError(f"fusion {self.kind} is not linear")
 
@@ -81,7 +74,6 @@ class Fusion(nn.Module, ABC):
 
     @classmethod
     def from_state(cls, feature_size: int, state: dict[str, Any]) -> Self:
-        """Makes the fusion that `state` describes, without its weights."""
         options: dict[str, Any] = {key: value for key, value in state.items() if key != "kind"}
         return cls(feature_size, **options)
 
@@ -93,10 +85,6 @@ class ConcatFusion(Fusion):
     in prediction. A logit is a sum over views: without the factor, a place with one view would get about a quarter
     of the logits that the head learnt for four views, and a posterior that is too flat. This is the usual inverse
     scaling of dropout, by the actual share of present views in place of the expected one.
-
-    Args:
-        feature_size: Number D of features per view.
-        view_dropout: Probability of dropping each view in training, from 0 to below 1.
     """
 
     kind = "concat"
@@ -118,12 +106,7 @@ class ConcatFusion(Fusion):
 
 
 class MeanFusion(Fusion):
-    """Mean of the features of present views: (B, D). A place without views gets zeros.
-
-    Args:
-        feature_size: Number D of features per view.
-        view_dropout: Probability of dropping each view in training, from 0 to below 1.
-    """
+    """Mean of the features of present views: (B, D). A place without views gets zeros."""
 
     kind = "mean"
     linear = True
@@ -146,8 +129,7 @@ class AttentionFusion(Fusion):
     """Mean of the features plus a transformer branch over the views: (B, D). A place without views gets zeros.
 
     The features z_v of a view are normalised, projected to `width`, and added to a learnt vector h_v of its
-    heading. Pre-norm transformer layers let present views attend to each other. Their mean is projected back to
-    D and added to the mean of the features:
+    heading. Pre-norm transformer layers let present views attend to each other. Their mean is projected back to D:
 
         mean_v z_v + W mean_v Transformer(P LayerNorm(z_v) + h_v)
 
@@ -156,14 +138,9 @@ class AttentionFusion(Fusion):
     uninterrupted one. `view_dropout` is the regulariser.
 
     Args:
-        feature_size: Number D of features per view.
         width: Width of the transformer, a multiple of `heads`; None for D.
         layers: Number of transformer layers.
         heads: Number of attention heads.
-        view_dropout: Probability of dropping each view in training, from 0 to below 1.
-
-    Raises:
-        ConfigError: A value breaks its rule.
 
     Sources: A. Vaswani et al., arXiv 1706.03762; pre-norm layers: R. Xiong et al., arXiv 2002.04745; a branch that
     starts near zero: T. Bachlechner et al. (ReZero), arXiv 2003.04887.
@@ -230,12 +207,7 @@ FUSIONS: dict[str, Any] = {fusion.kind: fusion for fusion in (ConcatFusion, Mean
 
 
 def restore_fusion(state: dict[str, Any] | str, feature_size: int) -> Fusion:
-    """Makes the fusion that `Fusion.state` described, without its weights.
-
-    Args:
-        state: Values of `Fusion.state`, or those of an older checkpoint.
-        feature_size: Number D of features per view.
-    """
+    """Makes the fusion of a `Fusion.state`, also of an older checkpoint, without its weights."""
     state = complete_fusion_state(state)
     fusion: Fusion = FUSIONS[state["kind"]].from_state(feature_size, state)
     return fusion
@@ -247,7 +219,7 @@ def complete_fusion_state(state: dict[str, Any] | str) -> dict[str, Any]:
 
 
 def drop_views(mask: Tensor, share: float, seed: int) -> Tensor:
-    """Drops views at random, but never all views of a place.
+    """Drops views at random, but never all views of a place. The result is the same on every device.
 
     Each present view draws u from the uniform distribution on [0, 1) and is kept if u >= share, or if its u is the
     largest of the place. Of four views, each is thus kept with probability 1 - share + share^4 / 4: all four are
@@ -257,9 +229,6 @@ def drop_views(mask: Tensor, share: float, seed: int) -> Tensor:
         mask: (B, 4) bool, true for views that are present.
         share: Probability of dropping a view, from 0 to below 1.
         seed: Seed of the draw. A run uses one per step.
-
-    Returns:
-        New mask (B, 4). It is the same on every device, because the numbers are drawn on the CPU.
     """
     draws = torch.rand(mask.shape, generator=torch.Generator().manual_seed(seed))
     draws = draws.to(mask.device, non_blocking=True).masked_fill(~mask, -1.0)

@@ -58,10 +58,7 @@ class InverseProjection(nn.Module):
 
     @classmethod
     def fit(cls, region: PlaneRegion) -> InverseProjection:
-        """Fits polynomials of the lowest degree that agrees with pyproj everywhere in the box, edges included.
-
-        Args:
-            region: Region whose land gives the box.
+        """Fits polynomials of the lowest degree that agrees with pyproj in the bounding box of the region's land.
 
         Raises:
             RegionError: None of the degrees agrees to `MAX_INVERSE_ERROR_KM`.
@@ -92,10 +89,7 @@ class InverseProjection(nn.Module):
         )
 
     def forward(self, xy_m: Tensor) -> Tensor:
-        """Returns unit vectors (B, 3) for CRS coordinates in metres (B, 2), float64.
-
-        Coordinates outside the box are moved to its edge.
-        """
+        """Returns unit vectors (B, 3) for CRS coordinates in metres (B, 2), which are moved into the box."""
         inside = torch.minimum(torch.maximum(torch.nan_to_num(xy_m), self.low_m), self.high_m)
         scaled = (inside - self.low_m) / (self.high_m - self.low_m) * 2.0 - 1.0
 

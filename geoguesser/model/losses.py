@@ -1,8 +1,5 @@
 """Losses of heads with cells: logits over cells against the true place.
 
-A loss computes once per run what it needs to know of each place (`targets`). A training step passes the rows of
-its batch.
-
 Notation. p = softmax(l) is the posterior of logits l over K cells, x the true place, c(x) its cell, g_c the class
 point of cell c, and d the great-circle distance in km.
 """
@@ -36,32 +33,24 @@ class CellLoss(ABC):
     """Loss of logits over cells.
 
     Args:
-        class_balance: Exponent of the class weights. A place in a cell with n training places has a weight
-            proportional to n^-class_balance: 0 weighs all places the same, 1 all cells.
-
-    Raises:
-        ConfigError: A value is out of range.
+        class_balance: Exponent of the class weights, from 0 to 1. A place in a cell with n training places has a
+            weight proportional to n^-class_balance: 0 weighs all places the same, 1 all cells.
     """
 
     def __init__(self, *, class_balance: float = 0.0) -> None:
         self.class_balance = check_number("loss.class_balance", class_balance, low=0.0, high=1.0)
 
     def targets(self, grid: Grid, coords_deg: FloatArray) -> LossTarget:
-        """Returns what the loss needs to know of N places, as tensors of N rows. `cell` is the class.
+        """Returns the loss's targets of N places in degrees, as tensors of N rows; `cell` is the class.
 
-        Args:
-            grid: Fitted grid with K classes.
-            coords_deg: (N, 2) true latitude and longitude in degrees.
+        A run computes them once, and a training step passes the rows of its batch.
         """
         return {"cell": torch.from_numpy(grid.assign(coords_deg))}
 
     def class_weights(self, counts: FloatArray) -> FloatArray | None:
         """Returns the weight (K,) of a place by its class, or None if all are equal.
 
-        The mean weight of the training places is 1, so that the loss keeps its size.
-
-        Args:
-            counts: (K,) number of training places of each class.
+        The mean weight of the training places, (K,) `counts` per class, is 1, so that the loss keeps its size.
         """
         if self.class_balance == 0.0:
             return None
@@ -71,11 +60,8 @@ class CellLoss(ABC):
     def shares(self, target: LossTarget, num_cells: int) -> Tensor:
         """Returns the cells' shares (K,) of the targets, weighted as in the loss, float64.
 
-        Cross entropy is smallest at these shares if the posterior is the same for all places.
-
-        Args:
-            target: Rows of `targets`, and optionally `weight`.
-            num_cells: Number K of classes.
+        Cross entropy is smallest at these shares if the posterior is the same for all places. `target` holds rows
+        of `targets`, and optionally `weight`.
         """
         weight = target.get("weight", torch.ones(len(target["cell"]))).double()
         near = target.get("near", target["cell"][:, None])
@@ -107,10 +93,6 @@ class CrossEntropy(CellLoss):
 
     Args:
         label_smoothing: Share s of the target that is spread evenly over all cells, from 0 to below 1.
-        class_balance: Exponent of the class weights, from 0 to 1.
-
-    Raises:
-        ConfigError: A value is out of range.
 
     Source of label smoothing: C. Szegedy et al., arXiv 1512.00567.
     """
@@ -137,10 +119,6 @@ class SmoothedCrossEntropy(CellLoss):
 
     Args:
         tau: Reach of a target in sides of the place's cell, above 0.
-        class_balance: Exponent of the class weights, from 0 to 1.
-
-    Raises:
-        ConfigError: A value is out of range.
 
     Source: L. Haas et al. (PIGEON), arXiv 2307.05845, haversine smoothing. There the exponent is
     -(d(x, g_c) - d(x, g_c(x))) / tau; the second term is the same for all cells and cancels.
@@ -166,9 +144,6 @@ class ExpectedDistance(CellLoss):
 
     This is the score itself. Its gradient by l_c is p_c (d(x, g_c) - sum_k p_k d(x, g_k)) / s, which vanishes for
     a posterior that is confident, right or wrong. It does not train calibrated probabilities.
-
-    Args:
-        class_balance: Exponent of the class weights, from 0 to 1.
     """
 
     def targets(self, grid: Grid, coords_deg: FloatArray) -> LossTarget:
@@ -186,14 +161,8 @@ def compute_smoothed_targets(
 ) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float32]]:
     """Computes shares of the class points near each place: proportional to exp(-distance / reach), with sum 1.
 
-    Args:
-        coords_deg: (N, 2) latitude and longitude of the places in degrees.
-        class_points_deg: (K, 2) class points in degrees.
-        reach_km: (N,) reach of each place in km, above 0.
-
-    Returns:
-        Classes (N, M), nearest first, and their shares (N, M). M is at most K, and so large that for 99 % of the
-        places the share of the farthest class is negligible.
+    Takes places (N, 2) and class points (K, 2) in degrees, and the reach (N,) in km. Returns classes (N, M),
+    nearest first, and their shares (N, M). For 99 % of the places, the share of the farthest class is negligible.
     """
     tree = cKDTree(to_unit(class_points_deg))
     vectors, num_classes = to_unit(coords_deg), len(class_points_deg)

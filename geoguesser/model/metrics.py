@@ -16,16 +16,10 @@ from geoguesser.geo.score import compute_game_score, compute_shares_within
 
 
 class PlaceResults:
-    """Results of the places of an epoch, in ascending order of `index`, each place once.
+    """Results of the places of an epoch, in ascending order of `index` (N,), each place once.
 
-    Not a dataclass or tuple: torchmetrics looks into those and squeezes tensors of one element, which the results
-    of a single place are.
-
-    Attributes:
-        index: (N,) rows in the table of places.
-        predicted_deg: (N, 2) predicted latitude and longitude in degrees.
-        error_km: (N,) great-circle errors in km.
-        hits: (N, H) hits of the head.
+    Holds rows in the table of places, predictions in degrees (N, 2), errors in km (N,) and the head's hits (N, H).
+    It is no dataclass or tuple: torchmetrics looks into those and squeezes tensors of one element.
     """
 
     def __init__(self, index: Tensor, predicted_deg: Tensor, error_km: Tensor, hits: Tensor) -> None:
@@ -53,14 +47,7 @@ class PlaceErrors(Metric):
             self.add_state(name, default=[], dist_reduce_fx="cat")
 
     def update(self, index: Tensor, predicted_deg: Tensor, true_deg: Tensor, hits: Tensor) -> None:
-        """Adds a batch.
-
-        Args:
-            index: (B,) rows in the table of places.
-            predicted_deg: (B, 2) predicted latitude and longitude in degrees.
-            true_deg: (B, 2) true latitude and longitude in degrees.
-            hits: (B, H) bool, hits of the head.
-        """
+        """Adds a batch: rows in the table of places (B,), coordinates in degrees (B, 2), hits (B, H)."""
         self.index.append(index)
         self.predicted_deg.append(predicted_deg)
         self.error_km.append(haversine_km(predicted_deg, true_deg))
@@ -75,11 +62,7 @@ class PlaceErrors(Metric):
 
 
 def summarise_errors(error_km: FloatArray, diagonal_km: float) -> dict[str, Any]:
-    """Summarises the errors of a set of places.
-
-    Args:
-        error_km: (N,) great-circle errors in km, N at least 1.
-        diagonal_km: Diagonal of the region in km, for the game score.
+    """Summarises errors (N,) in km. The region's diagonal in km is for the game score.
 
     Returns:
         `error_km_mean`, `error_km_median` and `error_km_p90` in km; `share_within_km`, radius in km -> share of

@@ -15,12 +15,7 @@ from geoguesser.model.heads.registry import restore_head
 
 
 class GeoNetwork(nn.Module):
-    """Network from the four views of a place to the output of a head.
-
-    Args:
-        backbone: Images to features.
-        fusion: Features of four views to one vector.
-        head: Fused vector to an output, its loss and its coordinates.
+    """Network from the four views of a place, at headings 0, 90, 180, 270, to the output of a head.
 
     Attributes:
         train_batchnorm: Statistics of BatchNorm layers whose parameters are unlocked are updated in training.
@@ -36,12 +31,7 @@ class GeoNetwork(nn.Module):
         self.to(memory_format=torch.channels_last)
 
     def embed(self, images: Tensor, mask: Tensor) -> Tensor:
-        """Computes features (B, 4, D) of all views in one batch of 4 B images.
-
-        Args:
-            images: (B, 4, 3, H, W) uint8 views at headings 0, 90, 180, 270.
-            mask: (B, 4) bool, true for views that are present. Features of absent views are zero.
-        """
+        """Returns features (B, 4, D) of uint8 views (B, 4, 3, H, W), zeros where the mask (B, 4) is false."""
         features = torch.unflatten(self.backbone(images.flatten(0, 1)), 0, images.shape[:2])
         return features * mask[..., None]
 
@@ -76,12 +66,8 @@ class GeoNetwork(nn.Module):
         return self
 
     def state(self) -> dict[str, Any]:
-        """Returns plain values and arrays from which `restore_network` makes the same network, without weights."""
-        return {
-            "backbone": self.backbone.state(),
-            "fusion": self.fusion.state(),
-            "head": self.head.state(),
-        }
+        """Returns plain values and arrays from which `restore_network` makes the network, without weights."""
+        return {name: getattr(self, name).state() for name in ("backbone", "fusion", "head")}
 
 
 def restore_network(region: Region, state: dict[str, Any]) -> GeoNetwork:

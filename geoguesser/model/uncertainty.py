@@ -49,14 +49,13 @@ MAX_CHUNK_VALUES = 2**22  # probabilities in memory at a time
 
 @dataclass(frozen=True)
 class HeadOutput:
-    """Decoded output of a head for N places.
+    """Decoded output of a head for N places; only answers for a head without cells.
 
     Attributes:
         answers_deg: (N, 2) predicted latitude and longitude in degrees.
-        logits: (N, K) logits over cells; None for a head without cells.
-        vectors: (K, 3) unit vectors of the cells' points, or (N, K, 3) if they differ between places; None for a
-            head without cells.
-        sides_km: (K,) sides of the cells in km; None for a head without cells.
+        logits: (N, K) logits over cells.
+        vectors: (K, 3) unit vectors of the cells' points, or (N, K, 3) if they differ between places.
+        sides_km: (K,) sides of the cells in km.
     """
 
     answers_deg: FloatArray
@@ -65,7 +64,6 @@ class HeadOutput:
     sides_km: FloatArray | None = None
 
     def slice_places(self, start: int, stop: int) -> HeadOutput:
-        """Returns the output of the places from `start` up to `stop`."""
         rows = slice(start, stop)
         if self.logits is None or self.vectors is None:
             return HeadOutput(self.answers_deg[rows])
@@ -74,13 +72,7 @@ class HeadOutput:
 
 
 def decode_output(head: Head, out: Tensor, answers_deg: FloatArray | None = None) -> HeadOutput:
-    """Decodes the output of a head.
-
-    Args:
-        head: Head of any kind.
-        out: (N, output_size) its output.
-        answers_deg: (N, 2) predicted latitude and longitude in degrees if they are known already.
-    """
+    """Decodes the output (N, output_size) of a head. Known answers in degrees (N, 2) save one step."""
     if answers_deg is None:
         answers_deg = head.decode(out).detach().cpu().double().numpy()
     logits, points = head.logits(out), head.points(out)
@@ -100,25 +92,14 @@ def apply_temperature(logits: FloatArray, temperature: float = 1.0) -> FloatArra
 
 
 def compute_nll(logits: FloatArray, cell: IntArray, temperature: float = 1.0) -> float:
-    """Returns the mean negative log-likelihood of the true cells in nats.
-
-    Args:
-        logits: (N, K) logits.
-        cell: (N,) true cells.
-        temperature: Temperature of the probabilities.
-    """
+    """Returns the mean negative log-likelihood of the true cells (N,) in nats, for logits (N, K)."""
     scaled = _shift_logits(logits) / temperature
     true_logits = scaled[np.arange(len(cell)), cell]
     return float(np.mean(np.log(np.exp(scaled).sum(axis=1)) - true_logits))
 
 
 def fit_temperature(logits: FloatArray, cell: IntArray) -> float:
-    """Returns the temperature at which the true cells are most likely, or 1 if no other is better.
-
-    Args:
-        logits: (N, K) logits, N at least 1.
-        cell: (N,) true cells.
-    """
+    """Returns the temperature at which the true cells (N,) are most likely, or 1 if no other is better."""
     low, high = np.log(TEMPERATURE_RANGE)
     minimum: Any = minimize_scalar(
         lambda log_temperature: compute_nll(logits, cell, math.exp(log_temperature)),
@@ -135,39 +116,23 @@ def _shift_logits(logits: FloatArray) -> FloatArray:
 
 
 def compute_distances_km(answers_deg: FloatArray, vectors: FloatArray) -> FloatArray:
-    """Returns great-circle distances (N, K) in km, to a metre.
-
-    Args:
-        answers_deg: (N, 2) latitude and longitude in degrees.
-        vectors: (K, 3) or (N, K, 3) unit vectors in float64.
-    """
+    """Returns great-circle distances (N, K) in km, to a metre. The unit vectors must be float64."""
     unit = to_unit(answers_deg)
     cosine = unit @ vectors.T if vectors.ndim == 2 else np.einsum("nd,nkd->nk", unit, vectors)
     return EARTH_RADIUS_KM * np.arccos(np.clip(cosine, -1.0, 1.0))
 
 
 def compute_expected_km(posterior: FloatArray, away_km: FloatArray, sides_km: FloatArray) -> FloatArray:
-    """Returns the expected error (N,) of each answer under its posterior, by equation (2).
-
-    Args:
-        posterior: (N, K) probabilities.
-        away_km: (N, K) distances from the answer to the cells' points in km.
-        sides_km: (K,) sides of the cells in km.
-    """
+    """Returns the expected error (N,) of each answer under its posterior (N, K), by equation (2)."""
     return (posterior * np.hypot(away_km, MEAN_DISTANCE_IN_SQUARE * sides_km)).sum(axis=1)
 
 
-def compute_raw_expected_km(said: HeadOutput, temperature: float | None) -> FloatArray:
-    """Returns the expected error (N,) in km before it is scaled, 1 km for each place of a head without cells.
-
-    Args:
-        said: Output for N places.
-        temperature: Temperature of the probabilities; None for a head without cells.
-    """
-    if said.logits is None or said.vectors is None or said.sides_km is None or temperature is None:
-        return np.ones(len(said.answers_deg))
-    away_km = compute_distances_km(said.answers_deg, said.vectors)
-    return compute_expected_km(apply_temperature(said.logits, temperature), away_km, said.sides_km)
+def compute_raw_expected_km(output: HeadOutput, temperature: float | None) -> FloatArray:
+    """Returns the expected error (N,) in km before it is scaled, 1 km for a head without cells."""
+    if output.logits is None or output.vectors is None or output.sides_km is None or temperature is None:
+        return np.ones(len(output.answers_deg))
+    away_km = compute_distances_km(output.answers_deg, output.vectors)
+    return compute_expected_km(apply_temperature(output.logits, temperature), away_km, output.sides_km)
 
 
 @dataclass(frozen=True)
@@ -178,8 +143,7 @@ class Calibration:
         places: Number of calibration places.
         temperature: Temperature of the reported probabilities, not of the decoder; None for a head without cells.
         scale: Factor of the raw expected error. It makes the mean right for the calibration places.
-        mass: Level in percent -> largest mass score of a cell in the set, None for all cells. `mass` itself is
-            None for a head without cells.
+        mass: Level in percent -> largest mass score in the set, None for all cells; None for a head without cells.
         stretch: Level in percent -> radius divided by the raw expected error, None with too few places.
     """
 
@@ -190,61 +154,50 @@ class Calibration:
     stretch: dict[str, float | None]
 
     @classmethod
-    def fit(cls, said: HeadOutput, cell: IntArray | None, error_km: FloatArray) -> Calibration:
-        """Learns from calibration places.
-
-        Args:
-            said: Output for N places, N at least 1.
-            cell: (N,) true cells; None for a head without cells.
-            error_km: (N,) errors of the answers in km.
-        """
+    def fit(cls, output: HeadOutput, cell: IntArray | None, error_km: FloatArray) -> Calibration:
+        """Learns from the output, true cells (N,) and errors in km (N,) of N calibration places."""
         temperature, mass = None, None
-        if said.logits is not None and cell is not None:
-            temperature = fit_temperature(said.logits, cell)
-            all_scores = conformal.compute_mass_scores(apply_temperature(said.logits, temperature))
+        if output.logits is not None and cell is not None:
+            temperature = fit_temperature(output.logits, cell)
+            all_scores = conformal.compute_mass_scores(apply_temperature(output.logits, temperature))
             mass = _compute_quantiles(all_scores[np.arange(len(cell)), cell])
 
-        raw_km = compute_raw_expected_km(said, temperature)
+        raw_km = compute_raw_expected_km(output, temperature)
         stretch = _compute_quantiles(error_km / raw_km)
         return cls(len(error_km), temperature, float(error_km.mean() / raw_km.mean()), mass, stretch)
 
-    def describe_places(self, said: HeadOutput, cell: IntArray | None = None) -> dict[str, npt.NDArray[Any]]:
+    def describe_places(self, output: HeadOutput, cell: IntArray | None = None) -> dict[str, npt.NDArray[Any]]:
         """Returns columns (N,) by name.
 
-        Args:
-            said: Output for N places.
-            cell: (N,) true cells, for the columns set_LEVEL_holds.
-
-        Returns:
-            radius_LEVEL_km for each level that has enough calibration places. For a head with cells also
-            expected_error_km, cell, cell_probability, and for each level set_LEVEL_cells, set_LEVEL_km2 (area of
-            the cells, land and sea) and, given true cells, set_LEVEL_holds.
+        For each level that has enough calibration places, radius_LEVEL_km. For a head with cells also
+        expected_error_km, cell, cell_probability, and for each level set_LEVEL_cells, set_LEVEL_km2 (area of the
+        cells, land and sea) and, given true cells (N,), set_LEVEL_holds.
         """
-        num_cells = 1 if said.logits is None else said.logits.shape[1]
+        num_cells = 1 if output.logits is None else output.logits.shape[1]
         step = max(1, MAX_CHUNK_VALUES // num_cells)
         parts = [
             self._describe_chunk(
-                said.slice_places(start, start + step), None if cell is None else cell[start : start + step]
+                output.slice_places(start, start + step), None if cell is None else cell[start : start + step]
             )
-            for start in range(0, max(1, len(said.answers_deg)), step)
+            for start in range(0, max(1, len(output.answers_deg)), step)
         ]
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
-    def _describe_chunk(self, said: HeadOutput, cell: IntArray | None) -> dict[str, npt.NDArray[Any]]:
-        raw_km = compute_raw_expected_km(said, self.temperature)
+    def _describe_chunk(self, output: HeadOutput, cell: IntArray | None) -> dict[str, npt.NDArray[Any]]:
+        raw_km = compute_raw_expected_km(output, self.temperature)
         radii = {
             f"radius_{name}_km": np.minimum(stretch * raw_km, MAX_DISTANCE_KM)
             for name, stretch in self.stretch.items()
             if stretch is not None
         }
-        if said.logits is None or said.sides_km is None or self.temperature is None:
+        if output.logits is None or output.sides_km is None or self.temperature is None:
             return radii
 
-        posterior = apply_temperature(said.logits, self.temperature)
+        posterior = apply_temperature(output.logits, self.temperature)
         columns = {"expected_error_km": self.scale * raw_km, **radii}
         columns |= {"cell": posterior.argmax(axis=1), "cell_probability": posterior.max(axis=1)}
         for name, inside in self.sets(posterior).items():
-            columns |= {f"set_{name}_cells": inside.sum(axis=1), f"set_{name}_km2": inside @ said.sides_km**2}
+            columns |= {f"set_{name}_cells": inside.sum(axis=1), f"set_{name}_km2": inside @ output.sides_km**2}
             if cell is not None:
                 columns[f"set_{name}_holds"] = inside[np.arange(len(cell)), cell]
         return columns
@@ -252,8 +205,7 @@ class Calibration:
     def sets(self, posterior: FloatArray) -> dict[str, BoolArray]:
         """Returns level -> cells (N, K) that together contain the true place with that probability.
 
-        Args:
-            posterior: (N, K) probabilities at the calibration's temperature.
+        The posterior (N, K) must be at the calibration's temperature.
         """
         scores = conformal.compute_mass_scores(posterior)
         return {

@@ -1,1 +1,1 @@
-"""Services of the process and its disk: files, locks, caches, threads. Knows nothing of places."""
+"""Services for the process and its disk: files, locks, caches, threads."""

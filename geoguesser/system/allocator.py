@@ -19,11 +19,8 @@ GLIBC_VARIABLES = ("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_", "GLIBC_TU
 def keep_freed_memory() -> bool:
     """Lets this process keep up to 1 GiB of freed memory for its next allocations.
 
-    Peak memory hardly grows, because the same blocks are used again. Nothing is set if the environment holds
-    glibc's own variables, or if the C library is not glibc.
-
-    Returns:
-        True if the allocator was set.
+    Peak memory hardly grows, because the same blocks are used again. Nothing is set, and False returned, if the
+    environment holds glibc's own variables or the C library is not glibc.
     """
     if any(name in os.environ for name in GLIBC_VARIABLES):
         return False

@@ -40,13 +40,10 @@ def use_one_thread() -> Iterator[None]:
 
 @contextmanager
 def limit_threads(multiplications: int) -> Iterator[None]:
-    """Limits torch to one thread if the largest product of a step is small.
+    """Limits torch to one thread if the largest product of a step (batch x inputs x outputs) is small.
 
-    OpenMP's threads spin while they wait for each other: where other programs use the cores, a step of a head
-    was seen to take six times as long with two threads as with one. On an idle machine one thread is as fast.
-
-    Args:
-        multiplications: Size of the largest product in a step: batch x inputs x outputs.
+    OpenMP's threads spin while they wait for each other: if other programs use the cores, a step of a head takes
+    up to six times as long with two threads as with one. On an idle machine one thread is as fast.
     """
     with use_one_thread() if multiplications < MIN_MULTIPLICATIONS else nullcontext():
         yield

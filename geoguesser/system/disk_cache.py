@@ -40,8 +40,7 @@ def get_cache_folder() -> Path:
     """Returns $GEOGUESSER_CACHE, else $XDG_CACHE_HOME/geoguesser, else ~/.cache/geoguesser."""
     if folder := os.environ.get("GEOGUESSER_CACHE"):
         return Path(folder).expanduser()
-    shared = os.environ.get("XDG_CACHE_HOME")
-    return (Path(shared).expanduser() if shared else Path.home() / ".cache") / "geoguesser"
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "geoguesser"
 
 
 class Cache:
@@ -79,37 +78,32 @@ class Cache:
 
         A process that has a removed entry open can still read it.
         """
-        files = {file: stat for kind in KINDS for file, stat in _stats(self.folder / kind)}
+        files = {file: stat for kind in KINDS for file, stat in _list_files(self.folder / kind)}
 
         # Temporary files and payloads without a JSON file that no process writes any more.
         old = time.time() - MAX_PART_AGE_S
         for file, stat in list(files.items()):
-            abandoned = file.suffix == ".part" or (
-                file.suffix == ".bin" and file.with_suffix(".json") not in files
-            )
-            if abandoned and stat.st_mtime < old:
+            has_no_json = file.suffix == ".bin" and file.with_suffix(".json") not in files
+            if (file.suffix == ".part" or has_no_json) and stat.st_mtime < old:
                 _remove(file)
                 del files[file]
 
-        too_much = sum(stat.st_size for stat in files.values()) + size - self.limit_gib * 2**30
+        excess = sum(stat.st_size for stat in files.values()) + size - self.limit_gib * 2**30
         removed = freed = 0
         abouts = (file for file in files if file.suffix == ".json")
         for about in sorted(abouts, key=lambda file: files[file].st_mtime_ns):
-            if freed >= too_much:
+            if freed >= excess:
                 break
+
             payload = about.with_suffix(".bin")
             # The JSON file first, because without it the entry does not exist.
             _remove(about, payload)
             freed += sum(files[file].st_size for file in (about, payload) if file in files)
             removed += 1
+
         if removed:
-            log.info(
-                "removed the %d least recently used entries of %s (%.1f MiB), for features.limit_gib=%g",
-                removed,
-                self.folder,
-                freed / 2**20,
-                self.limit_gib,
-            )
+            text = "removed the %d least recently used entries of %s (%.1f MiB), for features.limit_gib=%g"
+            log.info(text, removed, self.folder, freed / 2**20, self.limit_gib)
 
 
 @dataclass(frozen=True)
@@ -172,9 +166,6 @@ class Entry:
 
         Args:
             doing: Activity of a process that holds the lock, for the log: `embeds these views`.
-
-        Raises:
-            OSError: The folder cannot be written.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         lock = FileLock(self.folder / f"{self.key}.lock")
@@ -188,10 +179,7 @@ class Entry:
     def writing(self) -> Iterator[Replacement]:
         """Yields a temporary file for the payload, which is removed unless `keep` is called with it.
 
-        The lock must be held.
-
-        Raises:
-            OSError: The folder cannot be written.
+        The lock must be held. Raises OSError if the folder cannot be written, as `lock` and `keep` do.
         """
         replacement = Replacement(self.file, exclusive=True)
         try:
@@ -205,9 +193,6 @@ class Entry:
         Args:
             replacement: Temporary file from `writing`, with the payload in it.
             more: Plain values for the description that `read` returns.
-
-        Raises:
-            OSError: The files cannot be written.
         """
         replacement.stream.flush()
         payload = np.memmap(replacement.temporary, dtype=np.uint8, mode="r")
@@ -236,11 +221,7 @@ def compute_checksum(payload: npt.NDArray[np.uint8]) -> str:
 
 
 def allocate_file(file: Path, size: int) -> None:
-    """Makes a file of `size` bytes, so that a full disk fails here and not with a signal when a map is written.
-
-    Raises:
-        OSError: The disk is full.
-    """
+    """Makes a file of `size` bytes, so that a full disk fails here and not with a signal at a map."""
     with file.open("wb") as stream:
         if hasattr(os, "posix_fallocate"):
             os.posix_fallocate(stream.fileno(), 0, size)
@@ -250,7 +231,7 @@ def allocate_file(file: Path, size: int) -> None:
             stream.write(zeros[: size - start])
 
 
-def _stats(folder: Path) -> list[tuple[Path, os.stat_result]]:
+def _list_files(folder: Path) -> list[tuple[Path, os.stat_result]]:
     stats = []
     with suppress(FileNotFoundError, NotADirectoryError), os.scandir(folder) as entries:
         for entry in entries:

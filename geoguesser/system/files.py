@@ -29,18 +29,17 @@ _EXCLUSIVE = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) |
 class Replacement:
     """New contents of a file, which take the file's name when they are complete.
 
-    Use `open_replacement` or `replace_file` where one `with` block holds all of the writing.
+    Use `open_replacement` or `replace_file` if one `with` block contains all of the writing.
 
     Args:
         path: File to write or replace; its folder must exist.
         mode: `w` for UTF-8 text, `wb` for bytes. Line ends are written as they are given.
         durable: Flush contents and name to the disk, so that the file also survives a power failure.
-        exclusive: No other process writes this file now, for the caller holds a lock: temporary files of it that a
+        exclusive: No other process writes this file now, because the caller holds a lock. Temporary files that a
             killed process left are removed.
 
     Attributes:
-        stream: Open temporary file.
-        temporary: Its path.
+        stream: Open temporary file, at the path `temporary`.
     """
 
     def __init__(
@@ -55,11 +54,7 @@ class Replacement:
         self.stream: IO[Any] = os.fdopen(descriptor, mode, **text)
 
     def commit(self) -> None:
-        """Gives the written contents the file's name.
-
-        Raises:
-            OSError: The disk is full, or similar; the file keeps its old contents.
-        """
+        """Gives the written contents the file's name."""
         if self.durable:
             flush_to_disk(self.stream)
         # Windows does not rename open files.
@@ -93,14 +88,7 @@ def open_replacement(
 ) -> Iterator[IO[Any]]:
     """Opens a temporary file for writing; it replaces `path` when the block ends without an error.
 
-    Args:
-        path: See `Replacement`, as for the other arguments.
-        mode: `w` for UTF-8 text, `wb` for bytes.
-        durable: Flush contents and name to the disk.
-        exclusive: No other process writes this file now.
-
-    Raises:
-        OSError: The file cannot be written; it keeps its old contents.
+    The arguments are those of `Replacement`. The file keeps its old contents if it cannot be written.
     """
     replacement = Replacement(path, mode, durable=durable, exclusive=exclusive)
     try:
@@ -111,19 +99,12 @@ def open_replacement(
 
 
 @contextmanager
-def replace_file(path: Path, *, durable: bool = False) -> Iterator[Path]:
+def replace_file(path: Path) -> Iterator[Path]:
     """Yields the path of an empty temporary file, which replaces `path` when the block ends without an error.
 
     Serves functions that only write to a path; `open_replacement` serves all others.
-
-    Args:
-        path: File to write or replace; its folder must exist.
-        durable: Flush contents and name to the disk.
-
-    Raises:
-        OSError: The file cannot be written; it keeps its old contents.
     """
-    replacement = Replacement(path, durable=durable)
+    replacement = Replacement(path)
     try:
         yield replacement.temporary
         replacement.commit()
@@ -136,14 +117,8 @@ def replace_folder(path: Path) -> Iterator[Path]:
     """Yields an empty temporary folder, which replaces the folder `path` when the block ends without an error.
 
     Missing parents of `path` are created. A reader can find no folder for the moment between the removal of the
-    old one and the rename, but never an incomplete one.
-
-    Args:
-        path: Folder to write or replace. No other process may write it at the same time: temporary folders left by
-            a killed process are removed.
-
-    Raises:
-        OSError: The folder cannot be written.
+    old one and the rename, but never an incomplete one. No other process may write `path` at the same time:
+    temporary folders that a killed process left are removed.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     remove_temporaries(path)
@@ -171,11 +146,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, value: Any, *, indent: int = 2) -> None:
-    """Writes JSON atomically.
-
-    Raises:
-        ValueError: A number is NaN or infinite, which JSON lacks.
-    """
+    """Writes JSON atomically. Raises ValueError for a number that is NaN or infinite, which JSON lacks."""
     write_text(path, json.dumps(value, indent=indent, allow_nan=False) + "\n")
 
 
@@ -186,7 +157,7 @@ def write_csv(path: Path, table: pd.DataFrame) -> None:
 
 
 def flush_to_disk(stream: IO[Any]) -> None:
-    """Flushes what was written to an open file to the disk, so that it survives a power failure."""
+    """Flushes an open file to the disk, so that its contents survive a power failure."""
     stream.flush()
     os.fsync(stream.fileno())
 
@@ -194,7 +165,7 @@ def flush_to_disk(stream: IO[Any]) -> None:
 def remove_temporaries(path: Path) -> None:
     """Removes temporary files and folders of `path` that killed processes left, also those of earlier versions."""
     prefix = f".{path.name}."
-    for other in _list_folder(path.parent):
+    for other in os.listdir(path.parent) if path.parent.is_dir() else []:
         if other.startswith(prefix) and (get_target_name(other) == path.name or other == f"{prefix}part"):
             temporary = path.with_name(other)
             if temporary.is_dir() and not temporary.is_symlink():
@@ -224,15 +195,8 @@ def _create_temporary(path: Path) -> tuple[Path, int]:
             continue
 
 
-def _list_folder(folder: Path) -> list[str]:
-    try:
-        return os.listdir(folder)
-    except FileNotFoundError:
-        return []
-
-
 def _flush_folder(folder: Path) -> None:
-    """Flushes the names in a folder to the disk, where the system lets a folder be opened for that."""
+    """Flushes the names in a folder to the disk, if the system allows a folder to be opened for that."""
     try:
         descriptor = os.open(folder, os.O_RDONLY)
     except OSError:

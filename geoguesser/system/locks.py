@@ -20,14 +20,15 @@ class LocksUnsupportedError(OSError):
 
 
 class FileLock:
-    """Exclusive lock between processes, held until `release` or until the process ends, however it ends.
+    """Exclusive lock between processes, held until `release` or until the process ends.
 
     The library `filelock` takes the lock (flock on Unix). Processes forked meanwhile share it: the system frees it
-    when the last of them ends or the holder releases it.
+    when the last one ends or the holder releases it.
 
     Args:
         path: Lock file; it is created, its folder must exist.
-        required: Raise an error on a file system without locks; otherwise the lock is then taken to be free.
+        required: Raise `LocksUnsupportedError` on a file system without locks; otherwise the lock then counts as
+            free.
     """
 
     def __init__(self, path: Path, *, required: bool = False) -> None:
@@ -36,39 +37,24 @@ class FileLock:
         self._is_locked = False
 
     def try_acquire(self) -> bool:
-        """Takes the lock unless another process holds it.
-
-        Returns:
-            True if it is held now.
-
-        Raises:
-            OSError: The lock file cannot be opened.
-            LocksUnsupportedError: The lock is required, and the file system has none.
-        """
+        """Takes the lock unless another process holds it, and returns True if it is held now."""
         return self._acquire(blocking=False)
 
     def acquire(self, activity: str) -> None:
         """Takes the lock, waiting for as long as another process holds it.
 
         Args:
-            activity: What the holder does, for the log: `embeds these views`.
-
-        Raises:
-            OSError: The lock file cannot be opened.
-            LocksUnsupportedError: The lock is required, and the file system has none.
+            activity: Activity of the holder, for the log: `embeds these views`.
         """
         if not self._acquire(blocking=False):
             log.info("waiting for another process that %s (%s)", activity, self.path)
             self._acquire(blocking=True)
 
     def release(self, *, remove: bool = False) -> None:
-        """Frees the lock; without effect if it is not held.
-
-        Args:
-            remove: Remove the lock file, which then belongs to nobody.
-        """
+        """Frees the lock, without effect if it is not held, and removes the lock file if `remove` is true."""
         if self._descriptor is None:
             return
+
         # While it is still locked: a process that waits for the removed file notices and opens the new one.
         if remove and self._is_locked:
             with suppress(OSError):
@@ -80,13 +66,14 @@ class FileLock:
         """Writes a line about the holder into the lock file; only while the lock is held."""
         assert self._descriptor is not None
         data = f"{text}\n".encode()
+
         # In this order a full disk, which has no room for a new block, still takes a note over an old one.
         os.lseek(self._descriptor, 0, os.SEEK_SET)
         os.write(self._descriptor, data)
         os.ftruncate(self._descriptor, len(data))
 
     def read_note(self) -> str:
-        """Returns what the holder wrote with `write_note`, or an empty string."""
+        """Returns the text of the holder's `write_note`, or an empty string."""
         try:
             return self.path.read_text(encoding="utf-8", errors="replace").strip()
         except OSError:
@@ -110,7 +97,7 @@ class FileLock:
                 return False
 
     def _lock(self, descriptor: int, *, blocking: bool) -> bool | None:
-        """Returns whether the descriptor is locked now, or None on a file system without locks."""
+        """Returns True if the descriptor is locked now, or None on a file system without locks."""
         # Entry points import this module, and most processes never lock.
         from filelock import lock_descriptor
 

@@ -20,7 +20,7 @@ class Memo:
         self._values: dict[str, tuple[str, Any]] = {}
 
     def get(self, kind: str, key: Any) -> Any:
-        """Returns the value of a kind if it has this key, else forgets it and returns None.
+        """Returns the value of a kind if it has this key, else removes it and returns None.
 
         Args:
             kind: Kind of the value, such as `data`.

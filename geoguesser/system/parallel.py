@@ -16,12 +16,8 @@ def map_in_order(
 ) -> Iterator[Result]:
     """Maps `work` over items in threads and yields the results in the order of the items.
 
-    Args:
-        work: Function applied to each item.
-        items: Items, taken one at a time as results are requested.
-        threads: Number of threads.
-        ahead: Maximum number of items in work or waiting for their turn, so that memory stays flat.
-        name: Prefix of the threads' names.
+    Items are taken one at a time as results are requested. At most `ahead` items are in work or waiting for their
+    turn, so that memory stays flat. `name` is the prefix of the threads' names.
     """
     pending: deque[Future[Result]] = deque()
     with ThreadPoolExecutor(threads, thread_name_prefix=name) as pool:

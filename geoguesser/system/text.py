@@ -6,12 +6,7 @@ from collections.abc import Callable, Sequence
 
 
 def format_count(count: int, word: str) -> str:
-    """Returns a count and its noun in English: `1 place`, `26,417 places`.
-
-    Args:
-        count: Number of things.
-        word: Their noun in the singular; its plural ends in s.
-    """
+    """Returns a count and its noun, whose plural ends in s: `1 place`, `26,417 places`."""
     return f"{count:,} {word}{'' if count == 1 else 's'}"
 
 

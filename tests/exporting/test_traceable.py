@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from support.toy_run import REGION, TRAIN, toy_network, toy_places
+from support.toy_run import REGION, TRAIN, toy_places
 from torch import Tensor
 
 from geoguesser.errors import CheckpointError
@@ -183,27 +183,14 @@ def check_programs(network: GeoNetwork, folder: Path) -> None:
 
 
 # Of the quick tests, tests/commands/test_export.py writes such programs once.
-@pytest.mark.slow
-def test_programs_of_the_median_predict_as_torch(tmp_path: Path) -> None:
-    network = toy_network()
-    assert isinstance(network.head, ClassificationHead)
-    network.head.decoder = MedianDecoder()
-    check_programs(network, tmp_path)
+BACKBONES = ("mobilenetv3_small_050", "efficientnet_b0", "resnext50_32x4d")
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("choice", CHOICES)
+@pytest.mark.parametrize("choice", [*CHOICES, "crs", "sphere", *BACKBONES])
 def test_programs_of_every_choice_predict_as_torch(choice: str, tmp_path: Path) -> None:
-    check_programs(make_network(**CHOICES[choice]), tmp_path)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("space", ["crs", "sphere"])
-def test_programs_of_regression_predict_as_torch(space: str, tmp_path: Path) -> None:
-    check_programs(make_regression_network(space), tmp_path)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ["mobilenetv3_small_050", "efficientnet_b0", "resnext50_32x4d"])
-def test_programs_of_other_backbones_predict_as_torch(name: str, tmp_path: Path) -> None:
-    check_programs(make_network(name), tmp_path)
+    if choice in ("crs", "sphere"):
+        network = make_regression_network(choice)
+    else:
+        network = make_network(choice) if choice in BACKBONES else make_network(**CHOICES[choice])
+    check_programs(network, tmp_path)

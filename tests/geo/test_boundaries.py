@@ -1,4 +1,4 @@
-"""Boundaries: the shipped countries against known cities and areas; files of the user's own, good and bad."""
+"""Boundaries: shipped countries against known cities and areas, and valid and invalid files of users."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_the_archive_holds_250_countries_with_a_name_and_unique_codes() -> None:
         ("SSD", 4.859, 31.571),  # Juba
     ],
 )
-def test_a_city_lies_in_its_own_country(code: str, lat: float, lon: float) -> None:
+def test_a_city_lies_in_its_country(code: str, lat: float, lon: float) -> None:
     assert read_country(find_country(code)).contains(Point(lon, lat))
 
 
@@ -93,27 +93,18 @@ def test_the_world_is_all_countries_together() -> None:
 
 
 @pytest.mark.parametrize(
-    ("code", "own"),
-    [
-        ("HRV", "HRV"),
-        ("hrv", "HRV"),
-        (" Svn ", "SVN"),
-        ("PSE", "PSX"),
-        ("PSX", "PSX"),
-        ("SSD", "SDS"),
-        ("ESH", "SAH"),
-    ],
+    ("code", "known"), [("HRV", "HRV"), (" Svn ", "SVN"), ("PSE", "PSX"), ("PSX", "PSX"), ("ESH", "SAH")]
 )
-def test_codes_of_iso_and_of_natural_earth_are_known(code: str, own: str) -> None:
-    assert find_country(code) == own
+def test_codes_of_iso_and_of_natural_earth_are_known(code: str, known: str) -> None:
+    assert find_country(code) == known
 
 
 def test_every_iso_code_leads_to_its_country() -> None:
     index = load_countries()
-    for own, entry in index.items():
+    for code, entry in index.items():
         if entry["iso"]:
             assert index[find_country(entry["iso"])]["iso"] == entry["iso"]
-        assert find_country(own) == own
+        assert find_country(code) == code
     assert find_country("FRA") == "FRA"  # France, not Clipperton Island, which has its ISO code too
 
 
@@ -129,24 +120,16 @@ def test_every_iso_code_leads_to_its_country() -> None:
     ],
 )
 def test_a_wrong_code_suggests_near_ones(wrong: str, suggested: list[str]) -> None:
-    with pytest.raises(ConfigError) as caught:
+    with pytest.raises(ConfigError, match=rf"^region\.code must be .*, got {wrong!r}\. Near ones: ") as caught:
         find_country(wrong)
-    message = str(caught.value)
-    assert message.startswith(
-        f"region.code must be the three-letter code of a country, got {wrong!r}. Near ones: "
-    )
-    assert all(country in message for country in suggested)
-    assert message.count("(") <= 4
+    assert all(country in str(caught.value) for country in suggested)
+    assert str(caught.value).count("(") <= 4
 
 
 @pytest.mark.parametrize("wrong", ["", "Q9Q", 12])
-def test_a_code_like_no_other_is_told_where_codes_come_from(wrong: object) -> None:
-    with pytest.raises(ConfigError) as caught:
+def test_the_message_for_other_codes_names_their_standard(wrong: object) -> None:
+    with pytest.raises(ConfigError, match=rf"^region\.code must be .*, got {wrong!r}\. Codes are those of ISO"):
         find_country(wrong)
-    assert str(caught.value) == (
-        f"region.code must be the three-letter code of a country, got {wrong!r}. "
-        "Codes are those of ISO 3166-1 alpha-3."
-    )
 
 
 @pytest.mark.parametrize("name", ["land.geojson", "land.gpkg", "land.shp"])
@@ -156,10 +139,6 @@ def test_each_kind_of_file_gives_its_polygons(tmp_path: Path, name: str) -> None
     land = read_boundary_file(write(tmp_path / name, hole, island))
     assert isinstance(land, MultiPolygon)
     assert land.equals(shapely.union(hole, island))
-
-
-def test_a_path_may_be_text(tmp_path: Path) -> None:
-    assert read_boundary_file(str(write(tmp_path / "land.gpkg", SQUARE))).equals(SQUARE)
 
 
 @pytest.mark.parametrize("name", ["land.gpkg", "land.shp"])
@@ -184,34 +163,27 @@ def test_a_file_without_a_crs_is_taken_for_degrees(tmp_path: Path) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:'crs' was not provided")
-def test_metres_without_a_crs_are_refused(tmp_path: Path) -> None:
-    path = write(tmp_path / "land.shp", box(4e5, 5e6, 4.5e5, 5.05e6), crs=None)
-    assert message_of(path).endswith(
-        "must lie within 180 degrees W/E and 90 degrees S/N, got (400000.0, 5000000.0, 450000.0, 5050000.0). "
-        "Give the file the CRS of its numbers, or store it in degrees (EPSG:4326), split at the date line."
-    )
-
-
-def test_swapped_axes_are_recognised(tmp_path: Path) -> None:
-    path = write(tmp_path / "tasmania.gpkg", box(-43.6, 144.6, -40.6, 148.4))
-    assert message_of(path).endswith(
-        "got (-43.6, 144.6, -40.6, 148.4). Latitude and longitude look swapped: x must be longitude."
-    )
-
-
-def test_longitudes_beyond_180_ask_for_a_split(tmp_path: Path) -> None:
-    message = message_of(write(tmp_path / "fiji.gpkg", box(177.0, -19.0, 182.0, -16.0)))
-    assert "got (177.0, -19.0, 182.0, -16.0)" in message
-    assert message.endswith("split at the date line.")
+@pytest.mark.parametrize(
+    ("bounds", "crs", "rule"),
+    [
+        # Metres without a CRS, swapped axes, and longitudes beyond 180.
+        ((4e5, 5e6, 4.5e5, 5.05e6), None, r"within 180 .* got \(400000\.0, .*\)\. Give the file the CRS"),
+        ((-43.6, 144.6, -40.6, 148.4), 4326, r"got \(-43\.6, .* look swapped: x must be longitude"),
+        ((177.0, -19.0, 182.0, -16.0), 4326, r"got \(177\.0, .* split at the date line"),
+        ((1e12, 1e12, 2e12, 2e12), 3765, r"its CRS \(HTRS96 / Croatia TM\) turns into degrees\. Give the file"),
+    ],
+)
+def test_coordinates_that_are_no_degrees_are_refused(
+    tmp_path: Path, bounds: tuple, crs: object, rule: str
+) -> None:
+    assert re.search(rule, message_of(write(tmp_path / "land.shp", box(*bounds), crs=crs)))
 
 
 def test_a_polygon_across_the_date_line_in_a_projected_crs_is_refused(tmp_path: Path) -> None:
-    # Its ring would leap from 179.9 to -179.9 and take in the whole world.
+    # Its ring would leap from 179.9 to -179.9 and cover the world.
     across = Point(pyproj.Transformer.from_crs(4326, 3832, always_xy=True).transform(180.0, -17.0)).buffer(50_000)
-    assert message_of(write(tmp_path / "fiji.gpkg", across, crs=3832)).endswith(
-        "must not cross the date line in a projected CRS (WGS 84 / PDC Mercator). "
-        "Store it in degrees (EPSG:4326), split at the date line."
-    )
+    message = message_of(write(tmp_path / "fiji.gpkg", across, crs=3832))
+    assert "must not cross the date line in a projected CRS (WGS 84 / PDC Mercator)" in message
 
 
 def test_polygons_on_both_sides_of_the_date_line_are_taken(tmp_path: Path) -> None:
@@ -219,14 +191,6 @@ def test_polygons_on_both_sides_of_the_date_line_are_taken(tmp_path: Path) -> No
     west, east = (Point(to_metres(lon, -17.0)).buffer(50_000) for lon in (179.0, -179.0))
     land = read_boundary_file(write(tmp_path / "fiji.gpkg", MultiPolygon([west, east]), crs=3832))
     assert [part.bounds[2] - part.bounds[0] < 1 for part in land.geoms] == [True, True]
-
-
-def test_numbers_that_no_crs_takes_are_refused(tmp_path: Path) -> None:
-    path = write(tmp_path / "land.gpkg", box(1e12, 1e12, 2e12, 2e12), crs=3765)
-    assert message_of(path).endswith(
-        "must have numbers that its CRS (HTRS96 / Croatia TM) turns into degrees. "
-        "Give the file the CRS of its numbers, or store it in degrees (EPSG:4326), split at the date line."
-    )
 
 
 @pytest.mark.parametrize("name", ["land.geojson", "land.gpkg"])
@@ -267,13 +231,12 @@ def test_a_file_without_polygons_is_refused(tmp_path: Path, geometries: list, wh
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     path = tmp_path / "none.geojson"
-    with pytest.raises(MissingFileError) as caught:
+    with pytest.raises(MissingFileError, match=rf"^region\.boundary {path} must be a file\. Name a GeoJSON"):
         read_boundary_file(path)
-    assert str(caught.value) == f"region.boundary {path} must be a file. Name a GeoJSON, GeoPackage or Shapefile."
 
 
 @pytest.mark.parametrize("content", ["hello", "", '{"type": "FeatureCollection", "features": ['])
-def test_what_is_no_geo_file_is_refused(tmp_path: Path, content: str) -> None:
+def test_files_of_other_kinds_are_refused(tmp_path: Path, content: str) -> None:
     path = tmp_path / "land.geojson"
     path.write_text(content)
     message = message_of(path)

@@ -1,4 +1,4 @@
-"""Distances: against pyproj.Geod on a sphere of the same radius, known city pairs and scipy."""
+"""Distances against pyproj.Geod on a sphere of the same radius, and scipy."""
 
 from __future__ import annotations
 
@@ -41,21 +41,6 @@ def test_the_sphere_is_off_the_ellipsoid_by_no_more_than_is_documented() -> None
     geodesic_km = ellipsoid.inv(a_deg[:, 1], a_deg[:, 0], b_deg[:, 1], b_deg[:, 0])[2] / 1000.0
     off = np.abs(haversine_km(a_deg, b_deg) / geodesic_km - 1.0)
     assert off.max() < 0.003
-
-
-@pytest.mark.parametrize(
-    ("a", "b", "expected_km"),
-    [
-        # Great-circle distances as the usual distance calculators give them, to a kilometre.
-        ((45.8150, 15.9819), (43.5081, 16.4402), 259),  # Zagreb, Split
-        ((51.5074, -0.1278), (48.8566, 2.3522), 344),  # London, Paris
-        ((40.7128, -74.0060), (51.5074, -0.1278), 5570),  # New York, London
-        ((35.6762, 139.6503), (37.7749, -122.4194), 8270),  # Tokyo, San Francisco: across the date line
-        ((-33.8688, 151.2093), (-34.6037, -58.3816), 11_800),  # Sydney, Buenos Aires: near the south pole
-    ],
-)
-def test_known_city_pairs(a: tuple[float, float], b: tuple[float, float], expected_km: float) -> None:
-    assert haversine_km(np.array(a), np.array(b)) == pytest.approx(expected_km, rel=0.002)
 
 
 @pytest.mark.parametrize("distance", [haversine_km, torch_km], ids=["numpy", "torch"])
@@ -115,7 +100,7 @@ def test_leading_axes_broadcast() -> None:
     random = np.random.default_rng(1)
     a, b = random.uniform((-90, -180), (90, 180), (4, 2)), random.uniform((-90, -180), (90, 180), (3, 2))
     table = haversine_km(a[:, None], b[None])
-    expected = [[geod_km(one, other) for other in b] for one in a]
+    expected = [[geod_km(first, second) for second in b] for first in a]
     assert table.shape == (4, 3)
     np.testing.assert_allclose(table, expected, atol=1e-6)
     np.testing.assert_allclose(torch_km(a[:, None], b[None]), expected, atol=1e-6)

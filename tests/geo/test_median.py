@@ -1,4 +1,4 @@
-"""The spherical median against SciPy's minimiser, by hand, and by the condition that every median meets."""
+"""Spherical medians against SciPy's minimiser, by hand, and by conditions of optimality."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from hypothesis.extra.numpy import arrays
 from scipy.optimize import minimize
 
 from geoguesser.geo import median
@@ -31,19 +30,15 @@ def mean_km(point: np.ndarray, coords: np.ndarray) -> float:
     return float(geod_km(np.asarray(point)[None], coords).mean())
 
 
-def wrapped(coords: np.ndarray) -> np.ndarray:
-    return np.stack((coords[:, 0], (coords[:, 1] + 180) % 360 - 180), axis=-1)
-
-
 def find_median_deg(coords_deg: np.ndarray) -> np.ndarray:
-    """(2,) the median of places of equal weight, with most of them as starts."""
+    """Returns the median (2,) of places of equal weight, with up to 1,000 starts."""
     weights = torch.ones((1, len(coords_deg)), dtype=torch.float64)
     vectors = torch.from_numpy(to_unit(coords_deg))
     return from_unit(spherical_median(weights, vectors, tolerance_km=1e-4, candidates=1000).numpy())[0]
 
 
 def median_deg(weights: np.ndarray, points_deg: np.ndarray) -> np.ndarray:
-    """(B, 2) by the function under test, in float64."""
+    """Returns medians (B, 2) in degrees, in float64."""
     vectors = torch.from_numpy(to_unit(np.asarray(points_deg, dtype=float)))
     return from_unit(spherical_median(torch.from_numpy(np.atleast_2d(weights)), vectors).numpy())
 
@@ -53,15 +48,15 @@ def expected_km(weights: np.ndarray, points_deg: np.ndarray, at: np.ndarray) -> 
 
 
 def least_km(weights: np.ndarray, points_deg: np.ndarray, starts: list[np.ndarray]) -> float:
-    """The least expected distance that Nelder and Mead find, or a given point has."""
+    """Returns the least expected distance of given points and of minima by Nelder and Mead."""
 
     def at(place: np.ndarray) -> float:
         latitude = np.clip(place[0], -90, 90)
         return expected_km(weights, points_deg, np.array([latitude, (place[1] + 180) % 360 - 180]))
 
     options = {"xatol": 1e-9, "fatol": 1e-9, "maxiter": 4000}
-    found = [minimize(at, start, method="Nelder-Mead", options=options).fun for start in starts]
-    return min([*found, *(expected_km(weights, points_deg, point) for point in points_deg)])
+    result = [minimize(at, start, method="Nelder-Mead", options=options).fun for start in starts]
+    return min([*result, *(expected_km(weights, points_deg, point) for point in points_deg)])
 
 
 @settings(max_examples=60, deadline=None, derandomize=True)
@@ -81,16 +76,16 @@ def test_no_point_is_better(seed: int, count: int, spread: float, sharp: float, 
     points[:, 1] = (points[:, 1] + 180) % 360 - 180
     weights = random.dirichlet(np.full(count, sharp), 3) + 1e-12
     weights /= weights.sum(axis=1, keepdims=True)
-    found = median_deg(weights, points)
-    for own, place in zip(weights, found, strict=True):
-        best = least_km(own, points, [points[own.argmax()], place])
-        assert expected_km(own, points, place) <= best + 2e-2  # in flat valleys the last steps are short
+    result = median_deg(weights, points)
+    for weight, place in zip(weights, result, strict=True):
+        best = least_km(weight, points, [points[weight.argmax()], place])
+        assert expected_km(weight, points, place) <= best + 2e-2  # in flat valleys the last steps are short
 
 
 def test_a_point_with_half_of_the_weight_is_the_median_itself() -> None:
     points = np.array([[45.0, 16.0], [46.0, 17.0], [44.0, 18.0], [43.5, 14.0]])
-    found = median_deg(np.array([[0.52, 0.2, 0.2, 0.08], [0.0, 1.0, 0.0, 0.0], [0.1, 0.1, 0.7, 0.1]]), points)
-    np.testing.assert_allclose(found, points[[0, 1, 2]], atol=1e-9)
+    result = median_deg(np.array([[0.52, 0.2, 0.2, 0.08], [0.0, 1.0, 0.0, 0.0], [0.1, 0.1, 0.7, 0.1]]), points)
+    np.testing.assert_allclose(result, points[[0, 1, 2]], atol=1e-9)
 
 
 def test_the_middle_of_a_cross_is_its_median() -> None:
@@ -102,24 +97,24 @@ def test_the_middle_of_a_cross_is_its_median() -> None:
 
 def test_on_a_line_it_is_the_weighted_median() -> None:
     equator = np.array([[0.0, longitude] for longitude in (0.0, 1.0, 5.0, 20.0)])
-    found = median_deg(np.array([[0.3, 0.3, 0.2, 0.2], [0.1, 0.1, 0.2, 0.6]]), equator)
-    np.testing.assert_allclose(found, [[0.0, 1.0], [0.0, 20.0]], atol=1e-7)
+    result = median_deg(np.array([[0.3, 0.3, 0.2, 0.2], [0.1, 0.1, 0.2, 0.6]]), equator)
+    np.testing.assert_allclose(result, [[0.0, 1.0], [0.0, 20.0]], atol=1e-7)
 
 
 def test_two_halves_of_the_world_give_the_better_one() -> None:
     """Zagreb's cluster holds 60 %: the answer is there, not in between as the mean's."""
     zagreb = np.array([45.8, 16.0]) + np.array([[0, 0], [0.5, 0], [0, 0.5]])
     sydney = np.array([-33.9, 151.2]) + np.array([[0, 0], [0.5, 0]])
-    found = median_deg(np.array([[0.2, 0.2, 0.2, 0.2, 0.2]]), np.concatenate((zagreb, sydney)))
-    assert haversine_km(found[0], zagreb[0]) < 100
+    result = median_deg(np.array([[0.2, 0.2, 0.2, 0.2, 0.2]]), np.concatenate((zagreb, sydney)))
+    assert haversine_km(result[0], zagreb[0]) < 100
 
 
 def test_poles_and_antipodes() -> None:
     ring = np.array([[89.0, longitude] for longitude in (0.0, 90.0, 180.0, -90.0)])
     assert median_deg(np.full(4, 0.25), ring)[0, 0] == pytest.approx(90.0, abs=1e-6)
     opposite = np.array([[0.0, 0.0], [0.0, 180.0]])
-    found = median_deg(np.array([[0.7, 0.3]]), opposite)
-    np.testing.assert_allclose(found, [[0.0, 0.0]], atol=1e-6)
+    result = median_deg(np.array([[0.7, 0.3]]), opposite)
+    np.testing.assert_allclose(result, [[0.0, 0.0]], atol=1e-6)
     assert np.isfinite(median_deg(np.array([[0.5, 0.5]]), opposite)).all()
 
 
@@ -141,8 +136,8 @@ def test_each_row_may_have_its_own_points(count: int) -> None:
     points = random.uniform((42.0, 13.0), (46.5, 19.5), (4, count, 2))
     weights = random.dirichlet(np.full(count, 0.3), 4)
     together = spherical_median(torch.from_numpy(weights), torch.from_numpy(to_unit(points)))
-    for own, place, row in zip(weights, points, from_unit(together.numpy()), strict=True):
-        assert haversine_km(row, median_deg(own, place)[0]) < 0.003
+    for weight, point, row in zip(weights, points, from_unit(together.numpy()), strict=True):
+        assert haversine_km(row, median_deg(weight, point)[0]) < 0.003
 
 
 @pytest.mark.parametrize("sharp", [0.02, 0.3, 3.0])
@@ -151,18 +146,9 @@ def test_many_points_are_all_weighed(sharp: float) -> None:
     random = np.random.default_rng(int(100 * sharp))
     points = random.uniform((42.0, 13.0), (46.5, 19.5), (1000, 2))
     weights = random.dirichlet(np.full(1000, sharp), 3)
-    for own, place in zip(weights, median_deg(weights, points), strict=True):
-        best = least_km(own, points, [points[own.argmax()], place])
-        assert expected_km(own, points, place) <= best + 1e-3
-
-
-def test_a_slow_row_does_not_disturb_the_others() -> None:
-    """One row whose median is hard to reach, among easy ones: each gets what it gets alone."""
-    points = np.array([[45.0, 16.0], [45.0, 16.000001], [45.3, 16.4], [44.1, 17.0], [43.0, 15.0]])
-    weights = np.array([[0.2501, 0.2499, 0.3, 0.1, 0.1], [0.2, 0.2, 0.2, 0.2, 0.2], [0.05, 0.0, 0.9, 0.05, 0.0]])
-    together = median_deg(weights, points)
-    for own, place in zip(weights, together, strict=True):
-        assert haversine_km(place, median_deg(own, points)[0]) < 0.003
+    for weight, place in zip(weights, median_deg(weights, points), strict=True):
+        best = least_km(weight, points, [points[weight.argmax()], place])
+        assert expected_km(weight, points, place) <= best + 1e-3
 
 
 @pytest.mark.parametrize("count", [60, 1000])
@@ -182,12 +168,12 @@ def test_around_the_world_no_place_nearby_is_better(count: int) -> None:
     random = np.random.default_rng(count)
     points = from_unit(random.normal(size=(count, 3)))
     weights = random.dirichlet(np.full(count, 0.5), 32)
-    found = median_deg(weights, points)
+    result = median_deg(weights, points)
     for _ in range(40):
         shift = random.normal(size=(32, 3)) * 10.0 ** random.uniform(-2.0, 2.0) / EARTH_RADIUS_KM
-        nearby = from_unit(to_unit(found) + shift)
-        for own, place, other in zip(weights, found, nearby, strict=True):
-            assert expected_km(own, points, place) <= expected_km(own, points, other) + 1e-4
+        nearby = from_unit(to_unit(result) + shift)
+        for weight, place, other in zip(weights, result, nearby, strict=True):
+            assert expected_km(weight, points, place) <= expected_km(weight, points, other) + 1e-4
 
 
 def apart_m(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
@@ -204,10 +190,10 @@ def test_a_fixed_number_of_steps_finds_the_same_in_a_country(count: int, sharp: 
     near = torch.from_numpy(random.integers(count, size=100))
     logits[:100] -= sharp * (vectors - vectors[near][:, None]).norm(dim=-1) / 0.01  # falls off from some cell
     weights = torch.softmax(logits, dim=-1)
-    own = torch.nn.functional.normalize(
+    separate = torch.nn.functional.normalize(
         vectors + 0.003 * torch.from_numpy(random.standard_normal((200, count, 3))), dim=-1
     )
-    for points in (vectors, own):
+    for points in (vectors, separate):
         exact = spherical_median(weights, points, tolerance_km=1e-6)
         assert float(apart_m(fixed_step_median(weights, points), exact).max()) < 1.0
 
@@ -227,24 +213,9 @@ def test_around_the_world_more_steps_come_nearer() -> None:
     weights = torch.softmax(torch.from_numpy(4.0 * random.standard_normal((400, 240))), dim=-1)
     exact = spherical_median(weights, vectors)
     off_m = [apart_m(fixed_step_median(weights, vectors, steps=steps), exact) for steps in (2, 8, 64)]
-    shares = [float((one > 10.0).double().mean()) for one in off_m]
+    shares = [float((error > 10.0).double().mean()) for error in off_m]
     assert shares[0] > shares[2]
     assert shares[2] < 0.03
-
-
-@PROPERTY
-@given(
-    centre=st.tuples(st.floats(-50, 50), longitudes),
-    offsets=st.integers(2, 12).flatmap(lambda n: arrays(float, (n, 2), elements=st.floats(-1, 1))),
-    spread_deg=st.sampled_from([0.1, 2.0, 10.0, 30.0]),
-)
-def test_geometric_median_is_as_good_as_scipys(centre: tuple, offsets: np.ndarray, spread_deg: float) -> None:
-    coords = np.array(centre) + offsets * spread_deg  # longitudes may run past 180, which Geod takes
-    found = find_median_deg(wrapped(coords))
-    simplex = {"xatol": 1e-6, "fatol": 1e-6}
-    best = minimize(mean_km, coords.mean(axis=0), args=(coords,), method="Nelder-Mead", options=simplex).fun
-    best = min(best, *(mean_km(place, coords) for place in coords))
-    assert mean_km(found, coords) <= best + 1e-3
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -255,15 +226,6 @@ def test_geometric_median_of_the_world_beats_every_point_of_a_raster(seed: int) 
     raster = np.stack((lat.ravel(), lon.ravel()), axis=-1)
     least = geod_km(raster[:, None], coords[None]).mean(axis=1).min()
     assert mean_km(find_median_deg(coords), coords) <= least + 1e-3
-
-
-@PROPERTY
-@given(majority=places, others=st.lists(places, min_size=1, max_size=5))
-def test_geometric_median_stays_at_a_place_that_holds_the_majority(
-    majority: np.ndarray, others: list[np.ndarray]
-) -> None:
-    coords = np.array([majority] * (len(others) + 1) + others)
-    assert haversine_km(find_median_deg(coords), majority) < 1e-3
 
 
 def test_geometric_median_lies_at_a_data_point_without_majority_too() -> None:
@@ -293,25 +255,5 @@ def test_geometric_median_leaves_a_data_point_that_is_nearly_the_answer() -> Non
 @PROPERTY
 @given(a=places, b=places)
 def test_geometric_median_of_two_places_lies_between_them(a: np.ndarray, b: np.ndarray) -> None:
-    found = find_median_deg(np.array((a, b)))
-    assert haversine_km(found, a) + haversine_km(found, b) == pytest.approx(geod_km(a, b), abs=2e-3)
-
-
-@PROPERTY
-@given(place=places, count=st.integers(1, 5))
-def test_geometric_median_of_equal_places_is_that_place(place: np.ndarray, count: int) -> None:
-    assert haversine_km(find_median_deg(np.array([place] * count)), place) < 1e-3
-
-
-def test_geometric_median_across_the_date_line() -> None:
-    square = np.array([(-1.0, 179.0), (1.0, 179.0), (1.0, -179.0), (-1.0, -179.0)])
-    assert haversine_km(find_median_deg(square), np.array((0.0, 180.0))) < 1e-3
-
-
-def test_geometric_median_of_many_places() -> None:
-    # More than the 1,000 that serve as starts.
-    random = np.random.default_rng(3)
-    coords = np.concatenate((random.normal((45, 16), 0.3, (3000, 2)), random.normal((43, 17), 0.1, (500, 2))))
-    simplex = {"xatol": 1e-7, "fatol": 1e-7}
-    best = minimize(mean_km, coords.mean(axis=0), args=(coords,), method="Nelder-Mead", options=simplex)
-    assert mean_km(find_median_deg(coords), coords) <= best.fun + 1e-4
+    result = find_median_deg(np.array((a, b)))
+    assert haversine_km(result, a) + haversine_km(result, b) == pytest.approx(geod_km(a, b), abs=2e-3)

@@ -1,4 +1,4 @@
-"""Region: areas, distances and nearest land against pyproj.Geod, shapely and geopandas; its refusals."""
+"""Regions: areas, distances and nearest land against pyproj.Geod, shapely and geopandas."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from shapely.geometry import MultiPolygon, box
 
-from geoguesser.errors import ConfigError, MissingFileError, RegionError
+from geoguesser.errors import ConfigError, RegionError
 from geoguesser.geo import boundaries
 from geoguesser.geo.distance import EARTH_RADIUS_KM, from_unit
 from geoguesser.geo.region import PlaneRegion, Region, SphereRegion, country, custom, restore_region
@@ -66,13 +66,6 @@ def test_croatias_area_and_diagonal(croatia: PlaneRegion) -> None:
     assert croatia.diagonal_km == pytest.approx(corner_to_corner, rel=0.02)
 
 
-def test_plane_distances_are_ellipsoidal_ones(croatia: PlaneRegion) -> None:
-    a, b = around_croatia(500), around_croatia(500, seed=1)
-    plane = np.hypot(*(croatia.to_metres(a) - croatia.to_metres(b)).T)
-    true = np.array(ELLIPSOID.inv(a[:, 1], a[:, 0], b[:, 1], b[:, 0])[2])
-    np.testing.assert_allclose(plane, true, rtol=0.001)
-
-
 @PROPERTY
 @given(lat=st.floats(30, 60), lon=st.floats(0, 35))
 def test_metres_and_degrees_are_inverse(croatia: PlaneRegion, lat: float, lon: float) -> None:
@@ -88,17 +81,6 @@ def test_metres_are_pyprojs_easting_and_northing(croatia: PlaneRegion) -> None:
     np.testing.assert_allclose(croatia.to_metres(coords), metres(coords), atol=1e-6)
     # On the central meridian of HTRS96/TM, 16.5 east, the easting is 500 km.
     assert croatia.to_metres(np.array([(45.0, 16.5)]))[0, 0] == pytest.approx(500_000, abs=1e-3)
-
-
-def test_known_points_on_land_and_at_sea(croatia: PlaneRegion) -> None:
-    points = {
-        (45.815, 15.982): True,  # Zagreb
-        (45.555, 18.696): True,  # Osijek
-        (46.056, 14.506): False,  # Ljubljana
-        (43.85, 18.41): False,  # Sarajevo
-        (43.50, 14.50): False,  # the Adriatic
-    }
-    assert croatia.contains(np.array(list(points))).tolist() == list(points.values())
 
 
 def test_contains_is_shapelys(croatia: PlaneRegion, croatia_m: shapely.Geometry) -> None:
@@ -133,12 +115,7 @@ def test_snapping_moves_no_land_point_and_brings_all_others_to_the_nearest_land(
     np.testing.assert_allclose(croatia.distance_to_land_km(coords), km, atol=1e-6)
 
 
-def test_snapping_twice_is_snapping_once(croatia: PlaneRegion) -> None:
-    once = croatia.snap(around_croatia(500))
-    np.testing.assert_array_equal(croatia.snap(once), once)
-
-
-def test_no_points_are_no_trouble(croatia: PlaneRegion, earth: SphereRegion) -> None:
+def test_no_points(croatia: PlaneRegion, earth: SphereRegion) -> None:
     for region in (croatia, earth):
         assert region.contains(np.zeros((0, 2))).shape == (0,)
         assert region.snap(np.zeros((0, 2))).shape == (0, 2)
@@ -156,7 +133,9 @@ def test_real_street_view_positions_lie_in_croatia(croatia: PlaneRegion) -> None
 @pytest.mark.parametrize(
     "point", [(90.5, 16.0), (45.0, 180.5), (1000.0, 16.0), (math.nan, 16.0), (45.0, math.inf)]
 )
-def test_what_are_no_degrees_is_refused(croatia: PlaneRegion, name: str, point: tuple[float, float]) -> None:
+def test_coordinates_other_than_degrees_are_refused(
+    croatia: PlaneRegion, name: str, point: tuple[float, float]
+) -> None:
     with pytest.raises(
         RegionError, match=r"^\(latitude, longitude\) must be finite, within 90 and 180 degrees, got"
     ):
@@ -166,13 +145,10 @@ def test_what_are_no_degrees_is_refused(croatia: PlaneRegion, name: str, point: 
 def test_far_points_are_refused_with_the_first_of_them(croatia: PlaneRegion) -> None:
     points = np.array([(45.0, 16.0), (-45.0, -164.0), (40.0, -75.0)])
     for method in (croatia.to_metres, croatia.to_space, croatia.contains):
-        with pytest.raises(RegionError) as caught:
+        with pytest.raises(
+            RegionError, match=r"region Croatia must lie within 3000 km .*\(2 of 3.* got \(-45\.0, -164"
+        ):
             method(points)
-        assert str(caught.value) == (
-            "a point (latitude, longitude) of region Croatia must lie within 3000 km of its land, for its CRS "
-            "holds only near it (2 of 3 points do not), got (-45.0, -164.0). "
-            "Check for swapped latitude and longitude, or choose another region."
-        )
     croatia.to_metres(np.array([(60.0, -5.0), (30.0, 40.0)]))  # 2,000 km away: allowed
 
 
@@ -182,10 +158,10 @@ def test_far_points_snap_to_the_nearest_vertex(croatia: PlaneRegion) -> None:
     assert croatia.contains(snapped).all()
     np.testing.assert_array_equal(snapped[-1], points[-1])
     vertices = shapely.get_coordinates(croatia.land_deg)
-    for point, found in zip(points[:-1], snapped[:-1], strict=True):
+    for point, nearest in zip(points[:-1], snapped[:-1], strict=True):
         many = np.broadcast_to(point, (len(vertices), 2))
         least = min(SPHERE.inv(many[:, 1], many[:, 0], vertices[:, 0], vertices[:, 1])[2])
-        assert SPHERE.inv(point[1], point[0], found[1], found[0])[2] == pytest.approx(least, abs=1.0)
+        assert SPHERE.inv(point[1], point[0], nearest[1], nearest[0])[2] == pytest.approx(least, abs=1.0)
 
 
 @pytest.mark.parametrize("code", DATE_LINE)
@@ -234,16 +210,6 @@ def test_land_split_at_the_date_line_grows_together_again(
     assert region.land_m.contains(middle)
     assert region.land_m.boundary.distance(middle) > 500  # no seam there
     assert len(region.land_m.geoms) < len(region.land_deg.geoms)
-
-
-@pytest.mark.parametrize("code", DATE_LINE)
-def test_vertices_of_a_country_across_the_date_line_are_its_land(
-    across: dict[str, PlaneRegion], code: str
-) -> None:
-    region = across[code]
-    vertices = shapely.get_coordinates(region.land_deg)[::7, ::-1]
-    # Where parts were joined, the coast was smoothed by up to a metre.
-    assert region.distance_to_land_km(vertices).max() < 0.002
 
 
 def test_every_shipped_country_is_a_region() -> None:
@@ -319,46 +285,28 @@ def test_a_custom_region_is_named_after_its_file(square_file: Path) -> None:
 
 @pytest.mark.parametrize("nothing", [None, ""])
 def test_a_custom_region_needs_a_file(nothing: str | None) -> None:
-    with pytest.raises(ConfigError) as caught:
+    with pytest.raises(ConfigError, match=rf"^region\.boundary must name a file, got {nothing!r}"):
         custom(nothing)
-    assert str(caught.value) == f"region.boundary must name a file, got {nothing!r}."
-
-
-def test_a_custom_region_names_a_missing_file(tmp_path: Path) -> None:
-    with pytest.raises(MissingFileError, match=r"^region\.boundary .*none\.shp must be a file\. Name a GeoJSON"):
-        custom(str(tmp_path / "none.shp"))
 
 
 @pytest.mark.parametrize(
-    ("crs", "message"),
+    ("crs", "rule"),
     [
-        (
-            "EPSG:4326",
-            "region.crs must be projected and in metres, got 'WGS 84 (degree)'. "
-            "Leave it out for an equal-area CRS at the region's centre.",
-        ),
-        (
-            "EPSG:2263",
-            "region.crs must be projected and in metres, "
-            "got 'NAD83 / New York Long Island (ftUS) (US survey foot)'. "
-            "Leave it out for an equal-area CRS at the region's centre.",
-        ),
-        ("EPSG:nope", "region.crs must be a CRS that pyproj knows, got 'EPSG:nope'. For example EPSG:3765."),
+        ("EPSG:4326", r"projected and in metres, got 'WGS 84 \(degree\)'\. Leave it out"),
+        ("EPSG:2263", r"projected and in metres, got 'NAD83 / New York Long Island \(ftUS\) \(US survey foot\)'"),
+        ("EPSG:nope", "a CRS that pyproj knows, got 'EPSG:nope'"),
     ],
 )
-def test_a_crs_that_is_no_plane_in_metres_is_refused(square_file: Path, crs: str, message: str) -> None:
+def test_a_crs_that_is_no_plane_in_metres_is_refused(square_file: Path, crs: str, rule: str) -> None:
     for make in (lambda: custom(str(square_file), crs=crs), lambda: country("HRV", crs)):
-        with pytest.raises(RegionError) as caught:
+        with pytest.raises(RegionError, match=rf"^region\.crs must be {rule}"):
             make()
-        assert str(caught.value) == message
 
 
 def test_a_crs_made_for_another_land_is_refused() -> None:
-    with pytest.raises(RegionError) as caught:
+    rule = r"^region\.crs must be made for the land: .*Lambert-93 is for France.* got \(13\.5, 42\.42"
+    with pytest.raises(RegionError, match=rule):
         country("HRV", "EPSG:2154")
-    message = str(caught.value)
-    assert message.startswith("region.crs must be made for the land: RGF93 v1 / Lambert-93 is for France")
-    assert "got (13.5, 42.42, 19.41, 46.55). Name another CRS." in message
 
 
 def test_a_boundary_with_swapped_axes_is_recognised_by_the_crs(tmp_path: Path) -> None:
@@ -426,9 +374,8 @@ def test_the_worlds_nearest_land_is_nearest(
 
 def test_the_world_has_no_plane(earth: SphereRegion) -> None:
     for method in (earth.to_metres, earth.to_degrees):
-        with pytest.raises(RegionError) as caught:
+        with pytest.raises(RegionError, match=r"^region=world has no plane and no CRS\. Use head\.space=sphere"):
             method(np.zeros((1, 2)))
-        assert str(caught.value) == "region=world has no plane and no CRS. Use head.space=sphere for regression."
 
 
 def test_the_worlds_size_and_space(earth: SphereRegion) -> None:
@@ -443,7 +390,7 @@ def test_the_worlds_size_and_space(earth: SphereRegion) -> None:
 
 
 def plain(value: object) -> bool:
-    """Whether a checkpoint that is loaded with weights alone may hold it, arrays being turned into tensors."""
+    """Returns True if a checkpoint that is loaded with `weights_only` may hold the value."""
     if isinstance(value, dict):
         return all(type(key) is str and plain(inner) for key, inner in value.items())
     return type(value) in (str, int, float, bool, np.ndarray) or (
@@ -452,7 +399,7 @@ def plain(value: object) -> bool:
 
 
 @pytest.mark.parametrize("make", [lambda: country("HRV", "EPSG:3765"), lambda: country("FJI")])
-def test_a_plane_region_comes_back_from_its_state(make) -> None:
+def test_a_plane_region_is_restored_from_its_state(make) -> None:
     region: Region = make()
     state = region.state()
     assert plain(state)
@@ -466,7 +413,7 @@ def test_a_plane_region_comes_back_from_its_state(make) -> None:
     assert (again.diagonal_km, again.area_km2) == (region.diagonal_km, region.area_km2)
 
 
-def test_the_world_comes_back_from_its_state(earth: SphereRegion) -> None:
+def test_the_world_is_restored_from_its_state(earth: SphereRegion) -> None:
     assert plain(earth.state())
     again = restore_region(earth.state())
     assert type(again) is SphereRegion

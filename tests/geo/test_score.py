@@ -1,4 +1,4 @@
-"""Score: the game's formula and the shares, against values worked out by hand."""
+"""Scores against values computed by hand."""
 
 from __future__ import annotations
 

@@ -17,12 +17,12 @@ LAND = MultiPolygon(
 )
 
 
-def test_every_ring_gives_its_own_segments_and_none_leads_from_one_to_the_next() -> None:
+def test_segments_do_not_connect_rings() -> None:
     starts, ends = extract_ring_segments(LAND)
     assert len(starts) == 4 + 3 + 3
     assert np.linalg.norm(ends - starts, axis=1).sum() == pytest.approx(LAND.boundary.length)
-    made = shapely.union_all(shapely.linestrings(np.stack((starts, ends), axis=1)))
-    assert made.equals(LAND.boundary)
+    united = shapely.union_all(shapely.linestrings(np.stack((starts, ends), axis=1)))
+    assert united.equals(LAND.boundary)
 
 
 @pytest.mark.parametrize("longest", [0.3, 1.0, 7.0, 100.0])
@@ -39,13 +39,13 @@ def test_cut_segments_are_short_and_cover_the_same(longest: float) -> None:
 def test_nearest_points_are_shapelys() -> None:
     random = np.random.default_rng(0)
     points = random.uniform(-5, 30, (200, 2))
-    starts, ends = (one[random.integers(10, size=200)] for one in extract_ring_segments(LAND))
-    found = find_nearest_on_segments(points, starts, ends)
+    starts, ends = (part[random.integers(10, size=200)] for part in extract_ring_segments(LAND))
+    nearest = find_nearest_on_segments(points, starts, ends)
     lines = shapely.linestrings(np.stack((starts, ends), axis=1))
-    wanted = shapely.get_coordinates(shapely.shortest_line(lines, shapely.points(points)))[::2]
-    np.testing.assert_allclose(found, wanted, atol=1e-9)
+    expected = shapely.get_coordinates(shapely.shortest_line(lines, shapely.points(points)))[::2]
+    np.testing.assert_allclose(nearest, expected, atol=1e-9)
 
 
 def test_a_segment_of_no_length_is_a_point() -> None:
-    found = find_nearest_on_segments(np.array([[3.0, 4.0]]), np.array([[1.0, 1.0]]), np.array([[1.0, 1.0]]))
-    np.testing.assert_array_equal(found, [[1.0, 1.0]])
+    nearest = find_nearest_on_segments(np.array([[3.0, 4.0]]), np.array([[1.0, 1.0]]), np.array([[1.0, 1.0]]))
+    np.testing.assert_array_equal(nearest, [[1.0, 1.0]])

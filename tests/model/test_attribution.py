@@ -226,10 +226,8 @@ def test_a_head_without_cells_has_no_maps(croatia):
     network = make_network(croatia, head=RegressionHead)
     with pytest.raises(CheckpointError, match="A head without cells has no class-activation maps"):
         attribution.compute_activation(network, draw_views(), torch.tensor(ALL))
-    assert (
-        attribution.compute_view_shares(network, torch.zeros(1, 4, 1280), torch.tensor([ALL]), torch.tensor([0]))
-        is None
-    )
+    features, mask = torch.zeros(1, 4, 1280), torch.tensor([ALL])
+    assert attribution.compute_view_shares(network, features, mask, torch.tensor([0])) is None
 
 
 def test_the_first_filters_are_those_that_see_the_pixels(croatia):

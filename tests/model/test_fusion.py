@@ -72,13 +72,6 @@ def test_features_of_absent_views_change_nothing(kind: str, features: torch.Tens
 
 
 @pytest.mark.parametrize("kind", sorted(FUSIONS))
-def test_output_size_and_kind(kind: str, features: torch.Tensor) -> None:
-    fusion: Fusion = make_fusion(kind)
-    assert fusion.kind == kind
-    assert tuple(fusion(features, MASK).shape) == (4, fusion.output_size)
-
-
-@pytest.mark.parametrize("kind", sorted(FUSIONS))
 def test_a_place_without_views_gives_zeros(kind: str, features: torch.Tensor) -> None:
     fusion = make_large_attention() if kind == "attention" else make_fusion(kind, view_dropout=0.5)
     fused = fusion(features.requires_grad_(), MASK)
@@ -172,15 +165,6 @@ def test_attention_distinguishes_headings_and_the_mean_does_not(features: torch.
     torch.testing.assert_close(fusion(turned, ALL), before, atol=1e-5, rtol=1e-4)
 
 
-def test_places_do_not_affect_each_other(features: torch.Tensor) -> None:
-    fusion = make_large_attention().eval()
-    with torch.no_grad():
-        together = fusion(features, MASK)
-        for place in range(4):
-            single = fusion(features[place][None], MASK[place][None])[0]
-            torch.testing.assert_close(single, together[place], atol=1e-6, rtol=1e-5)
-
-
 def test_attention_is_the_same_in_training_and_evaluation(features: torch.Tensor) -> None:
     fusion = make_large_attention(layers=2)
     training = fusion.train()(features, MASK).detach()
@@ -217,27 +201,6 @@ def train_classifier(
     return head
 
 
-def compute_accuracy(
-    fusion: Fusion, head: torch.nn.Linear, features: torch.Tensor, mask: torch.Tensor, target: torch.Tensor
-) -> float:
-    with torch.no_grad():
-        return float((head(fusion(features, mask)).argmax(-1) == target).double().mean())
-
-
-@pytest.mark.parametrize(("kind", "learns"), [("concat", True), ("attention", True), ("mean", False)])
-def test_classes_that_only_headings_distinguish(kind: str, learns: bool) -> None:
-    """A mark in the north means one class, the same mark in the south the other."""
-    generator = torch.Generator().manual_seed(0)
-    target = torch.randint(0, 2, (256,), generator=generator)
-    features = torch.rand(256, 4, 6, generator=generator)
-    features[torch.arange(256), target * 2, 0] += 1.0
-    mask = torch.ones(256, 4, dtype=torch.bool)
-    fusion = make_fusion(kind)
-    head = train_classifier(fusion, features[:128], mask[:128], target[:128])
-    share = compute_accuracy(fusion, head, features[128:], mask[128:], target[128:])
-    assert share > 0.9 if learns else share < 0.7
-
-
 @pytest.mark.parametrize("kind", sorted(FUSIONS))
 def test_one_informative_view_is_enough(kind: str) -> None:
     """Only the view to the east shows the class. With view dropout in training, it suffices in any combination."""
@@ -249,8 +212,9 @@ def test_one_informative_view_is_enough(kind: str) -> None:
     fusion = make_fusion(kind, view_dropout=0.4)
     head = train_classifier(fusion, features[:256], mask[:256], target[:256])
     for views in itertools.product([False, True], repeat=4):
-        present = torch.tensor(views).expand(256, 4)
-        share = compute_accuracy(fusion, head, features[256:], present, target[256:])
+        with torch.no_grad():
+            answers = head(fusion(features[256:], torch.tensor(views).expand(256, 4))).argmax(-1)
+        share = float((answers == target[256:]).double().mean())
         assert share > 0.95 if views[1] else share < 0.5, views
 
 
@@ -309,18 +273,17 @@ def test_only_the_mean_without_view_dropout_condenses_places() -> None:
 
 
 @pytest.mark.parametrize(
-    ("keys", "message"),
+    ("key", "value", "rule"),
     [
-        ({"view_dropout": 1.0}, "fusion.view_dropout must be below 1, got 1.0."),
-        ({"view_dropout": -0.1}, "fusion.view_dropout must be a number from 0 to 1, got -0.1."),
-        ({"view_dropout": True}, "fusion.view_dropout must be a number from 0 to 1, got True."),
-        ({"width": 10, "heads": 4}, "fusion.width must be a multiple of fusion.heads=4, got 10."),
-        ({"width": 0}, "fusion.width must be a positive integer, got 0."),
-        ({"layers": 0}, "fusion.layers must be a positive integer, got 0."),
-        ({"heads": 1.5}, "fusion.heads must be a positive integer, got 1.5."),
+        ("view_dropout", 1.0, "below 1"),
+        ("view_dropout", -0.1, "a number from 0 to 1"),
+        ("view_dropout", True, "a number from 0 to 1"),
+        ("width", 10, "a multiple of fusion.heads=4"),
+        ("width", 0, "a positive integer"),
+        ("layers", 0, "a positive integer"),
+        ("heads", 1.5, "a positive integer"),
     ],
 )
-def test_wrong_values(keys: dict[str, Any], message: str) -> None:
-    with pytest.raises(ConfigError) as caught:
-        AttentionFusion(6, **keys)
-    assert str(caught.value) == message
+def test_wrong_values(key: str, value: Any, rule: str) -> None:
+    with pytest.raises(ConfigError, match=f"^fusion.{key} must be {rule}, got {value}"):
+        AttentionFusion(6, **{key: value})

@@ -85,13 +85,6 @@ def test_features_of_absent_views_are_zero_and_their_pixels_do_not_count() -> No
         torch.testing.assert_close(network(images, mask), network(other, mask))
 
 
-def test_cached_features_give_the_same_output_as_images() -> None:
-    network = make_network("mean").eval()
-    images, mask = draw_views(2), torch.ones(2, 4, dtype=torch.bool)
-    with torch.no_grad():
-        assert torch.equal(network(images, mask), network.from_features(network.embed(images, mask), mask))
-
-
 def test_a_locked_backbone_stays_in_evaluation_mode_and_does_not_change() -> None:
     network = make_network()
     lock(network)
@@ -150,18 +143,6 @@ def test_evaluation_mode_reaches_everything() -> None:
     assert all(module.training for module in network.modules())
     assert network.eval() is network
     assert not any(module.training for module in network.modules())
-
-
-def test_training_mode_follows_each_change_of_locks() -> None:
-    network = make_network()
-    network.train_batchnorm = True
-    lock(network)
-    network.train()
-    assert not any(norm.training for norm in find_batchnorms(network).values())
-    for parameter in network.parameters():
-        parameter.requires_grad_(True)
-    network.train()
-    assert all(norm.training for norm in find_batchnorms(network).values())
 
 
 # Checkpoints of earlier versions record only the kind of the fusion.

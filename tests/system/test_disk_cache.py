@@ -1,9 +1,7 @@
-"""The cache: entries are whole or not there, one process makes them, the least recently used go first."""
+"""Disk cache: complete entries, locks, and removal of the least recently used entries."""
 
 from __future__ import annotations
 
-import errno
-import json
 import os
 import subprocess
 import sys
@@ -29,7 +27,7 @@ def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.rglob("*") if path.is_file())
 
 
-def test_where_the_cache_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_folder_of_the_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("GEOGUESSER_CACHE", str(tmp_path / "own"))
     assert get_cache_folder() == tmp_path / "own"
     monkeypatch.delenv("GEOGUESSER_CACHE")
@@ -40,7 +38,7 @@ def test_where_the_cache_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
     assert get_cache_folder() == tmp_path / ".cache" / "geoguesser"
 
 
-def test_what_is_kept_is_read_back_and_told_of(tmp_path: Path) -> None:
+def test_entries_are_read_back_with_their_values(tmp_path: Path) -> None:
     cache = Cache(tmp_path, limit_gib=1)
     entry = cache.entry("features", {"a": 1})
     assert entry.read() is None
@@ -49,15 +47,17 @@ def test_what_is_kept_is_read_back_and_told_of(tmp_path: Path) -> None:
     assert read is not None
     assert (bytes(read[0]), read[1]["word"], read[1]["of"]) == (b"payload", "kept", {"a": 1})
     assert cache.entry("features", {"a": 2}).read() is None
-    assert names(tmp_path) == [f"{entry.key}.bin", f"{entry.key}.json"]  # no lock, no part is left
-    read[0][0] = 0  # the map is this process's own
+    assert names(tmp_path) == [f"{entry.key}.bin", f"{entry.key}.json"]
+
+    # The map is private to the process.
+    read[0][0] = 0
     assert entry.file.read_bytes() == b"payload"
 
 
 @pytest.mark.parametrize(
     "damage", ["cut", "longer", "empty", "other bytes", "no json", "half a json", "other parts"]
 )
-def test_a_damaged_entry_is_none_and_says_so(
+def test_a_damaged_entry_is_none_with_a_warning(
     damage: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     entry = Cache(tmp_path, limit_gib=1).entry("features", {"a": 1})
@@ -94,9 +94,10 @@ def test_the_least_recently_used_make_room(tmp_path: Path, caplog: pytest.LogCap
     for at, entry in enumerate(entries):
         put(entry, bytes([at]) * 2_000)
         os.utime(entry.about, (at, at))
-    opened = entries[1].read()  # used: now it is the youngest
+    # Reading makes an entry the most recently used one.
+    opened = entries[1].read()
     assert opened is not None
-    os.utime(entries[1].about, (9, 9))
+    assert time.time() - entries[1].about.stat().st_mtime < 60
     with caplog.at_level("INFO"):
         cache.make_room(1_000)
     assert [entry.file.exists() for entry in entries] == [True] * 4  # all fit
@@ -107,18 +108,10 @@ def test_the_least_recently_used_make_room(tmp_path: Path, caplog: pytest.LogCap
     assert f"removed the 2 least recently used entries of {tmp_path}" in caplog.text
     cache.make_room(9_999)
     assert [entry.file.exists() for entry in entries] == [False] * 4
-    assert bytes(opened[0]) == b"\1" * 2_000  # who has it open keeps it
+    assert bytes(opened[0]) == b"\1" * 2_000
     assert names(tmp_path) == []
     assert cache.fits(10_000)
     assert not cache.fits(10_001)
-
-
-def test_using_an_entry_makes_it_young(tmp_path: Path) -> None:
-    entry = Cache(tmp_path, limit_gib=1).entry("features", {})
-    put(entry, b"payload")
-    os.utime(entry.about, (1, 1))
-    entry.read()
-    assert time.time() - entry.about.stat().st_mtime < 60
 
 
 def test_only_parts_that_nobody_writes_any_more_are_removed(tmp_path: Path) -> None:
@@ -132,7 +125,9 @@ def test_only_parts_that_nobody_writes_any_more_are_removed(tmp_path: Path) -> N
     assert names(tmp_path) == ["new-1.part", "new.bin"]
 
 
-def test_a_folder_that_cannot_be_written_is_said_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_folder_that_cannot_be_written_is_reported_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     (tmp_path / "file").write_text("")
     cache = Cache(tmp_path / "file", limit_gib=1)
     entry = cache.entry("features", {})
@@ -150,17 +145,6 @@ def test_reserving_without_fallocate(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.delattr(os, "posix_fallocate", raising=False)
     allocate_file(tmp_path / "file", 2**20 + 3)
     assert (tmp_path / "file").stat().st_size == 2**20 + 3
-
-
-def test_without_locks_entries_still_appear_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fcntl.flock", refuse_locks)
-    entry = Cache(tmp_path, limit_gib=1).entry("features", {})
-    put(entry, b"payload")
-    assert entry.read() is not None
-
-
-def refuse_locks(*_: object) -> None:
-    raise OSError(errno.ENOLCK, "No locks available")
 
 
 HOLDER = """
@@ -182,7 +166,7 @@ for _ in range(int(sys.argv[2])):
 """
 
 
-@pytest.mark.slow  # in processes of their own
+@pytest.mark.slow
 def test_a_lock_is_held_by_one_process_at_a_time(tmp_path: Path) -> None:
     """Three count up to 40 each; lock files come and go all the time."""
     (cache := tmp_path / "cache").mkdir()
@@ -191,17 +175,16 @@ def test_a_lock_is_held_by_one_process_at_a_time(tmp_path: Path) -> None:
     words = [sys.executable, "-c", HOLDER, str(cache), "40", str(ready)]
     root = str(Path(module.__file__).parents[2])
     env = os.environ | {"PYTHONPATH": root}
-    some = [subprocess.Popen([*words, str(number)], env=env, stdout=-1, text=True) for number in range(3)]
-    said = [one.communicate(timeout=120)[0] for one in some]
-    assert [one.returncode for one in some] == [0, 0, 0]
+    processes = [subprocess.Popen([*words, str(number)], env=env, stdout=-1, text=True) for number in range(3)]
+    outputs = [process.communicate(timeout=120)[0] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0, 0]
     assert (cache / "count").read_text() == "120"
-    assert "waiting for another process that counts" in "".join(said)
+    assert "waiting for another process that counts" in "".join(outputs)
     assert names(cache) == ["count"]
 
 
-def test_checksums_tell_single_bits() -> None:
+def test_checksums_detect_single_bits() -> None:
     zeros = np.zeros(1_000_000, dtype=np.uint8)
     first = module.compute_checksum(zeros)
     zeros[777_777] = 1
     assert module.compute_checksum(zeros) != first
-    assert json.dumps(first)

@@ -68,14 +68,6 @@ def test_another_process_holds_it_until_it_is_killed(
     lock.release()
 
 
-def test_a_free_lock_is_taken_without_a_message(path: Path, caplog: pytest.LogCaptureFixture):
-    caplog.set_level(logging.INFO)
-    lock = FileLock(path)
-    lock.acquire("holds it")
-    lock.release()
-    assert caplog.messages == []
-
-
 def test_it_excludes_processes_that_use_flock(path: Path):
     with path.open("w") as stream:
         fcntl.flock(stream, fcntl.LOCK_EX)
@@ -159,8 +151,3 @@ def test_a_link_in_place_of_the_lock_file_is_refused(path: Path):
     with pytest.raises(OSError, match="symbolic links"):
         FileLock(path).try_acquire()
     assert not victim.exists()
-
-
-def test_a_folder_that_is_missing_is_an_error(path: Path):
-    with pytest.raises(FileNotFoundError):
-        FileLock(path.parent / "missing" / ".lock").try_acquire()

@@ -1,8 +1,8 @@
 """Partitions of a region's space into cells with ids: base classes for all cells, and for cells that are boxes.
 
-A partition does not depend on places or classes; geo/grid.py adds them. Boxes lie along the axes of a *chart*:
-easting and northing of the plane, or longitude and sine of latitude of the sphere. The latter preserves areas:
-d(area) = R^2 cos(latitude) d(latitude) d(longitude) = R^2 d(sin(latitude)) d(longitude).
+Boxes lie along the axes of a *chart*: easting and northing of the plane, or longitude and sine of latitude of the
+sphere. The latter preserves areas: d(area) = R^2 cos(latitude) d(latitude) d(longitude) = R^2 d(sin(latitude))
+d(longitude).
 """
 
 from __future__ import annotations
@@ -30,66 +30,66 @@ class Cells(ABC):
     Attributes:
         side_km: Side of a cell; the median if cells differ.
         count: Number of ids.
+        kind: Name of the class in checkpoints.
+        arguments: Names of the arguments of `__init__`, which are attributes as well.
     """
 
     side_km: float
     count: int
+    kind: str
+    arguments: tuple[str, ...] = ()
 
     @abstractmethod
     def locate(self, points: FloatArray) -> IntArray:
-        """(N, d) points of the region's space -> (N,) ids, -1 outside of all cells."""
+        """Returns the ids (N,) of points (N, d) of the region's space, -1 outside of all cells."""
 
     @abstractmethod
     def centres(self, ids: IntArray) -> FloatArray:
-        """(M,) ids -> (M, d) centres in the region's space."""
+        """Returns the centres (M, d) of cells in the region's space."""
 
     @abstractmethod
     def outlines(self, ids: IntArray) -> list[FloatArray] | FloatArray:
-        """(M,) ids -> M closed rings (V, d) in the region's space; cells may differ in V."""
+        """Returns closed rings (V, d) of M cells in the region's space; cells may differ in V."""
 
     @abstractmethod
     def touching(self, region: Region) -> IntArray:
-        """The ids of the cells that touch the region's land, ascending."""
+        """Returns the ids of the cells that touch the region's land, ascending."""
 
     @abstractmethod
     def sides_km(self, ids: IntArray) -> FloatArray:
-        """(M,) ids -> (M,) the square root of each cell's area in km."""
+        """Returns the square roots (M,) of the cells' areas in km."""
 
     @abstractmethod
     def neighbours(self, ids: IntArray) -> csr_array[Any, tuple[int, int]]:
-        """(M,) ids -> (M, M) bool, symmetric: True for cells with a common edge or corner."""
+        """Returns a symmetric bool matrix (M, M): True for cells with a common edge or corner."""
 
     def parents(self, ids: IntArray) -> IntArray | None:
-        """(M,) ids -> (M, G) the cells of G overlaid partitions that contain each; None if nothing is overlaid."""
+        """Returns the cells (M, G) of G overlaid partitions that contain each cell; None without an overlay."""
         return None
 
-    @abstractmethod
     def state(self) -> dict[str, Any]:
-        """Plain values and arrays from which `restore_cells` makes the same partition."""
+        """Returns plain values and arrays from which `restore_cells` makes the same partition."""
+        return {"kind": self.kind, **{name: getattr(self, name) for name in self.arguments}}
 
 
 class BoxCells(Cells):
-    """Cells that are boxes in the chart. Subclasses define `boxes` and `locate_chart`.
-
-    Attributes:
-        sphere: Whether the chart is that of the sphere.
-    """
+    """Cells that are boxes in the chart; `sphere` is True for the chart of the sphere."""
 
     sphere: bool
 
     @abstractmethod
     def boxes(self, ids: IntArray) -> FloatArray:
-        """(M,) ids -> (M, 4) west, south, east and north edge in the chart."""
+        """Returns the west, south, east and north edges (M, 4) of cells in the chart."""
 
     @abstractmethod
     def locate_chart(self, chart: FloatArray) -> IntArray:
-        """(N, 2) points of the chart -> (N,) ids, -1 outside of all cells."""
+        """Returns the ids (N,) of points (N, 2) of the chart, -1 outside of all cells."""
 
     def locate(self, points: FloatArray) -> IntArray:
         return self.locate_chart(to_chart(points))
 
     def centres(self, ids: IntArray) -> FloatArray:
-        """The middle of a box; on the sphere that of its edges in degrees."""
+        """Returns the middles of boxes, on the sphere those of their edges in degrees."""
         west, south, east, north = self.boxes(ids).T
         if not self.sphere:
             return np.stack(((west + east) / 2, (south + north) / 2), axis=-1)
@@ -101,12 +101,12 @@ class BoxCells(Cells):
         west, south, east, north = self.boxes(ids).T
         if not self.sphere:
             ring = ((west, south), (east, south), (east, north), (west, north), (west, south))
-            return np.stack([np.stack(corner, axis=-1) for corner in ring], axis=1)
+            return np.moveaxis(np.array(ring), 2, 0)
 
         return draw_box_rings(_to_latitude(south), _to_latitude(north), west, east)
 
     def touching(self, region: Region) -> IntArray:
-        """The ids of the cells that touch the land, ascending.
+        """Returns the ids of the cells that touch the land, ascending.
 
         In the plane the test is exact. On the sphere a cell touches if its centre is on land, or if it contains a
         boundary point; these are 0.05 degrees apart.
@@ -139,7 +139,7 @@ class BoxCells(Cells):
         return np.sqrt((east - west) * (north - south)) / 1000.0
 
     def neighbours(self, ids: IntArray) -> csr_array[Any, tuple[int, int]]:
-        """(M, M) bool: True for boxes that touch, on the sphere also across the date line and at a pole."""
+        """Returns boxes that touch, on the sphere also across the date line and at a pole."""
         # Boxes are made larger by a little, because rounding may leave gaps between them.
         boxes = self.boxes(ids)
         slack = EDGE_TOLERANCE * np.minimum(boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1])
@@ -169,13 +169,10 @@ def make_adjacency(pairs: IntArray, count: int) -> csr_array[Any, tuple[int, int
 
 
 def to_chart(points: FloatArray) -> FloatArray:
-    """Converts points of a region's space to the chart.
+    """Converts points of a region's space to the chart (N, 2).
 
-    Args:
-        points: (N, 2) CRS metres, which are returned unchanged, or (N, 3) vectors.
-
-    Returns:
-        (N, 2) points of the chart; on the sphere longitude from -180 to below 180, and sine of latitude.
+    CRS metres (N, 2) are returned unchanged. Vectors (N, 3) are converted to longitude, from -180 to below 180,
+    and sine of latitude.
     """
     if points.shape[-1] == 2:
         return points
@@ -189,7 +186,7 @@ def to_chart(points: FloatArray) -> FloatArray:
 
 
 def draw_box_rings(south: FloatArray, north: FloatArray, west: FloatArray, east: FloatArray) -> FloatArray:
-    """Draws boxes of latitude and longitude in degrees, (M,) each, as (M, V, 3) closed rings of unit vectors."""
+    """Returns boxes of latitude and longitude (M,) in degrees as closed rings (M, V, 3) of unit vectors."""
     # The southern, eastern, northern and western edge, as shares of the box's height and width.
     along = np.linspace(0.0, 1.0, POINTS_PER_EDGE)
     up, right = np.zeros((4, POINTS_PER_EDGE)), np.zeros((4, POINTS_PER_EDGE))
@@ -201,12 +198,12 @@ def draw_box_rings(south: FloatArray, north: FloatArray, west: FloatArray, east:
     return to_unit(np.stack((latitude, longitude), axis=-1))
 
 
-def check_count(cells: int, side_km: float | None = None, most: int = MAX_CELLS) -> None:
-    """Raises ConfigError if a partition would have more than `most` cells."""
-    if cells > most:
+def check_count(cells: int, side_km: float | None = None, max_cells: int = MAX_CELLS) -> None:
+    """Raises ConfigError if a partition would have more than `max_cells` cells."""
+    if cells > max_cells:
         raise ConfigError.at(
             "grid",
-            f"must not lay more than {most:,} cells over the region",
+            f"must not lay more than {max_cells:,} cells over the region",
             found=f"{cells:,} cells" if side_km is None else f"{cells:,} cells of {side_km:.3g} km",
             remedy="Choose a smaller grid.size or a larger grid.spacing_km.",
         )

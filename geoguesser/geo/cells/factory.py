@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from functools import cache
 from typing import Any
 
@@ -20,25 +19,18 @@ TOLERANCE = 0.005  # relative error of the count with which the search ends
 
 
 def make_cells_of_side(region: Region, side_km: float, phase: tuple[float, float] = (0.0, 0.0)) -> Cells:
-    """Makes the partition of one side for a region: squares if it has a plane, else equal areas of the sphere."""
+    """Makes the partition of one side for a region: squares if it has a plane, else equal areas."""
     if isinstance(region, PlaneRegion):
         return SquareCells.over(region, side_km, phase)
     return BandCells.over(region, side_km)
 
 
 def make_cells_by_count(region: Region, size: int) -> Cells:
-    """Finds the partition of which `size` cells touch the land.
+    """Finds the partition of which `size` cells touch the land, within 2 % from 60 up.
 
     The count falls as the side grows, but in jumps, because the raster moves with the side. Bisection finds the
     neighbourhood of the side. Then sides within 15 % of it are tried, in the plane also with rasters moved by
     quarters of a side, until the count is within TOLERANCE of `size`. If none is, the nearest count wins.
-
-    Args:
-        region: The land.
-        size: Number of cells that shall touch the land.
-
-    Returns:
-        The partition; its count is within 2 % of `size` from 60 up.
 
     Raises:
         ConfigError: The partition would have too many cells.
@@ -85,11 +77,8 @@ def make_cells_by_count(region: Region, size: int) -> Cells:
 
 def restore_cells(state: dict[str, Any]) -> Cells:
     """Restores the partition that `Cells.state` described."""
-    kinds: dict[str, Callable[..., Cells]] = {
-        "square": SquareCells,
-        "band": BandCells,
-        "quadtree": QuadtreeCells,
-        "voronoi": VoronoiCells,
-        "strips": StripCells,
+    kinds: dict[str, Any] = {
+        cells.kind: cells for cells in (SquareCells, BandCells, QuadtreeCells, VoronoiCells, StripCells)
     }
-    return kinds[state["kind"]](**{key: value for key, value in state.items() if key != "kind"})
+    cells: Cells = kinds[state["kind"]](**{key: value for key, value in state.items() if key != "kind"})
+    return cells

@@ -1,7 +1,4 @@
-"""Overlays of several rasters: their pieces are the intersections of one cell of each.
-
-In the plane an overlay of rasters is a raster with uneven edges, on the sphere it is rows of boxes: strips, both.
-"""
+"""Overlays of several rasters: their pieces are the intersections of one cell of each, as strips of boxes."""
 
 from __future__ import annotations
 
@@ -18,22 +15,15 @@ SLIVER = 0.02  # edges of different rasters that are nearer than this share of a
 
 @dataclass(frozen=True)
 class Raster:
-    """Part of an overlay.
-
-    Attributes:
-        strips: The boxes.
-        cell: (count,) the cell of each box: a cell across the date line is two boxes.
-    """
+    """Part of an overlay: boxes, and the cell (count,) of each. A cell across the date line is two boxes."""
 
     strips: StripCells
     cell: IntArray
 
 
 def make_square_raster(cells: SquareCells, phase: float = 0.0) -> Raster:
-    """Makes a raster of squares, moved north-east by a share of a side.
-
-    A moved raster starts one cell earlier, so that it still covers the land.
-    """
+    """Makes a raster of squares, moved north-east by a share of a side."""
+    # A moved raster starts one cell earlier, so that it still covers the land.
     extra = int(phase > 0)
     corner = np.array((cells.west_m, cells.south_m)) + (phase - extra) * cells.side_m
     columns = corner[0] + cells.side_m * np.arange(cells.columns + extra + 1)
@@ -80,12 +70,10 @@ def make_band_raster(cells: BandCells, phase: float = 0.0) -> Raster:
 
 
 def overlay(rasters: list[Raster]) -> StripCells:
-    """Makes the pieces of several rasters within the area that all of them cover.
+    """Makes the pieces of several rasters within their common area.
 
-    Edges of two rasters that almost meet are merged into the lower one, so that no piece is a sliver.
-
-    Raises:
-        ConfigError: There would be too many pieces.
+    Edges of two rasters that almost meet are merged into the lower one, so that no piece is a sliver. Too many
+    pieces raise ConfigError.
     """
     parts = [raster.strips for raster in rasters]
     sphere = parts[0].sphere

@@ -37,13 +37,16 @@ class QuadtreeCells(BoxCells):
     A box includes its western and southern edges.
 
     Args:
-        sphere: Whether the chart is that of the sphere; the roots then cover it.
+        sphere: The chart is that of the sphere, which the roots then cover.
         corner: West and south edge of the roots, in the chart.
         root: Width and height of a root.
         columns: Number of roots from west to east.
         rows: Number of roots from south to north.
         levels: (count,) level of each leaf, in order; roots are at level 0.
     """
+
+    kind = "quadtree"
+    arguments = ("sphere", "corner", "root", "columns", "rows", "levels")
 
     def __init__(
         self,
@@ -70,12 +73,8 @@ class QuadtreeCells(BoxCells):
     def over(cls, region: Region, coords_deg: FloatArray, *, max_places: int, min_side_km: float) -> QuadtreeCells:
         """Splits boxes while they hold more places than allowed, and their quarters are not too small.
 
-        Args:
-            region: The land. In the plane the single root is a square around it and the places; the sphere has
-                eight roots.
-            coords_deg: (N, 2) places.
-            max_places: Maximum number of places in a leaf.
-            min_side_km: Minimum side of a leaf, which takes precedence over `max_places`.
+        In the plane the single root is a square around the land and the places (N, 2); the sphere has eight roots.
+        The minimum side of a leaf takes precedence over `max_places`.
         """
         points = region.to_space(coords_deg)
 
@@ -102,7 +101,7 @@ class QuadtreeCells(BoxCells):
         return ids
 
     def _compute_codes(self, chart: FloatArray) -> IntArray:
-        """(N,) the root's number and then the Morton code of each point's smallest box; -1 outside."""
+        """Returns the codes (N,) of points: the root's number, then the Morton code; -1 outside."""
         # Column and row of the smallest box, counted across all roots.
         steps = 1 << DEPTH
         end = np.array((self.columns, self.rows)) * steps
@@ -131,22 +130,12 @@ class QuadtreeCells(BoxCells):
         high = low + 0.5 ** self.levels[ids][:, None]
         return np.concatenate([self.corner + edge * np.array(self.root) for edge in (low, high)], axis=-1)
 
-    def state(self) -> dict[str, Any]:
-        names = ("sphere", "corner", "root", "columns", "rows", "levels")
-        return {"kind": "quadtree", **{name: getattr(self, name) for name in names}}
-
 
 def _split(codes: IntArray, roots: int, max_places: int, max_level: int) -> IntArray:
     """Splits all roots level by level.
 
-    Args:
-        codes: (N,) codes of the places, sorted.
-        roots: Number of roots.
-        max_places: Maximum number of places in a leaf.
-        max_level: Maximum level of a leaf.
-
-    Returns:
-        (count,) levels of the leaves, in the order of their codes.
+    Takes the sorted codes (N,) of the places, and returns the levels (count,) of the leaves in the order of their
+    codes.
     """
     nodes = np.arange(roots, dtype=np.int64) << (2 * DEPTH)
     starts, levels = [], []
@@ -164,7 +153,7 @@ def _split(codes: IntArray, roots: int, max_places: int, max_level: int) -> IntA
 
 
 def _enclose_in_square(points: FloatArray) -> tuple[list[float], float]:
-    """Finds the south-western corner and the side of a square with (N, 2) points well inside."""
+    """Returns the south-western corner and the side of a square with points (N, 2) well inside."""
     low, high = points.min(axis=0), points.max(axis=0)
     side = float((high - low).max()) * 1.001 + 2.0
     return ((low + high) / 2 - side / 2).tolist(), side

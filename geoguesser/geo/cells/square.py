@@ -1,22 +1,14 @@
-"""Partitions into boxes: strips in general, true squares in the plane, equal areas on the sphere.
-
-geo/partition.py defines partitions and boxes, geo/cell_factory.py chooses one for a region, and geo/grid.py makes
-classes from it.
-"""
+"""Partitions into boxes: strips in general, true squares in the plane, equal areas on the sphere."""
 
 from __future__ import annotations
-
-from typing import Any
 
 import numpy as np
 import shapely
 
 from geoguesser.arrays import FloatArray, IntArray
-from geoguesser.geo.cells.base import MAX_CELLS, BoxCells, Cells, check_count, draw_box_rings
-from geoguesser.geo.distance import EARTH_RADIUS_KM, from_unit, to_unit
+from geoguesser.geo.cells.base import MAX_CELLS, BoxCells, check_count
+from geoguesser.geo.distance import EARTH_RADIUS_KM, from_unit
 from geoguesser.geo.region import PlaneRegion, Region
-
-__all__ = ["BandCells", "Cells", "IntArray", "SquareCells", "StripCells"]
 
 
 class StripCells(BoxCells):
@@ -30,6 +22,9 @@ class StripCells(BoxCells):
         east: Eastern edge of all rows.
         owners: (count, G) the cell of each of G rasters that contains the box; G is 0 for a single raster.
     """
+
+    kind = "strips"
+    arguments = ("sphere", "rows", "per_row", "west", "east", "owners")
 
     def __init__(
         self,
@@ -57,7 +52,7 @@ class StripCells(BoxCells):
     def from_edges(
         cls, sphere: bool, rows: FloatArray, edges: list[FloatArray], owners: IntArray | None = None
     ) -> StripCells:
-        """Makes the boxes from the rows' edges and, per row, the ascending edges of its boxes with both ends."""
+        """Makes the boxes from the rows' edges and, per row, the ascending edges of its boxes."""
         west = np.concatenate([row_edges[:-1] for row_edges in edges])
         per_row = np.array([len(row_edges) - 1 for row_edges in edges])
         if owners is None:
@@ -66,11 +61,11 @@ class StripCells(BoxCells):
         return cls(sphere=sphere, rows=rows, per_row=per_row, west=west, east=edges[0][-1], owners=owners)
 
     def _to_share(self, x: FloatArray) -> FloatArray:
-        """Distance from the western edge as a share of the total width: from 0 to below 1."""
+        """Returns distances from the western edge as shares of the total width, from 0 to below 1."""
         return (x - self.west[0]) / (self.east - self.west[0])
 
     def row_edges(self, row: int) -> FloatArray:
-        """The edges of the boxes of a row, ascending, with both ends."""
+        """Returns the edges of the boxes of a row, ascending, with both ends."""
         first = self._first[row]
         return np.append(self.west[first : first + self.per_row[row]], self.east)
 
@@ -103,24 +98,15 @@ class StripCells(BoxCells):
     def parents(self, ids: IntArray) -> IntArray | None:
         return self.owners[ids] if self.owners.shape[1] else None
 
-    def state(self) -> dict[str, Any]:
-        names = ("sphere", "rows", "per_row", "west", "east", "owners")
-        return {"kind": "strips", **{name: getattr(self, name) for name in names}}
-
 
 class SquareCells(BoxCells):
-    """True squares in the CRS's metres, numbered row by row from the south-west.
+    """True squares in the CRS's metres, numbered row by row from the south-western corner of the raster.
 
     A square includes its western and southern edges, so that a point on a common edge lies in exactly one square.
-
-    Args:
-        west_m: Easting of the western edge.
-        south_m: Northing of the southern edge.
-        side_m: Side of a square.
-        columns: Number of squares from west to east.
-        rows: Number of squares from south to north.
     """
 
+    kind = "square"
+    arguments = ("west_m", "south_m", "side_m", "columns", "rows")
     sphere = False
 
     def __init__(self, west_m: float, south_m: float, side_m: float, columns: int, rows: int) -> None:
@@ -131,12 +117,9 @@ class SquareCells(BoxCells):
 
     @classmethod
     def over(cls, region: PlaneRegion, side_km: float, phase: tuple[float, float] = (0.0, 0.0)) -> SquareCells:
-        """Makes the squares of one side, centred on the bounding box of the land, then moved by a phase.
+        """Makes squares of one side, centred on the bounding box of the land, then moved by a phase.
 
-        Args:
-            region: The land.
-            side_km: Side of a square.
-            phase: Shift of the raster to the east and to the north, in sides, from 0 to 1.
+        The phase is the shift to the east and to the north in sides, from 0 to 1.
         """
         side = side_km * 1000.0
         west, south, east, north = region.land_m.bounds
@@ -170,10 +153,6 @@ class SquareCells(BoxCells):
         centres = self.centres(ids)
         return np.concatenate((centres - self.side_m / 2, centres + self.side_m / 2), axis=1)
 
-    def outlines(self, ids: IntArray) -> FloatArray:
-        corners = np.array([(-1, -1), (1, -1), (1, 1), (-1, 1), (-1, -1)]) * self.side_m / 2
-        return self.centres(ids)[:, None, :] + corners
-
     def sides_km(self, ids: IntArray) -> FloatArray:
         return np.full(len(ids), self.side_km)
 
@@ -182,9 +161,7 @@ class SquareCells(BoxCells):
 
         # Squares far from all land are left out before the exact and slow test.
         ids = self._find_under_boxes(region.parts_bounds_m)
-        low = self.centres(ids) - self.side_m / 2
-        boxes = shapely.box(low[:, 0], low[:, 1], low[:, 0] + self.side_m, low[:, 1] + self.side_m)
-        return ids[shapely.intersects(region.land_m, boxes)]
+        return ids[shapely.intersects(region.land_m, shapely.box(*self.boxes(ids).T))]
 
     def _find_under_boxes(self, bounds_m: FloatArray) -> IntArray:
         """Finds the squares under (P, 4) bounding boxes of the land's parts: few if islands lie far apart."""
@@ -200,10 +177,6 @@ class SquareCells(BoxCells):
             under[low_row : high_row + 1, low_column : high_column + 1] = True
         return np.flatnonzero(under.ravel())
 
-    def state(self) -> dict[str, Any]:
-        names = ("west_m", "south_m", "side_m", "columns", "rows")
-        return {"kind": "square", **{name: getattr(self, name) for name in names}}
-
 
 class BandCells(BoxCells):
     """Near-square cells of exactly equal area on the sphere, in bands of latitude from the south.
@@ -216,18 +189,21 @@ class BandCells(BoxCells):
         cells_per_band: Number of cells of each band.
     """
 
+    kind = "band"
+    arguments = ("cells_per_band",)
     sphere = True
 
     def __init__(self, cells_per_band: list[int]) -> None:
         self.cells_per_band = [int(cells) for cells in cells_per_band]
         self._first = np.cumsum([0, *self.cells_per_band])
         self.count = int(self._first[-1])
-        self.band_edges = np.clip(-1.0 + 2.0 * self._first / self.count, -1.0, 1.0)  # sines of latitude
+        # Sines of latitude.
+        self.band_edges = np.clip(-1.0 + 2.0 * self._first / self.count, -1.0, 1.0)
         self.side_km = EARTH_RADIUS_KM * float(np.sqrt(4.0 * np.pi / self.count))
 
     @classmethod
-    def over(cls, region: Region, side_km: float, *, most: int = MAX_CELLS) -> BandCells:
-        """Makes cells of about one side, at most `most`. They cover the sphere, wherever the land is."""
+    def over(cls, region: Region, side_km: float, *, max_cells: int = MAX_CELLS) -> BandCells:
+        """Makes cells of about one side, at most `max_cells`. They cover the sphere, wherever the land is."""
         bands = max(1, round(np.pi * EARTH_RADIUS_KM / side_km))
 
         # As many cells per band as are about square at its middle.
@@ -235,7 +211,7 @@ class BandCells(BoxCells):
         around = 2.0 * np.pi * EARTH_RADIUS_KM * np.cos(middles) / side_km
         cells = np.maximum(np.round(around), 1).astype(int)
 
-        check_count(int(cells.sum()), side_km, most)
+        check_count(int(cells.sum()), side_km, max_cells)
         return cls(cells.tolist())
 
     def locate(self, points: FloatArray) -> IntArray:
@@ -252,29 +228,11 @@ class BandCells(BoxCells):
         column = np.floor((longitude + 180.0) / 360.0 * cells).astype(np.int64) % cells
         return (self._first[band] + column).astype(np.int64)
 
-    def _edges_deg(self, ids: IntArray) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
-        """South, north, west and east edge of each cell."""
+    def boxes(self, ids: IntArray) -> FloatArray:
         band = np.searchsorted(self._first, ids, side="right") - 1
-        latitudes = np.degrees(np.arcsin(self.band_edges))
-
         width = 360.0 / np.asarray(self.cells_per_band)[band]
         west = -180.0 + (ids - self._first[band]) * width
-        return latitudes[band], latitudes[band + 1], west, west + width
-
-    def boxes(self, ids: IntArray) -> FloatArray:
-        _, _, west, east = self._edges_deg(ids)
-        band = np.searchsorted(self._first, ids, side="right") - 1
-        return np.stack((west, self.band_edges[band], east, self.band_edges[band + 1]), axis=-1)
-
-    def centres(self, ids: IntArray) -> FloatArray:
-        south, north, west, east = self._edges_deg(ids)
-        return to_unit(np.stack(((south + north) / 2, (west + east) / 2), axis=-1))
-
-    def outlines(self, ids: IntArray) -> FloatArray:
-        return draw_box_rings(*self._edges_deg(ids))
+        return np.stack((west, self.band_edges[band], west + width, self.band_edges[band + 1]), axis=-1)
 
     def sides_km(self, ids: IntArray) -> FloatArray:
         return np.full(len(ids), self.side_km)
-
-    def state(self) -> dict[str, Any]:
-        return {"kind": "band", "cells_per_band": self.cells_per_band}

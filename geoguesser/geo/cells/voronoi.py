@@ -32,6 +32,8 @@ class VoronoiCells(Cells):
             all centres well inside; empty on the sphere.
     """
 
+    kind = "voronoi"
+
     def __init__(self, centres: FloatArray, box_m: list[float]) -> None:
         self._points = np.asarray(centres, dtype=np.float64)
         self.box_m = [float(value) for value in box_m]
@@ -69,11 +71,11 @@ class VoronoiCells(Cells):
         return [rings[k] for k in ids]
 
     def touching(self, region: Region) -> IntArray:
-        """All cells: each was made from places in it."""
+        """Returns all cells: each was made from places in it."""
         return np.arange(self.count, dtype=np.int64)
 
     def sides_km(self, ids: IntArray) -> FloatArray:
-        """(M,) square roots of the areas within the box, at most twice the distance to the nearest centre.
+        """Returns square roots of the areas within the box, at most twice the distance to the nearest centre.
 
         The bound is for cells at the rim, which have no end of their own in the plane, and which on the sphere
         extend across an ocean.
@@ -89,7 +91,7 @@ class VoronoiCells(Cells):
         return np.minimum(sides, 2.0 * nearest_km)
 
     def neighbours(self, ids: IntArray) -> csr_array[Any, tuple[int, int]]:
-        """The Delaunay neighbours; in the plane only those with a common edge within the box."""
+        """Returns Delaunay neighbours, in the plane only those with a common edge within the box."""
         pairs = self._shapes[2]
         return make_adjacency(pairs, self.count)[ids][:, ids]
 
@@ -121,12 +123,9 @@ def kmeans(
     Args:
         points: (N, d) distinct places; unit vectors if d is 3, and then the centres are as well.
         counts: (N,) number of times that each place occurs.
-        size: Number of centres.
+        size: Maximum number of centres; each is the nearest centre of at least one place.
         random: Generator for the start.
         near: Distance below which places count as one.
-
-    Returns:
-        (K, d) centres, K at most `size`; each is the nearest centre of at least one place.
 
     Source: Arthur and Vassilvitskii, k-means++ (SODA 2007).
     """
@@ -209,7 +208,7 @@ def _make_cells_on_sphere(centres: FloatArray) -> tuple[list[FloatArray], FloatA
 
 
 def _make_lunes(centres: FloatArray) -> tuple[list[FloatArray], FloatArray, IntArray]:
-    """Makes the cells of centres on one circle, or of fewer than four: lunes from one pole of it to the other."""
+    """Makes the cells of centres on one circle, or of fewer than four: lunes between the poles of the circle."""
     count = len(centres)
 
     # The complete sphere, cut open at the date line.
@@ -248,7 +247,7 @@ def _make_lunes(centres: FloatArray) -> tuple[list[FloatArray], FloatArray, IntA
 
 
 def _draw_great_circles(corners: FloatArray) -> FloatArray:
-    """(V, 3) corners -> a closed ring along great circles, with a point at least every OUTLINE_STEP_RAD."""
+    """Returns a closed ring through corners (V, 3), with a point at least every OUTLINE_STEP_RAD."""
     pieces = []
     for start, end in zip(corners, np.roll(corners, -1, axis=0), strict=True):
         chord = float(np.linalg.norm(end - start))

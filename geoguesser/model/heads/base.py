@@ -1,4 +1,4 @@
-"""Base class of heads, and what a head offers for tracing."""
+"""Base classes of heads, and of their exportable decoding."""
 
 from __future__ import annotations
 
@@ -37,15 +37,11 @@ class TracedHead(nn.Module, ABC):
 class Head(nn.Module, ABC):
     """Linear layer on the fused features, and the meaning of its output.
 
-    Features are centred and scaled to unit variance first. Weights start at zero, so that training starts from
-    one answer for all places, the best that the bias can give.
+    Features are centred and scaled to unit variance first. Weights start at zero, so that training starts from one
+    answer for all places, the best that the bias can give.
 
-    A head is made from the training places by its class method `fit`. The config names that method as its
-    `_target_`; its parameters `grid`, `loss` and `decoder` tell which config groups the head uses.
-
-    Args:
-        in_features: Size of the fused features.
-        output_size: Size of the output.
+    The config names the class method `fit` of a head as its `_target_`; the parameters `grid`, `loss` and
+    `decoder` of the method tell which config groups the head uses.
 
     Attributes:
         kind: Name of the class in checkpoints, a key of `registry.HEADS`.
@@ -74,7 +70,7 @@ class Head(nn.Module, ABC):
     def fit_scaling(self, fused: Tensor) -> None:
         """Learns the centre of each feature, and one standard deviation for all features together.
 
-        Features that hardly vary between places hold mostly noise. A deviation of their own would amplify it.
+        Features that hardly vary between places hold mostly noise, which a deviation of their own would amplify.
 
         Args:
             fused: (N, in_features) fused features of the training places.
@@ -98,20 +94,11 @@ class Head(nn.Module, ABC):
 
     @abstractmethod
     def targets(self, coords_deg: FloatArray) -> LossTarget:
-        """Returns what `loss` needs to know of N places, as tensors of N rows on the CPU.
-
-        Args:
-            coords_deg: (N, 2) true latitude and longitude in degrees.
-        """
+        """Returns the targets of `loss` for N places (N, 2) in degrees, as tensors of N rows on the CPU."""
 
     @abstractmethod
     def loss(self, out: Tensor, target: LossTarget) -> Tensor:
-        """Returns the mean loss of a batch, a scalar.
-
-        Args:
-            out: (B, output_size) output.
-            target: Rows of `targets` for the places of the batch.
-        """
+        """Returns the mean loss of a batch, for an output (B, output_size) and the rows of its `targets`."""
 
     @abstractmethod
     def decode(self, out: Tensor) -> Tensor:
@@ -126,27 +113,21 @@ class Head(nn.Module, ABC):
         return None
 
     def points(self, out: Tensor) -> Tensor | None:
-        """Returns unit vectors of the cells' points, or None for a head without cells.
-
-        Their shape is (K, 3), or (B, K, 3) if they differ between places.
-        """
+        """Returns unit vectors of the cells' points, (K, 3) or (B, K, 3), or None for a head without cells."""
         return None
 
     @abstractmethod
     def trace(self, *, temperature: float, steps: int) -> TracedHead:
         """Returns a module that decodes the output in operations that can be exported.
 
-        Args:
-            temperature: Temperature of the returned posterior. That of the decoder is separate.
-            steps: Number of steps of the search for a geometric median.
-
-        Raises:
-            RegionError: The region's CRS has no inverse that can be exported.
+        The temperature is that of the returned posterior, not of the decoder, and `steps` the number of steps of
+        the search for a geometric median. Raises RegionError if the region's CRS has no inverse that can be
+        exported.
         """
 
     @abstractmethod
     def state(self) -> dict[str, Any]:
-        """Returns plain values and arrays from which `from_state` makes the same head. `kind` is one of them."""
+        """Returns plain values and arrays, `kind` among them, from which `from_state` makes the same head."""
 
     @classmethod
     @abstractmethod

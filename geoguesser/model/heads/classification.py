@@ -28,10 +28,10 @@ MIN_SHARE = 1e-6  # of the training places in a cell, for its starting bias
 class ClassificationHead(Head):
     """Logits over cells. Their softmax is the posterior, which the decoder turns into coordinates.
 
-    A combined grid overlays several partitions (`grid.parents`): a class is a piece, the intersection of one cell
-    of each partition. The output then holds one value per cell of each partition, and the logit of a piece is the
-    sum of the values of the cells that it is cut from. The posterior is thus the normalised product of the
-    partitions' posteriors.
+    If the grid overlays several partitions (`grid.parents`), a class is a piece, the intersection of one cell of
+    each partition. The output then holds one value per cell of each partition, and the logit of a piece is the sum
+    of the values of the cells that it is cut from. The posterior is thus the normalised product of the partitions'
+    posteriors.
 
     Args:
         in_features: Size of the fused features.
@@ -81,21 +81,9 @@ class ClassificationHead(Head):
         loss: CellLoss,
         decoder: Decoder,
     ) -> Self:
-        """Fits the grid to the training places and makes the head for it.
+        """Fits the grid to the training places (N, 2) in degrees and makes the head for it.
 
-        The posterior starts at the cells' shares of the training places.
-
-        Args:
-            in_features: Size of the fused features.
-            region: Region of the grid.
-            train_coords_deg: (N, 2) latitude and longitude of the training places in degrees.
-            grid: Builder of the grid.
-            loss: Loss of logits over cells.
-            decoder: Decoder of the posterior.
-
-        Raises:
-            ConfigError: A value of the grid breaks its rule.
-            DataError: There are no training places.
+        The posterior starts at the cells' shares of the training places. Raises DataError if there are none.
         """
         fitted = grid.fit(region, train_coords_deg)
         counts = np.bincount(fitted.assign(train_coords_deg), minlength=fitted.num_cells).astype(np.float64)

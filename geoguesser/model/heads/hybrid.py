@@ -27,19 +27,9 @@ class HybridHead(ClassificationHead):
 
     Two further outputs per cell are the offset east and north of the class point, in sides of the cell. Let g be
     the class point, e and n the unit vectors east and north at g, and s the side of the cell in radians. Offsets
-    (a, b) move the point to the normalised vector g + s (a e + b n), a step in the tangent plane. The decoder
-    takes the moved points in place of the class points.
-
-    Conversely, the target for a place x in the cell is ((x - g) . e, (x - g) . n) / s, limited to `MAX_OFFSET`.
-    Both agree to second order in the size of a cell. Only the offsets of the true cell are trained, with a Huber
-    loss.
-
-    Args:
-        in_features: Size of the fused features.
-        grid: Fitted grid with K classes.
-        loss: Loss of logits over cells.
-        decoder: Decoder of the posterior.
-        class_weights: (K,) weights of a place in the loss by its class, or None for equal weights.
+    (a, b) move the point to the normalised vector g + s (a e + b n), and the decoder takes the moved points.
+    Conversely, the target for a place x is ((x - g) . e, (x - g) . n) / s, limited to `MAX_OFFSET`. Both agree to
+    second order in the size of a cell. Only the offsets of the true cell are trained, with a Huber loss.
 
     Attributes:
         offset_weight: Weight of the offsets' loss relative to the loss of the cells.
@@ -52,23 +42,8 @@ class HybridHead(ClassificationHead):
     sides_rad: Tensor
     offset_weight = 1.0
 
-    def __init__(
-        self,
-        in_features: int,
-        *,
-        grid: Grid,
-        loss: CellLoss,
-        decoder: Decoder,
-        class_weights: FloatArray | None = None,
-    ) -> None:
-        super().__init__(
-            in_features,
-            grid=grid,
-            loss=loss,
-            decoder=decoder,
-            class_weights=class_weights,
-            extra_outputs=2 * grid.num_cells,
-        )
+    def __init__(self, in_features: int, *, grid: Grid, **options: Any) -> None:
+        super().__init__(in_features, grid=grid, extra_outputs=2 * grid.num_cells, **options)
         frame = torch.from_numpy(_compute_frames(grid.class_points_deg)).float()
         sides_rad = torch.from_numpy(grid.class_sides_km / EARTH_RADIUS_KM).float()
         self.register_buffer("frame", frame, persistent=False)
@@ -87,21 +62,7 @@ class HybridHead(ClassificationHead):
         decoder: Decoder,
         offset_weight: float = 1.0,
     ) -> Self:
-        """Fits the grid to the training places and makes the head for it.
-
-        Args:
-            in_features: See `ClassificationHead.fit`, also for the arguments that follow.
-            region: Region of the grid.
-            train_coords_deg: (N, 2) latitude and longitude of the training places in degrees.
-            grid: Builder of the grid.
-            loss: Loss of logits over cells.
-            decoder: Decoder of the posterior.
-            offset_weight: Weight of the offsets' loss relative to the loss of the cells, from 0 to 1000.
-
-        Raises:
-            ConfigError: A value breaks its rule.
-            DataError: There are no training places.
-        """
+        """Makes the head as `ClassificationHead.fit`, with a weight from 0 to 1000 for the offsets' loss."""
         weight = check_number("head.offset_weight", offset_weight, low=0.0, high=1000.0)
         head = super().fit(
             in_features=in_features,

@@ -14,10 +14,5 @@ HEADS: dict[str, type[Head]] = {head.kind: head for head in (ClassificationHead,
 
 
 def restore_head(region: Region, state: dict[str, Any]) -> Head:
-    """Makes the head that `Head.state` described, without its weights, for prediction.
-
-    Args:
-        region: Region of the run.
-        state: Values of `Head.state`.
-    """
+    """Makes the head that `Head.state` described, without its weights, for prediction."""
     return HEADS[state["kind"]].from_state(region, state)

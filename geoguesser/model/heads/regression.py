@@ -21,15 +21,15 @@ from geoguesser.model.losses import LossTarget
 class RegressionHead(Head):
     """Regression of two CRS coordinates or of a unit vector, scaled to about 0 to 1 over the training places.
 
-    The bias starts at the mean of the training targets. Training then starts from the best constant answer in
-    the sense of the mean squared error, and not from a corner of the map.
+    The bias starts at the mean of the training targets. Training then starts from the best constant answer in the
+    sense of the mean squared error, and not from a corner of the map.
 
     Args:
         in_features: Size of the fused features.
         region: Region into which answers are clamped.
         space: `crs` for CRS coordinates in metres, `sphere` for a unit vector.
         offset: (d,) minimum of the training coordinates, which is subtracted.
-        scale: Divisor of all coordinates. They share it, so that errors along all axes weigh the same.
+        scale: Common divisor of all coordinates, so that errors along all axes weigh the same.
     """
 
     kind = "regression"
@@ -47,16 +47,9 @@ class RegressionHead(Head):
     def fit(
         cls, *, in_features: int, region: Region, train_coords_deg: FloatArray, space: str = "crs"
     ) -> RegressionHead:
-        """Makes a head with offset, scale and starting bias from the training places.
+        """Makes a head with offset, scale and starting bias from the training places (N, 2) in degrees.
 
-        Args:
-            in_features: Size of the fused features.
-            region: Region into which answers are clamped.
-            train_coords_deg: (N, 2) latitude and longitude of the training places in degrees.
-            space: `crs` or `sphere`.
-
-        Raises:
-            ConfigError: `head.space` is unknown, or is `crs` in a region without a plane.
+        Raises ConfigError if `space` is neither `crs` nor `sphere`, or is `crs` in a region without a plane.
         """
         check_choice("head.space", space, ("crs", "sphere"))
         if space == "crs" and not isinstance(region, PlaneRegion):
@@ -88,11 +81,7 @@ class RegressionHead(Head):
         return torch.from_numpy(self.region.snap(self.decode_unsnapped(out))).to(out.device, torch.float32)
 
     def decode_unsnapped(self, out: Tensor) -> FloatArray:
-        """Returns latitude and longitude in degrees (B, 2), before points at sea are moved to the land.
-
-        Raises:
-            RegionError: `space` is `crs` and the region has no plane.
-        """
+        """Returns latitude and longitude in degrees (B, 2), before points at sea are moved to the land."""
         values = out.detach().cpu().double() * self.scale + torch.from_numpy(self.offset)
         if self.space == "sphere":
             return from_unit(values.nan_to_num()).numpy()
@@ -108,29 +97,17 @@ class RegressionHead(Head):
         return TracedRegression(self)
 
     def state(self) -> dict[str, Any]:
-        return {
-            "kind": self.kind,
-            "in_features": self.in_features,
-            "space": self.space,
-            "offset": self.offset,
-            "scale": self.scale,
-        }
+        names = ("kind", "in_features", "space", "offset", "scale")
+        return {name: getattr(self, name) for name in names}
 
     @classmethod
     def from_state(cls, region: Region, state: dict[str, Any]) -> Self:
-        names = ("space", "offset", "scale")
-        return cls(state["in_features"], region=region, **{name: state[name] for name in names})
+        names = ("in_features", "space", "offset", "scale")
+        return cls(region=region, **{name: state[name] for name in names})
 
 
 class TracedRegression(TracedHead):
-    """Coordinates of a regression head, before points at sea are moved to the land.
-
-    Args:
-        head: Trained head.
-
-    Raises:
-        RegionError: The inverse of the head's CRS cannot be exported.
-    """
+    """Coordinates of a regression head, before points at sea are moved to the land."""
 
     outputs = ("coords_deg",)
     offset: Tensor

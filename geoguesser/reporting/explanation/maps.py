@@ -21,8 +21,8 @@ from matplotlib.ticker import FuncFormatter, PercentFormatter
 
 from geoguesser.arrays import BoolArray, FloatArray, IntArray
 from geoguesser.evaluation.error_budget import find_touching_cells
+from geoguesser.geo.cells.base import Cells
 from geoguesser.geo.cells.factory import make_cells_by_count
-from geoguesser.geo.cells.square import Cells
 from geoguesser.geo.grid import Grid
 from geoguesser.geo.region import Region
 from geoguesser.reporting.maps import ERROR_COLOURS, compute_narrow_box, set_map

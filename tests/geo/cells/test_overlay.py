@@ -1,4 +1,4 @@
-"""Strips and overlays: by hand, and against the rasters they are made of."""
+"""Strips and overlays by hand, and against their rasters."""
 
 from __future__ import annotations
 
@@ -47,10 +47,10 @@ def test_two_rasters_by_hand() -> None:
 
 
 def test_edges_that_almost_meet_are_one() -> None:
-    one, other = (make_square_raster(SquareCells(low, 0.0, 1000.0, 3, 1)) for low in (0.0, 0.9 * SLIVER * 1000))
-    assert overlay([one, other]).count == 3
+    first, near = (make_square_raster(SquareCells(low, 0.0, 1000.0, 3, 1)) for low in (0.0, 0.9 * SLIVER * 1000))
+    assert overlay([first, near]).count == 3
     apart = make_square_raster(SquareCells(2 * SLIVER * 1000, 0.0, 1000.0, 3, 1))
-    assert overlay([one, apart]).count == 5
+    assert overlay([first, apart]).count == 5
 
 
 @PROPERTY
@@ -72,10 +72,10 @@ def test_pieces_of_rasters_tile_what_both_cover(
     area = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
     assert area.sum() == pytest.approx(12 * side**2)
     points = np.random.default_rng(seed).uniform((5e5, 4.5e6), (5e5 + 4 * side, 4.5e6 + 3 * side), (500, 2))
-    found = covering(boxes, points)
-    assert (found.sum(axis=1) == 1).all()
+    covers = covering(boxes, points)
+    assert (covers.sum(axis=1) == 1).all()
     located = pieces.locate(points)
-    np.testing.assert_array_equal(located, found.argmax(axis=1))
+    np.testing.assert_array_equal(located, covers.argmax(axis=1))
     parents = pieces.parents(located)
     assert parents is not None
     agree = (parents == np.stack((coarse.locate(points), fine.locate(points)), axis=-1)).all(axis=1)

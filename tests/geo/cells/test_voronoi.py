@@ -64,11 +64,11 @@ def test_fewer_distinct_places_than_cells_make_a_cell_each(
 
 def test_the_seed_decides(croatia: PlaneRegion) -> None:
     coords = np.random.default_rng(0).uniform((43.0, 14.0), (46.0, 19.0), (500, 2))
-    one, again, other = (
+    first, again, other = (
         VoronoiCells.over(croatia, coords, size=30, seed=seed).state()["centres"] for seed in (1, 1, 2)
     )
-    np.testing.assert_array_equal(one, again)
-    assert one.shape != other.shape or not np.allclose(one, other)
+    np.testing.assert_array_equal(first, again)
+    assert first.shape != other.shape or not np.allclose(first, other)
 
 
 @PROPERTY

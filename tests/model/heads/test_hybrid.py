@@ -29,14 +29,22 @@ def draw_places(count: int, seed: int = 0) -> np.ndarray[Any, Any]:
     return np.stack([rng.uniform(45.0, 45.7, count), rng.uniform(15.0, 16.0, count)], axis=-1)
 
 
-def fit_head(places: Any, region: Region = REGION, size: int = 9, decoder: Decoder | None = None) -> HybridHead:
-    return HybridHead.fit(
+def fit_head(
+    places: Any,
+    region: Region = REGION,
+    size: int = 9,
+    decoder: Decoder | None = None,
+    kind: type[ClassificationHead] = HybridHead,
+    **options: float,
+) -> Any:
+    return kind.fit(
         in_features=4,
         region=region,
         train_coords_deg=places,
         grid=SquareGrid(size=size),
         loss=CrossEntropy(),
         decoder=decoder or ArgmaxDecoder(),
+        **options,
     )
 
 
@@ -54,14 +62,7 @@ def make_outputs(head: HybridHead, places: Any, *, swap: bool = False) -> torch.
 def test_it_starts_as_classification() -> None:
     places = draw_places(200)
     head = fit_head(places, decoder=MedianDecoder())
-    plain = ClassificationHead.fit(
-        in_features=4,
-        region=REGION,
-        train_coords_deg=places,
-        grid=SquareGrid(size=9),
-        loss=CrossEntropy(),
-        decoder=MedianDecoder(),
-    )
+    plain = fit_head(places, decoder=MedianDecoder(), kind=ClassificationHead)
     assert head.output_size == 3 * plain.output_size
     fused = torch.randn(5, 4, generator=torch.Generator().manual_seed(0))
     distance_km = haversine_km(head.decode(head(fused)).double(), plain.decode(plain(fused)).double())
@@ -124,19 +125,8 @@ def test_it_learns_where_in_a_cell_a_place_lies() -> None:
     features = torch.from_numpy((places - places.mean(axis=0)) / places.std(axis=0)).float()
     features = torch.cat((features, features**2), dim=1)
     errors = {}
-    for name in ("hybrid", "classification"):
-        head: ClassificationHead = (
-            fit_head(places)
-            if name == "hybrid"
-            else ClassificationHead.fit(
-                in_features=4,
-                region=REGION,
-                train_coords_deg=places,
-                grid=SquareGrid(size=9),
-                loss=CrossEntropy(),
-                decoder=ArgmaxDecoder(),
-            )
-        )
+    for kind in (HybridHead, ClassificationHead):
+        head = fit_head(places, kind=kind)
         head.fit_scaling(features)
         optimizer = torch.optim.Adam(head.parameters(), lr=0.05)
         target = head.targets(places)
@@ -144,18 +134,10 @@ def test_it_learns_where_in_a_cell_a_place_lies() -> None:
             optimizer.zero_grad()
             torch.autograd.backward(head.loss(head(features), target))
             optimizer.step()
-        errors[name] = haversine_km(head.decode(head(features).detach()).double().numpy(), places).mean()
-    assert errors["hybrid"] < 0.6 * errors["classification"]
+        errors[kind] = haversine_km(head.decode(head(features).detach()).double().numpy(), places).mean()
+    assert errors[HybridHead] < 0.6 * errors[ClassificationHead]
 
 
 def test_a_wrong_weight_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"^head\.offset_weight must be a number from 0 to 1000, got -1\.0"):
-        HybridHead.fit(
-            in_features=4,
-            region=REGION,
-            train_coords_deg=draw_places(9),
-            grid=SquareGrid(size=9),
-            loss=CrossEntropy(),
-            decoder=ArgmaxDecoder(),
-            offset_weight=-1.0,
-        )
+        fit_head(draw_places(9), offset_weight=-1.0)

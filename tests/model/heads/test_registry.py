@@ -11,7 +11,7 @@ import torch
 from geoguesser.geo.distance import haversine_km
 from geoguesser.geo.grid import SquareGrid
 from geoguesser.geo.region import PlaneRegion
-from geoguesser.inference.predictor import _to_arrays, _to_tensors
+from geoguesser.inference.checkpoint import to_plain_arrays, to_plain_tensors
 from geoguesser.model.decoder import ArgmaxDecoder, MeanDecoder, MedianDecoder
 from geoguesser.model.heads.base import Head
 from geoguesser.model.heads.registry import HEADS, restore_head
@@ -45,9 +45,9 @@ def draw_features(count: int) -> torch.Tensor:
 
 def test_state_survives_a_checkpoint(head: Head, region: PlaneRegion, places: Any) -> None:
     buffer = io.BytesIO()
-    torch.save(_to_tensors(head.state()), buffer)
+    torch.save(to_plain_tensors(head.state()), buffer)
     buffer.seek(0)
-    restored = restore_head(region, _to_arrays(torch.load(buffer, weights_only=True)))
+    restored = restore_head(region, to_plain_arrays(torch.load(buffer, weights_only=True)))
     assert type(restored) is type(head) is HEADS[head.kind]
     assert restored.state().keys() == head.state().keys()
 
