@@ -75,6 +75,7 @@ class ExportSettings(NamedTuple):
     steps: int
     push: str | None
     private: bool
+    extensions: list[str]
 
 
 def run_export(cfg: DictConfig) -> Path:
@@ -143,6 +144,7 @@ def _read_settings(config: dict[str, Any]) -> ExportSettings:
         steps=check_int("median_steps", config["median_steps"], low=1, high=10_000),
         push=push,
         private=check_bool("push_private", config["push_private"]),
+        extensions=config["extensions"] or [],
     )
 
 
@@ -193,7 +195,10 @@ def _write_files(
 ) -> None:
     """Writes all files into a folder."""
     if "portable" in settings.formats:
-        write_model(predictor, folder, {"license": settings.license, "synthetic": facts.data == "demo"})
+        about: dict[str, Any] = {"license": settings.license, "synthetic": facts.data == "demo"}
+        if settings.extensions:
+            about["extensions"] = settings.extensions
+        write_model(predictor, folder, about)
     checks = _write_programs(folder, predictor, settings, probes) if probes else []
 
     names = {CARD, *(file.name for file in folder.iterdir())}

@@ -169,8 +169,12 @@ class RunParts:
         node = dict(self._order.config["backbone"])
         if self._order.config["init_from"] and node.get("weights"):
             raise ConfigError.at("backbone.weights", "must be null with init_from", found=node["weights"])
-        if self._order.config["init_from"] or self._order.config["resume"]:  # its weights come from there
-            node |= {"pretrained": False, "weights": None}
+        if self._order.config["init_from"] or self._order.config["resume"]:
+            # The weights come from that run. A backbone of the user may lack these parameters.
+            accepted = get_signature(node, "backbone").parameters
+            node |= {
+                key: value for key, value in {"pretrained": False, "weights": None}.items() if key in accepted
+            }
         made: Backbone = build(node, "backbone")
         made.check_size(self.image.size)
         return made

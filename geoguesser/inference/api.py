@@ -28,6 +28,7 @@ from geoguesser.inference.loading import choose_device
 from geoguesser.inference.predictions import Predictions, concatenate
 from geoguesser.inference.predictor import Predictor
 from geoguesser.inference.saved_model import open_predictor
+from geoguesser.system.extensions import load_extensions
 
 Photo = str | Path | Image.Image
 Place = Mapping[int, Photo]  # heading (0, 90, 180, 270) -> photo
@@ -170,16 +171,17 @@ class Model:
         return concatenate(parts)
 
 
-def load(path: str | Path, *, device: str | torch.device = "cpu") -> Model:
+def load(path: str | Path, *, device: str | torch.device = "cpu", extensions: Sequence[str] = ()) -> Model:
     """Opens a trained model.
 
     Args:
         path: A folder that `python -m geoguesser.export` wrote, a run folder (its best checkpoint is taken), or a
             checkpoint file.
         device: Where it works, `cpu` or `cuda`; `auto` is CUDA's where there is one.
+        extensions: Packages whose modules register kinds of heads, backbones and other parts of the model.
 
     Raises:
-        ConfigError: `path` is no path, or this machine has no such device.
+        ConfigError: `path` is no path, this machine has no such device, or a package cannot be imported.
         MissingFileError: There is none.
         CheckpointError: It is damaged, incomplete, or of a newer format.
     """
@@ -188,6 +190,7 @@ def load(path: str | Path, *, device: str | torch.device = "cpu") -> Model:
             "path", "must name a folder that python -m geoguesser.export wrote, a run folder or a checkpoint file",
             found=path,
         )  # fmt: skip
+    load_extensions(extensions)
     return Model(*open_predictor(path, device=choose_device(str(device))))
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from geoguesser.arrays import FloatArray
 from geoguesser.data.images import ImageSpec
-from geoguesser.errors import CheckpointError, GeoguesserError, MissingFileError, first_line
+from geoguesser.errors import CheckpointError, GeoguesserError, MissingFileError, UnknownKindError, first_line
 from geoguesser.geo.region import Region, restore_region
 from geoguesser.inference.predictions import Predictions, calibrate
 from geoguesser.model.network import GeoNetwork, restore_network
@@ -64,6 +64,8 @@ class Predictor:
         try:
             locator = cls.from_record(_to_arrays(checkpoint["geoguesser"]))
             tensors = to_tensors(checkpoint)
+        except UnknownKindError as error:
+            raise UnknownKindError(f"{file} cannot be loaded: {error}") from error
         except GeoguesserError:
             raise
         except Exception as error:  # whatever is missing or not as it should be
@@ -87,7 +89,10 @@ class Predictor:
             Exception: A value is missing or wrong; of any type, because the record comes from a file.
         """
         region = restore_region(record["region"])
-        network = restore_network(region, record["network"])
+        try:
+            network = restore_network(region, record["network"])
+        except UnknownKindError as error:
+            raise UnknownKindError(f"{error} {_advise_extensions(record)}") from error
         calibration = record.get("calibration")
         if calibration is not None:
             restore_calibration(calibration)
@@ -212,6 +217,14 @@ def read_checkpoint(file: Path) -> dict[str, Any]:
         raise CheckpointError(f"{file} has format {found}; this version reads up to {FORMAT}. Update geoguesser.")
     loaded: dict[str, Any] = checkpoint
     return loaded
+
+
+def _advise_extensions(record: Mapping[str, Any]) -> str:
+    """Returns the remedy for a kind that no imported module registers."""
+    packages = (record.get("config") or {}).get("extensions")
+    if not packages:
+        return "If a package of yours registers the kind, add extensions=[PACKAGE]."
+    return f"The model was trained with extensions: add extensions=[{','.join(map(str, packages))}]."
 
 
 def _to_tensors(value: Any) -> Any:

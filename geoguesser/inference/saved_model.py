@@ -20,7 +20,7 @@ from torch import Tensor
 
 from geoguesser.data.images import choose_decoder
 from geoguesser.data.place_files import HEADINGS
-from geoguesser.errors import CheckpointError, MissingFileError, first_line
+from geoguesser.errors import CheckpointError, MissingFileError, UnknownKindError, first_line
 from geoguesser.inference.predictor import Predictor, find_checkpoint, make_record
 from geoguesser.model.network import GeoNetwork
 
@@ -96,8 +96,11 @@ def read_model(folder: Path, *, device: str | torch.device = "cpu") -> tuple[Pre
                 "image": {"size": config["views"]["size"], "fit": config["views"]["fit"]},
                 "data": config["data"],
                 "calibration": config["calibration"],
+                "config": {"extensions": config.get("extensions")},
             }
         )
+    except UnknownKindError as error:
+        raise UnknownKindError(f"{where} cannot be loaded: {error}") from error
     except CheckpointError:
         raise
     except Exception as error:

@@ -31,6 +31,7 @@ from geoguesser.errors import (
     check_choice,
     check_number,
     first_line,
+    look_up_kind,
 )
 
 # ImageNet weights in pip packages: model -> (package, class with get_model_file_path).
@@ -110,7 +111,7 @@ class Backbone(Protocol):
         """
 
     def state(self) -> dict[str, Any]:
-        """Returns plain values, `kind` among them, from which `from_state` makes the same architecture."""
+        """Returns plain values, also `kind` and `name`, from which `from_state` makes the same architecture."""
 
     @classmethod
     def from_state(cls, state: dict[str, Any]) -> Self:
@@ -308,8 +309,12 @@ def restore_backbone(state: dict[str, Any]) -> Backbone:
 
     Args:
         state: Values of `Backbone.state`. Without a `kind`, they are those of a `TimmBackbone`.
+
+    Raises:
+        UnknownKindError: No imported module registers the kind.
     """
-    return BACKBONES[state.get("kind", TimmBackbone.kind)].from_state(state)
+    kind = state.get("kind", TimmBackbone.kind)
+    return look_up_kind("backbone", BACKBONES, kind).from_state(state)
 
 
 def _create(name: object) -> nn.Module:

@@ -19,7 +19,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from geoguesser.errors import check_int, check_number
+from geoguesser.errors import check_int, check_number, look_up_kind
 from geoguesser.geo.distance import from_unit
 from geoguesser.geo.median import FIXED_STEPS, fixed_step_median, spherical_median
 
@@ -153,6 +153,9 @@ def restore_decoder(state: dict[str, Any]) -> Decoder:
 
     Version 0.1 recorded the kind "auto" in checkpoints of unfinished runs. It decoded like "median" until the end
     of training, when the chosen decoder took its place in the checkpoint.
+
+    Raises:
+        UnknownKindError: No imported module registers the kind.
     """
     kind = "median" if state["kind"] == "auto" else state["kind"]
-    return DECODERS[kind].from_state(state)
+    return look_up_kind("decoder", DECODERS, kind).from_state(state)

@@ -13,7 +13,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
-from geoguesser.errors import ConfigError, check_int, check_number
+from geoguesser.errors import ConfigError, check_int, check_number, look_up_kind
 
 NUM_VIEWS = 4
 
@@ -235,9 +235,12 @@ def restore_fusion(state: dict[str, Any] | str, feature_size: int) -> Fusion:
     Args:
         state: Values of `Fusion.state`, or those of an older checkpoint.
         feature_size: Number D of features per view.
+
+    Raises:
+        UnknownKindError: No imported module registers the kind.
     """
     state = complete_fusion_state(state)
-    fusion: Fusion = FUSIONS[state["kind"]].from_state(feature_size, state)
+    fusion: Fusion = look_up_kind("fusion", FUSIONS, state["kind"]).from_state(feature_size, state)
     return fusion
 
 

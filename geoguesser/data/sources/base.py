@@ -15,15 +15,6 @@ from typing import Any
 DataNode = Mapping[str, Any]
 
 
-def _roots(data: DataNode) -> list[Path]:
-    roots = data.get("roots") or []
-    return [Path(str(root)).expanduser() for root in ([roots] if isinstance(roots, str) else roots)]
-
-
-def _store(data: DataNode) -> list[Path]:
-    return [Path(str(data["path"])).expanduser()] if data.get("path") else []
-
-
 def _demo(data: DataNode) -> list[Path]:
     # The demo draws with OpenCV, which readers of a config need not load.
     from geoguesser.data.demo.dataset import demo_folder
@@ -35,7 +26,7 @@ def _demo(data: DataNode) -> list[Path]:
 class SourceKind:
     """Declaration of a kind of data source.
 
-    A source of one's own is a class (or function) with an attribute `source` that holds one of these.
+    A data source of the user is a class (or function) with an attribute `source` that holds an instance.
 
     Attributes:
         name: Word that chooses it, `data=NAME`.
@@ -43,27 +34,35 @@ class SourceKind:
         label: Label of its data in pictures and pages; empty for real places.
         folder_keys: Keys of the config group `data` that name folders. They are private, and do not count in
             comparisons, because data are compared by their fingerprint.
-        find_folders: Config group `data` of a run -> its roots and stores, present or not.
+        find_folders: Config group `data` of a run -> its roots and stores, present or not. None if these are the
+            values of `folder_keys`.
     """
 
     name: str
     description: str
     label: str = ""
     folder_keys: tuple[str, ...] = ()
-    find_folders: Callable[[DataNode], list[Path]]
+    find_folders: Callable[[DataNode], list[Path]] | None = None
+
+    def list_folders(self, data: DataNode) -> list[Path]:
+        """Returns the roots and stores that the config group `data` names, present or not."""
+        if self.find_folders is not None:
+            return self.find_folders(data)
+
+        values = [data.get(key) or [] for key in self.folder_keys]
+        names = [name for value in values for name in ([value] if isinstance(value, str) else value)]
+        return [Path(str(name)).expanduser() for name in names]
 
 
 PLACES = SourceKind(
     name="places",
     description="Folders of photos, of its owner's",
     folder_keys=("roots",),
-    find_folders=_roots,
 )
 STORE = SourceKind(
     name="store",
     description="A prepared store of photos, of its owner's",
     folder_keys=("path",),
-    find_folders=_store,
 )
 DEMO = SourceKind(
     name="demo",
@@ -115,7 +114,7 @@ def source_from_config(config: Mapping[str, Any]) -> SourceRecord:
     if kind is None:
         return SourceRecord()
     try:
-        return SourceRecord(kind, tuple(kind.find_folders(data)))
+        return SourceRecord(kind, tuple(kind.list_folders(data)))
     except (KeyError, TypeError, ValueError):
         return SourceRecord(kind)
 
@@ -128,9 +127,10 @@ def _kind(data: DataNode) -> SourceKind | None:
     if not target:
         return next((kind for key, kind in BY_KEY.items() if data.get(key) is not None), None)
 
-    # A source of the user's own states its kind itself.
+    # A data source of the user declares itself.
     try:
-        own = getattr(resolve_name(target), "source", None)
-    except (ImportError, AttributeError, ValueError):
+        source = getattr(resolve_name(target), "source", None)
+    except Exception:
+        # The module may be absent on this machine, or fail in any way when it is imported.
         return None
-    return own if isinstance(own, SourceKind) else None
+    return source if isinstance(source, SourceKind) else None

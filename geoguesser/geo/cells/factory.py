@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from geoguesser.errors import look_up_kind
 from geoguesser.geo.cells.base import Cells, check_count
 from geoguesser.geo.cells.quadtree import QuadtreeCells
 from geoguesser.geo.cells.square import BandCells, SquareCells, StripCells
@@ -83,13 +84,21 @@ def make_cells_by_count(region: Region, size: int) -> Cells:
     return best
 
 
+# Subclasses take the values of their `state`, except its kind, as keywords.
+CELLS: dict[str, Callable[..., Cells]] = {
+    "square": SquareCells,
+    "band": BandCells,
+    "quadtree": QuadtreeCells,
+    "voronoi": VoronoiCells,
+    "strips": StripCells,
+}
+
+
 def restore_cells(state: dict[str, Any]) -> Cells:
-    """Restores the partition that `Cells.state` described."""
-    kinds: dict[str, Callable[..., Cells]] = {
-        "square": SquareCells,
-        "band": BandCells,
-        "quadtree": QuadtreeCells,
-        "voronoi": VoronoiCells,
-        "strips": StripCells,
-    }
-    return kinds[state["kind"]](**{key: value for key, value in state.items() if key != "kind"})
+    """Restores the partition that `Cells.state` described.
+
+    Raises:
+        UnknownKindError: No imported module registers the kind.
+    """
+    make = look_up_kind("grid.cells", CELLS, state["kind"])
+    return make(**{key: value for key, value in state.items() if key != "kind"})

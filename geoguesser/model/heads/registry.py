@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from geoguesser.errors import look_up_kind
 from geoguesser.geo.region import Region
 from geoguesser.model.heads.base import Head
 from geoguesser.model.heads.classification import ClassificationHead
@@ -19,5 +20,8 @@ def restore_head(region: Region, state: dict[str, Any]) -> Head:
     Args:
         region: Region of the run.
         state: Values of `Head.state`.
+
+    Raises:
+        UnknownKindError: No imported module registers the kind.
     """
-    return HEADS[state["kind"]].from_state(region, state)
+    return look_up_kind("head", HEADS, state["kind"]).from_state(region, state)
