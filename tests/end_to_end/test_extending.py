@@ -122,12 +122,16 @@ def test_a_data_source_is_declared_once(run: Path, importable: None) -> None:
     assert not {"table", "folder"} & set(redact_config(config)["data"])
 
 
-def test_without_the_extension_the_checkpoint_is_refused(run: Path, home: Path) -> None:
+def test_without_the_extension_the_checkpoint_is_refused(run: Path) -> None:
     known = rf"^{re.escape(str(run))}\S* cannot be loaded: backbone\.kind must be one of timm, got 'shufflenet'"
     with pytest.raises(CheckpointError, match=known) as caught:
         geoguesser.load(run)
     assert str(caught.value).endswith("add extensions=[my_geoguesser].")
 
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("run")
+def test_a_command_without_the_extension_prints_the_key_to_add(home: Path) -> None:
     refused = execute(home, "predict", "run=first", "images=table_photos/images", fails=True)
     assert refused.stderr.strip().endswith("add extensions=[my_geoguesser].")
     assert "Traceback" not in refused.stderr
