@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from geoguesser.commands.configs import known_keys, to_plain
+from geoguesser.data.sources.base import DEMO
 from geoguesser.errors import (
     ConfigError,
     MissingFileError,
@@ -195,7 +196,7 @@ def _write_files(
 ) -> None:
     """Writes all files into a folder."""
     if "portable" in settings.formats:
-        about: dict[str, Any] = {"license": settings.license, "synthetic": facts.data == "demo"}
+        about: dict[str, Any] = {"license": settings.license, "synthetic": facts.data is DEMO}
         if settings.extensions:
             about["extensions"] = settings.extensions
         write_model(predictor, folder, about)

@@ -12,6 +12,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from geoguesser.data.sources.base import SourceKind
 from geoguesser.evaluation.intervals import Interval
 from geoguesser.system.text import format_count, format_interval, replace_unprintable
 
@@ -40,7 +41,7 @@ class ModelCard:
         decoder: Kind of the decoder; None for a head without cells.
         cells: Number of cells; None for a head without cells.
         backbone: Name of the backbone.
-        data: `demo` (synthetic), `places` or `store`; None if unknown.
+        data: Declaration of the data source; None if unknown.
         result: Values of the run's result.json; None without a run folder.
         mean: Mean test error with its interval; None if unknown.
         median: Median test error with its interval; None if unknown.
@@ -58,7 +59,7 @@ class ModelCard:
     decoder: str | None
     cells: int | None
     backbone: str
-    data: str | None
+    data: SourceKind | None
     result: dict[str, Any] | None
     mean: Interval | None
     median: Interval | None

@@ -22,12 +22,7 @@ class TableDataModule(PlacesDataModule):
         settings: Settings of `PlacesDataModule`.
     """
 
-    source = SourceKind(
-        name="table",
-        description="Photos that a table names",
-        label="table",
-        folder_keys=("table", "folder"),
-    )
+    source = SourceKind(name="table", description="Photos that a table names", folder_keys=("table", "folder"))
 
     def __init__(self, *, table: str, folder: str, **settings: Unpack[FileSettings]):
         file = Path(table).expanduser()

@@ -121,8 +121,8 @@ def source_from_config(config: Mapping[str, Any]) -> SourceRecord:
 
 def _kind(data: DataNode) -> SourceKind | None:
     target = str(data.get("_target_", ""))
-    known = BY_TARGET.get(target.rpartition(".")[2])
-    if known is not None:
+    is_built_in = target.startswith("geoguesser.") or "." not in target
+    if is_built_in and (known := BY_TARGET.get(target.rpartition(".")[2])) is not None:
         return known
     if not target:
         return next((kind for key, kind in BY_KEY.items() if data.get(key) is not None), None)
