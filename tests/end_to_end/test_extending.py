@@ -144,7 +144,7 @@ def test_python_loads_the_model_with_the_extension(run: Path) -> None:
     views = np.zeros((2, 4, 3, 32, 32), dtype=np.uint8)
     predicted = model.predict(views).coords_deg
     assert predicted.shape == (2, 2)
-    assert model.region.contains(predicted).all()
+    assert model.region.distance_to_land_km(predicted).max() < 100.0
 
     # The modules are imported now.
     np.testing.assert_array_equal(geoguesser.load(run).predict(views).coords_deg, predicted)
