@@ -110,8 +110,8 @@ def _launch(name: str, module: str) -> None:
 
 
 def _run(name: str, module: str, cfg: DictConfig) -> Any:
-    from geoguesser.commands.extensions import load_extensions
     from geoguesser.system.allocator import keep_freed_memory
+    from geoguesser.system.extensions import load_extensions
     from geoguesser.system.log_filters import filter_logs
 
     filter_logs()

@@ -7,9 +7,11 @@ message, without a traceback, and end with exit code 1.
 from __future__ import annotations
 
 import math
-from typing import Any, Self
+from collections.abc import Mapping
+from typing import Any, Self, TypeVar
 
 _ABSENT: Any = object()
+Kind = TypeVar("Kind")
 
 
 class GeoguesserError(Exception):
@@ -59,6 +61,10 @@ class CheckpointError(GeoguesserError, RuntimeError):
     """A checkpoint or run folder comes from another program, is damaged, or does not fit."""
 
 
+class UnknownKindError(CheckpointError):
+    """A checkpoint names a kind of head, backbone or other part that no imported module registers."""
+
+
 class ProviderError(GeoguesserError, RuntimeError):
     """A provider of street views refuses a request, cannot be reached, or must not be used."""
 
@@ -66,6 +72,22 @@ class ProviderError(GeoguesserError, RuntimeError):
 def first_line(error: BaseException) -> str:
     """Returns the first line of an error's message, or the name of its class if it has none."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def look_up_kind(part: str, kinds: Mapping[str, Kind], kind: Any) -> Kind:
+    """Returns what a registry holds for a kind that a checkpoint names.
+
+    Args:
+        part: Part of the model, for the message: `head`, `backbone`.
+        kinds: Registry: kind -> class.
+        kind: Recorded kind.
+
+    Raises:
+        UnknownKindError: The registry has no such kind.
+    """
+    if kind not in kinds:
+        raise UnknownKindError.at(f"{part}.kind", f"must be one of {', '.join(sorted(kinds))}", found=kind)
+    return kinds[kind]
 
 
 def check_int(key: str, value: Any, *, low: int, high: int | None = None) -> int:

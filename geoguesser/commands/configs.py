@@ -65,7 +65,9 @@ def get_signature(node: Mapping[str, Any], key: str) -> inspect.Signature:
         function = get_object(target)
         return _unpack(inspect.signature(function), function)
     except (ImportError, AttributeError, ValueError, TypeError) as error:
-        raise ConfigError.at(f"{key}._target_", f"cannot be imported ({error})", found=target) from error
+        remedy = "" if target.startswith("geoguesser.") else "Put the folder of its package into PYTHONPATH."
+        rule = f"cannot be imported ({first_line(error)})"
+        raise ConfigError.at(f"{key}._target_", rule, found=target, remedy=remedy) from error
 
 
 def _unpack(signature: inspect.Signature, function: Any) -> inspect.Signature:

@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from geoguesser.commands.configs import list_known_keys, to_plain
+from geoguesser.data.sources.base import DEMO
 from geoguesser.errors import (
     ConfigError,
     MissingFileError,
@@ -64,6 +65,7 @@ class ExportSettings(NamedTuple):
     steps: int
     push: str | None
     private: bool
+    extensions: list[str]
 
 
 def run_export(cfg: DictConfig) -> Path:
@@ -123,6 +125,7 @@ def _read_settings(config: dict[str, Any]) -> ExportSettings:
         steps=check_int("median_steps", config["median_steps"], low=1, high=10_000),
         push=push,
         private=check_bool("push_private", config["push_private"]),
+        extensions=config["extensions"] or [],
     )
 
 
@@ -172,7 +175,10 @@ def _write_files(
     folder: Path, predictor: Predictor, facts: RunFacts, settings: ExportSettings, probes: list[programs.Probe]
 ) -> None:
     if "portable" in settings.formats:
-        write_model_folder(predictor, folder, {"license": settings.license, "synthetic": facts.data == "demo"})
+        about: dict[str, Any] = {"license": settings.license, "synthetic": facts.data is DEMO}
+        if settings.extensions:
+            about["extensions"] = settings.extensions
+        write_model_folder(predictor, folder, about)
     checks = _write_programs(folder, predictor, settings, probes) if probes else []
 
     names = {CARD, *(file.name for file in folder.iterdir())}

@@ -179,7 +179,11 @@ class RunParts:
         if self._config["init_from"] and node.get("weights"):
             raise ConfigError.at("backbone.weights", "must be null with init_from", found=node["weights"])
         if self._config["init_from"] or self._config["resume"]:
-            node |= {"pretrained": False, "weights": None}
+            # The weights come from that run. A backbone of the user may lack these parameters.
+            accepted = get_signature(node, "backbone").parameters
+            node |= {
+                key: value for key, value in {"pretrained": False, "weights": None}.items() if key in accepted
+            }
 
         backbone: Backbone = build(node, "backbone")
         backbone.check_size(self.image.size)

@@ -12,6 +12,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from geoguesser.data.sources.base import SourceKind
 from geoguesser.evaluation.intervals import Interval
 from geoguesser.system.text import format_count, format_interval, replace_unprintable
 
@@ -35,7 +36,7 @@ class ModelCard:
 
     Attributes:
         views: Size and fit of the views, such as `px112-crop`.
-        data: `demo` (synthetic), `places` or `store`.
+        data: Declaration of the data source; None if unknown.
         result: Values of the run's result.json; None without a run folder.
         mean: Mean test error with its interval.
         median: Median test error with its interval.
@@ -52,7 +53,7 @@ class ModelCard:
     decoder: str | None
     cells: int | None
     backbone: str
-    data: str | None
+    data: SourceKind | None
     result: dict[str, Any] | None
     mean: Interval | None
     median: Interval | None

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from geoguesser.data.sources.base import source_from_config
+from geoguesser.data.sources.base import SourceKind, source_from_config
 from geoguesser.errors import CheckpointError, first_line
 from geoguesser.evaluation.bootstrap import BootstrapSettings
 from geoguesser.evaluation.intervals import Interval
@@ -26,14 +26,14 @@ class RunFacts(NamedTuple):
     """Facts about a run that the checkpoint does not hold; None if unknown.
 
     Attributes:
-        data: Kind of the data source (`demo`, `places`, `store`).
+        data: Declaration of the data source; None if unknown.
         result: Values of result.json.
         mean: Mean test error with its 95 % interval, as `evaluate` computes it.
         median: Median test error with its 95 % interval.
         units: Resampling units of the bootstrap: `108 places`, `72 blocks of 30 km`.
     """
 
-    data: str | None
+    data: SourceKind | None
     result: dict[str, Any] | None = None
     mean: Interval | None = None
     median: Interval | None = None
@@ -46,8 +46,7 @@ def read_facts(checkpoint: Path, config: Mapping[str, Any] | None, region: Regio
     Without a config from the checkpoint, or a run folder around it, the facts are unknown. Raises CheckpointError
     if result.json or predictions_test.csv is damaged.
     """
-    kind, run = source_from_config(config or {}).kind, checkpoint.parent.parent
-    data = None if kind is None else kind.name
+    data, run = source_from_config(config or {}).kind, checkpoint.parent.parent
     if checkpoint.parent.name != "checkpoints" or not (run / "result.json").is_file():
         return RunFacts(data)
 

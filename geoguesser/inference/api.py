@@ -25,6 +25,7 @@ from geoguesser.inference.inputs import UNUSED_NOTE, find_places
 from geoguesser.inference.predictions import Predictions, concatenate
 from geoguesser.inference.predictor import Predictor, choose_device
 from geoguesser.inference.saved_model import open_predictor
+from geoguesser.system.extensions import load_extensions
 
 PhotoInput = str | Path | Image.Image
 # Heading (0, 90, 180, 270) -> photo.
@@ -178,16 +179,17 @@ class Model:
         return concatenate(parts)
 
 
-def load(path: str | Path, *, device: str | torch.device = "cpu") -> Model:
+def load(path: str | Path, *, device: str | torch.device = "cpu", extensions: Sequence[str] = ()) -> Model:
     """Opens a trained model.
 
     Args:
         path: A folder that `python -m geoguesser.export` wrote, a run folder (its best checkpoint is taken), or a
             checkpoint file.
         device: Device of the network, such as `cpu` or `cuda`; `auto` is CUDA if available, else the CPU.
+        extensions: Packages whose modules register kinds of heads, backbones and other parts of the model.
 
     Raises:
-        ConfigError: `path` is no path, or this machine has no such device.
+        ConfigError: `path` is no path, this machine has no such device, or a package cannot be imported.
         MissingFileError: The path does not exist.
         CheckpointError: The model is damaged, incomplete, or has a newer format.
     """
@@ -197,6 +199,7 @@ def load(path: str | Path, *, device: str | torch.device = "cpu") -> Model:
             "must name a folder that python -m geoguesser.export wrote, a run folder or a checkpoint file",
             found=path,
         )
+    load_extensions(extensions)
     return Model(*open_predictor(path, device=choose_device(str(device))))
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from geoguesser.arrays import FloatArray
 from geoguesser.data.images import ImageSpec
-from geoguesser.errors import CheckpointError, ConfigError, GeoguesserError, first_line
+from geoguesser.errors import CheckpointError, ConfigError, GeoguesserError, UnknownKindError, first_line
 from geoguesser.geo.region import Region, restore_region
 from geoguesser.inference.checkpoint import (
     STATE_PREFIX,
@@ -66,6 +66,8 @@ class Predictor:
         try:
             predictor = cls.from_record(to_plain_arrays(checkpoint["geoguesser"]))
             state = get_network_state(checkpoint)
+        except UnknownKindError as error:
+            raise UnknownKindError(f"{file} cannot be loaded: {error}") from error
         except GeoguesserError:
             raise
         except Exception as error:
@@ -91,7 +93,10 @@ class Predictor:
             Exception: A value is missing or wrong; of any type, because the record comes from a file.
         """
         region = restore_region(record["region"])
-        network = restore_network(region, record["network"])
+        try:
+            network = restore_network(region, record["network"])
+        except UnknownKindError as error:
+            raise UnknownKindError(f"{error} {_advise_extensions(record)}") from error
         calibration = record.get("calibration")
         if calibration is not None:
             # Only a check: a wrong state fails here and not at the first prediction.
@@ -166,3 +171,11 @@ def choose_device(name: str) -> torch.device:
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise ConfigError.at("device", "must be auto or a device of this machine", found=name) from error
     return device
+
+
+def _advise_extensions(record: Mapping[str, Any]) -> str:
+    """Returns the remedy for a kind that no imported module registers."""
+    packages = (record.get("config") or {}).get("extensions")
+    if not packages:
+        return "If a package of yours registers the kind, add extensions=[PACKAGE]."
+    return f"The model was trained with extensions: add extensions=[{','.join(map(str, packages))}]."

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from geoguesser.data.images import describe_decoder
 from geoguesser.data.place_files import HEADINGS
-from geoguesser.errors import CheckpointError, MissingFileError, first_line
+from geoguesser.errors import CheckpointError, MissingFileError, UnknownKindError, first_line
 from geoguesser.inference.checkpoint import find_checkpoint, make_record
 from geoguesser.inference.predictor import Predictor
 from geoguesser.model.network import GeoNetwork
@@ -102,8 +102,11 @@ def read_model_folder(folder: Path, *, device: str | torch.device = "cpu") -> tu
                 "image": {"size": config["views"]["size"], "fit": config["views"]["fit"]},
                 "data": config["data"],
                 "calibration": config["calibration"],
+                "config": {"extensions": config.get("extensions")},
             }
         )
+    except UnknownKindError as error:
+        raise UnknownKindError(f"{folder} cannot be loaded: {error}") from error
     except CheckpointError:
         raise
     except Exception as error:

@@ -30,6 +30,7 @@ from geoguesser.errors import (
     check_choice,
     check_number,
     first_line,
+    look_up_kind,
 )
 
 # ImageNet weights in pip packages: model -> (package, class with get_model_file_path).
@@ -111,7 +112,7 @@ class Backbone(Protocol):
         """
 
     def state(self) -> dict[str, Any]:
-        """Returns plain values, `kind` among them, from which `from_state` makes the same architecture."""
+        """Returns plain values, also `kind` and `name`, from which `from_state` makes the same architecture."""
 
     @classmethod
     def from_state(cls, state: dict[str, Any]) -> Self:
@@ -278,7 +279,7 @@ BACKBONES: dict[str, type[Backbone]] = {backbone.kind: backbone for backbone in 
 
 def restore_backbone(state: dict[str, Any]) -> Backbone:
     """Makes the architecture of a `Backbone.state`, without weights. A state without `kind` is of timm."""
-    return BACKBONES[state.get("kind", TimmBackbone.kind)].from_state(state)
+    return look_up_kind("backbone", BACKBONES, state.get("kind", TimmBackbone.kind)).from_state(state)
 
 
 def _create(name: object) -> nn.Module:

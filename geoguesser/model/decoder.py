@@ -19,7 +19,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from geoguesser.errors import check_int, check_number
+from geoguesser.errors import check_int, check_number, look_up_kind
 from geoguesser.geo.distance import from_unit
 from geoguesser.geo.median import FIXED_STEPS, fixed_step_median, spherical_median
 
@@ -146,4 +146,4 @@ def restore_decoder(state: dict[str, Any]) -> Decoder:
     end of training.
     """
     kind = "median" if state["kind"] == "auto" else state["kind"]
-    return DECODERS[kind].from_state(state)
+    return look_up_kind("decoder", DECODERS, kind).from_state(state)

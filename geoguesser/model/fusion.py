@@ -13,7 +13,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
-from geoguesser.errors import ConfigError, check_int, check_number
+from geoguesser.errors import ConfigError, check_int, check_number, look_up_kind
 
 NUM_VIEWS = 4
 
@@ -209,7 +209,7 @@ FUSIONS: dict[str, Any] = {fusion.kind: fusion for fusion in (ConcatFusion, Mean
 def restore_fusion(state: dict[str, Any] | str, feature_size: int) -> Fusion:
     """Makes the fusion of a `Fusion.state`, also of an older checkpoint, without its weights."""
     state = complete_fusion_state(state)
-    fusion: Fusion = FUSIONS[state["kind"]].from_state(feature_size, state)
+    fusion: Fusion = look_up_kind("fusion", FUSIONS, state["kind"]).from_state(feature_size, state)
     return fusion
 
 

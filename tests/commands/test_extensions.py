@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 from conftest import TINY, command
-
 from geoguesser.commands.extensions import load_extensions
+
 from geoguesser.errors import ConfigError
 
 

@@ -15,15 +15,6 @@ from typing import Any
 DataNode = Mapping[str, Any]
 
 
-def _find_roots(data: DataNode) -> list[Path]:
-    roots = data.get("roots") or []
-    return [Path(str(root)).expanduser() for root in ([roots] if isinstance(roots, str) else roots)]
-
-
-def _find_store(data: DataNode) -> list[Path]:
-    return [Path(str(data["path"])).expanduser()] if data.get("path") else []
-
-
 def _find_demo(data: DataNode) -> list[Path]:
     # The demo draws with OpenCV, which readers of a config need not load.
     from geoguesser.data.demo.dataset import get_demo_folder
@@ -44,27 +35,34 @@ class SourceKind:
         folder_keys: Keys of the config group `data` that name folders. They are private, and comparisons ignore
             them, because data are compared by their fingerprint.
         find_folders: Function of the config group `data` of a run that returns its roots and stores, present or
-            not.
+            not. None if these are the values of `folder_keys`.
     """
 
     name: str
     description: str
     label: str = ""
     folder_keys: tuple[str, ...] = ()
-    find_folders: Callable[[DataNode], list[Path]]
+    find_folders: Callable[[DataNode], list[Path]] | None = None
+
+    def list_folders(self, data: DataNode) -> list[Path]:
+        """Returns the roots and stores that the config group `data` names, present or not."""
+        if self.find_folders is not None:
+            return self.find_folders(data)
+
+        values = [data.get(key) or [] for key in self.folder_keys]
+        names = [name for value in values for name in ([value] if isinstance(value, str) else value)]
+        return [Path(str(name)).expanduser() for name in names]
 
 
 PLACES = SourceKind(
     name="places",
     description="Folders of photos, of its owner's",
     folder_keys=("roots",),
-    find_folders=_find_roots,
 )
 STORE = SourceKind(
     name="store",
     description="A prepared store of photos, of its owner's",
     folder_keys=("path",),
-    find_folders=_find_store,
 )
 DEMO = SourceKind(
     name="demo",
@@ -117,21 +115,23 @@ def source_from_config(config: Mapping[str, Any]) -> SourceRecord:
     if kind is None:
         return SourceRecord()
     try:
-        return SourceRecord(kind, tuple(kind.find_folders(data)))
+        return SourceRecord(kind, tuple(kind.list_folders(data)))
     except (KeyError, TypeError, ValueError):
         return SourceRecord(kind)
 
 
 def _find_kind(data: DataNode) -> SourceKind | None:
     target = str(data.get("_target_", ""))
-    if (known := BY_TARGET.get(target.rpartition(".")[2])) is not None:
+    is_built_in = target.startswith("geoguesser.") or "." not in target
+    if is_built_in and (known := BY_TARGET.get(target.rpartition(".")[2])) is not None:
         return known
     if not target:
         return next((kind for key, kind in BY_KEY.items() if data.get(key) is not None), None)
 
-    # A user's own source declares its kind.
+    # A data source of the user declares itself.
     try:
         kind = getattr(resolve_name(target), "source", None)
-    except (ImportError, AttributeError, ValueError):
+    except Exception:
+        # The module may be absent on this machine, or fail in any way when it is imported.
         return None
     return kind if isinstance(kind, SourceKind) else None

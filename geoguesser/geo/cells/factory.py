@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from functools import cache
 from typing import Any
 
 import numpy as np
 
+from geoguesser.errors import look_up_kind
 from geoguesser.geo.cells.base import Cells, check_count
 from geoguesser.geo.cells.quadtree import QuadtreeCells
 from geoguesser.geo.cells.square import BandCells, SquareCells, StripCells
@@ -75,10 +77,17 @@ def make_cells_by_count(region: Region, size: int) -> Cells:
     return best
 
 
+# Subclasses take the values of their `state`, except its kind, as keywords.
+CELLS: dict[str, Callable[..., Cells]] = {
+    "square": SquareCells,
+    "band": BandCells,
+    "quadtree": QuadtreeCells,
+    "voronoi": VoronoiCells,
+    "strips": StripCells,
+}
+
+
 def restore_cells(state: dict[str, Any]) -> Cells:
-    """Restores the partition that `Cells.state` described."""
-    kinds: dict[str, Any] = {
-        cells.kind: cells for cells in (SquareCells, BandCells, QuadtreeCells, VoronoiCells, StripCells)
-    }
-    cells: Cells = kinds[state["kind"]](**{key: value for key, value in state.items() if key != "kind"})
-    return cells
+    """Restores the partition that `Cells.state` described; UnknownKindError if no module registers its kind."""
+    make = look_up_kind("grid.cells", CELLS, state["kind"])
+    return make(**{key: value for key, value in state.items() if key != "kind"})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from geoguesser.errors import look_up_kind
 from geoguesser.geo.region import Region
 from geoguesser.model.heads.base import Head
 from geoguesser.model.heads.classification import ClassificationHead
@@ -15,4 +16,4 @@ HEADS: dict[str, type[Head]] = {head.kind: head for head in (ClassificationHead,
 
 def restore_head(region: Region, state: dict[str, Any]) -> Head:
     """Makes the head that `Head.state` described, without its weights, for prediction."""
-    return HEADS[state["kind"]].from_state(region, state)
+    return look_up_kind("head", HEADS, state["kind"]).from_state(region, state)

@@ -24,9 +24,13 @@ SCANS = SourceKind(
 
 
 class ScansDataModule(PlacesDataModule):
-    """A source of a user's own."""
+    """Data source of a user."""
 
     source = SCANS
+
+
+class StoreDataModule(ScansDataModule):
+    """Data source of a user with the name of a built-in one."""
 
 
 OWN = {"_target_": f"{__name__}.ScansDataModule", "scans": "scans/of/ann", "batch_size": 8}
@@ -71,3 +75,23 @@ def test_a_source_of_ones_own_states_what_others_read() -> None:
         "data": {"_target_": OWN["_target_"], "batch_size": 8},
         "seed": 0,
     }
+
+
+def test_a_source_with_the_name_of_a_built_in_one_keeps_its_own_declaration() -> None:
+    assert source_from_config({"data": OWN | {"_target_": f"{__name__}.StoreDataModule"}}).kind is SCANS
+
+
+def test_a_source_whose_module_fails_is_unknown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "street_source.py").write_text("1 / 0")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert source_from_config({"data": {"_target_": "street_source.Places", "roots": ["a"]}}).kind is None
+
+
+def test_folders_are_the_values_of_the_folder_keys_by_default() -> None:
+    kind = SourceKind(name="two", description="two", folder_keys=("first", "second"))
+    assert kind.list_folders({"first": "~/a", "second": ["b", "c"], "third": "d"}) == [
+        Path.home() / "a",
+        Path("b"),
+        Path("c"),
+    ]
+    assert kind.list_folders({"first": None}) == []
