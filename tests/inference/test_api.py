@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import pickletools
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -300,20 +301,21 @@ def test_ids_are_of_paths(paths: Any, folder: Path) -> None:
         geoguesser.load(folder).ids(paths)
 
 
-def test_tensors_that_lack_or_do_not_fit_are_named(folder: Path, tmp_path: Path) -> None:
-    tensors = load_file(folder / WEIGHTS_NAME)
-    name = "network.head.linear.bias"
-    fewer = {key: value for key, value in tensors.items() if key != name}
-    found = refused(with_tensors(folder, tmp_path, fewer))
-    assert found.startswith("FOLDER/model.safetensors lacks 1 of ")
-    assert f"tensors, {name} the first" in found
-    found = refused(with_tensors(folder, tmp_path, tensors | {"network.more": torch.zeros(1)}))
-    assert found == "FOLDER/model.safetensors holds network.more, which its model does not have."
-    found = refused(with_tensors(folder, tmp_path, tensors | {name: torch.zeros(1)}))
-    assert f"must hold {name} of shape (" in found
-    land = "config.region.land_wkb"
-    found = refused(with_tensors(folder, tmp_path, {key: value for key, value in tensors.items() if key != land}))
-    assert found == f"FOLDER/model.safetensors lacks the tensor {land}."
+@pytest.mark.parametrize(
+    ("name", "value", "rule"),
+    [
+        ("network.head.linear.bias", None, r'Missing key\(s\) in state_dict: "head\.linear\.bias"'),
+        ("network.head.linear.bias", torch.zeros(1), r"size mismatch for head\.linear\.bias"),
+        ("network.more", torch.zeros(1), r'Unexpected key\(s\) in state_dict: "more"'),
+        ("config.region.land_wkb", None, r"lacks the tensor config\.region\.land_wkb"),
+    ],
+)
+def test_missing_and_mismatched_tensors_are_named(
+    name: str, value: torch.Tensor | None, rule: str, folder: Path, tmp_path: Path
+) -> None:
+    tensors = load_file(folder / WEIGHTS_NAME) | {name: value}
+    present = {key: tensor for key, tensor in tensors.items() if tensor is not None}
+    assert re.search(rf"(?s)^FOLDER/model\.safetensors .*{rule}", refused(with_tensors(folder, tmp_path, present)))
 
 
 def test_a_description_of_nothing_is_refused(folder: Path, tmp_path: Path) -> None:
