@@ -56,7 +56,8 @@ def test_jobs_of_a_command_record_to_it_from_any_process(tmp_path: Path):
 
 
 def test_a_node_that_lost_the_environment_takes_the_latest_command(tmp_path: Path, monkeypatch):
-    SweepFolder(tmp_path, "20260101-000000-aaaaaa").record("abc", "failed", number=0, overrides=[])
+    monkeypatch.setenv(COMMAND_VARIABLE, "20260101-000000-aaaaaa")
+    SweepFolder(tmp_path).record("abc", "failed", number=0, overrides=[])
     (tmp_path / ".commands" / "20260101-000000-aaaaaa.json").write_text("{}")
     second = SweepFolder.begin(tmp_path)
     monkeypatch.delenv(COMMAND_VARIABLE)
