@@ -32,10 +32,10 @@ register_resolver()
 def command(
     name: str, *, rewrite: Callable[[list[str]], list[str]] | None = None, module: str | None = None
 ) -> Callable[[], None]:
-    """Makes the entry point of a command, which is also its console script.
+    """Makes the entry point of a command, which calls the function `run_NAME(cfg)` of its module.
 
-    The command is the function `run_NAME(cfg)` of its module. The module is imported once the config is
-    composed, so that `--help` and mistakes in the command line need not wait for torch.
+    The module is imported once the config is composed, so that `--help` and mistakes in the command line need not
+    wait for torch.
 
     Args:
         name: Name of the command and of its file in conf/.
@@ -57,10 +57,9 @@ def command(
             sys.exit(f"error: {error}")
         sys.argv = [sys.argv[0], *words]
 
-        code: Any = 1
+        code: Any = 0
         try:
             _launch(name, module)
-            code = 0
         except SystemExit as end:
             code = end.code
         except KeyboardInterrupt:
@@ -74,11 +73,7 @@ def command(
 
 
 def _launch(name: str, module: str) -> None:
-    """Composes the config and runs the command; exits with 1 if it, or a job of a sweep, failed.
-
-    A `GeoguesserError` is printed without a traceback. In a sweep a failing job is logged in its own folder, with
-    its traceback, and the other jobs run.
-    """
+    """Composes the config and runs the command; exits with 1 if it, or a job of a sweep, failed."""
     failed: list[str] = []
 
     @hydra.main(version_base="1.3", config_path=conf_dir(), config_name=name)
@@ -93,12 +88,12 @@ def _launch(name: str, module: str) -> None:
             # Shells report a process that SIGINT ended as 128 + 2.
             sys.exit(130)
         except Exception as error:
-            known = isinstance(error, GeoguesserError)
-            if settings.mode is RunMode.RUN and not known:
+            if settings.mode is RunMode.RUN and not isinstance(error, GeoguesserError):
                 raise
             _explain(error, folder)
             if settings.mode is RunMode.RUN:
                 sys.exit(1)
+            # The other jobs of a sweep go on.
             overrides = " ".join(settings.overrides.task)
             failed.append(f"{folder.name} ({overrides}): {type(error).__name__}: {first_line(error)}")
             return None
@@ -117,8 +112,7 @@ def _run(name: str, module: str, cfg: DictConfig) -> Any:
     filter_logs()
     keep_freed_memory()
     load_extensions(OmegaConf.to_container(cfg.extensions) if cfg.get("extensions") is not None else None)
-    run: Callable[[DictConfig], Any] = getattr(importlib.import_module(module), f"run_{name}")
-    return run(cfg)
+    return getattr(importlib.import_module(module), f"run_{name}")(cfg)
 
 
 def _explain(error: Exception, folder: Path) -> None:
@@ -126,5 +120,4 @@ def _explain(error: Exception, folder: Path) -> None:
     print(f"error: {error}", file=sys.stderr)
     status = folder / "status.json"
     if status.is_file() and json.loads(status.read_text(encoding="utf-8"))["state"] != "done":
-        lines = traceback.format_exception(error)
-        (folder / "error.log").write_text("".join(lines), encoding="utf-8")
+        (folder / "error.log").write_text("".join(traceback.format_exception(error)), encoding="utf-8")

@@ -1,7 +1,6 @@
-"""Errors that the user can correct, each also a subclass of a built-in error, and checks of values.
+"""Errors that the user can correct, and checks that return a config value or raise a `ConfigError`.
 
-A message names the config key, file or row, the rule, the value found and the remedy. Entry points print only the
-message, without a traceback, and end with exit code 1.
+Entry points print only the message, without a traceback, and end with exit code 1.
 """
 
 from __future__ import annotations
@@ -91,35 +90,19 @@ def look_up_kind(part: str, kinds: Mapping[str, Kind], kind: Any) -> Kind:
 
 
 def check_int(key: str, value: Any, *, low: int, high: int | None = None) -> int:
-    """Returns `value` if it is an integer from `low` to `high`, both included.
-
-    Raises:
-        ConfigError: The value is no integer, such as a boolean, or out of range.
-    """
+    """Returns `value` if it is an integer, no boolean, from `low` to `high`, both included."""
     limits = f"from {low}" + (f" to {high}" if high is not None else " up")
     rule = "must be a positive integer" if (low, high) == (1, None) else f"must be an integer {limits}"
-    if isinstance(value, bool) or not isinstance(value, int):
+    is_int = isinstance(value, int) and not isinstance(value, bool)
+    if not is_int or value < low or (high is not None and value > high):
         raise ConfigError.at(key, rule, found=value)
-    if value < low or (high is not None and value > high):
-        raise ConfigError.at(key, rule, found=value)
-    return value
+    return int(value)
 
 
 def check_number(
     key: str, value: Any, *, low: float = -math.inf, high: float = math.inf, open_low: bool = False
 ) -> float:
-    """Returns `value` as a float if it is a finite number from `low` to `high`.
-
-    Args:
-        key: Config key, for the message.
-        value: Value of the key.
-        low: Minimum.
-        high: Maximum.
-        open_low: Exclude `low` itself.
-
-    Raises:
-        ConfigError: The value is no finite number, or out of range.
-    """
+    """Returns `value` as a float if it is a finite number from `low` to `high`; `open_low` excludes `low`."""
     rule = "must be a number"
     if open_low:
         rule += f" above {low:g}"
@@ -128,41 +111,28 @@ def check_number(
     if high < math.inf:
         rule += f" to {high:g}"
 
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise ConfigError.at(key, rule, found=value)
-    if value > high or value < low or (open_low and value == low):
+    is_number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    if not is_number or not low <= value <= high or (open_low and value == low):
         raise ConfigError.at(key, rule, found=value)
     return float(value)
 
 
 def check_choice(key: str, value: Any, choices: tuple[str, ...]) -> str:
-    """Returns `value` if it is one of `choices`.
-
-    Raises:
-        ConfigError: The value is no choice.
-    """
+    """Returns `value` if it is one of `choices`."""
     if value not in choices:
         raise ConfigError.at(key, f"must be one of {', '.join(choices)}", found=value)
     return str(value)
 
 
 def check_bool(key: str, value: Any) -> bool:
-    """Returns `value` if it is true or false.
-
-    Raises:
-        ConfigError: The value is no boolean.
-    """
+    """Returns `value` if it is true or false."""
     if not isinstance(value, bool):
         raise ConfigError.at(key, "must be true or false", found=value)
     return value
 
 
 def check_mapping(key: str, value: Any, names: tuple[str, ...]) -> dict[str, Any]:
-    """Returns `value` if it is a mapping with exactly these keys.
-
-    Raises:
-        ConfigError: The value is no mapping, or has other keys.
-    """
+    """Returns `value` if it is a mapping with exactly these keys."""
     if not isinstance(value, dict) or set(value) != set(names):
         found = sorted(map(str, value)) if isinstance(value, dict) else value
         raise ConfigError.at(key, f"must have the keys {', '.join(names)}, and no other", found=found)

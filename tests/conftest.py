@@ -1,4 +1,4 @@
-"""Shared by all tests: no network, one cache for the demo, jobs in this process and commands in others."""
+"""Shared fixtures: no network, one cache of the demo, runs in this process and commands in subprocesses."""
 
 from __future__ import annotations
 
@@ -20,22 +20,25 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 SHARED = Path(tempfile.gettempdir()) / f"geoguesser-tests-{getpass.getuser()}"
 
 
-def own_cache() -> Path:
-    """A cache of this session alone, for features of older code would hide its mistakes; the demo is shared."""
+def make_session_cache() -> Path:
+    """Makes a cache for this session that shares only the demo: features of older code would hide mistakes."""
     SHARED.mkdir(parents=True, exist_ok=True)
-    own = Path(tempfile.mkdtemp(prefix="geoguesser-session-"))
+    cache = Path(tempfile.mkdtemp(prefix="geoguesser-session-"))
     for root in SHARED.glob("demo-*"):
-        (own / root.name).symlink_to(root)
-    return own
+        (cache / root.name).symlink_to(root)
+    return cache
 
 
-OWN_CACHE = None if "GEOGUESSER_CACHE" in os.environ else own_cache()  # xdist's workers inherit it
-os.environ["GEOGUESSER_CACHE"] = str(OWN_CACHE or os.environ["GEOGUESSER_CACHE"])
-os.environ["OMP_NUM_THREADS"] = os.environ.get("GEOGUESSER_TEST_THREADS", "1")  # two workers share two cores
+# Workers of xdist inherit the variable.
+SESSION_CACHE = None if "GEOGUESSER_CACHE" in os.environ else make_session_cache()
+os.environ["GEOGUESSER_CACHE"] = str(SESSION_CACHE or os.environ["GEOGUESSER_CACHE"])
+# Two workers share two cores.
+os.environ["OMP_NUM_THREADS"] = os.environ.get("GEOGUESSER_TEST_THREADS", "1")
 
 ROOT = Path(__file__).resolve().parent.parent
 SAMPLE = ROOT.parent / "shared" / "real_sample"
-TINY = [  # a run of about a second: no pip weights, no pictures, no service
+# A run of about a second, without weights from pip, pictures and services.
+TINY = [
     "backbone.name=mobilenetv3_small_050",
     "backbone.pretrained=false",
     "backbone.source=hub",
@@ -52,13 +55,14 @@ TINY = [  # a run of about a second: no pip weights, no pictures, no service
 
 
 def pytest_unconfigure() -> None:
-    """What was rendered in this session serves the next one; features do not."""
-    if OWN_CACHE is None:
+    """Keeps the demo that this session rendered for later sessions, and removes its features."""
+    if SESSION_CACHE is None:
         return
-    for root in OWN_CACHE.glob("demo-*"):
+
+    for root in SESSION_CACHE.glob("demo-*"):
         if not root.is_symlink() and not (SHARED / root.name).exists():
             shutil.move(root, SHARED / root.name)
-    shutil.rmtree(OWN_CACHE, ignore_errors=True)
+    shutil.rmtree(SESSION_CACHE, ignore_errors=True)
 
 
 def compose(overrides: list[str], config_name: str = "train") -> Any:
@@ -73,7 +77,7 @@ def compose(overrides: list[str], config_name: str = "train") -> Any:
 
 @pytest.fixture(scope="session")
 def croatia() -> Any:
-    """The first country, in its own CRS."""
+    """Default country, in its national CRS."""
     from geoguesser.geo.region import country
 
     return country("HRV", "EPSG:3765")
@@ -81,7 +85,7 @@ def croatia() -> Any:
 
 @pytest.fixture(scope="session")
 def earth() -> Any:
-    """The world, on the sphere."""
+    """World, on the sphere."""
     from geoguesser.geo.region import world
 
     return world()
@@ -89,7 +93,7 @@ def earth() -> Any:
 
 @pytest.fixture
 def run_job(tmp_path: Path) -> Callable[..., dict[str, Any]]:
-    """Runs one job in this process: run_job(overrides, folder=...) -> result."""
+    """Trains a run in this process: run_job(overrides, folder) -> result."""
     from geoguesser.commands.train import run_training
     from geoguesser.system.allocator import keep_freed_memory
     from geoguesser.system.log_filters import filter_logs
@@ -112,13 +116,13 @@ def command(
 ) -> Any:
     """Runs `python -m ...` as a user would, and returns the finished process.
 
-    Under coverage's tracing Hydra believes in a debugger and prints tracebacks: `traced=False` does without.
+    Under coverage's tracing Hydra assumes a debugger and prints tracebacks: `traced=False` runs without it.
     """
+    inherited = {key: value for key, value in os.environ.items() if traced or not key.startswith("COVERAGE_")}
     return subprocess.run(
         [sys.executable, "-m", *words],
         cwd=cwd or ROOT,
-        env={key: value for key, value in os.environ.items() if traced or not key.startswith("COVERAGE_")}
-        | (env or {}),
+        env=inherited | (env or {}),
         capture_output=True,
         text=True,
         timeout=timeout,
@@ -127,7 +131,7 @@ def command(
 
 
 def read_back(run: Path) -> list[dict]:
-    """All records of an offline run, by W&B's own reader."""
+    """Reads all records of an offline run with the reader of W&B."""
     wandb = Path(sys.executable).parent / "wandb"
     words = [wandb, "leet", "inspect", "--json", run]
     lines = subprocess.run(words, capture_output=True, text=True, check=True, timeout=60).stdout

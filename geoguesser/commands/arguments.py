@@ -1,8 +1,4 @@
-"""Command line before Hydra parses it: renamed keys, removed choices, `resume=`, and words that are runs.
-
-Hydra refuses an unknown key or choice without naming the remedy, so these checks come first. This module imports
-nothing heavy.
-"""
+"""Command line before Hydra parses it, because Hydra refuses words without naming the remedy."""
 
 from __future__ import annotations
 
@@ -52,15 +48,7 @@ OPTIONS_WITH_VALUE = {
 
 
 def update_words(command: str, words: list[str]) -> list[str]:
-    """Replaces keys and values that were renamed, with one line on stderr for each.
-
-    Args:
-        command: Name of the command.
-        words: The words of the command line.
-
-    Returns:
-        The words with their current names.
-    """
+    """Replaces keys and values that were renamed, with one line on stderr for each."""
     updated = []
     for word in words:
         new = RENAMED_VALUES.get(command, {}).get(word, word)
@@ -78,16 +66,10 @@ def update_words(command: str, words: list[str]) -> list[str]:
 
 
 def check_choices(words: list[str]) -> None:
-    """Refuses choices that Hydra would refuse with a traceback, or without naming the remedy.
-
-    These are numbers (`image=56` for `image=px56`), and choices that were removed, also where they are values of a
-    sweep (`decoder=median,auto`).
-
-    Args:
-        words: The words of the command line.
+    """Refuses numbers (`image=56` for `image=px56`) and choices that were removed, also as values of a sweep.
 
     Raises:
-        ConfigError: With the choices there are.
+        ConfigError: With the available choices.
     """
     for word in words:
         group, _, choice = word.partition("=")
@@ -109,12 +91,6 @@ def list_choices(group: str) -> list[str]:
 
 def expand_resume(words: list[str]) -> list[str]:
     """Expands `resume=RUN_FOLDER`: the recorded overrides of that run come first, and its folder is used again.
-
-    Args:
-        words: The words of the command line.
-
-    Returns:
-        The words that Hydra parses.
 
     Raises:
         MissingFileError: The folder holds no run.
@@ -141,12 +117,6 @@ def expand_runs(words: list[str]) -> list[str]:
     """Turns words that name runs into one `runs=[...]`; keys and options stay as they are.
 
     A word names a run if it is a folder, or if it is neither an option nor contains `=`.
-
-    Args:
-        words: The words of the command line.
-
-    Returns:
-        The words that Hydra parses.
     """
     runs: list[str] = []
     others: list[str] = []
@@ -161,14 +131,7 @@ def expand_runs(words: list[str]) -> list[str]:
 
 
 def refuse_credentials(words: list[str]) -> list[str]:
-    """Returns the words unchanged; Hydra repeats a word that it does not know, so no word may be a credential.
-
-    Args:
-        words: The words of the command line.
-
-    Raises:
-        ConfigError: A word looks like an API key.
-    """
+    """Returns the words; raises a `ConfigError` for an API key, because Hydra repeats words that it refuses."""
     from geoguesser.collecting.providers.credentials import check_no_secrets
 
     check_no_secrets({"the command line": words})

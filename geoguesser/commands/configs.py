@@ -35,12 +35,7 @@ def conf_dir() -> str:
 
 
 def format_override(key: str, value: object) -> str:
-    """Formats `key=value` for Hydra's grammar, with quotes if the value has spaces or special characters.
-
-    Args:
-        key: Config key.
-        value: Value, such as a path; it is written as text.
-    """
+    """Formats `key=value` for Hydra's grammar, with quotes if the value has spaces or special characters."""
     text = str(value)
     if PLAIN_VALUE.fullmatch(text):
         return f"{key}={text}"
@@ -106,6 +101,7 @@ def build(node: Mapping[str, Any], key: str, **extra: Any) -> Any:
     from hydra.utils import instantiate
 
     check_keys(node, key, extra)
+    # Without a call, because `instantiate` would wrap the errors of the target.
     try:
         make = instantiate({**node, "_partial_": True}, _convert_="all")
     except HydraException as error:
@@ -126,24 +122,11 @@ def build(node: Mapping[str, Any], key: str, **extra: Any) -> Any:
 
 
 def check_keys(node: Mapping[str, Any], key: str, extra: Mapping[str, Any]) -> None:
-    """Checks a node's keys against its target's signature without a call.
-
-    Args:
-        node: Plain values with `_target_`.
-        key: Config key of the node, for messages.
-        extra: Arguments that do not come from the config.
-
-    Raises:
-        ConfigError: The target does not take a key, or lacks one.
-    """
+    """Checks a node's keys against its target's signature without a call. Arguments and errors as in `build`."""
     parameters = get_signature(node, key).parameters
-    named = {
-        name
-        for name, parameter in parameters.items()
-        if parameter.kind in (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
-    }
+    kinds = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    allowed = {name for name, parameter in parameters.items() if parameter.kind in kinds} - set(extra)
     takes_any = any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters.values())
-    allowed = named - set(extra)
     given = {name for name in node if not str(name).startswith("_")}
 
     unknown = sorted(given - allowed)
@@ -156,11 +139,7 @@ def check_keys(node: Mapping[str, Any], key: str, extra: Mapping[str, Any]) -> N
 
 
 def to_plain(cfg: DictConfig, keys: set[str]) -> dict[str, Any]:
-    """Converts a composed config to plain values.
-
-    Args:
-        cfg: Composed config.
-        keys: Top-level keys of the command, because Hydra accepts `+typo=1`.
+    """Converts a composed config to plain values; `keys` are the command's, because Hydra accepts `+typo=1`.
 
     Raises:
         ConfigError: A value is missing, an interpolation fails, or a key is unknown.
@@ -190,13 +169,10 @@ def resolve(cfg: DictConfig) -> dict[str, Any]:
     """Returns the plain values of a training config that describe the run.
 
     These are all but the groups that the chosen head does not use, `sweep`, which belongs to the command, and
-    `epochs`, which `trainer.max_epochs` repeats. Old names of renamed keys are accepted, because a YAML file of
-    the user may have them.
-
-    Raises:
-        ConfigError: A value is missing, an interpolation fails, or a key is unknown.
+    `epochs`, which `trainer.max_epochs` repeats. Errors as in `to_plain`.
     """
     config = _to_container(cfg)
+    # A YAML file of the user may have old names.
     for old, new in take_old_keys(config):
         _warn_renamed(old, new)
     _check_known(config, list_known_keys())

@@ -20,13 +20,7 @@ LINE = re.compile(
 
 @dataclass
 class HelpEntry:
-    """A key or group with its default and description.
-
-    Attributes:
-        name: Dotted key, or name of the group.
-        default: Default value as YAML; empty for a key whose value is a mapping.
-        text: Description from the comments.
-    """
+    """Dotted key or group with its default as YAML (empty for a mapping) and its description."""
 
     name: str
     default: str
@@ -35,13 +29,7 @@ class HelpEntry:
 
 @dataclass
 class CommandHelp:
-    """Parsed YAML file of a command.
-
-    Attributes:
-        introduction: The comment at the top of the file: purpose, examples, remarks.
-        groups: Config groups that a user may choose.
-        keys: Keys of the command.
-    """
+    """Introduction, config groups and keys of a command, from its YAML file."""
 
     introduction: list[str] = field(default_factory=list)
     groups: list[HelpEntry] = field(default_factory=list)
@@ -49,11 +37,7 @@ class CommandHelp:
 
 
 def format_help(command: str) -> str:
-    """Returns the text that `--help` prints.
-
-    Args:
-        command: Name of the command, which is that of its file in conf/.
-    """
+    """Returns the text that `--help` prints for a command."""
     parsed = parse_help((Path(conf_dir()) / f"{command}.yaml").read_text(encoding="utf-8"))
     lines = [*parsed.introduction, ""]
 

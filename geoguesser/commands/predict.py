@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import re
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,11 +15,12 @@ from omegaconf import DictConfig
 from tqdm import tqdm
 
 from geoguesser.commands.configs import list_known_keys, to_plain
+from geoguesser.data.place_files import HEADINGS
 from geoguesser.data.store.reader import Store, is_store
 from geoguesser.errors import ConfigError, DataError, MissingFileError, StoreError, check_choice, check_int
 from geoguesser.inference.batch_inference import PredictedBatch, check_store, predict_places, predict_store
 from geoguesser.inference.ensemble import Ensemble, load_runs
-from geoguesser.inference.inputs import InputPlace, compute_signature, find_places, list_missing_headings
+from geoguesser.inference.inputs import InputPlace, compute_signature, find_places
 from geoguesser.inference.output_journal import RowJournal
 from geoguesser.inference.output_table import COMPETITION_COLUMNS, list_columns, make_empty_row, make_rows
 from geoguesser.inference.predictor import choose_device
@@ -35,43 +35,28 @@ MAX_LOGGED = 10
 
 
 class PredictSettings(NamedTuple):
-    """Settings of the command.
-
-    Attributes:
-        batch_size: Number of places that the networks process at once.
-        needs_all_views: True if a place must have all four views.
-        on_bad: Treatment of a place without enough views: empty, prior, skip or error.
-        is_competition: True if only the columns of a competition are written.
-    """
+    """Checked values of conf/predict.yaml; `min_views` is the minimum number of views of a place."""
 
     batch_size: int
-    needs_all_views: bool
+    min_views: int
     on_bad: str
     is_competition: bool
-
-    @property
-    def min_views(self) -> int:
-        """Minimum number of views of a place."""
-        return 4 if self.needs_all_views else 1
 
 
 def run_predict(cfg: DictConfig) -> pd.DataFrame:
     """Predicts all places of `images` and writes `out`.
 
-    Args:
-        cfg: Config of conf/predict.yaml.
-
     Returns:
         The table that was written, in the order of the inputs or of the store.
 
     Raises:
-        GeoguesserError: An error that the user can correct. `out` is then not written; finished places are kept in
-            its journal.
+        GeoguesserError: `out` is then not written; finished places are kept in its journal.
     """
     config = to_plain(cfg, list_known_keys("predict"))
+    missing_views = check_choice("missing_views", config["missing_views"], ("mask", "error"))
     settings = PredictSettings(
         batch_size=check_int("batch_size", config["batch_size"], low=1),
-        needs_all_views=check_choice("missing_views", config["missing_views"], ("mask", "error")) == "error",
+        min_views=4 if missing_views == "error" else 1,
         on_bad=check_choice("on_bad", config["on_bad"], ("empty", "prior", "skip", "error")),
         is_competition=check_choice("columns", config["columns"], ("all", "competition")) == "competition",
     )
@@ -80,15 +65,20 @@ def run_predict(cfg: DictConfig) -> pd.DataFrame:
     _check_out(out, config["images"])
 
     # Places, with a signature of each place's images.
-    source = _open_source(config["images"], config["root"])
+    images = config["images"]
+    source: Store | list[InputPlace]
+    if isinstance(images, str) and is_store(Path(images).expanduser()):
+        source = Store.open(Path(images).expanduser())
+    else:
+        source = find_places(images, None if config["root"] is None else str(config["root"]))
     ensemble = load_runs(config["run"], device=device)
     if isinstance(source, Store):
         check_store(ensemble, source, "images")
-        uuids = source.table()["uuid"].tolist()
-        signatures = [digest.tobytes().hex() for digest in source.digests()]
+        digests = [digest.tobytes().hex() for digest in source.digests()]
+        signatures = dict(zip(source.table()["uuid"].tolist(), digests, strict=True))
     else:
-        uuids, signatures = [place.uuid for place in source], [compute_signature(place) for place in source]
-        if settings.needs_all_views and settings.on_bad == "error":
+        signatures = {place.uuid: compute_signature(place) for place in source}
+        if settings.min_views == 4 and settings.on_bad == "error":
             _check_all_views(source)
 
     # The journal keeps finished places, so that the same command continues after it was stopped.
@@ -99,15 +89,14 @@ def run_predict(cfg: DictConfig) -> pd.DataFrame:
         where = f"out={out}: {out.name}.journal"
         raise StoreError.at(where, f"cannot be written beside it ({error.strerror or error})") from error
     try:
-        _fill_journal(journal, ensemble, source, uuids, signatures, settings=settings)
+        _fill_journal(journal, ensemble, source, signatures, settings)
     except KeyboardInterrupt:
-        log.warning(
-            "interrupted: %d of %d places are kept; the same command goes on", len(journal.rows), len(uuids)
-        )
+        counts = (len(journal.rows), len(signatures))
+        log.warning("interrupted: %d of %d places are kept; the same command goes on", *counts)
         raise
     finally:
         journal.close(remove=not journal.rows)
-    return _write_table(journal, uuids, out, settings)
+    return _write_table(journal, list(signatures), out, settings)
 
 
 def _check_out(out: Path, images: Any) -> None:
@@ -121,12 +110,6 @@ def _check_out(out: Path, images: Any) -> None:
         raise ConfigError.at("out", "must be another file than images, for it is replaced", found=str(out))
 
 
-def _open_source(images: Any, root: Any) -> Store | list[InputPlace]:
-    if isinstance(images, str) and is_store(Path(images).expanduser()):
-        return Store.open(Path(images).expanduser())
-    return find_places(images, None if root is None else str(root))
-
-
 def _make_journal_key(config: dict[str, Any]) -> dict[str, Any]:
     """Returns the values, apart from the images, that rows depend on."""
     runs = [config["run"]] if isinstance(config["run"], str) else config["run"]
@@ -136,25 +119,23 @@ def _make_journal_key(config: dict[str, Any]) -> dict[str, Any]:
 
 def _check_all_views(places: list[InputPlace]) -> None:
     for place in places:
-        if missing := list_missing_headings(place):
-            names = ", ".join(f"{heading}.jpg" for heading in missing)
-            raise DataError.at(
-                place.files.folder, f"lacks {names}", remedy="With missing_views=mask fewer views are enough."
-            )
+        pairs = zip(HEADINGS, place.files.names, strict=True)
+        if missing := [f"{heading}.jpg" for heading, name in pairs if name is None]:
+            rule = f"lacks {', '.join(missing)}"
+            remedy = "With missing_views=mask fewer views are enough."
+            raise DataError.at(place.files.folder, rule, remedy=remedy)
 
 
 def _fill_journal(
     journal: RowJournal,
     ensemble: Ensemble,
     source: Store | list[InputPlace],
-    uuids: list[str],
-    signatures: list[str],
-    *,
+    signatures: dict[str, str],
     settings: PredictSettings,
 ) -> None:
     """Predicts the places that the journal lacks."""
-    pairs = enumerate(zip(uuids, signatures, strict=True))
-    remaining = np.array([row for row, pair in pairs if not journal.has(*pair)], dtype=np.int64)
+    uuids = list(signatures)
+    remaining = np.flatnonzero([not journal.has(*pair) for pair in signatures.items()])
     done = len(uuids) - len(remaining)
     if done:
         log.info("%d of %d places are done already", done, len(uuids))
@@ -166,11 +147,10 @@ def _fill_journal(
         batches = predict_places(ensemble, places, batch_size=settings.batch_size)
     with tqdm(total=len(uuids), initial=done, desc="predicting", unit=" places", disable=None) as bar:
         for batch in batches:
-            rows = remaining[batch.rows]
-            signature_by_uuid = {uuids[row]: signatures[row] for row in rows}
-            for table in _make_tables(batch, list(signature_by_uuid), ensemble, settings):
-                journal.add(table, [signature_by_uuid[uuid] for uuid in table["uuid"]])
-            bar.update(len(rows))
+            batch_uuids = [uuids[row] for row in remaining[batch.rows]]
+            for table in _make_tables(batch, batch_uuids, ensemble, settings):
+                journal.add(table, [signatures[uuid] for uuid in table["uuid"]])
+            bar.update(len(batch_uuids))
 
 
 def _make_tables(
@@ -218,7 +198,7 @@ def _write_table(journal: RowJournal, uuids: list[str], out: Path, settings: Pre
     with_notes = table[table["broken"] != ""]
     if bad.all() and settings.on_bad != "prior":
         journal.close(remove=True)
-        rule = "four whole views" if settings.needs_all_views else "a whole view"
+        rule = "four whole views" if settings.min_views == 4 else "a whole view"
         first = "; ".join(with_notes[["uuid", "broken"]].iloc[0]) if len(with_notes) else "nothing"
         raise DataError.at("images", f"must hold a place with {rule}; of {len(uuids)} none has: {first}")
 
@@ -232,14 +212,12 @@ def _write_table(journal: RowJournal, uuids: list[str], out: Path, settings: Pre
 
     for uuid, note in zip(with_notes["uuid"][:MAX_LOGGED], with_notes["broken"], strict=False):
         log.warning("%s: %s", uuid, note)
-    if len(with_notes) > MAX_LOGGED:
-        count = format_count(len(with_notes) - MAX_LOGGED, "place")
-        log.warning("%s more with broken views: column broken", count)
+    if (more := len(with_notes) - MAX_LOGGED) > 0:
+        log.warning("%s more with broken views: column broken", format_count(more, "place"))
 
     treatment = {"skip": "left out", "prior": "predicted without views"}.get(settings.on_bad, "left empty")
     log.info("%s written to %s, %d %s", format_count(len(table), "place"), out, int(bad.sum()), treatment)
-    fewer = Counter(table["views"][table["views"] < 4].astype(int).tolist())
-    if fewer:
-        counts = (f"{count} with {views} of 4 views" for views, count in sorted(fewer.items(), reverse=True))
-        log.info("of these %s", ", ".join(counts))
+    fewer = table["views"][table["views"] < 4].value_counts().sort_index(ascending=False)
+    if len(fewer):
+        log.info("of these %s", ", ".join(f"{count} with {views} of 4 views" for views, count in fewer.items()))
     return table

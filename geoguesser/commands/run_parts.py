@@ -34,15 +34,12 @@ MIN_WRITE_INTERVAL_S = 10.0
 
 
 class RunRequest(NamedTuple):
-    """Config and surroundings of a run.
+    """Resolved config and surroundings of a run.
 
     Attributes:
-        config: Resolved config.
         folder: Run folder, which exists.
         group: Name of the sweep; None for a single run.
         is_main: True for the process that writes the folder's files.
-        overrides: Overrides of the command line.
-        choices: Choice of each config group.
     """
 
     config: dict[str, Any]
@@ -54,22 +51,11 @@ class RunRequest(NamedTuple):
 
 
 class RunParts:
-    """Objects that a resolved config names.
-
-    Args:
-        request: Config and folder of the run.
+    """Objects that a resolved config names, with the names of their config groups.
 
     Attributes:
-        name: Name of the run.
         seed: Seed of weights, order and augmentation.
-        finetuning: Stages in which the backbone is unlocked.
-        features: Cache of a frozen backbone's features.
-        optimizer: Optimizer with its base learning rates.
-        schedule: Schedule of the learning rates.
-        image: Size of the views and the way they are made square.
-        split: Division of the places into training, validation and test.
         calibration: `fraction` and `min_places` of the calibration places.
-        augment: Random changes of training views.
         head_parts: The head's grid, loss and decoder, as far as it uses them.
         run_logger: Experiment tracker.
 
@@ -82,6 +68,7 @@ class RunParts:
         self._config = config = request.config
         for key in ("lr_find", "compile", "pictures", "dry_run"):
             check_bool(key, config[key])
+
         self.name = str(config["name"] or request.folder.name)
         self.seed = check_int("seed", config["seed"], low=0, high=2**32 - 1)
         self.calibration = check_mapping("calibration", config["calibration"], ("fraction", "min_places"))
@@ -125,9 +112,8 @@ class RunParts:
             raise ConfigError.at("callbacks.checkpoint", rule, found=None)
         self.make_callbacks()
         if config["lr_find"] and trainer.world_size > 1:
-            raise ConfigError.at(
-                "lr_find", "must be false with several processes", remedy="Search on one device first."
-            )
+            rule, remedy = "must be false with several processes", "Search on one device first."
+            raise ConfigError.at("lr_find", rule, remedy=remedy)
 
     def _build_for_run(self, key: str, node: dict[str, Any]) -> Any:
         """Builds a node with those facts about the run that its target has parameters for."""
@@ -153,15 +139,8 @@ class RunParts:
         if earlier is not None:
             return earlier.for_run(self.augment, self.seed)
 
-        data: PlacesData = build(
-            self._config["data"],
-            "data",
-            region=region,
-            image=self.image,
-            split=self.split,
-            augment=self.augment,
-            seed=self.seed,
-        )
+        parts = {name: getattr(self, name) for name in ("image", "split", "augment", "seed")}
+        data: PlacesData = build(self._config["data"], "data", region=region, **parts)
         data.cache = self.features.cache
         return data
 
@@ -170,11 +149,7 @@ class RunParts:
         return self.head_parts["grid"].requested_cells(region) if "grid" in self.head_parts else None
 
     def make_backbone(self) -> Backbone:
-        """Makes the backbone, without loading weights that another run replaces.
-
-        Raises:
-            ConfigError: `backbone.weights` is given with `init_from`, or the views are too small.
-        """
+        """Makes the backbone, without loading weights that another run replaces."""
         node = dict(self._config["backbone"])
         if self._config["init_from"] and node.get("weights"):
             raise ConfigError.at("backbone.weights", "must be null with init_from", found=node["weights"])
@@ -190,11 +165,7 @@ class RunParts:
         return backbone
 
     def make_network(self, backbone: Backbone, region: Region, data: PlacesData) -> tuple[GeoNetwork, bool]:
-        """Makes the network for data whose split is known.
-
-        Returns:
-            The network, and True if `init_from` gave it a trained head.
-        """
+        """Makes the network for data whose split is known; True if `init_from` gave it a trained head."""
         fusion = build(self._config["fusion"], "fusion", feature_size=backbone.feature_size)
         head = build(
             self._config["head"],
@@ -213,7 +184,6 @@ class RunParts:
         return network, head_is_trained
 
     def make_trainer(self, *, logger: Any, callbacks: list[Any]) -> pl.Trainer:
-        """Makes Lightning's trainer."""
         check_trainer(self._config["trainer"])
         trainer: pl.Trainer = build(
             self._config["trainer"],

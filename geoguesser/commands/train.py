@@ -63,9 +63,6 @@ def run_training(
 
     Returns:
         Contents of result.json; only the counts after a dry run.
-
-    Raises:
-        GeoguesserError: An error that the user can correct.
     """
     folder.mkdir(parents=True, exist_ok=True)
     # False in the further processes that Lightning starts for trainer=ddp.
@@ -97,14 +94,7 @@ def run_training(
 
 
 def _claim_folder(folder: Path, *, resuming: bool) -> str | None:
-    """Marks the folder as used by a running run.
-
-    Returns:
-        The earlier contents of status.json if the run is resumed.
-
-    Raises:
-        GeoguesserError: The folder holds a run that has trained.
-    """
+    """Marks the folder as used by a running run; returns the earlier status.json if the run is resumed."""
     status = folder / "status.json"
     if resuming:
         previous = status.read_text(encoding="utf-8") if status.is_file() else None
@@ -129,10 +119,6 @@ def _claim_folder(folder: Path, *, resuming: bool) -> str | None:
 class TrainingRun:
     """A run from the reading of its data to its report.
 
-    Args:
-        request: Config and folder of the run.
-        memo: Cache shared by the runs of this process.
-
     Attributes:
         training_began: True once training started; until then a resume may be refused, and must leave the run
             folder as it was.
@@ -150,11 +136,7 @@ class TrainingRun:
         self._parts = RunParts(request)
 
     def run(self) -> dict[str, Any]:
-        """Executes all steps.
-
-        Returns:
-            Contents of result.json; only the counts after a dry run.
-        """
+        """Executes all steps and returns the contents of result.json; only the counts after a dry run."""
         is_dry = self._config["dry_run"]
         writes_folder = self._request.is_main and not self._config["resume"]
 
@@ -165,7 +147,9 @@ class TrainingRun:
         backbone = self._parts.make_backbone()
         if not is_dry:
             self._read_views()
-        self._split_off_calibration_places()
+        self.data.hold_out(**self._parts.calibration)
+        for warning in self.data.audit()["warnings"]:
+            log.warning("%s", warning)
         self.network, self._head_is_trained = self._parts.make_network(backbone, self.region, self.data)
 
         # The network of init_from has a mean and standard deviation of its own, which this replaces.
@@ -206,7 +190,6 @@ class TrainingRun:
         return result
 
     def _read_table(self) -> None:
-        """Makes the region and reads the places, without their views."""
         node = self._config["region"]
         self.region: Region = self._memo.get_or_make("region", node, lambda: build(node, "region"))
         self.data = self._parts.get_data(self.region, self._memo)
@@ -214,8 +197,8 @@ class TrainingRun:
         log.info("%s", describe_data(self.data))
 
     def _read_views(self) -> None:
-        """Reads and checks the views, and keeps the data for the next run of this process."""
         self._read_data(self.data.read_views)
+        # For the next run of this process.
         self._memo.put("data", self._parts.data_key(), self.data.for_run(self._parts.augment, self._parts.seed))
 
     def _read_data(self, step: Callable[[], None]) -> None:
@@ -226,12 +209,6 @@ class TrainingRun:
             if self._request.is_main and not self._config["resume"]:
                 self._write_findings()
             raise
-
-    def _split_off_calibration_places(self) -> None:
-        calibration = self._parts.calibration
-        self.data.hold_out(calibration["fraction"], calibration["min_places"])
-        for warning in self.data.audit()["warnings"]:
-            log.warning("%s", warning)
 
     def _log_grid(self) -> None:
         requested = self._parts.requested_cells(self.region)
@@ -245,7 +222,6 @@ class TrainingRun:
             )
 
     def _end_phase(self, name: str) -> None:
-        """Records the seconds since the end of the last phase."""
         elapsed_s = time.perf_counter() - self._started_s
         self._times_s[name] = round(elapsed_s - sum(self._times_s.values()), 3)
 
@@ -263,7 +239,6 @@ class TrainingRun:
             write_csv(self._folder / "findings.csv", findings.to_table())
 
     def _train(self) -> tuple[GeoLightningModule, pl.Trainer]:
-        """Trains the network, from cached features if the backbone is frozen, and writes checkpoints."""
         module = self._make_module()
         callbacks = self._parts.make_callbacks()
         check_early_stopping(callbacks, self.network.head.hit_names)
@@ -272,10 +247,7 @@ class TrainingRun:
         device = trainer.strategy.root_device
 
         # Before features are computed, because these must come from the resumed network.
-        resume_file = self._find_resume_file()
-        if resume_file is not None:
-            self._restore(resume_file, trainer, callbacks)
-
+        resume_file = self._restore(trainer, callbacks)
         if self._parts.finetuning.embeds_once(self._parts.augment):
             if self._config["compile"]:
                 log.warning("compile=true has no effect here: each view is embedded once, before training")
@@ -317,7 +289,8 @@ class TrainingRun:
             seed=self._parts.seed,
         )
 
-    def _find_resume_file(self) -> str | None:
+    def _restore(self, trainer: pl.Trainer, callbacks: list[Any]) -> str | None:
+        """Loads the network of a resumed run, if it has the same data, and returns its checkpoint file."""
         folder = self._config["resume"]
         if not folder:
             return None
@@ -325,11 +298,8 @@ class TrainingRun:
         last = Path(folder).expanduser() / "checkpoints" / "last.ckpt"
         if not last.is_file():
             raise MissingFileError.at(f"resume={folder}", "must be a run folder with checkpoints/last.ckpt")
-        return str(last)
-
-    def _restore(self, file: str, trainer: pl.Trainer, callbacks: list[Any]) -> None:
-        """Loads the network of the resumed run, after a check that data and network are the same."""
-        checkpoint = read_checkpoint(Path(file))
+        file = str(last)
+        checkpoint = read_checkpoint(last)
         check_same_data(checkpoint, self._fingerprint, file)
         refuse_lost_averages(checkpoint, callbacks)
         resume_network(self.network, checkpoint, file)
@@ -337,6 +307,7 @@ class TrainingRun:
         # Lightning would train a run on that early stopping had ended.
         if is_stopped_early(checkpoint, callbacks):
             trainer.fit_loop.max_epochs = int(checkpoint["epoch"]) + 1
+        return file
 
     def _find_rate(self, module: GeoLightningModule, device: torch.device) -> None:
         """Searches the head's learning rate; the other rates keep their ratio to it."""
@@ -366,7 +337,6 @@ class TrainingRun:
         return self.data.feature_batch_size * head.in_features * head.output_size
 
     def _test(self, module: GeoLightningModule, trainer: pl.Trainer) -> None:
-        """Tests the best checkpoint, whose weights the network then has."""
         best = self._folder / "checkpoints" / "best.ckpt"
         if not best.is_file():
             raise CheckpointError(

@@ -89,9 +89,7 @@ class Model:
             batch_size: Number of places that the network processes at once.
 
         Returns:
-            Predictions for B places: `coords_deg` (B, 2), and what the model provides of `posterior`,
-            `expected_error_km`, `radius_km`, `in_region` and `sets`. See
-            `geoguesser.inference.predictions.Predictions`.
+            Predictions for B places; see `geoguesser.inference.predictions.Predictions`.
 
         Raises:
             ConfigError: `images` or `mask` has none of these forms.
@@ -115,13 +113,7 @@ class Model:
         return self._predict_paths(items, batch_size)
 
     def ids(self, paths: str | Path | Sequence[str | Path]) -> list[str]:
-        """Returns the ids of the places for which `predict` returns predictions, given the same paths.
-
-        Raises:
-            ConfigError: The value is no path or list of paths.
-            MissingFileError: A path does not exist.
-            DataError: There is no place.
-        """
+        """Returns the ids of the places for which `predict` returns predictions, given the same paths."""
         is_list = isinstance(paths, Sequence) and not isinstance(paths, str)
         return [place.uuid for place in find_places(list(paths) if is_list else paths)]  # type: ignore[arg-type]
 
@@ -129,14 +121,10 @@ class Model:
         parts = []
         places = find_places(list(paths))
         for batch in predict_places(Ensemble([self.predictor]), places, batch_size=batch_size):
-            notes = (note for problems in batch.problems for note in problems)
-            problem = next((note for note in notes if not note.startswith(UNUSED_NOTE)), None)
-            if problem is not None:
-                raise DataError.at(
-                    "images",
-                    f"must be complete: {problem}",
-                    remedy="python -m geoguesser.predict continues without broken images.",
-                )
+            notes = [note for problems in batch.problems for note in problems]
+            if broken := [note for note in notes if not note.startswith(UNUSED_NOTE)]:
+                remedy = "python -m geoguesser.predict continues without broken images."
+                raise DataError.at("images", f"must be complete: {broken[0]}", remedy=remedy)
             assert batch.predictions is not None
             parts.append(batch.predictions)
         return concatenate(parts)
@@ -194,11 +182,8 @@ def load(path: str | Path, *, device: str | torch.device = "cpu", extensions: Se
         CheckpointError: The model is damaged, incomplete, or has a newer format.
     """
     if not isinstance(path, str | os.PathLike) or not str(path):
-        raise ConfigError.at(
-            "path",
-            "must name a folder that python -m geoguesser.export wrote, a run folder or a checkpoint file",
-            found=path,
-        )
+        rule = "must name a folder that python -m geoguesser.export wrote, a run folder or a checkpoint file"
+        raise ConfigError.at("path", rule, found=path)
     load_extensions(extensions)
     return Model(*open_predictor(path, device=choose_device(str(device))))
 
@@ -206,7 +191,6 @@ def load(path: str | Path, *, device: str | torch.device = "cpu", extensions: Se
 def _check_pixels(
     images: npt.NDArray[np.uint8] | Tensor, mask: BoolArray | Tensor | None
 ) -> tuple[Tensor, Tensor]:
-    """Returns pixels and mask as tensors on the CPU."""
     shape, dtype = tuple(images.shape), str(images.dtype).removeprefix("torch.")
     if dtype != "uint8" or len(shape) != 5 or shape[1:3] != (4, 3) or 0 in shape:
         raise ConfigError.at("images", "must be uint8 pixels (B, 4, 3, H, W)", found=f"{dtype} {shape}")

@@ -46,10 +46,7 @@ def predict_places(
 ) -> Iterator[PredictedBatch]:
     """Reads places and yields predictions, in order. Unreadable views are reported and not used.
 
-    Args:
-        ensemble: Trained models.
-        places: Places to predict.
-        batch_size: Number of places that the networks process at once, on all cores together.
+    The networks process `batch_size` places at once, on all cores together.
     """
 
     def make_batches(size: int) -> Iterator[tuple[int, list[LoadedPlace]]]:
@@ -80,14 +77,7 @@ def predict_places(
 def predict_store(
     ensemble: Ensemble, store: Store, rows: IntArray | None = None, *, batch_size: int
 ) -> Iterator[PredictedBatch]:
-    """Yields predictions for the places of a store, in order.
-
-    Args:
-        ensemble: Trained models.
-        store: Prepared store that passes `check_store`.
-        rows: (N,) rows of its table; None for all.
-        batch_size: Number of places that the networks process at once, on all cores together.
-    """
+    """Yields predictions for the places of a store that passes `check_store`, in order of `rows`; None for all."""
     selected = np.arange(len(store.table())) if rows is None else rows
     masks, views = store.mask(), [store.views(spec) for spec in ensemble.specs]
 
@@ -127,11 +117,6 @@ def _map_batches(
 
 def check_store(ensemble: Ensemble, store: Store, key: str) -> None:
     """Checks that a store's views were prepared in the same way as the training views of all runs.
-
-    Args:
-        ensemble: Trained models.
-        store: Prepared store.
-        key: Config key of the store, for the message.
 
     Raises:
         CheckpointError: Size, fit or image decoder differ.

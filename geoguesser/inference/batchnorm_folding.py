@@ -20,11 +20,7 @@ NUM_PROBES, PROBE_SIZE_PX = 2, 64
 
 
 def fold_batchnorm(backbone: Backbone) -> Backbone:
-    """Returns a copy of the backbone with folded BatchNorm, or the backbone itself if the copy computes otherwise.
-
-    Args:
-        backbone: Backbone in evaluation mode.
-    """
+    """Returns a copy with folded BatchNorm of a backbone in evaluation mode, or itself if the copy differs."""
     folded = cast(nn.Module, copy.deepcopy(backbone))
     _fold(folded)
     folded = folded.eval().to(memory_format=torch.channels_last)

@@ -68,18 +68,13 @@ def read_checkpoint(file: Path) -> dict[str, Any]:
 
 
 def write_checkpoint(file: Path, checkpoint: dict[str, Any]) -> None:
-    """Writes a checkpoint atomically.
-
-    Args:
-        file: Path of the file.
-        checkpoint: Plain values and tensors, as `read_checkpoint` returns them.
-    """
+    """Writes a checkpoint, as `read_checkpoint` returns it, atomically."""
     with open_replacement(file) as stream:
         torch.save(checkpoint, stream)
 
 
 def get_network_state(checkpoint: dict[str, Any]) -> dict[str, Tensor]:
-    """Returns the state dict of the network in a checkpoint that `read_checkpoint` read."""
+    """Returns the state dict of the network in a checkpoint."""
     state: dict[str, Tensor] = {
         key[len(STATE_PREFIX) :]: value
         for key, value in checkpoint["state_dict"].items()

@@ -36,14 +36,9 @@ MIN_PROBABILITY = 1e-44
 
 
 class Ensemble:
-    """Predictors that are evaluated together.
-
-    Args:
-        predictors: At least one; all for the same region.
+    """Predictors for the same region that are evaluated together.
 
     Attributes:
-        predictors: The members.
-        region: Region of the members.
         specs: Distinct image specifications of the members.
         grid: Common grid of the members; None if they have none, or different ones.
 
@@ -71,26 +66,16 @@ class Ensemble:
 
     @classmethod
     def load(cls, paths: Sequence[str | Path], *, device: str | torch.device = "cpu") -> Self:
-        """Loads run folders (their best checkpoints), exported folders or checkpoint files.
-
-        Raises:
-            MissingFileError: A path does not exist.
-            CheckpointError: A path is no trained model.
-            ConfigError: There is no path, or the models have different regions.
-        """
+        """Loads run folders (their best checkpoints), exported folders or checkpoint files."""
         return cls([open_predictor(path, device=device)[0] for path in paths])
 
     def fold(self) -> None:
-        """Folds BatchNorm into convolutions, in place; the networks cannot be saved afterwards.
-
-        Predictions differ by rounding only.
-        """
+        """Folds BatchNorm into convolutions, in place; the networks cannot be saved afterwards."""
         for member in self.predictors:
             member.network.backbone = fold_batchnorm(member.network.backbone)
 
     @property
     def device(self) -> torch.device:
-        """Device of the networks."""
         return next(self.predictors[0].network.parameters()).device
 
     @property
@@ -174,13 +159,7 @@ class Ensemble:
 
 
 def load_runs(run: Any, *, device: torch.device) -> Ensemble:
-    """Loads the run or runs that the config key `run` names.
-
-    Raises:
-        ConfigError: The value names no run, or runs of different regions.
-        MissingFileError: A run does not exist.
-        CheckpointError: A run holds no trained model.
-    """
+    """Loads the run or runs that the config key `run` names."""
     paths = [run] if isinstance(run, str) else run
     if not isinstance(paths, list) or not paths or not all(isinstance(path, str) and path for path in paths):
         raise ConfigError.at("run", "must name a run folder, or several", found=run)
@@ -191,8 +170,7 @@ def load_runs(run: Any, *, device: torch.device) -> Ensemble:
         method = "geometric median of points, because grids differ" if ensemble.grid is None else "mean posterior"
         log.info("ensemble of %d runs: %s", len(paths), method)
     members = zip(paths, ensemble.predictors, strict=True)
-    uncalibrated = [path for path, member in members if member.calibration is None]
-    if uncalibrated:
+    if uncalibrated := [path for path, member in members if member.calibration is None]:
         log.info("no expected errors and radii, because runs have no calibration: %s", ", ".join(uncalibrated))
     return ensemble
 
@@ -242,7 +220,6 @@ def _average_calibrations(members: list[Calibration | None]) -> Calibration | No
 
 
 def _equal(a: Any, b: Any) -> bool:
-    """Compares two states of plain values and arrays."""
     if isinstance(a, dict) and isinstance(b, dict):
         return a.keys() == b.keys() and all(_equal(a[key], b[key]) for key in a)
     if isinstance(a, np.ndarray) or isinstance(b, np.ndarray):

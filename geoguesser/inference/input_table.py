@@ -16,7 +16,7 @@ PATH_COLUMNS = ("path", "file", "image")
 # Column name -> position of its heading.
 HEADING_COLUMNS = {
     **{str(heading): position for position, heading in enumerate(HEADINGS)},
-    **{word: position for position, word in enumerate(("north", "east", "south", "west"))},
+    **{"north": 0, "east": 1, "south": 2, "west": 3},
 }
 COLUMNS_RULE = (
     "must have a column for each heading (0, 90, 180, 270, or north, east, south, west) beside uuid, "
@@ -25,14 +25,7 @@ COLUMNS_RULE = (
 
 
 class ListedPhoto(NamedTuple):
-    """Photo in a table.
-
-    Attributes:
-        uuid: Id of the place.
-        position: Position of the heading in `HEADINGS`.
-        path: Path as in the table; empty if there is no view.
-        row: File and line, for messages.
-    """
+    """Photo in a table: position in `HEADINGS`, path (empty if there is no view), and row for messages."""
 
     uuid: str
     position: int
@@ -86,7 +79,6 @@ def read_input_table(file: Path, root: str | None) -> list[tuple[str, PlaceFiles
 
 
 def _read_table(file: Path) -> pd.DataFrame:
-    """Reads the cells as text and checks the header; column names are in lower case."""
     try:
         table = pd.read_csv(file, dtype=str, keep_default_na=False)
     except (ValueError, OSError) as error:
@@ -102,8 +94,7 @@ def _read_table(file: Path) -> pd.DataFrame:
 
 
 def _read_long_row(row: dict[str, str], line: str, id_column: str | None, path_column: str) -> ListedPhoto:
-    """Reads a photo; without a heading it is the view to the north."""
-    # Spreadsheets write headings as 90.0.
+    # Without a heading a photo is the view to the north. Spreadsheets write headings as 90.0.
     heading = (row.get("heading", "0") or "0").removesuffix(".0")
     if heading not in HEADING_COLUMNS:
         raise DataError.at(f"{line}: heading", "must be 0, 90, 180 or 270", found=heading)
@@ -112,7 +103,6 @@ def _read_long_row(row: dict[str, str], line: str, id_column: str | None, path_c
 
 
 def _group_by_place(photos: list[ListedPhoto], base: str) -> list[tuple[str, PlaceFiles]]:
-    """Collects the photos of each place and checks their paths."""
     names: dict[str, list[str | None]] = {}
     real_base = os.path.realpath(base)
     for photo in photos:

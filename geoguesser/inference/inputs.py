@@ -17,7 +17,7 @@ import xxhash
 
 from geoguesser.arrays import BoolArray, ByteArray
 from geoguesser.data.images import SUFFIXES, ImageSpec
-from geoguesser.data.place_files import HEADINGS, NO_VIEWS, PlaceFiles, find_image_folders, is_view, list_names
+from geoguesser.data.place_files import NO_VIEWS, PlaceFiles, find_image_folders, is_view, list_names
 from geoguesser.data.views import choose_prefetch, decode_place
 from geoguesser.errors import ConfigError, DataError, MissingFileError
 from geoguesser.inference.input_table import read_input_table
@@ -37,13 +37,7 @@ INPUT_FORMS = (
 
 
 class InputPlace(NamedTuple):
-    """Place to predict.
-
-    Attributes:
-        uuid: Name of its folder or photo, or its id in the CSV file.
-        files: Its views; names may be absolute paths.
-        notes: Problems found without opening images.
-    """
+    """Place to predict, with its id, its views and the problems found without opening images."""
 
     uuid: str
     files: PlaceFiles
@@ -51,7 +45,6 @@ class InputPlace(NamedTuple):
 
     @property
     def views(self) -> int:
-        """Number of views."""
         return sum(name is not None for name in self.files.names)
 
 
@@ -84,11 +77,8 @@ def find_places(images: Any, root: str | None = None) -> list[InputPlace]:
         DataError: There is no place, two places have the same id, or a CSV file breaks a rule.
     """
     words = [images] if isinstance(images, str | Path) else images
-    if (
-        not isinstance(words, list)
-        or not words
-        or not all(isinstance(word, str | Path) and word for word in words)
-    ):
+    is_list = isinstance(words, list) and all(isinstance(word, str | Path) and word for word in words)
+    if not is_list or not words:
         raise ConfigError.at("images", f"must name {INPUT_FORMS}", found=images)
 
     places: list[InputPlace] = []
@@ -98,13 +88,17 @@ def find_places(images: Any, root: str | None = None) -> list[InputPlace]:
             path_places, path_photos = _find_at(path, str(word), root)
             places += path_places
             photos += path_photos
-    places += _make_photo_places(photos)
+
+    # The id of a photo is the file's stem, or the complete name if others have the same stem.
+    stems = Counter(photo.stem for photo in photos)
+    for photo in photos:
+        uuid = photo.stem if stems[photo.stem] == 1 else photo.name
+        places.append(InputPlace(uuid, PlaceFiles(str(photo.parent), (photo.name, None, None, None))))
     if not places:
         raise DataError.at(f"images={words[0]}", f"must hold a place: {INPUT_FORMS}")
 
-    counts = Counter(place.uuid for place in places)
-    duplicate = next((uuid for uuid, count in counts.items() if count > 1), None)
-    if duplicate is not None:
+    (duplicate, count), *_ = Counter(place.uuid for place in places).most_common(1)
+    if count > 1:
         folders = " and ".join(place.files.folder for place in places if place.uuid == duplicate)
         raise DataError.at(
             "images",
@@ -115,7 +109,6 @@ def find_places(images: Any, root: str | None = None) -> list[InputPlace]:
 
 
 def _match_paths(word: str) -> list[Path]:
-    """Returns the path that a word names, or those that match its pattern."""
     path = Path(word).expanduser()
     if path.exists():
         return [path]
@@ -136,11 +129,9 @@ def _find_at(path: Path, word: str, root: str | None) -> tuple[list[InputPlace],
     if suffix in SUFFIXES:
         return [], [path]
     if suffix == ".csv":
+        notes = {NO_VIEWS: ("no view is named",)}
         rows = read_input_table(path, root)
-        return [
-            InputPlace(uuid, files, () if files.names != NO_VIEWS else ("no view is named",))
-            for uuid, files in rows
-        ], []
+        return [InputPlace(uuid, files, notes.get(files.names, ())) for uuid, files in rows], []
     raise DataError.at(f"images={word}", f"must be {INPUT_FORMS}", found=path.name)
 
 
@@ -162,8 +153,7 @@ def _find_in_folder(path: Path) -> tuple[list[InputPlace], list[Path]]:
     if views:
         return [_read_place_folder(path)], []
 
-    unread = [file.name for file in files if file.suffix.lower() in OTHER_SUFFIXES]
-    if unread:
+    if unread := [file.name for file in files if file.suffix.lower() in OTHER_SUFFIXES]:
         names = _shorten(unread)
         log.warning("%s: %d images are no JPEG, PNG or WebP and left out: %s", path, len(unread), names)
     return _list_place_folders(path), photos
@@ -206,18 +196,6 @@ def _read_place_folder(folder: Path) -> InputPlace:
     return InputPlace(folder.name, PlaceFiles(str(folder), names), notes)
 
 
-def _make_photo_places(paths: list[Path]) -> list[InputPlace]:
-    """Makes each photo a place; its id is the file's stem, or the complete name if others have the same stem."""
-    stems = Counter(path.stem for path in paths)
-    return [
-        InputPlace(
-            path.stem if stems[path.stem] == 1 else path.name,
-            PlaceFiles(str(path.parent), (path.name, None, None, None)),
-        )
-        for path in paths
-    ]
-
-
 def compute_signature(place: InputPlace) -> str:
     """Returns a hash of the names, sizes and modification times of a place's files, without reading them."""
     parts = []
@@ -244,15 +222,7 @@ def load_place(place: InputPlace, specs: Sequence[ImageSpec]) -> LoadedPlace:
 
 def load_in_order(places: Sequence[InputPlace], specs: Sequence[ImageSpec]) -> Iterator[LoadedPlace]:
     """Loads places on all cores and yields them in order; a bounded number is in memory."""
+    prefetch = choose_prefetch(specs)
     return map_in_order(
-        lambda place: load_place(place, specs),
-        places,
-        threads=count_cores(),
-        ahead=choose_prefetch(specs),
-        name="read",
+        lambda place: load_place(place, specs), places, threads=count_cores(), ahead=prefetch, name="read"
     )
-
-
-def list_missing_headings(place: InputPlace) -> list[int]:
-    """Returns the headings without a view."""
-    return [heading for heading, name in zip(HEADINGS, place.files.names, strict=True) if name is None]

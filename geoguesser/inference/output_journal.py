@@ -71,12 +71,7 @@ class RowJournal:
         return uuid in self.rows and self.rows[uuid][0] == signature
 
     def add(self, table: pd.DataFrame, signatures: list[str]) -> None:
-        """Writes rows; they are on the disk when this returns.
-
-        Args:
-            table: Rows with the journal's columns.
-            signatures: Signature of each row's inputs.
-        """
+        """Writes rows with the signatures of their inputs; they are on the disk when this returns."""
         lines = []
         for signature, values in zip(signatures, table[self.columns].itertuples(index=False), strict=True):
             plain = [_to_json(value) for value in values]

@@ -29,7 +29,7 @@ def list_columns(with_cells: bool) -> list[str]:
 def make_rows(
     uuids: Sequence[str], predictions: Predictions, views: IntArray, problems: Sequence[str], *, with_cells: bool
 ) -> pd.DataFrame:
-    """Returns a row per place.
+    """Returns a row per place, with the columns of `list_columns`; NaN for values that the model does not provide.
 
     Args:
         uuids: (N,) ids of the places.
@@ -37,9 +37,6 @@ def make_rows(
         views: (N,) number of views that were used.
         problems: (N,) text of the column `broken`; empty for a place without problems.
         with_cells: True if the model has cells.
-
-    Returns:
-        The columns of `list_columns`; NaN for values that the model does not provide.
     """
     unknown = np.full(len(predictions), np.nan)
     expected_km = predictions.expected_error_km
@@ -60,12 +57,10 @@ def make_rows(
         best, probability = predictions.top_cells(NUM_TOP_CELLS)
         points = predictions.grid.class_points_deg[best]
         for rank in range(best.shape[1]):
-            name = f"cell_{rank + 1}"
+            values = (best, probability, points[..., 0], points[..., 1])
+            suffixes = ("", "_probability", "_latitude", "_longitude")
             columns |= {
-                name: best[:, rank],
-                f"{name}_probability": probability[:, rank],
-                f"{name}_latitude": points[:, rank, 0],
-                f"{name}_longitude": points[:, rank, 1],
+                f"cell_{rank + 1}{suffix}": value[:, rank] for suffix, value in zip(suffixes, values, strict=True)
             }
     return pd.DataFrame(columns, columns=list_columns(with_cells))
 

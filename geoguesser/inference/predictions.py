@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from geoguesser.arrays import BoolArray, FloatArray, IntArray
 from geoguesser.geo.grid import Grid
@@ -43,14 +42,7 @@ class Predictions:
         return len(self.coords_deg)
 
     def top_cells(self, count: int) -> tuple[IntArray, FloatArray]:
-        """Returns the most probable classes, best first.
-
-        Returns:
-            (N, C) class numbers and (N, C) probabilities, with C at most `count`.
-
-        Raises:
-            ValueError: The model has no cells.
-        """
+        """Returns the (N, C) most probable classes, best first, and their probabilities; C is at most `count`."""
         if self.posterior is None:
             raise ValueError("this model has no cells")
         best = np.argsort(-self.posterior, axis=1, kind="stable")[:, :count]
@@ -85,24 +77,15 @@ def calibrate(
 
 def concatenate(parts: Sequence[Predictions]) -> Predictions:
     """Concatenates predictions of one model for several batches; at least one batch."""
+
+    def join(values: list[Any]) -> Any:
+        if values[0] is None:
+            return None
+        if isinstance(values[0], dict):
+            return {level: join([value[level] for value in values]) for level in values[0]}
+        return np.concatenate(values)
+
+    names = [field.name for field in fields(Predictions) if field.name != "grid"]
     return Predictions(
-        coords_deg=np.concatenate([part.coords_deg for part in parts]),
-        in_region=np.concatenate([part.in_region for part in parts]),
-        grid=parts[0].grid,
-        posterior=_concatenate_arrays([part.posterior for part in parts]),
-        expected_error_km=_concatenate_arrays([part.expected_error_km for part in parts]),
-        radius_km=_concatenate_levels([part.radius_km for part in parts]),
-        sets=_concatenate_levels([part.sets for part in parts]),
+        grid=parts[0].grid, **{name: join([getattr(part, name) for part in parts]) for name in names}
     )
-
-
-def _concatenate_arrays(arrays: list[npt.NDArray[Any] | None]) -> npt.NDArray[Any] | None:
-    present = [array for array in arrays if array is not None]
-    return np.concatenate(present) if present else None
-
-
-def _concatenate_levels(parts: Sequence[dict[str, npt.NDArray[Any]] | None]) -> dict[str, npt.NDArray[Any]] | None:
-    present = [part for part in parts if part is not None]
-    if not present:
-        return None
-    return {level: np.concatenate([part[level] for part in present]) for level in present[0]}

@@ -54,12 +54,7 @@ class Predictor:
 
     @classmethod
     def load(cls, path: str | Path, *, device: str | torch.device = "cpu") -> Predictor:
-        """Loads a run folder (its best checkpoint) or a checkpoint file.
-
-        Raises:
-            MissingFileError: There is no such file.
-            CheckpointError: The file is no checkpoint of this package, or has a newer format.
-        """
+        """Loads a run folder (its best checkpoint) or a checkpoint file."""
         file = find_checkpoint(path)
         checkpoint = read_checkpoint(file)
 
@@ -84,10 +79,10 @@ class Predictor:
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> Predictor:
-        """Makes a predictor from plain values and arrays; its weights must still be loaded.
+        """Makes a predictor without its weights from `region`, `network` and `image` of `make_record`.
 
         Args:
-            record: `region`, `network` and `image` from `make_record`; `data` and `calibration` if known.
+            record: Plain values and arrays; `data` and `calibration` may be missing.
 
         Raises:
             Exception: A value is missing or wrong; of any type, because the record comes from a file.
@@ -134,7 +129,6 @@ class Predictor:
         return self.calibrate_output(self.compute_output(images, mask))
 
     def calibrate_output(self, output: HeadOutput) -> Predictions:
-        """Applies the run's calibration, if it has one, to a head's output."""
         return calibrate(output, self.region, self.network.head.grid, self.uncertainty)
 
     @torch.no_grad()
@@ -156,11 +150,7 @@ class Predictor:
 
 
 def choose_device(name: str) -> torch.device:
-    """Returns the device that a config names; `auto` is CUDA if available, else the CPU.
-
-    Raises:
-        ConfigError: This machine has no such device.
-    """
+    """Returns the device that the config key `device` names; `auto` is CUDA if available, else the CPU."""
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
 

@@ -33,13 +33,7 @@ RECORDED_PACKAGES = ("torch", "timm", "numpy", "safetensors", "pyproj", "shapely
 
 
 def write_model_folder(predictor: Predictor, folder: Path, about: Mapping[str, Any]) -> None:
-    """Writes `model.safetensors` and `config.json` into a folder that exists.
-
-    Args:
-        predictor: Trained network with its region and preprocessing.
-        folder: Folder to write to; files with these names are replaced.
-        about: Further plain values for config.json.
-    """
+    """Writes `model.safetensors`, and `config.json` with the values of `about`, into an existing folder."""
     tensors: dict[str, Tensor] = {}
     record = make_record(predictor.network, predictor.region, predictor.image)
     parts = {name: _replace_tensors(record[name], name, tensors) for name in ("region", "network")}
@@ -70,15 +64,7 @@ def write_model_folder(predictor: Predictor, folder: Path, about: Mapping[str, A
 
 
 def read_model_folder(folder: Path, *, device: str | torch.device = "cpu") -> tuple[Predictor, dict[str, Any]]:
-    """Reads a folder that `write_model_folder` wrote.
-
-    Returns:
-        The predictor, and the entries of config.json that describe it without being part of it.
-
-    Raises:
-        MissingFileError: A file is missing.
-        CheckpointError: A file is damaged, incomplete, or has a newer format.
-    """
+    """Reads a folder that `write_model_folder` wrote. Results and errors as for `open_predictor`."""
     config_file, weights_file = folder / CONFIG_NAME, folder / WEIGHTS_NAME
     config = _read_config(config_file)
     tensors = _read_weights(weights_file, str(config.get("weights_sha256")))
@@ -123,12 +109,8 @@ def read_model_folder(folder: Path, *, device: str | torch.device = "cpu") -> tu
 def open_predictor(path: str | Path, *, device: str | torch.device = "cpu") -> tuple[Predictor, dict[str, Any]]:
     """Opens an exported folder, a run folder or a checkpoint file.
 
-    Args:
-        path: Folder that `write_model_folder` wrote, run folder (its best checkpoint is taken) or checkpoint file.
-        device: Device of the network.
-
     Returns:
-        The predictor, and the description of an exported folder; an empty one for a run or a checkpoint.
+        The predictor, and those entries of config.json that are not part of it; none for a run or a checkpoint.
 
     Raises:
         MissingFileError: There is no such file or folder.
@@ -138,18 +120,13 @@ def open_predictor(path: str | Path, *, device: str | torch.device = "cpu") -> t
     if (given / CONFIG_NAME).is_file():
         return read_model_folder(given, device=device)
     if (given / WEIGHTS_NAME).is_file():
-        raise MissingFileError.at(
-            str(given), f"must hold {CONFIG_NAME} beside {WEIGHTS_NAME}", remedy=EXPORT_AGAIN
-        )
+        rule = f"must hold {CONFIG_NAME} beside {WEIGHTS_NAME}"
+        raise MissingFileError.at(str(given), rule, remedy=EXPORT_AGAIN)
     return Predictor.load(given, device=device), {}
 
 
 def find_network_file(path: str | Path) -> Path:
-    """Returns the file that holds the weights of the model at a path, as for `open_predictor`.
-
-    Raises:
-        MissingFileError: There is no such file.
-    """
+    """Returns the file that holds the weights of the model at a path, as for `open_predictor`."""
     given = Path(path).expanduser()
     return given / WEIGHTS_NAME if (given / CONFIG_NAME).is_file() else find_checkpoint(given)
 
@@ -165,9 +142,8 @@ def _read_config(file: Path) -> dict[str, Any]:
         rule = "is no description of a model (it has no format)"
         raise CheckpointError.at(str(file), rule, remedy=EXPORT_AGAIN)
     if found > FOLDER_FORMAT:
-        raise CheckpointError.at(
-            str(file), f"must have a format up to {FOLDER_FORMAT}", found=found, remedy="Update geoguesser."
-        )
+        rule = f"must have a format up to {FOLDER_FORMAT}"
+        raise CheckpointError.at(str(file), rule, found=found, remedy="Update geoguesser.")
     return dict(config)
 
 
@@ -182,11 +158,8 @@ def _read_weights(file: Path, digest: str) -> dict[str, Tensor]:
 
     data = file.read_bytes()
     if hashlib.sha256(data).hexdigest() != digest:
-        raise CheckpointError.at(
-            str(file),
-            f"is damaged or of another model: its SHA-256 is not that in {CONFIG_NAME}",
-            remedy="Copy the folder again.",
-        )
+        rule = f"is damaged or of another model: its SHA-256 is not that in {CONFIG_NAME}"
+        raise CheckpointError.at(str(file), rule, remedy="Copy the folder again.")
     try:
         return from_bytes(data)
     except SafetensorError as error:
@@ -194,22 +167,13 @@ def _read_weights(file: Path, digest: str) -> dict[str, Tensor]:
 
 
 def _load_weights(network: GeoNetwork, tensors: dict[str, Tensor], file: str) -> None:
-    """Loads the weights after a check that exactly the network's tensors are given, with their shapes."""
-    expected = network.state_dict()
-    given = {
+    weights = {
         name[len(NETWORK_PREFIX) :]: value for name, value in tensors.items() if name.startswith(NETWORK_PREFIX)
     }
-    if missing := sorted(set(expected) - set(given)):
-        rule = f"lacks {len(missing)} of {len(expected)} tensors, {NETWORK_PREFIX}{missing[0]} the first"
-        raise CheckpointError.at(file, rule)
-    if unknown := sorted(set(given) - set(expected)):
-        raise CheckpointError.at(file, f"holds {NETWORK_PREFIX}{unknown[0]}, which its model does not have")
-
-    for name, value in given.items():
-        if value.shape != expected[name].shape:
-            rule = f"must hold {NETWORK_PREFIX}{name} of shape {tuple(expected[name].shape)}"
-            raise CheckpointError.at(file, rule, found=tuple(value.shape))
-    network.load_state_dict(given)
+    try:
+        network.load_state_dict(weights)
+    except RuntimeError as error:
+        raise CheckpointError(f"{file} does not fit the network that {CONFIG_NAME} describes: {error}") from error
 
 
 def _replace_tensors(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:
@@ -223,7 +187,6 @@ def _replace_tensors(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:
 
 
 def _restore_arrays(value: Any, tensors: dict[str, Tensor], file: Path) -> Any:
-    """Replaces references by arrays: the inverse of `_replace_tensors`."""
     if not isinstance(value, dict):
         return value
     if set(value) != {"tensor"}:

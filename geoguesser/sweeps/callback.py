@@ -42,11 +42,7 @@ class SweepStart(Callback):
 
 
 def check_sweep_name(name: Any) -> str:
-    """Returns `sweep.name` if it is a path of one or more folders below multirun/.
-
-    Raises:
-        ConfigError: The name is empty, or leaves multirun/.
-    """
+    """Returns `sweep.name` if it is a path of one or more folders below multirun/."""
     text = str(name)
     parts = text.split("/")
     if name is None or any(part in ("", ".", "..") for part in parts) or "\\" in text or not text.isprintable():
@@ -57,10 +53,7 @@ def check_sweep_name(name: Any) -> str:
 def resume_optuna_study(sweeper: DictConfig) -> None:
     """Makes `n_trials` count the trials of earlier commands, and moves the sampler's seed on.
 
-    With the same seed the sampler would suggest its first values again.
-
-    Args:
-        sweeper: Node of Hydra's Optuna sweeper, with a storage; changed in place.
+    With the same seed the sampler would suggest its first values again. The node `sweeper` is changed in place.
     """
     import optuna
 
@@ -83,11 +76,7 @@ def resume_optuna_study(sweeper: DictConfig) -> None:
 
 
 def finish_sweep() -> int:
-    """Writes and prints the summary of the sweep that this process started, if there is one.
-
-    Returns:
-        1 if a job of the sweep failed, did not end or did not begin, else 0.
-    """
+    """Writes and prints the summary of the sweep of this process; returns 1 if a job failed or did not end."""
     if not _started:
         return 0
     from geoguesser.sweeps.summary import Summary
@@ -104,7 +93,6 @@ def finish_sweep() -> int:
 
     if not summary.unfinished:
         return 0
-    is_named = get_group(sweep.path, name) == name
-    option = f"sweep.name={name}" if is_named else f"hydra.sweep.dir={sweep.path}"
+    option = f"sweep.name={name}" if get_group(sweep.path, name) == name else f"hydra.sweep.dir={sweep.path}"
     print(f"The same command with {option} runs what is missing.", file=sys.stderr)  # noqa: T201
     return 1

@@ -30,27 +30,19 @@ KEPT_NAMES = (".hydra", ".lock", "config.yaml", "train.log", "error.log", "wandb
 
 
 class SweepFolder:
-    """Folder of a sweep as one command uses it.
+    """Folder of a sweep, which may be missing, as used by the environment's command, or else by the latest one."""
 
-    Args:
-        path: Folder of the sweep; it may be missing.
-        command: Id of the command; None for that of the environment, or else the latest one.
-    """
-
-    def __init__(self, path: Path, command: str | None = None) -> None:
+    def __init__(self, path: Path) -> None:
         self.path = path
-        self.command = command or os.environ.get(COMMAND_VARIABLE) or self._find_latest_command()
-
-    def _find_latest_command(self) -> str:
-        commands = sorted((self.path / ".commands").glob("*.json"))
-        return commands[-1].stem if commands else "0"
+        commands = sorted(file.stem for file in (path / ".commands").glob("*.json"))
+        self.command = os.environ.get(COMMAND_VARIABLE) or (commands[-1] if commands else "0")
 
     @classmethod
     def begin(cls, path: Path) -> SweepFolder:
         """Starts a command in a sweep, to which the jobs of this process and its children then belong."""
         command = f"{time.strftime('%Y%m%d-%H%M%S')}-{uuid.uuid4().hex[:6]}"
         os.environ[COMMAND_VARIABLE] = command
-        sweep = cls(path, command)
+        sweep = cls(path)
         sweep._outcome_folder.mkdir(parents=True, exist_ok=True)
         start = {"began": time.time(), "process": os.getpid()}
         write_json(path / ".commands" / f"{command}.json", start, indent=1)
@@ -103,14 +95,7 @@ def get_group(sweep: Path, name: str) -> str:
 
 @contextmanager
 def hold_folder(folder: Path) -> Iterator[bool]:
-    """Holds the lock of a job's folder; it is released when the process ends.
-
-    Args:
-        folder: Folder of the job, which exists.
-
-    Yields:
-        False if another process holds the lock.
-    """
+    """Holds the lock of a job's folder until the process ends; yields False if another process holds it."""
     lock = FileLock(folder / ".lock")
     try:
         yield lock.try_acquire()
@@ -149,5 +134,4 @@ def clear_folder(folder: Path) -> None:
 
 
 def _read_json(path: Path) -> dict[str, Any]:
-    value: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return value
+    return dict(json.loads(path.read_text(encoding="utf-8")))

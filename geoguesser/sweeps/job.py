@@ -35,9 +35,6 @@ RESUMABLE_STATES = ("interrupted", "running")
 def run_train(cfg: DictConfig) -> float | None:
     """Runs `python -m geoguesser.train`: one run, or with --multirun one job of a sweep.
 
-    Args:
-        cfg: The composed config.
-
     Returns:
         The mean validation error in km, for a sweeper that searches the lowest; None if there is none.
     """
@@ -47,9 +44,8 @@ def run_train(cfg: DictConfig) -> float | None:
     choices = dict(hydra.runtime.choices)
 
     if hydra.mode is not RunMode.MULTIRUN:
-        result = run_training(cfg, folder, overrides=overrides, choices=choices)
-        error_km: float | None = result.get("val", {}).get("error_km_mean")
-        return error_km
+        run_training(cfg, folder, overrides=overrides, choices=choices)
+        return read_validation_error(folder)
 
     processes = count_processes(hydra.launcher)
     number = int(hydra.job.num)
@@ -82,7 +78,7 @@ def run_job(
         facts: Further arguments of `commands.train.run_training`.
 
     Returns:
-        The mean validation error in km, for a sweeper that searches the lowest; None if the job failed.
+        As `run_train`.
     """
     sweep = SweepFolder(folder.parent)
     record: dict[str, Any] = {"number": number, "overrides": overrides}
@@ -110,7 +106,10 @@ def run_job(
             outcome = "done"
         except Exception as error:
             outcome, message = "failed", f"{type(error).__name__}: {first_line(error)}"
-            log_failure(error, folder)
+            lines = "".join(traceback.format_exception(error))
+            (folder / "error.log").write_text(lines, encoding="utf-8")
+            kind = "" if isinstance(error, GeoguesserError) else f"{type(error).__name__}: "
+            log.error("error: %s%s (%s)", kind, error, folder / "error.log")
         finally:
             sweep.record(folder.name, outcome, **record, error=message)
 
@@ -151,14 +150,6 @@ def read_validation_error(folder: Path) -> float | None:
     return float(value) if math.isfinite(value) else None
 
 
-def log_failure(error: Exception, folder: Path) -> None:
-    """Writes the traceback of a failed job to its error.log, and logs the message."""
-    lines = "".join(traceback.format_exception(error))
-    (folder / "error.log").write_text(lines, encoding="utf-8")
-    kind = "" if isinstance(error, GeoguesserError) else f"{type(error).__name__}: "
-    log.error("error: %s%s (%s)", kind, error, folder / "error.log")
-
-
 @contextmanager
 def quiet_console() -> Iterator[None]:
     """Shows only warnings on the terminal; the lines of a job go to its own log."""
@@ -175,11 +166,7 @@ def quiet_console() -> Iterator[None]:
 
 
 def share_cores(processes: int) -> None:
-    """Limits this process to its share of the cores, so that parallel jobs do not compete for them.
-
-    Args:
-        processes: Number of jobs that run in parallel.
-    """
+    """Limits this process to its share of the cores, so that parallel jobs do not compete for them."""
     if processes > 1:
         share = max(1, count_system_cores() // processes)
         os.environ[CORES_VARIABLE] = str(share)

@@ -35,11 +35,7 @@ _recorded: dict[Path, tuple[tuple[int, int], str | None]] = {}
 
 
 def result_config(config: dict[str, Any]) -> dict[str, Any]:
-    """Returns the part of a resolved config that changes results.
-
-    Args:
-        config: Plain values, as `geoguesser.commands.configs.resolve` returns them.
-    """
+    """Returns the part of a resolved config that changes results."""
     result = {key: value for key, value in config.items() if key not in WITHOUT_EFFECT[""]}
     for group, names in WITHOUT_EFFECT.items():
         if group and isinstance(result.get(group), dict):
@@ -51,21 +47,14 @@ def make_job_name(config: dict[str, Any]) -> str:
     """Returns the name of a job: `NAME_LENGTH` hexadecimal digits of SHA-256 over the part that changes results.
 
     It is the same for a composed config and for the config.yaml that any version wrote of it, unless that hides a
-    secret: such a job is recognised by its folder's name only.
-
-    Args:
-        config: Plain values; the order of keys does not matter.
+    secret: such a job is recognised by its folder's name only. The order of keys does not matter.
     """
     text = json.dumps(result_config(normalise_config(config)), sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:NAME_LENGTH]
 
 
 def find_job_name(cfg: DictConfig) -> str:
-    """Returns the name of the job that a composed config describes, even if the job will be refused.
-
-    Args:
-        cfg: Composed config, with or without the node `hydra`.
-    """
+    """Returns the name of the job that a composed config describes, even if the job will be refused."""
     task = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])
     try:
         return make_job_name(resolve(task))
@@ -74,13 +63,9 @@ def find_job_name(cfg: DictConfig) -> str:
 
 
 def find_job(sweep: Path, name: str) -> str | None:
-    """Returns the job folder of a sweep whose recorded config describes the job, or None.
+    """Returns the job folder of a sweep whose recorded config describes the job with this name, or None.
 
     Among several, a finished one comes first, then the one with the job's own name.
-
-    Args:
-        sweep: Folder of the sweep; it may be missing.
-        name: Name of the job, as `make_job_name` gives it.
     """
     folders = [file.parent for file in sweep.glob("*/config.yaml") if _recorded_name(file) == name]
     folders.sort(key=lambda folder: (read_state(folder) != "done", folder.name != name, folder.name))

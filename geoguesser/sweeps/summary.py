@@ -39,7 +39,6 @@ class Summary:
     """Jobs of a sweep.
 
     Attributes:
-        sweep: Folder of the sweep.
         table: Row per job, by validation error: job, state, a column per varied key, results, error message.
         varied: Keys that differ between jobs, in the order of the command line.
         outcomes: Records of the jobs of the command that ends here, by job number.
@@ -83,11 +82,7 @@ class Summary:
         return [record for record in self.outcomes if record["outcome"] in UNFINISHED_OUTCOMES]
 
     def write(self) -> None:
-        """Writes summary.csv, and summary.png if a job has a result.
-
-        Raises:
-            OSError: The files cannot be written.
-        """
+        """Writes summary.csv, and summary.png if a job has a result."""
         write_csv(self.sweep.path / "summary.csv", self.table)
         finished = self.table[self.table["val_error_km_mean"].notna()]
         if len(finished):
@@ -132,10 +127,8 @@ class Summary:
 
 def _make_console(*, stderr: bool) -> Console:
     """Makes a console that breaks no lines; files and pipes get lines as wide as the table."""
-    console = Console(stderr=stderr, soft_wrap=True, highlight=False)
-    if console.is_terminal:
-        return console
-    return Console(stderr=stderr, soft_wrap=True, highlight=False, width=160)
+    width = None if Console(stderr=stderr).is_terminal else 160
+    return Console(stderr=stderr, soft_wrap=True, highlight=False, width=width)
 
 
 def _get_key(override: str) -> str:
@@ -202,7 +195,10 @@ def _make_terminal_table(table: pd.DataFrame, varied: list[str]) -> Table:
 
 def _format_counts(outcomes: list[dict[str, Any]]) -> str:
     """Returns the number of jobs by outcome, as in `4 done, 6 done before, 2 failed`."""
-    words = {"done": "done", "kept": "done before", "duplicate": "duplicates", "failed": "failed"}
-    words |= {"interrupted": "interrupted", "running": "running"}
-    counts = {word: sum(record["outcome"] == name for record in outcomes) for name, word in words.items()}
-    return ", ".join(f"{count} {word}" for word, count in counts.items() if count) or "no job began"
+    words = {"kept": "done before", "duplicate": "duplicates"}
+    names = [record["outcome"] for record in outcomes]
+    order = ("done", "kept", "duplicate", "failed", "interrupted", "running")
+    return (
+        ", ".join(f"{names.count(name)} {words.get(name, name)}" for name in order if name in names)
+        or "no job began"
+    )

@@ -69,7 +69,8 @@ def test_a_renamed_key_works_under_its_old_name_with_a_note(command: str, old: s
 @pytest.mark.parametrize(("command", "old", "new"), RENAMED)
 def test_the_new_name_of_a_renamed_key_is_in_the_config(command: str, old: str, new: str) -> None:
     required = {"collect": ["out=o"], "export": ["run=r", "out=o"], "report": ["run=r"]}.get(command, [])
-    config = compose([*required, f"{new}=1"], command)
+    choice = {"schedule.pct_start": ["schedule=onecycle"]}.get(new, [])
+    config = compose([*required, *choice, f"{new}=1"], command)
     assert OmegaConf.select(config, new) == 1
 
 

@@ -1,4 +1,4 @@
-"""Every YAML under conf/ is composed, and every target in it is bound to its signature."""
+"""Config files: each YAML under conf/ composes, and each target accepts its keys."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from geoguesser.data.checks.findings import FINDING_KINDS
 from geoguesser.errors import ConfigError
 
 CONF = Path(conf_dir())
-# What must be given by the user wherever such a choice is made.
+# Choice -> overrides that it requires from the user.
 NEEDED = {
     "region=country": ["region.code=SVN"],
     "region=custom": ["region.boundary=land.geojson"],
@@ -38,7 +38,7 @@ NEEDED = {
     "data=store": ["data.path=a"],
     "strategy=fill_gaps": ["strategy.existing=a"],
 }
-# What parts.py gives to the targets of each node.
+# Node -> arguments that do not come from the config; see commands/run_parts.py.
 GIVEN = {
     "data": {"region", "image", "split", "augment", "seed"},
     "fusion": {"feature_size"},
@@ -48,22 +48,21 @@ GIVEN = {
     "callbacks": {"dirpath"},
 }
 ALL_CHOICES = sorted(
-    f"{path.parent.name}={path.stem}"
-    for path in CONF.glob("*/*.yaml")
-    if not path.stem.startswith("_")  # included by other choices
+    f"{path.parent.name}={path.stem}" for path in CONF.glob("*/*.yaml") if not path.stem.startswith("_")
 )
-COLLECTING = ("provider", "strategy")  # groups of collect.yaml alone
-CHOICES = [one for one in ALL_CHOICES if one.split("=")[0] not in COLLECTING]
+# Groups of collect.yaml only.
+COLLECTING = ("provider", "strategy")
+CHOICES = [choice for choice in ALL_CHOICES if choice.split("=")[0] not in COLLECTING]
 
 
-def targets(node: object, key: str) -> list[tuple[str, dict[str, object]]]:
-    """All nodes with a target, with their keys."""
+def list_targets(node: object, key: str) -> list[tuple[str, dict[str, object]]]:
+    """Lists all nodes with a target, with their keys."""
     if not isinstance(node, dict):
         return []
-    found = [(key, node)] if "_target_" in node else []
+    nodes = [(key, node)] if "_target_" in node else []
     for name, child in node.items():
-        found += targets(child, f"{key}.{name}" if key else str(name))
-    return found
+        nodes += list_targets(child, f"{key}.{name}" if key else str(name))
+    return nodes
 
 
 def test_every_file_is_reached():
@@ -90,76 +89,60 @@ def test_every_file_is_reached():
 @pytest.mark.parametrize("choice", CHOICES)
 def test_choice_composes_and_binds(choice: str):
     config = resolve(compose([choice, *NEEDED.get(choice, [])]))
-    bound = targets(config, "")
-    assert bound
-    for key, node in bound:
+    nodes = list_targets(config, "")
+    assert nodes
+    for key, node in nodes:
         top = key.split(".")[0]
         parameters = get_signature(node, key).parameters
         given = dict.fromkeys(GIVEN.get(top, set()) & set(parameters))
         check_keys(node, key, given)
 
 
-def test_predict_composes():
-    config = OmegaConf.to_container(compose(["run=r", "images=i"], "predict"))
-    assert config["batch_size"] == 32
+@pytest.mark.parametrize(
+    ("command", "words", "defaults"),
+    [
+        ("predict", ["run=r", "images=i"], {"batch_size": 32}),
+        ("compare", ["runs=[a,b]"], {"bootstrap": {"samples": 5000, "seed": 0, "block_km": None}}),
+        ("report", ["run=r"], {"out": None, "wandb": "auto"}),
+        ("dashboard", ["sweep_dir=a"], {"project": "geoguesser"}),
+        (
+            "export",
+            ["run=r", "out=o"],
+            {
+                "formats": ["portable", "torch", "onnx"],
+                "tolerance": {"posterior": 1e-4, "km": 0.01},
+                "push": None,
+                "push_private": True,
+            },
+        ),
+    ],
+)
+def test_commands_compose_with_safe_defaults(command: str, words: list[str], defaults: dict[str, object]):
+    config = to_plain(compose(words, command), list_known_keys(command))
+    assert {name: config[name] for name in defaults} == defaults
 
 
-def test_compare_composes():
-    config = to_plain(compose(["runs=[a,b]"], "compare"), list_known_keys("compare"))
-    assert config["runs"] == ["a", "b"]
-    assert config["bootstrap"] == {"samples": 5000, "seed": 0, "block_km": None}
+def test_runs_and_dashboards_go_to_one_project():
+    assert compose(["sweep_dir=a"], "dashboard").project == resolve(compose([]))["logger"]["project"]
 
 
-def test_report_composes():
-    config = to_plain(compose(["run=r"], "report"), list_known_keys("report"))
-    assert set(config) == {
-        *("run", "out", "max_places", "places", "examples", "thumbnails", "neighbours", "wandb", "device"),
-        "extensions",
-    }
-    assert (config["out"], config["wandb"]) == (None, "auto")
+PREPARED = [choice for choice in CHOICES if choice.split("=")[0] in ("region", "image", "split")]
+COLLECTED = [choice for choice in ALL_CHOICES if choice.split("=")[0] in ("region", *COLLECTING)]
 
 
-def test_dashboard_composes_and_names_the_project_that_runs_go_to():
-    config = to_plain(compose(["of=a"], "dashboard"), list_known_keys("dashboard"))
-    assert set(config) == {"of", "project", "entity", "title", "patience_s"}
-    assert config["project"] == resolve(compose([]))["logger"]["project"]
-
-
-def test_export_composes():
-    config = to_plain(compose(["run=r", "out=o"], "export"), list_known_keys("export"))
-    assert config["formats"] == ["portable", "torch", "onnx"]
-    assert config["tolerance"] == {"posterior": 1e-4, "km": 0.01}
-    assert config["push"] is None
-    assert config["push_private"] is True
-
-
-@pytest.mark.parametrize("choice", [one for one in CHOICES if one.split("=")[0] in ("region", "image", "split")])
-def test_prepare_composes_and_binds(choice: str):
-    needed = [*NEEDED["data=places"], *NEEDED.get(choice, [])]
-    config = to_plain(compose([choice, *needed], "prepare"), list_known_keys("prepare"))
-    assert set(config) == {
-        *("region", "data", "image", "split"),
-        *("out", "sizes", "check_only", "report", "pictures", "extensions"),
-    }
-    bound = targets(config, "")
-    assert {key for key, _ in bound} == {"region", "data", "image", "split"}
-    for key, node in bound:
-        given = dict.fromkeys(GIVEN.get(key, set()) & set(get_signature(node, key).parameters))
-        check_keys(node, key, given)
-
-
-@pytest.mark.parametrize("choice", [one for one in ALL_CHOICES if one.split("=")[0] in ("region", *COLLECTING)])
-def test_collect_composes_and_binds(choice: str):
-    config = to_plain(compose(["out=a", choice, *NEEDED.get(choice, [])], "collect"), list_known_keys("collect"))
-    assert set(config) == {
-        *("region", "strategy", "provider"),
-        *("step", "out", "places", "seed", "pictures", "photos", "panoramas", "budget", "filters", "http"),
-    }
-    bound = targets(config, "")
-    assert {key for key, _ in bound} == {"region", "strategy", "provider"}
-    for key, node in bound:
-        check_keys(node, key, {})
-        if key != "region":
+@pytest.mark.parametrize(
+    ("command", "choice"),
+    [*(("prepare", choice) for choice in PREPARED), *(("collect", choice) for choice in COLLECTED)],
+)
+def test_choices_of_data_commands_compose_and_bind(command: str, choice: str):
+    required = NEEDED["data=places"] if command == "prepare" else ["out=a"]
+    config = to_plain(compose([choice, *required, *NEEDED.get(choice, [])], command), list_known_keys(command))
+    groups = ("region", "data", "image", "split") if command == "prepare" else ("region", "strategy", "provider")
+    nodes = list_targets(config, "")
+    assert {key for key, _ in nodes} == set(groups)
+    for key, node in nodes:
+        check_keys(node, key, dict.fromkeys(GIVEN.get(key, set()) & set(get_signature(node, key).parameters)))
+        if key in COLLECTING:
             build(node, key)
 
 
@@ -176,15 +159,15 @@ def test_collect_has_safe_defaults_and_its_keys_fit_what_they_are_given_to():
             assert value == (list(default) if isinstance(default, tuple) else default)
 
 
-@pytest.mark.parametrize("choice", [one for one in CHOICES if one.startswith("split=")])
-def test_a_split_says_how_to_ask_for_it(choice: str):
+@pytest.mark.parametrize("choice", [choice for choice in CHOICES if choice.startswith("split=")])
+def test_the_text_of_a_split_is_the_override_that_selects_it(choice: str):
     words = str(build(resolve(compose([choice]))["split"], "split")).replace(", ", ",").split()
     assert words[0] == choice
     again = build(resolve(compose(words))["split"], "split")
     assert str(again).replace(", ", ",").split() == words
 
 
-def test_every_kind_of_finding_stands_in_the_config_with_its_default():
+def test_the_config_has_each_kind_of_finding_with_its_default():
     config = resolve(compose(["data=places", *NEEDED["data=places"]]))
     assert config["data"]["on_bad"] == {name: kind.default for name, kind in FINDING_KINDS.items()}
 
@@ -199,23 +182,27 @@ def test_a_store_brings_its_split_and_yields_to_the_user():
 
 def test_defaults_are_those_of_the_design():
     config = resolve(compose([]))
-    assert config["data"]["places"] == 1000
+    defaults = {
+        "data.places": 1000,
+        "data.batch_size": 32,
+        "split.shares": [0.8, 0.1, 0.1],
+        "image.size": 112,
+        "image.fit": "crop",
+        "grid.size": None,
+        "grid.point": "weighted",
+        "optimizer.lr": 1.5e-3,
+        "optimizer.backbone_lr": 2e-5,
+        "schedule.final_factor": 0.0,
+        "trainer.max_epochs": 20,
+        "callbacks.early_stopping.patience": 10,
+        "logger.mode": "offline",
+        "seed": 0,
+    }
+    assert {key: OmegaConf.select(OmegaConf.create(config), key) for key in defaults} == defaults
     assert config["region"] == {"_target_": "geoguesser.geo.region.country", "code": "HRV", "crs": "EPSG:3765"}
-    assert config["split"]["shares"] == [0.8, 0.1, 0.1]
-    assert (config["image"]["size"], config["image"]["fit"]) == (112, "crop")
     assert config["backbone"]["name"].startswith("tf_efficientnet_lite0")
-    assert (config["grid"]["size"], config["grid"]["point"]) == (None, "weighted")  # 60 for a country
-    assert (config["optimizer"]["lr"], config["optimizer"]["backbone_lr"]) == (1.5e-3, 2e-5)
-    assert (config["schedule"]["_target_"].split(".")[-1], config["schedule"]["final"]) == ("Cosine", 0.0)
-    assert (config["data"]["batch_size"], config["trainer"]["max_epochs"]) == (32, 20)
-    assert config["callbacks"]["early_stopping"]["patience"] == 10
-    assert config["logger"]["mode"] == "offline"
-    assert config["seed"] == 0
-    assert [config[name]["_target_"].split(".")[-1] for name in ("fusion", "loss", "decoder")] == [
-        "MeanFusion",
-        "SmoothedCrossEntropy",
-        "MedianDecoder",
-    ]
+    classes = [config[name]["_target_"].split(".")[-1] for name in ("schedule", "fusion", "loss", "decoder")]
+    assert classes == ["Cosine", "MeanFusion", "SmoothedCrossEntropy", "MedianDecoder"]
 
 
 def test_a_head_drops_the_groups_that_it_does_not_use():
@@ -252,16 +239,16 @@ def test_a_grid_with_a_number_of_cells_takes_a_density(choice: str):
 
 @pytest.mark.parametrize("choice", ["staged", "full"])
 def test_a_backbone_that_learns_brings_a_plateau_and_more_epochs_and_yields_to_the_user(choice: str):
-    def asked(*words: str) -> tuple[str, float]:
+    def summarise(*words: str) -> tuple[str, float]:
         config = resolve(compose([f"finetune={choice}", *words]))
         assert "epochs" not in config
         return config["schedule"]["_target_"].split(".")[-1], config["trainer"]["max_epochs"]
 
-    assert asked() == ("Plateau", 50)
+    assert summarise() == ("Plateau", 50)
     assert resolve(compose([f"finetune={choice}"]))["schedule"]["factor"] == 0.66
-    assert asked("schedule=cosine", "epochs=7") == ("Cosine", 7)
-    assert asked("epochs=7", "trainer.max_epochs=9") == ("Plateau", 9)
-    assert asked("trainer=debug") == ("Plateau", 2)
+    assert summarise("schedule=cosine", "epochs=7") == ("Cosine", 7)
+    assert summarise("epochs=7", "trainer.max_epochs=9") == ("Plateau", 9)
+    assert summarise("trainer=debug") == ("Plateau", 2)
 
 
 def test_staged_brings_light_augmentation_and_yields_to_the_user():
@@ -332,6 +319,6 @@ def test_lists_arrive_as_plain_lists():
 
 
 @given(st.text(st.characters(exclude_categories=["Cc", "Cs"]), min_size=1))
-def test_hydra_reads_a_shown_word_back_as_it_was(path: str) -> None:
-    told = OverridesParser.create().parse_override(format_override("data.path", f"/{path}"))
-    assert (told.key_or_group, told.value()) == ("data.path", f"/{path}")
+def test_hydra_parses_a_formatted_override_as_it_was(path: str) -> None:
+    override = OverridesParser.create().parse_override(format_override("data.path", f"/{path}"))
+    assert (override.key_or_group, override.value()) == ("data.path", f"/{path}")

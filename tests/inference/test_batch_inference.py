@@ -1,4 +1,4 @@
-"""Answering: places in order whatever the batches, on as many cores as there are, and threads are put back."""
+"""Batch inference: predictions in order for any batch size and number of cores."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ BROKEN = 9
 
 @pytest.fixture
 def places(tmp_path: Path) -> Path:
-    """Toyland's places as folders of lossless views; one of them has a file that is no picture."""
+    """Folders of Toyland's places with lossless views; the files of one place are no images."""
     for number, views in enumerate(IMAGES.numpy()):
         folder = tmp_path / f"{number:03d}"
         folder.mkdir()
@@ -31,81 +31,84 @@ def places(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def answered(batches: list[PredictedBatch]) -> np.ndarray:
-    """The rows' points, NaN where there is no answer."""
-    points = np.full((sum(len(one.rows) for one in batches), 2), np.nan)
-    for one in batches:
-        if one.predictions is not None:
-            points[one.rows[one.present.any(axis=1)]] = one.predictions.coords_deg
-    return points
+def join(batches: list[PredictedBatch]) -> np.ndarray:
+    """Returns the coordinates of all rows; NaN for places without a view."""
+    coords_deg = np.full((sum(len(batch.rows) for batch in batches), 2), np.nan)
+    for batch in batches:
+        if batch.predictions is not None:
+            coords_deg[batch.rows[batch.present.any(axis=1)]] = batch.predictions.coords_deg
+    return coords_deg
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 7, 64])
 @pytest.mark.parametrize("count", [1, 3])
-def test_places_are_answered_in_order_on_any_number_of_cores(
+def test_places_are_predicted_in_order_on_any_number_of_cores(
     places: Path, batch_size: int, count: int, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr("geoguesser.inference.batch_inference.count_cores", lambda: count)
     ensemble = Ensemble([make_locator(0)])
-    found = list(predict_places(ensemble, find_places(str(places)), batch_size=batch_size))
-    np.testing.assert_array_equal(np.concatenate([one.rows for one in found]), np.arange(len(IMAGES)))
-    assert max(len(one.rows) for one in found) <= batch_size
-    wanted = ensemble.predict([IMAGES]).coords_deg
-    wanted[BROKEN] = np.nan
-    np.testing.assert_allclose(answered(found), wanted, atol=1e-5)
-    assert [bool(one) for batch in found for one in batch.problems] == [
-        row == BROKEN for row in range(len(IMAGES))
-    ]
+    batches = list(predict_places(ensemble, find_places(str(places)), batch_size=batch_size))
+    np.testing.assert_array_equal(np.concatenate([batch.rows for batch in batches]), np.arange(len(IMAGES)))
+    assert max(len(batch.rows) for batch in batches) <= batch_size
+
+    expected = ensemble.predict([IMAGES]).coords_deg
+    expected[BROKEN] = np.nan
+    np.testing.assert_allclose(join(batches), expected, atol=1e-5)
+    problems = [problems for batch in batches for problems in batch.problems]
+    assert [row for row, lines in enumerate(problems) if lines] == [BROKEN]
 
 
 def test_large_views_come_in_smaller_batches(places: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("geoguesser.inference.batch_inference.count_cores", lambda: 2)
-    for pixels, most in ((3 * 4 * 32**2, 3), (1, 1), (100 * 4 * 32**2, 10)):
+    for pixels, max_places in ((3 * 4 * 32**2, 3), (1, 1), (100 * 4 * 32**2, 10)):
         monkeypatch.setattr("geoguesser.inference.batch_inference.MAX_PIXELS_PER_CORE", pixels)
-        found = predict_places(Ensemble([make_locator(0)]), find_places(str(places)), batch_size=20)
-        assert max(len(one.rows) for one in found) == most
+        batches = predict_places(Ensemble([make_locator(0)]), find_places(str(places)), batch_size=20)
+        assert max(len(batch.rows) for batch in batches) == max_places
 
 
-def test_on_an_accelerator_whole_batches_are_answered_one_after_the_other(places: Path):
-    class Elsewhere(Ensemble):
-        """Says that it lies on an accelerator."""
+def test_an_accelerator_predicts_complete_batches_in_sequence(places: Path):
+    class AcceleratedEnsemble(Ensemble):
+        """Ensemble that reports the device of an accelerator."""
 
         device = torch.device("meta")
 
-    found = list(predict_places(Elsewhere([make_locator(0)]), find_places(str(places)), batch_size=20))
-    assert [len(one.rows) for one in found] == [20, len(IMAGES) - 20]
-    alone = list(predict_places(Ensemble([make_locator(0)]), find_places(str(places)), batch_size=20))
-    np.testing.assert_allclose(answered(found), answered(alone), atol=1e-5)
+    on_device, on_cpu = (
+        list(predict_places(kind([make_locator(0)]), find_places(str(places)), batch_size=20))
+        for kind in (AcceleratedEnsemble, Ensemble)
+    )
+    assert [len(batch.rows) for batch in on_device] == [20, len(IMAGES) - 20]
+    np.testing.assert_allclose(join(on_device), join(on_cpu), atol=1e-5)
 
 
-def test_each_core_runs_a_network_of_one_thread_and_the_threads_are_put_back(places: Path):
-    ensemble, seen = Ensemble([make_locator(0)]), set()
-    answer = ensemble.predict
+def test_each_core_runs_a_network_on_one_thread_and_the_number_is_restored(places: Path):
+    ensemble, calls = Ensemble([make_locator(0)]), set()
+    predict = ensemble.predict
 
-    def looked(images, mask=None):
-        seen.add((torch.get_num_threads(), threading.current_thread() is threading.main_thread()))
-        return answer(images, mask)
+    def record(images, mask=None):
+        calls.add((torch.get_num_threads(), threading.current_thread() is threading.main_thread()))
+        return predict(images, mask)
 
-    ensemble.predict = looked
+    ensemble.predict = record
     before = torch.get_num_threads()
     torch.set_num_threads(before + 1)
     try:
         for _ in predict_places(ensemble, find_places(str(places)), batch_size=8):
-            break  # whoever listens may stop
+            # The caller may stop early.
+            break
         assert torch.get_num_threads() == before + 1
         list(predict_places(ensemble, find_places(str(places)), batch_size=8))
         assert torch.get_num_threads() == before + 1
     finally:
         torch.set_num_threads(before)
-    assert seen == {(1, False)}
+    assert calls == {(1, False)}
 
 
-def test_what_goes_wrong_in_a_network_reaches_the_asker(places: Path):
+def test_errors_of_a_network_reach_the_caller(places: Path):
     ensemble = Ensemble([make_locator(0)])
 
-    def broken(images, mask=None):
+    def fail(images, mask=None):
         raise RuntimeError("out of memory")
 
-    ensemble.predict = broken
+    ensemble.predict = fail
     with pytest.raises(RuntimeError, match="out of memory"):
         list(predict_places(ensemble, find_places(str(places)), batch_size=4))

@@ -1,4 +1,4 @@
-"""A sweep's folder: what is recorded, by whom, and who works where."""
+"""Folder of a sweep: records of jobs, and locks of their folders."""
 
 from __future__ import annotations
 
@@ -24,15 +24,16 @@ HOLD = """
 import sys, time
 from pathlib import Path
 from geoguesser.sweeps.folder import hold_folder
-with hold_folder(Path(sys.argv[1])) as mine:
-    print(mine, flush=True)
+with hold_folder(Path(sys.argv[1])) as is_free:
+    print(is_free, flush=True)
     time.sleep(60)
 """
 
 
 @pytest.fixture(autouse=True)
 def _no_command(monkeypatch):
-    monkeypatch.setenv(COMMAND_VARIABLE, "left over")  # so that it is put back after `begin` has set it
+    # Sets the variable first, so that the value which `begin` sets is removed at the end.
+    monkeypatch.setenv(COMMAND_VARIABLE, "left over")
     monkeypatch.delenv(COMMAND_VARIABLE)
 
 
@@ -46,37 +47,39 @@ def test_jobs_of_a_command_record_to_it_from_any_process(tmp_path: Path):
     subprocess.run([sys.executable, "-c", code, tmp_path], check=True, env=os.environ)
     sweep.record("abc", "done", number=0, overrides=["seed=0"])
     sweep.record("abc", "duplicate", number=2, overrides=["seed=0"])
-    assert [(one["number"], one["job"], one["outcome"]) for one in sweep.outcomes()] == [
+    assert [(record["number"], record["job"], record["outcome"]) for record in sweep.outcomes()] == [
         (0, "abc", "done"),
         (1, "def", "done"),
         (2, "abc", "duplicate"),
     ]
-    assert sweep.find_outcome("abc")["number"] == 0  # not the duplicate's
+    # Not the record of the duplicate.
+    assert sweep.find_outcome("abc")["number"] == 0
     assert sweep.find_outcome("ghi") is None
 
 
 def test_a_node_that_lost_the_environment_takes_the_latest_command(tmp_path: Path, monkeypatch):
-    SweepFolder(tmp_path, "20260101-000000-aaaaaa").record("abc", "failed", number=0, overrides=[])
+    monkeypatch.setenv(COMMAND_VARIABLE, "20260101-000000-aaaaaa")
+    SweepFolder(tmp_path).record("abc", "failed", number=0, overrides=[])
     (tmp_path / ".commands" / "20260101-000000-aaaaaa.json").write_text("{}")
     second = SweepFolder.begin(tmp_path)
     monkeypatch.delenv(COMMAND_VARIABLE)
     assert SweepFolder(tmp_path).command == second.command
-    assert second.outcomes() == []  # what an earlier command came to is its own
+    assert second.outcomes() == []
     assert SweepFolder(tmp_path / "nowhere").command == "0"
 
 
-def test_one_process_holds_a_job_until_it_dies(tmp_path: Path):
+def test_one_process_holds_a_folder_until_it_ends(tmp_path: Path):
     other = subprocess.Popen([sys.executable, "-c", HOLD, tmp_path], stdout=subprocess.PIPE, text=True)
     assert other.stdout.readline() == "True\n"
-    with hold_folder(tmp_path) as mine:
-        assert not mine
+    with hold_folder(tmp_path) as is_free:
+        assert not is_free
     assert is_running(tmp_path)
     other.send_signal(signal.SIGKILL)
     other.wait()
     other.stdout.close()
     assert not is_running(tmp_path)
-    with hold_folder(tmp_path) as mine:
-        assert mine
+    with hold_folder(tmp_path) as is_free:
+        assert is_free
 
 
 def test_a_job_whose_process_was_killed_counts_as_interrupted(tmp_path: Path):
@@ -100,13 +103,13 @@ def test_a_job_whose_process_was_killed_counts_as_interrupted(tmp_path: Path):
         ("{}", "interrupted"),
     ],
 )
-def test_states_are_read_also_where_a_write_was_cut_off(text: str | None, state: str, tmp_path: Path):
+def test_states_are_read_also_from_incomplete_files(text: str | None, state: str, tmp_path: Path):
     if text is not None:
         (tmp_path / "status.json").write_text(text)
     assert read_state(tmp_path) == state
 
 
-def test_what_a_job_left_goes_but_for_its_logs(tmp_path: Path):
+def test_results_of_a_job_are_removed_except_its_logs(tmp_path: Path):
     for name in ("checkpoints", ".hydra", "wandb", "pictures"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "file").write_text("x")
@@ -117,17 +120,12 @@ def test_what_a_job_left_goes_but_for_its_logs(tmp_path: Path):
     (elsewhere / "mine").write_text("x")
     (tmp_path / "link").symlink_to(elsewhere)
     clear_folder(tmp_path)
-    assert sorted(path.name for path in tmp_path.iterdir()) == [
-        ".hydra",
-        ".lock",
-        "error.log",
-        "train.log",
-        "wandb",
-    ]
+    names = sorted(path.name for path in tmp_path.iterdir())
+    assert names == [".hydra", ".lock", "error.log", "train.log", "wandb"]
     assert (elsewhere / "mine").exists()
 
 
-def test_records_are_whole_files(tmp_path: Path):
+def test_records_are_json_files(tmp_path: Path):
     sweep = SweepFolder.begin(tmp_path)
     sweep.record("abc", "failed", number=0, overrides=["a=1"], error="ValueError: no")
     (file,) = (tmp_path / ".commands" / sweep.command).iterdir()

@@ -1,4 +1,4 @@
-"""One job of a sweep: run, left alone, gone on with, or failed by itself."""
+"""Jobs of a sweep: trained once, resumed, restarted, or failed without ending the sweep."""
 
 from __future__ import annotations
 
@@ -25,66 +25,67 @@ from geoguesser.system.memo import Memo
 
 @pytest.fixture
 def sweep(tmp_path: Path, monkeypatch) -> SweepFolder:
-    """A sweep that has begun, in a process that has kept nothing."""
+    """Starts a sweep in a process without cached data."""
     filter_logs()
     monkeypatch.setenv(COMMAND_VARIABLE, "left over")
     monkeypatch.setattr(job, "SWEEP_MEMO", Memo())
     return SweepFolder.begin(tmp_path / "sweep")
 
 
-def do(sweep: SweepFolder, *words: str, number: int = 0, name: str = "abc") -> float | None:
+def run(sweep: SweepFolder, *words: str, number: int = 0, name: str = "abc") -> float | None:
     folder = sweep.path / name
     folder.mkdir(parents=True, exist_ok=True)
     return run_job(compose([*TINY, *words]), folder, number=number, overrides=list(words))
 
 
-def outcomes(sweep: SweepFolder) -> list[tuple[int, str]]:
-    return [(one["number"], one["outcome"]) for one in sweep.outcomes()]
+def list_outcomes(sweep: SweepFolder) -> list[tuple[int, str]]:
+    return [(record["number"], record["outcome"]) for record in sweep.outcomes()]
 
 
-def test_a_job_is_run_once_and_a_second_one_of_the_command_is_its_duplicate(sweep, caplog):
+def test_a_job_runs_once_and_an_equal_one_is_its_duplicate(sweep, caplog):
     caplog.set_level(logging.INFO, "geoguesser.sweeps")
-    first = do(sweep)
+    first = run(sweep)
     written = (sweep.path / "abc/result.json").stat().st_mtime_ns
     assert first == json.loads((sweep.path / "abc/result.json").read_text())["val"]["error_km_mean"]
-    assert do(sweep, number=1) == first
-    assert outcomes(sweep) == [(0, "done"), (1, "duplicate")]
+    assert run(sweep, number=1) == first
+    assert list_outcomes(sweep) == [(0, "done"), (1, "duplicate")]
     assert "#1 is the same as #0" in caplog.text
-    later = SweepFolder.begin(sweep.path)  # the command again
-    assert do(later, number=0) == first
-    assert outcomes(later) == [(0, "kept")]
+    # The same command again.
+    later = SweepFolder.begin(sweep.path)
+    assert run(later, number=0) == first
+    assert list_outcomes(later) == [(0, "kept")]
     assert (sweep.path / "abc/result.json").stat().st_mtime_ns == written
-    anew = SweepFolder.begin(sweep.path)
-    assert do(anew, "sweep.resume=false") == first  # the same numbers from the same config
-    assert outcomes(anew) == [(0, "done")]
+    repeated = SweepFolder.begin(sweep.path)
+    assert run(repeated, "sweep.resume=false") == first
+    assert list_outcomes(repeated) == [(0, "done")]
     assert (sweep.path / "abc/result.json").stat().st_mtime_ns > written
 
 
-def test_a_job_that_another_process_runs_is_left_to_it(sweep):
+def test_a_job_that_another_process_runs_is_a_duplicate(sweep):
     (sweep.path / "abc").mkdir()
     with hold_folder(sweep.path / "abc"):
-        assert do(sweep) is None
-    assert outcomes(sweep) == [(0, "duplicate")]
+        assert run(sweep) is None
+    assert list_outcomes(sweep) == [(0, "duplicate")]
     assert not (sweep.path / "abc/status.json").exists()
 
 
-def test_a_failure_is_the_jobs_own_and_begins_again_next_time(sweep, caplog):
-    assert do(sweep, "trainer.max_epochs=0") is None
-    assert outcomes(sweep) == [(0, "failed")]
+def test_a_failed_job_starts_again_in_the_next_command(sweep, caplog):
+    assert run(sweep, "trainer.max_epochs=0") is None
+    assert list_outcomes(sweep) == [(0, "failed")]
     assert "trainer.max_epochs must be a positive integer, got 0" in sweep.outcomes()[0]["error"]
     assert "Traceback" in (sweep.path / "abc/error.log").read_text()
     assert "error: trainer.max_epochs" in caplog.text
     assert json.loads((sweep.path / "abc/status.json").read_text())["state"] == "failed"
     later = SweepFolder.begin(sweep.path)
-    assert do(later) is not None  # mended
-    assert outcomes(later) == [(0, "done")]
+    assert run(later) is not None
+    assert list_outcomes(later) == [(0, "done")]
 
 
-def test_a_job_that_was_killed_goes_on_and_ends_as_if_it_had_not_been(sweep, caplog):
+def test_a_killed_job_is_resumed_with_the_same_results(sweep, caplog):
     """Killed between the last epoch, which early stopping chose, and the test."""
     caplog.set_level(logging.INFO, "geoguesser.sweeps")
     words = ("trainer.max_epochs=30", "callbacks.early_stopping.patience=1", "optimizer.lr=0.003")
-    first = do(sweep, *words)
+    first = run(sweep, *words)
     folder = sweep.path / "abc"
     before = {name: (folder / name).read_text() for name in ("predictions_test.csv", "metrics.csv", "places.csv")}
     epochs = json.loads((folder / "result.json").read_text())["epochs"]
@@ -93,21 +94,21 @@ def test_a_job_that_was_killed_goes_on_and_ends_as_if_it_had_not_been(sweep, cap
         (folder / name).unlink()
     (folder / "status.json").write_text('{"state": "running"}')
     later = SweepFolder.begin(sweep.path)
-    assert do(later, *words) == first
-    assert outcomes(later) == [(0, "done")]
+    assert run(later, *words) == first
+    assert list_outcomes(later) == [(0, "done")]
     assert "continues from its last checkpoint" in caplog.text
     for name, text in before.items():
         assert (folder / name).read_text() == text
     assert json.loads((folder / "result.json").read_text())["epochs"] == epochs
 
 
-def test_a_checkpoint_that_was_cut_off_begins_the_job_again(sweep, caplog):
-    first = do(sweep)
+def test_a_job_with_an_incomplete_checkpoint_starts_again(sweep, caplog):
+    first = run(sweep)
     folder = sweep.path / "abc"
     last = folder / "checkpoints/last.ckpt"
     last.write_bytes(last.read_bytes()[:1000])
     (folder / "status.json").write_text('{"state": "running"}')
-    assert do(SweepFolder.begin(sweep.path)) == first
+    assert run(SweepFolder.begin(sweep.path)) == first
     assert "The job begins again." in caplog.text
 
 
@@ -117,12 +118,12 @@ def test_ctrl_c_is_no_failure(sweep, monkeypatch):
 
     monkeypatch.setattr(job, "run_training", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        do(sweep)
-    assert outcomes(sweep) == [(0, "interrupted")]
+        run(sweep)
+    assert list_outcomes(sweep) == [(0, "interrupted")]
 
 
-def test_jobs_share_what_they_read_and_come_to_the_same_as_alone(sweep, tmp_path: Path, monkeypatch):
-    """Also where one of them holds other places out, augments, or is of another size."""
+def test_jobs_share_data_without_an_effect_on_results(sweep, tmp_path: Path, monkeypatch):
+    """Also for jobs with other calibration places, augmentation or grids."""
     from geoguesser.data.sources import places as datamodule
 
     reads: list[int] = []
@@ -135,30 +136,33 @@ def test_jobs_share_what_they_read_and_come_to_the_same_as_alone(sweep, tmp_path
         ("seed=0", "head=regression"),
     ]
     for number, words in enumerate(jobs):
-        assert do(sweep, *words, number=number, name=str(number)) is not None
+        assert run(sweep, *words, number=number, name=str(number)) is not None
     assert len(reads) == 1
     for number, words in enumerate(jobs):
-        alone = tmp_path / f"alone-{number}"
-        run_training(compose([*TINY, *words]), alone)
+        single = tmp_path / f"single-{number}"
+        run_training(compose([*TINY, *words]), single)
         shared = sweep.path / str(number)
         for name in ("metrics.csv", "predictions_test.csv", "places.csv"):
-            tables = [pd.read_csv(folder / name) for folder in (alone, shared)]
+            tables = [pd.read_csv(folder / name) for folder in (single, shared)]
             tables = [table.drop(columns="seconds", errors="ignore") for table in tables]
             pd.testing.assert_frame_equal(*tables)
-        results = [json.loads((folder / "result.json").read_text()) for folder in (alone, shared)]
+        results = [json.loads((folder / "result.json").read_text()) for folder in (single, shared)]
         for part in ("test", "val", "baseline", "counts", "data", "audit", "grid"):
             assert results[0][part] == results[1][part]
-    do(sweep, "split.seed=1", number=9, name="other")
-    assert len(reads) == 5 + 1  # and another split is read anew
+    run(sweep, "split.seed=1", number=9, name="other")
+    # Four single runs, the first job, and the job with another split.
+    assert len(reads) == 5 + 1
 
 
-def test_a_resume_in_a_sweep_and_processes_that_repeat_the_command_are_refused(sweep):
-    do(sweep, "resume=elsewhere", name="a")
-    do(sweep, "trainer.devices=2", "+trainer.strategy=ddp", name="b", number=1)
-    do(sweep, "+sweep.nmae=x", name="c", number=2)
-    errors = [one["error"] for one in sweep.outcomes()]
+def test_resume_and_repeated_commands_are_refused_in_a_sweep(sweep):
+    run(sweep, "resume=elsewhere", name="a")
+    run(sweep, "trainer.devices=2", "+trainer.strategy=ddp", name="b", number=1)
+    run(sweep, "+sweep.nmae=x", name="c", number=2)
+    errors = [record["error"] for record in sweep.outcomes()]
     assert "resume must be null in a sweep, got 'elsewhere'" in errors[0]
-    assert "trainer.strategy must not start the command anew in each process of a sweep, got 'ddp'" in errors[1]
+    assert (
+        "trainer.strategy must not start the command repeated in each process of a sweep, got 'ddp'" in errors[1]
+    )
     assert "sweep must have the keys name, resume, and no other" in errors[2]
 
 
@@ -170,11 +174,11 @@ def test_a_resume_in_a_sweep_and_processes_that_repeat_the_command_are_refused(s
         ("/x/elsewhere", "2026-01-01/10-00-00", "elsewhere"),
     ],
 )
-def test_services_group_jobs_by_the_sweeps_name(folder: str, name: str, group: str):
+def test_loggers_group_jobs_by_the_name_of_the_sweep(folder: str, name: str, group: str):
     assert get_group(Path(folder), name) == group
 
 
-def test_the_terminal_of_a_sweep_shows_warnings_alone(capsys):
+def test_the_terminal_of_a_sweep_shows_only_warnings(capsys):
     console, log = logging.StreamHandler(sys.stdout), logging.getLogger("geoguesser.x")
     console.setLevel(logging.INFO)
     logging.root.addHandler(console)
@@ -209,14 +213,15 @@ def test_the_number_of_parallel_jobs_is_that_of_joblib(launcher: dict, processes
     assert count_processes(launcher) == processes
 
 
-def test_jobs_side_by_side_share_the_cores(monkeypatch):
+def test_parallel_jobs_share_the_cores(monkeypatch):
     monkeypatch.setenv(CORES_VARIABLE, "left over")
     monkeypatch.setattr("geoguesser.sweeps.job.count_system_cores", lambda: 8)
     before = torch.get_num_threads()
     try:
         share_cores(4)
         assert (count_cores(), torch.get_num_threads()) == (2, 2)
-        share_cores(4)  # the next job of the same process
+        # The next job of the same process.
+        share_cores(4)
         assert count_cores() == 2
         share_cores(20)
         assert count_cores() == 1

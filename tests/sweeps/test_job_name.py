@@ -1,8 +1,6 @@
-"""Names of jobs: the same for what gives the same results, another for all else."""
+"""Names of jobs: equal for configs with the same results, else different."""
 
 from __future__ import annotations
-
-import json
 
 import pytest
 from conftest import compose
@@ -21,7 +19,7 @@ PLAIN = st.recursive(
 )
 
 
-def name(*words: str) -> str:
+def compute_name(*words: str) -> str:
     return make_job_name(resolve(compose(list(words))))
 
 
@@ -38,15 +36,15 @@ def name(*words: str) -> str:
         ["data.memory_gib=0"],
         ["trainer.log_every_n_steps=1"],
         ["sweep.name=other", "sweep.resume=false"],
-        ["grid.size=null", "density=usual", "head=classification", "seed=0"],  # said, though it is so anyway
+        ["grid.size=null", "density=usual", "head=classification", "seed=0"],
         ["optimizer.lr=0.0015"],
         ["optimizer.lr=1.5e-3"],
         ["epochs=20"],
         ["trainer.max_epochs=20"],
     ],
 )
-def test_what_does_not_change_results_does_not_change_the_name(words):
-    assert name(*words) == name()
+def test_keys_without_effect_do_not_change_the_name(words):
+    assert compute_name(*words) == compute_name()
 
 
 @pytest.mark.parametrize(
@@ -68,23 +66,26 @@ def test_what_does_not_change_results_does_not_change_the_name(words):
         ["lr_find=true"],
     ],
 )
-def test_what_changes_results_changes_the_name(words):
-    assert name(*words) != name()
+def test_keys_with_effect_change_the_name(words):
+    assert compute_name(*words) != compute_name()
 
 
 def test_other_data_are_another_job():
-    assert name("data=places", "data.roots=[a]") != name("data=places", "data.roots=[b]")
+    assert compute_name("data=places", "data.roots=[a]") != compute_name("data=places", "data.roots=[b]")
 
 
 def test_choices_that_a_head_does_not_use_do_not_count():
-    plain = name("head=regression")
-    assert name("head=regression", "grid.size=30", "loss=cross_entropy", "decoder=mean", "density=fine") == plain
-    assert name("head=regression", "grid=kmeans") == plain
-    assert name("head=classification", "grid.size=30") != name("head=classification")
+    plain = compute_name("head=regression")
+    assert (
+        compute_name("head=regression", "grid.size=30", "loss=cross_entropy", "decoder=mean", "density=fine")
+        == plain
+    )
+    assert compute_name("head=regression", "grid=kmeans") == plain
+    assert compute_name("head=classification", "grid.size=30") != compute_name("head=classification")
 
 
 @given(st.dictionaries(st.text(min_size=1, max_size=4), PLAIN, max_size=5))
-def test_the_order_of_keys_is_nothing(config):
+def test_the_order_of_keys_does_not_matter(config):
     backwards = dict(reversed(list(config.items())))
     assert make_job_name(config) == make_job_name(backwards)
     assert len(make_job_name(config)) == NAME_LENGTH
@@ -92,30 +93,30 @@ def test_the_order_of_keys_is_nothing(config):
 
 
 @given(st.dictionaries(st.sampled_from(["a", "b"]), st.integers(0, 2)), st.sampled_from(WITHOUT_EFFECT[""]), PLAIN)
-def test_what_is_left_out_is_left_out_at_the_top_alone(config, key, value):
+def test_keys_are_left_out_at_the_top_level_only(config, key, value):
     assert result_config(config | {key: value}) == config
     assert result_config({"a": {key: value}}) == {"a": {key: value}}
 
 
-def test_every_key_that_is_left_out_is_one():
+def test_each_key_without_effect_exists():
     """A key that is renamed in conf/ must not silently begin to count."""
     config = resolve(compose(["data=places", "data.roots=[a]"]))
     known = {group: set(config if not group else config[group]) for group in WITHOUT_EFFECT}
-    optional = {"trainer": {"enable_progress_bar", "default_root_dir"}}  # the experiment's own, or the user's
+    # Arguments of the trainer that only the run or the user sets.
+    optional = {"trainer": {"enable_progress_bar", "default_root_dir"}}
     for group, names in WITHOUT_EFFECT.items():
         assert set(names) - optional.get(group, set()) <= known[group]
 
 
-def test_the_resolver_sees_the_task_and_not_hydra():
+def test_the_resolver_ignores_the_node_of_hydra():
     register_resolver()
     cfg = compose(["grid.size=33"])
-    both = OmegaConf.merge({"hydra": {"sweep": {"subdir": "${job_name:}"}, "job": {"num": 3}}}, cfg)
-    assert both.hydra.sweep.subdir == find_job_name(cfg) == name("grid.size=33")
+    merged = OmegaConf.merge({"hydra": {"sweep": {"subdir": "${job_name:}"}, "job": {"num": 3}}}, cfg)
+    assert merged.hydra.sweep.subdir == find_job_name(cfg) == compute_name("grid.size=33")
 
 
-def test_a_config_that_is_refused_has_a_name_of_its_own():
-    """Hydra names the folder before the job can say what is wrong."""
+def test_each_refused_config_has_a_different_name():
+    """Hydra names the folder before the job can report the error."""
     broken = [compose(["data=places"]), compose(["head._target_=no.such.thing"]), compose(["+sise=3"])]
     names = {find_job_name(cfg) for cfg in broken}
-    assert len(names | {name()}) == 4
-    assert json.dumps(sorted(names))
+    assert len(names | {compute_name()}) == 4

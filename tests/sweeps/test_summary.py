@@ -1,4 +1,4 @@
-"""What a sweep came to: the table, the picture, the words, the exit code."""
+"""Summary of a sweep: table, plot, messages and exit code."""
 
 from __future__ import annotations
 
@@ -19,54 +19,47 @@ from geoguesser.sweeps.folder import COMMAND_VARIABLE, SweepFolder
 from geoguesser.sweeps.summary import Summary
 
 
-def width_of(path: Path) -> int:
+def read_width(path: Path) -> int:
     with Image.open(path) as image:
         return image.width
 
 
 @pytest.fixture
 def sweep(tmp_path: Path, monkeypatch) -> SweepFolder:
-    """Three finished jobs, a failed one, one that was killed, and a duplicate."""
+    """Makes a sweep of three finished jobs, a failed job, a killed job and a duplicate."""
     monkeypatch.setenv(COMMAND_VARIABLE, "left over")
-    found = SweepFolder.begin(tmp_path / "a sweep")
+    sweep = SweepFolder.begin(tmp_path / "a sweep")
     jobs = {
-        "aaa": (
-            ["head=classification", "grid.size=60", "density=coarse", "logger=csv"],
-            {"grid": {}, "loss": {}},
-            40.0,
-        ),
-        "bbb": (
-            ["head=classification", "grid.size=30", "density=coarse", "logger=csv"],
-            {"grid": {}, "loss": {}},
-            38.5,
-        ),
-        "ccc": (["head=regression", "grid.size=60", "density=coarse", "logger=csv"], {"head": {}}, 70.25),
-        "ddd": (["head=classification", "grid.size=-1", "density=coarse", "logger=csv"], None, None),
-        "eee": (["head=classification", "+grid.size=120", "density=coarse", "logger=csv"], {"grid": {}}, None),
+        "aaa": (["head=classification", "grid.size=60"], {"grid": {}, "loss": {}}, 40.0),
+        "bbb": (["head=classification", "grid.size=30"], {"grid": {}, "loss": {}}, 38.5),
+        "ccc": (["head=regression", "grid.size=60"], {"head": {}}, 70.25),
+        "ddd": (["head=classification", "grid.size=-1"], None, None),
+        "eee": (["head=classification", "+grid.size=120"], {"grid": {}}, None),
     }
-    for number, (name, (words, config, error)) in enumerate(jobs.items()):
-        folder = found.path / name
+    for number, (name, (varied, config, error)) in enumerate(jobs.items()):
+        words = [*varied, "density=coarse", "logger=csv"]
+        folder = sweep.path / name
         (folder / ".hydra").mkdir(parents=True)
         OmegaConf.save(OmegaConf.create(words), folder / ".hydra/overrides.yaml")
         if config is not None:
             OmegaConf.save(OmegaConf.create(config), folder / "config.yaml")
-        state, said = "done", {}
+        state, details = "done", {}
         if error is not None:
             test = {"error_km_mean": error + 1, "error_km_median": error / 2, "score_mean": 3000.0}
             result = {"val": {"error_km_mean": error}, "test": test, "epochs": 7, "times": {"total_s": 1.5}}
             (folder / "result.json").write_text(json.dumps(result))
         elif name == "ddd":
-            state, said = "failed", {"error": "ConfigError: grid.size must be positive,\ngot -1."}
+            state, details = "failed", {"error": "ConfigError: grid.size must be positive,\ngot -1."}
         else:
             state = "running"
-        (folder / "status.json").write_text(json.dumps({"state": state, **said}))
-        found.record(name, state, number=number, overrides=words, error=said.get("error"))
-    found.record("ccc", "duplicate", number=5, overrides=["head=regression", "grid.size=30", "logger=csv"])
-    return found
+        (folder / "status.json").write_text(json.dumps({"state": state, **details}))
+        sweep.record(name, state, number=number, overrides=words, error=details.get("error"))
+    sweep.record("ccc", "duplicate", number=5, overrides=["head=regression", "grid.size=30", "logger=csv"])
+    return sweep
 
 
-def test_one_row_per_job_by_validation_error_with_the_keys_that_vary(sweep: SweepFolder):
-    """The density does not: it is the same in all jobs whose head has a grid."""
+def test_the_table_has_a_row_per_job_and_the_varied_keys(sweep: SweepFolder):
+    """Regression has no grid, and the density is the same in all other jobs."""
     summary = Summary.read(sweep)
     summary.write()
     table = pd.read_csv(sweep.path / "summary.csv", dtype={"grid.size": str}, keep_default_na=False)
@@ -76,14 +69,14 @@ def test_one_row_per_job_by_validation_error_with_the_keys_that_vary(sweep: Swee
     ]
     assert table["job"].tolist() == ["bbb", "aaa", "ccc", "ddd", "eee"]
     assert table["state"].tolist() == ["done", "done", "done", "failed", "interrupted"]
-    assert table["grid.size"].tolist() == ["30", "60", "", "-1", "120"]  # regression has no grid
+    assert table["grid.size"].tolist() == ["30", "60", "", "-1", "120"]
     assert table["val_error_km_mean"].tolist()[:3] == ["38.5000000", "40.0000000", "70.2500000"]
     assert table["epochs"].tolist() == ["7", "7", "7", "", ""]
     assert table["error"].tolist()[3] == "ConfigError: grid.size must be positive, got -1."
-    assert width_of(sweep.path / "summary.png") == 1200
+    assert read_width(sweep.path / "summary.png") == 1200
 
 
-def test_the_end_names_what_was_the_same_and_what_failed(sweep: SweepFolder, capsys, monkeypatch):
+def test_the_end_names_duplicates_and_failed_jobs(sweep: SweepFolder, capsys, monkeypatch):
     monkeypatch.setattr(command, "_started", [(sweep, "a sweep")])
     assert finish_sweep() == 1
     out, err = capsys.readouterr()
@@ -93,10 +86,11 @@ def test_the_end_names_what_was_the_same_and_what_failed(sweep: SweepFolder, cap
     assert "#3 ddd (head=classification grid.size=-1): ConfigError: grid.size must be positive" in err
     assert "#4 eee (head=classification +grid.size=120): interrupted" in err
     assert "sweep.name=a sweep runs what is missing" in err
-    assert finish_sweep() == 0  # there is no sweep any more
+    # The sweep has ended.
+    assert finish_sweep() == 0
 
 
-def test_a_full_disk_does_not_hide_what_failed(sweep: SweepFolder, capsys, monkeypatch):
+def test_a_full_disk_does_not_hide_failed_jobs(sweep: SweepFolder, capsys, monkeypatch):
     def full(self: Summary) -> None:
         raise OSError("No space left on device")
 
@@ -109,7 +103,7 @@ def test_a_full_disk_does_not_hide_what_failed(sweep: SweepFolder, capsys, monke
     assert f"hydra.sweep.dir={sweep.path} runs what is missing" in err
 
 
-def test_a_sweep_without_a_figure_has_no_picture(tmp_path: Path, monkeypatch):
+def test_a_sweep_without_results_has_no_plot(tmp_path: Path, monkeypatch):
     monkeypatch.setenv(COMMAND_VARIABLE, "left over")
     empty = SweepFolder.begin(tmp_path)
     summary = Summary.read(empty)
@@ -134,12 +128,12 @@ def test_a_sweep_stays_below_multirun(name):
     ("value", "shown"),
     [("0.0012520653814999472", "0.001252"), ("60", "60"), ("px112", "px112"), ("[0.1,0.2]", "[0.1,0.2]")],
 )
-def test_numbers_of_a_search_are_shown_short(value: str, shown: str):
+def test_numbers_of_a_search_are_shortened(value: str, shown: str):
     assert shorten_label(value) == shown
 
 
 @pytest.mark.parametrize("jobs", [1, 3, 70])
-def test_the_picture_of_any_number_of_jobs(jobs: int, tmp_path: Path):
+def test_the_plot_of_any_number_of_jobs_is_deterministic(jobs: int, tmp_path: Path):
     rows = [
         {
             "job": f"j{number}",
@@ -155,7 +149,7 @@ def test_the_picture_of_any_number_of_jobs(jobs: int, tmp_path: Path):
     varied = ["optimizer.lr", "fusion", "split.fold", "seed"] if jobs > 1 else []
     for name in ("a.png", "b.png"):
         draw_sweep(tmp_path / name, table=pd.DataFrame(rows), varied=varied, left_out=2, title="Sweep $x$")
-    assert width_of(tmp_path / "a.png") == 1200
+    assert read_width(tmp_path / "a.png") == 1200
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
 
 
