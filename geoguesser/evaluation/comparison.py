@@ -38,17 +38,17 @@ WITHIN_NOISE, NOT_CLEAR, NOT_COMPARED = "within noise", "not clear", "not compar
 
 @dataclass(frozen=True)
 class GroupDifference:
-    """Difference of a group from the baseline, over shared places. Below 0 the group is better.
+    """Difference of a group's errors from those of the baseline, over shared places. Below 0 the group is better.
 
     Attributes:
         places: Number of shared places.
         units: Units of the bootstrap; None if there are too few shared places, like all figures below.
-        mean: Mean difference of the errors in km.
-        median: Median difference of the errors in km.
+        mean: Mean difference in km.
+        median: Median difference in km.
         nearer: Share of places with a smaller error than that of the baseline; ties count half.
         p: p-value of the mean difference.
         p_holm: p-value adjusted for the number of comparisons.
-        verdict: better, worse, within noise, not clear, or not compared.
+        verdict: A constant of this module.
     """
 
     places: int
@@ -68,7 +68,7 @@ class GroupResult:
     Attributes:
         letter: A, B, C by ascending mean error.
         label: Config values that distinguish the group, for example `head=regression, grid.size=60`.
-        group: The group.
+        group: Its runs.
         units: Units of the bootstrap; None if there are too few places.
         mean: Mean error in km over seeds and test places.
         median: Median over test places of the mean error over seeds, in km.
@@ -102,7 +102,7 @@ class Comparison:
         columns: Config keys that differ -> value of each entry.
         unused: Runs that are not compared.
         settings: Settings of the intervals.
-        region: Region of the places.
+        region: Region of maps and blocks.
     """
 
     entries: tuple[GroupResult, ...]
@@ -133,7 +133,7 @@ def compare_groups(
     Args:
         runs: At least one run.
         unused: Runs that were excluded before.
-        region: Region of the places.
+        region: Region of maps and blocks.
         settings: Settings of the intervals.
         choices: Words that choose targets, as for `find_differences`.
         baseline: Name of a run: its group is the baseline. None for the group of lowest validation error, which is
@@ -149,12 +149,11 @@ def compare_groups(
     columns = {key: [values[number] for number in order] for key, values in differences.items()}
 
     resamples = _ResampleCache(region, settings)
-    entries = [
-        _summarise_group(
-            groups[number], format_letter(rank), _make_label(groups[number], columns, rank), resamples
-        )
-        for rank, number in enumerate(order)
-    ]
+    entries = []
+    for rank, number in enumerate(order):
+        parts = [f"{key}={values[rank]}" for key, values in columns.items() if values[rank] != ABSENT]
+        label = ", ".join(parts) or groups[number].runs[0].name
+        entries.append(_summarise_group(groups[number], format_letter(rank), label, resamples))
     rank = next(rank for rank, entry in enumerate(entries) if entry.group is baseline_group)
     entries = _add_differences(entries, rank, resamples)
     return Comparison(tuple(entries), rank, columns, (*unused, *repeats), settings, region)
@@ -164,11 +163,6 @@ def format_letter(rank: int) -> str:
     """Returns A, B, .. Z, AA, AB, .. for ranks from 0."""
     before, last = divmod(rank, 26)
     return (format_letter(before - 1) if before else "") + chr(ord("A") + last)
-
-
-def _make_label(group: RunGroup, columns: dict[str, list[str]], rank: int) -> str:
-    parts = [f"{key}={values[rank]}" for key, values in columns.items() if values[rank] != ABSENT]
-    return ", ".join(parts) or group.runs[0].name
 
 
 def _select_baseline(groups: Sequence[RunGroup], name: str | None) -> RunGroup:
@@ -196,7 +190,6 @@ class _ResampleCache:
         self._drawn: dict[tuple[str, ...], tuple[ResamplingUnits, Resampling]] = {}
 
     def get(self, uuid: pd.Index[str], coords_deg: FloatArray) -> tuple[ResamplingUnits, Resampling]:
-        """Returns the units and the resamples of places, whose ids are sorted."""
         key, settings = tuple(uuid), self.settings
         if key not in self._drawn:
             units = make_units(self.region, coords_deg, settings.block_km)

@@ -59,7 +59,7 @@ def compute_budget(
         error_km: (N,) errors of the test places, N at least 1.
         test_deg: (N, 2) test places.
         train_deg: (M, 2) training places, M at least 1.
-        region: Region of the places.
+        region: Region whose parts are named.
         grid: Grid of the head; None for a head without cells, whose floors and `by_cell` are null.
         output: Output of the head for the test places.
 
@@ -111,10 +111,7 @@ def _summarise_groups(
 def compute_floors_km(vectors: FloatArray, cell: IntArray, test_deg: FloatArray) -> FloatArray:
     """Returns (N,) the errors of predictions at the class points of the true cells.
 
-    Args:
-        vectors: (K, 3) unit vectors of the class points, or (N, K, 3) if they differ by place.
-        cell: (N,) true cells.
-        test_deg: (N, 2) test places.
+    The unit vectors of the class points are (K, 3), or (N, K, 3) if they differ by place.
     """
     points = vectors[cell] if vectors.ndim == 2 else vectors[np.arange(len(cell)), cell]
     return haversine_km(from_unit(points), test_deg)
@@ -128,8 +125,7 @@ def find_touching_cells(grid: Grid, left: IntArray, right: IntArray) -> BoolArra
 
 def compute_nearest_km(train_deg: FloatArray, test_deg: FloatArray) -> FloatArray:
     """Returns (N,) the great-circle distance of each test place to the nearest training place."""
-    chords = cKDTree(to_unit(train_deg)).query(to_unit(test_deg))[0]
-    return chord_to_km(np.asarray(chords))
+    return chord_to_km(cKDTree(to_unit(train_deg)).query(to_unit(test_deg))[0])
 
 
 def _split_by_distance(distance_km: FloatArray) -> dict[str, BoolArray]:

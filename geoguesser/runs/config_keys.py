@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from geoguesser.data.sources.base import FOLDER_KEYS, source_from_config
@@ -54,6 +54,16 @@ def redact_config(config: Any) -> Any:
         return "(a path)" if isinstance(node, str) and has_path(node) else node
 
     return visit(config)
+
+
+def flatten_config(config: Mapping[str, Any], skip: Callable[[str], bool], prefix: str = "") -> dict[str, Any]:
+    """Returns a config by dotted keys, without the dotted keys that `skip` accepts. Lists are values."""
+    flat: dict[str, Any] = {}
+    for key, value in config.items():
+        name = f"{prefix}{key}"
+        if not skip(name):
+            flat |= flatten_config(value, skip, f"{name}.") if isinstance(value, Mapping) else {name: value}
+    return flat
 
 
 def remove_secrets(config: dict[str, Any]) -> dict[str, Any]:
