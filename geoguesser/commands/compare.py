@@ -53,12 +53,6 @@ class CompareSettings(NamedTuple):
 def run_compare(cfg: DictConfig) -> Comparison:
     """Compares runs, writes the page and its table, and prints a short report.
 
-    Args:
-        cfg: Config of conf/compare.yaml.
-
-    Returns:
-        The comparison.
-
     Raises:
         GeoguesserError: The config or the runs cannot be used; nothing is written.
     """

@@ -18,13 +18,7 @@ log = logging.getLogger(__name__)
 
 
 def run_dashboard(cfg: DictConfig) -> str:
-    """Makes the page of a sweep and logs its address.
-
-    Args:
-        cfg: Config of conf/dashboard.yaml.
-
-    Returns:
-        The address.
+    """Makes the page of a sweep, and logs and returns its address.
 
     Raises:
         ConfigError: The extra is not installed, or no user is logged in.
@@ -60,11 +54,7 @@ def run_dashboard(cfg: DictConfig) -> str:
 
 
 def find_group(sweep: str) -> tuple[str, Path]:
-    """Returns the name of a sweep, which is its group in W&B, and its local folder, which may not exist.
-
-    Args:
-        sweep: Folder of the sweep, or its name in `multirun`.
-    """
+    """Returns the group in W&B and the local folder, which may not exist, of a folder or name in `multirun`."""
     folder = Path(sweep).expanduser()
     if not folder.is_dir() and not folder.is_absolute():
         folder = Path("multirun") / sweep

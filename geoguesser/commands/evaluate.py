@@ -75,13 +75,7 @@ class EvaluatedPlaces(NamedTuple):
 
 
 def run_evaluate(cfg: DictConfig) -> dict[str, Any]:
-    """Evaluates predictions, writes the folder `out` and prints the metrics.
-
-    Args:
-        cfg: Config of conf/evaluate.yaml.
-
-    Returns:
-        Content of evaluation.json.
+    """Evaluates predictions, writes the folder `out`, prints the metrics and returns evaluation.json.
 
     Raises:
         GeoguesserError: The config or the data cannot be used; nothing is written.

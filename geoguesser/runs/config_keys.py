@@ -37,10 +37,7 @@ def is_private(key: str) -> bool:
 def redact_config(config: Any) -> Any:
     """Returns a config without private keys: folders and files of the user's machine, and secrets.
 
-    Paths under other keys become `(a path)`.
-
-    Args:
-        config: Plain values, usually a mapping; its group `data` may declare more private keys.
+    Paths under other keys become `(a path)`. The data source of the config may declare more private keys.
     """
     has_source = isinstance(config, Mapping) and isinstance(config.get("data"), Mapping)
     folder_keys = source_from_config(config).folder_keys if has_source else FOLDER_KEYS
@@ -69,8 +66,7 @@ def flatten_config(config: Mapping[str, Any], skip: Callable[[str], bool], prefi
 def remove_secrets(config: dict[str, Any]) -> dict[str, Any]:
     """Returns a config for config.yaml, in which `(secret)` replaces the values of keys that look secret.
 
-    Args:
-        config: Plain values. Paths stay, because a run is resumed from them.
+    Paths stay, because a run is resumed from them.
     """
 
     def visit(node: Any) -> Any:

@@ -29,11 +29,7 @@ Loaded = TypeVar("Loaded")
 
 
 def find_sources(configs: Iterable[Mapping[str, Any]]) -> list[Source]:
-    """Returns the roots and stores of runs that are still present, without repeats.
-
-    Args:
-        configs: Configs of the runs.
-    """
+    """Returns the roots and stores of runs that are still present, without repeats."""
     sources: dict[str, Source] = {}
     for config in configs:
         for path in source_from_config(config).folders:
@@ -83,7 +79,7 @@ def read_picture(uuid: str, source: Source, heading: int, max_px: int) -> ByteAr
         uuid: Id of the place.
         source: Root or store that has the place.
         heading: Number of the heading, from 0 to 3.
-        max_px: Largest longer side. A store gives its largest size as packed.
+        max_px: Maximum of the longer side. A store gives its largest size as packed.
 
     Returns:
         (H, W, 3) RGB; None if there is no such view.
@@ -123,12 +119,7 @@ def load_photos(uuid: str, sources: Sequence[Source]) -> list[SamplePhoto] | Non
 
 
 def load_pixels(uuid: str, sources: Sequence[Source], image: ImageSpec) -> tuple[ByteArray, BoolArray] | None:
-    """Loads the views of a place as the network takes them.
-
-    Args:
-        uuid: Id of the place.
-        sources: Roots and stores to search, in order.
-        image: Size and fit of the views.
+    """Loads the views of a place as the network takes them, from the first source that has them.
 
     Returns:
         (4, 3, S, S) uint8 with zeros for absent views, and (4,) views present; None if no source has a readable

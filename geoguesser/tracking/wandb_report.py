@@ -1,4 +1,4 @@
-"""Page of a sweep in W&B: what differs between its runs, their errors, and the maps of the best run."""
+"""Page of a sweep in W&B: differences between its runs, their errors, and the maps of the best run."""
 
 from __future__ import annotations
 
@@ -17,14 +17,7 @@ MAX_AXES = 8
 
 
 class SweepRun(NamedTuple):
-    """Run of a sweep in W&B.
-
-    Attributes:
-        id: Id of the run.
-        name: Displayed name.
-        config: Columns of the config by dotted key.
-        summary: Columns of the summary by dotted key.
-    """
+    """Run of a sweep in W&B, with the columns of its config and summary by dotted key."""
 
     id: str
     name: str
@@ -82,15 +75,7 @@ def find_best_run(runs: Sequence[SweepRun]) -> SweepRun | None:
 def make_report(
     runs: Sequence[SweepRun], group: str, *, entity: str, project: str, title: str | None = None
 ) -> Any:
-    """Makes the page without saving it: parallel coordinates, errors by cells, curves, table and maps.
-
-    Args:
-        runs: Runs of the group.
-        group: Name of the sweep.
-        entity: User or team of W&B.
-        project: Project of W&B.
-        title: Title of the page; None for the name of the sweep.
-    """
+    """Makes the page without saving it: parallel coordinates, errors by cells, curves, table and maps."""
     reports = load_reports_package()
     keys = find_varied_keys(runs)[:MAX_AXES]
     runset = _make_runset(reports, entity, project, group=group, keys=keys)

@@ -118,11 +118,8 @@ class WandbRunLogger(RunLogger):
 
     def _go_offline(self, error: Exception) -> None:
         self.mode = "offline"
-        log.warning(
-            "W&B does not answer (%s): this run is recorded offline. To upload it later: wandb sync '%s'",
-            first_line(error),
-            Path(self.folder) / "wandb" / "offline-run-*",
-        )
+        message = "W&B does not answer (%s): this run is recorded offline. To upload it later: wandb sync '%s'"
+        log.warning(message, first_line(error), Path(self.folder) / "wandb" / "offline-run-*")
 
     def start(self) -> None:
         """Opens the run.
@@ -252,8 +249,7 @@ class _PatientLogger(WandbLogger):
 def remove_empty_records(folder: Path) -> None:
     """Removes W&B's records without content, which earlier attempts left in a run folder.
 
-    W&B writes for the first time after about 15 s. A run killed before leaves a file with a header only, and
-    `wandb sync` of several runs uploads none if there is such a file.
+    A run killed in its first 15 s leaves a file with a header only, with which `wandb sync` uploads no run.
     """
     for file in folder.glob("wandb/*run-*/*.wandb"):
         if file.stat().st_size <= MAX_EMPTY_BYTES and not file.parent.is_symlink():

@@ -61,12 +61,7 @@ class Schedule(ABC):
         """Returns the factor after the warm-up; `progress` counts from the end of the warm-up."""
 
     def observe(self, error: float, step: int) -> None:  # noqa: B027
-        """Takes the mean error of a validation; used by the plateau only.
-
-        Args:
-            error: Mean validation error.
-            step: Optimizer steps of the run so far.
-        """
+        """Takes the mean error of a validation after `step` optimizer steps; used by the plateau only."""
 
     def state_dict(self) -> dict[str, Any]:
         """Returns the state for a checkpoint, as plain values."""
@@ -89,7 +84,7 @@ class Step(Schedule):
     Args:
         every_epochs: Epochs between two reductions.
         factor: Factor of each reduction, above 0 and at most 1.
-        warmup_epochs: As in Schedule.
+        warmup_epochs: As in `Schedule`.
     """
 
     def __init__(self, *, every_epochs: int = 10, factor: float = 0.3, warmup_epochs: float = 0.0) -> None:
@@ -141,12 +136,11 @@ class OneCycle(Schedule):
     ) -> None:
         super().__init__(warmup_epochs=warmup_epochs)
         if warmup_epochs:
-            raise ConfigError.at(
-                "schedule.warmup_epochs",
+            rule, remedy = (
                 "must be 0 with schedule=onecycle, which begins with a rise",
-                found=warmup_epochs,
-                remedy="Set schedule.pct_start instead.",
+                "Set schedule.pct_start instead.",
             )
+            raise ConfigError.at("schedule.warmup_epochs", rule, found=warmup_epochs, remedy=remedy)
         self.pct_start = check_number("schedule.pct_start", pct_start, low=0.0, high=0.99, open_low=True)
         self.start = check_number("schedule.start", start, low=0.0, high=1.0, open_low=True)
         self.final_factor = check_number("schedule.final_factor", final_factor, low=0.0, high=1.0, open_low=True)
@@ -250,7 +244,7 @@ def compute_rates(
         unlock_epochs: First epoch in which each group is trained; None for a group that never is.
         schedule: Schedule of all groups.
         step: Optimizer steps of the run so far.
-        steps_per_epoch: Optimizer steps of one epoch.
+        steps_per_epoch: Optimizer steps per epoch.
         max_epochs: Epochs of the run.
     """
     rates = []
