@@ -65,7 +65,7 @@ class EvaluatedPlaces(NamedTuple):
         table: uuid, latitude, longitude, true_latitude, true_longitude, and columns for errors.csv.
         region: Region of the places.
         counts: Numbers of places that are left out, by reason.
-        predictions: Predictions with cells and uncertainty; None if only points are known.
+        predictions: None if only points are known.
     """
 
     table: pd.DataFrame
@@ -142,14 +142,14 @@ def _without_units(columns: dict[str, Any]) -> dict[str, Any]:
 def _warn_of_distant_places(true_deg: np.ndarray[Any, Any], region: Region) -> None:
     distance_km = region.distance_to_land_km(true_deg)
     if distance_km.max() > DEFAULT_FAR_KM:
-        log.warning(
-            "%d of %d true places lie more than %g km from region %s, up to %.0f km: check the region, and that "
-            "latitude and longitude are not swapped",
+        count, where = (
             int((distance_km > DEFAULT_FAR_KM).sum()),
-            len(true_deg),
-            DEFAULT_FAR_KM,
-            region.name,
-            distance_km.max(),
+            f"{DEFAULT_FAR_KM:g} km from region {region.name}",
+        )
+        log.warning(
+            "%d of %d true places lie more than %s, up to %.0f km: check the region, and that latitude and "
+            "longitude are not swapped",
+            *(count, len(true_deg), where, distance_km.max()),
         )
 
 

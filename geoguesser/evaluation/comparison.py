@@ -68,7 +68,6 @@ class GroupResult:
     Attributes:
         letter: A, B, C by ascending mean error.
         label: Config values that distinguish the group, for example `head=regression, grid.size=60`.
-        group: Its runs.
         units: Units of the bootstrap; None if there are too few places.
         mean: Mean error in km over seeds and test places.
         median: Median over test places of the mean error over seeds, in km.
@@ -100,9 +99,6 @@ class Comparison:
         entries: At least one group, by ascending mean error.
         baseline: Index of the baseline in `entries`.
         columns: Config keys that differ -> value of each entry.
-        unused: Runs that are not compared.
-        settings: Settings of the intervals.
-        region: Region of maps and blocks.
     """
 
     entries: tuple[GroupResult, ...]
@@ -128,16 +124,16 @@ def compare_groups(
     choices: Choices,
     baseline: str | None = None,
 ) -> Comparison:
-    """Compares runs.
+    """Compares at least one run.
 
     Args:
-        runs: At least one run.
+        runs: Runs to compare.
         unused: Runs that were excluded before.
         region: Region of maps and blocks.
         settings: Settings of the intervals.
         choices: Words that choose targets, as for `find_differences`.
-        baseline: Name of a run: its group is the baseline. None for the group of lowest validation error, which is
-            a choice without the test places.
+        baseline: Name of a run of the baseline. None for the group of lowest validation error, which is a choice
+            without the test places.
 
     Raises:
         ConfigError: No run has the baseline's name.
@@ -183,7 +179,7 @@ def _compute_val_km(group: RunGroup) -> float:
 
 
 class _ResampleCache:
-    """Resamples of each set of places, drawn once, so that runs on the same places share them."""
+    """Units and resamples of each set of places, whose ids are sorted; runs on the same places share them."""
 
     def __init__(self, region: Region, settings: BootstrapSettings) -> None:
         self.region, self.settings = region, settings
@@ -211,25 +207,15 @@ def _summarise_group(group: RunGroup, letter: str, label: str, resamples: _Resam
         if len(order) >= MIN_PLACES_FOR_MEAN:
             mean = compute_mean_interval(resampling.mean(over_seeds), confidence, compute_seed_noise(errors))
 
-    return GroupResult(
-        letter,
-        label,
-        group,
-        units,
-        mean,
-        median,
-        seed_std_km=float(errors.mean(axis=1).std(ddof=1)) if len(errors) > 1 else None,
-        val_km=_compute_val_km(group),
-        fit_s=_compute_seconds(group, "fit_s"),
-        total_s=_compute_seconds(group, "total_s"),
-    )
+    seed_std_km = float(errors.mean(axis=1).std(ddof=1)) if len(errors) > 1 else None
+    fit_s, total_s = (_compute_seconds(group, name) for name in ("fit_s", "total_s"))
+    val_km = _compute_val_km(group)
+    return GroupResult(letter, label, group, units, mean, median, seed_std_km, val_km, fit_s, total_s)
 
 
 def _compute_seconds(group: RunGroup, name: str) -> float:
-    by_seed: dict[int, float] = {}
-    for run in group.runs:
-        by_seed[run.seed] = by_seed.get(run.seed, 0.0) + float(run.result["times"][name])
-    return float(np.mean(list(by_seed.values())))
+    """Returns the mean over seeds of the sum over folds."""
+    return sum(float(run.result["times"][name]) for run in group.runs) / len(group.seeds)
 
 
 def _add_differences(entries: list[GroupResult], baseline: int, resamples: _ResampleCache) -> list[GroupResult]:

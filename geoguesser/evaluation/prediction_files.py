@@ -34,10 +34,7 @@ class ColumnNames:
     Attributes:
         key: Config key of the names, for messages: `columns` or `truth_columns`.
         words: Words before or after a coordinate's name, as in `true_latitude` and `lat_pred`.
-        marked: Accepts only names with such a word, because the other columns are something else.
-        id: Column of the ids of places.
-        latitude: Column of latitudes.
-        longitude: Column of longitudes.
+        marked: Whether only names with such a word are accepted, because other columns are something else.
     """
 
     key: str

@@ -48,12 +48,10 @@ class RunGroup:
 
     @property
     def seeds(self) -> list[int]:
-        """Seeds in ascending order, as the rows of `errors`."""
         return sorted({run.seed for run in self.runs})
 
     @property
     def folds(self) -> list[int]:
-        """Tested folds; empty for a split without folds."""
         return sorted({run.fold for run in self.runs if run.fold is not None})
 
     @property

@@ -183,12 +183,11 @@ def _list_specs(store: Store) -> list[ImageSpec]:
 
 def _read_packed(uuid: str, store: Store, image: ImageSpec) -> ByteArray:
     """Returns (4, 3, S, S) views of a place, as they were packed."""
-    pixels: ByteArray = store.views(image).gather(np.array([store.row_by_id[uuid]]))[0].numpy()
-    return pixels
+    return store.views(image).gather(np.array([store.row_by_id[uuid]]))[0].numpy()
 
 
 def _encode_packed(uuid: str, store: Store) -> list[SamplePhoto]:
-    """Returns the views of a place as they were packed, in the size nearest to that of photos."""
+    """Returns packed views in the size nearest to that of photos."""
     nearest = min(_list_specs(store), key=lambda spec: abs(spec.size - PHOTO_PX))
     views = _read_packed(uuid, store, nearest).transpose(0, 2, 3, 1)
     present = store.mask()[store.row_by_id[uuid]]

@@ -118,21 +118,15 @@ def _make_runset(
 
     # W&B's tables name the config key `grid.size` as `grid.value.size`.
     parts = [key.partition(".") for key in keys]
-    config_columns = [f"config:{first}.value{dot}{rest}" for first, dot, rest in parts]
+    columns = ["run:displayName", "run:state", "summary:outcome", f"summary:{VAL_ERROR}", f"summary:{TEST_ERROR}"]
+    columns += [f"config:{first}.value{dot}{rest}" for first, dot, rest in parts]
     return reports.Runset(
         entity=entity,
         project=project,
         name=group if run is None else "best run",
         filters=expr.And(*filters),
         order=[reports.OrderBy(reports.SummaryMetric(VAL_ERROR), ascending=True)],
-        pinned_columns=[
-            "run:displayName",
-            "run:state",
-            "summary:outcome",
-            f"summary:{VAL_ERROR}",
-            f"summary:{TEST_ERROR}",
-            *config_columns,
-        ],
+        pinned_columns=columns,
     )
 
 
@@ -140,21 +134,13 @@ def _make_comparison(reports: Any, runs: Sequence[SweepRun], keys: list[str]) ->
     column = reports.ParallelCoordinatesPlotColumn
     axes = [column(metric=reports.Config(key), display_name=key.removeprefix("choice.")) for key in keys]
     axes += [column(metric=reports.SummaryMetric(name), display_name=name) for name in (VAL_ERROR, TEST_ERROR)]
-    panels = [
-        reports.ParallelCoordinatesPlot(
-            title="Choices and errors", columns=axes, layout=reports.Layout(x=0, y=0, w=24, h=10)
-        )
-    ]
+    panels = [reports.ParallelCoordinatesPlot(title="Choices and errors", columns=axes)]
+    panels[0].layout = reports.Layout(x=0, y=0, w=24, h=10)
 
     if any(CELL_COUNT in run.summary for run in runs):
-        panels.append(
-            reports.ScatterPlot(
-                title="Test error by the number of cells",
-                x=reports.SummaryMetric(CELL_COUNT),
-                y=reports.SummaryMetric(TEST_ERROR),
-                layout=reports.Layout(x=0, y=10, w=12, h=8),
-            )
-        )
+        x, y = reports.SummaryMetric(CELL_COUNT), reports.SummaryMetric(TEST_ERROR)
+        layout = reports.Layout(x=0, y=10, w=12, h=8)
+        panels.append(reports.ScatterPlot(title="Test error by the number of cells", x=x, y=y, layout=layout))
 
     bars = reports.BarPlot(title="Test error, km", metrics=[reports.Metric(TEST_ERROR)])
     bars.layout = reports.Layout(x=12, y=10, w=12, h=8)
@@ -163,23 +149,17 @@ def _make_comparison(reports: Any, runs: Sequence[SweepRun], keys: list[str]) ->
 
 def _make_curves(reports: Any) -> list[Any]:
     curves = {"Validation error, km": [VAL_ERROR], "Loss in training and validation": ["train/loss", "val/loss"]}
+    layouts = [reports.Layout(x=x, y=0, w=12, h=8) for x in (0, 12)]
     return [
-        reports.LinePlot(
-            title=title,
-            x="epoch",
-            y=metrics,
-            title_x="epoch",
-            layout=reports.Layout(x=12 * column, y=0, w=12, h=8),
-        )
-        for column, (title, metrics) in enumerate(curves.items())
+        reports.LinePlot(title=title, x="epoch", y=metrics, title_x="epoch", layout=layout)
+        for (title, metrics), layout in zip(curves.items(), layouts, strict=True)
     ]
 
 
 def _make_maps(reports: Any) -> list[Any]:
     maps = {"Errors on the map": "pictures/arrows", "The grid": "pictures/grid"}
+    layouts = [reports.Layout(x=x, y=0, w=12, h=14) for x in (0, 12)]
     return [
-        reports.MediaBrowser(
-            title=title, media_keys=[key], num_columns=1, layout=reports.Layout(x=12 * column, y=0, w=12, h=14)
-        )
-        for column, (title, key) in enumerate(maps.items())
+        reports.MediaBrowser(title=title, media_keys=[key], num_columns=1, layout=layout)
+        for (title, key), layout in zip(maps.items(), layouts, strict=True)
     ]

@@ -60,7 +60,7 @@ class WandbRunLogger(RunLogger):
         overrides: Words of the command line.
         project: Project of W&B.
         entity: User or team of W&B; None for the account's default.
-        mode: offline, online, disabled or shared.
+        mode: A value of `MODES`.
         tags: Additional tags.
         capture_code: Whether to record code, git state and host name.
         patience_s: Maximum wait for the server in seconds: for its first response, at the start, and at the end.
@@ -221,13 +221,9 @@ class WandbRunLogger(RunLogger):
             # W&B's processes may have ended; the next run starts new ones.
             with suppress(Exception):
                 wandb.teardown(exit_code=EXIT_CODES[outcome])
-            log.warning(
-                "W&B did not take all of this run within %g s (%s). Nothing is lost; "
-                "to upload it later: wandb sync --include-online %s",
-                self.patience_s,
-                first_line(error),
-                folder,
-            )
+            reason, command = first_line(error), f"wandb sync --include-online {folder}"
+            message = "W&B did not take all of this run within %g s (%s). Nothing is lost; to upload it later: %s"
+            log.warning(message, self.patience_s, reason, command)
             return None
 
         if self.mode == "offline":

@@ -78,7 +78,7 @@ class FeatureCache:
         Args:
             network: Network with the frozen backbone; left on the CPU, in evaluation mode.
             data: Places; their views are read only if they must be embedded.
-            fingerprint: Fingerprint of the data.
+            fingerprint: Fingerprint of `data`.
             device: Device of the backbone.
             folder: Run folder, for features that are not cached.
             memo: Cache shared by the runs of this process, so that features are mapped and checked once.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from geoguesser.errors import ConfigError, check_int, check_number
@@ -16,13 +16,13 @@ from geoguesser.errors import ConfigError, check_int, check_number
 
 @dataclass(frozen=True)
 class ScheduleProgress:
-    """Progress of a parameter group.
+    """Progress of a parameter group in optimizer steps.
 
     Attributes:
-        step: Optimizer steps since the group was unlocked.
-        total_steps: Optimizer steps from the unlocking to the end of training.
-        steps_per_epoch: Optimizer steps of one epoch.
-        unlock_step: Optimizer steps of the run before the unlocking.
+        step: Steps since the group was unlocked.
+        total_steps: Steps from the unlocking to the end of training.
+        steps_per_epoch: Steps per epoch.
+        unlock_step: Steps of the run before the unlocking.
     """
 
     step: int
@@ -48,13 +48,8 @@ class Schedule(ABC):
         if progress.step < warmup_steps:
             return (progress.step + 1) / (warmup_steps + 1)
 
-        after_warmup = ScheduleProgress(
-            progress.step - warmup_steps,
-            max(progress.total_steps - warmup_steps, 1),
-            progress.steps_per_epoch,
-            progress.unlock_step,
-        )
-        return self._factor(after_warmup)
+        step, total_steps = progress.step - warmup_steps, max(progress.total_steps - warmup_steps, 1)
+        return self._factor(replace(progress, step=step, total_steps=total_steps))
 
     @abstractmethod
     def _factor(self, progress: ScheduleProgress) -> float:
@@ -213,12 +208,8 @@ class Plateau(Schedule):
         return max(float(self.decay**reductions), self.floor)
 
     def state_dict(self) -> dict[str, Any]:
-        return {
-            "best": self.best,
-            "bad": self.bad_validations,
-            "cooling": self.cooldown_left,
-            "fell_at": list(self.reduced_at),
-        }
+        state = {"best": self.best, "bad": self.bad_validations, "cooling": self.cooldown_left}
+        return state | {"fell_at": list(self.reduced_at)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.best = float(state["best"])
