@@ -107,19 +107,20 @@ def run_evaluate(cfg: DictConfig) -> dict[str, Any]:
 
 
 def _read_tables(config: dict[str, Any]) -> EvaluatedPlaces:
-    """Reads predictions of any program, with a table of the truth or with the truth in columns beside them."""
+    """Reads predictions of any program, with the truth in a table or in columns beside them."""
     if config["run"] is not None:
         raise ConfigError.at("run", "must not be given with predictions", found=config["run"], remedy=USAGE)
     columns, true_columns = (
-        check_mapping(key, config[key], ("id", *POINT, "units")) for key in ("columns", "truth_columns")
+        dict(check_mapping(key, config[key], ("id", *POINT, "units"))) for key in ("columns", "truth_columns")
     )
+    units, true_units = str(columns.pop("units")), str(true_columns.pop("units"))
 
     file = Path(str(config["predictions"])).expanduser()
     true_file = file if config["truth"] is None else Path(str(config["truth"])).expanduser()
-    names = ColumnNames("columns", PREDICTED_WORDS, **_without_units(columns))
-    points = read_coordinates(file, "predictions", names, str(columns["units"]), blank=True)
-    names = ColumnNames("truth_columns", TRUE_WORDS, config["truth"] is None, **_without_units(true_columns))
-    truth = read_coordinates(true_file, "truth", names, str(true_columns["units"]))
+    names = ColumnNames("columns", PREDICTED_WORDS, **columns)
+    points = read_coordinates(file, "predictions", names, units, blank=True)
+    names = ColumnNames("truth_columns", TRUE_WORDS, config["truth"] is None, **true_columns)
+    truth = read_coordinates(true_file, "truth", names, true_units)
 
     table, missing, extra = match_rows(points, truth)
     if missing and config["on_missing"] == "error":
@@ -133,10 +134,6 @@ def _read_tables(config: dict[str, Any]) -> EvaluatedPlaces:
     _warn_of_distant_places(table[TRUE_POINT].to_numpy(), region)
     counts = {"places_without_a_prediction_left_out": missing, "predictions_of_no_place": extra}
     return EvaluatedPlaces(table[["uuid", *POINT, *TRUE_POINT]], region, counts)
-
-
-def _without_units(columns: dict[str, Any]) -> dict[str, Any]:
-    return {name: columns[name] for name in ("id", *POINT)}
 
 
 def _warn_of_distant_places(true_deg: np.ndarray[Any, Any], region: Region) -> None:

@@ -53,14 +53,8 @@ def evaluate_nearest_views(
 ) -> dict[str, Any]:
     """Evaluates the training place with the most similar views, by Euclidean distance of 8 x 8 thumbnails.
 
-    Each view is standardised first, so that brightness and contrast do not decide.
-
-    Args:
-        train_deg: Training places.
-        test_deg: Test places.
-        train_thumbnails: (M, 4, 3, 8, 8) uint8.
-        test_thumbnails: (N, 4, 3, 8, 8) uint8.
-        diagonal_km: Diagonal of the region.
+    Each view is standardised first, so that brightness and contrast do not decide. Thumbnails are uint8, of shape
+    (M, 4, 3, 8, 8) and (N, 4, 3, 8, 8).
     """
     train, test = _standardise_views(train_thumbnails), _standardise_views(test_thumbnails)
 
@@ -117,14 +111,8 @@ def evaluate_ridge(
 ) -> dict[str, Any]:
     """Evaluates ridge regression from features to metres of the CRS, or to unit vectors for the world.
 
-    The strength of least mean validation error is used, and points off the region are moved to its land.
-
-    Args:
-        train_deg: Training places.
-        val_deg: Validation places, V at least 1.
-        test_deg: Test places.
-        features: (M, D), (V, D) and (N, D), from `standardise`.
-        region: Region whose coordinates are the targets.
+    The strength of least mean validation error is used, and points off the region are moved to its land. Features
+    are (M, D), (V, D) and (N, D), from `standardise`, with V at least 1.
 
     Returns:
         Summary of the errors, and the `strength` per training place.

@@ -84,7 +84,6 @@ class BootstrapMean:
     """A mean with its standard error and the bootstrap distribution of its studentised error.
 
     Attributes:
-        value: The mean.
         standard_error: Standard error (1); 0 if all values are equal.
         degrees_of_freedom: G - 1.
         studentised: (B,) ascending values of (m* - m) / se*, one per resample.

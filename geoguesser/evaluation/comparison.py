@@ -229,8 +229,9 @@ def _add_differences(entries: list[GroupResult], baseline: int, resamples: _Resa
     adjusted = dict(zip(p_values, adjust_holm(list(p_values.values())), strict=True))
 
     alpha = 1.0 - resamples.settings.confidence
-    judged = {rank: _judge(difference, adjusted.get(rank), alpha) for rank, difference in differences.items()}
-    return [replace(entry, difference=judged.get(rank)) for rank, entry in enumerate(entries)]
+    for rank, p_holm in adjusted.items():
+        differences[rank] = _judge(differences[rank], p_holm, alpha)
+    return [replace(entry, difference=differences.get(rank)) for rank, entry in enumerate(entries)]
 
 
 def find_shared_places(a: RunGroup, b: RunGroup) -> pd.Index[str]:
@@ -266,10 +267,9 @@ def _compare(group: RunGroup, baseline: RunGroup, resamples: _ResampleCache) -> 
     )
 
 
-def _judge(difference: GroupDifference, p_holm: float | None, alpha: float) -> GroupDifference:
-    if difference.mean is None or difference.p is None or p_holm is None:
-        return difference
-
+def _judge(difference: GroupDifference, p_holm: float, alpha: float) -> GroupDifference:
+    assert difference.mean is not None
+    assert difference.p is not None
     verdict = WITHIN_NOISE
     if p_holm < alpha:
         verdict = BETTER if difference.mean.value < 0 else WORSE

@@ -41,7 +41,7 @@ def compute_metrics(
     Args:
         predicted_deg: (N, 2) predicted points, N at least 1.
         true_deg: (N, 2) true points.
-        region: Region whose diagonal scales the game score of the country, and whose blocks are resampled.
+        region: Region whose diagonal scales the game score, and whose blocks are resampled.
         settings: Settings of the intervals.
 
     Returns:
@@ -111,16 +111,12 @@ def compute_share_interval(hits: BoolArray, resampling: Resampling | None, confi
 
 def _compute_errors_by_part(region: Region, true_deg: FloatArray, error_km: FloatArray) -> dict[str, Any]:
     """Returns mean and median error by part of the land, by descending mean."""
-    names = name_parts(region, true_deg, true_deg)
-    parts = {str(name): error_km[names == name] for name in np.unique(names)}
-    return {
-        name: {
-            "places": len(errors),
-            "error_km_mean": float(errors.mean()),
-            "error_km_median": float(np.median(errors)),
-        }
-        for name, errors in sorted(parts.items(), key=lambda part: -part[1].mean())
-    }
+    names, table = name_parts(region, true_deg, true_deg), {}
+    for name in np.unique(names):
+        errors = error_km[names == name]
+        mean, median = float(errors.mean()), float(np.median(errors))
+        table[str(name)] = {"places": len(errors), "error_km_mean": mean, "error_km_median": median}
+    return dict(sorted(table.items(), key=lambda part: -part[1]["error_km_mean"]))
 
 
 def compute_coverage(predictions: Predictions, true_deg: FloatArray) -> dict[str, Any] | None:

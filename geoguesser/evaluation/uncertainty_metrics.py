@@ -50,12 +50,8 @@ def summarise_uncertainty(
 ) -> dict[str, Any]:
     """Computes the part `uncertainty` of result.json.
 
-    Args:
-        calibration: Calibration of the run.
-        columns: Calibrated values of the N test places.
-        output: Output of the head for the test places.
-        cell: (N,) true cells; None for a head without cells, for which the entries that need them are null.
-        error_km: (N,) errors.
+    The columns are calibrated values of the N test places, `cell` is their (N,) true cells. For a head without
+    cells it is None, and the entries that need cells are null.
     """
     expected_km = columns.get("expected_error_km")
     return {

@@ -26,7 +26,6 @@ class Run:
 
     Attributes:
         name: Short name without the folders of the user's machine, for example `run1` or `sweep/3`.
-        folder: Run folder.
         config: Resolved config.
         result: Content of result.json.
         history: Content of metrics.csv.
@@ -77,7 +76,7 @@ def read_runs(words: Sequence[str], read_config: ReadConfig) -> tuple[list[Run],
 
     Args:
         words: Run folders, and folders that hold run folders.
-        read_config: Reads a config.yaml as plain values; it may raise ValueError or OSError.
+        read_config: Reader of a config.yaml, which may raise ValueError or OSError.
 
     Returns:
         The finished runs, in the order of the words and of their names; and the other runs.

@@ -60,12 +60,7 @@ def find_source(uuid: str, sources: Sequence[Source]) -> Source | None:
 
 
 def find_present_views(uuid: str, source: Source) -> list[bool]:
-    """Returns which of the four views a place has in a source.
-
-    Raises:
-        GeoguesserError: A link leads out of the place's folder, or the store is damaged.
-        OSError: The folder cannot be read.
-    """
+    """Returns which of the four views a place has in a source, which may be damaged as for `read_picture`."""
     if isinstance(source, Store):
         return [bool(present) for present in source.mask()[source.row_by_id[uuid]]]
     files = find_place(source, uuid)
@@ -73,13 +68,9 @@ def find_present_views(uuid: str, source: Source) -> list[bool]:
 
 
 def read_picture(uuid: str, source: Source, heading: int, max_px: int) -> ByteArray | None:
-    """Reads one view of a place for display.
+    """Reads the view of a place at a heading, from 0 to 3, for display.
 
-    Args:
-        uuid: Id of the place.
-        source: Root or store that has the place.
-        heading: Number of the heading, from 0 to 3.
-        max_px: Maximum of the longer side. A store gives its largest size as packed.
+    The longer side has at most `max_px` pixels, except that a store gives its largest size as packed.
 
     Returns:
         (H, W, 3) RGB; None if there is no such view.
@@ -142,13 +133,9 @@ def load_pixels(uuid: str, sources: Sequence[Source], image: ImageSpec) -> tuple
 
 
 def load_arrays(uuid: str, sources: Sequence[Source], px: int, fit: str = "crop") -> list[ByteArray | None] | None:
-    """Loads the four views of a place as pictures.
+    """Loads the four views of a place as pictures, from roots if they have them, otherwise from stores.
 
-    Args:
-        uuid: Id of the place.
-        sources: Roots and stores to search, in order; roots come first.
-        px: Height and width of views from roots. Views from stores have the size nearest to that of photos.
-        fit: Fit of views from roots, as in `ImageSpec`.
+    Views from roots have size `px` and the given fit, those from stores the size nearest to that of photos.
 
     Returns:
         Four (H, W, 3) uint8 arrays, None for absent views; None if no source has the place.

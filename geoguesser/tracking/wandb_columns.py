@@ -92,7 +92,6 @@ def choose_summary_statistic(metric: str) -> str:
 
 
 def _to_columns(node: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns a mapping with lists as text, without targets and empty mappings."""
     columns = {key: _to_value(value) for key, value in node.items() if not str(key).startswith("_")}
     return {key: value for key, value in columns.items() if value != {}}
 

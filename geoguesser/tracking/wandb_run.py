@@ -58,10 +58,7 @@ class WandbRunLogger(RunLogger):
         group: Name of the sweep, or None.
         choices: Choice of each config group.
         overrides: Words of the command line.
-        project: Project of W&B.
-        entity: User or team of W&B; None for the account's default.
-        mode: A value of `MODES`.
-        tags: Additional tags.
+        project, entity, mode, tags: As for W&B.
         capture_code: Whether to record code, git state and host name.
         patience_s: Maximum wait for the server in seconds: for its first response, at the start, and at the end.
         job_type: Kind of the run; `report` for the pictures of a run that has ended.

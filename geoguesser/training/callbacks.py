@@ -71,8 +71,7 @@ class BestCheckpoint(NamedCheckpoint):
     def _save_checkpoint(self, trainer: pl.Trainer, filepath: str) -> None:
         """Saves a checkpoint, or keeps a copy in memory for `flush` if writes are limited.
 
-        Lightning has no public hook between the decision to save and the write, so this overrides a private method
-        of ModelCheckpoint and uses the private function of Trainer that makes the checkpoint. It does what
+        Lightning has no public hook between the decision to save and the write, so this does what the private
         `ModelCheckpoint._save_checkpoint` and `Trainer.save_checkpoint` of Lightning 2.6 do, except for the write.
         tests/training/test_callbacks.py fails if a later version of Lightning calls something else.
         """
@@ -110,7 +109,6 @@ class BestCheckpoint(NamedCheckpoint):
         self.flush(trainer)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Saves the checkpoint as Lightning does, then links `best.ckpt` to the best one."""
         super().on_validation_end(trainer, pl_module)
         best, target = Path(self.best_model_path), Path(str(self.dirpath)) / "best.ckpt"
         if self.save_top_k > 1 and trainer.is_global_zero and best.is_file():
@@ -211,7 +209,6 @@ class MetricsCsv(Callback):
 
 
 def _map_paths(state: dict[str, Any], change: Callable[[str], str], folder: str) -> dict[str, Any]:
-    """Returns a state of ModelCheckpoint with all paths changed and another folder."""
     paths = ("best_model_path", "kth_best_model_path", "last_model_path")
     scores = {change(path): score for path, score in state.get("best_k_models", {}).items()}
     changed = {key: change(state[key]) for key in paths if key in state}

@@ -139,11 +139,7 @@ class EmaWeights(Callback):
 
 
 def refuse_lost_averages(checkpoint: dict[str, Any], callbacks: list[Any]) -> None:
-    """Refuses to resume a run with averages without the callback: training would go on from the averages.
-
-    Raises:
-        CheckpointError: The checkpoint has averages, and no callback is `EmaWeights`.
-    """
+    """Refuses to resume a run with averages without the callback: training would go on from the averages."""
     if RAW in checkpoint and not any(isinstance(callback, EmaWeights) for callback in callbacks):
         raise CheckpointError(
             "The checkpoint was made with callbacks.ema; it cannot be resumed without it. "

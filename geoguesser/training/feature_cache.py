@@ -193,10 +193,10 @@ def load_cached_features(
 
 
 def embed_all(network: GeoNetwork, loader: DataLoader[Any], device: torch.device, folder: Path) -> Tensor:
-    """Runs the backbone over every place, for this run only.
+    """Runs the frozen backbone over every place, for this run only.
 
     Args:
-        network: Network with the frozen backbone; left on the CPU, in evaluation mode.
+        network: Network, left on the CPU in evaluation mode.
         loader: Batches of all rows of the table, in order, with pixels.
         device: Device of the backbone.
         folder: Folder for a file of large features; the file has no name there and ends with the process.

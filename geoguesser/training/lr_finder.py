@@ -30,12 +30,9 @@ DIVERGENCE_FACTOR = 4.0
 
 @dataclass(frozen=True)
 class RateSearch:
-    """Result of a range test.
+    """(S,) learning rates of the head and smoothed losses of a range test, and the rate chosen for the head.
 
-    Attributes:
-        rates: (S,) learning rate of the head in each step.
-        losses: (S,) smoothed training losses.
-        chosen: Learning rate chosen for the head; other groups keep their ratio to it.
+    Other groups keep their ratio to the chosen rate.
     """
 
     rates: FloatArray

@@ -39,11 +39,9 @@ class GeoLightningModule(pl.LightningModule):
     are at the end of the class; without them the results are the same.
 
     Args:
-        network: Network with backbone, fusion and head.
+        network: Network to train.
         targets: Targets of the head, one row per row of the table of places.
-        optimizer: Optimizer and base rates.
-        schedule: Schedule of the learning rates.
-        finetuning: Stages in which parameters are unlocked.
+        optimizer, schedule, finetuning: Base rates, their factors and the stages of unlocking.
         diagonal_km: Diagonal of the region, for the game score.
         record: State of the predictor as plain values, for the key `geoguesser` of each checkpoint.
         results_file: File for the results of a test by place (index, predicted_deg, hits). It is a file because
@@ -357,9 +355,6 @@ def check_late_unlocking(finetuning: Finetuning, world_size: int) -> None:
     """Refuses stages after epoch 0 in training by several processes.
 
     A distributed strategy wraps the network before training and would not synchronise parameters unlocked later.
-
-    Raises:
-        ConfigError: Several processes, and a stage after epoch 0.
     """
     if world_size > 1 and finetuning.last_unlock_epoch > 0:
         raise ConfigError(

@@ -56,13 +56,11 @@ class OptimizerSpec:
         return (default if group.lr is None else group.lr) * group.factor
 
     def make(self, network: GeoNetwork, groups: list[ParameterGroup]) -> Optimizer:
-        """Makes the optimizer over all groups, in their order."""
         parameters = [
             {"params": collect_parameters(network, group), "lr": self.base_rate(group), "name": group.name}
             for group in groups
         ]
-        optimizer: Optimizer = self._class(parameters, **self.options)
-        return optimizer
+        return self._class(parameters, **self.options)
 
     def _check_options(self, options: dict[str, Any]) -> dict[str, Any]:
         """Binds options to the signature of the class and checks their values."""

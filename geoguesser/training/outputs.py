@@ -41,12 +41,8 @@ def compute_outputs(network: GeoNetwork, loader: DataLoader[Any]) -> SplitOutput
 def scale_head(network: GeoNetwork, data: PlacesData, device: torch.device) -> None:
     """Fits the centring and scaling of the head's inputs to training places.
 
-    With cached features these are all training places, otherwise about `MAX_SCALING_PLACES`.
-
-    Args:
-        network: New network; left on the CPU, in evaluation mode.
-        data: Places with views or features ready.
-        device: Device of the computation.
+    With cached features these are all training places, otherwise about `MAX_SCALING_PLACES`. The network is left
+    on the CPU in evaluation mode.
     """
     network.eval().to(device)
     must_embed = data.features is None

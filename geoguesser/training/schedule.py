@@ -116,7 +116,7 @@ class OneCycle(Schedule):
         pct_start: Fraction of the steps in the rising part, above 0 and below 1.
         start: First factor, above 0.
         final_factor: Last factor, above 0.
-        warmup_epochs: Must be 0, because the schedule begins with a rise.
+        warmup_epochs: 0, because the schedule begins with a rise.
 
     Source: L. N. Smith and N. Topin, arXiv 1708.07120.
     """
@@ -228,15 +228,8 @@ def compute_rates(
 ) -> list[float]:
     """Returns the learning rate of each parameter group for one optimizer step: base x schedule x gate.
 
-    The gate is 0 before the group is unlocked and 1 from then on.
-
-    Args:
-        bases: Base rate of each group.
-        unlock_epochs: First epoch in which each group is trained; None for a group that never is.
-        schedule: Schedule of all groups.
-        step: Optimizer steps of the run so far.
-        steps_per_epoch: Optimizer steps per epoch.
-        max_epochs: Epochs of the run.
+    The gate is 0 before the epoch at which the group is unlocked (None: never), and 1 from then on. `step` counts
+    the optimizer steps of the run so far.
     """
     rates = []
     for base, epoch in zip(bases, unlock_epochs, strict=True):
