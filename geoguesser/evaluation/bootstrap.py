@@ -84,9 +84,8 @@ class BootstrapMean:
     """A mean with its standard error and the bootstrap distribution of its studentised error.
 
     Attributes:
-        value: The mean.
         standard_error: Standard error (1); 0 if all values are equal.
-        degrees_of_freedom: Number of units less one.
+        degrees_of_freedom: G - 1.
         studentised: (B,) ascending values of (m* - m) / se*, one per resample.
     """
 
@@ -105,9 +104,6 @@ class BootstrapMean:
         Args:
             alpha: Probability that the interval misses the truth, between 0 and 1: 0.05 for 95 %.
             symmetrise: Where Student's t is farther, the part of the way towards it, from 0 to 1.
-
-        Returns:
-            Two distances, at least 0.
 
         Source: module docstring for the bootstrap-t. Taking the farther limit is a choice of this project;
         benchmarks/intervals.py measures its coverage.
@@ -143,7 +139,6 @@ class Resampling:
 
     @property
     def units(self) -> int:
-        """Number of units."""
         return len(self.sizes)
 
     def iter_counts(self) -> Iterator[FloatArray]:

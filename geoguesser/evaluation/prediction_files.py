@@ -34,10 +34,7 @@ class ColumnNames:
     Attributes:
         key: Config key of the names, for messages: `columns` or `truth_columns`.
         words: Words before or after a coordinate's name, as in `true_latitude` and `lat_pred`.
-        marked: Accepts only names with such a word, because the other columns are something else.
-        id: Column of the ids of places.
-        latitude: Column of latitudes.
-        longitude: Column of longitudes.
+        marked: Whether only names with such a word are accepted, because other columns are something else.
     """
 
     key: str
@@ -58,7 +55,7 @@ def read_coordinates(
         key: Config key of the file, for messages.
         columns: Names of the columns.
         units: Units of the coordinates in the file, degrees or radians.
-        blank: Leaves out rows without coordinates, which are places without a prediction.
+        blank: Whether rows without coordinates, which are places without a prediction, are left out.
 
     Returns:
         Columns `row` (position in the file, for messages), `uuid` (text; None in all rows if the file has no ids),
@@ -72,7 +69,7 @@ def read_coordinates(
     """
     check_choice(f"{columns.key}.units", units, UNITS)
     table = _read_table(file, key)
-    names = {_simplify_name(name): str(name) for name in table.columns}
+    names = {"_".join(str(name).lower().replace("-", "_").split()): str(name) for name in table.columns}
     coordinates = {kind: _find_coordinate(names, columns, kind, file) for kind in COORDINATE_NAMES}
     if columns.id is not None and columns.id not in table:
         raise ConfigError.at(f"{columns.key}.id", f"must be a column of {file}", found=columns.id)
@@ -119,10 +116,6 @@ def _read_table(file: Path, key: str) -> pd.DataFrame:
     if table.empty:
         raise DataError.at(f"{key}={file}", "must hold at least one row")
     return table
-
-
-def _simplify_name(name: object) -> str:
-    return "_".join(str(name).strip().lower().replace("-", "_").split())
 
 
 def _find_coordinate(names: dict[str, str], columns: ColumnNames, kind: str, file: Path) -> str:
@@ -174,11 +167,7 @@ def _check_range(points: pd.DataFrame, names: dict[str, str]) -> None:
 
 
 def match_rows(points: pd.DataFrame, truth: pd.DataFrame) -> tuple[pd.DataFrame, int, int]:
-    """Joins predictions and truth by id, or row by row if neither has ids.
-
-    Args:
-        points: Predictions from `read_coordinates`.
-        truth: True points from `read_coordinates`.
+    """Joins predictions and truth from `read_coordinates` by id, or row by row if neither has ids.
 
     Returns:
         A row per place of both, in the order of the truth, with uuid, latitude, longitude, true_latitude and
@@ -225,11 +214,7 @@ def _simplify_id(uuid: str) -> str:
 
 
 def check_units(predicted_deg: FloatArray, true_deg: FloatArray) -> None:
-    """Refuses predictions that are plainly not degrees of latitude and longitude in that order.
-
-    Args:
-        predicted_deg: (N, 2) points as read.
-        true_deg: (N, 2) true points.
+    """Refuses (N, 2) predictions that are plainly not degrees of latitude and longitude in that order.
 
     Raises:
         DataError: The predictions look like radians, or swapped.

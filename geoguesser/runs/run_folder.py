@@ -26,7 +26,6 @@ class Run:
 
     Attributes:
         name: Short name without the folders of the user's machine, for example `run1` or `sweep/3`.
-        folder: Run folder.
         config: Resolved config.
         result: Content of result.json.
         history: Content of metrics.csv.
@@ -42,7 +41,6 @@ class Run:
 
     @property
     def seed(self) -> int:
-        """Seed of weights, order and augmentation."""
         return int(self.config["seed"])
 
     @property
@@ -78,7 +76,7 @@ def read_runs(words: Sequence[str], read_config: ReadConfig) -> tuple[list[Run],
 
     Args:
         words: Run folders, and folders that hold run folders.
-        read_config: Reads a config.yaml as plain values; it may raise ValueError or OSError.
+        read_config: Reader of a config.yaml, which may raise ValueError or OSError.
 
     Returns:
         The finished runs, in the order of the words and of their names; and the other runs.
@@ -107,11 +105,7 @@ def read_runs(words: Sequence[str], read_config: ReadConfig) -> tuple[list[Run],
 
 
 def read_run(word: str, read_config: ReadConfig) -> Run:
-    """Reads one run folder.
-
-    Args:
-        word: Run folder.
-        read_config: Reader of a config.yaml, as in `read_runs`.
+    """Reads one run folder, with a `read_config` as in `read_runs`.
 
     Raises:
         MissingFileError: The folder is no run folder.
@@ -144,9 +138,8 @@ def _name_folders(words: Sequence[str]) -> list[tuple[str, Path]]:
     for word in words:
         folder = Path(word).expanduser()
         if not folder.is_dir():
-            raise MissingFileError.at(
-                word, "must be a run folder, or a sweep's", remedy="Runs lie in outputs/DATE/TIME."
-            )
+            remedy = "Runs lie in outputs/DATE/TIME."
+            raise MissingFileError.at(word, "must be a run folder, or a sweep's", remedy=remedy)
 
         resolved = folder.resolve()
         if is_run(folder):
@@ -158,11 +151,9 @@ def _name_folders(words: Sequence[str]) -> list[tuple[str, Path]]:
 
         jobs = sorted((path for path in resolved.iterdir() if path.is_dir() and is_run(path)), key=_sort_by_number)
         if not jobs:
-            raise MissingFileError.at(
-                word,
-                f"must be a run folder with {STATUS}, or hold such folders",
-                remedy="Runs lie in outputs/DATE/TIME, sweeps in multirun/NAME.",
-            )
+            rule = f"must be a run folder with {STATUS}, or hold such folders"
+            remedy = "Runs lie in outputs/DATE/TIME, sweeps in multirun/NAME."
+            raise MissingFileError.at(word, rule, remedy=remedy)
         for job in jobs:
             names.setdefault(job, f"{resolved.name}/{job.name}")
     return list(zip(_make_unique(list(names), list(names.values())), names, strict=True))

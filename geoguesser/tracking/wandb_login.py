@@ -21,11 +21,7 @@ def prepare_wandb() -> None:
 
 
 def log_in(patience_s: float, *, remedy: str = "") -> Any:
-    """Returns W&B's public API for a user whose key the server accepts.
-
-    Args:
-        patience_s: Timeout of the server's response in seconds.
-        remedy: Alternative to `wandb login` for the error message.
+    """Returns W&B's public API for a user whose key the server accepts within `patience_s`.
 
     Raises:
         ConfigError: There is no key, or the server refuses it.

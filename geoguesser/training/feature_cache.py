@@ -78,7 +78,7 @@ class FeatureCache:
         Args:
             network: Network with the frozen backbone; left on the CPU, in evaluation mode.
             data: Places; their views are read only if they must be embedded.
-            fingerprint: Fingerprint of the data.
+            fingerprint: Fingerprint of `data`.
             device: Device of the backbone.
             folder: Run folder, for features that are not cached.
             memo: Cache shared by the runs of this process, so that features are mapped and checked once.
@@ -113,7 +113,7 @@ class FeatureCache:
 
 
 def list_key_parts(network: GeoNetwork, fingerprint: dict[str, Any], device: torch.device) -> dict[str, Any]:
-    """Returns everything that features depend on. It does not include ids, coordinates, splits and the head."""
+    """Returns everything that features depend on, without ids, coordinates, splits and the head."""
     return {
         **{name: fingerprint[name] for name in DATA_PARTS},
         "backbone": network.backbone.name,
@@ -136,23 +136,12 @@ def compute_weights_digest(module: nn.Module) -> str:
 
 
 def load_cached_features(
-    network: GeoNetwork,
-    loader: DataLoader[Any],
-    device: torch.device,
-    *,
-    entry: Entry,
-    cache: Cache,
+    network: GeoNetwork, loader: DataLoader[Any], device: torch.device, *, entry: Entry, cache: Cache
 ) -> tuple[Tensor, bool] | None:
-    """Loads features from the cache, or computes and caches them.
+    """Loads features from an entry of the cache, or computes and caches them.
 
-    If several processes need the same features, one computes them and the others wait.
-
-    Args:
-        network: Network with the frozen backbone.
-        loader: Batches of all rows of the table, in order, with pixels; not used if features are cached.
-        device: Device of the backbone.
-        entry: Entry of the features in the cache.
-        cache: The cache.
+    The arguments are those of `embed_all`. If several processes need the same features, one computes them and the
+    others wait.
 
     Returns:
         (N, 4, D) float32 features, mapped from a file that other processes may share, and whether they were
@@ -164,11 +153,8 @@ def load_cached_features(
     if features is not None:
         return features, True
     if not cache.fits(size):
-        log.info(
-            "features take %.2f GiB, more than features.limit_gib=%g: they are not cached",
-            size / 2**30,
-            cache.limit_gib,
-        )
+        message = "features take %.2f GiB, more than features.limit_gib=%g: they are not cached"
+        log.info(message, size / 2**30, cache.limit_gib)
         return None
 
     with ExitStack() as stack:
@@ -199,8 +185,7 @@ def load_cached_features(
             return features, False
         _log_speed(shape[0], seconds, f", cached in {entry.folder} ({size / 2**20:.1f} MiB)")
 
-        # From now on a private map: writes to the tensor do not reach the file. Another process may have removed
-        # it.
+        # Writes to a private map do not reach the file, which another process may have removed by now.
         try:
             return _to_tensor(np.memmap(entry.file, dtype=np.uint8, mode="c"), shape), False
         except OSError:
@@ -208,10 +193,10 @@ def load_cached_features(
 
 
 def embed_all(network: GeoNetwork, loader: DataLoader[Any], device: torch.device, folder: Path) -> Tensor:
-    """Runs the backbone over every place, for this run only.
+    """Runs the frozen backbone over every place, for this run only.
 
     Args:
-        network: Network with the frozen backbone; left on the CPU, in evaluation mode.
+        network: Network, left on the CPU in evaluation mode.
         loader: Batches of all rows of the table, in order, with pixels.
         device: Device of the backbone.
         folder: Folder for a file of large features; the file has no name there and ends with the process.
@@ -229,7 +214,6 @@ def _get_shape(network: GeoNetwork, loader: DataLoader[Any]) -> tuple[int, int, 
 
 
 def _read_entry(entry: Entry, shape: tuple[int, int, int]) -> Tensor | None:
-    """Returns the features of a cache entry, or None if there is no intact entry."""
     read = entry.read()
     if read is None:
         return None
@@ -244,7 +228,7 @@ def _to_tensor(payload: npt.NDArray[np.uint8], shape: tuple[int, int, int]) -> T
 
 
 def _embed(features: Tensor, network: GeoNetwork, loader: DataLoader[Any], device: torch.device) -> float:
-    """Writes the features of all rows into a tensor; returns the time in seconds."""
+    """Writes the features of all rows into a tensor, and returns the time in seconds."""
     start = time.perf_counter()
     network.eval().to(device)
     row = 0
