@@ -54,8 +54,6 @@ class PlacesDataset(Dataset[Any]):
     """Dataset over rows of the table of places, which gathers complete batches.
 
     Args:
-        rows: (M,) rows of this dataset.
-        views: Pixels by row.
         features: (N, 4, D) features by row; None to serve pixels.
         mask: (N, 4) bool by row.
         coords_deg: (N, 2) latitude and longitude in degrees, by row.
@@ -91,10 +89,7 @@ class PlaceSampler(Sampler[int]):
     """Sampler of the positions of one process; over all processes, each place is served once per epoch.
 
     Args:
-        size: Number of places.
         seed: Seed that draws the order together with the epoch; None keeps the order of the table.
-        rank: Number of this process.
-        world_size: Number of processes that share the places.
     """
 
     def __init__(self, size: int, *, seed: int | None, rank: int, world_size: int) -> None:

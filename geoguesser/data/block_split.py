@@ -29,11 +29,9 @@ class BlockSplit(Split):
     test places, and validation places near test places.
 
     Attributes:
-        block_km: Side of a block in km.
         buffer_km: Minimum distance in km between used places of different splits.
         shares: Shares of the blocks for train, val and test; they must sum to 1. The shares of the places are
             similar, because blocks hold different numbers of places.
-        seed: Seed of the split.
     """
 
     kind: ClassVar[str] = "blocks"
@@ -68,13 +66,7 @@ def _get_coords(table: pd.DataFrame) -> FloatArray:
 def name_blocks(region: Region, coords_deg: FloatArray, block_km: float) -> StringArray:
     """Returns the block of each place: a square of the CRS, counted from its origin, or a cell on the sphere.
 
-    Args:
-        region: Region whose space is divided.
-        coords_deg: (N, 2) latitude and longitude in degrees.
-        block_km: Side of a block in km.
-
-    Returns:
-        (N,) numbers of the blocks, as text.
+    From (N, 2) latitude and longitude in degrees, it makes (N,) numbers of blocks, as text.
     """
     if isinstance(region, PlaneRegion):
         column, row = np.floor(region.to_metres(coords_deg).T / (block_km * 1000.0)).astype(np.int64)

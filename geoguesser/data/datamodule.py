@@ -71,21 +71,15 @@ class PlacesData(pl.LightningDataModule, ABC):
     """Places with their views, split, and served in batches.
 
     Args:
-        region: Land that the places lie on; places far outside it are findings.
-        image: Size and fit of the views.
-        split: Split of the places into training, validation and test.
-        augment: Augmentation of training views, on the device.
         num_workers: Processes that decode image files in training; None for one per core. Views that are only
             copied, from memory or a store, need none.
         batch_size: Places per batch of pixels (and per process).
         fraction: Share of the training places that is used.
         far_km: Largest distance in km of a place from the region's land.
         on_bad: Kind of finding -> `error`, `skip` or `keep`.
-        seed: Seed of order and augmentation.
 
     Attributes:
         source: Declaration of the source: its kind, its label, and the config keys of its folders.
-        memory_gib: Memory that views may take.
         cache: Disk cache of the findings of earlier runs about the same files; None to inspect all files.
         table: After `read_table`: one row per place, with its `split` (train, val, test, or unused).
         coords_deg: (N, 2) float64 latitude and longitude in degrees, by row.
@@ -95,7 +89,6 @@ class PlacesData(pl.LightningDataModule, ABC):
             is empty until `hold_out` is called.
         views: After `read_views`: pixels by row.
         thumbnails: After `read_views`: (N, 4, 3, 8, 8) uint8, which the nearest-neighbour baseline compares.
-        findings: Findings about the data.
         decoded: True if `read_views` decoded all views.
     """
 
@@ -139,12 +132,7 @@ class PlacesData(pl.LightningDataModule, ABC):
         self._feature_batch: int | None = None
 
     def for_run(self, augment: Augment, seed: int) -> Self:
-        """Copies the datamodule for another run: data that were read are shared, the state of a run is not.
-
-        Args:
-            augment: Augmentation of training views.
-            seed: Seed of order and augmentation.
-        """
+        """Copies the datamodule for another run: data that were read are shared, the state of a run is not."""
         data = copy.copy(self)
         data.augment, data.seed, data.rows = augment, check_int("seed", seed, low=0), dict(self.rows)
         data._features = data._condensed = data._feature_batch = None

@@ -57,7 +57,6 @@ class Header:
     Attributes:
         width: Stored width in pixels, before the EXIF orientation is applied.
         height: Stored height in pixels.
-        mode: Colour mode, a value of `MODES`.
         orientation: EXIF orientation, from 1 (upright) to 8.
         jpeg: True if libjpeg-turbo decodes the image; False if Pillow does.
     """

@@ -70,9 +70,7 @@ def find_place(root: Path, uuid: str) -> PlaceFiles | None:
 def list_names(folder: str, base: str | None = None) -> tuple[ViewNames, list[str]]:
     """Lists the files of a place's folder by heading.
 
-    Args:
-        folder: Folder of the place.
-        base: Folder that links must not leave; None for the folder of the place.
+    Links must not leave `base`; None is the folder of the place.
 
     Returns:
         File names by heading, None for a missing view, and the names of files that share a heading.

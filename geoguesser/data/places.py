@@ -38,12 +38,8 @@ def read_places(
 ) -> pd.DataFrame:
     """Reads and checks the places of all roots.
 
-    Args:
-        roots: Folders; a root or its images folder may be a symbolic link.
-        region: Region of the places; places far outside it are findings.
-        findings: Receives the findings, and states the action for each kind.
-        far_km: Largest distance in km of a place from the region's land.
-        mask: Keep places with one to three views.
+    Places more than `far_km` from the region's land are findings. With `mask`, places with one to three views are
+    kept.
 
     Returns:
         One row per place: uuid, latitude, longitude (degrees), folder (of its views), names (of its files by
@@ -110,10 +106,6 @@ def _read_root(name: str, number: int, findings: Findings, mask: bool) -> pd.Dat
 
 def read_csv(file: Path, findings: Findings) -> pd.DataFrame:
     """Reads the places of a CSV file; rows with bad coordinates become findings.
-
-    Args:
-        file: File with the columns uuid, latitude and longitude.
-        findings: Receives the findings, and the ids of all rows.
 
     Returns:
         One row per place: the columns of the file as text, the coordinates as numbers, and `row`.

@@ -36,15 +36,10 @@ log = logging.getLogger(__name__)
 def prepare_store(
     data: PlacesDataModule, specs: list[ImageSpec], out: Path | None, *, look: Path | None = None
 ) -> Prepared:
-    """Checks all places, and packs them into a store.
+    """Checks all places, and packs them into the store `out`; None writes nothing.
 
-    Errors in the data are collected, so that one pass reports all of them.
-
-    Args:
-        data: Roots, region, split, and the action for each kind of finding.
-        specs: Sizes to pack; the sizes of an old store in `out` are packed as well.
-        out: Folder of the store; None writes nothing.
-        look: Folder of a store that `out` would extend, only read; for `out=None`.
+    Errors in the data are collected, so that one pass reports all of them. The sizes of an old store are packed as
+    well. Without `out`, `look` is the store that would be extended.
 
     Raises:
         DataError: The data break rules; `data.findings` has all findings.

@@ -55,13 +55,7 @@ class SplitConstraints:
 
 @dataclass(frozen=True)
 class SplitConflict:
-    """Place with duplicates in two splits.
-
-    Attributes:
-        row: Row of the place.
-        other: Row of a duplicate in another split.
-        reason: Description for a finding.
-    """
+    """Place with duplicates in two splits."""
 
     row: int
     other: int
@@ -88,7 +82,6 @@ class Split(ABC):
     """Rule that assigns each place of a table to `train`, `val` or `test`; `blocks` also to `unused`.
 
     Attributes:
-        kind: Name of the rule as a choice of the config group.
         is_explicit: True if the user's data state the split of each place, so that no constraint may change it.
     """
 
@@ -109,20 +102,11 @@ class Split(ABC):
         *,
         drop: bool = False,
     ) -> tuple[StringArray, list[SplitConflict]]:
-        """Assigns each row to a split.
+        """Returns (N,) the split of each row, and the places with duplicates in two splits.
 
         A recorded place keeps its split. A new place joins the split of its duplicates; if these lie in two
-        splits, it becomes `unused`. New places that are duplicates of each other share a split.
-
-        Args:
-            table: N places with uuid, latitude, longitude and the columns that the split reads.
-            region: Region in whose space blocks are laid.
-            constraints: Duplicates and recorded splits of the places.
-            drop: Make all places with duplicates in two splits `unused`, also if their split is explicit or
-                recorded.
-
-        Returns:
-            (N,) the split of each row, and the places with duplicates in two splits.
+        splits, it becomes `unused`. New places that are duplicates of each other share a split. With `drop`, all
+        places with duplicates in two splits become `unused`, also if their split is explicit or recorded.
 
         Raises:
             ConfigError: A value of the split breaks its rule.
@@ -180,23 +164,12 @@ class Split(ABC):
 def split_places(
     split: Split, table: pd.DataFrame, region: Region, constraints: SplitConstraints | None, findings: Findings
 ) -> StringArray:
-    """Splits places, and records the places with duplicates in two splits as findings.
+    """Returns (N,) train, val, test or unused; records the places with duplicates in two splits as findings.
 
     With `data.on_bad.split_bridge=skip` these places become `unused`. A split that keeps duplicates apart on its
     own (`split=blocks`, recorded splits) has done so already.
 
-    Args:
-        split: Rule of the split.
-        table: N places that remain after filtering and deduplication.
-        region: Region of the places.
-        constraints: Duplicates and recorded splits of the places.
-        findings: Receives the findings.
-
-    Returns:
-        (N,) train, val, test or unused.
-
     Raises:
-        ConfigError: A value of the split breaks its rule.
         DataError: A split would be empty; the message lists the places left out before.
     """
     try:
@@ -250,7 +223,6 @@ class RandomSplit(Split):
 
     Attributes:
         shares: Shares of train, val and test; they must sum to 1.
-        seed: Seed of the split; the `seed` of the run does not change it.
     """
 
     kind: ClassVar[str] = "random"
@@ -280,9 +252,7 @@ class ColumnSplit(Split):
     """Split by a column of data.csv that holds train, val (valid, validation) or test.
 
     Attributes:
-        column: Name of the column.
         val_share: Share of the training places that becomes val, by hash, if the column has no val.
-        seed: Seed of that choice.
     """
 
     kind: ClassVar[str] = "column"
@@ -310,7 +280,6 @@ class FolderSplit(Split):
 
     Attributes:
         val_share: Share of the training places that becomes val, by hash, if there is no val folder.
-        seed: Seed of that choice.
     """
 
     kind: ClassVar[str] = "folders"
@@ -342,10 +311,8 @@ class KFoldSplit(Split):
     """Split into folds by the hash of the id: one fold is the test split, and validation is a share of the others.
 
     Attributes:
-        folds: Number of folds.
         fold: Number of the test fold, from 0.
         val_share: Share of the places of the other folds that becomes val.
-        seed: Seed of the folds.
     """
 
     kind: ClassVar[str] = "kfold"
@@ -422,15 +389,7 @@ def _read_column(table: pd.DataFrame, column: str, subject: str, val_share: floa
 
 
 def thin_training(ids: list[str], fraction: float, seed: int) -> BoolArray:
-    """Draws the training places that `data.fraction` keeps; a larger fraction keeps all places of a smaller one.
-
-    Args:
-        ids: (N,) ids of the training places.
-        fraction: Share of the places to keep, above 0 and at most 1.
-        seed: Seed of the draw.
-
-    Returns:
-        (N,) True for each place that is kept.
+    """Returns (N,) True for each training place that `data.fraction` keeps; a larger one keeps the same places.
 
     Raises:
         ConfigError: The fraction is out of range.
@@ -444,20 +403,9 @@ def thin_training(ids: list[str], fraction: float, seed: int) -> BoolArray:
 
 
 def draw_calibration(ids: list[str], fraction: float, min_places: int, seed: int) -> BoolArray:
-    """Draws the validation places that are used for calibration only, by hash of the id.
+    """Draws reliability of probabilities and coverage of sets and radii on the test places.
 
-    Args:
-        ids: (N,) ids of the validation places.
-        fraction: Share of the places to draw, approximately; from 0 to 0.9.
-        min_places: Minimum size of both parts. If one would be smaller, no place is drawn, because the selection
-            of weights needs all of them more.
-        seed: Seed of the draw.
-
-    Returns:
-        (N,) True for each place that is drawn.
-
-    Raises:
-        ConfigError: A value is out of range.
+    `uncertainty` is that of result.json with calibration places; without cells only radii are drawn.
     """
     check_calibration(fraction, min_places)
     drawn = hash_share(ids, f"calibration{seed}") < fraction

@@ -44,8 +44,6 @@ class LoadedViews:
     """Result of loading all views of N places.
 
     Attributes:
-        views: Pixels by row.
-        stats: Statistics of each image.
         findings: Row, number of the heading, and finding, for each defect or peculiarity of an image.
         num_unreadable: Number of files that the operating system failed to read; a later attempt may succeed.
         decoded: True if views were decoded; False if an earlier run had inspected them.
@@ -59,13 +57,7 @@ class LoadedViews:
 
 
 def load_views(places: Sequence[PlaceFiles], image: ImageSpec, *, memory_gib: float) -> LoadedViews:
-    """Reads every view once, in parallel.
-
-    Args:
-        places: (N,) files of each place.
-        image: Size and fit of the views.
-        memory_gib: Views are kept in memory if they take at most this in total.
-    """
+    """Reads every view once, in parallel; views are kept in memory if they take at most `memory_gib`."""
     start = time.perf_counter()
     pixels = _allocate(len(places), image) if _fits_memory(len(places), image, memory_gib) else None
     stats, findings, num_unreadable = ImageStats.empty(len(places)), [], 0
@@ -86,12 +78,8 @@ def load_known_views(
 ) -> LoadedViews:
     """Loads views with the findings of an earlier run from the cache, or reads every view if there are none.
 
-    Args:
-        places: (N,) files of each place.
-        image: Size and fit of the views.
-        memory_gib: Views are kept in memory if they take at most this in total. If their files were inspected
-            before, they are read when the first batch is gathered.
-        cache: Disk cache of findings; None reads every view.
+    Views that fit into `memory_gib` and were inspected before are read when the first batch is gathered. Without
+    `cache`, every view is read.
     """
     state = None if cache is None or not cache.usable else _compute_state(places)
     if cache is None or state is None:
@@ -197,7 +185,6 @@ class LazyViews(Views):
     Args:
         places: (N,) files of each place; a view without a file is all zeros.
         digests: (N, 4, 2) digests of the files that the earlier run inspected.
-        image: Size and fit of the views.
     """
 
     def __init__(self, places: Sequence[PlaceFiles], digests: npt.NDArray[np.uint64], image: ImageSpec) -> None:

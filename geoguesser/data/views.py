@@ -61,7 +61,6 @@ class FileViews(Views):
 
     Args:
         places: (N,) files of each place; a view without a file is all zeros.
-        image: Size and fit of the views.
     """
 
     def __init__(self, places: Sequence[PlaceFiles], image: ImageSpec) -> None:
@@ -136,12 +135,8 @@ def read_folder(
 ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.bool_]]:
     """Reads the views of a folder of `0.jpg`, `90.jpg`, `180.jpg` and `270.jpg` (or .jpeg, .png, .webp).
 
-    Args:
-        folder: Folder of the place.
-        image: Size and fit of the views.
-        mask: Accept one to three views.
-        broken: With `mask`, list that receives the error messages of broken views, which then count as missing.
-            With None, a broken view is an error.
+    With `mask`, one to three views suffice; a broken view then counts as missing if the list `broken` receives its
+    error message, and is an error otherwise.
 
     Returns:
         (4, 3, H, W) views, zeros for a missing view, and (4,) True for each view present.

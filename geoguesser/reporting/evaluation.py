@@ -48,12 +48,9 @@ def write_evaluation(
 ) -> None:
     """Writes evaluation.json, errors.csv and two pictures.
 
-    Args:
-        folder: Folder of the files; it is created if it is missing.
-        metrics: Result of `geoguesser.evaluation.metrics.compute_metrics`, with further keys.
-        table: uuid, latitude, longitude, true_latitude, true_longitude, error_km, and further columns.
-        region: Region of the map.
-        pictures: Whether to draw the pictures; if not, those of an earlier evaluation are removed.
+    `metrics` is a result of `geoguesser.evaluation.metrics.compute_metrics`, with further keys. `table` holds
+    uuid, latitude, longitude, true_latitude, true_longitude, error_km, and further columns. Without `pictures`,
+    those of an earlier evaluation are removed.
     """
     folder.mkdir(parents=True, exist_ok=True)
     write_csv(folder / "errors.csv", table)

@@ -55,10 +55,6 @@ ERROR_COLOURS = ListedColormap(matplotlib.colormaps["viridis_r"](np.linspace(0.0
 def pick_by_rank(error_km: FloatArray, max_places: int) -> IntArray:
     """Picks places evenly by rank of error, including the smallest and the largest error.
 
-    Args:
-        error_km: (N,) errors.
-        max_places: Number of places at most, at least 1.
-
     Returns:
         Indices of the places by descending error, so that short arrows are drawn over long ones.
     """
@@ -78,9 +74,6 @@ class Sheet:
     """Layout of a picture in inches. A box is (left, bottom, width, height).
 
     Attributes:
-        height: Height of the picture.
-        map: Box of the map.
-        side: Box of legend and colour bar.
         beside: True if `side` is to the right of the map, false if it is below.
     """
 
@@ -135,14 +128,7 @@ def _draw_land(axes: Axes, projection: MapProjection, pixel: float) -> None:
 def set_map(
     figure: Figure, box: tuple[float, float, float, float], projection: MapProjection, bounds: FloatArray
 ) -> Axes:
-    """Adds axes with the land; the limits are widened until the map fills its box.
-
-    Args:
-        figure: Figure to draw in.
-        box: Left, bottom, width and height in inches.
-        projection: Projection of the region.
-        bounds: (4,) west, south, east and north in drawing units.
-    """
+    """Adds axes with the land; (4,) bounds, from west to north, are widened until the map fills its box."""
     axes = add_axes(figure, *box)
     west, south, east, north = bounds
     _, _, width, height = box
@@ -163,12 +149,6 @@ def compute_narrow_box(
     projection: MapProjection, bounds: FloatArray, *, strip_in: float = 0.0, max_height_in: float = 5.5
 ) -> tuple[tuple[float, float, float, float], float]:
     """Lays out the map of a narrow picture above a strip for its colours or its legend.
-
-    Args:
-        projection: Projection of the region.
-        bounds: (4,) west, south, east and north in drawing units.
-        strip_in: Height of the strip in inches.
-        max_height_in: Height of the map at most, in inches.
 
     Returns:
         Box of the map, and height of the picture, in inches.
@@ -195,15 +175,9 @@ def draw_grid(
     splits: npt.NDArray[Any],
     title: str = "",
 ) -> None:
-    """Draws the land, the cells with their class points, and the places by split.
+    """Draws the land, the cells with their class points, and (N, 2) places in degrees by split, N at least 1.
 
-    Args:
-        path: PNG file to write.
-        region: Region with the land.
-        grid: Fitted grid; None for a head without cells.
-        coords_deg: (N, 2) places in degrees, N at least 1.
-        splits: (N,) `train`, `val`, `test` or `unused`.
-        title: Title; if empty, the name of the region.
+    The grid is None for a head without cells. The default title is the name of the region.
     """
     projection = make_projection(region)
     xy = projection.project(coords_deg)
@@ -313,14 +287,8 @@ def draw_arrows(
 ) -> None:
     """Draws an arrow from the true to the predicted point of each test place, coloured by error.
 
-    Args:
-        path: PNG file to write.
-        region: Region with the land.
-        true_deg: (N, 2) true points in degrees, N at least 1.
-        predicted_deg: (N, 2) predicted points in degrees; a point off the map ends at or beyond its edge.
-        error_km: (N,) errors.
-        title: Title; if empty, the name of the region.
-        max_arrows: Number of arrows at most; places are chosen evenly by rank of error.
+    Points are (N, 2) degrees, N at least 1; a predicted point off the map ends at or beyond its edge. At most
+    `max_arrows` places are drawn, chosen evenly by rank of error. The default title is the name of the region.
     """
     error_km = np.asarray(error_km, dtype=np.float64)
     chosen = pick_by_rank(error_km, max_arrows)

@@ -65,14 +65,7 @@ STYLE: dict[Any, Any] = {
 
 @contextmanager
 def picture(path: Path, height_in: float, *, width_in: float = WIDTH_IN, dpi: int = DPI) -> Iterator[Figure]:
-    """Yields an empty figure in the common style, and writes it atomically when the block ends without an error.
-
-    Args:
-        path: PNG file to write; its folder is created if it is missing.
-        height_in: Height in inches.
-        width_in: Width in inches; a picture for phones is narrower.
-        dpi: Pixels per inch.
-    """
+    """Yields an empty figure in the common style, and writes it atomically when the block ends without error."""
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(width_in, height_in), dpi=dpi, facecolor="white")
         FigureCanvasAgg(figure)

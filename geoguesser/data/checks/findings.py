@@ -27,7 +27,6 @@ class FindingKind:
     Attributes:
         default: Action if `data.on_bad` does not state one.
         can_keep: True if the place can be used as it is, so that `keep` is allowed.
-        meaning: Description for reports.
     """
 
     default: str
@@ -68,7 +67,6 @@ class Finding:
 
     Attributes:
         kind: A key of `FINDING_KINDS`.
-        where: File, row or place.
         reason: Description, as a predicate of `where`.
     """
 
@@ -84,9 +82,6 @@ class Findings:
     Attributes:
         on_bad: Kind -> `error`, `skip` or `keep`; other kinds have their default action.
         defer: Collect errors as `skip` does, instead of raising at once, so that one pass reports all findings.
-        fatal: Findings with the action `error`.
-        skipped: Findings that left out a place or view.
-        kept: Findings that left out nothing.
         ids: Ids of all rows that were read, including rows that were left out.
     """
 

@@ -59,7 +59,6 @@ class ImageStats:
     """Statistics of the images of N places, for one spec.
 
     Attributes:
-        views: (N, 4) records of dtype `IMAGE_DTYPE`.
         thumbnails: (N, 4, 3, 8, 8) uint8 means of blocks; zeros for views without pixels.
         sums: (N, 4, 2, 3) int64 sums of the pixels of each view and of their squares, by channel.
     """

@@ -117,15 +117,10 @@ def inspect_place(files: PlaceFiles, specs: Sequence[ImageSpec]) -> InspectedPla
 def _inspect_file(
     path: str, specs: Sequence[ImageSpec], view: npt.NDArray[Any]
 ) -> tuple[list[npt.NDArray[Any]], list[tuple[str, str]]]:
-    """Reads one file and fills its record.
-
-    Args:
-        path: Path of the image file.
-        specs: S specs.
-        view: (1,) record of dtype `IMAGE_DTYPE`, filled in place.
+    """Reads one file and fills its (1,) record of dtype `IMAGE_DTYPE`.
 
     Returns:
-        S arrays (size, size, 3), and kind and reason of each peculiarity.
+        S arrays (size, size, 3), one per spec, and kind and reason of each peculiarity.
     """
     data = read_bytes(path)
     try:
@@ -154,12 +149,7 @@ def _inspect_file(
 
 
 def describe_placeholder(header: Header, image: npt.NDArray[Any]) -> str:
-    """Returns the reason why an image is a placeholder, as a predicate; empty for an image of a place.
-
-    Args:
-        header: Header of the image.
-        image: (size, size, 3) pixels, fitted to a spec.
-    """
+    """Returns why an image, fitted to (size, size, 3), is a placeholder, as a predicate; empty if it is none."""
     if min(header.width, header.height) < MIN_IMAGE_PX:
         return f"is a tiny image of {header.width} x {header.height} pixels"
     if _is_flat(image):

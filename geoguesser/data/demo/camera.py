@@ -22,11 +22,9 @@ class Camera:
     """Geometry of one view.
 
     Attributes:
-        px: Side of the image in pixels.
         horizon_px: Row of the horizon.
         turn: Sine and cosine of the heading minus the bearing of the road.
         heading_deg: Heading in degrees.
-        scene: Scene in view.
     """
 
     px: int
@@ -66,10 +64,7 @@ class Camera:
 def make_periodic_noise(side: int, slope: float, seed: int) -> Image:
     """Makes noise whose tiles join without a seam: white noise, filtered in the frequency domain.
 
-    Args:
-        side: Height and width.
-        slope: Amplitude falls as frequency to the power of -slope: 0 is white, 2 is soft as clouds.
-        seed: Seed of the noise.
+    Its amplitude falls as frequency to the power of -slope: 0 is white, 2 is soft as clouds.
 
     Returns:
         (side, side) float32 with mean 0 and standard deviation 1.

@@ -133,11 +133,7 @@ class SyntheticLand:
         return Horizon(*_find_silhouettes(slope), _find_sea_km(slope, sea))
 
     def draw_positions(self, seed: int, places: int) -> FloatArray:
-        """Draws places on land: two in three uniformly, the others near towns.
-
-        Args:
-            seed: Seed of the demo.
-            places: Number of places; more places continue the same sequence.
+        """Draws places on land: two in three uniformly, the others near towns; more continue the same sequence.
 
         Returns:
             (places, 2) latitude and longitude in degrees, with six decimals.
@@ -205,12 +201,7 @@ class SyntheticLand:
 
 
 def make_smooth_noise(shape: tuple[int, int], wavelengths: tuple[int, ...], seed: int) -> Image:
-    """Adds smooth noise of several wavelengths, the longer ones stronger.
-
-    Args:
-        shape: Height and width.
-        wavelengths: Wavelengths in pixels.
-        seed: Seed of the noise.
+    """Adds smooth noise of several wavelengths in pixels, the longer ones stronger.
 
     Returns:
         (height, width) float32 with mean 0 and standard deviation 1.

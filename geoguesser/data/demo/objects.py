@@ -48,11 +48,7 @@ class Easel(NamedTuple):
 
 @cache
 def make_tree_sprite(kind: str, variant: int) -> Image:
-    """Draws a sprite of a tree, once per kind and variant.
-
-    Args:
-        kind: A key of LEAVES.
-        variant: From 0 to VARIANTS - 1.
+    """Draws a sprite of a tree, once per kind and variant (from 0 to VARIANTS - 1).
 
     Returns:
         (128, 96, 3) float32: brightness of leaves, brightness of wood, opacity; the first two are multiplied by
@@ -127,14 +123,7 @@ def _small_sprite(kind: str, variant: int, halvings: int) -> Image:
 
 
 def draw_tree(easel: Easel, tree: Tree, foot_px: Image, depth_m: float) -> None:
-    """Paints a tree.
-
-    Args:
-        easel: Target of painting.
-        tree: Tree to paint.
-        foot_px: (2,) position of its foot in the image.
-        depth_m: Depth of the tree in metres.
-    """
+    """Paints a tree that stands at (2,) `foot_px` in the image, `depth_m` metres away."""
     canvas, camera, mist = easel
     tall = camera.focal_px * tree.height_m / depth_m
     height, width = int(tall), int(tall * SPRITE[1] / SPRITE[0])

@@ -33,18 +33,7 @@ def compute_bearings(heading_deg: float) -> Image:
 
 
 def render_view(scene: Scene, horizon: Horizon, heading_deg: float, px: int, rng: np.random.Generator) -> Image:
-    """Renders one view.
-
-    Args:
-        scene: Scene of the place.
-        horizon: Horizon along `compute_bearings(heading_deg)`.
-        heading_deg: Heading of the camera in degrees.
-        px: Side of the image.
-        rng: Generator of this view, for the defects of the camera.
-
-    Returns:
-        (px, px, 3) uint8 in RGB.
-    """
+    """Renders one view, (px, px, 3) uint8 in RGB; `horizon` is along `compute_bearings(heading_deg)`."""
     horizon_px = px * (0.5 + float(np.clip(rng.normal(0.0, 0.025), -0.06, 0.06)))
     turn = math.radians(heading_deg - scene.road_deg)
     camera = Camera(px, horizon_px, (math.sin(turn), math.cos(turn)), heading_deg, scene)

@@ -89,7 +89,6 @@ class SourceRecord:
 
     Attributes:
         kind: Kind of the source; None if the config does not state it.
-        folders: Roots and stores of the data, present or not.
     """
 
     kind: SourceKind | None = None

@@ -15,10 +15,8 @@ class DemoDataModule(PlacesDataModule):
     """Places of the synthetic country, `data=demo`, rendered into the cache at their first use.
 
     Args:
-        places: Number of places.
         px: Height and width of the rendered views in pixels.
         demo_seed: Seed of the synthetic places.
-        settings: Settings of `PlacesDataModule`.
 
     Raises:
         ConfigError: `data.places`, `data.px` or `data.demo_seed` is out of range.

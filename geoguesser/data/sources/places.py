@@ -32,10 +32,8 @@ class PlacesDataModule(PlacesData):
 
     Args:
         roots: Folders in the layout that `geoguesser/data/places.py` describes.
-        num_workers: Processes that decode image files in training; None for one per core.
         memory_gib: Views are kept in memory if they take at most this in total.
         missing_views: `drop` a place that lacks a view, or `mask` the missing views.
-        settings: Settings of `PlacesData`.
     """
 
     source = PLACES

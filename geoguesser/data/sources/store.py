@@ -26,7 +26,6 @@ class StoreDataModule(PlacesData):
 
     Args:
         path: Folder that `python -m geoguesser.prepare` wrote.
-        settings: Settings of `PlacesData`.
     """
 
     source = STORE

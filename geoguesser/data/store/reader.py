@@ -46,7 +46,6 @@ class Store:
     """A prepared store.
 
     Attributes:
-        folder: Folder of the store.
         manifest: Content of store.json: plain values.
     """
 
@@ -185,7 +184,6 @@ class StoreViews(Views):
 
     Args:
         maps: Shards (P, 4, 3, H, W) uint8.
-        shard: (N,) number of the shard of each place.
         slot: (N,) position of each place in its shard.
     """
 

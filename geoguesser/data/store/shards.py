@@ -44,8 +44,6 @@ class PackedViews:
     Attributes:
         stats: Name of a spec -> statistics of its images; their thumbnails are in the shards.
         findings: Row, number of the heading, and finding, for each defect or peculiarity of an image.
-        shards: Name of a spec -> names of its shards, in order.
-        num_reused: Number of places that an earlier run had packed.
     """
 
     stats: dict[str, ImageStats]
@@ -92,14 +90,7 @@ def pack_shards(
     roots: Sequence[str],
     specs: Sequence[ImageSpec],
 ) -> PackedViews:
-    """Inspects all places and packs their views.
-
-    Args:
-        out: Folder of the store, which exists and is locked; None only inspects.
-        ids: (N,) ids of the places.
-        places: (N,) files of each place.
-        roots: (N,) root of each place.
-        specs: Sizes to pack, all in one pass.
+    """Inspects all places and packs their views for all specs into `out`, which is locked; None only inspects.
 
     Raises:
         StoreError: A file cannot be written; complete shards stay for the next attempt.
@@ -172,9 +163,6 @@ class _Shard:
 
     Args:
         out: Folder of the store; None keeps statistics only.
-        spec: Size and fit of the views.
-        name: Name of the shard.
-        count: Number of places.
     """
 
     def __init__(self, out: Path | None, spec: ImageSpec, name: str, count: int) -> None:

@@ -40,14 +40,10 @@ class Prepared:
     Attributes:
         table: N places with their `split`.
         mask: (N, 4) True for each view that is used.
-        image_stats: Statistics of the images for the first size, without thumbnails.
         input_table: Table of all places that were read, before any was left out by its images or as a duplicate.
         matches: Pairs of duplicates, by row of `input_table`.
         audit: Distances of the splits to the training places, as `audit_split` returns them.
         pixel_stats: Name of a size -> mean and std of the training views' pixels, by channel.
-        specs: Sizes of the store.
-        num_reused: Number of places that an earlier run had packed.
-        num_recorded: Number of places whose split an old store recorded.
         changed: True if a store was written; False if it was up to date.
     """
 

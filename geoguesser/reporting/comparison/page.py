@@ -23,13 +23,7 @@ VERDICT_COLOURS = {BETTER: "#009E73", WORSE: "#D55E00", NOT_CLEAR: "#D97A00"}
 
 
 def render_comparison(comparison: Comparison, places: Sequence[SpreadPlace], *, pictures: bool) -> str:
-    """Returns the text of compare.html.
-
-    Args:
-        comparison: Result of the comparison.
-        places: Places to show with their views.
-        pictures: Whether the page shows charts and maps.
-    """
+    """Returns the text of compare.html."""
     entries, numbers = comparison.entries, DistanceFormatter(comparison)
     base = entries[comparison.baseline]
 

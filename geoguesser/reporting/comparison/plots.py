@@ -255,14 +255,7 @@ def _get_map_margins(frame: MapProjection) -> tuple[float, float]:
 def draw_predictions(
     path: Path, *, region: Region, true_deg: FloatArray, predictions: Sequence[tuple[str, str, FloatArray]]
 ) -> None:
-    """Draws the true point of a place, and the points that groups predicted.
-
-    Args:
-        path: PNG to write.
-        region: Region of the place.
-        true_deg: (2,) true point, drawn as a star.
-        predictions: Letter, colour and (2,) point in degrees of each group, at least one.
-    """
+    """Draws the true point of a place as a star, and letter, colour and (2,) point in degrees of each group."""
     frame = make_projection(region)
     points = frame.project(np.stack([true_deg, *(point for _, _, point in predictions)]))
     low, high = points.min(axis=0), points.max(axis=0)

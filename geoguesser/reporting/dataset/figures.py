@@ -25,10 +25,6 @@ from geoguesser.system.text import format_bytes
 def make_figures(prepared: Prepared, data: PlacesDataModule) -> dict[str, Any]:
     """Draws the pictures and reads the photos of a dataset's page.
 
-    Args:
-        prepared: Result of the preparation.
-        data: The places with their findings.
-
     Returns:
         Pictures as data URIs, empty if there is nothing to show: `map`, `window` (the densest part, which holds
         `window_places`), `distances`; `samples` and `pairs` with their photos; `views`, None without views.

@@ -31,8 +31,6 @@ class DataReport:
     """Report of one prepared dataset.
 
     Args:
-        prepared: Result of the preparation.
-        data: The places with their findings.
         out: Folder of the store; None if nothing was packed.
     """
 
@@ -40,15 +38,7 @@ class DataReport:
         self.prepared, self.data, self.out = prepared, data, out
 
     def write(self, folder: Path, *, pictures: bool) -> Path:
-        """Writes report.html and findings.csv, each atomically.
-
-        Args:
-            folder: Folder of the files; it is created if it is missing.
-            pictures: Whether the page shows pictures and photos.
-
-        Returns:
-            File of the page.
-        """
+        """Writes report.html and findings.csv into a folder, which is made if it is missing, each atomically."""
         folder.mkdir(parents=True, exist_ok=True)
         write_csv(folder / "findings.csv", self.data.findings.to_table())
         path = folder / "report.html"

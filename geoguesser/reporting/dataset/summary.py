@@ -28,8 +28,6 @@ class SplitRow:
     """Summary of one split.
 
     Attributes:
-        name: `train`, `val`, `test` or `unused`.
-        places: Number of places.
         median_km: Median distance to the nearest (other) training place; None if there is none.
         within: Number of places within 50, 500 and 5,000 m of a training place; None if there is none.
     """
@@ -45,9 +43,7 @@ class FindingGroup:
     """Findings of one kind with the same action.
 
     Attributes:
-        kind: Kind, a key of `FINDING_KINDS`.
         action: `error`, `skip` or `keep`.
-        findings: The findings in their original order.
     """
 
     kind: str

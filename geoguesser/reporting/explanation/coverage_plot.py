@@ -85,13 +85,7 @@ def _count_covered(scores: FloatArray, calibration_scores: FloatArray) -> FloatA
 
 
 def draw_coverage(path: Path, *, covered: dict[str, FloatArray], places: int) -> None:
-    """Draws the covered share of test places against the nominal level, with Wilson's 95 % intervals.
-
-    Args:
-        path: PNG file to write.
-        covered: Result of `compute_coverage`.
-        places: Number of test places.
-    """
+    """Draws the covered share of test places against the nominal level, with Wilson's 95 % intervals."""
     with narrow_picture(path, 4.3) as figure:
         axes = add_axes(figure, 0.65, 0.55, NARROW_WIDTH_IN - 0.85, 3.6)
         axes.plot((0, 1), (0, 1), color=MUTED, lw=1.0, ls=(0, (5, 2)), label="nominal")

@@ -52,10 +52,7 @@ class Picture:
     """Picture of a report.
 
     Attributes:
-        file: PNG file.
         section: Section of the page, a key of `SECTIONS`.
-        text: Title and caption.
-        draw: Function that draws the file.
         photos: Whether it contains photographs, which are smaller as JPEG.
         wide: Whether it is made for a wide screen.
         keep: Whether an existing file stays, because the run drew the same picture.
@@ -72,25 +69,16 @@ class Picture:
 
 @dataclass
 class Gallery:
-    """Pictures of a report.
-
-    Attributes:
-        pictures: Pictures in the order of the page.
-        missing: Missing pictures -> reason.
-    """
+    """Pictures of a report."""
 
     pictures: list[Picture] = field(default_factory=list)
     missing: dict[str, str] = field(default_factory=dict)
 
 
 def draw_gallery(subject: Subject, folder: Path, *, title: str, neighbours: bool) -> Gallery:
-    """Draws all pictures that the run has data for.
+    """Draws all pictures that the run has data for into a folder; pictures that the run drew stay unchanged.
 
-    Args:
-        subject: The run and its places.
-        folder: Folder of the pictures; pictures that the run drew stay unchanged.
-        title: Title of pictures of the run that are not there yet.
-        neighbours: Whether predictions of a touching cell count as confusion.
+    `neighbours` counts predictions of a touching cell as confusion.
     """
     folder.mkdir(parents=True, exist_ok=True)
     for pattern in NUMBERED_FILES:

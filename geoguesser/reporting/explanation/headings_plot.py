@@ -52,12 +52,7 @@ def _compute_means(values: FloatArray) -> FloatArray:
 
 
 def draw_headings(path: Path, *, effects: dict[str, FloatArray]) -> None:
-    """Draws moves and increases of the error with their 95 % intervals.
-
-    Args:
-        path: PNG file to write.
-        effects: Result of `compute_heading_errors`.
-    """
+    """Draws moves and increases of the error with their 95 % intervals."""
     with narrow_picture(path, 2.7) as figure:
         left, right = (add_axes(figure, x, 0.35, 1.95, 2.0) for x in (0.45, 2.95))
         _draw_bars(left, effects["moved_km"], "Prediction moves by, in km", signed=False)

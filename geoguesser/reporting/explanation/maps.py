@@ -66,13 +66,7 @@ def add_colour_bar(
 def make_posterior_rings(
     projection: MapProjection, grid: Grid, posterior: FloatArray
 ) -> list[tuple[int, FloatArray]]:
-    """Returns classes with their outlines in drawing units; cells below 1 % of the maximum are omitted.
-
-    Args:
-        projection: Projection of the region.
-        grid: Fitted grid.
-        posterior: (K,) probabilities.
-    """
+    """Returns classes with their outlines in drawing units; cells below 1 % of the maximum are omitted."""
     shown = np.flatnonzero(posterior >= posterior.max() / 100)
     outlines = zip(shown, grid.outlines_deg(grid.kept[shown]), strict=True)
     return [(int(index), ring) for index, outline in outlines for ring in projection.project_rings(outline)]
@@ -109,7 +103,6 @@ class ErrorFields:
     """Mean errors of the places in each square of the land.
 
     Attributes:
-        cells: Squares over the land.
         ids: (F,) ids of the squares that hold a place.
         places: (F,) number of places in each square.
         error_km: (F,) mean error in each square.
@@ -124,13 +117,7 @@ class ErrorFields:
 
 
 def compute_fields(region: Region, true_deg: FloatArray, error_km: FloatArray) -> ErrorFields:
-    """Computes mean errors over squares of the land: from 9 to 60 squares, about one per six places.
-
-    Args:
-        region: Region with the land.
-        true_deg: (N, 2) true points in degrees, N at least 1.
-        error_km: (N,) errors.
-    """
+    """Computes mean errors of (N, 2) places over 9 to 60 squares of the land, about one per six places."""
     count = int(np.clip(len(error_km) // PLACES_PER_SQUARE, MIN_SQUARES, MAX_SQUARES))
     cells = make_cells_by_count(region, count)
     square = cells.locate(region.to_space(true_deg))
@@ -142,13 +129,7 @@ def compute_fields(region: Region, true_deg: FloatArray, error_km: FloatArray) -
 
 
 def draw_fields(path: Path, *, region: Region, fields: ErrorFields) -> None:
-    """Draws the mean error and the number of places of each square.
-
-    Args:
-        path: PNG file to write.
-        region: Region with the land.
-        fields: Result of `compute_fields`.
-    """
+    """Draws the mean error and the number of places of each square."""
     projection = make_projection(region)
     outlines = [region.from_space(outline) for outline in fields.cells.outlines(fields.ids)]
     squares = [projection.project_rings(outline) for outline in outlines]
@@ -183,8 +164,6 @@ class Confusion:
         pairs: (P, 2) true and predicted class; most frequent pairs first.
         counts: (P,) number of places of each pair.
         near: (P,) true if the two cells touch.
-        wrong: Number of places with a wrong cell.
-        places: Number of places.
     """
 
     pairs: IntArray
@@ -197,14 +176,7 @@ class Confusion:
 def compute_confusion(
     grid: Grid, true_cell: IntArray, predicted_cell: IntArray, *, neighbours: bool = True
 ) -> Confusion:
-    """Counts pairs of a true cell and a different predicted cell.
-
-    Args:
-        grid: Fitted grid.
-        true_cell: (N,) true classes.
-        predicted_cell: (N,) most probable classes.
-        neighbours: Whether to include pairs of cells that touch.
-    """
+    """Counts pairs of a (N,) true cell and a different predicted cell; touching cells only with `neighbours`."""
     wrong = true_cell != predicted_cell
     pairs, counts = np.unique(np.stack((true_cell, predicted_cell), axis=-1)[wrong], axis=0, return_counts=True)
     near = find_touching_cells(grid, *pairs.T) if len(pairs) else np.zeros(0, dtype=bool)
@@ -218,15 +190,7 @@ def compute_confusion(
 def draw_confusion(
     path: Path, *, region: Region, grid: Grid, confusion: Confusion, max_arcs: int = MAX_ARCS
 ) -> None:
-    """Draws an arc from the true to the predicted cell of the most frequent pairs, wider for more frequent pairs.
-
-    Args:
-        path: PNG file to write.
-        region: Region with the land.
-        grid: Fitted grid.
-        confusion: Result of `compute_confusion`.
-        max_arcs: Number of arcs at most.
-    """
+    """Draws an arc, wider for more frequent pairs, from the true to the predicted cell of frequent pairs."""
     projection = make_projection(region)
     pairs, counts, near = (values[:max_arcs] for values in (confusion.pairs, confusion.counts, confusion.near))
     rings = [ring for outline in grid.outlines_deg(grid.kept) for ring in projection.project_rings(outline)]

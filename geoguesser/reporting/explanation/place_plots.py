@@ -59,10 +59,6 @@ class PlaceImages:
     """Place to be shown in a picture.
 
     Attributes:
-        name: Id of the place.
-        true_deg: (2,) true point in degrees.
-        predicted_deg: (2,) predicted point in degrees.
-        error_km: Distance between the two points.
         views: Four views, (H, W, 3) uint8 each, None for an absent view; None if the images are missing.
     """
 
@@ -111,12 +107,7 @@ def draw_posterior(
 ) -> None:
     """Draws the views of a place, and below them its posterior, true point (star) and predicted point (cross).
 
-    Args:
-        path: PNG file to write.
-        region: Region with the land.
-        grid: Fitted grid; None for a head without cells, for which only the points are drawn.
-        posterior: (K,) probabilities of the cells; None for a head without cells.
-        place: The place.
+    Without a grid, only the points are drawn.
     """
     projection = make_projection(region)
     rings = [] if grid is None or posterior is None else make_posterior_rings(projection, grid, posterior)
@@ -168,10 +159,7 @@ def add_small_map(figure: Figure, box: Box, projection: MapProjection, place: Pl
 def draw_extremes(path: Path, *, region: Region, groups: Sequence[tuple[str, Sequence[PlaceImages]]]) -> None:
     """Draws a row per place: its views, and a small map with true point (star) and predicted point (cross).
 
-    Args:
-        path: PNG file to write.
-        region: Region with the land.
-        groups: Headings with their places, for example the best and the worst.
+    `groups` holds headings with their places, for example the best and the worst.
     """
     projection = make_projection(region)
     side = (NARROW_WIDTH_IN - 0.2 - 4 * GAP_IN) / 5
@@ -194,13 +182,7 @@ def draw_extremes(path: Path, *, region: Region, groups: Sequence[tuple[str, Seq
 
 
 def draw_quadruplet(path: Path, *, region: Region, place: PlaceImages) -> None:
-    """Draws the four views of a place around the map, each on the side of its heading.
-
-    Args:
-        path: PNG file to write.
-        region: Region with the land.
-        place: The place with its views.
-    """
+    """Draws the four views of a place around the map, each on the side of its heading."""
     projection = make_projection(region)
     side = (NARROW_WIDTH_IN - 0.2 - 2 * GAP_IN) / 3
     height = 3 * side + 2 * GAP_IN + 0.2
@@ -232,12 +214,7 @@ def _format_coords(coords_deg: FloatArray) -> str:
 
 
 def overlay_activation(maps: FloatArray, method: str, px: int) -> FloatArray:
-    """Returns activation maps as colours to lay over the views, on one scale for all four views.
-
-    Args:
-        maps: (4, h, w) activation maps.
-        method: `CAM`, whose maps are signed, or `Grad-CAM`.
-        px: Height and width of the result in pixels.
+    """Returns activation maps, (4, h, w), as colours to lay over the views, on one scale for all four views.
 
     Returns:
         (4, px, px, 4) RGBA from 0 to 1. Opacity is 0 for zero and `MAX_OPACITY` for the strongest activation.

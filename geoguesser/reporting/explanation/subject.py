@@ -42,8 +42,6 @@ class Subject:
     """A run and its test places.
 
     Attributes:
-        run: The run.
-        predictor: Its network.
         table: Chosen rows of predictions_test.csv, by ascending error.
         sources: Folders and stores that hold the run's images.
         forward: Forward pass over the places of `table`; None if no image is found.
@@ -154,14 +152,9 @@ class Subject:
 def load_subject(
     run: Run, predictor: Predictor, *, max_places: int, examples: int, places: Sequence[str] | None
 ) -> Subject:
-    """Chooses places of a run and runs its network over them.
+    """Chooses at most `max_places` places of a run, evenly by rank of error, and runs its network over them.
 
-    Args:
-        run: The run.
-        predictor: Its network.
-        max_places: Number of places at most; they are chosen evenly by rank of error.
-        examples: Number of places in pictures of single places: a third each of the best, middle and worst.
-        places: Ids of the places in pictures of single places, instead of `examples`; None to choose.
+    Pictures of single places show `places`; without them `examples` of the best, middle and worst, a third each.
 
     Raises:
         ConfigError: `places` names a place that is no test place of the run.

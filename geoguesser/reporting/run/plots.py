@@ -37,14 +37,7 @@ MAX_NAMED_RATES = 6
 
 
 def draw_errors(path: Path, *, error_km: FloatArray, baselines: dict[str, float], title: str = "") -> None:
-    """Draws the distribution of errors: a histogram, and below it the share of places within each distance.
-
-    Args:
-        path: PNG file to write.
-        error_km: (N,) errors of the test places, N at least 1.
-        baselines: Name -> mean error of a baseline in km.
-        title: Title of the picture.
-    """
+    """Draws the distribution of (N,) errors: a histogram, and below it the share of places within a distance."""
     error_km = np.sort(np.asarray(error_km, dtype=np.float64))
     end_km = compute_histogram_end_km(error_km, baselines)
     statistics = {
@@ -114,13 +107,9 @@ def _draw_baselines(panels: Sequence[Axes], baselines: dict[str, float]) -> None
 def draw_curves(path: Path, *, history: pd.DataFrame, best_epoch: int | None, title: str = "") -> None:
     """Draws losses, validation errors and learning rates over the epochs.
 
-    Args:
-        path: PNG file to write.
-        history: One row per epoch with `epoch`, `train/loss`, `val/loss`, `val/error_km_mean`,
-            `val/error_km_median` and a column `lr/GROUP` per parameter group. Values may be NaN; a
-            column may be missing; a learning rate of 0 (frozen) is not drawn.
-        best_epoch: Epoch whose weights were kept; None if there is none.
-        title: Title of the picture.
+    `history` has one row per epoch with `epoch`, `train/loss`, `val/loss`, `val/error_km_mean`,
+    `val/error_km_median` and a column `lr/GROUP` per parameter group. Values may be NaN; a column may be missing;
+    a learning rate of 0 (frozen) is not drawn. The weights of `best_epoch` were kept.
     """
     best = find_best_point(history, best_epoch)
     subtitle = format_count(history["epoch"].nunique(), "epoch")
@@ -247,14 +236,7 @@ def _finish_panel(axes: Axes, heading: str, epochs: pd.Series[Any]) -> None:
 
 
 def draw_rate_search(path: Path, *, rates: FloatArray, losses: FloatArray, chosen: float) -> None:
-    """Draws a learning-rate range test: the loss at increasing learning rates, and the chosen learning rate.
-
-    Args:
-        path: PNG file to write.
-        rates: (S,) positive learning rates.
-        losses: (S,) loss at each learning rate; values that are not finite are not drawn.
-        chosen: Chosen learning rate.
-    """
+    """Draws a learning-rate range test: the finite losses at (S,) learning rates, and the chosen learning rate."""
     rates, losses = np.asarray(rates, dtype=np.float64), np.asarray(losses, dtype=np.float64)
     finite = np.isfinite(losses) & (rates > 0)
     rates, losses = rates[finite], losses[finite]

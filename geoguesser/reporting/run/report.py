@@ -31,10 +31,6 @@ class RunReport:
     `compute_baselines` needs no prediction, `write_tables` calibrates and writes, `draw_pictures` draws.
 
     Args:
-        folder: Run folder, with its metrics.csv.
-        data: The places.
-        region: Region with the land.
-        network: Trained network with the tested weights.
         calibration_config: `calibration` of the config: `fraction` and `min_places`.
 
     Attributes:
@@ -89,10 +85,8 @@ class RunReport:
     ) -> tuple[dict[str, Any], pd.DataFrame, pd.DataFrame]:
         """Fits the calibration, and writes predictions_test.csv and places.csv.
 
-        Args:
-            tested: `index` (N,), `predicted_deg` (N, 2) and `hits` (N, H) of the test places.
-            requested_cells: Number of cells in the config; None for grids without a size.
-            baselines: Result of `compute_baselines`.
+        `tested` holds `index` (N,), `predicted_deg` (N, 2) and `hits` (N, H) of the test places. `requested_cells`
+        is None for grids without a size.
 
         Returns:
             Parts of result.json that follow from data and predictions; history, the table metrics.csv; table of
@@ -200,18 +194,7 @@ class RunReport:
         title: str,
         search: RateSearch | None,
     ) -> list[Path]:
-        """Draws all pictures into the run folder.
-
-        Args:
-            results: Contents of result.json.
-            history: Table of metrics.csv.
-            predictions: Table of predictions.
-            title: Title of the pictures.
-            search: Result of the learning-rate search; None if there was none.
-
-        Returns:
-            Files of the pictures.
-        """
+        """Draws all pictures into the run folder and returns them; `search` is None without a rate search."""
         folder = self.folder / "pictures"
         folder.mkdir(exist_ok=True)
         error_km = predictions["error_km"].to_numpy()

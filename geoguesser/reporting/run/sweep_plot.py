@@ -33,13 +33,9 @@ LOG_RATIO = 4.0
 def draw_sweep(path: Path, *, table: pd.DataFrame, varied: list[str], left_out: int, title: str) -> None:
     """Draws the jobs as rows, best first, and a panel for each of the first varied keys.
 
-    Args:
-        path: PNG file to write.
-        table: One row per finished job, by validation error, at least one row: val_error_km_mean,
-            test_error_km_mean, and the columns of `varied`.
-        varied: Columns with the values of the varied keys, as text.
-        left_out: Number of jobs without results.
-        title: Title of the picture.
+    `table` has one row per finished job, by validation error, at least one row: val_error_km_mean,
+    test_error_km_mean, and the columns of `varied`, which hold the values of the varied keys as text. `left_out`
+    jobs have no results.
     """
     shown = table.head(MAX_JOBS)
     keys = varied[:MAX_KEYS]

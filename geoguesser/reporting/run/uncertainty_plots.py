@@ -48,10 +48,7 @@ CELLS = {
 def draw_calibration(path: Path, *, uncertainty: dict[str, Any], title: str = "") -> None:
     """Draws reliability of probabilities and coverage of sets and radii on the test places.
 
-    Args:
-        path: PNG file to write.
-        uncertainty: `uncertainty` of result.json with calibration places; without cells only radii are drawn.
-        title: Title of the picture.
+    `uncertainty` is that of result.json with calibration places; without cells only radii are drawn.
     """
     curves = uncertainty["reliability"]
     places = format_count(uncertainty["calibration_places"], "validation place")
@@ -124,13 +121,7 @@ def _draw_coverage(axes: Axes, kinds: dict[str, dict[str, Any] | None]) -> None:
 
 
 def draw_abstention(path: Path, *, abstention: dict[str, Any], title: str = "") -> None:
-    """Draws the error of the remaining places if the most uncertain places are refused.
-
-    Args:
-        path: PNG file to write.
-        abstention: `abstention` in the uncertainty of result.json.
-        title: Title of the picture.
-    """
+    """Draws the error of the remaining places if the most uncertain places are refused."""
     refused = np.asarray(abstention["refused"])
     subtitle = (
         f"area under the mean: {format_km(abstention['area_km'])}; refused at random "
@@ -159,13 +150,7 @@ def draw_abstention(path: Path, *, abstention: dict[str, Any], title: str = "") 
 
 
 def draw_budget(path: Path, *, budget: dict[str, Any], title: str = "") -> None:
-    """Draws contributions to the mean error: by cause, by distance to training places, by part of the land.
-
-    Args:
-        path: PNG file to write.
-        budget: `budget` of result.json.
-        title: Title of the picture.
-    """
+    """Draws contributions to the mean error: by cause, by distance to training places, by part of the land."""
     parts, distances = budget["by_part"], budget["by_nearest_training_km"]
     rows_in = 0.3 * max(len(parts), len(distances), 3)
     height = HEADER_IN + rows_in + 2.65
