@@ -72,7 +72,6 @@ class PlacesDataset(Dataset[Any]):
         return len(self.rows)
 
     def __getitem__(self, position: int) -> Batch | FeatureBatch:
-        """Returns a batch of one place."""
         return self.__getitems__([position])
 
     def __getitems__(self, positions: list[int]) -> Batch | FeatureBatch:

@@ -145,27 +145,15 @@ class PlacesData(pl.LightningDataModule, ABC):
 
     @abstractmethod
     def read_table(self) -> None:
-        """Reads, checks and splits the table of places, without decoding images. A second call does nothing.
-
-        Raises:
-            GeoguesserError: The data or the split break a rule.
-        """
+        """Reads, checks and splits the table of places, without decoding images. A second call does nothing."""
 
     @abstractmethod
     def read_views(self) -> None:
-        """Makes the views ready, and leaves out places by the findings about them. A second call does nothing.
-
-        Raises:
-            GeoguesserError: The data break a rule.
-        """
+        """Makes the views ready, and leaves out places by the findings about them. A second call does nothing."""
 
     @abstractmethod
     def pixel_stats(self) -> tuple[list[float], list[float]]:
-        """Computes mean and standard deviation of the training views, after `read_views`.
-
-        Returns:
-            Three means and three standard deviations, by channel, for values from 0 to 1.
-        """
+        """Computes three means and three standard deviations of the training views, for values from 0 to 1."""
 
     @abstractmethod
     def fingerprint(self) -> dict[str, Any]:
@@ -174,7 +162,6 @@ class PlacesData(pl.LightningDataModule, ABC):
     def _split_table(
         self, table: pd.DataFrame, mask: BoolArray, constraints: SplitConstraints | None = None
     ) -> None:
-        """Splits a table of checked places, and takes it for the table of this datamodule."""
         splits = split_places(self.split, table, self.region, constraints, self.findings).astype(object)
         train = np.flatnonzero(splits == "train")
         if self.fraction < 1.0:
@@ -188,15 +175,7 @@ class PlacesData(pl.LightningDataModule, ABC):
         self.rows["calibration"] = np.zeros(0, dtype=np.int64)
 
     def hold_out(self, fraction: float, min_places: int) -> None:
-        """Takes a part of the validation places for calibration only, after `read_views`; `table` does not change.
-
-        Args:
-            fraction: Share of the validation places, approximately; from 0 to 0.9.
-            min_places: Minimum size of both parts; if one would be smaller, no place is taken.
-
-        Raises:
-            ConfigError: A value is out of range.
-        """
+        """Takes a part of the validation places for calibration only, as `draw_calibration` does."""
         rows = np.flatnonzero(self.table["split"] == "val")
         drawn = draw_calibration(self.table["uuid"].iloc[rows].tolist(), fraction, min_places, self._fraction_seed)
         self.rows |= {"val": rows[~drawn], "calibration": rows[drawn]}
@@ -216,12 +195,7 @@ class PlacesData(pl.LightningDataModule, ABC):
         return self._features
 
     def use_features(self, features: Tensor, batch_size: int | None = None) -> None:
-        """Serves features instead of pixels from now on.
-
-        Args:
-            features: (N, 4, D) features of the views by row.
-            batch_size: Places per batch; None for a size that depends on the number of training places.
-        """
+        """Serves (N, 4, D) features instead of pixels from now on, in batches of `feature_batch_size`."""
         self._features, self._feature_batch, self._condensed = features, batch_size, None
 
     def condense_features(self, condense: Callable[[Tensor, Tensor], Tensor | None]) -> None:
@@ -247,10 +221,10 @@ class PlacesData(pl.LightningDataModule, ABC):
 
     @property
     def feature_batch_size(self) -> int:
-        """Places per batch of features: the requested size, or a sixteenth of the training places, from 32 to 512.
+        """Places per batch of features; by default a sixteenth of the training places, from 32 to 512.
 
-        Without a request it is at least `data.batch_size`: the step of a head is so cheap that the number of steps
-        determines the time.
+        It is at least `data.batch_size`: the step of a head is so cheap that the number of steps determines the
+        time.
         """
         sixteenth = math.ceil(len(self.rows["train"]) / 16)
         return self._feature_batch or max(self.batch_size, min(max(sixteenth, 32), 512))

@@ -152,7 +152,6 @@ def read_csv(file: Path, findings: Findings) -> pd.DataFrame:
 
 
 def _suggest_columns(columns: list[str]) -> str:
-    """Returns the remedy for missing columns: another separator, or other names."""
     separator = next((word for word in (";", "\t", "|") if len(columns) == 1 and word in columns[0]), None)
     if separator is not None:
         return f"Its fields are separated by {separator!r}: save it with commas, and numbers with a decimal point."
@@ -208,12 +207,7 @@ def _add_folders(table: pd.DataFrame, root: Path, findings: Findings, mask: bool
 def _scan_folders(
     root: Path, ids: set[str], mask: bool
 ) -> tuple[dict[str, tuple[PlaceFiles, str] | None], list[Finding], list[Finding]]:
-    """Lists the views of the places of a root.
-
-    Returns:
-        Id -> files and split of the folder, None for a folder that cannot be used; findings about places that
-        cannot be used; and findings about missing views of places that are used without them.
-    """
+    """Lists the usable places of a root (None for others), findings that exclude places, and other findings."""
     places: dict[str, tuple[PlaceFiles, str] | None] = {}
     folders: dict[str, str] = {}
     problems: list[Finding] = []

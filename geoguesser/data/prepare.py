@@ -155,11 +155,7 @@ def _read_recorded(table: pd.DataFrame, old: Store, findings: Findings) -> Strin
 
 @contextmanager
 def lock_store(out: Path) -> Iterator[None]:
-    """Locks the folder of a store against writers in other processes; the lock ends with the process.
-
-    Raises:
-        StoreError: Another process holds the lock.
-    """
+    """Locks a store against writers in other processes; raises StoreError if another process holds the lock."""
     lock = FileLock(out / ".lock", required=True)
     with open_for_writing(out):
         is_free = lock.try_acquire()

@@ -369,7 +369,6 @@ def _check_val_share(val_share: float, seed: int) -> None:
 
 
 def _read_column(table: pd.DataFrame, column: str, subject: str, val_share: float, seed: int) -> StringArray:
-    """Reads the split of each row from a column, and draws val from train if the column has no val."""
     words = table[column].fillna("").astype(str).str.strip().str.lower().replace(SPLIT_ALIASES)
     bad = ~words.isin(SPLIT_NAMES)
     if bad.any():
@@ -403,9 +402,10 @@ def thin_training(ids: list[str], fraction: float, seed: int) -> BoolArray:
 
 
 def draw_calibration(ids: list[str], fraction: float, min_places: int, seed: int) -> BoolArray:
-    """Draws reliability of probabilities and coverage of sets and radii on the test places.
+    """Returns (N,) True for each validation place that is used for calibration only, drawn by hash of the id.
 
-    `uncertainty` is that of result.json with calibration places; without cells only radii are drawn.
+    `fraction` is their approximate share, from 0 to 0.9. If one of the parts would have fewer than `min_places`,
+    no place is drawn, because the selection of weights needs all of them more.
     """
     check_calibration(fraction, min_places)
     drawn = hash_share(ids, f"calibration{seed}") < fraction

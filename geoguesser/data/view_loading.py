@@ -138,7 +138,6 @@ def _compute_state(places: Sequence[PlaceFiles]) -> str | None:
 def _read_entry(
     entry: Entry, places: Sequence[PlaceFiles], image: ImageSpec, memory_gib: float
 ) -> LoadedViews | None:
-    """Reads statistics and findings from the cache; None if there are none or they are damaged."""
     record = entry.read()
     if record is None:
         return None
@@ -180,12 +179,7 @@ def _write_entry(entry: Entry, loaded: LoadedViews, cache: Cache) -> None:
 
 
 class LazyViews(Views):
-    """Views of files that an earlier run inspected: all are read into memory on the first `gather`.
-
-    Args:
-        places: (N,) files of each place; a view without a file is all zeros.
-        digests: (N, 4, 2) digests of the files that the earlier run inspected.
-    """
+    """Views of files that an earlier run inspected, with (N, 4, 2) digests; the first `gather` reads all files."""
 
     def __init__(self, places: Sequence[PlaceFiles], digests: npt.NDArray[np.uint64], image: ImageSpec) -> None:
         self.places, self.digests, self.image = list(places), digests, image
@@ -223,13 +217,11 @@ class LazyViews(Views):
 
 
 def _log_reading(places: int, seconds: float, *, in_memory: bool) -> None:
-    """Logs the time of reading all views."""
     use = "kept in memory" if in_memory else "to be read again each epoch"
     log.info("read %d views in %.1f s (%.0f a second), %s", 4 * places, seconds, 4 * places / seconds, use)
 
 
 def _fits_memory(places: int, image: ImageSpec, memory_gib: float) -> bool:
-    """Returns whether the views of N places take at most `memory_gib`."""
     return float(places * 4 * 3 * image.size**2) <= memory_gib * 2**30
 
 
@@ -238,7 +230,6 @@ def _allocate(places: int, image: ImageSpec) -> Tensor:
 
 
 def _inspect(places: Sequence[PlaceFiles], image: ImageSpec) -> Iterator[tuple[int, InspectedPlace]]:
-    """Yields the row and the inspection of each place, and shows a progress bar."""
     with tqdm(total=len(places), desc="reading views", unit=" places", disable=None, leave=False) as bar:
         for row, place in enumerate(inspect_in_order(places, [image])):
             yield row, place
@@ -246,7 +237,6 @@ def _inspect(places: Sequence[PlaceFiles], image: ImageSpec) -> Iterator[tuple[i
 
 
 def _remove_broken(places: Sequence[PlaceFiles], stats: ImageStats) -> list[PlaceFiles]:
-    """Removes the files of broken views, so that they are not read again."""
     files = list(places)
     broken = stats.views["state"] == BROKEN
     for row in np.flatnonzero(broken.any(axis=1)):

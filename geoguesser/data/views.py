@@ -39,11 +39,7 @@ class Views(ABC):
 
 
 class MemoryViews(Views):
-    """Views in one tensor.
-
-    Args:
-        pixels: (N, 4, 3, H, W) uint8.
-    """
+    """Views in one tensor, (N, 4, 3, H, W) uint8."""
 
     def __init__(self, pixels: Tensor) -> None:
         self.pixels = pixels
@@ -57,11 +53,7 @@ class MemoryViews(Views):
 
 
 class FileViews(Views):
-    """Views that are decoded from their files each time.
-
-    Args:
-        places: (N,) files of each place; a view without a file is all zeros.
-    """
+    """Views that are decoded from their files each time; a view without a file is all zeros."""
 
     def __init__(self, places: Sequence[PlaceFiles], image: ImageSpec) -> None:
         self.places = list(places)
@@ -119,11 +111,7 @@ def decode_place(files: PlaceFiles, specs: Sequence[ImageSpec]) -> DecodedPlace:
 
 
 def read_place(files: PlaceFiles, image: ImageSpec) -> ByteArray:
-    """Decodes the four views of a place to (4, 3, H, W); a view without a file is all zeros.
-
-    Raises:
-        DataError: A view is broken or its file is missing.
-    """
+    """Decodes the four views of a place to (4, 3, H, W), zeros for a view without a file; raises DataError."""
     place = decode_place(files, [image])
     for error in place.errors.values():
         raise error

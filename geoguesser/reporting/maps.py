@@ -84,12 +84,7 @@ class Sheet:
 
 
 def make_sheet(bounds: FloatArray, stretch: float) -> Sheet:
-    """Lays out a picture: the legend is below a wide map, and beside any other map.
-
-    Args:
-        bounds: (4,) west, south, east and north limit of the map in drawing units.
-        stretch: Drawn length of a unit to the north, relative to a unit to the east.
-    """
+    """Lays out a picture for (4,) bounds: the legend is below a wide map, and beside any other map."""
     west, south, east, north = bounds
     aspect = (east - west) / ((north - south) * stretch)
     inner_width = WIDTH_IN - 2 * MARGIN_IN
@@ -148,11 +143,7 @@ def set_map(
 def compute_narrow_box(
     projection: MapProjection, bounds: FloatArray, *, strip_in: float = 0.0, max_height_in: float = 5.5
 ) -> tuple[tuple[float, float, float, float], float]:
-    """Lays out the map of a narrow picture above a strip for its colours or its legend.
-
-    Returns:
-        Box of the map, and height of the picture, in inches.
-    """
+    """Returns the box of a map above a strip for its colours or legend, and the picture's height, in inches."""
     west, south, east, north = bounds
     # Margins for the labels of a graticule, or for a scale bar.
     left, bottom = (0.55, 0.3) if projection.stretch > 1 else (0.1, 0.42)
@@ -228,7 +219,6 @@ def format_place_count(count: int, split: str) -> str:
 
 
 def _draw_cells(axes: Axes, projection: MapProjection, grid: Grid) -> list[Artist]:
-    """Draws cells and class points; returns the legend entries."""
     cell_px = _compute_cell_px(axes, projection, grid)
     edge = float(np.clip(cell_px / 50, 0.2, 1.0))
     dropped: dict[str, Any] = {"fc": "white", "ec": "#A8A8A8", "hatch": "////" if cell_px > 9 else None}
@@ -248,7 +238,6 @@ def _draw_cells(axes: Axes, projection: MapProjection, grid: Grid) -> list[Artis
 
 
 def _compute_cell_px(axes: Axes, projection: MapProjection, grid: Grid) -> float:
-    """Returns the height of the cell of median size in pixels."""
     median = np.argsort(grid.class_sides_km, kind="stable")[(grid.num_cells - 1) // 2]
     outline = grid.outlines_deg(grid.kept[[median]])[0]
     ring = axes.transData.transform(projection.project_ring(outline))

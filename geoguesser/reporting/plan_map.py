@@ -82,7 +82,6 @@ def describe_plan(count: int, report: dict[str, Any] | None) -> str:
 
 
 def _draw_dots(axes: Axes, xy: FloatArray, colour: str, size_pt: float, name: str) -> list[Artist]:
-    """Draws dots and returns their legend entries; none without points."""
     if not len(xy):
         return []
     axes.plot(*xy.T, "o", ms=size_pt, mew=0, color=colour, alpha=0.9 if len(xy) < 5000 else 0.6, zorder=5)
@@ -90,7 +89,6 @@ def _draw_dots(axes: Axes, xy: FloatArray, colour: str, size_pt: float, name: st
 
 
 def _draw_layer(axes: Axes, projection: MapProjection, layer: Layer | None) -> list[Artist]:
-    """Draws a layer's lines and outlines, and its points as crosses; returns the legend entries."""
     if layer is None:
         return []
     west, east, south, north = (*axes.get_xlim(), *axes.get_ylim())

@@ -42,11 +42,7 @@ CHUNK_PLACES = 2**16
 
 @dataclass(frozen=True)
 class Match:
-    """Place that is a duplicate of an earlier place.
-
-    Attributes:
-        reason: Description for the finding, before the name of the earlier place.
-    """
+    """Place that is a duplicate of an earlier place; `reason` stands before the name of the earlier place."""
 
     kind: str
     row: int

@@ -17,11 +17,7 @@ from geoguesser.errors import check_choice
 
 
 def check_missing_views(value: object) -> bool:
-    """Returns True if places with fewer than four views are kept.
-
-    Raises:
-        ConfigError: `data.missing_views` is neither drop nor mask.
-    """
+    """Returns True for mask, False for drop; raises ConfigError for another value of `data.missing_views`."""
     return check_choice("data.missing_views", value, ("drop", "mask")) == "mask"
 
 

@@ -22,12 +22,7 @@ MAX_LISTED = 8
 
 @dataclass(frozen=True)
 class FindingKind:
-    """Kind of a finding.
-
-    Attributes:
-        default: Action if `data.on_bad` does not state one.
-        can_keep: True if the place can be used as it is, so that `keep` is allowed.
-    """
+    """Kind of a finding, with its default action; `can_keep` is true if the place can be used as it is."""
 
     default: str
     can_keep: bool
@@ -63,12 +58,7 @@ FINDING_KINDS: dict[str, FindingKind] = {
 
 @dataclass(frozen=True)
 class Finding:
-    """Defect or peculiarity of the data.
-
-    Attributes:
-        kind: A key of `FINDING_KINDS`.
-        reason: Description, as a predicate of `where`.
-    """
+    """Defect or peculiarity of the data: a key of `FINDING_KINDS`, and a description as a predicate of `where`."""
 
     kind: str
     where: str
@@ -108,11 +98,7 @@ class Findings:
         return self.action(kind) == "keep"
 
     def record(self, findings: Iterable[Finding]) -> None:
-        """Records findings, each by the action of its kind.
-
-        Raises:
-            DataError: The action of a kind is `error`, and raising is not deferred.
-        """
+        """Records findings, each by the action of its kind; raises DataError for errors, unless it is deferred."""
         by_action = self._by_action()
         for finding in findings:
             by_action[self.action(finding.kind)].append(finding)

@@ -117,11 +117,7 @@ def inspect_place(files: PlaceFiles, specs: Sequence[ImageSpec]) -> InspectedPla
 def _inspect_file(
     path: str, specs: Sequence[ImageSpec], view: npt.NDArray[Any]
 ) -> tuple[list[npt.NDArray[Any]], list[tuple[str, str]]]:
-    """Reads one file and fills its (1,) record of dtype `IMAGE_DTYPE`.
-
-    Returns:
-        S arrays (size, size, 3), one per spec, and kind and reason of each peculiarity.
-    """
+    """Fills the (1,) record of a file; returns S arrays (size, size, 3), and kind and reason of peculiarities."""
     data = read_bytes(path)
     try:
         header = read_header(data)
@@ -172,11 +168,10 @@ def _make_thumbnail(image: npt.NDArray[Any]) -> npt.NDArray[Any]:
 
 
 def _sum_pixels(image: npt.NDArray[Any]) -> IntArray:
-    """Returns (2, 3) exact sums of the pixels and of their squares, by channel.
-
-    OpenCV computes means and standard deviations in float64, of which n * mean and n * (deviation^2 + mean^2) are
-    the sums up to rounding errors far below 1/2.
-    """
+    """Returns (2, 3) exact sums of the pixels and of their squares, by channel."""
     count = image.shape[0] * image.shape[1]
+
+    # From float64 means and deviations of n pixels, n * mean and n * (deviation^2 + mean^2) are these sums, up to
+    # rounding errors far below 1/2.
     mean, deviation = (part.ravel() for part in cv2.meanStdDev(np.ascontiguousarray(image)))
     return np.rint(np.stack((mean * count, (deviation**2 + mean**2) * count))).astype(np.int64)

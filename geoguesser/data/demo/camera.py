@@ -62,13 +62,7 @@ class Camera:
 
 
 def make_periodic_noise(side: int, slope: float, seed: int) -> Image:
-    """Makes noise whose tiles join without a seam: white noise, filtered in the frequency domain.
-
-    Its amplitude falls as frequency to the power of -slope: 0 is white, 2 is soft as clouds.
-
-    Returns:
-        (side, side) float32 with mean 0 and standard deviation 1.
-    """
+    """Makes (side, side) noise of mean 0 and deviation 1 whose tiles join; `slope` 0 is white, 2 is soft."""
     white = np.fft.rfft2(np.random.default_rng(seed).standard_normal((side, side)))
 
     # Frequencies below four periods per tile are damped: a viewer would recognise the repetition.

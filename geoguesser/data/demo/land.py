@@ -99,11 +99,7 @@ class SyntheticLand:
         self._fields = np.dstack((elevation, sea_km, *customs))
 
     def compute_surroundings(self, xy_m: FloatArray) -> Surroundings:
-        """Computes the surroundings of a place.
-
-        Args:
-            xy_m: (2,) easting and northing in metres.
-        """
+        """Computes the surroundings of a place at (2,) easting and northing in metres."""
         elevation, sea_km, *customs = (float(value) for value in self._sample(self._fields, xy_m[None])[0])
 
         # Istria and the east are smooth functions of the position, Mediterranean climate of sea and elevation.
@@ -116,12 +112,7 @@ class SyntheticLand:
         return Surroundings(elevation, sea_km, mediterranean, istria, east, mountain, tuple(customs))
 
     def compute_horizon(self, xy_m: FloatArray, bearings_deg: FloatArray) -> Horizon:
-        """Computes the horizon of a place.
-
-        Args:
-            xy_m: (2,) easting and northing in metres.
-            bearings_deg: (N,) bearings in degrees, clockwise from north.
-        """
+        """Computes the horizon of a place at (2,) metres along (N,) bearings in degrees, clockwise from north."""
         angle = np.radians(bearings_deg)
         steps_m = RAY_KM * 1000.0
         ray = np.stack((np.sin(angle), np.cos(angle)), axis=-1)[:, None] * steps_m[:, None]
@@ -201,11 +192,7 @@ class SyntheticLand:
 
 
 def make_smooth_noise(shape: tuple[int, int], wavelengths: tuple[int, ...], seed: int) -> Image:
-    """Adds smooth noise of several wavelengths in pixels, the longer ones stronger.
-
-    Returns:
-        (height, width) float32 with mean 0 and standard deviation 1.
-    """
+    """Adds smooth noise of several wavelengths in pixels, the longer ones stronger; mean 0, deviation 1."""
     rng = np.random.default_rng(seed)
     total = np.zeros(shape, np.float32)
     for wavelength in wavelengths:

@@ -109,7 +109,6 @@ def _start_worker() -> Iterator[subprocess.Popen[bytes]]:
 
 @contextmanager
 def _single_threaded_opencv() -> Iterator[None]:
-    """Switches off OpenCV's threads, which cost more than they gain on small images."""
     before = cv2.getNumThreads()
     cv2.setNumThreads(1)
     try:

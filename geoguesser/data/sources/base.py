@@ -85,11 +85,7 @@ BY_KEY = {"demo_seed": DEMO, "path": STORE, "roots": PLACES}
 
 @dataclass(frozen=True)
 class SourceRecord:
-    """Source of the data of a run, as its config records it.
-
-    Attributes:
-        kind: Kind of the source; None if the config does not state it.
-    """
+    """Source of the data of a run, as its config records it; `kind` is None if the config does not state it."""
 
     kind: SourceKind | None = None
     folders: tuple[Path, ...] = ()
@@ -106,11 +102,7 @@ class SourceRecord:
 
 
 def source_from_config(config: Mapping[str, Any]) -> SourceRecord:
-    """Reads the source of the data from a run's config.
-
-    Args:
-        config: Recorded config of a run. Its group `data` may lack keys, because checkpoints contain no folders.
-    """
+    """Reads the source of the data from a run's config, whose group `data` may lack keys."""
     data = config.get("data") or {}
     kind = _find_kind(data)
     if kind is None:

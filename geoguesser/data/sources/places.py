@@ -67,14 +67,7 @@ class PlacesDataModule(PlacesData):
         self._split_table(self._input_table, mask.reshape(-1, 4))
 
     def read_views(self) -> None:
-        """Inspects all views, selects places and splits them. A second call does nothing.
-
-        If an earlier run has inspected the same files, no file is read before a batch needs it.
-
-        Raises:
-            DataError: The action of a recorded kind of finding is `error`, or a split is empty without the places
-                that are left out.
-        """
+        """Inspects all views, selects places and splits them; reads no file that an earlier run has inspected."""
         if hasattr(self, "views"):
             return
         self.read_table()

@@ -43,11 +43,7 @@ FIELDS = ("label", "decoder", "split_seed", "table", "facts", "thumbnails", "sha
 
 @dataclass(frozen=True)
 class Store:
-    """A prepared store.
-
-    Attributes:
-        manifest: Content of store.json: plain values.
-    """
+    """A prepared store; `manifest` is the content of store.json in plain values."""
 
     folder: Path
     manifest: dict[str, Any]
@@ -115,11 +111,7 @@ class Store:
         return fingerprint
 
     def table(self) -> pd.DataFrame:
-        """Returns one row per place, in the order of all other arrays: uuid, latitude, longitude, store_split, ...
-
-        `store_split` is the recorded split; a column `split` is that of the user's own tables. `row` names the
-        place in messages.
-        """
+        """Returns one row per place; `store_split` is the recorded split, `row` names the place in messages."""
         return self._table
 
     @cached_property
@@ -159,11 +151,7 @@ class Store:
         return thumbnails
 
     def views(self, image: ImageSpec) -> StoreViews:
-        """Returns the views of one size by row.
-
-        Raises:
-            ConfigError: The store holds no views of this size and fit.
-        """
+        """Returns the views of one size by row; raises ConfigError if the store lacks this size and fit."""
         self.check_image(image)
         shape = (4, 3, image.size, image.size)
         folder, shards = self.folder / "views" / image.name, self.manifest["images"][image.name]["shards"]
@@ -180,12 +168,7 @@ class Store:
 
 
 class StoreViews(Views):
-    """Views by row, from memory-mapped shards.
-
-    Args:
-        maps: Shards (P, 4, 3, H, W) uint8.
-        slot: (N,) position of each place in its shard.
-    """
+    """Views by row, from memory-mapped shards (P, 4, 3, H, W); `slot` is (N,) the position in its shard."""
 
     def __init__(self, maps: list[ByteArray], shard: IntArray, slot: IntArray) -> None:
         self.maps, self.shard, self.slot = maps, shard, slot
@@ -216,11 +199,7 @@ def is_store(path: str | Path) -> bool:
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """Reads store.json.
-
-    Raises:
-        StoreError: The file is no manifest of a store, or of a newer format.
-    """
+    """Reads store.json; raises StoreError if it is no manifest of a store, or of a newer format."""
     file = folder / MANIFEST
     try:
         manifest: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))

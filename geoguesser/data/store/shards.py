@@ -39,12 +39,7 @@ SPARE_BYTES = 2**24
 
 @dataclass
 class PackedViews:
-    """Result of packing the views of N places.
-
-    Attributes:
-        stats: Name of a spec -> statistics of its images; their thumbnails are in the shards.
-        findings: Row, number of the heading, and finding, for each defect or peculiarity of an image.
-    """
+    """Result of packing N places: statistics and shards by name of a spec, and row, heading and finding."""
 
     stats: dict[str, ImageStats]
     findings: list[tuple[int, int, Finding]] = field(default_factory=list)
@@ -159,11 +154,7 @@ def _fill(shards: list[_Shard], places: list[PlaceFiles], roots: list[str], bar:
 
 
 class _Shard:
-    """Shard of one spec, from an earlier run or while it is packed.
-
-    Args:
-        out: Folder of the store; None keeps statistics only.
-    """
+    """Shard of one spec, from an earlier run or while it is packed; without `out` it keeps statistics only."""
 
     def __init__(self, out: Path | None, spec: ImageSpec, name: str, count: int) -> None:
         self.out, self.spec, self.name, self.count = out, spec, name, count
@@ -231,10 +222,7 @@ class _Shard:
             ]
 
     def commit(self) -> None:
-        """Flushes the shard to the disk, gives it its name, and writes its statistics last.
-
-        Frees the statistics, which `report` has copied.
-        """
+        """Flushes the shard to the disk, gives it its name, writes its statistics last, and frees them."""
         if self._replacement is not None and self.out is not None:
             with open_for_writing(self.out):
                 try:
@@ -255,7 +243,6 @@ class _Shard:
         self.stats, self.findings = ImageStats.empty(0), []
 
     def discard(self) -> None:
-        """Removes the temporary file."""
         if self._replacement is not None:
             self._replacement.discard()
 

@@ -149,7 +149,6 @@ def commit(
 
 
 def _is_same(manifest: dict[str, Any], old: dict[str, Any]) -> bool:
-    """Returns whether two manifests describe the same store, whenever it was written."""
     return all(
         manifest.get(key) == old.get(key) and (key in manifest) == (key in old)
         for key in (manifest.keys() | old.keys()) - {"created", "files"}
@@ -157,7 +156,6 @@ def _is_same(manifest: dict[str, Any], old: dict[str, Any]) -> bool:
 
 
 def _make_stored_table(prepared: Prepared, shard: IntArray, slot: IntArray, groups: IntArray) -> pd.DataFrame:
-    """Makes the table of a store; a user's column with the name of a store's column is renamed."""
     table = prepared.input_table.set_index("uuid").loc[prepared.table["uuid"]].reset_index()
     store_columns: dict[str, Any] = {
         "store_split": prepared.table["split"].to_numpy(),
@@ -181,7 +179,6 @@ def _make_stored_table(prepared: Prepared, shard: IntArray, slot: IntArray, grou
 
 
 def _shorten_roots(roots: list[str]) -> dict[str, str]:
-    """Returns the name of each root, with as many parent folders as are needed to distinguish all roots."""
     parts = {root: Path(root).resolve().parts for root in roots}
     for length in range(1, max(len(folders) for folders in parts.values()) + 1):
         names = {root: "/".join(folders[-length:]) for root, folders in parts.items()}
@@ -191,7 +188,6 @@ def _shorten_roots(roots: list[str]) -> dict[str, str]:
 
 
 def _copy_thumbnails(file: Any, shards: list[Path], starts: IntArray, rows: IntArray) -> None:
-    """Writes one .npy file with the thumbnails of the given rows, shard by shard."""
     header = {"descr": "|u1", "fortran_order": False, "shape": (len(rows), 4, 3, 8, 8)}
     np.lib.format.write_array_header_1_0(file, header)
     ends = np.append(starts[1:], np.iinfo(np.int64).max)
@@ -207,11 +203,7 @@ def is_store_file(name: str) -> bool:
 
 
 def _remove_stale_files(out: Path, manifest: dict[str, Any]) -> None:
-    """Removes shards and tables that the manifest does not name, and temporary files of interrupted runs.
-
-    Only files with the names of a store's files are removed. A process that has mapped such a file can use it
-    until it ends.
-    """
+    """Removes files with names of a store's files that the manifest lacks; mapped ones stay usable."""
     images = manifest["images"]
     named = {f"{name}/{shard}" for name, entry in images.items() for shard in entry["shards"]}
     for path in (out / "views").glob("*/*"):

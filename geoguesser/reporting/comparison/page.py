@@ -46,7 +46,6 @@ def render_comparison(comparison: Comparison, places: Sequence[SpreadPlace], *, 
 
 
 def _draw_pictures(comparison: Comparison) -> dict[str, Any]:
-    """Returns charts as data URIs, and maps as pairs of entry and data URI."""
     region = comparison.region
     has_differences = any(entry.difference and entry.difference.mean for entry in comparison.entries)
     shown = plots.select_entries(comparison, MAX_MAPS)
@@ -69,7 +68,6 @@ def _draw_pictures(comparison: Comparison) -> dict[str, Any]:
 def _make_card(
     comparison: Comparison, place: SpreadPlace, numbers: DistanceFormatter, *, pictures: bool
 ) -> dict[str, Any]:
-    """Returns the values of a place's card: errors in ascending order, position, views, map of predictions."""
     errors = [
         (float(km), entry.letter)
         for km, entry in zip(place.errors_km, comparison.entries, strict=True)

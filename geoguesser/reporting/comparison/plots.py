@@ -82,7 +82,6 @@ def draw_differences(path: Path, comparison: Comparison) -> None:
 
 
 def _draw_rows(path: Path, rows: Sequence[tuple[str, Interval, str]], label: str, line: float | None) -> None:
-    """Draws intervals below each other: letter, interval and colour of each row."""
     height = 0.75 + ROW_IN * len(rows)
     with picture(path, height, width_in=WIDTH_IN, dpi=SHARP_DPI) as figure:
         axes = add_axes(figure, 0.5, 0.6, WIDTH_IN - 0.65, height - 0.7)

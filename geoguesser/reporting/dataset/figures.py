@@ -60,7 +60,6 @@ def _draw_distances(prepared: Prepared) -> str:
 
 
 def _draw_views(prepared: Prepared) -> dict[str, Any] | None:
-    """Draws the brightness of views and the sizes of their files; None without views."""
     used, splits = prepared.mask, np.asarray(prepared.table["split"])
     if not used.any():
         return None
@@ -83,7 +82,6 @@ def _draw_views(prepared: Prepared) -> dict[str, Any] | None:
 
 
 def _read_samples(prepared: Prepared, data: PlacesDataModule) -> list[dict[str, Any]]:
-    """Reads a few places of each split with their views."""
     mask, state = prepared.mask, prepared.image_stats.views["state"]
     rows = pick_samples(np.asarray(prepared.table["split"]), mask)
     table = prepared.table.iloc[rows]
@@ -97,7 +95,6 @@ def _read_samples(prepared: Prepared, data: PlacesDataModule) -> list[dict[str, 
 
 
 def _read_pairs(prepared: Prepared, data: PlacesDataModule) -> list[dict[str, Any]]:
-    """Reads pairs of duplicates of all kinds, with the views of both places."""
     used = set(prepared.table["uuid"].astype(str))
     pairs = []
 

@@ -69,7 +69,6 @@ def draw_window(
 
 @contextmanager
 def _open_map(path: Path, projection: MapProjection, bounds: FloatArray) -> Iterator[Axes]:
-    """Yields the axes of a picture with only a map."""
     box, height = compute_narrow_box(projection, bounds, max_height_in=6.5)
     with narrow_picture(path, height) as figure:
         yield set_map(figure, box, projection, bounds)
@@ -171,12 +170,10 @@ def draw_distances(path: Path, *, distance_km: FloatArray, splits: npt.NDArray[A
 
 
 def _choose_line(split: str) -> dict[str, Any]:
-    """Returns colour and dashes of the line of a split."""
     return {"color": SPLIT_COLOURS[split], "lw": 1.8, "ls": "-" if split == "test" else (0, (5, 1.5))}
 
 
 def _add_mark(axes: Axes, x: float, label: str, **look: Any) -> None:
-    """Draws a vertical line with its label above the axes."""
     axes.axvline(x, color=VERMILION, lw=1.2, zorder=3, **look)
     transform = axes.get_xaxis_transform()
     axes.text(x, 1.02, label, color=VERMILION, transform=transform, ha="center", va="bottom")
@@ -190,12 +187,7 @@ def _open_chart(path: Path) -> Iterator[Axes]:
 
 
 def compute_brightness(sums: npt.NDArray[np.int64], size: int) -> FloatArray:
-    """Returns the mean luma of views, (N, 4) from 0 to 255.
-
-    Args:
-        sums: (N, 4, 2, 3) sums and sums of squares of the pixels by channel.
-        size: Height and width of the views in pixels.
-    """
+    """Returns (N, 4) the mean luma of views, from 0 to 255; `sums` is that of `ImageStats`."""
     luma: FloatArray = sums[:, :, 0] / size**2 @ LUMA_WEIGHTS.astype(np.float64)
     return luma
 

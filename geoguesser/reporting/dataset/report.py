@@ -28,11 +28,7 @@ ACTION_STYLES = {"error": "bold red", "skip": "yellow", "keep": ""}
 
 
 class DataReport:
-    """Report of one prepared dataset.
-
-    Args:
-        out: Folder of the store; None if nothing was packed.
-    """
+    """Report of one prepared dataset; `out` is the folder of the store, None if nothing was packed."""
 
     def __init__(self, prepared: Prepared, data: PlacesDataModule, *, out: Path | None) -> None:
         self.prepared, self.data, self.out = prepared, data, out
@@ -76,7 +72,6 @@ class DataReport:
 
 
 def _print_group(console: Console, group: FindingGroup) -> None:
-    """Prints a line for the kind of finding, and a line for each example."""
     count = (f"  {len(group.findings):,} {group.kind}", ACTION_STYLES[group.action])
     console.print(Text.assemble(count, f" ({group.action}): {group.description}"))
     for finding in group.findings[:MAX_EXAMPLES]:

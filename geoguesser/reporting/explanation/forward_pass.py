@@ -37,11 +37,7 @@ class ForwardPass:
 def run_forward_pass(
     predictor: Predictor, uuids: Sequence[str], sources: Sequence[Source], *, desc: str, batch_size: int = 16
 ) -> ForwardPass | None:
-    """Reads the views of places and runs the network over them.
-
-    Returns:
-        The forward pass; None if no image of any place is found.
-    """
+    """Reads the views of places and runs the network over them; None if no image of any place is found."""
     rows: list[int] = []
     features: list[Tensor] = []
     masks: list[Tensor] = []

@@ -69,7 +69,7 @@ class Picture:
 
 @dataclass
 class Gallery:
-    """Pictures of a report."""
+    """Pictures of a report, and the reasons for missing ones."""
 
     pictures: list[Picture] = field(default_factory=list)
     missing: dict[str, str] = field(default_factory=dict)
@@ -99,8 +99,6 @@ def draw_gallery(subject: Subject, folder: Path, *, title: str, neighbours: bool
 
 
 class _Planner:
-    """Collects the pictures of a gallery, section by section, and the reasons for missing pictures."""
-
     def __init__(self, subject: Subject, folder: Path, *, title: str) -> None:
         self.subject, self.folder, self.title = subject, folder, title
         self.gallery = Gallery()
@@ -121,17 +119,14 @@ class _Planner:
         self.gallery.pictures.append(Picture(path, section, text or PICTURE_TEXTS[name], draw, **flags))
 
     def add_run_picture(self, name: str, section: str, draw: Callable[..., None], **values: Any) -> None:
-        """Adds a picture that the run may have drawn already."""
         self.add(name, section, partial(draw, title=self.title, **values), wide=True, keep=True)
 
     def make_place_text(self, name: str, row: int) -> PictureText:
-        """Returns the text of a picture with the id and the error of the place in its title."""
         text, uuid = PICTURE_TEXTS[name], str(self.subject.table["uuid"].iloc[row])
         error_km = float(self.subject.error_km[row])
         return text._replace(title=f"{text.title}: {shorten(uuid, 40)}, {format_km(error_km)} off")
 
     def plan_places(self) -> None:
-        """Plans the best and worst places, posteriors of examples, and one place with its views."""
         subject = self.subject
         if subject.forward is None:
             self.missing["views, posteriors and activation maps"] = IMAGES_MISSING
@@ -157,7 +152,6 @@ class _Planner:
             self.add("quadruplet", "places", draw, photos=True)
 
     def plan_errors(self, *, neighbours: bool) -> None:
-        """Plans the maps of errors and of confused cells, and the error budget."""
         subject, region, table = self.subject, self.subject.region, self.subject.run.predictions
         error_km = table["error_km"].to_numpy(dtype=np.float64)
         true_deg = table[["true_latitude", "true_longitude"]].to_numpy(dtype=np.float64)
@@ -186,7 +180,6 @@ class _Planner:
             self.add("confusion", "errors", draw, text=describe_confusion(confusion))
 
     def plan_uncertainty(self) -> None:
-        """Plans calibration, abstention and coverage."""
         subject, uncertainty = self.subject, self.subject.run.result.get("uncertainty") or {}
         if uncertainty.get("calibration_places"):
             self.add_run_picture("calibration", "sureness", draw_calibration, uncertainty=uncertainty)
@@ -211,7 +204,6 @@ class _Planner:
             self.add("coverage", "sureness", draw)
 
     def plan_attribution(self) -> None:
-        """Plans the effect of headings, and the activation maps of the examples."""
         subject = self.subject
         if subject.forward is None or subject.left_out is None:
             return
@@ -238,7 +230,6 @@ class _Planner:
             self.add("activation", "looking", draw, file=f"activation_{number}", text=text, photos=True)
 
     def plan_network(self) -> None:
-        """Plans the diagram of the network and the filters of its first layer."""
         network = self.subject.predictor.network
         parts = list_parts(network, self.subject.predictor.image.size)
         self.add("network", "network", partial(draw_network, parts=parts))
@@ -274,7 +265,6 @@ def _draw_quadruplet(subject: Subject, row: int, path: Path) -> None:
 
 
 def _compute_activation(subject: Subject, row: int) -> attribution.Activation:
-    """Computes the activation map of a place, whose images must be present."""
     pixels = load_pixels(str(subject.table["uuid"].iloc[row]), subject.sources, subject.predictor.image)
     assert pixels is not None
     images, mask = (subject.to_device(torch.from_numpy(values)) for values in pixels)
@@ -296,10 +286,7 @@ def _draw_activation(subject: Subject, row: int, activation: attribution.Activat
 
 
 def _compute_shares(subject: Subject, position: int, cell: int) -> FloatArray:
-    """Returns the contributions of four views to a cell's score, (4,), NaN for absent views.
-
-    If the fusion is not linear, contributions are not defined: then the losses of the score without each view.
-    """
+    """Returns (4,) shares of a cell's score, NaN for absent views; losses without a view for nonlinear fusion."""
     assert subject.forward is not None
     assert subject.left_out is not None
     mask = subject.forward.mask[[position]]

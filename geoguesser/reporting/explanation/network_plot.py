@@ -22,11 +22,7 @@ ROW_IN, STEP_IN = 0.62, 0.98
 
 @dataclass(frozen=True)
 class NetworkPart:
-    """Box of the diagram.
-
-    Attributes:
-        shape: Shape of the output, for one place.
-    """
+    """Box of the diagram, with the shape of the output for one place."""
 
     name: str
     detail: str

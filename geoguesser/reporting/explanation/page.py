@@ -57,7 +57,6 @@ def render_explanation(
 
 
 def _describe_shown(places: list[dict[str, Any]]) -> str:
-    """Lists the details of a chosen place on the map; empty if there are only the points."""
     texts = {
         "cells": "its posterior (darker cells are more probable)",
         "radii": "its 50 % circle (solid) and 90 % circle (dashed)",

@@ -56,11 +56,7 @@ Views = Sequence[ByteArray | None]
 
 @dataclass(frozen=True)
 class PlaceImages:
-    """Place to be shown in a picture.
-
-    Attributes:
-        views: Four views, (H, W, 3) uint8 each, None for an absent view; None if the images are missing.
-    """
+    """Place to be shown; its four views are (H, W, 3) uint8, None if absent, and None if all images are missing."""
 
     name: str
     true_deg: FloatArray

@@ -118,11 +118,7 @@ class Subject:
         )
 
     def get_predicted_cells(self) -> tuple[IntArray, IntArray] | None:
-        """Returns rows of `table` with their most probable classes, as recorded by the run if images are missing.
-
-        Returns:
-            Rows and classes, (M,) each; None for a head without cells and for runs that recorded none.
-        """
+        """Returns (M,) rows and their most probable classes; None without cells and if the run recorded none."""
         if self.grid is None:
             return None
         if self.forward is not None and self.forward.output.logits is not None:

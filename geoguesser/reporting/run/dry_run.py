@@ -69,7 +69,6 @@ def print_dry_run(
 
 
 def _measure_seconds_per_place(network: GeoNetwork, size: int, *, trains: bool) -> tuple[float, float]:
-    """Measures the seconds of a forward pass, and of a forward and backward pass, for one place."""
     trial = copy.deepcopy(network).eval()
     for parameter in trial.parameters():
         parameter.requires_grad_(True)

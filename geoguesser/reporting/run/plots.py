@@ -178,10 +178,7 @@ def _draw_series(
     *,
     thinner_pt: float = 0.0,
 ) -> None:
-    """Draws the columns that exist; rows without a value are skipped.
-
-    With `thinner_pt` each line is thinner than the previous one, so that equal lines are all visible.
-    """
+    """Draws the columns that exist; with `thinner_pt` lines become thinner, so that equal ones are all visible."""
     for number, ((column, label), colour) in enumerate(zip(labels.items(), colours, strict=True)):
         if column not in history:
             continue

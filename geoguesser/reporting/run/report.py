@@ -50,11 +50,7 @@ class RunReport:
         self.calibration: Calibration | None = None
 
     def compute_baselines(self, test_rows: IntArray) -> dict[str, Any]:
-        """Computes `baseline` of result.json: predictions that need no training of a network.
-
-        Args:
-            test_rows: (N,) rows of the tested places.
-        """
+        """Computes `baseline` of result.json for (N,) test rows: predictions that need no trained network."""
         train, diagonal = self.data.rows["train"], self.region.diagonal_km
         train_deg, test_deg = self.data.coords_deg[train], self.data.coords_deg[test_rows]
         thumbnails = self.data.thumbnails
@@ -149,11 +145,7 @@ class RunReport:
     def _assess_uncertainty(
         self, output: HeadOutput, test_rows: IntArray, error_km: FloatArray
     ) -> tuple[dict[str, Any], dict[str, npt.NDArray[Any]]]:
-        """Fits the calibration on its places, and assesses it on the test places.
-
-        Returns:
-            `uncertainty` of result.json; columns for the table of predictions.
-        """
+        """Fits the calibration on its places; returns `uncertainty` of result.json, and columns of predictions."""
         rows, grid = self.data.rows["calibration"], self.network.head.grid
         if len(rows) == 0:
             val_places = int((self.data.table["split"] == "val").sum())

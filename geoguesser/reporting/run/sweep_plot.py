@@ -86,7 +86,6 @@ def _make_label(row: pd.Series, varied: list[str]) -> str:
 
 
 def _draw_key(axes: Axes, table: pd.DataFrame, key: str, *, first: bool) -> None:
-    """Draws the validation error over one key; a line or bars mark the mean of each value."""
     jobs = table[table[key] != ""]
     error = jobs["val_error_km_mean"].to_numpy(float)
     numbers = _parse_numbers(jobs[key])
@@ -113,7 +112,6 @@ def _draw_key(axes: Axes, table: pd.DataFrame, key: str, *, first: bool) -> None
 
 
 def _parse_numbers(values: pd.Series) -> FloatArray | None:
-    """Returns the values as finite numbers; None if any value is no finite number."""
     try:
         numbers = np.array([float(value) for value in values])
     except ValueError:
