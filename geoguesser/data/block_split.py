@@ -22,16 +22,11 @@ MAX_BLOCKS = 2**53
 
 @dataclass(frozen=True, kw_only=True)
 class BlockSplit(Split):
-    """Split by spatial blocks, with an unused buffer between blocks of different splits.
+    """Split by spatial blocks, with an unused buffer of `buffer_km` between places of different splits.
 
     The split of a block is drawn by the hash of its number, and blocks depend only on the region, so that a place
-    keeps its split when places are added. Within the buffer, training places become `unused` near validation or
-    test places, and validation places near test places.
-
-    Attributes:
-        buffer_km: Minimum distance in km between used places of different splits.
-        shares: Shares of the blocks for train, val and test; they must sum to 1. The shares of the places are
-            similar, because blocks hold different numbers of places.
+    keeps its split when places are added. Shares are those of blocks. Within the buffer, training places become
+    `unused` near validation or test places, and validation places near test places.
     """
 
     kind: ClassVar[str] = "blocks"
@@ -82,19 +77,10 @@ def name_blocks(region: Region, coords_deg: FloatArray, block_km: float) -> Stri
 def find_buffer_violations(
     coords_deg: FloatArray, splits: StringArray, movable: BoolArray, buffer_km: float
 ) -> BoolArray:
-    """Finds the places to leave out, so that used places of different splits are at least the buffer apart.
+    """Returns (N,) True for places to leave out, so that used places of different splits are a buffer apart.
 
     Places that are not movable stay. Among the others, test places stay before validation places, and these before
     training places.
-
-    Args:
-        coords_deg: (N, 2) latitude and longitude in degrees.
-        splits: (N,) train, val, test or unused.
-        movable: (N,) False for a place that must keep its split.
-        buffer_km: Minimum distance in km between places of different splits.
-
-    Returns:
-        (N,) True for each place to leave out.
     """
     violates = np.zeros(len(splits), dtype=bool)
     if buffer_km == 0.0:

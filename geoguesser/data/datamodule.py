@@ -1,7 +1,6 @@
 """Base of the datamodules: places with their views, split, and served in batches. Uses Lightning.
 
-The order of batches depends only on seed and epoch, and augmentation only on seed and step. So a resumed run sees
-the same batches, whatever the number of workers. `geoguesser/data/sources/` holds the datamodule of each source.
+The order of batches depends only on seed and epoch, and augmentation only on seed and step.
 """
 
 from __future__ import annotations
@@ -199,11 +198,9 @@ class PlacesData(pl.LightningDataModule, ABC):
         self._features, self._feature_batch, self._condensed = features, batch_size, None
 
     def condense_features(self, condense: Callable[[Tensor, Tensor], Tensor | None]) -> None:
-        """Serves one vector per place instead of one per view, if `condense` supports it and memory suffices.
+        """Serves one vector per place, if memory suffices: `condense` makes (B, 1, D) of (B, 4, D) and mask.
 
-        Args:
-            condense: Function of (B, 4, D) features and (B, 4) mask that returns (B, 1, D), or None if the head
-                needs the features of each view.
+        It returns None if the head needs the features of each view.
         """
         assert self._features is not None
         count, _, width = self._features.shape
@@ -232,13 +229,10 @@ class PlacesData(pl.LightningDataModule, ABC):
     def loader(
         self, name: str, *, shuffle: bool = False, pixels: bool = False, whole: bool = False
     ) -> DataLoader[Any]:
-        """Makes the loader of one split for this process.
+        """Makes the loader of train, val, calibration, test or `all` places for this process.
 
-        Args:
-            name: train, val, calibration or test, or `all`.
-            shuffle: Draw the order from seed and epoch; otherwise it is that of the table.
-            pixels: Serve pixels even if features are present.
-            whole: Serve every place in this process, even if several processes share them.
+        The order is drawn from seed and epoch with `shuffle`. With `pixels`, features are not used; with `whole`,
+        this process serves every place, even if several processes share them.
         """
         rows = np.arange(len(self.table)) if name == "all" else self.rows[name]
         features, mask = None if pixels else self._features, self.mask

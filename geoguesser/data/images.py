@@ -1,7 +1,6 @@
-"""Decoding of images to square uint8 views, upright and in RGB.
+"""Decoding of images to square uint8 views, upright and in RGB, with one resize for all uses.
 
-libjpeg-turbo decodes JPEG files at a reduced scale, and Pillow all other files. Training, testing and prediction
-share one resize. Normalisation, which depends on the backbone, is not done here.
+libjpeg-turbo decodes JPEG files at a reduced scale, and Pillow all other files.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Reads the table of places from one or several roots, and checks each row and folder.
+"""Reads the table of places from one or several roots; each defect of a row or folder becomes a finding.
 
 A root holds `data.csv` (uuid, latitude, longitude) and `images/<uuid>/{0,90,180,270}.jpg`. It may be sorted into
 train, val and test: `images/train/<uuid>`, `train/<uuid>` or `train/images/<uuid>`, with one `data.csv` in each of
-these folders or one in the root. Each defect becomes a finding.
+these folders or one in the root.
 """
 
 from __future__ import annotations

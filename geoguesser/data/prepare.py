@@ -1,7 +1,6 @@
 """Preparation of a store from roots: inspect and pack all views, select places, split them, commit.
 
-The steps run in a row, each with the result of the one before. Nothing of an old store changes before the new
-manifest replaces the old one in one step.
+Nothing of an old store changes before the new manifest replaces the old one in one step.
 """
 
 from __future__ import annotations

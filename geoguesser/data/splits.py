@@ -1,7 +1,6 @@
-"""Splits of places into training, validation and test.
+"""Splits of places into training, validation and test, with approximate shares.
 
-Ids are hashed, so that the split of a place depends only on its id and the seed of the split: neither on its row
-nor on the other places. Shares are therefore approximate.
+Ids are hashed, so that the split of a place depends neither on its row nor on the other places.
 """
 
 from __future__ import annotations
@@ -219,11 +218,7 @@ def _join_duplicates(
 
 @dataclass(frozen=True, kw_only=True)
 class RandomSplit(Split):
-    """Split by the hash of the id.
-
-    Attributes:
-        shares: Shares of train, val and test; they must sum to 1.
-    """
+    """Split by the hash of the id, into shares of train, val and test that sum to 1."""
 
     kind: ClassVar[str] = "random"
     shares: list[float]
@@ -251,8 +246,7 @@ class RandomSplit(Split):
 class ColumnSplit(Split):
     """Split by a column of data.csv that holds train, val (valid, validation) or test.
 
-    Attributes:
-        val_share: Share of the training places that becomes val, by hash, if the column has no val.
+    If it has no val, `val_share` of the training places becomes val, by hash.
     """
 
     kind: ClassVar[str] = "column"
@@ -278,8 +272,7 @@ class ColumnSplit(Split):
 class FolderSplit(Split):
     """Split by the folders train, val and test in which places or their views lie.
 
-    Attributes:
-        val_share: Share of the training places that becomes val, by hash, if there is no val folder.
+    Without a val folder, `val_share` of the training places becomes val, by hash.
     """
 
     kind: ClassVar[str] = "folders"
@@ -308,12 +301,7 @@ class FolderSplit(Split):
 
 @dataclass(frozen=True, kw_only=True)
 class KFoldSplit(Split):
-    """Split into folds by the hash of the id: one fold is the test split, and validation is a share of the others.
-
-    Attributes:
-        fold: Number of the test fold, from 0.
-        val_share: Share of the places of the other folds that becomes val.
-    """
+    """Split into folds by the hash of the id: one fold, from 0, is test, and `val_share` of the others is val."""
 
     kind: ClassVar[str] = "kfold"
     folds: int = 5

@@ -1,8 +1,7 @@
 """Loading of all views once: pixels in memory if they fit, statistics of each image, and findings.
 
-Reading every view is also the check that every image is complete, before training starts. The findings of an
-earlier run are taken from the disk cache if the image files are the same: the same paths, sizes and times. If the
-size or time of any file has changed, all files are inspected again, so that damage since then is found.
+Findings of an earlier run are taken from the disk cache if paths, sizes and times of all image files are the same;
+otherwise all files are inspected again, so that damage is found before training starts.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
-"""HTML pages from the Jinja2 templates in reporting/templates/.
+"""HTML pages from the Jinja2 templates in reporting/templates/. A page is one file, without external parts.
 
-A page is one file: it fetches no script, font or picture. The environment escapes all values. Text that is already
-HTML has the type `Markup`, which only style sheets, scripts and rendered templates have.
+All values are escaped, except those of type `Markup`: style sheets, scripts and rendered templates.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""Maps of a run: the grid with its places, and arrows from true to predicted points.
-
-Projections are those of reporting/projections.py. Results are drawn as given, not computed.
-"""
+"""Maps of a run: the grid with its places, and arrows from true to predicted points."""
 
 from __future__ import annotations
 
@@ -28,25 +25,12 @@ from geoguesser.arrays import FloatArray, IntArray
 from geoguesser.geo.distance import haversine_km
 from geoguesser.geo.grid import Grid
 from geoguesser.geo.region import Region
+from geoguesser.reporting import style
 from geoguesser.reporting.projections import MapProjection, make_projection
-from geoguesser.reporting.style import (
-    BLUE,
-    GREEN,
-    HEADER_IN,
-    INK,
-    MARGIN_IN,
-    MUTED,
-    NARROW_WIDTH_IN,
-    ORANGE,
-    WIDTH_IN,
-    add_axes,
-    add_header,
-    picture,
-)
 from geoguesser.system.text import format_count, format_km, format_number
 
 # In the order of drawing.
-SPLIT_COLOURS = {"unused": "#999999", "train": BLUE, "val": ORANGE, "test": GREEN}
+SPLIT_COLOURS = {"unused": "#999999", "train": style.BLUE, "val": style.ORANGE, "test": style.GREEN}
 SPLIT_NAMES = {"train": "training", "val": "validation"}
 LAND, SHORE, CELL_FILL, CELL_EDGE = "#6B624922", "#8E8A80", "#DCEBF5", "#4A6A85"
 ERROR_COLOURS = ListedColormap(matplotlib.colormaps["viridis_r"](np.linspace(0.08, 1.0, 256)))
@@ -55,8 +39,7 @@ ERROR_COLOURS = ListedColormap(matplotlib.colormaps["viridis_r"](np.linspace(0.0
 def pick_by_rank(error_km: FloatArray, max_places: int) -> IntArray:
     """Picks places evenly by rank of error, including the smallest and the largest error.
 
-    Returns:
-        Indices of the places by descending error, so that short arrows are drawn over long ones.
+    Indices are in descending order of error, so that short arrows are drawn over long ones.
     """
     order = np.argsort(-np.asarray(error_km), kind="stable")
     if len(order) <= max_places:
@@ -87,19 +70,19 @@ def make_sheet(bounds: FloatArray, stretch: float) -> Sheet:
     """Lays out a picture for (4,) bounds: the legend is below a wide map, and beside any other map."""
     west, south, east, north = bounds
     aspect = (east - west) / ((north - south) * stretch)
-    inner_width = WIDTH_IN - 2 * MARGIN_IN
+    inner_width = style.WIDTH_IN - 2 * style.MARGIN_IN
 
     if aspect > 1.35:
         # Space for the labels of latitudes.
         inset = 0.2
         map_height = max((inner_width - inset) / aspect, 2.8)
-        map_box = (MARGIN_IN + inset, 1.35, inner_width - inset, map_height)
-        return Sheet(HEADER_IN + map_height + 1.35, map_box, (3.0, 0.1, inner_width - 2.75, 1.0), False)
+        map_box = (style.MARGIN_IN + inset, 1.35, inner_width - inset, map_height)
+        return Sheet(style.HEADER_IN + map_height + 1.35, map_box, (3.0, 0.1, inner_width - 2.75, 1.0), False)
 
     map_width = inner_width - 2.75
     map_height = min(max(map_width / aspect, 4.5), 8.0)
-    side = (MARGIN_IN + map_width + 0.2, 0.6, 2.55, map_height)
-    return Sheet(HEADER_IN + map_height + 0.6, (MARGIN_IN, 0.6, map_width, map_height), side, True)
+    side = (style.MARGIN_IN + map_width + 0.2, 0.6, 2.55, map_height)
+    return Sheet(style.HEADER_IN + map_height + 0.6, (style.MARGIN_IN, 0.6, map_width, map_height), side, True)
 
 
 def _draw_land(axes: Axes, projection: MapProjection, pixel: float) -> None:
@@ -124,7 +107,7 @@ def set_map(
     figure: Figure, box: tuple[float, float, float, float], projection: MapProjection, bounds: FloatArray
 ) -> Axes:
     """Adds axes with the land; (4,) bounds, from west to north, are widened until the map fills its box."""
-    axes = add_axes(figure, *box)
+    axes = style.add_axes(figure, *box)
     west, south, east, north = bounds
     _, _, width, height = box
 
@@ -147,7 +130,7 @@ def compute_narrow_box(
     west, south, east, north = bounds
     # Margins for the labels of a graticule, or for a scale bar.
     left, bottom = (0.55, 0.3) if projection.stretch > 1 else (0.1, 0.42)
-    width = NARROW_WIDTH_IN - left - 0.1
+    width = style.NARROW_WIDTH_IN - left - 0.1
     height = float(np.clip(width * (north - south) * projection.stretch / (east - west), 1.8, max_height_in))
     return (left, bottom + strip_in, width, height), height + bottom + strip_in + 0.1
 
@@ -179,8 +162,8 @@ def draw_grid(
     bounds = projection.bounds(xy, rings)
     sheet = make_sheet(bounds, projection.stretch)
 
-    with picture(path, sheet.height) as figure:
-        add_header(figure, title or capitalise(region.name), describe_grid(grid, len(xy)))
+    with style.picture(path, sheet.height) as figure:
+        style.add_header(figure, title or capitalise(region.name), describe_grid(grid, len(xy)))
         axes = set_map(figure, sheet.map, projection, bounds)
         handles = [] if grid is None else _draw_cells(axes, projection, grid)
         handles += _draw_places(axes, xy, np.asarray(splits))
@@ -249,18 +232,18 @@ def _draw_class_points(axes: Axes, projection: MapProjection, grid: Grid, cell_p
     centres_deg = grid.region.from_space(grid.cells.centres(grid.kept))
     moved = haversine_km(centres_deg, grid.class_points_deg) > 0.1 * grid.class_sides_km
     size = float(np.clip(cell_px / 9, 1.5, 7.0))
-    look: dict[str, Any] = {"marker": "D", "color": INK, "mec": "white", "mew": 0.13 * size}
+    look: dict[str, Any] = {"marker": "D", "color": style.INK, "mec": "white", "mew": 0.13 * size}
     axes.plot(*projection.project(grid.class_points_deg).T, ls="", ms=size, zorder=8, **look)
     handles: list[Artist] = [Line2D([], [], ls="", ms=6, label="class point of a cell", **look)]
 
     if moved.any():
         lasts, firsts, _ = projection.project_lines(centres_deg[moved], grid.class_points_deg[moved])
         pieces = list(np.concatenate((lasts, firsts)))
-        axes.add_collection(LineCollection(pieces, colors=INK, lw=0.17 * size, zorder=7), autolim=False)
+        axes.add_collection(LineCollection(pieces, colors=style.INK, lw=0.17 * size, zorder=7), autolim=False)
         centres = projection.project(centres_deg[moved])
-        axes.plot(*centres.T, "o", ms=0.45 * size, mew=0, color=INK, zorder=7)
+        axes.plot(*centres.T, "o", ms=0.45 * size, mew=0, color=style.INK, zorder=7)
         start: dict[str, Any] = {"marker": "o", "markevery": (0, 2), "ms": 3.5}
-        handles.append(Line2D([0], [0], color=INK, lw=1.2, label="moved from the cell's centre", **start))
+        handles.append(Line2D([0], [0], color=style.INK, lw=1.2, label="moved from the cell's centre", **start))
     return handles
 
 
@@ -274,10 +257,9 @@ def draw_arrows(
     title: str = "",
     max_arrows: int = 400,
 ) -> None:
-    """Draws an arrow from the true to the predicted point of each test place, coloured by error.
+    """Draws an arrow from the true to the predicted point of at most `max_arrows` places, coloured by error.
 
-    Points are (N, 2) degrees, N at least 1; a predicted point off the map ends at or beyond its edge. At most
-    `max_arrows` places are drawn, chosen evenly by rank of error. The default title is the name of the region.
+    Points are (N, 2) degrees, N at least 1; a predicted point off the map ends at or beyond its edge.
     """
     error_km = np.asarray(error_km, dtype=np.float64)
     chosen = pick_by_rank(error_km, max_arrows)
@@ -291,18 +273,18 @@ def draw_arrows(
     top_km = float(np.percentile(error_km, 98 if len(error_km) >= 50 else 100)) or 1.0
     colours = ScalarMappable(Normalize(0.0, top_km), ERROR_COLOURS)
 
-    with picture(path, sheet.height) as figure:
-        add_header(figure, title or capitalise(region.name), describe_arrows(error_km, len(chosen)))
+    with style.picture(path, sheet.height) as figure:
+        style.add_header(figure, title or capitalise(region.name), describe_arrows(error_km, len(chosen)))
         axes = set_map(figure, sheet.map, projection, bounds)
         lasts, firsts, owners = projection.project_lines(true_deg, predicted_deg)
         _draw_arrow_lines(axes, lasts, firsts, colours.to_rgba(shown_km), owners)
         size_pt = float(np.clip(choose_dot_size_pt(len(chosen)), 2.2, 5.0))
-        axes.plot(*true_xy.T, "o", ms=size_pt, mew=0, color=INK, zorder=6)
+        axes.plot(*true_xy.T, "o", ms=size_pt, mew=0, color=style.INK, zorder=6)
 
         head: dict[str, Any] = {"marker": ">", "markevery": (1, 2), "ms": 6}
         handles: list[Artist] = [
-            make_dot_handle(INK, "true point"),
-            Line2D([0], [0], color=MUTED, lw=1.6, label="to the predicted point", **head),
+            make_dot_handle(style.INK, "true point"),
+            Line2D([0], [0], color=style.MUTED, lw=1.6, label="to the predicted point", **head),
         ]
         add_legend(figure, sheet, handles)
         _add_colour_bar(figure, sheet, colours, extend="max" if error_km.max() > top_km else "neither")
@@ -344,7 +326,7 @@ def _add_colour_bar(figure: Figure, sheet: Sheet, colours: ScalarMappable, exten
 
     bar = figure.colorbar(
         colours,
-        cax=add_axes(figure, *box),
+        cax=style.add_axes(figure, *box),
         extend=extend,
         orientation="vertical" if sheet.beside else "horizontal",
         format=FuncFormatter(format_number),
@@ -357,7 +339,7 @@ def _add_colour_bar(figure: Figure, sheet: Sheet, colours: ScalarMappable, exten
 def add_legend(figure: Figure, sheet: Sheet, handles: list[Artist]) -> None:
     """Adds the legend in its box."""
     left, bottom, _, height = sheet.side
-    corner = (left / WIDTH_IN, (bottom + height) / sheet.height)
+    corner = (left / style.WIDTH_IN, (bottom + height) / sheet.height)
     columns = 1 if sheet.beside or len(handles) < 4 else 2
 
     figure.legend(

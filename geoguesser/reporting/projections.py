@@ -1,7 +1,4 @@
-"""Map projections: a plane region in the metres of its CRS, the world by longitude and latitude.
-
-In a region's CRS, square cells are drawn as squares. Places and cells are drawn by reporting/maps.py.
-"""
+"""Map projections: a plane region in the metres of its CRS, the world by longitude and latitude."""
 
 from __future__ import annotations
 

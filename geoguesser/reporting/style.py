@@ -1,7 +1,6 @@
-"""Common style of all pictures: sizes, colours, fonts; and their atomic writing.
+"""Common style of all pictures, and their atomic writing. The same input gives the same bytes.
 
 Pictures are drawn with matplotlib's objects, never with pyplot, so that global state does not change.
-The same input gives the same bytes.
 """
 
 from __future__ import annotations

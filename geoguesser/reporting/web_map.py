@@ -1,7 +1,6 @@
-"""Interactive maps: Leaflet, which ships with the package, and land and cells as GeoJSON. There are no tiles.
+"""Interactive maps: Leaflet 1.9.4 (BSD-2-Clause, unchanged), and land and cells as GeoJSON. There are no tiles.
 
-Leaflet 1.9.4 (BSD-2-Clause) in reporting/leaflet/ is unchanged from its npm package. Longitudes may exceed
-180 degrees, so that an outline which crosses the date line stays in one piece.
+Longitudes may exceed 180 degrees, so that an outline which crosses the date line stays in one piece.
 """
 
 from __future__ import annotations

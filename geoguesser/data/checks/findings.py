@@ -1,7 +1,6 @@
-"""Findings: defects and peculiarities of the data, and the action for each kind. Each finding is listed.
+"""Findings: defects and peculiarities of the data, and the action for each kind.
 
-The action `error` stops with all findings of the stage in the message, `skip` leaves out the place or view, and
-`keep` only lists the finding.
+`error` stops with all findings of the stage, `skip` leaves out the place or view, and `keep` only lists it.
 """
 
 from __future__ import annotations

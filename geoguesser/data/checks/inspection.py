@@ -1,8 +1,4 @@
-"""Inspection of images: one reading of each file gives its pixels, its statistics and its findings.
-
-Training from files and packing a store both use it, so that they record the same findings. `filtering.py` decides
-the consequences.
-"""
+"""Inspection of images: one reading of each file gives its pixels, its statistics and its findings."""
 
 from __future__ import annotations
 

@@ -19,13 +19,7 @@ CLOUD, GRAIN = 1.9, 1.0
 
 @dataclass(frozen=True)
 class Camera:
-    """Geometry of one view.
-
-    Attributes:
-        horizon_px: Row of the horizon.
-        turn: Sine and cosine of the heading minus the bearing of the road.
-        heading_deg: Heading in degrees.
-    """
+    """Geometry of one view, `px` pixels wide; `turn` is sine and cosine of the heading less the road's bearing."""
 
     px: int
     horizon_px: float

@@ -1,9 +1,7 @@
-"""Demo data, `data=demo`: a synthetic country of drawn places, in the format of real data.
+"""Demo data, `data=demo`: a synthetic country of drawn places on Croatian land, in the format of real data.
 
-Places lie on real Croatian land. Each has four drawn views, whose content depends on place and heading, and
-nuisance that does not (weather, season, light, camera). The first run and the tests use them. They are no
-benchmark: a result on them does not transfer to photographs. `land.py` is the map, `scene_sampler.py` draws scenes
-at random, `renderer.py` and `objects.py` paint them, and `workers.py` does so in several processes.
+They are for the first run and the tests, and are no benchmark. `land.py` is the map, `scene_sampler.py` draws
+scenes at random, `renderer.py` and `objects.py` paint them, and `workers.py` does so in several processes.
 """
 
 from __future__ import annotations

@@ -1,8 +1,6 @@
 """Map of the synthetic country: a real coastline, with invented relief, climate and customs.
 
-The map gives the positions of synthetic places, the surroundings of each place (relief, climate, customs of
-building) and its horizon. The relief consists of a few ridges near the real ones, and noise: it is no elevation
-model.
+The relief consists of a few ridges near the real ones, and noise: it is no elevation model.
 """
 
 from __future__ import annotations

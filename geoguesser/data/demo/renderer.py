@@ -1,8 +1,6 @@
-"""Renders the views of a synthetic place: sky, relief, sea, ground, objects, and defects of the camera.
+"""Renders the views of a synthetic place, 90 degrees wide, from far to near on one canvas, with haze.
 
-A view is a perspective image that is 90 degrees wide. It is painted from far to near on one canvas, with haze by
-the distance of each layer. Lengths are in metres, positions in the frame of the road (see `scene.py`), and colours
-in RGB from 0 to 255.
+Lengths are in metres, positions in the frame of the road (see `scene.py`), and colours in RGB from 0 to 255.
 """
 
 from __future__ import annotations

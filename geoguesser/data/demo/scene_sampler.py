@@ -1,8 +1,7 @@
 """Draws the scene of a synthetic place at random, with probabilities that depend on its surroundings.
 
-Roads, trees, fields, houses, fences and poles depend on the surroundings, and so carry information about the
-location. Weather, season and light do not (except that snow lies only inland), and so are nuisance. Each custom
-changes a few habits from region to region.
+Weather, season and light do not depend on them (except that snow lies only inland). Each custom changes a few
+habits from region to region.
 """
 
 from __future__ import annotations

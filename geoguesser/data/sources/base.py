@@ -1,7 +1,6 @@
 """Declaration of a data source: its label, its folders, its private keys, and where its images are found again.
 
-Each source states this once. A run records the source in its config, and reports, comparison, server and redaction
-read it from there with `source_from_config`.
+Readers of a recorded config get it from `source_from_config`.
 """
 
 from __future__ import annotations

@@ -28,12 +28,10 @@ class FileSettings(DataSettings, total=False):
 
 
 class PlacesDataModule(PlacesData):
-    """Places from roots of image files, `data=places`.
+    """Places from roots of image files, `data=places`, in the layout that `geoguesser/data/places.py` describes.
 
-    Args:
-        roots: Folders in the layout that `geoguesser/data/places.py` describes.
-        memory_gib: Views are kept in memory if they take at most this in total.
-        missing_views: `drop` a place that lacks a view, or `mask` the missing views.
+    Views are kept in memory if they take at most `memory_gib`. A place that lacks a view is dropped, or its
+    missing views are masked, as `missing_views` says.
     """
 
     source = PLACES

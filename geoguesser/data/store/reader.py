@@ -52,9 +52,8 @@ class Store:
     def open(cls, path: str | Path) -> Self:
         """Reads the manifest, and checks that all files are present and of the recorded size.
 
-        Raises:
-            MissingFileError: The folder is no store.
-            StoreError: The store is damaged, or of a newer format.
+        Raises MissingFileError for a folder that is no store, and StoreError for a damaged store or a newer
+        format.
         """
         folder = Path(path).expanduser()
         if not (folder / MANIFEST).is_file():

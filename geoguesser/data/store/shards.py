@@ -1,8 +1,7 @@
 """Packs image files into the shards of a store, on all cores. An interruption costs at most one shard.
 
-The name of a shard is a digest of its inputs: ids of the places, names, sizes and times of their files, size and
-fit of the views, and the decoder. So complete shards of an interrupted run or of an earlier store are found by
-their names and not packed again. A shard gets its name only when it is complete.
+The name of a shard is a digest of its inputs (ids, names, sizes and times of files, spec, decoder), so that
+complete shards of earlier runs are found. A shard gets its name only when it is complete.
 """
 
 from __future__ import annotations

@@ -73,15 +73,8 @@ def commit(
 ) -> bool:
     """Writes table and statistics, then the manifest, and removes files that it does not name.
 
-    Args:
-        out: Folder of the store.
-        old: Manifest of the old store; None if there is none.
-        prepared: The N places of the store.
-        shards: Name of a size -> names of its shards, which hold all places that were read.
-        rows: (N,) rows of the places among all places that were read.
-        sums: Name of a size -> (N, 2, 3) sums of pixels and of their squares.
-        groups: (N,) number of the group of each place; duplicates share a group.
-        description: Further entries of the manifest.
+    `shards` names the shards of each size, which hold all places that were read; `rows` are the N kept ones among
+    them. `sums` are (N, 2, 3) by size. The old manifest is None for a new store.
 
     Returns:
         True if the store has changed.

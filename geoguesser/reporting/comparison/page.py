@@ -1,7 +1,4 @@
-"""Page of a comparison: compare.html, from the template comparison.html.
-
-Sentences that the terminal prints as well are in text.py, charts and maps in plots.py.
-"""
+"""Page of a comparison: compare.html, from the template comparison.html."""
 
 from __future__ import annotations
 

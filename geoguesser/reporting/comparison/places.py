@@ -32,13 +32,10 @@ class SpreadPlace:
 
 
 def find_spread_places(comparison: Comparison, max_places: int) -> list[SpreadPlace]:
-    """Finds the places with the largest range of errors between groups.
+    """Finds the places with the largest range of errors between groups, in descending order.
 
     Only places that all groups were tested on are taken. Groups that share too few places with the baseline to be
     compared with it do not count.
-
-    Returns:
-        Places by descending range of errors; none if no group is compared or no place is shared.
     """
     base = comparison.entries[comparison.baseline].group
     compared = [entry.group for entry in comparison.entries if entry.difference and entry.difference.mean]

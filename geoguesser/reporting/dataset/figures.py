@@ -1,7 +1,4 @@
-"""Pictures and photos of a dataset's page, as values of its template.
-
-Photos are read from the files of at most a dozen places and pairs.
-"""
+"""Pictures and photos of a dataset's page, as values of its template."""
 
 from __future__ import annotations
 
@@ -25,9 +22,7 @@ from geoguesser.system.text import format_bytes
 def make_figures(prepared: Prepared, data: PlacesDataModule) -> dict[str, Any]:
     """Draws the pictures and reads the photos of a dataset's page.
 
-    Returns:
-        Pictures as data URIs, empty if there is nothing to show: `map`, `window` (the densest part, which holds
-        `window_places`), `distances`; `samples` and `pairs` with their photos; `views`, None without views.
+    Pictures are data URIs, empty if there is nothing to show; `window` is the densest part of the map.
     """
     return {
         **_draw_maps(prepared, data),

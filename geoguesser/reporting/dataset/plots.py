@@ -1,7 +1,4 @@
-"""Pictures of a dataset: map of its places, distances between splits, brightness of views, sizes of files.
-
-They are narrow and have no title: the page adds captions.
-"""
+"""Pictures of a dataset, narrow and without titles: places, distances between splits, brightness, file sizes."""
 
 from __future__ import annotations
 

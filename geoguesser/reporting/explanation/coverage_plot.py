@@ -21,13 +21,7 @@ STYLES = {MASS: (BLUE, "-"), SETS: (ORANGE, "--"), RADII: (GREEN, "-.")}
 
 @dataclass(frozen=True)
 class LabelledOutput:
-    """Head output of places whose true points are known.
-
-    Attributes:
-        output: Output of the head.
-        cell: (N,) true classes; None for a head without cells.
-        error_km: (N,) errors of the predictions.
-    """
+    """Head output of N places with their true classes, None for a head without cells, and errors."""
 
     output: HeadOutput
     cell: IntArray | None
@@ -37,18 +31,11 @@ class LabelledOutput:
 def compute_coverage(
     test: LabelledOutput, calibration: LabelledOutput | None, temperature: float | None
 ) -> dict[str, FloatArray]:
-    """Counts the test places that are covered at each level of `NOMINAL`.
+    """Counts the test places that are covered at each level of `NOMINAL`, (19,) by name.
 
     `cells by their probability` are the most probable cells whose probabilities sum to the level. `sets of cells`
-    and `radii` are conformal: their threshold covers that share of the calibration places (model/conformal.py).
-
-    Args:
-        test: Test places.
-        calibration: Calibration places; None if their images are missing.
-        temperature: Temperature of the probabilities; None for an uncalibrated run.
-
-    Returns:
-        Name -> (19,) counts; NaN at levels for which there are too few calibration places.
+    and `radii` are conformal: their threshold covers that share of the calibration places (model/conformal.py),
+    and is NaN at levels for which there are too few of them. The temperature is None for an uncalibrated run.
     """
     covered: dict[str, FloatArray] = {}
     test_scores = _compute_scores(test, temperature)

@@ -49,13 +49,10 @@ Draw = Callable[[Path], None]
 
 @dataclass(frozen=True)
 class Picture:
-    """Picture of a report.
+    """Picture of a report, in a section of `SECTIONS`.
 
-    Attributes:
-        section: Section of the page, a key of `SECTIONS`.
-        photos: Whether it contains photographs, which are smaller as JPEG.
-        wide: Whether it is made for a wide screen.
-        keep: Whether an existing file stays, because the run drew the same picture.
+    One with photographs is embedded as JPEG, which is smaller. With `keep`, an existing file stays, because the
+    run drew the same picture.
     """
 
     file: Path

@@ -21,12 +21,7 @@ Z_95 = 1.96
 def compute_heading_errors(
     left_out: LeaveOneOut, true_deg: FloatArray, error_km: FloatArray
 ) -> dict[str, FloatArray]:
-    """Computes the effect of leaving out the view of each heading.
-
-    Args:
-        left_out: Predictions of N places without each view.
-        true_deg: (N, 2) true points in degrees.
-        error_km: (N,) errors with all views.
+    """Computes the effect of leaving out the view of each heading on (N,) errors.
 
     Returns:
         `moved_km`, the distance by which predictions move, and `worse_km`, the increase of the error: (2, 4) each,

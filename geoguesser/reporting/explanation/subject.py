@@ -1,8 +1,4 @@
-"""Subject of a report: a run, its test places, and a second forward pass of its network over them.
-
-`load_subject` chooses the places and runs the network. `Subject` holds the result; what only some pictures need is
-computed when it is first used.
-"""
+"""Subject of a report: a run, its test places, and a second forward pass of its network over them."""
 
 from __future__ import annotations
 
@@ -43,7 +39,6 @@ class Subject:
 
     Attributes:
         table: Chosen rows of predictions_test.csv, by ascending error.
-        sources: Folders and stores that hold the run's images.
         forward: Forward pass over the places of `table`; None if no image is found.
         calibration: Head output of the calibration places; None if there are none.
         examples: Rows of `table` that pictures of single places show.

@@ -26,15 +26,9 @@ from geoguesser.training.outputs import compute_outputs
 
 
 class RunReport:
-    """Report of one run.
+    """Report of one run; `calibration` is fitted by `write_tables`, and None without calibration places.
 
     `compute_baselines` needs no prediction, `write_tables` calibrates and writes, `draw_pictures` draws.
-
-    Args:
-        calibration_config: `calibration` of the config: `fraction` and `min_places`.
-
-    Attributes:
-        calibration: Calibration fitted by `write_tables`; None without calibration places.
     """
 
     def __init__(
@@ -81,8 +75,7 @@ class RunReport:
     ) -> tuple[dict[str, Any], pd.DataFrame, pd.DataFrame]:
         """Fits the calibration, and writes predictions_test.csv and places.csv.
 
-        `tested` holds `index` (N,), `predicted_deg` (N, 2) and `hits` (N, H) of the test places. `requested_cells`
-        is None for grids without a size.
+        `tested` holds `index` (N,), `predicted_deg` (N, 2) and `hits` (N, H) of the test places.
 
         Returns:
             Parts of result.json that follow from data and predictions; history, the table metrics.csv; table of
