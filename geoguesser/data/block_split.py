@@ -10,6 +10,7 @@ import pandas as pd
 from scipy.spatial import cKDTree
 
 from geoguesser.arrays import BoolArray, FloatArray, StringArray
+from geoguesser.data.places import get_coords
 from geoguesser.data.splits import SPLIT_NAMES, UNUSED, Split, assign_by_share, check_shares, hash_share
 from geoguesser.errors import check_int, check_number
 from geoguesser.geo.cells.square import BandCells
@@ -44,18 +45,14 @@ class BlockSplit(Split):
     def _assign(self, table: pd.DataFrame, region: Region | None) -> StringArray:
         self.check()
         assert region is not None
-        names, number = np.unique(name_blocks(region, _get_coords(table), self.block_km), return_inverse=True)
+        names, number = np.unique(name_blocks(region, get_coords(table), self.block_km), return_inverse=True)
         return assign_by_share(hash_share(names.tolist(), f"block{self.seed}"), self.shares)[number]
 
     def _clear_buffer(self, table: pd.DataFrame, splits: StringArray, movable: BoolArray) -> None:
-        splits[find_buffer_violations(_get_coords(table), splits, movable, self.buffer_km)] = UNUSED
+        splits[find_buffer_violations(get_coords(table), splits, movable, self.buffer_km)] = UNUSED
 
     def _suggest_remedy(self, table: pd.DataFrame) -> str:
         return "Choose a smaller split.block_km, or another split.seed."
-
-
-def _get_coords(table: pd.DataFrame) -> FloatArray:
-    return table[["latitude", "longitude"]].to_numpy(dtype=np.float64)
 
 
 def name_blocks(region: Region, coords_deg: FloatArray, block_km: float) -> StringArray:

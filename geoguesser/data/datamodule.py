@@ -9,7 +9,7 @@ import copy
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any, ClassVar, Self, TypedDict
+from typing import Any, ClassVar, Required, Self, TypedDict
 
 import numpy as np
 import numpy.typing as npt
@@ -49,16 +49,13 @@ MAX_CONDENSED_BYTES = 2**28
 MIN_EVALUATION_BATCH = 1024
 
 
-class _RequiredSettings(TypedDict):
-    region: Region
-    image: ImageSpec
-    split: Split
-    augment: Augment
-
-
-class DataSettings(_RequiredSettings, total=False):
+class DataSettings(TypedDict, total=False):
     """Settings that every source of places takes; `PlacesData` describes them and has their defaults."""
 
+    region: Required[Region]
+    image: Required[ImageSpec]
+    split: Required[Split]
+    augment: Required[Augment]
     batch_size: int
     fraction: float
     far_km: float
@@ -83,6 +80,7 @@ class PlacesData(pl.LightningDataModule, ABC):
         table: After `read_table`: one row per place, with its `split` (train, val, test, or unused).
         coords_deg: (N, 2) float64 latitude and longitude in degrees, by row.
         mask: (N, 4) bool by row, True for each view that is used.
+        features: (N, 4, D) features of the views by row; None while pixels are served.
         label: Label of the data in pictures; empty for real places.
         rows: Split -> rows. The split `val` is divided into `val`, which selects weights, and `calibration`, which
             is empty until `hold_out` is called.
@@ -126,7 +124,7 @@ class PlacesData(pl.LightningDataModule, ABC):
         self.table = pd.DataFrame()
         self.label = self.source.label
         self.rows: dict[str, IntArray] = {}
-        self._features: Tensor | None = None
+        self.features: Tensor | None = None
         self._condensed: Tensor | None = None
         self._feature_batch: int | None = None
 
@@ -134,7 +132,7 @@ class PlacesData(pl.LightningDataModule, ABC):
         """Copies the datamodule for another run: data that were read are shared, the state of a run is not."""
         data = copy.copy(self)
         data.augment, data.seed, data.rows = augment, check_int("seed", seed, low=0), dict(self.rows)
-        data._features = data._condensed = data._feature_batch = None
+        data.features = data._condensed = data._feature_batch = None
         return data
 
     @property
@@ -188,29 +186,24 @@ class PlacesData(pl.LightningDataModule, ABC):
         """(M, 2) coordinates of the training places: the only ones that a grid or a head may learn from."""
         return self.coords_deg[self.rows["train"]]
 
-    @property
-    def features(self) -> Tensor | None:
-        """(N, 4, D) features of the views by row; None while pixels are served."""
-        return self._features
-
     def use_features(self, features: Tensor, batch_size: int | None = None) -> None:
         """Serves (N, 4, D) features instead of pixels from now on, in batches of `feature_batch_size`."""
-        self._features, self._feature_batch, self._condensed = features, batch_size, None
+        self.features, self._feature_batch, self._condensed = features, batch_size, None
 
     def condense_features(self, condense: Callable[[Tensor, Tensor], Tensor | None]) -> None:
         """Serves one vector per place, if memory suffices: `condense` makes (B, 1, D) of (B, 4, D) and mask.
 
         It returns None if the head needs the features of each view.
         """
-        assert self._features is not None
-        count, _, width = self._features.shape
+        assert self.features is not None
+        count, _, width = self.features.shape
         if 4 * count * width > MAX_CONDENSED_BYTES:
             return
 
         condensed = torch.empty(count, 1, width)
         for start in range(0, count, 1024):
             rows = slice(start, start + 1024)
-            vectors = condense(self._features[rows], self.mask[rows])
+            vectors = condense(self.features[rows], self.mask[rows])
             if vectors is None:
                 return
             condensed[rows] = vectors
@@ -235,7 +228,7 @@ class PlacesData(pl.LightningDataModule, ABC):
         this process serves every place, even if several processes share them.
         """
         rows = np.arange(len(self.table)) if name == "all" else self.rows[name]
-        features, mask = None if pixels else self._features, self.mask
+        features, mask = None if pixels else self.features, self.mask
         if features is not None and self._condensed is not None:
             features, mask = self._condensed, mask.any(dim=1, keepdim=True)
         dataset = PlacesDataset(rows, views=self.views, features=features, mask=mask, coords_deg=self.coords_deg)

@@ -52,15 +52,6 @@ class SplitConstraints:
     recorded: StringArray
 
 
-@dataclass(frozen=True)
-class SplitConflict:
-    """Place with duplicates in two splits."""
-
-    row: int
-    other: int
-    reason: str
-
-
 def check_shares(shares: object) -> None:
     """Raises ConfigError unless `split.shares` is three positive numbers that sum to 1."""
     rule = "must be three numbers that sum to 1"
@@ -100,8 +91,8 @@ class Split(ABC):
         constraints: SplitConstraints | None = None,
         *,
         drop: bool = False,
-    ) -> tuple[StringArray, list[SplitConflict]]:
-        """Returns (N,) the split of each row, and the places with duplicates in two splits.
+    ) -> tuple[StringArray, list[tuple[int, str]]]:
+        """Returns (N,) the split of each row, and row and reason of places with duplicates in two splits.
 
         A recorded place keeps its split. A new place joins the split of its duplicates; if these lie in two
         splits, it becomes `unused`. New places that are duplicates of each other share a split. With `drop`, all
@@ -115,14 +106,14 @@ class Split(ABC):
             raise DataError.at("data", "must hold at least 3 places, one for each split", found=len(table))
 
         splits = unconstrained = self._assign(table, region).astype("U6")
-        conflicts: list[SplitConflict] = []
+        conflicts: list[tuple[int, str]] = []
         movable = np.ones(len(table), dtype=bool)
         if constraints is not None:
             movable = constraints.recorded == ""
             splits = np.where(movable, unconstrained, constraints.recorded)
             conflicts = _join_duplicates(splits, constraints.groups, movable, self.is_explicit)
             if drop:
-                splits[[conflict.row for conflict in conflicts]] = UNUSED
+                splits[[row for row, _ in conflicts]] = UNUSED
         if not self.is_explicit:
             splits = splits.copy()
             self._clear_buffer(table, splits, movable)
@@ -181,22 +172,21 @@ def split_places(
 
     names, rows = table["uuid"].to_numpy(), table["row"].to_numpy()
     findings.record(
-        Finding("split_bridge", str(rows[conflict.row]), f"({names[conflict.row]}) {conflict.reason}")
-        for conflict in conflicts
+        Finding("split_bridge", str(rows[row]), f"({names[row]}) {reason}") for row, reason in conflicts
     )
     return splits
 
 
 def _join_duplicates(
     splits: StringArray, groups: IntArray, movable: BoolArray, is_explicit: bool
-) -> list[SplitConflict]:
+) -> list[tuple[int, str]]:
     """Assigns duplicates to one split, in place, and returns the places whose duplicates lie in two splits."""
     sizes = np.bincount(groups)
     rows = np.flatnonzero(sizes[groups] > 1)
     if len(rows) == 0:
         return []
 
-    conflicts: list[SplitConflict] = []
+    conflicts: list[tuple[int, str]] = []
     by_group = np.split(rows[np.argsort(groups[rows], kind="stable")], np.cumsum(sizes[sizes > 1])[:-1])
     for group in by_group:
         fixed, free = group[~movable[group]], group[movable[group]]
@@ -207,11 +197,10 @@ def _join_duplicates(
             splits[free] = fixed_splits.pop() if fixed_splits else splits[group[0]]
             continue
 
-        first = int(next(row for row in fixed if splits[row] != UNUSED))
+        first = next(splits[row] for row in fixed if splits[row] != UNUSED)
         reason = f"is the same as places in {' and '.join(sorted(fixed_splits))}"
-        others = [int(row) for row in fixed if splits[row] not in (splits[first], UNUSED)]
-        conflicts += [SplitConflict(row, first, reason) for row in others]
-        conflicts += [SplitConflict(int(row), first, f"{reason}; it is not used") for row in free]
+        conflicts += [(int(row), reason) for row in fixed if splits[row] not in (first, UNUSED)]
+        conflicts += [(int(row), f"{reason}; it is not used") for row in free]
         splits[free] = UNUSED
     return conflicts
 

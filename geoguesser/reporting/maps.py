@@ -47,11 +47,6 @@ def pick_by_rank(error_km: FloatArray, max_places: int) -> IntArray:
     return order[np.round(np.linspace(0, len(order) - 1, max_places)).astype(np.int64)]
 
 
-def find_dropped_cells(grid: Grid) -> IntArray:
-    """Returns the ids of the cells that touch the land but hold no training place."""
-    return np.setdiff1d(grid.touching, grid.kept)
-
-
 @dataclass(frozen=True)
 class Sheet:
     """Layout of a picture in inches. A box is (left, bottom, width, height).
@@ -123,13 +118,17 @@ def set_map(
     return axes
 
 
+def get_map_margins_in(projection: MapProjection) -> tuple[float, float]:
+    """Returns the margins left of and below a map, for the labels of a graticule or for a scale bar."""
+    return (0.55, 0.3) if projection.stretch > 1 else (0.1, 0.42)
+
+
 def compute_narrow_box(
     projection: MapProjection, bounds: FloatArray, *, strip_in: float = 0.0, max_height_in: float = 5.5
 ) -> tuple[tuple[float, float, float, float], float]:
     """Returns the box of a map above a strip for its colours or legend, and the picture's height, in inches."""
     west, south, east, north = bounds
-    # Margins for the labels of a graticule, or for a scale bar.
-    left, bottom = (0.55, 0.3) if projection.stretch > 1 else (0.1, 0.42)
+    left, bottom = get_map_margins_in(projection)
     width = style.NARROW_WIDTH_IN - left - 0.1
     height = float(np.clip(width * (north - south) * projection.stretch / (east - west), 1.8, max_height_in))
     return (left, bottom + strip_in, width, height), height + bottom + strip_in + 0.1
@@ -206,7 +205,8 @@ def _draw_cells(axes: Axes, projection: MapProjection, grid: Grid) -> list[Artis
     edge = float(np.clip(cell_px / 50, 0.2, 1.0))
     dropped: dict[str, Any] = {"fc": "white", "ec": "#A8A8A8", "hatch": "////" if cell_px > 9 else None}
     kept: dict[str, Any] = {"fc": CELL_FILL, "ec": CELL_EDGE}
-    looks = ((find_dropped_cells(grid), "without, dropped", dropped), (grid.kept, "with training places", kept))
+    without = np.setdiff1d(grid.touching, grid.kept)
+    looks = ((without, "without, dropped", dropped), (grid.kept, "with training places", kept))
     handles: list[Artist] = []
 
     for level, (ids, label, look) in enumerate(looks):

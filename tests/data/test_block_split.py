@@ -173,20 +173,20 @@ def test_recorded_places_stay_and_their_likes_join_them() -> None:
     recorded = ["test"] * 3 + ["val"] * 3 + ["train"] * 3 + [""] * 31
     groups = list(range(40))
     groups[20], groups[21], groups[22] = groups[0], groups[4], groups[8]
-    told, bridges = split.assign_constrained(table, None, ties(groups, recorded))
-    assert bridges == []
-    assert told[:9].tolist() == recorded[:9]
-    assert told[[20, 21, 22]].tolist() == ["test", "val", "train"]
+    splits, conflicts = split.assign_constrained(table, None, ties(groups, recorded))
+    assert conflicts == []
+    assert splits[:9].tolist() == recorded[:9]
+    assert splits[[20, 21, 22]].tolist() == ["test", "val", "train"]
     others = [at for at in range(9, 40) if at not in (20, 21, 22)]
-    np.testing.assert_array_equal(told[others], alone[others])
+    np.testing.assert_array_equal(splits[others], alone[others])
 
 
 def test_new_places_that_are_the_same_stay_together() -> None:
     table = table_of(np.zeros((60, 2)))
     groups = [at // 2 for at in range(60)]
-    told = RandomSplit(shares=SHARES).assign(table, None, ties(groups, [""] * 60))
-    np.testing.assert_array_equal(told[::2], told[1::2])
-    np.testing.assert_array_equal(told[::2], RandomSplit(shares=SHARES).assign(table)[::2])
+    splits = RandomSplit(shares=SHARES).assign(table, None, ties(groups, [""] * 60))
+    np.testing.assert_array_equal(splits[::2], splits[1::2])
+    np.testing.assert_array_equal(splits[::2], RandomSplit(shares=SHARES).assign(table)[::2])
 
 
 def test_a_new_place_between_two_splits_is_not_used() -> None:
@@ -194,12 +194,11 @@ def test_a_new_place_between_two_splits_is_not_used() -> None:
     recorded = ["train", "test", "train"] + [""] * 27
     groups = list(range(30))
     groups[1] = groups[10] = groups[11] = 0
-    told, bridges = RandomSplit(shares=SHARES).assign_constrained(table, None, ties(groups, recorded))
-    assert told[:3].tolist() == recorded[:3]
-    assert told[[10, 11]].tolist() == [UNUSED, UNUSED]
-    assert [(one.row, one.other) for one in bridges] == [(1, 0), (10, 0), (11, 0)]
-    assert bridges[0].reason == "is the same as places in test and train"
-    assert bridges[1].reason == "is the same as places in test and train; it is not used"
+    splits, conflicts = RandomSplit(shares=SHARES).assign_constrained(table, None, ties(groups, recorded))
+    assert splits[:3].tolist() == recorded[:3]
+    assert splits[[10, 11]].tolist() == [UNUSED, UNUSED]
+    reason = "is the same as places in test and train"
+    assert conflicts == [(1, reason), (10, f"{reason}; it is not used"), (11, f"{reason}; it is not used")]
 
 
 def test_unused_places_make_no_bridge() -> None:
@@ -207,9 +206,9 @@ def test_unused_places_make_no_bridge() -> None:
     recorded = ["train", UNUSED] + [""] * 28
     groups = list(range(30))
     groups[1] = groups[5] = 0
-    told, bridges = RandomSplit(shares=SHARES).assign_constrained(table, None, ties(groups, recorded))
-    assert bridges == []
-    assert told[[0, 1, 5]].tolist() == ["train", UNUSED, "train"]
+    splits, conflicts = RandomSplit(shares=SHARES).assign_constrained(table, None, ties(groups, recorded))
+    assert conflicts == []
+    assert splits[[0, 1, 5]].tolist() == ["train", UNUSED, "train"]
 
 
 def test_new_places_make_way_for_recorded_ones(land: PlaneRegion) -> None:
@@ -222,10 +221,10 @@ def test_new_places_make_way_for_recorded_ones(land: PlaneRegion) -> None:
     new = old + np.random.default_rng(1).normal(0, 0.003, old.shape)
     coords = np.concatenate((old, new))
     recorded = np.concatenate((turned, np.full(200, "")))
-    told = split.assign(table_of(coords), land, SplitConstraints(np.arange(400), recorded))
-    np.testing.assert_array_equal(told[:200], turned)
-    fresh = np.flatnonzero(told[200:] != UNUSED) + 200
-    others = np.flatnonzero(told != UNUSED)
+    splits = split.assign(table_of(coords), land, SplitConstraints(np.arange(400), recorded))
+    np.testing.assert_array_equal(splits[:200], turned)
+    fresh = np.flatnonzero(splits[200:] != UNUSED) + 200
+    others = np.flatnonzero(splits != UNUSED)
     apart = haversine_km(coords[fresh][:, None], coords[others][None])
-    assert apart[told[fresh][:, None] != told[others][None]].min() >= 1 - 1e-6
-    assert (told[200:] == UNUSED).any()
+    assert apart[splits[fresh][:, None] != splits[others][None]].min() >= 1 - 1e-6
+    assert (splits[200:] == UNUSED).any()

@@ -33,7 +33,7 @@ IMAGE_DTYPE = np.dtype(
 )
 
 
-@dataclass(frozen=True)
+@dataclass
 class InspectedPlace:
     """Result of inspecting one place for S specs.
 
@@ -51,7 +51,7 @@ class InspectedPlace:
     thumbnails: list[ByteArray]
     sums: list[IntArray]
     findings: list[tuple[int, Finding]]
-    num_unreadable: int
+    num_unreadable: int = 0
 
 
 @dataclass

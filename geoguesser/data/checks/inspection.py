@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from typing import Any
 
 import cv2
@@ -81,10 +80,7 @@ def inspect_place(files: PlaceFiles, specs: Sequence[ImageSpec]) -> InspectedPla
         thumbnails=[np.zeros((4, 3, THUMBNAIL_PX, THUMBNAIL_PX), dtype=np.uint8) for _ in specs],
         sums=[np.zeros((4, 2, 3), dtype=np.int64) for _ in specs],
         findings=[],
-        num_unreadable=0,
     )
-    num_unreadable = 0
-
     for heading, name in enumerate(files.names):
         if name is None:
             place.views[heading]["state"] = MISSING
@@ -95,7 +91,7 @@ def inspect_place(files: PlaceFiles, specs: Sequence[ImageSpec]) -> InspectedPla
             images, kinds = _inspect_file(path, specs, place.views[heading : heading + 1])
         except DataError as error:
             place.views[heading]["state"] = BROKEN
-            num_unreadable += isinstance(error.__cause__, OSError)
+            place.num_unreadable += isinstance(error.__cause__, OSError)
             reason = str(error)[len(path) + 1 :].rstrip(".")
             place.findings.append((heading, Finding("broken_image", path, reason)))
             continue
@@ -107,7 +103,7 @@ def inspect_place(files: PlaceFiles, specs: Sequence[ImageSpec]) -> InspectedPla
             place.sums[number][heading] = _sum_pixels(image)
 
     place.views["hash"] = compute_picture_hash(place.thumbnails[0])
-    return replace(place, num_unreadable=num_unreadable)
+    return place
 
 
 def _inspect_file(

@@ -20,8 +20,14 @@ from geoguesser.evaluation.comparison import BASELINE, BETTER, NOT_CLEAR, WORSE,
 from geoguesser.evaluation.intervals import Interval
 from geoguesser.geo.region import Region
 from geoguesser.reporting import style
-from geoguesser.reporting.maps import ERROR_COLOURS, choose_dot_size_pt, set_map
-from geoguesser.reporting.projections import MapProjection, make_projection
+from geoguesser.reporting.maps import (
+    ERROR_COLOURS,
+    choose_dot_size_pt,
+    compute_narrow_box,
+    get_map_margins_in,
+    set_map,
+)
+from geoguesser.reporting.projections import make_projection
 from geoguesser.system.text import format_number
 
 ROW_IN = 0.34
@@ -212,16 +218,14 @@ def draw_error_map(path: Path, *, region: Region, entry: GroupResult, top_km: fl
     """Draws the test places of an entry, coloured by error from 0 to `top_km`, with large errors on top."""
     frame = make_projection(region)
     xy = frame.project(entry.group.true_deg)
-    west, south, east, north = bounds = frame.bounds(xy, [])
-    left, below = _get_map_margins(frame)
-    width = style.NARROW_WIDTH_IN - left - 0.1
-    height = float(np.clip(width * (north - south) * frame.stretch / (east - west), 1.8, 6.5))
+    bounds = frame.bounds(xy, [])
+    box, height = compute_narrow_box(frame, bounds, max_height_in=6.5)
 
     order = np.argsort(entry.group.error_km, kind="stable")
     colours = ScalarMappable(Normalize(0.0, top_km), ERROR_COLOURS)
     size_pt = float(np.clip(1.2 * choose_dot_size_pt(len(order)), 1.6, 6.0))
-    with style.narrow_picture(path, height + below + 0.1) as figure:
-        axes = set_map(figure, (left, below, width, height), frame, bounds)
+    with style.narrow_picture(path, height) as figure:
+        axes = set_map(figure, box, frame, bounds)
         axes.scatter(
             xy[order, 0],
             xy[order, 1],
@@ -233,11 +237,6 @@ def draw_error_map(path: Path, *, region: Region, entry: GroupResult, top_km: fl
         )
 
 
-def _get_map_margins(frame: MapProjection) -> tuple[float, float]:
-    """Returns the margins left of and below a map, in inches; a map of degrees has labels on the left."""
-    return (0.55, 0.3) if frame.stretch > 1 else (0.1, 0.42)
-
-
 def draw_predictions(
     path: Path, *, region: Region, true_deg: FloatArray, predictions: Sequence[tuple[str, str, FloatArray]]
 ) -> None:
@@ -246,7 +245,7 @@ def draw_predictions(
     points = frame.project(np.stack([true_deg, *(point for _, _, point in predictions)]))
     low, high = points.min(axis=0), points.max(axis=0)
     land = frame.bounds(points[:1], [])
-    left, below = _get_map_margins(frame)
+    left, below = get_map_margins_in(frame)
     height = 2.4
 
     # The section is centred on the points, and never smaller than a sixth of the land.

@@ -175,12 +175,10 @@ def compute_confusion(
     return Confusion(pairs[order], counts[order], near[order], int(wrong.sum()), len(true_cell))
 
 
-def draw_confusion(
-    path: Path, *, region: Region, grid: Grid, confusion: Confusion, max_arcs: int = MAX_ARCS
-) -> None:
+def draw_confusion(path: Path, *, region: Region, grid: Grid, confusion: Confusion) -> None:
     """Draws an arc, wider for more frequent pairs, from the true to the predicted cell of frequent pairs."""
     projection = make_projection(region)
-    pairs, counts, near = (values[:max_arcs] for values in (confusion.pairs, confusion.counts, confusion.near))
+    pairs, counts, near = (values[:MAX_ARCS] for values in (confusion.pairs, confusion.counts, confusion.near))
     rings = [ring for outline in grid.outlines_deg(grid.kept) for ring in projection.project_rings(outline)]
     class_xy = projection.project(grid.class_points_deg)
     bounds = projection.bounds(class_xy, rings)
