@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import fields
 from typing import Any
 
@@ -261,7 +262,6 @@ def test_erase_makes_one_grey_square_of_up_to_its_share() -> None:
 def test_values_out_of_range_name_their_key(name: str) -> None:
     high = "45" if name == "rotate_deg" else "0.9"
     for value in (-0.01, 45.1, float("nan"), float("inf"), True, "0.1", None):
-        with pytest.raises(ConfigError) as caught:
+        with pytest.raises(ConfigError, match=re.escape(f"augment.{name} must be a number from 0 to {high}")):
             Augment(**{name: value})
-        assert str(caught.value) == f"augment.{name} must be a number from 0 to {high}, got {value!r}."
     Augment(**{name: float(high)})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import struct
 import zlib
 from pathlib import Path
@@ -223,30 +224,26 @@ def test_a_file_that_is_none_is_named(data: bytes, tmp_path: Path) -> None:
 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     for path, why in ((tmp_path / "0.jpg", "No such file or directory"), (tmp_path, "Is a directory")):
-        with pytest.raises(DataError) as caught:
+        with pytest.raises(DataError, match=re.escape(f"{path} cannot be read ({why}).")):
             ImageSpec(size=16).read(path)
-        assert str(caught.value) == f"{path} cannot be read ({why})."
 
 
 @pytest.mark.parametrize("size", [15, 0, -112, 4097, 112.0, "112", True, None])
 def test_a_size_that_is_none(size: Any) -> None:
-    with pytest.raises(ConfigError) as caught:
+    with pytest.raises(ConfigError, match=re.escape("image.size must be an integer from 16 to 4096")):
         ImageSpec(size=size)
-    assert str(caught.value) == f"image.size must be an integer from 16 to 4096, got {size!r}."
 
 
 @pytest.mark.parametrize("fit", ["Crop", "pad", "", None])
 def test_a_fit_that_is_none(fit: Any) -> None:
-    with pytest.raises(ConfigError) as caught:
+    with pytest.raises(ConfigError, match=re.escape("image.fit must be one of crop, squash")):
         ImageSpec(fit=fit)
-    assert str(caught.value) == f"image.fit must be one of crop, squash, got {fit!r}."
 
 
 @pytest.mark.parametrize("normalise", ["imagenet", "", None])
 def test_a_normalisation_that_is_none(normalise: Any) -> None:
-    with pytest.raises(ConfigError) as caught:
+    with pytest.raises(ConfigError, match=re.escape("image.normalise must be one of backbone, dataset")):
         ImageSpec(normalise=normalise)
-    assert str(caught.value) == f"image.normalise must be one of backbone, dataset, got {normalise!r}."
 
 
 # Other formats, modes and orientations

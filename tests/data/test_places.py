@@ -265,9 +265,8 @@ def test_links_that_stay_inside_are_taken(tmp_path: Path, write: SimpleNamespace
 
 
 def test_no_root_at_all(land: PlaneRegion) -> None:
-    with pytest.raises(ConfigError) as caught:
+    with pytest.raises(ConfigError, match=re.escape("data.roots must name at least one folder")):
         read_places([], land, Findings())
-    assert str(caught.value) == "data.roots must name at least one folder, got []. For example 'data.roots=[A,B]'."
 
 
 def test_a_missing_root_and_a_file_are_named_by_their_number(
@@ -275,18 +274,16 @@ def test_a_missing_root_and_a_file_are_named_by_their_number(
 ) -> None:
     good = write.root(tmp_path / "root", ["a"])
     for bad in (tmp_path / "absent", good / "data.csv"):
-        with pytest.raises(MissingFileError) as caught:
+        with pytest.raises(MissingFileError, match=re.escape("data.roots[1] must be a folder")):
             read([good, bad], land)
-        assert str(caught.value) == f"data.roots[1] must be a folder, got {str(bad)!r}."
 
 
 def test_a_root_without_a_table(tmp_path: Path, write: SimpleNamespace, land: PlaneRegion) -> None:
     root = write.root(tmp_path / "root", ["a"])
     (root / "data.csv").unlink()
     for _ in range(2):
-        with pytest.raises(MissingFileError) as caught:
+        with pytest.raises(MissingFileError, match=re.escape(f"data.roots[0] {root} must hold a file data.csv")):
             read(root, land)
-        assert str(caught.value) == f"data.roots[0] {root} must hold a file data.csv. See docs/data.md."
         (root / "data.csv").mkdir(exist_ok=True)  # the second time a folder of that name is there
 
 
@@ -566,9 +563,8 @@ def test_each_kind_is_what_is_asked(kind: str) -> None:
     one = Finding(kind, "there", "is bad")
     for on_bad in ({kind: "error"}, {**SKIP_ALL, kind: "error"}):
         findings = Findings(on_bad)
-        with pytest.raises(DataError) as caught:
+        with pytest.raises(DataError, match=re.escape(broken_rules(kind, "there is bad"))):
             findings.record([one])
-        assert str(caught.value) == broken_rules(kind, "there is bad")
         assert findings.skipped == []
     findings = Findings({kind: "skip"})
     findings.record([one])
@@ -621,9 +617,8 @@ def test_unknown_kinds_and_actions_are_refused() -> None:
     with pytest.raises(ConfigError) as caught:
         Findings({"broken_images": "skip"})
     assert str(caught.value) == (f"data.on_bad.broken_images must be one of the kinds {', '.join(FINDING_KINDS)}.")
-    with pytest.raises(ConfigError) as caught:
+    with pytest.raises(ConfigError, match=re.escape("data.on_bad.bad_row must be one of error, skip")):
         Findings({"bad_row": "ignore"})
-    assert str(caught.value) == "data.on_bad.bad_row must be one of error, skip, got 'ignore'."
     for action in (None, True, ["skip"]):
         with pytest.raises(ConfigError):
             Findings({"bad_row": action})  # type: ignore[dict-item]
@@ -671,9 +666,8 @@ def test_a_root_given_twice_is_named(tmp_path: Path, write: SimpleNamespace, lan
     root = write.root(tmp_path / "root", ["a"])
     (tmp_path / "link").symlink_to(root)
     for again in (root, tmp_path / "link", tmp_path / "link/../root"):
-        with pytest.raises(ConfigError) as caught:
+        with pytest.raises(ConfigError, match=re.escape("data.roots must name each folder once")):
             read([root, again], land)
-        assert str(caught.value) == f"data.roots must name each folder once, got {str(again)!r}."
 
 
 def test_rows_have_the_numbers_of_their_lines(tmp_path: Path, write: SimpleNamespace, land: PlaneRegion) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -503,12 +504,8 @@ def test_a_root_that_vanishes_half_way(
         return real(places, specs)
 
     monkeypatch.setattr(packing, "inspect_in_order", vanishing)
-    with pytest.raises(MissingFileError) as caught:
+    with pytest.raises(MissingFileError, match=re.escape(f"data.roots {root} has gone while it was being read")):
         prepare_store(source([root], land), [SPEC], tmp_path / "store")
-    assert str(caught.value) == (
-        f"data.roots {root} has gone while it was being read. What was packed is kept: bring the folder back and "
-        "give the same command again."
-    )
     assert not is_store(tmp_path / "store")
     assert not list(tmp_path.glob("store/**/*.part"))
     (tmp_path / "away").rename(root)
@@ -826,12 +823,8 @@ def test_a_disk_that_fills_up_half_way(
     more = write.root(tmp_path / "more", [f"other {at}" for at in range(60)], seed=1)
     ballast = small_disk / "ballast"
     ballast.write_bytes(bytes(2**19 - 2**16))
-    with pytest.raises(StoreError) as caught:
+    with pytest.raises(StoreError, match=re.escape(f"out={out} cannot be written (No space left on device)")):
         prepare_store(source([root, more], land), [SPEC], out)
-    assert str(caught.value) == (
-        f"out={out} cannot be written (No space left on device). Free some space; what was packed is kept, "
-        "and the same command goes on from there."
-    )
     check_same_store(out, before)
     assert len(Store.open(out).table()) == 30
     ballast.unlink()

@@ -130,9 +130,8 @@ def test_another_seed_is_another_split() -> None:
     ],
 )
 def test_shares_that_are_none(shares: Any, message: str) -> None:
-    with pytest.raises(ConfigError) as caught:
+    with pytest.raises(ConfigError, match=re.escape(f"split.shares {message}")):
         RandomSplit(shares=shares).assign(table_of(MANY[:100]))
-    assert str(caught.value) == f"split.shares {message}"
 
 
 def test_shares_may_miss_one_by_rounding() -> None:
@@ -141,9 +140,8 @@ def test_shares_may_miss_one_by_rounding() -> None:
 
 @pytest.mark.parametrize("seed", [-1, 1.5, True, "0", None])
 def test_a_seed_that_is_none(seed: Any) -> None:
-    with pytest.raises(ConfigError) as caught:
+    with pytest.raises(ConfigError, match=re.escape("split.seed must be an integer from 0 up")):
         RandomSplit(shares=SHARES, seed=seed).assign(table_of(MANY[:100]))
-    assert str(caught.value) == f"split.seed must be an integer from 0 up, got {seed!r}."
 
 
 # Empty splits
@@ -199,9 +197,8 @@ def test_where_no_seed_helps_the_message_says_so() -> None:
     ids=lambda one: type(one).__name__,
 )
 def test_fewer_than_three_places(split: Split, count: int) -> None:
-    with pytest.raises(DataError) as caught:
+    with pytest.raises(DataError, match=re.escape("data must hold at least 3 places, one for each split")):
         split.assign(table_of(["a", "b"][:count], split="train", folder_split="train"))
-    assert str(caught.value) == f"data must hold at least 3 places, one for each split, got {count}."
 
 
 # By column and by folders
@@ -221,9 +218,8 @@ def test_folders_are_taken_at_their_word() -> None:
 
 
 def test_a_missing_column() -> None:
-    with pytest.raises(DataError) as caught:
+    with pytest.raises(DataError, match=re.escape("split.column=part must be a column of every data.csv")):
         ColumnSplit(column="part").assign(table_of(["a", "b", "c"], split="train", row="data.csv row 2", root="r"))
-    assert str(caught.value) == ("split.column=part must be a column of every data.csv. Columns are: uuid, split.")
 
 
 @pytest.mark.parametrize(("word", "shown"), [("dev", "'dev'"), ("", "''"), ("0", "'0'"), (None, "None|nan")])
@@ -275,9 +271,8 @@ def test_val_share_leaves_a_named_val_alone() -> None:
 @pytest.mark.parametrize("share", [-0.1, 0.95, True, "0.1", float("nan")])
 @pytest.mark.parametrize(("kind", "column"), [(ColumnSplit, "split"), (FolderSplit, "folder_split")])
 def test_a_val_share_that_is_none(kind: Any, column: str, share: Any) -> None:
-    with pytest.raises(ConfigError) as caught:
+    with pytest.raises(ConfigError, match=re.escape("split.val_share must be a number from 0 to 0.9")):
         kind(val_share=share).assign(table_of(["a", "b", "c"], **{column: ["train", "train", "test"]}))
-    assert str(caught.value) == f"split.val_share must be a number from 0 to 0.9, got {share!r}."
 
 
 # Folds
@@ -310,9 +305,8 @@ def test_folds_are_of_a_size_and_val_is_a_share_of_the_rest() -> None:
     ],
 )
 def test_folds_that_are_none(options: dict[str, Any], message: str) -> None:
-    with pytest.raises(ConfigError) as caught:
+    with pytest.raises(ConfigError, match=re.escape(message)):
         KFoldSplit(**options).assign(table_of(MANY[:100]))
-    assert str(caught.value) == message
 
 
 def test_an_empty_fold_is_refused() -> None:
@@ -346,16 +340,14 @@ def test_a_fraction_of_the_training_places_is_drawn_afresh() -> None:
 
 
 def test_a_fraction_must_leave_a_place() -> None:
-    with pytest.raises(DataError) as caught:
+    with pytest.raises(DataError, match=re.escape("data.fraction must leave a training place of 3")):
         thin_training(["a", "b", "c"], 1e-9, 0)
-    assert str(caught.value) == "data.fraction must leave a training place of 3, got 1e-09."
 
 
 @pytest.mark.parametrize("fraction", [0.0, -0.5, 1.01, True, "1"])
 def test_a_fraction_that_is_none(fraction: Any) -> None:
-    with pytest.raises(ConfigError) as caught:
+    with pytest.raises(ConfigError, match=re.escape("data.fraction must be a number above 0 to 1")):
         thin_training(MANY[:10], fraction, 0)
-    assert str(caught.value) == f"data.fraction must be a number above 0 to 1, got {fraction!r}."
 
 
 # The calibration part of validation
