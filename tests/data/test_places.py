@@ -264,11 +264,6 @@ def test_links_that_stay_inside_are_taken(tmp_path: Path, write: SimpleNamespace
 # Roots and tables that are none
 
 
-def test_no_root_at_all(land: PlaneRegion) -> None:
-    with pytest.raises(ConfigError, match=re.escape("data.roots must name at least one folder")):
-        read_places([], land, Findings())
-
-
 def test_a_missing_root_and_a_file_are_named_by_their_number(
     tmp_path: Path, write: SimpleNamespace, land: PlaneRegion
 ) -> None:
@@ -329,17 +324,6 @@ def test_a_table_that_is_none(
     (root / "data.csv").write_bytes(content)
     message = refusal(root, land, **SKIP_ALL)  # no kind of finding: nothing to skip
     assert message.startswith(f"{root}/data.csv {rule}")
-
-
-def test_every_table_of_several_must_have_the_columns(
-    tmp_path: Path, write: SimpleNamespace, land: PlaneRegion
-) -> None:
-    good, bad = write.root(tmp_path / "good", ["a"]), write.root(tmp_path / "bad", ["b"])
-    write.csv(bad / "data.csv", [["b", 45]], ["uuid", "latitude"])
-    assert refusal([good, bad], land) == (
-        f"{bad}/data.csv must have the columns uuid, latitude, longitude; missing: longitude, "
-        "got ['uuid', 'latitude']. Rename the columns of the first line."
-    )
 
 
 def test_a_place_that_lacks_a_view_may_be_kept_with_the_others(

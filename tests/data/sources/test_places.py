@@ -304,13 +304,6 @@ def test_validation_is_dealt_out_between_choosing_and_calibration(root: Path, la
     assert order_of(data.loader("calibration")) == []
 
 
-def test_features_are_told(ready: PlacesDataModule) -> None:
-    assert ready.features is None
-    features = torch.zeros(40, 4, 2)
-    ready.use_features(features)
-    assert ready.features is features
-
-
 # Several processes
 
 
