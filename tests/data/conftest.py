@@ -58,10 +58,10 @@ def write_root(
     """A root with data.csv and images/<uuid>; places lie where `coords_for` puts them."""
     columns = columns or {}
     coords = coords_for(len(ids), seed).tolist()
-    rows = [[one, *coords[at], *(values[at] for values in columns.values())] for at, one in enumerate(ids)]
+    rows = [[uuid, *coords[at], *(values[at] for values in columns.values())] for at, uuid in enumerate(ids)]
     write_csv(root / "data.csv", rows, ("uuid", "latitude", "longitude", *columns))
-    for one in ids:
-        write_views(root / "images" / one, one, px)
+    for uuid in ids:
+        write_views(root / "images" / uuid, uuid, px)
     return root
 
 

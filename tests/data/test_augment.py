@@ -192,7 +192,7 @@ def test_contrast_keeps_the_mean_of_luma() -> None:
     images = noise(low=90, high=160)
     changed = Augment(contrast=0.5)(images, 0)
     weights = torch.tensor(LUMA_WEIGHTS).view(3, 1, 1)
-    before, after = ((one.float() * weights).sum(2).mean((2, 3)) for one in (images, changed))
+    before, after = ((uuid.float() * weights).sum(2).mean((2, 3)) for uuid in (images, changed))
     np.testing.assert_allclose(after, before, atol=0.3)
 
 

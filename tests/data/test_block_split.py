@@ -21,7 +21,7 @@ from geoguesser.geo.region import PlaneRegion, SphereRegion
 SHARES = [0.6, 0.2, 0.2]
 
 
-def table_of(coords: np.ndarray, prefix: str = "p") -> pd.DataFrame:
+def make_table(coords: np.ndarray, prefix: str = "p") -> pd.DataFrame:
     ids = [f"{prefix}{at}" for at in range(len(coords))]
     return pd.DataFrame({"uuid": ids, "latitude": coords[:, 0], "longitude": coords[:, 1]})
 
@@ -35,19 +35,19 @@ def clustered(count: int, seed: int = 0) -> np.ndarray:
 
 def nearest_of_other_splits_km(coords: np.ndarray, splits: np.ndarray) -> float:
     used = splits != UNUSED
-    here, own = coords[used], splits[used]
-    apart = haversine_km(here[:, None], here[None])
-    return float(apart[own[:, None] != own[None]].min())
+    used_coords, used_splits = coords[used], splits[used]
+    apart = haversine_km(used_coords[:, None], used_coords[None])
+    return float(apart[used_splits[:, None] != used_splits[None]].min())
 
 
 @pytest.mark.parametrize(("block_km", "buffer_km"), [(20, 1), (5, 2.5), (40, 2)])
 def test_splits_stay_apart(block_km: float, buffer_km: float, land: PlaneRegion) -> None:
     coords = clustered(800)
     split = BlockSplit(block_km=block_km, buffer_km=buffer_km, shares=SHARES)
-    splits = split.assign(table_of(coords), land)
+    splits = split.assign(make_table(coords), land)
     assert nearest_of_other_splits_km(coords, splits) >= buffer_km * (1 - 1e-6)
     assert set(splits) <= {*SPLIT_NAMES, UNUSED}
-    without = BlockSplit(block_km=block_km, buffer_km=0, shares=SHARES).assign(table_of(coords), land)
+    without = BlockSplit(block_km=block_km, buffer_km=0, shares=SHARES).assign(make_table(coords), land)
     assert UNUSED not in without
     assert ((splits == without) | (splits == UNUSED)).all()
     assert nearest_of_other_splits_km(coords, without) < buffer_km  # so the buffer did something
@@ -56,7 +56,7 @@ def test_splits_stay_apart(block_km: float, buffer_km: float, land: PlaneRegion)
 
 def test_a_block_is_whole(land: PlaneRegion) -> None:
     coords = clustered(500)
-    splits = BlockSplit(block_km=10, buffer_km=0, shares=SHARES).assign(table_of(coords), land)
+    splits = BlockSplit(block_km=10, buffer_km=0, shares=SHARES).assign(make_table(coords), land)
     squares = np.floor(land.to_metres(coords) / 10_000)
     for square in np.unique(squares, axis=0):
         assert len(set(splits[(squares == square).all(axis=1)])) == 1
@@ -71,12 +71,12 @@ def test_on_the_sphere_blocks_are_about_so_large() -> None:
     names = name_blocks(region, north, 200.0)
     counts = []
     for name in np.unique(names):
-        own = north[names == name]
-        counts.append(len(own))
-        assert haversine_km(own[:, None], own[None]).max() < 330  # the diagonal of 200 km, and a little
+        in_block = north[names == name]
+        counts.append(len(in_block))
+        assert haversine_km(in_block[:, None], in_block[None]).max() < 330  # the diagonal of 200 km, and a little
     area = 10 * 10 * 111.2**2 * np.cos(np.radians(60))
     assert area / 200**2 <= len(counts) <= 2.5 * area / 200**2
-    splits = BlockSplit(block_km=200, buffer_km=20, shares=SHARES).assign(table_of(north), region)
+    splits = BlockSplit(block_km=200, buffer_km=20, shares=SHARES).assign(make_table(north), region)
     assert nearest_of_other_splits_km(north, splits) >= 20 * (1 - 1e-6)
 
 
@@ -84,23 +84,23 @@ def test_across_the_date_line_neighbours_are_neighbours() -> None:
     coords = np.array([[10.0, 179.9995], [10.0, -179.9995]] * 200) + np.random.default_rng(0).uniform(
         -8, 8, (400, 1)
     ) * (1, 0)
-    splits = BlockSplit(block_km=100, buffer_km=5, shares=SHARES).assign(table_of(coords), SphereRegion())
+    splits = BlockSplit(block_km=100, buffer_km=5, shares=SHARES).assign(make_table(coords), SphereRegion())
     assert nearest_of_other_splits_km(coords, splits) >= 5 * (1 - 1e-6)
 
 
 def test_blocks_do_not_move_when_places_come(land: PlaneRegion) -> None:
     few, many = clustered(300), np.concatenate((clustered(300), clustered(300, seed=1)))
     split = BlockSplit(block_km=15, buffer_km=0, shares=SHARES)
-    first, then = split.assign(table_of(few), land), split.assign(table_of(many), land)
+    first, then = split.assign(make_table(few), land), split.assign(make_table(many), land)
     np.testing.assert_array_equal(first, then[:300])
-    other = BlockSplit(block_km=15, buffer_km=0, shares=SHARES, seed=1).assign(table_of(few), land)
+    other = BlockSplit(block_km=15, buffer_km=0, shares=SHARES, seed=1).assign(make_table(few), land)
     assert (first != other).any()
 
 
 def test_shares_are_those_of_blocks(land: PlaneRegion) -> None:
     random = np.random.default_rng(0)
     coords = random.uniform((44, 14), (46, 18), (20_000, 2))
-    splits = BlockSplit(block_km=5, buffer_km=0, shares=[0.7, 0.1, 0.2]).assign(table_of(coords), land)
+    splits = BlockSplit(block_km=5, buffer_km=0, shares=[0.7, 0.1, 0.2]).assign(make_table(coords), land)
     for name, share in zip(SPLIT_NAMES, (0.7, 0.1, 0.2), strict=True):
         assert (splits == name).mean() == pytest.approx(share, abs=0.03)
 
@@ -124,7 +124,7 @@ def test_values_that_are_none(options: dict[str, Any], message: str) -> None:
 def test_too_few_blocks_are_refused(land: PlaneRegion) -> None:
     coords = np.array([[45.0, 16.0]] * 30)
     with pytest.raises(DataError, match=r"split must leave no split empty.*Choose a smaller split\.block_km"):
-        BlockSplit(block_km=20, buffer_km=0, shares=SHARES).assign(table_of(coords), land)
+        BlockSplit(block_km=20, buffer_km=0, shares=SHARES).assign(make_table(coords), land)
 
 
 # Who makes way
@@ -145,14 +145,14 @@ def test_those_that_may_move_make_way_and_no_one_without_need(
     """On a line of kilometres: as little as the rules ask for, by a walk through all pairs."""
     line = np.array([[at] for at, _, _ in places], dtype=float)
     coords = np.column_stack((np.degrees(line[:, 0] / 6371.0088), np.zeros(len(places))))
-    splits, movable = np.array([one for _, one, _ in places]), np.array([one for _, _, one in places])
+    splits, movable = np.array([split for _, split, _ in places]), np.array([free for _, _, free in places])
     out = find_buffer_violations(coords, splits, movable, buffer_km)
     apart = cdist(line, line)
     stays = [at for at in range(len(places)) if not movable[at] and splits[at] != UNUSED]
     for name in ("test", "val", "train"):
-        own = [at for at in range(len(places)) if movable[at] and splits[at] == name]
+        candidates = [at for at in range(len(places)) if movable[at] and splits[at] == name]
         stays += [
-            at for at in own
+            at for at in candidates
             if not any(splits[other] != name and buffer_km > 0 and apart[at, other] < buffer_km for other in stays)
         ]  # fmt: skip
     used = [at for at in range(len(places)) if splits[at] != UNUSED]
@@ -167,7 +167,7 @@ def ties(groups: list[int], recorded: list[str]) -> SplitConstraints:
 
 
 def test_recorded_places_stay_and_their_likes_join_them() -> None:
-    table = table_of(np.zeros((40, 2)))
+    table = make_table(np.zeros((40, 2)))
     split = RandomSplit(shares=SHARES)
     alone = split.assign(table)
     recorded = ["test"] * 3 + ["val"] * 3 + ["train"] * 3 + [""] * 31
@@ -182,7 +182,7 @@ def test_recorded_places_stay_and_their_likes_join_them() -> None:
 
 
 def test_new_places_that_are_the_same_stay_together() -> None:
-    table = table_of(np.zeros((60, 2)))
+    table = make_table(np.zeros((60, 2)))
     groups = [at // 2 for at in range(60)]
     splits = RandomSplit(shares=SHARES).assign(table, None, ties(groups, [""] * 60))
     np.testing.assert_array_equal(splits[::2], splits[1::2])
@@ -190,7 +190,7 @@ def test_new_places_that_are_the_same_stay_together() -> None:
 
 
 def test_a_new_place_between_two_splits_is_not_used() -> None:
-    table = table_of(np.zeros((30, 2)))
+    table = make_table(np.zeros((30, 2)))
     recorded = ["train", "test", "train"] + [""] * 27
     groups = list(range(30))
     groups[1] = groups[10] = groups[11] = 0
@@ -202,7 +202,7 @@ def test_a_new_place_between_two_splits_is_not_used() -> None:
 
 
 def test_unused_places_make_no_bridge() -> None:
-    table = table_of(np.zeros((30, 2)))
+    table = make_table(np.zeros((30, 2)))
     recorded = ["train", UNUSED] + [""] * 28
     groups = list(range(30))
     groups[1] = groups[5] = 0
@@ -215,13 +215,13 @@ def test_new_places_make_way_for_recorded_ones(land: PlaneRegion) -> None:
     """A new place beside a recorded one of another split is not used; the recorded one never moves."""
     old = clustered(200)
     split = BlockSplit(block_km=10, buffer_km=1, shares=SHARES)
-    first = split.assign(table_of(old), land)
+    first = split.assign(make_table(old), land)
     # The recorded sides are turned round, so that new places meet neighbours of every split.
-    turned = np.array([{"train": "test", "test": "train"}.get(one, one) for one in first])
+    turned = np.array([{"train": "test", "test": "train"}.get(name, name) for name in first])
     new = old + np.random.default_rng(1).normal(0, 0.003, old.shape)
     coords = np.concatenate((old, new))
     recorded = np.concatenate((turned, np.full(200, "")))
-    splits = split.assign(table_of(coords), land, SplitConstraints(np.arange(400), recorded))
+    splits = split.assign(make_table(coords), land, SplitConstraints(np.arange(400), recorded))
     np.testing.assert_array_equal(splits[:200], turned)
     fresh = np.flatnonzero(splits[200:] != UNUSED) + 200
     others = np.flatnonzero(splits != UNUSED)

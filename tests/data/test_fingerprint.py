@@ -1,8 +1,7 @@
-"""Fingerprints: each part changes for its own reason, and a difference has a name."""
+"""Each part of a fingerprint changes for a reason of its own, and a difference has a name."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -13,104 +12,61 @@ from geoguesser.data.fingerprint import PART_NAMES, compute_fingerprint, find_di
 from geoguesser.data.images import ImageSpec
 from geoguesser.system.disk_cache import compute_digest
 
+COORDS = {"latitude": [45.0, 45.5, 46.0], "longitude": [16.0, 16.5, 17.0]}
+TABLE = pd.DataFrame({"uuid": ["a", "b", "c"], **COORDS, "split": ["train", "val", "test"]})
+MASK = np.ones((3, 4), bool)
+MASKED = MASK & (np.arange(12).reshape(3, 4) != 11)
+DIGESTS = np.arange(24, dtype=np.uint64).reshape(3, 4, 2)
+SHORTER = {"table": TABLE[:2], "mask": MASK[:2], "digests": DIGESTS[:2]}
 
-def parts() -> dict[str, Any]:
-    table = pd.DataFrame(
-        {
-            "uuid": ["a", "b", "c"],
-            "latitude": [45.0, 45.5, 46.0],
-            "longitude": [16.0, 16.5, 17.0],
-            "split": ["train", "val", "test"],
-        }
+
+def compute(**changes: Any) -> dict[str, Any]:
+    return compute_fingerprint(
+        **{"table": TABLE, "mask": MASK, "digests": DIGESTS, "image": ImageSpec(size=64), **changes}
     )
-    digests = np.arange(24, dtype=np.uint64).reshape(3, 4, 2)
-    return {"table": table, "mask": np.ones((3, 4), bool), "digests": digests, "image": ImageSpec(size=64)}
 
 
-def test_the_same_gives_the_same() -> None:
-    first, again = compute_fingerprint(**parts()), compute_fingerprint(**parts())
-    assert first == again
+def test_equal_data_have_equal_fingerprints() -> None:
+    first, second = compute(), compute()
+    assert first == second
     assert set(first) == set(PART_NAMES)
-    assert find_differing_parts(first, again) == []
-    assert compute_digest(first) == compute_digest(again)
-    assert all(isinstance(value, str | int) for value in first.values())  # plain, for checkpoints
-
-
-def moved(own: dict[str, Any]) -> None:
-    own["table"].loc[1, "latitude"] += 1e-7
-
-
-def renamed(own: dict[str, Any]) -> None:
-    own["table"].loc[1, "uuid"] = "B"
-
-
-def switched(own: dict[str, Any]) -> None:
-    own["table"].loc[1, "split"] = "train"
-
-
-def masked(own: dict[str, Any]) -> None:
-    own["mask"][2, 3] = False
-
-
-def redrawn(own: dict[str, Any]) -> None:
-    own["digests"][0, 1, 0] += np.uint64(1)
-
-
-def resized(own: dict[str, Any]) -> None:
-    own["image"] = ImageSpec(size=32)
-
-
-def decoded(own: dict[str, Any]) -> None:
-    own["decoded_by"] = "rules 0"
-
-
-def shortened(own: dict[str, Any]) -> None:
-    own |= {"table": own["table"][:2], "mask": own["mask"][:2], "digests": own["digests"][:2]}
+    assert find_differing_parts(first, second) == []
+    assert compute_digest(first) == compute_digest(second)
+    # Plain values, for checkpoints.
+    assert all(isinstance(value, str | int) for value in first.values())
 
 
 @pytest.mark.parametrize(
-    ("change", "changed"),
+    ("changes", "changed"),
     [
-        (moved, ["coordinates"]),
-        (renamed, ["ids"]),
-        (switched, ["splits"]),
-        (masked, ["masks", "views"]),
-        (redrawn, ["views"]),
-        (resized, ["image"]),
-        (decoded, ["decoder"]),
-        (shortened, ["places", "ids", "coordinates", "splits", "masks", "views"]),
+        ({"table": TABLE.assign(latitude=[45.0, 45.5 + 1e-7, 46.0])}, ["coordinates"]),
+        ({"table": TABLE.assign(uuid=["a", "B", "c"])}, ["ids"]),
+        ({"table": TABLE.assign(split=["train", "train", "test"])}, ["splits"]),
+        ({"mask": MASKED}, ["masks", "views"]),
+        ({"digests": DIGESTS + (DIGESTS == 2)}, ["views"]),
+        ({"image": ImageSpec(size=32)}, ["image"]),
+        ({"decoded_by": "rules 0"}, ["decoder"]),
+        (SHORTER, ["places", "ids", "coordinates", "splits", "masks", "views"]),
     ],
 )
-def test_each_part_has_its_own_reason(change: Callable[[dict[str, Any]], None], changed: list[str]) -> None:
-    before, own = compute_fingerprint(**parts()), parts()
-    change(own)
-    after = compute_fingerprint(**own)
+def test_each_part_changes_for_its_own_reason(changes: dict[str, Any], changed: list[str]) -> None:
+    before, after = compute(), compute(**changes)
     assert [part for part in PART_NAMES if before[part] != after[part]] == changed
-    said = find_differing_parts(before, after)
-    assert [one.split(" (")[0] for one in said] == [PART_NAMES[part] for part in changed]
+    texts = find_differing_parts(before, after)
+    assert [text.split(" (")[0] for text in texts] == [PART_NAMES[part] for part in changed]
     assert compute_digest(before) != compute_digest(after)
 
 
-def test_differences_say_what_can_be_said() -> None:
-    before, own = compute_fingerprint(**parts()), parts()
-    resized(own)
-    shortened(own)
-    said = find_differing_parts(before, compute_fingerprint(**own))
-    assert said[0] == "the number of places (3 there, 2 here)"
-    assert "size and fit of views (px64-crop there, px32-crop here)" in said
-    assert find_differing_parts(before, compute_fingerprint(**own), ("image",)) == [said[-1]]
+def test_differences_show_readable_values() -> None:
+    before, after = compute(), compute(**SHORTER, image=ImageSpec(size=32))
+    texts = find_differing_parts(before, after)
+    assert texts[0] == "the number of places (3 there, 2 here)"
+    assert "size and fit of views (px64-crop there, px32-crop here)" in texts
+    assert find_differing_parts(before, after, ("image",)) == [texts[-1]]
 
 
-def test_the_contents_of_unused_views_do_not_count() -> None:
-    own = parts()
-    masked(own)
-    first = compute_fingerprint(**own)
-    own["digests"][2, 3] = 99
-    assert compute_fingerprint(**own) == first
-
-
-def test_normalisation_does_not_touch_the_pixels_and_so_not_the_fingerprint() -> None:
-    own = parts()
-    first = compute_fingerprint(**own)
-    own["image"] = ImageSpec(size=64, normalise="dataset")
-    assert compute_fingerprint(**own) == first
+def test_unused_views_and_normalisation_do_not_count() -> None:
+    digests = DIGESTS.copy()
+    digests[2, 3] = 99
+    assert compute(mask=MASKED, digests=digests) == compute(mask=MASKED)
+    assert compute(image=ImageSpec(size=64, normalise="dataset")) == compute()

@@ -286,7 +286,7 @@ def test_exif_orientations_are_undone(orientation: int, kind: str) -> None:
     middle = np.asarray(upright.crop((left, top, left + side, top + side))).transpose(2, 0, 1)
     assert compute_difference(ImageSpec(size=60).decode(data), middle) < 2
     others = [middle[:, ::-1], middle[:, :, ::-1], middle.transpose(0, 2, 1)]
-    assert min(compute_difference(ImageSpec(size=60).decode(data), one) for one in others) > 5
+    assert min(compute_difference(ImageSpec(size=60).decode(data), other) for other in others) > 5
 
 
 def test_damaged_exif_does_not_break_a_whole_picture() -> None:

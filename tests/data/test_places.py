@@ -31,7 +31,7 @@ def read(roots: Path | list[Path], land: PlaneRegion, **on_bad: str) -> tuple[pd
     return read_places([str(path) for path in paths], land, findings), findings
 
 
-def refusal(roots: Path | list[Path], land: PlaneRegion, **on_bad: str) -> str:
+def catch_message(roots: Path | list[Path], land: PlaneRegion, **on_bad: str) -> str:
     with pytest.raises(DataError) as caught:
         read(roots, land, **on_bad)
     return str(caught.value)
@@ -40,7 +40,7 @@ def refusal(roots: Path | list[Path], land: PlaneRegion, **on_bad: str) -> str:
 MASK = "; places with 1 to 3 views may stay: data.missing_views=mask"
 
 
-def broken_rules(kind: str, *lines: str) -> str:
+def format_findings(kind: str, *lines: str) -> str:
     """The message for findings of one kind."""
     listed = "\n".join(f"  {kind}: {line}" for line in lines)
     return (
@@ -59,7 +59,7 @@ def test_a_root_is_read_as_it_is_written(tmp_path: Path, write: SimpleNamespace,
     assert table["uuid"].tolist() == ids
     np.testing.assert_array_equal(get_coords(table), write.coords(3))
     assert get_coords(table).dtype == np.float64
-    assert table["folder"].tolist() == [str(root / "images" / one) for one in ids]
+    assert table["folder"].tolist() == [str(root / "images" / uuid) for uuid in ids]
     assert table["folder_split"].tolist() == ["", "", ""]
     assert table["root"].tolist() == [str(root)] * 3
     assert table.index.tolist() == [0, 1, 2]
@@ -83,7 +83,7 @@ def test_roots_with_different_columns_are_joined(
     table, _ = read([plain, unnamed, numbered, extra], land)
     assert table["uuid"].tolist() == list("abcde")
     assert [Path(folder).name for folder in table["folder"]] == list("abcde")
-    assert table["root"].tolist() == [str(one) for one in (plain, plain, unnamed, numbered, extra)]
+    assert table["root"].tolist() == [str(root) for root in (plain, plain, unnamed, numbered, extra)]
     np.testing.assert_array_equal(get_coords(table)[2:4], [[45, 16], [45.5, 16.5]])
     assert not [column for column in table.columns if "Unnamed" in column or not column]
     assert table["town"].fillna("-").tolist() == ["-", "-", "-", "Zadar", "Šibenik, Novi Grad"]
@@ -147,7 +147,7 @@ def test_roots_and_images_may_be_links(tmp_path: Path, write: SimpleNamespace, l
     shutil.copy(real / "data.csv", other)
     (other / "images").symlink_to(real / "images")
     table, _ = read(other, land)
-    assert table["folder"].tolist() == [str(real / "images" / one) for one in "ab"]
+    assert table["folder"].tolist() == [str(real / "images" / uuid) for uuid in "ab"]
 
 
 def test_home_is_expanded(
@@ -183,10 +183,10 @@ def test_sorted_layouts_say_the_split(
     for at, (uuid, split) in enumerate(SPLIT_OF.items()):
         folder = layout.format(split=words[split], uuid=uuid)
         write.views(tmp_path / folder, uuid)
-        own = folder.split(f"{words[split]}/")[0] + words[split]
-        rows.setdefault(own if tables == "per folder" else ".", []).append((uuid, 45, 15 + at / 8))
-    for folder, some in rows.items():
-        write.csv(tmp_path / folder / "data.csv", some)
+        table_folder = folder.split(f"{words[split]}/")[0] + words[split]
+        rows.setdefault(table_folder if tables == "per folder" else ".", []).append((uuid, 45, 15 + at / 8))
+    for folder, lines in rows.items():
+        write.csv(tmp_path / folder / "data.csv", lines)
     assert len(rows) == (3 if tables == "per folder" else 1)
     table, _ = read(tmp_path, land)
     assert dict(zip(table["uuid"], table["folder_split"], strict=True)) == SPLIT_OF
@@ -215,13 +215,13 @@ def test_an_id_that_is_a_path_is_always_refused(
 ) -> None:
     root = write.root(tmp_path / "root", ["a"])
     write.csv(root / "data.csv", [["a", 45, 16], [uuid, 45, 16]])
-    assert refusal(root, land, **on_bad) == (
+    assert catch_message(root, land, **on_bad) == (
         f"{root}/data.csv row 3: uuid must be the plain name of a folder, without / or \\, for it must not lead "
         f"out of its root, got {uuid.strip()!r}. Correct the row; such rows are never skipped."
     )
 
 
-def leads_out(link: Path, base: Path, target: Path) -> str:
+def format_link_error(link: Path, base: Path, target: Path) -> str:
     rule = f"{link} must not lead out of its images folder {base}, got {str(target)!r}."
     return f"{rule} Replace the link by the files."
 
@@ -235,7 +235,7 @@ def test_a_place_that_links_out_is_always_refused(
     outside = tmp_path / "root/images-of-others"  # a name that begins like the images folder's
     shutil.move(images / "b", outside)
     (images / "b").symlink_to(outside)
-    assert refusal(root, land, **on_bad) == leads_out(images / "b", images, outside)
+    assert catch_message(root, land, **on_bad) == format_link_error(images / "b", images, outside)
 
 
 @pytest.mark.parametrize("on_bad", [{}, SKIP_ALL], ids=["error", "skip"])
@@ -246,7 +246,7 @@ def test_a_view_that_links_out_is_always_refused(
     view, outside = root / "images/b/90.jpg", tmp_path / "90.jpg"
     shutil.move(view, outside)
     view.symlink_to(Path("../../../90.jpg"))
-    assert refusal(root, land, **on_bad) == leads_out(view, root / "images", outside)
+    assert catch_message(root, land, **on_bad) == format_link_error(view, root / "images", outside)
 
 
 def test_links_that_stay_inside_are_taken(tmp_path: Path, write: SimpleNamespace, land: PlaneRegion) -> None:
@@ -322,7 +322,7 @@ def test_a_table_that_is_none(
 ) -> None:
     root = write.root(tmp_path / "root", ["a"])
     (root / "data.csv").write_bytes(content)
-    message = refusal(root, land, **SKIP_ALL)  # no kind of finding: nothing to skip
+    message = catch_message(root, land, **SKIP_ALL)  # no kind of finding: nothing to skip
     assert message.startswith(f"{root}/data.csv {rule}")
 
 
@@ -331,10 +331,10 @@ def test_a_place_that_lacks_a_view_may_be_kept_with_the_others(
 ) -> None:
     root = write.root(tmp_path / "root", ["a", "b"])
     (root / "images/a/90.jpg").unlink()
-    assert refusal(root, land).endswith("data.on_bad.missing_view=skip" + MASK)
+    assert catch_message(root, land).endswith("data.on_bad.missing_view=skip" + MASK)
     for heading in (0, 180, 270):
         (root / f"images/a/{heading}.jpg").unlink()
-    assert "data.missing_views=mask" not in refusal(root, land)  # no view is left to keep
+    assert "data.missing_views=mask" not in catch_message(root, land)  # no view is left to keep
 
 
 # Coordinates
@@ -369,7 +369,7 @@ def test_bad_coordinates(
     root = write.root(tmp_path / "root", ["a", "b", "c"])
     write.csv(root / "data.csv", [["a", 45, 16], ["b", lat, lon], ["c", 45, 17]])
     where, reason = f"{root}/data.csv row 3", f"{rule}, got ({lat!r}, {lon!r})"
-    assert refusal(root, land) == broken_rules("bad_row", f"{where} {reason}")
+    assert catch_message(root, land) == format_findings("bad_row", f"{where} {reason}")
     table, findings = read(root, land, bad_row="skip")
     assert table["uuid"].tolist() == ["a", "c"]
     assert get_coords(table).tolist() == [[45, 16], [45, 17]]
@@ -404,16 +404,16 @@ def test_places_far_outside(tmp_path: Path, write: SimpleNamespace, land: PlaneR
     ]
     root = write.root(tmp_path / "root", [row[0] for row in rows])
     write.csv(root / "data.csv", rows)
-    lines = refusal(root, land).splitlines()
+    lines = catch_message(root, land).splitlines()
     assert lines[0] == "The data break rules (3 far_outside):"
     assert lines[-1].endswith(": data.on_bad.far_outside=skip")
     pattern = r"  far_outside: (.*) lies (\d+) km from region box \(at most 300 allowed\)(.*)"
     matches = [re.fullmatch(pattern, line) for line in lines[1:-1]]
-    told = [match.groups() for match in matches if match]
-    assert [where for where, _, _ in told] == [f"{root}/data.csv row {row}" for row in (3, 4, 5)]
-    for (_, km, _), (_, lat, lon) in zip(told, rows[1:4], strict=True):
+    matched = [match.groups() for match in matches if match]
+    assert [where for where, _, _ in matched] == [f"{root}/data.csv row {row}" for row in (3, 4, 5)]
+    for (_, km, _), (_, lat, lon) in zip(matched, rows[1:4], strict=True):
         assert float(km) == pytest.approx(km_to_box(lat, lon), rel=0.006)
-    assert [hint for _, _, hint in told] == ["", "; swapped, latitude and longitude would lie in it", ""]
+    assert [hint for _, _, hint in matched] == ["", "; swapped, latitude and longitude would lie in it", ""]
     table, findings = read(root, land, far_outside="skip")
     assert table["uuid"].tolist() == ["in", "near"]
     assert table.index.tolist() == [0, 1]
@@ -435,20 +435,22 @@ def test_an_id_twice_in_a_table(tmp_path: Path, write: SimpleNamespace, land: Pl
     root = write.root(tmp_path / "root", ["a", "b"])
     write.csv(root / "data.csv", [["a", 45, 16], ["b", 45, 17], ["a", 44.5, 16]])
     file = root / "data.csv"
-    assert refusal(root, land) == broken_rules("duplicate_id", f"{file} row 4 has the same uuid a as {file} row 2")
+    assert catch_message(root, land) == format_findings(
+        "duplicate_id", f"{file} row 4 has the same uuid a as {file} row 2"
+    )
     table, findings = read(root, land, duplicate_id="skip")
     assert get_coords(table).tolist() == [[45, 16], [45, 17]]
     assert findings.count_skipped() == {"duplicate_id": 1}
 
 
 def test_an_id_in_two_roots(tmp_path: Path, write: SimpleNamespace, land: PlaneRegion) -> None:
-    one, two = write.root(tmp_path / "one", ["a", "b"]), write.root(tmp_path / "two", ["c", "b", "d"])
-    assert refusal([one, two], land) == broken_rules(
-        "duplicate_id", f"{two}/data.csv row 3 has the same uuid b as {one}/data.csv row 3"
+    first, second = write.root(tmp_path / "one", ["a", "b"]), write.root(tmp_path / "two", ["c", "b", "d"])
+    assert catch_message([first, second], land) == format_findings(
+        "duplicate_id", f"{second}/data.csv row 3 has the same uuid b as {first}/data.csv row 3"
     )
-    table, _ = read([one, two], land, duplicate_id="skip")
+    table, _ = read([first, second], land, duplicate_id="skip")
     assert table["uuid"].tolist() == ["a", "b", "c", "d"]
-    assert table["root"].tolist() == [str(one), str(one), str(two), str(two)]
+    assert table["root"].tolist() == [str(first), str(first), str(second), str(second)]
 
 
 def test_ids_that_only_look_the_same_number_are_two(
@@ -465,7 +467,7 @@ def test_views_of_one_place_in_two_splits(tmp_path: Path, write: SimpleNamespace
     for split in ("train", "val"):
         write.views(root / "images" / split / "a", "a")
     line = f"{root}/images/val/a has the same id as {root}/images/train/a"
-    assert refusal(root, land) == broken_rules("duplicate_id", line)
+    assert catch_message(root, land) == format_findings("duplicate_id", line)
     table, findings = read(root, land, duplicate_id="skip")
     assert table["folder_split"].tolist() == ["train"]
     assert findings.count_skipped() == {"duplicate_id": 1}
@@ -479,7 +481,7 @@ def test_a_place_without_a_folder(tmp_path: Path, write: SimpleNamespace, land: 
     shutil.rmtree(root / "images/b")
     (root / "images/b").write_text("a file is no folder")
     line = f"{root}/data.csv row 3 has no folder of views images/b in {root}"
-    assert refusal(root, land) == broken_rules("missing_images", line)
+    assert catch_message(root, land) == format_findings("missing_images", line)
     table, findings = read(root, land, missing_images="skip")
     assert table["uuid"].tolist() == ["a", "c"]
     assert [Path(folder).name for folder in table["folder"]] == ["a", "c"]
@@ -500,7 +502,7 @@ def test_a_place_that_lacks_views(tmp_path: Path, write: SimpleNamespace, land: 
     (root / "images/b/90.jpg").unlink()
     (root / "images/b/270.jpg").rename(root / "images/b/270.bmp")
     line = f"{root}/images/b lacks 90.jpg, 270.jpg"
-    assert refusal(root, land) == broken_rules("missing_view", line) + MASK
+    assert catch_message(root, land) == format_findings("missing_view", line) + MASK
     table, findings = read(root, land, missing_view="skip")
     assert table["uuid"].tolist() == ["a", "c"]
     assert findings.skipped == [Finding("missing_view", f"{root}/images/b", "lacks 90.jpg, 270.jpg")]
@@ -513,9 +515,9 @@ def test_a_place_that_lacks_views(tmp_path: Path, write: SimpleNamespace, land: 
     ("count", "more"), [(MAX_LISTED, None), (MAX_LISTED + 1, "  and 1 more"), (50, "  and 42 more")]
 )
 def test_the_message_lists_eight_and_counts_all(count: int, more: str | None) -> None:
-    found = [Finding("missing_view", f"folder {at}", "lacks 0.jpg") for at in range(count)]
+    new_findings = [Finding("missing_view", f"folder {at}", "lacks 0.jpg") for at in range(count)]
     with pytest.raises(DataError) as caught:
-        Findings().record(found)
+        Findings().record(new_findings)
     lines = str(caught.value).splitlines()
     assert lines[0] == f"The data break rules ({count} missing_view):"
     assert lines[1 : MAX_LISTED + 1] == [f"  missing_view: folder {at} lacks 0.jpg" for at in range(MAX_LISTED)]
@@ -527,7 +529,7 @@ def test_kinds_are_told_apart_in_one_message(tmp_path: Path, write: SimpleNamesp
     shutil.rmtree(root / "images/a")
     (root / "images/b/0.jpg").unlink()
     (root / "images/d/0.jpg").unlink()
-    lines = refusal(root, land).splitlines()
+    lines = catch_message(root, land).splitlines()
     assert lines[0] in (
         "The data break rules (2 missing_view, 1 missing_images):",
         "The data break rules (1 missing_images, 2 missing_view):",
@@ -537,30 +539,30 @@ def test_kinds_are_told_apart_in_one_message(tmp_path: Path, write: SimpleNamesp
         "data.on_bad.missing_view=skip",
         "data.on_bad.missing_images=skip",
     }
-    only = refusal(root, land, missing_view="skip")  # one kind skipped, the other still an error
+    only = catch_message(root, land, missing_view="skip")  # one kind skipped, the other still an error
     assert only.startswith("The data break rules (1 missing_images):")
     assert "missing_view" not in only
 
 
 @pytest.mark.parametrize("kind", FINDING_KINDS)
 def test_each_kind_is_what_is_asked(kind: str) -> None:
-    one = Finding(kind, "there", "is bad")
+    finding = Finding(kind, "there", "is bad")
     for on_bad in ({kind: "error"}, {**SKIP_ALL, kind: "error"}):
         findings = Findings(on_bad)
-        with pytest.raises(DataError, match=re.escape(broken_rules(kind, "there is bad"))):
-            findings.record([one])
+        with pytest.raises(DataError, match=re.escape(format_findings(kind, "there is bad"))):
+            findings.record([finding])
         assert findings.skipped == []
     findings = Findings({kind: "skip"})
-    findings.record([one])
-    findings.record([one])
+    findings.record([finding])
+    findings.record([finding])
     assert findings.count_skipped() == {kind: 2}
     if not FINDING_KINDS[kind].can_keep:
         with pytest.raises(ConfigError, match=f"^data.on_bad.{kind} must be one of error, skip, got 'keep'"):
             Findings({kind: "keep"})
         return
     findings = Findings({kind: "keep"})
-    findings.record([one])
-    assert (findings.skipped, findings.kept, findings.count_skipped()) == ([], [one], {})
+    findings.record([finding])
+    assert (findings.skipped, findings.kept, findings.count_skipped()) == ([], [finding], {})
 
 
 def test_defaults_stop_at_mistakes_and_note_curiosities() -> None:
@@ -581,8 +583,8 @@ def test_defaults_stop_at_mistakes_and_note_curiosities() -> None:
 
 def test_deferred_errors_are_gathered_and_raised_once() -> None:
     findings = Findings({"odd_aspect": "skip"}, defer=True)
-    found = [Finding("bad_row", "a", "is bad"), Finding("odd_aspect", "b", "is long")]
-    findings.record(found)
+    new_findings = [Finding("bad_row", "a", "is bad"), Finding("odd_aspect", "b", "is long")]
+    findings.record(new_findings)
     findings.record([Finding("gone", "c", "is no more"), Finding("turned_image", "d", "lies")])
     rows = findings.to_table().to_numpy().tolist()
     assert rows == [
@@ -680,8 +682,8 @@ def test_masking_keeps_places_with_some_views(tmp_path: Path, write: SimpleNames
     table = read_places([str(root)], land, findings, mask=True)
     assert table["uuid"].tolist() == ["a", "b"]
     assert list_files(table)[1].names == ("0.jpg", None, "180.jpg", "270.jpg")
-    assert [one.reason for one in findings.kept] == ["lacks 90.jpg"]
-    assert [one.reason for one in findings.skipped] == [
+    assert [finding.reason for finding in findings.kept] == ["lacks 90.jpg"]
+    assert [finding.reason for finding in findings.skipped] == [
         "lacks 0.jpg, 90.jpg, 180.jpg, 270.jpg",
         "holds two files for one heading: 0.jpg, 0.png",
     ]

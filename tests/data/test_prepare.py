@@ -49,7 +49,7 @@ def stored(folder: Path, land: PlaneRegion, **options: Any) -> StoreDataModule:
     return StoreDataModule(path=str(folder), region=land, **{**given, **options})
 
 
-def put_scenes(folder: Path, seed: int) -> None:
+def write_scenes(folder: Path, seed: int) -> None:
     """Four views of a look of their own; the ramps of `write.views` all look alike."""
     folder.mkdir(parents=True)
     for number, heading in enumerate((0, 90, 180, 270)):
@@ -127,10 +127,10 @@ def test_several_sizes_come_from_one_pass(root: Path, land: PlaneRegion, tmp_pat
     large = ImageSpec(size=32)
     prepare_store(source([root], land), [SPEC, large], tmp_path / "both")
     prepare_store(source([root], land), [large], tmp_path / "one")
-    both, one = Store.open(tmp_path / "both"), Store.open(tmp_path / "one")
+    both, large_only = Store.open(tmp_path / "both"), Store.open(tmp_path / "one")
     rows = np.array([29, 0, 15, 8])
-    assert torch.equal(both.views(large).gather(rows), one.views(large).gather(rows))
-    assert both.manifest["images"]["px32-crop"] == one.manifest["images"]["px32-crop"]
+    assert torch.equal(both.views(large).gather(rows), large_only.views(large).gather(rows))
+    assert both.manifest["images"]["px32-crop"] == large_only.manifest["images"]["px32-crop"]
     assert both.views(SPEC).gather(rows).shape == (4, 4, 3, 24, 24)
 
 
@@ -138,19 +138,22 @@ def test_pixel_statistics_are_those_of_the_training_views(store: Path, land: Pla
     ready = stored(store, land)
     ready.read_views()
     pixels = ready.views.gather(ready.rows["train"]).numpy() / 255.0
-    for told, own in zip(ready.pixel_stats(), (pixels.mean((0, 1, 3, 4)), pixels.std((0, 1, 3, 4))), strict=True):
-        np.testing.assert_allclose(told, own, rtol=1e-9)
+    expected = pixels.mean((0, 1, 3, 4)), pixels.std((0, 1, 3, 4))
+    np.testing.assert_allclose(ready.pixel_stats(), expected, rtol=1e-9)
     manifest = json.loads((store / "store.json").read_text())["images"]["px24-crop"]["train_pixels"]
     np.testing.assert_allclose((manifest["mean"], manifest["std"]), ready.pixel_stats())
 
 
 def test_another_split_than_the_recorded_one_may_be_chosen(store: Path, land: PlaneRegion) -> None:
     other = stored(store, land, split=RandomSplit(shares=[0.4, 0.3, 0.3], seed=5))
-    own = stored(store, land)
-    for data in (other, own):
+    recorded = stored(store, land)
+    for data in (other, recorded):
         data.read_views()
-    assert other.table["split"].tolist() == RandomSplit(shares=[0.4, 0.3, 0.3], seed=5).assign(own.table).tolist()
-    assert other.table["split"].tolist() != own.table["split"].tolist()
+    assert (
+        other.table["split"].tolist()
+        == RandomSplit(shares=[0.4, 0.3, 0.3], seed=5).assign(recorded.table).tolist()
+    )
+    assert other.table["split"].tolist() != recorded.table["split"].tolist()
     pixels = other.views.gather(other.rows["train"]).numpy() / 255.0
     np.testing.assert_allclose(other.pixel_stats()[0], pixels.mean((0, 1, 3, 4)), rtol=1e-9)
 
@@ -191,10 +194,10 @@ def planted(tmp_path: Path, write: SimpleNamespace) -> list[Path]:
     rows: dict[str, list[Any]] = {}
     ids = [*(f"g{at}" for at in range(20)), "broken", "cut", "tiny", "grey", "lacks", "mode", "turned", "long"]
     ids += ["pano1", "pano2", "bytes", "near", "spot", "again"]
-    for at, one in enumerate(ids):
-        put_scenes(first / "images" / one, at)
-        rows[one] = [one, *coords[at], ""]
-    put = lambda one, heading, data: (first / "images" / one / f"{heading}.jpg").write_bytes(data)  # noqa: E731
+    for at, uuid in enumerate(ids):
+        write_scenes(first / "images" / uuid, at)
+        rows[uuid] = [uuid, *coords[at], ""]
+    put = lambda uuid, heading, data: (first / "images" / uuid / f"{heading}.jpg").write_bytes(data)  # noqa: E731
     put("broken", 0, b"<html>")
     put("cut", 90, encode_image(make_picture(1, 48, 48))[:-40])
     put("tiny", 180, encode_image(make_picture(1, 8, 8)))
@@ -216,8 +219,8 @@ def planted(tmp_path: Path, write: SimpleNamespace) -> list[Path]:
     header = ("uuid", "latitude", "longitude", "panorama_id")
     extra = [["nan", "x", 16, ""], ["range", 95, 16, ""], ["swapped", 16.0, 140.5, ""], ["far", -33.0, 151.0, ""]]
     write.csv(first / "data.csv", [*rows.values(), *extra], header)
-    for one in ("far", "swapped"):
-        write.views(first / "images" / one, one)
+    for uuid in ("far", "swapped"):
+        write.views(first / "images" / uuid, uuid)
     write.root(second, ["g0", "more"], seed=1)
     return [first, second]
 
@@ -242,11 +245,11 @@ MISTAKES = ("bad_row", "far_outside", "duplicate_id", "missing_view", "broken_im
 
 
 def check_planted(table: pd.DataFrame) -> None:
-    for kind, wanted in EXPECTED.items():
-        own = table[table["kind"] == kind]
-        told = (own["where"] + " " + own["reason"]).tolist()
-        assert len(told) == len(wanted), (kind, told)
-        assert all(any(word in line for line in told) for word in wanted), (kind, told)
+    for kind, names in EXPECTED.items():
+        rows = table[table["kind"] == kind]
+        lines = (rows["where"] + " " + rows["reason"]).tolist()
+        assert len(lines) == len(names), (kind, lines)
+        assert all(any(name in line for line in lines) for name in names), (kind, lines)
     assert set(table["kind"]) == set(EXPECTED)
 
 
@@ -274,16 +277,16 @@ def test_what_is_skipped_is_left_out_and_the_rest_is_in(
     planted: list[Path], land: PlaneRegion, tmp_path: Path
 ) -> None:
     data = source(planted, land, on_bad=dict.fromkeys(MISTAKES, "skip"))
-    told = prepare_store(data, [SPEC], tmp_path / "store")
+    prepared = prepare_store(data, [SPEC], tmp_path / "store")
     check_planted(data.findings.to_table())
     good = [f"g{at}" for at in range(20)]
-    assert told.table["uuid"].tolist() == [*good, "mode", "turned", "long", "pano1", "spot", "again", "more"]
-    assert told.mask.all()
+    assert prepared.table["uuid"].tolist() == [*good, "mode", "turned", "long", "pano1", "spot", "again", "more"]
+    assert prepared.mask.all()
     ready = stored(tmp_path / "store", land)
     ready.read_views()
-    assert ready.table["uuid"].tolist() == told.table["uuid"].tolist()
-    for row, one in enumerate(ready.table["uuid"]):  # rows, shards and slots agree in spite of what is left out
-        folder = planted[1 if one == "more" else 0] / "images" / one
+    assert ready.table["uuid"].tolist() == prepared.table["uuid"].tolist()
+    for row, uuid in enumerate(ready.table["uuid"]):  # rows, shards and slots agree in spite of what is left out
+        folder = planted[1 if uuid == "more" else 0] / "images" / uuid
         expected = np.stack([SPEC.read(folder / f"{heading}.jpg") for heading in (0, 90, 180, 270)])
         np.testing.assert_array_equal(ready.views.gather(np.array([row]))[0], expected)
     splits = dict(zip(ready.table["uuid"], ready.table["split"], strict=True))
@@ -294,16 +297,16 @@ def test_masked_views_stay_out_and_their_places_in(planted: list[Path], land: Pl
     skip = {kind: "skip" for kind in MISTAKES if kind != "missing_view"}
     options = {"missing_views": "mask", "on_bad": skip}
     data = source(planted, land, **options)
-    told = prepare_store(data, [SPEC], tmp_path / "store")
+    prepared = prepare_store(data, [SPEC], tmp_path / "store")
     check_planted(data.findings.to_table())
     masked = {"broken": 0, "cut": 1, "tiny": 2, "grey": 3, "lacks": 1}
-    names = told.table["uuid"].tolist()
+    names = prepared.table["uuid"].tolist()
     for name, heading in masked.items():
-        assert told.mask[names.index(name)].tolist() == [at != heading for at in range(4)]
-    assert (~told.mask).sum() == 5
+        assert prepared.mask[names.index(name)].tolist() == [at != heading for at in range(4)]
+    assert (~prepared.mask).sum() == 5
     fresh, ready = source(planted, land, **options), stored(tmp_path / "store", land)
-    for one in (fresh, ready):
-        one.read_views()
+    for data in (fresh, ready):
+        data.read_views()
     assert torch.equal(fresh.mask, ready.mask)
     assert fresh.fingerprint() == ready.fingerprint()
     np.testing.assert_allclose(fresh.pixel_stats(), ready.pixel_stats(), rtol=1e-12)
@@ -341,8 +344,8 @@ def test_new_places_come_in_and_old_ones_keep_their_split(
     old = Store.open(store).table()
     other = RandomSplit(shares=[0.2, 0.4, 0.4], seed=9)
     more = grown(root, tmp_path, write)
-    told = prepare_store(source([root, more], land, split=other), [SPEC], store)
-    assert (told.changed, told.num_recorded, told.num_reused) == (
+    prepared = prepare_store(source([root, more], land, split=other), [SPEC], store)
+    assert (prepared.changed, prepared.num_recorded, prepared.num_reused) == (
         True,
         30,
         24,
@@ -362,32 +365,32 @@ def test_a_new_place_that_is_an_old_one_joins_its_split(
     old = Store.open(store).table().set_index("uuid")
     rows = []
     for at in range(20):  # each beside an old place, under a new name, with images of its own
-        put_scenes(tmp_path / f"more/images/twin {at}", at)
+        write_scenes(tmp_path / f"more/images/twin {at}", at)
         rows.append([f"twin {at}", old["latitude"][IDS[at]], old["longitude"][IDS[at]]])
     write.csv(tmp_path / "more/data.csv", rows)
-    told = prepare_store(source([root, tmp_path / "more"], land), [SPEC], store)
-    splits = told.table.set_index("uuid")["split"]
+    prepared = prepare_store(source([root, tmp_path / "more"], land), [SPEC], store)
+    splits = prepared.table.set_index("uuid")["split"]
     assert [splits[f"twin {at}"] for at in range(20)] == [old["store_split"][IDS[at]] for at in range(20)]
-    assert RandomSplit(shares=[0.6, 0.2, 0.2]).assign(told.table).tolist() != told.table["split"].tolist()
+    assert RandomSplit(shares=[0.6, 0.2, 0.2]).assign(prepared.table).tolist() != prepared.table["split"].tolist()
 
 
 def test_a_new_place_that_bridges_two_splits_is_reported(
     root: Path, store: Path, land: PlaneRegion, tmp_path: Path, write: SimpleNamespace
 ) -> None:
     old = Store.open(store).table().set_index("uuid")["store_split"]
-    a = next(one for one in IDS if old[one] == "train")
-    b = next(one for one in IDS if old[one] == "test")
+    a = next(uuid for uuid in IDS if old[uuid] == "train")
+    b = next(uuid for uuid in IDS if old[uuid] == "test")
     rows = [["spot a", *_position(root, a)], ["spot b", *_position(root, b)]]
-    for one in ("spot a", "spot b"):
-        put_scenes(tmp_path / f"more/images/{one}", 7)  # one look for both, byte for byte
+    for uuid in ("spot a", "spot b"):
+        write_scenes(tmp_path / f"more/images/{uuid}", 7)  # one look for both, byte for byte
     write.csv(tmp_path / "more/data.csv", rows)
     shutil.copytree(store, tmp_path / "second")
     keep = {"identical_image": "keep"}
     data = source([root, tmp_path / "more"], land, on_bad=keep)
-    told = prepare_store(data, [SPEC], store)
-    splits = told.table.set_index("uuid")["split"]
-    assert [splits[one] for one in (a, b, "spot a", "spot b")] == ["train", "test", "unused", "unused"]
-    bridges = [one.reason for one in data.findings.kept if one.kind == "split_bridge"]
+    prepared = prepare_store(data, [SPEC], store)
+    splits = prepared.table.set_index("uuid")["split"]
+    assert [splits[uuid] for uuid in (a, b, "spot a", "spot b")] == ["train", "test", "unused", "unused"]
+    bridges = [finding.reason for finding in data.findings.kept if finding.kind == "split_bridge"]
     assert [reason for reason in bridges if "spot" in reason] == [
         "(spot a) is the same as places in test and train; it is not used",
         "(spot b) is the same as places in test and train; it is not used",
@@ -416,18 +419,18 @@ def test_recorded_blocks_stay_and_new_neighbours_make_way(
         coords = (towns[draws.integers(0, 12, count)] + draws.normal(0, 0.06, (count, 2))).round(6)
         ids = [f"{name}{at}" for at in range(count)]
         root = write.root(tmp_path / name, ids)
-        write.csv(root / "data.csv", [[one, *place] for one, place in zip(ids, coords.tolist(), strict=True)])
+        write.csv(root / "data.csv", [[uuid, *place] for uuid, place in zip(ids, coords.tolist(), strict=True)])
         return root
 
     split = BlockSplit(block_km=10, buffer_km=2, shares=[0.4, 0.3, 0.3])
     first, second = put("a", 60, 1), put("b", 60, 2)
     old = prepare_store(source([first], land, split=split), [SPEC], tmp_path / "store")
-    told = prepare_store(source([first, second], land, split=split), [SPEC], tmp_path / "store")
-    assert told.table["split"][:60].tolist() == old.table["split"].tolist()
-    used = told.table[told.table["split"] != "unused"]
-    coords, own = used[["latitude", "longitude"]].to_numpy(), used["split"].to_numpy()
+    prepared = prepare_store(source([first, second], land, split=split), [SPEC], tmp_path / "store")
+    assert prepared.table["split"][:60].tolist() == old.table["split"].tolist()
+    used = prepared.table[prepared.table["split"] != "unused"]
+    coords, splits = used[["latitude", "longitude"]].to_numpy(), used["split"].to_numpy()
     apart = haversine_km(coords[:, None], coords[None])
-    assert apart[own[:, None] != own[None]].min() >= 2 * (1 - 1e-6)
+    assert apart[splits[:, None] != splits[None]].min() >= 2 * (1 - 1e-6)
 
 
 def test_places_that_have_gone_are_an_error_unless_skipped(
@@ -441,16 +444,16 @@ def test_places_that_have_gone_are_an_error_unless_skipped(
         prepare_store(source([part], land), [SPEC], store)
     assert {key: files(store)[key] for key in before} == before
     assert len(Store.open(store).table()) == 30
-    told = prepare_store(source([part], land, on_bad={"gone": "skip"}), [SPEC], store)
-    assert len(told.table) == len(Store.open(store).table()) == 20
+    prepared = prepare_store(source([part], land, on_bad={"gone": "skip"}), [SPEC], store)
+    assert len(prepared.table) == len(Store.open(store).table()) == 20
 
 
 def test_sizes_of_an_old_store_are_kept_up(
     root: Path, store: Path, land: PlaneRegion, tmp_path: Path, write: SimpleNamespace
 ) -> None:
     more = grown(root, tmp_path, write)
-    told = prepare_store(source([root, more], land), [ImageSpec(size=32)], store)
-    assert [spec.size for spec in told.specs] == [32, 24]
+    prepared = prepare_store(source([root, more], land), [ImageSpec(size=32)], store)
+    assert [spec.size for spec in prepared.specs] == [32, 24]
     held = Store.open(store)
     for spec in (SPEC, ImageSpec(size=32)):
         assert held.views(spec).gather(np.array([45]))[0, 2].numpy().tolist() == (
@@ -464,8 +467,8 @@ def test_a_file_that_changed_is_packed_anew(land: PlaneRegion, tmp_path: Path, w
     image = root / "images" / IDS[10] / "90.jpg"
     image.write_bytes(encode_image(make_picture(3, 24, 24)))
     os.utime(image, ns=(1, 1))
-    told = prepare_store(source([root], land), [SPEC], tmp_path / "store")
-    assert told.num_reused == 22
+    prepared = prepare_store(source([root], land), [SPEC], tmp_path / "store")
+    assert prepared.num_reused == 22
     views = Store.open(tmp_path / "store").views(SPEC).gather(np.array([10]))
     np.testing.assert_array_equal(views[0, 1], SPEC.read(image))
 
@@ -510,9 +513,9 @@ def test_a_root_that_vanishes_half_way(
     assert not list(tmp_path.glob("store/**/*.part"))
     (tmp_path / "away").rename(root)
     monkeypatch.setattr(packing, "inspect_in_order", real)
-    told = prepare_store(source([root], land), [SPEC], tmp_path / "store")
-    assert told.num_reused == 16
-    assert len(told.table) == 30
+    prepared = prepare_store(source([root], land), [SPEC], tmp_path / "store")
+    assert prepared.num_reused == 16
+    assert len(prepared.table) == 30
 
 
 def test_an_unreadable_file_is_tried_again_next_time(
@@ -530,9 +533,9 @@ def test_an_unreadable_file_is_tried_again_next_time(
     assert len(prepare_store(data, [SPEC], tmp_path / "store").table) == 29
     gone.write_bytes(kept)
     os.utime(gone, ns=(stamp, stamp))
-    told = prepare_store(source([root], land), [SPEC], tmp_path / "store")
-    assert len(told.table) == 30
-    assert told.num_reused == 22
+    prepared = prepare_store(source([root], land), [SPEC], tmp_path / "store")
+    assert len(prepared.table) == 30
+    assert prepared.num_reused == 22
 
 
 def test_two_at_once_are_refused(root: Path, store: Path, land: PlaneRegion) -> None:
@@ -584,8 +587,8 @@ def test_a_damaged_store_is_mended_by_preparing_again(
     (store / name).write_bytes(before[name][:-3])
     with pytest.raises(StoreError, match="Prepare it again"):
         Store.open(store)
-    told = prepare_store(source([root], land), [SPEC], store)
-    assert told.num_reused == (22 if broken == "shard" else 30)
+    prepared = prepare_store(source([root], land), [SPEC], store)
+    assert prepared.num_reused == (22 if broken == "shard" else 30)
     Store.open(store)
     after = files(store)
     assert {key: after[key] for key in before if key != "store.json"} == {
@@ -637,9 +640,9 @@ def test_which_places_are_in_does_not_depend_on_the_order_of_sizes(
 ) -> None:
     for size in order:
         data = source([root], land)
-        told = prepare_store(data, [ImageSpec(size=size)], tmp_path / "store")
-        assert len(told.table) == 30
-    noted = [one for one in data.findings.kept if one.kind == "small_image"]
+        prepared = prepare_store(data, [ImageSpec(size=size)], tmp_path / "store")
+        assert len(prepared.table) == 30
+    noted = [finding for finding in data.findings.kept if finding.kind == "small_image"]
     assert len(noted) == 120
     assert noted[0].reason == "is 24 x 24 pixels, for views of 224"
     assert noted[0].where == f"{root}/data.csv row 2, heading 0"
@@ -654,25 +657,25 @@ def test_bridges_of_a_given_split_are_told_each_and_left_out_where_asked(
     for row in (20, 21, 16):  # two test places and a validation place where a training place is
         table.loc[row, ["latitude", "longitude"]] = table.loc[0, ["latitude", "longitude"]].to_numpy()
         shutil.rmtree(root / "images" / IDS[row])
-        put_scenes(root / "images" / IDS[row], row)
+        write_scenes(root / "images" / IDS[row], row)
     table.to_csv(root / "data.csv", index=False)
     for on_bad, unused in ((None, []), ({"split_bridge": "skip"}, [16, 20, 21])):
         data = source([root], land, split=ColumnSplit(), on_bad=on_bad)
-        told = prepare_store(data, [SPEC], tmp_path / f"store-{len(unused)}")
-        assert np.flatnonzero(told.table["split"] == "unused").tolist() == unused
-        found = data.findings.skipped if on_bad else data.findings.kept
-        assert len([one for one in found if one.kind == "split_bridge"]) == 3
+        prepared = prepare_store(data, [SPEC], tmp_path / f"store-{len(unused)}")
+        assert np.flatnonzero(prepared.table["split"] == "unused").tolist() == unused
+        recorded = data.findings.skipped if on_bad else data.findings.kept
+        assert len([finding for finding in recorded if finding.kind == "split_bridge"]) == 3
         fresh = source([root], land, split=ColumnSplit(), on_bad=on_bad)
         fresh.read_views()
-        assert fresh.table["split"].tolist() == told.table["split"].tolist()
+        assert fresh.table["split"].tolist() == prepared.table["split"].tolist()
 
 
 def test_mistakes_come_before_what_the_split_says_of_the_rest(
     land: PlaneRegion, tmp_path: Path, write: SimpleNamespace
 ) -> None:
     root = write.root(tmp_path / "root", IDS[:10])
-    for one in IDS[:8]:
-        (root / "images" / one / "0.jpg").write_bytes(b"")
+    for uuid in IDS[:8]:
+        (root / "images" / uuid / "0.jpg").write_bytes(b"")
     with pytest.raises(DataError, match=r"^The data break rules \(8 broken_image\)"):
         prepare_store(source([root], land), [SPEC], None)
     skip = {"broken_image": "skip"}
@@ -696,9 +699,11 @@ def test_looking_beside_a_store_says_what_would_be_added_to_it(
 ) -> None:
     before = files(store)
     other = RandomSplit(shares=[0.2, 0.4, 0.4], seed=9)
-    told = prepare_store(source([root, grown(root, tmp_path, write)], land, split=other), [SPEC], None, look=store)
-    assert told.num_recorded == 30
-    assert told.table["split"][:30].tolist() == Store.open(store).table()["store_split"].tolist()
+    prepared = prepare_store(
+        source([root, grown(root, tmp_path, write)], land, split=other), [SPEC], None, look=store
+    )
+    assert prepared.num_recorded == 30
+    assert prepared.table["split"][:30].tolist() == Store.open(store).table()["store_split"].tolist()
     part = write.root(tmp_path / "part", IDS[:10])
     with pytest.raises(DataError, match="20 gone"):
         prepare_store(source([part], land), [SPEC], None, look=store)
@@ -829,9 +834,9 @@ def test_a_disk_that_fills_up_half_way(
     assert len(Store.open(out).table()) == 30
     ballast.unlink()
     subprocess.run(["mount", "-o", "remount,size=4m", small_disk], check=True)
-    told = prepare_store(source([root, more], land), [SPEC], out)
-    assert len(told.table) == 90
-    assert told.num_reused >= 24
+    prepared = prepare_store(source([root, more], land), [SPEC], out)
+    assert len(prepared.table) == 90
+    assert prepared.num_reused >= 24
     assert not list(out.rglob("*.part"))
 
 

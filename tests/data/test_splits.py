@@ -35,17 +35,17 @@ some_ids = st.lists(
 )
 
 
-def table_of(ids: list[str], **columns: Any) -> pd.DataFrame:
+def make_table(ids: list[str], **columns: Any) -> pd.DataFrame:
     return pd.DataFrame({"uuid": ids, **columns})
 
 
-def sides(split: Split, ids: list[str]) -> dict[str, str]:
-    return dict(zip(ids, split.assign(table_of(ids)).tolist(), strict=True))
+def map_splits(split: Split, ids: list[str]) -> dict[str, str]:
+    return dict(zip(ids, split.assign(make_table(ids)).tolist(), strict=True))
 
 
-def by_hand(one: str, salt: str) -> float:
+def compute_share(uuid: str, salt: str) -> float:
     """The hash of `hash_share`, with Python's whole numbers alone."""
-    digest = hashlib.blake2b(salt.encode() + b":" + one.encode(), digest_size=8).hexdigest()
+    digest = hashlib.blake2b(salt.encode() + b":" + uuid.encode(), digest_size=8).hexdigest()
     return int(digest, 16) // 2**11 / 2**53
 
 
@@ -56,7 +56,7 @@ def by_hand(one: str, salt: str) -> float:
 @given(ids=some_ids, salt=st.sampled_from(["split0", "fold3", "fraction12"]))
 def test_the_hash_is_that_of_hashlib(ids: list[str], salt: str) -> None:
     shares = hash_share(ids, salt)
-    assert shares.tolist() == [by_hand(one, salt) for one in ids]
+    assert shares.tolist() == [compute_share(uuid, salt) for uuid in ids]
     assert ((shares >= 0) & (shares < 1)).all()
 
 
@@ -89,13 +89,13 @@ def test_salts_are_independent() -> None:
 @pytest.mark.parametrize("shares", [SHARES, [0.7, 0.2, 0.1], [0.34, 0.33, 0.33], [0.98, 0.01, 0.01]])
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_shares_are_kept_within_chance(shares: list[float], seed: int) -> None:
-    splits = RandomSplit(shares=shares, seed=seed).assign(table_of(MANY))
+    splits = RandomSplit(shares=shares, seed=seed).assign(make_table(MANY))
     np.testing.assert_allclose([(splits == name).mean() for name in SPLIT_NAMES], shares, atol=0.015)
 
 
 def test_a_side_is_a_stretch_of_the_hash() -> None:
-    for one, side in sides(RandomSplit(shares=SHARES, seed=4), MANY[:500]).items():
-        share = by_hand(one, "split4")
+    for uuid, side in map_splits(RandomSplit(shares=SHARES, seed=4), MANY[:500]).items():
+        share = compute_share(uuid, "split4")
         assert side == ("train" if share < 0.8 else "val" if share < 0.9 else "test")
 
 
@@ -104,13 +104,13 @@ def test_a_side_is_a_stretch_of_the_hash() -> None:
 def test_a_place_keeps_its_side(order: list[int], kept: int, seed: int) -> None:
     """Whatever the rows' order, and whichever other places there are."""
     for split in (RandomSplit(shares=[0.4, 0.3, 0.3], seed=seed), KFoldSplit(folds=3, val_share=0.4, seed=seed)):
-        everyone = sides(split, MANY[:60])
-        some = [MANY[at] for at in order[:kept]]
-        assert sides(split, some) == {one: everyone[one] for one in some}
+        everyone = map_splits(split, MANY[:60])
+        ids = [MANY[at] for at in order[:kept]]
+        assert map_splits(split, ids) == {uuid: everyone[uuid] for uuid in ids}
 
 
 def test_another_seed_is_another_split() -> None:
-    first, second = (RandomSplit(shares=SHARES, seed=seed).assign(table_of(MANY)) for seed in (0, 1))
+    first, second = (RandomSplit(shares=SHARES, seed=seed).assign(make_table(MANY)) for seed in (0, 1))
     assert (first == second).mean() == pytest.approx(0.8**2 + 2 * 0.1**2, abs=0.02)  # as often as by chance
 
 
@@ -131,26 +131,26 @@ def test_another_seed_is_another_split() -> None:
 )
 def test_shares_that_are_none(shares: Any, message: str) -> None:
     with pytest.raises(ConfigError, match=re.escape(f"split.shares {message}")):
-        RandomSplit(shares=shares).assign(table_of(MANY[:100]))
+        RandomSplit(shares=shares).assign(make_table(MANY[:100]))
 
 
 def test_shares_may_miss_one_by_rounding() -> None:
-    assert set(RandomSplit(shares=[0.7, 0.15, 0.15 + 1e-9]).assign(table_of(MANY))) == set(SPLIT_NAMES)
+    assert set(RandomSplit(shares=[0.7, 0.15, 0.15 + 1e-9]).assign(make_table(MANY))) == set(SPLIT_NAMES)
 
 
 @pytest.mark.parametrize("seed", [-1, 1.5, True, "0", None])
 def test_a_seed_that_is_none(seed: Any) -> None:
     with pytest.raises(ConfigError, match=re.escape("split.seed must be an integer from 0 up")):
-        RandomSplit(shares=SHARES, seed=seed).assign(table_of(MANY[:100]))
+        RandomSplit(shares=SHARES, seed=seed).assign(make_table(MANY[:100]))
 
 
 # Empty splits
 
 
-def refusal(split: Split, ids: list[str]) -> str:
+def catch_message(split: Split, ids: list[str]) -> str:
     """What is said where a split is empty, or nothing."""
     try:
-        split.assign(table_of(ids))
+        split.assign(make_table(ids))
     except DataError as error:
         return str(error)
     return ""
@@ -165,9 +165,9 @@ EMPTY_SPLIT = re.compile(
 @pytest.mark.parametrize("count", [3, 4, 6, 10])
 def test_an_empty_split_is_refused_with_a_seed_that_works(count: int) -> None:
     ids = [f"place {at}" for at in range(count)]
-    refusals = {seed: refusal(RandomSplit(shares=SHARES, seed=seed), ids) for seed in range(20)}
+    refusals = {seed: catch_message(RandomSplit(shares=SHARES, seed=seed), ids) for seed in range(20)}
     for seed, message in refusals.items():
-        filled = {"train" if by_hand(one, f"split{seed}") < 0.8 else "rest" for one in ids}
+        filled = {"train" if compute_share(uuid, f"split{seed}") < 0.8 else "rest" for uuid in ids}
         if not message:
             assert filled == {"train", "rest"}
             continue
@@ -177,13 +177,13 @@ def test_an_empty_split_is_refused_with_a_seed_that_works(count: int) -> None:
         assert sum(counts.values()) == count
         assert match[1].split(" and ") == [name for name in SPLIT_NAMES if not counts[name]]
         suggested = RandomSplit(shares=SHARES, seed=int(match[5]))
-        assert set(suggested.assign(table_of(ids))) == set(SPLIT_NAMES)
+        assert set(suggested.assign(make_table(ids))) == set(SPLIT_NAMES)
     assert sum(map(bool, refusals.values())) > 3  # or nothing was tested
 
 
 def test_where_no_seed_helps_the_message_says_so() -> None:
     with pytest.raises(DataError) as caught:
-        RandomSplit(shares=[1 - 2e-6, 1e-6, 1e-6]).assign(table_of(["a", "b", "c"]))
+        RandomSplit(shares=[1 - 2e-6, 1e-6, 1e-6]).assign(make_table(["a", "b", "c"]))
     assert str(caught.value) == (
         "split must leave no split empty, but val and test would be (train 3, val 0, test 0). "
         "Add places, or choose other split.shares."
@@ -194,11 +194,11 @@ def test_where_no_seed_helps_the_message_says_so() -> None:
 @pytest.mark.parametrize(
     "split",
     [RandomSplit(shares=SHARES), ColumnSplit(), FolderSplit(), KFoldSplit()],
-    ids=lambda one: type(one).__name__,
+    ids=lambda uuid: type(uuid).__name__,
 )
 def test_fewer_than_three_places(split: Split, count: int) -> None:
     with pytest.raises(DataError, match=re.escape("data must hold at least 3 places, one for each split")):
-        split.assign(table_of(["a", "b"][:count], split="train", folder_split="train"))
+        split.assign(make_table(["a", "b"][:count], split="train", folder_split="train"))
 
 
 # By column and by folders
@@ -209,23 +209,25 @@ MEANT = ["train", "train", "train", "val", "val", "val", "test", "test"]
 
 @pytest.mark.parametrize("column", ["split", "part"])
 def test_a_column_is_taken_at_its_word(column: str) -> None:
-    table = table_of(MANY[:8], **{column: WORDS})
+    table = make_table(MANY[:8], **{column: WORDS})
     assert ColumnSplit(column=column).assign(table).tolist() == MEANT
 
 
 def test_folders_are_taken_at_their_word() -> None:
-    assert FolderSplit().assign(table_of(MANY[:8], folder_split=MEANT)).tolist() == MEANT
+    assert FolderSplit().assign(make_table(MANY[:8], folder_split=MEANT)).tolist() == MEANT
 
 
 def test_a_missing_column() -> None:
     with pytest.raises(DataError, match=re.escape("split.column=part must be a column of every data.csv")):
-        ColumnSplit(column="part").assign(table_of(["a", "b", "c"], split="train", row="data.csv row 2", root="r"))
+        ColumnSplit(column="part").assign(
+            make_table(["a", "b", "c"], split="train", row="data.csv row 2", root="r")
+        )
 
 
 @pytest.mark.parametrize(("word", "shown"), [("dev", "'dev'"), ("", "''"), ("0", "'0'"), (None, "None|nan")])
 def test_an_unknown_word(word: str | None, shown: str) -> None:
     """A column that one root of several lacks is a missing word too."""
-    table = table_of(["a", "b", "c", "d"], split=["train", word, "val", word])
+    table = make_table(["a", "b", "c", "d"], split=["train", word, "val", word])
     with pytest.raises(DataError) as caught:
         ColumnSplit().assign(table)
     message = r"place b: column split must say train, val or test \(2 places do not\), got "
@@ -234,7 +236,7 @@ def test_an_unknown_word(word: str | None, shown: str) -> None:
 
 
 def test_places_outside_the_folders() -> None:
-    table = table_of(["a", "b", "c", "d"], folder_split=["train", "", "val", ""])
+    table = make_table(["a", "b", "c", "d"], folder_split=["train", "", "val", ""])
     with pytest.raises(DataError) as caught:
         FolderSplit(val_share=0.1).assign(table)
     assert str(caught.value) == (
@@ -245,7 +247,7 @@ def test_places_outside_the_folders() -> None:
 
 @pytest.mark.parametrize(("split", "column"), [(ColumnSplit(), "split"), (FolderSplit(), "folder_split")])
 def test_a_recorded_split_without_val(split: Split, column: str) -> None:
-    table = table_of(["a", "b", "c"], **{column: ["train", "train", "test"]})
+    table = make_table(["a", "b", "c"], **{column: ["train", "train", "test"]})
     with pytest.raises(DataError) as caught:
         split.assign(table)
     assert str(caught.value) == (
@@ -257,22 +259,22 @@ def test_a_recorded_split_without_val(split: Split, column: str) -> None:
 @pytest.mark.parametrize(("kind", "column"), [(ColumnSplit, "split"), (FolderSplit, "folder_split")])
 def test_val_share_draws_validation_from_training_alone(kind: Any, column: str) -> None:
     words = ["test" if at % 4 == 0 else "train" for at in range(len(MANY))]
-    splits = kind(val_share=0.2, seed=5).assign(table_of(MANY, **{column: words}))
-    drawn = np.array([by_hand(one, "val5") < 0.2 for one in MANY])
+    splits = kind(val_share=0.2, seed=5).assign(make_table(MANY, **{column: words}))
+    drawn = np.array([compute_share(uuid, "val5") < 0.2 for uuid in MANY])
     expected = np.where(np.array(words) == "test", "test", np.where(drawn, "val", "train"))
     assert splits.tolist() == expected.tolist()
 
 
 def test_val_share_leaves_a_named_val_alone() -> None:
     words = [SPLIT_NAMES[at % 3] for at in range(300)]
-    assert ColumnSplit(val_share=0.5).assign(table_of(MANY[:300], split=words)).tolist() == words
+    assert ColumnSplit(val_share=0.5).assign(make_table(MANY[:300], split=words)).tolist() == words
 
 
 @pytest.mark.parametrize("share", [-0.1, 0.95, True, "0.1", float("nan")])
 @pytest.mark.parametrize(("kind", "column"), [(ColumnSplit, "split"), (FolderSplit, "folder_split")])
 def test_a_val_share_that_is_none(kind: Any, column: str, share: Any) -> None:
     with pytest.raises(ConfigError, match=re.escape("split.val_share must be a number from 0 to 0.9")):
-        kind(val_share=share).assign(table_of(["a", "b", "c"], **{column: ["train", "train", "test"]}))
+        kind(val_share=share).assign(make_table(["a", "b", "c"], **{column: ["train", "train", "test"]}))
 
 
 # Folds
@@ -281,16 +283,16 @@ def test_a_val_share_that_is_none(kind: Any, column: str, share: Any) -> None:
 @settings(max_examples=20, deadline=None)
 @given(folds=st.integers(2, 8), seed=st.integers(0, 1000))
 def test_every_place_is_tested_in_exactly_one_fold(folds: int, seed: int) -> None:
-    table = table_of(MANY[:400])
+    table = make_table(MANY[:400])
     runs = np.stack([KFoldSplit(folds=folds, fold=fold, seed=seed).assign(table) for fold in range(folds)])
     assert ((runs == "test").sum(axis=0) == 1).all()
-    own = [int(by_hand(one, f"fold{seed}") * folds) for one in MANY[:400]]
-    assert (runs == "test").argmax(axis=0).tolist() == own
+    expected = [int(compute_share(uuid, f"fold{seed}") * folds) for uuid in MANY[:400]]
+    assert (runs == "test").argmax(axis=0).tolist() == expected
 
 
 def test_folds_are_of_a_size_and_val_is_a_share_of_the_rest() -> None:
     for fold in range(5):
-        splits = KFoldSplit(folds=5, fold=fold, val_share=0.25).assign(table_of(MANY))
+        splits = KFoldSplit(folds=5, fold=fold, val_share=0.25).assign(make_table(MANY))
         np.testing.assert_allclose([(splits == name).mean() for name in SPLIT_NAMES], [0.6, 0.2, 0.2], atol=0.015)
 
 
@@ -306,12 +308,12 @@ def test_folds_are_of_a_size_and_val_is_a_share_of_the_rest() -> None:
 )
 def test_folds_that_are_none(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=re.escape(message)):
-        KFoldSplit(**options).assign(table_of(MANY[:100]))
+        KFoldSplit(**options).assign(make_table(MANY[:100]))
 
 
 def test_an_empty_fold_is_refused() -> None:
     with pytest.raises(DataError) as caught:
-        KFoldSplit(folds=1000, fold=0).assign(table_of(["a", "b", "c"]))
+        KFoldSplit(folds=1000, fold=0).assign(make_table(["a", "b", "c"]))
     assert str(caught.value).endswith("Choose another split.seed, or fewer split.folds.")
     assert "test" in str(caught.value)
 
@@ -324,7 +326,7 @@ def test_an_empty_fold_is_refused() -> None:
 def test_fractions_are_nested(small: float, large: float, seed: int) -> None:
     few, many = (thin_training(MANY[:500], share, seed) for share in sorted((small, large)))
     assert not (few & ~many).any()
-    assert few.tolist() == [by_hand(one, f"fraction{seed}") < min(small, large) for one in MANY[:500]]
+    assert few.tolist() == [compute_share(uuid, f"fraction{seed}") < min(small, large) for uuid in MANY[:500]]
 
 
 @pytest.mark.parametrize("fraction", [0.01, 0.1, 0.5, 0.9, 1.0])
@@ -334,8 +336,8 @@ def test_a_fraction_keeps_about_its_share(fraction: float) -> None:
 
 def test_a_fraction_of_the_training_places_is_drawn_afresh() -> None:
     """Thinning by the hash that made the split would keep all of a share's lower end or nothing of it."""
-    splits = RandomSplit(shares=SHARES).assign(table_of(MANY))
-    train = [one for one, side in zip(MANY, splits, strict=True) if side == "train"]
+    splits = RandomSplit(shares=SHARES).assign(make_table(MANY))
+    train = [uuid for uuid, side in zip(MANY, splits, strict=True) if side == "train"]
     assert thin_training(train, 0.5, 0).mean() == pytest.approx(0.5, abs=0.02)
 
 
@@ -355,7 +357,7 @@ def test_a_fraction_that_is_none(fraction: Any) -> None:
 
 def test_a_part_is_held_out_by_hash_alone() -> None:
     taken = draw_calibration(MANY, 0.33, 20, 4)
-    assert taken.tolist() == [by_hand(one, "calibration4") < 0.33 for one in MANY]
+    assert taken.tolist() == [compute_share(uuid, "calibration4") < 0.33 for uuid in MANY]
     assert taken.mean() == pytest.approx(0.33, abs=0.02)
     np.testing.assert_array_equal(draw_calibration(MANY[500:], 0.33, 20, 4), taken[500:])
     assert (draw_calibration(MANY, 0.1, 20, 4) <= taken).all()

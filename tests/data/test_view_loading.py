@@ -60,7 +60,7 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return counts
 
 
-def module_of(root: Path, land: PlaneRegion, cache: Cache | None, **options: Any) -> PlacesDataModule:
+def make_module(root: Path, land: PlaneRegion, cache: Cache | None, **options: Any) -> PlacesDataModule:
     skips = {"broken_image": "skip", "missing_view": "skip"}
     split = RandomSplit(shares=[0.6, 0.2, 0.2])
     given = {"image": SPEC, "split": split, "augment": Augment(), "on_bad": skips, "batch_size": 4}
@@ -76,7 +76,7 @@ def test_all_is_the_same_with_and_without(
 ) -> None:
     cache = Cache(tmp_path / "cache", limit_gib=1)
     options = {"missing_views": missing, "memory_gib": memory_gib}
-    plain, first, again = (module_of(root, land, one, **options) for one in (None, cache, cache))
+    plain, first, again = (make_module(root, land, used, **options) for used in (None, cache, cache))
     plain.read_views()
     first.read_views()
     looked = decoded[0]
@@ -104,7 +104,7 @@ def test_all_is_the_same_with_and_without(
 
 
 def known(root: Path, cache: Cache, image: ImageSpec = SPEC, memory_gib: float = 1.0) -> LoadedViews:
-    places = [PlaceFiles(str(root / "images" / one)) for one in IDS[6:]]
+    places = [PlaceFiles(str(root / "images" / uuid)) for uuid in IDS[6:]]
     return load_known_views(places, image, memory_gib=memory_gib, cache=cache)
 
 
@@ -173,15 +173,15 @@ def test_a_damaged_entry_is_made_anew(damage: str, root: Path, tmp_path: Path, c
     else:  # whole, but of something else
         few = load_known_views([PlaceFiles(str(root / "images" / IDS[7]))], SPEC, memory_gib=1, cache=cache)
         assert few.decoded
-        (other,) = (one for one in file.parent.glob("*.bin") if one != file)
-        about = file.with_suffix(".json").read_text()
-        own = other.with_suffix(".json").read_text()
+        (other,) = (path for path in file.parent.glob("*.bin") if path != file)
+        record = file.with_suffix(".json").read_text()
+        other_record = other.with_suffix(".json").read_text()
         for name in ("bytes", "checksum"):
-            (line,) = (one for one in about.splitlines() if f'"{name}"' in one)
-            (there,) = (one for one in own.splitlines() if f'"{name}"' in one)
-            about = about.replace(line, there)
+            (line,) = (text for text in record.splitlines() if f'"{name}"' in text)
+            (there,) = (text for text in other_record.splitlines() if f'"{name}"' in text)
+            record = record.replace(line, there)
         file.write_bytes(other.read_bytes())
-        file.with_suffix(".json").write_text(about)
+        file.with_suffix(".json").write_text(record)
     again = known(root, cache)
     assert again.decoded
     assert "is damaged" in caplog.text
@@ -238,4 +238,4 @@ def test_findings_above_the_limit_are_not_kept(root: Path, tmp_path: Path) -> No
     cache = Cache(tmp_path / "cache", limit_gib=0)
     assert known(root, cache).decoded
     assert known(root, cache).decoded
-    assert [one for one in (tmp_path / "cache").rglob("*") if one.is_file()] == []
+    assert [path for path in (tmp_path / "cache").rglob("*") if path.is_file()] == []

@@ -33,7 +33,7 @@ IDS = [f"place {at}" for at in range(9)]
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory: pytest.TempPathFactory, write: SimpleNamespace) -> list[PlaceFiles]:
     root = write.root(tmp_path_factory.mktemp("views"), IDS)
-    return [PlaceFiles(str(root / "images" / one)) for one in IDS]
+    return [PlaceFiles(str(root / "images" / uuid)) for uuid in IDS]
 
 
 def by_pil(files: PlaceFiles) -> np.ndarray:
@@ -129,26 +129,26 @@ def gif() -> bytes:
 def damaged(tmp_path: Path, write: SimpleNamespace) -> list[PlaceFiles]:
     """Nine places; rows 1, 4, 5 and 8 have an empty, a cut, a GIF and an absent view."""
     root = write.root(tmp_path / "root", IDS)
-    folders = [root / "images" / one for one in IDS]
+    folders = [root / "images" / uuid for uuid in IDS]
     (folders[1] / "0.jpg").write_bytes(b"")
     cut = folders[4] / "90.jpg"
     cut.write_bytes(cut.read_bytes()[:-20])
     (folders[5] / "180.jpg").write_bytes(gif())
     (folders[8] / "270.jpg").unlink()
-    return [PlaceFiles(str(one)) for one in folders]
+    return [PlaceFiles(str(folder)) for folder in folders]
 
 
 @pytest.mark.parametrize("memory_gib", [1.0, 0.0])
 def test_broken_views_are_found_and_the_others_kept(memory_gib: float, damaged: list[PlaceFiles]) -> None:
     loaded = load_views(damaged, SPEC, memory_gib=memory_gib)
     assert [(row, heading) for row, heading, _ in loaded.findings] == [(1, 0), (4, 1), (5, 2), (8, 3)]
-    wanted = [
+    expected = [
         Finding("broken_image", f"{damaged[1].folder}/0.jpg", "is no whole image (the file is empty)"),
         Finding("broken_image", f"{damaged[4].folder}/90.jpg", "is no whole image (Premature end of JPEG file)"),
         Finding("broken_image", f"{damaged[5].folder}/180.jpg", "is no whole image (no JPEG, PNG or WebP)"),
         Finding("broken_image", f"{damaged[8].folder}/270.jpg", "cannot be read (No such file or directory)"),
     ]
-    assert [finding for _, _, finding in loaded.findings] == wanted
+    assert [finding for _, _, finding in loaded.findings] == expected
     states = np.full((9, 4), OK)
     states[[1, 4, 5, 8], [0, 1, 2, 3]] = BROKEN
     np.testing.assert_array_equal(loaded.stats.views["state"], states)
@@ -166,9 +166,9 @@ def test_broken_views_are_found_and_the_others_kept(memory_gib: float, damaged: 
 
 
 def test_views_that_are_not_named_are_missing(folders: list[PlaceFiles]) -> None:
-    some = [PlaceFiles(folders[0].folder, ("0.jpg", None, None, "270.jpg")), folders[1]]
+    partial = [PlaceFiles(folders[0].folder, ("0.jpg", None, None, "270.jpg")), folders[1]]
     for gib in (1.0, 0.0):
-        loaded = load_views(some, SPEC, memory_gib=gib)
+        loaded = load_views(partial, SPEC, memory_gib=gib)
         assert loaded.findings == []
         assert loaded.stats.views["state"].tolist() == [[OK, MISSING, MISSING, OK], [OK] * 4]
         pixels = loaded.views.gather(np.array([0, 1])).numpy().astype(int)

@@ -28,7 +28,7 @@ from geoguesser.data.store.reader import Store
 from geoguesser.errors import CheckpointError, ConfigError, DataError, MissingFileError
 from geoguesser.inference.predictor import Predictor
 
-OWN = [word for word in TINY if not word.startswith("data.p")]
+TRAIN = [word for word in TINY if not word.startswith("data.p")]
 SIZE = ["image=px56", "image.size=32"]
 
 
@@ -76,8 +76,8 @@ def test_prepare_ends_with_a_report_and_the_next_command(roots, tmp_path: Path):
 
 
 def test_training_from_a_store_is_training_from_the_files(store, roots, run_job, tmp_path: Path):
-    files = run_job([*OWN, "data=places", words(roots)[0]], tmp_path / "files")
-    ready = run_job([*OWN, "data=store", f"data.path={store}"], tmp_path / "store")
+    files = run_job([*TRAIN, "data=places", words(roots)[0]], tmp_path / "files")
+    ready = run_job([*TRAIN, "data=store", f"data.path={store}"], tmp_path / "store")
     assert ready["test"] == files["test"]
     assert ready["data"] == files["data"]
     assert ready["baseline"] == files["baseline"]
@@ -90,9 +90,9 @@ def test_training_from_a_store_is_training_from_the_files(store, roots, run_job,
 
 def test_a_run_goes_on_with_its_own_data_alone(store, roots, run_job, tmp_path: Path):
     """From the store or from the files it was made from, which are the same; not from others."""
-    run_job([*OWN, "trainer.max_epochs=1", "data=store", f"data.path={store}"], tmp_path / "run")
+    run_job([*TRAIN, "trainer.max_epochs=1", "data=store", f"data.path={store}"], tmp_path / "run")
     resume = f"resume={tmp_path / 'run'}"
-    again = run_job([*OWN, "data=places", words(roots)[0], resume], tmp_path / "run")
+    again = run_job([*TRAIN, "data=places", words(roots)[0], resume], tmp_path / "run")
     assert again["epochs"] == 2
     before = (tmp_path / "run/result.json").read_bytes()
     shutil.copytree(roots[0], tmp_path / "other")
@@ -101,14 +101,14 @@ def test_a_run_goes_on_with_its_own_data_alone(store, roots, run_job, tmp_path: 
     cases = {"the ids of places": [roots[0]], "the contents of image files": [tmp_path / "other", roots[1]]}
     for difference, own in cases.items():
         with pytest.raises(CheckpointError, match=f"cannot be resumed: its data differ.*{difference}"):
-            run_job([*OWN, "data=places", words(tuple(own))[0], resume], tmp_path / "run")
+            run_job([*TRAIN, "data=places", words(tuple(own))[0], resume], tmp_path / "run")
     with pytest.raises(CheckpointError, match=r"size and fit of views \(px32-crop there, px56-crop here\)"):
-        run_job([*OWN, "data=store", f"data.path={store}", "image.size=56", resume], tmp_path / "run")
+        run_job([*TRAIN, "data=store", f"data.path={store}", "image.size=56", resume], tmp_path / "run")
     assert (tmp_path / "run/result.json").read_bytes() == before
 
 
 def test_predicting_a_store(store, roots, run_job, tmp_path: Path):
-    run_job([*OWN, "data=store", f"data.path={store}"], tmp_path / "run")
+    run_job([*TRAIN, "data=store", f"data.path={store}"], tmp_path / "run")
     base = [f"run={tmp_path / 'run'}", f"out={tmp_path / 'p.csv'}"]
     predictions = run_predict(compose([*base, f"images={store}"], "predict")).set_index("uuid")
     assert len(predictions) == 60
@@ -141,12 +141,12 @@ def test_places_with_fewer_views_train_and_predict(roots, run_job, tmp_path: Pat
     (folders[13] / "0.jpg").write_bytes(b"broken")
     mask = ["data.missing_views=mask", "data.on_bad.broken_image=skip"]
     with pytest.raises(DataError, match="12 missing_view"):
-        run_job([*OWN, "data=places", f"data.roots=[{root}]"], tmp_path / "refused")
-    files = run_job([*OWN, "fusion=mean", "data=places", f"data.roots=[{root}]", *mask], tmp_path / "files")
+        run_job([*TRAIN, "data=places", f"data.roots=[{root}]"], tmp_path / "refused")
+    files = run_job([*TRAIN, "fusion=mean", "data=places", f"data.roots=[{root}]", *mask], tmp_path / "files")
     assert files["counts"]["masked_views"] == 4 * (1 + 2 + 3) + 1
     assert files["counts"]["places"] == 40
     run_prepare(compose(words((root,), *mask, f"out={tmp_path / 'store'}", "pictures=false"), "prepare"))
-    ready = run_job([*OWN, "fusion=mean", "data=store", f"data.path={tmp_path / 'store'}"], tmp_path / "ready")
+    ready = run_job([*TRAIN, "fusion=mean", "data=store", f"data.path={tmp_path / 'store'}"], tmp_path / "ready")
     assert ready["test"] == files["test"]
     dropped = run_prepare(
         compose(
@@ -175,7 +175,7 @@ def test_places_with_fewer_views_train_and_predict(roots, run_job, tmp_path: Pat
 
 
 def test_the_network_normalises_by_the_training_views(store, run_job, tmp_path: Path):
-    job = [*OWN, "data=store", f"data.path={store}", "image.normalise=dataset"]
+    job = [*TRAIN, "data=store", f"data.path={store}", "image.normalise=dataset"]
     run_job(job, tmp_path / "run")
     manifest = json.loads((store / "store.json").read_text())["images"]["px32-crop"]["train_pixels"]
     locator = Predictor.load(tmp_path / "run")
@@ -192,7 +192,7 @@ def test_the_network_normalises_by_the_training_views(store, run_job, tmp_path: 
 
 def test_blocks_train_and_the_audit_is_in_the_result(roots, run_job, tmp_path: Path):
     blocks = ["split=blocks", "split.block_km=60", "split.buffer_km=20", "split.shares=[0.6,0.2,0.2]"]
-    result = run_job([*OWN, "data=places", words(roots)[0], *blocks], tmp_path / "run")
+    result = run_job([*TRAIN, "data=places", words(roots)[0], *blocks], tmp_path / "run")
     assert result["audit"]["test"]["nearest_training_km"]["p25"] >= 20
     assert result["audit"]["test"]["within_m"]["5000"] == 0
     assert result["audit"]["warnings"] == []
@@ -200,7 +200,7 @@ def test_blocks_train_and_the_audit_is_in_the_result(roots, run_job, tmp_path: P
 
 
 def test_a_dry_run_of_a_store_counts(store, run_job, tmp_path: Path):
-    facts = run_job([*OWN, "data=store", f"data.path={store}", "dry_run=true"], tmp_path / "dry")
+    facts = run_job([*TRAIN, "data=store", f"data.path={store}", "dry_run=true"], tmp_path / "dry")
     assert facts["places"]["places"] == 60
     assert facts["memory_gib"]["views"] == 0
 
@@ -288,7 +288,7 @@ def test_a_file_is_no_folder_for_a_store(roots, tmp_path: Path):
 
 
 def test_init_from_does_not_undo_the_normalisation(store, run_job, tmp_path: Path):
-    job = [*OWN, "data=store", f"data.path={store}"]
+    job = [*TRAIN, "data=store", f"data.path={store}"]
     run_job([*job, "trainer.max_epochs=1"], tmp_path / "first")
     more = ["image.normalise=dataset", f"init_from={tmp_path / 'first'}", "trainer.max_epochs=1"]
     run_job([*job, *more], tmp_path / "second")
@@ -303,13 +303,13 @@ def test_what_was_found_stays_where_a_run_fails_over_it(roots, run_job, tmp_path
     shutil.copytree(roots[1], root)
     (sorted((root / "images").iterdir())[0] / "90.jpg").write_bytes(b"broken")
     with pytest.raises(DataError, match="1 broken_image"):
-        run_job([*OWN, "data=places", f"data.roots=[{root}]"], tmp_path / "run")
+        run_job([*TRAIN, "data=places", f"data.roots=[{root}]"], tmp_path / "run")
     found = pd.read_csv(tmp_path / "run/findings.csv")
     assert found[["action", "kind"]].to_numpy().tolist() == [["error", "broken_image"]]
 
 
 def test_a_broken_view_is_masked_in_prediction_too(store, roots, run_job, tmp_path: Path):
-    run_job([*OWN, "trainer.max_epochs=1", "data=store", f"data.path={store}"], tmp_path / "run")
+    run_job([*TRAIN, "trainer.max_epochs=1", "data=store", f"data.path={store}"], tmp_path / "run")
     images = tmp_path / "images"
     shutil.copytree(roots[1] / "images", images)
     folders = sorted(images.iterdir())
@@ -333,7 +333,7 @@ def test_the_next_command_is_one_that_works(roots, run_job, tmp_path: Path, capl
     (line,) = (record.getMessage() for record in caplog.records if record.getMessage().startswith("train with: "))
     asked = shlex.split(line.removeprefix("train with: "))
     assert asked[:3] == ["python", "-m", "geoguesser.train"]
-    own = [word for word in OWN if not word.startswith("image")]
+    own = [word for word in TRAIN if not word.startswith("image")]
     result = run_job([*own, *asked[3:], "trainer.max_epochs=1"], tmp_path / "run")
     assert result["data"]["image"] == "px40-squash"
 
@@ -395,7 +395,7 @@ def test_killed_at_any_moment_it_goes_on_and_ends_the_same(roots, tmp_path: Path
 @pytest.mark.slow
 def test_two_processes_read_each_its_own_part(store, tmp_path: Path):
     """Every training place exactly once per epoch over both, in another order each epoch."""
-    job = [*OWN, "data=store", f"data.path={store}", "trainer.devices=2", "augment=light", "data.batch_size=5"]
+    job = [*TRAIN, "data=store", f"data.path={store}", "trainer.devices=2", "augment=light", "data.batch_size=5"]
     recorder = "+callbacks.recorder._target_=support.batch_recorder.BatchRecorder"
     path = os.pathsep.join([str(ROOT / "tests"), os.environ.get("PYTHONPATH", "")])
     done = command(

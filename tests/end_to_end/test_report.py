@@ -94,10 +94,8 @@ def test_a_report_is_a_page_and_pictures(reported):
 
 
 def test_the_map_shows_the_results_of_the_run(reported):
-    values, table = (
-        read_values(reported / "report.html"),
-        pd.read_csv(reported / "predictions_test.csv").set_index("uuid"),
-    )
+    values = read_values(reported / "report.html")
+    table = pd.read_csv(reported / "predictions_test.csv").set_index("uuid")
     assert sorted(place["id"] for place in values["places"]) == sorted(table.index)
     errors = [place["error"] for place in values["places"]]
     assert errors == sorted(errors)

@@ -22,16 +22,16 @@ GEOD = pyproj.Geod(ellps="WGS84")
 BASE = (45.0, 16.0)
 
 
-def facts_of(count: int, seed: int = 0) -> ImageStats:
+def make_stats(count: int, seed: int = 0) -> ImageStats:
     """Images that are all different."""
-    facts = ImageStats.empty(count)
+    stats = ImageStats.empty(count)
     random = np.random.default_rng(seed)
-    facts.views["digest"] = random.integers(1, 2**63, (count, 4, 2), dtype=np.uint64)
-    facts.views["hash"] = random.integers(0, 2**56, (count, 4, 2), dtype=np.uint64)
-    return facts
+    stats.views["digest"] = random.integers(1, 2**63, (count, 4, 2), dtype=np.uint64)
+    stats.views["hash"] = random.integers(0, 2**56, (count, 4, 2), dtype=np.uint64)
+    return stats
 
 
-def table_of(count: int, **columns: Any) -> pd.DataFrame:
+def make_table(count: int, **columns: Any) -> pd.DataFrame:
     return pd.DataFrame(
         {"uuid": [f"p{at}" for at in range(count)], "row": [f"data.csv row {at + 2}" for at in range(count)]}
     ).assign(**columns)
@@ -47,27 +47,27 @@ def far(count: int) -> np.ndarray:
     return np.array([moved(1000.0 * at) for at in range(count)])
 
 
-def found(findings: Findings) -> list[tuple[str, str, str]]:
-    return [(one.kind, one.where, one.reason) for one in (*findings.skipped, *findings.kept)]
+def list_findings(findings: Findings) -> list[tuple[str, str, str]]:
+    return [(finding.kind, finding.where, finding.reason) for finding in (*findings.skipped, *findings.kept)]
 
 
 def test_different_places_are_left_alone() -> None:
     findings = Findings()
-    told = find_duplicates(
-        table_of(50, panorama_id=[f"x{at}" for at in range(50)]), far(50), facts_of(50), findings
+    duplicates = find_duplicates(
+        make_table(50, panorama_id=[f"x{at}" for at in range(50)]), far(50), make_stats(50), findings
     )
-    assert (told.matches, found(findings)) == ([], [])
-    assert not told.dropped.any()
-    assert len(set(told.groups)) == 50
+    assert (duplicates.matches, list_findings(findings)) == ([], [])
+    assert not duplicates.dropped.any()
+    assert len(set(duplicates.groups)) == 50
 
 
 @pytest.mark.parametrize("column", ["panorama_id", "pano_id", "panoId"])
 def test_the_same_panorama(column: str) -> None:
     ids = ["a", "b", "", " a ", "", None, "a"]
     findings = Findings()
-    told = find_duplicates(table_of(7, **{column: ids}), far(7), facts_of(7), findings)
-    assert told.dropped.tolist() == [False, False, False, True, False, False, True]
-    assert found(findings) == [
+    duplicates = find_duplicates(make_table(7, **{column: ids}), far(7), make_stats(7), findings)
+    assert duplicates.dropped.tolist() == [False, False, False, True, False, False, True]
+    assert list_findings(findings) == [
         ("duplicate_panorama", "data.csv row 5", "(p3) has the panorama id of p0"),
         ("duplicate_panorama", "data.csv row 8", "(p6) has the panorama id of p0"),
     ]
@@ -75,17 +75,17 @@ def test_the_same_panorama(column: str) -> None:
 
 def test_panoramas_under_several_names_and_words_for_none() -> None:
     columns = {"panorama_id": ["a", "b", "", "nan", "NaN", None], "pano_id": ["", "", "b", "None", "null", ""]}
-    told = find_duplicates(table_of(6, **columns), far(6), facts_of(6), Findings())
-    assert told.dropped.tolist() == [False, False, True, False, False, False]
+    duplicates = find_duplicates(make_table(6, **columns), far(6), make_stats(6), Findings())
+    assert duplicates.dropped.tolist() == [False, False, True, False, False, False]
 
 
 def test_the_very_bytes_of_one_view_are_enough() -> None:
-    facts, findings = facts_of(6), Findings()
-    facts.views["digest"][3, 1] = facts.views["digest"][1, 2]
-    facts.views["digest"][5] = facts.views["digest"][2]
-    told = find_duplicates(table_of(6), far(6), facts, findings)
-    assert np.flatnonzero(told.dropped).tolist() == [3, 5]
-    assert found(findings) == [
+    stats, findings = make_stats(6), Findings()
+    stats.views["digest"][3, 1] = stats.views["digest"][1, 2]
+    stats.views["digest"][5] = stats.views["digest"][2]
+    duplicates = find_duplicates(make_table(6), far(6), stats, findings)
+    assert np.flatnonzero(duplicates.dropped).tolist() == [3, 5]
+    assert list_findings(findings) == [
         ("identical_image", "data.csv row 5", "(p3) shares 1 image, byte for byte, with p1"),
         ("identical_image", "data.csv row 7", "(p5) shares 4 images, byte for byte, with p2"),
     ]
@@ -94,32 +94,32 @@ def test_the_very_bytes_of_one_view_are_enough() -> None:
 @pytest.mark.parametrize("state", [MISSING, PLACEHOLDER])
 def test_what_is_no_picture_makes_nobody_the_same(state: int) -> None:
     """All 'no imagery' pictures are the same bytes."""
-    facts, findings = facts_of(4), Findings()
-    facts.views["digest"][:, 0] = 7
-    facts.views["hash"][:] = 0
-    facts.views["state"][:, 0] = state
-    facts.views["state"][:, 1] = state
-    told = find_duplicates(table_of(4), np.array([moved(at) for at in range(4)]), facts, findings)
-    assert not told.dropped.any()
-    assert found(findings) == []
+    stats, findings = make_stats(4), Findings()
+    stats.views["digest"][:, 0] = 7
+    stats.views["hash"][:] = 0
+    stats.views["state"][:, 0] = state
+    stats.views["state"][:, 1] = state
+    duplicates = find_duplicates(make_table(4), np.array([moved(at) for at in range(4)]), stats, findings)
+    assert not duplicates.dropped.any()
+    assert list_findings(findings) == []
 
 
 @pytest.mark.parametrize("half", [0, 1])
 def test_digests_that_agree_in_half_are_different(half: int) -> None:
-    facts, findings = facts_of(3), Findings()
-    facts.views["digest"][:, :, half] = 5
-    assert not find_duplicates(table_of(3), far(3), facts, findings).dropped.any()
+    stats, findings = make_stats(3), Findings()
+    stats.views["digest"][:, :, half] = 5
+    assert not find_duplicates(make_table(3), far(3), stats, findings).dropped.any()
 
 
 @pytest.mark.parametrize(("metres", "same"), [(0.5, True), (99.0, True), (101.0, False), (5000.0, False)])
 @pytest.mark.parametrize("bearing", [0, 45, 90])
 def test_look_alikes_are_the_same_only_where_they_are_near(metres: float, same: bool, bearing: float) -> None:
-    facts, findings = facts_of(2), Findings()
-    facts.views["hash"][1] = facts.views["hash"][0]
-    told = find_duplicates(table_of(2), np.array([BASE, moved(metres, bearing)]), facts, findings)
-    assert told.dropped.tolist() == [False, same]
+    stats, findings = make_stats(2), Findings()
+    stats.views["hash"][1] = stats.views["hash"][0]
+    duplicates = find_duplicates(make_table(2), np.array([BASE, moved(metres, bearing)]), stats, findings)
+    assert duplicates.dropped.tolist() == [False, same]
     if same:
-        [(kind, _, reason)] = found(findings)
+        [(kind, _, reason)] = list_findings(findings)
         assert kind == "near_duplicate"
         words = reason.split()
         assert (words[1:4], words[-1]) == (["looks", "in", "4"], "p0")
@@ -128,99 +128,101 @@ def test_look_alikes_are_the_same_only_where_they_are_near(metres: float, same: 
 
 @pytest.mark.parametrize(("bits", "views", "same"), [(10, 3, True), (11, 4, False), (0, 2, False), (5, 4, True)])
 def test_three_views_must_look_alike(bits: int, views: int, same: bool) -> None:
-    facts, findings = facts_of(2), Findings()
-    facts.views["hash"][1, :views] = facts.views["hash"][0, :views]
+    stats, findings = make_stats(2), Findings()
+    stats.views["hash"][1, :views] = stats.views["hash"][0, :views]
     flips = np.uint64(sum(1 << (5 * at) for at in range(bits)))
-    facts.views["hash"][1, :views, 0] ^= flips
-    assert find_duplicates(table_of(2), np.array([BASE, moved(10)]), facts, findings).dropped[1] == same
+    stats.views["hash"][1, :views, 0] ^= flips
+    assert find_duplicates(make_table(2), np.array([BASE, moved(10)]), stats, findings).dropped[1] == same
 
 
 def test_a_chain_of_look_alikes_does_not_become_one_place() -> None:
     """Each is like its neighbours, 8 bits apart, and unlike all others: every second one stays."""
-    facts, findings = facts_of(6), Findings()
+    stats, findings = make_stats(6), Findings()
     for at in range(1, 6):
-        facts.views["hash"][at] = facts.views["hash"][at - 1]
-        facts.views["hash"][at, :, 0] ^= np.uint64(0xFF << (8 * at))
+        stats.views["hash"][at] = stats.views["hash"][at - 1]
+        stats.views["hash"][at, :, 0] ^= np.uint64(0xFF << (8 * at))
     coords = np.array([moved(5.0 * at) for at in range(6)])
-    told = find_duplicates(table_of(6), coords, facts, findings)
-    assert told.dropped.tolist() == [False, True, False, True, False, True]
-    assert [(one.row, one.earlier) for one in told.matches] == [(1, 0), (3, 2), (5, 4)]
+    duplicates = find_duplicates(make_table(6), coords, stats, findings)
+    assert duplicates.dropped.tolist() == [False, True, False, True, False, True]
+    assert [(match.row, match.earlier) for match in duplicates.matches] == [(1, 0), (3, 2), (5, 4)]
 
 
 def test_a_chain_of_shared_images_does_not_become_one_place() -> None:
-    facts, findings = facts_of(4), Findings()
+    stats, findings = make_stats(4), Findings()
     for at in range(1, 4):
-        facts.views["digest"][at, 0] = facts.views["digest"][at - 1, 3]
-    told = find_duplicates(table_of(4), far(4), facts, findings)
-    assert told.dropped.tolist() == [False, True, False, True]
+        stats.views["digest"][at, 0] = stats.views["digest"][at - 1, 3]
+    duplicates = find_duplicates(make_table(4), far(4), stats, findings)
+    assert duplicates.dropped.tolist() == [False, True, False, True]
 
 
 def test_the_same_coordinates_are_noted_and_stay_together() -> None:
     findings = Findings()
     coords = far(5)
     coords[[3, 4]] = coords[1]
-    told = find_duplicates(table_of(5), coords, facts_of(5), findings)
-    assert not told.dropped.any()
+    duplicates = find_duplicates(make_table(5), coords, make_stats(5), findings)
+    assert not duplicates.dropped.any()
     assert len(findings.kept) == 2
     assert findings.skipped == []
-    assert [reason for _, _, reason in found(findings)] == [
+    assert [reason for _, _, reason in list_findings(findings)] == [
         "(p3) has the coordinates of p1",
         "(p4) has the coordinates of p1",
     ]
-    assert told.groups[1] == told.groups[3] == told.groups[4]
-    assert len(set(told.groups)) == 3
+    assert duplicates.groups[1] == duplicates.groups[3] == duplicates.groups[4]
+    assert len(set(duplicates.groups)) == 3
 
 
 def test_kinds_do_as_they_are_told() -> None:
-    facts, coords = facts_of(3), far(3)
-    facts.views["digest"][2] = facts.views["digest"][0]
+    stats, coords = make_stats(3), far(3)
+    stats.views["digest"][2] = stats.views["digest"][0]
     coords[1] = coords[0]
-    kept = find_duplicates(table_of(3), coords, facts, Findings({"identical_image": "keep"}))
+    kept = find_duplicates(make_table(3), coords, stats, Findings({"identical_image": "keep"}))
     assert not kept.dropped.any()
     assert len(set(kept.groups)) == 1
-    skipped = find_duplicates(table_of(3), coords, facts, Findings({"same_coordinates": "skip"}))
+    skipped = find_duplicates(make_table(3), coords, stats, Findings({"same_coordinates": "skip"}))
     assert skipped.dropped.tolist() == [False, True, True]
     with pytest.raises(DataError, match=r"1 identical_image\):\n.*data\.csv row 4 \(p2\) shares 4 images"):
-        find_duplicates(table_of(3), coords, facts, Findings({"identical_image": "error"}))
+        find_duplicates(make_table(3), coords, stats, Findings({"identical_image": "error"}))
 
 
 def test_recorded_places_come_first() -> None:
-    facts = facts_of(3)
-    facts.views["digest"][2] = facts.views["digest"][0]
-    told = find_duplicates(table_of(3), far(3), facts, Findings(), first=np.array([False, False, True]))
-    assert told.dropped.tolist() == [True, False, False]
-    assert [(one.row, one.earlier) for one in told.matches] == [(0, 2)]
+    stats = make_stats(3)
+    stats.views["digest"][2] = stats.views["digest"][0]
+    duplicates = find_duplicates(make_table(3), far(3), stats, Findings(), first=np.array([False, False, True]))
+    assert duplicates.dropped.tolist() == [True, False, False]
+    assert [(match.row, match.earlier) for match in duplicates.matches] == [(0, 2)]
 
 
 def test_one_image_for_two_headings_is_noted() -> None:
-    facts, findings = facts_of(3), Findings()
-    facts.views["digest"][1, 3] = facts.views["digest"][1, 0]
-    facts.views["digest"][2, 3] = facts.views["digest"][2, 0]
-    facts.views["state"][2, 3] = MISSING
-    told = find_duplicates(table_of(3), far(3), facts, findings)
-    assert found(findings) == [("repeated_view", "data.csv row 3", "(p1) has the same image for two headings")]
-    assert not told.dropped.any()
+    stats, findings = make_stats(3), Findings()
+    stats.views["digest"][1, 3] = stats.views["digest"][1, 0]
+    stats.views["digest"][2, 3] = stats.views["digest"][2, 0]
+    stats.views["state"][2, 3] = MISSING
+    duplicates = find_duplicates(make_table(3), far(3), stats, findings)
+    assert list_findings(findings) == [
+        ("repeated_view", "data.csv row 3", "(p1) has the same image for two headings")
+    ]
+    assert not duplicates.dropped.any()
 
 
 def test_an_empty_table_has_no_duplicates() -> None:
-    empty = find_duplicates(table_of(0), np.zeros((0, 2)), ImageStats.empty(0), Findings())
+    empty = find_duplicates(make_table(0), np.zeros((0, 2)), ImageStats.empty(0), Findings())
     assert len(empty.groups) == 0
 
 
-def by_hand(coords: np.ndarray, facts: ImageStats, findings: Findings) -> list[bool]:
+def find_dropped_by_pairs(coords: np.ndarray, stats: ImageStats, findings: Findings) -> list[bool]:
     """One place after the other against all that were kept before it."""
     kept: list[int] = []
     for row in range(len(coords)):
-        digests = {tuple(one) for one in facts.views["digest"][row].tolist()}
-        other = [{tuple(one) for one in facts.views["digest"][one].tolist()} for one in kept]
-        if not any(digests & one for one in other):
+        digests = {tuple(digest) for digest in stats.views["digest"][row].tolist()}
+        other = [{tuple(digest) for digest in stats.views["digest"][earlier].tolist()} for earlier in kept]
+        if not any(digests & others for others in other):
             kept.append(row)
     sure: list[int] = []
     for row in kept:
 
         def alike(other: int, row: int = row) -> bool:
             metres = GEOD.inv(*coords[row][::-1], *coords[other][::-1])[2]
-            pairs = zip(facts.views["hash"][row].tolist(), facts.views["hash"][other].tolist(), strict=True)
+            pairs = zip(stats.views["hash"][row].tolist(), stats.views["hash"][other].tolist(), strict=True)
             near = sum(sum(bin(a ^ b).count("1") for a, b in zip(x, y, strict=True)) <= 10 for x, y in pairs)
             return near >= 3 and metres < 100
 
@@ -233,7 +235,7 @@ def by_hand(coords: np.ndarray, facts: ImageStats, findings: Findings) -> list[b
 @given(data=st.data(), chunk=st.sampled_from([2, 3, 1000]))
 def test_the_same_as_one_by_one(data: st.DataObject, chunk: int) -> None:
     count = data.draw(st.integers(2, 12))
-    facts = facts_of(count)
+    stats = make_stats(count)
     steps = data.draw(st.lists(st.integers(0, 42), min_size=count, max_size=count))
     # Multiples of 7 m: none is so near 100 m that the ellipsoid and the sphere would differ over it.
     coords = np.array([moved(7.0 * at) for at in itertools.accumulate(steps)])
@@ -241,13 +243,13 @@ def test_the_same_as_one_by_one(data: st.DataObject, chunk: int) -> None:
         how = data.draw(st.sampled_from(["new", "bytes", "look"]))
         other = data.draw(st.integers(0, row - 1))
         if how == "bytes":
-            facts.views["digest"][row, 0] = facts.views["digest"][other, data.draw(st.integers(0, 3))]
+            stats.views["digest"][row, 0] = stats.views["digest"][other, data.draw(st.integers(0, 3))]
         elif how == "look":
-            facts.views["hash"][row] = facts.views["hash"][other]
+            stats.views["hash"][row] = stats.views["hash"][other]
             flips = data.draw(st.lists(st.integers(0, 55), max_size=8, unique=True))
-            facts.views["hash"][row, :, 1] ^= np.uint64(sum(1 << bit for bit in flips))
+            stats.views["hash"][row, :, 1] ^= np.uint64(sum(1 << bit for bit in flips))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "CHUNK_PLACES", chunk)
-        told = find_duplicates(table_of(count), coords, facts, Findings())
-    assert (facts.views["state"] == OK).all()
-    assert told.dropped.tolist() == by_hand(coords, facts, Findings())
+        duplicates = find_duplicates(make_table(count), coords, stats, Findings())
+    assert (stats.views["state"] == OK).all()
+    assert duplicates.dropped.tolist() == find_dropped_by_pairs(coords, stats, Findings())

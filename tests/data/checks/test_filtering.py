@@ -16,17 +16,17 @@ from geoguesser.errors import ConfigError, DataError
 
 def case(states: list[list[int]]) -> tuple[pd.DataFrame, ImageStats, list[tuple[int, int, Finding]]]:
     """Places with views in these states, and the findings that examining would have given."""
-    facts = ImageStats.empty(len(states))
-    facts.views["state"] = states
-    facts.views["width"] = facts.views["height"] = 24
+    stats = ImageStats.empty(len(states))
+    stats.views["state"] = states
+    stats.views["width"] = stats.views["height"] = 24
     kinds = {BROKEN: "broken_image", PLACEHOLDER: "placeholder_image"}
-    found = [
+    image_findings = [
         (row, heading, Finding(kinds[state], f"{row}/{heading}", "is bad"))
-        for row, own in enumerate(states)
-        for heading, state in enumerate(own)
+        for row, row_states in enumerate(states)
+        for heading, state in enumerate(row_states)
         if state in kinds
     ]
-    return pd.DataFrame({"row": [f"row {at}" for at in range(len(states))]}), facts, found
+    return pd.DataFrame({"row": [f"row {at}" for at in range(len(states))]}), stats, image_findings
 
 
 STATES = [
@@ -39,49 +39,51 @@ STATES = [
 
 
 def test_dropping_leaves_out_whole_places() -> None:
-    table, facts, found = case(STATES)
+    table, stats, image_findings = case(STATES)
     findings = Findings({"broken_image": "skip"})
-    used, dropped = filter_views(table, facts, found, findings, mask=False, max_size=24)
+    used, dropped = filter_views(table, stats, image_findings, findings, mask=False, max_size=24)
     assert dropped.tolist() == [False, True, True, True, True]
     assert used[0].all()
     assert findings.count_skipped() == {"broken_image": 3, "placeholder_image": 2}
 
 
 def test_masking_leaves_out_views_and_only_empty_places() -> None:
-    table, facts, found = case(STATES)
+    table, stats, image_findings = case(STATES)
     findings = Findings({"broken_image": "skip"})
-    used, dropped = filter_views(table, facts, found, findings, mask=True, max_size=24)
+    used, dropped = filter_views(table, stats, image_findings, findings, mask=True, max_size=24)
     np.testing.assert_array_equal(used, np.array(STATES) == OK)
     assert dropped.tolist() == [False, False, False, False, True]
     assert findings.skipped[-1] == Finding("no_view", "row 4", "has no view that can be used")
 
 
 def test_a_placeholder_may_be_kept_and_a_broken_image_never() -> None:
-    table, facts, found = case(STATES)
+    table, stats, image_findings = case(STATES)
     findings = Findings({"broken_image": "skip", "placeholder_image": "keep"})
-    used, dropped = filter_views(table, facts, found, findings, mask=True, max_size=24)
+    used, dropped = filter_views(table, stats, image_findings, findings, mask=True, max_size=24)
     expected = (np.array(STATES) == OK) | (np.array(STATES) == PLACEHOLDER)
     np.testing.assert_array_equal(used, expected)
     assert not dropped.any()
 
 
 def test_curiosities_are_left_out_where_that_is_asked() -> None:
-    table, facts, _ = case([[OK] * 4] * 3)
-    found = [(1, 2, Finding("odd_aspect", "1/180.jpg", "is long"))]
+    table, stats, _ = case([[OK] * 4] * 3)
+    image_findings = [(1, 2, Finding("odd_aspect", "1/180.jpg", "is long"))]
     for mask, expected in ((True, [False] * 3), (False, [False, True, False])):
-        used, dropped = filter_views(table, facts, found, Findings({"odd_aspect": "skip"}), mask=mask, max_size=24)
+        used, dropped = filter_views(
+            table, stats, image_findings, Findings({"odd_aspect": "skip"}), mask=mask, max_size=24
+        )
         assert not used[1, 2]
         assert used.sum() == 11
         assert dropped.tolist() == expected
-        used, dropped = filter_views(table, facts, found, Findings(), mask=mask, max_size=24)
+        used, dropped = filter_views(table, stats, image_findings, Findings(), mask=mask, max_size=24)
         assert used.all()
         assert not dropped.any()
 
 
 def test_errors_stop() -> None:
-    table, facts, found = case(STATES)
+    table, stats, image_findings = case(STATES)
     with pytest.raises(DataError, match=r"The data break rules \(3 broken_image\)"):
-        filter_views(table, facts, found, Findings(), mask=False, max_size=24)
+        filter_views(table, stats, image_findings, Findings(), mask=False, max_size=24)
 
 
 @pytest.mark.parametrize("value", ["Mask", True, None, ""])
@@ -98,10 +100,10 @@ def test_pixel_statistics_are_those_of_all_used_views_of_the_rows(count: int, se
     used = random.random((count, 4)) < 0.7
     used[0, 0] = True
     rows = np.unique(np.append(random.integers(0, count, count), 0))
-    facts = ImageStats.empty(count)
+    stats = ImageStats.empty(count)
     wide = pixels.astype(np.int64)
-    facts.sums = np.stack((wide.sum((3, 4)), (wide**2).sum((3, 4))), axis=2)
-    mean, std = compute_pixel_stats(facts.sum_used_views(used)[rows], used[rows], 6)
+    stats.sums = np.stack((wide.sum((3, 4)), (wide**2).sum((3, 4))), axis=2)
+    mean, std = compute_pixel_stats(stats.sum_used_views(used)[rows], used[rows], 6)
     chosen = pixels[rows][used[rows]] / 255.0
     np.testing.assert_allclose(mean, chosen.mean((0, 2, 3)), rtol=1e-12)
     np.testing.assert_allclose(std, chosen.std((0, 2, 3)), rtol=1e-9, atol=1e-12)

@@ -1,4 +1,4 @@
-"""Examining: one reading gives pixels, facts and what is remarkable; planted cases are found, others are not."""
+"""Examining: one reading gives pixels, stats and what is remarkable; planted cases are found, others are not."""
 
 from __future__ import annotations
 
@@ -30,36 +30,36 @@ def put(folder: Path, **files: Image.Image | bytes) -> PlaceFiles:
     """A place whose views are scenes, but for those given: h0=..., h90=..."""
     folder.mkdir(parents=True, exist_ok=True)
     for number, heading in enumerate((0, 90, 180, 270)):
-        own = files.get(f"h{heading}", make_picture(number))
-        if isinstance(own, bytes):
-            (folder / f"{heading}.jpg").write_bytes(own)
+        view = files.get(f"h{heading}", make_picture(number))
+        if isinstance(view, bytes):
+            (folder / f"{heading}.jpg").write_bytes(view)
         else:
-            own.save(folder / f"{heading}.jpg", "JPEG", quality=92)
+            view.save(folder / f"{heading}.jpg", "JPEG", quality=92)
     return PlaceFiles(str(folder))
 
 
 def kinds(files: PlaceFiles, spec: ImageSpec = SPEC) -> list[tuple[int, str]]:
-    return [(heading, one.kind) for heading, one in inspect_place(files, [spec]).findings]
+    return [(heading, finding.kind) for heading, finding in inspect_place(files, [spec]).findings]
 
 
 def test_a_plain_place_has_facts_and_nothing_remarkable(tmp_path: Path) -> None:
     files = put(tmp_path / "a", h90=make_picture(5, 90, 130))
-    told = inspect_place(files, [SPEC])
-    assert (told.findings, told.num_unreadable) == ([], 0)
-    assert told.views["state"].tolist() == [OK] * 4
-    assert told.views["width"].tolist() == [96, 130, 96, 96]
-    assert told.views["height"].tolist() == [96, 90, 96, 96]
-    assert [MODES[mode] for mode in told.views["mode"]] == ["RGB"] * 4
+    place = inspect_place(files, [SPEC])
+    assert (place.findings, place.num_unreadable) == ([], 0)
+    assert place.views["state"].tolist() == [OK] * 4
+    assert place.views["width"].tolist() == [96, 130, 96, 96]
+    assert place.views["height"].tolist() == [96, 90, 96, 96]
+    assert [MODES[mode] for mode in place.views["mode"]] == ["RGB"] * 4
     for heading in range(4):
         data = Path(files.path(heading)).read_bytes()
-        assert told.views["bytes"][heading] == len(data)
-        assert told.views["digest"][heading].astype("<u8").tobytes() == xxhash.xxh3_128(data).digest()
-        np.testing.assert_array_equal(told.images[0][heading], SPEC.decode(data))
-    pixels = told.images[0].astype(np.int64)
-    np.testing.assert_array_equal(told.sums[0][:, 0], pixels.sum(axis=(2, 3)))
-    np.testing.assert_array_equal(told.sums[0][:, 1], (pixels**2).sum(axis=(2, 3)))
+        assert place.views["bytes"][heading] == len(data)
+        assert place.views["digest"][heading].astype("<u8").tobytes() == xxhash.xxh3_128(data).digest()
+        np.testing.assert_array_equal(place.images[0][heading], SPEC.decode(data))
+    pixels = place.images[0].astype(np.int64)
+    np.testing.assert_array_equal(place.sums[0][:, 0], pixels.sum(axis=(2, 3)))
+    np.testing.assert_array_equal(place.sums[0][:, 1], (pixels**2).sum(axis=(2, 3)))
     blocks = pixels.reshape(4, 3, 8, 6, 8, 6).mean((3, 5))
-    np.testing.assert_allclose(told.thumbnails[0], blocks, atol=0.51)
+    np.testing.assert_allclose(place.thumbnails[0], blocks, atol=0.51)
 
 
 @settings(max_examples=40, deadline=None)
@@ -113,26 +113,26 @@ def test_several_sizes_in_one_pass_are_what_each_alone_would_be(tmp_path: Path) 
     ],
 )
 def test_each_kind_is_found(view: Image.Image | bytes, kind: str, reason: str, tmp_path: Path) -> None:
-    told = inspect_place(put(tmp_path / "a", h180=view), [SPEC])
-    assert [(heading, one.kind, one.where) for heading, one in told.findings] == [
+    place = inspect_place(put(tmp_path / "a", h180=view), [SPEC])
+    assert [(heading, finding.kind, finding.where) for heading, finding in place.findings] == [
         (2, kind, f"{tmp_path}/a/180.jpg")
     ]
-    assert told.findings[0][1].reason.startswith(reason)
+    assert place.findings[0][1].reason.startswith(reason)
     state = {"broken_image": BROKEN, "placeholder_image": PLACEHOLDER}.get(kind, OK)
-    assert told.views["state"].tolist() == [OK, OK, state, OK]
-    assert told.num_unreadable == 0
+    assert place.views["state"].tolist() == [OK, OK, state, OK]
+    assert place.num_unreadable == 0
 
 
 def test_a_turned_image_is_found_and_stands_upright(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
     image = make_picture(1)
-    told = inspect_place(put(tmp_path / "a", h0=encode_image(image, exif=exif, quality=95)), [ImageSpec(size=96)])
-    assert [(heading, one.kind, one.reason) for heading, one in told.findings] == [
+    place = inspect_place(put(tmp_path / "a", h0=encode_image(image, exif=exif, quality=95)), [ImageSpec(size=96)])
+    assert [(heading, finding.kind, finding.reason) for heading, finding in place.findings] == [
         (0, "turned_image", "has EXIF orientation 6, turned upright")
     ]
     upright = np.asarray(image.rotate(-90)).transpose(2, 0, 1).astype(int)
-    assert np.abs(told.images[0][0].astype(int) - upright).mean() < 8
+    assert np.abs(place.images[0][0].astype(int) - upright).mean() < 8
 
 
 def test_a_picture_that_says_no_imagery_is_a_placeholder(tmp_path: Path) -> None:
@@ -156,13 +156,13 @@ def test_usual_aspects_are_not_odd(tmp_path: Path) -> None:
 def test_files_that_cannot_be_read_are_told_from_those_that_are_broken(tmp_path: Path) -> None:
     files = put(tmp_path / "a", h0=b"")
     (tmp_path / "a/90.jpg").unlink()
-    told = inspect_place(files, [SPEC])
-    assert told.views["state"].tolist() == [BROKEN, BROKEN, OK, OK]
-    assert told.num_unreadable == 1
-    assert told.findings[1][1].reason == "cannot be read (No such file or directory)"
-    told = inspect_place(PlaceFiles(files.folder, (None, None, "180.jpg", "270.jpg")), [SPEC])
-    assert told.views["state"].tolist() == [MISSING, MISSING, OK, OK]
-    assert (told.findings, told.num_unreadable) == ([], 0)
+    place = inspect_place(files, [SPEC])
+    assert place.views["state"].tolist() == [BROKEN, BROKEN, OK, OK]
+    assert place.num_unreadable == 1
+    assert place.findings[1][1].reason == "cannot be read (No such file or directory)"
+    place = inspect_place(PlaceFiles(files.folder, (None, None, "180.jpg", "270.jpg")), [SPEC])
+    assert place.views["state"].tolist() == [MISSING, MISSING, OK, OK]
+    assert (place.findings, place.num_unreadable) == ([], 0)
 
 
 # The hash of a picture
@@ -187,8 +187,8 @@ def test_the_same_picture_coded_anew_has_nearly_the_same_hash_and_others_have_no
     image, other = make_picture(seed, 240, 240), make_picture(seed + 100, 240, 240)
     again = encode_image(image, quality=40)
     smaller = encode_image(image.resize((200, 200), 1), quality=75)
-    told = inspect_place(put(tmp_path / "a", h0=image, h90=again, h180=smaller, h270=other), [SPEC])
-    hashes = told.views["hash"]
+    place = inspect_place(put(tmp_path / "a", h0=image, h90=again, h180=smaller, h270=other), [SPEC])
+    hashes = place.views["hash"]
     assert compute_hash_distance(hashes[0], hashes[1]) <= 10
     assert compute_hash_distance(hashes[0], hashes[2]) <= 10
     assert compute_hash_distance(hashes[0], hashes[3]) > 20
@@ -197,9 +197,9 @@ def test_the_same_picture_coded_anew_has_nearly_the_same_hash_and_others_have_no
 @pytest.mark.skipif(not SAMPLE.is_dir(), reason="the real sample is not here")
 def test_real_places_are_told_apart() -> None:
     folders = sorted(path for root in SAMPLE.iterdir() for path in (root / "images").iterdir())
-    told = [inspect_place(PlaceFiles(str(path)), [ImageSpec(size=112)]) for path in folders]
-    assert [one.findings for one in told] == [[] for _ in told]
-    hashes = np.stack([one.views["hash"] for one in told])
+    places = [inspect_place(PlaceFiles(str(path)), [ImageSpec(size=112)]) for path in folders]
+    assert all(not place.findings for place in places)
+    hashes = np.stack([place.views["hash"] for place in places])
     apart = np.sort(compute_hash_distance(hashes[:, None], hashes[None]), axis=-1)[..., 2]
     assert apart[~np.eye(len(apart), dtype=bool)].min() > 20  # the third most alike of four views
 
@@ -219,9 +219,9 @@ def test_places_come_in_order_and_few_are_in_flight(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(module, "inspect_place", counted)
     monkeypatch.setattr(views_module, "MAX_PREFETCH_BYTES", 8 * 12 * 48**2)
     done = 0
-    for told in inspect_in_order([files] * 60, [SPEC]):
+    for place in inspect_in_order([files] * 60, [SPEC]):
         done += 1
-        assert told.views["state"].tolist() == [OK] * 4
+        assert place.views["state"].tolist() == [OK] * 4
         assert begun[0] <= done + 8 + 2
     assert done == 60
     stopped = inspect_in_order([files] * 60, [SPEC])
@@ -231,12 +231,12 @@ def test_places_come_in_order_and_few_are_in_flight(tmp_path: Path, monkeypatch:
 
 
 def test_facts_are_taken_and_put_by_row(tmp_path: Path, write: SimpleNamespace) -> None:
-    facts = ImageStats.empty(3)
-    told = inspect_place(put(tmp_path / "a"), [SPEC])
-    facts.put(1, told)
-    some = facts.take(np.array([1, 0]))
-    assert len(some) == 2
-    np.testing.assert_array_equal(some.views[0], told.views)
-    np.testing.assert_array_equal(some.thumbnails[0], told.thumbnails[0])
-    assert not some.sums[1].any()
+    stats = ImageStats.empty(3)
+    place = inspect_place(put(tmp_path / "a"), [SPEC])
+    stats.put(1, place)
+    taken = stats.take(np.array([1, 0]))
+    assert len(taken) == 2
+    np.testing.assert_array_equal(taken.views[0], place.views)
+    np.testing.assert_array_equal(taken.thumbnails[0], place.thumbnails[0])
+    assert not taken.sums[1].any()
     assert ImageStats.empty(2, thumbnail=0).thumbnails.nbytes == 0

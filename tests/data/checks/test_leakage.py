@@ -55,13 +55,13 @@ def ladder(metres: list[float]) -> tuple[np.ndarray, np.ndarray]:
 
 def test_counts_within_distances_and_quartiles() -> None:
     metres = [10, 49, 51, 499, 501, 4999, 5001, 20000]
-    told = audit_split(*ladder(metres))
-    assert told["test"]["places"] == 8
-    assert told["test"]["within_m"] == {"50": 2, "500": 4, "5000": 6}
-    quartiles = told["test"]["nearest_training_km"]
+    audit = audit_split(*ladder(metres))
+    assert audit["test"]["places"] == 8
+    assert audit["test"]["within_m"] == {"50": 2, "500": 4, "5000": 6}
+    quartiles = audit["test"]["nearest_training_km"]
     np.testing.assert_allclose(list(quartiles.values()), np.percentile(metres, (25, 50, 75)) / 1000, atol=2e-4)
-    assert told["train"]["within_m"]["5000"] == 0  # of another training place
-    assert "val" not in told
+    assert audit["train"]["within_m"]["5000"] == 0  # of another training place
+    assert "val" not in audit
 
 
 def test_it_warns_where_a_test_would_flatter_and_only_there() -> None:
@@ -76,6 +76,6 @@ def test_it_warns_where_a_test_would_flatter_and_only_there() -> None:
 
 
 def test_without_test_places_there_is_nothing_to_warn_of() -> None:
-    told = audit_split(np.array([[45.0, 16.0], [45.0, 17.0]]), np.array(["train", "train"]))
-    assert set(told) == {"train", "warnings"}
-    assert told["warnings"] == []
+    audit = audit_split(np.array([[45.0, 16.0], [45.0, 17.0]]), np.array(["train", "train"]))
+    assert set(audit) == {"train", "warnings"}
+    assert audit["warnings"] == []

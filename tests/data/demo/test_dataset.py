@@ -138,7 +138,7 @@ def test_sea_agrees_with_the_polygons(land: SyntheticLand) -> None:
     all_land = shapely.union_all([shapely.buffer(land.region.land_m, 0), *(project(land, s) for s in shores[1:])])
     shapely.prepare(all_land)
     bearings = np.arange(0.0, 360.0, 15.0)
-    found = expected = 0
+    visible = expected = 0
     for xy_m in land.region.to_metres(land.draw_positions(3, 60)):
         seen = land.compute_horizon(xy_m, bearings).sea_km
         for bearing, sea_km in zip(bearings, seen, strict=True):
@@ -149,9 +149,9 @@ def test_sea_agrees_with_the_polygons(land: SyntheticLand) -> None:
             early = shapely.difference(ray_to(xy_m, bearing, 6.0), all_land)
             if shapely.length(early) > 2500:
                 expected += 1
-                found += sea_km < 6.5
+                visible += sea_km < 6.5
     assert expected > 50
-    assert found > 0.6 * expected  # the others hide behind relief
+    assert visible > 0.6 * expected  # the others hide behind relief
 
 
 def project(land: SyntheticLand, shape: shapely.MultiPolygon) -> shapely.Geometry:

@@ -58,7 +58,7 @@ def ready(root: Path, land: PlaneRegion) -> PlacesDataModule:
     return data
 
 
-def order_of(loader: DataLoader[Any], epoch: int | None = None) -> list[int]:
+def list_rows(loader: DataLoader[Any], epoch: int | None = None) -> list[int]:
     if epoch is not None:
         loader.batch_sampler.sampler.set_epoch(epoch)  # type: ignore[union-attr, attr-defined]  # as Lightning does
     return [row for batch in loader for row in batch.index.tolist()]
@@ -79,9 +79,9 @@ def test_the_table_is_split_by_id(root: Path, land: PlaneRegion, write: SimpleNa
     data = module(root, land)
     data.read_table()
     assert data.table["uuid"].tolist() == IDS
-    assert data.table["split"].tolist() == [side(one) for one in IDS]
+    assert data.table["split"].tolist() == [side(uuid) for uuid in IDS]
     for name in SPLIT_NAMES:
-        assert data.rows[name].tolist() == [at for at, one in enumerate(IDS) if side(one) == name]
+        assert data.rows[name].tolist() == [at for at, uuid in enumerate(IDS) if side(uuid) == name]
     np.testing.assert_array_equal(data.coords_deg, write.coords(40))
     assert data.mask.shape == (40, 4)
     assert data.mask.all()
@@ -110,12 +110,12 @@ def test_a_fraction_thins_training_alone(root: Path, land: PlaneRegion) -> None:
         data = module(root, land, fraction=fraction)
         data.read_views()
         for name in ("val", "test"):
-            assert data.rows[name].tolist() == [at for at, one in enumerate(IDS) if side(one) == name]
+            assert data.rows[name].tolist() == [at for at, uuid in enumerate(IDS) if side(uuid) == name]
         kept[fraction] = set(data.rows["train"].tolist())
         unused = set(np.flatnonzero(data.table["split"] == "unused").tolist())
-        assert kept[fraction] | unused == {at for at, one in enumerate(IDS) if side(one) == "train"}
+        assert kept[fraction] | unused == {at for at, uuid in enumerate(IDS) if side(uuid) == "train"}
         assert not kept[fraction] & unused
-        assert sorted(order_of(data.train_dataloader())) == sorted(kept[fraction])
+        assert sorted(list_rows(data.train_dataloader())) == sorted(kept[fraction])
     assert kept[0.3] < kept[0.6] < kept[1.0]
 
 
@@ -131,12 +131,12 @@ def test_roots_may_be_one_name_or_several(
 ) -> None:
     other = write.root(tmp_path / "other", ["x", "y"], px=PX)
     options = {"region": land, "image": SPEC, "split": SPLIT, "augment": Augment()}
-    one = PlacesDataModule(roots=str(root), **options)
-    two = PlacesDataModule(roots=[str(root), str(other)], **options)
-    for data in (one, two):
+    single = PlacesDataModule(roots=str(root), **options)
+    several = PlacesDataModule(roots=[str(root), str(other)], **options)
+    for data in (single, several):
         data.read_table()
-    assert one.table["uuid"].tolist() == IDS
-    assert two.table["uuid"].tolist() == [*IDS, "x", "y"]
+    assert single.table["uuid"].tolist() == IDS
+    assert several.table["uuid"].tolist() == [*IDS, "x", "y"]
 
 
 # Batches
@@ -173,11 +173,11 @@ def test_batches_are_what_they_say(
 def test_every_place_comes_once_an_epoch(ready: PlacesDataModule) -> None:
     train = ready.train_dataloader()
     for epoch in range(3):
-        assert sorted(order_of(train, epoch)) == ready.rows["train"].tolist()
+        assert sorted(list_rows(train, epoch)) == ready.rows["train"].tolist()
     for name, loader in (("val", ready.val_dataloader()), ("test", ready.test_dataloader())):
         for _ in range(2):
-            assert order_of(loader) == ready.rows[name].tolist()  # in the table's order
-    assert order_of(ready.loader("all")) == list(range(40))
+            assert list_rows(loader) == ready.rows[name].tolist()  # in the table's order
+    assert list_rows(ready.loader("all")) == list(range(40))
 
 
 def test_the_order_of_training_is_drawn_from_seed_and_epoch(root: Path, land: PlaneRegion) -> None:
@@ -189,7 +189,7 @@ def test_the_order_of_training_is_drawn_from_seed_and_epoch(root: Path, land: Pl
             torch.manual_seed(hash(str(orders)) % 1000)  # the global generator has no say
             loader = data.train_dataloader()
             for epoch in (2, 0, 1):
-                order = order_of(loader, epoch)
+                order = list_rows(loader, epoch)
                 assert orders.setdefault((seed, epoch), order) == order
     assert len({tuple(order) for order in orders.values()}) == 6
     assert all(order != sorted(order) for order in orders.values())
@@ -198,9 +198,9 @@ def test_the_order_of_training_is_drawn_from_seed_and_epoch(root: Path, land: Pl
 def test_a_single_place_is_a_batch_of_one(ready: PlacesDataModule) -> None:
     dataset = ready.val_dataloader().dataset
     row = ready.rows["val"][2]
-    one = dataset[2]
-    assert one.index.tolist() == [row]
-    assert torch.equal(one.images, ready.views.gather(np.array([row])))
+    batch = dataset[2]
+    assert batch.index.tolist() == [row]
+    assert torch.equal(batch.images, ready.views.gather(np.array([row])))
 
 
 @pytest.mark.filterwarnings("ignore:This DataLoader will create")  # on a machine of one core
@@ -285,8 +285,8 @@ def test_one_vector_per_place_is_served_where_it_says_the_same(ready: PlacesData
 
 def test_validation_is_dealt_out_between_choosing_and_calibration(root: Path, land: PlaneRegion) -> None:
     whole, data = module(root, land), module(root, land)
-    for one in (whole, data):
-        one.read_views()
+    for ready in (whole, data):
+        ready.read_views()
     assert len(whole.rows["calibration"]) == 0
     data.hold_out(0.85, 1)
     val, held = data.rows["val"].tolist(), data.rows["calibration"].tolist()
@@ -295,13 +295,13 @@ def test_validation_is_dealt_out_between_choosing_and_calibration(root: Path, la
     assert sorted(val + held) == whole.rows["val"].tolist()
     assert data.fingerprint() == whole.fingerprint()
     assert data.table["split"].tolist() == whole.table["split"].tolist()
-    assert order_of(data.val_dataloader()) == val
-    assert order_of(data.loader("calibration")) == held
+    assert list_rows(data.val_dataloader()) == val
+    assert list_rows(data.loader("calibration")) == held
     data.hold_out(0.85, 1)
     assert data.rows["calibration"].tolist() == held
     data.hold_out(0.85, 20)
     assert data.rows["val"].tolist() == whole.rows["val"].tolist()
-    assert order_of(data.loader("calibration")) == []
+    assert list_rows(data.loader("calibration")) == []
 
 
 # Several processes
@@ -344,9 +344,9 @@ def test_processes_share_the_places(size: int, world_size: int, batch_size: int,
         assert set(seen) == set(range(size))
         assert all(seen.count(place) == 1 for place in range(size) if place != first)
     for rank, batches in enumerate(ranks):  # one order, dealt out in turn
-        own = list(chain(*batches))
+        rows = list(chain(*batches))
         dealt = alone[0][rank::world_size]
-        assert own in (dealt, [*dealt, first])
+        assert rows in (dealt, [*dealt, first])
 
 
 def test_the_loaders_ask_the_trainer_for_their_rank(root: Path, land: PlaneRegion) -> None:
@@ -355,12 +355,12 @@ def test_the_loaders_ask_the_trainer_for_their_rank(root: Path, land: PlaneRegio
         data = module(root, land)
         data.read_views()
         data.trainer = trainer(rank=rank, world_size=2)
-        orders["train"].append(order_of(data.train_dataloader(), 3))
-        orders["val"].append(order_of(data.val_dataloader()))
-        orders["test"].append(order_of(data.test_dataloader()))
+        orders["train"].append(list_rows(data.train_dataloader(), 3))
+        orders["val"].append(list_rows(data.val_dataloader()))
+        orders["test"].append(list_rows(data.test_dataloader()))
     for name in ("train", "val", "test"):
         assert sorted(chain(*orders[name])) == data.rows[name].tolist()
-    assert order_of(data.loader("test", whole=True)) == data.rows["test"].tolist()
+    assert list_rows(data.loader("test", whole=True)) == data.rows["test"].tolist()
     first, second = orders["train"]
     assert abs(len(first) - len(second)) <= 1
     assert first != sorted(first)
@@ -396,7 +396,7 @@ def test_training_views_are_augmented_by_seed_step_and_process(root: Path, land:
         augmented(data, batch, step=5, rank=1, world_size=2),
         augmented(data, batch, step=5, rank=0, world_size=2),
     ]
-    assert len({one.numpy().tobytes() for one in [first, *others]}) == 5
+    assert len({images.numpy().tobytes() for images in [first, *others]}) == 5
 
 
 def test_nothing_else_is_augmented(root: Path, land: PlaneRegion) -> None:
@@ -414,8 +414,8 @@ def test_nothing_else_is_augmented(root: Path, land: PlaneRegion) -> None:
 
 
 def damage(root: Path, ids: list[str]) -> None:
-    for number, one in enumerate(ids):
-        (root / "images" / one / f"{90 * (number % 4)}.jpg").write_bytes(b"no image")
+    for number, uuid in enumerate(ids):
+        (root / "images" / uuid / f"{90 * (number % 4)}.jpg").write_bytes(b"no image")
 
 
 @pytest.fixture
