@@ -16,7 +16,7 @@ from geoguesser.data.block_split import BlockSplit, find_buffer_violations, name
 from geoguesser.data.splits import SPLIT_NAMES, UNUSED, RandomSplit, SplitConstraints
 from geoguesser.errors import ConfigError, DataError
 from geoguesser.geo.distance import haversine_km
-from geoguesser.geo.region import PlaneRegion, SphereRegion
+from geoguesser.geo.region import SphereRegion
 
 SHARES = [0.6, 0.2, 0.2]
 
@@ -41,7 +41,7 @@ def nearest_of_other_splits_km(coords: np.ndarray, splits: np.ndarray) -> float:
 
 
 @pytest.mark.parametrize(("block_km", "buffer_km"), [(20, 1), (5, 2.5), (40, 2)])
-def test_splits_stay_apart(block_km: float, buffer_km: float, land: PlaneRegion) -> None:
+def test_splits_stay_apart(block_km: float, buffer_km: float, land) -> None:
     coords = clustered(800)
     split = BlockSplit(block_km=block_km, buffer_km=buffer_km, shares=SHARES)
     splits = split.assign(make_table(coords), land)
@@ -54,7 +54,7 @@ def test_splits_stay_apart(block_km: float, buffer_km: float, land: PlaneRegion)
     assert (splits[without == "test"] == "test").all()  # the test set is what makes others give way
 
 
-def test_a_block_is_whole(land: PlaneRegion) -> None:
+def test_a_block_is_whole(land) -> None:
     coords = clustered(500)
     splits = BlockSplit(block_km=10, buffer_km=0, shares=SHARES).assign(make_table(coords), land)
     squares = np.floor(land.to_metres(coords) / 10_000)
@@ -88,7 +88,7 @@ def test_across_the_date_line_neighbours_are_neighbours() -> None:
     assert nearest_of_other_splits_km(coords, splits) >= 5 * (1 - 1e-6)
 
 
-def test_blocks_do_not_move_when_places_come(land: PlaneRegion) -> None:
+def test_blocks_do_not_move_when_places_come(land) -> None:
     few, many = clustered(300), np.concatenate((clustered(300), clustered(300, seed=1)))
     split = BlockSplit(block_km=15, buffer_km=0, shares=SHARES)
     first, then = split.assign(make_table(few), land), split.assign(make_table(many), land)
@@ -97,7 +97,7 @@ def test_blocks_do_not_move_when_places_come(land: PlaneRegion) -> None:
     assert (first != other).any()
 
 
-def test_shares_are_those_of_blocks(land: PlaneRegion) -> None:
+def test_shares_are_those_of_blocks(land) -> None:
     random = np.random.default_rng(0)
     coords = random.uniform((44, 14), (46, 18), (20_000, 2))
     splits = BlockSplit(block_km=5, buffer_km=0, shares=[0.7, 0.1, 0.2]).assign(make_table(coords), land)
@@ -121,7 +121,7 @@ def test_values_that_are_none(options: dict[str, Any], message: str) -> None:
         BlockSplit(**{"block_km": 20, "buffer_km": 1, "shares": SHARES, **options}).check()
 
 
-def test_too_few_blocks_are_refused(land: PlaneRegion) -> None:
+def test_too_few_blocks_are_refused(land) -> None:
     coords = np.array([[45.0, 16.0]] * 30)
     with pytest.raises(DataError, match=r"split must leave no split empty.*Choose a smaller split\.block_km"):
         BlockSplit(block_km=20, buffer_km=0, shares=SHARES).assign(make_table(coords), land)
@@ -211,7 +211,7 @@ def test_unused_places_make_no_bridge() -> None:
     assert splits[[0, 1, 5]].tolist() == ["train", UNUSED, "train"]
 
 
-def test_new_places_make_way_for_recorded_ones(land: PlaneRegion) -> None:
+def test_new_places_make_way_for_recorded_ones(land) -> None:
     """A new place beside a recorded one of another split is not used; the recorded one never moves."""
     old = clustered(200)
     split = BlockSplit(block_km=10, buffer_km=1, shares=SHARES)

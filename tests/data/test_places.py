@@ -6,7 +6,6 @@ import re
 import shutil
 import tempfile
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -20,18 +19,17 @@ from hypothesis import strategies as st
 from geoguesser.data.checks.findings import FINDING_KINDS, MAX_LISTED, Finding, Findings
 from geoguesser.data.places import get_coords, list_files, read_places
 from geoguesser.errors import ConfigError, DataError, MissingFileError
-from geoguesser.geo.region import PlaneRegion
 
 SKIP_ALL = dict.fromkeys(FINDING_KINDS, "skip")
 
 
-def read(roots: Path | list[Path], land: PlaneRegion, **on_bad: str) -> tuple[pd.DataFrame, Findings]:
+def read(roots: Path | list[Path], land, **on_bad: str) -> tuple[pd.DataFrame, Findings]:
     findings = Findings(on_bad)
     paths = roots if isinstance(roots, list) else [roots]
     return read_places([str(path) for path in paths], land, findings), findings
 
 
-def catch_message(roots: Path | list[Path], land: PlaneRegion, **on_bad: str) -> str:
+def catch_message(roots: Path | list[Path], land, **on_bad: str) -> str:
     with pytest.raises(DataError) as caught:
         read(roots, land, **on_bad)
     return str(caught.value)
@@ -52,7 +50,7 @@ def format_findings(kind: str, *lines: str) -> str:
 # What is read
 
 
-def test_a_root_is_read_as_it_is_written(tmp_path: Path, write: SimpleNamespace, land: PlaneRegion) -> None:
+def test_a_root_is_read_as_it_is_written(tmp_path: Path, write, land) -> None:
     ids = ["b", "a", "c"]
     root = write.root(tmp_path / "root", ids)
     table, findings = read(root, land)
@@ -67,9 +65,7 @@ def test_a_root_is_read_as_it_is_written(tmp_path: Path, write: SimpleNamespace,
     assert findings.count_skipped() == {}
 
 
-def test_roots_with_different_columns_are_joined(
-    tmp_path: Path, write: SimpleNamespace, land: PlaneRegion
-) -> None:
+def test_roots_with_different_columns_are_joined(tmp_path: Path, write, land) -> None:
     plain = write.root(tmp_path / "plain", ["a", "b"])
     unnamed = write.root(tmp_path / "unnamed", ["c"])
     write.csv(unnamed / "data.csv", [[0, "c", 45, 16]], ["", "uuid", "latitude", "longitude"])
@@ -91,7 +87,7 @@ def test_roots_with_different_columns_are_joined(
     assert table.index.tolist() == [0, 1, 2, 3, 4]
 
 
-def test_ids_stay_text(tmp_path: Path, write: SimpleNamespace, land: PlaneRegion) -> None:
+def test_ids_stay_text(tmp_path: Path, write, land) -> None:
     ids = ["007", "7", "1e5", "NA", "nan", "null", "1.0", "True", "Šibenik 2", "-1", ".hidden", "a..b"]
     table, _ = read(write.root(tmp_path / "root", ids), land)
     assert table["uuid"].tolist() == ids
@@ -109,7 +105,7 @@ def test_ids_stay_text(tmp_path: Path, write: SimpleNamespace, land: PlaneRegion
     ],
     ids=["windows", "mark of Excel", "blanks", "quotes", "comma at line ends", "other order"],
 )
-def test_what_programs_write_is_read(text: str, tmp_path: Path, write: SimpleNamespace, land: PlaneRegion) -> None:
+def test_what_programs_write_is_read(text: str, tmp_path: Path, write, land) -> None:
     root = write.root(tmp_path / "root", ["a"])
     (root / "data.csv").write_bytes(text.encode())
     table, _ = read(root, land)
@@ -117,17 +113,13 @@ def test_what_programs_write_is_read(text: str, tmp_path: Path, write: SimpleNam
     np.testing.assert_array_equal(get_coords(table), [[45.5, 16.25]])
 
 
-def test_a_header_without_rows_gives_an_empty_table(
-    tmp_path: Path, write: SimpleNamespace, land: PlaneRegion
-) -> None:
+def test_a_header_without_rows_gives_an_empty_table(tmp_path: Path, write, land) -> None:
     table, findings = read(write.root(tmp_path / "root", []), land)
     assert len(table) == 0
     assert findings.skipped == []
 
 
-def test_a_root_of_bad_rows_alone_leaves_the_others(
-    tmp_path: Path, write: SimpleNamespace, land: PlaneRegion
-) -> None:
+def test_a_root_of_bad_rows_alone_leaves_the_others(tmp_path: Path, write, land) -> None:
     good, bad = write.root(tmp_path / "good", ["a", "b"]), write.root(tmp_path / "bad", ["c"])
     write.csv(bad / "data.csv", [["c", "x", "y"]])
     for roots in ([good, bad], [bad, good]):
@@ -137,7 +129,7 @@ def test_a_root_of_bad_rows_alone_leaves_the_others(
         assert findings.count_skipped() == {"bad_row": 1}
 
 
-def test_roots_and_images_may_be_links(tmp_path: Path, write: SimpleNamespace, land: PlaneRegion) -> None:
+def test_roots_and_images_may_be_links(tmp_path: Path, write, land) -> None:
     real = write.root(tmp_path / "real", ["a", "b"])
     (tmp_path / "link").symlink_to(real)
     table, _ = read(tmp_path / "link", land)
@@ -150,9 +142,7 @@ def test_roots_and_images_may_be_links(tmp_path: Path, write: SimpleNamespace, l
     assert table["folder"].tolist() == [str(real / "images" / uuid) for uuid in "ab"]
 
 
-def test_home_is_expanded(
-    tmp_path: Path, write: SimpleNamespace, land: PlaneRegion, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_home_is_expanded(tmp_path: Path, write, land, monkeypatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     write.root(tmp_path / "root", ["a"])
     table, _ = read(Path("~/root"), land)
@@ -177,7 +167,7 @@ TRAIN_VAL_TEST = {"train": "train", "val": "val", "test": "test"}
     ids=["train, val, test", "training, valid, testing", "validation"],
 )
 def test_sorted_layouts_say_the_split(
-    layout: str, tables: str, words: dict[str, str], tmp_path: Path, write: SimpleNamespace, land: PlaneRegion
+    layout: str, tables: str, words: dict[str, str], tmp_path: Path, write, land
 ) -> None:
     rows: dict[str, list[tuple[str, float, float]]] = {}
     for at, (uuid, split) in enumerate(SPLIT_OF.items()):
@@ -195,9 +185,7 @@ def test_sorted_layouts_say_the_split(
         assert folder == str(tmp_path / layout.format(split=words[SPLIT_OF[uuid]], uuid=uuid))
 
 
-def test_the_table_at_the_top_goes_before_those_of_the_folders(
-    tmp_path: Path, write: SimpleNamespace, land: PlaneRegion
-) -> None:
+def test_the_table_at_the_top_goes_before_those_of_the_folders(tmp_path: Path, write, land) -> None:
     write.views(tmp_path / "train/a", "a")
     write.csv(tmp_path / "train/data.csv", [["a", 44.5, 15]])
     write.csv(tmp_path / "data.csv", [["a", 45, 15]])
@@ -211,7 +199,7 @@ def test_the_table_at_the_top_goes_before_those_of_the_folders(
 @pytest.mark.parametrize("uuid", ["../a", "a/b", "/etc", "..", ".", "", "  ", "a\\b", "..\\a", "a\x00b"])
 @pytest.mark.parametrize("on_bad", [{}, SKIP_ALL], ids=["error", "skip"])
 def test_an_id_that_is_a_path_is_always_refused(
-    uuid: str, on_bad: dict[str, str], tmp_path: Path, write: SimpleNamespace, land: PlaneRegion
+    uuid: str, on_bad: dict[str, str], tmp_path: Path, write, land
 ) -> None:
     root = write.root(tmp_path / "root", ["a"])
     write.csv(root / "data.csv", [["a", 45, 16], [uuid, 45, 16]])
@@ -227,9 +215,7 @@ def format_link_error(link: Path, base: Path, target: Path) -> str:
 
 
 @pytest.mark.parametrize("on_bad", [{}, SKIP_ALL], ids=["error", "skip"])
-def test_a_place_that_links_out_is_always_refused(
-    on_bad: dict[str, str], tmp_path: Path, write: SimpleNamespace, land: PlaneRegion
-) -> None:
+def test_a_place_that_links_out_is_always_refused(on_bad: dict[str, str], tmp_path: Path, write, land) -> None:
     root = write.root(tmp_path / "root", ["a", "b", "c"])
     images = root / "images"
     outside = tmp_path / "root/images-of-others"  # a name that begins like the images folder's
@@ -239,9 +225,7 @@ def test_a_place_that_links_out_is_always_refused(
 
 
 @pytest.mark.parametrize("on_bad", [{}, SKIP_ALL], ids=["error", "skip"])
-def test_a_view_that_links_out_is_always_refused(
-    on_bad: dict[str, str], tmp_path: Path, write: SimpleNamespace, land: PlaneRegion
-) -> None:
+def test_a_view_that_links_out_is_always_refused(on_bad: dict[str, str], tmp_path: Path, write, land) -> None:
     root = write.root(tmp_path / "root", ["a", "b", "c"])
     view, outside = root / "images/b/90.jpg", tmp_path / "90.jpg"
     shutil.move(view, outside)
@@ -249,7 +233,7 @@ def test_a_view_that_links_out_is_always_refused(
     assert catch_message(root, land, **on_bad) == format_link_error(view, root / "images", outside)
 
 
-def test_links_that_stay_inside_are_taken(tmp_path: Path, write: SimpleNamespace, land: PlaneRegion) -> None:
+def test_links_that_stay_inside_are_taken(tmp_path: Path, write, land) -> None:
     root = write.root(tmp_path / "root", ["a", "b", "c"])
     images = root / "images"
     shutil.rmtree(images / "b")
@@ -264,16 +248,14 @@ def test_links_that_stay_inside_are_taken(tmp_path: Path, write: SimpleNamespace
 # Roots and tables that are none
 
 
-def test_a_missing_root_and_a_file_are_named_by_their_number(
-    tmp_path: Path, write: SimpleNamespace, land: PlaneRegion
-) -> None:
+def test_a_missing_root_and_a_file_are_named_by_their_number(tmp_path: Path, write, land) -> None:
     good = write.root(tmp_path / "root", ["a"])
     for bad in (tmp_path / "absent", good / "data.csv"):
         with pytest.raises(MissingFileError, match=re.escape("data.roots[1] must be a folder")):
             read([good, bad], land)
 
 
-def test_a_root_without_a_table(tmp_path: Path, write: SimpleNamespace, land: PlaneRegion) -> None:
+def test_a_root_without_a_table(tmp_path: Path, write, land) -> None:
     root = write.root(tmp_path / "root", ["a"])
     (root / "data.csv").unlink()
     for _ in range(2):
@@ -317,18 +299,14 @@ def test_a_root_without_a_table(tmp_path: Path, write: SimpleNamespace, land: Pl
     ],
     ids=["empty", "not UTF-8", "a long row", "long rows", "columns", "semicolons", "twice"],
 )
-def test_a_table_that_is_none(
-    content: bytes, rule: str, tmp_path: Path, write: SimpleNamespace, land: PlaneRegion
-) -> None:
+def test_a_table_that_is_none(content: bytes, rule: str, tmp_path: Path, write, land) -> None:
     root = write.root(tmp_path / "root", ["a"])
     (root / "data.csv").write_bytes(content)
     message = catch_message(root, land, **SKIP_ALL)  # no kind of finding: nothing to skip
     assert message.startswith(f"{root}/data.csv {rule}")
 
 
-def test_a_place_that_lacks_a_view_may_be_kept_with_the_others(
-    tmp_path: Path, write: SimpleNamespace, land: PlaneRegion
-) -> None:
+def test_a_place_that_lacks_a_view_may_be_kept_with_the_others(tmp_path: Path, write, land) -> None:
     root = write.root(tmp_path / "root", ["a", "b"])
     (root / "images/a/90.jpg").unlink()
     assert catch_message(root, land).endswith("data.on_bad.missing_view=skip" + MASK)
@@ -363,9 +341,7 @@ WITHIN = "latitude must be within 90 degrees, longitude within 180"
         ("450", "16", WITHIN),
     ],
 )
-def test_bad_coordinates(
-    lat: str, lon: str, rule: str, tmp_path: Path, write: SimpleNamespace, land: PlaneRegion
-) -> None:
+def test_bad_coordinates(lat: str, lon: str, rule: str, tmp_path: Path, write, land) -> None:
     root = write.root(tmp_path / "root", ["a", "b", "c"])
     write.csv(root / "data.csv", [["a", 45, 16], ["b", lat, lon], ["c", 45, 17]])
     where, reason = f"{root}/data.csv row 3", f"{rule}, got ({lat!r}, {lon!r})"
@@ -377,9 +353,7 @@ def test_bad_coordinates(
     assert findings.skipped == [Finding("bad_row", where, reason)]
 
 
-def test_the_poles_and_the_date_line_are_numbers_in_range(
-    tmp_path: Path, write: SimpleNamespace, land: PlaneRegion
-) -> None:
+def test_the_poles_and_the_date_line_are_numbers_in_range(tmp_path: Path, write, land) -> None:
     root = write.root(tmp_path / "root", ["a", "b", "c"])
     write.csv(root / "data.csv", [["a", 45, 16], ["b", 90, -180], ["c", -90, 180]])
     _, findings = read(root, land, far_outside="skip")
@@ -393,7 +367,7 @@ def km_to_box(lat: float, lon: float) -> float:
     return float(np.min(metres)) / 1000
 
 
-def test_places_far_outside(tmp_path: Path, write: SimpleNamespace, land: PlaneRegion) -> None:
+def test_places_far_outside(tmp_path: Path, write, land) -> None:
     """Madrid; a swapped place; Tokyo, which cannot be swapped; 200 km off the land, which is allowed."""
     rows = [
         ("in", 45, 16),
@@ -420,7 +394,7 @@ def test_places_far_outside(tmp_path: Path, write: SimpleNamespace, land: PlaneR
     assert findings.count_skipped() == {"far_outside": 3}
 
 
-def test_all_places_may_be_far_outside(tmp_path: Path, write: SimpleNamespace, land: PlaneRegion) -> None:
+def test_all_places_may_be_far_outside(tmp_path: Path, write, land) -> None:
     root = write.root(tmp_path / "root", ["tokyo"])
     write.csv(root / "data.csv", [["tokyo", 35.7, 139.7]])
     table, findings = read(root, land, far_outside="skip")
@@ -431,7 +405,7 @@ def test_all_places_may_be_far_outside(tmp_path: Path, write: SimpleNamespace, l
 # The same id twice
 
 
-def test_an_id_twice_in_a_table(tmp_path: Path, write: SimpleNamespace, land: PlaneRegion) -> None:
+def test_an_id_twice_in_a_table(tmp_path: Path, write, land) -> None:
     root = write.root(tmp_path / "root", ["a", "b"])
     write.csv(root / "data.csv", [["a", 45, 16], ["b", 45, 17], ["a", 44.5, 16]])
     file = root / "data.csv"
@@ -443,7 +417,7 @@ def test_an_id_twice_in_a_table(tmp_path: Path, write: SimpleNamespace, land: Pl
     assert findings.count_skipped() == {"duplicate_id": 1}
 
 
-def test_an_id_in_two_roots(tmp_path: Path, write: SimpleNamespace, land: PlaneRegion) -> None:
+def test_an_id_in_two_roots(tmp_path: Path, write, land) -> None:
     first, second = write.root(tmp_path / "one", ["a", "b"]), write.root(tmp_path / "two", ["c", "b", "d"])
     assert catch_message([first, second], land) == format_findings(
         "duplicate_id", f"{second}/data.csv row 3 has the same uuid b as {first}/data.csv row 3"
@@ -453,15 +427,13 @@ def test_an_id_in_two_roots(tmp_path: Path, write: SimpleNamespace, land: PlaneR
     assert table["root"].tolist() == [str(first), str(first), str(second), str(second)]
 
 
-def test_ids_that_only_look_the_same_number_are_two(
-    tmp_path: Path, write: SimpleNamespace, land: PlaneRegion
-) -> None:
+def test_ids_that_only_look_the_same_number_are_two(tmp_path: Path, write, land) -> None:
     table, findings = read(write.root(tmp_path / "root", ["01", "1", "1.0", "A", "a"]), land)
     assert len(table) == 5
     assert findings.skipped == []
 
 
-def test_views_of_one_place_in_two_splits(tmp_path: Path, write: SimpleNamespace, land: PlaneRegion) -> None:
+def test_views_of_one_place_in_two_splits(tmp_path: Path, write, land) -> None:
     root = tmp_path / "root"
     write.csv(root / "data.csv", [["a", 45, 16]])
     for split in ("train", "val"):
@@ -476,7 +448,7 @@ def test_views_of_one_place_in_two_splits(tmp_path: Path, write: SimpleNamespace
 # Views that are not there
 
 
-def test_a_place_without_a_folder(tmp_path: Path, write: SimpleNamespace, land: PlaneRegion) -> None:
+def test_a_place_without_a_folder(tmp_path: Path, write, land) -> None:
     root = write.root(tmp_path / "root", ["a", "b", "c"])
     shutil.rmtree(root / "images/b")
     (root / "images/b").write_text("a file is no folder")
@@ -488,16 +460,14 @@ def test_a_place_without_a_folder(tmp_path: Path, write: SimpleNamespace, land: 
     assert findings.count_skipped() == {"missing_images": 1}
 
 
-def test_folders_that_no_row_speaks_of_are_left_alone(
-    tmp_path: Path, write: SimpleNamespace, land: PlaneRegion
-) -> None:
+def test_folders_that_no_row_speaks_of_are_left_alone(tmp_path: Path, write, land) -> None:
     root = write.root(tmp_path / "root", ["a"])
     (root / "images/stranger").mkdir()
     table, _ = read(root, land)
     assert table["uuid"].tolist() == ["a"]
 
 
-def test_a_place_that_lacks_views(tmp_path: Path, write: SimpleNamespace, land: PlaneRegion) -> None:
+def test_a_place_that_lacks_views(tmp_path: Path, write, land) -> None:
     root = write.root(tmp_path / "root", ["a", "b", "c"])
     (root / "images/b/90.jpg").unlink()
     (root / "images/b/270.jpg").rename(root / "images/b/270.bmp")
@@ -524,7 +494,7 @@ def test_the_message_lists_eight_and_counts_all(count: int, more: str | None) ->
     assert lines[MAX_LISTED + 1 : -1] == ([more] if more else [])
 
 
-def test_kinds_are_told_apart_in_one_message(tmp_path: Path, write: SimpleNamespace, land: PlaneRegion) -> None:
+def test_kinds_are_told_apart_in_one_message(tmp_path: Path, write, land) -> None:
     root = write.root(tmp_path / "root", ["a", "b", "c", "d"])
     shutil.rmtree(root / "images/a")
     (root / "images/b/0.jpg").unlink()
@@ -615,9 +585,7 @@ DEFECTS = ("", "", "bad_row", "duplicate_id", "missing_images", "missing_view", 
 
 @settings(max_examples=25, deadline=None)
 @given(defects=st.lists(st.sampled_from(DEFECTS), min_size=1, max_size=10))
-def test_skipping_leaves_out_the_bad_rows_alone(
-    defects: list[str], write: SimpleNamespace, land: PlaneRegion
-) -> None:
+def test_skipping_leaves_out_the_bad_rows_alone(defects: list[str], write, land) -> None:
     """Whatever is wrong with whichever rows: the others stay, in order, and each kind is counted."""
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
@@ -643,12 +611,12 @@ def test_skipping_leaves_out_the_bad_rows_alone(
 
 
 @pytest.mark.parametrize("roots", [5, "A", {"a": 1}, None, []])
-def test_roots_that_are_no_list(roots: Any, land: PlaneRegion) -> None:
+def test_roots_that_are_no_list(roots: Any, land) -> None:
     with pytest.raises(ConfigError, match=r"^data\.roots must name at least one folder, got"):
         read_places(roots, land, Findings())
 
 
-def test_a_root_given_twice_is_named(tmp_path: Path, write: SimpleNamespace, land: PlaneRegion) -> None:
+def test_a_root_given_twice_is_named(tmp_path: Path, write, land) -> None:
     root = write.root(tmp_path / "root", ["a"])
     (tmp_path / "link").symlink_to(root)
     for again in (root, tmp_path / "link", tmp_path / "link/../root"):
@@ -656,7 +624,7 @@ def test_a_root_given_twice_is_named(tmp_path: Path, write: SimpleNamespace, lan
             read([root, again], land)
 
 
-def test_rows_have_the_numbers_of_their_lines(tmp_path: Path, write: SimpleNamespace, land: PlaneRegion) -> None:
+def test_rows_have_the_numbers_of_their_lines(tmp_path: Path, write, land) -> None:
     root = write.root(tmp_path / "root", ["a", "b"])
     (root / "data.csv").write_text("uuid,latitude,longitude\n\na,45,16\n\n,,\n\nb,x,16\n")
     table, findings = read(root, land, bad_row="skip")
@@ -665,14 +633,14 @@ def test_rows_have_the_numbers_of_their_lines(tmp_path: Path, write: SimpleNames
     assert findings.ids == {"a", "b"}
 
 
-def test_suffixes_in_any_case(tmp_path: Path, write: SimpleNamespace, land: PlaneRegion) -> None:
+def test_suffixes_in_any_case(tmp_path: Path, write, land) -> None:
     root = write.root(tmp_path / "root", ["a"])
     (root / "images/a/90.jpg").rename(root / "images/a/90.JPG")
     table, _ = read(root, land)
     assert list_files(table)[0].names == ("0.jpg", "90.JPG", "180.jpg", "270.jpg")
 
 
-def test_masking_keeps_places_with_some_views(tmp_path: Path, write: SimpleNamespace, land: PlaneRegion) -> None:
+def test_masking_keeps_places_with_some_views(tmp_path: Path, write, land) -> None:
     root = write.root(tmp_path / "root", ["a", "b", "c", "d"])
     (root / "images/b/90.jpg").unlink()
     for heading in (0, 90, 180, 270):
@@ -690,9 +658,7 @@ def test_masking_keeps_places_with_some_views(tmp_path: Path, write: SimpleNames
 
 
 @pytest.mark.parametrize("what", ["data.csv", "images", "images/a"])
-def test_what_the_system_does_not_give_is_told(
-    what: str, tmp_path: Path, write: SimpleNamespace, land: PlaneRegion
-) -> None:
+def test_what_the_system_does_not_give_is_told(what: str, tmp_path: Path, write, land) -> None:
     """A link to itself stands for whatever cannot be opened; root may read all else."""
     root = write.root(tmp_path / "root", ["a"])
     target = root / what

@@ -32,19 +32,18 @@ from geoguesser.data.store.reader import count_place_bytes as place_bytes
 from geoguesser.data.store.writer import Prepared
 from geoguesser.errors import ConfigError, DataError, MissingFileError, StoreError
 from geoguesser.geo.distance import haversine_km
-from geoguesser.geo.region import PlaneRegion
 
 SPEC = ImageSpec(size=24)
 SPLIT = RandomSplit(shares=[0.6, 0.2, 0.2])
 IDS = [f"place {at}" for at in range(30)]
 
 
-def source(roots: list[Path], land: PlaneRegion, **options: Any) -> PlacesDataModule:
+def source(roots: list[Path], land, **options: Any) -> PlacesDataModule:
     given = {"image": SPEC, "split": SPLIT, "augment": Augment()}
     return PlacesDataModule(roots=[str(root) for root in roots], region=land, **{**given, **options})
 
 
-def stored(folder: Path, land: PlaneRegion, **options: Any) -> StoreDataModule:
+def stored(folder: Path, land, **options: Any) -> StoreDataModule:
     given = {"image": SPEC, "split": StoredSplit(), "augment": Augment(), "batch_size": 4}
     return StoreDataModule(path=str(folder), region=land, **{**given, **options})
 
@@ -67,19 +66,19 @@ def files(folder: Path) -> dict[str, bytes]:
 
 
 @pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory, write: SimpleNamespace) -> Path:
+def root(tmp_path_factory, write) -> Path:
     """30 places of small colour ramps; nobody changes them."""
     return write.root(tmp_path_factory.mktemp("root"), IDS, columns={"town": [f"t{at % 3}" for at in range(30)]})
 
 
 @pytest.fixture(autouse=True)
-def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
+def small_shards(monkeypatch) -> None:
     """Several shards, so that what concerns their borders shows."""
     monkeypatch.setattr(packing, "SHARD_PLACES", 8)
 
 
 @pytest.fixture
-def store(root: Path, land: PlaneRegion, tmp_path: Path) -> Path:
+def store(root: Path, land, tmp_path: Path) -> Path:
     prepare_store(source([root], land), [SPEC], tmp_path / "store")
     return tmp_path / "store"
 
@@ -87,7 +86,7 @@ def store(root: Path, land: PlaneRegion, tmp_path: Path) -> Path:
 # What a store holds
 
 
-def test_a_store_serves_what_the_files_serve(root: Path, store: Path, land: PlaneRegion) -> None:
+def test_a_store_serves_what_the_files_serve(root: Path, store: Path, land) -> None:
     """The same table, splits, mask, thumbnails, batches and fingerprint, from JPEG files and from the store."""
     fresh, ready = source([root], land, batch_size=4), stored(store, land)
     for data in (fresh, ready):
@@ -123,7 +122,7 @@ def test_shards_are_bare_bytes_that_anybody_can_map(root: Path, store: Path) -> 
             )
 
 
-def test_several_sizes_come_from_one_pass(root: Path, land: PlaneRegion, tmp_path: Path) -> None:
+def test_several_sizes_come_from_one_pass(root: Path, land, tmp_path: Path) -> None:
     large = ImageSpec(size=32)
     prepare_store(source([root], land), [SPEC, large], tmp_path / "both")
     prepare_store(source([root], land), [large], tmp_path / "one")
@@ -134,7 +133,7 @@ def test_several_sizes_come_from_one_pass(root: Path, land: PlaneRegion, tmp_pat
     assert both.views(SPEC).gather(rows).shape == (4, 4, 3, 24, 24)
 
 
-def test_pixel_statistics_are_those_of_the_training_views(store: Path, land: PlaneRegion) -> None:
+def test_pixel_statistics_are_those_of_the_training_views(store: Path, land) -> None:
     ready = stored(store, land)
     ready.read_views()
     pixels = ready.views.gather(ready.rows["train"]).numpy() / 255.0
@@ -144,7 +143,7 @@ def test_pixel_statistics_are_those_of_the_training_views(store: Path, land: Pla
     np.testing.assert_allclose((manifest["mean"], manifest["std"]), ready.pixel_stats())
 
 
-def test_another_split_than_the_recorded_one_may_be_chosen(store: Path, land: PlaneRegion) -> None:
+def test_another_split_than_the_recorded_one_may_be_chosen(store: Path, land) -> None:
     other = stored(store, land, split=RandomSplit(shares=[0.4, 0.3, 0.3], seed=5))
     recorded = stored(store, land)
     for data in (other, recorded):
@@ -158,9 +157,7 @@ def test_another_split_than_the_recorded_one_may_be_chosen(store: Path, land: Pl
     np.testing.assert_allclose(other.pixel_stats()[0], pixels.mean((0, 1, 3, 4)), rtol=1e-9)
 
 
-def test_a_column_split_of_the_users_survives_the_store(
-    land: PlaneRegion, tmp_path: Path, write: SimpleNamespace
-) -> None:
+def test_a_column_split_of_the_users_survives_the_store(land, tmp_path: Path, write) -> None:
     words = ["train"] * 6 + ["val"] * 2 + ["test"] * 2
     root = write.root(tmp_path / "root", IDS[:10], columns={"split": words})
     prepare_store(source([root], land, split=ColumnSplit()), [SPEC], tmp_path / "store")
@@ -178,7 +175,7 @@ def test_places_far_from_another_region_are_told(store: Path) -> None:
         data.read_table()
 
 
-def test_a_store_holds_no_other_split_than_asked(root: Path, land: PlaneRegion) -> None:
+def test_a_store_holds_no_other_split_than_asked(root: Path, land) -> None:
     with pytest.raises(ConfigError, match="split must not be store unless the data come from one"):
         source([root], land, split=StoredSplit()).read_table()
 
@@ -187,7 +184,7 @@ def test_a_store_holds_no_other_split_than_asked(root: Path, land: PlaneRegion) 
 
 
 @pytest.fixture
-def planted(tmp_path: Path, write: SimpleNamespace) -> list[Path]:
+def planted(tmp_path: Path, write) -> list[Path]:
     """Two roots with one finding of nearly every kind; the good places are g0 to g19."""
     first, second = tmp_path / "first", tmp_path / "second"
     coords = write.coords(60).tolist()
@@ -253,9 +250,7 @@ def check_planted(table: pd.DataFrame) -> None:
     assert set(table["kind"]) == set(EXPECTED)
 
 
-def test_one_look_finds_everything_that_was_planted(
-    planted: list[Path], land: PlaneRegion, tmp_path: Path
-) -> None:
+def test_one_look_finds_everything_that_was_planted(planted: list[Path], land, tmp_path: Path) -> None:
     data = source(planted, land)
     with pytest.raises(DataError) as caught:
         prepare_store(data, [SPEC], None)
@@ -273,9 +268,7 @@ def test_one_look_finds_everything_that_was_planted(
     assert "swapped, latitude and longitude would lie" not in reason  # (140.5, 16) is not in the region either
 
 
-def test_what_is_skipped_is_left_out_and_the_rest_is_in(
-    planted: list[Path], land: PlaneRegion, tmp_path: Path
-) -> None:
+def test_what_is_skipped_is_left_out_and_the_rest_is_in(planted: list[Path], land, tmp_path: Path) -> None:
     data = source(planted, land, on_bad=dict.fromkeys(MISTAKES, "skip"))
     prepared = prepare_store(data, [SPEC], tmp_path / "store")
     check_planted(data.findings.to_table())
@@ -293,7 +286,7 @@ def test_what_is_skipped_is_left_out_and_the_rest_is_in(
     assert splits["spot"] == splits["g5"]  # the same coordinates, the same side
 
 
-def test_masked_views_stay_out_and_their_places_in(planted: list[Path], land: PlaneRegion, tmp_path: Path) -> None:
+def test_masked_views_stay_out_and_their_places_in(planted: list[Path], land, tmp_path: Path) -> None:
     skip = {kind: "skip" for kind in MISTAKES if kind != "missing_view"}
     options = {"missing_views": "mask", "on_bad": skip}
     data = source(planted, land, **options)
@@ -314,7 +307,7 @@ def test_masked_views_stay_out_and_their_places_in(planted: list[Path], land: Pl
     assert torch.equal(batch.mask, ready.mask[batch.index])
 
 
-def test_straight_from_files_the_same_is_found(planted: list[Path], land: PlaneRegion) -> None:
+def test_straight_from_files_the_same_is_found(planted: list[Path], land) -> None:
     data = source(planted, land, on_bad=dict.fromkeys(MISTAKES, "skip"))
     data.read_views()
     check_planted(data.findings.to_table())
@@ -327,11 +320,11 @@ def test_straight_from_files_the_same_is_found(planted: list[Path], land: PlaneR
 # Again: what is new comes in, and nobody moves
 
 
-def grown(root: Path, tmp_path: Path, write: SimpleNamespace) -> Path:
+def grown(root: Path, tmp_path: Path, write) -> Path:
     return write.root(tmp_path / "more", [f"new {at}" for at in range(20)], seed=1)
 
 
-def test_the_same_again_changes_nothing_and_packs_nothing(root: Path, store: Path, land: PlaneRegion) -> None:
+def test_the_same_again_changes_nothing_and_packs_nothing(root: Path, store: Path, land) -> None:
     before = files(store)
     again = prepare_store(source([root], land), [SPEC], store)
     assert (again.changed, again.num_reused, again.num_recorded) == (False, 30, 30)
@@ -339,7 +332,7 @@ def test_the_same_again_changes_nothing_and_packs_nothing(root: Path, store: Pat
 
 
 def test_new_places_come_in_and_old_ones_keep_their_split(
-    root: Path, store: Path, land: PlaneRegion, tmp_path: Path, write: SimpleNamespace
+    root: Path, store: Path, land, tmp_path: Path, write
 ) -> None:
     old = Store.open(store).table()
     other = RandomSplit(shares=[0.2, 0.4, 0.4], seed=9)
@@ -360,7 +353,7 @@ def test_new_places_come_in_and_old_ones_keep_their_split(
 
 
 def test_a_new_place_that_is_an_old_one_joins_its_split(
-    root: Path, store: Path, land: PlaneRegion, tmp_path: Path, write: SimpleNamespace
+    root: Path, store: Path, land, tmp_path: Path, write
 ) -> None:
     old = Store.open(store).table().set_index("uuid")
     rows = []
@@ -375,7 +368,7 @@ def test_a_new_place_that_is_an_old_one_joins_its_split(
 
 
 def test_a_new_place_that_bridges_two_splits_is_reported(
-    root: Path, store: Path, land: PlaneRegion, tmp_path: Path, write: SimpleNamespace
+    root: Path, store: Path, land, tmp_path: Path, write
 ) -> None:
     old = Store.open(store).table().set_index("uuid")["store_split"]
     a = next(uuid for uuid in IDS if old[uuid] == "train")
@@ -408,9 +401,7 @@ def _position(root: Path, uuid: str) -> list[float]:
     return [table["latitude"][uuid], table["longitude"][uuid]]
 
 
-def test_recorded_blocks_stay_and_new_neighbours_make_way(
-    land: PlaneRegion, tmp_path: Path, write: SimpleNamespace
-) -> None:
+def test_recorded_blocks_stay_and_new_neighbours_make_way(land, tmp_path: Path, write) -> None:
     random = np.random.default_rng(0)
     towns = random.uniform((44.2, 14.2), (45.8, 17.8), (12, 2))
 
@@ -434,7 +425,7 @@ def test_recorded_blocks_stay_and_new_neighbours_make_way(
 
 
 def test_places_that_have_gone_are_an_error_unless_skipped(
-    root: Path, store: Path, land: PlaneRegion, tmp_path: Path, write: SimpleNamespace
+    root: Path, store: Path, land, tmp_path: Path, write
 ) -> None:
     before = files(store)
     part = write.root(tmp_path / "part", IDS[:20])
@@ -448,9 +439,7 @@ def test_places_that_have_gone_are_an_error_unless_skipped(
     assert len(prepared.table) == len(Store.open(store).table()) == 20
 
 
-def test_sizes_of_an_old_store_are_kept_up(
-    root: Path, store: Path, land: PlaneRegion, tmp_path: Path, write: SimpleNamespace
-) -> None:
+def test_sizes_of_an_old_store_are_kept_up(root: Path, store: Path, land, tmp_path: Path, write) -> None:
     more = grown(root, tmp_path, write)
     prepared = prepare_store(source([root, more], land), [ImageSpec(size=32)], store)
     assert [spec.size for spec in prepared.specs] == [32, 24]
@@ -461,7 +450,7 @@ def test_sizes_of_an_old_store_are_kept_up(
         )
 
 
-def test_a_file_that_changed_is_packed_anew(land: PlaneRegion, tmp_path: Path, write: SimpleNamespace) -> None:
+def test_a_file_that_changed_is_packed_anew(land, tmp_path: Path, write) -> None:
     root = write.root(tmp_path / "root", IDS)
     prepare_store(source([root], land), [SPEC], tmp_path / "store")
     image = root / "images" / IDS[10] / "90.jpg"
@@ -481,9 +470,7 @@ def check_same_store(store: Path, before: dict[str, bytes]) -> None:
     assert {key: now[key] for key in before} == before
 
 
-def test_a_full_disk_is_told_before_work_starts(
-    root: Path, land: PlaneRegion, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_full_disk_is_told_before_work_starts(root: Path, land, tmp_path: Path, monkeypatch) -> None:
     free = SimpleNamespace(free=2**24 + 30 * place_bytes(24) - 1)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: free)
     with pytest.raises(StoreError, match=r"out=.* needs 0\.02 GiB of free disk, and there are 0\.02\. Free some"):
@@ -493,9 +480,7 @@ def test_a_full_disk_is_told_before_work_starts(
     prepare_store(source([root], land), [SPEC], tmp_path / "store")
 
 
-def test_a_root_that_vanishes_half_way(
-    land: PlaneRegion, tmp_path: Path, write: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_root_that_vanishes_half_way(land, tmp_path: Path, write, monkeypatch) -> None:
     """The first shards are kept; when the root is back, the rest is packed."""
     root = write.root(tmp_path / "root", IDS)
     real, done = packing.inspect_in_order, [0]
@@ -518,9 +503,7 @@ def test_a_root_that_vanishes_half_way(
     assert len(prepared.table) == 30
 
 
-def test_an_unreadable_file_is_tried_again_next_time(
-    land: PlaneRegion, tmp_path: Path, write: SimpleNamespace
-) -> None:
+def test_an_unreadable_file_is_tried_again_next_time(land, tmp_path: Path, write) -> None:
     """What an operating system refuses today it may give tomorrow; what is broken stays broken."""
     root = write.root(tmp_path / "root", IDS)
     data = source([root], land, on_bad={"broken_image": "skip"})
@@ -538,7 +521,7 @@ def test_an_unreadable_file_is_tried_again_next_time(
     assert prepared.num_reused == 22
 
 
-def test_two_at_once_are_refused(root: Path, store: Path, land: PlaneRegion) -> None:
+def test_two_at_once_are_refused(root: Path, store: Path, land) -> None:
     before = files(store)
     with lock_store(store), pytest.raises(StoreError, match=r"is being written by another process\. Wait for it"):
         prepare_store(source([root], land), [SPEC], store)
@@ -577,9 +560,7 @@ def test_a_half_store_is_never_read(store: Path) -> None:
 
 
 @pytest.mark.parametrize("broken", ["shard", "facts", "thumbnails"])
-def test_a_damaged_store_is_mended_by_preparing_again(
-    broken: str, root: Path, store: Path, land: PlaneRegion
-) -> None:
+def test_a_damaged_store_is_mended_by_preparing_again(broken: str, root: Path, store: Path, land) -> None:
     before = files(store)
     manifest = json.loads((store / "store.json").read_text())
     shard = manifest["images"]["px24-crop"]["shards"][2]
@@ -596,7 +577,7 @@ def test_a_damaged_store_is_mended_by_preparing_again(
     }
 
 
-def test_a_folder_of_other_things_is_no_place_for_a_store(root: Path, land: PlaneRegion, tmp_path: Path) -> None:
+def test_a_folder_of_other_things_is_no_place_for_a_store(root: Path, land, tmp_path: Path) -> None:
     """Nothing in it is touched, whatever its name; nor in the folder of a store."""
     mine = ("places-2024.parquet", "movie.part", "thumbnails-old.npy", "views/holiday/a.bin", "facts-of-life.npz")
     for folder in (tmp_path / "mine", tmp_path / "store"):
@@ -618,9 +599,7 @@ def test_a_folder_of_other_things_is_no_place_for_a_store(root: Path, land: Plan
         prepare_store(source([root], land), [SPEC], root)
 
 
-def test_columns_of_the_users_are_kept_whatever_their_names(
-    land: PlaneRegion, tmp_path: Path, write: SimpleNamespace
-) -> None:
+def test_columns_of_the_users_are_kept_whatever_their_names(land, tmp_path: Path, write) -> None:
     names = ("source", "shard", "slot", "same_as", "store_split", "view_0", "town")
     columns = {name: [f"{name} {at}" for at in range(30)] for name in names}
     for place in ("x", "y"):
@@ -636,7 +615,7 @@ def test_columns_of_the_users_are_kept_whatever_their_names(
 
 @pytest.mark.parametrize("order", [[24, 224], [224, 24]])
 def test_which_places_are_in_does_not_depend_on_the_order_of_sizes(
-    order: list[int], root: Path, land: PlaneRegion, tmp_path: Path
+    order: list[int], root: Path, land, tmp_path: Path
 ) -> None:
     for size in order:
         data = source([root], land)
@@ -648,9 +627,7 @@ def test_which_places_are_in_does_not_depend_on_the_order_of_sizes(
     assert noted[0].where == f"{root}/data.csv row 2, heading 0"
 
 
-def test_bridges_of_a_given_split_are_told_each_and_left_out_where_asked(
-    land: PlaneRegion, tmp_path: Path, write: SimpleNamespace
-) -> None:
+def test_bridges_of_a_given_split_are_told_each_and_left_out_where_asked(land, tmp_path: Path, write) -> None:
     words = ["train"] * 15 + ["val"] * 5 + ["test"] * 10
     root = write.root(tmp_path / "root", IDS, columns={"split": words})
     table = pd.read_csv(root / "data.csv")
@@ -670,9 +647,7 @@ def test_bridges_of_a_given_split_are_told_each_and_left_out_where_asked(
         assert fresh.table["split"].tolist() == prepared.table["split"].tolist()
 
 
-def test_mistakes_come_before_what_the_split_says_of_the_rest(
-    land: PlaneRegion, tmp_path: Path, write: SimpleNamespace
-) -> None:
+def test_mistakes_come_before_what_the_split_says_of_the_rest(land, tmp_path: Path, write) -> None:
     root = write.root(tmp_path / "root", IDS[:10])
     for uuid in IDS[:8]:
         (root / "images" / uuid / "0.jpg").write_bytes(b"")
@@ -685,7 +660,7 @@ def test_mistakes_come_before_what_the_split_says_of_the_rest(
         source([root], land, on_bad=skip).read_views()
 
 
-def test_a_place_that_was_left_out_has_not_gone(land: PlaneRegion, tmp_path: Path, write: SimpleNamespace) -> None:
+def test_a_place_that_was_left_out_has_not_gone(land, tmp_path: Path, write) -> None:
     root = write.root(tmp_path / "root", IDS)
     prepare_store(source([root], land), [SPEC], tmp_path / "store")
     shutil.rmtree(root / "images" / IDS[4])
@@ -695,7 +670,7 @@ def test_a_place_that_was_left_out_has_not_gone(land: PlaneRegion, tmp_path: Pat
 
 
 def test_looking_beside_a_store_says_what_would_be_added_to_it(
-    root: Path, store: Path, land: PlaneRegion, tmp_path: Path, write: SimpleNamespace
+    root: Path, store: Path, land, tmp_path: Path, write
 ) -> None:
     before = files(store)
     other = RandomSplit(shares=[0.2, 0.4, 0.4], seed=9)
@@ -710,7 +685,7 @@ def test_looking_beside_a_store_says_what_would_be_added_to_it(
     assert files(store) == before
 
 
-def test_a_fraction_of_a_store_is_that_of_its_files(root: Path, land: PlaneRegion, tmp_path: Path) -> None:
+def test_a_fraction_of_a_store_is_that_of_its_files(root: Path, land, tmp_path: Path) -> None:
     split = RandomSplit(shares=[0.6, 0.2, 0.2], seed=5)
     prepare_store(source([root], land, split=split), [SPEC], tmp_path / "store")
     fresh, ready = source([root], land, split=split, fraction=0.5), stored(tmp_path / "store", land, fraction=0.5)
@@ -721,7 +696,7 @@ def test_a_fraction_of_a_store_is_that_of_its_files(root: Path, land: PlaneRegio
 
 
 def test_a_store_that_is_replaced_meanwhile_is_kept_by_who_reads_it(
-    root: Path, store: Path, land: PlaneRegion, tmp_path: Path, write: SimpleNamespace
+    root: Path, store: Path, land, tmp_path: Path, write
 ) -> None:
     data = stored(store, land)
     prepare_store(source([root, grown(root, tmp_path, write)], land), [SPEC], store)
@@ -731,7 +706,7 @@ def test_a_store_that_is_replaced_meanwhile_is_kept_by_who_reads_it(
     assert len(data.views.gather(np.arange(30))) == 30
 
 
-def test_a_store_has_no_folders_to_split_by(store: Path, land: PlaneRegion) -> None:
+def test_a_store_has_no_folders_to_split_by(store: Path, land) -> None:
     with pytest.raises(
         ConfigError, match=r"split must not be folders for a store\. It recorded them: split=store\."
     ):
@@ -765,16 +740,14 @@ def test_a_folder_without_a_store_names_the_remedy(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("image", [ImageSpec(size=112), ImageSpec(size=24, fit="squash")])
-def test_a_size_that_the_store_has_not_names_those_it_has(
-    image: ImageSpec, store: Path, land: PlaneRegion
-) -> None:
+def test_a_size_that_the_store_has_not_names_those_it_has(image: ImageSpec, store: Path, land) -> None:
     with pytest.raises(ConfigError) as caught:
         stored(store, land, image=image)
     assert f"image must be a size that the store {store} holds: image.size=24 image.fit=crop" in str(caught.value)
     assert f"Or pack this size too: python -m geoguesser.prepare ... image.size={image.size}" in str(caught.value)
 
 
-def test_only_looking_writes_nothing(root: Path, land: PlaneRegion, tmp_path: Path) -> None:
+def test_only_looking_writes_nothing(root: Path, land, tmp_path: Path) -> None:
     looked = prepare_store(source([root], land), [SPEC], None)
     kept = prepare_store(source([root], land), [SPEC], tmp_path / "store")
     assert isinstance(looked, Prepared)
@@ -816,9 +789,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "-l", disk], check=True)
 
 
-def test_a_disk_that_fills_up_half_way(
-    land: PlaneRegion, tmp_path: Path, write: SimpleNamespace, small_disk: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_disk_that_fills_up_half_way(land, tmp_path: Path, write, small_disk: Path, monkeypatch) -> None:
     """The old store stays, what is whole stays, and once there is space the same command goes on."""
     root = write.root(tmp_path / "root", IDS)
     out = small_disk / "store"
@@ -840,7 +811,7 @@ def test_a_disk_that_fills_up_half_way(
     assert not list(out.rglob("*.part"))
 
 
-def test_a_disk_that_cannot_be_written(root: Path, land: PlaneRegion, small_disk: Path) -> None:
+def test_a_disk_that_cannot_be_written(root: Path, land, small_disk: Path) -> None:
     subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
     for out in (small_disk, small_disk / "new"):
         with pytest.raises(StoreError) as caught:

@@ -6,7 +6,6 @@ import os
 import shutil
 from dataclasses import fields
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -24,7 +23,6 @@ from geoguesser.data.splits import RandomSplit
 from geoguesser.data.view_loading import LazyViews, LoadedViews, load_known_views
 from geoguesser.data.views import FileViews, MemoryViews
 from geoguesser.errors import DataError
-from geoguesser.geo.region import PlaneRegion
 from geoguesser.system.disk_cache import Cache
 
 PX = 16
@@ -33,7 +31,7 @@ IDS = [f"place {at}" for at in range(30)]
 
 
 @pytest.fixture
-def root(tmp_path: Path, write: SimpleNamespace) -> Path:
+def root(tmp_path: Path, write) -> Path:
     """Thirty places; some broken, absent, alike, grey or tiny views among them."""
     root = write.root(tmp_path / "root", IDS, px=PX)
     images = root / "images"
@@ -47,7 +45,7 @@ def root(tmp_path: Path, write: SimpleNamespace) -> Path:
 
 
 @pytest.fixture
-def decoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+def decoded(monkeypatch) -> list[int]:
     """Counts places that are examined."""
     counts = [0]
     whole = module.inspect_in_order
@@ -60,7 +58,7 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return counts
 
 
-def make_module(root: Path, land: PlaneRegion, cache: Cache | None, **options: Any) -> PlacesDataModule:
+def make_module(root: Path, land, cache: Cache | None, **options: Any) -> PlacesDataModule:
     skips = {"broken_image": "skip", "missing_view": "skip"}
     split = RandomSplit(shares=[0.6, 0.2, 0.2])
     given = {"image": SPEC, "split": split, "augment": Augment(), "on_bad": skips, "batch_size": 4}
@@ -72,7 +70,7 @@ def make_module(root: Path, land: PlaneRegion, cache: Cache | None, **options: A
 @pytest.mark.parametrize("missing", ["drop", "mask"])
 @pytest.mark.parametrize("memory_gib", [1.0, 0.0])
 def test_all_is_the_same_with_and_without(
-    missing: str, memory_gib: float, root: Path, land: PlaneRegion, tmp_path: Path, decoded: list[int]
+    missing: str, memory_gib: float, root: Path, land, tmp_path: Path, decoded: list[int]
 ) -> None:
     cache = Cache(tmp_path / "cache", limit_gib=1)
     options = {"missing_views": missing, "memory_gib": memory_gib}
@@ -116,9 +114,7 @@ def later(file: Path) -> None:
 @pytest.mark.parametrize(
     "change", ["time", "bytes", "byte and time back", "name", "size of views", "rules", "decoder"]
 )
-def test_any_change_of_a_file_or_a_rule_is_a_miss(
-    change: str, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_any_change_of_a_file_or_a_rule_is_a_miss(change: str, root: Path, tmp_path: Path, monkeypatch) -> None:
     cache = Cache(tmp_path / "cache", limit_gib=1)
     assert known(root, cache).decoded
     assert not known(root, cache).decoded

@@ -7,7 +7,6 @@ import os
 import re
 import time
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -31,7 +30,7 @@ IDS = [f"place {at}" for at in range(9)]
 
 
 @pytest.fixture(scope="module")
-def folders(tmp_path_factory: pytest.TempPathFactory, write: SimpleNamespace) -> list[PlaceFiles]:
+def folders(tmp_path_factory, write) -> list[PlaceFiles]:
     root = write.root(tmp_path_factory.mktemp("views"), IDS)
     return [PlaceFiles(str(root / "images" / uuid)) for uuid in IDS]
 
@@ -99,9 +98,7 @@ def test_no_places_are_no_views() -> None:
     assert loaded.findings == []
 
 
-def test_rows_keep_their_order_whichever_thread_is_first(
-    folders: list[PlaceFiles], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_rows_keep_their_order_whichever_thread_is_first(folders: list[PlaceFiles], monkeypatch) -> None:
     """Each place waits a time of its own; 600 of them are more than two chunks."""
     many = [folders[at % len(folders)] for at in range(600)]
     once = {files: read_place(files, SPEC) for files in folders}
@@ -126,7 +123,7 @@ def gif() -> bytes:
 
 
 @pytest.fixture
-def damaged(tmp_path: Path, write: SimpleNamespace) -> list[PlaceFiles]:
+def damaged(tmp_path: Path, write) -> list[PlaceFiles]:
     """Nine places; rows 1, 4, 5 and 8 have an empty, a cut, a GIF and an absent view."""
     root = write.root(tmp_path / "root", IDS)
     folders = [root / "images" / uuid for uuid in IDS]
@@ -177,7 +174,7 @@ def test_views_that_are_not_named_are_missing(folders: list[PlaceFiles]) -> None
         np.testing.assert_allclose(pixels[1], by_pil(folders[1]).astype(int), atol=2)
 
 
-def test_a_view_that_breaks_later_is_named(tmp_path: Path, write: SimpleNamespace) -> None:
+def test_a_view_that_breaks_later_is_named(tmp_path: Path, write) -> None:
     root = write.root(tmp_path / "root", ["a"])
     views = load_views([PlaceFiles(str(root / "images/a"))], SPEC, memory_gib=0.0).views
     (root / "images/a/180.jpg").unlink()
@@ -189,7 +186,7 @@ def test_a_view_that_breaks_later_is_named(tmp_path: Path, write: SimpleNamespac
 # A folder by itself, as for prediction
 
 
-def test_a_folder_is_read_with_its_mask(tmp_path: Path, write: SimpleNamespace) -> None:
+def test_a_folder_is_read_with_its_mask(tmp_path: Path, write) -> None:
     write.views(tmp_path / "a", "a")
     pixels, mask = read_folder(str(tmp_path / "a"), SPEC)
     np.testing.assert_array_equal(pixels, read_place(PlaceFiles(str(tmp_path / "a")), SPEC))
@@ -208,7 +205,7 @@ def test_a_folder_is_read_with_its_mask(tmp_path: Path, write: SimpleNamespace) 
     np.testing.assert_array_equal(masked[:3], pixels[:3])
 
 
-def test_a_folder_that_cannot_serve(tmp_path: Path, write: SimpleNamespace) -> None:
+def test_a_folder_that_cannot_serve(tmp_path: Path, write) -> None:
     (tmp_path / "empty").mkdir()
     write.views(tmp_path / "two", "two")
     (tmp_path / "two/0.png").write_bytes(b"")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -207,7 +206,7 @@ def test_real_places_are_told_apart() -> None:
 # Many places
 
 
-def test_places_come_in_order_and_few_are_in_flight(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_places_come_in_order_and_few_are_in_flight(tmp_path: Path, monkeypatch) -> None:
     files = put(tmp_path / "a")
     begun, lock = [0], threading.Lock()
 
@@ -230,7 +229,7 @@ def test_places_come_in_order_and_few_are_in_flight(tmp_path: Path, monkeypatch:
     assert begun[0] < 60 + 25
 
 
-def test_facts_are_taken_and_put_by_row(tmp_path: Path, write: SimpleNamespace) -> None:
+def test_facts_are_taken_and_put_by_row(tmp_path: Path, write) -> None:
     stats = ImageStats.empty(3)
     place = inspect_place(put(tmp_path / "a"), [SPEC])
     stats.put(1, place)

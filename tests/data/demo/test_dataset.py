@@ -30,7 +30,7 @@ def land() -> SyntheticLand:
 
 
 @pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def root(tmp_path_factory) -> Path:
     return demo.make_demo(tmp_path_factory.mktemp("demo") / "root", places=PLACES, px=PX)
 
 
@@ -71,7 +71,7 @@ def test_same_seed_same_bytes_and_fewer_places_are_the_first(root: Path, tmp_pat
     assert len(some_files) == 7 * 4
 
 
-def test_child_processes_draw_the_same(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_child_processes_draw_the_same(root: Path, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr(demo, "MIN_PLACES_FOR_PROCESSES", 1)
     monkeypatch.setattr(demo, "count_cores", lambda: 2)
     monkeypatch.setattr(demo_draw, "MAX_JOBS_AHEAD", 2)
@@ -220,7 +220,7 @@ def test_a_half_made_folder_is_replaced(tmp_path: Path, missing: str) -> None:
     assert [path.name for path in tmp_path.iterdir()] == [root.name]
 
 
-def test_the_loser_of_a_race_uses_the_winners(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_loser_of_a_race_uses_the_winners(tmp_path: Path, monkeypatch) -> None:
     options = {"places": 2, "px": 32, "cache": tmp_path}
     draw = demo.make_demo
 

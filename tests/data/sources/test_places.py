@@ -24,7 +24,6 @@ from geoguesser.data.sources.places import PlacesDataModule
 from geoguesser.data.splits import ColumnSplit, FolderSplit, RandomSplit
 from geoguesser.data.views import FileViews, MemoryViews
 from geoguesser.errors import ConfigError, DataError
-from geoguesser.geo.region import PlaneRegion
 from geoguesser.model.fusion import ConcatFusion, MeanFusion
 
 PX = 16
@@ -41,18 +40,18 @@ def side(uuid: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory, write: SimpleNamespace) -> Path:
+def root(tmp_path_factory, write) -> Path:
     """40 places; nobody changes them."""
     return write.root(tmp_path_factory.mktemp("places"), IDS, px=PX)
 
 
-def module(root: Path, land: PlaneRegion, **options: Any) -> PlacesDataModule:
+def module(root: Path, land, **options: Any) -> PlacesDataModule:
     given = {"image": SPEC, "split": SPLIT, "augment": Augment(), "batch_size": 4, "num_workers": 0}
     return PlacesDataModule(roots=[str(root)], region=land, **{**given, **options})
 
 
 @pytest.fixture
-def ready(root: Path, land: PlaneRegion) -> PlacesDataModule:
+def ready(root: Path, land) -> PlacesDataModule:
     data = module(root, land)
     data.read_views()
     return data
@@ -75,7 +74,7 @@ def trainer(*, rank: int = 0, world_size: int = 1, training: bool = True, step: 
 # The table and its splits
 
 
-def test_the_table_is_split_by_id(root: Path, land: PlaneRegion, write: SimpleNamespace) -> None:
+def test_the_table_is_split_by_id(root: Path, land, write) -> None:
     data = module(root, land)
     data.read_table()
     assert data.table["uuid"].tolist() == IDS
@@ -90,9 +89,7 @@ def test_the_table_is_split_by_id(root: Path, land: PlaneRegion, write: SimpleNa
     assert data.table is first
 
 
-def test_what_is_learnt_from_sees_training_places_alone(
-    root: Path, land: PlaneRegion, write: SimpleNamespace
-) -> None:
+def test_what_is_learnt_from_sees_training_places_alone(root: Path, land, write) -> None:
     for fraction in (1.0, 0.5):
         data = module(root, land, fraction=fraction)
         data.read_table()
@@ -104,7 +101,7 @@ def test_what_is_learnt_from_sees_training_places_alone(
         assert np.isfinite(data.train_coords_deg).all()
 
 
-def test_a_fraction_thins_training_alone(root: Path, land: PlaneRegion) -> None:
+def test_a_fraction_thins_training_alone(root: Path, land) -> None:
     kept: dict[float, set[int]] = {}
     for fraction in (0.3, 0.6, 1.0):
         data = module(root, land, fraction=fraction)
@@ -119,16 +116,14 @@ def test_a_fraction_thins_training_alone(root: Path, land: PlaneRegion) -> None:
     assert kept[0.3] < kept[0.6] < kept[1.0]
 
 
-def test_the_seed_of_the_run_leaves_the_splits_alone(root: Path, land: PlaneRegion) -> None:
+def test_the_seed_of_the_run_leaves_the_splits_alone(root: Path, land) -> None:
     first, second = module(root, land, seed=0, fraction=0.5), module(root, land, seed=1, fraction=0.5)
     for data in (first, second):
         data.read_table()
     assert first.table["split"].tolist() == second.table["split"].tolist()
 
 
-def test_roots_may_be_one_name_or_several(
-    root: Path, land: PlaneRegion, tmp_path: Path, write: SimpleNamespace
-) -> None:
+def test_roots_may_be_one_name_or_several(root: Path, land, tmp_path: Path, write) -> None:
     other = write.root(tmp_path / "other", ["x", "y"], px=PX)
     options = {"region": land, "image": SPEC, "split": SPLIT, "augment": Augment()}
     single = PlacesDataModule(roots=str(root), **options)
@@ -143,9 +138,7 @@ def test_roots_may_be_one_name_or_several(
 
 
 @pytest.mark.parametrize("memory_gib", [1.0, 0.0])
-def test_batches_are_what_they_say(
-    memory_gib: float, root: Path, land: PlaneRegion, write: SimpleNamespace
-) -> None:
+def test_batches_are_what_they_say(memory_gib: float, root: Path, land, write) -> None:
     data = module(root, land, memory_gib=memory_gib)
     data.read_views()
     assert isinstance(data.views, MemoryViews if memory_gib else FileViews)
@@ -180,7 +173,7 @@ def test_every_place_comes_once_an_epoch(ready: PlacesDataModule) -> None:
     assert list_rows(ready.loader("all")) == list(range(40))
 
 
-def test_the_order_of_training_is_drawn_from_seed_and_epoch(root: Path, land: PlaneRegion) -> None:
+def test_the_order_of_training_is_drawn_from_seed_and_epoch(root: Path, land) -> None:
     orders = {}
     for seed in (0, 1):
         for _ in range(2):
@@ -205,7 +198,7 @@ def test_a_single_place_is_a_batch_of_one(ready: PlacesDataModule) -> None:
 
 @pytest.mark.filterwarnings("ignore:This DataLoader will create")  # on a machine of one core
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded")  # Python 3.12 says it of any fork
-def test_workers_give_the_same_batches(root: Path, land: PlaneRegion) -> None:
+def test_workers_give_the_same_batches(root: Path, land) -> None:
     runs: list[list[Batch]] = []
     for workers in (0, 2):
         data = module(root, land, memory_gib=0.0, num_workers=workers)
@@ -224,7 +217,7 @@ def test_workers_give_the_same_batches(root: Path, land: PlaneRegion) -> None:
         assert all(torch.equal(*pair) for pair in zip(alone, helped, strict=True))
 
 
-def test_views_in_memory_and_features_take_no_workers(root: Path, land: PlaneRegion) -> None:
+def test_views_in_memory_and_features_take_no_workers(root: Path, land) -> None:
     data = module(root, land, num_workers=2)
     data.read_views()
     assert data.train_dataloader().num_workers == 0
@@ -283,7 +276,7 @@ def test_one_vector_per_place_is_served_where_it_says_the_same(ready: PlacesData
     ready.mask = mask
 
 
-def test_validation_is_dealt_out_between_choosing_and_calibration(root: Path, land: PlaneRegion) -> None:
+def test_validation_is_dealt_out_between_choosing_and_calibration(root: Path, land) -> None:
     whole, data = module(root, land), module(root, land)
     for ready in (whole, data):
         ready.read_views()
@@ -349,7 +342,7 @@ def test_processes_share_the_places(size: int, world_size: int, batch_size: int,
         assert rows in (dealt, [*dealt, first])
 
 
-def test_the_loaders_ask_the_trainer_for_their_rank(root: Path, land: PlaneRegion) -> None:
+def test_the_loaders_ask_the_trainer_for_their_rank(root: Path, land) -> None:
     orders: dict[str, list[list[int]]] = {"train": [], "val": [], "test": []}
     for rank in range(2):
         data = module(root, land)
@@ -380,7 +373,7 @@ def augmented(data: PlacesDataModule, batch: Batch, **options: Any) -> Tensor:
     return changed.images
 
 
-def test_training_views_are_augmented_by_seed_step_and_process(root: Path, land: PlaneRegion) -> None:
+def test_training_views_are_augmented_by_seed_step_and_process(root: Path, land) -> None:
     def fresh(seed: int = 0) -> PlacesDataModule:
         data = module(root, land, augment=Augment(brightness=0.5, shift=0.1), seed=seed)
         data.read_views()
@@ -399,7 +392,7 @@ def test_training_views_are_augmented_by_seed_step_and_process(root: Path, land:
     assert len({images.numpy().tobytes() for images in [first, *others]}) == 5
 
 
-def test_nothing_else_is_augmented(root: Path, land: PlaneRegion) -> None:
+def test_nothing_else_is_augmented(root: Path, land) -> None:
     data = module(root, land, augment=Augment(brightness=0.5))
     data.read_views()
     batch = batch_of(data)
@@ -419,13 +412,13 @@ def damage(root: Path, ids: list[str]) -> None:
 
 
 @pytest.fixture
-def damaged(tmp_path: Path, write: SimpleNamespace) -> Path:
+def damaged(tmp_path: Path, write) -> Path:
     root = write.root(tmp_path / "root", IDS, px=PX)
     damage(root, [IDS[0], IDS[7], IDS[39]])
     return root
 
 
-def test_broken_images_are_refused_all_at_once(damaged: Path, land: PlaneRegion) -> None:
+def test_broken_images_are_refused_all_at_once(damaged: Path, land) -> None:
     data = module(damaged, land)
     data.read_table()  # decodes nothing
     with pytest.raises(DataError) as caught:
@@ -443,7 +436,7 @@ def test_broken_images_are_refused_all_at_once(damaged: Path, land: PlaneRegion)
 @pytest.mark.parametrize("memory_gib", [1.0, 0.0])
 @pytest.mark.parametrize("fraction", [1.0, 0.5])
 def test_skipped_images_leave_everything_else_in_line(
-    memory_gib: float, fraction: float, damaged: Path, root: Path, land: PlaneRegion, write: SimpleNamespace
+    memory_gib: float, fraction: float, damaged: Path, root: Path, land, write
 ) -> None:
     options = {"memory_gib": memory_gib, "fraction": fraction}
     whole = module(root, land, **options)
@@ -473,9 +466,7 @@ def test_skipped_images_leave_everything_else_in_line(
 
 
 @pytest.mark.parametrize("column", ["split", "part"])
-def test_a_recorded_split_outlives_skipped_images(
-    column: str, tmp_path: Path, write: SimpleNamespace, land: PlaneRegion
-) -> None:
+def test_a_recorded_split_outlives_skipped_images(column: str, tmp_path: Path, write, land) -> None:
     words = [SPLIT_NAMES[at % 3] for at in range(9)]
     root = write.root(tmp_path / "root", IDS[:9], px=PX, columns={column: words, "town": list("abcdefghi")})
     damage(root, [IDS[4]])
@@ -486,9 +477,7 @@ def test_a_recorded_split_outlives_skipped_images(
     assert data.table["town"].tolist() == list("abcdfghi")
 
 
-def test_folders_as_splits_outlive_skipped_images(
-    tmp_path: Path, write: SimpleNamespace, land: PlaneRegion
-) -> None:
+def test_folders_as_splits_outlive_skipped_images(tmp_path: Path, write, land) -> None:
     words = [SPLIT_NAMES[at % 3] for at in range(9)]
     write.csv(tmp_path / "data.csv", [[IDS[at], 45, 15 + at / 10] for at in range(9)])
     for at, word in enumerate(words):
@@ -499,9 +488,7 @@ def test_folders_as_splits_outlive_skipped_images(
     assert data.table["split"].tolist() == [word for at, word in enumerate(words) if at != 4]
 
 
-def test_a_split_that_skipping_empties_is_refused(
-    tmp_path: Path, write: SimpleNamespace, land: PlaneRegion
-) -> None:
+def test_a_split_that_skipping_empties_is_refused(tmp_path: Path, write, land) -> None:
     root = write.root(tmp_path / "root", IDS[:4], px=PX, columns={"split": ["train", "train", "val", "test"]})
     damage(root, [IDS[2]])
     data = module(root, land, split=ColumnSplit(), on_bad={"broken_image": "skip"})
@@ -528,6 +515,6 @@ def test_a_split_that_skipping_empties_is_refused(
         ("on_bad", {"bad_row": "drop"}, "data.on_bad.bad_row must be one of error, skip, got 'drop'."),
     ],
 )
-def test_values_that_are_none(option: str, value: Any, message: str, root: Path, land: PlaneRegion) -> None:
+def test_values_that_are_none(option: str, value: Any, message: str, root: Path, land) -> None:
     with pytest.raises(ConfigError, match=re.escape(message)):
         module(root, land, **{option: value})
