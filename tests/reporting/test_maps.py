@@ -174,7 +174,7 @@ def test_boxes_do_not_overlap(shape: float) -> None:
     left, bottom, width, height = sheet.side
     assert (left >= map_left + map_width) if sheet.beside else (bottom + height <= map_bottom)
     assert left + width <= 10.0
-    assert map_bottom + map_height <= sheet.height - maps.HEADER_IN + 1e-9
+    assert map_bottom + map_height <= sheet.height - style.HEADER_IN + 1e-9
     assert min(bottom, map_width, map_height) > 0
     assert sheet.height < 10.0
 
