@@ -110,7 +110,11 @@ def expand_resume(words: list[str]) -> list[str]:
 
     old = [update_override(str(word)) for word in OmegaConf.load(recorded)]
     new = [format_override("resume", folder) if word.startswith("resume=") else word for word in words]
-    return [*old, *new, format_override("hydra.run.dir", folder)]
+    # Hydra's parser accepts overrides only in one piece, so options come before all of them.
+    pairs = list(itertools.pairwise(["", *new]))
+    options = [word for before, word in pairs if word.startswith("-") or before in OPTIONS_WITH_VALUE]
+    overrides = [word for before, word in pairs if not (word.startswith("-") or before in OPTIONS_WITH_VALUE)]
+    return [*options, *old, *overrides, format_override("hydra.run.dir", folder)]
 
 
 def expand_runs(words: list[str]) -> list[str]:
