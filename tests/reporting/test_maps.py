@@ -15,6 +15,7 @@ from geoguesser.geo.grid import Grid, GridBuilder, SquareGrid
 from geoguesser.geo.grid_builders import KMeansGrid, PyramidGrid, QuadtreeGrid, StaggeredGrid
 from geoguesser.geo.region import PlaneRegion, Region, country, world
 from geoguesser.reporting import maps, projections
+from geoguesser.reporting.style import HEADER_IN
 
 
 def sample_places(region: Region, count: int, seed: int = 0) -> np.ndarray:
@@ -174,7 +175,7 @@ def test_boxes_do_not_overlap(shape: float) -> None:
     left, bottom, width, height = sheet.side
     assert (left >= map_left + map_width) if sheet.beside else (bottom + height <= map_bottom)
     assert left + width <= 10.0
-    assert map_bottom + map_height <= sheet.height - style.HEADER_IN + 1e-9
+    assert map_bottom + map_height <= sheet.height - HEADER_IN + 1e-9
     assert min(bottom, map_width, map_height) > 0
     assert sheet.height < 10.0
 
