@@ -126,7 +126,7 @@ def find_touching_cells(grid: Grid, left: IntArray, right: IntArray) -> BoolArra
 
 def compute_nearest_km(train_deg: FloatArray, test_deg: FloatArray) -> FloatArray:
     """Returns (N,) the great-circle distance of each test place to the nearest training place."""
-    return chord_to_km(cKDTree(to_unit(train_deg)).query(to_unit(test_deg))[0])
+    return chord_to_km(np.asarray(cKDTree(to_unit(train_deg)).query(to_unit(test_deg))[0]))
 
 
 def _split_by_distance(distance_km: FloatArray) -> dict[str, BoolArray]:
