@@ -72,10 +72,8 @@ def load_choices() -> dict[tuple[str, str], str]:
 def _check_runs(runs: Any) -> list[str]:
     words = [runs] if isinstance(runs, str) else runs
     if not isinstance(words, list) or not words or not all(isinstance(word, str) and word for word in words):
-        raise ConfigError.at(
-            "runs", "must name run or sweep folders", found=runs,
-            remedy="For example python -m geoguesser.compare multirun/NAME outputs/DATE/TIME.",
-        )  # fmt: skip
+        remedy = "For example python -m geoguesser.compare multirun/NAME outputs/DATE/TIME."
+        raise ConfigError.at("runs", "must name run or sweep folders", found=runs, remedy=remedy)
     return words
 
 
@@ -98,7 +96,7 @@ def _build_region(runs: list[Run]) -> Region:
     try:
         region: Region = build(runs[0].config["region"], "region")
     except (GeoguesserError, KeyError) as error:
-        reason = first_line(error)
-        log.warning("the runs' region cannot be built (%s): maps and blocks are those of the world", reason)
+        message = "the runs' region cannot be built (%s): maps and blocks are those of the world"
+        log.warning(message, first_line(error))
         return world()
     return region

@@ -83,13 +83,11 @@ def _load_runs(api: Any, entity: str, project: str, group: str, folder: Path) ->
         remedy = "Check sweep_dir, project and entity."
         if offline:
             remedy = f"{len(offline)} runs in {folder} are not uploaded. {command}"
-        raise DataError.at(
-            f"W&B's project {entity}/{project}", f"must have runs of the group {group}", remedy=remedy
-        )
+        where = f"W&B's project {entity}/{project}"
+        raise DataError.at(where, f"must have runs of the group {group}", remedy=remedy)
     if offline:
-        log.warning(
-            "%d runs in %s are not uploaded, so the page does not show them. %s", len(offline), folder, command
-        )
+        message = "%d runs in %s are not uploaded, so the page does not show them. %s"
+        log.warning(message, len(offline), folder, command)
     return runs
 
 

@@ -124,10 +124,9 @@ def _read_tables(config: dict[str, Any]) -> EvaluatedPlaces:
 
     table, missing, extra = match_rows(points, truth)
     if missing and config["on_missing"] == "error":
-        raise DataError.at(
-            f"predictions={file}", f"must hold every place of the truth, {missing} are missing",
-            remedy="To leave them out, which improves the metrics: on_missing=skip.",
-        )  # fmt: skip
+        rule = f"must hold every place of the truth, {missing} are missing"
+        remedy = "To leave them out, which improves the metrics: on_missing=skip."
+        raise DataError.at(f"predictions={file}", rule, remedy=remedy)
     check_units(table[POINT].to_numpy(), table[TRUE_POINT].to_numpy())
 
     region: Region = build(config["region"], "region")

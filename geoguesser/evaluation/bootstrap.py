@@ -64,11 +64,7 @@ class BootstrapSettings:
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> BootstrapSettings:
-        """Reads the keys `confidence` and `bootstrap` of a config.
-
-        Raises:
-            ConfigError: A key is missing or unknown, or its value is out of range.
-        """
+        """Reads the keys `confidence` and `bootstrap` of a config; raises `ConfigError` if one is out of range."""
         bootstrap = check_mapping("bootstrap", config["bootstrap"], ("samples", "seed", "block_km"))
         block_km = bootstrap["block_km"]
         return cls(

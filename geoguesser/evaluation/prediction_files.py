@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -127,16 +128,13 @@ def _find_coordinate(names: dict[str, str], columns: ColumnNames, kind: str, fil
 
     # Names with a word come first, because `latitude` may be another program's prediction.
     plain = COORDINATE_NAMES[kind]
-    candidates = [
-        name for word in columns.words for base in plain for name in (f"{word}_{base}", f"{base}_{word}")
-    ]
+    pairs = itertools.product(columns.words, plain)
+    candidates = [name for word, base in pairs for name in (f"{word}_{base}", f"{base}_{word}")]
     for name in candidates if columns.marked else (*candidates, *plain):
         if name in names:
             return names[name]
-    raise DataError.at(
-        str(file), f"has no column for {columns.words[0]} {kind}", found=list(names.values()),
-        remedy=f"Name it: {columns.key}.{kind}=COLUMN.",
-    )  # fmt: skip
+    rule, remedy = f"has no column for {columns.words[0]} {kind}", f"Name it: {columns.key}.{kind}=COLUMN."
+    raise DataError.at(str(file), rule, found=list(names.values()), remedy=remedy)
 
 
 def _check_ids(points: pd.DataFrame, is_missing: pd.Series[bool], name: str) -> None:
@@ -160,10 +158,11 @@ def _check_range(points: pd.DataFrame, names: dict[str, str]) -> None:
         remedy = "If they are swapped, name the columns."
         if np.median(np.abs(values)) > 1000:
             remedy = "They look like metres or millionths: degrees are needed."
-        raise DataError.at(
-            f"{points['row'][bad[0]]}: {names[kind]}", f"must be within {limit:g} degrees ({len(bad)} are not)",
-            found=float(values[bad[0]]), remedy=remedy,
-        )  # fmt: skip
+        where, rule = (
+            f"{points['row'][bad[0]]}: {names[kind]}",
+            f"must be within {limit:g} degrees ({len(bad)} are not)",
+        )
+        raise DataError.at(where, rule, found=float(values[bad[0]]), remedy=remedy)
 
 
 def match_rows(points: pd.DataFrame, truth: pd.DataFrame) -> tuple[pd.DataFrame, int, int]:
@@ -180,10 +179,9 @@ def match_rows(points: pd.DataFrame, truth: pd.DataFrame) -> tuple[pd.DataFrame,
     true = truth.rename(columns={"latitude": "true_latitude", "longitude": "true_longitude"}).drop(columns="row")
     if not any(has_ids):
         if len(points) != len(truth):
-            raise DataError.at(
-                "predictions and truth", "must have equal numbers of rows if they have no ids",
-                found=f"{len(points)} and {len(truth)}", remedy="Name the ids: columns.id, truth_columns.id.",
-            )  # fmt: skip
+            rule, counts = "must have equal numbers of rows if they have no ids", f"{len(points)} and {len(truth)}"
+            remedy = "Name the ids: columns.id, truth_columns.id."
+            raise DataError.at("predictions and truth", rule, found=counts, remedy=remedy)
         log.warning("neither file has ids: predictions and truth are matched by row")
         numbers = [str(row) for row in range(1, len(true) + 1)]
         return true.assign(latitude=points["latitude"], longitude=points["longitude"], uuid=numbers), 0, 0

@@ -23,12 +23,7 @@ BLOCK_SIDES_KM = tuple(
 
 @dataclass(frozen=True)
 class ResamplingUnits:
-    """Units of one set of places.
-
-    Attributes:
-        unit: (N,) the unit of each place, numbered from 0 without gaps.
-        block_km: Side of the blocks; None if each place is a unit.
-    """
+    """(N,) unit of each place, numbered from 0 without gaps, and side of the blocks; None for single places."""
 
     unit: IntArray
     block_km: float | None

@@ -87,12 +87,9 @@ def _summarise_probabilities(
 def compute_reliability(
     confidence: FloatArray, correct: BoolArray, bins: int = DEFAULT_BINS
 ) -> dict[str, list[Any]]:
-    """Computes a reliability curve, over at most `bins` bins of equal numbers of places.
+    """Computes a reliability curve over at most `bins` bins of equal numbers of places.
 
-    Args:
-        confidence: (N,) probabilities of the most probable cells, N at least 1.
-        correct: (N,) whether these are the true cells.
-        bins: Number of bins.
+    It compares (N,) probabilities of the most probable cells, N at least 1, with whether these are the true cells.
 
     Returns:
         places, confidence and correct: the count and the two means of each bin, by ascending confidence.

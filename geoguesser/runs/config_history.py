@@ -84,11 +84,9 @@ def update_config(config: Mapping[str, Any], current: Mapping[str, str]) -> dict
 
 
 def update_override(word: str, renamed: Mapping[str, str] | None = None) -> str:
-    """Returns an override of the command line with the current name of its group or key.
+    """Returns an override such as `+key=value` with the current name of its group or key.
 
-    Args:
-        word: `key=value`, with `+`, `++` or `~` in front or without.
-        renamed: Old dotted key -> current dotted key; `RENAMED_KEYS` by default.
+    `renamed` maps old dotted keys to current ones; it is `RENAMED_KEYS` by default.
     """
     name, equals, value = word.partition("=")
     bare = name.lstrip("+~")

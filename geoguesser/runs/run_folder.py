@@ -58,13 +58,7 @@ class Run:
 
 @dataclass(frozen=True)
 class UnusedRun:
-    """Run that is not compared.
-
-    Attributes:
-        name: Name as in `Run`.
-        state: failed, running, interrupted, unreadable, or repeat.
-        reason: Explanation, or an empty text.
-    """
+    """Run that is not compared; its state is failed, running, interrupted, unreadable, or repeat."""
 
     name: str
     state: str

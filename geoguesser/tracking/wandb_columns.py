@@ -45,11 +45,8 @@ def make_tags(config: Mapping[str, Any], choices: Mapping[str, str]) -> list[str
 def make_run_name(overrides: Iterable[str], choices: Mapping[str, str], fallback: str) -> str:
     """Returns a readable name of a run from its overrides, such as `regression grid.size=30 seed=1`.
 
-    Args:
-        overrides: Words of the command line.
-        choices: Choice of each config group. A group in `SELF_EXPLANATORY_GROUPS` is named by its choice only.
-        fallback: Name of a run without overrides. It also ends a name that is too long, so that names with the
-            same beginning differ.
+    A group in `SELF_EXPLANATORY_GROUPS` is named by its choice only. A run without overrides has the name
+    `fallback`, which also ends a name that is too long, so that names with the same beginning differ.
     """
     words = []
     for override in overrides:

@@ -119,11 +119,7 @@ class WandbRunLogger(RunLogger):
         log.warning(message, first_line(error), Path(self.folder) / "wandb" / "offline-run-*")
 
     def start(self) -> None:
-        """Opens the run.
-
-        Raises:
-            GeoguesserError: The server refuses the run: the entity is unknown, or may not write to the project.
-        """
+        """Opens the run; raises `GeoguesserError` if the entity is unknown or may not write to the project."""
         import wandb
 
         remove_empty_records(Path(self.folder))

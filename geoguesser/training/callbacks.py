@@ -26,12 +26,9 @@ from geoguesser.training.module import MONITOR
 
 
 class NamedCheckpoint(ModelCheckpoint):
-    """ModelCheckpoint whose state holds file names instead of paths, so that a run can be resumed after a move.
+    """ModelCheckpoint whose state holds file names instead of paths, so that a run can be resumed after a move."""
 
-    Attributes:
-        min_interval_s: Minimum time between two writes in seconds, except after the first epoch and at the end.
-    """
-
+    # Minimum time between two writes, except after the first epoch and at the end.
     min_interval_s: float = 0.0
 
     def state_dict(self) -> dict[str, Any]:
@@ -152,8 +149,7 @@ class LastCheckpoint(NamedCheckpoint):
 class MetricsCsv(Callback):
     """Writes `metrics.csv`, one row per validation, at once, so that a killed run has its history.
 
-    Args:
-        path: Path of the file. If it exists (a resumed run), rows of epochs that are trained again are dropped.
+    A resumed run drops the rows of epochs that are trained again.
     """
 
     def __init__(self, path: Path) -> None:

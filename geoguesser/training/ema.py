@@ -39,9 +39,6 @@ class EmaWeights(Callback):
     Args:
         decay: d in a long run, above 0 and below 1; the average is over about the last 1 / (1 - decay) steps.
 
-    Raises:
-        ConfigError: `callbacks.ema.decay` is out of range.
-
     Source: B. Polyak and A. Juditsky, SIAM J. Control Optim. 30 (1992); the warm-up is that of TensorFlow's
     `ExponentialMovingAverage` with `num_updates`.
     """

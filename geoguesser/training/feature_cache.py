@@ -50,9 +50,6 @@ class FeatureCache:
         cache: Whether to keep features, and the results of inspecting the image files, for later runs.
         limit_gib: Maximum size of the cache in GiB; the least recently used files are removed first.
         batch_size: Places per training batch; None for a sixteenth of the training places, from 32 to 512.
-
-    Raises:
-        ConfigError: A value breaks its rule.
     """
 
     def __init__(self, *, cache: bool = True, limit_gib: float = 20.0, batch_size: int | None = None) -> None:

@@ -49,9 +49,6 @@ class Finetuning:
             hold general features, which need smaller changes. A stage's `lr` is the rate of the topmost block that
             it unlocks, the optimizer's `backbone_lr` that of the backbone's last block.
 
-    Raises:
-        ConfigError: A value breaks its rule.
-
     Source: discriminative rates: J. Howard and S. Ruder (ULMFiT), arXiv 1801.06146 (they divide by 2.6 from
     layer to layer); as a layer decay of 0.65 to 0.95: H. Bao et al. (BEiT), arXiv 2106.08254.
     """

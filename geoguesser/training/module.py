@@ -283,9 +283,7 @@ class GeoLightningModule(pl.LightningModule):
 
         Lightning's own sums, by `self.log` in each step, take longer than a step of a small head.
         """
-        totals = torch.stack(
-            (self._loss_sums[stage].double().cpu(), torch.tensor(self._place_counts[stage]).double())
-        )
+        totals = torch.tensor([float(self._loss_sums[stage]), self._place_counts[stage]], dtype=torch.float64)
         if self.trainer.world_size > 1:
             totals = self.trainer.strategy.reduce(totals.to(self.device), reduce_op="sum").cpu()
         self._log_values({f"{stage}/loss": float(totals[0] / totals[1])})

@@ -34,9 +34,8 @@ class ScheduleProgress:
 class Schedule(ABC):
     """Base class of the schedules.
 
-    Args:
-        warmup_epochs: Epochs over which the factor rises linearly from 0 to 1, for each group from its unlocking.
-            Fractions are allowed.
+    The factor rises linearly from 0 to 1 over `warmup_epochs`, a number of epochs or a fraction of one, for each
+    group from its unlocking.
     """
 
     def __init__(self, *, warmup_epochs: float = 0.0) -> None:

@@ -111,9 +111,6 @@ def _get_output_state(state: dict[str, Any]) -> dict[str, Any]:
 def _equal(left: Any, right: Any) -> bool:
     """Returns whether two states are equal, where arrays may be tensors."""
     if isinstance(right, dict):
-        return (
-            isinstance(left, dict)
-            and left.keys() == right.keys()
-            and all(_equal(left[key], right[key]) for key in right)
-        )
+        has_same_keys = isinstance(left, dict) and left.keys() == right.keys()
+        return has_same_keys and all(_equal(left[key], right[key]) for key in right)
     return bool(np.array_equal(np.asarray(left), np.asarray(right)))
