@@ -163,8 +163,8 @@ def test_collect_has_safe_defaults_and_its_keys_fit_what_they_are_given_to():
 def test_the_text_of_a_split_is_the_override_that_selects_it(choice: str):
     words = str(build(resolve(compose([choice]))["split"], "split")).replace(", ", ",").split()
     assert words[0] == choice
-    again = build(resolve(compose(words))["split"], "split")
-    assert str(again).replace(", ", ",").split() == words
+    rebuilt = build(resolve(compose(words))["split"], "split")
+    assert str(rebuilt).replace(", ", ",").split() == words
 
 
 def test_the_config_has_each_kind_of_finding_with_its_default():
