@@ -68,17 +68,10 @@ def list_targets(node: object, key: str) -> list[tuple[str, dict[str, object]]]:
 def test_every_file_is_reached():
     files = {str(path.relative_to(CONF)) for path in CONF.rglob("*.yaml")}
     reached = {choice.replace("=", "/") + ".yaml" for choice in ALL_CHOICES}
+    commands = ("train", "predict", "evaluate", "compare", "report", "serve", "export")
+    commands += ("prepare", "collect", "dashboard")
     assert files == reached | {
-        "train.yaml",
-        "predict.yaml",
-        "prepare.yaml",
-        "collect.yaml",
-        "compare.yaml",
-        "dashboard.yaml",
-        "evaluate.yaml",
-        "report.yaml",
-        "serve.yaml",
-        "export.yaml",
+        *(f"{command}.yaml" for command in commands),
         "data/_common.yaml",
         "hydra/folders/current.yaml",
         "hydra/job_logging/geoguesser.yaml",

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import ROOT, SAMPLE, TINY, command, compose, read_back
+from conftest import ROOT, TINY, command, compose, read_back
 
 from geoguesser.commands.predict import run_predict
 from geoguesser.errors import GeoguesserError
@@ -139,17 +139,6 @@ def test_predict_explains_bad_input(words: list[str], message: str, tmp_path: Pa
         run_predict(compose(words, "predict"))
 
 
-def test_help_is_quick_and_needs_no_torch():
-    code = "import sys, geoguesser.train, geoguesser.predict; sys.exit('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], check=False, cwd=ROOT).returncode == 0
-    done = command("geoguesser.train", "--help")
-    assert done.returncode == 0
-    words = ("backbone", "head: classification, hybrid, regression", "--multirun", "experiment=quick", "resume=")
-    for word in words:
-        assert word in done.stdout
-    assert "images" in command("geoguesser.predict", "--help").stdout
-
-
 def test_config_can_be_shown_and_completed():
     shown = command("geoguesser.train", "--cfg", "job", "head=regression")
     assert "RegressionHead" in shown.stdout
@@ -244,12 +233,6 @@ def test_a_killed_run_is_resumed(tmp_path: Path):
     assert results[0] == results[1]
 
 
-def test_resume_explains_a_wrong_folder(tmp_path: Path):
-    done = command("geoguesser.train", "resume=nowhere", cwd=tmp_path)
-    assert done.returncode == 1
-    assert "error: resume=nowhere must be a run folder" in done.stderr
-
-
 @pytest.mark.slow
 def test_the_wheel_contains_its_configs(tmp_path: Path):
     """The wheel is built, installed beside the environment's packages and run from another folder."""
@@ -299,21 +282,6 @@ def test_ddp_on_two_processes_counts_every_place_once(tmp_path: Path):
     refused = command("geoguesser.train", *words, "finetune=staged", cwd=tmp_path)
     assert refused.returncode == 1
     assert "trainer=ddp cannot train finetune=staged" in refused.stderr
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(not SAMPLE.is_dir(), reason="the real sample lies beside the project, not in it")
-def test_real_sample_with_the_defaults(tmp_path: Path):
-    roots = f"data.roots=[{SAMPLE / 'original'},{SAMPLE / 'external'}]"
-    done = command("geoguesser.train", "data=places", roots, "split.seed=3", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    (folder,) = (tmp_path / "outputs").glob("*/*")
-    result = json.loads((folder / "result.json").read_text())
-    assert result["counts"]["places"] == 40
-    assert 10 < result["test"]["error_km_mean"] < 300
-    # The record of W&B holds no path of the user.
-    for path in folder.rglob("*.wandb"):
-        assert str(SAMPLE).encode() not in path.read_bytes()
 
 
 @pytest.mark.slow
