@@ -17,7 +17,7 @@ from geoguesser.commands.prepare import run_prepare
 from geoguesser.data.checks import inspection as examine
 from geoguesser.data.demo.dataset import ensure_demo
 from geoguesser.data.store.reader import StoreViews
-from geoguesser.errors import ConfigError, DataError
+from geoguesser.errors import DataError
 
 BASE = [word for word in TINY if not word.startswith(("data.p", "trainer.max"))] + ["trainer.max_epochs=1"]
 HIT = "nothing was decoded or embedded"
@@ -157,13 +157,3 @@ def test_a_store_is_not_touched_on_a_hit(job: Any, root: Path, tmp_path: Path, m
     assert decoded == 0
     assert HIT in log
     assert repeated["features"] == {"cached": True, "key": first["features"]["key"]}
-
-
-def test_values_are_checked_before_the_data_are_read(job: Any) -> None:
-    for word, message in (
-        ("features.limit_gib=x", "features.limit_gib must be a number from 0, got 'x'."),
-        ("+features.typo=1", "features.typo is no key of this choice. Its keys: batch_size, cache, limit_gib."),
-    ):
-        with pytest.raises(ConfigError) as caught:
-            job(word, "data=places", "data.roots=[/nowhere]")
-        assert str(caught.value) == message

@@ -57,15 +57,9 @@ def run_folder(tmp_path_factory) -> Path:
 def test_a_run_leaves_all_its_files(run_folder: Path):
     names = {str(path.relative_to(run_folder)) for path in run_folder.rglob("*") if path.is_file()}
     assert names == {
-        "config.yaml",
-        "metrics.csv",
-        "result.json",
-        "status.json",
-        "overrides.yaml",
-        "predictions_test.csv",
-        "places.csv",
-        "checkpoints/best.ckpt",
-        "checkpoints/last.ckpt",
+        *("config.yaml", "overrides.yaml", "status.json", "result.json"),
+        *("metrics.csv", "predictions_test.csv", "places.csv"),
+        *("checkpoints/best.ckpt", "checkpoints/last.ckpt"),
         *(f"pictures/{name}.png" for name in ("grid", "arrows", "errors", "curves", "budget")),
     }
     assert json.loads((run_folder / "status.json").read_text()) == {"state": "done"}
@@ -385,6 +379,11 @@ def test_skipped_places_are_counted_and_listed(run_job, tmp_path: Path, caplog):
         ("calibration.fraction=2", r"^calibration\.fraction must be a number from 0 to 0\.9, got 2\.$"),
         ("+calibration.few=2", r"^calibration must have the keys fraction, min_places, and no other, got"),
         ("pictures=maybe", r"^pictures must be true or false, got 'maybe'\.$"),
+        ("features.limit_gib=x", r"^features\.limit_gib must be a number from 0, got 'x'"),
+        (
+            "+features.typo=1",
+            r"^features\.typo is no key of this choice\. Its keys: batch_size, cache, limit_gib\.$",
+        ),
         ("+grid.sise=60", r"^grid\.sise is no key of this choice\. Its keys: point, size, spacing_km\.$"),
         ("+typo=1", r"^typo is no key of this program\."),
         ("backbone.name=resnet5000", r"^backbone\.name must be a model that timm .* knows, got 'resnet5000'"),

@@ -195,9 +195,8 @@ def test_a_named_sweep_runs_without_multirun_and_groups_of_a_head_do_not_count(t
     assert len(read_states(folder)) == 1
 
 
-@pytest.mark.parametrize("name", ["../elsewhere", "''"])
-def test_a_sweep_stays_below_multirun(name: str, tmp_path: Path):
-    done = command("geoguesser.train", "--multirun", "seed=0,1", *TINY, f"sweep.name={name}", cwd=tmp_path)
+def test_a_sweep_stays_below_multirun(tmp_path: Path):
+    done = command("geoguesser.train", "--multirun", "seed=0,1", *TINY, "sweep.name=../elsewhere", cwd=tmp_path)
     assert done.returncode == 1
     assert "error: sweep.name must be a folder's name below multirun/" in done.stderr
     assert "Traceback" not in done.stderr
