@@ -138,7 +138,7 @@ def test_ctrl_c_ends_a_sweep_with_instructions(tmp_path: Path):
     assert "Traceback" not in output
     assert "#0" in output
     assert "interrupted" in output
-    assert "The same command with sweep.name=stopped runs what is missing." in output
+    assert "The same command with sweep.name=stopped runs the missing jobs." in output
     assert list(read_states(log).values()) == ["interrupted"]
     assert (log / "summary.csv").is_file()
 
