@@ -113,7 +113,7 @@ def test_a_cache_that_cannot_be_written_is_no_error(
     if where == "folder":
         (tmp_path / "cache").write_text("")
     elif where == "room":
-        monkeypatch.setattr(module, "reserve", full)
+        monkeypatch.setattr(module, "allocate_file", full)
     else:
         monkeypatch.setattr(module.Entry, "keep", full)
     cache, network = Cache(tmp_path / "cache", limit_gib=1), SlowNetwork()
