@@ -42,7 +42,7 @@ def format_help(command: str) -> str:
     lines = [*parsed.introduction, ""]
 
     if parsed.groups:
-        lines += ["Groups, given as GROUP=CHOICE (the default comes first):", ""]
+        lines += ["Groups, given as GROUP=CHOICE (the default comes first, if there is one):", ""]
         for group in parsed.groups:
             others = [choice for choice in list_choices(group.name) if choice != group.default]
             choices = ", ".join([group.default, *others] if group.default != "null" else [*others])

@@ -19,7 +19,7 @@ from omegaconf import OmegaConf
 
 import geoguesser
 from geoguesser.commands.configs import build, check_keys, conf_dir, read_config
-from geoguesser.data.demo.dataset import demo_root
+from geoguesser.data.demo.dataset import ensure_demo
 from geoguesser.data.sources.base import SourceKind, source_from_config
 from geoguesser.errors import CheckpointError
 from geoguesser.model.backbone import BACKBONES
@@ -44,7 +44,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("user") / "street"
     shutil.copytree(EXAMPLES, folder, ignore=shutil.ignore_patterns("__pycache__"))
 
-    root = demo_root(places=60, seed=0, px=56)
+    root = ensure_demo(places=60, seed=0, px=56)
     table = pd.read_csv(root / "data.csv").rename(columns={"uuid": "id", "latitude": "lat", "longitude": "lon"})
     for column, heading in {"north": 0, "east": 90, "south": 180, "west": 270}.items():
         table[column] = [str(root / "images" / name / f"{heading}.jpg") for name in table["id"]]
