@@ -16,7 +16,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from geoguesser.commands.arguments import check_choices, update_words
+from geoguesser.commands.arguments import check_group_choices, update_arguments
 from geoguesser.commands.configs import conf_dir
 from geoguesser.commands.help import format_help
 from geoguesser.errors import ConfigError, GeoguesserError, MissingFileError, first_line
@@ -51,8 +51,8 @@ def command(
             return
 
         try:
-            words = update_words(name, rewrite(words) if rewrite else words)
-            check_choices(words)
+            words = update_arguments(name, rewrite(words) if rewrite else words)
+            check_group_choices(words)
         except (ConfigError, MissingFileError) as error:
             sys.exit(f"error: {error}")
         sys.argv = [sys.argv[0], *words]
@@ -90,7 +90,7 @@ def _launch(name: str, module: str) -> None:
         except Exception as error:
             if settings.mode is RunMode.RUN and not isinstance(error, GeoguesserError):
                 raise
-            _explain(error, folder)
+            _report_error(error, folder)
             if settings.mode is RunMode.RUN:
                 sys.exit(1)
             # The other jobs of a sweep go on.
@@ -115,7 +115,7 @@ def _run(name: str, module: str, cfg: DictConfig) -> Any:
     return getattr(importlib.import_module(module), f"run_{name}")(cfg)
 
 
-def _explain(error: Exception, folder: Path) -> None:
+def _report_error(error: Exception, folder: Path) -> None:
     """Prints the message; the traceback goes to error.log if the command had begun a run folder."""
     print(f"error: {error}", file=sys.stderr)
     status = folder / "status.json"

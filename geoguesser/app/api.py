@@ -64,7 +64,7 @@ def _make_model_router(service: Service, middleware: RequestFilter) -> APIRouter
         """Returns the state of the server and the number of requests in progress."""
         models, most = len(service.models), service.limits.requests
         return schemas.Health(
-            status="ok", version=__version__, models=models, at_work=middleware.at_work, most=most
+            status="ok", version=__version__, models=models, at_work=middleware.requests_in_progress, most=most
         )
 
     @router.get("/models", responses=document_problems())

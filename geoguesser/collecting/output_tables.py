@@ -12,7 +12,7 @@ from geoguesser.data.place_files import NO_PANORAMA, PANORAMA_COLUMNS
 from geoguesser.errors import DataError, StoreError, first_line
 from geoguesser.system.files import open_replacement
 
-TABLE_NAME = "data.csv"
+PLACES_FILE = "data.csv"
 PLACE_COLUMNS = ("uuid", "latitude", "longitude", "panorama_id", "date", "copyright", "provider")
 
 
@@ -22,12 +22,12 @@ def write_places_table(database: Database) -> int:
         "SELECT uuid, printf('%.7f', latitude), printf('%.7f', longitude), panorama_id, date, copyright, provider "
         "FROM places WHERE state = 'done' ORDER BY point, id"
     )
-    return write_table(database.folder / TABLE_NAME, PLACE_COLUMNS, rows)
+    return write_table(database.folder / PLACES_FILE, PLACE_COLUMNS, rows)
 
 
 def check_table_columns(folder: Path, columns: tuple[str, ...]) -> None:
     """Raises StoreError if a folder's data.csv has other columns: it is a dataset from elsewhere, to be kept."""
-    path = folder / TABLE_NAME
+    path = folder / PLACES_FILE
     if not path.exists():
         return
     try:

@@ -47,7 +47,7 @@ OPTIONS_WITH_VALUE = {
 }
 
 
-def update_words(command: str, words: list[str]) -> list[str]:
+def update_arguments(command: str, words: list[str]) -> list[str]:
     """Replaces keys and values that were renamed, with one line on stderr for each."""
     updated = []
     for word in words:
@@ -65,7 +65,7 @@ def update_words(command: str, words: list[str]) -> list[str]:
     return updated
 
 
-def check_choices(words: list[str]) -> None:
+def check_group_choices(words: list[str]) -> None:
     """Refuses numbers (`image=56` for `image=px56`) and choices that were removed, also as values of a sweep.
 
     Raises:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from omegaconf import DictConfig, OmegaConf
 
-from geoguesser.commands.configs import build, conf_dir, list_known_keys, read_config, to_plain
+from geoguesser.commands.configs import instantiate_node, conf_dir, list_known_keys, read_config, to_plain
 from geoguesser.errors import (
     ConfigError,
     GeoguesserError,
@@ -130,7 +130,7 @@ def _build_region(runs: list[Run]) -> Region:
         return world()
 
     try:
-        region: Region = build(runs[0].config["region"], "region")
+        region: Region = instantiate_node(runs[0].config["region"], "region")
     except (GeoguesserError, KeyError) as error:
         reason = first_line(error)
         log.warning("the runs' region cannot be built (%s): maps and blocks are those of the world", reason)

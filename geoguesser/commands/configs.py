@@ -86,7 +86,7 @@ def _unpack(signature: inspect.Signature, function: Any) -> inspect.Signature:
     return signature.replace(parameters=[*parameters, *keys])
 
 
-def build(node: Mapping[str, Any], key: str, **extra: Any) -> Any:
+def instantiate_node(node: Mapping[str, Any], key: str, **extra: Any) -> Any:
     """Makes the object that a node of the resolved config describes.
 
     Args:
@@ -122,7 +122,7 @@ def build(node: Mapping[str, Any], key: str, **extra: Any) -> Any:
 
 
 def check_keys(node: Mapping[str, Any], key: str, extra: Mapping[str, Any]) -> None:
-    """Checks a node's keys against its target's signature without a call. Arguments and errors as in `build`."""
+    """Checks a node's keys against its target's signature without a call. Arguments and errors as in `instantiate_node`."""
     parameters = get_signature(node, key).parameters
     kinds = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
     allowed = {name for name, parameter in parameters.items() if parameter.kind in kinds} - set(extra)
@@ -165,7 +165,7 @@ def _check_known(config: dict[str, Any], keys: set[str]) -> None:
         raise ConfigError(f"{unknown[0]} is no key of this program. Its keys: {', '.join(sorted(keys))}.")
 
 
-def resolve(cfg: DictConfig) -> dict[str, Any]:
+def resolve_run_config(cfg: DictConfig) -> dict[str, Any]:
     """Returns the plain values of a training config that describe the run.
 
     These are all but the groups that the chosen head does not use, `sweep`, which belongs to the command, and
@@ -209,11 +209,11 @@ def read_config(file: Path) -> dict[str, Any]:
         raise ConfigError(f"{file} cannot be read ({first_line(error)}).") from error
     if not isinstance(config, dict) or not isinstance(config.get("seed"), int):
         raise ConfigError.at(str(file), "must be the config of a run, with its seed")
-    return update_config({str(key): value for key, value in config.items()}, current_targets())
+    return update_config({str(key): value for key, value in config.items()}, list_current_targets())
 
 
 @cache
-def current_targets() -> dict[str, str]:
+def list_current_targets() -> dict[str, str]:
     """Returns short name -> import path of the package's targets in conf/, without ambiguous names.
 
     They give the new path of a class that moved without an entry in `config_history.OLD_TARGETS`.

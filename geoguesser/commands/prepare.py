@@ -10,7 +10,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from geoguesser.commands.configs import build, conf_dir, format_override, list_known_keys, to_plain
+from geoguesser.commands.configs import instantiate_node, conf_dir, format_override, list_known_keys, to_plain
 from geoguesser.data.augment import Augment
 from geoguesser.data.images import ImageSpec
 from geoguesser.data.prepare import prepare_store
@@ -43,14 +43,14 @@ def run_prepare(cfg: DictConfig) -> Prepared:
             "out", "must name the store's folder", found=None, remedy="Or look only: check_only=true."
         )
 
-    image: ImageSpec = build(config["image"], "image")
+    image: ImageSpec = instantiate_node(config["image"], "image")
     specs = _make_specs(image, config["sizes"])
-    split = build(config["split"], "split")
+    split = instantiate_node(config["split"], "split")
     split.check()
-    data = build(
+    data = instantiate_node(
         config["data"],
         "data",
-        region=build(config["region"], "region"),
+        region=instantiate_node(config["region"], "region"),
         image=image,
         split=split,
         augment=Augment(),

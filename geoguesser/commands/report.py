@@ -9,7 +9,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from geoguesser.commands.configs import build, conf_dir, list_known_keys, read_config, to_plain
+from geoguesser.commands.configs import instantiate_node, conf_dir, list_known_keys, read_config, to_plain
 from geoguesser.errors import ConfigError, MissingFileError, StoreError, check_bool, check_int
 from geoguesser.inference.predictor import Predictor, choose_device
 from geoguesser.reporting.explanation.gallery import Gallery
@@ -106,7 +106,7 @@ def _make_logger(value: Any, run: Run) -> WandbRunLogger | None:
     name = f"report of {run.config.get('name') or run.name}"
     # A job of a sweep is in the group of its sweep.
     sweep = run.folder.parent
-    logger: WandbRunLogger = build(
+    logger: WandbRunLogger = instantiate_node(
         node,
         "logger",
         folder=str(run.folder),

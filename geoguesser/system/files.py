@@ -20,10 +20,10 @@ from typing import IO, TYPE_CHECKING, Any, Literal, overload
 if TYPE_CHECKING:
     import pandas as pd
 
-TEMPORARY = re.compile(r"\.(?P<target>.+)\.[0-9a-f]{16}\.part")
+TEMPORARY_NAME_PATTERN = re.compile(r"\.(?P<target>.+)\.[0-9a-f]{16}\.part")
 
 # Windows lacks O_NOFOLLOW and would translate line ends without O_BINARY; other systems lack O_BINARY.
-_EXCLUSIVE = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
+_CREATE_FLAGS = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
 
 
 class Replacement:
@@ -176,7 +176,7 @@ def remove_temporaries(path: Path) -> None:
 
 def get_target_name(name: str) -> str:
     """Returns the name of the file that a temporary file was to replace; other names are returned unchanged."""
-    match = TEMPORARY.fullmatch(name)
+    match = TEMPORARY_NAME_PATTERN.fullmatch(name)
     return match["target"] if match else name
 
 
@@ -189,7 +189,7 @@ def _create_temporary(path: Path) -> tuple[Path, int]:
     while True:
         temporary = _name_temporary(path)
         try:
-            return temporary, os.open(temporary, _EXCLUSIVE, 0o666)
+            return temporary, os.open(temporary, _CREATE_FLAGS, 0o666)
         except FileExistsError:
             # Somebody placed a file or a link under this name: try another.
             continue

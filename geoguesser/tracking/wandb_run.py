@@ -31,7 +31,7 @@ from geoguesser.tracking.wandb_login import log_in, prepare_wandb
 log = logging.getLogger(__name__)
 
 MODES = ("offline", "online", "disabled", "shared", "dryrun")
-REMEDY = ", or use WANDB_MODE=offline or logger=csv"
+OFFLINE_REMEDY = ", or use WANDB_MODE=offline or logger=csv"
 
 # 255 is W&B's own exit code after Ctrl-C.
 EXIT_CODES: dict[Outcome, int] = {"done": 0, "failed": 1, "interrupted": 255}
@@ -108,7 +108,7 @@ class WandbRunLogger(RunLogger):
         prepare_wandb()
         if self._is_online:
             try:
-                log_in(self.patience_s, remedy=REMEDY)
+                log_in(self.patience_s, remedy=OFFLINE_REMEDY)
             except ConnectionError as error:
                 self._go_offline(error)
 
@@ -148,7 +148,7 @@ class WandbRunLogger(RunLogger):
         # W&B keeps this object, without which no table can be logged. The server may not respond later.
         if self._is_online:
             self.run._public_api()
-        self.logger = _PatientLogger(self)
+        self.logger = _TolerantLogger(self)
         self._define_metrics()
 
         # An upload marks a killed run as finished; this value shows that it was not.
@@ -238,7 +238,7 @@ class WandbRunLogger(RunLogger):
         return f"W&B: {self.run.url}" if self.mode != "disabled" else None
 
 
-class _PatientLogger(WandbLogger):
+class _TolerantLogger(WandbLogger):
     """Lightning's logger, without errors if W&B's processes have ended."""
 
     def __init__(self, run_logger: WandbRunLogger) -> None:

@@ -63,7 +63,7 @@ class FeatureCache:
         self.cache = Cache(limit_gib=float(limit_gib)) if cache else None
         self.batch_size = batch_size
 
-    def serve(
+    def attach_features(
         self,
         network: GeoNetwork,
         data: PlacesData,

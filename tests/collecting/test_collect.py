@@ -38,7 +38,7 @@ from geoguesser.collecting.output_files import get_complete_view_size
 from geoguesser.collecting.pipeline.plan_table import record_plan
 from geoguesser.collecting.pipeline.status import count_remaining_requests, find_exceeded_budget
 from geoguesser.commands.collect import run_collect
-from geoguesser.commands.configs import build, list_known_keys, to_plain
+from geoguesser.commands.configs import instantiate_node, list_known_keys, to_plain
 from geoguesser.data.checks.findings import Findings
 from geoguesser.data.demo.dataset import ensure_demo
 from geoguesser.data.places import read_places
@@ -359,7 +359,7 @@ def test_a_budget_that_does_not_cover_all_is_named_before(
     given = [f"out={tmp_path}", "budget.money=null", *budget]
     with Database(tmp_path) as database:
         config = to_plain(compose(given, "collect"), list_known_keys("collect"))
-        provider = build(config["provider"], "provider")
+        provider = instantiate_node(config["provider"], "provider")
         requests = count_remaining_requests(database, provider, points=True, places=True)
         assert find_exceeded_budget(database, provider, Budget.from_config(config["budget"]), requests) == exceeded
 

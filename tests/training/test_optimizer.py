@@ -9,7 +9,7 @@ import torch
 from conftest import compose
 from support.toy_run import HEAD_ONLY, STAGED, toy_network
 
-from geoguesser.commands.configs import build, resolve
+from geoguesser.commands.configs import instantiate_node, resolve_run_config
 from geoguesser.errors import ConfigError
 from geoguesser.training.finetuning import Finetuning, collect_parameters
 from geoguesser.training.optimizer import NAMES, OptimizerSpec
@@ -160,8 +160,8 @@ def test_any_optimizer_of_torch_trains_a_step(name: str) -> None:
     ],
 )
 def test_the_config_names_any_optimizer_of_torch(words: list[str], kind: type) -> None:
-    config = resolve(compose(words))
-    spec = build(config["optimizer"], "optimizer")
+    config = resolve_run_config(compose(words))
+    spec = instantiate_node(config["optimizer"], "optimizer")
     network = toy_network()
     optimizer = spec.make(network, Finetuning(stages=HEAD_ONLY).groups(network))
     assert type(optimizer) is kind

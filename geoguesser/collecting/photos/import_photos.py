@@ -17,7 +17,7 @@ import xxhash
 from tqdm import tqdm
 
 from geoguesser.collecting.database import DATABASE_NAME
-from geoguesser.collecting.output_tables import TABLE_NAME, check_table_columns
+from geoguesser.collecting.output_tables import PLACES_FILE, check_table_columns
 from geoguesser.collecting.photos.cut_panoramas import check_view_settings, count_skipped, cut_panorama
 from geoguesser.collecting.photos.grouping import find_nearest_headings, group_photos
 from geoguesser.collecting.photos.scan import PhotoFile, make_skip_row, scan_photos
@@ -226,7 +226,7 @@ def _write_tables(source: Path, out: Path, places: list[PhotoPlace], skipped: li
     """Writes data.csv, sources.csv and skipped.csv. Paths are relative to the folder of photos."""
     places = sorted(places, key=lambda place: place.place_id)
     place_rows = [(place.place_id, *place.position_deg, place.date, "photos") for place in places]
-    write_records(out / TABLE_NAME, place_rows, PHOTO_PLACE_COLUMNS)
+    write_records(out / PLACES_FILE, place_rows, PHOTO_PLACE_COLUMNS)
 
     view_rows = [
         (place.place_id, HEADINGS[number], photo.path.relative_to(source), photo.tags.direction_deg)

@@ -85,7 +85,7 @@ def write_view_folder(folder: Path, files: Mapping[str, bytes]) -> None:
     Raises:
         StoreError: The folder cannot be written, for example because the disk is full.
     """
-    with _writing(folder), replace_folder(folder) as temporary:
+    with _convert_write_errors(folder), replace_folder(folder) as temporary:
         for name, data in files.items():
             with (temporary / name).open("xb") as stream:
                 stream.write(data)
@@ -94,7 +94,7 @@ def write_view_folder(folder: Path, files: Mapping[str, bytes]) -> None:
 
 def write_records(path: Path, rows: Sequence[Any], columns: tuple[str, ...]) -> None:
     """Writes a CSV file atomically. Numbers have 7 decimals, which is 1 cm in degrees."""
-    with _writing(path):
+    with _convert_write_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         write_csv(path, pd.DataFrame(rows, columns=list(columns)))
 
@@ -119,13 +119,13 @@ def record_settings(out: Path, settings: dict[str, Any]) -> None:
         if changed:
             raise ConfigError(f"out {out} holds views made with other settings: {changed}. Use another out.")
         return
-    with _writing(out):
+    with _convert_write_errors(out):
         out.mkdir(parents=True, exist_ok=True)
         write_json(file, settings)
 
 
 @contextmanager
-def _writing(path: Path) -> Iterator[None]:
+def _convert_write_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
