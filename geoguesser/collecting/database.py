@@ -82,7 +82,7 @@ class Database:
             raise StoreError.at(f"out={folder}", rule) from error
         except OSError as error:
             rule = f"must be a folder that can be written ({error.strerror or error})"
-            raise StoreError.at(f"out={folder}", rule, remedy="Name another.") from error
+            raise StoreError.at(f"out={folder}", rule, remedy="Choose another folder with out=FOLDER.") from error
 
         with ExitStack() as stack:
             stack.callback(lock.release)
@@ -221,7 +221,7 @@ def _take_lock(folder: Path) -> FileLock:
             holder = lock.read_note() or "unknown"
             raise StoreError(
                 f"out={folder} is in use by another process (number {holder}), which holds {LOCK}. "
-                "Wait until it has ended, or name another folder."
+                "Wait until it has ended, or choose another folder with out=FOLDER."
             )
         time.sleep(POLL_S)
 

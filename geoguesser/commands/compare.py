@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from omegaconf import DictConfig, OmegaConf
 
-from geoguesser.commands.configs import instantiate_node, conf_dir, list_known_keys, read_config, to_plain
+from geoguesser.commands.configs import conf_dir, instantiate_node, list_known_keys, read_config, to_plain
 from geoguesser.errors import (
     ConfigError,
     GeoguesserError,

@@ -10,7 +10,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from geoguesser.commands.configs import instantiate_node, conf_dir, format_override, list_known_keys, to_plain
+from geoguesser.commands.configs import conf_dir, format_override, instantiate_node, list_known_keys, to_plain
 from geoguesser.data.augment import Augment
 from geoguesser.data.images import ImageSpec
 from geoguesser.data.prepare import prepare_store

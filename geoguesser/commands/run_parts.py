@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import pytorch_lightning as pl
 from pytorch_lightning.strategies.launchers.subprocess_script import _SubprocessScriptLauncher
 
-from geoguesser.commands.configs import HEAD_GROUPS, instantiate_node, get_signature
+from geoguesser.commands.configs import HEAD_GROUPS, get_signature, instantiate_node
 from geoguesser.data.datamodule import PlacesData
 from geoguesser.data.splits import check_calibration
 from geoguesser.errors import ConfigError, check_bool, check_int, check_mapping
@@ -60,7 +60,7 @@ class RunParts:
         run_logger: Experiment tracker.
 
     Raises:
-        ConfigError: A value breaks its rule, or values contradict each other.
+        ConfigError: A setting is invalid, or settings contradict each other.
     """
 
     def __init__(self, request: RunRequest) -> None:

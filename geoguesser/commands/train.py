@@ -19,7 +19,7 @@ import pytorch_lightning as pl
 import torch
 from omegaconf import DictConfig, OmegaConf
 
-from geoguesser.commands.configs import instantiate_node, format_override, resolve_run_config
+from geoguesser.commands.configs import format_override, instantiate_node, resolve_run_config
 from geoguesser.commands.run_parts import RunParts, RunRequest
 from geoguesser.errors import CheckpointError, DataError, GeoguesserError, MissingFileError
 from geoguesser.geo.region import Region

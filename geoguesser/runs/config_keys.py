@@ -16,11 +16,13 @@ KEYS_WITHOUT_EFFECT = {
     "trainer": ("log_every_n_steps", "enable_model_summary", "enable_progress_bar", "default_root_dir"),
 }
 
+# Keys whose values name folders or files of the user's machine.
 PRIVATE_KEYS = FOLDER_KEYS | {"boundary", "weights", "init_from", "resume", "logger", "hydra"}
 SECRET_KEY_PATTERN = re.compile(r"key|token|secret|password|credential", re.IGNORECASE)
 
 # An absolute path, a path from a home folder, or a file URL. Inside a longer text a path follows a space, a quote,
-# an opening bracket or a separator. A slash before a space is a division, before another slash part of a URL.
+# an opening bracket or a separator. A slash before a space
+# is taken as a division, and a slash before another slash as part of a URL.
 PATH_PATTERN = re.compile(r"(?:^|[\s=:,;\"'(\[])(?:~|/(?![/\s])|[A-Za-z]:[\\/](?!/))|file://")
 
 
@@ -40,7 +42,7 @@ def redact_config(config: Any) -> Any:
     Paths under other keys become `(a path)`.
 
     Args:
-        config: Plain values, usually a mapping; its group `data` may declare more private keys.
+        config: Plain values, usually a mapping. The data source in its group `data` may declare more private keys.
     """
     has_source = isinstance(config, Mapping) and isinstance(config.get("data"), Mapping)
     folder_keys = source_from_config(config).folder_keys if has_source else FOLDER_KEYS
@@ -57,7 +59,7 @@ def redact_config(config: Any) -> Any:
 
 
 def remove_secrets(config: dict[str, Any]) -> dict[str, Any]:
-    """Returns a config for config.yaml, in which `(secret)` replaces the values of keys that look secret.
+    """Returns a config for config.yaml, in which `(secret)` replaces the values of keys like `token` or `api_key`.
 
     Args:
         config: Plain values. Paths stay, because a run is resumed from them.

@@ -48,7 +48,7 @@ def make_run_name(overrides: Iterable[str], choices: Mapping[str, str], fallback
     """Returns a readable name of a run from its overrides, such as `regression grid.size=30 seed=1`.
 
     Args:
-        overrides: Words of the command line.
+        overrides: Hydra overrides of the command line.
         choices: Choice of each config group. A group in `SELF_EXPLANATORY_GROUPS` is named by its choice only.
         fallback: Name of a run without overrides. It also ends a name that is too long, so that names with the
             same beginning differ.

@@ -25,7 +25,7 @@ def log_in(patience_s: float, *, remedy: str = "") -> Any:
 
     Args:
         patience_s: Timeout of the server's response in seconds.
-        remedy: Alternative to `wandb login` for the error message.
+        remedy: Sentence with an alternative to `wandb login`, for the error message.
 
     Raises:
         ConfigError: There is no key, or the server refuses it.
@@ -43,4 +43,6 @@ def log_in(patience_s: float, *, remedy: str = "") -> Any:
         # W&B raises the same errors for a refused key and for a server that does not respond.
         if "respond in time" in text or "connect" in text.lower():
             raise ConnectionError(text) from error
-        raise ConfigError(f"W&B refuses to log you in ({text}). Log in with `wandb login`{remedy}.") from error
+        raise ConfigError(
+            f"W&B refuses to log you in ({text}). Log in with `wandb login`. {remedy}".rstrip()
+        ) from error

@@ -50,7 +50,7 @@ class Finetuning:
             it unlocks, the optimizer's `backbone_lr` that of the backbone's last block.
 
     Raises:
-        ConfigError: A value breaks its rule.
+        ConfigError: A setting is invalid.
 
     Source: discriminative rates: J. Howard and S. Ruder (ULMFiT), arXiv 1801.06146 (they divide by 2.6 from
     layer to layer); as a layer decay of 0.65 to 0.95: H. Bao et al. (BEiT), arXiv 2106.08254.

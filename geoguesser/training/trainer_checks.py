@@ -32,7 +32,7 @@ def check_trainer(node: Mapping[str, Any]) -> None:
         node: Resolved config of the group.
 
     Raises:
-        ConfigError: A value breaks its rule.
+        ConfigError: A setting is invalid.
     """
     epochs = check_int("trainer.max_epochs", node.get("max_epochs"), low=1)
 
@@ -76,7 +76,7 @@ def check_early_stopping(callbacks: Iterable[Any], hit_names: Iterable[str]) -> 
         hit_names: Names of the head's hits.
 
     Raises:
-        ConfigError: A value breaks its rule.
+        ConfigError: A setting is invalid.
     """
     metrics = summarise_errors(np.ones(1), 1.0)
     shares = [f"share_within_{radius}_km" for radius in metrics.pop("share_within_km")]

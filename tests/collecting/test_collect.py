@@ -447,7 +447,7 @@ def test_a_table_of_another_dataset_is_never_written_over(tmp_path: Path, keys):
     mine = b"uuid,latitude,longitude\na,45.0,16.0\n"
     (tmp_path / "data.csv").write_bytes(mine)
     out = f"out={tmp_path}"
-    message = r"data\.csv was not written by this step, .* Name another out"
+    message = r"data\.csv was not written by this command .* Choose another folder with out=FOLDER"
     for given in (["step=plan"], ["step=metadata"], ["step=download"], ["step=all"],
                   ["step=photos", f"photos.folder={tmp_path}"]):  # fmt: skip
         refused(StoreError, message, *given, out)
@@ -458,7 +458,7 @@ def test_a_table_of_another_dataset_is_never_written_over(tmp_path: Path, keys):
 def test_photos_do_not_go_among_places_that_a_provider_is_asked_for(tmp_path: Path):
     plan(tmp_path / "out", 3)
     given = ["step=photos", f"out={tmp_path}/out", f"photos.folder={tmp_path}"]
-    refused(StoreError, r"holds the collection of a provider \(journal\.sqlite\)", *given)
+    refused(StoreError, r"holds places that were downloaded from a provider \(journal\.sqlite\)", *given)
 
 
 def test_the_money_that_is_named_as_enough_is_enough(tmp_path: Path, keys):

@@ -18,7 +18,7 @@ from geoguesser.data.demo.dataset import ensure_demo
 from geoguesser.errors import ConfigError, DataError
 
 OWN = [word for word in TINY if not word.startswith(("data.p", "trainer.max"))] + ["trainer.max_epochs=1"]
-HIT = "nothing was decoded or embedded"
+HIT = "no view was decoded or embedded"
 
 
 @pytest.fixture
@@ -103,7 +103,7 @@ def test_a_file_that_is_only_touched_is_looked_at_again_but_not_embedded(job: An
     again, log, decoded = job()
     assert decoded == 240
     assert again["features"] == {"cached": True, "key": first["features"]["key"]}
-    assert "nothing was embedded" in log
+    assert "no view was embedded" in log
 
 
 def test_a_file_that_broke_since_then_stops_the_run(job: Any, root: Path) -> None:
@@ -164,7 +164,11 @@ def test_a_store_is_not_touched_on_a_hit(job: Any, root: Path, tmp_path: Path, m
 def test_values_are_checked_before_the_data_are_read(job: Any) -> None:
     for word, message in (
         ("features.limit_gib=x", "features.limit_gib must be a number from 0, got 'x'."),
-        ("+features.typo=1", "features.typo is no key of this choice. Its keys: batch_size, cache, limit_gib."),
+        (
+            "+features.typo=1",
+            "features.typo is not a key of geoguesser.training.feature_cache.FeatureCache. Its keys: batch_size, "
+            "cache, limit_gib.",
+        ),
     ):
         with pytest.raises(ConfigError) as caught:
             job(word, "data=places", "data.roots=[/nowhere]")

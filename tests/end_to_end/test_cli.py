@@ -126,7 +126,7 @@ def test_predict_writes_what_the_test_saw(trained, tmp_path: Path):
             "^images=tests/place must hold a place: a folder of place",
         ),
         (["run=/nowhere", "images=tests"], "^/nowhere must be a run folder with checkpoints/best.ckpt"),
-        (["run=r", "images=i", "+extra=1"], "^extra is no key of this program. Its keys: batch_size, columns"),
+        (["run=r", "images=i", "+extra=1"], "^extra is not a key of this command. Its keys: batch_size, columns"),
         (["run=r", "images=i", "batch_size=0"], "^batch_size must be a positive integer, got 0.$"),
         (["run=r", "images=i", "device=abacus"], "^device must be auto or a device of this machine, got 'abacus'"),
         (["run=r", "images=tests", "out=/nowhere/p.csv"], "^out=/nowhere/p.csv must lie in a folder that exists"),

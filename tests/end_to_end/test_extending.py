@@ -18,7 +18,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 import geoguesser
-from geoguesser.commands.configs import instantiate_node, check_keys, conf_dir, read_config
+from geoguesser.commands.configs import check_keys, conf_dir, instantiate_node, read_config
 from geoguesser.data.demo.dataset import demo_root
 from geoguesser.data.sources.base import SourceKind, source_from_config
 from geoguesser.errors import CheckpointError
