@@ -94,7 +94,7 @@ def test_another_file_is_refused(tmp_path: Path):
     with pytest.raises(StoreError, match="must have format 1, got '2'"):
         Database(tmp_path)
     (tmp_path / "file").write_text("")
-    with pytest.raises(StoreError, match=r"must be a folder that can be written \(Not a directory\)\. Name"):
+    with pytest.raises(StoreError, match=r"must be a folder that can be written \(Not a directory\)\. Choose"):
         Database(tmp_path / "file" / "out")
 
 

@@ -298,7 +298,9 @@ def test_build_names_unknown_and_missing_keys():
         check_keys(
             {"_target_": "geoguesser.data.sources.places.PlacesDataModule"}, "data", dict.fromkeys(GIVEN["data"])
         )
-    rule = r"data\.num_workers is not a key of .*StoreDataModule\. Its keys: batch_size, far_km, fraction, on_bad, path\."
+    rule = (
+        r"num_workers is not a key of .*StoreDataModule\. Its keys: batch_size, far_km, fraction, on_bad, path\."
+    )
     node = {"_target_": "geoguesser.data.sources.store.StoreDataModule", "path": "d", "num_workers": 2}
     with pytest.raises(ConfigError, match=rule):
         check_keys(node, "data", dict.fromkeys(GIVEN["data"]))

@@ -130,7 +130,8 @@ def record_settings(out: Path, settings: dict[str, Any]) -> None:
         )
         if changed:
             raise ConfigError(
-                f"out={out} contains views made with other settings: {changed}. Choose another folder with out=FOLDER."
+                f"out={out} contains views made with other settings: {changed}. "
+                "Choose another folder with out=FOLDER."
             )
         return
     with _convert_write_errors(out):
