@@ -19,7 +19,7 @@ PLACE_COLUMNS = ("uuid", "latitude", "longitude", "panorama_id", "date", "copyri
 
 def write_places_table(database: Database) -> int:
     """Writes data.csv of the complete places in the order of their planned points, and returns their number."""
-    rows = database.db.execute(
+    rows = database.connection.execute(
         "SELECT uuid, printf('%.7f', latitude), printf('%.7f', longitude), panorama_id, date, copyright, provider "
         "FROM places WHERE state = 'done' ORDER BY point, id"
     )

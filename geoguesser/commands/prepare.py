@@ -98,18 +98,21 @@ def _save_findings(target: Path | None, data: PlacesDataModule) -> None:
 
 def _format_next_command(config: dict[str, Any], image: ImageSpec, out: str) -> str:
     """Returns the shell command that trains from the store."""
-    words = ["data=store", format_override("data.path", out)]
+    arguments = ["data=store", format_override("data.path", out)]
     presets = {path.stem for path in (Path(conf_dir()) / "image").glob("*.yaml")}
-    words.append(f"image=px{image.size}" if f"px{image.size}" in presets else f"image.size={image.size}")
+    arguments.append(f"image=px{image.size}" if f"px{image.size}" in presets else f"image.size={image.size}")
     if image.fit != "crop":
-        words.append(f"image.fit={image.fit}")
+        arguments.append(f"image.fit={image.fit}")
 
-    # The default region needs no words.
+    # The default region needs no argument.
     region = {key: value for key, value in config["region"].items() if value is not None}
     choice = str(region.pop("_target_")).rsplit(".", 1)[-1]
     if region != {"code": "HRV", "crs": "EPSG:3765"}:
-        words += [f"region={choice}", *(format_override(f"region.{key}", value) for key, value in region.items())]
-    return shlex.join(["python", "-m", "geoguesser.train", *words])
+        arguments += [
+            f"region={choice}",
+            *(format_override(f"region.{key}", value) for key, value in region.items()),
+        ]
+    return shlex.join(["python", "-m", "geoguesser.train", *arguments])
 
 
 def _check_folder(key: str, value: Any) -> Path | None:

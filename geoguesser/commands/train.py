@@ -109,7 +109,7 @@ def _claim_folder(folder: Path, *, resuming: bool) -> str | None:
         ended = json.loads(status.read_text(encoding="utf-8"))["state"] in ("failed", "interrupted")
         if not ended or (folder / "checkpoints").exists():
             raise GeoguesserError(
-                f"{folder} holds a run already. Name another folder with hydra.run.dir=FOLDER, "
+                f"{folder} contains a run already. Choose another folder with hydra.run.dir=FOLDER, "
                 f"or continue it with {shlex.quote(format_override('resume', folder))}"
             ) from None
         write_json(status, {"state": "running"})

@@ -84,7 +84,7 @@ def read_runs(words: Sequence[str], read_config: ReadConfig) -> tuple[list[Run],
         The finished runs, in the order of the words and of their names; and the other runs.
 
     Raises:
-        MissingFileError: A word is no folder, or holds no run.
+        MissingFileError: An argument is not a folder, or contains no run.
         DataError: No run is finished.
     """
     runs: list[Run] = []
@@ -114,7 +114,7 @@ def read_run(word: str, read_config: ReadConfig) -> Run:
         read_config: Reader of a config.yaml, as in `read_runs`.
 
     Raises:
-        MissingFileError: The folder is no run folder.
+        MissingFileError: The folder is not a run folder.
         DataError: The run is not finished, or its files cannot be read.
     """
     folder = Path(word).expanduser()

@@ -97,7 +97,7 @@ class Finetuning:
         """Groups the parameters of a network, each into exactly one group.
 
         Raises:
-            ConfigError: A stage's `from` is no part of the backbone, or unlocks nothing new; or there is a layer
+            ConfigError: A stage's `from` is not a part of the backbone, or unlocks nothing new; or there is layer
                 decay, and timm does not divide the backbone into blocks.
         """
         names = [name for name, _ in network.named_parameters()]
@@ -170,7 +170,7 @@ def find_unlocked_names(network: GeoNetwork, start: str, key: str) -> list[str]:
         key: Config key of the value, for error messages.
 
     Raises:
-        ConfigError: `start` is no part of the backbone.
+        ConfigError: `start` is not a part of the backbone.
     """
     if start == "head":
         return []

@@ -295,7 +295,7 @@ def test_ddp_on_two_processes_counts_every_place_once(tmp_path: Path):
     assert result["steps"] == steps
     again = command("geoguesser.train", *words, "grid.size=7", f"hydra.run.dir={tmp_path / 'two'}", cwd=tmp_path)
     assert again.returncode == 1
-    assert "holds a run already" in again.stderr
+    assert "contains a run already" in again.stderr
     assert json.loads((tmp_path / "two/status.json").read_text())["state"] == "done"
     assert "grid.size=7" not in (tmp_path / "two/overrides.yaml").read_text()
     refused = command("geoguesser.train", *words, "finetune=staged", cwd=tmp_path)

@@ -336,7 +336,7 @@ def test_init_from_takes_the_network_or_the_backbone(run_job, run_folder: Path, 
 def test_a_folder_is_never_used_twice(run_job, tmp_path: Path):
     run_job(TINY, tmp_path / "run")
     before = (tmp_path / "run/result.json").read_bytes()
-    with pytest.raises(GeoguesserError, match=r"holds a run already.*hydra\.run\.dir=FOLDER"):
+    with pytest.raises(GeoguesserError, match=r"contains a run already.*hydra\.run\.dir=FOLDER"):
         run_job(TINY, tmp_path / "run")
     assert (tmp_path / "run/result.json").read_bytes() == before
 

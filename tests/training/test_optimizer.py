@@ -131,9 +131,9 @@ def test_wrong_values(make: Any, message: str) -> None:
 def test_an_unknown_class_and_an_unknown_argument_name_the_choices() -> None:
     with pytest.raises(ConfigError, match=r"optimizer\.name must be one of ASGD, .*NAdam.*, got 'LBFGS'"):
         OptimizerSpec("LBFGS")
-    with pytest.raises(ConfigError, match=r"optimizer\.momentum is no key of Adam\. Its keys: .*betas.*name"):
+    with pytest.raises(ConfigError, match=r"optimizer\.momentum is not a key of Adam\. Its keys: .*betas.*name"):
         OptimizerSpec("Adam", momentum=0.9)
-    with pytest.raises(ConfigError, match=r"optimizer\.params is no key of Adam"):
+    with pytest.raises(ConfigError, match=r"optimizer\.params is not a key of Adam"):
         OptimizerSpec("Adam", params=[])
 
 

@@ -55,7 +55,7 @@ def cut_panoramas(
             (in total), and skipped_KIND for each kind.
 
     Raises:
-        ConfigError: A number is out of its range, or `out` holds views of other settings.
+        ConfigError: A number is out of its range, or `out` contains views that were made with other settings.
         DataError: Two files would have the same folder of views.
         MissingFileError: The folder does not exist or contains no such file.
         StoreError: `out` cannot be written.

@@ -95,7 +95,7 @@ class CollectionRunner:
     def _check_money(self, requests: dict[str, int]) -> None:
         """Refuses a step if the budget does not cover a single one of its paid requests."""
         prices = {kind: self.provider.request_kinds[kind].micros for kind in requests}
-        limit, used = self.budget.micros, read_spending(self.database.db, self.provider.name).micros
+        limit, used = self.budget.micros, read_spending(self.database.connection, self.provider.name).micros
 
         if limit is not None and limit - used < max(prices.values()) > 0:
             total = used + sum(prices[kind] * count for kind, count in requests.items())

@@ -49,7 +49,7 @@ def send_requests(
 
     with Database(folder) as database:
         result, client = asyncio.run(run(database))
-        return result, client, read_spending_by_kind(database.db, "p").get("image", (0, 0))[0]
+        return result, client, read_spending_by_kind(database.connection, "p").get("image", (0, 0))[0]
 
 
 def get(url: str, **options: bool) -> Callable[[HttpClient], Any]:
