@@ -112,7 +112,13 @@ def expand_resume(arguments: list[str]) -> list[str]:
     new = [
         format_override("resume", folder) if argument.startswith("resume=") else argument for argument in arguments
     ]
-    return [*old, *new, format_override("hydra.run.dir", folder)]
+    # Hydra's parser accepts overrides only in one piece, so options come before all of them.
+    pairs = list(itertools.pairwise(["", *new]))
+    options = [item for before, item in pairs if item.startswith("-") or before in OPTIONS_WITH_VALUE]
+    overrides = [
+        argument for before, argument in pairs if not (argument.startswith("-") or before in OPTIONS_WITH_VALUE)
+    ]
+    return [*options, *old, *overrides, format_override("hydra.run.dir", folder)]
 
 
 def expand_runs(arguments: list[str]) -> list[str]:

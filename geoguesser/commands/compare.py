@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -30,48 +30,25 @@ from geoguesser.runs.run_folder import Run, read_runs
 log = logging.getLogger(__name__)
 
 
-class CompareSettings(NamedTuple):
-    """Checked config of the command.
-
-    Attributes:
-        runs: Run folders and sweep folders.
-        out: Page to write.
-        baseline: Name of a run of the baseline; None for the lowest validation error.
-        places: Number of places to show.
-        pictures: Whether the page has charts and maps.
-        bootstrap: Settings of the intervals.
-    """
-
-    runs: list[str]
-    out: Path
-    baseline: str | None
-    places: int
-    pictures: bool
-    bootstrap: BootstrapSettings
-
-
 def run_compare(cfg: DictConfig) -> Comparison:
     """Compares runs, writes the page and its table, and prints a short report.
-
-    Args:
-        cfg: Config of conf/compare.yaml.
-
-    Returns:
-        The comparison.
 
     Raises:
         GeoguesserError: The config or the runs cannot be used; nothing is written.
     """
-    settings = _read_settings(to_plain(cfg, list_known_keys("compare")))
-    runs, unused = read_runs(settings.runs, read_config)
-    comparison = compare_groups(
-        runs, unused, _build_region(runs), settings.bootstrap, choices=load_choices(), baseline=settings.baseline
-    )
+    config = to_plain(cfg, list_known_keys("compare"))
+    settings = BootstrapSettings.from_config(config)
+    pictures = check_bool("pictures", config["pictures"])
+    max_places = check_int("places", config["places"], low=0, high=100)
+    out = _check_out(str(config["out"]))
+    baseline = None if config["baseline"] is None else str(config["baseline"])
 
-    out = settings.out
-    places = find_spread_places(comparison, settings.places)
+    runs, unused = read_runs(_check_runs(config["runs"]), read_config)
+    region, choices = _build_region(runs), load_choices()
+    comparison = compare_groups(runs, unused, region, settings, choices=choices, baseline=baseline)
+    places = find_spread_places(comparison, max_places)
     try:
-        table = write_comparison(comparison, places, out, pictures=settings.pictures)
+        table = write_comparison(comparison, places, out, pictures=pictures)
     except OSError as error:
         raise StoreError.at(f"out={out}", f"cannot be written ({error.strerror or error})") from error
 
@@ -92,24 +69,11 @@ def load_choices() -> dict[tuple[str, str], str]:
     return {key: stems[0] for key, stems in names.items() if len(stems) == 1}
 
 
-def _read_settings(config: dict[str, Any]) -> CompareSettings:
-    return CompareSettings(
-        bootstrap=BootstrapSettings.from_config(config),
-        pictures=check_bool("pictures", config["pictures"]),
-        places=check_int("places", config["places"], low=0, high=100),
-        out=_check_out(str(config["out"])),
-        runs=_check_runs(config["runs"]),
-        baseline=None if config["baseline"] is None else str(config["baseline"]),
-    )
-
-
 def _check_runs(runs: Any) -> list[str]:
     folders = [runs] if isinstance(runs, str) else runs
     if not isinstance(folders, list) or not folders or not all(isinstance(name, str) and name for name in folders):
-        raise ConfigError.at(
-            "runs", "must name run or sweep folders", found=runs,
-            remedy="For example python -m geoguesser.compare multirun/NAME outputs/DATE/TIME.",
-        )  # fmt: skip
+        remedy = "For example python -m geoguesser.compare multirun/NAME outputs/DATE/TIME."
+        raise ConfigError.at("runs", "must name run or sweep folders", found=runs, remedy=remedy)
     return folders
 
 
@@ -132,7 +96,7 @@ def _build_region(runs: list[Run]) -> Region:
     try:
         region: Region = instantiate_node(runs[0].config["region"], "region")
     except (GeoguesserError, KeyError) as error:
-        reason = first_line(error)
-        log.warning("the runs' region cannot be built (%s): maps and blocks are those of the world", reason)
+        message = "the runs' region cannot be built (%s): maps and blocks are those of the world"
+        log.warning(message, first_line(error))
         return world()
     return region

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ from omegaconf import DictConfig
 
 from geoguesser.commands.configs import list_known_keys, to_plain
 from geoguesser.errors import ConfigError, DataError, GeoguesserError, check_number, first_line
+from geoguesser.runs.config_keys import flatten_config
 from geoguesser.tracking.wandb_login import log_in
 from geoguesser.tracking.wandb_report import SweepRun, load_reports_package, make_report
 
@@ -18,13 +18,7 @@ log = logging.getLogger(__name__)
 
 
 def run_dashboard(cfg: DictConfig) -> str:
-    """Makes the page of a sweep and logs its address.
-
-    Args:
-        cfg: Config of conf/dashboard.yaml.
-
-    Returns:
-        The address.
+    """Makes the page of a sweep, and logs and returns its address.
 
     Raises:
         ConfigError: The extra is not installed, or no user is logged in.
@@ -60,11 +54,7 @@ def run_dashboard(cfg: DictConfig) -> str:
 
 
 def find_group(sweep: str) -> tuple[str, Path]:
-    """Returns the name of a sweep, which is its group in W&B, and its local folder, which may not exist.
-
-    Args:
-        sweep: Folder of the sweep, or its name in `multirun`.
-    """
+    """Returns the group in W&B and the local folder, which may not exist, of a folder or name in `multirun`."""
     folder = Path(sweep).expanduser()
     if not folder.is_dir() and not folder.is_absolute():
         folder = Path("multirun") / sweep
@@ -79,10 +69,9 @@ def _load_runs(api: Any, entity: str, project: str, group: str, folder: Path) ->
     """Loads the runs of a group from W&B, and warns of runs that are not uploaded."""
     runs: list[SweepRun] = []
     try:
-        runs.extend(
-            SweepRun(run.id, run.name, _flatten(run.config), _flatten(run.summary_metrics))
-            for run in api.runs(f"{entity}/{project}", filters={"group": group}, lazy=False)
-        )
+        for run in api.runs(f"{entity}/{project}", filters={"group": group}, lazy=False):
+            columns = (flatten_config(node, _is_private) for node in (run.config, run.summary_metrics))
+            runs.append(SweepRun(run.id, run.name, *columns))
     except ValueError as error:
         # W&B raises this error if there is no such project.
         if "project" not in str(error):
@@ -94,27 +83,20 @@ def _load_runs(api: Any, entity: str, project: str, group: str, folder: Path) ->
         remedy = "Check sweep_dir, project and entity."
         if offline:
             remedy = f"{len(offline)} runs in {folder} are not uploaded. {command}"
-        raise DataError.at(
-            f"W&B's project {entity}/{project}", f"must have runs of the group {group}", remedy=remedy
-        )
+        where = f"W&B's project {entity}/{project}"
+        raise DataError.at(where, f"must have runs of the group {group}", remedy=remedy)
     if offline:
-        log.warning(
-            "%d runs in %s are not uploaded, so the page does not show them. %s", len(offline), folder, command
-        )
+        message = "%d runs in %s are not uploaded, so the page does not show them. %s"
+        log.warning(message, len(offline), folder, command)
     return runs
+
+
+def _is_private(key: str) -> bool:
+    """Returns whether a dotted key is one of W&B's private keys."""
+    return key.rpartition(".")[2].startswith("_")
 
 
 def find_offline_records(folder: Path) -> list[Path]:
     """Returns W&B's offline records in the folder of a sweep that `wandb sync` has not marked as uploaded."""
     files = sorted(folder.glob("*/wandb/offline-run-*/*.wandb"))
     return [file.parent for file in files if not file.with_name(file.name + ".synced").exists()]
-
-
-def _flatten(node: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Joins nested keys by dots, as W&B shows them, without W&B's private keys."""
-    flat: dict[str, Any] = {}
-    for key, value in node.items():
-        if str(key).startswith("_"):
-            continue
-        flat |= _flatten(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
-    return flat

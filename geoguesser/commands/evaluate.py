@@ -65,7 +65,7 @@ class EvaluatedPlaces(NamedTuple):
         table: uuid, latitude, longitude, true_latitude, true_longitude, and columns for errors.csv.
         region: Region of the places.
         counts: Numbers of places that are left out, by reason.
-        predictions: Predictions with cells and uncertainty; None if only points are known.
+        predictions: None if only points are known.
     """
 
     table: pd.DataFrame
@@ -75,13 +75,7 @@ class EvaluatedPlaces(NamedTuple):
 
 
 def run_evaluate(cfg: DictConfig) -> dict[str, Any]:
-    """Evaluates predictions, writes the folder `out` and prints the metrics.
-
-    Args:
-        cfg: Config of conf/evaluate.yaml.
-
-    Returns:
-        Content of evaluation.json.
+    """Evaluates predictions, writes the folder `out`, prints the metrics and returns evaluation.json.
 
     Raises:
         GeoguesserError: The config or the data cannot be used; nothing is written.
@@ -113,26 +107,26 @@ def run_evaluate(cfg: DictConfig) -> dict[str, Any]:
 
 
 def _read_tables(config: dict[str, Any]) -> EvaluatedPlaces:
-    """Reads predictions of any program, with a table of the truth or with the truth in columns beside them."""
+    """Reads predictions of any program, with the truth in a table or in columns beside them."""
     if config["run"] is not None:
         raise ConfigError.at("run", "must not be given with predictions", found=config["run"], remedy=USAGE)
     columns, true_columns = (
-        check_mapping(key, config[key], ("id", *POINT, "units")) for key in ("columns", "truth_columns")
+        dict(check_mapping(key, config[key], ("id", *POINT, "units"))) for key in ("columns", "truth_columns")
     )
+    units, true_units = str(columns.pop("units")), str(true_columns.pop("units"))
 
     file = Path(str(config["predictions"])).expanduser()
     true_file = file if config["truth"] is None else Path(str(config["truth"])).expanduser()
-    names = ColumnNames("columns", PREDICTED_WORDS, **_without_units(columns))
-    points = read_coordinates(file, "predictions", names, str(columns["units"]), blank=True)
-    names = ColumnNames("truth_columns", TRUE_WORDS, config["truth"] is None, **_without_units(true_columns))
-    truth = read_coordinates(true_file, "truth", names, str(true_columns["units"]))
+    names = ColumnNames("columns", PREDICTED_WORDS, **columns)
+    points = read_coordinates(file, "predictions", names, units, blank=True)
+    names = ColumnNames("truth_columns", TRUE_WORDS, config["truth"] is None, **true_columns)
+    truth = read_coordinates(true_file, "truth", names, true_units)
 
     table, missing, extra = match_rows(points, truth)
     if missing and config["on_missing"] == "error":
-        raise DataError.at(
-            f"predictions={file}", f"must hold every place of the truth, {missing} are missing",
-            remedy="To leave them out, which improves the metrics: on_missing=skip.",
-        )  # fmt: skip
+        rule = f"must hold every place of the truth, {missing} are missing"
+        remedy = "To leave them out, which improves the metrics: on_missing=skip."
+        raise DataError.at(f"predictions={file}", rule, remedy=remedy)
     check_units(table[POINT].to_numpy(), table[TRUE_POINT].to_numpy())
 
     region: Region = instantiate_node(config["region"], "region")
@@ -141,21 +135,17 @@ def _read_tables(config: dict[str, Any]) -> EvaluatedPlaces:
     return EvaluatedPlaces(table[["uuid", *POINT, *TRUE_POINT]], region, counts)
 
 
-def _without_units(columns: dict[str, Any]) -> dict[str, Any]:
-    return {name: columns[name] for name in ("id", *POINT)}
-
-
 def _warn_of_distant_places(true_deg: np.ndarray[Any, Any], region: Region) -> None:
     distance_km = region.distance_to_land_km(true_deg)
     if distance_km.max() > DEFAULT_FAR_KM:
-        log.warning(
-            "%d of %d true places lie more than %g km from region %s, up to %.0f km: check the region, and that "
-            "latitude and longitude are not swapped",
+        count, where = (
             int((distance_km > DEFAULT_FAR_KM).sum()),
-            len(true_deg),
-            DEFAULT_FAR_KM,
-            region.name,
-            distance_km.max(),
+            f"{DEFAULT_FAR_KM:g} km from region {region.name}",
+        )
+        log.warning(
+            "%d of %d true places lie more than %s, up to %.0f km: check the region, and that latitude and "
+            "longitude are not swapped",
+            *(count, len(true_deg), where, distance_km.max()),
         )
 
 

@@ -1,7 +1,6 @@
 """Augmentation of training views, on the device.
 
-Views are neither flipped nor exchanged: a flip would exchange east and west, and an exchange would change the
-headings.
+A flip would exchange east and west, and an exchange of views would change the headings: neither is done.
 """
 
 from __future__ import annotations
@@ -49,15 +48,7 @@ class Augment:
         return any(getattr(self, field.name) > 0 for field in fields(self))
 
     def __call__(self, images: Tensor, seed: int) -> Tensor:
-        """Changes each view by random numbers of its own.
-
-        Args:
-            images: (B, 4, 3, H, W) uint8.
-            seed: Seed of the random numbers; a run uses one per step.
-
-        Returns:
-            (B, 4, 3, H, W) uint8; `images` itself if augmentation is off, otherwise a new tensor.
-        """
+        """Changes each view of (B, 4, 3, H, W) uint8 by random numbers; `images` itself if augmentation is off."""
         if not self.active:
             return images
         views = images.flatten(0, 1).float()

@@ -1,7 +1,6 @@
 """Batches of places, and the order in which places are served, without Lightning.
 
-The order of training depends only on seed and epoch. Several processes divide one order: each reads only its part,
-and every place is served exactly once.
+Several processes divide one order: each reads only its part, and every place is served exactly once.
 """
 
 from __future__ import annotations
@@ -51,14 +50,9 @@ class FeatureBatch(NamedTuple):
 
 
 class PlacesDataset(Dataset[Any]):
-    """Dataset over rows of the table of places, which gathers complete batches.
+    """Dataset over (M,) rows of the table of places, which gathers complete batches.
 
-    Args:
-        rows: (M,) rows of this dataset.
-        views: Pixels by row.
-        features: (N, 4, D) features by row; None to serve pixels.
-        mask: (N, 4) bool by row.
-        coords_deg: (N, 2) latitude and longitude in degrees, by row.
+    Features, (N, 4, D) or None, are served instead of pixels; they, mask and coordinates are indexed by row.
     """
 
     def __init__(
@@ -74,7 +68,6 @@ class PlacesDataset(Dataset[Any]):
         return len(self.rows)
 
     def __getitem__(self, position: int) -> Batch | FeatureBatch:
-        """Returns a batch of one place."""
         return self.__getitems__([position])
 
     def __getitems__(self, positions: list[int]) -> Batch | FeatureBatch:
@@ -90,11 +83,7 @@ class PlacesDataset(Dataset[Any]):
 class PlaceSampler(Sampler[int]):
     """Sampler of the positions of one process; over all processes, each place is served once per epoch.
 
-    Args:
-        size: Number of places.
-        seed: Seed that draws the order together with the epoch; None keeps the order of the table.
-        rank: Number of this process.
-        world_size: Number of processes that share the places.
+    Seed and epoch draw the order; without a seed it is that of the table.
     """
 
     def __init__(self, size: int, *, seed: int | None, rank: int, world_size: int) -> None:
@@ -120,14 +109,11 @@ class PlaceSampler(Sampler[int]):
 
 
 class PlaceBatches(Sampler[list[int]]):
-    """Sampler of the batches of one process.
+    """Sampler of the batches of one process; the last batch may be smaller.
 
-    Args:
-        sampler: Positions of the process. Lightning finds it by the name of this attribute and sets its epoch.
-        batch_size: Places per batch; the last batch may be smaller.
-        in_step: Give all processes the same number of batches, as synchronous training requires. A process that
-            would have one batch less than the others divides its last batch in two. If that batch has fewer than
-            two places, the first place of the epoch is repeated.
+    With `in_step`, all processes have the same number of batches, as synchronous training requires. A process with
+    one batch less than the others divides its last batch in two. If that batch has fewer than two places, the
+    first place of the epoch is repeated. Lightning finds `sampler` by this name and sets its epoch.
     """
 
     def __init__(self, sampler: PlaceSampler, batch_size: int, *, in_step: bool) -> None:

@@ -10,6 +10,7 @@ import pandas as pd
 from scipy.spatial import cKDTree
 
 from geoguesser.arrays import BoolArray, FloatArray, StringArray
+from geoguesser.data.places import get_coords
 from geoguesser.data.splits import SPLIT_NAMES, UNUSED, Split, assign_by_share, check_shares, hash_share
 from geoguesser.errors import check_int, check_number
 from geoguesser.geo.cells.square import BandCells
@@ -22,18 +23,11 @@ MAX_BLOCKS = 2**53
 
 @dataclass(frozen=True, kw_only=True)
 class BlockSplit(Split):
-    """Split by spatial blocks, with an unused buffer between blocks of different splits.
+    """Split by spatial blocks, with an unused buffer of `buffer_km` between places of different splits.
 
     The split of a block is drawn by the hash of its number, and blocks depend only on the region, so that a place
-    keeps its split when places are added. Within the buffer, training places become `unused` near validation or
-    test places, and validation places near test places.
-
-    Attributes:
-        block_km: Side of a block in km.
-        buffer_km: Minimum distance in km between used places of different splits.
-        shares: Shares of the blocks for train, val and test; they must sum to 1. The shares of the places are
-            similar, because blocks hold different numbers of places.
-        seed: Seed of the split.
+    keeps its split when places are added. Shares are those of blocks. Within the buffer, training places become
+    `unused` near validation or test places, and validation places near test places.
     """
 
     kind: ClassVar[str] = "blocks"
@@ -51,30 +45,20 @@ class BlockSplit(Split):
     def _assign(self, table: pd.DataFrame, region: Region | None) -> StringArray:
         self.check()
         assert region is not None
-        names, number = np.unique(name_blocks(region, _get_coords(table), self.block_km), return_inverse=True)
+        names, number = np.unique(name_blocks(region, get_coords(table), self.block_km), return_inverse=True)
         return assign_by_share(hash_share(names.tolist(), f"block{self.seed}"), self.shares)[number]
 
     def _clear_buffer(self, table: pd.DataFrame, splits: StringArray, movable: BoolArray) -> None:
-        splits[find_buffer_violations(_get_coords(table), splits, movable, self.buffer_km)] = UNUSED
+        splits[find_buffer_violations(get_coords(table), splits, movable, self.buffer_km)] = UNUSED
 
     def _suggest_remedy(self, table: pd.DataFrame) -> str:
         return "Choose a smaller split.block_km, or another split.seed."
 
 
-def _get_coords(table: pd.DataFrame) -> FloatArray:
-    return table[["latitude", "longitude"]].to_numpy(dtype=np.float64)
-
-
 def name_blocks(region: Region, coords_deg: FloatArray, block_km: float) -> StringArray:
     """Returns the block of each place: a square of the CRS, counted from its origin, or a cell on the sphere.
 
-    Args:
-        region: Region whose space is divided.
-        coords_deg: (N, 2) latitude and longitude in degrees.
-        block_km: Side of a block in km.
-
-    Returns:
-        (N,) numbers of the blocks, as text.
+    From (N, 2) latitude and longitude in degrees, it makes (N,) numbers of blocks, as text.
     """
     if isinstance(region, PlaneRegion):
         column, row = np.floor(region.to_metres(coords_deg).T / (block_km * 1000.0)).astype(np.int64)
@@ -90,19 +74,10 @@ def name_blocks(region: Region, coords_deg: FloatArray, block_km: float) -> Stri
 def find_buffer_violations(
     coords_deg: FloatArray, splits: StringArray, movable: BoolArray, buffer_km: float
 ) -> BoolArray:
-    """Finds the places to leave out, so that used places of different splits are at least the buffer apart.
+    """Returns (N,) True for places to leave out, so that used places of different splits are a buffer apart.
 
     Places that are not movable stay. Among the others, test places stay before validation places, and these before
     training places.
-
-    Args:
-        coords_deg: (N, 2) latitude and longitude in degrees.
-        splits: (N,) train, val, test or unused.
-        movable: (N,) False for a place that must keep its split.
-        buffer_km: Minimum distance in km between places of different splits.
-
-    Returns:
-        (N,) True for each place to leave out.
     """
     violates = np.zeros(len(splits), dtype=bool)
     if buffer_km == 0.0:

@@ -1,7 +1,6 @@
 """Base of the datamodules: places with their views, split, and served in batches. Uses Lightning.
 
-The order of batches depends only on seed and epoch, and augmentation only on seed and step. So a resumed run sees
-the same batches, whatever the number of workers. `geoguesser/data/sources/` holds the datamodule of each source.
+The order of batches depends only on seed and epoch, and augmentation only on seed and step.
 """
 
 from __future__ import annotations
@@ -10,7 +9,7 @@ import copy
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any, ClassVar, Self, TypedDict
+from typing import Any, ClassVar, Required, Self, TypedDict
 
 import numpy as np
 import numpy.typing as npt
@@ -50,16 +49,13 @@ MAX_CONDENSED_BYTES = 2**28
 MIN_EVALUATION_BATCH = 1024
 
 
-class _RequiredSettings(TypedDict):
-    region: Region
-    image: ImageSpec
-    split: Split
-    augment: Augment
-
-
-class DataSettings(_RequiredSettings, total=False):
+class DataSettings(TypedDict, total=False):
     """Settings that every source of places takes; `PlacesData` describes them and has their defaults."""
 
+    region: Required[Region]
+    image: Required[ImageSpec]
+    split: Required[Split]
+    augment: Required[Augment]
     batch_size: int
     fraction: float
     far_km: float
@@ -71,31 +67,25 @@ class PlacesData(pl.LightningDataModule, ABC):
     """Places with their views, split, and served in batches.
 
     Args:
-        region: Land that the places lie on; places far outside it are findings.
-        image: Size and fit of the views.
-        split: Split of the places into training, validation and test.
-        augment: Augmentation of training views, on the device.
         num_workers: Processes that decode image files in training; None for one per core. Views that are only
             copied, from memory or a store, need none.
         batch_size: Places per batch of pixels (and per process).
         fraction: Share of the training places that is used.
         far_km: Largest distance in km of a place from the region's land.
         on_bad: Kind of finding -> `error`, `skip` or `keep`.
-        seed: Seed of order and augmentation.
 
     Attributes:
         source: Declaration of the source: its kind, its label, and the config keys of its folders.
-        memory_gib: Memory that views may take.
         cache: Disk cache of the findings of earlier runs about the same files; None to inspect all files.
         table: After `read_table`: one row per place, with its `split` (train, val, test, or unused).
         coords_deg: (N, 2) float64 latitude and longitude in degrees, by row.
         mask: (N, 4) bool by row, True for each view that is used.
+        features: (N, 4, D) features of the views by row; None while pixels are served.
         label: Label of the data in pictures; empty for real places.
         rows: Split -> rows. The split `val` is divided into `val`, which selects weights, and `calibration`, which
             is empty until `hold_out` is called.
         views: After `read_views`: pixels by row.
         thumbnails: After `read_views`: (N, 4, 3, 8, 8) uint8, which the nearest-neighbour baseline compares.
-        findings: Findings about the data.
         decoded: True if `read_views` decoded all views.
     """
 
@@ -134,20 +124,15 @@ class PlacesData(pl.LightningDataModule, ABC):
         self.table = pd.DataFrame()
         self.label = self.source.label
         self.rows: dict[str, IntArray] = {}
-        self._features: Tensor | None = None
+        self.features: Tensor | None = None
         self._condensed: Tensor | None = None
         self._feature_batch: int | None = None
 
     def for_run(self, augment: Augment, seed: int) -> Self:
-        """Copies the datamodule for another run: data that were read are shared, the state of a run is not.
-
-        Args:
-            augment: Augmentation of training views.
-            seed: Seed of order and augmentation.
-        """
+        """Copies the datamodule for another run: data that were read are shared, the state of a run is not."""
         data = copy.copy(self)
         data.augment, data.seed, data.rows = augment, check_int("seed", seed, low=0), dict(self.rows)
-        data._features = data._condensed = data._feature_batch = None
+        data.features = data._condensed = data._feature_batch = None
         return data
 
     @property
@@ -157,27 +142,15 @@ class PlacesData(pl.LightningDataModule, ABC):
 
     @abstractmethod
     def read_table(self) -> None:
-        """Reads, checks and splits the table of places, without decoding images. A second call does nothing.
-
-        Raises:
-            GeoguesserError: The data or the split break a rule.
-        """
+        """Reads, checks and splits the table of places, without decoding images. A second call does nothing."""
 
     @abstractmethod
     def read_views(self) -> None:
-        """Makes the views ready, and leaves out places by the findings about them. A second call does nothing.
-
-        Raises:
-            GeoguesserError: The data break a rule.
-        """
+        """Makes the views ready, and leaves out places by the findings about them. A second call does nothing."""
 
     @abstractmethod
     def pixel_stats(self) -> tuple[list[float], list[float]]:
-        """Computes mean and standard deviation of the training views, after `read_views`.
-
-        Returns:
-            Three means and three standard deviations, by channel, for values from 0 to 1.
-        """
+        """Computes three means and three standard deviations of the training views, for values from 0 to 1."""
 
     @abstractmethod
     def fingerprint(self) -> dict[str, Any]:
@@ -186,7 +159,6 @@ class PlacesData(pl.LightningDataModule, ABC):
     def _split_table(
         self, table: pd.DataFrame, mask: BoolArray, constraints: SplitConstraints | None = None
     ) -> None:
-        """Splits a table of checked places, and takes it for the table of this datamodule."""
         splits = split_places(self.split, table, self.region, constraints, self.findings).astype(object)
         train = np.flatnonzero(splits == "train")
         if self.fraction < 1.0:
@@ -200,15 +172,7 @@ class PlacesData(pl.LightningDataModule, ABC):
         self.rows["calibration"] = np.zeros(0, dtype=np.int64)
 
     def hold_out(self, fraction: float, min_places: int) -> None:
-        """Takes a part of the validation places for calibration only, after `read_views`; `table` does not change.
-
-        Args:
-            fraction: Share of the validation places, approximately; from 0 to 0.9.
-            min_places: Minimum size of both parts; if one would be smaller, no place is taken.
-
-        Raises:
-            ConfigError: A value is out of range.
-        """
+        """Takes a part of the validation places for calibration only, as `draw_calibration` does."""
         rows = np.flatnonzero(self.table["split"] == "val")
         drawn = draw_calibration(self.table["uuid"].iloc[rows].tolist(), fraction, min_places, self._fraction_seed)
         self.rows |= {"val": rows[~drawn], "calibration": rows[drawn]}
@@ -222,36 +186,24 @@ class PlacesData(pl.LightningDataModule, ABC):
         """(M, 2) coordinates of the training places: the only ones that a grid or a head may learn from."""
         return self.coords_deg[self.rows["train"]]
 
-    @property
-    def features(self) -> Tensor | None:
-        """(N, 4, D) features of the views by row; None while pixels are served."""
-        return self._features
-
     def use_features(self, features: Tensor, batch_size: int | None = None) -> None:
-        """Serves features instead of pixels from now on.
-
-        Args:
-            features: (N, 4, D) features of the views by row.
-            batch_size: Places per batch; None for a size that depends on the number of training places.
-        """
-        self._features, self._feature_batch, self._condensed = features, batch_size, None
+        """Serves (N, 4, D) features instead of pixels from now on, in batches of `feature_batch_size`."""
+        self.features, self._feature_batch, self._condensed = features, batch_size, None
 
     def condense_features(self, condense: Callable[[Tensor, Tensor], Tensor | None]) -> None:
-        """Serves one vector per place instead of one per view, if `condense` supports it and memory suffices.
+        """Serves one vector per place, if memory suffices: `condense` makes (B, 1, D) of (B, 4, D) and mask.
 
-        Args:
-            condense: Function of (B, 4, D) features and (B, 4) mask that returns (B, 1, D), or None if the head
-                needs the features of each view.
+        It returns None if the head needs the features of each view.
         """
-        assert self._features is not None
-        count, _, width = self._features.shape
+        assert self.features is not None
+        count, _, width = self.features.shape
         if 4 * count * width > MAX_CONDENSED_BYTES:
             return
 
         condensed = torch.empty(count, 1, width)
         for start in range(0, count, 1024):
             rows = slice(start, start + 1024)
-            vectors = condense(self._features[rows], self.mask[rows])
+            vectors = condense(self.features[rows], self.mask[rows])
             if vectors is None:
                 return
             condensed[rows] = vectors
@@ -259,10 +211,10 @@ class PlacesData(pl.LightningDataModule, ABC):
 
     @property
     def feature_batch_size(self) -> int:
-        """Places per batch of features: the requested size, or a sixteenth of the training places, from 32 to 512.
+        """Places per batch of features; by default a sixteenth of the training places, from 32 to 512.
 
-        Without a request it is at least `data.batch_size`: the step of a head is so cheap that the number of steps
-        determines the time.
+        It is at least `data.batch_size`: the step of a head is so cheap that the number of steps determines the
+        time.
         """
         sixteenth = math.ceil(len(self.rows["train"]) / 16)
         return self._feature_batch or max(self.batch_size, min(max(sixteenth, 32), 512))
@@ -270,16 +222,13 @@ class PlacesData(pl.LightningDataModule, ABC):
     def loader(
         self, name: str, *, shuffle: bool = False, pixels: bool = False, whole: bool = False
     ) -> DataLoader[Any]:
-        """Makes the loader of one split for this process.
+        """Makes the loader of train, val, calibration, test or `all` places for this process.
 
-        Args:
-            name: train, val, calibration or test, or `all`.
-            shuffle: Draw the order from seed and epoch; otherwise it is that of the table.
-            pixels: Serve pixels even if features are present.
-            whole: Serve every place in this process, even if several processes share them.
+        The order is drawn from seed and epoch with `shuffle`. With `pixels`, features are not used; with `whole`,
+        this process serves every place, even if several processes share them.
         """
         rows = np.arange(len(self.table)) if name == "all" else self.rows[name]
-        features, mask = None if pixels else self._features, self.mask
+        features, mask = None if pixels else self.features, self.mask
         if features is not None and self._condensed is not None:
             features, mask = self._condensed, mask.any(dim=1, keepdim=True)
         dataset = PlacesDataset(rows, views=self.views, features=features, mask=mask, coords_deg=self.coords_deg)

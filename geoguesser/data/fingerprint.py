@@ -36,14 +36,10 @@ def compute_fingerprint(
     image: ImageSpec,
     decoded_by: str | None = None,
 ) -> dict[str, Any]:
-    """Computes the fingerprint of a data set in plain values; image files and a store made from them share it.
+    """Computes the fingerprint of N places in plain values; image files and a store made from them share it.
 
-    Args:
-        table: N places with uuid, latitude, longitude and split.
-        mask: (N, 4) True for each view that is used.
-        digests: (N, 4, 2) digests of the image files.
-        image: Size and fit of the views.
-        decoded_by: Decoder of the images, as `describe_decoder` returns it; None for the current one.
+    `digests` is (N, 4, 2), of the image files, and `mask` (N, 4) True for each view that is used. `decoded_by` is
+    a result of `describe_decoder`; None is the current decoder.
     """
     used = np.where(mask[..., None], digests, 0).astype("<u8")
     return {
@@ -61,13 +57,7 @@ def compute_fingerprint(
 def find_differing_parts(
     other: dict[str, Any], current: dict[str, Any], parts: tuple[str, ...] = tuple(PART_NAMES)
 ) -> list[str]:
-    """Lists the differences between two fingerprints as text: `the number of places (1000 there, 1200 here)`.
-
-    Args:
-        other: Fingerprint that a file recorded; `there` in the text.
-        current: Fingerprint of the current data; `here` in the text.
-        parts: Parts to compare.
-    """
+    """Lists the differences between a recorded fingerprint (`there` in the text) and the current one (`here`)."""
     differences = []
     for part in parts:
         if other.get(part) != current.get(part):

@@ -1,7 +1,6 @@
-"""Decoding of images to square uint8 views, upright and in RGB.
+"""Decoding of images to square uint8 views, upright and in RGB, with one resize for all uses.
 
-libjpeg-turbo decodes JPEG files at a reduced scale, and Pillow all other files. Training, testing and prediction
-share one resize. Normalisation, which depends on the backbone, is not done here.
+libjpeg-turbo decodes JPEG files at a reduced scale, and Pillow all other files.
 """
 
 from __future__ import annotations
@@ -57,7 +56,6 @@ class Header:
     Attributes:
         width: Stored width in pixels, before the EXIF orientation is applied.
         height: Stored height in pixels.
-        mode: Colour mode, a value of `MODES`.
         orientation: EXIF orientation, from 1 (upright) to 8.
         jpeg: True if libjpeg-turbo decodes the image; False if Pillow does.
     """
@@ -70,12 +68,7 @@ class Header:
 
 
 def read_header(data: bytes) -> Header:
-    """Reads the header of an image without decoding it.
-
-    Raises:
-        TooLargeError: The image has more than `MAX_PIXELS` pixels.
-        ValueError: The bytes are no JPEG, PNG or WebP image.
-    """
+    """Reads the header of an image without decoding it; raises ValueError if it is no JPEG, PNG or WebP image."""
     if not data:
         raise ValueError("the file is empty")
 
@@ -98,18 +91,9 @@ def read_header(data: bytes) -> Header:
 
 
 def decode_rgb(data: bytes, header: Header, min_px: int) -> ByteArray:
-    """Decodes an image and turns it upright.
+    """Decodes an image to (H, W, 3) RGB and turns it upright; raises ValueError if it is broken.
 
-    Args:
-        data: Content of the image file.
-        header: Header of the image, from `read_header`.
-        min_px: Minimum height and width of a JPEG that is decoded at a reduced scale.
-
-    Returns:
-        (H, W, 3) RGB.
-
-    Raises:
-        ValueError: The image is broken or truncated.
+    A JPEG is decoded at a reduced scale, of at least `min_px` in height and width.
     """
     if header.jpeg:
         image: ByteArray = simplejpeg.decode_jpeg(data, "RGB", min_height=min_px, min_width=min_px)
@@ -148,14 +132,7 @@ class ImageSpec:
         return f"px{self.size}-{self.fit}"
 
     def read(self, path: str | Path) -> ByteArray:
-        """Reads an image file.
-
-        Returns:
-            (3, size, size) RGB.
-
-        Raises:
-            DataError: The file cannot be read or is no complete image.
-        """
+        """Reads an image file to (3, size, size) RGB; raises DataError if it is no complete image."""
         data = read_bytes(path)
         try:
             return self.decode(data)
@@ -163,11 +140,7 @@ class ImageSpec:
             raise DataError.at(str(path), f"is no whole image ({error})") from error
 
     def decode(self, data: bytes) -> ByteArray:
-        """Decodes the content of an image file to (3, size, size) RGB.
-
-        Raises:
-            ValueError: The image is broken or truncated.
-        """
+        """Decodes an image file's content to (3, size, size) RGB; raises ValueError if it is broken."""
         return self.resize(decode_rgb(data, read_header(data), self.size))
 
     def resize(self, image: npt.NDArray[Any]) -> ByteArray:
@@ -199,11 +172,7 @@ def to_planes(image: npt.NDArray[Any], out: ByteArray | None = None) -> ByteArra
 
 
 def read_bytes(path: str | Path) -> bytes:
-    """Reads a file.
-
-    Raises:
-        DataError: The file cannot be read.
-    """
+    """Reads a file; raises DataError if it cannot be read."""
     try:
         return Path(path).read_bytes()
     except OSError as error:

@@ -58,11 +58,7 @@ def find_views_folder(root: Path, uuid: str) -> Path | None:
 
 
 def find_place(root: Path, uuid: str) -> PlaceFiles | None:
-    """Returns the files of a place under a root; None if it has no folder there.
-
-    Raises:
-        DataError: A link leads out of the place's folder.
-    """
+    """Returns the files of a place under a root; None if it has no folder there."""
     folder = find_views_folder(root, uuid)
     return None if folder is None else PlaceFiles(str(folder), list_names(str(folder))[0])
 
@@ -70,9 +66,7 @@ def find_place(root: Path, uuid: str) -> PlaceFiles | None:
 def list_names(folder: str, base: str | None = None) -> tuple[ViewNames, list[str]]:
     """Lists the files of a place's folder by heading.
 
-    Args:
-        folder: Folder of the place.
-        base: Folder that links must not leave; None for the folder of the place.
+    Links must not leave `base`; None is the folder of the place.
 
     Returns:
         File names by heading, None for a missing view, and the names of files that share a heading.
@@ -106,15 +100,7 @@ def is_view(name: str) -> bool:
 
 
 def check_inside(path: str, base: str) -> None:
-    """Refuses a link that leads out of a folder.
-
-    Args:
-        path: Path of the link.
-        base: Folder, as a path without links.
-
-    Raises:
-        DataError: The target of the link lies outside the folder.
-    """
+    """Raises DataError if a link leads out of `base`, a folder as a path without links."""
     real = os.path.realpath(path)
     if os.path.commonpath((real, base)) != base:
         raise DataError.at(

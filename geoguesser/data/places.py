@@ -1,8 +1,8 @@
-"""Reads the table of places from one or several roots, and checks each row and folder.
+"""Reads the table of places from one or several roots; each defect of a row or folder becomes a finding.
 
 A root holds `data.csv` (uuid, latitude, longitude) and `images/<uuid>/{0,90,180,270}.jpg`. It may be sorted into
 train, val and test: `images/train/<uuid>`, `train/<uuid>` or `train/images/<uuid>`, with one `data.csv` in each of
-these folders or one in the root. Each defect becomes a finding.
+these folders or one in the root.
 """
 
 from __future__ import annotations
@@ -38,12 +38,8 @@ def read_places(
 ) -> pd.DataFrame:
     """Reads and checks the places of all roots.
 
-    Args:
-        roots: Folders; a root or its images folder may be a symbolic link.
-        region: Region of the places; places far outside it are findings.
-        findings: Receives the findings, and states the action for each kind.
-        far_km: Largest distance in km of a place from the region's land.
-        mask: Keep places with one to three views.
+    Places more than `far_km` from the region's land are findings. With `mask`, places with one to three views are
+    kept.
 
     Returns:
         One row per place: uuid, latitude, longitude (degrees), folder (of its views), names (of its files by
@@ -111,10 +107,6 @@ def _read_root(name: str, number: int, findings: Findings, mask: bool) -> pd.Dat
 def read_csv(file: Path, findings: Findings) -> pd.DataFrame:
     """Reads the places of a CSV file; rows with bad coordinates become findings.
 
-    Args:
-        file: File with the columns uuid, latitude and longitude.
-        findings: Receives the findings, and the ids of all rows.
-
     Returns:
         One row per place: the columns of the file as text, the coordinates as numbers, and `row`.
 
@@ -160,7 +152,6 @@ def read_csv(file: Path, findings: Findings) -> pd.DataFrame:
 
 
 def _suggest_columns(columns: list[str]) -> str:
-    """Returns the remedy for missing columns: another separator, or other names."""
     separator = next((word for word in (";", "\t", "|") if len(columns) == 1 and word in columns[0]), None)
     if separator is not None:
         return f"Its fields are separated by {separator!r}: save it with commas, and numbers with a decimal point."
@@ -216,12 +207,7 @@ def _add_folders(table: pd.DataFrame, root: Path, findings: Findings, mask: bool
 def _scan_folders(
     root: Path, ids: set[str], mask: bool
 ) -> tuple[dict[str, tuple[PlaceFiles, str] | None], list[Finding], list[Finding]]:
-    """Lists the views of the places of a root.
-
-    Returns:
-        Id -> files and split of the folder, None for a folder that cannot be used; findings about places that
-        cannot be used; and findings about missing views of places that are used without them.
-    """
+    """Lists the usable places of a root (None for others), findings that exclude places, and other findings."""
     places: dict[str, tuple[PlaceFiles, str] | None] = {}
     folders: dict[str, str] = {}
     problems: list[Finding] = []

@@ -1,7 +1,6 @@
 """Preparation of a store from roots: inspect and pack all views, select places, split them, commit.
 
-The steps run in a row, each with the result of the one before. Nothing of an old store changes before the new
-manifest replaces the old one in one step.
+Nothing of an old store changes before the new manifest replaces the old one in one step.
 """
 
 from __future__ import annotations
@@ -36,15 +35,10 @@ log = logging.getLogger(__name__)
 def prepare_store(
     data: PlacesDataModule, specs: list[ImageSpec], out: Path | None, *, look: Path | None = None
 ) -> Prepared:
-    """Checks all places, and packs them into a store.
+    """Checks all places, and packs them into the store `out`; None writes nothing.
 
-    Errors in the data are collected, so that one pass reports all of them.
-
-    Args:
-        data: Roots, region, split, and the action for each kind of finding.
-        specs: Sizes to pack; the sizes of an old store in `out` are packed as well.
-        out: Folder of the store; None writes nothing.
-        look: Folder of a store that `out` would extend, only read; for `out=None`.
+    Errors in the data are collected, so that one pass reports all of them. The sizes of an old store are packed as
+    well. Without `out`, `look` is the store that would be extended.
 
     Raises:
         DataError: The data break rules; `data.findings` has all findings.
@@ -160,11 +154,7 @@ def _read_recorded(table: pd.DataFrame, old: Store, findings: Findings) -> Strin
 
 @contextmanager
 def lock_store(out: Path) -> Iterator[None]:
-    """Locks the folder of a store against writers in other processes; the lock ends with the process.
-
-    Raises:
-        StoreError: Another process holds the lock.
-    """
+    """Locks a store against writers in other processes; raises StoreError if another process holds the lock."""
     lock = FileLock(out / ".lock", required=True)
     with open_for_writing(out):
         is_free = lock.try_acquire()

@@ -23,12 +23,7 @@ STATE_REASONS = {MISSING: "missing", BROKEN: "broken", PLACEHOLDER: "placeholder
 
 @dataclass(frozen=True)
 class SamplePhoto:
-    """View of a place, or the reason for its absence.
-
-    Attributes:
-        jpeg: Bytes of the JPEG image; None if there is no image to show.
-        reason: Reason why there is no image, in one or two words.
-    """
+    """View of a place as JPEG, or the reason for its absence in one or two words."""
 
     jpeg: bytes | None
     reason: str = ""
@@ -40,13 +35,7 @@ def encode_photo(view: ByteArray) -> SamplePhoto:
 
 
 def load_sample_photos(files: PlaceFiles, fit: str, unused: Sequence[str] = ("", "", "", "")) -> list[SamplePhoto]:
-    """Reads the four views of a place from their files.
-
-    Args:
-        files: Files of the place.
-        fit: Way to fit views into a square, as in `ImageSpec`.
-        unused: Reason why a view is not used, for each heading; empty for views in use. Unused views are not read.
-    """
+    """Reads the four views of a place from their files, except those for which `unused` has a reason."""
     spec = ImageSpec(size=PHOTO_PX, fit=fit)
     photos: list[SamplePhoto] = []
 
@@ -63,11 +52,6 @@ def load_sample_photos(files: PlaceFiles, fit: str, unused: Sequence[str] = ("",
 
 
 def list_reasons(state: npt.NDArray[Any], used: BoolArray) -> list[str]:
-    """Returns why each of four views is not used; empty for views in use.
-
-    Args:
-        state: (4,) states of the views, as in data/checks/inspection.py.
-        used: (4,) true for views in use.
-    """
+    """Returns why each of four views is not used, given (4,) states of image_stats.py; empty for views in use."""
     pairs = zip(state.tolist(), used.tolist(), strict=True)
     return ["" if in_use else STATE_REASONS.get(code, "left out") for code, in_use in pairs]

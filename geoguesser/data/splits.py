@@ -1,7 +1,6 @@
-"""Splits of places into training, validation and test.
+"""Splits of places into training, validation and test, with approximate shares.
 
-Ids are hashed, so that the split of a place depends only on its id and the seed of the split: neither on its row
-nor on the other places. Shares are therefore approximate.
+Ids are hashed, so that the split of a place depends neither on its row nor on the other places.
 """
 
 from __future__ import annotations
@@ -53,21 +52,6 @@ class SplitConstraints:
     recorded: StringArray
 
 
-@dataclass(frozen=True)
-class SplitConflict:
-    """Place with duplicates in two splits.
-
-    Attributes:
-        row: Row of the place.
-        other: Row of a duplicate in another split.
-        reason: Description for a finding.
-    """
-
-    row: int
-    other: int
-    reason: str
-
-
 def check_shares(shares: object) -> None:
     """Raises ConfigError unless `split.shares` is three positive numbers that sum to 1."""
     rule = "must be three numbers that sum to 1"
@@ -88,7 +72,6 @@ class Split(ABC):
     """Rule that assigns each place of a table to `train`, `val` or `test`; `blocks` also to `unused`.
 
     Attributes:
-        kind: Name of the rule as a choice of the config group.
         is_explicit: True if the user's data state the split of each place, so that no constraint may change it.
     """
 
@@ -108,21 +91,12 @@ class Split(ABC):
         constraints: SplitConstraints | None = None,
         *,
         drop: bool = False,
-    ) -> tuple[StringArray, list[SplitConflict]]:
-        """Assigns each row to a split.
+    ) -> tuple[StringArray, list[tuple[int, str]]]:
+        """Returns (N,) the split of each row, and row and reason of places with duplicates in two splits.
 
         A recorded place keeps its split. A new place joins the split of its duplicates; if these lie in two
-        splits, it becomes `unused`. New places that are duplicates of each other share a split.
-
-        Args:
-            table: N places with uuid, latitude, longitude and the columns that the split reads.
-            region: Region in whose space blocks are laid.
-            constraints: Duplicates and recorded splits of the places.
-            drop: Make all places with duplicates in two splits `unused`, also if their split is explicit or
-                recorded.
-
-        Returns:
-            (N,) the split of each row, and the places with duplicates in two splits.
+        splits, it becomes `unused`. New places that are duplicates of each other share a split. With `drop`, all
+        places with duplicates in two splits become `unused`, also if their split is explicit or recorded.
 
         Raises:
             ConfigError: A value of the split breaks its rule.
@@ -132,14 +106,14 @@ class Split(ABC):
             raise DataError.at("data", "must hold at least 3 places, one for each split", found=len(table))
 
         splits = unconstrained = self._assign(table, region).astype("U6")
-        conflicts: list[SplitConflict] = []
+        conflicts: list[tuple[int, str]] = []
         movable = np.ones(len(table), dtype=bool)
         if constraints is not None:
             movable = constraints.recorded == ""
             splits = np.where(movable, unconstrained, constraints.recorded)
             conflicts = _join_duplicates(splits, constraints.groups, movable, self.is_explicit)
             if drop:
-                splits[[conflict.row for conflict in conflicts]] = UNUSED
+                splits[[row for row, _ in conflicts]] = UNUSED
         if not self.is_explicit:
             splits = splits.copy()
             self._clear_buffer(table, splits, movable)
@@ -180,23 +154,12 @@ class Split(ABC):
 def split_places(
     split: Split, table: pd.DataFrame, region: Region, constraints: SplitConstraints | None, findings: Findings
 ) -> StringArray:
-    """Splits places, and records the places with duplicates in two splits as findings.
+    """Returns (N,) train, val, test or unused; records the places with duplicates in two splits as findings.
 
     With `data.on_bad.split_bridge=skip` these places become `unused`. A split that keeps duplicates apart on its
     own (`split=blocks`, recorded splits) has done so already.
 
-    Args:
-        split: Rule of the split.
-        table: N places that remain after filtering and deduplication.
-        region: Region of the places.
-        constraints: Duplicates and recorded splits of the places.
-        findings: Receives the findings.
-
-    Returns:
-        (N,) train, val, test or unused.
-
     Raises:
-        ConfigError: A value of the split breaks its rule.
         DataError: A split would be empty; the message lists the places left out before.
     """
     try:
@@ -209,22 +172,21 @@ def split_places(
 
     names, rows = table["uuid"].to_numpy(), table["row"].to_numpy()
     findings.record(
-        Finding("split_bridge", str(rows[conflict.row]), f"({names[conflict.row]}) {conflict.reason}")
-        for conflict in conflicts
+        Finding("split_bridge", str(rows[row]), f"({names[row]}) {reason}") for row, reason in conflicts
     )
     return splits
 
 
 def _join_duplicates(
     splits: StringArray, groups: IntArray, movable: BoolArray, is_explicit: bool
-) -> list[SplitConflict]:
+) -> list[tuple[int, str]]:
     """Assigns duplicates to one split, in place, and returns the places whose duplicates lie in two splits."""
     sizes = np.bincount(groups)
     rows = np.flatnonzero(sizes[groups] > 1)
     if len(rows) == 0:
         return []
 
-    conflicts: list[SplitConflict] = []
+    conflicts: list[tuple[int, str]] = []
     by_group = np.split(rows[np.argsort(groups[rows], kind="stable")], np.cumsum(sizes[sizes > 1])[:-1])
     for group in by_group:
         fixed, free = group[~movable[group]], group[movable[group]]
@@ -235,23 +197,17 @@ def _join_duplicates(
             splits[free] = fixed_splits.pop() if fixed_splits else splits[group[0]]
             continue
 
-        first = int(next(row for row in fixed if splits[row] != UNUSED))
+        first = next(splits[row] for row in fixed if splits[row] != UNUSED)
         reason = f"is the same as places in {' and '.join(sorted(fixed_splits))}"
-        others = [int(row) for row in fixed if splits[row] not in (splits[first], UNUSED)]
-        conflicts += [SplitConflict(row, first, reason) for row in others]
-        conflicts += [SplitConflict(int(row), first, f"{reason}; it is not used") for row in free]
+        conflicts += [(int(row), reason) for row in fixed if splits[row] not in (first, UNUSED)]
+        conflicts += [(int(row), f"{reason}; it is not used") for row in free]
         splits[free] = UNUSED
     return conflicts
 
 
 @dataclass(frozen=True, kw_only=True)
 class RandomSplit(Split):
-    """Split by the hash of the id.
-
-    Attributes:
-        shares: Shares of train, val and test; they must sum to 1.
-        seed: Seed of the split; the `seed` of the run does not change it.
-    """
+    """Split by the hash of the id, into shares of train, val and test that sum to 1."""
 
     kind: ClassVar[str] = "random"
     shares: list[float]
@@ -279,10 +235,7 @@ class RandomSplit(Split):
 class ColumnSplit(Split):
     """Split by a column of data.csv that holds train, val (valid, validation) or test.
 
-    Attributes:
-        column: Name of the column.
-        val_share: Share of the training places that becomes val, by hash, if the column has no val.
-        seed: Seed of that choice.
+    If it has no val, `val_share` of the training places becomes val, by hash.
     """
 
     kind: ClassVar[str] = "column"
@@ -308,9 +261,7 @@ class ColumnSplit(Split):
 class FolderSplit(Split):
     """Split by the folders train, val and test in which places or their views lie.
 
-    Attributes:
-        val_share: Share of the training places that becomes val, by hash, if there is no val folder.
-        seed: Seed of that choice.
+    Without a val folder, `val_share` of the training places becomes val, by hash.
     """
 
     kind: ClassVar[str] = "folders"
@@ -339,14 +290,7 @@ class FolderSplit(Split):
 
 @dataclass(frozen=True, kw_only=True)
 class KFoldSplit(Split):
-    """Split into folds by the hash of the id: one fold is the test split, and validation is a share of the others.
-
-    Attributes:
-        folds: Number of folds.
-        fold: Number of the test fold, from 0.
-        val_share: Share of the places of the other folds that becomes val.
-        seed: Seed of the folds.
-    """
+    """Split into folds by the hash of the id: one fold, from 0, is test, and `val_share` of the others is val."""
 
     kind: ClassVar[str] = "kfold"
     folds: int = 5
@@ -402,7 +346,6 @@ def _check_val_share(val_share: float, seed: int) -> None:
 
 
 def _read_column(table: pd.DataFrame, column: str, subject: str, val_share: float, seed: int) -> StringArray:
-    """Reads the split of each row from a column, and draws val from train if the column has no val."""
     words = table[column].fillna("").astype(str).str.strip().str.lower().replace(SPLIT_ALIASES)
     bad = ~words.isin(SPLIT_NAMES)
     if bad.any():
@@ -422,15 +365,7 @@ def _read_column(table: pd.DataFrame, column: str, subject: str, val_share: floa
 
 
 def thin_training(ids: list[str], fraction: float, seed: int) -> BoolArray:
-    """Draws the training places that `data.fraction` keeps; a larger fraction keeps all places of a smaller one.
-
-    Args:
-        ids: (N,) ids of the training places.
-        fraction: Share of the places to keep, above 0 and at most 1.
-        seed: Seed of the draw.
-
-    Returns:
-        (N,) True for each place that is kept.
+    """Returns (N,) True for each training place that `data.fraction` keeps; a larger one keeps the same places.
 
     Raises:
         ConfigError: The fraction is out of range.
@@ -444,20 +379,10 @@ def thin_training(ids: list[str], fraction: float, seed: int) -> BoolArray:
 
 
 def draw_calibration(ids: list[str], fraction: float, min_places: int, seed: int) -> BoolArray:
-    """Draws the validation places that are used for calibration only, by hash of the id.
+    """Returns (N,) True for each validation place that is used for calibration only, drawn by hash of the id.
 
-    Args:
-        ids: (N,) ids of the validation places.
-        fraction: Share of the places to draw, approximately; from 0 to 0.9.
-        min_places: Minimum size of both parts. If one would be smaller, no place is drawn, because the selection
-            of weights needs all of them more.
-        seed: Seed of the draw.
-
-    Returns:
-        (N,) True for each place that is drawn.
-
-    Raises:
-        ConfigError: A value is out of range.
+    `fraction` is their approximate share, from 0 to 0.9. If one of the parts would have fewer than `min_places`,
+    no place is drawn, because the selection of weights needs all of them more.
     """
     check_calibration(fraction, min_places)
     drawn = hash_share(ids, f"calibration{seed}") < fraction

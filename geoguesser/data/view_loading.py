@@ -1,8 +1,7 @@
 """Loading of all views once: pixels in memory if they fit, statistics of each image, and findings.
 
-Reading every view is also the check that every image is complete, before training starts. The findings of an
-earlier run are taken from the disk cache if the image files are the same: the same paths, sizes and times. If the
-size or time of any file has changed, all files are inspected again, so that damage since then is found.
+Findings of an earlier run are taken from the disk cache if paths, sizes and times of all image files are the same;
+otherwise all files are inspected again, so that damage is found before training starts.
 """
 
 from __future__ import annotations
@@ -44,8 +43,6 @@ class LoadedViews:
     """Result of loading all views of N places.
 
     Attributes:
-        views: Pixels by row.
-        stats: Statistics of each image.
         findings: Row, number of the heading, and finding, for each defect or peculiarity of an image.
         num_unreadable: Number of files that the operating system failed to read; a later attempt may succeed.
         decoded: True if views were decoded; False if an earlier run had inspected them.
@@ -59,13 +56,7 @@ class LoadedViews:
 
 
 def load_views(places: Sequence[PlaceFiles], image: ImageSpec, *, memory_gib: float) -> LoadedViews:
-    """Reads every view once, in parallel.
-
-    Args:
-        places: (N,) files of each place.
-        image: Size and fit of the views.
-        memory_gib: Views are kept in memory if they take at most this in total.
-    """
+    """Reads every view once, in parallel; views are kept in memory if they take at most `memory_gib`."""
     start = time.perf_counter()
     pixels = _allocate(len(places), image) if _fits_memory(len(places), image, memory_gib) else None
     stats, findings, num_unreadable = ImageStats.empty(len(places)), [], 0
@@ -86,12 +77,8 @@ def load_known_views(
 ) -> LoadedViews:
     """Loads views with the findings of an earlier run from the cache, or reads every view if there are none.
 
-    Args:
-        places: (N,) files of each place.
-        image: Size and fit of the views.
-        memory_gib: Views are kept in memory if they take at most this in total. If their files were inspected
-            before, they are read when the first batch is gathered.
-        cache: Disk cache of findings; None reads every view.
+    Views that fit into `memory_gib` and were inspected before are read when the first batch is gathered. Without
+    `cache`, every view is read.
     """
     state = None if cache is None or not cache.usable else _compute_state(places)
     if cache is None or state is None:
@@ -150,7 +137,6 @@ def _compute_state(places: Sequence[PlaceFiles]) -> str | None:
 def _read_entry(
     entry: Entry, places: Sequence[PlaceFiles], image: ImageSpec, memory_gib: float
 ) -> LoadedViews | None:
-    """Reads statistics and findings from the cache; None if there are none or they are damaged."""
     record = entry.read()
     if record is None:
         return None
@@ -192,13 +178,7 @@ def _write_entry(entry: Entry, loaded: LoadedViews, cache: Cache) -> None:
 
 
 class LazyViews(Views):
-    """Views of files that an earlier run inspected: all are read into memory on the first `gather`.
-
-    Args:
-        places: (N,) files of each place; a view without a file is all zeros.
-        digests: (N, 4, 2) digests of the files that the earlier run inspected.
-        image: Size and fit of the views.
-    """
+    """Views of files that an earlier run inspected, with (N, 4, 2) digests; the first `gather` reads all files."""
 
     def __init__(self, places: Sequence[PlaceFiles], digests: npt.NDArray[np.uint64], image: ImageSpec) -> None:
         self.places, self.digests, self.image = list(places), digests, image
@@ -236,13 +216,11 @@ class LazyViews(Views):
 
 
 def _log_reading(places: int, seconds: float, *, in_memory: bool) -> None:
-    """Logs the time of reading all views."""
     use = "kept in memory" if in_memory else "to be read again each epoch"
     log.info("read %d views in %.1f s (%.0f a second), %s", 4 * places, seconds, 4 * places / seconds, use)
 
 
 def _fits_memory(places: int, image: ImageSpec, memory_gib: float) -> bool:
-    """Returns whether the views of N places take at most `memory_gib`."""
     return float(places * 4 * 3 * image.size**2) <= memory_gib * 2**30
 
 
@@ -251,7 +229,6 @@ def _allocate(places: int, image: ImageSpec) -> Tensor:
 
 
 def _inspect(places: Sequence[PlaceFiles], image: ImageSpec) -> Iterator[tuple[int, InspectedPlace]]:
-    """Yields the row and the inspection of each place, and shows a progress bar."""
     with tqdm(total=len(places), desc="reading views", unit=" places", disable=None, leave=False) as bar:
         for row, place in enumerate(inspect_in_order(places, [image])):
             yield row, place
@@ -259,7 +236,6 @@ def _inspect(places: Sequence[PlaceFiles], image: ImageSpec) -> Iterator[tuple[i
 
 
 def _remove_broken(places: Sequence[PlaceFiles], stats: ImageStats) -> list[PlaceFiles]:
-    """Removes the files of broken views, so that they are not read again."""
     files = list(places)
     broken = stats.views["state"] == BROKEN
     for row in np.flatnonzero(broken.any(axis=1)):

@@ -39,11 +39,7 @@ class Views(ABC):
 
 
 class MemoryViews(Views):
-    """Views in one tensor.
-
-    Args:
-        pixels: (N, 4, 3, H, W) uint8.
-    """
+    """Views in one tensor, (N, 4, 3, H, W) uint8."""
 
     def __init__(self, pixels: Tensor) -> None:
         self.pixels = pixels
@@ -57,12 +53,7 @@ class MemoryViews(Views):
 
 
 class FileViews(Views):
-    """Views that are decoded from their files each time.
-
-    Args:
-        places: (N,) files of each place; a view without a file is all zeros.
-        image: Size and fit of the views.
-    """
+    """Views that are decoded from their files each time; a view without a file is all zeros."""
 
     def __init__(self, places: Sequence[PlaceFiles], image: ImageSpec) -> None:
         self.places = list(places)
@@ -120,11 +111,7 @@ def decode_place(files: PlaceFiles, specs: Sequence[ImageSpec]) -> DecodedPlace:
 
 
 def read_place(files: PlaceFiles, image: ImageSpec) -> ByteArray:
-    """Decodes the four views of a place to (4, 3, H, W); a view without a file is all zeros.
-
-    Raises:
-        DataError: A view is broken or its file is missing.
-    """
+    """Decodes the four views of a place to (4, 3, H, W), zeros for a view without a file; raises DataError."""
     place = decode_place(files, [image])
     for error in place.errors.values():
         raise error
@@ -136,12 +123,8 @@ def read_folder(
 ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.bool_]]:
     """Reads the views of a folder of `0.jpg`, `90.jpg`, `180.jpg` and `270.jpg` (or .jpeg, .png, .webp).
 
-    Args:
-        folder: Folder of the place.
-        image: Size and fit of the views.
-        mask: Accept one to three views.
-        broken: With `mask`, list that receives the error messages of broken views, which then count as missing.
-            With None, a broken view is an error.
+    With `mask`, one to three views suffice; a broken view then counts as missing if the list `broken` receives its
+    error message, and is an error otherwise.
 
     Returns:
         (4, 3, H, W) views, zeros for a missing view, and (4,) True for each view present.

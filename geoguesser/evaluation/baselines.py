@@ -1,4 +1,8 @@
-"""Baselines that a run must beat. They learn from the training places; validation selects the ridge strength."""
+"""Baselines that a run must beat. They learn from the training places; validation selects the ridge strength.
+
+In all of them `train_deg` is (M, 2), `val_deg` (V, 2), `test_deg` (N, 2), in degrees, and `diagonal_km` is the
+diagonal of the region, for the game score. They return a summary of the errors of the test places.
+"""
 
 from __future__ import annotations
 
@@ -26,11 +30,6 @@ RIDGE_STRENGTHS = tuple(10.0**power for power in range(-2, 3))
 def evaluate_constant(train_deg: FloatArray, test_deg: FloatArray, diagonal_km: float) -> dict[str, Any]:
     """Evaluates the geometric median of the training places, the constant of least mean distance.
 
-    Args:
-        train_deg: (M, 2) training places.
-        test_deg: (N, 2) test places.
-        diagonal_km: Diagonal of the region, for the game score.
-
     Returns:
         Summary of the errors, and the point as `latitude` and `longitude` in degrees.
     """
@@ -54,17 +53,8 @@ def evaluate_nearest_views(
 ) -> dict[str, Any]:
     """Evaluates the training place with the most similar views, by Euclidean distance of 8 x 8 thumbnails.
 
-    Each view is standardised first, so that brightness and contrast do not decide.
-
-    Args:
-        train_deg: (M, 2) training places.
-        test_deg: (N, 2) test places.
-        train_thumbnails: (M, 4, 3, 8, 8) uint8.
-        test_thumbnails: (N, 4, 3, 8, 8) uint8.
-        diagonal_km: Diagonal of the region, for the game score.
-
-    Returns:
-        Summary of the errors.
+    Each view is standardised first, so that brightness and contrast do not decide. Thumbnails are uint8, of shape
+    (M, 4, 3, 8, 8) and (N, 4, 3, 8, 8).
     """
     train, test = _standardise_views(train_thumbnails), _standardise_views(test_thumbnails)
 
@@ -88,29 +78,16 @@ def _find_best(train: PooledFeatures, test: PooledFeatures, penalty: npt.NDArray
 
 
 def pool_views(features: Tensor, mask: Tensor) -> PooledFeatures:
-    """Returns the mean features of the views present.
-
-    Args:
-        features: (N, 4, D) features of views.
-        mask: (N, 4) views present.
-
-    Returns:
-        (N, D) means; zeros for a place without views.
-    """
+    """Returns (N, D) means of (N, 4, D) features over the views present; zeros for a place without views."""
     weights = mask.to(features.dtype)
     weights /= weights.sum(dim=1, keepdim=True).clamp(min=1.0)
     return torch.einsum("nvd,nv->nd", features, weights).numpy()
 
 
 def standardise(train: PooledFeatures, *others: PooledFeatures) -> list[PooledFeatures]:
-    """Scales features by the mean and the deviation of the training places.
+    """Scales (M, D) features of training places, then those of others, by mean and deviation of the former.
 
-    Args:
-        train: (M, D) features of training places.
-        others: Features of other places, each (N, D).
-
-    Returns:
-        `train` with mean 0 and deviation 1, then the others. Constant features become 0.
+    Constant features become 0.
     """
     mean, deviation = train.mean(axis=0), train.std(axis=0)
     deviation[deviation < 1e-6] = 1.0
@@ -120,18 +97,7 @@ def standardise(train: PooledFeatures, *others: PooledFeatures) -> list[PooledFe
 def evaluate_nearest_features(
     train_deg: FloatArray, test_deg: FloatArray, train: PooledFeatures, test: PooledFeatures, diagonal_km: float
 ) -> dict[str, Any]:
-    """Evaluates the training place with the most similar features, by cosine similarity.
-
-    Args:
-        train_deg: (M, 2) training places.
-        test_deg: (N, 2) test places.
-        train: (M, D) from `standardise`.
-        test: (N, D) from `standardise`.
-        diagonal_km: Diagonal of the region, for the game score.
-
-    Returns:
-        Summary of the errors.
-    """
+    """Evaluates the training place with the most similar features of `standardise`, by cosine similarity."""
     directions = train / np.maximum(np.linalg.norm(train, axis=1, keepdims=True), 1e-12)
     return summarise_errors(haversine_km(test_deg, train_deg[_find_best(directions, test, 0.0)]), diagonal_km)
 
@@ -145,14 +111,8 @@ def evaluate_ridge(
 ) -> dict[str, Any]:
     """Evaluates ridge regression from features to metres of the CRS, or to unit vectors for the world.
 
-    Points off the region are moved to its land.
-
-    Args:
-        train_deg: (M, 2) training places.
-        val_deg: (V, 2) validation places, V at least 1. The strength of least mean validation error is used.
-        test_deg: (N, 2) test places.
-        features: (M, D), (V, D) and (N, D), from `standardise`.
-        region: Region whose coordinates are the targets.
+    The strength of least mean validation error is used, and points off the region are moved to its land. Features
+    are (M, D), (V, D) and (N, D), from `standardise`, with V at least 1.
 
     Returns:
         Summary of the errors, and the `strength` per training place.

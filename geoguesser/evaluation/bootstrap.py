@@ -64,11 +64,7 @@ class BootstrapSettings:
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> BootstrapSettings:
-        """Reads the keys `confidence` and `bootstrap` of a config.
-
-        Raises:
-            ConfigError: A key is missing or unknown, or its value is out of range.
-        """
+        """Reads the keys `confidence` and `bootstrap` of a config; raises `ConfigError` if one is out of range."""
         bootstrap = check_mapping("bootstrap", config["bootstrap"], ("samples", "seed", "block_km"))
         block_km = bootstrap["block_km"]
         return cls(
@@ -84,9 +80,8 @@ class BootstrapMean:
     """A mean with its standard error and the bootstrap distribution of its studentised error.
 
     Attributes:
-        value: The mean.
         standard_error: Standard error (1); 0 if all values are equal.
-        degrees_of_freedom: Number of units less one.
+        degrees_of_freedom: G - 1.
         studentised: (B,) ascending values of (m* - m) / se*, one per resample.
     """
 
@@ -105,9 +100,6 @@ class BootstrapMean:
         Args:
             alpha: Probability that the interval misses the truth, between 0 and 1: 0.05 for 95 %.
             symmetrise: Where Student's t is farther, the part of the way towards it, from 0 to 1.
-
-        Returns:
-            Two distances, at least 0.
 
         Source: module docstring for the bootstrap-t. Taking the farther limit is a choice of this project;
         benchmarks/intervals.py measures its coverage.
@@ -143,7 +135,6 @@ class Resampling:
 
     @property
     def units(self) -> int:
-        """Number of units."""
         return len(self.sizes)
 
     def iter_counts(self) -> Iterator[FloatArray]:

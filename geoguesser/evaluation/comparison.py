@@ -38,17 +38,17 @@ WITHIN_NOISE, NOT_CLEAR, NOT_COMPARED = "within noise", "not clear", "not compar
 
 @dataclass(frozen=True)
 class GroupDifference:
-    """Difference of a group from the baseline, over shared places. Below 0 the group is better.
+    """Difference of a group's errors from those of the baseline, over shared places. Below 0 the group is better.
 
     Attributes:
         places: Number of shared places.
         units: Units of the bootstrap; None if there are too few shared places, like all figures below.
-        mean: Mean difference of the errors in km.
-        median: Median difference of the errors in km.
+        mean: Mean difference in km.
+        median: Median difference in km.
         nearer: Share of places with a smaller error than that of the baseline; ties count half.
         p: p-value of the mean difference.
         p_holm: p-value adjusted for the number of comparisons.
-        verdict: better, worse, within noise, not clear, or not compared.
+        verdict: A constant of this module.
     """
 
     places: int
@@ -68,7 +68,6 @@ class GroupResult:
     Attributes:
         letter: A, B, C by ascending mean error.
         label: Config values that distinguish the group, for example `head=regression, grid.size=60`.
-        group: The group.
         units: Units of the bootstrap; None if there are too few places.
         mean: Mean error in km over seeds and test places.
         median: Median over test places of the mean error over seeds, in km.
@@ -100,9 +99,6 @@ class Comparison:
         entries: At least one group, by ascending mean error.
         baseline: Index of the baseline in `entries`.
         columns: Config keys that differ -> value of each entry.
-        unused: Runs that are not compared.
-        settings: Settings of the intervals.
-        region: Region of the places.
     """
 
     entries: tuple[GroupResult, ...]
@@ -128,16 +124,16 @@ def compare_groups(
     choices: Choices,
     baseline: str | None = None,
 ) -> Comparison:
-    """Compares runs.
+    """Compares at least one run.
 
     Args:
-        runs: At least one run.
+        runs: Runs to compare.
         unused: Runs that were excluded before.
-        region: Region of the places.
+        region: Region of maps and blocks.
         settings: Settings of the intervals.
         choices: Words that choose targets, as for `find_differences`.
-        baseline: Name of a run: its group is the baseline. None for the group of lowest validation error, which is
-            a choice without the test places.
+        baseline: Name of a run of the baseline. None for the group of lowest validation error, which is a choice
+            without the test places.
 
     Raises:
         ConfigError: No run has the baseline's name.
@@ -149,12 +145,11 @@ def compare_groups(
     columns = {key: [values[number] for number in order] for key, values in differences.items()}
 
     resamples = _ResampleCache(region, settings)
-    entries = [
-        _summarise_group(
-            groups[number], format_letter(rank), _make_label(groups[number], columns, rank), resamples
-        )
-        for rank, number in enumerate(order)
-    ]
+    entries = []
+    for rank, number in enumerate(order):
+        parts = [f"{key}={values[rank]}" for key, values in columns.items() if values[rank] != ABSENT]
+        label = ", ".join(parts) or groups[number].runs[0].name
+        entries.append(_summarise_group(groups[number], format_letter(rank), label, resamples))
     rank = next(rank for rank, entry in enumerate(entries) if entry.group is baseline_group)
     entries = _add_differences(entries, rank, resamples)
     return Comparison(tuple(entries), rank, columns, (*unused, *repeats), settings, region)
@@ -164,11 +159,6 @@ def format_letter(rank: int) -> str:
     """Returns A, B, .. Z, AA, AB, .. for ranks from 0."""
     before, last = divmod(rank, 26)
     return (format_letter(before - 1) if before else "") + chr(ord("A") + last)
-
-
-def _make_label(group: RunGroup, columns: dict[str, list[str]], rank: int) -> str:
-    parts = [f"{key}={values[rank]}" for key, values in columns.items() if values[rank] != ABSENT]
-    return ", ".join(parts) or group.runs[0].name
 
 
 def _select_baseline(groups: Sequence[RunGroup], name: str | None) -> RunGroup:
@@ -189,14 +179,13 @@ def _compute_val_km(group: RunGroup) -> float:
 
 
 class _ResampleCache:
-    """Resamples of each set of places, drawn once, so that runs on the same places share them."""
+    """Units and resamples of each set of places, whose ids are sorted; runs on the same places share them."""
 
     def __init__(self, region: Region, settings: BootstrapSettings) -> None:
         self.region, self.settings = region, settings
         self._drawn: dict[tuple[str, ...], tuple[ResamplingUnits, Resampling]] = {}
 
     def get(self, uuid: pd.Index[str], coords_deg: FloatArray) -> tuple[ResamplingUnits, Resampling]:
-        """Returns the units and the resamples of places, whose ids are sorted."""
         key, settings = tuple(uuid), self.settings
         if key not in self._drawn:
             units = make_units(self.region, coords_deg, settings.block_km)
@@ -218,25 +207,15 @@ def _summarise_group(group: RunGroup, letter: str, label: str, resamples: _Resam
         if len(order) >= MIN_PLACES_FOR_MEAN:
             mean = compute_mean_interval(resampling.mean(over_seeds), confidence, compute_seed_noise(errors))
 
-    return GroupResult(
-        letter,
-        label,
-        group,
-        units,
-        mean,
-        median,
-        seed_std_km=float(errors.mean(axis=1).std(ddof=1)) if len(errors) > 1 else None,
-        val_km=_compute_val_km(group),
-        fit_s=_compute_seconds(group, "fit_s"),
-        total_s=_compute_seconds(group, "total_s"),
-    )
+    seed_std_km = float(errors.mean(axis=1).std(ddof=1)) if len(errors) > 1 else None
+    fit_s, total_s = (_compute_seconds(group, name) for name in ("fit_s", "total_s"))
+    val_km = _compute_val_km(group)
+    return GroupResult(letter, label, group, units, mean, median, seed_std_km, val_km, fit_s, total_s)
 
 
 def _compute_seconds(group: RunGroup, name: str) -> float:
-    by_seed: dict[int, float] = {}
-    for run in group.runs:
-        by_seed[run.seed] = by_seed.get(run.seed, 0.0) + float(run.result["times"][name])
-    return float(np.mean(list(by_seed.values())))
+    """Returns the mean over seeds of the sum over folds."""
+    return sum(float(run.result["times"][name]) for run in group.runs) / len(group.seeds)
 
 
 def _add_differences(entries: list[GroupResult], baseline: int, resamples: _ResampleCache) -> list[GroupResult]:
@@ -250,8 +229,9 @@ def _add_differences(entries: list[GroupResult], baseline: int, resamples: _Resa
     adjusted = dict(zip(p_values, adjust_holm(list(p_values.values())), strict=True))
 
     alpha = 1.0 - resamples.settings.confidence
-    judged = {rank: _judge(difference, adjusted.get(rank), alpha) for rank, difference in differences.items()}
-    return [replace(entry, difference=judged.get(rank)) for rank, entry in enumerate(entries)]
+    for rank, p_holm in adjusted.items():
+        differences[rank] = _judge(differences[rank], p_holm, alpha)
+    return [replace(entry, difference=differences.get(rank)) for rank, entry in enumerate(entries)]
 
 
 def find_shared_places(a: RunGroup, b: RunGroup) -> pd.Index[str]:
@@ -287,10 +267,9 @@ def _compare(group: RunGroup, baseline: RunGroup, resamples: _ResampleCache) -> 
     )
 
 
-def _judge(difference: GroupDifference, p_holm: float | None, alpha: float) -> GroupDifference:
-    if difference.mean is None or difference.p is None or p_holm is None:
-        return difference
-
+def _judge(difference: GroupDifference, p_holm: float, alpha: float) -> GroupDifference:
+    assert difference.mean is not None
+    assert difference.p is not None
     verdict = WITHIN_NOISE
     if p_holm < alpha:
         verdict = BETTER if difference.mean.value < 0 else WORSE

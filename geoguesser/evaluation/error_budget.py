@@ -11,7 +11,6 @@ predicts class points only. The part min(e_i, f_i) of an error counts as floor, 
 
 from __future__ import annotations
 
-import itertools
 from typing import Any
 
 import numpy as np
@@ -42,6 +41,7 @@ CONTINENTS = {
     "North America": (7, 84, -180, -11),
 }
 DISTANCE_EDGES_KM = (1.0, 5.0, 20.0, 50.0)
+DISTANCE_NAMES = ("below 1", "1 to 5", "5 to 20", "20 to 50", "above 50")
 
 
 def compute_budget(
@@ -59,14 +59,15 @@ def compute_budget(
         error_km: (N,) errors of the test places, N at least 1.
         test_deg: (N, 2) test places.
         train_deg: (M, 2) training places, M at least 1.
-        region: Region of the places.
-        grid: Grid of the head; None for a head without cells, whose floors and `by_cell` are null.
+        region: Region whose parts are named.
+        grid: Grid of the head; None for a head without cells.
         output: Output of the head for the test places.
 
     Returns:
         error_km_mean, floor_km_mean, and three tables of groups by name: `by_cell` (right, neighbouring, far),
         `by_part` of the land and `by_nearest_training_km`. A group has places, share of places, error_km_mean
-        (null if it is empty), and its contributions to the mean error: km = floor_km + excess_km.
+        (null if it is empty), and its contributions to the mean error: km = floor_km + excess_km. Floors and
+        `by_cell` are null for a head without cells.
     """
     floor_km, by_cell = None, None
     if grid is not None and output.logits is not None and output.vectors is not None:
@@ -111,10 +112,7 @@ def _summarise_groups(
 def compute_floors_km(vectors: FloatArray, cell: IntArray, test_deg: FloatArray) -> FloatArray:
     """Returns (N,) the errors of predictions at the class points of the true cells.
 
-    Args:
-        vectors: (K, 3) unit vectors of the class points, or (N, K, 3) if they differ by place.
-        cell: (N,) true cells.
-        test_deg: (N, 2) test places.
+    The unit vectors of the class points are (K, 3), or (N, K, 3) if they differ by place.
     """
     points = vectors[cell] if vectors.ndim == 2 else vectors[np.arange(len(cell)), cell]
     return haversine_km(from_unit(points), test_deg)
@@ -128,16 +126,13 @@ def find_touching_cells(grid: Grid, left: IntArray, right: IntArray) -> BoolArra
 
 def compute_nearest_km(train_deg: FloatArray, test_deg: FloatArray) -> FloatArray:
     """Returns (N,) the great-circle distance of each test place to the nearest training place."""
-    chords = cKDTree(to_unit(train_deg)).query(to_unit(test_deg))[0]
+    chords, _ = cKDTree(to_unit(train_deg)).query(to_unit(test_deg))
     return chord_to_km(np.asarray(chords))
 
 
 def _split_by_distance(distance_km: FloatArray) -> dict[str, BoolArray]:
-    edges = DISTANCE_EDGES_KM
-    between = [f"{low:g} to {high:g}" for low, high in itertools.pairwise(edges)]
-    names = [f"below {edges[0]:g}", *between, f"above {edges[-1]:g}"]
-    interval = np.searchsorted(edges, distance_km, side="right")
-    return {name: interval == number for number, name in enumerate(names)}
+    interval = np.searchsorted(DISTANCE_EDGES_KM, distance_km, side="right")
+    return {name: interval == number for number, name in enumerate(DISTANCE_NAMES)}
 
 
 def name_parts(region: Region, train_deg: FloatArray, test_deg: FloatArray) -> StringArray:

@@ -31,10 +31,7 @@ BISECTIONS = 40
 class Interval:
     """A figure with its confidence interval.
 
-    Attributes:
-        value: The figure.
-        low: Lower limit; None if there are too few places.
-        high: Upper limit; None together with the lower one.
+    The limits are None if there are too few places.
     """
 
     value: float
@@ -154,7 +151,7 @@ def compute_median_interval(resampling: Resampling, values: FloatArray, confiden
 def compute_p_value(pivot: BootstrapMean, seeds: SeedNoise | None = None) -> float:
     """Returns the two-sided p-value of a mean: the largest alpha whose interval still contains 0.
 
-    So p is below 0.05 exactly if the 95 % interval of `compute_mean_interval` excludes 0.
+    Therefore p is below 0.05 exactly if the 95 % interval of `compute_mean_interval` excludes 0.
 
     Returns:
         Between 1 / (B + 1) and 1, because B resamples resolve no less; 0 if all places differ by the same amount.

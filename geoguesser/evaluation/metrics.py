@@ -34,17 +34,14 @@ MAX_CRS_DISTANCE_KM = 2500.0
 
 
 def compute_metrics(
-    predicted_deg: FloatArray,
-    true_deg: FloatArray,
-    region: Region,
-    settings: BootstrapSettings,
+    predicted_deg: FloatArray, true_deg: FloatArray, region: Region, settings: BootstrapSettings
 ) -> dict[str, Any]:
     """Computes the metrics of N predictions.
 
     Args:
         predicted_deg: (N, 2) predicted points, N at least 1.
         true_deg: (N, 2) true points.
-        region: Region whose diagonal scales the game score of the country, and whose blocks are resampled.
+        region: Region whose diagonal scales the game score, and whose blocks are resampled.
         settings: Settings of the intervals.
 
     Returns:
@@ -97,12 +94,7 @@ def compute_share_interval(hits: BoolArray, resampling: Resampling | None, confi
 
     A share p of n independent places has the standard error sqrt(p (1 - p) / n). The effective number of places is
     the n that gives the standard error se over units, p (1 - p) / se^2, at most N. If all places agree, se is 0,
-    and the number of units is taken.
-
-    Args:
-        hits: (N,) whether each place counts.
-        resampling: Resampling of the units; None for an interval without limits.
-        confidence: Confidence level.
+    and the number of units is taken. Without a resampling, the interval has no limits.
 
     Source: E. L. Korn and B. I. Graubard, Survey Methodology 24 (1998), 193, for the effective number.
     """
@@ -119,27 +111,18 @@ def compute_share_interval(hits: BoolArray, resampling: Resampling | None, confi
 
 def _compute_errors_by_part(region: Region, true_deg: FloatArray, error_km: FloatArray) -> dict[str, Any]:
     """Returns mean and median error by part of the land, by descending mean."""
-    names = name_parts(region, true_deg, true_deg)
-    parts = {str(name): error_km[names == name] for name in np.unique(names)}
-    return {
-        name: {
-            "places": len(errors),
-            "error_km_mean": float(errors.mean()),
-            "error_km_median": float(np.median(errors)),
-        }
-        for name, errors in sorted(parts.items(), key=lambda part: -part[1].mean())
-    }
+    names, table = name_parts(region, true_deg, true_deg), {}
+    for name in np.unique(names):
+        errors = error_km[names == name]
+        mean, median = float(errors.mean()), float(np.median(errors))
+        table[str(name)] = {"places": len(errors), "error_km_mean": mean, "error_km_median": median}
+    return dict(sorted(table.items(), key=lambda part: -part[1]["error_km_mean"]))
 
 
 def compute_coverage(predictions: Predictions, true_deg: FloatArray) -> dict[str, Any] | None:
     """Computes the coverage of radii and sets, and the mean of expected and true errors.
 
-    Args:
-        predictions: Predictions of N places.
-        true_deg: (N, 2) true points.
-
-    Returns:
-        None if the model is not calibrated.
+    Returns None for a model that is not calibrated.
     """
     error_km = haversine_km(predictions.coords_deg, true_deg)
     summary: dict[str, Any] = {}
@@ -162,8 +145,7 @@ def compute_coverage(predictions: Predictions, true_deg: FloatArray) -> dict[str
 def compute_cell_accuracy(predictions: Predictions, true_deg: FloatArray) -> dict[str, float] | None:
     """Returns the shares of places whose cell has the largest or one of the five largest probabilities.
 
-    Returns:
-        None for a model without cells.
+    For a model without cells it returns None.
     """
     if predictions.grid is None or predictions.posterior is None:
         return None

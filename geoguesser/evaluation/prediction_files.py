@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -34,10 +35,7 @@ class ColumnNames:
     Attributes:
         key: Config key of the names, for messages: `columns` or `truth_columns`.
         words: Words before or after a coordinate's name, as in `true_latitude` and `lat_pred`.
-        marked: Accepts only names with such a word, because the other columns are something else.
-        id: Column of the ids of places.
-        latitude: Column of latitudes.
-        longitude: Column of longitudes.
+        marked: Whether only names with such a word are accepted, because other columns are something else.
     """
 
     key: str
@@ -58,7 +56,7 @@ def read_coordinates(
         key: Config key of the file, for messages.
         columns: Names of the columns.
         units: Units of the coordinates in the file, degrees or radians.
-        blank: Leaves out rows without coordinates, which are places without a prediction.
+        blank: Whether rows without coordinates, which are places without a prediction, are left out.
 
     Returns:
         Columns `row` (position in the file, for messages), `uuid` (text; None in all rows if the file has no ids),
@@ -72,7 +70,7 @@ def read_coordinates(
     """
     check_choice(f"{columns.key}.units", units, UNITS)
     table = _read_table(file, key)
-    names = {_simplify_name(name): str(name) for name in table.columns}
+    names = {"_".join(str(name).lower().replace("-", "_").split()): str(name) for name in table.columns}
     coordinates = {kind: _find_coordinate(names, columns, kind, file) for kind in COORDINATE_NAMES}
     if columns.id is not None and columns.id not in table:
         raise ConfigError.at(f"{columns.key}.id", f"must be a column of {file}", found=columns.id)
@@ -121,10 +119,6 @@ def _read_table(file: Path, key: str) -> pd.DataFrame:
     return table
 
 
-def _simplify_name(name: object) -> str:
-    return "_".join(str(name).strip().lower().replace("-", "_").split())
-
-
 def _find_coordinate(names: dict[str, str], columns: ColumnNames, kind: str, file: Path) -> str:
     given: str | None = getattr(columns, kind)
     if given is not None:
@@ -134,16 +128,13 @@ def _find_coordinate(names: dict[str, str], columns: ColumnNames, kind: str, fil
 
     # Names with a word come first, because `latitude` may be another program's prediction.
     plain = COORDINATE_NAMES[kind]
-    candidates = [
-        name for word in columns.words for base in plain for name in (f"{word}_{base}", f"{base}_{word}")
-    ]
+    pairs = itertools.product(columns.words, plain)
+    candidates = [name for word, base in pairs for name in (f"{word}_{base}", f"{base}_{word}")]
     for name in candidates if columns.marked else (*candidates, *plain):
         if name in names:
             return names[name]
-    raise DataError.at(
-        str(file), f"has no column for {columns.words[0]} {kind}", found=list(names.values()),
-        remedy=f"Name it: {columns.key}.{kind}=COLUMN.",
-    )  # fmt: skip
+    rule, remedy = f"has no column for {columns.words[0]} {kind}", f"Name it: {columns.key}.{kind}=COLUMN."
+    raise DataError.at(str(file), rule, found=list(names.values()), remedy=remedy)
 
 
 def _check_ids(points: pd.DataFrame, is_missing: pd.Series[bool], name: str) -> None:
@@ -167,18 +158,15 @@ def _check_range(points: pd.DataFrame, names: dict[str, str]) -> None:
         remedy = "If they are swapped, name the columns."
         if np.median(np.abs(values)) > 1000:
             remedy = "They look like metres or millionths: degrees are needed."
-        raise DataError.at(
-            f"{points['row'][bad[0]]}: {names[kind]}", f"must be within {limit:g} degrees ({len(bad)} are not)",
-            found=float(values[bad[0]]), remedy=remedy,
-        )  # fmt: skip
+        where, rule = (
+            f"{points['row'][bad[0]]}: {names[kind]}",
+            f"must be within {limit:g} degrees ({len(bad)} are not)",
+        )
+        raise DataError.at(where, rule, found=float(values[bad[0]]), remedy=remedy)
 
 
 def match_rows(points: pd.DataFrame, truth: pd.DataFrame) -> tuple[pd.DataFrame, int, int]:
-    """Joins predictions and truth by id, or row by row if neither has ids.
-
-    Args:
-        points: Predictions from `read_coordinates`.
-        truth: True points from `read_coordinates`.
+    """Joins predictions and truth from `read_coordinates` by id, or row by row if neither has ids.
 
     Returns:
         A row per place of both, in the order of the truth, with uuid, latitude, longitude, true_latitude and
@@ -191,10 +179,9 @@ def match_rows(points: pd.DataFrame, truth: pd.DataFrame) -> tuple[pd.DataFrame,
     true = truth.rename(columns={"latitude": "true_latitude", "longitude": "true_longitude"}).drop(columns="row")
     if not any(has_ids):
         if len(points) != len(truth):
-            raise DataError.at(
-                "predictions and truth", "must have equal numbers of rows if they have no ids",
-                found=f"{len(points)} and {len(truth)}", remedy="Name the ids: columns.id, truth_columns.id.",
-            )  # fmt: skip
+            rule, counts = "must have equal numbers of rows if they have no ids", f"{len(points)} and {len(truth)}"
+            remedy = "Name the ids: columns.id, truth_columns.id."
+            raise DataError.at("predictions and truth", rule, found=counts, remedy=remedy)
         log.warning("neither file has ids: predictions and truth are matched by row")
         numbers = [str(row) for row in range(1, len(true) + 1)]
         return true.assign(latitude=points["latitude"], longitude=points["longitude"], uuid=numbers), 0, 0
@@ -225,11 +212,7 @@ def _simplify_id(uuid: str) -> str:
 
 
 def check_units(predicted_deg: FloatArray, true_deg: FloatArray) -> None:
-    """Refuses predictions that are plainly not degrees of latitude and longitude in that order.
-
-    Args:
-        predicted_deg: (N, 2) points as read.
-        true_deg: (N, 2) true points.
+    """Refuses (N, 2) predictions that are plainly not degrees of latitude and longitude in that order.
 
     Raises:
         DataError: The predictions look like radians, or swapped.

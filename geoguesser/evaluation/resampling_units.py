@@ -23,26 +23,17 @@ BLOCK_SIDES_KM = tuple(
 
 @dataclass(frozen=True)
 class ResamplingUnits:
-    """Units of one set of places.
-
-    Attributes:
-        unit: (N,) the unit of each place, numbered from 0 without gaps.
-        block_km: Side of the blocks; None if each place is a unit.
-    """
+    """(N,) unit of each place, numbered from 0 without gaps, and side of the blocks; None for single places."""
 
     unit: IntArray
     block_km: float | None
 
-    @property
-    def count(self) -> int:
-        """Number of units."""
-        return int(self.unit.max()) + 1
-
     def __str__(self) -> str:
         """Returns a description such as `72 blocks of 30 km` or `20 places`."""
+        count = int(self.unit.max()) + 1
         if self.block_km is None:
-            return format_count(self.count, "place")
-        return f"{format_count(self.count, 'block')} of {self.block_km:g} km"
+            return format_count(count, "place")
+        return f"{format_count(count, 'block')} of {self.block_km:g} km"
 
 
 def make_units(region: Region, coords_deg: FloatArray, block_km: float | None) -> ResamplingUnits:
@@ -52,7 +43,7 @@ def make_units(region: Region, coords_deg: FloatArray, block_km: float | None) -
         region: Region that defines the blocks, as for `split=blocks`: squares of the CRS, or cells on the sphere.
         coords_deg: (N, 2) test places.
         block_km: Side of a block; 0 for single places; None for the largest of `BLOCK_SIDES_KM` with which 60
-            blocks hold places. Large blocks account for errors that are correlated over larger distances.
+            blocks hold places, because large blocks account for correlation over larger distances.
 
     Returns:
         Blocks if at least 60 hold places, else single places.

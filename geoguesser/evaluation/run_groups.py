@@ -13,7 +13,7 @@ import pandas as pd
 from geoguesser.arrays import FloatArray
 from geoguesser.data.sources.base import source_from_config
 from geoguesser.runs.config_history import ADDED_KEYS, normalise_config, shorten_target
-from geoguesser.runs.config_keys import KEYS_WITHOUT_EFFECT
+from geoguesser.runs.config_keys import KEYS_WITHOUT_EFFECT, flatten_config
 from geoguesser.runs.run_folder import Run, UnusedRun
 
 IGNORED_KEYS = frozenset(
@@ -50,12 +50,10 @@ class RunGroup:
 
     @property
     def seeds(self) -> list[int]:
-        """Seeds in ascending order, as the rows of `errors`."""
         return sorted({run.seed for run in self.runs})
 
     @property
     def folds(self) -> list[int]:
-        """Folds that were tested; empty for a split without folds."""
         return sorted({run.fold for run in self.runs if run.fold is not None})
 
     @property
@@ -83,22 +81,15 @@ def group_runs(runs: Sequence[Run]) -> tuple[list[RunGroup], list[UnusedRun]]:
     return [_make_group(tuple(group.values())) for group in members.values()], repeats
 
 
-def flatten_config(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Returns a config by dotted keys, without keys that do not affect results. Lists are values."""
-    flat: dict[str, Any] = {}
-    for key, value in config.items():
-        name = f"{prefix}{key}"
-        if name in IGNORED_KEYS:
-            continue
-        flat |= flatten_config(value, f"{name}.") if isinstance(value, Mapping) else {name: value}
-    return flat
+def _flatten(run: Run) -> dict[str, Any]:
+    """Returns a run's normalised config by dotted keys, without keys that do not affect results."""
+    return flatten_config(normalise_config(run.config), IGNORED_KEYS.__contains__)
 
 
 def _make_identity(run: Run) -> str:
     """Returns a text that runs share if they differ only in seed and fold, whatever versions wrote them."""
     ignored = {"seed", "split.fold", *_list_folder_keys(run.config)}
-    flat = flatten_config(normalise_config(run.config))
-    config = {key: value for key, value in flat.items() if key not in ignored}
+    config = {key: value for key, value in _flatten(run).items() if key not in ignored}
     data = {part: run.result["data"].get(part) for part in DATA_PARTS}
     return json.dumps([config, data], sort_keys=True, default=str)
 
@@ -113,8 +104,8 @@ def _make_group(runs: tuple[Run, ...]) -> RunGroup:
     shared = tables[0].index
     for table in tables[1:]:
         shared = shared.intersection(table.index, sort=False)
-
     tables = [table.loc[shared] for table in tables]
+
     return RunGroup(
         runs,
         shared,
@@ -138,7 +129,7 @@ def find_differences(groups: Sequence[RunGroup], choices: Choices) -> dict[str, 
         Key -> value of each group, in the order of the config; `–` if a group has no such key.
     """
     first = [group.runs[0] for group in groups]
-    configs = [flatten_config(normalise_config(run.config)) for run in first]
+    configs = [_flatten(run) for run in first]
     words = {(group, shorten_target(target)): word for (group, target), word in choices.items()}
     ignored = {"seed", "split.fold"}.union(*(_list_folder_keys(run.config) for run in first))
 
@@ -181,7 +172,7 @@ def _differs(key: str, configs: Sequence[Mapping[str, Any]]) -> bool:
 
 
 def _has_same_target(key: str, config: Mapping[str, Any], configs: Sequence[Mapping[str, Any]]) -> bool:
-    """Returns whether a config without a key makes the same choice as one with it, so that it left the key out."""
+    """Returns whether a config without a key makes the same choice as a config with it."""
     target = f"{key.rpartition('.')[0]}._target_"
     return config.get(target) in {other.get(target) for other in configs if key in other}
 

@@ -31,16 +31,9 @@ UncertaintyColumns = dict[str, npt.NDArray[Any]]
 
 
 def explain_missing_calibration(*, fraction: float, min_places: int, val_places: int) -> dict[str, Any]:
-    """Returns the part `uncertainty` of a run without calibration, with the reason.
-
-    Args:
-        fraction: `calibration.fraction`.
-        min_places: `calibration.min_places`.
-        val_places: Number of validation places.
-    """
-    if fraction == 0.0:
-        reason = "calibration.fraction is 0: no validation place is used for calibration."
-    else:
+    """Returns the part `uncertainty` of a run without calibration, with the reason."""
+    reason = "calibration.fraction is 0: no validation place is used for calibration."
+    if fraction != 0.0:
         reason = (
             f"{fraction:.0%} of {val_places} validation places are too few for calibration: both parts must "
             f"hold calibration.min_places={min_places} places. All of them selected the weights."
@@ -55,14 +48,10 @@ def summarise_uncertainty(
     cell: IntArray | None,
     error_km: FloatArray,
 ) -> dict[str, Any]:
-    """Computes the part `uncertainty` of result.json. Entries that need cells are null for a head without cells.
+    """Computes the part `uncertainty` of result.json.
 
-    Args:
-        calibration: Calibration of the run.
-        columns: Calibrated values of the N test places.
-        output: Output of the head for the test places.
-        cell: (N,) true cells; None for a head without cells.
-        error_km: (N,) errors.
+    The columns are calibrated values of the N test places, `cell` is their (N,) true cells. For a head without
+    cells it is None, and the entries that need cells are null.
     """
     expected_km = columns.get("expected_error_km")
     return {
@@ -98,12 +87,9 @@ def _summarise_probabilities(
 def compute_reliability(
     confidence: FloatArray, correct: BoolArray, bins: int = DEFAULT_BINS
 ) -> dict[str, list[Any]]:
-    """Computes a reliability curve, over bins of equal numbers of places.
+    """Computes a reliability curve over at most `bins` bins of equal numbers of places.
 
-    Args:
-        confidence: (N,) probabilities of the most probable cells, N at least 1.
-        correct: (N,) whether these are the true cells.
-        bins: Number of bins; at most N are made.
+    It compares (N,) probabilities of the most probable cells, N at least 1, with whether these are the true cells.
 
     Returns:
         places, confidence and correct: the count and the two means of each bin, by ascending confidence.

@@ -114,7 +114,7 @@ class _Points(NamedTuple):
 
     def take_heaviest(self, count: int) -> _Points:
         """Selects the heaviest points of each row, with weights normalised again."""
-        weights, columns = self.weights.topk(count, dim=-1)
+        weights, columns = self.weights.topk(min(count, self.weights.shape[1]), dim=-1)
         return _Points(weights / weights.sum(dim=-1, keepdim=True), self.take_columns(columns))
 
 

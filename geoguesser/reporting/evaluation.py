@@ -26,11 +26,7 @@ _format_km, _format_share, _format_score = "{:,.1f} km".format, "{:.1%}".format,
 
 
 def check_evaluation_folder(out: Path) -> None:
-    """Checks that a folder can receive an evaluation.
-
-    Raises:
-        ConfigError: `out` is no folder, or holds files that are not of an earlier evaluation.
-    """
+    """Raises ConfigError if `out` is no folder, or holds files that are not of an earlier evaluation."""
     if not out.exists():
         return
     if not out.is_dir():
@@ -48,12 +44,9 @@ def write_evaluation(
 ) -> None:
     """Writes evaluation.json, errors.csv and two pictures.
 
-    Args:
-        folder: Folder of the files; it is created if it is missing.
-        metrics: Result of `geoguesser.evaluation.metrics.compute_metrics`, with further keys.
-        table: uuid, latitude, longitude, true_latitude, true_longitude, error_km, and further columns.
-        region: Region of the map.
-        pictures: Whether to draw the pictures; if not, those of an earlier evaluation are removed.
+    `metrics` is a result of `geoguesser.evaluation.metrics.compute_metrics`, with further keys. `table` holds
+    uuid, latitude, longitude, true_latitude, true_longitude, error_km, and further columns. Without `pictures`,
+    those of an earlier evaluation are removed.
     """
     folder.mkdir(parents=True, exist_ok=True)
     write_csv(folder / "errors.csv", table)
@@ -107,7 +100,6 @@ def print_evaluation(metrics: dict[str, Any], folder: Path) -> None:
 
 
 def _list_notes(metrics: dict[str, Any]) -> list[str]:
-    """Returns the lines below the table: intervals, parts of the land, cells, uncertainty, counts."""
     notes = [f"Intervals: bootstrap over {metrics['units']}."]
     if metrics["places"] < MIN_PLACES:
         notes = [f"No intervals: they need at least {MIN_PLACES} places."]

@@ -1,7 +1,6 @@
-"""HTML pages from the Jinja2 templates in reporting/templates/.
+"""HTML pages from the Jinja2 templates in reporting/templates/. A page is one file, without external parts.
 
-A page is one file: it fetches no script, font or picture. The environment escapes all values. Text that is already
-HTML has the type `Markup`, which only style sheets, scripts and rendered templates have.
+All values are escaped, except those of type `Markup`: style sheets, scripts and rendered templates.
 """
 
 from __future__ import annotations
@@ -44,13 +43,7 @@ def to_data_uri(data: bytes) -> str:
 
 
 def draw_data_uri(draw: Callable[Concatenate[Path, P], None], *args: P.args, **kwargs: P.kwargs) -> str:
-    """Draws a picture and encodes it as a data URI.
-
-    Args:
-        draw: Function that draws into the file given as its first argument.
-        *args: Further arguments of the function.
-        **kwargs: Keyword arguments of the function.
-    """
+    """Draws a picture and encodes it as a data URI."""
     with tempfile.TemporaryDirectory(prefix="geoguesser-picture-") as folder:
         path = Path(folder) / "picture.png"
         draw(path, *args, **kwargs)
@@ -90,13 +83,9 @@ def read_source(name: str) -> str:
 def render_html(
     template: str | Template, *, scripts: Sequence[str] = (), styles: Sequence[str] = (), **values: Any
 ) -> str:
-    """Returns the text of a page.
+    """Returns the text of a page from a template that extends base.html (or its name), with the template's values.
 
-    Args:
-        template: Template that extends base.html, or its name.
-        scripts: JavaScript of the page, which runs after loading; the page permits no other script.
-        styles: Style sheets in addition to page.css.
-        **values: Values of the template, including its `title`.
+    The page permits no other script than `scripts`, which run after loading. `styles` follow page.css.
     """
     # A hash in the policy permits this script only.
     script, policy = "\n".join(scripts), POLICY

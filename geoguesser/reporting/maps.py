@@ -1,7 +1,4 @@
-"""Maps of a run: the grid with its places, and arrows from true to predicted points.
-
-Projections are those of reporting/projections.py. Results are drawn as given, not computed.
-"""
+"""Maps of a run: the grid with its places, and arrows from true to predicted points."""
 
 from __future__ import annotations
 
@@ -28,25 +25,12 @@ from geoguesser.arrays import FloatArray, IntArray
 from geoguesser.geo.distance import haversine_km
 from geoguesser.geo.grid import Grid
 from geoguesser.geo.region import Region
+from geoguesser.reporting import style
 from geoguesser.reporting.projections import MapProjection, make_projection
-from geoguesser.reporting.style import (
-    BLUE,
-    GREEN,
-    HEADER_IN,
-    INK,
-    MARGIN_IN,
-    MUTED,
-    NARROW_WIDTH_IN,
-    ORANGE,
-    WIDTH_IN,
-    add_axes,
-    add_header,
-    picture,
-)
 from geoguesser.system.text import format_count, format_km, format_number
 
 # In the order of drawing.
-SPLIT_COLOURS = {"unused": "#999999", "train": BLUE, "val": ORANGE, "test": GREEN}
+SPLIT_COLOURS = {"unused": "#999999", "train": style.BLUE, "val": style.ORANGE, "test": style.GREEN}
 SPLIT_NAMES = {"train": "training", "val": "validation"}
 LAND, SHORE, CELL_FILL, CELL_EDGE = "#6B624922", "#8E8A80", "#DCEBF5", "#4A6A85"
 ERROR_COLOURS = ListedColormap(matplotlib.colormaps["viridis_r"](np.linspace(0.08, 1.0, 256)))
@@ -55,12 +39,7 @@ ERROR_COLOURS = ListedColormap(matplotlib.colormaps["viridis_r"](np.linspace(0.0
 def pick_by_rank(error_km: FloatArray, max_places: int) -> IntArray:
     """Picks places evenly by rank of error, including the smallest and the largest error.
 
-    Args:
-        error_km: (N,) errors.
-        max_places: Number of places at most, at least 1.
-
-    Returns:
-        Indices of the places by descending error, so that short arrows are drawn over long ones.
+    Indices are in descending order of error, so that short arrows are drawn over long ones.
     """
     order = np.argsort(-np.asarray(error_km), kind="stable")
     if len(order) <= max_places:
@@ -68,19 +47,11 @@ def pick_by_rank(error_km: FloatArray, max_places: int) -> IntArray:
     return order[np.round(np.linspace(0, len(order) - 1, max_places)).astype(np.int64)]
 
 
-def find_dropped_cells(grid: Grid) -> IntArray:
-    """Returns the ids of the cells that touch the land but hold no training place."""
-    return np.setdiff1d(grid.touching, grid.kept)
-
-
 @dataclass(frozen=True)
 class Sheet:
     """Layout of a picture in inches. A box is (left, bottom, width, height).
 
     Attributes:
-        height: Height of the picture.
-        map: Box of the map.
-        side: Box of legend and colour bar.
         beside: True if `side` is to the right of the map, false if it is below.
     """
 
@@ -91,27 +62,22 @@ class Sheet:
 
 
 def make_sheet(bounds: FloatArray, stretch: float) -> Sheet:
-    """Lays out a picture: the legend is below a wide map, and beside any other map.
-
-    Args:
-        bounds: (4,) west, south, east and north limit of the map in drawing units.
-        stretch: Drawn length of a unit to the north, relative to a unit to the east.
-    """
+    """Lays out a picture for (4,) bounds: the legend is below a wide map, and beside any other map."""
     west, south, east, north = bounds
     aspect = (east - west) / ((north - south) * stretch)
-    inner_width = WIDTH_IN - 2 * MARGIN_IN
+    inner_width = style.WIDTH_IN - 2 * style.MARGIN_IN
 
     if aspect > 1.35:
         # Space for the labels of latitudes.
         inset = 0.2
         map_height = max((inner_width - inset) / aspect, 2.8)
-        map_box = (MARGIN_IN + inset, 1.35, inner_width - inset, map_height)
-        return Sheet(HEADER_IN + map_height + 1.35, map_box, (3.0, 0.1, inner_width - 2.75, 1.0), False)
+        map_box = (style.MARGIN_IN + inset, 1.35, inner_width - inset, map_height)
+        return Sheet(style.HEADER_IN + map_height + 1.35, map_box, (3.0, 0.1, inner_width - 2.75, 1.0), False)
 
     map_width = inner_width - 2.75
     map_height = min(max(map_width / aspect, 4.5), 8.0)
-    side = (MARGIN_IN + map_width + 0.2, 0.6, 2.55, map_height)
-    return Sheet(HEADER_IN + map_height + 0.6, (MARGIN_IN, 0.6, map_width, map_height), side, True)
+    side = (style.MARGIN_IN + map_width + 0.2, 0.6, 2.55, map_height)
+    return Sheet(style.HEADER_IN + map_height + 0.6, (style.MARGIN_IN, 0.6, map_width, map_height), side, True)
 
 
 def _draw_land(axes: Axes, projection: MapProjection, pixel: float) -> None:
@@ -135,15 +101,8 @@ def _draw_land(axes: Axes, projection: MapProjection, pixel: float) -> None:
 def set_map(
     figure: Figure, box: tuple[float, float, float, float], projection: MapProjection, bounds: FloatArray
 ) -> Axes:
-    """Adds axes with the land; the limits are widened until the map fills its box.
-
-    Args:
-        figure: Figure to draw in.
-        box: Left, bottom, width and height in inches.
-        projection: Projection of the region.
-        bounds: (4,) west, south, east and north in drawing units.
-    """
-    axes = add_axes(figure, *box)
+    """Adds axes with the land; (4,) bounds, from west to north, are widened until the map fills its box."""
+    axes = style.add_axes(figure, *box)
     west, south, east, north = bounds
     _, _, width, height = box
 
@@ -159,24 +118,18 @@ def set_map(
     return axes
 
 
+def get_map_margins_in(projection: MapProjection) -> tuple[float, float]:
+    """Returns the margins left of and below a map, for the labels of a graticule or for a scale bar."""
+    return (0.55, 0.3) if projection.stretch > 1 else (0.1, 0.42)
+
+
 def compute_narrow_box(
     projection: MapProjection, bounds: FloatArray, *, strip_in: float = 0.0, max_height_in: float = 5.5
 ) -> tuple[tuple[float, float, float, float], float]:
-    """Lays out the map of a narrow picture above a strip for its colours or its legend.
-
-    Args:
-        projection: Projection of the region.
-        bounds: (4,) west, south, east and north in drawing units.
-        strip_in: Height of the strip in inches.
-        max_height_in: Height of the map at most, in inches.
-
-    Returns:
-        Box of the map, and height of the picture, in inches.
-    """
+    """Returns the box of a map above a strip for its colours or legend, and the picture's height, in inches."""
     west, south, east, north = bounds
-    # Margins for the labels of a graticule, or for a scale bar.
-    left, bottom = (0.55, 0.3) if projection.stretch > 1 else (0.1, 0.42)
-    width = NARROW_WIDTH_IN - left - 0.1
+    left, bottom = get_map_margins_in(projection)
+    width = style.NARROW_WIDTH_IN - left - 0.1
     height = float(np.clip(width * (north - south) * projection.stretch / (east - west), 1.8, max_height_in))
     return (left, bottom + strip_in, width, height), height + bottom + strip_in + 0.1
 
@@ -195,15 +148,9 @@ def draw_grid(
     splits: npt.NDArray[Any],
     title: str = "",
 ) -> None:
-    """Draws the land, the cells with their class points, and the places by split.
+    """Draws the land, the cells with their class points, and (N, 2) places in degrees by split, N at least 1.
 
-    Args:
-        path: PNG file to write.
-        region: Region with the land.
-        grid: Fitted grid; None for a head without cells.
-        coords_deg: (N, 2) places in degrees, N at least 1.
-        splits: (N,) `train`, `val`, `test` or `unused`.
-        title: Title; if empty, the name of the region.
+    The grid is None for a head without cells. The default title is the name of the region.
     """
     projection = make_projection(region)
     xy = projection.project(coords_deg)
@@ -214,8 +161,8 @@ def draw_grid(
     bounds = projection.bounds(xy, rings)
     sheet = make_sheet(bounds, projection.stretch)
 
-    with picture(path, sheet.height) as figure:
-        add_header(figure, title or capitalise(region.name), describe_grid(grid, len(xy)))
+    with style.picture(path, sheet.height) as figure:
+        style.add_header(figure, title or capitalise(region.name), describe_grid(grid, len(xy)))
         axes = set_map(figure, sheet.map, projection, bounds)
         handles = [] if grid is None else _draw_cells(axes, projection, grid)
         handles += _draw_places(axes, xy, np.asarray(splits))
@@ -254,12 +201,12 @@ def format_place_count(count: int, split: str) -> str:
 
 
 def _draw_cells(axes: Axes, projection: MapProjection, grid: Grid) -> list[Artist]:
-    """Draws cells and class points; returns the legend entries."""
     cell_px = _compute_cell_px(axes, projection, grid)
     edge = float(np.clip(cell_px / 50, 0.2, 1.0))
     dropped: dict[str, Any] = {"fc": "white", "ec": "#A8A8A8", "hatch": "////" if cell_px > 9 else None}
     kept: dict[str, Any] = {"fc": CELL_FILL, "ec": CELL_EDGE}
-    looks = ((find_dropped_cells(grid), "without, dropped", dropped), (grid.kept, "with training places", kept))
+    without = np.setdiff1d(grid.touching, grid.kept)
+    looks = ((without, "without, dropped", dropped), (grid.kept, "with training places", kept))
     handles: list[Artist] = []
 
     for level, (ids, label, look) in enumerate(looks):
@@ -274,7 +221,6 @@ def _draw_cells(axes: Axes, projection: MapProjection, grid: Grid) -> list[Artis
 
 
 def _compute_cell_px(axes: Axes, projection: MapProjection, grid: Grid) -> float:
-    """Returns the height of the cell of median size in pixels."""
     median = np.argsort(grid.class_sides_km, kind="stable")[(grid.num_cells - 1) // 2]
     outline = grid.outlines_deg(grid.kept[[median]])[0]
     ring = axes.transData.transform(projection.project_ring(outline))
@@ -286,18 +232,18 @@ def _draw_class_points(axes: Axes, projection: MapProjection, grid: Grid, cell_p
     centres_deg = grid.region.from_space(grid.cells.centres(grid.kept))
     moved = haversine_km(centres_deg, grid.class_points_deg) > 0.1 * grid.class_sides_km
     size = float(np.clip(cell_px / 9, 1.5, 7.0))
-    look: dict[str, Any] = {"marker": "D", "color": INK, "mec": "white", "mew": 0.13 * size}
+    look: dict[str, Any] = {"marker": "D", "color": style.INK, "mec": "white", "mew": 0.13 * size}
     axes.plot(*projection.project(grid.class_points_deg).T, ls="", ms=size, zorder=8, **look)
     handles: list[Artist] = [Line2D([], [], ls="", ms=6, label="class point of a cell", **look)]
 
     if moved.any():
         lasts, firsts, _ = projection.project_lines(centres_deg[moved], grid.class_points_deg[moved])
         pieces = list(np.concatenate((lasts, firsts)))
-        axes.add_collection(LineCollection(pieces, colors=INK, lw=0.17 * size, zorder=7), autolim=False)
+        axes.add_collection(LineCollection(pieces, colors=style.INK, lw=0.17 * size, zorder=7), autolim=False)
         centres = projection.project(centres_deg[moved])
-        axes.plot(*centres.T, "o", ms=0.45 * size, mew=0, color=INK, zorder=7)
+        axes.plot(*centres.T, "o", ms=0.45 * size, mew=0, color=style.INK, zorder=7)
         start: dict[str, Any] = {"marker": "o", "markevery": (0, 2), "ms": 3.5}
-        handles.append(Line2D([0], [0], color=INK, lw=1.2, label="moved from the cell's centre", **start))
+        handles.append(Line2D([0], [0], color=style.INK, lw=1.2, label="moved from the cell's centre", **start))
     return handles
 
 
@@ -311,16 +257,9 @@ def draw_arrows(
     title: str = "",
     max_arrows: int = 400,
 ) -> None:
-    """Draws an arrow from the true to the predicted point of each test place, coloured by error.
+    """Draws an arrow from the true to the predicted point of at most `max_arrows` places, coloured by error.
 
-    Args:
-        path: PNG file to write.
-        region: Region with the land.
-        true_deg: (N, 2) true points in degrees, N at least 1.
-        predicted_deg: (N, 2) predicted points in degrees; a point off the map ends at or beyond its edge.
-        error_km: (N,) errors.
-        title: Title; if empty, the name of the region.
-        max_arrows: Number of arrows at most; places are chosen evenly by rank of error.
+    Points are (N, 2) degrees, N at least 1; a predicted point off the map ends at or beyond its edge.
     """
     error_km = np.asarray(error_km, dtype=np.float64)
     chosen = pick_by_rank(error_km, max_arrows)
@@ -334,18 +273,18 @@ def draw_arrows(
     top_km = float(np.percentile(error_km, 98 if len(error_km) >= 50 else 100)) or 1.0
     colours = ScalarMappable(Normalize(0.0, top_km), ERROR_COLOURS)
 
-    with picture(path, sheet.height) as figure:
-        add_header(figure, title or capitalise(region.name), describe_arrows(error_km, len(chosen)))
+    with style.picture(path, sheet.height) as figure:
+        style.add_header(figure, title or capitalise(region.name), describe_arrows(error_km, len(chosen)))
         axes = set_map(figure, sheet.map, projection, bounds)
         lasts, firsts, owners = projection.project_lines(true_deg, predicted_deg)
         _draw_arrow_lines(axes, lasts, firsts, colours.to_rgba(shown_km), owners)
         size_pt = float(np.clip(choose_dot_size_pt(len(chosen)), 2.2, 5.0))
-        axes.plot(*true_xy.T, "o", ms=size_pt, mew=0, color=INK, zorder=6)
+        axes.plot(*true_xy.T, "o", ms=size_pt, mew=0, color=style.INK, zorder=6)
 
         head: dict[str, Any] = {"marker": ">", "markevery": (1, 2), "ms": 6}
         handles: list[Artist] = [
-            make_dot_handle(INK, "true point"),
-            Line2D([0], [0], color=MUTED, lw=1.6, label="to the predicted point", **head),
+            make_dot_handle(style.INK, "true point"),
+            Line2D([0], [0], color=style.MUTED, lw=1.6, label="to the predicted point", **head),
         ]
         add_legend(figure, sheet, handles)
         _add_colour_bar(figure, sheet, colours, extend="max" if error_km.max() > top_km else "neither")
@@ -387,7 +326,7 @@ def _add_colour_bar(figure: Figure, sheet: Sheet, colours: ScalarMappable, exten
 
     bar = figure.colorbar(
         colours,
-        cax=add_axes(figure, *box),
+        cax=style.add_axes(figure, *box),
         extend=extend,
         orientation="vertical" if sheet.beside else "horizontal",
         format=FuncFormatter(format_number),
@@ -400,7 +339,7 @@ def _add_colour_bar(figure: Figure, sheet: Sheet, colours: ScalarMappable, exten
 def add_legend(figure: Figure, sheet: Sheet, handles: list[Artist]) -> None:
     """Adds the legend in its box."""
     left, bottom, _, height = sheet.side
-    corner = (left / WIDTH_IN, (bottom + height) / sheet.height)
+    corner = (left / style.WIDTH_IN, (bottom + height) / sheet.height)
     columns = 1 if sheet.beside or len(handles) < 4 else 2
 
     figure.legend(

@@ -43,16 +43,9 @@ def draw_plan(
     title: str = "",
     report: dict[str, Any] | None = None,
 ) -> None:
-    """Draws a plan over the land.
+    """Draws planned points, (N, 2) in degrees where N may be 0, existing places, and the layer they lie near.
 
-    Args:
-        path: PNG file to write.
-        region: Region with the land.
-        planned_deg: (N, 2) planned points in degrees; N may be 0.
-        existing_deg: (M, 2) existing places in degrees.
-        layer: Layer that the points lie near.
-        title: Title; if empty, `Plan for` and the name of the region.
-        report: Report of the strategy, for the subtitle.
+    The subtitle is taken from the report of the strategy. The default title is `Plan for` and the region's name.
     """
     projection = make_projection(region)
     planned = projection.project(np.asarray(planned_deg, dtype=np.float64).reshape(-1, 2))
@@ -89,7 +82,6 @@ def describe_plan(count: int, report: dict[str, Any] | None) -> str:
 
 
 def _draw_dots(axes: Axes, xy: FloatArray, colour: str, size_pt: float, name: str) -> list[Artist]:
-    """Draws dots and returns their legend entries; none without points."""
     if not len(xy):
         return []
     axes.plot(*xy.T, "o", ms=size_pt, mew=0, color=colour, alpha=0.9 if len(xy) < 5000 else 0.6, zorder=5)
@@ -97,7 +89,6 @@ def _draw_dots(axes: Axes, xy: FloatArray, colour: str, size_pt: float, name: st
 
 
 def _draw_layer(axes: Axes, projection: MapProjection, layer: Layer | None) -> list[Artist]:
-    """Draws a layer's lines and outlines, and its points as crosses; returns the legend entries."""
     if layer is None:
         return []
     west, east, south, north = (*axes.get_xlim(), *axes.get_ylim())

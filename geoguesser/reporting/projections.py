@@ -1,7 +1,4 @@
-"""Map projections: a plane region in the metres of its CRS, the world by longitude and latitude.
-
-In a region's CRS, square cells are drawn as squares. Places and cells are drawn by reporting/maps.py.
-"""
+"""Map projections: a plane region in the metres of its CRS, the world by longitude and latitude."""
 
 from __future__ import annotations
 
@@ -55,12 +52,7 @@ class MapProjection(ABC):
 
     @abstractmethod
     def bounds(self, points: FloatArray, rings: list[FloatArray]) -> FloatArray:
-        """Returns the limits of a map of the land, points and outlines: (4,) west, south, east, north.
-
-        Args:
-            points: (N, 2) points in drawing units, N at least 1.
-            rings: Outlines of cells in drawing units, (V, 2) each.
-        """
+        """Returns (4,) west, south, east, north of a map of the land, (N, 2) points and (V, 2) outlines."""
 
     @abstractmethod
     def add_scale(self, axes: Axes) -> None:
@@ -205,11 +197,7 @@ def round_length(length: float) -> float:
 
 
 def split_at_date_line(starts_deg: FloatArray, ends_deg: FloatArray) -> tuple[FloatArray, FloatArray, IntArray]:
-    """Splits lines where they cross 180 degrees; lines are straight in degrees and go the shorter way around.
-
-    Args:
-        starts_deg: (N, 2) latitude and longitude.
-        ends_deg: (N, 2) latitude and longitude.
+    """Splits lines, (N, 2) starts and ends in degrees, where they cross 180 degrees by the shorter way around.
 
     Returns:
         (N, 2, 2) start and end of the last (or only) piece of each line, (M, 2, 2) first pieces of the M lines
@@ -233,16 +221,7 @@ def split_at_date_line(starts_deg: FloatArray, ends_deg: FloatArray) -> tuple[Fl
 
 
 def clip_to_frame(coords_deg: FloatArray, centre_deg: FloatArray, reach_km: float) -> FloatArray:
-    """Pulls points beyond a distance from a centre back to that distance, along the great circle to the centre.
-
-    Args:
-        coords_deg: (N, 2) latitude and longitude.
-        centre_deg: (2,) latitude and longitude of the centre.
-        reach_km: Largest distance from the centre.
-
-    Returns:
-        (N, 2) points; those within reach are unchanged.
-    """
+    """Pulls (N, 2) points beyond `reach_km` from a centre back to it, along the great circle to the centre."""
     coords = np.array(coords_deg, dtype=np.float64)
     far = haversine_km(coords, centre_deg) > reach_km
     if not far.any():

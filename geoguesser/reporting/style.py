@@ -1,7 +1,6 @@
-"""Common style of all pictures: sizes, colours, fonts; and their atomic writing.
+"""Common style of all pictures, and their atomic writing. The same input gives the same bytes.
 
 Pictures are drawn with matplotlib's objects, never with pyplot, so that global state does not change.
-The same input gives the same bytes.
 """
 
 from __future__ import annotations
@@ -65,14 +64,7 @@ STYLE: dict[Any, Any] = {
 
 @contextmanager
 def picture(path: Path, height_in: float, *, width_in: float = WIDTH_IN, dpi: int = DPI) -> Iterator[Figure]:
-    """Yields an empty figure in the common style, and writes it atomically when the block ends without an error.
-
-    Args:
-        path: PNG file to write; its folder is created if it is missing.
-        height_in: Height in inches.
-        width_in: Width in inches; a picture for phones is narrower.
-        dpi: Pixels per inch.
-    """
+    """Yields an empty figure in the common style, and writes it atomically when the block ends without error."""
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(width_in, height_in), dpi=dpi, facecolor="white")
         FigureCanvasAgg(figure)

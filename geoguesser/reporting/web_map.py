@@ -1,7 +1,6 @@
-"""Interactive maps: Leaflet, which ships with the package, and land and cells as GeoJSON. There are no tiles.
+"""Interactive maps: Leaflet 1.9.4 (BSD-2-Clause, unchanged), and land and cells as GeoJSON. There are no tiles.
 
-Leaflet 1.9.4 (BSD-2-Clause) in reporting/leaflet/ is unchanged from its npm package. Longitudes may exceed
-180 degrees, so that an outline which crosses the date line stays in one piece.
+Longitudes may exceed 180 degrees, so that an outline which crosses the date line stays in one piece.
 """
 
 from __future__ import annotations
@@ -36,13 +35,10 @@ def load_leaflet() -> tuple[str, str]:
 
 
 def make_outline(region: Region, *, max_points: int = 10_000) -> dict[str, Any]:
-    """Returns the region's land as a GeoJSON geometry in degrees, simplified so that the map moves fast.
+    """Returns the region's land as a GeoJSON geometry in degrees, simplified to at most `max_points` vertices.
 
-    Each polygon stays valid; neighbouring polygons (countries of the world) may overlap slightly.
-
-    Args:
-        region: Region with the land.
-        max_points: Number of vertices at most; the smallest islands are left out first.
+    The smallest islands are left out first. Each polygon stays valid; neighbouring polygons (countries of the
+    world) may overlap slightly.
     """
     parts = shapely.get_parts(region.land_deg)
     count = int(shapely.get_num_coordinates(parts).sum())
@@ -63,12 +59,7 @@ def make_outline(region: Region, *, max_points: int = 10_000) -> dict[str, Any]:
 
 
 def make_cells(grid: Grid, classes: IntArray | None = None) -> dict[str, Any]:
-    """Returns cells as a GeoJSON FeatureCollection; the `id` of a feature is its class.
-
-    Args:
-        grid: Fitted grid.
-        classes: (M,) classes of the cells; None for all cells.
-    """
+    """Returns cells as a GeoJSON FeatureCollection; the `id` of a feature is its class."""
     chosen = np.arange(grid.num_cells) if classes is None else classes
     rings = grid.outlines_deg(grid.kept[chosen])
     features = [

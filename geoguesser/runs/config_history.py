@@ -46,12 +46,9 @@ ADDED_KEYS: dict[str, Any] = {"extensions": []}
 
 
 def shorten_target(target: str) -> str:
-    """Returns the part of a target that survives a move: `Class`, `Class.method` or `function`.
+    """Returns the part of a target of any version that survives a move: `Class`, `Class.method` or `function`.
 
     Targets outside this package stay as they are, so that a user's own class is never taken for one of ours.
-
-    Args:
-        target: Import path of any version, or a name that is already short.
     """
     target = OLD_TARGETS.get(target, target)
     if not target.startswith(PACKAGE):
@@ -62,25 +59,12 @@ def shorten_target(target: str) -> str:
     return renamed.get(short, short)
 
 
-def update_target(target: str, current: Mapping[str, str]) -> str:
-    """Returns the current import path of a target.
-
-    Args:
-        target: Import path of any version.
-        current: Short name -> import path, for targets of this package that `OLD_TARGETS` does not list.
-    """
-    target = OLD_TARGETS.get(target, target)
-    if not target.startswith(PACKAGE) or target in current.values():
-        return target
-    return current.get(shorten_target(target), target)
-
-
 def update_config(config: Mapping[str, Any], current: Mapping[str, str]) -> dict[str, Any]:
     """Returns a recorded config with the current keys and import paths.
 
     Args:
         config: Plain values, as any version recorded them.
-        current: As in `update_target`.
+        current: Short name -> import path, for targets of this package that `OLD_TARGETS` does not list.
     """
 
     def visit(node: Any) -> Any:
@@ -89,18 +73,20 @@ def update_config(config: Mapping[str, Any], current: Mapping[str, str]) -> dict
         return [visit(item) for item in node] if isinstance(node, list | tuple) else node
 
     def rename(target: Any) -> Any:
-        return update_target(target, current) if isinstance(target, str) else target
+        if not isinstance(target, str):
+            return target
+        target = OLD_TARGETS.get(target, target)
+        is_current = not target.startswith(PACKAGE) or target in current.values()
+        return target if is_current else current.get(shorten_target(target), target)
 
     updated: dict[str, Any] = visit(_rename_keys(config))
     return updated
 
 
 def update_override(word: str, renamed: Mapping[str, str] | None = None) -> str:
-    """Returns an override of the command line with the current name of its group or key.
+    """Returns an override such as `+key=value` with the current name of its group or key.
 
-    Args:
-        word: `key=value`, with `+`, `++` or `~` in front or without.
-        renamed: Old dotted key -> current dotted key; `RENAMED_KEYS` by default.
+    `renamed` maps old dotted keys to current ones; it is `RENAMED_KEYS` by default.
     """
     name, equals, value = word.partition("=")
     bare = name.lstrip("+~")
@@ -111,16 +97,10 @@ def update_override(word: str, renamed: Mapping[str, str] | None = None) -> str:
 
 
 def take_old_keys(config: dict[str, Any]) -> list[tuple[str, str]]:
-    """Moves the values of old keys in a composed config to the current keys, in place.
+    """Moves the values of old keys in a composed config to the current keys, in place; returns both names of each.
 
     A composed config has an old key only if a YAML file of the user sets it, so its value comes before the default
     under the current key.
-
-    Args:
-        config: Plain values.
-
-    Returns:
-        Old and current name of each key that was moved.
     """
     moved = []
     for old, new in RENAMED_KEYS.items():
@@ -137,9 +117,6 @@ def normalise_config(config: Mapping[str, Any]) -> dict[str, Any]:
 
     Keys have their current names, targets are short, integral floats are integers, and a key of `ADDED_KEYS` is
     left out if its value is that of the versions without it.
-
-    Args:
-        config: Plain values, as any version recorded or composed them.
     """
     renamed = _rename_keys(config)
     for key, value in ADDED_KEYS.items():
@@ -153,7 +130,7 @@ def normalise_config(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _last_parts(target: str) -> str:
-    """Returns `Class`, `Class.method` or `function`: classes are recognised by their capital letter."""
+    # Classes are recognised by their capital letter.
     parts = target.split(".")
     is_method = len(parts) > 1 and parts[-2][:1].isupper()
     return ".".join(parts[-2:] if is_method else parts[-1:])
@@ -230,7 +207,6 @@ def _pop(config: dict[str, Any], key: str) -> Any:
 
 
 def _find(config: dict[str, Any], parents: list[str]) -> dict[str, Any] | None:
-    """Returns the mapping at a path of keys, or None if there is none."""
     node: Any = config
     for parent in parents:
         node = node.get(parent) if isinstance(node, dict) else None

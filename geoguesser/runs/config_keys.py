@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from geoguesser.data.sources.base import FOLDER_KEYS, source_from_config
@@ -39,10 +39,7 @@ def is_private(key: str) -> bool:
 def redact_config(config: Any) -> Any:
     """Returns a config without private keys: folders and files of the user's machine, and secrets.
 
-    Paths under other keys become `(a path)`.
-
-    Args:
-        config: Plain values, usually a mapping. The data source in its group `data` may declare more private keys.
+    Paths under other keys become `(a path)`. The data source of the config may declare more private keys.
     """
     has_source = isinstance(config, Mapping) and isinstance(config.get("data"), Mapping)
     folder_keys = source_from_config(config).folder_keys if has_source else FOLDER_KEYS
@@ -58,11 +55,20 @@ def redact_config(config: Any) -> Any:
     return visit(config)
 
 
+def flatten_config(config: Mapping[str, Any], skip: Callable[[str], bool], prefix: str = "") -> dict[str, Any]:
+    """Returns a config by dotted keys, without the dotted keys that `skip` accepts. Lists are values."""
+    flat: dict[str, Any] = {}
+    for key, value in config.items():
+        name = f"{prefix}{key}"
+        if not skip(name):
+            flat |= flatten_config(value, skip, f"{name}.") if isinstance(value, Mapping) else {name: value}
+    return flat
+
+
 def remove_secrets(config: dict[str, Any]) -> dict[str, Any]:
     """Returns a config for config.yaml, in which `(secret)` replaces the values of keys like `token` or `api_key`.
 
-    Args:
-        config: Plain values. Paths stay, because a run is resumed from them.
+    Paths stay, because a run is resumed from them.
     """
 
     def visit(node: Any) -> Any:

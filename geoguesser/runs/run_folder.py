@@ -26,7 +26,6 @@ class Run:
 
     Attributes:
         name: Short name without the folders of the user's machine, for example `run1` or `sweep/3`.
-        folder: Run folder.
         config: Resolved config.
         result: Content of result.json.
         history: Content of metrics.csv.
@@ -42,7 +41,6 @@ class Run:
 
     @property
     def seed(self) -> int:
-        """Seed of weights, order and augmentation."""
         return int(self.config["seed"])
 
     @property
@@ -60,13 +58,7 @@ class Run:
 
 @dataclass(frozen=True)
 class UnusedRun:
-    """Run that is not compared.
-
-    Attributes:
-        name: Name as in `Run`.
-        state: failed, running, interrupted, unreadable, or repeat.
-        reason: Explanation, or an empty text.
-    """
+    """Run that is not compared; its state is failed, running, interrupted, unreadable, or repeat."""
 
     name: str
     state: str
@@ -78,7 +70,7 @@ def read_runs(paths: Sequence[str], read_config: ReadConfig) -> tuple[list[Run],
 
     Args:
         paths: Run folders, and folders that contain run folders.
-        read_config: Reads a config.yaml as plain values; it may raise ValueError or OSError.
+        read_config: Reader of a config.yaml, which may raise ValueError or OSError.
 
     Returns:
         The finished runs, in the order of the paths and of their names; and the other runs.
@@ -107,11 +99,7 @@ def read_runs(paths: Sequence[str], read_config: ReadConfig) -> tuple[list[Run],
 
 
 def read_run(path: str, read_config: ReadConfig) -> Run:
-    """Reads one run folder.
-
-    Args:
-        path: Run folder.
-        read_config: Reader of a config.yaml, as in `read_runs`.
+    """Reads one run folder, with a `read_config` as in `read_runs`.
 
     Raises:
         MissingFileError: The folder is not a run folder.
@@ -144,9 +132,8 @@ def _name_folders(paths: Sequence[str]) -> list[tuple[str, Path]]:
     for path in paths:
         folder = Path(path).expanduser()
         if not folder.is_dir():
-            raise MissingFileError.at(
-                path, "must be a run folder, or a sweep's", remedy="Runs are in outputs/DATE/TIME."
-            )
+            remedy = "Runs are in outputs/DATE/TIME."
+            raise MissingFileError.at(path, "must be a run folder, or a sweep's", remedy=remedy)
 
         resolved = folder.resolve()
         if is_run(folder):
@@ -158,11 +145,9 @@ def _name_folders(paths: Sequence[str]) -> list[tuple[str, Path]]:
 
         jobs = sorted((job for job in resolved.iterdir() if job.is_dir() and is_run(job)), key=_sort_by_number)
         if not jobs:
-            raise MissingFileError.at(
-                path,
-                f"must be a run folder with {STATUS}, or hold such folders",
-                remedy="Runs are in outputs/DATE/TIME, sweeps in multirun/NAME.",
-            )
+            rule = f"must be a run folder with {STATUS}, or hold such folders"
+            remedy = "Runs are in outputs/DATE/TIME, sweeps in multirun/NAME."
+            raise MissingFileError.at(path, rule, remedy=remedy)
         for job in jobs:
             names.setdefault(job, f"{resolved.name}/{job.name}")
     return list(zip(_make_unique(list(names), list(names.values())), names, strict=True))

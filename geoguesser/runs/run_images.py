@@ -29,11 +29,7 @@ Loaded = TypeVar("Loaded")
 
 
 def find_sources(configs: Iterable[Mapping[str, Any]]) -> list[Source]:
-    """Returns the roots and stores of runs that are still present, without repeats.
-
-    Args:
-        configs: Configs of the runs.
-    """
+    """Returns the roots and stores of runs that are still present, without repeats."""
     sources: dict[str, Source] = {}
     for config in configs:
         for path in source_from_config(config).folders:
@@ -64,12 +60,7 @@ def find_source(uuid: str, sources: Sequence[Source]) -> Source | None:
 
 
 def find_present_views(uuid: str, source: Source) -> list[bool]:
-    """Returns which of the four views a place has in a source.
-
-    Raises:
-        GeoguesserError: A link leads out of the place's folder, or the store is damaged.
-        OSError: The folder cannot be read.
-    """
+    """Returns which of the four views a place has in a source, which may be damaged as for `read_picture`."""
     if isinstance(source, Store):
         return [bool(present) for present in source.mask()[source.row_by_id[uuid]]]
     files = find_place(source, uuid)
@@ -77,13 +68,9 @@ def find_present_views(uuid: str, source: Source) -> list[bool]:
 
 
 def read_picture(uuid: str, source: Source, heading: int, max_px: int) -> ByteArray | None:
-    """Reads one view of a place for display.
+    """Reads the view of a place at a heading, from 0 to 3, for display.
 
-    Args:
-        uuid: Id of the place.
-        source: Root or store that has the place.
-        heading: Number of the heading, from 0 to 3.
-        max_px: Largest longer side. A store gives its largest size as packed.
+    The longer side has at most `max_px` pixels, except that a store gives its largest size as packed.
 
     Returns:
         (H, W, 3) RGB; None if there is no such view.
@@ -123,12 +110,7 @@ def load_photos(uuid: str, sources: Sequence[Source]) -> list[SamplePhoto] | Non
 
 
 def load_pixels(uuid: str, sources: Sequence[Source], image: ImageSpec) -> tuple[ByteArray, BoolArray] | None:
-    """Loads the views of a place as the network takes them.
-
-    Args:
-        uuid: Id of the place.
-        sources: Roots and stores to search, in order.
-        image: Size and fit of the views.
+    """Loads the views of a place as the network takes them, from the first source that has them.
 
     Returns:
         (4, 3, S, S) uint8 with zeros for absent views, and (4,) views present; None if no source has a readable
@@ -151,13 +133,9 @@ def load_pixels(uuid: str, sources: Sequence[Source], image: ImageSpec) -> tuple
 
 
 def load_arrays(uuid: str, sources: Sequence[Source], px: int, fit: str = "crop") -> list[ByteArray | None] | None:
-    """Loads the four views of a place as pictures.
+    """Loads the four views of a place as pictures, from roots if they have them, otherwise from stores.
 
-    Args:
-        uuid: Id of the place.
-        sources: Roots and stores to search, in order; roots come first.
-        px: Height and width of views from roots. Views from stores have the size nearest to that of photos.
-        fit: Fit of views from roots, as in `ImageSpec`.
+    Views from roots have size `px` and the given fit, those from stores the size nearest to that of photos.
 
     Returns:
         Four (H, W, 3) uint8 arrays, None for absent views; None if no source has the place.
@@ -192,12 +170,11 @@ def _list_specs(store: Store) -> list[ImageSpec]:
 
 def _read_packed(uuid: str, store: Store, image: ImageSpec) -> ByteArray:
     """Returns (4, 3, S, S) views of a place, as they were packed."""
-    pixels: ByteArray = store.views(image).gather(np.array([store.row_by_id[uuid]]))[0].numpy()
-    return pixels
+    return store.views(image).gather(np.array([store.row_by_id[uuid]]))[0].numpy()
 
 
 def _encode_packed(uuid: str, store: Store) -> list[SamplePhoto]:
-    """Returns the views of a place as they were packed, in the size nearest to that of photos."""
+    """Returns packed views in the size nearest to that of photos."""
     nearest = min(_list_specs(store), key=lambda spec: abs(spec.size - PHOTO_PX))
     views = _read_packed(uuid, store, nearest).transpose(0, 2, 3, 1)
     present = store.mask()[store.row_by_id[uuid]]

@@ -94,5 +94,5 @@ def finish_sweep() -> int:
     if not summary.unfinished:
         return 0
     option = f"sweep.name={name}" if get_group(sweep.path, name) == name else f"hydra.sweep.dir={sweep.path}"
-    print(f"The same command with {option} runs what is missing.", file=sys.stderr)  # noqa: T201
+    print(f"The same command with {option} runs the missing jobs.", file=sys.stderr)  # noqa: T201
     return 1

@@ -19,11 +19,7 @@ class RunLogger(ABC):
     """Record of a run with a service. The constructor checks its values, before any long work."""
 
     def start(self) -> None:  # noqa: B027
-        """Opens the record when training begins.
-
-        Raises:
-            GeoguesserError: The service refuses.
-        """
+        """Opens the record when training begins; raises `GeoguesserError` if the service refuses."""
 
     @abstractmethod
     def make_lightning_logger(self) -> Logger | bool:
@@ -32,13 +28,7 @@ class RunLogger(ABC):
     def log_results(  # noqa: B027
         self, result: dict[str, Any], pictures: list[Path], predictions: pd.DataFrame
     ) -> None:
-        """Records the results of the run.
-
-        Args:
-            result: Content of result.json.
-            pictures: Picture files of the run.
-            predictions: Table of the test predictions.
-        """
+        """Records the content of result.json, the picture files and the table of the test predictions."""
 
     def finish(self, outcome: Outcome) -> str | None:
         """Ends the record, also after an error; returns a line for the user or None."""
@@ -53,11 +43,7 @@ class CsvRunLogger(RunLogger):
 
 
 class TensorBoardRunLogger(RunLogger):
-    """Logger for `logger=tensorboard`: event files in the run folder.
-
-    Args:
-        folder: The run folder.
-    """
+    """Logger for `logger=tensorboard`: event files in the run folder."""
 
     def __init__(self, *, folder: str) -> None:
         self.folder = folder

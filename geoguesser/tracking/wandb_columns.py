@@ -28,11 +28,9 @@ HIGHER_IS_BETTER = ("score_mean", "share_within_", "cell_top")
 
 
 def make_config_columns(config: Mapping[str, Any], choices: Mapping[str, str]) -> dict[str, Any]:
-    """Returns the config as single values in nested keys without targets, and the groups' choices under `choice`.
+    """Returns the public part of a config as single values in nested keys without targets.
 
-    Args:
-        config: Resolved config; private values are removed here.
-        choices: Choice of each config group: {"head": "classification"}.
+    The choice of each config group, such as {"head": "classification"}, is under `choice`.
     """
     public = {key: value for key, value in redact_config(config).items() if key != "name"}
     return _to_columns(public) | {"choice": _select_choices(config, choices)}
@@ -47,11 +45,8 @@ def make_tags(config: Mapping[str, Any], choices: Mapping[str, str]) -> list[str
 def make_run_name(overrides: Iterable[str], choices: Mapping[str, str], fallback: str) -> str:
     """Returns a readable name of a run from its overrides, such as `regression grid.size=30 seed=1`.
 
-    Args:
-        overrides: Hydra overrides of the command line.
-        choices: Choice of each config group. A group in `SELF_EXPLANATORY_GROUPS` is named by its choice only.
-        fallback: Name of a run without overrides. It also ends a name that is too long, so that names with the
-            same beginning differ.
+    A group in `SELF_EXPLANATORY_GROUPS` is named by its choice only. A run without overrides has the name
+    `fallback`, which also ends a name that is too long, so that names with the same beginning differ.
     """
     words = []
     for override in overrides:
@@ -72,11 +67,7 @@ def make_run_name(overrides: Iterable[str], choices: Mapping[str, str], fallback
 
 
 def make_summary(result: Mapping[str, Any]) -> dict[str, float]:
-    """Returns the known numbers of a result, which identify a run in a table of runs.
-
-    Args:
-        result: Content of result.json.
-    """
+    """Returns the known numbers of a result.json, which identify a run in a table of runs."""
     summary = {f"test/{key}": value for key, value in result["test"].items()}
     shares = result["test"]["share_within_km"]
     summary |= {f"test/share_within_{radius}_km": share for radius, share in shares.items()}
@@ -98,7 +89,6 @@ def choose_summary_statistic(metric: str) -> str:
 
 
 def _to_columns(node: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns a mapping with lists as text, without targets and empty mappings."""
     columns = {key: _to_value(value) for key, value in node.items() if not str(key).startswith("_")}
     return {key: value for key, value in columns.items() if value != {}}
 
@@ -107,9 +97,8 @@ def _to_value(value: Any) -> Any:
     if isinstance(value, Mapping):
         return _to_columns(value)
     if isinstance(value, list | tuple):
-        return ", ".join(
-            json.dumps(item) if isinstance(item, Mapping | list | tuple) else str(item) for item in value
-        )
+        items = (json.dumps(item) if isinstance(item, Mapping | list | tuple) else str(item) for item in value)
+        return ", ".join(items)
     return value
 
 

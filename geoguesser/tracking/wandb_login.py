@@ -9,23 +9,15 @@ from geoguesser.errors import ConfigError, first_line
 
 
 def prepare_wandb() -> None:
-    """Sets the environment that wandb reads when it is imported; values of the user are kept.
-
-    No telemetry, no output, and limits in seconds for the prompt of the key (in terminals only) and for requests
-    of wandb's Python part.
-    """
-    os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
-    os.environ.setdefault("WANDB_SILENT", "true")
-    os.environ.setdefault("WANDB_LOGIN_TIMEOUT", "60")
-    os.environ.setdefault("WANDB_HTTP_TIMEOUT", "10")
+    """Sets the environment that wandb reads when it is imported; values of the user are kept."""
+    # No telemetry, no output, and limits in seconds for the prompt of the key and for requests.
+    limits = {"WANDB_LOGIN_TIMEOUT": "60", "WANDB_HTTP_TIMEOUT": "10"}
+    for name, value in {"WANDB_ERROR_REPORTING": "false", "WANDB_SILENT": "true", **limits}.items():
+        os.environ.setdefault(name, value)
 
 
 def log_in(patience_s: float, *, remedy: str = "") -> Any:
-    """Returns W&B's public API for a user whose key the server accepts.
-
-    Args:
-        patience_s: Timeout of the server's response in seconds.
-        remedy: Sentence with an alternative to `wandb login`, for the error message.
+    """Returns W&B's public API for a user whose key the server accepts within `patience_s`.
 
     Raises:
         ConfigError: There is no key, or the server refuses it.

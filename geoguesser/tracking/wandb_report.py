@@ -1,4 +1,4 @@
-"""Page of a sweep in W&B: what differs between its runs, their errors, and the maps of the best run."""
+"""Page of a sweep in W&B: differences between its runs, their errors, and the maps of the best run."""
 
 from __future__ import annotations
 
@@ -17,14 +17,7 @@ MAX_AXES = 8
 
 
 class SweepRun(NamedTuple):
-    """Run of a sweep in W&B.
-
-    Attributes:
-        id: Id of the run.
-        name: Displayed name.
-        config: Columns of the config by dotted key.
-        summary: Columns of the summary by dotted key.
-    """
+    """Run of a sweep in W&B, with the columns of its config and summary by dotted key."""
 
     id: str
     name: str
@@ -82,15 +75,7 @@ def find_best_run(runs: Sequence[SweepRun]) -> SweepRun | None:
 def make_report(
     runs: Sequence[SweepRun], group: str, *, entity: str, project: str, title: str | None = None
 ) -> Any:
-    """Makes the page without saving it: parallel coordinates, errors by cells, curves, table and maps.
-
-    Args:
-        runs: Runs of the group.
-        group: Name of the sweep.
-        entity: User or team of W&B.
-        project: Project of W&B.
-        title: Title of the page; None for the name of the sweep.
-    """
+    """Makes the page without saving it: parallel coordinates, errors by cells, curves, table and maps."""
     reports = load_reports_package()
     keys = find_varied_keys(runs)[:MAX_AXES]
     runset = _make_runset(reports, entity, project, group=group, keys=keys)
@@ -133,21 +118,15 @@ def _make_runset(
 
     # W&B's tables name the config key `grid.size` as `grid.value.size`.
     parts = [key.partition(".") for key in keys]
-    config_columns = [f"config:{first}.value{dot}{rest}" for first, dot, rest in parts]
+    columns = ["run:displayName", "run:state", "summary:outcome", f"summary:{VAL_ERROR}", f"summary:{TEST_ERROR}"]
+    columns += [f"config:{first}.value{dot}{rest}" for first, dot, rest in parts]
     return reports.Runset(
         entity=entity,
         project=project,
         name=group if run is None else "best run",
         filters=expr.And(*filters),
         order=[reports.OrderBy(reports.SummaryMetric(VAL_ERROR), ascending=True)],
-        pinned_columns=[
-            "run:displayName",
-            "run:state",
-            "summary:outcome",
-            f"summary:{VAL_ERROR}",
-            f"summary:{TEST_ERROR}",
-            *config_columns,
-        ],
+        pinned_columns=columns,
     )
 
 
@@ -155,21 +134,13 @@ def _make_comparison(reports: Any, runs: Sequence[SweepRun], keys: list[str]) ->
     column = reports.ParallelCoordinatesPlotColumn
     axes = [column(metric=reports.Config(key), display_name=key.removeprefix("choice.")) for key in keys]
     axes += [column(metric=reports.SummaryMetric(name), display_name=name) for name in (VAL_ERROR, TEST_ERROR)]
-    panels = [
-        reports.ParallelCoordinatesPlot(
-            title="Choices and errors", columns=axes, layout=reports.Layout(x=0, y=0, w=24, h=10)
-        )
-    ]
+    panels = [reports.ParallelCoordinatesPlot(title="Choices and errors", columns=axes)]
+    panels[0].layout = reports.Layout(x=0, y=0, w=24, h=10)
 
     if any(CELL_COUNT in run.summary for run in runs):
-        panels.append(
-            reports.ScatterPlot(
-                title="Test error by the number of cells",
-                x=reports.SummaryMetric(CELL_COUNT),
-                y=reports.SummaryMetric(TEST_ERROR),
-                layout=reports.Layout(x=0, y=10, w=12, h=8),
-            )
-        )
+        x, y = reports.SummaryMetric(CELL_COUNT), reports.SummaryMetric(TEST_ERROR)
+        layout = reports.Layout(x=0, y=10, w=12, h=8)
+        panels.append(reports.ScatterPlot(title="Test error by the number of cells", x=x, y=y, layout=layout))
 
     bars = reports.BarPlot(title="Test error, km", metrics=[reports.Metric(TEST_ERROR)])
     bars.layout = reports.Layout(x=12, y=10, w=12, h=8)
@@ -178,23 +149,17 @@ def _make_comparison(reports: Any, runs: Sequence[SweepRun], keys: list[str]) ->
 
 def _make_curves(reports: Any) -> list[Any]:
     curves = {"Validation error, km": [VAL_ERROR], "Loss in training and validation": ["train/loss", "val/loss"]}
+    layouts = [reports.Layout(x=x, y=0, w=12, h=8) for x in (0, 12)]
     return [
-        reports.LinePlot(
-            title=title,
-            x="epoch",
-            y=metrics,
-            title_x="epoch",
-            layout=reports.Layout(x=12 * column, y=0, w=12, h=8),
-        )
-        for column, (title, metrics) in enumerate(curves.items())
+        reports.LinePlot(title=title, x="epoch", y=metrics, title_x="epoch", layout=layout)
+        for (title, metrics), layout in zip(curves.items(), layouts, strict=True)
     ]
 
 
 def _make_maps(reports: Any) -> list[Any]:
     maps = {"Errors on the map": "pictures/arrows", "The grid": "pictures/grid"}
+    layouts = [reports.Layout(x=x, y=0, w=12, h=14) for x in (0, 12)]
     return [
-        reports.MediaBrowser(
-            title=title, media_keys=[key], num_columns=1, layout=reports.Layout(x=12 * column, y=0, w=12, h=14)
-        )
-        for column, (title, key) in enumerate(maps.items())
+        reports.MediaBrowser(title=title, media_keys=[key], num_columns=1, layout=layout)
+        for (title, key), layout in zip(maps.items(), layouts, strict=True)
     ]

@@ -59,10 +59,7 @@ class WandbRunLogger(RunLogger):
         group: Name of the sweep, or None.
         choices: Choice of each config group.
         overrides: Hydra overrides of the command line.
-        project: Project of W&B.
-        entity: User or team of W&B; None for the account's default.
-        mode: offline, online, disabled or shared.
-        tags: Additional tags.
+        project, entity, mode, tags: As for W&B.
         capture_code: Whether to record code, git state and host name.
         patience_s: Maximum wait for the server in seconds: for its first response, at the start, and at the end.
         job_type: Kind of the run; `report` for the pictures of a run that has ended.
@@ -119,18 +116,11 @@ class WandbRunLogger(RunLogger):
 
     def _go_offline(self, error: Exception) -> None:
         self.mode = "offline"
-        log.warning(
-            "W&B does not answer (%s): this run is recorded offline. To upload it later: wandb sync '%s'",
-            first_line(error),
-            Path(self.folder) / "wandb" / "offline-run-*",
-        )
+        message = "W&B does not answer (%s): this run is recorded offline. To upload it later: wandb sync '%s'"
+        log.warning(message, first_line(error), Path(self.folder) / "wandb" / "offline-run-*")
 
     def start(self) -> None:
-        """Opens the run.
-
-        Raises:
-            GeoguesserError: The server refuses the run: the entity is unknown, or may not write to the project.
-        """
+        """Opens the run; raises `GeoguesserError` if the entity is unknown or may not write to the project."""
         import wandb
 
         remove_empty_records(Path(self.folder))
@@ -227,13 +217,11 @@ class WandbRunLogger(RunLogger):
             # W&B's processes may have ended; the next run starts new ones.
             with suppress(Exception):
                 wandb.teardown(exit_code=EXIT_CODES[outcome])
-            log.warning(
-                "W&B did not receive the complete run within %g s (%s). Nothing is lost; "
-                "to upload it later: wandb sync --include-online %s",
-                self.patience_s,
-                first_line(error),
-                folder,
+            reason, command = first_line(error), f"wandb sync --include-online {folder}"
+            message = (
+                "W&B did not receive the complete run within %g s (%s). Nothing is lost; to upload it later: %s"
             )
+            log.warning(message, self.patience_s, reason, command)
             return None
 
         if self.mode == "offline":
@@ -255,8 +243,7 @@ class _TolerantLogger(WandbLogger):
 def remove_empty_records(folder: Path) -> None:
     """Removes W&B's records without content, which earlier attempts left in a run folder.
 
-    W&B writes for the first time after about 15 s. A run killed before leaves a file with a header only, and
-    `wandb sync` of several runs uploads none if there is such a file.
+    A run killed in its first 15 s leaves a file with a header only, with which `wandb sync` uploads no run.
     """
     for file in folder.glob("wandb/*run-*/*.wandb"):
         if file.stat().st_size <= MAX_EMPTY_BYTES and not file.parent.is_symlink():

@@ -26,20 +26,15 @@ from geoguesser.training.module import MONITOR
 
 
 class NamedCheckpoint(ModelCheckpoint):
-    """ModelCheckpoint whose state holds file names instead of paths, so that a run can be resumed after a move.
+    """ModelCheckpoint whose state holds file names instead of paths, so that a run can be resumed after a move."""
 
-    Attributes:
-        min_interval_s: Minimum time between two writes in seconds, except after the first epoch and at the end.
-    """
-
+    # Minimum time between two writes, except after the first epoch and at the end.
     min_interval_s: float = 0.0
 
     def state_dict(self) -> dict[str, Any]:
-        """Returns Lightning's state without the folder."""
         return _map_paths(super().state_dict(), lambda path: Path(path).name if path else path, ".")
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restores a state of `state_dict`, with paths in the folder of this run."""
         folder = str(self.dirpath)
         state = _map_paths(state_dict, lambda path: str(Path(folder) / path) if path else path, folder)
         super().load_state_dict(state)
@@ -73,8 +68,7 @@ class BestCheckpoint(NamedCheckpoint):
     def _save_checkpoint(self, trainer: pl.Trainer, filepath: str) -> None:
         """Saves a checkpoint, or keeps a copy in memory for `flush` if writes are limited.
 
-        Lightning has no public hook between the decision to save and the write, so this overrides a private method
-        of ModelCheckpoint and uses the private function of Trainer that makes the checkpoint. It does what
+        Lightning has no public hook between the decision to save and the write, so this does what the private
         `ModelCheckpoint._save_checkpoint` and `Trainer.save_checkpoint` of Lightning 2.6 do, except for the write.
         tests/training/test_callbacks.py fails if a later version of Lightning calls something else.
         """
@@ -104,30 +98,27 @@ class BestCheckpoint(NamedCheckpoint):
             trainer.strategy.barrier("BestCheckpoint.flush")
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Writes the checkpoint that is kept in memory."""
         super().on_train_end(trainer, pl_module)
         self.flush(trainer)
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
-        """Writes the checkpoint that is kept in memory, so that a failed run has its best one."""
         super().on_exception(trainer, pl_module, exception)
         self.flush(trainer)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Saves the checkpoint as Lightning does, then links `best.ckpt` to the best one."""
         super().on_validation_end(trainer, pl_module)
         best, target = Path(self.best_model_path), Path(str(self.dirpath)) / "best.ckpt"
         if self.save_top_k > 1 and trainer.is_global_zero and best.is_file():
             with replace_file(target) as temporary:
-                _link(best, temporary)
+                temporary.unlink()
+                try:
+                    os.link(best, temporary)
+                except OSError:
+                    shutil.copyfile(best, temporary)
 
 
 class LastCheckpoint(NamedCheckpoint):
-    """Keeps `last.ckpt` at the end of an epoch. Resuming is exact between epochs only.
-
-    Args:
-        dirpath: Checkpoints folder of the run.
-    """
+    """Keeps `last.ckpt` at the end of an epoch. Resuming is exact between epochs only."""
 
     def __init__(self, *, dirpath: str) -> None:
         self._written_at = -math.inf
@@ -158,8 +149,7 @@ class LastCheckpoint(NamedCheckpoint):
 class MetricsCsv(Callback):
     """Writes `metrics.csv`, one row per validation, at once, so that a killed run has its history.
 
-    Args:
-        path: Path of the file. If it exists (a resumed run), rows of epochs that are trained again are dropped.
+    A resumed run drops the rows of epochs that are trained again.
     """
 
     def __init__(self, path: Path) -> None:
@@ -178,7 +168,6 @@ class MetricsCsv(Callback):
                 self.started -= float(self.rows[-1]["seconds"])
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Adds the metrics of a validation."""
         if trainer.sanity_checking:
             return
         self.pending.append(self._make_row(trainer, ("val/",)))
@@ -188,7 +177,6 @@ class MetricsCsv(Callback):
             self._write(trainer)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Adds training loss and learning rates of the epoch to its last row."""
         if not self.pending:
             self.pending.append({})
         self.pending[-1] |= self._make_row(trainer, ("train/", "lr/"))
@@ -217,7 +205,6 @@ class MetricsCsv(Callback):
 
 
 def _map_paths(state: dict[str, Any], change: Callable[[str], str], folder: str) -> dict[str, Any]:
-    """Returns a state of ModelCheckpoint with all paths changed and another folder."""
     paths = ("best_model_path", "kth_best_model_path", "last_model_path")
     scores = {change(path): score for path, score in state.get("best_k_models", {}).items()}
     changed = {key: change(state[key]) for key in paths if key in state}
@@ -225,10 +212,7 @@ def _map_paths(state: dict[str, Any], change: Callable[[str], str], folder: str)
 
 
 def _copy_state(value: Any) -> Any:
-    """Returns an optimizer's state with copied tensors.
-
-    Lists of numbers, the ids of parameters, are kept: `copy.deepcopy` would visit each number.
-    """
+    """Returns an optimizer's state with copied tensors; `copy.deepcopy` would visit each id of a parameter."""
     if isinstance(value, torch.Tensor):
         return value.clone()
     if isinstance(value, dict):
@@ -236,12 +220,3 @@ def _copy_state(value: Any) -> Any:
     if isinstance(value, list) and not all(isinstance(item, int) for item in value):
         return [_copy_state(item) for item in value]
     return value
-
-
-def _link(source: Path, target: Path) -> None:
-    """Makes `target`, an existing empty file, a hard link to `source`, or a copy if links are not supported."""
-    target.unlink()
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copyfile(source, target)

@@ -20,7 +20,8 @@ from geoguesser.errors import CheckpointError, ConfigError, check_number
 from geoguesser.inference.checkpoint import STATE_PREFIX
 from geoguesser.model.network import GeoNetwork
 
-RAW = "geoguesser_ema"  # key of the raw weights in a checkpoint, by the network's names
+# Key of the raw weights in a checkpoint.
+RAW = "geoguesser_ema"
 
 
 class EmaWeights(Callback):
@@ -38,9 +39,6 @@ class EmaWeights(Callback):
     Args:
         decay: d in a long run, above 0 and below 1; the average is over about the last 1 / (1 - decay) steps.
 
-    Raises:
-        ConfigError: `callbacks.ema.decay` is out of range.
-
     Source: B. Polyak and A. Juditsky, SIAM J. Control Optim. 30 (1992); the warm-up is that of TensorFlow's
     `ExponentialMovingAverage` with `num_updates`.
     """
@@ -57,7 +55,6 @@ class EmaWeights(Callback):
         self._step = 0
 
     def decay_after(self, step: int) -> float:
-        """Returns the decay at the optimizer step that follows `step` others."""
         return min(self.decay, (1 + step) / (10 + step))
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -89,7 +86,6 @@ class EmaWeights(Callback):
             update(list(self._averages.values()), list(self._weights.values()), self._step)
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Puts the averages into the network."""
         if trainer.state.fn == TrainerFn.FITTING:
             self._use_averages(pl_module)
 
@@ -99,13 +95,11 @@ class EmaWeights(Callback):
             self._restore_raw(pl_module)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Leaves the averages in the network."""
         self._use_averages(pl_module)
 
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Writes the averages as the weights, and the raw weights under `geoguesser_ema`."""
         state = checkpoint["state_dict"]
         raw = self._raw if self._raw is not None else {name: state[STATE_PREFIX + name] for name in self._averages}
 
@@ -117,7 +111,6 @@ class EmaWeights(Callback):
     def on_load_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Takes the averages from a checkpoint that is resumed, and puts its raw weights into the network."""
         if trainer.state.fn != TrainerFn.FITTING:
             return
         if RAW not in checkpoint:
@@ -143,11 +136,7 @@ class EmaWeights(Callback):
 
 
 def refuse_lost_averages(checkpoint: dict[str, Any], callbacks: list[Any]) -> None:
-    """Refuses to resume a run with averages without the callback: training would go on from the averages.
-
-    Raises:
-        CheckpointError: The checkpoint has averages, and no callback is `EmaWeights`.
-    """
+    """Refuses to resume a run with averages without the callback: training would go on from the averages."""
     if RAW in checkpoint and not any(isinstance(callback, EmaWeights) for callback in callbacks):
         raise CheckpointError(
             "The checkpoint was made with callbacks.ema; it cannot be resumed without it. "

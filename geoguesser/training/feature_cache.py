@@ -52,9 +52,6 @@ class FeatureCache:
         cache: Whether to keep features for later runs, and the findings of the data's image files (`data.cache`).
         limit_gib: Maximum size of the cache in GiB; the least recently used files are removed first.
         batch_size: Places per training batch; None for a sixteenth of the training places, from 32 to 512.
-
-    Raises:
-        ConfigError: A setting is out of its range.
     """
 
     def __init__(self, *, cache: bool = True, limit_gib: float = 20.0, batch_size: int | None = None) -> None:
@@ -80,7 +77,7 @@ class FeatureCache:
         Args:
             network: Network with the frozen backbone. After the call it is on the CPU and in evaluation mode.
             data: Places; their views are read only if they must be embedded.
-            fingerprint: Fingerprint of the data.
+            fingerprint: Fingerprint of `data`.
             device: Device of the backbone.
             folder: Run folder, for features that are not cached.
             memo: Cache shared by the runs of this process, so that features are mapped and checked once.
@@ -140,23 +137,12 @@ def compute_weights_digest(module: nn.Module) -> str:
 
 
 def load_cached_features(
-    network: GeoNetwork,
-    loader: DataLoader[Any],
-    device: torch.device,
-    *,
-    entry: Entry,
-    cache: Cache,
+    network: GeoNetwork, loader: DataLoader[Any], device: torch.device, *, entry: Entry, cache: Cache
 ) -> tuple[Tensor, bool] | None:
-    """Loads features from the cache, or computes and caches them.
+    """Loads features from an entry of the cache, or computes and caches them.
 
-    If several processes need the same features, one computes them and the others wait.
-
-    Args:
-        network: Network with the frozen backbone.
-        loader: Batches of all rows of the table, in order, with pixels; not used if features are cached.
-        device: Device of the backbone.
-        entry: Entry of the features in the cache.
-        cache: The cache.
+    The arguments are those of `embed_all`. If several processes need the same features, one computes them and the
+    others wait.
 
     Returns:
         (N, 4, D) float32 features, mapped from a file that other processes may share, and whether they were
@@ -168,11 +154,8 @@ def load_cached_features(
     if features is not None:
         return features, True
     if not cache.fits(size):
-        log.info(
-            "features take %.2f GiB, more than features.limit_gib=%g: they are not cached",
-            size / 2**30,
-            cache.limit_gib,
-        )
+        message = "features take %.2f GiB, more than features.limit_gib=%g: they are not cached"
+        log.info(message, size / 2**30, cache.limit_gib)
         return None
 
     with ExitStack() as stack:
@@ -212,10 +195,10 @@ def load_cached_features(
 
 
 def embed_all(network: GeoNetwork, loader: DataLoader[Any], device: torch.device, folder: Path) -> Tensor:
-    """Runs the backbone over every place, for this run only.
+    """Runs the frozen backbone over every place, for this run only.
 
     Args:
-        network: Network with the frozen backbone. After the call it is on the CPU and in evaluation mode.
+        network: Network, left on the CPU in evaluation mode.
         loader: Batches of all rows of the table, in order, with pixels.
         device: Device of the backbone.
         folder: Folder for large features, in an unnamed temporary file that disappears with the process.
@@ -233,7 +216,6 @@ def _get_shape(network: GeoNetwork, loader: DataLoader[Any]) -> tuple[int, int, 
 
 
 def _read_entry(entry: Entry, shape: tuple[int, int, int]) -> Tensor | None:
-    """Returns the features of a cache entry, or None if there is no intact entry."""
     read = entry.read()
     if read is None:
         return None
@@ -248,7 +230,7 @@ def _to_tensor(payload: npt.NDArray[np.uint8], shape: tuple[int, int, int]) -> T
 
 
 def _embed(features: Tensor, network: GeoNetwork, loader: DataLoader[Any], device: torch.device) -> float:
-    """Writes the features of all rows into a tensor; returns the time in seconds."""
+    """Writes the features of all rows into a tensor, and returns the time in seconds."""
     start = time.perf_counter()
     network.eval().to(device)
     row = 0

@@ -49,9 +49,6 @@ class Finetuning:
             hold general features, which need smaller changes. A stage's `lr` is the rate of the topmost block that
             it unlocks, the optimizer's `backbone_lr` that of the backbone's last block.
 
-    Raises:
-        ConfigError: A setting is invalid.
-
     Source: discriminative rates: J. Howard and S. Ruder (ULMFiT), arXiv 1801.06146 (they divide by 2.6 from
     layer to layer); as a layer decay of 0.65 to 0.95: H. Bao et al. (BEiT), arXiv 2106.08254.
     """
@@ -72,12 +69,8 @@ class Finetuning:
             raise ConfigError.at("finetune.stages", "must have increasing epochs from 0", found=epochs)
 
         if self.layer_decay != 1.0 and self.freezes_backbone:
-            raise ConfigError.at(
-                "finetune.layer_decay",
-                "must be 1 if no block is trained",
-                found=layer_decay,
-                remedy="Choose finetune=staged or full.",
-            )
+            rule, remedy = "must be 1 if no block is trained", "Choose finetune=staged or full."
+            raise ConfigError.at("finetune.layer_decay", rule, found=layer_decay, remedy=remedy)
 
     @property
     def freezes_backbone(self) -> bool:
@@ -86,7 +79,6 @@ class Finetuning:
 
     @property
     def last_unlock_epoch(self) -> int:
-        """Epoch of the last stage."""
         return self.stages[-1][0]
 
     def embeds_once(self, augment: Augment) -> bool:
@@ -125,28 +117,20 @@ class Finetuning:
             return [group]
         blocks = network.backbone.blocks()
         if len(blocks) == 1:
-            raise ConfigError.at(
-                "finetune.layer_decay",
-                f"must be 1 for {network.backbone.name}, which timm does not divide into blocks",
-                found=self.layer_decay,
-            )
+            rule = f"must be 1 for {network.backbone.name}, which timm does not divide into blocks"
+            raise ConfigError.at("finetune.layer_decay", rule, found=self.layer_decay)
 
         unlocked = set(group.names)
         parts = [tuple(name for name in to_network_names(network, block) if name in unlocked) for block in blocks]
         numbers = [number for number, names in enumerate(parts) if names]
 
-        # A rate of the stage belongs to the topmost block that it unlocks, that of the optimizer to the last
-        # block.
+        # A stage's rate belongs to the topmost block that it unlocks, that of the optimizer to the last block.
         top = len(blocks) - 1 if group.lr is None else numbers[-1]
-        return [
-            replace(
-                group,
-                name=f"{group.name}.{number}",
-                names=parts[number],
-                factor=self.layer_decay ** (top - number),
-            )
-            for number in numbers
-        ]
+        split = []
+        for number in numbers:
+            name, factor = f"{group.name}.{number}", self.layer_decay ** (top - number)
+            split.append(replace(group, name=name, names=parts[number], factor=factor))
+        return split
 
     def apply(self, network: GeoNetwork, groups: list[ParameterGroup], epoch: int) -> None:
         """Locks and unlocks parameters for an epoch, and updates the modes of BatchNorm layers."""
@@ -164,13 +148,8 @@ class Finetuning:
 def find_unlocked_names(network: GeoNetwork, start: str, key: str) -> list[str]:
     """Returns the names of the backbone's parameters that are trained if everything from `start` on is unlocked.
 
-    Args:
-        network: Network with the backbone.
-        start: Value of `from` in a stage.
-        key: Config key of the value, for error messages.
-
     Raises:
-        ConfigError: `start` is not a part of the backbone.
+        ConfigError: `start` is not a part of the backbone; the message names the config key.
     """
     if start == "head":
         return []
@@ -182,21 +161,16 @@ def find_unlocked_names(network: GeoNetwork, start: str, key: str) -> list[str]:
     if start.startswith("last_") and start[5:].isdigit():
         count = int(start[5:])
         if not 1 <= count <= len(blocks):
-            raise ConfigError.at(
-                key, f"must be last_1 to last_{len(blocks)} for {network.backbone.name}", found=start
-            )
+            rule = f"must be last_1 to last_{len(blocks)} for {network.backbone.name}"
+            raise ConfigError.at(key, rule, found=start)
         return to_network_names(network, [name for block in blocks[-count:] for name in block])
 
     for number, name in enumerate(names):
         if name == start or name.startswith(f"{start}."):
             return to_network_names(network, names[number:])
     parts = dict.fromkeys(".".join(name.split(".")[: 2 if name.startswith("blocks.") else 1]) for name in names)
-    raise ConfigError.at(
-        key,
-        "must be head, last_N, all or a part of the backbone",
-        found=start,
-        remedy=f"Parts of {network.backbone.name}: {', '.join(parts)}.",
-    )
+    remedy = f"Parts of {network.backbone.name}: {', '.join(parts)}."
+    raise ConfigError.at(key, "must be head, last_N, all or a part of the backbone", found=start, remedy=remedy)
 
 
 def to_network_names(network: GeoNetwork, names: list[str]) -> list[str]:
@@ -211,7 +185,6 @@ def collect_parameters(network: nn.Module, group: ParameterGroup) -> list[nn.Par
 
 
 def _check_stage(key: str, stage: Any) -> tuple[int, str, float | None]:
-    """Returns epoch, start and base rate of a stage."""
     if not isinstance(stage, dict) or not {"epoch", "from"} <= set(stage) <= {"epoch", "from", "lr"}:
         raise ConfigError.at(key, "must have the keys epoch and from, and may have lr", found=stage)
 

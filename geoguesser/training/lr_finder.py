@@ -30,12 +30,9 @@ DIVERGENCE_FACTOR = 4.0
 
 @dataclass(frozen=True)
 class RateSearch:
-    """Result of a range test.
+    """(S,) learning rates of the head and smoothed losses of a range test, and the rate chosen for the head.
 
-    Attributes:
-        rates: (S,) learning rate of the head in each step.
-        losses: (S,) smoothed training losses.
-        chosen: Learning rate chosen for the head; other groups keep their ratio to it.
+    Other groups keep their ratio to the chosen rate.
     """
 
     rates: FloatArray
@@ -46,12 +43,7 @@ class RateSearch:
 def find_rate(
     module: GeoLightningModule, batches: Iterable[Batch | FeatureBatch], device: torch.device
 ) -> RateSearch:
-    """Searches the base learning rate of the head.
-
-    Args:
-        module: Module whose network and optimizer settings are copied.
-        batches: Training batches; repeated if they are fewer than the steps.
-        device: Device of the search.
+    """Searches the base learning rate of the head, with training batches that are repeated if necessary.
 
     Raises:
         GeoguesserError: The loss never falls.
@@ -63,10 +55,6 @@ def find_rate(
 
 def find_steepest(rates: FloatArray, losses: FloatArray) -> float:
     """Returns the rate at which the loss falls fastest per logarithm of the rate, up to the minimum of the loss.
-
-    Args:
-        rates: (S,) rising learning rates.
-        losses: (S,) losses.
 
     Raises:
         GeoguesserError: The loss never falls.

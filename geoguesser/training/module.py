@@ -39,11 +39,9 @@ class GeoLightningModule(pl.LightningModule):
     are at the end of the class; without them the results are the same.
 
     Args:
-        network: Network with backbone, fusion and head.
+        network: Network to train.
         targets: Targets of the head, one row per row of the table of places.
-        optimizer: Optimizer and base rates.
-        schedule: Schedule of the learning rates.
-        finetuning: Stages in which parameters are unlocked.
+        optimizer, schedule, finetuning: Base rates, their factors and the stages of unlocking.
         diagonal_km: Diagonal of the region, for the game score.
         record: State of the predictor as plain values, for the key `geoguesser` of each checkpoint.
         results_file: File for the results of a test by place (index, predicted_deg, hits). It is a file because
@@ -98,15 +96,7 @@ class GeoLightningModule(pl.LightningModule):
         self._training_modules: list[nn.Module] = []
 
     def forward(self, images: Tensor, mask: Tensor) -> Tensor:
-        """Predicts coordinates.
-
-        Args:
-            images: (B, V, 3, H, W) uint8.
-            mask: (B, V) bool, True for views that are present.
-
-        Returns:
-            (B, 2) latitude and longitude in degrees.
-        """
+        """Predicts (B, 2) degrees from (B, V, 3, H, W) uint8 views and the (B, V) mask of views present."""
         return self.network.head.decode(self.network(images, mask))
 
     def configure_model(self) -> None:
@@ -122,13 +112,11 @@ class GeoLightningModule(pl.LightningModule):
             self.finetuning.apply(self.network, self.groups, self.current_epoch)
 
     def configure_optimizers(self) -> Optimizer:
-        """Makes the optimizer of all parameters, in the groups of the fine-tuning stages."""
         return self.optimizer_spec.make(self.network, self.groups)
 
     # Training
 
     def on_train_start(self) -> None:
-        """Reports that training begins."""
         # Lightning sets this variable to 1. torch then asks the driver for GPUs in each optimizer step, which
         # takes as long as a step of a small head. The device has been chosen by now.
         os.environ["PYTORCH_NVML_BASED_CUDA_CHECK"] = "0"
@@ -136,7 +124,6 @@ class GeoLightningModule(pl.LightningModule):
             self.on_started()
 
     def on_train_epoch_start(self) -> None:
-        """Unlocks the groups that are due in this epoch."""
         self._reset_sums("train")
         epoch = self.current_epoch
         unlocked = [group.unlock_epoch is not None and epoch >= group.unlock_epoch for group in self.groups]
@@ -147,7 +134,6 @@ class GeoLightningModule(pl.LightningModule):
             self._unlocked = unlocked
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
-        """Sets the learning rates of the optimizer step that the batch belongs to."""
         trainer = self.trainer
         rates = compute_rates(
             self.base_rates,
@@ -176,26 +162,21 @@ class GeoLightningModule(pl.LightningModule):
         return loss
 
     def on_train_epoch_end(self) -> None:
-        """Stops the run if the loss is not finite."""
         loss = self.trainer.callback_metrics.get("train/loss", torch.tensor(0.0))
         self._check_finite("training loss", float(loss))
 
     # Validation and test
 
     def on_validation_epoch_start(self) -> None:
-        """Resets the sums of the validation."""
         self._reset_sums("val")
 
     def on_test_epoch_start(self) -> None:
-        """Resets the sums of the test."""
         self._reset_sums("test")
 
     def validation_step(self, batch: Batch | FeatureBatch, batch_idx: int) -> None:
-        """Adds a batch to the validation's loss and errors."""
         self._evaluation_step(batch, "val")
 
     def test_step(self, batch: Batch | FeatureBatch, batch_idx: int) -> None:
-        """Adds a batch to the test's loss and errors."""
         self._evaluation_step(batch, "test")
 
     def on_validation_epoch_end(self) -> None:
@@ -216,7 +197,6 @@ class GeoLightningModule(pl.LightningModule):
     # Checkpoints
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Adds the predictor's state and the state of the training, as plain values."""
         checkpoint["geoguesser"] = self.record
         checkpoint["geoguesser_training"] = {
             "schedule": self.schedule.state_dict(),
@@ -246,7 +226,6 @@ class GeoLightningModule(pl.LightningModule):
         self.base_rates = [float(rate) for rate in state["base_rates"]]
 
     def _get_configured_rates(self) -> list[float]:
-        """Returns the base rates of the config, without a search for the learning rate."""
         return [float(self.optimizer_spec.base_rate(group)) for group in self.groups]
 
     # Loss, errors and logging, shared by the stages
@@ -257,7 +236,6 @@ class GeoLightningModule(pl.LightningModule):
         return {name: getattr(self, f"target_{name}") for name in self._target_names}
 
     def select_targets(self, index: Tensor) -> LossTarget:
-        """Returns the targets of the places in the given rows."""
         return {name: torch.index_select(tensor, 0, index) for name, tensor in self.targets.items()}
 
     def _step(self, batch: Batch | FeatureBatch, stage: str) -> tuple[Tensor, Tensor]:
@@ -305,9 +283,7 @@ class GeoLightningModule(pl.LightningModule):
 
         Lightning's own sums, by `self.log` in each step, take longer than a step of a small head.
         """
-        totals = torch.stack(
-            (self._loss_sums[stage].double().cpu(), torch.tensor(self._place_counts[stage]).double())
-        )
+        totals = torch.tensor([float(self._loss_sums[stage]), self._place_counts[stage]], dtype=torch.float64)
         if self.trainer.world_size > 1:
             totals = self.trainer.strategy.reduce(totals.to(self.device), reduce_op="sum").cpu()
         self._log_values({f"{stage}/loss": float(totals[0] / totals[1])})
@@ -358,7 +334,6 @@ class GeoLightningModule(pl.LightningModule):
     # Faster versions of Lightning's hooks, which walk through all modules of the network
 
     def on_validation_model_zero_grad(self) -> None:
-        """Clears the gradients of the optimizer's parameters."""
         for optimizer in self.trainer.optimizers:
             optimizer.zero_grad()
 
@@ -369,7 +344,6 @@ class GeoLightningModule(pl.LightningModule):
             module.training = False
 
     def on_validation_model_train(self) -> None:
-        """Returns the modules of `on_validation_model_eval` to training."""
         for module in self._training_modules:
             module.training = True
         self._training_modules = []
@@ -379,9 +353,6 @@ def check_late_unlocking(finetuning: Finetuning, world_size: int) -> None:
     """Refuses stages after epoch 0 in training by several processes.
 
     A distributed strategy wraps the network before training and would not synchronise parameters unlocked later.
-
-    Raises:
-        ConfigError: Several processes, and a stage after epoch 0.
     """
     if world_size > 1 and finetuning.last_unlock_epoch > 0:
         raise ConfigError(

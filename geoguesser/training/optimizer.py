@@ -52,22 +52,20 @@ class OptimizerSpec:
         """Returns the learning rate of a group before schedule and gate; 0 for parameters that never learn."""
         if group.unlock_epoch is None:
             return 0.0
-        own = self.lr if group.name == "head" else self.backbone_lr
-        return (own if group.lr is None else group.lr) * group.factor
+        default = self.lr if group.name == "head" else self.backbone_lr
+        return (default if group.lr is None else group.lr) * group.factor
 
     def make(self, network: GeoNetwork, groups: list[ParameterGroup]) -> Optimizer:
-        """Makes the optimizer over all groups, in their order."""
         parameters = [
             {"params": collect_parameters(network, group), "lr": self.base_rate(group), "name": group.name}
             for group in groups
         ]
-        optimizer: Optimizer = self._class(parameters, **self.options)
-        return optimizer
+        return self._class(parameters, **self.options)
 
     def _check_options(self, options: dict[str, Any]) -> dict[str, Any]:
         """Binds options to the signature of the class and checks their values."""
         parameters = inspect.signature(self._class).parameters
-        defaults = {key: one.default for key, one in parameters.items() if key not in BY_GROUP}
+        defaults = {key: item.default for key, item in parameters.items() if key not in BY_GROUP}
         unknown = sorted(set(options) - set(defaults))
         if unknown:
             keys = ", ".join(sorted({"name", "lr", "backbone_lr", *defaults}))
@@ -80,7 +78,7 @@ class OptimizerSpec:
         # torch refuses other values in the constructor: call it now, before any data are read.
         error = self._refusal(checked)
         if error is not None:
-            key = next((one for one, value in checked.items() if self._refusal({one: value})), None)
+            key = next((name for name, value in checked.items() if self._refusal({name: value})), None)
             where = "optimizer" if key is None else f"optimizer.{key}"
             rule = f"must be a value that torch.optim.{self.name} takes ({first_line(error)})"
             raise ConfigError.at(where, rule, found=checked if key is None else checked[key]) from error
@@ -108,7 +106,7 @@ def _check_value(key: str, value: Any, default: Any) -> Any:
     if not isinstance(value, list | tuple) or len(value) != len(default):
         raise ConfigError.at(key, "must be two numbers", found=value)
     pairs = zip(value, default, strict=True)
-    return tuple(None if one is None and usual is None else _check_option(key, one) for one, usual in pairs)
+    return tuple(None if item is None and usual is None else _check_option(key, item) for item, usual in pairs)
 
 
 def _check_option(key: str, value: Any) -> float:

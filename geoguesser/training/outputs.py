@@ -16,12 +16,7 @@ MAX_SCALING_PLACES = 512
 
 
 class SplitOutputs(NamedTuple):
-    """Head outputs of the places of a split.
-
-    Attributes:
-        rows: (N,) rows of the table of places, in the loader's order.
-        out: (N, C) float32, on the CPU.
-    """
+    """(N, C) float32 head outputs of a split on the CPU, and their (N,) rows in the table of places."""
 
     rows: Tensor
     out: Tensor
@@ -29,12 +24,7 @@ class SplitOutputs(NamedTuple):
 
 @torch.no_grad()
 def compute_outputs(network: GeoNetwork, loader: DataLoader[Any]) -> SplitOutputs:
-    """Computes the head outputs of every batch in evaluation mode, on the network's device.
-
-    Args:
-        network: Trained network, which returns to its mode afterwards.
-        loader: Batches of pixels or of features.
-    """
+    """Computes the head outputs of all batches of pixels or features, in evaluation mode on its device."""
     was_training = network.training
     network.eval()
 
@@ -51,12 +41,8 @@ def compute_outputs(network: GeoNetwork, loader: DataLoader[Any]) -> SplitOutput
 def scale_head(network: GeoNetwork, data: PlacesData, device: torch.device) -> None:
     """Fits the centring and scaling of the head's inputs to training places.
 
-    With cached features these are all training places, otherwise about `MAX_SCALING_PLACES`.
-
-    Args:
-        network: New network; left on the CPU, in evaluation mode.
-        data: Places with views or features ready.
-        device: Device of the computation.
+    With cached features these are all training places, otherwise about `MAX_SCALING_PLACES`. The network is left
+    on the CPU in evaluation mode.
     """
     network.eval().to(device)
     must_embed = data.features is None

@@ -22,7 +22,6 @@ class EpochLines(Callback):
         self.best = math.inf
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Logs the line of the epoch."""
         metrics = {key: float(value) for key, value in trainer.callback_metrics.items()}
         error = metrics.get(MONITOR, math.nan)
         self.best = min(self.best, error) if not math.isnan(error) else self.best
@@ -39,11 +38,9 @@ class EpochLines(Callback):
         )
 
     def state_dict(self) -> dict[str, Any]:
-        """Returns the lowest error, so that a resumed run goes on with it."""
         return {"best": self.best}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restores the state of `state_dict`."""
         self.best = float(state_dict["best"])
 
 

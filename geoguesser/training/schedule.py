@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from geoguesser.errors import ConfigError, check_int, check_number
@@ -16,13 +16,13 @@ from geoguesser.errors import ConfigError, check_int, check_number
 
 @dataclass(frozen=True)
 class ScheduleProgress:
-    """Progress of a parameter group.
+    """Progress of a parameter group in optimizer steps.
 
     Attributes:
-        step: Optimizer steps since the group was unlocked.
-        total_steps: Optimizer steps from the unlocking to the end of training.
-        steps_per_epoch: Optimizer steps of one epoch.
-        unlock_step: Optimizer steps of the run before the unlocking.
+        step: Steps since the group was unlocked.
+        total_steps: Steps from the unlocking to the end of training.
+        steps_per_epoch: Steps per epoch.
+        unlock_step: Steps of the run before the unlocking.
     """
 
     step: int
@@ -34,9 +34,8 @@ class ScheduleProgress:
 class Schedule(ABC):
     """Base class of the schedules.
 
-    Args:
-        warmup_epochs: Epochs over which the factor rises linearly from 0 to 1, for each group from its unlocking.
-            Fractions are allowed.
+    The factor rises linearly from 0 to 1 over `warmup_epochs`, a number of epochs or a fraction of one, for each
+    group from its unlocking.
     """
 
     def __init__(self, *, warmup_epochs: float = 0.0) -> None:
@@ -48,25 +47,15 @@ class Schedule(ABC):
         if progress.step < warmup_steps:
             return (progress.step + 1) / (warmup_steps + 1)
 
-        after_warmup = ScheduleProgress(
-            progress.step - warmup_steps,
-            max(progress.total_steps - warmup_steps, 1),
-            progress.steps_per_epoch,
-            progress.unlock_step,
-        )
-        return self._factor(after_warmup)
+        step, total_steps = progress.step - warmup_steps, max(progress.total_steps - warmup_steps, 1)
+        return self._factor(replace(progress, step=step, total_steps=total_steps))
 
     @abstractmethod
     def _factor(self, progress: ScheduleProgress) -> float:
         """Returns the factor after the warm-up; `progress` counts from the end of the warm-up."""
 
     def observe(self, error: float, step: int) -> None:  # noqa: B027
-        """Takes the mean error of a validation; used by the plateau only.
-
-        Args:
-            error: Mean validation error.
-            step: Optimizer steps of the run so far.
-        """
+        """Takes the mean error of a validation after `step` optimizer steps; used by the plateau only."""
 
     def state_dict(self) -> dict[str, Any]:
         """Returns the state for a checkpoint, as plain values."""
@@ -89,7 +78,7 @@ class Step(Schedule):
     Args:
         every_epochs: Epochs between two reductions.
         factor: Factor of each reduction, above 0 and at most 1.
-        warmup_epochs: As in Schedule.
+        warmup_epochs: As in `Schedule`.
     """
 
     def __init__(self, *, every_epochs: int = 10, factor: float = 0.3, warmup_epochs: float = 0.0) -> None:
@@ -126,7 +115,7 @@ class OneCycle(Schedule):
         pct_start: Fraction of the steps in the rising part, above 0 and below 1.
         start: First factor, above 0.
         final_factor: Last factor, above 0.
-        warmup_epochs: Must be 0, because the schedule begins with a rise.
+        warmup_epochs: 0, because the schedule begins with a rise.
 
     Source: L. N. Smith and N. Topin, arXiv 1708.07120.
     """
@@ -141,12 +130,11 @@ class OneCycle(Schedule):
     ) -> None:
         super().__init__(warmup_epochs=warmup_epochs)
         if warmup_epochs:
-            raise ConfigError.at(
-                "schedule.warmup_epochs",
+            rule, remedy = (
                 "must be 0 with schedule=onecycle, which begins with a rise",
-                found=warmup_epochs,
-                remedy="Set schedule.pct_start instead.",
+                "Set schedule.pct_start instead.",
             )
+            raise ConfigError.at("schedule.warmup_epochs", rule, found=warmup_epochs, remedy=remedy)
         self.pct_start = check_number("schedule.pct_start", pct_start, low=0.0, high=0.99, open_low=True)
         self.start = check_number("schedule.start", start, low=0.0, high=1.0, open_low=True)
         self.final_factor = check_number("schedule.final_factor", final_factor, low=0.0, high=1.0, open_low=True)
@@ -219,12 +207,8 @@ class Plateau(Schedule):
         return max(float(self.decay**reductions), self.floor)
 
     def state_dict(self) -> dict[str, Any]:
-        return {
-            "best": self.best,
-            "bad": self.bad_validations,
-            "cooling": self.cooldown_left,
-            "fell_at": list(self.reduced_at),
-        }
+        state = {"best": self.best, "bad": self.bad_validations, "cooling": self.cooldown_left}
+        return state | {"fell_at": list(self.reduced_at)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.best = float(state["best"])
@@ -243,15 +227,8 @@ def compute_rates(
 ) -> list[float]:
     """Returns the learning rate of each parameter group for one optimizer step: base x schedule x gate.
 
-    The gate is 0 before the group is unlocked and 1 from then on.
-
-    Args:
-        bases: Base rate of each group.
-        unlock_epochs: First epoch in which each group is trained; None for a group that never is.
-        schedule: Schedule of all groups.
-        step: Optimizer steps of the run so far.
-        steps_per_epoch: Optimizer steps of one epoch.
-        max_epochs: Epochs of the run.
+    The gate is 0 before the epoch at which the group is unlocked (None: never), and 1 from then on. `step` counts
+    the optimizer steps of the run so far.
     """
     rates = []
     for base, epoch in zip(bases, unlock_epochs, strict=True):

@@ -28,9 +28,6 @@ LIMITS = ("limit_train_batches", "limit_val_batches", "limit_test_batches")
 def check_trainer(node: Mapping[str, Any]) -> None:
     """Refuses values of the group `trainer` with which a run cannot train, validate and test.
 
-    Args:
-        node: Resolved config of the group.
-
     Raises:
         ConfigError: A setting is invalid.
     """
@@ -38,19 +35,11 @@ def check_trainer(node: Mapping[str, Any]) -> None:
 
     precision = str(node.get("precision", "32-true"))
     if precision in HALF_PRECISIONS:
-        raise ConfigError.at(
-            "trainer.precision",
-            "must not be 16-bit throughout, which rounds coordinates by up to half a degree",
-            found=precision,
-            remedy="Use bf16-mixed or 16-mixed.",
-        )
+        rule = "must not be 16-bit throughout, which rounds coordinates by up to half a degree"
+        raise ConfigError.at("trainer.precision", rule, found=precision, remedy="Use bf16-mixed or 16-mixed.")
     if node.get("fast_dev_run"):
-        raise ConfigError.at(
-            "trainer.fast_dev_run",
-            "must be false, because it writes no checkpoint to test",
-            found=node["fast_dev_run"],
-            remedy="Use trainer=debug.",
-        )
+        rule, remedy = "must be false, because it writes no checkpoint to test", "Use trainer=debug."
+        raise ConfigError.at("trainer.fast_dev_run", rule, found=node["fast_dev_run"], remedy=remedy)
 
     for name in (*LIMITS, "val_check_interval"):
         if isinstance(node.get(name), int | float):
@@ -61,19 +50,12 @@ def check_trainer(node: Mapping[str, Any]) -> None:
 
     interval = node.get("check_val_every_n_epoch")
     if interval is not None and check_int("trainer.check_val_every_n_epoch", interval, low=1) > epochs:
-        raise ConfigError.at(
-            "trainer.check_val_every_n_epoch",
-            f"must be at most trainer.max_epochs={epochs}, otherwise there is no validation",
-            found=interval,
-        )
+        rule = f"must be at most trainer.max_epochs={epochs}, otherwise there is no validation"
+        raise ConfigError.at("trainer.check_val_every_n_epoch", rule, found=interval)
 
 
 def check_early_stopping(callbacks: Iterable[Any], hit_names: Iterable[str]) -> None:
     """Refuses early stopping on a metric that validation does not give, or in the wrong direction.
-
-    Args:
-        callbacks: Callbacks of the run.
-        hit_names: Names of the head's hits.
 
     Raises:
         ConfigError: A setting is invalid.
@@ -97,34 +79,18 @@ def check_early_stopping(callbacks: Iterable[Any], hit_names: Iterable[str]) -> 
 
 
 def warn_unreachable_stages(finetuning: Finetuning, schedule: Schedule, epochs: int) -> None:
-    """Warns if `max_epochs` ends before the last fine-tuning stage or before the end of the warm-up.
-
-    Args:
-        finetuning: Fine-tuning of the run.
-        schedule: Schedule of the run.
-        epochs: Maximum number of epochs.
-    """
+    """Warns if `max_epochs` ends before the last fine-tuning stage or before the end of the warm-up."""
     if finetuning.last_unlock_epoch >= epochs:
-        log.warning(
-            "finetune.stages: the last stage begins at epoch %d, but trainer.max_epochs=%d ends before it",
-            finetuning.last_unlock_epoch,
-            epochs,
-        )
+        message = "finetune.stages: the last stage begins at epoch %d, but trainer.max_epochs=%d ends before it"
+        log.warning(message, finetuning.last_unlock_epoch, epochs)
     if schedule.warmup_epochs >= epochs:
-        log.warning(
-            "schedule.warmup_epochs=%g: with trainer.max_epochs=%d no learning rate reaches its base rate",
-            schedule.warmup_epochs,
-            epochs,
-        )
+        message = "schedule.warmup_epochs=%g: with trainer.max_epochs=%d no learning rate reaches its base rate"
+        log.warning(message, schedule.warmup_epochs, epochs)
 
 
 @contextmanager
 def as_config_errors() -> Iterator[None]:
-    """Turns values that Lightning refuses only when it has the data into errors of the config.
-
-    Raises:
-        ConfigError: Lightning refused a value of the trainer or of a callback.
-    """
+    """Turns values that Lightning refuses only when it has the data into errors of the config."""
     try:
         yield
     except MisconfigurationException as error:

@@ -16,13 +16,9 @@ from geoguesser.model.network import GeoNetwork
 
 
 def load_initial_weights(network: GeoNetwork, path: str) -> tuple[str, bool]:
-    """Loads the weights of another run into a new network.
+    """Loads the weights of another run folder or checkpoint into a new network.
 
     Loads all weights if both heads give outputs of the same meaning, otherwise those of the backbone.
-
-    Args:
-        network: New network.
-        path: Run folder or checkpoint.
 
     Returns:
         A line for the log, and whether all weights were loaded.
@@ -52,12 +48,7 @@ def load_initial_weights(network: GeoNetwork, path: str) -> tuple[str, bool]:
 
 
 def resume_network(network: GeoNetwork, checkpoint: dict[str, Any], where: str) -> None:
-    """Loads the network of a checkpoint into an equal one.
-
-    Args:
-        network: Network made from data and config of the run that resumes.
-        checkpoint: Checkpoint from `read_checkpoint`.
-        where: Name of the checkpoint for error messages.
+    """Loads the network of a checkpoint, named `where` in errors, into one made from the current data and config.
 
     Raises:
         CheckpointError: Cells, class points or another part differ, so data or config are not those of the run.
@@ -82,11 +73,6 @@ def resume_network(network: GeoNetwork, checkpoint: dict[str, Any], where: str) 
 def check_same_data(checkpoint: dict[str, Any], fingerprint: dict[str, Any], where: str) -> None:
     """Refuses to resume a run with other data; they are compared down to the bytes of the images.
 
-    Args:
-        checkpoint: Checkpoint from `read_checkpoint`.
-        fingerprint: Fingerprint of the data given now.
-        where: Name of the checkpoint for error messages.
-
     Raises:
         CheckpointError: The data differ; the message names the parts that do.
     """
@@ -102,11 +88,8 @@ def check_same_data(checkpoint: dict[str, Any], fingerprint: dict[str, Any], whe
 def is_stopped_early(checkpoint: dict[str, Any], callbacks: list[Any]) -> bool:
     """Returns whether early stopping had ended the run of a checkpoint.
 
-    Lightning saves the count of validations without improvement, not the decision.
-
-    Args:
-        checkpoint: Checkpoint from `read_checkpoint`.
-        callbacks: Callbacks of the run that resumes; with more patience than before, the run continues.
+    Lightning saves the count of validations without improvement, not the decision. With more patience than before,
+    the run continues.
     """
     states = checkpoint.get("callbacks", {})
     stoppers = [item for item in callbacks if isinstance(item, EarlyStopping) and item.state_key in states]
@@ -128,9 +111,6 @@ def _get_output_state(state: dict[str, Any]) -> dict[str, Any]:
 def _equal(left: Any, right: Any) -> bool:
     """Returns whether two states are equal, where arrays may be tensors."""
     if isinstance(right, dict):
-        return (
-            isinstance(left, dict)
-            and left.keys() == right.keys()
-            and all(_equal(left[key], right[key]) for key in right)
-        )
+        has_same_keys = isinstance(left, dict) and left.keys() == right.keys()
+        return has_same_keys and all(_equal(left[key], right[key]) for key in right)
     return bool(np.array_equal(np.asarray(left), np.asarray(right)))

@@ -81,7 +81,7 @@ def test_the_page_of_an_uploaded_sweep(stub, tmp_path, monkeypatch):
     # The key's earlier name.
     done = command("geoguesser.dashboard", "sweep=multirun/trial", cwd=tmp_path, env=stub.env)
     assert done.returncode == 0, done.stderr
-    assert "sweep is now called sweep_dir" in done.stderr
+    assert "sweep is now sweep_dir" in done.stderr
     assert f"2 runs of trial: {stub.url}/{ENTITY}/geoguesser/reports/Sweep-trial--view1" in done.stdout
 
     (view,) = stub.views
@@ -121,7 +121,7 @@ def test_earlier_names_of_the_key_work_with_a_notice(monkeypatch, capsys, key):
     monkeypatch.setattr(dashboard, "launch", lambda *_: None)
     dashboard.main()
     assert sys.argv[1:] == ["sweep_dir=trial", "title=sweep=x"]
-    assert f"{key} is now called sweep_dir" in capsys.readouterr().err
+    assert f"{key} is now sweep_dir" in capsys.readouterr().err
 
 
 def test_runs_without_cells_have_no_panel_of_cells(stub):

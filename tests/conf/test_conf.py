@@ -68,17 +68,10 @@ def list_targets(node: object, key: str) -> list[tuple[str, dict[str, object]]]:
 def test_every_file_is_reached():
     files = {str(path.relative_to(CONF)) for path in CONF.rglob("*.yaml")}
     reached = {choice.replace("=", "/") + ".yaml" for choice in ALL_CHOICES}
+    commands = ("train", "predict", "evaluate", "compare", "report", "serve", "export")
+    commands += ("prepare", "collect", "dashboard")
     assert files == reached | {
-        "train.yaml",
-        "predict.yaml",
-        "prepare.yaml",
-        "collect.yaml",
-        "compare.yaml",
-        "dashboard.yaml",
-        "evaluate.yaml",
-        "report.yaml",
-        "serve.yaml",
-        "export.yaml",
+        *(f"{command}.yaml" for command in commands),
         "data/_common.yaml",
         "hydra/folders/current.yaml",
         "hydra/job_logging/geoguesser.yaml",
@@ -165,8 +158,8 @@ def test_the_text_of_a_split_is_the_override_that_selects_it(choice: str):
         str(instantiate_node(resolve_run_config(compose([choice]))["split"], "split")).replace(", ", ",").split()
     )
     assert words[0] == choice
-    again = instantiate_node(resolve_run_config(compose(words))["split"], "split")
-    assert str(again).replace(", ", ",").split() == words
+    rebuilt = instantiate_node(resolve_run_config(compose(words))["split"], "split")
+    assert str(rebuilt).replace(", ", ",").split() == words
 
 
 def test_the_config_has_each_kind_of_finding_with_its_default():

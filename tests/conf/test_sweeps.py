@@ -1,4 +1,4 @@
-"""Named sweeps: every value of each composes, and what varies is a job of its own."""
+"""Named sweeps: each value composes and gives a different job."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def params(name: str) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("name", [name for name in SWEEPS if name != "optuna"])
-def test_each_value_is_a_job_of_its_own(name: str):
+def test_each_value_gives_a_different_job(name: str):
     given = params(name)
     (varied,) = (key for key, value in given.items() if "," in value)
     fixed = [f"{key}={value}" for key, value in given.items() if key != varied]
@@ -32,7 +32,7 @@ def test_each_value_is_a_job_of_its_own(name: str):
     assert all("sweep" not in job for job in jobs)
 
 
-def test_the_search_asks_for_what_there_is():
+def test_the_search_space_composes():
     given = params("optuna")
     words = OverridesParser.create().parse_overrides([f"{key}={value}" for key, value in given.items()])
     assert [word.key_or_group for word in words] == ["optimizer.lr", "loss.tau", "grid.size", "fusion"]

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from conftest import TINY, compose
 
-from geoguesser.data.demo.dataset import demo_folder
+from geoguesser.data.demo.dataset import get_demo_folder
 
 # 24 of 60 places are for the test: enough for a difference, too few for the interval of a mean.
 SHARES = "split.shares=[0.4,0.2,0.4]"
@@ -31,4 +31,4 @@ def sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def demo_root() -> Path:
     """Folder of the places that the runs were trained on."""
-    return demo_folder(places=60, seed=0, px=56)
+    return get_demo_folder(places=60, seed=0, px=56)

@@ -1,4 +1,4 @@
-"""Whole runs that share a cache: what is a hit, what is not, and that no result depends on it."""
+"""Feature cache shared by runs: hits and misses, without an effect on results."""
 
 from __future__ import annotations
 
@@ -11,13 +11,15 @@ from typing import Any
 import pytest
 import timm
 import torch
-from conftest import TINY
+from conftest import TINY, compose
 
+from geoguesser.commands.prepare import run_prepare
 from geoguesser.data.checks import inspection as examine
 from geoguesser.data.demo.dataset import ensure_demo
-from geoguesser.errors import ConfigError, DataError
+from geoguesser.data.store.reader import StoreViews
+from geoguesser.errors import DataError
 
-OWN = [word for word in TINY if not word.startswith(("data.p", "trainer.max"))] + ["trainer.max_epochs=1"]
+BASE = [word for word in TINY if not word.startswith(("data.p", "trainer.max"))] + ["trainer.max_epochs=1"]
 HIT = "no view was decoded or embedded"
 
 
@@ -30,33 +32,33 @@ def root(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def job(tmp_path: Path, root: Path, run_job: Any, monkeypatch: pytest.MonkeyPatch, caplog: Any) -> Any:
-    """Runs on `root` with a cache of the test's own; gives result, log and how many files were decoded."""
+    """Trains on `root` with a cache of the test: job(*words) -> result, log, number of decoded files."""
     caplog.set_level("INFO")
     decoded = [0]
-    whole = examine.decode_rgb
+    decode = examine.decode_rgb
 
     def counted(*arguments: Any) -> Any:
         decoded[0] += 1
-        return whole(*arguments)
+        return decode(*arguments)
 
     monkeypatch.setattr(examine, "decode_rgb", counted)
     monkeypatch.setenv("GEOGUESSER_CACHE", str(tmp_path / "cache"))
     numbers = iter(range(100))
 
-    def run(*words: str, base: list[str] = OWN) -> tuple[dict[str, Any], str, int]:
+    def run(*words: str) -> tuple[dict[str, Any], str, int]:
         caplog.clear()
         decoded[0] = 0
-        data = (
-            ["data=places", f"data.roots=[{root}]"] if not any(word.startswith("data=") for word in words) else []
-        )
-        result = run_job([*base, *data, *words], tmp_path / f"run{next(numbers)}")
+        has_data = any(word.startswith("data=") for word in words)
+        data = [] if has_data else ["data=places", f"data.roots=[{root}]"]
+        result = run_job([*BASE, *data, *words], tmp_path / f"run{next(numbers)}")
         return result, caplog.text, decoded[0]
 
     return run
 
 
 def test_another_split_seed_or_head_is_a_hit(job: Any, tmp_path: Path) -> None:
-    trained = f"backbone.weights={tmp_path / 'trained.pth'}"  # without weights the seed draws them
+    # Random weights would depend on the seed.
+    trained = f"backbone.weights={tmp_path / 'trained.pth'}"
     torch.save(timm.create_model("mobilenetv3_small_050", num_classes=0).state_dict(), tmp_path / "trained.pth")
     first, log, decoded = job(trained)
     assert "embedded 240 views once" in log
@@ -81,7 +83,7 @@ def test_other_weights_sizes_bytes_or_masks_are_misses(job: Any, root: Path) -> 
         keys.append(result["features"]["key"])
         return int(decoded)
 
-    assert missed("backbone.name=resnet10t") == 240  # embedded anew; that files are sound was known
+    assert missed("backbone.name=resnet10t") == 240
     assert missed("image.normalise=dataset") == 240
     assert missed("image.size=40") == 240
     data = bytearray(file.read_bytes())
@@ -97,16 +99,16 @@ def test_other_weights_sizes_bytes_or_masks_are_misses(job: Any, root: Path) -> 
     assert HIT in job("data.missing_views=mask")[1]
 
 
-def test_a_file_that_is_only_touched_is_looked_at_again_but_not_embedded(job: Any, root: Path) -> None:
+def test_a_touched_file_is_examined_but_not_embedded(job: Any, root: Path) -> None:
     first, _, _ = job()
     os.utime(next((root / "images").rglob("0.jpg")))
-    again, log, decoded = job()
+    repeated, log, decoded = job()
     assert decoded == 240
-    assert again["features"] == {"cached": True, "key": first["features"]["key"]}
+    assert repeated["features"] == {"cached": True, "key": first["features"]["key"]}
     assert "no view was embedded" in log
 
 
-def test_a_file_that_broke_since_then_stops_the_run(job: Any, root: Path) -> None:
+def test_a_file_that_broke_later_stops_the_run(job: Any, root: Path) -> None:
     job()
     file = next((root / "images").rglob("0.jpg"))
     file.write_bytes(b"\0" * file.stat().st_size)
@@ -116,26 +118,26 @@ def test_a_file_that_broke_since_then_stops_the_run(job: Any, root: Path) -> Non
 
 @pytest.mark.parametrize("words", [[], ["image.normalise=dataset", "head=regression"]])
 def test_a_result_does_not_depend_on_the_cache(job: Any, tmp_path: Path, words: list[str]) -> None:
-    runs = [job(*words, f"features.cache={kept}")[0] for kept in ("false", "true", "true")]
+    runs = [job(*words, f"features.cache={cached}")[0] for cached in ("false", "true", "true")]
     assert [run["features"]["cached"] for run in runs] == [False, False, True]
-    own = ("times", "features")
-    assert len({json.dumps({k: v for k, v in run.items() if k not in own}) for run in runs}) == 1
-    folders = [tmp_path / f"run{at}" for at in range(3)]
+    results = [{key: value for key, value in run.items() if key not in ("times", "features")} for run in runs]
+    assert len(set(map(json.dumps, results))) == 1
+    folders = [tmp_path / f"run{number}" for number in range(3)]
     for name in ("predictions_test.csv", "places.csv"):
         assert len({(folder / name).read_bytes() for folder in folders}) == 1
-    states = [torch.load(one / "checkpoints/last.ckpt", weights_only=True)["state_dict"] for one in folders]
+    states = [torch.load(folder / "checkpoints/last.ckpt", weights_only=True)["state_dict"] for folder in folders]
     assert all(torch.equal(states[0][key], state[key]) for state in states[1:] for key in states[0])
 
 
-def test_training_from_pixels_reads_known_files_when_it_needs_them(job: Any) -> None:
+def test_training_on_pixels_reads_examined_files(job: Any) -> None:
     job()
     plain, _, _ = job("finetune=full", "features.cache=false")
-    again, log, decoded = job("finetune=full")
+    repeated, log, decoded = job("finetune=full")
     assert decoded == 240
     assert "240 views were examined by an earlier run" in log
     assert "read 240 views" in log
-    assert again["test"] == plain["test"]
-    assert again["features"] is None
+    assert repeated["test"] == plain["test"]
+    assert repeated["features"] is None
 
 
 def test_a_cache_that_cannot_be_written_is_one_warning(job: Any, tmp_path: Path) -> None:
@@ -146,30 +148,12 @@ def test_a_cache_that_cannot_be_written_is_one_warning(job: Any, tmp_path: Path)
 
 
 def test_a_store_is_not_touched_on_a_hit(job: Any, root: Path, tmp_path: Path, monkeypatch: Any) -> None:
-    from conftest import compose
-
-    from geoguesser.commands.prepare import run_prepare
-    from geoguesser.data.store.reader import StoreViews
-
     words = [f"data.roots=[{root}]", "image=px56", "image.size=32", f"out={tmp_path / 'store'}", "pictures=false"]
     run_prepare(compose(["data=places", *words], "prepare"))
     first, _, _ = job()
-    monkeypatch.setattr(StoreViews, "gather", None)  # any use of pixels fails
-    again, log, decoded = job("data=store", f"data.path={tmp_path / 'store'}")
+    # Any use of pixels fails.
+    monkeypatch.setattr(StoreViews, "gather", None)
+    repeated, log, decoded = job("data=store", f"data.path={tmp_path / 'store'}")
     assert decoded == 0
     assert HIT in log
-    assert again["features"] == {"cached": True, "key": first["features"]["key"]}
-
-
-def test_values_are_checked_before_the_data_are_read(job: Any) -> None:
-    for word, message in (
-        ("features.limit_gib=x", "features.limit_gib must be a number from 0, got 'x'."),
-        (
-            "+features.typo=1",
-            "features.typo is not a key of geoguesser.training.feature_cache.FeatureCache. Its keys: batch_size, "
-            "cache, limit_gib.",
-        ),
-    ):
-        with pytest.raises(ConfigError) as caught:
-            job(word, "data=places", "data.roots=[/nowhere]")
-        assert str(caught.value) == message
+    assert repeated["features"] == {"cached": True, "key": first["features"]["key"]}

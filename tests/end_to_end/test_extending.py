@@ -170,7 +170,8 @@ def test_runs_with_custom_parts_are_compared(run: Path, home: Path) -> None:
     assert read_config(home / "second" / "config.yaml")["loss"]["gamma"] == 1
 
     compared = execute(home, "compare", "first", "second", "pictures=false")
-    assert "DistanceHead" in compared.stdout
+    assert "first" in compared.stdout
+    assert "second" in compared.stdout
     execute(home, "compare", "first", "second", "pictures=false", "out=again.html", EXTENSIONS)
 
 

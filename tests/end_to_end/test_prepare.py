@@ -28,7 +28,7 @@ from geoguesser.data.store.reader import Store
 from geoguesser.errors import CheckpointError, ConfigError, DataError, MissingFileError
 from geoguesser.inference.predictor import Predictor
 
-OWN = [word for word in TINY if not word.startswith("data.p")]
+TRAIN = [word for word in TINY if not word.startswith("data.p")]
 SIZE = ["image=px56", "image.size=32"]
 
 
@@ -51,11 +51,11 @@ def words(roots: tuple[Path, ...], *more: str) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def prepared(roots: tuple[Path, Path], tmp_path_factory) -> Path:
+def store(roots: tuple[Path, Path], tmp_path_factory) -> Path:
     """A store."""
-    store = tmp_path_factory.mktemp("prepare") / "store"
-    run_prepare(compose(words(roots, f"out={store}", "sizes=[56]"), "prepare"))
-    return store
+    folder = tmp_path_factory.mktemp("prepare") / "store"
+    run_prepare(compose(words(roots, f"out={folder}", "sizes=[56]"), "prepare"))
+    return folder
 
 
 @pytest.mark.slow  # in a process of its own
@@ -75,10 +75,9 @@ def test_prepare_ends_with_a_report_and_the_next_command(roots, tmp_path: Path):
     assert {path.name for path in store.parent.iterdir()} == {"store"}  # nothing else is left behind
 
 
-def test_training_from_a_store_is_training_from_the_files(prepared, roots, run_job, tmp_path: Path):
-    store = prepared
-    files = run_job([*OWN, "data=places", words(roots)[0]], tmp_path / "files")
-    ready = run_job([*OWN, "data=store", f"data.path={store}"], tmp_path / "store")
+def test_training_from_a_store_is_training_from_the_files(store, roots, run_job, tmp_path: Path):
+    files = run_job([*TRAIN, "data=places", words(roots)[0]], tmp_path / "files")
+    ready = run_job([*TRAIN, "data=store", f"data.path={store}"], tmp_path / "store")
     assert ready["test"] == files["test"]
     assert ready["data"] == files["data"]
     assert ready["baseline"] == files["baseline"]
@@ -89,12 +88,11 @@ def test_training_from_a_store_is_training_from_the_files(prepared, roots, run_j
     assert "StoredSplit" in config
 
 
-def test_a_run_goes_on_with_its_own_data_alone(prepared, roots, run_job, tmp_path: Path):
+def test_a_run_goes_on_with_its_own_data_alone(store, roots, run_job, tmp_path: Path):
     """From the store or from the files it was made from, which are the same; not from others."""
-    store = prepared
-    run_job([*OWN, "trainer.max_epochs=1", "data=store", f"data.path={store}"], tmp_path / "run")
+    run_job([*TRAIN, "trainer.max_epochs=1", "data=store", f"data.path={store}"], tmp_path / "run")
     resume = f"resume={tmp_path / 'run'}"
-    again = run_job([*OWN, "data=places", words(roots)[0], resume], tmp_path / "run")
+    again = run_job([*TRAIN, "data=places", words(roots)[0], resume], tmp_path / "run")
     assert again["epochs"] == 2
     before = (tmp_path / "run/result.json").read_bytes()
     shutil.copytree(roots[0], tmp_path / "other")
@@ -103,23 +101,22 @@ def test_a_run_goes_on_with_its_own_data_alone(prepared, roots, run_job, tmp_pat
     cases = {"the ids of places": [roots[0]], "the contents of image files": [tmp_path / "other", roots[1]]}
     for difference, own in cases.items():
         with pytest.raises(CheckpointError, match=f"cannot be resumed: its data differ.*{difference}"):
-            run_job([*OWN, "data=places", words(tuple(own))[0], resume], tmp_path / "run")
+            run_job([*TRAIN, "data=places", words(tuple(own))[0], resume], tmp_path / "run")
     with pytest.raises(CheckpointError, match=r"size and fit of views \(px32-crop there, px56-crop here\)"):
-        run_job([*OWN, "data=store", f"data.path={store}", "image.size=56", resume], tmp_path / "run")
+        run_job([*TRAIN, "data=store", f"data.path={store}", "image.size=56", resume], tmp_path / "run")
     assert (tmp_path / "run/result.json").read_bytes() == before
 
 
-def test_predicting_a_store(prepared, roots, run_job, tmp_path: Path):
-    store = prepared
-    run_job([*OWN, "data=store", f"data.path={store}"], tmp_path / "run")
+def test_predicting_a_store(store, roots, run_job, tmp_path: Path):
+    run_job([*TRAIN, "data=store", f"data.path={store}"], tmp_path / "run")
     base = [f"run={tmp_path / 'run'}", f"out={tmp_path / 'p.csv'}"]
-    told = run_predict(compose([*base, f"images={store}"], "predict")).set_index("uuid")
-    assert len(told) == 60
+    predictions = run_predict(compose([*base, f"images={store}"], "predict")).set_index("uuid")
+    assert len(predictions) == 60
     truth = pd.read_csv(tmp_path / "run/predictions_test.csv").set_index("uuid")
     point = ["latitude", "longitude"]
-    np.testing.assert_allclose(told.loc[truth.index, point], truth[point], atol=2e-4)
+    np.testing.assert_allclose(predictions.loc[truth.index, point], truth[point], atol=2e-4)
     folders = run_predict(compose([*base, f"images={roots[1] / 'images'}"], "predict")).set_index("uuid")
-    np.testing.assert_allclose(told.loc[folders.index, point], folders[point], atol=2e-4)
+    np.testing.assert_allclose(predictions.loc[folders.index, point], folders[point], atol=2e-4)
 
     small = tmp_path / "small"
     run_prepare(compose(words(roots, f"out={small}", "image.size=24", "pictures=false"), "prepare"))
@@ -144,12 +141,12 @@ def test_places_with_fewer_views_train_and_predict(roots, run_job, tmp_path: Pat
     (folders[13] / "0.jpg").write_bytes(b"broken")
     mask = ["data.missing_views=mask", "data.on_bad.broken_image=skip"]
     with pytest.raises(DataError, match="12 missing_view"):
-        run_job([*OWN, "data=places", f"data.roots=[{root}]"], tmp_path / "refused")
-    files = run_job([*OWN, "fusion=mean", "data=places", f"data.roots=[{root}]", *mask], tmp_path / "files")
+        run_job([*TRAIN, "data=places", f"data.roots=[{root}]"], tmp_path / "refused")
+    files = run_job([*TRAIN, "fusion=mean", "data=places", f"data.roots=[{root}]", *mask], tmp_path / "files")
     assert files["counts"]["masked_views"] == 4 * (1 + 2 + 3) + 1
     assert files["counts"]["places"] == 40
     run_prepare(compose(words((root,), *mask, f"out={tmp_path / 'store'}", "pictures=false"), "prepare"))
-    ready = run_job([*OWN, "fusion=mean", "data=store", f"data.path={tmp_path / 'store'}"], tmp_path / "ready")
+    ready = run_job([*TRAIN, "fusion=mean", "data=store", f"data.path={tmp_path / 'store'}"], tmp_path / "ready")
     assert ready["test"] == files["test"]
     dropped = run_prepare(
         compose(
@@ -164,22 +161,21 @@ def test_places_with_fewer_views_train_and_predict(roots, run_job, tmp_path: Pat
     base = [f"run={tmp_path / 'files'}", f"images={root / 'images'}", f"out={tmp_path / 'p.csv'}"]
     with pytest.raises(DataError, match=r"lacks 0\.jpg\. With missing_views=mask fewer views are enough"):
         run_predict(compose([*base, "missing_views=error", "on_bad=error"], "predict"))
-    told = run_predict(compose(base, "predict")).set_index("uuid")
-    assert len(told) == 40  # the broken view is masked
-    assert told["broken"][folders[13].name].startswith("0.jpg is no whole image")
-    assert told["views"].sum() == 4 * 40 - 4 * (1 + 2 + 3) - 1
+    predictions = run_predict(compose(base, "predict")).set_index("uuid")
+    assert len(predictions) == 40  # the broken view is masked
+    assert predictions["broken"][folders[13].name].startswith("0.jpg is no whole image")
+    assert predictions["views"].sum() == 4 * 40 - 4 * (1 + 2 + 3) - 1
     name = folders[2].name  # it has one view alone: the mean of one is that one
     locator = Predictor.load(tmp_path / "files")
     view = torch.from_numpy(locator.image.read(folders[2] / "270.jpg"))
     junk = torch.randint(0, 256, (1, 4, 3, 32, 32), dtype=torch.uint8)
     junk[0, 3] = view
     alone = locator.predict_coords(junk, torch.tensor([[False, False, False, True]]))
-    np.testing.assert_allclose(told.loc[name, ["latitude", "longitude"]].astype(float), alone[0], atol=1e-4)
+    np.testing.assert_allclose(predictions.loc[name, ["latitude", "longitude"]].astype(float), alone[0], atol=1e-4)
 
 
-def test_the_network_normalises_by_the_training_views(prepared, run_job, tmp_path: Path):
-    store = prepared
-    job = [*OWN, "data=store", f"data.path={store}", "image.normalise=dataset"]
+def test_the_network_normalises_by_the_training_views(store, run_job, tmp_path: Path):
+    job = [*TRAIN, "data=store", f"data.path={store}", "image.normalise=dataset"]
     run_job(job, tmp_path / "run")
     manifest = json.loads((store / "store.json").read_text())["images"]["px32-crop"]["train_pixels"]
     locator = Predictor.load(tmp_path / "run")
@@ -189,25 +185,24 @@ def test_the_network_normalises_by_the_training_views(prepared, run_job, tmp_pat
     assert own["test"] != json.loads((tmp_path / "run/result.json").read_text())["test"]
     truth = pd.read_csv(tmp_path / "run/predictions_test.csv").set_index("uuid")
     base = [f"run={tmp_path / 'run'}", f"images={store}", f"out={tmp_path / 'p.csv'}"]
-    told = run_predict(compose(base, "predict")).set_index("uuid")
+    predictions = run_predict(compose(base, "predict")).set_index("uuid")
     point = ["latitude", "longitude"]
-    np.testing.assert_allclose(told.loc[truth.index, point], truth[point], atol=2e-4)
+    np.testing.assert_allclose(predictions.loc[truth.index, point], truth[point], atol=2e-4)
 
 
 def test_blocks_train_and_the_audit_is_in_the_result(roots, run_job, tmp_path: Path):
     blocks = ["split=blocks", "split.block_km=60", "split.buffer_km=20", "split.shares=[0.6,0.2,0.2]"]
-    result = run_job([*OWN, "data=places", words(roots)[0], *blocks], tmp_path / "run")
+    result = run_job([*TRAIN, "data=places", words(roots)[0], *blocks], tmp_path / "run")
     assert result["audit"]["test"]["nearest_training_km"]["p25"] >= 20
     assert result["audit"]["test"]["within_m"]["5000"] == 0
     assert result["audit"]["warnings"] == []
     assert result["counts"]["unused"] > 0
 
 
-def test_a_dry_run_of_a_store_counts(prepared, run_job, tmp_path: Path):
-    store = prepared
-    told = run_job([*OWN, "data=store", f"data.path={store}", "dry_run=true"], tmp_path / "dry")
-    assert told["places"]["places"] == 60
-    assert told["memory_gib"]["views"] == 0
+def test_a_dry_run_of_a_store_counts(store, run_job, tmp_path: Path):
+    facts = run_job([*TRAIN, "data=store", f"data.path={store}", "dry_run=true"], tmp_path / "dry")
+    assert facts["places"]["places"] == 60
+    assert facts["memory_gib"]["views"] == 0
 
 
 # What is refused, and what only looking does
@@ -234,12 +229,12 @@ def test_looking_finds_all_mistakes_and_writes_nothing(roots, tmp_path: Path):
         run_prepare(compose(words((root,), "check_only=true", f"report={tmp_path / 'look'}"), "prepare"))
     assert len(pd.read_csv(tmp_path / "look/findings.csv")) == 3
     skips = [f"data.on_bad.{kind}=skip" for kind in ("bad_row", "missing_view", "broken_image")]
-    told = run_prepare(
+    prepared = run_prepare(
         compose(
             words((root,), "check_only=true", *skips, f"report={tmp_path / 'look'}", "pictures=false"), "prepare"
         )
     )
-    assert len(told.table) == 18
+    assert len(prepared.table) == 18
     assert sorted(path.name for path in (tmp_path / "look").iterdir()) == ["findings.csv", "report.html"]
 
 
@@ -281,8 +276,7 @@ def test_values_that_are_none_are_refused_first(
     assert not (tmp_path / "store").exists()
 
 
-def test_a_store_cannot_be_prepared_once_more(prepared, tmp_path: Path):
-    store = prepared
+def test_a_store_cannot_be_prepared_once_more(store, tmp_path: Path):
     with pytest.raises(ConfigError, match="data must be places or demo: a store is prepared already"):
         run_prepare(compose([*SIZE, "data=store", f"data.path={store}", f"out={tmp_path / 'x'}"], "prepare"))
 
@@ -293,9 +287,8 @@ def test_a_file_is_no_folder_for_a_store(roots, tmp_path: Path):
         run_prepare(compose(words(roots, f"out={tmp_path / 'file'}"), "prepare"))
 
 
-def test_init_from_does_not_undo_the_normalisation(prepared, run_job, tmp_path: Path):
-    store = prepared
-    job = [*OWN, "data=store", f"data.path={store}"]
+def test_init_from_does_not_undo_the_normalisation(store, run_job, tmp_path: Path):
+    job = [*TRAIN, "data=store", f"data.path={store}"]
     run_job([*job, "trainer.max_epochs=1"], tmp_path / "first")
     more = ["image.normalise=dataset", f"init_from={tmp_path / 'first'}", "trainer.max_epochs=1"]
     run_job([*job, *more], tmp_path / "second")
@@ -310,14 +303,13 @@ def test_what_was_found_stays_where_a_run_fails_over_it(roots, run_job, tmp_path
     shutil.copytree(roots[1], root)
     (sorted((root / "images").iterdir())[0] / "90.jpg").write_bytes(b"broken")
     with pytest.raises(DataError, match="1 broken_image"):
-        run_job([*OWN, "data=places", f"data.roots=[{root}]"], tmp_path / "run")
+        run_job([*TRAIN, "data=places", f"data.roots=[{root}]"], tmp_path / "run")
     found = pd.read_csv(tmp_path / "run/findings.csv")
     assert found[["action", "kind"]].to_numpy().tolist() == [["error", "broken_image"]]
 
 
-def test_a_broken_view_is_masked_in_prediction_too(prepared, roots, run_job, tmp_path: Path):
-    store = prepared
-    run_job([*OWN, "trainer.max_epochs=1", "data=store", f"data.path={store}"], tmp_path / "run")
+def test_a_broken_view_is_masked_in_prediction_too(store, roots, run_job, tmp_path: Path):
+    run_job([*TRAIN, "trainer.max_epochs=1", "data=store", f"data.path={store}"], tmp_path / "run")
     images = tmp_path / "images"
     shutil.copytree(roots[1] / "images", images)
     folders = sorted(images.iterdir())
@@ -329,8 +321,8 @@ def test_a_broken_view_is_masked_in_prediction_too(prepared, roots, run_job, tmp
         DataError, match=rf"place {folders[1].name} cannot be answered: 0\.jpg is no .*on_bad=empty"
     ):
         run_predict(compose([*base, "on_bad=error"], "predict"))
-    told = run_predict(compose([*base, "on_bad=skip"], "predict"))
-    assert told["uuid"].tolist() == [folder.name for folder in folders if folder != folders[1]]
+    predictions = run_predict(compose([*base, "on_bad=skip"], "predict"))
+    assert predictions["uuid"].tolist() == [folder.name for folder in folders if folder != folders[1]]
 
 
 def test_the_next_command_is_one_that_works(roots, run_job, tmp_path: Path, caplog):
@@ -341,7 +333,7 @@ def test_the_next_command_is_one_that_works(roots, run_job, tmp_path: Path, capl
     (line,) = (record.getMessage() for record in caplog.records if record.getMessage().startswith("train with: "))
     asked = shlex.split(line.removeprefix("train with: "))
     assert asked[:3] == ["python", "-m", "geoguesser.train"]
-    own = [word for word in OWN if not word.startswith("image")]
+    own = [word for word in TRAIN if not word.startswith("image")]
     result = run_job([*own, *asked[3:], "trainer.max_epochs=1"], tmp_path / "run")
     assert result["data"]["image"] == "px40-squash"
 
@@ -401,10 +393,9 @@ def test_killed_at_any_moment_it_goes_on_and_ends_the_same(roots, tmp_path: Path
 
 
 @pytest.mark.slow
-def test_two_processes_read_each_its_own_part(prepared, tmp_path: Path):
+def test_two_processes_read_each_its_own_part(store, tmp_path: Path):
     """Every training place exactly once per epoch over both, in another order each epoch."""
-    store = prepared
-    job = [*OWN, "data=store", f"data.path={store}", "trainer.devices=2", "augment=light", "data.batch_size=5"]
+    job = [*TRAIN, "data=store", f"data.path={store}", "trainer.devices=2", "augment=light", "data.batch_size=5"]
     recorder = "+callbacks.recorder._target_=support.batch_recorder.BatchRecorder"
     path = os.pathsep.join([str(ROOT / "tests"), os.environ.get("PYTHONPATH", "")])
     done = command(
@@ -420,9 +411,9 @@ def test_two_processes_read_each_its_own_part(prepared, tmp_path: Path):
     train = sorted(np.flatnonzero(places["split"] == "train").tolist())
     lines = {}
     for rank in range(2):
-        told = [json.loads(line) for line in (tmp_path / f"two/rows-{rank}.jsonl").read_text().splitlines()]
-        assert {line[1] for line in told} == {rank}
-        lines[rank] = told
+        records = [json.loads(line) for line in (tmp_path / f"two/rows-{rank}.jsonl").read_text().splitlines()]
+        assert {line[1] for line in records} == {rank}
+        lines[rank] = records
     orders = []
     for epoch in range(2):
         parts = [[line[2] for line in lines[rank] if line[0] == epoch] for rank in range(2)]

@@ -84,24 +84,23 @@ def test_the_command_prints_the_file_of_the_page(trained: Path, tmp_path: Path):
 
 
 def test_a_report_is_a_page_and_pictures(reported):
-    run = reported
-    assert names(run) == ALWAYS | SEEN | SURE | {"posterior_2", "posterior_3", "confusion"} | {
+    assert names(reported) == ALWAYS | SEEN | SURE | {"posterior_2", "posterior_3", "confusion"} | {
         f"activation_{number}" for number in (1, 2, 3)
     }
-    for path in (run / "pictures").glob("*.png"):
+    for path in (reported / "pictures").glob("*.png"):
         with Image.open(path) as picture:
             assert picture.width in (1000, 1200)
-    assert not (run / "wandb").exists()
+    assert not (reported / "wandb").exists()
 
 
 def test_the_map_shows_the_results_of_the_run(reported):
-    run = reported
-    values, table = read_values(run / "report.html"), pd.read_csv(run / "predictions_test.csv").set_index("uuid")
+    values = read_values(reported / "report.html")
+    table = pd.read_csv(reported / "predictions_test.csv").set_index("uuid")
     assert sorted(place["id"] for place in values["places"]) == sorted(table.index)
     errors = [place["error"] for place in values["places"]]
     assert errors == sorted(errors)
-    record = read_run(str(run), read_config)
-    predictor = Predictor.load(run)
+    record = read_run(str(reported), read_config)
+    predictor = Predictor.load(reported)
     for place in values["places"]:
         row = table.loc[place["id"]]
         assert place["true"] == pytest.approx([row["true_latitude"], row["true_longitude"]], abs=1e-6)
@@ -117,11 +116,10 @@ def test_the_map_shows_the_results_of_the_run(reported):
 
 
 def test_the_requested_number_of_views_is_embedded(reported):
-    run = reported
-    values = read_values(run / "report.html")
+    values = read_values(reported / "report.html")
     shown = [place for place in values["places"] if "views" in place]
     assert len(shown) == 7
-    text = (run / "report.html").read_text()
+    text = (reported / "report.html").read_text()
     assert f"The views of 7 of {len(values['places'])} places are embedded in this file" in text
     for place in shown:
         sizes = [Image.open(io.BytesIO(base64.b64decode(view))).size for view in place["views"]]
@@ -129,15 +127,14 @@ def test_the_requested_number_of_views_is_embedded(reported):
 
 
 def test_the_page_states_its_figures_and_names_no_folder(reported):
-    run = reported
-    text = (run / "report.html").read_text()
-    result = json.loads((run / "result.json").read_text())
+    text = (reported / "report.html").read_text()
+    result = json.loads((reported / "result.json").read_text())
     assert f"<b>{result['test']['places']}</b>" in text
     assert "The data are synthetic" in text
     assert "now differ" not in text
     assert "script-src &#39;sha256-" in text
     words = re.sub(r'base64,[A-Za-z0-9+/=]+|"views":\[[^]]*\]', "", text)
-    assert str(run.parent) not in words
+    assert str(reported.parent) not in words
     assert "/root" not in words
     assert len(text) < 12_000_000
 

@@ -1,4 +1,4 @@
-"""Sweeps as users start, stop and repeat them."""
+"""Sweeps as users start, stop and repeat them, in subprocesses."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ class Fault(Callback):
 WANDB = [word for word in TINY if word != "logger=csv"]
 
 
-def states(folder: Path) -> dict[str, str]:
+def read_states(folder: Path) -> dict[str, str]:
     return {path.parent.name: json.loads(path.read_text())["state"] for path in folder.glob("*/status.json")}
 
 
 def start(words: list[str], cwd: Path, **env: str) -> subprocess.Popen:
-    """A command that a test will stop; a shell has what it runs in the background ignore SIGINT."""
+    """Starts a command that a test will stop; shells make background processes ignore SIGINT."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     process = subprocess.Popen(
         [sys.executable, "-m", "geoguesser.train", *words],
@@ -56,22 +56,23 @@ def wait_for(process: subprocess.Popen, text: str) -> None:
     for line in process.stdout:
         if text in line:
             return
-    raise AssertionError(f"the command never said {text!r}")
+    raise AssertionError(f"the command did not print {text!r}")
 
 
 @pytest.mark.slow
-def test_a_sweep_with_faults_that_is_killed_and_repeated(tmp_path: Path):
-    """Twelve jobs, an exception, a value out of range, SIGKILL in the middle: ten results in the end."""
+def test_a_killed_sweep_with_failing_jobs_is_repeated(tmp_path: Path):
+    """Of twelve jobs one raises, one is refused and one is killed; ten have results at the end."""
     (tmp_path / "fault.py").write_text(FAULT)
     sizes = "grid.size=8,9,10,11,12,-1,13,14,15,16,17,18"
     fault = ["+callbacks.fault={_target_:fault.Fault,at:11,size:${grid.size}}"]
     words = ["--multirun", sizes, *fault, *WANDB, "sweep.name=faults"]
     folder = tmp_path / "multirun/faults"
 
-    process = start(words, tmp_path, DIES_AT="15")  # in the middle of the ninth job
+    # Ends in the middle of the ninth job.
+    process = start(words, tmp_path, DIES_AT="15")
     process.communicate(timeout=300)
     assert process.returncode == -signal.SIGKILL
-    before = states(folder)
+    before = read_states(folder)
     assert sorted(before.values()) == [*["done"] * 6, "failed", "failed", "running"]
     (killed,) = (name for name, state in before.items() if state == "running")
     written = {
@@ -85,7 +86,7 @@ def test_a_sweep_with_faults_that_is_killed_and_repeated(tmp_path: Path):
     assert "(grid.size=-1): ConfigError: grid.size must be a positive integer, got -1." in done.stderr
     assert "(grid.size=11): RuntimeError: a fault of the test's" in done.stderr
     assert done.stderr.count("Traceback") == 0
-    after = states(folder)
+    after = read_states(folder)
     assert sorted(after.values()) == [*["done"] * 10, "failed", "failed"]
     assert all((folder / name / "result.json").stat().st_mtime_ns == at for name, at in written.items())
 
@@ -109,19 +110,22 @@ def test_a_sweep_with_faults_that_is_killed_and_repeated(tmp_path: Path):
     for run in sorted(folder.glob("*/wandb/offline-run-*")):
         records = read_back(run)
         begun = [record["run"]["run_group"] for record in records if record["type"] == "run"]
-        assert begun == ["faults"] or (begun == [] and run.parents[1].name == killed)  # W&B writes a little later
+        # The record of W&B starts a little later than the job.
+        assert begun == ["faults"] or (begun == [] and run.parents[1].name == killed)
         codes = [record["exit"].get("exit_code", 0) for record in records if record["type"] == "exit"]
         ends.setdefault(run.parents[1].name, []).append(codes[0] if codes else None)
     done_jobs = {name for name, state in after.items() if state == "done"}
-    assert set(ends) == done_jobs | {broken}  # what is refused before it begins leaves no record
+    # Refused jobs leave no record.
+    assert set(ends) == done_jobs | {broken}
     assert all(ends[name][-1] == 0 for name in done_jobs)
-    assert ends[killed][:-1] in ([], [None])  # killed: it has no end, unless it had not begun
+    # A killed job has no end, or no record at all.
+    assert ends[killed][:-1] in ([], [None])
     assert set(ends[broken]) == {1}
     assert len(ends[broken]) == 2
 
 
 @pytest.mark.slow
-def test_ctrl_c_ends_a_sweep_cleanly_and_says_how_to_go_on(tmp_path: Path):
+def test_ctrl_c_ends_a_sweep_with_instructions(tmp_path: Path):
     words = ["--multirun", "seed=0,1,2", *TINY, "sweep.name=stopped"]
     words += ["trainer.max_epochs=5000", "callbacks.early_stopping=null"]
     process = start(words, tmp_path)
@@ -134,15 +138,15 @@ def test_ctrl_c_ends_a_sweep_cleanly_and_says_how_to_go_on(tmp_path: Path):
     assert "Traceback" not in output
     assert "#0" in output
     assert "interrupted" in output
-    assert "The same command with sweep.name=stopped runs what is missing." in output
-    assert list(states(log).values()) == ["interrupted"]
+    assert "The same command with sweep.name=stopped runs the missing jobs." in output
+    assert list(read_states(log).values()) == ["interrupted"]
     assert (log / "summary.csv").is_file()
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("launcher", ["joblib", "submitit_local"])
-def test_launchers_of_others_share_the_sweep_folder(launcher: str, tmp_path: Path):
-    """Two jobs and a duplicate, one that is refused, in processes of their own; the summary knows all."""
+def test_parallel_launchers_share_the_sweep_folder(launcher: str, tmp_path: Path):
+    """Two jobs, a duplicate and a refused job in several processes; the summary has all of them."""
     choice = {
         "joblib": ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"],
         "submitit_local": ["hydra/launcher=submitit_local", "hydra.launcher.timeout_min=5"],
@@ -153,24 +157,25 @@ def test_launchers_of_others_share_the_sweep_folder(launcher: str, tmp_path: Pat
     assert done.returncode == 1, done.stdout + done.stderr
     assert "2 done, 1 duplicates, 1 failed" in done.stdout
     assert "ConfigError: grid.size must be a positive integer, got -1." in done.stderr
-    assert sorted(states(folder).values()) == ["done", "done", "failed"]
+    assert sorted(read_states(folder).values()) == ["done", "done", "failed"]
     assert pd.read_csv(folder / "summary.csv")["state"].tolist() == ["done", "done", "failed"]
-    again = command("geoguesser.train", *words, "trainer=cpu", cwd=tmp_path, traced=False)
-    assert "2 done before, 1 duplicates, 1 failed" in again.stdout
+    repeated = command("geoguesser.train", *words, "trainer=cpu", cwd=tmp_path, traced=False)
+    assert "2 done before, 1 duplicates, 1 failed" in repeated.stdout
 
 
 @pytest.mark.slow
-def test_a_search_goes_on_until_its_trials_are_done(tmp_path: Path):
+def test_a_search_continues_until_its_trials_are_done(tmp_path: Path):
     words = ["sweep=optuna", *TINY, "sweep.name=search", "grid.size=range(8,12)"]
     first = command("geoguesser.train", *words, "hydra.sweeper.n_trials=2", cwd=tmp_path, traced=False)
     assert first.returncode == 0, first.stdout + first.stderr
     folder = tmp_path / "multirun/search"
-    asked = set(pd.read_csv(folder / "summary.csv")["optimizer.lr"])
-    assert len(asked) == 2
+    first_rates = set(pd.read_csv(folder / "summary.csv")["optimizer.lr"])
+    assert len(first_rates) == 2
     second = command("geoguesser.train", *words, "hydra.sweeper.n_trials=3", cwd=tmp_path, traced=False)
     assert "2 of 3 trials are done: 1 to go" in second.stdout
     table = pd.read_csv(folder / "summary.csv")
-    assert len(set(table["optimizer.lr"]) - asked) == 1  # not asked once more what it had asked first
+    # The second command does not repeat the suggestions of the first.
+    assert len(set(table["optimizer.lr"]) - first_rates) == 1
     assert table["grid.size"].between(8, 12).all()
     assert table["loss.tau"].between(0.1, 1.0).all()
     best = OmegaConf.load(folder / "optimization_results.yaml")
@@ -180,19 +185,18 @@ def test_a_search_goes_on_until_its_trials_are_done(tmp_path: Path):
     assert len(pd.read_csv(folder / "summary.csv")) == 3
 
 
-@pytest.mark.slow  # in processes of their own
+@pytest.mark.slow
 def test_a_named_sweep_runs_without_multirun_and_groups_of_a_head_do_not_count(tmp_path: Path):
     words = ["sweep=grid_density", "grid.size=10,12", "head=regression", *TINY]
     done = command("geoguesser.train", *words, cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "1 done, 1 duplicates" in done.stdout
-    (folder,) = (tmp_path / "multirun").glob("*/*")  # by date and time
-    assert len(states(folder)) == 1
+    (folder,) = (tmp_path / "multirun").glob("*/*")
+    assert len(read_states(folder)) == 1
 
 
-@pytest.mark.parametrize("name", ["../elsewhere", "''"])
-def test_a_sweep_is_not_put_elsewhere(name: str, tmp_path: Path):
-    done = command("geoguesser.train", "--multirun", "seed=0,1", *TINY, f"sweep.name={name}", cwd=tmp_path)
+def test_a_sweep_stays_below_multirun(tmp_path: Path):
+    done = command("geoguesser.train", "--multirun", "seed=0,1", *TINY, "sweep.name=../elsewhere", cwd=tmp_path)
     assert done.returncode == 1
     assert "error: sweep.name must be a folder's name below multirun/" in done.stderr
     assert "Traceback" not in done.stderr

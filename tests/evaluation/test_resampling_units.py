@@ -26,8 +26,8 @@ def test_blocks_are_the_largest_with_60_that_hold_places(croatia, count: int):
     coords = draw_places(count)
     units = make_units(croatia, coords, None)
     assert units.block_km is not None
-    assert units.count >= MIN_BLOCKS
-    assert str(units) == f"{units.count} blocks of {units.block_km:g} km"
+    assert (units.unit.max() + 1) >= MIN_BLOCKS
+    assert str(units) == f"{(units.unit.max() + 1)} blocks of {units.block_km:g} km"
     larger = BLOCK_SIDES_KM[BLOCK_SIDES_KM.index(units.block_km) + 1]
     assert len(np.unique(name_blocks(croatia, coords, larger))) < MIN_BLOCKS
     names = name_blocks(croatia, coords, units.block_km)

@@ -257,3 +257,11 @@ def test_geometric_median_leaves_a_data_point_that_is_nearly_the_answer() -> Non
 def test_geometric_median_of_two_places_lies_between_them(a: np.ndarray, b: np.ndarray) -> None:
     result = find_median_deg(np.array((a, b)))
     assert haversine_km(result, a) + haversine_km(result, b) == pytest.approx(geod_km(a, b), abs=2e-3)
+
+
+@pytest.mark.parametrize("count", [191, 500, 1500])
+def test_more_candidates_than_points_are_no_error(count: int) -> None:
+    coords = np.random.default_rng(count).normal((45.0, 16.0), (0.8, 1.5), (count, 2))
+    found_km = mean_km(find_median_deg(coords), coords)
+    best = minimize(lambda point: mean_km(point, coords), coords.mean(axis=0), method="Nelder-Mead")
+    assert found_km == pytest.approx(best.fun, abs=1e-3)

@@ -15,6 +15,7 @@ from geoguesser.geo.grid import Grid, GridBuilder, SquareGrid
 from geoguesser.geo.grid_builders import KMeansGrid, PyramidGrid, QuadtreeGrid, StaggeredGrid
 from geoguesser.geo.region import PlaneRegion, Region, country, world
 from geoguesser.reporting import maps, projections
+from geoguesser.reporting.style import HEADER_IN
 
 
 def sample_places(region: Region, count: int, seed: int = 0) -> np.ndarray:
@@ -174,7 +175,7 @@ def test_boxes_do_not_overlap(shape: float) -> None:
     left, bottom, width, height = sheet.side
     assert (left >= map_left + map_width) if sheet.beside else (bottom + height <= map_bottom)
     assert left + width <= 10.0
-    assert map_bottom + map_height <= sheet.height - maps.HEADER_IN + 1e-9
+    assert map_bottom + map_height <= sheet.height - HEADER_IN + 1e-9
     assert min(bottom, map_width, map_height) > 0
     assert sheet.height < 10.0
 
@@ -182,7 +183,7 @@ def test_boxes_do_not_overlap(shape: float) -> None:
 def test_summaries_state_counts(croatia: PlaneRegion) -> None:
     grid = SquareGrid(size=60).fit(croatia, np.array([[45.8, 16.0], [43.5, 16.4], [43.51, 16.4]]))
     assert maps.describe_grid(grid, 3).startswith("60 cells touch land, 2 hold training places; side of a cell ")
-    assert len(maps.find_dropped_cells(grid)) == 58
+    assert len(np.setdiff1d(grid.touching, grid.kept)) == 58
     assert maps.describe_grid(None, 1234) == "1,234 places, no cells"
     assert maps.format_place_count(1, "test") == "1 test place"
     assert maps.describe_arrows(np.array([1.0, 3.0, 80.0]), 3) == "3 test places: mean error 28 km, median 3.0 km"

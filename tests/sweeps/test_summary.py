@@ -85,7 +85,7 @@ def test_the_end_names_duplicates_and_failed_jobs(sweep: SweepFolder, capsys, mo
     assert "2 of the jobs failed or did not end:" in err
     assert "#3 ddd (head=classification grid.size=-1): ConfigError: grid.size must be positive" in err
     assert "#4 eee (head=classification +grid.size=120): interrupted" in err
-    assert "sweep.name=a sweep runs what is missing" in err
+    assert "sweep.name=a sweep runs the missing jobs" in err
     # The sweep has ended.
     assert finish_sweep() == 0
 
@@ -100,7 +100,7 @@ def test_a_full_disk_does_not_hide_failed_jobs(sweep: SweepFolder, capsys, monke
     err = capsys.readouterr().err
     assert "the summary cannot be written: No space left on device" in err
     assert "#3 ddd" in err
-    assert f"hydra.sweep.dir={sweep.path} runs what is missing" in err
+    assert f"hydra.sweep.dir={sweep.path} runs the missing jobs" in err
 
 
 def test_a_sweep_without_results_has_no_plot(tmp_path: Path, monkeypatch):

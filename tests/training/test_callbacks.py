@@ -113,13 +113,6 @@ def test_last_is_renewed_each_epoch(tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "c").iterdir()] == ["last.ckpt"]
 
 
-def test_last_and_best_side_by_side(tmp_path: Path) -> None:
-    folder = str(tmp_path / "c")
-    fit([2.0, 1.0, 3.0], tmp_path, [LastCheckpoint(dirpath=folder), BestCheckpoint(dirpath=folder)])
-    assert load_validation(tmp_path / "c" / "last.ckpt") == 3
-    assert load_validation(tmp_path / "c" / "best.ckpt") == 2
-
-
 def make_limited_checkpoints(folder: Path) -> list[Any]:
     """Makes both checkpoints with a long minimum interval between writes."""
     checkpoints: list[Any] = [LastCheckpoint(dirpath=str(folder)), BestCheckpoint(dirpath=str(folder))]
@@ -192,11 +185,6 @@ def test_epochs_without_validation_have_a_row(tmp_path: Path) -> None:
     ]
 
 
-def test_a_sanity_check_gives_no_row(tmp_path: Path) -> None:
-    fit([9.0, 5.0], tmp_path, [MetricsCsv(tmp_path / "metrics.csv")], epochs=1, num_sanity_val_steps=1)
-    assert [row["val/error_km_mean"] for row in read_rows(tmp_path / "metrics.csv")] == ["5.0"]
-
-
 def test_rates_are_those_of_the_epochs_last_step(tmp_path: Path) -> None:
     network = toy_network()
     module = toy_module(network=network, schedule=Cosine())
@@ -241,10 +229,10 @@ def test_a_resumed_run_drops_the_rows_of_epochs_that_are_done_again(tmp_path: Pa
     assert table == [("2", "12", "3.0", "2.0"), ("3", "16", "2.0", "3.0")]
 
 
-def test_a_new_run_drops_earlier_rows(tmp_path: Path) -> None:
+def test_a_new_run_drops_earlier_rows_and_a_sanity_check_gives_none(tmp_path: Path) -> None:
     path = tmp_path / "metrics.csv"
     path.write_text("epoch,step,seconds,val/error_km_mean\n0,4,1.0,77.0\n")
-    fit([5.0], tmp_path, [MetricsCsv(path)])
+    fit([9.0, 5.0], tmp_path, [MetricsCsv(path)], epochs=1, num_sanity_val_steps=1)
     assert [row["val/error_km_mean"] for row in read_rows(path)] == ["5.0"]
 
 

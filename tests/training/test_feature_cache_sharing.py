@@ -113,7 +113,7 @@ def test_a_cache_that_cannot_be_written_is_no_error(
     if where == "folder":
         (tmp_path / "cache").write_text("")
     elif where == "room":
-        monkeypatch.setattr(module, "reserve", full)
+        monkeypatch.setattr(module, "allocate_file", full)
     else:
         monkeypatch.setattr(module.Entry, "keep", full)
     cache, network = Cache(tmp_path / "cache", limit_gib=1), SlowNetwork()
@@ -161,7 +161,9 @@ def test_the_key_depends_on_all_that_features_depend_on() -> None:
     digests = {compute_weights_digest(network.backbone)}
     network.backbone.eval().requires_grad_(False).to(memory_format=torch.channels_last)
     assert {compute_weights_digest(network.backbone)} == digests
-    for tensor in network.backbone.state_dict().values():  # each weight and each buffer counts
+
+    # Each weight and each buffer counts.
+    for tensor in network.backbone.state_dict().values():
         tensor[(0,) * tensor.dim()] += 1
         digests.add(compute_weights_digest(network.backbone))
     assert len(digests) == 1 + len(network.backbone.state_dict())
@@ -170,15 +172,14 @@ def test_the_key_depends_on_all_that_features_depend_on() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"cache": 1}, "features.cache must be true or false, got 1."),
-        ({"limit_gib": -1}, "features.limit_gib must be a number from 0, got -1."),
-        ({"batch_size": 0}, "features.batch_size must be a positive integer, got 0."),
+        ({"cache": 1}, r"^features\.cache must be true or false, got 1"),
+        ({"limit_gib": -1}, r"^features\.limit_gib must be a number from 0, got -1"),
+        ({"batch_size": 0}, r"^features\.batch_size must be a positive integer, got 0"),
     ],
 )
 def test_wrong_values(options: dict[str, Any], message: str) -> None:
-    with pytest.raises(ConfigError) as caught:
+    with pytest.raises(ConfigError, match=message):
         FeatureCache(**options)
-    assert str(caught.value) == message
 
 
 def start(cache: Path, seconds: float, *gate: Path) -> subprocess.Popen[str]:

@@ -12,7 +12,6 @@ import torch
 from support.toy_run import REGION, STAGED, TRAIN, ToyData, toy_features, toy_module, toy_network, toy_places
 from torch.optim import Optimizer
 
-from geoguesser.data.batches import FeatureBatch
 from geoguesser.errors import GeoguesserError
 from geoguesser.model.fusion import MeanFusion
 from geoguesser.model.heads.regression import RegressionHead
@@ -122,16 +121,6 @@ def test_views_are_dropped_as_in_training() -> None:
     np.testing.assert_array_equal(dropped[0].losses, dropped[1].losses)
 
 
-def test_a_repeated_search_has_the_same_result() -> None:
-    network = toy_network()
-    module = toy_module(network=network)
-    data = ToyData(features=toy_features(network))
-    first = find_rate(module, data.train_dataloader(), CPU)
-    second = find_rate(module, data.train_dataloader(), CPU)
-    np.testing.assert_array_equal(first.losses, second.losses)
-    assert first.chosen == second.chosen
-
-
 @pytest.mark.usefixtures("few_steps")
 @pytest.mark.parametrize(
     ("stages", "ratios"),
@@ -157,14 +146,3 @@ def test_other_groups_keep_their_ratio_and_locked_ones_have_rate_zero(
     rates = [group["lr"] for group in optimizers[0].param_groups]
     assert rates[0] >= search.rates[-1]
     assert [rate / rates[0] for rate in rates] == pytest.approx(ratios)
-
-
-def test_a_loss_that_rises_at_every_rate() -> None:
-    network = toy_network()
-    module = toy_module(network=network)
-    counter = itertools.count(1.0)
-    network.head.cell_loss = lambda out, target, class_vectors: out.sum() * 0 + next(counter)  # type: ignore[assignment]
-    data = ToyData(features=toy_features(toy_network()))
-    batch: FeatureBatch = next(iter(data.train_dataloader()))
-    with pytest.raises(GeoguesserError, match=NEVER):
-        find_rate(module, [batch], CPU)

@@ -32,7 +32,6 @@ from support.toy_run import (
 
 from geoguesser.errors import CheckpointError, ConfigError, GeoguesserError
 from geoguesser.geo.distance import haversine_km
-from geoguesser.model.heads.regression import RegressionHead
 from geoguesser.training.callbacks import BestCheckpoint, LastCheckpoint, MetricsCsv
 from geoguesser.training.optimizer import OptimizerSpec
 from geoguesser.training.schedule import Cosine, Plateau, Schedule
@@ -198,18 +197,6 @@ def test_a_loss_of_nan_ends_the_run_and_names_the_rates(tmp_path: Path, cached: 
     quantity = "validation error" if validates else "training loss"
     with pytest.raises(GeoguesserError, match=rf"{quantity} is nan after epoch 1 \(rates: head 0\.01\)"):
         trainer.fit(module, datamodule=cached)
-
-
-def test_a_regression_of_nan_ends_the_run(tmp_path: Path, cached: ToyData) -> None:
-    network = toy_network()
-    size = network.fusion.output_size
-    network.head = RegressionHead.fit(
-        in_features=size, region=REGION, train_coords_deg=cached.coords_deg[:TRAIN], space="sphere"
-    )
-    torch.nn.init.constant_(network.head.linear.bias, float("nan"))
-    module = toy_module(network=network)
-    with pytest.raises(GeoguesserError, match="The training loss is nan after epoch 1"):
-        toy_trainer(tmp_path).fit(module, datamodule=cached)
 
 
 @pytest.mark.parametrize(("accumulate", "per_epoch"), [(1, 4), (3, 2)])

@@ -42,14 +42,7 @@ CHUNK_PLACES = 2**16
 
 @dataclass(frozen=True)
 class Match:
-    """Place that is a duplicate of an earlier place.
-
-    Attributes:
-        kind: Kind of the finding.
-        row: Row of the duplicate.
-        earlier: Row of the earlier place.
-        reason: Description for the finding, before the name of the earlier place.
-    """
+    """Place that is a duplicate of an earlier place; `reason` stands before the name of the earlier place."""
 
     kind: str
     row: int
@@ -62,7 +55,6 @@ class Duplicates:
     """Duplicates among N places.
 
     Attributes:
-        matches: Pairs of duplicates.
         dropped: (N,) True for each place to leave out.
         groups: (N,) number of the group of each place; duplicates that are all kept share a group.
     """
@@ -80,17 +72,10 @@ def find_duplicates(
     *,
     first: BoolArray | None = None,
 ) -> Duplicates:
-    """Finds duplicates and records them as findings.
+    """Finds duplicates among N places and records them as findings.
 
-    Args:
-        table: N places, with the column `row` and optionally columns of panorama ids.
-        coords_deg: (N, 2) latitude and longitude in degrees.
-        stats: Statistics of their images.
-        findings: Receives the findings, and states the action for each kind.
-        first: (N,) True for a place that counts as earlier than all others, because a store recorded it.
-
-    Raises:
-        DataError: The action of a recorded kind is `error`.
+    `coords_deg` is (N, 2) latitude and longitude in degrees; `table` may hold columns of panorama ids. `first` is
+    (N,) True for a place that counts as earlier than all others, because a store recorded it.
     """
     names, where = table["uuid"].to_numpy(), table["row"].to_numpy()
     findings.record(

@@ -17,11 +17,7 @@ from geoguesser.errors import check_choice
 
 
 def check_missing_views(value: object) -> bool:
-    """Returns True if places with fewer than four views are kept.
-
-    Raises:
-        ConfigError: `data.missing_views` is neither drop nor mask.
-    """
+    """Returns True for mask, False for drop; raises ConfigError for another value of `data.missing_views`."""
     return check_choice("data.missing_views", value, ("drop", "mask")) == "mask"
 
 
@@ -36,13 +32,8 @@ def filter_views(
 ) -> tuple[BoolArray, BoolArray]:
     """Records the findings about images, and decides which views and places are kept.
 
-    Args:
-        table: N places, with the column `row`.
-        stats: Statistics of their images.
-        image_findings: Row, number of the heading, and finding, for each defect or peculiarity of an image.
-        findings: Receives the findings, and states the action for each kind.
-        mask: Leave out single views, and a place only if no view remains.
-        max_size: Largest size of views in pixels; an image of less than half of it is a finding.
+    `image_findings` holds row, number of the heading, and finding. With `mask`, a place is left out only if no
+    view remains. An image of less than half of `max_size` pixels is a finding.
 
     Returns:
         (N, 4) True for each view that is used, and (N,) True for each place that is left out.

@@ -1,7 +1,6 @@
-"""Findings: defects and peculiarities of the data, and the action for each kind. Each finding is listed.
+"""Findings: defects and peculiarities of the data, and the action for each kind.
 
-The action `error` stops with all findings of the stage in the message, `skip` leaves out the place or view, and
-`keep` only lists the finding.
+`error` stops with all findings of the stage, `skip` leaves out the place or view, and `keep` only lists it.
 """
 
 from __future__ import annotations
@@ -22,13 +21,7 @@ MAX_LISTED = 8
 
 @dataclass(frozen=True)
 class FindingKind:
-    """Kind of a finding.
-
-    Attributes:
-        default: Action if `data.on_bad` does not state one.
-        can_keep: True if the place can be used as it is, so that `keep` is allowed.
-        meaning: Description for reports.
-    """
+    """Kind of a finding, with its default action; `can_keep` is true if the place can be used as it is."""
 
     default: str
     can_keep: bool
@@ -64,13 +57,7 @@ FINDING_KINDS: dict[str, FindingKind] = {
 
 @dataclass(frozen=True)
 class Finding:
-    """Defect or peculiarity of the data.
-
-    Attributes:
-        kind: A key of `FINDING_KINDS`.
-        where: File, row or place.
-        reason: Description, as a predicate of `where`.
-    """
+    """Defect or peculiarity of the data: a key of `FINDING_KINDS`, and a description as a predicate of `where`."""
 
     kind: str
     where: str
@@ -84,9 +71,6 @@ class Findings:
     Attributes:
         on_bad: Kind -> `error`, `skip` or `keep`; other kinds have their default action.
         defer: Collect errors as `skip` does, instead of raising at once, so that one pass reports all findings.
-        fatal: Findings with the action `error`.
-        skipped: Findings that left out a place or view.
-        kept: Findings that left out nothing.
         ids: Ids of all rows that were read, including rows that were left out.
     """
 
@@ -113,11 +97,7 @@ class Findings:
         return self.action(kind) == "keep"
 
     def record(self, findings: Iterable[Finding]) -> None:
-        """Records findings, each by the action of its kind.
-
-        Raises:
-            DataError: The action of a kind is `error`, and raising is not deferred.
-        """
+        """Records findings, each by the action of its kind; raises DataError for errors, unless it is deferred."""
         by_action = self._by_action()
         for finding in findings:
             by_action[self.action(finding.kind)].append(finding)

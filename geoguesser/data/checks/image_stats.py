@@ -33,7 +33,7 @@ IMAGE_DTYPE = np.dtype(
 )
 
 
-@dataclass(frozen=True)
+@dataclass
 class InspectedPlace:
     """Result of inspecting one place for S specs.
 
@@ -51,7 +51,7 @@ class InspectedPlace:
     thumbnails: list[ByteArray]
     sums: list[IntArray]
     findings: list[tuple[int, Finding]]
-    num_unreadable: int
+    num_unreadable: int = 0
 
 
 @dataclass
@@ -59,7 +59,6 @@ class ImageStats:
     """Statistics of the images of N places, for one spec.
 
     Attributes:
-        views: (N, 4) records of dtype `IMAGE_DTYPE`.
         thumbnails: (N, 4, 3, 8, 8) uint8 means of blocks; zeros for views without pixels.
         sums: (N, 4, 2, 3) int64 sums of the pixels of each view and of their squares, by channel.
     """
@@ -97,17 +96,9 @@ class ImageStats:
 
 
 def compute_pixel_stats(sums: IntArray, mask: BoolArray, size: int) -> tuple[list[float], list[float]]:
-    """Computes mean and standard deviation of the pixels of all used views, by channel, for values from 0 to 1.
+    """Computes three means and three standard deviations of the pixels of all used views, for values from 0 to 1.
 
-    The sums are exact integers, so that the order of the places does not change the result.
-
-    Args:
-        sums: (N, 2, 3) sums of the pixels and of their squares over the used views of each place.
-        mask: (N, 4) True for each used view.
-        size: Height and width of a view in pixels.
-
-    Returns:
-        Three means and three standard deviations, in float64.
+    Sums are (N, 2, 3), over the used views in the (N, 4) mask; they are exact, so that the order does not matter.
     """
     total, pixels = sums.sum(axis=0), int(mask.sum()) * size**2
     mean = total[0] / pixels / 255.0

@@ -1,14 +1,9 @@
-"""Inspection of images: one reading of each file gives its pixels, its statistics and its findings.
-
-Training from files and packing a store both use it, so that they record the same findings. `filtering.py` decides
-the consequences.
-"""
+"""Inspection of images: one reading of each file gives its pixels, its statistics and its findings."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from typing import Any
 
 import cv2
@@ -85,10 +80,7 @@ def inspect_place(files: PlaceFiles, specs: Sequence[ImageSpec]) -> InspectedPla
         thumbnails=[np.zeros((4, 3, THUMBNAIL_PX, THUMBNAIL_PX), dtype=np.uint8) for _ in specs],
         sums=[np.zeros((4, 2, 3), dtype=np.int64) for _ in specs],
         findings=[],
-        num_unreadable=0,
     )
-    num_unreadable = 0
-
     for heading, name in enumerate(files.names):
         if name is None:
             place.views[heading]["state"] = MISSING
@@ -99,7 +91,7 @@ def inspect_place(files: PlaceFiles, specs: Sequence[ImageSpec]) -> InspectedPla
             images, kinds = _inspect_file(path, specs, place.views[heading : heading + 1])
         except DataError as error:
             place.views[heading]["state"] = BROKEN
-            num_unreadable += isinstance(error.__cause__, OSError)
+            place.num_unreadable += isinstance(error.__cause__, OSError)
             reason = str(error)[len(path) + 1 :].rstrip(".")
             place.findings.append((heading, Finding("broken_image", path, reason)))
             continue
@@ -111,22 +103,13 @@ def inspect_place(files: PlaceFiles, specs: Sequence[ImageSpec]) -> InspectedPla
             place.sums[number][heading] = _sum_pixels(image)
 
     place.views["hash"] = compute_picture_hash(place.thumbnails[0])
-    return replace(place, num_unreadable=num_unreadable)
+    return place
 
 
 def _inspect_file(
     path: str, specs: Sequence[ImageSpec], view: npt.NDArray[Any]
 ) -> tuple[list[npt.NDArray[Any]], list[tuple[str, str]]]:
-    """Reads one file and fills its record.
-
-    Args:
-        path: Path of the image file.
-        specs: S specs.
-        view: (1,) record of dtype `IMAGE_DTYPE`, filled in place.
-
-    Returns:
-        S arrays (size, size, 3), and kind and reason of each peculiarity.
-    """
+    """Fills the (1,) record of a file; returns S arrays (size, size, 3), and kind and reason of peculiarities."""
     data = read_bytes(path)
     try:
         header = read_header(data)
@@ -154,12 +137,7 @@ def _inspect_file(
 
 
 def describe_placeholder(header: Header, image: npt.NDArray[Any]) -> str:
-    """Returns the reason why an image is a placeholder, as a predicate; empty for an image of a place.
-
-    Args:
-        header: Header of the image.
-        image: (size, size, 3) pixels, fitted to a spec.
-    """
+    """Returns why an image, fitted to (size, size, 3), is a placeholder, as a predicate; empty if it is none."""
     if min(header.width, header.height) < MIN_IMAGE_PX:
         return f"is a tiny image of {header.width} x {header.height} pixels"
     if _is_flat(image):
@@ -182,11 +160,10 @@ def _make_thumbnail(image: npt.NDArray[Any]) -> npt.NDArray[Any]:
 
 
 def _sum_pixels(image: npt.NDArray[Any]) -> IntArray:
-    """Returns (2, 3) exact sums of the pixels and of their squares, by channel.
-
-    OpenCV computes means and standard deviations in float64, of which n * mean and n * (deviation^2 + mean^2) are
-    the sums up to rounding errors far below 1/2.
-    """
+    """Returns (2, 3) exact sums of the pixels and of their squares, by channel."""
     count = image.shape[0] * image.shape[1]
+
+    # From float64 means and deviations of n pixels, n * mean and n * (deviation^2 + mean^2) are these sums, up to
+    # rounding errors far below 1/2.
     mean, deviation = (part.ravel() for part in cv2.meanStdDev(np.ascontiguousarray(image)))
     return np.rint(np.stack((mean * count, (deviation**2 + mean**2) * count))).astype(np.int64)

@@ -1,7 +1,4 @@
-"""Distances between the places of each split and the training places, and a warning if they are too small.
-
-Data from files and from a store share it.
-"""
+"""Distances between the places of each split and the training places, and a warning if they are too small."""
 
 from __future__ import annotations
 
@@ -24,14 +21,9 @@ MAX_NEAR_SHARES = {50: 0.01, 500: 0.1}
 
 
 def compute_nearest_training_km(coords_deg: FloatArray, splits: npt.NDArray[Any]) -> FloatArray:
-    """Computes the great-circle distance in km from each place to the nearest other training place.
+    """Computes (N,) the distance in km from each of (N, 2) places to the nearest other training place.
 
-    Args:
-        coords_deg: (N, 2) latitude and longitude in degrees.
-        splits: (N,) train, val, test or unused.
-
-    Returns:
-        (N,) distances in km, infinite if there is no other training place.
+    It is infinite if there is no other training place.
     """
     vectors = to_unit(coords_deg)
     is_train = splits == "train"
@@ -49,11 +41,7 @@ def compute_nearest_training_km(coords_deg: FloatArray, splits: npt.NDArray[Any]
 
 
 def audit_split(coords_deg: FloatArray, splits: npt.NDArray[Any]) -> dict[str, Any]:
-    """Summarises the distances to the nearest training place for each split.
-
-    Args:
-        coords_deg: (N, 2) latitude and longitude in degrees.
-        splits: (N,) train, val, test or unused.
+    """Summarises the distances of (N, 2) places to the nearest training place for each split.
 
     Returns:
         Split -> number of places, quartiles of the distance in km, and number of places within 50, 500 and 5,000

@@ -10,17 +10,10 @@ from geoguesser.data.images import LUMA_WEIGHTS
 
 
 def compute_picture_hash(thumbnails: ByteArray) -> npt.NDArray[np.uint64]:
-    """Computes a perceptual hash: the signs of the 56 horizontal and 56 vertical steps between blocks of luma.
+    """Computes (..., 2) hashes of (..., 3, 8, 8) thumbnails: signs of 56 horizontal and 56 vertical steps of luma.
 
     Measured on 160 street views: after compression with another quality or a resize, at most 5 of the 112 bits
     differ. Between different places, at least 26 bits differ in the third most similar of the four views.
-
-    Args:
-        thumbnails: (..., 3, 8, 8) uint8 means of blocks.
-
-    Returns:
-        (..., 2) uint64: the horizontal bits and the vertical bits.
-
     Source: the gradient hash (dHash), N. Krawetz, "Kind of Like That" (2013), here in both directions.
     """
     luma = np.tensordot(thumbnails.astype(np.float32), LUMA_WEIGHTS, axes=(-3, 0))

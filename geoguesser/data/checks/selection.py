@@ -23,7 +23,6 @@ class Selection:
         rows: (M,) rows of the places in the table.
         mask: (M, 4) True for each view that is used.
         groups: (M,) number of the group of each place; duplicates that are all kept share a group.
-        matches: Pairs of duplicates, by row of the table.
     """
 
     rows: IntArray
@@ -42,16 +41,10 @@ def select_places(
     max_size: int,
     recorded: BoolArray | None = None,
 ) -> Selection:
-    """Filters places by the findings about their images, and removes duplicates from the others.
+    """Filters the places of a table by the findings about their images, and removes duplicates from the others.
 
-    Args:
-        table: N places, as `geoguesser.data.places.read_places` returns them.
-        stats: Statistics of their images.
-        image_findings: Row, number of the heading, and finding, for each defect or peculiarity of an image.
-        findings: Receives all findings, and states the action for each kind.
-        mask: Leave out single views, and a place only if no view remains.
-        max_size: Largest size of views in pixels.
-        recorded: (N,) True for a place that a store recorded; its duplicates are dropped first.
+    Arguments are those of `filter_views`; `recorded` is (N,) True for a place that a store recorded, whose
+    duplicates are dropped first.
 
     Raises:
         DataError: The action of a recorded kind is `error`.

@@ -19,15 +19,7 @@ CLOUD, GRAIN = 1.9, 1.0
 
 @dataclass(frozen=True)
 class Camera:
-    """Geometry of one view.
-
-    Attributes:
-        px: Side of the image in pixels.
-        horizon_px: Row of the horizon.
-        turn: Sine and cosine of the heading minus the bearing of the road.
-        heading_deg: Heading in degrees.
-        scene: Scene in view.
-    """
+    """Geometry of one view, `px` pixels wide; `turn` is sine and cosine of the heading less the road's bearing."""
 
     px: int
     horizon_px: float
@@ -64,16 +56,7 @@ class Camera:
 
 
 def make_periodic_noise(side: int, slope: float, seed: int) -> Image:
-    """Makes noise whose tiles join without a seam: white noise, filtered in the frequency domain.
-
-    Args:
-        side: Height and width.
-        slope: Amplitude falls as frequency to the power of -slope: 0 is white, 2 is soft as clouds.
-        seed: Seed of the noise.
-
-    Returns:
-        (side, side) float32 with mean 0 and standard deviation 1.
-    """
+    """Makes (side, side) noise of mean 0 and deviation 1 whose tiles join; `slope` 0 is white, 2 is soft."""
     white = np.fft.rfft2(np.random.default_rng(seed).standard_normal((side, side)))
 
     # Frequencies below four periods per tile are damped: a viewer would recognise the repetition.

@@ -1,9 +1,7 @@
-"""Demo data, `data=demo`: a synthetic country of drawn places, in the format of real data.
+"""Demo data, `data=demo`: a synthetic country of drawn places on Croatian land, in the format of real data.
 
-Places lie on real Croatian land. Each has four drawn views, whose content depends on place and heading, and
-nuisance that does not (weather, season, light, camera). The first run and the tests use them. They are no
-benchmark: a result on them does not transfer to photographs. `land.py` is the map, `scene_sampler.py` draws scenes
-at random, `renderer.py` and `objects.py` paint them, and `workers.py` does so in several processes.
+They are for the first run and the tests, and are no benchmark. `land.py` is the map, `scene_sampler.py` draws
+scenes at random, `renderer.py` and `objects.py` paint them, and `workers.py` does so in several processes.
 """
 
 from __future__ import annotations
@@ -39,16 +37,7 @@ def make_demo(
     """Draws a synthetic dataset: `data.csv` and `images/<uuid>/{0,90,180,270}.jpg`.
 
     Place number i depends only on the seed and i, so that a smaller data set is the beginning of a larger one.
-
-    Args:
-        folder: Folder of the data set, which is made.
-        places: Number of places.
-        seed: Seed of the places.
-        px: Side of the square views in pixels.
-        progress: Called after each place, from the calling thread.
-
-    Returns:
-        The folder.
+    `progress` is called after each place, from the calling thread.
 
     Raises:
         ConfigError: An argument is out of range.
@@ -80,20 +69,10 @@ def ensure_demo(
     cache: str | Path | None = None,
     progress: Progress | None = None,
 ) -> Path:
-    """Returns the folder of a synthetic dataset, which is drawn at its first use.
+    """Returns the folder of a synthetic dataset in `cache` (None for `cache_folder()`), drawn at its first use.
 
     The folder gets its name when it is complete. If two processes draw the same dataset, both take the one that is
     complete first.
-
-    Args:
-        places: Number of places.
-        seed: Seed of the places.
-        px: Side of the square views in pixels.
-        cache: Folder of the datasets; None for `cache_folder()`.
-        progress: As in `make_demo`; not called if the dataset exists.
-
-    Returns:
-        Folder of the dataset, as `make_demo` writes it.
 
     Raises:
         ConfigError: An argument is out of range.

@@ -1,8 +1,6 @@
 """Map of the synthetic country: a real coastline, with invented relief, climate and customs.
 
-The map gives the positions of synthetic places, the surroundings of each place (relief, climate, customs of
-building) and its horizon. The relief consists of a few ridges near the real ones, and noise: it is no elevation
-model.
+The relief consists of a few ridges near the real ones, and noise: it is no elevation model.
 """
 
 from __future__ import annotations
@@ -99,11 +97,7 @@ class SyntheticLand:
         self._fields = np.dstack((elevation, sea_km, *customs))
 
     def compute_surroundings(self, xy_m: FloatArray) -> Surroundings:
-        """Computes the surroundings of a place.
-
-        Args:
-            xy_m: (2,) easting and northing in metres.
-        """
+        """Computes the surroundings of a place at (2,) easting and northing in metres."""
         elevation, sea_km, *customs = (float(value) for value in self._sample(self._fields, xy_m[None])[0])
 
         # Istria and the east are smooth functions of the position, Mediterranean climate of sea and elevation.
@@ -116,12 +110,7 @@ class SyntheticLand:
         return Surroundings(elevation, sea_km, mediterranean, istria, east, mountain, tuple(customs))
 
     def compute_horizon(self, xy_m: FloatArray, bearings_deg: FloatArray) -> Horizon:
-        """Computes the horizon of a place.
-
-        Args:
-            xy_m: (2,) easting and northing in metres.
-            bearings_deg: (N,) bearings in degrees, clockwise from north.
-        """
+        """Computes the horizon of a place at (2,) metres along (N,) bearings in degrees, clockwise from north."""
         angle = np.radians(bearings_deg)
         steps_m = RAY_KM * 1000.0
         ray = np.stack((np.sin(angle), np.cos(angle)), axis=-1)[:, None] * steps_m[:, None]
@@ -133,11 +122,7 @@ class SyntheticLand:
         return Horizon(*_find_silhouettes(slope), _find_sea_km(slope, sea))
 
     def draw_positions(self, seed: int, places: int) -> FloatArray:
-        """Draws places on land: two in three uniformly, the others near towns.
-
-        Args:
-            seed: Seed of the demo.
-            places: Number of places; more places continue the same sequence.
+        """Draws places on land: two in three uniformly, the others near towns; more continue the same sequence.
 
         Returns:
             (places, 2) latitude and longitude in degrees, with six decimals.
@@ -205,16 +190,7 @@ class SyntheticLand:
 
 
 def make_smooth_noise(shape: tuple[int, int], wavelengths: tuple[int, ...], seed: int) -> Image:
-    """Adds smooth noise of several wavelengths, the longer ones stronger.
-
-    Args:
-        shape: Height and width.
-        wavelengths: Wavelengths in pixels.
-        seed: Seed of the noise.
-
-    Returns:
-        (height, width) float32 with mean 0 and standard deviation 1.
-    """
+    """Adds smooth noise of several wavelengths in pixels, the longer ones stronger; mean 0, deviation 1."""
     rng = np.random.default_rng(seed)
     total = np.zeros(shape, np.float32)
     for wavelength in wavelengths:

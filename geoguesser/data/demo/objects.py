@@ -48,11 +48,7 @@ class Easel(NamedTuple):
 
 @cache
 def make_tree_sprite(kind: str, variant: int) -> Image:
-    """Draws a sprite of a tree, once per kind and variant.
-
-    Args:
-        kind: A key of LEAVES.
-        variant: From 0 to VARIANTS - 1.
+    """Draws a sprite of a tree, once per kind and variant (from 0 to VARIANTS - 1).
 
     Returns:
         (128, 96, 3) float32: brightness of leaves, brightness of wood, opacity; the first two are multiplied by
@@ -107,7 +103,6 @@ def _draw_spruce(sprite: Image, rng: np.random.Generator) -> None:
 
 
 def _draw_branches(sprite: Image, start: Image, angle: float, length: float, rng: np.random.Generator) -> None:
-    """Draws a branch and, recursively, the thinner and shorter branches at its end."""
     end = start + length * np.array((np.cos(angle), np.sin(angle)))
     light = 1.1 - 0.2 * np.cos(angle)
     ends = np.stack((start, end)).astype(int).tolist()
@@ -127,14 +122,7 @@ def _small_sprite(kind: str, variant: int, halvings: int) -> Image:
 
 
 def draw_tree(easel: Easel, tree: Tree, foot_px: Image, depth_m: float) -> None:
-    """Paints a tree.
-
-    Args:
-        easel: Target of painting.
-        tree: Tree to paint.
-        foot_px: (2,) position of its foot in the image.
-        depth_m: Depth of the tree in metres.
-    """
+    """Paints a tree that stands at (2,) `foot_px` in the image, `depth_m` metres away."""
     canvas, camera, mist = easel
     tall = camera.focal_px * tree.height_m / depth_m
     height, width = int(tall), int(tall * SPRITE[1] / SPRITE[0])
@@ -172,7 +160,6 @@ def _draw_face(easel: Easel, corners_m: Image, outward: Point, colour: Colour) -
 
 
 def _compute_light(camera: Camera, outward: Point) -> float:
-    """Returns the brightness of a face: light of the sky, and of the sun if the face is turned to it."""
     scene = camera.scene
     bearing, rise = math.radians(scene.sun_deg - scene.road_deg), math.radians(scene.sun_height_deg)
     sun = (math.sin(bearing) * math.cos(rise), math.cos(bearing) * math.cos(rise), math.sin(rise))
@@ -222,7 +209,6 @@ def draw_house(easel: Easel, house: House) -> None:
 
 
 def _draw_windows(easel: Easel, ends_m: Image, house: House, count: int) -> None:
-    """Paints storeys of windows and their shutters on a wall, which two opposite corners define."""
     (start, end), storeys = ends_m, max(1, round((house.wall_m - 0.5) / 2.7))
     span = (end - start)[:2]
     middle = (np.arange(count) + 0.5) / count
@@ -245,7 +231,6 @@ def _draw_windows(easel: Easel, ends_m: Image, house: House, count: int) -> None
 
 
 def _draw_box(easel: Easel, low: Point, size: Point, colours: tuple[Colour, Colour]) -> None:
-    """Paints an upright box, given its low corner, its size, and the colours of sides and top."""
     (u, v, h), (du, dv, dh) = low, size
     ring = np.array(((u, v), (u + du, v), (u + du, v + dv), (u, v + dv)))
     for index, normal in enumerate(((0.0, -1.0, 0.0), (1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (-1.0, 0.0, 0.0))):

@@ -1,8 +1,6 @@
-"""Renders the views of a synthetic place: sky, relief, sea, ground, objects, and defects of the camera.
+"""Renders the views of a synthetic place, 90 degrees wide, from far to near on one canvas, with haze.
 
-A view is a perspective image that is 90 degrees wide. It is painted from far to near on one canvas, with haze by
-the distance of each layer. Lengths are in metres, positions in the frame of the road (see `scene.py`), and colours
-in RGB from 0 to 255.
+Lengths are in metres, positions in the frame of the road (see `scene.py`), and colours in RGB from 0 to 255.
 """
 
 from __future__ import annotations
@@ -33,18 +31,7 @@ def compute_bearings(heading_deg: float) -> Image:
 
 
 def render_view(scene: Scene, horizon: Horizon, heading_deg: float, px: int, rng: np.random.Generator) -> Image:
-    """Renders one view.
-
-    Args:
-        scene: Scene of the place.
-        horizon: Horizon along `compute_bearings(heading_deg)`.
-        heading_deg: Heading of the camera in degrees.
-        px: Side of the image.
-        rng: Generator of this view, for the defects of the camera.
-
-    Returns:
-        (px, px, 3) uint8 in RGB.
-    """
+    """Renders one view, (px, px, 3) uint8 in RGB; `horizon` is along `compute_bearings(heading_deg)`."""
     horizon_px = px * (0.5 + float(np.clip(rng.normal(0.0, 0.025), -0.06, 0.06)))
     turn = math.radians(heading_deg - scene.road_deg)
     camera = Camera(px, horizon_px, (math.sin(turn), math.cos(turn)), heading_deg, scene)
@@ -99,7 +86,6 @@ def _clouds(camera: Camera, rise: Image, across: Image) -> Image:
 
 
 def _draw_relief(canvas: Image, camera: Camera, horizon: Horizon, air: Image) -> None:
-    """Paints the silhouettes of the three bands, the farthest first."""
     scene, px, base = camera.scene, camera.px, int(camera.horizon_px) + 1
     columns = np.arange(px, dtype=np.float32)
     for band in (2, 1, 0):
@@ -122,13 +108,11 @@ def _draw_relief(canvas: Image, camera: Camera, horizon: Horizon, air: Image) ->
 
 
 def _interpolate(values: Image, px: int) -> Image:
-    """Interpolates NUM_BEARINGS values to (px,) float32 over the width of a view."""
     positions = np.linspace(0.0, NUM_BEARINGS - 1.0, px)
     return np.interp(positions, np.arange(NUM_BEARINGS), values).astype(np.float32)
 
 
 def _draw_ground(canvas: Image, camera: Camera, air: Image) -> None:
-    """Paints the plane below the horizon: road, verges and a field on each side."""
     scene, top = camera.scene, int(np.ceil(camera.horizon_px))
 
     # A row at y below the horizon shows the ground at depth eye height * focal length / y.
@@ -196,7 +180,6 @@ def _compute_field_shares(
 
 
 def _draw_sea(canvas: Image, camera: Camera, horizon: Horizon, air: Image) -> None:
-    """Paints a strip from the horizon down to the shore; the nearer the shore, the broader."""
     if not np.isfinite(horizon.sea_km).any():
         return
     px, top = camera.px, int(np.ceil(camera.horizon_px))
@@ -213,7 +196,6 @@ def _draw_sea(canvas: Image, camera: Camera, horizon: Horizon, air: Image) -> No
 
 
 def _draw_things(canvas: Image, camera: Camera, air: Image) -> None:
-    """Paints the objects on the ground: far strips, trees and houses by depth, low strips, poles and cars."""
     scene = camera.scene
     far = [strip for strip in scene.strips if strip.height_m > 2.0]
     for strip in sorted(far, key=lambda strip: -abs(strip.u_m)):
@@ -240,7 +222,6 @@ def _draw_things(canvas: Image, camera: Camera, air: Image) -> None:
 
 
 def _draw_strip(canvas: Image, camera: Camera, strip: Strip, air: Image) -> None:
-    """Paints an upright surface along the road, column by column."""
     scene, across = camera.scene, camera.across()
 
     # The ray of a column meets the surface u = const at this depth, if it points towards it.
@@ -272,7 +253,6 @@ def _draw_strip(canvas: Image, camera: Camera, strip: Strip, air: Image) -> None
 
 
 def _compute_profile(scene: Scene, kind: str, along_m: Image) -> Image:
-    """Returns (px,) the height along a strip, as a share: spires, crowns or almost level."""
     noise = sample_texture(scene, np.full_like(along_m, 7.0), along_m * 0.9)
     if kind == "spruce":
         return 0.62 + 0.3 * np.abs(along_m / 4.0 % 1.0 * 2.0 - 1.0) ** 1.3 + 0.1 * noise
@@ -282,7 +262,6 @@ def _compute_profile(scene: Scene, kind: str, along_m: Image) -> Image:
 
 
 def _compute_gaps(strip: Strip, along_m: Image, above_m: Image, depth: Image, noise: Image) -> Image:
-    """Returns the opacity inside a strip: pickets and bare forests have gaps."""
     if strip.kind == "pickets":
         rail = np.abs(above_m / strip.height_m - 0.6) < 0.08
         return np.where(depth > 14.0, 0.75, np.maximum((along_m % 0.32) < 0.2, rail))

@@ -1,8 +1,7 @@
 """Draws the scene of a synthetic place at random, with probabilities that depend on its surroundings.
 
-Roads, trees, fields, houses, fences and poles depend on the surroundings, and so carry information about the
-location. Weather, season and light do not (except that snow lies only inland), and so are nuisance. Each custom
-changes a few habits from region to region.
+Weather, season and light do not depend on them (except that snow lies only inland). Each custom changes a few
+habits from region to region.
 """
 
 from __future__ import annotations
@@ -38,12 +37,7 @@ STYLES: dict[str, Style] = {
 
 
 def make_scene(site: Surroundings, rng: np.random.Generator) -> Scene:
-    """Draws the scene of a place.
-
-    Args:
-        site: Surroundings of the place.
-        rng: Generator of this place. The order of the draws determines the scene.
-    """
+    """Draws the scene of a place; the order of the draws determines the scene."""
     season = str(rng.choice(["summer", "spring", "autumn", "winter"], p=[0.6, 0.2, 0.14, 0.06]))
     snowy = season == "winter" and site.mediterranean < 0.4 and rng.random() < 0.6
     grass = _grass(site, season, snowy, rng)
@@ -101,7 +95,6 @@ def _chance(custom: float) -> float:
 
 
 def _weather(rng: np.random.Generator) -> tuple[float, float]:
-    """Draws cloud cover, from 0 to 1, and visibility in km."""
     kind = rng.choice(5, p=[0.38, 0.31, 0.22, 0.03, 0.06])
     cloud = rng.uniform(*((0.0, 0.2), (0.3, 0.6), (0.85, 1.0), (0.9, 1.0), (0.1, 0.6))[kind])
     visibility_km = rng.uniform(*((45, 90), (40, 80), (25, 50), (0.15, 0.8), (8, 16))[kind])
@@ -131,7 +124,6 @@ def _grass(site: Surroundings, season: str, snowy: bool, rng: np.random.Generato
 
 
 def _farmed(site: Surroundings) -> float:
-    """Returns the probability that the land beside the road is farmed."""
     regional = 0.9 * site.east + 0.9 * site.istria - 0.5 * site.mountain - 0.5 * site.mediterranean
     return _chance(0.7 * site.customs[4] - 0.2 + regional)
 
@@ -246,7 +238,6 @@ def _custom_roof(roof: Colour, custom: float) -> Colour:
 
 
 def _strips(site: Surroundings, season: str, rng: np.random.Generator) -> tuple[Strip, ...]:
-    """Draws distant forest edges, crops and fences, independently on each side."""
     c, strips = site.customs, []
     conifers = _chance(0.4 * c[2] - 0.5 + 1.2 * site.mountain)
     for side in (-1.0, 1.0):

@@ -1,9 +1,7 @@
-"""Draws synthetic places to files, in this process or in several.
+"""Draws synthetic places to files, in this process or in child processes that run this module.
 
-Threads do not help, because drawing consists of short steps that hold the interpreter's lock. `fork` is unsafe
-after torch has started threads, and `spawn` of multiprocessing runs the user's script again if the script has no
-guard. So each worker is a child process that runs this module and reads jobs from its standard input. The module
-imports no torch, so that a worker starts in half a second.
+Threads would wait for the interpreter's lock. `fork` is unsafe after torch has started threads, and `spawn` of
+multiprocessing runs the user's script again. The module imports no torch, so that a worker starts quickly.
 """
 
 from __future__ import annotations
@@ -109,7 +107,6 @@ def _start_worker() -> Iterator[subprocess.Popen[bytes]]:
 
 @contextmanager
 def _single_threaded_opencv() -> Iterator[None]:
-    """Switches off OpenCV's threads, which cost more than they gain on small images."""
     before = cv2.getNumThreads()
     cv2.setNumThreads(1)
     try:

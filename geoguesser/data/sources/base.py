@@ -1,7 +1,6 @@
 """Declaration of a data source: its label, its folders, its private keys, and where its images are found again.
 
-Each source states this once. A run records the source in its config, and reports, comparison, server and redaction
-read it from there with `source_from_config`.
+Readers of a recorded config get it from `source_from_config`.
 """
 
 from __future__ import annotations
@@ -83,12 +82,7 @@ BY_KEY = {"demo_seed": DEMO, "path": STORE, "roots": PLACES}
 
 @dataclass(frozen=True)
 class SourceRecord:
-    """Source of the data of a run, as its config records it.
-
-    Attributes:
-        kind: Kind of the source; None if the config does not state it.
-        folders: Roots and stores of the data, present or not.
-    """
+    """Source of the data of a run, as its config records it; `kind` is None if the config does not state it."""
 
     kind: SourceKind | None = None
     folders: tuple[Path, ...] = ()
@@ -105,11 +99,7 @@ class SourceRecord:
 
 
 def source_from_config(config: Mapping[str, Any]) -> SourceRecord:
-    """Reads the source of the data from a run's config.
-
-    Args:
-        config: Recorded config of a run. Its group `data` may lack keys, because checkpoints contain no folders.
-    """
+    """Reads the source of the data from a run's config, whose group `data` may lack keys."""
     data = config.get("data") or {}
     kind = _find_kind(data)
     if kind is None:

@@ -14,14 +14,8 @@ from geoguesser.data.sources.places import FileSettings, PlacesDataModule
 class DemoDataModule(PlacesDataModule):
     """Places of the synthetic country, `data=demo`, rendered into the cache at their first use.
 
-    Args:
-        places: Number of places.
-        px: Height and width of the rendered views in pixels.
-        demo_seed: Seed of the synthetic places.
-        settings: Settings of `PlacesDataModule`.
-
-    Raises:
-        ConfigError: `data.places`, `data.px` or `data.demo_seed` is out of range.
+    Views are `px` pixels high and wide. ConfigError is raised if `data.places`, `data.px` or `data.demo_seed` is
+    out of range.
     """
 
     source = DEMO

@@ -28,14 +28,10 @@ class FileSettings(DataSettings, total=False):
 
 
 class PlacesDataModule(PlacesData):
-    """Places from roots of image files, `data=places`.
+    """Places from roots of image files, `data=places`, in the layout that `geoguesser/data/places.py` describes.
 
-    Args:
-        roots: Folders in the layout that `geoguesser/data/places.py` describes.
-        num_workers: Processes that decode image files in training; None for one per core.
-        memory_gib: Views are kept in memory if they take at most this in total.
-        missing_views: `drop` a place that lacks a view, or `mask` the missing views.
-        settings: Settings of `PlacesData`.
+    Views are kept in memory if they take at most `memory_gib`. A place that lacks a view is dropped, or its
+    missing views are masked, as `missing_views` says.
     """
 
     source = PLACES
@@ -69,14 +65,7 @@ class PlacesDataModule(PlacesData):
         self._split_table(self._input_table, mask.reshape(-1, 4))
 
     def read_views(self) -> None:
-        """Inspects all views, selects places and splits them. A second call does nothing.
-
-        If an earlier run has inspected the same files, no file is read before a batch needs it.
-
-        Raises:
-            DataError: The action of a recorded kind of finding is `error`, or a split is empty without the places
-                that are left out.
-        """
+        """Inspects all views, selects places and splits them; reads no file that an earlier run has inspected."""
         if hasattr(self, "views"):
             return
         self.read_table()

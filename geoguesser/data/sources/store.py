@@ -20,13 +20,9 @@ log = logging.getLogger(__name__)
 
 
 class StoreDataModule(PlacesData):
-    """Places from a prepared store, `data=store data.path=DIR`.
+    """Places from a prepared store, `data=store data.path=DIR`, with views of the size and fit of `image`.
 
-    The store must hold views of the size and fit of `image`. `split=store` takes the split that it recorded.
-
-    Args:
-        path: Folder that `python -m geoguesser.prepare` wrote.
-        settings: Settings of `PlacesData`.
+    `split=store` takes the split that the store recorded.
     """
 
     source = STORE

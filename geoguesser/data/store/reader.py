@@ -43,12 +43,7 @@ FIELDS = ("label", "decoder", "split_seed", "table", "facts", "thumbnails", "sha
 
 @dataclass(frozen=True)
 class Store:
-    """A prepared store.
-
-    Attributes:
-        folder: Folder of the store.
-        manifest: Content of store.json: plain values.
-    """
+    """A prepared store; `manifest` is the content of store.json in plain values."""
 
     folder: Path
     manifest: dict[str, Any]
@@ -57,9 +52,8 @@ class Store:
     def open(cls, path: str | Path) -> Self:
         """Reads the manifest, and checks that all files are present and of the recorded size.
 
-        Raises:
-            MissingFileError: The folder is no store.
-            StoreError: The store is damaged, or of a newer format.
+        Raises MissingFileError for a folder that is no store, and StoreError for a damaged store or a newer
+        format.
         """
         folder = Path(path).expanduser()
         if not (folder / MANIFEST).is_file():
@@ -116,11 +110,7 @@ class Store:
         return fingerprint
 
     def table(self) -> pd.DataFrame:
-        """Returns one row per place, in the order of all other arrays: uuid, latitude, longitude, store_split, ...
-
-        `store_split` is the recorded split; a column `split` is that of the user's own tables. `row` names the
-        place in messages.
-        """
+        """Returns one row per place; `store_split` is the recorded split, `row` names the place in messages."""
         return self._table
 
     @cached_property
@@ -160,11 +150,7 @@ class Store:
         return thumbnails
 
     def views(self, image: ImageSpec) -> StoreViews:
-        """Returns the views of one size by row.
-
-        Raises:
-            ConfigError: The store holds no views of this size and fit.
-        """
+        """Returns the views of one size by row; raises ConfigError if the store lacks this size and fit."""
         self.check_image(image)
         shape = (4, 3, image.size, image.size)
         folder, shards = self.folder / "views" / image.name, self.manifest["images"][image.name]["shards"]
@@ -181,13 +167,7 @@ class Store:
 
 
 class StoreViews(Views):
-    """Views by row, from memory-mapped shards.
-
-    Args:
-        maps: Shards (P, 4, 3, H, W) uint8.
-        shard: (N,) number of the shard of each place.
-        slot: (N,) position of each place in its shard.
-    """
+    """Views by row, from memory-mapped shards (P, 4, 3, H, W); `slot` is (N,) the position in its shard."""
 
     def __init__(self, maps: list[ByteArray], shard: IntArray, slot: IntArray) -> None:
         self.maps, self.shard, self.slot = maps, shard, slot
@@ -218,11 +198,7 @@ def is_store(path: str | Path) -> bool:
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """Reads store.json.
-
-    Raises:
-        StoreError: The file is no manifest of a store, or of a newer format.
-    """
+    """Reads store.json; raises StoreError if it is no manifest of a store, or of a newer format."""
     file = folder / MANIFEST
     try:
         manifest: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))

@@ -1,8 +1,7 @@
 """Packs image files into the shards of a store, on all cores. An interruption costs at most one shard.
 
-The name of a shard is a digest of its inputs: ids of the places, names, sizes and times of their files, size and
-fit of the views, and the decoder. So complete shards of an interrupted run or of an earlier store are found by
-their names and not packed again. A shard gets its name only when it is complete.
+The name of a shard is a digest of its inputs (ids, names, sizes and times of files, spec, decoder), so that
+complete shards of earlier runs are found. A shard gets its name only when it is complete.
 """
 
 from __future__ import annotations
@@ -39,14 +38,7 @@ SPARE_BYTES = 2**24
 
 @dataclass
 class PackedViews:
-    """Result of packing the views of N places.
-
-    Attributes:
-        stats: Name of a spec -> statistics of its images; their thumbnails are in the shards.
-        findings: Row, number of the heading, and finding, for each defect or peculiarity of an image.
-        shards: Name of a spec -> names of its shards, in order.
-        num_reused: Number of places that an earlier run had packed.
-    """
+    """Result of packing N places: statistics and shards by name of a spec, and row, heading and finding."""
 
     stats: dict[str, ImageStats]
     findings: list[tuple[int, int, Finding]] = field(default_factory=list)
@@ -92,14 +84,7 @@ def pack_shards(
     roots: Sequence[str],
     specs: Sequence[ImageSpec],
 ) -> PackedViews:
-    """Inspects all places and packs their views.
-
-    Args:
-        out: Folder of the store, which exists and is locked; None only inspects.
-        ids: (N,) ids of the places.
-        places: (N,) files of each place.
-        roots: (N,) root of each place.
-        specs: Sizes to pack, all in one pass.
+    """Inspects all places and packs their views for all specs into `out`, which is locked; None only inspects.
 
     Raises:
         StoreError: A file cannot be written; complete shards stay for the next attempt.
@@ -168,14 +153,7 @@ def _fill(shards: list[_Shard], places: list[PlaceFiles], roots: list[str], bar:
 
 
 class _Shard:
-    """Shard of one spec, from an earlier run or while it is packed.
-
-    Args:
-        out: Folder of the store; None keeps statistics only.
-        spec: Size and fit of the views.
-        name: Name of the shard.
-        count: Number of places.
-    """
+    """Shard of one spec, from an earlier run or while it is packed; without `out` it keeps statistics only."""
 
     def __init__(self, out: Path | None, spec: ImageSpec, name: str, count: int) -> None:
         self.out, self.spec, self.name, self.count = out, spec, name, count
@@ -243,10 +221,7 @@ class _Shard:
             ]
 
     def commit(self) -> None:
-        """Flushes the shard to the disk, gives it its name, and writes its statistics last.
-
-        Frees the statistics, which `report` has copied.
-        """
+        """Flushes the shard to the disk, gives it its name, writes its statistics last, and frees them."""
         if self._replacement is not None and self.out is not None:
             with open_for_writing(self.out):
                 try:
@@ -267,7 +242,6 @@ class _Shard:
         self.stats, self.findings = ImageStats.empty(0), []
 
     def discard(self) -> None:
-        """Removes the temporary file."""
         if self._replacement is not None:
             self._replacement.discard()
 

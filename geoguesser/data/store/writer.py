@@ -40,14 +40,10 @@ class Prepared:
     Attributes:
         table: N places with their `split`.
         mask: (N, 4) True for each view that is used.
-        image_stats: Statistics of the images for the first size, without thumbnails.
         input_table: Table of all places that were read, before any was left out by its images or as a duplicate.
         matches: Pairs of duplicates, by row of `input_table`.
         audit: Distances of the splits to the training places, as `audit_split` returns them.
         pixel_stats: Name of a size -> mean and std of the training views' pixels, by channel.
-        specs: Sizes of the store.
-        num_reused: Number of places that an earlier run had packed.
-        num_recorded: Number of places whose split an old store recorded.
         changed: True if a store was written; False if it was up to date.
     """
 
@@ -77,15 +73,8 @@ def commit(
 ) -> bool:
     """Writes table and statistics, then the manifest, and removes files that it does not name.
 
-    Args:
-        out: Folder of the store.
-        old: Manifest of the old store; None if there is none.
-        prepared: The N places of the store.
-        shards: Name of a size -> names of its shards, which hold all places that were read.
-        rows: (N,) rows of the places among all places that were read.
-        sums: Name of a size -> (N, 2, 3) sums of pixels and of their squares.
-        groups: (N,) number of the group of each place; duplicates share a group.
-        description: Further entries of the manifest.
+    `shards` names the shards of each size, which hold all places that were read; `rows` are the N kept ones among
+    them. `sums` are (N, 2, 3) by size. The old manifest is None for a new store.
 
     Returns:
         True if the store has changed.
@@ -153,7 +142,6 @@ def commit(
 
 
 def _is_same(manifest: dict[str, Any], old: dict[str, Any]) -> bool:
-    """Returns whether two manifests describe the same store, whenever it was written."""
     return all(
         manifest.get(key) == old.get(key) and (key in manifest) == (key in old)
         for key in (manifest.keys() | old.keys()) - {"created", "files"}
@@ -161,7 +149,6 @@ def _is_same(manifest: dict[str, Any], old: dict[str, Any]) -> bool:
 
 
 def _make_stored_table(prepared: Prepared, shard: IntArray, slot: IntArray, groups: IntArray) -> pd.DataFrame:
-    """Makes the table of a store; a user's column with the name of a store's column is renamed."""
     table = prepared.input_table.set_index("uuid").loc[prepared.table["uuid"]].reset_index()
     store_columns: dict[str, Any] = {
         "store_split": prepared.table["split"].to_numpy(),
@@ -185,7 +172,6 @@ def _make_stored_table(prepared: Prepared, shard: IntArray, slot: IntArray, grou
 
 
 def _shorten_roots(roots: list[str]) -> dict[str, str]:
-    """Returns the name of each root, with as many parent folders as are needed to distinguish all roots."""
     parts = {root: Path(root).resolve().parts for root in roots}
     for length in range(1, max(len(folders) for folders in parts.values()) + 1):
         names = {root: "/".join(folders[-length:]) for root, folders in parts.items()}
@@ -195,7 +181,6 @@ def _shorten_roots(roots: list[str]) -> dict[str, str]:
 
 
 def _copy_thumbnails(file: Any, shards: list[Path], starts: IntArray, rows: IntArray) -> None:
-    """Writes one .npy file with the thumbnails of the given rows, shard by shard."""
     header = {"descr": "|u1", "fortran_order": False, "shape": (len(rows), 4, 3, 8, 8)}
     np.lib.format.write_array_header_1_0(file, header)
     ends = np.append(starts[1:], np.iinfo(np.int64).max)
@@ -211,11 +196,7 @@ def is_store_file(name: str) -> bool:
 
 
 def _remove_stale_files(out: Path, manifest: dict[str, Any]) -> None:
-    """Removes shards and tables that the manifest does not name, and temporary files of interrupted runs.
-
-    Only files with the names of a store's files are removed. A process that has mapped such a file can use it
-    until it ends.
-    """
+    """Removes files with names of a store's files that the manifest lacks; mapped ones stay usable."""
     images = manifest["images"]
     named = {f"{name}/{shard}" for name, entry in images.items() for shard in entry["shards"]}
     for path in (out / "views").glob("*/*"):

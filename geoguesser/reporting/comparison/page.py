@@ -1,7 +1,4 @@
-"""Page of a comparison: compare.html, from the template comparison.html.
-
-Sentences that the terminal prints as well are in text.py, charts and maps in plots.py.
-"""
+"""Page of a comparison: compare.html, from the template comparison.html."""
 
 from __future__ import annotations
 
@@ -23,13 +20,7 @@ LABEL_COLOURS = {BETTER: "#009E73", WORSE: "#D55E00", NOT_CLEAR: "#D97A00"}
 
 
 def render_comparison(comparison: Comparison, places: Sequence[SpreadPlace], *, pictures: bool) -> str:
-    """Returns the text of compare.html.
-
-    Args:
-        comparison: Result of the comparison.
-        places: Places to show with their views.
-        pictures: Whether the page shows charts and maps.
-    """
+    """Returns the text of compare.html."""
     entries, numbers = comparison.entries, DistanceFormatter(comparison)
     base = entries[comparison.baseline]
 
@@ -52,7 +43,6 @@ def render_comparison(comparison: Comparison, places: Sequence[SpreadPlace], *, 
 
 
 def _draw_pictures(comparison: Comparison) -> dict[str, Any]:
-    """Returns charts as data URIs, and maps as pairs of entry and data URI."""
     region = comparison.region
     has_differences = any(entry.difference and entry.difference.mean for entry in comparison.entries)
     shown = plots.select_entries(comparison, MAX_MAPS)
@@ -75,7 +65,6 @@ def _draw_pictures(comparison: Comparison) -> dict[str, Any]:
 def _make_card(
     comparison: Comparison, place: SpreadPlace, numbers: DistanceFormatter, *, pictures: bool
 ) -> dict[str, Any]:
-    """Returns the values of a place's card: errors in ascending order, position, views, map of predictions."""
     errors = [
         (float(km), entry.letter)
         for km, entry in zip(place.errors_km, comparison.entries, strict=True)

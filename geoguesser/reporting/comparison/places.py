@@ -19,11 +19,9 @@ class SpreadPlace:
     """Place on which the compared runs differ.
 
     Attributes:
-        uuid: Id of the place.
         coords_deg: (2,) true point.
         errors_km: (E,) errors of the entries of the comparison; NaN for an entry without the place.
         predicted_deg: (E, 2) points predicted by the first seed of each entry; NaN for an entry without the place.
-        photos: Four views; None if the data are gone.
     """
 
     uuid: str
@@ -34,17 +32,10 @@ class SpreadPlace:
 
 
 def find_spread_places(comparison: Comparison, max_places: int) -> list[SpreadPlace]:
-    """Finds the places with the largest range of errors between groups.
+    """Finds the places with the largest range of errors between groups, in descending order.
 
     Only places that all groups were tested on are taken. Groups that share too few places with the baseline to be
     compared with it do not count.
-
-    Args:
-        comparison: Result of the comparison.
-        max_places: Maximum number of places.
-
-    Returns:
-        Places by descending range of errors; none if no group is compared or no place is shared.
     """
     base = comparison.entries[comparison.baseline].group
     compared = [entry.group for entry in comparison.entries if entry.difference and entry.difference.mean]

@@ -1,7 +1,6 @@
-"""Charts and maps of a comparison: intervals, errors by training time, shares, learning curves, error maps.
+"""Charts and maps of a comparison, narrow and without titles, for a page with captions.
 
-They are narrow and have no title, because a page shows them with captions. Groups are marked by letters, so that
-no picture depends on colours only.
+Groups are marked by letters, so that no picture depends on colours only.
 """
 
 from __future__ import annotations
@@ -20,33 +19,27 @@ from geoguesser.arrays import FloatArray
 from geoguesser.evaluation.comparison import BASELINE, BETTER, NOT_CLEAR, WORSE, Comparison, GroupResult
 from geoguesser.evaluation.intervals import Interval
 from geoguesser.geo.region import Region
-from geoguesser.reporting.maps import ERROR_COLOURS, choose_dot_size_pt, set_map
-from geoguesser.reporting.projections import MapProjection, make_projection
-from geoguesser.reporting.style import (
-    BLUE,
-    GREEN,
-    INK,
-    MUTED,
-    ORANGE,
-    PURPLE,
-    SKY,
-    VERMILION,
-    add_axes,
-    picture,
+from geoguesser.reporting import style
+from geoguesser.reporting.maps import (
+    ERROR_COLOURS,
+    choose_dot_size_pt,
+    compute_narrow_box,
+    get_map_margins_in,
+    set_map,
 )
+from geoguesser.reporting.projections import make_projection
 from geoguesser.system.text import format_number
 
-WIDTH_IN, SHARP_DPI = 5.0, 200
 ROW_IN = 0.34
 MAX_LINEAR_EPOCHS = 60
 MAX_EDGED_DOTS = 1000
 MIN_TIME_S = 1e-3
 BROWN, GREY = "#8C564B", "#7F7F7F"
-COLOURS = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY, BROWN, GREY)
+COLOURS = (style.BLUE, style.VERMILION, style.GREEN, style.PURPLE, style.ORANGE, style.SKY, BROWN, GREY)
 MAX_CURVES = len(COLOURS)
 
 # Other verdicts are grey.
-VERDICT_COLOURS = {BASELINE: INK, BETTER: GREEN, WORSE: VERMILION, NOT_CLEAR: ORANGE}
+VERDICT_COLOURS = {BASELINE: style.INK, BETTER: style.GREEN, WORSE: style.VERMILION, NOT_CLEAR: style.ORANGE}
 
 
 def choose_colours(comparison: Comparison) -> dict[str, str]:
@@ -66,14 +59,14 @@ def select_entries(comparison: Comparison, max_entries: int) -> list[GroupResult
 def draw_intervals(path: Path, comparison: Comparison) -> None:
     """Draws the mean error of each entry with its interval."""
     colours = choose_colours(comparison)
-    rows = [(entry.letter, entry.mean, colours.get(entry.letter, MUTED)) for entry in comparison.entries]
+    rows = [(entry.letter, entry.mean, colours.get(entry.letter, style.MUTED)) for entry in comparison.entries]
     _draw_rows(path, rows, "mean error in km", None)
 
 
 def draw_differences(path: Path, comparison: Comparison) -> None:
     """Draws the mean difference of each entry from the baseline with its interval, and a line at 0."""
     rows = [
-        (entry.letter, difference.mean, VERDICT_COLOURS.get(difference.verdict, MUTED))
+        (entry.letter, difference.mean, VERDICT_COLOURS.get(difference.verdict, style.MUTED))
         for entry in comparison.entries
         if (difference := entry.difference) is not None and difference.mean is not None
     ]
@@ -82,16 +75,15 @@ def draw_differences(path: Path, comparison: Comparison) -> None:
 
 
 def _draw_rows(path: Path, rows: Sequence[tuple[str, Interval, str]], label: str, line: float | None) -> None:
-    """Draws intervals below each other: letter, interval and colour of each row."""
     height = 0.75 + ROW_IN * len(rows)
-    with picture(path, height, width_in=WIDTH_IN, dpi=SHARP_DPI) as figure:
-        axes = add_axes(figure, 0.5, 0.6, WIDTH_IN - 0.65, height - 0.7)
+    with style.narrow_picture(path, height) as figure:
+        axes = style.add_axes(figure, 0.5, 0.6, style.NARROW_WIDTH_IN - 0.65, height - 0.7)
         for row, (_, interval, colour) in enumerate(rows):
             if interval.low is not None and interval.high is not None:
                 axes.plot((interval.low, interval.high), (row, row), color=colour, lw=2.4, solid_capstyle="butt")
             axes.plot(interval.value, row, "o", color=colour, ms=6, mec="white", mew=0.8, zorder=4)
         if line is not None:
-            axes.axvline(line, color=INK, lw=1.0)
+            axes.axvline(line, color=style.INK, lw=1.0)
 
         axes.set_yticks(range(len(rows)), [letter for letter, _, _ in rows], fontweight="bold")
         axes.set_ylim(len(rows) - 0.4, -0.6)
@@ -108,11 +100,11 @@ def draw_times(path: Path, comparison: Comparison) -> None:
     errors = np.array([entry.mean.value for entry in entries])
     front = find_pareto_front(times, errors)
 
-    with picture(path, 3.6, width_in=WIDTH_IN, dpi=SHARP_DPI) as figure:
-        axes = add_axes(figure, 0.62, 0.55, WIDTH_IN - 0.85, 2.9)
-        axes.step(times[front], errors[front], where="post", color=MUTED, lw=1.2, ls=(0, (4, 2)), zorder=2)
+    with style.narrow_picture(path, 3.6) as figure:
+        axes = style.add_axes(figure, 0.62, 0.55, style.NARROW_WIDTH_IN - 0.85, 2.9)
+        axes.step(times[front], errors[front], where="post", color=style.MUTED, lw=1.2, ls=(0, (4, 2)), zorder=2)
         for entry, time, error in zip(entries, times, errors, strict=True):
-            colour = colours.get(entry.letter, MUTED)
+            colour = colours.get(entry.letter, style.MUTED)
             if entry.mean.low is not None and entry.mean.high is not None:
                 axes.plot((time, time), (entry.mean.low, entry.mean.high), color=colour, lw=1.4, alpha=0.45)
             axes.plot(time, error, "o", color=colour, ms=6, mec="white", mew=0.8, zorder=4)
@@ -156,8 +148,8 @@ def draw_shares(path: Path, comparison: Comparison) -> None:
     pooled = np.concatenate([entry.group.errors.ravel() for entry in entries])
     low = max(float(np.percentile(pooled, 1)), 0.01)
 
-    with picture(path, 3.4, width_in=WIDTH_IN, dpi=SHARP_DPI) as figure:
-        axes = add_axes(figure, 0.62, 0.55, WIDTH_IN - 0.8, 2.7)
+    with style.narrow_picture(path, 3.4) as figure:
+        axes = style.add_axes(figure, 0.62, 0.55, style.NARROW_WIDTH_IN - 0.8, 2.7)
         for number, entry in enumerate(entries):
             errors = np.sort(entry.group.errors.ravel())
             share = np.arange(1, len(errors) + 1) / len(errors)
@@ -177,9 +169,9 @@ def draw_shares(path: Path, comparison: Comparison) -> None:
 
 
 def _draw_letter(axes: Axes, letter: str, colour: str, point: tuple[Any, Any]) -> None:
-    style: dict[str, Any] = {"fontweight": "bold", "fontsize": 8, "ha": "center", "va": "center", "zorder": 6}
+    font: dict[str, Any] = {"fontweight": "bold", "fontsize": 8, "ha": "center", "va": "center", "zorder": 6}
     box = {"boxstyle": "circle,pad=0.12", "fc": "white", "ec": colour, "lw": 0.8}
-    axes.text(float(point[0]), float(point[1]), letter, color=colour, bbox=box, clip_on=True, **style)
+    axes.text(float(point[0]), float(point[1]), letter, color=colour, bbox=box, clip_on=True, **font)
 
 
 def draw_learning(path: Path, comparison: Comparison) -> None:
@@ -187,8 +179,8 @@ def draw_learning(path: Path, comparison: Comparison) -> None:
     colours = choose_colours(comparison)
     late: list[float] = []
     epochs = 0
-    with picture(path, 3.4, width_in=WIDTH_IN, dpi=SHARP_DPI) as figure:
-        axes = add_axes(figure, 0.62, 0.55, WIDTH_IN - 0.8, 2.7)
+    with style.narrow_picture(path, 3.4) as figure:
+        axes = style.add_axes(figure, 0.62, 0.55, style.NARROW_WIDTH_IN - 0.8, 2.7)
         for number, entry in enumerate(select_entries(comparison, MAX_CURVES)):
             colour, runs = colours[entry.letter], entry.group.runs
             width, alpha = (1.5, 1.0) if len(runs) == 1 else (0.9, 0.7)
@@ -226,65 +218,56 @@ def draw_error_map(path: Path, *, region: Region, entry: GroupResult, top_km: fl
     """Draws the test places of an entry, coloured by error from 0 to `top_km`, with large errors on top."""
     frame = make_projection(region)
     xy = frame.project(entry.group.true_deg)
-    west, south, east, north = bounds = frame.bounds(xy, [])
-    left, below = _get_map_margins(frame)
-    width = WIDTH_IN - left - 0.1
-    height = float(np.clip(width * (north - south) * frame.stretch / (east - west), 1.8, 6.5))
+    bounds = frame.bounds(xy, [])
+    box, height = compute_narrow_box(frame, bounds, max_height_in=6.5)
 
     order = np.argsort(entry.group.error_km, kind="stable")
     colours = ScalarMappable(Normalize(0.0, top_km), ERROR_COLOURS)
     size_pt = float(np.clip(1.2 * choose_dot_size_pt(len(order)), 1.6, 6.0))
-    with picture(path, height + below + 0.1, width_in=WIDTH_IN, dpi=SHARP_DPI) as figure:
-        axes = set_map(figure, (left, below, width, height), frame, bounds)
-        x, y = xy[order].T
-        width_pt = 0.4 if len(order) <= MAX_EDGED_DOTS else 0.0
-        rgba = colours.to_rgba(entry.group.error_km[order])
-        axes.scatter(x, y, s=size_pt**2, c=rgba, linewidths=width_pt, edgecolors="white", zorder=4)
-
-
-def _get_map_margins(frame: MapProjection) -> tuple[float, float]:
-    """Returns the margins left of and below a map, in inches; a map of degrees has labels on the left."""
-    return (0.55, 0.3) if frame.stretch > 1 else (0.1, 0.42)
+    with style.narrow_picture(path, height) as figure:
+        axes = set_map(figure, box, frame, bounds)
+        axes.scatter(
+            xy[order, 0],
+            xy[order, 1],
+            s=size_pt**2,
+            c=colours.to_rgba(entry.group.error_km[order]),
+            linewidths=0.4 if len(order) <= MAX_EDGED_DOTS else 0.0,
+            edgecolors="white",
+            zorder=4,
+        )
 
 
 def draw_predictions(
     path: Path, *, region: Region, true_deg: FloatArray, predictions: Sequence[tuple[str, str, FloatArray]]
 ) -> None:
-    """Draws the true point of a place, and the points that groups predicted.
-
-    Args:
-        path: PNG to write.
-        region: Region of the place.
-        true_deg: (2,) true point, drawn as a star.
-        predictions: Letter, colour and (2,) point in degrees of each group, at least one.
-    """
+    """Draws the true point of a place as a star, and letter, colour and (2,) point in degrees of each group."""
     frame = make_projection(region)
     points = frame.project(np.stack([true_deg, *(point for _, _, point in predictions)]))
     low, high = points.min(axis=0), points.max(axis=0)
     land = frame.bounds(points[:1], [])
-    left, below = _get_map_margins(frame)
+    left, below = get_map_margins_in(frame)
     height = 2.4
 
     # The section is centred on the points, and never smaller than a sixth of the land.
     half = np.maximum(0.62 * (high - low).max(), 0.08 * (land[2:] - land[:2]).max())
-    reach = np.array((half * (WIDTH_IN - 0.65) / height, half)) * (1.0, 1.0 / frame.stretch)
+    reach = np.array((half * (style.NARROW_WIDTH_IN - 0.65) / height, half)) * (1.0, 1.0 / frame.stretch)
     centre = (low + high) / 2
     bounds = np.concatenate((centre - reach, centre + reach))
 
-    with picture(path, height + below + 0.1, width_in=WIDTH_IN, dpi=SHARP_DPI) as figure:
-        axes = set_map(figure, (left, below, WIDTH_IN - left - 0.1, height), frame, bounds)
+    with style.narrow_picture(path, height + below + 0.1) as figure:
+        axes = set_map(figure, (left, below, style.NARROW_WIDTH_IN - left - 0.1, height), frame, bounds)
         for (letter, colour, _), point in zip(predictions, points[1:], strict=True):
             axes.plot(*np.stack((points[0], point)).T, color=colour, lw=1.2, alpha=0.7, zorder=5)
             _draw_letter(axes, letter, colour, tuple(point))
-        axes.plot(*points[0], "*", color=INK, ms=13, mec="white", mew=0.8, zorder=7)
+        axes.plot(*points[0], "*", color=style.INK, ms=13, mec="white", mew=0.8, zorder=7)
 
 
 def draw_colour_scale(path: Path, top_km: float) -> None:
     """Draws the colour scale of the error maps."""
-    with picture(path, 0.62, width_in=WIDTH_IN, dpi=SHARP_DPI) as figure:
+    with style.narrow_picture(path, 0.62) as figure:
         bar = figure.colorbar(
             ScalarMappable(Normalize(0.0, top_km), ERROR_COLOURS),
-            cax=add_axes(figure, 0.25, 0.4, WIDTH_IN - 0.6, 0.14),
+            cax=style.add_axes(figure, 0.25, 0.4, style.NARROW_WIDTH_IN - 0.6, 0.14),
             extend="max",
             orientation="horizontal",
             format=FuncFormatter(format_number),
@@ -292,4 +275,4 @@ def draw_colour_scale(path: Path, top_km: float) -> None:
         bar.outline.set_visible(False)
         bar.ax.grid(False)
         bar.ax.tick_params(labelsize=8)
-        figure.text(1 - 0.05 / WIDTH_IN, 0.02, "km", fontsize=8, ha="right", va="bottom")
+        figure.text(1 - 0.05 / style.NARROW_WIDTH_IN, 0.02, "km", fontsize=8, ha="right", va="bottom")

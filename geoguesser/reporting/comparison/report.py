@@ -45,11 +45,7 @@ STYLES = {BETTER: "green", WORSE: "red", NOT_CLEAR: "yellow"}
 
 
 def write_comparison(comparison: Comparison, places: Sequence[SpreadPlace], out: Path, *, pictures: bool) -> Path:
-    """Writes the page, and a CSV file with the same name and a row per configuration. Each is written atomically.
-
-    Returns:
-        The CSV file.
-    """
+    """Writes the page, and a CSV file with a row per configuration, each atomically; returns the CSV file."""
     write_text(out, render_comparison(comparison, places, pictures=pictures))
     table = out.with_suffix(".csv")
     write_csv(table, make_table(comparison))
@@ -120,7 +116,6 @@ def print_comparison(comparison: Comparison) -> None:
 
 
 def _make_terminal_table(comparison: Comparison) -> Table:
-    """Returns a table of at most 80 columns: intervals are below their figures, configurations above the table."""
     numbers = DistanceFormatter(comparison)
     table = Table(title_justify="left")
     table.add_column("")

@@ -155,7 +155,6 @@ def list_notes(comparison: Comparison) -> list[str]:
 
 
 def _list_seed_notes(comparison: Comparison, numbers: DistanceFormatter) -> list[str]:
-    """Returns a note on groups with one seed, with the spread between seeds if it is known."""
     entries = comparison.entries
     spreads = [entry.seed_std_km for entry in entries if entry.seed_std_km is not None]
     single = [entry.letter for entry in entries if entry.seed_std_km is None]

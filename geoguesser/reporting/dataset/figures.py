@@ -1,7 +1,4 @@
-"""Pictures and photos of a dataset's page, as values of its template.
-
-Photos are read from the files of at most a dozen places and pairs.
-"""
+"""Pictures and photos of a dataset's page, as values of its template."""
 
 from __future__ import annotations
 
@@ -25,13 +22,7 @@ from geoguesser.system.text import format_bytes
 def make_figures(prepared: Prepared, data: PlacesDataModule) -> dict[str, Any]:
     """Draws the pictures and reads the photos of a dataset's page.
 
-    Args:
-        prepared: Result of the preparation.
-        data: The places with their findings.
-
-    Returns:
-        Pictures as data URIs, empty if there is nothing to show: `map`, `window` (the densest part, which holds
-        `window_places`), `distances`; `samples` and `pairs` with their photos; `views`, None without views.
+    Pictures are data URIs, empty if there is nothing to show; `window` is the densest part of the map.
     """
     return {
         **_draw_maps(prepared, data),
@@ -64,7 +55,6 @@ def _draw_distances(prepared: Prepared) -> str:
 
 
 def _draw_views(prepared: Prepared) -> dict[str, Any] | None:
-    """Draws the brightness of views and the sizes of their files; None without views."""
     used, splits = prepared.mask, np.asarray(prepared.table["split"])
     if not used.any():
         return None
@@ -87,7 +77,6 @@ def _draw_views(prepared: Prepared) -> dict[str, Any] | None:
 
 
 def _read_samples(prepared: Prepared, data: PlacesDataModule) -> list[dict[str, Any]]:
-    """Reads a few places of each split with their views."""
     mask, state = prepared.mask, prepared.image_stats.views["state"]
     rows = pick_samples(np.asarray(prepared.table["split"]), mask)
     table = prepared.table.iloc[rows]
@@ -101,7 +90,6 @@ def _read_samples(prepared: Prepared, data: PlacesDataModule) -> list[dict[str, 
 
 
 def _read_pairs(prepared: Prepared, data: PlacesDataModule) -> list[dict[str, Any]]:
-    """Reads pairs of duplicates of all kinds, with the views of both places."""
     used = set(prepared.table["uuid"].astype(str))
     pairs = []
 

@@ -25,14 +25,7 @@ ACTIONS = {"error": "stops", "skip": "left out", "keep": "noted"}
 
 
 def render_dataset(prepared: Prepared, data: PlacesDataModule, out: Path | None, *, pictures: bool) -> str:
-    """Returns the text of report.html.
-
-    Args:
-        prepared: Result of the preparation.
-        data: The places with their findings.
-        out: Folder of the store; None if nothing was packed.
-        pictures: Whether the page shows pictures and photos.
-    """
+    """Returns the text of report.html; `out` is the folder of the store, None if nothing was packed."""
     splits = make_split_rows(prepared)
     tiles = [
         (len(prepared.table), "places"),

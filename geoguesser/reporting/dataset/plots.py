@@ -1,7 +1,4 @@
-"""Pictures of a dataset: map of its places, distances between splits, brightness of views, sizes of files.
-
-They are narrow and have no title: the page adds captions.
-"""
+"""Pictures of a dataset, narrow and without titles: places, distances between splits, brightness, file sizes."""
 
 from __future__ import annotations
 
@@ -41,15 +38,7 @@ def draw_places(
     splits: npt.NDArray[Any],
     window: FloatArray | None = None,
 ) -> None:
-    """Draws a map of the region with its places, coloured by split.
-
-    Args:
-        path: PNG file to write.
-        region: Region with the land.
-        coords_deg: (N, 2) places in degrees, N at least 1.
-        splits: (N,) `train`, `val`, `test` or `unused`.
-        window: (4,) window to frame, given by `find_densest_window`.
-    """
+    """Draws a map of (N, 2) places in degrees, coloured by split; `find_densest_window` returns a window."""
     projection = make_projection(region)
     xy = projection.project(coords_deg)
     bounds = projection.bounds(xy, [])
@@ -77,7 +66,6 @@ def draw_window(
 
 @contextmanager
 def _open_map(path: Path, projection: MapProjection, bounds: FloatArray) -> Iterator[Axes]:
-    """Yields the axes of a picture with only a map."""
     box, height = compute_narrow_box(projection, bounds, max_height_in=6.5)
     with narrow_picture(path, height) as figure:
         yield set_map(figure, box, projection, bounds)
@@ -108,12 +96,8 @@ def select_window(xy: FloatArray, window: FloatArray) -> BoolArray:
 def find_densest_window(region: Region, coords_deg: FloatArray) -> FloatArray | None:
     """Finds a window where places are too dense to be distinguished on a map of the region.
 
-    The window starts as a square of an eighth of the map around the densest places. Its side is halved until it
-    holds at most `MAX_IN_WINDOW` places.
-
-    Args:
-        region: Region with the land.
-        coords_deg: (N, 2) places in degrees, N at least 1.
+    The window starts as a square of an eighth of the map around the densest of (N, 2) places in degrees. Its side
+    is halved until it holds at most `MAX_IN_WINDOW` places.
 
     Returns:
         (4,) west, south, east and north in drawing units of the region's projection; None if the densest square
@@ -146,10 +130,7 @@ def find_densest_window(region: Region, coords_deg: FloatArray) -> FloatArray | 
 def draw_distances(path: Path, *, distance_km: FloatArray, splits: npt.NDArray[Any]) -> None:
     """Draws the share of validation and test places within each distance of a training place.
 
-    Args:
-        path: PNG file to write.
-        distance_km: (N,) distances of `geoguesser.data.checks.leakage.compute_nearest_training_km`.
-        splits: (N,) split of each place; at least one `val` or `test` place has a finite distance.
+    `distance_km` is (N,) from `compute_nearest_training_km`; a `val` or `test` place must have a finite distance.
     """
     distances = {name: distance_km[(splits == name) & np.isfinite(distance_km)] for name in ("val", "test")}
     distances = {name: np.sort(np.maximum(values, MIN_KM)) for name, values in distances.items() if len(values)}
@@ -186,12 +167,10 @@ def draw_distances(path: Path, *, distance_km: FloatArray, splits: npt.NDArray[A
 
 
 def _choose_line(split: str) -> dict[str, Any]:
-    """Returns colour and dashes of the line of a split."""
     return {"color": SPLIT_COLOURS[split], "lw": 1.8, "ls": "-" if split == "test" else (0, (5, 1.5))}
 
 
 def _add_mark(axes: Axes, x: float, label: str, **look: Any) -> None:
-    """Draws a vertical line with its label above the axes."""
     axes.axvline(x, color=VERMILION, lw=1.2, zorder=3, **look)
     transform = axes.get_xaxis_transform()
     axes.text(x, 1.02, label, color=VERMILION, transform=transform, ha="center", va="bottom")
@@ -205,25 +184,13 @@ def _open_chart(path: Path) -> Iterator[Axes]:
 
 
 def compute_brightness(sums: npt.NDArray[np.int64], size: int) -> FloatArray:
-    """Returns the mean luma of views, (N, 4) from 0 to 255.
-
-    Args:
-        sums: (N, 4, 2, 3) sums and sums of squares of the pixels by channel.
-        size: Height and width of the views in pixels.
-    """
+    """Returns (N, 4) the mean luma of views, from 0 to 255; `sums` is that of `ImageStats`."""
     luma: FloatArray = sums[:, :, 0] / size**2 @ LUMA_WEIGHTS.astype(np.float64)
     return luma
 
 
 def draw_brightness(path: Path, *, luma: FloatArray, mask: BoolArray, splits: npt.NDArray[Any]) -> None:
-    """Draws histograms of the brightness of views by split.
-
-    Args:
-        path: PNG file to write.
-        luma: (N, 4) mean luma of each view, from 0 to 255.
-        mask: (N, 4) true for views in use, at least one.
-        splits: (N,) split of each place.
-    """
+    """Draws histograms by split of the (N, 4) mean luma of views, from 0 to 255; only views in the mask count."""
     bins = np.linspace(0.0, 255.0, 35 if mask.sum() >= 2000 else 18)
     with _open_chart(path) as axes:
         for name in ("train", "val", "test"):
@@ -252,12 +219,7 @@ def format_kb(kilobytes: float) -> str:
 
 
 def draw_file_sizes(path: Path, *, file_bytes: npt.NDArray[np.int64]) -> None:
-    """Draws a histogram of the sizes of image files.
-
-    Args:
-        path: PNG file to write.
-        file_bytes: (M,) positive sizes in bytes, M at least 1.
-    """
+    """Draws a histogram of the sizes of image files, (M,) positive numbers of bytes."""
     kilobytes = np.asarray(file_bytes, dtype=np.float64) / 1000
     median = float(np.median(kilobytes))
     low, high = min(kilobytes.min() / 1.1, median / 2), max(kilobytes.max() * 1.1, median * 2)

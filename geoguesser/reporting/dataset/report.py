@@ -28,27 +28,13 @@ ACTION_STYLES = {"error": "bold red", "skip": "yellow", "keep": ""}
 
 
 class DataReport:
-    """Report of one prepared dataset.
-
-    Args:
-        prepared: Result of the preparation.
-        data: The places with their findings.
-        out: Folder of the store; None if nothing was packed.
-    """
+    """Report of one prepared dataset; `out` is the folder of the store, None if nothing was packed."""
 
     def __init__(self, prepared: Prepared, data: PlacesDataModule, *, out: Path | None) -> None:
         self.prepared, self.data, self.out = prepared, data, out
 
     def write(self, folder: Path, *, pictures: bool) -> Path:
-        """Writes report.html and findings.csv, each atomically.
-
-        Args:
-            folder: Folder of the files; it is created if it is missing.
-            pictures: Whether the page shows pictures and photos.
-
-        Returns:
-            File of the page.
-        """
+        """Writes report.html and findings.csv into a folder, which is made if it is missing, each atomically."""
         folder.mkdir(parents=True, exist_ok=True)
         write_csv(folder / "findings.csv", self.data.findings.to_table())
         path = folder / "report.html"
@@ -86,7 +72,6 @@ class DataReport:
 
 
 def _print_group(console: Console, group: FindingGroup) -> None:
-    """Prints a line for the kind of finding, and a line for each example."""
     count = (f"  {len(group.findings):,} {group.kind}", ACTION_STYLES[group.action])
     console.print(Text.assemble(count, f" ({group.action}): {group.description}"))
     for finding in group.findings[:MAX_EXAMPLES]:

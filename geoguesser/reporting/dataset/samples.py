@@ -16,10 +16,7 @@ from geoguesser.data.splits import SPLIT_NAMES
 def pick_samples(splits: npt.NDArray[Any], mask: BoolArray, max_places: int = 6) -> list[int]:
     """Returns the rows of places to show: evenly spaced in each split, and one with a missing view if any has one.
 
-    Args:
-        splits: (N,) split of each place.
-        mask: (N, 4) true for views in use.
-        max_places: Number of places to show at most.
+    `mask` is (N, 4), true for views in use.
     """
     per_split = -(-max_places // len(SPLIT_NAMES))
     picked: list[int] = []

@@ -25,13 +25,9 @@ TABLE_KINDS = ("bad_row", "duplicate_id", "missing_images", "missing_view", "far
 
 @dataclass(frozen=True)
 class SplitRow:
-    """Summary of one split.
+    """Summary of one split, with its median distance to the nearest (other) training place.
 
-    Attributes:
-        name: `train`, `val`, `test` or `unused`.
-        places: Number of places.
-        median_km: Median distance to the nearest (other) training place; None if there is none.
-        within: Number of places within 50, 500 and 5,000 m of a training place; None if there is none.
+    `within` counts the places within 50, 500 and 5,000 m of a training place; None if there is none.
     """
 
     name: str
@@ -45,9 +41,7 @@ class FindingGroup:
     """Findings of one kind with the same action.
 
     Attributes:
-        kind: Kind, a key of `FINDING_KINDS`.
         action: `error`, `skip` or `keep`.
-        findings: The findings in their original order.
     """
 
     kind: str
@@ -154,7 +148,6 @@ def _describe_packing(prepared: Prepared, out: Path | None) -> str:
 
 
 def _describe_pixels(prepared: Prepared) -> list[tuple[str, str]]:
-    """Lists mean and standard deviation of the training views by size, from 0 to 1."""
     facts: list[tuple[str, str]] = []
     for name, stats in prepared.pixel_stats.items():
         mean, std = (" ".join(f"{value:.3f}" for value in stats[key]) for key in ("mean", "std"))

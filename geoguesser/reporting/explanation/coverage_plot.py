@@ -21,13 +21,7 @@ STYLES = {MASS: (BLUE, "-"), SETS: (ORANGE, "--"), RADII: (GREEN, "-.")}
 
 @dataclass(frozen=True)
 class LabelledOutput:
-    """Head output of places whose true points are known.
-
-    Attributes:
-        output: Output of the head.
-        cell: (N,) true classes; None for a head without cells.
-        error_km: (N,) errors of the predictions.
-    """
+    """Head output of N places with their true classes, None for a head without cells, and errors."""
 
     output: HeadOutput
     cell: IntArray | None
@@ -37,18 +31,11 @@ class LabelledOutput:
 def compute_coverage(
     test: LabelledOutput, calibration: LabelledOutput | None, temperature: float | None
 ) -> dict[str, FloatArray]:
-    """Counts the test places that are covered at each level of `NOMINAL`.
+    """Counts the test places that are covered at each level of `NOMINAL`, (19,) by name.
 
     `cells by their probability` are the most probable cells whose probabilities sum to the level. `sets of cells`
-    and `radii` are conformal: their threshold covers that share of the calibration places (model/conformal.py).
-
-    Args:
-        test: Test places.
-        calibration: Calibration places; None if their images are missing.
-        temperature: Temperature of the probabilities; None for an uncalibrated run.
-
-    Returns:
-        Name -> (19,) counts; NaN at levels for which there are too few calibration places.
+    and `radii` are conformal: their threshold covers that share of the calibration places (model/conformal.py),
+    and is NaN at levels for which there are too few of them. The temperature is None for an uncalibrated run.
     """
     covered: dict[str, FloatArray] = {}
     test_scores = _compute_scores(test, temperature)
@@ -85,13 +72,7 @@ def _count_covered(scores: FloatArray, calibration_scores: FloatArray) -> FloatA
 
 
 def draw_coverage(path: Path, *, covered: dict[str, FloatArray], places: int) -> None:
-    """Draws the covered share of test places against the nominal level, with Wilson's 95 % intervals.
-
-    Args:
-        path: PNG file to write.
-        covered: Result of `compute_coverage`.
-        places: Number of test places.
-    """
+    """Draws the covered share of test places against the nominal level, with Wilson's 95 % intervals."""
     with narrow_picture(path, 4.3) as figure:
         axes = add_axes(figure, 0.65, 0.55, NARROW_WIDTH_IN - 0.85, 3.6)
         axes.plot((0, 1), (0, 1), color=MUTED, lw=1.0, ls=(0, (5, 2)), label="nominal")

@@ -25,8 +25,6 @@ class ForwardPass:
         rows: (N,) indices of the places in the requested list, ascending; places without images are absent.
         features: (N, 4, D) features of the views, zeros for absent views.
         mask: (N, 4) bool, true for views present.
-        output: Output of the head.
-        predictions: The output completed by the run's calibration.
     """
 
     rows: IntArray
@@ -39,18 +37,7 @@ class ForwardPass:
 def run_forward_pass(
     predictor: Predictor, uuids: Sequence[str], sources: Sequence[Source], *, desc: str, batch_size: int = 16
 ) -> ForwardPass | None:
-    """Reads the views of places and runs the network over them.
-
-    Args:
-        predictor: Trained network.
-        uuids: Ids of the places.
-        sources: Folders and stores that may hold the images.
-        desc: Text of the progress bar.
-        batch_size: Number of places per batch.
-
-    Returns:
-        The forward pass; None if no image of any place is found.
-    """
+    """Reads the views of places and runs the network over them; None if no image of any place is found."""
     rows: list[int] = []
     features: list[Tensor] = []
     masks: list[Tensor] = []

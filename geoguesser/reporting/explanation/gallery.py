@@ -49,16 +49,10 @@ Draw = Callable[[Path], None]
 
 @dataclass(frozen=True)
 class Picture:
-    """Picture of a report.
+    """Picture of a report, in a section of `SECTIONS`.
 
-    Attributes:
-        file: PNG file.
-        section: Section of the page, a key of `SECTIONS`.
-        text: Title and caption.
-        draw: Function that draws the file.
-        photos: Whether it contains photographs, which are smaller as JPEG.
-        wide: Whether it is made for a wide screen.
-        keep: Whether an existing file stays, because the run drew the same picture.
+    One with photographs is embedded as JPEG, which is smaller. With `keep`, an existing file stays, because the
+    run drew the same picture.
     """
 
     file: Path
@@ -72,25 +66,16 @@ class Picture:
 
 @dataclass
 class Gallery:
-    """Pictures of a report.
-
-    Attributes:
-        pictures: Pictures in the order of the page.
-        missing: Missing pictures -> reason.
-    """
+    """Pictures of a report, and the reasons for missing ones."""
 
     pictures: list[Picture] = field(default_factory=list)
     missing: dict[str, str] = field(default_factory=dict)
 
 
 def draw_gallery(subject: Subject, folder: Path, *, title: str, neighbours: bool) -> Gallery:
-    """Draws all pictures that the run has data for.
+    """Draws all pictures that the run has data for into a folder; pictures that the run drew stay unchanged.
 
-    Args:
-        subject: The run and its places.
-        folder: Folder of the pictures; pictures that the run drew stay unchanged.
-        title: Title of pictures of the run that are not there yet.
-        neighbours: Whether predictions of a touching cell count as confusion.
+    `neighbours` counts predictions of a touching cell as confusion.
     """
     folder.mkdir(parents=True, exist_ok=True)
     for pattern in NUMBERED_FILES:
@@ -111,8 +96,6 @@ def draw_gallery(subject: Subject, folder: Path, *, title: str, neighbours: bool
 
 
 class _Planner:
-    """Collects the pictures of a gallery, section by section, and the reasons for missing pictures."""
-
     def __init__(self, subject: Subject, folder: Path, *, title: str) -> None:
         self.subject, self.folder, self.title = subject, folder, title
         self.gallery = Gallery()
@@ -133,17 +116,14 @@ class _Planner:
         self.gallery.pictures.append(Picture(path, section, text or PICTURE_TEXTS[name], draw, **flags))
 
     def add_run_picture(self, name: str, section: str, draw: Callable[..., None], **values: Any) -> None:
-        """Adds a picture that the run may have drawn already."""
         self.add(name, section, partial(draw, title=self.title, **values), wide=True, keep=True)
 
     def make_place_text(self, name: str, row: int) -> PictureText:
-        """Returns the text of a picture with the id and the error of the place in its title."""
         text, uuid = PICTURE_TEXTS[name], str(self.subject.table["uuid"].iloc[row])
         error_km = float(self.subject.error_km[row])
         return text._replace(title=f"{text.title}: {shorten(uuid, 40)}, {format_km(error_km)} off")
 
     def plan_places(self) -> None:
-        """Plans the best and worst places, posteriors of examples, and one place with its views."""
         subject = self.subject
         if subject.forward is None:
             self.missing["views, posteriors and activation maps"] = IMAGES_MISSING
@@ -169,7 +149,6 @@ class _Planner:
             self.add("quadruplet", "places", draw, photos=True)
 
     def plan_errors(self, *, neighbours: bool) -> None:
-        """Plans the maps of errors and of confused cells, and the error budget."""
         subject, region, table = self.subject, self.subject.region, self.subject.run.predictions
         error_km = table["error_km"].to_numpy(dtype=np.float64)
         true_deg = table[["true_latitude", "true_longitude"]].to_numpy(dtype=np.float64)
@@ -198,7 +177,6 @@ class _Planner:
             self.add("confusion", "errors", draw, text=describe_confusion(confusion))
 
     def plan_uncertainty(self) -> None:
-        """Plans calibration, abstention and coverage."""
         subject, uncertainty = self.subject, self.subject.run.result.get("uncertainty") or {}
         if uncertainty.get("calibration_places"):
             self.add_run_picture("calibration", "sureness", draw_calibration, uncertainty=uncertainty)
@@ -223,7 +201,6 @@ class _Planner:
             self.add("coverage", "sureness", draw)
 
     def plan_attribution(self) -> None:
-        """Plans the effect of headings, and the activation maps of the examples."""
         subject = self.subject
         if subject.forward is None or subject.left_out is None:
             return
@@ -250,7 +227,6 @@ class _Planner:
             self.add("activation", "looking", draw, file=f"activation_{number}", text=text, photos=True)
 
     def plan_network(self) -> None:
-        """Plans the diagram of the network and the filters of its first layer."""
         network = self.subject.predictor.network
         parts = list_parts(network, self.subject.predictor.image.size)
         self.add("network", "network", partial(draw_network, parts=parts))
@@ -286,7 +262,6 @@ def _draw_quadruplet(subject: Subject, row: int, path: Path) -> None:
 
 
 def _compute_activation(subject: Subject, row: int) -> attribution.Activation:
-    """Computes the activation map of a place, whose images must be present."""
     pixels = load_pixels(str(subject.table["uuid"].iloc[row]), subject.sources, subject.predictor.image)
     assert pixels is not None
     images, mask = (subject.to_device(torch.from_numpy(values)) for values in pixels)
@@ -308,10 +283,7 @@ def _draw_activation(subject: Subject, row: int, activation: attribution.Activat
 
 
 def _compute_shares(subject: Subject, position: int, cell: int) -> FloatArray:
-    """Returns the contributions of four views to a cell's score, (4,), NaN for absent views.
-
-    If the fusion is not linear, contributions are not defined: then the losses of the score without each view.
-    """
+    """Returns (4,) shares of a cell's score, NaN for absent views; losses without a view for nonlinear fusion."""
     assert subject.forward is not None
     assert subject.left_out is not None
     mask = subject.forward.mask[[position]]

@@ -21,12 +21,7 @@ Z_95 = 1.96
 def compute_heading_errors(
     left_out: LeaveOneOut, true_deg: FloatArray, error_km: FloatArray
 ) -> dict[str, FloatArray]:
-    """Computes the effect of leaving out the view of each heading.
-
-    Args:
-        left_out: Predictions of N places without each view.
-        true_deg: (N, 2) true points in degrees.
-        error_km: (N,) errors with all views.
+    """Computes the effect of leaving out the view of each heading on (N,) errors.
 
     Returns:
         `moved_km`, the distance by which predictions move, and `worse_km`, the increase of the error: (2, 4) each,
@@ -52,12 +47,7 @@ def _compute_means(values: FloatArray) -> FloatArray:
 
 
 def draw_headings(path: Path, *, effects: dict[str, FloatArray]) -> None:
-    """Draws moves and increases of the error with their 95 % intervals.
-
-    Args:
-        path: PNG file to write.
-        effects: Result of `compute_heading_errors`.
-    """
+    """Draws moves and increases of the error with their 95 % intervals."""
     with narrow_picture(path, 2.7) as figure:
         left, right = (add_axes(figure, x, 0.35, 1.95, 2.0) for x in (0.45, 2.95))
         _draw_bars(left, effects["moved_km"], "Prediction moves by, in km", signed=False)

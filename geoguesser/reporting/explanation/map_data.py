@@ -27,14 +27,9 @@ RADIUS_LEVELS = ("50", "90")
 
 
 def make_map_data(subject: Subject, *, thumbnails: int) -> dict[str, Any]:
-    """Returns the values of the map.
+    """Returns `outline`, `bounds`, `colours` and `top_km` of errors, `cells` (class -> polygon) and `places`.
 
-    Args:
-        subject: The run and its places.
-        thumbnails: Number of places whose views are embedded: examples first, then evenly by rank of error.
-
-    Returns:
-        `outline`, `bounds`, `colours` and `top_km` of errors, `cells` (class -> polygon), `places`.
+    The views of `thumbnails` places are embedded: examples first, then evenly by rank of error.
     """
     views = _encode_views(subject, thumbnails)
     places = [_describe_place(subject, row) for row in range(len(subject.table))]

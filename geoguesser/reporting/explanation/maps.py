@@ -1,7 +1,4 @@
-"""Maps that explain a run: posterior of a place, mean error by square of the land, and confusion of cells.
-
-They are narrow and have no title: the page adds captions.
-"""
+"""Narrow maps that explain a run: posterior of a place, mean error by square, and confusion of cells."""
 
 from __future__ import annotations
 
@@ -25,18 +22,9 @@ from geoguesser.geo.cells.base import Cells
 from geoguesser.geo.cells.factory import make_cells_by_count
 from geoguesser.geo.grid import Grid
 from geoguesser.geo.region import Region
+from geoguesser.reporting import style
 from geoguesser.reporting.maps import ERROR_COLOURS, compute_narrow_box, set_map
 from geoguesser.reporting.projections import MapProjection, make_projection
-from geoguesser.reporting.style import (
-    BLUE,
-    INK,
-    MUTED,
-    NARROW_WIDTH_IN,
-    ORANGE,
-    VERMILION,
-    add_axes,
-    narrow_picture,
-)
 from geoguesser.system.text import format_number
 
 # Height of the strip with the colour bar below a map.
@@ -52,27 +40,21 @@ def add_colour_bar(
     figure: Figure, colours: ScalarMappable, label: str, *, extend: str = "neither", percent: bool = False
 ) -> None:
     """Adds the colour bar of a map in the strip below it."""
-    axes = add_axes(figure, 0.3, 0.38, NARROW_WIDTH_IN - 0.6, 0.13)
+    axes = style.add_axes(figure, 0.3, 0.38, style.NARROW_WIDTH_IN - 0.6, 0.13)
     formatter = PercentFormatter(1.0, decimals=None) if percent else FuncFormatter(format_number)
     bar = figure.colorbar(colours, cax=axes, orientation="horizontal", extend=extend, format=formatter)
     bar.outline.set_visible(False)
     bar.ax.grid(False)
     bar.ax.tick_params(labelsize=7.5)
 
-    x, y = 1 - 0.3 / NARROW_WIDTH_IN, 0.54 / figure.get_size_inches()[1]
+    x, y = 1 - 0.3 / style.NARROW_WIDTH_IN, 0.54 / figure.get_size_inches()[1]
     figure.text(x, y, label, fontsize=8, ha="right", va="bottom")
 
 
 def make_posterior_rings(
     projection: MapProjection, grid: Grid, posterior: FloatArray
 ) -> list[tuple[int, FloatArray]]:
-    """Returns classes with their outlines in drawing units; cells below 1 % of the maximum are omitted.
-
-    Args:
-        projection: Projection of the region.
-        grid: Fitted grid.
-        posterior: (K,) probabilities.
-    """
+    """Returns classes with their outlines in drawing units; cells below 1 % of the maximum are omitted."""
     shown = np.flatnonzero(posterior >= posterior.max() / 100)
     outlines = zip(shown, grid.outlines_deg(grid.kept[shown]), strict=True)
     return [(int(index), ring) for index, outline in outlines for ring in projection.project_rings(outline)]
@@ -96,12 +78,12 @@ def add_points(
 ) -> None:
     """Draws a star at the true point, a cross at the predicted point, and the line between them."""
     lasts, firsts, _ = projection.project_lines(true_deg[None], predicted_deg[None])
-    lines = LineCollection([*lasts, *firsts], colors=INK, lw=0.9, ls=(0, (3, 2)), zorder=6)
+    lines = LineCollection([*lasts, *firsts], colors=style.INK, lw=0.9, ls=(0, (3, 2)), zorder=6)
     axes.add_collection(lines, autolim=False)
 
     true_xy, predicted_xy = projection.project(np.stack((true_deg, predicted_deg)))
-    axes.plot(*predicted_xy, "X", ms=0.75 * size_pt, color=BLUE, mec="white", mew=0.9, zorder=7)
-    axes.plot(*true_xy, "*", ms=size_pt, color=INK, mec="white", mew=0.9, zorder=8)
+    axes.plot(*predicted_xy, "X", ms=0.75 * size_pt, color=style.BLUE, mec="white", mew=0.9, zorder=7)
+    axes.plot(*true_xy, "*", ms=size_pt, color=style.INK, mec="white", mew=0.9, zorder=8)
 
 
 @dataclass(frozen=True)
@@ -109,7 +91,6 @@ class ErrorFields:
     """Mean errors of the places in each square of the land.
 
     Attributes:
-        cells: Squares over the land.
         ids: (F,) ids of the squares that hold a place.
         places: (F,) number of places in each square.
         error_km: (F,) mean error in each square.
@@ -124,13 +105,7 @@ class ErrorFields:
 
 
 def compute_fields(region: Region, true_deg: FloatArray, error_km: FloatArray) -> ErrorFields:
-    """Computes mean errors over squares of the land: from 9 to 60 squares, about one per six places.
-
-    Args:
-        region: Region with the land.
-        true_deg: (N, 2) true points in degrees, N at least 1.
-        error_km: (N,) errors.
-    """
+    """Computes mean errors of (N, 2) places over 9 to 60 squares of the land, about one per six places."""
     count = int(np.clip(len(error_km) // PLACES_PER_SQUARE, MIN_SQUARES, MAX_SQUARES))
     cells = make_cells_by_count(region, count)
     square = cells.locate(region.to_space(true_deg))
@@ -142,13 +117,7 @@ def compute_fields(region: Region, true_deg: FloatArray, error_km: FloatArray) -
 
 
 def draw_fields(path: Path, *, region: Region, fields: ErrorFields) -> None:
-    """Draws the mean error and the number of places of each square.
-
-    Args:
-        path: PNG file to write.
-        region: Region with the land.
-        fields: Result of `compute_fields`.
-    """
+    """Draws the mean error and the number of places of each square."""
     projection = make_projection(region)
     outlines = [region.from_space(outline) for outline in fields.cells.outlines(fields.ids)]
     squares = [projection.project_rings(outline) for outline in outlines]
@@ -158,7 +127,7 @@ def draw_fields(path: Path, *, region: Region, fields: ErrorFields) -> None:
     top_km = float(np.percentile(fields.error_km, 95)) or 1.0
     colours = ScalarMappable(Normalize(0.0, top_km), ERROR_COLOURS)
 
-    with narrow_picture(path, height) as figure:
+    with style.narrow_picture(path, height) as figure:
         axes = set_map(figure, box, projection, bounds)
         for rings, places, error_km in zip(squares, fields.places, fields.error_km, strict=True):
             rgba = colours.to_rgba(error_km)
@@ -166,10 +135,10 @@ def draw_fields(path: Path, *, region: Region, fields: ErrorFields) -> None:
             axes.add_collection(PolyCollection(rings, facecolors=[rgba], **look), autolim=False)
 
             x, y = ((rings[0].min(axis=0) + rings[0].max(axis=0)) / 2).tolist()
-            ink = "white" if np.dot(rgba[:3], LUMA_WEIGHTS) < 0.55 else INK
-            style: dict[str, Any] = {"ha": "center", "va": "center", "color": ink, "zorder": 6, "clip_on": True}
+            ink = "white" if np.dot(rgba[:3], LUMA_WEIGHTS) < 0.55 else style.INK
+            font: dict[str, Any] = {"ha": "center", "va": "center", "color": ink, "zorder": 6, "clip_on": True}
             size_pt = 6 if len(squares) < 45 else 4.5
-            axes.text(x, y, f"{error_km:,.0f}\n({places})", fontsize=size_pt, **style)
+            axes.text(x, y, f"{error_km:,.0f}\n({places})", fontsize=size_pt, **font)
 
         extend = "max" if fields.error_km.max() > top_km else "neither"
         add_colour_bar(figure, colours, "mean error in km (places)", extend=extend)
@@ -183,8 +152,6 @@ class Confusion:
         pairs: (P, 2) true and predicted class; most frequent pairs first.
         counts: (P,) number of places of each pair.
         near: (P,) true if the two cells touch.
-        wrong: Number of places with a wrong cell.
-        places: Number of places.
     """
 
     pairs: IntArray
@@ -197,14 +164,7 @@ class Confusion:
 def compute_confusion(
     grid: Grid, true_cell: IntArray, predicted_cell: IntArray, *, neighbours: bool = True
 ) -> Confusion:
-    """Counts pairs of a true cell and a different predicted cell.
-
-    Args:
-        grid: Fitted grid.
-        true_cell: (N,) true classes.
-        predicted_cell: (N,) most probable classes.
-        neighbours: Whether to include pairs of cells that touch.
-    """
+    """Counts pairs of a (N,) true cell and a different predicted cell; touching cells only with `neighbours`."""
     wrong = true_cell != predicted_cell
     pairs, counts = np.unique(np.stack((true_cell, predicted_cell), axis=-1)[wrong], axis=0, return_counts=True)
     near = find_touching_cells(grid, *pairs.T) if len(pairs) else np.zeros(0, dtype=bool)
@@ -215,36 +175,29 @@ def compute_confusion(
     return Confusion(pairs[order], counts[order], near[order], int(wrong.sum()), len(true_cell))
 
 
-def draw_confusion(
-    path: Path, *, region: Region, grid: Grid, confusion: Confusion, max_arcs: int = MAX_ARCS
-) -> None:
-    """Draws an arc from the true to the predicted cell of the most frequent pairs, wider for more frequent pairs.
-
-    Args:
-        path: PNG file to write.
-        region: Region with the land.
-        grid: Fitted grid.
-        confusion: Result of `compute_confusion`.
-        max_arcs: Number of arcs at most.
-    """
+def draw_confusion(path: Path, *, region: Region, grid: Grid, confusion: Confusion) -> None:
+    """Draws an arc, wider for more frequent pairs, from the true to the predicted cell of frequent pairs."""
     projection = make_projection(region)
-    pairs, counts, near = (values[:max_arcs] for values in (confusion.pairs, confusion.counts, confusion.near))
+    pairs, counts, near = (values[:MAX_ARCS] for values in (confusion.pairs, confusion.counts, confusion.near))
     rings = [ring for outline in grid.outlines_deg(grid.kept) for ring in projection.project_rings(outline)]
     class_xy = projection.project(grid.class_points_deg)
     bounds = projection.bounds(class_xy, rings)
     box, height = compute_narrow_box(projection, bounds, strip_in=0.3)
 
-    with narrow_picture(path, height) as figure:
+    with style.narrow_picture(path, height) as figure:
         axes = set_map(figure, box, projection, bounds)
         axes.add_collection(LineCollection(rings, colors="#BFCBD4", lw=0.4, zorder=2), autolim=False)
         # The most frequent pairs are drawn last, on top.
         for pair, count, touching in reversed(list(zip(pairs, counts, near, strict=True))):
             width_pt = 0.7 + 3.3 * float(count) / float(counts.max())
-            colour = ORANGE if touching else VERMILION
+            colour = style.ORANGE if touching else style.VERMILION
             _draw_arc(axes, projection, grid.class_points_deg[pair], width_pt, colour)
-        axes.plot(*class_xy.T, "o", ms=2.0, mew=0, color=MUTED, zorder=4)
+        axes.plot(*class_xy.T, "o", ms=2.0, mew=0, color=style.MUTED, zorder=4)
 
-        labels = {ORANGE: "neighbouring cells", VERMILION: "cells apart; arrows from true to predicted"}
+        labels = {
+            style.ORANGE: "neighbouring cells",
+            style.VERMILION: "cells apart; arrows from true to predicted",
+        }
         handles = [Line2D([], [], color=colour, lw=2, label=label) for colour, label in labels.items()]
         figure.legend(handles=handles, loc="lower left", ncols=2, fontsize=7.5, bbox_to_anchor=(0.01, 0.0))
 

@@ -22,13 +22,7 @@ ROW_IN, STEP_IN = 0.62, 0.98
 
 @dataclass(frozen=True)
 class NetworkPart:
-    """Box of the diagram.
-
-    Attributes:
-        name: Name of the part.
-        detail: Details, with the number of parameters.
-        shape: Shape of the output, for one place.
-    """
+    """Box of the diagram, with the shape of the output for one place."""
 
     name: str
     detail: str
@@ -36,12 +30,7 @@ class NetworkPart:
 
 
 def list_parts(network: GeoNetwork, image_px: int) -> list[NetworkPart]:
-    """Lists the parts of a network from the views to the prediction.
-
-    Args:
-        network: The network.
-        image_px: Height and width of a view in pixels.
-    """
+    """Lists the parts of a network from views of `image_px` pixels to the prediction."""
     backbone, fusion, head = network.backbone, network.fusion, network.head
     kind = str(head.state()["kind"])
     size, grid = backbone.feature_size, head.grid
@@ -72,12 +61,7 @@ def count_parameters(module: nn.Module) -> str:
 
 
 def draw_network(path: Path, *, parts: list[NetworkPart]) -> None:
-    """Draws the parts from top to bottom, with the shape of the output between a part and the next.
-
-    Args:
-        path: PNG file to write.
-        parts: Result of `list_parts`.
-    """
+    """Draws the parts from top to bottom, with the shape of the output between a part and the next."""
     height = STEP_IN * (len(parts) - 1) + ROW_IN + 0.3
     with narrow_picture(path, height) as figure:
         axes = add_axes(figure, 0.0, 0.0, NARROW_WIDTH_IN, height)
@@ -116,12 +100,7 @@ def make_filter_pictures(weights: FloatArray) -> FloatArray:
 
 
 def draw_filters(path: Path, *, weights: FloatArray) -> None:
-    """Draws the filters of the first layer as the colours they respond to.
-
-    Args:
-        path: PNG file to write.
-        weights: (F, 3, k, k) weights.
-    """
+    """Draws the (F, 3, k, k) filters of the first layer as the colours they respond to."""
     colours = make_filter_pictures(weights)
     columns = min(len(colours), 8 if len(colours) <= 64 else 16)
     rows = -(-len(colours) // columns)

@@ -26,15 +26,7 @@ DRIFT_KM = 0.1
 def render_explanation(
     subject: Subject, gallery: Gallery, data: Mapping[str, Any], *, title: str, label: str
 ) -> str:
-    """Returns the text of report.html.
-
-    Args:
-        subject: The run and its places.
-        gallery: Pictures, and reasons for missing ones.
-        data: Values of the map, from `make_map_data`.
-        title: Title of the page.
-        label: Label of data that are not real places; else empty.
-    """
+    """Returns the text of report.html; `label` names data that are not real places."""
     script, style = web_map.load_leaflet()
     drift_km = subject.drift_km
     pictures: dict[str, list[dict[str, Any]]] = {}
@@ -65,7 +57,6 @@ def render_explanation(
 
 
 def _describe_shown(places: list[dict[str, Any]]) -> str:
-    """Lists the details of a chosen place on the map; empty if there are only the points."""
     texts = {
         "cells": "its posterior (darker cells are more probable)",
         "radii": "its 50 % circle (solid) and 90 % circle (dashed)",

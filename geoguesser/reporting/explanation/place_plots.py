@@ -1,7 +1,4 @@
-"""Pictures of single places that explain a run: views, predicted point, and activation of the network.
-
-They are narrow and have no title: the page adds captions.
-"""
+"""Narrow pictures of single places that explain a run: views, predicted point, and activation."""
 
 from __future__ import annotations
 
@@ -20,6 +17,7 @@ from geoguesser.arrays import ByteArray, FloatArray
 from geoguesser.geo.grid import Grid
 from geoguesser.geo.region import Region
 from geoguesser.model.attribution import EXACT_METHOD
+from geoguesser.reporting import style
 from geoguesser.reporting.explanation.maps import (
     BAR_IN,
     add_colour_bar,
@@ -29,16 +27,6 @@ from geoguesser.reporting.explanation.maps import (
 )
 from geoguesser.reporting.maps import compute_narrow_box, set_map
 from geoguesser.reporting.projections import MapProjection, make_projection
-from geoguesser.reporting.style import (
-    BLUE,
-    FAINT,
-    INK,
-    MUTED,
-    NARROW_WIDTH_IN,
-    VERMILION,
-    add_axes,
-    narrow_picture,
-)
 from geoguesser.system.text import format_km, shorten
 
 # Initials of the headings 0, 90, 180 and 270 degrees.
@@ -56,15 +44,7 @@ Views = Sequence[ByteArray | None]
 
 @dataclass(frozen=True)
 class PlaceImages:
-    """Place to be shown in a picture.
-
-    Attributes:
-        name: Id of the place.
-        true_deg: (2,) true point in degrees.
-        predicted_deg: (2,) predicted point in degrees.
-        error_km: Distance between the two points.
-        views: Four views, (H, W, 3) uint8 each, None for an absent view; None if the images are missing.
-    """
+    """Place to be shown; its four views are (H, W, 3) uint8 or None, or None if the images are missing."""
 
     name: str
     true_deg: FloatArray
@@ -75,29 +55,31 @@ class PlaceImages:
 
 def add_view(figure: Figure, box: Box, view: ByteArray | None, letter: str) -> Axes:
     """Draws a view, or an empty frame for an absent one, with the letter of its heading."""
-    axes = add_axes(figure, *box)
+    axes = style.add_axes(figure, *box)
     axes.set_xticks([])
     axes.set_yticks([])
     axes.grid(False)
     axes.spines[:].set_visible(view is None)
 
     if view is None:
-        axes.text(0.5, 0.5, "no view", transform=axes.transAxes, ha="center", va="center", color=MUTED, fontsize=7)
+        axes.text(
+            0.5, 0.5, "no view", transform=axes.transAxes, ha="center", va="center", color=style.MUTED, fontsize=7
+        )
     else:
         axes.imshow(view, extent=(0, 1, 0, 1), interpolation="lanczos", aspect="auto")
 
-    style: dict[str, Any] = {"fontsize": 7, "fontweight": "bold", "color": "white", "va": "top", "zorder": 9}
-    axes.text(0.05, 0.95, letter, bbox={"boxstyle": "round,pad=0.2", "fc": "#000000A0", "ec": "none"}, **style)
+    font: dict[str, Any] = {"fontsize": 7, "fontweight": "bold", "color": "white", "va": "top", "zorder": 9}
+    axes.text(0.05, 0.95, letter, bbox={"boxstyle": "round,pad=0.2", "fc": "#000000A0", "ec": "none"}, **font)
     return axes
 
 
 def add_views(figure: Figure, left: float, bottom: float, side: float, views: Views | None) -> list[Axes]:
     """Draws four views in a row, in inches from the lower left corner; a text if the images are missing."""
     if views is None:
-        axes = add_axes(figure, left, bottom, 4 * side + 3 * GAP_IN, side)
+        axes = style.add_axes(figure, left, bottom, 4 * side + 3 * GAP_IN, side)
         axes.set_axis_off()
         text = "the images of the run are missing"
-        axes.text(0.5, 0.5, text, ha="center", va="center", color=MUTED, fontsize=8)
+        axes.text(0.5, 0.5, text, ha="center", va="center", color=style.MUTED, fontsize=8)
         return []
 
     return [
@@ -111,21 +93,16 @@ def draw_posterior(
 ) -> None:
     """Draws the views of a place, and below them its posterior, true point (star) and predicted point (cross).
 
-    Args:
-        path: PNG file to write.
-        region: Region with the land.
-        grid: Fitted grid; None for a head without cells, for which only the points are drawn.
-        posterior: (K,) probabilities of the cells; None for a head without cells.
-        place: The place.
+    Without a grid, only the points are drawn.
     """
     projection = make_projection(region)
     rings = [] if grid is None or posterior is None else make_posterior_rings(projection, grid, posterior)
     points = projection.project(np.stack((place.true_deg, place.predicted_deg)))
     bounds = projection.bounds(points, [ring for _, ring in rings])
     box, height = compute_narrow_box(projection, bounds, strip_in=0.0 if posterior is None else BAR_IN)
-    side = (NARROW_WIDTH_IN - 0.2 - 3 * GAP_IN) / 4
+    side = (style.NARROW_WIDTH_IN - 0.2 - 3 * GAP_IN) / 4
 
-    with narrow_picture(path, height + side + 0.15) as figure:
+    with style.narrow_picture(path, height + side + 0.15) as figure:
         add_views(figure, 0.1, height + 0.05, side, place.views)
         axes = set_map(figure, box, projection, bounds)
         if posterior is not None:
@@ -160,7 +137,7 @@ def add_small_map(figure: Figure, box: Box, projection: MapProjection, place: Pl
     axes.xaxis.set_visible(False)
     axes.yaxis.set_visible(False)
     axes.spines[:].set_visible(True)
-    axes.spines[:].set_color(FAINT)
+    axes.spines[:].set_color(style.FAINT)
     add_points(axes, projection, place.true_deg, place.predicted_deg, 8)
     return axes
 
@@ -168,48 +145,39 @@ def add_small_map(figure: Figure, box: Box, projection: MapProjection, place: Pl
 def draw_extremes(path: Path, *, region: Region, groups: Sequence[tuple[str, Sequence[PlaceImages]]]) -> None:
     """Draws a row per place: its views, and a small map with true point (star) and predicted point (cross).
 
-    Args:
-        path: PNG file to write.
-        region: Region with the land.
-        groups: Headings with their places, for example the best and the worst.
+    `groups` holds headings with their places, for example the best and the worst.
     """
     projection = make_projection(region)
-    side = (NARROW_WIDTH_IN - 0.2 - 4 * GAP_IN) / 5
+    side = (style.NARROW_WIDTH_IN - 0.2 - 4 * GAP_IN) / 5
     row_in, heading_in = side + 0.28, 0.3
     rows = sum(len(places) for _, places in groups)
     height = rows * row_in + len(groups) * heading_in + 0.1
-    left = 0.1 / NARROW_WIDTH_IN
+    left = 0.1 / style.NARROW_WIDTH_IN
 
-    with narrow_picture(path, height) as figure:
+    with style.narrow_picture(path, height) as figure:
         y = height - 0.05
         for heading, places in groups:
             y -= heading_in
             figure.text(left, (y + 0.08) / height, heading, fontsize=10, fontweight="bold")
             for place in places:
                 text = f"{format_km(place.error_km)}   {shorten(place.name, 44)}"
-                figure.text(left, (y - 0.15) / height, text, fontsize=8, color=INK)
+                figure.text(left, (y - 0.15) / height, text, fontsize=8, color=style.INK)
                 y -= row_in
                 add_views(figure, 0.1, y + 0.06, side, place.views)
                 add_small_map(figure, (0.1 + 4 * (side + GAP_IN), y + 0.06, side, side), projection, place)
 
 
 def draw_quadruplet(path: Path, *, region: Region, place: PlaceImages) -> None:
-    """Draws the four views of a place around the map, each on the side of its heading.
-
-    Args:
-        path: PNG file to write.
-        region: Region with the land.
-        place: The place with its views.
-    """
+    """Draws the four views of a place around the map, each on the side of its heading."""
     projection = make_projection(region)
-    side = (NARROW_WIDTH_IN - 0.2 - 2 * GAP_IN) / 3
+    side = (style.NARROW_WIDTH_IN - 0.2 - 2 * GAP_IN) / 3
     height = 3 * side + 2 * GAP_IN + 0.2
     step = side + GAP_IN
     # Column and row of the views to north, east, south and west.
     positions = ((1, 2), (2, 1), (1, 0), (0, 1))
     views: Views = [None] * 4 if place.views is None else place.views
 
-    with narrow_picture(path, height) as figure:
+    with style.narrow_picture(path, height) as figure:
         for (column, row), view, letter in zip(positions, views, COMPASS, strict=True):
             add_view(figure, (0.1 + column * step, 0.1 + row * step, side, side), view, letter)
 
@@ -217,12 +185,12 @@ def draw_quadruplet(path: Path, *, region: Region, place: PlaceImages) -> None:
         bounds = projection.bounds(xy, [])
         axes = _add_bare_map(figure, (0.1 + step, 0.1 + step, side, side), projection, bounds)
         axes.set_axis_off()
-        axes.plot(*xy[0], "*", ms=13, color=VERMILION, mec="white", mew=0.9, zorder=8)
+        axes.plot(*xy[0], "*", ms=13, color=style.VERMILION, mec="white", mew=0.9, zorder=8)
         axes.set_zorder(-1)
 
         for bottom, text in ((0.1, _format_coords(place.true_deg)), (0.1 + 2 * step, place.name[:8])):
-            x, y = 0.1 / NARROW_WIDTH_IN, (bottom + side / 2) / height
-            figure.text(x, y, text, fontsize=8, color=MUTED, va="center")
+            x, y = 0.1 / style.NARROW_WIDTH_IN, (bottom + side / 2) / height
+            figure.text(x, y, text, fontsize=8, color=style.MUTED, va="center")
 
 
 def _format_coords(coords_deg: FloatArray) -> str:
@@ -232,15 +200,9 @@ def _format_coords(coords_deg: FloatArray) -> str:
 
 
 def overlay_activation(maps: FloatArray, method: str, px: int) -> FloatArray:
-    """Returns activation maps as colours to lay over the views, on one scale for all four views.
+    """Returns (4, h, w) activation maps as colours, (4, px, px, 4) RGBA from 0 to 1, on one scale for all views.
 
-    Args:
-        maps: (4, h, w) activation maps.
-        method: `CAM`, whose maps are signed, or `Grad-CAM`.
-        px: Height and width of the result in pixels.
-
-    Returns:
-        (4, px, px, 4) RGBA from 0 to 1. Opacity is 0 for zero and `MAX_OPACITY` for the strongest activation.
+    Opacity is 0 for zero and `MAX_OPACITY` for the strongest activation.
     """
     top = float(np.abs(maps).max()) or 1.0
     resized = [cv2.resize(values.astype(np.float32), (px, px), interpolation=cv2.INTER_LINEAR) for values in maps]
@@ -266,36 +228,32 @@ def draw_activation(
 ) -> None:
     """Draws the views of a place, their activation for the predicted cell, and the contribution of each view.
 
-    Args:
-        path: PNG file to write.
-        place: The place with its views.
-        maps: (4, h, w) maps of `attribution.compute_activation`.
-        method: `CAM` or `Grad-CAM`.
-        share: (4,) contribution of each view to the score of the cell; NaN for an absent view.
-        moved_km: (4,) distance by which the predicted point moves without each view; NaN for an absent view.
-        bars: Description of `share`.
+    `maps` are (4, h, w). `share`, described by `bars`, and `moved_km` are (4,): contribution of a view to the
+    score of the cell, and shift of the predicted point without it; NaN for an absent view.
     """
     views: Views = [None] * 4 if place.views is None else place.views
-    side = (NARROW_WIDTH_IN - 0.2 - 3 * GAP_IN) / 4
+    side = (style.NARROW_WIDTH_IN - 0.2 - 3 * GAP_IN) / 4
     bars_in = 0.85
     height = 2 * side + GAP_IN + bars_in + 0.55
 
-    with narrow_picture(path, height) as figure:
+    with style.narrow_picture(path, height) as figure:
         add_views(figure, 0.1, height - 0.05 - side, side, views)
         below = add_views(figure, 0.1, height - 0.05 - 2 * side - GAP_IN, side, views)
         for axes, view, colours in zip(below, views, overlay_activation(maps, method, 160), strict=True):
             if view is not None:
                 axes.imshow(colours, extent=(0, 1, 0, 1), interpolation="bilinear", aspect="auto", zorder=3)
 
-        _draw_bars(add_axes(figure, 0.1, 0.42, NARROW_WIDTH_IN - 0.2, bars_in), share, moved_km)
+        _draw_bars(style.add_axes(figure, 0.1, 0.42, style.NARROW_WIDTH_IN - 0.2, bars_in), share, moved_km)
         text = f"bars: {bars}; km: shift of the predicted point without it"
-        figure.text(0.1 / NARROW_WIDTH_IN, 0.05 / height, text, fontsize=6.5)
+        figure.text(0.1 / style.NARROW_WIDTH_IN, 0.05 / height, text, fontsize=6.5)
 
 
 def _draw_bars(axes: Axes, share: FloatArray, moved_km: FloatArray) -> None:
     values = np.nan_to_num(share)
-    axes.bar(range(4), values, width=0.55, color=[VERMILION if value > 0 else BLUE for value in values])
-    axes.axhline(0.0, color=MUTED, lw=0.8)
+    axes.bar(
+        range(4), values, width=0.55, color=[style.VERMILION if value > 0 else style.BLUE for value in values]
+    )
+    axes.axhline(0.0, color=style.MUTED, lw=0.8)
 
     # Space for the numbers above and below the bars.
     low, high = min(0.0, float(values.min())), max(0.0, float(values.max()))

@@ -19,14 +19,7 @@ def make_report_title(subject: Subject, label: str) -> str:
 
 
 def write_report(subject: Subject, out: Path, *, thumbnails: int, neighbours: bool) -> Gallery:
-    """Draws the pictures into the run's folder and writes the page.
-
-    Args:
-        subject: The run and its places.
-        out: File of the page.
-        thumbnails: Number of places whose views are embedded.
-        neighbours: Whether predictions of a touching cell count as confusion.
-    """
+    """Draws the pictures into the run's folder and writes the page; `neighbours` is that of `draw_gallery`."""
     label = find_label(subject.run.config)
     title = make_report_title(subject, label)
     gallery = draw_gallery(subject, subject.run.folder / "pictures", title=title, neighbours=neighbours)

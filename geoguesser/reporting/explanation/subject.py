@@ -1,8 +1,4 @@
-"""Subject of a report: a run, its test places, and a second forward pass of its network over them.
-
-`load_subject` chooses the places and runs the network. `Subject` holds the result; what only some pictures need is
-computed when it is first used.
-"""
+"""Subject of a report: a run, its test places, and a second forward pass of its network over them."""
 
 from __future__ import annotations
 
@@ -42,10 +38,7 @@ class Subject:
     """A run and its test places.
 
     Attributes:
-        run: The run.
-        predictor: Its network.
         table: Chosen rows of predictions_test.csv, by ascending error.
-        sources: Folders and stores that hold the run's images.
         forward: Forward pass over the places of `table`; None if no image is found.
         calibration: Head output of the calibration places; None if there are none.
         examples: Rows of `table` that pictures of single places show.
@@ -120,11 +113,7 @@ class Subject:
         )
 
     def get_predicted_cells(self) -> tuple[IntArray, IntArray] | None:
-        """Returns rows of `table` with their most probable classes, as recorded by the run if images are missing.
-
-        Returns:
-            Rows and classes, (M,) each; None for a head without cells and for runs that recorded none.
-        """
+        """Returns (M,) rows and their most probable classes; None without cells and if the run recorded none."""
         if self.grid is None:
             return None
         if self.forward is not None and self.forward.output.logits is not None:
@@ -154,14 +143,9 @@ class Subject:
 def load_subject(
     run: Run, predictor: Predictor, *, max_places: int, examples: int, places: Sequence[str] | None
 ) -> Subject:
-    """Chooses places of a run and runs its network over them.
+    """Chooses at most `max_places` places of a run, evenly by rank of error, and runs its network over them.
 
-    Args:
-        run: The run.
-        predictor: Its network.
-        max_places: Number of places at most; they are chosen evenly by rank of error.
-        examples: Number of places in pictures of single places: a third each of the best, middle and worst.
-        places: Ids of the places in pictures of single places, instead of `examples`; None to choose.
+    Pictures of single places show `places`; without them `examples` of the best, middle and worst, a third each.
 
     Raises:
         ConfigError: `places` names a place that is no test place of the run.

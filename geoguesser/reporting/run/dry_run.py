@@ -23,15 +23,9 @@ HEAD_STEP_S = 0.006
 def print_dry_run(
     network: GeoNetwork, data: PlacesData, finetuning: Finetuning, trainer: dict[str, Any]
 ) -> dict[str, Any]:
-    """Prints and returns the size and the estimated time of a run.
+    """Prints and returns the size and the estimated time of a run; no image is read.
 
     Times are those of this machine's CPU, measured by one forward and backward pass over eight places of noise.
-
-    Args:
-        network: The network, which is not changed.
-        data: The places; no image is read.
-        finetuning: Fine-tuning of the run, which decides whether views are embedded once.
-        trainer: Config of the trainer.
     """
     counts = count_places(data)
     cached = finetuning.embeds_once(data.augment)
@@ -75,7 +69,6 @@ def print_dry_run(
 
 
 def _measure_seconds_per_place(network: GeoNetwork, size: int, *, trains: bool) -> tuple[float, float]:
-    """Measures the seconds of a forward pass, and of a forward and backward pass, for one place."""
     trial = copy.deepcopy(network).eval()
     for parameter in trial.parameters():
         parameter.requires_grad_(True)

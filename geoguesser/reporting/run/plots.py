@@ -15,20 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 
 from geoguesser.arrays import FloatArray
-from geoguesser.reporting.style import (
-    BLUE,
-    GREEN,
-    HEADER_IN,
-    MUTED,
-    NO_BREAK,
-    ORANGE,
-    PURPLE,
-    SKY,
-    VERMILION,
-    add_axes,
-    add_header,
-    picture,
-)
+from geoguesser.reporting import style
 from geoguesser.system.text import format_count, format_km, format_number, shorten
 
 DASHES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1.5, 1.5)), (0, (6, 2, 1.5, 2)), (0, (3, 1, 1, 1, 1, 1)))
@@ -37,14 +24,7 @@ MAX_NAMED_RATES = 6
 
 
 def draw_errors(path: Path, *, error_km: FloatArray, baselines: dict[str, float], title: str = "") -> None:
-    """Draws the distribution of errors: a histogram, and below it the share of places within each distance.
-
-    Args:
-        path: PNG file to write.
-        error_km: (N,) errors of the test places, N at least 1.
-        baselines: Name -> mean error of a baseline in km.
-        title: Title of the picture.
-    """
+    """Draws the distribution of (N,) errors: a histogram, and below it the share of places within a distance."""
     error_km = np.sort(np.asarray(error_km, dtype=np.float64))
     end_km = compute_histogram_end_km(error_km, baselines)
     statistics = {
@@ -57,12 +37,14 @@ def draw_errors(path: Path, *, error_km: FloatArray, baselines: dict[str, float]
     if beyond:
         subtitle += f"; {beyond:,} beyond {format_km(end_km)} not drawn"
 
-    with picture(path, 6.0) as figure:
-        add_header(figure, title or "Errors on the test places", subtitle)
-        above = add_axes(figure, 0.85, 3.15, 6.55, 6.0 - HEADER_IN - 3.15)
-        below = add_axes(figure, 0.85, 0.65, 6.55, 2.15)
-        above.hist(error_km, bins=np.linspace(0.0, end_km, 51).tolist(), color=SKY, edgecolor="white", lw=0.4)
-        above.axvline(statistics["mean"], color=VERMILION, lw=1.8, zorder=4)
+    with style.picture(path, 6.0) as figure:
+        style.add_header(figure, title or "Errors on the test places", subtitle)
+        above = style.add_axes(figure, 0.85, 3.15, 6.55, 6.0 - style.HEADER_IN - 3.15)
+        below = style.add_axes(figure, 0.85, 0.65, 6.55, 2.15)
+        above.hist(
+            error_km, bins=np.linspace(0.0, end_km, 51).tolist(), color=style.SKY, edgecolor="white", lw=0.4
+        )
+        above.axvline(statistics["mean"], color=style.VERMILION, lw=1.8, zorder=4)
         above.set_ylabel("test places")
         above.yaxis.set_major_locator(matplotlib.ticker.MaxNLocator(6, integer=True))
         above.yaxis.set_major_formatter(format_number)
@@ -75,7 +57,7 @@ def draw_errors(path: Path, *, error_km: FloatArray, baselines: dict[str, float]
 
         handles, labels = below.get_legend_handles_labels()
         figure.legend(
-            handles, labels, loc="upper left", bbox_to_anchor=(0.755, 1 - HEADER_IN / 6.0), labelspacing=0.9
+            handles, labels, loc="upper left", bbox_to_anchor=(0.755, 1 - style.HEADER_IN / 6.0), labelspacing=0.9
         )
 
 
@@ -90,9 +72,9 @@ def compute_histogram_end_km(error_km: FloatArray, baselines: dict[str, float]) 
 def _draw_share(axes: Axes, error_km: FloatArray, statistics: dict[str, float], end_km: float) -> None:
     steps = np.concatenate(([0.0], error_km, [max(end_km, error_km[-1])]))
     share = np.concatenate(([0.0], np.arange(1, len(error_km) + 1) / len(error_km), [1.0]))
-    axes.step(steps, share, where="post", color=BLUE)
+    axes.step(steps, share, where="post", color=style.BLUE)
 
-    look: dict[str, Any] = {"ms": 7.5, "color": VERMILION, "mec": "white", "mew": 1.0, "zorder": 5}
+    look: dict[str, Any] = {"ms": 7.5, "color": style.VERMILION, "mec": "white", "mew": 1.0, "zorder": 5}
     for (name, value), marker in zip(statistics.items(), "osD", strict=True):
         height = float(np.searchsorted(error_km, value, side="right")) / len(error_km)
         axes.plot(value, height, marker, clip_on=False, label=f"{name}: {format_km(value)}", **look)
@@ -105,22 +87,18 @@ def _draw_share(axes: Axes, error_km: FloatArray, statistics: dict[str, float], 
 
 def _draw_baselines(panels: Sequence[Axes], baselines: dict[str, float]) -> None:
     for number, (name, mean_km) in enumerate(baselines.items()):
-        value = format_km(mean_km).replace(" ", NO_BREAK)
+        value = format_km(mean_km).replace(" ", style.NO_BREAK)
         label = textwrap.fill(f"{name}, mean: {value}", 26)
         for axes in panels:
-            axes.axvline(mean_km, color=MUTED, lw=1.4, ls=DASHES[1 + number % 4], label=label, zorder=4)
+            axes.axvline(mean_km, color=style.MUTED, lw=1.4, ls=DASHES[1 + number % 4], label=label, zorder=4)
 
 
 def draw_curves(path: Path, *, history: pd.DataFrame, best_epoch: int | None, title: str = "") -> None:
     """Draws losses, validation errors and learning rates over the epochs.
 
-    Args:
-        path: PNG file to write.
-        history: One row per epoch with `epoch`, `train/loss`, `val/loss`, `val/error_km_mean`,
-            `val/error_km_median` and a column `lr/GROUP` per parameter group. Values may be NaN; a
-            column may be missing; a learning rate of 0 (frozen) is not drawn.
-        best_epoch: Epoch whose weights were kept; None if there is none.
-        title: Title of the picture.
+    `history` has one row per epoch with `epoch`, `train/loss`, `val/loss`, `val/error_km_mean`,
+    `val/error_km_median` and a column `lr/GROUP` per parameter group. Values may be NaN; a column may be missing;
+    a learning rate of 0 (frozen) is not drawn. The weights of `best_epoch` were kept.
     """
     best = find_best_point(history, best_epoch)
     subtitle = format_count(history["epoch"].nunique(), "epoch")
@@ -128,18 +106,20 @@ def draw_curves(path: Path, *, history: pd.DataFrame, best_epoch: int | None, ti
         subtitle += f"; best epoch {best[0]}, with a mean validation error of {format_km(best[1])}"
     rates = make_rate_labels(find_rate_columns(history))
     legend_in = 0.19 * max(2, sum(not label.startswith("_") for label in rates.values()))
-    height = HEADER_IN + 3.55 + legend_in
+    height = style.HEADER_IN + 3.55 + legend_in
 
-    with picture(path, height) as figure:
-        add_header(figure, title or "Training", subtitle)
+    with style.picture(path, height) as figure:
+        style.add_header(figure, title or "Training", subtitle)
         boxes = [(0.6 + 3.27 * number, 0.75 + legend_in, 2.6, 2.5) for number in range(3)]
-        loss, error, rate = (add_axes(figure, *box) for box in boxes)
+        loss, error, rate = (style.add_axes(figure, *box) for box in boxes)
 
-        _draw_series(loss, history, {"train/loss": "train", "val/loss": "validation"}, (BLUE, ORANGE))
+        _draw_series(loss, history, {"train/loss": "train", "val/loss": "validation"}, (style.BLUE, style.ORANGE))
         labels = {"val/error_km_mean": "mean", "val/error_km_median": "median"}
-        _draw_series(error, history, labels, (BLUE, ORANGE))
+        _draw_series(error, history, labels, (style.BLUE, style.ORANGE))
         if best is not None:
-            error.plot(*best, "*", ms=14, color=VERMILION, mec="white", zorder=5, label="best", clip_on=False)
+            error.plot(
+                *best, "*", ms=14, color=style.VERMILION, mec="white", zorder=5, label="best", clip_on=False
+            )
         thinner_pt = 0.7 if len(rates) <= MAX_NAMED_RATES else 0.0
         _draw_series(rate, history, rates, _choose_rate_colours(len(rates)), thinner_pt=thinner_pt)
         _set_log_y(rate)
@@ -178,7 +158,7 @@ def make_rate_labels(columns: Sequence[str]) -> dict[str, str]:
 def _choose_rate_colours(count: int) -> Sequence[Any]:
     if count > MAX_NAMED_RATES:
         return list(matplotlib.colormaps["viridis"](np.linspace(0.0, 0.9, count)))
-    return (BLUE, ORANGE, GREEN, VERMILION, PURPLE, SKY)[:count]
+    return (style.BLUE, style.ORANGE, style.GREEN, style.VERMILION, style.PURPLE, style.SKY)[:count]
 
 
 def _draw_series(
@@ -189,10 +169,7 @@ def _draw_series(
     *,
     thinner_pt: float = 0.0,
 ) -> None:
-    """Draws the columns that exist; rows without a value are skipped.
-
-    With `thinner_pt` each line is thinner than the previous one, so that equal lines are all visible.
-    """
+    """Draws the columns that exist; with `thinner_pt` lines become thinner, so that equal ones are all visible."""
     for number, ((column, label), colour) in enumerate(zip(labels.items(), colours, strict=True)):
         if column not in history:
             continue
@@ -240,37 +217,32 @@ def _finish_panel(axes: Axes, heading: str, epochs: pd.Series[Any]) -> None:
     axes.xaxis.set_major_formatter(format_number)
 
     if not axes.lines:
-        axes.text(0.5, 0.5, "no values", transform=axes.transAxes, ha="center", color=MUTED)
+        axes.text(0.5, 0.5, "no values", transform=axes.transAxes, ha="center", color=style.MUTED)
         axes.set_yticks([])
     if axes.get_legend_handles_labels()[0]:
         axes.legend(loc="upper left", bbox_to_anchor=(-0.03, -0.17), borderaxespad=0.0, labelspacing=0.35)
 
 
 def draw_rate_search(path: Path, *, rates: FloatArray, losses: FloatArray, chosen: float) -> None:
-    """Draws a learning-rate range test: the loss at increasing learning rates, and the chosen learning rate.
-
-    Args:
-        path: PNG file to write.
-        rates: (S,) positive learning rates.
-        losses: (S,) loss at each learning rate; values that are not finite are not drawn.
-        chosen: Chosen learning rate.
-    """
+    """Draws a learning-rate range test: the finite losses at (S,) learning rates, and the chosen learning rate."""
     rates, losses = np.asarray(rates, dtype=np.float64), np.asarray(losses, dtype=np.float64)
     finite = np.isfinite(losses) & (rates > 0)
     rates, losses = rates[finite], losses[finite]
 
-    with picture(path, 4.6) as figure:
-        add_header(figure, "Learning-rate search", f"{len(rates):,} steps; chosen learning rate {chosen:.3g}")
-        axes = add_axes(figure, 0.85, 0.65, 8.85, 4.6 - HEADER_IN - 0.75)
+    with style.picture(path, 4.6) as figure:
+        style.add_header(
+            figure, "Learning-rate search", f"{len(rates):,} steps; chosen learning rate {chosen:.3g}"
+        )
+        axes = style.add_axes(figure, 0.85, 0.65, 8.85, 4.6 - style.HEADER_IN - 0.75)
         axes.set_xscale("log")
         low, high = np.append(rates, chosen).min(), np.append(rates, chosen).max()
         axes.set_xlim(low / 1.15, high * 1.15)
-        axes.plot(rates, losses, color=BLUE, marker="o" if len(rates) <= 40 else "", ms=3.5)
-        axes.axvline(chosen, color=VERMILION, lw=1.4, ls=DASHES[1])
+        axes.plot(rates, losses, color=style.BLUE, marker="o" if len(rates) <= 40 else "", ms=3.5)
+        axes.axvline(chosen, color=style.VERMILION, lw=1.4, ls=DASHES[1])
 
         if len(losses):
             loss = float(np.interp(np.log(chosen), np.log(rates), losses))
-            axes.plot(chosen, loss, "*", ms=15, color=VERMILION, mec="white", zorder=5)
+            axes.plot(chosen, loss, "*", ms=15, color=style.VERMILION, mec="white", zorder=5)
             axes.set_ylim(*compute_loss_limits(losses))
         _set_log_ticks(axes.xaxis, float(high / low))
         axes.set_xlabel("learning rate")

@@ -26,19 +26,9 @@ from geoguesser.training.outputs import compute_outputs
 
 
 class RunReport:
-    """Report of one run.
+    """Report of one run; `calibration` is fitted by `write_tables`, and None without calibration places.
 
     `compute_baselines` needs no prediction, `write_tables` calibrates and writes, `draw_pictures` draws.
-
-    Args:
-        folder: Run folder, with its metrics.csv.
-        data: The places.
-        region: Region with the land.
-        network: Trained network with the tested weights.
-        calibration_config: `calibration` of the config: `fraction` and `min_places`.
-
-    Attributes:
-        calibration: Calibration fitted by `write_tables`; None without calibration places.
     """
 
     def __init__(
@@ -54,11 +44,7 @@ class RunReport:
         self.calibration: Calibration | None = None
 
     def compute_baselines(self, test_rows: IntArray) -> dict[str, Any]:
-        """Computes `baseline` of result.json: predictions that need no training of a network.
-
-        Args:
-            test_rows: (N,) rows of the tested places.
-        """
+        """Computes `baseline` of result.json for (N,) test rows: predictions that need no trained network."""
         train, diagonal = self.data.rows["train"], self.region.diagonal_km
         train_deg, test_deg = self.data.coords_deg[train], self.data.coords_deg[test_rows]
         thumbnails = self.data.thumbnails
@@ -89,10 +75,7 @@ class RunReport:
     ) -> tuple[dict[str, Any], pd.DataFrame, pd.DataFrame]:
         """Fits the calibration, and writes predictions_test.csv and places.csv.
 
-        Args:
-            tested: `index` (N,), `predicted_deg` (N, 2) and `hits` (N, H) of the test places.
-            requested_cells: Number of cells in the config; None for grids without a size.
-            baselines: Result of `compute_baselines`.
+        `tested` holds `index` (N,), `predicted_deg` (N, 2) and `hits` (N, H) of the test places.
 
         Returns:
             Parts of result.json that follow from data and predictions; history, the table metrics.csv; table of
@@ -155,11 +138,7 @@ class RunReport:
     def _assess_uncertainty(
         self, output: HeadOutput, test_rows: IntArray, error_km: FloatArray
     ) -> tuple[dict[str, Any], dict[str, npt.NDArray[Any]]]:
-        """Fits the calibration on its places, and assesses it on the test places.
-
-        Returns:
-            `uncertainty` of result.json; columns for the table of predictions.
-        """
+        """Fits the calibration on its places; returns `uncertainty` of result.json, and columns of predictions."""
         rows, grid = self.data.rows["calibration"], self.network.head.grid
         if len(rows) == 0:
             val_places = int((self.data.table["split"] == "val").sum())
@@ -200,18 +179,7 @@ class RunReport:
         title: str,
         search: RateSearch | None,
     ) -> list[Path]:
-        """Draws all pictures into the run folder.
-
-        Args:
-            results: Contents of result.json.
-            history: Table of metrics.csv.
-            predictions: Table of predictions.
-            title: Title of the pictures.
-            search: Result of the learning-rate search; None if there was none.
-
-        Returns:
-            Files of the pictures.
-        """
+        """Draws all pictures into the run folder and returns them; `search` is None without a rate search."""
         folder = self.folder / "pictures"
         folder.mkdir(exist_ok=True)
         error_km = predictions["error_km"].to_numpy()

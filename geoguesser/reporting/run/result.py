@@ -31,13 +31,7 @@ BASELINES = {
 
 
 def make_predictions_table(data: PlacesData, rows: IntArray, predicted_deg: FloatArray) -> pd.DataFrame:
-    """Returns uuid, latitude, longitude, true_latitude, true_longitude and error_km of predicted places.
-
-    Args:
-        data: The places.
-        rows: (N,) rows of the predicted places.
-        predicted_deg: (N, 2) predicted points in degrees.
-    """
+    """Returns uuid, latitude, longitude, true_latitude, true_longitude and error_km of predicted places."""
     true_deg = data.coords_deg[rows]
     return pd.DataFrame(
         {
@@ -69,12 +63,9 @@ def make_places_table(data: PlacesData, region: Region, grid: Grid | None) -> pd
 
 
 def summarise_test(predictions: pd.DataFrame, hits: dict[str, float | None], diagonal_km: float) -> dict[str, Any]:
-    """Returns `test` of result.json.
+    """Returns `test` of result.json; `diagonal_km` of the region is for the score.
 
-    Args:
-        predictions: Table of predictions.
-        hits: Share of test places with the right cell, by name; None for a head without cells.
-        diagonal_km: Diagonal of the region, for the score.
+    `hits` is the share of test places with the right cell, by name; None for a head without cells.
     """
     summary = summarise_errors(predictions["error_km"].to_numpy(), diagonal_km)
     return {"places": len(predictions), **summary, **hits}
@@ -83,10 +74,7 @@ def summarise_test(predictions: pd.DataFrame, hits: dict[str, float | None], dia
 def summarise_grid(grid: Grid | None, requested_cells: int | None, test_deg: FloatArray) -> dict[str, Any] | None:
     """Returns `grid` of result.json; None for a head without cells.
 
-    Args:
-        grid: Fitted grid.
-        requested_cells: Number of cells in the config; None for grids without a size.
-        test_deg: (N, 2) true points in degrees. The error floor is their mean error if all cells were right.
+    The error floor is the mean error of the (N, 2) true points in degrees if all cells were right.
     """
     if grid is None:
         return None

@@ -1,7 +1,4 @@
-"""Plots of a run's uncertainty (calibration, coverage, abstention) and of its error budget.
-
-Results are drawn as given, not computed.
-"""
+"""Plots of a run's uncertainty (calibration, coverage, abstention) and of its error budget."""
 
 from __future__ import annotations
 
@@ -13,21 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.patches import Patch
 
-from geoguesser.reporting.style import (
-    BLUE,
-    GREEN,
-    HEADER_IN,
-    INK,
-    MARGIN_IN,
-    MUTED,
-    ORANGE,
-    SKY,
-    VERMILION,
-    WIDTH_IN,
-    add_axes,
-    add_header,
-    picture,
-)
+from geoguesser.reporting import style
 from geoguesser.system.text import format_count, format_km
 
 GREY = "#BDBDBD"
@@ -35,23 +18,20 @@ PERCENT = matplotlib.ticker.PercentFormatter(1.0, decimals=0)
 # Column of a group -> label and colour.
 CAUSES = {
     "floor_km": ("the grid: one point per cell", GREY),
-    "excess_km": ("beyond the grid", BLUE),
+    "excess_km": ("beyond the grid", style.BLUE),
 }
 # Group of by_cell -> label and colour of its error beyond that of the grid.
 CELLS = {
-    "right": ("right cell, away from its class point", GREEN),
-    "neighbouring": ("neighbouring cell", ORANGE),
-    "far": ("distant cell", VERMILION),
+    "right": ("right cell, away from its class point", style.GREEN),
+    "neighbouring": ("neighbouring cell", style.ORANGE),
+    "far": ("distant cell", style.VERMILION),
 }
 
 
 def draw_calibration(path: Path, *, uncertainty: dict[str, Any], title: str = "") -> None:
     """Draws reliability of probabilities and coverage of sets and radii on the test places.
 
-    Args:
-        path: PNG file to write.
-        uncertainty: `uncertainty` of result.json with calibration places; without cells only radii are drawn.
-        title: Title of the picture.
+    `uncertainty` is that of result.json with calibration places; without cells only radii are drawn.
     """
     curves = uncertainty["reliability"]
     places = format_count(uncertainty["calibration_places"], "validation place")
@@ -59,9 +39,9 @@ def draw_calibration(path: Path, *, uncertainty: dict[str, Any], title: str = ""
     if curves is not None:
         subtitle += f"; temperature {uncertainty['temperature']:.2f}"
 
-    with picture(path, HEADER_IN + 4.9) as figure:
-        add_header(figure, title or "Calibration", subtitle)
-        left, right = (add_axes(figure, x, 1.45, 3.9, 3.1) for x in (0.8, 5.75))
+    with style.picture(path, style.HEADER_IN + 4.9) as figure:
+        style.add_header(figure, title or "Calibration", subtitle)
+        left, right = (style.add_axes(figure, x, 1.45, 3.9, 3.1) for x in (0.8, 5.75))
         _draw_reliability(left, uncertainty)
         _draw_coverage(right, {"sets of cells": uncertainty["sets"], "radii": uncertainty["radii"]})
         for axes in (left, right):
@@ -72,12 +52,12 @@ def _draw_reliability(axes: Axes, uncertainty: dict[str, Any]) -> None:
     axes.set_title("Probability of the most probable cell", fontweight="bold")
     axes.set_xlabel("probability, mean of each tenth of the test places")
     axes.set_ylabel("share of right cells")
-    axes.plot((0, 1), (0, 1), color=MUTED, lw=1.0, ls=(0, (5, 2)), label="perfect calibration")
+    axes.plot((0, 1), (0, 1), color=style.MUTED, lw=1.0, ls=(0, (5, 2)), label="perfect calibration")
 
     if uncertainty["reliability"] is None:
-        axes.text(0.66, 0.2, "a head without cells has none", ha="center", color=MUTED)
+        axes.text(0.66, 0.2, "a head without cells has none", ha="center", color=style.MUTED)
     else:
-        for when, colour, marker in (("before", SKY, "s"), ("after", BLUE, "o")):
+        for when, colour, marker in (("before", style.SKY, "s"), ("after", style.BLUE, "o")):
             curve = uncertainty["reliability"][when]
             label = f"{when} calibration, mean gap {uncertainty[f'ece_{when}']:.1%}"
             look: dict[str, Any] = {"marker": marker, "ms": 5.5, "color": colour, "lw": 1.2}
@@ -100,7 +80,9 @@ def _draw_coverage(axes: Axes, kinds: dict[str, dict[str, Any] | None]) -> None:
     }
     levels = list(dict.fromkeys(level for rows in known.values() for level in rows))
 
-    for (name, rows), colour, marker, shift in zip(known.items(), (ORANGE, GREEN), "so", (-0.1, 0.1), strict=True):
+    for (name, rows), colour, marker, shift in zip(
+        known.items(), (style.ORANGE, style.GREEN), "so", (-0.1, 0.1), strict=True
+    ):
         if rows:
             x = [levels.index(level) + shift for level in rows]
             coverage = np.array([row["coverage"] for row in rows.values()])
@@ -111,10 +93,10 @@ def _draw_coverage(axes: Axes, kinds: dict[str, dict[str, Any] | None]) -> None:
     for column, level in enumerate(levels):
         usual = next(rows[level]["usual"] for rows in known.values() if level in rows)
         ends, first = np.array([column - 0.35, column + 0.35]), column == 0
-        look = {"color": MUTED, "lw": 1.0, "ls": (0, (5, 2)), "label": "nominal" if first else ""}
+        look = {"color": style.MUTED, "lw": 1.0, "ls": (0, (5, 2)), "label": "nominal" if first else ""}
         axes.plot(ends, np.full(2, float(level) / 100), **look)
         label = "range of 95 of 100 calibrations" if first else ""
-        axes.fill_between(ends, *usual, color=SKY, alpha=0.25, lw=0, label=label)
+        axes.fill_between(ends, *usual, color=style.SKY, alpha=0.25, lw=0, label=label)
 
     axes.set_xticks(range(len(levels)), [f"{level} %" for level in levels])
     axes.set_xlim(-0.6, len(levels) - 0.4)
@@ -124,29 +106,23 @@ def _draw_coverage(axes: Axes, kinds: dict[str, dict[str, Any] | None]) -> None:
 
 
 def draw_abstention(path: Path, *, abstention: dict[str, Any], title: str = "") -> None:
-    """Draws the error of the remaining places if the most uncertain places are refused.
-
-    Args:
-        path: PNG file to write.
-        abstention: `abstention` in the uncertainty of result.json.
-        title: Title of the picture.
-    """
+    """Draws the error of the remaining places if the most uncertain places are refused."""
     refused = np.asarray(abstention["refused"])
     subtitle = (
         f"area under the mean: {format_km(abstention['area_km'])}; refused at random "
         f"{format_km(abstention['random_area_km'])}, by true error {format_km(abstention['oracle_area_km'])}"
     )
     series = {
-        "error_km_mean": ("mean error of the remaining places", BLUE, "o", "-"),
-        "error_km_median": ("median error of the remaining places", SKY, "s", "-"),
-        "oracle_km_mean": ("mean if refused by true error", MUTED, "", (0, (1.5, 1.5))),
+        "error_km_mean": ("mean error of the remaining places", style.BLUE, "o", "-"),
+        "error_km_median": ("median error of the remaining places", style.SKY, "s", "-"),
+        "oracle_km_mean": ("mean if refused by true error", style.MUTED, "", (0, (1.5, 1.5))),
     }
 
-    with picture(path, 4.6) as figure:
-        add_header(figure, title or "Abstention", subtitle)
-        axes = add_axes(figure, 0.85, 0.65, 5.75, 4.6 - HEADER_IN - 0.75)
+    with style.picture(path, 4.6) as figure:
+        style.add_header(figure, title or "Abstention", subtitle)
+        axes = style.add_axes(figure, 0.85, 0.65, 5.75, 4.6 - style.HEADER_IN - 0.75)
         level = abstention["random_area_km"]
-        axes.axhline(level, color=MUTED, lw=1.4, ls=(0, (5, 2)), label="mean if refused at random")
+        axes.axhline(level, color=style.MUTED, lw=1.4, ls=(0, (5, 2)), label="mean if refused at random")
         for name, (label, colour, marker, dash) in series.items():
             axes.plot(refused, abstention[name], color=colour, marker=marker, ms=5, ls=dash, label=label)
 
@@ -159,27 +135,21 @@ def draw_abstention(path: Path, *, abstention: dict[str, Any], title: str = "") 
 
 
 def draw_budget(path: Path, *, budget: dict[str, Any], title: str = "") -> None:
-    """Draws contributions to the mean error: by cause, by distance to training places, by part of the land.
-
-    Args:
-        path: PNG file to write.
-        budget: `budget` of result.json.
-        title: Title of the picture.
-    """
+    """Draws contributions to the mean error: by cause, by distance to training places, by part of the land."""
     parts, distances = budget["by_part"], budget["by_nearest_training_km"]
     rows_in = 0.3 * max(len(parts), len(distances), 3)
-    height = HEADER_IN + rows_in + 2.65
+    height = style.HEADER_IN + rows_in + 2.65
     subtitle = f"mean error {format_km(budget['error_km_mean'])}, by its sources"
 
-    with picture(path, height) as figure:
-        add_header(figure, title or "Error budget", subtitle)
-        _draw_causes(add_axes(figure, MARGIN_IN, height - HEADER_IN - 0.5, 9.5, 0.45), budget)
-        left, right = (add_axes(figure, x, 1.0, 3.25, rows_in) for x in (1.45, 6.4))
+    with style.picture(path, height) as figure:
+        style.add_header(figure, title or "Error budget", subtitle)
+        _draw_causes(style.add_axes(figure, style.MARGIN_IN, height - style.HEADER_IN - 0.5, 9.5, 0.45), budget)
+        left, right = (style.add_axes(figure, x, 1.0, 3.25, rows_in) for x in (1.45, 6.4))
         _draw_groups(left, distances, "By distance to the nearest training place in km")
         _draw_groups(right, parts, "By part of the land")
         if budget["by_cell"] is not None:
             handles = [Patch(color=colour, label=label) for label, colour in CAUSES.values()]
-            corner = (MARGIN_IN / WIDTH_IN, 0.1 / height)
+            corner = (style.MARGIN_IN / style.WIDTH_IN, 0.1 / height)
             figure.legend(handles=handles, ncols=2, loc="lower left", bbox_to_anchor=corner, borderpad=0.0)
 
 
@@ -191,8 +161,8 @@ def _draw_causes(axes: Axes, budget: dict[str, Any]) -> None:
 
     by_cell = budget["by_cell"]
     if by_cell is None:
-        axes.barh(0.0, budget["error_km_mean"], height=1.0, color=BLUE)
-        axes.text(0.0, -0.75, "a head without cells: no grid, no wrong cells", va="top", color=MUTED)
+        axes.barh(0.0, budget["error_km_mean"], height=1.0, color=style.BLUE)
+        axes.text(0.0, -0.75, "a head without cells: no grid, no wrong cells", va="top", color=style.MUTED)
         return
 
     floor = sum(group["floor_km"] for group in by_cell.values())
@@ -207,8 +177,8 @@ def _draw_causes(axes: Axes, budget: dict[str, Any]) -> None:
         start += km
         axes.plot(x + 0.006, -0.28, "s", ms=7, color=colour, transform=axes.transAxes, clip_on=False)
         places = "" if share is None else f", {share:.0%} of the places"
-        style: dict[str, Any] = {"va": "top", "fontsize": 8.5, "color": INK, "linespacing": 1.35}
-        axes.text(x + 0.02, -0.12, f"{format_km(km)}{places}\n{label}", transform=axes.transAxes, **style)
+        font: dict[str, Any] = {"va": "top", "fontsize": 8.5, "color": style.INK, "linespacing": 1.35}
+        axes.text(x + 0.02, -0.12, f"{format_km(km)}{places}\n{label}", transform=axes.transAxes, **font)
 
 
 def _draw_groups(axes: Axes, groups: dict[str, Any], heading: str) -> None:
@@ -225,7 +195,7 @@ def _draw_groups(axes: Axes, groups: dict[str, Any], heading: str) -> None:
             start += km
         mean = "" if group["error_km_mean"] is None else f"mean {format_km(group['error_km_mean'])}, "
         places = format_count(group["places"], "place")
-        axes.text(start + 0.02 * longest, row, f"{mean}{places}", va="center", fontsize=8, color=MUTED)
+        axes.text(start + 0.02 * longest, row, f"{mean}{places}", va="center", fontsize=8, color=style.MUTED)
 
     axes.set_yticks(range(len(names)), names)
     axes.set_ylim(len(names) - 0.5, -0.5)
