@@ -1,4 +1,7 @@
-"""Entry point of every command: Hydra around a function, and errors without tracebacks. Imports only Hydra."""
+"""Entry point of every command: runs its function under Hydra, and prints expected errors without a traceback.
+
+Heavy packages are imported later, so that `--help` is fast.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from geoguesser.commands.arguments import check_choices, update_words
+from geoguesser.commands.arguments import check_group_choices, update_arguments
 from geoguesser.commands.configs import conf_dir
 from geoguesser.commands.help import format_help
 from geoguesser.errors import ConfigError, GeoguesserError, MissingFileError, first_line
@@ -25,37 +28,37 @@ from geoguesser.sweeps.job_name import register_resolver
 
 log = logging.getLogger(__name__)
 
-# Every process that runs a job, whatever launcher started it, must know how its folder is named.
+# Names the folders of jobs in conf/. Every process that a Hydra launcher starts needs the resolver.
 register_resolver()
 
 
 def command(
     name: str, *, rewrite: Callable[[list[str]], list[str]] | None = None, module: str | None = None
 ) -> Callable[[], None]:
-    """Makes the entry point of a command, which calls the function `run_NAME(cfg)` of its module.
+    """Returns the function that a command's console script calls. It runs `run_NAME(cfg)` of the module.
 
     The module is imported once the config is composed, so that `--help` and mistakes in the command line need not
     wait for torch.
 
     Args:
         name: Name of the command and of its file in conf/.
-        rewrite: Changes the words of the command line before Hydra parses them.
+        rewrite: Changes the command-line arguments before Hydra parses them.
         module: Module of the function, if it is not geoguesser.commands.NAME.
     """
     module = module or f"geoguesser.commands.{name}"
 
     def main() -> None:
-        words = sys.argv[1:]
-        if {"--help", "-h"} & set(words):
+        arguments = sys.argv[1:]
+        if {"--help", "-h"} & set(arguments):
             print(format_help(name))
             return
 
         try:
-            words = update_words(name, rewrite(words) if rewrite else words)
-            check_choices(words)
+            arguments = update_arguments(name, rewrite(arguments) if rewrite else arguments)
+            check_group_choices(arguments)
         except (ConfigError, MissingFileError) as error:
             sys.exit(f"error: {error}")
-        sys.argv = [sys.argv[0], *words]
+        sys.argv = [sys.argv[0], *arguments]
 
         code: Any = 0
         try:
@@ -63,9 +66,10 @@ def command(
         except SystemExit as end:
             code = end.code
         except KeyboardInterrupt:
+            # Only in a sweep: `sys.exit` prints this text and exits with status 1.
             code = "interrupted"
         finally:
-            # Hydra does not report the end of a sweep after Ctrl-C, or if the process of a job was killed.
+            # Hydra does not call `on_multirun_end` after Ctrl-C, or if the process of a job was killed.
             sweep_code = finish_sweep()
         sys.exit(code or sweep_code)
 
@@ -90,7 +94,7 @@ def _launch(name: str, module: str) -> None:
         except Exception as error:
             if settings.mode is RunMode.RUN and not isinstance(error, GeoguesserError):
                 raise
-            _explain(error, folder)
+            _report_error(error, folder)
             if settings.mode is RunMode.RUN:
                 sys.exit(1)
             # The other jobs of a sweep go on.
@@ -105,6 +109,7 @@ def _launch(name: str, module: str) -> None:
 
 
 def _run(name: str, module: str, cfg: DictConfig) -> Any:
+    """Sets up logging, memory allocation and extensions, then imports and calls the command's function."""
     from geoguesser.system.allocator import keep_freed_memory
     from geoguesser.system.extensions import load_extensions
     from geoguesser.system.log_filters import filter_logs
@@ -115,9 +120,10 @@ def _run(name: str, module: str, cfg: DictConfig) -> Any:
     return getattr(importlib.import_module(module), f"run_{name}")(cfg)
 
 
-def _explain(error: Exception, folder: Path) -> None:
-    """Prints the message; the traceback goes to error.log if the command had begun a run folder."""
+def _report_error(error: Exception, folder: Path) -> None:
+    """Prints the message. If the command failed during a run, writes the traceback to error.log in its folder."""
     print(f"error: {error}", file=sys.stderr)
+    # A finished run gets no error.log: the error is not one of the run.
     status = folder / "status.json"
     if status.is_file() and json.loads(status.read_text(encoding="utf-8"))["state"] != "done":
         (folder / "error.log").write_text("".join(traceback.format_exception(error)), encoding="utf-8")

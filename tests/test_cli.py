@@ -76,7 +76,7 @@ def test_the_traceback_of_a_run_goes_to_its_error_log(
     try:
         raise ConfigError.at("grid.size", "must be a positive integer", found=0)
     except ConfigError as error:
-        cli._explain(error, tmp_path)
+        cli._report_error(error, tmp_path)
     assert capsys.readouterr().err == "error: grid.size must be a positive integer, got 0.\n"
     assert (tmp_path / "error.log").exists() == has_log
     if has_log:

@@ -1,4 +1,4 @@
-"""Endpoints of the API below /api/v1, with their documentation; the service does the work."""
+"""HTTP endpoints under /api/v1. Each one checks its request and calls `Service`."""
 
 from __future__ import annotations
 
@@ -20,13 +20,17 @@ from geoguesser.system.versions import __version__
 
 API_ROOT = "/api/v1"
 DESCRIPTION = """
-Predicts where street-level photos were taken. Send one to four photos of a place, each under its compass heading.
-Errors are JSON with a sentence under `detail`. Coordinates are in degrees, WGS 84.
+Predicts where street-level photos were taken. Send one to four photos of a place, each in the form field of
+its heading: north, east, south or west. Errors are JSON with a sentence under `detail`. Coordinates are in
+degrees, WGS 84.
 """
+AREAS_DESCRIPTION = (
+    "Whether to return the outlines of the prediction sets: the cells that together reach each confidence level."
+)
 PREDICT_FIELDS = {*COMPASS, "model", "areas"}
 Photo = Annotated[UploadFile | None, File(description="JPEG, PNG or WebP photo that looks in this direction.")]
 ModelName = Annotated[str, Path(description="Name of a model.", min_length=1, max_length=200)]
-GameId = Annotated[str, Path(description="Id of a game.", min_length=1, max_length=100)]
+GameId = Annotated[str, Path(alias="game", description="Id of a game.", min_length=1, max_length=100)]
 
 
 def make_app(service: Service, *, hosts: Collection[str] | None) -> ASGIApp:
@@ -43,12 +47,13 @@ def make_app(service: Service, *, hosts: Collection[str] | None) -> ASGIApp:
         description=DESCRIPTION,
         lifespan=lifespan,
         openapi_url="/api/openapi.json",
-        # FastAPI's pages load scripts from another host; the page at /api does not.
+        # FastAPI's documentation pages load scripts from another host. The page that `mount_page` serves at /api
+        # does not.
         docs_url=None,
         redoc_url=None,
     )
     add_problem_handlers(app)
-    middleware = RequestFilter(app, service.limits, hosts, [f"{API_ROOT}/predict"])
+    middleware = RequestFilter(app, service.limits, hosts, upload_paths=[f"{API_ROOT}/predict"])
     app.include_router(_make_model_router(service, middleware))
     app.include_router(_make_prediction_router(service))
     app.include_router(_make_game_router(service))
@@ -62,9 +67,12 @@ def _make_model_router(service: Service, middleware: RequestFilter) -> APIRouter
     @router.get("/health", responses=document_problems())
     async def health() -> schemas.Health:
         """Returns the state of the server and the number of requests in progress."""
-        models, most = len(service.models), service.limits.requests
         return schemas.Health(
-            status="ok", version=__version__, models=models, at_work=middleware.at_work, most=most
+            status="ok",
+            version=__version__,
+            models=len(service.models),
+            at_work=middleware.requests_in_progress,
+            most=service.limits.requests,
         )
 
     @router.get("/models", responses=document_problems())
@@ -98,7 +106,7 @@ def _make_prediction_router(service: Service) -> APIRouter:
         south: Photo = None,
         west: Photo = None,
         model: Annotated[str | None, Form(description="Name of a model; the first by default.")] = None,
-        areas: Annotated[bool, Form(description="Whether to return the outlines of the sets.")] = False,
+        areas: Annotated[bool, Form(description=AREAS_DESCRIPTION)] = False,
     ) -> schemas.Prediction:
         """Predicts the position of a place from one to four of its views."""
         await _check_fields(request)
@@ -106,12 +114,12 @@ def _make_prediction_router(service: Service) -> APIRouter:
 
         photos = [None if photo is None else await photo.read() for photo in (north, east, south, west)]
         if not any(photo is not None for photo in photos):
-            raise ProblemError(422, f"There must be a photo, under {', '.join(COMPASS[:3])} or {COMPASS[3]}.")
+            raise ProblemError(422, f"Send at least one photo in the form fields {', '.join(COMPASS)}.")
         return await service.predict(served_model, photos, areas=areas)
 
     @router.post("/predict/folder", responses=document_problems(404, 408, 413))
     async def predict_folder(body: schemas.FolderRequest) -> schemas.FolderResponse:
-        """Predicts the places of a folder inside the server's root."""
+        """Predicts the positions of the places in a folder of the server. It must be inside the server's root."""
         return await service.predict_folder(service.get_model(body.model), body.folder)
 
     return router
@@ -125,40 +133,43 @@ async def _check_fields(request: Request) -> None:
             fields = ", ".join(sorted(PREDICT_FIELDS))
             raise ProblemError(422, f"A field must be one of {fields}, got {name[:40]!r}.")
         if names.count(name) > 1:
-            raise ProblemError(422, f"{name} must be given once.")
+            raise ProblemError(422, f"The field {name} must not occur more than once.")
 
 
 def _make_game_router(service: Service) -> APIRouter:
     router = APIRouter(prefix=f"{API_ROOT}/games", tags=["game"])
 
-    # The state of a game reads the folder of the current place, which does not belong in the event loop.
+    # `make_game_info` reads files of the current place. It runs in a thread, because file access would block the
+    # event loop.
     @router.post("", status_code=201, responses=document_problems(404, 408, 413))
-    async def begin(body: schemas.GameRequest) -> schemas.GameInfo:
+    async def begin_game(body: schemas.GameRequest) -> schemas.GameInfo:
         """Begins a game on test places of the model's run, which were not used in training."""
         model = service.get_model(body.model)
         return await service.run_in_thread(lambda: make_game_info(service.games.begin(model, body.rounds)))
 
     @router.get("/{game}", responses=document_problems(404))
-    async def look(game: GameId) -> schemas.GameInfo:
+    async def get_game(game_id: GameId) -> schemas.GameInfo:
         """Returns the state of a game."""
-        state = service.games.find(game)
-        return await service.run_in_thread(lambda: make_game_info(state))
+        game = service.games.find(game_id)
+        return await service.run_in_thread(lambda: make_game_info(game))
 
     @router.post("/{game}/guess", responses=document_problems(404, 408, 409, 413))
-    async def guess(game: GameId, guess: schemas.Guess) -> schemas.GameInfo:
+    async def submit_guess(game_id: GameId, body: schemas.Guess) -> schemas.GameInfo:
         """Ends the current round; its result is the last of `results`."""
-        state = service.games.find(game)
-        state.guess(guess.round, (guess.latitude, guess.longitude))
-        return await service.run_in_thread(lambda: make_game_info(state))
+        game = service.games.find(game_id)
+        game.guess(body.round, (body.latitude, body.longitude))
+        return await service.run_in_thread(lambda: make_game_info(game))
 
     view_path, view_responses = "/{game}/rounds/{number}/views/{heading}", document_problems(404)
     view_responses[200] = {"content": {"image/jpeg": {}}, "description": "The view as JPEG."}
 
     @router.get(view_path, responses=view_responses, response_class=Response)
-    async def view(game: GameId, number: Annotated[int, Path(ge=1, le=20)], heading: schemas.Heading) -> Response:
-        """Returns a view of the place of a round that is over or current."""
-        state = service.games.find(game)
-        photo = await service.run_in_thread(lambda: state.read_photo(number, COMPASS.index(heading)))
+    async def get_view(
+        game_id: GameId, number: Annotated[int, Path(ge=1, le=20)], heading: schemas.Heading
+    ) -> Response:
+        """Returns one view of a round's place. The round must be finished or in progress."""
+        game = service.games.find(game_id)
+        photo = await service.run_in_thread(lambda: game.read_photo(number, COMPASS.index(heading)))
         if photo is None:
             raise ProblemError(404, "There is no such view, or its round has not begun.")
         return Response(photo, media_type="image/jpeg")

@@ -46,7 +46,7 @@ class RequestFilter:
     ) -> None:
         self.app, self.limits, self.upload_paths = app, limits, set(upload_paths)
         self.hosts = None if hosts is None else {host.lower() for host in hosts}
-        self.at_work = 0
+        self.requests_in_progress = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -63,7 +63,7 @@ class RequestFilter:
             return await make_problem_response(*refusal)(scope, receive, sender)
 
         is_post = scope["method"] == "POST"
-        self.at_work += is_post
+        self.requests_in_progress += is_post
         try:
             async with asyncio.timeout(self.limits.request_s):
                 await self.app(scope, self._limit(scope, receive), sender)
@@ -72,7 +72,7 @@ class RequestFilter:
                 raise
             await make_problem_response(503, "The response took too long.")(scope, receive, sender)
         finally:
-            self.at_work -= is_post
+            self.requests_in_progress -= is_post
 
     def _check(self, scope: Scope) -> tuple[int, str] | None:
         """Returns the status and message for a request that is refused before its body is read."""
@@ -92,7 +92,7 @@ class RequestFilter:
         length, max_bytes = headers.get("content-length", "0"), self._get_max_bytes(scope)
         if length.isdecimal() and int(length) > max_bytes:
             return 413, SIZE_RULE.format(max_bytes)
-        if scope["method"] == "POST" and self.at_work >= self.limits.requests:
+        if scope["method"] == "POST" and self.requests_in_progress >= self.limits.requests:
             return 429, "The server has reached its limit of requests. Try again in a second."
         return None
 

@@ -21,7 +21,7 @@ STATUS_MEANINGS = {
     413: "The request or a photo is too large, or there are too many places.",
     415: "A photo is not a JPEG, PNG or WebP file.",
     421: "The Host header names a host that this server does not serve.",
-    422: "A value breaks its rule.",
+    422: "A value is invalid.",
     429: "The server has reached its limit of requests. Retry-After gives the time to wait.",
     500: "Internal error of the server; its log has the details.",
     503: "The response took too long, or the server has reached its limit of connections.",

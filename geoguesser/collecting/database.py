@@ -65,7 +65,7 @@ class Database:
     """Database of one folder, with a lock that keeps other processes out; a context manager.
 
     Raises:
-        StoreError: Another process uses the folder, it cannot be written, or the file is no database of this
+        StoreError: Another process uses the folder, it cannot be written, or the file is not a database of this
             program.
     """
 
@@ -82,13 +82,13 @@ class Database:
             raise StoreError.at(f"out={folder}", rule) from error
         except OSError as error:
             rule = f"must be a folder that can be written ({error.strerror or error})"
-            raise StoreError.at(f"out={folder}", rule, remedy="Name another.") from error
+            raise StoreError.at(f"out={folder}", rule, remedy="Choose another folder with out=FOLDER.") from error
 
         with ExitStack() as stack:
             stack.callback(lock.release)
             try:
-                self.db = sqlite3.connect(self.file, isolation_level=None, check_same_thread=False)
-                stack.callback(self.db.close)
+                self.connection = sqlite3.connect(self.file, isolation_level=None, check_same_thread=False)
+                stack.callback(self.connection.close)
                 self._open()
             except sqlite3.Error as error:
                 raise StoreError.at(
@@ -125,25 +125,25 @@ class Database:
 
         def run(work: Callable[[sqlite3.Connection], Any]) -> Any:
             try:
-                return work(self.db)
+                return work(self.connection)
             except GeoguesserError as error:
                 return error
 
         try:
-            self.db.execute("BEGIN IMMEDIATE")
+            self.connection.execute("BEGIN IMMEDIATE")
             results = [run(work) for work in works]
-            self.db.execute("COMMIT")
+            self.connection.execute("COMMIT")
         except BaseException as error:
             # A failed BEGIN opens no transaction; a failed COMMIT may leave it open.
-            if self.db.in_transaction:
-                self.db.execute("ROLLBACK")
+            if self.connection.in_transaction:
+                self.connection.execute("ROLLBACK")
             if isinstance(error, sqlite3.Error):
                 raise StoreError.at(str(self.file), f"cannot be written ({error})") from error
             raise
         return results
 
     def query(self, query: str, *values: Any) -> list[tuple[Any, ...]]:
-        return self.db.execute(query, values).fetchall()
+        return self.connection.execute(query, values).fetchall()
 
     def get_meta(self, key: str) -> str | None:
         rows = self.query("SELECT value FROM meta WHERE key = ?", key)
@@ -152,10 +152,10 @@ class Database:
     def _open(self) -> None:
         # In WAL mode a commit is one sequential write. FULL flushes it to disk before the commit returns, so that
         # a power failure does not undo a reservation whose request was already sent.
-        self.db.execute("PRAGMA journal_mode=WAL")
-        self.db.execute("PRAGMA synchronous=FULL")
-        self.db.execute("PRAGMA cache_size=-4096")  # KiB
-        self.db.executescript(SCHEMA)
+        self.connection.execute("PRAGMA journal_mode=WAL")
+        self.connection.execute("PRAGMA synchronous=FULL")
+        self.connection.execute("PRAGMA cache_size=-4096")  # KiB
+        self.connection.executescript(SCHEMA)
 
         version = str(FORMAT_VERSION)
         self.write(lambda db: db.execute("INSERT OR IGNORE INTO meta VALUES ('format', ?)", (version,)))
@@ -221,7 +221,7 @@ def _take_lock(folder: Path) -> FileLock:
             holder = lock.read_note() or "unknown"
             raise StoreError(
                 f"out={folder} is in use by another process (number {holder}), which holds {LOCK}. "
-                "Wait until it has ended, or name another folder."
+                "Wait until it has ended, or choose another folder with out=FOLDER."
             )
         time.sleep(POLL_S)
 

@@ -1,4 +1,4 @@
-"""data.csv of the completed places, the reading of other datasets' tables, and the writing of other CSV files."""
+"""Writes data.csv of the completed places and other CSV files, and reads the tables of other datasets."""
 
 from __future__ import annotations
 
@@ -12,22 +12,27 @@ from geoguesser.data.place_files import NO_PANORAMA, PANORAMA_COLUMNS
 from geoguesser.errors import DataError, StoreError, first_line
 from geoguesser.system.files import open_replacement
 
-TABLE_NAME = "data.csv"
+PLACES_FILE = "data.csv"
+OTHER_FOLDER_REMEDY = "Choose another folder with out=FOLDER. Training can read both: data.roots=[A,B]."
 PLACE_COLUMNS = ("uuid", "latitude", "longitude", "panorama_id", "date", "copyright", "provider")
 
 
 def write_places_table(database: Database) -> int:
-    """Writes data.csv of the complete places in the order of their points, and returns their number."""
-    rows = database.db.execute(
+    """Writes data.csv of the complete places in the order of their planned points, and returns their number."""
+    rows = database.connection.execute(
         "SELECT uuid, printf('%.7f', latitude), printf('%.7f', longitude), panorama_id, date, copyright, provider "
         "FROM places WHERE state = 'done' ORDER BY point, id"
     )
-    return write_table(database.folder / TABLE_NAME, PLACE_COLUMNS, rows)
+    return write_table(database.folder / PLACES_FILE, PLACE_COLUMNS, rows)
 
 
 def check_table_columns(folder: Path, columns: tuple[str, ...]) -> None:
-    """Raises StoreError if a folder's data.csv has other columns: it is a dataset from elsewhere, to be kept."""
-    path = folder / TABLE_NAME
+    """Refuses to overwrite a data.csv that something else wrote, recognised by its columns.
+
+    Raises:
+        StoreError: data.csv exists and has other columns.
+    """
+    path = folder / PLACES_FILE
     if not path.exists():
         return
     try:
@@ -37,8 +42,7 @@ def check_table_columns(folder: Path, columns: tuple[str, ...]) -> None:
         header = ""
     if header != ",".join(columns):
         raise StoreError.at(
-            str(path), "was not written by this step, which would overwrite it",
-            remedy="Name another out: training reads several folders.",
+            str(path), "was not written by this command and would be overwritten", remedy=OTHER_FOLDER_REMEDY
         )  # fmt: skip
 
 
@@ -47,7 +51,7 @@ def read_place_rows(path: Path, where: str) -> Iterator[tuple[float, float, str]
 
     Raises:
         DataError: It is not a CSV file, or a row has no valid position. Such a row is not skipped, because another
-            place could then be collected where it lies. The message begins with `where`.
+            place could then be collected at its position. The message begins with `where`.
     """
     try:
         with path.open(encoding="utf-8-sig", newline="") as stream:
@@ -76,7 +80,10 @@ def read_place_rows(path: Path, where: str) -> Iterator[tuple[float, float, str]
 
 
 def write_table(path: Path, columns: tuple[str, ...], rows: Iterable[tuple[Any, ...]]) -> int:
-    """Writes a CSV file atomically in a folder that this process has locked, and returns the number of rows."""
+    """Writes an iterator's rows as CSV and returns their number; this process must have locked the folder.
+
+    Unlike `system.files.write_csv`, it needs no table in memory and flushes the file to the disk.
+    """
     count = 0
     try:
         with open_replacement(path, "w", durable=True, exclusive=True) as stream:

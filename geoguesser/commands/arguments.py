@@ -1,4 +1,4 @@
-"""Command line before Hydra parses it, because Hydra refuses words without naming the remedy."""
+"""Changes and checks command-line arguments before Hydra parses them, because Hydra's errors name no remedy."""
 
 from __future__ import annotations
 
@@ -40,24 +40,24 @@ RENAMED_VALUES: dict[str, dict[str, str]] = {
     "predict": {"on_bad=blank": "on_bad=empty", "on_bad=blind": "on_bad=prior"},
 }
 
-# Options of Hydra that take the next word as their value.
+# Options of Hydra that take the next argument as their value.
 OPTIONS_WITH_VALUE = {
     *("--cfg", "-c", "--package", "-p", "--info", "-i", "--experimental-rerun"),
     *("--config-path", "-cp", "--config-name", "-cn", "--config-dir", "-cd"),
 }
 
 
-def update_words(command: str, words: list[str]) -> list[str]:
+def update_arguments(command: str, arguments: list[str]) -> list[str]:
     """Replaces keys and values that were renamed, with one line on stderr for each."""
     updated = []
-    for word in words:
-        new = RENAMED_VALUES.get(command, {}).get(word, word)
+    for argument in arguments:
+        new = RENAMED_VALUES.get(command, {}).get(argument, argument)
         if not new.startswith("-"):
             new = update_override(new, RENAMED_OPTIONS.get(command, {}))
-        if new != word:
-            old_name, new_name = (text.partition("=")[0] for text in (word, new))
+        if new != argument:
+            old_name, new_name = (text.partition("=")[0] for text in (argument, new))
             if old_name == new_name:
-                old_name, new_name = word, new
+                old_name, new_name = argument, new
             print(  # noqa: T201
                 f"note: {old_name} is now {new_name}; the old name works until version 1.0", file=sys.stderr
             )
@@ -65,14 +65,14 @@ def update_words(command: str, words: list[str]) -> list[str]:
     return updated
 
 
-def check_choices(words: list[str]) -> None:
+def check_group_choices(arguments: list[str]) -> None:
     """Refuses numbers (`image=56` for `image=px56`) and choices that were removed, also as values of a sweep.
 
     Raises:
         ConfigError: With the available choices.
     """
-    for word in words:
-        group, _, choice = word.partition("=")
+    for argument in arguments:
+        group, _, choice = argument.partition("=")
 
         for name in re.findall(r"\w+", choice):
             if (message := REMOVED_CHOICES.get((group.lstrip("+"), name))) is not None:
@@ -89,15 +89,15 @@ def list_choices(group: str) -> list[str]:
     return sorted(path.stem for path in folder.glob("*.yaml") if not path.stem.startswith("_"))
 
 
-def expand_resume(words: list[str]) -> list[str]:
+def expand_resume(arguments: list[str]) -> list[str]:
     """Expands `resume=RUN_FOLDER`: the recorded overrides of that run come first, and its folder is used again.
 
     Raises:
-        MissingFileError: The folder holds no run.
+        MissingFileError: The folder contains no run.
     """
-    given = [word.partition("=")[2].strip("'\"") for word in words if word.startswith("resume=")]
+    given = [argument.partition("=")[2].strip("'\"") for argument in arguments if argument.startswith("resume=")]
     if not given or given[-1] in ("", "null"):
-        return words
+        return arguments
 
     folder = Path(given[-1]).expanduser()
     recorded = folder / "overrides.yaml"
@@ -105,38 +105,42 @@ def expand_resume(words: list[str]) -> list[str]:
         raise MissingFileError.at(
             f"resume={folder}",
             "must be a run folder with overrides.yaml and checkpoints/last.ckpt",
-            remedy="Runs lie in outputs/DATE/TIME.",
+            remedy="Runs are in outputs/DATE/TIME.",
         )
 
-    old = [update_override(str(word)) for word in OmegaConf.load(recorded)]
-    new = [format_override("resume", folder) if word.startswith("resume=") else word for word in words]
+    old = [update_override(str(argument)) for argument in OmegaConf.load(recorded)]
+    new = [
+        format_override("resume", folder) if argument.startswith("resume=") else argument for argument in arguments
+    ]
     # Hydra's parser accepts overrides only in one piece, so options come before all of them.
     pairs = list(itertools.pairwise(["", *new]))
-    options = [word for before, word in pairs if word.startswith("-") or before in OPTIONS_WITH_VALUE]
-    overrides = [word for before, word in pairs if not (word.startswith("-") or before in OPTIONS_WITH_VALUE)]
+    options = [item for before, item in pairs if item.startswith("-") or before in OPTIONS_WITH_VALUE]
+    overrides = [
+        argument for before, argument in pairs if not (argument.startswith("-") or before in OPTIONS_WITH_VALUE)
+    ]
     return [*options, *old, *overrides, format_override("hydra.run.dir", folder)]
 
 
-def expand_runs(words: list[str]) -> list[str]:
-    """Turns words that name runs into one `runs=[...]`; keys and options stay as they are.
+def expand_runs(arguments: list[str]) -> list[str]:
+    """Replaces arguments that name runs by one `runs=[...]`; keys and options stay as they are.
 
-    A word names a run if it is a folder, or if it is neither an option nor contains `=`.
+    An argument names a run if it is a folder, or if it is neither an option nor contains `=`.
     """
     runs: list[str] = []
     others: list[str] = []
-    for before, word in itertools.pairwise(["", *words]):
-        is_other = word.startswith("-") or "=" in word or before in OPTIONS_WITH_VALUE
-        (others if is_other and not Path(word).expanduser().is_dir() else runs).append(word)
+    for before, argument in itertools.pairwise(["", *arguments]):
+        is_other = argument.startswith("-") or "=" in argument or before in OPTIONS_WITH_VALUE
+        (others if is_other and not Path(argument).expanduser().is_dir() else runs).append(argument)
     if not runs:
         return others
 
-    quoted = ("'" + word.replace("\\", "\\\\").replace("'", "\\'") + "'" for word in runs)
+    quoted = ("'" + argument.replace("\\", "\\\\").replace("'", "\\'") + "'" for argument in runs)
     return [*others, f"runs=[{','.join(quoted)}]"]
 
 
-def refuse_credentials(words: list[str]) -> list[str]:
-    """Returns the words; raises a `ConfigError` for an API key, because Hydra repeats words that it refuses."""
+def refuse_credentials(arguments: list[str]) -> list[str]:
+    """Returns the arguments. Raises `ConfigError` for an API key, because Hydra prints a refused argument."""
     from geoguesser.collecting.providers.credentials import check_no_secrets
 
-    check_no_secrets({"the command line": words})
-    return words
+    check_no_secrets({"the command line": arguments})
+    return arguments

@@ -27,7 +27,7 @@ from geoguesser.collecting.planning.plan_lines import format_plan
 from geoguesser.collecting.providers.base import Provider
 from geoguesser.collecting.providers.credentials import SecretRedactor, check_no_secrets, redact_logs
 from geoguesser.collecting.providers.http_settings import HttpSettings
-from geoguesser.commands.configs import build, list_known_keys, to_plain
+from geoguesser.commands.configs import instantiate_node, list_known_keys, to_plain
 from geoguesser.errors import ConfigError, check_bool, check_choice, check_int
 
 log = logging.getLogger(__name__)
@@ -59,7 +59,7 @@ def run_collect(cfg: DictConfig) -> None:
     budget = Budget.from_config(config["budget"])
     http = HttpSettings.from_config(config["http"])
     filters = Filters.from_config(config["filters"])
-    provider: Provider = build(config["provider"], "provider")
+    provider: Provider = instantiate_node(config["provider"], "provider")
 
     sends_requests = step != "plan"
     redactor = SecretRedactor(provider.load_credentials() if sends_requests else ())
@@ -87,8 +87,8 @@ def _make_plan(config: dict[str, Any], database: Database) -> None:
         log.info("the plan already exists: %d points", count_points(database))
         return
 
-    strategy = build(config["strategy"], "strategy")
-    region = build(config["region"], "region")
+    strategy = instantiate_node(config["strategy"], "strategy")
+    region = instantiate_node(config["region"], "region")
     coords_deg = strategy.sample(region, places=places, seed=seed)
     if not len(coords_deg):
         raise ConfigError("The plan has no points: strategy.spacing_m, strategy.near or the region leave no room.")

@@ -9,7 +9,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from geoguesser.commands.configs import build, conf_dir, list_known_keys, read_config, to_plain
+from geoguesser.commands.configs import conf_dir, instantiate_node, list_known_keys, read_config, to_plain
 from geoguesser.errors import (
     ConfigError,
     GeoguesserError,
@@ -59,22 +59,22 @@ def run_compare(cfg: DictConfig) -> Comparison:
 
 
 def load_choices() -> dict[tuple[str, str], str]:
-    """Returns (config group, `_target_`) -> the word that chooses it, for targets that only one word chooses."""
-    words: dict[tuple[str, str], list[str]] = {}
+    """Returns (config group, `_target_`) -> name of the choice, for targets of only one choice."""
+    names: dict[tuple[str, str], list[str]] = {}
     for path in Path(conf_dir()).glob("*/*.yaml"):
         node = OmegaConf.to_container(OmegaConf.load(path))
         choice = node.get(path.parent.name, node) if isinstance(node, dict) else None
         if isinstance(choice, dict) and choice.get("_target_") is not None:
-            words.setdefault((path.parent.name, str(choice["_target_"])), []).append(path.stem)
-    return {key: stems[0] for key, stems in words.items() if len(stems) == 1}
+            names.setdefault((path.parent.name, str(choice["_target_"])), []).append(path.stem)
+    return {key: stems[0] for key, stems in names.items() if len(stems) == 1}
 
 
 def _check_runs(runs: Any) -> list[str]:
-    words = [runs] if isinstance(runs, str) else runs
-    if not isinstance(words, list) or not words or not all(isinstance(word, str) and word for word in words):
+    folders = [runs] if isinstance(runs, str) else runs
+    if not isinstance(folders, list) or not folders or not all(isinstance(name, str) and name for name in folders):
         remedy = "For example python -m geoguesser.compare multirun/NAME outputs/DATE/TIME."
         raise ConfigError.at("runs", "must name run or sweep folders", found=runs, remedy=remedy)
-    return words
+    return folders
 
 
 def _check_out(name: str) -> Path:
@@ -94,7 +94,7 @@ def _build_region(runs: list[Run]) -> Region:
         return world()
 
     try:
-        region: Region = build(runs[0].config["region"], "region")
+        region: Region = instantiate_node(runs[0].config["region"], "region")
     except (GeoguesserError, KeyError) as error:
         message = "the runs' region cannot be built (%s): maps and blocks are those of the world"
         log.warning(message, first_line(error))

@@ -1,4 +1,4 @@
-"""Configs: location of conf/, plain values of a composed config, and the objects that its nodes describe."""
+"""Finds conf/, converts composed configs to plain values, and makes the objects that they describe."""
 
 from __future__ import annotations
 
@@ -23,8 +23,10 @@ log = logging.getLogger(__name__)
 # Values that Hydra's grammar reads without quotes.
 PLAIN_VALUE = re.compile(r"[A-Za-z0-9_./:+%@-]+")
 TARGET_LINE = re.compile(r"^\s*_target_: (geoguesser\.[\w.]+)", re.MULTILINE)
-# Groups that a head uses if its `fit` has a parameter of that name.
+# Config groups that only some heads need: a head needs one if its `fit` has a parameter of that name.
 HEAD_GROUPS = ("grid", "loss", "decoder")
+# Groups whose files set keys of other groups and have no key in the config.
+PRESET_GROUPS = {"density", "experiment"}
 
 
 def conf_dir() -> str:
@@ -46,7 +48,7 @@ def format_override(key: str, value: object) -> str:
 
 
 def get_signature(node: Mapping[str, Any], key: str) -> inspect.Signature:
-    """Returns the signature of a node's `_target_`; `**settings: Unpack[T]` counts as the keywords of `T`.
+    """Returns the signature of a node's `_target_`, with a keyword for each key of `**settings: Unpack[T]`.
 
     Raises:
         ConfigError: The node has no target, or one that cannot be imported.
@@ -55,7 +57,7 @@ def get_signature(node: Mapping[str, Any], key: str) -> inspect.Signature:
 
     target = node.get("_target_") if isinstance(node, Mapping) else None
     if not isinstance(target, str):
-        raise ConfigError.at(key, "must be a config group's choice with a _target_", found=node)
+        raise ConfigError.at(key, "must be a mapping with the key _target_", found=node)
     try:
         function = get_object(target)
         return _unpack(inspect.signature(function), function)
@@ -74,8 +76,8 @@ def _unpack(signature: inspect.Signature, function: Any) -> inspect.Signature:
     hints = get_type_hints(getattr(function, "__init__") if isinstance(function, type) else function)  # noqa: B009
     (settings,) = get_args(hints[last.name])
 
-    # Only the presence of a default matters; its value is in the called function.
-    keys = [
+    # `check_keys` only asks whether a parameter has a default, so None stands for any default.
+    keyword_parameters = [
         last.replace(
             name=name,
             kind=inspect.Parameter.KEYWORD_ONLY,
@@ -83,63 +85,68 @@ def _unpack(signature: inspect.Signature, function: Any) -> inspect.Signature:
         )
         for name in settings.__annotations__
     ]
-    return signature.replace(parameters=[*parameters, *keys])
+    return signature.replace(parameters=[*parameters, *keyword_parameters])
 
 
-def build(node: Mapping[str, Any], key: str, **extra: Any) -> Any:
-    """Makes the object that a node of the resolved config describes.
+def instantiate_node(node: Mapping[str, Any], key: str, **fitted: Any) -> Any:
+    """Makes the object that a node (a mapping with `_target_`) of the resolved config describes.
 
     Args:
-        node: Plain values with `_target_`.
+        node: Plain values of the node.
         key: Config key of the node, for messages.
-        extra: Fitted objects that the config cannot describe, for parameters of the target.
+        fitted: Objects that the config cannot describe, for parameters of the target.
 
     Raises:
-        ConfigError: The target does not take a key or a value, or lacks a key.
+        ConfigError: A key is unknown to the target, a required key is missing, or a value is invalid.
     """
     from hydra.errors import HydraException
     from hydra.utils import instantiate
 
-    check_keys(node, key, extra)
-    # Without a call, because `instantiate` would wrap the errors of the target.
+    check_keys(node, key, fitted)
+    # `_partial_`, because `instantiate` would wrap the errors of the target if it called it.
     try:
-        make = instantiate({**node, "_partial_": True}, _convert_="all")
+        target = instantiate({**node, "_partial_": True}, _convert_="all")
     except HydraException as error:
         cause = error.__cause__
         if isinstance(cause, GeoguesserError):
             raise cause from None
         raise ConfigError(f"{key} cannot be made: {first_line(error)}") from error
 
-    refusals: list[type[Exception]] = [TypeError, ValueError, ModuleNotFoundError]
+    # Lightning is not imported here: if it is not loaded yet, it cannot have raised.
+    invalid_value_errors: list[type[Exception]] = [TypeError, ValueError, ModuleNotFoundError]
     if lightning := sys.modules.get("lightning_fabric.utilities.exceptions"):
-        refusals.append(lightning.MisconfigurationException)
+        invalid_value_errors.append(lightning.MisconfigurationException)
     try:
-        return make(**extra)
+        return target(**fitted)
     except GeoguesserError:
         raise
-    except tuple(refusals) as error:
+    except tuple(invalid_value_errors) as error:
         raise ConfigError(f"{key} does not take these values: {first_line(error)}") from error
 
 
-def check_keys(node: Mapping[str, Any], key: str, extra: Mapping[str, Any]) -> None:
-    """Checks a node's keys against its target's signature without a call. Arguments and errors as in `build`."""
+def check_keys(node: Mapping[str, Any], key: str, fitted: Mapping[str, Any]) -> None:
+    """Checks a node's keys without calling its target. Arguments and errors as in `instantiate_node`."""
     parameters = get_signature(node, key).parameters
     kinds = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
-    allowed = {name for name, parameter in parameters.items() if parameter.kind in kinds} - set(extra)
+    allowed = {name for name, parameter in parameters.items() if parameter.kind in kinds} - set(fitted)
     takes_any = any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters.values())
     given = {name for name in node if not str(name).startswith("_")}
 
     unknown = sorted(given - allowed)
     if unknown and not takes_any:
-        choices = ", ".join(sorted(allowed))
-        raise ConfigError(f"{key}.{unknown[0]} is no key of this choice. Its keys: {choices or 'none'}.")
+        keys = ", ".join(sorted(allowed))
+        raise ConfigError(f"{key}.{unknown[0]} is not a key of {node['_target_']}. Its keys: {keys or 'none'}.")
     missing = [name for name in allowed - given if parameters[name].default is inspect.Parameter.empty]
     if missing:
         raise ConfigError(f"{key}.{min(missing)} must be given: {node['_target_']} needs it.")
 
 
 def to_plain(cfg: DictConfig, keys: set[str]) -> dict[str, Any]:
-    """Converts a composed config to plain values; `keys` are the command's, because Hydra accepts `+typo=1`.
+    """Converts a composed config to plain values.
+
+    Args:
+        cfg: Composed config.
+        keys: Allowed top-level keys. Others are refused here, because Hydra accepts `+typo=1`.
 
     Raises:
         ConfigError: A value is missing, an interpolation fails, or a key is unknown.
@@ -162,14 +169,14 @@ def _to_container(cfg: DictConfig) -> dict[str, Any]:
 
 def _check_known(config: dict[str, Any], keys: set[str]) -> None:
     if unknown := sorted(set(config) - keys):
-        raise ConfigError(f"{unknown[0]} is no key of this program. Its keys: {', '.join(sorted(keys))}.")
+        raise ConfigError(f"{unknown[0]} is not a key of this command. Its keys: {', '.join(sorted(keys))}.")
 
 
-def resolve(cfg: DictConfig) -> dict[str, Any]:
+def resolve_run_config(cfg: DictConfig) -> dict[str, Any]:
     """Returns the plain values of a training config that describe the run.
 
-    These are all but the groups that the chosen head does not use, `sweep`, which belongs to the command, and
-    `epochs`, which `trainer.max_epochs` repeats. Errors as in `to_plain`.
+    Left out are groups that the head does not use; `sweep`, which is about the command and not the run; and
+    `epochs`, which is also in `trainer.max_epochs`. Errors as in `to_plain`.
     """
     config = _to_container(cfg)
     # A YAML file of the user may have old names.
@@ -194,29 +201,29 @@ def list_known_keys(name: str = "train") -> set[str]:
     assert isinstance(primary, dict)
     entries = [str(key) for entry in primary["defaults"] if isinstance(entry, dict) for key in entry]
     groups = {key for key in entries if not key.startswith(("override ", "hydra/"))}
-    return (groups | {str(key) for key in primary}) - {"defaults", "hydra", "density", "experiment"}
+    return (groups | {str(key) for key in primary}) - {"defaults", "hydra"} - PRESET_GROUPS
 
 
 def read_config(file: Path) -> dict[str, Any]:
     """Reads a run's config.yaml as plain values, with the current names of keys and targets.
 
     Raises:
-        ConfigError: The file is no config of a run.
+        ConfigError: The file is not the config of a run.
     """
     try:
         config = OmegaConf.to_container(OmegaConf.load(file), resolve=True)
     except (OmegaConfBaseException, YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{file} cannot be read ({first_line(error)}).") from error
     if not isinstance(config, dict) or not isinstance(config.get("seed"), int):
-        raise ConfigError.at(str(file), "must be the config of a run, with its seed")
-    return update_config({str(key): value for key, value in config.items()}, current_targets())
+        raise ConfigError.at(str(file), "must be the config of a run, with an integer seed")
+    return update_config({str(key): value for key, value in config.items()}, list_current_targets())
 
 
 @cache
-def current_targets() -> dict[str, str]:
-    """Returns short name -> import path of the package's targets in conf/, without ambiguous names.
+def list_current_targets() -> dict[str, str]:
+    """Returns the import path of each target in conf/ by `shorten_target` of it, without ambiguous names.
 
-    They give the new path of a class that moved without an entry in `config_history.OLD_TARGETS`.
+    Used to find a class that moved without an entry in `config_history.OLD_TARGETS`.
     """
     paths: dict[str, set[str]] = {}
     for file in sorted(Path(conf_dir()).rglob("*.yaml")):

@@ -12,7 +12,7 @@ import pandas as pd
 from omegaconf import DictConfig
 from tqdm import tqdm
 
-from geoguesser.commands.configs import build, list_known_keys, to_plain
+from geoguesser.commands.configs import instantiate_node, list_known_keys, to_plain
 from geoguesser.data.checks.findings import Findings
 from geoguesser.data.places import DEFAULT_FAR_KM, drop_far, get_coords, list_files, read_places
 from geoguesser.data.splits import SPLIT_NAMES
@@ -129,7 +129,7 @@ def _read_tables(config: dict[str, Any]) -> EvaluatedPlaces:
         raise DataError.at(f"predictions={file}", rule, remedy=remedy)
     check_units(table[POINT].to_numpy(), table[TRUE_POINT].to_numpy())
 
-    region: Region = build(config["region"], "region")
+    region: Region = instantiate_node(config["region"], "region")
     _warn_of_distant_places(table[TRUE_POINT].to_numpy(), region)
     counts = {"places_without_a_prediction_left_out": missing, "predictions_of_no_place": extra}
     return EvaluatedPlaces(table[["uuid", *POINT, *TRUE_POINT]], region, counts)

@@ -10,7 +10,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from geoguesser.commands.configs import build, conf_dir, format_override, list_known_keys, to_plain
+from geoguesser.commands.configs import conf_dir, format_override, instantiate_node, list_known_keys, to_plain
 from geoguesser.data.augment import Augment
 from geoguesser.data.images import ImageSpec
 from geoguesser.data.prepare import prepare_store
@@ -43,14 +43,14 @@ def run_prepare(cfg: DictConfig) -> Prepared:
             "out", "must name the store's folder", found=None, remedy="Or look only: check_only=true."
         )
 
-    image: ImageSpec = build(config["image"], "image")
+    image: ImageSpec = instantiate_node(config["image"], "image")
     specs = _make_specs(image, config["sizes"])
-    split = build(config["split"], "split")
+    split = instantiate_node(config["split"], "split")
     split.check()
-    data = build(
+    data = instantiate_node(
         config["data"],
         "data",
-        region=build(config["region"], "region"),
+        region=instantiate_node(config["region"], "region"),
         image=image,
         split=split,
         augment=Augment(),
@@ -98,18 +98,21 @@ def _save_findings(target: Path | None, data: PlacesDataModule) -> None:
 
 def _format_next_command(config: dict[str, Any], image: ImageSpec, out: str) -> str:
     """Returns the shell command that trains from the store."""
-    words = ["data=store", format_override("data.path", out)]
+    arguments = ["data=store", format_override("data.path", out)]
     presets = {path.stem for path in (Path(conf_dir()) / "image").glob("*.yaml")}
-    words.append(f"image=px{image.size}" if f"px{image.size}" in presets else f"image.size={image.size}")
+    arguments.append(f"image=px{image.size}" if f"px{image.size}" in presets else f"image.size={image.size}")
     if image.fit != "crop":
-        words.append(f"image.fit={image.fit}")
+        arguments.append(f"image.fit={image.fit}")
 
-    # The default region needs no words.
+    # The default region needs no argument.
     region = {key: value for key, value in config["region"].items() if value is not None}
     choice = str(region.pop("_target_")).rsplit(".", 1)[-1]
     if region != {"code": "HRV", "crs": "EPSG:3765"}:
-        words += [f"region={choice}", *(format_override(f"region.{key}", value) for key, value in region.items())]
-    return shlex.join(["python", "-m", "geoguesser.train", *words])
+        arguments += [
+            f"region={choice}",
+            *(format_override(f"region.{key}", value) for key, value in region.items()),
+        ]
+    return shlex.join(["python", "-m", "geoguesser.train", *arguments])
 
 
 def _check_folder(key: str, value: Any) -> Path | None:

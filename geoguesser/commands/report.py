@@ -1,4 +1,4 @@
-"""Report command: explains a run by a page and pictures, and records them in W&B."""
+"""Command `report`: writes an HTML page and pictures that explain a run, and records them in W&B."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from geoguesser.commands.configs import build, conf_dir, list_known_keys, read_config, to_plain
+from geoguesser.commands.configs import conf_dir, instantiate_node, list_known_keys, read_config, to_plain
 from geoguesser.errors import ConfigError, MissingFileError, StoreError, check_bool, check_int
 from geoguesser.inference.predictor import Predictor, choose_device
 from geoguesser.reporting.explanation.gallery import Gallery
@@ -32,10 +32,10 @@ def run_report(cfg: DictConfig) -> tuple[Subject, Gallery]:
         cfg: Config of conf/report.yaml.
 
     Returns:
-        Subject and pictures of the report.
+        Run and test places that the report explains, and its pictures.
 
     Raises:
-        GeoguesserError: The config, the run or its data are wrong; the page is not written.
+        GeoguesserError: The config, the run or its data are wrong, or the page cannot be written.
     """
     config = to_plain(cfg, list_known_keys("report"))
     max_places = check_int("max_places", config["max_places"], low=1, high=20_000)
@@ -69,7 +69,9 @@ def _parse_places(value: Any) -> list[str] | None:
         return None
     places = [value] if isinstance(value, str) else value
     if not isinstance(places, list) or not places or not all(isinstance(place, str | int) for place in places):
-        raise ConfigError.at("places", "must be null, or name test places", found=value, remedy="places=[ID,ID]")
+        raise ConfigError.at(
+            "places", "must be null or a list of ids of test places", found=value, remedy="places=[ID,ID]"
+        )
     return [str(place) for place in places]
 
 
@@ -83,34 +85,39 @@ def _parse_out(value: Any, run: Run) -> Path:
 
 
 def _make_logger(value: Any, run: Run) -> WandbRunLogger | None:
-    """Makes the W&B logger of the report, with the settings of the run's own logger; None if nothing is recorded.
+    """Makes the W&B logger of the report, with the settings of the run's logger; None to record nothing in W&B.
 
     The report gets a W&B run of its own, because an offline run that has ended cannot be extended.
 
     Raises:
-        ConfigError: `wandb` has another value than auto, true and false, or W&B refuses the user.
+        ConfigError: `wandb` has another value than auto, true and false, or W&B rejects the login.
     """
     if value not in (True, False, "auto"):
         raise ConfigError.at("wandb", "must be auto, true or false", found=value)
-    node: Any = run.config.get("logger") or {}
-    recorded = str(node.get("_target_", "")).endswith(WANDB_CLASS) and node.get("mode") != "disabled"
-    if value is False or (value == "auto" and not recorded):
+    logger_config: Any = run.config.get("logger") or {}
+    run_used_wandb = (
+        str(logger_config.get("_target_", "")).endswith(WANDB_CLASS) and logger_config.get("mode") != "disabled"
+    )
+    if value is False or (value == "auto" and not run_used_wandb):
         return None
 
-    if not recorded:
-        node = OmegaConf.to_container(OmegaConf.load(Path(conf_dir()) / "logger" / "wandb.yaml"), resolve=True)
-    node = {**node, "mode": os.environ.get("WANDB_MODE", node.get("mode", "offline")), "tags": ["report"]}
+    if not run_used_wandb:
+        file = Path(conf_dir()) / "logger" / "wandb.yaml"
+        logger_config = OmegaConf.to_container(OmegaConf.load(file), resolve=True)
+    mode = os.environ.get("WANDB_MODE", logger_config.get("mode", "offline"))
 
+    # W&B's file of a run is named run-ID.wandb.
     files = sorted(run.folder.glob("wandb/*run-*/run-*.wandb"))
-    reported = files[0].stem.removeprefix("run-") if files else run.name
+    wandb_run_id = files[0].stem.removeprefix("run-") if files else run.name
     name = f"report of {run.config.get('name') or run.name}"
-    # A job of a sweep is in the group of its sweep.
+    # The parent of a job's run folder is the folder of its sweep, which contains .commands. Its name is
+    # the W&B group of the jobs.
     sweep = run.folder.parent
-    logger: WandbRunLogger = build(
-        node,
+    logger: WandbRunLogger = instantiate_node(
+        {**logger_config, "mode": mode, "tags": ["report"]},
         "logger",
         folder=str(run.folder),
-        config={**run.config, "name": name, "report_of": reported},
+        config={**run.config, "name": name, "report_of": wandb_run_id},
         name=run.name,
         group=sweep.name if (sweep / ".commands").is_dir() else None,
         choices={},
@@ -121,7 +128,7 @@ def _make_logger(value: Any, run: Run) -> WandbRunLogger | None:
 
 
 def _record(logger: WandbRunLogger, run: Run, gallery: Gallery) -> None:
-    """Records pictures and results; errors of W&B's server do not stop the command."""
+    """Records pictures and results. Only errors at the start of the W&B run stop the command."""
     logger.start()
     outcome: Any = "failed"
     try:
@@ -129,6 +136,6 @@ def _record(logger: WandbRunLogger, run: Run, gallery: Gallery) -> None:
         logger.attempt(lambda: logger.run.summary.update(make_summary(run.result)))
         outcome = "done"
     finally:
-        line = logger.finish(outcome)
-    if line:
-        log.info("%s", line)
+        message = logger.finish(outcome)
+    if message:
+        log.info("%s", message)

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import pytorch_lightning as pl
 from pytorch_lightning.strategies.launchers.subprocess_script import _SubprocessScriptLauncher
 
-from geoguesser.commands.configs import HEAD_GROUPS, build, get_signature
+from geoguesser.commands.configs import HEAD_GROUPS, get_signature, instantiate_node
 from geoguesser.data.datamodule import PlacesData
 from geoguesser.data.splits import check_calibration
 from geoguesser.errors import ConfigError, check_bool, check_int, check_mapping
@@ -60,7 +60,7 @@ class RunParts:
         run_logger: Experiment tracker.
 
     Raises:
-        ConfigError: A value breaks its rule, or values contradict each other.
+        ConfigError: A setting is invalid, or settings contradict each other.
     """
 
     def __init__(self, request: RunRequest) -> None:
@@ -74,15 +74,15 @@ class RunParts:
         self.calibration = check_mapping("calibration", config["calibration"], ("fraction", "min_places"))
         check_calibration(self.calibration["fraction"], self.calibration["min_places"])
 
-        self.finetuning: Finetuning = build(config["finetune"], "finetune")
-        self.features: FeatureCache = build(config["features"], "features")
-        self.optimizer = build(config["optimizer"], "optimizer")
-        self.schedule = build(config["schedule"], "schedule")
-        self.image = build(config["image"], "image")
-        self.augment = build(config["augment"], "augment")
-        self.split = build(config["split"], "split")
+        self.finetuning: Finetuning = instantiate_node(config["finetune"], "finetune")
+        self.features: FeatureCache = instantiate_node(config["features"], "features")
+        self.optimizer = instantiate_node(config["optimizer"], "optimizer")
+        self.schedule = instantiate_node(config["schedule"], "schedule")
+        self.image = instantiate_node(config["image"], "image")
+        self.augment = instantiate_node(config["augment"], "augment")
+        self.split = instantiate_node(config["split"], "split")
         self.split.check()
-        self.head_parts = {name: build(config[name], name) for name in HEAD_GROUPS if name in config}
+        self.head_parts = {name: instantiate_node(config[name], name) for name in HEAD_GROUPS if name in config}
         if "grid" in self.head_parts:
             self.head_parts["grid"].check()
 
@@ -127,7 +127,7 @@ class RunParts:
             "overrides": self._request.overrides,
         }
         parameters = get_signature(node, key).parameters
-        return build(node, key, **{name: fact for name, fact in facts.items() if name in parameters})
+        return instantiate_node(node, key, **{name: fact for name, fact in facts.items() if name in parameters})
 
     def data_key(self) -> list[Any]:
         """Returns all that the data depend on before calibration places are held out and views augmented."""
@@ -140,7 +140,7 @@ class RunParts:
             return earlier.for_run(self.augment, self.seed)
 
         parts = {name: getattr(self, name) for name in ("image", "split", "augment", "seed")}
-        data: PlacesData = build(self._config["data"], "data", region=region, **parts)
+        data: PlacesData = instantiate_node(self._config["data"], "data", region=region, **parts)
         data.cache = self.features.cache
         return data
 
@@ -160,14 +160,14 @@ class RunParts:
                 key: value for key, value in {"pretrained": False, "weights": None}.items() if key in accepted
             }
 
-        backbone: Backbone = build(node, "backbone")
+        backbone: Backbone = instantiate_node(node, "backbone")
         backbone.check_size(self.image.size)
         return backbone
 
     def make_network(self, backbone: Backbone, region: Region, data: PlacesData) -> tuple[GeoNetwork, bool]:
         """Makes the network for data whose split is known; True if `init_from` gave it a trained head."""
-        fusion = build(self._config["fusion"], "fusion", feature_size=backbone.feature_size)
-        head = build(
+        fusion = instantiate_node(self._config["fusion"], "fusion", feature_size=backbone.feature_size)
+        head = instantiate_node(
             self._config["head"],
             "head",
             in_features=fusion.output_size,
@@ -185,7 +185,7 @@ class RunParts:
 
     def make_trainer(self, *, logger: Any, callbacks: list[Any]) -> pl.Trainer:
         check_trainer(self._config["trainer"])
-        trainer: pl.Trainer = build(
+        trainer: pl.Trainer = instantiate_node(
             self._config["trainer"],
             "trainer",
             logger=logger,

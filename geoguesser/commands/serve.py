@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from geoguesser.commands.configs import current_targets, list_known_keys, to_plain
+from geoguesser.commands.configs import list_current_targets, list_known_keys, to_plain
 from geoguesser.errors import ConfigError, DataError, MissingFileError, check_int
 from geoguesser.inference.checkpoint import find_checkpoint, read_checkpoint
 from geoguesser.inference.ensemble import load_runs
@@ -99,7 +99,7 @@ def _load_config(run: Path) -> dict[str, Any] | None:
         config: Any = OmegaConf.to_container(OmegaConf.load(run / "config.yaml"), resolve=True)
     except (OSError, OmegaConfBaseException, YAMLError, UnicodeDecodeError):
         return None
-    return update_config(config, current_targets()) if isinstance(config, dict) else None
+    return update_config(config, list_current_targets()) if isinstance(config, dict) else None
 
 
 def _find_label(run: Path, config: dict[str, Any] | None) -> str:

@@ -19,7 +19,7 @@ import pytorch_lightning as pl
 import torch
 from omegaconf import DictConfig, OmegaConf
 
-from geoguesser.commands.configs import build, format_override, resolve
+from geoguesser.commands.configs import format_override, instantiate_node, resolve_run_config
 from geoguesser.commands.run_parts import RunParts, RunRequest
 from geoguesser.errors import CheckpointError, DataError, GeoguesserError, MissingFileError
 from geoguesser.geo.region import Region
@@ -73,7 +73,7 @@ def run_training(
     status: dict[str, Any] = {"state": "interrupted"}
     run: TrainingRun | None = None
     try:
-        request = RunRequest(resolve(cfg), folder, group, is_main, overrides or [], choices or {})
+        request = RunRequest(resolve_run_config(cfg), folder, group, is_main, overrides or [], choices or {})
         run = TrainingRun(request, memo or Memo())
         result = run.run()
         status = {"state": "done"}
@@ -109,7 +109,7 @@ def _claim_folder(folder: Path, *, resuming: bool) -> str | None:
         ended = json.loads(status.read_text(encoding="utf-8"))["state"] in ("failed", "interrupted")
         if not ended or (folder / "checkpoints").exists():
             raise GeoguesserError(
-                f"{folder} holds a run already. Name another folder with hydra.run.dir=FOLDER, "
+                f"{folder} contains a run already. Choose another folder with hydra.run.dir=FOLDER, "
                 f"or continue it with {shlex.quote(format_override('resume', folder))}"
             ) from None
         write_json(status, {"state": "running"})
@@ -191,7 +191,7 @@ class TrainingRun:
 
     def _read_table(self) -> None:
         node = self._config["region"]
-        self.region: Region = self._memo.get_or_make("region", node, lambda: build(node, "region"))
+        self.region: Region = self._memo.get_or_make("region", node, lambda: instantiate_node(node, "region"))
         self.data = self._parts.get_data(self.region, self._memo)
         self._read_data(self.data.read_table)
         log.info("%s", describe_data(self.data))
@@ -251,7 +251,7 @@ class TrainingRun:
         if self._parts.finetuning.embeds_once(self._parts.augment):
             if self._config["compile"]:
                 log.warning("compile=true has no effect here: each view is embedded once, before training")
-            self._features = self._parts.features.serve(
+            self._features = self._parts.features.attach_features(
                 self.network, self.data, self._fingerprint, device, self._folder, memo=self._memo
             )
             self.data.condense_features(self.network.fusion.condense)

@@ -13,10 +13,12 @@ import pandas as pd
 from geoguesser.arrays import FloatArray
 from geoguesser.data.sources.base import source_from_config
 from geoguesser.runs.config_history import ADDED_KEYS, normalise_config, shorten_target
-from geoguesser.runs.config_keys import WITHOUT_EFFECT, flatten_config
+from geoguesser.runs.config_keys import KEYS_WITHOUT_EFFECT, flatten_config
 from geoguesser.runs.run_folder import Run, UnusedRun
 
-IGNORED_KEYS = frozenset(f"{group}.{key}".lstrip(".") for group, keys in WITHOUT_EFFECT.items() for key in keys)
+IGNORED_KEYS = frozenset(
+    f"{group}.{key}".lstrip(".") for group, keys in KEYS_WITHOUT_EFFECT.items() for key in keys
+)
 
 # Config groups that a head needs or not.
 HEAD_DEPENDENT_GROUPS = ("grid", "loss", "decoder")

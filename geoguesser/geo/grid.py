@@ -148,7 +148,7 @@ class GridBuilder(ABC):
     point: str = "weighted"
 
     def check(self) -> None:
-        """Raises ConfigError if a value breaks its rule. A run checks before it reads any data."""
+        """Raises ConfigError if a setting is invalid. A run checks before it reads any data."""
         check_choice("grid.point", self.point, POINTS)
 
     def requested_cells(self, region: Region) -> int | None:

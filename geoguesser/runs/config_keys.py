@@ -9,29 +9,31 @@ from typing import Any
 from geoguesser.data.sources.base import FOLDER_KEYS, source_from_config
 
 # Config group -> its keys that do not affect results: names, loggers, number of workers. "" is the top level.
-WITHOUT_EFFECT = {
+KEYS_WITHOUT_EFFECT = {
     "": ("logger", "name", "pictures", "dry_run", "resume"),
     "data": ("num_workers", "memory_gib"),
     "features": ("cache", "limit_gib"),
     "trainer": ("log_every_n_steps", "enable_model_summary", "enable_progress_bar", "default_root_dir"),
 }
 
+# Keys whose values name folders or files of the user's machine.
 PRIVATE_KEYS = FOLDER_KEYS | {"boundary", "weights", "init_from", "resume", "logger", "hydra"}
-SECRET = re.compile(r"key|token|secret|password|credential", re.IGNORECASE)
+SECRET_KEY_PATTERN = re.compile(r"key|token|secret|password|credential", re.IGNORECASE)
 
 # An absolute path, a path from a home folder, or a file URL. Inside a longer text a path follows a space, a quote,
-# an opening bracket or a separator. A slash before a space is a division, before another slash part of a URL.
-PATH = re.compile(r"(?:^|[\s=:,;\"'(\[])(?:~|/(?![/\s])|[A-Za-z]:[\\/](?!/))|file://")
+# an opening bracket or a separator. A slash before a space
+# is taken as a division, and a slash before another slash as part of a URL.
+PATH_PATTERN = re.compile(r"(?:^|[\s=:,;\"'(\[])(?:~|/(?![/\s])|[A-Za-z]:[\\/](?!/))|file://")
 
 
 def has_path(text: str) -> bool:
     """Returns whether a text contains an absolute path, or a path from a home folder."""
-    return PATH.search(text) is not None
+    return PATH_PATTERN.search(text) is not None
 
 
 def is_private(key: str) -> bool:
     """Returns whether a dotted key names a folder, a file or a secret of the user."""
-    return not PRIVATE_KEYS.isdisjoint(key.split(".")) or SECRET.search(key) is not None
+    return not PRIVATE_KEYS.isdisjoint(key.split(".")) or SECRET_KEY_PATTERN.search(key) is not None
 
 
 def redact_config(config: Any) -> Any:
@@ -64,7 +66,7 @@ def flatten_config(config: Mapping[str, Any], skip: Callable[[str], bool], prefi
 
 
 def remove_secrets(config: dict[str, Any]) -> dict[str, Any]:
-    """Returns a config for config.yaml, in which `(secret)` replaces the values of keys that look secret.
+    """Returns a config for config.yaml, in which `(secret)` replaces the values of keys like `token` or `api_key`.
 
     Paths stay, because a run is resumed from them.
     """
@@ -72,7 +74,9 @@ def remove_secrets(config: dict[str, Any]) -> dict[str, Any]:
     def visit(node: Any) -> Any:
         if not isinstance(node, dict):
             return node
-        return {key: "(secret)" if SECRET.search(str(key)) else visit(value) for key, value in node.items()}
+        return {
+            key: "(secret)" if SECRET_KEY_PATTERN.search(str(key)) else visit(value) for key, value in node.items()
+        }
 
     cleaned: dict[str, Any] = visit(config)
     return cleaned

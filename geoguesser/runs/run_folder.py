@@ -65,23 +65,23 @@ class UnusedRun:
     reason: str = ""
 
 
-def read_runs(words: Sequence[str], read_config: ReadConfig) -> tuple[list[Run], list[UnusedRun]]:
+def read_runs(paths: Sequence[str], read_config: ReadConfig) -> tuple[list[Run], list[UnusedRun]]:
     """Reads run folders, and all runs in sweep folders.
 
     Args:
-        words: Run folders, and folders that hold run folders.
+        paths: Run folders, and folders that contain run folders.
         read_config: Reader of a config.yaml, which may raise ValueError or OSError.
 
     Returns:
-        The finished runs, in the order of the words and of their names; and the other runs.
+        The finished runs, in the order of the paths and of their names; and the other runs.
 
     Raises:
-        MissingFileError: A word is no folder, or holds no run.
+        MissingFileError: An argument is not a folder, or contains no run.
         DataError: No run is finished.
     """
     runs: list[Run] = []
     unused: list[UnusedRun] = []
-    for name, folder in _name_folders(words):
+    for name, folder in _name_folders(paths):
         try:
             state = _read_state(folder)
             if state is None:
@@ -98,27 +98,27 @@ def read_runs(words: Sequence[str], read_config: ReadConfig) -> tuple[list[Run],
     return runs, unused
 
 
-def read_run(word: str, read_config: ReadConfig) -> Run:
+def read_run(path: str, read_config: ReadConfig) -> Run:
     """Reads one run folder, with a `read_config` as in `read_runs`.
 
     Raises:
-        MissingFileError: The folder is no run folder.
+        MissingFileError: The folder is not a run folder.
         DataError: The run is not finished, or its files cannot be read.
     """
-    folder = Path(word).expanduser()
+    folder = Path(path).expanduser()
     if not folder.is_dir() or not is_run(folder):
-        raise MissingFileError.at(f"run={word}", "must be a run folder", remedy="Runs lie in outputs/DATE/TIME.")
+        raise MissingFileError.at(f"run={path}", "must be a run folder", remedy="Runs are in outputs/DATE/TIME.")
 
     try:
         state = _read_state(folder)
         if state is None:
-            ((name, resolved),) = _name_folders([word])
+            ((name, resolved),) = _name_folders([path])
             return _read_run(name, resolved, read_config)
     except GeoguesserError:
         raise
     except (OSError, ValueError, KeyError) as error:
-        raise DataError.at(f"run={word}", f"must be readable ({first_line(error)})") from error
-    raise DataError.at(f"run={word}", "must be a run that is done", found=": ".join(filter(None, state)))
+        raise DataError.at(f"run={path}", f"must be readable ({first_line(error)})") from error
+    raise DataError.at(f"run={path}", "must be a run that is done", found=": ".join(filter(None, state)))
 
 
 def is_run(folder: Path) -> bool:
@@ -126,14 +126,14 @@ def is_run(folder: Path) -> bool:
     return (folder / STATUS).is_file() or (folder / CONFIG).is_file()
 
 
-def _name_folders(words: Sequence[str]) -> list[tuple[str, Path]]:
+def _name_folders(paths: Sequence[str]) -> list[tuple[str, Path]]:
     """Returns each run folder once, with a unique short name."""
     names: dict[Path, str] = {}
-    for word in words:
-        folder = Path(word).expanduser()
+    for path in paths:
+        folder = Path(path).expanduser()
         if not folder.is_dir():
-            remedy = "Runs lie in outputs/DATE/TIME."
-            raise MissingFileError.at(word, "must be a run folder, or a sweep's", remedy=remedy)
+            remedy = "Runs are in outputs/DATE/TIME."
+            raise MissingFileError.at(path, "must be a run folder, or a sweep's", remedy=remedy)
 
         resolved = folder.resolve()
         if is_run(folder):
@@ -143,11 +143,11 @@ def _name_folders(words: Sequence[str]) -> list[tuple[str, Path]]:
             names.setdefault(resolved, f"{parent}/{resolved.name}" if is_dated else resolved.name)
             continue
 
-        jobs = sorted((path for path in resolved.iterdir() if path.is_dir() and is_run(path)), key=_sort_by_number)
+        jobs = sorted((job for job in resolved.iterdir() if job.is_dir() and is_run(job)), key=_sort_by_number)
         if not jobs:
             rule = f"must be a run folder with {STATUS}, or hold such folders"
-            remedy = "Runs lie in outputs/DATE/TIME, sweeps in multirun/NAME."
-            raise MissingFileError.at(word, rule, remedy=remedy)
+            remedy = "Runs are in outputs/DATE/TIME, sweeps in multirun/NAME."
+            raise MissingFileError.at(path, rule, remedy=remedy)
         for job in jobs:
             names.setdefault(job, f"{resolved.name}/{job.name}")
     return list(zip(_make_unique(list(names), list(names.values())), names, strict=True))

@@ -18,10 +18,10 @@ import yaml
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from geoguesser.commands.configs import resolve
+from geoguesser.commands.configs import resolve_run_config
 from geoguesser.errors import ConfigError
 from geoguesser.runs.config_history import normalise_config
-from geoguesser.runs.config_keys import WITHOUT_EFFECT
+from geoguesser.runs.config_keys import KEYS_WITHOUT_EFFECT
 from geoguesser.sweeps.folder import read_state
 
 # Hexadecimal digits: two of 10,000 different jobs collide in one of 20,000 sweeps.
@@ -36,8 +36,8 @@ _recorded: dict[Path, tuple[tuple[int, int], str | None]] = {}
 
 def result_config(config: dict[str, Any]) -> dict[str, Any]:
     """Returns the part of a resolved config that changes results."""
-    result = {key: value for key, value in config.items() if key not in WITHOUT_EFFECT[""]}
-    for group, names in WITHOUT_EFFECT.items():
+    result = {key: value for key, value in config.items() if key not in KEYS_WITHOUT_EFFECT[""]}
+    for group, names in KEYS_WITHOUT_EFFECT.items():
         if group and isinstance(result.get(group), dict):
             result[group] = {key: value for key, value in result[group].items() if key not in names}
     return result
@@ -57,7 +57,7 @@ def find_job_name(cfg: DictConfig) -> str:
     """Returns the name of the job that a composed config describes, even if the job will be refused."""
     task = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])
     try:
-        return make_job_name(resolve(task))
+        return make_job_name(resolve_run_config(task))
     except (ConfigError, OmegaConfBaseException):
         return make_job_name({"refused": OmegaConf.to_container(task)})
 

@@ -161,15 +161,15 @@ class Entry:
         log.warning("%s in the cache is damaged (%s) and computed again", self.file, first_line(error))
 
     @contextmanager
-    def lock(self, doing: str) -> Iterator[None]:
+    def lock(self, activity: str) -> Iterator[None]:
         """Holds the lock for making this entry; the system releases it if the process is killed.
 
         Args:
-            doing: Activity of a process that holds the lock, for the log: `embeds these views`.
+            activity: Activity of a process that holds the lock, for the log: `embeds these views`.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         lock = FileLock(self.folder / f"{self.key}.lock")
-        lock.acquire(doing)
+        lock.acquire(activity)
         try:
             yield
         finally:

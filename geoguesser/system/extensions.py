@@ -18,7 +18,7 @@ def load_extensions(names: Any) -> None:
         names: Names of importable packages or modules, the value of the config key `extensions`.
 
     Raises:
-        ConfigError: The value is no list of names, or a package or a module in it cannot be imported.
+        ConfigError: The value is not a list of names, or a package or a module in it cannot be imported.
     """
     names = [] if names is None else names
     if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):

@@ -20,14 +20,14 @@ from typing import IO, TYPE_CHECKING, Any, Literal, overload
 if TYPE_CHECKING:
     import pandas as pd
 
-TEMPORARY = re.compile(r"\.(?P<target>.+)\.[0-9a-f]{16}\.part")
+TEMPORARY_NAME_PATTERN = re.compile(r"\.(?P<target>.+)\.[0-9a-f]{16}\.part")
 
 # Windows lacks O_NOFOLLOW and would translate line ends without O_BINARY; other systems lack O_BINARY.
-_EXCLUSIVE = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
+_CREATE_FLAGS = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
 
 
 class Replacement:
-    """New contents of a file, which take the file's name when they are complete.
+    """Temporary file that replaces another file when its contents are complete.
 
     Use `open_replacement` or `replace_file` if one `with` block contains all of the writing.
 
@@ -35,8 +35,8 @@ class Replacement:
         path: File to write or replace; its folder must exist.
         mode: `w` for UTF-8 text, `wb` for bytes. Line ends are written as they are given.
         durable: Flush contents and name to the disk, so that the file also survives a power failure.
-        exclusive: No other process writes this file now, because the caller holds a lock. Temporary files that a
-            killed process left are removed.
+        exclusive: True if the caller holds a lock, so that no other process writes this file. Temporary files that
+            a killed process left are then removed.
 
     Attributes:
         stream: Open temporary file, at the path `temporary`.
@@ -54,20 +54,20 @@ class Replacement:
         self.stream: IO[Any] = os.fdopen(descriptor, mode, **text)
 
     def commit(self) -> None:
-        """Gives the written contents the file's name."""
+        """Renames the temporary file to `path`."""
         if self.durable:
             flush_to_disk(self.stream)
         # Windows does not rename open files.
         self.stream.close()
         os.replace(self.temporary, self.path)
 
-        # A name that is only in memory can be lost although the contents are on the disk.
+        # The rename must be flushed too; otherwise a power failure can undo it.
         if self.durable:
             _flush_folder(self.path.parent)
 
     def discard(self) -> None:
         """Removes the temporary file; without effect after `commit`."""
-        # Closing flushes what is left in the buffer, for which a full disk has no room either.
+        # Closing writes the rest of the buffer, which fails if the disk is full.
         with suppress(OSError):
             self.stream.close()
         with suppress(OSError):
@@ -102,7 +102,7 @@ def open_replacement(
 def replace_file(path: Path) -> Iterator[Path]:
     """Yields the path of an empty temporary file, which replaces `path` when the block ends without an error.
 
-    Serves functions that only write to a path; `open_replacement` serves all others.
+    For functions that take a path instead of an open file. Otherwise use `open_replacement`.
     """
     replacement = Replacement(path)
     try:
@@ -151,7 +151,7 @@ def write_json(path: Path, value: Any, *, indent: int = 2) -> None:
 
 
 def write_csv(path: Path, table: pd.DataFrame) -> None:
-    """Writes a table as CSV atomically, without its index; numbers have 7 decimals (1 cm in degrees)."""
+    """Writes a table as CSV atomically, without its index; numbers have 7 decimals (about 1 cm of latitude)."""
     with open_replacement(path, "w") as stream:
         table.to_csv(stream, index=False, float_format="%.7f")
 
@@ -163,7 +163,10 @@ def flush_to_disk(stream: IO[Any]) -> None:
 
 
 def remove_temporaries(path: Path) -> None:
-    """Removes temporary files and folders of `path` that killed processes left, also those of earlier versions."""
+    """Removes temporary files and folders of `path` that killed processes left.
+
+    Earlier versions of this package named them without a random part.
+    """
     prefix = f".{path.name}."
     for other in os.listdir(path.parent) if path.parent.is_dir() else []:
         if other.startswith(prefix) and (get_target_name(other) == path.name or other == f"{prefix}part"):
@@ -176,7 +179,7 @@ def remove_temporaries(path: Path) -> None:
 
 def get_target_name(name: str) -> str:
     """Returns the name of the file that a temporary file was to replace; other names are returned unchanged."""
-    match = TEMPORARY.fullmatch(name)
+    match = TEMPORARY_NAME_PATTERN.fullmatch(name)
     return match["target"] if match else name
 
 
@@ -189,14 +192,14 @@ def _create_temporary(path: Path) -> tuple[Path, int]:
     while True:
         temporary = _name_temporary(path)
         try:
-            return temporary, os.open(temporary, _EXCLUSIVE, 0o666)
+            return temporary, os.open(temporary, _CREATE_FLAGS, 0o666)
         except FileExistsError:
             # Somebody placed a file or a link under this name: try another.
             continue
 
 
 def _flush_folder(folder: Path) -> None:
-    """Flushes the names in a folder to the disk, if the system allows a folder to be opened for that."""
+    """Flushes a folder's entries to the disk, except on systems that cannot open folders, such as Windows."""
     try:
         descriptor = os.open(folder, os.O_RDONLY)
     except OSError:

@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from geoguesser.runs.config_keys import WITHOUT_EFFECT, has_path, is_private, redact_config
+from geoguesser.runs.config_keys import KEYS_WITHOUT_EFFECT, has_path, is_private, redact_config
 
 TAG_GROUPS = ("experiment", "region", "data", "backbone", "fusion", "finetune", "head", "grid", "loss", "decoder")
 
@@ -18,7 +18,7 @@ TAG_GROUPS = ("experiment", "region", "data", "backbone", "fusion", "finetune", 
 SELF_EXPLANATORY_GROUPS = ("experiment", "head", "backbone", "region", "image")
 
 # Keys of overrides that do not affect results.
-IGNORED_KEYS = (*WITHOUT_EFFECT[""], "sweep", "hydra")
+IGNORED_KEYS = (*KEYS_WITHOUT_EFFECT[""], "sweep", "hydra")
 
 # W&B allows 128 and 64 characters.
 MAX_NAME_LENGTH, MAX_TAG_LENGTH = 100, 64

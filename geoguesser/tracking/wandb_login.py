@@ -35,4 +35,6 @@ def log_in(patience_s: float, *, remedy: str = "") -> Any:
         # W&B raises the same errors for a refused key and for a server that does not respond.
         if "respond in time" in text or "connect" in text.lower():
             raise ConnectionError(text) from error
-        raise ConfigError(f"W&B refuses to log you in ({text}). Log in with `wandb login`{remedy}.") from error
+        raise ConfigError(
+            f"W&B refuses to log you in ({text}). Log in with `wandb login`. {remedy}".rstrip()
+        ) from error

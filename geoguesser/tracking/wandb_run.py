@@ -1,7 +1,7 @@
 """Logger for `logger=wandb`: runs in Weights & Biases, offline by default.
 
-W&B gets no code, git state, host name or command line, and a config without paths and secrets. A server that fails
-does not end the run: waits are bounded, and W&B's files in the run folder can be uploaded later.
+Code, git state, host name and command line are not sent to W&B. The config is sent without paths and secrets. A
+server that fails does not end the run: waits are bounded, and W&B's files in the run folder can be uploaded later.
 """
 
 from __future__ import annotations
@@ -30,8 +30,9 @@ from geoguesser.tracking.wandb_login import log_in, prepare_wandb
 
 log = logging.getLogger(__name__)
 
+# dryrun is W&B's old name for offline.
 MODES = ("offline", "online", "disabled", "shared", "dryrun")
-REMEDY = ", or use WANDB_MODE=offline or logger=csv"
+OFFLINE_REMEDY = "Or use WANDB_MODE=offline or logger=csv."
 
 # 255 is W&B's own exit code after Ctrl-C.
 EXIT_CODES: dict[Outcome, int] = {"done": 0, "failed": 1, "interrupted": 255}
@@ -49,7 +50,7 @@ CURVES = (
 
 
 class WandbRunLogger(RunLogger):
-    """Run of W&B, with W&B's files in the run folder.
+    """Records a run in Weights & Biases. W&B's files are kept in the run folder.
 
     Args:
         folder: The run folder.
@@ -57,7 +58,7 @@ class WandbRunLogger(RunLogger):
         name: Name of the run if neither config nor overrides give one.
         group: Name of the sweep, or None.
         choices: Choice of each config group.
-        overrides: Words of the command line.
+        overrides: Hydra overrides of the command line.
         project, entity, mode, tags: As for W&B.
         capture_code: Whether to record code, git state and host name.
         patience_s: Maximum wait for the server in seconds: for its first response, at the start, and at the end.
@@ -88,12 +89,12 @@ class WandbRunLogger(RunLogger):
         self.folder, self.capture_code = folder, capture_code
         self.has_failed = False
 
-        # W&B's own agent sets the environment variable.
         more_tags = [tags] if isinstance(tags, str) else list(tags or [])
         self.init_options = {
             "name": str(config.get("name") or make_run_name(overrides, choices, name)),
             "project": project,
             "entity": entity,
+            # WANDB_SWEEP_ID is set by the agent of W&B's own sweeps.
             "group": group or os.environ.get("WANDB_SWEEP_ID"),
             "job_type": job_type,
             "tags": [*make_tags(config, choices), *map(str, more_tags)],
@@ -105,7 +106,7 @@ class WandbRunLogger(RunLogger):
         prepare_wandb()
         if self._is_online:
             try:
-                log_in(self.patience_s, remedy=REMEDY)
+                log_in(self.patience_s, remedy=OFFLINE_REMEDY)
             except ConnectionError as error:
                 self._go_offline(error)
 
@@ -126,22 +127,23 @@ class WandbRunLogger(RunLogger):
         try:
             self.run = self._open_run()
         except Exception as error:
+            # "Timed out" or "timed out": W&B has no exception class for it.
             if not self._is_online or "imed out" not in str(error):
                 wandb.teardown(exit_code=1)
                 raise GeoguesserError(
                     f"W&B cannot start this run ({first_line(error)}). "
-                    "Check logger.entity and logger.project, or use WANDB_MODE=offline or logger=csv."
+                    f"Check logger.entity and logger.project. {OFFLINE_REMEDY}"
                 ) from error
             self._go_offline(error)
             self.run = self._open_run()
 
-        # W&B keeps this object, without which no table can be logged. The server may not respond later.
+        # Logging a table needs W&B's API object. It is made now, while the server responds, and W&B keeps it.
         if self._is_online:
             self.run._public_api()
-        self.logger = _PatientLogger(self)
+        self.logger = _TolerantLogger(self)
         self._define_metrics()
 
-        # An upload marks a killed run as finished; this value shows that it was not.
+        # `wandb sync` marks each uploaded run as finished. A run that was killed keeps this value.
         self.run.summary.update({"outcome": "unfinished"})
 
     def _open_run(self) -> Any:
@@ -166,7 +168,7 @@ class WandbRunLogger(RunLogger):
         return wandb.init(mode=self.mode, settings=settings, **self.init_options)  # type: ignore[arg-type]
 
     def _define_metrics(self) -> None:
-        """Sets the axes, epochs for curves and steps for learning rates, and the best values in the summary."""
+        """Plots metrics over epochs and learning rates over steps. The summary gets each metric's best value."""
         self.run.define_metric("trainer/global_step")
         self.run.define_metric("*", step_metric="trainer/global_step", step_sync=True)
         self.run.define_metric("epoch")
@@ -179,7 +181,7 @@ class WandbRunLogger(RunLogger):
         return self.logger
 
     def log_pictures(self, files: list[Path]) -> None:
-        """Records pictures under `pictures/` and their names."""
+        """Logs each picture under the key `pictures/NAME`."""
         import wandb
 
         images = {f"pictures/{path.stem}": wandb.Image(str(path)) for path in files}
@@ -191,7 +193,8 @@ class WandbRunLogger(RunLogger):
         self.log_pictures(pictures)
         self.attempt(lambda: self.run.log({"test/predictions": wandb.Table(dataframe=predictions)}))
 
-        # Last, so that plain numbers replace W&B's {"min": ...}, which would be columns with other names.
+        # Last: W&B has written summary values such as {"min": 1.2}, which its tables show in other columns. Plain
+        # numbers replace them.
         self.attempt(lambda: self.run.summary.update(make_summary(result)))
 
     def attempt(self, action: Callable[[], object]) -> None:
@@ -215,7 +218,9 @@ class WandbRunLogger(RunLogger):
             with suppress(Exception):
                 wandb.teardown(exit_code=EXIT_CODES[outcome])
             reason, command = first_line(error), f"wandb sync --include-online {folder}"
-            message = "W&B did not take all of this run within %g s (%s). Nothing is lost; to upload it later: %s"
+            message = (
+                "W&B did not receive the complete run within %g s (%s). Nothing is lost; to upload it later: %s"
+            )
             log.warning(message, self.patience_s, reason, command)
             return None
 
@@ -224,8 +229,8 @@ class WandbRunLogger(RunLogger):
         return f"W&B: {self.run.url}" if self.mode != "disabled" else None
 
 
-class _PatientLogger(WandbLogger):
-    """Lightning's logger, without errors if W&B's processes have ended."""
+class _TolerantLogger(WandbLogger):
+    """Lightning's logger, but errors of W&B are logged and not raised."""
 
     def __init__(self, run_logger: WandbRunLogger) -> None:
         super().__init__(experiment=run_logger.run)

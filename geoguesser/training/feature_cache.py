@@ -1,7 +1,8 @@
 """Features of a frozen backbone, computed once: without augmentation they are the same in each epoch and each run.
 
 Features are in memory-mapped files of the disk cache (system/disk_cache.py), under a key that depends on
-everything that features depend on. Where the cache cannot be used, each run computes its own.
+everything that features depend on. If the cache cannot be used, each run computes its
+features itself.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ log = logging.getLogger(__name__)
 # Increased whenever the same weights and pixels give other features.
 EMBEDDING_VERSION = 1
 
+# Larger features that are not cached are put in a temporary file.
 MAX_IN_MEMORY_BYTES = 2**24
 
 # Parts of the data's fingerprint that pixels depend on.
@@ -47,7 +49,7 @@ class FeatureCache:
     """Computes the features of a frozen backbone, or reads them from the disk cache.
 
     Args:
-        cache: Whether to keep features, and the results of inspecting the image files, for later runs.
+        cache: Whether to keep features for later runs, and the findings of the data's image files (`data.cache`).
         limit_gib: Maximum size of the cache in GiB; the least recently used files are removed first.
         batch_size: Places per training batch; None for a sixteenth of the training places, from 32 to 512.
     """
@@ -60,7 +62,7 @@ class FeatureCache:
         self.cache = Cache(limit_gib=float(limit_gib)) if cache else None
         self.batch_size = batch_size
 
-    def serve(
+    def attach_features(
         self,
         network: GeoNetwork,
         data: PlacesData,
@@ -70,10 +72,10 @@ class FeatureCache:
         *,
         memo: Memo | None = None,
     ) -> dict[str, Any]:
-        """Makes the data serve features, from the cache or computed now.
+        """Replaces the views that `data` loads by their features, from the cache or computed now.
 
         Args:
-            network: Network with the frozen backbone; left on the CPU, in evaluation mode.
+            network: Network with the frozen backbone. After the call it is on the CPU and in evaluation mode.
             data: Places; their views are read only if they must be embedded.
             fingerprint: Fingerprint of `data`.
             device: Device of the backbone.
@@ -100,7 +102,9 @@ class FeatureCache:
             if cached:
                 work = "embedded" if data.decoded else "decoded or embedded"
                 views = 4 * len(data.table)
-                log.info("features of %d views from the cache %s: nothing was %s", views, entry.file, work)
+                log.info(
+                    "features of %d views were read from the cache %s: no view was %s", views, entry.file, work
+                )
 
         if features is None:
             features = embed_all(network, loader, device, folder)
@@ -110,7 +114,7 @@ class FeatureCache:
 
 
 def list_key_parts(network: GeoNetwork, fingerprint: dict[str, Any], device: torch.device) -> dict[str, Any]:
-    """Returns everything that features depend on, without ids, coordinates, splits and the head."""
+    """Returns everything that features depend on. Ids, coordinates, splits and the head are not part of it."""
     return {
         **{name: fingerprint[name] for name in DATA_PARTS},
         "backbone": network.backbone.name,
@@ -156,7 +160,7 @@ def load_cached_features(
 
     with ExitStack() as stack:
         try:
-            stack.enter_context(entry.lock("embeds these views"))
+            stack.enter_context(entry.lock(activity="embeds these views"))
 
             # Another process may have cached them while this one waited for the lock.
             features = _read_entry(entry, shape)
@@ -182,7 +186,8 @@ def load_cached_features(
             return features, False
         _log_speed(shape[0], seconds, f", cached in {entry.folder} ({size / 2**20:.1f} MiB)")
 
-        # Writes to a private map do not reach the file, which another process may have removed by now.
+        # Mapped again with copy-on-write, so that changes of the tensor do not change the file. If another process
+        # has already removed the file, the first map is used.
         try:
             return _to_tensor(np.memmap(entry.file, dtype=np.uint8, mode="c"), shape), False
         except OSError:
@@ -196,7 +201,7 @@ def embed_all(network: GeoNetwork, loader: DataLoader[Any], device: torch.device
         network: Network, left on the CPU in evaluation mode.
         loader: Batches of all rows of the table, in order, with pixels.
         device: Device of the backbone.
-        folder: Folder for a file of large features; the file has no name there and ends with the process.
+        folder: Folder for large features, in an unnamed temporary file that disappears with the process.
 
     Returns:
         (N, 4, D) float32 features by row, on the CPU.
@@ -215,7 +220,7 @@ def _read_entry(entry: Entry, shape: tuple[int, int, int]) -> Tensor | None:
     if read is None:
         return None
     if read[0].nbytes != 4 * math.prod(shape):
-        entry.warn(ValueError("it is of another shape"))
+        entry.warn(ValueError("its size does not match the table of places"))
         return None
     return _to_tensor(read[0], shape)
 
@@ -231,7 +236,8 @@ def _embed(features: Tensor, network: GeoNetwork, loader: DataLoader[Any], devic
     row = 0
     with (
         torch.no_grad(),
-        # A loader draws a random number: a run must not depend on whether its features are cached.
+        # Iterating a DataLoader draws a random number. The state is restored, so that results do not depend on
+        # whether features are cached.
         torch.random.fork_rng(devices=[]),
         tqdm(loader, desc="embedding views", unit=" batches", disable=None, leave=False) as bar,
     ):
@@ -243,9 +249,9 @@ def _embed(features: Tensor, network: GeoNetwork, loader: DataLoader[Any], devic
     return time.perf_counter() - start
 
 
-def _log_speed(places: int, seconds: float, where: str) -> None:
+def _log_speed(places: int, seconds: float, suffix: str) -> None:
     views = 4 * places
-    log.info("embedded %d views once in %.1f s (%.0f a second)%s", views, seconds, views / seconds, where)
+    log.info("embedded %d views once in %.1f s (%.0f a second)%s", views, seconds, views / seconds, suffix)
 
 
 def _allocate(shape: tuple[int, int, int], folder: Path) -> Tensor:
@@ -254,8 +260,8 @@ def _allocate(shape: tuple[int, int, int], folder: Path) -> Tensor:
     if size <= MAX_IN_MEMORY_BYTES:
         return torch.empty(shape)
 
-    # Not every system and disk has fallocate. It reports a full disk here, where a write to the map would kill the
-    # process by a signal.
+    # posix_fallocate reports a full disk as an error. Without it, a later write to the map would end the process
+    # with SIGBUS. Not every system and disk supports it.
     try:
         with tempfile.TemporaryFile(dir=folder) as file:
             os.posix_fallocate(file.fileno(), 0, size)

@@ -89,7 +89,7 @@ class Finetuning:
         """Groups the parameters of a network, each into exactly one group.
 
         Raises:
-            ConfigError: A stage's `from` is no part of the backbone, or unlocks nothing new; or there is a layer
+            ConfigError: A stage's `from` is not a part of the backbone, or unlocks nothing new; or there is layer
                 decay, and timm does not divide the backbone into blocks.
         """
         names = [name for name, _ in network.named_parameters()]
@@ -149,7 +149,7 @@ def find_unlocked_names(network: GeoNetwork, start: str, key: str) -> list[str]:
     """Returns the names of the backbone's parameters that are trained if everything from `start` on is unlocked.
 
     Raises:
-        ConfigError: `start` is no part of the backbone; the message names the config key.
+        ConfigError: `start` is not a part of the backbone; the message names the config key.
     """
     if start == "head":
         return []

@@ -69,7 +69,7 @@ class OptimizerSpec:
         unknown = sorted(set(options) - set(defaults))
         if unknown:
             keys = ", ".join(sorted({"name", "lr", "backbone_lr", *defaults}))
-            raise ConfigError(f"optimizer.{unknown[0]} is no key of {self.name}. Its keys: {keys}.")
+            raise ConfigError(f"optimizer.{unknown[0]} is not a key of {self.name}. Its keys: {keys}.")
 
         checked = {key: _check_value(f"optimizer.{key}", value, defaults[key]) for key, value in options.items()}
         if checked.get("nesterov") and not checked.get("momentum", defaults["momentum"]):

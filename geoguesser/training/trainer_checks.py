@@ -29,7 +29,7 @@ def check_trainer(node: Mapping[str, Any]) -> None:
     """Refuses values of the group `trainer` with which a run cannot train, validate and test.
 
     Raises:
-        ConfigError: A value breaks its rule.
+        ConfigError: A setting is invalid.
     """
     epochs = check_int("trainer.max_epochs", node.get("max_epochs"), low=1)
 
@@ -58,7 +58,7 @@ def check_early_stopping(callbacks: Iterable[Any], hit_names: Iterable[str]) -> 
     """Refuses early stopping on a metric that validation does not give, or in the wrong direction.
 
     Raises:
-        ConfigError: A value breaks its rule.
+        ConfigError: A setting is invalid.
     """
     metrics = summarise_errors(np.ones(1), 1.0)
     shares = [f"share_within_{radius}_km" for radius in metrics.pop("share_within_km")]

@@ -25,7 +25,7 @@ def load_initial_weights(network: GeoNetwork, path: str) -> tuple[str, bool]:
 
     Raises:
         MissingFileError: There is no such run.
-        CheckpointError: The file is no checkpoint of this package, or it has another backbone.
+        CheckpointError: The file is not a checkpoint of this package, or has another backbone.
     """
     checkpoint = read_checkpoint(find_checkpoint(path))
     saved = checkpoint["geoguesser"]["network"]

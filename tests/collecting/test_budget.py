@@ -90,10 +90,12 @@ def test_what_was_not_sent_is_given_back(tmp_path: Path):
     with Database(tmp_path) as database:
         work = partial(release_request, provider="p", kind="image", micros=7000, day=utc_today())
         database.write(work)
-        assert read_spending_by_kind(database.db, "p") == {"image": (2, 14_000)}
-        assert read_spending(database.db, "p") == (spending := read_spending(database.db, "p", utc_today()))
+        assert read_spending_by_kind(database.connection, "p") == {"image": (2, 14_000)}
+        assert read_spending(database.connection, "p") == (
+            spending := read_spending(database.connection, "p", utc_today())
+        )
         assert (spending.requests, spending.requests_today, spending.micros) == (2, 2, 14_000)
-        assert read_spending(database.db, "another").requests == 0
+        assert read_spending(database.connection, "another").requests == 0
 
 
 @given(st.integers(1, 10**6), st.integers(1, 50))

@@ -38,7 +38,7 @@ from geoguesser.collecting.output_files import get_complete_view_size
 from geoguesser.collecting.pipeline.plan_table import record_plan
 from geoguesser.collecting.pipeline.status import count_remaining_requests, find_exceeded_budget
 from geoguesser.commands.collect import run_collect
-from geoguesser.commands.configs import build, list_known_keys, to_plain
+from geoguesser.commands.configs import instantiate_node, list_known_keys, to_plain
 from geoguesser.data.checks.findings import Findings
 from geoguesser.data.demo.dataset import ensure_demo
 from geoguesser.data.places import read_places
@@ -359,7 +359,7 @@ def test_a_budget_that_does_not_cover_all_is_named_before(
     given = [f"out={tmp_path}", "budget.money=null", *budget]
     with Database(tmp_path) as database:
         config = to_plain(compose(given, "collect"), list_known_keys("collect"))
-        provider = build(config["provider"], "provider")
+        provider = instantiate_node(config["provider"], "provider")
         requests = count_remaining_requests(database, provider, points=True, places=True)
         assert find_exceeded_budget(database, provider, Budget.from_config(config["budget"]), requests) == exceeded
 
@@ -447,7 +447,7 @@ def test_a_table_of_another_dataset_is_never_written_over(tmp_path: Path, keys):
     mine = b"uuid,latitude,longitude\na,45.0,16.0\n"
     (tmp_path / "data.csv").write_bytes(mine)
     out = f"out={tmp_path}"
-    message = r"data\.csv was not written by this step, .* Name another out"
+    message = r"data\.csv was not written by this command .* Choose another folder with out=FOLDER"
     for given in (["step=plan"], ["step=metadata"], ["step=download"], ["step=all"],
                   ["step=photos", f"photos.folder={tmp_path}"]):  # fmt: skip
         refused(StoreError, message, *given, out)
@@ -458,7 +458,7 @@ def test_a_table_of_another_dataset_is_never_written_over(tmp_path: Path, keys):
 def test_photos_do_not_go_among_places_that_a_provider_is_asked_for(tmp_path: Path):
     plan(tmp_path / "out", 3)
     given = ["step=photos", f"out={tmp_path}/out", f"photos.folder={tmp_path}"]
-    refused(StoreError, r"holds the collection of a provider \(journal\.sqlite\)", *given)
+    refused(StoreError, r"holds places that were downloaded from a provider \(journal\.sqlite\)", *given)
 
 
 def test_the_money_that_is_named_as_enough_is_enough(tmp_path: Path, keys):

@@ -51,7 +51,7 @@ def test_many_changes_are_one_transaction_and_one_that_is_refused_harms_no_other
 
     with Database(tmp_path) as database:
         statements: list[str] = []
-        database.db.set_trace_callback(statements.append)
+        database.connection.set_trace_callback(statements.append)
         results = asyncio.run(run(database))
         assert statements.count("COMMIT") <= 2  # the first change may have its own
         assert [result for result in results if isinstance(result, int)] == list(range(20))
@@ -74,8 +74,8 @@ from pathlib import Path
 from geoguesser.collecting.database import Database
 database = Database(Path({str(tmp_path)!r}))
 database.write(lambda db: db.execute("INSERT INTO points (id, latitude, longitude) VALUES (1, 1, 2)"))
-database.db.execute("BEGIN IMMEDIATE")
-database.db.execute("INSERT INTO points (id, latitude, longitude) VALUES (2, 1, 2)")
+database.connection.execute("BEGIN IMMEDIATE")
+database.connection.execute("INSERT INTO points (id, latitude, longitude) VALUES (2, 1, 2)")
 os.kill(os.getpid(), signal.SIGKILL)
 """
     done = subprocess.run([sys.executable, "-c", code], check=False)
@@ -94,7 +94,7 @@ def test_another_file_is_refused(tmp_path: Path):
     with pytest.raises(StoreError, match="must have format 1, got '2'"):
         Database(tmp_path)
     (tmp_path / "file").write_text("")
-    with pytest.raises(StoreError, match=r"must be a folder that can be written \(Not a directory\)\. Name"):
+    with pytest.raises(StoreError, match=r"must be a folder that can be written \(Not a directory\)\. Choose"):
         Database(tmp_path / "file" / "out")
 
 

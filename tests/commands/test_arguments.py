@@ -14,12 +14,12 @@ from geoguesser.commands.arguments import (
     REMOVED_CHOICES,
     RENAMED_OPTIONS,
     RENAMED_VALUES,
-    check_choices,
+    check_group_choices,
     expand_resume,
     expand_runs,
     list_choices,
     refuse_credentials,
-    update_words,
+    update_arguments,
 )
 from geoguesser.errors import ConfigError, MissingFileError
 
@@ -31,7 +31,7 @@ RENAMED = [(command, old, new) for command, keys in RENAMED_OPTIONS.items() for 
 )
 def test_a_removed_choice_is_refused_with_what_to_use_instead(word: str) -> None:
     with pytest.raises(ConfigError, match=r"^decoder=auto was removed .* Choose decoder=median"):
-        check_choices(["resume=outputs/a", word])
+        check_group_choices(["resume=outputs/a", word])
 
 
 def test_each_removed_choice_is_gone_and_its_message_names_one_that_is_there() -> None:
@@ -46,17 +46,17 @@ def test_each_removed_choice_is_gone_and_its_message_names_one_that_is_there() -
 @pytest.mark.parametrize("word", ["image=56", "image=px112,56"])
 def test_a_number_as_a_choice_is_refused_with_the_choices(word: str) -> None:
     with pytest.raises(ConfigError, match=r"^image must be one of px112, .*px56, got 56\.$"):
-        check_choices([word])
+        check_group_choices([word])
 
 
 @pytest.mark.parametrize("word", ["decoder=median,mean", "trainer=auto", "wandb=auto", "auto", "decoder.k=5", ""])
 def test_other_words_pass(word: str) -> None:
-    check_choices([word])
+    check_group_choices([word])
 
 
 @pytest.mark.parametrize(("command", "old", "new"), RENAMED)
 def test_a_renamed_key_works_under_its_old_name_with_a_note(command: str, old: str, new: str, capsys) -> None:
-    assert update_words(command, ["seed=3", f"{old}=7", f"+{old}=8", "--cfg"]) == [
+    assert update_arguments(command, ["seed=3", f"{old}=7", f"+{old}=8", "--cfg"]) == [
         "seed=3", f"{new}=7", f"+{new}=8", "--cfg"
     ]  # fmt: skip
     captured = capsys.readouterr()
@@ -79,14 +79,14 @@ def test_the_new_name_of_a_renamed_key_is_in_the_config(command: str, old: str, 
     [(command, old, new) for command, values in RENAMED_VALUES.items() for old, new in values.items()],
 )
 def test_a_renamed_value_works_with_a_note(command: str, old: str, new: str, capsys) -> None:
-    assert update_words(command, [old]) == [new]
+    assert update_arguments(command, [old]) == [new]
     assert capsys.readouterr().err.startswith(f"note: {old} is now {new};")
 
 
 def test_words_that_were_not_renamed_give_no_note(capsys) -> None:
     words = ["run=a", "images=b", "on_bad=prior", "--multirun"]
-    assert update_words("predict", words) == words
-    assert update_words("unknown", ["of=a"]) == ["of=a"]
+    assert update_arguments("predict", words) == words
+    assert update_arguments("unknown", ["of=a"]) == ["of=a"]
     assert capsys.readouterr().err == ""
 
 

@@ -17,13 +17,13 @@ from geoguesser.collecting.photos.import_photos import import_photos
 from geoguesser.commands import configs
 from geoguesser.commands.configs import (
     HEAD_GROUPS,
-    build,
     check_keys,
     conf_dir,
     format_override,
     get_signature,
+    instantiate_node,
     list_known_keys,
-    resolve,
+    resolve_run_config,
     to_plain,
 )
 from geoguesser.data.checks.findings import FINDING_KINDS
@@ -81,7 +81,7 @@ def test_every_file_is_reached():
 
 @pytest.mark.parametrize("choice", CHOICES)
 def test_choice_composes_and_binds(choice: str):
-    config = resolve(compose([choice, *NEEDED.get(choice, [])]))
+    config = resolve_run_config(compose([choice, *NEEDED.get(choice, [])]))
     nodes = list_targets(config, "")
     assert nodes
     for key, node in nodes:
@@ -116,7 +116,7 @@ def test_commands_compose_with_safe_defaults(command: str, words: list[str], def
 
 
 def test_runs_and_dashboards_go_to_one_project():
-    assert compose(["sweep_dir=a"], "dashboard").project == resolve(compose([]))["logger"]["project"]
+    assert compose(["sweep_dir=a"], "dashboard").project == resolve_run_config(compose([]))["logger"]["project"]
 
 
 PREPARED = [choice for choice in CHOICES if choice.split("=")[0] in ("region", "image", "split")]
@@ -136,7 +136,7 @@ def test_choices_of_data_commands_compose_and_bind(command: str, choice: str):
     for key, node in nodes:
         check_keys(node, key, dict.fromkeys(GIVEN.get(key, set()) & set(get_signature(node, key).parameters)))
         if key in COLLECTING:
-            build(node, key)
+            instantiate_node(node, key)
 
 
 def test_collect_has_safe_defaults_and_its_keys_fit_what_they_are_given_to():
@@ -154,27 +154,29 @@ def test_collect_has_safe_defaults_and_its_keys_fit_what_they_are_given_to():
 
 @pytest.mark.parametrize("choice", [choice for choice in CHOICES if choice.startswith("split=")])
 def test_the_text_of_a_split_is_the_override_that_selects_it(choice: str):
-    words = str(build(resolve(compose([choice]))["split"], "split")).replace(", ", ",").split()
+    words = (
+        str(instantiate_node(resolve_run_config(compose([choice]))["split"], "split")).replace(", ", ",").split()
+    )
     assert words[0] == choice
-    rebuilt = build(resolve(compose(words))["split"], "split")
+    rebuilt = instantiate_node(resolve_run_config(compose(words))["split"], "split")
     assert str(rebuilt).replace(", ", ",").split() == words
 
 
 def test_the_config_has_each_kind_of_finding_with_its_default():
-    config = resolve(compose(["data=places", *NEEDED["data=places"]]))
+    config = resolve_run_config(compose(["data=places", *NEEDED["data=places"]]))
     assert config["data"]["on_bad"] == {name: kind.default for name, kind in FINDING_KINDS.items()}
 
 
 def test_a_store_brings_its_split_and_yields_to_the_user():
-    stored = resolve(compose(["data=store", "data.path=a"]))
+    stored = resolve_run_config(compose(["data=store", "data.path=a"]))
     assert stored["split"]["_target_"].endswith("StoredSplit")
     assert "memory_gib" not in stored["data"]
-    chosen = resolve(compose(["data=store", "data.path=a", "split=kfold", "split.fold=2"]))
+    chosen = resolve_run_config(compose(["data=store", "data.path=a", "split=kfold", "split.fold=2"]))
     assert chosen["split"]["fold"] == 2
 
 
 def test_defaults_are_those_of_the_design():
-    config = resolve(compose([]))
+    config = resolve_run_config(compose([]))
     defaults = {
         "data.places": 1000,
         "data.batch_size": 32,
@@ -199,78 +201,78 @@ def test_defaults_are_those_of_the_design():
 
 
 def test_a_head_drops_the_groups_that_it_does_not_use():
-    assert set(HEAD_GROUPS) <= set(resolve(compose([])))
-    assert not set(HEAD_GROUPS) & set(resolve(compose(["head=regression", "grid.size=30"])))
+    assert set(HEAD_GROUPS) <= set(resolve_run_config(compose([])))
+    assert not set(HEAD_GROUPS) & set(resolve_run_config(compose(["head=regression", "grid.size=30"])))
 
 
 @pytest.mark.parametrize("override", ["density=coarse", "grid.size=30"])
 def test_density_and_size_are_one_key(override: str):
-    assert resolve(compose([override]))["grid"]["size"] == 30
-    assert resolve(compose(["density=dense", "grid.size=7"]))["grid"]["size"] == 7
+    assert resolve_run_config(compose([override]))["grid"]["size"] == 30
+    assert resolve_run_config(compose(["density=dense", "grid.size=7"]))["grid"]["size"] == 7
 
 
 @pytest.mark.parametrize("choice", ["grid=quadtree", "grid=pyramid"])
 def test_a_grid_without_a_number_of_cells_takes_no_density(choice: str):
     for words in ([choice], [choice, "density=dense"], [choice, "experiment=quick"]):
-        config = resolve(compose(words))["grid"]
+        config = resolve_run_config(compose(words))["grid"]
         assert config["size"] is None
-        build(config, "grid").check()
+        instantiate_node(config, "grid").check()
     for words in ([choice, "grid.size=60"], [choice, "experiment=competition"]):
         with pytest.raises(
             ConfigError, match=r"^grid\.size must be null for this grid, whose number of cells fol"
         ):
-            build(resolve(compose(words))["grid"], "grid").check()
+            instantiate_node(resolve_run_config(compose(words))["grid"], "grid").check()
 
 
 @pytest.mark.parametrize("choice", ["grid=kmeans", "grid=staggered"])
 def test_a_grid_with_a_number_of_cells_takes_a_density(choice: str):
-    assert resolve(compose([choice]))["grid"]["size"] is None
-    assert resolve(compose([choice, "density=medium"]))["grid"]["size"] == 60
-    assert resolve(compose([choice, "density=coarse"]))["grid"]["size"] == 30
-    assert resolve(compose(["grid.size=7", choice]))["grid"]["size"] == 7
+    assert resolve_run_config(compose([choice]))["grid"]["size"] is None
+    assert resolve_run_config(compose([choice, "density=medium"]))["grid"]["size"] == 60
+    assert resolve_run_config(compose([choice, "density=coarse"]))["grid"]["size"] == 30
+    assert resolve_run_config(compose(["grid.size=7", choice]))["grid"]["size"] == 7
 
 
 @pytest.mark.parametrize("choice", ["staged", "full"])
 def test_a_backbone_that_learns_brings_a_plateau_and_more_epochs_and_yields_to_the_user(choice: str):
     def summarise(*words: str) -> tuple[str, float]:
-        config = resolve(compose([f"finetune={choice}", *words]))
+        config = resolve_run_config(compose([f"finetune={choice}", *words]))
         assert "epochs" not in config
         return config["schedule"]["_target_"].split(".")[-1], config["trainer"]["max_epochs"]
 
     assert summarise() == ("Plateau", 50)
-    assert resolve(compose([f"finetune={choice}"]))["schedule"]["factor"] == 0.66
+    assert resolve_run_config(compose([f"finetune={choice}"]))["schedule"]["factor"] == 0.66
     assert summarise("schedule=cosine", "epochs=7") == ("Cosine", 7)
     assert summarise("epochs=7", "trainer.max_epochs=9") == ("Plateau", 9)
     assert summarise("trainer=debug") == ("Plateau", 2)
 
 
 def test_staged_brings_light_augmentation_and_yields_to_the_user():
-    assert resolve(compose(["finetune=staged"]))["augment"]["brightness"] > 0
-    assert "brightness" not in resolve(compose(["finetune=staged", "augment=none"]))["augment"]
+    assert resolve_run_config(compose(["finetune=staged"]))["augment"]["brightness"] > 0
+    assert "brightness" not in resolve_run_config(compose(["finetune=staged", "augment=none"]))["augment"]
 
 
 def test_unknown_top_level_key_is_refused_with_plus():
-    with pytest.raises(ConfigError, match=r"typo is no key of this program\. Its keys: .*seed"):
-        resolve(compose(["+typo=1"]))
+    with pytest.raises(ConfigError, match=r"typo is not a key of this command\. Its keys: .*seed"):
+        resolve_run_config(compose(["+typo=1"]))
 
 
 def test_old_names_in_a_users_yaml_are_taken_with_a_warning(caplog):
     configs._warn_renamed.cache_clear()
     cfg = compose(["+uncertainty.calibration=0.5", "+uncertainty.fewest=3"])
     for _ in range(2):
-        config = resolve(cfg)
+        config = resolve_run_config(cfg)
         assert config["calibration"] == {"fraction": 0.5, "min_places": 3}
         assert "uncertainty" not in config
     assert caplog.text.count("uncertainty.fewest is now calibration.min_places") == 1
-    with pytest.raises(ConfigError, match=r"^uncertainty is no key of this program"):
-        resolve(compose(["+uncertainty.few=3"]))
+    with pytest.raises(ConfigError, match=r"^uncertainty is not a key of this command"):
+        resolve_run_config(compose(["+uncertainty.few=3"]))
 
 
 def test_missing_value_names_its_key():
     with pytest.raises(
         ConfigError, match=r"region\.code must be given .* Add region\.code=\.\.\. to the command\."
     ):
-        resolve(compose(["region=country"]))
+        resolve_run_config(compose(["region=country"]))
 
 
 def test_known_keys_are_those_of_the_composed_config():
@@ -280,34 +282,36 @@ def test_known_keys_are_those_of_the_composed_config():
 
 def test_build_names_unknown_and_missing_keys():
     node = {"_target_": "geoguesser.geo.grid.SquareGrid", "size": 5}
-    assert build(node, "grid").size == 5
+    assert instantiate_node(node, "grid").size == 5
     with pytest.raises(
-        ConfigError, match=r"grid\.sise is no key of this choice\. Its keys: point, size, spacing_km\."
+        ConfigError, match=r"grid\.sise is not a key of geoguesser\.\S+\. Its keys: point, size, spacing_km\."
     ):
-        build({**node, "sise": 60}, "grid")
+        instantiate_node({**node, "sise": 60}, "grid")
     with pytest.raises(ConfigError, match=r"data\.roots must be given"):
         check_keys(
             {"_target_": "geoguesser.data.sources.places.PlacesDataModule"}, "data", dict.fromkeys(GIVEN["data"])
         )
-    rule = r"data\.num_workers is no key of this choice\. Its keys: batch_size, far_km, fraction, on_bad, path\."
+    rule = (
+        r"num_workers is not a key of .*StoreDataModule\. Its keys: batch_size, far_km, fraction, on_bad, path\."
+    )
     node = {"_target_": "geoguesser.data.sources.store.StoreDataModule", "path": "d", "num_workers": 2}
     with pytest.raises(ConfigError, match=rule):
         check_keys(node, "data", dict.fromkeys(GIVEN["data"]))
-    with pytest.raises(
-        ConfigError, match=r"grid must be a config group's choice with a _target_, got {'size': 1}"
-    ):
-        build({"size": 1}, "grid")
+    with pytest.raises(ConfigError, match=r"grid must be a mapping with the key _target_, got {'size': 1}"):
+        instantiate_node({"size": 1}, "grid")
     with pytest.raises(ConfigError, match=r"grid\._target_ cannot be imported"):
-        build({"_target_": "geoguesser.nothing.Here"}, "grid")
+        instantiate_node({"_target_": "geoguesser.nothing.Here"}, "grid")
 
 
 def test_values_are_checked_where_they_are_used():
     with pytest.raises(ConfigError, match=r"^image\.size must be an integer from 16 to 4096, got 'abc'\.$"):
-        build({"_target_": "geoguesser.data.images.ImageSpec", "size": "abc", "fit": "crop"}, "image")
+        instantiate_node({"_target_": "geoguesser.data.images.ImageSpec", "size": "abc", "fit": "crop"}, "image")
 
 
 def test_lists_arrive_as_plain_lists():
-    split = build({"_target_": "geoguesser.data.splits.RandomSplit", "shares": [0.5, 0.25, 0.25]}, "split")
+    split = instantiate_node(
+        {"_target_": "geoguesser.data.splits.RandomSplit", "shares": [0.5, 0.25, 0.25]}, "split"
+    )
     assert type(split.shares) is list
 
 

@@ -9,7 +9,7 @@ from conftest import compose
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
-from geoguesser.commands.configs import conf_dir, resolve
+from geoguesser.commands.configs import conf_dir, resolve_run_config
 from geoguesser.sweeps.job_name import make_job_name
 
 SWEEPS = sorted(path.stem for path in Path(conf_dir(), "sweep").glob("*.yaml"))
@@ -27,7 +27,7 @@ def test_each_value_gives_a_different_job(name: str):
     (varied,) = (key for key, value in given.items() if "," in value)
     fixed = [f"{key}={value}" for key, value in given.items() if key != varied]
     values = given[varied].split(",")
-    jobs = [resolve(compose([f"sweep={name}", *fixed, f"{varied}={value}"])) for value in values]
+    jobs = [resolve_run_config(compose([f"sweep={name}", *fixed, f"{varied}={value}"])) for value in values]
     assert len({make_job_name(job) for job in jobs}) == len(values) >= 3
     assert all("sweep" not in job for job in jobs)
 

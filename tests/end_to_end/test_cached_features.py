@@ -20,7 +20,7 @@ from geoguesser.data.store.reader import StoreViews
 from geoguesser.errors import DataError
 
 BASE = [word for word in TINY if not word.startswith(("data.p", "trainer.max"))] + ["trainer.max_epochs=1"]
-HIT = "nothing was decoded or embedded"
+HIT = "no view was decoded or embedded"
 
 
 @pytest.fixture
@@ -105,7 +105,7 @@ def test_a_touched_file_is_examined_but_not_embedded(job: Any, root: Path) -> No
     repeated, log, decoded = job()
     assert decoded == 240
     assert repeated["features"] == {"cached": True, "key": first["features"]["key"]}
-    assert "nothing was embedded" in log
+    assert "no view was embedded" in log
 
 
 def test_a_file_that_broke_later_stops_the_run(job: Any, root: Path) -> None:

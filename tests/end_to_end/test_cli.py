@@ -122,7 +122,7 @@ def test_predict_writes_the_predictions_of_the_test(trained, tmp_path: Path):
         ([], "^run must be given"),
         (["run=/nowhere", "images=tests/place"], "^images=tests/place must hold a place: a folder of place"),
         (["run=/nowhere", "images=tests"], "^/nowhere must be a run folder with checkpoints/best.ckpt"),
-        (["run=r", "images=i", "+extra=1"], "^extra is no key of this program. Its keys: batch_size, columns"),
+        (["run=r", "images=i", "+extra=1"], "^extra is not a key of this command. Its keys: batch_size, columns"),
         (["run=r", "images=i", "batch_size=0"], "^batch_size must be a positive integer, got 0.$"),
         (["run=r", "images=i", "device=abacus"], "^device must be auto or a device of this machine, got 'abacus'"),
         (["run=r", "images=tests", "out=/nowhere/p.csv"], "^out=/nowhere/p.csv must lie in a folder that exists"),
@@ -276,7 +276,7 @@ def test_ddp_on_two_processes_counts_every_place_once(tmp_path: Path):
         "geoguesser.train", *words, "grid.size=7", f"hydra.run.dir={tmp_path / 'two'}", cwd=tmp_path
     )
     assert repeated.returncode == 1
-    assert "holds a run already" in repeated.stderr
+    assert "contains a run already" in repeated.stderr
     assert json.loads((tmp_path / "two/status.json").read_text())["state"] == "done"
     assert "grid.size=7" not in (tmp_path / "two/overrides.yaml").read_text()
     refused = command("geoguesser.train", *words, "finetune=staged", cwd=tmp_path)

@@ -107,7 +107,7 @@ def test_keys_and_runs_mix_on_the_command_line(sweep: Path, tmp_path: Path, monk
         (["RUN", "confidence=95"], r"^confidence must be a number from 0\.5 to 0\.999"),
         (["RUN", "bootstrap.samples=10"], r"^bootstrap\.samples must be an integer from 1000"),
         (["RUN", "places=-1"], r"^places must be an integer from 0 to 100"),
-        (["RUN", "+typo=1"], r"^typo is no key of this program"),
+        (["RUN", "+typo=1"], r"^typo is not a key of this command"),
     ],
 )
 def test_invalid_input_is_refused(sweep: Path, tmp_path: Path, monkeypatch, words: list[str], message: str):

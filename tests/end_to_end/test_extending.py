@@ -18,7 +18,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 import geoguesser
-from geoguesser.commands.configs import build, check_keys, conf_dir, read_config
+from geoguesser.commands.configs import check_keys, conf_dir, instantiate_node, read_config
 from geoguesser.data.demo.dataset import ensure_demo
 from geoguesser.data.sources.base import SourceKind, source_from_config
 from geoguesser.errors import CheckpointError
@@ -101,8 +101,8 @@ def test_choices_that_need_only_yaml_are_built(home: Path) -> None:
         config = compose("train", overrides=[search_path, "backbone=convnext", "optimizer=nadam", "sweep=heads"])
         plain = OmegaConf.to_container(config)
     check_keys(plain["backbone"], "backbone", {})
-    assert build({**plain["backbone"], "pretrained": False}, "backbone").feature_size == 640
-    assert build(plain["optimizer"], "optimizer").options["decoupled_weight_decay"] is True
+    assert instantiate_node({**plain["backbone"], "pretrained": False}, "backbone").feature_size == 640
+    assert instantiate_node(plain["optimizer"], "optimizer").options["decoupled_weight_decay"] is True
 
 
 def test_a_run_records_the_extensions_and_its_parts(run: Path, home: Path) -> None:

@@ -256,7 +256,7 @@ def test_looking_finds_all_mistakes_and_writes_nothing(roots, tmp_path: Path):
             ConfigError,
             r"data\.on_bad\.bad_row must be one of error, skip, got 'keep'",
         ),
-        (["+typo=1"], ConfigError, r"typo is no key of this program\. Its keys: .*check_only"),
+        (["+typo=1"], ConfigError, r"typo is not a key of this command\. Its keys: .*check_only"),
         (["data.roots=[nowhere]"], MissingFileError, r"data\.roots\[0\] must be a folder, got 'nowhere'"),
         (
             ["data=store", "~data.roots", "data.path=nowhere"],

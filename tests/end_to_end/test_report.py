@@ -378,8 +378,8 @@ def test_predictions_that_have_changed_are_reported(trained: Path, tmp_path: Pat
         (["run=RUN", "wandb=maybe"], ConfigError, "wandb must be auto, true or false"),
         (["run=RUN", "device=abacus"], ConfigError, "device must be auto or a device of this machine"),
         (["run=RUN", "places=[x]"], ConfigError, "places must name test places of the run"),
-        (["run=RUN", "places=[]"], ConfigError, "places must be null, or name test places"),
-        (["run=RUN", "+typo=1"], ConfigError, "typo is no key of this program."),
+        (["run=RUN", "places=[]"], ConfigError, "places must be null or a list of ids"),
+        (["run=RUN", "+typo=1"], ConfigError, "typo is not a key of this command."),
     ],
 )  # fmt: skip
 def test_wrong_values_are_refused(

@@ -317,7 +317,7 @@ def test_init_from_copies_the_network_or_the_backbone(run_job, run_folder: Path,
 def test_a_folder_is_never_used_twice(run_job, tmp_path: Path):
     run_job(TINY, tmp_path / "run")
     before = (tmp_path / "run/result.json").read_bytes()
-    with pytest.raises(GeoguesserError, match=r"holds a run already.*hydra\.run\.dir=FOLDER"):
+    with pytest.raises(GeoguesserError, match=r"contains a run already.*hydra\.run\.dir=FOLDER"):
         run_job(TINY, tmp_path / "run")
     assert (tmp_path / "run/result.json").read_bytes() == before
 
@@ -382,10 +382,10 @@ def test_skipped_places_are_counted_and_listed(run_job, tmp_path: Path, caplog):
         ("features.limit_gib=x", r"^features\.limit_gib must be a number from 0, got 'x'"),
         (
             "+features.typo=1",
-            r"^features\.typo is no key of this choice\. Its keys: batch_size, cache, limit_gib\.$",
+            r"^features\.typo is not a key of geoguesser\.\S+\. Its keys: batch_size, cache, limit_gib\.$",
         ),
-        ("+grid.sise=60", r"^grid\.sise is no key of this choice\. Its keys: point, size, spacing_km\.$"),
-        ("+typo=1", r"^typo is no key of this program\."),
+        ("+grid.sise=60", r"^grid\.sise is not a key of geoguesser\.\S+\. Its keys: point, size, spacing_km\.$"),
+        ("+typo=1", r"^typo is not a key of this command\."),
         ("backbone.name=resnet5000", r"^backbone\.name must be a model that timm .* knows, got 'resnet5000'"),
         ("data.places=2", r"places"),
         ("trainer.accelerator=gpu", r"^trainer does not take these values: .*gpu"),

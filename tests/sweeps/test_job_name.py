@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from geoguesser.commands.configs import resolve
-from geoguesser.runs.config_keys import WITHOUT_EFFECT
+from geoguesser.commands.configs import resolve_run_config
+from geoguesser.runs.config_keys import KEYS_WITHOUT_EFFECT
 from geoguesser.sweeps.job_name import NAME_LENGTH, find_job_name, make_job_name, register_resolver, result_config
 
 PLAIN = st.recursive(
@@ -20,7 +20,7 @@ PLAIN = st.recursive(
 
 
 def compute_name(*words: str) -> str:
-    return make_job_name(resolve(compose(list(words))))
+    return make_job_name(resolve_run_config(compose(list(words))))
 
 
 @pytest.mark.parametrize(
@@ -92,7 +92,11 @@ def test_the_order_of_keys_does_not_matter(config):
     assert set(make_job_name(config)) <= set("0123456789abcdef")
 
 
-@given(st.dictionaries(st.sampled_from(["a", "b"]), st.integers(0, 2)), st.sampled_from(WITHOUT_EFFECT[""]), PLAIN)
+@given(
+    st.dictionaries(st.sampled_from(["a", "b"]), st.integers(0, 2)),
+    st.sampled_from(KEYS_WITHOUT_EFFECT[""]),
+    PLAIN,
+)
 def test_keys_are_left_out_at_the_top_level_only(config, key, value):
     assert result_config(config | {key: value}) == config
     assert result_config({"a": {key: value}}) == {"a": {key: value}}
@@ -100,11 +104,11 @@ def test_keys_are_left_out_at_the_top_level_only(config, key, value):
 
 def test_each_key_without_effect_exists():
     """A key that is renamed in conf/ must not silently begin to count."""
-    config = resolve(compose(["data=places", "data.roots=[a]"]))
-    known = {group: set(config if not group else config[group]) for group in WITHOUT_EFFECT}
+    config = resolve_run_config(compose(["data=places", "data.roots=[a]"]))
+    known = {group: set(config if not group else config[group]) for group in KEYS_WITHOUT_EFFECT}
     # Arguments of the trainer that only the run or the user sets.
     optional = {"trainer": {"enable_progress_bar", "default_root_dir"}}
-    for group, names in WITHOUT_EFFECT.items():
+    for group, names in KEYS_WITHOUT_EFFECT.items():
         assert set(names) - optional.get(group, set()) <= known[group]
 
 

@@ -13,7 +13,7 @@ import yaml
 from conftest import ROOT, TINY, compose
 from support.wandb_stub import ENTITY, WandbStub
 
-from geoguesser.commands.configs import resolve
+from geoguesser.commands.configs import resolve_run_config
 
 FILE = ROOT / "examples" / "wandb_sweep.yaml"
 CHOSEN = {"head": "hybrid", "grid.size": 30, "loss.tau": 0.25, "optimizer.lr": 0.00031}
@@ -36,7 +36,7 @@ def expand_command() -> list[str]:
 def test_train_accepts_the_command():
     words = expand_command()
     assert words[:4] == ["/usr/bin/env", "python", "-m", "geoguesser.train"]
-    config = resolve(compose([word for word in words[4:] if not word.startswith("hydra.")]))
+    config = resolve_run_config(compose([word for word in words[4:] if not word.startswith("hydra.")]))
     assert config["head"]["_target_"].endswith("HybridHead.fit")
     assert (config["grid"]["size"], config["loss"]["tau"], config["optimizer"]["lr"]) == (30, 0.25, 0.00031)
     assert config["logger"]["mode"] == "online"
@@ -47,8 +47,8 @@ def test_parameters_are_config_keys_and_the_metric_is_logged():
     assert set(sweep["parameters"]) == set(CHOSEN)
     for key, choice in sweep["parameters"].items():
         for value in choice.get("values", [choice.get("min"), choice.get("max")]):
-            resolve(compose([f"{key}={value}"]))
-    monitored = resolve(compose([]))["callbacks"]["early_stopping"]
+            resolve_run_config(compose([f"{key}={value}"]))
+    monitored = resolve_run_config(compose([]))["callbacks"]["early_stopping"]
     assert sweep["metric"] == {"name": monitored["monitor"], "goal": "minimize"}
 
 

@@ -299,7 +299,7 @@ def test_a_run_goes_on_without_the_processes_of_wandb(tmp_path, caplog):
 
     first, last = get_warnings(caplog)
     assert first.startswith("W&B could not record all of this run (Connection lost).")
-    assert last.startswith("W&B did not take all of this run within 60 s (Connection lost).")
+    assert last.startswith("W&B did not receive the complete run within 60 s (Connection lost).")
 
     # The next job of a sweep is recorded again.
     start(tmp_path / "next").finish("done")

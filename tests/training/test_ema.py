@@ -24,7 +24,7 @@ from support.toy_run import (
     toy_trainer,
 )
 
-from geoguesser.commands.configs import build, resolve
+from geoguesser.commands.configs import instantiate_node, resolve_run_config
 from geoguesser.errors import CheckpointError, ConfigError
 from geoguesser.geo.distance import haversine_km
 from geoguesser.inference.predictor import Predictor
@@ -256,11 +256,11 @@ def test_decay_warms_up() -> None:
 
 
 def test_off_by_default_and_a_choice() -> None:
-    default = resolve(compose([]))["callbacks"]
-    asked = resolve(compose(["callbacks=ema", "callbacks.ema.decay=0.99"]))["callbacks"]
+    default = resolve_run_config(compose([]))["callbacks"]
+    asked = resolve_run_config(compose(["callbacks=ema", "callbacks.ema.decay=0.99"]))["callbacks"]
     assert "ema" not in default
     assert {name: node for name, node in asked.items() if name != "ema"} == default
-    assert build(asked["ema"], "callbacks.ema").decay == 0.99
+    assert instantiate_node(asked["ema"], "callbacks.ema").decay == 0.99
 
 
 @pytest.mark.parametrize(

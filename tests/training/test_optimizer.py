@@ -9,7 +9,7 @@ import torch
 from conftest import compose
 from support.toy_run import HEAD_ONLY, STAGED, toy_network
 
-from geoguesser.commands.configs import build, resolve
+from geoguesser.commands.configs import instantiate_node, resolve_run_config
 from geoguesser.errors import ConfigError
 from geoguesser.training.finetuning import Finetuning, collect_parameters
 from geoguesser.training.optimizer import NAMES, OptimizerSpec
@@ -114,9 +114,9 @@ def test_wrong_values(name: str, options: dict[str, Any], message: str) -> None:
 def test_an_unknown_class_and_an_unknown_argument_name_the_choices() -> None:
     with pytest.raises(ConfigError, match=r"optimizer\.name must be one of ASGD, .*NAdam.*, got 'LBFGS'"):
         OptimizerSpec("LBFGS")
-    with pytest.raises(ConfigError, match=r"optimizer\.momentum is no key of Adam\. Its keys: .*betas.*name"):
+    with pytest.raises(ConfigError, match=r"optimizer\.momentum is not a key of Adam\. Its keys: .*betas.*name"):
         OptimizerSpec("Adam", momentum=0.9)
-    with pytest.raises(ConfigError, match=r"optimizer\.params is no key of Adam"):
+    with pytest.raises(ConfigError, match=r"optimizer\.params is not a key of Adam"):
         OptimizerSpec("Adam", params=[])
 
 
@@ -143,8 +143,8 @@ def test_any_optimizer_of_torch_trains_a_step(name: str) -> None:
     ],
 )
 def test_the_config_names_any_optimizer_of_torch(words: list[str], kind: type) -> None:
-    config = resolve(compose(words))
-    spec = build(config["optimizer"], "optimizer")
+    config = resolve_run_config(compose(words))
+    spec = instantiate_node(config["optimizer"], "optimizer")
     network = toy_network()
     optimizer = spec.make(network, Finetuning(stages=HEAD_ONLY).make_groups(network))
     assert type(optimizer) is kind

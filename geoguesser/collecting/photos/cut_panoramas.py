@@ -55,9 +55,9 @@ def cut_panoramas(
             (in total), and skipped_KIND for each kind.
 
     Raises:
-        ConfigError: A number is out of its range, or `out` holds views of other settings.
+        ConfigError: A number is out of its range, or `out` contains views that were made with other settings.
         DataError: Two files would have the same folder of views.
-        MissingFileError: The folder does not exist or holds no such file.
+        MissingFileError: The folder does not exist or contains no such file.
         StoreError: `out` cannot be written.
     """
     check_view_settings(
@@ -88,7 +88,7 @@ def cut_panoramas(
 
         try:
             data = read_image_file(path)
-            # A file that is no image is reported as such, not as one without a heading.
+            # A file that is not an image is reported as such, not as one without a heading.
             read_header(data)
             tags = read_tags(data)
             middle_deg = tags.direction_deg if compass_deg is None else compass_deg

@@ -24,7 +24,7 @@ def group_photos(
     """Groups photos around leaders: a photo without a leader nearby becomes a leader.
 
     Every photo is within `group_m` of its leader, so that a series of photos along a street is not a single place.
-    The search for leaders uses a hash of cubic cells whose side is `group_m`: a leader within reach lies in the
+    The search for leaders uses a hash of cubic cells whose side is `group_m`: a leader within reach is in the
     same or a neighbouring cell.
 
     Args:

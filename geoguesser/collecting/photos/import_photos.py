@@ -1,7 +1,8 @@
 """Import of a folder of photos as places in the format that training reads.
 
-A photo needs a position and a direction of sight in its EXIF. Nearby photos become one place, in which each is the
-view of the heading nearest to its direction. A 360-degree photo gives all four views. Originals are never changed.
+A photo needs a position and a camera direction (GPSImgDirection) in its EXIF data. Nearby photos are grouped into
+one place. Each photo becomes the view of the heading that is nearest to its camera direction. A 360-degree photo
+gives all four views. Originals are never changed.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import xxhash
 from tqdm import tqdm
 
 from geoguesser.collecting.database import DATABASE_NAME
-from geoguesser.collecting.output_tables import TABLE_NAME, check_table_columns
+from geoguesser.collecting.output_tables import OTHER_FOLDER_REMEDY, PLACES_FILE, check_table_columns
 from geoguesser.collecting.photos.cut_panoramas import check_view_settings, count_skipped, cut_panorama
 from geoguesser.collecting.photos.grouping import find_nearest_headings, group_photos
 from geoguesser.collecting.photos.scan import PhotoFile, make_skip_row, scan_photos
@@ -39,19 +40,19 @@ PHOTO_PLACE_COLUMNS = ("uuid", "latitude", "longitude", "date", "provider")
 
 @dataclass(frozen=True)
 class PhotoPlace:
-    """Place made of photos, with the photo of each heading by its number."""
+    """Place made of photos, which are in `views` by the index of their heading in `HEADINGS`."""
 
     views: dict[int, PhotoFile]
 
     @property
     def place_id(self) -> str:
         """Id derived from the bytes of the photos and their headings, so that it is the same in every run."""
-        text = "\n".join(f"{HEADINGS[number]} {photo.digest}" for number, photo in sorted(self.views.items()))
+        text = "\n".join(f"{HEADINGS[index]} {photo.digest}" for index, photo in sorted(self.views.items()))
         return str(uuid.UUID(bytes=xxhash.xxh3_128_digest(text.encode())))
 
     @property
     def photos(self) -> list[PhotoFile]:
-        """Different photos of the place, in the order of their headings. A panorama occurs once."""
+        """Distinct photos of the place, in the order of their headings. A panorama occurs once."""
         return list({photo.digest: photo for _, photo in sorted(self.views.items())}.values())
 
     @property
@@ -63,7 +64,7 @@ class PhotoPlace:
 
     @property
     def date(self) -> str:
-        """Day of the first photo; empty if unknown."""
+        """Earliest day on which a photo was taken; empty if unknown."""
         days = (str(photo.tags.taken.date()) for photo in self.photos if photo.tags.taken is not None)
         return min(days, default="")
 
@@ -82,29 +83,33 @@ def import_photos(
 ) -> dict[str, Any]:
     """Writes places made of photos to `out/images/<uuid>/{0,90,180,270}.jpg` and `out/data.csv`.
 
-    Also writes sources.csv (the photo of each view) and skipped.csv (photos that are no view, and the reasons). A
-    run that was stopped can be continued. The same photos always give the same places.
+    Also writes sources.csv (the photo of each view) and skipped.csv (photos that were not used as a view, and the
+    reasons). A run that was stopped can be continued. The same photos always give the same places.
 
     Args:
         folder: Folder of JPEG, PNG or WebP files, searched recursively; the files are only read.
         out: Folder for the places.
-        group_m: Largest distance of a photo from the first one of its place.
-        group_s: Largest time difference from the first one in seconds, if both times are known; None for any.
+        group_m: Largest distance in metres between a photo and the photo that started its group.
+        group_s: Largest difference in seconds between their times, if both are known; None for no limit.
         tolerance_deg: Largest deviation of a view from its heading, from 0 to 45.
         min_views: Smallest number of views of a place, from 1 to 4; other places are left out.
         fov_deg: Field of view of views cut from 360-degree photos.
-        size: Height and width of these views. Larger ordinary photos are reduced to this shorter side. In pixels.
+        size: Height and width of these views in pixels. Larger ordinary photos are reduced until their
+            shorter side has this length.
         quality: JPEG quality from 1 to 100.
 
     Returns:
-        Counts: files, places, views, panoramas (used), complete (places with four views), written, there (places
-        written before), left_over (folders of an earlier run that data.csv no longer names), magnetic and unstated
-        (photos with a direction from magnetic or unstated north), tilted (panoramas), skipped, and skipped_KIND
-        for each kind.
+        Counts: files, places, views, panoramas (used), complete (places with four views), written, skipped, and
+        skipped_KIND for each kind, and
+
+        - there: places that an earlier run wrote
+        - left_over: folders of an earlier run that data.csv no longer names
+        - magnetic, unstated: photos whose direction is from magnetic north, or does not name its north
+        - tilted: tilted panoramas
 
     Raises:
-        ConfigError: A number is out of its range, or `out` holds places of other settings.
-        MissingFileError: The folder does not exist or holds no photo.
+        ConfigError: A number is out of its range, or `out` holds places that were made with other settings.
+        MissingFileError: The folder does not exist or contains no photo.
         StoreError: `out` holds other places, or cannot be written.
     """
     check_number("photos.group_m", group_m, low=0.0, high=1000.0)
@@ -118,8 +123,8 @@ def import_photos(
     check_table_columns(target, PHOTO_PLACE_COLUMNS)
     if (target / DATABASE_NAME).exists():
         raise StoreError.at(
-            f"out={target}", f"holds the collection of a provider ({DATABASE_NAME})",
-            remedy="Name another out: training reads several folders.",
+            f"out={target}", f"holds places that were downloaded from a provider ({DATABASE_NAME})",
+            remedy=OTHER_FOLDER_REMEDY,
         )  # fmt: skip
     paths = list_photos(source, target, "photos.folder")
     record_settings(target, {"fov_deg": float(fov_deg), "size": size, "quality": quality})
@@ -133,7 +138,7 @@ def import_photos(
     counts = Counter({"written": 0, "there": 0})
     for place in tqdm(places, desc="writing places", unit=" places", disable=None, leave=False):
         view_folder = target / "images" / place.place_id
-        if all((view_folder / f"{HEADINGS[number]}.jpg").is_file() for number in place.views):
+        if all((view_folder / f"{HEADINGS[index]}.jpg").is_file() for index in place.views):
             counts["there"] += 1
         else:
             _write_views(place, view_folder, fov_deg, size, quality)
@@ -162,6 +167,7 @@ def _make_places(
     min_views: int,
 ) -> list[PhotoPlace]:
     coords = np.array([photo.tags.position_deg for photo in photos], dtype=np.float64).reshape(-1, 2)
+    # The leader of a group is the photo that started it, from which distances and times are measured.
     leaders = group_photos(coords, [photo.tags.taken for photo in photos], group_m=group_m, group_s=group_s)
     groups: dict[int, list[PhotoFile]] = defaultdict(list)
     for photo, leader in zip(photos, leaders.tolist(), strict=True):
@@ -181,7 +187,8 @@ def _make_places(
 def _assign_headings(
     photos: list[PhotoFile], skipped: list[dict[str, Any]], tolerance_deg: float
 ) -> dict[int, PhotoFile]:
-    """Assigns photos of a place to headings, by number. A panorama takes all four headings."""
+    """Returns the photos of a place by index of their heading. A panorama takes all four headings."""
+    # The views of a panorama have one position and time, so it replaces separate photos.
     panorama = next((photo for photo in photos if photo.is_panorama), None)
     if panorama is not None:
         reason = f"{panorama.path.name} is a panorama of the place"
@@ -191,34 +198,42 @@ def _assign_headings(
         return dict.fromkeys(range(len(HEADINGS)), panorama)
 
     directions = np.array([photo.tags.direction_deg for photo in photos], dtype=np.float64)
-    numbers, deviations = find_nearest_headings(directions)
+    heading_indices, deviations = find_nearest_headings(directions)
     views: dict[int, PhotoFile] = {}
-    for row in np.argsort(deviations, kind="stable").tolist():
-        number, photo = int(numbers[row]), photos[row]
-        if deviations[row] > tolerance_deg:
-            reason = f"looks to {directions[row]:.1f}, {deviations[row]:.1f} degrees off {HEADINGS[number]}"
+    # The photo nearest to a heading is assigned first.
+    for index in np.argsort(deviations, kind="stable").tolist():
+        photo, heading_index = photos[index], int(heading_indices[index])
+        heading = HEADINGS[heading_index]
+        if deviations[index] > tolerance_deg:
+            reason = f"faces {directions[index]:.1f} degrees, {deviations[index]:.1f} from the heading {heading}"
             skipped.append(make_skip_row(photo.path, "between_headings", reason))
-        elif number in views:
-            reason = f"{views[number].path.name} looks nearer to {HEADINGS[number]}"
+        elif heading_index in views:
+            reason = f"{views[heading_index].path.name} faces closer to the heading {heading}"
             skipped.append(make_skip_row(photo.path, "heading_taken", reason))
         else:
-            views[number] = photo
+            views[heading_index] = photo
     return views
 
 
 def _write_views(place: PhotoPlace, folder: Path, fov_deg: float, size: int, quality: int) -> None:
     first = place.photos[0]
     if first.is_panorama:
-        data, where, compass_deg = read_image_file(first.path), str(first.path), first.tags.direction_deg
-        cut = cut_panorama(data, first.tags, where=where, compass_deg=compass_deg, fov_deg=fov_deg, size=size)
-        images = {number: cut[number] for number in place.views}
+        views = cut_panorama(
+            read_image_file(first.path),
+            first.tags,
+            where=str(first.path),
+            compass_deg=first.tags.direction_deg,
+            fov_deg=fov_deg,
+            size=size,
+        )
+        images = {index: views[index] for index in place.views}
     else:
         images = {
-            number: decode_photo(read_image_file(photo.path), size, str(photo.path))
-            for number, photo in place.views.items()
+            index: decode_photo(read_image_file(photo.path), size, str(photo.path))
+            for index, photo in place.views.items()
         }
 
-    files = {f"{HEADINGS[number]}.jpg": encode_view(image, quality) for number, image in images.items()}
+    files = {f"{HEADINGS[index]}.jpg": encode_view(image, quality) for index, image in images.items()}
     write_view_folder(folder, files)
 
 
@@ -226,12 +241,12 @@ def _write_tables(source: Path, out: Path, places: list[PhotoPlace], skipped: li
     """Writes data.csv, sources.csv and skipped.csv. Paths are relative to the folder of photos."""
     places = sorted(places, key=lambda place: place.place_id)
     place_rows = [(place.place_id, *place.position_deg, place.date, "photos") for place in places]
-    write_records(out / TABLE_NAME, place_rows, PHOTO_PLACE_COLUMNS)
+    write_records(out / PLACES_FILE, place_rows, PHOTO_PLACE_COLUMNS)
 
     view_rows = [
-        (place.place_id, HEADINGS[number], photo.path.relative_to(source), photo.tags.direction_deg)
+        (place.place_id, HEADINGS[index], photo.path.relative_to(source), photo.tags.direction_deg)
         for place in places
-        for number, photo in sorted(place.views.items())
+        for index, photo in sorted(place.views.items())
     ]
     write_records(out / "sources.csv", view_rows, ("uuid", "heading", "file", "direction_deg"))
 

@@ -1,6 +1,6 @@
-"""Reading of photos, and atomic writing of folders of views with their tables and settings.
+"""Reads photos, and writes folders of views, tables and settings atomically.
 
-Views are encoded anew, so that EXIF, position and camera of the original are not copied.
+Views are re-encoded, so that EXIF, position and camera of the original are not copied.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from geoguesser.data.images import SUFFIXES, decode_rgb, read_bytes, read_header
 from geoguesser.errors import ConfigError, DataError, MissingFileError, StoreError
 from geoguesser.system.files import flush_to_disk, replace_folder, write_csv, write_json
 
-WRITE_REMEDY = "Free disk space or allow writing there, or name another out."
+WRITE_REMEDY = "Free disk space, make the folder writable, or choose another with out=FOLDER."
 UNSUPPORTED_SUFFIXES = (".heic", ".heif", ".avif", ".tif", ".tiff", ".dng", ".cr2", ".nef", ".arw")
 
 
@@ -30,29 +30,39 @@ def encode_view(view: ByteArray, quality: int) -> bytes:
     return bytes(simplejpeg.encode_jpeg(np.ascontiguousarray(view), quality=quality, colorspace="RGB"))
 
 
-def decode_photo(data: bytes, side: int, where: str) -> ByteArray:
-    """Decodes a photo, upright by its EXIF orientation, and reduces its shorter side to at most `side` pixels.
+def decode_photo(data: bytes, shorter_side_px: int, source_name: str) -> ByteArray:
+    """Decodes a photo, upright by its EXIF orientation, and reduces its shorter side to `shorter_side_px` at most.
+
+    Args:
+        data: Bytes of the file.
+        shorter_side_px: Largest shorter side of the result in pixels.
+        source_name: Name of the file in messages.
 
     Raises:
         DataError: The file is broken or truncated.
     """
     try:
-        image = decode_rgb(data, read_header(data), side)
+        image = decode_rgb(data, read_header(data), shorter_side_px)
     except ValueError as error:
-        raise DataError.at(where, f"is not a complete image ({error})") from error
+        raise DataError.at(source_name, f"is not a complete image ({error})") from error
 
-    scale = side / min(image.shape[:2])
+    scale = shorter_side_px / min(image.shape[:2])
     if scale >= 1.0:
         return image
-    height, width = (max(side, round(length * scale)) for length in image.shape[:2])
+    height, width = (max(shorter_side_px, round(length * scale)) for length in image.shape[:2])
     return np.asarray(cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA), dtype=np.uint8)
 
 
 def list_photos(folder: Path, out: Path, key: str) -> list[Path]:
     """Lists all image files under a folder, sorted, without hidden files and files under `out`.
 
+    Args:
+        folder: Folder to search.
+        out: Folder of the results.
+        key: Config key of `folder`, for messages.
+
     Raises:
-        MissingFileError: The folder does not exist or holds no such file.
+        MissingFileError: The folder does not exist or contains no such file.
         ConfigError: `out` is the folder itself.
     """
     if not folder.is_dir():
@@ -68,7 +78,7 @@ def list_photos(folder: Path, out: Path, key: str) -> list[Path]:
         if is_image and path.is_file() and not is_hidden and out_folder not in path.resolve().parents:
             paths.append(path)
     if not paths:
-        raise MissingFileError.at(key, "must hold JPEG, PNG or WebP files", found=str(folder))
+        raise MissingFileError.at(key, "must contain JPEG, PNG or WebP files", found=str(folder))
     return paths
 
 
@@ -85,7 +95,7 @@ def write_view_folder(folder: Path, files: Mapping[str, bytes]) -> None:
     Raises:
         StoreError: The folder cannot be written, for example because the disk is full.
     """
-    with _writing(folder), replace_folder(folder) as temporary:
+    with _convert_write_errors(folder), replace_folder(folder) as temporary:
         for name, data in files.items():
             with (temporary / name).open("xb") as stream:
                 stream.write(data)
@@ -93,39 +103,45 @@ def write_view_folder(folder: Path, files: Mapping[str, bytes]) -> None:
 
 
 def write_records(path: Path, rows: Sequence[Any], columns: tuple[str, ...]) -> None:
-    """Writes a CSV file atomically. Numbers have 7 decimals, which is 1 cm in degrees."""
-    with _writing(path):
+    """Writes a CSV file atomically. Numbers have 7 decimals; one unit of the last is about 1 cm of latitude."""
+    with _convert_write_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         write_csv(path, pd.DataFrame(rows, columns=list(columns)))
 
 
 def record_settings(out: Path, settings: dict[str, Any]) -> None:
-    """Records the settings of the views in a folder, so that views of other settings are never mixed with them.
+    """Records the settings of the views in a folder, so that it never mixes views of different settings.
 
     Raises:
-        ConfigError: The folder holds views that were made with other settings.
+        ConfigError: The folder contains views that were made with other settings.
     """
     file = out / "settings.json"
     if file.is_file():
         try:
             old = json.loads(file.read_text(encoding="utf-8"))
         except ValueError as error:
-            raise DataError.at(str(file), "must be valid JSON", remedy="Use another out.") from error
+            raise DataError.at(
+                str(file), "must be valid JSON", remedy="Choose another folder with out=FOLDER."
+            ) from error
         changed = ", ".join(
             f"{name} {old.get(name)!r}, now {settings.get(name)!r}"
             for name in sorted({*old, *settings})
             if old.get(name) != settings.get(name)
         )
         if changed:
-            raise ConfigError(f"out {out} holds views made with other settings: {changed}. Use another out.")
+            raise ConfigError(
+                f"out={out} contains views made with other settings: {changed}. "
+                "Choose another folder with out=FOLDER."
+            )
         return
-    with _writing(out):
+    with _convert_write_errors(out):
         out.mkdir(parents=True, exist_ok=True)
         write_json(file, settings)
 
 
 @contextmanager
-def _writing(path: Path) -> Iterator[None]:
+def _convert_write_errors(path: Path) -> Iterator[None]:
+    """Raises StoreError for each OSError."""
     try:
         yield
     except OSError as error:
@@ -134,7 +150,7 @@ def _writing(path: Path) -> Iterator[None]:
 
 
 def format_summary(counts: dict[str, Any]) -> list[str]:
-    """Formats counts as one line each, in their order."""
+    """Formats counts as one line each, in their order. `skipped_KIND` is shown as `skipped KIND`."""
     width = max(len(name) for name in counts)
     return [
         f"{name.replace('_', ' ', 1) if name.startswith('skipped_') else name:<{width}}  {count:,}"

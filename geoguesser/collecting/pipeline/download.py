@@ -86,7 +86,9 @@ async def download_places(
 def forget_lost_views(database: Database) -> int:
     """Deletes the records of views whose files were removed or changed, and returns their number."""
     lost: list[tuple[int, int]] = []
-    rows = database.db.execute("SELECT place, heading, bytes, uuid FROM views JOIN places ON places.id = place")
+    rows = database.connection.execute(
+        "SELECT place, heading, bytes, uuid FROM views JOIN places ON places.id = place"
+    )
     for place, heading, size, uuid in rows:
         try:
             is_intact = get_view_path(database.folder, uuid, heading).stat().st_size == size

@@ -108,7 +108,7 @@ def record_plan(database: Database, coords_deg: FloatArray, settings: dict[str, 
 
 def write_plan(database: Database) -> None:
     """Writes plan.csv with the columns point, latitude and longitude."""
-    rows = database.db.execute(
+    rows = database.connection.execute(
         "SELECT id, printf('%.7f', latitude), printf('%.7f', longitude) FROM points ORDER BY id"
     )
     write_table(database.folder / PLAN_NAME, ("point", "latitude", "longitude"), rows)

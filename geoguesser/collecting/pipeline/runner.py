@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from geoguesser.collecting.budget import MICROS_PER_USD, Budget, read_spending
 from geoguesser.collecting.database import CommitQueue, Database
-from geoguesser.collecting.output_tables import TABLE_NAME, write_places_table
+from geoguesser.collecting.output_tables import PLACES_FILE, write_places_table
 from geoguesser.collecting.pipeline.download import download_places, forget_lost_views
 from geoguesser.collecting.pipeline.filters import Filters, select_places
 from geoguesser.collecting.pipeline.metadata import request_metadata
@@ -95,7 +95,7 @@ class CollectionRunner:
     def _check_money(self, requests: dict[str, int]) -> None:
         """Refuses a step if the budget does not cover a single one of its paid requests."""
         prices = {kind: self.provider.request_kinds[kind].micros for kind in requests}
-        limit, used = self.budget.micros, read_spending(self.database.db, self.provider.name).micros
+        limit, used = self.budget.micros, read_spending(self.database.connection, self.provider.name).micros
 
         if limit is not None and limit - used < max(prices.values()) > 0:
             total = used + sum(prices[kind] * count for kind, count in requests.items())
@@ -165,7 +165,7 @@ class CollectionRunner:
             self._select_places()
         else:
             count = write_places_table(self.database)
-            log.info("%s: %s", self.database.folder / TABLE_NAME, format_count(count, "place"))
+            log.info("%s: %s", self.database.folder / PLACES_FILE, format_count(count, "place"))
 
         budget_lines = format_budget(self.database, self.provider, self.budget)
         for line in (*format_status(self.database), *budget_lines):

@@ -24,7 +24,7 @@ REASON_TEXTS = {
     "same_panorama": "found by another point too",
     "view:no_imagery": "a grey or tiny picture instead of a view",
     "view:not_there": "the provider no longer has the panorama",
-    "view:no_full_sphere": "the panorama is no full sphere",
+    "view:no_full_sphere": "the panorama is not a full sphere",
     "answer_too_long": "larger than http.max_response_mib; the next run requests it again",
     "foreign_host": "its thumbnail is on a host that is not in provider.image_hosts",
 }
@@ -113,8 +113,8 @@ def _format_usd(usd: float) -> str:
 
 def format_budget(database: Database, provider: Provider, budget: Budget) -> list[str]:
     """Formats the spending so far and the remaining budget as lines for the log."""
-    spending = read_spending(database.db, provider.name)
-    counts = read_spending_by_kind(database.db, provider.name)
+    spending = read_spending(database.connection, provider.name)
+    counts = read_spending_by_kind(database.connection, provider.name)
     by_kind = ", ".join(f"{count:,} {kind}" for kind, (count, _) in counts.items())
 
     remaining = [
@@ -137,7 +137,7 @@ def format_budget(database: Database, provider: Provider, budget: Budget) -> lis
 def find_exceeded_budget(database: Database, provider: Provider, budget: Budget, requests: dict[str, int]) -> str:
     """Returns the limit that these requests would exceed as `budget.KEY=VALUE`; an empty string if none."""
     return budget.find_excess(
-        read_spending(database.db, provider.name),
+        read_spending(database.connection, provider.name),
         requests=sum(requests.values()),
         micros=sum(provider.request_kinds[kind].micros * number for kind, number in requests.items()),
     )

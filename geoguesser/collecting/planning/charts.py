@@ -28,7 +28,7 @@ PROBES_PER_SIDE = 48
 # which is far more than the scale varies over that distance.
 SCALE_MARGIN = 0.99
 
-# Factor of the measured distance from a box's middle to its corners. Edges of a box are no great circles, so a
+# Factor of the measured distance from a box's middle to its corners. Edges of a box are not great circles, so a
 # point on an edge can be slightly farther away than the corners.
 RADIUS_MARGIN = 1.01
 

@@ -1,7 +1,7 @@
 """HTTP client of a provider: GET requests within budget and rate limit, with retries.
 
-URLs and exceptions of the HTTP library never leave this module, because both may contain a key. aiohttp is an
-optional dependency and is imported when it is used.
+Error messages never contain a URL or an exception of the HTTP library, because either may contain the API key.
+aiohttp is an optional dependency and is imported when it is used.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class HttpClient:
     Attributes:
         provider: Name of the provider in the database and in messages.
         request_kinds: Price and rate limit by kind of request.
-        commit_queue: Writes reservations to the database.
+        commit_queue: Writes budget reservations (requests counted before they are sent) to the database.
         stop: Once it is set, no further request is sent.
         failure_counts: Number of failed attempts by reason.
     """
@@ -98,8 +98,8 @@ class HttpClient:
                 RequestFailedError or ProviderError.
             headers: Additional headers; they may contain a key.
             in_thread: Runs `parse` in a thread, for parsers that decode images.
-            authenticated: Whether the request carries the key. Only then does a refusal end the run; otherwise it
-                fails this request.
+            authenticated: Whether the request carries the key. If true, a refused key (status 401 or 403) ends the
+                run. If false, only this request fails.
 
         Raises:
             NotFoundError: The requested item does not exist.
@@ -117,11 +117,12 @@ class HttpClient:
             except RetryableError as error:
                 self.failure_counts[error.reason] += 1
                 if attempt == self.settings.max_attempts:
-                    self._fail(error.reason)
+                    self._raise_failure(error.reason)
                 await self._wait_for_retry(kind, attempt, error)
             except RequestFailedError as error:
-                self._fail(str(error))
+                self._raise_failure(str(error))
             except NotFoundError:
+                # The server responded, so it is available.
                 self._consecutive_failures = 0
                 raise
             else:
@@ -130,13 +131,13 @@ class HttpClient:
         raise AssertionError("the last attempt returns or raises")
 
     async def _reserve_and_wait(self, kind: str) -> None:
-        """Reserves a request, then waits for the rate limiter.
+        """Reserves the price of a request in the budget, then waits for the rate limiter.
 
         The order guarantees that no request is sent without a reservation. If the day changes during the wait, the
         reservation moves to the new day, because daily budgets count requests on the day that they are sent.
         """
-        micros = self.request_kinds[kind].micros
-        request: dict[str, Any] = {"provider": self.provider, "kind": kind, "micros": micros}
+        price_micro_usd = self.request_kinds[kind].micros
+        request: dict[str, Any] = {"provider": self.provider, "kind": kind, "micros": price_micro_usd}
         while not self.stop.is_set():
             day = utc_today()
             await self.commit_queue.write(partial(reserve_request, **request, day=day, budget=self.budget))
@@ -164,13 +165,14 @@ class HttpClient:
             self._limiters[kind].pause(wait_s)
         await _wait_unless_stopped(self.stop, asyncio.sleep(wait_s))
 
-    def _fail(self, reason: str) -> NoReturn:
+    def _raise_failure(self, reason: str) -> NoReturn:
+        """Raises RequestFailedError, or ProviderError after too many consecutive failures."""
         self._consecutive_failures += 1
         if self._consecutive_failures >= self.settings.max_consecutive_failures:
             raise ProviderError(
-                f"{self.provider}: the last {self._consecutive_failures} requests failed in up to "
-                f"{self.settings.max_attempts} attempts each, the last one by {reason}. The server is unavailable "
-                "or does not accept these requests. Run the same command again later to continue."
+                f"{self.provider}: the last {self._consecutive_failures} requests failed, each after up to "
+                f"{self.settings.max_attempts} attempts (last reason: {reason}). The server is unavailable or "
+                "does not accept these requests. Run the same command again later to continue."
             )
         raise RequestFailedError(reason)
 
@@ -180,7 +182,7 @@ class HttpClient:
         from yarl import URL
 
         try:
-            # The URL is signed as it is, so yarl must not encode it again.
+            # The signature in the URL covers this exact text, so yarl must not encode it again.
             target = URL(url, encoded=True)
             async with self._session.get(target, headers=headers, allow_redirects=False) as response:
                 retry_after_s = parse_retry_after(response.headers.get("Retry-After"))
@@ -203,13 +205,13 @@ class HttpClient:
             body += chunk
             if len(body) > max_bytes:
                 response.close()
-                # No retry: the response would be as long again, and each attempt may be charged.
+                # No retry: a second response would be just as long, and each attempt may be charged.
                 raise RequestFailedError("answer_too_long")
         return bytes(body)
 
 
 async def _wait_unless_stopped(stop: asyncio.Event, awaitable: Any) -> None:
-    """Waits for `awaitable`, but no longer than until `stop` is set."""
+    """Returns when `awaitable` is done, or when `stop` is set: then `awaitable` is cancelled."""
     task, stopped = asyncio.ensure_future(awaitable), asyncio.ensure_future(stop.wait())
     try:
         await asyncio.wait((task, stopped), return_when=asyncio.FIRST_COMPLETED)

@@ -15,7 +15,7 @@ from geoguesser.model.losses import LossTarget
 
 
 class TracedHead(nn.Module, ABC):
-    """Decoding of a head's output in operations that `torch.export` and ONNX can hold.
+    """Decoding of a head's output in operations that `torch.export` and ONNX support.
 
     No control flow may depend on values, and neither NumPy nor a projection library may take part.
 
@@ -31,7 +31,7 @@ class TracedHead(nn.Module, ABC):
 
     @abstractmethod
     def reference(self, out: Tensor) -> tuple[Tensor, ...]:
-        """Decodes by the head's own methods: the values that `forward` is compared with."""
+        """Decodes by the head's own methods: the values that an export is verified against."""
 
 
 class Head(nn.Module, ABC):
@@ -46,7 +46,7 @@ class Head(nn.Module, ABC):
     Attributes:
         kind: Name of the class in checkpoints, a key of `registry.HEADS`.
         grid: Fitted grid of a head with cells, otherwise None.
-        hit_names: Names of the columns of `hits`.
+        hit_names: Names of the columns of `hits`, the accuracies of the class.
     """
 
     kind: str
@@ -120,8 +120,8 @@ class Head(nn.Module, ABC):
     def trace(self, *, temperature: float, steps: int) -> TracedHead:
         """Returns a module that decodes the output in operations that can be exported.
 
-        The temperature is that of the returned posterior, not of the decoder, and `steps` the number of steps of
-        the search for a geometric median. Raises RegionError if the region's CRS has no inverse that can be
+        The temperature is that of the returned posterior, not of the decoder, and `steps` the number of
+        iterations for a geometric median. Raises RegionError if the region's CRS has no inverse that can be
         exported.
         """
 

@@ -18,11 +18,12 @@ from geoguesser.model.losses import CellLoss, CrossEntropy, LossTarget
 
 TOP_CELLS = 5
 
-# Logits relative to the most probable cell's are at least this in calibrated posteriors, so that a cell of
-# probability 0 causes no infinite loss.
+# Lower limit of the logits in calibrated posteriors, after the largest logit is subtracted. It keeps probabilities
+# above 0, so that the log loss is finite.
 MIN_LOGIT = -100.0
 
-MIN_SHARE = 1e-6  # of the training places in a cell, for its starting bias
+# Smallest share of the training places in a cell that the initial bias assumes.
+MIN_SHARE = 1e-6
 
 
 class ClassificationHead(Head):
@@ -39,7 +40,11 @@ class ClassificationHead(Head):
         loss: Loss of logits over cells.
         decoder: Decoder of the posterior.
         class_weights: (K,) weights of a place in the loss by its class, or None for equal weights.
-        extra_outputs: Number of further outputs behind the logits, for subclasses.
+        extra_outputs: Number of outputs after the logits, for subclasses.
+
+    Attributes:
+        parents: (K, P) index of the cell of each of the P partitions that class k is cut from; None for one
+            partition.
 
     Source of overlaid partitions: P. H. Seo et al. (CPlaNet), arXiv 1808.02130.
     """
@@ -83,13 +88,15 @@ class ClassificationHead(Head):
     ) -> Self:
         """Fits the grid to the training places (N, 2) in degrees and makes the head for it.
 
-        The posterior starts at the cells' shares of the training places. Raises DataError if there are none.
+        The bias is initialised so that, before training, the posterior equals the cells' shares of the training
+        places. Raises DataError if there are none.
         """
         fitted = grid.fit(region, train_coords_deg)
         counts = np.bincount(fitted.assign(train_coords_deg), minlength=fitted.num_cells).astype(np.float64)
         weights = loss.class_weights(counts)
         head = cls(in_features, grid=fitted, loss=loss, decoder=decoder, class_weights=weights)
 
+        # Weighted and smoothed as in the loss, so that the bias is the best constant prediction.
         shares = loss.shares(head.targets(train_coords_deg), fitted.num_cells)
         with torch.no_grad():
             head.linear.bias[: head.num_logits] = head._compute_bias(shares)
@@ -100,8 +107,9 @@ class ClassificationHead(Head):
         if self.parents is None:
             return torch.log(shares.clamp(min=MIN_SHARE)).float()
 
-        # The share of a cell is the sum over its pieces. A piece of P cells gets the mean of their log shares as
-        # its logit: their geometric mean, which is exact if all P partitions are the same.
+        # The share of a cell is the sum over its pieces. Outputs are log shares divided by P, so the logit of a
+        # piece is the mean of the log shares of its P cells. It approximates the log share of the piece, and is
+        # exact if all partitions are equal.
         cell_shares = torch.zeros(self.num_logits, dtype=shares.dtype)
         cell_shares.index_add_(0, self.parents.flatten(), shares[:, None].expand(self.parents.shape).flatten())
         return (torch.log(cell_shares.clamp(min=MIN_SHARE)) / self.parents.shape[1]).float()
@@ -132,8 +140,8 @@ class ClassificationHead(Head):
 
     def hits(self, out: Tensor, target: LossTarget) -> Tensor:
         logits = self.logits(out)
-        ranked = logits.topk(min(TOP_CELLS, logits.shape[-1]), dim=-1).indices == target["cell"][:, None]
-        return torch.stack((ranked[:, 0], ranked.any(dim=-1)), dim=-1)
+        is_true_cell = logits.topk(min(TOP_CELLS, logits.shape[-1]), dim=-1).indices == target["cell"][:, None]
+        return torch.stack((is_true_cell[:, 0], is_true_cell.any(dim=-1)), dim=-1)
 
     def trace(self, *, temperature: float, steps: int) -> TracedHead:
         return TracedClassification(self, temperature, steps)
@@ -159,12 +167,12 @@ class ClassificationHead(Head):
 
 
 class TracedClassification(TracedHead):
-    """Posterior and coordinates of a head with cells.
+    """Decoding of a classification head into posterior and coordinates, for torch.export and ONNX.
 
     Args:
         head: Trained head.
         temperature: Temperature of the returned posterior.
-        steps: Number of steps of the search for a geometric median.
+        steps: Number of iterations for the geometric median of the posterior, with the decoder that computes it.
     """
 
     outputs = ("posterior", "coords_deg")

@@ -94,8 +94,8 @@ def test_the_photo_that_looks_nearest_to_a_heading_is_its_view(tmp_path: Path) -
     assert (report["places"], report["views"], report["complete"]) == (1, 1, 0)
     assert [row["file"] for row in rows(tmp_path / "out" / "sources.csv")] == ["near.jpg"]
     assert {row["file"]: (row["kind"], row["reason"]) for row in rows(tmp_path / "out" / "skipped.csv")} == {
-        "far.jpg": ("heading_taken", "near.jpg looks nearer to 90"),
-        "between.jpg": ("between_headings", "looks to 40.0, 40.0 degrees off 0"),
+        "far.jpg": ("heading_taken", "near.jpg faces closer to the heading 90"),
+        "between.jpg": ("between_headings", "faces 40.0 degrees, 40.0 from the heading 0"),
     }
 
 
@@ -151,10 +151,10 @@ def test_a_folder_that_cannot_be_written_and_one_without_photos(tmp_path: Path) 
     shoot(tmp_path / "photos", "good.jpg", 2, 0.0)
     (tmp_path / "file").write_text("")
     for out in (tmp_path / "file", tmp_path / "file" / "out"):
-        with pytest.raises(StoreError, match=r"cannot be written \(.+\)\. .*name another out"):
+        with pytest.raises(StoreError, match=r"cannot be written \(.+\)\. .*out=FOLDER"):
             import_photos(tmp_path / "photos", out)
     (tmp_path / "none").mkdir()
-    with pytest.raises(MissingFileError, match=r"^photos\.folder must hold JPEG, PNG or WebP files, got"):
+    with pytest.raises(MissingFileError, match=r"^photos\.folder must contain JPEG, PNG or WebP files, got"):
         import_photos(tmp_path / "none", tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
@@ -220,7 +220,7 @@ def test_a_rerun_gives_the_same_and_goes_on(tmp_path: Path) -> None:
 def test_other_settings_in_one_folder_are_refused(tmp_path: Path) -> None:
     shoot(tmp_path / "p", "a.jpg", 0, 0.0)
     import_photos(tmp_path / "p", tmp_path / "out", size=64)
-    with pytest.raises(ConfigError, match=r"out .* holds views made with other settings: size 64, now 32"):
+    with pytest.raises(ConfigError, match=r"out=.* contains views made with other settings: size 64, now 32"):
         import_photos(tmp_path / "p", tmp_path / "out", size=32)
 
 

@@ -21,7 +21,7 @@ from geoguesser.collecting.planning.layers import Layer
 from geoguesser.collecting.planning.plan_lines import format_plan
 from geoguesser.collecting.planning.poisson_disk import select_first_per_owner, select_non_conflicting
 from geoguesser.collecting.planning.strategies import FillGaps, PerCell, Strategy, Uniform, interleave_owners
-from geoguesser.commands.configs import build, to_plain
+from geoguesser.commands.configs import instantiate_node, to_plain
 from geoguesser.errors import ConfigError, DataError
 from geoguesser.geo.distance import chord_to_km, haversine_km, to_unit
 from geoguesser.geo.region import PlaneRegion, SphereRegion
@@ -268,7 +268,7 @@ def test_candidates_must_suffice(tmp_path: Path) -> None:
 def test_the_choices_of_the_config_are_these_classes(choice: str) -> None:
     words = [f"strategy={choice}", "out=x", *(["strategy.existing=a"] if choice == "fill_gaps" else [])]
     config = to_plain(compose(words, "collect"), set(compose(words, "collect")) | {"hydra"})
-    strategy = build(config["strategy"], "strategy")
+    strategy = instantiate_node(config["strategy"], "strategy")
     assert isinstance(strategy, Strategy)
     assert strategy.name == choice
     defaults = type(strategy)(**({"existing": "a"} if choice == "fill_gaps" else {}))

@@ -49,7 +49,7 @@ def send_requests(
 
     with Database(folder) as database:
         result, client = asyncio.run(run(database))
-        return result, client, read_spending_by_kind(database.db, "p").get("image", (0, 0))[0]
+        return result, client, read_spending_by_kind(database.connection, "p").get("image", (0, 0))[0]
 
 
 def get(url: str, **options: bool) -> Callable[[HttpClient], Any]:
@@ -122,7 +122,9 @@ def test_a_server_that_is_away_ends_it_soon(tmp_path: Path):
 
         error, client, paid = send_requests(tmp_path, ask, max_attempts=2, max_consecutive_failures=3)
     assert isinstance(error, ProviderError)
-    assert str(error).startswith("p: the last 3 requests failed in up to 2 attempts each, the last one by no_conn")
+    assert str(error).startswith(
+        "p: the last 3 requests failed, each after up to 2 attempts (last reason: no_conn"
+    )
     assert KEY not in str(error)
     assert (paid, client.failure_counts["no_connection"]) == (6, 6)
 

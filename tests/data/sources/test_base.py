@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from conftest import compose
 
-from geoguesser.commands.configs import resolve
+from geoguesser.commands.configs import resolve_run_config
 from geoguesser.data.demo.dataset import get_demo_folder
 from geoguesser.data.sources.base import DEMO, PLACES, STORE, SourceKind, source_from_config
 from geoguesser.data.sources.places import PlacesDataModule
@@ -46,7 +46,7 @@ OWN = {"_target_": f"{__name__}.ScansDataModule", "scans": "scans/of/ann", "batc
     ],
 )
 def test_each_choice_records_its_kind_and_folders(words: list[str], kind: SourceKind, folders: list[Path]) -> None:
-    record = source_from_config(resolve(compose(words)))
+    record = source_from_config(resolve_run_config(compose(words)))
     assert record.kind is kind
     assert record.label == ("synthetic demo" if kind is DEMO else "")
     assert record.folders == tuple(folders)
