@@ -95,7 +95,7 @@ def decode_rgb(data: bytes, header: Header, min_px: int) -> ByteArray:
 
     A JPEG is decoded at a reduced scale, of at least `min_px` in height and width.
     """
-    if header.jpeg:
+    if header.uses_turbojpeg:
         image: ByteArray = simplejpeg.decode_jpeg(data, "RGB", min_height=min_px, min_width=min_px)
     else:
         try:
@@ -137,17 +137,17 @@ class ImageSpec:
         try:
             return self.decode(data)
         except ValueError as error:
-            raise DataError.at(str(path), f"is no whole image ({error})") from error
+            raise DataError.at(str(path), f"is not a complete image ({error})") from error
 
     def decode(self, data: bytes) -> ByteArray:
         """Decodes an image file's content to (3, size, size) RGB; raises ValueError if it is broken."""
-        return self.resize(decode_rgb(data, read_header(data), self.size))
+        return self.resize_chw(decode_rgb(data, read_header(data), self.size))
 
-    def resize(self, image: npt.NDArray[Any]) -> ByteArray:
+    def resize_chw(self, image: npt.NDArray[Any]) -> ByteArray:
         """Resizes (H, W, 3) RGB to (3, size, size) RGB, contiguous."""
-        return to_planes(self.fit_image(image))
+        return to_channels_first(self.resize_hwc(image))
 
-    def fit_image(self, image: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    def resize_hwc(self, image: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """Resizes (H, W, 3) RGB to (size, size, 3) RGB; the result may share memory with the input."""
         height, width = image.shape[:2]
         if self.fit == "crop":
@@ -162,7 +162,7 @@ class ImageSpec:
         return image
 
 
-def to_planes(image: npt.NDArray[Any], out: ByteArray | None = None) -> ByteArray:
+def to_channels_first(image: npt.NDArray[Any], out: ByteArray | None = None) -> ByteArray:
     """Converts (H, W, 3) to (3, H, W), contiguous; writes to `out` if it is given."""
     out = np.empty((3, *image.shape[:2]), dtype=np.uint8) if out is None else out
 

@@ -72,8 +72,8 @@ def read_places(
             where = f"data.roots[{number}] {error.filename or root}"
             raise DataError.at(where, f"cannot be read ({error.strerror or error})") from error
 
-    table = drop_duplicates(pd.concat(tables).reset_index(drop=True), findings)
-    return drop_far(table, region, findings, far_km)
+    table = drop_repeated_ids(pd.concat(tables).reset_index(drop=True), findings)
+    return drop_far_places(table, region, findings, far_km)
 
 
 def get_coords(table: pd.DataFrame) -> FloatArray:
@@ -241,7 +241,7 @@ def _scan_folders(
     return places, problems, notes
 
 
-def drop_duplicates(table: pd.DataFrame, findings: Findings) -> pd.DataFrame:
+def drop_repeated_ids(table: pd.DataFrame, findings: Findings) -> pd.DataFrame:
     """Records the rows that repeat an earlier id as findings, and returns the other rows."""
     repeats = table["uuid"].duplicated(keep="first")
     if not repeats.any():
@@ -255,7 +255,7 @@ def drop_duplicates(table: pd.DataFrame, findings: Findings) -> pd.DataFrame:
     return table[~repeats].reset_index(drop=True)
 
 
-def drop_far(table: pd.DataFrame, region: Region, findings: Findings, far_km: float) -> pd.DataFrame:
+def drop_far_places(table: pd.DataFrame, region: Region, findings: Findings, far_km: float) -> pd.DataFrame:
     """Records the places more than `far_km` from the region's land as findings, and returns the other places."""
     if table.empty:
         return table

@@ -29,7 +29,7 @@ class SamplePhoto:
     reason: str = ""
 
 
-def encode_photo(view: ByteArray) -> SamplePhoto:
+def make_sample_photo(view: ByteArray) -> SamplePhoto:
     """Encodes a view, (H, W, 3) RGB, as JPEG."""
     return SamplePhoto(simplejpeg.encode_jpeg(np.ascontiguousarray(view), JPEG_QUALITY, "RGB", "420"))
 
@@ -44,14 +44,14 @@ def load_sample_photos(files: PlaceFiles, fit: str, unused: Sequence[str] = ("",
             photos.append(SamplePhoto(None, reason or STATE_REASONS[MISSING]))
             continue
         try:
-            photos.append(encode_photo(spec.read(files.path(heading)).transpose(1, 2, 0)))
+            photos.append(make_sample_photo(spec.read(files.path(heading)).transpose(1, 2, 0)))
         # The checks of the data report the file and its fault as a finding.
         except DataError:
             photos.append(SamplePhoto(None, STATE_REASONS[BROKEN]))
     return photos
 
 
-def list_reasons(state: npt.NDArray[Any], used: BoolArray) -> list[str]:
+def list_skip_reasons(state: npt.NDArray[Any], used: BoolArray) -> list[str]:
     """Returns why each of four views is not used, given (4,) states of image_stats.py; empty for views in use."""
     pairs = zip(state.tolist(), used.tolist(), strict=True)
     return ["" if in_use else STATE_REASONS.get(code, "left out") for code, in_use in pairs]

@@ -14,7 +14,7 @@ from rich.table import Table
 from geoguesser.errors import ConfigError
 from geoguesser.evaluation.intervals import MIN_PLACES, MIN_PLACES_FOR_MEAN
 from geoguesser.geo.region import Region
-from geoguesser.geo.score import FIELD_RADII_KM, SHARE_RADII_KM
+from geoguesser.geo.score import BENCHMARK_RADII_KM, SHARE_RADII_KM
 from geoguesser.reporting import maps
 from geoguesser.reporting.run import plots
 from geoguesser.system.files import write_csv, write_json
@@ -87,7 +87,7 @@ def print_evaluation(metrics: dict[str, Any], folder: Path) -> None:
     # Radii of the project (country) and of published benchmarks (field).
     kinds = {(True, False): " (country)", (False, True): " (field)"}
     for radius, share in metrics["share_within_km"].items():
-        kind = kinds.get((int(radius) in SHARE_RADII_KM, int(radius) in FIELD_RADII_KM), "")
+        kind = kinds.get((int(radius) in SHARE_RADII_KM, int(radius) in BENCHMARK_RADII_KM), "")
         add_row(f"within {int(radius):,} km{kind}", share, _format_share)
     table.add_section()
     for name, score in metrics["score"].items():

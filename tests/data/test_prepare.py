@@ -29,7 +29,7 @@ from geoguesser.data.splits import ColumnSplit, FolderSplit, RandomSplit, Stored
 from geoguesser.data.store import shards as packing
 from geoguesser.data.store.reader import Store, StoreViews, is_store
 from geoguesser.data.store.reader import count_place_bytes as place_bytes
-from geoguesser.data.store.writer import Prepared
+from geoguesser.data.store.writer import PreparedDataset
 from geoguesser.errors import ConfigError, DataError, MissingFileError, StoreError
 from geoguesser.geo.distance import haversine_km
 from geoguesser.geo.region import country
@@ -737,7 +737,7 @@ def test_a_size_that_the_store_has_not_names_those_it_has(image: ImageSpec, stor
 def test_only_looking_writes_nothing(root: Path, tmp_path: Path) -> None:
     looked = prepare_store(source([root]), [SPEC], None)
     kept = prepare_store(source([root]), [SPEC], tmp_path / "store")
-    assert isinstance(looked, Prepared)
+    assert isinstance(looked, PreparedDataset)
     pd.testing.assert_frame_equal(looked.table, kept.table)
     assert (looked.audit, looked.pixel_stats) == (kept.audit, kept.pixel_stats)
     np.testing.assert_array_equal(looked.image_stats.views, kept.image_stats.views)

@@ -108,7 +108,9 @@ def test_predict_writes_what_the_test_saw(trained, tmp_path: Path):
     broken.write_bytes(b"no image")
     words = [f"run={folder}", f"images={tmp_path / 'images'}", f"out={tmp_path / 'q.csv'}"]
     whole = [*words, "missing_views=error", "columns=competition"]
-    with pytest.raises(GeoguesserError, match=r"cannot be answered: 90\.jpg is no whole image .*on_bad=empty"):
+    with pytest.raises(
+        GeoguesserError, match=r"cannot be answered: 90\.jpg is not a complete image .*on_bad=empty"
+    ):
         run_predict(compose([*whole, "on_bad=error"], "predict"))
     assert not (tmp_path / "q.csv").exists()
     run_predict(compose([*whole, "on_bad=skip"], "predict"))

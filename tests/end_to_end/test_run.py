@@ -371,7 +371,7 @@ def test_skipped_places_are_counted_and_listed(run_job, tmp_path: Path, caplog):
     with pytest.raises(DataError, match=r"(?s)1 missing_view.*0\.jpg.*data\.on_bad\.missing_view=skip") as caught:
         run_job(job, tmp_path / "one")
     assert len(str(caught.value).splitlines()) < 20
-    with pytest.raises(DataError, match=r"(?s)1 broken_image.*90\.jpg is no whole image"):
+    with pytest.raises(DataError, match=r"(?s)1 broken_image.*90\.jpg is not a complete image"):
         run_job([*job, "data.on_bad.missing_view=skip"], tmp_path / "two")
     assert not (tmp_path / "two/checkpoints").exists()
     assert json.loads((tmp_path / "two/status.json").read_text())["state"] == "failed"

@@ -14,7 +14,7 @@ from geoguesser.geo.distance import from_unit, haversine_km
 from geoguesser.geo.grid import Grid, GridBuilder, SquareGrid
 from geoguesser.geo.grid_builders import KMeansGrid, PyramidGrid, QuadtreeGrid, StaggeredGrid
 from geoguesser.geo.region import PlaneRegion, Region, country, world
-from geoguesser.reporting import maps, projections
+from geoguesser.reporting import maps, projections, style
 
 
 def sample_places(region: Region, count: int, seed: int = 0) -> np.ndarray:

@@ -98,7 +98,7 @@ def find_duplicates(
         new_matches = []
         for match in search:
             new_matches.append(match)
-            kept[match.row] &= findings.allows(kind)
+            kept[match.row] &= findings.keeps(kind)
 
         findings.record(
             Finding(kind, str(where[match.row]), f"({names[match.row]}) {match.reason} {names[match.earlier]}")

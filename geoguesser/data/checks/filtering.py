@@ -47,7 +47,7 @@ def filter_views(
     state = stats.views["state"]
     used = (state == OK) | (state == PLACEHOLDER)
     for row, heading, finding in image_findings:
-        used[row, heading] &= findings.allows(finding.kind)
+        used[row, heading] &= findings.keeps(finding.kind)
     if not mask:
         return used, ~used.all(axis=1)
 

@@ -11,10 +11,10 @@ import numpy as np
 
 from geoguesser.data.demo.scene import Image, Light, Scene
 
-EYE_M = 2.4
+CAMERA_HEIGHT_M = 2.4
 
 # Slopes of noise: soft for clouds, rough for grass, rock and leaves.
-CLOUD, GRAIN = 1.9, 1.0
+CLOUD_EXPONENT, GRAIN_EXPONENT = 1.9, 1.0
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Camera:
 
     px: int
     horizon_px: float
-    turn: tuple[float, float]
+    sin_cos: tuple[float, float]
     heading_deg: float
     scene: Scene
 
@@ -32,13 +32,13 @@ class Camera:
         # A view is 90 degrees wide: px / 2 = focal * tan(45 degrees).
         return self.px / 2.0
 
-    def across(self) -> Image:
+    def column_tangents(self) -> Image:
         """Returns (px,) the tangent of the angle to the right of the heading, for each column."""
         return ((np.arange(self.px) + 0.5) / self.focal_px - 1.0).astype(np.float32)
 
     def to_view(self, uv_m: Image) -> Image:
         """Returns (..., 2) metres to the right and ahead for (..., 2) u and v."""
-        sin, cos = self.turn
+        sin, cos = self.sin_cos
         u, v = uv_m[..., 0] - self.scene.lane_m, uv_m[..., 1]
         return np.stack((u * cos - v * sin, u * sin + v * cos), axis=-1)
 
@@ -47,7 +47,7 @@ class Camera:
         right_ahead = self.to_view(points_m[:, :2])
         depth = np.maximum(right_ahead[:, 1], 0.05)
         x = self.focal_px * (1.0 + right_ahead[:, 0] / depth)
-        y = self.horizon_px + self.focal_px * (EYE_M - points_m[:, 2]) / depth
+        y = self.horizon_px + self.focal_px * (CAMERA_HEIGHT_M - points_m[:, 2]) / depth
         return np.stack((x, y), axis=-1), right_ahead[:, 1]
 
     def haze(self, distance_m: Any) -> Any:
@@ -73,10 +73,10 @@ def get_noise_tile(slope: float) -> Image:
     return make_periodic_noise(512, slope, seed=3)
 
 
-def sample_texture(scene: Scene, a: Image, b: Image, slope: float = GRAIN) -> Image:
+def sample_texture(scene: Scene, a: Image, b: Image, slope: float = GRAIN_EXPONENT) -> Image:
     """Returns the noise at two coordinates, in pixels of its tile, without interpolation."""
-    row = (a + scene.noise_at[0]).astype(np.int32) & 511
-    column = (b + scene.noise_at[1]).astype(np.int32) & 511
+    row = (a + scene.noise_offset_px[0]).astype(np.int32) & 511
+    column = (b + scene.noise_offset_px[1]).astype(np.int32) & 511
 
     # Several times faster than indexing by [row, column].
     values: Image = get_noise_tile(slope).ravel().take((row << 9) | column)

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from geoguesser.data.demo.camera import EYE_M, Camera
+from geoguesser.data.demo.camera import CAMERA_HEIGHT_M, Camera
 from geoguesser.data.demo.scene import LEAVES, Colour, House, Image, Tree
 
 # u, v and height in metres, or a direction in the same frame.
@@ -33,7 +33,7 @@ CROWNS: dict[str, tuple[tuple[tuple[float, float, float, float], ...], float]] =
 }
 
 
-class Easel(NamedTuple):
+class PaintTarget(NamedTuple):
     """Target of painting: (px, px, 3) uint8 canvas, changed in place; geometry; (3,) colour of haze."""
 
     canvas: Image
@@ -121,7 +121,7 @@ def _small_sprite(kind: str, variant: int, halvings: int) -> Image:
     return shrunk
 
 
-def draw_tree(easel: Easel, tree: Tree, foot_px: Image, depth_m: float) -> None:
+def draw_tree(easel: PaintTarget, tree: Tree, foot_px: Image, depth_m: float) -> None:
     """Paints a tree that stands at (2,) `foot_px` in the image, `depth_m` metres away."""
     canvas, camera, mist = easel
     tall = camera.focal_px * tree.height_m / depth_m
@@ -145,11 +145,11 @@ def draw_tree(easel: Easel, tree: Tree, foot_px: Image, depth_m: float) -> None:
     target[:] = np.minimum(target * (1.0 - part[..., 2:]) + cv2.transform(part, mixing.astype(np.float32)), 255.0)
 
 
-def _draw_face(easel: Easel, corners_m: Image, outward: Point, colour: Colour) -> bool:
+def _draw_face(easel: PaintTarget, corners_m: Image, outward: Point, colour: Colour) -> bool:
     """Paints a flat face, (K, 3) u, v and height, and returns True if it is turned to the camera."""
     camera = easel.camera
     u, v, up = corners_m[0].tolist()
-    if outward[0] * (camera.scene.lane_m - u) - outward[1] * v + outward[2] * (EYE_M - up) <= 0.0:
+    if outward[0] * (camera.scene.lane_m - u) - outward[1] * v + outward[2] * (CAMERA_HEIGHT_M - up) <= 0.0:
         return False
 
     pixels, depth = camera.project(corners_m)
@@ -175,7 +175,7 @@ def _fill(canvas: Image, pixels: Image, tint: Image) -> None:
         cv2.fillConvexPoly(canvas, shape, colour, cv2.LINE_AA, shift=4)
 
 
-def draw_house(easel: Easel, house: House) -> None:
+def draw_house(easel: PaintTarget, house: House) -> None:
     """Paints a house with a gabled roof, windows and shutters."""
     a, b, wall, top = house.half_width_m, house.half_length_m, house.wall_m, house.wall_m + house.roof_m
 
@@ -208,7 +208,7 @@ def draw_house(easel: Easel, house: House) -> None:
         _draw_face(easel, place(plane), outward(p * house.roof_m, 0, a), house.roof)
 
 
-def _draw_windows(easel: Easel, ends_m: Image, house: House, count: int) -> None:
+def _draw_windows(easel: PaintTarget, ends_m: Image, house: House, count: int) -> None:
     (start, end), storeys = ends_m, max(1, round((house.wall_m - 0.5) / 2.7))
     span = (end - start)[:2]
     middle = (np.arange(count) + 0.5) / count
@@ -230,7 +230,7 @@ def _draw_windows(easel: Easel, ends_m: Image, house: House, count: int) -> None
         _fill(easel.canvas, quads, easel.tint(colour, depth.mean()))
 
 
-def _draw_box(easel: Easel, low: Point, size: Point, colours: tuple[Colour, Colour]) -> None:
+def _draw_box(easel: PaintTarget, low: Point, size: Point, colours: tuple[Colour, Colour]) -> None:
     (u, v, h), (du, dv, dh) = low, size
     ring = np.array(((u, v), (u + du, v), (u + du, v + dv), (u, v + dv)))
     for index, normal in enumerate(((0.0, -1.0, 0.0), (1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (-1.0, 0.0, 0.0))):
@@ -240,7 +240,7 @@ def _draw_box(easel: Easel, low: Point, size: Point, colours: tuple[Colour, Colo
     _draw_face(easel, np.column_stack((ring, np.full(4, h + dh))), (0.0, 0.0, 1.0), colours[1])
 
 
-def draw_car(easel: Easel, position_m: tuple[float, float], colour: Colour) -> None:
+def draw_car(easel: PaintTarget, position_m: tuple[float, float], colour: Colour) -> None:
     """Paints a car on the road."""
     u, v = position_m
     dark: Colour = (34.0, 36.0, 40.0)
@@ -249,7 +249,7 @@ def draw_car(easel: Easel, position_m: tuple[float, float], colour: Colour) -> N
     _draw_box(easel, (u - 0.75, v - 1.2, 0.9), (1.5, 2.3, 0.5), (dark, colour))
 
 
-def draw_pole_line(easel: Easel) -> None:
+def draw_pole_line(easel: PaintTarget) -> None:
     """Paints the poles along the road, the farthest first, and the wires between them."""
     camera = easel.camera
     kind, u_m, spacing_m, first_m = camera.scene.poles
@@ -280,6 +280,6 @@ def draw_pole_line(easel: Easel) -> None:
             _draw_line(easel, wire, [60.0, 60.0, 64.0], 1.0)
 
 
-def _draw_line(easel: Easel, points_m: Image, tint: list[float], thick_px: float) -> None:
+def _draw_line(easel: PaintTarget, points_m: Image, tint: list[float], thick_px: float) -> None:
     pixels = np.rint(np.clip(easel.camera.project(points_m)[0], -4000, 4000) * 16).astype(np.int32)
     cv2.polylines(easel.canvas, [pixels], False, tint, max(1, round(thick_px)), cv2.LINE_AA, shift=4)

@@ -198,7 +198,7 @@ class _Shard:
         if slot == 0:
             self.stats = ImageStats.empty(self.count)
             if self.out is not None:
-                with open_for_writing(self.out):
+                with convert_write_errors(self.out):
                     self.path.parent.mkdir(parents=True, exist_ok=True)
                     self._replacement = Replacement(self.path, durable=True)
 
@@ -206,7 +206,7 @@ class _Shard:
         self.findings += [(slot, heading, finding.kind, finding.reason) for heading, finding in place.findings]
         self.num_unreadable += place.num_unreadable
         if self._replacement is not None and self.out is not None:
-            with open_for_writing(self.out):
+            with convert_write_errors(self.out):
                 self._replacement.stream.write(place.images[number].data)
 
     def report(self, packed: PackedViews, rows: range, places: list[PlaceFiles], *, first: bool) -> None:
@@ -223,7 +223,7 @@ class _Shard:
     def commit(self) -> None:
         """Flushes the shard to the disk, gives it its name, writes its statistics last, and frees them."""
         if self._replacement is not None and self.out is not None:
-            with open_for_writing(self.out):
+            with convert_write_errors(self.out):
                 try:
                     self._replacement.commit()
                 finally:
@@ -258,7 +258,7 @@ def _check_space(out: Path, shards: list[_Shard]) -> None:
 
 
 @contextmanager
-def open_for_writing(out: Path) -> Iterator[None]:
+def convert_write_errors(out: Path) -> Iterator[None]:
     """Raises StoreError with a remedy for each error of the operating system."""
     try:
         yield

@@ -19,7 +19,7 @@ from geoguesser.runs.run_folder import UnusedRun
 from geoguesser.system.text import format_count, format_interval, format_limits, join_words
 
 MINUS = "\N{MINUS SIGN}"
-HEADLINES = {
+VERDICT_TEXTS = {
     BETTER: "better than it beyond noise",
     WORSE: "worse beyond noise",
     NOT_CLEAR: "different without a correction for the number of comparisons, but not with it",
@@ -103,7 +103,9 @@ def format_headline(comparison: Comparison) -> str:
     for entry in comparison.entries:
         if entry.difference is not None:
             letters.setdefault(entry.difference.verdict, []).append(entry.letter)
-    parts = [f"{', '.join(letters[verdict])}: {text}" for verdict, text in HEADLINES.items() if verdict in letters]
+    parts = [
+        f"{', '.join(letters[verdict])}: {text}" for verdict, text in VERDICT_TEXTS.items() if verdict in letters
+    ]
     return f"Against the baseline {base.letter} ({mean} km): {'; '.join(parts)}."
 
 

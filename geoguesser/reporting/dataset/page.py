@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from geoguesser.data.checks.leakage import WITHIN_M
+from geoguesser.data.checks.leakage import LEAKAGE_RADII_M
 from geoguesser.data.sources.places import PlacesDataModule
-from geoguesser.data.store.writer import Prepared
+from geoguesser.data.store.writer import PreparedDataset
 from geoguesser.reporting.dataset.figures import make_figures
 from geoguesser.reporting.dataset.summary import (
     group_findings,
@@ -20,11 +20,11 @@ from geoguesser.reporting.maps import SPLIT_COLOURS, SPLIT_NAMES
 from geoguesser.system.text import format_m
 
 # Findings of each kind on the page.
-MAX_LISTED = 50
-ACTIONS = {"error": "stops", "skip": "left out", "keep": "noted"}
+MAX_FINDINGS_PER_KIND = 50
+ACTION_LABELS = {"error": "stops", "skip": "left out", "keep": "noted"}
 
 
-def render_dataset(prepared: Prepared, data: PlacesDataModule, out: Path | None, *, pictures: bool) -> str:
+def render_dataset(prepared: PreparedDataset, data: PlacesDataModule, out: Path | None, *, pictures: bool) -> str:
     """Returns the text of report.html; `out` is the folder of the store, None if nothing was packed."""
     splits = make_split_rows(prepared)
     tiles = [
@@ -43,13 +43,13 @@ def render_dataset(prepared: Prepared, data: PlacesDataModule, out: Path | None,
         region=data.region.name,
         splits=splits,
         total=len(prepared.table),
-        distances=[f"within {format_m(metres)}" for metres in WITHIN_M],
+        distances=[f"within {format_m(metres)}" for metres in LEAKAGE_RADII_M],
         split_names=SPLIT_NAMES,
         split_colours=SPLIT_COLOURS,
         sizes=make_size_rows(prepared),
         matches=len(prepared.matches),
         groups=group_findings(data.findings),
-        actions=ACTIONS,
-        max_listed=MAX_LISTED,
+        actions=ACTION_LABELS,
+        max_listed=MAX_FINDINGS_PER_KIND,
         figures=make_figures(prepared, data) if pictures else None,
     )

@@ -14,7 +14,7 @@ from geoguesser.model.uncertainty import HeadOutput, apply_temperature, compute_
 from geoguesser.reporting.style import BLUE, GREEN, MUTED, NARROW_WIDTH_IN, ORANGE, add_axes, narrow_picture
 
 # 5 % to 95 %.
-NOMINAL = np.arange(1, 20) / 20
+NOMINAL_LEVELS = np.arange(1, 20) / 20
 MASS, SETS, RADII = "cells by their probability", "sets of cells", "radii"
 STYLES = {MASS: (BLUE, "-"), SETS: (ORANGE, "--"), RADII: (GREEN, "-.")}
 
@@ -24,14 +24,14 @@ class LabelledOutput:
     """Head output of N places with their true classes, None for a head without cells, and errors."""
 
     output: HeadOutput
-    cell: IntArray | None
+    true_cell: IntArray | None
     error_km: FloatArray
 
 
-def compute_coverage(
+def count_covered_places(
     test: LabelledOutput, calibration: LabelledOutput | None, temperature: float | None
 ) -> dict[str, FloatArray]:
-    """Counts the test places that are covered at each level of `NOMINAL`, (19,) by name.
+    """Counts the test places that are covered at each level of `NOMINAL_LEVELS`, (19,) by name.
 
     `cells by their probability` are the most probable cells whose probabilities sum to the level. `sets of cells`
     and `radii` are conformal: their threshold covers that share of the calibration places (model/conformal.py),
@@ -40,7 +40,7 @@ def compute_coverage(
     covered: dict[str, FloatArray] = {}
     test_scores = _compute_scores(test, temperature)
     if test_scores is not None:
-        covered[MASS] = np.array([(test_scores < level).sum() for level in NOMINAL], dtype=np.float64)
+        covered[MASS] = np.array([(test_scores < level).sum() for level in NOMINAL_LEVELS], dtype=np.float64)
     if calibration is None:
         return covered
 
@@ -59,15 +59,17 @@ def compute_coverage(
 
 def _compute_scores(places: LabelledOutput, temperature: float | None) -> FloatArray | None:
     """Returns the total probability of all cells that are more probable than the true cell, (N,)."""
-    if places.output.logits is None or places.cell is None:
+    if places.output.logits is None or places.true_cell is None:
         return None
     scores = conformal.compute_mass_scores(apply_temperature(places.output.logits, temperature or 1.0))
-    return scores[np.arange(len(scores)), places.cell]
+    return scores[np.arange(len(scores)), places.true_cell]
 
 
 def _count_covered(scores: FloatArray, calibration_scores: FloatArray) -> FloatArray:
     """Counts scores up to the conformal threshold of each nominal level; NaN for an infinite threshold."""
-    thresholds = np.array([conformal.compute_quantile(calibration_scores, float(level)) for level in NOMINAL])
+    thresholds = np.array(
+        [conformal.compute_quantile(calibration_scores, float(level)) for level in NOMINAL_LEVELS]
+    )
     return np.where(np.isfinite(thresholds), (scores[None] <= thresholds[:, None]).sum(axis=1), np.nan)
 
 
@@ -82,9 +84,9 @@ def draw_coverage(path: Path, *, covered: dict[str, FloatArray], places: int) ->
             limits = [conformal.compute_interval_95(int(count), places) for count in counts[finite]]
             low, high = np.array(limits).reshape(-1, 2).T
             colour, dash = STYLES[name]
-            axes.fill_between(NOMINAL[finite], low, high, color=colour, alpha=0.13, lw=0)
+            axes.fill_between(NOMINAL_LEVELS[finite], low, high, color=colour, alpha=0.13, lw=0)
             share = counts[finite] / places
-            axes.plot(NOMINAL[finite], share, color=colour, ls=dash, marker="o", ms=3, label=name)
+            axes.plot(NOMINAL_LEVELS[finite], share, color=colour, ls=dash, marker="o", ms=3, label=name)
 
         axes.set_xlim(0, 1)
         axes.set_ylim(0, 1.01)

@@ -18,7 +18,7 @@ NAMES = ("north", "east", "south", "west")
 Z_95 = 1.96
 
 
-def compute_heading_errors(
+def compute_heading_effects(
     left_out: LeaveOneOut, true_deg: FloatArray, error_km: FloatArray
 ) -> dict[str, FloatArray]:
     """Computes the effect of leaving out the view of each heading on (N,) errors.

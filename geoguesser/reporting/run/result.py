@@ -12,7 +12,7 @@ from rich.table import Table
 
 from geoguesser.arrays import FloatArray, IntArray
 from geoguesser.data.datamodule import PlacesData
-from geoguesser.evaluation.error_budget import format_budget
+from geoguesser.evaluation.error_budget import format_error_budget
 from geoguesser.geo.distance import haversine_km
 from geoguesser.geo.grid import Grid
 from geoguesser.geo.region import PlaneRegion, Region
@@ -20,7 +20,7 @@ from geoguesser.model.metrics import summarise_errors
 from geoguesser.system.text import format_count
 
 # Version of result.json.
-FORMAT = 1
+RESULT_FORMAT_VERSION = 1
 SPLITS = ("train", "val", "test", "unused")
 BASELINES = {
     "ridge": "ridge on features",
@@ -135,7 +135,7 @@ def print_result(result: dict[str, Any], folder: Path) -> None:
             f"({grid['side_km']:.1f} km wide); right cell {test['cell_top1']:.1%}, "
             f"among five {test['cell_top5']:.1%}; error floor of the grid {grid['error_floor_km_mean']:.1f} km"
         )
-    budget = format_budget(result["budget"])
+    budget = format_error_budget(result["budget"])
     if budget is not None:
         lines.append(budget)
 
