@@ -211,7 +211,7 @@ def _draw_things(canvas: Image, camera: Camera, air: Image) -> None:
     for strip in sorted(far, key=lambda strip: -abs(strip.u_m)):
         _draw_strip(canvas, camera, strip, air)
 
-    easel = PaintTarget(canvas, camera, air.mean(axis=(1, 2)))
+    target = PaintTarget(canvas, camera, air.mean(axis=(1, 2)))
     feet = [(tree.u_m, tree.v_m, 0.0) for tree in scene.trees]
     feet += [(house.u_m, house.v_m, 0.0) for house in scene.houses]
     pixels, depth = camera.project(np.array(feet).reshape(-1, 3))
@@ -219,16 +219,16 @@ def _draw_things(canvas: Image, camera: Camera, air: Image) -> None:
     visible = np.flatnonzero((depth > 3.0) & (offset < 1.0 + 8.0 / np.maximum(depth, 1.0)))
     for index in visible[np.argsort(-depth[visible])]:
         if index < len(scene.trees):
-            draw_tree(easel, scene.trees[index], pixels[index], float(depth[index]))
+            draw_tree(target, scene.trees[index], pixels[index], float(depth[index]))
         else:
-            draw_house(easel, scene.houses[index - len(scene.trees)])
+            draw_house(target, scene.houses[index - len(scene.trees)])
 
     for strip in scene.strips:
         if strip.height_m <= 2.0:
             _draw_strip(canvas, camera, strip, air)
-    draw_pole_line(easel)
+    draw_pole_line(target)
     for u_m, v_m, colour in scene.cars:
-        draw_car(easel, (u_m, v_m), colour)
+        draw_car(target, (u_m, v_m), colour)
 
 
 def _draw_strip(canvas: Image, camera: Camera, strip: Strip, air: Image) -> None:
