@@ -171,7 +171,7 @@ def _evaluate_run(config: dict[str, Any]) -> EvaluatedPlaces:
         return _collect_batches(table, batches, ensemble, findings)
 
     roots = [data["roots"]] if isinstance(data["roots"], str) else data["roots"]
-    table = read_places(roots, ensemble.region, findings, far_km=far_km, mask=mask)
+    table = read_places(roots, ensemble.region, findings, far_km=far_km, allow_missing_views=mask)
     table = _select_split(table, "split" if "split" in table else "folder_split", split)
     inputs = [InputPlace(uuid, files) for uuid, files in zip(table["uuid"], list_files(table), strict=True)]
     return _collect_batches(table, predict_places(ensemble, inputs, batch_size=batch_size), ensemble, findings)

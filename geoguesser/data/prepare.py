@@ -93,7 +93,7 @@ def _prepare(
         packed.stats[specs[0].name],
         packed.findings,
         findings,
-        mask=data.masks_views,
+        allow_missing_views=data.masks_views,
         max_size=max(spec.size for spec in specs),
         recorded=recorded != "",
     )

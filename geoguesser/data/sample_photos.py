@@ -57,7 +57,7 @@ def load_sample_photos(
 
 
 def list_skip_reasons(state: npt.NDArray[Any], used: BoolArray) -> list[str]:
-    """Returns why each of four views is not used, given (4,) states as in checks/image_stats.py; empty if it is."""
+    """Returns why each of four views is not used, given (4,) states of image_stats.py; empty for a view in use."""
     # A view that is OK is left out, for example, if the action of its finding is `skip`.
     pairs = zip(state.tolist(), used.tolist(), strict=True)
     return ["" if in_use else STATE_REASONS.get(code, "left out") for code, in_use in pairs]

@@ -104,8 +104,8 @@ class Findings:
         if not self.defer:
             self.raise_fatal()
 
-    def note(self, findings: Iterable[Finding]) -> None:
-        """Records findings that leave out nothing, whatever the action of their kind."""
+    def record_without_action(self, findings: Iterable[Finding]) -> None:
+        """Records findings that drop no place or view, whatever the action of their kind."""
         self.kept.extend(findings)
 
     def raise_fatal(self) -> None:
