@@ -1,9 +1,9 @@
-"""Reads the table of places from one or several roots, which are folders with places.
+"""Reads the table of places from one or several roots, which are folders of places.
 
 Each defect of a row or folder is recorded as a finding, whose kind decides whether it stops the command, drops the
-place or is only noted. A root holds `data.csv` (uuid, latitude, longitude) and `images/<uuid>/{0,90,180,270}.jpg`. It may be sorted into
-train, val and test: `images/train/<uuid>`, `train/<uuid>` or `train/images/<uuid>`, with one `data.csv` in each of
-these folders or one in the root.
+place or is only noted. A root holds `data.csv` (uuid, latitude, longitude) and
+`images/<uuid>/{0,90,180,270}.jpg`. It may be sorted into train, val and test: `images/train/<uuid>`,
+`train/<uuid>` or `train/images/<uuid>`, with one `data.csv` in each of these folders or one in the root.
 """
 
 from __future__ import annotations
@@ -177,7 +177,7 @@ def _check_ids(table: pd.DataFrame) -> None:
         first = table[unsafe].iloc[0]
         raise DataError.at(
             f"{first['row']}: uuid",
-            "must be the plain name of a folder, without / or \\, because a path could lead out of the data folder",
+            "must be the plain name of a folder, without / or \\, which could lead out of the data folder",
             found=first["uuid"],
             remedy="Correct the row. The check cannot be turned off.",
         )

@@ -43,8 +43,8 @@ def select_places(
 ) -> Selection:
     """Filters the places of a table by the findings about their images, and removes duplicates from the others.
 
-    Arguments are those of `filter_views`; `recorded` is (N,) True for each place of an existing store. These places
-    are kept, and their duplicates dropped.
+    Arguments are those of `filter_views`; `recorded` is (N,) True for each place of an existing store. These
+    places are kept, and their duplicates dropped.
 
     Raises:
         DataError: The action of a recorded kind is `error`.

@@ -41,7 +41,7 @@ STATES = [
 def test_dropping_leaves_out_whole_places() -> None:
     table, facts, found = case(STATES)
     findings = Findings({"broken_image": "skip"})
-    used, dropped = filter_views(table, facts, found, findings, mask=False, max_size=24)
+    used, dropped = filter_views(table, facts, found, findings, allow_missing_views=False, max_size=24)
     assert dropped.tolist() == [False, True, True, True, True]
     assert used[0].all()
     assert findings.count_skipped() == {"broken_image": 3, "placeholder_image": 2}
@@ -83,7 +83,7 @@ def test_curiosities_are_left_out_where_that_is_asked() -> None:
 def test_errors_stop() -> None:
     table, facts, found = case(STATES)
     with pytest.raises(DataError, match=r"The data break rules \(3 broken_image\)"):
-        filter_views(table, facts, found, Findings(), mask=False, max_size=24)
+        filter_views(table, facts, found, Findings(), allow_missing_views=False, max_size=24)
 
 
 @pytest.mark.parametrize("value", ["Mask", True, None, ""])
