@@ -201,8 +201,8 @@ def test_an_id_that_is_a_path_is_always_refused(uuid: str, on_bad: dict[str, str
     root = write_root(tmp_path / "root", ["a"])
     write_csv(root / "data.csv", [["a", 45, 16], [uuid, 45, 16]])
     assert refusal(root, **on_bad) == (
-        f"{root}/data.csv row 3: uuid must be the plain name of a folder, without / or \\, which could lead out of "
-        f"the data folder, got {uuid.strip()!r}. Correct the row. The check cannot be turned off."
+        f"{root}/data.csv row 3: uuid must be the plain name of a folder, without / or \\, which could lead out "
+        f"of the data folder, got {uuid.strip()!r}. Correct the row. The check cannot be turned off."
     )
 
 

@@ -40,7 +40,7 @@ def test_train_ends_with_a_table_and_the_folder(trained):
     assert "this model" in done.stdout
     assert "best constant" in done.stdout
     assert f"Run folder: {folder}" in done.stdout
-    assert "cells asked" in done.stdout
+    assert "cells requested" in done.stdout
     assert re.search(r"^epoch 2/2: loss .* km \(best ", done.stdout, re.MULTILINE)
     assert "Traceback" not in done.stderr
     assert done.stderr == ""

@@ -352,8 +352,8 @@ def test_fraction_thins_training_alone(run_job, tmp_path: Path):
 def test_dry_run_counts_and_trains_nothing(run_job, tmp_path: Path, capsys):
     facts = run_job([*TINY, "dry_run=true"], tmp_path / "run")
     assert facts["places"]["places"] == 60
-    assert facts["parameters"]["total"] > facts["parameters"]["head"] > 0
-    assert facts["views_embedded_once"] is True
+    assert facts["parameters"]["total"] > facts["parameters"]["without_backbone"] > 0
+    assert facts["features_computed_once"] is True
     assert "nothing is trained" in capsys.readouterr().out
     assert not (tmp_path / "run/checkpoints").exists()
 
@@ -469,7 +469,7 @@ def test_experiments_can_be_laid_out(run_job, tmp_path: Path, choice: str):
     facts = run_job([f"experiment={choice}", *small], tmp_path / "run")
     assert facts["places"]["places"] == 60
     assert (facts["cells"] is None) == (choice == "regression_baseline")
-    assert facts["views_embedded_once"] == (choice != "competition")
+    assert facts["features_computed_once"] == (choice != "competition")
 
 
 @pytest.mark.slow

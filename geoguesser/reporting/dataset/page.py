@@ -19,15 +19,17 @@ from geoguesser.reporting.html import render_html
 from geoguesser.reporting.maps import SPLIT_COLOURS, SPLIT_NAMES
 from geoguesser.system.text import format_m
 
-# Findings of each kind on the page.
+# Maximum number of findings that the page lists for each kind.
 MAX_FINDINGS_PER_KIND = 50
+
+# Label of each action of a finding.
 ACTION_LABELS = {"error": "stops", "skip": "left out", "keep": "noted"}
 
 
 def render_dataset(prepared: PreparedDataset, data: PlacesDataModule, out: Path | None, *, pictures: bool) -> str:
     """Returns the text of report.html; `out` is the folder of the store, None if nothing was packed."""
     splits = make_split_rows(prepared)
-    tiles = [
+    key_numbers = [
         (len(prepared.table), "places"),
         *((row.places, SPLIT_NAMES.get(row.name, row.name)) for row in splits),
         (len(prepared.input_table) - len(prepared.table), "left out"),
@@ -38,7 +40,7 @@ def render_dataset(prepared: PreparedDataset, data: PlacesDataModule, out: Path 
         "data.html",
         title=make_dataset_title(prepared, data),
         warnings=prepared.audit["warnings"],
-        tiles=[(f"{count:,}", name) for count, name in tiles],
+        tiles=[(f"{count:,}", name) for count, name in key_numbers],
         facts=list_facts(prepared, data, out),
         region=data.region.name,
         splits=splits,

@@ -1,4 +1,4 @@
-"""Coverage of cells, sets and radii at every nominal level, on places that were not used for training."""
+"""Plots how often cells, conformal sets and conformal radii contain the true position, by nominal level."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from geoguesser.reporting.style import BLUE, GREEN, MUTED, NARROW_WIDTH_IN, ORAN
 
 # 5 % to 95 %.
 NOMINAL_LEVELS = np.arange(1, 20) / 20
-MASS, SETS, RADII = "cells by their probability", "sets of cells", "radii"
+MASS, SETS, RADII = "most probable cells (by softmax)", "sets of cells", "radii"
 STYLES = {MASS: (BLUE, "-"), SETS: (ORANGE, "--"), RADII: (GREEN, "-.")}
 
 
 @dataclass(frozen=True)
 class LabelledOutput:
-    """Head output of N places with their true classes, None for a head without cells, and errors."""
+    """Head output of N places with their true cells, None for a head without cells, and errors."""
 
     output: HeadOutput
     true_cell: IntArray | None
@@ -33,9 +33,9 @@ def count_covered_places(
 ) -> dict[str, FloatArray]:
     """Counts the test places that are covered at each level of `NOMINAL_LEVELS`, (19,) by name.
 
-    `cells by their probability` are the most probable cells whose probabilities sum to the level. `sets of cells`
-    and `radii` are conformal: their threshold covers that share of the calibration places (model/conformal.py),
-    and is NaN at levels for which there are too few of them. The temperature is None for an uncalibrated run.
+    Cells by softmax are the most probable cells whose probabilities sum to the level. Sets and radii are conformal;
+    their threshold is chosen so that they cover the level's share of the calibration places (model/conformal.py).
+    Counts are NaN at levels for which there are too few of these. `temperature` is None for an uncalibrated run.
     """
     covered: dict[str, FloatArray] = {}
     test_scores = _compute_scores(test, temperature)
@@ -48,13 +48,17 @@ def count_covered_places(
     if test_scores is not None and calibration_scores is not None:
         covered[SETS] = _count_covered(test_scores, calibration_scores)
 
-    # The score of a radius is the error relative to the uncalibrated expected error.
-    ratios = []
-    for places in (test, calibration):
-        used_temperature = None if places.output.logits is None else temperature or 1.0
-        ratios.append(places.error_km / compute_raw_expected_km(places.output, used_temperature))
-    covered[RADII] = _count_covered(*ratios)
+    covered[RADII] = _count_covered(
+        _compute_error_ratios(test, temperature), _compute_error_ratios(calibration, temperature)
+    )
     return covered
+
+
+def _compute_error_ratios(places: LabelledOutput, temperature: float | None) -> FloatArray:
+    """Returns the scores of radii, (N,): errors relative to the uncalibrated expected errors."""
+    if places.output.logits is None:
+        return places.error_km / compute_raw_expected_km(places.output, None)
+    return places.error_km / compute_raw_expected_km(places.output, temperature or 1.0)
 
 
 def _compute_scores(places: LabelledOutput, temperature: float | None) -> FloatArray | None:
@@ -66,7 +70,7 @@ def _compute_scores(places: LabelledOutput, temperature: float | None) -> FloatA
 
 
 def _count_covered(scores: FloatArray, calibration_scores: FloatArray) -> FloatArray:
-    """Counts scores up to the conformal threshold of each nominal level; NaN for an infinite threshold."""
+    """Counts, for each level, the scores up to the threshold from the calibration; NaN if that is infinite."""
     thresholds = np.array(
         [conformal.compute_quantile(calibration_scores, float(level)) for level in NOMINAL_LEVELS]
     )
@@ -76,7 +80,7 @@ def _count_covered(scores: FloatArray, calibration_scores: FloatArray) -> FloatA
 def draw_coverage(path: Path, *, covered: dict[str, FloatArray], places: int) -> None:
     """Draws the covered share of test places against the nominal level, with Wilson's 95 % intervals."""
     with narrow_picture(path, 4.3) as figure:
-        axes = add_axes(figure, 0.65, 0.55, NARROW_WIDTH_IN - 0.85, 3.6)
+        axes = add_axes(figure, left_in=0.65, bottom_in=0.55, width_in=NARROW_WIDTH_IN - 0.85, height_in=3.6)
         axes.plot((0, 1), (0, 1), color=MUTED, lw=1.0, ls=(0, (5, 2)), label="nominal")
 
         for name, counts in covered.items():

@@ -206,7 +206,7 @@ class _Planner:
             return
         rows = subject.forward.rows
         effects = compute_heading_effects(subject.left_out, subject.true_deg[rows], subject.error_km[rows])
-        if np.isfinite(effects["moved_km"][0]).any():
+        if np.isfinite(effects["shift_km"][0]).any():
             self.add("headings", "looking", partial(draw_headings, effects=effects))
 
         if subject.grid is None:

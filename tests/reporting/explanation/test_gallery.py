@@ -334,16 +334,16 @@ def test_headings_are_means_over_places(tmp_path):
     moved[:, 3], coords[:, 3] = np.nan, np.nan
     moved[7, 0] = np.nan
     effects = compute_heading_effects(LeaveOneOut(moved, coords, None), true_deg, error_km)
-    assert effects["moved_km"][0, 1] == pytest.approx(float(moved[:, 1].mean()))
-    assert effects["moved_km"][0, 0] == pytest.approx(np.nanmean(moved[:, 0].numpy()))
+    assert effects["shift_km"][0, 1] == pytest.approx(float(moved[:, 1].mean()))
+    assert effects["shift_km"][0, 0] == pytest.approx(np.nanmean(moved[:, 0].numpy()))
     errors = [haversine_km(coords[row, 2].numpy(), true_deg[row]) - error_km[row] for row in range(50)]
-    assert effects["worse_km"][0, 2] == pytest.approx(np.mean(errors))
-    assert effects["worse_km"][1, 2] == pytest.approx(1.96 * np.std(errors, ddof=1) / np.sqrt(50))
-    assert np.isnan(effects["moved_km"][:, 3]).all()
+    assert effects["error_increase_km"][0, 2] == pytest.approx(np.mean(errors))
+    assert effects["error_increase_km"][1, 2] == pytest.approx(1.96 * np.std(errors, ddof=1) / np.sqrt(50))
+    assert np.isnan(effects["shift_km"][:, 3]).all()
     few = compute_heading_effects(LeaveOneOut(moved[10:49], coords[10:49], None), true_deg[10:49], error_km[10:49])
-    assert np.isfinite(few["moved_km"][0, :3]).all()
+    assert np.isfinite(few["shift_km"][0, :3]).all()
     # 39 places hold no interval of a mean.
-    assert np.isnan(few["moved_km"][1]).all()
+    assert np.isnan(few["shift_km"][1]).all()
     check_drawn(lambda path: draw_headings(path, effects=few), tmp_path)
     check_drawn(lambda path: draw_headings(path, effects=effects), tmp_path)
 
