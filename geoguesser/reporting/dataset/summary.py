@@ -38,11 +38,7 @@ class SplitRow:
 
 @dataclass(frozen=True)
 class FindingGroup:
-    """Findings of one kind with the same action.
-
-    Attributes:
-        action: `error`, `skip` or `keep`.
-    """
+    """Findings of one kind with the same action: `error`, `skip` or `keep`."""
 
     kind: str
     action: str
@@ -50,7 +46,6 @@ class FindingGroup:
 
     @property
     def description(self) -> str:
-        """Meaning of the kind."""
         return FINDING_KINDS[self.kind].meaning
 
 

@@ -33,9 +33,10 @@ def count_covered_places(
 ) -> dict[str, FloatArray]:
     """Counts the test places that are covered at each level of `NOMINAL_LEVELS`, (19,) by name.
 
-    Cells by softmax are the most probable cells whose probabilities sum to the level. Sets and radii are conformal;
-    their threshold is chosen so that they cover the level's share of the calibration places (model/conformal.py).
-    Counts are NaN at levels for which there are too few of these. `temperature` is None for an uncalibrated run.
+    Cells by softmax are the most probable cells whose probabilities sum to the level. Sets and radii are
+    conformal: their threshold is chosen so that they cover the level's share of the calibration places
+    (model/conformal.py). Counts are NaN at levels for which there are too few of these. `temperature` is None for
+    an uncalibrated run.
     """
     covered: dict[str, FloatArray] = {}
     test_scores = _compute_scores(test, temperature)

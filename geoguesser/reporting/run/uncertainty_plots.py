@@ -1,7 +1,4 @@
-"""Plots of a run's uncertainty (calibration, coverage, abstention) and of its error budget.
-
-This module only draws; all values come from result.json.
-"""
+"""Plots of a run's uncertainty (calibration, coverage, abstention) and error budget, as in result.json."""
 
 from __future__ import annotations
 
