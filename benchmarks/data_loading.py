@@ -225,7 +225,7 @@ from pathlib import Path
 from geoguesser.data.checks.leakage import audit_split
 from geoguesser.data.block_split import BlockSplit
 from geoguesser.data.checks.findings import Findings
-from geoguesser.data.places import drop_duplicates, drop_far, get_coords, read_csv
+from geoguesser.data.places import drop_far_places, drop_repeated_ids, get_coords, read_csv
 from geoguesser.geo.grid import SquareGrid
 from geoguesser.geo.region import country
 times = {}
@@ -235,8 +235,8 @@ def lap(name):
     start = time.perf_counter()
 start = time.perf_counter()
 region, findings = country("HRV", "EPSG:3765"), Findings()
-table = drop_duplicates(read_csv(Path(sys.argv[1]), findings), findings)
-table = drop_far(table, region, findings, 300.0)
+table = drop_repeated_ids(read_csv(Path(sys.argv[1]), findings), findings)
+table = drop_far_places(table, region, findings, 300.0)
 lap("check rows")
 splits = BlockSplit(block_km=20.0, buffer_km=1.0, shares=[0.8, 0.1, 0.1]).assign(table, region)
 lap("split by blocks")

@@ -39,7 +39,7 @@ def read_views(
         header = check_header(data, COMPASS[heading], limits)
         try:
             for views, spec in zip(images, specs, strict=True):
-                views[0, heading] = spec.resize(decode_rgb(data, header, spec.size))
+                views[0, heading] = spec.resize_chw(decode_rgb(data, header, spec.size))
         except Exception as error:
             raise _make_decoding_problem(COMPASS[heading], error) from error
 

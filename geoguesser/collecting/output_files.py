@@ -28,7 +28,7 @@ def check_view(data: bytes) -> None:
     if not data.startswith(b"\xff\xd8"):
         raise ValueError("no JPEG")
     image = decode_rgb(data, header, CHECK_SPEC.size)
-    if reason := describe_placeholder(header, CHECK_SPEC.fit_image(image)):
+    if reason := describe_placeholder(header, CHECK_SPEC.resize_hwc(image)):
         raise PlaceholderError(reason)
 
 

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from geoguesser.commands.configs import instantiate_node, list_known_keys, to_plain
 from geoguesser.data.checks.findings import Findings
-from geoguesser.data.places import DEFAULT_FAR_KM, drop_far, get_coords, list_files, read_places
+from geoguesser.data.places import DEFAULT_FAR_KM, drop_far_places, get_coords, list_files, read_places
 from geoguesser.data.splits import SPLIT_NAMES
 from geoguesser.data.store.reader import Store
 from geoguesser.errors import (
@@ -29,7 +29,7 @@ from geoguesser.errors import (
     check_number,
 )
 from geoguesser.evaluation.bootstrap import BootstrapSettings
-from geoguesser.evaluation.metrics import compute_cell_accuracy, compute_coverage, compute_metrics
+from geoguesser.evaluation.metrics import compute_cell_accuracy, compute_metrics, compute_prediction_coverage
 from geoguesser.evaluation.prediction_files import (
     PREDICTED_WORDS,
     TRUE_WORDS,
@@ -96,7 +96,7 @@ def run_evaluate(cfg: DictConfig) -> dict[str, Any]:
     evaluation["counts"] = places.counts
     if places.predictions is not None:
         evaluation["cells"] = compute_cell_accuracy(places.predictions, true_deg)
-        evaluation["sureness"] = compute_coverage(places.predictions, true_deg)
+        evaluation["sureness"] = compute_prediction_coverage(places.predictions, true_deg)
 
     try:
         write_evaluation(out, evaluation, table, places.region, pictures=pictures)
@@ -164,13 +164,13 @@ def _evaluate_run(config: dict[str, Any]) -> EvaluatedPlaces:
         store = Store.open(str(data["path"]))
         check_store(ensemble, store, "data.path")
         table = store.table()
-        table = drop_far(table.assign(row=np.arange(len(table))), ensemble.region, findings, far_km)
+        table = drop_far_places(table.assign(row=np.arange(len(table))), ensemble.region, findings, far_km)
         table = _select_split(table, "store_split", split)
         batches = predict_store(ensemble, store, table["row"].to_numpy(), batch_size=batch_size)
         return _collect_batches(table, batches, ensemble, findings)
 
     roots = [data["roots"]] if isinstance(data["roots"], str) else data["roots"]
-    table = read_places(roots, ensemble.region, findings, far_km=far_km, mask=mask)
+    table = read_places(roots, ensemble.region, findings, far_km=far_km, allow_missing_views=mask)
     table = _select_split(table, "split" if "split" in table else "folder_split", split)
     inputs = [InputPlace(uuid, files) for uuid, files in zip(table["uuid"], list_files(table), strict=True)]
     return _collect_batches(table, predict_places(ensemble, inputs, batch_size=batch_size), ensemble, findings)

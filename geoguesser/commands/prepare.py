@@ -15,7 +15,7 @@ from geoguesser.data.augment import Augment
 from geoguesser.data.images import ImageSpec
 from geoguesser.data.prepare import prepare_store
 from geoguesser.data.sources.places import PlacesDataModule
-from geoguesser.data.store.writer import Prepared
+from geoguesser.data.store.writer import PreparedDataset
 from geoguesser.errors import ConfigError, DataError, StoreError, check_bool
 from geoguesser.reporting.dataset.report import DataReport
 from geoguesser.system.files import write_csv
@@ -23,7 +23,7 @@ from geoguesser.system.files import write_csv
 log = logging.getLogger(__name__)
 
 
-def run_prepare(cfg: DictConfig) -> Prepared:
+def run_prepare(cfg: DictConfig) -> PreparedDataset:
     """Checks, merges, splits and packs a dataset; with `check_only=true` it writes no store.
 
     Args:

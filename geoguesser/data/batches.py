@@ -34,14 +34,7 @@ class Batch(NamedTuple):
 
 
 class FeatureBatch(NamedTuple):
-    """Places with the features of their views, for a head that trains from cached embeddings.
-
-    Attributes:
-        features: (B, 4, D) features, as `GeoNetwork.embed` returns them.
-        mask: (B, 4) bool, True for each view that is used.
-        coords_deg: (B, 2) float32 latitude and longitude in degrees.
-        index: (B,) rows of the table of places.
-    """
+    """Batch with (B, 4, D) features of `GeoNetwork.embed` instead of images, from the cache of features."""
 
     features: Tensor
     mask: Tensor

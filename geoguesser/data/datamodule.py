@@ -32,7 +32,7 @@ from geoguesser.data.splits import (
     UNUSED,
     Split,
     SplitConstraints,
-    draw_calibration,
+    draw_calibration_places,
     split_places,
     thin_training,
 )
@@ -172,9 +172,11 @@ class PlacesData(pl.LightningDataModule, ABC):
         self.rows["calibration"] = np.zeros(0, dtype=np.int64)
 
     def hold_out(self, fraction: float, min_places: int) -> None:
-        """Takes a part of the validation places for calibration only, as `draw_calibration` does."""
+        """Takes a part of the validation places for calibration only, as `draw_calibration_places` does."""
         rows = np.flatnonzero(self.table["split"] == "val")
-        drawn = draw_calibration(self.table["uuid"].iloc[rows].tolist(), fraction, min_places, self._fraction_seed)
+        drawn = draw_calibration_places(
+            self.table["uuid"].iloc[rows].tolist(), fraction, min_places, self._fraction_seed
+        )
         self.rows |= {"val": rows[~drawn], "calibration": rows[drawn]}
 
     def audit(self) -> dict[str, Any]:

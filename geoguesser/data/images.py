@@ -1,4 +1,4 @@
-"""Decoding of images to square uint8 views, upright and in RGB, with one resize for all uses.
+"""Decoding of images to square uint8 views, upright and in RGB. All uses resize images in the same way.
 
 libjpeg-turbo decodes JPEG files at a reduced scale, and Pillow all other files.
 """
@@ -23,10 +23,10 @@ from geoguesser.errors import DataError, check_choice, check_int
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 MODES = ("RGB", "grey", "CMYK", "palette", "transparent")
 
-# Formats that Pillow may read; its other readers stay closed to files from users.
+# Formats that Pillow may read. Its other readers are disabled, because files of users may exploit their errors.
 FORMATS = ("JPEG", "PNG", "WEBP")
 
-# Part of fingerprints and of names of shards: raise it whenever the same bytes give other pixels.
+# Part of fingerprints and of names of shards. Increase it if a change of the code changes the pixels of a file.
 DECODING_VERSION = 1
 
 # Pillow's own limit, above which it assumes a decompression bomb.
@@ -56,50 +56,52 @@ class Header:
     Attributes:
         width: Stored width in pixels, before the EXIF orientation is applied.
         height: Stored height in pixels.
+        mode: Colour type of the stored image, one of `MODES`; others than RGB are reported as `unusual_mode`.
         orientation: EXIF orientation, from 1 (upright) to 8.
-        jpeg: True if libjpeg-turbo decodes the image; False if Pillow does.
+        uses_turbojpeg: True if libjpeg-turbo decodes the image; False if Pillow does.
     """
 
     width: int
     height: int
     mode: str
     orientation: int
-    jpeg: bool
+    uses_turbojpeg: bool
 
 
 def read_header(data: bytes) -> Header:
-    """Reads the header of an image without decoding it; raises ValueError if it is no JPEG, PNG or WebP image."""
+    """Reads the header of an image without decoding it; raises ValueError if it is not JPEG, PNG or WebP."""
     if not data:
         raise ValueError("the file is empty")
 
     if data.startswith(b"\xff\xd8"):
         height, width, colours, _ = simplejpeg.decode_jpeg_header(data)
         mode = {"Gray": "grey", "CMYK": "CMYK", "YCCK": "CMYK"}.get(colours, "RGB")
-        header = Header(width, height, mode, _orientation(data) if _has_exif(data) else 1, mode != "CMYK")
+        orientation = _read_orientation(data) if _has_exif(data) else 1
+        # libjpeg-turbo cannot convert CMYK to RGB.
+        header = Header(width, height, mode, orientation, uses_turbojpeg=mode != "CMYK")
     else:
         try:
-            image = _open(data)
+            image = _open_image(data)
         except (OSError, SyntaxError) as error:
             # Pillow's PNG reader raises SyntaxError.
             raise ValueError("no JPEG, PNG or WebP") from error
-        header = Header(*image.size, _mode(image), _orientation(data), False)
+        header = Header(*image.size, _get_mode(image), _read_orientation(data), uses_turbojpeg=False)
 
     if header.width * header.height > MAX_PIXELS:
-        size = f"{header.width} x {header.height} pixels"
-        raise TooLargeError(f"{size} are more than the {MAX_PIXELS:,} that are read")
+        raise TooLargeError(f"{header.width} x {header.height} pixels; the limit is {MAX_PIXELS:,} pixels")
     return header
 
 
 def decode_rgb(data: bytes, header: Header, min_px: int) -> ByteArray:
     """Decodes an image to (H, W, 3) RGB and turns it upright; raises ValueError if it is broken.
 
-    A JPEG is decoded at a reduced scale, of at least `min_px` in height and width.
+    A JPEG may be decoded at a reduced scale, but with at least `min_px` in height and width.
     """
-    if header.jpeg:
+    if header.uses_turbojpeg:
         image: ByteArray = simplejpeg.decode_jpeg(data, "RGB", min_height=min_px, min_width=min_px)
     else:
         try:
-            image = _convert_to_rgb(_open(data))
+            image = _convert_to_rgb(_open_image(data))
         except (OSError, SyntaxError) as error:
             raise ValueError(str(error) or type(error).__name__) from error
 
@@ -108,7 +110,7 @@ def decode_rgb(data: bytes, header: Header, min_px: int) -> ByteArray:
 
 @dataclass(frozen=True, kw_only=True)
 class ImageSpec:
-    """Size and fit of views.
+    """Size of views, how an image is fitted into it, and how the network normalises pixels.
 
     Attributes:
         size: Height and width of a view in pixels, from 16 to 4096.
@@ -132,22 +134,22 @@ class ImageSpec:
         return f"px{self.size}-{self.fit}"
 
     def read(self, path: str | Path) -> ByteArray:
-        """Reads an image file to (3, size, size) RGB; raises DataError if it is no complete image."""
+        """Reads an image file to (3, size, size) RGB; raises DataError if it is not a complete image."""
         data = read_bytes(path)
         try:
             return self.decode(data)
         except ValueError as error:
-            raise DataError.at(str(path), f"is no whole image ({error})") from error
+            raise DataError.at(str(path), f"is not a complete image ({error})") from error
 
     def decode(self, data: bytes) -> ByteArray:
         """Decodes an image file's content to (3, size, size) RGB; raises ValueError if it is broken."""
-        return self.resize(decode_rgb(data, read_header(data), self.size))
+        return self.resize_chw(decode_rgb(data, read_header(data), self.size))
 
-    def resize(self, image: npt.NDArray[Any]) -> ByteArray:
+    def resize_chw(self, image: npt.NDArray[Any]) -> ByteArray:
         """Resizes (H, W, 3) RGB to (3, size, size) RGB, contiguous."""
-        return to_planes(self.fit_image(image))
+        return to_channels_first(self.resize_hwc(image))
 
-    def fit_image(self, image: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    def resize_hwc(self, image: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """Resizes (H, W, 3) RGB to (size, size, 3) RGB; the result may share memory with the input."""
         height, width = image.shape[:2]
         if self.fit == "crop":
@@ -162,7 +164,7 @@ class ImageSpec:
         return image
 
 
-def to_planes(image: npt.NDArray[Any], out: ByteArray | None = None) -> ByteArray:
+def to_channels_first(image: npt.NDArray[Any], out: ByteArray | None = None) -> ByteArray:
     """Converts (H, W, 3) to (3, H, W), contiguous; writes to `out` if it is given."""
     out = np.empty((3, *image.shape[:2]), dtype=np.uint8) if out is None else out
 
@@ -179,17 +181,17 @@ def read_bytes(path: str | Path) -> bytes:
         raise DataError.at(str(path), f"cannot be read ({error.strerror})") from error
 
 
-def _open(data: bytes) -> Image.Image:
+def _open_image(data: bytes) -> Image.Image:
     try:
         return Image.open(io.BytesIO(data), formats=FORMATS)
     except UnidentifiedImageError as error:
         raise ValueError("no JPEG, PNG or WebP") from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         # Pillow refuses images of twice its limit before their size can be read.
-        raise TooLargeError(f"far more pixels than the {MAX_PIXELS:,} that are read") from error
+        raise TooLargeError(f"more than twice the limit of {MAX_PIXELS:,} pixels") from error
 
 
-def _mode(image: Image.Image) -> str:
+def _get_mode(image: Image.Image) -> str:
     if image.has_transparency_data:
         return "transparent"
     if image.mode.startswith(("1", "L", "I", "F")):
@@ -198,7 +200,10 @@ def _mode(image: Image.Image) -> str:
 
 
 def _has_exif(data: bytes) -> bool:
-    """Returns whether an EXIF segment is among the first eight of a JPEG; much faster than Pillow's parser."""
+    """Returns whether an EXIF segment is among the first eight of a JPEG; much faster than Pillow's parser.
+
+    The EXIF standard puts it first; some programs write a JFIF segment or their own before it.
+    """
     start = 2
     for _ in range(8):
         # 0xDA starts the compressed image.
@@ -210,7 +215,7 @@ def _has_exif(data: bytes) -> bool:
     return False
 
 
-def _orientation(data: bytes) -> int:
+def _read_orientation(data: bytes) -> int:
     """Returns the EXIF orientation; 1 if it is absent, out of range or unreadable."""
     try:
         orientation = Image.open(io.BytesIO(data), formats=FORMATS).getexif().get(ExifTags.Base.Orientation, 1)
@@ -229,6 +234,8 @@ def to_upright_rgb(image: Image.Image) -> ByteArray:
 def _convert_to_rgb(image: Image.Image) -> ByteArray:
     """Converts any mode to (H, W, 3) RGB: 16-bit grey is scaled to 8 bits, and transparency is put on white."""
     image.load()
+
+    # Pillow opens 16-bit PNG files as mode I or I;16.
     if image.mode.startswith("I;16") or image.mode == "I":
         grey = np.clip(np.asarray(image, dtype=np.int64) >> 8, 0, 255).astype(np.uint8)
         return np.ascontiguousarray(np.repeat(grey[..., None], 3, axis=2))

@@ -1,8 +1,9 @@
-"""Reads the table of places from one or several roots; each defect of a row or folder becomes a finding.
+"""Reads the table of places from one or several roots, which are folders of places.
 
-A root holds `data.csv` (uuid, latitude, longitude) and `images/<uuid>/{0,90,180,270}.jpg`. It may be sorted into
-train, val and test: `images/train/<uuid>`, `train/<uuid>` or `train/images/<uuid>`, with one `data.csv` in each of
-these folders or one in the root.
+Each defect of a row or folder is recorded as a finding, whose kind decides whether it stops the command, drops the
+place or is only noted. A root holds `data.csv` (uuid, latitude, longitude) and
+`images/<uuid>/{0,90,180,270}.jpg`. It may be sorted into train, val and test: `images/train/<uuid>`,
+`train/<uuid>` or `train/images/<uuid>`, with one `data.csv` in each of these folders or one in the root.
 """
 
 from __future__ import annotations
@@ -29,27 +30,32 @@ from geoguesser.geo.region import Region
 
 REQUIRED_COLUMNS = ("uuid", "latitude", "longitude")
 
-# Distance from the region's land above which a position is a mistake; boats and islets are nearer.
+# Positions farther than this from the region's land are mistakes. Boats and islets are nearer.
 DEFAULT_FAR_KM = 300.0
 
 
 def read_places(
-    roots: Iterable[str], region: Region, findings: Findings, *, far_km: float = DEFAULT_FAR_KM, mask: bool = False
+    roots: Iterable[str],
+    region: Region,
+    findings: Findings,
+    *,
+    far_km: float = DEFAULT_FAR_KM,
+    allow_missing_views: bool = False,
 ) -> pd.DataFrame:
     """Reads and checks the places of all roots.
 
-    Places more than `far_km` from the region's land are findings. With `mask`, places with one to three views are
-    kept.
+    Findings are added to `findings`, which defines the action for each kind; places more than `far_km` from the
+    region's land are among them. With `allow_missing_views`, places with one to three views are kept.
 
     Returns:
         One row per place: uuid, latitude, longitude (degrees), folder (of its views), names (of its files by
-        heading), folder_split (train, val, test or empty), root, row (file and line, for messages), and the other
-        columns of the CSV files.
+        heading), folder_split (train, val, test or empty), root, row (text `FILE row LINE`, for messages), and the
+        other columns of the CSV files.
 
     Raises:
-        ConfigError: `data.roots` names no folder, or one folder twice.
+        ConfigError: `data.roots` is empty or names a folder twice.
         MissingFileError: A root or its data.csv is missing.
-        DataError: A column is missing, an id is no plain name, or the action of a recorded kind is `error`.
+        DataError: A column is missing, an id is not a plain folder name, or a finding has the action `error`.
     """
     if not isinstance(roots, list | tuple) or not roots:
         raise ConfigError.at(
@@ -58,22 +64,23 @@ def read_places(
 
     paths = [str(root) for root in roots]
     real_paths = [os.path.realpath(Path(root).expanduser()) for root in paths]
-    repeated = [root for number, root in enumerate(paths) if real_paths[number] in real_paths[:number]]
+    repeated = [root for index, root in enumerate(paths) if real_paths[index] in real_paths[:index]]
     if repeated:
         raise ConfigError.at("data.roots", "must name each folder once", found=repeated[0])
 
     tables = []
-    for number, root in enumerate(paths):
+    for index, root in enumerate(paths):
         try:
-            tables.append(_read_root(root, number, findings, mask))
+            tables.append(_read_root(root, index, findings, allow_missing_views))
+        # It is an OSError too.
         except MissingFileError:
             raise
         except OSError as error:
-            where = f"data.roots[{number}] {error.filename or root}"
-            raise DataError.at(where, f"cannot be read ({error.strerror or error})") from error
+            name = f"data.roots[{index}] {error.filename or root}"
+            raise DataError.at(name, f"cannot be read ({error.strerror or error})") from error
 
-    table = drop_duplicates(pd.concat(tables).reset_index(drop=True), findings)
-    return drop_far(table, region, findings, far_km)
+    table = drop_repeated_ids(pd.concat(tables).reset_index(drop=True), findings)
+    return drop_far_places(table, region, findings, far_km)
 
 
 def get_coords(table: pd.DataFrame) -> FloatArray:
@@ -86,10 +93,10 @@ def list_files(table: pd.DataFrame) -> list[PlaceFiles]:
     return [PlaceFiles(folder, names) for folder, names in zip(table["folder"], table["names"], strict=True)]
 
 
-def _read_root(name: str, number: int, findings: Findings, mask: bool) -> pd.DataFrame:
+def _read_root(name: str, index: int, findings: Findings, allow_missing_views: bool) -> pd.DataFrame:
     root = Path(name).expanduser()
     if not root.is_dir():
-        raise MissingFileError.at(f"data.roots[{number}]", "must be a folder", found=name)
+        raise MissingFileError.at(f"data.roots[{index}]", "must be a folder", found=name)
 
     # One data.csv in the root describes all splits; otherwise each split has one.
     folders = [folder for folder, _ in (*split_folders(root), *split_folders(root / "images"))]
@@ -97,21 +104,24 @@ def _read_root(name: str, number: int, findings: Findings, mask: bool) -> pd.Dat
     files = [file for file in files if file.is_file()]
     if not files:
         raise MissingFileError.at(
-            f"data.roots[{number}] {root}", "must hold a file data.csv", remedy="See docs/data.md."
+            f"data.roots[{index}] {root}", "must hold a file data.csv", remedy="See docs/data.md."
         )
 
     table = pd.concat([read_csv(file, findings) for file in files], ignore_index=True)
-    return _add_folders(table, root, findings, mask)
+    return _add_folders(table, root, findings, allow_missing_views)
 
 
 def read_csv(file: Path, findings: Findings) -> pd.DataFrame:
     """Reads the places of a CSV file; rows with bad coordinates become findings.
 
+    `findings.ids` receives the ids of all rows, so that `prepare` can report places of a store that no root
+    contains any more.
+
     Returns:
         One row per place: the columns of the file as text, the coordinates as numbers, and `row`.
 
     Raises:
-        DataError: The file is no CSV file in UTF-8, a column is missing, or an id is no plain name.
+        DataError: The file is not a CSV file in UTF-8, a column is missing, or an id is not a plain folder name.
     """
     # Blank lines are read, so that the number of a row is the number of its line.
     try:
@@ -137,6 +147,7 @@ def read_csv(file: Path, findings: Findings) -> pd.DataFrame:
             remedy=_suggest_columns(list(table.columns)),
         )
 
+    # pandas names columns without a header `Unnamed: 3`.
     table = table.drop(columns=[column for column in table.columns if column.startswith("Unnamed:") or not column])
     table["uuid"] = table["uuid"].str.strip()
     table["row"] = [f"{file} row {line}" for line in range(2, len(table) + 2)]
@@ -159,16 +170,16 @@ def _suggest_columns(columns: list[str]) -> str:
 
 
 def _check_ids(table: pd.DataFrame) -> None:
-    """Raises DataError if an id is no plain folder name: a path could lead out of the root."""
+    """Raises DataError if an id is not a plain folder name, because a path could lead out of the root."""
     ids = table["uuid"]
     unsafe = ids.isin(["", ".", ".."]) | ids.str.contains(r"[/\\\x00]", regex=True)
     if unsafe.any():
         first = table[unsafe].iloc[0]
         raise DataError.at(
             f"{first['row']}: uuid",
-            "must be the plain name of a folder, without / or \\, for it must not lead out of its root",
+            "must be the plain name of a folder, without / or \\, which could lead out of the data folder",
             found=first["uuid"],
-            remedy="Correct the row; such rows are never skipped.",
+            remedy="Correct the row. The check cannot be turned off.",
         )
 
 
@@ -184,14 +195,14 @@ def _find_bad_coordinates(table: pd.DataFrame, lat: pd.Series, lon: pd.Series) -
         yield int(row), Finding("bad_row", table["row"][row], f"{reason}, got {values}")
 
 
-def _add_folders(table: pd.DataFrame, root: Path, findings: Findings, mask: bool) -> pd.DataFrame:
+def _add_folders(table: pd.DataFrame, root: Path, findings: Findings, allow_missing_views: bool) -> pd.DataFrame:
     """Adds the folder, the files and the split folder of each place; missing folders and views become findings."""
-    places, problems, notes = _scan_folders(root, set(table["uuid"]), mask)
+    places, problems, notes = _scan_folders(root, set(table["uuid"]), allow_missing_views)
     for row, uuid in zip(table["row"], table["uuid"], strict=True):
         if uuid not in places:
             problems.append(Finding("missing_images", row, f"has no folder of views images/{uuid} in {root}"))
     findings.record(problems)
-    findings.note(notes)
+    findings.record_without_action(notes)
 
     usable = np.array([places.get(uuid) is not None for uuid in table["uuid"]], dtype=bool)
     table = table[usable].reset_index(drop=True)
@@ -205,9 +216,9 @@ def _add_folders(table: pd.DataFrame, root: Path, findings: Findings, mask: bool
 
 
 def _scan_folders(
-    root: Path, ids: set[str], mask: bool
+    root: Path, ids: set[str], allow_missing_views: bool
 ) -> tuple[dict[str, tuple[PlaceFiles, str] | None], list[Finding], list[Finding]]:
-    """Lists the usable places of a root (None for others), findings that exclude places, and other findings."""
+    """Returns files and split by id (None for unusable folders), findings that exclude places, other findings."""
     places: dict[str, tuple[PlaceFiles, str] | None] = {}
     folders: dict[str, str] = {}
     problems: list[Finding] = []
@@ -215,7 +226,7 @@ def _scan_folders(
     for images, split in find_image_folders(root):
         base = os.path.realpath(images)
 
-        # The list closes the scan, which an error below would leave open.
+        # The listing is read completely first, so that an error below does not leave the folder open.
         with os.scandir(base) as scan:
             entries = sorted(scan, key=lambda entry: entry.name)
         for entry in entries:
@@ -233,7 +244,9 @@ def _scan_folders(
             reason = f"lacks {', '.join(missing)}"
             if conflicts:
                 reason = f"holds two files for one heading: {', '.join(conflicts)}"
-            is_usable = not conflicts and (not missing or (mask and len(missing) < len(HEADINGS)))
+            is_usable = not conflicts and (not missing or (allow_missing_views and len(missing) < len(HEADINGS)))
+
+            # Two files for one heading have the same kind, as no view can be chosen.
             if conflicts or missing:
                 (notes if is_usable else problems).append(Finding("missing_view", entry.path, reason))
             folders[uuid] = entry.path
@@ -241,7 +254,7 @@ def _scan_folders(
     return places, problems, notes
 
 
-def drop_duplicates(table: pd.DataFrame, findings: Findings) -> pd.DataFrame:
+def drop_repeated_ids(table: pd.DataFrame, findings: Findings) -> pd.DataFrame:
     """Records the rows that repeat an earlier id as findings, and returns the other rows."""
     repeats = table["uuid"].duplicated(keep="first")
     if not repeats.any():
@@ -255,7 +268,7 @@ def drop_duplicates(table: pd.DataFrame, findings: Findings) -> pd.DataFrame:
     return table[~repeats].reset_index(drop=True)
 
 
-def drop_far(table: pd.DataFrame, region: Region, findings: Findings, far_km: float) -> pd.DataFrame:
+def drop_far_places(table: pd.DataFrame, region: Region, findings: Findings, far_km: float) -> pd.DataFrame:
     """Records the places more than `far_km` from the region's land as findings, and returns the other places."""
     if table.empty:
         return table
@@ -268,7 +281,7 @@ def drop_far(table: pd.DataFrame, region: Region, findings: Findings, far_km: fl
     # A common mistake deserves a hint: with latitude and longitude swapped, the place lies on land.
     can_swap = np.flatnonzero(far & (np.abs(coords[:, 1]) <= 90))
     swapped = set(can_swap[region.distance_to_land_km(coords[can_swap][:, ::-1]) == 0].tolist())
-    hint = "; swapped, latitude and longitude would lie in it"
+    hint = "; with latitude and longitude swapped, the place would be in the region"
     findings.record(
         Finding(
             "far_outside",

@@ -24,8 +24,8 @@ from geoguesser.data.places import get_coords, list_files
 from geoguesser.data.sources.places import PlacesDataModule
 from geoguesser.data.splits import SplitConstraints, split_places
 from geoguesser.data.store.reader import MANIFEST, Store, is_store, read_manifest
-from geoguesser.data.store.shards import open_for_writing, pack_shards
-from geoguesser.data.store.writer import Prepared, commit, is_store_file
+from geoguesser.data.store.shards import convert_write_errors, pack_shards
+from geoguesser.data.store.writer import PreparedDataset, commit, is_store_file
 from geoguesser.errors import StoreError
 from geoguesser.system.locks import FileLock
 
@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 
 def prepare_store(
     data: PlacesDataModule, specs: list[ImageSpec], out: Path | None, *, look: Path | None = None
-) -> Prepared:
+) -> PreparedDataset:
     """Checks all places, and packs them into the store `out`; None writes nothing.
 
     Errors in the data are collected, so that one pass reports all of them. The sizes of an old store are packed as
@@ -53,7 +53,7 @@ def prepare_store(
         old = Store(look, read_manifest(look)) if look is not None and is_store(look) else None
         return _prepare(data, table, specs, None, old)
 
-    with open_for_writing(out):
+    with convert_write_errors(out):
         _check_folder(out)
         out.mkdir(parents=True, exist_ok=True)
     with lock_store(out):
@@ -79,7 +79,7 @@ def _check_folder(out: Path) -> None:
 
 def _prepare(
     data: PlacesDataModule, table: pd.DataFrame, specs: list[ImageSpec], out: Path | None, old: Store | None
-) -> Prepared:
+) -> PreparedDataset:
     findings = data.findings
     recorded = np.full(len(table), "", dtype="U6")
     if old is not None:
@@ -93,7 +93,7 @@ def _prepare(
         packed.stats[specs[0].name],
         packed.findings,
         findings,
-        mask=data.masks_views,
+        allow_missing_views=data.masks_views,
         max_size=max(spec.size for spec in specs),
         recorded=recorded != "",
     )
@@ -112,7 +112,7 @@ def _prepare(
     for spec in specs:
         mean, std = compute_pixel_stats(sums[spec.name][is_train], mask[is_train], spec.size)
         pixel_stats[spec.name] = {"mean": mean, "std": std}
-    prepared = Prepared(
+    prepared = PreparedDataset(
         table=places.assign(split=splits),
         mask=mask,
         image_stats=packed.stats[specs[0].name].take(rows),
@@ -156,7 +156,7 @@ def _read_recorded(table: pd.DataFrame, old: Store, findings: Findings) -> Strin
 def lock_store(out: Path) -> Iterator[None]:
     """Locks a store against writers in other processes; raises StoreError if another process holds the lock."""
     lock = FileLock(out / ".lock", required=True)
-    with open_for_writing(out):
+    with convert_write_errors(out):
         is_free = lock.try_acquire()
     if not is_free:
         raise StoreError.at(

@@ -1,4 +1,4 @@
-"""Views of a place as small JPEG images, for pages that show them."""
+"""Loads the views of a place as small JPEG images for HTML pages, here called photos."""
 
 from __future__ import annotations
 
@@ -23,35 +23,41 @@ STATE_REASONS = {MISSING: "missing", BROKEN: "broken", PLACEHOLDER: "placeholder
 
 @dataclass(frozen=True)
 class SamplePhoto:
-    """View of a place as JPEG, or the reason for its absence in one or two words."""
+    """View of a place as a small JPEG for a page, or the reason for its absence in one or two words."""
 
     jpeg: bytes | None
     reason: str = ""
 
 
-def encode_photo(view: ByteArray) -> SamplePhoto:
+def make_sample_photo(view: ByteArray) -> SamplePhoto:
     """Encodes a view, (H, W, 3) RGB, as JPEG."""
-    return SamplePhoto(simplejpeg.encode_jpeg(np.ascontiguousarray(view), JPEG_QUALITY, "RGB", "420"))
+    jpeg = simplejpeg.encode_jpeg(
+        np.ascontiguousarray(view), JPEG_QUALITY, colorspace="RGB", colorsubsampling="420"
+    )
+    return SamplePhoto(jpeg)
 
 
-def load_sample_photos(files: PlaceFiles, fit: str, unused: Sequence[str] = ("", "", "", "")) -> list[SamplePhoto]:
-    """Reads the four views of a place from their files, except those for which `unused` has a reason."""
+def load_sample_photos(
+    files: PlaceFiles, fit: str, skip_reasons: Sequence[str] = ("", "", "", "")
+) -> list[SamplePhoto]:
+    """Reads the four views of a place from their files, except those for which `skip_reasons` has a reason."""
     spec = ImageSpec(size=PHOTO_PX, fit=fit)
     photos: list[SamplePhoto] = []
 
-    for heading, reason in enumerate(unused):
+    for heading, reason in enumerate(skip_reasons):
         if reason or files.names[heading] is None:
             photos.append(SamplePhoto(None, reason or STATE_REASONS[MISSING]))
             continue
         try:
-            photos.append(encode_photo(spec.read(files.path(heading)).transpose(1, 2, 0)))
-        # The checks of the data report the file and its fault as a finding.
+            photos.append(make_sample_photo(spec.read(files.path(heading)).transpose(1, 2, 0)))
+        # Not reported here: the checks of the data have already recorded it as a finding.
         except DataError:
             photos.append(SamplePhoto(None, STATE_REASONS[BROKEN]))
     return photos
 
 
-def list_reasons(state: npt.NDArray[Any], used: BoolArray) -> list[str]:
-    """Returns why each of four views is not used, given (4,) states of image_stats.py; empty for views in use."""
+def list_skip_reasons(state: npt.NDArray[Any], used: BoolArray) -> list[str]:
+    """Returns why each of four views is not used, given (4,) states of image_stats.py; empty for a view in use."""
+    # A view that is OK is left out, for example, if the action of its finding is `skip`.
     pairs = zip(state.tolist(), used.tolist(), strict=True)
     return ["" if in_use else STATE_REASONS.get(code, "left out") for code, in_use in pairs]

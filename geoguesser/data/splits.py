@@ -164,7 +164,7 @@ def split_places(
     """
     try:
         splits, conflicts = split.assign_constrained(
-            table, region, constraints, drop=not findings.allows("split_bridge")
+            table, region, constraints, drop=not findings.keeps("split_bridge")
         )
     except DataError as error:
         left_out = findings.format_skipped()
@@ -378,7 +378,7 @@ def thin_training(ids: list[str], fraction: float, seed: int) -> BoolArray:
     return kept
 
 
-def draw_calibration(ids: list[str], fraction: float, min_places: int, seed: int) -> BoolArray:
+def draw_calibration_places(ids: list[str], fraction: float, min_places: int, seed: int) -> BoolArray:
     """Returns (N,) True for each validation place that is used for calibration only, drawn by hash of the id.
 
     `fraction` is their approximate share, from 0 to 0.9. If one of the parts would have fewer than `min_places`,

@@ -101,7 +101,7 @@ def decode_place(files: PlaceFiles, specs: Sequence[ImageSpec]) -> DecodedPlace:
         except DataError as error:
             errors[heading] = error
         except ValueError as error:
-            errors[heading] = DataError.at(path, f"is no whole image ({error})")
+            errors[heading] = DataError.at(path, f"is not a complete image ({error})")
         else:
             present[heading] = True
             for image, view in zip(images, views, strict=True):

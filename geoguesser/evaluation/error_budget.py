@@ -173,7 +173,7 @@ def _split_by_name(names: StringArray) -> dict[str, BoolArray]:
     return {name: names == name for name in order if name in present}
 
 
-def format_budget(budget: dict[str, Any]) -> str | None:
+def format_error_budget(budget: dict[str, Any]) -> str | None:
     """Returns one line for the terminal; None for a head without cells."""
     by_cell = budget["by_cell"]
     if by_cell is None:

@@ -22,7 +22,7 @@ from geoguesser.evaluation.resampling_units import make_units
 from geoguesser.evaluation.uncertainty_metrics import summarise_coverage
 from geoguesser.geo.distance import haversine_km
 from geoguesser.geo.region import Region, world
-from geoguesser.geo.score import FIELD_RADII_KM, SHARE_RADII_KM, WORLD_DIAGONAL_KM, compute_game_score
+from geoguesser.geo.score import BENCHMARK_RADII_KM, SHARE_RADII_KM, WORLD_DIAGONAL_KM, compute_game_score
 from geoguesser.inference.predictions import Predictions
 from geoguesser.model.conformal import compute_wilson_interval
 from geoguesser.model.heads.classification import TOP_CELLS
@@ -79,7 +79,7 @@ def compute_metrics(
         },
         "share_within_km": {
             str(radius): asdict(compute_share_interval(error_km <= radius, resampling, confidence))
-            for radius in sorted({*SHARE_RADII_KM, *FIELD_RADII_KM})
+            for radius in sorted({*SHARE_RADII_KM, *BENCHMARK_RADII_KM})
         },
         "score": {
             name: {"diagonal_km": diagonal, **compute_mean(compute_game_score(error_km, diagonal))}
@@ -119,7 +119,7 @@ def _compute_errors_by_part(region: Region, true_deg: FloatArray, error_km: Floa
     return dict(sorted(table.items(), key=lambda part: -part[1]["error_km_mean"]))
 
 
-def compute_coverage(predictions: Predictions, true_deg: FloatArray) -> dict[str, Any] | None:
+def compute_prediction_coverage(predictions: Predictions, true_deg: FloatArray) -> dict[str, Any] | None:
     """Computes the coverage of radii and sets, and the mean of expected and true errors.
 
     Returns None for a model that is not calibrated.

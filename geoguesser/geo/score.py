@@ -9,7 +9,7 @@ from geoguesser.arrays import FloatArray
 WORLD_DIAGONAL_KM = 14_927.0  # D of GeoGuessr's world map, whose score is 5000 exp(-d / 1492.7 km)
 SHARE_RADII_KM = (1, 5, 10, 25, 50, 100, 200)  # for a country
 # Street, city, region, country, continent: N. Vo et al., "Revisiting IM2GPS in the Deep Learning Era" (2017).
-FIELD_RADII_KM = (1, 25, 200, 750, 2500)
+BENCHMARK_RADII_KM = (1, 25, 200, 750, 2500)
 
 
 def compute_game_score(error_km: FloatArray, diagonal_km: float) -> FloatArray:

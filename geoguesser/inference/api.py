@@ -150,9 +150,9 @@ class Model:
         if not isinstance(photo, Image.Image):
             raise ConfigError.at(key, "must be a path or a PIL image", found=type(photo).__name__)
         try:
-            return self.image.resize(to_upright_rgb(photo))
+            return self.image.resize_chw(to_upright_rgb(photo))
         except (OSError, SyntaxError, ValueError) as error:
-            raise DataError.at(key, f"is no whole image ({first_line(error)})") from error
+            raise DataError.at(key, f"is not a complete image ({first_line(error)})") from error
 
     def _predict_pixels(self, images: Tensor, mask: Tensor, batch_size: int) -> Predictions:
         size = self.image.size
@@ -161,7 +161,7 @@ class Model:
             batch = images[start : start + batch_size]
             if batch.shape[-2:] != (size, size):
                 views = batch.flatten(0, 1).permute(0, 2, 3, 1).contiguous().numpy()
-                resized = np.stack([self.image.resize(view) for view in views])
+                resized = np.stack([self.image.resize_chw(view) for view in views])
                 batch = torch.from_numpy(resized).reshape(-1, 4, 3, size, size)
             parts.append(self.predictor.predict(batch, mask[start : start + batch_size]))
         return concatenate(parts)

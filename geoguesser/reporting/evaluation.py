@@ -1,4 +1,4 @@
-"""Evaluation report: table in the terminal, and files in the folder of `python -m geoguesser.evaluate`."""
+"""Prints the result of `geoguesser.evaluate` and writes its files."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from rich.table import Table
 from geoguesser.errors import ConfigError
 from geoguesser.evaluation.intervals import MIN_PLACES, MIN_PLACES_FOR_MEAN
 from geoguesser.geo.region import Region
-from geoguesser.geo.score import FIELD_RADII_KM, SHARE_RADII_KM
+from geoguesser.geo.score import BENCHMARK_RADII_KM, SHARE_RADII_KM
 from geoguesser.reporting import maps
 from geoguesser.reporting.run import plots
 from geoguesser.system.files import write_csv, write_json
@@ -26,7 +26,7 @@ _format_km, _format_share, _format_score = "{:,.1f} km".format, "{:.1%}".format,
 
 
 def check_evaluation_folder(out: Path) -> None:
-    """Raises ConfigError if `out` is no folder, or holds files that are not of an earlier evaluation."""
+    """Raises ConfigError if `out` is not a folder, or holds files that an evaluation does not write."""
     if not out.exists():
         return
     if not out.is_dir():
@@ -34,8 +34,8 @@ def check_evaluation_folder(out: Path) -> None:
     others = sorted(path.name for path in out.iterdir() if path.name not in FILES)
     if others:
         raise ConfigError.at(
-            f"out={out}", "must be new, empty, or an earlier evaluation", found=others[0],
-            remedy="Name another folder: out=FOLDER.",
+            f"out={out}", "must not exist yet, be empty, or hold an earlier evaluation", found=others[0],
+            remedy="Choose another folder with out=FOLDER.",
         )  # fmt: skip
 
 
@@ -44,9 +44,9 @@ def write_evaluation(
 ) -> None:
     """Writes evaluation.json, errors.csv and two pictures.
 
-    `metrics` is a result of `geoguesser.evaluation.metrics.compute_metrics`, with further keys. `table` holds
-    uuid, latitude, longitude, true_latitude, true_longitude, error_km, and further columns. Without `pictures`,
-    those of an earlier evaluation are removed.
+    `metrics` is a result of `geoguesser.evaluation.metrics.compute_metrics`. `table` holds uuid, latitude,
+    longitude, true_latitude, true_longitude and error_km. Other keys and columns are written unchanged. Without
+    `pictures`, those of an earlier evaluation are removed.
     """
     folder.mkdir(parents=True, exist_ok=True)
     write_csv(folder / "errors.csv", table)
@@ -77,21 +77,24 @@ def print_evaluation(metrics: dict[str, Any], folder: Path) -> None:
     table.add_column("", justify="right")
     table.add_column(f"{metrics['confidence']:.0%} interval")
 
-    def add_row(name: str, estimate: dict[str, Any], write: Callable[[float], str]) -> None:
-        table.add_row(name, write(estimate["value"]), _format_limits(estimate, write))
+    def add_row(name: str, estimate: dict[str, Any], format_value: Callable[[float], str]) -> None:
+        table.add_row(name, format_value(estimate["value"]), _format_limits(estimate, format_value))
 
     add_row("mean error", metrics["error_km"]["mean"], _format_km)
     add_row("median error", metrics["error_km"]["median"], _format_km)
     table.add_row("90 % are within", _format_km(metrics["error_km"]["p90"]), "", end_section=True)
 
-    # Radii of the project (country) and of published benchmarks (field).
-    kinds = {(True, False): " (country)", (False, True): " (field)"}
-    for radius, share in metrics["share_within_km"].items():
-        kind = kinds.get((int(radius) in SHARE_RADII_KM, int(radius) in FIELD_RADII_KM), "")
-        add_row(f"within {int(radius):,} km{kind}", share, _format_share)
+    # Radii are those of this project, for countries, and those of published benchmarks.
+    for key, share in metrics["share_within_km"].items():
+        radius, suffix = int(key), ""
+        if radius not in BENCHMARK_RADII_KM:
+            suffix = " (country)"
+        elif radius not in SHARE_RADII_KM:
+            suffix = " (benchmark)"
+        add_row(f"within {radius:,} km{suffix}", share, _format_share)
     table.add_section()
     for name, score in metrics["score"].items():
-        add_row(f"game score, {name} ({score['diagonal_km']:,.0f} km)", score, _format_score)
+        add_row(f"game score, {name} (map diagonal {score['diagonal_km']:,.0f} km)", score, _format_score)
 
     console = Console(soft_wrap=True, highlight=False)
     console.print(table)
@@ -109,10 +112,10 @@ def _list_notes(metrics: dict[str, Any]) -> list[str]:
     if len(metrics["by_part"]) > 1:
         parts = metrics["by_part"].items()
         texts = [f"{name} {_format_km(part['error_km_mean'])} ({part['places']:,})" for name, part in parts]
-        notes.append(f"Mean error by part: {', '.join(texts)}")
+        notes.append(f"Mean error by part of the region: {', '.join(texts)}")
     if metrics.get("cells"):
         cells = metrics["cells"]
-        notes.append(f"Right cell {cells['cell_top1']:.1%}, among five {cells['cell_top5']:.1%}")
+        notes.append(f"Correct cell: {cells['cell_top1']:.1%}, in the top five {cells['cell_top5']:.1%}")
 
     for key, name in {"radii": "Radii", "sets": "Sets of cells"}.items():
         levels = (metrics.get("sureness") or {}).get(key, {})
@@ -121,7 +124,7 @@ def _list_notes(metrics: dict[str, Any]) -> list[str]:
             for level, row in levels.items()
         ]
         if texts:
-            notes.append(f"{name} that hold the place: {', '.join(texts)}")
+            notes.append(f"{name} that contain the true position: {', '.join(texts)}")
 
     # Keys such as `places_with_broken_views` or `left_out: bad_row`.
     for key, count in metrics["counts"].items():
@@ -133,5 +136,5 @@ def _list_notes(metrics: dict[str, Any]) -> list[str]:
     return notes
 
 
-def _format_limits(estimate: dict[str, Any], write: Callable[[float], str]) -> str:
-    return format_limits(estimate["low"], estimate["high"], write)
+def _format_limits(estimate: dict[str, Any], format_value: Callable[[float], str]) -> str:
+    return format_limits(estimate["low"], estimate["high"], format_value)

@@ -80,11 +80,11 @@ def narrow_picture(path: Path, height_in: float) -> AbstractContextManager[Figur
     return picture(path, height_in, width_in=NARROW_WIDTH_IN, dpi=NARROW_DPI)
 
 
-def add_axes(figure: Figure, left: float, bottom: float, width: float, height: float) -> Axes:
+def add_axes(figure: Figure, left_in: float, bottom_in: float, width_in: float, height_in: float) -> Axes:
     """Adds axes whose box is given in inches from the lower left corner of the figure."""
     figure_width, figure_height = figure.get_size_inches()
     return figure.add_axes(
-        (left / figure_width, bottom / figure_height, width / figure_width, height / figure_height)
+        (left_in / figure_width, bottom_in / figure_height, width_in / figure_width, height_in / figure_height)
     )
 
 

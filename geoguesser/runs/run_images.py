@@ -17,7 +17,7 @@ import simplejpeg
 from geoguesser.arrays import BoolArray, ByteArray
 from geoguesser.data.images import ImageSpec, decode_rgb, read_bytes, read_header
 from geoguesser.data.place_files import HEADINGS, find_place, find_views_folder
-from geoguesser.data.sample_photos import PHOTO_PX, SamplePhoto, encode_photo, load_sample_photos
+from geoguesser.data.sample_photos import PHOTO_PX, SamplePhoto, load_sample_photos, make_sample_photo
 from geoguesser.data.sources.base import source_from_config
 from geoguesser.data.store.reader import Store, is_store
 from geoguesser.data.views import read_folder
@@ -179,6 +179,6 @@ def _encode_packed(uuid: str, store: Store) -> list[SamplePhoto]:
     views = _read_packed(uuid, store, nearest).transpose(0, 2, 3, 1)
     present = store.mask()[store.row_by_id[uuid]]
     return [
-        encode_photo(view) if is_present else SamplePhoto(None, "left out")
+        make_sample_photo(view) if is_present else SamplePhoto(None, "left out")
         for view, is_present in zip(views, present, strict=True)
     ]

@@ -151,7 +151,7 @@ def test_resize_takes_pixels_as_decode_does() -> None:
     """The same function serves pixels from elsewhere, such as an upload."""
     pixels = np.asarray(scene(100, 140))
     before = pixels.copy()
-    view = ImageSpec(size=50).resize(pixels)
+    view = ImageSpec(size=50).resize_chw(pixels)
     means = pixels[:, 20:120].reshape(50, 2, 50, 2, 3).mean((1, 3)).transpose(2, 0, 1)
     np.testing.assert_allclose(view, means, atol=0.51)  # rounded
     np.testing.assert_array_equal(pixels, before)
@@ -159,7 +159,7 @@ def test_resize_takes_pixels_as_decode_does() -> None:
 
 def test_an_image_of_its_size_is_left_as_it_is() -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (32, 40, 3), np.uint8)
-    np.testing.assert_array_equal(ImageSpec(size=32).resize(pixels), pixels[:, 4:36].transpose(2, 0, 1))
+    np.testing.assert_array_equal(ImageSpec(size=32).resize_chw(pixels), pixels[:, 4:36].transpose(2, 0, 1))
 
 
 def test_read_is_decode_of_the_file(tmp_path: Path) -> None:
@@ -215,9 +215,9 @@ def test_a_file_that_is_none_is_named(data: bytes, tmp_path: Path) -> None:
     with pytest.raises(DataError) as caught:
         ImageSpec(size=16).read(path)
     message = str(caught.value)
-    assert message.startswith(f"{path} is no whole image (")
+    assert message.startswith(f"{path} is not a complete image (")
     assert message.endswith(").")
-    assert len(message) > len(f"{path} is no whole image ().")
+    assert len(message) > len(f"{path} is not a complete image ().")
     assert ("(the file is empty)" in message) == (not data)
 
 
@@ -262,7 +262,7 @@ def test_other_formats_are_read(kind: str, fit: str) -> None:
     assert view.flags["C_CONTIGUOUS"]
     assert difference(view, by_pil(data, 64, fit)) < 1
     header = read_header(data)
-    assert (header.width, header.height, header.mode, header.jpeg) == (200, 150, "RGB", False)
+    assert (header.width, header.height, header.mode, header.uses_turbojpeg) == (200, 150, "RGB", False)
 
 
 @pytest.mark.parametrize("kind", ["PNG", "WEBP"])
@@ -362,7 +362,9 @@ def test_decompression_bombs_are_refused_from_their_header(kind: str, tmp_path: 
         at = data.index(b"\xff\xc0") + 5
         data = data[:at] + struct.pack(">HH", 50_000, 50_000) + data[at + 4 :]
     (tmp_path / "0.jpg").write_bytes(data)
-    with pytest.raises(DataError, match=r"0\.jpg is no whole image \(.* pixels .*the 178,956,970 that are read\)"):
+    with pytest.raises(
+        DataError, match=r"0\.jpg is not a complete image \(.* pixels .*the 178,956,970 that are read\)"
+    ):
         ImageSpec(size=16).read(tmp_path / "0.jpg")
 
 

@@ -201,8 +201,8 @@ def test_an_id_that_is_a_path_is_always_refused(uuid: str, on_bad: dict[str, str
     root = write_root(tmp_path / "root", ["a"])
     write_csv(root / "data.csv", [["a", 45, 16], [uuid, 45, 16]])
     assert refusal(root, **on_bad) == (
-        f"{root}/data.csv row 3: uuid must be the plain name of a folder, without / or \\, for it must not lead "
-        f"out of its root, got {uuid.strip()!r}. Correct the row; such rows are never skipped."
+        f"{root}/data.csv row 3: uuid must be the plain name of a folder, without / or \\, which could lead out "
+        f"of the data folder, got {uuid.strip()!r}. Correct the row. The check cannot be turned off."
     )
 
 
@@ -395,7 +395,11 @@ def test_places_far_outside(tmp_path: Path) -> None:
     assert [where for where, _, _ in result] == [f"{root}/data.csv row {row}" for row in (3, 4, 5)]
     for (_, km, _), (_, lat, lon) in zip(result, rows[1:4], strict=True):
         assert float(km) == pytest.approx(km_to_box(lat, lon), rel=0.006)
-    assert [hint for _, _, hint in result] == ["", "; swapped, latitude and longitude would lie in it", ""]
+    assert [hint for _, _, hint in result] == [
+        "",
+        "; with latitude and longitude swapped, the place would be in the region",
+        "",
+    ]
     table, findings = read(root, far_outside="skip")
     assert table["uuid"].tolist() == ["in", "near"]
     assert table.index.tolist() == [0, 1]
@@ -588,7 +592,7 @@ def test_masking_keeps_places_with_some_views(tmp_path: Path) -> None:
         (root / f"images/c/{heading}.jpg").unlink()
     (root / "images/d/0.png").write_bytes(b"")
     findings = Findings({"missing_view": "skip"})
-    table = read_places([str(root)], LAND, findings, mask=True)
+    table = read_places([str(root)], LAND, findings, allow_missing_views=True)
     assert table["uuid"].tolist() == ["a", "b"]
     assert list_files(table)[1].names == ("0.jpg", None, "180.jpg", "270.jpg")
     assert [one.reason for one in findings.kept] == ["lacks 90.jpg"]

@@ -29,7 +29,7 @@ from geoguesser.data.splits import ColumnSplit, FolderSplit, RandomSplit, Stored
 from geoguesser.data.store import shards as packing
 from geoguesser.data.store.reader import Store, StoreViews, is_store
 from geoguesser.data.store.reader import count_place_bytes as place_bytes
-from geoguesser.data.store.writer import Prepared
+from geoguesser.data.store.writer import PreparedDataset
 from geoguesser.errors import ConfigError, DataError, MissingFileError, StoreError
 from geoguesser.geo.distance import haversine_km
 from geoguesser.geo.region import country
@@ -260,8 +260,7 @@ def test_one_look_finds_everything_that_was_planted(planted: list[Path], tmp_pat
     assert all(actions[kind] == "error" for kind in MISTAKES)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["first", "second"]  # nothing was written
     reason = table["reason"][table["where"].str.endswith("row 38")].item()
-    assert "looks swapped" not in reason
-    assert "swapped, latitude and longitude would lie" not in reason  # (140.5, 16) is not in the region either
+    assert "swapped" not in reason  # (140.5, 16) is not in the region either
 
 
 def test_what_is_skipped_is_left_out_and_the_rest_is_in(planted: list[Path], tmp_path: Path) -> None:
@@ -460,7 +459,9 @@ def test_a_full_disk_is_told_before_work_starts(
 ) -> None:
     free = SimpleNamespace(free=2**24 + 30 * place_bytes(24) - 1)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: free)
-    with pytest.raises(StoreError, match=r"out=.* needs 0\.02 GiB of free disk, and there are 0\.02\. Free some"):
+    with pytest.raises(
+        StoreError, match=r"out=.* needs 0\.02 GiB of disk space, but only 0\.02 GiB are free\. Free some"
+    ):
         prepare_store(source([root]), [SPEC], tmp_path / "store")
     assert not is_store(tmp_path / "store")
     free.free += 1
@@ -482,8 +483,8 @@ def test_a_root_that_vanishes_half_way(tmp_path: Path, monkeypatch: pytest.Monke
     with pytest.raises(MissingFileError) as caught:
         prepare_store(source([root]), [SPEC], tmp_path / "store")
     assert str(caught.value) == (
-        f"data.roots {root} has gone while it was being read. What was packed is kept: bring the folder back and "
-        "give the same command again."
+        f"data.roots {root} disappeared while it was being read. Packed shards are kept. Make the folder "
+        "available again and repeat the command."
     )
     assert not is_store(tmp_path / "store")
     assert not list(tmp_path.glob("store/**/*.part"))
@@ -737,7 +738,7 @@ def test_a_size_that_the_store_has_not_names_those_it_has(image: ImageSpec, stor
 def test_only_looking_writes_nothing(root: Path, tmp_path: Path) -> None:
     looked = prepare_store(source([root]), [SPEC], None)
     kept = prepare_store(source([root]), [SPEC], tmp_path / "store")
-    assert isinstance(looked, Prepared)
+    assert isinstance(looked, PreparedDataset)
     pd.testing.assert_frame_equal(looked.table, kept.table)
     assert (looked.audit, looked.pixel_stats) == (kept.audit, kept.pixel_stats)
     np.testing.assert_array_equal(looked.image_stats.views, kept.image_stats.views)
@@ -789,8 +790,8 @@ def test_a_disk_that_fills_up_half_way(tmp_path: Path, small_disk: Path, monkeyp
     with pytest.raises(StoreError) as caught:
         prepare_store(source([root, more]), [SPEC], out)
     assert str(caught.value) == (
-        f"out={out} cannot be written (No space left on device). Free some space; what was packed is kept, "
-        "and the same command goes on from there."
+        f"out={out} cannot be written (No space left on device). Free some space. Packed shards are kept, and "
+        "repeating the command continues from there."
     )
     check_same_store(out, before)
     assert len(Store.open(out).table()) == 30

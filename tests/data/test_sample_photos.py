@@ -10,7 +10,7 @@ from PIL import Image
 
 from geoguesser.data.checks.inspection import BROKEN, MISSING, OK, PLACEHOLDER
 from geoguesser.data.place_files import PlaceFiles
-from geoguesser.data.sample_photos import list_reasons, load_sample_photos
+from geoguesser.data.sample_photos import list_skip_reasons, load_sample_photos
 
 
 def test_photos_are_small_jpegs_of_what_is_in_the_files(tmp_path: Path) -> None:
@@ -37,10 +37,10 @@ def test_photos_of_a_place_that_has_gone(tmp_path: Path) -> None:
 
 def test_reasons_name_only_views_that_are_not_used() -> None:
     state = np.array([OK, MISSING, BROKEN, PLACEHOLDER], dtype=np.uint8)
-    assert list_reasons(state, np.zeros(4, dtype=bool)) == [
+    assert list_skip_reasons(state, np.zeros(4, dtype=bool)) == [
         "left out",
         "missing",
         "broken",
         "placeholder",
     ]
-    assert list_reasons(state, np.ones(4, dtype=bool)) == [""] * 4
+    assert list_skip_reasons(state, np.ones(4, dtype=bool)) == [""] * 4

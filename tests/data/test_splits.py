@@ -22,7 +22,7 @@ from geoguesser.data.splits import (
     RandomSplit,
     Split,
     check_calibration,
-    draw_calibration,
+    draw_calibration_places,
     hash_share,
     thin_training,
 )
@@ -364,22 +364,22 @@ def test_a_fraction_that_is_none(fraction: Any) -> None:
 
 
 def test_a_part_is_held_out_by_hash_alone() -> None:
-    taken = draw_calibration(MANY, 0.33, 20, 4)
+    taken = draw_calibration_places(MANY, 0.33, 20, 4)
     assert taken.tolist() == [by_hand(one, "calibration4") < 0.33 for one in MANY]
     assert taken.mean() == pytest.approx(0.33, abs=0.02)
-    np.testing.assert_array_equal(draw_calibration(MANY[500:], 0.33, 20, 4), taken[500:])
-    assert (draw_calibration(MANY, 0.1, 20, 4) <= taken).all()
-    assert (draw_calibration(MANY, 0.33, 20, 5) != taken).any()
+    np.testing.assert_array_equal(draw_calibration_places(MANY[500:], 0.33, 20, 4), taken[500:])
+    assert (draw_calibration_places(MANY, 0.1, 20, 4) <= taken).all()
+    assert (draw_calibration_places(MANY, 0.33, 20, 5) != taken).any()
 
 
 def test_none_are_held_out_where_either_part_would_be_small() -> None:
-    held = int(draw_calibration(MANY[:60], 0.33, 1, 0).sum())
+    held = int(draw_calibration_places(MANY[:60], 0.33, 1, 0).sum())
     assert 1 < held < 30
-    assert draw_calibration(MANY[:60], 0.33, held, 0).sum() == held
-    assert draw_calibration(MANY[:60], 0.33, held + 1, 0).sum() == 0
-    assert draw_calibration(MANY[:60], 0.9, 20, 0).sum() == 0
-    assert draw_calibration(MANY[:60], 0.0, 1, 0).sum() == 0
-    assert draw_calibration([], 0.33, 1, 0).shape == (0,)
+    assert draw_calibration_places(MANY[:60], 0.33, held, 0).sum() == held
+    assert draw_calibration_places(MANY[:60], 0.33, held + 1, 0).sum() == 0
+    assert draw_calibration_places(MANY[:60], 0.9, 20, 0).sum() == 0
+    assert draw_calibration_places(MANY[:60], 0.0, 1, 0).sum() == 0
+    assert draw_calibration_places([], 0.33, 1, 0).shape == (0,)
 
 
 def test_what_is_held_out_has_rules() -> None:

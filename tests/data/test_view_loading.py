@@ -214,7 +214,7 @@ def test_a_file_that_goes_or_breaks_before_it_is_read_is_named(
     with pytest.raises(DataError, match=rf"^{file} cannot be read \(No such file or directory\)\.$"):
         views[0].gather(np.arange(5))
     file.write_bytes(whole[:-30])
-    with pytest.raises(DataError, match=rf"^{file} is no whole image"):
+    with pytest.raises(DataError, match=rf"^{file} is not a complete image"):
         views[1].gather(np.arange(5))
     if memory_gib:
         shutil.copy(root / "images" / IDS[7] / "180.jpg", file)

@@ -142,9 +142,11 @@ def test_broken_views_are_found_and_the_others_kept(memory_gib: float, damaged: 
     loaded = load_views(damaged, SPEC, memory_gib=memory_gib)
     assert [(row, heading) for row, heading, _ in loaded.findings] == [(1, 0), (4, 1), (5, 2), (8, 3)]
     wanted = [
-        Finding("broken_image", f"{damaged[1].folder}/0.jpg", "is no whole image (the file is empty)"),
-        Finding("broken_image", f"{damaged[4].folder}/90.jpg", "is no whole image (Premature end of JPEG file)"),
-        Finding("broken_image", f"{damaged[5].folder}/180.jpg", "is no whole image (no JPEG, PNG or WebP)"),
+        Finding("broken_image", f"{damaged[1].folder}/0.jpg", "is not a complete image (the file is empty)"),
+        Finding(
+            "broken_image", f"{damaged[4].folder}/90.jpg", "is not a complete image (Premature end of JPEG file)"
+        ),
+        Finding("broken_image", f"{damaged[5].folder}/180.jpg", "is not a complete image (no JPEG, PNG or WebP)"),
         Finding("broken_image", f"{damaged[8].folder}/270.jpg", "cannot be read (No such file or directory)"),
     ]
     assert [finding for _, _, finding in loaded.findings] == wanted

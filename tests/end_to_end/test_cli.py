@@ -38,7 +38,7 @@ def test_train_ends_with_a_table_and_the_folder(trained):
     assert "this model" in done.stdout
     assert "best constant" in done.stdout
     assert f"Run folder: {folder}" in done.stdout
-    assert "cells asked" in done.stdout
+    assert "cells requested" in done.stdout
     assert re.search(r"^epoch 2/2: loss .* km \(best ", done.stdout, re.MULTILINE)
     assert "Traceback" not in done.stderr
     assert done.stderr == ""
@@ -106,9 +106,11 @@ def test_predict_writes_the_predictions_of_the_test(trained, tmp_path: Path):
     broken = tmp_path / "images" / truth.index[0] / "90.jpg"
     broken.write_bytes(b"no image")
     words = [f"run={folder}", f"images={tmp_path / 'images'}", f"out={tmp_path / 'q.csv'}"]
-    strict = [*words, "missing_views=error", "columns=competition"]
-    with pytest.raises(GeoguesserError, match=r"cannot be answered: 90\.jpg is no whole image .*on_bad=empty"):
-        run_predict(compose([*strict, "on_bad=error"], "predict"))
+    whole = [*words, "missing_views=error", "columns=competition"]
+    with pytest.raises(
+        GeoguesserError, match=r"cannot be answered: 90\.jpg is not a complete image .*on_bad=empty"
+    ):
+        run_predict(compose([*whole, "on_bad=error"], "predict"))
     assert not (tmp_path / "q.csv").exists()
     run_predict(compose([*strict, "on_bad=skip"], "predict"))
     short = pd.read_csv(tmp_path / "q.csv")

@@ -165,7 +165,7 @@ def test_damaged_views_affect_only_their_place(sweep: Path, demo_root: Path, tmp
 
     table = pd.read_csv(tmp_path / "p.csv").set_index("uuid")
     assert table.loc[broken.name, "views"] == 3
-    assert table.loc[broken.name, "broken"].startswith("90.jpg is no whole image")
+    assert table.loc[broken.name, "broken"].startswith("90.jpg is not a complete image")
     assert table.loc[empty.name, POINT].isna().all()
     assert table.loc[empty.name, "broken"].count("the file is empty") == 4
     assert table.loc[lonely.name, "views"] == 1

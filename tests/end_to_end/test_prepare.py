@@ -163,7 +163,7 @@ def test_places_with_fewer_views_train_and_predict(roots, run_job, tmp_path: Pat
         run_predict(compose([*base, "missing_views=error", "on_bad=error"], "predict"))
     predictions = run_predict(compose(base, "predict")).set_index("uuid")
     assert len(predictions) == 40  # the broken view is masked
-    assert predictions["broken"][folders[13].name].startswith("0.jpg is no whole image")
+    assert predictions["broken"][folders[13].name].startswith("0.jpg is not a complete image")
     assert predictions["views"].sum() == 4 * 40 - 4 * (1 + 2 + 3) - 1
     name = folders[2].name  # it has one view alone: the mean of one is that one
     locator = Predictor.load(tmp_path / "files")

@@ -333,8 +333,8 @@ def test_fraction_reduces_only_the_training_places(run_job, tmp_path: Path):
 def test_dry_run_counts_and_trains_nothing(run_job, tmp_path: Path, capsys):
     facts = run_job([*TINY, "dry_run=true"], tmp_path / "run")
     assert facts["places"]["places"] == 60
-    assert facts["parameters"]["total"] > facts["parameters"]["head"] > 0
-    assert facts["views_embedded_once"] is True
+    assert facts["parameters"]["total"] > facts["parameters"]["without_backbone"] > 0
+    assert facts["features_computed_once"] is True
     assert "nothing is trained" in capsys.readouterr().out
     assert not (tmp_path / "run/checkpoints").exists()
 
@@ -349,7 +349,7 @@ def test_skipped_places_are_counted_and_listed(run_job, tmp_path: Path, caplog):
     with pytest.raises(DataError, match=r"(?s)1 missing_view.*0\.jpg.*data\.on_bad\.missing_view=skip") as caught:
         run_job(job, tmp_path / "one")
     assert len(str(caught.value).splitlines()) < 20
-    with pytest.raises(DataError, match=r"(?s)1 broken_image.*90\.jpg is no whole image"):
+    with pytest.raises(DataError, match=r"(?s)1 broken_image.*90\.jpg is not a complete image"):
         run_job([*job, "data.on_bad.missing_view=skip"], tmp_path / "two")
     assert not (tmp_path / "two/checkpoints").exists()
     assert json.loads((tmp_path / "two/status.json").read_text())["state"] == "failed"
@@ -429,7 +429,7 @@ def test_experiments_build(run_job, tmp_path: Path, choice: str):
     facts = run_job([f"experiment={choice}", *small, "dry_run=true"], tmp_path / "run")
     assert facts["places"]["places"] == 60
     assert (facts["cells"] is None) == (choice == "regression_baseline")
-    assert facts["views_embedded_once"] == (choice != "competition")
+    assert facts["features_computed_once"] == (choice != "competition")
 
 
 @pytest.mark.slow

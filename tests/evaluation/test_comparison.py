@@ -89,7 +89,7 @@ def test_large_differences_are_distinguished_from_noise(tmp_path: Path, croatia)
     same = next(entry.letter for entry in comparison.entries if entry.label == "grid.size=61")
     headline = format_headline(comparison)
     assert headline.startswith(f"Against the baseline {base} (")
-    for part in ("A: better", "D: worse", f"{same}: within noise"):
+    for part in ("A: significantly better", "D: significantly worse", f"{same}: no significant difference"):
         assert part in headline
 
 

@@ -18,7 +18,7 @@ from geoguesser.evaluation.error_budget import (
     compute_floors_km,
     compute_nearest_km,
     find_touching_cells,
-    format_budget,
+    format_error_budget,
     name_parts,
 )
 from geoguesser.geo.distance import EARTH_RADIUS_KM, haversine_km, to_unit
@@ -72,7 +72,7 @@ def test_groups_by_cell() -> None:
     group = budget["by_cell"]["right"]
     assert group["places"] == right.sum() > 0
     assert group["error_km_mean"] == pytest.approx(error_km[right].mean())
-    line = format_budget(budget)
+    line = format_error_budget(budget)
     assert line is not None
     assert line.startswith(f"mean error {error_km.mean():.1f} km = floor of the grid ")
 
@@ -139,7 +139,7 @@ def test_a_head_without_cells_has_no_floors(tmp_path: Path) -> None:
     )
     assert budget["by_cell"] is None
     assert budget["floor_km_mean"] is None
-    assert format_budget(budget) is None
+    assert format_error_budget(budget) is None
     assert sum(group["km"] for group in budget["by_part"].values()) == pytest.approx(error_km.mean())
     uncertainty_plots.draw_budget(tmp_path / "a.png", budget=budget)
 

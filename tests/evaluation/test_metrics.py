@@ -13,8 +13,8 @@ from scipy.stats import binomtest
 from geoguesser.evaluation.bootstrap import BootstrapSettings, Resampling
 from geoguesser.evaluation.metrics import (
     compute_cell_accuracy,
-    compute_coverage,
     compute_metrics,
+    compute_prediction_coverage,
     compute_share_interval,
 )
 from geoguesser.geo.grid import SquareGrid
@@ -114,7 +114,7 @@ def test_coverage_and_cell_accuracy_are_counted(croatia):
 
     on_land, expected_km, radius_km = np.ones(300, bool), np.full(300, 20.0), np.full(300, 25.0)
     predictions = Predictions(predicted, on_land, grid, posterior, expected_km, {"90": radius_km}, {"50": inside})
-    coverage = compute_coverage(predictions, true)
+    coverage = compute_prediction_coverage(predictions, true)
     share = float((measure_km(predicted, true) <= 25).mean())
     assert coverage["radii"]["90"]["coverage"] == share
     assert coverage["radii"]["90"]["low"] < share < coverage["radii"]["90"]["high"]
@@ -126,7 +126,7 @@ def test_coverage_and_cell_accuracy_are_counted(croatia):
     assert accuracy["cell_top5"] >= accuracy["cell_top1"] >= 1 / 3
 
     points_only = Predictions(predicted, on_land)
-    assert compute_coverage(points_only, true) is None
+    assert compute_prediction_coverage(points_only, true) is None
     assert compute_cell_accuracy(points_only, true) is None
 
 

@@ -188,7 +188,7 @@ def test_a_broken_photo_is_named(photos: Path, folder: Path, tmp_path: Path) -> 
     model = geoguesser.load(folder)
     with pytest.raises(DataError, match=r"^images must be .*: 0\.jpg"):
         model.predict(tmp_path)
-    with pytest.raises(DataError, match=r"0\.jpg is no whole image"):
+    with pytest.raises(DataError, match=r"0\.jpg is not a complete image"):
         model.predict({0: tmp_path / "0.jpg"})
 
 

@@ -90,7 +90,7 @@ class Filters:
         return "" if is_allowed and not is_denied else "copyright"
 
 
-def select_places(db: sqlite3.Connection, filters: Filters) -> None:
+def mark_places(db: sqlite3.Connection, filters: Filters) -> None:
     """Marks each place that is not done as `wanted` or `dropped`, within the caller's transaction.
 
     Places without imagery at the provider stay dropped.

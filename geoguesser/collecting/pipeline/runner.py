@@ -16,7 +16,7 @@ from geoguesser.collecting.budget import MICROS_PER_USD, Budget, read_spending
 from geoguesser.collecting.database import CommitQueue, Database
 from geoguesser.collecting.output_tables import PLACES_FILE, write_places_table
 from geoguesser.collecting.pipeline.download import download_places, forget_lost_views
-from geoguesser.collecting.pipeline.filters import Filters, select_places
+from geoguesser.collecting.pipeline.filters import Filters, mark_places
 from geoguesser.collecting.pipeline.metadata import request_metadata
 from geoguesser.collecting.pipeline.status import (
     count_remaining_requests,
@@ -157,7 +157,7 @@ class CollectionRunner:
     def _select_places(self) -> None:
         if lost := forget_lost_views(self.database):
             log.warning("%s missing or changed on disk, to be downloaded again", format_count(lost, "view"))
-        self.database.write(lambda db: select_places(db, self.filters))
+        self.database.write(lambda db: mark_places(db, self.filters))
 
     def _finish(self, step: str) -> None:
         """Applies the filters or writes data.csv, and logs the status, however the step ended."""

@@ -1,4 +1,4 @@
-"""Finds duplicates by panorama id, file digest, perceptual hash and position.
+"""Finds duplicate places by panorama id, file digest, perceptual hash and position.
 
 A place is compared only with places that were kept before it, never with a duplicate. So a chain of similar places
 (A like B, B like C, A unlike C) is not reduced to one place.
@@ -22,18 +22,18 @@ from geoguesser.data.checks.findings import Finding, Findings
 from geoguesser.data.checks.image_stats import OK, ImageStats
 from geoguesser.data.checks.picture_hash import compute_hash_distance
 from geoguesser.data.place_files import NO_PANORAMA, PANORAMA_COLUMNS
-from geoguesser.geo.distance import EARTH_RADIUS_KM, haversine_km, to_unit
+from geoguesser.geo.distance import compute_chord, haversine_km, to_unit
 
-# Bits of 112 that may differ between similar views; `compute_picture_hash` states the measurement.
+# Similar views differ in at most this many of the 112 bits of their hashes; measured in `compute_picture_hash`.
 MAX_HASH_DISTANCE = 10
 
-# Similar views of a near-duplicate.
+# Near-duplicates have at least this many similar views, of four.
 MIN_SIMILAR_VIEWS = 3
 
 # Similar places that are farther apart are two places that look the same.
 MAX_DISTANCE_M = 100.0
 
-# Nearest places that are compared with a place.
+# Each place is compared with at most this many nearest places.
 MAX_NEIGHBOURS = 64
 
 # Places that are compared in one array operation.
@@ -42,7 +42,7 @@ CHUNK_PLACES = 2**16
 
 @dataclass(frozen=True)
 class Match:
-    """Place that is a duplicate of an earlier place; `reason` stands before the name of the earlier place."""
+    """Place that is a duplicate of an earlier place, by row; `reason` precedes the id of the earlier place."""
 
     kind: str
     row: int
@@ -56,7 +56,8 @@ class Duplicates:
 
     Attributes:
         dropped: (N,) True for each place to leave out.
-        groups: (N,) number of the group of each place; duplicates that are all kept share a group.
+        groups: (N,) group of each place. Duplicates that are both kept have the same group, so that they get the
+            same split.
     """
 
     matches: list[Match]
@@ -70,22 +71,23 @@ def find_duplicates(
     stats: ImageStats,
     findings: Findings,
     *,
-    first: BoolArray | None = None,
+    in_store: BoolArray | None = None,
 ) -> Duplicates:
     """Finds duplicates among N places and records them as findings.
 
-    `coords_deg` is (N, 2) latitude and longitude in degrees; `table` may hold columns of panorama ids. `first` is
-    (N,) True for a place that counts as earlier than all others, because a store recorded it.
+    `coords_deg` is (N, 2) latitude and longitude in degrees; `table` may hold columns of panorama ids. `findings`
+    defines the action for each kind. `in_store` is (N,) True for each place of an existing store; these places are
+    compared first, so that they are kept.
     """
-    names, where = table["uuid"].to_numpy(), table["row"].to_numpy()
+    names, sources = table["uuid"].to_numpy(), table["row"].to_numpy()
     findings.record(
-        Finding("repeated_view", str(where[row]), f"({names[row]}) has the same image for two headings")
+        Finding("repeated_view", str(sources[row]), f"({names[row]}) has the same image for two headings")
         for row in np.flatnonzero(_has_repeated_view(stats))
     )
 
     # Each search is a generator that reads `kept` while it runs, so that it never compares with a place dropped by
     # an earlier search or by one of its own matches.
-    order = np.arange(len(table)) if first is None else np.argsort(~first, kind="stable")
+    order = np.arange(len(table)) if in_store is None else np.argsort(~in_store, kind="stable")
     kept = np.ones(len(table), dtype=bool)
     searches: dict[str, Iterator[Match]] = {
         "duplicate_panorama": _match_panoramas(table, order, kept),
@@ -98,19 +100,22 @@ def find_duplicates(
         new_matches = []
         for match in search:
             new_matches.append(match)
-            kept[match.row] &= findings.allows(kind)
+
+            # Drops the place unless the action of its kind is `keep`.
+            kept[match.row] &= findings.keeps(kind)
 
         findings.record(
-            Finding(kind, str(where[match.row]), f"({names[match.row]}) {match.reason} {names[match.earlier]}")
+            Finding(kind, str(sources[match.row]), f"({names[match.row]}) {match.reason} {names[match.earlier]}")
             for match in new_matches
         )
         matches += new_matches
 
     links = [(match.row, match.earlier) for match in matches if kept[match.row] and kept[match.earlier]]
-    return Duplicates(matches, ~kept, _number_groups(len(table), links))
+    return Duplicates(matches, ~kept, _label_groups(len(table), links))
 
 
-def _number_groups(count: int, links: list[tuple[int, int]]) -> IntArray:
+def _label_groups(count: int, links: list[tuple[int, int]]) -> IntArray:
+    """Returns the connected component of each row, (count,)."""
     pairs = np.array(links, dtype=np.int64).reshape(-1, 2)
     graph = coo_array((np.ones(len(pairs)), (pairs[:, 0], pairs[:, 1])), shape=(count, count))
     return connected_components(graph, directed=False)[1].astype(np.int64)
@@ -128,20 +133,22 @@ def _has_repeated_view(stats: ImageStats) -> BoolArray:
 
 
 def _match_panoramas(table: pd.DataFrame, order: IntArray, kept: BoolArray) -> Iterator[Match]:
-    """Matches panorama ids. Roots may name the column differently: the first one filled in a row counts."""
+    """Matches panorama ids. Datasets name the column differently: the first one with an id in a row is used."""
     ids: Any = np.full(len(table), "", dtype=object)
     for column in table.columns:
         if str(column).strip().lower() in PANORAMA_COLUMNS:
-            words = table[column].fillna("").astype(str).str.strip()
-            ids = np.where(ids == "", words.mask(words.str.lower().isin(NO_PANORAMA), "").to_numpy(), ids)
+            values = table[column].fillna("").astype(str).str.strip()
+            values = values.mask(values.str.lower().isin(NO_PANORAMA), "")
+            ids = np.where(ids == "", values, ids)
 
     yield from _match_values(ids, order[ids[order] != ""], kept, "duplicate_panorama", "has the panorama id of")
 
 
 def _match_coordinates(coords_deg: FloatArray, order: IntArray, kept: BoolArray) -> Iterator[Match]:
     latitude, longitude = np.round(coords_deg, 7).T
-    values = _number_pairs(latitude, longitude)
-    yield from _match_values(values, order, kept, "same_coordinates", "has the coordinates of")
+    yield from _match_values(
+        _encode_pairs(latitude, longitude), order, kept, "same_coordinates", "has the coordinates of"
+    )
 
 
 def _match_values(
@@ -160,16 +167,18 @@ def _match_values(
             yield Match(kind, row, earlier, reason)
 
 
-def _number_pairs(a: npt.NDArray[np.generic], b: npt.NDArray[np.generic]) -> IntArray:
-    """Returns a number for each pair of values; equal pairs have equal numbers."""
+def _encode_pairs(a: npt.NDArray[np.generic], b: npt.NDArray[np.generic]) -> IntArray:
+    """Returns an integer for each pair of values; equal pairs have equal integers."""
     second, uniques = pd.factorize(b)
+
+    # The codes of b are -1 (missing) to len(uniques) - 1.
     return (pd.factorize(a)[0] * (len(uniques) + 1) + second).astype(np.int64)
 
 
 def _match_digests(stats: ImageStats, order: IntArray, kept: BoolArray) -> Iterator[Match]:
     """Matches places that share the bytes of a usable view; only repeated files are looked up."""
     digests, usable = stats.views["digest"], stats.views["state"] == OK
-    pairs = _number_pairs(digests[..., 0].ravel(), digests[..., 1].ravel())
+    pairs = _encode_pairs(digests[..., 0].ravel(), digests[..., 1].ravel())
     codes = pd.factorize(pairs)[0].reshape(digests.shape[:2])
     counts = np.bincount(codes[usable], minlength=codes.max(initial=0) + 1)
     shared = usable & (counts[codes] > 1)
@@ -177,7 +186,7 @@ def _match_digests(stats: ImageStats, order: IntArray, kept: BoolArray) -> Itera
     first_rows: dict[int, int] = {}
     for row in order[shared.any(axis=1)[order] & kept[order]]:
         row_codes = codes[row][shared[row]].tolist()
-        earlier = [first_rows[code] for code in row_codes if first_rows.get(code, row) != row]
+        earlier = [first_rows[code] for code in row_codes if code in first_rows]
         if earlier:
             count = len(earlier)
             reason = f"shares {count} image{'' if count == 1 else 's'}, byte for byte, with"
@@ -195,9 +204,7 @@ def _match_similar(coords_deg: FloatArray, stats: ImageStats, order: IntArray, k
     if len(rows) < 2:
         return
 
-    # Chord length on the unit sphere for a great-circle distance d: 2 sin(d / 2R).
-    vectors = to_unit(coords_deg[rows])
-    max_chord = 2.0 * np.sin(MAX_DISTANCE_M / 1000.0 / EARTH_RADIUS_KM / 2.0)
+    vectors, max_chord = to_unit(coords_deg[rows]), compute_chord(MAX_DISTANCE_M)
     tree, num_neighbours = cKDTree(vectors), min(MAX_NEIGHBOURS, len(rows))
     state, hashes = stats.views["state"], stats.views["hash"]
 
@@ -205,16 +212,17 @@ def _match_similar(coords_deg: FloatArray, stats: ImageStats, order: IntArray, k
         chunk = vectors[start : start + CHUNK_PLACES]
         neighbours: Any = tree.query(chunk, k=num_neighbours, distance_upper_bound=max_chord, workers=-1)[1]
 
-        # Each pair is visited once, from its later place; an absent neighbour has the number len(rows).
-        numbers = np.arange(start, start + len(chunk))
-        later, slot = np.nonzero(neighbours < numbers[:, None])
-        a, b = rows[numbers[later]], rows[neighbours[later, slot]]
-        usable = (state[a] == OK) & (state[b] == OK)
-        num_similar = (usable & (compute_hash_distance(hashes[a], hashes[b]) <= MAX_HASH_DISTANCE)).sum(axis=1)
+        # Each pair is visited once, from its later place; the index of an absent neighbour is len(rows).
+        indices = np.arange(start, start + len(chunk))
+        at, slot = np.nonzero(neighbours < indices[:, None])
+        later_rows, earlier_rows = rows[indices[at]], rows[neighbours[at, slot]]
+        usable = (state[later_rows] == OK) & (state[earlier_rows] == OK)
+        distance = compute_hash_distance(hashes[later_rows], hashes[earlier_rows])
+        num_similar = (usable & (distance <= MAX_HASH_DISTANCE)).sum(axis=1)
 
         for pair in np.flatnonzero(num_similar >= MIN_SIMILAR_VIEWS):
-            row, earlier = int(a[pair]), int(b[pair])
+            row, earlier = int(later_rows[pair]), int(earlier_rows[pair])
             if kept[row] and kept[earlier]:
                 metres = 1000.0 * float(haversine_km(coords_deg[row], coords_deg[earlier]))
-                reason = f"looks in {num_similar[pair]} views like, and lies {metres:.0f} m from,"
+                reason = f"has {num_similar[pair]} views similar to, and is {metres:.0f} m from,"
                 yield Match("near_duplicate", row, earlier, reason)

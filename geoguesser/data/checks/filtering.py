@@ -27,13 +27,13 @@ def filter_views(
     image_findings: list[tuple[int, int, Finding]],
     findings: Findings,
     *,
-    mask: bool,
+    allow_missing_views: bool,
     max_size: int,
 ) -> tuple[BoolArray, BoolArray]:
     """Records the findings about images, and decides which views and places are kept.
 
-    `image_findings` holds row, number of the heading, and finding. With `mask`, a place is left out only if no
-    view remains. An image of less than half of `max_size` pixels is a finding.
+    `image_findings` holds row, index of the heading, and finding. With `allow_missing_views`, a place is left out
+    only if no view remains. An image of less than half of `max_size` pixels is a finding.
 
     Returns:
         (N, 4) True for each view that is used, and (N,) True for each place that is left out.
@@ -47,8 +47,8 @@ def filter_views(
     state = stats.views["state"]
     used = (state == OK) | (state == PLACEHOLDER)
     for row, heading, finding in image_findings:
-        used[row, heading] &= findings.allows(finding.kind)
-    if not mask:
+        used[row, heading] &= findings.keeps(finding.kind)
+    if not allow_missing_views:
         return used, ~used.all(axis=1)
 
     dropped = ~used.any(axis=1)

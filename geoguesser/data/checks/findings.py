@@ -34,7 +34,7 @@ FINDING_KINDS: dict[str, FindingKind] = {
     "duplicate_id": FindingKind("error", False, "the same uuid twice"),
     "missing_images": FindingKind("error", False, "a row without any view"),
     "missing_view": FindingKind("error", False, "a folder without one of the four views"),
-    "broken_image": FindingKind("error", False, "a file that is no whole image"),
+    "broken_image": FindingKind("error", False, "a file that is not a complete image"),
     "far_outside": FindingKind("error", False, "far from the region's land"),
     "gone": FindingKind("error", False, "in the store, but no longer in the roots"),
     # Collected data contain duplicates and placeholders as a rule. They are left out, because test places with
@@ -92,7 +92,7 @@ class Findings:
         """Returns the action for a kind."""
         return self.on_bad.get(kind, FINDING_KINDS[kind].default)
 
-    def allows(self, kind: str) -> bool:
+    def keeps(self, kind: str) -> bool:
         """Returns whether places and views with a finding of this kind stay in use."""
         return self.action(kind) == "keep"
 
@@ -104,8 +104,8 @@ class Findings:
         if not self.defer:
             self.raise_fatal()
 
-    def note(self, findings: Iterable[Finding]) -> None:
-        """Records findings that leave out nothing, whatever the action of their kind."""
+    def record_without_action(self, findings: Iterable[Finding]) -> None:
+        """Records findings that drop no place or view, whatever the action of their kind."""
         self.kept.extend(findings)
 
     def raise_fatal(self) -> None:

@@ -31,7 +31,7 @@ from geoguesser.data.images import (
     decode_rgb,
     read_bytes,
     read_header,
-    to_planes,
+    to_channels_first,
 )
 from geoguesser.data.place_files import PlaceFiles
 from geoguesser.data.views import choose_prefetch
@@ -98,7 +98,7 @@ def inspect_place(files: PlaceFiles, specs: Sequence[ImageSpec]) -> InspectedPla
 
         place.findings.extend((heading, Finding(kind, path, reason)) for kind, reason in kinds)
         for number, image in enumerate(images):
-            to_planes(image, place.images[number][heading])
+            to_channels_first(image, place.images[number][heading])
             place.thumbnails[number][heading] = _make_thumbnail(image).transpose(2, 0, 1)
             place.sums[number][heading] = _sum_pixels(image)
 
@@ -113,9 +113,9 @@ def _inspect_file(
     data = read_bytes(path)
     try:
         header = read_header(data)
-        images = [spec.fit_image(decode_rgb(data, header, spec.size)) for spec in specs]
+        images = [spec.resize_hwc(decode_rgb(data, header, spec.size)) for spec in specs]
     except ValueError as error:
-        raise DataError.at(path, f"is no whole image ({error})") from error
+        raise DataError.at(path, f"is not a complete image ({error})") from error
 
     digest = np.frombuffer(xxhash.xxh3_128_digest(data), dtype="<u8")
     mode = MODES.index(header.mode)

@@ -13,7 +13,7 @@ from geoguesser.data.splits import SPLIT_NAMES
 from geoguesser.geo.distance import chord_to_km, to_unit
 
 # Distances in metres within which test places are counted.
-WITHIN_M = (50, 500, 5000)
+LEAKAGE_RADII_M = (50, 500, 5000)
 
 # Distance in metres -> largest share of the test places that may lie so near to a training place. Within 50 m,
 # most of a place has been seen in training: the same street, and often the same houses.
@@ -58,7 +58,7 @@ def audit_split(coords_deg: FloatArray, splits: npt.NDArray[Any]) -> dict[str, A
         audit[name] = {
             "places": len(split_km),
             "nearest_training_km": dict(zip(("p25", "p50", "p75"), quartiles, strict=True)),
-            "within_m": {str(metres): int((split_km <= metres / 1000.0).sum()) for metres in WITHIN_M},
+            "within_m": {str(metres): int((split_km <= metres / 1000.0).sum()) for metres in LEAKAGE_RADII_M},
         }
 
     audit["warnings"] = _warn_near_test(audit.get("test"))

@@ -37,24 +37,26 @@ def select_places(
     image_findings: list[tuple[int, int, Finding]],
     findings: Findings,
     *,
-    mask: bool,
+    allow_missing_views: bool,
     max_size: int,
     recorded: BoolArray | None = None,
 ) -> Selection:
     """Filters the places of a table by the findings about their images, and removes duplicates from the others.
 
-    Arguments are those of `filter_views`; `recorded` is (N,) True for a place that a store recorded, whose
-    duplicates are dropped first.
+    Arguments are those of `filter_views`; `recorded` is (N,) True for each place of an existing store. These
+    places are kept, and their duplicates dropped.
 
     Raises:
         DataError: The action of a recorded kind is `error`.
     """
-    used, dropped = filter_views(table, stats, image_findings, findings, mask=mask, max_size=max_size)
+    used, dropped = filter_views(
+        table, stats, image_findings, findings, allow_missing_views=allow_missing_views, max_size=max_size
+    )
     rows = np.flatnonzero(~dropped)
 
     remaining = table.iloc[rows].reset_index(drop=True)
-    first = None if recorded is None else recorded[rows]
-    duplicates = find_duplicates(remaining, get_coords(remaining), stats.take(rows), findings, first=first)
+    in_store = None if recorded is None else recorded[rows]
+    duplicates = find_duplicates(remaining, get_coords(remaining), stats.take(rows), findings, in_store=in_store)
 
     kept = np.flatnonzero(~duplicates.dropped)
     matches = [

@@ -10,8 +10,16 @@ import math
 import cv2
 import numpy as np
 
-from geoguesser.data.demo.camera import CLOUD, EYE_M, Camera, apply_camera, blend, sample_texture, to_layer
-from geoguesser.data.demo.objects import Easel, draw_car, draw_house, draw_pole_line, draw_tree
+from geoguesser.data.demo.camera import (
+    CAMERA_HEIGHT_M,
+    CLOUD_EXPONENT,
+    Camera,
+    apply_camera,
+    blend,
+    sample_texture,
+    to_layer,
+)
+from geoguesser.data.demo.objects import PaintTarget, draw_car, draw_house, draw_pole_line, draw_tree
 from geoguesser.data.demo.scene import Colour, Field, Horizon, Image, Scene, Strip
 
 # As in place_files.py, whose imports would delay the start of a worker process.
@@ -50,7 +58,7 @@ def _draw_sky(canvas: Image, camera: Camera) -> Image:
     scene, rows = camera.scene, int(camera.horizon_px) + 1
 
     # The sky is smooth, so that half the columns and rows are sufficient.
-    across = camera.across()[::2]
+    across = camera.column_tangents()[::2]
     rise = ((camera.horizon_px - np.linspace(0, rows, rows // 2 + 1)) / camera.focal_px).astype(np.float32)[
         :, None
     ]
@@ -81,7 +89,9 @@ def _clouds(camera: Camera, rise: Image, across: Image) -> Image:
     right = ahead * across
     turn = math.radians(camera.heading_deg)
     sin, cos = math.sin(turn), math.cos(turn)
-    noise = sample_texture(camera.scene, ahead * cos - right * sin + 256, ahead * sin + right * cos + 256, CLOUD)
+    noise = sample_texture(
+        camera.scene, ahead * cos - right * sin + 256, ahead * sin + right * cos + 256, CLOUD_EXPONENT
+    )
     return np.clip((noise - 1.7 + 3.8 * camera.scene.cloud) * 0.6, 0.0, 1.0)
 
 
@@ -92,7 +102,7 @@ def _draw_relief(canvas: Image, camera: Camera, horizon: Horizon, air: Image) ->
         angle, away_km = _interpolate(horizon.relief_rad[band], px), _interpolate(horizon.distance_km[band], px)
         height = px * 0.3 * np.tanh(RELIEF_SCALE * angle * 0.5 / 0.3)
         ridge = columns * (160.0 / px) + 300.0 * camera.heading_deg
-        height *= 1.0 + 0.05 * sample_texture(scene, np.full(px, 40.0 * band), ridge, CLOUD)
+        height *= 1.0 + 0.05 * sample_texture(scene, np.full(px, 40.0 * band), ridge, CLOUD_EXPONENT)
         if height.max() < 0.5:
             continue
 
@@ -116,10 +126,10 @@ def _draw_ground(canvas: Image, camera: Camera, air: Image) -> None:
     scene, top = camera.scene, int(np.ceil(camera.horizon_px))
 
     # A row at y below the horizon shows the ground at depth eye height * focal length / y.
-    depth = EYE_M * camera.focal_px / (np.arange(top, camera.px) + 0.5 - camera.horizon_px)
+    depth = CAMERA_HEIGHT_M * camera.focal_px / (np.arange(top, camera.px) + 0.5 - camera.horizon_px)
     depth = np.minimum(np.maximum(depth, 0.0), 900.0).astype(np.float32)[:, None]
-    right = depth * camera.across()
-    sin, cos = camera.turn
+    right = depth * camera.column_tangents()
+    sin, cos = camera.sin_cos
     u, v = scene.lane_m + depth * sin + right * cos, depth * cos - right * sin
 
     fine = sample_texture(scene, u * 18.0, v * 18.0) / (1.0 + depth / 12.0)
@@ -201,7 +211,7 @@ def _draw_things(canvas: Image, camera: Camera, air: Image) -> None:
     for strip in sorted(far, key=lambda strip: -abs(strip.u_m)):
         _draw_strip(canvas, camera, strip, air)
 
-    easel = Easel(canvas, camera, air.mean(axis=(1, 2)))
+    target = PaintTarget(canvas, camera, air.mean(axis=(1, 2)))
     feet = [(tree.u_m, tree.v_m, 0.0) for tree in scene.trees]
     feet += [(house.u_m, house.v_m, 0.0) for house in scene.houses]
     pixels, depth = camera.project(np.array(feet).reshape(-1, 3))
@@ -209,23 +219,23 @@ def _draw_things(canvas: Image, camera: Camera, air: Image) -> None:
     visible = np.flatnonzero((depth > 3.0) & (offset < 1.0 + 8.0 / np.maximum(depth, 1.0)))
     for index in visible[np.argsort(-depth[visible])]:
         if index < len(scene.trees):
-            draw_tree(easel, scene.trees[index], pixels[index], float(depth[index]))
+            draw_tree(target, scene.trees[index], pixels[index], float(depth[index]))
         else:
-            draw_house(easel, scene.houses[index - len(scene.trees)])
+            draw_house(target, scene.houses[index - len(scene.trees)])
 
     for strip in scene.strips:
         if strip.height_m <= 2.0:
             _draw_strip(canvas, camera, strip, air)
-    draw_pole_line(easel)
+    draw_pole_line(target)
     for u_m, v_m, colour in scene.cars:
-        draw_car(easel, (u_m, v_m), colour)
+        draw_car(target, (u_m, v_m), colour)
 
 
 def _draw_strip(canvas: Image, camera: Camera, strip: Strip, air: Image) -> None:
-    scene, across = camera.scene, camera.across()
+    scene, across = camera.scene, camera.column_tangents()
 
     # The ray of a column meets the surface u = const at this depth, if it points towards it.
-    sin, cos = camera.turn
+    sin, cos = camera.sin_cos
     with np.errstate(divide="ignore"):
         depth = (strip.u_m - scene.lane_m) / (sin + across * cos)
     hit = (depth > 1.0) & (depth < 700.0)
@@ -234,14 +244,14 @@ def _draw_strip(canvas: Image, camera: Camera, strip: Strip, air: Image) -> None
     depth = np.where(hit, depth, 700.0)
     along = depth * (cos - across * sin)
     height = strip.height_m * _compute_profile(scene, strip.kind, along)
-    bottom = camera.horizon_px + camera.focal_px * EYE_M / depth
-    top = camera.horizon_px - camera.focal_px * (height - EYE_M) / depth
+    bottom = camera.horizon_px + camera.focal_px * CAMERA_HEIGHT_M / depth
+    top = camera.horizon_px - camera.focal_px * (height - CAMERA_HEIGHT_M) / depth
     first, last = max(int(top[hit].min()), 0), min(int(bottom[hit].max()) + 2, camera.px)
     rows = np.arange(first, last)[:, None]
     if not len(rows):
         return
 
-    above_m = EYE_M - (rows - camera.horizon_px).astype(np.float32) * (depth / camera.focal_px)
+    above_m = CAMERA_HEIGHT_M - (rows - camera.horizon_px).astype(np.float32) * (depth / camera.focal_px)
     scale = 5.0 if strip.height_m > 2.0 else 18.0
     noise = sample_texture(scene, above_m * scale, along * scale) / (1.0 + depth * scale / 900.0)
     contrast = 0.3 if strip.kind == "stones" else 0.2

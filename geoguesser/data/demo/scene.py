@@ -148,4 +148,4 @@ class Scene:
     cloud: float
     visibility_km: float
     light: Light
-    noise_at: tuple[int, int]
+    noise_offset_px: tuple[int, int]

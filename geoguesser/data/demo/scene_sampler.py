@@ -71,7 +71,7 @@ def make_scene(site: Surroundings, rng: np.random.Generator) -> Scene:
         cloud=cloud,
         visibility_km=visibility_km,
         light=_light(rng),
-        noise_at=(int(rng.integers(512)), int(rng.integers(512))),
+        noise_offset_px=(int(rng.integers(512)), int(rng.integers(512))),
     )
 
 

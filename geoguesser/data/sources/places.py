@@ -55,7 +55,9 @@ class PlacesDataModule(PlacesData):
 
     def read_places(self) -> pd.DataFrame:
         """Reads the checked table of places, as `geoguesser.data.places.read_places` returns it."""
-        return read_places(self.roots, self.region, self.findings, far_km=self.far_km, mask=self.masks_views)
+        return read_places(
+            self.roots, self.region, self.findings, far_km=self.far_km, allow_missing_views=self.masks_views
+        )
 
     def read_table(self) -> None:
         if self.rows:
@@ -78,7 +80,7 @@ class PlacesDataModule(PlacesData):
             loaded.stats,
             loaded.findings,
             self.findings,
-            mask=self.masks_views,
+            allow_missing_views=self.masks_views,
             max_size=self.image.size,
         )
         rows = selection.rows

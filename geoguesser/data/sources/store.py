@@ -10,7 +10,7 @@ import numpy as np
 from geoguesser.data.checks.image_stats import compute_pixel_stats
 from geoguesser.data.datamodule import DataSettings, PlacesData
 from geoguesser.data.fingerprint import compute_fingerprint
-from geoguesser.data.places import drop_far
+from geoguesser.data.places import drop_far_places
 from geoguesser.data.sources.base import STORE
 from geoguesser.data.splits import SplitConstraints
 from geoguesser.data.store.reader import Store
@@ -46,7 +46,7 @@ class StoreDataModule(PlacesData):
     def read_table(self) -> None:
         if self.rows:
             return
-        table = drop_far(self._stored_table, self.region, self.findings, self.far_km)
+        table = drop_far_places(self._stored_table, self.region, self.findings, self.far_km)
         self._stored_rows = np.flatnonzero(self._stored_table["uuid"].isin(table["uuid"]))
 
         # `split=store` reads the recorded split; another split starts anew, and only keeps duplicates together.

@@ -31,7 +31,7 @@ from geoguesser.data.place_files import HEADINGS
 from geoguesser.data.views import Views
 from geoguesser.errors import ConfigError, MissingFileError, StoreError, first_line
 
-FORMAT = 1
+STORE_FORMAT_VERSION = 1
 MANIFEST = "store.json"
 MASK_COLUMNS = tuple(f"view_{heading}" for heading in HEADINGS)
 REPACK = "Prepare it again, from the same roots: python -m geoguesser.prepare."
@@ -207,8 +207,10 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         raise StoreError.at(
             str(file), f"is no manifest of a store ({first_line(error)})", remedy=SPLITS_LOST
         ) from error
-    if form > FORMAT:
-        raise StoreError(f"{file} has format {form}; this version reads up to {FORMAT}. Update geoguesser.")
+    if form > STORE_FORMAT_VERSION:
+        raise StoreError(
+            f"{file} has format {form}; this version reads up to {STORE_FORMAT_VERSION}. Update geoguesser."
+        )
 
     missing = [key for key in FIELDS if key not in manifest]
     shards = {len(entry["shards"]) for entry in manifest.get("images", {}).values()}

@@ -1,7 +1,8 @@
-"""Packs image files into the shards of a store, on all cores. An interruption costs at most one shard.
+"""Packs image files into the shards of a store, in parallel.
 
 The name of a shard is a digest of its inputs (ids, names, sizes and times of files, spec, decoder), so that
-complete shards of earlier runs are found. A shard gets its name only when it is complete.
+complete shards of earlier runs are found. A shard gets its name only when it is complete. After an interruption at
+most one shard must be packed again.
 """
 
 from __future__ import annotations
@@ -38,7 +39,13 @@ SPARE_BYTES = 2**24
 
 @dataclass
 class PackedViews:
-    """Result of packing N places: statistics and shards by name of a spec, and row, heading and finding."""
+    """Result of packing N places.
+
+    Attributes:
+        stats: Statistics of the images by `ImageSpec.name`, without thumbnails, which are in the .npz files.
+        findings: Place index, heading index and finding.
+        shards: Names of the shards by `ImageSpec.name`.
+    """
 
     stats: dict[str, ImageStats]
     findings: list[tuple[int, int, Finding]] = field(default_factory=list)
@@ -47,7 +54,7 @@ class PackedViews:
 
 
 def compute_shard_ranges(count: int) -> list[range]:
-    """Returns the rows of each shard."""
+    """Returns the range of place indices of each shard."""
     return [range(start, min(start + SHARD_PLACES, count)) for start in range(0, count, SHARD_PLACES)]
 
 
@@ -59,7 +66,7 @@ def compute_shard_names(ids: Sequence[str], places: Sequence[PlaceFiles], specs:
         for heading, name in enumerate(files.names):
             inputs.update(f"\0{name or ''}".encode())
             if name is not None:
-                inputs.update(_make_signature(files.path(heading)))
+                inputs.update(_encode_size_and_time(files.path(heading)))
 
     names = []
     for spec in specs:
@@ -69,7 +76,7 @@ def compute_shard_names(ids: Sequence[str], places: Sequence[PlaceFiles], specs:
     return names
 
 
-def _make_signature(path: str) -> bytes:
+def _encode_size_and_time(path: str) -> bytes:
     try:
         status = Path(path).stat()
     except OSError:
@@ -84,7 +91,7 @@ def pack_shards(
     roots: Sequence[str],
     specs: Sequence[ImageSpec],
 ) -> PackedViews:
-    """Inspects all places and packs their views for all specs into `out`, which is locked; None only inspects.
+    """Inspects all places and packs their views for all specs into the locked folder `out`; no packing if None.
 
     Raises:
         StoreError: A file cannot be written; complete shards stay for the next attempt.
@@ -120,7 +127,9 @@ def pack_shards(
                 bar.update(len(rows))
 
             for shard in shards:
-                shard.report(packed, rows, files, first=shard is shards[0])
+                shard.copy_results(packed, rows, files, with_findings=shard is shards[0])
+
+            # For a shard of an earlier run, this only frees the statistics.
             pending += [committer.submit(shard.commit) for shard in shards]
 
             # Errors of finished commits are raised here, before more shards are packed.
@@ -140,11 +149,11 @@ def _fill(shards: list[_Shard], places: list[PlaceFiles], roots: list[str], bar:
             if place.num_unreadable and not Path(roots[slot]).is_dir():
                 raise MissingFileError.at(
                     f"data.roots {roots[slot]}",
-                    "has gone while it was being read",
-                    remedy="What was packed is kept: bring the folder back and give the same command again.",
+                    "disappeared while it was being read",
+                    remedy="Packed shards are kept. Make the folder available again and repeat the command.",
                 )
-            for number, shard in enumerate(shards):
-                shard.add(slot, place, number)
+            for index, shard in enumerate(shards):
+                shard.add(slot, place, index)
             bar.update()
     except BaseException:
         for shard in shards:
@@ -158,6 +167,7 @@ class _Shard:
     def __init__(self, out: Path | None, spec: ImageSpec, name: str, count: int) -> None:
         self.out, self.spec, self.name, self.count = out, spec, name, count
         self.stats = ImageStats.empty(0)
+        # Place in the shard, heading index, kind and reason.
         self.findings: list[tuple[int, int, str, str]] = []
         self.num_unreadable = 0
         self._replacement: Replacement | None = None
@@ -181,7 +191,7 @@ class _Shard:
         try:
             with np.load(file) as arrays:
                 stats = ImageStats(arrays["views"], arrays["thumbnails"], arrays["sums"])
-                findings = [(int(a), int(b), str(c), str(d)) for a, b, c, d in json.loads(str(arrays["found"]))]
+                findings = [tuple(finding) for finding in json.loads(str(arrays["found"]))]
                 num_unreadable = int(arrays["unreadable"])
         except (OSError, ValueError, KeyError):
             return False
@@ -190,31 +200,35 @@ class _Shard:
         if num_unreadable or len(stats) != self.count:
             return False
         self.findings = findings
+
+        # Thumbnails stay in the file, to save memory.
         self.stats = ImageStats(stats.views, stats.thumbnails[:, :, :, :0, :0], stats.sums)
         return True
 
-    def add(self, slot: int, place: InspectedPlace, number: int) -> None:
-        """Adds a place, with the pixels of the spec with the given number."""
+    def add(self, slot: int, place: InspectedPlace, index: int) -> None:
+        """Adds a place, with the pixels of the spec with the given index."""
         if slot == 0:
             self.stats = ImageStats.empty(self.count)
             if self.out is not None:
-                with open_for_writing(self.out):
+                with convert_write_errors(self.out):
                     self.path.parent.mkdir(parents=True, exist_ok=True)
                     self._replacement = Replacement(self.path, durable=True)
 
-        self.stats.put(slot, place, number)
+        self.stats.put(slot, place, index)
         self.findings += [(slot, heading, finding.kind, finding.reason) for heading, finding in place.findings]
         self.num_unreadable += place.num_unreadable
         if self._replacement is not None and self.out is not None:
-            with open_for_writing(self.out):
-                self._replacement.stream.write(place.images[number].data)
+            with convert_write_errors(self.out):
+                self._replacement.stream.write(place.images[index].data)
 
-    def report(self, packed: PackedViews, rows: range, places: list[PlaceFiles], *, first: bool) -> None:
-        """Copies statistics to the result by row, and findings only once, as they are the same for each spec."""
+    def copy_results(
+        self, packed: PackedViews, rows: range, places: list[PlaceFiles], *, with_findings: bool
+    ) -> None:
+        """Copies statistics to the given rows of the result, and findings, which are the same for each spec."""
         stats = packed.stats[self.spec.name]
         stats.views[rows.start : rows.stop] = self.stats.views
         stats.sums[rows.start : rows.stop] = self.stats.sums
-        if first:
+        if with_findings:
             packed.findings += [
                 (rows[slot], heading, Finding(kind, places[slot].path(heading), reason))
                 for slot, heading, kind, reason in self.findings
@@ -223,7 +237,7 @@ class _Shard:
     def commit(self) -> None:
         """Flushes the shard to the disk, gives it its name, writes its statistics last, and frees them."""
         if self._replacement is not None and self.out is not None:
-            with open_for_writing(self.out):
+            with convert_write_errors(self.out):
                 try:
                     self._replacement.commit()
                 finally:
@@ -252,13 +266,13 @@ def _check_space(out: Path, shards: list[_Shard]) -> None:
     if needed > free:
         raise StoreError.at(
             f"out={out}",
-            f"needs {needed / 2**30:.2f} GiB of free disk, and there are {free / 2**30:.2f}",
+            f"needs {needed / 2**30:.2f} GiB of disk space, but only {free / 2**30:.2f} GiB are free",
             remedy="Free some space, choose another disk, or a smaller image.size.",
         )
 
 
 @contextmanager
-def open_for_writing(out: Path) -> Iterator[None]:
+def convert_write_errors(out: Path) -> Iterator[None]:
     """Raises StoreError with a remedy for each error of the operating system."""
     try:
         yield
@@ -270,5 +284,5 @@ def open_for_writing(out: Path) -> Iterator[None]:
         raise StoreError.at(
             f"out={out}",
             f"cannot be written ({error.strerror or error})",
-            remedy=f"{remedy}; what was packed is kept, and the same command goes on from there.",
+            remedy=f"{remedy}. Packed shards are kept, and repeating the command continues from there.",
         ) from error

@@ -19,8 +19,8 @@ from geoguesser.data.checks.image_stats import ImageStats
 from geoguesser.data.fingerprint import compute_fingerprint
 from geoguesser.data.images import ImageSpec, describe_decoder
 from geoguesser.data.splits import ADDED_COLUMNS
-from geoguesser.data.store.reader import FORMAT, MANIFEST, MASK_COLUMNS, match_file_sizes
-from geoguesser.data.store.shards import compute_shard_ranges, open_for_writing
+from geoguesser.data.store.reader import MANIFEST, MASK_COLUMNS, STORE_FORMAT_VERSION, match_file_sizes
+from geoguesser.data.store.shards import compute_shard_ranges, convert_write_errors
 from geoguesser.system.disk_cache import compute_digest
 from geoguesser.system.files import get_target_name, open_replacement, write_bytes
 from geoguesser.system.versions import __version__
@@ -34,7 +34,7 @@ STORE_SHARD = re.compile(r"(px\d+-(?:crop|squash)/[0-9a-f]{32})\.(?:bin|npz|part
 
 
 @dataclass(frozen=True)
-class Prepared:
+class PreparedDataset:
     """Result of preparing: the N places in the store, or that would be in it.
 
     Attributes:
@@ -64,7 +64,7 @@ def commit(
     out: Path,
     *,
     old: dict[str, Any] | None,
-    prepared: Prepared,
+    prepared: PreparedDataset,
     shards: dict[str, list[str]],
     rows: IntArray,
     sums: dict[str, IntArray],
@@ -103,7 +103,7 @@ def commit(
     prints = {name: entry["fingerprint"] for name, entry in images.items()}
     name = compute_digest({"prints": prints, "table": pd.util.hash_pandas_object(table.astype(str)).sum()})
     manifest: dict[str, Any] = {
-        "format": FORMAT,
+        "format": STORE_FORMAT_VERSION,
         "geoguesser": __version__,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "decoder": describe_decoder(),
@@ -120,7 +120,7 @@ def commit(
         _remove_stale_files(out, old)
         return False
 
-    with open_for_writing(out):
+    with convert_write_errors(out):
         with open_replacement(out / manifest["table"], durable=True) as stream:
             table.to_parquet(stream, index=False)
         arrays: dict[str, Any] = {"digests": digests} | {f"sums {size}": values for size, values in sums.items()}
@@ -148,7 +148,9 @@ def _is_same(manifest: dict[str, Any], old: dict[str, Any]) -> bool:
     )
 
 
-def _make_stored_table(prepared: Prepared, shard: IntArray, slot: IntArray, groups: IntArray) -> pd.DataFrame:
+def _make_stored_table(
+    prepared: PreparedDataset, shard: IntArray, slot: IntArray, groups: IntArray
+) -> pd.DataFrame:
     table = prepared.input_table.set_index("uuid").loc[prepared.table["uuid"]].reset_index()
     store_columns: dict[str, Any] = {
         "store_split": prepared.table["split"].to_numpy(),

@@ -21,7 +21,7 @@ LABEL_COLOURS = {BETTER: "#009E73", WORSE: "#D55E00", NOT_CLEAR: "#D97A00"}
 
 def render_comparison(comparison: Comparison, places: Sequence[SpreadPlace], *, pictures: bool) -> str:
     """Returns the text of compare.html."""
-    entries, numbers = comparison.entries, DistanceFormatter(comparison)
+    entries, formatter = comparison.entries, DistanceFormatter(comparison)
     base = entries[comparison.baseline]
 
     return render_html(
@@ -32,11 +32,11 @@ def render_comparison(comparison: Comparison, places: Sequence[SpreadPlace], *, 
         comparison=comparison,
         base=base,
         confidence=format_confidence(comparison.settings.confidence),
-        numbers=numbers,
+        formatter=formatter,
         colours=plots.choose_colours(comparison),
         verdict_colours=LABEL_COLOURS,
         pictures=_draw_pictures(comparison) if pictures else None,
-        places=[_make_card(comparison, place, numbers, pictures=pictures) for place in places],
+        places=[_make_card(comparison, place, formatter, pictures=pictures) for place in places],
         max_curves=plots.MAX_CURVES,
         max_maps=MAX_MAPS,
     )
@@ -63,7 +63,7 @@ def _draw_pictures(comparison: Comparison) -> dict[str, Any]:
 
 
 def _make_card(
-    comparison: Comparison, place: SpreadPlace, numbers: DistanceFormatter, *, pictures: bool
+    comparison: Comparison, place: SpreadPlace, formatter: DistanceFormatter, *, pictures: bool
 ) -> dict[str, Any]:
     errors = [
         (float(km), entry.letter)
@@ -73,7 +73,7 @@ def _make_card(
     card = {
         "uuid": place.uuid,
         "photos": place.photos,
-        "errors": [(letter, numbers.km(km)) for km, letter in sorted(errors)],
+        "errors": [(letter, formatter.km(km)) for km, letter in sorted(errors)],
         "coords_deg": place.coords_deg.tolist(),
         "picture": "",
     }

@@ -116,7 +116,7 @@ def print_comparison(comparison: Comparison) -> None:
 
 
 def _make_terminal_table(comparison: Comparison) -> Table:
-    numbers = DistanceFormatter(comparison)
+    formatter = DistanceFormatter(comparison)
     table = Table(title_justify="left")
     table.add_column("")
     for column in ("mean km", "median km", "difference", "verdict"):
@@ -125,12 +125,12 @@ def _make_terminal_table(comparison: Comparison) -> Table:
     for entry in comparison.entries:
         difference = entry.difference or GroupDifference(0, verdict=BASELINE)
         p = "" if difference.p_holm is None else f"p {format_p_value(difference.p_holm)}"
-        mean = "" if difference.mean is None else numbers.signed(difference.mean.value)
+        mean = "" if difference.mean is None else formatter.signed(difference.mean.value)
         table.add_row(
             Text(entry.letter, style="bold"),
-            f"{numbers.km(entry.mean.value)}\n{numbers.limits(entry.mean)}",
-            f"{numbers.km(entry.median.value)}\n{numbers.limits(entry.median)}",
-            f"{mean}\n{numbers.limits(difference.mean, signed=True)}",
+            f"{formatter.km(entry.mean.value)}\n{formatter.limits(entry.mean)}",
+            f"{formatter.km(entry.median.value)}\n{formatter.limits(entry.median)}",
+            f"{mean}\n{formatter.limits(difference.mean, signed=True)}",
             Text.assemble((difference.verdict, STYLES.get(difference.verdict, "")), f"\n{p}"),
         )
     return table

@@ -1,4 +1,4 @@
-"""Sentences and numbers of a comparison, the same in the terminal, on the page and in the table."""
+"""Texts of a comparison that the terminal, the page and the table all show."""
 
 from __future__ import annotations
 
@@ -19,29 +19,29 @@ from geoguesser.runs.run_folder import UnusedRun
 from geoguesser.system.text import format_count, format_interval, format_limits, join_words
 
 MINUS = "\N{MINUS SIGN}"
-HEADLINES = {
-    BETTER: "better than it beyond noise",
-    WORSE: "worse beyond noise",
-    NOT_CLEAR: "different without a correction for the number of comparisons, but not with it",
-    WITHIN_NOISE: "within noise of it",
-    NOT_COMPARED: f"not compared, because they share fewer than {MIN_PLACES} test places with it",
+VERDICT_TEXTS = {
+    BETTER: "significantly better",
+    WORSE: "significantly worse",
+    NOT_CLEAR: "significantly different before, but not after, the correction for multiple comparisons",
+    WITHIN_NOISE: "no significant difference (within noise)",
+    NOT_COMPARED: f"not compared, with fewer than {MIN_PLACES} test places in common with the baseline",
 }
 
 
 class DistanceFormatter:
-    """Format of the distances of one comparison, with digits that fit its largest mean error."""
+    """Format of distances in km, with the number of decimals that suits the largest mean error of a comparison."""
 
     def __init__(self, comparison: Comparison) -> None:
         largest = max(entry.mean.value for entry in comparison.entries)
-        self.digits = 0 if largest >= 1000 else 1 if largest >= 10 else 2
+        self.decimals = 0 if largest >= 1000 else 1 if largest >= 10 else 2
 
     def km(self, value: float) -> str:
         """Returns `41.2`."""
-        return f"{value:,.{self.digits}f}".replace("-", MINUS)
+        return f"{value:,.{self.decimals}f}".replace("-", MINUS)
 
     def signed(self, value: float) -> str:
         """Returns `+3.1` or `−0.4`."""
-        return f"{value:+,.{self.digits}f}".replace("-", MINUS)
+        return f"{value:+,.{self.decimals}f}".replace("-", MINUS)
 
     def limits(self, interval: Interval | None, *, signed: bool = False) -> str:
         """Returns `36.0 to 47.1`; an empty text without limits."""
@@ -71,7 +71,7 @@ def format_resampling(entry: GroupResult) -> str:
 
 
 def explain_verdict(comparison: Comparison, difference: GroupDifference) -> str:
-    """Returns an explanation of a verdict that needs one; an empty text for the others."""
+    """Returns an explanation of the verdicts NOT_COMPARED and NOT_CLEAR; an empty text for the others."""
     if difference.verdict == NOT_COMPARED:
         return f"{format_count(difference.places, 'shared place')}, {MIN_PLACES} needed"
     if difference.verdict == NOT_CLEAR:
@@ -83,6 +83,8 @@ def shorten_reason(run: UnusedRun) -> str:
     """Returns the reason for an unused run, without an error's message, which may name the user's folders."""
     if run.state == "repeat":
         return run.reason
+
+    # For a failed run the reason starts with the name of the exception's class.
     kind = run.reason.partition(":")[0]
     return kind if kind.isidentifier() else ""
 
@@ -94,8 +96,8 @@ def count_comparisons(comparison: Comparison) -> int:
 
 def format_headline(comparison: Comparison) -> str:
     """Returns the conclusion in a sentence or two."""
-    numbers, base = DistanceFormatter(comparison), comparison.entries[comparison.baseline]
-    mean = numbers.interval(base.mean)
+    base = comparison.entries[comparison.baseline]
+    mean = DistanceFormatter(comparison).interval(base.mean)
     if len(comparison.entries) == 1:
         return f"One configuration: mean error {mean} km. There is nothing to compare it with."
 
@@ -103,20 +105,22 @@ def format_headline(comparison: Comparison) -> str:
     for entry in comparison.entries:
         if entry.difference is not None:
             letters.setdefault(entry.difference.verdict, []).append(entry.letter)
-    parts = [f"{', '.join(letters[verdict])}: {text}" for verdict, text in HEADLINES.items() if verdict in letters]
+    parts = [
+        f"{', '.join(letters[verdict])}: {text}" for verdict, text in VERDICT_TEXTS.items() if verdict in letters
+    ]
     return f"Against the baseline {base.letter} ({mean} km): {'; '.join(parts)}."
 
 
 def list_notes(comparison: Comparison) -> list[str]:
     """Returns notes on the limits of the comparison."""
-    entries, numbers = comparison.entries, DistanceFormatter(comparison)
+    entries, formatter = comparison.entries, DistanceFormatter(comparison)
     notes: list[str] = []
     if not comparison.same_places:
         notes.append(
             "Not all runs were tested on the same places, so their means and medians are not comparable. "
             "Differences are taken over the places that both runs tested."
         )
-    notes += _list_seed_notes(comparison, numbers)
+    notes += _list_seed_notes(comparison, formatter)
 
     few = [entry.letter for entry in entries if MIN_PLACES <= len(entry.group.uuid) < MIN_PLACES_FOR_MEAN]
     if few:
@@ -137,24 +141,24 @@ def list_notes(comparison: Comparison) -> list[str]:
     ]
     if margins:
         notes.append(
-            f"A mean difference below about {numbers.km(float(np.median(margins)))} km cannot be distinguished "
+            f"A mean difference below about {formatter.km(float(np.median(margins)))} km cannot be distinguished "
             "from noise with these places and seeds. 'Within noise' does not mean that two are equally good."
         )
     if len({entry.units is not None and entry.units.block_km is not None for entry in entries}) > 1:
-        notes.append("Some intervals are over blocks of the map, some over single places: see the table.")
+        notes.append("Some intervals resample blocks of the map, others single places: see the table.")
 
     for entry in entries:
         folds, total = len(entry.group.folds), entry.group.runs[0].folds
         if folds and total and folds < total:
-            notes.append(f"{entry.letter} has {folds} of {total} folds: only a part of the places was tested.")
+            notes.append(f"{entry.letter} has {folds} of {total} folds. Only a part of the places was tested.")
     devices = {str(run.result.get("device", "")) for entry in entries for run in entry.group.runs}
     if len(devices) > 1:
         names = ", ".join(sorted(devices))
-        notes.append(f"Runs were on different devices ({names}): their times are not comparable.")
+        notes.append(f"Runs used different devices ({names}), so their times are not comparable.")
     return notes
 
 
-def _list_seed_notes(comparison: Comparison, numbers: DistanceFormatter) -> list[str]:
+def _list_seed_notes(comparison: Comparison, formatter: DistanceFormatter) -> list[str]:
     entries = comparison.entries
     spreads = [entry.seed_std_km for entry in entries if entry.seed_std_km is not None]
     single = [entry.letter for entry in entries if entry.seed_std_km is None]
@@ -162,12 +166,12 @@ def _list_seed_notes(comparison: Comparison, numbers: DistanceFormatter) -> list
         return []
 
     subject = (
-        "Each configuration has" if not spreads else join_words(single) + (" has" if len(single) == 1 else " have")
+        f"{join_words(single)} {'has' if len(single) == 1 else 'have'}" if spreads else "Each configuration has"
     )
-    text = f"{subject} one seed: its intervals contain the noise of places, not that of seeds."
+    text = f"{subject} one seed. Intervals account for the choice of test places, but not for the random seed."
     if not spreads:
-        return [f"{text} To measure that, train each with several: seed=0,1,2,3,4."]
+        return [f"{text} To include it, train each configuration with several seeds: seed=0,1,2,3,4."]
 
     # Root mean square of the standard deviations.
-    typical = numbers.km(float(np.sqrt(np.mean(np.square(spreads)))))
-    return [f"{text} Between seeds of the others the mean error has a standard deviation of {typical} km."]
+    typical = formatter.km(float(np.sqrt(np.mean(np.square(spreads)))))
+    return [f"{text} In the others the mean error varies between seeds with a standard deviation of {typical} km."]

@@ -8,9 +8,9 @@ import numpy as np
 
 from geoguesser.data.checks.leakage import compute_nearest_training_km
 from geoguesser.data.places import get_coords, list_files
-from geoguesser.data.sample_photos import list_reasons, load_sample_photos
+from geoguesser.data.sample_photos import list_skip_reasons, load_sample_photos
 from geoguesser.data.sources.places import PlacesDataModule
-from geoguesser.data.store.writer import Prepared
+from geoguesser.data.store.writer import PreparedDataset
 from geoguesser.reporting.dataset import plots
 from geoguesser.reporting.dataset.samples import pick_pairs, pick_samples
 from geoguesser.reporting.html import draw_data_uri
@@ -19,7 +19,7 @@ from geoguesser.reporting.projections import make_projection
 from geoguesser.system.text import format_bytes
 
 
-def make_figures(prepared: Prepared, data: PlacesDataModule) -> dict[str, Any]:
+def make_figures(prepared: PreparedDataset, data: PlacesDataModule) -> dict[str, Any]:
     """Draws the pictures and reads the photos of a dataset's page.
 
     Pictures are data URIs, empty if there is nothing to show; `window` is the densest part of the map.
@@ -33,7 +33,7 @@ def make_figures(prepared: Prepared, data: PlacesDataModule) -> dict[str, Any]:
     }
 
 
-def _draw_maps(prepared: Prepared, data: PlacesDataModule) -> dict[str, Any]:
+def _draw_maps(prepared: PreparedDataset, data: PlacesDataModule) -> dict[str, Any]:
     region, coords, splits = data.region, get_coords(prepared.table), np.asarray(prepared.table["split"])
     window = plots.find_densest_window(region, coords)
     values: dict[str, Any] = {"region": region, "coords_deg": coords, "splits": splits, "window": window}
@@ -45,7 +45,7 @@ def _draw_maps(prepared: Prepared, data: PlacesDataModule) -> dict[str, Any]:
     return maps
 
 
-def _draw_distances(prepared: Prepared) -> str:
+def _draw_distances(prepared: PreparedDataset) -> str:
     splits = np.asarray(prepared.table["split"])
     distance_km = compute_nearest_training_km(get_coords(prepared.table), splits)
     tested = np.isfinite(distance_km) & np.isin(splits, ("val", "test"))
@@ -54,7 +54,7 @@ def _draw_distances(prepared: Prepared) -> str:
     return draw_data_uri(plots.draw_distances, distance_km=distance_km, splits=splits)
 
 
-def _draw_views(prepared: Prepared) -> dict[str, Any] | None:
+def _draw_views(prepared: PreparedDataset) -> dict[str, Any] | None:
     used, splits = prepared.mask, np.asarray(prepared.table["split"])
     if not used.any():
         return None
@@ -76,7 +76,7 @@ def _draw_views(prepared: Prepared) -> dict[str, Any] | None:
     }
 
 
-def _read_samples(prepared: Prepared, data: PlacesDataModule) -> list[dict[str, Any]]:
+def _read_samples(prepared: PreparedDataset, data: PlacesDataModule) -> list[dict[str, Any]]:
     mask, state = prepared.mask, prepared.image_stats.views["state"]
     rows = pick_samples(np.asarray(prepared.table["split"]), mask)
     table = prepared.table.iloc[rows]
@@ -84,12 +84,12 @@ def _read_samples(prepared: Prepared, data: PlacesDataModule) -> list[dict[str, 
     samples = []
     columns = zip(rows, table["uuid"].astype(str), table["split"], list_files(table), strict=True)
     for row, uuid, split, files in columns:
-        photos = load_sample_photos(files, data.image.fit, list_reasons(state[row], mask[row]))
+        photos = load_sample_photos(files, data.image.fit, list_skip_reasons(state[row], mask[row]))
         samples.append({"uuid": uuid, "split": split, "photos": photos})
     return samples
 
 
-def _read_pairs(prepared: Prepared, data: PlacesDataModule) -> list[dict[str, Any]]:
+def _read_pairs(prepared: PreparedDataset, data: PlacesDataModule) -> list[dict[str, Any]]:
     used = set(prepared.table["uuid"].astype(str))
     pairs = []
 

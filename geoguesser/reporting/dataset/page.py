@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from geoguesser.data.checks.leakage import WITHIN_M
+from geoguesser.data.checks.leakage import LEAKAGE_RADII_M
 from geoguesser.data.sources.places import PlacesDataModule
-from geoguesser.data.store.writer import Prepared
+from geoguesser.data.store.writer import PreparedDataset
 from geoguesser.reporting.dataset.figures import make_figures
 from geoguesser.reporting.dataset.summary import (
     group_findings,
@@ -19,15 +19,17 @@ from geoguesser.reporting.html import render_html
 from geoguesser.reporting.maps import SPLIT_COLOURS, SPLIT_NAMES
 from geoguesser.system.text import format_m
 
-# Findings of each kind on the page.
-MAX_LISTED = 50
-ACTIONS = {"error": "stops", "skip": "left out", "keep": "noted"}
+# Maximum number of findings that the page lists for each kind.
+MAX_FINDINGS_PER_KIND = 50
+
+# Label of each action of a finding.
+ACTION_LABELS = {"error": "stops", "skip": "left out", "keep": "noted"}
 
 
-def render_dataset(prepared: Prepared, data: PlacesDataModule, out: Path | None, *, pictures: bool) -> str:
+def render_dataset(prepared: PreparedDataset, data: PlacesDataModule, out: Path | None, *, pictures: bool) -> str:
     """Returns the text of report.html; `out` is the folder of the store, None if nothing was packed."""
     splits = make_split_rows(prepared)
-    tiles = [
+    key_numbers = [
         (len(prepared.table), "places"),
         *((row.places, SPLIT_NAMES.get(row.name, row.name)) for row in splits),
         (len(prepared.input_table) - len(prepared.table), "left out"),
@@ -38,18 +40,18 @@ def render_dataset(prepared: Prepared, data: PlacesDataModule, out: Path | None,
         "data.html",
         title=make_dataset_title(prepared, data),
         warnings=prepared.audit["warnings"],
-        tiles=[(f"{count:,}", name) for count, name in tiles],
+        tiles=[(f"{count:,}", name) for count, name in key_numbers],
         facts=list_facts(prepared, data, out),
         region=data.region.name,
         splits=splits,
         total=len(prepared.table),
-        distances=[f"within {format_m(metres)}" for metres in WITHIN_M],
+        distances=[f"within {format_m(metres)}" for metres in LEAKAGE_RADII_M],
         split_names=SPLIT_NAMES,
         split_colours=SPLIT_COLOURS,
         sizes=make_size_rows(prepared),
         matches=len(prepared.matches),
         groups=group_findings(data.findings),
-        actions=ACTIONS,
-        max_listed=MAX_LISTED,
+        actions=ACTION_LABELS,
+        max_listed=MAX_FINDINGS_PER_KIND,
         figures=make_figures(prepared, data) if pictures else None,
     )

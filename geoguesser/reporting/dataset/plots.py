@@ -15,7 +15,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, PercentFormatter
 
 from geoguesser.arrays import BoolArray, FloatArray
-from geoguesser.data.checks.leakage import WITHIN_M
+from geoguesser.data.checks.leakage import LEAKAGE_RADII_M
 from geoguesser.data.images import LUMA_WEIGHTS
 from geoguesser.geo.region import Region
 from geoguesser.reporting.maps import SPLIT_COLOURS, SPLIT_NAMES, choose_dot_size_pt, compute_narrow_box, set_map
@@ -142,7 +142,7 @@ def draw_distances(path: Path, *, distance_km: FloatArray, splits: npt.NDArray[A
             share = np.concatenate(([0.0], np.arange(1, len(values) + 1) / len(values), [1.0]))
             look = _choose_line(name) | {"label": SPLIT_NAMES.get(name, name), "zorder": 4}
             axes.step(np.concatenate(([low], values, [high])), share, where="post", **look)
-        for metres in WITHIN_M:
+        for metres in LEAKAGE_RADII_M:
             _add_mark(axes, metres / 1000, format_m(metres), ls=(0, (1.5, 1.5)))
 
         axes.set_xscale("log")

@@ -8,9 +8,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from geoguesser.data.checks.leakage import WITHIN_M
+from geoguesser.data.checks.leakage import LEAKAGE_RADII_M
 from geoguesser.data.sources.places import PlacesDataModule
-from geoguesser.data.store.writer import Prepared
+from geoguesser.data.store.writer import PreparedDataset
 from geoguesser.reporting.dataset.page import render_dataset
 from geoguesser.reporting.dataset.summary import (
     FindingGroup,
@@ -30,7 +30,7 @@ ACTION_STYLES = {"error": "bold red", "skip": "yellow", "keep": ""}
 class DataReport:
     """Report of one prepared dataset; `out` is the folder of the store, None if nothing was packed."""
 
-    def __init__(self, prepared: Prepared, data: PlacesDataModule, *, out: Path | None) -> None:
+    def __init__(self, prepared: PreparedDataset, data: PlacesDataModule, *, out: Path | None) -> None:
         self.prepared, self.data, self.out = prepared, data, out
 
     def write(self, folder: Path, *, pictures: bool) -> Path:
@@ -59,12 +59,12 @@ class DataReport:
     def _make_split_table(self) -> Table:
         title = replace_unprintable(make_dataset_title(self.prepared, self.data))
         table = Table(title=Text(title), title_justify="left", title_style="bold")
-        distances = [f"within {format_m(metres)}" for metres in WITHIN_M]
+        distances = [f"within {format_m(metres)}" for metres in LEAKAGE_RADII_M]
         for column in ("split", "places", "nearest training\nplace (median)", *distances):
             table.add_column(column, justify="left" if column == "split" else "right")
 
         for row in make_split_rows(self.prepared):
-            cells = ["-"] * (1 + len(WITHIN_M))
+            cells = ["-"] * (1 + len(LEAKAGE_RADII_M))
             if row.median_km is not None and row.within is not None:
                 cells = [format_km(row.median_km), *(f"{count:,}" for count in row.within)]
             table.add_row(row.name, f"{row.places:,}", *cells)

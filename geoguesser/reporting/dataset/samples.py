@@ -13,21 +13,21 @@ from geoguesser.data.checks.duplicates import Match
 from geoguesser.data.splits import SPLIT_NAMES
 
 
-def pick_samples(splits: npt.NDArray[Any], mask: BoolArray, max_places: int = 6) -> list[int]:
-    """Returns the rows of places to show: evenly spaced in each split, and one with a missing view if any has one.
+def pick_samples(splits: npt.NDArray[Any], has_view: BoolArray, max_places: int = 6) -> list[int]:
+    """Returns the rows of places to show, evenly spaced in each split.
 
-    `mask` is (N, 4), true for views in use.
+    `has_view` is (N, 4), True for views in use. If any place lacks a view, one such place is included.
     """
     per_split = -(-max_places // len(SPLIT_NAMES))
     picked: list[int] = []
     for name in SPLIT_NAMES:
         rows = np.flatnonzero(splits == name)
         if len(rows):
-            # Inner points of an even division, so that a split of one place works too.
+            # Without the two ends, the rows are inside the split; a split with one place gives that place.
             spaced = np.linspace(0, len(rows) - 1, per_split + 2)[1:-1].astype(np.int64)
             picked += rows[np.unique(spaced)].tolist()
 
-    incomplete = np.flatnonzero(~mask.all(axis=1))[:1].tolist()
+    incomplete = np.flatnonzero(~has_view.all(axis=1))[:1].tolist()
     if incomplete and incomplete[0] not in picked:
         picked = [*picked[: max_places - 1], *incomplete]
     return picked[:max_places]

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from geoguesser.data.checks.findings import FINDING_KINDS, Finding, Findings
-from geoguesser.data.checks.leakage import WITHIN_M
+from geoguesser.data.checks.leakage import LEAKAGE_RADII_M
 from geoguesser.data.splits import SPLIT_NAMES, UNUSED
 from geoguesser.system.text import format_bytes, format_count
 
 # They import Lightning, which takes seconds.
 if TYPE_CHECKING:
     from geoguesser.data.sources.places import PlacesDataModule
-    from geoguesser.data.store.writer import Prepared
+    from geoguesser.data.store.writer import PreparedDataset
 
 # Kinds of findings of rows and folders, made before any image is read.
 TABLE_KINDS = ("bad_row", "duplicate_id", "missing_images", "missing_view", "far_outside")
@@ -38,11 +38,7 @@ class SplitRow:
 
 @dataclass(frozen=True)
 class FindingGroup:
-    """Findings of one kind with the same action.
-
-    Attributes:
-        action: `error`, `skip` or `keep`.
-    """
+    """Findings of one kind with the same action: `error`, `skip` or `keep`."""
 
     kind: str
     action: str
@@ -50,11 +46,10 @@ class FindingGroup:
 
     @property
     def description(self) -> str:
-        """Meaning of the kind."""
         return FINDING_KINDS[self.kind].meaning
 
 
-def make_split_rows(prepared: Prepared) -> list[SplitRow]:
+def make_split_rows(prepared: PreparedDataset) -> list[SplitRow]:
     """Returns the splits that hold places, with their distances to training places."""
     splits = np.asarray(prepared.table["split"])
     rows: list[SplitRow] = []
@@ -65,7 +60,7 @@ def make_split_rows(prepared: Prepared) -> list[SplitRow]:
             continue
         audit = prepared.audit.get(name)
         median = None if audit is None else float(audit["nearest_training_km"]["p50"])
-        within = None if audit is None else [int(audit["within_m"][str(metres)]) for metres in WITHIN_M]
+        within = None if audit is None else [int(audit["within_m"][str(metres)]) for metres in LEAKAGE_RADII_M]
         rows.append(SplitRow(name, places, median, within))
     return rows
 
@@ -82,13 +77,13 @@ def group_findings(findings: Findings) -> list[FindingGroup]:
     return groups
 
 
-def make_dataset_title(prepared: Prepared, data: PlacesDataModule) -> str:
+def make_dataset_title(prepared: PreparedDataset, data: PlacesDataModule) -> str:
     """Returns the title: number of places, region, and the label of synthetic data."""
     label = f" ({data.label})" if data.label else ""
     return f"Data report: {format_count(len(prepared.table), 'place')} in {data.region.name}{label}"
 
 
-def list_facts(prepared: Prepared, data: PlacesDataModule, out: Path | None) -> list[tuple[str, str]]:
+def list_facts(prepared: PreparedDataset, data: PlacesDataModule, out: Path | None) -> list[tuple[str, str]]:
     """Lists facts besides splits and findings, each with a name and a text."""
     return [
         ("Roots", ", ".join(map(str, data.roots))),
@@ -100,7 +95,7 @@ def list_facts(prepared: Prepared, data: PlacesDataModule, out: Path | None) -> 
     ]
 
 
-def _describe_places(prepared: Prepared, findings: Findings) -> str:
+def _describe_places(prepared: PreparedDataset, findings: Findings) -> str:
     read, used = len(prepared.input_table), len(prepared.table)
     text = (
         f"{read:,} read, all used." if read == used else f"{read:,} read, {used:,} used, {read - used:,} left out."
@@ -114,7 +109,7 @@ def _describe_places(prepared: Prepared, findings: Findings) -> str:
     return text
 
 
-def _describe_views(prepared: Prepared) -> str:
+def _describe_views(prepared: PreparedDataset) -> str:
     masked = ~prepared.mask
     if not masked.any():
         return f"{prepared.mask.size:,}, four of each place."
@@ -122,7 +117,7 @@ def _describe_views(prepared: Prepared) -> str:
     return f"{int(prepared.mask.sum()):,} used, {int(masked.sum()):,} masked, at {places}."
 
 
-def _describe_split(prepared: Prepared, data: PlacesDataModule, out: Path | None) -> str:
+def _describe_split(prepared: PreparedDataset, data: PlacesDataModule, out: Path | None) -> str:
     if out is None:
         return str(data.split)
     if not prepared.num_recorded:
@@ -130,7 +125,7 @@ def _describe_split(prepared: Prepared, data: PlacesDataModule, out: Path | None
     return f"{data.split}; {prepared.num_recorded:,} of {len(prepared.table):,} places keep their recorded split."
 
 
-def _describe_packing(prepared: Prepared, out: Path | None) -> str:
+def _describe_packing(prepared: PreparedDataset, out: Path | None) -> str:
     places = len(prepared.input_table)
     # Four views of three bytes per pixel.
     sizes = ", ".join(f"{spec.name} ({format_bytes(places * 12 * spec.size**2)})" for spec in prepared.specs)
@@ -147,7 +142,7 @@ def _describe_packing(prepared: Prepared, out: Path | None) -> str:
     return text + ("." if prepared.changed else "; the store is up to date, nothing was written.")
 
 
-def _describe_pixels(prepared: Prepared) -> list[tuple[str, str]]:
+def _describe_pixels(prepared: PreparedDataset) -> list[tuple[str, str]]:
     facts: list[tuple[str, str]] = []
     for name, stats in prepared.pixel_stats.items():
         mean, std = (" ".join(f"{value:.3f}" for value in stats[key]) for key in ("mean", "std"))
@@ -155,7 +150,7 @@ def _describe_pixels(prepared: Prepared) -> list[tuple[str, str]]:
     return facts
 
 
-def make_size_rows(prepared: Prepared, max_rows: int = 6) -> list[tuple[str, int]]:
+def make_size_rows(prepared: PreparedDataset, max_rows: int = 6) -> list[tuple[str, int]]:
     """Returns the most frequent sizes of used views in their files, with counts; the other sizes in one row."""
     views = prepared.image_stats.views[prepared.mask]
     if not len(views):

@@ -1,4 +1,4 @@
-"""Coverage of cells, sets and radii at every nominal level, on places that were not used for training."""
+"""Plots how often cells, conformal sets and conformal radii contain the true position, by nominal level."""
 
 from __future__ import annotations
 
@@ -14,33 +14,34 @@ from geoguesser.model.uncertainty import HeadOutput, apply_temperature, compute_
 from geoguesser.reporting.style import BLUE, GREEN, MUTED, NARROW_WIDTH_IN, ORANGE, add_axes, narrow_picture
 
 # 5 % to 95 %.
-NOMINAL = np.arange(1, 20) / 20
-MASS, SETS, RADII = "cells by their probability", "sets of cells", "radii"
+NOMINAL_LEVELS = np.arange(1, 20) / 20
+MASS, SETS, RADII = "most probable cells (by softmax)", "sets of cells", "radii"
 STYLES = {MASS: (BLUE, "-"), SETS: (ORANGE, "--"), RADII: (GREEN, "-.")}
 
 
 @dataclass(frozen=True)
 class LabelledOutput:
-    """Head output of N places with their true classes, None for a head without cells, and errors."""
+    """Head output of N places with their true cells, None for a head without cells, and errors."""
 
     output: HeadOutput
-    cell: IntArray | None
+    true_cell: IntArray | None
     error_km: FloatArray
 
 
-def compute_coverage(
+def count_covered_places(
     test: LabelledOutput, calibration: LabelledOutput | None, temperature: float | None
 ) -> dict[str, FloatArray]:
-    """Counts the test places that are covered at each level of `NOMINAL`, (19,) by name.
+    """Counts the test places that are covered at each level of `NOMINAL_LEVELS`, (19,) by name.
 
-    `cells by their probability` are the most probable cells whose probabilities sum to the level. `sets of cells`
-    and `radii` are conformal: their threshold covers that share of the calibration places (model/conformal.py),
-    and is NaN at levels for which there are too few of them. The temperature is None for an uncalibrated run.
+    Cells by softmax are the most probable cells whose probabilities sum to the level. Sets and radii are
+    conformal: their threshold is chosen so that they cover the level's share of the calibration places
+    (model/conformal.py). Counts are NaN at levels for which there are too few of these. `temperature` is None for
+    an uncalibrated run.
     """
     covered: dict[str, FloatArray] = {}
     test_scores = _compute_scores(test, temperature)
     if test_scores is not None:
-        covered[MASS] = np.array([(test_scores < level).sum() for level in NOMINAL], dtype=np.float64)
+        covered[MASS] = np.array([(test_scores < level).sum() for level in NOMINAL_LEVELS], dtype=np.float64)
     if calibration is None:
         return covered
 
@@ -48,33 +49,39 @@ def compute_coverage(
     if test_scores is not None and calibration_scores is not None:
         covered[SETS] = _count_covered(test_scores, calibration_scores)
 
-    # The score of a radius is the error relative to the uncalibrated expected error.
-    ratios = []
-    for places in (test, calibration):
-        used_temperature = None if places.output.logits is None else temperature or 1.0
-        ratios.append(places.error_km / compute_raw_expected_km(places.output, used_temperature))
-    covered[RADII] = _count_covered(*ratios)
+    covered[RADII] = _count_covered(
+        _compute_error_ratios(test, temperature), _compute_error_ratios(calibration, temperature)
+    )
     return covered
+
+
+def _compute_error_ratios(places: LabelledOutput, temperature: float | None) -> FloatArray:
+    """Returns the scores of radii, (N,): errors relative to the uncalibrated expected errors."""
+    if places.output.logits is None:
+        return places.error_km / compute_raw_expected_km(places.output, None)
+    return places.error_km / compute_raw_expected_km(places.output, temperature or 1.0)
 
 
 def _compute_scores(places: LabelledOutput, temperature: float | None) -> FloatArray | None:
     """Returns the total probability of all cells that are more probable than the true cell, (N,)."""
-    if places.output.logits is None or places.cell is None:
+    if places.output.logits is None or places.true_cell is None:
         return None
     scores = conformal.compute_mass_scores(apply_temperature(places.output.logits, temperature or 1.0))
-    return scores[np.arange(len(scores)), places.cell]
+    return scores[np.arange(len(scores)), places.true_cell]
 
 
 def _count_covered(scores: FloatArray, calibration_scores: FloatArray) -> FloatArray:
-    """Counts scores up to the conformal threshold of each nominal level; NaN for an infinite threshold."""
-    thresholds = np.array([conformal.compute_quantile(calibration_scores, float(level)) for level in NOMINAL])
+    """Counts, for each level, the scores up to the threshold from the calibration; NaN if that is infinite."""
+    thresholds = np.array(
+        [conformal.compute_quantile(calibration_scores, float(level)) for level in NOMINAL_LEVELS]
+    )
     return np.where(np.isfinite(thresholds), (scores[None] <= thresholds[:, None]).sum(axis=1), np.nan)
 
 
 def draw_coverage(path: Path, *, covered: dict[str, FloatArray], places: int) -> None:
     """Draws the covered share of test places against the nominal level, with Wilson's 95 % intervals."""
     with narrow_picture(path, 4.3) as figure:
-        axes = add_axes(figure, 0.65, 0.55, NARROW_WIDTH_IN - 0.85, 3.6)
+        axes = add_axes(figure, left_in=0.65, bottom_in=0.55, width_in=NARROW_WIDTH_IN - 0.85, height_in=3.6)
         axes.plot((0, 1), (0, 1), color=MUTED, lw=1.0, ls=(0, (5, 2)), label="nominal")
 
         for name, counts in covered.items():
@@ -82,9 +89,9 @@ def draw_coverage(path: Path, *, covered: dict[str, FloatArray], places: int) ->
             limits = [conformal.compute_interval_95(int(count), places) for count in counts[finite]]
             low, high = np.array(limits).reshape(-1, 2).T
             colour, dash = STYLES[name]
-            axes.fill_between(NOMINAL[finite], low, high, color=colour, alpha=0.13, lw=0)
+            axes.fill_between(NOMINAL_LEVELS[finite], low, high, color=colour, alpha=0.13, lw=0)
             share = counts[finite] / places
-            axes.plot(NOMINAL[finite], share, color=colour, ls=dash, marker="o", ms=3, label=name)
+            axes.plot(NOMINAL_LEVELS[finite], share, color=colour, ls=dash, marker="o", ms=3, label=name)
 
         axes.set_xlim(0, 1)
         axes.set_ylim(0, 1.01)

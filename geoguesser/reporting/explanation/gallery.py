@@ -15,8 +15,8 @@ from tqdm import tqdm
 from geoguesser.arrays import FloatArray
 from geoguesser.errors import CheckpointError
 from geoguesser.model import attribution
-from geoguesser.reporting.explanation.coverage_plot import compute_coverage, draw_coverage
-from geoguesser.reporting.explanation.headings_plot import compute_heading_errors, draw_headings
+from geoguesser.reporting.explanation.coverage_plot import count_covered_places, draw_coverage
+from geoguesser.reporting.explanation.headings_plot import compute_heading_effects, draw_headings
 from geoguesser.reporting.explanation.maps import compute_confusion, compute_fields, draw_confusion, draw_fields
 from geoguesser.reporting.explanation.network_plot import draw_filters, draw_network, list_parts
 from geoguesser.reporting.explanation.place_plots import (
@@ -195,7 +195,7 @@ class _Planner:
                 "The images of the calibration places are missing."
             )
         test = make_labelled_output(subject.forward, subject.true_deg[subject.forward.rows], subject.grid)
-        covered = compute_coverage(test, subject.calibration, None if fitted is None else fitted.temperature)
+        covered = count_covered_places(test, subject.calibration, None if fitted is None else fitted.temperature)
         if covered:
             draw = partial(draw_coverage, covered=covered, places=len(subject.forward.rows))
             self.add("coverage", "sureness", draw)
@@ -205,8 +205,8 @@ class _Planner:
         if subject.forward is None or subject.left_out is None:
             return
         rows = subject.forward.rows
-        effects = compute_heading_errors(subject.left_out, subject.true_deg[rows], subject.error_km[rows])
-        if np.isfinite(effects["moved_km"][0]).any():
+        effects = compute_heading_effects(subject.left_out, subject.true_deg[rows], subject.error_km[rows])
+        if np.isfinite(effects["shift_km"][0]).any():
             self.add("headings", "looking", partial(draw_headings, effects=effects))
 
         if subject.grid is None:

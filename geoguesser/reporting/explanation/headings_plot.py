@@ -1,4 +1,4 @@
-"""Effect of each heading: changes of predictions and errors if its view is left out."""
+"""Computes and plots how predictions and errors change if the view of one heading is left out."""
 
 from __future__ import annotations
 
@@ -18,19 +18,20 @@ NAMES = ("north", "east", "south", "west")
 Z_95 = 1.96
 
 
-def compute_heading_errors(
+def compute_heading_effects(
     left_out: LeaveOneOut, true_deg: FloatArray, error_km: FloatArray
 ) -> dict[str, FloatArray]:
-    """Computes the effect of leaving out the view of each heading on (N,) errors.
+    """Computes the effect of leaving out the view of each heading on predictions and (N,) errors.
 
     Returns:
-        `moved_km`, the distance by which predictions move, and `worse_km`, the increase of the error: (2, 4) each,
-        mean and half width of its 95 % interval by heading. NaN for a heading that no place has together with
-        another. The half width is NaN for fewer than 40 places, whose interval would be too narrow.
+        `shift_km` of the prediction and `error_increase_km`, each (2, 4): for each heading the mean, and half the
+        width of its 95 % confidence interval. NaN for a heading if no place has a view of it and of another
+        heading. The half width is NaN for fewer than MIN_PLACES_FOR_MEAN places; see evaluation/intervals.py.
     """
     coords = left_out.coords_deg.cpu().numpy()
-    worse_km = haversine_km(coords, true_deg[:, None]) - error_km[:, None]
-    return {"moved_km": _compute_means(left_out.moved_km.cpu().numpy()), "worse_km": _compute_means(worse_km)}
+    shift_km = left_out.moved_km.cpu().numpy()
+    error_increase_km = haversine_km(coords, true_deg[:, None]) - error_km[:, None]
+    return {"shift_km": _compute_means(shift_km), "error_increase_km": _compute_means(error_increase_km)}
 
 
 def _compute_means(values: FloatArray) -> FloatArray:
@@ -47,28 +48,21 @@ def _compute_means(values: FloatArray) -> FloatArray:
 
 
 def draw_headings(path: Path, *, effects: dict[str, FloatArray]) -> None:
-    """Draws moves and increases of the error with their 95 % intervals."""
+    """Draws the effects of `compute_heading_effects` with their 95 % intervals."""
     with narrow_picture(path, 2.7) as figure:
         left, right = (add_axes(figure, x, 0.35, 1.95, 2.0) for x in (0.45, 2.95))
-        _draw_bars(left, effects["moved_km"], "Prediction moves by, in km", signed=False)
-        _draw_bars(right, effects["worse_km"], "Error grows by, in km", signed=True)
+        _draw_bars(left, effects["shift_km"], "Shift of the prediction in km", signed=False)
+        _draw_bars(right, effects["error_increase_km"], "Increase of the error in km", signed=True)
 
 
 def _draw_bars(axes: Axes, values: FloatArray, title: str, *, signed: bool) -> None:
     mean, half = values
-    known = np.flatnonzero(np.isfinite(mean))
-    colours = [BLUE if not signed else VERMILION if value > 0 else GREEN for value in mean[known]]
-    axes.bar(known, mean[known], width=0.6, color=colours)
-    with_interval = np.flatnonzero(np.isfinite(half))
-    axes.errorbar(
-        with_interval,
-        mean[with_interval],
-        yerr=half[with_interval],
-        fmt="none",
-        ecolor=MUTED,
-        lw=1.0,
-        capsize=3,
-    )
+    headings = np.flatnonzero(np.isfinite(mean))
+    colours = [BLUE if not signed else VERMILION if value > 0 else GREEN for value in mean[headings]]
+    axes.bar(headings, mean[headings], width=0.6, color=colours)
+
+    at = np.flatnonzero(np.isfinite(half))
+    axes.errorbar(at, mean[at], yerr=half[at], fmt="none", ecolor=MUTED, lw=1.0, capsize=3)
 
     axes.axhline(0.0, color=MUTED, lw=0.8)
     axes.set_xticks(range(4), NAMES, fontsize=8)

@@ -15,7 +15,9 @@ from geoguesser.model.network import GeoNetwork
 from geoguesser.reporting.run.result import count_places
 from geoguesser.training.finetuning import Finetuning
 
+# Places in the batch that is timed.
 TRIAL_PLACES = 8
+
 # Time of a training step on cached features on two cores, including Lightning's loop; a rough estimate.
 HEAD_STEP_S = 0.006
 
@@ -28,35 +30,39 @@ def print_dry_run(
     Times are those of this machine's CPU, measured by one forward and backward pass over eight places of noise.
     """
     counts = count_places(data)
-    cached = finetuning.embeds_once(data.augment)
     epochs = int(trainer["max_epochs"])
-    forward_s, step_s = _measure_seconds_per_place(network, data.image.size, trains=not cached)
+
+    # With a frozen backbone and without augmentation, features are computed once and cached.
+    is_cached = finetuning.embeds_once(data.augment)
+    forward_s, step_s = _measure_seconds_per_place(network, data.image.size, trains=not is_cached)
     seconds = epochs * (counts["train"] * step_s + counts["val"] * forward_s) + counts["test"] * forward_s
-    if cached:
+    if is_cached:
         steps = -(-counts["train"] // data.feature_batch_size)
         seconds = counts["places"] * forward_s + epochs * steps * HEAD_STEP_S
 
     total = sum(parameter.numel() for parameter in network.parameters())
-    head = sum(p.numel() for name, p in network.named_parameters() if not name.startswith("backbone."))
+    num_without_backbone = sum(
+        parameter.numel() for name, parameter in network.named_parameters() if not name.startswith("backbone.")
+    )
     # Four bytes per weight; trained weights also have a gradient and Adam's two moments.
-    weights = total * 4 + (head if cached else total) * 12
-    # Four views of three bytes per pixel.
+    weights = total * 4 + (num_without_backbone if is_cached else total) * 12
+    # Four views of three bytes per pixel. Views beyond `memory_gib` are read from the disk.
     view_bytes = counts["places"] * 4 * 3 * data.image.size**2
 
     grid = network.head.grid
     cells = None
     if grid is not None:
-        cells = {"touch_land": len(grid.touching), "hold_training_places": grid.num_cells}
+        cells = {"on_land": len(grid.touching), "with_training_places": grid.num_cells}
     facts = {
         "places": counts,
         "cells": cells,
-        "parameters": {"total": total, "head": head},
+        "parameters": {"total": total, "without_backbone": num_without_backbone},
         "memory_gib": {
             "weights_and_optimizer": round(weights / 2**30, 3),
             "views": round(min(view_bytes / 2**30, data.memory_gib), 3),
         },
-        "views_embedded_once": cached,
-        "at_most_epochs": epochs,
+        "features_computed_once": is_cached,
+        "max_epochs": epochs,
         "estimated_minutes_on_this_cpu": round(seconds / 60, 2),
     }
 
@@ -69,7 +75,10 @@ def print_dry_run(
 
 
 def _measure_seconds_per_place(network: GeoNetwork, size: int, *, trains: bool) -> tuple[float, float]:
+    """Measures a forward pass and, if the backbone is trained, a training step; otherwise the step is 0."""
     trial = copy.deepcopy(network).eval()
+
+    # As in fine-tuning of all layers, the most expensive case.
     for parameter in trial.parameters():
         parameter.requires_grad_(True)
 
@@ -82,7 +91,7 @@ def _measure_seconds_per_place(network: GeoNetwork, size: int, *, trains: bool) 
         trial(images, mask)
     forward_s = time.perf_counter() - start
 
-    step_s = 3.0 * forward_s
+    step_s = 0.0
     if trains:
         start = time.perf_counter()
         trial(images, mask).sum().backward()

@@ -100,7 +100,7 @@ class RunReport:
         best = history.iloc[int(history["val/error_km_mean"].argmin())]
         test_deg = self.data.coords_deg[rows]
         parts: dict[str, Any] = {
-            "format": result.FORMAT,
+            "format": result.RESULT_FORMAT_VERSION,
             "test": result.summarise_test(
                 predictions, self._average_hits(tested["hits"]), self.region.diagonal_km
             ),

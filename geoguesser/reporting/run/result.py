@@ -12,7 +12,7 @@ from rich.table import Table
 
 from geoguesser.arrays import FloatArray, IntArray
 from geoguesser.data.datamodule import PlacesData
-from geoguesser.evaluation.error_budget import format_budget
+from geoguesser.evaluation.error_budget import format_error_budget
 from geoguesser.geo.distance import haversine_km
 from geoguesser.geo.grid import Grid
 from geoguesser.geo.region import PlaneRegion, Region
@@ -20,12 +20,12 @@ from geoguesser.model.metrics import summarise_errors
 from geoguesser.system.text import format_count
 
 # Version of result.json.
-FORMAT = 1
+RESULT_FORMAT_VERSION = 1
 SPLITS = ("train", "val", "test", "unused")
 BASELINES = {
     "ridge": "ridge on features",
-    "nearest_features": "nearest by features",
-    "nearest": "nearest look-alike",
+    "nearest_features": "nearest training place by features",
+    "nearest": "nearest training place by pixels",
     "best_constant": "best constant",
 }
 
@@ -46,9 +46,10 @@ def make_predictions_table(data: PlacesData, rows: IntArray, predicted_deg: Floa
 
 
 def make_places_table(data: PlacesData, region: Region, grid: Grid | None) -> pd.DataFrame:
-    """Returns split, CRS coordinates, cell, class point and use for calibration of each place.
+    """Returns the split of each place, its coordinates, and whether it is a calibration place.
 
-    Columns of the CRS exist for plane regions, columns of cells for heads with cells.
+    Coordinates in the CRS are added for plane regions; the cell, its class point (the position that it predicts)
+    and `inside_cell` for heads with cells.
     """
     table = data.table[["uuid", "latitude", "longitude", "split"]].copy()
     if isinstance(region, PlaneRegion):
@@ -63,18 +64,19 @@ def make_places_table(data: PlacesData, region: Region, grid: Grid | None) -> pd
 
 
 def summarise_test(predictions: pd.DataFrame, hits: dict[str, float | None], diagonal_km: float) -> dict[str, Any]:
-    """Returns `test` of result.json; `diagonal_km` of the region is for the score.
+    """Returns the entry `test` of result.json; `diagonal_km` of the region is for the score.
 
-    `hits` is the share of test places with the right cell, by name; None for a head without cells.
+    `hits` is the share of test places with the correct cell, by name; None for a head without cells.
     """
     summary = summarise_errors(predictions["error_km"].to_numpy(), diagonal_km)
     return {"places": len(predictions), **summary, **hits}
 
 
 def summarise_grid(grid: Grid | None, requested_cells: int | None, test_deg: FloatArray) -> dict[str, Any] | None:
-    """Returns `grid` of result.json; None for a head without cells.
+    """Returns the entry `grid` of result.json; None for a head without cells.
 
-    The error floor is the mean error of the (N, 2) true points in degrees if all cells were right.
+    The error floor is the mean distance from the (N, 2) test places in degrees to the class points of their cells:
+    the error if every cell was predicted correctly. `requested_cells` is None if a grid has no such setting.
     """
     if grid is None:
         return None
@@ -91,7 +93,7 @@ def summarise_grid(grid: Grid | None, requested_cells: int | None, test_deg: Flo
 
 
 def count_places(data: PlacesData) -> dict[str, Any]:
-    """Returns `counts` of result.json: places by split, masked views, and skipped places by kind of finding."""
+    """Returns the entry `counts` of result.json: places by split, views not in use, and findings that skipped."""
     splits = data.table["split"].value_counts()
     return {
         "places": len(data.table),
@@ -117,7 +119,7 @@ def print_result(result: dict[str, Any], folder: Path) -> None:
 
     rows = {"this model": test} | {label: baselines[name] for name, label in BASELINES.items()}
     for label, row in rows.items():
-        # Baselines on features need cached features.
+        # Baselines that use features are None if features were not cached.
         if row is None:
             continue
         errors = [f"{row[f'error_km_{name}']:.1f}" for name in ("mean", "median", "p90")]
@@ -129,13 +131,14 @@ def print_result(result: dict[str, Any], folder: Path) -> None:
     ]
     grid = result["grid"]
     if grid is not None:
-        requested = f"{grid['asked']} cells asked, " if grid["asked"] is not None else ""
+        requested = f"{grid['asked']} cells requested, " if grid["asked"] is not None else ""
         lines.append(
-            f"{requested}{grid['touch_land']} touch land, {grid['hold_training_places']} hold training places "
-            f"({grid['side_km']:.1f} km wide); right cell {test['cell_top1']:.1%}, "
-            f"among five {test['cell_top5']:.1%}; error floor of the grid {grid['error_floor_km_mean']:.1f} km"
+            f"{requested}{grid['touch_land']} on land, {grid['hold_training_places']} with training places "
+            f"({grid['side_km']:.1f} km wide); correct cell {test['cell_top1']:.1%}, "
+            f"in the top five {test['cell_top5']:.1%}; "
+            f"error floor of the grid {grid['error_floor_km_mean']:.1f} km"
         )
-    budget = format_budget(result["budget"])
+    budget = format_error_budget(result["budget"])
     if budget is not None:
         lines.append(budget)
 

@@ -1,4 +1,4 @@
-"""Plots of a run's uncertainty (calibration, coverage, abstention) and of its error budget."""
+"""Plots of a run's uncertainty (calibration, coverage, abstention) and error budget, as in result.json."""
 
 from __future__ import annotations
 
@@ -15,27 +15,28 @@ from geoguesser.system.text import format_count, format_km
 
 GREY = "#BDBDBD"
 PERCENT = matplotlib.ticker.PercentFormatter(1.0, decimals=0)
-# Column of a group -> label and colour.
+# Key of a group in `budget` -> label and colour of its part of the bar.
 CAUSES = {
     "floor_km": ("the grid: one point per cell", GREY),
-    "excess_km": ("beyond the grid", style.BLUE),
+    "excess_km": ("error in addition to the grid's", style.BLUE),
 }
-# Group of by_cell -> label and colour of its error beyond that of the grid.
+# Key of by_cell -> label and colour. A bar shows the error of these places minus the error due to the grid.
 CELLS = {
-    "right": ("right cell, away from its class point", style.GREEN),
+    "right": ("correct cell", style.GREEN),
     "neighbouring": ("neighbouring cell", style.ORANGE),
     "far": ("distant cell", style.VERMILION),
 }
 
 
 def draw_calibration(path: Path, *, uncertainty: dict[str, Any], title: str = "") -> None:
-    """Draws reliability of probabilities and coverage of sets and radii on the test places.
+    """Draws a reliability diagram (left) and the coverage of sets and radii (right) on the test places.
 
-    `uncertainty` is that of result.json with calibration places; without cells only radii are drawn.
+    `uncertainty` is the entry of result.json, from a run with calibration places. For a head without cells, only
+    radii are drawn.
     """
     curves = uncertainty["reliability"]
     places = format_count(uncertainty["calibration_places"], "validation place")
-    subtitle = f"calibrated on {places} not used for selection"
+    subtitle = f"calibrated on {places} not used for choosing the best epoch"
     if curves is not None:
         subtitle += f"; temperature {uncertainty['temperature']:.2f}"
 
@@ -50,8 +51,8 @@ def draw_calibration(path: Path, *, uncertainty: dict[str, Any], title: str = ""
 
 def _draw_reliability(axes: Axes, uncertainty: dict[str, Any]) -> None:
     axes.set_title("Probability of the most probable cell", fontweight="bold")
-    axes.set_xlabel("probability, mean of each tenth of the test places")
-    axes.set_ylabel("share of right cells")
+    axes.set_xlabel("mean probability in each tenth of the test places")
+    axes.set_ylabel("share of correct cells")
     axes.plot((0, 1), (0, 1), color=style.MUTED, lw=1.0, ls=(0, (5, 2)), label="perfect calibration")
 
     if uncertainty["reliability"] is None:
@@ -59,7 +60,7 @@ def _draw_reliability(axes: Axes, uncertainty: dict[str, Any]) -> None:
     else:
         for when, colour, marker in (("before", style.SKY, "s"), ("after", style.BLUE, "o")):
             curve = uncertainty["reliability"][when]
-            label = f"{when} calibration, mean gap {uncertainty[f'ece_{when}']:.1%}"
+            label = f"{when} calibration, expected calibration error {uncertainty[f'ece_{when}']:.1%}"
             look: dict[str, Any] = {"marker": marker, "ms": 5.5, "color": colour, "lw": 1.2}
             axes.plot(curve["confidence"], curve["correct"], label=label, **look)
 
@@ -74,14 +75,14 @@ def _draw_coverage(axes: Axes, kinds: dict[str, dict[str, Any] | None]) -> None:
     axes.set_xlabel("nominal level")
     axes.set_ylabel("share of test places covered")
     # A level is null if there were too few calibration places for it.
-    known = {
+    rows_by_kind = {
         name: {level: row for level, row in (rows or {}).items() if row is not None}
         for name, rows in kinds.items()
     }
-    levels = list(dict.fromkeys(level for rows in known.values() for level in rows))
+    levels = list(dict.fromkeys(level for rows in rows_by_kind.values() for level in rows))
 
     for (name, rows), colour, marker, shift in zip(
-        known.items(), (style.ORANGE, style.GREEN), "so", (-0.1, 0.1), strict=True
+        rows_by_kind.items(), (style.ORANGE, style.GREEN), "so", (-0.1, 0.1), strict=True
     ):
         if rows:
             x = [levels.index(level) + shift for level in rows]
@@ -91,16 +92,18 @@ def _draw_coverage(axes: Axes, kinds: dict[str, dict[str, Any] | None]) -> None:
             axes.errorbar(x, coverage, yerr=np.abs(limits - coverage), label=f"{name}, with 95 % interval", **look)
 
     for column, level in enumerate(levels):
-        usual = next(rows[level]["usual"] for rows in known.values() if level in rows)
+        expected_range = next(rows[level]["usual"] for rows in rows_by_kind.values() if level in rows)
         ends, first = np.array([column - 0.35, column + 0.35]), column == 0
         look = {"color": style.MUTED, "lw": 1.0, "ls": (0, (5, 2)), "label": "nominal" if first else ""}
         axes.plot(ends, np.full(2, float(level) / 100), **look)
-        label = "range of 95 of 100 calibrations" if first else ""
-        axes.fill_between(ends, *usual, color=style.SKY, alpha=0.25, lw=0, label=label)
+        label = "expected in 95 % of calibrations of this size" if first else ""
+        axes.fill_between(ends, *expected_range, color=style.SKY, alpha=0.25, lw=0, label=label)
 
     axes.set_xticks(range(len(levels)), [f"{level} %" for level in levels])
     axes.set_xlim(-0.6, len(levels) - 0.4)
-    lows = [row["low"] for rows in known.values() for row in rows.values()]
+    lows = [row["low"] for rows in rows_by_kind.values() for row in rows.values()]
+
+    # The axis starts at 34 % or lower.
     axes.set_ylim(max(-0.02, min([0.4, *lows]) - 0.06), 1.03)
     axes.yaxis.set_major_formatter(PERCENT)
 
@@ -121,13 +124,14 @@ def draw_abstention(path: Path, *, abstention: dict[str, Any], title: str = "") 
     with style.picture(path, 4.6) as figure:
         style.add_header(figure, title or "Abstention", subtitle)
         axes = style.add_axes(figure, 0.85, 0.65, 5.75, 4.6 - style.HEADER_IN - 0.75)
-        level = abstention["random_area_km"]
-        axes.axhline(level, color=style.MUTED, lw=1.4, ls=(0, (5, 2)), label="mean if refused at random")
+        random_km = abstention["random_area_km"]
+        axes.axhline(random_km, color=style.MUTED, lw=1.4, ls=(0, (5, 2)), label="mean if refused at random")
         for name, (label, colour, marker, dash) in series.items():
             axes.plot(refused, abstention[name], color=colour, marker=marker, ms=5, ls=dash, label=label)
 
         axes.set_xlim(-0.02, 0.92)
-        axes.set_ylim(0.0, 1.08 * max(level, *abstention["error_km_mean"], *abstention["error_km_median"]) or 1.0)
+        largest = max(random_km, *abstention["error_km_mean"], *abstention["error_km_median"])
+        axes.set_ylim(0.0, 1.08 * largest or 1.0)
         axes.xaxis.set_major_formatter(PERCENT)
         axes.set_xlabel("share of places refused, largest expected errors first")
         axes.set_ylabel("error in km")
@@ -182,17 +186,19 @@ def _draw_causes(axes: Axes, budget: dict[str, Any]) -> None:
 
 
 def _draw_groups(axes: Axes, groups: dict[str, Any], heading: str) -> None:
-    """Draws bars of the groups' contributions to the mean error, with mean error and number of places of each."""
+    """Draws each group's contribution to the mean error as a bar, labelled with its mean error and its places."""
     axes.set_title(heading, fontweight="bold", x=-0.38)
     names = list(groups)
     longest = max(group["km"] for group in groups.values()) or 1.0
 
     for row, group in enumerate(groups.values()):
+        # Without cells the complete error is drawn as excess.
+        parts = group if group["floor_km"] is not None else {"floor_km": 0.0, "excess_km": group["km"]}
         start = 0.0
         for name, (_, colour) in CAUSES.items():
-            km = group[name] if group["floor_km"] is not None else group["km"] if name == "excess_km" else 0.0
-            axes.barh(row, km, left=start, height=0.72, color=colour)
-            start += km
+            axes.barh(row, parts[name], left=start, height=0.72, color=colour)
+            start += parts[name]
+
         mean = "" if group["error_km_mean"] is None else f"mean {format_km(group['error_km_mean'])}, "
         places = format_count(group["places"], "place")
         axes.text(start + 0.02 * longest, row, f"{mean}{places}", va="center", fontsize=8, color=style.MUTED)
@@ -203,4 +209,4 @@ def _draw_groups(axes: Axes, groups: dict[str, Any], heading: str) -> None:
     axes.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(5))
     axes.grid(False, axis="y")
     axes.tick_params(axis="y", length=0)
-    axes.set_xlabel("km of the mean error")
+    axes.set_xlabel("contribution to the mean error in km")

@@ -11,7 +11,7 @@ import pytest
 from support.collect_config import load_settings
 
 from geoguesser.collecting.database import Database
-from geoguesser.collecting.pipeline.filters import Filters, select_places
+from geoguesser.collecting.pipeline.filters import Filters, mark_places
 from geoguesser.errors import ConfigError, DataError, MissingFileError
 
 NONE = load_settings("collect")["filters"] | {"min_distance_m": 0.0}
@@ -37,7 +37,7 @@ def fill(database: Database, places: list[dict]) -> None:
 
 def select(database: Database, given: Filters) -> tuple[list[str], dict[str, int]]:
     """Ids of the selected places in the order of points, and the number of places dropped now by reason."""
-    database.write(lambda db: select_places(db, given))
+    database.write(lambda db: mark_places(db, given))
     wanted = [row[0] for row in database.query("SELECT uuid FROM places WHERE state = 'wanted' ORDER BY point")]
     query = "SELECT why, count(*) FROM places WHERE state = 'dropped' AND why NOT LIKE 'view:%' GROUP BY why"
     return wanted, dict(database.query(query))

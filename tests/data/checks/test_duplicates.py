@@ -187,7 +187,7 @@ def test_kinds_do_as_they_are_told() -> None:
 def test_recorded_places_come_first() -> None:
     stats = make_stats(3)
     stats.views["digest"][2] = stats.views["digest"][0]
-    result = find_duplicates(make_table(3), far(3), stats, Findings(), first=np.array([False, False, True]))
+    result = find_duplicates(make_table(3), far(3), stats, Findings(), in_store=np.array([False, False, True]))
     assert result.dropped.tolist() == [True, False, False]
     assert [(one.row, one.earlier) for one in result.matches] == [(0, 2)]
 

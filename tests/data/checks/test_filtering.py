@@ -41,7 +41,7 @@ STATES = [
 def test_dropping_leaves_out_whole_places() -> None:
     table, facts, found = case(STATES)
     findings = Findings({"broken_image": "skip"})
-    used, dropped = filter_views(table, facts, found, findings, mask=False, max_size=24)
+    used, dropped = filter_views(table, facts, found, findings, allow_missing_views=False, max_size=24)
     assert dropped.tolist() == [False, True, True, True, True]
     assert used[0].all()
     assert findings.count_skipped() == {"broken_image": 3, "placeholder_image": 2}
@@ -50,7 +50,7 @@ def test_dropping_leaves_out_whole_places() -> None:
 def test_masking_leaves_out_views_and_only_empty_places() -> None:
     table, facts, found = case(STATES)
     findings = Findings({"broken_image": "skip"})
-    used, dropped = filter_views(table, facts, found, findings, mask=True, max_size=24)
+    used, dropped = filter_views(table, facts, found, findings, allow_missing_views=True, max_size=24)
     np.testing.assert_array_equal(used, np.array(STATES) == OK)
     assert dropped.tolist() == [False, False, False, False, True]
     assert findings.skipped[-1] == Finding("no_view", "row 4", "has no view that can be used")
@@ -59,7 +59,7 @@ def test_masking_leaves_out_views_and_only_empty_places() -> None:
 def test_a_placeholder_may_be_kept_and_a_broken_image_never() -> None:
     table, facts, found = case(STATES)
     findings = Findings({"broken_image": "skip", "placeholder_image": "keep"})
-    used, dropped = filter_views(table, facts, found, findings, mask=True, max_size=24)
+    used, dropped = filter_views(table, facts, found, findings, allow_missing_views=True, max_size=24)
     expected = (np.array(STATES) == OK) | (np.array(STATES) == PLACEHOLDER)
     np.testing.assert_array_equal(used, expected)
     assert not dropped.any()
@@ -69,11 +69,13 @@ def test_curiosities_are_left_out_where_that_is_asked() -> None:
     table, facts, _ = case([[OK] * 4] * 3)
     found = [(1, 2, Finding("odd_aspect", "1/180.jpg", "is long"))]
     for mask, expected in ((True, [False] * 3), (False, [False, True, False])):
-        used, dropped = filter_views(table, facts, found, Findings({"odd_aspect": "skip"}), mask=mask, max_size=24)
+        used, dropped = filter_views(
+            table, facts, found, Findings({"odd_aspect": "skip"}), allow_missing_views=mask, max_size=24
+        )
         assert not used[1, 2]
         assert used.sum() == 11
         assert dropped.tolist() == expected
-        used, dropped = filter_views(table, facts, found, Findings(), mask=mask, max_size=24)
+        used, dropped = filter_views(table, facts, found, Findings(), allow_missing_views=mask, max_size=24)
         assert used.all()
         assert not dropped.any()
 
@@ -81,7 +83,7 @@ def test_curiosities_are_left_out_where_that_is_asked() -> None:
 def test_errors_stop() -> None:
     table, facts, found = case(STATES)
     with pytest.raises(DataError, match=r"The data break rules \(3 broken_image\)"):
-        filter_views(table, facts, found, Findings(), mask=False, max_size=24)
+        filter_views(table, facts, found, Findings(), allow_missing_views=False, max_size=24)
 
 
 @pytest.mark.parametrize("value", ["Mask", True, None, ""])

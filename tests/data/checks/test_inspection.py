@@ -106,9 +106,13 @@ def test_several_sizes_in_one_pass_are_what_each_alone_would_be(tmp_path: Path) 
         (encode_image(make_picture(1).convert("RGBA"), "PNG"), "unusual_mode", "is transparent, turned into RGB"),
         (make_picture(1, 96, 200), "odd_aspect", "is 200 x 96 pixels: image.fit=crop cuts its ends off"),
         (make_picture(1, 192, 96), "odd_aspect", "is 96 x 192 pixels"),
-        (b"<html>404</html>", "broken_image", "is no whole image (no JPEG, PNG or WebP"),
-        (b"", "broken_image", "is no whole image (the file is empty)"),
-        (encode_image(make_picture(1))[:-50], "broken_image", "is no whole image (Premature end of JPEG file)"),
+        (b"<html>404</html>", "broken_image", "is not a complete image (no JPEG, PNG or WebP"),
+        (b"", "broken_image", "is not a complete image (the file is empty)"),
+        (
+            encode_image(make_picture(1))[:-50],
+            "broken_image",
+            "is not a complete image (Premature end of JPEG file)",
+        ),
     ],
 )
 def test_each_kind_is_found(view: Image.Image | bytes, kind: str, reason: str, tmp_path: Path) -> None:

@@ -431,7 +431,7 @@ def test_broken_images_are_refused_all_at_once(damaged: Path) -> None:
     assert lines[0] == "The data break rules (3 broken_image):"
     files = [f"{damaged}/images/{IDS[row]}/{heading}.jpg" for row, heading in ((0, 0), (7, 90), (39, 180))]
     for line, file in zip(lines[1:4], files, strict=True):
-        assert line.startswith(f"  broken_image: {file} is no whole image (")
+        assert line.startswith(f"  broken_image: {file} is not a complete image (")
     assert lines[4:] == [
         "Correct them, or leave those places out (they are counted and listed): data.on_bad.broken_image=skip"
     ]

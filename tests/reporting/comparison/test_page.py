@@ -109,7 +109,7 @@ def test_page_has_all_sections_and_pictures(comparison: Comparison, page: str):
     text = " ".join(parser.text.split())
     for part in (
         "Comparison of 3 configurations",
-        "A: better than it beyond noise",
+        "A: significantly better",
         "not compared",
         "10 shared places, 20 needed",
         "3 seeds",

@@ -22,7 +22,7 @@ from geoguesser.data.images import ImageSpec
 from geoguesser.data.prepare import prepare_store
 from geoguesser.data.sources.places import PlacesDataModule
 from geoguesser.data.splits import RandomSplit
-from geoguesser.data.store.writer import Prepared
+from geoguesser.data.store.writer import PreparedDataset
 from geoguesser.geo.region import country
 from geoguesser.reporting.dataset import summary as data_summary
 from geoguesser.reporting.dataset.report import DataReport
@@ -265,7 +265,7 @@ def test_pairs_are_shown_one_above_the_other(messy: SimpleNamespace) -> None:
         at = messy.page.texts.index(("code", name))
         assert messy.page.texts[at + 1] == ("div", ", left out")
     assert "The lower one shares 4 images, byte for byte, with the upper one." in messy.page.text
-    assert re.search(r"The lower one looks in 4 views like, and lies 11 m from, the upper one\.", messy.page.text)
+    assert re.search(r"The lower one has 4 views similar to, and is 11 m from, the upper one\.", messy.page.text)
 
 
 def test_same_input_gives_the_same_bytes_and_leaves_nothing_else(messy: SimpleNamespace, tmp_path: Path) -> None:
@@ -305,7 +305,7 @@ def test_terminal_has_the_facts_of_the_page(messy: SimpleNamespace, capsys: pyte
     assert f"Packed: px32-crop (406 kB), px48-crop (912 kB), in {messy.out}. No place was packed before." in text
     assert "Findings: 7" in lines
     assert "  2 identical_image (skip): the very bytes of another place's image" in lines
-    assert f"    {messy.root}/images/{NASTY}/90.jpg is no whole image (no JPEG, PNG or WebP)" in lines
+    assert f"    {messy.root}/images/{NASTY}/90.jpg is not a complete image (no JPEG, PNG or WebP)" in lines
 
 
 def test_second_preparation_reports_what_is_reused(
@@ -353,7 +353,7 @@ def test_warning_stands_in_terminal_and_page(
 ) -> None:
     sentence = "3 of 4 test places (75%) lie within 50 m of a training place <here>."
     audit = messy.prepared.audit | {"warnings": [sentence]}
-    report = DataReport(Prepared(**(vars(messy.prepared) | {"audit": audit})), messy.data, out=messy.out)
+    report = DataReport(PreparedDataset(**(vars(messy.prepared) | {"audit": audit})), messy.data, out=messy.out)
     page = Page(report.write(tmp_path, pictures=False))
     assert f"Warning: {sentence}" in page.text
     assert page.text.index(sentence) < page.text.index("Views")
@@ -366,7 +366,7 @@ def test_many_sizes_of_images_are_gathered(messy: SimpleNamespace) -> None:
     facts.views = facts.views.copy()
     facts.views["width"][:5] = np.arange(20).reshape(5, 4) + 100
     mask = np.ones_like(messy.prepared.mask)
-    prepared = Prepared(**(vars(messy.prepared) | {"image_stats": facts, "mask": mask}))
+    prepared = PreparedDataset(**(vars(messy.prepared) | {"image_stats": facts, "mask": mask}))
     rows = data_summary.make_size_rows(prepared)
     assert rows[0][0] == "64 × 64"
     assert len(rows) == 7

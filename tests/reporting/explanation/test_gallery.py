@@ -28,7 +28,7 @@ from geoguesser.model.losses import CrossEntropy
 from geoguesser.model.network import GeoNetwork
 from geoguesser.model.uncertainty import Calibration, HeadOutput
 from geoguesser.reporting.explanation import coverage_plot, maps, network_plot, place_plots
-from geoguesser.reporting.explanation.headings_plot import compute_heading_errors, draw_headings
+from geoguesser.reporting.explanation.headings_plot import compute_heading_effects, draw_headings
 from geoguesser.reporting.explanation.map_data import find_top_cells, order_evenly
 from geoguesser.reporting.explanation.place_plots import PlaceImages
 from geoguesser.reporting.explanation.subject import divide_in_thirds
@@ -290,21 +290,21 @@ def make_calibrated_places(count: int, seed: int, cells: int = 20) -> coverage_p
 
 def test_coverage_at_the_levels_of_the_run_is_that_of_its_calibration():
     held_out, test = make_calibrated_places(200, 0), make_calibrated_places(500, 1)
-    calibration = Calibration.fit(held_out.output, held_out.cell, held_out.error_km)
-    known = calibration.describe_places(test.output, test.cell)
-    covered = coverage_plot.compute_coverage(test, held_out, calibration.temperature)
+    calibration = Calibration.fit(held_out.output, held_out.true_cell, held_out.error_km)
+    known = calibration.describe_places(test.output, test.true_cell)
+    covered = coverage_plot.count_covered_places(test, held_out, calibration.temperature)
     for level, at in (("50", 9), ("90", 17), ("95", 18)):
-        assert coverage_plot.NOMINAL[at] == pytest.approx(int(level) / 100)
+        assert coverage_plot.NOMINAL_LEVELS[at] == pytest.approx(int(level) / 100)
         assert covered[coverage_plot.SETS][at] == known[f"set_{level}_holds"].sum()
         assert covered[coverage_plot.RADII][at] == (test.error_km <= known[f"radius_{level}_km"]).sum()
 
 
 def test_a_calibrated_posterior_covers_the_nominal_level():
     test = make_calibrated_places(4000, 2)
-    share = coverage_plot.compute_coverage(test, None, 1.0)[coverage_plot.MASS] / 4000
-    top = float((test.output.logits.argmax(axis=1) == test.cell).mean())
+    share = coverage_plot.count_covered_places(test, None, 1.0)[coverage_plot.MASS] / 4000
+    top = float((test.output.logits.argmax(axis=1) == test.true_cell).mean())
     # Complete cells cover at least the nominal level.
-    assert (share >= coverage_plot.NOMINAL - 0.03).all()
+    assert (share >= coverage_plot.NOMINAL_LEVELS - 0.03).all()
     assert share.min() >= top - 1e-9
     assert (np.diff(share) >= 0).all()
 
@@ -315,14 +315,14 @@ def test_coverage_of_a_head_without_cells_is_only_of_radii(tmp_path):
         coverage_plot.LabelledOutput(HeadOutput(np.zeros((n, 2))), None, random.gamma(2.0, 10.0, n))
         for n in (15, 300)
     )
-    covered = coverage_plot.compute_coverage(test, held_out, None)
+    covered = coverage_plot.count_covered_places(test, held_out, None)
     assert list(covered) == [coverage_plot.RADII]
     # 95 % needs 19 calibration places.
     assert np.isnan(covered[coverage_plot.RADII][-1])
     # The 8th of 15 for 50 %.
     expected = (test.error_km <= np.sort(held_out.error_km)[7]).sum()
     assert covered[coverage_plot.RADII][9] == expected
-    assert coverage_plot.compute_coverage(test, None, None) == {}
+    assert coverage_plot.count_covered_places(test, None, None) == {}
     check_drawn(lambda path: coverage_plot.draw_coverage(path, covered=covered, places=300), tmp_path)
 
 
@@ -333,17 +333,17 @@ def test_headings_are_means_over_places(tmp_path):
     # No place has a view to the west.
     moved[:, 3], coords[:, 3] = np.nan, np.nan
     moved[7, 0] = np.nan
-    effects = compute_heading_errors(LeaveOneOut(moved, coords, None), true_deg, error_km)
-    assert effects["moved_km"][0, 1] == pytest.approx(float(moved[:, 1].mean()))
-    assert effects["moved_km"][0, 0] == pytest.approx(np.nanmean(moved[:, 0].numpy()))
+    effects = compute_heading_effects(LeaveOneOut(moved, coords, None), true_deg, error_km)
+    assert effects["shift_km"][0, 1] == pytest.approx(float(moved[:, 1].mean()))
+    assert effects["shift_km"][0, 0] == pytest.approx(np.nanmean(moved[:, 0].numpy()))
     errors = [haversine_km(coords[row, 2].numpy(), true_deg[row]) - error_km[row] for row in range(50)]
-    assert effects["worse_km"][0, 2] == pytest.approx(np.mean(errors))
-    assert effects["worse_km"][1, 2] == pytest.approx(1.96 * np.std(errors, ddof=1) / np.sqrt(50))
-    assert np.isnan(effects["moved_km"][:, 3]).all()
-    few = compute_heading_errors(LeaveOneOut(moved[10:49], coords[10:49], None), true_deg[10:49], error_km[10:49])
-    assert np.isfinite(few["moved_km"][0, :3]).all()
+    assert effects["error_increase_km"][0, 2] == pytest.approx(np.mean(errors))
+    assert effects["error_increase_km"][1, 2] == pytest.approx(1.96 * np.std(errors, ddof=1) / np.sqrt(50))
+    assert np.isnan(effects["shift_km"][:, 3]).all()
+    few = compute_heading_effects(LeaveOneOut(moved[10:49], coords[10:49], None), true_deg[10:49], error_km[10:49])
+    assert np.isfinite(few["shift_km"][0, :3]).all()
     # 39 places hold no interval of a mean.
-    assert np.isnan(few["moved_km"][1]).all()
+    assert np.isnan(few["shift_km"][1]).all()
     check_drawn(lambda path: draw_headings(path, effects=few), tmp_path)
     check_drawn(lambda path: draw_headings(path, effects=effects), tmp_path)
 
