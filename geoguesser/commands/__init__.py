@@ -1,1 +1,1 @@
-"""One module per command: a composed config in, a result out. With cli and sweeps all that knows Hydra."""
+"""Modules of the commands: each takes a composed config. With cli and sweeps the only code that knows Hydra."""

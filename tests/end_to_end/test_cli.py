@@ -112,7 +112,7 @@ def test_predict_writes_the_predictions_of_the_test(trained, tmp_path: Path):
     ):
         run_predict(compose([*whole, "on_bad=error"], "predict"))
     assert not (tmp_path / "q.csv").exists()
-    run_predict(compose([*strict, "on_bad=skip"], "predict"))
+    run_predict(compose([*whole, "on_bad=skip"], "predict"))
     short = pd.read_csv(tmp_path / "q.csv")
     assert len(short) == len(truth) - 1
     assert list(short) == ["uuid", "latitude", "longitude"]

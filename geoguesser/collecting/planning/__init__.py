@@ -1,1 +1,1 @@
-"""Where to ask for street views: sampling strategies, their layers and charts."""
+"""Planning of points at which street views are requested: sampling strategies, their layers and charts."""
