@@ -25,7 +25,7 @@ its heading: north, east, south or west. Errors are JSON with a sentence under `
 degrees, WGS 84.
 """
 AREAS_DESCRIPTION = (
-    "Whether to return the outlines of the prediction sets: the cells that together reach each confidence level."
+    "Whether to return outlines of the prediction sets: the cells that reach each confidence level."
 )
 PREDICT_FIELDS = {*COMPASS, "model", "areas"}
 Photo = Annotated[UploadFile | None, File(description="JPEG, PNG or WebP photo that looks in this direction.")]

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from geoguesser.commands.configs import current_targets, read_config, resolve
+from geoguesser.commands.configs import list_current_targets, read_config, resolve_run_config
 from geoguesser.runs import config_history
 from geoguesser.runs.config_history import (
     ADDED_KEYS,
@@ -143,7 +143,7 @@ def test_recorded_targets_become_import_paths():
 
 def test_read_config_finds_classes_that_moved(tmp_path: Path):
     file = tmp_path / "config.yaml"
-    grid = current_targets()["SquareGrid"]
+    grid = list_current_targets()["SquareGrid"]
     file.write_text(yaml.safe_dump({"seed": 0, "grid": {"_target_": "geoguesser.before.SquareGrid", "size": 5}}))
     assert read_config(file) == {"seed": 0, "grid": {"_target_": grid, "size": 5}}
 
@@ -200,7 +200,7 @@ def test_hydra_is_given_the_folder_of_the_old_job(tmp_path: Path):
     register_resolver()
     cfg = compose(["grid.size=33"])
     hydra = {"hydra": {"sweep": {"dir": str(tmp_path), "subdir": "${job_name:}"}}}
-    assert OmegaConf.merge(hydra, cfg).hydra.sweep.subdir == make_job_name(resolve(cfg))
+    assert OmegaConf.merge(hydra, cfg).hydra.sweep.subdir == make_job_name(resolve_run_config(cfg))
 
-    write_job(tmp_path, "of_an_earlier_version", resolve(cfg))
+    write_job(tmp_path, "of_an_earlier_version", resolve_run_config(cfg))
     assert OmegaConf.merge(hydra, cfg).hydra.sweep.subdir == "of_an_earlier_version"

@@ -218,13 +218,9 @@ def _assign_headings(
 def _write_views(place: PhotoPlace, folder: Path, fov_deg: float, size: int, quality: int) -> None:
     first = place.photos[0]
     if first.is_panorama:
+        data, direction_deg = read_image_file(first.path), first.tags.direction_deg
         views = cut_panorama(
-            read_image_file(first.path),
-            first.tags,
-            where=str(first.path),
-            compass_deg=first.tags.direction_deg,
-            fov_deg=fov_deg,
-            size=size,
+            data, first.tags, where=str(first.path), compass_deg=direction_deg, fov_deg=fov_deg, size=size
         )
         images = {index: views[index] for index in place.views}
     else:

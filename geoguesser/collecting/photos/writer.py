@@ -31,12 +31,7 @@ def encode_view(view: ByteArray, quality: int) -> bytes:
 
 
 def decode_photo(data: bytes, shorter_side_px: int, source_name: str) -> ByteArray:
-    """Decodes a photo, upright by its EXIF orientation, and reduces its shorter side to `shorter_side_px` at most.
-
-    Args:
-        data: Bytes of the file.
-        shorter_side_px: Largest shorter side of the result in pixels.
-        source_name: Name of the file in messages.
+    """Decodes a photo, upright by its EXIF orientation, with a shorter side of at most `shorter_side_px` pixels.
 
     Raises:
         DataError: The file is broken or truncated.
@@ -56,10 +51,7 @@ def decode_photo(data: bytes, shorter_side_px: int, source_name: str) -> ByteArr
 def list_photos(folder: Path, out: Path, key: str) -> list[Path]:
     """Lists all image files under a folder, sorted, without hidden files and files under `out`.
 
-    Args:
-        folder: Folder to search.
-        out: Folder of the results.
-        key: Config key of `folder`, for messages.
+    `key` is the config key of the folder, for messages.
 
     Raises:
         MissingFileError: The folder does not exist or contains no such file.
