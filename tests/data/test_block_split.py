@@ -200,9 +200,8 @@ def test_a_new_place_between_two_splits_is_not_used() -> None:
     )
     assert result[:3].tolist() == recorded[:3]
     assert result[[10, 11]].tolist() == [UNUSED, UNUSED]
-    assert [(one.row, one.other) for one in conflicts] == [(1, 0), (10, 0), (11, 0)]
-    assert conflicts[0].reason == "is the same as places in test and train"
-    assert conflicts[1].reason == "is the same as places in test and train; it is not used"
+    reason = "is the same as places in test and train"
+    assert conflicts == [(1, reason), *((row, f"{reason}; it is not used") for row in (10, 11))]
 
 
 def test_unused_places_make_no_bridge() -> None:
