@@ -89,9 +89,8 @@ def _compute_clouds(camera: Camera, rise: Image, across: Image) -> Image:
     right = ahead * across
     turn = math.radians(camera.heading_deg)
     sin, cos = math.sin(turn), math.cos(turn)
-    noise = sample_texture(
-        camera.scene, ahead * cos - right * sin + 256, ahead * sin + right * cos + 256, CLOUD_EXPONENT
-    )
+    rows, columns = ahead * cos - right * sin + 256, ahead * sin + right * cos + 256
+    noise = sample_texture(camera.scene, rows, columns, CLOUD_EXPONENT)
     return np.clip((noise - 1.7 + 3.8 * camera.scene.cloud) * 0.6, 0.0, 1.0)
 
 

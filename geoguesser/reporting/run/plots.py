@@ -162,12 +162,7 @@ def _choose_rate_colours(count: int) -> Sequence[Any]:
 
 
 def _draw_series(
-    axes: Axes,
-    history: pd.DataFrame,
-    labels: dict[str, str],
-    colours: Sequence[Any],
-    *,
-    thinner_pt: float = 0.0,
+    axes: Axes, history: pd.DataFrame, labels: dict[str, str], colours: Sequence[Any], *, thinner_pt: float = 0.0
 ) -> None:
     """Draws the columns that exist; with `thinner_pt` lines become thinner, so that equal ones are all visible."""
     for index, ((column, label), colour) in enumerate(zip(labels.items(), colours, strict=True)):
