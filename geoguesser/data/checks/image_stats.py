@@ -42,7 +42,7 @@ class InspectedPlace:
         views: (4,) records of dtype `IMAGE_DTYPE`.
         thumbnails: S arrays (4, 3, 8, 8) uint8.
         sums: S arrays (4, 2, 3) int64, as in `ImageStats`.
-        findings: Number of the heading and finding, for each defect or peculiarity of an image.
+        findings: Index of the heading and finding, for each defect or peculiarity of an image.
         num_unreadable: Number of files that the operating system failed to read; a later attempt may succeed.
     """
 
