@@ -201,7 +201,7 @@ def test_a_new_place_between_two_splits_is_not_used() -> None:
     assert result[:3].tolist() == recorded[:3]
     assert result[[10, 11]].tolist() == [UNUSED, UNUSED]
     reason = "is the same as places in test and train"
-    assert conflicts == [(1, reason), *((row, f"{reason}; it is not used") for row in (10, 11))]
+    assert conflicts == [(1, reason), (10, f"{reason}; it is not used"), (11, f"{reason}; it is not used")]
 
 
 def test_unused_places_make_no_bridge() -> None:
